@@ -85,6 +85,31 @@ def test_few_draws_allow_for_others_that_hit_harder() -> None:
     assert alike is not None and alike <= 0.05 and skewed is not None and skewed > 0.05
 
 
+def test_few_draws_allow_for_others_that_are_milder() -> None:
+    """Draws that cost 4, 4, 4 and 3 %: Student's t finds a mean above 2 %, the sample does not."""
+    costs = np.array([0.04, 0.04, 0.04, 0.03])[:, None] + RNG.normal(0.0, 1e-3, (4, 2000))
+    alike, skewed = (Sample(costs, 1.0, skewed=skewed) for skewed in (False, True))
+    assert (alike.above(0.02) or 0.0) <= 0.05 < (skewed.above(0.02) or 0.0)
+    one, two = (sample.effect(margin=0.02, name="x", unit="u") for sample in (alike, skewed))
+    assert two.p == skewed.above(0.02) and (one.low, one.high) == (two.low, two.high)
+    assert alike.further(0.05) == 0.0 < skewed.further(0.05)
+    assert Sample(-costs, 1.0, skewed=True).above(0.02) == pytest.approx(two.p), "either way"
+    assert Sample(costs[:1], 1.0, skewed=True).above(0.02) == Sample(costs[:1], 1.0).above(0.02), (
+        "of one nothing is known"
+    )
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_what_a_draw_can_gain_bounds_what_was_not_seen(sign: float) -> None:
+    """At .05 four draws leave .6 unseen: beside one that costs .3, others hide a loss if they gain .2 and not if .1."""
+    costs = sign * (np.array([0.5, 0.3, 0.4, 0.3])[:, None] + RNG.normal(0.0, 1e-3, (4, 2000)))
+    share = 1.0 - 0.025**0.25
+    for gain, found in ((0.02, True), (0.1, True), (0.2, False), (1.0, False)):
+        assert ((1.0 - share) * 0.3 - share * gain > 0.02) == found
+        ends = (-gain, 1.0) if sign > 0.0 else (-1.0, gain)
+        assert ((Sample(costs, 1.0, ends, skewed=True).above(0.02) or 0.0) <= 0.05) == found
+
+
 def test_a_margin_from_the_same_examples_is_no_number_without_noise() -> None:
     clean = RNG.exponential(1.0, 400)
     loss = np.clip(0.1 * clean + RNG.normal(0.0, 0.01, 400), 0.0, None)
@@ -154,11 +179,11 @@ def _passed(rows: list[Row]) -> None:
 def test_levels_of_skewed_draws_and_of_what_was_chosen() -> None:
     reps = 60
     rng = np.random.default_rng(2)
-    for name in ("lognormal 1.5", "gamma .5"):
-        drawn = draws.DRAWN[name]
-        for k in (4, 16):
-            made = lambda: Sample(draws.answers(drawn(k, rng), 1000, rng), 1.0, skewed=True)  # noqa: B023, E731
-            _passed(draws.families(made, reps=reps, design=f"{name}, {k}", claim="loss"))
+    for k in (4, 16):
+        for name in ("lognormal 1.5", "gamma .5"):
+            for drawn in (draws.DRAWN[name], draws.mirrored(draws.DRAWN[name])):
+                made = lambda: Sample(draws.answers(drawn(k, rng), 1000, rng), 1.0, skewed=True)  # noqa: B023, E731
+                _passed(draws.families(made, reps=reps, design=f"{name}, {k}", claim="loss"))
     _passed(chosen.worst_weights(300, reps=reps, rng=rng))
     _passed([chosen.weakest(300, reps=reps, rng=rng), chosen.opposed(300, reps=reps, rng=rng)])
     _passed(chosen.estimated(256, spread=0.4, loss=0.1, reps=reps, rng=rng))

@@ -102,7 +102,10 @@ class Audit(Configured, ABC):
         covered, reach = case.coverage(resting) if claim.coverage is None else (claim.coverage, claim.coverage)
         least = None
         if shown is not None:
-            least = smallest_detectable(shown, alpha=case.plan.alpha / claim.among, margin=claim.margin)
+            alpha = case.plan.alpha / claim.among
+            least = smallest_detectable(shown, alpha=alpha, margin=claim.margin)
+            if least is not None and claim.evidence is not None:
+                least += claim.evidence.further(alpha)
         finding = Finding(
             code=self.code, title=claim.title or title or self.title, status=claim.status, subject=subject,
             estimates=(*(() if shown is None else (shown,)), *claim.beside), smallest_detectable=least,

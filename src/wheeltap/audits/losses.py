@@ -69,7 +69,7 @@ class Disturbed:
         values, most = (self.lost, 1.0) if other is None else (self.more_than(other), 2.0)
         ends = self._ends if other is None else self._ends_beyond(other)
         bound = most if self.case.plan.task.bounded else None
-        return Sample(values, bound, ends if self.rare else None, self._groups, edge.each, skewed=not self.rare)
+        return Sample(values, bound, ends, self._groups, edge.each, skewed=not self.rare)
 
     @property
     def _groups(self) -> Groups | None:

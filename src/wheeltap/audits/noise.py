@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import msgspec
 import numpy as np
 
 from wheeltap.audits.base import RECODED, Audit, Case, Draft, Tested, Unanswered, Verdict, keeps_less, pair
@@ -285,7 +286,12 @@ class NoiseAudit(Audit):
         sound, fragile = names if (gap.value or 0.0) > 0 else names[::-1]
         sees = f"{self.sees}{_sentence(case.untouched([*reference.trials, *rival.trials]))}"
         cells = area_cells(reference, rival)
-        sample = Sample(cells, 1.0 if plan.task.bounded else None, groups=case.groups, skewed=True)
+        bound = 1.0 if plan.task.bounded else None
+        sample = Sample(cells, bound, groups=case.groups, skewed=True)
+        if len(cells) > 1:
+            ends = None if bound is None else (-bound, bound)
+            unbounded = Sample(cells, None, ends, groups=case.groups, skewed=True)
+            gap = msgspec.structs.replace(gap, p=unbounded.above(margin))
         claim = Tested(
             test=gap, margin=margin, evidence=sample if len(cells) > 1 else NoEvidence(), words=PAIR,
             beside=(ratio,),

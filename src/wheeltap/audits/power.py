@@ -37,10 +37,14 @@ class Gap:
 
     @classmethod
     def of_cells(cls, copy: SubjectRecord, cells: NDArray[np.float64]) -> "Gap":
-        """Of a mean over ``[draw, example]``, at least two of each."""
-        spread = crossed(cells)
+        """Of a mean over ``[draw, example]``, at least two of each; draws that nobody made may differ less."""
+        spread = crossed(-cells)
         error = float(np.sqrt(spread.draw if len(cells) > 1 else spread.example))
-        return cls(strength_of(copy), float(cells.mean()), error, lambda alpha: float(spread.half_width(alpha)))
+
+        def reach(alpha: float) -> float:
+            return float(spread.half_width(alpha, skewed=True))
+
+        return cls(strength_of(copy), float(cells.mean()), error, reach)
 
     @classmethod
     def of(cls, copy: SubjectRecord, effect: Estimate) -> "Gap":
@@ -166,10 +170,11 @@ def _power(
     copies: Sequence[Gap], mean: float, share: float, freedom: int, test: tuple[float, float]
 ) -> tuple[float, float, float]:
     alpha, margin = test
-    reach, error = (float(np.mean(each)) for each in ([c.reach(alpha) for c in copies], [c.error for c in copies]))
-    if not math.isfinite(reach):
+    reaches, error = np.array([c.reach(alpha) for c in copies]), float(np.mean([c.error for c in copies]))
+    if not np.isfinite(reaches).all():
         return 0.0, 0.0, 1.0
-    plants, df = share * mean**2, max(freedom, 1)
+    reach, varies = float(reaches.mean()), float(reaches.var(ddof=1)) if len(copies) > 1 else 0.0
+    plants, df = share * mean**2 + varies, max(freedom, 1)
     known = math.sqrt((plants + error**2 / 2) / len(copies) + error**2 / 2)  # error of the mean effect
     again = math.sqrt(plants + error**2)  # of a repetition about it
     beyond = mean - margin - reach

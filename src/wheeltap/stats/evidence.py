@@ -32,6 +32,11 @@ class Evidence(ABC):
         del level
         return None
 
+    def further(self, alpha: float) -> float:
+        """How much larger than by its interval an effect has to be to be found at ``alpha``, in its unit."""
+        del alpha
+        return 0.0
+
 
 @final
 class NoEvidence(Evidence):

@@ -1,6 +1,7 @@
 """Values by draw and example whose mean is an effect: its interval, and its tests on either side of a margin."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Final, final
 
 import msgspec
@@ -27,9 +28,11 @@ class Sample(Evidence):
         values: ``[draw, example]``, in the unit of the effect.
         bound: Most that the size of a value can be: 1 of a difference of two scores in [0, 1], 2 of a difference of two
             such differences; ``None`` where nothing bounds it.
-        ends: The least and the most of a draw's mean, where few draws hit hard; ``None`` where draws are alike.
+        ends: The least and the most of a draw's mean; ``None`` where nothing is known but the bound. Of draws that are
+            not ``skewed``, few hit hard, and how hard the ends alone say: see ``rare``.
         groups: ``[example]``, which group each is in; ``None`` where examples are independent.
-        skewed: Whether draws are random disturbances, of which some may hit much harder than any that was made.
+        skewed: Whether draws are random disturbances, of which some may hit much harder, or milder, than any that was
+            made: its tests allow for them, its interval is that of draws like those that were made.
         margins: ``[example]``, each example's part of the margin, whose mean the margin is, where it was estimated from
             the same examples: each value is then held against its own part, so that the margin's noise is in the test.
 
@@ -72,6 +75,15 @@ class Sample(Evidence):
         """Whether examples are independent and their values differences of two scores, held against one margin."""
         return self.groups is None and self.margins is None and float(np.abs(self.values).max()) <= 1.0
 
+    @property
+    def _unseen(self) -> bool:
+        """Whether its tests allow for random draws that nobody made."""
+        return self.skewed and len(self.values) > 1
+
+    @property
+    def _rare(self) -> bool:
+        return self.ends is not None and not self.skewed
+
     def _within(self, cells: Values) -> bool:
         """Whether imaginary examples are added, one that gains and one that loses: see ``mean_effect``."""
         return self.bound is not None and float(np.abs(cells).max()) <= 1.0
@@ -85,13 +97,14 @@ class Sample(Evidence):
             UsageError: If ``level`` or ``margin`` cannot be used.
         """
         x = np.asarray(self.values, dtype=np.float64)
-        if self.ends is not None:
+        if self.ends is not None and self._rare:
             cells = clustered(x, self.groups)
             made = rare.rare_effect(cells, self.ends, margin=margin, bounded=self._within(cells), name=name, unit=unit)
             return msgspec.structs.replace(made, n=x.shape[1])
         if self._plain or (self.bound is None and self.groups is None):
             made = mean_effect(x, level=level, margin=margin, bounded=self._within(x), name=name, unit=unit)
-            return made if self.margins is None else msgspec.structs.replace(made, p=self.above(margin))
+            known = self.margins is None and not self._unseen
+            return made if known else msgspec.structs.replace(made, p=self.above(margin))
         alpha, value, spread = checked_alpha(level), float(x.mean()), self._spread(x)
         low = high = None
         if spread.example_df and not self._one_group:
@@ -126,13 +139,23 @@ class Sample(Evidence):
 
     def above(self, margin: float) -> float | None:
         """P-value of "the effect is within the margin, either way"; ``None`` where a single number has no spread."""
-        x = self._toward(1.0 if float(np.mean(self.values)) >= 0.0 else -1.0)
-        if self._plain:
+        sign = 1.0 if float(np.mean(self.values)) >= 0.0 else -1.0
+        x = self._toward(sign)
+        if self._plain and not self._unseen:
             return mean_effect(x, margin=margin, bounded=self._within(x), unit="").p
         if self._one_group:
             return None
-        spread = self._spread(x)
-        return spread.p_value(margin) if spread.example_df else None
+        spread = self._milder(sign) if self._unseen else self._spread(x)
+        return spread.p_value(margin, skewed=self._unseen) if spread.example_df else None
+
+    def further(self, alpha: float) -> float:
+        """As of every evidence: what random draws that nobody made may take away of an effect."""
+        if not self._unseen or self._one_group:
+            return 0.0
+        spread = self._milder(1.0 if float(np.mean(self.values)) >= 0.0 else -1.0)
+        if not spread.example_df:
+            return 0.0
+        return float(spread.half_width(alpha, skewed=True)) - float(spread.half_width(alpha))
 
     def below(self, margin: float, *, one_sided: bool) -> float | None:
         """As of every evidence; where few draws hit hard, what no draw has shown decides."""
@@ -147,7 +170,7 @@ class Sample(Evidence):
         if margin <= 0.0 or self._one_group:
             return None
         cells = clustered(self._toward(1.0), self.groups)
-        if self.ends is not None:
+        if self.ends is not None and self._rare:
             return rare.power_of(cells, self.ends, margin=margin, bounded=self._within(cells), alpha=alpha)
         bound = self._bound(1.0)
         found = three_sided.power_of(
@@ -165,11 +188,19 @@ class Sample(Evidence):
     def _below(self, sign: float, margin: float) -> float | None:
         cells = clustered(self._toward(sign), self.groups)
         p = three_sided.p_below(cells, margin=margin, bound=self._bound(sign), one_sided=True, skewed=self.skewed)
-        if self.ends is None or p is None:
+        if self.ends is None or not self._rare or p is None:
             return p
         least, most = self.ends
         ends = (least, most) if sign > 0.0 else (None if most is None else -most, None if least is None else -least)
         return max(p, rare.p_below(cells, ends, margin=margin, bounded=self._within(cells), one_sided=True))
+
+    def _milder(self, sign: float) -> Crossed:
+        """Spread of the values turned by minus ``sign``, so that draws milder than those made lie above."""
+        least, most = (None, None) if self.ends is None else self.ends
+        end = least if sign > 0.0 else None if most is None else -most
+        end = -self.bound if end is None and self.bound is not None else end
+        room = math.inf if end is None else sign * float(np.mean(self.values)) - end
+        return replace(self._spread(-self._toward(sign)), room=room)
 
     def _bound(self, sign: float) -> float | None:
         """Of a cell: what a group can lose that is like none seen, until several show what losses are like."""

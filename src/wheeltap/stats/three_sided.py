@@ -117,7 +117,9 @@ def power_of(
         large, small = twice.at(draws, examples), none.at(draws, examples)
         found, below = large.found(edge, alpha), small.below(edge, alpha)
         if not one_sided:
-            large, small = (replace(means, points=-means.points) for means in (large, small))
+            large, small = (
+                replace(means, points=-means.points, up=means.down, down=means.up) for means in (large, small)
+            )
             found, below = min(found, large.found(edge, alpha)), below + small.below(edge, alpha) - 1.0
         return found, float(np.maximum(below, 0.0).mean())
 
@@ -209,6 +211,7 @@ class _Means:
         pseudo: How far the imaginary examples of ``mean_effect`` moved; 0 of an unbounded measure.
         bound: Of a value; ``None`` of an unbounded measure.
         up: How far the furthest draw lies above their mean.
+        down: How far the furthest lies below it.
     """
 
     points: FloatArray
@@ -221,6 +224,7 @@ class _Means:
     pseudo: float
     bound: float | None
     up: float = 0.0
+    down: float = 0.0
 
     @classmethod
     def of(cls, x: FloatArray, *, bound: float | None, skewed: bool = False) -> "_Means":
@@ -231,7 +235,7 @@ class _Means:
         return cls(
             points=points, shares=counts / len(means), draws=x.shape[0], examples=x.shape[1], pseudo=pseudo,
             bound=bound, draw=max(draw - residual, 0.0), example=max(example - residual, 0.0), residual=residual,
-            up=float(spread.up) if skewed else 0.0,
+            up=float(spread.up) if skewed else 0.0, down=float(crossed(-x).up) if skewed else 0.0,
         )  # fmt: skip
 
     @classmethod
@@ -258,7 +262,7 @@ class _Means:
 
     def found(self, margin: float, alpha: float) -> float:
         """Probability that an effect of twice the margin is found."""
-        half = self._half_width(alpha)
+        half = self._half_width(alpha, up=self.down)
         middle, t = float(np.median(half)), t_quantile(alpha, self._units - 1)
         # Where larger values also make a wider interval, its near end varies less than its centre does.
         bend = t**2 / (2.0 * middle * self.examples) if middle > 0.0 else 0.0
@@ -288,8 +292,8 @@ class _Means:
         half_df = (self.draws - 1) / 2.0
         return _gammaincinv(half_df, (np.arange(_NODES) + 0.5) / _NODES) / half_df
 
-    def _half_width(self, alpha: float) -> FloatArray:
-        """Of the interval of ``mean_effect``."""
+    def _half_width(self, alpha: float, *, up: float = 0.0) -> FloatArray:
+        """Of the interval of ``mean_effect``, and of what draws that nobody made add to it."""
         squares = (self.example + self.residual) * self.examples * (self.examples - 1) + 2.0 * self.pseudo**2
         return Crossed(
             centre=np.zeros_like(self._nodes),
@@ -298,7 +302,8 @@ class _Means:
             residual=np.full_like(self._nodes, self.residual),
             draw_df=self.draws - 1,
             example_df=self._units - 1,
-        ).half_width(alpha)
+            up=up,
+        ).half_width(alpha, skewed=up > 0.0)
 
     def _chances(self, distance: FloatArray, influence: FloatArray) -> FloatArray:
         """Probabilities that a number with this influence of examples, and that of draws, errs by less."""
