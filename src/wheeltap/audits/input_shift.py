@@ -235,8 +235,11 @@ class InputShiftAudit(ReadingAudit[_Read]):
         return [_with(draft, ranked, words) if draft.finding.subject in names else draft for draft in drafts]
 
     def _sample(self, case: Case, lost: Values, *, most: float) -> Sample:
-        """Losses ``[draw, example]``; ``most`` is the largest there can be of a share of right answers."""
-        return Sample(lost, most if case.plan.task.bounded else None, groups=case.groups, skewed=True)
+        """Losses ``[draw, example]``; ``most`` is the largest there can be of a share of right answers.
+
+        Each example of a draw is disturbed by itself: no draw is hard for all of them, as draws of weights are.
+        """
+        return Sample(lost, most if case.plan.task.bounded else None, groups=case.groups)
 
     def _loss(self, case: Case, lost: Values, name: str) -> Estimate:
         """Mean of ``[draw, example]`` that stands beside the tested one: without a p-value."""

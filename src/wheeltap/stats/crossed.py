@@ -157,8 +157,8 @@ def furthest(means: FloatArray, *, noise: FloatArray | float) -> FloatArray:
     """How far the highest of draws lies above their mean, by itself.
 
     Few draws tell the noise that examples add to them badly from their own spread, so half of it is left out. Draws
-    that lie as evenly about their mean as skewed ones hardly ever do count as having none beyond them: the highest of 16
-    draws is at most .73 times as far out as the lowest, of 32 at most 1.2 times.
+    that lie as evenly about their mean as skewed ones hardly ever do count as having none beyond them: the highest of
+    16 draws is at most .73 times as far out as the lowest, of 32 at most 1.2 times.
 
     Args:
         means: ``[..., draw]``, of each draw.

@@ -42,11 +42,13 @@ class SaltAudit(Audit):
     def _single(self, case: Case, subject: SubjectRecord) -> Draft:
         trials = self._trials(case, subject)
         try:
-            lost = case.clean(subject) - case.table([trials])[0]
+            clean = case.clean(subject)
+            lost = clean - case.table([trials])[0]
         except Unanswered as gap:
             return self.unanswered(subject.name, gap)
         margin, bounded = case.margin(self.settings.margin), case.plan.task.bounded
-        sample = Sample(lost, 1.0 if bounded else None, groups=case.groups, skewed=True)
+        ends = (float(clean.mean()) - 1.0, float(clean.mean())) if bounded else None
+        sample = Sample(lost, 1.0 if bounded else None, ends, groups=case.groups, skewed=True)
         effect = sample.effect(margin=margin, name="loss", unit=case.plan.task.measure)
         words = f"{subject.name} loses {effect} of its score when {self.settings.dose:.0%} of the signs turn"
         claim = Tested(
