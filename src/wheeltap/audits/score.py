@@ -88,13 +88,21 @@ def _no_error(case: Case, subject: SubjectRecord) -> str:
     )
 
 
+_UNITS = 100.0
+"""How many times as much the variance of one output must be as that of another, or they may be in the same unit."""
+
+_PIXELS = 32
+"""Outputs from which they are pixels, some of which hardly vary."""
+
+
 def _hidden(case: Case, subject: SubjectRecord) -> str:
     """Which outputs vary so little beside the error of all that they can be lost whole, as a paragraph."""
     spreads = case.measured([case.plan.clean(subject)], "spreads")
-    if spreads is None or spreads.shape[1] < 2:
+    if spreads is None or not 1 < spreads.shape[1] < _PIXELS:
         return ""
     edge = case.edge(subject)
-    small = np.flatnonzero((spreads[0] > 0.0) & (spreads[0] < edge.value))
+    least = min(edge.value, float(spreads[0].max()) / _UNITS)
+    small = np.flatnonzero((spreads[0] > 0.0) & (spreads[0] < least))
     if not len(small):
         return ""
     named = ", ".join(map(str, small[:3])) + (f" and {len(small) - 3} more" if len(small) > 3 else "")
