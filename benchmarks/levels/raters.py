@@ -26,7 +26,7 @@ from wheeltap.core.records import Estimate
 from wheeltap.stats.crossed import FloatArray, crossed
 from wheeltap.stats.disagreement import js_distance, shares, top
 from wheeltap.stats.panels import agreement
-from wheeltap.stats.raters import Ballots, kappa_of, offsets
+from wheeltap.stats.raters import Ballots, offsets
 
 Rng = np.random.Generator
 Ints = NDArray[np.int64]
@@ -122,9 +122,9 @@ def _numbers(claim: Tested) -> list[Estimate]:
     return [*([] if claim.test is None else [claim.test]), *claim.beside]
 
 
-def truth_of(crowd: Crowd, rng: Rng) -> dict[str, float]:
+def truth_of(crowd: Crowd, rng: Rng, items: int = _MANY) -> dict[str, float]:
     """Of people who vote once: an item's value does not know whether they vote elsewhere."""
-    known, believed = replace(crowd, items=_MANY, raters=crowd.votes, block=0, load=0.0).draw(rng, strangers=True)
+    known, believed = replace(crowd, items=items, raters=crowd.votes, block=0, load=0.0).draw(rng, strangers=True)
     found = {name: one.value for name, one in reported(known, believed, strangers=True).items()}
     followed = np.bincount(known.item, weights=known.followed(top(believed)) - known.agreed) / known.votes.sum(1)
     found["follows people more than one of them"] = float(followed.mean())
@@ -132,9 +132,9 @@ def truth_of(crowd: Crowd, rng: Rng) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def covered(crowd: Crowd, *, reps: int, rng: Rng) -> Iterator[Row]:
-    """Coverage of each number, and its width against that of an interval that knows the spread."""
-    truth = truth_of(crowd, rng)
+def covered(crowd: Crowd, *, reps: int, rng: Rng, items: int = _MANY) -> Iterator[Row]:
+    """Coverage of each number, and its width against one of a known spread; ``items`` give the truth."""
+    truth = truth_of(crowd, rng, items)
     held: dict[str, list[tuple[bool, float, float]]] = {name: [] for name in truth}
     for _ in range(reps):
         for name, one in reported(*crowd.draw(rng)).items():
@@ -161,79 +161,49 @@ def biased(crowd: Crowd, *, reps: int, rng: Rng) -> Row:
 
 
 Measure = Callable[[Ballots, FloatArray, FloatArray], float]
-"""From votes, how often each rater and how often each item was drawn, to a number."""
+"""From votes, how often each vote and how often each item was drawn, to a number."""
 
 
 def drawn_share(label: int) -> Measure:
-    """Mean over items of the share of the votes that are for a label."""
+    """Mean of votes for a label, each of which counts one over the votes on its item."""
 
-    def measure(known: Ballots, who: FloatArray, what: FloatArray) -> float:
-        votes = _counted(known, who)
-        people = votes.sum(1)
-        there = what * (people > 0)
-        return float((there * votes[:, label] / np.maximum(people, 1.0)).sum() / there.sum())
+    def measure(known: Ballots, votes: FloatArray, items: FloatArray) -> float:
+        weight = votes * items[known.item] / known.votes.sum(1)[known.item]
+        return float((weight * (known.label == label)).sum() / weight.sum())
 
     return measure
 
 
-def drawn_agreement(known: Ballots, who: FloatArray, what: FloatArray) -> float:
-    """Mean over items of the share of pairs that agree; nobody is paired with a copy of the same person."""
-    same, there, _ = _pairs(known, who, what)
-    return float((there * same).sum() / there.sum())
-
-
-def drawn_kappa(known: Ballots, who: FloatArray, what: FloatArray) -> float:
-    """Agreement beyond that of two people on two items."""
-    same, there, votes = _pairs(known, who, what)
-    common = (there[:, None] * votes / np.maximum(votes.sum(1, keepdims=True), 1.0)).sum(0) / there.sum()
-    by_chance = float(common @ common)
-    return (float((there * same).sum() / there.sum()) - by_chance) / (1.0 - by_chance)
-
-
-def _pairs(known: Ballots, who: FloatArray, what: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    votes = _counted(known, who)
-    itself = np.bincount(known.item, weights=who[known.rater] ** 2, minlength=len(votes))
-    pairs = votes.sum(1) ** 2 - itself
-    return (np.square(votes).sum(1) - itself) / np.maximum(pairs, 1.0), what * (pairs > 0), votes
-
-
-def _counted(known: Ballots, who: FloatArray) -> FloatArray:
-    votes = np.zeros(known.votes.shape)
-    np.add.at(votes, (known.item, known.label), who[known.rater])
-    return votes
+def drawn_agreement(known: Ballots, votes: FloatArray, items: FloatArray) -> float:
+    """Mean of pairs that agree, each of which counts one over the pairs on its item; nobody is a pair."""
+    people = known.votes.sum(1)
+    counted = np.zeros(known.votes.shape)
+    np.add.at(counted, (known.item, known.label), votes)
+    itself = np.bincount(known.item, weights=votes**2, minlength=len(people))
+    weight = items / (people * (people - 1))
+    same, pairs = np.square(counted).sum(1) - itself, np.square(counted.sum(1)) - itself
+    whole = float((weight * pairs).sum())
+    return float((weight * same).sum()) / whole if whole > 0.0 else math.nan  # copies of one person alone were drawn
 
 
 def bootstrapped(known: Ballots, measure: Measure, *, draws: int, rng: Rng) -> float:
     """Standard error of a number, by drawing raters and items.
 
-    What is of a vote alone is in the spread three times (Owen 2007, sec. 3), of items alone once too often where people
-    are drawn alone: so the spread over raters is that of draws of raters less what as many votes drawn by themselves
-    make, and the spread over items is added. Of few raters too little is drawn, by the factor 1 - 1 / raters.
+    Where raters are drawn, what is of single votes and of items adds to the spread too: as much as where each vote is
+    drawn by itself, which is taken off (Owen 2007, sec. 3). Of few raters too little is drawn, by 1 - 1 / raters.
     """
-    items, raters = len(known.votes), int(known.rater.max()) + 1
-    all_raters, all_items = np.ones(raters), np.ones(items)
-    # People who are drawn for each item by itself: what raters would add if none of them were the same elsewhere.
-    apart = Ballots(known.item, np.arange(len(known.item)), known.label, known.votes)
+    items, raters, votes = len(known.votes), int(known.rater.max()) + 1, len(known.item)
+    all_items, all_votes = np.ones(items), np.ones(votes)
     found: dict[str, list[float]] = {"raters": [], "items": [], "votes": []}
     for _ in range(draws):
-        who = np.bincount(rng.integers(0, raters, raters), minlength=raters).astype(np.float64)
-        what = np.bincount(rng.integers(0, items, items), minlength=items).astype(np.float64)
-        found["raters"].append(measure(known, who, all_items))
-        found["items"].append(measure(known, all_raters, what))
-        alone = np.bincount(_by_item(known, rng), minlength=len(known.item)).astype(np.float64)
-        found["votes"].append(measure(apart, alone, all_items))
-    spread = {name: float(np.var(values)) for name, values in found.items()}
+        who, what, alone = (np.bincount(rng.integers(0, many, many), minlength=many).astype(np.float64)
+                            for many in (raters, items, votes))  # fmt: skip
+        found["raters"].append(measure(known, who[known.rater], all_items))
+        found["items"].append(measure(known, all_votes, what))
+        found["votes"].append(measure(known, alone, all_items))
+    spread = {name: float(np.nanvar(values)) for name, values in found.items()}
     people = max(spread["raters"] - spread["votes"], 0.0) * raters / (raters - 1)
     return math.sqrt(people + spread["items"] * items / (items - 1))
-
-
-def _by_item(known: Ballots, rng: Rng) -> Ints:
-    """Votes drawn with replacement among those of the same item, as many as it has."""
-    order: Ints = np.lexsort((known.item,))
-    sizes: Ints = known.votes.sum(1)[known.item]
-    starts: Ints = np.cumsum(known.votes.sum(1))[known.item] - sizes
-    drawn: Ints = order[starts + rng.integers(0, sizes)]
-    return drawn
 
 
 def convabuse(path: Path) -> Ballots:
@@ -254,8 +224,6 @@ def widths(known: Ballots, *, draws: int, rng: Rng) -> Iterator[tuple[str, float
         _error(known.crossed(same, known.alike)),
         bootstrapped(known, drawn_agreement, draws=draws, rng=rng),
     )
-    beyond = kappa_of(known)
-    assert beyond.low is not None and beyond.value is not None
     for label in range(known.votes.shape[1]):
         share, others = shares(known.votes)[:, label], shares(known.others)[:, label]
         yield (
