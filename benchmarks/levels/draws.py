@@ -59,7 +59,8 @@ def answers(by_draw: Array, examples: int, rng: Rng) -> Array:
     lost = np.clip(by_draw + 0.01, 0.0, 0.9)
     gained = np.clip(lost - by_draw, 0.0, 0.9)
     u = rng.random((len(by_draw), examples))
-    return (u < lost[:, None]) * 1.0 - ((u >= lost[:, None]) & (u < (lost + gained)[:, None]))
+    made = (u < lost[:, None]) * 1.0 - ((u >= lost[:, None]) & (u < (lost + gained)[:, None]))
+    return np.asarray(made, dtype=np.float64)
 
 
 def judged(sample: Sample, margin: float = MARGIN, *, one_sided: bool = True) -> tuple[float, float]:
