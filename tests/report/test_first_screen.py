@@ -57,7 +57,7 @@ def test_repeated_examples_are_warned_of() -> None:
     warning = "Warning: only 40 of the 2,000 examples differ"
     assert warning in screen(of_examples(examples=2000, distinct=40))
     assert "Warning: 1,960 of the 2,000 examples given" in screen(of_examples(examples=40, repeats=1960))
-    assert "Warning: near-duplicates: only about 40 of" in screen(of_examples(examples=2000, alike=40))
+    assert "Warning: near-duplicates: only 40 of" in screen(of_examples(examples=2000, alike=40))
     assert "Warning" not in screen(of_examples(examples=2000, tokens=40)), "tokens are no examples"
 
 
