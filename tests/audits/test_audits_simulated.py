@@ -256,7 +256,7 @@ def alarms(members: dict[str, Simulated], count: int, effort: wt.Effort = SMALL)
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_any_false_alarm_is_as_rare_as_alpha_says() -> None:
     """Two rivals with the same curves as the reference: six tests a report, margins of zero."""
     same = Simulated(SOUND)

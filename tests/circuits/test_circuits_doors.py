@@ -182,6 +182,7 @@ def test_while_searches_have_not_run_the_best_so_far_says_so(place: Path) -> Non
     assert load(place / "old.json").sites == whole.sites
 
 
+@pytest.mark.full
 def test_killed_it_goes_on_to_the_same_circuit(place: Path) -> None:
     assert main(find("-o", "whole.json", "--quiet")) in (0, 1)
     command = [sys.executable, "-c", "import sys; from wheeltap.cli import main; sys.exit(main())",

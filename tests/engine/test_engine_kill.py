@@ -22,7 +22,7 @@ ENVIRONMENT = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_killed_twenty_times_the_report_is_the_uninterrupted_one_and_nothing_runs_twice(tmp_path: Path) -> None:
     driver = Path(__file__).with_name("kill_driver.py")
     ran = subprocess.run(

@@ -33,6 +33,7 @@ def shares(record: ReportRecord, key: str) -> dict[str, float]:
     return {row.cohort: sum(row.values) / len(row.values) for row in rows[key].cohorts}
 
 
+@pytest.mark.slow
 class TestContract(StudyContract):
     study = Detection
     settings: ClassVar[dict[str, Any]] = {"model": "digits", "defects": "cancel", "strengths": "16,1", "copies": 2}

@@ -94,7 +94,7 @@ def test_a_second_run_makes_and_measures_nothing(whole: tuple[Path, ReportRecord
     assert answer(again.record) == answer(whole[1])
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_workers_give_the_same(whole: tuple[Path, ReportRecord], tmp_path: Path) -> None:
     made = wt.study(written(tmp_path), store=tmp_path / "w.wheeltap", workers=2)
     assert answer(made.record) == answer(whole[1])
