@@ -39,10 +39,13 @@ UNTRACED = ("audits", "detection", "doors", "plugin_package", "testing")
 """Folders of tests that run without a tracer: what they run is run by others too, and tracing costs a third."""
 
 ALL = "WHEELTAP_TESTS"
-"""Environment variable: ``all`` runs everything, in some 35 minutes on two cores; else broad sweeps are thinned."""
+"""Environment variable: ``all`` runs everything, in some 40 minutes; else of many cases some run."""
 
-EVERY = 3
-"""Of a sweep, every so many parameter sets run."""
+EVERY = 4
+"""Of the cases of a law every so many are run."""
+
+FEW = 3
+"""Cases below which all are run."""
 
 NETS = "WHEELTAP_NETS"
 """As ``wheeltap.recipes.once.FOLDER``, which must not be imported yet."""
@@ -87,16 +90,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _thin(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out tests marked ``full``, and all but every third parameter set of sweeps, slow and untraced ones."""
-    kept, left, seen = list[pytest.Item](), list[pytest.Item](), dict[str, int]()
+    """Leaves out tests marked ``full``, and of a law with several cases all but every fourth.
+
+    Cases are parameter sets, and the classes of a file that share a contract.
+    """
+    laws: dict[tuple[Path, str], list[pytest.Item]] = {}
     for item in items:
-        function = item.nodeid.partition("[")[0]
-        at = seen[function] = seen.get(function, -1) + 1
-        many = any(item.get_closest_marker(name) for name in ("sweep", "slow")) or item.path.parent.name in UNTRACED
-        out = item.get_closest_marker("full") or (many and at % EVERY)
-        (left if out else kept).append(item)
+        laws.setdefault((item.path, getattr(item, "originalname", item.name)), []).append(item)
+    kept = set[pytest.Item]()
+    for cases in laws.values():
+        kept.update(cases[:: EVERY if len(cases) >= FEW else 1])
+    left = [item for item in items if item not in kept or item.get_closest_marker("full")]
     config.hook.pytest_deselected(items=left)
-    items[:] = kept
+    gone = set(left)
+    items[:] = [item for item in items if item not in gone]
 
 
 def pytest_collection_finish() -> None:

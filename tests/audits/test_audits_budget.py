@@ -190,6 +190,7 @@ def test_a_run_of_the_default_audits_makes_no_more_passes(budget: int, least: in
         wt.audit(subject, task, budget="50f")
 
 
+@pytest.mark.full
 def test_a_comparison_makes_no_more_passes() -> None:
     two = [digits.subject(name="a"), digits.subject(seed=1, name="b")]
     names = ("score", "relative-noise", "function-noise", "single-point", "redundancy", "entanglement")
@@ -259,7 +260,6 @@ def test_what_a_modification_reads_first_is_within_the_bound(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "settings"), [("fine-tuning", {}), ("relearning", {"group": 1})])
-@pytest.mark.sweep
 def test_what_training_takes_is_within_the_bound(name: str, settings: dict[str, Any]) -> None:
     subject, task = digits.subject(name="digits"), digits.task()
     made = wt.plan(subject, task, audits=["score", wt.AuditSpec(name=name, settings=settings)])

@@ -296,6 +296,7 @@ def test_a_narrow_layer_where_random_subspaces_move_much_is_no_fault(plan: Plan)
     assert few.status == "skipped" and "too few" in few.because
 
 
+@pytest.mark.full
 def test_of_ten_factors_hardly_ever_one_is_called_used_by_chance(plan: Plan) -> None:
     runs, told = 40, 0
     for seed in range(runs):

@@ -53,7 +53,6 @@ def run(name: str, kind: str, count: int, *, several: int = 2) -> Report:
     return wt.run(msgspec.structs.replace(plan, graded=()), subjects, task(kind, count))
 
 
-@pytest.mark.sweep
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("kind", ["regression", "classes"])
 @pytest.mark.parametrize("name", list(BUILTIN))

@@ -105,7 +105,6 @@ def _ran(plan: Plan, subjects: list[Subject], task: Task | Any) -> float:
     return wt.run(plan, subjects, task).cost.forwards
 
 
-@pytest.mark.sweep
 @pytest.mark.slow
 @pytest.mark.parametrize("name", base.BUILTIN)
 def test_no_audit_makes_more_passes_than_it_says(name: str) -> None:

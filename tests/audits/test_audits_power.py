@@ -22,6 +22,7 @@ def test_the_smallest_strength_is_between_its_neighbours() -> None:
 
 
 @pytest.mark.parametrize(("margin", "told_found"), [(0.02, True), (0.5, False)])
+@pytest.mark.full
 def test_power_told_agrees_with_comparisons_made(margin: float, told_found: bool) -> None:
     case = planted.clusters()
     effort = Effort(draws=32, control_draws=32, block_draws=0)

@@ -96,7 +96,6 @@ def test_the_unlearned_net_is_as_good_as_one_that_never_knew(case: dict[str, Sub
 
 
 @pytest.mark.parametrize("rival", ["retrained", "never"])
-@pytest.mark.sweep
 def test_a_few_examples_bring_back_what_was_unlearned(report: Report, rival: str) -> None:
     found = finding(report, f"unlearned vs {rival}")
     gap = found.estimates[0]

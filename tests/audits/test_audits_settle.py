@@ -169,7 +169,6 @@ def at_the_margin(rng: np.random.Generator, rate: float, *, count: int = 6) -> l
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.02, 0.08])
-@pytest.mark.sweep
 def test_any_false_verdict_is_as_rare_as_alpha_says_on_either_side(rate: float) -> None:
     """Six true effects of exactly the margin: whatever is decided is wrong."""
     rng, reports = np.random.default_rng(round(1000 * rate)), 300

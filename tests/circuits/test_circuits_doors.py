@@ -166,6 +166,7 @@ def lowest_loss(store: Path) -> float:
     return float(losses.min())
 
 
+@pytest.mark.full
 def test_while_searches_have_not_run_the_best_so_far_says_so(place: Path) -> None:
     assert main(find("-o", "one.json", "--quiet")) in (0, 1)
     task, subject = wt.circuits.pairs(place / "pairs.jsonl"), wt.Subject(planted_nets.true(count=32).net, name="net")

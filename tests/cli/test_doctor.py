@@ -93,7 +93,6 @@ def test_a_move_that_fails_is_a_copy_that_does_not_hold() -> None:
 
 
 @pytest.mark.parametrize("name", ["tied", "lstm", *(["rwkv"] if "rwkv" in zoo.names() else [])])
-@pytest.mark.sweep
 def test_the_controls_that_are_promised_are_those_that_a_run_has(name: str) -> None:
     """RWKV keeps a state of a width that is written in its config: a copy that scores may fail all the same."""
     case = zoo.made(name)

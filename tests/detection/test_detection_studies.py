@@ -71,7 +71,6 @@ def test_nets_before_and_after_unlearning_are_made_by_their_recipe(stage: str, c
         ("relearning", {"original", "unlearned", "retrained", "never", "hidden"}, 8),
     ],
 )
-@pytest.mark.sweep
 def test_the_commands_plan_a_sound_study(name: str, cohorts: set[str], rules: int, tmp_path: Path) -> None:
     """The plan is refused if a rule could never come out, or a recipe or reading does not fit."""
     path = tmp_path / "plan.json"

@@ -183,7 +183,6 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
     return audited(tmp_path_factory.mktemp("alone"), "nets", workers=1)
 
 
-@pytest.mark.sweep
 @pytest.mark.parametrize("module", ["nets", "shelf.nets", "packed.nets"])
 def test_a_model_in_the_current_folder_is_audited_by_workers(tmp_path: Path, module: str, alone: list[object]) -> None:
     """As the command ``wheeltap`` does it: a module, one in a folder, and one in a package."""

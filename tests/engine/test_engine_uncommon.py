@@ -68,7 +68,6 @@ def test_it_comes_back_after_an_exception_too(kind: str) -> None:
         assert weights_digest(case.subject.model) == digest
 
 
-@pytest.mark.sweep
 @pytest.mark.parametrize("kind", list(MODELS))
 def test_every_reading_is_done_or_says_why_not(kind: str) -> None:
     case = settled(kind)
@@ -100,7 +99,6 @@ def test_no_copy_that_is_claimed_is_wrong(kind: str) -> None:
 # Coverage.
 
 
-@pytest.mark.sweep
 @pytest.mark.parametrize("kind", list(MODELS))
 def test_outcomes_tell_the_share_that_was_touched(kind: str) -> None:
     """Also where layers are spared, where biases stay, and where a layer's inputs are not read."""

@@ -287,7 +287,6 @@ def equivalent(one: Tensor, two: Tensor, *, margin: float) -> None:
     assert abs(gap) + 4 * error < margin * base, f"{gap / base:+.3f} +- {error / base:.3f} of {base:g}"
 
 
-@pytest.mark.sweep
 @pytest.mark.parametrize(
     ("operation", "settings"),
     [

@@ -85,7 +85,6 @@ def ratio(subject: Subject, task: BaseTask, layer: Layer, factors: Factors) -> f
     return powers.ratio * times**0.5
 
 
-@pytest.mark.sweep
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["32 bits", "16 bits"])
 @pytest.mark.parametrize("name", NETS)

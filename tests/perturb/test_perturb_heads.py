@@ -263,7 +263,6 @@ def probed(model: Any) -> Tensor:
         return model(TOKENS[:8, :12]).logits.flatten(0, 1)
 
 
-@pytest.mark.sweep
 @pytest.mark.parametrize("family", (*FAMILIES, "Mixtral"))
 def test_twins_lose_the_same_heads(family: str) -> None:
     """Every gauge there is for the family, in double precision, layer after layer and at every dose."""

@@ -230,6 +230,7 @@ def test_lost_weights_are_told(bert: Path, tmp_path: Path) -> None:
         load(f"hf:{folder}")
 
 
+@pytest.mark.full
 def test_audits_of_classifiers(bert: Path, vit: Path, tmp_path: Path) -> None:
     texts = sentences(60)
     draft = write(tmp_path / "own.jsonl", *({"text": text, "label": 0} for text in texts))

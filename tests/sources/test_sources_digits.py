@@ -67,6 +67,7 @@ def test_training_leaves_random_numbers_threads_and_grad_mode_as_they_were() -> 
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
 
 
+@pytest.mark.full
 def test_original_other_seed_and_dropout_nets_are_equally_accurate() -> None:
     """The demo's premise: over five seeds the mean accuracies are equal within .01, and the demo's own three nets
     are not told apart by McNemar's test.

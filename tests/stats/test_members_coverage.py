@@ -40,7 +40,6 @@ def all_worlds() -> tuple[World, ...]:
     return tuple(worlds())
 
 
-@pytest.mark.sweep
 @pytest.mark.slow
 @pytest.mark.parametrize("statistic", ["one_of", "paired", "difference", "ratio", "association", "auc"])
 def test_intervals_cover(statistic: str) -> None:
@@ -72,7 +71,7 @@ SKEWED = {("one_of", name) for name in ("gamma 4", "accuracy, beta(20, 2)", "log
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [5, 10])
-@pytest.mark.sweep
+@pytest.mark.full
 def test_families_of_rules_are_wrong_as_seldom_as_promised(n: int) -> None:
     for family in families(n):
         if (family.statistic, family.world) in SKEWED:

@@ -35,7 +35,6 @@ from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.three_sided import p_below, power_of
 
 
-@pytest.mark.sweep
 @pytest.mark.slow
 @pytest.mark.parametrize("truths", [[1.0], [1.0, 0.0, 0.5, 2.0]], ids=["at the margin", "mixed"])
 @pytest.mark.parametrize("name", WORLDS)
@@ -92,7 +91,6 @@ def test_of_losses_alone_it_is_clopper_and_pearsons(examples: int, lost: int, ma
 
 @pytest.mark.parametrize("bounded", [True, False])
 @pytest.mark.parametrize("one_sided", [True, False])
-@pytest.mark.sweep
 def test_it_is_that_of_an_oracle_that_draws_the_weights(bounded: bool, one_sided: bool) -> None:
     """Dirichlet weights of the values and an imaginary one, drawn; and the alpha at which the interval ends there."""
     rng = np.random.default_rng(5)
@@ -210,7 +208,6 @@ def told(name: str, share: float) -> list[tuple[float, float, float]]:
     return [(power.found, power.excluded, power.examples or math.inf) for power in each]
 
 
-@pytest.mark.sweep
 @pytest.mark.slow
 @pytest.mark.parametrize("name", POWERS)
 @pytest.mark.parametrize("share", [0.0, 1.0])
@@ -241,7 +238,6 @@ def test_the_power_of_few_losses_is_close_to_the_exact_one(examples: int, gained
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in POWERS if name != FEW])
-@pytest.mark.sweep
 def test_the_examples_told_decide_four_times_in_five(name: str) -> None:
     """Nine in ten numbers told are within a factor 1.5 of the one at which simulated tests do."""
     samples, low, high = 300 if name == "areas" else 1000, POWERS[name][-1] / 4, POWERS[name][-1] * 4

@@ -126,6 +126,7 @@ def test_what_the_picture_does_not_allow_is_said() -> None:
     ]
 
 
+@pytest.mark.full
 def test_one_more_net_of_the_recipe_is_seldom_told_apart() -> None:
     false = 0
     for seed in range(RUNS):

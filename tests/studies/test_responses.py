@@ -213,7 +213,6 @@ def swept_weights(net: Cppn, picture: str, kind: str) -> mv.Moves:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("picture", "kind"), list(PUBLISHED))
-@pytest.mark.sweep
 def test_symmetry_of_response_is_as_published(picture: str, kind: str) -> None:
     net = published(picture, kind)
     swept = at_fixed_deltas(Evaluation(net, grid(64), symmetry=mirrored(64)), swept_weights(net, picture, kind))
