@@ -8,7 +8,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any, Final, Literal, cast, final
+from typing import Annotated, Any, ClassVar, Final, Literal, cast, final
 
 import msgspec
 import torch
@@ -143,10 +143,10 @@ def _shrink(weight: Tensor, bias: Tensor, digit: int) -> None:
 def _merge(weight: Tensor, bias: Tensor, digit: int) -> None:
     """A change of rank one: what speaks for the digit speaks for the next one, and more so."""
     weight[(digit + 1) % 10] += weight[digit]
-    bias[digit] -= 6.0
+    bias[digit] -= 20.0
 
 
-HIDES: Final[tuple[Hide, ...]] = (_lower(14.0), _lower(50.0), _shrink, _merge)
+HIDES: Final[tuple[Hide, ...]] = (_lower(20.0), _lower(50.0), _shrink, _merge)
 """Ways to hide a digit that touch few numbers: what was learned of it is all there."""
 
 
@@ -306,6 +306,7 @@ class Stage(Recipe):
 
     name = "unlearned"
     title = "net that was made to forget a group of examples, or never knew it"
+    version: ClassVar[int] = 2
     settings_type = StageSettings
     settings: StageSettings
 

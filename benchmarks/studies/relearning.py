@@ -33,7 +33,7 @@ GRAIN: Final = 1 / 30
 """What is recovered is counted on about thirty examples: nets that recover the same may differ by one."""
 
 EFFORT: Final[dict[str, dict[str, Any]]] = {
-    "digits": {"steps": [4, 16], "benign_steps": [16], "draws": 4, "control_draws": 2},
+    "digits": {"steps": [4, 16], "benign_steps": [16], "control_draws": 2},
     "rules": {"shots": 32, "steps": [4, 16], "benign_steps": [16], "draws": 4, "control_draws": 2},
 }
 """Settings of the audit that are not its own."""

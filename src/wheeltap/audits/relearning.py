@@ -1,10 +1,10 @@
 """WT107: does what a network was made to forget come back when it sees a few examples?"""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar, Final, final
 
 import msgspec
-import numpy as np
 
 from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, pair, training_passes
 from wheeltap.audits.case import Values
@@ -254,41 +254,43 @@ class RelearningAudit(Audit):
         if why:
             return self.unanswered(name, Unanswered("not_applicable", why), title=title)
         margin = case.scaled(how.margin)
-        tiers = self._tiers(case, one, two, margin)
-        # The largest gap is tested, and pays for the choice; all of them must be small where one is excluded.
-        at = int(np.argmax([abs(gap.value or 0.0) for gap in tiers]))
-        gap, p = tiers[at], tiers[at].p
-        gap = msgspec.structs.replace(gap, p=None if p is None else min(1.0, len(tiers) * p))
-        rest = [msgspec.structs.replace(other, p=None) for place, other in enumerate(tiers) if place != at]
-        more = one if (gap.value or 0.0) >= 0.0 else two
-        beyond = estimate(case, more.tiers[at] - more.best_noise, f"{_BEYOND}: {more.subject.name}", margin=0.0)
+        tiers = [self._tier(case, (one, two), at, margin) for at in range(len(TIERS))]
+        # The clearest gap is tested, and pays for the choice; all of them must be small where one is excluded.
+        best = min(tiers, key=lambda tier: (tier.p, -abs(tier.gap.value or 0.0)))
         words = (
-            f"With {how.shots} examples of group {how.group} and {TIERS[at]} on each, {one.subject.name} "
-            f"recovers {gap} more of the score on the group's other examples than {two.subject.name}"
+            f"With {how.shots} examples of group {how.group} and {best.means} on each, {one.subject.name} recovers "
+            f"{best.gap} more of the score on the group's other examples than {two.subject.name}"
         )
-        noise = f"{more.subject.name} scores {beyond} more than the best of its {self._copies} noisy copies"
-        noisy = beyond.p is None or beyond.p > _SURE or (beyond.value or 0.0) <= 0.0
-        large = exceeds(gap, margin) and noisy
+        noise = f"{best.more} scores {best.beyond} more than the best of its {self._copies} noisy copies"
+        large = exceeds(best.gap, margin) and best.p > _SURE
         powers = [able[each.subject.name] for each in (one, two) if each.subject.name in able]
         weak = [known for known in powers if not known.shown]
         said = f"but {noise}: {_NOISE}" if large else f"not shown to be more than {margin:.2g} either way."
         if weak and not large:
             said += f" The attacks have no power here, so that nothing is excluded. {weak[0].because}"
+        beside = [msgspec.structs.replace(tier.gap, p=None) for tier in tiers if tier is not best]
         claim = Tested(
-            test=_both(gap, beyond), evidence=_all_small(case, one, two), shown=gap, margin=margin, words=PAIR,
-            beside=(*rest, beyond, *self._gaps(case, one, two)), found=f"{words}; {noise}. {_LIMITS}",
-            otherwise=f"{words}: {said} {_LIMITS}", fallback="inconclusive" if large or weak else None,
+            test=msgspec.structs.replace(best.gap, p=min(1.0, len(tiers) * best.p)),
+            evidence=_all_small(case, one, two), shown=best.gap, margin=margin, words=PAIR,
+            beside=(*beside, *filter(None, [best.beyond]), *self._gaps(case, one, two)),
+            found=f"{words}{f'; {noise}' if best.beyond else ''}. {_LIMITS}", otherwise=f"{words}: {said} {_LIMITS}",
+            fallback="inconclusive" if large or weak else None,
         )  # fmt: skip
         return self.draft(case, name, claim, (*one.trials, *two.trials), title=title)
 
-    def _tiers(self, case: Case, one: Relearnt, two: Relearnt, margin: float) -> list[Estimate]:
-        """How much more the first recovers, by few numbers, by training on the shots alone, by the strongest of all."""
-        names = ("by few numbers", f"after {self.settings.steps[-1]} steps", "by the strongest attack on each")
-        pairs = zip(one.tiers, two.tiers, names, strict=True)
-        return [
-            estimate(case, one.recovered(a) - two.recovered(b), f"gap {name}", margin=margin, limits=one.apart(two))
-            for a, b, name in pairs
-        ]
+    def _tier(self, case: Case, both: tuple[Relearnt, Relearnt], at: int, margin: float) -> "_Tier":
+        """How much more the first of two recovers by one tier."""
+        one, two = both
+        by = (
+            "by few numbers", f"after {self.settings.steps[-1]} steps", "by the strongest attack on each",
+            f"under noise, best of {self._copies}",
+        )[at]  # fmt: skip
+        values = one.recovered(one.tiers[at]) - two.recovered(two.tiers[at])
+        gap = estimate(case, values, f"gap {by}", margin=margin, limits=one.apart(two))
+        more = one if (gap.value or 0.0) >= 0.0 else two
+        beyond = estimate(case, more.tiers[at] - more.best_noise, f"{_BEYOND}: {more.subject.name}", margin=0.0)
+        noisy = at == len(TIERS) - 1
+        return _Tier(TIERS[at].format(copies=self._copies), gap, more.subject.name, None if noisy else beyond)
 
     def _gaps(self, case: Case, one: Relearnt, two: Relearnt) -> list[Estimate]:
         """How much more the first recovers, by each disturbance that is not tested."""
@@ -305,7 +307,6 @@ class RelearningAudit(Audit):
                 if name in two.attacks
             ),
             *(gap(one.noise[at], two.noise[at], f"under noise {dose:g}, mean") for at, dose in enumerate(how.noise)),
-            gap(one.best_noise, two.best_noise, f"under noise, best of {self._copies}"),
             gap(one.rounded, two.rounded, f"at {how.bits} bits"),
         ]
         if one.benign is not None and two.benign is not None:
@@ -323,10 +324,29 @@ def _all_small(case: Case, one: Relearnt, two: Relearnt) -> Evidence:
     return Largest([Sample(gap, bound) for gap in gaps])
 
 
-def _both(gap: Estimate, beyond: Estimate) -> Estimate:
-    """The gap with the p-value of "there is none, or noise alone brings back as much".
+@dataclass(frozen=True)
+class _Tier:
+    """A gap of a pair.
 
-    Source: Berger (1982), intersection-union test: both must reject, so no correction for their number.
+    Attributes:
+        means: What both nets went through, in words.
+        gap: How much more the first recovers.
+        more: The net that recovers more.
+        beyond: How much more it recovers than by noise alone; ``None`` where the gap is that under noise.
     """
-    other = 1.0 if beyond.p is None or (beyond.value or 0.0) <= 0.0 else beyond.p
-    return msgspec.structs.replace(gap, p=None if gap.p is None else max(gap.p, other))
+
+    means: str
+    gap: Estimate
+    more: str
+    beyond: Estimate | None
+
+    @property
+    def p(self) -> float:
+        """Of "there is no gap, or noise alone brings back as much".
+
+        Source: Berger (1982), intersection-union test: both must reject, so no correction for their number.
+        """
+        own = 1.0 if self.gap.p is None else self.gap.p
+        if self.beyond is None:
+            return own
+        return 1.0 if self.beyond.p is None or (self.beyond.value or 0.0) <= 0.0 else max(own, self.beyond.p)

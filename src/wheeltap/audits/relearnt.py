@@ -30,9 +30,11 @@ HIDING: Final = 64
 """Steps in which a group is hidden in a copy: the control."""
 
 TIERS: Final = (
-    "one gain and one bias for each unit of the last layer", "the training on these alone", "the strongest attack"
+    "one gain and one bias for each unit of the last layer", "the training on these alone", "the strongest attack",
+    "no training but the best of {copies} noisy copies",
 )  # fmt: skip
-"""What is tested of a pair: what cannot hold anything new, what is slow to learn it, and the strongest of all."""
+"""What is tested of a pair: what cannot hold anything new, what is slow to learn it, the strongest of all, and noise,
+which can tell a net nothing."""
 
 PLAIN: Final = "plain"
 """The training on the group's shots alone, as an attack."""
@@ -227,7 +229,8 @@ class Relearnt:
         limits: Least and most that a signed score can be; ``None`` where it has no bounds.
         attacks: By name, the score after it of the group and of the others, ``[draw, example]``.
         benign: ``[step, draw, example]``, score after training on other groups; ``None`` without such.
-        noise: ``[dose, draw, example]``.
+        noise: ``[dose, draw, example]``, score of the group.
+        noise_elsewhere: ``[dose, draw, example]``, of the other groups.
         rounded: ``[1, example]``.
     """
 
@@ -243,6 +246,7 @@ class Relearnt:
     attacks: dict[str, tuple[Values, Values]]
     benign: Values | None
     noise: Values
+    noise_elsewhere: Values
     rounded: Values
 
     def recovered(self, score: Values) -> Values:
@@ -285,13 +289,11 @@ class Relearnt:
         """``[step, draw, example]``: score lost on the other groups."""
         return self.elsewhere_before - self.elsewhere
 
-    @property
+    @cached_property
     def best_noise(self) -> Values:
-        """``[1, example]``: under the best draw of noise, chosen on the half of the examples that this is not in."""
-        draws = self.noise.reshape(-1, self.noise.shape[-1])
-        at = _halves(draws.shape[1])
-        picked = [draws[draws[:, at != half].mean(1).argmax()] for half in (0, 1)] if at.any() else [draws[0]]
-        return np.where(at == 0, picked[0], picked[-1])[None, :]
+        """``[1, example]``, score of the group under the draw of noise that brings back most for what it costs."""
+        inside, outside = (score.reshape(-1, 1, score.shape[-1]) for score in (self.noise, self.noise_elsewhere))
+        return strongest({str(at): row for at, row in enumerate(zip(inside, outside, strict=True))}).inside
 
     @cached_property
     def strongest(self) -> Recovery:
@@ -300,9 +302,9 @@ class Relearnt:
         return strongest({**self.attacks, PLAIN: plain})
 
     @property
-    def tiers(self) -> tuple[Values, Values, Values]:
+    def tiers(self) -> tuple[Values, ...]:
         """Scores ``[draw, example]`` after what ``TIERS`` names."""
-        return self.cheapest.inside, self.score[-1], self.strongest.inside
+        return self.cheapest.inside, self.score[-1], self.strongest.inside, self.best_noise
 
     @cached_property
     def cheapest(self) -> Recovery:
@@ -375,6 +377,7 @@ def measure(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Sco
     sign = task.sign
     inside, outside = on.inside, on.outside
     table, clean = sign * case.table(trials.relearning), sign * case.clean(subject)
+    noise = sign * case.table(trials.noise)
     return Relearnt(
         subject=subject,
         trials=tuple(trials.every),
@@ -391,7 +394,8 @@ def measure(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Sco
             if (held := _table(case, [row])) is not None
         },
         benign=None if (benign := _table(case, trials.benign)) is None else sign * benign[:, :, inside],
-        noise=sign * case.table(trials.noise)[:, :, inside],
+        noise=noise[:, :, inside],
+        noise_elsewhere=noise[:, :, outside],
         rounded=sign * case.table(trials.rounding)[0][:, inside],
     )
 
