@@ -55,8 +55,8 @@ _ALONE: Final = (
 class RelearningAudit(Audit):
     """Attacks that may bring a group back, the cheapest first; beside them other training, noise and rounding.
 
-    The verdict is on pairs: by the strongest attack one recovers more than the other, and more than the best of its own
-    noisy copies, for what noise alone brings back is no effect of relearning. Both are chosen on other examples.
+    The verdict is on pairs: one recovers more than the other, and more than the best of its own noisy copies, for what
+    noise alone brings back is no effect of relearning; or its noisy copies do. Both are chosen on other examples.
     ``equivalent`` needs power: another group, hidden in a copy of either net, has to come back under the same attacks.
 
     Of one net alone nothing is concluded. Nor is relearning blind to gauges: a copy with rescaled units learns at
