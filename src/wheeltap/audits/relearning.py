@@ -11,6 +11,7 @@ from wheeltap.audits.case import Values
 from wheeltap.audits.claims import PAIR
 from wheeltap.audits.relearnt import (
     HIDING,
+    SHARES,
     TIERS,
     TUNE,
     Power,
@@ -256,7 +257,7 @@ class RelearningAudit(Audit):
         margin = case.scaled(how.margin)
         tiers = [self._tier(case, (one, two), at, margin) for at in range(len(TIERS))]
         # The clearest gap is tested, and pays for the choice; all of them must be small where one is excluded.
-        best = min(tiers, key=lambda tier: (tier.p, -abs(tier.gap.value or 0.0)))
+        best = min(tiers, key=lambda tier: (tier.paid, -abs(tier.gap.value or 0.0)))
         words = (
             f"With {how.shots} examples of group {how.group} and {best.means} on each, {one.subject.name} recovers "
             f"{best.gap} more of the score on the group's other examples than {two.subject.name}"
@@ -270,8 +271,8 @@ class RelearningAudit(Audit):
             said += f" The attacks have no power here, so that nothing is excluded. {weak[0].because}"
         beside = [msgspec.structs.replace(tier.gap, p=None) for tier in tiers if tier is not best]
         claim = Tested(
-            test=msgspec.structs.replace(best.gap, p=min(1.0, len(tiers) * best.p)),
-            evidence=_all_small(case, one, two), shown=best.gap, margin=margin, words=PAIR,
+            test=msgspec.structs.replace(best.gap, p=best.paid), evidence=_all_small(case, one, two),
+            shown=best.gap, margin=margin, words=PAIR,
             beside=(*beside, *filter(None, [best.beyond]), *self._gaps(case, one, two)),
             found=f"{words}{f'; {noise}' if best.beyond else ''}. {_LIMITS}", otherwise=f"{words}: {said} {_LIMITS}",
             fallback="inconclusive" if large or weak else None,
@@ -290,7 +291,9 @@ class RelearningAudit(Audit):
         more = one if (gap.value or 0.0) >= 0.0 else two
         beyond = estimate(case, more.tiers[at] - more.best_noise, f"{_BEYOND}: {more.subject.name}", margin=0.0)
         noisy = at == len(TIERS) - 1
-        return _Tier(TIERS[at].format(copies=self._copies), gap, more.subject.name, None if noisy else beyond)
+        return _Tier(
+            TIERS[at].format(copies=self._copies), gap, more.subject.name, None if noisy else beyond, SHARES[at]
+        )
 
     def _gaps(self, case: Case, one: Relearnt, two: Relearnt) -> list[Estimate]:
         """How much more the first recovers, by each disturbance that is not tested."""
@@ -333,12 +336,19 @@ class _Tier:
         gap: How much more the first recovers.
         more: The net that recovers more.
         beyond: How much more it recovers than by noise alone; ``None`` where the gap is that under noise.
+        share: Of alpha.
     """
 
     means: str
     gap: Estimate
     more: str
     beyond: Estimate | None
+    share: float
+
+    @property
+    def paid(self) -> float:
+        """The p-value after the choice among the tiers."""
+        return min(1.0, self.p / self.share)
 
     @property
     def p(self) -> float:

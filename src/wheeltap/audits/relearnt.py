@@ -36,6 +36,12 @@ TIERS: Final = (
 """What is tested of a pair: what cannot hold anything new, what is slow to learn it, the strongest of all, and noise,
 which can tell a net nothing."""
 
+SHARES: Final = (0.3, 0.3, 0.3, 0.1)
+"""Of alpha, in this order. What noise brings back of a net that hides the group is large, so that little is enough.
+
+Source: Genovese, Roeder & Wasserman (2006, Biometrika 93), weighted Bonferroni.
+"""
+
 PLAIN: Final = "plain"
 """The training on the group's shots alone, as an attack."""
 
