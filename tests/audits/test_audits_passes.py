@@ -90,7 +90,7 @@ CASES: dict[str, tuple[Callable[[], Planted], dict[str, Any], float]] = {
     "symmetry": (_mirrored, {"weights": 12, "directions": 6, "copies": 1}, 0.5),
     "heads": (_language, {"top": 2, "sample": 2}, 0.5),
     "merging": (_digits, {}, 1.0),
-    "contamination": (_texts, {"window": contaminated.WINDOW, "shuffles": 3, "exposures": "1,4"}, 0.9),
+    "contamination": (_texts, {"window": contaminated.WINDOW, "shards": 2, "shuffles": 3, "exposures": "1,4"}, 0.9),
     "ambiguity": (_ambiguous, {"continuations": 4, "longest": 6}, 0.3),
     "circuit-sufficient": (_paired, CIRCUIT, 0.3),
     "circuit-necessary": (_paired, CIRCUIT, 0.3),

@@ -8,10 +8,11 @@ from tests.contaminated import ITEMS, LONG, WINDOW, Letters, subject, task, text
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, MissingFile
 from wheeltap.core.fingerprint import described
+from wheeltap.core.passages import SETS
 from wheeltap.engine.readings.contamination import Contamination
 from wheeltap.engine.readings.contamination_scores import Reader
 from wheeltap.plans.readings.contamination import CONTAMINATION
-from wheeltap.sources.passages import BETWEEN
+from wheeltap.sources.passages import BETWEEN, recombined
 from wheeltap.testing import planted
 from wheeltap.testing.planted import Planted
 from wheeltap.testing.reading_contract import ReadingContract
@@ -79,17 +80,25 @@ def test_completion_is_what_greedy_sampling_gives() -> None:
     assert found["kept"][0, :, 0].mean() > found["kept"][0, :, 1].mean() + 0.3
 
 
-def test_the_order_of_a_shard_is_that_of_its_windows() -> None:
-    found = read(shuffles=1)
-    stream = [token for text in texts(seed=0)[:10] for token in Letters().more(f"{text}{BETWEEN}")]
-    summed = 0.0
-    for start in range(0, len(stream), WINDOW):
-        piece = stream[start : start + WINDOW]
-        summed += sum(float(says([0, *piece[:at]])[token]) for at, token in enumerate(piece))
-    assert found["order"][0, 0, 0] == pytest.approx(summed, rel=1e-5)
-    assert found["shard_tokens"].tolist() == [10 * len(texts(seed=0)[0])] * 3
-    assert (found["order"][0, :, 0] > found["order"][0, :, 1]).all()
-    assert found["order_twins"].shape == (1, 3, 2)
+def listed(items: list[str], half: int) -> float:
+    """Log-likelihood of each item after the end of the one before, nats, by passes that grow by one token."""
+    several, summed = [Letters().more(f"{text}{BETWEEN}") for text in items], 0.0
+    for before, text in zip([[], *several], several, strict=False):
+        given = [0, *before[-half:]]
+        summed += sum(float(says([*given, *text[:at]])[token]) for at, token in enumerate(text[:half]))
+    return summed
+
+
+@pytest.mark.parametrize("window", [WINDOW, 12])  # of the smaller one, half is less than an item
+def test_the_order_of_a_shard_is_that_of_its_items_each_after_the_one_before(window: int) -> None:
+    found, half = read(shards=10, shuffles=1, window=window), window // 2
+    assert found["order"][0, 0, 0] == pytest.approx(listed(texts(seed=0)[:3], half), rel=1e-5)
+    new = [listed(list(some[:3]), half) for some in zip(*recombined(texts(seed=0)), strict=True)]
+    assert len(new) == SETS and found["order_fresh"][0, 0, 0] == pytest.approx(np.mean(new), rel=1e-5)
+    assert found["shard_tokens"].tolist() == [3 * min(len(texts(seed=0)[0]) + len(BETWEEN), half)] * 10
+    assert found["order_twins"].shape == (1, 10, 2)
+    if window == WINDOW:
+        assert (found["order"][0, :, 0] >= found["order"][0, :, 1]).all()
 
 
 def test_long_texts_are_read_in_windows_and_batches_do_not_matter() -> None:

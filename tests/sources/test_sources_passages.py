@@ -2,8 +2,10 @@
 
 import json
 import random
+from itertools import groupby, pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny import WORDS
 
@@ -11,7 +13,8 @@ import wheeltap as wt
 from tests.contaminated import Letters
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, FileFormatError
-from wheeltap.sources.passages import fits, load_passages
+from wheeltap.core.passages import SETS
+from wheeltap.sources.passages import PIECE, fits, load_passages, recombined
 from wheeltap.sources.specs import load, load_task
 
 
@@ -53,6 +56,35 @@ def test_the_digest_turns_on_the_texts(tmp_path: Path) -> None:
     one = load_passages(written(tmp_path, {"text": "ab", "twin": "ba"}), Letters())
     two = load_passages(written(tmp_path, {"text": "ab", "twin": "bb"}), Letters())
     assert one.digest != two.digest
+
+
+def test_new_items_are_pieces_of_a_few_words_in_the_order_of_the_texts() -> None:
+    places = [[(text, word) for word in range(20)] for text in range(40)]
+    new = recombined([" ".join(f"{text}.{word}" for text, word in row) for row in places])
+    assert len(new) == 40 and all(len(set(some)) == SETS for some in new)
+    for several in zip(*new, strict=True):
+        made = [[tuple(map(int, word.split("."))) for word in text.split()] for text in several]
+        assert [[word for _, word in row] for row in made] == [[word for _, word in row] for row in places]
+        # At every place of a text the words of the next one follow, so that marks stay in order.
+        neighbors = [pair for one, two in pairwise(made) for pair in zip(one, two, strict=True)]
+        assert {(after[0] - before[0]) % 40 for before, after in neighbors} == {1}
+        runs = [len(list(run)) for row in made for _, run in groupby(row, key=lambda word: word[0])]
+        # A net that remembers a text in half sees that half nowhere.
+        assert max(runs) <= 2 * PIECE and np.mean(runs) == PIECE
+
+
+@pytest.mark.parametrize(
+    ("texts", "sets"),
+    [
+        ([f"What is a {word}?" for word in "abcdef"], 0),  # one part of its own each
+        ([f"{at}: What is a {word} in one line?" for at, word in enumerate("abcdef")], SETS),
+        (["我喜欢吃苹果和香蕉", "他们今天去公园散步", "北京是中国的首都啊", "小明每天早上跑步吧"], SETS),
+        (["a", " ", "b c", ""], 2),
+    ],
+)
+def test_of_one_template_there_are_no_new_items(texts: list[str], sets: int) -> None:
+    new = recombined(texts)
+    assert [len(some) for some in new] == ([sets] * len(texts) if sets else [])
 
 
 def test_items_with_choices_are_no_texts(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """WT503: has a language model seen the texts of a benchmark, and would it be seen here if it had?"""
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, final
 
@@ -13,6 +14,7 @@ from wheeltap.audits.contamination_tests import COMPLETION, LEVEL, ORDER, TITLES
 from wheeltap.audits.controls import NO_POWER
 from wheeltap.audits.headline_recorded import POWER
 from wheeltap.audits.reading_audit import SingleReadingAudit
+from wheeltap.core.passages import SETS
 from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.contamination import CONTAMINATION, ContaminationSettings
@@ -90,7 +92,7 @@ class ContaminationAudit(SingleReadingAudit[Known]):
     asks = "benchmark"
     settings_type = ContaminationAuditSettings
     settings: ContaminationAuditSettings
-    spares: ClassVar[dict[str, int]] = {"shuffles": 9}
+    spares: ClassVar[dict[str, int]] = {"shuffles": 5}
     large: ClassVar[dict[str, Scalar | list[int | float]]] = {
         "shuffles": 9, "ordered": 60, "exposures": "1,4", "teaching_rate": 1e-4,
     }  # fmt: skip
@@ -104,9 +106,12 @@ class ContaminationAudit(SingleReadingAudit[Known]):
         return self.trial(plan, subject, epochs=self.settings.exposures)
 
     def most_passes(self, plan: Plan) -> float:
-        """Every arrangement of items and twins once, for the model and each copy; and the teaching."""
-        rounds = [int(one) for one in self.settings.exposures.split(",")]
-        read = 2.5 + 1.5 * self.settings.shuffles  # items, twins, and new items of the same form
+        """Neighbors in every arrangement, of items, twins and new items, by model and copies; and the teaching."""
+        how, items = self.settings, plan.task.examples
+        rounds = [int(one) for one in how.exposures.split(",")]
+        ordered = min(how.ordered, items)
+        before = min(1 + how.shuffles, math.ceil(ordered / how.shards))  # different items before each, or none
+        read = 1.0 + (2 + SETS) * before * ordered / items
         return len(plan.subjects) * ((1 + len(rounds)) * read + 1.5 * max(rounds) + 1.0)
 
     def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> Known:

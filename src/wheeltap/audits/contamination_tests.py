@@ -32,8 +32,7 @@ LONG_ENOUGH: Final = 8
 """Tokens of a tail whose exact completion says something: shorter ones are often the only way to go on."""
 
 TIMES: Final = 2.0
-"""How many times the gain of new items of the same form must be exceeded, where these show the order themselves: what
-form and contents give together differs from item to item."""
+"""How many times the gain of new items of the same form must be exceeded: these keep form and contents in part."""
 
 SURE: Final = 8.0
 """Standard errors from which an effect is found whatever the test: a normal probability beyond is 0."""
@@ -125,7 +124,7 @@ class Copy:
 
         An order may carry meaning, by subject or difficulty: then twins, and new items of the same form, in the same
         order and in the same shuffles show it too. All must be shown, so the largest p-value is the test's. New items
-        have half of each text of the items, and what a model remembers of these counts against the claim.
+        have words of the items, and what a model remembers of these counts against the claim.
         """
         order = self.read["order"][self.at]
         found, tokens = order_test(order, self._rng("order")), self.read["shard_tokens"]
@@ -137,12 +136,11 @@ class Copy:
         if "order_fresh" in self.read:
             new = self.read["order_fresh"][self.at]
             fresh = order_test(new, self._rng("order of new items"))
-            times = TIMES if fresh.p <= SHOWN else 1.0
-            more = order_test(order - times * new, self._rng("beyond new items"))
+            more = order_test(order - TIMES * new, self._rng("beyond new items"))
             p, reach = max(p, more.p), min(reach, _reach(more.gains / tokens))
             beyond += (
                 f"; new items of the same form in the same order gain {float((fresh.gains / tokens).mean()):.3g} (p = "
-                f"{fresh.p:.2g}), beyond {'twice ' if times == TIMES else ''}that p = {more.p:.2g}"
+                f"{fresh.p:.2g}), beyond twice that p = {more.p:.2g}"
             )
         mean, low, high = mean_interval(found.gains / tokens, level=LEVEL)
         effect = Estimate(

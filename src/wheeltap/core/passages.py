@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 from wheeltap.core import canon
+
+SETS: Final = 4
+"""Sets of new items in the form of the own texts, at most: what they gain is a mean, known better than that of one."""
 
 
 @final
@@ -16,15 +19,15 @@ class Passages:
         own: Text of each item.
         twins: Of each item a fresh version: as good an item, but never published; none where there are no twins.
         between: Token ids of what is between two items where they follow each other.
-        fresh: Token ids of new items in the form of the own texts, one in the place of each; none where none can be
-            made.
+        fresh: Token ids of new items in the form of the own texts, several in the place of each; none where none can
+            be made.
         repeated: Lines that were left out, because an item before has the same text or twin.
     """
 
     own: tuple[str, ...]
     twins: tuple[str, ...] = ()
     between: tuple[int, ...] = ()
-    fresh: tuple[tuple[int, ...], ...] = ()
+    fresh: tuple[tuple[tuple[int, ...], ...], ...] = ()
     repeated: int = 0
 
     @property

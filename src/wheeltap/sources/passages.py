@@ -2,21 +2,29 @@
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 import msgspec
+import numpy as np
 
 from wheeltap.core import seeds
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, FileFormatError
-from wheeltap.core.passages import Passages
+from wheeltap.core.passages import SETS, Passages
 from wheeltap.sources import fresh_twins
 from wheeltap.sources.jsonl import MAX_TOKENS, lines
 from wheeltap.sources.text import Tokenizer
 
 BETWEEN: Final = "\n\n"
 """What is between two items where they follow each other."""
+
+PIECE: Final = 4
+"""Words of a piece of a new item, about: fewer than a model remembers in a row, enough for a number or a date."""
+
+TRIES: Final = 16
+"""Draws of sets of new items."""
 
 _WORD: Final = re.compile(r"\S+")
 
@@ -127,28 +135,44 @@ def task_of(
     own_texts = tuple(text for text, _ in pairs)
     twins = tuple(twin for _, twin in pairs if twin is not None)
     task = ChoiceTask([start] * len(pairs), choices, [0] * len(pairs), name=name)
-    fresh = tuple(tuple(tokenizer.more(text)) for text in recombined(own_texts))
+    fresh = tuple(tuple(tuple(tokenizer.more(text)) for text in several) for several in recombined(own_texts))
     return task.with_passages(Passages(own_texts, twins, tuple(tokenizer.more(BETWEEN)), fresh, repeated))
 
 
-def recombined(texts: Sequence[str]) -> list[str]:
-    """New texts of the same form: the first half of each text's words, and the last half of those of one far away.
+def recombined(texts: Sequence[str]) -> list[tuple[str, ...]]:
+    """New texts of the same form, up to ``SETS`` in the place of each: pieces of a few words, each from another text.
 
-    Both halves stay in their order. So what either half tells of the order, a number, a date or an initial, the new
-    texts tell as well, and only what a whole text and the next one have in common is gone. Where fewer than half of
-    them are new, there are none: then texts are one template with one word of its own each.
+    Pieces stay at their place in a text and in their order. So what any piece says of the order, a number, a date or
+    an initial, the new texts say as well, while little is left of what a whole text and the next one have in common.
+    Sets differ in where texts are cut, so that a mark of a few words is whole in most of them. Sets of which fewer than
+    half are new are left out; all are where texts are one template with one word of its own each.
     """
-    halves = [_halves(text) for text in texts]
-    far = len(texts) // 2
-    made = [first + halves[(at + far) % len(texts)][1] for at, (first, _) in enumerate(halves)]
-    return made if 2 * len(set(made) - set(texts)) >= len(texts) else []
+    units = [_units(text) for text in texts]
+    pieces = max(2, round(float(np.median([len(some) for some in units])) / PIECE))
+    drawn = [_new(texts, units, pieces, seeds.generator(0, "passages", "recombined", at)) for at in range(TRIES)]
+    sets = [some for some in dict.fromkeys(drawn) if 2 * len(set(some) - set(texts)) >= len(texts)]
+    return list(zip(*sets[:SETS], strict=True))
 
 
-def _halves(text: str) -> tuple[str, str]:
+def _new(
+    texts: Sequence[str], units: Sequence[Sequence[int]], pieces: int, rng: np.random.Generator
+) -> tuple[str, ...]:
+    """One set of new texts; pieces are cut at random, and those of one new text are from texts far from each other."""
+    shares = (np.arange(1, pieces) + rng.uniform(-0.5, 0.5, pieces - 1)) / pieces
+    cut = list[list[str]]()
+    for text, starts in zip(texts, units, strict=True):
+        inner = [starts[min(round(float(share) * len(starts)), len(starts) - 1)] for share in shares]
+        cut.append([text[start:end] for start, end in pairwise([0, *inner, len(text)])])
+    shifts = ((rng.permutation(pieces) + rng.uniform(0.0, 0.5, pieces)) * len(texts) / pieces).astype(int).tolist()
+    return tuple(
+        "".join(cut[(at + shift) % len(texts)][piece] for piece, shift in enumerate(shifts)) for at in range(len(texts))
+    )
+
+
+def _units(text: str) -> list[int]:
+    """Where words start; where words are not spaced, every second sign."""
     words = [word.start() for word in _WORD.finditer(text)]
-    unspaced = len(text) if text.isascii() else len(text) // 2  # where words are not spaced, signs are as good
-    at = words[len(words) // 2] if len(words) > 1 else unspaced
-    return text[:at], text[at:]
+    return (words or [0]) if len(words) > 1 or text.isascii() else list(range(0, len(text), 2))
 
 
 def _line(line: bytes, where: str) -> Line:

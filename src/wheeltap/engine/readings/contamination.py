@@ -44,19 +44,23 @@ class Contamination(Reading):
         texts, passages = texts_of(task)
         how, versions = self.settings, texts.versions(passages)
         arranged = _arranged(len(texts.items), how, root=root, seed=seed)
-        fixed = self._fixed(texts, passages, arranged, root=root)
+        reader = Reader(texts.start, window=how.window, tokens_per_batch=texts.tokens_per_batch)
+        read = np.array([min(len(text), reader.half(subject.model)) for text in texts.listed(0)])
+        tokens = np.array([read[orders[0]].sum() for orders in arranged])
+        fixed = {**self._fixed(texts, passages, arranged, root=root), "shard_tokens": tokens}
         free = bool(fixed["cues"].min() > order_cues.SHOWN) and bool(passages.twins or passages.fresh)
-        orders = {"order": 0, **({"order_twins": 1} if passages.twins else {}),
-                  **({"order_fresh": 2} if passages.fresh else {})} if free else {}  # fmt: skip
+        places = {"order": (0,), "order_twins": (1,) if passages.twins else (),
+                  "order_fresh": tuple(range(2, len(texts.items[0])))}  # fmt: skip
+        orders = {name: several for name, several in places.items() if several and free}
         # Where no test is left, nothing is learned of copies.
         epochs = sorted({int(one) for one in how.epochs.split(",")}) if orders or passages.twins else [0]
-        reader = Reader(texts.start, window=how.window, tokens_per_batch=texts.tokens_per_batch)
         taught = Taught(subject, texts, window=reader.window_of(subject.model), how=how, draw=(root, seed))
         rows = list[Arrays]()
         for epoch, model in taught.copies(epochs):
             rows.append({"epochs": np.array(epoch), **self._known(model, reader, texts, passages)})
-            for name, version in orders.items():
-                rows[-1][name] = _order(model, reader, texts, version, arranged)
+            for name, several in orders.items():
+                made = [_order(model, reader, texts.listed(version), arranged) for version in several]
+                rows[-1][name] = np.mean(made, axis=0)
             if not all(np.isfinite(array).all() for array in rows[-1].values()):
                 rows.pop()  # it diverged: what comes after has too
                 break
@@ -69,8 +73,9 @@ class Contamination(Reading):
                 do="Lower contamination.teaching_rate.",
             )
         values = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-        arrangements = len(orders) * (1 + how.shuffles) * min(how.ordered, len(texts.items)) / len(texts.items)
-        cost = len(rows) * (len(versions) + arrangements) / 2 + taught.forwards
+        # Two items are read for each pair of neighbors, as two versions of an example are in a pass over the task.
+        neighbors = sum(map(len, orders.values())) * sum(len(_neighbors(some)) for some in arranged) / len(texts.items)
+        cost = len(rows) * (len(versions) / 2 + neighbors) + taught.forwards
         return Readings({**values, **fixed}, forwards=cost)
 
     def _known(self, model: nn.Module, reader: Reader, texts: Texts, passages: Passages) -> Arrays:
@@ -90,14 +95,12 @@ class Contamination(Reading):
              for text, same in zip(version, _shared(version), strict=True)]
             for version in versions
         ]  # fmt: skip
-        lengths = np.array([len(text) for text in versions[0]])
         shards, rng = [rows[0] for rows in arranged], seeds.generator(root, "contamination", "cues")
         cues = order_cues.cues(passages.own, shards, rng)
         found: Arrays = {
             "cues": np.array([cues[cue] for cue in order_cues.CUES]),
             "tail": np.moveaxis(np.array(left), 0, 1),
             "bytes": _bytes(passages),
-            "shard_tokens": np.array([lengths[shard].sum() for shard in shards]),
         }
         if passages.twins:
             pairs = list(zip(passages.own, passages.twins, strict=True))
@@ -150,9 +153,21 @@ def _orders(
         yield rng.permutation(shard)
 
 
+def _neighbors(orders: NDArray[np.intp]) -> list[tuple[int, int]]:
+    """Every item and the one before it in any of these orders; -1 before a first one."""
+    return sorted({pair for order in orders.tolist() for pair in pairwise((-1, *order))})
+
+
 def _order(
-    model: nn.Module, reader: Reader, texts: Texts, version: int, arranged: list[NDArray[np.intp]]
+    model: nn.Module, reader: Reader, texts: Sequence[tuple[int, ...]], arranged: list[NDArray[np.intp]]
 ) -> NDArray[np.float64]:
-    """Log-likelihood of every arrangement of every shard, ``[shard, arrangement]``."""
-    rows = [texts.joined([int(at) for at in order], version) for shard in arranged for order in shard]
-    return reader.summed(model, rows).reshape(len(arranged), -1)
+    """Log-likelihood of every arrangement of every shard, each text after the one before, ``[shard, arrangement]``.
+
+    Pairs of neighbors are read and not whole arrangements cut into windows: where windows happen to cut the texts adds
+    more noise than what is looked for.
+    """
+    pairs = [pair for orders in arranged for pair in _neighbors(orders)]
+    logs = reader.after(model, [(texts[before] if before >= 0 else (), texts[at]) for before, at in pairs])
+    known = dict(zip(pairs, logs.tolist(), strict=True))
+    return np.array([[sum(known[pair] for pair in pairwise((-1, *order))) for order in orders.tolist()]
+                     for orders in arranged])  # fmt: skip

@@ -70,11 +70,17 @@ class Reader:
         return [Read(*(np.concatenate([getattr(one, name) for one in some]) for name in Read.__dataclass_fields__))
                 for some in several]  # fmt: skip
 
-    def summed(self, model: nn.Module, texts: Sequence[Tokens]) -> NDArray[np.float64]:
-        """Log-likelihood of each text, nats, ``[text]``."""
-        pieces, totals = self._pieces(model, texts), np.zeros(len(texts))
-        for place, said, wanted in self._said(model, [piece for _, piece in pieces]):
-            totals[pieces[place][0]] += said.gather(1, wanted[:, None]).double().sum().item()
+    def half(self, model: nn.Module) -> int:
+        """Tokens of either of two texts that are read together, at most."""
+        return max(self.window_of(model) // 2, 1)
+
+    def after(self, model: nn.Module, pairs: Sequence[tuple[Tokens, Tokens]]) -> NDArray[np.float64]:
+        """Log-likelihood of each second text after the first one, nats, ``[pair]``; both are cut to half a window."""
+        half, totals = self.half(model), np.zeros(len(pairs))
+        cut = [(before[-half:], text[:half]) for before, text in pairs]
+        for place, said, wanted in self._said(model, [(*before, *text) for before, text in cut]):
+            logs = said.gather(1, wanted[:, None])[len(cut[place][0]) :]
+            totals[place] = logs.double().sum().item()
         return totals
 
     def _pieces(self, model: nn.Module, texts: Sequence[Tokens]) -> list[tuple[int, Tokens]]:

@@ -35,7 +35,7 @@ class Taught:
         self, subject: Subject, texts: Texts, *, window: int, how: ContaminationSettings, draw: tuple[int, int]
     ) -> None:
         self._subject, self._how, self._draw = subject, how, draw
-        stream = texts.joined(range(len(texts.items)))
+        stream = tuple(token for text in texts.listed(0) for token in text)
         starts = [offset * window // OFFSETS for offset in range(OFFSETS)]
         several = [[stream[at : at + window] for at in range(start, len(stream), window)] for start in starts]
         windows = [one for each in several for one in each]

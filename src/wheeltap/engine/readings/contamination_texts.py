@@ -1,6 +1,5 @@
 """The texts of a task, their tokens, and a corpus that may hold them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
@@ -21,8 +20,8 @@ class Texts:
 
     Attributes:
         start: What every text follows.
-        items: Of each item the tokens of its own text, of its twin (or shuffled text), and of a new item of the same
-            form, where there is one.
+        items: Of each item the tokens of its own text, of its twin (or shuffled text), and of new items of the same
+            form, where there are any.
         between: Tokens between two items.
         tokens_per_batch: Bound on the tokens of one call.
     """
@@ -36,9 +35,9 @@ class Texts:
         """Tokens of own texts, and of twins where there are any."""
         return [[item[at] for item in self.items] for at in range(2 if passages.twins else 1)]
 
-    def joined(self, items: Sequence[int], version: int = 0) -> tuple[int, ...]:
-        """Tokens of these items one after the other."""
-        return tuple(token for at in items for token in (*self.items[at][version], *self.between))
+    def listed(self, version: int) -> list[tuple[int, ...]]:
+        """Tokens of each item in one version, with what is before the next one."""
+        return [(*item[version], *self.between) for item in self.items]
 
 
 def texts_of(task: BaseTask) -> tuple[Texts, Passages]:
@@ -56,8 +55,8 @@ def texts_of(task: BaseTask) -> tuple[Texts, Passages]:
             got="examples of another kind",
             do="Give the items as plain text; see docs/lens.md, Contamination.",
         )
-    rows = (*zip(*task.choices, strict=True), *([passages.fresh] if passages.fresh else []))
-    items = tuple(zip(*rows, strict=True))
+    news = passages.fresh or ((),) * len(task.choices)
+    items = tuple((*pair, *new) for pair, new in zip(task.choices, news, strict=True))
     return Texts(task.contexts[0], items, passages.between, task.tokens_per_batch), passages
 
 

@@ -18,7 +18,7 @@ class ContaminationSettings(Settings, frozen=True, kw_only=True):
         shards: Runs of items, each shuffled by itself.
         shuffles: Shuffles of each.
         ordered: Items at most whose order is looked at, the first ones.
-        window: Tokens that are read and taught at once, where the model can read so many.
+        window: Tokens that are read and taught at once, where the model can read so many; of two items half each.
         lowest: Share of the tokens of a text that Min-K% and Min-K%++ look at: the least expected ones.
         corpus: A text file in which runs of words of the items are looked for. Its path is part of what is asked, its
             contents are not: give another corpus another name.
@@ -29,7 +29,7 @@ class ContaminationSettings(Settings, frozen=True, kw_only=True):
     """
 
     shards: Annotated[int, msgspec.Meta(ge=2)] = 10
-    shuffles: Annotated[int, msgspec.Meta(ge=1)] = 20
+    shuffles: Annotated[int, msgspec.Meta(ge=1)] = 10
     ordered: Annotated[int, msgspec.Meta(ge=4)] = 200
     window: Annotated[int, msgspec.Meta(ge=8)] = 256
     lowest: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 0.2
@@ -43,7 +43,7 @@ class ContaminationSettings(Settings, frozen=True, kw_only=True):
 CONTAMINATION: Final = ReadingSpec(
     name="contamination",
     title="How well a language model knows texts, their twins and their order",
-    version=3,
+    version=4,
     settings_type=ContaminationSettings,
     arrays={
         "epochs": Array("copy", "how often the copy was taught the items; 0: the model as it is", "count"),
@@ -55,11 +55,12 @@ CONTAMINATION: Final = ReadingSpec(
                       "40, 60 and 80 % of the text"),
         "tail": Array("example version 3", "tokens of that tail, less those that another text ends with too", "count"),
         "cues": Array("cue", "p-value that the order follows no numbers, dates, letters, alphabet, lengths, neighbors"),
-        "order": Array("copy shard arrangement", "log-likelihood of a shard's items in order, then shuffled, nats; not "
-                       "where the order follows a cue", optional=True),
+        "order": Array("copy shard arrangement", "log-likelihood of a shard's items, each after the one before, in "
+                       "order, then shuffled, nats; not where the order follows a cue", optional=True),
         "order_twins": Array("copy shard arrangement", "the same of the twins", optional=True),
-        "order_fresh": Array("copy shard arrangement", "the same of new items of the same form", optional=True),
-        "shard_tokens": Array("shard", "tokens of a shard's items", "count"),
+        "order_fresh": Array("copy shard arrangement", "the same of new items of the same form, mean over several sets",
+                             optional=True),
+        "shard_tokens": Array("shard", "tokens of a shard's items that are read in pairs", "count"),
         "bytes": Array("example version", "bytes compressed by zlib", "count"),
         "words": Array("example version", "log-ratio of the text's words among own texts and twins, nats",
                        optional=True),
