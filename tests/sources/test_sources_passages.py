@@ -59,7 +59,7 @@ def test_the_digest_turns_on_the_texts(tmp_path: Path) -> None:
 
 
 def test_new_items_are_pieces_of_a_few_words_in_the_order_of_the_texts() -> None:
-    places = [[(text, word) for word in range(20)] for text in range(40)]
+    places = [[(text, word) for word in range(21)] for text in range(40)]
     new = recombined([" ".join(f"{text}.{word}" for text, word in row) for row in places])
     assert len(new) == 40 and all(len(set(some)) == SETS for some in new)
     for several in zip(*new, strict=True):

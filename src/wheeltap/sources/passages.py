@@ -20,7 +20,7 @@ from wheeltap.sources.text import Tokenizer
 BETWEEN: Final = "\n\n"
 """What is between two items where they follow each other."""
 
-PIECE: Final = 4
+PIECE: Final = 3
 """Words of a piece of a new item, about: fewer than a model remembers in a row, enough for a number or a date."""
 
 TRIES: Final = 16
