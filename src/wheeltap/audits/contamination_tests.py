@@ -32,7 +32,7 @@ LONG_ENOUGH: Final = 8
 """Tokens of a tail whose exact completion says something: shorter ones are often the only way to go on."""
 
 TIMES: Final = 2.0
-"""How many times the gain of new items of the same form must be exceeded: these keep half of what form gives at least."""
+"""How many times the gain of new items of the same form must be exceeded: these may lose part of it."""
 
 SURE: Final = 8.0
 """Standard errors from which an effect is found whatever the test: a normal probability beyond is 0."""

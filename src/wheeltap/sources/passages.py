@@ -163,7 +163,8 @@ def _new(
     for text, starts in zip(texts, units, strict=True):
         inner = [starts[min(round(float(share) * len(starts)), len(starts) - 1)] for share in shares]
         cut.append([text[start:end] for start, end in pairwise([0, *inner, len(text)])])
-    shifts = ((rng.permutation(pieces) + rng.uniform(0.0, 0.5, pieces)) * len(texts) / pieces).astype(int).tolist()
+    places = (rng.permutation(pieces) + rng.uniform(0.0, 0.5, pieces)) * len(texts) / pieces
+    shifts = [int(place) for place in places]
     return tuple(
         "".join(cut[(at + shift) % len(texts)][piece] for piece, shift in enumerate(shifts)) for at in range(len(texts))
     )
