@@ -1,6 +1,10 @@
 """Examples that come in groups, of unequal size, for every paired statistic."""
 
+import json
+import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
@@ -9,6 +13,9 @@ from scipy import stats
 
 from benchmarks.levels import WRONG, Row
 from benchmarks.levels.draws import judged
+from wheeltap.runs.recorded import imported
+from wheeltap.runs.stored import judge
+from wheeltap.sources.recorded import read
 from wheeltap.stats.effect import score_interval
 from wheeltap.stats.sample import Sample
 
@@ -105,6 +112,39 @@ def _power(count: int, alike: float, *, reps: int, rng: Rng) -> Row:
     )  # fmt: skip
 
 
+TEMPLATES, INSTANCES, APART = 20, 50, 0.12
+"""Of the recorded answers: two systems that are equal over templates, and differ on each by as much."""
+
+LENS_RUNS, LENS_WRONG = 60, 3
+
+
+def recorded(reps: int, *, rng: Rng) -> Row:
+    """``wheeltap lens`` on two files whose items have groups: how often it calls equal systems different."""
+    wrong = cannot = 0
+    for _ in range(reps):
+        group = np.repeat(np.arange(TEMPLATES), INSTANCES)
+        solved, apart = rng.beta(2.0, 2.0, TEMPLATES)[group], rng.normal(0.0, APART, TEMPLATES)[group]
+        with TemporaryDirectory() as folder:
+            files = [Path(folder) / f"{name}.jsonl" for name in ("first", "second")]
+            for file, sign in zip(files, (1.0, -1.0), strict=True):
+                right = rng.random(len(group)) < np.clip(solved + sign * apart, 0.0, 1.0)
+                rows = [
+                    {"id": f"t{of}-{at}", "group": f"t{of}", "correct": bool(one)}
+                    for at, (of, one) in enumerate(zip(group, right, strict=True))
+                ]
+                file.write_text("\n".join(map(json.dumps, rows)))
+            store = Path(folder) / "answers.wheeltap"
+            imported([read(file) for file in files]).put(store)
+            said = judge(store).record.headline
+        wrong += re.search("is better|may differ", said, re.IGNORECASE) is not None
+        cannot += re.search("cannot tell", said, re.IGNORECASE) is not None
+    return Row(
+        claim="wheeltap lens, equal", design=f"{TEMPLATES} templates of {INSTANCES} items",
+        figure="better or may differ", rate=wrong / reps, high=LENS_WRONG / LENS_RUNS, families=reps,
+        also=(("cannot tell", cannot / reps),),
+    )  # fmt: skip
+
+
 def run(reps: int, *, counts: Sequence[int] = COUNTS) -> list[Row]:
     """All designs, ``reps`` samples each."""
     rng, rows = np.random.default_rng(11), list[Row]()
@@ -115,4 +155,4 @@ def run(reps: int, *, counts: Sequence[int] = COUNTS) -> list[Row]:
             rows.append(_score(count, alike, reps=reps, rng=rng))
             if count >= 10:
                 rows.append(_power(count, alike, reps=reps, rng=rng))
-    return rows
+    return [*rows, recorded(LENS_RUNS, rng=rng)]

@@ -50,6 +50,15 @@ def test_planted_factors_are_called_right(outputs: str) -> None:
         assert "does not prove" in told[UNUSED].because and "and used" in told[USED].because
 
 
+def test_of_examples_in_groups_nothing_is_concluded() -> None:
+    case = constructed(seed=0)
+    task = case.task.with_groups(torch.arange(len(case.task.targets)) // 2)
+    findings = list(wt.audit(case.subject, task, audits=["score", "decodable"])["WT203"])
+    assert {one.status for one in findings} == {"inconclusive"} and {one.verdict for one in findings} == {"cannot tell"}
+    assert all("come in groups" in one.because for one in findings)
+    assert all(end is None for one in findings for estimate in one.estimates for end in (estimate.low, estimate.high))
+
+
 def test_of_a_trained_net_the_used_factor_is_never_called_unused() -> None:
     told = [audited(trained(seed=seed)) for seed in range(3)]
     assert [one[USED].status for one in told] == ["excluded"] * 3

@@ -1,7 +1,7 @@
 """A race ends as soon as it can, whoever is ahead, and says what it cost; on simulated subjects and on a real net."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -81,6 +81,21 @@ def test_alone_it_does_not_apply() -> None:
     world = Parts({"one": Simulated({"relative": falling(0.5)})})
     found = finding(Report(world.run()), "WT101", "one")
     assert found.status == "not_applicable" and "two models" in found.because
+
+
+def test_examples_in_groups_are_not_raced() -> None:
+    @dataclass
+    class Grouped(Parts):
+        def answer(self, trial: Trial, name: str) -> Outcome:
+            made = super().answer(trial, name)
+            if trial.kind != "clean":
+                return made
+            return replace(made, values={**made.values, "group": np.arange(self.examples) // 4})
+
+    world = Grouped({"one": Simulated({"relative": falling(0.5)}), "two": Simulated({"relative": falling(0.1)})})
+    found = finding(Report(world.run()), "WT101", "one vs two")
+    assert found.status == "not_applicable" and "come in groups" in found.because
+    assert not any(trial.perturbation == "relative" for trial in world.asked)
 
 
 @pytest.mark.full

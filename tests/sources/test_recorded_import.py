@@ -155,6 +155,37 @@ def test_names_are_kept_with_the_plan(tmp_path: Path) -> None:
     assert names == Names(items=("0", "1"), groups=("x", "y"), labels=("a", "b"))
 
 
+@pytest.mark.parametrize("shape", ["own", "lm_eval"])
+def test_items_that_look_alike_are_groups(tmp_path: Path, shape: str) -> None:
+    """Six passages of five questions each, nowhere declared: named, and the sample of every interval."""
+    rng = np.random.default_rng(0)
+
+    def words(many: int) -> list[str]:
+        return [f"w{at}" for at in rng.integers(500, size=many)]
+
+    passages = [words(40) for _ in range(6)]
+    texts = [" ".join([*passages[at // 5], *words(6)]) for at in range(30)]
+    right = np.arange(30) // 5 % 2 == 0  # a whole passage, or none of it
+
+    def row(at: int) -> dict[str, Any]:
+        if shape == "own":
+            return {"id": at, "prompt": texts[at], "correct": bool(right[at])}
+        return {**generated(at, ["4"], float(right[at])), "doc": {"passage": texts[at], "choices": ["a", "b"]}}
+
+    held = imported([read(lines(tmp_path / "a.jsonl", [row(at) for at in range(30)]))])
+    assert any("The 30 items are 6 groups of 5" in note for note in held.notes)
+    clean = next(one for one in held.outcomes if one.key == held.plan.clean(held.plan.subjects[0]).key)
+    assert clean.values["group"].tolist() == [at // 5 for at in range(30)]
+    store = tmp_path / "x.wheeltap"
+    held.put(store)
+    said = judge(store).record.headline
+    assert "on 30 items in 6 groups, which count as about 5 independent" in said
+    if shape == "own":
+        free = imported([read(lines(tmp_path / "b.jsonl", [{**row(at), "group": f"g{at}"} for at in range(30)]))])
+        assert not any("6 groups" in note for note in free.notes)
+        assert not any("group" in one.values for one in free.outcomes if "chance" in one.values)
+
+
 def test_repeats_ask_for_support_and_single_answers_do_not(tmp_path: Path) -> None:
     rows = [{"id": "a", "sample": at, "correct": True} for at in range(3)]
     names = [spec.name for spec in imported([read(lines(tmp_path / "a.jsonl", rows))]).plan.audits]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import wheeltap
-from benchmarks.levels import Row, chosen, draws, groups, looks
+from benchmarks.levels import Row, chosen, draws, grouped, groups, looks
 from benchmarks.levels.__main__ import PARTS
 from benchmarks.levels.table import table
 from wheeltap.core.errors import DataError
@@ -223,8 +223,13 @@ def test_levels_over_groups(kind: str) -> None:
         _passed(groups._level(kind, count, alike, reps=reps, rng=rng))
 
 
+@pytest.mark.slow
+def test_levels_of_other_statistics_over_groups() -> None:
+    _passed(grouped.run(30, counts=(5, 20), alike=(0.5,)))
+
+
 @pytest.mark.full
-@pytest.mark.parametrize("part", [draws, groups, chosen, looks])
+@pytest.mark.parametrize("part", [draws, groups, grouped, chosen, looks])
 def test_all_levels(part: Any) -> None:
     _passed(part.run(400))
 

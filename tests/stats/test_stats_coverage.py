@@ -237,7 +237,7 @@ def test_half_dose_and_band_cover(draws: int, examples: int, draw: float) -> Non
         values, clean = answers(rng, (draws, examples), draw)
         _, low, high = band(values, bounded=True)
         inside += (low <= score) & (score <= high)
-        half += covers(half_dose(values, clean, doses=DOSES, chance=0.1), truth)
+        half += covers(half_dose(Response(values=values, clean=clean, doses=DOSES, chance=0.1)), truth)
     assert (inside / runs >= 0.95 - slack(runs)).all()
     assert half / runs >= 0.95 - slack(runs)
     if draws == 1:

@@ -73,7 +73,10 @@ def test_band_of_an_unbounded_measure_is_not_clipped() -> None:
 def test_half_dose_by_hand(retention: list[float], want: float) -> None:
     for clean, chance in ((0.9, 0.1), (1.0, 2.3)):  # the second: lower is better
         got = half_dose(
-            ramp(retention, clean=clean, chance=chance), np.full(20, clean), doses=DOSES, chance=chance, unit="sigma"
+            Response(
+                values=ramp(retention, clean=clean, chance=chance), clean=np.full(20, clean), doses=DOSES, chance=chance
+            ),
+            unit="sigma",
         )
         assert got.value == pytest.approx(want)
         assert got.unit == "sigma" and got.n == 20
@@ -95,7 +98,7 @@ def test_the_confidence_set_against_a_search_dose_by_dose(seed: int) -> None:
         assert found.low is not None and found.high is not None
         if found.low <= 0.0 <= found.high:
             inside.append(at)
-    got = half_dose(values, clean, doses=DOSES, chance=0.0)
+    got = half_dose(Response(values=values, clean=clean, doses=DOSES, chance=0.0))
     for end, want in ((got.low, inside[0]), (got.high, inside[-1])):
         if want in (fine[0], fine[-1]):
             assert end is None
@@ -105,25 +108,25 @@ def test_the_confidence_set_against_a_search_dose_by_dose(seed: int) -> None:
 
 def test_half_dose_censored_on_either_side() -> None:
     clean = np.full(20, 0.9)
-    never = half_dose(ramp([1.0, 1.0, 0.9, 0.8]), clean, doses=DOSES, chance=0.1)
+    never = half_dose(Response(values=ramp([1.0, 1.0, 0.9, 0.8]), clean=clean, doses=DOSES, chance=0.1))
     assert (never.value, never.low, never.high) == (None, pytest.approx(10.0), None)
-    at_once = half_dose(ramp([0.3, 0.2, 0.1, 0.0]), clean, doses=DOSES, chance=0.1)
+    at_once = half_dose(Response(values=ramp([0.3, 0.2, 0.1, 0.0]), clean=clean, doses=DOSES, chance=0.1))
     assert (at_once.value, at_once.low, at_once.high) == (None, None, pytest.approx(0.01))
-    one_dose = half_dose(ramp([0.9]), clean, doses=np.array([0.5]), chance=0.1)
+    one_dose = half_dose(Response(values=ramp([0.9]), clean=clean, doses=np.array([0.5]), chance=0.1))
     assert (one_dose.value, one_dose.low, one_dose.high) == (None, pytest.approx(0.5), None)
 
 
 def test_a_noisy_curve_that_ends_just_above_half_does_not_promise_its_last_dose() -> None:
     rng = np.random.default_rng(0)
     values = (rng.random((4, 6, 80)) < np.array([0.9, 0.8, 0.65, 0.52])[:, None, None]).astype(float)
-    got = half_dose(values, np.ones(80), doses=DOSES, chance=0.0)
+    got = half_dose(Response(values=values, clean=np.ones(80), doses=DOSES, chance=0.0))
     assert got.value is None and got.high is None
     assert got.low is not None and 0.1 < got.low < 10.0
 
 
 def test_no_half_of_nothing() -> None:
     clean = np.array([1.0] + [0.0] * 9)  # exactly at chance
-    got = half_dose(np.zeros((4, 3, 10)), clean, doses=DOSES, chance=0.1)
+    got = half_dose(Response(values=np.zeros((4, 3, 10)), clean=clean, doses=DOSES, chance=0.1))
     assert (got.value, got.low, got.high) == (None, None, None)
     assert "not distinguished from chance" in got.method
 
@@ -133,8 +136,8 @@ def test_no_half_of_nothing() -> None:
 def test_half_dose_follows_the_unit_of_the_doses(seed: int, scale: float) -> None:
     rng = np.random.default_rng(seed)
     values = np.array([1.0, 0.8, 0.3, 0.1])[:, None, None] + rng.normal(0.0, 0.3, size=(4, 3, 20))
-    one = half_dose(values, np.ones(20), doses=DOSES, chance=0.0)
-    other = half_dose(values, np.ones(20), doses=scale * DOSES, chance=0.0)
+    one = half_dose(Response(values=values, clean=np.ones(20), doses=DOSES, chance=0.0))
+    other = half_dose(Response(values=values, clean=np.ones(20), doses=scale * DOSES, chance=0.0))
     for a, b in ((one.value, other.value), (one.low, other.low), (one.high, other.high)):
         assert (a is None) == (b is None)
         if a is not None:
@@ -148,7 +151,7 @@ def test_half_dose_is_quick() -> None:
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
-        half_dose(values, np.ones(400), doses=np.geomspace(0.01, 1.0, 7), chance=0.0)
+        half_dose(Response(values=values, clean=np.ones(400), doses=np.geomspace(0.01, 1.0, 7), chance=0.0))
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 0.1
 
@@ -191,7 +194,7 @@ def test_refuses_what_it_cannot_use() -> None:
     with pytest.raises(DataError, match="fit"):
         area_values(np.ones((3, 2, 5)), DOSES)
     with pytest.raises(DataError, match="paired"):
-        half_dose(np.ones((4, 2, 5)), np.ones(6), doses=DOSES, chance=0.0)
+        half_dose(Response(values=np.ones((4, 2, 5)), clean=np.ones(6), doses=DOSES, chance=0.0))
     with pytest.raises(DataError, match="bounded"):
         band(np.full((1, 2, 3), 1.2), bounded=True)
     one = Response(values=np.ones((4, 2, 5)), clean=np.ones(5), doses=DOSES, chance=0.0)

@@ -13,6 +13,7 @@ from wheeltap.audits.ambiguity_scores import (
     FEWEST_LABELLED,
     LABELLED,
     WENT_ON,
+    Places,
     Scores,
     of_continuations,
     of_labels,
@@ -37,6 +38,7 @@ from wheeltap.plans.readings.ambiguity import (
 )
 from wheeltap.plans.readings.base import ReadingSpec
 from wheeltap.plans.readings.label_probabilities import LABEL_PROBABILITIES
+from wheeltap.stats.clusters import Groups
 from wheeltap.stats.sample import Sample
 
 PART: Final = 192
@@ -206,7 +208,7 @@ class AmbiguityAudit(Audit):
         cells = (one.values - one.chance)[None, :]
         margin = case.plan.margin if self.settings.margin is None else self.settings.margin
         name = f"{one.test}, above {'chance' if one.test == WENT_ON else 'the most common set'}"
-        sample = Sample(cells, 1.0)
+        sample = Sample(cells, 1.0, groups=_of_items(case, one.items))
         test = sample.effect(margin=margin, name=name, unit="share of items")
         return Tested(
             test=test, margin=margin, evidence=sample, one_sided=True, alarm=False, title=title,
@@ -231,7 +233,7 @@ class AmbiguityAudit(Audit):
         _, at, to = np.intersect1d(first.items, second.items, return_indices=True)
         cells = (second.values[to] - first.values[at])[None, :]
         margin = case.plan.margin if self.settings.margin is None else self.settings.margin
-        sample = Sample(cells, 1.0)
+        sample = Sample(cells, 1.0, groups=_of_items(case, first.items[at]))
         test = sample.effect(margin=margin, name=f"difference ({names[1]} - {names[0]})", unit="share of items")
         said = (
             f"In the test of {first.test}, {names[1]} scores {100 * second.values[to].mean():.1f} % and {names[0]} "
@@ -241,6 +243,11 @@ class AmbiguityAudit(Audit):
             test=test, margin=margin, evidence=sample, words=PAIR, alarm=(test.value or 0.0) < 0.0,
             title=f"{_TITLES.get(first.test, self.title)}: difference", found=said, otherwise=said, brief=said,
         )  # fmt: skip
+
+
+def _of_items(case: Case, items: Places) -> Groups | None:
+    """The groups of some examples."""
+    return None if case.groups is None else case.groups[items]
 
 
 SENTENCES: Final = 3

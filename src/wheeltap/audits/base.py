@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from wheeltap.audits.case import Case
-from wheeltap.audits.claims import Draft, Tested, Unanswered, Verdict
+from wheeltap.audits.claims import Draft, Tested, Unanswered, Verdict, ungrouped
 from wheeltap.core.records import (
     Asks,
     Estimate,
@@ -40,6 +40,8 @@ class Audit(Configured, ABC):
         large: Settings, unless others are asked for, on a model so large that a pass takes seconds.
         spares: Settings that a budget may lower, each with the fewest that still tell something.
         copies: Gauges of the control copies that it needs: those of the null twin, and ``cancel`` for a planted one.
+        by_example: Whether it counts examples one by one, whatever they share: it concludes nothing where they come in
+            groups. Of a single claim its evidence says so.
         number: What its first number of a model is: its score, a loss of score, or (empty) something else.
         by_units: Whether its cost depends on how many hidden units a subject has, so that a plan must count them.
     """
@@ -58,6 +60,7 @@ class Audit(Configured, ABC):
     spares: ClassVar[dict[str, int]] = {}
     copies: ClassVar[tuple[str, ...]] = ()
     by_units: ClassVar[bool] = False
+    by_example: ClassVar[bool] = False
     number: ClassVar[Literal["", "score", "loss"]] = ""
 
     @abstractmethod
@@ -98,6 +101,8 @@ class Audit(Configured, ABC):
             trials: What it rests on.
             title: Of the finding, where neither the claim's own nor the audit's.
         """
+        if case.groups is not None and self._alone(claim):
+            claim = ungrouped(claim)
         test, shown, resting = claim.test, claim.shown or claim.test, (*trials, *claim.trials)
         covered, reach = case.coverage(resting) if claim.coverage is None else (claim.coverage, claim.coverage)
         least = None
@@ -116,6 +121,13 @@ class Audit(Configured, ABC):
             finding, test=test, margin=claim.margin, evidence=claim.evidence, one_sided=claim.one_sided,
             otherwise=claim.otherwise, fallback=claim.fallback, words=claim.words, reach=reach,
         )  # fmt: skip
+
+    def _alone(self, claim: Tested) -> bool:
+        """Whether a claim counts examples one by one, whatever groups they come in."""
+        if self.by_example:
+            return claim.status not in ("not_applicable", "error")
+        evidence = claim.evidence
+        return claim.test is not None and claim.by_example and not (evidence is not None and evidence.over_groups)
 
     def groups(self) -> tuple[int, ...]:
         """Groups of examples that its settings name, so that a plan can refuse one that there is not."""

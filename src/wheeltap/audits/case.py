@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from wheeltap.audits.claims import Edge, Unanswered
 from wheeltap.core.records import Estimate, Outcome, SubjectRecord, TaskRecord, Trial
 from wheeltap.plans.plan import MARGIN, Lookup, Plan
-from wheeltap.stats.clusters import Groups, one_by_one
+from wheeltap.stats.clusters import Groups, one_by_one, one_group
 from wheeltap.stats.effect import score_interval
 
 Values = NDArray[np.floating[Any]]
@@ -106,6 +106,11 @@ class Case:
             if outcome is not None and "chance" in outcome.values:
                 return outcome.values.get("group")
         return None
+
+    def groups_of(self, rows: NDArray[np.integer[Any] | np.bool_]) -> Groups | None:
+        """Those of some examples; ``None`` also where all of these are of one group, which is what they are about."""
+        groups = None if self.groups is None else self.groups[rows]
+        return None if one_group(groups) and not one_group(self.groups) else groups
 
     def grouped(self, subject: SubjectRecord) -> str:
         """How many groups the examples come in, and what that costs its score, in words; empty where they do not."""
@@ -292,7 +297,7 @@ class Case:
         if not task.bounded:
             return not task.higher_is_better and far < chance / 2.0
         least, all_right = max(chance, task.common or 0.0), np.ones(task.examples)
-        surely = score_interval(all_right, bounded=True, unit=task.measure).low
+        surely = score_interval(all_right, bounded=True, groups=self.groups, unit=task.measure).low
         if surely is not None and (surely <= chance or surely <= least < 1.0):
             return True
         above = least == chance or (score.value or 0.0) > least

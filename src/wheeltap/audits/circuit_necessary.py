@@ -85,7 +85,7 @@ def _weights(read: CircuitRead, at: int) -> Tested:
     )
     return Tested(
         test=gap, margin=_SMALL * read.beyond, evidence=Sample((own - others)[:, None]), words=_WEIGHTS,
-        one_sided=True, alarm=False,
+        by_example=False, one_sided=True, alarm=False,
         title=title,
         found=f"Disturbing the circuit's weights costs more than disturbing others. {numbers}",
         otherwise=f"Disturbing the circuit's weights is not shown to cost more than disturbing others. {numbers}",

@@ -57,7 +57,7 @@ def views(audit: CircuitAudit, case: Case) -> Iterator[CircuitView]:
         yield CircuitView(
             subject=subject.name, task=case.plan.task.name, target=targets[0] if targets else None, chance=CHANCE,
             parts=audit.parts, kept=int(read.read[audit.parts]), of=int(read.read[f"all_{audit.parts}"]),
-            size=read.size, losses=tuple(_losses(read, audit.settings.ablation)),
+            size=read.size, losses=tuple(_losses(read, audit.settings.ablation, grouped=case.groups is not None)),
             tried=tuple(along(name, found, null=null) for name, null, found in searched),
             **_graph(audit, case, subject),
         )  # fmt: skip
@@ -66,8 +66,11 @@ def views(audit: CircuitAudit, case: Case) -> Iterator[CircuitView]:
 # ---- losses ---------------------------------------------------------------------------------------------------
 
 
-def _losses(read: CircuitRead, by: str) -> Iterator[DefinedLoss]:
-    """One for each definition, and for each disturbance of weights; nulls beside them where they were measured."""
+def _losses(read: CircuitRead, by: str, *, grouped: bool) -> Iterator[DefinedLoss]:
+    """One for each definition, and for each disturbance of weights; nulls beside them where they were measured.
+
+    Which pairs are held out is not known, so that there are no intervals where they come in groups.
+    """
     parts = "unit" if read.weights else "edge"
     for name in filter(read.asked, _WORDS):
         what, _, how = name.partition(" ")
@@ -78,13 +81,17 @@ def _losses(read: CircuitRead, by: str) -> Iterator[DefinedLoss]:
             read.loss(name),
             random,
             read.read[known] if known else (),
+            grouped=grouped,
         )
     for kind, (own, others) in zip(KINDS, read.read["disturbed"], strict=True) if read.weights else ():
-        yield _row(f"whole net, {kind} of the circuit's weights", own, "as many other weights", others)
+        yield _row(f"whole net, {kind} of the circuit's weights", own, "as many other weights", others, grouped=False)
 
 
-def _row(name: str, losses: NDArray[Any], null: str, beside: Sequence[float] | NDArray[Any]) -> DefinedLoss:
+def _row(
+    name: str, losses: NDArray[Any], null: str, beside: Sequence[float] | NDArray[Any], *, grouped: bool
+) -> DefinedLoss:
     loss = mean_effect(np.asarray(losses, dtype=np.float64)[None, :], margin=0.0, name="loss", unit="nats")
+    loss = msgspec.structs.replace(loss, low=None, high=None) if grouped else loss
     return DefinedLoss(name=name, loss=loss, null=null, beside=tuple(float(one) for one in beside))
 
 

@@ -1,9 +1,10 @@
 """What audits say: claims with their tests, before one correction over all of them settles each status."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -109,6 +110,8 @@ class Tested:
         margin: Smallest effect of interest: found is a larger one, excluded is one no larger.
         min_effect: Effect that a null control must have been able to see.
         evidence: What the tested effect rests on.
+        by_example: Whether it says something of other examples: where these come in groups, its evidence must be over
+            groups, or nothing is concluded.
         words: Of the verdict.
         beside: What else was measured; no test of this report.
         one_sided: Only a positive effect counts as found.
@@ -130,6 +133,7 @@ class Tested:
     margin: float = 0.0
     min_effect: float = 0.0
     evidence: Evidence | None = None
+    by_example: bool = True
     words: Words = CLAIM
     beside: tuple[Estimate, ...] = ()
     one_sided: bool = False
@@ -149,6 +153,25 @@ class Tested:
         """The tested effect of a claim that has one."""
         assert self.test is not None, "this claim is no test"
         return self.test
+
+
+def ungrouped(claim: Tested) -> Tested:
+    """A claim that counts examples one by one, where these come in groups: what was measured, and no conclusion."""
+    known = [*(one for one in (claim.shown or claim.test,) if one is not None), *claim.beside]
+    beside = tuple(
+        msgspec.structs.replace(one, low=None, high=None, p=None, method=f"{one.method}; no interval over groups")
+        for one in known
+    )
+    number = f" ({known[0].name}: {known[0].value:.3g})" if known and known[0].value is not None else ""
+    return replace(
+        claim, test=None, shown=None, evidence=None, beside=beside, status="inconclusive", brief="",
+        found=f"{_ALONE}{number}.",
+    )  # fmt: skip
+
+
+_ALONE: Final = (
+    "The examples come in groups. This counts them one by one, as if they were independent, so nothing is concluded"
+)
 
 
 Answered = Callable[[Sequence[Finding], bool], tuple[str, StudyRecord]]

@@ -90,6 +90,7 @@ class ContaminationAudit(SingleReadingAudit[Known]):
         "published, or completes them word by word. Copies taught the items show how often each would have been found."
     )
     asks = "benchmark"
+    by_example = True
     settings_type = ContaminationAuditSettings
     settings: ContaminationAuditSettings
     spares: ClassVar[dict[str, int]] = {"shuffles": 5}

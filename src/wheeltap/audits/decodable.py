@@ -49,6 +49,7 @@ class DecodableAudit(SingleReadingAudit[Factors]):
     otherwise = "used"
     asks = "structure"
     shows = True
+    by_example = True
     settings_type = DecodableAuditSettings
     large = {"most": 3, "draws": 24, "matched": 4}  # noqa: RUF012
     spares: ClassVar[dict[str, int]] = {"most": 2, "matched": 4}

@@ -39,7 +39,9 @@ def among_people(panel: Panel) -> Tested:
     alike = agreement(panel.votes)
     same = panel.mean(alike, "agreement of two people", "probability",
                       table=lambda known: known.crossed(alike, known.alike))  # fmt: skip
-    beyond = without_point(kappa(panel.votes) if panel.ballots is None else kappa_of(panel.ballots, panel.groups))
+    beyond = without_point(
+        kappa(panel.votes, groups=panel.groups) if panel.ballots is None else kappa_of(panel.ballots, panel.groups)
+    )
     more = [] if panel.refused else [panel.of_shares(lambda held, _: entropy(held), "entropy of votes", "nats")]
     if panel.ordinal:
         more.append(

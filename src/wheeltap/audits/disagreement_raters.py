@@ -33,6 +33,12 @@ def raters(panel: Panel) -> list[Tested]:
     if known.raters < FEWEST:
         why = "One person gave all the votes, so nothing is known of other people."
         return [Tested(test=None, status="not_applicable", title=RATERS, found=why)]
+    if panel.groups is not None:
+        said = (
+            f"{known.raters} people gave {len(known.item):,} votes; intervals are over people and groups of "
+            f"items.{_few(known)} How single people differ is not said of items in groups."
+        )
+        return [Tested(test=None, status="measured", title=RATERS, found=said, brief=said), left_out(panel, known)]
     found = offsets(known, ordinal=panel.ordinal)
     odd = sorted((one for one in found if one.sure), key=lambda one: -one.size)
     few, more = sum(one.gap is None for one in found), len(odd) - _SHOWN

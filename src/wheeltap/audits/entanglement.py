@@ -17,7 +17,7 @@ from wheeltap.core import seeds
 from wheeltap.core.records import Estimate, SubjectRecord
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.unit_effects import UNIT_EFFECTS, UnitEffectsSettings
-from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.clusters import Groups
 from wheeltap.stats.evidence import OwnTest
 from wheeltap.stats.modularity import (
     Breadth,
@@ -73,6 +73,7 @@ class _Read:
         effects: ``[unit, example]``.
         everything: The same, of all options instead of the right one.
         groups: Behaviour of each example, from 0 without gaps.
+        clusters: What examples share, where they come in groups; see ``Case.groups``.
         layers: Layer of each unit.
         total: Hidden units there are, those that were not looked at included.
     """
@@ -82,6 +83,7 @@ class _Read:
     groups: NDArray[np.int64]
     layers: NDArray[np.int64]
     total: int
+    clusters: Groups | None
 
     @property
     def behaviours(self) -> int:
@@ -145,7 +147,8 @@ class EntanglementAudit(ReadingAudit[_Read]):
             )
         everything = read["all"][:, kept]
         effects = read["right"][:, kept] if "right" in read else everything
-        return _Read(effects, everything, groups, read["layer"].astype(np.int64), int(read["total"]))
+        clusters = None if case.groups is None else case.groups[kept]
+        return _Read(effects, everything, groups, read["layer"].astype(np.int64), int(read["total"]), clusters)
 
     def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Tested]:
         """Not a test: a subject alone is never found guilty, for no number of behaviours is the right one."""
@@ -158,7 +161,13 @@ class EntanglementAudit(ReadingAudit[_Read]):
         test = msgspec.structs.replace(_modular(divided), p=None)
         return [
             Tested(
-                test=test, evidence=OwnTest(divided.p), shown=beside[0], beside=beside[1:], found=words, otherwise=words
+                test=test,
+                evidence=OwnTest(divided.p),
+                shown=beside[0],
+                beside=beside[1:],
+                found=words,
+                otherwise=words,
+                by_example=False,
             )
         ]
 
@@ -168,11 +177,11 @@ class EntanglementAudit(ReadingAudit[_Read]):
         if (plan.reference.layers, plan.reference.parameters) == (rival.layers, rival.parameters):
             _require_same_units(one, two)
         margin, min_effect = (share * one.behaviours for share in (self.settings.margin, self.settings.min_effect))
-        gaps = _gaps(one, two)
-        gap = mean_effect(gaps, margin=margin, name="breadth_difference", unit="behaviours")
+        sample = Sample(_gaps(one, two), groups=one.clusters)
+        gap = sample.effect(margin=margin, name="breadth_difference", unit="behaviours")
         words = f"A unit of {rival.name} serves {gap} behaviors more than one of {case.plan.reference.name}."
         return Tested(
-            test=gap, margin=margin, evidence=Sample(gaps), min_effect=min_effect,
+            test=gap, margin=margin, evidence=sample, min_effect=min_effect,
             found=f"{words} Cancelling units and the way a net was trained (dropout, other labels) change this number "
             "too.",
             otherwise=f"{words} Not shown to be more than {margin:.2g} either way.",
@@ -183,7 +192,8 @@ class EntanglementAudit(ReadingAudit[_Read]):
         _require_same_units(one, two)
         margin, min_effect = (share * one.behaviours for share in (self.settings.null_margin, self.settings.min_effect))
         level = self.settings.null_level
-        gap = mean_effect(_gaps(one, two), level=level, margin=margin, name="breadth_difference", unit="behaviours")
+        sample = Sample(_gaps(one, two), groups=one.clusters)
+        gap = sample.effect(level=level, margin=margin, name="breadth_difference", unit="behaviours")
         return Tested(
             test=gap, margin=margin, min_effect=min_effect,
             found=f"A copy with permuted and rescaled units must not look different: its units affect {gap} "
@@ -195,15 +205,17 @@ class EntanglementAudit(ReadingAudit[_Read]):
         rng = seeds.generator(case.plan.seed, "entanglement", "shuffles")
         careless = shuffled_breadth(read.effects, read.groups, shuffles=self.settings.shuffles, rng=rng)
         by_layer = [
-            _breadth(breadth(read.effects[read.layers == layer], read.groups).examples[None, :], f"_layer_{layer + 1}")
+            _breadth(
+                read, breadth(read.effects[read.layers == layer], read.groups).examples[None], f"_layer_{layer + 1}"
+            )
             for layer in np.unique(read.layers)
         ]
         everything = breadth(read.everything, read.groups).examples[None, :]
         return (
-            _breadth(read.pieces),
+            _breadth(read, read.pieces),
             _point("shuffled", careless, unit="behaviours", method=f"mean of {self.settings.shuffles} shuffles"),
             *by_layer,
-            _breadth(everything, "_all_options"),
+            _breadth(read, everything, "_all_options"),
             _modular(divided),
         )
 
@@ -230,9 +242,10 @@ def _gaps(one: _Read, two: _Read) -> Values:
     return b - a if shared == 1 else b[:shared] - a[:shared]
 
 
-def _breadth(pieces: Values, of: str = "") -> Estimate:
+def _breadth(read: _Read, pieces: Values, of: str = "") -> Estimate:
     """Without a p-value: that it is not 0 is no news."""
-    return msgspec.structs.replace(mean_effect(pieces, name=f"behaviors_per_unit{of}", unit="behaviors"), p=None)
+    found = Sample(pieces, groups=read.clusters).effect(name=f"behaviors_per_unit{of}", unit="behaviors")
+    return msgspec.structs.replace(found, p=None)
 
 
 def _point(name: str, value: float, *, unit: str, method: str) -> Estimate:

@@ -12,7 +12,7 @@ from wheeltap.audits.losses import Disturbed
 from wheeltap.audits.modify import Lost, ModifyAudit, ModifySettings, Variant
 from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
-from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.sample import Sample
 
 _COVERED: Final = (
     "Every example outside group {group} already has the answer that the group is taught, so a model that gives that "
@@ -141,5 +141,6 @@ class FineTuningAudit(ModifyAudit):
             held = (group[0] == float(self.settings.group)) & (trained.sum(0) == 0.0)
             if held.any():
                 name = f"new answers learned after {dose:g} step{'s' * (dose != 1)}"
-                found.append(mean_effect(taught[:, held], name=name, unit="share of answers"))
+                groups = None if case.groups is None else case.groups[held]
+                found.append(Sample(taught[:, held], groups=groups).effect(name=name, unit="share of answers"))
         return found

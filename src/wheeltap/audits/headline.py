@@ -7,7 +7,7 @@ from typing import final
 from wheeltap.audits.base import pair
 from wheeltap.audits.case import TOO_FEW
 from wheeltap.audits.headline_circuit import of_circuit
-from wheeltap.audits.headline_recorded import TELL, examples_for, of_benchmark, rounded
+from wheeltap.audits.headline_recorded import TELL, enough_for, of_benchmark
 from wheeltap.audits.losses import GROWN
 from wheeltap.audits.score import SAME_OUTPUTS
 from wheeltap.core.circuit_view import CircuitView
@@ -383,8 +383,8 @@ def _titles(rows: Sequence[Finding]) -> str:
 
 def _would_do(rows: Sequence[Finding]) -> str:
     """How many examples would decide all of these."""
-    most = examples_for(rows)
-    return "" if most is None else f" ({rounded(most)} examples {TELL})"
+    many = enough_for(rows, "examples")
+    return f" ({many} {TELL})" if many else ""
 
 
 def _lower(text: str) -> str:

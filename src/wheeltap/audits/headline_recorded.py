@@ -83,20 +83,23 @@ def _open(finding: Finding) -> str:
     """
     # Without a test, what is undecided is so for the reason that is given.
     number = f": {amount(finding.estimates[0])}" if finding.estimates else f": {finding.because.removesuffix('.')}"
-    items = None if any(map(_shows, finding.estimates[:1])) else examples_for([finding])
-    more = "" if items is None else (
-        f"; about {rounded(items)} items {SHOW} {_limit(finding, 2)}, or exclude {_limit(finding)} if there is none"
+    many = "" if any(map(_shows, finding.estimates[:1])) else enough_for([finding], "items")
+    more = "" if not many else (
+        f"; about {many} {SHOW} {_limit(finding, 2)}, or exclude {_limit(finding)} if there is none"
     )  # fmt: skip
     verdict = finding.verdict[:1].upper() + finding.verdict[1:]
     return f"{verdict}: {finding.subject}, {finding.title[:1].lower()}{finding.title[1:]}{number}{more}."
 
 
-def examples_for(rows: Sequence[Finding]) -> int | None:
-    """How many examples would decide all of these; ``None`` where no number would, or as many are there already."""
-    known = [row.power.examples for row in rows if row.power is not None]
-    most = max((one for one in known if one is not None), default=0)
+def enough_for(rows: Sequence[Finding], noun: str) -> str:
+    """How many examples, or groups of them, would decide all of these; empty where no number would, or there are."""
+    known = [row.power for row in rows if row.power is not None]
+    most = max((one.examples or 0 for one in known), default=0)
     now = max((row.estimates[0].n for row in rows if row.estimates), default=0)
-    return most if most > now and None not in known else None
+    if most <= now or any(one.examples is None for one in known):
+        return ""
+    groups = max(one.groups or 0 for one in known)
+    return f"{rounded(groups)} groups" if groups else f"{rounded(most)} {noun}"
 
 
 def _shows(effect: Estimate) -> bool:

@@ -16,7 +16,7 @@ from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate, SubjectRecord
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.head_effects import HEAD_EFFECTS, HeadEffectsSettings
-from wheeltap.stats.effect import mean_effect, score_interval
+from wheeltap.stats.effect import score_interval
 from wheeltap.stats.evidence import Evidence, Largest, NoEvidence
 from wheeltap.stats.sample import Sample, largest_gap
 from wheeltap.stats.selection import Halves
@@ -188,6 +188,7 @@ class HeadsAudit(ReadingAudit[_Read]):
         rise = f"its loss rises by {tested} {tested.unit} an example"
         claim = Tested(
             test=tested, margin=margin, evidence=read.evidence(case), beside=beside, one_sided=True, alarm=False,
+            by_example=False,  # halves are of groups
             found=f"{subject.name} depends on {read.best}: without it {rise}, more than {margin:.2g} and more than "
             f"without a head at random. {rest}",
             otherwise=f"Of its attention heads {subject.name} depends most on {read.best}: without it {rise}, not "
@@ -208,6 +209,7 @@ class HeadsAudit(ReadingAudit[_Read]):
         )
         return Tested(
             test=gap, margin=margin, evidence=_gap_evidence(case, one, two), min_effect=min_effect,
+            by_example=False,
             found=f"{words}. {_LIMITS}",
             otherwise=f"{words}: not shown to be more than {margin:.2g} either way. {_LIMITS}",
         )  # fmt: skip
@@ -216,10 +218,8 @@ class HeadsAudit(ReadingAudit[_Read]):
         """The same examples and halves: what differs is rounding, or a head that was taken for another."""
         margin, min_effect = self._scaled(case, self.settings.null_margin, self.settings.difference_min_effect)
         level, tables = self.settings.null_level, (two.comparable.table, one.comparable.table)
-        gap = mean_effect(
-            (tables[0] - tables[1]).mean(0)[None, :], level=level, margin=margin, name="difference of rises",
-            unit=one.top_ranked.unit,
-        )  # fmt: skip
+        sample = Sample((tables[0] - tables[1]).mean(0)[None, :], groups=case.groups)
+        gap = sample.effect(level=level, margin=margin, name="difference of rises", unit=one.top_ranked.unit)
         return Tested(
             test=gap, margin=margin, min_effect=min_effect,
             found=f"A reparametrized copy must not look different: without its top-ranked head the loss rises by "
@@ -246,7 +246,8 @@ def _estimates(read: _Read) -> tuple[Estimate, ...]:
     """What stands beside the tested rise."""
     best = read.top_ranked
     beyond = replace(best.beyond(), name="more than a head at random", p=None)
-    random = replace(mean_effect(best.random[None, :], name="rise without one at random", unit=best.unit), p=None)
+    random = Sample(best.random[None, :], groups=best.halves.groups)
+    random = replace(random.effect(name="rise without one at random", unit=best.unit), p=None)
     each = [best.each(int(at), name=f"{_WITHOUT}{read.places[at]}") for at in best.order[:_SHOWN]]
     missed = [*_missed(read)] if read.top else []
     return (beyond, random, replace(best.share(), name="share of the rises of all heads"), *each, *missed)

@@ -159,7 +159,7 @@ class InputShiftAudit(ReadingAudit[_Read]):
         worst = max(each, key=lambda one: one.value or 0.0)
         at = read.matched(level)
         noise = self._loss(case, read.under_noise[at], f"loss under relative noise {DOSES[at]:g}")
-        alike = _alike(read.at(level).mean(0), read.under_noise[at].mean(0))
+        alike = _alike(read.at(level).mean(0), read.under_noise[at].mean(0), grouped=case.groups is not None)
         told = "the two losses cannot be correlated" if alike.value is None else f"the two losses correlate at {alike}"
         words = f"{subject.name} loses {tested} of its score under declared input shift"
         noise_words = f"relative noise of {DOSES[at]:g} in the weights"
@@ -250,7 +250,7 @@ class InputShiftAudit(ReadingAudit[_Read]):
         task, sign, clean = case.plan.task, case.plan.task.sign, case.clean(read.subject)
         found: list[Curve] = []
         for at, (name, losses) in enumerate(read.by_shift.items()):
-            mean, low, high = band(clean - sign * losses, bounded=task.bounded)
+            mean, low, high = band(clean - sign * losses, bounded=task.bounded, groups=case.groups)
             found.append(
                 Curve(
                     code=self.code,
@@ -291,8 +291,10 @@ def _ranks(values: Values) -> Values:
     return (np.cumsum(counts) - (counts + 1) / 2)[place]
 
 
-def _alike(one: Values, two: Values) -> Estimate:
+def _alike(one: Values, two: Values, *, grouped: bool) -> Estimate:
     """Spearman's rank correlation over examples; no number where either loss is the same of every example.
+
+    Without an interval where examples come in groups.
 
     Source: interval of Bonett & Wright (2000), Psychometrika 65, "Sample size requirements for estimating Pearson,
     Kendall and Spearman correlations", eq. 5.
@@ -304,7 +306,9 @@ def _alike(one: Values, two: Values) -> Estimate:
         value = float(np.clip(a @ b / scale, -1.0, 1.0))
         spread = np.sqrt((1.0 + value**2 / 2.0) / max(len(one) - 3, 1))
         low, high = (
-            float(np.tanh(np.arctanh(np.clip(value, -1 + 1e-9, 1 - 1e-9)) + z * spread)) for z in (-1.96, 1.96)
+            (None, None)
+            if grouped
+            else (float(np.tanh(np.arctanh(np.clip(value, -1 + 1e-9, 1 - 1e-9)) + z * spread)) for z in (-1.96, 1.96))
         )
     return Estimate(
         name="correlation with the losses under noise", value=value, low=low, high=high, level=0.95, n=len(one),

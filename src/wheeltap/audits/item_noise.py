@@ -1,7 +1,7 @@
 """WT505: do items whose label changes under noise in the weights divide people, beyond what outputs and inputs say?"""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Final, final
 
 import numpy as np
@@ -20,9 +20,9 @@ from wheeltap.plans.readings.input_shift import FITTING, INPUT_SHIFT, LADDERS, I
 from wheeltap.plans.readings.label_probabilities import LABEL_PROBABILITIES
 from wheeltap.plans.readings.votes import VOTES
 from wheeltap.stats.added_variance import Explained, explained
+from wheeltap.stats.clusters import Groups, one_group
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.disagreement import FLOOR, entropy, probabilities
-from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.panels import correlation
 from wheeltap.stats.sample import Sample
 
@@ -65,6 +65,7 @@ class Items:
         outputs: ``[item, 3]``: entropy, probability and lead of the most likely label.
         inputs: ``[item, score]``: for each disturbance of the inputs the score lost, and how undecided it is.
         weights: ``[item, 2]``: how often the label changes under noise in the weights, and how undecided it is.
+        groups: ``[item]``; see ``Case.groups``.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Items:
     outputs: FloatArray
     inputs: FloatArray
     weights: FloatArray
+    groups: Groups | None = None
 
     @property
     def cheap(self) -> FloatArray:
@@ -144,25 +146,35 @@ class ItemNoiseAudit(SingleReadingAudit[Items]):
     def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> Items:
         """Scores of every item with votes enough."""
         _, voted, shifted = self.readings(case.plan, subject)
-        panel = panel_of(case.reading(voted), labels=(), seed=case.plan.seed)
+        panel = panel_of(case.reading(voted), labels=(), seed=case.plan.seed, groups=case.groups)
         if panel.refused or len(panel.votes) < FEWEST:
             few = f"{len(panel.votes)} items have votes; {FEWEST} are needed."
             raise Unanswered("not_applicable", panel.refused or few)
+        if one_group(panel.groups):
+            raise Unanswered("not_applicable", "All items are in one group: none is left to predict.")
         p, rows = probabilities(read["probability"])[panel.rows], panel.rows
         lead = np.sort(np.log(np.maximum(p, FLOOR)), axis=1)
         return Items(
             subject.name, people=entropy(panel.held), inputs=_inputs(case.reading(shifted))[rows],
             outputs=np.column_stack([entropy(p), p.max(1), lead[:, -1] - lead[:, -2]]),
             weights=_weights(case, self._noise(case.plan, subject))[rows],
+            groups=panel.groups,
         )  # fmt: skip
 
     def singles(self, case: Case, subject: SubjectRecord, read: Items) -> list[Tested]:
         """What noise in the weights adds; beside it, what each score says alone."""
         made, margin = _added(read, case.plan.seed), self.settings.margin
-        test = _gain(made, "added by noise in the weights", margin=margin)
-        alone = correlation(read.weights[:, 1], read.people, name="correlation with label entropy under weight noise")
-        output = correlation(read.outputs[:, 0], read.people, name="correlation with output entropy")
-        changed = mean_of(read.weights[:, 0], "labels changed by noise in the weights", "share of draws")
+        test = _gain(made, read.groups, "added by noise in the weights", margin=margin)
+        alone = correlation(
+            read.weights[:, 1],
+            read.people,
+            groups=read.groups,
+            name="correlation with label entropy under weight noise",
+        )
+        output = correlation(
+            read.outputs[:, 0], read.people, groups=read.groups, name="correlation with output entropy"
+        )
+        changed = mean_of(read.weights[:, 0], "labels changed by noise in the weights", "share of draws", read.groups)
         numbers = (
             f"Of the variance of people's entropy, outputs and input noise explain {made.without:.3f} on items unseen, "
             f"with noise in the weights {made.with_score:.3f} (added {test})."
@@ -170,7 +182,8 @@ class ItemNoiseAudit(SingleReadingAudit[Items]):
         trials = tuple(trial for row in self._noise(case.plan, subject) for trial in row)
         return [
             Tested(
-                test=test, margin=margin, evidence=Sample(made.cells[None, :]), one_sided=True, alarm=False,
+                test=test, margin=margin, evidence=Sample(made.cells[None, :], groups=read.groups),
+                one_sided=True, alarm=False,
                 words=Words("adds", "adds nothing", "may add", "no evidence of added value"), trials=trials,
                 beside=(alone, output, changed),
                 found=f"Noise in the weights of {read.name} shows on which items people disagree. {numbers} {_LIMITS}",
@@ -187,9 +200,9 @@ class ItemNoiseAudit(SingleReadingAudit[Items]):
             except Unanswered:
                 continue
             rng = seeds.generator(case.plan.seed, self.name, "dealt", subject.fingerprint)
-            dealt = Items(read.name, rng.permutation(read.people), read.outputs, read.inputs, read.weights)
+            dealt = replace(read, people=rng.permutation(read.people))
             margin = self.settings.margin
-            gap = _gain(_added(dealt, case.plan.seed), "added to shuffled entropies", margin=margin)
+            gap = _gain(_added(dealt, case.plan.seed), read.groups, "added to shuffled entropies", margin=margin)
             why = f"As many entropies, shuffled over the items of {subject.name}: noise must add nothing."
             name = f"{self.code} entropies shuffled, {subject.name}"
             found = silent(name, gap, margin=margin, min_effect=2 * margin, because=why, one_sided=True)
@@ -198,12 +211,13 @@ class ItemNoiseAudit(SingleReadingAudit[Items]):
 
 
 def _added(read: Items, seed: int) -> Explained:
-    order = seeds.generator(seed, "item-noise", "folds").permutation(len(read.people))
-    return explained(read.cheap, read.weights, read.people, groups=order % FOLDS)
+    _, unit = np.unique(np.arange(len(read.people)) if read.groups is None else read.groups, return_inverse=True)
+    order = seeds.generator(seed, "item-noise", "folds").permutation(int(unit.max()) + 1)
+    return explained(read.cheap, read.weights, read.people, groups=order[unit] % FOLDS)
 
 
-def _gain(made: Explained, name: str, *, margin: float) -> Estimate:
-    return mean_effect(made.cells[None, :], margin=margin, name=name, unit="share of variance")
+def _gain(made: Explained, groups: Groups | None, name: str, *, margin: float) -> Estimate:
+    return Sample(made.cells[None, :], groups=groups).effect(margin=margin, name=name, unit="share of variance")
 
 
 def _inputs(read: Arrays) -> FloatArray:

@@ -69,10 +69,10 @@ class Disturbed:
         values, most = (self.lost, 1.0) if other is None else (self.more_than(other), 2.0)
         ends = self._ends if other is None else self._ends_beyond(other)
         bound = most if self.case.plan.task.bounded else None
-        return Sample(values, bound, ends, self._groups, edge.each, skewed=not self.rare)
+        return Sample(values, bound, ends, self.groups, edge.each, skewed=not self.rare)
 
     @property
-    def _groups(self) -> Groups | None:
+    def groups(self) -> Groups | None:
         """Of the examples that are scored."""
         return None if self.case.groups is None else self.case.groups[self.on]
 
@@ -122,7 +122,7 @@ class Disturbed:
         if not self.case.is_error(subject):
             return None
         before = float(self.clean.mean())
-        grown = grown_of(self.scores, self.clean, level=inner(0.95) if self.rare else 0.95)
+        grown = grown_of(self.scores, self.clean, groups=self.groups, level=inner(0.95) if self.rare else 0.95)
         return allowing(grown, self.scores.mean(1) / before, ends_of(self.case, 0.0, before)) if self.rare else grown
 
     @property
@@ -130,7 +130,7 @@ class Disturbed:
         """Share of the above-chance score that is kept."""
         chance, bounded = self.case.chance, self.case.plan.task.bounded
         level = inner(0.95) if self.rare else 0.95
-        kept = share_kept(self.scores, self.clean, chance=chance, bounded=bounded, level=level, groups=self._groups)
+        kept = share_kept(self.scores, self.clean, chance=chance, bounded=bounded, level=level, groups=self.groups)
         above = float(self.clean.mean()) - chance
         if self.rare and above:
             kept = allowing(kept, (self.scores.mean(1) - chance) / above, ends_of(self.case, chance, above))
@@ -144,7 +144,7 @@ class Disturbed:
             return None
         rest, level = 1.0 - agreement[:, self.on], inner(0.95) if self.rare else 0.95
         name, unit = "answers changed", "share of answers"
-        changed = score_interval(rest.mean(0), bounded=True, groups=self._groups, name=name, unit=unit, level=level)
+        changed = score_interval(rest.mean(0), bounded=True, groups=self.groups, name=name, unit=unit, level=level)
         return allowing(changed, rest.mean(1), (0.0, 1.0)) if self.rare else changed
 
     def expected(self, subject: SubjectRecord) -> tuple[Estimate, ...]:
@@ -161,7 +161,7 @@ class Disturbed:
         task = self.case.plan.task
         if task.common is None or self.rare:
             return None
-        above = Sample(self.scores - task.common, groups=self._groups)
+        above = Sample(self.scores - task.common, groups=self.groups)
         gap = above.effect(name=f"above {task.always}", unit=task.measure)
         return None if gap.low is not None and gap.low > 0.0 else gap
 
@@ -184,9 +184,9 @@ def shipped(expected: Sequence[Estimate]) -> str:
     return f"Shipped this way, it is expected to keep {kept} of its score above chance{answers}."
 
 
-def grown_of(scores: Values, clean: Values, *, level: float = 0.95) -> Estimate:
+def grown_of(scores: Values, clean: Values, *, groups: Groups | None, level: float = 0.95) -> Estimate:
     """How many times the undisturbed error ``[example]`` the error ``[draw, example]`` is."""
-    return replace_in(share_kept(scores, clean, chance=0.0, level=level), name=GROWN, unit="ratio")
+    return replace_in(share_kept(scores, clean, chance=0.0, level=level, groups=groups), name=GROWN, unit="ratio")
 
 
 def remarks(edge: Edge, left: Estimate | None) -> str:

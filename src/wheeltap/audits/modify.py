@@ -16,7 +16,8 @@ from wheeltap.audits.losses import Disturbed, ends_of, remarks, shipped
 from wheeltap.core.records import Curve, Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
 from wheeltap.plans.plan import Plan
-from wheeltap.stats.curve import band, band_ends, half_dose
+from wheeltap.stats.clusters import Groups, clustered, one_group
+from wheeltap.stats.curve import Response, band, band_ends, half_dose
 from wheeltap.stats.mogstad2024 import rank_intervals
 from wheeltap.stats.rare import allowing_band, inner, where_it_falls
 
@@ -91,6 +92,10 @@ class Lost:
     scores: Values
     clean: Values
     on: NDArray[np.bool_]
+
+    def groups(self, case: Case) -> Groups | None:
+        """Of the examples that are scored."""
+        return None if case.groups is None else case.groups[self.on]
 
     def at(self, case: Case, dose: float) -> Disturbed:
         """The same at one dose."""
@@ -172,7 +177,7 @@ class ModifyAudit(Audit):
     def _rank(self, case: Case, verdict: Verdict) -> None:
         """Adds to each subject's finding its rank by what it loses at the tested dose, where there are several."""
         subjects = case.plan.subjects
-        if len(subjects) < 2:
+        if len(subjects) < 2 or one_group(case.groups):
             return
         sign = case.plan.task.sign
         try:
@@ -182,7 +187,7 @@ class ModifyAudit(Audit):
         at = reads[0].variant.doses.index(self.settings.tested)
         kept = np.stack([sign * (read.scores[at] - read.clean[None, :]) for read in reads])
         ends = [ends_of(case, float(read.clean.mean()), sign) for read in reads]
-        ranks = rank_intervals(kept, rare=ends if reads[0].variant.rare else None)
+        ranks = rank_intervals(clustered(kept, case.groups), rare=ends if reads[0].variant.rare else None)
         for place, rank in enumerate(ranks):
             named = msgspec.structs.replace(
                 rank, name="rank by what is kept", unit=f"of {len(subjects)}, 1 loses least"
@@ -266,7 +271,8 @@ class ModifyAudit(Audit):
         # Doses are kept ascending, whichever way damage grows.
         order = sorted(range(len(variant.doses)), key=variant.doses.__getitem__)
         level = inner(0.95) if variant.rare else 0.95
-        mean, low, high = band(read.scores[order], bounded=task.bounded, level=level)
+        groups = read.groups(case)
+        mean, low, high = band(read.scores[order], bounded=task.bounded, level=level, groups=groups)
         if variant.rare:
             low, high = allowing_band((low, high), read.scores[order].mean(2), ends_of(case, 0.0, 1.0))
         return Curve(
@@ -280,9 +286,10 @@ class ModifyAudit(Audit):
     def _half(self, case: Case, read: Lost) -> Estimate:
         """The dose at which half of the above-chance score is lost, between the doses tried."""
         severities = np.array([self.severity(dose) for dose in read.variant.doses])
-        found = half_dose(
-            read.scores, read.clean, doses=severities, chance=case.chance, unit=self.unit
-        )  # fmt: skip
+        response = Response(
+            values=read.scores, clean=read.clean, doses=severities, chance=case.chance, groups=read.groups(case)
+        )
+        found = half_dose(response, unit=self.unit)
         found = self._half_allowing(case, read, found) if read.variant.rare else found
         ends = [None if end is None else self.dose_of(end) for end in (found.low, found.high)]
         if self.dose_of(1.0) > self.dose_of(2.0):
@@ -293,7 +300,8 @@ class ModifyAudit(Audit):
     def _half_allowing(self, case: Case, read: Lost, found: Estimate) -> Estimate:
         """The half dose with an interval that allows for draws harder, or milder, than any that were made."""
         sign = case.plan.task.sign
-        _, low, high = band(sign * read.scores, bounded=case.plan.task.bounded and sign > 0, level=inner(0.95))
+        bounded, groups = case.plan.task.bounded and sign > 0, read.groups(case)
+        _, low, high = band(sign * read.scores, bounded=bounded, level=inner(0.95), groups=groups)
         ends = allowing_band((low, high), sign * read.scores.mean(2), ends_of(case, 0.0, sign))
         target = sign * (case.chance + float(read.clean.mean())) / 2.0
         first, last = where_it_falls(np.array([self.severity(dose) for dose in read.variant.doses]), ends, target)

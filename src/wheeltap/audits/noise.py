@@ -16,7 +16,6 @@ from wheeltap.core.records import BlockMap, Curve, Estimate, Scalar, SubjectReco
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.curve import Response, area_values, band, band_ends, half_dose, half_dose_ratio
-from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.evidence import NoEvidence
 from wheeltap.stats.sample import Sample
 
@@ -233,7 +232,7 @@ class NoiseAudit(Audit):
         grid = self._grid(case, subject, doses)
         response = Response(
             values=case.table(grid), clean=case.clean(subject), doses=np.array(doses),
-            chance=case.chance,
+            chance=case.chance, groups=case.groups,
         )  # fmt: skip
         return Measured(subject, response, [trial for row in grid for trial in row])
 
@@ -245,10 +244,10 @@ class NoiseAudit(Audit):
 
     def _curve(self, case: Case, one: Measured) -> Curve:
         task, response = case.plan.task, one.response
-        mean, low, high = band(response.values, bounded=task.bounded)
+        mean, low, high = band(response.values, bounded=task.bounded, groups=case.groups)
         doses = np.asarray(response.doses)
-        half = half_dose(response.values, response.clean, doses=doses, chance=case.chance, unit="dose")
-        area = mean_effect(area_values(response.values, doses), name="area", unit=task.measure)
+        half = half_dose(response)
+        area = Sample(area_values(response.values, doses), groups=case.groups).effect(name="area", unit=task.measure)
         area = within_range(area, 0.0, 1.0) if task.bounded else area
         return Curve(
             code=self.code, title=self.title, subject=one.subject.name, role=one.subject.role, unit=self.noise,
@@ -308,7 +307,7 @@ class NoiseAudit(Audit):
         """What this audit would find of fewer planted units, in a comparison with the reference."""
         reference, draws = measured[case.plan.reference.name], case.plan.effort.draws
         copies = case.plan.graded if draws > 1 and case.plan.task.examples > 1 else ()
-        gaps = [Gap.of_cells(copy, area_cells(reference, measured[copy.name])) for copy in copies]
+        gaps = [Gap.of_cells(copy, area_cells(reference, measured[copy.name]), case.groups) for copy in copies]
         return Graded(self.code, case.way(self.settings.margin), gaps)
 
     # ---- block map --------------------------------------------------------------------------------------------
@@ -323,12 +322,9 @@ class NoiseAudit(Audit):
             if not case.skipped(row)
         }
         drops = tuple(
-            mean_effect(
-                sign * (clean - case.table([row])[0]),
-                bounded=plan.task.bounded,
-                name="score_lost",
-                unit=plan.task.measure,
-            )
+            Sample(
+                sign * (clean - case.table([row])[0]), 1.0 if plan.task.bounded else None, groups=case.groups
+            ).effect(name="score_lost", unit=plan.task.measure)
             for row in rows.values()
         )
         return BlockMap(

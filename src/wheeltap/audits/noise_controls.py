@@ -147,7 +147,7 @@ class NoiseControls:
         grid = self._grid(subject) if grid is None else grid
         response = Response(
             values=self.case.table(grid), clean=self.case.clean(subject), doses=np.array(self.doses),
-            chance=self.case.chance,
+            chance=self.case.chance, groups=self.case.groups,
         )  # fmt: skip
         return Measured(subject, response, self._flat(grid))
 
@@ -194,7 +194,7 @@ class NoiseControls:
         sign, doses = self.case.plan.task.sign, np.array(self.doses)
         pilot = self.measured(self.plants[-1], self._pilot())
         areas = [sign * area_values(one.response.values, doses) for one in (self._reference, pilot)]
-        return missed_again(*areas, level=plant_level(len(self.plants)))
+        return missed_again(*areas, level=plant_level(len(self.plants)), groups=self.case.groups)
 
     # ---- judging ----------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, final
 
 import msgspec
+import numpy as np
 
 from wheeltap.audits.base import Case, Tested, Unanswered
 from wheeltap.audits.case import Arrays, Values
@@ -13,6 +14,7 @@ from wheeltap.core.records import Estimate, SubjectRecord
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.parts import ABLATIONS, PARTS, PartsSettings
 from wheeltap.stats.beyond import Beyond
+from wheeltap.stats.clusters import Groups
 from wheeltap.stats.evidence import Smallest
 from wheeltap.stats.sample import Sample
 
@@ -177,22 +179,29 @@ class PartsAudit(SingleReadingAudit[Arrays]):
         losses = (1.0 if side is NECESSARY else -1.0) * read[f"{side.name}_loss"]
         least = self.settings.at_least * (clean - sign * case.chance)
         margin = case.scaled(self.settings.margin)
+        groups = case.groups_of(read["rows"].astype(np.intp))
         return Answer(
             side,
             tuple(
-                _ablation(case, side, kind, effects=effects[at], losses=losses[at], thresholds=(least, margin))
+                _ablation(case, side, kind, values=(effects[at], losses[at]), groups=groups, thresholds=(least, margin))
                 for at, kind in enumerate(ABLATIONS)
             ),
         )
 
 
 def _ablation(
-    case: Case, side: Side, kind: str, *, effects: Values, losses: Values, thresholds: tuple[Values, float]
+    case: Case,
+    side: Side,
+    kind: str,
+    *,
+    values: tuple[Values, Values],
+    groups: Groups | None,
+    thresholds: tuple[Values, float],
 ) -> Ablation:
     """The numbers of one ablation from effects and losses ``[set, example]``; the first threshold by example."""
-    shares, margin = thresholds
+    (effects, losses), (shares, margin) = values, thresholds
     least = float(shares.mean())
-    groups, bounded, unit = case.groups, case.plan.task.bounded, case.plan.task.measure
+    bounded, unit = case.plan.task.bounded, case.plan.task.measure
     bound = 1.0 if bounded else None
     best = effects[1 + int(effects[1:].mean(1).argmax())]
     sample = Sample(effects[:1], bound, groups=groups, margins=shares)

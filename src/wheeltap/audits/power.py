@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wheeltap.core.records import Control, Estimate, SubjectRecord
 from wheeltap.stats._scipy import ascending, normal_quantile, normal_share, t_quantile
-from wheeltap.stats.crossed import crossed
+from wheeltap.stats.clusters import Groups, spread_over
 
 WANTED = 0.8
 """Probability with which the smallest strength told is found."""
@@ -36,9 +36,9 @@ class Gap:
     reach: Callable[[float], float] = field(compare=False)
 
     @classmethod
-    def of_cells(cls, copy: SubjectRecord, cells: NDArray[np.float64]) -> "Gap":
+    def of_cells(cls, copy: SubjectRecord, cells: NDArray[np.float64], groups: Groups | None) -> "Gap":
         """Of a mean over ``[draw, example]``, at least two of each; draws that nobody made may differ less."""
-        spread = crossed(-cells)
+        spread = spread_over(-cells, groups)
         error = float(np.sqrt(spread.draw if len(cells) > 1 else spread.example))
 
         def reach(alpha: float) -> float:

@@ -248,6 +248,9 @@ class RaceAudit(Audit):
             return Unanswered("not_applicable", "A race needs two models: wheeltap compare A B --audits relative-race")
         if not plan.task.bounded:
             return Unanswered("not_applicable", "A race needs a score that is a share of right answers.")
+        if case.groups is not None:
+            because = "A race counts single examples, and these come in groups: ask for relative-noise."
+            return Unanswered("not_applicable", because)
         try:
             above = float(case.clean(plan.reference).mean()) - case.chance
         except Unanswered as gap:

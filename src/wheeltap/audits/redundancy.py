@@ -12,7 +12,7 @@ from wheeltap.audits.reading_audit import PlantedReadingAudit
 from wheeltap.core.records import Estimate, SubjectRecord
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.cancellation import CANCELLATION, CancellationSettings
-from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.clusters import Groups
 from wheeltap.stats.sample import Sample
 
 _OPPOSING, _RANDOM = 0, 1
@@ -59,9 +59,10 @@ def undone(moved: Values) -> Values:
 
 @dataclass(frozen=True)
 class _Read:
-    """What a reading gave of one subject."""
+    """What a reading gave of one subject, and the groups of the examples that it measured."""
 
     values: Arrays
+    groups: Groups | None
 
     def undone(self, which: int) -> Values:
         return undone(self.values["moved"][which])
@@ -101,16 +102,16 @@ class RedundancyAudit(PlantedReadingAudit[_Read]):
 
     def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _Read:
         """The arrays as they are."""
-        return _Read(read)
+        return _Read(read, case.groups_of(read["rows"].astype(np.intp)))
 
     def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Tested]:
         """Whether ablating both units of a pair undoes more than in random pairs."""
         how, name = self.settings, subject.name
-        tested = self._beyond_random(read, level=0.95, margin=how.margin)
+        tested = _beyond_random(read).effect(margin=how.margin, name="share_undone", unit="share")
         share = f"ablating both of a pair undoes {tested} more than in random pairs"
         rest = f"{_words(read, case.plan.task.measure)}{_not_in(subject, read.values['beside'])}"
         claim = Tested(
-            test=tested, margin=how.margin, evidence=Sample(read.undone(_OPPOSING) - read.undone(_RANDOM)),
+            test=tested, margin=how.margin, evidence=_beyond_random(read),
             beside=self._more(case, read), one_sided=True,
             found=f"Hidden units of {name} cancel each other: {share}. {rest} So the function depends on their "
             "balance; noise in the weights shows how much (WT101).",
@@ -122,13 +123,14 @@ class RedundancyAudit(PlantedReadingAudit[_Read]):
     def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Tested:
         """In which of the two ablating both undoes more."""
         margin = self.settings.difference
-        gap = self._gap(one, two, margin=margin)
+        sample = _more_undone(one, two)
+        gap = sample.effect(margin=margin, name="share_difference", unit="share")
         words = (
             f"In the most opposing pairs, ablating both units undoes {gap} more of what ablating each changes in "
             f"{rival.name} than in {case.plan.reference.name}."
         )
         return Tested(
-            test=gap, margin=margin, evidence=Sample(_more_undone(one, two)), min_effect=self.settings.min_effect,
+            test=gap, margin=margin, evidence=sample, min_effect=self.settings.min_effect,
             found=words,
             otherwise=f"{words} Not shown to be more than {margin:g} either way.",
         )  # fmt: skip
@@ -136,7 +138,7 @@ class RedundancyAudit(PlantedReadingAudit[_Read]):
     def null(self, case: Case, one: _Read, two: _Read) -> Tested:
         """Permuted and rescaled units cancel as much."""
         level, margin = self.settings.null_level, self.settings.null_margin
-        gap = self._gap(one, two, margin=margin, level=level)
+        gap = _more_undone(one, two).effect(level=level, margin=margin, name="share_difference", unit="share")
         return Tested(
             test=gap, margin=margin, min_effect=self.settings.min_effect,
             found=f"A copy with permuted and rescaled units must not look different: its share undone differs by "
@@ -146,44 +148,38 @@ class RedundancyAudit(PlantedReadingAudit[_Read]):
     def plant(self, case: Case, planted: _Read, *, level: float) -> Tested:
         """Units that cancel by construction."""
         margin = self.settings.plant_margin
-        share = self._beyond_random(planted, level=level, margin=margin)
+        share = _beyond_random(planted).effect(level=level, margin=margin, name="share_undone", unit="share")
         return Tested(
             test=share, margin=margin,
             found=f"Cancelling units that were added to a copy must be found: ablating both undoes {share} more than "
             f"in random pairs ({level:.1%} interval).",
         )  # fmt: skip
 
-    @staticmethod
-    def _beyond_random(read: _Read, *, level: float, margin: float) -> Estimate:
-        beyond = read.undone(_OPPOSING) - read.undone(_RANDOM)
-        return mean_effect(beyond, level=level, margin=margin, name="share_undone", unit="share")
-
     def _more(self, case: Case, read: _Read) -> tuple[Estimate, ...]:
         """What else was measured; only the first estimate of a finding is tested."""
         shares = [
-            mean_effect(read.undone(which), name=name, unit="share")
+            Sample(read.undone(which), groups=read.groups).effect(name=name, unit="share")
             for which, name in ((_OPPOSING, "share_undone_opposing"), (_RANDOM, "share_undone_random"))
         ]
         units = {"lost": case.plan.task.measure, "nll": "nats"}
         rescues = [
-            mean_effect(read.rescued(name), name=f"{name}_rescued", unit=unit)
+            Sample(read.rescued(name), groups=read.groups).effect(name=f"{name}_rescued", unit=unit)
             for name, unit in units.items()
             if name in read.values
         ]
         return (*shares, *rescues, _cancellation(read.values), _copies(read.values))
 
-    @staticmethod
-    def _gap(one: _Read, two: _Read, *, margin: float, level: float = 0.95) -> Estimate:
-        """The mean of that, on the same examples."""
-        gaps = _more_undone(one, two)
-        return mean_effect(gaps, level=level, margin=margin, name="share_difference", unit="share")
+
+def _beyond_random(read: _Read) -> Sample:
+    """How much more is undone in the most opposing pairs than in random ones, ``[pair, example]``."""
+    return Sample(read.undone(_OPPOSING) - read.undone(_RANDOM), groups=read.groups)
 
 
-def _more_undone(one: _Read, two: _Read) -> Values:
+def _more_undone(one: _Read, two: _Read) -> Sample:
     """How much larger the share undone is in ``two``, ``[pair, example]``; pairs by rank."""
     a, b = one.undone(_OPPOSING), two.undone(_OPPOSING)
     shared = min(len(a), len(b))
-    return b[:shared] - a[:shared]
+    return Sample(b[:shared] - a[:shared], groups=one.groups)
 
 
 def _words(read: _Read, measure: str) -> str:

@@ -26,6 +26,7 @@ from wheeltap.audits.relearnt import (
 )
 from wheeltap.core.records import Control, Curve, Estimate, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
+from wheeltap.stats.clusters import Groups
 from wheeltap.stats.curve import band, band_ends
 from wheeltap.stats.effect import exceeds
 from wheeltap.stats.evidence import Evidence, Largest
@@ -138,8 +139,8 @@ class RelearningAudit(Audit):
                 verdict.drafts.append(self.unanswered(subject.name, one))
                 continue
             verdict.drafts.append(self._single(case, one))
-            verdict.curves.append(self._curve(case, one, one.score))
-            verdict.curves.append(self._curve(case, one, one.elsewhere, variant="other groups"))
+            verdict.curves.append(self._curve(case, one, (one.score, one.inside)))
+            verdict.curves.append(self._curve(case, one, (one.elsewhere, one.outside), variant="other groups"))
         for rival in case.rivals:
             verdict.drafts.append(self._pair(case, held[case.plan.reference.name], held[rival.name], rival, able))
         return verdict
@@ -164,7 +165,7 @@ class RelearningAudit(Audit):
 
     def _kept(self, case: Case, one: Relearnt) -> str:
         """Why relearning says nothing of a subject that still knows the group; empty where it forgot."""
-        above = estimate(case, (one.before - one.chance)[None, :], "above_chance")
+        above = estimate(case, ((one.before - one.chance)[None, :], one.inside), "above_chance")
         if above.low is None or above.low <= case.scaled(self.settings.known):
             return ""
         return (
@@ -187,16 +188,16 @@ class RelearningAudit(Audit):
         how = self.settings
 
         def back(score: Values, name: str) -> Estimate:
-            return estimate(case, one.recovered(score), f"recovered {name}", limits=one.recoverable)
+            return estimate(case, (one.recovered(score), one.inside), f"recovered {name}", limits=one.recoverable)
 
         def gone(at: int, step: int) -> Estimate:
-            return estimate(case, one.lost[at], f"lost elsewhere after {step} steps", limits=one.losable)
+            return estimate(case, (one.lost[at], one.outside), f"lost elsewhere after {step} steps", limits=one.losable)
 
         best = one.strongest
         lost = one.elsewhere_before - best.outside
         found = [
             back(best.inside, "by the strongest attack"),
-            estimate(case, lost, "lost elsewhere by it", limits=one.losable),
+            estimate(case, (lost, one.outside), "lost elsewhere by it", limits=one.losable),
             back(one.cheapest.inside, "by few numbers"),
             back(one.score[-1], f"after {how.steps[-1]} steps"),
             gone(-1, how.steps[-1]),
@@ -229,11 +230,11 @@ class RelearningAudit(Audit):
             f"{self._copies} copies recovers {noise}."
         )
 
-    def _curve(self, case: Case, one: Relearnt, score: Values, *, variant: str = "") -> Curve:
+    def _curve(self, case: Case, one: Relearnt, sample: tuple[Values, Groups | None], *, variant: str = "") -> Curve:
         """Score step by step: on the group's other examples, and on the other groups."""
         task = case.plan.task
-        sign = task.sign
-        mean, low, high = band(sign * score, bounded=task.bounded)
+        sign, (score, groups) = task.sign, sample
+        mean, low, high = band(sign * score, bounded=task.bounded, groups=groups)
         return Curve(
             code=self.code, title=self.title, subject=one.subject.name, role=one.subject.role, unit="steps",
             measure=task.measure, chance=case.chance, level=0.95, doses=tuple(map(float, self.settings.steps)),
@@ -272,7 +273,7 @@ class RelearningAudit(Audit):
         beside = [msgspec.structs.replace(tier.gap, p=None) for tier in tiers if tier is not best]
         claim = Tested(
             test=msgspec.structs.replace(best.gap, p=best.paid), evidence=_all_small(case, one, two),
-            shown=best.gap, margin=margin, words=PAIR,
+            shown=best.gap, margin=margin, words=PAIR, by_example=one.inside is not None,
             beside=(*beside, *filter(None, [best.beyond]), *self._gaps(case, one, two)),
             found=f"{words}{f'; {noise}' if best.beyond else ''}. {_LIMITS}", otherwise=f"{words}: {said} {_LIMITS}",
             fallback="inconclusive" if large or weak else None,
@@ -287,9 +288,10 @@ class RelearningAudit(Audit):
             f"under noise, best of {self._copies}",
         )[at]  # fmt: skip
         values = one.recovered(one.tiers[at]) - two.recovered(two.tiers[at])
-        gap = estimate(case, values, f"gap {by}", margin=margin, limits=one.apart(two))
+        gap = estimate(case, (values, one.inside), f"gap {by}", margin=margin, limits=one.apart(two))
         more = one if (gap.value or 0.0) >= 0.0 else two
-        beyond = estimate(case, more.tiers[at] - more.best_noise, f"{_BEYOND}: {more.subject.name}", margin=0.0)
+        above = more.tiers[at] - more.best_noise, more.inside
+        beyond = estimate(case, above, f"{_BEYOND}: {more.subject.name}", margin=0.0)
         noisy = at == len(TIERS) - 1
         return _Tier(
             TIERS[at].format(copies=self._copies), gap, more.subject.name, None if noisy else beyond, SHARES[at]
@@ -301,7 +303,7 @@ class RelearningAudit(Audit):
 
         def gap(first: Values, second: Values, name: str) -> Estimate:
             values = one.recovered(first) - two.recovered(second)
-            return estimate(case, values, f"gap {name}", limits=one.apart(two))
+            return estimate(case, (values, one.inside), f"gap {name}", limits=one.apart(two))
 
         found = [
             *(
@@ -324,7 +326,7 @@ def _all_small(case: Case, one: Relearnt, two: Relearnt) -> Evidence:
     """That no gap is as large as the margin: the largest was chosen, so all of them must be small."""
     bound = 2.0 if case.plan.task.bounded else None
     gaps = [one.recovered(a) - two.recovered(b) for a, b in zip(one.tiers, two.tiers, strict=True)]
-    return Largest([Sample(gap, bound) for gap in gaps])
+    return Largest([Sample(gap, bound, groups=one.inside) for gap in gaps])
 
 
 @dataclass(frozen=True)

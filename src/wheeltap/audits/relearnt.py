@@ -14,7 +14,8 @@ from wheeltap.audits.limits import Count, Dose, Margin, Share
 from wheeltap.audits.measured import within_range
 from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
-from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.clusters import Groups
+from wheeltap.stats.sample import Sample
 
 TUNE: Final = "fine-tune"
 
@@ -238,6 +239,8 @@ class Relearnt:
         noise: ``[dose, draw, example]``, score of the group.
         noise_elsewhere: ``[dose, draw, example]``, of the other groups.
         rounded: ``[1, example]``.
+        inside: What the group's examples share, ``[example]``; see ``Case.groups``.
+        outside: Likewise the others.
     """
 
     subject: SubjectRecord
@@ -254,6 +257,8 @@ class Relearnt:
     noise: Values
     noise_elsewhere: Values
     rounded: Values
+    inside: Groups | None = None
+    outside: Groups | None = None
 
     def recovered(self, score: Values) -> Values:
         """Score above what was there: above the undisturbed one of each example, or chance if that is more.
@@ -403,7 +408,8 @@ def measure(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Sco
         noise=noise[:, :, inside],
         noise_elsewhere=noise[:, :, outside],
         rounded=sign * case.table(trials.rounding)[0][:, inside],
-    )
+        inside=case.groups_of(inside), outside=case.groups_of(outside),
+    )  # fmt: skip
 
 
 def _table(case: Case, trials: list[list[Trial]]) -> Values | None:
@@ -469,8 +475,8 @@ def power(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Score
     if not tables:
         return Power("No attack can be made on this net.")
     best = strongest({name: (sign * one[:, inside], sign * one[:, outside]) for name, one in tables.items()})
-    back = mean_effect((best.inside - before[inside]) / gone, margin=BACK, bounded=False, name="share that comes back",
-                       unit="share of what was hidden")  # fmt: skip
+    share = Sample((best.inside - before[inside]) / gone, groups=case.groups_of(inside))
+    back = share.effect(margin=BACK, name="share that comes back", unit="share of what was hidden")
     shown = (back.value or 0.0) >= BACK and (back.low or 0.0) > how.margin
     said = (
         f"In a copy of {subject.name}, group {group} was hidden by {_HIDDEN_BY}: its score fell by {gone:.3f}. Of "
@@ -486,20 +492,27 @@ _HIDDEN_BY: Final = "gains and biases of the last layer alone"
 
 
 def estimate(
-    case: Case, values: Values, name: str, *, margin: float | None = None, limits: Limits | None = None
+    case: Case,
+    sample: tuple[Values, Groups | None],
+    name: str,
+    *,
+    margin: float | None = None,
+    limits: Limits | None = None,
 ) -> Estimate:
     """Mean of ``[draw, example]`` with its interval; tested against a margin if there is one.
 
     Args:
         case: For the task.
-        values: ``[draw, example]``.
+        sample: ``[draw, example]``, and the groups of these examples.
         name: Of the estimate.
         margin: Of the test.
         limits: Least and most that such a mean can be: the interval ends there.
     """
-    task = case.plan.task
+    task, (values, groups) = case.plan.task, sample
     # Two scores each less its own start may differ by more than a score can.
     bounded = task.bounded and bool(np.abs(values).max() <= 1.0)
-    found = mean_effect(values, margin=margin or 0.0, bounded=bounded, name=name, unit=task.measure)
+    found = Sample(values, 1.0 if bounded else None, groups=groups).effect(
+        margin=margin or 0.0, name=name, unit=task.measure
+    )
     found = found if limits is None else within_range(found, *limits)
     return found if margin is not None else msgspec.structs.replace(found, p=None)

@@ -78,7 +78,7 @@ def of_answers(case: Case, one: SubjectRecord, two: SubjectRecord, *, margin: fl
     cells, less = (b - a)[None, :], f"({two.name} - {one.name})"
     sample = Sample(cells, 1.0 if shares else None, groups=case.groups)
     gap = sample.effect(name=f"score difference {less}", unit=unit)
-    apart = unpaired_effect(b, a, name=f"unpaired difference {less}", unit=unit)
+    apart = unpaired_effect(b, a, groups=case.groups, name=f"unpaired difference {less}", unit=unit)
     first, second = int((cells < 0).sum()), int((cells > 0).sum())
     differ = f"{one.name} does better on {first:,} items, {two.name} on {second:,}"
     if first + second == 0:

@@ -325,7 +325,7 @@ class SinglePointAudit(ReadingAudit[_Read]):
         )
         # They only stand beside the tested one: their p-values are nobody's question.
         clean, scores = case.clean(read.subject), case.values(read.worst[0].trial)[None, :]
-        grown = (grown_of(scores, clean),) if case.is_error(read.subject) else ()
+        grown = (grown_of(scores, clean, groups=case.groups),) if case.is_error(read.subject) else ()
         return (score, *grown, *(msgspec.structs.replace(estimate, p=None) for estimate in losses), *values)
 
 

@@ -18,7 +18,8 @@ from wheeltap.audits.support_curves import curves_of, gaps_of, listed_items, tri
 from wheeltap.core.lens import LensRecord, Support
 from wheeltap.core.records import Estimate, SubjectRecord
 from wheeltap.plans.readings.samples import SAMPLES, SamplesSettings
-from wheeltap.stats.effect import mean_effect, score_interval, share_interval, without_point
+from wheeltap.stats.clusters import Groups
+from wheeltap.stats.effect import score_interval, share_interval, without_point
 from wheeltap.stats.evidence import NoEvidence
 from wheeltap.stats.passk import pass_all, pass_at
 from wheeltap.stats.sample import Sample
@@ -106,14 +107,14 @@ class SupportAudit(SingleReadingAudit[Sampled]):
         """pass@1, pass@k and pass^k at the largest k: measured, and held against nothing."""
         most = read.fewest
         once, within, always = (
-            _share(values, name)
+            share_interval(values, groups=case.groups, name=name, unit="share of items")
             for values, name in (
                 (read.right / read.samples, "pass@1"),
                 (pass_at(*read.counts, most=most)[:, -1], f"pass@{most}"),
                 (pass_all(*read.counts, most=most)[:, -1], f"pass^{most}"),
             )
         )
-        more = () if read.answers is None else (_nats(entropy(read.answers)),)
+        more = () if read.answers is None else (_nats(entropy(read.answers), case.groups),)
         tries = f"{most:,} right answers" if most > 1 else "a right answer"
         said = f"solves {once} of the items at one try, {within} within {most:,}, and gives {tries} to {always}."
         found = f"{read.name} {said}"
@@ -169,7 +170,7 @@ class SupportAudit(SingleReadingAudit[Sampled]):
             )
             return [*drafts, self.unanswered(name, Unanswered("not_applicable", why), title=SOLVED)], ()
         found = solved(one.counts, two.counts, alpha=case.plan.alpha)
-        drafts.append(self.draft(case, name, _solved(one, two, found), trials))
+        drafts.append(self.draft(case, name, _solved(one, two, found, case.groups), trials))
         return drafts, (_support(one, two, found),)
 
     def _once(self, case: Case, one: Sampled, two: Sampled) -> Tested:
@@ -193,24 +194,26 @@ class SupportAudit(SingleReadingAudit[Sampled]):
 SOLVED: Final = "Solved at least once"
 
 
-def _solved(one: Sampled, two: Sampled, found: Solved) -> Tested:
-    """The balance of items lost and gained, by an exact test; of single items, how many are sure."""
+def _solved(one: Sampled, two: Sampled, found: Solved, groups: Groups | None) -> Tested:
+    """The balance of items lost and gained, by an exact test, or over groups; of single items, how many are sure."""
     lost, gained, most = len(found.first), len(found.second), one.fewest
-    effect = mean_effect(
-        ((two.right > 0).astype(np.float64) - (one.right > 0))[None, :], bounded=True,
-        name="items gained less items lost", unit="share of items",
-    )  # fmt: skip
-    effect = msgspec.structs.replace(effect, p=found.p, method=f"{effect.method}, exact sign test")
+    sample = Sample(((two.right > 0).astype(np.float64) - (one.right > 0))[None, :], 1.0, groups=groups)
+    effect = sample.effect(name="items gained less items lost", unit="share of items")
+    p, kind = found.p, "exact p"
+    if groups is None:
+        effect = msgspec.structs.replace(effect, p=p, method=f"{effect.method}, exact sign test")
+    else:
+        p, kind = 1.0 if effect.p is None else effect.p, "p over groups"
     shrank = lost > gained
     sure = sum(found.sure)
-    counts = f"{lost} that {one.name} alone solves, {gained} that {two.name} alone solves (exact p {found.p:.2g})"
+    counts = f"{lost} that {one.name} alone solves, {gained} that {two.name} alone solves ({kind} {p:.2g})"
     single = (
         f"Of these {lost + gained} items {sure or 'none'} {'is' if sure in (0, 1) else 'are'} sure by "
         f"{'itself' if sure in (0, 1) else 'themselves'}: an item that was solved once may be missed by chance."
     )
     said = f"Within {most:,} tries {two.name} solves {'fewer' if shrank else 'more'} items: {counts}."
     return Tested(
-        test=effect, evidence=NoEvidence(), found=f"{said} {single}",
+        test=effect, evidence=NoEvidence(), by_example=groups is None, found=f"{said} {single}",
         otherwise=f"Within {most:,} tries: {counts}. {single}", title=SOLVED,
         words=Words("shrank" if shrank else "grew", "equivalent", "may differ"), alarm=shrank,
     )  # fmt: skip
@@ -228,9 +231,6 @@ def _pair(one: Sampled, two: Sampled) -> str:
     return f"{one.name} vs {two.name}"
 
 
-def _share(values: NDArray[np.float64], name: str) -> Estimate:
-    return share_interval(values, name=name, unit="share of items")
-
-
-def _nats(values: NDArray[np.float64]) -> Estimate:
-    return without_point(score_interval(values, bounded=False, name="entropy of answers", unit="nats"))
+def _nats(values: NDArray[np.float64], groups: Groups | None) -> Estimate:
+    found = score_interval(values, bounded=False, groups=groups, name="entropy of answers", unit="nats")
+    return without_point(found)

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from wheeltap.core import seeds
 from wheeltap.core.lens import Kept, TryCurve, TryGap
-from wheeltap.stats.clusters import Groups, by_cluster
-from wheeltap.stats.crossed import FloatArray
+from wheeltap.stats.clusters import Groups
 from wheeltap.stats.passk import pass_all, pass_at, runs_of
 from wheeltap.stats.simultaneous import Band, band
 from wheeltap.stats.support import Solved
@@ -55,7 +54,8 @@ def _curve(
 ) -> TryCurve:
     (group, rows), at, most = part, np.array(ks) - 1, ks[-1]
     right, samples = one.right[rows], one.samples[rows]
-    made = band(_units(pass_at(right, samples, most=most)[:, at], group, groups), rng=_rng(seed, one.name, group))
+    solved = pass_at(right, samples, most=most)[:, at]
+    made = band(solved, groups=None if group else groups, rng=_rng(seed, one.name, group))
     return TryCurve(
         subject=one.name, group=group, items=len(rows), ks=ks, solved=_floats(made.mean), low=_ends(made.low),
         high=_ends(made.high), always=_floats(pass_all(right, samples, most=most)[:, at].mean(axis=0)),
@@ -69,7 +69,7 @@ def gaps_of(one: Counted, two: Counted, ks: tuple[int, ...], *, seed: int, group
     gap = solved[1] - solved[0]
     return tuple(
         _gap(
-            band(_units(gap[rows], group, groups), difference=True, rng=_rng(seed, name, group)),
+            band(gap[rows], difference=True, groups=None if group else groups, rng=_rng(seed, name, group)),
             ks,
             (name, group, len(rows)),
         )
@@ -104,11 +104,6 @@ def _parts(one: Counted) -> Iterator[tuple[str, NDArray[np.intp]]]:
         largest = sorted(range(len(counts)), key=lambda name: -counts[name])[:MOST_GROUPS]
         for name in sorted(name for name in largest if 0 < counts[name] < len(one.right)):
             yield str(name), np.flatnonzero(one.group == name)
-
-
-def _units(values: FloatArray, group: str, groups: Groups | None) -> FloatArray:
-    """What is sampled: the items of one part of the benchmark; of the whole, the groups, where items come in groups."""
-    return values if group or groups is None else by_cluster(values.T, groups).T
 
 
 def _rng(seed: int, name: str, group: str) -> np.random.Generator:

@@ -160,7 +160,7 @@ class SymmetryAudit(ReadingAudit[_Read]):
         )
         claim = Tested(
             test=gap, margin=how.margin, evidence=Sample(cells), beside=(mean, *self._beside(read, copies)),
-            one_sided=True, alarm=False,
+            by_example=False, one_sided=True, alarm=False,
             found=f"{subject.name} responds more symmetrically than chance: {share}. {rest}",
             otherwise=f"{subject.name} is not shown to respond more symmetrically than chance: {share}, not shown to "
             f"be more than {how.margin:g}. {rest}",
@@ -207,7 +207,7 @@ class SymmetryAudit(ReadingAudit[_Read]):
         limits = f"{_LIMITS}{_warning(one)}"
         return Tested(
             test=gap, margin=how.difference, evidence=Sample(cells), min_effect=how.difference_min_effect,
-            beside=_direction_gap(one, two),
+            by_example=False, beside=_direction_gap(one, two),
             found=f"{words} {limits}",
             otherwise=f"{words} Not shown to be more than {how.difference:g} either way. {limits}",
         )  # fmt: skip

@@ -27,6 +27,7 @@ class Annotations:
         behaviors: The behavior that each example is one of, integer ``[example]``, where it is not its right option.
         groups: Which examples come together (of one template, passage or speaker), integer ``[example]``: they are
             then the sample, and examples within them are not independent.
+        found: Whether nobody declared these, and they are examples that look alike: see ``lookalikes``.
         factors: For each factor its value per example, integer ``[example]``.
         symmetry: The group that moves examples (and outputs) into each other.
         votes: How many people chose each option, integer ``[example, option]``.
@@ -41,6 +42,7 @@ class Annotations:
 
     behaviors: Tensor | None = None
     groups: Tensor | None = None
+    found: bool = False
     factors: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     symmetry: Symmetry | None = None
     votes: Tensor | None = None
@@ -78,6 +80,7 @@ class Annotations:
         return Annotations(
             behaviors=None if self.behaviors is None else self.behaviors[at],
             groups=None if self.groups is None else self.groups[at],
+            found=self.found,
             factors={name: values[at] for name, values in self.factors.items()},
             votes=None if self.votes is None else self.votes[at],
             ordinal=self.ordinal,

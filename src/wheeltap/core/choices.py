@@ -3,13 +3,17 @@
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wheeltap.core import canon, lengths, measure
 from wheeltap.core.errors import DataError, ModelError
+from wheeltap.core.lookalikes import lookalikes
 from wheeltap.core.measure import Measure
 from wheeltap.core.repeats import rows_of
 from wheeltap.core.targets import require_fitting
@@ -131,6 +135,10 @@ class ChoiceTask(BaseTask):
         rows = [self.targets, *rows_of(self.annotations)]
         items = zip(self.contexts, self.choices, strict=True)
         return [(item, *(to_array(row[at]).tobytes() for row in rows)) for at, item in enumerate(items)]
+
+    def _lookalikes(self) -> NDArray[np.intp] | None:
+        items = zip(self.contexts, self.choices, strict=True)
+        return lookalikes([np.array([*context, *chain(*options)]) for context, options in items])
 
     def halve_batch(self) -> bool:
         """See ``BaseTask.halve_batch``."""

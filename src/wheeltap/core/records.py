@@ -102,6 +102,7 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
         repeats: How many further examples were given that repeat these: each counts once.
         distinct: How many examples differ in their inputs, where these are clearly fewer than the examples.
         alike: About how many examples differ by more than a tiny change of their inputs, where most have near copies.
+        found: How many groups of examples that look alike were found, in words, where none were declared.
     """
 
     name: str
@@ -118,6 +119,7 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     repeats: int | None = None
     distinct: int | None = None
     alike: int | None = None
+    found: str | None = None
 
     @property
     def sign(self) -> float:
@@ -255,12 +257,14 @@ class Power(msgspec.Struct, frozen=True, kw_only=True):
         examples: How many examples would make both .8 in one more look, all else as it is; ``None`` where no number
             would.
         draws: How many draws would; ``None`` where no number would, or nothing is drawn.
+        groups: How many groups of the sizes there are that many examples make, where examples come in groups.
     """
 
     found: float | None
     excluded: float | None
     examples: int | None = None
     draws: int | None = None
+    groups: int | None = None
 
 
 class Finding(ChoiceRecord, frozen=True, kw_only=True):

@@ -66,6 +66,15 @@ def _rows(part: Tensor, mask: Tensor | None) -> Iterable[NDArray[Any]]:
     return [row[seen] for row, seen in zip(given, to_array(mask) != 0, strict=True)]
 
 
+def tokens_of(inputs: Inputs) -> list[NDArray[Any]] | None:
+    """The whole numbers ``[place]`` of each example that a mask leaves; ``None`` where they are no such rows."""
+    parts = tensors(inputs)
+    ids = parts.get("input_ids", next(iter(parts.values())) if len(parts) == 1 else None)
+    if ids is None or ids.ndim != 2 or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+        return None
+    return list(_rows(ids, parts.get("attention_mask")))
+
+
 def rows_of(annotations: Annotations) -> list[Tensor]:
     """What else is known of each example, by which two of the same inputs and target may differ."""
     held = [annotations.groups, *annotations.factors.values(), annotations.votes]

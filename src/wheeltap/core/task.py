@@ -39,6 +39,7 @@ from wheeltap.core.inputs import (
     tensors,
 )  # fmt: skip
 from wheeltap.core.literals import checked
+from wheeltap.core.lookalikes import lookalikes, sizes_of
 from wheeltap.core.measure import Measure
 from wheeltap.core.pairs import Pairs
 from wheeltap.core.passages import Passages
@@ -117,7 +118,7 @@ class BaseTask(ABC):
             DataError: If they have another length, are neither whole numbers nor names, or are not nested.
         """
         checked = checked_groups(outermost(groups), examples=len(self.targets), where=self.name)
-        return self._annotated(replace(self.annotations, groups=checked))
+        return self._annotated(replace(self.annotations, groups=checked, found=False))
 
     def with_factors(self: Kind, factors: Mapping[str, Sequence[Any] | NDArray[Any] | Tensor]) -> Kind:
         """The same examples, of which these factors are known too.
@@ -190,8 +191,14 @@ class BaseTask(ABC):
 
     @property
     def clusters(self) -> Tensor | None:
-        """The groups, ``[example]``, where they are a sample: those that are the right options themselves are not."""
-        return None if self._are_kinds and self.copies is None else self.annotations.groups
+        """The groups, ``[example]``, where they are a sample: those that are the right options themselves are not.
+
+        ``None`` also where each example is a group of its own.
+        """
+        groups = self.annotations.groups
+        if groups is None or len(np.unique(groups.cpu().numpy())) == len(groups):
+            return None
+        return None if self._are_kinds and self.copies is None else groups
 
     @property
     def _are_kinds(self) -> bool:
@@ -203,10 +210,23 @@ class BaseTask(ABC):
         kinds, options = (len(np.unique(row)) for row in both)
         return len(np.unique(both, axis=1).T) == kinds == options
 
+    def halves(self, rng: np.random.Generator, members: NDArray[np.intp] | None = None) -> tuple[Tensor, Tensor]:
+        """Two random halves of the examples ``members``, or of all: what is chosen on one is measured on the other.
+
+        Groups are not divided, unless all members are of one. Of an odd number the second half has one more.
+        """
+        some = np.arange(len(self.targets)) if members is None else members
+        unit = some if self.clusters is None else self.clusters.cpu().numpy()[some]
+        unit = some if len(np.unique(unit)) == 1 else unit
+        order = rng.permutation(np.unique(unit))
+        first = np.isin(unit, order[: len(order) // 2])
+        return to_tensor(some[first]), to_tensor(some[~first])
+
     @property
     def behaviors(self) -> Tensor:
         """The behavior that each example belongs to, ``[example]``: as given, else its group or its right option."""
-        for known in (self.annotations.behaviors, self.annotations.groups):
+        groups = None if self.annotations.found else self.annotations.groups
+        for known in (self.annotations.behaviors, groups):
             if known is not None:
                 return known
         return torch.zeros(len(self.targets), dtype=torch.long) if self.targets.is_floating_point() else self.targets
@@ -229,22 +249,30 @@ class BaseTask(ABC):
         """The same task with one example of each, where so many repeat others that intervals would be too narrow.
 
         Repeats have the same inputs, target and annotations, so the same outcome whatever is done to a model. Those
-        whose inputs differ by next to nothing are groups then. The task itself where there are few, and where its
-        examples belong together: by a symmetry, as passages, or as pairs.
+        whose inputs differ by next to nothing are groups then; so are texts that look alike, where no groups were
+        declared. The task itself where there are few, and where its examples belong together: by a symmetry, as
+        passages, or as pairs.
         """
         known = self.annotations
-        whole = (known.symmetry, known.passages, known.pairs, known.ambiguity) != (None, None, None, None)
-        keys = None if whole else self._keys()
+        if (known.symmetry, known.passages, known.pairs, known.ambiguity) != (None, None, None, None):
+            return self
+        keys, some = self._keys(), self
         first = None if keys is None else repeats.firsts(keys)
-        some = self
         if first is not None:
             some = cast("Kind", self.part(torch.tensor(first)))
             some.repeats, some.more = len(self.targets) - len(first), self.more
-        sets = None if whole else some.copies
-        if sets is None:
+        if (sets := some.copies) is not None:
+            groups = to_tensor(repeats.merged(sets, None if some._are_kinds else some.annotations.groups))
+            return some._annotated(replace(some.annotations, groups=groups, behaviors=some.behaviors))
+        found = None if known.groups is not None else some._lookalikes()
+        if found is None:
             return some
-        groups = to_tensor(repeats.merged(sets, None if some._are_kinds else some.annotations.groups))
-        return some._annotated(replace(some.annotations, groups=groups, behaviors=some.behaviors))
+        grouped = some._annotated(replace(some.annotations, groups=to_tensor(found), found=True))
+        return some if grouped.clusters is None else grouped
+
+    def _lookalikes(self) -> NDArray[np.intp] | None:
+        """Groups of examples that look alike, ``[example]``; ``None`` where there are none, or examples are no text."""
+        return None
 
     def _keys(self) -> Sequence[object] | None:
         """What tells each example from others: inputs, target and annotations; ``None``: not known."""
@@ -341,7 +369,14 @@ class BaseTask(ABC):
             repeats=self.repeats or None,
             distinct=repeats.few_different(self.contents),
             alike=None if (sets := self.copies) is None else len(np.unique(sets)),
+            found=self._found,
         )
+
+    @property
+    def _found(self) -> str | None:
+        """How many groups were found, and how large, in words."""
+        known = self.annotations
+        return sizes_of(known.groups.cpu().numpy()) if known.found and known.groups is not None else None
 
     @property
     def _answer(self) -> int | None:
@@ -447,6 +482,11 @@ class Task(BaseTask):
 
     def _keys(self) -> Sequence[object]:
         return repeats.keys_of(self.inputs, self.targets, *repeats.rows_of(self.annotations))
+
+    def _lookalikes(self) -> NDArray[np.intp] | None:
+        texts = repeats.tokens_of(self.inputs)
+        # Of a plain table of whole numbers it is not known whether they are words.
+        return None if texts is None else lookalikes(texts, placed=isinstance(self.inputs, Tensor))
 
     @property
     def copies(self) -> NDArray[np.int64] | None:

@@ -68,7 +68,7 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
 MARGIN, ERROR_MARGIN = 0.02, 0.1
 """The usual smallest loss of interest: a share of right answers, or of the way from chance; a share of an error."""
 
-_LATER = ("answer", "repeats", "distinct", "alike", "study", "artifact", "names", "raters")
+_LATER = ("answer", "repeats", "distinct", "alike", "found", "study", "artifact", "names", "raters")
 """Fields that came after the first plans of this schema."""
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wheeltap.audits.deployment import SPARED
-from wheeltap.audits.headline import FULL, of_all, percent, rounded, times
-from wheeltap.audits.headline_recorded import TELL
+from wheeltap.audits.headline import FULL, of_all, percent, times
+from wheeltap.audits.headline_recorded import TELL, rounded
 from wheeltap.audits.losses import GROWN
 from wheeltap.core.records import UNCOVERED, Estimate, Finding, SubjectRecord
 from wheeltap.core.report import ReportRecord
@@ -166,6 +166,11 @@ def _examples(record: ReportRecord) -> list[str]:
             f"Warning: near-duplicates: only {task.alike:,} of the {task.examples:,} examples differ by more than a "
             "tiny change of their inputs. Each set of copies counts as one group."
         )
+    if task.found is not None:
+        found.append(
+            f"Warning: the {task.examples:,} examples are {task.found} that share a template, prefix or passage. They "
+            "count as groups, not one by one; give their groups (groups, in .jsonl group) if these are others."
+        )
     if task.common is not None and task.common >= _UNEVEN:
         found.append(
             f"Warning: {task.common:.1%} of the examples have one answer, so a loss on all others can hide below the "
@@ -257,7 +262,8 @@ def _note(finding: Finding) -> str:
         return ""
     if power.examples is not None and power.examples > n:
         few = "at least " if n < _FEW else ""
-        return f"{few}{rounded(power.examples)} examples {TELL}"
+        many = f"{rounded(power.examples)} examples" if power.groups is None else f"{rounded(power.groups)} groups"
+        return f"{few}{many} {TELL}"
     if power.draws is not None:
         return f"{rounded(power.draws)} draws {TELL}"
     return "near the margin" if power.examples is not None else MORE

@@ -87,6 +87,7 @@ def imported(
     parts = [one if one.items == items else one.part(items) for one in recordings]
     votes = next((part.votes for part in parts if part.votes is not None), None)
     groups, sampled = next(((part.groups, not part.parts) for part in parts if part.groups), ((), False))
+    found = () if groups else next((part.found for part in parts if part.found), ())
     more = tuple(one for part in parts for one in part.more)
     systems = _named([system for part in parts for system in _labelled(part, parts, votes)])
     if audits is None:
@@ -105,7 +106,7 @@ def imported(
     outcomes = [
         outcome
         for subject, one in zip(subjects, systems or (None,), strict=True)
-        for outcome in _outcomes(plan, subject, one, _Known(votes, groups, sampled, more))
+        for outcome in _outcomes(plan, subject, one, _Known(votes, groups, groups if sampled else found, more))
     ]
     said = tuple(recording.says for recording in recordings)
     return Imported(plan, tuple(outcomes), said, (*notes, *_noted(parts)))
@@ -142,7 +143,7 @@ class _Known:
 
     votes: Votes | None
     groups: tuple[str, ...]
-    sampled: bool
+    clusters: tuple[str, ...] | tuple[int, ...]
     more: tuple[Measured, ...]
 
 
@@ -348,8 +349,8 @@ def _outcomes(plan: Plan, subject: SubjectRecord, one: Answers | None, known: _K
         return found
     if (share := one.mean) is not None:
         clean: dict[str, NDArray[Any]] = {"accuracy": share, "chance": np.array(0.0, dtype=np.float32)}
-        if known.groups and known.sampled:
-            clean["group"] = np.unique(np.array(known.groups), return_inverse=True)[1]
+        if len(set(known.clusters)) < len(known.clusters):  # where each is its own, items are independent
+            clean["group"] = np.unique(np.array(known.clusters), return_inverse=True)[1]
         found.append(Outcome(key=plan.clean(subject).key, status="done", values=clean))
     if one.right is not None and one.samples is not None:
         values: dict[str, NDArray[Any]] = {"right": one.right, "samples": one.samples}

@@ -7,8 +7,8 @@ import numpy as np
 
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate
-from wheeltap.stats.clusters import Groups, clustered
-from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, crossed, within
+from wheeltap.stats.clusters import Groups, spread_over
+from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, within
 from wheeltap.stats.evidence import Evidence
 
 LEVEL = 0.95
@@ -78,6 +78,11 @@ class Beyond(Evidence):
         return 1.0 if short <= 0.0 else replace(spread, centre=np.asarray(short)).p_value()
 
     @property
+    def over_groups(self) -> bool:
+        """Whether it has them."""
+        return self.groups is not None
+
+    @property
     def _gaps(self) -> FloatArray:
         """``[draw, example]``."""
         return np.asarray(self.one, dtype=np.float64) - np.asarray(self.others, dtype=np.float64)
@@ -86,9 +91,7 @@ class Beyond(Evidence):
     def _spread(self) -> Crossed:
         """Of a further draw; that of a single group is not known."""
         gaps = self._gaps
-        spread = crossed(clustered(gaps, self.groups), pseudo=1.0 if self.bounded else 0.0)
-        if self.groups is not None and bool((self.groups == self.groups[0]).all()):
-            spread = replace(spread, example_df=0)
+        spread = spread_over(gaps, self.groups, pseudo=1.0 if self.bounded else 0.0)
         # Of a mean over the draws, the spread among them is known as its nth part; ``one`` adds a whole.
         times = len(gaps) + 1
         if gaps.shape[1] == 1:  # only the draws are a sample: they are counted as the examples of a single draw

@@ -1,6 +1,6 @@
 """Means of values that come in clusters: several doses of one weight are not several weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError
 from wheeltap.stats._scipy import normal_quantile, t_quantile
-from wheeltap.stats.crossed import FloatArray, Values, checked_alpha
+from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked_alpha, crossed
 
 RESAMPLES: Final = 2000
 
@@ -18,8 +18,25 @@ Groups = NDArray[np.integer[Any]]
 
 
 def clustered(values: FloatArray, groups: Groups | None) -> FloatArray:
-    """A table ``[draw, example]`` as one by clusters, where there are any: see ``by_cluster``."""
+    """A table ``[..., example]`` as one by clusters, where there are any: see ``by_cluster``."""
     return values if groups is None else by_cluster(values, groups)
+
+
+def one_group(groups: Groups | None) -> bool:
+    """Whether all examples are in one group, which says nothing of how others would differ."""
+    return groups is not None and bool((groups == groups[0]).all())
+
+
+def spread_over(values: FloatArray, groups: Groups | None, *, pseudo: FloatArray | float = 0.0) -> Crossed:
+    """``crossed`` of a table ``[..., draw, example]`` over its clusters, where there are any; of one, nothing is known.
+
+    Args:
+        values: At least two axes.
+        groups: ``[example]``.
+        pseudo: As for ``crossed``.
+    """
+    spread = crossed(clustered(values, groups), pseudo=pseudo)
+    return replace(spread, example_df=0) if one_group(groups) else spread
 
 
 @dataclass(frozen=True)
@@ -53,11 +70,11 @@ def by_cluster(values: Values, groups: Groups) -> FloatArray:
     the numbers are spread by as much as Student's quantile for that many, sum(n^2)^2 / sum(n^4), exceeds that for all.
 
     Args:
-        values: ``[draw, example]``.
+        values: ``[..., example]``.
         groups: ``[example]``, the cluster of each, any whole numbers.
 
     Returns:
-        ``[draw, cluster]``, in rising order of the clusters' numbers.
+        ``[..., cluster]``, in rising order of the clusters' numbers.
 
     Raises:
         DataError: If there is not one cluster for each example.
@@ -66,23 +83,23 @@ def by_cluster(values: Values, groups: Groups) -> FloatArray:
     standard errors for linear regression with multi-stage samples", for why with few clusters.
     """
     x = np.asarray(values, dtype=np.float64)
-    if np.shape(groups) != x.shape[1:]:
+    if np.shape(groups) != x.shape[-1:]:
         raise DataError(
             "Every example is in one group.", expected=f"{x.shape[-1]} groups", got=f"{np.shape(groups)}",
             do="Give a group to each example.",
         )  # fmt: skip
     _, member, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    sums = np.zeros((len(x), len(sizes)))
+    sums = np.zeros((*x.shape[:-1], len(sizes)))
     np.add.at(sums.T, member, x.T)
-    mean, count = x.mean(1, keepdims=True), x.shape[1]
+    mean, count = x.mean(-1, keepdims=True), x.shape[-1]
     if len(sizes) == 1:
         return mean
-    left = (sums.sum(1, keepdims=True) - sums) / (count - sizes)
+    left = (sums.sum(-1, keepdims=True) - sums) / (count - sizes)
     found = (len(sizes) - 1) * (mean - left)
     squares = np.square(sizes.astype(np.float64))
     few = max(float(squares.sum() ** 2 / np.square(squares).sum()), 2.0)
     wider = t_quantile(0.05, few - 1.0) / t_quantile(0.05, len(sizes) - 1)
-    return np.asarray(mean + wider * (found - found.mean(1, keepdims=True)), dtype=np.float64)
+    return np.asarray(mean + wider * (found - found.mean(-1, keepdims=True)), dtype=np.float64)
 
 
 def one_by_one(values: Values, groups: Groups) -> float:

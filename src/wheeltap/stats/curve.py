@@ -8,6 +8,7 @@ import numpy as np
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate
 from wheeltap.stats._scipy import descending
+from wheeltap.stats.clusters import Groups, clustered, one_group, spread_over
 from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha, crossed, within
 
 _LARGEST_LOG = 700.0  # of what a float can hold
@@ -45,7 +46,9 @@ def area_values(values: Values, doses: Values) -> FloatArray:
     return np.tensordot(area_weights(doses), x, axes=1)
 
 
-def band(values: Values, *, level: float = 0.95, bounded: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
+def band(
+    values: Values, *, level: float = 0.95, bounded: bool, groups: Groups | None = None
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Mean score per dose and the ends of its pointwise interval, each ``[dose]``, in the score's unit.
 
     Args:
@@ -53,6 +56,7 @@ def band(values: Values, *, level: float = 0.95, bounded: bool) -> tuple[FloatAr
         level: Confidence level at each dose by itself.
         bounded: Whether the scores lie in [0, 1]: the band is clipped there, and one right and one wrong imaginary
             example keep it from zero width where every answer is the same.
+        groups: [example], the cluster of each; ``None`` where examples are independent.
 
     Returns:
         (mean, low, high). With one draw and one example low and high are infinite (``band_ends``: ``None``) or the
@@ -67,10 +71,10 @@ def band(values: Values, *, level: float = 0.95, bounded: bool) -> tuple[FloatAr
     alpha = checked_alpha(level)
     mean = x.mean(axis=(1, 2))
     if not bounded:
-        spread = crossed(x)
+        spread = spread_over(x, groups)
         half = spread.half_width(alpha)
         return mean, mean - half, mean + half
-    spread = crossed(within(x, 0.0, 1.0, what="values") - 0.5, pseudo=0.5)
+    spread = spread_over(within(x, 0.0, 1.0, what="values") - 0.5, groups, pseudo=0.5)
     half = spread.half_width(alpha)
     low = np.clip(np.minimum(spread.centre + 0.5 - half, mean), 0.0, 1.0)
     high = np.clip(np.maximum(spread.centre + 0.5 + half, mean), 0.0, 1.0)
@@ -91,12 +95,14 @@ class Response:
         clean: [example], the undisturbed score.
         doses: [dose], positive, strictly ascending.
         chance: Score of an answer without information.
+        groups: [example], the cluster of each; ``None`` where examples are independent.
     """
 
     values: Values
     clean: Values
     doses: Values
     chance: float
+    groups: Groups | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +110,7 @@ class _Halving:
     """Excess of the above-chance score over half of the clean one, and where its mean falls through zero.
 
     Attributes:
-        excess: [dose, draw, example], signed so that a sound subject starts above 0.
+        excess: [dose, draw, example], signed so that a sound subject starts above 0; by clusters, where there are any.
         logs: [dose], natural log of the doses.
         mean: [dose], mean excess after isotonic regression.
         pseudo: Amplitude of the two imaginary examples; .5 for a share of right answers.
@@ -137,9 +143,7 @@ class _Halving:
         return ((1 - w) * self.excess[k] + w * self.excess[k + 1]) / slope
 
 
-def half_dose(
-    values: Values, clean: Values, *, doses: Values, chance: float, level: float = 0.95, unit: str = "dose"
-) -> Estimate:
+def half_dose(response: Response, *, level: float = 0.95, unit: str = "dose") -> Estimate:
     """Dose at which half of the above-chance score is lost, in ``unit`` of the doses.
 
     The retention r(dose) = (score - chance) / (clean - chance) is interpolated linearly in log dose after isotonic
@@ -149,10 +153,7 @@ def half_dose(
     check that a subject is on the right side of chance.
 
     Args:
-        values: [dose, draw, example].
-        clean: [example].
-        doses: [dose], positive, strictly ascending.
-        chance: Score of an answer without information.
+        response: Its scores.
         level: Confidence level.
         unit: Unit of the doses.
 
@@ -168,16 +169,16 @@ def half_dose(
     Source: Fieller (1954), sec. 2; see ``Crossed.half_width``.
     """
     alpha = checked_alpha(level)
-    found = _halving(Response(values=values, clean=clean, doses=doses, chance=chance), alpha)
-    shape = f"{np.shape(values)[1]} draws x {np.shape(values)[2]} examples"
+    found, (_, draws, examples) = _halving(response, alpha), np.shape(response.values)
+    shape = f"{draws} draws x {examples} examples{_in_groups(response.groups)}"
     value = low = high = None
     method = f"not estimated: the clean score is not distinguished from chance, {shape}"
     if found is not None:
         method = f"isotonic crossing, Fieller set of the crossed t, {shape}"
         value = float(np.exp(found.log_half)) if found.crosses == "within" else None
-        low, high = _confidence_set(found, alpha)
+        low, high = (None, None) if one_group(response.groups) else _confidence_set(found, alpha)
     return Estimate(
-        name="half_dose", value=value, low=low, high=high, level=level, n=np.shape(values)[2], unit=unit, method=method
+        name="half_dose", value=value, low=low, high=high, level=level, n=examples, unit=unit, method=method
     )
 
 
@@ -217,7 +218,7 @@ def half_dose_ratio(first: Response, second: Response, *, level: float = 0.95, u
     log_ratio = halves[0].log_half - halves[1].log_half
     spread = replace(spread, centre=np.asarray(log_ratio))
     half = float(spread.half_width(alpha))
-    known = spread.example_df > 0
+    known = spread.example_df > 0 and not one_group(first.groups)
     return msgspec.structs.replace(
         missing,
         value=float(np.exp(log_ratio)),
@@ -226,6 +227,10 @@ def half_dose_ratio(first: Response, second: Response, *, level: float = 0.95, u
         p=spread.p_value() if known else None,
         method="delta method on log half dose, paired crossed t",
     )
+
+
+def _in_groups(groups: Groups | None) -> str:
+    return "" if groups is None else f" in {len(np.unique(groups))} groups"
 
 
 def _ratio(log: float) -> float | None:
@@ -240,7 +245,7 @@ def _halving(response: Response, alpha: float) -> _Halving | None:
     if len(clean) != x.shape[2]:
         raise DataError("Clean scores are paired with others.", expected=f"{x.shape[2]} examples", got=str(len(clean)))
     above = clean - response.chance
-    spread = crossed(above[None, :])
+    spread = spread_over(above[None, :], response.groups)
     known = spread.example_df > 0  # one example is a fixed number: nothing to be unsure of
     if abs(float(spread.centre)) <= (float(spread.half_width(alpha)) if known else 0.0):
         return None
@@ -248,7 +253,8 @@ def _halving(response: Response, alpha: float) -> _Halving | None:
     share = bool(np.isin(x, (0.0, 1.0)).all())
     logs = _log_doses(response.doses)
     mean = descending(excess.mean(axis=(1, 2)))
-    result = _Halving(excess=excess, logs=logs, mean=mean, pseudo=0.5 if share else 0.0, crosses="within")
+    cells = clustered(excess, response.groups)
+    result = _Halving(excess=cells, logs=logs, mean=mean, pseudo=0.5 if share else 0.0, crosses="within")
     if mean[0] < 0.0:
         return replace(result, crosses="before")
     if mean[-1] > 0.0:

@@ -9,7 +9,7 @@ import numpy as np
 from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.records import Estimate
 from wheeltap.stats._scipy import beta_quantile, normal_quantile, sign_test, t_quantile, t_reach
-from wheeltap.stats.clusters import Groups, clustered
+from wheeltap.stats.clusters import Groups, spread_over
 from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha, crossed, within
 
 
@@ -44,7 +44,7 @@ def score_interval(
     alpha = checked_alpha(level)
     mean, n = float(x.mean()), len(x)
     if not bounded:
-        spread = crossed(clustered(x[None, :], groups))
+        spread = spread_over(x[None, :], groups)
         low, high = _ends(spread, alpha)
         method = f"t over {'examples' if groups is None else 'groups'}"
     else:
@@ -62,7 +62,7 @@ FEW: Final = 30
 """Items below which the t interval of a mean of shares is not used."""
 
 _NO_WIDTH: Final = 1e-9
-"""Width of an interval, in the values' unit, that is none: what rounding leaves of it."""
+"""Width of an interval, or size of a value, in the values' unit, that is none: what rounding leaves of it."""
 
 
 def effective_count(values: Values, groups: Groups, *, alpha: float = 0.05) -> float:
@@ -79,13 +79,13 @@ def effective_count(values: Values, groups: Groups, *, alpha: float = 0.05) -> f
     """
     x = checked(values, ("example",), what="values")
     clusters = len(np.unique(groups))
-    mean, n = float(x.mean()), len(x)
+    n = len(x)
     if clusters == 1:
         return 1.0
-    variance = float(crossed(clustered(x[None, :], groups)).example)
+    variance = float(spread_over(x[None, :], groups).example)
     if variance <= 0.0:
         return float(clusters)
-    known = mean * (1.0 - mean) / variance * (t_quantile(alpha, n - 1) / t_quantile(alpha, clusters - 1)) ** 2
+    known = float(x.var()) / variance * (t_quantile(alpha, n - 1) / t_quantile(alpha, clusters - 1)) ** 2
     return float(np.clip(known, 1.0, n))
 
 
@@ -219,7 +219,7 @@ def share_kept(
         )
     share = (float(cells.mean()) - chance) / above
     rest = cells - chance - share * (before - chance)
-    spread = crossed(clustered(rest, groups), pseudo=amplitude(cells - before) if bounded else 0.0)
+    spread = spread_over(rest, groups, pseudo=amplitude(cells - before) if bounded else 0.0)
     alpha = checked_alpha(level)
     half = float(spread.half_width(alpha)) / abs(above) if spread.example_df else None
     ends = (None, None) if half is None else (share - half, share + half)
@@ -282,7 +282,7 @@ def _ends(spread: Crossed, alpha: float) -> tuple[float | None, float | None]:
 
 def amplitude(x: FloatArray) -> float:
     """How far the two imaginary examples moved: root mean square over the moved ones and one more at 1."""
-    moved = np.any(x != 0.0, axis=0)
+    moved = np.any(np.abs(x) > _NO_WIDTH, axis=0)  # what clusters leave of 0 is rounding
     squares = np.square(x.mean(axis=0)[moved])
     return float(np.sqrt((1.0 + squares.sum()) / (1.0 + moved.sum())))
 

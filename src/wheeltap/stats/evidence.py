@@ -37,6 +37,11 @@ class Evidence(ABC):
         del alpha
         return 0.0
 
+    @property
+    def over_groups(self) -> bool:
+        """Whether it allows for the groups that examples come in: a claim on examples without that proves nothing."""
+        return False
+
 
 @final
 class NoEvidence(Evidence):
@@ -88,6 +93,11 @@ class Candidate(Evidence):
         del one_sided
         return self.part.power(margin, one_sided=True, alpha=alpha / self.among)
 
+    @property
+    def over_groups(self) -> bool:
+        """Whether that one is."""
+        return self.part.over_groups
+
 
 @final
 @dataclass(frozen=True)
@@ -114,6 +124,11 @@ class Largest(Evidence):
 
         return max(self.parts, key=hardest).power(margin, one_sided=one_sided, alpha=alpha) if self.parts else None
 
+    @property
+    def over_groups(self) -> bool:
+        """Whether all of them are."""
+        return all(part.over_groups for part in self.parts)
+
 
 @final
 @dataclass(frozen=True)
@@ -132,6 +147,11 @@ class Smallest(Evidence):
         """The smallest p-value times their number; ``margin`` is that of the smallest, and each has its own."""
         known = [p for part, own in self.parts if (p := part.below(own, one_sided=one_sided)) is not None]
         return min(1.0, len(self.parts) * min(known)) if known else None
+
+    @property
+    def over_groups(self) -> bool:
+        """Whether all of them are."""
+        return all(part.over_groups for part, _ in self.parts)
 
 
 @final

@@ -4,13 +4,14 @@ import numpy as np
 
 from wheeltap.core.seeds import generator
 from wheeltap.stats._scipy import normal_share, t_quantile
-from wheeltap.stats.crossed import Crossed, Values, checked, checked_alpha, crossed
+from wheeltap.stats.clusters import Groups, spread_over
+from wheeltap.stats.crossed import Crossed, Values, checked, checked_alpha
 
 _REPETITIONS = 20_000
 """Imaginary repetitions: a probability of .001 is known to within .0002."""
 
 
-def missed_again(reference: Values, plant: Values, *, level: float) -> float | None:
+def missed_again(reference: Values, plant: Values, *, level: float, groups: Groups | None = None) -> float | None:
     """Probability that a comparison of ``reference`` with new draws of a plant does not show that it scores less.
 
     The reference's draws are held fixed, since the comparison has them already. The new draws of the plant are
@@ -21,6 +22,7 @@ def missed_again(reference: Values, plant: Values, *, level: float) -> float | N
         reference: ``[draw, example]``, larger is sounder; at least two draws.
         plant: ``[draw, example]`` of the plant, from draws that the comparison does not use; at least two.
         level: Confidence level of the comparison's two-sided interval.
+        groups: ``[example]``, the cluster of each; ``None`` where examples are independent.
 
     Returns:
         ``None`` where a single draw says nothing of their spread.
@@ -32,7 +34,7 @@ def missed_again(reference: Values, plant: Values, *, level: float) -> float | N
     if min(draws, seen) < 2:
         return None
     shared = min(draws, seen)
-    about = crossed(known[:shared] - pilot[:shared])
+    about = spread_over(known[:shared] - pilot[:shared], groups)
     rows, ours = pilot.mean(1), known.mean(1)
     rng = generator(0, "missing")
     spread = rows.std(ddof=1) * np.sqrt((seen - 1) / rng.chisquare(seen - 1, size=(_REPETITIONS, 1)))

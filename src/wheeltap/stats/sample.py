@@ -10,7 +10,7 @@ import numpy as np
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate, Power
 from wheeltap.stats import rare, three_sided
-from wheeltap.stats.clusters import Groups, clustered
+from wheeltap.stats.clusters import Groups, clustered, one_group
 from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha, crossed
 from wheeltap.stats.effect import amplitude, mean_effect
 from wheeltap.stats.evidence import Candidate, Evidence, Largest
@@ -66,9 +66,9 @@ class Sample(Evidence):
         return 0.0 if self.margins is None else float(np.mean(self.margins))
 
     @property
-    def _one_group(self) -> bool:
-        """Whether all examples are in one group, which says nothing of how others would differ."""
-        return self.groups is not None and bool((self.groups == self.groups[0]).all())
+    def over_groups(self) -> bool:
+        """Whether it has them."""
+        return self.groups is not None
 
     @property
     def _plain(self) -> bool:
@@ -107,7 +107,7 @@ class Sample(Evidence):
             return made if known else msgspec.structs.replace(made, p=self.above(margin))
         alpha, value, spread = checked_alpha(level), float(x.mean()), self._spread(x)
         low = high = None
-        if spread.example_df and not self._one_group:
+        if spread.example_df and not one_group(self.groups):
             half = float(spread.half_width(alpha))
             low, high = min(float(spread.centre) - half, value), max(float(spread.centre) + half, value)
         if self.bound is not None and low is not None and high is not None:
@@ -143,7 +143,7 @@ class Sample(Evidence):
         x = self._toward(sign)
         if self._plain and not self._unseen:
             return mean_effect(x, margin=margin, bounded=self._within(x), unit="").p
-        if self._one_group:
+        if one_group(self.groups):
             return None
         spread = self._milder(sign) if self._unseen else self._spread(x)
         return spread.p_value(margin, skewed=self._unseen) if spread.example_df else None
@@ -159,7 +159,7 @@ class Sample(Evidence):
 
     def below(self, margin: float, *, one_sided: bool) -> float | None:
         """As of every evidence; where few draws hit hard, what no draw has shown decides."""
-        if margin <= 0.0 or self._one_group:
+        if margin <= 0.0 or one_group(self.groups):
             return None
         each = [self._below(sign, margin) for sign in ((1.0,) if one_sided else (1.0, -1.0))]
         known = [p for p in each if p is not None]
@@ -167,7 +167,7 @@ class Sample(Evidence):
 
     def power(self, margin: float, *, one_sided: bool, alpha: float) -> Power | None:
         """As of every evidence; in groups of the sizes that they have."""
-        if margin <= 0.0 or self._one_group:
+        if margin <= 0.0 or one_group(self.groups):
             return None
         cells = clustered(self._toward(1.0), self.groups)
         if self.ends is not None and self._rare:
@@ -178,7 +178,8 @@ class Sample(Evidence):
         )
         if found is None or found.examples is None or self.groups is None:
             return found
-        return msgspec.structs.replace(found, examples=int(np.ceil(found.examples * len(self.groups) / cells.shape[1])))
+        examples = int(np.ceil(found.examples * len(self.groups) / cells.shape[1]))
+        return msgspec.structs.replace(found, examples=examples, groups=found.examples)
 
     def _toward(self, sign: float) -> FloatArray:
         """The values, turned by ``sign``, whose mean compared with the margin is compared with it exactly."""

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate
-from wheeltap.stats.clusters import Groups, clustered
-from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha, crossed
+from wheeltap.stats.clusters import Groups, spread_over
+from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha
 
 _OPTIONS: Final = 32
 """Options whose output is shifted, at most: those answered most too often or too seldom."""
@@ -109,9 +109,8 @@ class Halves:
         """
         x = checked(values, ("split", "example"), what="differences")
         spreads = [
-            crossed(
-                clustered(row[None, half], None if self.groups is None else self.groups[half]),
-                pseudo=1.0 if bounded else 0.0,
+            spread_over(
+                row[None, half], None if self.groups is None else self.groups[half], pseudo=1.0 if bounded else 0.0
             )
             for row, first in zip(x, self.first, strict=True)
             for half in (first, ~first)

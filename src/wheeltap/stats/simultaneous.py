@@ -5,6 +5,7 @@ from typing import Final, final
 
 import numpy as np
 
+from wheeltap.stats.clusters import Groups, clustered
 from wheeltap.stats.crossed import FloatArray, checked, checked_alpha, within
 
 DRAWS: Final = 100_000
@@ -42,6 +43,7 @@ def band(
     *,
     level: float = 0.95,
     difference: bool = False,
+    groups: Groups | None = None,
     draws: int = DRAWS,
     rng: np.random.Generator,
 ) -> Band:
@@ -58,11 +60,12 @@ def band(
         values: ``[item, point]``, shares, or differences of two.
         level: Of the whole band.
         difference: Whether they are differences: an item gives -1 at least, and not 0.
+        groups: ``[item]``, the cluster of each; these are the sample then.
         draws: Of the largest deviation.
         rng: For them.
 
     Returns:
-        Of fewer than ``FEWEST`` items a band without ends.
+        Of fewer than ``FEWEST`` items (or clusters) a band without ends.
 
     Raises:
         DataError: If there is no item, or values are not finite or no shares.
@@ -73,6 +76,7 @@ def band(
     least = -1.0 if difference else 0.0
     x = within(checked(values, ("item", "point"), what="values"), least, 1.0, what="values")
     alpha, mean = checked_alpha(level), x.mean(axis=0)
+    x = clustered(x.T, groups).T
     if len(x) < FEWEST:
         return Band(mean, np.full_like(mean, -np.inf), np.full_like(mean, np.inf), 0.0, level)
     points = x.shape[1]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate
 from wheeltap.stats.among import share_of
+from wheeltap.stats.clusters import clustered
 from wheeltap.stats.crossed import FloatArray, Values, checked
 from wheeltap.stats.sample import Sample
 from wheeltap.stats.selection import Halves
@@ -101,8 +102,9 @@ class TopRanked:
 
     def share(self, *, level: float = 0.95) -> Estimate:
         """Its part of the summed costs of all things; without a value where these do not cost in sum."""
-        whole = self.random * float(np.sum(self.weights))
-        found = share_of(self.table.mean(0), whole, level=level, name="share of the sum")
+        whole, groups = self.random * float(np.sum(self.weights)), self.halves.groups
+        sides = [clustered(values[None, :], groups)[0] for values in (self.table.mean(0), whole)]
+        found = share_of(*sides, level=level, name="share of the sum")
         return with_fields(found, p=None, method=found.method.partition(";")[0])
 
     def each(self, candidate: int, *, name: str, level: float = 0.95) -> Estimate:

@@ -1,13 +1,25 @@
 """Difference of two mean scores as if they were of different items: what a comparison that forgets the pairs prints."""
 
 import math
+from dataclasses import replace
+
+import numpy as np
 
 from wheeltap.core.records import Estimate
 from wheeltap.stats._scipy import normal_quantile, normal_share
+from wheeltap.stats.clusters import Groups, spread_over
 from wheeltap.stats.crossed import Values, checked, checked_alpha
 
 
-def unpaired_effect(one: Values, two: Values, *, level: float = 0.95, name: str = "difference", unit: str) -> Estimate:
+def unpaired_effect(
+    one: Values,
+    two: Values,
+    *,
+    level: float = 0.95,
+    groups: Groups | None = None,
+    name: str = "difference",
+    unit: str,
+) -> Estimate:
     """Mean of ``one`` minus that of ``two``, with the normal interval and test of two independent samples.
 
     On the same items it is as a rule too wide: items that are hard for one are hard for the other.
@@ -16,6 +28,7 @@ def unpaired_effect(one: Values, two: Values, *, level: float = 0.95, name: str 
         one: [example].
         two: [example], perhaps of another length.
         level: Confidence level.
+        groups: [example] of either, the cluster of each; Student's t over clusters is used then.
         name: Name of the estimate.
         unit: Unit of the values.
 
@@ -31,6 +44,16 @@ def unpaired_effect(one: Values, two: Values, *, level: float = 0.95, name: str 
     x, y = checked(one, ("example",), what="values"), checked(two, ("example",), what="values")
     alpha = checked_alpha(level)
     value = float(x.mean() - y.mean())
+    if groups is not None:
+        each = [spread_over(values[None, :], groups) for values in (x, y)]
+        spread = replace(each[0], centre=np.asarray(value), example=each[0].example + each[1].example)
+        half = float(spread.half_width(alpha))
+        known = np.isfinite(half) and half > 0.0
+        return Estimate(
+            name=name, value=value, low=value - half if known else None, high=value + half if known else None,
+            level=level, n=min(len(x), len(y)), unit=unit, method="t over groups, two independent samples",
+            p=spread.p_value() if known else None,
+        )  # fmt: skip
     known = len(x) > 1 and len(y) > 1
     error = math.sqrt(x.var(ddof=1) / len(x) + y.var(ddof=1) / len(y)) if known else 0.0
     half = normal_quantile(1.0 - alpha / 2.0) * error if error > 0.0 else None

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 import msgspec
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 
 from wheeltap.audits.base import Audit, Case, Verdict
 from wheeltap.audits.settle import settle
@@ -31,13 +33,39 @@ _OPTIONS = 6
 _STATUSES: tuple[OutcomeStatus, ...] = ("done", "failed", "skipped", "diverged")
 
 
+_COPIES = 8
+"""Of each example, where they come in groups of copies."""
+
+_NARROWER = 0.08
+"""Share by which an interval over groups of copies may be narrower than that over one of each."""
+
+
 @cache
-def _case() -> tuple[Subject, Task]:
-    """A real subject and a short task: what readings are read from, in every world in which they are done."""
+def _case(copies: int = 1) -> tuple[Subject, Task]:
+    """A real subject and a short task: what readings are read from, in every world in which they are done.
+
+    Args:
+        copies: Of each example, a group for each; readings are those of the task without copies.
+    """
     case = planted.clusters()
     assert isinstance(case.task, Task)
     first = slice(_EXAMPLES)
-    return case.subject, Task(chosen(case.task.inputs, first), case.task.targets[first], name="clusters")
+    task = Task(chosen(case.task.inputs, first), case.task.targets[first], name="clusters")
+    if copies == 1:
+        return case.subject, task
+    which = torch.arange(_EXAMPLES).repeat_interleave(copies)
+    several = task.part(which)
+    # Exact copies would be left out. No trial runs on these.
+    assert isinstance(several.inputs, torch.Tensor)
+    several.inputs = several.inputs + 0.001 * torch.arange(len(which)).reshape(-1, *[1] * (several.inputs.ndim - 1))
+    return case.subject, several.with_groups(which)
+
+
+def _repeated(trial: Trial, values: dict[str, NDArray[Any]], axes: dict[str, int]) -> dict[str, NDArray[Any]]:
+    """What the task with copies gives: these values, on the axis of examples as often as each is there."""
+    if trial.task != _case(_COPIES)[1].digest:
+        return values
+    return {name: np.repeat(one, _COPIES, axis=axes[name]) if name in axes else one for name, one in values.items()}
 
 
 _read: dict[str, Outcome] = {}
@@ -53,6 +81,11 @@ def _reading(trial: Trial) -> Outcome:
         except WheeltapError as error:  # not defined on this subject: skipped, as in a run
             return Outcome(key=trial.key, status="skipped", because=error.what)
         values = made.spec.typed(found.values, examples=_EXAMPLES)
+        axes = {name: made.spec.arrays[name.rpartition("|")[2]].axes.split() for name in values}
+        by = "half" if axes.get("rows") == ["half"] else "example"
+        values = _repeated(trial, values, {name: of.index(by) for name, of in axes.items() if by in of})
+        if by == "half" and trial.task != task.digest:
+            values["rows"] = values["rows"] * _COPIES + np.resize(np.arange(_COPIES), len(values["rows"]))
         _read[trial.key] = Outcome(key=trial.key, status="done", values=values, forwards=found.forwards)
     return _read[trial.key]
 
@@ -71,8 +104,11 @@ def _values(trial: Trial, share: float) -> Outcome:
         values |= {name: right for name in ("accuracy", "agreement") if name in values}
         values["scores"] = np.eye(_OPTIONS, dtype=np.float32)[np.arange(_EXAMPLES) % _OPTIONS]
         values["chance"] = np.array(1 / _OPTIONS, dtype=np.float32)
+        if trial.task == _case(_COPIES)[1].digest:
+            values["group"] = np.arange(_EXAMPLES, dtype=np.float32)
+    values = _repeated(trial, values, dict.fromkeys(values.keys() - {"chance"}, 0))
     if trial.subset is not None:
-        index = trial.subset.examples(_EXAMPLES, root=trial.root)
+        index = trial.subset.examples(len(values["accuracy"]), root=trial.root)
         values = {name: array[index] for name, array in values.items()}
     return Outcome(key=trial.key, status="done", values=values, seconds=0.1, forwards=1.0)
 
@@ -113,9 +149,9 @@ WORLDS: dict[str, Callable[[Trial], Outcome]] = {
 
 
 @cache
-def _plan(several: int) -> Plan:
+def _plan(several: int, *, copies: int = 1) -> Plan:
     """A plan on one subject or more, with controls; its trials are answered by a world, never run."""
-    task = _case()[1]
+    task = _case(copies)[1]
     subjects = [Subject(planted.clusters(seed=seed).subject.model, name=f"net {seed}") for seed in range(several)]
     effort = Effort(draws=4, control_draws=4, block_draws=1)
     return planning.plan(subjects, task, audits=["score", "relative-noise"], effort=effort)
@@ -194,10 +230,47 @@ class AuditContract:
             assert asked == again, "other trials were asked the second time"
             assert verdict == second, "another verdict the second time"
 
+    @pytest.mark.parametrize("world", ["falls with the dose", pytest.param("nothing hurts", marks=pytest.mark.full)])
+    def test_groups_of_copies_say_no_more_than_one_of_each(self, world: str) -> None:
+        """Each example repeated, a group for each: no new conclusion, and no interval that is narrower."""
+        once, several = (self._last(_plan(2, copies=copies), WORLDS[world]) for copies in (1, _COPIES))
+        known = {(finding.title, finding.subject): finding for finding in settle(once.drafts, alpha=0.05)}
+        for finding in settle(several.drafts, alpha=0.05):
+            if finding.status in ("found", "excluded"):
+                before = known[finding.title, finding.subject].status
+                assert finding.status == before, f"{finding.title}: {before}, {finding.status}"
+        widths = {name: dict(_widths(verdict)) for name, verdict in (("once", once), ("copies", several))}
+        for name, width in widths["copies"].items():
+            before = widths["once"].get(name, 0.0)
+            assert width >= (1.0 - _NARROWER) * before, f"{name}: {before:.3g} became {width:.3g}"
+
+    def _last(self, plan: Plan, world: Callable[[Trial], Outcome]) -> Verdict:
+        """What is concluded once nothing more is asked."""
+        *_, (case, _) = self._stages(plan, world)
+        return self._read(case)
+
     def test_unknown_settings_are_refused(self) -> None:
         """A setting that it does not have: ``UsageError``."""
         with pytest.raises(UsageError):
             self.audit({**self.settings, "no such setting": 1})
+
+
+def _widths(verdict: Verdict) -> Iterator[tuple[tuple[str, ...], float]]:
+    """Width of every interval, by what it is of; infinite where it is open."""
+    shown = [
+        ((draft.finding.title, draft.finding.subject), one)
+        for draft in verdict.drafts
+        for one in draft.finding.estimates
+    ]
+    for curve in verdict.curves:
+        of = (curve.title, curve.subject, curve.variant)
+        for dose, low, high in zip(curve.doses, curve.low, curve.high, strict=True):
+            yield (*of, str(dose)), math.inf if low is None or high is None else high - low
+        shown += [(of, one) for one in (curve.half, curve.area) if one is not None]
+    for block in verdict.blocks:
+        shown += [((block.title, name), drop) for name, drop in zip(block.blocks, block.drops, strict=True)]
+    for of, one in shown:
+        yield (*of, one.name), math.inf if one.low is None or one.high is None else one.high - one.low
 
 
 def _require_known(trial: Trial, plan: Plan) -> None:

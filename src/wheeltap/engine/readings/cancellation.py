@@ -13,7 +13,7 @@ from wheeltap.core import measure, seeds
 from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.core.typed import to_tensor
+from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine.inside.contributions import Contributions, contributions, correlations, second_moments
 from wheeltap.engine.inside.session import Session
 from wheeltap.engine.inside.units import HiddenUnits, centred, hidden_units, means, to_value
@@ -49,7 +49,8 @@ class Cancellation(Reading):
         """See ``Reading.read``."""
         settings: CancellationSettings = self.settings
         hiddens = hidden_units(subject, task)
-        first, second = _halves(task, seeds.generator(root, "cancellation", "halves", seed))
+        one, two = _halves(task, seeds.generator(root, "cancellation", "halves", seed))
+        first, second = task.part(one), task.part(two)
         with torch.no_grad():
             held = list(contributions(subject, first, hiddens, centred=settings.to == "mean").values())
         rng = seeds.generator(root, "cancellation", "pairs", seed)
@@ -67,12 +68,12 @@ class Cancellation(Reading):
         values = {**pairs.of_pairs(sets), **_described(held, sets)}
         values |= _ratios(held, settings.permutations, seeds.generator(root, "cancellation", "writes", seed))
         shuffles = [seeds.generator(root, "cancellation", "rows", seed, at) for at in range(settings.shuffles)]
-        values["beside"] = _beside(subject, hiddens)
+        values["rows"], values["beside"] = to_array(two), _beside(subject, hiddens)
         values |= _duplicates(subject, first, dict(zip(hiddens, held, strict=True)), settings.duplicate, shuffles)
         return Readings(values, forwards=0.5 * (1 + pairs.passes + settings.shuffles))
 
 
-def _halves(task: BaseTask, rng: np.random.Generator) -> tuple[BaseTask, BaseTask]:
+def _halves(task: BaseTask, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     examples = len(task.targets)
     if examples < _EXAMPLES:
         raise DataError(
@@ -81,10 +82,7 @@ def _halves(task: BaseTask, rng: np.random.Generator) -> tuple[BaseTask, BaseTas
             expected=f"at least {_EXAMPLES} examples",
             got=str(examples),
         )
-    order = rng.permutation(examples)
-    parts = (np.sort(order[: examples // 2]), np.sort(order[examples // 2 :]))
-    one, two = (task.part(to_tensor(part)) for part in parts)
-    return one, two
+    return task.halves(rng)
 
 
 def _most_opposing(held: list[Contributions], count: int) -> list[_Pair]:

@@ -60,9 +60,7 @@ class BehaviourHalves:
                 got=f"{len(members)}",
                 do="Give more examples, or leave the setting behaviour out to count all of them.",
             )
-        order = to_tensor(rng.permutation(members))
-        half = len(members) // 2
-        return cls(order[:half].sort().values, order[half:].sort().values)
+        return cls(*task.halves(rng, members))
 
 
 @dataclass(frozen=True)
@@ -307,6 +305,7 @@ class Parts(Reading):
             stacked = np.asarray(tables, dtype=np.float32).transpose(2, 1, 0, 3)
             values[f"{name}_score"], values[f"{name}_loss"] = stacked
         values["units"] = _addresses(bench, chosen)
+        values["rows"] = to_array(bench.halves.measured_on)
         values["total"] = np.array(bench.units, dtype=np.float32)
         values["guided"] = np.array(bench.guided, dtype=np.float32)
         return Readings({**values}, bench.passes)

@@ -42,6 +42,7 @@ class Samples(Reading):
             "right": (answers == to_array(task.targets)[:, None]).sum(axis=1),
             "samples": np.full(len(answers), answers.shape[1]),
         }
-        if task.annotations.behaviors is not None or task.annotations.groups is not None:
+        known = task.annotations
+        if known.behaviors is not None or (known.groups is not None and not known.found):
             values["group"] = np.unique(task.behaviors.cpu().numpy(), return_inverse=True)[1]
         return Readings(values, forwards=1.0)

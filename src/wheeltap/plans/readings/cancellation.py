@@ -32,6 +32,7 @@ CANCELLATION: Final = ReadingSpec(
     settings_type=CancellationSettings,
     # Sets: the opposing pairs, then random ones of the same layers. Ways: without the first unit, the second, both.
     arrays={
+        "rows": Array("half", "which examples were measured", "count"),
         "moved": Array("set pair way half", "squared change of the scores, as a share of their variance"),
         "lost": Array("set pair way half", "score lost, in the measure's unit, positive where worse"),
         "nll": Array("set pair way half", "rise of the negative log-likelihood, nats", optional=True),
@@ -45,5 +46,5 @@ CANCELLATION: Final = ReadingSpec(
         "living": Array("layer", "units that move at all", "count"),
         "beside": Array("part", "weights of each layer of the model that neither writes nor reads these units"),
     },
-    version=2,  # since 2 it says what was not looked at
+    version=3,  # since 3 it says which examples were measured, and divides no groups
 )

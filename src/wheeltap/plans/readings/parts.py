@@ -42,6 +42,7 @@ PARTS: Final = ReadingSpec(
     settings_type=PartsSettings,
     # On one half of the examples; the set and the worst ablations are chosen on the other. The set itself comes first.
     arrays={
+        "rows": Array("half", "which examples these are", "count"),
         "clean_score": Array("half", "undisturbed score, in the measure's unit"),
         "clean_loss": Array("half", "undisturbed negative log-likelihood, nats (or squared error)"),
         "without_score": Array("ablation set half", "score with the set ablated"),
@@ -52,4 +53,5 @@ PARTS: Final = ReadingSpec(
         "total": Array("", "hidden units there are", "count"),
         "guided": Array("", "whether the search for the worst ablation had slopes, or tried at random", "flag"),
     },
+    version=2,  # since 2 it says which examples were measured, and divides no groups
 )

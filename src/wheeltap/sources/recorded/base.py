@@ -146,6 +146,7 @@ class Recording:
         systems: Who answered; none in a file of votes.
         votes: What people said, where that is known.
         groups: What each item shares with others, where that is known; an empty name where it is not.
+        found: Which group of items that look alike each is in, where no groups are named and there are any.
         parts: Whether the groups are all the parts that the benchmark has, and no sample of templates or passages.
         labels: Names of the labels that probabilities are of.
         notes: What was left out or assumed, in sentences.
@@ -161,6 +162,7 @@ class Recording:
     systems: tuple[Answers, ...] = ()
     votes: Votes | None = None
     groups: tuple[str, ...] = ()
+    found: tuple[int, ...] = ()
     parts: bool = False
     labels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -220,6 +222,7 @@ class Recording:
             shape=self.shape, items=items, systems=tuple(one.part(rows) for one in self.systems),
             votes=None if self.votes is None else self.votes.part(rows),
             groups=tuple(self.groups[place[item]] for item in items) if self.groups else (),
+            found=tuple(self.found[place[item]] for item in items) if self.found else (),
             labels=self.labels, parts=self.parts,
             notes=self.notes, more=tuple(one.part(rows) for one in self.more), metric=self.metric,
         )  # fmt: skip

@@ -1,7 +1,7 @@
 """Answers as a file gives them, one row at a time, gathered by system and item in little memory."""
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final, cast, final
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.core.errors import DataError
+from wheeltap.core.lookalikes import Words, copied, lookalikes, sizes_of, words_of
 from wheeltap.sources.recorded.base import Answers, Recording, Votes, on_all
 
 MOST_DRAWS: Final = 2**26
@@ -84,6 +85,7 @@ class Gathered:
         self._shape, self._where = shape, where
         self._items: dict[str, int] = {}
         self._groups: list[str] = []
+        self._texts: dict[str, Words] = {}
         self._systems: dict[str, _Columns] = {}
         self._votes: tuple[array[int], array[int], array[int]] = (array("i"), array("i"), array("q"))
         self._labels: dict[str, int] = {}
@@ -97,6 +99,11 @@ class Gathered:
         if at == len(self._groups):
             self._groups.append(group)
         return at
+
+    def asked(self, item: str, given: Any) -> None:
+        """Takes what an item asks, text or lists and tables of texts, by which items that look alike are known."""
+        if item not in self._texts and (text := " ".join(_texts(given))):
+            self._texts[item] = words_of(text)
 
     def add(self, system: str, row: Row, group: str = "") -> None:
         """Takes one answer.
@@ -195,10 +202,24 @@ class Gathered:
             kept = cast("list[int]", rows.tolist())
             names = [names[at] for at in kept]
             groups = tuple(groups[at] for at in kept) if groups else ()
+        found = () if groups else self._found(names, told)
         return Recording(
             shape=self._shape, items=tuple(names), systems=systems, votes=votes, groups=groups, labels=asked,
-            notes=tuple(told),
+            found=found, notes=tuple(told),
         )  # fmt: skip
+
+    def _found(self, names: list[str], told: list[str]) -> tuple[int, ...]:
+        """Groups of items that look alike; none where texts are not known."""
+        if not self._texts.keys() >= set(names):
+            return ()
+        texts = [self._texts[name] for name in names]
+        if (found := lookalikes(texts)) is None and (found := copied(texts)) is None:
+            return ()
+        told.append(
+            f"The {len(names):,} items are {sizes_of(found)} that share a template, prefix, passage or text. They "
+            "count as groups, not one by one; give each item its group (group) if these are others."
+        )
+        return tuple(found.tolist())
 
     def _answers(self, name: str, held: _Columns, names: list[str], told: list[str]) -> Answers:
         items, scores = _ints(held.items), np.asarray(held.scores)
@@ -293,6 +314,16 @@ def _twice(where: str, item: str, lines: tuple[int, int], *, more: int = 0) -> D
         got=f"{item}, as on line {lines[0]}{f' (and {more:,} more such lines)' if more else ''}",
         do="Give each item an id of its own, or number its answers.",
     )
+
+
+def _texts(given: Any) -> Iterator[str]:
+    """All text, in its order."""
+    if isinstance(given, str):
+        yield given
+    elif isinstance(given, dict | list):
+        several = cast("dict[str, Any] | list[Any]", given)
+        for one in several.values() if isinstance(several, dict) else several:
+            yield from _texts(one)
 
 
 def _ints(column: "array[int]") -> NDArray[np.int32]:

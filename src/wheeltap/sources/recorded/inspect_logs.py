@@ -32,6 +32,7 @@ class _Sample(msgspec.Struct, frozen=True):
     epoch: int = 1
     scores: dict[str, _Score] | None = None
     score: _Score | None = None
+    input: Any = None
 
 
 class _Eval(msgspec.Struct, frozen=True):
@@ -134,6 +135,7 @@ def _recording(path: Path, about: _Eval, status: str, samples: Iterable[_Sample]
             continue
         answer = None if score.answer is None else str(score.answer)
         value = _value(score.value, where=f"{path}: sample {one.id}, epoch {one.epoch}")
+        gathered.asked(str(one.id), one.input)
         gathered.add(system, Row(str(one.id), at, value, answer, one.epoch))
     return gathered.recording(notes=_notes(about, status, names, unscored))
 

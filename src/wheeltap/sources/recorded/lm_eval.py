@@ -32,14 +32,9 @@ _MAJORITY: Final = "maj"
 _Grade = float | bool | str | None
 
 
-class _Doc(msgspec.Struct, frozen=True):
-    label_count: Any = None
-    votes: Any = None
-
-
 class _Line(msgspec.Struct, frozen=True):
     doc_id: int | str
-    doc: _Doc | str | list[Any] | None = None
+    doc: Any = None
     filtered_resps: Any = None
     resps: Any = None
     filter: str = "none"
@@ -118,6 +113,7 @@ class _Read:
 
     def _take(self, number: int, line: _Line, grade: float) -> None:
         item = f"{line.doc_id} {line.doc_hash[:16]}".rstrip()
+        self._gathered.asked(item, line.doc)
         answers = _answers(line)
         sample = line.sample if line.sample is not None else line.repeat if line.repeat is not None else line.resp_id
         choices = _log_likelihoods(answers)
@@ -151,7 +147,8 @@ class _Read:
 
     def _vote(self, item: str, number: int, doc: Any) -> None:
         """Votes that ride along in the document, one count for each choice; in all documents or in none."""
-        given: Any = (doc.votes if doc.label_count is None else doc.label_count) if isinstance(doc, _Doc) else None
+        known = cast("dict[str, Any]", doc) if isinstance(doc, dict) else {}
+        given = known.get("votes") if known.get("label_count") is None else known["label_count"]
         counts = cast("list[Any]", given) if isinstance(given, list) else list[Any]()
         has = len(counts) == self._choices and all(isinstance(count, int) for count in counts)
         self._voted = has if self._voted is None else self._voted

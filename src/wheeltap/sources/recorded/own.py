@@ -34,6 +34,9 @@ class _Line(msgspec.Struct, frozen=True):
     group: str | UnsetType = UNSET
     votes: dict[str, int] | UnsetType = UNSET
     raters: dict[str, str | int | list[str]] | UnsetType = UNSET
+    prompt: Any = ""
+    question: Any = ""
+    text: Any = ""
 
 
 _CELLS: Final = ("id", "system", "correct", "answer", "sample", "group")
@@ -43,7 +46,7 @@ _WRITTEN: Final = "correct: true, false, a number, or nothing (null); sample: a 
 _BOUNDS: Final = 4
 """Systems whose score with answers that were not graded is given."""
 
-_FIELDS: Final = _Line.__struct_fields__
+_FIELDS: Final = _Line.__struct_fields__[:9]
 
 
 def fits(first: Any) -> bool:
@@ -128,6 +131,7 @@ def _recording(path: Path, rows: Iterable[tuple[int, _Line]]) -> Recording:
         if has != fields:
             raise misfit(path, number, expected=_named(fields), got=_named(has))
         item, group = str(line.id), "" if line.group is UNSET else line.group
+        gathered.asked(item, [line.prompt, line.question, line.text])
         p: list[float] | None = None
         if line.probabilities is not UNSET:
             labels = {label: at for at, label in enumerate(line.probabilities)} if labels is None else labels

@@ -42,6 +42,7 @@ def read(path: Path) -> Recording:
             raise misfit(path, number, expected=", ".join(systems), got=", ".join(solved) or "no solution")
         name = bytes(row.get("id", row.get("question", b'"line %d"' % number)))
         item = str(msgspec.json.decode(name))
+        gathered.asked(item, item)
         for system, held in solved.items():
             gathered.add(system, Row(item, number, float(held.is_correct), held.solution))
     return gathered.recording()
