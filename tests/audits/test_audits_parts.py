@@ -224,7 +224,7 @@ def simulated(own: float, others: float) -> dict[str, Finding]:
     values = {
         "clean_score": np.ones(200, dtype=np.float32), "clean_loss": loss[0, 0], "guided": np.float32(1),
         "without_score": 1 - keeps, "alone_score": keeps, "without_loss": loss, "alone_loss": loss,
-        "units": np.zeros((1, 2), dtype=np.float32), "total": np.float32(9),
+        "units": np.zeros((1, 2), dtype=np.float32), "total": np.float32(9), "rows": np.arange(200),
     }  # fmt: skip
     clean = {"accuracy": np.ones(EXAMPLES, dtype=np.float32), "chance": np.float32(0.25)}
 

@@ -194,6 +194,7 @@ class TestStatuses:
         rng = np.random.default_rng(0)
         values = {
             "moved": rng.lognormal(0.0, 1.5, (2, 2, 3, 4)), "lost": np.zeros((2, 2, 3, 4)), "layer": np.zeros(2),
+            "rows": np.arange(4),
             "ratio": np.ones(1), "ratio_null": np.ones((1, 9)), "duplicates": np.zeros(1),
             "duplicates_null": np.zeros((1, 9)), "living": np.full(1, 8.0), "beside": np.zeros(2),
         }  # fmt: skip
@@ -204,6 +205,7 @@ class TestStatuses:
     def test_what_was_not_looked_at_is_named(self) -> None:
         values = {
             "moved": np.ones((2, 2, 3, 20)), "lost": np.zeros((2, 2, 3, 20)), "layer": np.zeros(2),
+            "rows": np.arange(20),
             "ratio": np.ones(1), "ratio_null": np.ones((1, 9)), "duplicates": np.zeros(1),
             "duplicates_null": np.zeros((1, 9)), "living": np.full(1, 8.0), "beside": np.array([0.0, 24.0]),
         }  # fmt: skip

@@ -302,8 +302,9 @@ def test_groups_that_are_the_right_options_are_kinds() -> None:
     assert task.with_groups([7, 3, 5] * 2).clusters is None
     assert task.with_groups([0, 0, 0, 1, 1, 1]).clusters is not None
     # Four groups within two options: numbers that single precision does not tell apart.
-    task = Task(torch.zeros(4, 2), torch.tensor([0, 0, 1, 1]))
-    assert task.with_groups([10**9, 10**9 + 1, 2 * 10**9, 2 * 10**9 + 1]).clusters is not None
+    task = Task(torch.zeros(8, 2), torch.tensor([0] * 4 + [1] * 4))
+    assert task.with_groups([10**9, 10**9 + 1, 2 * 10**9, 2 * 10**9 + 1] * 2).clusters is not None
+    assert task.with_groups(range(8)).clusters is None  # each by itself
 
 
 def test_groups_may_be_an_array() -> None:
