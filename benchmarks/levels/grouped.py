@@ -1,4 +1,4 @@
-"""Statistics of other kinds over examples that come in groups: curves, ranks, choices, correlations, pass@k."""
+"""Statistics of other kinds over examples that come in groups: curves, ranks, choices, pass@k."""
 
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -15,7 +15,6 @@ from wheeltap.stats.clusters import clustered
 from wheeltap.stats.curve import Response, band, half_dose, half_dose_ratio
 from wheeltap.stats.effect import share_interval, share_kept
 from wheeltap.stats.mogstad2024 import rank_intervals
-from wheeltap.stats.panels import correlation
 from wheeltap.stats.passk import pass_at
 from wheeltap.stats.selection import Halves
 from wheeltap.stats.simultaneous import band as whole_band
@@ -83,10 +82,6 @@ def _unpaired(groups: Groups, alike: float, rng: Rng) -> float:
     return float(found.p is not None and found.p <= 0.05)
 
 
-def _correlated(groups: Groups, alike: float, rng: Rng) -> float:
-    return _outside(correlation(*shared(groups, alike, rng, rows=2), groups=groups, name=""), 0.0)
-
-
 def _ranked(groups: Groups, alike: float, rng: Rng) -> float:
     """Three subjects of equal mean."""
     ranks = rank_intervals(clustered(shared(groups, alike, rng, rows=3), groups))
@@ -120,7 +115,7 @@ def _tries(groups: Groups, alike: float, rng: Rng) -> float:
 
 STATISTICS: Final[dict[str, Wrong]] = {
     "band of a curve": _band, "half dose": _half, "ratio of half doses": _ratio, "share kept": _kept,
-    "partial credit": _partial, "unpaired difference": _unpaired, "correlation": _correlated, "ranks": _ranked,
+    "partial credit": _partial, "unpaired difference": _unpaired, "ranks": _ranked,
     "chosen on halves": _chosen, "beyond random sets": _beyond, "band of pass@k": _tries,
 }  # fmt: skip
 

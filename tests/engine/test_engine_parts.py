@@ -118,7 +118,7 @@ def test_the_reading_is_what_its_parts_are(subject: Subject, task: Task) -> None
     assert weights_digest(subject.model) == before
     shape = (len(ABLATIONS), 4, 30)
     assert {k: v.shape for k, v in read.values.items()} == {
-        "clean_score": (30,), "clean_loss": (30,), "without_score": shape, "without_loss": shape,
+        "rows": (30,), "clean_score": (30,), "clean_loss": (30,), "without_score": shape, "without_loss": shape,
         "alone_score": shape, "alone_loss": shape, "units": (3, 2), "total": (), "guided": (),
     }  # fmt: skip
     assert read.values["units"].tolist() == [[0, 0], [0, 3], [1, 1]]

@@ -158,15 +158,18 @@ class Tested:
 def ungrouped(claim: Tested) -> Tested:
     """A claim that counts examples one by one, where these come in groups: what was measured, and no conclusion."""
     known = [*(one for one in (claim.shown or claim.test,) if one is not None), *claim.beside]
-    beside = tuple(
-        msgspec.structs.replace(one, low=None, high=None, p=None, method=f"{one.method}; no interval over groups")
-        for one in known
-    )
+    beside = tuple(without_interval(one) for one in known)
     number = f" ({known[0].name}: {known[0].value:.3g})" if known and known[0].value is not None else ""
     return replace(
         claim, test=None, shown=None, evidence=None, beside=beside, status="inconclusive", brief="",
         found=f"{_ALONE}{number}.",
     )  # fmt: skip
+
+
+def without_interval(estimate: Estimate) -> Estimate:
+    """An estimate over single examples, where these come in groups: with few of them its spread is not known."""
+    method = f"{estimate.method}; no interval over groups"
+    return msgspec.structs.replace(estimate, low=None, high=None, p=None, method=method)
 
 
 _ALONE: Final = (

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.audits.case import Arrays
-from wheeltap.audits.claims import Unanswered
+from wheeltap.audits.claims import Unanswered, without_interval
 from wheeltap.core import seeds
 from wheeltap.core.lens import SystemScore
 from wheeltap.core.records import Estimate
@@ -156,6 +156,7 @@ class Panel:
             return (), self.refused
         own, theirs = entropy(p), entropy(self.held)
         found = correlation(own, theirs, name="correlation of entropies", over=self._half)
+        found = found if self.groups is None else without_interval(found)
         gap = self.of_shares(lambda held, at: own[at] - entropy(held), "entropy less that of votes (EntCE)", "nats")
         if self.typical >= ENOUGH_FOR_ENTROPY or found.value is None:
             return (gap, found), ""

@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from wheeltap.audits.claims import Tested
+from wheeltap.audits.claims import Tested, without_interval
 from wheeltap.audits.disagreement_panel import Believed, Panel, told
 from wheeltap.core import seeds
 from wheeltap.core.lens import People, Threshold
@@ -39,9 +39,8 @@ def among_people(panel: Panel) -> Tested:
     alike = agreement(panel.votes)
     same = panel.mean(alike, "agreement of two people", "probability",
                       table=lambda known: known.crossed(alike, known.alike))  # fmt: skip
-    beyond = without_point(
-        kappa(panel.votes, groups=panel.groups) if panel.ballots is None else kappa_of(panel.ballots, panel.groups)
-    )
+    beyond = without_point(kappa(panel.votes) if panel.ballots is None else kappa_of(panel.ballots, panel.groups))
+    beyond = beyond if panel.groups is None or panel.ballots is not None else without_interval(beyond)
     more = [] if panel.refused else [panel.of_shares(lambda held, _: entropy(held), "entropy of votes", "nats")]
     if panel.ordinal:
         more.append(

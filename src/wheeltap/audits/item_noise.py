@@ -8,7 +8,7 @@ import numpy as np
 
 from wheeltap.audits.base import Case, Tested, Unanswered
 from wheeltap.audits.case import Arrays, Values
-from wheeltap.audits.claims import Words
+from wheeltap.audits.claims import Words, without_interval
 from wheeltap.audits.controls import silent, surely
 from wheeltap.audits.disagreement_panel import mean_of, panel_of
 from wheeltap.audits.limits import Count, Margin
@@ -165,15 +165,10 @@ class ItemNoiseAudit(SingleReadingAudit[Items]):
         """What noise in the weights adds; beside it, what each score says alone."""
         made, margin = _added(read, case.plan.seed), self.settings.margin
         test = _gain(made, read.groups, "added by noise in the weights", margin=margin)
-        alone = correlation(
-            read.weights[:, 1],
-            read.people,
-            groups=read.groups,
-            name="correlation with label entropy under weight noise",
-        )
-        output = correlation(
-            read.outputs[:, 0], read.people, groups=read.groups, name="correlation with output entropy"
-        )
+        alone = correlation(read.weights[:, 1], read.people, name="correlation with label entropy under weight noise")
+        output = correlation(read.outputs[:, 0], read.people, name="correlation with output entropy")
+        if read.groups is not None:
+            alone, output = (without_interval(one) for one in (alone, output))
         changed = mean_of(read.weights[:, 0], "labels changed by noise in the weights", "share of draws", read.groups)
         numbers = (
             f"Of the variance of people's entropy, outputs and input noise explain {made.without:.3f} on items unseen, "

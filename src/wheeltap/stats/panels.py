@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from wheeltap.core.records import Estimate
 from wheeltap.stats._scipy import normal_quantile
-from wheeltap.stats.clusters import Groups, spread_over
 from wheeltap.stats.crossed import FloatArray, checked_alpha
 from wheeltap.stats.disagreement import kl_divergence, shares, top
 
@@ -168,7 +167,7 @@ def agreement(votes: Counts) -> FloatArray:
     return (counts * (counts - 1.0)).sum(1) / (people * (people - 1.0))
 
 
-def kappa(votes: Counts, *, groups: Groups | None = None, level: float = 0.95) -> Estimate:
+def kappa(votes: Counts, *, level: float = 0.95) -> Estimate:
     """Agreement beyond chance (Fleiss' kappa): 0 where people agree as if they had not read the items, 1 at most.
 
     Items count alike, however many people voted on them. The interval is over items, by the delta method.
@@ -184,18 +183,9 @@ def kappa(votes: Counts, *, groups: Groups | None = None, level: float = 0.95) -
     value = (observed - by_chance) / (1.0 - by_chance)
     moved = (same - observed) / (1.0 - by_chance)
     moved += (observed - 1.0) / (1.0 - by_chance) ** 2 * 2.0 * ((held - common) @ common)
-    half = _reach(moved, groups, level) if n > 1 else None
+    half = normal_quantile(1.0 - checked_alpha(level) / 2.0) * float(np.sqrt(moved.var(ddof=1) / n)) if n > 1 else None
     ends = (None, None) if half is None else (value - half, min(value + half, 1.0))
     return Estimate(name=name, value=value, low=ends[0], high=ends[1], level=level, n=n, unit="1", method=method)
-
-
-def _reach(moved: FloatArray, groups: Groups | None, level: float) -> float | None:
-    """Half width of an interval from how far each item moves a number; normal, or Student's t over groups."""
-    alpha = checked_alpha(level)
-    if groups is None:
-        return normal_quantile(1.0 - alpha / 2.0) * float(np.sqrt(moved.var(ddof=1) / len(moved)))
-    half = float(spread_over(moved[None, :], groups).half_width(alpha))
-    return half if np.isfinite(half) else None
 
 
 Moved = Callable[[FloatArray, NDArray[np.integer]], FloatArray]
@@ -203,13 +193,7 @@ Moved = Callable[[FloatArray, NDArray[np.integer]], FloatArray]
 
 
 def correlation(
-    x: FloatArray,
-    y: FloatArray,
-    *,
-    groups: Groups | None = None,
-    name: str,
-    level: float = 0.95,
-    over: Callable[[Moved], float] | None = None,
+    x: FloatArray, y: FloatArray, *, name: str, level: float = 0.95, over: Callable[[Moved], float] | None = None
 ) -> Estimate:
     """Pearson's correlation over items, with an interval that does not take the numbers to be normal.
 
@@ -218,7 +202,6 @@ def correlation(
     Args:
         x: ``[item]``.
         y: ``[item]``.
-        groups: ``[item]``, the cluster of each; ``None`` where items are independent.
         name: Of the estimate.
         level: Confidence level.
         over: Half the interval of the mean of the influence, which another ``y`` of an item changes; by default that of
@@ -238,9 +221,11 @@ def correlation(
         w = (other - y.mean()) / y.std()
         return (u[at] * w - r * (u[at] ** 2 + w * w) / 2.0) / (1.0 - r * r)
 
-    half = _reach(moved(y, np.arange(n)), groups, level) if over is None else over(moved)
-    if half is None:
-        return Estimate(name=name, value=r, low=None, high=None, level=level, n=n, unit="1", method=method)
+    if over is None:
+        error = float(np.sqrt(np.square(moved(y, np.arange(n))).mean() / n))
+        half = normal_quantile(1.0 - checked_alpha(level) / 2.0) * error
+    else:
+        half = over(moved)
     low, high = np.tanh(np.arctanh(r) - half), np.tanh(np.arctanh(r) + half)
     return Estimate(name=name, value=r, low=float(low), high=float(high), level=level, n=n, unit="1", method=method)
 
