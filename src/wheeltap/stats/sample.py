@@ -150,7 +150,7 @@ class Sample(Evidence):
 
     def further(self, alpha: float) -> float:
         """As of every evidence: what random draws that nobody made may take away of an effect."""
-        if not self._unseen or self._one_group:
+        if not self._unseen or one_group(self.groups):
             return 0.0
         spread = self._milder(1.0 if float(np.mean(self.values)) >= 0.0 else -1.0)
         if not spread.example_df:
