@@ -51,7 +51,7 @@ class Crowd:
         votes: On each item.
         bias: Standard deviation of a person's preference for each label.
         care: Standard deviation of the logarithm of a person's care: who takes none votes at random.
-        load: Logarithm of how many times as many items the busiest votes on as the mean.
+        load: Half the logarithm of how many times as likely the busiest is to vote on an item as the idlest.
         missing: Share of votes that were not given; two are left of each item at least.
         block: Items that have the same people, who vote on no other; 0 where all people vote everywhere.
     """

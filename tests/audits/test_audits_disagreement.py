@@ -255,6 +255,18 @@ def test_people_who_are_known_are_a_sample_too(tmp_path: Path) -> None:
     assert not [one for one in strangers.findings if one.title == "Raters"]
 
 
+def test_two_people_who_vote_on_everything_say_nothing_of_others(tmp_path: Path) -> None:
+    record = report(tmp_path, recording(by_raters(2, 2), "knows", "far"))
+    agreed = finding(record, "people", "Agreement of people").estimates[0]
+    assert agreed.low is agreed.high is None and "too few people" in agreed.method
+    said = finding(record, "people", "Raters").because
+    assert "They are few" in said and "Two people do not say how often others would agree" in said
+    assert "no interval" in finding(record, "people", "One person left out").because
+    assert finding(record, "far", AGAINST).status == "inconclusive"
+    soft = {one.name: one for one in finding(record, "far", "Distance to people").estimates}["soft accuracy"]
+    assert soft.low is not None and soft.high is not None  # what a system gets of each of them is known
+
+
 def test_one_person_who_gave_all_votes_is_not_people(tmp_path: Path) -> None:
     said = by_raters(2, 2)
     assert said.ballots is not None

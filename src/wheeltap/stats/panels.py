@@ -9,6 +9,7 @@ twice. Only where the items are taken as they are is the spread over people want
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, final
 
 import numpy as np
@@ -46,12 +47,12 @@ class Halves:
     one: Counts
     two: Counts
 
-    @property
+    @cached_property
     def target(self) -> FloatArray:
         """Shares of the smaller half."""
         return shares(self.one)
 
-    @property
+    @cached_property
     def other(self) -> FloatArray:
         """Shares of the larger half."""
         return shares(self.two)
