@@ -310,3 +310,12 @@ def test_several_right_answers_are_no_people(tmp_path: Path) -> None:
     assert asked(held) == ["score"] and "Votes are not judged: on 3 items several labels" in " ".join(held.notes)
     people = [*marks[1:], {"id": "item 0", "votes": {"a": 2, "b": 0, "c": 0}}]  # somewhere two agree
     assert asked(imported([read(lines(tmp_path / "p.jsonl", people))])) == ["disagreement"]
+
+
+def test_items_of_one_group_say_nothing_of_others(tmp_path: Path) -> None:
+    rows = [{"id": at, "system": name, "correct": at % 3 == 0, "group": "g"} for at in range(12) for name in "ab"]
+    imported([read(lines(tmp_path / "a.jsonl", rows))], audits=SCORE).put(tmp_path / "x.wheeltap")
+    record = judge(tmp_path / "x.wheeltap").record
+    assert "on 12 items in one group, which says nothing of others" in record.headline
+    (gap,) = [one for one in record.findings if one.subject == "a vs b"]
+    assert gap.status == "inconclusive" and gap.estimates[0].low is None

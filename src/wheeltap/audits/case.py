@@ -116,6 +116,8 @@ class Case:
         """How many groups the examples come in, and what that costs its score, in words; empty where they do not."""
         if self.groups is None:
             return ""
+        if one_group(self.groups):
+            return "in one group, which says nothing of others"
         few = one_by_one(self.clean(subject), self.groups)
         return f"in {len(np.unique(self.groups)):,} groups, which count as about {few:,.0f} independent ones"
 
