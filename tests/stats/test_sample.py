@@ -1,7 +1,6 @@
 """One sample of draws, examples and groups: its interval, and its tests on either side of a margin."""
 
 import ast
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import pytest
 
 import wheeltap
 from benchmarks.levels import Row, chosen, draws, grouped, groups, looks
-from benchmarks.levels.__main__ import PARTS
 from benchmarks.levels.table import table
 from wheeltap.core.errors import DataError
 from wheeltap.stats.clusters import by_cluster, one_by_one
@@ -232,12 +230,3 @@ def test_levels_of_other_statistics_over_groups() -> None:
 @pytest.mark.parametrize("part", [draws, groups, grouped, chosen, looks])
 def test_all_levels(part: Any) -> None:
     _passed(part.run(400))
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("part", PARTS)
-def test_the_table_of_the_docs_has_every_design(part: str) -> None:
-    page = Path("docs/levels.md").read_text(encoding="utf-8")
-    made = table(import_module(f"benchmarks.levels.{part}").run(10))
-    missing = [line for line in made if "|".join(line.split("|")[:3]) not in page]
-    assert missing == []
