@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_planted_gap_is_told_in_a_fifth_of_the_forwards_of_fixed_unpaired_designs(tmp_path: Path) -> None:
     numbers = tmp_path / "numbers.json"
     command = [sys.executable, "-m", "benchmarks.verdict", "--quick", "--json", str(numbers)]

@@ -109,7 +109,8 @@ class Relearning(Study):
         return (
             Metric(key=SCORE, title="Score", unit="accuracy", code="WT001", ends=(0.0, 1.0)),
             *(
-                Metric(key=key, title=f"{title}, beyond the retrained net", unit="accuracy", code=code, grain=GRAIN)
+                Metric(key=key, title=f"{title}, beyond the retrained net", unit="accuracy", code=code, grain=GRAIN,
+                       ends=(-1.0, 1.0))
                 for key, title, code in gaps
             ),
             Metric(key=FOUND, title="Called unlearned", unit="share", code="WT107", ends=(0.0, 1.0), grain=1.0,

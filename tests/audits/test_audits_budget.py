@@ -205,6 +205,7 @@ def test_a_comparison_makes_no_more_passes() -> None:
         wt.compare(*two, digits.task(), budget="99f")
 
 
+@pytest.mark.full
 def test_a_language_model_makes_no_more_passes() -> None:
     pytest.importorskip("transformers")
     case = tiny_lm("llama", examples=60)

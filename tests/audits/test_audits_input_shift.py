@@ -149,8 +149,8 @@ def test_correlations_are_those_of_scipy() -> None:
     rng = np.random.default_rng(0)
     one = rng.integers(0, 4, 60).astype(float)
     two = one + rng.integers(0, 4, 60)
-    assert input_shift._alike(one, two).value == pytest.approx(spearmanr(one, two).statistic)
-    assert input_shift._alike(one, np.zeros(60)).value is None
+    assert input_shift._alike(one, two, grouped=False).value == pytest.approx(spearmanr(one, two).statistic)
+    assert input_shift._alike(one, np.zeros(60), grouped=False).value is None
     for ties in (9, 3):
         a, b = (rng.permutation(9) % ties * 1.0 for _ in range(2))
         assert input_shift._tau(a, b) == pytest.approx(kendalltau(a, b).statistic)
@@ -161,7 +161,7 @@ def test_the_correlations_interval_holds_the_true_one() -> None:
     rng, held, true = np.random.default_rng(1), 0, 0.5
     for _ in range(400):
         both = rng.multivariate_normal([0.0, 0.0], [[1.0, true], [true, 1.0]], 120)
-        found = input_shift._alike(both[:, 0], both[:, 1])
+        found = input_shift._alike(both[:, 0], both[:, 1], grouped=False)
         # Spearman's correlation of normal pairs is 6/pi asin(r/2).
         held += (found.low or 0.0) <= 6 / np.pi * np.arcsin(true / 2) <= (found.high or 0.0)
     assert 0.92 <= held / 400 <= 0.98

@@ -40,6 +40,7 @@ def compared(kind: str) -> Report:
 
 
 @pytest.mark.parametrize("kind", ["in two", "split"])
+@pytest.mark.full
 def test_function_noise_says_that_the_two_are_equivalent(kind: str) -> None:
     (found,) = [one for one in compared(kind).findings if one.code == "WT102" and " vs " in one.subject]
     assert found.status == "excluded"

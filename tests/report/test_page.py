@@ -71,9 +71,15 @@ CONTRAST = """() => {
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Every case as a file, written once."""
+    """Every case as a file, written once, when a test asks for it."""
     folder = tmp_path_factory.mktemp("pages")
-    return {name: Report(make()).html(folder / f"{name}.html") for name, make in ALL.items()}
+
+    class Pages(dict[str, Path]):
+        def __missing__(self, name: str) -> Path:
+            self[name] = Report(ALL[name]()).html(folder / f"{name}.html")
+            return self[name]
+
+    return Pages()
 
 
 def _open(browser: Any, path: Path, **settings: Any) -> tuple[Any, list[str]]:

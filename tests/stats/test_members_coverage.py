@@ -42,6 +42,7 @@ def all_worlds() -> tuple[World, ...]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("statistic", ["one_of", "paired", "difference", "ratio", "association", "auc"])
+@pytest.mark.full
 def test_intervals_cover(statistic: str) -> None:
     mine = [world for world in all_worlds() if world.statistic == statistic]
     assert len(mine) >= 4

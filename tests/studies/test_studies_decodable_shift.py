@@ -22,7 +22,7 @@ from wheeltap.testing.study_contract import StudyContract
 SMALL: dict[str, Any] = {"seeds": 3, "control_seeds": 1, "units": 6, "examples": 2000, "epochs": 15, "draws": 8}
 
 
-@pytest.mark.slow
+@pytest.mark.full
 class TestContract(StudyContract):
     study = DecodableShift
     settings: ClassVar[dict[str, Any]] = SMALL

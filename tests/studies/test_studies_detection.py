@@ -33,11 +33,11 @@ def shares(record: ReportRecord, key: str) -> dict[str, float]:
     return {row.cohort: sum(row.values) / len(row.values) for row in rows[key].cohorts}
 
 
-@pytest.mark.slow
+@pytest.mark.full
 class TestContract(StudyContract):
     study = Detection
     settings: ClassVar[dict[str, Any]] = {"model": "digits", "defects": "cancel", "strengths": "16,1", "copies": 2}
-    effort = wt.Effort(draws=8, control_draws=8)
+    effort = wt.Effort(draws=32, control_draws=8)
 
     def test_what_is_planted_is_found_and_sound_copies_are_not_called_different(self, folder: Path) -> None:
         record = self.run(folder).record

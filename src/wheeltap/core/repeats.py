@@ -118,7 +118,11 @@ class _Narrow:
         # Of an image the border is constant, but for the noise that makes a copy.
         self._varying = (spread > (_FLAT * float(some.median()) if wide else 0.0)).nonzero()[:, 0]
         width = len(self._varying)
-        self._sums = torch.randn(width, _WIDTH, generator=generator) if wide else torch.eye(width)
+        self._sums = (
+            torch.randn(width, _WIDTH, generator=generator, dtype=torch.float32)
+            if wide
+            else torch.eye(width, dtype=torch.float32)
+        )
         self._sums /= spread[self._varying, None]
 
     def of(self, inputs: Inputs, at: Tensor | None = None) -> Tensor:
