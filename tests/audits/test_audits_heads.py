@@ -167,6 +167,7 @@ def test_heads_that_do_nothing_are_excluded(family: str, keep: float) -> None:
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 @pytest.mark.parametrize("settings", [{}, {"top": 3, "sample": 2}])
+@pytest.mark.full
 def test_a_twin_whose_heads_changed_places_gives_the_same(kind: str, settings: dict[str, int]) -> None:
     case = tiny_lm(kind, examples=200)
     report = run(case.subject, case.task, twin=True, **settings)

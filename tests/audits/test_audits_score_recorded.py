@@ -123,6 +123,7 @@ def test_scores_beyond_one_that_differ_by_the_same_amount_have_no_test() -> None
 
 
 @pytest.mark.parametrize("count", [1, 8])
+@pytest.mark.full
 def test_false_differences_are_rare_with_and_without_repeats(count: int) -> None:
     """Items differ in how hard they are, for each system in its own way: answers to one are no independent items."""
     rng, runs = np.random.default_rng(count), 200

@@ -105,7 +105,7 @@ def test_an_inner_layer_and_a_comparison() -> None:
     assert backwards.status == "found" and (backwards.estimates[0].high or 0.0) < -0.05
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_sound_nets_raise_no_alarm() -> None:
     task, verdicts = digits.task(), list[str]()
     for seed in range(20):

@@ -88,6 +88,7 @@ def test_a_circuit_is_found_and_checked(place: Path, capsys: pytest.CaptureFixtu
     assert "another model" in capsys.readouterr().err
 
 
+@pytest.mark.full
 def test_in_python_it_is_found_saved_and_checked(place: Path) -> None:
     task = wt.circuits.pairs(place / "pairs.jsonl")
     net = planted_nets.true(count=32).net

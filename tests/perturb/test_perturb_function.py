@@ -299,6 +299,7 @@ def equivalent(one: Tensor, two: Tensor, *, margin: float) -> None:
         ("entangle", {}),
     ],
 )
+@pytest.mark.full
 def test_drawn_noise_costs_a_twin_as_much(operation: str, settings: dict[str, float]) -> None:
     """Mean loss over draws, of a net and its twin, on draws of their own; equivalence within a tenth."""
     case = clusters()

@@ -187,6 +187,7 @@ def test_killed_anywhere_it_comes_to_the_same_report(
     assert told(again) == told(record)
 
 
+@pytest.mark.full
 def test_nets_whose_files_are_gone_are_made_again_to_the_same_bits(
     record: ReportRecord, folder: Path, settings: dict[str, Any], tmp_path: Path
 ) -> None:

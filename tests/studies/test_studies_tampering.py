@@ -21,6 +21,7 @@ def numbers(record: ReportRecord) -> dict[str, tuple[float, ...]]:
     return {row.metric.key: row.cohorts[0].values for row in record.study.rows}
 
 
+@pytest.mark.full
 class TestContract(StudyContract):
     study = Tampering
     settings: ClassVar[dict[str, Any]] = SMALL
