@@ -10,7 +10,7 @@ from wheeltap.audits.base import Case, Draft, Tested, Unanswered, Verdict
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import PAIR, Words
 from wheeltap.audits.disagreement_bands import bands_of, far_items, unsure
-from wheeltap.audits.disagreement_panel import Believed, Panel, mean_of, panel_of, shown, told
+from wheeltap.audits.disagreement_panel import Believed, Panel, in_words, mean_of, panel_of, shown
 from wheeltap.audits.disagreement_people import SUBJECT, among_people, hidden, one_label
 from wheeltap.audits.disagreement_raters import by_choice, raters
 from wheeltap.audits.limits import Margin
@@ -211,8 +211,8 @@ def distances(read: Believed) -> Tested:
         )
     spread, refused = panel.entropies(p)
     said = (
-        f"is {told(distance)} from the votes of people (JS distance, {JS}; {panel.people} votes an item), and "
-        f"{told(soft)} of them chose its most likely label (soft accuracy). {refused}"
+        f"is {in_words(distance)} from the votes of people (JS distance, {JS}; {panel.people} votes an item), and "
+        f"{in_words(soft)} of them chose its most likely label (soft accuracy). {refused}"
     )
     brief = said.partition(". ")[0].rstrip(". ")
     return Tested(

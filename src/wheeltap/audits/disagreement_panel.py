@@ -239,7 +239,7 @@ _MOST: Final = {
 """The largest number of a unit whose least is 0."""
 
 
-def told(one: Estimate) -> str:
+def in_words(one: Estimate) -> str:
     """An estimate in a sentence, with the reason where it has no interval."""
     if one.value is None or one.low is not None or one.high is not None:
         return str(one)

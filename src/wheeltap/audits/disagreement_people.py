@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from wheeltap.audits.claims import Tested, without_interval
-from wheeltap.audits.disagreement_panel import Believed, Panel, told
+from wheeltap.audits.disagreement_panel import Believed, Panel, in_words
 from wheeltap.core import seeds
 from wheeltap.core.lens import People, Threshold
 from wheeltap.stats.crossed import FloatArray
@@ -47,11 +47,11 @@ def among_people(panel: Panel) -> Tested:
             panel.of_halves(lambda split, _: wasserstein(split.other, split.target),
                             "Wasserstein distance of two halves", "steps")
         )  # fmt: skip
-    known = "undefined: nobody disagrees" if beyond.value is None else told(beyond)
+    known = "undefined: nobody disagrees" if beyond.value is None else in_words(beyond)
     said = (
-        f"Two people agree on an item with probability {told(same)} (kappa {known}); half of them is "
-        f"{told(far)} from the other half (JS distance, nats, square root), and {told(soft)} of it chose the label "
-        "that most of the other half chose."
+        f"Two people agree on an item with probability {in_words(same)} (kappa {known}); half of them is "
+        f"{in_words(far)} from the other half (JS distance, nats, square root), and {in_words(soft)} of it chose the "
+        "label that most of the other half chose."
     )
     left = f" {panel.single:,} items with one vote are left out." if panel.single else ""
     who = f" {STRANGERS}" if panel.ballots is None else ""

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 
 from wheeltap.audits.claims import Tested
-from wheeltap.audits.disagreement_panel import Believed, Panel, told
+from wheeltap.audits.disagreement_panel import Believed, Panel, in_words
 from wheeltap.core.records import Estimate
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.disagreement import top
@@ -71,7 +71,7 @@ def left_out(panel: Panel, known: Ballots) -> Tested:
     own = [known.agreed[known.rater == one].mean() for one in np.unique(known.rater)]
     whole = _over(panel, known, known.agreed, known.alike, ("agreement with a person left out", "share of people"))
     said = (
-        f"A person left out chooses as the others on the same item do with probability {told(whole)}; of single "
+        f"A person left out chooses as the others on the same item do with probability {in_words(whole)}; of single "
         f"people it is {min(own):.3f} to {max(own):.3f}. "
         "No model can be expected to follow people better than the best of them."
     )
@@ -95,7 +95,7 @@ def by_choice(read: Believed) -> list[Tested]:
         ("follows people more than one of them", "difference of shares"),
     )
     said = (
-        f"{read.name} follows the others more than the person left out does by {told(gap)}; it does so against "
+        f"{read.name} follows the others more than the person left out does by {in_words(gap)}; it does so against "
         f"{sum(better)} of {known.raters} people."
     )
     return [Tested(test=None, status="measured", title=LEFT_OUT, found=said, brief=said, beside=(gap,))]

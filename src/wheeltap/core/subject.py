@@ -322,6 +322,11 @@ def _require_auditable(model: nn.Module, name: str) -> None:
             got=f"{len(renormed)} modules with max_norm, which shortens the rows that a pass looks up",
             do="Run one pass over all rows, then set max_norm to None: the answers stay the same.",
         )
+    _require_numbers(model, name)
+
+
+def _require_numbers(model: nn.Module, name: str) -> None:
+    """That parameters and buffers are dense and have data, and that weights are finite."""
     for kind, tensors in (("parameter", model.named_parameters()), ("buffer", model.named_buffers())):
         for path, tensor in tensors:
             if tensor.layout is not torch.strided:
