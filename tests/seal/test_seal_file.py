@@ -81,16 +81,17 @@ def test_two_thousand_mutations_and_none_is_taken_for_a_seal() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"{}", b"[" * 100_000, b"\x80\x04.", b'{"version":2}', b'{"version":1}', b"null"]
+    "data", [b"", b"{}", b"[" * 100_000, b"\x80\x04.", b'{"version":2}', b'{"version":3}', b"null"]
 )
 def test_what_is_no_seal_is_refused(data: bytes) -> None:
     with pytest.raises(FileFormatError):
         parse(data)
 
 
-def test_another_version_is_named() -> None:
-    data = digits()[1].seal.bytes().replace(b'"version":1', b'"version":2')
-    with pytest.raises(FileFormatError, match="version 2"):
+@pytest.mark.parametrize(("version", "hint"), [(1, "Seal the model again"), (3, "Update wheeltap")])
+def test_another_version_is_named(version: int, hint: str) -> None:
+    data = digits()[1].seal.bytes().replace(b'"version":2', b'"version":%d' % version)
+    with pytest.raises(FileFormatError, match=rf"(?s)version {version}.*{hint}"):
         parse(data)
 
 

@@ -16,8 +16,8 @@ from wheeltap.core.canon import Scalar
 from wheeltap.core.errors import FileFormatError, MissingFile
 from wheeltap.core.files import write_whole
 
-VERSION: Final = 1
-"""Of the format: another one is refused."""
+VERSION: Final = 2
+"""Of the format: another one is refused. Version 1 kept no structure and no digest of all tensors at once."""
 
 LARGEST: Final = 64 * 1024
 """Bytes of a seal, at most."""
@@ -340,5 +340,7 @@ def _require_version(data: bytes, *, where: str) -> None:
     if version != VERSION:
         raise FileFormatError(
             "The seal is of a version that is not known here.", where=where, expected=f"version {VERSION}",
-            got=f"version {version}"[:40], do="Update wheeltap, or seal the model again.",
+            got=f"version {version}"[:40],
+            do="Seal the model again: earlier seals keep too little to hold against someone who means harm."
+            if version == 1 else "Update wheeltap, or seal the model again.",
         )  # fmt: skip

@@ -11,7 +11,7 @@ from wheeltap.seal.record import Seal, Signature
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-_PREFIX = b"wheeltap-seal 1 "
+_PREFIX = b"wheeltap-seal 2 "
 
 
 def signed(seal: Seal, key: Path) -> Seal:
