@@ -405,7 +405,7 @@ def test_every_choice_in_a_settings_file_is_checked(tmp_path: Path, capsys: pyte
 
 CIRCUITS = ("find", "check", "train")
 FETCH = "fetch"
-FREE_FLAGS = {"--name", "--conversion", "--penalties"}
+FREE_FLAGS = {"--name", "--expect-name", "--conversion", "--penalties"}
 """Text that the caller chooses; and numbers that are checked as a setting, see above."""
 
 BEFORE: dict[tuple[str, ...], list[str]] = {

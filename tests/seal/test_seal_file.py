@@ -10,13 +10,12 @@ from sealed import digits
 from torch import nn
 
 from wheeltap.cli import main
-from wheeltap.core.errors import FileFormatError, MissingFile, UsageError
+from wheeltap.core.errors import FileFormatError, MissingFile
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.seal.making import Asked, make
-from wheeltap.seal.record import LARGEST, Seal, load, parse
+from wheeltap.seal.record import LARGEST, load, parse
 from wheeltap.seal.room import room_for
-from wheeltap.seal.signature import require_signed, signed
 from wheeltap.seal.verifying import verify
 
 
@@ -99,35 +98,6 @@ def test_no_file_is_an_error_and_not_a_pass(tmp_path: Path) -> None:
     with pytest.raises(MissingFile):
         load(tmp_path / "none.seal")
     assert main(["verify", "digits", str(tmp_path / "none.seal")]) == 2
-
-
-def keys(folder: Path, name: str) -> tuple[Path, Path]:
-    """A pair of keys in files: private and public."""
-    cryptography = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519", reason="needs cryptography")
-    from cryptography.hazmat.primitives import serialization as form
-
-    key = cryptography.Ed25519PrivateKey.generate()
-    private, public = folder / f"{name}.pem", folder / f"{name}.pub.pem"
-    private.write_bytes(key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption()))
-    public.write_bytes(key.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo))
-    return private, public
-
-
-def test_a_signature_vouches_for_this_seal_by_this_key_alone(tmp_path: Path) -> None:
-    private, public = keys(tmp_path, "one")
-    _, other = keys(tmp_path, "two")
-    seal = signed(digits()[1].seal, private)
-    require_signed(parse(seal.bytes()), public)
-    with pytest.raises(UsageError, match="not signed by this key"):
-        require_signed(seal, other)
-    with pytest.raises(UsageError, match="not signed"):
-        require_signed(digits()[1].seal, public)
-    body = msgspec.structs.replace(seal.body, name="another")
-    forged = msgspec.structs.replace(Seal.of(body), signature=seal.signature)
-    with pytest.raises(UsageError, match="signature of the seal is wrong"):
-        require_signed(parse(forged.bytes()), public)
-    with pytest.raises(FileFormatError, match="no public key"):
-        require_signed(seal, private)
 
 
 def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.seal.making import Asked, inputs_of, make
 from wheeltap.seal.record import Seal
+from wheeltap.seal.signature import today
 from wheeltap.seal.verifying import Verification, verify
 from wheeltap.sources import load
 
@@ -193,10 +194,16 @@ def test_another_architecture_is_refused() -> None:
 
 def test_a_seal_that_has_expired_verifies_nothing() -> None:
     loaded = load("digits")
-    seal = make(loaded.subject, loaded.task, Asked(inputs=2, expires="2026-01-31")).seal
-    assert verify(loaded.subject, seal, today=datetime.date(2026, 1, 31)).passed
+    last = today() + datetime.timedelta(days=3)
+    seal = make(loaded.subject, loaded.task, Asked(inputs=2, expires=last.isoformat())).seal
+    found = verify(loaded.subject, seal, today=last)
+    assert (found.passed, found.name, found.sealed, found.expires) == (True, "digits", str(today()), str(last))
     with pytest.raises(UsageError, match="expired"):
-        verify(loaded.subject, seal, today=datetime.date(2026, 2, 1))
+        verify(loaded.subject, seal, today=last + datetime.timedelta(days=1))
+    with pytest.raises(UsageError, match="dated in the future"):
+        verify(loaded.subject, seal, today=today() - datetime.timedelta(days=2))
+    with pytest.raises(UsageError, match="has expired would be made"):
+        Asked(expires=str(today() - datetime.timedelta(days=1)))
 
 
 def test_a_model_that_draws_at_random_is_not_sealed() -> None:

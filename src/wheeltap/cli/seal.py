@@ -20,6 +20,9 @@ def seal(  # noqa: PLR0913 - a door: each is a choice of its own
     out: Annotated[Path, Parameter(name=["--out", "-o"], help="Write the seal to this file.")] = Path("model.seal"),
     data: Annotated[Path | None, Parameter(help="Examples that inputs are taken from, as for audit.")] = None,
     inputs: Annotated[Whole, Parameter(validator=Number(gte=2, lte=64), help="Inputs that the seal keeps.")] = 16,
+    name: Annotated[
+        str, Parameter(help="What the model is called; by default as its folder or file. See --expect-name of verify.")
+    ] = "",
     seed: Annotated[
         Whole | None, Parameter(help="What all that is random is drawn from; drawn itself where not given.")
     ] = None,
@@ -29,7 +32,9 @@ def seal(  # noqa: PLR0913 - a door: each is a choice of its own
     of: Annotated[Path | None, Parameter(help="The seal of the model that this one was converted from.")] = None,
     conversion: Annotated[str, Parameter(help="With --of: what was done to it, in words.")] = "",
     expires: Annotated[str, Parameter(help="Last day on which the seal holds, YYYY-MM-DD.")] = "",
-    sign: Annotated[Path | None, Parameter(help="Sign it with this Ed25519 private key (PEM).")] = None,
+    sign: Annotated[
+        Path | None, Parameter(help="Sign it with this Ed25519 private key (PEM), which only you can read.")
+    ] = None,
     quiet: Annotated[bool, Parameter(negative="", help="Print no progress.")] = False,
 ) -> int:
     """Writes a small file by which a deployed copy of this model can be checked.
@@ -52,7 +57,7 @@ def seal(  # noqa: PLR0913 - a door: each is a choice of its own
 
     require_writable(out)
     lineage = _lineage(of, conversion)
-    loaded = sources.load(model, data=data)
+    loaded = sources.load(model, data=data, name=name)
     asked = Asked(
         inputs=inputs, seed=secrets.randbits(48) if seed is None else seed, expires=expires, of=lineage,
         audit=_answer(audit, loaded.subject.record.fingerprint),
@@ -112,7 +117,11 @@ def _answer(report: Path | None, fingerprint: str) -> list[str]:
 def _lineage(of: Path | None, conversion: str) -> "Lineage | None":
     from wheeltap.core.errors import UsageError
     from wheeltap.seal.record import Lineage, load
+    from wheeltap.seal.signature import require_valid
 
     if of is None and conversion:
         raise UsageError("A conversion is of something.", expected="--of FILE.seal", got="--conversion alone")
-    return None if of is None else Lineage(load(of).digest, conversion or "not said")
+    if of is None:
+        return None
+    require_valid(before := load(of))
+    return Lineage(before.digest, conversion or "not said")

@@ -21,7 +21,7 @@ _ANSWERS: Final = {
 }
 
 
-def verify(
+def verify(  # noqa: PLR0913 - a door: each is a choice of its own
     model: Annotated[str, Parameter(help="digits, smollm2, hf:FOLDER, gguf:FILE or module:callable.")],
     seal: Annotated[Path, Parameter(help="The file that wheeltap seal wrote.")],
     *,
@@ -29,6 +29,9 @@ def verify(
         bool, Parameter(negative="", help="Where weights changed and outputs agree, also disturb the weights.")
     ] = False,
     key: Annotated[Path | None, Parameter(help="Require a signature by this Ed25519 public key (PEM).")] = None,
+    expect_name: Annotated[
+        str, Parameter(help="Require a seal of the model with this name, as --name of wheeltap seal gave it.")
+    ] = "",
     fail_on: Annotated[
         Literal["structure", "altered"],
         Parameter(
@@ -49,6 +52,7 @@ def verify(
 
       wheeltap verify digits digits.seal
       wheeltap verify hf:deployed model.seal --full
+      wheeltap verify hf:deployed model.seal --key public.pem --expect-name support-7b
     """
     import msgspec
 
@@ -59,19 +63,19 @@ def verify(
     if json is not None and json != STDOUT:
         require_writable(json)
     held = load(seal)
-    found = _verified(model, held, full=full, key=key)
+    found = _verified(model, held, full=full, key=key, name=expect_name)
     code = 0 if found.passed or (fail_on == "altered" and found.verdict in (STRUCTURE, OUTPUTS)) else 1
     text = msgspec.json.format(msgspec.json.encode({**msgspec.structs.asdict(found), "passed": code == 0}), indent=2)
     if json == STDOUT:
         print(text.decode())
         return code
-    _tell(found, held)
+    _tell(found, held, key=key, named=bool(expect_name))
     if json is not None:
         print(f"Written: {write(json, text)}")
     return code
 
 
-def _verified(model: str, held: "Seal", *, full: bool, key: Path | None) -> "Verification":
+def _verified(model: str, held: "Seal", *, full: bool, key: Path | None, name: str) -> "Verification":
     """Loads the model and verifies it, with a spinner."""
     from wheeltap import sources
     from wheeltap.cli.progress import said
@@ -80,16 +84,16 @@ def _verified(model: str, held: "Seal", *, full: bool, key: Path | None) -> "Ver
     with said("loading"):
         subject = sources.load_model(model)
     with said("verifying"):
-        return verified(subject, held, full=full, key=key)
+        return verified(subject, held, full=full, key=key, name=name)
 
 
-def _tell(found: "Verification", held: "Seal") -> None:
+def _tell(found: "Verification", held: "Seal", *, key: Path | None, named: bool) -> None:
     from wheeltap.report import words
     from wheeltap.report.lines import terminal, wrapped
 
     console = terminal()
     wrapped(console, _ANSWERS[found.verdict], style="bold")
-    for line in (*_lines(found), *_facts(held)):
+    for line in (*_lines(found), *_facts(held), *_vouched(held, key=key, named=named)):
         wrapped(console, words.plain(line))
 
 
@@ -121,8 +125,24 @@ def _facts(held: "Seal") -> list[str]:
         lines.append(f"Audit of the sealed model: {body.audit[0]}")
     if body.of is not None:
         lines.append(f"Converted from the model of seal {body.of.digest[:12]}: {body.of.conversion}.")
-    if body.expires:
-        lines.append(f"The seal holds until {body.expires}.")
-    if held.signature is not None:
-        lines.append(f"Signed by key {held.signature.key[:16]}; --key FILE checks that.")
+    return lines
+
+
+def _vouched(held: "Seal", *, key: Path | None, named: bool) -> list[str]:
+    """Of which model the seal is, since when and until when, and who vouches for it."""
+    body, made = held.body, held.signature
+    until = f"; it holds until {body.expires}" if body.expires else ""
+    lines = [f"Seal of the model {body.name}, made on {body.sealed} (UTC){until}."]
+    if made is None:
+        lines.append("The seal is not signed: whoever can write the file can write another.")
+    elif key is None:
+        lines.append(
+            f"Signed by key {made.key[:16]}, which you did not name: anyone can sign. Name it with --key FILE."
+        )
+    else:
+        lines.append(f"Signed by key {made.key[:16]}, as {key} requires.")
+        if not named:
+            lines.append(
+                "Another model with a seal by this key would pass with that seal: --expect-name requires this one."
+            )
     return lines

@@ -38,6 +38,7 @@ from wheeltap.seal.record import (
     Tolerances,
 )
 from wheeltap.seal.room import room_for, thinned
+from wheeltap.seal.signature import today
 from wheeltap.seal.sketch import Floats, Looking, Seen, blocks_of, look
 from wheeltap.seal.tensors import marked
 
@@ -85,12 +86,16 @@ class Asked:
     def __post_init__(self) -> None:
         require_fields(self)
         try:
-            datetime.date.fromisoformat(self.expires or "2000-01-01")
+            last = datetime.date.fromisoformat(self.expires) if self.expires else None
         except (TypeError, ValueError) as error:
             raise UsageError(
                 "This is no date.", where="expires", expected="YYYY-MM-DD", got=str(self.expires),
                 do="Give the last day on which the seal holds.",
             ) from error  # fmt: skip
+        if last is not None and last < today():
+            raise UsageError("A seal that has expired would be made.", where="expires",
+                             expected=f"a day from {today()} on", got=self.expires,
+                             do="Give the last day on which the seal holds.")  # fmt: skip
 
 
 @final
@@ -149,7 +154,7 @@ def make(
         blocks=found.seen.order, stored=stored, tensors=marked(exact, seed=how.seed, marks=room.marks),
         challenges=challenges,
         tolerances=Tolerances(found.output, found.blocks, loose, subject.device.type, found.passes),
-        audit=tuple(how.audit), expires=how.expires, of=how.of,
+        audit=tuple(how.audit), sealed=today().isoformat(), expires=how.expires, of=how.of,
         provenance={"wheeltap": __version__, "torch": str(torch.__version__), "machine": platform.machine()},
     )  # fmt: skip
     seal = Seal.of(body)

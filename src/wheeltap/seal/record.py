@@ -207,6 +207,7 @@ class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         tolerances: How far harmless variation goes.
         audit: Verdicts of the audit that the model passed or failed, a line each; and the digest of its report.
         provenance: Of the software and the machine.
+        sealed: Day on which it was made, in UTC, ``YYYY-MM-DD``.
         expires: Last day on which it holds, ``YYYY-MM-DD``; empty for always.
         of: The seal that this model was converted from.
     """
@@ -224,12 +225,13 @@ class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     tolerances: Tolerances
     audit: tuple[str, ...] = ()
     provenance: dict[str, Scalar] = {}
+    sealed: str
     expires: str = ""
     of: Lineage | None = None
 
 
 class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who vouches for a seal: Ed25519 over its digest.
+    """Who vouches for a seal: Ed25519 over all of its body.
 
     Attributes:
         key: Public key, hexadecimal.

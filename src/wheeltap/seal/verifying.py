@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wheeltap.core.errors import FileFormatError, ModelError, UsageError
+from wheeltap.core.errors import FileFormatError, ModelError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.inputs import Inputs, count, tensors
 from wheeltap.core.literals import checked
@@ -21,7 +21,7 @@ from wheeltap.seal import conversions, values
 from wheeltap.seal.looked import Looked, ask, departs
 from wheeltap.seal.making import CHALLENGED, inputs_of, response, size
 from wheeltap.seal.record import LOOSEST, Seal, load
-from wheeltap.seal.signature import require_signed
+from wheeltap.seal.signature import require_valid
 from wheeltap.seal.sketch import BLOCK_DIRECTIONS, DIRECTIONS, MOMENTS, Looking
 from wheeltap.seal.structure import rewritten
 from wheeltap.seal.tensors import Compared
@@ -59,6 +59,10 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
         inputs: Inputs that were asked.
         forwards: Passes over the sealed inputs that this took.
         notes: What else must be known.
+        sealed: Day of the seal, in UTC.
+        expires: Last day on which it holds; empty for always.
+        signer: Public key whose signature it carries, hexadecimal; empty for none. Anyone can sign: it says something
+            only where the key is known.
     """
 
     verdict: Said
@@ -75,6 +79,9 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     inputs: int = 0
     forwards: float = 0.0
     notes: tuple[str, ...] = ()
+    sealed: str = ""
+    expires: str = ""
+    signer: str = ""
 
     @property
     def passed(self) -> bool:
@@ -85,7 +92,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
 @checked
 def verify(
     model: nn.Module | Subject, seal: Seal | str | os.PathLike[str], *, full: bool = False,
-    key: str | os.PathLike[str] | None = None, today: datetime.date | None = None,
+    key: str | os.PathLike[str] | None = None, name: str = "", today: datetime.date | None = None,
 ) -> Verification:  # fmt: skip
     """Whether a model is the one that was sealed; it comes back bit for bit as it was.
 
@@ -94,20 +101,27 @@ def verify(
         seal: Or the path of its file.
         full: Where weights changed and outputs agree, also disturb the weights and say how far the answers are off.
         key: PEM file of the Ed25519 public key by which the seal must be signed.
-        today: The day, for seals that expire.
+        name: Of the model that the seal must be of: a signed seal of another model is refused. Empty for any.
+        today: The day in UTC, for seals that expire.
 
     Raises:
         ModelError: If the model has other parameters, or does not answer the sealed inputs.
-        UsageError: If the seal has expired, or is not signed as required.
+        UsageError: If the seal has expired, is dated in the future or of another model, its signature is wrong, or it
+            is not signed as required.
         FileFormatError: If the file is no seal, or was changed.
         MissingFile: If there is none.
     """
     seal = seal if isinstance(seal, Seal) else load(Path(seal))
+    require_valid(seal, key=None if key is None else Path(key), name=name, day=today)
+    said = _compared(model, seal, full=full)
+    signer = "" if seal.signature is None else seal.signature.key
+    return msgspec.structs.replace(said, sealed=seal.body.sealed, expires=seal.body.expires, signer=signer)
+
+
+def _compared(model: nn.Module | Subject, seal: Seal, *, full: bool) -> Verification:
+    """What a model is beside the sealed one, by its weights, outputs and blocks."""
     inputs = inputs_of(seal)
     _require_consistent(seal, count(inputs))
-    _require_valid(seal, today or datetime.date.today())
-    if key is not None:
-        require_signed(seal, Path(key))
     module = model.model if isinstance(model, Subject) else model
     _require_plain(module)
     if not values.has_weights(module):
@@ -223,20 +237,6 @@ def _require_consistent(seal: Seal, total: int) -> None:
         raise FileFormatError("The parts of the seal do not fit each other.", where=body.name,
                               expected="what wheeltap seal wrote", got="other shapes or tolerances",
                               do="Seal the model again; require a signature where seals may be forged.")  # fmt: skip
-
-
-def _require_valid(seal: Seal, today: datetime.date) -> None:
-    if not seal.body.expires:
-        return
-    try:
-        last = datetime.date.fromisoformat(seal.body.expires)
-    except ValueError as error:
-        raise FileFormatError(
-            "The seal's last day is no date.", expected="YYYY-MM-DD", got=seal.body.expires[:40]
-        ) from error
-    if today > last:
-        raise UsageError("The seal has expired.", where=seal.body.name, expected=f"a day up to {last}", got=str(today),
-                         do="Audit the model again, and seal it.")  # fmt: skip
 
 
 def _another(seal: Seal, found: Matched) -> ModelError:

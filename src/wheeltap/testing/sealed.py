@@ -4,13 +4,15 @@ import os
 
 from torch import nn
 
+from wheeltap.core.subject import Subject
 from wheeltap.seal.record import Seal
 from wheeltap.seal.verifying import OUTPUTS, verify
 
 
 def assert_sealed(
-    model: nn.Module, seal: Seal | str | os.PathLike[str], *, full: bool = False, outputs_only: bool = False
-) -> None:
+    model: nn.Module | Subject, seal: Seal | str | os.PathLike[str], *, full: bool = False, outputs_only: bool = False,
+    key: str | os.PathLike[str] | None = None, name: str = "",
+) -> None:  # fmt: skip
     """Fails unless the model is the sealed one, converted harmlessly at most.
 
     Args:
@@ -19,11 +21,13 @@ def assert_sealed(
         full: Also disturb the weights.
         outputs_only: Accept a runtime whose weights cannot be read, if its outputs on the sealed inputs agree: to
             within what casts to 16 bits make, so that a small change of the weights passes.
+        key: PEM file of the Ed25519 public key by which the seal must be signed.
+        name: Of the model that the seal must be of.
 
     Raises:
         AssertionError: If it is another one; the message says where it departs, and the likely kind of change.
     """
-    found = verify(model, seal, full=full)
+    found = verify(model, seal, full=full, key=key, name=name)
     facts = [
         found.verdict,
         *(f"{name} {value}" for name, value in (("block", found.block), ("kind", found.kind)) if value),
