@@ -1,5 +1,6 @@
-"""GGUF files: a tiny one written here converts to the model it was made of; damaged ones and caches."""
+"""GGUF files: a tiny one written here gives the model it was made of; damaged ones, and what lies in a cache."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -90,13 +91,8 @@ def tiny_gguf(tmp_path: Path) -> Path:
     return tmp_path / "tiny.gguf"
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
-def test_the_file_gives_the_model_it_was_made_of(tiny_gguf: Path, cache: Path) -> None:
-    made = source.load_gguf(tiny_gguf, name="tiny", cache=cache)
+def test_the_file_gives_the_model_it_was_made_of(tiny_gguf: Path) -> None:
+    made = source.load_gguf(tiny_gguf, name="tiny")
     ids = torch.arange(20)[None]
     with torch.no_grad():
         expected = tiny_llama(vocabulary=len(BYTES) + 2)(ids).logits
@@ -105,70 +101,42 @@ def test_the_file_gives_the_model_it_was_made_of(tiny_gguf: Path, cache: Path) -
     assert made.tokenizer.start("ab!b") == [2 + BYTES.index(c) for c in ("ab", "!", "b")]
 
 
-def test_a_second_load_comes_from_the_cache_with_the_same_bits(tiny_gguf: Path, cache: Path) -> None:
-    first = source.load_gguf(tiny_gguf, name="tiny", cache=cache)
-    (folder,) = cache.iterdir()
-    written = (folder / "model.safetensors").stat().st_mtime_ns
-    second = source.load_gguf(tiny_gguf, name="tiny", cache=cache)
-    assert first.subject.record.fingerprint == second.subject.record.fingerprint
-    assert (folder / "model.safetensors").stat().st_mtime_ns == written
-    assert [p.name for p in cache.iterdir()] == [folder.name]
+def test_loads_in_two_folders_are_the_same_and_leave_no_file_behind(tiny_gguf: Path, tmp_path: Path) -> None:
+    first = source.load_gguf(tiny_gguf, name="tiny").subject.record
+    (tmp_path / "other").mkdir()
+    moved = tiny_gguf.rename(tmp_path / "other" / "moved.gguf")
+    assert source.load_gguf(moved, name="tiny").subject.record.fingerprint == first.fingerprint
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [moved]
 
 
-def test_disturbing_a_loaded_model_does_not_reach_the_cache(tiny_gguf: Path, cache: Path) -> None:
-    first = source.load_gguf(tiny_gguf, name="tiny", cache=cache).subject
-    fingerprint = first.record.fingerprint
-    (folder,) = cache.iterdir()
-    written = (folder / "model.safetensors").read_bytes()
-    with torch.no_grad():
-        for parameter in first.model.parameters():
-            parameter.add_(1.0)
-    assert (folder / "model.safetensors").read_bytes() == written
-    assert source.load_gguf(tiny_gguf, name="tiny", cache=cache).subject.record.fingerprint == fingerprint
+def test_an_altered_file_gives_its_own_weights_whatever_lies_in_the_cache(
+    tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An entry of the cache that there once was, put under the digest of the altered file, is not read."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    data = bytearray(tiny_gguf.read_bytes())
+    data[-3] ^= 0x10
+    tiny_gguf.write_bytes(data)
+    model = tiny_llama(vocabulary=len(BYTES) + 2)
+    place = tmp_path / "wheeltap" / "gguf" / f"{hashlib.blake2b(data, digest_size=16).hexdigest()}-1"
+    model.save_pretrained(place)
+    (place / "wheeltap.json").write_text(json.dumps({"files": {}, "weights": weights_digest(model)}))
+    assert weights_digest(source.load_gguf(tiny_gguf, name="tiny").subject.model) != weights_digest(model)
 
 
-@pytest.mark.parametrize("damage", ["cut", "flip", "no manifest", "no tokenizer", "changed config", "emptied"])
-def test_a_corrupt_cache_is_made_anew(tiny_gguf: Path, cache: Path, damage: str) -> None:
-    # Digested now: the loaded weights may be a view of the file that is damaged next.
-    first = source.load_gguf(tiny_gguf, name="tiny", cache=cache).subject.record
-    (folder,) = cache.iterdir()
-    weights = folder / "model.safetensors"
-    data = bytearray(weights.read_bytes())
-    if damage == "cut":
-        weights.write_bytes(data[:-100])
-    elif damage == "flip":
-        data[-100] ^= 1
-        weights.write_bytes(data)
-    elif damage == "no manifest":
-        (folder / "wheeltap.json").unlink()
-    elif damage == "no tokenizer":
-        (folder / "tokenizer.json").unlink()
-    elif damage == "changed config":
-        config = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 0.1}))
-    else:
-        shutil.rmtree(folder)
-        folder.mkdir()
-    again = source.load_gguf(tiny_gguf, name="tiny", cache=cache)
-    assert again.subject.record.fingerprint == first.fingerprint
-    assert [p.name for p in cache.iterdir()] == [folder.name]
-    assert not (folder / "broken").exists()
-
-
-def test_a_file_that_lacks_weights_leaves_nothing_in_the_cache(tmp_path: Path, cache: Path) -> None:
+def test_a_file_that_lacks_weights(tmp_path: Path) -> None:
     write_gguf(tmp_path / "part.gguf", tiny_llama(vocabulary=len(BYTES) + 2), leave_out="layers.1.mlp.up_proj")
     with pytest.raises(ModelError, match=r"not hold all of the model's weights(.|\n)*layers\.1\.mlp\.up_proj"):
-        source.load_gguf(tmp_path / "part.gguf", name="part", cache=cache)
-    assert list(cache.iterdir()) == []
+        source.load_gguf(tmp_path / "part.gguf", name="part")
 
 
-def test_an_unknown_architecture(tmp_path: Path, cache: Path) -> None:
+def test_an_unknown_architecture(tmp_path: Path) -> None:
     write_gguf(tmp_path / "other.gguf", tiny_llama(vocabulary=len(BYTES) + 2), architecture="no-such-net")
     with pytest.raises(ModelError, match="transformers cannot load this GGUF file"):
-        source.load_gguf(tmp_path / "other.gguf", name="other", cache=cache)
+        source.load_gguf(tmp_path / "other.gguf", name="other")
 
 
-def test_every_truncation_is_told_before_anything_is_converted(tiny_gguf: Path, cache: Path) -> None:
+def test_every_truncation_is_told_before_anything_is_converted(tiny_gguf: Path) -> None:
     data = tiny_gguf.read_bytes()
     header = read_header(tiny_gguf)
     assert len(header.tensors) == 20
@@ -176,8 +144,7 @@ def test_every_truncation_is_told_before_anything_is_converted(tiny_gguf: Path, 
     for size in cuts:
         tiny_gguf.write_bytes(data[:size])
         with pytest.raises(FileFormatError, match=r"damaged|cut short|not a GGUF"):
-            source.load_gguf(tiny_gguf, name="tiny", cache=cache)
-    assert not cache.exists()
+            source.load_gguf(tiny_gguf, name="tiny")
 
 
 def test_headers_that_promise_too_much_are_refused_at_once(tmp_path: Path) -> None:
