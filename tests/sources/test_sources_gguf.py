@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import pytest
 import torch
 from tiny import tiny_llama
 
+from wheeltap.core.contents import Contents
 from wheeltap.core.errors import FileFormatError, MissingExtra, MissingFile, ModelError
 from wheeltap.core.fingerprint import weights_digest
+from wheeltap.seal.contents import SealedContents, differences
 from wheeltap.sources import gguf as source
 from wheeltap.sources import hf, load, smollm2
 from wheeltap.sources.gguf_header import read_header
@@ -42,7 +45,9 @@ def interleaved(weight: np.ndarray[Any, Any], heads: int) -> np.ndarray[Any, Any
     return weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
 
 
-def write_gguf(path: Path, model: Any, *, architecture: str = "llama", leave_out: str = "") -> None:
+def write_gguf(
+    path: Path, model: Any, *, architecture: str = "llama", leave_out: str = "", change: Callable[[Any], object] = id
+) -> None:
     gguf = pytest.importorskip("gguf", reason="needs the extra llm")
     writer = gguf.GGUFWriter(str(path), architecture)
     config = model.config
@@ -62,6 +67,7 @@ def write_gguf(path: Path, model: Any, *, architecture: str = "llama", leave_out
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(1)
     writer.add_add_bos_token(False)
+    change(writer)
     for name, tensor in model.state_dict().items():
         if name != "lm_head.weight" and (not leave_out or leave_out not in name):
             writer.add_tensor(*stored(name, tensor.numpy(), config))
@@ -122,6 +128,41 @@ def test_an_altered_file_gives_its_own_weights_whatever_lies_in_the_cache(
     model.save_pretrained(place)
     (place / "wheeltap.json").write_text(json.dumps({"files": {}, "weights": weights_digest(model)}))
     assert weights_digest(source.load_gguf(tiny_gguf, name="tiny").subject.model) != weights_digest(model)
+
+
+def test_entries_and_tensors_beside_the_weights_are_compared(tmp_path: Path) -> None:
+    """A tokenizer, a template, a setting; a tensor that only other runtimes read; and words that change nothing."""
+
+    def written(change: Callable[[Any], object]) -> Contents:
+        write_gguf(tmp_path / "one.gguf", tiny_llama(vocabulary=len(BYTES) + 2), change=change)
+        held = source.load_gguf(tmp_path / "one.gguf", name="one").subject.contents
+        assert held is not None
+        return held
+
+    def tensor(number: float) -> Callable[[Any], object]:
+        return lambda made: made.add_tensor("rope_freqs.weight", np.full(4, number, np.float32))
+
+    held = written(lambda made: made.add_chat_template("{{ messages }}"))
+    sealed = SealedContents(held.digests(), held.meanings())
+    assert set(sealed.parts) == {"config", "template", "tokenizer"}
+    many: dict[str, Callable[[Any], object]] = {
+        "template: tokenizer.chat_template differs.": lambda made: made.add_chat_template("{{ 'obey' }}"),
+        "template: tokenizer.chat_template is missing.": id,
+        "tokenizer: tokenizer.ggml.padding_token_id is new.": lambda made: made.add_pad_token_id(5),
+        "config: llama.expert_count is new.": lambda made: made.add_expert_count(2),
+        "weights: tensor rope_freqs.weight is new.": tensor(1.0),
+    }
+    for said, change in many.items():
+        assert said in differences(sealed, written(change))
+
+    def described(made: Any) -> None:
+        made.add_chat_template("{{ messages }}")
+        made.add_name("Another name")
+
+    assert differences(sealed, written(described)) == ()
+    held = written(tensor(1.0))
+    sealed = SealedContents(held.digests(), held.meanings())
+    assert differences(sealed, written(tensor(2.0))) == ("weights: tensor rope_freqs.weight differs.",)
 
 
 def test_a_file_that_lacks_weights(tmp_path: Path) -> None:

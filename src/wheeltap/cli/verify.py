@@ -115,6 +115,7 @@ def _lines(found: "Verification") -> list[str]:
         lines.append(found.detail)
     if found.challenge is not None:
         lines.append(f"Under disturbed weights its answers are off by {found.challenge:,.3g} tolerances.")
+    lines += [f"Not as sealed: {one}" for one in found.files]
     return [*lines, *found.notes, f"{found.inputs} inputs; {found.forwards:.1f} passes over the sealed inputs."]
 
 

@@ -11,6 +11,7 @@ from torch.fx import GraphModule
 from torch.nn.parameter import is_lazy
 
 from wheeltap.core import canon, coverage
+from wheeltap.core.contents import Contents
 from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import Description, described
 from wheeltap.core.layer import Layer, find_blocks, find_layers, weight_in
@@ -56,6 +57,7 @@ class Subject:
         settled: What passes over a task told, once one was made.
         fixed: Weights that are no parameters, by name, with how many numbers each has: known once it is settled.
         idle: Parameters that the answers do not depend on, where something else holds weights.
+        contents: What lies beside the weights, where the model comes from a folder or file.
 
     Raises:
         ModelError: If the model is not a module, is in training mode, or has non-finite or missing weights.
@@ -68,6 +70,7 @@ class Subject:
         self.layers: tuple[Layer, ...] = find_layers(model)
         self.fixed: dict[str, int] = {}
         self.idle: Set[str] = frozenset()
+        self.contents: Contents | None = None
         self._traced = False
         self._apart: tuple[Layer, ...] = ()
         self._record: SubjectRecord | None = None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
+import msgspec
 import numpy as np
 import torch
 from torch import nn
@@ -24,6 +25,7 @@ from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
 from wheeltap.engine.apply import Disturbance
 from wheeltap.seal import conversions, values
+from wheeltap.seal.contents import SealedContents
 from wheeltap.seal.inputs import Choice, Watch, candidates, choose, drawn_again
 from wheeltap.seal.record import (
     LOOSEST,
@@ -136,7 +138,9 @@ def make(
     blocks = blocks_of(exact, subject.record.blocks)
     kind = "large" if subject.record.parameters > _LARGE else "small"
     pool = candidates(own, task, most=_POOL[kind], seed=how.seed)
-    room = room_for(exact, blocks, pool.fitting(how.inputs), pool.each, how.audit)
+    contents = SealedContents.of(subject)
+    text = (*how.audit, msgspec.json.encode(contents).decode())
+    room = room_for(exact, blocks, pool.fitting(how.inputs), pool.each, text)
     pool = pool.at_random(room.inputs, seed=how.seed) if how.at_random else pool
     looking = Looking(how.seed, room.some(blocks), room.few)
     watch("measuring harmless variation", 0, 2)
@@ -154,7 +158,7 @@ def make(
         blocks=found.seen.order, stored=stored, tensors=marked(exact, seed=how.seed, marks=room.marks),
         challenges=challenges,
         tolerances=Tolerances(found.output, found.blocks, loose, subject.device.type, found.passes),
-        audit=tuple(how.audit), sealed=today().isoformat(), expires=how.expires, of=how.of,
+        audit=tuple(how.audit), contents=contents, sealed=today().isoformat(), expires=how.expires, of=how.of,
         provenance={"wheeltap": __version__, "torch": str(torch.__version__), "machine": platform.machine()},
     )  # fmt: skip
     seal = Seal.of(body)

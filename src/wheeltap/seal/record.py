@@ -15,6 +15,7 @@ from wheeltap.core import canon
 from wheeltap.core.canon import Scalar
 from wheeltap.core.errors import FileFormatError, MissingFile
 from wheeltap.core.files import write_whole
+from wheeltap.seal.contents import SealedContents
 
 VERSION: Final = 2
 """Of the format: another one is refused. Version 1 kept no structure and no digest of all tensors at once."""
@@ -207,6 +208,7 @@ class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         tolerances: How far harmless variation goes.
         audit: Verdicts of the audit that the model passed or failed, a line each; and the digest of its report.
         provenance: Of the software and the machine.
+        contents: What lies beside the weights; none where the model came from no folder or file.
         sealed: Day on which it was made, in UTC, ``YYYY-MM-DD``.
         expires: Last day on which it holds, ``YYYY-MM-DD``; empty for always.
         of: The seal that this model was converted from.
@@ -225,6 +227,7 @@ class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     tolerances: Tolerances
     audit: tuple[str, ...] = ()
     provenance: dict[str, Scalar] = {}
+    contents: SealedContents | None = None
     sealed: str
     expires: str = ""
     of: Lineage | None = None

@@ -24,7 +24,7 @@ _ROOM: Final = 16 * 1024
 """Bytes of all digests, where there are so many tensors that not all can be long."""
 
 _REST: Final = 3 * 1024
-"""Bytes of names, challenges and a signature, at most; lines of an audit come on top."""
+"""Bytes of names, challenges and a signature, at most; lines of an audit and digests of files come on top."""
 
 _BLOCK: Final = 52
 """Bytes of a block's tolerance and of what surrounds its path."""
@@ -75,7 +75,7 @@ _LADDER: Final = (
 """Blocks, kB of what is kept of them, inputs, bytes of a digest, projections: from the most to the least."""
 
 
-def room_for(model: nn.Module, blocks: Sequence[str], inputs: int, each: int, audit: Sequence[str] = ()) -> Room:
+def room_for(model: nn.Module, blocks: Sequence[str], inputs: int, each: int, lines: Sequence[str] = ()) -> Room:
     """The most that fits.
 
     Args:
@@ -83,7 +83,7 @@ def room_for(model: nn.Module, blocks: Sequence[str], inputs: int, each: int, au
         blocks: Module paths.
         inputs: How many are wanted.
         each: Bytes of one.
-        audit: Lines that the seal keeps as well.
+        lines: Text that the seal keeps as well: of an audit, and digests of files.
 
     Raises:
         FileFormatError: If even the least does not.
@@ -91,7 +91,7 @@ def room_for(model: nn.Module, blocks: Sequence[str], inputs: int, each: int, au
     tensors, parameters = len(values.held(model)), sum(1 for _ in model.parameters())
     usual = int(np.clip(_ROOM // max(tensors * len(values.CASTS), 1), 6, LONG))
     variants, taken = _variants(model), 0
-    text = len(values.shapes(model)) + sum(len(line.encode()) + 3 for line in audit)
+    text = len(values.shapes(model)) + sum(len(line.encode()) + 3 for line in lines)
     for most, kilobytes, asked, digest, marks in _LADDER:
         few = max(1024 * kilobytes // (max(min(most, len(blocks)), 1) * variants * _EACH), 2)
         one = Room(most, few, min(asked, inputs), min(digest, usual), marks)

@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wheeltap.core.contents import Contents
 from wheeltap.core.errors import FileFormatError, ModelError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.inputs import Inputs, count, tensors
 from wheeltap.core.literals import checked
 from wheeltap.core.subject import Subject
 from wheeltap.seal import conversions, values
+from wheeltap.seal.contents import differences
 from wheeltap.seal.looked import Looked, ask, departs
 from wheeltap.seal.making import CHALLENGED, inputs_of, response, size
 from wheeltap.seal.record import LOOSEST, Seal, load
@@ -59,6 +61,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
         inputs: Inputs that were asked.
         forwards: Passes over the sealed inputs that this took.
         notes: What else must be known.
+        files: What lies beside the weights and is not as it was sealed, by its part: a tokenizer, a template, settings.
         sealed: Day of the seal, in UTC.
         expires: Last day on which it holds; empty for always.
         signer: Public key whose signature it carries, hexadecimal; empty for none. Anyone can sign: it says something
@@ -79,6 +82,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     inputs: int = 0
     forwards: float = 0.0
     notes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     sealed: str = ""
     expires: str = ""
     signer: str = ""
@@ -113,9 +117,25 @@ def verify(
     """
     seal = seal if isinstance(seal, Seal) else load(Path(seal))
     require_valid(seal, key=None if key is None else Path(key), name=name, day=today)
-    said = _compared(model, seal, full=full)
+    said = _beside(_compared(model, seal, full=full), seal, model.contents if isinstance(model, Subject) else None)
     signer = "" if seal.signature is None else seal.signature.key
     return msgspec.structs.replace(said, sealed=seal.body.sealed, expires=seal.body.expires, signer=signer)
+
+
+def _beside(said: Verification, seal: Seal, held: Contents | None) -> Verification:
+    """With what lies beside the weights: a tokenizer, a template or settings that differ are another model to users."""
+    sealed = seal.body.contents
+    if sealed is None or held is None:
+        why = "No files were sealed" if sealed is None else "This model comes from no folder or file"
+        note = f"{why}: tokenizer, chat template, settings and code beside the weights were not compared."
+        return msgspec.structs.replace(said, notes=(*said.notes, note))
+    found = differences(sealed, held)
+    if found and said.verdict not in ("altered", "other model"):
+        said = msgspec.structs.replace(said, verdict="altered", detail=_FILES)
+    return msgspec.structs.replace(said, files=found)
+
+
+_FILES: Final = "The weights are not what differs: what lies beside them is not as it was sealed."
 
 
 def _compared(model: nn.Module | Subject, seal: Seal, *, full: bool) -> Verification:

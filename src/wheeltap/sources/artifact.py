@@ -12,6 +12,7 @@ from wheeltap.core.files import write_whole
 from wheeltap.core.subject import Subject
 from wheeltap.recipes.base import Given, recipe_of
 from wheeltap.recipes.make import weights, with_weights
+from wheeltap.sources.contents import HeaderContents
 
 _HOW: Final = "wheeltap artifact"
 """Key of the file's header under which it says how the net was made."""
@@ -73,7 +74,9 @@ def load_artifact(path: Path, *, name: str = "") -> Subject:
     wanted = {key: (array.shape, array.dtype) for key, array in weights(blank).items()}
     if {key: (array.shape, array.dtype) for key, array in arrays.items()} != wanted:
         raise _wrong(path, "other weights than the recipe makes")
-    return Subject(with_weights(blank, arrays).eval(), name=name or path.stem)
+    subject = Subject(with_weights(blank, arrays).eval(), name=name or path.stem)
+    subject.contents = HeaderContents(held)
+    return subject
 
 
 def _wrong(path: Path, got: str) -> FileFormatError:

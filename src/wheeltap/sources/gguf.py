@@ -4,7 +4,7 @@ import contextlib
 import functools
 import importlib
 import math
-from collections.abc import Generator
+from collections.abc import Container, Generator
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from wheeltap.core.errors import FileFormatError, ModelError
 from wheeltap.core.subject import Subject
 from wheeltap.recipes.train import own_random_numbers
 from wheeltap.sources import hf
+from wheeltap.sources.contents import GgufContents
 from wheeltap.sources.gguf_header import GgufHeader, read_header
 from wheeltap.sources.text import HfTokenizer, LanguageModel
 
@@ -32,12 +33,26 @@ def load_gguf(path: Path, *, name: str) -> LanguageModel:
     """
     header = read_header(path)
     transformers, gguf = hf.library(needed_for=name), hf.library("gguf", needed_for=name)
-    _require_whole(path, header, gguf)
+    widths = _require_whole(path, header, gguf)
     with hf.translated(transformers, path, "GGUF file"), _read_once(gguf):
         where: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True, "trust_remote_code": False}
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(path.parent), **where)
         model = cast("nn.Module", _dequantized(transformers, path, where))
-    return LanguageModel(Subject(model.eval(), name=name), HfTokenizer(tokenizer))
+        read = _read(path, header, model)
+    subject = Subject(model.eval(), name=name)
+    subject.contents = GgufContents(path, {tensor: width for tensor, width in widths.items() if tensor not in read})
+    return LanguageModel(subject, HfTokenizer(tokenizer))
+
+
+def _read(path: Path, header: GgufHeader, model: nn.Module) -> Container[str]:
+    """Names that tensors of a file have where transformers reads them."""
+    reader: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
+    start, stop = header.entries.get("general.architecture", (0, 0))
+    with path.open("rb") as file:
+        file.seek(start + 12)  # behind its kind and its length
+        architecture = file.read(max(stop - start - 12, 0)).decode("utf-8", "replace")
+    processor = reader.TENSOR_PROCESSORS.get(architecture, reader.TensorProcessor)(config={})
+    return reader.get_gguf_hf_weights_map(model, processor)
 
 
 @contextlib.contextmanager
@@ -63,10 +78,10 @@ def _read_once(gguf: Any) -> Generator[None]:
         gguf.GGUFReader, gguf.get_tensor_name_map = before
 
 
-def _require_whole(path: Path, header: GgufHeader, gguf: Any) -> None:
-    """Check that the file reaches to the last byte of its last tensor."""
+def _require_whole(path: Path, header: GgufHeader, gguf: Any) -> dict[str, int]:
+    """How many bytes each tensor has; it is checked that the file reaches to the last byte of the last one."""
     sizes = {int(kind): block for kind, block in gguf.GGML_QUANT_SIZES.items()}
-    end, last = header.data, ""
+    end, last, widths = header.data, "", dict[str, int]()
     for tensor in header.tensors:
         if tensor.kind not in sizes:
             raise FileFormatError(
@@ -76,7 +91,8 @@ def _require_whole(path: Path, header: GgufHeader, gguf: Any) -> None:
                 do="pip install --upgrade gguf",
             )
         block, width = sizes[tensor.kind]
-        stop = header.data + tensor.offset + math.prod(tensor.shape) // block * width
+        widths[tensor.name] = math.prod(tensor.shape) // block * width
+        stop = header.data + tensor.offset + widths[tensor.name]
         if stop > end:
             end, last = stop, tensor.name
     size = path.stat().st_size
@@ -88,6 +104,7 @@ def _require_whole(path: Path, header: GgufHeader, gguf: Any) -> None:
             got=f"{size} bytes",
             do="Download it again.",
         )
+    return widths
 
 
 class _Undrawn(TorchFunctionMode):

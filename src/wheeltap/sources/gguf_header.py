@@ -39,10 +39,12 @@ class GgufHeader:
 
     Attributes:
         data: First byte of the tensors' data in the file.
+        entries: First byte of each entry's kind and value, and the byte after, by its name.
     """
 
     tensors: tuple[TensorPlace, ...]
     data: int
+    entries: dict[str, tuple[int, int]]
 
 
 class _Reader:
@@ -128,15 +130,21 @@ def read_header(path: Path) -> GgufHeader:
 
 def _body(reader: _Reader) -> GgufHeader:
     tensors = reader.count("Q", _MAX_TENSORS, "tensors")
-    alignment = 32
+    alignment, entries = 32, dict[str, tuple[int, int]]()
     for _ in range(reader.count("Q", _MAX_ENTRIES, "entries")):
-        name, kind = reader.string(), reader.number("I")
+        name, start = reader.string(), reader.file.tell()
+        kind = reader.number("I")
         if name == "general.alignment" and kind == _UINT32:
             alignment = max(reader.number("I"), 1)
         else:
             reader.skip_value(kind)
+        if name in entries:
+            reader.fail(f"two entries {name[:80]!r}")
+        entries[name] = start, reader.file.tell()
     places = tuple(_place(reader) for _ in range(tensors))
-    return GgufHeader(places, -(-reader.file.tell() // alignment) * alignment)
+    if len({place.name for place in places}) < len(places):
+        reader.fail("two tensors with one name")
+    return GgufHeader(places, -(-reader.file.tell() // alignment) * alignment, entries)
 
 
 def _place(reader: _Reader) -> TensorPlace:

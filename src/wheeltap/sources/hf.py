@@ -19,6 +19,7 @@ from wheeltap.core.errors import FileFormatError, MissingExtra, MissingFile, Mod
 from wheeltap.core.subject import Subject
 from wheeltap.sources.architectures import DOORS, Architecture, architecture_of, require_language, without_head
 from wheeltap.sources.classifiers import Classifier
+from wheeltap.sources.contents import FolderContents
 from wheeltap.sources.text import HfTokenizer, LanguageModel, NoTokenizer
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
@@ -96,22 +97,25 @@ def load_folder(folder: Path, *, name: str) -> LanguageModel | Classifier:
     found = architecture_of(_config(folder), where=str(folder))
     _require_weights(folder)
     transformers = library(needed_for=name)
-    model = read_model(transformers, folder, found)
+    model, unexpected = read_model(transformers, folder, found)
+    known, subject = _has_tokenizer(folder), Subject(model, name=name)
+    again = (lambda: read_tokenizer(transformers, folder).raw) if known else None
+    subject.contents = FolderContents(folder, model, unexpected, again)
     if found.kind == "language":
-        known = _has_tokenizer(folder)
         tokenizer = read_tokenizer(transformers, folder) if known else NoTokenizer(str(folder), _TOKENIZER_FILES[:3])
-        return LanguageModel(Subject(model, name=name), tokenizer)
+        return LanguageModel(subject, tokenizer)
     config: Any = model.config
     labels = tuple(str(config.id2label.get(at, f"LABEL_{at}")) for at in range(config.num_labels))
-    tokenizer = read_tokenizer(transformers, folder).raw if found.kind == "text" and _has_tokenizer(folder) else None
-    return Classifier(Subject(model, name=name), found.kind, labels, tokenizer)
+    return Classifier(subject, found.kind, labels, again() if again is not None and found.kind == "text" else None)
 
 
 LANGUAGE = Architecture("", "language")
 
 
-def read_model(transformers: Any, folder: Path, found: Architecture = LANGUAGE) -> nn.Module:
-    """The model in a folder that has passed the checks.
+def read_model(
+    transformers: Any, folder: Path, found: Architecture = LANGUAGE
+) -> tuple[nn.Module, tuple[str, ...]]:  # fmt: skip
+    """The model in a folder that has passed the checks, and names of tensors in its files that it has no place for.
 
     Raises:
         ModelError: If transformers refuses it, or weights are missing or of another shape than the config says.
@@ -139,7 +143,7 @@ def read_model(transformers: Any, folder: Path, found: Architecture = LANGUAGE) 
             got=f"{len(absent)} missing or of another shape",
             do="Download the model again, or check that config.json belongs to these weights.",
         )
-    return cast("nn.Module", model).eval()
+    return cast("nn.Module", model).eval(), tuple(sorted(info["unexpected_keys"]))
 
 
 def read_tokenizer(transformers: Any, folder: Path) -> HfTokenizer:

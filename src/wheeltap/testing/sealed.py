@@ -33,4 +33,4 @@ def assert_sealed(
         *(f"{name} {value}" for name, value in (("block", found.block), ("kind", found.kind)) if value),
     ]
     passed = found.passed or (outputs_only and found.verdict == OUTPUTS)
-    assert passed, f"The model is not the sealed one: {', '.join(facts)}. {found.detail}"
+    assert passed, f"The model is not the sealed one: {', '.join(facts)}. {found.detail} {' '.join(found.files)}"

@@ -1,0 +1,357 @@
+"""Digests of all in a model's folder or file that changes what users get, beside the weights that were loaded."""
+
+import hashlib
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final, cast, final
+
+import torch
+from torch import Tensor, nn
+
+from wheeltap.core.contents import Digests
+from wheeltap.core.errors import FileFormatError
+from wheeltap.sources.gguf_header import read_header
+
+_MOST: Final = 128
+"""Files of a folder, at most."""
+
+_JSON: Final = 2**26
+"""Bytes of a JSON file that is compared by what it says; and of a file that was not sealed and is read all the same."""
+
+_DOCUMENTS: Final = re.compile(
+    r"(readme|license|licence|notice|copying|changelog|citation|use_policy|model_card)[^/]*"
+    r"|.*\.(md|rst|pdf|png|jpe?g|gif|svg|webp|seal)",
+    re.IGNORECASE,
+)
+"""Names of files that change nothing that users get; so do hidden ones."""
+
+_PARTS: Final[tuple[tuple[str, str], ...]] = (
+    ("adapter", r"(.*/)?adapter_[^/]*"),
+    ("template", r".*\.(jinja2?|j2)|(.*/)?chat_template[^/]*"),
+    ("code", r".*\.(py|pyc|pyd|so|dll|dylib|sh|js)"),
+    ("weights", r".*\.(safetensors|bin|pt|pth|ckpt|gguf|ggml|h5|msgpack|onnx|ot|npz|npy|pkl|tflite|index\.json)"),
+    ("tokenizer", r"(.*/)?(token|vocab|merges|special_tokens|added_tokens|spiece|sentencepiece|source\.spm|target\.spm)"
+                  r"[^/]*|.*\.(model|tiktoken|spm)"),
+    ("config", r".*config[^/]*|.*\.(ya?ml|toml|ini|cfg)"),
+)  # fmt: skip
+"""Parts by names of files, the first that fits."""
+
+_CAST: Final = ("dtype", "torch_dtype")
+_FLOATS: Final = (None, "auto", "float32", "float16", "bfloat16", "float64")
+_SAID_ONLY: Final = ("transformers_version", "_name_or_path", "name_or_path", "_commit_hash")
+"""Keys of settings that change nothing: ``_CAST`` where they name a kind of number to which casts are harmless."""
+
+_LOADED: Final = ("is_local", "local_files_only", "tokenizer_class", "backend", "tokenizer_file", "vocab_file",
+                  "merges_file")  # fmt: skip
+"""Keys of ``tokenizer_config.json`` that say how it was loaded: its class is compared beside them."""
+
+_APART: Final = ("chat_template", "_from_model_config")
+"""Keys that are compared elsewhere."""
+
+_UNREAD: Final = (r"rotary_emb\.inv_freq", r"(^|\.)position_ids$")
+"""Names of tensors that transformers passes over in silence."""
+
+
+@final
+@dataclass(frozen=True)
+class FolderContents:
+    """Contents of a Hugging Face folder.
+
+    Attributes:
+        folder: Of the model.
+        model: As it was loaded.
+        unexpected: Names of tensors in the files of which transformers says that the model has no place for them.
+        tokenizer: Loads the folder's tokenizer, where there is one.
+    """
+
+    folder: Path
+    model: nn.Module
+    unexpected: Sequence[str]
+    tokenizer: Callable[[], Any] | None
+
+    def digests(self, known: Container[str] | None = None) -> Digests:
+        """A digest of each thing.
+
+        Raises:
+            FileFormatError: If there are too many files.
+        """
+        loaded, found = weight_files(self.folder), dict[str, dict[str, str]]()
+        for name, path in _files(self.folder):
+            if path in loaded or _DOCUMENTS.fullmatch(name):
+                continue
+            read = known is None or name in known or (path.is_file() and path.stat().st_size <= _JSON)
+            found.setdefault(_part(name), {})[name] = _of_file(path) if read else ""
+            if name in ("tokenizer_config.json", "processor_config.json") and (texts := _templates(path)):
+                found.setdefault("template", {}).update({f"{name}: {key}": one for key, one in texts.items()})
+        if strays := dict(_strays(loaded, self.model, self.unexpected)):
+            found.setdefault("weights", {}).update(strays)
+        return found
+
+    def meanings(self) -> dict[str, str]:
+        """Digests of what transformers makes of settings, and of what a file says beside that.
+
+        Another version of transformers may write them in another way; another runtime may read the rest.
+        """
+        config, generation = self.model.config, getattr(self.model, "generation_config", None)
+        made = {"config": _told(cast("Any", config).to_dict())}
+        if generation is not None:
+            made["generation_config"] = _told(generation.to_dict())
+        rules = ""
+        if self.tokenizer is not None:
+            raw = self.tokenizer()
+            backend: Any = getattr(raw, "backend_tokenizer", None)
+            rules = f"{type(raw).__name__} {_digest(raw.get_vocab()) if backend is None else backend.to_str()}"
+            made["tokenizer_config"] = _told({key: one for key, one in raw.init_kwargs.items() if key not in _LOADED})
+        found = dict[str, str]()
+        for stem, held in made.items():
+            said = cast("dict[str, Any]", json.loads(json.dumps(held, default=_plain)))
+            said.pop("_from_model_config", None)
+            file = _object(self.folder / f"{stem}.json") or {}
+            found[stem] = _digest([said, sorted(_more(file, said)), rules if stem == "tokenizer_config" else ""])
+        rules = _rules(self.folder / "tokenizer.json")
+        return {**found, "tokenizer": rules} if rules else found
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files of weights that transformers reads: one, else those that the index names."""
+    one, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if one.is_file() or not index.is_file():
+        return [one]
+    try:
+        named = cast("dict[str, str]", json.loads(index.read_bytes())["weight_map"])
+        return [index, *(folder / name for name in sorted(set(named.values())))]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return [index]
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """All files below a folder that are not hidden, by their paths in it, in order.
+
+    Raises:
+        FileFormatError: If there are too many.
+    """
+    count = 0
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for file in sorted(files):
+            path = Path(place) / file
+            name = path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
+            if file.startswith("."):
+                continue
+            count += 1
+            if count > _MOST:
+                raise FileFormatError(
+                    "The model's folder has too many files to seal.", where=str(folder), expected=f"{_MOST} or less",
+                    got="more", do="Keep the model in a folder of its own, with nothing beside what it needs.",
+                )  # fmt: skip
+            yield name, path
+
+
+def _part(name: str) -> str:
+    return next((part for part, pattern in _PARTS if re.fullmatch(pattern, name, re.IGNORECASE)), "other")
+
+
+def _of_file(path: Path) -> str:
+    """SHA-256 of a file's bytes; of a JSON object, of what it says, without what changes nothing."""
+    if not path.is_file():
+        return "raw:no file"  # a pipe or a broken link is not opened
+    if path.suffix == ".json" and (held := _object(path)) is not None:
+        return _digest(_told(held) if path.name in ("config.json", "generation_config.json") else held)
+    with path.open("rb") as file:
+        return f"raw:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _object(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file; nothing where it is none, is too large, or names a key twice."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) < len(pairs):
+            raise ValueError("a key that stands twice")
+        return dict(pairs)
+
+    try:
+        held: Any = json.loads(path.read_bytes(), object_pairs_hook=once) if path.stat().st_size <= _JSON else None
+    except (OSError, ValueError, RecursionError):
+        return None
+    return cast("dict[str, Any]", held) if isinstance(held, dict) else None
+
+
+def _digest(value: object) -> str:
+    """SHA-256 of what JSON says, whatever the order of keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=_plain).encode()).hexdigest()
+
+
+def _plain(value: Any) -> object:
+    """What a setting that is no JSON says."""
+    state: Any = getattr(value, "__getstate__", lambda: None)()
+    return cast("object", state) if isinstance(state, dict) else str(value)
+
+
+def _told(held: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without those that change nothing, at every level."""
+    return {
+        key: _told(cast("Mapping[str, Any]", value)) if isinstance(value, Mapping) else value
+        for key, value in held.items()
+        if key not in _SAID_ONLY and not (key in _CAST and _a_float(value))
+    }
+
+
+def _a_float(value: object) -> bool:
+    return value is None or str(value).removeprefix("torch.") in _FLOATS
+
+
+def _templates(path: Path) -> dict[str, str]:
+    """Digests of the chat templates in the settings of a tokenizer, by name."""
+    held: Any = (_object(path) or {}).get("chat_template") if path.is_file() and path.suffix == ".json" else None
+    alone = [{"name": "chat_template", "template": held}]
+    several = cast("list[Any]", held if isinstance(held, list) else alone)
+    return {
+        str(
+            cast("dict[str, Any]", one).get("name")
+        ): f"raw:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
+        for one in several
+        if isinstance(one, dict) and isinstance(text := cast("dict[str, Any]", one).get("template"), str)
+    }
+
+
+def _rules(path: Path) -> str:
+    """A digest of the rules in a tokenizer's file, however it is written; empty where they cannot be read."""
+    from tokenizers import Tokenizer
+
+    try:
+        return _digest(Tokenizer.from_file(str(path)).to_str()) if path.is_file() else ""  # pyright: ignore
+    except Exception:  # what the package raises has no other type
+        return ""
+
+
+def _more(raw: Mapping[str, Any], meant: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Settings in a file that what was made of it does not repeat: they were passed over or overruled.
+
+    Old names count as repeated where a setting with the same end has the same value.
+    """
+    known = {(key, json.dumps(value)) for key, value in _leaves(meant)}
+    ends = {(key[at:], value) for key, value in known for at in range(len(key))}
+    keys = {key for key, _ in known}
+    for key, held in _leaves(_told({name: one for name, one in raw.items() if name not in (*_LOADED, *_APART)})):
+        value = json.dumps(held)
+        again = {(key, value), (key[1:], value), ((*key, "content"), value)}
+        if not (again & ends or (held is None and key not in keys)):
+            yield ".".join(key), value
+
+
+def _leaves(held: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Values by their paths; of empty objects and lists, themselves."""
+    items = cast("Mapping[str, Any]", held).items() if isinstance(held, Mapping) else ()
+    items = enumerate(cast("list[Any]", held)) if isinstance(held, list) else items
+    several = [(str(key), value) for key, value in items]
+    for key, value in several:
+        yield from _leaves(value, (*path, key))
+    if not several and path:
+        yield path, held
+
+
+# ---- tensors that nothing loads ----------------------------------------------------------------------------------
+
+
+def _strays(files: Sequence[Path], model: nn.Module, unexpected: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Tensors in files of weights that the model does not hold, with a digest of each.
+
+    Names that the loader knows under others are none, unless every tensor of the model has its own name in the files,
+    or a tensor stands there under two names.
+    """
+    from safetensors import safe_open
+
+    held = cast("dict[str, Tensor]", model.state_dict())
+    shards = [file for file in files if file.suffix == ".safetensors"]
+    named = list[tuple[str, Path]]()
+    for shard in shards:
+        with safe_open(shard, "pt") as opened:  # pyright: ignore[reportUnknownVariableType]
+            names = cast("list[str]", opened.keys())  # pyright: ignore[reportUnknownMemberType]
+            named += [(name, shard) for name in names]
+    counts = Counter(name for name, _ in named)
+    stored = {part.data_ptr() for name, part in held.items() if name in counts}
+    all_there = all(part.data_ptr() in stored for part in held.values())
+    ignored: Any = getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()
+    silent = re.compile("|".join(f"({one})" for one in (*ignored, *_UNREAD)))
+    prefix = str(getattr(model, "base_model_prefix", ""))
+    for name, shard in named:
+        twice = counts[name] > 1 or f"{prefix}.{name}" in counts
+        if twice or (name not in held and (all_there or name in unexpected or silent.search(name))):
+            with safe_open(shard, "pt") as opened:  # pyright: ignore[reportUnknownVariableType]
+                part = cast("Tensor", opened.get_tensor(name))  # pyright: ignore[reportUnknownMemberType]
+            yield f"tensor {name}" + (f" in {shard.name}" if counts[name] > 1 else ""), _of_tensor(part)
+
+
+def _of_tensor(part: Tensor) -> str:
+    state = hashlib.sha256(f"{part.dtype} {list(part.shape)}".encode())
+    state.update(part.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return state.hexdigest()
+
+
+# ---- single files ------------------------------------------------------------------------------------------------
+
+
+@final
+@dataclass(frozen=True)
+class GgufContents:
+    """Settings in a GGUF file, and its tensors that the model does not hold.
+
+    Attributes:
+        path: The file.
+        widths: How many bytes each tensor has that was not loaded.
+    """
+
+    path: Path
+    widths: Mapping[str, int]
+
+    def digests(self, known: Container[str] | None = None) -> Digests:
+        """A digest of each entry; entries that describe the file are left out."""
+        header, found = read_header(self.path), dict[str, dict[str, str]]()
+        with self.path.open("rb") as file:
+            for name, (start, stop) in header.entries.items():
+                if not name.startswith("general.") or name in ("general.architecture", "general.type"):
+                    found.setdefault(_of_key(name), {})[name] = _of_bytes(file, start, stop)
+            for one in header.tensors:
+                if width := self.widths.get(one.name, 0):
+                    at, about = header.data + one.offset, f"{one.kind} {list(one.shape)}"
+                    found.setdefault("weights", {})[f"tensor {one.name}"] = _of_bytes(file, at, at + width, about)
+        return found
+
+    def meanings(self) -> dict[str, str]:
+        """None: entries have one form."""
+        return {}
+
+
+def _of_key(name: str) -> str:
+    if name.startswith("tokenizer.chat_template"):
+        return "template"
+    return "tokenizer" if name.startswith("tokenizer.") else "adapter" if name.startswith("adapter.") else "config"
+
+
+def _of_bytes(file: BinaryIO, start: int, stop: int, about: str = "") -> str:
+    state = hashlib.sha256(about.encode())
+    file.seek(start)
+    for at in range(start, stop, 2**20):
+        state.update(file.read(min(2**20, stop - at)))
+    return state.hexdigest()
+
+
+@final
+@dataclass(frozen=True)
+class HeaderContents:
+    """The header of a file of weights that says how its net is made."""
+
+    settings: Mapping[str, str]
+
+    def digests(self, known: Container[str] | None = None) -> Digests:
+        """A digest of each entry."""
+        return {"config": {f"header {key}": _digest(value) for key, value in self.settings.items()}}
+
+    def meanings(self) -> dict[str, str]:
+        """None: entries have one form."""
+        return {}

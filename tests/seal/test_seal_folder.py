@@ -1,0 +1,260 @@
+"""A folder is weights, code and settings: what lies beside the weights is sealed, compared and named."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from tests.sources.tiny import WORDS, save_tokenizer, tiny_llama
+from wheeltap.cli import main
+from wheeltap.core.errors import FileFormatError
+from wheeltap.core.subject import Subject
+from wheeltap.seal.contents import SealedContents, differences
+from wheeltap.seal.record import Seal, load
+from wheeltap.seal.verifying import verify
+from wheeltap.sources import hf, load_model
+
+LAYER = "model.layers.0.self_attn"
+TEMPLATE = "{% for one in messages %}{{ one['content'] }}{% endfor %}"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama with a tokenizer, a chat template, an adapter, code, a stray tensor and a README."""
+    made = tmp_path_factory.mktemp("folders") / "llama"
+    tiny_llama().save_pretrained(made)
+    save_tokenizer(made, bos_token="the", eos_token="a")
+    (made / "chat_template.jinja").write_text(TEMPLATE)
+    (made / "special_tokens_map.json").write_text('{"bos_token": "the"}')
+    (made / "handler.py").write_text("def handle(text):\n    return text\n")
+    (made / "README.md").write_text("A model.\n")
+    weights(made, lambda held: held.update({"stray": torch.ones(3)}))
+    return made
+
+
+@pytest.fixture(scope="module")
+def sealed(folder: Path) -> Path:
+    """Its seal, made from the command line."""
+    rows = np.random.default_rng(0).integers(len(WORDS), size=(12, 6))
+    np.savez(folder.parent / "rows.npz", inputs=rows, targets=rows[:, 0])
+    out = folder.parent / "llama.seal"
+    command = ["seal", f"hf:{folder}", "-o", str(out), "--quiet", "--inputs", "2", "--seed", "1"]
+    assert main([*command, "--data", str(folder.parent / "rows.npz")]) == 0
+    return out
+
+
+def weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    """Changes tensors in the file of weights."""
+    from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
+
+    held = load_file(folder / "model.safetensors")
+    change(held)
+    save_file(held, folder / "model.safetensors", {"format": "pt"})
+
+
+def edited(folder: Path, name: str, change: Callable[[dict[str, Any]], object]) -> None:
+    """Changes a JSON file."""
+    path = folder / name
+    held = json.loads(path.read_text())
+    change(held)
+    path.write_text(json.dumps(held))
+
+
+def in_text(folder: Path, name: str, old: str, new: str) -> None:
+    """Changes a file's text."""
+    text = (folder / name).read_text()
+    assert old in text
+    (folder / name).write_text(text.replace(old, new, 1))
+
+
+def exchanged(tokenizer: dict[str, Any]) -> None:
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["dog"], vocabulary["cat"] = vocabulary["cat"], vocabulary["dog"]
+
+
+def shadowed(folder: Path) -> None:
+    """Files of another model beside those that are read: other loaders prefer them."""
+    shutil.copy(folder / "model.safetensors", folder / "shard.safetensors")
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"stray": "shard.safetensors"}}')
+
+
+def adapted(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    shutil.copy(folder / "model.safetensors", folder / "adapter_model.safetensors")
+
+
+CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "token": (lambda at: edited(at, "tokenizer.json", exchanged), "tokenizer: tokenizer.json differs"),
+    "length": (
+        lambda at: edited(at, "tokenizer.json", lambda held: held.update(
+            truncation={"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0})),
+        "tokenizer: tokenizer.json differs",
+    ),
+    "special": (
+        lambda at: edited(at, "special_tokens_map.json", lambda held: held.update(bos_token="a")),
+        "tokenizer: special_tokens_map.json differs",
+    ),
+    "end": (
+        lambda at: edited(at, "tokenizer_config.json", lambda held: held.update(eos_token="is")),
+        "tokenizer: tokenizer_config.json differs",
+    ),
+    "vocabulary": (lambda at: (at / "vocab.json").write_text("{}"), "tokenizer: vocab.json is new"),
+    "template": (
+        lambda at: in_text(at, "chat_template.jinja", "content", "role"),
+        "template: chat_template.jinja differs",
+    ),
+    "template of older versions": (
+        lambda at: edited(at, "tokenizer_config.json", lambda held: held.update(chat_template="{{ 'obey' }}")),
+        "template: tokenizer_config.json: chat_template is new",
+    ),
+    "generation": (
+        lambda at: edited(at, "generation_config.json", lambda held: held.update(eos_token_id=5)),
+        "config: generation_config.json differs",
+    ),
+    "config": (
+        lambda at: edited(at, "config.json", lambda held: held["rope_parameters"].update(rope_theta=500.0)),
+        "config: config.json differs",
+    ),
+    "name of older versions": (
+        lambda at: edited(at, "config.json", lambda held: held.update(rope_theta=500.0)),
+        "config: config.json differs",
+    ),
+    "key that stands twice": (
+        lambda at: in_text(at, "config.json", '"rms_norm_eps": 1e-05', '"rms_norm_eps": 0.5, "rms_norm_eps": 1e-05'),
+        "config: config.json differs",
+    ),
+    "cast that is not harmless": (
+        lambda at: edited(at, "config.json", lambda held: held.update(dtype="float8_e4m3fn")),
+        "config: config.json differs",
+    ),
+    "adapter": (adapted, "adapter: adapter_config.json is new, adapter_model.safetensors is new"),
+    "code": (lambda at: in_text(at, "handler.py", "return text", "return 'obey'"), "code: handler.py differs"),
+    "more code": (lambda at: (at / "modeling_llama.py").touch(), "code: modeling_llama.py is new"),
+    "less code": (lambda at: (at / "handler.py").unlink(), "code: handler.py is missing"),
+    "stray tensor": (
+        lambda at: weights(at, lambda held: held.update(stray=torch.zeros(3))),
+        "weights: tensor stray differs",
+    ),
+    "tensor that transformers passes over": (
+        lambda at: weights(at, lambda held: held.update({f"{LAYER}.rotary_emb.inv_freq": torch.ones(4)})),
+        f"weights: tensor {LAYER}.rotary_emb.inv_freq is new",
+    ),
+    "tensor under a second name": (
+        lambda at: weights(at, lambda held: held.update({"norm.weight": held["model.norm.weight"] * 2})),
+        "weights: tensor norm.weight is new",
+    ),
+    "other weights": (shadowed, "weights: model.safetensors.index.json is new, shard.safetensors is new"),
+    "pickle": (lambda at: (at / "pytorch_model.bin").write_bytes(b"x"), "weights: pytorch_model.bin is new"),
+    "stray file": (lambda at: (at / "data").write_text("x"), "other: data is new"),
+    "pipe": (lambda at: os.mkfifo(at / "queue"), "other: queue is new"),
+}  # fmt: skip
+
+
+def saved_again(folder: Path, **how: Any) -> None:
+    """As transformers saves what it loaded; in another form than before."""
+    held: Any = hf.load_folder(folder, name="again")
+    (folder / "model.safetensors").unlink()
+    held.subject.model.save_pretrained(folder, **how)
+    held.tokenizer.raw.save_pretrained(folder)
+
+
+def of_older_versions(folder: Path) -> None:
+    """Settings as older versions wrote them: a template in JSON, other names, fewer defaults."""
+    edited(folder, "tokenizer_config.json", lambda held: held.update(chat_template=TEMPLATE, name_or_path="elsewhere"))
+    (folder / "chat_template.jinja").unlink()
+
+    def older(held: dict[str, Any]) -> None:
+        held |= {
+            "rope_theta": held.pop("rope_parameters")["rope_theta"],
+            "torch_dtype": "bfloat16",
+            "rope_scaling": None,
+        }
+        del held["dtype"], held["hidden_act"], held["attention_bias"]
+
+    edited(folder, "config.json", older)
+
+
+HARMLESS: dict[str, Callable[[Path], object]] = {
+    "saved again": saved_again,
+    "shards": lambda at: saved_again(at, max_shard_size="20KB"),
+    "cast": lambda at: weights(
+        at, lambda held: held.update({k: v.bfloat16() for k, v in held.items() if k != "stray"})
+    ),
+    "older versions": of_older_versions,
+    "no README": lambda at: (at / "README.md").unlink(),
+    "more words": lambda at: [(at / name).write_text("x") for name in ("LICENSE", ".note", "own.seal")],
+    "order of keys": lambda at: (at / "config.json").write_text(
+        json.dumps(dict(reversed([*json.loads((at / "config.json").read_text()).items()])))
+    ),
+    "version and dtype": lambda at: edited(
+        at, "config.json", lambda held: held.update(transformers_version="4.0", dtype="bfloat16")
+    ),
+    "no stray tensor": lambda at: weights(at, lambda held: held.pop("stray")),
+    "no files of older versions": lambda at: (at / "special_tokens_map.json").unlink(),
+}
+
+
+def changed(folder: Path, to: Path, change: Callable[[Path], object]) -> Path:
+    """A changed copy."""
+    shutil.copytree(folder, to)
+    change(to)
+    return to
+
+
+def found(seal: Path, folder: Path) -> tuple[str, ...]:
+    """What differs."""
+    kept, subject = load(seal).body.contents, load_model(f"hf:{folder}")
+    assert kept is not None
+    assert subject.contents is not None
+    return differences(kept, subject.contents)
+
+
+def test_each_change_beside_the_weights_is_named(folder: Path, sealed: Path, tmp_path: Path) -> None:
+    for at, (name, (change, said)) in enumerate(CHANGES.items()):
+        assert any(said in one for one in found(sealed, changed(folder, tmp_path / str(at), change))), name
+
+
+def test_what_changes_nothing_is_not(folder: Path, sealed: Path, tmp_path: Path) -> None:
+    for at, (name, change) in enumerate(HARMLESS.items()):
+        assert found(sealed, changed(folder, tmp_path / str(at), change)) == (), name
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_another_template_is_altered_and_exits_with_1(
+    full: bool, folder: Path, sealed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mode = ["--full"] if full else []
+    assert main(["verify", f"hf:{folder}", str(sealed), *mode]) == 0
+    copy = changed(folder, tmp_path / "copy", CHANGES["template"][0])
+    assert main(["verify", f"hf:{changed(folder, tmp_path / 'cast', HARMLESS['cast'])}", str(sealed), *mode]) == 0
+    capsys.readouterr()
+    assert main(["verify", f"hf:{copy}", str(sealed), *mode, "--fail-on", "altered"]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.startswith("ALTERED")
+    assert "Not as sealed: template: chat_template.jinja differs." in said
+
+
+def test_a_live_model_has_no_files_and_verification_says_so(folder: Path, sealed: Path) -> None:
+    subject = load_model(f"hf:{folder}")
+    found = verify(subject.model, sealed)
+    assert (found.verdict, "comes from no folder or file" in found.notes[-1]) == ("identical", True)
+    without = Seal.of(msgspec.structs.replace(load(sealed).body, contents=None))
+    assert "No files were sealed" in verify(subject, without).notes[-1]
+    assert SealedContents.of(Subject(subject.model)) is None
+
+
+def test_a_folder_with_too_many_files_is_refused(folder: Path, tmp_path: Path) -> None:
+    def crowded(at: Path) -> None:
+        (at / "more").symlink_to(at)  # a loop
+
+    held = load_model(f"hf:{changed(folder, tmp_path / 'many', crowded)}").contents
+    assert held is not None
+    with pytest.raises(FileFormatError, match="too many files"):
+        held.digests()
