@@ -10,6 +10,7 @@ from cyclopts.validators import Number
 from wheeltap.cli.whole import Whole
 
 if TYPE_CHECKING:
+    from wheeltap.seal.contents import SealedContents
     from wheeltap.seal.making import Made
     from wheeltap.seal.record import Lineage
 
@@ -84,12 +85,21 @@ def _tell(made: "Made", out: Path) -> None:
         f"({choice.first:.0%} with the first five inputs).",
         "Any weight that changes is seen where weights can be read; casts to bfloat16 or float16, of all tensors or of "
         "some, pass.",
+        _beside(body.contents),
         *made.thinned,
         f"Tolerance: {body.tolerances.output:.1g} of the outputs' size, {body.tolerances.passes} harmless passes on "
         f"{body.tolerances.device}.",
         f"Check a copy: wheeltap verify MODEL {out}",
     ):
         wrapped(console, words.plain(line))
+
+
+def _beside(contents: "SealedContents | None") -> str:
+    """What is sealed beside the weights."""
+    if contents is None:
+        return "The model comes from no folder or file: no tokenizer, chat template, settings or code are sealed."
+    parts = [f"{len(several)} of {part}" for part, several in sorted(contents.parts.items())]
+    return f"Beside the weights: {', '.join(parts)}. Any that changes what it means is altered."
 
 
 def _answer(report: Path | None, fingerprint: str) -> list[str]:

@@ -1,6 +1,6 @@
 """What lies beside a model's weights and changes what users get: files, settings, tensors that nothing loads."""
 
-from collections.abc import Container
+from collections.abc import Mapping
 from typing import Protocol
 
 Digests = dict[str, dict[str, str]]
@@ -11,8 +11,8 @@ adapter, code and other."""
 class Contents(Protocol):
     """What lies beside the weights of a subject."""
 
-    def digests(self, known: Container[str] | None = None) -> Digests:
-        """A digest of each thing; given names, other large files are not read, and have an empty one."""
+    def digests(self, known: Mapping[str, str] | None = None) -> Digests:
+        """A digest of each thing; given sealed ones, large files of another size are not read: empty."""
         ...
 
     def meanings(self) -> dict[str, str]:

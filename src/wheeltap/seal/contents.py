@@ -51,7 +51,8 @@ def differences(sealed: SealedContents, held: Contents) -> tuple[str, ...]:
     file. Files of weights that were loaded are no matter here.
     """
     before = {name: (part, one) for part, several in sealed.parts.items() for name, one in several.items()}
-    now = {name: (part, one) for part, several in held.digests(before).items() for name, one in several.items()}
+    known = {name: one for name, (_, one) in before.items()}
+    now = {name: (part, one) for part, several in held.digests(known).items() for name, one in several.items()}
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     names = [name for name in names if name in now or before[name][0] not in _NEEDLESS]
     meanings = held.meanings() if names else {}

@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast, final
@@ -74,18 +74,17 @@ class FolderContents:
     unexpected: Sequence[str]
     tokenizer: Callable[[], Any] | None
 
-    def digests(self, known: Container[str] | None = None) -> Digests:
+    def digests(self, known: Mapping[str, str] | None = None) -> Digests:
         """A digest of each thing.
 
         Raises:
             FileFormatError: If there are too many files.
         """
-        loaded, found = weight_files(self.folder), dict[str, dict[str, str]]()
+        loaded, found = _weight_files(self.folder, self.model), dict[str, dict[str, str]]()
         for name, path in _files(self.folder):
             if path in loaded or _DOCUMENTS.fullmatch(name):
                 continue
-            read = known is None or name in known or (path.is_file() and path.stat().st_size <= _JSON)
-            found.setdefault(_part(name), {})[name] = _of_file(path) if read else ""
+            found.setdefault(_part(name), {})[name] = _of_file(path, None if known is None else known.get(name, ""))
             if name in ("tokenizer_config.json", "processor_config.json") and (texts := _templates(path)):
                 found.setdefault("template", {}).update({f"{name}: {key}": one for key, one in texts.items()})
         if strays := dict(_strays(loaded, self.model, self.unexpected)):
@@ -117,16 +116,16 @@ class FolderContents:
         return {**found, "tokenizer": rules} if rules else found
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The files of weights that transformers reads: one, else those that the index names."""
-    one, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if one.is_file() or not index.is_file():
-        return [one]
-    try:
-        named = cast("dict[str, str]", json.loads(index.read_bytes())["weight_map"])
-        return [index, *(folder / name for name in sorted(set(named.values())))]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return [index]
+def _weight_files(folder: Path, model: nn.Module) -> list[Path]:
+    """The files of weights that transformers read: the one that the config names, or one, or those in an index."""
+    named = str(getattr(model.config, "transformers_weights", None) or "")
+    path = folder / (named or "model.safetensors")
+    if not named and not path.is_file():
+        path = folder / "model.safetensors.index.json"
+    if path.suffix == ".safetensors":
+        return [path]
+    shards = cast("dict[str, str]", json.loads(path.read_bytes())["weight_map"])
+    return [path, *(folder / name for name in sorted(set(shards.values())))]
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -156,14 +155,20 @@ def _part(name: str) -> str:
     return next((part for part, pattern in _PARTS if re.fullmatch(pattern, name, re.IGNORECASE)), "other")
 
 
-def _of_file(path: Path) -> str:
-    """SHA-256 of a file's bytes; of a JSON object, of what it says, without what changes nothing."""
+def _of_file(path: Path, sealed: str | None = None) -> str:
+    """SHA-256 of a file's bytes; of a JSON object, of what it says, without what changes nothing.
+
+    Empty for a large file of another size than the sealed one.
+    """
     if not path.is_file():
         return "raw:no file"  # a pipe or a broken link is not opened
+    size = path.stat().st_size
+    if sealed is not None and size > _JSON and not sealed.startswith(f"raw:{size}:"):
+        return ""
     if path.suffix == ".json" and (held := _object(path)) is not None:
         return _digest(_told(held) if path.name in ("config.json", "generation_config.json") else held)
     with path.open("rb") as file:
-        return f"raw:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        return f"raw:{size}:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def _object(path: Path) -> dict[str, Any] | None:
@@ -210,13 +215,10 @@ def _templates(path: Path) -> dict[str, str]:
     held: Any = (_object(path) or {}).get("chat_template") if path.is_file() and path.suffix == ".json" else None
     alone = [{"name": "chat_template", "template": held}]
     several = cast("list[Any]", held if isinstance(held, list) else alone)
-    return {
-        str(
-            cast("dict[str, Any]", one).get("name")
-        ): f"raw:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
-        for one in several
-        if isinstance(one, dict) and isinstance(text := cast("dict[str, Any]", one).get("template"), str)
-    }
+    named = [cast("dict[str, Any]", one) for one in several if isinstance(one, dict)]
+    texts = {str(one.get("name")): one.get("template") for one in named}
+    coded = {name: text.encode("utf-8", "surrogatepass") for name, text in texts.items() if isinstance(text, str)}
+    return {name: f"raw:{len(data)}:{hashlib.sha256(data).hexdigest()}" for name, data in coded.items()}
 
 
 def _rules(path: Path) -> str:
@@ -309,7 +311,7 @@ class GgufContents:
     path: Path
     widths: Mapping[str, int]
 
-    def digests(self, known: Container[str] | None = None) -> Digests:
+    def digests(self, known: Mapping[str, str] | None = None) -> Digests:
         """A digest of each entry; entries that describe the file are left out."""
         header, found = read_header(self.path), dict[str, dict[str, str]]()
         with self.path.open("rb") as file:
@@ -348,7 +350,7 @@ class HeaderContents:
 
     settings: Mapping[str, str]
 
-    def digests(self, known: Container[str] | None = None) -> Digests:
+    def digests(self, known: Mapping[str, str] | None = None) -> Digests:
         """A digest of each entry."""
         return {"config": {f"header {key}": _digest(value) for key, value in self.settings.items()}}
 
