@@ -333,7 +333,7 @@ def test_sets_of_near_duplicates_may_be_kinds_or_lie_in_groups() -> None:
 
 def test_copies_of_some_examples_are_found_among_others() -> None:
     some = torch.cat([drawn(500, 4), drawn(1, 4, seed=5).repeat(250, 1) + 1e-6 * drawn(250, 4, seed=6)])
-    sets = copies(some)
+    sets = copies(some, torch.zeros(750).long())
     assert sets is not None and len(set(sets.tolist())) == 501 and len(set(sets[500:].tolist())) == 1
 
 
@@ -352,7 +352,25 @@ def test_copies_of_some_examples_are_found_among_others() -> None:
     ],
 )
 def test_what_merely_lies_close_is_no_duplicate(inputs: Tensor) -> None:
-    assert copies(inputs) is None
+    assert copies(inputs, torch.zeros(len(inputs)).long()) is None
+
+
+def test_near_copies_have_the_same_whole_numbers_and_target() -> None:
+    near = drawn(30, 1)[torch.arange(600) % 30] + 1e-5 * drawn(600, 1, seed=1)
+    alike, wanted = torch.arange(600) % 3, drawn(600, 1, seed=2)
+    sets = copies(near, alike)
+    assert sets is not None and len(set(sets.tolist())) == 30
+    assert copies(near, wanted) is None, "an hour of the day, say, and what was measured at it"
+    assert copies({"time": near, "ids": torch.arange(600)}, alike) is None
+    doses = torch.tensor([0.01, 1.0, 100.0, 10_000.0])[torch.arange(200) % 4, None]
+    assert copies(doses, drawn(200, 1)) is None, "levels some of which lie close beside the others"
+
+
+@pytest.mark.full
+def test_copies_of_very_many_examples_are_found() -> None:
+    some = drawn(21_000, 2)
+    sets = copies(torch.cat([some, some + 1e-6 * drawn(21_000, 2, seed=1)]), torch.zeros(42_000).long())
+    assert sets is not None and len(set(sets.tolist())) > 20_900
 
 
 # ---- errors in Python ---------------------------------------------------------------------------------------------

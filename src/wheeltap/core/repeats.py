@@ -38,6 +38,9 @@ _FLAT = 0.01
 """Spread, as a share of the median one, below which a number of many is taken for constant."""
 
 _MOST = 10_000
+"""Examples that are read at once."""
+
+_AMONG = 100_000
 """Examples among which neighbors are looked for."""
 
 
@@ -111,8 +114,7 @@ class _Narrow:
 
     def __init__(self, inputs: Inputs) -> None:
         generator = torch.Generator().manual_seed(0)
-        self.some = torch.randperm(count(inputs), generator=generator)[:_MOST]
-        spread = _numbers(inputs, self.some).std(0)
+        spread = _numbers(inputs, torch.randperm(count(inputs), generator=generator)[:_MOST]).std(0)
         some = spread[spread > 0.0]
         wide = len(some) > _WIDTH
         # Of an image the border is constant, but for the noise that makes a copy.
@@ -152,12 +154,12 @@ def _near(x: Tensor, others: Tensor) -> Tensor:
     return torch.where(alone, near, 0.0).amax(1)
 
 
-def copies(inputs: Inputs) -> NDArray[np.int64] | None:
-    """Which examples differ by a tiny change of floating-point inputs alone: the number of their set, ``[example]``.
+def copies(inputs: Inputs, targets: Tensor) -> NDArray[np.int64] | None:
+    """Which examples differ by a tiny change of floating-point numbers alone: the number of their set, ``[example]``.
 
     An example has near copies where some others lie within ``_NEAR`` of the typical distance of two examples, and the
     next one at least ``_GAP`` times as far as they do: examples that merely lie close have others at every distance.
-    Sets are what steps of a few times the distance of such copies join.
+    Sets are what steps of a few times the distance of such copies join, and whole numbers and labels do not divide.
 
     Returns:
         ``None`` where the examples are as good as all different (see ``firsts``), and where their inputs are whole
@@ -165,13 +167,15 @@ def copies(inputs: Inputs) -> NDArray[np.int64] | None:
     """
     if not _are_numbers(inputs):
         return None
-    narrow = _Narrow(inputs)
-    x = narrow.of(inputs, narrow.some)
-    far = _near(x[:_SAMPLE], x)
-    some = far[far > 0.0]
-    if len(some) < _LEAST * len(far):
+    held = {str(at): part for at, part in enumerate((*tensors(inputs).values(), targets))}
+    x = _Narrow(held).of(held)
+    some = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:_AMONG]
+    far = _near(x[some[:_SAMPLE]], x[some])
+    near = far[far > 0.0]
+    if len(near) < _LEAST * len(far):
         return None
-    return _joined(to_array(narrow.of(inputs)), _REACH * float(some.median()))
+    whole = [part for part in held.values() if not (part.is_floating_point() or part.is_complex())]
+    return _joined(to_array(x), _REACH * float(near.median()), keys_of(*whole) if whole else None)
 
 
 def near_copies(inputs: Inputs, others: Inputs) -> int:
@@ -187,10 +191,14 @@ def near_copies(inputs: Inputs, others: Inputs) -> int:
     return round(share * count(inputs)) if share >= _LEAST else 0
 
 
-def _joined(x: NDArray[Any], reach: float) -> NDArray[np.int64] | None:
-    """Sets of rows that steps of at most ``reach`` join; ``None`` where nearly every row is one of its own."""
+def _joined(x: NDArray[Any], reach: float, keys: Sequence[str] | None) -> NDArray[np.int64] | None:
+    """Sets of rows of one key that steps of at most ``reach`` join; ``None`` where nearly every row is its own."""
     spatial: Any = import_module("scipy.spatial")
-    sets = _components(spatial.KDTree(x).query_pairs(reach, output_type="ndarray"), len(x))
+    links: NDArray[Any] = spatial.KDTree(x).query_pairs(reach, output_type="ndarray")
+    if keys is not None:
+        own = np.unique(keys, return_inverse=True)[1]
+        links = links[own[links[:, 0]] == own[links[:, 1]]]
+    sets = _components(links, len(x))
     return None if firsts([*map(int, sets)]) is None else sets
 
 

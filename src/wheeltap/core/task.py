@@ -491,7 +491,7 @@ class Task(BaseTask):
     @property
     def copies(self) -> NDArray[np.int64] | None:
         """See ``BaseTask.copies``."""
-        return repeats.copies(self.inputs)
+        return repeats.copies(self.inputs, self.targets)
 
     @property
     def tokens(self) -> int:
