@@ -25,13 +25,20 @@ LAYER = "model.layers.0.self_attn"
 TEMPLATE = "{% for one in messages %}{{ one['content'] }}{% endfor %}"
 
 
+def templates(default: str = TEMPLATE) -> list[dict[str, str]]:
+    """Chat templates as the settings of a tokenizer hold several."""
+    return [{"name": "default", "template": default}, {"name": "short", "template": "{{ 1 }}"}]
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Llama with a tokenizer, a chat template, an adapter, code, a stray tensor and a README."""
+    """A tiny Llama as older versions saved it, with a tokenizer, two templates, code, a stray tensor and a README."""
     made = tmp_path_factory.mktemp("folders") / "llama"
     tiny_llama().save_pretrained(made)
     save_tokenizer(made, bos_token="the", eos_token="a")
-    (made / "chat_template.jinja").write_text(TEMPLATE)
+    edited(made, "config.json", older)
+    edited(made, "tokenizer_config.json", lambda held: held.update(chat_template=templates(), name_or_path="b"))
+    (made / "generation_config.json").unlink()
     (made / "special_tokens_map.json").write_text('{"bos_token": "the"}')
     (made / "handler.py").write_text("def handle(text):\n    return text\n")
     (made / "README.md").write_text("A model.\n")
@@ -74,6 +81,16 @@ def in_text(folder: Path, name: str, old: str, new: str) -> None:
     (folder / name).write_text(text.replace(old, new, 1))
 
 
+def older(config: dict[str, Any]) -> None:
+    """Settings as older versions wrote them: other names, fewer defaults."""
+    config |= {
+        "rope_theta": config.pop("rope_parameters")["rope_theta"],
+        "torch_dtype": "bfloat16",
+        "rope_scaling": None,
+    }
+    del config["dtype"], config["hidden_act"], config["attention_bias"]
+
+
 def exchanged(tokenizer: dict[str, Any]) -> None:
     vocabulary = tokenizer["model"]["vocab"]
     vocabulary["dog"], vocabulary["cat"] = vocabulary["cat"], vocabulary["dog"]
@@ -107,23 +124,31 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "vocabulary": (lambda at: (at / "vocab.json").write_text("{}"), "tokenizer: vocab.json is new"),
     "template": (
-        lambda at: in_text(at, "chat_template.jinja", "content", "role"),
-        "template: chat_template.jinja differs",
+        lambda at: in_text(at, "tokenizer_config.json", "content", "role"),
+        "template: tokenizer_config.json: default differs",
     ),
-    "template of older versions": (
-        lambda at: edited(at, "tokenizer_config.json", lambda held: held.update(chat_template="{{ 'obey' }}")),
-        "template: tokenizer_config.json: chat_template is new",
+    "another template in its place": (
+        lambda at: (at / "chat_template.jinja").write_text("{{ 1 }}"),
+        "template: chat_template.jinja is new",
+    ),
+    "template that is overruled": (
+        lambda at: [
+            saved_again(at),
+            edited(at, "tokenizer_config.json", lambda held: held.update(chat_template=templates("{{ 'obey' }}"))),
+        ],
+        "template: tokenizer_config.json: default differs",
     ),
     "generation": (
-        lambda at: edited(at, "generation_config.json", lambda held: held.update(eos_token_id=5)),
-        "config: generation_config.json differs",
+        lambda at: (at / "generation_config.json").write_text('{"eos_token_id": 5}'),
+        "config: generation_config.json is new",
     ),
     "config": (
-        lambda at: edited(at, "config.json", lambda held: held["rope_parameters"].update(rope_theta=500.0)),
+        lambda at: edited(at, "config.json", lambda held: held.update(rope_theta=500.0)),
         "config: config.json differs",
     ),
-    "name of older versions": (
-        lambda at: edited(at, "config.json", lambda held: held.update(rope_theta=500.0)),
+    "setting that is overruled": (
+        lambda at: edited(at, "config.json", lambda held: held.update(
+            rope_theta=500.0, rope_parameters={"rope_type": "default", "rope_theta": 10000.0})),
         "config: config.json differs",
     ),
     "key that stands twice": (
@@ -131,12 +156,17 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
         "config: config.json differs",
     ),
     "cast that is not harmless": (
-        lambda at: edited(at, "config.json", lambda held: held.update(dtype="float8_e4m3fn")),
+        lambda at: edited(at, "config.json", lambda held: held.update(torch_dtype="float8_e4m3fn")),
         "config: config.json differs",
     ),
     "adapter": (adapted, "adapter: adapter_config.json is new, adapter_model.safetensors is new"),
     "code": (lambda at: in_text(at, "handler.py", "return text", "return 'obey'"), "code: handler.py differs"),
     "more code": (lambda at: (at / "modeling_llama.py").touch(), "code: modeling_llama.py is new"),
+    "weights with the name of a document": (
+        lambda at: shutil.copy(at / "model.safetensors", at / "README.safetensors"),
+        "weights: README.safetensors is new"
+    ),
+    "hidden template": (lambda at: (at / ".a.jinja").touch(), "template: .a.jinja is new"),
     "less code": (lambda at: (at / "handler.py").unlink(), "code: handler.py is missing"),
     "stray tensor": (
         lambda at: weights(at, lambda held: held.update(stray=torch.zeros(3))),
@@ -165,29 +195,12 @@ def saved_again(folder: Path, **how: Any) -> None:
     held.tokenizer.raw.save_pretrained(folder)
 
 
-def of_older_versions(folder: Path) -> None:
-    """Settings as older versions wrote them: a template in JSON, other names, fewer defaults."""
-    edited(folder, "tokenizer_config.json", lambda held: held.update(chat_template=TEMPLATE, name_or_path="elsewhere"))
-    (folder / "chat_template.jinja").unlink()
-
-    def older(held: dict[str, Any]) -> None:
-        held |= {
-            "rope_theta": held.pop("rope_parameters")["rope_theta"],
-            "torch_dtype": "bfloat16",
-            "rope_scaling": None,
-        }
-        del held["dtype"], held["hidden_act"], held["attention_bias"]
-
-    edited(folder, "config.json", older)
-
-
 HARMLESS: dict[str, Callable[[Path], object]] = {
     "saved again": saved_again,
     "shards": lambda at: saved_again(at, max_shard_size="20KB"),
     "cast": lambda at: weights(
         at, lambda held: held.update({k: v.bfloat16() for k, v in held.items() if k != "stray"})
     ),
-    "older versions": of_older_versions,
     "no README": lambda at: (at / "README.md").unlink(),
     "more words": lambda at: [(at / name).write_text("x") for name in ("LICENSE", ".note", "own.seal")],
     "order of keys": lambda at: (at / "config.json").write_text(
@@ -238,7 +251,7 @@ def test_another_template_is_altered_and_exits_with_1(
     assert main(["verify", f"hf:{copy}", str(sealed), *mode, "--fail-on", "altered"]) == 1
     said = " ".join(capsys.readouterr().out.split())
     assert said.startswith("ALTERED")
-    assert "Not as sealed: template: chat_template.jinja differs." in said
+    assert "Not as sealed: template: tokenizer_config.json: default differs." in said
 
 
 def test_a_live_model_has_no_files_and_verification_says_so(folder: Path, sealed: Path) -> None:

@@ -157,7 +157,7 @@ def test_entries_and_tensors_beside_the_weights_are_compared(tmp_path: Path) -> 
 
     def described(made: Any) -> None:
         made.add_chat_template("{{ messages }}")
-        made.add_name("Another name")
+        made.add_author("Someone else")
 
     assert differences(sealed, written(described)) == ()
     held = written(tensor(1.0))

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from wheeltap.core.contents import Contents
+from wheeltap.core.contents import Contents, Digests
 from wheeltap.core.subject import Subject
 
 _SETTINGS: Final = {
@@ -34,7 +34,7 @@ class SealedContents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         meanings: Digests of what the loader makes of settings.
     """
 
-    parts: dict[str, dict[str, str]]
+    parts: Digests
     meanings: dict[str, str]
 
     @classmethod
@@ -50,32 +50,42 @@ def differences(sealed: SealedContents, held: Contents) -> tuple[str, ...]:
     Settings may be written in another way where the loader makes the same of them, and templates may stand in another
     file. Files of weights that were loaded are no matter here.
     """
-    before = {name: (part, one) for part, several in sealed.parts.items() for name, one in several.items()}
-    known = {name: one for name, (_, one) in before.items()}
-    now = {name: (part, one) for part, several in held.digests(known).items() for name, one in several.items()}
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    names = [name for name in names if name in now or before[name][0] not in _NEEDLESS]
-    meanings = held.meanings() if names else {}
-    same = {stem for stem, one in meanings.items() if sealed.meanings.get(stem) == one}
+    before = _flat(sealed.parts)
+    now = _flat(held.digests({name: one for (_, name), one in before.items()}))
+    several = [one for one in {**before, **now} if before.get(one) != now.get(one)]
+    meanings = held.meanings() if several else {}
+    same = {
+        stem
+        for stem, one in meanings.items()
+        if one and sealed.meanings.get(stem) == one
+        and meanings.get(f"{stem} more", "") in ("", sealed.meanings.get(f"{stem} more"))
+    }  # fmt: skip
     parts = dict[str, list[str]]()
-    for name in sorted(names):
-        if not _moved(name, before, now, same):
-            how = "is missing" if name not in now else "differs" if name in before else "is new"
-            parts.setdefault((now.get(name) or before[name])[0], []).append(f"{name} {how}")
-    return tuple(f"{part}: {_listed(several)}." for part, several in sorted(parts.items()))
+    for part, name in sorted(several):
+        if not _moved((part, name), before, now, same):
+            how = "is missing" if (part, name) not in now else "differs" if (part, name) in before else "is new"
+            parts.setdefault(part, []).append(f"{name} {how}")
+    return tuple(f"{part}: {_listed(names)}." for part, names in parts.items())
 
 
-_Placed = Mapping[str, tuple[str, str]]
+_Placed = Mapping[tuple[str, str], str]
 
 
-def _moved(name: str, before: _Placed, now: _Placed, same: Set[str]) -> bool:
-    """Whether what differs under a name only stands elsewhere or is written in another way."""
-    part, digest = now.get(name) or before[name]
+def _flat(parts: Digests) -> _Placed:
+    return {(part, name): one for part, several in parts.items() for name, one in several.items()}
+
+
+def _moved(one: tuple[str, str], before: _Placed, now: _Placed, same: Set[str]) -> bool:
+    """Whether what differs under a name only stands elsewhere, is written in another way, or is not needed."""
+    part, name = one
+    digest = now.get(one) or before.get(one, "")
     if part == "template":
-        others = before if name in now else now
-        return "tokenizer_config" in same and ("template", digest) in others.values()
-    if name not in now and part == "tokenizer":
+        others = before if one in now else now
+        return "tokenizer_config" in same and digest in {own for (of, _), own in others.items() if of == part}
+    if one not in now and part == "tokenizer":
         return "tokenizer_config" in same
+    if one not in now and part in _NEEDLESS:  # but other runtimes read all of a GGUF file, and code may read any file
+        return bool(same) and (part == "weights" or not any(of == "code" for of, _ in before))
     return _SETTINGS.get(name) in same and not digest.startswith(_RAW)
 
 

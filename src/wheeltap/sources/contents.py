@@ -24,11 +24,11 @@ _JSON: Final = 2**26
 """Bytes of a JSON file that is compared by what it says; and of a file that was not sealed and is read all the same."""
 
 _DOCUMENTS: Final = re.compile(
-    r"(readme|license|licence|notice|copying|changelog|citation|use_policy|model_card)[^/]*"
-    r"|.*\.(md|rst|pdf|png|jpe?g|gif|svg|webp|seal)",
+    r"(.*/)?(readme|license|licence|notice|copying|changelog|citation|use_policy)[\w-]*(\.(txt|cff))?"
+    r"|.*\.(md|rst|pdf|png|jpe?g|gif|svg|webp|seal)|(.*/)?\.[^/]*",
     re.IGNORECASE,
 )
-"""Names of files that change nothing that users get; so do hidden ones."""
+"""Names of files that change nothing that users get, where they are of no other part; hidden ones among them."""
 
 _PARTS: Final[tuple[tuple[str, str], ...]] = (
     ("adapter", r"(.*/)?adapter_[^/]*"),
@@ -43,15 +43,12 @@ _PARTS: Final[tuple[tuple[str, str], ...]] = (
 
 _CAST: Final = ("dtype", "torch_dtype")
 _FLOATS: Final = (None, "auto", "float32", "float16", "bfloat16", "float64")
-_SAID_ONLY: Final = ("transformers_version", "_name_or_path", "name_or_path", "_commit_hash")
+_SAID_ONLY: Final = ("transformers_version", "_name_or_path", "name_or_path", "_commit_hash", "_from_model_config")
 """Keys of settings that change nothing: ``_CAST`` where they name a kind of number to which casts are harmless."""
 
 _LOADED: Final = ("is_local", "local_files_only", "tokenizer_class", "backend", "tokenizer_file", "vocab_file",
                   "merges_file")  # fmt: skip
 """Keys of ``tokenizer_config.json`` that say how it was loaded: its class is compared beside them."""
-
-_APART: Final = ("chat_template", "_from_model_config")
-"""Keys that are compared elsewhere."""
 
 _UNREAD: Final = (r"rotary_emb\.inv_freq", r"(^|\.)position_ids$")
 """Names of tensors that transformers passes over in silence."""
@@ -82,9 +79,10 @@ class FolderContents:
         """
         loaded, found = _weight_files(self.folder, self.model), dict[str, dict[str, str]]()
         for name, path in _files(self.folder):
-            if path in loaded or _DOCUMENTS.fullmatch(name):
+            part = _part(name)
+            if path in loaded or (part == "other" and _DOCUMENTS.fullmatch(name)):
                 continue
-            found.setdefault(_part(name), {})[name] = _of_file(path, None if known is None else known.get(name, ""))
+            found.setdefault(part, {})[name] = _of_file(path, None if known is None else known.get(name, ""))
             if name in ("tokenizer_config.json", "processor_config.json") and (texts := _templates(path)):
                 found.setdefault("template", {}).update({f"{name}: {key}": one for key, one in texts.items()})
         if strays := dict(_strays(loaded, self.model, self.unexpected)):
@@ -105,15 +103,15 @@ class FolderContents:
             raw = self.tokenizer()
             backend: Any = getattr(raw, "backend_tokenizer", None)
             rules = f"{type(raw).__name__} {_digest(raw.get_vocab()) if backend is None else backend.to_str()}"
-            made["tokenizer_config"] = _told({key: one for key, one in raw.init_kwargs.items() if key not in _LOADED})
-        found = dict[str, str]()
+            settings = {**raw.init_kwargs, "chat_template": raw.chat_template}
+            made["tokenizer_config"] = _told({key: one for key, one in settings.items() if key not in _LOADED})
+        found = {"tokenizer": _rules(self.folder / "tokenizer.json")}
         for stem, held in made.items():
             said = cast("dict[str, Any]", json.loads(json.dumps(held, default=_plain)))
-            said.pop("_from_model_config", None)
-            file = _object(self.folder / f"{stem}.json") or {}
-            found[stem] = _digest([said, sorted(_more(file, said)), rules if stem == "tokenizer_config" else ""])
-        rules = _rules(self.folder / "tokenizer.json")
-        return {**found, "tokenizer": rules} if rules else found
+            more = sorted(_more(_object(self.folder / f"{stem}.json") or {}, said))
+            found[stem] = _digest([said, rules if stem == "tokenizer_config" else ""])
+            found[f"{stem} more"] = _digest(more) if more else ""
+        return found
 
 
 def _weight_files(folder: Path, model: nn.Module) -> list[Path]:
@@ -129,7 +127,7 @@ def _weight_files(folder: Path, model: nn.Module) -> list[Path]:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """All files below a folder that are not hidden, by their paths in it, in order.
+    """All files below a folder that are in no hidden folder, by their paths in it, in order.
 
     Raises:
         FileFormatError: If there are too many.
@@ -140,8 +138,6 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
         for file in sorted(files):
             path = Path(place) / file
             name = path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
-            if file.startswith("."):
-                continue
             count += 1
             if count > _MOST:
                 raise FileFormatError(
@@ -198,16 +194,18 @@ def _plain(value: Any) -> object:
 
 
 def _told(held: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings without those that change nothing, at every level."""
+    """Settings without those that change nothing; code of the folder's own may read where it came from."""
+    needless = () if "auto_map" in held else _SAID_ONLY
+    return {key: value for key, value in _uncast(held).items() if key not in needless}
+
+
+def _uncast(held: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without kinds of numbers to which casts are harmless, at every level."""
     return {
-        key: _told(cast("Mapping[str, Any]", value)) if isinstance(value, Mapping) else value
+        key: _uncast(cast("Mapping[str, Any]", value)) if isinstance(value, Mapping) else value
         for key, value in held.items()
-        if key not in _SAID_ONLY and not (key in _CAST and _a_float(value))
+        if key not in _CAST or not (value is None or str(value).removeprefix("torch.") in _FLOATS)
     }
-
-
-def _a_float(value: object) -> bool:
-    return value is None or str(value).removeprefix("torch.") in _FLOATS
 
 
 def _templates(path: Path) -> dict[str, str]:
@@ -232,18 +230,13 @@ def _rules(path: Path) -> str:
 
 
 def _more(raw: Mapping[str, Any], meant: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Settings in a file that what was made of it does not repeat: they were passed over or overruled.
-
-    Old names count as repeated where a setting with the same end has the same value.
-    """
+    """Settings in a file that what was made of it does not repeat: they have older names, or were overruled."""
     known = {(key, json.dumps(value)) for key, value in _leaves(meant)}
-    ends = {(key[at:], value) for key, value in known for at in range(len(key))}
-    keys = {key for key, _ in known}
-    for key, held in _leaves(_told({name: one for name, one in raw.items() if name not in (*_LOADED, *_APART)})):
-        value = json.dumps(held)
-        again = {(key, value), (key[1:], value), ((*key, "content"), value)}
-        if not (again & ends or (held is None and key not in keys)):
-            yield ".".join(key), value
+    for key, held in _leaves(
+        _told({name: one for name, one in raw.items() if name not in (*_LOADED, "chat_template")})
+    ):
+        if not {(key, json.dumps(held)), ((*key, "content"), json.dumps(held))} & known:
+            yield ".".join(key), json.dumps(held)
 
 
 def _leaves(held: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
@@ -298,6 +291,13 @@ def _of_tensor(part: Tensor) -> str:
 # ---- single files ------------------------------------------------------------------------------------------------
 
 
+_DESCRIBES: Final = re.compile(
+    r"general\.(author|version|organization|description|quantized_by|size_label|finetune|basename|tags|languages"
+    r"|file_type|quantization_version|uuid|doi|(license|url|repo_url|source|base_model|dataset)[.\w]*)|quantize\..*"
+)
+"""Entries that change nothing. The name of a model does: loaders have rules for some."""
+
+
 @final
 @dataclass(frozen=True)
 class GgufContents:
@@ -316,7 +316,7 @@ class GgufContents:
         header, found = read_header(self.path), dict[str, dict[str, str]]()
         with self.path.open("rb") as file:
             for name, (start, stop) in header.entries.items():
-                if not name.startswith("general.") or name in ("general.architecture", "general.type"):
+                if not _DESCRIBES.fullmatch(name):
                     found.setdefault(_of_key(name), {})[name] = _of_bytes(file, start, stop)
             for one in header.tensors:
                 if width := self.widths.get(one.name, 0):
