@@ -165,6 +165,9 @@ class TestOwnRows:
     def test_groups(self, tmp_path: Path) -> None:
         rows = [{"id": "a", "correct": True, "group": "old"}, {"id": "b", "correct": True, "group": "new"}]
         assert read(lines(tmp_path / "m.jsonl", rows)).groups == ("old", "new")
+        for wrong in ({"id": "a", "group": "new"}, {"id": "c", "group": ""}):
+            with pytest.raises(DataError, match="group is not clear"):
+                read(lines(tmp_path / "m.jsonl", [*rows, {"correct": True, **wrong}]))
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.one_of(st.none(), st.sampled_from("xyz"))), min_size=1, max_size=30))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tests.published import published
 from wheeltap.core.errors import DataError
-from wheeltap.core.records import Outcome
+from wheeltap.core.records import Estimate, Outcome
 from wheeltap.plans.plan import AuditSpec, Names
 from wheeltap.plans.readings.base import Array, ReadingSpec
 from wheeltap.plans.store import Store
@@ -259,7 +259,7 @@ def test_parts_that_are_not_shown_are_said(tmp_path: Path, draws: int) -> None:
     rows = [{"id": at, "sample": draw, "correct": True, "group": "xy"[at]} for at in range(2) for draw in range(draws)]
     notes = imported([read(lines(tmp_path / "m.jsonl", rows))]).notes
     assert notes == (
-        () if draws > 1 else ("Parts (group) are shown with pass@k alone: here only the whole is judged.",)
+        () if draws > 1 else ("Parts (group) are shown by themselves with pass@k alone.",)
     )
 
 
@@ -319,3 +319,32 @@ def test_items_of_one_group_say_nothing_of_others(tmp_path: Path) -> None:
     assert "on 12 items in one group, which says nothing of others" in record.headline
     (gap,) = [one for one in record.findings if one.subject == "a vs b"]
     assert gap.status == "inconclusive" and gap.estimates[0].low is None
+
+
+@pytest.mark.parametrize("says", ["votes", "correct"])
+def test_groups_count_whatever_a_file_says_and_whatever_its_store_holds(tmp_path: Path, says: str) -> None:
+    """Eight groups whose items are all alike: the same answers are first judged without them, in the same store."""
+
+    def report(**groups: Any) -> tuple[Estimate, tuple[str, ...]]:
+        said = [{"votes": {"a": 2 - at // 20 % 2, "b": at // 20 % 2}, "correct": at // 20 % 2 == 0} for at in range(160)]
+        rows = [{"id": at, says: said[at][says], **{k: at // of for k, of in groups.items()}} for at in range(160)]
+        held = imported([read(lines(tmp_path / "a.jsonl", rows))])
+        held.put(tmp_path / "x.wheeltap")
+        return judge(tmp_path / "x.wheeltap").record.findings[0].estimates[0], held.notes
+
+    (alone, _), (over, notes), (each, _) = report(), report(group=20), report(group=1)
+    assert "Intervals and tests are over the 8 groups." in notes[0]
+    widths = [(one.high or 0.0) - (one.low or 0.0) for one in (alone, over, each)]
+    assert widths[1] > 3.0 * widths[0] == 3.0 * widths[2]
+
+
+def test_files_that_group_items_otherwise_are_refused(tmp_path: Path) -> None:
+    def of(name: str, *groups: str) -> Recording:
+        rows = [{"id": at, "correct": True, "group": group} for at, group in enumerate(groups)]
+        return read(lines(tmp_path / f"{name}.jsonl", rows))
+
+    first = of("a", "x", "x", "y")
+    assert imported([first, of("b", "1", "1", "0")]).plan.names is not None
+    for other in (("1", "2", "2"), ("1", "2", "3"), ("1", "1", "1")):
+        with pytest.raises(DataError, match="different groups"):
+            imported([first, of("b", *other)])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from wheeltap.audits.claims import Edge, Unanswered
 from wheeltap.core.records import Estimate, Outcome, SubjectRecord, TaskRecord, Trial
 from wheeltap.plans.plan import MARGIN, Lookup, Plan
+from wheeltap.plans.readings.votes import VOTES
 from wheeltap.stats.clusters import Groups, one_by_one, one_group
 from wheeltap.stats.effect import score_interval
 
@@ -100,10 +101,11 @@ class Case:
 
     @cached_property
     def groups(self) -> Groups | None:
-        """Which group each example is in, ``[example]``, where they come in groups; as the clean pass says."""
-        for subject in self.plan.subjects:
-            outcome = self._lookup(self.plan.clean(subject).key)
-            if outcome is not None and "chance" in outcome.values:
+        """Which group each example is in, ``[example]``, where they come in groups: of the clean pass, or of votes."""
+        voted = [self.plan.reading(subject, VOTES.name, {}) for subject in self.plan.subjects]
+        for trial in (*map(self.plan.clean, self.plan.subjects), *voted):
+            outcome = self._lookup(trial.key)
+            if outcome is not None and not {"chance", "group"}.isdisjoint(outcome.values):
                 return outcome.values.get("group")
         return None
 

@@ -86,30 +86,50 @@ def imported(
     items, notes = _common(recordings)
     parts = [one if one.items == items else one.part(items) for one in recordings]
     votes = next((part.votes for part in parts if part.votes is not None), None)
-    groups, sampled = next(((part.groups, not part.parts) for part in parts if part.groups), ((), False))
+    groups, sampled = _groups(parts)
     found = () if groups else next((part.found for part in parts if part.found), ())
+    clusters = groups if sampled else found
+    clusters = () if len(set(clusters)) == len(clusters) else clusters  # where each is its own, items are independent
     more = tuple(one for part in parts for one in part.more)
     systems = _named([system for part in parts for system in _labelled(part, parts, votes)])
     if audits is None:
         asked, why = _fitting(systems, votes, more)
-        notes = [*notes, *why, *_unused(groups, asked)]
+        notes = [*notes, *why, *_unused(groups, clusters, asked)]
         audits = [AuditSpec(name=name) for name in asked]
     if sum(part.votes is not None for part in parts) > 1:
         notes.append("Several files have votes: those of the first are read.")
     subjects = tuple(SubjectRecord(name=one.name, fingerprint=one.digest, parameters=0, role="recorded")
                      for one in systems) or (_nobody(votes),)  # fmt: skip
     plan = Plan(
-        command="lens", subjects=subjects, task=_task(items, systems, votes), alpha=alpha, seed=seed,
+        command="lens", subjects=subjects, task=_task(items, systems, votes, clusters), alpha=alpha, seed=seed,
         audits=tuple(audits), versions=_versions(systems, more),
         no_controls="Recorded answers have no control copies.", names=_names(items, groups, parts),
     )  # fmt: skip
     outcomes = [
         outcome
         for subject, one in zip(subjects, systems or (None,), strict=True)
-        for outcome in _outcomes(plan, subject, one, _Known(votes, groups, groups if sampled else found, more))
+        for outcome in _outcomes(plan, subject, one, _Known(votes, groups, clusters, more))
     ]
     said = tuple(recording.says for recording in recordings)
     return Imported(plan, tuple(outcomes), said, (*notes, *_noted(parts)))
+
+
+def _groups(parts: Sequence[Recording]) -> tuple[tuple[str, ...], bool]:
+    """What items share, and whether these are a sample of groups; nothing where no file says it.
+
+    Raises:
+        DataError: If files put the same items into different groups.
+    """
+    known = [part for part in parts if part.groups]
+    for part in known[1:]:
+        kinds = len({*zip(known[0].groups, part.groups, strict=True)})
+        if {kinds} != {len({*one.groups}) for one in (known[0], part)}:
+            raise DataError(
+                "Files put items into different groups.", where=f"{_whose(known[0])}, {_whose(part)}",
+                expected="the same items together in all files that have groups", got="other items together",
+                do="Give the groups in one file, or the same ones in all.",
+            )  # fmt: skip
+    return (known[0].groups, not known[0].parts) if known else ((), False)
 
 
 def _require_one_metric(recordings: Sequence[Recording]) -> None:
@@ -221,9 +241,12 @@ def _nobody(votes: Votes | None) -> SubjectRecord:
     return SubjectRecord(name="people", fingerprint=votes.digest, parameters=0, role="recorded")
 
 
-def _task(items: tuple[str, ...], systems: Sequence[Answers], votes: Votes | None) -> TaskRecord:
+def _task(
+    items: tuple[str, ...], systems: Sequence[Answers], votes: Votes | None, clusters: Sequence[str | int]
+) -> TaskRecord:
     plain = all(not one.repeated and (one.score is None or _shares(one.score)) for one in systems)
-    digest = canon.key("recorded items", [list(items), "" if votes is None else votes.digest])
+    shared = [list(clusters)] if clusters else []
+    digest = canon.key("recorded items", [list(items), "" if votes is None else votes.digest, *shared])
     return TaskRecord(
         name="recorded answers", digest=digest, examples=len(items), measure="accuracy", measures=("accuracy",),
         bounded=plain,
@@ -322,15 +345,20 @@ def _unsplit_note(several: int, items: int) -> list[str]:
     return [f"{left} left out of what is said of people."] if single else []
 
 
-def _unused(groups: tuple[str, ...], asked: Sequence[str]) -> list[str]:
+def _unused(groups: tuple[str, ...], clusters: Sequence[str | int], asked: Sequence[str]) -> list[str]:
     if not groups or "support" in asked:
         return []
-    return ["Parts (group) are shown with pass@k alone: here only the whole is judged."]
+    over = f"Intervals and tests are over the {many(len(set(clusters)), 'group')}. " if clusters else ""
+    return [f"{over}Parts (group) are shown by themselves with pass@k alone."]
 
 
 def _shared(items: int, sizes: str) -> str:
     are, these = ("is", "it is") if items == 1 else ("are", "these are")
     return f"{many(items, 'item')} {are} in all files, of {sizes}; only {these} judged."
+
+
+def _numbered(groups: Sequence[str | int]) -> NDArray[np.int64]:
+    return np.unique(np.array(groups), return_inverse=True)[1].astype(np.int64)
 
 
 def _outcomes(plan: Plan, subject: SubjectRecord, one: Answers | None, known: _Known) -> list[Outcome]:
@@ -340,24 +368,24 @@ def _outcomes(plan: Plan, subject: SubjectRecord, one: Answers | None, known: _K
         key = plan.reading(subject, spec.name, {}).key
         found.append(Outcome(key=key, status="done", values=spec.typed(dict(values), examples=plan.task.examples)))
 
+    shared = {"group": _numbered(known.clusters)} if known.clusters else {}
+
     if known.votes is not None:
         who = {} if known.votes.ballots is None else {"ballots": known.votes.ballots}
-        reading(VOTES, {"votes": known.votes.votes, "ordinal": np.array(known.votes.ordinal), **who})
+        reading(VOTES, {"votes": known.votes.votes, "ordinal": np.array(known.votes.ordinal), **who, **shared})
     for given in (*known.more, *(() if one is None else one.more)):
         reading(given.spec, given.values)
     if one is None:
         return found
     if (share := one.mean) is not None:
-        clean: dict[str, NDArray[Any]] = {"accuracy": share, "chance": np.array(0.0, dtype=np.float32)}
-        if len(set(known.clusters)) < len(known.clusters):  # where each is its own, items are independent
-            clean["group"] = np.unique(np.array(known.clusters), return_inverse=True)[1]
+        clean: dict[str, NDArray[Any]] = {"accuracy": share, "chance": np.array(0.0, dtype=np.float32), **shared}
         found.append(Outcome(key=plan.clean(subject).key, status="done", values=clean))
     if one.right is not None and one.samples is not None:
         values: dict[str, NDArray[Any]] = {"right": one.right, "samples": one.samples}
         if one.answers is not None:
             values["answers"] = one.answers
         if known.groups:
-            values["group"] = np.unique(np.array(known.groups), return_inverse=True)[1]
+            values["group"] = _numbered(known.groups)
         reading(SAMPLES, values)
     if one.probability is not None:
         reading(LABEL_PROBABILITIES, {"probability": one.probability})

@@ -19,6 +19,8 @@ VOTES: Final = ReadingSpec(
         "ordinal": Array("", "whether the labels are in an order, with equal steps between them", "flag"),
         "ballots": Array("ballot 3", "item, person and label of each vote, where it is known who voted", "count",
                          optional=True),
+        "group": Array("example", "what items share, where nobody answered them and the clean pass cannot say it",
+                       "count", optional=True),
     },
 )  # fmt: skip
 """Votes: a distribution over labels for each item, and not one right answer."""

@@ -94,10 +94,21 @@ class Gathered:
         self._ballots: tuple[array[int], array[int], array[int]] = (array("i"), array("i"), array("i"))
 
     def item(self, name: str, group: str = "") -> int:
-        """Number of an item, a new one where it was not there."""
+        """Number of an item, a new one where it was not there.
+
+        Raises:
+            DataError: If it is in another group than before, or in none where others are in one.
+        """
         at = self._items.setdefault(name, len(self._items))
         if at == len(self._groups):
             self._groups.append(group)
+        if self._groups[at] != group or bool(group) != bool(self._groups[0]):
+            raise DataError(
+                "An item's group is not clear.", where=f"{self._where}, item {name}",
+                expected="one group for each item, the same in all its lines, or none at all",
+                got=f"{self._groups[at]!r} and {group!r}" if self._groups[at] != group else repr(group),
+                do="Give each item the group it shares with others; one of its own where it shares nothing.",
+            )  # fmt: skip
         return at
 
     def asked(self, item: str, given: Any) -> None:

@@ -31,7 +31,7 @@ class _Line(msgspec.Struct, frozen=True):
     correct: bool | float | str | UnsetType | None = UNSET
     answer: str | int | float | bool | UnsetType | None = UNSET
     probabilities: dict[str, float] | UnsetType = UNSET
-    group: str | UnsetType = UNSET
+    group: str | int | UnsetType = UNSET
     votes: dict[str, int] | UnsetType = UNSET
     raters: dict[str, str | int | list[str]] | UnsetType = UNSET
     prompt: Any = ""
@@ -130,7 +130,7 @@ def _recording(path: Path, rows: Iterable[tuple[int, _Line]]) -> Recording:
         fields = has if fields is None else fields
         if has != fields:
             raise misfit(path, number, expected=_named(fields), got=_named(has))
-        item, group = str(line.id), "" if line.group is UNSET else line.group
+        item, group = str(line.id), "" if line.group is UNSET else str(line.group)
         gathered.asked(item, [line.prompt, line.question, line.text])
         p: list[float] | None = None
         if line.probabilities is not UNSET:
