@@ -326,7 +326,8 @@ def test_groups_count_whatever_a_file_says_and_whatever_its_store_holds(tmp_path
     """Eight groups whose items are all alike: the same answers are first judged without them, in the same store."""
 
     def report(**groups: Any) -> tuple[Estimate, tuple[str, ...]]:
-        said = [{"votes": {"a": 2 - at // 20 % 2, "b": at // 20 % 2}, "correct": at // 20 % 2 == 0} for at in range(160)]
+        odd = [at // 20 % 2 for at in range(160)]
+        said = [{"votes": {"a": 2 - one, "b": one}, "correct": not one} for one in odd]
         rows = [{"id": at, says: said[at][says], **{k: at // of for k, of in groups.items()}} for at in range(160)]
         held = imported([read(lines(tmp_path / "a.jsonl", rows))])
         held.put(tmp_path / "x.wheeltap")
