@@ -146,7 +146,7 @@ def test_a_gain_near_one_that_is_off_by_one_is_named() -> None:
 
 
 def test_what_is_not_possible_is_said() -> None:
-    for kind in ("gain", "swapped", "layers", "offset-stored"):
+    for kind in ("gain", "swapped", "layers"):
         with pytest.raises(ModelError, match="not possible"):
             changed(kind, ground())
     with pytest.raises(UnknownName):

@@ -1,7 +1,7 @@
 """``wheeltap verify``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Parameter
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from wheeltap.seal.verifying import Verification
 
 _ANSWERS: Final = {
-    "identical": "Identical: every bit of the weights is as sealed; outputs on the sealed inputs are within tolerance.",
-    "equivalent": "Equivalent: the sealed model; each tensor as sealed, cast to 16 bits, or stored with an offset.",
-    "same function, different structure": "Same function, different structure: not the sealed weights.",
-    "outputs agree": "Outputs agree: a runtime whose weights cannot be read gives the sealed outputs, checked loosely.",
+    "identical": "Identical: every bit of the weights, and all structure, is as sealed; outputs are within tolerance.",
+    "equivalent": "Equivalent: the sealed model, cast as a whole or inside a wrapper that only calls it.",
+    "other library code": "Other library code: the sealed weights and structure, run by other installed code.",
+    "same on the inputs asked": "Same on the inputs asked: not shown to be the sealed model.",
     "altered": "ALTERED: this is not the model that was sealed.",
     "other model": "OTHER MODEL: this is not the model that was sealed.",
 }
@@ -26,19 +26,19 @@ def verify(  # noqa: PLR0913 - a door: each is a choice of its own
     seal: Annotated[Path, Parameter(help="The file that wheeltap seal wrote.")],
     *,
     full: Annotated[
-        bool, Parameter(negative="", help="Where weights changed and outputs agree, also disturb the weights.")
+        bool, Parameter(negative="", help="Ask every sealed input, also where a change is sure after a few.")
     ] = False,
     key: Annotated[Path | None, Parameter(help="Require a signature by this Ed25519 public key (PEM).")] = None,
     expect_name: Annotated[
         str, Parameter(help="Require a seal of the model with this name, as --name of wheeltap seal gave it.")
     ] = "",
-    fail_on: Annotated[
-        Literal["structure", "altered"],
+    allow_other_library: Annotated[
+        bool,
         Parameter(
-            help="Exit with 1 from this verdict on; with altered, other weights of the same function pass, and a "
-            "runtime of which outputs alone agree."
+            negative="",
+            help="Exit with 0 also where weights and structure are as sealed and installed packages are others.",
         ),
-    ] = "structure",
+    ] = False,
     json: Annotated[
         Path | None,
         Parameter(allow_leading_hyphen=True, help="Write the result as JSON to this file; - for the output."),
@@ -58,13 +58,13 @@ def verify(  # noqa: PLR0913 - a door: each is a choice of its own
 
     from wheeltap.report.files import require_writable, write
     from wheeltap.seal.record import load
-    from wheeltap.seal.verifying import OUTPUTS, STRUCTURE
+    from wheeltap.seal.verifying import LIBRARY
 
     if json is not None and json != STDOUT:
         require_writable(json)
     held = load(seal)
     found = _verified(model, held, full=full, key=key, name=expect_name)
-    code = 0 if found.passed or (fail_on == "altered" and found.verdict in (STRUCTURE, OUTPUTS)) else 1
+    code = 0 if found.passed or (allow_other_library and found.verdict == LIBRARY) else 1
     text = msgspec.json.format(msgspec.json.encode({**msgspec.structs.asdict(found), "passed": code == 0}), indent=2)
     if json == STDOUT:
         print(text.decode())
@@ -99,13 +99,14 @@ def _tell(found: "Verification", held: "Seal", *, key: Path | None, named: bool)
 
 def _lines(found: "Verification") -> list[str]:
     """What else is said, a line each."""
+    from wheeltap.seal.verifying import SAME
+
     lines = list[str]()
     if found.passed and found.conversion and found.conversion != "as sealed":
         lines.append(f"Its weights are those of {found.name}, cast: {found.conversion}.")
     if found.distance > 1.0:
-        why = ": no more than casts to 16 bits make" if found.passed else ""
         lines.append(
-            f"Outputs differ by {found.share:.2g} of their spread over inputs ({found.distance:,.0f} tolerances){why}."
+            f"Outputs differ by {found.share:.2g} of their spread over inputs ({found.distance:,.0f} tolerances)."
         )
     if found.block:
         lines.append(f"First block that changed: {found.block}.")
@@ -113,9 +114,11 @@ def _lines(found: "Verification") -> list[str]:
         lines.append(f"Likely kind: {found.kind}.")
     if found.detail:
         lines.append(found.detail)
-    if found.challenge is not None:
-        lines.append(f"Under disturbed weights its answers are off by {found.challenge:,.3g} tolerances.")
     lines += [f"Not as sealed: {one}" for one in found.files]
+    if found.bits:
+        lines.append(f"Strength: {found.bits} bits, by digests of all tensors and of the structure.")
+    elif found.verdict == SAME:
+        lines.append("Strength: 0 bits: by outputs alone. Whoever knows the seal can fit a net to it.")
     return [*lines, *found.notes, f"{found.inputs} inputs; {found.forwards:.1f} passes over the sealed inputs."]
 
 

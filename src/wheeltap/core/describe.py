@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wheeltap.core import canon
+from wheeltap.core import canon, source_code
 from wheeltap.core.anatomy import (
     ORIGINS,
     attributes,
@@ -44,6 +44,7 @@ _SKIPPED_OF_CLASSES = frozenset(
     {
         "__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__abstractmethods__", "_abc_impl",
         "__firstlineno__", "__slotnames__", "__static_attributes__", "__parameters__", "__orig_bases__", "__slots__",
+        "__annotate__", "__annotate_func__", "__annotations_cache__",
     }
 )  # fmt: skip
 _NAMED = (torch.dtype, torch.device, torch.layout, torch.memory_format, Path, range, slice)
@@ -76,15 +77,21 @@ class Reader:
 
     Args:
         names: Of tensors and modules that are described elsewhere, by ``id``: here only their name counts.
+        portable: Whether digests hold on other machines and against forged names: code counts by its source, own
+            classes by their names alone, installed ones by their files; kinds of floating-point numbers and devices
+            are all the same.
 
     Attributes:
         unread: Where something stands that could not be read, and what it is.
         held: Numbers that may be weights, by where they stand.
+        places: Where an object is read whose digest is its place.
     """
 
-    def __init__(self, names: Mapping[int, str]) -> None:
+    def __init__(self, names: Mapping[int, str], *, portable: bool = False) -> None:
         self.unread: dict[str, str] = {}
         self.held: dict[str, Holding] = {}
+        self.places: dict[str, str] = {}
+        self._portable = portable
         self._names = names
         self._known: dict[int, str] = {}
         self._alive: list[object] = []  # so that no id is used again
@@ -93,6 +100,7 @@ class Reader:
         self._globals: dict[str, str] = {}
         self._waiting: deque[tuple[str, Callable[[], str]]] = deque()
         self._inside: set[str] = set()
+        self._from_files: dict[types.FunctionType, Any] = {}
         self._place: list[str] = []
         self._items: dict[str, str] = {}
         self._parts = 0
@@ -114,7 +122,7 @@ class Reader:
         """Name of the class, whose code becomes an item."""
         if id(kind) in self._classes:
             return self._classes[id(kind)]
-        name = f"class {kind.__module__}.{kind.__qualname__}"
+        name = f"class {kind.__qualname__}" if self._own(kind) else f"class {kind.__module__}.{kind.__qualname__}"
         taken = sum(known == name or known.startswith(f"{name} #") for known in self._classes.values())
         name = f"{name} #{taken}" if taken else name
         self._classes[id(kind)] = name
@@ -164,6 +172,10 @@ class Reader:
             self._hold(array.size, cast("object", value))
             held = self._each(array.ravel().tolist()) if array.dtype.hasobject else array.tobytes()
             return _digested("array", str(array.dtype), list(array.shape), held)
+        if self._portable and (
+            isinstance(value, torch.device) or (isinstance(value, torch.dtype) and value.is_floating_point)
+        ):
+            return _digested(type(value).__name__)
         if isinstance(value, _NAMED):
             return _digested(type(cast("Any", value)).__name__, str(cast("Any", value)))
         if isinstance(value, torch.Generator):
@@ -208,7 +220,9 @@ class Reader:
             self._items[f"{place}{step}"] = self._digest(held)
         self._place = outer
         self._items[f"{place}{SHAPE}"] = _digested(*kind, reached)
-        return _digested("at", place)
+        at = _digested("at", place)
+        self.places[at] = place
+        return at
 
     def _hold(self, size: int, value: object = None) -> None:
         """Keeps in mind what may hold weights."""
@@ -278,7 +292,8 @@ class Reader:
         if isinstance(value, property):
             return _digested("property", self._each((value.fget, value.fset)))
         if isinstance(value, torch.jit.ScriptFunction):
-            return _digested("script", str(cast("Any", value).code))
+            code, constants = cast("Any", value).code_with_constants
+            return _digested("script", str(code), self._pairs(constants.const_mapping))
         if isinstance(value, _BUILT_IN):
             owner = getattr(value, "__self__", None)
             bound = None if owner is None or isinstance(owner, types.ModuleType) else self._digest(owner)
@@ -287,18 +302,26 @@ class Reader:
 
     def _function(self, function: types.FunctionType) -> str:
         cells = [content(cell) for cell in function.__closure__ or ()]
-        parts: list[Any] = ["function", function.__module__, function.__qualname__]
+        own = not (_of_library if self._portable else in_library)(function.__code__.co_filename)
+        own = own or (self._portable and not source_code.holds(function.__code__))
+        named = [function.__qualname__] if self._portable and own else [function.__module__, function.__qualname__]
+        parts: list[Any] = ["function", *named]
         held: list[tuple[str, Any]] = [
             *((f" closing over {name}", cell) for name, cell in zip(function.__code__.co_freevars, cells, strict=True)),
             (" by default", function.__defaults__), (" by default, named", function.__kwdefaults__),
         ]  # fmt: skip
-        if not in_library(function.__code__.co_filename):
+        if own:
             parts += [self._code(function.__code__), self._loaded(function)]
             held += [(f".{name}", one) for name, one in vars(function).items() if name != "__wrapped__"]
         return self._spread(parts, held)
 
     def _code(self, code: types.CodeType) -> list[Any]:
         """What a piece of code does: instructions, names and constants, not where it stands in a file."""
+        if self._portable and (text := source_code.text(code)) is not None:
+            return [text]
+        return self._bytecode(code)
+
+    def _bytecode(self, code: types.CodeType) -> list[Any]:
         constants = [self._code(c) if isinstance(c, types.CodeType) else self._digest(c) for c in code.co_consts]
         names = [code.co_names, code.co_freevars, code.co_cellvars]
         counts = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags]
@@ -312,7 +335,8 @@ class Reader:
             if imported is not None:
                 found += self._reached(imported.__name__, imported, read)
             elif name in space:  # else it is a builtin, or not there yet
-                found += self._reached(f"{function.__module__}.{name}", space[name], read)
+                label = name if self._portable else f"{function.__module__}.{name}"
+                found += self._reached(label, space[name], read)
         return found
 
     def _reached(self, label: str, value: Any, attributes: set[str]) -> list[str]:
@@ -343,6 +367,8 @@ class Reader:
 
     def _class(self, kind: type) -> str:
         """A class: its bases; of code that is not torch's or Python's, every method and attribute too."""
+        if self._portable:
+            return self._class_anywhere(kind)
         parts: list[Any] = ["class", kind.__module__, kind.__qualname__, [self.class_of(b) for b in kind.__bases__]]
         top = kind.__module__.partition(".")[0]
         if top == "torch" and issubclass(kind, nn.Module):
@@ -356,12 +382,109 @@ class Reader:
             return _digested(*parts, [[name, self._raw(held)] for name, held in own.items()])
         return self._spread(parts, [(f".{name}", held) for name, held in own.items()])
 
+    # ---- on other machines ------------------------------------------------------------------------------------
+
+    def _own(self, kind: type) -> bool:
+        """Whether a class is the user's, by where it is found and not by what it says of itself."""
+        if not self._portable or not kind.__flags__ & _HEAP_TYPE:
+            return False
+        found: Any = sys.modules.get(kind.__module__)
+        library = installed(kind.__module__, found) or kind.__module__.partition(".")[0] == "wheeltap"
+        for name in kind.__qualname__.split("."):
+            found = getattr(found, name, None)
+        return not library or found is not kind
+
+    def _class_anywhere(self, kind: type) -> str:
+        """A class, the same on each machine; of an installed one the file, and what in it is not from such a file."""
+        own = self._own(kind)
+        parts: list[Any] = ["class", *([] if own else [kind.__module__]), kind.__qualname__]
+        parts += [[self.class_of(base) for base in kind.__bases__], self.class_of(type(kind))]
+        held = {name: one for name, one in vars(kind).items() if name not in _SKIPPED_OF_CLASSES}
+        if own:
+            return self._spread(parts, [(f".{name}", one) for name, one in held.items()])
+        file = getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
+        if kind.__module__.partition(".")[0] in sys.stdlib_module_names or not file.endswith(".py"):
+            return _digested(*parts)
+        if (label := f"library {kind.__module__}") not in self._items:
+            self._items[label] = canon.digest("file", Path(file).read_bytes())
+        told = [(name, one, self._from_file(one, deep=name in _CALLED)) for name, one in held.items()]
+        return _digested(*parts, [[name, code] for name, one, code in told if not _passing(name, one, code, file)])
+
+    def _from_file(self, value: Any, *, deep: bool = False) -> Any:
+        """A name for what an installed file says: the digest of anything else that may be called.
+
+        Args:
+            value: A method or another attribute of an installed class, or a function.
+            deep: Whether the functions that it calls by name are looked at too.
+        """
+        inner = getattr(value, "__func__", None) or getattr(value, "fget", None) or getattr(value, "func", value)
+        if not isinstance(inner, types.FunctionType):
+            plain = type(inner) in _PLAIN or isinstance(inner, type) or not callable(inner)
+            return None if plain or isinstance(inner, _BUILT_IN) else self._digest(inner)
+        code = inner.__code__
+        if not _of_library(code.co_filename) or not source_code.holds(code):
+            return self._digest(inner)
+        if inner in self._from_files:
+            return self._from_files[inner]
+        self._from_files[inner] = [code.co_qualname]  # what it closes over may lead to itself
+        cells = [content(cell) for cell in inner.__closure__ or ()]
+        wrapped = [self._from_file(one, deep=deep) for one in cells if isinstance(one, types.FunctionType)]
+        called = [self._from_file(one) for one in _called(inner)] if deep else []
+        self._from_files[inner] = [code.co_qualname, wrapped, called]
+        return self._from_files[inner]
+
     def _raw(self, value: Any) -> Any:
         """The code of a library's method alone; of its attributes those that are plain."""
         inner = getattr(value, "__func__", getattr(value, "fget", value))
         if isinstance(inner, types.FunctionType):
             return self._code(inner.__code__)
         return self._digest(value) if type(value) in _PLAIN else None
+
+
+_CALLED = ("forward", "__call__", "_call_impl", "_wrapped_call_impl")
+"""Methods of a module by which torch calls it."""
+
+_GENERATED = ("__init__", "__eq__", "__repr__", "__hash__", "__replace__")
+"""Methods that Python may write itself, and that no pass calls."""
+
+_HEAP_TYPE = 1 << 9
+"""Flag of classes that were not compiled into Python."""
+
+
+def _passing(name: str, value: Any, code: Any, file: str) -> bool:
+    """Whether an attribute of an installed class may be there or not: what another package adds, unless torch calls it.
+
+    Args:
+        name: Of the attribute.
+        value: What it is.
+        code: What it says, by ``_from_file``.
+        file: Of the class.
+    """
+    inner = getattr(value, "__func__", value)
+    foreign = isinstance(inner, types.FunctionType) and inner.__code__.co_filename != file
+    return name in _GENERATED or (foreign and name not in _CALLED and name[:2] != "__" and _installed(code))
+
+
+def _installed(code: Any) -> bool:
+    """Whether all of a function, and of what it closes over and calls, is from installed files."""
+    if not isinstance(code, list):
+        return False
+    return all(_installed(one) for several in cast("list[list[Any]]", code[1:]) for one in several)
+
+
+def _of_library(file: str) -> bool:
+    return in_library(file) or file.startswith(_OURS)
+
+
+_OURS = str(Path(__file__).parents[1])
+
+
+def _called(function: types.FunctionType) -> Iterator[types.FunctionType]:
+    """Functions that another one loads as globals, or as attributes of modules that it loads."""
+    for name, read in globals_of(function.__code__):
+        found = function.__globals__.get(name)
+        several = [vars(found).get(one) for one in sorted(read)] if isinstance(found, types.ModuleType) else [found]
+        yield from (one for one in several if isinstance(one, types.FunctionType))
 
 
 SHAPE = " shape"

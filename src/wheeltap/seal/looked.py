@@ -87,8 +87,7 @@ def _joined(one: Seen, two: Seen) -> Seen:
     output = np.concatenate([one.output, two.output])
     if two.order != one.order:
         return dataclasses.replace(one, output=output)
-    blocks, spread = (np.concatenate(parts, 1) for parts in ((one.blocks, two.blocks), (one.moments, two.moments)))
-    return Seen(output, blocks, spread, one.order)
+    return Seen(output, np.concatenate([one.blocks, two.blocks], 1), one.order)
 
 
 def _nearest(output: Floats, seal: Seal) -> tuple[Stored, float]:

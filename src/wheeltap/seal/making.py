@@ -12,25 +12,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from wheeltap import __version__, perturb
-from wheeltap.core import seeds
+from wheeltap import __version__
 from wheeltap.core.copies import copied
 from wheeltap.core.errors import FileFormatError, ModelError, RestorationError, UsageError
-from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.inputs import Inputs, chosen, tensors
 from wheeltap.core.literals import require_fields
-from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
-from wheeltap.engine.apply import Disturbance
 from wheeltap.seal import conversions, values
 from wheeltap.seal.contents import SealedContents
 from wheeltap.seal.inputs import Choice, Watch, candidates, choose, drawn_again
 from wheeltap.seal.record import (
-    LOOSEST,
     Body,
-    Challenge,
+    Cast,
     Lineage,
     Packed,
     Parts,
@@ -42,22 +37,15 @@ from wheeltap.seal.record import (
 from wheeltap.seal.room import room_for, thinned
 from wheeltap.seal.signature import today
 from wheeltap.seal.sketch import Floats, Looking, Seen, blocks_of, look
+from wheeltap.seal.structure import structure
 from wheeltap.seal.tensors import marked
+from wheeltap.seal.values import Leaves
 
 MARGIN: Final = 4.0
 """Times the largest harmless variation that was seen: the tolerance."""
 
 LEAST: Final = 1e-6
 """Smallest tolerance, as a share of the sealed numbers' size: a few steps of single precision."""
-
-CHALLENGES: Final = ("relative", "std", "relative", "std")
-"""Disturbances of a seal: one that sees units in another order, and one that sees them rescaled."""
-
-CHALLENGED: Final = 4
-"""Inputs that a disturbed model is asked: the first ones."""
-
-_SIZE: Final = (0.2, 0.8)
-"""How far a challenge moves the output, as a share of its spread over inputs."""
 
 _POOL: Final = {"small": 256, "large": 32}
 _LARGE: Final = 20_000_000
@@ -132,15 +120,16 @@ def make(
         DataError: If the task's inputs cannot be kept.
     """
     how = asked or Asked()
-    before = weights_digest(subject.model)
+    made = structure(subject.model)
+    before = values.leaves(subject.model, seed=how.seed)
     exact = conversions.in_single_precision(subject.model)
     own = subject if exact is subject.model else Subject(exact, name=subject.name)
     blocks = blocks_of(exact, subject.record.blocks)
     kind = "large" if subject.record.parameters > _LARGE else "small"
     pool = candidates(own, task, most=_POOL[kind], seed=how.seed)
     contents = SealedContents.of(subject)
-    text = (*how.audit, msgspec.json.encode(contents).decode())
-    room = room_for(exact, blocks, pool.fitting(how.inputs), pool.each, text)
+    texts = (values.shapes(subject.model), made.text(), *how.audit, msgspec.json.encode(contents).decode())
+    room = room_for(exact, blocks, pool.fitting(how.inputs), pool.each, texts)
     pool = pool.at_random(room.inputs, seed=how.seed) if how.at_random else pool
     looking = Looking(how.seed, room.some(blocks), room.few)
     watch("measuring harmless variation", 0, 2)
@@ -150,23 +139,24 @@ def make(
     watch("measuring harmless variation", 1, 2)
     found = _variation(exact, inputs, looking)
     looking = dataclasses.replace(looking, blocks=found.seen.order)
-    stored = _conversions(exact, inputs, looking, found.seen, watch)
-    challenges, loose = _challenges(own, inputs, looking, found.seen, watch)
+    stored, casts, marks = _conversions(exact, inputs, looking, found.seen, watch)
     body = Body(
-        name=subject.name, weights=before, shapes=values.shapes(exact),
-        values=values.sealed(exact, length=room.digest), seed=how.seed, inputs=_kept(choice),
-        blocks=found.seen.order, stored=stored, tensors=marked(exact, seed=how.seed, marks=room.marks),
-        challenges=challenges,
-        tolerances=Tolerances(found.output, found.blocks, loose, subject.device.type, found.passes),
+        name=subject.name, casts=casts, shapes=texts[0], values=values.marks(marks), structure=made.digest(),
+        parts=texts[1], seed=how.seed, inputs=_kept(choice), blocks=found.seen.order, stored=stored,
+        tensors=marked(exact, seed=how.seed, marks=room.marks),
+        tolerances=Tolerances(found.output, found.blocks, subject.device.type, found.passes),
         audit=tuple(how.audit), contents=contents, sealed=today().isoformat(), expires=how.expires, of=how.of,
         provenance={"wheeltap": __version__, "torch": str(torch.__version__), "machine": platform.machine()},
     )  # fmt: skip
     seal = Seal.of(body)
     _require_own(seal, exact, looking)
-    if weights_digest(subject.model) != before:
+    after = values.leaves(subject.model, seed=how.seed)
+    if after != before:
         raise RestorationError("The model was not given back as it was.", where=subject.name,
-                               expected=before[:12], got=weights_digest(subject.model)[:12])  # fmt: skip
-    return Made(seal, choice, thinned(room, len(blocks), how.inputs))
+                               expected=values.total(before, seed=how.seed)[:12],
+                               got=values.total(after, seed=how.seed)[:12])  # fmt: skip
+    unread = tuple(f"{where} cannot be read and is not sealed ({why})." for where, why in made.unread.items())
+    return Made(seal, choice, (*unread, *thinned(room, len(blocks), how.inputs)))
 
 
 def _require_own(seal: Seal, model: nn.Module, looking: Looking) -> None:
@@ -252,72 +242,33 @@ def _in_double(model: nn.Module, inputs: Inputs, looking: Looking) -> Seen | Non
         return None
 
 
-# ---- conversions and challenges -------------------------------------------------------------------------------
+# ---- conversions -------------------------------------------------------------------------------
 
 
-def _conversions(model: nn.Module, inputs: Inputs, looking: Looking, seen: Seen, watch: Watch) -> tuple[Stored, ...]:
-    found = [Stored(conversions.AS_SEALED, _packed(seen))]
-    for at, name in enumerate(conversions.NAMES[1:]):
-        watch("converting", at, len(conversions.NAMES) - 1)
+def _conversions(
+    model: nn.Module, inputs: Inputs, looking: Looking, seen: Seen, watch: Watch
+) -> tuple[tuple[Stored, ...], tuple[Cast, ...], list[Leaves]]:
+    """What the model gives after each conversion that makes something else of it, and digests of its tensors."""
+    found, casts, marks = [Stored(conversions.AS_SEALED, _packed(seen))], dict[str, str](), list[Leaves]()
+    for at, name in enumerate(conversions.NAMES):
+        watch("converting", at, len(conversions.NAMES))
         with conversions.converted(model, name) as changes:
-            if not changes:
+            if not changes and name not in conversions.WHOLE:
                 continue
-            made = _packed(look(model, inputs, looking))
+            held = values.leaves(model, seed=looking.seed)
+            marks += [held] if name in conversions.WHOLE else []
+            if not changes or (digest := values.total(held, seed=looking.seed)) in casts.values():
+                continue
+            casts[name] = digest
+            made = _packed(look(model, inputs, looking)) if name != conversions.AS_SEALED else found[0].seen
         if all(made != other.seen for other in found):
             found.append(Stored(name, made))
-    return tuple(found)
+    return tuple(found), tuple(Cast(name, digest) for name, digest in casts.items()), marks
 
 
 def _packed(seen: Seen) -> Parts:
-    single = [part.astype(np.float32) for part in (seen.output, seen.blocks, seen.moments)]
+    single = [part.astype(np.float32) for part in (seen.output, seen.blocks)]
     return Parts(*(Packed.of(part) for part in single))
-
-
-def response(subject: Subject, inputs: Inputs, looking: Looking, challenge: Challenge) -> Floats:
-    """How a disturbance moves the output on the first inputs, ``[input, direction]``."""
-    few = chosen(inputs, slice(CHALLENGED))
-    plain = Looking(looking.seed)
-    clean = look(subject.model, few, plain).output
-    disturbance = perturb.create(challenge.perturbation)
-    with Disturbance(subject, disturbance, WHOLE) as under_way:
-        under_way.apply(challenge.dose, root=seeds.derive(looking.seed, "challenge"), seed=challenge.seed)
-        return look(subject.model, few, plain).output - clean
-
-
-def _challenges(
-    subject: Subject, inputs: Inputs, looking: Looking, seen: Seen, watch: Watch
-) -> tuple[tuple[Challenge, ...], float]:
-    """Disturbances with the answers to them, and the tolerance of these: how far conversions move them."""
-    spread = size(seen.output - seen.output.mean(0))
-    doses = {name: _dose(subject, inputs, looking, (name, spread)) for name in dict.fromkeys(CHALLENGES)}
-    found, loose = list[Challenge](), 1e-4
-    for at, name in enumerate(CHALLENGES):
-        watch("challenges", at, len(CHALLENGES))
-        one = Challenge(name, doses[name], at, _NONE)
-        answer = response(subject, inputs, looking, one)
-        found.append(Challenge(name, doses[name], at, Packed.of(answer.astype(np.float32))))
-        for conversion in conversions.NAMES[1:] if at < len(doses) else ():
-            with conversions.converted(subject.model, conversion) as changes:
-                moved = response(subject, inputs, looking, one) if changes else answer
-            loose = max(loose, float(np.abs(moved - answer).max()) / size(answer))
-    return tuple(found), min(MARGIN * loose, LOOSEST)  # of very deep nets even casts change the answers
-
-
-_NONE: Final = Packed("<f4", (0,), "")
-
-
-def _dose(subject: Subject, inputs: Inputs, looking: Looking, about: tuple[str, float]) -> float:
-    """A dose of a disturbance that moves the output by a good part of its spread."""
-    (name, spread), dose = about, 0.1
-    for _ in range(_STEPS):
-        moved = size(response(subject, inputs, looking, Challenge(name, dose, 0, _NONE))) / spread
-        if _SIZE[0] <= moved <= _SIZE[1]:
-            break
-        dose *= float(np.clip(0.5 * sum(_SIZE) / max(moved, 1e-9), 0.25, 4.0))
-    return dose
-
-
-_STEPS: Final = 8
 
 
 def inputs_of(seal: Seal) -> Inputs:

@@ -95,12 +95,10 @@ class Parts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         output: Random projections of the output, ``[input, direction]``.
         blocks: The same of each block's output, ``[block, input, direction]``; of the first inputs alone where there
             are many blocks.
-        moments: Of each block's output, ``[block, input, moment]``: equal for units in any order.
     """
 
     output: Packed
     blocks: Packed
-    moments: Packed
 
 
 class Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,20 +113,16 @@ class Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seen: Parts
 
 
-class Challenge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A disturbance of the weights, and how the sealed model answers under it.
+class Cast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A conversion of the whole model that a seal admits.
 
     Attributes:
-        perturbation: Registered name.
-        dose: In its unit.
-        seed: Of the draw, below the seal's own.
-        answer: Projections of the disturbed output less the undisturbed one, ``[input, direction]``.
+        name: Of the conversion; ``as sealed`` for none.
+        digest: Of all bits of all tensors after it, keyed: 256 bits, hexadecimal.
     """
 
-    perturbation: str
-    dose: float
-    seed: int
-    answer: Packed
+    name: str
+    digest: str
 
 
 class Tolerances(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -137,14 +131,12 @@ class Tolerances(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         output: Of output projections.
         blocks: Of each block's.
-        challenge: Of the answers to challenges.
         device: Where this was measured.
         passes: How many harmless passes it rests on.
     """
 
     output: float
     blocks: tuple[float, ...]
-    challenge: float
     device: str
     passes: int
 
@@ -196,15 +188,17 @@ class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     Attributes:
         name: Of the model.
-        weights: Digest of parameters and buffers, to the bit.
-        shapes: Names and shapes of all parameters and kept buffers, in order, as compressed text.
-        values: Digests of each tensor's values, as sealed and after casts, ``[tensor, cast, byte]``.
-        seed: Of all projections and challenges: whoever knows it can fit them.
+        casts: Digests of all tensors, as sealed and after each cast that passes: they decide.
+        shapes: Names, kinds of numbers and shapes of all parameters and buffers, in order, as compressed text.
+        values: Beginnings of the digest of each tensor, as sealed and after casts, ``[tensor, cast, byte]``: they
+            locate a change.
+        structure: Digest of all modules, code, hooks and settings: it decides.
+        parts: What locates a change of these, as compressed text.
+        seed: Of all projections and digests: whoever knows it can fit the projections.
         inputs: What the model is asked.
         blocks: Module paths, in order of computation.
         stored: The model as it is, and as conversions leave it.
         tensors: Of each parameter its root mean square, its mean and random projections, ``[parameter, number]``.
-        challenges: In the order in which they are tried.
         tolerances: How far harmless variation goes.
         audit: Verdicts of the audit that the model passed or failed, a line each; and the digest of its report.
         provenance: Of the software and the machine.
@@ -215,15 +209,16 @@ class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """
 
     name: str
-    weights: str
+    casts: tuple[Cast, ...]
     shapes: str
     values: Packed
+    structure: str
+    parts: str
     seed: int
     inputs: SealedInputs
     blocks: tuple[str, ...]
     stored: tuple[Stored, ...]
     tensors: Packed
-    challenges: tuple[Challenge, ...]
     tolerances: Tolerances
     audit: tuple[str, ...] = ()
     provenance: dict[str, Scalar] = {}

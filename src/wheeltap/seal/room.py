@@ -1,30 +1,24 @@
 """What a seal has room for: fixed before any pass, by how many tensors and blocks a model has and how large inputs are.
 
-Of large models less is kept: fewer blocks and inputs, then shorter digests, then fewer numbers of each parameter.
+Digests that decide are always whole. Of large models less is kept of what a change is located by: fewer blocks and
+inputs, then fewer numbers of each parameter.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
-import numpy as np
 from torch import nn
 
 from wheeltap.core.errors import FileFormatError
 from wheeltap.seal import conversions, values
 from wheeltap.seal.record import LARGEST
-from wheeltap.seal.sketch import BLOCK_DIRECTIONS, DIRECTIONS, MOMENTS
+from wheeltap.seal.sketch import BLOCK_DIRECTIONS, DIRECTIONS
 from wheeltap.seal.sketch import MOST as BLOCKS
 from wheeltap.seal.tensors import MARKS
 
-LONG: Final = 16
-"""Bytes of a digest: nobody fits them. From 8 on it takes some billion tries to make two tensors with the same one."""
-
-_ROOM: Final = 16 * 1024
-"""Bytes of all digests, where there are so many tensors that not all can be long."""
-
-_REST: Final = 3 * 1024
-"""Bytes of names, challenges and a signature, at most; lines of an audit and digests of files come on top."""
+_REST: Final = 4 * 1024
+"""Bytes of names, digests and a signature, at most; other texts come on top."""
 
 _BLOCK: Final = 52
 """Bytes of a block's tolerance and of what surrounds its path."""
@@ -39,14 +33,12 @@ class Room:
         blocks: How many.
         few: Inputs of which blocks are looked at, the first ones.
         inputs: How many.
-        digest: Bytes of one.
         marks: Projections of each parameter; without any, nothing at all is kept of parameters beside digests.
     """
 
     blocks: int
     few: int
     inputs: int
-    digest: int
     marks: int
 
     def some(self, names: Sequence[str]) -> tuple[str, ...]:
@@ -55,27 +47,22 @@ class Room:
         return tuple(names[at * (len(names) - 1) // max(kept - 1, 1)] for at in range(kept))
 
 
-_EACH: Final = 4 * (BLOCK_DIRECTIONS + len(MOMENTS))
+_EACH: Final = 4 * BLOCK_DIRECTIONS
 
 _LADDER: Final = (
-    (BLOCKS, 16, 64, LONG, MARKS),
-    (BLOCKS, 16, 64, 8, MARKS),
-    (BLOCKS, 16, 64, 6, MARKS),
-    (24, 8, 16, 6, MARKS),
-    (24, 6, 8, 6, MARKS),
-    (12, 4, 8, 6, MARKS),
-    (12, 4, 8, 6, 2),
-    (12, 4, 8, 4, 2),
-    (8, 4, 8, 3, 2),
-    (8, 4, 8, 6, 0),
-    (8, 4, 8, 4, 0),
-    (8, 4, 8, 3, 0),
-    (4, 2, 4, 3, 0),
+    (BLOCKS, 16, 64, MARKS),
+    (24, 8, 16, MARKS),
+    (24, 6, 8, MARKS),
+    (12, 4, 8, MARKS),
+    (12, 4, 8, 2),
+    (8, 4, 8, 2),
+    (8, 4, 8, 0),
+    (4, 2, 4, 0),
 )
-"""Blocks, kB of what is kept of them, inputs, bytes of a digest, projections: from the most to the least."""
+"""Blocks, kB of what is kept of them, inputs, projections: from the most to the least."""
 
 
-def room_for(model: nn.Module, blocks: Sequence[str], inputs: int, each: int, lines: Sequence[str] = ()) -> Room:
+def room_for(model: nn.Module, blocks: Sequence[str], inputs: int, each: int, texts: Sequence[str]) -> Room:
     """The most that fits.
 
     Args:
@@ -83,22 +70,21 @@ def room_for(model: nn.Module, blocks: Sequence[str], inputs: int, each: int, li
         blocks: Module paths.
         inputs: How many are wanted.
         each: Bytes of one.
-        lines: Text that the seal keeps as well: of an audit, and digests of files.
+        texts: That the seal keeps as well.
 
     Raises:
         FileFormatError: If even the least does not.
     """
     tensors, parameters = len(values.held(model)), sum(1 for _ in model.parameters())
-    usual = int(np.clip(_ROOM // max(tensors * len(values.CASTS), 1), 6, LONG))
     variants, taken = _variants(model), 0
-    text = len(values.shapes(model)) + sum(len(line.encode()) + 3 for line in lines)
-    for most, kilobytes, asked, digest, marks in _LADDER:
+    text = sum(len(line.encode()) + 3 for line in texts) + _coded(tensors * len(conversions.WHOLE) * values.MARK)
+    for most, kilobytes, asked, marks in _LADDER:
         few = max(1024 * kilobytes // (max(min(most, len(blocks)), 1) * variants * _EACH), 2)
-        one = Room(most, few, min(asked, inputs), min(digest, usual), marks)
+        one = Room(most, few, min(asked, inputs), marks)
         kept = one.some(blocks)
         taken = (
-            _REST + text + _coded(tensors * len(values.CASTS) * one.digest) + _coded(one.inputs * each)
-            + (_coded(4 * (2 + marks) * parameters) if marks else 0) + variants * _coded(4 * one.inputs * DIRECTIONS)
+            _REST + text + _coded(one.inputs * each) + (_coded(4 * (2 + marks) * parameters) if marks else 0)
+            + variants * _coded(4 * one.inputs * DIRECTIONS)
             + _coded(variants * _EACH * len(kept) * min(few, one.inputs)) + sum(len(name) + _BLOCK for name in kept)
         )  # fmt: skip
         if taken <= LARGEST:
@@ -111,9 +97,14 @@ def room_for(model: nn.Module, blocks: Sequence[str], inputs: int, each: int, li
 
 
 def _variants(model: nn.Module) -> int:
-    """Conversions that may leave numbers of their own: without buffers it makes no difference to keep them."""
+    """Conversions that may leave numbers of their own: without buffers it makes no difference which are cast."""
     buffers = any(part.is_floating_point() for part in model.buffers())
-    return sum(buffers or "buffers" not in name for name in conversions.NAMES)
+    wide = any(part.dtype.itemsize > 4 for part in model.parameters())
+    beside = ("parameters", "checkpoint")
+    return sum(
+        (buffers or not any(word in name for word in beside)) and (wide or name != "float32")
+        for name in conversions.NAMES
+    )
 
 
 def _coded(size: int) -> int:
@@ -133,14 +124,8 @@ def thinned(room: Room, blocks: int, inputs: int) -> tuple[str, ...]:
     said = (
         (kept < blocks, f"{kept} of {blocks} blocks are kept, so that the first that changed is known less closely."),
         (room.inputs < inputs, f"{room.inputs} inputs are kept, not {inputs}."),
-        (room.digest < _STRONG, f"Digests have {room.digest} bytes, which is enough against accidents and not against "
-         "someone who looks for a tensor with the same digest."),
         (0 < room.marks < MARKS, f"Of each parameter {room.marks} projections are kept: kinds of change are named "
          "less surely."),
-        (room.marks == 0, "Nothing is kept of parameters beside digests: kinds of change are not named, and gains "
-         "that are stored with an offset of 1 count as changed."),
+        (room.marks == 0, "Nothing is kept of parameters beside digests: kinds of change are not named."),
     )  # fmt: skip
     return tuple(words for so, words in said if so)
-
-
-_STRONG: Final = 8

@@ -1,4 +1,4 @@
-"""Sketches: a few numbers of a large output, by random projections; and moments that no order of units changes."""
+"""Sketches: a few numbers of a large output, by random projections."""
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -27,9 +27,6 @@ BLOCK_DIRECTIONS: Final = 4
 MOST: Final = 48
 """Blocks that a seal looks at: of more, evenly spread ones, the last among them."""
 
-MOMENTS: Final = ("mean", "rms", "mean size", "fourth")
-"""Moments of a block's output, over its units and places."""
-
 
 @final
 @dataclass(frozen=True)
@@ -39,13 +36,11 @@ class Seen:
     Attributes:
         output: ``[input, direction]``.
         blocks: ``[block, input, direction]``, of the first inputs.
-        moments: ``[block, input, moment]``.
         order: Blocks in the order in which they were first called.
     """
 
     output: Floats
     blocks: Floats
-    moments: Floats
     order: tuple[str, ...]
 
     def of(self, name: str) -> Floats:
@@ -55,11 +50,11 @@ class Seen:
     def only(self, names: Sequence[str]) -> "Seen":
         """The same of some blocks alone."""
         at = [self.order.index(name) for name in names]
-        return Seen(self.output, self.blocks[at], self.moments[at], tuple(names))
+        return Seen(self.output, self.blocks[at], tuple(names))
 
     def first(self, inputs: int) -> "Seen":
         """The same of the first inputs alone."""
-        return Seen(self.output[:inputs], self.blocks[:, :inputs], self.moments[:, :inputs], self.order)
+        return Seen(self.output[:inputs], self.blocks[:, :inputs], self.order)
 
 
 @final
@@ -105,7 +100,9 @@ def scores(model: nn.Module, inputs: Inputs) -> Tensor:
         output = _called(model, inputs)
     except Exception as error:
         raise ModelError("The model cannot read the sealed inputs.", expected="inputs of the model that was sealed",
-                         got=f"{type(error).__name__}: {error}"[:160]) from error  # fmt: skip
+                         got=f"{type(error).__name__}: {error}"[:160],
+                         do="A program that was exported for one size of batch: export it with dynamic shapes, or "
+                         "verify the module that it was made of.") from error  # fmt: skip
     first = as_scores(output)
     given = [first, *(part for part in _others(output) if part is not first)]
     rows = [part for part in given if part.ndim and len(part) == count(inputs)]
@@ -169,13 +166,6 @@ _FEW_SIGNS: Final = 2**13
 """Signs that are kept from pass to pass: half a megabyte in all."""
 
 
-def moments(values: Tensor) -> Floats:
-    """Moments of each row, ``[row, moment]``; the same whatever the order of units."""
-    flat = values.reshape(len(values), -1).double()
-    powers = (flat.mean(1), flat.square().mean(1).sqrt(), flat.abs().mean(1), flat.pow(4).mean(1).pow(0.25))
-    return torch.stack(powers, 1).cpu().numpy()
-
-
 def blocks_of(model: nn.Module, names: tuple[str, ...]) -> tuple[str, ...]:
     """Module paths of blocks: of what is no module of its own, the module that holds it."""
     known = {path for path, _ in named_modules(model)}
@@ -210,13 +200,7 @@ class _Found:
         few = min(len(output), how.few)
         whole = {name: torch.cat(parts) for name, parts in self.held.items() if sum(map(len, parts)) == few}
         blocks = [sketched(held, how.seed, BLOCK_DIRECTIONS) for held in whole.values()]
-        spread = [moments(held) for held in whole.values()]
-        return Seen(
-            output,
-            np.array(blocks).reshape(len(blocks), few, BLOCK_DIRECTIONS),
-            np.array(spread).reshape(len(spread), few, len(MOMENTS)),
-            tuple(whole),
-        )
+        return Seen(output, np.array(blocks).reshape(len(blocks), few, BLOCK_DIRECTIONS), tuple(whole))
 
 
 def _places(model: nn.Module, names: tuple[str, ...]) -> list[tuple[str, nn.Module]]:

@@ -1,106 +1,309 @@
-"""Whether other weights compute the same: shown by what blocks give, or by weights that cannot change alone."""
+"""What a model is besides its tensors: modules, their code, hooks and settings; and what of it is not as sealed."""
 
-from collections.abc import Sequence
-from typing import Final, cast
+import base64
+import binascii
+import io
+import pickletools
+import re
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, Final, cast, final
 
-import numpy as np
+import msgspec
 import torch
 from torch import Tensor, nn
 
-from wheeltap.core import seeds
-from wheeltap.core.inputs import Inputs, chosen
-from wheeltap.core.typed import to_tensor
-from wheeltap.seal.looked import Looked
-from wheeltap.seal.record import Seal
-from wheeltap.seal.sketch import DIRECTIONS, projected, scores
-from wheeltap.seal.tensors import Compared
-from wheeltap.seal.values import Matched
+from wheeltap.core import canon
+from wheeltap.core.anatomy import ORIGINS, module_parts
+from wheeltap.core.describe import SHAPE, Reader
+from wheeltap.core.errors import FileFormatError
+from wheeltap.seal.wrappers import children, compiled_call, holding, tree, unwrapped
 
-_LOOSE: Final = 4.0
-"""Tolerances that a moment may be off, for it was not measured how far harmless variation moves it."""
+_CODE: Final = "<code>"
+_LIBRARY: Final = "library "
+_OF_MODULES: Final = frozenset({"_modules", "_parameters", "_buffers", "_compiled_call_impl", "_is_torch_compile"})
+_OF_PROGRAMS: Final = frozenset(
+    {
+        "_initializing", "_c", "_concrete_type", "_actual_script_module", "_name", "forward", "training", "train",
+        "eval", "_graph", "_code", "_codegen", "_replace_hooks", "_create_node_hooks", "_erase_node_hooks",
+        "_deepcopy_hooks", "shape_env", "meta", "_lineno_map", "_prologue_start", "_tracer_cls", "_tracer_extras",
+    }
+)  # fmt: skip
+"""What a scripted or exported module holds beside the code that it runs, and that no pass reads."""
 
-_MOVED: Final = 1e-2
-"""Share of its size that a block's output moves at least where its units are in another order."""
+_MARK: Final = 4
+"""Characters of the digests by which a difference is located: 16 bits. The digest of all of it decides."""
 
-_SEEN: Final = 100.0
-"""Tolerances by which a changed weight would move the outputs if nothing made up for it."""
+_TEXT: Final = 2**22
+"""Bytes of the text that locates, at most."""
 
-_READ: Final = 0.5
-"""Share of a tensor's numbers that the inputs read at least; of a table of tokens they read few rows."""
+_PLAIN: Final = (Tensor, nn.Parameter, nn.Buffer)
 
-_FEW: Final = 4
-"""Inputs that this is asked on."""
+Parts = dict[str, dict[str, str]]
+"""Digests by owner (a module's path, or code) and name."""
 
 
-def rewritten(seal: Seal, looked: Looked, compared: Compared, about: tuple[Matched, nn.Module, Inputs]) -> bool:
-    """Whether a model with other weights, whose outputs agree, is shown to compute the same in another way.
+@final
+@dataclass(frozen=True)
+class Structure:
+    """What a model is besides its tensors.
+
+    Attributes:
+        parts: Digests of all that is no installed code.
+        libraries: Digest of each installed file that a class of a module is from.
+        unread: What could not be read, and why.
+        program: Whether it is a program that torch made of a module: scripted, traced, or exported.
+    """
+
+    parts: Parts
+    libraries: dict[str, str]
+    unread: dict[str, str]
+    program: bool
+
+    def digest(self) -> str:
+        """Of all parts: 128 bits."""
+        rows = sorted([owner, name, one] for owner, held in self.parts.items() for name, one in held.items())
+        return canon.key("structure", rows)
+
+    def text(self) -> str:
+        """Short marks of all parts, by which a difference is located: compressed, alike modules once."""
+        kinds, rows = dict[tuple[tuple[str, str], ...], int](), list[tuple[str, int]]()
+        for owner, held in self.parts.items():
+            marks = tuple((name, one[:_MARK]) for name, one in held.items())
+            rows.append((owner, kinds.setdefault(marks, len(kinds))))
+        listed = (list(kinds), rows, self.libraries, _versions(self.libraries))
+        return base64.b64encode(zlib.compress(msgspec.json.encode(listed), 9)).decode()
+
+
+_Listed = tuple[list[list[tuple[str, str]]], list[tuple[str, int]], dict[str, str], dict[str, str]]
+
+
+def structure(model: nn.Module) -> Structure:
+    """Of a model, without wrappers that only call it; its tensors count by name and kind alone."""
+    modules = dict(tree(model))
+    names = {id(module): f"module {path}" for path, module in modules.items()}
+    for path, module in modules.items():
+        for name, part in _tensors(module):
+            names.setdefault(id(part), f"tensor {path}.{name}")
+    reader, places, parts = Reader(names, portable=True), dict[str, tuple[str, str]](), cast("Parts", {})
+    program = isinstance(next(iter(modules.values())), torch.jit.ScriptModule | torch.fx.GraphModule)
+    attributes = _scripted(model) if isinstance(model, torch.jit.ScriptModule) else frozenset[str]()
+    for number, (path, module) in enumerate(modules.items()):
+        kind = reader.class_of(type(module))
+        parts[path] = {f"class {type(module).__qualname__}": canon.key("class", kind)}
+        parts[path] |= {"modules": canon.key("modules", [[name, names[id(one)]] for name, one in _children(module)])}
+        for name, part in _tensors(module):
+            own, more = "" if type(part) in _PLAIN else reader.class_of(type(part)), vars(part).keys() - ORIGINS
+            held = [[one, reader.read(f"{path}.{name}.{one}", vars(part)[one])] for one in sorted(more)]
+            parts[path][f"tensor {name}"] = canon.key("tensor", [own, held])
+        for name, value in (*_settings(module), *_of_script(module, attributes)):
+            place = f"<{number}>.{name}"
+            places[place] = (path, name)
+            parts[path][name] = reader.read(place, value)
+    items = {"hooks of all modules": reader.read("hooks of all modules", _hooks_of_all()), **dict(reader.items())}
+    libraries = {name: one for name, one in items.items() if name.startswith(_LIBRARY)}
+    _gather(parts, {name: one for name, one in items.items() if name not in libraries}, reader, places)
+    return Structure(parts, libraries, {_where(at, places): why for at, why in reader.unread.items()}, program)
+
+
+def _children(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    return ((name, unwrapped(child)) for name, child in children(module))
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    for kind in ("_parameters", "_buffers"):
+        yield from holding(module, kind)
+
+
+def _settings(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Attributes of a module that its forward may read, hooks among them, and code that torch compiled."""
+    program = isinstance(module, torch.jit.ScriptModule | torch.fx.GraphModule)
+    for name, value in module_parts(module).items():
+        if name not in _OF_MODULES and not (program and name in _OF_PROGRAMS):
+            yield name, value
+    call = vars(module).get("_compiled_call_impl")
+    if call is not None and not compiled_call(module, call):
+        yield "_compiled_call_impl", call
+    if isinstance(module, torch.jit.ScriptModule):
+        held = cast("Any", module)
+        yield "training", held.training
+        methods = [name for name in held._c._method_names() if not name.startswith("__")]
+        for name in methods:
+            code, constants = held._c._get_method(name).code_with_constants
+            yield f"code of {name}", [_NUMBERED.sub("", code), dict(constants)]
+
+
+_NUMBERED: Final = re.compile(r"___torch_mangle_\d+\.")
+"""What torch puts before the second type of a name, and of each process anew."""
+
+
+def _scripted(model: torch.jit.ScriptModule) -> frozenset[str]:
+    """Names that attributes of a scripted module may have: torch lists them in its file alone."""
+    file = io.BytesIO()
+    cast("Any", torch.jit).save(model, file)
+    with zipfile.ZipFile(file) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+        return frozenset(held for _, held, _ in pickletools.genops(archive.read(name)) if isinstance(held, str))
+
+
+def _of_script(module: nn.Module, names: frozenset[str]) -> Iterator[tuple[str, Any]]:
+    """Attributes of a scripted module besides its tensors and modules."""
+    inside = cast("Any", getattr(module, "_c", None))
+    known = {"training", *(name for name, _ in holding(module, "_modules")), *(name for name, _ in _tensors(module))}
+    for name in sorted(names - known):
+        if inside.hasattr(name):
+            yield f"{name} (scripted)", inside.getattr(name)
+
+
+def _hooks_of_all() -> list[Any]:
+    """Hooks that torch calls for every module, and what stands between functions of torch and their callers."""
+    held = cast("Any", nn.modules.module)
+    modes = cast("Any", torch.overrides)._get_current_function_mode_stack()
+    return [list(held._global_forward_pre_hooks.values()), list(held._global_forward_hooks.values()), list(modes)]
+
+
+def _gather(parts: Parts, items: dict[str, str], reader: Reader, places: dict[str, tuple[str, str]]) -> None:
+    """Puts what was read of objects to the attribute at which it was met, and all else to code."""
+    inside = dict[str, list[tuple[str, str]]]()
+    code = dict[str, str]()
+    for key, one in items.items():
+        place = _place(key, places)
+        if place:
+            at = reader.places.get(one, "")
+            near = f"at {at.removeprefix(place)}" if at.startswith(place) else one  # alike in modules that are alike
+            inside.setdefault(place, []).append((key.removeprefix(place), near))
+        else:
+            code[key] = one
+    for place, (owner, name) in places.items():
+        own, more = parts[owner][name], inside.get(place, [])
+        at = reader.places.get(own, "")
+        parts[owner][name] = canon.key("part", ["at" if at == place else own, sorted(more)])
+    parts[_CODE] = code
+
+
+def _place(key: str, places: dict[str, tuple[str, str]]) -> str:
+    """The attribute at which an object was met."""
+    if not key.startswith("<"):
+        return ""
+    ends = [at for at, sign in enumerate(key) if sign in " .[#"]
+    return next((key[:at] for at in reversed([*ends, len(key)]) if key[:at] in places), "")
+
+
+def _where(at: str, places: dict[str, tuple[str, str]]) -> str:
+    place = _place(at, places)
+    return _name(*places[place]) + at.removeprefix(place) if place else at
+
+
+def _versions(libraries: dict[str, str]) -> dict[str, str]:
+    """Versions of the packages that files are of."""
+    tops = sorted({name.removeprefix(_LIBRARY).partition(".")[0] for name in libraries})
+    known = metadata.packages_distributions()
+    return {top: metadata.version(known[top][0]) for top in tops if top in known}
+
+
+# ---- what differs -----------------------------------------------------------------------------------------------
+
+
+@final
+@dataclass(frozen=True)
+class Difference:
+    """What of a model's structure is not as sealed: names, in words.
+
+    Attributes:
+        added: What was not sealed.
+        missing: What was sealed and is not there.
+        changed: What is another.
+        libraries: Installed files that are others, with the versions of their packages.
+    """
+
+    added: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
+
+    def words(self) -> str:
+        """All but installed files, in sentences; empty where there is nothing."""
+        said = (("Not sealed", self.added), ("Missing", self.missing), ("Not as sealed", self.changed))
+        return " ".join(f"{what}: {listed(names)}." for what, names in said if names)
+
+
+def difference(sealed: str, text: str, found: Structure) -> Difference:
+    """What of a structure is not as sealed.
 
     Args:
-        seal: Of the model.
-        looked: What was seen: outputs agree.
-        compared: What changed.
-        about: Its tensors in their places, the model, and the sealed inputs.
+        sealed: Digest of the structure that was sealed: it decides.
+        text: What locates a difference.
+        found: The structure at hand.
+
+    Raises:
+        FileFormatError: If the text is none that a seal has.
     """
-    return compared.another or _reordered(seal, looked) or _made_up_for(seal, looked, compared, about)
+    kinds, rows, libraries, versions = _read(text)
+    others = tuple(
+        f"{name.removeprefix(_LIBRARY)} ({_change(name, versions)})"
+        for name, one in found.libraries.items() if libraries.get(name, one) != one
+    )  # fmt: skip
+    if found.digest() == sealed:
+        return Difference(libraries=others)
+    known, own = {owner: dict(kinds[at]) for owner, at in rows}, found.parts
+    both = [owner for owner in own if owner in known]
+    added, missing = _beside(own, known), _beside(known, own)
+    changed = _names(
+        (owner, name) for owner in both for name, one in own[owner].items()
+        if one[:_MARK] != known[owner].get(name, one[:_MARK]) and (name != "modules" or not (added or missing))
+    )  # fmt: skip
+    unknown = () if added or missing or changed else ("something that the seal keeps no name of",)
+    return Difference(added, missing, changed or unknown, others)
 
 
-def _reordered(seal: Seal, looked: Looked) -> bool:
-    """Whether each block gives the same numbers as when it was sealed, and one of them in quite another order."""
-    sealed, seen, moved = looked.stored.seen, looked.seen, 0.0
-    blocks, moments = sealed.blocks.floats(), sealed.moments.floats()
-    for at, (name, loose) in enumerate(zip(seal.body.blocks, seal.body.tolerances.blocks, strict=True)):
-        if name not in seen.order:
-            continue
-        own = seen.order.index(name)
-        if np.abs(seen.moments[own] - moments[at]).max() > _LOOSE * loose * _size(moments[at]):
-            return False
-        moved = max(moved, float(np.abs(seen.blocks[own] - blocks[at]).max()) / _size(blocks[at]))
-    return moved > _MOVED
+def _beside(one: Parts, two: Parts) -> tuple[str, ...]:
+    """What the first has and the second has not; of a module, its path alone, and nothing of modules inside it."""
+    modules = [owner for owner in one if owner not in two]
+    tops = [name for name in modules if not any(name.startswith(f"{other}.") for other in modules if other)]
+    held = ((owner, name) for owner in one if owner in two for name in one[owner] if name not in two[owner])
+    return (*(f"module {name}" if name else "the model" for name in tops), *_names(held))
 
 
-def _size(numbers: np.ndarray) -> float:
-    return max(float(np.sqrt(np.mean(np.square(numbers)))), 1e-30)
+def _names(several: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_name(owner, name) for owner, name in several))
 
 
-def _made_up_for(seal: Seal, looked: Looked, compared: Compared, about: tuple[Matched, nn.Module, Inputs]) -> bool:
-    """Whether two tensors or more changed, each of which would move the outputs by far, to first order, if alone.
+def listed(several: Sequence[str], most: int = 4) -> str:
+    """The first of some names, and how many more there are."""
+    more = len(several) - most
+    return ", ".join(several[:most]) + (f" and {more} more" if more > 0 else "")
 
-    So are gains folded into the next layer, or heads in another order, where no block departs. Damage in what the
-    inputs do not read is not: slopes are 0 there.
-    """
-    found, model, inputs = about
-    held = [found.held[name] for name in compared.changed]
-    parameters = {id(part) for part in model.parameters()}
-    if len(held) == 1 or compared.others or not all(id(part) in parameters for part in held):
-        return False
-    unit = seal.body.tolerances.output * _size(looked.stored.seen.output.floats())
+
+def _change(name: str, versions: dict[str, str]) -> str:
+    top = name.removeprefix(_LIBRARY).partition(".")[0]
+    now = _versions({name: ""}).get(top, "not installed")
+    sealed = versions.get(top, "not sealed")
+    return f"{top} {sealed}, other code" if now == sealed else f"{top} {sealed} was sealed, and this is {now}"
+
+
+_WORDS: Final = {
+    "_forward_hooks": "forward hooks", "_forward_pre_hooks": "forward pre-hooks", "modules": "order of modules",
+}  # fmt: skip
+
+
+def _name(owner: str, name: str) -> str:
+    if owner == _CODE:
+        return name.partition(" by default")[0].partition(" closing over")[0].removesuffix(SHAPE)
+    what = _WORDS.get(name, name if " " in name else f"attribute {name}")
+    return f"{what} of {f'module {owner}' if owner else 'the model'}"
+
+
+def _read(text: str) -> _Listed:
     try:
-        slopes = _slopes(model, inputs, held, seed=seal.body.seed)
-    except RuntimeError:  # a kernel without slopes, or weights that were made in inference mode
-        return False
-    return all(
-        float((slope != 0.0).double().mean()) > _READ
-        and float(slope.double().square().sum().sqrt()) * compared.relative[name] * _rms(part) > _SEEN * unit
-        for name, slope, part in zip(compared.changed, slopes, held, strict=True)
-    )
-
-
-def _rms(part: Tensor) -> float:
-    return float(part.detach().double().square().mean().sqrt())
-
-
-def _slopes(model: nn.Module, inputs: Inputs, held: Sequence[Tensor], *, seed: int) -> list[Tensor]:
-    """Slopes of a sum of the sealed numbers, as large as one of them, by some weights; 0 where none reads them."""
-    wanted = [part.requires_grad for part in held]
-    try:
-        for part in held:
-            part.requires_grad_(True)
-        with torch.enable_grad():
-            numbers = projected(scores(model, chosen(inputs, slice(_FEW))), seed, DIRECTIONS)
-            signs = seeds.generator(seed, "slopes").choice([-1.0, 1.0], size=tuple(numbers.shape))
-            total = (numbers * to_tensor(signs, like=numbers)).sum() / numbers.numel() ** 0.5
-            slopes = cast("Sequence[Tensor | None]", torch.autograd.grad(total, held, allow_unused=True))
-    finally:
-        for part, before in zip(held, wanted, strict=True):
-            part.requires_grad_(before)
-    return [torch.zeros_like(part) if slope is None else slope for slope, part in zip(slopes, held, strict=True)]
+        data = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), _TEXT)
+        listed = msgspec.json.decode(data, type=_Listed)
+    except (binascii.Error, zlib.error, msgspec.DecodeError) as error:
+        raise FileFormatError("The seal's description of the structure cannot be read.",
+                              expected="names and marks", got=str(error)[:80]) from error  # fmt: skip
+    if any(not 0 <= at < len(listed[0]) for _, at in listed[1]):
+        raise FileFormatError("The seal's description of the structure does not fit itself.",
+                              expected="a kind for each module", got="one that is not there")  # fmt: skip
+    return listed

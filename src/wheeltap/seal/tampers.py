@@ -3,13 +3,11 @@
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final, Literal, cast, final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from wheeltap import gauge, perturb
 from wheeltap.core.copies import copied
@@ -283,51 +281,9 @@ def resharded(ground: Ground, rng: np.random.Generator) -> Changed:
     return Changed(model)
 
 
-def threads(ground: Ground, rng: np.random.Generator) -> Changed:
-    """One thread more while the model runs."""
-    model, before = ground.copy(), torch.get_num_threads()
-
-    def set_to(count: int, *_: object) -> None:
-        torch.set_num_threads(count)
-
-    model.register_forward_pre_hook(partial(set_to, before + 1))
-    model.register_forward_hook(partial(set_to, before), always_call=True)
-    return Changed(model)
-
-
-def one_by_one(ground: Ground, rng: np.random.Generator) -> Changed:
-    """Each input in a call of its own."""
-    model = ground.copy()
-    whole = type(model)
-
-    def each(self: nn.Module, inputs: Any) -> Any:
-        if not isinstance(inputs, Tensor):
-            raise ModelError("This change is not possible on this model.", expected="one tensor of inputs",
-                             got=type(inputs).__name__)  # fmt: skip
-        found = [whole.forward(self, inputs[at : at + 1]) for at in range(len(inputs))]
-        return torch.cat([part if isinstance(part, Tensor) else part.logits for part in found])
-
-    model.__class__ = type("OneByOne", (whole,), {"forward": each})  # a copy of it calls its own modules
-    return Changed(model)
-
-
-@final
-class _Offset(nn.LayerNorm):
-    """A layer norm whose gains are stored less 1."""
-
-    def forward(self, inputs: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return functional.layer_norm(inputs, self.normalized_shape, self.weight + 1.0, self.bias, self.eps)
-
-
-def offset_stored(ground: Ground, rng: np.random.Generator) -> Changed:
-    """Gains of all layer norms stored with an offset of 1, and read so: another convention."""
-    model = ground.copy()
-    norms = [module for _, module in named_modules(model) if type(module) is nn.LayerNorm]
-    _chosen(rng, norms, "a layer norm")
-    for norm in norms:
-        norm.__class__ = _Offset
-        norm.weight.data.sub_(1.0)
-    return Changed(model)
+def wrapped(ground: Ground, rng: np.random.Generator) -> Changed:
+    """Inside a wrapper that only calls it."""
+    return Changed(nn.Sequential(ground.copy()).eval())
 
 
 TAMPERS: Final[dict[str, Tamper]] = {
@@ -358,8 +314,6 @@ TAMPERS: Final[dict[str, Tamper]] = {
     "float64": _stored(torch.float64),
     "matrices-float16": matrices_float16,
     "resharded": resharded,
-    "threads": threads,
-    "one-by-one": one_by_one,
-    "offset-stored": offset_stored,
+    "wrapped": wrapped,
 }
 """By name: see ``wheeltap.plans.readings.tampering``."""

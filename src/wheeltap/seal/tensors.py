@@ -155,17 +155,6 @@ class Compared:
         large = [pair for pair in pairs if self.relative[pair[0].name] > ANOTHER]
         return len(large) > MOST * len(pairs) and not any(self._single(*pair) for pair in large)
 
-    @property
-    def convention(self) -> bool:
-        """Whether all that changed is that 1 was added to vectors, or taken from them: another way to store gains."""
-        pairs = [(one, two) for one, two in self.pairs if one.name in self.changed]
-        plain = all(
-            len(one.shape) == 1 and abs(abs(two.mean - one.mean) - 1.0) < ALIKE
-            and self._off_by_offset(one, two) < ALIKE * _moved(one, two)
-            for one, two in pairs
-        )  # fmt: skip
-        return bool(pairs) and plain and not self.others
-
     def explained(self) -> Change:
         """The likely kind of change."""
         changed = self.changed

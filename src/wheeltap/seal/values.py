@@ -1,50 +1,40 @@
-"""Digests of the values of each tensor, as sealed and after 16-bit casts: the same in any file and under any name."""
+"""Digests of all bits of all tensors, as sealed and after whole casts: they decide. Short marks locate a change."""
 
 import base64
 import binascii
 import hashlib
 import zlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Any, Final, cast, final
 
 import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wheeltap.core.errors import FileFormatError
+from wheeltap.core.errors import FileFormatError, ModelError
+from wheeltap.seal.conversions import WHOLE
 from wheeltap.seal.record import Body, Packed
+from wheeltap.seal.wrappers import holding, tree
 
-CASTS: Final[dict[str, tuple[torch.dtype, ...]]] = {
-    "as sealed": (),
-    "bfloat16": (torch.bfloat16,),
-    "float16": (torch.float16,),
-    "float16, then bfloat16": (torch.float16, torch.bfloat16),
-    "bfloat16, then float16": (torch.bfloat16, torch.float16),
-}
-"""What harmless conversions make of a tensor."""
+BITS: Final = 128
+"""What it takes to find other weights with the same digest: as many tries as numbers of so many bits."""
 
-_BYTES: Final = (3, 16)
-"""Of a digest, at least and at most: 24 bits are enough against accidents, 128 against whoever looks for a match."""
+MARK: Final = 4
+"""Bytes by which a changed tensor is located; they never decide."""
+
+_DIGEST: Final = 32
+"""Bytes of a digest: 128 bits hold even against whoever chooses both models."""
 
 _BY: Final = 2**20
-"""Numbers that are cast and hashed at a time: the largest tensor is not copied."""
+"""Numbers that are hashed at a time: the largest tensor is not copied."""
 
 _TEXT: Final = 2**22
 """Bytes of names and shapes, at most."""
 
-_COUNTED: Final = "num_batches_tracked"
-"""A buffer that a norm in eval mode does not read."""
-
-_WRAPPERS: Final = ("_orig_mod.", "module.")
-"""Before names: of compiled models, and of those on several devices."""
-
-
-def plain(name: str) -> str:
-    """A path without the wrappers that the model is in."""
-    compiled, parallel = _WRAPPERS
-    return name.replace(compiled, "").removeprefix(parallel)
+Leaves = dict[str, bytes]
+"""Digest of each tensor, by name."""
 
 
 def stored(model: nn.Module) -> list[tuple[str, Tensor]]:
@@ -54,26 +44,32 @@ def stored(model: nn.Module) -> list[tuple[str, Tensor]]:
 
 
 def held(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """Those of them that eval mode reads, by names without wrappers."""
-    several = [(name, part) for name, part in stored(model) if not name.endswith(_COUNTED)]
-    names = [plain(name) for name, _ in several]
-    if len(set(names)) < len(names):  # what looks like a wrapper is a part of its own
-        return several
-    return [(name, part) for name, (_, part) in zip(names, several, strict=True)]
+    """Every parameter and then every buffer, saved or not, by names without wrappers; other names of tied ones last."""
+    several, names = list[tuple[str, Tensor]](), list[tuple[str, Tensor]]()
+    modules, seen = list(tree(model)), set[int]()
+    for kind in ("_parameters", "_buffers"):
+        for path, module in modules:
+            for name, part in holding(module, kind):
+                (names if id(part) in seen else several).append((f"{path}.{name}" if path else name, part))
+                seen.add(id(part))
+    return [*several, *names]
 
 
 def has_weights(model: nn.Module) -> bool:
-    """Whether the model has weights that can be read: parameters, or floating-point buffers of a checkpoint."""
+    """Whether the model has weights that can be read: parameters, or floating-point buffers."""
     return any(part.is_floating_point() for _, part in held(model))
 
 
 def shapes(model: nn.Module) -> str:
-    """Names and shapes of all these tensors, in order, as compressed text."""
-    listed = [(name, list(part.shape)) for name, part in held(model)]
+    """Names, kinds of numbers and shapes of all tensors, in order, as compressed text."""
+    listed = [(name, str(part.dtype), list(part.shape)) for name, part in held(model)]
     return base64.b64encode(zlib.compress(msgspec.json.encode(listed), 9)).decode()
 
 
-def _listed(text: str) -> list[tuple[str, tuple[int, ...]]]:
+_Known = Sequence[tuple[str, str, tuple[int, ...]]]
+
+
+def _listed(text: str) -> _Known:
     """The same read again.
 
     Raises:
@@ -81,30 +77,73 @@ def _listed(text: str) -> list[tuple[str, tuple[int, ...]]]:
     """
     try:
         data = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), _TEXT)
-        return msgspec.json.decode(data, type=list[tuple[str, tuple[int, ...]]])
+        return msgspec.json.decode(data, type=list[tuple[str, str, tuple[int, ...]]])
     except (binascii.Error, zlib.error, msgspec.DecodeError) as error:
         raise FileFormatError("The seal's names of tensors cannot be read.", expected="names and shapes",
                               got=str(error)[:80]) from error  # fmt: skip
 
 
-def sealed(model: nn.Module, *, length: int) -> Packed:
-    """Digests ``[tensor, cast, byte]``, each of so many bytes."""
-    rows = [[_digest(part, cast, length=length) for cast in CASTS.values()] for _, part in held(model)]
-    return Packed.of(np.array([[list(one) for one in row] for row in rows], dtype=np.uint8))
+# ---- digests ----------------------------------------------------------------------------------------------------
 
 
-def _digest(part: Tensor, cast: tuple[torch.dtype, ...] = (), *, length: int) -> bytes:
-    """Of the shape and the values in single precision; 0.0 and -0.0 are the same."""
-    state = hashlib.blake2b(str(list(part.shape)).encode(), digest_size=length)
-    flat = part.detach().reshape(-1)
+def leaves(model: nn.Module, *, seed: int) -> Leaves:
+    """Digest of each tensor: of its shape and of every bit of its values, whatever kind of number stores them.
+
+    Raises:
+        ModelError: If a tensor cannot be read.
+    """
+    known, found = dict[int, bytes](), Leaves()
+    for name, part in held(model):
+        if id(part) not in known:
+            try:
+                with cast("Any", torch)._C.DisableTorchFunctionSubclass(), torch.no_grad():
+                    known[id(part)] = _digest(part.detach(), key=_key(seed))
+            except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+                raise ModelError("A tensor of the model cannot be read.", where=name,
+                                 expected="numbers in memory, in a dense layout",
+                                 got=" ".join(str(error).split())[:100]) from error  # fmt: skip
+        found[name] = known[id(part)]
+    return found
+
+
+def total(found: Mapping[str, bytes], *, seed: int) -> str:
+    """One digest of all tensors, hexadecimal: of their names and digests."""
+    state = hashlib.blake2b(digest_size=_DIGEST, key=_key(seed))
+    for name in sorted(found):
+        state.update(msgspec.json.encode(name) + found[name])
+    return state.hexdigest()
+
+
+def _key(seed: int) -> bytes:
+    return hashlib.blake2b(str(seed).encode(), digest_size=32, person=b"wheeltap-seal").digest()
+
+
+def _digest(part: Tensor, *, key: bytes) -> bytes:
+    floats = part.is_floating_point()
+    state = hashlib.blake2b(f"{'float' if floats else part.dtype} {list(part.shape)}".encode(), digest_size=_DIGEST,
+                            key=key)  # fmt: skip
+    flat = part.reshape(-1)
     for start in range(0, flat.numel(), _BY):
-        values = flat[start : start + _BY]
-        if values.is_floating_point():
-            for dtype in cast:
-                values = values.to(dtype)
-            values = values.float() + 0.0
-        state.update(values.cpu().contiguous().numpy().data)
+        values = flat[start : start + _BY].cpu().contiguous()
+        if floats:
+            single = values.float()
+            # Numbers of 64 bits that 32 bits hold are the same numbers; others are hashed whole.
+            wide = values.dtype == torch.float64 and not torch.equal(
+                single.double().view(torch.int64), values.view(torch.int64)
+            )
+            state.update(b"wide" if wide else b"single")
+            values = values if wide else single
+        state.update(values.view(torch.uint8).numpy().data)
     return state.digest()
+
+
+def marks(several: Sequence[Leaves]) -> Packed:
+    """The beginnings of digests, ``[tensor, cast, byte]``."""
+    rows = [[list(found[name][:MARK]) for found in several] for name in several[0]]
+    return Packed.of(np.array(rows, dtype=np.uint8).reshape(len(rows), len(several), MARK))
+
+
+# ---- a model beside a seal --------------------------------------------------------------------------------------
 
 
 @final
@@ -114,12 +153,14 @@ class Matched:
 
     Attributes:
         held: The tensor in each place that is filled.
-        casts: The casts whose values it has; none where it has other values.
+        casts: By marks, the casts whose values it seems to have; none where it has other values.
         order: All sealed names, in order.
-        extra: Tensors that are in no place and hold no sealed values.
-        missing: Places that are not filled and whose values are nowhere.
+        extra: Tensors that are in no place.
+        missing: Places that are not filled.
         reshaped: The first tensor with another shape, in words; empty where there is none.
-        moved: Whether values were found under names other than the sealed ones, in another order.
+        moved: Whether values were found under names other than the sealed ones.
+        cast: The admitted cast of all tensors whose digest these have; empty where none fits.
+        exact: Whether names and kinds of numbers are as sealed too.
     """
 
     held: dict[str, Tensor]
@@ -129,6 +170,8 @@ class Matched:
     missing: tuple[str, ...]
     reshaped: str
     moved: bool
+    cast: str
+    exact: bool
 
     @property
     def changed(self) -> list[str]:
@@ -142,64 +185,62 @@ class Matched:
 
 
 def matched(model: nn.Module, body: Body) -> Matched:
-    """Which tensor is in which place: by name; else in order, where all shapes are as sealed; else by values.
+    """Which tensor is in which place: by name; of others by values, then by shape; and whether all are as sealed.
 
     Raises:
-        FileFormatError: If the seal's digests do not fit its own tensors.
+        FileFormatError: If the seal's marks do not fit its own tensors.
+        ModelError: If a tensor cannot be read.
     """
     named, known, rows = held(model), _listed(body.shapes), body.values.array()
-    length = rows.shape[-1] if rows.ndim == len(("tensor", "cast", "byte")) else 0
-    fits = rows.shape[:2] == (len(known), len(CASTS)) and _BYTES[0] <= length <= _BYTES[1]
-    if not fits or rows.dtype != np.uint8 or len(dict(known)) != len(known):
-        raise FileFormatError("The seal's digests do not fit its tensors.", expected=f"{len(known)} tensors",
+    fits = rows.ndim == len(("tensor", "cast", "byte")) and rows.shape[0] == len(known) and rows.shape[2] == MARK
+    if not fits or not 0 < rows.shape[1] <= len(WHOLE) or rows.dtype != np.uint8 or len(_at(known)) != len(known):
+        raise FileFormatError("The seal's marks do not fit its tensors.", expected=f"{len(known)} tensors",
                               got=str(list(rows.shape)))  # fmt: skip
-    owns = [_digest(part, length=length) for _, part in named]
-    digests = [[one.tobytes() for one in row] for row in rows]
-    place, moved = _places(named, owns, known, digests)
-    at = {name: number for number, (name, _) in enumerate(known)}
-    values = {value for row in digests for value in row}
-    names = {known[to][0]: number for number, to in place.items()}
+    own = leaves(model, seed=body.seed)
+    sealed = [[one.tobytes() for one in row] for row in rows]
+    place = _places(named, [own[name][:MARK] for name, _ in named], known, sealed)
+    filled = {known[to][0]: named[number] for number, to in place.items()}
+    at = _at(known)
     casts = {
-        name: tuple(cast for cast, one in zip(CASTS, digests[at[name]], strict=True) if one == owns[number])
-        for name, number in sorted(names.items(), key=lambda one: at[one[0]])
-    }
-    rest = [number for number in range(len(named)) if number not in place]
-    present = {one for number, one in enumerate(owns) if number in place}
-    empty = [name for name, _ in known if name not in names]
-    shape_of = {name: tuple(part.shape) for name, part in named}
+        name: tuple(cast for cast, one in zip(WHOLE, sealed[to], strict=False) if one == own[filled[name][0]][:MARK])
+        for name, to in at.items() if name in filled
+    }  # fmt: skip
+    whole = total({name: own[other] for name, (other, _) in filled.items()}, seed=body.seed)
+    shape_of = {name: list(part.shape) for name, part in named}
     reshaped = next(
-        (f"{name} was {list(shape)} and is {list(shape_of[name])}" for name, shape in known
-         if name in empty and shape_of.get(name, shape) != shape), "")  # fmt: skip
+        (f"{name} was {list(shape)} and is {shape_of[name]}" for name, _, shape in known
+         if name not in filled and shape_of.get(name, list(shape)) != list(shape)), "")  # fmt: skip
     return Matched(
-        {name: named[names[name]][1] for name in casts}, casts, tuple(at),
-        tuple(named[number][0] for number in rest if owns[number] not in values),
-        tuple(name for name in empty if not present.intersection(digests[at[name]])), reshaped, moved,
+        {name: filled[name][1] for name in casts}, casts, tuple(at),
+        tuple(name for number, (name, _) in enumerate(named) if number not in place),
+        tuple(name for name in at if name not in filled), reshaped,
+        any(name != other for name, (other, _) in filled.items()),
+        next((one.name for one in body.casts if one.digest == whole), ""),
+        sorted((name, str(part.dtype)) for name, part in named) == sorted((name, kind) for name, kind, _ in known),
     )  # fmt: skip
 
 
-_Named = Sequence[tuple[str, Tensor]]
-_Known = Sequence[tuple[str, tuple[int, ...]]]
+def _at(known: _Known) -> dict[str, int]:
+    return {name: number for number, (name, _, _) in enumerate(known)}
 
 
 def _places(
-    named: _Named, owns: Sequence[bytes], known: _Known, digests: Sequence[Sequence[bytes]]
-) -> tuple[dict[int, int], bool]:
-    """The sealed place of each tensor, by their numbers; and whether values alone decided."""
-    at = {name: number for number, (name, _) in enumerate(known)}
+    named: Sequence[tuple[str, Tensor]], owns: Sequence[bytes], known: _Known, sealed: Sequence[Sequence[bytes]]
+) -> dict[int, int]:
+    """The sealed place of each tensor, by their numbers."""
+    at = _at(known)
     if at.keys() == {name for name, _ in named}:
         return {
-            number: at[name] for number, (name, part) in enumerate(named) if tuple(part.shape) == known[at[name]][1]
-        }, False
-    if [tuple(part.shape) for _, part in named] == [shape for _, shape in known]:
-        return {number: number for number in range(len(named))}, False
-    own, sealed = [name for name, _ in named], [name for name, _ in known]
-    place = dict[int, int]()
-    _fill(place, list(zip(own, owns, strict=True)),
-          [[(name, one) for one in row] for name, row in zip(sealed, digests, strict=True)])  # fmt: skip
-    _fill(place, owns, digests)
-    _fill(place, [(name, tuple(part.shape)) for name, part in named], [[one] for one in known])
-    _fill(place, [tuple(part.shape) for _, part in named], [[shape] for _, shape in known])
-    return place, any(own[number] != sealed[to] for number, to in place.items())
+            number: at[name] for number, (name, part) in enumerate(named) if tuple(part.shape) == known[at[name]][2]
+        }
+    names, place = [name for name, _ in named], dict[int, int]()
+    _fill(place, list(zip(names, owns, strict=True)),
+          [[(name, one) for one in row] for (name, _, _), row in zip(known, sealed, strict=True)])  # fmt: skip
+    _fill(place, owns, sealed)
+    _fill(place, [(name, tuple(part.shape)) for name, part in named], [[(name, shape)] for name, _, shape in known])
+    if len(named) == len(known):
+        _fill(place, [tuple(part.shape) for _, part in named], [[shape] for _, _, shape in known])
+    return place
 
 
 def _fill(place: dict[int, int], owns: Sequence[Hashable], known: Sequence[Sequence[Hashable]]) -> None:

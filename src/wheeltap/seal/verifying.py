@@ -14,33 +14,32 @@ from torch import Tensor, nn
 
 from wheeltap.core.contents import Contents
 from wheeltap.core.errors import FileFormatError, ModelError
-from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.inputs import Inputs, count, tensors
 from wheeltap.core.literals import checked
 from wheeltap.core.subject import Subject
+from wheeltap.core.typed import named_modules
 from wheeltap.seal import conversions, values
 from wheeltap.seal.contents import differences
 from wheeltap.seal.looked import Looked, ask, departs
-from wheeltap.seal.making import CHALLENGED, inputs_of, response, size
+from wheeltap.seal.making import inputs_of, size
 from wheeltap.seal.record import LOOSEST, Seal, load
 from wheeltap.seal.signature import require_valid
-from wheeltap.seal.sketch import BLOCK_DIRECTIONS, DIRECTIONS, MOMENTS, Looking
-from wheeltap.seal.structure import rewritten
-from wheeltap.seal.tensors import Compared
+from wheeltap.seal.sketch import BLOCK_DIRECTIONS, DIRECTIONS
+from wheeltap.seal.structure import Difference, Structure, difference, listed, structure
+from wheeltap.seal.tensors import Change, Compared
 from wheeltap.seal.values import Matched
+from wheeltap.seal.wrappers import unwrapped
 
-Said = Literal[
-    "identical", "equivalent", "same function, different structure", "outputs agree", "altered", "other model"
-]
+Said = Literal["identical", "equivalent", "other library code", "same on the inputs asked", "altered", "other model"]
 
 FINE: Final = ("identical", "equivalent")
 """Verdicts that pass."""
 
-STRUCTURE: Final = "same function, different structure"
-"""Verdict on other weights that compute the same."""
+LIBRARY: Final = "other library code"
+"""Verdict on the sealed weights and structure, run by other code of installed packages."""
 
-OUTPUTS: Final = "outputs agree"
-"""Verdict on a runtime whose weights cannot be read."""
+SAME: Final = "same on the inputs asked"
+"""Verdict where outputs alone agree: nothing is shown of other inputs."""
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,11 +49,13 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
         verdict: What the model is, beside the sealed one.
         seal: Digest of the seal.
         name: Of the sealed model.
-        mode: ``quick``: by weights, outputs and blocks; ``full``: by challenges too, where outputs agree.
-        conversion: The conversion whose numbers it gives; empty where none fits.
+        mode: ``quick``, or ``full``: every input was asked, also where a change was sure.
+        conversion: The admitted cast of all tensors that its weights are; of others, the one whose outputs it gives;
+            empty where none fits.
+        bits: Strength of what was shown: to pass without being the sealed model takes two to so many tries. 0 where
+            outputs alone agree.
         distance: Largest difference of an output projection, in tolerances: 1 and less is none.
         share: Size of the difference, as a share of the outputs' spread over inputs.
-        challenge: The same of the answers to challenges, in their tolerance; none in quick mode.
         block: The first block whose output departs.
         kind: The likely kind of change, by the weights.
         detail: The same in a sentence.
@@ -73,9 +74,9 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     mode: Literal["quick", "full"]
     conversion: str = ""
+    bits: int = 0
     distance: float = 0.0
     share: float = 0.0
-    challenge: float | None = None
     block: str = ""
     kind: str = ""
     detail: str = ""
@@ -103,7 +104,7 @@ def verify(
     Args:
         model: In eval mode. One with 16-bit weights is copied to single precision while this runs.
         seal: Or the path of its file.
-        full: Where weights changed and outputs agree, also disturb the weights and say how far the answers are off.
+        full: Ask every sealed input, also where it is sure after a few that something changed.
         key: PEM file of the Ed25519 public key by which the seal must be signed.
         name: Of the model that the seal must be of: a signed seal of another model is refused. Empty for any.
         today: The day in UTC, for seals that expire.
@@ -131,7 +132,7 @@ def _beside(said: Verification, seal: Seal, held: Contents | None) -> Verificati
         return msgspec.structs.replace(said, notes=(*said.notes, note))
     found = differences(sealed, held)
     if found and said.verdict not in ("altered", "other model"):
-        said = msgspec.structs.replace(said, verdict="altered", detail=_FILES)
+        said = msgspec.structs.replace(said, verdict="altered", bits=0, detail=_FILES)
     return msgspec.structs.replace(said, files=found)
 
 
@@ -139,49 +140,67 @@ _FILES: Final = "The weights are not what differs: what lies beside them is not 
 
 
 def _compared(model: nn.Module | Subject, seal: Seal, *, full: bool) -> Verification:
-    """What a model is beside the sealed one, by its weights, outputs and blocks."""
+    """What a model is beside the sealed one, by its weights, structure, outputs and blocks."""
     inputs = inputs_of(seal)
     _require_consistent(seal, count(inputs))
-    module = model.model if isinstance(model, Subject) else model
-    _require_plain(module)
+    outer = model.model if isinstance(model, Subject) else model
+    _require_plain(outer)
+    module = unwrapped(outer)
     if not values.has_weights(module):
         return _of_runtime(module, seal, inputs)
-    subject = model if isinstance(model, Subject) or next(module.parameters(), None) is None else Subject(module)
-    exact = conversions.in_single_precision(module)
-    found = values.matched(exact, seal.body)
-    sealed = not found.missing and not found.changed
-    looked = ask(exact, seal, inputs, every=sealed)
-    said = _said(seal, looked, inputs, mode="full" if full else "quick", device=found.device)
-    said = msgspec.structs.replace(said, notes=(*said.notes, *_unlike(found)))
-    if found.missing:
-        if looked.distance > 1.0:
-            raise _another(seal, found)
-        return msgspec.structs.replace(said, verdict=STRUCTURE, detail=_REWRITTEN + _difference(found))
-    if sealed:
-        return _unchanged(said, seal, looked, found, same_bits=weights_digest(module) == seal.body.weights)
-    said = _changed(said, seal, looked, (found, exact, inputs))
-    if not full or looked.distance > 1.0 or not isinstance(subject, Subject):
-        return said
-    return _challenged(said, subject if exact is module else Subject(exact, name=subject.name), seal, inputs)
-
-
-def _unchanged(said: Verification, seal: Seal, looked: Looked, found: Matched, *, same_bits: bool) -> Verification:
-    """What is said of a model all of whose weights are as sealed, or cast harmlessly."""
-    pure = set(conversions.NAMES).intersection(*found.casts.values())  # what such a model gives was sealed
-    loose = 1.0 if pure or looked.conversion else _loose(seal)
-    if looked.distance > loose or (looked.conversion and said.block):
-        return msgspec.structs.replace(said, detail=_CODE)
-    mixture = " and ".join(sorted({several[0] for several in found.casts.values()}))
-    notes = said.notes if loose == 1.0 else (*said.notes, _MIXTURE.format(mixture, loose))
-    verdict: Said = "identical" if same_bits else "equivalent"
-    return msgspec.structs.replace(
-        said, verdict=verdict, conversion=looked.conversion or mixture, block="", notes=notes
+    found, made = values.matched(module, seal.body), structure(module)
+    differs = difference(seal.body.structure, seal.body.parts, made)
+    sealed = bool(found.cast) and not found.extra and not found.moved
+    looked = ask(conversions.in_single_precision(module), seal, inputs, every=full or sealed)
+    said = Verification(
+        verdict="altered", seal=seal.digest, name=seal.body.name, mode="full" if full else "quick",
+        conversion=found.cast or looked.conversion, distance=looked.distance, share=looked.share,
+        inputs=looked.inputs, forwards=looked.forwards, block=departs(seal, looked),
+        notes=(*_notes(seal, found.device, inputs), *_unread(made), *_compiled(outer)),
     )  # fmt: skip
+    if sealed:
+        return _of_sealed_weights(said, differs, program=made.program, same=found.exact and module is outer)
+    said = _of_other_weights(said, seal, looked, (found, differs))
+    missing = len(set(seal.body.blocks) - set(looked.seen.order))
+    blocks = f"{missing} of {len(seal.body.blocks)} blocks were not seen: a change may start before the one named."
+    return msgspec.structs.replace(said, notes=(*said.notes, blocks)) if missing and said.block else said
 
 
-_MIXTURE: Final = (
-    "No outputs were sealed of this mixture of casts ({}): code and settings were checked loosely, to within {:,.0f} "
-    "tolerances."
+def _of_sealed_weights(said: Verification, differs: Difference, *, program: bool, same: bool) -> Verification:
+    """What is said of a model all of whose weights are as sealed, or cast as a whole."""
+    agrees, words = said.distance <= 1.0, differs.words()
+    if words and program and agrees:
+        return msgspec.structs.replace(said, verdict=SAME, block="", detail=_PROGRAM)
+    if words:
+        return msgspec.structs.replace(said, detail=f"Every weight is as sealed; its structure is not. {words}")
+    if not agrees:
+        installed = f" Installed code is another: {listed(differs.libraries)}." if differs.libraries else ""
+        return msgspec.structs.replace(said, detail=_ELSE + installed)
+    verdict: Said = (
+        LIBRARY
+        if differs.libraries
+        else "identical"
+        if same and said.conversion == conversions.AS_SEALED
+        else "equivalent"
+    )
+    others = f"Installed code is not as sealed: {listed(differs.libraries)}." if differs.libraries else ""
+    return msgspec.structs.replace(said, verdict=verdict, bits=values.BITS, block="", detail=others)
+
+
+_PROGRAM: Final = (
+    "Its weights are as sealed. It is a program that torch scripted, traced or exported, of which the seal says "
+    "nothing: seal the program itself, or verify the module that it was made of."
+)
+_ELSE: Final = (
+    "Every weight and all structure is as sealed, and outputs differ: by another kernel or device, or by what a model "
+    "reads besides itself."
+)
+_RUNTIME: Final = (
+    "By its outputs on the sealed inputs alone, for its weights cannot be read. They may be off by twice what casts to "
+    "16 bits make, and a small change of the weights makes less."
+)
+_OTHERS: Final = (
+    "Its outputs on the sealed inputs agree; its weights are others, so that nothing is shown beyond these inputs."
 )
 
 
@@ -189,42 +208,22 @@ def _require_plain(module: object) -> None:
     """Raises ``ModelError`` for what is no module, and where torch would round each product to 16 bits."""
     if not isinstance(module, nn.Module):
         raise ModelError("What is to be verified is no module.", expected="a torch.nn.Module",
-                         got=type(module).__name__, do="Call it in the forward of a module.")  # fmt: skip
+                         got=type(module).__name__,
+                         do="Give a module: of an exported program, its module().")  # fmt: skip
     part = next(chain(module.parameters(), module.buffers()), None)
     if torch.is_autocast_enabled("cpu" if part is None else part.device.type):
         raise ModelError("The model runs under autocast.", expected="a pass in the dtype of the weights",
                          got="torch.autocast", do="Verify it outside of autocast.")  # fmt: skip
 
 
-def _said(
-    seal: Seal, looked: Looked, inputs: Inputs, *, mode: Literal["quick", "full"], device: str
-) -> Verification:  # fmt: skip
-    return Verification(
-        verdict="altered", seal=seal.digest, name=seal.body.name, mode=mode, conversion=looked.conversion,
-        distance=looked.distance, share=looked.share, inputs=looked.inputs, forwards=looked.forwards,
-        block=departs(seal, looked), notes=_notes(seal, device, looked, inputs),
-    )  # fmt: skip
-
-
-_CODE: Final = (
-    "Every weight is as sealed, or cast harmlessly: code, settings or buffers that no checkpoint keeps changed."
-)
-_REWRITTEN: Final = "Its outputs on the sealed inputs agree; its tensors are others: "
-_STRUCTURE: Final = "Its outputs on the sealed inputs agree; its weights are others."
-_RUNTIME: Final = (
-    "By its outputs on the sealed inputs alone, for its weights cannot be read. They may be off by twice what casts to "
-    "16 bits make, and a small change of the weights makes less."
-)
-
-
 def _of_runtime(model: nn.Module, seal: Seal, inputs: Inputs) -> Verification:
     """Of a module without weights of its own, which calls another runtime: its outputs alone speak."""
     looked = ask(model, seal, inputs, every=True)
-    said = _said(seal, looked, inputs, mode="quick", device=seal.body.tolerances.device)
-    agrees = looked.distance <= _loose(seal)
-    return msgspec.structs.replace(
-        said, verdict=OUTPUTS if agrees else "altered", block="", notes=(*said.notes, _RUNTIME)
-    )
+    return Verification(
+        verdict=SAME if looked.distance <= _loose(seal) else "altered", seal=seal.digest, name=seal.body.name,
+        mode="quick", conversion=looked.conversion, distance=looked.distance, share=looked.share, inputs=looked.inputs,
+        forwards=looked.forwards, notes=_notes(seal, seal.body.tolerances.device, inputs), detail=_RUNTIME,
+    )  # fmt: skip
 
 
 def _loose(seal: Seal) -> float:
@@ -242,16 +241,12 @@ def _require_consistent(seal: Seal, total: int) -> None:
     body = seal.body
     shapes = {tuple(one.seen.output.floats().shape) for one in body.stored}
     blocks = {one.seen.blocks.floats().shape[::2] for one in body.stored}
-    moments = {one.seen.moments.floats().shape[::2] for one in body.stored}
-    loose = (body.tolerances.output, body.tolerances.challenge, *body.tolerances.blocks)
-    answers = {one.answer.floats().shape for one in body.challenges}
+    loose = (body.tolerances.output, *body.tolerances.blocks)
     sound = (
         shapes == {(total, DIRECTIONS)}
         and blocks == {(len(body.blocks), BLOCK_DIRECTIONS)}
-        and moments == {(len(body.blocks), len(MOMENTS))}
         and len(body.tolerances.blocks) == len(body.blocks)
         and all(0.0 < one <= LOOSEST for one in loose)
-        and answers == {(min(total, CHALLENGED), DIRECTIONS)}
     )
     if not sound:
         raise FileFormatError("The parts of the seal do not fit each other.", where=body.name,
@@ -276,16 +271,6 @@ def _difference(found: Matched) -> str:
     )
 
 
-def _unlike(found: Matched) -> tuple[str, ...]:
-    """Notes on tensors that are in no place, or in the place of others."""
-    notes = list[str]()
-    if found.extra:
-        notes.append(f"{_tensors(found.extra)} more than {_was(found.extra)} sealed: {found.extra[0]}.")
-    if found.moved:
-        notes.append("Tensors have other names than the sealed ones: they were recognized by their values.")
-    return tuple(notes)
-
-
 def _tensors(names: Sequence[str]) -> str:
     return "1 tensor" if len(names) == 1 else f"{len(names)} tensors"
 
@@ -298,18 +283,24 @@ def _is(names: Sequence[str]) -> str:
     return "is" if len(names) == 1 else "are"
 
 
-def _notes(seal: Seal, device: str, looked: Looked, inputs: Inputs) -> tuple[str, ...]:
-    sealed = seal.body.tolerances.device
-    missing, notes = len(set(seal.body.blocks) - set(looked.seen.order)), list[str]()
-    if missing:
-        notes.append(f"{missing} of {len(seal.body.blocks)} blocks were not seen: a change may start before the "
-                     "block that is named.")  # fmt: skip
+def _notes(seal: Seal, device: str, inputs: Inputs) -> tuple[str, ...]:
+    sealed, notes = seal.body.tolerances.device, list[str]()
     length = max((part.shape[1] for part in tensors(inputs).values() if _of_tokens(part)), default=_LONG + 1)
     if length <= _LONG:
         notes.append(_SHORT.format(length))
     if sealed != device:
         notes.append(_ELSEWHERE.format(sealed, device))
     return tuple(notes)
+
+
+def _unread(made: Structure) -> tuple[str, ...]:
+    several = [f"{where} ({why})" for where, why in made.unread.items()]
+    return (f"Not read, and not checked: {listed(several)}.",) if several else ()
+
+
+def _compiled(model: nn.Module) -> tuple[str, ...]:
+    several = any(type(module).__qualname__ == "OptimizedModule" for _, module in named_modules(model))
+    return ("It is compiled: outputs are those of the module that torch.compile was given.",) if several else ()
 
 
 def _of_tokens(part: Tensor) -> bool:
@@ -329,21 +320,36 @@ _ELSEWHERE: Final = "Tolerances were measured on {}, and this ran on {}: a few o
 # ---- what was found ---------------------------------------------------------------------------------------------
 
 
-def _changed(said: Verification, seal: Seal, looked: Looked, about: tuple[Matched, nn.Module, Inputs]) -> Verification:
-    """What is said of a model some of whose weights are others."""
-    compared, agrees = Compared(seal.body.tensors, about[0], seed=seal.body.seed), looked.distance <= 1.0
-    if agrees and not said.block and compared.convention:
-        note = f"{len(compared.changed)} gains are stored with an offset of 1: another convention, the same function."
-        return msgspec.structs.replace(said, verdict="equivalent", notes=(*said.notes, note))
-    if compared.another and not agrees:
+def _of_other_weights(
+    said: Verification, seal: Seal, looked: Looked, about: tuple[Matched, Difference]
+) -> Verification:
+    """What is said of a model that lacks some of the sealed weights, or has more."""
+    (found, differs), agrees = about, looked.distance <= 1.0
+    if found.missing and not agrees:
+        raise _another(seal, found)
+    compared = Compared(seal.body.tensors, found, seed=seal.body.seed)
+    if agrees and (found.missing or (compared.another and not found.cast)):
+        which = f" {_difference(found)}" if found.missing else ""
+        return msgspec.structs.replace(said, verdict=SAME, detail=_OTHERS + which, block="")
+    if compared.another and not found.cast:
         detail = "Most of its weights have nothing to do with the sealed ones."
         return msgspec.structs.replace(said, verdict="other model", detail=detail, block="")
-    if agrees and rewritten(seal, looked, compared, about):
-        return msgspec.structs.replace(said, verdict=STRUCTURE, detail=_STRUCTURE)
-    change = compared.explained()
-    alike = " The outputs on the sealed inputs agree all the same." if agrees else ""
+    change = Change("", _sealed_values(found)) if not found.changed else compared.explained()
+    alike = "The outputs on the sealed inputs agree all the same." if agrees else ""
     return msgspec.structs.replace(
-        said, kind=change.kind, detail=change.detail + alike, block=block_of(change.changed, seal) or said.block
+        said, kind=change.kind, detail=" ".join(filter(None, (change.detail, differs.words(), alike))),
+        block=block_of(change.changed, seal) or said.block,
+    )  # fmt: skip
+
+
+def _sealed_values(found: Matched) -> str:
+    """Of tensors none of which seems to be changed."""
+    if found.cast:
+        return "The sealed weights are there, under other names." if found.moved else "The sealed weights are there."
+    mixture = " and ".join(sorted({several[0] for several in found.casts.values()}))
+    return (
+        f"All tensors together are not as sealed, nor cast in a way that passes; one by one they look {mixture}. Cast "
+        "the whole model in one way."
     )
 
 
@@ -356,14 +362,3 @@ def block_of(changed: Sequence[str], seal: Seal) -> str:
     inside = [block for block in seal.body.blocks if block in blocks]
     outside = [name.rpartition(".")[0] for name, block in zip(changed, blocks, strict=True) if not block]
     return inside[0] if inside else next(iter(outside), "")
-
-
-def _challenged(said: Verification, subject: Subject, seal: Seal, inputs: Inputs) -> Verification:
-    """How far the answers to the sealed disturbances of the weights are off, in tolerances."""
-    looking, worst = Looking(seal.body.seed), 0.0
-    for one in seal.body.challenges:
-        expected = one.answer.floats()
-        found = response(subject, inputs, looking, one)
-        worst = max(worst, float(np.abs(found - expected).max()) / (seal.body.tolerances.challenge * size(expected)))
-    few = min(CHALLENGED, count(inputs)) / count(inputs)
-    return msgspec.structs.replace(said, challenge=worst, forwards=said.forwards + 2 * few * len(seal.body.challenges))

@@ -6,7 +6,7 @@ from torch import nn
 
 from wheeltap.core.subject import Subject
 from wheeltap.seal.record import Seal
-from wheeltap.seal.verifying import OUTPUTS, verify
+from wheeltap.seal.verifying import SAME, verify
 
 
 def assert_sealed(
@@ -18,8 +18,9 @@ def assert_sealed(
     Args:
         model: In eval mode.
         seal: Or the path of its file.
-        full: Also disturb the weights.
-        outputs_only: Accept a runtime whose weights cannot be read, if its outputs on the sealed inputs agree: to
+        full: Ask every sealed input, also where a change is sure after a few.
+        outputs_only: Accept what its outputs on the sealed inputs alone show, which is 0 bits against someone who
+            means harm: a runtime whose weights cannot be read, or other weights that answer alike. They agree to
             within what casts to 16 bits make, so that a small change of the weights passes.
         key: PEM file of the Ed25519 public key by which the seal must be signed.
         name: Of the model that the seal must be of.
@@ -32,5 +33,5 @@ def assert_sealed(
         found.verdict,
         *(f"{name} {value}" for name, value in (("block", found.block), ("kind", found.kind)) if value),
     ]
-    passed = found.passed or (outputs_only and found.verdict == OUTPUTS)
+    passed = found.passed or (outputs_only and found.verdict == SAME)
     assert passed, f"The model is not the sealed one: {', '.join(facts)}. {found.detail} {' '.join(found.files)}"

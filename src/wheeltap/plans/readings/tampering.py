@@ -40,15 +40,13 @@ BENIGN: Final = {
     "float64": "Stored in float64",
     "matrices-float16": "Matrices alone in float16",
     "resharded": "Through two safetensors files",
-    "threads": "One thread more",
-    "one-by-one": "Inputs one by one",
-    "offset-stored": "Gains stored with an offset of 1",
+    "wrapped": "Inside a wrapper",
 }
 """Changes that must pass."""
 
 FIXED: Final = (
-    "8-bit", "6-bit", "4-bit", "pruned", "bfloat16", "float16", "float64", "matrices-float16", "resharded", "threads",
-    "one-by-one", "offset-stored",
+    "8-bit", "6-bit", "4-bit", "pruned", "bfloat16", "float16", "float64", "matrices-float16", "resharded",
+    "wrapped",
 )  # fmt: skip
 """Changes in which nothing is drawn: one draw is enough."""
 
