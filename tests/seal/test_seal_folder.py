@@ -180,6 +180,16 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda at: weights(at, lambda held: held.update({"norm.weight": held["model.norm.weight"] * 2})),
         "weights: tensor norm.weight is new",
     ),
+    "tensors under two older names": (
+        lambda at: weights(at, lambda held: held.update({
+            f"{LAYER[6:]}.q_proj.weight": held.pop(f"{LAYER}.q_proj.weight"),
+            f"{LAYER[6:]}.k_proj.weight": held[f"{LAYER}.k_proj.weight"] * 2})),
+        f"weights: tensor {LAYER[6:]}.k_proj.weight is new",
+    ),
+    "file of a vocabulary elsewhere": (
+        lambda at: edited(at, "tokenizer_config.json", lambda held: held.update(vocab_file="other.txt")),
+        "tokenizer: tokenizer_config.json differs",
+    ),
     "other weights": (shadowed, "weights: model.safetensors.index.json is new, shard.safetensors is new"),
     "pickle": (lambda at: (at / "pytorch_model.bin").write_bytes(b"x"), "weights: pytorch_model.bin is new"),
     "stray file": (lambda at: (at / "data").write_text("x"), "other: data is new"),

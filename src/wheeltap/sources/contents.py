@@ -2,19 +2,20 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast, final
+from typing import Any, BinaryIO, Final, NoReturn, cast, final
 
 import torch
 from torch import Tensor, nn
 
 from wheeltap.core.contents import Digests
-from wheeltap.core.errors import FileFormatError
+from wheeltap.core.errors import FileFormatError, MissingFile
 from wheeltap.sources.gguf_header import read_header
 
 _MOST: Final = 128
@@ -46,9 +47,18 @@ _FLOATS: Final = (None, "auto", "float32", "float16", "bfloat16", "float64")
 _SAID_ONLY: Final = ("transformers_version", "_name_or_path", "name_or_path", "_commit_hash", "_from_model_config")
 """Keys of settings that change nothing: ``_CAST`` where they name a kind of number to which casts are harmless."""
 
-_LOADED: Final = ("is_local", "local_files_only", "tokenizer_class", "backend", "tokenizer_file", "vocab_file",
-                  "merges_file")  # fmt: skip
-"""Keys of ``tokenizer_config.json`` that say how it was loaded: its class is compared beside them."""
+_LOADED: Final = ("is_local", "local_files_only", "backend", "tokenizer_file", "vocab_file", "merges_file")
+"""Settings of a tokenizer that say how it was loaded."""
+
+_NOTHING: Final = [
+    ["tokenizer_config", key, value]
+    for key, values in {
+        "is_local": (True, False), "local_files_only": (True, False), "backend": ("tokenizers",),
+        "tokenizer_class": ("TokenizersBackend", "PreTrainedTokenizerFast"),
+    }.items()
+    for value in values
+]  # fmt: skip
+"""What a file may say beside what was made of it, and it changes nothing: versions of transformers write it."""
 
 _UNREAD: Final = (r"rotary_emb\.inv_freq", r"(^|\.)position_ids$")
 """Names of tensors that transformers passes over in silence."""
@@ -76,13 +86,21 @@ class FolderContents:
 
         Raises:
             FileFormatError: If there are too many files.
+            MissingFile: If one cannot be read.
         """
+        try:
+            return self._digests(known or {}, bounded=known is not None)
+        except OSError as error:
+            raise MissingFile("A file beside the weights cannot be read.", where=str(self.folder),
+                              expected="files that this user can read", got=str(error)) from error  # fmt: skip
+
+    def _digests(self, known: Mapping[str, str], *, bounded: bool) -> Digests:
         loaded, found = _weight_files(self.folder, self.model), dict[str, dict[str, str]]()
         for name, path in _files(self.folder):
             part = _part(name)
             if path in loaded or (part == "other" and _DOCUMENTS.fullmatch(name)):
                 continue
-            found.setdefault(part, {})[name] = _of_file(path, None if known is None else known.get(name, ""))
+            found.setdefault(part, {})[name] = _of_file(path, known.get(name, "") if bounded else None)
             if name in ("tokenizer_config.json", "processor_config.json") and (texts := _templates(path)):
                 found.setdefault("template", {}).update({f"{name}: {key}": one for key, one in texts.items()})
         if strays := dict(_strays(loaded, self.model, self.unexpected)):
@@ -98,20 +116,23 @@ class FolderContents:
         made = {"config": _told(cast("Any", config).to_dict())}
         if generation is not None:
             made["generation_config"] = _told(generation.to_dict())
-        rules = ""
         if self.tokenizer is not None:
-            raw = self.tokenizer()
-            backend: Any = getattr(raw, "backend_tokenizer", None)
-            rules = f"{type(raw).__name__} {_digest(raw.get_vocab()) if backend is None else backend.to_str()}"
-            settings = {**raw.init_kwargs, "chat_template": raw.chat_template}
-            made["tokenizer_config"] = _told({key: one for key, one in settings.items() if key not in _LOADED})
+            made["tokenizer_config"] = _of_tokenizer(self.tokenizer())
         found = {"tokenizer": _rules(self.folder / "tokenizer.json")}
         for stem, held in made.items():
             said = cast("dict[str, Any]", json.loads(json.dumps(held, default=_plain)))
-            more = sorted(_more(_object(self.folder / f"{stem}.json") or {}, said))
-            found[stem] = _digest([said, rules if stem == "tokenizer_config" else ""])
-            found[f"{stem} more"] = _digest(more) if more else ""
+            file = (_object(self.folder / f"{stem}.json") or {}).items()
+            more = sorted(_more({key: one for key, one in file if [stem, key, one] not in _NOTHING}, said))
+            found |= {stem: _digest(said), f"{stem} more": _digest(more) if more else ""}
         return found
+
+
+def _of_tokenizer(raw: Any) -> dict[str, Any]:
+    """What a tokenizer of transformers was made of."""
+    backend: Any = getattr(raw, "backend_tokenizer", None)
+    settings = {key: one for key, one in _told(raw.init_kwargs).items() if key not in _LOADED}
+    rules = _digest(raw.get_vocab()) if backend is None else backend.to_str()
+    return {**settings, "tokenizer_class": type(raw).__name__, "chat_template": raw.chat_template, "rules": rules}
 
 
 def _weight_files(folder: Path, model: nn.Module) -> list[Path]:
@@ -133,7 +154,11 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
         FileFormatError: If there are too many.
     """
     count = 0
-    for place, folders, files in os.walk(folder, followlinks=True):
+
+    def unread(error: OSError) -> NoReturn:
+        raise error
+
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=unread):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for file in sorted(files):
             path = Path(place) / file
@@ -232,9 +257,7 @@ def _rules(path: Path) -> str:
 def _more(raw: Mapping[str, Any], meant: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Settings in a file that what was made of it does not repeat: they have older names, or were overruled."""
     known = {(key, json.dumps(value)) for key, value in _leaves(meant)}
-    for key, held in _leaves(
-        _told({name: one for name, one in raw.items() if name not in (*_LOADED, "chat_template")})
-    ):
+    for key, held in _leaves(_told({name: one for name, one in raw.items() if name != "chat_template"})):
         if not {(key, json.dumps(held)), ((*key, "content"), json.dumps(held))} & known:
             yield ".".join(key), json.dumps(held)
 
@@ -256,27 +279,30 @@ def _leaves(held: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
 def _strays(files: Sequence[Path], model: nn.Module, unexpected: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Tensors in files of weights that the model does not hold, with a digest of each.
 
-    Names that the loader knows under others are none, unless every tensor of the model has its own name in the files,
-    or a tensor stands there under two names.
+    Names that the loader knows under others are none, if there are no more numbers under them than in the tensors of
+    the model whose own names are not there, and none stands there under two names.
     """
     from safetensors import safe_open
 
     held = cast("dict[str, Tensor]", model.state_dict())
-    shards = [file for file in files if file.suffix == ".safetensors"]
-    named = list[tuple[str, Path]]()
-    for shard in shards:
+    named = list[tuple[str, Path, int]]()
+    for shard in (file for file in files if file.suffix == ".safetensors"):
         with safe_open(shard, "pt") as opened:  # pyright: ignore[reportUnknownVariableType]
             names = cast("list[str]", opened.keys())  # pyright: ignore[reportUnknownMemberType]
-            named += [(name, shard) for name in names]
-    counts = Counter(name for name, _ in named)
+            named += [(name, shard, math.prod(cast("Any", opened).get_slice(name).get_shape())) for name in names]
+    counts = Counter(name for name, *_ in named)
     stored = {part.data_ptr() for name, part in held.items() if name in counts}
-    all_there = all(part.data_ptr() in stored for part in held.values())
+    absent = {part.data_ptr(): part.numel() for part in held.values() if part.data_ptr() not in stored}
     ignored: Any = getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()
     silent = re.compile("|".join(f"({one})" for one in (*ignored, *_UNREAD)))
+    others = [one for one in named if one[0] not in held]
+    renamed = [one for one in others if one[0] not in unexpected and not silent.search(one[0])]
+    fits = sum(size for *_, size in renamed) <= sum(absent.values())
     prefix = str(getattr(model, "base_model_prefix", ""))
-    for name, shard in named:
+    for one in named:
+        name, shard, _ = one
         twice = counts[name] > 1 or f"{prefix}.{name}" in counts
-        if twice or (name not in held and (all_there or name in unexpected or silent.search(name))):
+        if twice or (one in others and not (fits and one in renamed)):
             with safe_open(shard, "pt") as opened:  # pyright: ignore[reportUnknownVariableType]
                 part = cast("Tensor", opened.get_tensor(name))  # pyright: ignore[reportUnknownMemberType]
             yield f"tensor {name}" + (f" in {shard.name}" if counts[name] > 1 else ""), _of_tensor(part)
