@@ -121,6 +121,22 @@ def test_a_net_that_becomes_the_most_common_answer_is_not_safe() -> None:
     assert "not shown to be better than always answering class 0" in row.because
 
 
+@pytest.mark.parametrize("measure", ["squared_error", "nll"])
+def test_a_net_that_knows_little_is_not_safe_where_it_becomes_a_constant(measure: str) -> None:
+    inputs = drawn(3000, 2)
+    inputs[:, 1] = 0.0  # so that the smallest weight is all that it knows
+    if measure == "nll":
+        targets = (torch.rand(3000, generator=torch.Generator().manual_seed(1)) < (inputs[:, 0] - 3.0).sigmoid()).long()
+        net = linear(torch.tensor([[0.0, 9.0], [1.0, 9.0]]), torch.tensor([3.0, 0.0]))
+    else:
+        targets = 0.3 * inputs[:, :1] + drawn(3000, 1, seed=1)
+        net = linear(torch.tensor([[0.3, 9.0]]))
+    report = wt.audit(net, wt.Task(inputs, targets, measure=measure), audits="score", schemes="int8,prune50")
+    assert verdicts(report)["prune50"] in ("costs", "may cost"), "all that it knows is less than a tenth of its error"
+    rows = {row.scheme: row for row in report["WT100"]}
+    assert "half of what the error is below" in rows["prune50"].because
+
+
 def test_where_all_can_be_lost_the_margin_stays_what_was_asked_for() -> None:
     targets = torch.arange(400) % 2
     inputs = torch.eye(2)[targets] + 0.1 * drawn(400, 2)
@@ -163,8 +179,13 @@ def test_far_worse_than_chance_is_named() -> None:
     rotated = wt.audit(net, (inputs, (targets + 1) % 4), schemes="int8")
     assert rotated.headline.startswith("WORSE THAN CHANCE") and "labels shifted" in rotated.headline
     assert rotated["WT001"][0].verdict == "worse than chance" and not rotated.passed
+    common = torch.where(torch.arange(400) % 20 < 17, 1, torch.arange(400) % 4)  # 89 % of the examples are one class
+    shifted = wt.audit(net, (torch.eye(4)[common] + 0.01 * drawn(400, 4), (common + 1) % 4), schemes="int8")
+    assert shifted.headline.startswith("WORSE THAN CHANCE")
     scaled = wt.audit(net, (inputs, 100.0 + inputs), schemes="int8")
     assert scaled.headline.startswith("WORSE THAN CHANCE") and "units" in scaled.headline
+    larger = wt.audit(net, (drawn(400, 4), 100.0 * drawn(400, 4)), schemes="int8")
+    assert larger.headline.startswith("AT CHANCE") and "units" in larger.headline
 
 
 # ---- labels and probabilities -------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ class Headroom:
 
 
 def _wrong_way(task: TaskRecord) -> str:
-    """What may be wrong where a score is worse than chance."""
+    """What may be wrong where a score is worse than chance, or an error is not shown to be better."""
     if task.bounded:
         return "are the labels shifted or in another order than the model's outputs, or is less of the measure better?"
     if task.higher_is_better:
@@ -128,7 +128,8 @@ class Case:
 
         Of a share of right answers it is the share that was asked for, yet at most half of what the score has above the
         better of chance and the most common answer: with less than half of that left, little was learned that is not
-        lost. Of an error it is a share of the undisturbed one; of what is neither, of the way from chance.
+        lost. Of an error it is a share of the undisturbed one, yet at most half of what that is below the error of the
+        best answer that is one for all examples; of what is neither, of the way from chance.
 
         Args:
             *subjects: Whose loss it is: one, or the two of a pair, of which the first one's error counts and the better
@@ -147,7 +148,13 @@ class Case:
             return Edge(value, half, because=because)
         clean = self.clean(subjects[0])
         if self.is_error(subjects[0]):
-            return Edge(share * float(clean.mean()), share * clean)
+            outcome = self._lookup(self.plan.clean(self.plan.reference).key)
+            least = self.chance if outcome is None else outcome.values.get("constant", self.chance)
+            half = (least - clean) / 2.0
+            value, of = float(half.mean()), f"that of an answer without information ({float(np.mean(least)):.3g})"
+            if not 0.0 < value < share * float(clean.mean()):
+                return Edge(share * float(clean.mean()), share * clean)
+            return Edge(value, half, because=f"The margin is half of what the error is below {of}: {value:.2g}.")
         return Edge(self.scaled(share))
 
     def is_error(self, subject: SubjectRecord) -> bool:
@@ -277,19 +284,26 @@ class Case:
             least = f"{max(chance, common) if task.bounded else chance:.3g}"
             return Headroom(TOO_FEW, f"{scores} on {few}: too few examples to say whether that is better than {least}.")
         if task.sign * (near - chance) <= 0.0:
-            return Headroom(AT_CHANCE, f"{scores}, chance is {chance:.3f}: there is nothing to lose.")
+            why = "." if task.bounded or task.higher_is_better else f": {_wrong_way(task)}"
+            return Headroom(AT_CHANCE, f"{scores}, chance is {chance:.3g}, so there is nothing to lose{why}")
         return Headroom(
             AT_CHANCE,
             f"{scores}, and {task.always} scores {common:.3f}: not shown to be better, so there is nothing to lose.",
         )
 
     def _one_answer(self, subject: SubjectRecord) -> bool:
-        """Whether a classifier gives one answer to most examples: that of a rare class is below chance by itself."""
+        """Whether a classifier is below chance by its most common answer alone: that of a rare class is by itself."""
         scores = self.measured([self.plan.clean(subject)], "scores") if self.plan.task.bounded else None
         if scores is None or scores.shape[2] < 2:
             return False
         answers = scores[0].argmax(1)
-        return int(np.bincount(answers).max()) > len(answers) / 2
+        others = answers != np.bincount(answers).argmax()
+        if not others.any():
+            return True
+        rest = score_interval(
+            self.clean(subject)[others], bounded=True, groups=self.groups_of(others), unit=self.plan.task.measure
+        )
+        return rest.high is None or rest.high >= self.chance
 
     def _says_nothing(self, score: Estimate, far: float) -> bool:
         """Whether the examples are too few for a score that may be as good as ``far`` to say anything.

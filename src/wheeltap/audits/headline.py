@@ -185,7 +185,7 @@ class _Told:
             tried = f"AT ALL {len(safe)} SCHEMES TRIED" if len(safe) > 1 else _at(safe)
             most = f"loses no more than {amount(safe[0].margin or 0.0, self.plan.task)}"
             if all(map(_grown, safe)):
-                most = f"{self.plan.task.measure} grows by no more than {self.plan.margin:.3g} of itself"
+                most = f"{self.plan.task.measure} grows x {times(margin_of(safe[0]))} at most"
             start = f"SAFE {tried}: {most}."
         beside = [
             f"May cost {_at(leaning)}." if costs and leaning else "",
@@ -348,6 +348,12 @@ def _grown(row: Finding) -> str:
     """How many times the undisturbed error it is, of a row about an error; else empty."""
     found = next((one.value for one in row.estimates if one.name == GROWN), None)
     return "" if found is None else f"x {times(found)}"
+
+
+def margin_of(row: Finding) -> float:
+    """How many times the undisturbed error the margin of a row about an error is; 1 where that is not known."""
+    before = next((one.value or 0.0 for one in row.estimates if one.name == "score"), 0.0) - _value(row)
+    return 1.0 + (row.margin or 0.0) / before if before > 0.0 else 1.0
 
 
 def _value(row: Finding) -> float:

@@ -43,6 +43,10 @@ class Measure(ABC):
         uniform = torch.zeros_like(scores)
         return float(self(uniform, targets, uniform).mean())
 
+    def constant(self, targets: Tensor) -> Float[Tensor, " example"] | None:
+        """Of an error, what the best answer gets that is one for all examples; ``None``: not known."""
+        return None
+
     @property
     def identity(self) -> list[str]:
         """What tasks and keys know it by: its name; of a measure that is not ours its code and settings too."""
@@ -174,6 +178,10 @@ class NLL(Measure):
         """See ``Measure.__call__``."""
         return torch.nn.functional.nll_loss(log_probabilities(scores, clean), targets, reduction="none")
 
+    def constant(self, targets: Tensor) -> Tensor:
+        """The right options by their frequencies."""
+        return -(targets.bincount().float() / len(targets)).log()[targets]
+
 
 @final
 class Margin(Measure):
@@ -234,7 +242,11 @@ class SquaredError(Measure):
 
     def chance(self, scores: Tensor, targets: Tensor) -> float:
         """The error of always answering the mean of the targets."""
-        return float((targets - targets.mean(0)).square().sum(-1).mean())
+        return float(self.constant(targets).mean())
+
+    def constant(self, targets: Tensor) -> Tensor:
+        """The mean of the targets."""
+        return (targets - targets.mean(0)).square().sum(-1)
 
 
 @final

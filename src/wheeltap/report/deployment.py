@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wheeltap.audits.deployment import SPARED
-from wheeltap.audits.headline import FULL, of_all, percent, times
+from wheeltap.audits.headline import FULL, margin_of, of_all, percent, times
 from wheeltap.audits.headline_recorded import TELL, rounded
 from wheeltap.audits.losses import GROWN
 from wheeltap.core.records import UNCOVERED, Estimate, Finding, SubjectRecord
@@ -330,8 +330,7 @@ def _heading(record: ReportRecord, rows: Sequence[Finding]) -> str:
         return "verdict"
     known = next((row for row in rows if row.margin is not None and _named(row, GROWN) and _named(row, "score")), None)
     if known is not None:
-        before = (_named(known, "score")[0].value or 0.0) - (known.estimates[0].value or 0.0)
-        return f"verdict (margin x {times(1.0 + (known.margin or 0.0) / before)})" if before > 0.0 else "verdict"
+        return f"verdict (margin x {times(margin_of(known))})"
     return f"verdict (margin {_scale(record) * margins[0]:.3g})"
 
 
