@@ -174,7 +174,7 @@ def test_a_plan_whose_parts_there_are_not(here: Path, capsys: pytest.CaptureFixt
     plan = ["plan", "nets:sound", "--data", "data.npz", "--audits", "parts", "--config", "settings.toml"]
     assert main([*plan, "--out", "p.json"]) == 0
     (here / "p.json").write_text((here / "p.json").read_text().replace("one:0,1", "one:0,9"))
-    assert "no unit 9" in complaint(capsys, "run", "p.json")
+    assert "no unit 9" in complaint(capsys, "run", "p.json", "--allow-code")
 
 
 @pytest.mark.parametrize(
@@ -262,12 +262,39 @@ def complaint_while_locked(here: Path, capsys: pytest.CaptureFixture[str], audit
         holder.communicate("\n")
 
 
+def test_code_that_a_file_names_is_run_only_where_that_is_asked_for(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "evil.py").write_text("open('pwned', 'w').close()\nraise SystemExit(0)\n")
+    assert main(["plan", "digits", "--audits", "score", "--out", "p.json"]) == 0
+    plan = json.loads((here / "p.json").read_text())
+    for changed in ({"sources": ["evil:net"]}, {"data": f"lm_eval:task,include={here}"}):
+        (here / "p.json").write_text(json.dumps({**plan, **changed}))
+        text = complaint(capsys, "run", "p.json")
+        assert ("evil:net" in text or "lm_eval:task" in text) and "--allow-code" in text
+    (here / "evil.toml").write_text(
+        'question = "?"\nexamples = "EXAMPLES"\n[cohorts.a]\nmembers = ["MEMBER"]\n[metrics.m]\naudit = "score"\n'
+        '[[rules]]\nmetric = "m"\ncohorts = ["a"]\nstatistic = "mean"\nmargin = 0.1\n'
+    )
+    declared = (here / "evil.toml").read_text()
+    for examples, member in (("digits", "evil:net"), ("hf:evil", "digits"), ("evil:task", "digits")):
+        (here / "evil.toml").write_text(declared.replace("EXAMPLES", examples).replace("MEMBER", member))
+        text = complaint(capsys, "study", "evil.toml")
+        assert (member if examples == "digits" else examples) in text and "--allow-code" in text
+    (here / "run.toml").write_text(f'task = "lm_eval:task,include={here}"\n')
+    assert "--include-path" in complaint(capsys, "audit", "digits", "--config", "run.toml")
+    assert not (here / "pwned").exists()
+    (here / "p.json").write_text(json.dumps({**plan, "sources": ["evil:net"]}))
+    assert "The code that makes the model failed" in complaint(capsys, "run", "p.json", "--allow-code")
+    assert (here / "pwned").exists()
+
+
 def test_a_plan_for_a_model_that_changed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "nets:sound", "--data", "data.npz", "--out", "p.json"]) == 0
     plan = json.loads((here / "p.json").read_text())
     plan["subjects"][0]["fingerprint"] = "0" * 32
     (here / "p.json").write_text(json.dumps(plan))
-    assert "made for other subjects" in complaint(capsys, "run", "p.json")
+    assert "made for other subjects" in complaint(capsys, "run", "p.json", "--allow-code")
     (here / "p.json").write_text("{}")
     assert "not a wheeltap plan" in complaint(capsys, "run", "p.json")
 

@@ -19,6 +19,7 @@ from safetensors.numpy import load, save
 
 from wheeltap.core.artifact import ArtifactSpec
 from wheeltap.core.errors import FileFormatError, StoreError
+from wheeltap.core.own_key import VARIABLE
 from wheeltap.plans.artifacts import MOST_BESIDE, Artifacts, Kept, digest
 from wheeltap.recipes.base import Given, recipe_of, spec
 from wheeltap.recipes.make import Made, Pace, make
@@ -70,6 +71,20 @@ def test_a_digest_is_of_names_types_shapes_and_numbers() -> None:
         {**ARRAYS, "weights": ARRAYS["weights"].reshape(2, 3)},
     ]
     assert len({same, *map(digest, others)}) == 1 + len(others)
+
+
+def test_what_others_put_there_is_not_taken_for_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all digests right; only a digest that the store knows makes up for the mark."""
+    artifacts = Artifacts(tmp_path)
+    with monkeypatch.context() as others:
+        others.setenv(VARIABLE, "the key of someone else")
+        artifacts.keep(SPEC, KEPT)
+        artifacts.keep_state(SPEC, KEPT)
+    with pytest.raises(FileFormatError, match="one that this user made"):
+        artifacts.load(SPEC, like=ARRAYS)
+    with pytest.raises(FileFormatError, match="one that this user made"):
+        artifacts.load_state(SPEC, like=ARRAYS)
+    assert artifacts.load(SPEC, like=ARRAYS, expected=KEPT.digest) is not None
 
 
 def test_another_digest_is_refused_and_both_are_named(tmp_path: Path) -> None:

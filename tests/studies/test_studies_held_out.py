@@ -213,7 +213,7 @@ def test_who_loses_less_and_is_worse_all_along_is_said(nets: Path) -> None:
         'metric = "loss"\ncohorts = ["poor", "good"]\nstatistic = "difference"\ndirection = "less"\nmargin = 0.001\n'
         'supports = "Poor nets lose less."\n'
     )
-    report = wt.study(read(nets / "own.toml"), store=nets / "s.wheeltap")
+    report = wt.study(read(nets / "own.toml", allow_code=True), store=nets / "s.wheeltap")
     assert report.record.study is not None
     rows = {row.metric.title: [float(np.mean(one.values)) for one in row.cohorts] for row in report.record.study.rows}
     loss, before, after = (

@@ -16,6 +16,7 @@ from cyclopts.validators import Number
 from wheeltap.audits.base import expanded
 from wheeltap.audits.schemes import schemes as require_schemes
 from wheeltap.cli.whole import Whole
+from wheeltap.core.code import is_code_of_examples
 from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, UsageError
 from wheeltap.core.literals import unknown_word
 from wheeltap.plans.plan import AuditSpec, Effort
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Flags = TypeVar("Flags", bound="DataclassInstance")
+
+
+AllowCode = Annotated[
+    bool, Parameter(negative="", help="Run the code that the file names (module:callable): look at it first.")
+]
 
 
 @Parameter(name="*")
@@ -140,7 +146,7 @@ class Measuring:
             data=_examples(
                 _first(self.data, None if file.data is None or self.task is not None else Path(file.data)),
                 _first(self.task, None if self.data is not None else file.task),
-                _first(self.include_path, None if file.include_path is None else Path(file.include_path)),
+                self.include_path,
             ),
             draws=_first(self.draws, file.draws),
             budget=_first(self.budget, file.budget),
@@ -247,7 +253,6 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None = None
     data: str | None = None
     task: str | None = None
-    include_path: str | None = None
     store: str | None = None
     workers: Annotated[int, msgspec.Meta(ge=1)] | None = None
     memory: str | None = None
@@ -277,7 +282,7 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
             unknown = next((key for key in table if key not in plain and key not in audits), None)
             if unknown is not None:
                 raise UnknownName("setting", unknown, known)
-            return msgspec.convert({**plain, "settings": audits}, cls)
+            made = msgspec.convert({**plain, "settings": audits}, cls)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             word = unknown_word(error, cls) if isinstance(error, msgspec.ValidationError) else None
             raise word or FileFormatError(
@@ -286,6 +291,16 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
                 expected=f"TOML with {', '.join(sorted(known))}, and a table per audit",
                 got=str(error),
             ) from error
+        folder = next((text for text in (made.data, made.task) if text and is_code_of_examples(text)), "")
+        if folder:
+            raise UsageError(
+                "The settings file names a folder of tasks, which may run code.",
+                where=str(path),
+                expected="a folder of tasks on the command line alone",
+                got=folder,
+                do="Look at the tasks. If you trust them: --include-path FOLDER.",
+            )
+        return made
 
 
 def _named(value: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from wheeltap.cli.options import Measuring, default_store
+from wheeltap.core.code import is_code, is_code_of_examples
 from wheeltap.core.errors import UsageError
 from wheeltap.report import files
 
@@ -45,6 +46,7 @@ def plan(
     passes = most_passes(made)
     with said("timing some trials"):
         prices = priced(made, subjects, task, seconds=PATIENCE)
+    code = any(map(is_code, made.sources)) or is_code_of_examples(made.data or "")
     path = out or default_store(*(s.name for s in subjects)).with_suffix(".plan.json")
     files.write(path, made.to_bytes())
     Console(highlight=False, soft_wrap=True).print(
@@ -52,7 +54,7 @@ def plan(
         f"{made.task.examples} examples; at most {passes:.0f} passes over them, {_lasting(prices.seconds(made))}.\n"
         f"{_paragraph(_sentence(sight(made)))}"
         f"{_paragraph(f'Cut to the budget: {made.cut}.') if made.cut else ''}"
-        f"Run it: wheeltap run {path}",
+        f"Run it: wheeltap run {path}{' --allow-code' if code else ''}",
         markup=False,
     )
     return 0

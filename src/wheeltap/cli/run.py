@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from wheeltap.cli.options import Running
+from wheeltap.cli.options import AllowCode, Running
 from wheeltap.cli.telling import Telling
 
 _RUNNING, _TELLING = Running(), Telling()
@@ -14,6 +14,7 @@ _RUNNING, _TELLING = Running(), Telling()
 def run(
     plan: Annotated[Path, Parameter(help="A file made by: wheeltap plan.")],
     *,
+    allow_code: AllowCode = False,
     running: Running = _RUNNING,
     telling: Telling = _TELLING,
 ) -> int:
@@ -26,4 +27,4 @@ def run(
     """
     from wheeltap.cli.running import run_plan
 
-    return run_plan(plan, running=running, telling=telling)
+    return run_plan(plan, allow_code=allow_code, running=running, telling=telling)

@@ -9,6 +9,7 @@ from wheeltap.cli.progress import said, shown
 from wheeltap.cli.studying import run as run_study
 from wheeltap.cli.telling import Telling
 from wheeltap.cli.typed import TYPED
+from wheeltap.core.code import require_no_code
 from wheeltap.core.errors import UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
@@ -46,13 +47,13 @@ def plan_and_run(
     return code
 
 
-def run_plan(path: Path, *, running: Running, telling: Telling) -> int:
-    """Runs a plan from its file; gives the exit code."""
+def run_plan(path: Path, *, allow_code: bool, running: Running, telling: Telling) -> int:
+    """Runs a plan from its file, and the code that it names only where that is allowed; gives the exit code."""
     telling.prepare()
     plan = Plan.read(path)
     if plan.study is not None:
         with said("loading"):
-            asked = studying.again(plan)
+            asked = studying.again(plan, allow_code=allow_code)
         return telling.tell(run_study(asked, running=running, telling=telling))
     if not plan.sources or len(plan.sources) != len(plan.subjects):
         raise UsageError(
@@ -62,6 +63,8 @@ def run_plan(path: Path, *, running: Running, telling: Telling) -> int:
             got=", ".join(plan.sources) or "none",
             do="Run it from Python: wt.run(plan, subjects, task); or make one with: wheeltap plan",
         )
+    if not allow_code:
+        require_no_code(plan.sources, examples=[] if plan.data is None else [plan.data], where=str(path))
     with said("loading " + " and ".join(plan.sources)):
         names = [subject.name for subject in plan.subjects]
         subjects, task = load(plan.sources, None if plan.data is None else Path(plan.data), names=names)

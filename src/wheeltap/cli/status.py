@@ -49,7 +49,10 @@ def status(
             for line in _told(each, known, kept):
                 print(f"  {line}")
         counts = ", ".join(f"{number:,} {name}" for name, number in kept.count().items()) or "none"
+        foreign = kept.foreign()
     print(f"outcomes in the store: {counts}")
+    if foreign:
+        print(f"not signed with your key, and not read: {foreign:,} (wheeltap judge FILE --trust)")
     return 0
 
 

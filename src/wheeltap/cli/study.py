@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from wheeltap.cli.options import Running
+from wheeltap.cli.options import AllowCode, Running
 from wheeltap.cli.telling import Telling
 from wheeltap.cli.whole import Whole
 
@@ -55,6 +55,7 @@ class Choosing:
         ),
     ] = None
     plan: Annotated[Path | None, Parameter(help="Write the plan to this file, and run nothing.")] = None
+    allow_code: AllowCode = False
 
 
 _CHOOSING, _RUNNING, _TELLING = Choosing(), Running(), Telling()

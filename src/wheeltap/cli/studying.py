@@ -44,7 +44,8 @@ def carry_out(name: str, choosing: Choosing, *, running: Running, telling: Telli
     if choosing.plan is None:
         return telling.tell(run(asked, running=running, telling=telling, budget=budget))
     files.write(choosing.plan, asked.plan.to_bytes())
-    print(f"{choosing.plan}: {described(asked.plan)}.\nRun it: wheeltap run {choosing.plan}")
+    allowed = " --allow-code" if choosing.allow_code else ""
+    print(f"{choosing.plan}: {described(asked.plan)}.\nRun it: wheeltap run {choosing.plan}{allowed}")
     return 0
 
 
@@ -67,7 +68,7 @@ def chosen(name: str, choosing: Choosing) -> Study:
                 got=", ".join(wrong),
                 do=f"Write them into {name}.",
             )
-        return declared.read(Path(name))
+        return declared.read(Path(name), allow_code=choosing.allow_code)
     kind = studies.get(name)
     assert issubclass(kind, Study), "the registry holds nothing else"
     fields = {field.name: field.type for field in msgspec.structs.fields(kind.settings_type)}

@@ -1,5 +1,6 @@
 """What every verb does with a report: files, the terminal, the exit code."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ from cyclopts import Parameter
 from wheeltap.core.errors import MissingFile, UsageError
 from wheeltap.report import files
 from wheeltap.report.gate import FailOn, exit_code
+from wheeltap.report.origin import origin
 from wheeltap.report.report import Report
 
 STDOUT = Path("-")
@@ -108,6 +110,8 @@ class Telling:
 
             for line in report.headline.splitlines():
                 paragraph(terminal(), line)
+            for line in origin(report.record):
+                print(line, file=sys.stderr)
         else:
             report.text(full=self.full)
 

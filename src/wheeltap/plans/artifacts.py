@@ -1,7 +1,8 @@
 """What recipes make, in a folder: finished artifacts and states of training, one safetensors file each.
 
-A file is named by the key of how its contents are made. It appears whole or not at all, and says by a digest whether
-it still is what was written. Nothing in it is code.
+A file is named by the key of how its contents are made. It appears whole or not at all, says by a digest whether it
+still is what was written, and bears the mark of its writer's key: where that is another's, it is made again, unless its
+digest is known. Nothing in it is code.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ from wheeltap.core import canon
 from wheeltap.core.artifact import ArtifactSpec
 from wheeltap.core.errors import FileFormatError, StoreError
 from wheeltap.core.files import write_whole
+from wheeltap.core.own_key import mark, own_key
 
 Arrays = Mapping[str, NDArray[Any]]
 Note = Mapping[str, int | str]
@@ -112,10 +114,11 @@ class Artifacts:
             expected: Digest that its weights must have, where it is known.
 
         Raises:
-            FileFormatError: If the file is damaged or of something else.
+            FileFormatError: If the file is damaged, of something else, or does not bear the mark of the user's key
+                while no digest is expected.
             StoreError: If it is sound but has another digest.
         """
-        kept = self._read(self.path(spec), spec, like)
+        kept = self._read(self.path(spec), spec, like, known=bool(expected))
         if kept is not None:
             require_digest(kept, expected, where=str(self.path(spec)), remedy=_OTHER_FILE)
         return kept
@@ -132,9 +135,9 @@ class Artifacts:
         """The state that a training was last kept in, or ``None`` where there is none.
 
         Raises:
-            FileFormatError: If the file is damaged or of something else.
+            FileFormatError: If the file is damaged, of something else, or does not bear the mark of the user's key.
         """
-        return self._read(self.state_path(spec), spec, like)
+        return self._read(self.state_path(spec), spec, like, known=False)
 
     def drop_state(self, spec: ArtifactSpec) -> None:
         """Removes the state of a training that is finished."""
@@ -183,14 +186,14 @@ class Artifacts:
     def _write(self, path: Path, spec: ArtifactSpec, kept: Kept) -> None:
         from safetensors.numpy import save
 
-        note = {"note": dict(kept.note), "key": spec.key, "digest": kept.whole}
+        note = {"note": dict(kept.note), "key": spec.key, "digest": kept.whole, "mark": _marked(kept)}
         reports = {f"{REPORT}{name}": array for name, array in kept.report.items()}
         arrays = {name: np.asarray(array, order="C") for name, array in {**kept.arrays, **reports}.items()}
         data = save(arrays, {"note": json.dumps(note)})
         with _written(path):
             write_whole(path, data)
 
-    def _read(self, path: Path, spec: ArtifactSpec, like: Arrays) -> Kept | None:
+    def _read(self, path: Path, spec: ArtifactSpec, like: Arrays, *, known: bool) -> Kept | None:
         most = sum(array.nbytes for array in like.values()) + MOST_BESIDE
         try:
             with path.open("rb") as file:
@@ -201,7 +204,7 @@ class Artifacts:
             raise _unusable(path, "a file that can be read", str(error)) from error
         if len(data) > most:
             raise _unusable(path, f"at most {most:,} bytes", "more")
-        kept, key, written = _parsed(path, data)
+        kept, key, written, marked = _parsed(path, data)
         if key != spec.key:
             raise _unusable(path, f"the artifact {spec.key}", str(key)[:80])
         _require_like(path, kept.arrays, like)
@@ -209,7 +212,13 @@ class Artifacts:
             raise _unusable(path, "finite numbers", "others")
         if kept.whole != written:
             raise _unusable(path, "the contents that were written", "others")
+        if not known and marked != _marked(kept):
+            raise _unusable(path, "one that this user made", "the mark of another key, or none")
         return kept
+
+
+def _marked(kept: Kept) -> str:
+    return mark(bytes.fromhex(kept.whole), own_key()).hex()
 
 
 MADE_AGAIN: Final = (
@@ -270,8 +279,8 @@ def _unusable(path: Path, expected: str, got: str) -> FileFormatError:
     )
 
 
-def _parsed(path: Path, data: bytes) -> tuple[Kept, Any, Any]:
-    """What a file holds, the key it says it has, and the digest."""
+def _parsed(path: Path, data: bytes) -> tuple[Kept, Any, Any, Any]:
+    """What a file holds, the key it says it has, the digest, and the mark."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -286,4 +295,4 @@ def _parsed(path: Path, data: bytes) -> tuple[Kept, Any, Any]:
         raise _unusable(path, "a note of whole numbers and words", "something else")
     report = {name.removeprefix(REPORT): array for name, array in arrays.items() if name.startswith(REPORT)}
     weights = {name: array for name, array in arrays.items() if not name.startswith(REPORT)}
-    return Kept(weights, note, report), key, written
+    return Kept(weights, note, report), key, written, said.get("mark")

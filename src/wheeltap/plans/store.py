@@ -2,8 +2,12 @@
 
 Each outcome is committed as soon as it exists; a process killed at any moment loses at most the trial it was
 running. One process writes at a time; any number may read. Values are packed numbers, never pickles.
+
+Each outcome, plan and note is sealed by a digest, which shows damage, and bears the mark of the key of whoever wrote
+it. What bears another mark or none is as if it were not there: who can write the file decides nothing.
 """
 
+import hmac
 import os
 import re
 import sqlite3
@@ -18,6 +22,7 @@ import numpy as np
 
 from wheeltap.core import canon
 from wheeltap.core.errors import MissingFile, StoreError
+from wheeltap.core.own_key import mark, own_key
 from wheeltap.core.records import Outcome, OutcomeStatus
 from wheeltap.plans.packing import LARGEST, kept, pack, unpack
 
@@ -36,12 +41,15 @@ CREATE TABLE outcomes (
 );
 CREATE TABLE plans (id INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, plan BLOB NOT NULL);
 """
-_FIND = "SELECT status, layouts, vals, seconds, forwards, because, path, seal FROM outcomes WHERE key=?"
+_FIND = "SELECT status, layouts, vals, seconds, forwards, because, path, seal FROM outcomes WHERE key=? AND own(seal)"
+_FOREIGN = "SELECT key, status, layouts, vals, seconds, forwards, because, path, seal FROM outcomes WHERE NOT own(seal)"
+_DIGEST = 16
+"""Bytes of a seal that are the digest; the mark comes behind it."""
 _HEX_KEY = re.compile("[0-9a-f]{32}")
 
 
 class _Row(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """A row of outcomes behind its key; ``seal`` is a digest of the key and all the rest."""
+    """A row of outcomes behind its key; ``seal`` is a digest of the key and all the rest, and a mark."""
 
     status: OutcomeStatus
     layouts: bytes
@@ -56,6 +64,10 @@ class _Row(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         rest = (key, self.status, self.seconds, self.forwards, self.because, self.path)
         return bytes.fromhex(canon.digest("outcome", self.layouts, self.vals, canon.canonical(rest)))
 
+    def sealed(self, key: str, secret: bytes) -> Self:
+        digest = self.digest(key)
+        return msgspec.structs.replace(self, seal=digest + mark(digest, secret))
+
 
 @final
 class Store:
@@ -64,13 +76,15 @@ class Store:
     Args:
         path: The file; made where it is missing, with its folder, unless ``readonly``.
         readonly: Only read; needs no lock.
+        key: Marks what is written; what bears another mark is not read. By default the user's own.
 
     Raises:
         MissingFile: If ``readonly`` and the file is not there.
-        StoreError: If the file is no wheeltap store, of another version, corrupt, locked, or the disk is full.
+        StoreError: If the file is no wheeltap store, of another version, corrupt, locked, or the disk is full; or there
+            is no key.
     """
 
-    def __init__(self, path: str | Path, *, readonly: bool = False) -> None:
+    def __init__(self, path: str | Path, *, readonly: bool = False, key: bytes | None = None) -> None:
         self.path = Path(path)
         self.readonly = readonly
         self._lock: sqlite3.Connection | None = None
@@ -78,6 +92,7 @@ class Store:
             raise MissingFile(
                 "There is no store at this path.", where=str(self.path), do="Give the path of a .wheeltap file."
             )
+        self._key = own_key() if key is None else key
         if not readonly:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,6 +104,7 @@ class Store:
                 if not readonly:
                     self._take_lock()
                 self._db = self._connect()
+                self._db.create_function("own", 1, self._own, deterministic=True)
                 try:
                     self._open()
                 except BaseException:
@@ -230,9 +246,13 @@ class Store:
 
     def put_all(self, outcomes: Iterable[Outcome]) -> None:
         """Commits outcomes together."""
-        rows = [(_key_in(outcome.key), *msgspec.structs.astuple(_row(outcome))) for outcome in outcomes]
+        rows = [
+            (_key_in(outcome.key), *msgspec.structs.astuple(_row(outcome).sealed(outcome.key, self._key)))
+            for outcome in outcomes
+        ]
+        replaced = "DELETE FROM outcomes WHERE key=? AND (status='failed' OR NOT own(seal))"
         with self._explained(), self._transaction():
-            self._db.executemany("DELETE FROM outcomes WHERE key=? AND status='failed'", [(row[0],) for row in rows])
+            self._db.executemany(replaced, [(row[0],) for row in rows])
             self._db.executemany("INSERT OR IGNORE INTO outcomes VALUES (?,?,?,?,?,?,?,?,?)", rows)
 
     def get(self, key: str) -> Outcome | None:
@@ -244,13 +264,37 @@ class Store:
     def keys(self) -> frozenset[str]:
         """Keys of every committed outcome."""
         with self._explained():
-            return frozenset(_key_out(row[0]) for row in self._db.execute("SELECT key FROM outcomes"))
+            return frozenset(_key_out(row[0]) for row in self._db.execute("SELECT key FROM outcomes WHERE own(seal)"))
 
     def count(self) -> dict[str, int]:
         """Number of outcomes by status."""
         with self._explained():
-            rows = self._db.execute("SELECT status, count(*) FROM outcomes GROUP BY status ORDER BY status")
+            rows = self._db.execute("SELECT status, count(*) FROM outcomes WHERE own(seal) GROUP BY 1 ORDER BY 1")
             return {str(status): int(number) for status, number in rows}
+
+    def foreign(self) -> int:
+        """Number of outcomes that bear another mark or none: they are not read, and what is measured replaces them."""
+        with self._explained():
+            return int(self._db.execute("SELECT count(*) FROM outcomes WHERE NOT own(seal)").fetchone()[0])
+
+    def trust(self) -> int:
+        """Marks everything as the user's own, whoever wrote it.
+
+        Returns:
+            The number of outcomes that bore another mark, or none.
+
+        Raises:
+            StoreError: If one is damaged: then none is marked.
+        """
+        with self._explained(), self._transaction():
+            rows = [(row[0], self._sound(_key_out(row[0]), row[1:])) for row in self._db.execute(_FOREIGN)]
+            seals = [(row.sealed(_key_out(key), self._key).seal, key) for key, row in rows]
+            self._db.executemany("UPDATE outcomes SET seal=? WHERE key=?", seals)
+            for key, plan in self._db.execute("SELECT key, plan FROM plans").fetchall():
+                self._trust(f"plan:{key}", bytes(plan))
+            for name, value in self._db.execute("SELECT name, value FROM meta WHERE name GLOB 'note:*'").fetchall():
+                self._trust(name, str(value).encode())
+            return len(seals)
 
     def put_plan(self, key: str, plan: bytes) -> None:
         """Keeps a plan; the latest one put is the one that ``plan`` gives."""
@@ -261,15 +305,14 @@ class Store:
 
     def plan(self) -> bytes | None:
         """The plan that was run last, if any."""
-        with self._explained():
-            row = self._db.execute("SELECT key, plan FROM plans ORDER BY id DESC LIMIT 1").fetchone()
-            return None if row is None else self._sealed(f"plan:{row[0]}", bytes(row[1]))
+        return next(reversed(self.plans().values()), None)
 
     def plans(self) -> dict[str, bytes]:
         """Every plan that was run, by its key, the one that was run last at the end."""
         with self._explained():
             rows = self._db.execute("SELECT key, plan FROM plans ORDER BY id").fetchall()
-            return {str(key): self._sealed(f"plan:{key}", bytes(plan)) for key, plan in rows}
+            found = {str(key): self._sealed(f"plan:{key}", bytes(plan)) for key, plan in rows}
+            return {key: plan for key, plan in found.items() if plan is not None}
 
     def put_note(self, name: str, value: bytes) -> None:
         """Keeps a named note (provenance), replacing the last one of that name."""
@@ -284,16 +327,38 @@ class Store:
             row = self._db.execute("SELECT value FROM meta WHERE +name=?", (f"note:{name}",)).fetchone()
             return None if row is None else self._sealed(f"note:{name}", str(row[0]).encode())
 
-    def _seal(self, name: str, data: bytes) -> None:
-        """Keeps a digest of ``data``: SQLite notices damage only where its own structure breaks."""
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"seal:{name}", canon.digest("sealed", data)))
+    def _own(self, seal: object) -> bool:
+        """Whether an outcome's seal bears the mark of the key."""
+        if not isinstance(seal, bytes):
+            return False
+        return hmac.compare_digest(seal[_DIGEST:], mark(seal[:_DIGEST], self._key))
 
-    def _sealed(self, name: str, data: bytes) -> bytes:
-        """``data`` if it is what was sealed under this name."""
-        row = self._db.execute("SELECT value FROM meta WHERE name=?", (f"seal:{name}",)).fetchone()
-        if row is None or row[0] != canon.digest("sealed", data):
+    def _seal(self, name: str, data: bytes) -> None:
+        """Keeps a digest of ``data``, as SQLite notices damage only where its own structure breaks; and a mark."""
+        digest = _digest(name, data)
+        value = (digest + mark(digest, self._key)).hex()
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"seal:{name}", value))
+
+    def _sealed(self, name: str, data: bytes) -> bytes | None:
+        """``data`` if it is what was sealed under this name with the user's key; ``None`` if with another or none."""
+        seal = self._seal_of(name)
+        if not self._own(seal):
+            return None
+        if seal[:_DIGEST] != _digest(name, data):
             raise self._damaged(f"The store's {name.partition(':')[0]} is damaged.", "not what was stored")
         return data
+
+    def _seal_of(self, name: str) -> bytes:
+        row = self._db.execute("SELECT value FROM meta WHERE name=?", (f"seal:{name}",)).fetchone()
+        text = "" if row is None else str(row[0])
+        return bytes.fromhex(text) if re.fullmatch("([0-9a-f]{2})*", text) else b""
+
+    def _trust(self, name: str, data: bytes) -> None:
+        """Seals data that were sealed with another key, or by an older version, which kept a digest alone."""
+        seal = self._seal_of(name)
+        if seal[:_DIGEST] not in (_digest(name, data), bytes.fromhex(canon.digest("sealed", data))):
+            raise self._damaged(f"The store's {name.partition(':')[0]} is damaged.", "not what was stored")
+        self._seal(name, data)
 
     def _damaged(self, what: str, got: str, *, key: str = "") -> StoreError:
         return StoreError(
@@ -303,13 +368,20 @@ class Store:
             do="Restore the file from a copy, or start a new one with --store.",
         )
 
-    def _outcome(self, key: str, found: tuple[object, ...]) -> Outcome:
+    def _sound(self, key: str, found: tuple[object, ...]) -> _Row:
         try:
             row = msgspec.convert(found, _Row)
-            if row.seal != row.digest(key):
+            if row.seal[:_DIGEST] != row.digest(key):
                 raise ValueError("the numbers are not those that were stored")
-            values = unpack(row.layouts, row.vals)
         except (msgspec.MsgspecError, ValueError) as error:
+            raise self._damaged("An outcome in the store is damaged.", str(error), key=key) from error
+        return row
+
+    def _outcome(self, key: str, found: tuple[object, ...]) -> Outcome:
+        row = self._sound(key, found)
+        try:
+            values = unpack(row.layouts, row.vals)
+        except ValueError as error:
             raise self._damaged("An outcome in the store is damaged.", str(error), key=key) from error
         return Outcome(
             key=key, status=row.status, values=values, seconds=row.seconds, forwards=row.forwards,
@@ -354,11 +426,15 @@ def _row(outcome: Outcome) -> _Row:
             do="Measure it on fewer examples, or on fewer parts of the model.",
         )
     layouts, packed = pack(values)
-    row = _Row(
+    return _Row(
         status=outcome.status, layouts=layouts, vals=packed, seconds=float(outcome.seconds),
         forwards=float(outcome.forwards), because=outcome.because, path=outcome.path,
     )  # fmt: skip
-    return msgspec.structs.replace(row, seal=row.digest(outcome.key))
+
+
+def _digest(name: str, data: bytes) -> bytes:
+    """Of a plan or note under its name: moved under another, it is not what was sealed."""
+    return bytes.fromhex(canon.digest("sealed", name.encode(), data))
 
 
 def _key_in(key: str) -> bytes | str:

@@ -14,6 +14,7 @@ from typing import Final
 import torch
 from torch import nn
 
+from wheeltap.core.errors import StoreError
 from wheeltap.plans.artifacts import Artifacts
 from wheeltap.recipes.base import Given, Recipe, recipe_of
 from wheeltap.recipes.make import make
@@ -54,7 +55,12 @@ def once(given: Given, recipe: Recipe | None = None, *, shelf: str = "", held: b
 
 
 def _made(given: Given, recipe: Recipe, folder: Path | None) -> nn.Module:
-    made = make(given, recipe, Artifacts(folder) if folder else None)
+    try:
+        made = make(given, recipe, Artifacts(folder) if folder else None)
+    except StoreError:
+        if os.environ.get(FOLDER):
+            raise
+        made = make(given, recipe)  # a cache that cannot be used is no reason to do without
     return made.done(f"recipe {given.spec.recipe}")
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import circuit_page, deployment, drawn, figures, grid, lens_page, page_top, study_page, view, words
 from wheeltap.report.drawn import CHART_COLOURS, markup
+from wheeltap.report.origin import origin
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -75,6 +76,7 @@ def _frame(record: ReportRecord) -> dict[str, Any]:
         "failed": [control.name for control in view.controls(record) if control.status == "failed"],
         "controls": view.controls(record),
         "cost": view.cost_line(record),
+        "origin": origin(record),
         "groups": [(group, page_top.verdicts(group)) for group in view.groups(record)],
         "subjects": [(words.plain(s.name), f"{s.parameters:,}", words.plain(s.fingerprint)) for s in record.subjects],
         "provenance": [(words.plain(key), words.scalar(value)) for key, value in sorted(record.provenance.items())],

@@ -10,6 +10,7 @@ from wheeltap.core.report import ReportRecord
 from wheeltap.core.study import StudyRecord
 from wheeltap.report import cohorts, deployment, estimates, gate, view, words
 from wheeltap.report.deployment import Line, Table
+from wheeltap.report.origin import origin
 from wheeltap.report.view import Cell
 from wheeltap.report.words import Tone
 
@@ -43,6 +44,7 @@ def markdown(record: ReportRecord) -> str:
         blocks += [[_facts(record)], _items(deployment.notes(record, read_on=""), last=_LAST_NOTES)]
     else:
         blocks += _study(record, record.study)
+    blocks.append(_items(origin(record)))
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 

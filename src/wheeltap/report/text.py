@@ -16,6 +16,7 @@ from wheeltap.report import (
     words,
 )
 from wheeltap.report.lines import wrapped
+from wheeltap.report.origin import origin
 from wheeltap.report.unfinished import missing_trials
 from wheeltap.report.view import Cell, FindingView, ScoreTable, Section
 
@@ -33,9 +34,15 @@ _WIDEST_WORD = 20
 def summary(record: ReportRecord, console: "Console") -> None:
     """Print the first screen: the deployment table with its picture, the answer, and how to read on.
 
-    Where no deployment was asked about, the table of verdicts stands in for it.
+    Where no deployment was asked about, the table of verdicts stands in for it. What was not measured now is said last.
     """
     _void(record, console)
+    _first(record, console)
+    for line in origin(record):
+        wrapped(console, line, style="dim")
+
+
+def _first(record: ReportRecord, console: "Console") -> None:
     if record.study is not None:
         study_text.first(record, record.study, console)
         return

@@ -1,6 +1,7 @@
 """The loop: asks for trials, carries out what the store lacks, asks again, and judges."""
 
 import platform
+import secrets
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -29,7 +30,7 @@ from wheeltap.runs.executors import Executor, ProcessPool, Serial
 from wheeltap.runs.given import Examples, Model, subjects_of, task_of, whole_of
 from wheeltap.runs.members import Members
 from wheeltap.runs.named import require_installed, require_named
-from wheeltap.runs.stored import note_run, noted, require_audits
+from wheeltap.runs.stored import note_run, noted, require_audits, unread
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,11 @@ def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
     require_named(plan, several, task)
     executor: Executor = Serial() if workers == 1 else ProcessPool(workers)
     with ExitStack() as stack:
+        key = None
         if store is None:
             store = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wheeltap-"))) / "run.wheeltap"
-        kept = stack.enter_context(Store(store))
+            key = secrets.token_bytes()  # of this run alone: nothing need be kept
+        kept = stack.enter_context(Store(store, key=key))
         stack.enter_context(executor)
         note_run(kept, plan, provenance(plan, several), again)
         records = (*plan.subjects, *plan.controls)
@@ -177,7 +180,7 @@ class _Run:
 
     def finish(self) -> Report:
         began = perf_counter()
-        asked = self._missing()
+        ignored, asked = unread(self.store), self._missing()
         reused = len(wanted(self.plan, self.lookup, self.audits)) - len(asked)
         while asked:
             asked = [*self._passed_again(asked), *asked]
@@ -191,7 +194,9 @@ class _Run:
                 self.executor.close()  # its workers do not know what was made
             asked = self._missing()
         cost = Cost(forwards=self.spent, seconds=perf_counter() - began, trials=self.done, reused=reused)
-        return Report(judged(self.plan, self.lookup, cost=cost, provenance=noted(self.store, self.plan.key)))
+        return Report(
+            judged(self.plan, self.lookup, cost=cost, provenance={**noted(self.store, self.plan.key), **ignored})
+        )
 
     def _missing(self) -> list[Trial]:
         asked = [trial for trial in wanted(self.plan, self.lookup, self.audits) if self.lookup(trial.key) is None]

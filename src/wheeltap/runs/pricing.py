@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from secrets import token_bytes
 from statistics import fmean
 from time import perf_counter
 from typing import Final, final
@@ -43,7 +44,10 @@ def priced(plan: Plan, subjects: Sequence[Subject], task: BaseTask, *, seconds: 
     """
     began = perf_counter()
     each = [seconds_of_a_pass(subject, task) for subject in subjects]
-    with tempfile.TemporaryDirectory(prefix="wheeltap-") as folder, Store(Path(folder) / "timing.wheeltap") as store:
+    with (
+        tempfile.TemporaryDirectory(prefix="wheeltap-") as folder,
+        Store(Path(folder) / "timing.wheeltap", key=token_bytes()) as store,
+    ):
         timing = _Timing(least(plan), Workshop(list(subjects), plan.controls, task), store, each[0])
         if each[0] < seconds:
             timing.run(until=began + seconds)

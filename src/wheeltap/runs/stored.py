@@ -14,6 +14,7 @@ from wheeltap.core.records import Cost, Scalar
 from wheeltap.plans.outcomes import Outcomes
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.store import Store
+from wheeltap.report.origin import UNREAD
 from wheeltap.report.report import Report
 from wheeltap.report.unfinished import unfinished
 
@@ -59,6 +60,14 @@ def noted(store: Store, key: str) -> dict[str, Scalar]:
     return known if known.get("plan", key) == key else {}
 
 
+def unread(store: Store) -> dict[str, Scalar]:
+    """What a report says of outcomes that do not count; nothing where all do."""
+    count = store.foreign()
+    return (
+        {UNREAD: f"{count:,} outcomes in the store are not signed with this user's key, and not read"} if count else {}
+    )
+
+
 def plans_of(store: Store) -> tuple[Kept, ...]:
     """Every plan in a store, the one that was run last at the end."""
     found: list[Kept] = []
@@ -81,6 +90,14 @@ def plan_of(store: Store, number: int | None = None) -> tuple[str, Plan]:
         FileFormatError: If it was made by another version.
     """
     several = list(store.plans().items())
+    if not several and store.foreign():
+        raise StoreError(
+            "The store was not written with your key, so that nothing in it counts.",
+            where=str(store.path),
+            expected="outcomes that this user measured",
+            got=f"{store.foreign():,} of another key, or of a wheeltap without keys",
+            do=f"Run the audit again into it; if you trust all who could write it: wheeltap judge {store.path} --trust",
+        )
     if not several:
         raise StoreError(
             "The store holds no plan.",
@@ -115,23 +132,28 @@ def require_audits(plan: Plan, *, where: str) -> None:
             )
 
 
-def judge(store: str | Path, *, plan: int | None = None) -> Report:
+def judge(store: str | Path, *, plan: int | None = None, trust: bool = False) -> Report:
     """The report on a plan of a store, from what is there; it says so first if trials are missing.
 
     Args:
         store: The file.
         plan: Number of the plan, as ``wheeltap show STORE`` lists them; by default the one that was run last.
+        trust: Whether what others wrote into it counts from now on, as if this user had measured it.
 
     Raises:
         MissingFile: If there is no store.
         StoreError: If it cannot be read or holds no plan.
         UsageError: If it has no such plan, or an audit of it is not installed.
     """
+    if trust:
+        Store(store, readonly=True).close()  # one that is not there is not made
+        with Store(store) as kept:
+            kept.trust()
     with Store(store, readonly=True) as kept:
         (key, chosen), known = plan_of(kept, plan), Outcomes(kept)
         require_audits(chosen, where=str(store))
         asked = wanted(chosen, known)
         reused = sum(known(trial.key) is not None for trial in asked)
         cost = Cost(forwards=0.0, seconds=0.0, trials=0, reused=reused)
-        found = judged(chosen, known, cost=cost, provenance=noted(kept, key))
+        found = judged(chosen, known, cost=cost, provenance={**noted(kept, key), **unread(kept)})
         return Report(unfinished(found, len(asked) - reused, again=again_of(kept, key)))

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from wheeltap.audits.base import studies
+from wheeltap.core.code import require_no_code
 from wheeltap.core.errors import UsageError, WheeltapError
 from wheeltap.core.records import SubjectRecord
 from wheeltap.core.study import Asked, Cast
@@ -115,17 +116,24 @@ def planned(
     return Planned(made, task, sources, examples.training)
 
 
-def again(plan: Plan) -> Planned:
+def again(plan: Plan, *, allow_code: bool = False) -> Planned:
     """What is needed to run a plan that was made before.
 
+    Args:
+        plan: Of a study.
+        allow_code: Whether it may name code, as ``module:callable``, which is run.
+
     Raises:
-        UsageError: If it is not the plan of a study.
+        UsageError: If it is not the plan of a study, or names code that is not allowed.
     """
     if plan.study is None or plan.data is None:
         raise UsageError("The plan is not that of a study.", where=plan.command)
     pairs = zip(plan.subjects, plan.sources, strict=True)
     known = {one.fingerprint: source for one, source in pairs if source}
-    examples = Examples.of(create(plan.study.name, plan.study.settings), list(known.values()))
+    study = create(plan.study.name, plan.study.settings)
+    if not allow_code:
+        require_no_code(known.values(), examples=(study.examples, study.training), where=plan.command)
+    examples = Examples.of(study, list(known.values()))
     return Planned(plan, examples.task, known, examples.training)
 
 

@@ -62,15 +62,16 @@ def _read_once(gguf: Any) -> Generator[None]:
     A mapped array makes an object at each of a million cuts; a plain one does not. Names are looked up in one table,
     where each part of the model would get one of its own.
     """
+    before = gguf.GGUFReader, gguf.get_tensor_name_map
+    cut: Any = gguf.GGUFReader._get
 
     class Reader(gguf.GGUFReader):
         data: Any
 
         def _get(self, *given: Any, **named: Any) -> Any:
             self.data = np.asarray(self.data)
-            return super()._get(*given, **named)
+            return cut(self, *given, **named)
 
-    before = gguf.GGUFReader, gguf.get_tensor_name_map
     gguf.GGUFReader, gguf.get_tensor_name_map = functools.cache(Reader), functools.cache(gguf.get_tensor_name_map)
     try:
         yield

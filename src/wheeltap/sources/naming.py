@@ -1,12 +1,10 @@
 """What models are called by default: short, and never two alike."""
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
-CALLABLE = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*(\.\w+)*")
-"""A spec of the form ``module:callable``."""
+from wheeltap.core.code import CALLABLE
 
 _IN_FILES = ("hf", "gguf", "artifact")
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from wheeltap.core.code import CALLABLE, DRAWN
 from wheeltap.core.errors import FileFormatError, UnknownName, UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.sources.classifiers import Classifier, suited
 from wheeltap.sources.lm_eval_asked import is_asked
-from wheeltap.sources.naming import CALLABLE, names_of
+from wheeltap.sources.naming import names_of
 from wheeltap.sources.text import HfTokenizer, LanguageModel, Tokenizer
 
 KNOWN = ("digits", "smollm2", "hf:DIR", "gguf:FILE", "artifact:FILE", "module:callable")
@@ -124,7 +125,7 @@ def load_named(spec: str) -> BaseTask:
         from wheeltap.sources import digits
 
         return digits.task()
-    if kind in ("picture", "genome") and rest:
+    if kind in DRAWN and rest:
         from wheeltap.sources.drawn import task_named
 
         return task_named(kind, rest)
@@ -215,7 +216,7 @@ def _model(spec: str, name: str = "") -> _Model:
         from wheeltap.sources import digits
 
         return _Model(digits.subject(name=name), digits.task)
-    if kind in ("picture", "genome", "npz") and rest:
+    if kind in (*DRAWN, "npz") and rest:
         from wheeltap.sources.drawn import subject_named, task_named
 
         own = None if kind == "npz" else partial(task_named, kind, rest)

@@ -40,6 +40,7 @@ import numpy as np
 from wheeltap.audits.base import audits, named
 from wheeltap.audits.case import Case
 from wheeltap.audits.schemes import schemes as require_schemes
+from wheeltap.core.code import require_no_code
 from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, UsageError
 from wheeltap.core.literals import unknown_word
 from wheeltap.core.records import Finding, Scalar
@@ -122,10 +123,15 @@ class DeclaredSettings(Settings, frozen=True):
     declaration: str = ""
 
 
-def read(path: Path) -> "Declared":
+def read(path: Path, *, allow_code: bool = False) -> "Declared":
     """The study in a TOML file; names of files in it are relative to its folder.
 
+    Args:
+        path: Of the file.
+        allow_code: Whether it may name code, as ``module:callable``, which is run when the study is.
+
     Raises:
+        UsageError: If it names code that is not allowed.
         MissingFile: If there is no such file, or a pattern fits no checkpoint.
         FileFormatError: If it is not TOML, or a field is wrong.
     """
@@ -145,6 +151,9 @@ def read(path: Path) -> "Declared":
             got=str(error),
             do="See the example in docs/studies.md.",
         ) from error
+    if not allow_code:
+        members = [member for cohort in found.cohorts.values() for member in cohort.members]
+        require_no_code(members, examples=(found.examples, found.train), where=str(path))
     folder = path.absolute().parent
     cohorts = {name: _found(cohort, folder, f"{path}: cohort {name}") for name, cohort in found.cohorts.items()}
     files = {"examples": _file(found.examples, folder), "train": _file(found.train, folder)}
