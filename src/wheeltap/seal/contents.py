@@ -9,12 +9,12 @@ from wheeltap.core.contents import Contents, Digests
 from wheeltap.core.subject import Subject
 
 _SETTINGS: Final = {
-    "config.json": "config",
-    "generation_config.json": "generation_config",
-    "tokenizer.json": "tokenizer",
-    "tokenizer_config.json": "tokenizer_config",
+    "config.json": {"config", "tokenizer_config"},
+    "generation_config.json": {"generation_config"},
+    "tokenizer.json": {"tokenizer", "tokenizer_config"},
+    "tokenizer_config.json": {"tokenizer_config"},
 }
-"""Files that may be written in another way, by the name of what is made of them."""
+"""Files that may be written in another way where what is made of them is the same."""
 
 _RAW: Final = "raw:"
 """Before digests of bytes, of which nothing is known but whether they are the same."""
@@ -57,7 +57,7 @@ def differences(sealed: SealedContents, held: Contents) -> tuple[str, ...]:
     same = {
         stem
         for stem, one in meanings.items()
-        if one and sealed.meanings.get(stem) == one
+        if sealed.meanings.get(stem) == one
         and meanings.get(f"{stem} more", "") in ("", sealed.meanings.get(f"{stem} more"))
     }  # fmt: skip
     parts = dict[str, list[str]]()
@@ -86,7 +86,7 @@ def _moved(one: tuple[str, str], before: _Placed, now: _Placed, same: Set[str]) 
         return "tokenizer_config" in same
     if one not in now and part in _NEEDLESS:  # but other runtimes read all of a GGUF file, and code may read any file
         return bool(same) and (part == "weights" or not any(of == "code" for of, _ in before))
-    return _SETTINGS.get(name) in same and not digest.startswith(_RAW)
+    return name in _SETTINGS and _SETTINGS[name] <= same and not digest.startswith(_RAW)
 
 
 def _listed(several: list[str]) -> str:

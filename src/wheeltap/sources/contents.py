@@ -116,8 +116,7 @@ class FolderContents:
         made = {"config": _told(cast("Any", config).to_dict())}
         if generation is not None:
             made["generation_config"] = _told(generation.to_dict())
-        if self.tokenizer is not None:
-            made["tokenizer_config"] = _of_tokenizer(self.tokenizer())
+        made["tokenizer_config"] = {} if self.tokenizer is None else _of_tokenizer(self.tokenizer())
         found = {"tokenizer": _rules(self.folder / "tokenizer.json")}
         for stem, held in made.items():
             said = cast("dict[str, Any]", json.loads(json.dumps(held, default=_plain)))
@@ -187,7 +186,9 @@ def _of_file(path: Path, sealed: str | None = None) -> str:
     if sealed is not None and size > _JSON and not sealed.startswith(f"raw:{size}:"):
         return ""
     if path.suffix == ".json" and (held := _object(path)) is not None:
-        return _digest(_told(held) if path.name in ("config.json", "generation_config.json") else held)
+        version = str(held.get("transformers_version")).partition(".")[0]  # loaders read some files by it
+        about = {"config.json": [_told(held), version], "generation_config.json": _told(held)}
+        return _digest(about.get(path.name, held))
     with path.open("rb") as file:
         return f"raw:{size}:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
@@ -245,13 +246,15 @@ def _templates(path: Path) -> dict[str, str]:
 
 
 def _rules(path: Path) -> str:
-    """A digest of the rules in a tokenizer's file, however it is written; empty where they cannot be read."""
+    """A digest of the rules in a tokenizer's file, however it is written; of its bytes where they cannot be read."""
     from tokenizers import Tokenizer
 
-    try:
-        return _digest(Tokenizer.from_file(str(path)).to_str()) if path.is_file() else ""  # pyright: ignore
-    except Exception:  # what the package raises has no other type
+    if not path.is_file():
         return ""
+    try:
+        return _digest(Tokenizer.from_file(str(path)).to_str())  # pyright: ignore
+    except Exception:  # what the package raises has no other type
+        return _of_file(path)
 
 
 def _more(raw: Mapping[str, Any], meant: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
