@@ -258,9 +258,7 @@ def test_single_answers_of_one_of_two_have_no_pass_at_k_and_that_is_said(tmp_pat
 def test_parts_that_are_not_shown_are_said(tmp_path: Path, draws: int) -> None:
     rows = [{"id": at, "sample": draw, "correct": True, "group": "xy"[at]} for at in range(2) for draw in range(draws)]
     notes = imported([read(lines(tmp_path / "m.jsonl", rows))]).notes
-    assert notes == (
-        () if draws > 1 else ("Parts (group) are shown by themselves with pass@k alone.",)
-    )
+    assert notes == (() if draws > 1 else ("Parts (group) are shown by themselves with pass@k alone.",))
 
 
 def crowd(path: Path, *votes: int) -> Recording:
