@@ -278,6 +278,13 @@ def test_to_repeat_examples_changes_nothing() -> None:
     assert (many.record.task.examples, many.record.task.repeats) == (20, 1980)
     assert "1,980 of the 2,000 examples given repeat others" in many.markdown()
     assert once.record.task.repeats is None and "repeat" not in once.markdown()
+    # Whatever tells copies apart that no net sees.
+    task = wt.Task(inputs.repeat(100, 1), targets.repeat(100))
+    for told in (task.with_groups(range(2000)), task.with_factors({"row": range(2000)})):
+        clusters = told.once().clusters
+        assert clusters is not None and np.array_equal(np.bincount(clusters), [100] * 20)
+    few = wt.audit(net, task.with_groups([at // 20 for at in range(2000)]), schemes="int8")
+    assert "on 2,000 examples in one group, which says nothing of others: too few examples" in few.headline
 
 
 def test_one_example_among_many_may_not_outweigh_them() -> None:
@@ -299,9 +306,10 @@ def test_padding_does_not_tell_prompts_apart() -> None:
     assert (len(task.targets), task.repeats) == (2, 88)
     longer = {name: nn.functional.pad(part, (0, 3)) for name, part in reversed(held.items())}
     assert {*wt.Task(longer, torch.ones(90, dtype=torch.long)).contents} == {*task.contents}
-    # The same inputs with two answers are two examples, of which the report says that their inputs are one.
+    # The same inputs with two answers are two examples of one group.
     both = wt.Task(held, torch.arange(90) % 2).once()
-    assert (len(both.targets), both.record.distinct) == (4, 2)
+    assert (len(both.targets), both.record.alike, both.record.distinct) == (4, 2, None)
+    assert both.clusters is not None and np.array_equal(np.bincount(both.clusters), [2, 2])
 
 
 def test_large_numbers_are_told_apart() -> None:

@@ -280,7 +280,7 @@ class Case:
             shown = f"{scores}, shown to be worse than chance ({chance:.3g}), so there is nothing to lose"
             return Headroom(WORSE, f"{shown}: {_wrong_way(task)}")
         if self._says_nothing(score, far):
-            few = f"{task.examples:,} example{'s' * (task.examples != 1)}"
+            few = f"{task.examples:,} example{'s' * (task.examples != 1)} {self.grouped(subject)}".rstrip()
             least = f"{max(chance, common) if task.bounded else chance:.3g}"
             return Headroom(TOO_FEW, f"{scores} on {few}: too few examples to say whether that is better than {least}.")
         if task.sign * (near - chance) <= 0.0:

@@ -98,6 +98,11 @@ def firsts(keys: Sequence[object]) -> list[int] | None:
     return sorted({key: at for at, key in reversed([*enumerate(keys)])}.values())
 
 
+def same(keys: Sequence[str]) -> NDArray[np.int64] | None:
+    """The number of each one's key, ``[example]``; ``None`` where these are as good as all different, or not known."""
+    return None if not keys or firsts(keys) is None else np.unique(keys, return_inverse=True)[1].astype(np.int64)
+
+
 def few_different(keys: Sequence[object]) -> int | None:
     """How many keys differ, where these are clearly fewer than the examples."""
     different = len(set(keys))

@@ -249,8 +249,8 @@ class BaseTask(ABC):
         """The same task with one example of each, where so many repeat others that intervals would be too narrow.
 
         Repeats have the same inputs, target and annotations, so the same outcome whatever is done to a model. Those
-        whose inputs differ by next to nothing are groups then; so are texts that look alike, where no groups were
-        declared. The task itself where there are few, and where its examples belong together: by a symmetry, as
+        whose inputs alone are the same, or differ by next to nothing, are groups then; so are texts that look alike,
+        where no groups were declared. The task itself where there are few, and where its examples belong together: by a symmetry, as
         passages, or as pairs.
         """
         known = self.annotations
@@ -280,8 +280,8 @@ class BaseTask(ABC):
 
     @property
     def copies(self) -> NDArray[np.int64] | None:
-        """Sets of examples that differ by a tiny change of inputs, ``[example]``; ``None`` where there are few."""
-        return None
+        """Sets of examples of equal inputs, or by a tiny change of them, ``[example]``; ``None`` where there are few."""
+        return repeats.same(self.contents)
 
     @property
     def adaptive(self) -> bool:
@@ -355,6 +355,7 @@ class BaseTask(ABC):
     @property
     def record(self) -> TaskRecord:
         """What stores and reports keep of this task."""
+        grouped = self.annotations.groups is not None
         return TaskRecord(
             name=self.name,
             digest=self.digest,
@@ -367,8 +368,8 @@ class BaseTask(ABC):
             common=self.common,
             answer=self._answer,
             repeats=self.repeats or None,
-            distinct=repeats.few_different(self.contents),
-            alike=None if (sets := self.copies) is None else len(np.unique(sets)),
+            distinct=None if grouped else repeats.few_different(self.contents),
+            alike=len(np.unique(sets)) if grouped and (sets := self.copies) is not None else None,
             found=self._found,
         )
 
@@ -491,7 +492,8 @@ class Task(BaseTask):
     @property
     def copies(self) -> NDArray[np.int64] | None:
         """See ``BaseTask.copies``."""
-        return repeats.copies(self.inputs, self.targets)
+        near = repeats.copies(self.inputs, self.targets)
+        return super().copies if near is None else near
 
     @property
     def tokens(self) -> int:

@@ -164,7 +164,7 @@ def _examples(record: ReportRecord) -> list[str]:
     if task.alike is not None:
         found.append(
             f"Warning: near-duplicates: only {task.alike:,} of the {task.examples:,} examples differ by more than a "
-            "tiny change of their inputs. Each set of copies counts as one group."
+            "tiny change of their inputs. Each set of copies counts as one group, and joins those that it is in."
         )
     if task.found is not None:
         found.append(
