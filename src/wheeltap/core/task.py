@@ -250,8 +250,8 @@ class BaseTask(ABC):
 
         Repeats have the same inputs, target and annotations, so the same outcome whatever is done to a model. Those
         whose inputs alone are the same, or differ by next to nothing, are groups then; so are texts that look alike,
-        where no groups were declared. The task itself where there are few, and where its examples belong together: by a symmetry, as
-        passages, or as pairs.
+        where no groups were declared. The task itself where there are few, and where its examples belong together: by
+        a symmetry, as passages, or as pairs.
         """
         known = self.annotations
         if (known.symmetry, known.passages, known.pairs, known.ambiguity) != (None, None, None, None):
@@ -280,7 +280,7 @@ class BaseTask(ABC):
 
     @property
     def copies(self) -> NDArray[np.int64] | None:
-        """Sets of examples of equal inputs, or by a tiny change of them, ``[example]``; ``None`` where there are few."""
+        """Sets of examples whose inputs differ by nothing or by a tiny change, ``[example]``; ``None`` where few do."""
         return repeats.same(self.contents)
 
     @property
