@@ -25,11 +25,14 @@ _JSON: Final = 2**26
 """Bytes of a JSON file that is compared by what it says; and of a file that was not sealed and is read all the same."""
 
 _DOCUMENTS: Final = re.compile(
-    r"(.*/)?(readme|license|licence|notice|copying|changelog|citation|use_policy)[\w-]*(\.(txt|cff))?"
-    r"|.*\.(md|rst|pdf|png|jpe?g|gif|svg|webp|seal)|(.*/)?\.[^/]*",
+    r"(.*/)?(readme|license|licence|notice|copying|changelog|citation|use_policy)[\w-]*(\.(md|rst|txt|cff|pdf))?"
+    r"|.*\.seal|(.*/)?\.[^/]*",
     re.IGNORECASE,
 )
 """Names of files that change nothing that users get, where they are of no other part; hidden ones among them."""
+
+_SHOWN: Final = re.compile(r".*\.(md|rst|pdf|png|jpe?g|gif|svg|webp)", re.IGNORECASE)
+"""Names of files that change nothing where no code lies beside them, which could read them."""
 
 _PARTS: Final[tuple[tuple[str, str], ...]] = (
     ("adapter", r"(.*/)?adapter_[^/]*"),
@@ -96,9 +99,11 @@ class FolderContents:
 
     def _digests(self, known: Mapping[str, str], *, bounded: bool) -> Digests:
         loaded, found = _weight_files(self.folder, self.model), dict[str, dict[str, str]]()
-        for name, path in _files(self.folder):
-            part = _part(name)
-            if path in loaded or (part == "other" and _DOCUMENTS.fullmatch(name)):
+        files = [(_part(name), name, path) for name, path in _files(self.folder)]
+        coded = any(part == "code" for part, _, _ in files)
+        for part, name, path in files:
+            shown = _DOCUMENTS.fullmatch(name) or (not coded and _SHOWN.fullmatch(name))
+            if path in loaded or (part == "other" and shown):
                 continue
             found.setdefault(part, {})[name] = _of_file(path, known.get(name, "") if bounded else None)
             if name in ("tokenizer_config.json", "processor_config.json") and (texts := _templates(path)):
@@ -240,7 +245,11 @@ def _templates(path: Path) -> dict[str, str]:
     alone = [{"name": "chat_template", "template": held}]
     several = cast("list[Any]", held if isinstance(held, list) else alone)
     named = [cast("dict[str, Any]", one) for one in several if isinstance(one, dict)]
-    texts = {str(one.get("name")): one.get("template") for one in named}
+    names = [str(one.get("name")) for one in named]
+    texts = {
+        name if names.count(name) == 1 else f"{name} #{at}": one.get("template")
+        for at, (name, one) in enumerate(zip(names, named, strict=True))
+    }
     coded = {name: text.encode("utf-8", "surrogatepass") for name, text in texts.items() if isinstance(text, str)}
     return {name: f"raw:{len(data)}:{hashlib.sha256(data).hexdigest()}" for name, data in coded.items()}
 
