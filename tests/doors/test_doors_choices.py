@@ -468,6 +468,13 @@ def test_a_verb_refuses_a_misspelled_choice(
     assert "cannot-tell" not in words_of(one.hint) or 'Did you mean "cannot-tell"?' in said
 
 
+def test_none_is_no_choice_and_no_number(capsys: pytest.CaptureFixture[str]) -> None:
+    for flag, word in (("--fail-on", "none"), ("--margin", "None"), ("--alpha", "null")):
+        assert main(["audit", "digits", flag, word]) == 2
+        said = capsys.readouterr().err
+        assert flag in said and word in said
+
+
 @pytest.mark.parametrize(("words", "flag"), TEXT_FLAGS)
 def test_a_flag_of_names_refuses_one_that_there_is_not(
     words: tuple[str, ...], flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any

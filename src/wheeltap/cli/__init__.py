@@ -5,8 +5,11 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, ArgumentCollection, CoercionError, CycloptsError
 
 from wheeltap import __version__
 from wheeltap.cli.typed import TYPED
@@ -59,12 +62,23 @@ def application(*, overview: bool) -> App:
         version=__version__,
         help_format="plaintext",
         suppress_keyboard_interrupt=False,
+        config=_refuse_none,
     )
     for verb, line in _VERBS.items():
         # A module called list would hide the builtin in this package, so that one verb lives under another name.
         home = "listing:list_" if verb == "list" else f"{verb}:{verb}"
         app.command(f"wheeltap.cli.{home}", name=verb, **({"help": line} if overview else {}))
     return app
+
+
+def _refuse_none(_app: App, _verbs: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Refuses ``none`` and ``null`` where no text is wanted: cyclopts takes them for an option that was not given."""
+    for argument in arguments:
+        kinds: list[Any] = [*get_args(argument.hint)]
+        if NoneType in kinds and str not in kinds and Path not in kinds:
+            for token in argument.tokens:
+                if token.value.lower() in ("none", "null"):
+                    raise CoercionError(argument=argument, token=token, target_type=kinds[0])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
