@@ -43,12 +43,13 @@ def findings(made: wt.Report) -> dict[str, Finding]:
 
 def test_a_net_that_has_read_the_items() -> None:
     made = findings(report(seen=0))
-    # A model may prefer published texts because the twins are worse English: only order and completion say "seen".
-    for title, verdict in ((ORDER, "seen"), (VERSIONS, "prefers published")):
+    # A model may prefer published texts because the twins are worse English, and an order because it is that of a
+    # story: only completion says "seen".
+    for title, verdict in ((ORDER, "prefers order"), (VERSIONS, "prefers published")):
         assert (made[title].status, made[title].verdict, made[title].alarm) == ("found", verdict, True), made[title]
     assert made[COMPLETION].status in ("found", "inconclusive")
     headline = report(seen=0).record.headline
-    assert " has seen the items in training: it knows their order." in headline
+    assert " prefers the items in their order: seen in training, or each leads to the next" in headline
     assert "seen in training, or the twins are worse English" in headline
     assert "A copy taught the items 1, 40 times would be found with probability" in headline  # also of what was found
     aurocs = {one.name: one for one in made[VERSIONS].estimates}

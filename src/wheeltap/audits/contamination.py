@@ -31,12 +31,13 @@ EASY: Final = 0.9
 """Share of pairs that no model sorts rightly from which no preference of a model says much."""
 
 OVERLAP: Final = "Overlap with the corpus"
+_ORDERED: Final = Words("prefers order", "does not prefer", "may prefer order", "cannot tell")
 _WORDS: Final = Words("seen", "not seen", "may have been seen", "cannot tell")
 _LIKELIER: Final = Words("prefers published", "does not prefer", "may prefer published", "cannot tell")
 _HELD: Final = Words("in the corpus", "not in the corpus", "may be in the corpus", "cannot tell")
 
 _SHOWS: Final = {
-    ORDER: "has seen the items in training: it knows their order.",
+    ORDER: "prefers the items in their order: seen in training, or each leads to the next as in a story.",
     VERSIONS: "finds the items likelier than their twins, beyond what words and letters alone tell: seen in training, "
     "or the twins are worse English.",
     COMPLETION: "has seen the items in training: it completes them word by word.",
@@ -131,7 +132,7 @@ class ContaminationAudit(SingleReadingAudit[Known]):
         power = _power(read, alpha=case.plan.alpha)
         claims = [_claim(read, shown, power) for shown in read.model.shown()]
         if why := read.model.untested():
-            claims = [Tested(test=None, title=ORDER, status="inconclusive", found=why, words=_WORDS), *claims]
+            claims = [Tested(test=None, title=ORDER, status="inconclusive", found=why, words=_ORDERED), *claims]
         if not read.model.paired:
             claims += [Tested(test=None, title=title, status="not_applicable", found=_NO_TWINS)
                        for title in (VERSIONS, COMPLETION)]  # fmt: skip
@@ -191,7 +192,7 @@ def _claim(read: Known, shown: Shown, power: dict[int, Estimate]) -> Tested:
     brief = f"{read.name} {_SHOWS[shown.title]}"
     return Tested(
         test=shown.effect, evidence=NoEvidence(), title=shown.title, one_sided=True, beside=beside,
-        words=_LIKELIER if shown.title == VERSIONS else _WORDS,
+        words={ORDER: _ORDERED, VERSIONS: _LIKELIER}.get(shown.title, _WORDS),
         brief=f"{brief} {shown.numbers}", found=f"{brief} {shown.numbers} {_meant(shown)}",
         otherwise=f"No evidence in {read.name}. {shown.numbers} {_ABSENT} {_said(power)}",
     )  # fmt: skip
@@ -205,7 +206,10 @@ def _meant(shown: Shown) -> str:
         )
     if shown.title == COMPLETION:
         return "Twins that differ in style show style: the more words alone sort rightly, the less this says."
-    return "Whoever knows such a series elsewhere shows this without training on the file."
+    return (
+        "Where each item continues the one before, as in a story, a dialog or a known series, a model that never saw "
+        "the file prefers its order too."
+    )
 
 
 def _overlap(read: Known, *, run: int) -> Tested:

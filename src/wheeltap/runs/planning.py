@@ -131,7 +131,7 @@ def _margin(margin: Any, *, of_answers: bool = False) -> float:
         raise UsageError(
             "The margin cannot be used.",
             where="margin",
-            expected="a share above 0 and at most 1, such as .02 (2 points of accuracy, or 2 % more of an error)",
+            expected="a share above 0 and below 1, such as .02 (2 points of accuracy), of an error at most 1",
             got=f"{margin!r}",
             do="Give the smallest loss that you care about, as a share: for one point, .01.",
         )
