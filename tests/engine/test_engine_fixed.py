@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from benchmarks.hidden_weights import CLOSE, HIDDEN, LARGE, SMALL, WAYS, by_bits, cases, made
@@ -257,8 +258,8 @@ def test_planes_of_bits_are_weights_and_masks_of_relations_are_none(way: str, bi
     assert sum(subject.fixed.values()) == (0 if way in ("relations", "windows") else 96)
 
 
-@pytest.mark.parametrize("way", ["rows", "distances", "norms"])
 @pytest.mark.parametrize("rows", [2, 3])
+@pytest.mark.parametrize("way", ["pairs", "rows", "distances", "norms"])
 def test_two_rows_that_are_read_one_by_one_are_weights(way: str, rows: int) -> None:
     class Few(nn.Module):
         def __init__(self) -> None:
@@ -273,6 +274,8 @@ def test_two_rows_that_are_read_one_by_one_are_weights(way: str, rows: int) -> N
                     read = [(given * row).sum(-1) for row in self.rows]
                 case "distances":
                     read = [(given - row).square().sum(-1) for row in self.rows]
+                case "pairs":
+                    read = [F.pairwise_distance(given, row) for row in self.rows]
                 case _:
                     read = [torch.linalg.vector_norm(given - row, dim=-1) for row in self.rows]
             return self.head(torch.stack(read, -1))
@@ -292,6 +295,47 @@ def test_a_file_that_the_forward_reads_counts_where_it_computes_outside_of_torch
     subject = Subject(seeded(lambda: Net(Reading)))
     settle(subject, task())
     assert subject.fixed == {"an array [8, 12] of the forward": 96}
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pickle", "raw"])
+def test_a_file_that_torch_reads_in_the_forward_counts(kind: str, tmp_path: Path) -> None:
+    file = tmp_path / "weight"
+    if kind == "raw":
+        file.write_bytes(np.random.default_rng(1).normal(size=96).astype(np.float32).tobytes())
+    elif kind == "pickle":
+        torch.save(torch.randn(8, 12), file)
+    else:
+        save_file({"held": torch.randn(8, 12)}, file)
+
+    class Reading(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            match kind:
+                case "raw":
+                    return inputs @ torch.from_file(str(file), size=96).view(8, 12)
+                case "pickle":
+                    return inputs @ torch.load(file)
+                case _:
+                    return inputs @ load_file(file)["held"]
+
+    subject = Subject(seeded(lambda: Net(Reading)))
+    settle(subject, task())
+    assert sum(subject.fixed.values()) == 96 and all("of the forward" in name for name in subject.fixed)
+
+
+@pytest.mark.parametrize("way", ["^", "=="])
+def test_bits_that_signs_are_compared_with_are_weights(way: str) -> None:
+    class Binary(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("bits", torch.rand(12, 8, generator=torch.Generator().manual_seed(1)) > 0.5)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            signs = (inputs > 0.0)[..., None, :]
+            return (signs ^ self.bits if way == "^" else signs == self.bits).sum(-1).float()
+
+    subject = Subject(seeded(lambda: Net(Binary)))
+    settle(subject, task())
+    assert subject.fixed == {"body.bits": 96}
 
 
 class Sound(nn.Module):

@@ -42,6 +42,12 @@ _SHIFTS: Final = ("add", "sub", "rsub")
 _SQUARES: Final = ("pow", "square", "abs")
 """Functions after which a sum of differences is a distance."""
 
+_PARITIES: Final = ("bitwise_xor", "logical_xor", "eq", "ne")
+"""Functions that truth values are weights of one bit in; masks meet in others."""
+
+_READINGS: Final = ("set_", "from_file")
+"""Functions that give numbers which were somewhere: in a file, say, or in another tensor."""
+
 _CHOICES: Final = ("where", "masked_fill")
 """Functions that activations meet truth values in."""
 
@@ -220,6 +226,11 @@ class Fixed(TorchDispatchMode):
             self.outside |= func.namespace not in _KNOWN
             self.scalars |= {value for value in (*args, *given.values()) if isinstance(value, float)}
         result = func(*args, **given)
+        if name in _READINGS:
+            return result
+        if func is torch.ops.aten.view.dtype:  # bytes are read as numbers
+            for leaf in self.of(parts[0].origin.leaves & ~self._parameters):
+                leaf.tensor = result
         shared = any(place(tensor)[0] in before for tensor in tensors(result))
         origin = self._merged(func, parts, result, shared=shared)
         for tensor in tensors(result):
@@ -241,7 +252,8 @@ class Fixed(TorchDispatchMode):
             pointwise = torch.Tag.pointwise in func.tags
             scales = self._met(base, parts, result, pointwise=pointwise)
             rows, shifts = self._one_by_one(base, parts, pointwise=pointwise)
-            if base in _SCALES or base in _COPIES or base == "neg" or (shared and not pointwise):  # a view
+            alone = base in _SHIFTS and len(parts) == 1  # a number is added
+            if alone or base in _SCALES or base in _COPIES or base == "neg" or (shared and not pointwise):  # a view
                 scales |= _union(part.origin.scaled for part in parts)
                 rows |= _union(part.origin.rows for part in parts)
                 shifts |= _union(part.origin.shifts for part in parts)
@@ -265,7 +277,10 @@ class Fixed(TorchDispatchMode):
         if all(part.role in _INDICES for part in moving):  # looked up
             self._note(part for part in still if is_informative(part.tensor))
             return 0
-        some = [part for part in still if part.tensor.dtype is not torch.bool and is_weight(part.tensor)]
+        some = [
+            part for part in still
+            if (base in _PARITIES if part.tensor.dtype is torch.bool else is_weight(part.tensor))
+        ]  # fmt: skip
         most = max(_varying(part.tensor) for part in moving)
         if not pointwise:
             self._note(some)
