@@ -101,7 +101,8 @@ def test_a_report_shows_the_circuit_with_its_losses_and_nulls(tmp_path: Path) ->
     alone = losses["circuit alone, the rest at its mean"]
     assert len(alone.beside) == 19 and min(alone.beside) > 5 * (alone.loss.value or 0.0)
     assert len(losses) == len(view.losses) == 15
-    assert wt.Report.read(report.json(tmp_path / "report.json")).record == report.record
+    read = wt.Report.read(report.json(tmp_path / "report.json"))
+    assert read.record.circuits == report.record.circuits and read.headline == report.headline
     assert "circuit-graph" in report.html(tmp_path / "report.html").read_text()
 
 

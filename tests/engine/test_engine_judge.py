@@ -32,7 +32,7 @@ def judged_without_torch(store: Path, out: Path) -> Report:
         text=True, check=False,
     )  # fmt: skip
     assert (ran.returncode, ran.stdout) == (0, "no torch\n"), ran.stderr
-    return Report.read(out)
+    return Report(jsonfile.validate(out.read_bytes()))
 
 
 def same(one: Report, two: Report) -> bool:
@@ -57,12 +57,12 @@ def test_an_audit_and_a_comparison_are_judged_without_torch(digits: Subject, dig
     audited = wt.audit(digits, digits_task, store=tmp_path / "a.wheeltap", effort=effort)
     again = judged_without_torch(tmp_path / "a.wheeltap", tmp_path / "a.json")
     # Through JSON both, so that tuples and numbers are written alike.
-    assert same(again, Report.read(audited.json(tmp_path / "b.json")))
+    assert same(again, Report(jsonfile.validate(audited.json(tmp_path / "b.json").read_bytes())))
     assert again.cost.forwards == 0.0 and again.cost.reused == audited.cost.trials
     other = Subject(source.train(1), name="other")
     compared = wt.compare(digits, other, digits_task, store=tmp_path / "c.wheeltap", effort=effort)
     again = judged_without_torch(tmp_path / "c.wheeltap", tmp_path / "c.json")
-    assert same(again, Report.read(compared.json(tmp_path / "d.json")))
+    assert same(again, Report(jsonfile.validate(compared.json(tmp_path / "d.json").read_bytes())))
     assert jsonfile.to_json(again.record)
 
 

@@ -23,7 +23,7 @@ def test_is_valid_and_comes_back_the_same(make: Callable[[], ReportRecord], tmp_
     record = make()
     path = Report(record).json(tmp_path / "report.json")
     jsonschema.Draft202012Validator(jsonfile.schema()).validate(json.loads(path.read_bytes()))
-    assert Report.read(path).record == record
+    assert jsonfile.validate(path.read_bytes()) == record
     assert path.read_bytes() == jsonfile.to_json(make())
 
 
@@ -146,7 +146,7 @@ def test_writing_is_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "report.json"
     Report(demo()).json(target)
     Report(empty()).json(target)
-    assert Report.read(target).record == empty()
+    assert jsonfile.validate(target.read_bytes()) == empty()
     assert os.listdir(tmp_path) == ["report.json"]
     (tmp_path / "folder").mkdir()
     with pytest.raises(files.ReportFileError, match="could not be written"):

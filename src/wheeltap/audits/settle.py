@@ -18,7 +18,7 @@ from wheeltap.core.lens import LensRecord
 from wheeltap.core.records import UNCOVERED, Cost, Estimate, Finding, Power, Scalar, SubjectRecord, Trial
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.study import StudyRecord
-from wheeltap.plans.plan import CUT, GROUPED, Lookup, Plan
+from wheeltap.plans.plan import CUT, GROUPED, MARGIN, Lookup, Plan
 from wheeltap.stats.family import holm
 
 OPEN = (
@@ -98,7 +98,7 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
         findings=tuple(findings),
         controls=tuple(controls),
         cost=cost,
-        provenance={**provenance, **_paths(plan, lookup), **_grouped(case), **({CUT: plan.cut} if plan.cut else {})},
+        provenance={**provenance, **_paths(plan, lookup), **_grouped(case), **_asked(plan)},
         curves=tuple(c for v in verdicts for c in v.curves),
         blocks=tuple(b for v in verdicts for b in v.blocks),
         instruments=instruments,
@@ -107,6 +107,12 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
         lens=_merged([verdict.lens for verdict in verdicts if verdict.lens is not None]),
         circuits=circuits,
     )
+
+
+def _asked(plan: Plan) -> dict[str, Scalar]:
+    """What the answer depends on beside the findings."""
+    told: dict[str, Scalar] = {"margin": plan.margin} if plan.margin != MARGIN else {}
+    return {**told, **({"partial": True} if plan.partial else {}), **({CUT: plan.cut} if plan.cut else {})}
 
 
 def _only_found(finding: Finding) -> Finding:

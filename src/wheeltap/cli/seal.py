@@ -107,14 +107,12 @@ def _answer(report: Path | None, fingerprint: str) -> list[str]:
     if report is None:
         return []
     from wheeltap.core import canon
-    from wheeltap.core.errors import MissingFile, UsageError
-    from wheeltap.report.jsonfile import validate
+    from wheeltap.core.errors import UsageError
+    from wheeltap.report import files
+    from wheeltap.report.jsonfile import MAX_BYTES
+    from wheeltap.report.report import Report
 
-    try:
-        data = report.read_bytes()
-    except OSError as error:
-        raise MissingFile("The report cannot be read.", where=str(report), expected="a file", got=str(error)) from error
-    record = validate(data, where=str(report))
+    record, data = Report.read(report).record, files.read(report, limit=MAX_BYTES)
     if fingerprint not in {subject.fingerprint for subject in record.subjects}:
         raise UsageError(
             "The audit is of another model.", where=str(report), expected=f"a report on model {fingerprint[:12]}",

@@ -126,7 +126,7 @@ def _facts(held: "Seal") -> list[str]:
     """What the seal says of its model."""
     body, lines = held.body, list[str]()
     if body.audit:
-        lines.append(f"Audit of the sealed model: {body.audit[0]}")
+        lines.append(f"Audit of the sealed model, as its report said when it was sealed: {body.audit[0]}")
     if body.of is not None:
         lines.append(f"Converted from the model of seal {body.of.digest[:12]}: {body.of.conversion}.")
     return lines

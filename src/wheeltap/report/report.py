@@ -177,7 +177,9 @@ class Report:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> "Report":
-        """The report in the JSON file at ``path``, checked.
+        """The report in the JSON file at ``path``: its verdicts and answer must follow from what it holds.
+
+        That its numbers were ever measured, a file cannot show: whoever prints the report reads that it is as reported.
 
         Args:
             path: A file that :meth:`json` wrote.
@@ -187,9 +189,12 @@ class Report:
 
         Raises:
             MissingFile: If there is no such file.
-            FileFormatError: If it is too large, not JSON, of another schema, or a field is wrong.
+            FileFormatError: If it is too large, no report, of another schema, or contradicts itself.
         """
-        return cls(jsonfile.validate(files.read(path, limit=jsonfile.MAX_BYTES), where=str(path)))
+        from wheeltap.report.follows import read_from
+
+        where = str(path)
+        return cls(read_from(jsonfile.validate(files.read(path, limit=jsonfile.MAX_BYTES), where=where), where))
 
     def __repr__(self) -> str:
         from rich.console import Console

@@ -1,0 +1,136 @@
+"""Whether a report that was read from a file follows from the findings, estimates and controls that it holds.
+
+That shows what was edited in part. What was edited throughout, or never measured, no file can show.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import msgspec
+
+from wheeltap import __version__
+from wheeltap.audits.claims import CLAIM, LOSS, PAIR, Words
+from wheeltap.audits.headline import headline
+from wheeltap.audits.headline_recorded import of_recorded
+from wheeltap.core.errors import FileFormatError
+from wheeltap.core.records import UNCOVERED, Finding
+from wheeltap.core.report import ReportRecord
+from wheeltap.plans.plan import MARGIN, Plan
+from wheeltap.report.origin import FILE
+from wheeltap.report.unfinished import missing_trials, unfinished
+from wheeltap.studies import rules
+
+_SETTLED: Final = ("found", "excluded", "inconclusive")
+_WORDS: Final = (LOSS, PAIR, CLAIM)
+_ROUNDING: Final = 1e-9
+"""Relative: what a number in a file may differ from itself by."""
+
+
+def read_from(record: ReportRecord, where: str) -> ReportRecord:
+    """The report of a file, which says that it is one.
+
+    Args:
+        record: As it is in the file.
+        where: The file.
+
+    Raises:
+        FileFormatError: If its verdicts, or its answer, do not follow from what it holds.
+    """
+    wrong = next(_contradictions(record), "")
+    answers = _answers(record)
+    told = record.headline
+    if answers and told not in answers:
+        # The words of another version may be others; its findings are what counts.
+        told = answers[0]
+        if not wrong and record.provenance.get("wheeltap") == __version__:
+            wrong = f"the answer {record.headline[:80]!r} where its findings say {told[:80]!r}"
+    if wrong:
+        raise FileFormatError(
+            "The report contradicts itself: it was edited, or damaged.",
+            where=where,
+            expected="verdicts and an answer that follow from its estimates and controls",
+            got=wrong,
+            do="Run the command that wrote it again.",
+        )
+    return msgspec.structs.replace(record, headline=told, provenance={**record.provenance, FILE: where})
+
+
+def _answers(record: ReportRecord) -> Sequence[str]:
+    """What its first lines may be; none of a study, which answers in words of its own."""
+    if record.study is not None:
+        plain = rules.headline(record.study.rules, record.findings)
+        own = record.void or record.headline.startswith(plain) or record.study.name != "declared"
+        return () if own else (plain,)
+    margin = record.provenance.get("margin", MARGIN)
+    plan = Plan(
+        command=record.command, subjects=record.subjects, task=record.task, audits=(),
+        margin=float(margin) if isinstance(margin, int | float) and 0.0 < margin <= 1.0 else MARGIN,
+        partial=record.provenance.get("partial") is True,
+    )  # fmt: skip
+    if any(subject.role == "recorded" for subject in record.subjects):
+        told = (of_recorded(plan, record.findings),)
+    else:  # that models give the same outputs is not in a report without a score
+        told = tuple(
+            headline(plan, record.findings, record.instruments, void=record.void, same=same, circuits=record.circuits)
+            for same in (frozenset[str](), frozenset(subject.name for subject in record.subjects))
+        )
+    missing = missing_trials(record)
+    if not missing:
+        return told
+    first = record.headline.partition("\n")[0]
+    kept = unfinished(record, missing).headline.partition(" again")[0]
+    return tuple(f"{first if first.startswith(kept) else kept}\n{one}" for one in told)
+
+
+def _contradictions(record: ReportRecord) -> Iterator[str]:
+    if record.void != any(control.status == "failed" for control in record.controls):
+        yield f"{'a void report' if record.void else 'a result'}, where {'no' if record.void else 'a'} control failed"
+    alpha = record.provenance.get("alpha", 0.05)
+    level = float(alpha) if isinstance(alpha, int | float) else 0.05
+    for finding in record.findings:
+        if record.void and finding.status in _SETTLED and record.instrument(finding.code).asks != "census":
+            yield f"{_named(finding)}: {finding.status} in a report that is void"
+        if finding.leaning and finding.status != "inconclusive":
+            yield f"{_named(finding)}: {finding.status} and yet undecided"
+        yield from _of_words(finding)
+        yield from _of_numbers(finding, alpha=level, among=len(record.findings))
+
+
+def _of_words(finding: Finding) -> Iterator[str]:
+    """Whether the verdict is the word for the status, where it is one of the usual words."""
+    families = [words for words in _WORDS if finding.verdict in (words.found, words.excluded, words.leaning)]
+    shipped = finding.scheme and finding.status in _SETTLED and not families and finding.verdict != LOSS.undecided
+    if shipped or (families and all(words.of(finding) != finding.verdict for words in families)):
+        yield f"{_named(finding)}: {finding.verdict!r} where the status is {finding.status!r}"
+    if finding.verdict == LOSS.undecided and finding.status in ("found", "excluded"):
+        yield f"{_named(finding)}: {finding.verdict!r} where the status is {finding.status!r}"
+    if (finding.verdict == UNCOVERED) != (finding.status == "not_applicable" and finding.partly):
+        yield f"{_named(finding)}: {finding.verdict!r} where {'few' if finding.partly else 'most'} weights were reached"
+
+
+def _of_numbers(finding: Finding, *, alpha: float, among: int) -> Iterator[str]:
+    """Whether the tested effect lies where the status says, of what is said in the words of a loss or difference."""
+    families = [words for words in (LOSS, PAIR) if finding.verdict in _all(words)]
+    if not families or not finding.estimates or not finding.margin or finding.status not in _SETTLED:
+        return
+    effect = finding.estimates[0]
+    if effect.value is None:
+        return
+    size = abs(effect.value) if " vs " in finding.subject else effect.value
+    slack = _ROUNDING * max(abs(size), finding.margin)
+    said = f"{_named(finding)}: {finding.status!r} with {effect} against a margin of {finding.margin:.3g}"
+    if finding.status == "found" and (size < finding.margin - slack or (effect.p is not None and effect.p > alpha)):
+        yield said
+    if finding.status == "excluded" and size > finding.margin + slack:
+        yield said
+    # What passes Bonferroni's rule among all findings passes Holm's among those that were tested.
+    if finding.status != "found" and size > finding.margin and effect.p is not None and effect.p * among <= alpha:
+        yield said
+
+
+def _all(words: Words) -> tuple[str, ...]:
+    return words.found, words.excluded, words.leaning, words.undecided
+
+
+def _named(finding: Finding) -> str:
+    return f"{finding.code} {finding.title} of {finding.subject}"
