@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Set
+from operator import attrgetter
 from typing import Any, Final, cast
 
 import torch
@@ -141,7 +142,7 @@ def ends(model: nn.Module, layers: tuple[Layer, ...]) -> tuple[str, ...]:
     embeddings = {
         layer.name: layer.shape[0]
         for layer in layers
-        if layer.kind == "embedding" or id(model.get_parameter(layer.weight)) in tables
+        if layer.kind == "embedding" or id(attrgetter(layer.weight)(model)) in tables
     }
     # Positions and types of tokens are embedded as well, but are never what a head scores.
     tokens = max(embeddings.values(), default=0)

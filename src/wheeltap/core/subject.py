@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
-from typing import Final, final
+from operator import attrgetter
+from typing import Final, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -213,7 +214,7 @@ class Subject:
 
     def parameter(self, name: str) -> Tensor:
         """The parameter at path ``name``."""
-        return self.model.get_parameter(name)
+        return cast("Tensor", attrgetter(name)(self.model))  # scripted modules have no get_parameter
 
     def weight(self, layer: Layer) -> Tensor:
         """A layer's weight as stored; where the module computes it by a weight norm, that."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +69,7 @@ def _kinds(model: nn.Module) -> list[tuple[Tensor, str]]:
     """Parameters and buffers, each once, and what it is."""
     found: dict[int, tuple[Tensor, str]] = {id(part): (part, "parameter") for part in model.parameters()}
     for _, module in named_modules(model):
-        unsaved = vars(module)["_non_persistent_buffers_set"]
+        unsaved = cast("set[str]", getattr(module, "_non_persistent_buffers_set", set[str]()))
         for name, part in module.named_buffers(recurse=False):
             found.setdefault(id(part), (part, "unsaved" if name in unsaved else "buffer"))
     return [*found.values()]

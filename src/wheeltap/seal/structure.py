@@ -24,7 +24,11 @@ from wheeltap.seal.wrappers import children, compiled_call, holding, tree, unwra
 
 _CODE: Final = "<code>"
 _LIBRARY: Final = "library "
-_OF_MODULES: Final = frozenset({"_modules", "_parameters", "_buffers", "_compiled_call_impl", "_is_torch_compile"})
+_OF_MODULES: Final = frozenset(
+    {"_modules", "_parameters", "_buffers", "_compiled_call_impl", "_is_torch_compile", "__overloads__"}
+)  # fmt: skip
+"""What is read in another way, and what torch leaves in a module that it compiled or scripted."""
+
 _OF_PROGRAMS: Final = frozenset(
     {
         "_initializing", "_c", "_concrete_type", "_actual_script_module", "_name", "forward", "training", "train",
@@ -34,6 +38,7 @@ _OF_PROGRAMS: Final = frozenset(
 )  # fmt: skip
 """What a scripted or exported module holds beside the code that it runs, and that no pass reads."""
 
+_KIND: Final = "kind of the model"
 _MARK: Final = 4
 """Characters of the digests by which a difference is located: 16 bits. The digest of all of it decides."""
 
@@ -94,6 +99,7 @@ def structure(model: nn.Module) -> Structure:
     for number, (path, module) in enumerate(modules.items()):
         kind = reader.class_of(type(module))
         parts[path] = {f"class {type(module).__qualname__}": canon.key("class", kind)}
+        parts[path] |= {_KIND: canon.key("kind", program)} if not path else {}
         parts[path] |= {"modules": canon.key("modules", [[name, names[id(one)]] for name, one in _children(module)])}
         for name, part in _tensors(module):
             own, more = "" if type(part) in _PLAIN else reader.class_of(type(part)), vars(part).keys() - ORIGINS
@@ -217,12 +223,14 @@ class Difference:
         missing: What was sealed and is not there.
         changed: What is another.
         libraries: Installed files that are others, with the versions of their packages.
+        program: Whether the model is a program that torch made of a module, and none was sealed.
     """
 
     added: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
+    program: bool = False
 
     def words(self) -> str:
         """All but installed files, in sentences; empty where there is nothing."""
@@ -251,12 +259,14 @@ def difference(sealed: str, text: str, found: Structure) -> Difference:
     known, own = {owner: dict(kinds[at]) for owner, at in rows}, found.parts
     both = [owner for owner in own if owner in known]
     added, missing = _beside(own, known), _beside(known, own)
+    passing = (_KIND, *(["modules"] if added or missing else []))
     changed = _names(
         (owner, name) for owner in both for name, one in own[owner].items()
-        if one[:_MARK] != known[owner].get(name, one[:_MARK]) and (name != "modules" or not (added or missing))
+        if name not in passing and one[:_MARK] != known[owner].get(name, one[:_MARK])
     )  # fmt: skip
     unknown = () if added or missing or changed else ("something that the seal keeps no name of",)
-    return Difference(added, missing, changed or unknown, others)
+    another = _KIND not in known.get("", {}) or known[""][_KIND] != own[""][_KIND][:_MARK]
+    return Difference(added, missing, changed or unknown, others, found.program and another)
 
 
 def _beside(one: Parts, two: Parts) -> tuple[str, ...]:

@@ -159,17 +159,17 @@ def _compared(model: nn.Module | Subject, seal: Seal, *, full: bool) -> Verifica
         notes=(*_notes(seal, found.device, inputs), *_unread(made), *_compiled(outer)),
     )  # fmt: skip
     if sealed:
-        return _of_sealed_weights(said, differs, program=made.program, same=found.exact and module is outer)
+        return _of_sealed_weights(said, differs, same=found.exact and module is outer)
     said = _of_other_weights(said, seal, looked, (found, differs))
     missing = len(set(seal.body.blocks) - set(looked.seen.order))
     blocks = f"{missing} of {len(seal.body.blocks)} blocks were not seen: a change may start before the one named."
     return msgspec.structs.replace(said, notes=(*said.notes, blocks)) if missing and said.block else said
 
 
-def _of_sealed_weights(said: Verification, differs: Difference, *, program: bool, same: bool) -> Verification:
+def _of_sealed_weights(said: Verification, differs: Difference, *, same: bool) -> Verification:
     """What is said of a model all of whose weights are as sealed, or cast as a whole."""
     agrees, words = said.distance <= 1.0, differs.words()
-    if words and program and agrees:
+    if differs.program and agrees:
         return msgspec.structs.replace(said, verdict=SAME, block="", detail=_PROGRAM)
     if words:
         return msgspec.structs.replace(said, detail=f"Every weight is as sealed; its structure is not. {words}")

@@ -45,13 +45,13 @@ def tree(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def children(module: nn.Module) -> list[tuple[str, nn.Module]]:
     """Names and modules that a module holds, in order, without what is inert in a sequence."""
-    several = cast("list[tuple[str, nn.Module]]", holding(module, "_modules"))
-    return [(name, child) for name, child in several if not (type(module) is nn.Sequential and _inert(child))]
+    several = holding(module, "_modules")
+    return [(name, child) for name, child in several if type(module) is not nn.Sequential or not _inert(child)]
 
 
 def holding(module: nn.Module, kind: str) -> list[tuple[str, Any]]:
     """Names and what stands under them in a module: ``_modules``, ``_parameters`` or ``_buffers``."""
-    return [(name, part) for name, part in cast("Any", vars(module))[kind].items() if part is not None]
+    return [(name, part) for name, part in getattr(module, kind).items() if part is not None]
 
 
 def _inert(module: nn.Module) -> bool:
