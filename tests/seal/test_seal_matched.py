@@ -1,12 +1,16 @@
 """What a verification says where tensors are more, fewer, moved or wrapped, and of code that a cast may hide."""
 
 import copy
+import traceback
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from wheeltap import Subject, Task
 from wheeltap.core.errors import ModelError
@@ -212,3 +216,63 @@ def test_what_cannot_be_verified_is_refused() -> None:
         verify(net().forward, sealed())  # pyright: ignore[reportArgumentType]
     with torch.autocast("cpu", torch.bfloat16), pytest.raises(ModelError, match="autocast"):
         verify(net(), sealed())
+
+
+class Lying(dict[str, Any]):
+    """Shows its first parts, and gives others."""
+
+    def __init__(self, shown: dict[str, Any], given: dict[str, Any]) -> None:
+        super().__init__(given)
+        self.shown = shown
+
+    def items(self) -> Any:
+        """What is shown."""
+        return self.shown.items()
+
+
+class Hooks(OrderedDict[int, Any]):
+    """Shows a hook to torch alone."""
+
+    def items(self) -> Any:
+        """All, when a module is called."""
+        called = "_call_impl" in {frame.name for frame in traceback.extract_stack()}
+        return super().items() if called else {}.items()
+
+
+def given(made: Net) -> None:
+    other = nn.Parameter(made.table.weight * 1.0)
+    other.data[unread(made)] = 5.0
+    vars(made.table)["_parameters"] = Lying(vars(made.table)["_parameters"], {"weight": other})
+
+
+def hooked(made: Net) -> None:
+    vars(made)["_forward_hooks"] = hooks = Hooks()
+    hooks[0] = lambda module, inputs, scores: scores
+
+
+def attribute(made: Net) -> None:
+    before, shown = made.forward, dict(vars(made))
+    made.__dict__ = Lying(shown, {**shown, "forward": lambda inputs: before(inputs) + (inputs[:, :1] > 498)})
+
+
+@pytest.mark.parametrize("change", [given, hooked, attribute], ids=lambda one: one.__name__)
+def test_containers_that_show_one_thing_and_give_another_are_refused(change: Callable[[Net], None]) -> None:
+    with pytest.raises(ModelError, match="container of its own"):
+        said(change)
+
+
+class Dispatched(TorchDispatchMode):
+    """Stands between operations of torch and their kernels."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
+def test_names_that_only_a_look_up_finds_and_modes_under_way_are_altered() -> None:
+    def hidden(made: Net) -> None:
+        vars(made.up)["_parameters"] = held = OrderedDict(vars(made.up)["_parameters"])
+        dict[str, Any].__setitem__(held, "scale", nn.Parameter(torch.ones(())))
+
+    assert said(hidden).verdict == "altered"
+    with Dispatched():
+        assert said(lambda made: None).verdict == "altered"

@@ -168,7 +168,9 @@ def _hooks_of_all() -> list[Any]:
     """Hooks that torch calls for every module, and what stands between functions of torch and their callers."""
     held = cast("Any", nn.modules.module)
     modes = cast("Any", torch.overrides)._get_current_function_mode_stack()
-    return [list(held._global_forward_pre_hooks.values()), list(held._global_forward_hooks.values()), list(modes)]
+    under = cast("Any", torch.utils)._python_dispatch._get_current_dispatch_mode_stack()
+    hooks = [list(several.values()) for several in (held._global_forward_pre_hooks, held._global_forward_hooks)]
+    return [*hooks, list(modes), list(under)]
 
 
 def _gather(parts: Parts, items: dict[str, str], reader: Reader, places: dict[str, tuple[str, str]]) -> None:

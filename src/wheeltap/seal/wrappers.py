@@ -2,6 +2,7 @@
 
 import inspect
 import types
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
@@ -12,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from wheeltap.core import source_code
 from wheeltap.core.anatomy import in_library, module_parts
 from wheeltap.core.describe import Reader
+from wheeltap.core.errors import ModelError
 from wheeltap.core.source_code import same_code
 
 _CHILD: Final[dict[type, str]] = {nn.DataParallel: "module", DistributedDataParallel: "module"}
@@ -50,8 +52,26 @@ def children(module: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def holding(module: nn.Module, kind: str) -> list[tuple[str, Any]]:
-    """Names and what stands under them in a module: ``_modules``, ``_parameters`` or ``_buffers``."""
-    return [(name, part) for name, part in getattr(module, kind).items() if part is not None]
+    """Names and what stands under them in a module: ``_modules``, ``_parameters`` or ``_buffers``.
+
+    Raises:
+        ModelError: If the module keeps attributes in something else than torch does, which may say one thing and do
+            another.
+    """
+    if isinstance(module, torch.jit.ScriptModule):
+        return [(name, part) for name, part in getattr(module, kind).items() if part is not None]
+    own = cast("dict[str, Any]", vars(module))
+    odd = [name for name in _TORCHS if type(own.get(name, {})) not in (dict, OrderedDict)]
+    if odd or type(own) is not dict:
+        raise ModelError("A module keeps its parts in a container of its own.", where=type(module).__qualname__,
+                         expected="the dict that torch makes", got=", ".join(odd[:3]) or type(own).__qualname__,
+                         do="Put its parts into a module that torch made.")  # fmt: skip
+    # Of an ordered dict, its own items may be fewer than what a look-up finds.
+    return [(name, part) for name, part in dict[str, Any].items(own[kind]) if part is not None]
+
+
+_TORCHS: Final = sorted(name for name, value in vars(nn.Module()).items() if isinstance(value, dict))
+"""What torch keeps of a module in dicts: its parts and hooks."""
 
 
 def _inert(module: nn.Module) -> bool:
