@@ -276,3 +276,11 @@ def test_names_that_only_a_look_up_finds_and_modes_under_way_are_altered() -> No
     assert said(hidden).verdict == "altered"
     with Dispatched():
         assert said(lambda made: None).verdict == "altered"
+
+
+def test_hooks_of_saving_are_altered() -> None:
+    def saved(module: nn.Module, state: dict[str, torch.Tensor], prefix: str, local: object) -> None:
+        state["table.weight"] = state["table.weight"] * 2.0
+
+    found = said(lambda made: made._register_state_dict_hook(saved))
+    assert (found.verdict, "_state_dict_hooks" in found.detail) == ("altered", True)

@@ -130,6 +130,9 @@ def _settings(module: nn.Module) -> Iterator[tuple[str, Any]]:
     for name, value in module_parts(module).items():
         if name not in _OF_MODULES and not (program and name in _OF_PROGRAMS):
             yield name, value
+    for name in _HOOKS:
+        if held := vars(module).get(name):
+            yield name, list(held.values())
     call = vars(module).get("_compiled_call_impl")
     if call is not None and not compiled_call(module, call):
         yield "_compiled_call_impl", call
@@ -141,6 +144,10 @@ def _settings(module: nn.Module) -> Iterator[tuple[str, Any]]:
             code, constants = held._c._get_method(name).code_with_constants
             yield f"code of {name}", [_NUMBERED.sub("", code), dict(constants)]
 
+
+_HOOKS: Final = tuple(f"_{kind}_hooks" for kind in ("state_dict", "state_dict_pre", "load_state_dict_pre",
+                      "load_state_dict_post", "backward", "backward_pre"))  # fmt: skip
+"""Hooks of saving, loading and training: what is saved of the model may be another."""
 
 _NUMBERED: Final = re.compile(r"___torch_mangle_\d+\.")
 """What torch puts before the second type of a name, and of each process anew."""

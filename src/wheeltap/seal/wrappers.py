@@ -60,7 +60,7 @@ def holding(module: nn.Module, kind: str) -> list[tuple[str, Any]]:
     """
     if isinstance(module, torch.jit.ScriptModule):
         return [(name, part) for name, part in getattr(module, kind).items() if part is not None]
-    own = cast("dict[str, Any]", vars(module))
+    own = vars(module)
     odd = [name for name in _TORCHS if type(own.get(name, {})) not in (dict, OrderedDict)]
     if odd or type(own) is not dict:
         raise ModelError("A module keeps its parts in a container of its own.", where=type(module).__qualname__,
