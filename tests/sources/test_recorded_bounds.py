@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from logs import HEADER, archive, choice, generated, lines, sample
 
-from wheeltap.core.errors import DataError, FileFormatError
-from wheeltap.sources.recorded import bounded, read
+from wheeltap.core import bounded
+from wheeltap.core.errors import DataError, FileFormatError, MissingFile
+from wheeltap.sources.recorded import read
 
 
 @pytest.mark.parametrize("name", ["../x.json", "samples/../../x.json", "/etc/x", "C:\\x.json", "a\\..\\..\\x", "C:x"])
@@ -56,7 +57,7 @@ def test_an_archive_that_was_cut_short_is_refused(tmp_path: Path, keep: float) -
     path = archive(tmp_path / "x.eval", [sample(at, 1, "C") for at in range(20)])
     data = path.read_bytes()
     path.write_bytes(data[: int(keep * len(data))])
-    with pytest.raises(FileFormatError, match="archive is damaged"):
+    with pytest.raises(FileFormatError, match="log cannot be read"):
         read(path)
 
 
@@ -174,7 +175,7 @@ def test_an_empty_file_is_said_to_be_empty(tmp_path: Path, name: str, content: s
 
 
 def test_a_folder_is_said_to_be_one(tmp_path: Path) -> None:
-    with pytest.raises(FileFormatError, match="This is a folder"):
+    with pytest.raises(MissingFile, match="got: a folder"):
         read(tmp_path)
 
 

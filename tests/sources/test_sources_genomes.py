@@ -268,7 +268,7 @@ def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
     data = bytearray(zipped(GOOD.encode()))
     data[6] |= 1
     data[data.index(b"PK\x01\x02") + 8] |= 1
-    refused(tmp_path, bytes(data), says="not encrypted")
+    refused(tmp_path, bytes(data), says="is encrypted")
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -279,7 +279,7 @@ def test_other_ways_of_packing_are_refused(tmp_path: Path, method: int) -> None:
 def test_a_zip_file_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
     data = zipped(GOOD.encode())
     for length in (2, 3, 10, 30, len(data) // 2, len(data) - 1):
-        refused(tmp_path, data[:length], says="valid zip file")
+        refused(tmp_path, data[:length], says="whole zip")
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -303,7 +303,7 @@ def test_a_damaged_file_never_gives_another_kind_of_error(
 def test_a_zip_bomb_is_refused_without_its_memory(tmp_path: Path) -> None:
     bomb = zipped(b"\0" * 100_000_000)
     tracemalloc.start()
-    refused(tmp_path, bomb, says="at most 4,194,304 bytes unpacked")
+    refused(tmp_path, bomb, says="at most 4,194,304 bytes")
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 20 * 2**20
@@ -313,7 +313,7 @@ def test_a_zip_file_that_lies_about_its_size_is_refused(tmp_path: Path) -> None:
     data = bytearray(zipped(b" " * 10_000_000 + GOOD.encode()))
     entry = data.index(b"PK\x01\x02")
     data[22:26] = data[entry + 24 : entry + 28] = struct.pack("<I", 500)
-    refused(tmp_path, bytes(data), says="not a genome|not XML")
+    refused(tmp_path, bytes(data), says="cannot be read|not XML")
 
 
 def test_a_large_file_is_not_read(tmp_path: Path) -> None:

@@ -214,9 +214,9 @@ def test_other_files(tmp_path: Path) -> None:
     (tmp_path / "text.gguf").write_text("hello")
     with pytest.raises(FileFormatError, match="not a GGUF file"):
         load(f"gguf:{tmp_path / 'text.gguf'}")
-    with pytest.raises(MissingFile, match="GGUF file is not there"):
+    with pytest.raises(MissingFile, match="no GGUF file at this path"):
         load(f"gguf:{tmp_path / 'none.gguf'}")
-    with pytest.raises(MissingFile, match="GGUF file is not there"):
+    with pytest.raises(MissingFile, match="no GGUF file at this path"):
         load(f"gguf:{tmp_path}")
 
 

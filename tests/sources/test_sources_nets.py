@@ -29,7 +29,7 @@ ARCH = picture("flower").genome.layerize().arch
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"arch": ARCH}, "one array of parameters or more"),
+        ({"arch": ARCH}, "1 to 64 arrays of parameters"),
         ({"one": FLAT}, "a text arch"),
         ({"arch": np.array(3), "one": FLAT}, "a text arch"),
         ({"arch": "12;evil:3", "one": FLAT}, "activation"),
@@ -116,8 +116,8 @@ HEADERS = {
 @pytest.mark.parametrize("header", HEADERS)
 def test_a_member_that_is_no_array_is_refused(header: str, tmp_path: Path) -> None:
     arch, one = saved(np.array(ARCH)), saved(FLAT)
-    refused(written(tmp_path / "arch.npz", ("arch.npy", HEADERS[header]), ("one.npy", one)), "no nets")
-    refused(written(tmp_path / "one.npz", ("arch.npy", arch), ("one.npy", HEADERS[header])), "no nets")
+    refused(written(tmp_path / "arch.npz", ("arch.npy", HEADERS[header]), ("one.npy", one)), "cannot be read|no nets")
+    refused(written(tmp_path / "one.npz", ("arch.npy", arch), ("one.npy", HEADERS[header])), "cannot be read|no nets")
 
 
 def test_a_member_whose_numbers_are_others_than_it_says_is_refused(tmp_path: Path) -> None:
@@ -138,9 +138,9 @@ def test_nothing_is_unpacked_that_no_net_of_the_layout_can_hold(tmp_path: Path) 
     large = saved(np.array("10;sin:1800"))  # 29 million parameters: one net may have them, two may not
     many = written(tmp_path / "b.npz", ("arch.npy", large), ("one.npy", zeros), ("two.npy", zeros))
     text = written(tmp_path / "c.npz", ("arch.npy", npy(described("()", "'<U10000000'"), bytes(40_000_000))))
-    refused(bomb, "bytes")  # before it is measured: what is imported on the way counts too
+    refused(bomb, "float32")  # before it is measured: what is imported on the way counts too
     tracemalloc.start()
-    for path, words in ((bomb, r"40,000,\d\d\d bytes"), (many, "at most in all"), (text, r"an arch of 40,000,\d\d\d")):
+    for path, words in ((bomb, r"float32 \[10000000\]"), (many, "at most in all"), (text, "an arch of <U10000000")):
         refused(path, words)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

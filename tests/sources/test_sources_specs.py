@@ -98,7 +98,7 @@ def test_a_callable_that_gives_a_model_alone_needs_data(workplace: Path) -> None
         ("hf:", UnknownName, "no model called 'hf:'"),
         ("", UnknownName, "no model called ''"),
         ("hf:nowhere", MissingFile, "folder is not there"),
-        ("gguf:nowhere.gguf", MissingFile, "GGUF file is not there"),
+        ("gguf:nowhere.gguf", MissingFile, "no GGUF file at this path"),
         ("some.gguf", UsageError, "gguf:some.gguf"),
         ("../" + "x" * 300, UnknownName, "no model called"),
     ],

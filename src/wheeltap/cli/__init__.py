@@ -1,5 +1,6 @@
 """The command line: one verb a file, loaded when it is called."""
 
+import contextlib
 import os
 import shlex
 import sys
@@ -7,13 +8,14 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args
+from typing import Any, TextIO, cast, get_args
 
 from cyclopts import App, ArgumentCollection, CoercionError, CycloptsError
 
 from wheeltap import __version__
 from wheeltap.cli.typed import TYPED
-from wheeltap.core.errors import WheeltapError
+from wheeltap.core.errors import FileError, UsageError, WheeltapError
+from wheeltap.core.plain import Screen
 
 _HELP = """What do 4 bits, pruning, noise and flipped bits cost this checkpoint, and which of
 two checkpoints with equal scores survives them? wheeltap changes weights in
@@ -88,28 +90,62 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if arguments is None else arguments)
     TYPED.set(shlex.join(("wheeltap", *words)))
+    out, errors = cast("TextIO", Screen(sys.stdout)), cast("TextIO", Screen(sys.stderr))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+        return _called(words)
+
+
+def _called(words: list[str]) -> int:
     try:
+        _require_text(words)
         code = application(overview=not words or words[0] in ("--help", "-h"))(
             words,
             exit_on_error=False,
             print_error=False,
             result_action="return_value",
         )
+        sys.stdout.flush()
     except CycloptsError as error:
-        return _complain(f"{error}\n  what to do: wheeltap --help, or wheeltap VERB --help", 2)
+        said = str(error).replace("\n", "\n    ")
+        return _complain(f"{said}\n  what to do: wheeltap --help, or wheeltap VERB --help", 2)
     except WheeltapError as error:
         return _complain(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _complain("Interrupted. What was measured or trained is kept; the same command resumes from there.", 130)
     except BrokenPipeError:
-        # The reader of our output went away (a pager, head): no error, and no verdict either. What is still buffered
-        # goes nowhere, or Python would complain about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output went away (a pager, head): no error, and no verdict either.
+        _drop_output()
         return 128 + 13
+    except OSError as error:
+        _drop_output()
+        return _complain(str(FileError.of(error)), FileError.exit_code)
+    except MemoryError:
+        return _complain("There is not enough memory.\n  what to do: Use fewer examples, or a smaller model.", 2)
     except Exception:
         traceback.print_exc()
         return _complain("This is a bug in wheeltap (not a finding): please report it with the lines above.", 2)
     return code if isinstance(code, int) else 0
+
+
+def _require_text(words: Sequence[str]) -> None:
+    """Raises ``UsageError`` where an argument cannot be read as text."""
+    for word in words:
+        if not word.isascii() and any("\ud800" <= character <= "\udfff" for character in word):
+            raise UsageError(
+                "An argument is not text in the character set of this system.",
+                where=os.fsencode(word).decode("utf-8", "replace"),
+                expected=f"text in {sys.getfilesystemencoding()}",
+                got=ascii(word),
+                do="Set PYTHONUTF8=1 where names are in UTF-8; else rename the file.",
+            )
+
+
+def _drop_output() -> None:
+    """What is still buffered goes nowhere, if it cannot be written: Python would complain about it at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(text: str, code: int) -> int:

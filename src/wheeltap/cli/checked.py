@@ -3,18 +3,22 @@
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from wheeltap import sources
 from wheeltap.cli.progress import said
 from wheeltap.cli.telling import STDOUT
+from wheeltap.core.plain import escaped
 from wheeltap.report.files import require_writable, write
+from wheeltap.report.lines import terminal
 from wheeltap.runs.checkup import Checkup, Gap, checkup
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 LONGEST: Final = 210
 """Characters of one reason; ``--json`` has all of it."""
@@ -37,11 +41,11 @@ def checked(model: str, data: Path | None, *, json: Path | None) -> int:
         loaded = sources.load(model, data=data)
     with said("checking"):
         found = checkup(loaded.subject, loaded.task)
-    told = msgspec.json.format(msgspec.json.encode(_record(found)), indent=2) + b"\n"
+    told = escaped(msgspec.json.format(msgspec.json.encode(_record(found)), indent=2)) + b"\n"
     if json == STDOUT:
         print(told.decode(), end="")
     else:
-        show(found, Console(highlight=False))
+        show(found, terminal())
         if json is not None:
             print(f"Written: {write(json, told)}")
     return 0 if found.usable else 2
@@ -64,7 +68,7 @@ def answer(found: Checkup) -> str:
     return f"Ready: {share} disturbed, and every control can run."
 
 
-def show(found: Checkup, console: Console) -> None:
+def show(found: Checkup, console: "Console") -> None:
     """Prints the answer, and a table that fits the console."""
     console.print(Text(_short(answer(found), ROOM), style="bold"))
     table = Table(box=None, pad_edge=False, show_header=False)

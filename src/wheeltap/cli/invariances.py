@@ -1,13 +1,16 @@
 """The table of ``wheeltap list perturbations --invariances``."""
 
 from importlib import resources
+from typing import TYPE_CHECKING
 
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from wheeltap.gauge.settings import GAUGES
 from wheeltap.perturb import perturbations
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 ACROSS = 5
 """Disturbances in one table: as many as a terminal of 80 columns holds."""
@@ -47,7 +50,7 @@ def measured() -> Measured:
     return msgspec.json.decode(data, type=Measured)
 
 
-def print_invariances(console: Console) -> None:
+def print_invariances(console: "Console") -> None:
     """Gauges down, disturbances across: silent, or by how much it shifts."""
     known = measured()
     names = list(dict.fromkeys(row.perturbation for row in known.rows))

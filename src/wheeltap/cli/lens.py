@@ -35,7 +35,6 @@ def lens(
       wheeltap lens answers.jsonl --votes votes.jsonl
     """
     from wheeltap.core.errors import DataError, UsageError
-    from wheeltap.report import words
     from wheeltap.report.lines import terminal, wrapped
     from wheeltap.runs.recorded import imported
     from wheeltap.runs.stored import judge
@@ -56,7 +55,7 @@ def lens(
         new = held.put(kept)
         if not telling.quiet and telling.json != STDOUT:
             for line in _read(several, held, None if store is None else new):
-                wrapped(terminal(), words.plain(line), style="dim")
+                wrapped(terminal(), line, style="dim")
             print()
         return telling.tell(judge(kept))
 

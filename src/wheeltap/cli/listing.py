@@ -30,9 +30,8 @@ def list_(
       wheeltap list schemes
       wheeltap list perturbations --invariances
     """
-    from rich.console import Console
-
     from wheeltap.core.errors import UsageError
+    from wheeltap.report.lines import terminal
 
     if invariances and kind not in (None, "perturbations"):
         raise UsageError(
@@ -41,7 +40,7 @@ def list_(
             got=f"wheeltap list {kind} --invariances",
             do="Leave the flag out, or list perturbations.",
         )
-    console = Console(highlight=False)
+    console = terminal()
     if name is not None:
         return _explain(kind, name, console)
     tables = {

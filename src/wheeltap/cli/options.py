@@ -16,8 +16,9 @@ from cyclopts.validators import Number
 from wheeltap.audits.base import expanded
 from wheeltap.audits.schemes import schemes as require_schemes
 from wheeltap.cli.whole import Whole
+from wheeltap.core.bounded import contents, parsing
 from wheeltap.core.code import is_code_of_examples
-from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, UsageError
+from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.core.literals import unknown_word
 from wheeltap.plans.plan import AuditSpec, Effort
 from wheeltap.report.gate import FailOn
@@ -268,11 +269,11 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def read(cls, path: Path) -> "_File":
-        if not path.is_file():
-            raise MissingFile("There is no settings file at this path.", where=str(path))
         known = {f.encode_name for f in msgspec.structs.fields(cls)} - {"settings"}
-        try:
-            table = msgspec.toml.decode(path.read_bytes(), type=dict[str, Any])
+        data = contents(path, "settings file", limit=2**20)
+        expected = f"TOML with {', '.join(sorted(known))}, and a table per audit"
+        with parsing(path, "The settings file cannot be read.", expected=expected):
+            table = msgspec.toml.decode(data, type=dict[str, Any])
             lists = {key: _named(value) if key in ("for", "name") else value for key, value in table.items()}
             if isinstance(lists.get("audits"), str):
                 lists["audits"] = list(_listed(lists["audits"]))
@@ -282,15 +283,10 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
             unknown = next((key for key in table if key not in plain and key not in audits), None)
             if unknown is not None:
                 raise UnknownName("setting", unknown, known)
-            made = msgspec.convert({**plain, "settings": audits}, cls)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            word = unknown_word(error, cls) if isinstance(error, msgspec.ValidationError) else None
-            raise word or FileFormatError(
-                "The settings file cannot be read.",
-                where=str(path),
-                expected=f"TOML with {', '.join(sorted(known))}, and a table per audit",
-                got=str(error),
-            ) from error
+            try:
+                made = msgspec.convert({**plain, "settings": audits}, cls)
+            except msgspec.ValidationError as error:
+                raise (unknown_word(error, cls) or error) from error
         folder = next((text for text in (made.data, made.task) if text and is_code_of_examples(text)), "")
         if folder:
             raise UsageError(

@@ -31,10 +31,9 @@ def plan(
       wheeltap plan digits
       wheeltap plan hf:a hf:b --draws 8 --out ab.plan.json
     """
-    from rich.console import Console
-
     from wheeltap.cli.loading import planned
     from wheeltap.cli.progress import said
+    from wheeltap.report.lines import terminal
     from wheeltap.runs.budget import most_passes, sight
     from wheeltap.runs.pricing import priced
 
@@ -49,13 +48,13 @@ def plan(
     code = any(map(is_code, made.sources)) or is_code_of_examples(made.data or "")
     path = out or default_store(*(s.name for s in subjects)).with_suffix(".plan.json")
     files.write(path, made.to_bytes())
-    Console(highlight=False, soft_wrap=True).print(
+    terminal().print(
         f"{path}: {_counted(len(made.audits), 'audit')} of {_counted(len(subjects), 'subject')} on "
         f"{made.task.examples} examples; at most {passes:.0f} passes over them, {_lasting(prices.seconds(made))}.\n"
         f"{_paragraph(_sentence(sight(made)))}"
         f"{_paragraph(f'Cut to the budget: {made.cut}.') if made.cut else ''}"
         f"Run it: wheeltap run {path}{' --allow-code' if code else ''}",
-        markup=False,
+        soft_wrap=True,
     )
     return 0
 

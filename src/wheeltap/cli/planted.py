@@ -3,9 +3,9 @@
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from wheeltap import sources
@@ -21,9 +21,13 @@ from wheeltap.plans.defects import DEFECTS, SOUND, USUAL, names_of
 from wheeltap.plans.plan import Effort
 from wheeltap.recipes.base import Given, recipe_of, spec
 from wheeltap.report.files import require_writable, write
+from wheeltap.report.lines import terminal
 from wheeltap.runs import loop, studying
 from wheeltap.studies import detection_rules as rules
 from wheeltap.studies.detection_rules import Planted
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class Detected(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +61,7 @@ def planted(
         loaded = sources.load(model, data=data)
     subject, task = loaded.subject, loaded.task
     effort = Measuring(draws=draws).settled().effort(subject.record.parameters)
-    console = Console(highlight=False)
+    console = terminal()
     console.print(f"Planting in copies of {subject.name}; {runs} copies a strength, {effort.draws} draws a dose.")
     with said("planting"):
         refused = {name: why for name in chosen if (why := _refused(name, subject, task))}
@@ -132,11 +136,11 @@ def _counted(name: str, runs: int, record: ReportRecord) -> Detected:
     )  # fmt: skip
 
 
-def _print(one: Detected, console: Console) -> None:
+def _print(one: Detected, console: "Console") -> None:
     defect = DEFECTS[one.defect]
     console.print()
     if one.refused:
-        console.print(f"{one.defect}: not planted. {one.refused}", markup=False)
+        console.print(f"{one.defect}: not planted. {one.refused}")
         return
     table = Table(title=f"{defect.title} (strength: {defect.unit})", title_justify="left", box=None, pad_edge=False)
     for heading in ("strength", *one.found):

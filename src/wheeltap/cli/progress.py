@@ -7,10 +7,10 @@ from threading import Event, Thread
 from time import monotonic
 from typing import final
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
-from wheeltap.report import words
+from wheeltap.report.lines import terminal
 from wheeltap.runs.loop import Making, Watch
 from wheeltap.runs.loop import Progress as State
 
@@ -64,7 +64,7 @@ class Net:
             self._first, self._since = self.last.step, now
         taken, left = self.last.step - self._first, self.last.steps - self.last.step
         time = f", {lasting((now - self._since) * left / taken)} left" if taken else ""
-        return f"making {words.plain(self.last.name)}: {share(self.last)}{time}"
+        return f"making {self.last.name}: {share(self.last)}{time}"
 
 
 def share(member: Making) -> str:
@@ -80,7 +80,7 @@ def lasting(seconds: float) -> str:
 @contextmanager
 def shown(label: str, *, quiet: bool = False) -> Generator[Watch]:
     """A watch that draws a bar on standard error while the block runs; in a log, a line every half minute."""
-    console = Console(stderr=True)
+    console = terminal(errors=True)
     if quiet:
         yield lambda state: None
         return
@@ -89,7 +89,7 @@ def shown(label: str, *, quiet: bool = False) -> Generator[Watch]:
             yield printing
         return
     columns = (
-        TextColumn("{task.description}"), BarColumn(bar_width=_BAR), MofNCompleteColumn(),
+        TextColumn("{task.description}", markup=False), BarColumn(bar_width=_BAR), MofNCompleteColumn(),
         TextColumn("{task.fields[unit]}"), TextColumn("{task.fields[passes]}"), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
@@ -155,10 +155,12 @@ def _beat(label: str, how_far: Callable[[], str]) -> Generator[None]:
 @contextmanager
 def steps(label: str, *, quiet: bool = False) -> Generator[Callable[[str, int, int], None]]:
     """A watch of work in named parts, each of so many steps: a line that is written over, or one every half minute."""
-    console, pace = Console(stderr=True), _Pace(label)
+    console, pace = terminal(errors=True), _Pace(label)
     if quiet or console.is_terminal:
-        with nullcontext() if quiet else console.status(label) as status:
-            yield lambda what, done, total: None if status is None else status.update(pace.said(what, done, total))
+        with nullcontext() if quiet else console.status(Text(label)) as status:
+            yield (
+                lambda what, done, total: None if status is None else status.update(Text(pace.said(what, done, total)))
+            )
         return
     last = monotonic()
 
@@ -192,6 +194,6 @@ class _Pace:
 @contextmanager
 def said(label: str) -> Generator[None]:
     """A spinner on standard error while something of unknown length runs; in a log, a line every half minute."""
-    console = Console(stderr=True)
-    with console.status(label) if console.is_terminal else _beat(label, lambda: " so far"):
+    console = terminal(errors=True)
+    with console.status(Text(label)) if console.is_terminal else _beat(label, lambda: " so far"):
         yield

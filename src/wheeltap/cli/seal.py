@@ -72,13 +72,12 @@ def seal(  # noqa: PLR0913 - a door: each is a choice of its own
 
 
 def _tell(made: "Made", out: Path) -> None:
-    from wheeltap.report import words
     from wheeltap.report.lines import terminal, wrapped
 
     body, choice, console = made.seal.body, made.choice, terminal()
     total = body.inputs.chosen
     count = len(body.stored[0].seen.output.array())
-    wrapped(console, f"Sealed {words.plain(body.name)}: {out} ({out.stat().st_size / 1024:.0f} kB).", style="bold")
+    wrapped(console, f"Sealed {body.name}: {out} ({out.stat().st_size / 1024:.0f} kB).", style="bold")
     for line in (
         f"{count} inputs ({total} examples, {count - total} drawn). To first order, {choice.reached:.0%} of all "
         "weights, with their sign flipped, move the outputs beyond the tolerance "
@@ -91,7 +90,7 @@ def _tell(made: "Made", out: Path) -> None:
         f"{body.tolerances.device}.",
         f"Check a copy: wheeltap verify MODEL {out}",
     ):
-        wrapped(console, words.plain(line))
+        wrapped(console, line)
 
 
 def _beside(contents: "SealedContents | None") -> str:
@@ -107,12 +106,11 @@ def _answer(report: Path | None, fingerprint: str) -> list[str]:
     if report is None:
         return []
     from wheeltap.core import canon
+    from wheeltap.core.bounded import contents
     from wheeltap.core.errors import UsageError
-    from wheeltap.report import files
-    from wheeltap.report.jsonfile import MAX_BYTES
     from wheeltap.report.report import Report
 
-    record, data = Report.read(report).record, files.read(report, limit=MAX_BYTES)
+    record, data = Report.read(report).record, contents(report, "report")
     if fingerprint not in {subject.fingerprint for subject in record.subjects}:
         raise UsageError(
             "The audit is of another model.", where=str(report), expected=f"a report on model {fingerprint[:12]}",

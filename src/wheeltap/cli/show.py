@@ -48,7 +48,7 @@ def _list_plans(store: Path) -> None:
     """The plans of a store, where there are several."""
     from wheeltap.cli.status import title
     from wheeltap.plans.store import Store
-    from wheeltap.report.lines import paragraph, terminal
+    from wheeltap.report.lines import terminal, wrapped
     from wheeltap.runs.stored import plans_of
 
     with Store(store, readonly=True) as kept:
@@ -57,43 +57,38 @@ def _list_plans(store: Path) -> None:
         return
     console = terminal()
     for each in plans:
-        paragraph(console, title(each, of=len(plans)))
-    paragraph(console, f"Plan {len(plans)} was run last. Another one: wheeltap show {store} --plan 1")
+        wrapped(console, title(each, of=len(plans)))
+    wrapped(console, f"Plan {len(plans)} was run last. Another one: wheeltap show {store} --plan 1")
     console.print()
 
 
 def _in_full(findings: "list[Finding]") -> None:
-    from wheeltap.report.lines import paragraph, terminal
+    from wheeltap.report.lines import terminal, wrapped
     from wheeltap.report.words import interval
 
     console = terminal()
     for finding in findings:
-        paragraph(console, f"{finding.code} {finding.subject}: {finding.status.replace('_', ' ')}")
-        paragraph(console, finding.title, indent=2)
-        paragraph(console, finding.because, indent=2)
+        wrapped(console, f"{finding.code} {finding.subject}: {finding.status.replace('_', ' ')}")
+        wrapped(console, finding.title, indent=2)
+        wrapped(console, finding.because, indent=2)
         for e in finding.estimates:
-            paragraph(console, f"{e.name}: {interval(e)} {e.unit} ({e.method}, n = {e.n:,})", indent=2)
+            wrapped(console, f"{e.name}: {interval(e)} {e.unit} ({e.method}, n = {e.n:,})", indent=2)
         if finding.trials:  # of a rule over nets, they are those of every net
-            paragraph(console, f"trials: {len(finding.trials)}", indent=2)
+            wrapped(console, f"trials: {len(finding.trials)}", indent=2)
 
 
 def _is_store(source: Path) -> bool:
-    with source.open("rb") as file:
+    from wheeltap.core.bounded import opened
+
+    with opened(source, "store or report", do="Run an audit first: wheeltap audit digits") as file:
         return file.read(6) == b"SQLite"
 
 
 def read(source: Path, *, plan: int | None = None) -> "Report":
     """The report in a store or a JSON file, told apart by their first bytes."""
-    from wheeltap.core.errors import MissingFile, UsageError
+    from wheeltap.core.errors import UsageError
     from wheeltap.report.report import Report
 
-    if not source.is_file():
-        raise MissingFile(
-            "There is no store or report at this path.",
-            where=str(source),
-            expected="a .wheeltap file or a report.json",
-            do="Run an audit first: wheeltap audit digits",
-        )
     if _is_store(source):
         from wheeltap.runs.stored import judge
 

@@ -26,6 +26,7 @@ def status(
 
       wheeltap status digits.wheeltap
     """
+    from wheeltap.core.plain import plain
     from wheeltap.plans.outcomes import Outcomes
     from wheeltap.plans.store import Store
     from wheeltap.runs.stored import plan_of, plans_of
@@ -45,9 +46,9 @@ def status(
         if not plans:
             plan_of(kept)  # says what to do
         for each in plans:
-            print(title(each, of=len(plans)))
+            print(plain(title(each, of=len(plans))))
             for line in _told(each, known, kept):
-                print(f"  {line}")
+                print(f"  {plain(line)}")
         counts = ", ".join(f"{number:,} {name}" for name, number in kept.count().items()) or "none"
         foreign = kept.foreign()
     print(f"outcomes in the store: {counts}")

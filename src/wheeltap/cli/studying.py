@@ -20,7 +20,7 @@ from wheeltap.cli.typed import TYPED
 from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.plans.plan import Effort, Plan
 from wheeltap.recipes.make import Pace
-from wheeltap.report import files, words
+from wheeltap.report import files
 from wheeltap.report.report import Report
 from wheeltap.runs import loop, stored, studying
 from wheeltap.runs.budget import Budget
@@ -177,7 +177,7 @@ class _Watched:
 
 def _stopped(member: Making, folder: Path) -> str:
     return (
-        f"wheeltap: {words.plain(member.name)} was stopped at {share(member)}. Its state is kept in {folder}: training "
+        f"wheeltap: {member.name} was stopped at {share(member)}. Its state is kept in {folder}: training "
         f"goes on from there, and {Pace().keep:g} s of it are lost at most."
     )
 

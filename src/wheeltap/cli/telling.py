@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from wheeltap.core.errors import MissingFile, UsageError
+from wheeltap.core.errors import FileError, UsageError
+from wheeltap.core.files import ODD_PATH
 from wheeltap.report import files
 from wheeltap.report.gate import FailOn, exit_code
 from wheeltap.report.origin import origin
@@ -58,20 +59,15 @@ class Telling:
         """Makes the folders asked for and proves that the files can be written: better an error now than after the run.
 
         Raises:
-            MissingFile: If the folder cannot be made.
-            ReportFileError: If a file cannot be written.
+            FileError: If the folder cannot be made, or a file cannot be written.
             UsageError: If two of them are one.
         """
         if self.out is not None:
             try:
                 self.out.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise MissingFile(
-                    "The folder for the report cannot be made.",
-                    where=str(self.out),
-                    got=str(error),
-                    do="Give another folder with --out.",
-                ) from error
+            except (OSError, *ODD_PATH) as error:
+                what, do = "The folder for the report cannot be made.", "Give another folder with --out."
+                raise FileError.of(error, self.out, what=what, do=do) from error
         for path in (*self.pages, *self.files, *self.others):
             files.require_writable(path)
         self.require_apart()
@@ -106,10 +102,10 @@ class Telling:
 
             print(to_json(report.record).decode())
         elif self.quiet:
-            from wheeltap.report.lines import paragraph, terminal
+            from wheeltap.report.lines import terminal, wrapped
 
             for line in report.headline.splitlines():
-                paragraph(terminal(), line)
+                wrapped(terminal(), line)
             for line in origin(report.record):
                 print(line, file=sys.stderr)
         else:

@@ -56,6 +56,7 @@ def verify(  # noqa: PLR0913 - a door: each is a choice of its own
     """
     import msgspec
 
+    from wheeltap.core.plain import escaped
     from wheeltap.report.files import require_writable, write
     from wheeltap.seal.record import load
     from wheeltap.seal.verifying import LIBRARY
@@ -65,7 +66,8 @@ def verify(  # noqa: PLR0913 - a door: each is a choice of its own
     held = load(seal)
     found = _verified(model, held, full=full, key=key, name=expect_name)
     code = 0 if found.passed or (allow_other_library and found.verdict == LIBRARY) else 1
-    text = msgspec.json.format(msgspec.json.encode({**msgspec.structs.asdict(found), "passed": code == 0}), indent=2)
+    said = msgspec.json.encode({**msgspec.structs.asdict(found), "passed": code == 0})
+    text = escaped(msgspec.json.format(said, indent=2))
     if json == STDOUT:
         print(text.decode())
         return code
@@ -88,13 +90,12 @@ def _verified(model: str, held: "Seal", *, full: bool, key: Path | None, name: s
 
 
 def _tell(found: "Verification", held: "Seal", *, key: Path | None, named: bool) -> None:
-    from wheeltap.report import words
     from wheeltap.report.lines import terminal, wrapped
 
     console = terminal()
     wrapped(console, _ANSWERS[found.verdict], style="bold")
     for line in (*_lines(found), *_facts(held), *_vouched(held, key=key, named=named)):
-        wrapped(console, words.plain(line))
+        wrapped(console, line)
 
 
 def _lines(found: "Verification") -> list[str]:

@@ -7,7 +7,6 @@ import gzip
 import json
 import math
 import sys
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, cast
@@ -16,9 +15,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from wheeltap.core.bounded import opened, parsing
 from wheeltap.core.circuit import Circuit, Graph
 from wheeltap.core.circuit_origin import Origin
-from wheeltap.core.errors import FileFormatError, MissingFile
+from wheeltap.core.errors import FileFormatError
 from wheeltap.core.files import write_whole
 
 MOST_BYTES: Final = 2**28
@@ -28,13 +28,12 @@ _GZIP: Final = b"\x1f\x8b"
 _START: Final = 4096
 """Bytes that show what a file is."""
 _OWN: Final = "wheeltap"
+_DO: Final = "Write it with the program that made it, or find the circuit again."
 
 
 def is_mib(path: Path) -> bool:
     """Whether a file may be MIB's: packed, or with one of its keys at the start. A circuit of units has none."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
+    with opened(path, "circuit", do=_DO) as file:
         start = file.read(_START)
     return start.startswith(_GZIP) or any(f'"{key}"'.encode() in start for key in ("cfg", "nodes", "edges"))
 
@@ -94,20 +93,16 @@ def write_mib(circuit: Circuit, path: Path) -> None:
 
 
 def _parsed(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        raise MissingFile("There is no such circuit.", where=str(path), do="Name a JSON file of a circuit.")
-    try:
-        with path.open("rb") as file:
-            packed = file.read(len(_GZIP)) == _GZIP
-        with gzip.open(path) if packed else path.open("rb") as file:
-            text = file.read(MOST_BYTES + 1)
+    with (
+        opened(path, "circuit", limit=MOST_BYTES, do=_DO) as file,
+        parsing(path, "The file holds no circuit.", expected="one JSON object", do=_DO),
+    ):
+        packed = file.read(len(_GZIP)) == _GZIP
+        file.seek(0)
+        text = (gzip.GzipFile(fileobj=file) if packed else file).read(MOST_BYTES + 1)
         if len(text) > MOST_BYTES:
             raise _wrong(str(path), f"at most {MOST_BYTES:,} bytes", "more")
         data = _object(json.loads(text), where=str(path), what="the file")
-    except (ValueError, RecursionError, EOFError, OSError, zlib.error) as error:
-        if isinstance(error, FileFormatError):
-            raise
-        raise _wrong(str(path), "one JSON object", f"{type(error).__name__}: {error}") from error
     missing = [key for key in ("cfg", "nodes", "edges") if key not in data]
     if missing:
         raise _wrong(str(path), "cfg, nodes and edges", f"no {missing[0]}")
@@ -198,5 +193,5 @@ def _wrong(where: str, expected: str, got: str) -> FileFormatError:
         where=where,
         expected=expected,
         got=got,
-        do="Write it with the program that made it, or find the circuit again.",
+        do=_DO,
     )

@@ -5,8 +5,11 @@ pinned in ``tests/snapshots/errors.txt``.
 """
 
 import difflib
+import errno
 from collections.abc import Callable, Iterable
 from typing import Any, Self
+
+from wheeltap.core.plain import plain
 
 
 class WheeltapError(Exception):
@@ -33,14 +36,16 @@ class WheeltapError(Exception):
     ) -> None:
         self.what, self.where, self.expected, self.got, self.do = what, where, expected, got, do
         rows = (("where", where), ("expected", expected), ("got", got), ("what to do", do))
-        super().__init__("\n".join([what, *(f"  {label}: {text}" for label, text in rows if text)]))
+        # They quote files of others: no line of theirs may look like one of these.
+        lines = [what, *(f"  {label}: {text}" for label, text in rows if text)]
+        super().__init__("\n".join(plain(line, lines=True).replace("\n", "\n    ") for line in lines))
 
     def in_line(self) -> str:
         """All of it as one line: for a status, a table, a sentence of a report."""
         facts = [f"{label} {text}" for label, text in (("expected", self.expected), ("got", self.got)) if text]
         place = f" ({self.where})" if self.where else ""
         first = f"{self.what.rstrip('.')}{place}" + (f": {', '.join(facts)}" if facts else "")
-        return " ".join(f"{first}. {self.do or ''}".split())
+        return " ".join(plain(f"{first}. {self.do or ''}").split())
 
     def at(self, where: str) -> Self:
         """The same error, said of another place: of the file that a value came from, say."""
@@ -120,6 +125,37 @@ class FileFormatError(DataError):
 
 class MissingFile(WheeltapError, FileNotFoundError):
     """A file, folder or model that is not where it was looked for."""
+
+
+class FileError(WheeltapError, OSError):
+    """A file that could not be read or written."""
+
+    @classmethod
+    def of(cls, error: Exception, where: object = None, *, what: str = "", do: str = "") -> "FileError":
+        """What to say of an error of the file system.
+
+        Args:
+            error: Of the system; or of Python, of a path with a NUL byte or thousands of folders.
+            where: The file; by default the one that the error names.
+            what: What went wrong, where the disk is not full.
+            do: What to do about it, likewise.
+        """
+        deep = isinstance(error, RecursionError)
+        known = (
+            error if isinstance(error, OSError) else OSError(errno.EINVAL, "too many folders" if deep else str(error))
+        )
+        full = known.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        place = known.filename if where is None else where
+        made = cls(
+            "The disk is full: the file was not written." if full else what or "A file could not be read or written.",
+            where="the output" if place is None else str(place),
+            got=known.strerror or str(known),
+            do="Free some space and give the command again: what was measured or trained is kept."
+            if full
+            else do or "Check the path and its permissions, and give the command again.",
+        )
+        made.errno = known.errno  # without a text beside it, which would take the place of the message
+        return made
 
 
 class MissingExtra(WheeltapError, ImportError):

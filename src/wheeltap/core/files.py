@@ -5,20 +5,40 @@ import os
 import secrets
 from collections.abc import Generator
 from pathlib import Path
+from typing import Final
+
+from wheeltap.core.errors import FileError
+
+ODD_PATH: Final = (ValueError, RecursionError)
+"""What Python fails with at a path with a NUL byte, and at thousands of folders."""
 
 
 def write_whole(target: Path, data: bytes) -> None:
     """Puts a file in its place in one step: a reader sees the old contents or the new ones, never half of them.
 
+    A pipe or a device is written to: in its place would be a file.
+
     Raises:
-        OSError: If it cannot be written; what was there stays as it was.
+        FileError: If it cannot be written; what was there stays as it was.
     """
-    with beside(target) as (temporary, handle):
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
+    try:
+        if os.path.exists(target) and not (os.path.isfile(target) or os.path.isdir(target)):
+            target.write_bytes(data)
+            return
+        with beside(target) as (temporary, handle):
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+    except BrokenPipeError:
+        raise
+    except (OSError, *ODD_PATH) as error:
+        raise FileError.of(
+            error, target,
+            what="The file could not be written.",
+            do="Choose a path that can be written and give the command again: what was measured or trained is kept.",
+        ) from error  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import Description, described
 from wheeltap.core.layer import Layer, find_blocks, find_layers, weight_in
 from wheeltap.core.literals import checked
+from wheeltap.core.plain import plain
 from wheeltap.core.records import Made, Role, SubjectRecord
 from wheeltap.core.typed import named_modules, squares
 
@@ -67,7 +68,7 @@ class Subject:
     def __init__(self, model: nn.Module, *, name: str = "model") -> None:
         _require_auditable(model, name)
         self.model = model
-        self.name = name
+        self.name = plain(name)
         self.layers: tuple[Layer, ...] = find_layers(model)
         self.fixed: dict[str, int] = {}
         self.idle: Set[str] = frozenset()

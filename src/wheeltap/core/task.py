@@ -43,6 +43,7 @@ from wheeltap.core.lookalikes import lookalikes, sizes_of
 from wheeltap.core.measure import Measure
 from wheeltap.core.pairs import Pairs
 from wheeltap.core.passages import Passages
+from wheeltap.core.plain import plain
 from wheeltap.core.records import TaskRecord
 from wheeltap.core.symmetry import Symmetry
 from wheeltap.core.targets import (
@@ -422,7 +423,7 @@ class Task(BaseTask):
         batch: int = 512,
         more: Any = None,
     ) -> None:
-        self.name, self.batch = name, batch
+        self.name, self.batch = plain(name), batch
         self.inputs: Inputs = as_inputs(inputs, where=name)
         self.targets = as_tensor(targets, what="targets", where=name)
         self.more: Inputs | None = None if more is None else as_inputs(more, where=name)

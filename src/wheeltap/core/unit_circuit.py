@@ -8,8 +8,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from wheeltap.core.bounded import contents, decoded
 from wheeltap.core.circuit_origin import Origin
-from wheeltap.core.errors import FileFormatError, MissingFile, UsageError
+from wheeltap.core.errors import FileFormatError, UsageError
 from wheeltap.core.files import write_whole
 
 FORMAT: Final = "wheeltap circuit of units, 2"
@@ -18,6 +19,11 @@ _READ: Final = (FORMAT, "wheeltap circuit of units, 1")
 
 _LARGEST: Final = 64 * 2**20
 """Bytes of a file that is read."""
+
+_DO: Final = "Write one with wheeltap circuits find MODEL --task TASK -o FILE."
+
+MOST_UNITS: Final = 2**24
+"""Of a file, in all sites."""
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 
@@ -49,6 +55,9 @@ class UnitCircuit(Origin, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if (units := sum(one.units for one in self.sites)) > MOST_UNITS:
+            raise FileFormatError("A circuit has more units than any model.", where="sites",
+                                  expected=f"at most {MOST_UNITS:,}", got=f"{units:,}")  # fmt: skip
         for one in self.sites:
             rising = all(a < b for a, b in zip(one.kept, one.kept[1:], strict=False))
             if not rising or (one.kept and one.kept[-1] >= one.units):
@@ -80,16 +89,11 @@ def load(path: Path) -> UnitCircuit:
         MissingFile: If there is none.
         FileFormatError: If it is none.
     """
-    if not path.is_file():
-        raise MissingFile("There is no such circuit.", where=str(path), expected="a file of wheeltap circuits find")
-    if path.stat().st_size > _LARGEST:
-        raise _wrong(path, f"{path.stat().st_size:,} bytes")
-    try:
-        found = msgspec.json.decode(path.read_bytes(), type=UnitCircuit)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
-        raise _wrong(path, str(error)[:160]) from error
+    data = contents(path, "circuit", limit=_LARGEST, do=_DO)
+    what, expected = "This is no file of a circuit.", f'JSON that says "{FORMAT}"'
+    found = decoded(data, UnitCircuit, path, what, expected=expected, do=_DO)
     if found.format not in _READ:
-        raise _wrong(path, f"format {found.format[:60]!r}")
+        raise FileFormatError(what, where=str(path), expected=expected, got=f"format {found.format[:60]!r}", do=_DO)
     return found
 
 
@@ -122,10 +126,3 @@ def unpacked(text: str) -> NDArray[np.bool_]:
         raise UsageError("A circuit's flags cannot be read.", where="setting circuit", expected="COUNT:BITS in base 64",
                          got=f"{text[:40]!r}: {error}"[:120]) from error  # fmt: skip
     return flags[: int(count)].astype(np.bool_)
-
-
-def _wrong(path: Path, got: str) -> FileFormatError:
-    return FileFormatError(
-        "This is no file of a circuit.", where=str(path), expected=f'JSON that says "{FORMAT}"', got=got,
-        do="Write one with wheeltap circuits find MODEL --task TASK -o FILE.",
-    )  # fmt: skip

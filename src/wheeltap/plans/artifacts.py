@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from wheeltap.core import canon
 from wheeltap.core.artifact import ArtifactSpec
-from wheeltap.core.errors import FileFormatError, StoreError
+from wheeltap.core.bounded import parsing
+from wheeltap.core.errors import FileError, FileFormatError, StoreError
 from wheeltap.core.files import write_whole
 from wheeltap.core.own_key import mark, own_key
 
@@ -221,6 +222,9 @@ def _marked(kept: Kept) -> str:
     return mark(bytes.fromhex(kept.whole), own_key()).hex()
 
 
+_UNUSABLE: Final = "An artifact cannot be used."
+_AGAIN: Final = "Delete the file: it is then made again."
+
 MADE_AGAIN: Final = (
     "It was made on another machine or with another torch, whose last bits differ. Put back the file that the store's "
     "outcomes were measured on, or start a new store."
@@ -262,7 +266,7 @@ def _written(path: Path) -> Generator[None]:
             "An artifact cannot be written.",
             where=str(path),
             expected="room for it" if full else "a folder that can be written to",
-            got=str(error),
+            got=(error.got if isinstance(error, FileError) else error.strerror) or str(error),
             do="Free some space and run the same command again: training goes on from the last state that was kept."
             if full
             else "Name a folder that can be written to.",
@@ -270,27 +274,18 @@ def _written(path: Path) -> Generator[None]:
 
 
 def _unusable(path: Path, expected: str, got: str) -> FileFormatError:
-    return FileFormatError(
-        "An artifact cannot be used.",
-        where=str(path),
-        expected=expected,
-        got=got,
-        do="Delete the file: it is then made again.",
-    )
+    return FileFormatError(_UNUSABLE, where=str(path), expected=expected, got=got, do=_AGAIN)
 
 
 def _parsed(path: Path, data: bytes) -> tuple[Kept, Any, Any, Any]:
     """What a file holds, the key it says it has, the digest, and the mark."""
-    from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    try:
+    with parsing(path, _UNUSABLE, expected="an artifact in safetensors", do=_AGAIN):
         arrays = load(data)
         header: Any = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         said: Any = json.loads(header["__metadata__"]["note"])
         note, key, written = dict(said["note"]), said["key"], said["digest"]
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
-        raise _unusable(path, "an artifact in safetensors", str(error) or type(error).__name__) from error
     if not all(isinstance(value, int | str) for value in note.values()):
         raise _unusable(path, "a note of whole numbers and words", "something else")
     report = {name.removeprefix(REPORT): array for name, array in arrays.items() if name.startswith(REPORT)}

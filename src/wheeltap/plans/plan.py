@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, cast
 import msgspec
 
 from wheeltap.core import canon
-from wheeltap.core.errors import FileFormatError, MissingFile
+from wheeltap.core.bounded import contents, decoded
 from wheeltap.core.records import Outcome, Scalar, SubjectRecord, TaskRecord, Trial
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.study import StudySpec
@@ -245,22 +245,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             MissingFile: If there is no such file.
             FileFormatError: If it is not a plan.
         """
-        if not path.is_file():
-            raise MissingFile("There is no plan at this path.", where=str(path), do="Make one: wheeltap plan digits")
-        if path.stat().st_size > _LARGEST_PLAN:
-            raise FileFormatError("The file is too large to be a plan.", where=str(path))
-        return cls.from_bytes(path.read_bytes(), where=str(path))
+        data = contents(path, "plan", limit=_LARGEST_PLAN, do="Make one: wheeltap plan digits")
+        return cls.from_bytes(data, where=str(path))
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: str) -> "Plan":
         """The plan in ``data``; ``where`` names its origin in errors."""
-        try:
-            return msgspec.json.decode(data, type=cls)
-        except msgspec.MsgspecError as error:
-            raise FileFormatError(
-                "The file is not a wheeltap plan.",
-                where=where,
-                expected=f"JSON of schema {PLAN_SCHEMA}",
-                got=str(error),
-                do="Make a new one with: wheeltap plan",
-            ) from error
+        expected, do = f"JSON of schema {PLAN_SCHEMA}", "Make a new one with: wheeltap plan"
+        return decoded(data, cls, where, "The file is not a wheeltap plan.", expected=expected, do=do)

@@ -46,12 +46,12 @@ def script_hash() -> str:
 def _script() -> str:
     from importlib import resources
 
-    return resources.files("wheeltap.report").joinpath("templates/circuit.js").read_text()
+    return resources.files("wheeltap.report").joinpath("templates/circuit.js").read_text("utf-8")
 
 
 def _part(view: CircuitView) -> dict[str, Any]:
     name = words.plain(view.subject)
-    data = msgspec.json.encode(_data(view)).decode()
+    data = words.plain(msgspec.json.encode(_data(view)).decode())
     return {
         "title": f"{name}, {words.plain(view.task)}", "counts": view.size, "parts": view.parts,
         # No "<" may stand in the data: it could end the element it stands in.

@@ -27,7 +27,7 @@ def table(record: ReportRecord, console: "Console") -> None:
 
     for one in record.circuits:
         target = "" if one.target is None else f"target {one.target:.3g} nats, "
-        wrapped(console, f"{words.plain(one.subject)}: {one.size}; {target}a guess has {one.chance:.3f}.")
+        wrapped(console, f"{one.subject}: {one.size}; {target}a guess has {one.chance:.3f}.")
     several, rows = len(record.subjects) > 1, claims(record)
     grid = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
     grid.add_column("claim", overflow="fold")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.core.errors import UsageError
+from wheeltap.core.plain import plain
 from wheeltap.core.study import DrawnNet
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _part(nets: Sequence[DrawnNet], *, addressed: bool, webassembly: bool) -> "M
     if not nets:
         raise UsageError("There is no net to explore.", expected="at least one net", got="none", do="Name a net.")
     options = {"addressed": addressed, "webassembly": webassembly}
-    data = msgspec.json.encode({**options, "nets": [_data(net) for net in nets]}).decode()
+    data = plain(msgspec.json.encode({**options, "nets": [_data(net) for net in nets]}).decode())
     context = {
         # No "<" may stand in the data: it could end the element it stands in. The others are the project's own files.
         "data": Markup(data.replace("<", "\\u003c")),  # noqa: S704 (escaped here)

@@ -54,11 +54,17 @@ def environment() -> "Environment":
         loader=PackageLoader("wheeltap.report"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["hold"] = words.hold
     return environment
+
+
+def _shown(value: object) -> object:
+    """What is put into a page: text (but no markup of ours) without control characters."""
+    return words.plain(value, lines=True) if type(value) is str else value
 
 
 def _frame(record: ReportRecord) -> dict[str, Any]:

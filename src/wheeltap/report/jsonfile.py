@@ -8,9 +8,8 @@ import msgspec
 
 from wheeltap.core.circuit_view import CircuitView
 from wheeltap.core.errors import DataError, FileFormatError
+from wheeltap.core.plain import escaped
 from wheeltap.core.report import SCHEMA, ReportRecord
-
-MAX_BYTES = 256 * 1024 * 1024
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 _REQUIRED = ("schema", "command", "subjects", "task", "findings", "controls", "cost", "provenance")
@@ -23,7 +22,7 @@ def to_json(record: ReportRecord) -> bytes:
         record: The report.
 
     Returns:
-        UTF-8 bytes that end in a newline.
+        UTF-8 bytes that end in a newline, without control or direction characters: those are escaped.
 
     Raises:
         DataError: If a number is NaN or infinite, which JSON cannot hold and which no reader could check.
@@ -37,7 +36,7 @@ def to_json(record: ReportRecord) -> bytes:
             got=bad[1],
             do="Report this as a bug of the audit that made the number; its trials are safe in the store.",
         )
-    return msgspec.json.format(_encoder.encode(record), indent=2) + b"\n"
+    return escaped(msgspec.json.format(_encoder.encode(record), indent=2)) + b"\n"
 
 
 def _non_finite(value: Any, path: str) -> tuple[str, str] | None:

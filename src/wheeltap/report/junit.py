@@ -107,12 +107,12 @@ def _of(finding: Finding, fail_on: FailOn) -> _Case:
     verdict = finding.verdict or words.status(finding.status)
     number = f" {words.interval(finding.estimates[0])}" if finding.estimates else ""
     return _Case(
-        group=words.plain(finding.subject),
-        name=words.plain(finding.title),
+        group=finding.subject,
+        name=finding.title,
         result=_result(finding, fail_on),
-        verdict=words.plain(verdict),
-        message=words.plain(f"{verdict}{number}"),
-        text="\n".join((*words.paragraphs(finding.because), f"({words.plain(finding.code)})")),
+        verdict=verdict,
+        message=f"{verdict}{number}",
+        text="\n".join((*words.paragraphs(finding.because), f"({finding.code})")),
     )
 
 
@@ -125,5 +125,5 @@ def _result(finding: Finding, fail_on: FailOn) -> Result:
 
 
 def _legal(text: str) -> str:
-    """``text`` without what XML 1.0 cannot hold."""
-    return _ILLEGAL.sub("?", text)
+    """``text`` without control characters and what XML 1.0 cannot hold."""
+    return _ILLEGAL.sub("?", words.plain(text, lines=True))

@@ -28,7 +28,7 @@ def tables(record: ReportRecord, lens: LensRecord, console: "Console") -> None:
     for gap in [gap for gap in lens.gaps if not gap.group][:_MOST_PAIRS]:
         wrapped(console, decided(gap))
     for note in lens.notes:
-        wrapped(console, words.plain(note))
+        wrapped(console, note)
     for support in lens.supports[:_MOST_PAIRS]:
         console.print()
         _support(support, console)
@@ -41,7 +41,7 @@ def tables(record: ReportRecord, lens: LensRecord, console: "Console") -> None:
         console.print()
         wrapped(console, "By part of the benchmark, each by itself:", style="bold")
         for gap in parts:
-            wrapped(console, f"{words.plain(gap.group)} ({gap.items:,} items): {decided(gap)}", indent=1, hang=2)
+            wrapped(console, f"{gap.group} ({gap.items:,} items): {decided(gap)}", indent=1, hang=2)
 
 
 def notes(record: ReportRecord) -> tuple[str, ...]:
@@ -115,7 +115,7 @@ def decided(gap: TryGap) -> str:
     More able is who solves more items within the most tries there are; more certain, who solves more at one try and not
     within the most.
     """
-    first, _, second = gap.subject.partition(" vs ")
+    first, _, second = words.plain(gap.subject).partition(" vs ")
     if gap.low[0] is None and not (gap.more or gap.fewer):
         return f"{second} against {first}: too few items for a band."
     said = [
@@ -124,7 +124,7 @@ def decided(gap: TryGap) -> str:
         if runs
     ]
     what = f"{'; '.join(said)} {_tries(gap.ks[-1])} (95 %, all k at once)"
-    return f"{_able(gap)} {words.plain(second)} solves, against {words.plain(first)}: {what}."
+    return f"{_able(gap)} {second} solves, against {first}: {what}."
 
 
 def _able(gap: TryGap) -> str:

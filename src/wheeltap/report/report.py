@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, final
 
+from wheeltap.core.bounded import contents
 from wheeltap.core.errors import UnknownName, WheeltapError
 from wheeltap.core.literals import checked
 from wheeltap.core.records import Control, Cost, Finding
@@ -194,15 +195,15 @@ class Report:
         from wheeltap.report.follows import read_from
 
         where = str(path)
-        return cls(read_from(jsonfile.validate(files.read(path, limit=jsonfile.MAX_BYTES), where=where), where))
+        data = contents(Path(path), "report", do="Give the path of a report.json.")
+        return cls(read_from(jsonfile.validate(data, where=where), where))
 
     def __repr__(self) -> str:
-        from rich.console import Console
-
+        from wheeltap.report.lines import terminal
         from wheeltap.report.text import summary
 
         buffer = io.StringIO()
-        summary(self._record, Console(file=buffer, width=80, color_system=None, force_terminal=False))
+        summary(self._record, terminal(file=buffer, width=80))
         return buffer.getvalue().rstrip()
 
     def _repr_html_(self) -> str:

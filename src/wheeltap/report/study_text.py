@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.study import Cohort, MetricRow, StudyRecord
 from wheeltap.report import cohorts, first_screen, view, words
-from wheeltap.report.lines import heading, paragraph, wrapped
+from wheeltap.report.lines import wrapped
 from wheeltap.report.unfinished import missing_trials
 
 if TYPE_CHECKING:
@@ -57,17 +57,17 @@ def numbers(record: ReportRecord, console: "Console") -> None:
     study = _study(record)
     for text in (study.question, study.about):
         if text:
-            paragraph(console, text, indent=1)
+            wrapped(console, text, indent=1)
     for cohort in study.cohorts:
         about = f": {cohort.about}" if cohort.about else ""
         counted = cohorts.counted(study, cohort)
-        paragraph(console, f"{cohort.name} ({counted}; {cohorts.ROLES[cohort.role]}){about}", indent=1)
+        wrapped(console, f"{cohort.name} ({counted}; {cohorts.ROLES[cohort.role]}){about}", indent=1)
     console.print()
     _metrics(study, console, whole=True)
     for row in cohorts.rows(study):
         said = cohorts.reads(row)
         if said:
-            wrapped(console, f"{words.plain(row.metric.title)}: {said}", indent=1, hang=2)
+            wrapped(console, f"{row.metric.title}: {said}", indent=1, hang=2)
 
 
 def rules(record: ReportRecord, console: "Console") -> None:
@@ -96,16 +96,16 @@ def together(record: ReportRecord, console: "Console") -> None:
     """Print how to read the numbers together, and the questions the study was made for."""
     study = _study(record)
     for note in study.notes:
-        wrapped(console, f"- {words.plain(note)}", indent=1, hang=2)
+        wrapped(console, f"- {note}", indent=1, hang=2)
     for question, answer in study.answers:
-        heading(console, f" {question}")
-        paragraph(console, answer, indent=3)
+        wrapped(console, f" {question}", style="bold")
+        wrapped(console, answer, indent=3)
 
 
 def caveats(record: ReportRecord, console: "Console") -> None:
     """Print what the numbers cannot say."""
     for text in _study(record).caveats or ("Holds for these nets and examples only.",):
-        wrapped(console, f"- {words.plain(text)}", indent=1, hang=2)
+        wrapped(console, f"- {text}", indent=1, hang=2)
 
 
 def _study(record: ReportRecord) -> StudyRecord:

@@ -2,11 +2,11 @@
 
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from wheeltap.audits.controls import NO_POWER
+from wheeltap.core.plain import plain
 from wheeltap.core.records import Control, Estimate, FindingStatus, Scalar
 from wheeltap.core.rounding import rounded
 
@@ -15,12 +15,6 @@ Tone = Literal["alarm", "warn", "calm", "quiet"]
 
 UNKNOWN = "no number"
 OPEN = "open"
-
-
-def plain(text: str) -> str:
-    """``text`` without control and direction characters, which could repaint a terminal or reverse a line."""
-    kept = (" " if c in "\n\t" else "?" if unicodedata.category(c) in ("Cc", "Cf", "Cs") else c for c in text)
-    return "".join(kept)
 
 
 def paragraphs(text: str) -> tuple[str, ...]:

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.core import canon
+from wheeltap.core.bounded import contents
 from wheeltap.core.canon import Scalar
-from wheeltap.core.errors import FileFormatError, MissingFile
+from wheeltap.core.errors import FileFormatError
 from wheeltap.core.files import write_whole
 from wheeltap.seal.contents import SealedContents
 
@@ -294,12 +295,7 @@ def load(path: Path) -> Seal:
         MissingFile: If there is none.
         FileFormatError: If it is no seal, of another version, or not bit for bit what was written.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST + 1)
-    except OSError as error:
-        raise MissingFile("The seal cannot be read.", where=str(path), expected="a file", got=str(error)) from error
-    return parse(data, where=str(path))
+    return parse(contents(path, "seal", limit=LARGEST), where=str(path))
 
 
 def parse(data: bytes, *, where: str = "seal") -> Seal:
@@ -308,9 +304,6 @@ def parse(data: bytes, *, where: str = "seal") -> Seal:
     Raises:
         FileFormatError: If they are no seal, of another version, or not bit for bit what was written.
     """
-    if len(data) > LARGEST:
-        raise FileFormatError("The file is too large for a seal.", where=where, expected=f"{LARGEST:,} bytes or less",
-                              got="more")  # fmt: skip
     _require_version(data, where=where)
     try:
         seal = msgspec.json.decode(data, type=Seal)

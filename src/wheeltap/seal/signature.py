@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from wheeltap.core import canon
-from wheeltap.core.errors import FileFormatError, MissingExtra, MissingFile, UsageError
+from wheeltap.core.bounded import contents
+from wheeltap.core.errors import FileFormatError, MissingExtra, UsageError
 from wheeltap.seal.record import Body, Seal, Signature
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+_LARGEST = 2**16
+"""Bytes of a file with a key."""
 
 _PREFIX: Final = b"wheeltap-seal 2 "
 
@@ -118,7 +122,7 @@ def _require_sound(seal: Seal, made: Signature) -> None:
 
 def _private(path: Path) -> "Ed25519PrivateKey":
     serialization, ed25519 = _cryptography()
-    data = _bytes(path)
+    data = contents(path, "key", limit=_LARGEST)
     _require_private(path)
     try:
         held: Any = serialization.load_pem_private_key(data, password=None)
@@ -132,7 +136,7 @@ def _private(path: Path) -> "Ed25519PrivateKey":
 def _public(path: Path) -> "Ed25519PublicKey":
     serialization, ed25519 = _cryptography()
     try:
-        held: Any = serialization.load_pem_public_key(_bytes(path))
+        held: Any = serialization.load_pem_public_key(contents(path, "key", limit=_LARGEST))
     except ValueError as error:
         raise _no_key(path, "public") from error
     if not isinstance(held, ed25519.Ed25519PublicKey):
@@ -154,13 +158,6 @@ def _require_private(path: Path) -> None:
         raise UsageError("Others can read the private key.", where=str(path), expected="a file for its owner alone",
                          got=f"mode {mode:04o}", do=f"chmod 600 {path}; if others had it, make a new pair.",
                          )  # fmt: skip
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise MissingFile("The key cannot be read.", where=str(path), expected="a file", got=str(error)) from error
 
 
 def _cryptography() -> tuple[Any, Any]:

@@ -10,11 +10,12 @@ from typing import Final, cast
 import msgspec
 
 from wheeltap.core import seeds
+from wheeltap.core.bounded import parsing
 from wheeltap.core.choices import ChoiceTask
-from wheeltap.core.errors import DataError, FileFormatError
+from wheeltap.core.errors import DataError
 from wheeltap.plans.readings.ambiguity import LABELS, Label
 from wheeltap.sources.ambiguous import SIDES, Example, Several, task_of
-from wheeltap.sources.jsonl import lines
+from wheeltap.sources.jsonl import first, lines
 from wheeltap.sources.text import Tokenizer
 
 FIELDS: Final = frozenset({"premise", "hypothesis", "labels", "disambiguations"})
@@ -55,13 +56,7 @@ class _Line(msgspec.Struct, frozen=True):
 
 def is_ambient(path: Path) -> bool:
     """Whether the first line of a file is an item of this shape."""
-    for _, line in lines(path):
-        try:
-            first = msgspec.json.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return False
-        return isinstance(first, dict) and first.keys() >= FIELDS
-    return False
+    return first(path).keys() >= FIELDS
 
 
 def load_ambient(path: Path, tokenizer: Tokenizer) -> ChoiceTask:
@@ -97,17 +92,13 @@ def _read(path: Path) -> Iterator[tuple[Example, dict[str, tuple[str, ...]]]]:
     """Each item, with the readings of its sides."""
     for number, line in lines(path):
         where = f"{path}: line {number}"
-        try:
+        with parsing(
+            where, "A line is no ambiguous inference.",
+            expected='{"id", "premise", "hypothesis", "labels": "entailment, neutral", "disambiguations": [...]}',
+            do="Correct or remove the line; an item without a hypothesis or labels cannot be asked for labels.",
+        ):  # fmt: skip
             row = msgspec.json.decode(line, type=_Line)
             rewrites = _rewrites(row.disambiguations)
-        except (msgspec.DecodeError, UnicodeDecodeError, ValueError, SyntaxError, RecursionError) as error:
-            raise FileFormatError(
-                "A line is no ambiguous inference.",
-                where=where,
-                expected='{"id", "premise", "hypothesis", "labels": "entailment, neutral", "disambiguations": [...]}',
-                got=str(error)[:200],
-                do="Correct or remove the line; an item without a hypothesis or labels cannot be asked for labels.",
-            ) from error
         yield _item(row, rewrites, where)
 
 

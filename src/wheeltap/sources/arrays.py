@@ -2,8 +2,6 @@
 
 import difflib
 import re
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wheeltap.core.errors import DataError, FileFormatError, MissingFile, WheeltapError
+from wheeltap.core.bounded import Npz
+from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.core.symmetry import Symmetry
 from wheeltap.core.task import Task
 
-MAX_BYTES = 4_000_000_000
-"""Of one array, unpacked: a small file can unpack to more than the memory holds."""
+_WRITE = "Write it with numpy.savez(path, inputs=..., targets=...)."
 
 NAMED = ("input_ids", "attention_mask", "token_type_ids", "pixel_values")
 """Inputs that stand by their name in the file, for a model that is called by name."""
@@ -32,7 +30,7 @@ MAX_FACTORS = 64
 """Factors of one file; each is looked at on every layer."""
 
 
-def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Task:
+def load_arrays(path: Path) -> Task:
     """A task of the arrays ``inputs`` ``[example, ...]`` and ``targets`` ``[example]`` or ``[example, output]``.
 
     In place of ``inputs`` there may be ``input_ids`` (with ``attention_mask`` and ``token_type_ids``) or
@@ -47,37 +45,25 @@ def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Task:
 
     Args:
         path: The ``.npz`` file, as ``numpy.savez(path, inputs=..., targets=...)`` writes it.
-        max_bytes: Most bytes that an array may unpack to.
 
     Raises:
         MissingFile: If the file is not there.
         FileFormatError: If it is not an ``.npz`` file, lacks an array, or holds objects.
-        DataError: If an array is too large, there are too many factors, or the arrays do not make a task (lengths,
+        DataError: If the arrays are too large, there are too many factors, or the arrays do not make a task (lengths,
             shapes, values).
     """
-    if not path.is_file():
-        raise MissingFile("The data file is not there.", where=str(path), do="Check the path given with --data.")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            _require_meant([name.removesuffix(".npy") for name in archive.namelist()], path)
-            factors = _factors(archive, path)
-            known = [name for name in OPTIONAL if f"{name}.npy" in archive.namelist()]
-            inputs = _inputs(archive, path)
-            names = (*inputs, "targets", *known, *factors)
-            shapes = {name: _described(archive, name, path) for name in names}
-            for name, (shape, dtype) in shapes.items():
-                _require_plain(path, name, shape, dtype, max_bytes=max_bytes)
-        with np.load(path, allow_pickle=False) as arrays:
-            read = {name: _tensor(np.asarray(arrays[name])) for name in shapes if name != GROUPS}
-            groups = np.asarray(arrays[GROUPS]) if GROUPS in shapes else None
-    except WheeltapError:
-        raise
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
-        raise _not_npz(path, error) from error
+    with Npz(path, "data file", do=_WRITE) as archive:
+        _require_meant(archive)
+        factors = _factors(archive)
+        inputs = _inputs(archive)
+        names = (*inputs, "targets", *(name for name in OPTIONAL if name in archive.names), *factors)
+        _require_plain(archive, names)
+        read = {name: torch.as_tensor(_numbers(archive, name)) for name in names if name != GROUPS}
+        groups = _numbers(archive, GROUPS) if GROUPS in names else None
     named = {name: read[name] for name in inputs}
     task = Task(named.get("inputs", named), read["targets"], name=path.stem)
     if groups is not None:
-        task = task.with_groups(groups if groups.dtype.kind == "U" else _tensor(groups))
+        task = task.with_groups(groups if groups.dtype.kind == "U" else torch.as_tensor(groups))
     if BEHAVIORS in read:
         task = task.with_behaviors(read[BEHAVIORS])
     if SYMMETRY in read:
@@ -88,7 +74,7 @@ def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Task:
     return task.with_factors({name.removeprefix(FACTOR): read[name] for name in factors}) if factors else task
 
 
-def load_sequences(path: Path, *, max_bytes: int = MAX_BYTES) -> torch.Tensor:
+def load_sequences(path: Path) -> torch.Tensor:
     """The array ``tokens`` ``[sequence, place]`` of whole numbers in an ``.npz`` file.
 
     Raises:
@@ -96,24 +82,18 @@ def load_sequences(path: Path, *, max_bytes: int = MAX_BYTES) -> torch.Tensor:
         FileFormatError: If it is not an ``.npz`` file, or has no such array.
         DataError: If the array is too large.
     """
-    if not path.is_file():
-        raise MissingFile("The data file is not there.", where=str(path), do="Check the path given with --data.")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            shape, dtype = _described(archive, "tokens", path)
-            _require_plain(path, "tokens", shape, dtype, max_bytes=max_bytes)
-            if len(shape) != 2 or dtype.kind not in "iu":
-                raise FileFormatError(
-                    "The file has no sequences of tokens.",
-                    where=str(path),
-                    expected="an array tokens [sequence, place] of whole numbers",
-                    got=f"{dtype} {list(shape)}",
-                    do="Write it with numpy.savez(path, tokens=...).",
-                )
-            with archive.open("tokens.npy") as member:
-                return _tensor(np.lib.format.read_array(member, allow_pickle=False))
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
-        raise _not_npz(path, error) from error
+    with Npz(path, "data file", do=_WRITE) as archive:
+        _require_plain(archive, ("tokens",))
+        shape, dtype, _ = archive.header("tokens")
+        if len(shape) != 2 or dtype.kind not in "iu":
+            raise FileFormatError(
+                "The file has no sequences of tokens.",
+                where=str(path),
+                expected="an array tokens [sequence, place] of whole numbers",
+                got=f"{dtype} {list(shape)}",
+                do="Write it with numpy.savez(path, tokens=...).",
+            )
+        return torch.as_tensor(_numbers(archive, "tokens"))
 
 
 def _symmetry(moved: torch.Tensor, path: Path) -> Symmetry:
@@ -130,10 +110,10 @@ def _symmetry(moved: torch.Tensor, path: Path) -> Symmetry:
         raise error.at(f"{path}: the array {SYMMETRY}") from error
 
 
-def _require_meant(names: Sequence[str], path: Path) -> None:
-    """Arrays that nothing reads are let be; but one that is nearly called like one that is read was meant to be."""
+def _require_meant(archive: Npz) -> None:
+    """Npz that nothing reads are let be; but one that is nearly called like one that is read was meant to be."""
     known = ("inputs", "targets", *NAMED, *OPTIONAL)
-    for name in names:
+    for name in archive.names:
         if name in known or re.fullmatch(rf"{FACTOR}.+", name):
             continue
         factor = FACTOR if difflib.get_close_matches(name[: len(FACTOR)], [FACTOR], cutoff=0.8) else ""
@@ -141,39 +121,37 @@ def _require_meant(names: Sequence[str], path: Path) -> None:
         if near:
             raise DataError(
                 "The data file has an array that nothing reads.",
-                where=str(path),
+                where=str(archive.path),
                 expected=f"{', '.join(known)} and {FACTOR}NAME",
                 got=name,
                 do=f"Call it {near[0]}, if that is what it is; or leave it out.",
             )
 
 
-def _inputs(archive: zipfile.ZipFile, path: Path) -> tuple[str, ...]:
+def _inputs(archive: Npz) -> tuple[str, ...]:
     """Names of the arrays that the model is called with."""
-    held = archive.namelist()
-    named = tuple(name for name in NAMED if f"{name}.npy" in held)
+    held = archive.names
+    named = tuple(name for name in NAMED if name in held)
     if not named:
         return ("inputs",)
-    if "inputs.npy" in held or not {"input_ids", "pixel_values"} & set(named):
+    if "inputs" in held or not {"input_ids", "pixel_values"} & set(named):
         raise DataError(
             "The data file does not say what the model is called with.",
-            where=str(path),
+            where=str(archive.path),
             expected="inputs alone, or input_ids (with attention_mask, token_type_ids), or pixel_values",
-            got=", ".join(name for name in ("inputs", *NAMED) if f"{name}.npy" in held),
+            got=", ".join(name for name in ("inputs", *NAMED) if name in held),
             do="Name each array as the argument of the model that it is.",
         )
     return named
 
 
-def _factors(archive: zipfile.ZipFile, path: Path) -> tuple[str, ...]:
+def _factors(archive: Npz) -> tuple[str, ...]:
     """Names of the arrays that are labels of a factor."""
-    names = tuple(
-        sorted(name.removesuffix(".npy") for name in archive.namelist() if re.fullmatch(rf"{FACTOR}.+\.npy", name))
-    )
+    names = tuple(sorted(name for name in archive.names if re.fullmatch(rf"{FACTOR}.+", name)))
     if len(names) > MAX_FACTORS:
         raise DataError(
             "The data file has too many factors.",
-            where=str(path),
+            where=str(archive.path),
             expected=f"at most {MAX_FACTORS} arrays {FACTOR}NAME",
             got=str(len(names)),
             do="Keep those you want to ask about.",
@@ -181,63 +159,45 @@ def _factors(archive: zipfile.ZipFile, path: Path) -> tuple[str, ...]:
     return names
 
 
-def _not_npz(path: Path, error: Exception) -> FileFormatError:
-    return FileFormatError(
-        "The data file cannot be read.",
-        where=str(path),
-        expected="an .npz file",
-        got=f"{path.stat().st_size} bytes: {error}",
-        do="Write it with numpy.savez(path, inputs=..., targets=...).",
+def _require_plain(archive: Npz, names: Sequence[str]) -> None:
+    """Checks that arrays are there, hold numbers, and fit in memory; from their headers alone."""
+    for name in names:
+        if name not in archive.names:
+            raise FileFormatError(
+                f"The data file has no array {name!r}.",
+                where=str(archive.path),
+                expected="arrays inputs (or input_ids, pixel_values) and targets",
+                got=", ".join(sorted(archive.names)[:8]) or "no arrays",
+                do=_WRITE,
+            )
+        shape, dtype, _ = archive.header(name)
+        if dtype.kind not in "biuf" and (name, dtype.kind) != (GROUPS, "U"):
+            raise FileFormatError(
+                f"The array {name!r} does not hold numbers.",
+                where=str(archive.path),
+                expected="whole or floating-point numbers",
+                got="Python objects (a pickle, which can run code when loaded)" if dtype.hasobject else str(dtype),
+                do="Convert it first, for instance with numpy.asarray(..., dtype='float32').",
+            )
+        if not shape:
+            raise DataError(
+                f"The array {name!r} has no axes.",
+                where=str(archive.path),
+                expected="one row per example",
+                got="a single number",
+            )
+    kept = {name: _kept(archive.header(name)[1]) for name in names}
+    archive.require_small(
+        kept, do="Use fewer examples (a few thousand are enough for every audit), or smaller numbers."
     )
 
 
-def _described(archive: zipfile.ZipFile, name: str, path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and type of one array, from its header alone."""
-    if f"{name}.npy" not in archive.namelist():
-        raise FileFormatError(
-            f"The data file has no array {name!r}.",
-            where=str(path),
-            expected="arrays inputs (or input_ids, pixel_values) and targets",
-            got=", ".join(sorted(n.removesuffix(".npy") for n in archive.namelist())[:8]) or "no arrays",
-            do="Write it with numpy.savez(path, inputs=..., targets=...).",
-        )
-    with archive.open(f"{name}.npy") as member:
-        version = np.lib.format.read_magic(member)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(member)
-    return shape, dtype
+def _kept(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """As torch knows it: native byte order, float64 to float32 (the models' type), whole numbers to int64."""
+    if dtype.kind == "f":  # a number beyond single precision becomes infinite, and is refused as such
+        return np.dtype(np.float16 if dtype.itemsize == 2 else np.float32)
+    return np.dtype(np.int64) if dtype.kind in "ui" else dtype.newbyteorder("=")
 
 
-def _require_plain(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], *, max_bytes: int) -> None:
-    if dtype.kind not in "biuf" and (name, dtype.kind) != (GROUPS, "U"):
-        raise FileFormatError(
-            f"The array {name!r} does not hold numbers.",
-            where=str(path),
-            expected="whole or floating-point numbers",
-            got="Python objects (a pickle, which can run code when loaded)" if dtype.hasobject else str(dtype),
-            do="Convert it first, for instance with numpy.asarray(..., dtype='float32').",
-        )
-    if not shape:
-        raise DataError(
-            f"The array {name!r} has no axes.",
-            where=str(path),
-            expected="one row per example",
-            got="a single number",
-        )
-    size = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    if size > max_bytes:
-        raise DataError(
-            f"The array {name!r} is too large.",
-            where=str(path),
-            expected=f"at most {max_bytes} bytes",
-            got=f"{size} bytes: {list(shape)} of {dtype}",
-            do="Use fewer examples; a few thousand are enough for every audit.",
-        )
-
-
-def _tensor(array: NDArray[Any]) -> torch.Tensor:
-    """As torch knows it: native byte order, float64 to float32 (the models' type), unsigned to int64."""
-    if array.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # a number beyond single precision becomes infinite, and is refused as such
-            return torch.as_tensor(array.astype(np.float32 if array.dtype.itemsize != 2 else np.float16))
-    return torch.as_tensor(array.astype(np.int64) if array.dtype.kind in "ui" else array)
+def _numbers(archive: Npz, name: str) -> NDArray[Any]:
+    return archive.array(name, _kept(archive.header(name)[1]))

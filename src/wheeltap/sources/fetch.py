@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
+from wheeltap.core.bounded import opened
 from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, UsageError
 from wheeltap.core.files import write_whole
 
@@ -106,11 +107,8 @@ def _is_there(genome: Published, path: Path) -> bool:
     """Whether the file is there already; an error if another one is, under its name."""
     if not (path.exists() or path.is_symlink()):
         return False
-    try:
-        with path.open("rb") as stream:
-            found = stream.read(genome.size + 1)
-    except OSError as error:
-        raise _unusable(path, error) from error
+    with opened(path, "genome", do="Choose another folder with --out.") as stream:
+        found = stream.read(genome.size + 1)
     if not genome.is_in(found):
         raise FileFormatError(
             "Another file of this name is there; it is left as it is.",

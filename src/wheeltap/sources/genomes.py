@@ -5,13 +5,12 @@ to disk.
 """
 
 import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 from xml.etree.ElementTree import TreeBuilder
 
-from wheeltap.core.errors import FileFormatError, MissingFile, WheeltapError
+from wheeltap.core.bounded import Archive, contents
+from wheeltap.core.errors import FileFormatError, WheeltapError
 from wheeltap.models.cppn import OUTPUTS
 from wheeltap.models.genome import MOST_LINKS, MOST_NODES, Genome, Link, Node
 
@@ -41,47 +40,19 @@ def read(path: str | os.PathLike[str]) -> Genome:
         UnknownName: If an activation is not known.
     """
     path = Path(path)
-    if not path.is_file():
-        raise MissingFile("There is no genome at this path.", where=str(path), do="wheeltap fer --help")
-    if path.stat().st_size > MOST_BYTES:
-        raise _unreadable(path, f"at most {MOST_BYTES:,} bytes", f"{path.stat().st_size:,}")
-    data = path.read_bytes()
+    data = contents(path, "genome", limit=MOST_BYTES, do="wheeltap fer --help")
     if data[:2] == b"PK":
-        data = _unzipped(path)
+        with Archive(path, "genome") as archive:
+            members = [name for name, member in archive.members.items() if not member.is_dir()]
+            if len(members) != 1:
+                what, got = "The file is not a genome.", f"{len(members)} members"
+                raise FileFormatError(what, where=str(path), expected="a zip file with one member", got=got)
+            data = archive.member(members[0], limit=MOST_BYTES)
     try:
         return parse(data, name=path.stem)
     except WheeltapError as error:
         inside = error.where not in (None, path.stem)
         raise error.at(f"{path}: {error.where}" if inside else str(path)) from error
-
-
-def _unreadable(path: Path, expected: str, got: str) -> FileFormatError:
-    return FileFormatError("The file is not a genome.", where=str(path), expected=expected, got=got)
-
-
-def _unzipped(path: Path) -> bytes:
-    """The one member of a zip file, read into memory and no further than a genome can reach."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
-            if len(members) != 1:
-                raise _unreadable(path, "a zip file with one member", f"{len(members)} members")
-            name = members[0].filename
-            if name.startswith(("/", "\\")) or ".." in Path(name.replace("\\", "/")).parts or ":" in name:
-                raise _unreadable(path, "a member with a plain name", repr(name))
-            if members[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise _unreadable(path, "a member stored or deflated", f"method {members[0].compress_type}")
-            if members[0].flag_bits & 1:
-                raise _unreadable(path, "a member that is not encrypted", repr(name))
-            with archive.open(members[0]) as member:
-                data = member.read(MOST_BYTES + 1)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, OSError, ValueError) as error:
-        if isinstance(error, WheeltapError):
-            raise
-        raise _unreadable(path, "a valid zip file", str(error) or type(error).__name__) from error
-    if len(data) > MOST_BYTES:
-        raise _unreadable(path, f"at most {MOST_BYTES:,} bytes unpacked", "more")
-    return data
 
 
 @final

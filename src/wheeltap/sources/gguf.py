@@ -19,6 +19,7 @@ from wheeltap.recipes.train import own_random_numbers
 from wheeltap.sources import hf
 from wheeltap.sources.contents import GgufContents
 from wheeltap.sources.gguf_header import GgufHeader, read_header
+from wheeltap.sources.model_size import Size
 from wheeltap.sources.text import HfTokenizer, LanguageModel
 
 
@@ -37,7 +38,8 @@ def load_gguf(path: Path, *, name: str) -> LanguageModel:
     with hf.translated(transformers, path, "GGUF file"), _read_once(gguf):
         where: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True, "trust_remote_code": False}
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(path.parent), **where)
-        model = cast("nn.Module", _dequantized(transformers, path, where))
+        size = Size(len(header.tensors), sum(math.prod(one.shape) for one in header.tensors))
+        model = cast("nn.Module", _dequantized(transformers, path, where, size))
         read = _read(path, header, model)
     subject = Subject(model.eval(), name=name)
     subject.contents = GgufContents(path, {tensor: width for tensor, width in widths.items() if tensor not in read})
@@ -105,6 +107,11 @@ def _require_whole(path: Path, header: GgufHeader, gguf: Any) -> dict[str, int]:
             got=f"{size} bytes",
             do="Download it again.",
         )
+    if (held := sum(widths.values())) > size:
+        raise FileFormatError(
+            "Tensors of the GGUF file overlap.", where=str(path), expected=f"at most {size} bytes", got=f"{held} bytes",
+            do="Do not trust this file.",
+        )  # fmt: skip
     return widths
 
 
@@ -117,13 +124,15 @@ class _Undrawn(TorchFunctionMode):
         return next(iter((*args, *named.values()))) if drawn else func(*args, **named)
 
 
-def _dequantized(transformers: Any, path: Path, where: dict[str, Any]) -> Any:
+def _dequantized(transformers: Any, path: Path, where: dict[str, Any], size: Size) -> Any:
     """A fresh model with the file's weights.
 
     Not ``from_pretrained(gguf_file=...)``: that wants accelerate, and gives a model that refuses to be saved.
     """
     reader: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
     config = transformers.AutoConfig.from_pretrained(str(path.parent), **where)
+    with size.bounding(path):
+        transformers.AutoModelForCausalLM.from_config(config)
     with own_random_numbers(), _Undrawn():
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     tensors = reader.load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=model)["tensors"]

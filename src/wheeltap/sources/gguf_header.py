@@ -6,9 +6,11 @@ Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import IO, NoReturn
 
-from wheeltap.core.errors import FileFormatError, MissingFile
+from wheeltap.core.bounded import opened
+from wheeltap.core.errors import FileFormatError
+from wheeltap.sources.model_size import require_modest
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
@@ -16,6 +18,10 @@ _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _STRING, _ARRAY, _UINT32 = 8, 9, 4
 _MAX_ENTRIES, _MAX_TENSORS, _MAX_STRING, _MAX_ARRAY = 10_000, 100_000, 16_000_000, 16_000_000
 _MAX_DEPTH = 4
+_BESIDE = ("general", "tokenizer", "quantize", "split")
+"""How names of entries begin that say nothing of the model's size."""
+
+_WHOLE = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 10: "Q", 11: "q"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ class GgufHeader:
 class _Reader:
     """Reads little-endian numbers and strings, and stops with an error at the end of the file."""
 
-    def __init__(self, file: BinaryIO, path: Path) -> None:
+    def __init__(self, file: IO[bytes], path: Path) -> None:
         self.file, self.path = file, path
         self.size = path.stat().st_size
 
@@ -83,6 +89,13 @@ class _Reader:
             self.fail(f"{value} {what}, more than the {most} that make sense")
         return value
 
+    def modest(self, name: str, value: int) -> None:
+        """Whole numbers say how many layers and tokens there are: none is larger than one of its kind."""
+        try:
+            require_modest({name: value})
+        except ValueError as error:
+            self.fail(str(error))
+
     def string(self) -> str:
         return self.bytes(self.count("Q", _MAX_STRING, "bytes in a string")).decode("utf-8", "replace")
 
@@ -109,9 +122,7 @@ def read_header(path: Path) -> GgufHeader:
         MissingFile: If there is no file.
         FileFormatError: If it is not a GGUF file, or ends inside its header.
     """
-    if not path.is_file():
-        raise MissingFile("The GGUF file is not there.", where=str(path), do="Check the path.")
-    with path.open("rb") as file:
+    with opened(path, "GGUF file", do="Check the path.") as file:
         reader = _Reader(file, path)
         magic = file.read(4)
         if magic != _MAGIC:
@@ -136,6 +147,8 @@ def _body(reader: _Reader) -> GgufHeader:
         kind = reader.number("I")
         if name == "general.alignment" and kind == _UINT32:
             alignment = max(reader.number("I"), 1)
+        elif kind in _WHOLE and name.partition(".")[0] not in _BESIDE:
+            reader.modest(name, reader.number(_WHOLE[kind]))
         else:
             reader.skip_value(kind)
         if name in entries:

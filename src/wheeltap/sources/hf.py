@@ -6,6 +6,7 @@ import importlib.machinery
 import importlib.util
 import io
 import json
+import math
 import sys
 import types
 import warnings
@@ -15,16 +16,20 @@ from typing import Any, cast
 
 from torch import nn
 
+from wheeltap.core.bounded import contents, parsing, tensors
 from wheeltap.core.errors import FileFormatError, MissingExtra, MissingFile, ModelError, WheeltapError
 from wheeltap.core.subject import Subject
 from wheeltap.sources.architectures import DOORS, Architecture, architecture_of, require_language, without_head
 from wheeltap.sources.classifiers import Classifier
 from wheeltap.sources.contents import FolderContents
+from wheeltap.sources.model_size import Size, require_modest
 from wheeltap.sources.text import HfTokenizer, LanguageModel, NoTokenizer
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _CONFIG_BYTES = 4_000_000
+_LOCAL = {"local_files_only": True, "trust_remote_code": False}
+_AGAIN = "Download or save the model again; it may have been cut short."
 
 
 def library(name: str = "transformers", *, needed_for: str) -> Any:
@@ -94,18 +99,20 @@ def load_folder(folder: Path, *, name: str) -> LanguageModel | Classifier:
         ModelError: If it is of another kind, or transformers cannot load it.
         MissingExtra: If transformers is not installed.
     """
-    found = architecture_of(_config(folder), where=str(folder))
-    _require_weights(folder)
+    config = _config(folder)
+    found, size = architecture_of(config, where=str(folder)), weights_of(folder)
     transformers = library(needed_for=name)
-    model, unexpected = read_model(transformers, folder, found)
+    if "quantization_config" in config:  # packed: eight numbers of 4 bits in one
+        size = Size(size.tensors, 16 * size.numbers)
+    model, unexpected = read_model(transformers, folder, found, size=size)
     known, subject = _has_tokenizer(folder), Subject(model, name=name)
     again = (lambda: read_tokenizer(transformers, folder).raw) if known else None
     subject.contents = FolderContents(folder, model, unexpected, again)
     if found.kind == "language":
         tokenizer = read_tokenizer(transformers, folder) if known else NoTokenizer(str(folder), _TOKENIZER_FILES[:3])
         return LanguageModel(subject, tokenizer)
-    config: Any = model.config
-    labels = tuple(str(config.id2label.get(at, f"LABEL_{at}")) for at in range(config.num_labels))
+    own: Any = model.config
+    labels = tuple(str(own.id2label.get(at, f"LABEL_{at}")) for at in range(own.num_labels))
     return Classifier(subject, found.kind, labels, again() if again is not None and found.kind == "text" else None)
 
 
@@ -113,23 +120,27 @@ LANGUAGE = Architecture("", "language")
 
 
 def read_model(
-    transformers: Any, folder: Path, found: Architecture = LANGUAGE
+    transformers: Any, folder: Path, found: Architecture = LANGUAGE, *, size: Size
 ) -> tuple[nn.Module, tuple[str, ...]]:  # fmt: skip
     """The model in a folder that has passed the checks, and names of tensors in its files that it has no place for.
 
     Raises:
+        FileFormatError: If its config describes a far larger model.
         ModelError: If transformers refuses it, or weights are missing or of another shape than the config says.
     """
     families = getattr(transformers.models.auto.modeling_auto, "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", {})
     require_language(found, families, where=str(folder))
+    door: Any = getattr(transformers, DOORS[found.kind])
     with translated(transformers, folder, "model"):
-        model, info = getattr(transformers, DOORS[found.kind]).from_pretrained(
+        config: Any = transformers.AutoConfig.from_pretrained(str(folder), **_LOCAL)
+        with size.bounding(folder):
+            door.from_config(config)
+        model, info = door.from_pretrained(
             str(folder),
             dtype="float32",
             use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
             output_loading_info=True,
+            **_LOCAL,
         )
     # Weights that the files lack would be drawn at random: an audit of noise.
     absent = [*info["missing_keys"], *(key[0] for key in info["mismatched_keys"])]
@@ -153,7 +164,7 @@ def read_tokenizer(transformers: Any, folder: Path) -> HfTokenizer:
         ModelError: If transformers refuses it.
     """
     with translated(transformers, folder, "tokenizer"):
-        raw = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        raw = transformers.AutoTokenizer.from_pretrained(str(folder), **_LOCAL)
     return HfTokenizer(raw)
 
 
@@ -203,22 +214,22 @@ def _config(folder: Path) -> dict[str, Any]:
             got=", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "an empty folder",
             do="Save the model with model.save_pretrained(folder).",
         )
-    try:
-        held: Any = json.loads(config.read_bytes()) if config.stat().st_size <= _CONFIG_BYTES else None
-    except ValueError:
-        held = None
-    if not isinstance(held, dict):
-        raise FileFormatError(
-            "The model's config cannot be read.",
-            where=str(config),
-            expected="a JSON object",
-            got="something else",
-            do="Download or save the model again.",
-        )
+    data = contents(config, "config", limit=_CONFIG_BYTES)
+    with parsing(config, "The model's config cannot be read.", expected="a JSON object", do=_AGAIN):
+        held: Any = json.loads(data)
+        if not isinstance(held, dict):
+            raise TypeError(f"a {type(held).__name__}")
+        require_modest(cast("dict[str, Any]", held))
     return cast("dict[str, Any]", held)
 
 
-def _require_weights(folder: Path) -> None:
+def weights_of(folder: Path) -> Size:
+    """How much the folder's files of weights hold; from their headers.
+
+    Raises:
+        MissingFile: If one is not there.
+        FileFormatError: If one is damaged or something else, or they are pickles.
+    """
     index = folder / "model.safetensors.index.json"
     files = sorted(folder.glob("*.safetensors"))
     if index.is_file():
@@ -233,50 +244,18 @@ def _require_weights(folder: Path) -> None:
             got=f"{pickled[0]}, a pickle, which can run code when loaded" if pickled else "no weights",
             do="Convert it where you trust it: model.save_pretrained(folder), then use that folder.",
         )
-    for file in files:
-        require_safetensors(file)
+    held = [one for file in files for one in tensors(file, "file of weights", do=_AGAIN)[0].values()]
+    return Size(len(held), sum(math.prod(one.shape) for one in held))
 
 
 def _shards(index: Path) -> list[str]:
     """File names in an index of shards; each must be a plain name."""
-    try:
-        shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-        sound = bool(shards) and all(isinstance(s, str) and Path(s).name == s for s in shards)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        sound, shards = False, []
-    if not sound:
-        raise FileFormatError(
-            "The index of the weights cannot be read.",
-            where=str(index),
-            expected="a JSON object whose weight_map names files in this folder",
-            got="something else",
-            do="Download the model again.",
-        )
+    expected = "a JSON object whose weight_map names files in this folder"
+    with parsing(index, "The index of the weights cannot be read.", expected=expected, do=_AGAIN):
+        shards: list[str] = sorted(set(json.loads(contents(index, "index"))["weight_map"].values()))
+        if not shards or any(Path(shard).name != shard for shard in shards):
+            raise ValueError(f"names such as {', '.join(shards[:3])}"[:120])
     return shards
-
-
-def require_safetensors(file: Path) -> None:
-    """Check that ``file`` is a whole safetensors file: header, and as many bytes as the header says.
-
-    Raises:
-        MissingFile: If it is not there.
-        FileFormatError: If it is damaged or something else.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    if not file.is_file():
-        raise MissingFile("A file of weights is not there.", where=str(file), do="Download the model again.")
-    try:
-        with safe_open(str(file), framework="numpy"):
-            return
-    except (SafetensorError, OSError) as error:
-        raise FileFormatError(
-            "A file of weights is damaged.",
-            where=str(file),
-            expected="a whole safetensors file",
-            got=f"{file.stat().st_size} bytes: {error}",
-            do="Download or save it again; it may have been cut short.",
-        ) from error
 
 
 def _has_tokenizer(folder: Path) -> bool:

@@ -5,13 +5,14 @@ Perhaps also ``group``, ``factors`` and ``votes``.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import final
+from typing import cast, final
 
 import msgspec
 import torch
 
+from wheeltap.core.bounded import Line, decoded, numbered
 from wheeltap.core.choices import ChoiceTask
-from wheeltap.core.errors import DataError, FileFormatError, MissingFile
+from wheeltap.core.errors import DataError
 from wheeltap.core.task import Kind
 from wheeltap.sources.text import Tokenizer
 
@@ -116,50 +117,28 @@ class Notes:
         return task.with_factors(labels) if labels else task
 
 
-def lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def lines(path: Path) -> Iterator[Line]:
     """Number and bytes of each line that is not blank.
 
     Raises:
         MissingFile: If the file is not there.
-        DataError: If it or a line is too long.
+        FileFormatError: If it or a line is too long.
     """
-    if not path.is_file():
-        raise MissingFile("The data file is not there.", where=str(path), do="Check the path given with --data.")
-    if path.stat().st_size > MAX_FILE:
-        raise DataError(
-            "The data file is too large.",
-            where=str(path),
-            expected=f"at most {MAX_FILE} bytes",
-            got=f"{path.stat().st_size} bytes",
-            do="Use fewer items; a few hundred are enough for most audits.",
-        )
-    with path.open("rb") as file:
-        number = 0
-        while line := file.readline(MAX_LINE + 1):
-            number += 1
-            if len(line) > MAX_LINE:
-                raise DataError(
-                    "A line is too long.",
-                    where=f"{path}: line {number}",
-                    expected=f"at most {MAX_LINE} bytes",
-                    got="more",
-                    do="Check that the file has one item per line.",
-                )
-            if line.strip():
-                yield number, line
+    return numbered(path, "data file", longest=MAX_LINE, limit=MAX_FILE, do="Check the path given with --data.")
+
+
+def first(path: Path) -> dict[str, object]:
+    """The object in the first line; empty where it is none."""
+    try:
+        held = msgspec.json.decode(next(lines(path), (0, b""))[1])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+    return cast("dict[str, object]", held) if isinstance(held, dict) else {}
 
 
 def _item(line: bytes, where: str) -> Item:
-    try:
-        return msgspec.json.decode(line, type=Item)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise FileFormatError(
-            "A line is not an item.",
-            where=where,
-            expected='an object such as {"context": "2 + 2 =", "choices": [" 4", " 5"], "answer": 0}',
-            got=str(error),
-            do="Correct or remove the line.",
-        ) from error
+    expected = 'an object such as {"context": "2 + 2 =", "choices": [" 4", " 5"], "answer": 0}'
+    return decoded(line, Item, where, "A line is not an item.", expected=expected, do="Correct or remove the line.")
 
 
 def _require_item(item: Item, options: int, where: str) -> None:

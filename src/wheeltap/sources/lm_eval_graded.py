@@ -11,6 +11,7 @@ from wheeltap.core import canon
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import ModelError
 from wheeltap.core.measure import Measure
+from wheeltap.core.plain import plain
 from wheeltap.core.task import BaseTask, Moments
 from wheeltap.sources.lm_eval_answers import Answering
 from wheeltap.sources.lm_eval_harness import CHOSEN, Harness
@@ -96,7 +97,7 @@ class GradedTask(BaseTask):
     """
 
     def __init__(self, harness: Harness, answering: Answering, taught: ChoiceTask, grade: Grade) -> None:
-        self.name, self.measure = harness.name, grade
+        self.name, self.measure = plain(harness.name), grade
         self._harness, self._answering, self._taught = harness, answering, taught
         self._rows = list(harness.rows)
         self._digest = harness.digest

@@ -10,8 +10,9 @@ from typing import Final, NamedTuple, cast, final
 
 import msgspec
 
+from wheeltap.core.bounded import decoded
 from wheeltap.core.choices import ChoiceTask
-from wheeltap.core.errors import DataError, FileFormatError, UnknownName, UsageError
+from wheeltap.core.errors import DataError, UnknownName, UsageError
 from wheeltap.core.pairs import Pairs, Tokens, require_pair
 from wheeltap.models import python_corpus, python_tasks
 from wheeltap.models.python_tasks import Variant
@@ -256,16 +257,8 @@ _Text = tuple[str, str, str, str]
 
 def _read(line: bytes, reader: _Reader) -> tuple[_Row, _Text | None]:
     """A pair as token ids, and as text where it is given so."""
-    try:
-        held = msgspec.json.decode(line, type=Line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise FileFormatError(
-            "A line is no pair.",
-            where=reader.where,
-            expected=f"an object such as {EXAMPLE}",
-            got=str(error),
-            do="Correct or remove the line.",
-        ) from error
+    held = decoded(line, Line, reader.where, "A line is no pair.", expected=f"an object such as {EXAMPLE}",
+                   do="Correct or remove the line.")  # fmt: skip
     clean, corrupted = (
         tuple(jsonl.bounded(list(reader.tokens(text, what="context", start=True)), "context", reader.where))
         for text in (held.clean, held.corrupted)
@@ -294,12 +287,7 @@ def _one(reader: _Reader, given: str | int, what: str) -> int:
 
 def fits(path: Path) -> bool:
     """Whether the first line of a file is an object with a clean and a corrupted context."""
-    first = next((line for _, line in jsonl.lines(path)), b"")
-    try:
-        held = msgspec.json.decode(first)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return False
-    return isinstance(held, dict) and {"clean", "corrupted"} <= set(cast("dict[str, object]", held))
+    return {"clean", "corrupted"} <= jsonl.first(path).keys()
 
 
 def named(name: str, tokenizer: Tokenizer | None) -> ChoiceTask:

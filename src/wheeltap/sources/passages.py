@@ -14,7 +14,7 @@ from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.core.passages import SETS, Passages
 from wheeltap.sources import fresh_twins
-from wheeltap.sources.jsonl import MAX_TOKENS, lines
+from wheeltap.sources.jsonl import MAX_TOKENS, first, lines
 from wheeltap.sources.text import Tokenizer
 
 BETWEEN: Final = "\n\n"
@@ -58,11 +58,7 @@ class Line(msgspec.Struct, frozen=True):
 
 def fits(path: Path) -> bool:
     """Whether the first line is meant as a text or a word problem, and no item with choices."""
-    _, first = next(lines(path), (0, b""))
-    try:
-        line: dict[str, object] = msgspec.json.decode(first, type=dict[str, object])
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return False
+    line = first(path)
     return not {"choices", "context"} & line.keys() and ("text" in line or {"question", "answer"} <= line.keys())
 
 

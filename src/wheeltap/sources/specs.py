@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from wheeltap.core.bounded import Archive, opened
 from wheeltap.core.code import CALLABLE, DRAWN
-from wheeltap.core.errors import FileFormatError, UnknownName, UsageError
+from wheeltap.core.errors import FileFormatError, UnknownName, UsageError, WheeltapError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.sources.classifiers import Classifier, suited
@@ -312,14 +313,12 @@ def _refuse_pickle(path: Path) -> None:
 
 def _holds_pickle(path: Path) -> bool:
     """Whether the bytes are a pickle, or a zip archive with one in it (what ``torch.save`` writes)."""
-    import zipfile
-
     try:
-        with path.open("rb") as file:
+        with opened(path, "file") as file:
             start = file.read(2)
         if start != b"PK":
             return start in _PICKLE_MARKS
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith(".pkl") for name in archive.namelist())
-    except (OSError, ValueError, zipfile.BadZipFile):
+        with Archive(path) as archive:
+            return any(name.endswith(".pkl") for name in archive.members)
+    except WheeltapError:
         return False

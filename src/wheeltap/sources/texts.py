@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from wheeltap.core import lengths
-from wheeltap.core.errors import DataError, FileFormatError, UsageError
+from wheeltap.core.bounded import decoded
+from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.task import Task
 from wheeltap.sources import hf
 from wheeltap.sources.classifiers import Classifier
@@ -85,16 +86,11 @@ def load_texts(path: Path, classifier: Classifier) -> Task:
 
 
 def _text(line: bytes, where: str) -> Text:
-    try:
-        return msgspec.json.decode(line, type=Text)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise FileFormatError(
-            "A line is no text with a label.",
-            where=where,
-            expected='an object such as {"text": "Fine.", "label": 1}',
-            got=str(error),
-            do="Correct or remove the line; items with choices are for language models.",
-        ) from error
+    return decoded(
+        line, Text, where, "A line is no text with a label.",
+        expected='an object such as {"text": "Fine.", "label": 1}',
+        do="Correct or remove the line; items with choices are for language models.",
+    )  # fmt: skip
 
 
 def _require_paired(text: Text, first: Text, where: str) -> None:

@@ -40,6 +40,7 @@ import numpy as np
 from wheeltap.audits.base import audits, named
 from wheeltap.audits.case import Case
 from wheeltap.audits.schemes import schemes as require_schemes
+from wheeltap.core.bounded import contents, parsing
 from wheeltap.core.code import require_no_code
 from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, UsageError
 from wheeltap.core.literals import unknown_word
@@ -135,22 +136,15 @@ def read(path: Path, *, allow_code: bool = False) -> "Declared":
         MissingFile: If there is no such file, or a pattern fits no checkpoint.
         FileFormatError: If it is not TOML, or a field is wrong.
     """
-    if not path.is_file():
-        raise MissingFile("There is no study at this path.", where=str(path), do="wheeltap list studies")
-    if path.stat().st_size > LARGEST:
-        raise FileFormatError("The file is too large to be a study.", where=str(path))
-    try:
-        held = tomllib.loads(path.read_text())
-        found = msgspec.convert(held, Declaration)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
-        word = unknown_word(error, Declaration) if isinstance(error, msgspec.ValidationError) else None
-        raise word or FileFormatError(
-            "The file is not a study.",
-            where=str(path),
-            expected="TOML with question, [cohorts.NAME], [metrics.NAME] and [[rules]]",
-            got=str(error),
-            do="See the example in docs/studies.md.",
-        ) from error
+    data = contents(path, "study", limit=LARGEST, do="wheeltap list studies")
+    with parsing(
+        path, "The file is not a study.", do="See the example in docs/studies.md.",
+        expected="TOML with question, [cohorts.NAME], [metrics.NAME] and [[rules]]",
+    ):  # fmt: skip
+        try:
+            found = msgspec.convert(tomllib.loads(data.decode()), Declaration)
+        except msgspec.ValidationError as error:
+            raise (unknown_word(error, Declaration) or error) from error
     if not allow_code:
         members = [member for cohort in found.cohorts.values() for member in cohort.members]
         require_no_code(members, examples=(found.examples, found.train), where=str(path))

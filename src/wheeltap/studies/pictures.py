@@ -3,7 +3,6 @@
 After Kumar et al. 2025, arXiv:2505.11581 (the fractured entangled representation hypothesis).
 """
 
-import zipfile
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +13,8 @@ import numpy as np
 
 from wheeltap.audits.case import Arrays, Case
 from wheeltap.core import seeds
-from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName
+from wheeltap.core.bounded import Npz
+from wheeltap.core.errors import UnknownName
 from wheeltap.core.records import Control, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.core.study import Asked, Cast, CohortRole, Metric, Rule
 from wheeltap.plans.plan import Plan
@@ -165,20 +165,8 @@ class Pictures(Study):
         """Names of the given nets."""
         if not self.settings.nets:
             return ()
-        path = Path(self.settings.nets).expanduser()
-        if not path.is_file():
-            raise MissingFile("There are no nets at this path.", where=str(path))
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names = [name.removesuffix(".npy") for name in archive.namelist()]
-        except (zipfile.BadZipFile, OSError) as error:
-            raise FileFormatError(
-                "The file holds no nets that can be read.",
-                where=str(path),
-                expected="an .npz file",
-                got=str(error)[:80],
-            ) from error
-        return tuple(name for name in names if name != "arch")
+        with Npz(Path(self.settings.nets).expanduser(), "file of nets") as archive:
+            return tuple(name for name in archive.names if name != "arch")
 
     # ---- numbers and rules ----------------------------------------------------------------------------------------
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
+from wheeltap.core.bounded import size_of
 from wheeltap.core.choices import ChoiceTask
-from wheeltap.core.errors import DataError, MissingFile
+from wheeltap.core.errors import DataError
 from wheeltap.core.passages import Passages
 from wheeltap.core.task import BaseTask
 
@@ -68,14 +69,5 @@ def corpus_at(name: str) -> Path:
         DataError: If it is too large.
     """
     path = Path(name).expanduser()
-    if not path.is_file():
-        raise MissingFile("The corpus is not there.", where=name, do="Check contamination.corpus.")
-    if path.stat().st_size > MOST_CORPUS:
-        raise DataError(
-            "The corpus is too large.",
-            where=name,
-            expected=f"at most {MOST_CORPUS} bytes",
-            got=f"{path.stat().st_size} bytes",
-            do="Split it, and look in each part.",
-        )
+    size_of(path, "corpus", limit=MOST_CORPUS, do="Check contamination.corpus; split it, and look in each part.")
     return path

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from wheeltap.core import canon
 from wheeltap.core.errors import DataError
+from wheeltap.core.plain import plain
 from wheeltap.plans.readings.base import ReadingSpec
 
 Counts = NDArray[np.int32]
@@ -64,6 +65,9 @@ class Answers:
     probability: NDArray[np.float32] | None = None
     score: NDArray[np.float32] | None = None
     more: tuple[Measured, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", plain(self.name))
 
     @property
     def digest(self) -> str:
@@ -170,6 +174,7 @@ class Recording:
     metric: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "groups", tuple(map(plain, self.groups)))
         if not self.items:
             raise DataError("The file holds no item.", where=self.shape, expected="at least one", got="none")
         if len(set(self.items)) != len(self.items):

@@ -198,6 +198,12 @@ class Gathered:
         there = np.ones(len(names), dtype=np.bool_)
         for held in self._systems.values():
             there &= np.bincount(_ints(held.items), minlength=len(names)) > 0
+        if not there.any():
+            raise DataError(
+                "No item has an answer of every system.", where=self._where,
+                expected="the same items for each system, of the same names", got=", ".join(list(self._systems)[:5]),
+                do="Give each system's answers the ids of the same items, or a file of their own.",
+            )  # fmt: skip
         if not there.all():
             whole = int(there.sum())
             have = "has" if whole == 1 else "have"
@@ -298,6 +304,8 @@ class Gathered:
                 got=", ".join(outside[:5]),
                 do="Correct the label, or give it a place in every line.",
             )
+        if items * len(labels) > MOST_DRAWS:
+            raise _too_large("table of votes", items * len(labels), MOST_DRAWS, self._where)
         place = np.array([labels.index(label) for label in self._labels])
         at, label, count = (np.asarray(column) for column in self._votes)
         votes = np.zeros((items, len(labels)), dtype=np.int64)

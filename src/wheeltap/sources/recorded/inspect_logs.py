@@ -6,11 +6,11 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
+from wheeltap.core.bounded import Archive
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.sources.recorded.base import Recording, many
-from wheeltap.sources.recorded.bounded import Archive, whole
 from wheeltap.sources.recorded.gathered import Gathered, Row
-from wheeltap.sources.recorded.lines import BROKEN, placed
+from wheeltap.sources.recorded.lines import BROKEN, placed, whole
 
 SHAPE = "a log of inspect"
 
@@ -74,14 +74,16 @@ def read_archive(path: Path) -> Recording:
         FileFormatError: If it is damaged, unsafe, no such log, or holds no samples.
         DataError: If no sample is scored, or scores have no number.
     """
-    with Archive(path) as archive:
-        heads = [name for name in ("header.json", "_journal/start.json") if name in set(archive.names())]
+    do = "Get the file again: a log that was cut short has no list of contents at its end."
+    with Archive(path, "log", do=do) as archive:
+        archive.require_documents()
+        heads = [name for name in ("header.json", "_journal/start.json") if name in archive.members]
         if not heads:
             raise FileFormatError(
                 "The archive is no log of inspect.",
                 where=str(path),
                 expected="header.json and samples/*.json",
-                got=", ".join(list(archive.names())[:5]) or "nothing",
+                got=", ".join(list(archive.members)[:5]) or "nothing",
             )
         head = _decoded(archive.member(heads[0]), _Header, where=f"{path}: {heads[0]}")
         status = head.status if heads[0] == "header.json" else "not finished"
@@ -89,7 +91,7 @@ def read_archive(path: Path) -> Recording:
 
 
 def _samples(archive: Archive, path: Path) -> Iterator[_Sample]:
-    for name in archive.names():
+    for name in archive.members:
         if name.startswith("samples/") and name.endswith(".json"):
             yield _decoded(archive.member(name), _Sample, where=f"{path}: {name}")
 

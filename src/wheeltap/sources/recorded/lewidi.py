@@ -10,9 +10,8 @@ import msgspec
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.sources.recorded.ballots import Ballot, ballots, counted, one_each, plain
 from wheeltap.sources.recorded.base import Recording
-from wheeltap.sources.recorded.bounded import whole
 from wheeltap.sources.recorded.gathered import NEAR, Gathered, in_order
-from wheeltap.sources.recorded.lines import BROKEN, placed
+from wheeltap.sources.recorded.lines import BROKEN, placed, whole
 
 SHAPE = "votes in the form of LeWiDi"
 

@@ -1,7 +1,7 @@
 """JSON lines, read one at a time and checked against a type: a wrong line is named."""
 
-import codecs
 import csv
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +9,14 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from wheeltap.core.errors import FileFormatError, MissingFile
+from wheeltap.core import bounded
+from wheeltap.core.bounded import Line, contents
+from wheeltap.core.errors import FileFormatError
 
 T = TypeVar("T")
+
+NOUN: Final = "file of answers or votes"
+DO: Final = "Give the path of a file; of a folder, the files in it: FOLDER/*.jsonl, say."
 
 LONGEST: Final = 64 * 2**20
 """Bytes that one line may have."""
@@ -73,37 +78,14 @@ def misfit(path: Path, number: int, *, expected: str, got: str) -> FileFormatErr
     )
 
 
-def numbered(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Lines that are not empty, with their numbers from 1.
-
-    Raises:
-        MissingFile: If there is no such file.
-        FileFormatError: If a line is too long to be a record.
-    """
-    require_file(path)
-    with path.open("rb") as file:
-        number = 0
-        while line := file.readline(LONGEST + 1):
-            number += 1
-            if len(line) > LONGEST:
-                raise FileFormatError("A line is too long.", where=f"{path}, line {number}", expected="JSON lines")
-            line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-            if stripped := line.strip():
-                yield number, stripped
+def numbered(path: Path) -> Iterator[Line]:
+    """Lines that are not empty, with their numbers from 1; see ``bounded.numbered``."""
+    return bounded.numbered(path, NOUN, longest=LONGEST, do=DO)
 
 
-def require_file(path: Path) -> None:
-    """Raises ``MissingFile`` where there is none, and ``FileFormatError`` where there is a folder."""
-    if path.is_dir():
-        raise FileFormatError(
-            "This is a folder.",
-            where=str(path),
-            expected="a file of answers or votes",
-            got="a folder",
-            do=f"Name the files in it: {path}/*.jsonl, say.",
-        )
-    if not path.is_file():
-        raise MissingFile("There is no file at this path.", where=str(path))
+def whole(path: Path) -> bytes:
+    """A document; see ``bounded.contents``."""
+    return contents(path, NOUN, do=DO)
 
 
 def first(path: Path) -> Any:
@@ -144,11 +126,9 @@ _BETWEEN: Final = (",", ";", "\t")
 
 def _head(path: Path) -> tuple[list[str], str]:
     """Names of the columns of a table, and what stands between them: what makes most columns of the first line."""
-    require_file(path)
+    line = next(numbered(path), (0, b""))[1]
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            line = file.readline(LONGEST)
-        read = {mark: next(csv.reader([line], delimiter=mark), list[str]()) for mark in _BETWEEN}
+        read = {mark: next(csv.reader([line.decode()], delimiter=mark), list[str]()) for mark in _BETWEEN}
     except (UnicodeDecodeError, csv.Error) as error:
         raise _no_table(path, error) from error
     mark = max(_BETWEEN, key=lambda one: len(read[one]))
@@ -164,14 +144,13 @@ def table(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """
     head, mark = _head(path)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.reader(file, delimiter=mark)
-            next(rows, None)
-            for row in rows:
-                if row and len(row) != len(head):
-                    raise misfit(path, rows.line_num, expected=f"{len(head)} columns", got=f"{len(row)} columns")
-                if row:
-                    yield rows.line_num, dict(zip(head, row, strict=True))
+        rows = csv.reader(io.StringIO(whole(path).decode(), newline=""), delimiter=mark)
+        next(rows, None)
+        for row in rows:
+            if row and len(row) != len(head):
+                raise misfit(path, rows.line_num, expected=f"{len(head)} columns", got=f"{len(row)} columns")
+            if row:
+                yield rows.line_num, dict(zip(head, row, strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
         raise _no_table(path, error) from error
 

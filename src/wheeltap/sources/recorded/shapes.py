@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import msgspec
 
+from wheeltap.core.bounded import TOO_MUCH, opened, parsing, size_of
 from wheeltap.core.errors import FileFormatError, WheeltapError
 from wheeltap.sources.recorded import (
     ambient_continuations,
@@ -20,8 +21,7 @@ from wheeltap.sources.recorded import (
     solutions,
 )
 from wheeltap.sources.recorded.base import Recording
-from wheeltap.sources.recorded.bounded import whole
-from wheeltap.sources.recorded.lines import BROKEN, first, head_of, no_json, numbered, require_file
+from wheeltap.sources.recorded.lines import BROKEN, DO, NOUN, first, head_of, no_json, numbered, whole
 
 LINES = (
     passk,
@@ -50,9 +50,12 @@ def read(path: Path) -> Recording:
         FileFormatError: If no shape fits.
         DataError: If its content makes no sense.
     """
-    require_file(path)
+    size_of(path, NOUN, do=DO)
     try:
-        return _read(path)
+        with parsing(
+            path, "The file of answers or votes cannot be read.", expected="records a few levels deep", of=TOO_MUCH
+        ):
+            return _read(path)
     except WheeltapError as error:
         if str(path) in (error.where or ""):
             raise
@@ -61,7 +64,7 @@ def read(path: Path) -> Recording:
 
 def _read(path: Path) -> Recording:
     row = first(path)
-    with path.open("rb") as file:
+    with opened(path, NOUN) as file:
         start = file.read(len(_ZIP))
     if start == _ZIP or path.suffix == ".eval":
         return inspect_logs.read_archive(path)

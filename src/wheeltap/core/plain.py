@@ -1,0 +1,74 @@
+"""Text from outside, made safe to show: names, paths and files that others wrote reach terminals through here."""
+
+import re
+import unicodedata
+from typing import Final, TextIO, final
+
+_UNSAFE: Final = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode's categories of control, direction, surrogate and line-breaking characters."""
+
+
+@final
+class _Table(dict[int, str]):
+    """What takes a character's place; filled as characters are met."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        self[code] = made = "?" if unicodedata.category(character) in _UNSAFE else character
+        return made
+
+
+_LINE, _LINES = _Table({9: " ", 10: " "}), _Table({9: "\t", 10: "\n", 13: "\n"})
+
+
+def plain(text: str, *, lines: bool = False) -> str:
+    """``text`` without control and direction characters, which could repaint a terminal or reverse a line.
+
+    Args:
+        text: Any.
+        lines: Whether it stays in several lines; else it becomes one.
+    """
+    return text if text.isascii() and text.isprintable() else text.translate(_LINES if lines else _LINE)
+
+
+_OTHER: Final = re.compile("[^\x00-\x7e]")
+
+
+def escaped(json: bytes) -> bytes:
+    r"""JSON of the same value in which control and direction characters are written as ``\u``: safe in a terminal."""
+    if json.isascii() and b"\x7f" not in json:
+        return json
+    return _OTHER.sub(lambda found: _escape(found[0]), json.decode()).encode()
+
+
+def _escape(character: str) -> str:
+    if plain(character) == character:
+        return character
+    units = character.encode("utf-16-be")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+
+
+def readable(text: str, encoding: str | None) -> str:
+    """``text`` in its lines as ``plain`` gives it, with a question mark for what an encoding lacks."""
+    shown, encoding = plain(text, lines=True), encoding or "utf-8"
+    return shown if shown.isascii() else shown.encode(encoding, "replace").decode(encoding)
+
+
+@final
+class Screen:
+    """A stream of text that passes on no control or direction characters, and none that its encoding lacks.
+
+    Args:
+        under: Where the text goes.
+    """
+
+    def __init__(self, under: TextIO) -> None:
+        self.under = under
+
+    def write(self, text: str) -> int:
+        """Writes text; gives its length."""
+        self.under.write(readable(text, self.under.encoding))
+        return len(text)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.under, name)
