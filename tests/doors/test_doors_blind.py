@@ -110,6 +110,19 @@ def test_a_frozen_scripted_backbone_is_never_called_safe() -> None:
     assert not report.passed and any("of the forward" in note for note in deployment.notes(report.record))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_script_whose_weights_cannot_be_set_is_refused(inside: bool, tmp_path: Path) -> None:
+    body, task = learned()
+    script = torch.jit.script(body)
+    if inside:
+        torch.jit.save(script, tmp_path / "script.pt")
+        script = nn.Sequential(torch.jit.load(tmp_path / "script.pt"))
+    with pytest.raises(ModelError, match="load_state_dict") as caught:
+        audited(script, task)
+    assert f"net: {'0.0' if inside else '0'}.weight" in str(caught.value)
+
+
 class Dropping(nn.Module):
     """It draws at random in eval mode too."""
 

@@ -126,8 +126,23 @@ class Subject:
 
     @property
     def record(self) -> SubjectRecord:
-        """What stores and reports keep of this subject."""
+        """What stores and reports keep of this subject.
+
+        Raises:
+            ModelError: If a weight is that of a script, and no parameter that can be set.
+        """
         if self._record is None:
+            for layer in self.layers:
+                try:
+                    self.parameter(layer.weight)
+                except (AttributeError, RuntimeError) as error:  # no parameter; no way to one
+                    raise ModelError(
+                        "The weights of a script (torch.jit) cannot be disturbed.",
+                        where=f"{self.name}: {layer.weight}",
+                        expected="the Python module that it was made from, in eval mode",
+                        got="a script",
+                        do="Audit that module with the same weights: module.load_state_dict(script.state_dict()).",
+                    ) from error
             sizes = self.sizes
             self._record = SubjectRecord(
                 name=self.name,
