@@ -300,6 +300,21 @@ def test_another_version_of_a_package_is_an_outcome_of_its_own(
     assert main([*command, "--allow-other-library"]) == 1, "outputs are others"
 
 
+def test_what_code_imports_when_it_is_called_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "late_help.py").write_text("def shift(x):\n    return x + 1.0\n")
+    (tmp_path / "late_net.py").write_text(
+        "from torch import nn\n\n\nclass Late(nn.Module):\n    def forward(self, x):\n"
+        "        import late_help\n\n        return late_help.shift(x)\n"
+    )
+    late = importlib.import_module("late_net").Late
+    before = structure(late())
+    for name, same in (("x + 1.0  # the same", True), ("x + 1.0 + 50.0 * (x.sum() > 30)", False)):
+        (tmp_path / "late_help.py").write_text(f"def shift(x):\n    return {name}\n")
+        del sys.modules["late_help"]
+        assert (structure(late()).digest() == before.digest()) == same
+
+
 def test_code_counts_by_its_source_and_only_where_that_is_what_was_loaded(tmp_path: Path) -> None:
     """Comments, docstrings and lines do not count; loaded code that names a file that says something else does."""
     source = "def answer(given):\n    return given + {}\n"

@@ -100,7 +100,7 @@ def _tell(found: "Verification", held: "Seal", *, key: Path | None, named: bool)
 
 def _lines(found: "Verification") -> list[str]:
     """What else is said, a line each."""
-    from wheeltap.seal.verifying import SAME
+    from wheeltap.seal.verifying import LIBRARY, SAME
 
     lines = list[str]()
     if found.passed and found.conversion and found.conversion != "as sealed":
@@ -119,7 +119,9 @@ def _lines(found: "Verification") -> list[str]:
     if found.bits:
         lines.append(f"Strength: {found.bits} bits, by digests of all tensors and of the structure.")
     elif found.verdict == SAME:
-        lines.append("Strength: 0 bits: by outputs alone. Whoever knows the seal can fit a net to it.")
+        lines.append("Strength: 0 bits, by outputs alone. Whoever knows the seal can fit a net to it.")
+    elif found.verdict == LIBRARY:
+        lines.append("Strength: 0 bits for the installed code; weights and structure are as sealed.")
     return [*lines, *found.notes, f"{found.inputs} inputs; {found.forwards:.1f} passes over the sealed inputs."]
 
 

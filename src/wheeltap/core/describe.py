@@ -6,8 +6,10 @@ a function closes over) is told part by part, so that a counter that each call r
 cannot be read is listed, never skipped in silence: the guard over clean scores stands in for it.
 """
 
+import contextlib
 import copyreg
 import functools
+import importlib
 import logging
 import sys
 import types
@@ -331,13 +333,24 @@ class Reader:
         """Names of the globals that a function loads, each of which becomes an item."""
         space, found = function.__globals__, list[str]()
         for name, read in globals_of(function.__code__):
-            imported = sys.modules.get(name.removeprefix("import ")) if name.startswith("import ") else None
+            imported = self._imported(function, name.removeprefix("import ")) if name.startswith("import ") else None
             if imported is not None:
                 found += self._reached(imported.__name__, imported, read)
             elif name in space:  # else it is a builtin, or not there yet
                 label = name if self._portable else f"{function.__module__}.{name}"
                 found += self._reached(label, space[name], read)
         return found
+
+    def _imported(self, function: types.FunctionType, name: str) -> types.ModuleType | None:
+        """What a function imports when it is called; for a description that is to hold elsewhere, already now."""
+        package = function.__globals__.get("__package__")
+        for one in (name, f"{package}.{name}".removesuffix(".")) if self._portable and package else (name,):
+            if self._portable and one and one not in sys.modules:
+                with contextlib.suppress(Exception):  # whatever that module raises: the call will raise it too
+                    importlib.import_module(one)
+            if one in sys.modules:
+                return sys.modules[one]
+        return None
 
     def _reached(self, label: str, value: Any, attributes: set[str]) -> list[str]:
         """Names of the items of a global; of a module of the user's, of what may be read of it."""

@@ -101,8 +101,9 @@ def scores(model: nn.Module, inputs: Inputs) -> Tensor:
     except Exception as error:
         raise ModelError("The model cannot read the sealed inputs.", expected="inputs of the model that was sealed",
                          got=f"{type(error).__name__}: {error}"[:160],
-                         do="A program that was exported for one size of batch: export it with dynamic shapes, or "
-                         "verify the module that it was made of.") from error  # fmt: skip
+                         do="Export it with dynamic shapes, or verify the module that it was exported from."
+                         if isinstance(model, torch.fx.GraphModule) else "Verify a copy of the model that was sealed.",
+                         ) from error  # fmt: skip
     first = as_scores(output)
     given = [first, *(part for part in _others(output) if part is not first)]
     rows = [part for part in given if part.ndim and len(part) == count(inputs)]

@@ -53,7 +53,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
         conversion: The admitted cast of all tensors that its weights are; of others, the one whose outputs it gives;
             empty where none fits.
         bits: Strength of what was shown: to pass without being the sealed model takes two to so many tries. 0 where
-            outputs alone agree.
+            outputs alone agree, and where installed code is another.
         distance: Largest difference of an output projection, in tolerances: 1 and less is none.
         share: Size of the difference, as a share of the outputs' spread over inputs.
         block: The first block whose output departs.
@@ -184,7 +184,8 @@ def _of_sealed_weights(said: Verification, differs: Difference, *, same: bool) -
         else "equivalent"
     )
     others = f"Installed code is not as sealed: {listed(differs.libraries)}." if differs.libraries else ""
-    return msgspec.structs.replace(said, verdict=verdict, bits=values.BITS, block="", detail=others)
+    bits = 0 if differs.libraries else values.BITS
+    return msgspec.structs.replace(said, verdict=verdict, bits=bits, block="", detail=others)
 
 
 _PROGRAM: Final = (

@@ -75,7 +75,9 @@ _TORCHS: Final = sorted(name for name, value in vars(nn.Module()).items() if isi
 
 
 def _inert(module: nn.Module) -> bool:
-    return type(module) in _INERT and not module.training and not holding(module, "_modules") and _bare(module)
+    if type(module) not in _INERT or module.training or holding(module, "_modules"):
+        return False
+    return _bare(module) and _from_file(cast("Any", type(module)).forward)
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -111,7 +113,7 @@ def _bare(module: nn.Module) -> bool:
     hooks = any(parts[name] for name in ("_forward_hooks", "_forward_pre_hooks"))
     own = bool(holding(module, "_parameters") or holding(module, "_buffers"))
     hidden = any(callable(inspect.getattr_static(type(module), name, None)) for name in vars(module))
-    return not hooks and not own and not hidden and vars(module).get("_compiled_call_impl") is None
+    return not (hooks or own or hidden) and vars(module).get("_compiled_call_impl") is None
 
 
 def _only_forwards(kind: type[nn.Module], name: str) -> bool:
