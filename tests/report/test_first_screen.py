@@ -7,6 +7,8 @@ import msgspec
 from report_cases import shipped
 from rich.console import Console
 
+from wheeltap.audits.losses import GROWN
+from wheeltap.core.records import Estimate
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import deployment
 from wheeltap.report.report import Report
@@ -48,6 +50,21 @@ def test_each_row_of_the_table_is_one_line_at_100_columns() -> None:
             assert len(row) <= 100
         assert printed[first + 1 + len(table.lines)].strip() == ""
     assert any("(needs 1,400)" in line for line in printed), "examples that would tell"
+
+
+def test_errors_that_grow_very_much_leave_room_for_verdicts_at_80_columns() -> None:
+    """An error changes no answers, so that there is no such column."""
+    record = of_examples(measure="squared_error", bounded=False)
+    grown = msgspec.structs.replace(Estimate.exact(GROWN, 5.67e5, "ratio"), low=1.23e5, high=1.01e6)
+    rows = [
+        msgspec.structs.replace(
+            f, estimates=(*(e for e in f.estimates if e.name != "answers changed"), grown) if f.scheme else f.estimates,
+        ) for f in record.findings
+    ]  # fmt: skip
+    printed = lines(msgspec.structs.replace(record, findings=tuple(rows)), 80)
+    shown = "\n".join(printed)
+    assert "x 5.67e+05 [1.23e+05, 1.01e+06] cannot tell" in shown and "(needs 1,400)" in " ".join(shown.split())
+    assert not any("changed" in line for line in printed if line.startswith("shipped as"))
 
 
 NAME = "8 bits, per channel, and a name that is much longer than any other"

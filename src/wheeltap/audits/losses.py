@@ -186,7 +186,8 @@ def shipped(expected: Sequence[Estimate]) -> str:
 
 def grown_of(scores: Values, clean: Values, *, groups: Groups | None, level: float = 0.95) -> Estimate:
     """How many times the undisturbed error ``[example]`` the error ``[draw, example]`` is."""
-    return replace_in(share_kept(scores, clean, chance=0.0, level=level, groups=groups), name=GROWN, unit="ratio")
+    kept = share_kept(scores, clean, chance=0.0, level=level, groups=groups)
+    return replace_in(kept, name=GROWN, unit="ratio", low=None if kept.low is None else max(kept.low, 0.0))
 
 
 def remarks(edge: Edge, left: Estimate | None) -> str:

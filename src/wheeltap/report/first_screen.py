@@ -60,10 +60,10 @@ def table(shown: Table, console: "Console") -> None:
 
 
 def _kept(shown: Table, console: "Console") -> list[int]:
-    """Which cells there is room for: on a very narrow terminal, the loss alone."""
-    every = range(len(shown.headings) - 2)
+    """Which cells have something in a row, and room: on a very narrow terminal, the loss alone."""
+    every = [at for at in range(len(shown.headings) - 2) if any(line.cells[at] for line in shown.lines)]
     if console.width >= _NARROW or not shown.title:
-        return list(every)
+        return every
     # A verdict and its number are what a row is for.
     return [at for at in every if "95 %" in shown.headings[at + 1]]
 
