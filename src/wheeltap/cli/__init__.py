@@ -3,12 +3,13 @@
 import contextlib
 import os
 import shlex
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import NoneType
-from typing import Any, TextIO, cast, get_args
+from typing import Any, NoReturn, TextIO, cast, get_args
 
 from cyclopts import App, ArgumentCollection, CoercionError, CycloptsError
 
@@ -110,12 +111,15 @@ def _called(words: list[str]) -> int:
         return _complain(f"{said}\n  what to do: wheeltap --help, or wheeltap VERB --help", 2)
     except WheeltapError as error:
         return _complain(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _complain("Interrupted. What was measured or trained is kept; the same command resumes from there.", 130)
+    except KeyboardInterrupt as error:
+        code = 128 + (signal.SIGTERM if isinstance(error, _Ended) else signal.SIGINT)
+        return _complain("Interrupted. What was measured or trained is kept; the same command resumes from there.", code)
     except BrokenPipeError:
-        # The reader of our output went away (a pager, head): no error, and no verdict either.
-        _drop_output()
-        return 128 + 13
+        return _unread()
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # so rich ends a process, with 1: here, a verdict
+            return _unread()
+        raise
     except OSError as error:
         _drop_output()
         return _complain(str(FileError.of(error)), FileError.exit_code)
@@ -140,6 +144,20 @@ def _require_text(words: Sequence[str]) -> None:
             )
 
 
+def _unread() -> int:
+    """The reader of our output went away (a pager, head): no error, and no verdict either."""
+    _drop_output()
+    return 128 + 13
+
+
+class _Ended(KeyboardInterrupt):
+    """The process was asked to end (SIGTERM): as by Ctrl-C, so that temporary files are removed."""
+
+
+def _end(*_: object) -> NoReturn:
+    raise _Ended
+
+
 def _drop_output() -> None:
     """What is still buffered goes nowhere, if it cannot be written: Python would complain about it at exit."""
     try:
@@ -155,4 +173,5 @@ def _complain(text: str, code: int) -> int:
 
 def entry() -> None:
     """What the installed command calls."""
+    signal.signal(signal.SIGTERM, _end)
     sys.exit(main())
