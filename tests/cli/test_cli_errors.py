@@ -1,10 +1,12 @@
 """Bad input on the command line: a clear message, exit code 2, nothing lost."""
 
 import json
+import os
 import pickle
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -315,3 +317,33 @@ def test_a_missing_extra_prints_the_install_line(here: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=here, check=False)
     assert done.returncode == 2
     assert 'pip install "wheeltap[llm]"' in done.stderr
+
+
+def test_a_reader_that_went_away_is_no_verdict() -> None:
+    """Help is printed by another library, which would end with 1; reports go the same way."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "wheeltap", "--help"], stdout=writing, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.full
+def test_a_process_that_is_ended_leaves_no_temporary_folder(here: Path) -> None:
+    for name in "ab":
+        rows = "".join(f'{{"id": "{at}", "correct": {str(at % 3 > 0).lower()}}}\n' for at in range(4000))
+        (here / f"{name}.jsonl").write_text(rows)
+    (here / "temporary").mkdir()
+    words = [sys.executable, "-m", "wheeltap", "lens", "a.jsonl", "b.jsonl"]
+    environment = {**os.environ, "TMPDIR": str(here / "temporary")}
+    with subprocess.Popen(
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        while not list((here / "temporary").glob("wheeltap-*")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.terminate()
+        assert "the same command resumes" in process.communicate()[1]
+    assert process.returncode == 128 + 15 and list((here / "temporary").iterdir()) == []

@@ -111,7 +111,9 @@ def test_status_judge_show_and_report_take_a_study(here: Path, capsys: pytest.Ca
     assert main(["show", "judged.json", "wt001"]) == 0
     assert "WT001 trained vs untrained: found" in capsys.readouterr().out
     assert main(["report", "judged.json", "--html", "judged.html"]) == 0
-    read = re.sub(rb"<(li|div)>[^\n]*reported in[^\n]*\n", b"", (here / "judged.html").read_bytes(), flags=re.IGNORECASE)
+    read = re.sub(
+        rb"<(li|div)>[^\n]*reported in[^\n]*\n", b"", (here / "judged.html").read_bytes(), flags=re.IGNORECASE
+    )
     assert read == (here / "out" / "report.html").read_bytes().replace(
         *(report(here / name)["cost"] and _cost(here / page) for name, page in _PAGES)
     )

@@ -113,11 +113,13 @@ def _called(words: list[str]) -> int:
         return _complain(str(error), error.exit_code)
     except KeyboardInterrupt as error:
         code = 128 + (signal.SIGTERM if isinstance(error, _Ended) else signal.SIGINT)
-        return _complain("Interrupted. What was measured or trained is kept; the same command resumes from there.", code)
+        return _complain(
+            "Interrupted. What was measured or trained is kept; the same command resumes from there.", code
+        )
     except BrokenPipeError:
         return _unread()
     except SystemExit as error:
-        if isinstance(error.__context__, BrokenPipeError):  # so rich ends a process, with 1: here, a verdict
+        if isinstance(error.__context__, BrokenPipeError):  # help ends so, with 1: here, a verdict
             return _unread()
         raise
     except OSError as error:
