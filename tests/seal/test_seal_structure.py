@@ -148,6 +148,88 @@ def test_what_was_not_sealed_is_altered_and_named() -> None:
     assert not verify(made, sealed()).passed, "a buffer that no file keeps"
 
 
+LAYER = """
+import types
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class Layer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner, self.act, self.held = nn.Linear(6, 3), functional.softsign, torch.ones(3)
+
+    def forward(self, inputs):
+        return functional.relu(self.act(self.inner(inputs))) * self.held * max(1.0, 0.5)
+"""
+
+FORGERIES: dict[str, str] = {
+    "dict": """
+    __dict__ = property(lambda self: vars(nn.Module)["__dict__"].__get__(self))
+""",
+    "module": """
+
+real, functional = functional, types.ModuleType(functional.__name__)
+vars(functional).update(vars(real))
+functional.relu = lambda inputs, real=real: real.relu(inputs)
+""",
+    "globals": """
+
+layer = Layer
+
+
+def Layer():
+    made, known = layer(), dict(vars(functional))
+    made.act = types.FunctionType(functional.softsign.__code__, known, "softsign")
+    made.act.__module__ = functional.softsign.__module__
+    return made
+""",
+    "builtins": """
+
+import builtins
+
+__builtins__ = {**vars(builtins), "max": lambda one, two: one}
+Layer.forward = types.FunctionType(Layer.forward.__code__, globals(), "forward")
+""",
+    "tensor": """
+
+
+class Held(torch.Tensor):
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+layer = Layer
+
+
+def Layer():
+    made = layer()
+    made.held = made.held.as_subclass(Held)
+    return made
+""",
+}
+"""Behind the same source: other things under the names that it looks up, which give the same here."""
+
+
+def test_names_mean_what_they_meant_when_the_model_was_sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, more in {"sealed": "", "same": "", **FORGERIES}.items():
+        (tmp_path / f"layer_{name}.py").write_text(LAYER + more)
+    layer = importlib.import_module("layer_sealed").Layer().eval()
+    seal = make(wt.Subject(layer), task(), Asked(inputs=2, seed=2)).seal
+    assert verify(importlib.import_module("layer_same").Layer().eval(), seal).verdict == "identical"
+    for name in FORGERIES:
+        made = importlib.import_module(f"layer_{name}").Layer().eval()
+        if name == "dict":
+            with pytest.raises(ModelError, match="container of its own"):
+                verify(made, seal)
+        else:
+            assert (name, verify(made, seal).verdict) == (name, "altered")
+
+
 def test_what_acts_on_every_module_or_function_is_altered(monkeypatch: pytest.MonkeyPatch) -> None:
     handle = nn.modules.module.register_module_forward_hook(lambda module, inputs, output: None)
     try:

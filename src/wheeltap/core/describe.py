@@ -6,6 +6,7 @@ a function closes over) is told part by part, so that a counter that each call r
 cannot be read is listed, never skipped in silence: the guard over clean scores stands in for it.
 """
 
+import builtins
 import contextlib
 import copyreg
 import functools
@@ -14,7 +15,7 @@ import logging
 import sys
 import types
 import weakref
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -49,6 +50,13 @@ _SKIPPED_OF_CLASSES = frozenset(
         "__annotate__", "__annotate_func__", "__annotations_cache__",
     }
 )  # fmt: skip
+
+
+def _skipped(name: str, held: object) -> bool:
+    """Whether an attribute of a class says nothing of what its instances do."""
+    return name in _SKIPPED_OF_CLASSES and (name != "__dict__" or type(held) is types.GetSetDescriptorType)
+
+
 _NAMED = (torch.dtype, torch.device, torch.layout, torch.memory_format, Path, range, slice)
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 
@@ -166,7 +174,12 @@ class Reader:
         return _digested("unread", kind)
 
     def _parted(self, value: Any) -> str:
-        """Digest of an object from its parts."""
+        """Digest of an object from its parts; of a class of the user, with that class."""
+        kind = cast("type[Any]", type(value))
+        found = self._of_kind(value)
+        return _digested("of", self.class_of(kind), found) if self._portable and self._own(kind) else found
+
+    def _of_kind(self, value: Any) -> str:
         if isinstance(value, Tensor):
             return self._tensor(value)
         if isinstance(value, np.ndarray | np.generic):
@@ -183,11 +196,13 @@ class Reader:
         if isinstance(value, torch.Generator):
             return _digested("generator", *tensor_parts(value.get_state()))
         if isinstance(value, Enum):
-            return _digested("enum", self.class_of(type(value)), value.name)
+            more = [self._digest(value.value)] if self._portable else []
+            return _digested("enum", self.class_of(type(value)), value.name, *more)
         if isinstance(value, type):
             return _digested("class", self.class_of(value))
         if isinstance(value, types.ModuleType):
-            return _digested("module", value.__name__)
+            forged = self._portable and type(value) is types.ModuleType and not _imported(value)
+            return _digested("module", value.__name__, *(["not imported"] if forged else []))
         if isinstance(value, logging.Logger):
             return _digested("logger", value.name)
         if isinstance(value, weakref.ref):
@@ -251,6 +266,8 @@ class Reader:
         if isinstance(value, Mapping):
             pairs = cast("Mapping[Any, Any]", value).items()
             held += [(f"[{self._step(key)}]", one) for key, one in pairs if key not in ORIGINS]
+            if self._portable and isinstance(value, defaultdict):
+                held.append((".default_factory", cast("Any", value).default_factory))
         elif isinstance(value, set | frozenset):
             parts.append(sorted(self._each(value)))
         elif isinstance(value, list | tuple | deque):
@@ -305,7 +322,7 @@ class Reader:
     def _function(self, function: types.FunctionType) -> str:
         cells = [content(cell) for cell in function.__closure__ or ()]
         own = not (_of_library if self._portable else in_library)(function.__code__.co_filename)
-        own = own or (self._portable and not source_code.holds(function.__code__))
+        own = own or (self._portable and not (source_code.holds(function.__code__) and _at_home(function)))
         named = [function.__qualname__] if self._portable and own else [function.__module__, function.__qualname__]
         parts: list[Any] = ["function", *named]
         held: list[tuple[str, Any]] = [
@@ -314,6 +331,8 @@ class Reader:
         ]  # fmt: skip
         if own:
             parts += [self._code(function.__code__), self._loaded(function)]
+            if self._portable and cast("Any", function).__builtins__ is not vars(builtins):
+                held.append((".__builtins__", cast("Any", function).__builtins__))
             held += [(f".{name}", one) for name, one in vars(function).items() if name != "__wrapped__"]
         return self._spread(parts, held)
 
@@ -356,7 +375,8 @@ class Reader:
         """Names of the items of a global; of a module of the user's, of what may be read of it."""
         if not isinstance(value, types.ModuleType):
             return [self._global(label, value)]
-        if installed(value.__name__, value) or f"module {value.__name__}" in self._inside:
+        known = installed(value.__name__, value) and (not self._portable or _imported(value))
+        if known or f"module {value.__name__}" in self._inside:
             return [f"module {value.__name__}"]
         self._inside.add(f"module {value.__name__}")
         try:
@@ -389,7 +409,7 @@ class Reader:
             return _digested(*parts, self._digest(forward), self._raw(forward))
         if top in sys.stdlib_module_names or top in ("torch", "numpy"):
             return _digested(*parts)
-        own = {name: held for name, held in vars(kind).items() if name not in _SKIPPED_OF_CLASSES}
+        own = {name: held for name, held in vars(kind).items() if not _skipped(name, held)}
         if installed(kind.__module__, sys.modules.get(kind.__module__)) or top == "wheeltap":
             # An installed package's own globals are not read: its code stands for it.
             return _digested(*parts, [[name, self._raw(held)] for name, held in own.items()])
@@ -412,7 +432,7 @@ class Reader:
         own = self._own(kind)
         parts: list[Any] = ["class", *([] if own else [kind.__module__]), kind.__qualname__]
         parts += [[self.class_of(base) for base in kind.__bases__], self.class_of(type(kind))]
-        held = {name: one for name, one in vars(kind).items() if name not in _SKIPPED_OF_CLASSES}
+        held = {name: one for name, one in vars(kind).items() if not _skipped(name, one)}
         if own:
             return self._spread(parts, [(f".{name}", one) for name, one in held.items()])
         file = getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
@@ -483,6 +503,17 @@ def _installed(code: Any) -> bool:
     if not isinstance(code, list):
         return False
     return all(_installed(one) for several in cast("list[list[Any]]", code[1:]) for one in several)
+
+
+def _imported(module: types.ModuleType) -> bool:
+    """Whether it is the module of its name, and not one that only says so."""
+    return sys.modules.get(module.__name__) is module
+
+
+def _at_home(function: types.FunctionType) -> bool:
+    """Whether a function of an installed file looks names up in the module of that file."""
+    module = sys.modules.get(str(function.__globals__.get("__name__")))
+    return module is not None and vars(module) is function.__globals__
 
 
 def _of_library(file: str) -> bool:

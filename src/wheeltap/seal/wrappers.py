@@ -62,6 +62,8 @@ def holding(module: nn.Module, kind: str) -> list[tuple[str, Any]]:
         return [(name, part) for name, part in getattr(module, kind).items() if part is not None]
     own = vars(module)
     odd = [name for name in _TORCHS if type(own.get(name, {})) not in (dict, OrderedDict)]
+    kinds = [vars(base)["__dict__"] for base in type(module).__mro__ if "__dict__" in vars(base)]
+    odd += ["__dict__"] if any(type(kind) is not types.GetSetDescriptorType for kind in kinds) else []
     if odd or type(own) is not dict:
         raise ModelError("A module keeps its parts in a container of its own.", where=type(module).__qualname__,
                          expected="the dict that torch makes", got=", ".join(odd[:3]) or type(own).__qualname__,
