@@ -121,20 +121,35 @@ def test_a_net_that_becomes_the_most_common_answer_is_not_safe() -> None:
     assert "not shown to be better than always answering class 0" in row.because
 
 
-@pytest.mark.parametrize("measure", ["squared_error", "nll"])
-def test_a_net_that_knows_little_is_not_safe_where_it_becomes_a_constant(measure: str) -> None:
+class Absolute(Measure):
+    """Mean absolute error: a measure of one's own."""
+
+    name = "absolute"
+    higher_is_better = False
+
+    def __call__(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
+        return (scores - targets).abs().mean(-1)
+
+
+@pytest.mark.parametrize("measure", ["squared_error", Absolute(), "nll"])
+def test_a_net_that_knows_little_is_not_safe_where_it_becomes_a_constant(measure: str | Measure) -> None:
     inputs = drawn(3000, 2)
     inputs[:, 1] = 0.0  # so that the smallest weight is all that it knows
     if measure == "nll":
         targets = (torch.rand(3000, generator=torch.Generator().manual_seed(1)) < (inputs[:, 0] - 3.0).sigmoid()).long()
         net = linear(torch.tensor([[0.0, 9.0], [1.0, 9.0]]), torch.tensor([3.0, 0.0]))
     else:
-        targets = 0.3 * inputs[:, :1] + drawn(3000, 1, seed=1)
-        net = linear(torch.tensor([[0.3, 9.0]]))
+        targets = 0.3 * inputs[:, :1] + drawn(3000, 1, seed=1) + 100.0
+        net = linear(torch.tensor([[0.3, 9.0]]), torch.tensor([100.0]))
     report = wt.audit(net, wt.Task(inputs, targets, measure=measure), audits="score", schemes="int8,prune50")
     assert verdicts(report)["prune50"] in ("costs", "may cost"), "all that it knows is less than a tenth of its error"
     rows = {row.scheme: row for row in report["WT100"]}
     assert "half of what the error is below" in rows["prune50"].because
+
+
+def test_a_batch_that_cannot_be_used_is_no_error_of_the_model() -> None:
+    with pytest.raises(UsageError, match="argument batch cannot be used"):
+        wt.Task(drawn(9, 2), torch.arange(9) % 2, batch=0)
 
 
 def test_where_all_can_be_lost_the_margin_stays_what_was_asked_for() -> None:

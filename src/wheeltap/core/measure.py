@@ -43,9 +43,9 @@ class Measure(ABC):
         uniform = torch.zeros_like(scores)
         return float(self(uniform, targets, uniform).mean())
 
-    def constant(self, targets: Tensor) -> Float[Tensor, " example"] | None:
-        """Of an error, what the best answer gets that is one for all examples; ``None``: not known."""
-        return None
+    def constant(self, scores: Float[Tensor, "example option"], targets: Tensor) -> Float[Tensor, " example"]:
+        """What an answer gets that is one for all examples: the best one, where that is known; else the mean scores."""
+        return self(scores.mean(0).expand_as(scores), targets, scores)
 
     @property
     def identity(self) -> list[str]:
@@ -178,7 +178,7 @@ class NLL(Measure):
         """See ``Measure.__call__``."""
         return torch.nn.functional.nll_loss(log_probabilities(scores, clean), targets, reduction="none")
 
-    def constant(self, targets: Tensor) -> Tensor:
+    def constant(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The right options by their frequencies."""
         return -(targets.bincount().float() / len(targets)).log()[targets]
 
@@ -242,9 +242,9 @@ class SquaredError(Measure):
 
     def chance(self, scores: Tensor, targets: Tensor) -> float:
         """The error of always answering the mean of the targets."""
-        return float(self.constant(targets).mean())
+        return float(self.constant(scores, targets).mean())
 
-    def constant(self, targets: Tensor) -> Tensor:
+    def constant(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The mean of the targets."""
         return (targets - targets.mean(0)).square().sum(-1)
 

@@ -23,7 +23,7 @@ from wheeltap.core.annotations import (
     require_fit,
     tensor_digest,
 )
-from wheeltap.core.errors import DataError
+from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.inputs import (
     Inputs,
     Moments,
@@ -423,6 +423,14 @@ class Task(BaseTask):
         batch: int = 512,
         more: Any = None,
     ) -> None:
+        if not isinstance(batch, int) or batch < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(
+                "The argument batch cannot be used.",
+                where=name,
+                expected="a whole number from 1 on",
+                got=repr(batch)[:120],
+                do="Give batch=512, say, or leave it out.",
+            )
         self.name, self.batch = plain(name), batch
         self.inputs: Inputs = as_inputs(inputs, where=name)
         self.targets = as_tensor(targets, what="targets", where=name)

@@ -246,8 +246,9 @@ class Workshop:
             values["group"] = np.unique(clusters.cpu().numpy(), return_inverse=True)[1].astype(np.float32)
         chance = chance_of(self.task.measure, scores, self.task.targets.cpu())
         values["chance"] = np.array(chance, dtype=np.float32)
-        if (constant := self.task.measure.constant(self.task.targets.cpu())) is not None:
-            values["constant"] = to_array(constant.float())
+        if not self.task.measure.bounded:
+            constant = self.task.measure.constant(scores, self.task.targets.cpu()).float()
+            values |= {"constant": to_array(constant)} if bool(torch.isfinite(constant).all()) else {}
         if self.task.measure is squared_error:
             values["spreads"] = to_array(self.task.targets.cpu().float().var(0, correction=0))
         return Outcome(key=trial.key, status="done", values=values, seconds=time.perf_counter() - began, forwards=1.0)
