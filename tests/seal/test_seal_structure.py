@@ -281,7 +281,9 @@ def test_wrappers_that_only_call_the_sealed_net_pass() -> None:
     hooked.register_forward_hook(lambda module, inputs, output: output)
     shadowed.forward = lambda inputs: inputs  # pyright: ignore[reportAttributeAccessIssue]
     trained[1].train()
-    doing = (Doubled(net()).eval(), Hidden(net()).eval(), hooked, shadowed, trained)
+    behind = Bare(net()).eval()
+    vars(behind)["model"] = behind.model.forward  # found before the module of this name
+    doing = (Doubled(net()).eval(), Hidden(net()).eval(), hooked, shadowed, behind, trained)
     assert [verify(made, sealed()).verdict for made in doing] == ["altered"] * len(doing)
 
 

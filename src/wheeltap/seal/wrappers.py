@@ -114,7 +114,8 @@ def _bare(module: nn.Module) -> bool:
     parts = module_parts(module)
     hooks = any(parts[name] for name in ("_forward_hooks", "_forward_pre_hooks"))
     own = bool(holding(module, "_parameters") or holding(module, "_buffers"))
-    hidden = any(callable(inspect.getattr_static(type(module), name, None)) for name in vars(module))
+    names = {name for name, _ in holding(module, "_modules")}  # an attribute of this name is found before the module
+    hidden = any(name in names or callable(inspect.getattr_static(type(module), name, None)) for name in vars(module))
     return not (hooks or own or hidden) and vars(module).get("_compiled_call_impl") is None
 
 
