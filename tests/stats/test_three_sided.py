@@ -167,8 +167,9 @@ def test_what_cannot_be_told_or_asked() -> None:
         p_below(x + 2.0, margin=0.1, bound=1.0, one_sided=True)
     # Ten draws of one example are ten numbers, as ten examples of one draw are.
     y = np.random.default_rng(0).normal(0.0, 0.1, (1, 10))
-    by_draw, by_example = (p_below(z, margin=0.2, bound=None, one_sided=True) for z in (y.T, y))
+    by_draw, by_example = (p_below(z, margin=0.2, bound=1.0, one_sided=True) for z in (y.T, y))
     assert by_draw == pytest.approx(by_example)
+    assert p_below(y, margin=0.2, bound=None, one_sided=True) == 1.0, "one in fifty may lose what nothing bounds"
 
 
 # Values of some number of examples, margin, bounded, one-sided, and the number of which the power is told.
@@ -252,11 +253,11 @@ def test_the_examples_told_decide_four_times_in_five(name: str) -> None:
 
 def test_more_draws_are_told_where_draws_decide() -> None:
     rng = np.random.default_rng(3)
-    x = 0.1 * rng.normal(size=(16, 1)) + 0.1 * rng.normal(size=(16, 200))
+    x = 0.1 * rng.normal(size=(16, 1)) + 0.1 * rng.normal(size=(16, 1000))
     power = power_of(x, margin=0.08, bound=None, one_sided=True, alpha=0.05)
     assert power is not None and min(power.found, power.excluded) < 0.8
     assert power.examples is None and power.draws is not None and 16 < power.draws < 200
-    varied = power_of(x + rng.normal(size=(1, 200)), margin=0.08, bound=None, one_sided=True, alpha=0.05)
+    varied = power_of(x + 2.0 * rng.normal(size=(1, 1000)), margin=0.08, bound=None, one_sided=True, alpha=0.05)
     assert varied is not None and varied.draws is None  # the examples alone vary too much
     alone = power_of(x[:1], margin=0.08, bound=None, one_sided=True, alpha=0.05)
     assert alone is not None and alone.draws is None and alone.examples is not None

@@ -205,17 +205,19 @@ class Sample(Evidence):
 
     def _bound(self, sign: float) -> float | None:
         """Of a cell: what a group can lose that is like none seen, until several show what losses are like."""
-        if self.bound is None:
-            return None
         shifted = 0.0 if self.margins is None else float(np.abs(self.margins - np.mean(self.margins)).max())
+        most = None if self.bound is None else self.bound + shifted
         if self.groups is None:
-            return self.bound + shifted
-        lost = sign * np.asarray(self.values, dtype=np.float64).mean(0) > 0.0
-        if len(np.unique(self.groups[lost])) >= _ENOUGH:
+            return most
+        x, cells = np.asarray(self.values, dtype=np.float64), clustered(self._toward(sign), self.groups)
+        largest = float(np.abs(cells).max())
+        if len(np.unique(self.groups[sign * x.mean(0) > 0.0])) >= _ENOUGH:
+            means = cells.mean(0)
+            return max(2.0 * float(means.max()) - float(means.mean()), largest)
+        if most is None:
             return None
         _, sizes = np.unique(self.groups, return_counts=True)
-        most = (self.bound + shifted) * float(sizes.max()) * len(sizes) / float(sizes.sum())
-        return max(most, float(np.abs(clustered(np.asarray(self.values, dtype=np.float64), self.groups)).max()))
+        return max(most * float(sizes.max()) * len(sizes) / float(sizes.sum()), largest)
 
     def _spread(self, x: FloatArray) -> Crossed:
         cells = clustered(x, self.groups)

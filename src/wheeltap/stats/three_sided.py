@@ -8,7 +8,8 @@ adjusted Wald interval excludes a true loss of 2 % in 1.8 % of samples. So the e
 (Dirichlet weights), an imaginary one that lost all among them; of losses alone this is Clopper and Pearson's bound. For
 any values with a known maximum its validity is a conjecture without a known exception, and for 0/1 answers the tests
 enumerate it. Without a maximum no test is valid for every distribution (Bahadur & Savage 1956): the imaginary example
-then lies twice as far above the mean as any seen, enough where ten of the losses that make up the mean are expected.
+then lies twice as far above the mean as any seen, and 50 times as far as the margin, as a wrong answer does where the
+margin is .02: enough where 2 % of the examples, or more, make up the mean.
 From draw to draw an imaginary one lies several times as far out as the furthest seen (``crossed.unseen_reach``); a rare
 draw that ruins everything is what ``rare`` is for.
 
@@ -39,6 +40,9 @@ _POWER = 0.8
 _BEYOND = 2.0
 """How many times as far above the mean as the largest value the imaginary example lies, where nothing bounds it. A mean
 of ten rare losses of random size is excluded at an alpha of .005 in 1.7 % of samples with 1, in .5 % with 2."""
+
+_LEAST = 50.0
+"""How many times as far above the mean as the margin it lies at least: so far are losses of 2 % of the examples."""
 
 _Z = 24.0  # normal score of the smallest p-value, 1e-126
 _NEAR, _FAR = -30.0, 18.0  # log tilt, in ranges of the values: nearly all weight on the largest, to equal weights
@@ -111,7 +115,8 @@ def power_of(
         none, twice = (_Means.answers(share, effect, examples, bound=bound) for effect in (0.0, 2.0 * edge))
     else:
         sample = x if examples > 1 else x.T  # draws of a single example are the only sample, as its examples would be
-        none = twice = _Means.of(sample, bound=bound, skewed=skewed)
+        made = _Means.of(sample, bound=bound, skewed=skewed)
+        none = twice = made if examples > 1 else replace(made, least=0.0)
 
     def chances(draws: int, examples: int) -> tuple[float, float]:
         large, small = twice.at(draws, examples), none.at(draws, examples)
@@ -155,10 +160,11 @@ class _Weighing:
     most: float
 
     @classmethod
-    def of(cls, points: FloatArray, weights: FloatArray, *, most: float | None) -> "_Weighing":
-        """With the imaginary value at ``most``, where the measure is bounded, or beyond the largest."""
+    def of(cls, points: FloatArray, weights: FloatArray, *, most: float | None, least: float) -> "_Weighing":
+        """With the imaginary value at ``most``, where the measure is bounded, or beyond the largest and ``least``."""
         largest = float(points.max())
-        return cls(points=points, weights=weights, most=max(_BEYOND * largest if most is None else most, largest))
+        beyond = max(_BEYOND * largest, least) if most is None else most
+        return cls(points=points, weights=weights, most=max(beyond, largest))
 
     def z(self, mean: float) -> float:
         """Normal score of the weighed mean being as large as ``mean``, which lies above that of the points."""
@@ -212,6 +218,7 @@ class _Means:
         bound: Of a value; ``None`` of an unbounded measure.
         up: How far the furthest draw lies above their mean.
         down: How far the furthest lies below it.
+        least: How many margins the imaginary example lies above the mean, at least, where there is no bound.
     """
 
     points: FloatArray
@@ -225,6 +232,7 @@ class _Means:
     bound: float | None
     up: float = 0.0
     down: float = 0.0
+    least: float = _LEAST
 
     @classmethod
     def of(cls, x: FloatArray, *, bound: float | None, skewed: bool = False) -> "_Means":
@@ -271,7 +279,7 @@ class _Means:
 
     def below(self, margin: float, alpha: float) -> FloatArray:
         """Probability that no effect is shown to be below the margin, for each outcome of the draws' mean square."""
-        weighing = _Weighing.of(self.points, self.shares * self.examples, most=self.bound)
+        weighing = _Weighing.of(self.points, self.shares * self.examples, most=self.bound, least=self.least * margin)
         by_example, pull = weighing.upper(-normal_quantile(alpha / 2.0))
         by_draw = np.maximum((self.draw + self.residual) * self._nodes - self.residual, 0.0)
         draws = t_quantile(alpha, self.draws - 1) if self.draws > 1 else 0.0
@@ -320,7 +328,10 @@ def _p_one_sided(x: FloatArray, margin: float, *, bound: float | None, skewed: b
     by_interval = replace(spread, centre=np.asarray(margin - float(spread.centre))).p_value(skewed=skewed)
     cells = (x if x.shape[1] > 1 else x.T) - mean
     points, counts = np.unique(cells.mean(0), return_counts=True)
-    examples = _Weighing.of(points, counts.astype(np.float64), most=None if bound is None else bound - mean)
+    most = None if bound is None else bound - mean
+    # Draws of a single example are no examples: what none of them showed is ``unseen_reach``'s matter.
+    least = _LEAST * (margin - mean) if x.shape[1] > 1 else 0.0
+    examples = _Weighing.of(points, counts.astype(np.float64), most=most, least=least)
     part = max(float(spread.draw - spread.residual), 0.0)
     if not spread.draw_df:
         return max(by_interval, _two_sided(examples.z(margin - mean)))
