@@ -142,7 +142,7 @@ def test_losses_of_a_likelihood_are_held_against_a_share_of_it() -> None:
 
 
 def test_a_rise_of_squared_error_is_the_loss() -> None:
-    case = linear_regression()
+    case = linear_regression(examples=400)
     report = audit(case, "int8,int3,int2,prune50,noise50")
     squares = (case.subject.model(case.inputs) - case.task.targets).detach().square().sum(1).numpy()
     for name, change in (("int3", by_hand.rounded(3)), ("prune50", by_hand.pruned(0.5))):

@@ -98,7 +98,7 @@ def test_what_rejects_is_found_and_what_does_not_is_open_where_the_interval_is()
     assert (found.status, rest.status) == ("found", "inconclusive")
     assert rest.because == f"Nothing. {OPEN}"
     assert rest.power is None
-    values = Sample(np.linspace(0.1, 0.3, 20)[None])
+    values = Sample(np.linspace(0.1, 0.3, 20)[None], 1.0)
     closed = Draft(
         told, test=msgspec.structs.replace(effect, p=0.9), evidence=values, margin=10.0, otherwise="Nothing."
     )

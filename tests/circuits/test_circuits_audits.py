@@ -27,7 +27,7 @@ def by_title(report: Report) -> dict[str, Finding]:
 @pytest.mark.parametrize("seed", range(2))
 def test_a_false_account_is_flagged_and_a_true_one_is_not(seed: int) -> None:
     for fake in (False, True):
-        found = by_title(judged(planted_circuit(seed, fake=fake, count=48), "circuit-sufficient"))
+        found = by_title(judged(planted_circuit(seed, fake=fake, count=96), "circuit-sufficient"))
         assert len(found) == 6
         verdicts = {title.partition(": ")[2]: finding.status for title, finding in found.items()}
         assert verdicts["mean ablation"] == verdicts["zero ablation"] == "excluded"

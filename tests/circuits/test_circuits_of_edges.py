@@ -35,7 +35,7 @@ from wheeltap.stats.mueller2025 import SHARES
 from wheeltap.testing.planted import Planted
 from wheeltap.testing.reading_contract import ReadingContract
 
-PLANTED = planted_nets.true(count=32)
+PLANTED = planted_nets.true(count=64)
 TASK = planted_nets.task(PLANTED)
 SUBJECT = Subject(PLANTED.net, name="planted")
 EDGES = 110
@@ -159,7 +159,7 @@ class TestSearch:
     def test_no_more_pairs_than_wanted_at_equal_distances(self) -> None:
         few = of_group(TASK, -1, most=4)
         assert [len(half) for half in halves(pairs_of(few))] == [4, 4]
-        assert pairs_of(few).clean == pairs_of(TASK).clean[::4]
+        assert pairs_of(few).clean == pairs_of(TASK).clean[::8]
         assert of_group(TASK, -1, most=16) is TASK is of_group(TASK, -1)
 
 
@@ -195,7 +195,7 @@ class TestEffects:
 
 
 def test_it_is_found_judged_kept_and_judged_again(tmp_path: Path) -> None:
-    asked_for = {"method": "eap-ig", "target": 0.0, "pairs": 16}
+    asked_for = {"method": "eap-ig", "target": 0.0, "pairs": 64}
     specs = runs.wanted(dict(asked_for), SUBJECT)
     plan = planning.plan([SUBJECT], TASK, audits=specs, seed=0, sources=("planted",), data="planted")
     report = run(plan, [SUBJECT], TASK, store=tmp_path / "store")

@@ -55,7 +55,8 @@ class CircuitNecessaryAudit(CircuitAudit):
                 test=None, title=f"{self.title}: {words}", status="not_applicable", found=NO_OTHERS, alarm=False
             )
         loss = read.loss(key)
-        sample = Sample((CHANCE - loss)[None, :], margins=self.settings.half * (CHANCE - read.whole(key)))
+        half = self.settings.half
+        sample = Sample((CHANCE - loss)[None, :], margins=half * (CHANCE - read.whole(key)), least=1.0 / half)
         margin = sample.margin
         left = sample.effect(margin=margin, name=f"left without it, {words}", unit="nats")
         numbers = (

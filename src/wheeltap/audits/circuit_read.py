@@ -103,7 +103,8 @@ class CircuitRead:
     def rises(self, definition: str, *, share: float) -> Sample:
         """How much higher the loss is than the whole net's; the margin is a share of what that does beyond chance."""
         whole = self.whole(definition)
-        return Sample((self.loss(definition) - whole)[None, :], margins=share * (CHANCE - whole))
+        # A pair that nobody drew may lose all that the net does.
+        return Sample((self.loss(definition) - whole)[None, :], margins=share * (CHANCE - whole), least=1.0 / share)
 
     def faithfulness(self) -> tuple[Estimate, Estimate]:
         """Share of what is between the ablated and the whole net that the circuit gives under mean ablation.

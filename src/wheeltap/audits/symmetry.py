@@ -159,7 +159,7 @@ class SymmetryAudit(ReadingAudit[_Read]):
             f"{_left_out(read)} {_LIMITS}{_warning(read)}"
         )
         claim = Tested(
-            test=gap, margin=how.margin, evidence=Sample(cells), beside=(mean, *self._beside(read, copies)),
+            test=gap, margin=how.margin, evidence=Sample(cells, least=0.0), beside=(mean, *self._beside(read, copies)),
             by_example=False, one_sided=True, alarm=False,
             found=f"{subject.name} responds more symmetrically than chance: {share}. {rest}",
             otherwise=f"{subject.name} is not shown to respond more symmetrically than chance: {share}, not shown to "
@@ -206,7 +206,7 @@ class SymmetryAudit(ReadingAudit[_Read]):
         )
         limits = f"{_LIMITS}{_warning(one)}"
         return Tested(
-            test=gap, margin=how.difference, evidence=Sample(cells), min_effect=how.difference_min_effect,
+            test=gap, margin=how.difference, evidence=Sample(cells, least=0.0), min_effect=how.difference_min_effect,
             by_example=False, beside=_direction_gap(one, two),
             found=f"{words} {limits}",
             otherwise=f"{words} Not shown to be more than {how.difference:g} either way. {limits}",

@@ -35,6 +35,7 @@ class Sample(Evidence):
             made: its tests allow for them, its interval is that of draws like those that were made.
         margins: ``[example]``, each example's part of the margin, whose mean the margin is, where it was estimated from
             the same examples: each value is then held against its own part, so that the margin's noise is in the test.
+        least: How many margins an example that nobody drew may lose at least, where nothing bounds it.
 
     Raises:
         DataError: If values are not finite or beyond the bound, or shapes do not fit.
@@ -46,6 +47,7 @@ class Sample(Evidence):
     groups: Groups | None = None
     margins: Values | None = None
     skewed: bool = False
+    least: float = three_sided.LEAST
 
     def __post_init__(self) -> None:
         x = checked(self.values, ("draw", "example"), what="differences")
@@ -174,7 +176,7 @@ class Sample(Evidence):
             return rare.power_of(cells, self.ends, margin=margin, bounded=self._within(cells), alpha=alpha)
         bound = self._bound(1.0)
         found = three_sided.power_of(
-            cells, margin=margin, bound=bound, one_sided=one_sided, alpha=alpha, skewed=self.skewed
+            cells, margin=margin, bound=bound, one_sided=one_sided, alpha=alpha, skewed=self.skewed, least=self.least
         )
         if found is None or found.examples is None or self.groups is None:
             return found
@@ -188,7 +190,9 @@ class Sample(Evidence):
 
     def _below(self, sign: float, margin: float) -> float | None:
         cells = clustered(self._toward(sign), self.groups)
-        p = three_sided.p_below(cells, margin=margin, bound=self._bound(sign), one_sided=True, skewed=self.skewed)
+        p = three_sided.p_below(
+            cells, margin=margin, bound=self._bound(sign), one_sided=True, skewed=self.skewed, least=self.least
+        )
         if self.ends is None or not self._rare or p is None:
             return p
         least, most = self.ends

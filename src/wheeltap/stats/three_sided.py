@@ -22,7 +22,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import cast, final
+from typing import Final, cast, final
 
 import numpy as np
 from scipy import special  # type: ignore[import-untyped]
@@ -41,7 +41,7 @@ _BEYOND = 2.0
 """How many times as far above the mean as the largest value the imaginary example lies, where nothing bounds it. A mean
 of ten rare losses of random size is excluded at an alpha of .005 in 1.7 % of samples with 1, in .5 % with 2."""
 
-_LEAST = 50.0
+LEAST: Final = 50.0
 """How many times as far above the mean as the margin it lies at least: so far are losses of 2 % of the examples."""
 
 _Z = 24.0  # normal score of the smallest p-value, 1e-126
@@ -51,7 +51,7 @@ _MOST = 10**8  # so many examples or draws are as good as any number
 
 
 def p_below(
-    values: Values, *, margin: float, bound: float | None, one_sided: bool, skewed: bool = False
+    values: Values, *, margin: float, bound: float | None, one_sided: bool, skewed: bool = False, least: float = LEAST
 ) -> float | None:
     """P-value of "the effect is at least ``margin``": the smallest alpha at which it is shown to be less.
 
@@ -65,6 +65,7 @@ def p_below(
             such differences; ``None`` where there is no such bound.
         one_sided: Whether only a positive mean is an effect; else the larger p-value of both sides is taken.
         skewed: Whether a draw that nobody made may hit much harder than any of these: see ``unseen_reach``.
+        least: How many margins an example that nobody drew may lose at least, where there is no bound.
 
     Returns:
         ``None`` where a single number says nothing of its spread.
@@ -78,13 +79,14 @@ def p_below(
     x, edge = _checked(values, bound=bound), _checked_margin(margin)
     if x.size == 1:
         return None
-    above = _p_one_sided(x, edge, bound=bound, skewed=skewed)
-    return above if one_sided else max(above, _p_one_sided(-x, edge, bound=bound, skewed=skewed))
+    above = _p_one_sided(x, edge, bound=bound, skewed=skewed, least=least)
+    return above if one_sided else max(above, _p_one_sided(-x, edge, bound=bound, skewed=skewed, least=least))
 
 
-def power_of(
-    values: Values, *, margin: float, bound: float | None, one_sided: bool, alpha: float, skewed: bool = False
-) -> Power | None:
+def power_of(  # noqa: PLR0913 - as ``p_below``, and alpha
+    values: Values, *, margin: float, bound: float | None, one_sided: bool, alpha: float, skewed: bool = False,
+    least: float = LEAST,
+) -> Power | None:  # fmt: skip
     """What a repetition with as many draws and examples can decide, and how many of either would be enough.
 
     With the spread that ``values`` have. Of 0/1 answers to one draw the share gained is kept, and as much and the
@@ -97,6 +99,7 @@ def power_of(
         one_sided: As for ``p_below``; if not, ``found`` is of the direction that is harder to find.
         alpha: Of one test, after correction.
         skewed: As for ``p_below``.
+        least: As for ``p_below``.
 
     Returns:
         ``None`` where a single number says nothing of its spread. With a single example, ``examples`` is ``None``.
@@ -116,7 +119,7 @@ def power_of(
     else:
         sample = x if examples > 1 else x.T  # draws of a single example are the only sample, as its examples would be
         made = _Means.of(sample, bound=bound, skewed=skewed)
-        none = twice = made if examples > 1 else replace(made, least=0.0)
+        none = twice = replace(made, least=least if examples > 1 else 0.0)
 
     def chances(draws: int, examples: int) -> tuple[float, float]:
         large, small = twice.at(draws, examples), none.at(draws, examples)
@@ -232,7 +235,7 @@ class _Means:
     bound: float | None
     up: float = 0.0
     down: float = 0.0
-    least: float = _LEAST
+    least: float = LEAST
 
     @classmethod
     def of(cls, x: FloatArray, *, bound: float | None, skewed: bool = False) -> "_Means":
@@ -319,7 +322,7 @@ class _Means:
         return _ndtr(distance / math.sqrt(variance)) if variance > 0.0 else (distance > 0.0).astype(np.float64)
 
 
-def _p_one_sided(x: FloatArray, margin: float, *, bound: float | None, skewed: bool) -> float:
+def _p_one_sided(x: FloatArray, margin: float, *, bound: float | None, skewed: bool, least: float) -> float:
     """P-value of "the mean is at least ``margin``"."""
     if (mean := float(x.mean())) >= margin:
         return 1.0
@@ -330,8 +333,8 @@ def _p_one_sided(x: FloatArray, margin: float, *, bound: float | None, skewed: b
     points, counts = np.unique(cells.mean(0), return_counts=True)
     most = None if bound is None else bound - mean
     # Draws of a single example are no examples: what none of them showed is ``unseen_reach``'s matter.
-    least = _LEAST * (margin - mean) if x.shape[1] > 1 else 0.0
-    examples = _Weighing.of(points, counts.astype(np.float64), most=most, least=least)
+    far = least * (margin - mean) if x.shape[1] > 1 else 0.0
+    examples = _Weighing.of(points, counts.astype(np.float64), most=most, least=far)
     part = max(float(spread.draw - spread.residual), 0.0)
     if not spread.draw_df:
         return max(by_interval, _two_sided(examples.z(margin - mean)))

@@ -75,20 +75,21 @@ class LinearRegression(Planted):
         return dose**2 * float(spread)
 
 
-def linear_regression(*, residual: float = 0.5, seed: int = 0) -> LinearRegression:
-    """Six correlated inputs, four outputs, 64 examples, in double precision.
+def linear_regression(*, residual: float = 0.5, examples: int = 64, seed: int = 0) -> LinearRegression:
+    """Six correlated inputs, four outputs, in double precision.
 
     Args:
         residual: Standard deviation of what the model does not explain.
+        examples: How many there are.
         seed: Of inputs, weights and residuals.
     """
-    inputs = numbers(64, 6, seed=seed) @ numbers(6, 6, seed=seed + 1) + 0.5
+    inputs = numbers(examples, 6, seed=seed) @ numbers(6, 6, seed=seed + 1) + 0.5
     weight, bias = numbers(4, 6, seed=seed + 2), numbers(4, seed=seed + 3)
     model = nn.Linear(6, 4, dtype=torch.float64).eval()
     with torch.no_grad():
         model.weight.copy_(weight)
         model.bias.copy_(bias)
-    targets = inputs @ weight.T + bias + residual * numbers(64, 4, seed=seed + 4)
+    targets = inputs @ weight.T + bias + residual * numbers(examples, 4, seed=seed + 4)
     task = Task(inputs, targets, measure=measure.squared_error, name="linear regression")
     return LinearRegression(Subject(model, name="linear"), task, inputs, weight, bias)
 
