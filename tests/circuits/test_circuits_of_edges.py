@@ -160,7 +160,7 @@ class TestSearch:
         few = of_group(TASK, -1, most=4)
         assert [len(half) for half in halves(pairs_of(few))] == [4, 4]
         assert pairs_of(few).clean == pairs_of(TASK).clean[::8]
-        assert of_group(TASK, -1, most=16) is TASK is of_group(TASK, -1)
+        assert of_group(TASK, -1, most=32) is TASK is of_group(TASK, -1)
 
 
 class TestEffects:
