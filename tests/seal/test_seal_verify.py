@@ -205,6 +205,23 @@ def test_a_model_that_draws_at_random_is_not_sealed() -> None:
         make(Subject(Noisy().eval()), load("digits").task)
 
 
+class Single(nn.Linear):
+    """Has a kernel for single precision alone."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if inputs.dtype is torch.float64:
+            raise RuntimeError("no kernel for Double")
+        return super().forward(inputs)
+
+
+def test_a_model_that_refuses_double_precision_is_sealed_all_the_same() -> None:
+    from wheeltap import Subject
+
+    torch.manual_seed(1)
+    net = Single(64, 10).eval()
+    assert verify(net, make(Subject(net), load("digits").task, Asked(inputs=2)).seal).verdict == "identical"
+
+
 class Normed(nn.Sequential):
     """A small net with a norm, whose gains may be stored with an offset of 1, and a second output."""
 

@@ -238,7 +238,7 @@ def _in_double(model: nn.Module, inputs: Inputs, looking: Looking) -> Seen | Non
     try:
         copy = copied(model).double().eval()
         return look(copy, wide.get("", wide), looking)
-    except (RuntimeError, TypeError, NotImplementedError):
+    except (ModelError, RuntimeError, TypeError, NotImplementedError):
         return None
 
 
