@@ -82,8 +82,8 @@ def _tell(made: "Made", out: Path) -> None:
         f"{count} inputs ({total} examples, {count - total} drawn). To first order, {choice.reached:.0%} of all "
         "weights, with their sign flipped, move the outputs beyond the tolerance "
         f"({choice.first:.0%} with the first five inputs).",
-        "Any weight that changes is seen where weights can be read; casts to bfloat16 or float16, of all tensors or of "
-        "some, pass.",
+        "Any tensor, module, setting, hook or code that changes is altered; casts of the whole model to bfloat16 or "
+        "float16 pass.",
         _beside(body.contents),
         *made.thinned,
         f"Tolerance: {body.tolerances.output:.1g} of the outputs' size, {body.tolerances.passes} harmless passes on "
