@@ -312,8 +312,8 @@ _LONG: Final = 32
 """Tokens of a sealed input, at most."""
 
 _SHORT: Final = (
-    "The sealed inputs have {} tokens at most: what is computed beyond (scaled positions, windows) is compared by weights "
-    "and structure alone."
+    "The sealed inputs have {} tokens at most: what is computed beyond (scaled positions, windows) is compared by "
+    "weights and structure alone."
 )
 _ELSEWHERE: Final = "Tolerances were measured on {}, and this ran on {}: a few of them may be the device's."
 
