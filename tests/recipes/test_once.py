@@ -209,6 +209,9 @@ def test_nets_of_other_libraries_lie_in_another_folder(tmp_path: Path, monkeypat
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     cached = place("zoo")
     assert cached is not None and cached.parent.name == "zoo" and cached.parent.parent.name == "wheeltap"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert place("zoo") is None  # what cannot be written is no cache
 
 
 def test_tests_share_one_folder() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from wheeltap.core.errors import StoreError
-from wheeltap.core.files import beside
+from wheeltap.core.files import beside, give_name
 
 VARIABLE: Final = "WHEELTAP_KEY"
 """Environment variable: a secret, for machines that keep none, such as those of CI."""
@@ -53,9 +53,10 @@ def _kept(path: Path) -> str:
     try:
         if not path.exists():
             with beside(path) as (temporary, handle), os.fdopen(handle, "w") as file:
-                temporary.chmod(0o600)
+                os.chmod(file.fileno(), 0o600)
                 file.write(secrets.token_hex(32))
                 file.flush()
+                give_name(file.fileno(), temporary)
                 with contextlib.suppress(FileExistsError):  # another process was faster: that one's it is
                     os.link(temporary, path)
         held, text = path.stat(), path.read_text().strip()

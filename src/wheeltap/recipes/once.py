@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from wheeltap.core.errors import StoreError
+from wheeltap.core.own_key import own_key
 from wheeltap.plans.artifacts import Artifacts
 from wheeltap.recipes.base import Given, Recipe, recipe_of
 from wheeltap.recipes.make import make
@@ -55,17 +56,14 @@ def once(given: Given, recipe: Recipe | None = None, *, shelf: str = "", held: b
 
 
 def _made(given: Given, recipe: Recipe, folder: Path | None) -> nn.Module:
-    try:
-        made = make(given, recipe, Artifacts(folder) if folder else None)
-    except StoreError:
-        if os.environ.get(FOLDER):
-            raise
-        made = make(given, recipe)  # a cache that cannot be used is no reason to do without
+    made = make(given, recipe, Artifacts(folder) if folder else None)
     return made.done(f"recipe {given.spec.recipe}")
 
 
 def place(shelf: str = "") -> Path | None:
     """The folder where nets are kept, or ``None``: one for each set of libraries and arithmetic, as bits differ.
+
+    A cache of the user's that cannot be written, or signed, is none.
 
     Args:
         shelf: See ``once``.
@@ -77,7 +75,14 @@ def place(shelf: str = "") -> Path | None:
 
     base = Path(given) if given else Path(platformdirs.user_cache_dir("wheeltap"))
     arithmetic = [platform.machine(), torch.backends.cpu.get_cpu_capability()]
-    return base / shelf / "-".join([*map(_installed, ("torch", "transformers")), *arithmetic]).replace(" ", "-")
+    place = base / shelf / "-".join([*map(_installed, ("torch", "transformers")), *arithmetic]).replace(" ", "-")
+    if not given:
+        try:
+            own_key()
+            place.mkdir(parents=True, exist_ok=True)
+        except (OSError, StoreError):
+            return None
+    return place
 
 
 def _installed(library: str) -> str:
