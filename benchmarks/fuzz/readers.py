@@ -34,6 +34,7 @@ from wheeltap.seal.record import load as load_seal
 from wheeltap.sources import artifact, genomes, nets
 from wheeltap.sources import load as load_model
 from wheeltap.sources.recorded import read as read_answers
+from wheeltap.sources.specs import load_model as load_alone
 from wheeltap.sources.specs import load_task
 from wheeltap.studies import declared
 
@@ -294,7 +295,7 @@ def _gguf(folder: Path) -> Reader:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return Reader({path.name: path.read_bytes()}, lambda made: load_model(f"gguf:{made / path.name}").subject.record,
+    return Reader({path.name: path.read_bytes()}, lambda made: load_alone(f"gguf:{made / path.name}").record,
                   {".gguf": mutations.binary})  # fmt: skip
 
 
