@@ -41,7 +41,7 @@ def _hangs(number: int, frame: FrameType | None) -> None:
     raise _Hang
 
 
-def _memory(*, reset: bool = False) -> int:
+def memory(*, reset: bool = False) -> int:
     """Bytes that this process holds at most since the last reset."""
     if reset:
         Path("/proc/self/clear_refs").write_text("5")
@@ -51,7 +51,7 @@ def _memory(*, reset: bool = False) -> int:
 
 def tried(reader: Reader, folder: Path, tally: Tally, label: str) -> None:
     """Reads a folder, and notes what comes of it."""
-    before, began, failure = _memory(reset=True), time.monotonic(), ""
+    before, began, failure = memory(reset=True), time.monotonic(), ""
     signal.alarm(HANG)
     try:
         reader.read(folder)
@@ -70,7 +70,7 @@ def tried(reader: Reader, folder: Path, tally: Tally, label: str) -> None:
     finally:
         signal.alarm(0)
     tally.slowest = max(tally.slowest, time.monotonic() - began)
-    taken = _memory() - before
+    taken = memory() - before
     tally.peak = max(tally.peak, taken)
     if taken > PEAK:
         failure = failure or f"memory: {taken / 1e9:.1f} GB"

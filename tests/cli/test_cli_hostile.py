@@ -1,12 +1,16 @@
 """Names and files of people who mean harm, at every verb: nothing of theirs acts on the terminal that shows them."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 
 import pytest
 
+import wheeltap
 from wheeltap.cli import main
 
 EVIL = "e\x1b]0;PWN\x07\x1b[2J\u202e\x9b5m[bold red]é\r\nwheeltap: passed"
@@ -58,7 +62,6 @@ def hostile(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     audit = ("nets:sound", "--data", f"{EVIL}.npz", "--audits", "score,pruning", "--draws", "2", "--name", EVIL)
     assert main(["plan", *audit, "--out", "p.json", "--budget", "40f"]) == 0
     assert main(["run", "p.json", "--store", "s.wheeltap", "--json", "r.json", "--fail-on", "never"]) in (0, 2)
-    assert main(["seal", "evil_nets:net", "--data", "data.npz", "-o", "m.seal", "--inputs", "2", "--quiet"]) == 0
     return here
 
 
@@ -71,24 +74,29 @@ VERBS = {
     "status": "s.wheeltap",
     "report": "r.json --html out.html --json out.json",
     "run": "p.json --store s.wheeltap --fail-on never",
-    "verify": "evil_nets:net m.seal",
-    "verify --json": "nets:sound m.seal --json -",
     "seal of nothing": f"evil_nets:odd --data data.npz -o {EVIL}",
     "audit": "evil_nets:odd --data data.npz",
     "compare": f"nets:sound nets:{EVIL}",
-    "doctor": "evil_nets:net --data data.npz",
-    "doctor --json": "evil_nets:net --data data.npz --json -",
     "study": "rules.toml",
     "list": f"audits {EVIL}",
     "fer": f"{EVIL}.npz",
     "circuits find": f"artifact:{EVIL} --task quote",
+    "seal on a full disk": "nets:sound --data data.npz -o /dev/full --inputs 2 --quiet",
     EVIL: EVIL,
+}
+SLOWER = {
+    "seal": "evil_nets:net --data data.npz -o m.seal --inputs 2",
+    "verify": "evil_nets:net m.seal",
+    "verify --json": "nets:sound m.seal --json -",
+    "doctor": "evil_nets:net --data data.npz",
+    "doctor --json": "evil_nets:net --data data.npz --json -",
 }
 
 
-def test_every_verb_with_hostile_names(hostile: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("verbs", [VERBS, pytest.param(SLOWER, marks=pytest.mark.full)])
+def test_every_verb_with_hostile_names(hostile: Path, capfd: pytest.CaptureFixture[str], verbs: dict[str, str]) -> None:
     capfd.readouterr()
-    for verb, rest in VERBS.items():
+    for verb, rest in verbs.items():
         name = [EVIL] if verb == EVIL else [word for word in verb.split() if word in _VERBS or word == "find"]
         assert main([*name, *rest.split(" ")]) in (0, 1, 2), verb
         printed = capfd.readouterr()
@@ -104,3 +112,24 @@ def test_every_verb_with_hostile_names(hostile: Path, capfd: pytest.CaptureFixtu
 
 _VERBS = {"lens", "judge", "show", "status", "report", "run", "verify", "seal", "audit", "compare", "doctor", "study",
           "list", "fer", "circuits"}  # fmt: skip
+
+
+def test_nothing_is_printed_elsewhere() -> None:
+    """Only one place makes consoles, and none reads markup: what is printed cannot go around it."""
+    found = {
+        (path.relative_to(Path(wheeltap.__file__).parent).as_posix(), call)
+        for path in Path(wheeltap.__file__).parent.rglob("*.py")
+        for call in re.findall(r"(?<![\w\"])(?:Console|from_markup|render_markup)\(", path.read_text("utf-8"))
+    }
+    assert found == set()  # but for the class of the one place, which is no call
+
+
+def test_a_character_set_without_the_name_and_an_output_that_is_full(tmp_path: Path) -> None:
+    plain = {**os.environ, "PYTHONUTF8": "0", "LC_ALL": "C"}
+    command = [sys.executable, "-m", "wheeltap"]
+    done = subprocess.run([*command, "show", "é.json"], capture_output=True, env=plain, cwd=tmp_path, check=False)
+    assert done.returncode == 2 and done.stderr.isascii()
+    assert b"PYTHONUTF8=1" in done.stderr and b"Traceback" not in done.stderr
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([*command, "list", "schemes"], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 2 and b"disk is full" in done.stderr and b"Exception ignored" not in done.stderr

@@ -13,6 +13,7 @@ import pytest
 import torch
 from tiny import WORDS, tiny_llama
 
+from benchmarks.fuzz.__main__ import memory
 from wheeltap.core.errors import FileFormatError, MissingFile, ModelError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.sources import hf, load, load_model
@@ -54,6 +55,21 @@ def test_token_ids_need_no_tokenizer(llama_folder: Path, tmp_path: Path) -> None
 def test_half_precision_weights_become_float32(llama_folder: Path) -> None:
     tiny_llama().to(torch.bfloat16).save_pretrained(llama_folder)
     assert {p.dtype for p in load_model(f"hf:{llama_folder}").model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"vocab_size": 10**12}, {"vocab_size": 2_000_000}, {"num_hidden_layers": 10**9}, {"num_labels": 10**6},
+     {"intermediate_size": 2_000_000}, {"num_hidden_layers": 20_000}],
+    ids=str,
+)  # fmt: skip
+def test_a_config_of_a_far_larger_model_takes_no_memory(llama_folder: Path, change: dict[str, int]) -> None:
+    config = llama_folder / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **change}))
+    before = memory(reset=True)
+    with pytest.raises(FileFormatError, match=r"far larger model than its weights|config cannot be read"):
+        load_model(f"hf:{llama_folder}")
+    assert memory() - before < 200 * 2**20
 
 
 def cut(file: Path, size: int) -> None:

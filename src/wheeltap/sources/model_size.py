@@ -13,12 +13,12 @@ from torch.nn.modules import module as registering
 
 from wheeltap.core.errors import FileFormatError
 
-_PLACES: Final = re.compile("position|length|seq|context|window|theta|base|token|seed|numel|size_in_bytes")
-_MOST_PLACES: Final = 2**31
-"""Of a number of places, tokens and the like, for which nothing is set aside."""
-
-_MOST_PARTS: Final = 2**21
-"""Of layers, units, labels and everything else."""
+_MOST: Final = (
+    ("position|length|seq|context|window|theta|base|token|seed|numel|size_in_bytes", 2**31),  # nothing is set aside
+    ("label", 2**16),  # each has a name, in several tables
+    ("", 2**21),  # layers, units, words
+)
+"""Largest number in a config, by its name."""
 
 _BESIDE: Final = 2**26
 """Numbers that a model may have beside those in its files: masks, tables of places."""
@@ -76,5 +76,5 @@ def require_modest(held: Mapping[str, Any]) -> None:
             left += cast("dict[str, Any]", value).items()
         elif isinstance(value, list):
             left += [(name, one) for one in cast("list[Any]", value)]
-        elif isinstance(value, int) and abs(value) > (_MOST_PLACES if _PLACES.search(name) else _MOST_PARTS):
+        elif isinstance(value, int) and abs(value) > next(most for kind, most in _MOST if re.search(kind, name)):
             raise ValueError(f"{name}: {value:,}"[:120])

@@ -16,6 +16,9 @@ from wheeltap.sources.recorded.base import Answers, Recording, Votes, on_all
 MOST_DRAWS: Final = 2**26
 """Numbers of a table of answers, items by draws: one that would be larger is left out, and that is said."""
 
+MOST_COUNTS: Final = 2**24
+"""Numbers of a table of votes, items by labels."""
+
 MOST_VOTES: Final = 1_000_000
 """For one label of an item: nobody was asked by more people."""
 
@@ -304,8 +307,8 @@ class Gathered:
                 got=", ".join(outside[:5]),
                 do="Correct the label, or give it a place in every line.",
             )
-        if items * len(labels) > MOST_DRAWS:
-            raise _too_large("table of votes", items * len(labels), MOST_DRAWS, self._where)
+        if items * len(labels) > MOST_COUNTS:
+            raise _too_large("table of votes", items * len(labels), MOST_COUNTS, self._where)
         place = np.array([labels.index(label) for label in self._labels])
         at, label, count = (np.asarray(column) for column in self._votes)
         votes = np.zeros((items, len(labels)), dtype=np.int64)

@@ -1,0 +1,159 @@
+"""Files of others: what is no file, lies about its size, or would fill the memory is refused before it does."""
+
+import io
+import json
+import os
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.fuzz.__main__ import memory
+from wheeltap.core import bounded
+from wheeltap.core.errors import FileError, FileFormatError, MissingFile, WheeltapError
+from wheeltap.core.files import write_whole
+from wheeltap.core.unit_circuit import load as load_units
+from wheeltap.recipes.base import Given, recipe_of, spec
+from wheeltap.sources import artifact
+from wheeltap.sources.recorded import read
+
+MEGABYTE = 2**20
+
+
+def test_what_is_no_file_is_said(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    places = {
+        tmp_path / "none": "No such file", tmp_path: "a folder", tmp_path / "pipe": "a pipe",
+        Path("/dev/zero"): "device",
+        Path("a\0b"): "null", tmp_path / ("n" * 300): "too long", tmp_path / ("d/" * 3000): "too long",
+        Path("\udcff"): "No such file",
+    }  # fmt: skip
+    for place, got in places.items():
+        with pytest.raises(MissingFile, match=f"There is no seal at this path(.|\n)*got: .*{got}"):
+            bounded.contents(place, "seal")
+
+
+def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    places = {
+        Path("/dev/full"): "disk is full", tmp_path / "file" / "x": "exists", Path("a\0b"): "null",
+        tmp_path / ("n" * 300): "too long", tmp_path / ("d/" * 3000): "too (long|many folders)",
+    }  # fmt: skip
+    for place, got in places.items():
+        with pytest.raises(FileError, match=got):
+            write_whole(place, b"x")
+    assert Path("/dev/full").is_char_device()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+def test_a_file_larger_than_it_may_be_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "x").open("wb") as file:
+        file.truncate(2**40)  # of no bytes on disk
+    before = memory(reset=True)
+    with pytest.raises(FileFormatError, match="at most 268,435,456 bytes"):
+        bounded.contents(tmp_path / "x", "report")
+    assert memory() - before < MEGABYTE
+
+
+def test_an_artifact_whose_settings_ask_for_more_than_it_holds(tmp_path: Path) -> None:
+    asked = spec("sparse", {"layers": 1, "width": 8, "head": 4}, seed=0)
+    path = tmp_path / "net.safetensors"
+    artifact.save(recipe_of(asked).blank(Given(asked)), asked, path)
+    assert artifact.load_artifact(path).record.parameters
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    how = json.loads(header["__metadata__"]["wheeltap artifact"])
+    how["settings"] |= {"layers": 64, "width": 8192, "head": 8192}
+    header["__metadata__"]["wheeltap artifact"] = json.dumps(how)
+    changed = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(changed)) + changed + data[8 + length :])
+    before = memory(reset=True)
+    with pytest.raises(FileFormatError, match="other weights than the recipe makes"):
+        artifact.load_artifact(path)
+    assert memory() - before < 100 * MEGABYTE  # 200 GB of weights
+
+
+@pytest.mark.parametrize(
+    ("change", "got"),
+    [
+        ({"data_offsets": [0, 2**40]}, "at .0, 1099511627776"),
+        ({"shape": [2**40]}, "1099511627776"),
+        ({"shape": [-1]}, "shape"),
+        ({"data_offsets": [4, 8]}, "at .4, 8"),
+        ({"dtype": "F64"}, "F64"),
+    ],
+)
+def test_tensors_that_are_not_there(tmp_path: Path, change: dict[str, object], got: str) -> None:
+    def written(held: dict[str, object], more: bytes = b"") -> Path:
+        header = json.dumps({"a": held}).encode()
+        (tmp_path / "x").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4) + more)
+        return tmp_path / "x"
+
+    sound = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+    assert bounded.tensors(written(sound), "file")[0]["a"].shape == (1,)
+    with pytest.raises(FileFormatError, match="bytes behind the header"):
+        bounded.tensors(written(sound, b"more"), "file")
+    with pytest.raises(FileFormatError, match=got):
+        bounded.tensors(written({**sound, **change}), "file")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"{" * 500, b"{'descr': '<i8', 'fortran_order': False, 'shape': (True,)}", b"[" * 9000, b"-" * 9000 + b"1",
+     b"{'descr': '<U0', 'fortran_order': False, 'shape': (1000000000000000,)}",
+     b"{'descr': '<i8', 'fortran_order': False, 'shape': (1000000000000000000000,)}"],
+)  # fmt: skip
+def test_an_array_with_a_hostile_header(tmp_path: Path, header: bytes) -> None:
+    held = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header) + 1) + header + b"\n" + bytes(8)
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("a.npy", held)
+    with (
+        bounded.Npz(tmp_path / "x.npz", "data file") as archive,
+        pytest.raises(FileFormatError, match="cannot be read"),
+    ):
+        archive.array("a", np.dtype("i8"))
+
+
+def test_arrays_come_back_as_they_were(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {
+        "c": rng.normal(size=(700, 300)), "f": np.asfortranarray(rng.integers(0, 99, (5, 7, 3))),
+        "none": np.zeros((0, 3)),
+        "big": rng.normal(size=9).astype(">f4"), "texts": np.array(["ab", "é"]), "one": np.array(3),
+    }  # fmt: skip
+    np.savez_compressed(tmp_path / "x.npz", **arrays)
+    with bounded.Npz(tmp_path / "x.npz", "data file") as archive:
+        assert archive.names == tuple(arrays)
+        for name, array in arrays.items():
+            kept = array.dtype.newbyteorder("=")
+            np.testing.assert_array_equal(archive.array(name, kept), array)
+
+
+def test_a_list_of_contents_larger_than_any(tmp_path: Path) -> None:
+    """Python makes an object of each entry: of a million members with nothing in them, before anyone asks."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("x", b"")
+    data = made.getvalue()
+    at = data.index(b"PK\1\2")
+    (tmp_path / "x").write_bytes(data[:at] + bytes(2**25) + data[at : at + 46] + b"x" + data[-22:-10]
+                                 + struct.pack("<II", 2**25 + 47, at) + b"\0\0")  # fmt: skip
+    with pytest.raises(FileFormatError, match="a list of contents of 33,554,479 bytes"):
+        bounded.Archive(tmp_path / "x")
+
+
+def test_units_and_votes_that_no_file_of_this_size_can_mean(tmp_path: Path) -> None:
+    sites = [{"site": "mlp0.units", "units": 2**30, "kept": [0]}]
+    held = {"format": "wheeltap circuit of units, 2", "model": "m", "sites": sites}
+    (tmp_path / "u.json").write_text(json.dumps(held))
+    with pytest.raises(FileFormatError, match="at most 16,777,216"):
+        load_units(tmp_path / "u.json")
+    rows = [{"id": str(at), "votes": {f"label {at}": 2, "none": 1}} for at in range(4200)]
+    (tmp_path / "v.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    before = memory(reset=True)
+    with pytest.raises(WheeltapError, match="table of votes is too large"):
+        read(tmp_path / "v.jsonl")
+    assert memory() - before < 100 * MEGABYTE
