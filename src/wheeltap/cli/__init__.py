@@ -16,7 +16,7 @@ from cyclopts import App, ArgumentCollection, CoercionError, CycloptsError
 from wheeltap import __version__
 from wheeltap.cli.typed import TYPED
 from wheeltap.core.errors import FileError, UsageError, WheeltapError
-from wheeltap.core.plain import Screen
+from wheeltap.core.plain import Screen, terminal
 
 _HELP = """What do 4 bits, pruning, noise and flipped bits cost this checkpoint, and which of
 two checkpoints with equal scores survives them? wheeltap changes weights in
@@ -99,7 +99,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _called(words: list[str]) -> int:
     try:
         _require_text(words)
-        code = application(overview=not words or words[0] in ("--help", "-h"))(
+        app = application(overview=not words or words[0] in ("--help", "-h"))
+        if len(words) < 2 or {"--help", "-h"} & {*words}:  # cyclopts prints it, in bold
+            app.console = terminal()
+        code = app(
             words,
             exit_on_error=False,
             print_error=False,

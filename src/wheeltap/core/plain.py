@@ -1,8 +1,15 @@
 """Text from outside, made safe to show: names, paths and files that others wrote reach terminals through here."""
 
 import re
+import sys
 import unicodedata
-from typing import Final, TextIO, final
+from typing import TYPE_CHECKING, Final, TextIO, final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
 
 _UNSAFE: Final = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Unicode's categories of control, direction, surrogate and line-breaking characters."""
@@ -72,3 +79,30 @@ class Screen:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.under, name)
+
+
+def terminal(*, errors: bool = False, file: TextIO | None = None, width: int | None = None) -> "Console":
+    """The console on which everything is printed; colors only where it is a terminal.
+
+    What is printed on it has no markup, and passes ``plain``: escapes are rich's own.
+
+    Args:
+        errors: On standard error instead of standard output.
+        file: In its place.
+        width: Of its lines, where it is not the terminal's.
+    """
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class Terminal(Console):
+        def on_broken_pipe(self) -> None:
+            """Lets a broken pipe through: rich would end the process with 1, which here means "a finding"."""
+            raise BrokenPipeError
+
+        def render(self, renderable: "RenderableType", options: "ConsoleOptions | None" = None) -> "Iterable[Segment]":
+            """See ``Console``: without control characters."""
+            for text, style, control in super().render(renderable, options):
+                yield Segment(text if control else readable(text, self.encoding), style, control)
+
+    under = file or (sys.stderr if errors else sys.stdout)
+    return Terminal(file=getattr(under, "under", under), width=width, highlight=False, markup=False, emoji=False)

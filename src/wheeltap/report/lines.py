@@ -1,45 +1,15 @@
 """Lines of text in the terminal: as they are (no markup, no highlighting), wrapped, never inside an interval."""
 
-import sys
 import textwrap
 from typing import TYPE_CHECKING
 
-from wheeltap.core.plain import readable
+from wheeltap.core.plain import terminal
 from wheeltap.report import words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import TextIO
-
-    from rich.console import Console, ConsoleOptions, RenderableType
-    from rich.segment import Segment
-
-
-def terminal(*, errors: bool = False, file: "TextIO | None" = None, width: int | None = None) -> "Console":
-    """The console on which everything is printed; colors only where it is a terminal.
-
-    What is printed on it has no markup, and passes ``plain``: escapes are rich's own.
-
-    Args:
-        errors: On standard error instead of standard output.
-        file: In its place.
-        width: Of its lines, where it is not the terminal's.
-    """
     from rich.console import Console
-    from rich.segment import Segment
 
-    class Terminal(Console):
-        def on_broken_pipe(self) -> None:
-            """Lets a broken pipe through: rich would end the process with 1, which here means "a finding"."""
-            raise BrokenPipeError
-
-        def render(self, renderable: "RenderableType", options: "ConsoleOptions | None" = None) -> "Iterable[Segment]":
-            """See ``Console``: without control characters."""
-            for text, style, control in super().render(renderable, options):
-                yield Segment(text if control else readable(text, self.encoding), style, control)
-
-    under = file or (sys.stderr if errors else sys.stdout)
-    return Terminal(file=getattr(under, "under", under), width=width, highlight=False, markup=False, emoji=False)
+__all__ = ["terminal", "wrapped"]
 
 
 def wrapped(console: "Console", text: str, *, style: str = "", indent: int = 0, hang: int = 0) -> None:
