@@ -197,10 +197,25 @@ def test_far_worse_than_chance_is_named() -> None:
     common = torch.where(torch.arange(400) % 20 < 17, 1, torch.arange(400) % 4)  # 89 % of the examples are one class
     shifted = wt.audit(net, (torch.eye(4)[common] + 0.01 * drawn(400, 4), (common + 1) % 4), schemes="int8")
     assert shifted.headline.startswith("WORSE THAN CHANCE")
-    scaled = wt.audit(net, (inputs, 100.0 + inputs), schemes="int8")
-    assert scaled.headline.startswith("WORSE THAN CHANCE") and "units" in scaled.headline
-    larger = wt.audit(net, (drawn(400, 4), 100.0 * drawn(400, 4)), schemes="int8")
+    larger = wt.audit(net, (drawn(400, 4), 100.0 * drawn(400, 4, seed=1)), schemes="int8")
     assert larger.headline.startswith("AT CHANCE") and "units" in larger.headline
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 100.0), (100.0, 0.0), (-1.0, 0.0)])
+def test_outputs_in_other_units_than_the_targets_are_named(scale: float, shift: float) -> None:
+    inputs = drawn(400, 4)
+    report = wt.audit(
+        linear(torch.eye(4)), (inputs, scale * inputs + drawn(400, 4, seed=1) / 9 + shift), schemes="int8"
+    )
+    assert report.headline.startswith("OTHER UNITS") and "Give targets in the units of the outputs" in report.headline
+    assert verdicts(report) == {"int8": "not applicable"} and not report.passed
+
+
+def test_a_regression_that_explains_little_is_better_than_chance_on_the_same_targets() -> None:
+    inputs = drawn(1000, 4)
+    targets = 0.25 * inputs[:, :1] + drawn(1000, 1, seed=1)
+    report = wt.audit(linear(torch.tensor([[0.25, 0.0, 0.0, 0.0]])), (inputs, targets), schemes="int8")
+    assert report["WT001"][0].verdict == "measured" and verdicts(report) == {"int8": "safe"}
 
 
 # ---- labels and probabilities -------------------------------------------------------------------------------------

@@ -24,8 +24,15 @@ Arrays = dict[str, NDArray[Any]]
 NO_ERROR = 1e-9
 """Error, as a share of that of an answer without information, below which there is none to take a share of."""
 
-AT_CHANCE, WORSE, TOO_FEW = "at chance", "worse than chance", "too few examples"
+AT_CHANCE, WORSE, TOO_FEW, UNITS = "at chance", "worse than chance", "too few examples", "other units"
 """Why there is nothing to lose, as a verdict."""
+
+
+_FITTED = 20
+"""Examples from which it says something that outputs fit the targets after they are scaled."""
+
+_SKILL = (0.2, 0.5)
+"""Share of the error of a constant that outputs in other units explain at most as they are, and at least scaled."""
 
 
 @final
@@ -148,14 +155,20 @@ class Case:
             return Edge(value, half, because=because)
         clean = self.clean(subjects[0])
         if self.is_error(subjects[0]):
-            outcome = self._lookup(self.plan.clean(self.plan.reference).key)
-            least = self.chance if outcome is None else outcome.values.get("constant", self.chance)
+            least = self._constant
             half = (least - clean) / 2.0
             value, of = float(half.mean()), f"that of an answer without information ({float(np.mean(least)):.3g})"
             if not 0.0 < value < share * float(clean.mean()):
                 return Edge(share * float(clean.mean()), share * clean)
             return Edge(value, half, because=f"The margin is half of what the error is below {of}: {value:.2g}.")
         return Edge(self.scaled(share))
+
+    @property
+    def _constant(self) -> Values:
+        """Of an error, what an answer gets that is one for all examples, ``[example]``."""
+        reference = self.plan.clean(self.plan.reference)
+        outcome, chance = self._lookup(reference.key), np.full(self.examples(reference), self.chance)
+        return chance if outcome is None else outcome.values.get("constant", chance).astype(np.float64)
 
     def is_error(self, subject: SubjectRecord) -> bool:
         """Whether the score is an error of which a share can be taken: without a bound, never below 0, and not 0."""
@@ -270,6 +283,11 @@ class Case:
         task, clean, chance = self.plan.task, self.clean(subject), self.chance
         score = score_interval(clean, bounded=task.bounded, groups=self.groups, name=task.measure, unit=task.measure)
         near, far = (score.low, score.high) if task.higher_is_better else (score.high, score.low)
+        if task.measure == "squared_error":  # chance varies with the same targets
+            gap = score_interval(clean - self._constant, bounded=False, groups=self.groups, unit=task.measure)
+            near, far = (None if end is None else chance + end for end in (gap.high, gap.low))
+            if other := self._other_units(subject):
+                return Headroom(UNITS, f"{subject.name} scores {score}, chance is {chance:.3g}: {other}")
         if near is None or far is None:
             return Headroom()  # one example has no spread: its losses still vary from draw to draw
         common = 0.0 if task.common is None else task.common
@@ -289,6 +307,20 @@ class Case:
         return Headroom(
             AT_CHANCE,
             f"{scores}, and {task.always} scores {common:.3f}: not shown to be better, so there is nothing to lose.",
+        )
+
+    def _other_units(self, subject: SubjectRecord) -> str:
+        """That outputs follow the targets and are in other units, in words; empty where it is not so."""
+        outcome = self._lookup(self.plan.clean(subject).key)
+        rescaled = None if outcome is None else outcome.values.get("rescaled")
+        if rescaled is None or self.plan.task.examples < _FITTED:
+            return ""
+        least, most = _SKILL
+        if float(self.clean(subject).mean()) < (1.0 - least) * self.chance or rescaled > (1.0 - most) * self.chance:
+            return ""
+        return (
+            f"scaled and shifted, each output by itself, the same outputs would score {float(rescaled):.3g}. Give "
+            "targets in the units of the outputs."
         )
 
     def _one_answer(self, subject: SubjectRecord) -> bool:

@@ -248,6 +248,12 @@ class SquaredError(Measure):
         """The mean of the targets."""
         return (targets - targets.mean(0)).square().sum(-1)
 
+    def rescaled(self, scores: Float[Tensor, "example option"], targets: Tensor) -> float:
+        """The mean error were each output scaled and shifted so that it fits best."""
+        given, wanted = scores - scores.mean(0), targets - targets.mean(0)
+        slope = (given * wanted).sum(0) / given.square().sum(0).clamp_min(torch.finfo(given.dtype).tiny)
+        return float((wanted - slope * given).square().sum(-1).mean())
+
 
 @final
 class LabelAccuracy(Measure):

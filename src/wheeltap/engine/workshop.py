@@ -251,6 +251,7 @@ class Workshop:
             values |= {"constant": to_array(constant)} if bool(torch.isfinite(constant).all()) else {}
         if self.task.measure is squared_error:
             values["spreads"] = to_array(self.task.targets.cpu().float().var(0, correction=0))
+            values["rescaled"] = np.array(squared_error.rescaled(scores, self.task.targets.cpu()), dtype=np.float32)
         return Outcome(key=trial.key, status="done", values=values, seconds=time.perf_counter() - began, forwards=1.0)
 
     def measured(
