@@ -82,31 +82,31 @@ def _level(kind: str, count: int, alike: float, *, reps: int, rng: Rng) -> list[
     ]  # fmt: skip
 
 
-def _score(count: int, alike: float, *, reps: int, rng: Rng) -> Row:
-    """Coverage of the interval of a score of .8."""
+def score(count: int, alike: float, share: float, *, reps: int, rng: Rng) -> Row:
+    """Coverage of the interval of a score."""
     held = 0
     for _ in range(reps):
         groups = grouped(count, rng)
-        made = score_interval(losses(groups, alike, 0.8, rng), bounded=True, groups=groups, unit="share")
-        held += (made.low or 0.0) <= 0.8 <= (1.0 if made.high is None else made.high)
+        made = score_interval(losses(groups, alike, share, rng), bounded=True, groups=groups, unit="share")
+        held += (made.low or 0.0) <= share <= (1.0 if made.high is None else made.high)
     return Row(
-        claim="score over groups", design=f"{count} groups, correlation {alike:g}", figure="interval holds .8",
-        rate=held / reps, low=0.94 if count >= 10 else 0.9, families=reps,
+        claim="score over groups", design=f"{count} groups, correlation {alike:g}", figure=f"interval holds {share:g}",
+        rate=held / reps, low=0.94, families=reps,
     )  # fmt: skip
 
 
-def _power(count: int, alike: float, *, reps: int, rng: Rng) -> Row:
-    """Power to see a difference of .1, beside a test that knows the variance of a group's mean and uses equal weights."""
+def power(kind: str, count: int, alike: float, *, reps: int, rng: Rng) -> Row:
+    """Power to see a difference, beside a test that knows the variance of the mean and uses equal weights."""
+    draw, bound = KINDS[kind]
+    samples, plain = ([grouped(count, rng) for _ in range(reps)] for _ in range(2))
+    error = float(np.std([draw(groups, alike, 0.0, rng).mean() for groups in plain]))
     found = oracle = 0
-    for _ in range(reps):
-        groups = grouped(count, rng)
-        values = numbers(groups, alike, 0.1, rng)
-        found += (Sample(values[None], groups=groups).above(0.0) or 0.0) <= 0.05
-        sizes = np.bincount(groups)
-        error = SPREAD * np.sqrt(alike * np.square(sizes).sum() + (1.0 - alike) * sizes.sum()) / sizes.sum()
+    for groups in samples:
+        values = draw(groups, alike, 3.0 * error, rng)
+        found += (Sample(values[None], bound, groups=groups).above(0.0) or 0.0) <= 0.05
         oracle += abs(values.mean() / error) >= stats.t.isf(0.025, count - 1)
     return Row(
-        claim="power over groups", design=f"numbers, {count} groups, correlation {alike:g}",
+        claim="power over groups", design=f"{kind}, {count} groups, correlation {alike:g}",
         figure="power less the oracle's", rate=(found - oracle) / reps, low=-0.05, families=reps,
         also=(("oracle", oracle / reps),),
     )  # fmt: skip
@@ -152,7 +152,7 @@ def run(reps: int, *, counts: Sequence[int] = COUNTS) -> list[Row]:
         for alike in ALIKE:
             for kind in KINDS:
                 rows += _level(kind, count, alike, reps=reps, rng=rng)
-            rows.append(_score(count, alike, reps=reps, rng=rng))
+            rows += [score(count, alike, share, reps=reps, rng=rng) for share in (0.8, 0.95)]
             if count >= 10:
-                rows.append(_power(count, alike, reps=reps, rng=rng))
+                rows += [power(kind, count, alike, reps=reps, rng=rng) for kind in KINDS if kind != "0/1 losses"]
     return [*rows, recorded(LENS_RUNS, rng=rng)]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats  # type: ignore[import-untyped]
 
 import wheeltap
 from benchmarks.levels import Row, chosen, draws, grouped, groups, looks
@@ -37,6 +38,24 @@ def test_where_groups_differ_in_size_few_of_them_count() -> None:
     jackknife = [np.sqrt(4 / 5 * np.square(left - left.mean()).sum()) for left in oracle]
     errors = [np.sqrt(by_cluster(values, member).var(ddof=1) / 5) for member in (even, uneven)]
     assert errors[0] == pytest.approx(jackknife[0]) and errors[1] > 1.5 * jackknife[1]
+    member = np.repeat(np.arange(20), np.linspace(5, 60, 20).astype(int))
+    values = RNG.normal(size=(1, len(member)))
+    left = np.array([values[0, member != group].mean() for group in range(20)])
+    spread = np.sqrt(19 / 20 * np.square(left - left.mean()).sum())
+    assert 1.0 < np.sqrt(by_cluster(values, member).var(ddof=1) / 20) / spread < 1.05, "sizes that differ little"
+
+
+def test_many_groups_that_move_tell_a_difference_by_student_s_t() -> None:
+    moved = RNG.choice([-1.0, 0.0, 1.0], p=[0.1, 0.6, 0.3], size=(12, 20))
+    values, member = moved.reshape(1, -1), np.repeat(np.arange(12), 20)
+    expected = stats.ttest_1samp(moved.mean(1), 0.0)
+    made = Sample(values, 1.0, groups=member).effect(name="x", unit="u")
+    assert made.p == pytest.approx(expected.pvalue)
+    low, high = expected.confidence_interval()
+    assert made.low == pytest.approx(low) and made.high is not None and made.high >= high
+    moved[2:5] = 0.0  # what nine moved leaves room for others
+    few = Sample(moved.reshape(1, -1), 1.0, groups=member).above(0.0)
+    assert few is not None and few > 1.5 * stats.ttest_1samp(moved.mean(1), 0.0).pvalue
 
 
 @pytest.mark.parametrize("bound", [None, 1.0])
@@ -145,6 +164,11 @@ def test_scores_in_groups_have_the_interval_of_fewer_answers() -> None:
     assert None not in (plain.low, plain.high, made.low, made.high)
     assert made.high - made.low > 2.5 * (plain.high - plain.low)  # pyright: ignore[reportOptionalOperand]
     assert 20 < one_by_one(right, member) < 300
+
+
+@pytest.mark.parametrize("share", [0.95, 0.8])
+def test_scores_whose_errors_sit_in_few_groups_hold(share: float) -> None:
+    _passed([groups.score(count, 0.5, share, reps=150, rng=np.random.default_rng(8)) for count in (10, 20)])
 
 
 def test_every_claim_of_every_audit_hands_over_its_evidence() -> None:

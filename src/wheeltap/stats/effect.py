@@ -1,10 +1,11 @@
 """Scores, paired differences and mean effects, each with an interval; and what such an interval proves."""
 
 import math
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.records import Estimate
@@ -68,25 +69,31 @@ _NO_WIDTH: Final = 1e-9
 def effective_count(values: Values, groups: Groups, *, alpha: float = 0.05) -> float:
     """How many examples drawn one by one would tell their mean share as well as these in clusters do.
 
-    At least 1, at most as many as there are; where no value differs, as many as there are clusters.
+    At least as many as if all of a cluster were alike, at most as many as there are.
 
     Args:
         values: [example], in [0, 1].
         groups: [example], the cluster of each.
-        alpha: Of the interval in which the number is used: few clusters tell their own spread badly.
+        alpha: Of the interval in which the number is used: few clusters tell their own spread badly, and so do few that
+            have what is rare, be it right or wrong. Student's quantile is for as many as carry that.
 
-    Source: Korn & Graubard (1998), eq. 3.
+    Source: Korn & Graubard (1998), eq. 3; Kish (1965), "Survey Sampling", sec. 8.2 and 11.7, for the least number and
+    for those that carry.
     """
     x = checked(values, ("example",), what="values")
-    clusters = len(np.unique(groups))
-    n = len(x)
-    if clusters == 1:
-        return 1.0
+    _, member, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    n, least = len(x), _carried_by(sizes)
     variance = float(spread_over(x[None, :], groups).example)
-    if variance <= 0.0:
-        return float(clusters)
-    known = float(x.var()) / variance * (t_quantile(alpha, n - 1) / t_quantile(alpha, clusters - 1)) ** 2
-    return float(np.clip(known, 1.0, n))
+    if len(sizes) == 1 or variance <= 0.0:
+        return least
+    few = _carried_by(np.bincount(member, weights=x if float(x.mean()) <= 0.5 else 1.0 - x))
+    wider = t_quantile(alpha, max(few, 2.0) - 1.0) / t_quantile(alpha, n - 1)
+    return float(np.clip(float(x.var()) / variance / wider**2, least, n))
+
+
+def _carried_by(parts: NDArray[Any]) -> float:
+    """How many equal parts would carry a sum as evenly as these do."""
+    return float(np.sum(parts) ** 2 / np.square(parts, dtype=np.float64).sum())
 
 
 def share_interval(

@@ -16,7 +16,8 @@ from wheeltap.stats.effect import amplitude, mean_effect
 from wheeltap.stats.evidence import Candidate, Evidence, Largest
 
 _ENOUGH: Final = 10
-"""Groups that lose something from which others are taken to be like them, though twice as bad."""
+"""Groups that lose something from which others are taken to be like them, though twice as bad; and groups that move,
+from which any difference at all is judged without imaginary ones."""
 
 
 @final
@@ -107,18 +108,21 @@ class Sample(Evidence):
             made = mean_effect(x, level=level, margin=margin, bounded=self._within(x), name=name, unit=unit)
             known = self.margins is None and not self._unseen
             return made if known else msgspec.structs.replace(made, p=self.above(margin))
-        alpha, value, spread = checked_alpha(level), float(x.mean()), self._spread(x)
+        alpha, value, spread = checked_alpha(level), float(x.mean()), self._spread(x, margin)
         low = high = None
         if spread.example_df and not one_group(self.groups):
-            half = float(spread.half_width(alpha))
+            half, wide = float(spread.half_width(alpha)), self._spread(x, 1.0) if margin <= 0.0 else spread
             low, high = min(float(spread.centre) - half, value), max(float(spread.centre) + half, value)
+            # The end away from 0 is the further one, as rare losses ask for.
+            off = float(wide.centre) + math.copysign(float(wide.half_width(alpha)), value)
+            low, high = min(low, off), max(high, off)
         if self.bound is not None and low is not None and high is not None:
             low, high = max(low, -self.bound), min(high, self.bound)
         several = "" if self.groups is None else f" in {len(np.unique(self.groups))} groups"
         method = f"crossed t, {len(x)} draws x {x.shape[1]} examples{several}"
         return Estimate(
             name=name, value=value, low=low, high=high, level=level, n=x.shape[1], unit=unit, p=self.above(margin),
-            method=f"adjusted Wald, {method}" if self._within(x) else method,
+            method=f"adjusted Wald, {method}" if self._adjusted(x, margin) else method,
         )  # fmt: skip
 
     def __eq__(self, other: object) -> bool:
@@ -147,7 +151,7 @@ class Sample(Evidence):
             return mean_effect(x, margin=margin, bounded=self._within(x), unit="").p
         if one_group(self.groups):
             return None
-        spread = self._milder(sign) if self._unseen else self._spread(x)
+        spread = self._milder(sign) if self._unseen else self._spread(x, margin)
         return spread.p_value(margin, skewed=self._unseen) if spread.example_df else None
 
     def further(self, alpha: float) -> float:
@@ -205,7 +209,7 @@ class Sample(Evidence):
         end = least if sign > 0.0 else None if most is None else -most
         end = -self.bound if end is None and self.bound is not None else end
         room = math.inf if end is None else sign * float(np.mean(self.values)) - end
-        return replace(self._spread(-self._toward(sign)), room=room)
+        return replace(self._spread(-self._toward(sign), 1.0), room=room)
 
     def _bound(self, sign: float) -> float | None:
         """Of a cell: what a group can lose that is like none seen, until several show what losses are like."""
@@ -223,9 +227,14 @@ class Sample(Evidence):
         _, sizes = np.unique(self.groups, return_counts=True)
         return max(most * float(sizes.max()) * len(sizes) / float(sizes.sum()), largest)
 
-    def _spread(self, x: FloatArray) -> Crossed:
+    def _adjusted(self, x: FloatArray, margin: float) -> bool:
+        """Whether imaginary examples are added: not to tell the difference of many groups from none, as by McNemar."""
+        several = self.groups is not None and len(np.unique(self.groups[np.any(x != 0.0, axis=0)])) >= _ENOUGH
+        return self._within(x) and not (several and margin <= 0.0 and len(x) == 1)
+
+    def _spread(self, x: FloatArray, margin: float) -> Crossed:
         cells = clustered(x, self.groups)
-        return crossed(cells, pseudo=amplitude(cells) if self._within(x) else 0.0)
+        return crossed(cells, pseudo=amplitude(cells) if self._adjusted(x, margin) else 0.0)
 
 
 def largest_gap(first: Values, second: Values, *, bound: float | None, groups: Groups | None) -> Evidence:
