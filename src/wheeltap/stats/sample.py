@@ -16,8 +16,10 @@ from wheeltap.stats.effect import amplitude, mean_effect
 from wheeltap.stats.evidence import Candidate, Evidence, Largest
 
 _ENOUGH: Final = 10
-"""Groups that lose something from which others are taken to be like them, though twice as bad; and groups that move,
-from which any difference at all is judged without imaginary ones."""
+"""Groups that lose something (that differ) from which others are taken to be like them, though twice as bad (or half as
+far again where any difference at all is looked for)."""
+
+_FURTHER: Final = 1.5
 
 
 @final
@@ -111,18 +113,15 @@ class Sample(Evidence):
         alpha, value, spread = checked_alpha(level), float(x.mean()), self._spread(x, margin)
         low = high = None
         if spread.example_df and not one_group(self.groups):
-            half, wide = float(spread.half_width(alpha)), self._spread(x, 1.0) if margin <= 0.0 else spread
+            half = float(spread.half_width(alpha))
             low, high = min(float(spread.centre) - half, value), max(float(spread.centre) + half, value)
-            # The end away from 0 is the further one, as rare losses ask for.
-            off = float(wide.centre) + math.copysign(float(wide.half_width(alpha)), value)
-            low, high = min(low, off), max(high, off)
         if self.bound is not None and low is not None and high is not None:
             low, high = max(low, -self.bound), min(high, self.bound)
         several = "" if self.groups is None else f" in {len(np.unique(self.groups))} groups"
         method = f"crossed t, {len(x)} draws x {x.shape[1]} examples{several}"
         return Estimate(
             name=name, value=value, low=low, high=high, level=level, n=x.shape[1], unit=unit, p=self.above(margin),
-            method=f"adjusted Wald, {method}" if self._adjusted(x, margin) else method,
+            method=f"adjusted Wald, {method}" if self._within(x) else method,
         )  # fmt: skip
 
     def __eq__(self, other: object) -> bool:
@@ -227,14 +226,14 @@ class Sample(Evidence):
         _, sizes = np.unique(self.groups, return_counts=True)
         return max(most * float(sizes.max()) * len(sizes) / float(sizes.sum()), largest)
 
-    def _adjusted(self, x: FloatArray, margin: float) -> bool:
-        """Whether imaginary examples are added: not to tell the difference of many groups from none, as by McNemar."""
-        several = self.groups is not None and len(np.unique(self.groups[np.any(x != 0.0, axis=0)])) >= _ENOUGH
-        return self._within(x) and not (several and margin <= 0.0 and len(x) == 1)
-
     def _spread(self, x: FloatArray, margin: float) -> Crossed:
-        cells = clustered(x, self.groups)
-        return crossed(cells, pseudo=amplitude(cells) if self._adjusted(x, margin) else 0.0)
+        cells, most = clustered(x, self.groups), 1.0
+        if not self._within(x):
+            return crossed(cells)
+        if margin <= 0.0 and self.groups is not None:
+            moved = np.unique(self.groups[np.any(x != 0.0, axis=0)])
+            most = min(1.0, _FURTHER * float(np.abs(cells.mean(0)).max())) if len(moved) >= _ENOUGH else most
+        return crossed(cells, pseudo=amplitude(cells, most))
 
 
 def largest_gap(first: Values, second: Values, *, bound: float | None, groups: Groups | None) -> Evidence:
