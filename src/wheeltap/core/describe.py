@@ -477,8 +477,8 @@ class Reader:
 _CALLED = ("forward", "__call__", "_call_impl", "_wrapped_call_impl")
 """Methods of a module by which torch calls it."""
 
-_GENERATED = ("__init__", "__eq__", "__repr__", "__hash__", "__replace__")
-"""Methods that Python may write itself, and that no pass calls."""
+_GENERATED = ("__init__", "__eq__", "__repr__", "__hash__", "__replace__", "__setstate__")
+"""Methods that Python or torch.compile may write itself, and that no pass calls."""
 
 _HEAP_TYPE = 1 << 9
 """Flag of classes that were not compiled into Python."""
@@ -495,7 +495,11 @@ def _passing(name: str, value: Any, code: Any, file: str) -> bool:
     """
     inner = getattr(value, "__func__", value)
     foreign = isinstance(inner, types.FunctionType) and inner.__code__.co_filename != file
-    return name in _GENERATED or (foreign and name not in _CALLED and name[:2] != "__" and _installed(code))
+    return (
+        name in _GENERATED
+        or code is None
+        or (foreign and name not in _CALLED and name[:2] != "__" and _installed(code))
+    )
 
 
 def _installed(code: Any) -> bool:

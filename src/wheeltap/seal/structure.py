@@ -29,6 +29,9 @@ _OF_MODULES: Final = frozenset(
 )  # fmt: skip
 """What is read in another way, and what torch leaves in a module that it compiled or scripted."""
 
+_COMPILER: Final = "_dynamo_"
+"""How the names of what torch.compile leaves in tensors begin."""
+
 _OF_PROGRAMS: Final = frozenset(
     {
         "_initializing", "_c", "_concrete_type", "_actual_script_module", "_name", "forward", "training", "train",
@@ -103,7 +106,8 @@ def structure(model: nn.Module) -> Structure:
         parts[path] |= {"modules": canon.key("modules", [[name, names[id(one)]] for name, one in _children(module)])}
         for name, part in _tensors(module):
             own, more = "" if type(part) in _PLAIN else reader.class_of(type(part)), vars(part).keys() - ORIGINS
-            held = [[one, reader.read(f"{path}.{name}.{one}", vars(part)[one])] for one in sorted(more)]
+            told = sorted(one for one in more if not one.startswith(_COMPILER))
+            held = [[one, reader.read(f"{path}.{name}.{one}", vars(part)[one])] for one in told]
             parts[path][f"tensor {name}"] = canon.key("tensor", [own, held])
         for name, value in (*_settings(module), *_of_script(module, attributes)):
             place = f"<{number}>.{name}"
