@@ -288,6 +288,7 @@ def test_wrappers_that_only_call_the_sealed_net_pass() -> None:
 
 
 @pytest.mark.full
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
 def test_a_compiled_net_is_what_torch_makes_of_it() -> None:
     found = verify(torch.compile(net(), backend="eager"), sealed())
     assert (found.verdict, any("It is compiled" in note for note in found.notes)) == ("equivalent", True)
