@@ -63,6 +63,9 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 _SINGLE = 4
 """Bytes of a number in single precision."""
 
+COMPILER = "_dynamo_"
+"""How the names of what torch.compile leaves in tensors begin."""
+
 _LEAST = 8
 """Numbers below which nothing is kept in mind as a possible weight."""
 
@@ -250,7 +253,8 @@ class Reader:
         if tensor.is_meta:
             return _digested("meta", str(tensor.dtype), list(tensor.shape))
         self._hold(tensor.numel(), tensor)
-        more = [self._pairs(own)] if (own := vars(tensor)) else []
+        own = {name: held for name, held in vars(tensor).items() if not (self._portable and name.startswith(COMPILER))}
+        more = [self._pairs(own)] if own else []
         try:
             if tensor.layout is not torch.strided:
                 tensor = tensor.detach().to_dense()

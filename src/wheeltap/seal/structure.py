@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from wheeltap.core import canon
 from wheeltap.core.anatomy import ORIGINS, module_parts
-from wheeltap.core.describe import SHAPE, Reader
+from wheeltap.core.describe import COMPILER, SHAPE, Reader
 from wheeltap.core.errors import FileFormatError
 from wheeltap.seal.wrappers import children, compiled_call, holding, tree, unwrapped
 
@@ -28,9 +28,6 @@ _OF_MODULES: Final = frozenset(
     {"_modules", "_parameters", "_buffers", "_compiled_call_impl", "_is_torch_compile", "__overloads__"}
 )  # fmt: skip
 """What is read in another way, and what torch leaves in a module that it compiled or scripted."""
-
-_COMPILER: Final = "_dynamo_"
-"""How the names of what torch.compile leaves in tensors begin."""
 
 _OF_PROGRAMS: Final = frozenset(
     {
@@ -106,7 +103,7 @@ def structure(model: nn.Module) -> Structure:
         parts[path] |= {"modules": canon.key("modules", [[name, names[id(one)]] for name, one in _children(module)])}
         for name, part in _tensors(module):
             own, more = "" if type(part) in _PLAIN else reader.class_of(type(part)), vars(part).keys() - ORIGINS
-            told = sorted(one for one in more if not one.startswith(_COMPILER))
+            told = sorted(one for one in more if not one.startswith(COMPILER))
             held = [[one, reader.read(f"{path}.{name}.{one}", vars(part)[one])] for one in told]
             parts[path][f"tensor {name}"] = canon.key("tensor", [own, held])
         for name, value in (*_settings(module), *_of_script(module, attributes)):
