@@ -27,6 +27,7 @@ from wheeltap.recipes import base
 from wheeltap.recipes.make import make
 from wheeltap.runs import circuits as runs
 from wheeltap.runs import planning
+from wheeltap.seal.contents import SealedContents, differences
 from wheeltap.sources import artifact
 
 MODULE = """
@@ -234,6 +235,12 @@ def test_a_net_of_a_recipe_comes_back_from_its_file(tmp_path: Path) -> None:
     again = artifact.load_artifact(tmp_path / "net.safetensors")
     held = dict(again.model.named_parameters())
     assert again.name == "net" and all((held[name] == one).all() for name, one in made.model.named_parameters())
+    kept, same = SealedContents.of(again), artifact.load_artifact(tmp_path / "net.safetensors").contents
+    artifact.save(made.model, base.spec("sparse", {"steps": 2, "width": 16, "layers": 1}, seed=6), tmp_path / "six.st")
+    other = artifact.load_artifact(tmp_path / "six.st").contents
+    assert kept is not None and same is not None and other is not None
+    assert differences(kept, same) == ()
+    assert differences(kept, other) == ("config: header wheeltap artifact differs.",), "what it says of its making"
     data = (tmp_path / "net.safetensors").read_bytes()
     renamed = data.replace(b'\\"sparse\\"', b'\\"sparsa\\"')
     for number, changed in enumerate((data[:100], data[:-8], renamed, b"pickle")):
