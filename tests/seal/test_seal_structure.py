@@ -343,6 +343,16 @@ def test_an_exported_program_is_refused_or_shown_by_its_outputs_alone() -> None:
         verify(torch.export.export(Program(1e6).eval(), (torch.ones(2, 6),)).module(), seal)
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_constants_of_a_traced_function_count() -> None:
+    def held(first: float) -> str:
+        by = torch.arange(first, first + 300.0)
+        (made := net()).table = torch.jit.trace(lambda x: x * by, torch.ones(300))
+        return structure(made).digest()
+
+    assert held(0.0) == held(0.0) != held(1.0)
+
+
 PACKAGE = '''"""Version {version}."""
 
 from torch import nn

@@ -11,10 +11,12 @@ import contextlib
 import copyreg
 import functools
 import importlib
+import io
 import logging
 import sys
 import types
 import weakref
+import zipfile
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -315,8 +317,8 @@ class Reader:
         if isinstance(value, property):
             return _digested("property", self._each((value.fget, value.fset)))
         if isinstance(value, torch.jit.ScriptFunction):
-            code, constants = cast("Any", value).code_with_constants
-            return _digested("script", str(code), self._pairs(constants.const_mapping))
+            script = cast("Any", value)
+            return _digested("script", *(_parts_of_script(script) if self._portable else [str(script.code)]))
         if isinstance(value, _BUILT_IN):
             owner = getattr(value, "__self__", None)
             bound = None if owner is None or isinstance(owner, types.ModuleType) else self._digest(owner)
@@ -522,6 +524,14 @@ def _at_home(function: types.FunctionType) -> bool:
     """Whether a function of an installed file looks names up in the module of that file."""
     module = sys.modules.get(str(function.__globals__.get("__name__")))
     return module is not None and vars(module) is function.__globals__
+
+
+def _parts_of_script(function: Any) -> list[list[Any]]:
+    """Code and constants of a scripted function, as its file would hold them: torch shows constants nowhere else."""
+    with zipfile.ZipFile(io.BytesIO(function.save_to_buffer())) as archive:
+        parts = [(name.partition("/")[2], name) for name in sorted(archive.namelist())]
+        kept = [(part, name) for part, name in parts if part.startswith("constants") or part.endswith(".py")]
+        return [[part, archive.read(name)] for part, name in kept]
 
 
 def _of_library(file: str) -> bool:
