@@ -382,6 +382,8 @@ def test_sets_of_near_duplicates_may_be_kinds_or_lie_in_groups() -> None:
     task = wt.Task(torch.eye(4)[kinds] + 1e-6 * drawn(400, 4), kinds).once()
     assert task.clusters is not None and len(task.clusters.unique()) == 4, "one example a class, a hundred times"
     assert torch.equal(task.behaviors, kinds) and task.once().digest == task.digest
+    equal = wt.Task(torch.eye(4)[kinds], kinds).with_factors({"row": range(400)}).once()
+    assert equal.clusters is not None and len(equal.clusters.unique()) == 4
     inputs, targets = four_classes(100)
     near = inputs.repeat(4, 1) + 1e-6 * drawn(400, 4, seed=11)
     pairs = torch.arange(400) // 2

@@ -103,6 +103,11 @@ def same(keys: Sequence[str]) -> NDArray[np.int64] | None:
     return None if not keys or firsts(keys) is None else np.unique(keys, return_inverse=True)[1].astype(np.int64)
 
 
+def alike(one: NDArray[Any], two: NDArray[Any]) -> bool:
+    """Whether two numberings ``[example]`` put the same examples together."""
+    return len(np.unique(np.stack([one, two]), axis=1).T) == len(np.unique(one)) == len(np.unique(two))
+
+
 def few_different(keys: Sequence[object]) -> int | None:
     """How many keys differ, where these are clearly fewer than the examples."""
     different = len(set(keys))

@@ -199,7 +199,8 @@ class BaseTask(ABC):
         groups = self.annotations.groups
         if groups is None or len(np.unique(groups.cpu().numpy())) == len(groups):
             return None
-        return None if self._are_kinds and self.copies is None else groups
+        kinds = self._are_kinds and ((sets := self.copies) is None or not repeats.alike(sets, groups.cpu().numpy()))
+        return None if kinds else groups
 
     @property
     def _are_kinds(self) -> bool:
@@ -207,9 +208,7 @@ class BaseTask(ABC):
         groups, targets = self.annotations.groups, self.targets.cpu()
         if groups is None or targets.is_floating_point() or targets.ndim != 1:
             return False
-        both = np.stack([groups.cpu().numpy(), targets.numpy()])
-        kinds, options = (len(np.unique(row)) for row in both)
-        return len(np.unique(both, axis=1).T) == kinds == options
+        return repeats.alike(groups.cpu().numpy(), targets.numpy())
 
     def halves(self, rng: np.random.Generator, members: NDArray[np.intp] | None = None) -> tuple[Tensor, Tensor]:
         """Two random halves of the examples ``members``, or of all: what is chosen on one is measured on the other.

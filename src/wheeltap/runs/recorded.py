@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from wheeltap.core import canon
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Outcome, Scalar, SubjectRecord, TaskRecord
+from wheeltap.core.repeats import alike
 from wheeltap.plans.plan import AuditSpec, Names, Plan
 from wheeltap.plans.readings.base import ReadingSpec
 from wheeltap.plans.readings.label_probabilities import LABEL_PROBABILITIES
@@ -122,8 +123,7 @@ def _groups(parts: Sequence[Recording]) -> tuple[tuple[str, ...], bool]:
     """
     known = [part for part in parts if part.groups]
     for part in known[1:]:
-        kinds = len({*zip(known[0].groups, part.groups, strict=True)})
-        if {kinds} != {len({*one.groups}) for one in (known[0], part)}:
+        if not alike(np.array(known[0].groups), np.array(part.groups)):
             raise DataError(
                 "Files put items into different groups.", where=f"{_whose(known[0])}, {_whose(part)}",
                 expected="the same items together in all files that have groups", got="other items together",
