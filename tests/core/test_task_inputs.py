@@ -298,11 +298,11 @@ def test_groups_may_be_names_and_lie_in_groups() -> None:
 
 
 def test_groups_that_are_the_right_options_are_kinds() -> None:
-    task = Task(torch.zeros(6, 2), torch.tensor([0, 1, 2] * 2))
+    task = Task(torch.randn(6, 2), torch.tensor([0, 1, 2] * 2))
     assert task.with_groups([7, 3, 5] * 2).clusters is None
     assert task.with_groups([0, 0, 0, 1, 1, 1]).clusters is not None
     # Four groups within two options: numbers that single precision does not tell apart.
-    task = Task(torch.zeros(8, 2), torch.tensor([0] * 4 + [1] * 4))
+    task = Task(torch.randn(8, 2), torch.tensor([0] * 4 + [1] * 4))
     assert task.with_groups([10**9, 10**9 + 1, 2 * 10**9, 2 * 10**9 + 1] * 2).clusters is not None
     assert task.with_groups(range(8)).clusters is None  # each by itself
 

@@ -248,17 +248,18 @@ class BaseTask(ABC):
     def once(self: Kind) -> Kind:
         """The same task with one example of each, where so many repeat others that intervals would be too narrow.
 
-        Repeats have the same inputs, target and annotations, so the same outcome whatever is done to a model. Those
-        whose inputs alone are the same, or differ by next to nothing, are groups then; so are texts that look alike,
-        where no groups were declared. The task itself where there are few, and where its examples belong together: by
-        a symmetry, as passages, or as pairs.
+        Repeats have the same inputs, target and annotations, so the same outcome whatever is done to a model. Where
+        equal inputs have different ones, as rows of a few features do, none is left out: how often each answer is right
+        is the score. Those whose inputs alone are the same, or differ by next to nothing, are groups then; so are texts
+        that look alike, where no groups were declared. The task itself where there are few, and where its examples
+        belong together: by a symmetry, as passages, or as pairs.
         """
         known = self.annotations
         if (known.symmetry, known.passages, known.pairs, known.ambiguity) != (None, None, None, None):
             return self
         keys, some = self._keys(), self
         first = None if keys is None else repeats.firsts(keys)
-        if first is not None:
+        if first is not None and len(first) == len({*self.contents} or first):
             some = cast("Kind", self.part(torch.tensor(first)))
             some.repeats, some.more = len(self.targets) - len(first), self.more
         if (sets := some.copies) is not None:
