@@ -40,9 +40,9 @@ def seal(  # noqa: PLR0913 - a door: each is a choice of its own
 ) -> int:
     """Writes a small file by which a deployed copy of this model can be checked.
 
-    The file holds digests of the weights, as they are and cast to 16 bits; inputs that depend on most weights, what the
-    model and its blocks answer, and how far harmless variation moves that; and how it answers when its weights are
-    disturbed. Check a model with it: wheeltap verify MODEL FILE.
+    The file holds digests of all tensors, as they are and cast to 16 bits as a whole, and of the structure: modules,
+    code, hooks, settings; and inputs that depend on most weights, what the model and its blocks answer, and how far
+    harmless variation moves that. Check a model with it: wheeltap verify MODEL FILE.
 
     Try it:
 
