@@ -78,7 +78,7 @@ margin = 0.01
 supports = "Training helps."
 """
 COMMANDS: Final = {
-    "audit": "audit nets:small --for int8,noise5 --draws 4 --store s.wheeltap --json r.json --quiet",
+    "audit": "audit nets:small --for int8,int2 --store s.wheeltap --json r.json --quiet",
     "seal": "seal nets:small -o r.seal --seed 0 --quiet",
     "train": "circuits train --model nets:decoder --data tokens.npz --steps 200 -o r.safetensors --quiet",
     "study": "study own.toml --store s.wheeltap --json r.json --quiet",

@@ -66,7 +66,7 @@ def test_forged_outcomes_are_measured_afresh(whole: tuple[Path, wt.Report], tmp_
     assert count > 1
     again = audited(path)
     assert again.findings == first.findings and again.cost.trials >= count
-    assert f"{count} outcomes in the store are not signed" in repr(again)
+    assert f"which were not read: {count}." in " ".join(repr(again).split())
     with Store(path, readonly=True) as store:
         assert store.foreign() == 0  # replaced by what was measured
 
@@ -89,7 +89,7 @@ def test_a_store_without_marks_counts_only_where_it_is_trusted(
     assert "--trust" in str(caught.value)
     assert main(["judge", str(path), "--trust", "--full"]) == 1
     told = " ".join(capsys.readouterr().out.split())
-    assert "were read from the store, signed with this user's key, and not measured now" in told
+    assert "outcomes: from the store (your key), not measured now." in told
     assert wt.judge(path).findings == first.findings
 
 

@@ -19,9 +19,9 @@ def origin(record: ReportRecord) -> tuple[str, ...]:
         told.append(f"As reported in {words.plain(str(record.provenance[FILE]))}, not measured again.")
     elif cost.reused and all(subject.role != "recorded" for subject in record.subjects):
         told.append(
-            f"{cost.reused:,} of {cost.trials + cost.reused:,} outcomes were read from the store, signed with this "
-            "user's key, and not measured now."
+            f"{cost.reused:,} of {cost.trials + cost.reused:,} outcomes: from the store (your key), not measured now."
         )
     if UNREAD in record.provenance:
-        told.append(words.plain(f"{record.provenance[UNREAD]}."))
+        text = str(record.provenance[UNREAD])
+        told.append(words.plain(f"{text[:1].upper()}{text[1:]}."))
     return tuple(told)

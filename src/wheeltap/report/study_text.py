@@ -22,7 +22,7 @@ READ_ON: Final = "All of it: --full, --html FILE."
 _MOST_ROWS, _MOST_RULES, _MOST_LOST, _MOST_ANSWER = 8, 8, 3, 4
 """Metrics, rules, members left out, and lines of the answer of the first screen."""
 
-_MOST_LINES = 11
+_MOST_LINES = 10
 """Of the first screen for metrics where cohorts are too many for a column each."""
 
 _LABEL, _NARROW_LABEL = 30, 20

@@ -64,7 +64,7 @@ def unread(store: Store) -> dict[str, Scalar]:
     """What a report says of outcomes that do not count; nothing where all do."""
     count = store.foreign()
     return (
-        {UNREAD: f"{count:,} outcomes in the store are not signed with this user's key, and not read"} if count else {}
+        {UNREAD: f"outcomes in the store without the mark of your key, which were not read: {count:,}"} if count else {}
     )
 
 
