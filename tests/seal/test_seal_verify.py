@@ -191,9 +191,9 @@ def test_a_seal_that_has_expired_verifies_nothing() -> None:
 
 def test_a_model_that_draws_at_random_is_not_sealed() -> None:
     class Noisy(nn.Module):
-        def __init__(self) -> None:
+        def __init__(self, inner: nn.Module) -> None:
             super().__init__()
-            self.inner = copy.deepcopy(digits()[0])
+            self.inner = inner
 
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:
             scores = self.inner(inputs)
@@ -202,7 +202,7 @@ def test_a_model_that_draws_at_random_is_not_sealed() -> None:
     from wheeltap import Subject
 
     with pytest.raises(ModelError, match="same for the same inputs"):
-        make(Subject(Noisy().eval()), load("digits").task)
+        make(Subject(Noisy(copy.deepcopy(digits()[0])).eval()), load("digits").task)
 
 
 class Single(nn.Linear):
