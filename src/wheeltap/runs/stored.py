@@ -9,6 +9,7 @@ import msgspec
 from wheeltap.audits.base import audits, studies
 from wheeltap.audits.settle import judge as judged
 from wheeltap.audits.settle import wanted
+from wheeltap.core.bounded import decoded
 from wheeltap.core.errors import FileFormatError, StoreError, UsageError
 from wheeltap.core.records import Cost, Scalar
 from wheeltap.plans.outcomes import Outcomes
@@ -56,7 +57,8 @@ def noted(store: Store, key: str) -> dict[str, Scalar]:
     """The provenance kept with the run of a plan; of a run before the last by an older wheeltap, nothing is known."""
     own, last = store.note(f"provenance:{key}"), store.note("provenance")
     note = last if own is None else own
-    known = {} if note is None else msgspec.json.decode(note, type=dict[str, Scalar])
+    what, do = "What the store says of its run cannot be read.", "Run the same command again."
+    known = decoded(note or b"{}", dict[str, Scalar], store.path, what, expected="names and plain values", do=do)
     return known if known.get("plan", key) == key else {}
 
 

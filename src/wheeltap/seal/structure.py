@@ -1,7 +1,6 @@
 """What a model is besides its tensors: modules, their code, hooks and settings; and what of it is not as sealed."""
 
 import base64
-import binascii
 import io
 import pickletools
 import re
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from wheeltap.core import canon
 from wheeltap.core.anatomy import ORIGINS, module_parts
+from wheeltap.core.bounded import parsing
 from wheeltap.core.describe import COMPILER, SHAPE, Reader
 from wheeltap.core.errors import FileFormatError
 from wheeltap.seal.wrappers import children, compiled_call, holding, tree, unwrapped
@@ -317,12 +317,9 @@ def _name(owner: str, name: str) -> str:
 
 
 def _read(text: str) -> _Listed:
-    try:
+    with parsing("seal", "The seal's description of the structure cannot be read.", expected="names and marks"):
         data = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), _TEXT)
         listed = msgspec.json.decode(data, type=_Listed)
-    except (binascii.Error, zlib.error, msgspec.DecodeError) as error:
-        raise FileFormatError("The seal's description of the structure cannot be read.",
-                              expected="names and marks", got=str(error)[:80]) from error  # fmt: skip
     if any(not 0 <= at < len(listed[0]) for _, at in listed[1]):
         raise FileFormatError("The seal's description of the structure does not fit itself.",
                               expected="a kind for each module", got="one that is not there")  # fmt: skip

@@ -1,7 +1,6 @@
 """Digests of all bits of all tensors, as sealed and after whole casts: they decide. Short marks locate a change."""
 
 import base64
-import binascii
 import hashlib
 import zlib
 from collections.abc import Hashable, Mapping, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wheeltap.core.bounded import parsing
 from wheeltap.core.errors import FileFormatError, ModelError
 from wheeltap.seal.conversions import WHOLE
 from wheeltap.seal.record import Body, Packed
@@ -75,12 +75,9 @@ def _listed(text: str) -> _Known:
     Raises:
         FileFormatError: If the text is no such list.
     """
-    try:
+    with parsing("seal", "The seal's names of tensors cannot be read.", expected="names and shapes"):
         data = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), _TEXT)
         return msgspec.json.decode(data, type=list[tuple[str, str, tuple[int, ...]]])
-    except (binascii.Error, zlib.error, msgspec.DecodeError) as error:
-        raise FileFormatError("The seal's names of tensors cannot be read.", expected="names and shapes",
-                              got=str(error)[:80]) from error  # fmt: skip
 
 
 # ---- digests ----------------------------------------------------------------------------------------------------

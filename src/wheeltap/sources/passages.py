@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from wheeltap.core import seeds
+from wheeltap.core.bounded import decoded
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.core.passages import SETS, Passages
@@ -172,24 +173,20 @@ def _units(text: str) -> list[int]:
     return (words or [0]) if len(words) > 1 or text.isascii() else list(range(0, len(text), 2))
 
 
+_NO_TEXT: Final = "A line is neither a text nor a word problem."
+_EXPECTED: Final = 'an object such as {"text": "...", "twin": "..."} or {"question": "...", "answer": "..."}'
+_DO: Final = "Correct or remove the line."
+
+
 def _line(line: bytes, where: str) -> Line:
-    try:
-        found = msgspec.json.decode(line, type=Line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _no_text(where, str(error)) from error
+    found = decoded(line, Line, where, _NO_TEXT, expected=_EXPECTED, do=_DO)
     if not found.text and not (found.question and found.answer):
         raise _no_text(where, "an empty text" if found.text == "" else "none of the two")
     return found
 
 
 def _no_text(where: str, got: str) -> FileFormatError:
-    return FileFormatError(
-        "A line is neither a text nor a word problem.",
-        where=where,
-        expected='an object such as {"text": "...", "twin": "..."} or {"question": "...", "answer": "..."}',
-        got=got,
-        do="Correct or remove the line.",
-    )
+    return FileFormatError(_NO_TEXT, where=where, expected=_EXPECTED, got=got, do=_DO)
 
 
 def _require_alike(found: list[tuple[str, str | None]], where: str) -> None:
