@@ -72,6 +72,14 @@ def test_a_config_of_a_far_larger_model_takes_no_memory(llama_folder: Path, chan
     assert memory() - before < 200 * 2**20
 
 
+@pytest.mark.parametrize("odd", ["x", [1], {"a": 1}])
+def test_a_setting_of_the_tokenizer_that_is_no_number(llama_folder: Path, odd: object) -> None:
+    config = llama_folder / "tokenizer_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "model_max_length": odd}))
+    with pytest.raises(ModelError, match="cannot load this tokenizer"):
+        load(f"hf:{llama_folder}")
+
+
 def cut(file: Path, size: int) -> None:
     file.write_bytes(file.read_bytes()[:size])
 

@@ -38,6 +38,7 @@ def load_gguf(path: Path, *, name: str) -> LanguageModel:
     with hf.translated(transformers, path, "GGUF file"), _read_once(gguf):
         where: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True, "trust_remote_code": False}
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(path.parent), **where)
+        tokenizer("a b")
         size = Size(len(header.tensors), sum(math.prod(one.shape) for one in header.tensors))
         model = cast("nn.Module", _dequantized(transformers, path, where, size))
         read = _read(path, header, model)

@@ -165,6 +165,7 @@ def read_tokenizer(transformers: Any, folder: Path) -> HfTokenizer:
     """
     with translated(transformers, folder, "tokenizer"):
         raw = transformers.AutoTokenizer.from_pretrained(str(folder), **_LOCAL)
+        raw("a b")  # settings of other types than they should have fail where they are used
     return HfTokenizer(raw)
 
 
