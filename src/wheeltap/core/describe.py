@@ -383,13 +383,23 @@ class Reader:
             return [self._global(label, value)]
         known = installed(value.__name__, value) and (not self._portable or _imported(value))
         if known or f"module {value.__name__}" in self._inside:
-            return [f"module {value.__name__}"]
+            put = [name for name in sorted(attributes) if self._portable and self._put(vars(value).get(name))]
+            return [
+                f"module {value.__name__}",
+                *(self._global(f"{value.__name__}.{name}", vars(value)[name]) for name in put),
+            ]
         self._inside.add(f"module {value.__name__}")
         try:
             held = [(name, vars(value)[name]) for name in sorted(attributes) if name in vars(value)]
             return [item for name, one in held for item in self._reached(f"{value.__name__}.{name}", one, attributes)]
         finally:
             self._inside.discard(f"module {value.__name__}")
+
+    def _put(self, held: Any) -> bool:
+        """Whether something was put into an installed module: it is of no installed file."""
+        if isinstance(held, types.FunctionType):
+            return not (_of_library(held.__code__.co_filename) and source_code.holds(held.__code__) and _at_home(held))
+        return not isinstance(held, type) and self._own(cast("type[Any]", type(held)))
 
     def _global(self, label: str, held: Any) -> str:
         if isinstance(held, type):
