@@ -36,7 +36,7 @@ class Gain(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("table", torch.arange(8.0), persistent=False)
+        self.table = nn.Buffer(torch.arange(8.0), persistent=False)
         self.scale, self.steps = torch.full((8,), 1.5), [1, 2]
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -29,6 +29,9 @@ _OF_MODULES: Final = frozenset(
 )  # fmt: skip
 """What is read in another way, and what torch leaves in a module that it compiled or scripted."""
 
+_OF_BUFFERS: Final = frozenset({"persistent", "_is_buffer"})
+"""What torch notes in a buffer that is made by ``nn.Buffer``, and loses in a cast."""
+
 _OF_PROGRAMS: Final = frozenset(
     {
         "_initializing", "_c", "_concrete_type", "_actual_script_module", "_name", "forward", "training", "train",
@@ -102,7 +105,10 @@ def structure(model: nn.Module) -> Structure:
         parts[path] |= {_KIND: canon.key("kind", program)} if not path else {}
         parts[path] |= {"modules": canon.key("modules", [[name, names[id(one)]] for name, one in _children(module)])}
         for name, part in _tensors(module):
-            own, more = "" if type(part) in _PLAIN else reader.class_of(type(part)), vars(part).keys() - ORIGINS
+            own, more = (
+                "" if type(part) in _PLAIN else reader.class_of(type(part)),
+                vars(part).keys() - ORIGINS - _OF_BUFFERS,
+            )
             told = sorted(one for one in more if not one.startswith(COMPILER))
             held = [[one, reader.read(f"{path}.{name}.{one}", vars(part)[one])] for one in told]
             parts[path][f"tensor {name}"] = canon.key("tensor", [own, held])
