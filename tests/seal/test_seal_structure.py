@@ -229,7 +229,7 @@ def test_names_mean_what_they_meant_when_the_model_was_sealed(tmp_path: Path, mo
         else:
             assert (name, verify(made, seal).verdict) == (name, "altered")
     before = functional.relu
-    monkeypatch.setattr(functional, "relu", lambda inputs: before(inputs))  # what an attacker would do
+    monkeypatch.setattr(functional, "relu", lambda inputs: 1.0 * before(inputs))  # what an attacker would do
     found = verify(importlib.import_module("layer_same").Layer().eval(), seal)
     assert (found.verdict, "torch.nn.functional.relu" in found.detail) == ("altered", True)
 
