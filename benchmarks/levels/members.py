@@ -18,6 +18,7 @@ from wheeltap.core.study import Direction
 from wheeltap.stats import members
 from wheeltap.stats.members import MemberTest, Scale, Single
 from wheeltap.stats.members.ranks import Ranked
+from wheeltap.stats.members.student import Located
 
 Array = NDArray[np.float64]
 Rng = np.random.Generator
@@ -27,6 +28,8 @@ RULES: Final = (1, 10, 50)
 ALPHA: Final = 0.05
 _DEALT: Final = 10
 """Rules of a study that are drawn; what a study of more says follows, since rules are independent."""
+_MANY: Final = 500_000
+"""Samples of what is judged by its distance in standard errors alone: as many as ten thousand studies of fifty rules."""
 _PLAIN: Final = Scale("u")
 
 
@@ -62,23 +65,13 @@ def worlds() -> Iterator[World]:
             if sign < 0.0 and not mean:
                 continue  # symmetric
 
-            def pairs(rng: Rng, n: int, law: Callable[[Rng, int], Array] = law, sign: float = sign,
-                      mean: float = mean) -> MemberTest:  # fmt: skip
-                return members.paired(sign * (law(rng, n) - mean) + 0.5, np.zeros(n), scale=_PLAIN)
-
             def apart(rng: Rng, n: int, law: Callable[[Rng, int], Array] = law, sign: float = sign,
                       mean: float = mean) -> MemberTest:  # fmt: skip
                 other = 0.05 * rng.standard_normal(n)
                 return members.difference(sign * (law(rng, n) - mean) + 0.5, other, scale=_PLAIN)
 
-            yield World(f"paired, {name} gaps{way}", pairs, 0.5)
             yield World(f"difference, {name} against one that hardly varies{way}", apart, 0.5)
 
-        def single(rng: Rng, n: int, law: Callable[[Rng, int], Array] = law) -> MemberTest:
-            x = law(rng, n + 1)
-            return members.one_of(Single(float(x[0])), x[1:], scale=_PLAIN)
-
-        yield World(f"one_of, {name}", single, 0.0, "either")
     yield World("difference, normal, deviations 1 and 4", lambda r, n: members.difference(
         0.5 + r.standard_normal(n), 4.0 * r.standard_normal(n), scale=_PLAIN), 0.5)  # fmt: skip
     for deviation in (0.5, 1.0):
@@ -111,6 +104,39 @@ def rows_of(world: World, n: int, *, reps: int, rules: Sequence[int], rng: Rng) 
                     claim="study of few nets", design=f"{world.name}, {n} nets, {many} rules", figure=name,
                     rate=_false(np.array(side), many), high=WRONG, families=reps,
                 )  # fmt: skip
+
+
+def distances(name: str, n: int, *, rules: Sequence[int], rng: Rng) -> Iterator[Row]:
+    """Of a mean of pairs and of one net among others, which are judged by their distance in standard errors.
+
+    How far that must be is asked of the tests themselves.
+    """
+    x = LAWS[name](rng, _MANY * (n + 1)).reshape(_MANY, n + 1)
+    one, others = x[:, 0], x[:, 1:]
+    off = others.mean(1) - (1.0 if name.startswith("lognormal") else 0.0)
+    error = others.std(1, ddof=1)
+    pair = members.paired(others[0], np.zeros(n), scale=_PLAIN)
+    single = members.one_of(Single(float(one[0])), others[0], scale=_PLAIN)
+    far, apart = off / error * math.sqrt(n), (one - others.mean(1)) / error / math.sqrt(1.0 + 1.0 / n)
+    for many in rules:
+        reach, among = (_reach(test, ALPHA / many) for test in (pair, single))
+        ways = {
+            f"paired, {name} gaps": (("false found", far > reach), ("false excluded", far < -reach)),
+            f"paired, {name} gaps, mirrored": (("false found", far < -reach), ("false excluded", far > reach)),
+            f"one_of, {name}": (("false found", np.abs(apart) > among),),
+        }
+        for design, sides in ways.items():
+            for figure, false in sides if "lognormal" in name or "mirrored" not in design else ():
+                yield Row(
+                    claim="study of few nets", design=f"{design}, {n} nets, {many} rules", figure=figure,
+                    rate=1.0 - (1.0 - float(false.mean())) ** many, high=WRONG, families=_MANY // max(rules),
+                )  # fmt: skip
+
+
+def _reach(test: MemberTest, alpha: float) -> float:
+    """Standard errors from the estimate to the end of its interval."""
+    assert isinstance(test.law, Located) and test.value is not None
+    return (test.law.interval(alpha)[1] - test.value) / test.law.spread.error
 
 
 def ranked(n: int, rules: Sequence[int]) -> Iterator[Row]:
@@ -150,6 +176,8 @@ def run(reps: int, *, nets: Sequence[int] = NETS, rules: Sequence[int] = RULES) 
         for world in worlds():
             if n > 3 or not world.name.startswith("association"):  # of three nets there is no test
                 rows += rows_of(world, n, reps=reps, rules=rules, rng=rng)
+        for name in LAWS:
+            rows += distances(name, n, rules=rules, rng=rng)
         if n > 3:
             rows += ranked(n, rules)
         rows.append(price(n, reps=reps, rng=rng))
