@@ -324,7 +324,10 @@ def test_rows_of_a_few_features_keep_their_weight_in_the_score() -> None:
     report = wt.audit(net, (inputs, targets), audits="score", schemes="int8")
     right = float((net(inputs).argmax(1) == targets).float().mean())
     assert report["WT001"][0].estimates[0].value == pytest.approx(right) and 0.8 < right < 0.95
-    assert (report.record.task.examples, report.record.task.repeats, report.record.task.alike) == (1000, None, 8)
+    assert (report.record.task.examples, report.record.task.repeats, report.record.task.alike) == (1000, None, None)
+    assert wt.Task(inputs, targets).copies is None, "eight rows are all there can be"
+    ids = torch.arange(8).repeat(125)[:, None].expand(1000, 3) * drawn(3)
+    assert wt.Task(ids, targets).copies is not None, "numbers that are measured repeat in copies alone"
 
 
 def test_one_example_among_many_may_not_outweigh_them() -> None:

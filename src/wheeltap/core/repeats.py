@@ -28,6 +28,10 @@ around them; this share of the examples must have one."""
 _REACH = 3.0
 """Distance that joins copies, in units of that within which most such examples have all of theirs."""
 
+_PLACES, _VALUES, _OFTEN = 256, 12, 10.0
+"""Numbers of an example that are looked at, values of one that repeats by chance, and how many times as often as
+independent numbers equal inputs may repeat."""
+
 _FEWEST = 4
 """Examples of which some can be near copies."""
 
@@ -101,6 +105,25 @@ def firsts(keys: Sequence[object]) -> list[int] | None:
 def same(keys: Sequence[str]) -> NDArray[np.int64] | None:
     """The number of each one's key, ``[example]``; ``None`` where these are as good as all different, or not known."""
     return None if not keys or firsts(keys) is None else np.unique(keys, return_inverse=True)[1].astype(np.int64)
+
+
+def _flat(part: Tensor, rows: int) -> NDArray[Any]:
+    return to_array(part.detach().cpu().reshape(rows, -1)[:, :_PLACES])
+
+
+def by_chance(inputs: Inputs, keys: Sequence[str]) -> bool:
+    """Whether equal inputs are no copies: so few inputs are possible that examples drawn one by one repeat as often.
+
+    That goes by how often two examples have the same number in each place, as if places were independent. A number that
+    has many values, as a name or a measured one has, repeats in copies alone.
+    """
+    log = 0.0
+    for part in tensors(inputs).values():
+        for column in _flat(part, len(keys)).T:
+            counts = np.unique(column, return_counts=True)[1]
+            log += np.log(np.square(counts / len(keys)).sum() if len(counts) <= _VALUES else 1.0 / len(keys))
+    equal = sum(count**2 for count in Counter(keys).values()) / len(keys) ** 2
+    return bool(np.log(equal) <= log + np.log(_OFTEN))
 
 
 def alike(one: NDArray[Any], two: NDArray[Any]) -> bool:

@@ -249,16 +249,16 @@ class BaseTask(ABC):
         """The same task with one example of each, where so many repeat others that intervals would be too narrow.
 
         Repeats have the same inputs, target and annotations, so the same outcome whatever is done to a model. Where
-        equal inputs have different ones, as rows of a few features do, none is left out: how often each answer is right
-        is the score. Those whose inputs alone are the same, or differ by next to nothing, are groups then; so are texts
-        that look alike, where no groups were declared. The task itself where there are few, and where its examples
-        belong together: by a symmetry, as passages, or as pairs.
+        equal inputs have different ones none is left out: how often each answer is right is the score. Those whose
+        inputs alone are the same, or differ by next to nothing, are groups then, but for rows of so few features that
+        equal ones come by chance; so are texts that look alike, where no groups were declared. The task itself where
+        there are few, and where its examples belong together: by a symmetry, as passages, or as pairs.
         """
         known = self.annotations
         if (known.symmetry, known.passages, known.pairs, known.ambiguity) != (None, None, None, None):
             return self
         keys, some = self._keys(), self
-        first = None if keys is None else repeats.firsts(keys)
+        first = None if keys is None or self._by_chance else repeats.firsts(keys)
         if first is not None and len(first) == len({*self.contents} or first):
             some = cast("Kind", self.part(torch.tensor(first)))
             some.repeats, some.more = len(self.targets) - len(first), self.more
@@ -274,6 +274,11 @@ class BaseTask(ABC):
     def _lookalikes(self) -> NDArray[np.intp] | None:
         """Groups of examples that look alike, ``[example]``; ``None`` where there are none, or examples are no text."""
         return None
+
+    @property
+    def _by_chance(self) -> bool:
+        """Whether so few inputs are possible that independent examples repeat, with one target and another."""
+        return False
 
     def _keys(self) -> Sequence[object] | None:
         """What tells each example from others: inputs, target and annotations; ``None``: not known."""
@@ -369,7 +374,7 @@ class BaseTask(ABC):
             common=self.common,
             answer=self._answer,
             repeats=self.repeats or None,
-            distinct=None if grouped else repeats.few_different(self.contents),
+            distinct=None if grouped or self._by_chance else repeats.few_different(self.contents),
             alike=len(np.unique(sets)) if grouped and (sets := self.copies) is not None else None,
             found=self._found,
         )
@@ -502,7 +507,15 @@ class Task(BaseTask):
     def copies(self) -> NDArray[np.int64] | None:
         """See ``BaseTask.copies``."""
         near = repeats.copies(self.inputs, self.targets)
-        return super().copies if near is None else near
+        if near is not None:
+            return near
+        return None if self._by_chance else super().copies
+
+    @property
+    def _by_chance(self) -> bool:
+        keys = self.contents
+        several = len(set(repeats.keys_of(self.inputs, self.targets))) > len(set(keys))
+        return several and repeats.by_chance(self.inputs, keys)
 
     @property
     def tokens(self) -> int:
