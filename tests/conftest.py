@@ -12,6 +12,7 @@ from pathlib import Path
 
 import platformdirs
 import pytest
+from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
 SHAPED = (
@@ -21,6 +22,10 @@ SHAPED = (
     "wheeltap.core.task",
     "wheeltap.perturb.function_noise",
 )
+
+# How fast a machine is proves nothing.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 # Before any test module imports the package.
 _hook = install_import_hook(SHAPED, "beartype.beartype")

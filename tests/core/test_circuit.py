@@ -72,7 +72,7 @@ def slow_edges(graph: Graph) -> set[str]:
 
 
 @given(GRAPHS, st.integers(0, 9))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_edges_connections_and_files_of_any_graph(graph: Graph, seed: int) -> None:
     assert set(graph.edges) == slow_edges(graph)
     by_stage = sum(stage.writers * len(stage.readers) for stage in graph.stages)

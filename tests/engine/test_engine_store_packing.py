@@ -203,7 +203,7 @@ def test_endless_axes_are_refused_before_they_are_multiplied(tmp_path: Path) -> 
     assert "of length <= 64" in refused(stored(tmp_path / "s.wheeltap", **sealed(layouts, FOUR)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_any_bytes_unpack_as_promised_or_not_at_all(data: st.DataObject) -> None:
     def spoiled(good: bytes) -> bytes:

@@ -170,7 +170,7 @@ def test_sixteen_bit_rescaling_keeps_every_bit() -> None:
             assert torch.equal(model(inputs.bfloat16()), twin(inputs.bfloat16()))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     widths=st.lists(st.integers(1, 8), min_size=3, max_size=4),
     seed=st.integers(0, 2**62),

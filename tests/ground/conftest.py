@@ -2,5 +2,5 @@
 
 from hypothesis import settings
 
-settings.register_profile("steady", deadline=None)
+settings.register_profile("steady")
 settings.load_profile("steady")

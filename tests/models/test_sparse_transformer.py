@@ -106,7 +106,7 @@ def test_it_reads_no_later_token() -> None:
         assert not torch.equal(one[:, place], two[:, place])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_the_largest_are_exactly_so_many_and_the_first_of_equal_ones(data: st.DataObject) -> None:
     rows, length = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 12))

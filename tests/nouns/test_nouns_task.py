@@ -77,7 +77,7 @@ def choice_items(draw: Any) -> tuple[list[list[int]], list[list[list[int]]], lis
 
 @pytest.mark.parametrize("kind", [Causal, Sparing])
 @given(items=choice_items())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_choices_score_as_slowly_computed(kind: type[Causal], items: Any) -> None:
     contexts, options, targets, batch = items
     model, task = causal(kind), ChoiceTask(contexts, options, targets, tokens_per_batch=batch)

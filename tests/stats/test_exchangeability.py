@@ -55,7 +55,7 @@ def test_shards_that_tell_nothing_reject_nothing() -> None:
     assert (found.p, found.p_t) == (1.0, 1.0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.floats(-50, 50), min_size=3, max_size=3), st.floats(0.1, 100))
 def test_neither_shift_nor_scale_of_a_shard_matters(shifts: list[float], scale: float) -> None:
     likelihoods = np.random.default_rng(3).normal(size=(3, 6))

@@ -79,7 +79,7 @@ def test_halvings_are_the_jackknife_of_the_whole_procedure() -> None:
     )  # fmt: skip
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000), st.floats(-3.0, 3.0), st.floats(0.01, 100.0))
 def test_units_and_order_do_not_matter(seed: int, shift: float, scale: float) -> None:
     rng = np.random.default_rng(seed)

@@ -131,7 +131,7 @@ def test_no_half_of_nothing() -> None:
     assert "not distinguished from chance" in got.method
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.floats(0.1, 50.0))
 def test_half_dose_follows_the_unit_of_the_doses(seed: int, scale: float) -> None:
     rng = np.random.default_rng(seed)

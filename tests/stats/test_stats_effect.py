@@ -67,7 +67,7 @@ def test_added_examples_are_two_more_columns() -> None:
     assert got.example_df == want.example_df
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(TABLES, st.floats(0.0, 3.0))
 def test_interval_from_mean_squares_by_loops(d: np.ndarray, draw: float) -> None:
     """Each part has its own t quantile, and the residual, which is in both mean squares, counts once."""
@@ -111,7 +111,7 @@ def test_a_single_number_has_no_interval_and_proves_nothing() -> None:
         assert smallest_detectable(estimate, df=3, margin=0.5) is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 12), st.integers(0, 12), st.integers(24, 60))
 def test_mcnemar_against_scipy(gained: int, lost: int, n: int) -> None:
     got = mean_effect(np.subtract(*paired(gained, lost, n))[None, :], bounded=True, unit="accuracy")
@@ -120,7 +120,7 @@ def test_mcnemar_against_scipy(gained: int, lost: int, n: int) -> None:
     assert got.value == pytest.approx((gained - lost) / n)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 15), st.integers(0, 15), st.integers(30, 400))
 def test_bonett_price_with_t_for_z(gained: int, lost: int, n: int) -> None:
     got = mean_effect(np.subtract(*paired(gained, lost, n))[None, :], bounded=True, unit="accuracy")
@@ -161,7 +161,7 @@ def test_a_constant_effect_is_certain() -> None:
     assert (got.low, got.high, got.p) == (0.25, 0.25, 0.0)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(TABLES, st.floats(0.01, 100.0))
 def test_scale_and_sign(d: np.ndarray, scale: float) -> None:
     one, other = mean_effect(d, unit="nat"), mean_effect(-scale * d, unit="nat")
@@ -170,7 +170,7 @@ def test_scale_and_sign(d: np.ndarray, scale: float) -> None:
     assert other.p == pytest.approx(one.p, rel=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(TABLES)
 def test_never_narrower_than_one_factor_alone(d: np.ndarray) -> None:
     both = crossed(d).half_width(0.05)
@@ -180,7 +180,7 @@ def test_never_narrower_than_one_factor_alone(d: np.ndarray) -> None:
         assert both >= alone * (1 - 1e-9)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(TABLES, st.floats(0.0, 0.5), st.sampled_from([0.8, 0.95, 0.999]))
 def test_p_value_is_the_interval_inverted(d: np.ndarray, margin: float, level: float) -> None:
     got = mean_effect(d + 0.4, level=level, margin=margin, unit="nat")

@@ -140,7 +140,7 @@ def test_ranks_far_apart_are_told_all_the_same() -> None:
     assert [(e.low, e.high) for e in endless] == [(1, 3)] * 3, "a draw may cost anything, so nobody is surely first"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), k=st.integers(2, 6))
 def test_intervals_contain_the_observed_rank_and_follow_the_subjects(seed: int, k: int) -> None:
     rng = np.random.default_rng(seed)

@@ -110,7 +110,7 @@ def test_the_loss_of_one_subject_at_one_dose_is_a_race_too() -> None:
 # ---- doses and designs -----------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     raw=st.lists(st.floats(0.05, 1.0), min_size=2, max_size=8),
     squares=st.lists(st.floats(0.0, 1.0), min_size=8, max_size=8),

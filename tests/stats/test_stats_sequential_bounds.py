@@ -65,7 +65,7 @@ def test_the_slow_capital_is_a_martingale_at_the_mean(
     assert float(weight @ min_effect) == pytest.approx(1.0, abs=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     x=st.lists(st.floats(-1, 1), min_size=1, max_size=25),
     m=st.floats(-0.9, 0.9),
@@ -79,7 +79,7 @@ def test_the_capital_is_that_of_a_slow_computation(x: list[float], m: float) -> 
     assert float(np.exp(capital.below[0])) == pytest.approx(mirrored, rel=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(x=st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.3, 1.0]), min_size=1, max_size=60))
 def test_means_further_off_are_rejected_sooner_so_the_set_is_an_interval(x: list[float]) -> None:
     capital = Capital(np.linspace(-1.0, 1.0, 41))
