@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from engine_nets import Counting, numbers, taught
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from store_outcomes import LITTLE, outcome, same
@@ -35,7 +35,6 @@ SHAPES = arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5)
 VALUES = arrays.arrays(np.float32, SHAPES, elements=st.floats(width=32, allow_nan=False, allow_infinity=False))
 
 
-@settings(deadline=None)  # the disk of a busy machine has its own mind
 @given(
     values=st.dictionaries(st.text(max_size=8), VALUES, max_size=4),
     status=st.sampled_from(["done", "diverged", "failed", "skipped"]),

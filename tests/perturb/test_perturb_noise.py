@@ -91,7 +91,7 @@ def test_a_bias_is_drawn_apart_from_a_weight_of_its_size(name: str, chosen: dict
 
 
 @given(st.floats(0, 64), st.sampled_from(KINDS), st.integers(0, 5))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_noise_is_linear_in_its_dose(dose: float, kind: tuple[str, dict[str, Scalar]], seed: int) -> None:
     noise, small = create(*kind), Layer(name="x", kind="linear", weight="w", bias="b", shape=(3, 4))
     before = Weights(numbers(3, 4, seed=seed), numbers(3, seed=seed + 1))

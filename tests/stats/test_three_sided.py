@@ -127,7 +127,7 @@ def made(seed: int, shape: tuple[int, int], by_draw: float, kind: str) -> np.nda
     return np.clip(table, -1.0, 1.0)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(x=tables, margin=st.floats(1e-3, 0.9), bounded=st.booleans(), one_sided=st.booleans())
 def test_it_agrees_with_the_interval_and_with_the_other_side(
     x: np.ndarray, margin: float, bounded: bool, one_sided: bool
@@ -144,7 +144,7 @@ def test_it_agrees_with_the_interval_and_with_the_other_side(
         assert p == pytest.approx(mirrored, rel=1e-6)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(x=tables, margins=st.tuples(st.floats(1e-3, 0.9), st.floats(1e-3, 0.9)), bounded=st.booleans())
 def test_a_larger_margin_is_easier_to_stay_below(x: np.ndarray, margins: tuple[float, float], bounded: bool) -> None:
     less, more = (
