@@ -46,7 +46,7 @@ UNTRACED = ("audits", "detection", "doors", "plugin_package", "testing")
 ALL = "WHEELTAP_TESTS"
 """Environment variable: ``all`` runs everything, in some 40 minutes; else of many cases some run."""
 
-EVERY = 4
+EVERY = 6
 """Of the cases of a law every so many are run, beginning with the first."""
 
 NETS = "WHEELTAP_NETS"
@@ -92,7 +92,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _thin(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out tests marked ``full``, and of a law with several cases all but every fourth.
+    """Leaves out tests marked ``full``, and of a law with several cases all but every sixth.
 
     Cases are parameter sets, and the classes of a file that share a contract.
     """

@@ -165,6 +165,6 @@ def test_nets_are_named_by_their_file_and_their_array(tmp_path: Path) -> None:
             load_model(spec)
     damaged = tmp_path / "damaged.npz"
     damaged.write_bytes(b"PK no")
-    with pytest.raises(FileFormatError, match="no nets that can be read"):
+    with pytest.raises(FileFormatError, match="file of nets cannot be read"):
         create("pictures", {"nets": str(damaged)}).cast()
     assert load("picture:face").task.name == "face, 64 x 64 pixels"

@@ -135,14 +135,8 @@ class Subject:
             for layer in self.layers:
                 try:
                     self.parameter(layer.weight)
-                except (AttributeError, RuntimeError) as error:  # no parameter; no way to one
-                    raise ModelError(
-                        "The weights of a script (torch.jit) cannot be disturbed.",
-                        where=f"{self.name}: {layer.weight}",
-                        expected="the Python module that it was made from, in eval mode",
-                        got="a script",
-                        do="Audit that module with the same weights: module.load_state_dict(script.state_dict()).",
-                    ) from error
+                except AttributeError as error:
+                    raise self._of_a_script(layer) from error
             sizes = self.sizes
             self._record = SubjectRecord(
                 name=self.name,
@@ -233,8 +227,24 @@ class Subject:
         return cast("Tensor", attrgetter(name)(self.model))  # scripted modules have no get_parameter
 
     def weight(self, layer: Layer) -> Tensor:
-        """A layer's weight as stored; where the module computes it by a weight norm, that."""
-        return weight_in(self.model, layer)
+        """A layer's weight as stored; where the module computes it by a weight norm, that.
+
+        Raises:
+            ModelError: If it is that of a script.
+        """
+        try:
+            return weight_in(self.model, layer)
+        except RuntimeError as error:  # of a script
+            raise self._of_a_script(layer) from error
+
+    def _of_a_script(self, layer: Layer) -> ModelError:
+        return ModelError(
+            "The weights of a script (torch.jit) cannot be disturbed.",
+            where=f"{self.name}: {layer.weight}",
+            expected="the Python module that it was made from, in eval mode",
+            got="a script",
+            do="Audit that module with the same weights: module.load_state_dict(script.state_dict()).",
+        )
 
 
 def _is_dense(layer: Layer) -> bool:

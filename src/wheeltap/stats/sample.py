@@ -179,7 +179,7 @@ class Sample(Evidence):
             return rare.power_of(cells, self.ends, margin=margin, bounded=self._within(cells), alpha=alpha)
         bound = self._bound(1.0)
         found = three_sided.power_of(
-            cells, margin=margin, bound=bound, one_sided=one_sided, alpha=alpha, skewed=self.skewed, least=self.least
+            cells, margin=margin, bound=bound, one_sided=one_sided, alpha=alpha, skewed=self.skewed, least=self._least
         )
         if found is None or found.examples is None or self.groups is None:
             return found
@@ -194,7 +194,7 @@ class Sample(Evidence):
     def _below(self, sign: float, margin: float) -> float | None:
         cells = clustered(self._toward(sign), self.groups)
         p = three_sided.p_below(
-            cells, margin=margin, bound=self._bound(sign), one_sided=True, skewed=self.skewed, least=self.least
+            cells, margin=margin, bound=self._bound(sign), one_sided=True, skewed=self.skewed, least=self._least
         )
         if self.ends is None or not self._rare or p is None:
             return p
@@ -212,19 +212,22 @@ class Sample(Evidence):
 
     def _bound(self, sign: float) -> float | None:
         """Of a cell: what a group can lose that is like none seen, until several show what losses are like."""
+        if self.bound is None:
+            return None
         shifted = 0.0 if self.margins is None else float(np.abs(self.margins - np.mean(self.margins)).max())
-        most = None if self.bound is None else self.bound + shifted
-        if self.groups is None:
-            return most
-        x, cells = np.asarray(self.values, dtype=np.float64), clustered(self._toward(sign), self.groups)
-        largest = float(np.abs(cells).max())
-        if len(np.unique(self.groups[sign * x.mean(0) > 0.0])) >= _ENOUGH:
-            means = cells.mean(0)
-            return max(2.0 * float(means.max()) - float(means.mean()), largest)
-        if most is None:
+        if self.groups is None or len(np.unique(self.groups)) == len(self.groups):
+            return self.bound + shifted
+        lost = sign * np.asarray(self.values, dtype=np.float64).mean(0) > 0.0
+        if len(np.unique(self.groups[lost])) >= _ENOUGH:
             return None
         _, sizes = np.unique(self.groups, return_counts=True)
-        return max(most * float(sizes.max()) * len(sizes) / float(sizes.sum()), largest)
+        most = (self.bound + shifted) * float(sizes.max()) * len(sizes) / float(sizes.sum())
+        return max(most, float(np.abs(clustered(np.asarray(self.values, dtype=np.float64), self.groups)).max()))
+
+    @property
+    def _least(self) -> float:
+        """Of an example; of a group of them it is their mean's part."""
+        return self.least if self.groups is None else self.least * len(np.unique(self.groups)) / len(self.groups)
 
     def _spread(self, x: FloatArray, margin: float) -> Crossed:
         cells, most = clustered(x, self.groups), 1.0
