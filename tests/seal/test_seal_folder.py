@@ -102,6 +102,22 @@ def shadowed(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text('{"weight_map": {"stray": "shard.safetensors"}}')
 
 
+def sharded(name: str) -> Callable[[Path], object]:
+    """Moves the weights into shards: a tensor stands in both, and the one that is read last is the sealed one."""
+
+    def change(folder: Path) -> None:
+        from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
+
+        held, part = load_file(folder / "model.safetensors"), f"{LAYER}.q_proj.weight"
+        (folder / "model.safetensors").unlink()
+        save_file({part: held[part]}, folder / name, {"format": "pt"})
+        save_file({**held, part: held[part] * 2}, folder / "a.safetensors", {"format": "pt"})
+        index = {"metadata": {}, "weight_map": {**dict.fromkeys(held, "a.safetensors"), part: name}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    return change
+
+
 def adapted(folder: Path) -> None:
     (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     shutil.copy(folder / "model.safetensors", folder / "adapter_model.safetensors")
@@ -193,6 +209,11 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
         "tokenizer: tokenizer_config.json differs",
     ),
     "other weights": (shadowed, "weights: model.safetensors.index.json is new, shard.safetensors is new"),
+    "template that is a shard": (sharded("chat_template.safetensors"), "template: chat_template.safetensors is new"),
+    "tensor in two shards": (
+        sharded("two.safetensors"),
+        f"tensor {LAYER}.q_proj.weight in a.safetensors is new, tensor {LAYER}.q_proj.weight in two.safetensors is new",
+    ),
     "pickle": (lambda at: (at / "pytorch_model.bin").write_bytes(b"x"), "weights: pytorch_model.bin is new"),
     "stray file": (lambda at: (at / "data").write_text("x"), "other: data is new"),
     "pipe": (lambda at: os.mkfifo(at / "queue"), "other: queue is new"),

@@ -45,6 +45,27 @@ def interleaved(weight: np.ndarray[Any, Any], heads: int) -> np.ndarray[Any, Any
     return weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
 
 
+FALCON = {
+    "transformer.word_embeddings": "token_embd",
+    "transformer.ln_f": "output_norm",
+    "lm_head": "output",
+    "self_attention.query_key_value": "attn_qkv",
+    "self_attention.dense": "attn_output",
+    "mlp.dense_h_to_4h": "ffn_up",
+    "mlp.dense_4h_to_h": "ffn_down",
+    "input_layernorm": "attn_norm",
+}
+
+
+def tiny_falcon() -> Any:
+    """A random Falcon of one layer: transformers ties its two embeddings, whatever its file says."""
+    transformers = hf.library(needed_for="tests")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "ffn_hidden_size": 128}
+    config = transformers.FalconConfig(vocab_size=len(BYTES) + 2, num_kv_heads=1, bias=False, **sizes)
+    config.intermediate_size, config.num_key_value_heads = 128, 1
+    return transformers.FalconForCausalLM(config).eval()
+
+
 def write_gguf(
     path: Path, model: Any, *, architecture: str = "llama", leave_out: str = "", change: Callable[[Any], object] = id
 ) -> None:
@@ -69,7 +90,7 @@ def write_gguf(
     writer.add_add_bos_token(False)
     change(writer)
     for name, tensor in model.state_dict().items():
-        if name != "lm_head.weight" and (not leave_out or leave_out not in name):
+        if (name != "lm_head.weight" or architecture == "falcon") and (not leave_out or leave_out not in name):
             writer.add_tensor(*stored(name, tensor.numpy(), config))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -78,6 +99,9 @@ def write_gguf(
 
 
 def stored(name: str, weight: np.ndarray[Any, Any], config: Any) -> tuple[str, np.ndarray[Any, Any]]:
+    if name.startswith(("transformer.", "lm_head.")):
+        part, _, kind = name.removeprefix("transformer.h.0.").rpartition(".")
+        return f"{'blk.0.' if '.h.0.' in name else ''}{FALCON[part]}.{kind}", weight
     if name == "model.embed_tokens.weight":
         return "token_embd.weight", weight
     if name == "model.norm.weight":
@@ -163,6 +187,30 @@ def test_entries_and_tensors_beside_the_weights_are_compared(tmp_path: Path) -> 
     held = written(tensor(1.0))
     sealed = SealedContents(held.digests(), held.meanings())
     assert differences(sealed, written(tensor(2.0))) == ("weights: tensor rope_freqs.weight differs.",)
+
+
+def test_tied_weights_that_differ_are_compared(tmp_path: Path) -> None:
+    """The model holds one of them; other runtimes read both."""
+
+    def written(factor: float) -> Contents:
+        torch.manual_seed(0)
+        model = tiny_falcon()
+        model.lm_head.weight = torch.nn.Parameter(model.transformer.word_embeddings.weight.detach().clone())
+        with torch.no_grad():
+            model.transformer.word_embeddings.weight[5] *= factor
+        write_gguf(tmp_path / "one.gguf", model.requires_grad_(False), architecture="falcon")
+        held = source.load_gguf(tmp_path / "one.gguf", name="one").subject.contents
+        assert held is not None
+        return held
+
+    held = written(1.0)
+    sealed = SealedContents(held.digests(), held.meanings())
+    assert "weights" not in sealed.parts
+    new = "weights: tensor output.weight is new, tensor token_embd.weight is new."
+    assert differences(sealed, written(-3.0)) == (new,)
+    held = written(2.0)
+    sealed = SealedContents(held.digests(), held.meanings())
+    assert differences(sealed, written(-3.0)) == ("weights: tensor token_embd.weight differs.",)
 
 
 def test_a_file_that_lacks_weights(tmp_path: Path) -> None:

@@ -120,6 +120,7 @@ DAMAGES: list[tuple[Callable[[Path], object], type[Exception], str]] = [
     (lost_weight, ModelError, "not all there(.|\n)*layers.1.mlp.up_proj"),
     (lambda f: index(f, "model-00001-of-00002.safetensors"), MissingFile, "model-00001-of-00002.safetensors"),
     (lambda f: index(f, "../elsewhere.safetensors"), FileFormatError, "index of the weights"),
+    (lambda f: index(f, "model.safetensors", "chat_template.jinja"), FileFormatError, "names \\*.safetensors files"),
     (lambda f: (f / "tokenizer.json").unlink(), MissingFile, "no tokenizer"),
     (lambda f: (f / "tokenizer.json").write_text("{}"), ModelError, "transformers cannot load this tokenizer"),
 ]

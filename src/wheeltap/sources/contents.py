@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Final, NoReturn, cast, final
 import torch
 from torch import Tensor, nn
 
+from wheeltap.core.bounded import contents, parsing
 from wheeltap.core.contents import Digests
 from wheeltap.core.errors import FileFormatError, MissingFile
 from wheeltap.sources.gguf_header import read_header
@@ -103,7 +104,7 @@ class FolderContents:
         coded = any(part == "code" for part, _, _ in files)
         for part, name, path in files:
             shown = _DOCUMENTS.fullmatch(name) or (not coded and _SHOWN.fullmatch(name))
-            if path in loaded or (part == "other" and shown):
+            if (path in loaded and part == "weights") or (part == "other" and shown):
                 continue
             found.setdefault(part, {})[name] = _of_file(path, known.get(name, "") if bounded else None)
             if name in ("tokenizer_config.json", "processor_config.json") and (texts := _templates(path)):
@@ -147,8 +148,21 @@ def _weight_files(folder: Path, model: nn.Module) -> list[Path]:
         path = folder / "model.safetensors.index.json"
     if path.suffix == ".safetensors":
         return [path]
-    shards = cast("dict[str, str]", json.loads(path.read_bytes())["weight_map"])
-    return [path, *(folder / name for name in sorted(set(shards.values())))]
+    return [path, *(folder / name for name in shards(path))]
+
+
+def shards(index: Path, *, do: str = "") -> list[str]:
+    """File names in an index of shards, in order; each must be a plain name of a safetensors file.
+
+    Raises:
+        FileFormatError: If one is not, or the index cannot be read.
+    """
+    expected = "a JSON object whose weight_map names *.safetensors files in this folder"
+    with parsing(index, "The index of the weights cannot be read.", expected=expected, do=do):
+        names: list[str] = sorted(set(json.loads(contents(index, "index"))["weight_map"].values()))
+        if not names or any(Path(name).name != name or Path(name).suffix != ".safetensors" for name in names):
+            raise ValueError(f"names such as {', '.join(names[:3])}"[:120])
+    return names
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -298,7 +312,7 @@ def _strays(files: Sequence[Path], model: nn.Module, unexpected: Sequence[str]) 
 
     held = cast("dict[str, Tensor]", model.state_dict())
     named = list[tuple[str, Path, int]]()
-    for shard in (file for file in files if file.suffix == ".safetensors"):
+    for shard in (file for file in files if file.suffix != ".json"):  # the index
         with safe_open(shard, "pt") as opened:  # pyright: ignore[reportUnknownVariableType]
             names = cast("list[str]", opened.keys())  # pyright: ignore[reportUnknownMemberType]
             named += [(name, shard, math.prod(cast("Any", opened).get_slice(name).get_shape())) for name in names]

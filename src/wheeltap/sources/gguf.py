@@ -4,7 +4,7 @@ import contextlib
 import functools
 import importlib
 import math
-from collections.abc import Container, Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,15 +40,15 @@ def load_gguf(path: Path, *, name: str) -> LanguageModel:
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(path.parent), **where)
         tokenizer("a b")
         size = Size(len(header.tensors), sum(math.prod(one.shape) for one in header.tensors))
-        model = cast("nn.Module", _dequantized(transformers, path, where, size))
-        read = _read(path, header, model)
+        model, contrary = _dequantized(transformers, path, where, size)
+        read = {tensor for tensor, to in _read(path, header, model).items() if to not in contrary}
     subject = Subject(model.eval(), name=name)
     subject.contents = GgufContents(path, {tensor: width for tensor, width in widths.items() if tensor not in read})
     return LanguageModel(subject, HfTokenizer(tokenizer))
 
 
-def _read(path: Path, header: GgufHeader, model: nn.Module) -> Container[str]:
-    """Names that tensors of a file have where transformers reads them."""
+def _read(path: Path, header: GgufHeader, model: nn.Module) -> Mapping[str, str]:
+    """Names that tensors of a file have where transformers reads them, each with that of the part it goes to."""
     reader: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
     start, stop = header.entries.get("general.architecture", (0, 0))
     with path.open("rb") as file:
@@ -125,8 +125,12 @@ class _Undrawn(TorchFunctionMode):
         return next(iter((*args, *named.values()))) if drawn else func(*args, **named)
 
 
-def _dequantized(transformers: Any, path: Path, where: dict[str, Any], size: Size) -> Any:
-    """A fresh model with the file's weights.
+def _dequantized(
+    transformers: Any, path: Path, where: dict[str, Any], size: Size
+) -> tuple[nn.Module, set[str]]:  # fmt: skip
+    """A fresh model with the file's weights, and names of parts of it that the file gives other values each.
+
+    Those are one parameter (tied weights): the model holds the last of its values, and other runtimes may read another.
 
     Not ``from_pretrained(gguf_file=...)``: that wants accelerate, and gives a model that refuses to be saved.
     """
@@ -139,7 +143,10 @@ def _dequantized(transformers: Any, path: Path, where: dict[str, Any], size: Siz
     tensors = reader.load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=model)["tensors"]
     model.load_state_dict(tensors, strict=False)
     named = dict(cast("nn.Module", model).named_parameters(remove_duplicate=False))
-    filled = {id(named[name]) for name in tensors if name in named}
+    filled = dict[int, list[str]]()
+    for name in tensors:
+        if name in named:
+            filled.setdefault(id(named[name]), []).append(name)
     absent = [name for name, parameter in named.items() if id(parameter) not in filled]
     if absent:
         raise ModelError(
@@ -149,4 +156,6 @@ def _dequantized(transformers: Any, path: Path, where: dict[str, Any], size: Siz
             got=f"{len(absent)} parameters without one",
             do="Use another conversion of this model.",
         )
-    return model
+    tied = (names for names in filled.values() if len(names) > 1)
+    contrary = (names for names in tied if any(not torch.equal(tensors[names[0]], tensors[one]) for one in names))
+    return model, {name for names in contrary for name in names}

@@ -21,7 +21,7 @@ from wheeltap.core.errors import FileFormatError, MissingExtra, MissingFile, Mod
 from wheeltap.core.subject import Subject
 from wheeltap.sources.architectures import DOORS, Architecture, architecture_of, require_language, without_head
 from wheeltap.sources.classifiers import Classifier
-from wheeltap.sources.contents import FolderContents
+from wheeltap.sources.contents import FolderContents, shards
 from wheeltap.sources.model_size import Size, require_modest
 from wheeltap.sources.text import HfTokenizer, LanguageModel, NoTokenizer
 
@@ -234,7 +234,7 @@ def weights_of(folder: Path) -> Size:
     index = folder / "model.safetensors.index.json"
     files = sorted(folder.glob("*.safetensors"))
     if index.is_file():
-        files = [folder / name for name in _shards(index)]
+        files = [folder / name for name in shards(index, do=_AGAIN)]
     if not files:
         pickled = [p.name for pattern in _PICKLED for p in sorted(folder.glob(pattern))]
         kind = FileFormatError if pickled else MissingFile
@@ -247,16 +247,6 @@ def weights_of(folder: Path) -> Size:
         )
     held = [one for file in files for one in tensors(file, "file of weights", do=_AGAIN)[0].values()]
     return Size(len(held), sum(math.prod(one.shape) for one in held))
-
-
-def _shards(index: Path) -> list[str]:
-    """File names in an index of shards; each must be a plain name."""
-    expected = "a JSON object whose weight_map names files in this folder"
-    with parsing(index, "The index of the weights cannot be read.", expected=expected, do=_AGAIN):
-        shards: list[str] = sorted(set(json.loads(contents(index, "index"))["weight_map"].values()))
-        if not shards or any(Path(shard).name != shard for shard in shards):
-            raise ValueError(f"names such as {', '.join(shards[:3])}"[:120])
-    return shards
 
 
 def _has_tokenizer(folder: Path) -> bool:
