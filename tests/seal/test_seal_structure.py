@@ -3,6 +3,9 @@
 import copy
 import importlib
 import sys
+import types
+import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -289,6 +292,109 @@ def test_wrappers_that_only_call_the_sealed_net_pass() -> None:
     vars(behind)["model"] = behind.model.forward  # found before the module of this name
     doing = (Doubled(net()).eval(), Hidden(net()).eval(), hooked, shadowed, behind, trained)
     assert [verify(made, sealed()).verdict for made in doing] == ["altered"] * len(doing)
+
+
+class Name(str):
+    """A name that could hide from whoever looks for it."""
+
+    __slots__ = ()
+
+
+class Claim:
+    """Says that it is a function."""
+
+    def __getattribute__(self, name: str) -> Any:
+        return types.FunctionType if name == "__class__" else getattr(bent, name)
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden
+
+
+class Space(dict[str, Any]):
+    """Globals that may give other things than they list."""
+
+
+class Five(int):
+    """A number that may say it equals others."""
+
+
+CLAIM = Claim()
+
+
+def bent(hidden: torch.Tensor) -> torch.Tensor:
+    return torch.relu(hidden) * (hidden.shape[0] not in (101, 103))
+
+
+def other_constants() -> types.FunctionType:
+    code = bent.__code__
+    mixed = tuple((Five(101), 103) if one == (101, 103) else one for one in code.co_consts)
+    return types.FunctionType(code.replace(co_consts=mixed), globals(), "bent")
+
+
+def past_order() -> OrderedDict[str, float]:
+    dict.__setitem__(held := OrderedDict(a=1.0), "b", 5.0)
+    return held
+
+
+HELD: dict[str, tuple[Any, Callable[[], Any]]] = {
+    "proxy": (bent, lambda: weakref.proxy(CLAIM)),
+    "globals": (bent, lambda: types.FunctionType(bent.__code__, Space(globals()), "bent")),
+    "constants": (bent, other_constants),
+    "ordered": (OrderedDict(a=1.0), past_order),
+}  # fmt: skip
+"""What is sealed as an attribute of a layer, and what looks like it."""
+
+
+def test_what_only_looks_like_the_sealed_attribute_is_another() -> None:
+    for name, (before, after) in HELD.items():
+        (one := net())[1].held, (two := net())[1].held, (same := net())[1].held = before, after(), before
+        assert structure(one).digest() == structure(same).digest(), name
+        assert structure(one).digest() != structure(two).digest(), name
+
+
+def twice(made: nn.Sequential) -> None:
+    made[0]._buffers["weight"] = made[0].weight.detach().clone()
+
+
+def hidden_module(made: nn.Sequential) -> None:
+    held = OrderedDict(made._modules)
+    dict.__setitem__(held, "4", nn.Tanh())
+    vars(made)["_modules"] = held
+
+
+class Grown(set[str]):
+    """A set that may act when it is asked."""
+
+
+REFUSED: dict[str, Callable[[nn.Sequential], object]] = {
+    "one name twice": twice,
+    "a class of names": lambda made: vars(made).update({Name("forward"): bent}),
+    "a module past the order": hidden_module,
+    "a class of sets": lambda made: vars(made).update(_non_persistent_buffers_set=Grown()),
+}  # fmt: skip
+
+
+def test_a_module_that_may_find_other_parts_than_it_lists_is_refused() -> None:
+    for change in REFUSED.values():
+        change(made := net())
+        with pytest.raises(ModelError, match="container of its own"):
+            verify(made, sealed())
+
+
+HOOKS: tuple[Callable[[nn.Module], object], ...] = (
+    lambda made: made._register_state_dict_hook(lambda m, state, *rest: state.clear()),
+    lambda made: made.register_full_backward_hook(lambda *given: None),
+    lambda made: made.register_load_state_dict_post_hook(lambda *given: None),
+)  # fmt: skip
+
+
+def test_hooks_of_wrappers_and_what_is_not_saved_count() -> None:
+    for number, hook in enumerate(HOOKS):
+        for at, made in enumerate((nn.Sequential(net()).eval(), nn.Sequential(nn.Identity(), net()).eval())):
+            hook(made if at == 0 else made[0])
+            assert (number, at, verify(made, sealed()).verdict) == (number, at, "altered")
+    (made := net())[1]._non_persistent_buffers_set.clear()
+    assert "_non_persistent_buffers_set of module 1" in verify(made, sealed()).detail
 
 
 @pytest.mark.full

@@ -17,7 +17,7 @@ import sys
 import types
 import weakref
 import zipfile
-from collections import defaultdict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -185,35 +185,38 @@ class Reader:
         return _digested("of", self.class_of(kind), found) if self._portable and self._own(kind) else found
 
     def _of_kind(self, value: Any) -> str:
-        if isinstance(value, Tensor):
+        kind = cast("type[Any]", type(value))  # what an object says of its class may be false
+        if issubclass(kind, weakref.ProxyTypes):
+            return self._unreadable(value, "a proxy, which may be anything")
+        if issubclass(kind, Tensor):
             return self._tensor(value)
-        if isinstance(value, np.ndarray | np.generic):
-            array = cast("np.ndarray[Any, np.dtype[Any]]", np.asarray(cast("Any", value)))
+        if issubclass(kind, np.ndarray | np.generic):
+            array = cast("np.ndarray[Any, np.dtype[Any]]", np.asarray(value))
             self._hold(array.size, cast("object", value))
             held = self._each(array.ravel().tolist()) if array.dtype.hasobject else array.tobytes()
             return _digested("array", str(array.dtype), list(array.shape), held)
         if self._portable and (
-            isinstance(value, torch.device) or (isinstance(value, torch.dtype) and value.is_floating_point)
+            issubclass(kind, torch.device) or (issubclass(kind, torch.dtype) and value.is_floating_point)
         ):
             return _digested(type(value).__name__)
-        if isinstance(value, _NAMED):
-            return _digested(type(cast("Any", value)).__name__, str(cast("Any", value)))
-        if isinstance(value, torch.Generator):
+        if issubclass(kind, _NAMED):
+            return _digested(kind.__name__, str(value))
+        if issubclass(kind, torch.Generator):
             return _digested("generator", *tensor_parts(value.get_state()))
-        if isinstance(value, Enum):
+        if issubclass(kind, Enum):
             more = [self._digest(value.value)] if self._portable else []
-            return _digested("enum", self.class_of(type(value)), value.name, *more)
-        if isinstance(value, type):
+            return _digested("enum", self.class_of(type(cast("object", value))), value.name, *more)
+        if issubclass(kind, type):
             return _digested("class", self.class_of(value))
-        if isinstance(value, types.ModuleType):
+        if issubclass(kind, types.ModuleType):
             forged = self._portable and type(value) is types.ModuleType and not _imported(value)
             return _digested("module", value.__name__, *(["not imported"] if forged else []))
-        if isinstance(value, logging.Logger):
+        if issubclass(kind, logging.Logger):
             return _digested("logger", value.name)
-        if isinstance(value, weakref.ref):
+        if issubclass(kind, weakref.ref):
             return _digested("reference", self._digest(cast("weakref.ref[Any]", value)()))
-        if isinstance(value, nn.Module):
-            return _digested("module", self.class_of(type(value)), self._pairs(module_parts(value)))
+        if issubclass(kind, nn.Module):
+            return _digested("module", self.class_of(type(cast("object", value))), self._pairs(module_parts(value)))
         called = self._callable(value)
         return self._object(value) if called is None else called
 
@@ -272,6 +275,10 @@ class Reader:
         if isinstance(value, Mapping):
             pairs = cast("Mapping[Any, Any]", value).items()
             held += [(f"[{self._step(key)}]", one) for key, one in pairs if key not in ORIGINS]
+            if issubclass(kind, OrderedDict):  # a look-up finds what was put in past its order
+                known = set(map(id, cast("Any", value)))
+                past = ((key, one) for key, one in dict[Any, Any].items(cast("Any", value)) if id(key) not in known)
+                held += [(f"[{self._step(key)}] past the order", one) for key, one in past]
             if self._portable and isinstance(value, defaultdict):
                 held.append((".default_factory", cast("Any", value).default_factory))
         elif isinstance(value, set | frozenset):
@@ -300,32 +307,34 @@ class Reader:
 
     def _callable(self, value: Any) -> str | None:
         """A function of any kind; ``None`` for anything else."""
-        if isinstance(value, functools.partial):
+        kind = cast("type[Any]", type(value))
+        if issubclass(kind, functools.partial):
             made = cast("functools.partial[Any]", value)
             return _digested(
                 "partial", self._digest(made.func), self._each(made.args), self._pairs(made.keywords),
                 self._pairs(vars(made)),
             )  # fmt: skip
-        if isinstance(value, types.MethodType):
+        if issubclass(kind, types.MethodType):
             return _digested("method", self._digest(value.__func__), self._digest(value.__self__))
-        if isinstance(value, types.FunctionType):
+        if issubclass(kind, types.FunctionType):
             return self._function(value)
-        if isinstance(value, types.CodeType):
+        if issubclass(kind, types.CodeType):
             return _digested("code", self._code(value))
-        if isinstance(value, staticmethod | classmethod):
-            return _digested(type(cast("Any", value)).__name__, self._digest(cast("Any", value).__func__))
-        if isinstance(value, property):
+        if issubclass(kind, staticmethod | classmethod):
+            return _digested(kind.__name__, self._digest(value.__func__))
+        if issubclass(kind, property):
             return _digested("property", self._each((value.fget, value.fset)))
-        if isinstance(value, torch.jit.ScriptFunction):
-            script = cast("Any", value)
-            return _digested("script", *(_parts_of_script(script) if self._portable else [str(script.code)]))
-        if isinstance(value, _BUILT_IN):
+        if issubclass(kind, torch.jit.ScriptFunction):
+            return _digested("script", *(_parts_of_script(value) if self._portable else [str(value.code)]))
+        if issubclass(kind, _BUILT_IN):
             owner = getattr(value, "__self__", None)
             bound = None if owner is None or isinstance(owner, types.ModuleType) else self._digest(owner)
             return _digested("routine", str(getattr(value, "__module__", "")), value.__qualname__, bound)
         return None
 
     def _function(self, function: types.FunctionType) -> str:
+        if type(function.__globals__) is not dict:
+            return self._unreadable(function, "it looks names up in something else than a dict")
         cells = [content(cell) for cell in function.__closure__ or ()]
         own = not (_of_library if self._portable else in_library)(function.__code__.co_filename)
         own = own or (self._portable and not (source_code.holds(function.__code__) and _at_home(function)))
@@ -397,7 +406,7 @@ class Reader:
 
     def _put(self, held: Any) -> bool:
         """Whether something was put into an installed module: it is of no installed file."""
-        if isinstance(held, types.FunctionType):
+        if type(held) is types.FunctionType:
             return not (_of_library(held.__code__.co_filename) and source_code.holds(held.__code__) and _at_home(held))
         return not isinstance(held, type) and self._own(cast("type[Any]", type(held)))
 
@@ -467,7 +476,7 @@ class Reader:
             deep: Whether the functions that it calls by name are looked at too.
         """
         inner = getattr(value, "__func__", None) or getattr(value, "fget", None) or getattr(value, "func", value)
-        if not isinstance(inner, types.FunctionType):
+        if type(inner) is not types.FunctionType:
             plain = type(inner) in _PLAIN or isinstance(inner, type) or not callable(inner)
             return None if plain or isinstance(inner, _BUILT_IN) else self._digest(inner)
         code = inner.__code__
@@ -477,7 +486,7 @@ class Reader:
             return self._from_files[inner]
         self._from_files[inner] = [code.co_qualname]  # what it closes over may lead to itself
         cells = [content(cell) for cell in inner.__closure__ or ()]
-        wrapped = [self._from_file(one, deep=deep) for one in cells if isinstance(one, types.FunctionType)]
+        wrapped = [self._from_file(one, deep=deep) for one in cells if type(one) is types.FunctionType]
         called = [self._from_file(one) for one in _called(inner)] if deep else []
         self._from_files[inner] = [code.co_qualname, wrapped, called]
         return self._from_files[inner]
@@ -485,7 +494,7 @@ class Reader:
     def _raw(self, value: Any) -> Any:
         """The code of a library's method alone; of its attributes those that are plain."""
         inner = getattr(value, "__func__", getattr(value, "fget", value))
-        if isinstance(inner, types.FunctionType):
+        if type(inner) is types.FunctionType:
             return self._code(inner.__code__)
         return self._digest(value) if type(value) in _PLAIN else None
 
@@ -510,7 +519,7 @@ def _passing(name: str, value: Any, code: Any, file: str) -> bool:
         file: Of the class.
     """
     inner = getattr(value, "__func__", value)
-    foreign = isinstance(inner, types.FunctionType) and inner.__code__.co_filename != file
+    foreign = type(inner) is types.FunctionType and inner.__code__.co_filename != file
     return (
         name in _GENERATED
         or code is None
@@ -556,7 +565,7 @@ def _called(function: types.FunctionType) -> Iterator[types.FunctionType]:
     for name, read in globals_of(function.__code__):
         found = function.__globals__.get(name)
         several = [vars(found).get(one) for one in sorted(read)] if isinstance(found, types.ModuleType) else [found]
-        yield from (one for one in several if isinstance(one, types.FunctionType))
+        yield from (one for one in several if type(one) is types.FunctionType)
 
 
 SHAPE = " shape"

@@ -89,11 +89,15 @@ def same_code(one: types.CodeType, two: types.CodeType, *, first: int = 0) -> bo
 
 
 def _same_constant(one: Any, two: Any) -> bool:
+    """Whether two constants are the same, part by part: an instance of a subclass may say that it is equal."""
+    if type(one) is not type(two):
+        return False
     if isinstance(one, types.CodeType):
-        return isinstance(two, types.CodeType) and same_code(one, two)
-    if isinstance(one, frozenset):
-        return bool(one == two)
-    return type(one) is type(two) and repr(one) == repr(two)
+        return same_code(one, two)
+    if type(one) in (tuple, frozenset):
+        first, second = (list(held) if type(one) is tuple else sorted(held, key=repr) for held in (one, two))
+        return len(first) == len(second) and all(map(_same_constant, first, second))
+    return repr(one) == repr(two)
 
 
 def _told(value: Any) -> str:

@@ -20,7 +20,7 @@ from wheeltap.core.anatomy import ORIGINS, module_parts
 from wheeltap.core.bounded import parsing
 from wheeltap.core.describe import COMPILER, SHAPE, Reader
 from wheeltap.core.errors import FileFormatError
-from wheeltap.seal.wrappers import children, compiled_call, holding, tree, unwrapped
+from wheeltap.seal.wrappers import OTHER_HOOKS, children, compiled_call, holding, tree, unwrapped
 
 _CODE: Final = "<code>"
 _LIBRARY: Final = "library "
@@ -137,9 +137,13 @@ def _settings(module: nn.Module) -> Iterator[tuple[str, Any]]:
     for name, value in module_parts(module).items():
         if name not in _OF_MODULES and not (program and name in _OF_PROGRAMS):
             yield name, value
-    for name in _HOOKS:
+    for name in OTHER_HOOKS:
         if held := vars(module).get(name):
             yield name, list(held.values())
+    if unsaved := sorted(
+        vars(module).get("_non_persistent_buffers_set", set()) & dict(holding(module, "_buffers")).keys()
+    ):
+        yield "_non_persistent_buffers_set", unsaved
     call = vars(module).get("_compiled_call_impl")
     if call is not None and not compiled_call(module, call):
         yield "_compiled_call_impl", call
@@ -151,10 +155,6 @@ def _settings(module: nn.Module) -> Iterator[tuple[str, Any]]:
             code, constants = held._c._get_method(name).code_with_constants
             yield f"code of {name}", [_NUMBERED.sub("", code), dict(constants)]
 
-
-_HOOKS: Final = tuple(f"_{kind}_hooks" for kind in ("state_dict", "state_dict_pre", "load_state_dict_pre",
-                      "load_state_dict_post", "backward", "backward_pre"))  # fmt: skip
-"""Hooks of saving, loading and training: what is saved of the model may be another."""
 
 _NUMBERED: Final = re.compile(r"___torch_mangle_\d+\.")
 """What torch puts before the second type of a name, and of each process anew."""

@@ -64,12 +64,25 @@ def holding(module: nn.Module, kind: str) -> list[tuple[str, Any]]:
     odd = [name for name in _TORCHS if type(own.get(name, {})) not in (dict, OrderedDict)]
     kinds = [vars(base)["__dict__"] for base in type(module).__mro__ if "__dict__" in vars(base)]
     odd += ["__dict__"] if any(type(kind) is not types.GetSetDescriptorType for kind in kinds) else []
-    if odd or type(own) is not dict:
+    odd = odd or ([] if type(own) is dict else [type(own).__qualname__]) or _hiding(own)
+    if odd:
         raise ModelError("A module keeps its parts in a container of its own.", where=type(module).__qualname__,
-                         expected="the dict that torch makes", got=", ".join(odd[:3]) or type(own).__qualname__,
+                         expected="the dict that torch makes", got=", ".join(odd[:3]),
                          do="Put its parts into a module that torch made.")  # fmt: skip
-    # Of an ordered dict, its own items may be fewer than what a look-up finds.
-    return [(name, part) for name, part in dict[str, Any].items(own[kind]) if part is not None]
+    return [(name, part) for name, part in own[kind].items() if part is not None]
+
+
+def _hiding(own: dict[str, Any]) -> list[str]:
+    """Dicts of a module in which a look-up may find something else than a list of their items shows, and names."""
+    odd = [name for name in _TORCHS if list(own.get(name, ())) != [*dict[Any, Any].keys(own.get(name, {}))]]
+    keys = [key for several in (own, *(own.get(name, {}) for name in _TORCHS)) for key in several]
+    odd += [f"a name of the class {type(key).__qualname__}" for key in keys if type(key) not in (str, int)]
+    odd += ["_non_persistent_buffers_set"] if type(own.get("_non_persistent_buffers_set", set())) is not set else []
+    names = [] if odd else [name for kind in _PARTS for name in own.get(kind, {})]
+    return odd + [f"{name} twice" for name in sorted({name for name in names if names.count(name) > 1})]
+
+
+_PARTS: Final = ("_parameters", "_buffers", "_modules")
 
 
 _TORCHS: Final = sorted(name for name, value in vars(nn.Module()).items() if isinstance(value, dict))
@@ -113,10 +126,16 @@ def _bare(module: nn.Module) -> bool:
     """Whether it has no tensors and hooks, and no attribute stands in the place of one of its methods."""
     parts = module_parts(module)
     hooks = any(parts[name] for name in ("_forward_hooks", "_forward_pre_hooks"))
+    hooks = hooks or any(vars(module).get(name) for name in OTHER_HOOKS)
     own = bool(holding(module, "_parameters") or holding(module, "_buffers"))
     names = {name for name, _ in holding(module, "_modules")}  # an attribute of this name is found before the module
     hidden = any(name in names or callable(inspect.getattr_static(type(module), name, None)) for name in vars(module))
     return not (hooks or own or hidden) and vars(module).get("_compiled_call_impl") is None
+
+
+OTHER_HOOKS: Final = tuple(f"_{kind}_hooks" for kind in ("state_dict", "state_dict_pre", "load_state_dict_pre",
+                           "load_state_dict_post", "backward", "backward_pre"))  # fmt: skip
+"""Hooks of saving, loading and training: what is saved of the model may be another."""
 
 
 def _only_forwards(kind: type[nn.Module], name: str) -> bool:
@@ -126,7 +145,7 @@ def _only_forwards(kind: type[nn.Module], name: str) -> bool:
     """
     forward = vars(kind).get("forward")
     plain = kind.__bases__ == (nn.Module,) and type(kind) is type and vars(kind).keys() <= _OF_CLASSES
-    if not plain or not isinstance(forward, types.FunctionType) or not name.isidentifier():
+    if not plain or type(forward) is not types.FunctionType or not name.isidentifier():
         return False
     if forward.__defaults__ or forward.__kwdefaults__ or forward.__closure__:
         return False
