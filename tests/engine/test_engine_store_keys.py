@@ -71,6 +71,18 @@ def test_forged_outcomes_are_measured_afresh(whole: tuple[Path, wt.Report], tmp_
         assert store.foreign() == 0  # replaced by what was measured
 
 
+@pytest.mark.parametrize("more", ["CREATE INDEX i ON outcomes(key, own(seal))", "CREATE VIEW v AS SELECT 1"])
+def test_a_store_laid_out_by_others_is_refused(whole: tuple[Path, wt.Report], tmp_path: Path, more: str) -> None:
+    """An index may hold what a function of the attacker's said of each mark."""
+    path = forged(whole[0], tmp_path / "forged.wheeltap")
+    with closing(sqlite3.connect(path)) as db:
+        db.create_function("own", 1, lambda seal: 1, deterministic=True)
+        db.execute(more)
+        db.commit()
+    with pytest.raises(StoreError):
+        audited(path)
+
+
 def test_a_store_without_marks_counts_only_where_it_is_trusted(
     whole: tuple[Path, wt.Report], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -187,7 +187,7 @@ class Artifacts:
     def _write(self, path: Path, spec: ArtifactSpec, kept: Kept) -> None:
         from safetensors.numpy import save
 
-        note = {"note": dict(kept.note), "key": spec.key, "digest": kept.whole, "mark": _marked(kept)}
+        note = {"note": dict(kept.note), "key": spec.key, "digest": kept.whole, "mark": _marked(path, kept)}
         reports = {f"{REPORT}{name}": array for name, array in kept.report.items()}
         arrays = {name: np.asarray(array, order="C") for name, array in {**kept.arrays, **reports}.items()}
         data = save(arrays, {"note": json.dumps(note)})
@@ -213,13 +213,14 @@ class Artifacts:
             raise _unusable(path, "finite numbers", "others")
         if kept.whole != written:
             raise _unusable(path, "the contents that were written", "others")
-        if not known and marked != _marked(kept):
+        if not known and marked != _marked(path, kept):
             raise _unusable(path, "one that this user made", "the mark of another key, or none")
         return kept
 
 
-def _marked(kept: Kept) -> str:
-    return mark(bytes.fromhex(kept.whole), own_key()).hex()
+def _marked(path: Path, kept: Kept) -> str:
+    """The mark of the user's key on these contents under this name: of this recipe, whole or a state of training."""
+    return mark(bytes.fromhex(canon.digest("made", path.name.encode(), kept.whole.encode())), own_key()).hex()
 
 
 _UNUSABLE: Final = "An artifact cannot be used."

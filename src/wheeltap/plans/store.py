@@ -41,7 +41,8 @@ CREATE TABLE outcomes (
 );
 CREATE TABLE plans (id INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, plan BLOB NOT NULL);
 """
-_FIND = "SELECT status, layouts, vals, seconds, forwards, because, path, seal FROM outcomes WHERE key=? AND own(seal)"
+_LAYOUT = {" ".join(statement.split()) for statement in _SCHEMA.split(";") if statement.strip()}
+_FIND = "SELECT status, layouts, vals, seconds, forwards, because, path, seal FROM outcomes WHERE key=?"
 _FOREIGN = "SELECT key, status, layouts, vals, seconds, forwards, because, path, seal FROM outcomes WHERE NOT own(seal)"
 _DIGEST = 16
 """Bytes of a seal that are the digest; the mark comes behind it."""
@@ -104,7 +105,9 @@ class Store:
                 if not readonly:
                     self._take_lock()
                 self._db = self._connect()
-                self._db.create_function("own", 1, self._own, deterministic=True)
+                self._db.execute("PRAGMA trusted_schema=OFF")
+                # Not "deterministic": SQLite would take what a file's index says of it.
+                self._db.create_function("own", 1, self._own)
                 try:
                     self._open()
                 except BaseException:
@@ -203,6 +206,9 @@ class Store:
                 got=f"store version {found}",
                 do="Use the wheeltap that made it, or start a new store with another --store.",
             )
+        made = self._db.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT GLOB 'sqlite_*'")
+        if {" ".join(str(row[0]).split()) for row in made} != _LAYOUT:
+            raise self._damaged("The store is not laid out as wheeltap does it.", "other tables, indexes or triggers")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}")
 
@@ -259,7 +265,7 @@ class Store:
         """The outcome of the trial with this key, if it was ever committed."""
         with self._explained():
             found = self._db.execute(_FIND, (_key_in(key),)).fetchone()
-            return None if found is None else self._outcome(key, found)
+            return None if found is None or not self._own(found[-1]) else self._outcome(key, found)
 
     def keys(self) -> frozenset[str]:
         """Keys of every committed outcome."""

@@ -215,12 +215,12 @@ class Sample(Evidence):
         if self.bound is None:
             return None
         shifted = 0.0 if self.margins is None else float(np.abs(self.margins - np.mean(self.margins)).max())
-        if self.groups is None or len(np.unique(self.groups)) == len(self.groups):
+        if self.groups is None:
             return self.bound + shifted
         lost = sign * np.asarray(self.values, dtype=np.float64).mean(0) > 0.0
-        if len(np.unique(self.groups[lost])) >= _ENOUGH:
-            return None
         _, sizes = np.unique(self.groups, return_counts=True)
+        if len(np.unique(self.groups[lost])) >= _ENOUGH and sizes.max() > 1:
+            return None
         most = (self.bound + shifted) * float(sizes.max()) * len(sizes) / float(sizes.sum())
         return max(most, float(np.abs(clustered(np.asarray(self.values, dtype=np.float64), self.groups)).max()))
 
