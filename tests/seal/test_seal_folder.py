@@ -279,12 +279,30 @@ def test_another_template_is_altered_and_exits_with_1(
     mode = ["--full"] if full else []
     assert main(["verify", f"hf:{folder}", str(sealed), *mode]) == 0
     copy = changed(folder, tmp_path / "copy", CHANGES["template"][0])
-    assert main(["verify", f"hf:{changed(folder, tmp_path / 'cast', HARMLESS['cast'])}", str(sealed), *mode]) == 0
+    cast = changed(folder, tmp_path / "cast", HARMLESS["cast"])
+    HARMLESS["version and dtype"](cast)
+    assert main(["verify", f"hf:{cast}", str(sealed), *mode]) == 0
     capsys.readouterr()
     assert main(["verify", f"hf:{copy}", str(sealed), *mode]) == 1
     said = " ".join(capsys.readouterr().out.split())
     assert said.startswith("ALTERED")
     assert "Not as sealed: template: tokenizer_config.json: default differs." in said
+
+
+def test_a_version_counts_where_transformers_reads_another_tokenizer_by_it(folder: Path, tmp_path: Path) -> None:
+    copy = changed(folder, tmp_path / "copy", lambda at: None)
+    contents = load_model(f"hf:{copy}").contents
+    assert contents is not None
+
+    def digest(version: str | None) -> str:
+        edited(copy, "config.json", lambda held: held.update(transformers_version=version))
+        return contents.digests()["config"]["config.json"]
+
+    old, new = digest("4.57.1"), digest("5.0.0")
+    assert old != new
+    assert [digest(one) for one in (None, "", "5.0.0rc0", "5.0.0.dev0", "4")] == [old] * 5
+    assert [digest(one) for one in ("5.1.0", "10.0")] == [new] * 2
+    assert digest("five") not in (old, new)
 
 
 def test_a_live_model_has_no_files_and_verification_says_so(folder: Path, sealed: Path) -> None:

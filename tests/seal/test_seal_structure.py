@@ -541,3 +541,24 @@ def test_the_same_structure_in_another_copy_has_the_same_digest() -> None:
     assert first.digest() == second.digest() and first.text() == second.text()
     assert structure(net().half()).digest() == first.digest()
     assert structure(net().train()).digest() != first.digest()
+
+
+def test_names_of_origins_are_skipped_of_models_and_configurations_of_transformers_alone() -> None:
+    def digest(value: str, held: Callable[[str], Any], name: str = "held") -> str:
+        made = net()
+        setattr(made[1], name, held(value))
+        return structure(made).digest()
+
+    for name in ("name_or_path", "_commit_hash", "transformers_version"):
+        for count in (str, lambda value, name=name: {name: value}, lambda value, name=name: {1: {name: value}}):
+            assert digest("a", count, name) != digest("b", count, name)
+    transformers = pytest.importorskip("transformers", reason="needs the extra llm")
+    for kind in (transformers.PreTrainedConfig, transformers.GenerationConfig):
+        for name in ("name_or_path", "_commit_hash", "transformers_version"):
+
+            def made(value: str, kind: Any = kind, name: str = name) -> Any:
+                held = kind()
+                vars(held)[name] = value
+                return held
+
+            assert digest("a", made) == digest("b", made)

@@ -11,12 +11,31 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-ORIGINS = frozenset({"_name_or_path", "name_or_path", "_commit_hash", "_original_object_hash", "_is_hf_initialized"})
-"""Attributes that say where a model was loaded from, which does not change what it computes.
+_ORIGINS = frozenset(
+    {"_name_or_path", "name_or_path", "_commit_hash", "_original_object_hash", "transformers_version"}
+)  # fmt: skip
+_OF_TRANSFORMERS = {
+    "transformers.configuration_utils": "PreTrainedConfig",
+    "transformers.generation.configuration_utils": "GenerationConfig",
+    "transformers.modeling_utils": "PreTrainedModel",
+}
 
-``_original_object_hash`` is Python's own hash of a generation configuration as it was loaded: another number in each
-process. ``_is_hf_initialized`` says of a weight or module that it came from a file.
-"""
+
+def origins(value: object) -> frozenset[str]:
+    """Attributes of an object that say where it was loaded from, which does not change what it computes.
+
+    Only models and configurations of transformers have such. ``_original_object_hash`` is Python's own hash of a
+    generation configuration as it was loaded: another number in each process. ``_is_hf_initialized`` says of a weight
+    or module that it came from a file.
+    """
+    kinds = tuple(
+        kind for module, name in _OF_TRANSFORMERS.items()
+        if isinstance(kind := getattr(sys.modules.get(module), name, None), type)
+    )  # fmt: skip
+    read = issubclass(type(value), Tensor | nn.Module) and vars(value).get("_is_hf_initialized") is True
+    marks = frozenset({"_is_hf_initialized"} if read else ())
+    return _ORIGINS | marks if issubclass(type(value), kinds) else marks
+
 
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
@@ -58,8 +77,8 @@ _UNREAD_OF_MODULES = frozenset(
 
 def module_parts(module: nn.Module) -> dict[str, Any]:
     """Attributes of a module that its forward may read, by name; hooks without the numbers that torch gives them."""
-    held = vars(module)
-    parts = {name: value for name, value in held.items() if name not in _UNREAD_OF_MODULES | ORIGINS}
+    held, skipped = vars(module), origins(module)
+    parts = {name: value for name, value in held.items() if name not in _UNREAD_OF_MODULES | skipped}
     for name in ("_forward_hooks", "_forward_pre_hooks"):
         flags = [held.get(f"{name}_with_kwargs", {}), held.get(f"{name}_always_called", {})]
         parts[name] = [[hook, *(at in flag for flag in flags)] for at, hook in held.get(name, {}).items()]

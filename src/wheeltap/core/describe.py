@@ -30,7 +30,6 @@ from torch import Tensor, nn
 
 from wheeltap.core import canon, source_code
 from wheeltap.core.anatomy import (
-    ORIGINS,
     attributes,
     content,
     globals_of,
@@ -39,6 +38,7 @@ from wheeltap.core.anatomy import (
     installed,
     listed,
     module_parts,
+    origins,
     tensor_parts,
 )
 
@@ -225,7 +225,7 @@ class Reader:
 
     def _pairs(self, values: Mapping[Any, Any]) -> list[list[str]]:
         """Keys and values, in order: a forward may go through them in that order."""
-        return [[self._digest(key), self._digest(held)] for key, held in values.items() if key not in ORIGINS]
+        return [[self._digest(key), self._digest(held)] for key, held in values.items()]
 
     def _spread(self, kind: list[Any], parts: Iterable[tuple[str, Any]]) -> str:
         """Makes each part an item of its own, named by where it was first met; gives that place.
@@ -258,7 +258,8 @@ class Reader:
         if tensor.is_meta:
             return _digested("meta", str(tensor.dtype), list(tensor.shape))
         self._hold(tensor.numel(), tensor)
-        own = {name: held for name, held in vars(tensor).items() if not (self._portable and name.startswith(COMPILER))}
+        own = {name: vars(tensor)[name] for name in vars(tensor) if name not in origins(tensor)}
+        own = {name: held for name, held in own.items() if not (self._portable and name.startswith(COMPILER))}
         more = [self._pairs(own)] if own else []
         try:
             if tensor.layout is not torch.strided:
@@ -274,7 +275,7 @@ class Reader:
         held: list[tuple[str, Any]] = []
         if isinstance(value, Mapping):
             pairs = cast("Mapping[Any, Any]", value).items()
-            held += [(f"[{self._step(key)}]", one) for key, one in pairs if key not in ORIGINS]
+            held += [(f"[{self._step(key)}]", one) for key, one in pairs]
             if issubclass(kind, OrderedDict):  # a look-up finds what was put in past its order
                 known = set(map(id, cast("Any", value)))
                 past = ((key, one) for key, one in dict[Any, Any].items(cast("Any", value)) if id(key) not in known)
@@ -297,7 +298,8 @@ class Reader:
             reducer = copyreg.dispatch_table.get(kind)
             reduced: Any = value.__reduce_ex__(4) if reducer is None else reducer(value)
             parts.append(reduced if isinstance(reduced, str) else self._each(map(listed, reduced)))
-        held += [(f".{name}", one) for name, one in attributes(value).items() if name not in ORIGINS]
+        skipped = origins(cast("object", value))
+        held += [(f".{name}", one) for name, one in attributes(value).items() if name not in skipped]
         return self._spread(parts, held)
 
     def _step(self, key: Any) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core import canon
-from wheeltap.core.anatomy import ORIGINS, module_parts, tensor_parts
+from wheeltap.core.anatomy import module_parts, origins, tensor_parts
 from wheeltap.core.describe import SHAPE, Holding, Reader
 from wheeltap.core.typed import named_modules
 
@@ -64,7 +64,7 @@ def described(model: nn.Module) -> Description:
         for name, tensor in tensors:
             items[f"{kind} {name}"] = _of_tensor(name, tensor)
             for attribute, value in vars(tensor).items():
-                if attribute not in ORIGINS:
+                if attribute not in origins(tensor):
                     items[f"{_ATTRIBUTE}{name}.{attribute}"] = reader.read(f"{_ATTRIBUTE}{name}.{attribute}", value)
     items["hooks of all modules"] = reader.read("hooks of all modules", _hooks_of_all())
     items |= dict(reader.items())

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core import canon
-from wheeltap.core.anatomy import ORIGINS, module_parts
+from wheeltap.core.anatomy import module_parts, origins
 from wheeltap.core.bounded import parsing
 from wheeltap.core.describe import COMPILER, SHAPE, Reader
 from wheeltap.core.errors import FileFormatError
@@ -107,7 +107,7 @@ def structure(model: nn.Module) -> Structure:
         for name, part in _tensors(module):
             own, more = (
                 "" if type(part) in _PLAIN else reader.class_of(type(part)),
-                vars(part).keys() - ORIGINS - _OF_BUFFERS,
+                vars(part).keys() - origins(part) - _OF_BUFFERS,
             )
             told = sorted(one for one in more if not one.startswith(COMPILER))
             held = [[one, reader.read(f"{path}.{name}.{one}", vars(part)[one])] for one in told]

@@ -205,11 +205,23 @@ def _of_file(path: Path, sealed: str | None = None) -> str:
     if sealed is not None and size > _JSON and not sealed.startswith(f"raw:{size}:"):
         return ""
     if path.suffix == ".json" and (held := _object(path)) is not None:
-        version = str(held.get("transformers_version")).partition(".")[0]  # loaders read some files by it
-        about = {"config.json": [_told(held), version], "generation_config.json": _told(held)}
+        about = {
+            "config.json": [_told(held), _before_5(held.get("transformers_version"))],
+            "generation_config.json": _told(held),
+        }
         return _digest(about.get(path.name, held))
     with path.open("rb") as file:
         return f"raw:{size}:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _before_5(version: Any) -> bool | str:
+    """Whether transformers takes a folder for one of a version before 5, whose tokenizers it reads in another way."""
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return not version or Version(version) < Version("5.0.0")
+    except (InvalidVersion, TypeError):
+        return str(version)
 
 
 def _object(path: Path) -> dict[str, Any] | None:
