@@ -7,10 +7,11 @@ import types
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache, update_wrapper
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -341,6 +342,8 @@ HELD: dict[str, tuple[Any, Callable[[], Any]]] = {
     "globals": (bent, lambda: types.FunctionType(bent.__code__, Space(globals()), "bent")),
     "constants": (bent, other_constants),
     "ordered": (OrderedDict(a=1.0), past_order),
+    "array": (np.zeros(3), lambda: np.ma.array(np.zeros(3), mask=[0, 1, 0])),
+    "cache": (lru_cache(bent), lambda: update_wrapper(lru_cache(opened), bent)),
 }  # fmt: skip
 """What is sealed as an attribute of a layer, and what looks like it."""
 
@@ -381,6 +384,39 @@ def test_a_module_that_may_find_other_parts_than_it_lists_is_refused() -> None:
             verify(made, sealed())
 
 
+HELP = "import torch\n\n\ndef act(hidden):\n    return torch.tanh(hidden)\n"
+HELPED = (
+    "from functools import lru_cache\nimport torch\nfrom torch import nn\nimport tap_help\n\n\n"
+    "@lru_cache\ndef table(size):\n    return torch.ones(size)\n\n\n"
+    "class Helped(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.op = tap_help\n"
+    "        self.layers = nn.Sequential(nn.Linear(6, 6), nn.Tanh())\n\n"
+    "    def forward(self, x):\n        return tap_help.act(self.layers[-1](x)) * table(6)\n"
+)
+
+
+def test_what_modules_of_code_and_caches_hold_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "tap_help.py").write_text(HELP + "\n\ndef other(hidden):\n    return hidden\n")
+    (tmp_path / "tap_helped.py").write_text(HELPED)
+    code, helps = importlib.import_module("tap_helped"), importlib.import_module("tap_help")
+    sealed_as = structure(code.Helped()).digest()
+    code.table(6).mul_(5.0)
+    assert structure(code.Helped()).digest() == sealed_as and code.table(6).sum() == 6.0, "made again"
+    for wrap in (lambda held: nn.Sequential(*held, nn.Identity()), nn.Sequential):
+        made = code.Helped()
+        made.layers = wrap(made.layers).eval()
+        assert structure(made.eval()).digest() != structure(code.Helped().eval()).digest()
+    with monkeypatch.context() as changed:
+        changed.setattr(helps, "other", lambda hidden: -hidden)  # what an attacker would do
+        assert structure(code.Helped()).digest() != sealed_as
+    kept = (tmp_path / "tap_helped.py").read_text().replace("        self.op = tap_help\n", "")
+    (tmp_path / "tap_plain.py").write_text(kept)
+    plain = importlib.import_module("tap_plain")
+    before = structure(plain.Helped()).digest()
+    helps.__class__ = type("Kind", (types.ModuleType,), {"act": property(lambda held: torch.relu)})
+    assert structure(plain.Helped()).digest() != before
+
+
 HOOKS: tuple[Callable[[nn.Module], object], ...] = (
     lambda made: made._register_state_dict_hook(lambda m, state, *rest: state.clear()),
     lambda made: made.register_full_backward_hook(lambda *given: None),
@@ -393,6 +429,8 @@ def test_hooks_of_wrappers_and_what_is_not_saved_count() -> None:
         for at, made in enumerate((nn.Sequential(net()).eval(), nn.Sequential(nn.Identity(), net()).eval())):
             hook(made if at == 0 else made[0])
             assert (number, at, verify(made, sealed()).verdict) == (number, at, "altered")
+    (made := net())[1].table.data = made[3].weight.data.view(-1)[:8]
+    assert "memory of tensor 1.table of the model" in verify(made, sealed()).detail
     (made := net())[1]._non_persistent_buffers_set.clear()
     assert "_non_persistent_buffers_set of module 1" in verify(made, sealed()).detail
 

@@ -2,9 +2,11 @@
 
 import dis
 import functools
+import io
 import sys
 import sysconfig
 import types
+import zipfile
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -128,3 +130,30 @@ def tensor_parts(tensor: Tensor) -> tuple[str, list[int], bytes]:
     flat = tensor.detach().cpu().contiguous()
     # Bytes through an integer view: numpy knows no bfloat16.
     return str(flat.dtype), list(flat.shape), flat.reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def imported(module: types.ModuleType) -> bool:
+    """Whether it is the module of its name, and not one that only says so."""
+    return sys.modules.get(module.__name__) is module
+
+
+def at_home(function: types.FunctionType) -> bool:
+    """Whether a function of an installed file looks names up in the module of that file."""
+    module = sys.modules.get(str(function.__globals__.get("__name__")))
+    return module is not None and vars(module) is function.__globals__
+
+
+def parts_of_script(function: Any) -> list[list[Any]]:
+    """Code and constants of a scripted function, as its file would hold them: torch shows constants nowhere else."""
+    with zipfile.ZipFile(io.BytesIO(function.save_to_buffer())) as archive:
+        parts = [(name.partition("/")[2], name) for name in sorted(archive.namelist())]
+        kept = [(part, name) for part, name in parts if part.startswith("constants") or part.endswith(".py")]
+        return [[part, archive.read(name)] for part, name in kept]
+
+
+def called_by(function: types.FunctionType) -> Iterator[types.FunctionType]:
+    """Functions that another one loads as globals, or as attributes of modules that it loads."""
+    for name, read in globals_of(function.__code__):
+        found = function.__globals__.get(name)
+        several = [vars(found).get(one) for one in sorted(read)] if isinstance(found, types.ModuleType) else [found]
+        yield from (one for one in several if type(one) is types.FunctionType)

@@ -10,13 +10,12 @@ import builtins
 import contextlib
 import copyreg
 import functools
+import gc
 import importlib
-import io
 import logging
 import sys
 import types
 import weakref
-import zipfile
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -30,15 +29,19 @@ from torch import Tensor, nn
 
 from wheeltap.core import canon, source_code
 from wheeltap.core.anatomy import (
+    at_home,
     attributes,
+    called_by,
     content,
     globals_of,
     holds_more,
+    imported,
     in_library,
     installed,
     listed,
     module_parts,
     origins,
+    parts_of_script,
     tensor_parts,
 )
 
@@ -194,7 +197,10 @@ class Reader:
             array = cast("np.ndarray[Any, np.dtype[Any]]", np.asarray(value))
             self._hold(array.size, cast("object", value))
             held = self._each(array.ravel().tolist()) if array.dtype.hasobject else array.tobytes()
-            return _digested("array", str(array.dtype), list(array.shape), held)
+            plain = kind is np.ndarray or issubclass(kind, np.generic)
+            more: list[Any] = [] if plain else [self.class_of(cast("type[object]", kind))]
+            more += [self._pairs(attributes(value))] if more else []  # a mask, say
+            return _digested("array", str(array.dtype), list(array.shape), held, *more)
         if self._portable and (
             issubclass(kind, torch.device) or (issubclass(kind, torch.dtype) and value.is_floating_point)
         ):
@@ -209,8 +215,10 @@ class Reader:
         if issubclass(kind, type):
             return _digested("class", self.class_of(value))
         if issubclass(kind, types.ModuleType):
-            forged = self._portable and type(value) is types.ModuleType and not _imported(value)
-            return _digested("module", value.__name__, *(["not imported"] if forged else []))
+            forged = self._portable and type(value) is types.ModuleType and not imported(value)
+            own = self._portable and not (installed(value.__name__, value) and imported(value))
+            inside = self._inside_of(value) if own else []
+            return _digested("module", value.__name__, *(["not imported"] if forged else []), *inside)
         if issubclass(kind, logging.Logger):
             return _digested("logger", value.name)
         if issubclass(kind, weakref.ref):
@@ -219,6 +227,15 @@ class Reader:
             return _digested("module", self.class_of(type(cast("object", value))), self._pairs(module_parts(value)))
         called = self._callable(value)
         return self._object(value) if called is None else called
+
+    def _inside_of(self, module: types.ModuleType) -> list[Any]:
+        """All of a module of the user's that an object holds: code may read any of it."""
+        held = [(name, one) for name, one in sorted(vars(module).items()) if not name.startswith("__")]
+        parts: list[Any] = [self.class_of(type(module))]
+        for name, one in held:
+            inner = issubclass(type(one), types.ModuleType)
+            parts.append([name, self._digest(one) if inner else self._global(f"{module.__name__}.{name}", one)])
+        return parts
 
     def _each(self, values: Any) -> list[str]:
         return [self._digest(value) for value in values]
@@ -327,7 +344,13 @@ class Reader:
         if issubclass(kind, property):
             return _digested("property", self._each((value.fget, value.fset)))
         if issubclass(kind, torch.jit.ScriptFunction):
-            return _digested("script", *(_parts_of_script(value) if self._portable else [str(value.code)]))
+            return _digested("script", *(parts_of_script(value) if self._portable else [str(value.code)]))
+        if self._portable and issubclass(kind, _CACHE):
+            _CACHE.cache_clear(value)  # what it holds is no code: it is computed again
+            called = [one for one in gc.get_referents(value) if callable(one) and not isinstance(one, type)]
+            own = cast("dict[str, Any]", vars(value))
+            more = {name: one for name, one in own.items() if name not in functools.WRAPPER_ASSIGNMENTS}
+            return _digested("cached", self._each(called), self._pairs(more))
         if issubclass(kind, _BUILT_IN):
             owner = getattr(value, "__self__", None)
             bound = None if owner is None or isinstance(owner, types.ModuleType) else self._digest(owner)
@@ -339,7 +362,7 @@ class Reader:
             return self._unreadable(function, "it looks names up in something else than a dict")
         cells = [content(cell) for cell in function.__closure__ or ()]
         own = not (_of_library if self._portable else in_library)(function.__code__.co_filename)
-        own = own or (self._portable and not (source_code.holds(function.__code__) and _at_home(function)))
+        own = own or (self._portable and not (source_code.holds(function.__code__) and at_home(function)))
         named = [function.__qualname__] if self._portable and own else [function.__module__, function.__qualname__]
         parts: list[Any] = ["function", *named]
         held: list[tuple[str, Any]] = [
@@ -369,9 +392,9 @@ class Reader:
         """Names of the globals that a function loads, each of which becomes an item."""
         space, found = function.__globals__, list[str]()
         for name, read in globals_of(function.__code__):
-            imported = self._imported(function, name.removeprefix("import ")) if name.startswith("import ") else None
-            if imported is not None:
-                found += self._reached(imported.__name__, imported, read)
+            late = self._imported(function, name.removeprefix("import ")) if name.startswith("import ") else None
+            if late is not None:
+                found += self._reached(late.__name__, late, read)
             elif name in space:  # else it is a builtin, or not there yet
                 label = name if self._portable else f"{function.__module__}.{name}"
                 found += self._reached(label, space[name], read)
@@ -390,26 +413,30 @@ class Reader:
 
     def _reached(self, label: str, value: Any, attributes: set[str]) -> list[str]:
         """Names of the items of a global; of a module of the user's, of what may be read of it."""
-        if not isinstance(value, types.ModuleType):
+        kind = cast("type[object]", type(value))
+        if not issubclass(kind, types.ModuleType):
             return [self._global(label, value)]
-        known = installed(value.__name__, value) and (not self._portable or _imported(value))
+        space = cast("dict[str, Any]", vars(value))
+        kinds = [self.class_of(kind)] if self._own(kind) else []
+        known = installed(value.__name__, value) and (not self._portable or imported(value))
         if known or f"module {value.__name__}" in self._inside:
-            put = [name for name in sorted(attributes) if self._portable and self._put(vars(value).get(name))]
+            put = [name for name in sorted(attributes) if self._portable and self._put(space.get(name))]
             return [
+                *kinds,
                 f"module {value.__name__}",
-                *(self._global(f"{value.__name__}.{name}", vars(value)[name]) for name in put),
+                *(self._global(f"{value.__name__}.{name}", space[name]) for name in put),
             ]
         self._inside.add(f"module {value.__name__}")
         try:
-            held = [(name, vars(value)[name]) for name in sorted(attributes) if name in vars(value)]
-            return [item for name, one in held for item in self._reached(f"{value.__name__}.{name}", one, attributes)]
+            held = [(f"{value.__name__}.{name}", space[name]) for name in sorted(attributes) if name in space]
+            return kinds + [item for label, one in held for item in self._reached(label, one, attributes)]
         finally:
             self._inside.discard(f"module {value.__name__}")
 
     def _put(self, held: Any) -> bool:
         """Whether something was put into an installed module: it is of no installed file."""
         if type(held) is types.FunctionType:
-            return not (_of_library(held.__code__.co_filename) and source_code.holds(held.__code__) and _at_home(held))
+            return not (_of_library(held.__code__.co_filename) and source_code.holds(held.__code__) and at_home(held))
         return not isinstance(held, type) and self._own(cast("type[Any]", type(held)))
 
     def _global(self, label: str, held: Any) -> str:
@@ -477,9 +504,12 @@ class Reader:
             value: A method or another attribute of an installed class, or a function.
             deep: Whether the functions that it calls by name are looked at too.
         """
+        if self._own(cast("type[object]", type(value))):
+            return self._digest(value)
         inner = getattr(value, "__func__", None) or getattr(value, "fget", None) or getattr(value, "func", value)
         if type(inner) is not types.FunctionType:
-            plain = type(inner) in _PLAIN or isinstance(inner, type) or not callable(inner)
+            kind = cast("type[object]", type(inner))
+            plain = kind in _PLAIN or issubclass(kind, type) or not (callable(inner) or hasattr(kind, "__get__"))
             return None if plain or isinstance(inner, _BUILT_IN) else self._digest(inner)
         code = inner.__code__
         if not _of_library(code.co_filename) or not source_code.holds(code):
@@ -489,7 +519,7 @@ class Reader:
         self._from_files[inner] = [code.co_qualname]  # what it closes over may lead to itself
         cells = [content(cell) for cell in inner.__closure__ or ()]
         wrapped = [self._from_file(one, deep=deep) for one in cells if type(one) is types.FunctionType]
-        called = [self._from_file(one) for one in _called(inner)] if deep else []
+        called = [self._from_file(one) for one in called_by(inner)] if deep else []
         self._from_files[inner] = [code.co_qualname, wrapped, called]
         return self._from_files[inner]
 
@@ -536,25 +566,6 @@ def _installed(code: Any) -> bool:
     return all(_installed(one) for several in cast("list[list[Any]]", code[1:]) for one in several)
 
 
-def _imported(module: types.ModuleType) -> bool:
-    """Whether it is the module of its name, and not one that only says so."""
-    return sys.modules.get(module.__name__) is module
-
-
-def _at_home(function: types.FunctionType) -> bool:
-    """Whether a function of an installed file looks names up in the module of that file."""
-    module = sys.modules.get(str(function.__globals__.get("__name__")))
-    return module is not None and vars(module) is function.__globals__
-
-
-def _parts_of_script(function: Any) -> list[list[Any]]:
-    """Code and constants of a scripted function, as its file would hold them: torch shows constants nowhere else."""
-    with zipfile.ZipFile(io.BytesIO(function.save_to_buffer())) as archive:
-        parts = [(name.partition("/")[2], name) for name in sorted(archive.namelist())]
-        kept = [(part, name) for part, name in parts if part.startswith("constants") or part.endswith(".py")]
-        return [[part, archive.read(name)] for part, name in kept]
-
-
 def _of_library(file: str) -> bool:
     return in_library(file) or file.startswith(_OURS)
 
@@ -562,16 +573,10 @@ def _of_library(file: str) -> bool:
 _OURS = str(Path(__file__).parents[1])
 
 
-def _called(function: types.FunctionType) -> Iterator[types.FunctionType]:
-    """Functions that another one loads as globals, or as attributes of modules that it loads."""
-    for name, read in globals_of(function.__code__):
-        found = function.__globals__.get(name)
-        several = [vars(found).get(one) for one in sorted(read)] if isinstance(found, types.ModuleType) else [found]
-        yield from (one for one in several if type(one) is types.FunctionType)
-
-
 SHAPE = " shape"
 """How names of items end that say which parts an object has."""
+
+_CACHE: Any = functools._lru_cache_wrapper  # pyright: ignore[reportPrivateUsage]
 
 _BUILT_IN = (
     types.BuiltinFunctionType, types.WrapperDescriptorType, types.MethodWrapperType, types.MethodDescriptorType,

@@ -20,7 +20,7 @@ from wheeltap.core.anatomy import module_parts, origins
 from wheeltap.core.bounded import parsing
 from wheeltap.core.describe import COMPILER, SHAPE, Reader
 from wheeltap.core.errors import FileFormatError
-from wheeltap.seal.wrappers import OTHER_HOOKS, children, compiled_call, holding, tree, unwrapped
+from wheeltap.seal.wrappers import OTHER_HOOKS, children, compiled_call, holding, inside, tree
 
 _CODE: Final = "<code>"
 _LIBRARY: Final = "library "
@@ -103,7 +103,11 @@ def structure(model: nn.Module) -> Structure:
         kind = reader.class_of(type(module))
         parts[path] = {f"class {type(module).__qualname__}": canon.key("class", kind)}
         parts[path] |= {_KIND: canon.key("kind", program)} if not path else {}
-        parts[path] |= {"modules": canon.key("modules", [[name, names[id(one)]] for name, one in _children(module)])}
+        parts[path] |= {
+            "modules": canon.key(
+                "modules", [[name, names[id(inside(one))]] for name, one in children(module, root=not path)]
+            )
+        }
         for name, part in _tensors(module):
             own, more = (
                 "" if type(part) in _PLAIN else reader.class_of(type(part)),
@@ -116,19 +120,36 @@ def structure(model: nn.Module) -> Structure:
             place = f"<{number}>.{name}"
             places[place] = (path, name)
             parts[path][name] = reader.read(place, value)
+    parts[""] |= {f"memory of tensor {name}": canon.key("memory", name) for name in _overlapping(modules)}
     items = {"hooks of all modules": reader.read("hooks of all modules", _hooks_of_all()), **dict(reader.items())}
     libraries = {name: one for name, one in items.items() if name.startswith(_LIBRARY)}
     _gather(parts, {name: one for name, one in items.items() if name not in libraries}, reader, places)
     return Structure(parts, libraries, {_where(at, places): why for at, why in reader.unread.items()}, program)
 
 
-def _children(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    return ((name, unwrapped(child)) for name, child in children(module))
-
-
 def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for kind in ("_parameters", "_buffers"):
         yield from holding(module, kind)
+
+
+def _overlapping(modules: dict[str, nn.Module]) -> list[str]:
+    """Buffers in the memory of another tensor: code that writes to them changes that one too."""
+    spans, seen = list[tuple[int, int, str, bool]](), set[int]()
+    for path, module in modules.items():
+        buffers = {id(part) for _, part in holding(module, "_buffers")}
+        for name, part in _tensors(module):
+            plain = type(part) in _PLAIN and part.layout == torch.strided and part.numel() and not part.is_meta
+            if plain and id(part) not in seen:
+                seen.add(id(part))
+                size = 1 + sum((n - 1) * by for n, by in zip(part.shape, part.stride(), strict=True))
+                ends = part.data_ptr(), part.data_ptr() + size * part.element_size()
+                spans.append((*ends, f"{path}.{name}".strip("."), id(part) in buffers))
+    found, reach = set[str](), list[tuple[int, int, str, bool]]()
+    for one in sorted(spans):
+        reach = [other for other in reach if other[1] > one[0]]
+        found |= {name for other in reach if one[3] or other[3] for name in (one[2], other[2])}
+        reach.append(one)
+    return sorted(found)
 
 
 def _settings(module: nn.Module) -> Iterator[tuple[str, Any]]:

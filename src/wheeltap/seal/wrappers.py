@@ -32,23 +32,35 @@ _OF_CLASSES: Final = frozenset(
 
 
 def tree(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Every module once, with its path, in order; without wrappers, and without what is inert in a sequence."""
+    """Every module once, with its path, in order; without wrappers of the model, and what is inert in its sequence."""
     seen = set[int]()
     waiting = [("", model)]
     while waiting:
         path, held = waiting.pop()
-        module = unwrapped(held)
+        module = inside(held) if path else unwrapped(held)
         if id(module) in seen:
             continue
         seen.add(id(module))
         yield path, module
-        waiting += [(f"{path}.{name}" if path else name, child) for name, child in reversed(children(module))]
+        waiting += [
+            (f"{path}.{name}" if path else name, child) for name, child in reversed(children(module, root=not path))
+        ]
 
 
-def children(module: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Names and modules that a module holds, in order, without what is inert in a sequence."""
-    several = holding(module, "_modules")
-    return [(name, child) for name, child in several if type(module) is not nn.Sequential or not _inert(child)]
+def children(module: nn.Module, *, root: bool) -> list[tuple[str, nn.Module]]:
+    """Names and modules that a module holds, in order, without what is inert in a sequence that is the whole model.
+
+    Code of a model may take modules from a sequence inside it by their number.
+    """
+    drops = root and type(module) is nn.Sequential
+    return [(name, child) for name, child in holding(module, "_modules") if not (drops and _inert(child))]
+
+
+def inside(module: nn.Module) -> nn.Module:
+    """The module of which ``torch.compile`` made this one, or the module itself."""
+    while (inner := compiled(module)) is not None:
+        module = inner
+    return module
 
 
 def holding(module: nn.Module, kind: str) -> list[tuple[str, Any]]:
@@ -108,7 +120,7 @@ def _inside(module: nn.Module) -> nn.Module | None:
         return None
     if (inner := compiled(module)) is not None:
         return inner
-    held = children(module)
+    held = children(module, root=True)
     if len(held) != 1 or not _bare(module):
         return None
     (name, child), kind = held[0], type(module)
