@@ -268,12 +268,13 @@ class Dispatched(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_names_that_only_a_look_up_finds_and_modes_under_way_are_altered() -> None:
+def test_names_that_only_a_look_up_finds_are_refused_and_modes_under_way_altered() -> None:
     def hidden(made: Net) -> None:
         vars(made.up)["_parameters"] = held = OrderedDict(vars(made.up)["_parameters"])
         dict[str, Any].__setitem__(held, "scale", nn.Parameter(torch.ones(())))
 
-    assert said(hidden).verdict == "altered"
+    with pytest.raises(ModelError, match="container of its own"):
+        said(hidden)
     with Dispatched():
         assert said(lambda made: None).verdict == "altered"
 

@@ -348,8 +348,8 @@ class Reader:
         if self._portable and issubclass(kind, _CACHE):
             _CACHE.cache_clear(value)  # what it holds is no code: it is computed again
             called = [one for one in gc.get_referents(value) if callable(one) and not isinstance(one, type)]
-            own = cast("dict[str, Any]", vars(value))
-            more = {name: one for name, one in own.items() if name not in functools.WRAPPER_ASSIGNMENTS}
+            passing = (*functools.WRAPPER_ASSIGNMENTS, "cache_parameters")
+            more = {name: one for name, one in cast("dict[str, Any]", vars(value)).items() if name not in passing}
             return _digested("cached", self._each(called), self._pairs(more))
         if issubclass(kind, _BUILT_IN):
             owner = getattr(value, "__self__", None)
