@@ -198,8 +198,7 @@ class Reader:
             self._hold(array.size, cast("object", value))
             held = self._each(array.ravel().tolist()) if array.dtype.hasobject else array.tobytes()
             plain = kind is np.ndarray or issubclass(kind, np.generic)
-            more: list[Any] = [] if plain else [self.class_of(cast("type[object]", kind))]
-            more += [self._pairs(attributes(value))] if more else []  # a mask, say
+            more = [] if plain else [self.class_of(cast("type[object]", kind)), self._pairs(attributes(value))]
             return _digested("array", str(array.dtype), list(array.shape), held, *more)
         if self._portable and (
             issubclass(kind, torch.device) or (issubclass(kind, torch.dtype) and value.is_floating_point)
@@ -215,10 +214,10 @@ class Reader:
         if issubclass(kind, type):
             return _digested("class", self.class_of(value))
         if issubclass(kind, types.ModuleType):
-            forged = self._portable and type(value) is types.ModuleType and not imported(value)
-            own = self._portable and not (installed(value.__name__, value) and imported(value))
-            inside = self._inside_of(value) if own else []
-            return _digested("module", value.__name__, *(["not imported"] if forged else []), *inside)
+            forged = self._portable and kind is types.ModuleType and not imported(value)
+            own = self._portable and (not installed(value.__name__, value) or not imported(value))
+            more = ["not imported"] * forged + (self._inside_of(value) if own else [])
+            return _digested("module", value.__name__, *more)
         if issubclass(kind, logging.Logger):
             return _digested("logger", value.name)
         if issubclass(kind, weakref.ref):
