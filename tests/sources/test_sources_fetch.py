@@ -106,7 +106,7 @@ def test_a_file_that_appears_while_it_is_fetched_stays(server: Server, tmp_path:
     assert path.read_bytes() == b"my own skull"
     path.unlink()
     server.meanwhile = lambda: path.symlink_to(tmp_path / "nowhere")
-    with pytest.raises(UsageError, match="--out"):
+    with pytest.raises(MissingFile, match="--out"):
         fetch(tmp_path, names=["skull"], base=base(server))
     assert [file.name for file in tmp_path.iterdir()] == ["skull.zip"]  # nothing was written through the link
     path.unlink()
@@ -132,7 +132,7 @@ except UsageError as error:
 def test_where_there_is_no_room_for_all_of_it_nothing_is_left(server: Server, tmp_path: Path) -> None:
     run = [sys.executable, "-c", LIMITED, str(tmp_path), base(server)]
     said = subprocess.run(run, capture_output=True, text=True, check=True).stdout
-    assert said == "File too large\n"
+    assert "File too large" in said
     assert list(tmp_path.iterdir()) == []
 
 
@@ -212,7 +212,7 @@ def test_a_folder_that_cannot_be_one(server: Server, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--out"):
         fetch(tmp_path / "file", names=["skull"], base=base(server))
     (tmp_path / "skull.zip").mkdir()
-    with pytest.raises(UsageError, match="--out"):
+    with pytest.raises(MissingFile, match="--out"):
         fetch(tmp_path, names=["skull"], base=base(server))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "skull.zip"]
 
