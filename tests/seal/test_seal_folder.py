@@ -118,6 +118,11 @@ def sharded(name: str) -> Callable[[Path], object]:
     return change
 
 
+def finer(held: dict[str, torch.Tensor], name: str) -> torch.Tensor:
+    """A tensor in 64 bits that is rounded to the same numbers of 32: other loaders serve all of its bits."""
+    return held[f"{LAYER}.{name}"].double() * (1 + 2**-30)
+
+
 def adapted(folder: Path) -> None:
     (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     shutil.copy(folder / "model.safetensors", folder / "adapter_model.safetensors")
@@ -194,6 +199,10 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda at: weights(at, lambda held: held.update({f"{LAYER}.rotary_emb.inv_freq": torch.ones(4)})),
         f"weights: tensor {LAYER}.rotary_emb.inv_freq is new",
     ),
+    "bits below those that are loaded": (
+        lambda at: weights(at, lambda held: held.update({f"{LAYER}.q_proj.weight": finer(held, "q_proj.weight")})),
+        f"weights: tensor {LAYER}.q_proj.weight is new",
+    ),
     "tensor under a second name": (
         lambda at: weights(at, lambda held: held.update({"norm.weight": held["model.norm.weight"] * 2})),
         "weights: tensor norm.weight is new",
@@ -233,6 +242,9 @@ HARMLESS: dict[str, Callable[[Path], object]] = {
     "shards": lambda at: saved_again(at, max_shard_size="20KB"),
     "cast": lambda at: weights(
         at, lambda held: held.update({k: v.bfloat16() for k, v in held.items() if k != "stray"})
+    ),
+    "64 bits": lambda at: weights(
+        at, lambda held: held.update({k: v.double() for k, v in held.items() if k != "stray"})
     ),
     "no README": lambda at: (at / "README.md").unlink(),
     "more words": lambda at: [(at / name).write_text("x") for name in ("LICENSE", ".note", "own.seal")],

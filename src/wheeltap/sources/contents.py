@@ -67,6 +67,12 @@ _NOTHING: Final = [
 _UNREAD: Final = (r"rotary_emb\.inv_freq", r"(^|\.)position_ids$")
 """Names of tensors that transformers passes over in silence."""
 
+_WIDE: Final = ("F64", "I64", "U64", "I32", "U32", "C64")
+"""Kinds of stored numbers that 32 bits do not always hold."""
+
+_NUMBERS: Final = 2**20
+"""Of a tensor that are looked at together."""
+
 
 @final
 @dataclass(frozen=True)
@@ -318,16 +324,24 @@ def _strays(files: Sequence[Path], model: nn.Module, unexpected: Sequence[str]) 
     """Tensors in files of weights that the model does not hold, with a digest of each.
 
     Names that the loader knows under others are none, if there are no more numbers under them than in the tensors of
-    the model whose own names are not there, and none stands there under two names.
+    the model whose own names are not there, and none stands there under two names. A tensor is not held either if
+    loading rounded its numbers: another loader may keep all of their bits.
     """
     from safetensors import safe_open
 
     held = cast("dict[str, Tensor]", model.state_dict())
-    named = list[tuple[str, Path, int]]()
+    named, wide = list[tuple[str, Path, int]](), set[str]()
     for shard in (file for file in files if file.suffix != ".json"):  # the index
         with safe_open(shard, "pt") as opened:  # pyright: ignore[reportUnknownVariableType]
             names = cast("list[str]", opened.keys())  # pyright: ignore[reportUnknownMemberType]
-            named += [(name, shard, math.prod(cast("Any", opened).get_slice(name).get_shape())) for name in names]
+            for name in names:
+                one = cast("Any", opened).get_slice(name)
+                named.append((name, shard, math.prod(one.get_shape())))
+                kind = held[name].dtype if name in held else torch.float32
+                if kind == torch.float32 and one.get_dtype() not in _WIDE:
+                    continue
+                if _rounded(cast("Tensor", opened.get_tensor(name)), kind):  # pyright: ignore[reportUnknownMemberType]
+                    wide.add(name)
     counts = Counter(name for name, *_ in named)
     stored = {part.data_ptr() for name, part in held.items() if name in counts}
     absent = {part.data_ptr(): part.numel() for part in held.values() if part.data_ptr() not in stored}
@@ -340,10 +354,17 @@ def _strays(files: Sequence[Path], model: nn.Module, unexpected: Sequence[str]) 
     for one in named:
         name, shard, _ = one
         twice = counts[name] > 1 or f"{prefix}.{name}" in counts
-        if twice or (one in others and not (fits and one in renamed)):
+        if twice or name in wide or (one in others and not (fits and one in renamed)):
             with safe_open(shard, "pt") as opened:  # pyright: ignore[reportUnknownVariableType]
                 part = cast("Tensor", opened.get_tensor(name))  # pyright: ignore[reportUnknownMemberType]
             yield f"tensor {name}" + (f" in {shard.name}" if counts[name] > 1 else ""), _of_tensor(part)
+
+
+def _rounded(part: Tensor, kind: torch.dtype) -> bool:
+    """Whether numbers of another kind do not hold all of its bits."""
+    flat = part.contiguous().reshape(-1)
+    pieces = (flat[at : at + _NUMBERS] for at in range(0, len(flat), _NUMBERS))
+    return any(not torch.equal(one.to(kind).to(one.dtype).view(torch.uint8), one.view(torch.uint8)) for one in pieces)
 
 
 def _of_tensor(part: Tensor) -> str:
