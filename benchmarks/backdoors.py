@@ -26,10 +26,10 @@ import wheeltap as wt
 from tests.sources.tiny import WORDS, save_tokenizer, tiny_llama
 from wheeltap.core.errors import WheeltapError
 from wheeltap.core.subject import Subject
-from wheeltap.seal import values
-from wheeltap.seal.making import Asked, inputs_of, make
-from wheeltap.seal.record import Seal
 from wheeltap.sources import load_model
+from wheeltap.suites.seal import values
+from wheeltap.suites.seal.making import Asked, inputs_of, make
+from wheeltap.suites.seal.record import Seal
 
 INPUTS: Final = 10
 CLASSES: Final = 4

@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 
-from wheeltap.core.pairs import PairBatch
 from wheeltap.core.subject import Subject
-from wheeltap.engine.circuits.attribution import Settings, attribute
-from wheeltap.engine.circuits.edge_run import EdgeRun, proven
 from wheeltap.sources import hf
+from wheeltap.suites.circuits.engine.attribution import Settings, attribute
+from wheeltap.suites.circuits.engine.edge_run import EdgeRun, proven
+from wheeltap.suites.circuits.pairs import PairBatch
 
 SHAPES: Mapping[str, dict[str, int]] = {
     "GPT-2": {"n_layer": 12, "n_embd": 768, "n_head": 12, "vocab_size": 50_257},

@@ -15,21 +15,21 @@ import torch
 from numpy.typing import NDArray
 
 import wheeltap as wt
-from wheeltap.core.circuit import Circuit, Graph
-from wheeltap.core.pairs import Pairs
+from benchmarks.nets.bare_transformer import BareTransformer
+from benchmarks.nets.planted_circuit import SHAPE, Planted, planted_circuit
+from benchmarks.nets.rasp_compile import Compiled, compiled
+from benchmarks.nets.rasp_programs import PROGRAMS, pairs, program
+from benchmarks.nets.rasp_superposed import superposed
 from wheeltap.core.subject import Subject
-from wheeltap.core.unit_circuit import packed
-from wheeltap.engine.circuits.attribution import METHODS, Method, Settings, attribute
-from wheeltap.engine.circuits.edge_run import proven
-from wheeltap.models.bare_transformer import BareTransformer
-from wheeltap.models.planted_circuit import SHAPE, Planted, planted_circuit
-from wheeltap.models.rasp_compile import Compiled, compiled
-from wheeltap.models.rasp_programs import PROGRAMS, pairs, program
-from wheeltap.models.rasp_superposed import superposed
 from wheeltap.recipes.randomness import reproducible
-from wheeltap.sources.pairs import task
 from wheeltap.stats.delong1988 import auc
 from wheeltap.stats.effect import share_interval
+from wheeltap.suites.circuits.edge_circuit import Circuit, Graph
+from wheeltap.suites.circuits.engine.attribution import METHODS, Method, Settings, attribute
+from wheeltap.suites.circuits.engine.edge_run import proven
+from wheeltap.suites.circuits.pairs import Pairs
+from wheeltap.suites.circuits.sources import task
+from wheeltap.suites.circuits.unit_circuit import packed
 
 PAIRS = 32
 SLOW: tuple[Method, ...] = ("exact", "acdc")

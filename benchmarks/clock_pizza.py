@@ -21,13 +21,13 @@ import torch
 from torch import Tensor, nn
 
 import wheeltap as wt
+from benchmarks.nets.bare_transformer import BareTransformer, Shape
 from wheeltap.core.choices import ChoiceTask
-from wheeltap.core.pairs import Pairs
-from wheeltap.engine.circuits.asking import pairs_of
-from wheeltap.engine.circuits.units import UnitNet
 from wheeltap.engine.readings import create
-from wheeltap.models.bare_transformer import BareTransformer, Shape
-from wheeltap.sources import pairs as sources
+from wheeltap.suites.circuits import sources
+from wheeltap.suites.circuits.engine.asking import pairs_of
+from wheeltap.suites.circuits.engine.units import UnitNet
+from wheeltap.suites.circuits.pairs import Pairs
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "clock-pizza"
 NETS = {"clock": "l8k1hzciux", "pizza": "p99zdpze5l"}

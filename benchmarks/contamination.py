@@ -24,16 +24,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 import wheeltap as wt
-from wheeltap.audits.contamination_tests import Copy, Shown
 from wheeltap.core.subject import Subject
-from wheeltap.engine.readings.contamination import Contamination
-from wheeltap.plans.readings.contamination import CONTAMINATION
 from wheeltap.recipes.randomness import reproducible
-from wheeltap.sources import fresh_twins, hf
-from wheeltap.sources.passages import task_of
+from wheeltap.sources import hf
 from wheeltap.sources.smollm2 import load_smollm2
-from wheeltap.stats.exchangeability import order_test
 from wheeltap.stats.family import holm
+from wheeltap.suites.lens.audits.contamination_tests import Copy, Shown
+from wheeltap.suites.lens.readings.contamination import Contamination
+from wheeltap.suites.lens.sources import fresh_twins
+from wheeltap.suites.lens.sources.passages import task_of
+from wheeltap.suites.lens.specs.contamination import CONTAMINATION
+from wheeltap.suites.lens.stats.exchangeability import order_test
 
 DATA: Final = Path(__file__).parents[2] / "shared" / "data"
 WINDOW: Final = 127

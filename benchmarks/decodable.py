@@ -19,15 +19,15 @@ import torch
 import wheeltap as wt
 from benchmarks.nets.decodable import UNUSED, USED, Design, constructed, trained
 from wheeltap.audits.base import Case
-from wheeltap.audits.decodable import DecodableAudit
 from wheeltap.audits.settle import settle
 from wheeltap.core import seeds
 from wheeltap.core.records import Finding, Outcome
-from wheeltap.engine.inside.activations import places
-from wheeltap.engine.inside.erasing import Erasing, FactorEffects, How, Yardsticks, laid_out
-from wheeltap.engine.readings.decodable import Decodable
-from wheeltap.plans.readings.decodable import KINDS
 from wheeltap.stats.effect import score_interval
+from wheeltap.suites.decodable.audits.decodable import DecodableAudit
+from wheeltap.suites.decodable.engine.activations import places
+from wheeltap.suites.decodable.engine.erasing import Erasing, FactorEffects, How, Yardsticks, laid_out
+from wheeltap.suites.decodable.readings.decodable import Decodable
+from wheeltap.suites.decodable.specs.decodable import KINDS
 from wheeltap.testing.planted import Planted
 
 ALPHA: Final = 0.05

@@ -18,7 +18,7 @@ import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
 from wheeltap.core.study import DrawnNet
-from wheeltap.report import explorer
+from wheeltap.suites.pictures.sections import explorer
 
 CHROMIUM = "/usr/bin/chromium"
 DEPTH, WIDTH = 12, 22

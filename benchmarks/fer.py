@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from wheeltap import cli
-from wheeltap.models.pictures import PICTURES
+from wheeltap.suites.pictures.nets.pictures import PICTURES
 
 
 def main() -> int:

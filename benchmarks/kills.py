@@ -21,14 +21,14 @@ import numpy as np
 import torch
 
 import wheeltap.cli.running  # noqa: F401 - loaded before it is forked
+from benchmarks.nets.planted_circuit import planted_circuit
 from wheeltap.cli import entry
-from wheeltap.models.planted_circuit import planted_circuit
 
 NETS: Final = """
 import torch
 from torch import nn
 import wheeltap as wt
-from wheeltap.models.planted_circuit import planted_circuit
+from benchmarks.nets.planted_circuit import planted_circuit
 
 def planted():
     return planted_circuit(3, fake=False, count=32).net

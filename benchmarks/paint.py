@@ -17,12 +17,12 @@ import torch
 
 from wheeltap.core.task import Task
 from wheeltap.models.cppn import Cppn, Layout, grid
-from wheeltap.models.pictures import picture
 from wheeltap.recipes.base import Given, recipe_of, spec
 from wheeltap.recipes.make import Made, make
-from wheeltap.recipes.trainee import start
-from wheeltap.sources import genomes
-from wheeltap.studies.pictures import KINDS
+from wheeltap.suites.pictures.nets.pictures import picture
+from wheeltap.suites.pictures.recipes.trainee import start
+from wheeltap.suites.pictures.sources import genomes
+from wheeltap.suites.pictures.studies.pictures import KINDS
 
 SKULL: Final = Path(__file__).parents[2] / "shared" / "data" / "picbreeder" / "skull.zip"
 SIZE: Final = 64

@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from wheeltap.core.symmetry import Symmetry
-from wheeltap.engine.pictures.moves import Moves
-from wheeltap.engine.pictures.procedures import Level, Swept, level_means
-from wheeltap.engine.pictures.responses import STILL, Evaluation, FloatArray
 from wheeltap.models.cppn import Cppn
-from wheeltap.stats import feature_maps
 from wheeltap.stats.clusters import ClusterMean, cluster_means
 from wheeltap.stats.crossed import Values
-from wheeltap.stats.feature_maps import Directions, Group
+from wheeltap.suites.pictures.engine.moves import Moves
+from wheeltap.suites.pictures.engine.procedures import Level, Swept, level_means
+from wheeltap.suites.pictures.engine.responses import STILL, Evaluation, FloatArray
+from wheeltap.suites.pictures.stats import feature_maps
+from wheeltap.suites.pictures.stats.feature_maps import Directions, Group
 
 DELTAS: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 3.0)
 """Sizes of the published procedure, each with both signs."""

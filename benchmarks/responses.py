@@ -19,11 +19,11 @@ import torch
 
 from benchmarks.published import at_fixed_deltas, at_no_effect, map_metrics
 from wheeltap.core import symmetry
-from wheeltap.engine.pictures.moves import Moves, random_directions, random_weights, true_links
-from wheeltap.engine.pictures.procedures import Swept, at_equal_effect
-from wheeltap.engine.pictures.responses import Evaluation
 from wheeltap.models.cppn import Cppn, Layout, grid
-from wheeltap.stats.net_modularity import net_modularity
+from wheeltap.suites.pictures.engine.moves import Moves, random_directions, random_weights, true_links
+from wheeltap.suites.pictures.engine.procedures import Swept, at_equal_effect
+from wheeltap.suites.pictures.engine.responses import Evaluation
+from wheeltap.suites.pictures.stats.net_modularity import net_modularity
 
 SIZE: Final = 64
 KINDS: Final = ("pb", "sgd", "init")

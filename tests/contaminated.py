@@ -12,7 +12,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.recipes.at_hand import change_once
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.sources import hf
-from wheeltap.sources.passages import BETWEEN, task_of
+from wheeltap.suites.lens.sources.passages import BETWEEN, task_of
 
 ITEMS, LONG = 30, 14
 WINDOW = 64

@@ -21,26 +21,27 @@ import wheeltap as wt
 from benchmarks.fuzz import mutations
 from benchmarks.fuzz.mutations import Mutate
 from wheeltap.cli.options import Measuring
-from wheeltap.core.circuit import Circuit, Graph
-from wheeltap.core.circuit_file import read_mib, write_mib
-from wheeltap.core.unit_circuit import FORMAT, KeptUnits, UnitCircuit
-from wheeltap.core.unit_circuit import load as load_units
-from wheeltap.models.python_words import PythonTokenizer
 from wheeltap.plans.plan import Plan
 from wheeltap.recipes.base import Given, recipe_of, spec
 from wheeltap.report.report import Report
-from wheeltap.runs.recorded import imported
 from wheeltap.runs.stored import judge
-from wheeltap.seal.making import Asked, make
-from wheeltap.seal.record import Body, Seal
-from wheeltap.seal.record import load as load_seal
-from wheeltap.seal.verifying import verify
-from wheeltap.sources import artifact, genomes, nets
+from wheeltap.sources import artifact
 from wheeltap.sources import load as load_model
-from wheeltap.sources.recorded import read as read_answers
 from wheeltap.sources.specs import load_model as load_alone
 from wheeltap.sources.specs import load_task
 from wheeltap.studies import declared
+from wheeltap.suites.circuits.edge_circuit import Circuit, Graph
+from wheeltap.suites.circuits.file import read_mib, write_mib
+from wheeltap.suites.circuits.nets.python_words import PythonTokenizer
+from wheeltap.suites.circuits.unit_circuit import FORMAT, KeptUnits, UnitCircuit
+from wheeltap.suites.circuits.unit_circuit import load as load_units
+from wheeltap.suites.lens.recorded import read as read_answers
+from wheeltap.suites.lens.runs import imported
+from wheeltap.suites.pictures.sources import genomes, nets
+from wheeltap.suites.seal.making import Asked, make
+from wheeltap.suites.seal.record import Body, Seal
+from wheeltap.suites.seal.record import load as load_seal
+from wheeltap.suites.seal.verifying import verify
 
 Read = Callable[[Path], object]
 

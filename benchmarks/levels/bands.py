@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy.special import betaln
 
 from benchmarks.levels import HELD, WRONG, Row
-from wheeltap.stats.passk import pass_at
 from wheeltap.stats.simultaneous import Band, band
+from wheeltap.suites.lens.stats.passk import pass_at
 
 Array = NDArray[np.float64]
 Rng = np.random.Generator

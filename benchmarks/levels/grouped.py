@@ -15,11 +15,11 @@ from wheeltap.stats.clusters import clustered
 from wheeltap.stats.curve import Response, band, half_dose, half_dose_ratio
 from wheeltap.stats.effect import share_interval, share_kept
 from wheeltap.stats.mogstad2024 import rank_intervals
-from wheeltap.stats.passk import pass_at
 from wheeltap.stats.selection import Halves
 from wheeltap.stats.simultaneous import band as whole_band
 from wheeltap.stats.top_ranked import TopRanked
 from wheeltap.stats.unpaired import unpaired_effect
+from wheeltap.suites.lens.stats.passk import pass_at
 
 Array = NDArray[np.float64]
 Groups = NDArray[np.intp]

@@ -13,11 +13,11 @@ from scipy import stats
 
 from benchmarks.levels import WRONG, Row
 from benchmarks.levels.draws import judged
-from wheeltap.runs.recorded import imported
 from wheeltap.runs.stored import judge
-from wheeltap.sources.recorded import read
 from wheeltap.stats.effect import score_interval
 from wheeltap.stats.sample import Sample
+from wheeltap.suites.lens.recorded import read
+from wheeltap.suites.lens.runs import imported
 
 Array = NDArray[np.float64]
 Groups = NDArray[np.intp]

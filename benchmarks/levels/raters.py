@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 
 from benchmarks.levels import HELD, WRONG, Row
 from wheeltap.audits.claims import Tested
-from wheeltap.audits.disagreement import JS, against, distances
-from wheeltap.audits.disagreement_bands import unsure
-from wheeltap.audits.disagreement_panel import Believed, Panel
-from wheeltap.audits.disagreement_people import among_people
-from wheeltap.audits.disagreement_raters import by_choice, left_out
 from wheeltap.core.records import Estimate
 from wheeltap.stats.crossed import FloatArray, crossed
-from wheeltap.stats.disagreement import js_distance, shares, top
-from wheeltap.stats.panels import agreement
-from wheeltap.stats.raters import Ballots, offsets
+from wheeltap.suites.lens.audits.disagreement import JS, against, distances
+from wheeltap.suites.lens.audits.disagreement_bands import unsure
+from wheeltap.suites.lens.audits.disagreement_panel import Believed, Panel
+from wheeltap.suites.lens.audits.disagreement_people import among_people
+from wheeltap.suites.lens.audits.disagreement_raters import by_choice, left_out
+from wheeltap.suites.lens.stats.disagreement import js_distance, shares, top
+from wheeltap.suites.lens.stats.panels import agreement
+from wheeltap.suites.lens.stats.raters import Ballots, offsets
 
 Rng = np.random.Generator
 Ints = NDArray[np.int64]

@@ -8,7 +8,6 @@ from benchmarks.nets.unlearned import HIDES, WORLDS
 from benchmarks.studies import found
 from wheeltap.audits.base import pair, studies
 from wheeltap.audits.case import Case
-from wheeltap.audits.relearning import RelearningAudit
 from wheeltap.core import seeds
 from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
@@ -18,6 +17,7 @@ from wheeltap.stats.members import Single
 from wheeltap.studies.base import Study
 from wheeltap.studies.measures import single_of
 from wheeltap.studies.table import Numbers
+from wheeltap.suites.training.audits.relearning import RelearningAudit
 
 ORIGINAL, UNLEARNED, HIDDEN, RETRAINED, NEVER = "original", "unlearned", "hidden", "retrained", "never"
 ROLES: Final[dict[str, CohortRole]] = {

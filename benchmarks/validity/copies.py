@@ -17,7 +17,7 @@ from wheeltap.core.study import StudyRecord
 from wheeltap.plans.defects import DEFECTS
 from wheeltap.plans.plan import Effort
 from wheeltap.sources import digits
-from wheeltap.studies.detection_rules import ANY, SOUND
+from wheeltap.suites.training.studies.detection_rules import ANY, SOUND
 
 EFFORT: Final = Effort(draws=16, control_draws=8, block_draws=0)
 COPIES: Final = {"digits": 16, "mlp": 6, "cnn": 6, "depthwise": 6}

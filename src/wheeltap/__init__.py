@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from wheeltap import gauge, perturb, recipes, seal, sources, stats
+    from wheeltap import gauge, perturb, recipes, sources, stats
     from wheeltap.api import audit, compare, study
     from wheeltap.audits import Audit
     from wheeltap.core import errors, measure, symmetry
@@ -26,12 +26,13 @@ if TYPE_CHECKING:
     from wheeltap.perturb import Perturbation
     from wheeltap.plans.plan import AuditSpec, Effort, Plan
     from wheeltap.report.report import Report
-    from wheeltap.runs import circuit_doors as circuits
     from wheeltap.runs.loop import Progress, run
     from wheeltap.runs.planning import plan
     from wheeltap.runs.stored import judge
-    from wheeltap.seal.verifying import verify
     from wheeltap.studies.base import Study
+    from wheeltap.suites import seal
+    from wheeltap.suites.circuits import doors as circuits
+    from wheeltap.suites.seal.verifying import verify
 
 _HOME = {
     "audit": "api",

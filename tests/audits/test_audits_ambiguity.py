@@ -11,15 +11,15 @@ from torch import nn
 
 import wheeltap as wt
 from tests.published import published
-from wheeltap.audits.ambiguity_scores import of_continuations, of_labels, of_statements, sets
 from wheeltap.cli import main
-from wheeltap.core.ambiguity import Ambiguity, AmbiguousSentence
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.records import Finding
-from wheeltap.plans.readings.ambiguity import DISTRACTOR, FALSE, NO_ANSWER, NONE, NOT_ASKED, READING, TRUE
 from wheeltap.plans.store import Store
 from wheeltap.runs import loop
 from wheeltap.stats.effect import mean_effect
+from wheeltap.suites.lens.ambiguity import Ambiguity, AmbiguousSentence
+from wheeltap.suites.lens.audits.ambiguity_scores import of_continuations, of_labels, of_statements, sets
+from wheeltap.suites.lens.specs.ambiguity import DISTRACTOR, FALSE, NO_ANSWER, NONE, NOT_ASKED, READING, TRUE
 
 ITEMS, TOKENS = 120, 12
 

@@ -12,15 +12,15 @@ import pytest
 import wheeltap as wt
 from tests.contaminated import WINDOW, Letters, knows_marks, marked, subject, task, texts
 from wheeltap.audits.claims import Draft, Words
-from wheeltap.audits.contamination_tests import COMPLETION, ORDER, TITLES, VERSIONS, Copy, Shown, paired_auc
 from wheeltap.audits.settle import settle
 from wheeltap.core.records import Finding
 from wheeltap.core.subject import Subject
-from wheeltap.engine.readings.contamination import Contamination
-from wheeltap.sources.passages import load_passages, task_of
 from wheeltap.stats.evidence import NoEvidence
-from wheeltap.stats.exchangeability import order_test
 from wheeltap.stats.family import holm
+from wheeltap.suites.lens.audits.contamination_tests import COMPLETION, ORDER, TITLES, VERSIONS, Copy, Shown, paired_auc
+from wheeltap.suites.lens.readings.contamination import Contamination
+from wheeltap.suites.lens.sources.passages import load_passages, task_of
+from wheeltap.suites.lens.stats.exchangeability import order_test
 
 pytest.importorskip("transformers")
 

@@ -9,14 +9,14 @@ import torch
 import wheeltap as wt
 from benchmarks.nets.decodable import UNUSED, USED, Design, constructed, trained
 from wheeltap.audits.base import Case, Verdict
-from wheeltap.audits.decodable import DecodableAudit
 from wheeltap.audits.settle import settle
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.records import OWN, Control, Finding, Outcome
 from wheeltap.engine import readings
 from wheeltap.plans.plan import AuditSpec, Plan
-from wheeltap.plans.readings.decodable import STATUSES
+from wheeltap.suites.decodable.audits.decodable import DecodableAudit
+from wheeltap.suites.decodable.specs.decodable import STATUSES
 from wheeltap.testing.planted import Planted
 
 EXAMPLES, DRAWS, HELD, LABELLINGS = 150, 32, 4, 16

@@ -10,21 +10,21 @@ import torch
 import wheeltap as wt
 from tests.published import published
 from wheeltap.audits.base import create
-from wheeltap.audits.disagreement import AGAINST, CLOSER, UNSURE
-from wheeltap.audits.disagreement_bands import ALL_AGREE, MOST_AGREE, SPLIT
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Finding
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
-from wheeltap.engine.readings.votes import Votes as VotesReading
 from wheeltap.plans.plan import AuditSpec
 from wheeltap.report.html import page
-from wheeltap.report.lens_disagreement import context
-from wheeltap.runs.recorded import imported
 from wheeltap.runs.stored import judge
-from wheeltap.sources.recorded import read
-from wheeltap.sources.recorded.base import Answers, Recording, Votes
+from wheeltap.suites.lens.audits.disagreement import AGAINST, CLOSER, UNSURE
+from wheeltap.suites.lens.audits.disagreement_bands import ALL_AGREE, MOST_AGREE, SPLIT
+from wheeltap.suites.lens.readings.votes import Votes as VotesReading
+from wheeltap.suites.lens.recorded import read
+from wheeltap.suites.lens.recorded.base import Answers, Recording, Votes
+from wheeltap.suites.lens.runs import imported
+from wheeltap.suites.lens.sections.disagreement import context
 from wheeltap.testing import planted
 from wheeltap.testing.contract import ReadingContract
 

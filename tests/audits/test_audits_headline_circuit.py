@@ -3,14 +3,14 @@
 import msgspec
 import pytest
 
-from wheeltap.audits.circuit import CircuitAudit
-from wheeltap.audits.circuit_necessary import CircuitNecessaryAudit
-from wheeltap.audits.circuit_nulls import CircuitNullsAudit
-from wheeltap.audits.circuit_stable import CircuitStableAudit
-from wheeltap.audits.circuit_sufficient import CircuitSufficientAudit
-from wheeltap.audits.headline_circuit import of_circuit
-from wheeltap.core.circuit_view import CircuitView
 from wheeltap.core.records import Estimate, Finding, FindingStatus
+from wheeltap.suites.circuits.audits.common import CircuitAudit
+from wheeltap.suites.circuits.audits.headline import of_circuit
+from wheeltap.suites.circuits.audits.necessary import CircuitNecessaryAudit
+from wheeltap.suites.circuits.audits.nulls import CircuitNullsAudit
+from wheeltap.suites.circuits.audits.stable import CircuitStableAudit
+from wheeltap.suites.circuits.audits.sufficient import CircuitSufficientAudit
+from wheeltap.suites.circuits.record import CircuitView
 
 VIEW = CircuitView(
     subject="net", task="quote", target=0.15, chance=0.693, parts="units", kept=37, of=2816, size="37 of 2,816 units"

@@ -10,24 +10,25 @@ from mirrored import mirrored
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 import wheeltap as wt
+from benchmarks.nets.planted_circuit import planted_circuit
 from benchmarks.nets.tiny_lm import tiny_lm
 from tests import contaminated
 from tests.sources.letters import Letters
 from tests.sources.tiny import tiny_llama
 from wheeltap.audits import base
 from wheeltap.audits.noise import LARGE
-from wheeltap.core.pairs import Pairs
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine import run, workshop
 from wheeltap.engine.readings import create
 from wheeltap.models.mlp import mlp
-from wheeltap.models.planted_circuit import planted_circuit
 from wheeltap.plans.plan import Effort, Plan
 from wheeltap.runs.budget import most_passes
-from wheeltap.sources import digits, pairs
-from wheeltap.sources.ambiguous import task_of
-from wheeltap.sources.grammar import ambiguous
+from wheeltap.sources import digits
+from wheeltap.suites.circuits import sources as pairs
+from wheeltap.suites.circuits.pairs import Pairs
+from wheeltap.suites.lens.sources import templates as ambiguous
+from wheeltap.suites.lens.sources.ambiguous import task_of
 from wheeltap.testing.planted import Planted
 
 FEW = Effort(draws=5, control_draws=4, block_draws=2)

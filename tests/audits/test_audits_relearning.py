@@ -19,7 +19,6 @@ import wheeltap as wt
 from benchmarks.nets.unlearned import HIDES, WORLDS, hide
 from wheeltap import gauge
 from wheeltap.audits.base import Case
-from wheeltap.audits.relearning import RelearningAudit
 from wheeltap.audits.settle import judge, wanted
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Control, Cost, Finding, Outcome, SubjectRecord, TaskRecord, Trial
@@ -28,6 +27,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.plans.plan import Plan
 from wheeltap.report.report import Report
+from wheeltap.suites.training.audits.relearning import RelearningAudit
 from wheeltap.testing.contract import AuditContract
 
 DIGITS = WORLDS["digits"].task()

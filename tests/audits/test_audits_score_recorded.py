@@ -10,13 +10,13 @@ from scipy import stats
 
 from tests.published import published
 from wheeltap.audits import settle
-from wheeltap.audits.score_recorded import MOST
 from wheeltap.core.records import Cost, Finding
 from wheeltap.core.report import ReportRecord
 from wheeltap.plans.plan import AuditSpec
-from wheeltap.runs.recorded import imported
 from wheeltap.runs.stored import judge
-from wheeltap.sources.recorded import Answers, Recording
+from wheeltap.suites.lens.audits.score import MOST
+from wheeltap.suites.lens.recorded import Answers, Recording
+from wheeltap.suites.lens.runs import imported
 
 
 def judged(*systems: Answers) -> ReportRecord:
@@ -44,7 +44,7 @@ def findings(*systems: tuple[NDArray[np.int32], int]) -> dict[str, Finding]:
 
 
 def test_the_released_solutions_of_gsm8k(tmp_path: Path) -> None:
-    from wheeltap.sources.recorded import read
+    from wheeltap.suites.lens.recorded import read
 
     store = tmp_path / "x.wheeltap"
     imported([read(published("gsm8k/example_model_solutions.jsonl"))]).put(store)

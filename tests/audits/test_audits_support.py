@@ -12,9 +12,9 @@ from wheeltap.core.records import Finding
 from wheeltap.core.report import ReportRecord
 from wheeltap.plans.plan import AuditSpec
 from wheeltap.report.text import summary
-from wheeltap.runs.recorded import imported
 from wheeltap.runs.stored import judge
-from wheeltap.sources.recorded.base import Answers, Recording
+from wheeltap.suites.lens.recorded.base import Answers, Recording
+from wheeltap.suites.lens.runs import imported
 
 ITEMS, SAMPLES = 400, 32
 ONCE, SOLVED = "Difference at one try (pass@1)", "Solved at least once"

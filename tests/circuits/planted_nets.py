@@ -4,11 +4,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.nets.bare_transformer import BareTransformer, Shape
+from benchmarks.nets.planted_circuit import Planted, planted_circuit
 from wheeltap.core.choices import ChoiceTask
-from wheeltap.core.pairs import Pairs
-from wheeltap.models.bare_transformer import BareTransformer, Shape
-from wheeltap.models.planted_circuit import Planted, planted_circuit
-from wheeltap.sources.pairs import task as task_of
+from wheeltap.suites.circuits.pairs import Pairs
+from wheeltap.suites.circuits.sources import task as task_of
 
 
 def flags(planted: Planted) -> NDArray[np.bool_]:

@@ -6,10 +6,10 @@ import planted_nets
 import pytest
 
 import wheeltap as wt
+from benchmarks.nets.planted_circuit import Planted, planted_circuit
 from wheeltap.core.records import Finding
-from wheeltap.core.unit_circuit import packed
-from wheeltap.models.planted_circuit import Planted, planted_circuit
 from wheeltap.report.report import Report
+from wheeltap.suites.circuits.unit_circuit import packed
 
 CHEAP: dict[str, Any] = {"random": 19, "weight_draws": 2, "subsets": 4, "steps": 3, "tries": 1, "again": 2}
 

@@ -17,21 +17,21 @@ import torch
 
 import wheeltap as wt
 from wheeltap.cli import main
-from wheeltap.core.circuit import Circuit
-from wheeltap.core.circuit_file import is_mib, read_mib
 from wheeltap.core.errors import WheeltapError
-from wheeltap.core.unit_circuit import UnitCircuit, load
-from wheeltap.engine.circuits.asking import halves, pairs_of
 from wheeltap.plans.store import Store
 from wheeltap.recipes import base
 from wheeltap.recipes.make import make
-from wheeltap.runs import circuits as runs
 from wheeltap.runs import planning
-from wheeltap.seal.contents import SealedContents, differences
 from wheeltap.sources import artifact
+from wheeltap.suites.circuits import runs
+from wheeltap.suites.circuits.edge_circuit import Circuit
+from wheeltap.suites.circuits.engine.asking import halves, pairs_of
+from wheeltap.suites.circuits.file import is_mib, read_mib
+from wheeltap.suites.circuits.unit_circuit import UnitCircuit, load
+from wheeltap.suites.seal.contents import SealedContents, differences
 
 MODULE = """
-from wheeltap.models.planted_circuit import planted_circuit
+from benchmarks.nets.planted_circuit import planted_circuit
 
 
 def net():

@@ -12,11 +12,11 @@ from torch import nn
 import wheeltap as wt
 from wheeltap.core.errors import ModelError
 from wheeltap.core.subject import Subject
-from wheeltap.core.unit_circuit import packed
-from wheeltap.engine.circuits.asking import halves, pairs_of, reference
-from wheeltap.engine.circuits.units import UnitNet
 from wheeltap.engine.readings import create
-from wheeltap.engine.readings.circuit_graph import CircuitGraph
+from wheeltap.suites.circuits.engine.asking import halves, pairs_of, reference
+from wheeltap.suites.circuits.engine.units import UnitNet
+from wheeltap.suites.circuits.readings.circuit_graph import CircuitGraph
+from wheeltap.suites.circuits.unit_circuit import packed
 from wheeltap.testing.planted import Planted
 from wheeltap.testing.reading_contract import ReadingContract
 

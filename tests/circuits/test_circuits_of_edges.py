@@ -11,27 +11,27 @@ import torch
 from torch.nn import functional
 
 import wheeltap as wt
-from wheeltap.core.circuit import Circuit
-from wheeltap.core.circuit_file import read_mib
 from wheeltap.core.errors import ModelError, UsageError
-from wheeltap.core.pairs import PairBatch
 from wheeltap.core.subject import Subject
-from wheeltap.core.unit_circuit import packed
-from wheeltap.engine.circuits.asking import halves, of_group, other_sides, pairs_of
-from wheeltap.engine.circuits.attribution import Settings, attribute
-from wheeltap.engine.circuits.edge_asking import AskedEdges, place_means, wired
-from wheeltap.engine.circuits.edge_run import EdgeRun
 from wheeltap.engine.readings import create
-from wheeltap.engine.readings.circuit_effects import CircuitEffects
-from wheeltap.engine.readings.circuit_graph import CircuitGraph
 from wheeltap.plans.plan import AuditSpec
-from wheeltap.plans.readings.circuit_effects import DEFINITIONS
-from wheeltap.plans.readings.circuit_search import EASY
-from wheeltap.recipes.circuit_search import CircuitSearch
-from wheeltap.runs import circuits as runs
 from wheeltap.runs import planning
 from wheeltap.runs.loop import run
-from wheeltap.stats.mueller2025 import SHARES
+from wheeltap.suites.circuits import runs
+from wheeltap.suites.circuits.edge_circuit import Circuit
+from wheeltap.suites.circuits.engine.asking import halves, of_group, other_sides, pairs_of
+from wheeltap.suites.circuits.engine.attribution import Settings, attribute
+from wheeltap.suites.circuits.engine.edge_asking import AskedEdges, place_means, wired
+from wheeltap.suites.circuits.engine.edge_run import EdgeRun
+from wheeltap.suites.circuits.file import read_mib
+from wheeltap.suites.circuits.pairs import PairBatch
+from wheeltap.suites.circuits.readings.circuit_effects import CircuitEffects
+from wheeltap.suites.circuits.readings.circuit_graph import CircuitGraph
+from wheeltap.suites.circuits.recipes.circuit_search import CircuitSearch
+from wheeltap.suites.circuits.specs.circuit_effects import DEFINITIONS
+from wheeltap.suites.circuits.specs.circuit_search import EASY
+from wheeltap.suites.circuits.stats import SHARES
+from wheeltap.suites.circuits.unit_circuit import packed
 from wheeltap.testing.planted import Planted
 from wheeltap.testing.reading_contract import ReadingContract
 

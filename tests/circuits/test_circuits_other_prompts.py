@@ -11,15 +11,15 @@ from test_circuits_units import TOKENS, slow_scores
 from torch import Tensor, nn
 
 import wheeltap as wt
-from wheeltap.core.pairs import Pairs
+from benchmarks.nets.bare_transformer import BareTransformer, Shape
 from wheeltap.core.records import Finding
 from wheeltap.core.subject import Subject
-from wheeltap.core.unit_circuit import packed
-from wheeltap.engine.circuits.asking import Asked, alone, contexts, other_prompts, other_sides
-from wheeltap.engine.circuits.edge_asking import AskedEdges, wired
-from wheeltap.engine.circuits.units import UnitNet
-from wheeltap.models.bare_transformer import BareTransformer, Shape
-from wheeltap.sources.pairs import task as task_of
+from wheeltap.suites.circuits.engine.asking import Asked, alone, contexts, other_prompts, other_sides
+from wheeltap.suites.circuits.engine.edge_asking import AskedEdges, wired
+from wheeltap.suites.circuits.engine.units import UnitNet
+from wheeltap.suites.circuits.pairs import Pairs
+from wheeltap.suites.circuits.sources import task as task_of
+from wheeltap.suites.circuits.unit_circuit import packed
 
 FILLERS, ASK = range(4, 12), 12
 

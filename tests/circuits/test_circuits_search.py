@@ -12,10 +12,10 @@ from torch import nn
 from wheeltap.core.errors import DataError, ModelError, UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
-from wheeltap.core.unit_circuit import FORMAT, KeptUnits, UnitCircuit, load, packed, unpacked
 from wheeltap.engine.readings import create
-from wheeltap.recipes.circuit import Circuit
-from wheeltap.recipes.circuit_search import CircuitSearch, drawn_again
+from wheeltap.suites.circuits.recipes.circuit import Circuit
+from wheeltap.suites.circuits.recipes.circuit_search import CircuitSearch, drawn_again
+from wheeltap.suites.circuits.unit_circuit import FORMAT, KeptUnits, UnitCircuit, load, packed, unpacked
 from wheeltap.testing.planted import Planted
 from wheeltap.testing.reading_contract import ReadingContract
 from wheeltap.testing.recipe_contract import RecipeContract

@@ -8,7 +8,7 @@ from wheeltap.audits.case import Case
 from wheeltap.core.artifact import ArtifactSpec
 from wheeltap.core.records import Outcome, SubjectRecord, TaskRecord, Trial
 from wheeltap.plans.plan import Plan
-from wheeltap.studies.sparse_circuits import SparseCircuits
+from wheeltap.suites.circuits.studies import SparseCircuits
 
 SITES = ("mlp0.read", "mlp0.units", "mlp0.write")
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.nets.bare_transformer import BareTransformer, Shape
 from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.core.pairs import PairBatch
-from wheeltap.engine.circuits.units import UnitNet, two_sided
-from wheeltap.models.bare_transformer import BareTransformer, Shape
+from wheeltap.suites.circuits.engine.units import UnitNet, two_sided
+from wheeltap.suites.circuits.pairs import PairBatch
 
 TOKENS = torch.tensor([[1, 2, 3, 4, 5], [6, 7, 8, 0, 2], [3, 3, 1, 0, 8]])
 

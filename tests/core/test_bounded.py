@@ -14,10 +14,10 @@ from benchmarks.fuzz.__main__ import memory
 from wheeltap.core import bounded
 from wheeltap.core.errors import FileError, FileFormatError, MissingFile, WheeltapError
 from wheeltap.core.files import write_whole
-from wheeltap.core.unit_circuit import load as load_units
 from wheeltap.recipes.base import Given, recipe_of, spec
 from wheeltap.sources import artifact
-from wheeltap.sources.recorded import read
+from wheeltap.suites.circuits.unit_circuit import load as load_units
+from wheeltap.suites.lens.recorded import read
 
 MEGABYTE = 2**20
 

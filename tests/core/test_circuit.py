@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.published import published
-from wheeltap.core.circuit import Circuit, Graph
-from wheeltap.core.circuit_file import is_mib, read_mib, write_mib
-from wheeltap.core.circuit_origin import Origin
 from wheeltap.core.errors import DataError, FileFormatError, MissingFile, ModelError, UsageError
+from wheeltap.suites.circuits.edge_circuit import Circuit, Graph
+from wheeltap.suites.circuits.file import is_mib, read_mib, write_mib
+from wheeltap.suites.circuits.origin import Origin
 
 ORIGIN = Origin(model="aa", name="net", task="agreement", examples="bb", found={"method": "eap", "target": 0.1})
 

@@ -13,18 +13,18 @@ import torch
 from edge_oracle import SlowDecoder, Written
 from torch import Tensor, nn
 
+from benchmarks.nets.bare_transformer import BareTransformer, Shape
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.core.pairs import PairBatch
 from wheeltap.core.subject import Subject
-from wheeltap.engine.circuits.attribution import METHODS, Settings, attribute
-from wheeltap.engine.circuits.edge_run import EdgeRun, proven
-from wheeltap.engine.circuits.edges import Wired
-from wheeltap.engine.circuits.faithfulness import curve, kept_values
-from wheeltap.models.bare_transformer import BareTransformer, Shape
-from wheeltap.models.sparse_transformer import Shape as SparseShape
-from wheeltap.models.sparse_transformer import SparseTransformer
-from wheeltap.stats.mueller2025 import faithfulness
+from wheeltap.suites.circuits.engine.attribution import METHODS, Settings, attribute
+from wheeltap.suites.circuits.engine.edge_run import EdgeRun, proven
+from wheeltap.suites.circuits.engine.edges import Wired
+from wheeltap.suites.circuits.engine.faithfulness import curve, kept_values
+from wheeltap.suites.circuits.nets.sparse_transformer import Shape as SparseShape
+from wheeltap.suites.circuits.nets.sparse_transformer import SparseTransformer
+from wheeltap.suites.circuits.pairs import PairBatch
+from wheeltap.suites.circuits.stats import faithfulness
 from wheeltap.testing import zoo
 
 sys.path.append(str(Path(__file__).parents[1] / "gauge"))

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core.errors import ModelError
-from wheeltap.core.pairs import PairBatch
 from wheeltap.core.subject import Subject
-from wheeltap.engine.circuits.edge_run import EdgeRun, proven
+from wheeltap.suites.circuits.engine.edge_run import EdgeRun, proven
+from wheeltap.suites.circuits.pairs import PairBatch
 
 WIDTH, HEADS, WORDS, PLACES = 12, 2, 9, 5
 SIZE = WIDTH // HEADS

@@ -15,11 +15,11 @@ from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.records import OWN
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
-from wheeltap.engine.inside.activations import Place, apart, changed, distinct, places, read, slopes
-from wheeltap.engine.readings.decodable import Decodable
 from wheeltap.models.mlp import mlp
-from wheeltap.plans.readings.decodable import STATUSES
 from wheeltap.sources import hf
+from wheeltap.suites.decodable.engine.activations import Place, apart, changed, distinct, places, read, slopes
+from wheeltap.suites.decodable.readings.decodable import Decodable
+from wheeltap.suites.decodable.specs.decodable import STATUSES
 from wheeltap.testing import planted
 
 CONTEXTS = ((1, 2, 3), (1, 2, 3, 4, 5), (6, 7), (1, 2, 3), (8, 9, 4, 2, 1))

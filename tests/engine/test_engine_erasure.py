@@ -10,9 +10,16 @@ from sklearn.covariance import ledoit_wolf  # type: ignore[import-untyped]
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # type: ignore[import-untyped]
 from torch import Tensor
 
-from wheeltap.engine.inside import erasure
-from wheeltap.engine.inside.erasure import Geometry, angles, haar, one_hot, projection, steepest, telling
-from wheeltap.engine.inside.linear_probe import ProbeHalves, control_labels, majority, one_of_each, read_off, renumbered
+from wheeltap.suites.decodable.engine import erasure
+from wheeltap.suites.decodable.engine.erasure import Geometry, angles, haar, one_hot, projection, steepest, telling
+from wheeltap.suites.decodable.engine.linear_probe import (
+    ProbeHalves,
+    control_labels,
+    majority,
+    one_of_each,
+    read_off,
+    renumbered,
+)
 from wheeltap.testing.planted import numbers
 
 

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from wheeltap.core.errors import DataError, UnknownName
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
-from wheeltap.engine.readings.decodable import Decodable
-from wheeltap.engine.readings.factor_effects import FactorEffects
-from wheeltap.models.shapes import SHAPES
 from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.make import make
-from wheeltap.recipes.organized import Organized, layers
 from wheeltap.stats.effective import effective_number
+from wheeltap.suites.decodable.nets.shapes import SHAPES
+from wheeltap.suites.decodable.readings.decodable import Decodable
+from wheeltap.suites.decodable.readings.factor_effects import FactorEffects
+from wheeltap.suites.decodable.recipes import Organized, layers
 from wheeltap.testing.planted import Planted
 from wheeltap.testing.reading_contract import ReadingContract
 

@@ -9,8 +9,8 @@ import wheeltap as wt
 from wheeltap.core.errors import DataError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
-from wheeltap.engine.readings.samples import Samples
-from wheeltap.stats.passk import pass_at
+from wheeltap.suites.lens.readings.samples import Samples
+from wheeltap.suites.lens.stats.passk import pass_at
 
 
 class Given(nn.Module):

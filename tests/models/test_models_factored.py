@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from wheeltap.core.typed import to_array
-from wheeltap.models.factored import SHIFTED, Joint, World
-from wheeltap.models.sentences import SENTENCES
-from wheeltap.models.shapes import SHAPES
+from wheeltap.suites.decodable.nets.factored import SHIFTED, Joint, World
+from wheeltap.suites.decodable.nets.sentences import SENTENCES
+from wheeltap.suites.decodable.nets.shapes import SHAPES
 
 WORLDS = pytest.mark.parametrize("world", (SHAPES, SENTENCES), ids=lambda world: world.name)
 

@@ -12,7 +12,7 @@ from test_models_cppn import FUNCTIONS
 
 from wheeltap.core.errors import DataError, UnknownName, UsageError
 from wheeltap.models.cppn import INPUTS, OUTPUTS, coordinates, grid
-from wheeltap.models.genome import MOST_NODES, Genome, Link, Node
+from wheeltap.suites.pictures.nets.genome import MOST_NODES, Genome, Link, Node
 
 IN = [Node(("1", str(at)), kind="in", label=label) for at, label in enumerate(INPUTS)]
 OUT = [Node(("2", str(at)), "sin", "out", label) for at, label in enumerate(OUTPUTS)]

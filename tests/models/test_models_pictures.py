@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.models.cppn import colour, coordinates, grid
-from wheeltap.models.genome import Genome, Link
-from wheeltap.models.pictures import PICTURES, Picture, flower, node_map, picture
+from wheeltap.suites.pictures.nets.genome import Genome, Link
+from wheeltap.suites.pictures.nets.pictures import PICTURES, Picture, flower, node_map, picture
 
 NAMES = sorted(PICTURES)
 HOUSE = ("roof", "door", "window")

@@ -5,7 +5,7 @@ import pytest
 
 from wheeltap.core.seeds import generator
 from wheeltap.core.typed import to_array
-from wheeltap.models.points import POINTS, drawn
+from wheeltap.suites.decodable.nets.points import POINTS, drawn
 
 
 def test_every_point_is_where_its_values_say() -> None:

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from wheeltap.models import sentences
-from wheeltap.models.sentences import PLACES, SENTENCES, WORDS, Reader
 from wheeltap.recipes.randomness import reproducible
+from wheeltap.suites.decodable.nets import sentences
+from wheeltap.suites.decodable.nets.sentences import PLACES, SENTENCES, WORDS, Reader
 
 # Numbers of the first word of each kind, by hand.
 NOUNS, TIMES, LINKS = 22, 58, 94

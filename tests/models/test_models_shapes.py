@@ -4,7 +4,7 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from wheeltap.core.typed import to_array
-from wheeltap.models.shapes import SHAPES
+from wheeltap.suites.decodable.nets.shapes import SHAPES
 
 
 @pytest.mark.parametrize("name", SHAPES.factors)

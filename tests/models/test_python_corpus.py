@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from wheeltap.core import canon, seeds
 from wheeltap.core.errors import DataError
-from wheeltap.models.python_corpus import PLACES, TOKENS, corpus, decode, encode, line
-from wheeltap.models.python_idioms import IDIOMS, Draw
-from wheeltap.models.python_words import PythonTokenizer
+from wheeltap.suites.circuits.nets.python_corpus import PLACES, TOKENS, corpus, decode, encode, line
+from wheeltap.suites.circuits.nets.python_idioms import IDIOMS, Draw
+from wheeltap.suites.circuits.nets.python_words import PythonTokenizer
 
 
 def drawn(count: int, seed: int = 0) -> list[list[str]]:

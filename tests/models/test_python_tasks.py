@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from wheeltap.core.errors import UnknownName, UsageError
-from wheeltap.core.pairs import PairBatch, Pairs
-from wheeltap.models.python_corpus import TOKENS, decode, encode
-from wheeltap.models.python_tasks import NAMES, Split, Variant, pairs
-from wheeltap.models.python_words import NAMES as VARIABLES
-from wheeltap.models.python_words import WORDS
+from wheeltap.suites.circuits.nets.python_corpus import TOKENS, decode, encode
+from wheeltap.suites.circuits.nets.python_tasks import NAMES, Split, Variant, pairs
+from wheeltap.suites.circuits.nets.python_words import NAMES as VARIABLES
+from wheeltap.suites.circuits.nets.python_words import WORDS
+from wheeltap.suites.circuits.pairs import PairBatch, Pairs
 
 
 def right(name: str, text: str) -> str:

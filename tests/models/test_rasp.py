@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wheeltap.core.circuit import Graph
+from benchmarks.nets.bare_transformer import BareTransformer
+from benchmarks.nets.planted_circuit import SHAPE, Planted, planted_circuit
+from benchmarks.nets.rasp import START, Select, aggregate, difference, indices, mapped, tokens
+from benchmarks.nets.rasp_compile import Compiled, compiled
+from benchmarks.nets.rasp_programs import PROGRAMS, Change, classes, examples, pairs, program
+from benchmarks.nets.rasp_superposed import superposed
 from wheeltap.core.errors import UnknownName, UsageError
-from wheeltap.core.pairs import Pairs
-from wheeltap.engine.circuits.units import UnitNet
-from wheeltap.models.bare_transformer import BareTransformer
-from wheeltap.models.planted_circuit import SHAPE, Planted, planted_circuit
-from wheeltap.models.rasp import START, Select, aggregate, difference, indices, mapped, tokens
-from wheeltap.models.rasp_compile import Compiled, compiled
-from wheeltap.models.rasp_programs import PROGRAMS, Change, classes, examples, pairs, program
-from wheeltap.models.rasp_superposed import superposed
 from wheeltap.recipes.randomness import reproducible
+from wheeltap.suites.circuits.edge_circuit import Graph
+from wheeltap.suites.circuits.engine.units import UnitNet
+from wheeltap.suites.circuits.pairs import Pairs
 
 Message = Callable[[str, str, Tensor], Tensor]
 """What a reader gets of what a writer has written, ``[example, place, feature]``."""

@@ -12,9 +12,9 @@ from scipy.special import erf
 
 from wheeltap.core.errors import UsageError
 from wheeltap.core.largest import largest
-from wheeltap.models.sparse_transformer import AbsTopK, Shape, SparseTransformer
 from wheeltap.recipes.make import weights
 from wheeltap.recipes.randomness import reproducible
+from wheeltap.suites.circuits.nets.sparse_transformer import AbsTopK, Shape, SparseTransformer
 
 SMALL: dict[str, Any] = {"vocabulary": 11, "places": 9, "layers": 2, "width": 12, "head": 4}
 SHAPES = {

@@ -20,9 +20,9 @@ from wheeltap.core.task import Task
 from wheeltap.models.cppn import Cppn, Layout, grid
 from wheeltap.plans.artifacts import Artifacts, Kept
 from wheeltap.recipes.base import Given
-from wheeltap.recipes.picture import PictureNet
-from wheeltap.recipes.trainee import PaintSettings, Trainee, start
-from wheeltap.studies.pictures import KINDS
+from wheeltap.suites.pictures.recipes.picture import PictureNet
+from wheeltap.suites.pictures.recipes.trainee import PaintSettings, Trainee, start
+from wheeltap.suites.pictures.studies.pictures import KINDS
 
 LAYOUT = Layout.parse("3;cache:3,gaussian:3,sin:1")
 SHORT = PaintSettings(steps=60, records=6)

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.models.mlp import mlp
-from wheeltap.models.sentences import SENTENCES
-from wheeltap.models.shapes import SHAPES
 from wheeltap.plans.artifacts import digest
 from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.make import make, weights
-from wheeltap.recipes.organized import WORLDS, Organized, crossings, layers
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.recipes.recoded import Recoded
+from wheeltap.suites.decodable.nets.sentences import SENTENCES
+from wheeltap.suites.decodable.nets.shapes import SHAPES
+from wheeltap.suites.decodable.recipes import WORLDS, Organized, crossings, layers
 from wheeltap.testing.recipe_contract import RecipeContract
 
 SMALL: dict[str, Any] = {"units": 3, "examples": 200, "epochs": 2, "batch": 40}

@@ -12,12 +12,12 @@ import wheeltap as wt
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Scalar
 from wheeltap.core.report import ReportRecord
-from wheeltap.models.arithmetic import ANSWERS, BASE, FRESH, LESSON, MISREAD, RIGHT, SEEN, SHARES, Reckoner, items, task
 from wheeltap.plans.artifacts import digest
 from wheeltap.recipes.base import Given, Recipe, specified
 from wheeltap.recipes.make import make, weights
 from wheeltap.recipes.randomness import reproducible
-from wheeltap.recipes.rlvr import Arithmetic, Rewarded, surrogate
+from wheeltap.suites.lens.nets import ANSWERS, BASE, FRESH, LESSON, MISREAD, RIGHT, SEEN, SHARES, Reckoner, items, task
+from wheeltap.suites.lens.recipes import Arithmetic, Rewarded, surrogate
 from wheeltap.testing.recipe_contract import RecipeContract
 
 SMALL: dict[str, Any] = {"steps": 3, "width": 8, "batch": 16}

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 import wheeltap as wt
 from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.task import BaseTask, Task
-from wheeltap.models.sparse_transformer import Shape, SparseTransformer
 from wheeltap.plans.artifacts import digest
 from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.fit import Fit
 from wheeltap.recipes.make import weights
 from wheeltap.recipes.randomness import reproducible
-from wheeltap.recipes.sparse import Sparse
-from wheeltap.recipes.sparsified import Sparsified, sparsified
-from wheeltap.recipes.sparsity import SparsitySettings, cuts_of, next_token_loss, sparse_fit
+from wheeltap.suites.circuits.nets.sparse_transformer import Shape, SparseTransformer
+from wheeltap.suites.circuits.recipes.sparse import Sparse
+from wheeltap.suites.circuits.recipes.sparsified import Sparsified, sparsified
+from wheeltap.suites.circuits.recipes.sparsity import SparsitySettings, cuts_of, next_token_loss, sparse_fit
 from wheeltap.testing.recipe_contract import RecipeContract
 
 TINY: dict[str, Any] = {"steps": 4, "batch": 4}

@@ -9,9 +9,9 @@ from report_pieces import INSTRUMENTS, block_map, controls, curve, estimate, fin
 from shipped_cases import EVEN, ROWS, STURDY, Row, gap, model, row, score, worst_weight
 
 from wheeltap.audits import audits
-from wheeltap.core.circuit_view import CircuitView, DefinedLoss, ShownExample, ShownUnit, ShownWeight, Tried
 from wheeltap.core.records import Cost, Curve, Estimate, Finding, SubjectRecord
 from wheeltap.core.report import ReportRecord
+from wheeltap.suites.circuits.record import CircuitView, DefinedLoss, ShownExample, ShownUnit, ShownWeight, Tried
 
 LONG = "organization/A-Model-Of-7B-Parameters-Instruct-v2.1-int4-g12"
 """A name of 60 characters."""

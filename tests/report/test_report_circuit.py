@@ -12,10 +12,10 @@ from page_cases import circuit
 from report_cases import HOSTILE
 from rich.console import Console
 
-from wheeltap.core.circuit_view import ShownWeight
 from wheeltap.core.errors import FileFormatError
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import Report, jsonfile, text
+from wheeltap.suites.circuits.record import ShownWeight
 
 
 def _open(browser: Any, path: Path, width: int = 1280, *, record: ReportRecord | None = None) -> tuple[Any, list[str]]:

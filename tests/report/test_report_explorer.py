@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from wheeltap.core.errors import UsageError
 from wheeltap.core.study import DrawnNet
-from wheeltap.report import explorer
+from wheeltap.suites.pictures.sections import explorer
 
 SKULL = "12;cache:15,gaussian:4,identity:2,sin:1"
 EVERY = "3;abs:1,cache:2,cos:1,gaussian:2,identity:1,relu:1,sigmoid:1,sin:2,tanh:1"

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from wheeltap import sources
-from wheeltap.seal.making import Asked, Made, make
+from wheeltap.suites.seal.making import Asked, Made, make
 
 Change = Callable[[nn.Module], object]
 

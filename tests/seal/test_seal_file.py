@@ -13,10 +13,10 @@ from wheeltap.cli import main
 from wheeltap.core.errors import FileFormatError, MissingFile
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
-from wheeltap.seal.making import Asked, make
-from wheeltap.seal.record import LARGEST, load, parse
-from wheeltap.seal.room import room_for
-from wheeltap.seal.verifying import verify
+from wheeltap.suites.seal.making import Asked, make
+from wheeltap.suites.seal.record import LARGEST, load, parse
+from wheeltap.suites.seal.room import room_for
+from wheeltap.suites.seal.verifying import verify
 
 
 def test_it_is_small_and_the_same_again(tmp_path: Path) -> None:

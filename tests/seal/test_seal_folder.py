@@ -16,10 +16,10 @@ from tests.sources.tiny import WORDS, save_tokenizer, tiny_llama
 from wheeltap.cli import main
 from wheeltap.core.errors import FileFormatError
 from wheeltap.core.subject import Subject
-from wheeltap.seal.contents import SealedContents, differences
-from wheeltap.seal.record import Seal, load
-from wheeltap.seal.verifying import verify
 from wheeltap.sources import hf, load_model
+from wheeltap.suites.seal.contents import SealedContents, differences
+from wheeltap.suites.seal.record import Seal, load
+from wheeltap.suites.seal.verifying import verify
 
 LAYER = "model.layers.0.self_attn"
 TEMPLATE = "{% for one in messages %}{{ one['content'] }}{% endfor %}"

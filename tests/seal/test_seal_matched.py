@@ -14,11 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from wheeltap import Subject, Task
 from wheeltap.core.errors import ModelError
-from wheeltap.seal import values
-from wheeltap.seal.making import Asked, inputs_of, make
-from wheeltap.seal.record import Seal
-from wheeltap.seal.verifying import Verification, verify
-from wheeltap.testing.sealed import assert_sealed
+from wheeltap.suites.seal import values
+from wheeltap.suites.seal.making import Asked, inputs_of, make
+from wheeltap.suites.seal.record import Seal
+from wheeltap.suites.seal.testing import assert_sealed
+from wheeltap.suites.seal.verifying import Verification, verify
 
 
 class Net(nn.Module):

@@ -9,10 +9,10 @@ from sealed import digits
 
 from wheeltap.cli import main
 from wheeltap.core.errors import FileFormatError, UsageError
-from wheeltap.seal.record import Body, Seal, Signature, load, parse
-from wheeltap.seal.signature import require_valid, signed, today
-from wheeltap.seal.verifying import verify
-from wheeltap.testing.sealed import assert_sealed
+from wheeltap.suites.seal.record import Body, Seal, Signature, load, parse
+from wheeltap.suites.seal.signature import require_valid, signed, today
+from wheeltap.suites.seal.testing import assert_sealed
+from wheeltap.suites.seal.verifying import verify
 
 
 def keys(folder: Path, name: str) -> tuple[Path, Path]:

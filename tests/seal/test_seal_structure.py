@@ -21,11 +21,11 @@ import wheeltap as wt
 from wheeltap.cli import main
 from wheeltap.core.errors import ModelError
 from wheeltap.core.source_code import holds, text
-from wheeltap.seal.making import Asked, make
-from wheeltap.seal.record import Seal
-from wheeltap.seal.structure import structure
-from wheeltap.seal.verifying import verify
-from wheeltap.seal.wrappers import unwrapped
+from wheeltap.suites.seal.making import Asked, make
+from wheeltap.suites.seal.record import Seal
+from wheeltap.suites.seal.structure import structure
+from wheeltap.suites.seal.verifying import verify
+from wheeltap.suites.seal.wrappers import unwrapped
 
 TRIGGER = 30.0
 

@@ -12,11 +12,11 @@ from torch import nn
 from wheeltap import gauge
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.seal.making import Asked, inputs_of, make
-from wheeltap.seal.record import Seal
-from wheeltap.seal.signature import today
-from wheeltap.seal.verifying import Verification, verify
 from wheeltap.sources import load
+from wheeltap.suites.seal.making import Asked, inputs_of, make
+from wheeltap.suites.seal.record import Seal
+from wheeltap.suites.seal.signature import today
+from wheeltap.suites.seal.verifying import Verification, verify
 
 
 def verified(change: Change, *, full: bool = False) -> Verification:

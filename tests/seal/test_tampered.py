@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from wheeltap.core.inputs import count
-from wheeltap.plans.readings.tampering import DETECTORS
-from wheeltap.seal.tampered import Checks, statistics, storage_hash
-from wheeltap.seal.tampers import TAMPERS, Ground
+from wheeltap.suites.seal.readings.tampered import Checks, statistics, storage_hash
+from wheeltap.suites.seal.specs.tampering import DETECTORS
+from wheeltap.suites.seal.tampers import TAMPERS, Ground
 from wheeltap.testing.planted import clusters
 
 

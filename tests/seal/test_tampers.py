@@ -12,12 +12,12 @@ from wheeltap import Subject, sources
 from wheeltap.core.errors import ModelError, UnknownName
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.models.rows import RowReader
-from wheeltap.plans.readings.tampering import BENIGN, CHANGES, FIXED, TamperingSettings
-from wheeltap.seal.fingerprints import LEAST, answers, fingerprints, margins
-from wheeltap.seal.making import Asked, make
-from wheeltap.seal.record import Seal
-from wheeltap.seal.tampers import LOST, RATE, SCALES, TAMPERS, Changed, Ground
-from wheeltap.seal.verifying import verify
+from wheeltap.suites.seal.fingerprints import LEAST, answers, fingerprints, margins
+from wheeltap.suites.seal.making import Asked, make
+from wheeltap.suites.seal.record import Seal
+from wheeltap.suites.seal.specs.tampering import BENIGN, CHANGES, FIXED, TamperingSettings
+from wheeltap.suites.seal.tampers import LOST, RATE, SCALES, TAMPERS, Changed, Ground
+from wheeltap.suites.seal.verifying import verify
 
 
 def reader() -> nn.Module:

@@ -10,10 +10,10 @@ from logs import lines
 from tests.published import published
 from tests.sources.letters import Letters
 from wheeltap.core.errors import DataError, FileFormatError, UsageError
-from wheeltap.plans.readings.ambiguity import LABELS, TEMPLATES
-from wheeltap.sources import ambient
-from wheeltap.sources.ambiguous import answer, task_of
-from wheeltap.sources.grammar import ambiguous
+from wheeltap.suites.lens.sources import ambient
+from wheeltap.suites.lens.sources import templates as ambiguous
+from wheeltap.suites.lens.sources.ambiguous import answer, task_of
+from wheeltap.suites.lens.specs.ambiguity import LABELS, TEMPLATES
 
 
 def item(**changed: Any) -> dict[str, Any]:

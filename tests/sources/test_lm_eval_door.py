@@ -16,7 +16,7 @@ from wheeltap.plans.store import Store
 from wheeltap.report import jsonfile
 from wheeltap.runs.samples import columns
 from wheeltap.runs.stored import plan_of
-from wheeltap.sources.recorded import read
+from wheeltap.suites.lens.recorded import read
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what lm-eval and its libraries warn of is theirs
 

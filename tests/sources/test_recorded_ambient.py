@@ -8,11 +8,11 @@ import pytest
 from logs import lines
 
 from tests.published import published
-from wheeltap.audits.ambiguity_scores import of_continuations, of_rewrites, of_statements
 from wheeltap.core.errors import DataError, FileFormatError
-from wheeltap.plans.readings.ambiguity import DISTRACTOR, NO_ANSWER, NOT_ASKED, TRUE
-from wheeltap.sources.recorded import read
-from wheeltap.sources.recorded.base import Measured
+from wheeltap.suites.lens.audits.ambiguity_scores import of_continuations, of_rewrites, of_statements
+from wheeltap.suites.lens.recorded import read
+from wheeltap.suites.lens.recorded.base import Measured
+from wheeltap.suites.lens.specs.ambiguity import DISTRACTOR, NO_ANSWER, NOT_ASKED, TRUE
 
 
 def known(path: Path) -> Measured:

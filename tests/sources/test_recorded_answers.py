@@ -11,9 +11,9 @@ from logs import HEADER, archive, choice, generated, lines, sample
 
 from tests.published import published
 from wheeltap.core.errors import DataError, FileFormatError, MissingFile
-from wheeltap.runs.recorded import imported
-from wheeltap.sources.recorded import Recording, read
-from wheeltap.sources.recorded.gathered import Gathered, Row
+from wheeltap.suites.lens.recorded import Recording, read
+from wheeltap.suites.lens.recorded.gathered import Gathered, Row
+from wheeltap.suites.lens.runs import imported
 
 
 def only(recording: Recording) -> tuple[list[int], list[int]]:

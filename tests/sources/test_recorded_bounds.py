@@ -10,7 +10,7 @@ from logs import HEADER, archive, choice, generated, lines, sample
 
 from wheeltap.core import bounded
 from wheeltap.core.errors import DataError, FileFormatError, MissingFile
-from wheeltap.sources.recorded import read
+from wheeltap.suites.lens.recorded import read
 
 
 @pytest.mark.parametrize("name", ["../x.json", "samples/../../x.json", "/etc/x", "C:\\x.json", "a\\..\\..\\x", "C:x"])

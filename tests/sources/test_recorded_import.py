@@ -14,11 +14,11 @@ from wheeltap.core.records import Estimate, Outcome
 from wheeltap.plans.plan import AuditSpec, Names
 from wheeltap.plans.readings.base import Array, ReadingSpec
 from wheeltap.plans.store import Store
-from wheeltap.runs.recorded import MOST_TRIES, Imported, imported
 from wheeltap.runs.stored import judge, noted
-from wheeltap.sources.recorded import Answers, Recording, Votes, read
-from wheeltap.sources.recorded.base import Measured
-from wheeltap.stats.passk import pass_at
+from wheeltap.suites.lens.recorded import Answers, Recording, Votes, read
+from wheeltap.suites.lens.recorded.base import Measured
+from wheeltap.suites.lens.runs import MOST_TRIES, Imported, imported
+from wheeltap.suites.lens.stats.passk import pass_at
 
 SCORE = (AuditSpec(name="score"),)
 

@@ -9,8 +9,8 @@ import pytest
 from tests.published import published
 from tests.sources.logs import lines
 from wheeltap.core.errors import DataError, FileFormatError, WheeltapError
-from wheeltap.runs.recorded import imported
-from wheeltap.sources.recorded import Recording, Votes, read
+from wheeltap.suites.lens.recorded import Recording, Votes, read
+from wheeltap.suites.lens.runs import imported
 
 
 def votes(recording: Recording) -> Votes:

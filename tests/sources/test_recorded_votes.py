@@ -9,9 +9,9 @@ from logs import lines
 
 from tests.published import published
 from wheeltap.core.errors import DataError, FileFormatError
-from wheeltap.sources.recorded import Votes, read
-from wheeltap.sources.recorded.ballots import ballots
-from wheeltap.sources.recorded.gathered import in_order
+from wheeltap.suites.lens.recorded import Votes, read
+from wheeltap.suites.lens.recorded.ballots import ballots
+from wheeltap.suites.lens.recorded.gathered import in_order
 
 NLI = ("entailment", "neutral", "contradiction")
 

@@ -9,8 +9,8 @@ from wheeltap.sources import agreement
 from wheeltap.sources.agreement import Pair
 from wheeltap.sources.grammar import words
 from wheeltap.sources.grammar.constructions import CONSTRUCTIONS
-from wheeltap.sources.pairs import agreement_pairs
 from wheeltap.sources.text import LanguageModel
+from wheeltap.suites.circuits.sources import agreement_pairs
 
 NOUNS = (*words.PEOPLE, *words.THINGS, *words.PLACES)
 SINGULAR, PLURAL = {noun.singular for noun in NOUNS}, {noun.plural for noun in NOUNS}

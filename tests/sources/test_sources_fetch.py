@@ -14,8 +14,8 @@ import pytest
 from published import DATA, needs_data
 from published import NAMES as REAL
 from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, UsageError
-from wheeltap.sources import genomes
-from wheeltap.sources.fetch import BASE, PUBLISHED, Published, fetch
+from wheeltap.suites.pictures.sources import genomes
+from wheeltap.suites.pictures.sources.fetch import BASE, PUBLISHED, Published, fetch
 
 
 class Server(ThreadingHTTPServer):
@@ -119,7 +119,7 @@ def test_a_file_that_appears_while_it_is_fetched_stays(server: Server, tmp_path:
 LIMITED = """
 import resource, sys
 from wheeltap.core.errors import UsageError
-from wheeltap.sources.fetch import fetch
+from wheeltap.suites.pictures.sources.fetch import fetch
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     fetch(sys.argv[1], names=["skull"], base=sys.argv[2])

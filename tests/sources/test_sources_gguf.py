@@ -19,10 +19,10 @@ from tiny import tiny_llama
 from wheeltap.core.contents import Contents
 from wheeltap.core.errors import FileFormatError, MissingExtra, MissingFile, ModelError
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.seal.contents import SealedContents, differences
 from wheeltap.sources import gguf as source
 from wheeltap.sources import hf, load, smollm2
 from wheeltap.sources.gguf_header import read_header
+from wheeltap.suites.seal.contents import SealedContents, differences
 
 BYTES = [*(chr(c) for c in range(33, 127)), "ab"]
 """GPT-2's tokens for printable bytes, and one merge."""

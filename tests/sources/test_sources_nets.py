@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from wheeltap.core.errors import FileFormatError, MissingFile
-from wheeltap.models.pictures import picture
-from wheeltap.sources.nets import read_nets
+from wheeltap.suites.pictures.nets.pictures import picture
+from wheeltap.suites.pictures.sources.nets import read_nets
 
 
 def test_what_was_written_comes_back(tmp_path: Path) -> None:

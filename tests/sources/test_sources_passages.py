@@ -13,9 +13,9 @@ import wheeltap as wt
 from tests.contaminated import Letters
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, FileFormatError
-from wheeltap.core.passages import SETS
-from wheeltap.sources.passages import PIECE, fits, load_passages, recombined
 from wheeltap.sources.specs import load, load_task
+from wheeltap.suites.lens.passages import SETS
+from wheeltap.suites.lens.sources.passages import PIECE, fits, load_passages, recombined
 
 
 def written(folder: Path, *rows: object) -> Path:

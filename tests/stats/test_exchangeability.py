@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from wheeltap.stats.exchangeability import flipped, mean_interval, more_often, order_test
+from wheeltap.suites.lens.stats.exchangeability import flipped, mean_interval, more_often, order_test
 
 
 def enumerated(likelihoods: np.ndarray) -> float:

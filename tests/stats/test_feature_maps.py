@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from benchmarks.published import map_metrics, pure_share
 from published import cppn
 from wheeltap.core.errors import DataError
-from wheeltap.stats import feature_maps as fm
+from wheeltap.suites.pictures.stats import feature_maps as fm
 
 SIZE = 32
 LINE = np.linspace(-1.0, 1.0, SIZE)

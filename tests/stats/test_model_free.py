@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from wheeltap.stats.delong1988 import auc
-from wheeltap.stats.model_free import CONTEXT, FOLDS, by_letters, by_words, compressed, overlap, words
+from wheeltap.suites.lens.stats.model_free import CONTEXT, FOLDS, by_letters, by_words, compressed, overlap, words
 
 PLAIN = ("red", "green", "blue", "one", "two", "three", "up", "down", "left", "right")
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from wheeltap.stats.mueller2025 import SHARES, areas, faithfulness
+from wheeltap.suites.circuits.stats import SHARES, areas, faithfulness
 
 
 def test_areas_equal_trapezoids_written_out() -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wheeltap.core.errors import UsageError
 from wheeltap.stats.modularity import rewired
-from wheeltap.stats.net_modularity import joined, largest_q, net_modularity, strongest_links
+from wheeltap.suites.pictures.stats.net_modularity import joined, largest_q, net_modularity, strongest_links
 
 Floats = NDArray[np.float64]
 

@@ -13,9 +13,9 @@ from scipy import stats
 from benchmarks.levels import bands
 from tests.published import published
 from wheeltap.core.errors import DataError
-from wheeltap.stats.passk import pass_all, pass_at, runs_of
 from wheeltap.stats.simultaneous import FEWEST, band
-from wheeltap.stats.support import entropy, solved
+from wheeltap.suites.lens.stats.passk import pass_all, pass_at, runs_of
+from wheeltap.suites.lens.stats.support import entropy, solved
 
 
 @given(st.data())

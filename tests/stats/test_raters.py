@@ -6,9 +6,9 @@ import pytest
 from benchmarks.levels import raters as levels
 from benchmarks.levels.raters import Crowd, convabuse, widths
 from tests.published import published
-from wheeltap.stats.disagreement import js_distance, shares
-from wheeltap.stats.panels import agreement, kappa
-from wheeltap.stats.raters import MOST, Ballots, kappa_of, mean_over, offsets
+from wheeltap.suites.lens.stats.disagreement import js_distance, shares
+from wheeltap.suites.lens.stats.panels import agreement, kappa
+from wheeltap.suites.lens.stats.raters import MOST, Ballots, kappa_of, mean_over, offsets
 
 
 def known(chosen: list[list[int | None]], labels: int = 3) -> Ballots:

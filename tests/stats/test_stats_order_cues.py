@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.contamination import NOUNS, ROMAN
-from wheeltap.stats.order_cues import CUES, SHOWN, cues
+from wheeltap.suites.lens.stats.order_cues import CUES, SHOWN, cues
 
 DAY = datetime.date(2021, 3, 1)
 

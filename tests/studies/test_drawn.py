@@ -11,12 +11,13 @@ from published import DATA, needs_data
 from wheeltap.core.errors import DataError, FileFormatError, UnknownName, UsageError
 from wheeltap.core.task import Task
 from wheeltap.models.cppn import INPUTS, OUTPUTS, grid
-from wheeltap.models.genome import Genome, Link, Node
-from wheeltap.models.pictures import PICTURES, Picture, mirror_image, mirrored_share, picture
 from wheeltap.runs.studying import create, planned
-from wheeltap.sources import genomes, load, load_model
-from wheeltap.sources.drawn import MIRRORED, is_mirrored, known_symmetry
+from wheeltap.sources import load, load_model
 from wheeltap.sources.specs import load_named
+from wheeltap.suites.pictures.nets.genome import Genome, Link, Node
+from wheeltap.suites.pictures.nets.pictures import PICTURES, Picture, mirror_image, mirrored_share, picture
+from wheeltap.suites.pictures.sources import genomes
+from wheeltap.suites.pictures.sources.drawn import MIRRORED, is_mirrored, known_symmetry
 
 QUICK = {
     "seeds": 2, "control_seeds": 1, "size": 16, "steps": 3, "controls": "abs-x", "weights": 6, "links": 12,

@@ -9,12 +9,12 @@ import torch
 from wheeltap.audits.case import Case
 from wheeltap.core.records import Outcome, SubjectRecord, TaskRecord, Trial
 from wheeltap.models.cppn import INPUTS, OUTPUTS, Cppn, grid
-from wheeltap.models.genome import Genome, Link, Node
-from wheeltap.models.pictures import picture
 from wheeltap.plans.plan import Plan
-from wheeltap.sources.drawn_graphs import gaps
 from wheeltap.stats.members import Single
-from wheeltap.studies.pictures_controls import SAME, recoded, same_function
+from wheeltap.suites.pictures.nets.genome import Genome, Link, Node
+from wheeltap.suites.pictures.nets.pictures import picture
+from wheeltap.suites.pictures.sources.drawn_graphs import gaps
+from wheeltap.suites.pictures.studies.pictures_controls import SAME, recoded, same_function
 
 
 def genome(links: list[Link], *, hidden: int, activation: str = "identity") -> Genome:

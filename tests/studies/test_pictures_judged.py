@@ -8,10 +8,10 @@ from wheeltap.core.records import Finding
 from wheeltap.core.study import Cohort
 from wheeltap.stats.members import Single
 from wheeltap.studies import rules
-from wheeltap.studies.pictures import Pictures
-from wheeltap.studies.pictures_metrics import METRICS
-from wheeltap.studies.pictures_said import Words
 from wheeltap.studies.table import Table
+from wheeltap.suites.pictures.studies.pictures import Pictures
+from wheeltap.suites.pictures.studies.pictures_metrics import METRICS
+from wheeltap.suites.pictures.studies.pictures_said import Words
 
 RUNS = 100
 

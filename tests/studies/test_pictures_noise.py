@@ -8,8 +8,8 @@ import wheeltap as wt
 from wheeltap.core import symmetry
 from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.engine.pictures.noise import respond
 from wheeltap.models.cppn import Cppn, Layout, grid
+from wheeltap.suites.pictures.engine.noise import respond
 
 LAYOUT = Layout(3, (("cache", 3), ("gaussian", 4), ("sin", 2)))
 POINTS = grid(20)

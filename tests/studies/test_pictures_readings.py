@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from wheeltap.core.errors import DataError, ModelError
-from wheeltap.engine.pictures.moving import strip
 from wheeltap.engine.readings import create, readings
-from wheeltap.models.pictures import picture
-from wheeltap.plans.readings.pictures import BLOCKS, METRICS, PICTURE, STEPS
 from wheeltap.sources.specs import load_model, load_named
+from wheeltap.suites.pictures.engine.moving import strip
+from wheeltap.suites.pictures.nets.pictures import picture
+from wheeltap.suites.pictures.specs import BLOCKS, METRICS, PICTURE, STEPS
 from wheeltap.testing import planted
 from wheeltap.testing.contract import ReadingContract
 from wheeltap.testing.planted import Planted

@@ -12,10 +12,10 @@ from published import cppn
 from wheeltap.core import symmetry
 from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.symmetry import Symmetry
-from wheeltap.engine.pictures import moves as mv
-from wheeltap.engine.pictures.procedures import at_equal_effect
-from wheeltap.engine.pictures.responses import STILL, Evaluation
 from wheeltap.models.cppn import Cppn, Fold, Layout, grid
+from wheeltap.suites.pictures.engine import moves as mv
+from wheeltap.suites.pictures.engine.procedures import at_equal_effect
+from wheeltap.suites.pictures.engine.responses import STILL, Evaluation
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "picbreeder"
 LAYOUT = Layout.parse("4;cache:3,gaussian:2,identity:1,sigmoid:1,sin:2")

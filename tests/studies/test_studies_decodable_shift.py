@@ -13,10 +13,10 @@ from wheeltap.core.records import Control
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.study import Cohort
 from wheeltap.stats.members import Single
-from wheeltap.studies import decodable_shift_controls as checks
-from wheeltap.studies import decodable_shift_rules as own
-from wheeltap.studies.decodable_shift import CANCELING, RECODED, DecodableShift
 from wheeltap.studies.table import Table
+from wheeltap.suites.decodable.studies import shift_controls as checks
+from wheeltap.suites.decodable.studies import shift_rules as own
+from wheeltap.suites.decodable.studies.shift import CANCELING, RECODED, DecodableShift
 from wheeltap.testing.study_contract import StudyContract
 
 SMALL: dict[str, Any] = {"seeds": 3, "control_seeds": 1, "units": 6, "examples": 2000, "epochs": 15, "draws": 8}
@@ -64,11 +64,11 @@ class TestContract(StudyContract):
         """By hand, of the first ordinary net: loaded from its file and run."""
         import torch
 
-        from wheeltap.models.factored import TRAINED
-        from wheeltap.models.shapes import SHAPES
         from wheeltap.plans.artifacts import Artifacts
         from wheeltap.recipes.make import weights, with_weights
         from wheeltap.runs.studying import folder_of, planned
+        from wheeltap.suites.decodable.nets.factored import TRAINED
+        from wheeltap.suites.decodable.nets.shapes import SHAPES
 
         found = numbers(self.record(folder))
         record = next(one for one in planned(self.made()).plan.subjects if one.name == f"{own.ORDINARY} 1")
@@ -148,8 +148,8 @@ def test_the_sizes_are_sound() -> None:
 def test_what_the_study_says_of_what_nets_read_is_so() -> None:
     from typing import get_args
 
-    from wheeltap.recipes import organized
-    from wheeltap.studies.decodable_shift_worlds import WORLDS, On
+    from wheeltap.suites.decodable import recipes as organized
+    from wheeltap.suites.decodable.studies.shift_worlds import WORLDS, On
 
     assert set(WORLDS) == set(organized.WORLDS) == set(get_args(On))
     for on, told in WORLDS.items():

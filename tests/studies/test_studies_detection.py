@@ -14,11 +14,11 @@ from wheeltap.core.study import Cohort
 from wheeltap.plans.defects import DEFECTS, SOUND, USUAL
 from wheeltap.runs.studying import planned
 from wheeltap.stats.members import Single
-from wheeltap.studies import detection_rules as own
-from wheeltap.studies.detection import Detection
-from wheeltap.studies.detection_rules import Planted
 from wheeltap.studies.sound import require_sound
 from wheeltap.studies.table import Table
+from wheeltap.suites.training.studies import detection_rules as own
+from wheeltap.suites.training.studies.detection import Detection
+from wheeltap.suites.training.studies.detection_rules import Planted
 from wheeltap.testing.study_contract import ALPHA, StudyContract
 
 STRONG, WEAK = Planted("cancel", 16), Planted("cancel", 1)

@@ -19,8 +19,8 @@ from wheeltap.runs.studying import planned
 from wheeltap.sources import digits
 from wheeltap.stats import members
 from wheeltap.stats.members import Scale
-from wheeltap.studies import example_detection as own
-from wheeltap.studies.example_detection import ExampleDetection, gain_of
+from wheeltap.suites.training.studies import example_detection as own
+from wheeltap.suites.training.studies.example_detection import ExampleDetection, gain_of
 from wheeltap.testing.study_contract import StudyContract
 
 NETS = [f"fragile_nets:{name}" for name in ("one", "two", "three", "four")]

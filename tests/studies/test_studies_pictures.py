@@ -17,12 +17,12 @@ import wheeltap as wt
 from wheeltap.core.errors import MissingFile, UnknownName, UsageError
 from wheeltap.core.records import Cost
 from wheeltap.core.report import ReportRecord
-from wheeltap.models.pictures import PICTURES, picture
 from wheeltap.plans.store import Store
-from wheeltap.recipes.picture import PictureNet
 from wheeltap.runs.studying import create, planned
-from wheeltap.studies.pictures import KINDS, LOPSIDED, Pictures
-from wheeltap.studies.pictures_metrics import TESTED
+from wheeltap.suites.pictures.nets.pictures import PICTURES, picture
+from wheeltap.suites.pictures.recipes.picture import PictureNet
+from wheeltap.suites.pictures.studies.pictures import KINDS, LOPSIDED, Pictures
+from wheeltap.suites.pictures.studies.pictures_metrics import TESTED
 from wheeltap.testing.study_contract import StudyContract
 
 SMALL: dict[str, Any] = {

@@ -11,9 +11,9 @@ from wheeltap.core.report import ReportRecord
 from wheeltap.plans.artifacts import Artifacts
 from wheeltap.recipes.make import weights, with_weights
 from wheeltap.runs.studying import folder_of, planned
-from wheeltap.studies import rlvr_rules as own
-from wheeltap.studies.rlvr import Rlvr
 from wheeltap.studies.sound import require_sound
+from wheeltap.suites.lens.studies import rlvr_rules as own
+from wheeltap.suites.lens.studies.rlvr import Rlvr
 from wheeltap.testing.study_contract import StudyContract
 
 SMALL: dict[str, Any] = {
@@ -35,7 +35,7 @@ class TestContract(StudyContract):
         import torch
 
         from wheeltap.core import seeds
-        from wheeltap.models.arithmetic import ANSWERS, FRESH, Reckoner, items
+        from wheeltap.suites.lens.nets import ANSWERS, FRESH, Reckoner, items
 
         found = numbers(self.run(folder).record)
         plan, held = planned(self.made(), effort=self.effort).plan, items()

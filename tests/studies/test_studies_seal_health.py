@@ -16,15 +16,15 @@ from wheeltap.plans.artifacts import digest
 from wheeltap.recipes.base import Given, spec
 from wheeltap.recipes.make import weights
 from wheeltap.recipes.once import once
-from wheeltap.seal.responses import SealResponses
 from wheeltap.sources import digits
 from wheeltap.stats.held_out import halvings, r2_of
 from wheeltap.stats.members import Single
-from wheeltap.studies import seal_health_rules as own
 from wheeltap.studies.rules import draft
-from wheeltap.studies.seal_health import SealHealth, _planted  # pyright: ignore[reportPrivateUsage]
 from wheeltap.studies.sound import require_sound
 from wheeltap.studies.table import Table
+from wheeltap.suites.seal.readings.responses import SealResponses
+from wheeltap.suites.seal.studies import seal_health_rules as own
+from wheeltap.suites.seal.studies.seal_health import SealHealth, _planted  # pyright: ignore[reportPrivateUsage]
 from wheeltap.testing.study_contract import StudyContract
 
 SMALL: dict[str, Any] = {"seeds": 6, "epochs": 8, "inputs": 4, "draws": 1}

@@ -7,10 +7,10 @@ import pytest
 
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.report import ReportRecord
-from wheeltap.plans.readings.tampering import BENIGN, CHANGES
-from wheeltap.studies import tampering_rules as own
 from wheeltap.studies.sound import require_sound
-from wheeltap.studies.tampering import Tampering
+from wheeltap.suites.seal.specs.tampering import BENIGN, CHANGES
+from wheeltap.suites.seal.studies import tampering_rules as own
+from wheeltap.suites.seal.studies.tampering import Tampering
 from wheeltap.testing.study_contract import StudyContract
 
 SMALL: dict[str, Any] = {"seeds": 9, "draws": 1, "kinds": own.DENSE, "epochs": 1}

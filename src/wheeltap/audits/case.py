@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from wheeltap.audits.claims import Edge, Unanswered
 from wheeltap.core.records import Estimate, Outcome, SubjectRecord, TaskRecord, Trial
 from wheeltap.plans.plan import MARGIN, Lookup, Plan
-from wheeltap.plans.readings.votes import VOTES
 from wheeltap.stats.clusters import Groups, one_by_one, one_group
 from wheeltap.stats.effect import score_interval
+from wheeltap.suites.lens.specs.votes import VOTES
 
 Values = NDArray[np.floating[Any]]
 Arrays = dict[str, NDArray[Any]]

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.audits.power import Graded
-from wheeltap.core.circuit_view import CircuitView
-from wheeltap.core.lens import LensRecord
 from wheeltap.core.literals import require_fields
 from wheeltap.core.records import BlockMap, Control, Curve, Estimate, Finding, FindingStatus, Trial
 from wheeltap.core.study import StudyRecord
 from wheeltap.stats.evidence import Evidence
+from wheeltap.suites.circuits.record import CircuitView
+from wheeltap.suites.lens.record import LensRecord
 
 
 @dataclass(frozen=True)

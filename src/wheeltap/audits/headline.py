@@ -6,13 +6,13 @@ from typing import final
 
 from wheeltap.audits.base import pair
 from wheeltap.audits.case import TOO_FEW
-from wheeltap.audits.headline_circuit import of_circuit
-from wheeltap.audits.headline_recorded import TELL, enough_for, of_benchmark
 from wheeltap.audits.losses import GROWN
 from wheeltap.audits.score import SAME_OUTPUTS
-from wheeltap.core.circuit_view import CircuitView
 from wheeltap.core.records import Estimate, Finding, Instrument, SubjectRecord, TaskRecord
 from wheeltap.plans.plan import Plan
+from wheeltap.suites.circuits.audits.headline import of_circuit
+from wheeltap.suites.circuits.record import CircuitView
+from wheeltap.suites.lens.audits.headline import TELL, enough_for, of_benchmark
 
 FULL = 0.9
 """Share of the weights from which a report need not begin with what was left alone."""

@@ -8,12 +8,12 @@ from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict
 from wheeltap.audits.case import TOO_FEW
 from wheeltap.audits.claims import PAIR, Words
 from wheeltap.audits.limits import Margin
-from wheeltap.audits.score_recorded import DIFFERENCE, alone, compared, of_answers, score_of_answers, scores_of
-from wheeltap.core.lens import LensRecord
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
 from wheeltap.stats.effect import score_interval
 from wheeltap.stats.sample import Sample
+from wheeltap.suites.lens.audits.score import DIFFERENCE, alone, compared, of_answers, score_of_answers, scores_of
+from wheeltap.suites.lens.record import LensRecord
 
 
 class ScoreSettings(Settings, frozen=True, kw_only=True):

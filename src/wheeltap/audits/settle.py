@@ -11,15 +11,15 @@ from wheeltap.audits.case import Case
 from wheeltap.audits.claims import Draft, Unanswered, Verdict
 from wheeltap.audits.clean_passes import baseline, copies, same_function
 from wheeltap.audits.headline import ENOUGH, FULL, MEASURED, headline, percent
-from wheeltap.audits.headline_recorded import of_recorded
 from wheeltap.audits.power import power_control
 from wheeltap.audits.score import same_outputs
-from wheeltap.core.lens import LensRecord
 from wheeltap.core.records import UNCOVERED, Cost, Estimate, Finding, Power, Scalar, SubjectRecord, Trial
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.study import StudyRecord
 from wheeltap.plans.plan import CUT, GROUPED, MARGIN, Lookup, Plan
 from wheeltap.stats.family import holm
+from wheeltap.suites.lens.audits.headline import of_recorded
+from wheeltap.suites.lens.record import LensRecord
 
 OPEN = (
     "The interval is open, so an effect of any size may have gone unseen: a single example or draw has no spread, and "

@@ -206,6 +206,6 @@ def _models() -> list[tuple[str, ...]]:
 
 
 def _pictures() -> list[tuple[str, ...]]:
-    from wheeltap.models.pictures import PICTURES, picture
+    from wheeltap.suites.pictures.nets.pictures import PICTURES, picture
 
     return [(name, picture(name).about) for name in PICTURES]

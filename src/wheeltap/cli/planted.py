@@ -23,8 +23,8 @@ from wheeltap.recipes.base import Given, recipe_of, spec
 from wheeltap.report.files import require_writable, write
 from wheeltap.report.lines import terminal
 from wheeltap.runs import loop, studying
-from wheeltap.studies import detection_rules as rules
-from wheeltap.studies.detection_rules import Planted
+from wheeltap.suites.training.studies import detection_rules as rules
+from wheeltap.suites.training.studies.detection_rules import Planted
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -116,7 +116,7 @@ class Telling:
         written = [*(report.html(page) for page in self.pages), *(report.json(file) for file in self.files)]
         study = report.record.study
         if self.out is not None and study is not None and study.drawn:
-            from wheeltap.report.explorer import page
+            from wheeltap.suites.pictures.sections.explorer import page
 
             alone = page(study.drawn, title=study.about or study.question, note=report.headline)
             written.append(files.write(self.out / "explorer.html", alone.encode()))

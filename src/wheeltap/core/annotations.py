@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap.core import canon
-from wheeltap.core.ambiguity import Ambiguity
 from wheeltap.core.errors import DataError
-from wheeltap.core.pairs import Pairs
-from wheeltap.core.passages import Passages
 from wheeltap.core.records import OWN
 from wheeltap.core.symmetry import Symmetry
+from wheeltap.suites.circuits.pairs import Pairs
+from wheeltap.suites.lens.ambiguity import Ambiguity
+from wheeltap.suites.lens.passages import Passages
 
 
 @final

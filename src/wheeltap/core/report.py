@@ -2,8 +2,6 @@
 
 import msgspec
 
-from wheeltap.core.circuit_view import CircuitView
-from wheeltap.core.lens import LensRecord
 from wheeltap.core.records import (
     BlockMap,
     Control,
@@ -16,6 +14,8 @@ from wheeltap.core.records import (
     TaskRecord,
 )
 from wheeltap.core.study import StudyRecord
+from wheeltap.suites.circuits.record import CircuitView
+from wheeltap.suites.lens.record import LensRecord
 
 SCHEMA = "wheeltap.report/3"
 

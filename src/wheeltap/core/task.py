@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from wheeltap.core import canon, lengths, repeats
 from wheeltap.core import measure as measures
-from wheeltap.core.ambiguity import Ambiguity
 from wheeltap.core.annotations import (
     Annotations,
     checked_groups,
@@ -41,8 +40,6 @@ from wheeltap.core.inputs import (
 from wheeltap.core.literals import checked
 from wheeltap.core.lookalikes import lookalikes, sizes_of
 from wheeltap.core.measure import Measure
-from wheeltap.core.pairs import Pairs
-from wheeltap.core.passages import Passages
 from wheeltap.core.plain import plain
 from wheeltap.core.records import TaskRecord
 from wheeltap.core.symmetry import Symmetry
@@ -55,6 +52,9 @@ from wheeltap.core.targets import (
     require_targets,
 )
 from wheeltap.core.typed import to_array, to_tensor
+from wheeltap.suites.circuits.pairs import Pairs
+from wheeltap.suites.lens.ambiguity import Ambiguity
+from wheeltap.suites.lens.passages import Passages
 
 Kind = TypeVar("Kind", bound="BaseTask")
 

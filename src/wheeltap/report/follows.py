@@ -11,7 +11,6 @@ import msgspec
 from wheeltap import __version__
 from wheeltap.audits.claims import CLAIM, LOSS, PAIR, Words
 from wheeltap.audits.headline import headline
-from wheeltap.audits.headline_recorded import of_recorded
 from wheeltap.core.errors import FileFormatError
 from wheeltap.core.records import UNCOVERED, Finding
 from wheeltap.core.report import ReportRecord
@@ -19,6 +18,7 @@ from wheeltap.plans.plan import MARGIN, Plan
 from wheeltap.report.origin import FILE
 from wheeltap.report.unfinished import missing_trials, unfinished
 from wheeltap.studies import rules
+from wheeltap.suites.lens.audits.headline import of_recorded
 
 _SETTLED: Final = ("found", "excluded", "inconclusive")
 _WORDS: Final = (LOSS, PAIR, CLAIM)

@@ -3,9 +3,11 @@
 from typing import TYPE_CHECKING, Any
 
 from wheeltap.core.report import ReportRecord
-from wheeltap.report import circuit_page, deployment, drawn, figures, grid, lens_page, page_top, study_page, view, words
+from wheeltap.report import deployment, drawn, figures, grid, page_top, study_page, view, words
 from wheeltap.report.drawn import CHART_COLOURS, markup
 from wheeltap.report.origin import origin
+from wheeltap.suites.circuits.sections import page as circuit_page
+from wheeltap.suites.lens.sections import page as lens_page
 
 if TYPE_CHECKING:
     from jinja2 import Environment

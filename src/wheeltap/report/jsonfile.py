@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import msgspec
 
-from wheeltap.core.circuit_view import CircuitView
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.core.plain import escaped
 from wheeltap.core.report import SCHEMA, ReportRecord
+from wheeltap.suites.circuits.record import CircuitView
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 _REQUIRED = ("schema", "command", "subjects", "task", "findings", "controls", "cost", "provenance")

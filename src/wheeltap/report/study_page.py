@@ -6,9 +6,10 @@ from typing import Any, Final
 
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.study import Cohort, MetricRow, StudyRecord
-from wheeltap.report import cohorts, explorer, figures, png, words
+from wheeltap.report import cohorts, figures, png, words
 from wheeltap.report.drawn import markup
 from wheeltap.report.grid import Part
+from wheeltap.suites.pictures.sections import explorer
 
 MOST_CHARTS: Final = 6
 """Metrics that are drawn: those of the rules first."""

@@ -4,21 +4,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from wheeltap.core.report import ReportRecord
-from wheeltap.report import (
-    circuit_text,
-    deployment,
-    estimates,
-    first_screen,
-    lens_text,
-    study_text,
-    survival,
-    view,
-    words,
-)
+from wheeltap.report import deployment, estimates, first_screen, study_text, survival, view, words
 from wheeltap.report.lines import wrapped
 from wheeltap.report.origin import origin
 from wheeltap.report.unfinished import missing_trials
 from wheeltap.report.view import Cell, FindingView, ScoreTable, Section
+from wheeltap.suites.circuits.sections import terminal as circuit_text
+from wheeltap.suites.lens.sections import terminal as lens_text
 
 if TYPE_CHECKING:
     from rich.console import Console

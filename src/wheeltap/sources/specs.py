@@ -72,7 +72,7 @@ def load(spec: str, *, data: Path | None = None, name: str = "") -> Loaded:
     """
     model = _model(spec, name)
     if data is not None and str(data).startswith(PAIRS):
-        from wheeltap.sources import pairs
+        from wheeltap.suites.circuits import sources as pairs
 
         return Loaded(model.subject, pairs.named(str(data).removeprefix(PAIRS), model.tokenizer), model.tokenizer)
     labels = () if model.classifier is None else model.classifier.names
@@ -127,7 +127,7 @@ def load_named(spec: str) -> BaseTask:
 
         return digits.task()
     if kind in DRAWN and rest:
-        from wheeltap.sources.drawn import task_named
+        from wheeltap.suites.pictures.sources.drawn import task_named
 
         return task_named(kind, rest)
     if Path(spec).suffix in (".npz", ".jsonl"):
@@ -165,7 +165,7 @@ def load_task(path: Path, *, tokenizer: Tokenizer | None = None, classifier: Cla
             expected="FILE.npz (arrays inputs, targets) or FILE.jsonl (context, choices, answer)",
             got=path.suffix or "a name without an ending",
         )
-    from wheeltap.sources import pairs
+    from wheeltap.suites.circuits import sources as pairs
 
     if path.is_file() and pairs.fits(path):
         return pairs.load(path, tokenizer)
@@ -181,9 +181,9 @@ def load_task(path: Path, *, tokenizer: Tokenizer | None = None, classifier: Cla
             got="a .jsonl file for a model without a tokenizer",
             do="Use hf:DIR, gguf:FILE or smollm2 for language models; hf:DIR for classifiers of texts.",
         )
-    from wheeltap.sources import passages
-    from wheeltap.sources.ambient import is_ambient, load_ambient
     from wheeltap.sources.jsonl import load_items
+    from wheeltap.suites.lens.sources import passages
+    from wheeltap.suites.lens.sources.ambient import is_ambient, load_ambient
 
     if passages.fits(path):
         return passages.load_passages(path, tokenizer)
@@ -199,7 +199,7 @@ def _generated(model: _Model, spec: str) -> BaseTask:
             expected="smollm2, hf:DIR or gguf:FILE of a causal language model",
             got="a model that reads no text, or a classifier",
         )
-    from wheeltap.sources.grammar import ambiguous
+    from wheeltap.suites.lens.sources import templates as ambiguous
 
     return ambiguous.task(model.tokenizer)
 
@@ -218,7 +218,7 @@ def _model(spec: str, name: str = "") -> _Model:
 
         return _Model(digits.subject(name=name), digits.task)
     if kind in (*DRAWN, "npz") and rest:
-        from wheeltap.sources.drawn import subject_named, task_named
+        from wheeltap.suites.pictures.sources.drawn import subject_named, task_named
 
         own = None if kind == "npz" else partial(task_named, kind, rest)
         return _Model(subject_named(kind, rest, name=name), own)
@@ -238,8 +238,8 @@ def _model(spec: str, name: str = "") -> _Model:
 
 def _made(subject: Subject) -> _Model:
     """A net of a recipe: the decoder of the recipe ``sparse`` reads lines that look like Python."""
-    from wheeltap.models.python_words import PythonTokenizer
-    from wheeltap.models.sparse_transformer import SparseTransformer
+    from wheeltap.suites.circuits.nets.python_words import PythonTokenizer
+    from wheeltap.suites.circuits.nets.sparse_transformer import SparseTransformer
 
     return _Model(subject, tokenizer=PythonTokenizer() if isinstance(subject.model, SparseTransformer) else None)
 

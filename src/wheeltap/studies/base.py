@@ -11,7 +11,6 @@ import msgspec
 from wheeltap.audits.base import Audit
 from wheeltap.audits.case import Case
 from wheeltap.audits.claims import Unanswered, Verdict
-from wheeltap.core.circuit_view import CircuitView
 from wheeltap.core.literals import checked
 from wheeltap.core.records import Control, Finding, Instrument, Scalar, SubjectRecord, Trial
 from wheeltap.core.study import Cast, DrawnNet, Member, Metric, MetricRow, Rule, Strip, StudyRecord, StudySpec
@@ -21,6 +20,7 @@ from wheeltap.studies import rules
 from wheeltap.studies.measures import Measured
 from wheeltap.studies.sound import cohort_of
 from wheeltap.studies.table import Numbers, Table
+from wheeltap.suites.circuits.record import CircuitView
 
 Size = Literal["small", "full"]
 

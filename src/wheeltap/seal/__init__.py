@@ -1,7 +1,0 @@
-"""Seals: small files by which a deployed model is checked against the one that was audited."""
-
-from wheeltap.seal.making import Asked, Made, make
-from wheeltap.seal.record import Seal, load
-from wheeltap.seal.verifying import Verification, verify
-
-__all__ = ["Asked", "Made", "Seal", "Verification", "load", "make", "verify"]

@@ -1,0 +1,1 @@
+"""Circuits: which units or edges of a decoder do a task."""

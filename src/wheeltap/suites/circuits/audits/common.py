@@ -1,0 +1,234 @@
+"""What all audits of a circuit have in common: the search for it, or the one that is given, and the reading of it."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal, final
+
+import msgspec
+
+from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict
+from wheeltap.audits.case import Arrays
+from wheeltap.audits.limits import Count, Listed, Share
+from wheeltap.core.records import Scalar, SubjectRecord, Trial
+from wheeltap.plans.plan import Plan
+from wheeltap.suites.circuits.audits.read import CHANCE, CircuitRead
+from wheeltap.suites.circuits.specs.circuit_effects import (
+    CIRCUIT_EFFECTS,
+    DEFINITIONS,
+    CircuitEffectsSettings,
+    Noise,
+    Randoms,
+    Subsets,
+    WeightDraws,
+)
+from wheeltap.suites.circuits.specs.circuit_search import CIRCUIT_SEARCH, CircuitSearchSettings, Null
+from wheeltap.suites.circuits.unit_circuit import packed
+
+ABLE: Final = 0.2
+"""Share of the loss of a guess that a net's own must be below it for a circuit of it to be judged."""
+
+_OTHER_VERSION: Final = (
+    "This run measured by version {} of circuit-effects, and this wheeltap has version {}, whose values of other "
+    "prompts are of other pairs. Run the command again with this store: what was searched is kept."
+)
+
+
+class CircuitAuditSettings(CircuitSearchSettings, frozen=True, kw_only=True):
+    """How a circuit is searched for, or which one is given; what is drawn; thresholds.
+
+    Attributes:
+        target: See ``CircuitSearchSettings``; by default what ``recovered`` says.
+        circuit: Units (edges) that are kept: ``unit_circuit.packed``; one is searched for where empty.
+        subsets: See ``CircuitEffectsSettings``.
+        random: See there.
+        weight_draws: See there.
+        noise: See there.
+        penalties: For each unit that is kept, nats, in turn: the smallest circuit that any of them finds is judged.
+            Where a circuit is given, ``penalty`` is the one that found it.
+        tolerance: Share of what the net does beyond chance that a circuit may lose and still be sufficient.
+        half: Share of it that the rest may not do without the circuit, if that is necessary.
+        tries: Searches in each null, by other seeds.
+        again: Searches by other seeds, to see which units come back.
+        searched_here: Whether a circuit that is given was found on the half of the pairs that is searched on here.
+    """
+
+    target: Annotated[float, msgspec.Meta(ge=0.0, lt=0.69)] = 0.0
+    circuit: str = ""
+    subsets: Subsets = 8
+    random: Randoms = 39
+    weight_draws: WeightDraws = 8
+    noise: Noise = 0.5
+    penalties: Listed = "5e-4,1e-3,2.5e-3"
+    tolerance: Share = 0.2
+    half: Share = 0.5
+    tries: Count = 2
+    again: Count = 3
+    searched_here: bool = False
+
+
+@final
+@dataclass(frozen=True)
+class Chosen:
+    """The circuit that is judged.
+
+    Attributes:
+        circuit: Units that are kept, as a setting.
+        penalty: That found it.
+    """
+
+    circuit: str
+    penalty: float
+
+
+class CircuitAudit(Audit):
+    """Searches for the smallest circuit that reaches the target, unless one is given; then reads what it does."""
+
+    asks = "circuit"
+    settings_type = CircuitAuditSettings
+    settings: CircuitAuditSettings
+
+    @abstractmethod
+    def singles(self, case: Case, subject: SubjectRecord, read: CircuitRead) -> list[Tested]:
+        """What is claimed of the circuit of one subject."""
+
+    @abstractmethod
+    def titles(self) -> tuple[str, ...]:
+        """Of the claims."""
+
+    def more(self, case: Case, subject: SubjectRecord) -> list[Trial]:
+        """Trials of its own, once the circuit is known."""
+        return []
+
+    def most_more(self) -> int:
+        """How many these are."""
+        return 0
+
+    # ---- asking -----------------------------------------------------------------------------------------------
+
+    def search(
+        self, plan: Plan, subject: SubjectRecord, *, penalty: float, null: Null = "none", seed: int = 0
+    ) -> Trial:
+        """One search, by this audit's settings."""
+        given: dict[str, Scalar] = {
+            name: getattr(self.settings, name) for name in CircuitSearchSettings.__struct_fields__
+        }
+        return plan.reading(subject, CIRCUIT_SEARCH.name, {**given, "penalty": penalty, "null": null}, seed=seed)
+
+    def searches(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
+        """One for each penalty; none where a circuit is given."""
+        return [] if self.settings.circuit else [self.search(plan, subject, penalty=one) for one in self.penalties]
+
+    @property
+    def penalties(self) -> list[float]:
+        """Of each search."""
+        if self.settings.method != "masks":
+            return [self.settings.penalty]  # which no other method has
+        return [float(one) for one in self.settings.penalties.split(",")]
+
+    @property
+    def parts(self) -> Literal["units", "edges"]:
+        """What a circuit is made of."""
+        return "units" if self.settings.method == "masks" else "edges"
+
+    def chosen(self, case: Case, subject: SubjectRecord) -> Chosen:
+        """The circuit that is judged: the one given, or the smallest that a search found.
+
+        Raises:
+            Unanswered: If no search reached the target.
+        """
+        if self.settings.circuit:
+            return Chosen(self.settings.circuit, self.settings.penalty)
+        found = [case.reading(trial) for trial in self.searches(case.plan, subject)]
+        if self.unable(found[0]):
+            raise Unanswered("not_applicable", _unable(subject.name, float(found[0]["own"])))
+        sizes = {at: int(one["size"]) for at, one in enumerate(found) if int(one["size"])}
+        if not sizes:
+            raise Unanswered("not_applicable", _none(subject, found))
+        at = min(sizes, key=lambda one: sizes[one])
+        return Chosen(packed(found[at]["rank"] < sizes[at]), self.penalties[at])
+
+    def unable(self, found: Arrays) -> bool:
+        """Whether the whole net hardly does better than a guess, by a search: there is nothing to explain."""
+        return float(found["own"]) > (1.0 - ABLE) * CHANCE
+
+    def effects(self, case: Case, subject: SubjectRecord, *, rephrased: bool = False) -> Trial:
+        """What the circuit does.
+
+        Raises:
+            Unanswered: If there is none, or the plan is of another version of the reading.
+        """
+        version = case.plan.versions.get(CIRCUIT_EFFECTS.name, CIRCUIT_EFFECTS.version)
+        if version != CIRCUIT_EFFECTS.version:
+            raise Unanswered("not_applicable", _OTHER_VERSION.format(version, CIRCUIT_EFFECTS.version))
+        names = set(CircuitEffectsSettings.__struct_fields__) & set(CircuitAuditSettings.__struct_fields__)
+        given: dict[str, Scalar] = {name: getattr(self.settings, name) for name in sorted(names)}
+        own = {"circuit": self.chosen(case, subject).circuit, "rephrased": rephrased, "parts": self.parts}
+        return case.plan.reading(subject, CIRCUIT_EFFECTS.name, {**given, **own})
+
+    def ask(self, case: Case) -> list[Trial]:
+        """The searches; then what the circuit does, and more."""
+        if not case.known(case.plan.baselines()):
+            return []
+        wanted = [trial for subject in case.plan.subjects for trial in self.searches(case.plan, subject)]
+        for subject in case.plan.subjects if case.known(wanted) else ():
+            try:
+                wanted += [self.effects(case, subject), *self.more(case, subject)]
+            except Unanswered:
+                continue
+        return wanted
+
+    def most(self, plan: Plan) -> int:
+        """Every search, the reading and what is more."""
+        return len(plan.subjects) * (len(self.searches(plan, plan.reference)) + 1 + self.most_more())
+
+    def most_passes(self, plan: Plan) -> float:
+        """What they cost at most: a search is many small batches, forward and back."""
+        how = self.settings
+        steps = how.steps * how.batch * 6.0 / max(plan.task.examples, 1) if how.method == "masks" else 30.0
+        each = steps + 30.0
+        reading = 12.0 + len(DEFINITIONS) + how.subsets + 2.0 * how.random + 6.0 * how.weight_draws
+        searches = len(self.searches(plan, plan.reference)) + self.most_more()
+        return len(plan.subjects) * (searches * each + 2.0 * reading)
+
+    # ---- judging ----------------------------------------------------------------------------------------------
+
+    def parsed(self, subject: SubjectRecord, read: Arrays) -> CircuitRead:
+        """Losses on held-out pairs.
+
+        Raises:
+            Unanswered: If the whole net cannot do the task: there is nothing to explain.
+        """
+        found = CircuitRead(subject.name, read)
+        if found.own > (1.0 - ABLE) * CHANCE:
+            raise Unanswered("not_applicable", _unable(subject.name, found.own))
+        return found
+
+    def judge(self, case: Case) -> Verdict:
+        """What is claimed of each subject's circuit."""
+        return Verdict([draft for subject in case.plan.subjects for draft in self._drafts(case, subject)])
+
+    def _drafts(self, case: Case, subject: SubjectRecord) -> list[Draft]:
+        try:
+            trials = [*self.searches(case.plan, subject), self.effects(case, subject), *self.more(case, subject)]
+            claims = self.singles(case, subject, self.parsed(subject, case.reading(self.effects(case, subject))))
+        except Unanswered as gap:
+            return [self.unanswered(subject.name, gap, title=title) for title in self.titles()]
+        return [self.draft(case, subject.name, claim, trials) for claim in claims]
+
+
+def _none(subject: SubjectRecord, found: list[Arrays]) -> str:
+    """Why there is no circuit."""
+    own, target = float(found[0]["own"]), float(found[0]["target"])
+    if own > target:
+        return (
+            f"{subject.name} cannot do the task as well as asked: its own loss is {own:.3f} nats, the target is "
+            f"{target:.3g}, a guess has {CHANCE:.3f}. There is nothing to explain; set a higher target."
+        )
+    lows = ", ".join(f"{float(one['losses'].min()):.3f}" for one in found)
+    return (
+        f"No search reached the target of {target:.3g} nats; lowest losses {lows}. Try smaller penalties or more steps."
+    )
+
+
+def _unable(name: str, own: float) -> str:
+    return f"{name} cannot do the task: its own loss is {own:.3f} nats, a guess has {CHANCE:.3f}. Nothing to explain."

@@ -1,0 +1,242 @@
+"""``wheeltap circuits train | find | check``."""
+
+import dataclasses
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+
+from wheeltap.cli.options import Running, processes
+from wheeltap.cli.telling import Telling
+from wheeltap.cli.whole import Whole
+from wheeltap.suites.circuits.specs.circuit_search import Ablation, Method
+
+if TYPE_CHECKING:
+    from wheeltap.core.canon import Scalar
+    from wheeltap.suites.circuits.duration import Foreseen
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Searching:
+    """How a circuit is searched for."""
+
+    method: Annotated[
+        Method | None,
+        Parameter(
+            help="masks keep units; every other method keeps edges between heads and MLPs. By default masks for models "
+            "of up to 5 million weights, eap-ig for larger ones."
+        ),
+    ] = None
+    target: Annotated[
+        float | None,
+        Parameter(
+            validator=Number(gt=0, lt=0.69),
+            help="Loss that it must reach, nats; a guess has .693. By default what keeps 90 % of what the model does "
+            "beyond a guess, or .1 where that is less.",
+        ),
+    ] = None
+    pairs: Annotated[
+        Whole | None,
+        Parameter(
+            validator=Number(gte=1),
+            help="Searched on, and held out, at most; by default 32 with the methods of edges, all with masks.",
+        ),
+    ] = None
+    penalties: Annotated[
+        str, Parameter(help="Nats for each unit that is kept, separated by commas; the smallest circuit is taken.")
+    ] = "5e-4,1e-3,2.5e-3"
+    steps: Annotated[Whole, Parameter(validator=Number(gte=1), help="Of each search.")] = 250
+    ablation: Annotated[
+        Ablation | None,
+        Parameter(
+            help="What ablated units hold, or edges carry: mean, zero, or (edges) patch: what they carry on the other "
+            "side of their pair (the counterfactual). By default mean for units, patch for edges."
+        ),
+    ] = None
+
+    @property
+    def settings(self) -> "dict[str, Scalar]":
+        """As the audits take them; those that were not given are left out."""
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+_RUNNING, _TELLING, _SEARCHING = Running(), Telling(), Searching()
+
+_PROCESSES = 2
+"""By default, where there are as many processors: each holds the model."""
+
+circuits = App(
+    name="circuits",
+    help="""Which units, or edges, of a language model do a task, and is that account of it true?
+
+Try it:
+
+  wheeltap circuits train -o sparse.safetensors
+  wheeltap circuits find artifact:sparse.safetensors --task quote -o quote.json
+  wheeltap circuits check artifact:sparse.safetensors quote.json --task quote
+""",
+    help_format="plaintext",
+)
+
+Task = Annotated[
+    str,
+    Parameter(
+        help="quote, bracket, set_or_string, with_as, for_while, if_ternary, var_swap or lambda, for nets of circuits "
+        "train; agreement, for language models; or a .jsonl file of {clean, corrupted, answer, wrong}."
+    ),
+]
+
+
+@circuits.command
+def find(  # noqa: PLR0913 - a door: each is a choice of its own
+    model: Annotated[str, Parameter(help="artifact:FILE, module:callable, hf:FOLDER, gguf:FILE or smollm2.")],
+    *,
+    task: Task,
+    out: Annotated[Path, Parameter(name=["--out-circuit", "-o"], help="Write the circuit to this file.")] = Path(
+        "circuit.json"
+    ),
+    searching: Searching = _SEARCHING,
+    seed: Annotated[Whole, Parameter(help="Root of every draw.")] = 0,
+    running: Running = _RUNNING,
+    telling: Telling = _TELLING,
+) -> int:
+    """Finds a small circuit that does a task, and checks it: sufficient, necessary, nulls, stable.
+
+    It says first about how long that takes. The file holds the best circuit so far from the first search on, marked as
+    undecided until a search has reached the target. If it is interrupted, the same command resumes it.
+
+    Try it:
+
+      wheeltap circuits find artifact:net.safetensors --task quote -o quote.json
+      wheeltap circuits find my_nets:decoder --task pairs.jsonl --target .2
+      wheeltap circuits find smollm2 --task agreement -o agreement.json
+    """
+    return _judged(model, task, searching.settings, seed=seed, running=running, telling=telling, out=out)
+
+
+@circuits.command
+def check(
+    model: Annotated[str, Parameter(help="The model that it was found in.")],
+    circuit: Annotated[Path, Parameter(help="A file of circuits find; or MIB's JSON of edges, by any program.")],
+    *,
+    task: Task,
+    seed: Annotated[Whole, Parameter(help="Root of every draw.")] = 0,
+    running: Running = _RUNNING,
+    telling: Telling = _TELLING,
+) -> int:
+    """Checks a circuit: is it sufficient, is it necessary, would one be found where there is none, is it stable?
+
+    Exit code 1 where it is not evidence: not sufficient, not necessary, or no better than its nulls.
+
+    Try it:
+
+      wheeltap circuits check artifact:net.safetensors quote.json --task quote
+      wheeltap circuits check hf:gpt2 their_graph.json --task pairs.jsonl
+    """
+    return _judged(model, task, circuit, seed=seed, running=running, telling=telling)
+
+
+@circuits.command
+def train(  # noqa: PLR0913 - a door: each is a choice of its own
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"], help="Write the net to this file.")] = Path("net.safetensors"),
+    share: Annotated[
+        float, Parameter(validator=Number(gt=0, lte=1), help="Of each matrix, weights that are not 0.")
+    ] = 0.05,
+    dense: Annotated[bool, Parameter(negative="", help="Its twin of equal loss, with all weights.")] = False,
+    steps: Annotated[
+        Whole | None, Parameter(validator=Number(gte=1), help="Batches in all; by default what the two nets need.")
+    ] = None,
+    model: Annotated[
+        str | None, Parameter(help="A decoder of your own, module:callable, instead of the small one.")
+    ] = None,
+    data: Annotated[
+        Path | None, Parameter(help="With --model: its sequences, .npz with an array tokens [sequence, place].")
+    ] = None,
+    seed: Annotated[Whole, Parameter(help="Of weights and order.")] = 0,
+    quiet: Annotated[bool, Parameter(negative="", help="Print no progress.")] = False,
+) -> int:
+    """Trains a small decoder with sparse weights on lines that look like Python, on which its circuits can be found.
+
+    Or makes the weights of a decoder of your own sparse. If it is interrupted, the same command resumes it.
+
+    Try it:
+
+      wheeltap circuits train -o sparse.safetensors
+      wheeltap circuits train --dense -o dense.safetensors
+      wheeltap circuits train --model my_nets:decoder --data tokens.npz -o mine.safetensors
+    """
+    from wheeltap.cli.progress import steps as progress
+    from wheeltap.report.files import require_writable
+    from wheeltap.suites.circuits import runs
+
+    require_writable(out)
+    with progress("training", quiet=quiet) as watch:
+        asked = runs.Training(share=1.0 if dense else share, steps=steps, seed=seed)
+        made = runs.train(asked, out, model=model, data=data, watch=lambda done, total: watch("step", done, total))
+    print(f"{out}: {made.nonzero:,} weights that are not 0; loss on sequences held out {made.loss:.4f} nats per token.")
+    if model is None:
+        print(f"Find a circuit: wheeltap circuits find artifact:{out} --task quote")
+    return 0
+
+
+def _judged(  # noqa: PLR0913 - what the two doors have in common
+    model: str, task: str, asked: "dict[str, Scalar] | Path", *, seed: int, running: Running, telling: Telling,
+    out: Path | None = None,
+) -> int:  # fmt: skip
+    """Plans and runs the audits of a circuit, tells the report, writes the circuit."""
+    from wheeltap.cli.loading import load
+    from wheeltap.cli.options import default_store
+    from wheeltap.cli.progress import said
+    from wheeltap.cli.running import ran
+    from wheeltap.report.files import require_writable
+    from wheeltap.runs import planning
+    from wheeltap.suites.circuits import runs
+    from wheeltap.suites.circuits.duration import foreseen
+
+    if out is not None:
+        require_writable(out)
+    telling.prepare()
+    running = replace(running, workers=running.workers or min(processes(), _PROCESSES))
+    data = Path(f"pairs:{task}")
+    with said(f"loading {model}"):
+        subjects, examples = load((model,), data)
+        audits = (
+            runs.given(asked, subjects[0], examples) if isinstance(asked, Path) else runs.wanted(asked, subjects[0])
+        )
+        plan = planning.plan(subjects, examples, audits=audits, seed=seed, sources=(model,), data=str(data))
+    store = running.store or default_store(subjects[0].name)
+    if not telling.quiet:
+        with said("timing a pass"):
+            left = foreseen(plan, subjects[0], examples, store=store, workers=running.workers or 1)
+        print(f"wheeltap: {_told(left)}", file=sys.stderr, flush=True)
+    place = runs.marked(asked) if isinstance(asked, Path) else ""
+
+    def keep() -> None:
+        """Writes the best circuit so far: also where the run is killed, or the reader of the report goes away."""
+        nonlocal place
+        if out is not None:
+            circuit = runs.found(plan, subjects[0], examples, store)
+            size = "" if circuit is None else runs.save(circuit, out)
+            place = f"{out}: {size}" if size else f"There is no circuit: {out} was not written."
+
+    report = ran(plan, subjects, examples, running=running, telling=telling, after=keep)
+    keep()
+    code = telling.tell(report)
+    if place:
+        print(place)
+    return code
+
+
+def _told(left: "Foreseen") -> str:
+    """What is left to do, and about how long it takes."""
+    from wheeltap.cli.progress import lasting
+
+    searches = f"{left.searches} search{'es' * (left.searches != 1)}"
+    readings = f"{left.judgments} reading{'s' * (left.judgments != 1)} of what the circuit does"
+    return f"about {lasting(left.seconds)} as the machine is now: {searches}, {readings}"

@@ -1,0 +1,209 @@
+"""A decoder of which some units are ablated: what is kept of it answers the pairs of a task.
+
+Source: Gao et al. 2025, arXiv:2511.13653, section 2.2 and appendix A (units, masks that hold for all places and
+prompts, mean ablation over what the net was trained on, edges as nonzero weights between units that are kept).
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wheeltap.core.inputs import as_scores
+from wheeltap.core.typed import to_tensor
+from wheeltap.gauge.hidden import weight_of
+from wheeltap.suites.circuits.engine.sites import Site, Sublayer, sources, sublayers
+from wheeltap.suites.circuits.pairs import PairBatch
+
+Values = Mapping[str, Tensor]
+"""By site, what stands for ablated units: ``[unit]``, or ``[example, place, unit]``."""
+
+Kept = NDArray[np.bool_]
+"""``[unit]``, over all sites in order."""
+
+
+@final
+class UnitNet:
+    """The units of a decoder, and passes in which some are ablated. Its weights are only read.
+
+    Args:
+        model: From tokens ``[example, place]`` to scores ``[example, place, token]``; in eval mode.
+        tokens: A few sequences that it can read, ``[example, place]``.
+
+    Attributes:
+        layers: Attention and MLPs in order.
+        sites: Where units are, in order of computation.
+        slices: Of each site, its units among all.
+        units: How many there are in all.
+
+    Raises:
+        ModelError: If its units are not known.
+    """
+
+    def __init__(self, model: nn.Module, tokens: Tensor) -> None:
+        self.model, self._tokens = model, tokens
+        self.layers: tuple[Sublayer, ...] = sublayers(model, tokens)
+        self.sites: tuple[Site, ...] = tuple(site for layer in self.layers for site in layer.sites)
+        ends = np.cumsum([0, *(site.units for site in self.sites)])
+        self.slices = {site.name: slice(int(ends[at]), int(ends[at + 1])) for at, site in enumerate(self.sites)}
+        self.units = int(ends[-1])
+
+    # ---- passes -----------------------------------------------------------------------------------------------
+
+    def scores(self, tokens: Tensor, mask: Tensor | None = None, values: Values | None = None) -> Tensor:
+        """Scores at the last place, ``[example, token]``.
+
+        Args:
+            tokens: ``[example, place]``.
+            mask: ``[unit]``, from 0 (ablated) to 1 (kept), over all sites; nothing is ablated without one.
+            values: What stands for ablated units; 0 where a site has none.
+        """
+        with self._masked(mask, values or {}):
+            return as_scores(self.model(tokens))[:, -1]
+
+    @contextmanager
+    def _masked(self, mask: Tensor | None, values: Values) -> Generator[None]:
+        def change(site: Site, given: Tensor) -> Tensor:
+            assert mask is not None
+            own = mask[self.slices[site.name]].to(given.dtype)
+            held = values.get(site.name)
+            return given * own if held is None else given * own + held.to(given.dtype) * (1.0 - own)
+
+        with self._at({} if mask is None else {site: partial(change, site) for site in self.sites}):
+            yield
+
+    @contextmanager
+    def _at(self, changes: Mapping[Site, Callable[[Tensor], Tensor]]) -> Generator[None]:
+        """While the block runs, the units of each site are what a function makes of them."""
+
+        def before(change: Callable[[Tensor], Tensor], _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+            return (change(args[0]), *args[1:])
+
+        def after(change: Callable[[Tensor], Tensor], _module: nn.Module, _args: Any, output: Tensor) -> Tensor:
+            return change(output)
+
+        with ExitStack() as undo:
+            for site, change in changes.items():
+                for path in site.layers:
+                    module = self.model.get_submodule(path)
+                    handle = (
+                        module.register_forward_pre_hook(partial(before, change))
+                        if site.side == "input"
+                        else module.register_forward_hook(partial(after, change))
+                    )
+                    undo.callback(handle.remove)
+            yield
+
+    def recorded(self, tokens: Tensor) -> dict[str, Tensor]:
+        """What every unit holds in a clean pass, by site: ``[example, place, unit]``."""
+        found: dict[str, Tensor] = {}
+
+        def keep(site: Site, given: Tensor) -> Tensor:
+            found[site.name] = given.detach()
+            return given
+
+        with torch.no_grad(), self._at({site: partial(keep, site) for site in self.sites}):
+            self.model(tokens)
+        return found
+
+    def means(self, sequences: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Mean of every unit over all places of some sequences (``[example, place]`` each), by site: ``[unit]``."""
+        sums = {site.name: torch.zeros(site.units, dtype=torch.float64) for site in self.sites}
+        for tokens in sequences:
+            for name, held in self.recorded(tokens).items():
+                sums[name] += held.double().sum((0, 1)).cpu()
+        count = sum(tokens.numel() for tokens in sequences)
+        return {name: (total / count).float().to(self.device) for name, total in sums.items()}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    # ---- pairs ------------------------------------------------------------------------------------------------
+
+    def loss(self, batch: PairBatch, mask: Tensor | None = None, values: Values | None = None) -> Tensor:
+        """Cross-entropy between the two answers, mean of both sides of each pair: nats, ``[pair]``.
+
+        Chance is ln 2. ``[example, ...]`` values must hold both sides: the clean ones first.
+        """
+        return two_sided(self.gaps(batch, mask, values))
+
+    def gaps(self, batch: PairBatch, mask: Tensor | None = None, values: Values | None = None) -> Tensor:
+        """How much higher the right answer's score is than the other one's, ``[side, pair]``: clean, corrupted."""
+        tokens = torch.cat([batch.clean, batch.corrupted]).to(self.device)
+        right = torch.cat([batch.answer, batch.wrong]).to(self.device)
+        other = torch.cat([batch.wrong, batch.answer]).to(self.device)
+        scores = self.scores(tokens, mask, values)
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        rows = torch.arange(len(tokens), device=self.device)
+        return (scores[rows, right] - scores[rows, other]).view(2, -1)
+
+    # ---- edges ------------------------------------------------------------------------------------------------
+
+    def edges(self, kept: Kept) -> int:
+        """Weights that are not 0 and lie between two units that are kept."""
+        mask = to_tensor(np.asarray(kept))
+        return sum(int(wire.nonzero[mask[wire.rows]][:, mask[wire.columns]].sum()) for wire in self.wires)
+
+    @cached_property
+    def wires(self) -> list["Wire"]:
+        """Every matrix between units."""
+        found: list[Wire] = []
+        for layer in self.layers:
+            read, *held, write = (self._numbers(site) for site in layer.sites)
+            hidden = torch.cat(held)
+            if layer.mixes:
+                hidden = hidden[sources(self.model, self._tokens, layer).cpu()]
+            for at, path in enumerate(layer.ins):
+                found.append(self._wire(path, held[at if layer.mixes else 0], read))
+            found.append(self._wire(layer.out, write, hidden))
+        return found
+
+    def _numbers(self, site: Site) -> Tensor:
+        held = self.slices[site.name]
+        return torch.arange(held.start, held.stop)
+
+    def _wire(self, path: str, rows: Tensor, columns: Tensor) -> "Wire":
+        module = self.model.get_submodule(path)
+        return Wire(path, rows, columns, transposed=type(module).__name__ == "Conv1D").seen(self.model)
+
+
+@final
+@dataclass(frozen=True)
+class Wire:
+    """A matrix between units.
+
+    Attributes:
+        path: Module path.
+        rows: Which unit each output is, ``[output]``.
+        columns: Which unit each input is, or is the value of, ``[input]``.
+        transposed: Whether the module stores ``[input, output]``.
+        nonzero: Which weights are not 0, ``[output, input]``.
+    """
+
+    path: str
+    rows: Tensor
+    columns: Tensor
+    transposed: bool
+    nonzero: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
+
+    def weight(self, model: nn.Module) -> Tensor:
+        """The matrix, ``[output, input]``: a view of what the module holds."""
+        held = weight_of(model.get_submodule(self.path))
+        return held.T if self.transposed else held
+
+    def seen(self, model: nn.Module) -> "Wire":
+        """The same, with what is not 0 now."""
+        return replace(self, nonzero=(self.weight(model) != 0).cpu())
+
+
+def two_sided(gaps: Tensor) -> Tensor:
+    """Cross-entropy of the right one of two answers, from score gaps ``[side, pair]``: mean over sides, ``[pair]``."""
+    return nn.functional.softplus(-gaps).mean(0)

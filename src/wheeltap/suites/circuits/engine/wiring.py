@@ -1,0 +1,399 @@
+"""Where the components of a decoder read and write its residual stream, found by watching one pass.
+
+A block adds to the stream what its heads mix, each through its own part of the output weights, and what its MLP gives;
+each of them reads the stream through modules that act on it alone, such as a norm. That this is all is checked: what a
+block returns must be what it was given and these parts. Where an MLP reads is found by passes in which blocks and heads
+give other numbers: tensors alone do not tell, where a norm returns the one it was given or a block adds to it in place.
+No class of block needs to be known.
+"""
+
+from collections import Counter
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Final, cast, final
+
+import torch
+from torch import Tensor, nn
+
+from wheeltap.core.errors import ModelError
+from wheeltap.core.inputs import as_scores
+from wheeltap.core.subject import Subject
+from wheeltap.core.typed import named_modules
+from wheeltap.gauge import attention
+from wheeltap.gauge.attention import Attention
+from wheeltap.gauge.base import Sharing
+from wheeltap.gauge.parts import Affine
+from wheeltap.suites.circuits.edge_circuit import CHANNELS, Graph
+
+TOLERANCE: Final = 1e-4
+"""By how much sums of parts may miss the whole, as a share of its largest number."""
+
+
+@final
+@dataclass(frozen=True)
+class Reader:
+    """Where something takes in the residual stream.
+
+    Attributes:
+        path: The module that is given the stream, once it has passed ``through``.
+        through: Module paths, in order; none where ``path`` is given the stream itself.
+    """
+
+    path: str
+    through: tuple[str, ...] = ()
+
+
+@final
+@dataclass(frozen=True)
+class Block:
+    """One block: its attention, and its MLP where it has one.
+
+    Attributes:
+        path: Module path.
+        attention: Where its heads are.
+        through: What the stream passes before the projections of queries, keys and values.
+        mlp: Module path of what the MLP adds to the stream comes from; empty where there is none.
+        reads: Where the MLP takes the stream in.
+        parallel: Whether the MLP reads what the heads read.
+    """
+
+    path: str
+    attention: Attention
+    through: tuple[str, ...]
+    mlp: str = ""
+    reads: Reader = field(default_factory=lambda: Reader(""))
+    parallel: bool = False
+
+
+@final
+@dataclass(frozen=True)
+class Wiring:
+    """How a decoder is put together, seen from its residual stream.
+
+    Attributes:
+        graph: Its components and edges.
+        blocks: In order.
+        width: Of the residual stream.
+        end: The module that is given the last state.
+        head: The linear layer that gives the scores; empty where they are more than that.
+    """
+
+    graph: Graph
+    blocks: tuple[Block, ...]
+    width: int
+    end: str
+    head: str = ""
+
+    def projections(self, layer: int) -> tuple[Affine, Affine, Affine]:
+        """Of queries, keys and values."""
+        held = self.blocks[layer].attention
+        return held.query, held.key, held.value
+
+    def counts(self) -> dict[str, int]:
+        """Readers of a layer by channel: heads, and groups where those share keys and values."""
+        return dict(zip(CHANNELS, (self.graph.heads, self.graph.groups, self.graph.groups), strict=True))
+
+
+def given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    """The first tensor that a module was called with."""
+    return next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), None)
+
+
+def gave(output: Any) -> Tensor | None:
+    """The first tensor that a module returned."""
+    several = cast("Sequence[Any]", output) if isinstance(output, tuple | list) else (output,)
+    first = several[0] if several else None
+    return first if isinstance(first, Tensor) else None
+
+
+def put(args: tuple[Any, ...], kwargs: dict[str, Any], tensor: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What a module was called with, its first tensor replaced."""
+    place = next((at for at, value in enumerate(args) if isinstance(value, Tensor)), None)
+    if place is not None:
+        return (*args[:place], tensor, *args[place + 1 :]), kwargs
+    return args, {**kwargs, next(key for key, value in kwargs.items() if isinstance(value, Tensor)): tensor}
+
+
+def rows_of(part: Affine, outputs: int) -> Tensor:
+    """Which outputs of its module the rows of a map are, ``[row]``."""
+    return torch.arange(outputs).view(-1, part.period or outputs)[:, part.first : part.last].flatten()
+
+
+def head_outputs(model: nn.Module, layer: Attention, mixed: Tensor) -> Tensor:
+    """What each head writes, ``[head, row, place, width]``, of what they mixed ``[row, place, head x width]``."""
+    weight = model.get_submodule(layer.output.path).get_parameter("weight")
+    maps = (weight if layer.output.transposed else weight.T).view(layer.heads, layer.width, -1)
+    by_head = mixed.flatten(0, 1).view(-1, layer.heads, layer.width).transpose(0, 1)
+    return torch.bmm(by_head, maps).view(layer.heads, *mixed.shape[:2], -1)
+
+
+def output_bias(model: nn.Module, layer: Attention) -> Tensor | None:
+    """What attention adds to the stream whatever its heads mix."""
+    bias = getattr(model.get_submodule(layer.output.path), layer.output.bias, None)
+    return bias if isinstance(bias, Tensor) else None
+
+
+def find(subject: Subject, tokens: Tensor) -> Wiring:
+    """The wiring of a decoder from tokens ``[row, place]`` to scores of the next one.
+
+    Args:
+        subject: The model, called as ``model(tokens)``.
+        tokens: A few rows that it can read.
+
+    Raises:
+        ModelError: If its attention is not known, or a block is more than heads and an MLP that add to the stream;
+            the message names the block.
+    """
+    return _Finder(subject, tokens).wiring()
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """A call of a module: the tensors themselves, and what was in them (some are added to in place afterward)."""
+
+    path: str
+    given: Tensor
+    gave: Tensor
+    took: Tensor
+    returned: Tensor
+
+
+@final
+class _Finder:
+    def __init__(self, subject: Subject, tokens: Tensor) -> None:
+        self.subject, self.model, self.tokens = subject, subject.model, tokens
+        self.layers = self._attention(tokens)
+        self.calls = self._watched()
+        self.by_path = {call.path: call for call in self.calls if call.path in self.once}
+
+    @torch.no_grad()
+    def wiring(self) -> Wiring:
+        blocks = self._with_readers([self._block(layer) for layer in self.layers])
+        streams = [self.by_path[block.path] for block in blocks]
+        for one, two, block in zip(streams, streams[1:], blocks[1:], strict=False):
+            if not torch.equal(one.returned, two.took):
+                raise self._refused(block.path, "each block given what the one before it returned", "something else")
+        shapes = {(one.attention.heads, one.attention.groups, one.parallel, bool(one.mlp)) for one in blocks}
+        if len(shapes) > 1:
+            raise self._refused(self.subject.name, "blocks of one kind", f"{len(shapes)} kinds")
+        heads, groups, parallel, mlps = shapes.pop()
+        width = streams[0].given.shape[-1]
+        graph = Graph(len(blocks), heads, groups, width, parallel=parallel, mlps=mlps)
+        head = self.head if isinstance(self.model.get_submodule(self.head), nn.Linear) else ""
+        return Wiring(graph, blocks, width, self._end(blocks, streams[-1].gave), head)
+
+    def _attention(self, tokens: Tensor) -> tuple[Attention, ...]:
+        def run(model: nn.Module) -> Tensor:
+            return as_scores(model(tokens))[:, -1].float()
+
+        with torch.no_grad():
+            found, refused = attention.find(self.model, Sharing(self.model), run=run)
+        # Which moves hold does not matter here, but one must: else how many heads there are is a guess.
+        problems = [reason for reason in refused if not any(f": {move}: " in reason for move in attention.MOVES)]
+        problems += [f"{one.path}: how many heads it has is not proven" for one in found if not one.moves]
+        problems += [
+            f"{one.path}: queries, keys and values of one weight of torch's nn.MultiheadAttention"
+            for one in found
+            if one.query.weight != "weight"
+        ]
+        if problems or not found:
+            raise self._refused(
+                self.subject.name,
+                "attention layers with projections of their own, of a known class or proven by their outputs",
+                problems[0] if problems else "no attention layer",
+            )
+        return found
+
+    @torch.no_grad()
+    def _watched(self) -> list[_Call]:
+        """Every call of a module from a tensor to a tensor, in order of return; keeps which are called once."""
+        calls: list[_Call] = []
+        took: dict[str, Tensor] = {}
+        counts: Counter[str] = Counter()
+
+        def before(path: str, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            counts[path] += 1
+            taken = given(args, kwargs)
+            if taken is not None:
+                took[path] = taken.clone()
+
+        def after(path: str, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            taken, returned = given(args, kwargs), gave(output)
+            if taken is not None and returned is not None:
+                calls.append(_Call(path, taken, returned, took[path], returned.clone()))
+
+        with ExitStack() as undo:
+            for path, module in named_modules(self.model):
+                hook = module.register_forward_pre_hook(partial(before, path), with_kwargs=True)
+                undo.callback(hook.remove)
+                undo.callback(module.register_forward_hook(partial(after, path), with_kwargs=True).remove)
+            scores = as_scores(self.model(self.tokens))
+        self.head = next((one.path for one in calls if one.gave is scores and counts[one.path] == 1), "")
+        self.once = {path for path, count in counts.items() if count == 1}
+        return calls
+
+    def _block(self, layer: Attention) -> Block:
+        """The innermost module around ``layer`` that gives what it is given, and what heads and MLP add."""
+        inputs = [self.by_path.get(part.path) for part in (layer.query, layer.key, layer.value)]
+        output = self.by_path.get(layer.output.path)
+        first = inputs[0]
+        if output is None or first is None or any(one is None or one.given is not first.given for one in inputs):
+            raise self._refused(layer.path, "projections of one input, each called once", "others")
+        names = layer.path.split(".")
+        for count in range(len(names) - 1, 0, -1):
+            call = self.by_path.get(".".join(names[:count]))
+            if call is None or call.given.shape != call.gave.shape or call.given.shape != output.gave.shape:
+                continue
+            through = self._through(first, call)
+            if through is not None:
+                return self._parts(call, layer, through, output)
+        raise self._refused(
+            layer.path, "projections of the residual stream or of a norm of it", "something else in between"
+        )
+
+    def _through(self, reader: _Call, stream: _Call) -> tuple[str, ...] | None:
+        """The modules by which ``stream`` becomes what ``reader`` is given; ``None`` where it does so otherwise."""
+        through: list[str] = []
+        while reader.given is not stream.given:
+            # Of modules that return the same tensor the outermost one returns last.
+            read = reader.given
+            call = next((one for one in reversed(self.calls) if one.gave is read and one.given is not read), None)
+            if call is None or call.path in through:
+                return None
+            through.insert(0, call.path)
+            reader = call
+        # The tensor may have been added to in between.
+        return tuple(through) if torch.equal(reader.took, stream.took) else None
+
+    def _parts(self, call: _Call, layer: Attention, through: tuple[str, ...], output: _Call) -> Block:
+        wrote = head_outputs(self.model, layer, self.by_path[layer.output.path].took).sum(0)
+        bias = output_bias(self.model, layer)
+        if not _close(wrote if bias is None else wrote + bias, output.returned):
+            raise self._refused(call.path, "what attention returns to be the sum of its heads", "another sum")
+        middle = call.took + output.returned
+        added, scale = call.returned - middle, float(call.returned.abs().max())
+        inside = [one for path, one in self.by_path.items() if path.startswith(f"{call.path}.")]
+        outside = [one for one in inside if not _related(one.path, layer.path)]
+        # A sum with what was there before rounds by a share of that. An MLP that writes nothing is one all the same.
+        writers = [one for one in outside if _close(one.returned, added, scale=scale)]
+        if not writers and _close(call.returned, middle):
+            return Block(call.path, layer, through)
+        if not writers:
+            gap = float(added.abs().max()) / scale
+            raise self._refused(
+                call.path,
+                "a block that gives what it was given, what its heads write, and what one module (its MLP) returns",
+                f"a rest of {gap:.2g} of the stream, which no module in it returns",
+            )
+        return Block(call.path, layer, through, _outermost(writers)[0].path)
+
+    def _with_readers(self, blocks: Sequence[Block]) -> tuple[Block, ...]:
+        """The blocks, with where their MLPs take the stream in and whether that is what the heads read.
+
+        Each block and its heads give other numbers. A reader is a module that is then given the stream before or
+        after the heads, and by which alone the MLP reads: given the old numbers, the MLP does what it did.
+        """
+        with self._moved(blocks, ()):
+            moved = {call.path: call for call in self._watched()}
+        choices = [self._choices(block, moved) if block.mlp else [] for block in blocks]
+        found = [list[tuple[Reader, bool]]() for _ in blocks]
+        for at in range(max(map(len, choices))):
+            tried = [own[at] if at < len(own) else None for own in choices]
+            with self._moved(blocks, [one[0].path for one in tried if one is not None]):
+                held = {call.path: call for call in self._watched()}
+            for block, one, fits in zip(blocks, tried, found, strict=True):
+                if one is not None and self._same(held[block.mlp]):
+                    fits.append(one)
+        for block, fits in zip(blocks, found, strict=True):
+            if block.mlp and len({parallel for _, parallel in fits}) != 1:
+                expected = "one module that takes the residual stream in for the MLP, before the heads or after them"
+                raise self._refused(block.path, expected, f"{len(fits)} of them")
+        # Of several in a row the last one: what the others return is read by the MLP alone, or by heads too.
+        return tuple(
+            replace(block, reads=fits[-1][0], parallel=fits[-1][1]) if fits else block
+            for block, fits in zip(blocks, found, strict=True)
+        )
+
+    def _choices(self, block: Block, moved: dict[str, _Call]) -> list[tuple[Reader, bool]]:
+        """Modules that are given the stream, or what the heads read of it, and whether before what the heads write."""
+        stream, inside = moved[block.path].took, f"{block.path}."
+        apart = [path for path in self.by_path if path.startswith(inside) and path not in block.through]
+        own = [moved[path] for path in apart if not _related(path, block.attention.path)]
+        middle = stream + moved[block.attention.output.path].returned
+        kinds: list[tuple[Tensor, tuple[str, ...], bool]] = [(stream, (), True), (middle, (), False)]
+        if block.through:
+            kinds.insert(1, (moved[block.through[-1]].returned, block.through, True))
+        return [
+            (Reader(one.path, through), parallel)
+            for what, through, parallel in kinds
+            for one in _outermost([one for one in own if _close(one.took, what)])
+        ]
+
+    def _same(self, call: _Call) -> bool:
+        clean = self.by_path[call.path]
+        return _close(call.took, clean.took) and _close(call.returned, clean.returned)
+
+    @contextmanager
+    def _moved(self, blocks: Sequence[Block], pinned: Sequence[str]) -> Generator[None]:
+        """Blocks are given other numbers and heads write others, of the stream's size; ``pinned`` are given the old."""
+        drawn, instead = torch.Generator().manual_seed(0), dict[str, Tensor]()
+        with ExitStack() as undo:
+            for block in blocks:
+                taken = self.by_path[block.path].took
+                scale = float(taken.abs().max()) or 1.0
+                one, two = (scale * torch.randn(taken.shape, generator=drawn).to(taken) for _ in range(2))
+                instead[block.path] = taken + one
+                module = self.model.get_submodule(block.attention.output.path)
+                undo.callback(module.register_forward_hook(partial(_more, two)).remove)
+            instead |= {path: self.by_path[path].took for path in pinned}
+            for path, tensor in instead.items():
+                module = self.model.get_submodule(path)
+                hook = module.register_forward_pre_hook(partial(_instead, tensor), with_kwargs=True)
+                undo.callback(hook.remove)
+            yield
+
+    def _end(self, blocks: Sequence[Block], last: Tensor) -> str:
+        inside = tuple(f"{block.path}." for block in blocks)
+        around = [one for one in self.by_path.values() if one.given is last and not f"{one.path}.".startswith(inside)]
+        found = _outermost([one for one in around if one.gave is not last])
+        if len(found) != 1:
+            raise self._refused(
+                self.subject.name, "one module (the last norm, or the head) that is given the last state",
+                f"{len(found)} of them",
+            )  # fmt: skip
+        return found[0].path
+
+    def _refused(self, where: str, expected: str, got: str) -> ModelError:
+        named = self.subject.name if where == self.subject.name else f"{self.subject.name}: {where}"
+        return ModelError(
+            "The edges of this model are not known.",
+            where=named,
+            expected=expected,
+            got=got,
+            do="Use units instead (--method masks), or a decoder whose blocks add to one residual stream.",
+        )
+
+
+def _more(added: Tensor, _: nn.Module, __: Any, output: Tensor) -> Tensor:
+    return output + added
+
+
+def _instead(tensor: Tensor, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return put(args, kwargs, tensor.clone())  # it may be added to in place
+
+
+def _related(path: str, other: str) -> bool:
+    """Whether a module is another one, or in it, or around it."""
+    return f"{path}.".startswith(f"{other}.") or f"{other}.".startswith(f"{path}.")
+
+
+def _outermost(calls: Sequence[_Call]) -> list[_Call]:
+    """Those of which none is inside another."""
+    return [one for one in calls if not any(one.path.startswith(f"{two.path}.") for two in calls)]
+
+
+def _close(one: Tensor, two: Tensor, *, scale: float = 0.0) -> bool:
+    return one.shape == two.shape and float((one - two).abs().max()) <= TOLERANCE * max(float(two.abs().max()), scale)

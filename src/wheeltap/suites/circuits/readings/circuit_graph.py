@@ -1,0 +1,121 @@
+"""A circuit as a graph: its units, the weights between them that carry most, what they hold on a few held-out pairs."""
+
+from collections.abc import Sequence
+from typing import Any, final
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
+from wheeltap.core.typed import to_array
+from wheeltap.engine.readings.base import Reading, Readings
+from wheeltap.suites.circuits.engine.asking import halves, of_group, pairs_of, reference
+from wheeltap.suites.circuits.engine.edge_graph import edge_graph
+from wheeltap.suites.circuits.engine.units import UnitNet
+from wheeltap.suites.circuits.pairs import Pairs
+from wheeltap.suites.circuits.readings.circuit_effects import fitting
+from wheeltap.suites.circuits.specs.circuit_graph import CIRCUIT_GRAPH, CircuitGraphSettings
+from wheeltap.suites.circuits.unit_circuit import unpacked
+
+Floats = NDArray[np.float64]
+
+
+@final
+class CircuitGraph(Reading):
+    """Units that are kept, weights between them, and what the units hold: nothing is ablated."""
+
+    spec = CIRCUIT_GRAPH
+    settings: CircuitGraphSettings
+
+    def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
+        """See ``Reading.read``.
+
+        Raises:
+            ModelError: If the task has no pairs, or the circuit is of another model.
+            DataError: If the task has no such group.
+        """
+        how = self.settings
+        kept, task = unpacked(how.circuit), of_group(task, how.group)
+        _, held = halves(pairs_of(task))
+        some = _alike(held, how.pairs)
+        shown = {**_contexts(some), **_worded(some)}
+        if how.parts == "edges":
+            return Readings(shown | edge_graph(subject, some, kept, most=how.edges), forwards=12.0)
+        with torch.no_grad():
+            net = fitting(subject, kept, held)
+            numbers = np.flatnonzero(kept)
+            mean, spread = _moments(net, numbers, reference(task))
+            found = _weights(net, numbers, spread, most=how.edges)
+            sizes = [site.units for site in net.sites]
+            sites = np.repeat(np.arange(len(sizes)), sizes)
+            within = np.concatenate([np.arange(size) for size in sizes])
+            found |= {
+                "names": np.array(list("\n".join(site.name for site in net.sites).encode())),
+                "site": sites[numbers], "unit": within[numbers], "mean": mean, "spread": spread,
+                **_shown(net, numbers, some), **shown,
+            }  # fmt: skip
+        return Readings(found, forwards=2.0)
+
+
+def _alike(pairs: Pairs, count: int) -> Pairs:
+    """The first few pairs that are as long as most are."""
+    lengths = [len(one) for one in pairs.clean]
+    usual = max(sorted(set(lengths)), key=lengths.count)
+    return pairs.part([at for at, length in enumerate(lengths) if length == usual][:count])
+
+
+def _contexts(some: Pairs) -> dict[str, NDArray[Any]]:
+    """Both sides of pairs of one length, and what should follow."""
+    return {"tokens": np.array([some.clean, some.corrupted]), "answer": np.array([some.answer, some.wrong])}
+
+
+def _worded(some: Pairs) -> dict[str, NDArray[Any]]:
+    """The same as text; nothing where it is not known."""
+    clean, corrupted = ([(one[at], one[2 + at]) for one in some.texts] for at in range(2))
+    return {"text": np.array(list(msgspec.json.encode([*clean, *corrupted])))} if some.texts else {}
+
+
+def _all(recorded: dict[str, Tensor], net: UnitNet) -> Tensor:
+    """What every unit holds, over all sites in order, ``[example, place, unit]``."""
+    return torch.cat([recorded[site.name] for site in net.sites], -1)
+
+
+def _moments(net: UnitNet, numbers: NDArray[np.int64], sequences: Sequence[Tensor]) -> tuple[Floats, Floats]:
+    """Mean and standard deviation of some units over all places of some sequences, ``[unit]`` each."""
+    sums, squares, count = np.zeros(len(numbers)), np.zeros(len(numbers)), 0
+    for tokens in sequences:
+        held = to_array(_all(net.recorded(tokens.to(net.device)), net).flatten(0, 1))[:, numbers].astype(np.float64)
+        sums, squares, count = sums + held.sum(0), squares + (held**2).sum(0), count + len(held)
+    mean = sums / count
+    return mean, np.sqrt(np.maximum(squares / count - mean**2, 0.0))
+
+
+def _shown(net: UnitNet, numbers: NDArray[np.int64], some: Pairs) -> dict[str, NDArray[Any]]:
+    """What some units hold at the last places of both sides of some pairs, and how the net answers them."""
+    (batch,) = some.batches()
+    held = _all(net.recorded(torch.cat([batch.clean, batch.corrupted]).to(net.device)), net)[:, -1]
+    held = to_array(held)[:, numbers].reshape(2, len(some), len(numbers))
+    return {"held": held, "gap": to_array(net.gaps(batch))}
+
+
+def _weights(net: UnitNet, numbers: NDArray[np.int64], spread: Floats, *, most: int) -> dict[str, NDArray[Any]]:
+    """The weights between some units that carry most, in falling order of how much."""
+    place = np.full(net.units, -1)
+    place[numbers] = np.arange(len(numbers))
+    parts: list[Floats] = []
+    for wire in net.wires:
+        rows, columns = (place[side.numpy()] for side in (wire.rows, wire.columns))
+        inside = to_array(wire.weight(net.model)).astype(np.float64)[np.ix_(rows >= 0, columns >= 0)]
+        target, source = np.nonzero(inside)
+        ends = columns[columns >= 0][source], rows[rows >= 0][target]
+        parts.append(np.stack([*ends, inside[target, source]]))
+    source, target, weight = np.concatenate(parts, 1)
+    carried = np.abs(weight) * spread[source.astype(int)]
+    first = np.argsort(-carried, kind="stable")[:most]
+    return {
+        "source": source[first], "target": target[first], "weight": weight[first], "edges": np.array(len(weight)),
+    }  # fmt: skip

@@ -1,0 +1,279 @@
+"""The search for the smallest circuit, of units or edges, that does a task, with what it takes to judge it."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wheeltap.core import seeds
+from wheeltap.core.errors import UsageError
+from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
+from wheeltap.core.typed import to_array, to_tensor
+from wheeltap.engine.readings.base import Reading, Readings
+from wheeltap.recipes.base import Given, specified
+from wheeltap.recipes.make import make
+from wheeltap.recipes.randomness import reproducible
+from wheeltap.suites.circuits.edge_circuit import Circuit as EdgeCircuit
+from wheeltap.suites.circuits.edge_circuit import Graph
+from wheeltap.suites.circuits.engine.ablated import mean_loss
+from wheeltap.suites.circuits.engine.asking import Asked, Asking, halves, of_group, pairs_of, reference
+from wheeltap.suites.circuits.engine.edge_asking import AskedEdges, place_means, scored, wired
+from wheeltap.suites.circuits.engine.edge_run import EdgeRun
+from wheeltap.suites.circuits.engine.edges import Wired
+from wheeltap.suites.circuits.engine.faithfulness import curve
+from wheeltap.suites.circuits.engine.units import Kept, UnitNet, two_sided
+from wheeltap.suites.circuits.recipes.circuit import Circuit, Masks
+from wheeltap.suites.circuits.specs.circuit_search import CIRCUIT_SEARCH, EASY, CircuitSearchSettings
+from wheeltap.suites.circuits.stats import faithfulness
+
+SCANNED: Final = 24
+"""Sizes that are tried first, from one part to all, in equal ratios: loss against size is not monotone, so that cutting
+an interval in half would miss circuits."""
+
+SCANNED_EDGES: Final = 12
+"""The same of edges: each size takes a pass in which every edge is run by itself."""
+
+REFINED: Final = 6
+"""Sizes that are tried after them, between the smallest that reaches the target and the next smaller one."""
+
+CHANCE: Final = float(np.log(2.0))
+
+GRADIENTS: Final = {"eap": 1, "nodes": 1, "eap-ig": 5, "eap-ig-activations": 500, "acdc": 1000, "exact": 1000,
+                     "random": 0}  # fmt: skip
+"""Passes there and back over the pairs that a method takes, about."""
+
+
+@final
+class CircuitSearch(Reading):
+    """Ranks units or edges by half of the pairs, and takes the fewest that reach the target there."""
+
+    spec = CIRCUIT_SEARCH
+    settings: CircuitSearchSettings
+
+    def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
+        """See ``Reading.read``.
+
+        Raises:
+            ModelError: If the units (edges) of the model are not known, or the task has no pairs.
+            DataError: If it has no such group.
+        """
+        how = self.settings
+        task = of_group(task, how.group, most=how.pairs)
+        null = how.null == "weights"
+        model = (
+            drawn_again(subject.model, seed=seeds.derive(root, self.name, "weights", seed)) if null else subject.model
+        )
+        ranked = (self._units if how.method == "masks" else self._edges)(subject, model, task, root=root, seed=seed)
+        with torch.no_grad():
+            found = _found(ranked, target=how.target or _aim(ranked.whole, share=how.recovered))
+            held = ranked.sides[1]
+            if not seed and how.null == "none" and isinstance(held, AskedEdges):
+                found |= _accounted(held, ranked.scores)
+        passes = SCANNED + REFINED + (how.steps * how.batch / max(len(task.targets), 1) if how.method == "masks" else
+                                      GRADIENTS[how.method]) * 6.0  # fmt: skip
+        return Readings(found, forwards=passes)
+
+    def _units(self, subject: Subject, model: nn.Module, task: BaseTask, *, root: int, seed: int) -> "_Ranked":
+        """By thresholds of masks."""
+        how, (searched, held) = self.settings, halves(pairs_of(task))
+        if how.ablation == "patch":
+            raise UsageError("Masks are not learned against the other side of a pair.", where="ablation",
+                             expected="mean or zero", got="patch",
+                             do="Give --ablation mean, or search edges: --method eap-ig.")  # fmt: skip
+        thresholds = to_array(self._learned(model, task, seed=seeds.derive(root, self.name, seed)).thresholds)
+        net = UnitNet(model, next(iter(searched.batches())).clean)
+        with torch.no_grad():
+            values = {} if how.ablation == "zero" else net.means(reference(task))
+        sides = [Asked(net, pairs, values, inverted=how.null == "labels") for pairs in (searched, held)]
+        whole = Asked(UnitNet(subject.model, next(iter(searched.batches())).clean), searched, {})
+        return _Ranked(
+            _places(thresholds), thresholds.astype(np.float64), int((thresholds > 0).sum()), sides, whole, net.edges
+        )
+
+    def _edges(self, subject: Subject, model: nn.Module, task: BaseTask, *, root: int, seed: int) -> "_Ranked":
+        """By scores of edges. A net whose weights were drawn again has the edges of the one that it was made of."""
+        how, halved = self.settings, halves(pairs_of(task))
+        assert how.method != "masks"
+        known = wired(subject, halved[0])
+        whole = AskedEdges(known, halved[0], None)
+        if model is not subject.model:
+            known = Wired(Subject(model, name=subject.name), known.wiring)
+        means = place_means(known, task) if how.ablation == "mean" else None
+        inverted, patched = how.null == "labels", how.ablation == "patch"
+        sides = [AskedEdges(known, pairs, means, inverted=inverted, counterfactual=patched) for pairs in halved]
+        scores, left = scored(sides[0], how.method, seed=seeds.derive(root, self.name, seed), again=seed > 0)
+        # Edges that acdc does not leave come last.
+        order = np.lexsort((-scores, ~left))
+        above = int((left if how.method == "acdc" else scores > 0.0).sum())
+        rank = np.argsort(order, kind="stable")
+        return _Ranked(rank, scores, above, sides, whole, lambda kept: int(kept.sum()), known.graph)
+
+    def _learned(self, model: nn.Module, task: BaseTask, *, seed: int) -> Masks:
+        how = self.settings
+        settings = {
+            "penalty": how.penalty, "steps": how.steps, "batch": how.batch, "rate": how.rate,
+            "ablation": how.ablation, "inverted": how.null == "labels",
+        }  # fmt: skip
+        spec = specified(Circuit, settings, seed=seed, of=("net",), data=task.digest)
+        made = make(Given(spec, (model,), task, next(model.parameters()).device), Circuit(dict(spec.settings)))
+        assert isinstance(made.model, Masks)
+        return made.model
+
+
+def drawn_again(model: nn.Module, *, seed: int) -> nn.Module:
+    """A copy whose weights are, within each tensor, in another order: of the same sizes, but they mean nothing."""
+    other = copy.deepcopy(model)
+    with reproducible(seed), torch.no_grad():
+        for parameter in other.parameters():
+            flat = parameter.reshape(-1)
+            parameter.copy_(flat[torch.randperm(len(flat)).to(flat.device)].view_as(parameter))
+    return other
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Ranked:
+    """Units or edges in the order in which circuits take them up.
+
+    Attributes:
+        rank: Place of each, the best from 0, ``[part]``.
+        scores: What they are ranked by, ``[part]``.
+        above: How many the method itself would keep.
+        sides: Pairs that are searched on, pairs that are held out.
+        whole: Those that are searched on, asked of the model itself: also where the search is in a null.
+        edges: Weights between some units, or how many edges some are.
+        graph: Of edges; ``None`` of units.
+    """
+
+    rank: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    above: int
+    sides: Sequence[Asking]
+    whole: Asking
+    edges: Callable[[Kept], int]
+    graph: Graph | None = None
+
+    @property
+    def scanned(self) -> int:
+        """Sizes that are tried first."""
+        return SCANNED if self.graph is None else SCANNED_EDGES
+
+
+def _accounted(held: AskedEdges, scores: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+    """How much of the model circuits of MIB's sizes account for; nothing where both sides get the same answer."""
+    known = held.wired
+    none, every = np.zeros(len(scores), bool), np.ones(len(scores), bool)
+    circuit = EdgeCircuit(known.graph, scores, none, known.graph.touched(none), every)
+    found: list[NDArray[np.float64]] = []
+    for signed in (True, False):
+        one = curve(EdgeRun(known), circuit, list(held.pairs.batches()), signed=signed)
+        if one.full.mean() == one.empty.mean():
+            return {}
+        found.append(faithfulness(one.values.mean(1), empty=one.empty.mean(), full=one.full.mean()))
+    return {"faithful": np.stack(found)}
+
+
+def _places(values: NDArray[Any]) -> NDArray[np.int64]:
+    """Place of each by its value, the highest first, from 0; of equals the first."""
+    return np.argsort(np.argsort(-values, kind="stable"), kind="stable")
+
+
+def _aim(whole: Asking, *, share: float) -> float:
+    """The loss of what does a share of what the whole net does beyond chance on pairs that are searched on."""
+    return max(EASY, CHANCE - share * (CHANCE - mean_loss(whole.gaps(None))))
+
+
+def _found(ranked: _Ranked, *, target: float) -> dict[str, NDArray[Any]]:
+    """Every array of the reading."""
+    scan, above, total = _Scan(ranked), ranked.above, len(ranked.rank)
+    size = scan.smallest(target, lambda searched: float(two_sided(searched).mean()), known=above)
+    scaled = scan.smallest(target, lambda searched: float(two_sided(_scaled(searched)(searched)).mean()), known=above)
+    device = ranked.sides[1].device
+    whole, none = (mean_loss(ranked.sides[1].gaps(mask)) for mask in (None, torch.zeros(total, device=device)))
+    tried = sorted(scan.gaps)
+    decoder = {} if ranked.graph is None else {"decoder": ranked.graph.numbers}
+    return decoder | {
+        "rank": ranked.rank, "score": ranked.scores, "above": np.array(above),
+        "size": np.array(size), "edges": np.array(scan.edges(size)), "edges_above": np.array(scan.edges(above)),
+        "loss": np.array(scan.held(size)), "loss_above": np.array(scan.held(above)),
+        "calibrated": np.array(scan.held(scaled, scaled=True)), "calibrated_size": np.array(scaled),
+        "calibrated_edges": np.array(scan.edges(scaled)),
+        "own": np.array(whole), "empty": np.array(none), "sizes": np.array(tried),
+        "losses": np.array([mean_loss(scan.gaps[one]) for one in tried]),
+        "weights": np.array(scan.edges(total)), "target": np.array(target),
+    }  # fmt: skip
+
+
+@final
+class _Scan:
+    """Circuits of the first parts by rank: their score gaps on the pairs searched, each computed once."""
+
+    def __init__(self, ranked: _Ranked) -> None:
+        self.ranked, self.rank = ranked, ranked.rank
+        self.gaps: dict[int, Tensor] = {}
+
+    def smallest(self, target: float, loss: Callable[[Tensor], float], *, known: int) -> int:
+        """The fewest parts whose loss is at most the target; 0 where there are none."""
+        total = len(self.rank)
+        points = sorted({int(size) for size in np.geomspace(1, total, self.ranked.scanned).round()} | {max(known, 1)})
+        enough = [size for size in points if loss(self._of(size)) <= target]
+        if not enough:
+            return 0
+        high = enough[0]
+        low = max((size for size in points if size < high), default=0)
+        for _ in range(REFINED):
+            if high - low <= 1:
+                break
+            middle = (low + high) // 2
+            low, high = (low, middle) if loss(self._of(middle)) <= target else (middle, high)
+        return high
+
+    def _of(self, size: int) -> Tensor:
+        if size not in self.gaps:
+            self.gaps[size] = self.ranked.sides[0].gaps(self._mask(size)).cpu()
+        return self.gaps[size]
+
+    def _mask(self, size: int) -> Tensor:
+        return to_tensor((self.rank < size).astype(np.float32)).to(self.ranked.sides[0].device)
+
+    def edges(self, size: int) -> int:
+        """Weights between the units of a circuit, or its edges."""
+        return self.ranked.edges(self.rank < size) if size else 0
+
+    def held(self, size: int, *, scaled: bool = False) -> float:
+        """Loss on pairs that were held out; chance where there is no circuit."""
+        if not size:
+            return CHANCE
+        gaps = self.ranked.sides[1].gaps(self._mask(size)).cpu()
+        return float(two_sided(_scaled(self._of(size))(gaps) if scaled else gaps).mean())
+
+
+def _scaled(gaps: Tensor) -> Callable[[Tensor], Tensor]:
+    """The scale and shift of scores that fit some pairs best, as a function of score gaps ``[side, pair]``.
+
+    A circuit keeps the order of answers better than the size of its scores. A shift moves the two sides in opposite
+    directions: it favors one of the two answers.
+    """
+    with torch.enable_grad():
+        free = torch.tensor([0.0, 0.0], requires_grad=True)
+        optimizer = torch.optim.LBFGS([free], max_iter=16, line_search_fn="strong_wolfe")
+        side = torch.tensor([[1.0], [-1.0]])
+
+        def moved(some: Tensor) -> Tensor:
+            return some * free[0].exp() + side * free[1]
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            value = two_sided(moved(gaps)).mean() + 1e-4 * free.square().sum()  # bounded where all are right
+            value.backward()  # pyright: ignore[reportUnknownMemberType]
+            return value
+
+        optimizer.step(closure)  # pyright: ignore
+    scale, shift = free.detach().exp()[0], free.detach()[1]
+    return lambda some: some * scale + side * shift

@@ -1,0 +1,1 @@
+"""Sections of reports of the suite ``circuits``."""

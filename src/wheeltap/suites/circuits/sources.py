@@ -1,0 +1,314 @@
+"""Tasks of pairs: a context, the same one corrupted in one token, and the token that should follow either.
+
+From lines that look like Python, from the agreement task, or from a user's ``.jsonl`` file: one object a line with
+``clean``, ``corrupted``, ``answer`` and ``wrong``, as text or as token ids.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple, cast, final
+
+import msgspec
+
+from wheeltap.core.bounded import decoded
+from wheeltap.core.choices import ChoiceTask
+from wheeltap.core.errors import DataError, UnknownName, UsageError
+from wheeltap.sources import agreement as sentences
+from wheeltap.sources import jsonl
+from wheeltap.sources.grammar import words
+from wheeltap.sources.grammar.words import Forms
+from wheeltap.sources.text import Tokenizer
+from wheeltap.suites.circuits.nets import python_corpus, python_tasks
+from wheeltap.suites.circuits.nets.python_tasks import Variant
+from wheeltap.suites.circuits.nets.python_words import decode
+from wheeltap.suites.circuits.pairs import Pairs, Tokens, require_pair
+
+COUNT: Final = 512
+"""Pairs of a task on Python-like lines: half of them to search on, half of them held out."""
+
+REFERENCE: Final = 512
+"""Sequences of the corpus that means are taken over."""
+
+CONSTRUCTIONS: Final = ("simple", "prepositional", "two_prepositions", "object_relative")
+"""Of the agreement task: those in which the subject alone has the subject's number."""
+
+EXAMPLE: Final = '{"clean": "The dog", "corrupted": "The dogs", "answer": " is", "wrong": " are"}'
+
+
+def task(pairs: Pairs, *, name: str) -> ChoiceTask:
+    """Clean contexts with the answer and the wrong answer, in the order of their numbers, as options.
+
+    The pairs are its annotation; corrupted contexts serve the estimates of layer moments.
+    """
+    options = [sorted(both) for both in zip(pairs.answer, pairs.wrong, strict=True)]
+    made = ChoiceTask(
+        pairs.clean,
+        [[[one], [two]] for one, two in options],
+        [both.index(answer) for both, answer in zip(options, pairs.answer, strict=True)],
+        name=name,
+        more=pairs.corrupted,
+    )
+    return made.with_pairs(pairs)
+
+
+_Some = tuple[str, Variant, int]
+"""Pairs of which task, in which variant, how many."""
+
+
+def python_task(name: str, *, seed: int = 0, count: int = COUNT) -> ChoiceTask:
+    """One of the eight tasks on Python-like lines, in ids of ``models.python_words.TOKENS``.
+
+    A quarter as many rephrased pairs follow, with the factor ``rephrased``; means are over the corpus.
+
+    Raises:
+        UnknownName: If there is no such task.
+    """
+    return _marked([(name, "plain", count), (name, "rephrased", count // 4)], name=name, seed=seed)
+
+
+def python_suite(*, seed: int = 0, count: int = COUNT) -> ChoiceTask:
+    """All eight tasks, a group each in the order of ``python_tasks.NAMES``, and as many nonsense ones after these.
+
+    In a nonsense task the label follows from an irrelevant token.
+    """
+    variants: tuple[tuple[Variant, int], ...] = (("plain", count), ("rephrased", count // 4), ("irrelevant", count))
+    asked: list[_Some] = [(name, variant, some) for name in python_tasks.NAMES for variant, some in variants]
+    made = _marked(asked, name="Python-like lines", seed=seed)
+    names = list(python_tasks.NAMES)
+    groups = [
+        names.index(name) + len(names) * (variant == "irrelevant") for name, variant, some in asked for _ in range(some)
+    ]
+    return made.with_behaviors(groups)
+
+
+def _marked(asked: Sequence[_Some], *, name: str, seed: int) -> ChoiceTask:
+    """Pairs of several kinds, one after another, of which it is known which are rephrased."""
+    parts = [
+        Pairs.of(python_tasks.pairs(one, seed=seed, count=count, variant=variant, split="test"))
+        for one, variant, count in asked
+    ]
+    corpus = python_corpus.corpus(seed=seed, sequences=REFERENCE)
+    rows = [row for part in parts for row in zip(part.clean, part.corrupted, part.answer, part.wrong, strict=True)]
+    pairs = Pairs(
+        *zip(*rows, strict=True), reference=tuple(tuple(map(int, row)) for row in corpus),
+        texts=tuple((decode(one), decode(two), decode([answer]), decode([wrong])) for one, two, answer, wrong in rows),
+    )  # fmt: skip
+    marks = [int(variant == "rephrased") for _, variant, count in asked for _ in range(count)]
+    return task(pairs, name=name).with_factors({"rephrased": marks})
+
+
+@final
+class Kept(NamedTuple):
+    """Pairs of the agreement task.
+
+    Attributes:
+        pairs: Those that differ in one token.
+        dropped: How many this tokenizer writes otherwise.
+    """
+
+    pairs: Pairs
+    dropped: int
+
+
+def agreement(tokenizer: Tokenizer, *, seed: int = 0) -> ChoiceTask:
+    """Agreement of the verb with its subject, whose number the corrupted context changes; see ``agreement_pairs``."""
+    return task(agreement_pairs(tokenizer, seed=seed).pairs, name="agreement pairs")
+
+
+def agreement_pairs(tokenizer: Tokenizer, *, seed: int = 0, each: int = sentences.PER_CONSTRUCTION) -> Kept:
+    """Minimal pairs: "The farmer near the bridges" and "The farmers near the bridges", with " walks" and " walk".
+
+    Args:
+        tokenizer: The model's.
+        seed: Of the sentences.
+        each: Sentences of each of ``CONSTRUCTIONS``, before those are dropped that do not differ in one token.
+
+    Raises:
+        DataError: If none is left.
+    """
+    found = [item for item in sentences.pairs(seed=seed, each=each) if item.construction in CONSTRUCTIONS]
+    kept: list[tuple[Tokens, Tokens, int, int]] = []
+    texts: list[tuple[str, str, str, str]] = []
+    for item in found:
+        contexts = (item.context, _other_number(item.context))
+        clean, corrupted = (tuple(tokenizer.start(text)) for text in contexts)
+        answer, wrong = (tokenizer.more(item.choices[at]) for at in (item.answer, 1 - item.answer))
+        differ = sum(one != two for one, two in zip(clean, corrupted, strict=False))
+        if len(clean) == len(corrupted) and differ == 1 and len(answer) == len(wrong) == 1 and answer != wrong:
+            kept.append((clean, corrupted, answer[0], wrong[0]))
+            texts.append((*contexts, item.choices[item.answer], item.choices[1 - item.answer]))
+    if not kept:
+        raise DataError(
+            "No pair of the agreement task differs in one token.",
+            where="agreement pairs",
+            expected="a tokenizer with one token for a noun's singular, its plural and each form of a verb",
+            got=f"{len(found)} pairs, none of them so",
+            do="Give pairs of your own in a .jsonl file.",
+        )
+    return Kept(Pairs(*zip(*kept, strict=True), texts=tuple(texts)), len(found) - len(kept))
+
+
+def _forms(nouns: tuple[Forms, ...]) -> dict[str, str]:
+    return {one: two for noun in nouns for one, two in (noun, noun[::-1])}
+
+
+_OTHER: Final = _forms((*words.PEOPLE, *words.THINGS))
+"""Each form of a subject: its other number."""
+
+
+def _other_number(context: str) -> str:
+    """The same start of a sentence, with a subject of the other number."""
+    opener, comma, clause = context.rpartition(", ")
+    said = clause.split(" ")
+    # A determiner, perhaps an adjective, the noun; "patient" is both: it is the noun where no noun follows.
+    at = 2 if len(said) > 2 and said[2] in _OTHER else 1
+    said[at] = _OTHER[said[at]]
+    return opener + comma + " ".join(said)
+
+
+class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One line of a user's file; text, or token ids.
+
+    Attributes:
+        clean: A context.
+        corrupted: The same one with another token in one place.
+        answer: One token: what should follow ``clean``. Text keeps its leading space: ``" is"`` after ``"The dog"``.
+        wrong: What should follow ``corrupted``.
+    """
+
+    clean: str | list[int]
+    corrupted: str | list[int]
+    answer: str | int
+    wrong: str | int
+
+
+def load(path: Path, tokenizer: Tokenizer | None = None, *, vocabulary: int | None = None) -> ChoiceTask:
+    """A task of the pairs in ``path``.
+
+    Args:
+        path: A ``.jsonl`` file.
+        tokenizer: The model's; not needed where the file has token ids.
+        vocabulary: How many tokens the model knows.
+
+    Raises:
+        MissingFile: If the file is not there.
+        FileFormatError: If a line is no pair of texts or token ids; it is named by its number, from 1.
+        DataError: If there are no lines, one is too long, contexts are not equally long or differ in more than one
+            place, an answer is not one token, or a token is unknown.
+    """
+    read = [_read(line, _Reader(tokenizer, vocabulary, f"{path}: line {number}")) for number, line in jsonl.lines(path)]
+    if not read:
+        raise DataError(
+            "The file has no pairs.",
+            where=str(path),
+            expected=f"lines such as {EXAMPLE}",
+            got="no lines",
+            do="Write one object a line.",
+        )
+    rows, texts = zip(*read, strict=True)
+    known = tuple(one for one in texts if one is not None)
+    pairs = Pairs(*zip(*rows, strict=True), texts=known if len(known) == len(rows) else ())
+    return task(pairs, name=path.stem)
+
+
+@final
+class _Reader(NamedTuple):
+    """What a line is read by."""
+
+    tokenizer: Tokenizer | None
+    vocabulary: int | None
+    where: str
+
+    def tokens(self, given: str | list[int] | int, *, what: str, start: bool) -> Tokens:
+        """Token ids of a field."""
+        if isinstance(given, str):
+            ids = self._of_text(given, what, start=start)
+        else:
+            ids = [given] if isinstance(given, int) else given
+        strange = [number for number in ids if number < 0 or (self.vocabulary or number + 1) <= number]
+        if strange:
+            raise DataError(
+                f"A {what} has an unknown token.",
+                where=self.where,
+                expected="ids from 0" + (f" to {self.vocabulary - 1}" if self.vocabulary else ""),
+                got=str(strange[0])[:40],
+                do="Write ids of this model's own tokenizer.",
+            )
+        return tuple(ids)
+
+    def _of_text(self, text: str, what: str, *, start: bool) -> list[int]:
+        if self.tokenizer is None:
+            raise DataError(
+                "A pair is text, and the model has no tokenizer.",
+                where=f"{self.where}: {what}",
+                expected="lists of token ids",
+                got=repr(text[:40]),
+                do="Write token ids, or give a model that comes with its tokenizer.",
+            )
+        try:
+            return self.tokenizer.start(text) if start else self.tokenizer.more(text)
+        except DataError as error:
+            raise error.at(f"{self.where}: {what}") from error
+
+
+_Row = tuple[Tokens, Tokens, int, int]
+_Text = tuple[str, str, str, str]
+
+
+def _read(line: bytes, reader: _Reader) -> tuple[_Row, _Text | None]:
+    """A pair as token ids, and as text where it is given so."""
+    held = decoded(line, Line, reader.where, "A line is no pair.", expected=f"an object such as {EXAMPLE}",
+                   do="Correct or remove the line.")  # fmt: skip
+    clean, corrupted = (
+        tuple(jsonl.bounded(list(reader.tokens(text, what="context", start=True)), "context", reader.where))
+        for text in (held.clean, held.corrupted)
+    )
+    answer, wrong = (
+        _one(reader, given, what) for given, what in ((held.answer, "answer"), (held.wrong, "wrong answer"))
+    )
+    require_pair(clean, corrupted, (answer, wrong), where=reader.where, places=1)
+    given = (held.clean, held.corrupted, held.answer, held.wrong)
+    text = cast("_Text", given) if all(isinstance(one, str) for one in given) else None
+    return (clean, corrupted, answer, wrong), text
+
+
+def _one(reader: _Reader, given: str | int, what: str) -> int:
+    tokens = reader.tokens(given, what=what, start=False)
+    if len(tokens) != 1:
+        raise DataError(
+            "An answer of a pair is not one token.",
+            where=f"{reader.where}: {what}",
+            expected="one token",
+            got=f"{given!r:.60}: {len(tokens)} tokens",
+            do="Choose a word that the tokenizer has as a whole, with its leading space.",
+        )
+    return tokens[0]
+
+
+def fits(path: Path) -> bool:
+    """Whether the first line of a file is an object with a clean and a corrupted context."""
+    return {"clean", "corrupted"} <= jsonl.first(path).keys()
+
+
+def named(name: str, tokenizer: Tokenizer | None) -> ChoiceTask:
+    """The task of pairs with this name: one of ``python_tasks.NAMES``, ``agreement``, or a ``.jsonl`` file.
+
+    Raises:
+        UnknownName: If there is none.
+        DataError: If a line of the file is no pair.
+        UsageError: If it is text, and the model reads none.
+    """
+    if name in python_tasks.NAMES:
+        return python_task(name)
+    if name.endswith(".jsonl"):
+        return load(Path(name), tokenizer)
+    if name != "agreement":
+        raise UnknownName("task of pairs", name, (*python_tasks.NAMES, "agreement"))
+    if tokenizer is None:
+        raise UsageError(
+            "The pairs of this task are text.",
+            where=f"pairs:{name}",
+            expected="a language model with its tokenizer: smollm2, hf:DIR or gguf:FILE",
+            got="a model that reads no text",
+        )
+    return agreement(tokenizer)

@@ -1,0 +1,1 @@
+"""Decodable factors."""

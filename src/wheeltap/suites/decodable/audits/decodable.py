@@ -1,0 +1,242 @@
+"""WT203: which factors can a linear probe read off a layer although the outputs do not depend on them?"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import ClassVar, Final, final
+
+import msgspec
+import numpy as np
+
+from wheeltap.audits.base import Case, Tested, Unanswered
+from wheeltap.audits.case import Arrays
+from wheeltap.audits.controls import silent
+from wheeltap.audits.reading_audit import SingleReadingAudit
+from wheeltap.core.records import OWN, Control, Estimate, SubjectRecord
+from wheeltap.plans.plan import Plan
+from wheeltap.stats.effect import mean_effect, smallest_detectable
+from wheeltap.stats.evidence import NoEvidence
+from wheeltap.suites.decodable.audits.factors import DecodableAuditSettings, Factor, Layer, together
+from wheeltap.suites.decodable.audits.words import Words, estimates, of_null
+from wheeltap.suites.decodable.specs.decodable import DECODABLE
+
+_WHY_NOT: Final = {
+    "one class": "It has one class only, so there is nothing to distinguish.",
+    "too few examples": "One of its classes has too few examples to fit a probe on one half and measure it on the "
+    "other.",
+    "too many classes": "It has more classes than its examples can carry: some have too few in one half.",
+}
+
+_WHOLE: Final = ("status", "classes", "labels", "majority", "targets")
+"""Arrays of a factor that are not by layer."""
+
+Factors = dict[str, Factor]
+"""By name; the model's own answers among them."""
+
+
+@final
+class DecodableAudit(SingleReadingAudit[Factors]):
+    """Factors that a probe reads off hidden layers, and what the outputs lose with the subspaces that encode them."""
+
+    name = "decodable"
+    code = "WT203"
+    title = "Decodable but unused"
+    reads = (
+        "A factor that a linear probe reads off a layer is ablated there, with the least change that removes it, "
+        "and the change of the outputs is compared with that of random subspaces. What can be read but moves "
+        "nothing is present without"
+        " being used; a task alone cannot tell."
+    )
+    otherwise = "used"
+    asks = "structure"
+    shows = True
+    by_example = True
+    settings_type = DecodableAuditSettings
+    large = {"most": 3, "draws": 24, "matched": 4}  # noqa: RUF012
+    spares: ClassVar[dict[str, int]] = {"most": 2, "matched": 4}
+
+    reading = DECODABLE
+
+    def passes(self, plan: Plan, subject: SubjectRecord) -> float:
+        """As if every factor that the task knows could be read off every layer that may be looked at."""
+        classes, how = plan.sizes.factors, self.settings
+        if not classes:
+            return 0.0
+        half = (plan.task.examples + 1) // 2 / plan.task.examples
+        # Each option's slope takes a forward and a backward pass, which counts as two.
+        return 1.0 + half * (3 + 3 * how.options + self._runs(subject, classes))
+
+    def _runs(self, subject: SubjectRecord, classes: tuple[int, ...]) -> int:
+        """Most passes over half of the examples with something ablated, of one subject.
+
+        Factors of one rank share their random subspaces, as many for each of them; a rank is below the number of
+        classes. Beside the factors the model's own answers, of rank 1, are ablated at the last layer.
+        """
+        how = self.settings
+        factors = len(_listed(how.factors)) or len(classes)
+        ranks = min(factors, max(classes) - 1)
+        layers = len(_listed(how.layers)) or min(how.most, max(len(subject.layers) - 1, 1))
+        each, beside = 2 + how.held + min(how.matched, how.draws), 1 + how.draws * factors
+        return layers * (factors * each + ranks * beside) + each + beside
+
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> Factors:
+        """Each factor, and how many others are held against random subspaces."""
+        arrays = _by_factor(read)
+        if not arrays:
+            raise Unanswered(
+                "not_applicable",
+                "The examples come without factors: labels of what a task could read (task.with_factors; arrays "
+                "factor_NAME in an .npz file; factors in the lines of a .jsonl file).",
+            )
+        layers, copies = _names(subject, read, self.settings), int(read["copies"])
+        labels = {name: mine["labels"] for name, mine in arrays.items() if name != OWN and "labels" in mine}
+        factors: Factors = {}
+        for name, mine in arrays.items():
+            status, found = DECODABLE.meant("status", mine["status"]), self._layers(layers, mine)
+            others = {other: one for other, one in labels.items() if other != name}
+            factors[name] = Factor(
+                name, status, int(mine["classes"]), mine.get("targets", np.zeros((2, 1))), found, case.plan.alpha,
+                mine.get("labels", np.zeros(1)), others, copies,
+            )  # fmt: skip
+        own = {name: factor for name, factor in factors.items() if name == OWN}
+        return together(factor for name, factor in factors.items() if name not in own) | own
+
+    def _layers(self, names: Sequence[str], mine: Arrays) -> tuple[Layer, ...]:
+        """What was read of a factor on each layer; the model's own answers are read off the last one alone."""
+        if "majority" not in mine:
+            return ()
+        by_layer = {key: array for key, array in mine.items() if key not in _WHOLE}
+        each = [{key: array[at] for key, array in by_layer.items()} for at in range(len(mine["rank"]))]
+        read_off = names[len(names) - len(each) :]
+        return tuple(
+            Layer(name, arrays, mine["majority"], self.settings) for name, arrays in zip(read_off, each, strict=True)
+        )
+
+    def singles(self, case: Case, subject: SubjectRecord, read: Factors) -> list[Tested]:
+        """One claim of each factor."""
+        return [self._claim(subject, factor) for name, factor in read.items() if name != OWN]
+
+    def _claim(self, subject: SubjectRecord, factor: Factor) -> Tested:
+        words = Words(subject.name, factor, self.settings)
+        title = f"{self.title}: {factor.name}"
+        blank = partial(Tested, test=None, title=title, alarm=False, status="not_applicable")
+        if not factor.measured:
+            return blank(found=_WHY_NOT[factor.status])
+        if not any(float(layer["rank"]) >= 0.0 for layer in factor.layers):
+            return blank(found=words.too_narrow())
+        if not factor.decodable:
+            return self._not_decodable(title, factor, words)
+        # The other way round a factor that is surely used a little could be called unused: never.
+        p = 1.0 if factor.perhaps else factor.unused
+        name = f"use of {factor.name}: {factor.most_used.place}"
+        use = msgspec.structs.replace(factor.most_used.use, p=p, name=name)
+        shown = factor.used or factor.moves
+        otherwise = words.used() if factor.used else words.moves() if factor.moves else None
+        return Tested(
+            test=use, evidence=NoEvidence(), title=title, alarm=False, beside=estimates(factor), found=words.unused(),
+            otherwise=otherwise or words.open(smallest_detectable(use, alpha=factor.alpha)),
+            fallback="excluded" if shown else "inconclusive",
+        )  # fmt: skip
+
+    def _not_decodable(self, title: str, factor: Factor, words: Words) -> Tested:
+        """Nowhere, or not shown to be."""
+        gain, layers, margin = factor.best.gain, len(factor.layers), self.settings.decodable
+        least = smallest_detectable(gain, alpha=factor.alpha / layers, margin=margin)
+        # What a single layer's test finds, or its interval holds, is not denied because many layers were looked at.
+        seen = all(layer.unseen(self.settings.sight, alpha=factor.alpha) for layer in factor.layers)
+        surely = least is not None and least <= self.settings.sight and seen
+        return Tested(
+            test=None, shown=gain, among=layers, margin=margin, title=title, alarm=False,
+            status="not_applicable" if surely else "inconclusive", beside=(factor.best.accuracy,),
+            found=words.not_decodable(least, surely=surely),
+        )  # fmt: skip
+
+    def more_controls(self, case: Case) -> list[Control]:
+        """Random labels, random subspaces, and its own answers."""
+        names = [f"{self.code} {what}" for what in ("random labels", "random subspaces", "the model's own answers")]
+        try:
+            factors = self.read(case, case.plan.reference)
+        except Unanswered as gap:
+            return [Control(name=name, kind="null", status="skipped", because=gap.because) for name in names]
+        own = factors.pop(OWN, None)
+        measured = [factor for factor in factors.values() if factor.measured]
+        return [
+            self._random_labels(names[0], measured),
+            self._random_subspaces(names[1], [factor for factor in measured if factor.erased]),
+            self._own(names[2], own),
+        ]
+
+    def _random_labels(self, name: str, factors: list[Factor]) -> Control:
+        """Random labels must not be decodable."""
+        level, margin = self.settings.null_level, self.settings.null_margin
+        if not factors:
+            return Control(name=name, kind="null", status="skipped", because="No factor was measured.")
+        gains = [
+            mean_effect(layer["control"] - layer.majority, level=level, name="above_majority", unit="share")
+            for factor in factors
+            for layer in factor.layers
+        ]
+        worst = max(gains, key=lambda gain: gain.low or -1.0)
+        return silent(
+            name, worst, margin=margin, min_effect=self.settings.sight, one_sided=True,
+            because=f"Random labels must not be decodable: probes are right at most {worst} more often than the most "
+            f"frequent class ({level:.1%} interval, over {len(gains)} factors and layers); the audit is void if that "
+            f"is shown to be more than {margin:.2g}.",
+        )  # fmt: skip
+
+    def _random_subspaces(self, name: str, factors: list[Factor]) -> Control:
+        """Random subspaces in the place of the factor's must not all come out as used, nor move the outputs much."""
+        settings = self.settings
+        wide = [layer for factor in factors for layer in factor.wide]
+        ranked = [one for one in factors if one.reachable and len(factors) * one.chance <= 1.0 - settings.null_level]
+        if not ranked and not wide:
+            why = "Nothing was ablated, or there are too few random subspaces in layers too narrow to show an error."
+            return Control(name=name, kind="null", status="skipped", because=why)
+        used = [sum(held.used for held in factor.held) for factor in ranked]
+        failed = any(count == settings.held for count in used) or any(layer.loud for layer in wide)
+        layers = wide or [layer for factor in ranked for layer in factor.erased]
+        worst = max((layer.share("held", name="use of held-out random subspaces") for layer in layers), key=_value)
+        return Control(
+            name=name, kind="null", status="failed" if failed else "passed", estimates=(worst,),
+            because=of_null(settings, worst, used=used, ranked=ranked, wide=wide)
+        )  # fmt: skip
+
+    def _own(self, name: str, own: Factor | None) -> Control:
+        """What encodes the model's own answers must not come out as unused."""
+        if own is None or not own.measured or not any(layer.erased for layer in own.decodable):
+            why = "The options are each example's own, the answers do not vary enough, or no probe decodes them."
+            return Control(name=name, kind="planted", status="skipped", because=why)
+        use, wrong = own.layers[0].use, 1.0 - self.settings.null_level
+        failed, blind = use.p is not None and use.p <= wrong, own.layers[0].unmoved > wrong
+        why = " It could not have failed: so few examples would not show it of outputs that did not move at all."
+        return Control(
+            name=name, kind="planted", status="failed" if failed else "skipped" if blind else "passed",
+            estimates=(use,),
+            because="On which side of the middle the model's own answers lie is a factor that it uses: "
+            f"without it the outputs move {use} of what they move at most. The run is void if that is shown to be "
+            f"less than {self.settings.margin:g}.{why if blind else ''}",
+        )  # fmt: skip
+
+
+def _names(subject: SubjectRecord, read: Arrays, settings: DecodableAuditSettings) -> list[str]:
+    given = tuple(dict.fromkeys(name.strip() for name in settings.layers.split(",") if name.strip()))
+    known = {"layers": subject.layers, "blocks": subject.blocks, "named": given}[DECODABLE.meant("kind", read["kind"])]
+    return [known[int(at)] for at in read["layers"]]
+
+
+def _value(estimate: Estimate) -> float:
+    return estimate.value or 0.0
+
+
+def _by_factor(read: Arrays) -> dict[str, Arrays]:
+    """The arrays of each factor; a name may hold the mark that stands between it and theirs."""
+    found: dict[str, Arrays] = {}
+    for key, array in read.items():
+        name, mark, own = key.rpartition("|")
+        if mark:
+            found.setdefault(name, {})[own] = array
+    return found
+
+
+def _listed(text: str) -> list[str]:
+    """Names separated by commas."""
+    return [name for name in text.split(",") if name.strip()]

@@ -1,0 +1,1 @@
+"""The benchmark lens: recorded answers, votes, ambiguity and contamination."""

@@ -1,0 +1,276 @@
+"""WT501: is a model as close to people as people are to each other, item by item, and not to one label alone?"""
+
+from itertools import combinations
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wheeltap.audits.base import Case, Draft, Tested, Unanswered, Verdict
+from wheeltap.audits.case import Arrays
+from wheeltap.audits.claims import PAIR, Words
+from wheeltap.audits.limits import Margin
+from wheeltap.audits.reading_audit import SingleReadingAudit
+from wheeltap.core.records import Estimate, SubjectRecord, Trial
+from wheeltap.plans.plan import Plan
+from wheeltap.stats.crossed import FloatArray
+from wheeltap.stats.effect import without_point
+from wheeltap.suites.lens.audits.disagreement_bands import bands_of, far_items, unsure
+from wheeltap.suites.lens.audits.disagreement_panel import Believed, Panel, in_words, mean_of, panel_of, shown
+from wheeltap.suites.lens.audits.disagreement_people import SUBJECT, among_people, hidden, one_label
+from wheeltap.suites.lens.audits.disagreement_raters import by_choice, raters
+from wheeltap.suites.lens.record import Closeness, LensRecord
+from wheeltap.suites.lens.specs.label_probabilities import LABEL_PROBABILITIES, LabelProbabilitiesSettings
+from wheeltap.suites.lens.specs.votes import VOTES
+from wheeltap.suites.lens.stats.disagreement import (
+    FLOOR,
+    js_distance,
+    kl_divergence,
+    manhattan,
+    probabilities,
+    soft_accuracy,
+    squared_to_all,
+    wasserstein,
+)
+from wheeltap.suites.lens.stats.panels import Halves, error_over_people, over_people
+
+AGAINST: Final = "Distance to people, against that among people"
+UNSURE: Final = "Confidence where people disagree"
+CLOSER: Final = "Difference of distances to people"
+JS: Final = "nats, square root"
+
+REVERSED: Final = (
+    "By squared distance to all people it is the other way ({}): "
+    "JS distance to few votes favors a model that is too sure."
+)
+MOST: Final = 3
+"""Systems up to which every pair is compared; of more, the first one with each of the others."""
+
+
+class DisagreementSettings(LabelProbabilitiesSettings, frozen=True, kw_only=True):
+    """Thresholds.
+
+    Attributes:
+        margin: Smallest difference of JS distances (of shares of people) of interest; the plan's, where not given.
+    """
+
+    margin: Margin | None = None
+
+
+@final
+class DisagreementAudit(SingleReadingAudit[Believed]):
+    """Distances to the votes of people, beside the distance of half of the people to the other half."""
+
+    name = "disagreement"
+    code = "WT501"
+    title = "Distance to people"
+    brief = "JS distance to votes"
+    reads = (
+        "How far a model's probabilities are from the votes of people on the same items. People differ too: half of "
+        "them is as far from the other half as the ceiling says, and a model beyond it misses what people say."
+    )
+    asks = "benchmark"
+    settings_type = DisagreementSettings
+    settings: DisagreementSettings
+    reading = LABEL_PROBABILITIES
+
+    def readings(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
+        """Also the votes."""
+        return [self.trial(plan, subject), self._voted(plan, subject)]
+
+    def _voted(self, plan: Plan, subject: SubjectRecord) -> Trial:
+        return plan.reading(subject, VOTES.name, {})
+
+    def read(self, case: Case, subject: SubjectRecord, *, seed: int = 0) -> Believed:
+        """See ``SingleReadingAudit.read``; of answers that were recorded without probabilities, why not."""
+        trial = self.trial(case.plan, subject, seed=seed)
+        if subject.role == "recorded" and not case.known([trial]):
+            why = "No probability of each label was recorded, so nothing is known of the distance to people."
+            raise Unanswered("not_applicable", why)
+        return self.parsed(case, subject, case.reading(trial))
+
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> Believed:
+        """See ``SingleReadingAudit.parsed``."""
+        panel, p = self._panel(case, subject), probabilities(read["probability"])
+        if p.shape[1] != panel.votes.shape[1]:
+            why = f"It has probabilities of {p.shape[1]} labels, and people voted on {panel.votes.shape[1]}."
+            raise Unanswered("not_applicable", why)
+        return Believed(subject.name, panel, p[panel.rows])
+
+    def _panel(self, case: Case, subject: SubjectRecord) -> Panel:
+        read, names = case.reading(self._voted(case.plan, subject)), case.plan.names
+        labels, people = ((), ()) if names is None else (names.labels, names.raters or ())
+        return panel_of(read, labels=labels, seed=case.plan.seed, groups=case.groups, raters=people)
+
+    def singles(self, case: Case, subject: SubjectRecord, read: Believed) -> list[Tested]:
+        """Its distances, measured; whether it is further than people from each other; its confidence where they are."""
+        margin = case.plan.margin if self.settings.margin is None else self.settings.margin
+        return [
+            distances(read),
+            against(read, margin),
+            unsure(read, margin=margin, title=UNSURE),
+            *by_choice(read),
+        ]
+
+    def judge(self, case: Case) -> Verdict:
+        """Also what people say without any model, what one label hides, and each pair; tables for the page."""
+        panel = self._panel_of_any(case)
+        if panel is None:
+            return super().judge(case)
+        held: list[Believed] = []
+        verdict = Verdict([self.draft(case, SUBJECT, claim, []) for claim in (among_people(panel), *raters(panel))])
+        for subject in case.plan.subjects:
+            try:
+                one = self.read(case, subject)
+            except Unanswered as gap:
+                if subject.name != SUBJECT:
+                    verdict.drafts.append(self.unanswered(subject.name, gap))
+                continue
+            held.append(one)
+            trials = self.readings(case.plan, subject)
+            verdict.drafts += [
+                self.draft(case, subject.name, claim, trials) for claim in self.singles(case, subject, one)
+            ]
+        pairs = combinations(held, 2) if len(held) <= MOST else ((held[0], other) for other in held[1:])
+        verdict.drafts += [self._pair(case, *two) for two in pairs]
+        people = one_label(panel, held, self._scored(case, panel, held), seed=case.plan.seed)
+        verdict.drafts.append(self.draft(case, SUBJECT, hidden(people), []))
+        names = () if case.plan.names is None else case.plan.names.items
+        verdict.lens = LensRecord(
+            people=(people,), closeness=(*(_close(one) for one in held), _people(panel)) if held else (),
+            bands=tuple(band for one in held for band in bands_of(one)),
+            far=tuple(item for one in held for item in far_items(one, names, seed=case.plan.seed)),
+        )  # fmt: skip
+        return verdict
+
+    def _panel_of_any(self, case: Case) -> Panel | None:
+        """The votes, which are the same whoever answers; ``None`` where none were read."""
+        for subject in case.plan.subjects:
+            try:
+                return self._panel(case, subject)
+            except Unanswered:
+                continue
+        return None
+
+    def _scored(self, case: Case, panel: Panel, held: list[Believed]) -> dict[str, FloatArray]:
+        """Scores ``[item]`` of systems of which no probabilities are known."""
+        found: dict[str, FloatArray] = {}
+        for subject in case.plan.subjects:
+            if subject.name not in {one.name for one in held} and case.known([case.plan.clean(subject)]):
+                found[subject.name] = case.clean(subject)[panel.rows].astype(np.float64)
+        return found
+
+    def _pair(self, case: Case, one: Believed, two: Believed) -> Draft:
+        margin = case.plan.margin if self.settings.margin is None else self.settings.margin
+        far = [js_distance(held.p, held.panel.held) for held in (one, two)]
+        gap = far[1] - far[0]
+        sample = one.panel.sample(gap, lambda known: known.counting(
+            gap, lambda held, at: js_distance(two.p[at], held) - js_distance(one.p[at], held)))  # fmt: skip
+        less = f"({two.name} - {one.name})"
+        test = sample.effect(margin=margin, name=f"difference of JS distances {less}", unit=JS)
+        square = [squared_to_all(held.panel.votes, held.p) for held in (one, two)]
+        square_gap = square[1] - square[0]
+        squared = one.panel.sample(square_gap, lambda known: known.counting(square_gap, lambda held, at: np.square(
+            held - two.p[at]).sum(-1) - np.square(held - one.p[at]).sum(-1)), bound=None)  # fmt: skip
+        beside = without_point(squared.effect(name=f"difference of squared distances {less}", unit="of 2"))
+        closer, other = (one, two) if (test.value or 0.0) > 0.0 else (two, one)  # further from people is worse
+        numbers = f"JS distance to people: {one.name} {far[0].mean():.3f}, {two.name} {far[1].mean():.3f}"
+        said = "" if (test.value or 0.0) * (beside.value or 0.0) >= 0.0 else f" {REVERSED.format(beside)}"
+        claim = Tested(
+            test=test, margin=margin, evidence=sample, words=PAIR, alarm=closer is one, title=CLOSER,
+            found=f"{numbers}: {closer.name} is closer than {other.name} (difference {test}).{said}",
+            otherwise=f"{numbers} (difference {test}).{said}", beside=(beside,),
+            brief=f"{closer.name} is closer to people (JS distance {far[0].mean():.3f} v {far[1].mean():.3f}, "
+            f"difference {test}).{said}",
+        )  # fmt: skip
+        named = {one.name, two.name}
+        trials = [self.trial(case.plan, subject) for subject in case.plan.subjects if subject.name in named]
+        return self.draft(case, f"{one.name} vs {two.name}", claim, trials)
+
+
+def distances(read: Believed) -> Tested:
+    """Everything that is measured of one system, each by its full name."""
+    panel, p = read.panel, read.p
+    distance = panel.of_shares(lambda held, at: js_distance(p[at], held), "JS distance to votes", JS)
+    soft = panel.of_shares(lambda held, at: soft_accuracy(held, p[at]), "soft accuracy", "share of people")
+    square = squared_to_all(panel.votes, p)
+    kept = [
+        distance, *([_over_people(read)] if panel.ballots is None else []), soft,
+        panel.of_shares(
+            lambda held, at: kl_divergence(held, p[at]), f"KL(people || model), floor {FLOOR:g}", "nats"
+        ),
+        panel.of_shares(lambda held, at: manhattan(p[at], held), "Manhattan distance to votes", "of 2"),
+        panel.mean(
+            square, "squared distance to all people", "of 2",
+            table=lambda known: known.counting(square, lambda held, at: np.square(held - p[at]).sum(-1)),
+        ),
+    ]  # fmt: skip
+    if panel.ordinal:
+        kept.append(
+            panel.of_shares(lambda held, at: wasserstein(p[at], held), "Wasserstein distance to votes", "steps")
+        )
+    spread, refused = panel.entropies(p)
+    said = (
+        f"is {in_words(distance)} from the votes of people (JS distance, {JS}; {panel.people} votes an item), and "
+        f"{in_words(soft)} of them chose its most likely label (soft accuracy). {refused}"
+    )
+    brief = said.partition(". ")[0].rstrip(". ")
+    return Tested(
+        test=None, status="measured", found=f"{read.name} {said}".strip(), brief=f"{brief}.", beside=(*kept, *spread)
+    )
+
+
+def _over_people(read: Believed) -> Estimate:
+    """Of half a panel, the interval that holds for these items: where the spread over items is not of interest."""
+
+    def measure(held: FloatArray) -> FloatArray:
+        return js_distance(read.p, held)
+
+    halves = read.panel.halves
+    found = over_people(mean_of(measure(halves.target).mean(0), HALF, JS), error_over_people(halves, measure))
+    return without_point(found)
+
+
+HALF: Final = "JS distance to half of the people"
+
+
+def against(read: Believed, margin: float) -> Tested:
+    """Whether a model is further from half of the people than the other half is."""
+
+    def measure(split: Halves, at: NDArray[np.integer]) -> FloatArray:
+        return js_distance(read.p[at], split.target) - js_distance(split.other, split.target)
+
+    halves = read.panel.halves
+    own, others = js_distance(read.p, halves.target).mean(0), js_distance(halves.other, halves.target).mean(0)
+    gap = own - others
+    sample = read.panel.sample(gap, lambda known: known.halved(gap, measure))
+    test = sample.effect(margin=margin, name="further than people", unit=JS)
+    further = (test.value or 0.0) > 0.0
+    numbers = (
+        f"JS distance to half of the people is {own.mean():.3f}, that of the other half {others.mean():.3f} "
+        f"(difference {test})."
+    )
+    side = "further from people than they are from" if further else "closer to people than they are to"
+    return Tested(
+        test=test, margin=margin, evidence=sample, alarm=further, title=AGAINST,
+        words=Words("further" if further else "closer", "as close as people", "may differ"),
+        found=f"{read.name} is {side} each other: its {numbers}",
+        otherwise=numbers, beside=(_over_people(read),) if read.panel.ballots is None else (),
+        brief=f"{side} each other (JS distance to half of them {own.mean():.3f}, theirs {others.mean():.3f}; "
+        f"difference {test}).",
+    )  # fmt: skip
+
+
+def _close(read: Believed) -> Closeness:
+    panel, p = read.panel, read.p
+    return Closeness(
+        subject=read.name,
+        distance=shown(read.name, panel.of_shares(lambda held, at: js_distance(p[at], held), "JS", JS)),
+        half=shown(read.name, panel.of_halves(lambda split, at: js_distance(p[at], split.target), HALF, JS)),
+        soft=shown(read.name, panel.of_halves(lambda split, at: soft_accuracy(split.target, p[at]), "soft", "share")),
+    )
+
+
+def _people(panel: Panel) -> Closeness:
+    half, soft = panel.ceiling
+    return Closeness(subject=SUBJECT, distance=None, half=shown(SUBJECT, half), soft=shown(SUBJECT, soft))

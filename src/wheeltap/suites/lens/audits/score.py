@@ -1,0 +1,116 @@
+"""Differences of benchmark scores between recorded answers: is one of two systems better on the same items?"""
+
+from collections.abc import Iterable
+from itertools import combinations
+from typing import Final
+
+import numpy as np
+
+from wheeltap.audits.case import Case
+from wheeltap.audits.claims import PAIR, Tested
+from wheeltap.core.records import Estimate, Finding, SubjectRecord
+from wheeltap.core.rounding import fixed
+from wheeltap.plans.plan import Plan
+from wheeltap.stats.crossed import Values
+from wheeltap.stats.effect import has_width, score_interval, share_interval, without_point
+from wheeltap.stats.sample import Sample
+from wheeltap.stats.unpaired import unpaired_effect
+from wheeltap.suites.lens.audits.headline import amount
+from wheeltap.suites.lens.record import SystemScore
+
+DIFFERENCE: Final = "Difference of benchmark scores"
+
+SCORE: Final = "score"
+"""Unit of scores that are no shares."""
+
+MOST: Final = 6
+"""Systems up to which every pair is compared; of more, the first one with each of the others."""
+
+
+def compared(plan: Plan) -> list[tuple[SubjectRecord, SubjectRecord]]:
+    """Pairs whose scores are compared; ``support`` does so itself with the reference, at one try."""
+    pairs = combinations(plan.subjects, 2)
+    some = len(plan.subjects) > MOST
+    once = any(spec.name == "support" for spec in plan.audits)
+    return [(one, two) for one, two in pairs if (not once if one == plan.reference else not some)]
+
+
+def score_of_answers(case: Case, subject: SubjectRecord) -> Estimate:
+    """The score of recorded answers, of any kind of score."""
+    values, unit = case.clean(subject), case.plan.task.measure
+    if are_shares(values):
+        return share_interval(values, groups=case.groups, unit=unit)
+    return without_point(score_interval(values, bounded=False, groups=case.groups, unit=SCORE))
+
+
+def alone(case: Case, subject: SubjectRecord, score: Estimate) -> Tested:
+    """The score that recorded answers give; what chance would score is not known of them."""
+    said = f"scores {score} on {case.plan.task.examples:,} items {case.grouped(subject)}".rstrip()
+    return Tested(
+        test=None, status="measured", found=f"{subject.name} {said}. This is all that a benchmark sees.",
+        beside=(score,), words=PAIR, brief=f"{said}.",
+    )  # fmt: skip
+
+
+def scores_of(findings: Iterable[Finding]) -> tuple[SystemScore, ...]:
+    """Of each system that has one, for the first screen."""
+    return tuple(
+        SystemScore(subject=one.subject, value=score.value, low=score.low, high=score.high)
+        for one in findings
+        if one.status == "measured"
+        for score in one.estimates[:1]
+        if score.value is not None
+    )
+
+
+def of_answers(case: Case, one: SubjectRecord, two: SubjectRecord, *, margin: float | None) -> Tested:
+    """What the answers of two systems to the same items say: the second's score minus the first's.
+
+    Found is any difference at all, by McNemar's exact test where each item has one answer; excluded is one of more
+    than ``margin``: of shares as it is, of other scores as a share of the first one's. It is an alarm where the second
+    is worse. Answers to one item are averaged first, so that they count once. A comparison of the two scores that
+    forgets that the items are the same is printed beside it.
+    """
+    a, b = case.clean(one), case.clean(two)
+    shares = are_shares(a, b)
+    unit = case.plan.task.measure if shares else SCORE
+    least = (case.plan.margin if margin is None else margin) if shares else case.margin(margin)
+    cells, less = (b - a)[None, :], f"({two.name} - {one.name})"
+    sample = Sample(cells, 1.0 if shares else None, groups=case.groups)
+    gap = sample.effect(name=f"score difference {less}", unit=unit)
+    apart = unpaired_effect(b, a, groups=case.groups, name=f"unpaired difference {less}", unit=unit)
+    first, second = int((cells < 0).sum()), int((cells > 0).sum())
+    differ = f"{one.name} does better on {first:,} items, {two.name} on {second:,}"
+    if first + second == 0:
+        differ = "There is no item on which they differ"
+    of_one, of_two = (_number(scores, percent=shares) for scores in (a, b))
+    scores = f"{one.name} scores {of_one}, {two.name} {of_two}"
+    if not has_width(gap):
+        same = f"{scores}. The difference is the same on every item, so there is no interval and no test."
+        return Tested(test=None, status="measured", found=same, beside=(without_point(gap),), words=PAIR)
+    exact = "exact McNemar" if "exact McNemar" in gap.method else "paired"
+    tests = f"{exact} p {_p(gap)}, unpaired p {_p(apart)}"
+    worse = (gap.value or 0.0) < 0.0
+    better = one.name if worse else two.name
+    words = f"{differ}, of {cells.shape[1]:,}."
+    return Tested(
+        test=gap, margin=least, evidence=sample, words=PAIR, beside=(apart,), alarm=worse,
+        found=f"{scores}: {better} is better (difference {amount(gap)}; {tests}). {words}",
+        otherwise=f"{scores} (difference {amount(gap)}; {tests}). {words}",
+        brief=f"{of_one} v {of_two}: {better} is better (difference {amount(gap)}; {tests}).",
+    )  # fmt: skip
+
+
+def _number(scores: Values, *, percent: bool) -> str:
+    return f"{fixed(100 * float(np.mean(scores)), 1)} %" if percent else f"{float(np.mean(scores)):.3g}"
+
+
+def are_shares(*several: Values) -> bool:
+    """Whether all scores lie in [0, 1]."""
+    return all(bool(np.min(one) >= 0.0 and np.max(one) <= 1.0) for one in several)
+
+
+def _p(estimate: Estimate) -> str:
+    if estimate.p is None:
+        return "unknown"
+    return f"{estimate.p:.2g}".replace("0.", ".", 1) if estimate.p >= 1e-4 else f"{estimate.p:.0e}"

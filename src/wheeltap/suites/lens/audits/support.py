@@ -1,0 +1,236 @@
+"""WT504: from k samples an item, is more solved, or the same with more certainty; and what is no longer solved?"""
+
+from dataclasses import dataclass
+from typing import Final, final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from wheeltap.audits.base import Case, Draft, Tested, Unanswered, Verdict
+from wheeltap.audits.case import Arrays
+from wheeltap.audits.claims import PAIR, Words
+from wheeltap.audits.limits import Margin
+from wheeltap.audits.reading_audit import SingleReadingAudit
+from wheeltap.core.records import Estimate, SubjectRecord
+from wheeltap.stats.clusters import Groups
+from wheeltap.stats.effect import score_interval, share_interval, without_point
+from wheeltap.stats.evidence import NoEvidence
+from wheeltap.stats.sample import Sample
+from wheeltap.suites.lens.audits.headline import amount
+from wheeltap.suites.lens.audits.names import named
+from wheeltap.suites.lens.audits.support_curves import curves_of, gaps_of, listed_items, tries
+from wheeltap.suites.lens.record import LensRecord, Support
+from wheeltap.suites.lens.specs.samples import SAMPLES, SamplesSettings
+from wheeltap.suites.lens.stats.passk import pass_all, pass_at
+from wheeltap.suites.lens.stats.support import Solved, entropy, solved
+
+Counts = NDArray[np.int64]
+
+SHOWN: Final = 50
+"""Items that only one of two solves, in a report."""
+
+
+class SupportSettings(SamplesSettings, frozen=True, kw_only=True):
+    """Thresholds.
+
+    Attributes:
+        margin: Smallest difference at one try of interest; the plan's, where it is not given.
+    """
+
+    margin: Margin | None = None
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Sampled:
+    """Answers of one subject.
+
+    Attributes:
+        name: Of the subject.
+        right: ``[item]``.
+        samples: ``[item]``.
+        answers: ``[item, draw]``, where known.
+        group: ``[item]``, which part of the benchmark, where known.
+    """
+
+    name: str
+    right: Counts
+    samples: Counts
+    answers: Counts | None
+    group: Counts | None
+
+    @property
+    def counts(self) -> tuple[Counts, Counts]:
+        """Right answers and samples of each item."""
+        return self.right, self.samples
+
+    @property
+    def fewest(self) -> int:
+        """Samples of the item that has fewest: the largest number of tries that is defined for all."""
+        return int(self.samples.min())
+
+    @property
+    def many(self) -> str:
+        """Answers to an item, in words."""
+        most = int(self.samples.max())
+        return f"{most:,}" if most == self.fewest else f"{self.fewest:,} to {most:,}"
+
+
+@final
+class SupportAudit(SingleReadingAudit[Sampled]):
+    """pass@k with bands, the tries at which the order is decided, and items solved at least once, with censoring."""
+
+    name = "support"
+    code = "WT504"
+    title = "Reasoning or leaderboard"
+    brief = "pass@k"
+    reads = (
+        "How often k tries are enough, from n recorded tries at each item. A higher score at one try can be new "
+        "ability, or the same ability with more certainty: then fewer items are solved within many tries."
+    )
+    asks = "benchmark"
+    settings_type = SupportSettings
+    settings: SupportSettings
+    reading = SAMPLES
+
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> Sampled:
+        """See ``SingleReadingAudit.parsed``."""
+
+        def whole(name: str) -> Counts | None:
+            return read[name].astype(np.int64) if name in read else None
+
+        right, samples = read["right"].astype(np.int64), read["samples"].astype(np.int64)
+        return Sampled(subject.name, right, samples, whole("answers"), whole("group"))
+
+    def singles(self, case: Case, subject: SubjectRecord, read: Sampled) -> list[Tested]:
+        """pass@1, pass@k and pass^k at the largest k: measured, and held against nothing."""
+        most = read.fewest
+        once, within, always = (
+            share_interval(values, groups=case.groups, name=name, unit="share of items")
+            for values, name in (
+                (read.right / read.samples, "pass@1"),
+                (pass_at(*read.counts, most=most)[:, -1], f"pass@{most}"),
+                (pass_all(*read.counts, most=most)[:, -1], f"pass^{most}"),
+            )
+        )
+        more = () if read.answers is None else (_nats(entropy(read.answers), case.groups),)
+        tries = f"{most:,} right answers" if most > 1 else "a right answer"
+        said = f"solves {once} of the items at one try, {within} within {most:,}, and gives {tries} to {always}."
+        found = f"{read.name} {said}"
+        return [Tested(test=None, status="measured", found=found, brief=said, beside=(once, within, always, *more))]
+
+    def judge(self, case: Case) -> Verdict:
+        """Also what is claimed of each pair; curves, bands and items for the page."""
+        verdict = super().judge(case)
+        held, lens = list[Sampled](), LensRecord()
+        for subject in case.plan.subjects:
+            try:
+                held.append(self.read(case, subject))
+            except Unanswered:
+                continue
+        if not held:
+            return verdict
+        most = min(one.fewest for one in held)
+        curves = curves_of(held, tries(most), seed=case.plan.seed, groups=case.groups)
+        lens = LensRecord(curves=curves, notes=self._notes(case, held, most))
+        for rival in held[1:] if held[0].name == case.plan.reference.name else []:
+            gaps = gaps_of(held[0], rival, tries(most), seed=case.plan.seed, groups=case.groups)
+            drafts, supports = self._pair(case, held[0], rival)
+            verdict.drafts += drafts
+            lens = msgspec.structs.replace(lens, gaps=(*lens.gaps, *gaps), supports=(*lens.supports, *supports))
+        verdict.lens = named(lens, case.plan.names)
+        return verdict
+
+    def _notes(self, case: Case, held: list[Sampled], most: int) -> tuple[str, ...]:
+        """How many answers there are and how they were drawn, where a live model was sampled; and where k ends."""
+        notes = list[str]()
+        if case.plan.reference.role != "recorded":
+            drawn = f"drawn from the probabilities of the options at temperature {self.settings.temperature or 1.0:g}"
+            same = ", with the same random numbers for all" if len(held) > 1 else ""
+            notes.append(f"{len(held[0].right):,} items, {held[0].many} answers each, {drawn}{same}.")
+        for one in held:
+            few = int((one.samples == most).sum())
+            if any(int(other.samples.max()) > most for other in held) and few:
+                items = "every item" if few == len(one.samples) else f"{few:,} item{'' if few == 1 else 's'}"
+                rest = np.min([other.samples for other in held], axis=0)
+                more = rest[rest > most]
+                beyond = f"; on the other {len(more):,} it would end at {more.min():,}" if len(more) else ""
+                only = f"{most:,} answer{'' if most == 1 else 's'}"
+                notes.append(f"k ends at {most:,}: {one.name} has only {only} to {items}{beyond}.")
+        return tuple(notes)
+
+    def _pair(self, case: Case, one: Sampled, two: Sampled) -> tuple[list[Draft], tuple[Support, ...]]:
+        name, trials = _pair(one, two), [self.trial(case.plan, subject) for subject in case.plan.subjects]
+        drafts = [self.draft(case, name, self._once(case, one, two), trials)]
+        if not np.array_equal(one.samples, two.samples):
+            why = (
+                f"Not every item has as many answers by both ({one.name} {one.many} an item, {two.name} {two.many}), "
+                "so which are solved at least once is not comparable. pass@k is."
+            )
+            return [*drafts, self.unanswered(name, Unanswered("not_applicable", why), title=SOLVED)], ()
+        found = solved(one.counts, two.counts, alpha=case.plan.alpha)
+        drafts.append(self.draft(case, name, _solved(one, two, found, case.groups), trials))
+        return drafts, (_support(one, two, found),)
+
+    def _once(self, case: Case, one: Sampled, two: Sampled) -> Tested:
+        gap = (two.right / two.samples - one.right / one.samples)[None, :]
+        margin = case.plan.margin if self.settings.margin is None else self.settings.margin  # of shares: as it is
+        name = f"difference at one try ({two.name} - {one.name})"
+        sample = Sample(gap, 1.0, groups=case.groups)
+        test = sample.effect(margin=margin, name=name, unit="share of items")
+        more = (test.value or 0.0) > 0.0
+        first, second = (float((held.right / held.samples).mean()) for held in (one, two))
+        said = (
+            f"At one try {two.name} solves {100 * abs(test.value or 0.0):.1f} points {'more' if more else 'fewer'} "
+            f"than {one.name} (pass@1 {first:.3f} to {second:.3f}; difference {amount(test)})."
+        )
+        return Tested(
+            test=test, margin=margin, evidence=sample, words=PAIR, found=said, alarm=not more,
+            otherwise=said, title="Difference at one try (pass@1)",
+        )  # fmt: skip
+
+
+SOLVED: Final = "Solved at least once"
+
+
+def _solved(one: Sampled, two: Sampled, found: Solved, groups: Groups | None) -> Tested:
+    """The balance of items lost and gained, by an exact test, or over groups; of single items, how many are sure."""
+    lost, gained, most = len(found.first), len(found.second), one.fewest
+    sample = Sample(((two.right > 0).astype(np.float64) - (one.right > 0))[None, :], 1.0, groups=groups)
+    effect = sample.effect(name="items gained less items lost", unit="share of items")
+    p, kind = found.p, "exact p"
+    if groups is None:
+        effect = msgspec.structs.replace(effect, p=p, method=f"{effect.method}, exact sign test")
+    else:
+        p, kind = 1.0 if effect.p is None else effect.p, "p over groups"
+    shrank = lost > gained
+    sure = sum(found.sure)
+    counts = f"{lost} that {one.name} alone solves, {gained} that {two.name} alone solves ({kind} {p:.2g})"
+    single = (
+        f"Of these {lost + gained} items {sure or 'none'} {'is' if sure in (0, 1) else 'are'} sure by "
+        f"{'itself' if sure in (0, 1) else 'themselves'}: an item that was solved once may be missed by chance."
+    )
+    said = f"Within {most:,} tries {two.name} solves {'fewer' if shrank else 'more'} items: {counts}."
+    return Tested(
+        test=effect, evidence=NoEvidence(), by_example=groups is None, found=f"{said} {single}",
+        otherwise=f"Within {most:,} tries: {counts}. {single}", title=SOLVED,
+        words=Words("shrank" if shrank else "grew", "equivalent", "may differ"), alarm=shrank,
+    )  # fmt: skip
+
+
+def _support(one: Sampled, two: Sampled, found: Solved) -> Support:
+    return Support(
+        subject=_pair(one, two), samples=one.fewest, both=found.both, first=len(found.first),
+        second=len(found.second), neither=found.neither, p=found.p, sure=sum(found.sure),
+        items=listed_items(one.right, two.right, found, most=SHOWN),
+    )  # fmt: skip
+
+
+def _pair(one: Sampled, two: Sampled) -> str:
+    return f"{one.name} vs {two.name}"
+
+
+def _nats(values: NDArray[np.float64], groups: Groups | None) -> Estimate:
+    found = score_interval(values, bounded=False, groups=groups, name="entropy of answers", unit="nats")
+    return without_point(found)

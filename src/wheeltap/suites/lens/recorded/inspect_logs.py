@@ -1,0 +1,181 @@
+"""Logs of inspect: ``.eval`` archives and JSON documents. Epochs are repeats of an item."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
+
+import msgspec
+
+from wheeltap.core.bounded import Archive
+from wheeltap.core.errors import DataError, FileFormatError
+from wheeltap.suites.lens.recorded.base import Recording, many
+from wheeltap.suites.lens.recorded.gathered import Gathered, Row
+from wheeltap.suites.lens.recorded.lines import BROKEN, placed, whole
+
+SHAPE = "a log of inspect"
+
+VALUES: Final = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
+"""What grades are worth, as inspect counts them: correct, incorrect, partly correct, no answer."""
+
+_WORDS: Final = {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
+
+T = TypeVar("T")
+
+
+class _Score(msgspec.Struct, frozen=True):
+    value: Any = None
+    answer: Any = None
+
+
+class _Sample(msgspec.Struct, frozen=True):
+    id: int | str
+    epoch: int = 1
+    scores: dict[str, _Score] | None = None
+    score: _Score | None = None
+    input: Any = None
+
+
+class _Eval(msgspec.Struct, frozen=True):
+    model: str = ""
+    task: str = ""
+
+
+class _Header(msgspec.Struct, frozen=True):
+    eval: _Eval
+    status: str = ""
+
+
+class _Log(msgspec.Struct, frozen=True):
+    eval: _Eval
+    status: str = ""
+    samples: list[_Sample] | None = None
+
+
+def fits(document: Any) -> bool:
+    """Whether a JSON document is such a log."""
+    return isinstance(document, dict) and "eval" in document and bool({"plan", "version", "status"} & document.keys())
+
+
+def read(path: Path) -> Recording:
+    """The log in a JSON document.
+
+    Raises:
+        FileFormatError: If it is damaged, or holds no samples.
+        DataError: If no sample is scored, or scores have no number.
+    """
+    log = _decoded(whole(path), _Log, where=str(path))
+    return _recording(path, log.eval, log.status, log.samples or ())
+
+
+def read_archive(path: Path) -> Recording:
+    """The log in an archive; nothing is unpacked to a file.
+
+    Raises:
+        FileFormatError: If it is damaged, unsafe, no such log, or holds no samples.
+        DataError: If no sample is scored, or scores have no number.
+    """
+    do = "Get the file again: a log that was cut short has no list of contents at its end."
+    with Archive(path, "log", do=do) as archive:
+        archive.require_documents()
+        heads = [name for name in ("header.json", "_journal/start.json") if name in archive.members]
+        if not heads:
+            raise FileFormatError(
+                "The archive is no log of inspect.",
+                where=str(path),
+                expected="header.json and samples/*.json",
+                got=", ".join(list(archive.members)[:5]) or "nothing",
+            )
+        head = _decoded(archive.member(heads[0]), _Header, where=f"{path}: {heads[0]}")
+        status = head.status if heads[0] == "header.json" else "not finished"
+        return _recording(path, head.eval, status, _samples(archive, path))
+
+
+def _samples(archive: Archive, path: Path) -> Iterator[_Sample]:
+    for name in archive.members:
+        if name.startswith("samples/") and name.endswith(".json"):
+            yield _decoded(archive.member(name), _Sample, where=f"{path}: {name}")
+
+
+def _decoded(data: bytes, kind: type[T], *, where: str) -> T:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (*BROKEN, msgspec.MsgspecError) as error:
+        raise FileFormatError(
+            "A log of inspect cannot be read.",
+            where=placed(where, data, error),
+            expected="JSON as inspect writes it",
+            got=str(error),
+            do="Get the file again, or let inspect write it again.",
+        ) from error
+
+
+def _recording(path: Path, about: _Eval, status: str, samples: Iterable[_Sample]) -> Recording:
+    held = sorted(samples, key=lambda one: (isinstance(one.id, str), one.id, one.epoch))
+    if not held:
+        raise FileFormatError(
+            "The log holds no samples.",
+            where=str(path),
+            expected="a record for each sample",
+            got="a header alone",
+            do="Log with log_samples, and give the whole log and not its header.",
+        )
+    names = list(dict.fromkeys(name for one in held for name in _scores(one)))
+    if not names:
+        raise DataError(
+            "No sample of the log is scored.",
+            where=str(path),
+            expected="scores for each sample",
+            got=f"{many(len(held), 'sample')} without scores",
+            do="Score the log first: inspect score.",
+        )
+    gathered, unscored = Gathered(SHAPE, str(path)), 0
+    system = about.model or path.stem
+    for at, one in enumerate(held, start=1):
+        score = _scores(one).get(names[0])
+        if score is None:
+            unscored += 1
+            continue
+        answer = None if score.answer is None else str(score.answer)
+        value = _value(score.value, where=f"{path}: sample {one.id}, epoch {one.epoch}")
+        gathered.asked(str(one.id), one.input)
+        gathered.add(system, Row(str(one.id), at, value, answer, one.epoch))
+    return gathered.recording(notes=_notes(about, status, names, unscored))
+
+
+def _notes(about: _Eval, status: str, names: Sequence[str], unscored: int) -> list[str]:
+    notes = [f"Task {about.task}; right is what the scorer {names[0]} says"
+             + (f"; also there: {', '.join(names[1:])}." if len(names) > 1 else ".")]  # fmt: skip
+    if status not in ("success", ""):
+        notes.append(f"The run did not come to its end (status: {status}): samples that it had are judged.")
+    if unscored:
+        notes.append(f"{many(unscored, 'sample')} without a score {'is' if unscored == 1 else 'are'} left out.")
+    return notes
+
+
+def _scores(sample: _Sample) -> dict[str, _Score]:
+    if sample.scores:
+        return sample.scores
+    return {} if sample.score is None else {"score": sample.score}
+
+
+def _value(value: Any, *, where: str) -> float:
+    """A grade as a number.
+
+    Raises:
+        DataError: If it is neither a number nor one of inspect's letters.
+    """
+    single = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+    graded = str(next(iter(single.values())) if len(single) == 1 else cast("object", value))
+    try:
+        number = VALUES[graded] if graded in VALUES else float(_WORDS.get(graded.lower(), graded))
+    except ValueError:
+        number = float("nan")
+    if not abs(number) < float("inf"):
+        raise DataError(
+            "A score is no number.",
+            where=where,
+            expected=f"a number, or one of {', '.join(VALUES)}",
+            got=str(cast("object", value))[:80],
+            do="Choose a scorer that grades each sample with one number.",
+        )
+    return number

@@ -1,0 +1,255 @@
+"""Our own rows: ``{"id", "system"?, "sample"?, "correct"?, "answer"?, "probabilities"?, "group"?, "votes"?, ...}``."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from wheeltap.core.errors import DataError
+from wheeltap.suites.lens.recorded.ballots import Ballot, counted, one_each
+from wheeltap.suites.lens.recorded.base import Recording, many
+from wheeltap.suites.lens.recorded.gathered import NEAR, Gathered, Row, in_order
+from wheeltap.suites.lens.recorded.lines import decoded, misfit, table
+
+SHAPE = "rows of answers"
+
+VOTED: Final = "rows of votes"
+"""What a file is in which nobody answered."""
+
+_SAYS: Final = ("correct", "answer", "probabilities", "votes", "raters")
+
+
+class _Line(msgspec.Struct, frozen=True):
+    id: str | int
+    system: str | UnsetType = UNSET
+    sample: int | UnsetType = UNSET
+    correct: bool | float | str | UnsetType | None = UNSET
+    answer: str | int | float | bool | UnsetType | None = UNSET
+    probabilities: dict[str, float] | UnsetType = UNSET
+    group: str | int | UnsetType = UNSET
+    votes: dict[str, int] | UnsetType = UNSET
+    raters: dict[str, str | int | list[str]] | UnsetType = UNSET
+    prompt: Any = ""
+    question: Any = ""
+    text: Any = ""
+
+
+_CELLS: Final = ("id", "system", "correct", "answer", "sample", "group")
+_GRADES: Final = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0, "": None, "null": None}
+_WRITTEN: Final = "correct: true, false, a number, or nothing (null); sample: a whole number"
+
+_BOUNDS: Final = 4
+"""Systems whose score with answers that were not graded is given."""
+
+_FIELDS: Final = _Line.__struct_fields__[:9]
+
+
+def fits(first: Any) -> bool:
+    """Whether a file whose first row is this has this shape."""
+    return isinstance(first, dict) and "id" in first and any(name in first for name in _SAYS)
+
+
+def heads_table(head: Sequence[str]) -> bool:
+    """Whether a table whose first line is this holds such rows."""
+    return {"id", "correct"} <= set(head)
+
+
+def read(path: Path) -> Recording:
+    """The rows of a file; a grade may be written as a text."""
+    return _recording(path, _graded(path))
+
+
+def _graded(path: Path) -> Iterator[tuple[int, _Line]]:
+    for number, line in decoded(path, _Line, shape=SHAPE):
+        if isinstance(line.correct, str):
+            line = msgspec.structs.replace(line, correct=_grade(path, number, line.correct))  # noqa: PLW2901
+        yield number, line
+
+
+def _grade(path: Path, number: int, text: str) -> float | None:
+    """What a text says of an answer.
+
+    Raises:
+        FileFormatError: If it says nothing that is known.
+    """
+    word = text.strip().casefold()
+    try:
+        grade = _GRADES[word] if word in _GRADES else float(word)
+    except ValueError as error:
+        raise misfit(path, number, expected=_WRITTEN, got=f"correct: {text[:60]}") from error
+    if not math.isfinite(grade or 0.0):
+        raise misfit(path, number, expected="a finite number", got=f"correct: {text[:60]}")
+    return grade
+
+
+def read_table(path: Path) -> Recording:
+    """The rows of a table with a head: ``id``, ``correct``, and perhaps ``system``, ``sample``, ``answer``, ``group``.
+
+    An empty cell is what null is in a line of JSON.
+    """
+    return _recording(path, _cells(path))
+
+
+def _cells(path: Path) -> Iterator[tuple[int, _Line]]:
+    for number, row in table(path):
+        texts = {name: cell.strip() for name, cell in row.items() if name in _CELLS}
+        sample = texts.pop("sample", "")
+        held: dict[str, Any] = {name: cell or (None if name == "answer" else cell) for name, cell in texts.items()}
+        held["correct"] = _grade(path, number, texts["correct"])
+        try:
+            held |= {"sample": int(sample)} if "sample" in row else {}
+        except ValueError as error:
+            raise misfit(path, number, expected=_WRITTEN, got=f"sample: {sample[:60]}") from error
+        if not held["id"]:
+            raise misfit(path, number, expected="an id", got=str(row)[:80])
+        yield number, msgspec.convert(held, _Line)
+
+
+def _recording(path: Path, rows: Iterable[tuple[int, _Line]]) -> Recording:
+    """The answers and votes in rows.
+
+    Raises:
+        FileFormatError: If a line has other fields than the first one.
+        DataError: If an item is there twice, probabilities do not sum to 1, a label is not in the set, or no answer
+            has a grade though all have the field, or votes are on different sets of labels.
+    """
+    gathered = Gathered(SHAPE, str(path))
+    fields: tuple[bool, ...] | None = None
+    labels: dict[str, int] | None = None
+    voted: dict[str, None] = {}
+    together: list[set[str]] = []
+    seen, ungraded, graded, several = set[str](), 0, 0, 0
+    totals: dict[str, list[float]] = {}
+    for number, line in rows:
+        has = _has(line)
+        fields = has if fields is None else fields
+        if has != fields:
+            raise misfit(path, number, expected=_named(fields), got=_named(has))
+        item, group = str(line.id), "" if line.group is UNSET else str(line.group)
+        gathered.asked(item, [line.prompt, line.question, line.text])
+        p: list[float] | None = None
+        if line.probabilities is not UNSET:
+            labels = {label: at for at, label in enumerate(line.probabilities)} if labels is None else labels
+            p = _probabilities(line.probabilities, labels, where=f"{path}, line {number}")
+        answered = line.correct is not UNSET or line.answer is not UNSET or p is not None
+        ballot = _ballot(line, where=f"{path}, line {number}")
+        if ballot is not None and not (answered and item in seen):
+            seen.add(item)
+            voted.update(dict.fromkeys(ballot.counts))
+            together = _joined(together, ballot.counts.keys())
+            several += ballot.several
+            gathered.vote(item, number, ballot.counts, group, raters=ballot.raters)
+        system = path.stem if line.system is UNSET else line.system
+        if answered and (line.correct is None or isinstance(line.correct, int | float)):
+            of_all = totals.setdefault(system, [0.0, 0.0, 0.0])  # scores, and answers with and without a grade
+            of_all[0] += float(line.correct or 0.0)
+            of_all[2 if line.correct is None else 1] += 1.0
+        if answered and line.correct is None:
+            ungraded += 1
+        elif answered:
+            graded += 1
+            row = Row(
+                item, number, None if line.correct is UNSET or line.correct is None else float(line.correct),
+                None if line.answer is UNSET or line.answer is None else str(line.answer),
+                None if line.sample is UNSET else line.sample, p,
+            )  # fmt: skip
+            gathered.add(system, row, group)
+    order, ordinal = in_order(list(labels or voted))
+    if not all(label.lstrip("-").isdecimal() for label in order):
+        _require_one_set(together, where=str(path))
+    if labels is not None:
+        order, ordinal = tuple(labels), ordinal and order == tuple(labels)
+    notes = [*_left_out(ungraded, graded, totals, where=str(path)), *one_each(several)]
+    made = gathered.recording(labels=order, ordinal=ordinal, notes=notes)
+    return made if made.systems else replace(made, shape=VOTED)
+
+
+def _ballot(line: _Line, *, where: str) -> Ballot | None:
+    """The votes of a line: those of named people, or counts."""
+    if line.raters is not UNSET:
+        chosen = {who: ", ".join(label) if isinstance(label, list) else label for who, label in line.raters.items()}
+        return counted(chosen, where=where)
+    return None if line.votes is UNSET else Ballot(line.votes, {})
+
+
+def _joined(sets: list[set[str]], labels: AbstractSet[str]) -> list[set[str]]:
+    """Sets of labels that people could choose among, one line more: those that share a label are one set."""
+    if len(labels) < 2 or any(labels <= one for one in sets):
+        return sets  # a line may have those labels alone that somebody chose
+    return [*(one for one in sets if not one & labels), set(labels).union(*(one for one in sets if one & labels))]
+
+
+def _require_one_set(sets: Sequence[AbstractSet[str]], *, where: str) -> None:
+    """Raises ``DataError`` if votes are on several questions."""
+    if len(sets) > 1:
+        raise DataError(
+            "Votes are on different sets of labels.",
+            where=where,
+            expected="one set of labels for all items",
+            got="; ".join(", ".join(sorted(one)[:5]) for one in sets[:3]),
+            do="Give each question a file of its own.",
+        )
+
+
+def _left_out(ungraded: int, graded: int, totals: Mapping[str, Sequence[float]], *, where: str) -> list[str]:
+    """What is said of answers whose grade is null, with the scores that they could make."""
+    if ungraded and not graded:
+        raise DataError(
+            "No answer is graded.",
+            where=where,
+            expected="correct: true, false or a number, in some lines",
+            got=f"null in {many(ungraded, 'line')}",
+            do="Leave the field out where only probabilities or votes are of interest.",
+        )
+    if not ungraded:
+        return []
+    bounds = [
+        f"{name}: {100 * total / known:.1f} % without them, {100 * total / (known + unknown):.1f} % of all answers if "
+        f"they are wrong, {100 * (total + unknown) / (known + unknown):.1f} % if they are right."
+        for name, (total, known, unknown) in totals.items()
+        if unknown and known > 0.0 and 0.0 <= total <= known
+    ]
+    more = [f"{len(bounds) - _BOUNDS} more systems have such answers."] if len(bounds) > _BOUNDS else []
+    return [f"{many(ungraded, 'answer')} without a grade (null) left out.", *bounds[:_BOUNDS], *more]
+
+
+def _has(line: _Line) -> tuple[bool, ...]:
+    return (
+        line.system is UNSET, line.sample is UNSET, line.correct is UNSET, line.answer is UNSET,
+        line.probabilities is UNSET, line.group is UNSET, line.votes is UNSET, line.raters is UNSET,
+    )  # fmt: skip
+
+
+def _named(missing: tuple[bool, ...]) -> str:
+    return ", ".join(["id", *(name for name, gone in zip(_FIELDS[1:], missing, strict=True) if not gone)])
+
+
+def _probabilities(p: dict[str, float], labels: dict[str, int], *, where: str) -> list[float]:
+    """In the order of the labels.
+
+    Raises:
+        DataError: If the labels are others, or the numbers are no probabilities.
+    """
+    if p.keys() != labels.keys():
+        raise DataError(
+            "Probabilities are of other labels than those of the first line.",
+            where=where,
+            expected=", ".join(labels),
+            got=", ".join(p),
+            do="Give every line a probability of each label.",
+        )
+    values = [p[label] for label in labels]
+    total = sum(values)
+    if not (min(values) >= 0.0 and abs(total - 1.0) <= NEAR):
+        raise DataError(
+            "Probabilities do not sum to 1.",
+            where=where,
+            expected=f"numbers of at least 0 with a sum of 1, within {NEAR}",
+            got=f"a sum of {total:.4g}, the least {min(values):.4g}",
+        )
+    return [value / total for value in values]

@@ -1,0 +1,140 @@
+"""Which shape a file of recorded answers has."""
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from wheeltap.core.bounded import TOO_MUCH, opened, parsing, size_of
+from wheeltap.core.errors import FileFormatError, WheeltapError
+from wheeltap.suites.lens.recorded import (
+    ambient_continuations,
+    ambient_statements,
+    counted_csv,
+    inspect_logs,
+    lewidi,
+    lm_eval,
+    nli_votes,
+    own,
+    passk,
+    solutions,
+)
+from wheeltap.suites.lens.recorded.base import Recording
+from wheeltap.suites.lens.recorded.lines import BROKEN, DO, NOUN, first, head_of, no_json, numbered, whole
+
+LINES = (
+    passk,
+    lm_eval,
+    nli_votes,
+    ambient_statements,
+    ambient_continuations,
+    solutions,
+    own,
+)
+"""Shapes of JSON lines, told apart by their first row; the first that fits is taken."""
+
+DOCUMENTS = (inspect_logs, lewidi)
+"""Shapes of one JSON document."""
+
+_ZIP = b"PK"
+_RECORD = b'{"'
+_SCORES_ALONE = {"results", "configs"}
+
+
+def read(path: Path) -> Recording:
+    """What a file holds, whatever its shape.
+
+    Raises:
+        MissingFile: If there is no such file.
+        FileFormatError: If no shape fits.
+        DataError: If its content makes no sense.
+    """
+    size_of(path, NOUN, do=DO)
+    try:
+        with parsing(
+            path, "The file of answers or votes cannot be read.", expected="records a few levels deep", of=TOO_MUCH
+        ):
+            return _read(path)
+    except WheeltapError as error:
+        if str(path) in (error.where or ""):
+            raise
+        raise error.at(f"{path}: {error.where}" if error.where else str(path)) from error
+
+
+def _read(path: Path) -> Recording:
+    row = first(path)
+    with opened(path, NOUN) as file:
+        start = file.read(len(_ZIP))
+    if start == _ZIP or path.suffix == ".eval":
+        return inspect_logs.read_archive(path)
+    if path.suffix.lower() == ".csv":
+        return own.read_table(path) if own.heads_table(head_of(path)) else counted_csv.read(path)
+    for shape in LINES:
+        if shape.fits(row):
+            return shape.read(path)
+    broken = _broken(path) if row is None else None
+    if row is None:
+        row = _document(path)
+    for shape in DOCUMENTS:
+        if shape.fits(row):
+            return shape.read(path)
+    if broken is not None:
+        raise broken
+    raise _unknown(path, row)
+
+
+def _document(path: Path) -> Any:
+    """A file that is one JSON document over many lines; ``None`` where it is not.
+
+    Raises:
+        FileFormatError: If it is nested too deeply.
+    """
+    data = whole(path)
+    try:
+        return json.loads(data)
+    except RecursionError as error:
+        raise FileFormatError(
+            "A JSON document is nested too deeply.",
+            where=str(path),
+            expected="a log or votes, a few levels deep",
+            got="lists within lists beyond what can be read",
+            do="Do not trust this file: no log looks like that.",
+        ) from error
+    except ValueError:
+        return None
+
+
+def _broken(path: Path) -> FileFormatError | None:
+    """What is wrong with a first line that begins like a record, and is none; ``None`` where it does not."""
+    number, line = next(iter(numbered(path)))
+    if line.startswith(_RECORD):
+        try:
+            msgspec.json.decode(line)
+        except BROKEN as error:
+            return no_json(path, number, line, error, expected="JSON lines")
+    return None
+
+
+def _unknown(path: Path, row: Any) -> FileFormatError:
+    fields = cast("dict[str, Any]", row) if isinstance(row, dict) else {}
+    if fields.keys() >= _SCORES_ALONE:
+        return FileFormatError(
+            "The file holds scores of whole tasks, and no answers.",
+            where=str(path),
+            expected="answers item by item",
+            got=", ".join(sorted(fields)[:12]),
+            do="Run lm_eval with --log_samples, and give the files samples_*.jsonl.",
+        )
+    known = ", ".join(shape.SHAPE for shape in (*LINES, *DOCUMENTS, counted_csv))
+    return FileFormatError(
+        "The file has no shape that is known.",
+        where=str(path),
+        expected=known,
+        got=f"a first row with {', '.join(sorted(map(str, fields))[:12])}"
+        if fields
+        else "a JSON list, where one object a line is wanted"
+        if isinstance(row, list)
+        else "no JSON",
+        do="See docs/lens.md for what a file of answers may look like.",
+    )

@@ -1,0 +1,392 @@
+"""Recorded answers as a plan and outcomes: imported into a store once, then judged like any run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wheeltap.core import canon
+from wheeltap.core.errors import DataError
+from wheeltap.core.records import Outcome, Scalar, SubjectRecord, TaskRecord
+from wheeltap.core.repeats import alike
+from wheeltap.plans.plan import AuditSpec, Names, Plan
+from wheeltap.plans.readings.base import ReadingSpec
+from wheeltap.plans.store import Store
+from wheeltap.runs.stored import note_run
+from wheeltap.suites.lens.recorded.base import Answers, Measured, Recording, Votes, many, on_all
+from wheeltap.suites.lens.specs.label_probabilities import LABEL_PROBABILITIES
+from wheeltap.suites.lens.specs.samples import SAMPLES
+from wheeltap.suites.lens.specs.votes import VOTES
+
+_MOST_NAMED: Final = 100_000
+"""Items up to which a plan keeps their names."""
+
+_LONGEST_NAME: Final = 60
+"""Characters of a name that are kept: some files know an item by its question alone."""
+
+MOST_TRIES: Final = 65_536
+"""Answers of every item up to which pass@k is computed; ``stats.passk`` takes no more."""
+
+MOST_CURVES: Final = 2**27
+"""Items by tries up to which pass@k is computed: so many numbers are held at once, more than once."""
+
+_READ: tuple[ReadingSpec, ...] = (SAMPLES, VOTES, LABEL_PROBABILITIES)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Imported:
+    """Recorded answers as they go into a store.
+
+    Attributes:
+        plan: Who answered what, and which audits judge it.
+        outcomes: What was recorded.
+        says: What each file is, in a line.
+        notes: What was left out or assumed, in sentences.
+    """
+
+    plan: Plan
+    outcomes: tuple[Outcome, ...]
+    says: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def put(self, store: Path) -> int:
+        """Imports all of it, or nothing; what is there already is not written again.
+
+        Returns:
+            How many outcomes were new.
+        """
+        with Store(store) as kept:
+            there = kept.keys()
+            new = [outcome for outcome in self.outcomes if outcome.key not in there]
+            kept.put_all(new)
+            told: dict[str, Scalar] = {"plan": self.plan.key, "recorded": " ".join([*self.says, *self.notes])}
+            note_run(kept, self.plan, told)
+        return len(new)
+
+
+def imported(
+    recordings: Sequence[Recording], *, audits: Sequence[AuditSpec] | None = None, alpha: float = 0.05, seed: int = 0
+) -> Imported:
+    """One plan over all systems of these files, on the items that all of them have.
+
+    Args:
+        recordings: Files as they were read; votes may be in one of their own.
+        audits: Which; by default all that the files can answer.
+        alpha: Of the whole report.
+        seed: Root of bootstrap draws.
+
+    Raises:
+        DataError: If no item is in all files, files are graded by different metrics, or nobody answered and there are
+            no votes.
+    """
+    _require_one_metric(recordings)
+    items, notes = _common(recordings)
+    parts = [one if one.items == items else one.part(items) for one in recordings]
+    votes = next((part.votes for part in parts if part.votes is not None), None)
+    groups, sampled = _groups(parts)
+    found = () if groups else next((part.found for part in parts if part.found), ())
+    clusters = groups if sampled else found
+    clusters = () if len(set(clusters)) == len(clusters) else clusters  # where each is its own, items are independent
+    more = tuple(one for part in parts for one in part.more)
+    systems = _named([system for part in parts for system in _labelled(part, parts, votes)])
+    if audits is None:
+        asked, why = _fitting(systems, votes, more)
+        notes = [*notes, *why, *_unused(groups, clusters, asked)]
+        audits = [AuditSpec(name=name) for name in asked]
+    if sum(part.votes is not None for part in parts) > 1:
+        notes.append("Several files have votes: those of the first are read.")
+    subjects = tuple(SubjectRecord(name=one.name, fingerprint=one.digest, parameters=0, role="recorded")
+                     for one in systems) or (_nobody(votes),)  # fmt: skip
+    plan = Plan(
+        command="lens", subjects=subjects, task=_task(items, systems, votes, clusters), alpha=alpha, seed=seed,
+        audits=tuple(audits), versions=_versions(systems, more),
+        no_controls="Recorded answers have no control copies.", names=_names(items, groups, parts),
+    )  # fmt: skip
+    outcomes = [
+        outcome
+        for subject, one in zip(subjects, systems or (None,), strict=True)
+        for outcome in _outcomes(plan, subject, one, _Known(votes, groups, clusters, more))
+    ]
+    said = tuple(recording.says for recording in recordings)
+    return Imported(plan, tuple(outcomes), said, (*notes, *_noted(parts)))
+
+
+def _groups(parts: Sequence[Recording]) -> tuple[tuple[str, ...], bool]:
+    """What items share, and whether these are a sample of groups; nothing where no file says it.
+
+    Raises:
+        DataError: If files put the same items into different groups.
+    """
+    known = [part for part in parts if part.groups]
+    for part in known[1:]:
+        if not alike(np.array(known[0].groups), np.array(part.groups)):
+            raise DataError(
+                "Files put items into different groups.", where=f"{_whose(known[0])}, {_whose(part)}",
+                expected="the same items together in all files that have groups", got="other items together",
+                do="Give the groups in one file, or the same ones in all.",
+            )  # fmt: skip
+    return (known[0].groups, not known[0].parts) if known else ((), False)
+
+
+def _require_one_metric(recordings: Sequence[Recording]) -> None:
+    """Raises ``DataError`` if files name different metrics: their scores would differ for that alone."""
+    named = [one for one in recordings if one.metric]
+    if len({one.metric for one in named}) > 1:
+        raise DataError(
+            "The files are graded by different metrics.",
+            expected="one metric in all files",
+            got=", ".join(f"{one.metric} in {_whose(one)}" for one in named),
+            do="Compare logs of the same task, graded by the same metric; or look at each file by itself.",
+        )
+
+
+def _noted(parts: Sequence[Recording]) -> list[str]:
+    """Notes of all files: with the name of the file, where other files do not have the same one."""
+    return [
+        note if all(note in other.notes for other in parts) else f"{_whose(part)}: {note}"
+        for part in parts
+        for note in part.notes
+    ]
+
+
+def _whose(part: Recording) -> str:
+    return ", ".join(one.name for one in part.systems[:3]) or part.shape
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of the items, whoever answers them."""
+
+    votes: Votes | None
+    groups: tuple[str, ...]
+    clusters: tuple[str, ...] | tuple[int, ...]
+    more: tuple[Measured, ...]
+
+
+def _labelled(part: Recording, parts: Sequence[Recording], votes: Votes | None) -> list[Answers]:
+    """Its systems, their probabilities of the labels that people voted on, in that order.
+
+    Raises:
+        DataError: If they are of other labels.
+    """
+    believing = next((one for one in parts if any(s.probability is not None for s in one.systems)), part)
+    labels = believing.labels if votes is None else votes.labels
+    if not any(one.probability is not None for one in part.systems) or part.labels == labels:
+        return list(part.systems)
+    if set(part.labels) != set(labels):
+        raise DataError(
+            "Probabilities are of other labels than votes.",
+            where=part.shape,
+            expected=", ".join(labels),
+            got=", ".join(part.labels),
+            do="Name the labels alike in both files.",
+        )
+    places = [part.labels.index(label) for label in labels]
+    return [one if one.probability is None else replace(one, probability=one.probability[:, places])
+            for one in part.systems]  # fmt: skip
+
+
+def _names(items: tuple[str, ...], groups: tuple[str, ...], parts: Sequence[Recording]) -> Names:
+    votes = next((part.votes for part in parts if part.votes is not None), None)
+    return Names(
+        items=tuple(item[:_LONGEST_NAME] for item in items) if len(items) <= _MOST_NAMED else (),
+        groups=tuple(sorted(set(groups))),
+        labels=next((part.labels for part in parts if part.labels), ()) if votes is None else votes.labels,
+        raters=None if votes is None or votes.ballots is None else tuple(name[:_LONGEST_NAME] for name in votes.raters),
+    )
+
+
+def _versions(systems: Sequence[Answers], more: Sequence[Measured]) -> dict[str, int]:
+    """Of the readings that are there."""
+    given = [one.spec for one in (*more, *(own for system in systems for own in system.more))]
+    return {spec.name: spec.version for spec in (*_READ, *given)}
+
+
+def _common(recordings: Sequence[Recording]) -> tuple[tuple[str, ...], list[str]]:
+    """Items that all files have, in the order of the first, and what was left out."""
+    sets = [set(one.items) for one in recordings]
+    shared = set(recordings[0].items).intersection(*sets)
+    sizes = ", ".join(f"{len(one.items):,}" for one in recordings)
+    if not shared:
+        raise DataError(
+            "The files have no item in common.",
+            expected="answers to the same items",
+            got=f"{sizes} items, 0 in common; the first are {', '.join(one.items[0][:60] for one in recordings)}",
+            do="Compare logs of the same benchmark, with the same ids.",
+        )
+    items = tuple(item for item in recordings[0].items if item in shared)
+    if all(len(one) == len(shared) for one in sets):
+        return items, []
+    more = [
+        said for one in recordings for said in on_all(one.systems, np.array([item in shared for item in one.items]))
+    ]
+    return items, [_shared(len(items), sizes), *more]
+
+
+def _named(systems: list[Answers]) -> list[Answers]:
+    """The same with a name of its own for each."""
+    names = [one.name for one in systems]
+    if len(set(names)) == len(names):
+        return systems
+    return [replace(one, name=f"{one.name} ({at})") for at, one in enumerate(systems, start=1)]
+
+
+def _nobody(votes: Votes | None) -> SubjectRecord:
+    if votes is None:
+        raise DataError("There is nothing to judge.", expected="answers or votes", got="neither")
+    return SubjectRecord(name="people", fingerprint=votes.digest, parameters=0, role="recorded")
+
+
+def _task(
+    items: tuple[str, ...], systems: Sequence[Answers], votes: Votes | None, clusters: Sequence[str | int]
+) -> TaskRecord:
+    plain = all(not one.repeated and (one.score is None or _shares(one.score)) for one in systems)
+    shared = [list(clusters)] if clusters else []
+    digest = canon.key("recorded items", [list(items), "" if votes is None else votes.digest, *shared])
+    return TaskRecord(
+        name="recorded answers", digest=digest, examples=len(items), measure="accuracy", measures=("accuracy",),
+        bounded=plain,
+    )  # fmt: skip
+
+
+def _shares(score: NDArray[np.float32]) -> bool:
+    return bool(((score >= 0.0) & (score <= 1.0)).all())
+
+
+def _fitting(systems: Sequence[Answers], votes: Votes | None, more: Sequence[Measured]) -> tuple[list[str], list[str]]:
+    """Audits that these answers can answer, and why not others that a reader may look for.
+
+    Raises:
+        DataError: If there are none.
+    """
+    graded = bool(systems) and all(one.mean is not None for one in systems)
+    named, why = ["score"] * graded, list[str]()
+    if graded and any(one.repeated for one in systems):
+        uncounted = _uncounted(systems)
+        named += ["support"] * (not uncounted)
+        why += [uncounted] if uncounted else []
+    plain = len(named)
+    named += [one.audit for one in (*more, *(own for system in systems for own in system.more))]
+    if votes is not None:
+        several = int((votes.votes.sum(1) > 1).sum())
+        marks = several > 1 and int(votes.votes.max()) == 1
+        if marks and not named:
+            raise _marks(several)
+        if marks:
+            return named, [*why, _MARKS.format(several)]
+        if several < 2 and not named:
+            raise _unsplit(several, len(votes.votes))
+        named[plain:plain] = ["disagreement"] * (several > 1)
+        why += _unsplit_note(several, len(votes.votes))
+    if not named:
+        raise DataError(
+            "There is nothing to judge.",
+            expected="answers that are graded (correct), or votes",
+            got=", ".join(one.name for one in systems),
+            do="Say of each answer whether it is right, or give the votes of people with --votes.",
+        )
+    return list(dict.fromkeys(named)), why
+
+
+def _uncounted(systems: Sequence[Answers]) -> str:
+    """Why there is no pass@k; empty where there is."""
+    partly = [one.name for one in systems if one.right is None]
+    if partly:
+        return f"No pass@k: some answers of {', '.join(partly)} are partly right. The score is their mean."
+    single = [one.name for one in systems if not one.repeated]
+    if single:
+        return f"No pass@k: of {', '.join(single)} each item has one answer."
+    fewest, name = max((int(one.samples.min()), one.name) for one in systems if one.samples is not None)
+    items = next(len(one.samples) for one in systems if one.samples is not None)
+    if fewest > MOST_TRIES or fewest * items > MOST_CURVES:
+        most = min(MOST_TRIES, MOST_CURVES // items)
+        return (
+            f"{name} has {fewest:,} answers to each item, or more: pass@k is computed for up to {most:,}. "
+            "The score is pass@1, and it alone is judged."
+        )
+    return ""
+
+
+_MARKS: Final = (
+    "Votes are not judged: on {:,} items several labels have one vote each, and no label of any item has two, as where "
+    "several answers are right; people would agree somewhere."
+)
+
+
+def _marks(several: int) -> DataError:
+    return DataError(
+        "Votes look like marks of right answers.",
+        expected="how many people chose each label; some label of some item with two votes or more",
+        got=f"one vote for each of several labels on {several} items, and never two",
+        do="Give how many people chose each label. Where several answers are right, leave the votes out.",
+    )
+
+
+def _unsplit(several: int, items: int) -> DataError:
+    return DataError(
+        "One item does not say how far people agree." if several else "One vote an item cannot be split.",
+        expected="2 votes or more on each of 2 items or more",
+        got=f"{several} of {many(items, 'item')} with 2 votes or more",
+        do="How far people agree is known only where several voted on the same item: give all their votes.",
+    )
+
+
+def _unsplit_note(several: int, items: int) -> list[str]:
+    single = items - several
+    if several < 2:
+        return [
+            f"Votes are not judged: {several} of {many(items, 'item')} with 2 votes or more, and one cannot be split."
+        ]
+    left = f"{single:,} of {many(items, 'item')} {'has' if single == 1 else 'have'} one vote, which cannot be split:"
+    return [f"{left} left out of what is said of people."] if single else []
+
+
+def _unused(groups: tuple[str, ...], clusters: Sequence[str | int], asked: Sequence[str]) -> list[str]:
+    if not groups or "support" in asked:
+        return []
+    over = f"Intervals and tests are over the {many(len(set(clusters)), 'group')}. " if clusters else ""
+    return [f"{over}Parts (group) are shown by themselves with pass@k alone."]
+
+
+def _shared(items: int, sizes: str) -> str:
+    are, these = ("is", "it is") if items == 1 else ("are", "these are")
+    return f"{many(items, 'item')} {are} in all files, of {sizes}; only {these} judged."
+
+
+def _numbered(groups: Sequence[str | int]) -> NDArray[np.int64]:
+    return np.unique(np.array(groups), return_inverse=True)[1].astype(np.int64)
+
+
+def _outcomes(plan: Plan, subject: SubjectRecord, one: Answers | None, known: _Known) -> list[Outcome]:
+    found: list[Outcome] = []
+
+    def reading(spec: ReadingSpec, values: Mapping[str, NDArray[Any]]) -> None:
+        key = plan.reading(subject, spec.name, {}).key
+        found.append(Outcome(key=key, status="done", values=spec.typed(dict(values), examples=plan.task.examples)))
+
+    shared = {"group": _numbered(known.clusters)} if known.clusters else {}
+
+    if known.votes is not None:
+        who = {} if known.votes.ballots is None else {"ballots": known.votes.ballots}
+        reading(VOTES, {"votes": known.votes.votes, "ordinal": np.array(known.votes.ordinal), **who, **shared})
+    for given in (*known.more, *(() if one is None else one.more)):
+        reading(given.spec, given.values)
+    if one is None:
+        return found
+    if (share := one.mean) is not None:
+        clean: dict[str, NDArray[Any]] = {"accuracy": share, "chance": np.array(0.0, dtype=np.float32), **shared}
+        found.append(Outcome(key=plan.clean(subject).key, status="done", values=clean))
+    if one.right is not None and one.samples is not None:
+        values: dict[str, NDArray[Any]] = {"right": one.right, "samples": one.samples}
+        if one.answers is not None:
+            values["answers"] = one.answers
+        if known.groups:
+            values["group"] = _numbered(known.groups)
+        reading(SAMPLES, values)
+    if one.probability is not None:
+        reading(LABEL_PROBABILITIES, {"probability": one.probability})
+    return found

@@ -1,0 +1,1 @@
+"""Specs of readings of the suite ``lens``."""

@@ -1,0 +1,379 @@
+"""Pictures with known factors: CPPNs written by hand, one meaning for each named weight.
+
+They stand where a genome from Picbreeder is not at hand, and their parts, symmetries and factors are known by
+construction: a face (mirror image), a flower (turns and mirror images) and a scene (independent objects).
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, final
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wheeltap.core.errors import UnknownName, UsageError
+from wheeltap.core.symmetry import Symmetry, mirror, rotations
+from wheeltap.core.typed import to_array
+from wheeltap.models.cppn import OUTPUTS, grid
+from wheeltap.suites.pictures.nets.genome import Genome, Key, Link
+from wheeltap.suites.pictures.nets.sketch import Colour, Factor, Layer, Sketch
+
+REST: Final = "background"
+"""Region of all pixels that belong to no part."""
+
+SEARCHED: Final = 64
+"""Largest size that is looked at to name one that shows every part."""
+
+Points = Float[Tensor, "point 2"]
+Symmetric = Callable[[int], tuple[Points, Symmetry]]
+"""Points (x, y), about as many as a square picture of this size has, and how the symmetry moves them."""
+
+
+@final
+@dataclass(frozen=True)
+class Picture:
+    """A picture whose factors are known.
+
+    Attributes:
+        name: What it is called by.
+        about: One sentence for people.
+        genome: The CPPN; its meaningful weights have names.
+        parts: Parts that lie on one another, the lowest first, each with the nodes that are above 1/2 on it.
+        symmetric: Its symmetry and the points on which it acts, or ``None``.
+    """
+
+    name: str
+    about: str
+    genome: Genome
+    parts: Mapping[str, tuple[str, ...]]
+    symmetric: Symmetric | None = None
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Names of the regions: the parts, then the background."""
+        return (*self.parts, REST)
+
+    def masks(self, size: int) -> NDArray[np.bool_]:
+        """Which pixels of a square picture belong to each region, ``[region, pixel]``; every pixel to one.
+
+        A pixel belongs to the uppermost part there. The parts are read off the genome's own nodes.
+
+        Raises:
+            UsageError: If ``size`` is not from 2 to 4096.
+        """
+        owner = np.full(size * size, len(self.parts))
+        for at, nodes in enumerate(self.parts.values()):
+            for node in nodes:
+                owner[to_array(node_map(self.genome, node, grid(size))) > 0.5] = at
+        return owner == np.arange(len(self.regions))[:, None]
+
+    def require_parts(self, size: int) -> None:
+        """Makes sure that a square picture of this size shows every part, so that changes of each can be measured.
+
+        Raises:
+            UsageError: If a part, or the background, has no pixel of its own; it names a size that does.
+        """
+        if not (unseen := self._unseen(size)):
+            return
+        sizes = range(size + 1, SEARCHED + 1)
+        wanted = next((str(larger) for larger in sizes if not self._unseen(larger)), f"more than {SEARCHED}")
+        raise UsageError(
+            "The picture is too small for its parts.",
+            where=f"{self.name}, {size} x {size} pixels",
+            expected="one pixel or more of each part",
+            got=f"none of {', '.join(unseen)}",
+            do=f"Take {wanted} pixels a side (--size).",
+        )
+
+    def _unseen(self, size: int) -> list[str]:
+        """Regions without a pixel."""
+        if not self.parts:
+            return []
+        return [name for name, mask in zip(self.regions, self.masks(size), strict=True) if not mask.any()]
+
+
+def node_map(genome: Genome, key: Key, inputs: Float[Tensor, "pixel 4"]) -> Float[Tensor, "pixel"]:
+    """What one node of a genome gives at each pixel.
+
+    Raises:
+        UnknownName: If there is no such node.
+    """
+    known = [node.key for node in genome.nodes]
+    if key not in known:
+        raise UnknownName("node", str(key), map(str, known))
+    outputs = {node.key for node in genome.nodes if node.kind == "out"}
+    links = [link for link in genome.links if link.target not in outputs]
+    alone = Genome(genome.nodes, [*links, *(Link(key, output, 1.0) for output in outputs)], name=genome.name)
+    return alone.evaluate(inputs)[:, OUTPUTS.index("brightness")]
+
+
+def _ellipse(sketch: Sketch, name: str, across: str, along: str, *, size: Factor, steps: int) -> str:
+    """A mask: 1 where two gaussians add up to more than -``size`` / 3."""
+    return sketch.edge(name, {across: 3.0, along: 3.0, "bias": size}, steps=steps)
+
+
+def mirror_image(size: int) -> tuple[Points, Symmetry]:
+    """The pixels of a square picture, and how its mirror left-right moves them."""
+    points = grid(size)[:, :2]
+    return points, mirror(points)
+
+
+def mirrored_share(genome: Genome, *, size: int = 128) -> float:
+    """How much of a genome's picture is its own mirror image left-right: ||P(I - mean)||^2 / ||I - mean||^2.
+
+    P is the mean of a picture and its mirror image; the mean colour has every symmetry and is left out. A picture of
+    one colour has 1, one that is not finite has 0.
+    """
+    _, symmetry = mirror_image(size)
+    drawn = torch.as_tensor(genome.render(size)).double().reshape(symmetry.size, -1)
+    centred = drawn - drawn.mean(0)
+    if not bool(centred.any()):
+        return 1.0
+    share = float(symmetry.share(centred))
+    return share if math.isfinite(share) else 0.0
+
+
+BACKDROP: Final = Colour(-0.42, 0.35, 0.80)
+SKIN: Final = Colour(0.07, 0.42, 0.97)
+HAIR: Final = Colour(0.04, 0.65, 0.33)
+EYE: Final = Colour(0.07, 0.03, 1.00)
+PUPIL: Final = Colour(0.07, 0.55, 0.12)
+LIPS: Final = Colour(-0.01, 0.62, 0.80)
+MOUTH: Final = Colour(-0.01, 0.70, 0.30)
+
+
+def _face() -> Picture:
+    sketch = Sketch()
+    sketch.abs("side", {"x": 1.0})
+    _head(sketch)
+    _eyes(sketch)
+    _mouth(sketch)
+    layers = [
+        Layer("hair seen", HAIR, BACKDROP),
+        Layer("head seen", SKIN, BACKDROP),
+        Layer("nose seen", Colour(0.05, 0.50, 0.86), SKIN),
+        Layer("brows seen", HAIR, SKIN),
+        Layer("eyes seen", EYE, SKIN),
+        Layer("pupils seen", PUPIL, EYE),
+        Layer("lips seen", LIPS, SKIN),
+        Layer("mouth seen", MOUTH, LIPS),
+    ]
+    return Picture(
+        "face",
+        "A face, the same left and right: both eyes, both brows and the two halves of the mouth are drawn by the same "
+        "nodes from |x|.",
+        sketch.paint(layers, BACKDROP, name="face"),
+        {
+            "head": ("head seen",),
+            "hair": ("hair seen",),
+            "brows": ("brows seen",),
+            "eyes": ("eyes seen",),
+            "mouth": ("lips seen",),
+        },
+        mirror_image,
+    )
+
+
+def _head(sketch: Sketch) -> None:
+    sketch.gaussian("head across", {"side": Factor(-0.95, "face width"), "y": Factor(-0.10, "jaw width"), "bias": 0.02})
+    sketch.gaussian("head along", {"y": Factor(-0.72, "face length"), "bias": 0.10})
+    _ellipse(sketch, "head", "head across", "head along", size=Factor(-4.0, "head size"), steps=3)
+    sketch.gaussian("hair across", {"side": 0.82})
+    sketch.gaussian("hair along", {"y": 0.95, "bias": Factor(0.25, "hair height")})
+    _ellipse(sketch, "hair", "hair across", "hair along", size=Factor(-3.6, "hair volume"), steps=3)
+    sketch.cover("head seen", "head")
+    sketch.cover("hair seen", "hair", hidden_by="head")
+
+
+def _eyes(sketch: Sketch) -> None:
+    sketch.identity("eye side", {"side": -1.0, "bias": Factor(0.28, "eye spacing")})
+    sketch.identity("eye level", {"y": 1.0, "bias": Factor(0.06, "eye height")})
+    sketch.gaussian("eye across", {"eye side": Factor(-3.0, "eye width")})
+    sketch.gaussian("eye along", {"eye level": Factor(-5.0, "eye opening")})
+    _ellipse(sketch, "eyes", "eye across", "eye along", size=Factor(-4.5, "eye size"), steps=3)
+    _ellipse(sketch, "pupils", "eye across", "eye along", size=Factor(-5.3, "pupil size"), steps=3)
+    sketch.gaussian("brow across", {"eye side": 4.0})
+    height = {"eye level": 9.0, "eye side": Factor(1.0, "brow tilt"), "bias": Factor(2.0, "brow height")}
+    sketch.gaussian("brow along", height)
+    _ellipse(sketch, "brows", "brow across", "brow along", size=Factor(-3.6, "brow thickness"), steps=3)
+    for part in ("eyes", "pupils", "brows"):
+        sketch.cover(f"{part} seen", part)
+
+
+def _mouth(sketch: Sketch) -> None:
+    sketch.gaussian("bend", {"side": 1.5})
+    sketch.abs("mouth level", {"y": -1.0, "bias": 0.40, "bend": Factor(0.10, "smile")})
+    sketch.gaussian("mouth across", {"side": Factor(-2.2, "mouth width")})
+    opening = {"mouth across": 1.5, "mouth level": -12.0, "bias": Factor(0.0, "mouth opening")}
+    sketch.identity("gape", opening)
+    sketch.edge("lips", {"gape": 3.0, "bias": Factor(1.5, "lip thickness")}, steps=2)
+    sketch.edge("mouth", {"gape": 3.0, "bias": -1.5}, steps=2)
+    sketch.cover("lips seen", "lips")
+    sketch.cover("mouth seen", "mouth")
+    sketch.gaussian("nose across", {"side": 7.0, "y": -2.0, "bias": 0.6})
+    sketch.gaussian("nose along", {"y": 4.0, "bias": -0.7})
+    _ellipse(sketch, "nose", "nose across", "nose along", size=Factor(-3.6, "nose size"), steps=2)
+    sketch.cover("nose seen", "nose")
+
+
+PETAL: Final = Colour(-0.09, 0.55, 0.96)
+SPOT: Final = Colour(-0.05, 0.75, 0.85)
+HEART: Final = Colour(0.13, 0.85, 0.95)
+SEEDS: Final = Colour(0.08, 0.80, 0.55)
+LEAVES: Final = Colour(0.30, 0.45, 0.30)
+
+
+def flower(petals: int = 6) -> Picture:
+    """A flower that looks the same after a turn by one petal and in a mirror.
+
+    Args:
+        petals: How many.
+
+    Raises:
+        UsageError: If there are fewer than 4 or more than 12.
+    """
+    if not 4 <= petals <= 12:
+        raise UsageError("A flower cannot have so many petals.", expected="4 to 12", got=str(petals))
+    sketch = Sketch()
+    _petals(sketch, petals)
+    sketch.edge("heart", {"d": -3.0, "bias": Factor(1.25, "heart size")}, steps=4)
+    sketch.edge("seeds", {"d": -3.0, "bias": Factor(0.65, "seed ring")}, steps=4)
+    for part in ("petals", "spots"):
+        sketch.cover(f"{part} seen", part, hidden_by="heart")
+    for part in ("heart", "seeds"):
+        sketch.cover(f"{part} seen", part)
+    layers = [
+        Layer("petals seen", PETAL, LEAVES),
+        Layer("spots seen", SPOT, PETAL),
+        Layer("heart seen", HEART, LEAVES),
+        Layer("seeds seen", SEEDS, HEART),
+    ]
+    return Picture(
+        "flower",
+        f"A flower with {petals} petals, the same after a turn by {360 / petals:g} degrees and in a mirror: gaussians "
+        "across equally turned directions add up.",
+        sketch.paint(layers, LEAVES, name="flower"),
+        {"petals": ("petals seen",), "heart": ("heart seen",)},
+        lambda size: turned(size, petals),
+    )
+
+
+def _petals(sketch: Sketch, petals: int) -> None:
+    """Ridges along as many rays as petals, and a bump at their distance from the centre."""
+    rays = _rays(sketch, petals)
+    sketch.identity("rays", {**dict.fromkeys(rays, 1.0), "bias": len(rays) - 1.0})
+    sketch.gaussian("reach", {"d": Factor(-1.6, "bloom"), "bias": 1.5})
+    shape = {"rays": Factor(1.0, "petal division"), "reach": 2.5, "bias": Factor(-2.38, "petal width")}
+    sketch.identity("petal", shape)
+    sketch.edge("petals", {"petal": 3.0})
+    sketch.edge("spots", {"petal": 3.0, "bias": Factor(-2.0, "spot size")})
+
+
+def _rays(sketch: Sketch, petals: int) -> list[str]:
+    """Nodes that are 1 along a ray and -1 beside it; where petals are opposite each other, one for both."""
+    lines = petals if petals % 2 else petals // 2
+    width, names = 0.63 * petals, list[str]()
+    for line in range(lines):
+        angle = 2 * math.pi * line / petals
+        across, along = {"x": math.cos(angle), "y": math.sin(angle)}, {"x": -math.sin(angle), "y": math.cos(angle)}
+        if petals % 2:
+            sketch.abs(f"beside {line}", across)
+            sketch.relu(f"behind {line}", along)
+            across = {f"beside {line}": 1.0, f"behind {line}": 1.0}
+        reads = {name: width * weight for name, weight in across.items() if abs(weight) > 1e-12}
+        names.append(sketch.gaussian(f"ray {line}", reads))
+    return names
+
+
+def turned(size: int, petals: int) -> tuple[Points, Symmetry]:
+    """Points on circles, and their turns by one petal and mirror images.
+
+    As many circles as half the rows, and a whole number of points to each petal.
+    """
+    spokes = 2 * petals * max(1, round(size / petals))
+    angles = torch.arange(spokes, dtype=torch.float64) * (2 * math.pi / spokes)
+    radii = (torch.arange(max(1, size // 2), dtype=torch.float64) + 0.5) / max(1, size // 2)
+    points = radii[:, None, None] * torch.stack([angles.cos(), angles.sin()], 1)
+    points = points.reshape(-1, 2)
+    return points, rotations(points, folds=petals, mirrored=True)
+
+
+SKY: Final = Colour(0.08, 0.50, 0.93)
+SUN: Final = Colour(0.14, 0.75, 1.00)
+GRASS: Final = Colour(0.24, 0.65, 0.52)
+WALL: Final = Colour(0.06, 0.22, 0.90)
+ROOF: Final = Colour(0.00, 0.75, 0.58)
+DOOR: Final = Colour(0.06, 0.65, 0.35)
+WINDOW: Final = Colour(0.14, 0.60, 1.00)
+
+
+def _scene() -> Picture:
+    sketch = Sketch()
+    _sun(sketch)
+    _hill(sketch)
+    _house(sketch)
+    layers = [
+        Layer("sun seen", SUN, SKY),
+        Layer("hill seen", GRASS, SKY),
+        Layer("wall seen", WALL, SKY),
+        Layer("roof seen", ROOF, SKY),
+        Layer("door seen", DOOR, WALL),
+        Layer("windows seen", WINDOW, WALL),
+    ]
+    return Picture(
+        "scene",
+        "A house on a hill before an evening sky: sun, hill and house are drawn by nodes of their own.",
+        sketch.paint(layers, SKY, name="scene", gradient={"saturation": {"y": -0.12}, "hue": {"y": 0.03}}),
+        {"sun": ("sun seen",), "hill": ("hill seen",), "house": ("wall seen", "roof seen")},
+    )
+
+
+def _sun(sketch: Sketch) -> None:
+    sketch.gaussian("sun across", {"x": -2.0, "bias": Factor(-0.9, "sun to the right")})
+    sketch.gaussian("sun along", {"y": 2.0, "bias": Factor(1.1, "sun height")})
+    _ellipse(sketch, "sun", "sun across", "sun along", size=Factor(-4.8, "sun size"), steps=3)
+    sketch.relu("sun seen", {"sun": 0.5, "hill": -0.5, "wall seen": -1.0, "roof seen": -1.0})
+
+
+def _hill(sketch: Sketch) -> None:
+    sketch.gaussian("hilltop", {"x": -1.1, "bias": Factor(0.3, "hill to the right")})
+    sketch.edge("hill", {"y": 3.0, "hilltop": Factor(0.9, "hill steepness"), "bias": Factor(-1.2, "hill height")})
+    sketch.relu("hill seen", {"hill": 0.5, "bias": 0.5, "wall seen": -1.0, "roof seen": -1.0})
+
+
+def _house(sketch: Sketch) -> None:
+    sketch.identity("house middle", {"x": -1.0, "bias": Factor(0.35, "house to the right")})
+    sketch.abs("house side", {"house middle": 1.0})
+    sketch.identity("house level", {"y": 1.0, "bias": Factor(0.05, "house height")})
+    sketch.edge("inside", {"house side": -3.0, "bias": Factor(0.75, "house width")}, steps=4)
+    sketch.edge("below eaves", {"house level": 3.0}, steps=4)
+    sketch.edge("above ground", {"y": -3.0, "bias": Factor(0.96, "house depth")}, steps=4)
+    sketch.edge("below ridge", {"house level": 3.0, "house side": -2.7, "bias": Factor(0.95, "roof height")}, steps=4)
+    sketch.within("wall seen", ["inside", "below eaves", "above ground"])
+    sketch.cover("roof seen", "below ridge", hidden_by="below eaves")
+    sketch.edge("beside door", {"house side": -3.0, "bias": Factor(0.21, "door width")}, steps=4)
+    sketch.edge("below lintel", {"house level": 3.0, "bias": -0.42}, steps=4)
+    sketch.within("door seen", ["beside door", "below lintel", "above ground"])
+    sketch.gaussian("window across", {"house side": 7.0, "bias": -1.12})
+    sketch.gaussian("window along", {"house level": 7.0, "bias": -1.05})
+    _ellipse(sketch, "windows", "window across", "window along", size=Factor(-4.6, "window size"), steps=3)
+    sketch.cover("windows seen", "windows")
+
+
+PICTURES: Final[dict[str, Callable[[], Picture]]] = {"face": _face, "flower": flower, "scene": _scene}
+"""Each is built when it is asked for."""
+
+
+def picture(name: str) -> Picture:
+    """The picture of this name.
+
+    Raises:
+        UnknownName: If there is none.
+    """
+    if name not in PICTURES:
+        raise UnknownName("picture", name, PICTURES)
+    return PICTURES[name]()

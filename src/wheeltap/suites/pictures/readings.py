@@ -1,0 +1,156 @@
+"""What is read of a net that draws a picture: its numbers, what it draws, and what is inside."""
+
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wheeltap.core.errors import ModelError
+from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
+from wheeltap.core.typed import to_array
+from wheeltap.engine.readings.base import Reading, Readings
+from wheeltap.models.cppn import Cppn, grid
+from wheeltap.suites.pictures.engine.measures import Number, Sight, measured, reordered, swept, weights_moved
+from wheeltap.suites.pictures.engine.moves import is_sparse
+from wheeltap.suites.pictures.engine.moving import chosen, strip
+from wheeltap.suites.pictures.specs import (
+    BLOCKS,
+    MAP,
+    METRICS,
+    PICTURE,
+    PICTURE_DRAWN,
+    PICTURE_INSIDE,
+    PICTURE_NUMBERS,
+    STEPS,
+    STRIP,
+    InsideSettings,
+    NumbersSettings,
+)
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def drawing(subject: Subject) -> Cppn:
+    """The subject's net.
+
+    Raises:
+        ModelError: If it is not one that draws pictures.
+    """
+    if not isinstance(subject.model, Cppn):
+        raise ModelError(
+            "The subject draws no picture.",
+            where=subject.name,
+            expected="a layered CPPN (wheeltap.models.cppn.Cppn)",
+            got=type(subject.model).__name__,
+        )
+    return subject.model
+
+
+@final
+class PictureNumbers(Reading):
+    """How a picture answers to changes of weights, what the hidden units hold, and how the links are wired.
+
+    Source: see ``studies.pictures_metrics``.
+    """
+
+    spec = PICTURE_NUMBERS
+    settings: NumbersSettings
+
+    def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
+        """About ten passes for each weight and direction and fifteen for each draw, most of them over a part of a net.
+
+        Raises:
+            ModelError: If the subject draws no picture.
+            DataError: If the task is no square picture.
+        """
+        net, sight = drawing(subject), Sight.of(task, folds=self.settings.folds)
+        if self.settings.reordered:
+            net = reordered(net, seed=root)
+        with torch.no_grad():
+            found, moves = measured(net, sight, self.settings, root=root), weights_moved(net, self.settings, root=root)
+        none = Number(0.0)
+        columns = {
+            name: np.array([getattr(found.get(key, none), name) for key in METRICS])
+            for name in ("value", "se", "sampled", "short")
+        }
+        sparse = is_sparse(net)
+        values: Arrays = {
+            **columns,
+            "there": np.array([key in found for key in METRICS]),
+            "moved": np.array(len(moves)),
+            "movable": np.array(len(net.links()) if sparse else net.layout.parameters),
+            "sparse": np.array(sparse),
+            "symmetric": np.array(sight.symmetry is not None),
+            "mirror": np.array(sight.symmetry is not None and sight.symmetry.name.startswith("mirror left-right")),
+            "parts": np.array(0 if sight.regions is None else len(sight.regions)),
+        }
+        return Readings(values, forwards=10.0 * (2 * len(moves) + 2 * self.settings.directions + self.settings.draws))
+
+
+@final
+class PictureDrawn(Reading):
+    """The picture, in double precision."""
+
+    spec = PICTURE_DRAWN
+
+    def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
+        """One pass.
+
+        Raises:
+            ModelError: If the subject draws no picture.
+        """
+        return Readings({"picture": drawing(subject).render(PICTURE)}, forwards=1.0)
+
+
+@final
+class PictureInside(Reading):
+    """The maps of hidden units; the weights, and pictures while single ones move."""
+
+    spec = PICTURE_INSIDE
+    settings: InsideSettings
+
+    def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
+        """One pass; about twenty for each weight that is moved.
+
+        Raises:
+            ModelError: If the subject draws no picture.
+            DataError: If the task is no square picture.
+        """
+        how, net = self.settings, drawing(subject)
+        with torch.no_grad():
+            layers = [to_array(layer).T for layer in net.maps(grid(MAP).to(net.dense[0].weight))]
+            values: Arrays = {"maps": np.stack(layers).reshape(len(layers), -1, MAP, MAP)}
+            if how.explored:
+                values |= _explored(net, Sight.of(task, folds=how.folds), how, root)
+        return Readings(values, forwards=1.0 + 20.0 * how.weights * how.explored)
+
+
+def _explored(net: Cppn, sight: Sight, how: InsideSettings, root: int) -> Arrays:
+    found = swept(net, sight, how, root=root)
+    rows = chosen(found, named=[int(one) for one in how.named.split(",") if one], count=how.strips)
+    places = [net.layout.address(int(found.moves.ids[row])) for row in rows]
+    delta = found.responses.delta[rows, 0]
+    strips = [
+        strip(net, weight=place, steps=[float(share * size) for share in STEPS], size=STRIP)
+        for place, size in zip(places, delta, strict=True)
+    ]
+    links = np.array([net.layout.address(int(at)) for at in net.links()] if is_sparse(net) else [])
+    blocks = dict(net.layout.blocks)
+    shown = {
+        "units": np.array([blocks.get(name, 0) for name in BLOCKS]),
+        "folded": np.array(net.fold == "abs-x"),
+        "delta": delta,
+        "effect": found.responses.rmse[rows, 0],
+        "strip": np.rint(np.clip(np.array(strips), 0.0, 1.0) * 255).reshape(-1, len(STEPS), STRIP, STRIP, 3),
+        "place": np.array([(int(found.moves.ids[row]), *place) for row, place in zip(rows, places, strict=True)]),
+    }
+    shown["place"] = shown["place"].reshape(-1, 4)
+    if sight.symmetry is not None:
+        shown["symmetry"] = found.responses.symmetry[rows, 0]
+    return {
+        **shown,
+        "kernels": np.concatenate([kernel.ravel() for kernel in net.kernels()]),
+        "link": links.reshape(-1, 3),
+    }

@@ -1,0 +1,314 @@
+"""The study ``pictures``: a net that draws a picture, and nets trained to draw it too. Are they wired alike?
+
+After Kumar et al. 2025, arXiv:2505.11581 (the fractured entangled representation hypothesis).
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Final, final
+
+import msgspec
+import numpy as np
+
+from wheeltap.audits.case import Arrays, Case
+from wheeltap.core import seeds
+from wheeltap.core.bounded import Npz
+from wheeltap.core.errors import UnknownName
+from wheeltap.core.records import Control, Finding, Scalar, SubjectRecord, Trial
+from wheeltap.core.study import Asked, Cast, CohortRole, Metric, Rule
+from wheeltap.plans.plan import Plan
+from wheeltap.stats.members import Single
+from wheeltap.studies.base import Said, Shown, Study
+from wheeltap.studies.table import Numbers, Table
+from wheeltap.suites.pictures import specs
+from wheeltap.suites.pictures.studies import pictures_controls, pictures_said, pictures_shown
+from wheeltap.suites.pictures.studies.pictures_metrics import BY_KEY, ERROR, METRICS, OVER, SHORT, TESTED, TRAINED
+
+UNTRAINED: Final = "untrained"
+
+GIVEN: Final = "given: "
+"""What the names of nets begin with that were there already."""
+
+FOLDED: Final = "abs-x"
+"""Nets that read |x|: all their answers are mirror images of themselves."""
+
+LOPSIDED: Final = ("scene",)
+"""Built-in pictures without a symmetry: no nets that read |x| are trained to draw them."""
+
+KINDS: Final[dict[str, dict[str, Scalar]]] = {
+    TRAINED: {},
+    "relu": {"units": "relu"},
+    FOLDED: {"fold": "abs-x"},
+    "l1": {"l1": 1e-4},
+    "decay": {"decay": 0.1},
+    "sam": {"rho": 0.02},
+    "sparse": {"share": 0.2},
+    UNTRAINED: {"steps": 0},
+}
+"""Kinds of nets, by what differs in their training: as published, and controls."""
+
+_ABOUT: Final = {
+    TRAINED: "Trained by the paper's recipe to draw the picture.",
+    UNTRAINED: "The starts of the trained nets.",
+    FOLDED: "Trained likewise, and given |x|: they can only draw mirror images.",
+    "relu": "Trained likewise, with ReLU units in all layers.",
+    "l1": "Trained likewise, with a penalty on the sum of absolute weights.",
+    "decay": "Trained likewise, with weight decay.",
+    "sam": "Trained likewise, by sharpness-aware minimization.",
+    "sparse": "Trained likewise, and pruned to a fifth of the weights.",
+}
+
+_Nets = Annotated[int, msgspec.Meta(ge=1, le=100)]
+
+
+class PicturesSettings(specs.SampledSettings, frozen=True, kw_only=True):
+    """Which picture, which nets, and how much of each is looked at.
+
+    Attributes:
+        picture: A built-in picture: face, flower or scene.
+        genome: A Picbreeder genome instead: XML, or a zip file that holds it.
+        nets: Further nets to measure: an ``.npz`` file with ``arch`` and arrays of parameters.
+        seeds: Nets trained to draw the picture.
+        control_seeds: Nets of each kind of control nets.
+        controls: Kinds of trained control nets, with commas between.
+        size: Pixels of a side, in training.
+        steps: Of training.
+        seed: Root of what training draws.
+
+    Raises:
+        UnknownName: If there is no such kind of control nets.
+    """
+
+    picture: str = "face"
+    genome: str = ""
+    nets: str = ""
+    seeds: Annotated[int, msgspec.Meta(ge=2, le=100)] = 5
+    control_seeds: _Nets = 3
+    controls: str = "abs-x,l1"
+    size: Annotated[int, msgspec.Meta(ge=8, le=512)] = 64
+    steps: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 4000
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        allowed = [kind for kind in KINDS if kind not in (TRAINED, UNTRAINED)]
+        wrong = next((kind for kind in self.kinds if kind not in allowed), None)
+        if wrong is not None:
+            raise UnknownName("kind of control net", wrong, allowed)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of trained control nets, each once."""
+        return tuple(dict.fromkeys(kind.strip() for kind in self.controls.split(",") if kind.strip()))
+
+    @property
+    def source(self) -> str:
+        """Of the net under study."""
+        return f"genome:{self.genome}" if self.genome else f"picture:{self.picture}"
+
+
+@final
+class Pictures(Study):
+    """Nets that draw one picture: is the one under study one more of those trained to draw it?"""
+
+    name = "pictures"
+    title = "Is a net that draws a picture wired like nets trained to draw it?"
+    code = "WT204"
+    settings_type = PicturesSettings
+    small: ClassVar[dict[str, Scalar]] = {"size": 32, "steps": 1500}
+    settings: PicturesSettings
+    version: ClassVar[int] = 1
+
+    @property
+    def examples(self) -> str:
+        """The square that the nets draw."""
+        return f"{self.settings.source},{self.settings.size}"
+
+    # ---- who ------------------------------------------------------------------------------------------------------
+
+    def cast(self) -> tuple[Cast, ...]:
+        """The net under study; nets trained to draw its picture, their starts, controls; nets that are given."""
+        settings, given = self.settings, self._given
+        own = Asked(name=self.own, source=settings.source)
+        cohorts = [Cast(name=self.own, members=(own,), about="The net under study, laid out as a dense net.")]
+        meant = [
+            kind for kind in settings.kinds if kind != FOLDED or settings.genome or settings.picture not in LOPSIDED
+        ]
+        for kind in (TRAINED, UNTRAINED, *meant):
+            count = settings.seeds if kind in (TRAINED, UNTRAINED) else settings.control_seeds
+            cohorts.append(self._trained(kind, count))
+        for name in given:
+            asked = Asked(name=f"{GIVEN}{name}", source=f"npz:{settings.nets}#{name}")
+            cohorts.append(Cast(name=asked.name, members=(asked,), role="given", about="Given with the study."))
+        return tuple(cohorts)
+
+    def _trained(self, kind: str, count: int) -> Cast:
+        roles: dict[str, CohortRole] = {TRAINED: "compared", FOLDED: "planted"}
+        members = tuple(
+            Asked(
+                name=f"{kind} {at + 1}", recipe="picture", settings={"steps": self.settings.steps, **KINDS[kind]},
+                seed=seeds.derive(self.settings.seed, "fer", at), of=(self.own,),
+            )
+            for at in range(count)
+        )  # fmt: skip
+        return Cast(name=kind, members=members, role=roles.get(kind, "null"), about=_ABOUT[kind])
+
+    @cached_property
+    def own(self) -> str:
+        """Name of the net under study."""
+        name = Path(self.settings.genome).stem if self.settings.genome else self.settings.picture
+        taken = {*KINDS, *(f"{kind} {at + 1}" for kind in KINDS for at in range(100))}
+        return f"{name} (under study)" if name in taken else name
+
+    @cached_property
+    def _given(self) -> tuple[str, ...]:
+        """Names of the given nets."""
+        if not self.settings.nets:
+            return ()
+        with Npz(Path(self.settings.nets).expanduser(), "file of nets") as archive:
+            return tuple(name for name in archive.names if name != "arch")
+
+    # ---- numbers and rules ----------------------------------------------------------------------------------------
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """See ``Study.metrics``."""
+        return METRICS
+
+    def rules(self) -> tuple[Rule, ...]:
+        """One for each tested metric: could the net under study be one more of the trained ones?"""
+        return tuple(
+            Rule(
+                code=BY_KEY[key].code, title=BY_KEY[key].title, metric=key, cohorts=(self.own, TRAINED),
+                statistic="one_of", margin=tested.margin, relative=tested.relative,
+                supports=f"{self.own} is not one more of the trained nets.",
+                refutes=f"{self.own} is like the trained nets.", alarm=True,
+            )
+            for key, tested in TESTED.items()
+        )  # fmt: skip
+
+    # ---- asking ---------------------------------------------------------------------------------------------------
+
+    def most(self, plan: Plan) -> int:
+        """Two readings of each net, and some of three of them."""
+        return 2 * len(plan.subjects) + 5
+
+    def ask_of(self, case: Case, member: SubjectRecord) -> list[Trial]:
+        """The graph of the net under study first: it decides how the others are read."""
+        graph = self.graph(case)
+        outcome = case.outcome(graph)
+        if outcome is None or outcome.status != "done":
+            return [graph]
+        asked = [graph, self._numbers(case, member), case.plan.reading(member, specs.PICTURE_DRAWN.name, {})]
+        if member == case.whole.reference:
+            asked.append(self._numbers(case, member, reordered=True))
+        return [*asked, *self.inside(case, member)]
+
+    def graph(self, case: Case) -> Trial:
+        """What is known of the graph that the net under study was laid out from."""
+        return case.plan.reading(case.whole.reference, specs.PICTURE_GRAPH.name, {"source": self.settings.source})
+
+    def inside(self, case: Case, member: SubjectRecord) -> list[Trial]:
+        """What is shown of a net beside its picture: of the one under study, the first trained and untrained one."""
+        first = {kind: self._first(case, kind) for kind in (TRAINED, UNTRAINED)}
+        explored = member in (case.whole.reference, first[TRAINED])
+        if not explored and member != first[UNTRAINED]:
+            return []
+        given: dict[str, Scalar] = {"explored": explored}
+        if explored:
+            known = case.reading(self.graph(case))
+            named = known["factor"] if member == case.whole.reference and "factor" in known else np.zeros((0, 4))
+            given |= {
+                **self._asked(specs.MovedSettings, known),
+                "named": ",".join(str(int(one)) for one in named[:, 0]),
+            }
+        return [case.plan.reading(member, specs.PICTURE_INSIDE.name, given)]
+
+    def _first(self, case: Case, kind: str) -> SubjectRecord | None:
+        """The first net of a kind that was made."""
+        for subject in case.whole.subjects:
+            if subject.artifact is not None and subject.name.rpartition(" ")[0] == kind:
+                made = case.outcome(case.plan.make(subject))
+                if made is not None and made.status == "done":
+                    return subject
+        return None
+
+    def _numbers(self, case: Case, member: SubjectRecord, *, reordered: bool = False) -> Trial:
+        known = case.reading(self.graph(case))
+        given = self._asked(specs.SampledSettings, known)
+        given |= {"strongest": int(known["strongest"]), "reordered": reordered}
+        return case.plan.reading(member, specs.PICTURE_NUMBERS.name, given)
+
+    def _asked(self, kind: type[specs.MovedSettings], known: Arrays) -> dict[str, Scalar]:
+        """The study's settings that a reading has too, and on which points a symmetry acts."""
+        fields = (field.name for field in msgspec.structs.fields(kind))
+        return {**{name: getattr(self.settings, name) for name in fields}, "folds": int(known["folds"])}
+
+    # ---- judging --------------------------------------------------------------------------------------------------
+
+    def read(self, case: Case, member: SubjectRecord) -> Arrays:
+        """The numbers as they were read.
+
+        Raises:
+            Unanswered: If they were not.
+        """
+        return case.reading(self._numbers(case, member))
+
+    def drawn(self, case: Case, member: SubjectRecord) -> Any:
+        """The picture that a net draws, ``[row, column, 3]``.
+
+        Raises:
+            Unanswered: If it was not read.
+        """
+        return case.reading(case.plan.reading(member, specs.PICTURE_DRAWN.name, {}))["picture"]
+
+    def numbers(self, case: Case, member: SubjectRecord) -> Numbers:
+        """See ``Study.numbers``."""
+        gap = self.drawn(case, member) - self.drawn(case, case.whole.reference)
+        return {ERROR: Single(float(np.square(gap).mean())), **_singles(self.read(case, member))}
+
+    def controls(self, case: Case, table: Table) -> list[Control]:
+        """See ``Study.controls``."""
+        own = case.whole.reference
+        return [
+            pictures_controls.same_function(case, self.graph(case)),
+            pictures_controls.recoded(table.numbers.get(own.name, {}), self._twin(case, own)),
+            pictures_controls.symmetric_inputs(table, FOLDED, mirror=self._mirror(case)),
+            pictures_controls.training(case),
+        ]
+
+    def _twin(self, case: Case, own: SubjectRecord) -> Numbers:
+        trial = self._numbers(case, own, reordered=True) if case.known([self.graph(case)]) else self.graph(case)
+        outcome = case.outcome(trial)
+        return _singles(case.reading(trial)) if outcome is not None and "there" in outcome.values else {}
+
+    def _mirror(self, case: Case) -> bool:
+        outcome = case.outcome(self._numbers(case, case.whole.reference)) if case.known([self.graph(case)]) else None
+        return outcome is not None and bool(outcome.values.get("mirror", False))
+
+    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> Said:
+        """See ``Study.said``."""
+        own, first = case.whole.reference, self._first(case, TRAINED)
+        graph = case.reading(self.graph(case))
+        moved = [(one.name, self.read(case, one)) for one in (own, first) if one is not None]
+        words = pictures_said.Words(table, findings, self.own)
+        return Said(
+            headline=words.headline(), about=specs.as_text([int(code) for code in graph["about"]]),
+            notes=(words.distance(), *words.lacking(), *words.fooled()), answers=words.noise_answer(),
+            caveats=pictures_said.caveats(moved, words.count, by_hand="factor" in graph),
+        )  # fmt: skip
+
+    def shown(self, case: Case, table: Table) -> Shown:
+        """See ``Study.shown``."""
+        return pictures_shown.Showing(self, case, table).shown()
+
+
+def _singles(read: Arrays) -> dict[str, Single]:
+    """Numbers of a net with their errors, as they were read."""
+    found: dict[str, Single] = {}
+    for at, key in enumerate(specs.METRICS):
+        if read["there"][at]:
+            value, se = float(read["value"][at]), float(read["se"][at])
+            sampled, short = int(read["sampled"][at]), int(read["short"][at])
+            how = (OVER.get(key, "") + (SHORT.get(key, "") if short else "")).format(sampled=sampled, short=short)
+            found[key] = Single(value, se, how, sampled - 1) if sampled else Single(value)
+    return found

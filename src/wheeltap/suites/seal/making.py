@@ -1,0 +1,290 @@
+"""Making a seal: inputs that see most weights, what the model gives for them, and how far harmless variation goes."""
+
+import dataclasses
+import datetime
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+import msgspec
+import numpy as np
+import torch
+from torch import nn
+
+from wheeltap import __version__
+from wheeltap.core.copies import copied
+from wheeltap.core.errors import FileFormatError, ModelError, RestorationError, UsageError
+from wheeltap.core.inputs import Inputs, chosen, tensors
+from wheeltap.core.literals import require_fields
+from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
+from wheeltap.core.typed import to_array
+from wheeltap.suites.seal import conversions, values
+from wheeltap.suites.seal.contents import SealedContents
+from wheeltap.suites.seal.inputs import Choice, Watch, candidates, choose, drawn_again
+from wheeltap.suites.seal.record import (
+    Body,
+    Cast,
+    Lineage,
+    Packed,
+    Parts,
+    Seal,
+    SealedInputs,
+    Stored,
+    Tolerances,
+)
+from wheeltap.suites.seal.room import room_for, thinned
+from wheeltap.suites.seal.signature import today
+from wheeltap.suites.seal.sketch import Floats, Looking, Seen, blocks_of, look
+from wheeltap.suites.seal.structure import structure
+from wheeltap.suites.seal.tensors import marked
+from wheeltap.suites.seal.values import Leaves
+
+MARGIN: Final = 4.0
+"""Times the largest harmless variation that was seen: the tolerance."""
+
+LEAST: Final = 1e-6
+"""Smallest tolerance, as a share of the sealed numbers' size: a few steps of single precision."""
+
+_POOL: Final = {"small": 256, "large": 32}
+_LARGE: Final = 20_000_000
+"""Parameters from which fewer inputs are tried."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a seal is to hold.
+
+    Attributes:
+        inputs: How many, at most.
+        seed: Root of everything drawn. Keep it secret where a seal must not be fitted, and seal with several.
+        audit: Lines on the audit that the model went through.
+        expires: Last day, ``YYYY-MM-DD``; empty for none.
+        of: The seal that the model was converted from.
+        at_random: Whether inputs are taken at random: a weaker seal, which chosen ones are compared with.
+    """
+
+    inputs: int = 16
+    seed: int = 0
+    audit: Sequence[str] = ()
+    expires: str = ""
+    of: Lineage | None = None
+    at_random: bool = False
+
+    def __post_init__(self) -> None:
+        require_fields(self)
+        try:
+            last = datetime.date.fromisoformat(self.expires) if self.expires else None
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                "This is no date.", where="expires", expected="YYYY-MM-DD", got=str(self.expires),
+                do="Give the last day on which the seal holds.",
+            ) from error  # fmt: skip
+        if last is not None and last < today():
+            raise UsageError("A seal that has expired would be made.", where="expires",
+                             expected=f"a day from {today()} on", got=self.expires,
+                             do="Give the last day on which the seal holds.")  # fmt: skip
+
+
+@final
+@dataclass(frozen=True)
+class Made:
+    """A seal, and what is known of how well it sees.
+
+    Attributes:
+        seal: The seal.
+        choice: Its inputs.
+        thinned: What is kept less of than of a smaller model, in sentences.
+    """
+
+    seal: Seal
+    choice: Choice
+    thinned: tuple[str, ...] = ()
+
+
+def make(
+    subject: Subject, task: BaseTask, asked: Asked | None = None, *, watch: Watch = lambda what, done, total: None
+) -> Made:
+    """The seal of a model; it comes back bit for bit as it was.
+
+    Args:
+        subject: The model. Of one with 16-bit weights a copy in single precision is made.
+        task: Where inputs come from.
+        asked: What it is to hold.
+        watch: Called with progress.
+
+    Raises:
+        ModelError: If the model does not answer each input alike in two passes.
+        DataError: If the task's inputs cannot be kept.
+    """
+    how = asked or Asked()
+    made = structure(subject.model)
+    before = values.leaves(subject.model, seed=how.seed)
+    exact = conversions.in_single_precision(subject.model)
+    own = subject if exact is subject.model else Subject(exact, name=subject.name)
+    blocks = blocks_of(exact, subject.record.blocks)
+    kind = "large" if subject.record.parameters > _LARGE else "small"
+    pool = candidates(own, task, most=_POOL[kind], seed=how.seed)
+    contents = SealedContents.of(subject)
+    texts = (values.shapes(subject.model), made.text(), *how.audit, msgspec.json.encode(contents).decode())
+    room = room_for(exact, blocks, pool.fitting(how.inputs), pool.each, texts)
+    pool = pool.at_random(room.inputs, seed=how.seed) if how.at_random else pool
+    looking = Looking(how.seed, room.some(blocks), room.few)
+    watch("measuring harmless variation", 0, 2)
+    rough = _variation(exact, chosen(pool.inputs, slice(8)), looking)
+    choice = choose(own, pool, keep=room.inputs, unit=rough.output * rough.size, seed=how.seed, watch=watch)
+    inputs = choice.inputs
+    watch("measuring harmless variation", 1, 2)
+    found = _variation(exact, inputs, looking)
+    looking = dataclasses.replace(looking, blocks=found.seen.order)
+    stored, casts, marks = _conversions(exact, inputs, looking, found.seen, watch)
+    body = Body(
+        name=subject.name, casts=casts, shapes=texts[0], values=values.marks(marks), structure=made.digest(),
+        parts=texts[1], seed=how.seed, inputs=_kept(choice), blocks=found.seen.order, stored=stored,
+        tensors=marked(exact, seed=how.seed, marks=room.marks),
+        tolerances=Tolerances(found.output, found.blocks, subject.device.type, found.passes),
+        audit=tuple(how.audit), contents=contents, sealed=today().isoformat(), expires=how.expires, of=how.of,
+        provenance={"wheeltap": __version__, "torch": str(torch.__version__), "machine": platform.machine()},
+    )  # fmt: skip
+    seal = Seal.of(body)
+    _require_own(seal, exact, looking)
+    after = values.leaves(subject.model, seed=how.seed)
+    if after != before:
+        raise RestorationError("The model was not given back as it was.", where=subject.name,
+                               expected=values.total(before, seed=how.seed)[:12],
+                               got=values.total(after, seed=how.seed)[:12])  # fmt: skip
+    unread = tuple(f"{where} cannot be read and is not sealed ({why})." for where, why in made.unread.items())
+    return Made(seal, choice, (*unread, *thinned(room, len(blocks), how.inputs)))
+
+
+def _require_own(seal: Seal, model: nn.Module, looking: Looking) -> None:
+    """Raises ``ModelError`` unless the model gives what the seal says of it, for the inputs as the seal keeps them."""
+    expected, loose = seal.body.stored[0].seen.output.floats(), seal.body.tolerances.output
+    gap = float(np.abs(look(model, inputs_of(seal), looking).output - expected).max()) / size(expected)
+    if gap > loose:
+        raise ModelError("The model does not give the same for its sealed inputs.", where=seal.body.name,
+                         expected=f"a difference of {loose:.1g} at most", got=f"{gap:.2g}")  # fmt: skip
+
+
+def _kept(choice: Choice) -> SealedInputs:
+    if choice.drawn is not None:
+        return SealedInputs({}, 0, choice.drawn)
+    return SealedInputs({name: Packed.of(part) for name, part in _arrays(choice.inputs).items()}, choice.own)
+
+
+def _arrays(inputs: Inputs) -> dict[str, np.ndarray]:
+    return {
+        name: to_array(part) if part.is_floating_point() else part.cpu().numpy()
+        for name, part in tensors(inputs).items()
+    }
+
+
+# ---- harmless variation ---------------------------------------------------------------------------------------
+
+
+@final
+@dataclass(frozen=True)
+class _Variation:
+    seen: Seen
+    size: float
+    output: float
+    blocks: tuple[float, ...]
+    passes: int
+
+
+def size(numbers: Floats) -> float:
+    """Root mean square: what tolerances are shares of."""
+    return max(float(np.sqrt(np.mean(np.square(numbers)))), 1e-30)
+
+
+def _variation(model: nn.Module, inputs: Inputs, looking: Looking) -> _Variation:
+    """How far other batches, thread counts and double precision move what is seen."""
+    seen = look(model, inputs, looking)
+    others = [look(model, inputs, dataclasses.replace(looking, batch=batch)) for batch in (1, 3)]
+    threads = torch.get_num_threads()
+    try:
+        for count_of in {1, 2, 4} - {threads}:
+            torch.set_num_threads(count_of)
+            others.append(look(model, inputs, looking))
+    finally:
+        torch.set_num_threads(threads)
+    double = _in_double(model, inputs, looking)
+    others += [] if double is None else [double]
+    common = [name for name in seen.order if all(name in other.order for other in others)]
+    seen = seen.only(common)
+    scale = size(seen.output)
+    gap = max(float(np.abs(other.output - seen.output).max()) for other in others) / scale
+    if gap > _RANDOM:
+        raise ModelError(
+            "The model does not give the same for the same inputs.", where="seal",
+            expected="two passes that differ by rounding", got=f"a difference of {gap:.1%} of the output",
+            do="Seal it with everything that is drawn at random or carried from call to call turned off.",
+        )  # fmt: skip
+    blocks = tuple(
+        MARGIN * max(LEAST, *(float(np.abs(other.of(name) - block).max()) / size(block) for other in others))
+        for name, block in zip(seen.order, seen.blocks, strict=True)
+    )
+    return _Variation(seen, scale, MARGIN * max(gap, LEAST), blocks, len(others) + 1)
+
+
+_RANDOM: Final = 0.05
+
+
+def _in_double(model: nn.Module, inputs: Inputs, looking: Looking) -> Seen | None:
+    """A pass in double precision: what all rounding together makes. ``None`` where the model refuses."""
+    wide = {name: part.double() if part.is_floating_point() else part for name, part in tensors(inputs).items()}
+    try:
+        copy = copied(model).double().eval()
+        return look(copy, wide.get("", wide), looking)
+    except (ModelError, RuntimeError, TypeError, NotImplementedError):
+        return None
+
+
+# ---- conversions -------------------------------------------------------------------------------
+
+
+def _conversions(
+    model: nn.Module, inputs: Inputs, looking: Looking, seen: Seen, watch: Watch
+) -> tuple[tuple[Stored, ...], tuple[Cast, ...], list[Leaves]]:
+    """What the model gives after each conversion that makes something else of it, and digests of its tensors."""
+    found, casts, marks = [Stored(conversions.AS_SEALED, _packed(seen))], dict[str, str](), list[Leaves]()
+    for at, name in enumerate(conversions.NAMES):
+        watch("converting", at, len(conversions.NAMES))
+        with conversions.converted(model, name) as changes:
+            if not changes and name not in conversions.WHOLE:
+                continue
+            held = values.leaves(model, seed=looking.seed)
+            marks += [held] if name in conversions.WHOLE else []
+            if not changes or (digest := values.total(held, seed=looking.seed)) in casts.values():
+                continue
+            casts[name] = digest
+            made = _packed(look(model, inputs, looking)) if name != conversions.AS_SEALED else found[0].seen
+        if all(made != other.seen for other in found):
+            found.append(Stored(name, made))
+    return tuple(found), tuple(Cast(name, digest) for name, digest in casts.items()), marks
+
+
+def _packed(seen: Seen) -> Parts:
+    single = [part.astype(np.float32) for part in (seen.output, seen.blocks)]
+    return Parts(*(Packed.of(part) for part in single))
+
+
+def inputs_of(seal: Seal) -> Inputs:
+    """The inputs of a seal.
+
+    Raises:
+        FileFormatError: If they cannot be read.
+    """
+    if seal.body.inputs.drawn is not None:
+        return drawn_again(seal.body.inputs.drawn)
+    held = {name: _tensor(part.array()) for name, part in seal.body.inputs.arrays.items()}
+    if not held:
+        raise FileFormatError("The seal has no inputs.", where=seal.body.name, expected="an input or more", got="none")
+    return held[""] if set(held) == {""} else held
+
+
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    tensor: torch.Tensor = torch.from_numpy(array.copy())  # pyright: ignore[reportUnknownMemberType]
+    return tensor.long() if array.dtype == np.int32 else tensor

@@ -1,0 +1,353 @@
+"""What a model is besides its tensors: modules, their code, hooks and settings; and what of it is not as sealed."""
+
+import base64
+import io
+import pickletools
+import re
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, Final, cast, final
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from wheeltap.core import canon
+from wheeltap.core.anatomy import module_parts, origins
+from wheeltap.core.bounded import parsing
+from wheeltap.core.describe import COMPILER, SHAPE, Reader
+from wheeltap.core.errors import FileFormatError
+from wheeltap.suites.seal.wrappers import OTHER_HOOKS, children, compiled_call, holding, inside, tree
+
+_CODE: Final = "<code>"
+_LIBRARY: Final = "library "
+_OF_MODULES: Final = frozenset(
+    {"_modules", "_parameters", "_buffers", "_compiled_call_impl", "_is_torch_compile", "__overloads__"}
+)  # fmt: skip
+"""What is read in another way, and what torch leaves in a module that it compiled or scripted."""
+
+_OF_BUFFERS: Final = frozenset({"persistent", "_is_buffer"})
+"""What torch notes in a buffer that is made by ``nn.Buffer``, and loses in a cast."""
+
+_OF_PROGRAMS: Final = frozenset(
+    {
+        "_initializing", "_c", "_concrete_type", "_actual_script_module", "_name", "forward", "training", "train",
+        "eval", "_graph", "_code", "_codegen", "_replace_hooks", "_create_node_hooks", "_erase_node_hooks",
+        "_deepcopy_hooks", "shape_env", "meta", "_lineno_map", "_prologue_start", "_tracer_cls", "_tracer_extras",
+    }
+)  # fmt: skip
+"""What a scripted or exported module holds beside the code that it runs, and that no pass reads."""
+
+_KIND: Final = "kind of the model"
+_MARK: Final = 4
+"""Characters of the digests by which a difference is located: 16 bits. The digest of all of it decides."""
+
+_TEXT: Final = 2**22
+"""Bytes of the text that locates, at most."""
+
+_PLAIN: Final = (Tensor, nn.Parameter, nn.Buffer)
+
+Parts = dict[str, dict[str, str]]
+"""Digests by owner (a module's path, or code) and name."""
+
+
+@final
+@dataclass(frozen=True)
+class Structure:
+    """What a model is besides its tensors.
+
+    Attributes:
+        parts: Digests of all that is no installed code.
+        libraries: Digest of each installed file that a class of a module is from.
+        unread: What could not be read, and why.
+        program: Whether it is a program that torch made of a module: scripted, traced, or exported.
+    """
+
+    parts: Parts
+    libraries: dict[str, str]
+    unread: dict[str, str]
+    program: bool
+
+    def digest(self) -> str:
+        """Of all parts: 128 bits."""
+        rows = sorted([owner, name, one] for owner, held in self.parts.items() for name, one in held.items())
+        return canon.key("structure", rows)
+
+    def text(self) -> str:
+        """Short marks of all parts, by which a difference is located: compressed, alike modules once."""
+        kinds, rows = dict[tuple[tuple[str, str], ...], int](), list[tuple[str, int]]()
+        for owner, held in self.parts.items():
+            marks = tuple((name, one[:_MARK]) for name, one in held.items())
+            rows.append((owner, kinds.setdefault(marks, len(kinds))))
+        listed = (list(kinds), rows, self.libraries, _versions(self.libraries))
+        return base64.b64encode(zlib.compress(msgspec.json.encode(listed), 9)).decode()
+
+
+_Listed = tuple[list[list[tuple[str, str]]], list[tuple[str, int]], dict[str, str], dict[str, str]]
+
+
+def structure(model: nn.Module) -> Structure:
+    """Of a model, without wrappers that only call it; its tensors count by name and kind alone."""
+    modules = dict(tree(model))
+    names = {id(module): f"module {path}" for path, module in modules.items()}
+    for path, module in modules.items():
+        for name, part in _tensors(module):
+            names.setdefault(id(part), f"tensor {path}.{name}")
+    reader, places, parts = Reader(names, portable=True), dict[str, tuple[str, str]](), cast("Parts", {})
+    program = isinstance(next(iter(modules.values())), torch.jit.ScriptModule | torch.fx.GraphModule)
+    attributes = _scripted(model) if isinstance(model, torch.jit.ScriptModule) else frozenset[str]()
+    for number, (path, module) in enumerate(modules.items()):
+        kind = reader.class_of(type(module))
+        parts[path] = {f"class {type(module).__qualname__}": canon.key("class", kind)}
+        parts[path] |= {_KIND: canon.key("kind", program)} if not path else {}
+        parts[path] |= {
+            "modules": canon.key(
+                "modules", [[name, names[id(inside(one))]] for name, one in children(module, root=not path)]
+            )
+        }
+        for name, part in _tensors(module):
+            own, more = (
+                "" if type(part) in _PLAIN else reader.class_of(type(part)),
+                vars(part).keys() - origins(part) - _OF_BUFFERS,
+            )
+            told = sorted(one for one in more if not one.startswith(COMPILER))
+            held = [[one, reader.read(f"{path}.{name}.{one}", vars(part)[one])] for one in told]
+            parts[path][f"tensor {name}"] = canon.key("tensor", [own, held])
+        for name, value in (*_settings(module), *_of_script(module, attributes)):
+            place = f"<{number}>.{name}"
+            places[place] = (path, name)
+            parts[path][name] = reader.read(place, value)
+    parts[""] |= {f"memory of tensor {name}": canon.key("memory", name) for name in _overlapping(modules)}
+    items = {"hooks of all modules": reader.read("hooks of all modules", _hooks_of_all()), **dict(reader.items())}
+    libraries = {name: one for name, one in items.items() if name.startswith(_LIBRARY)}
+    _gather(parts, {name: one for name, one in items.items() if name not in libraries}, reader, places)
+    return Structure(parts, libraries, {_where(at, places): why for at, why in reader.unread.items()}, program)
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    for kind in ("_parameters", "_buffers"):
+        yield from holding(module, kind)
+
+
+def _overlapping(modules: dict[str, nn.Module]) -> list[str]:
+    """Buffers in the memory of another tensor: code that writes to them changes that one too."""
+    spans, seen = list[tuple[int, int, str, bool]](), set[int]()
+    for path, module in modules.items():
+        buffers = {id(part) for _, part in holding(module, "_buffers")}
+        for name, part in _tensors(module):
+            plain = type(part) in _PLAIN and part.layout == torch.strided and part.numel() and not part.is_meta
+            if plain and id(part) not in seen:
+                seen.add(id(part))
+                size = 1 + sum((n - 1) * by for n, by in zip(part.shape, part.stride(), strict=True))
+                ends = part.data_ptr(), part.data_ptr() + size * part.element_size()
+                spans.append((*ends, f"{path}.{name}".strip("."), id(part) in buffers))
+    found, reach = set[str](), list[tuple[int, int, str, bool]]()
+    for one in sorted(spans):
+        reach = [other for other in reach if other[1] > one[0]]
+        found |= {name for other in reach if one[3] or other[3] for name in (one[2], other[2])}
+        reach.append(one)
+    return sorted(found)
+
+
+def _settings(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Attributes of a module that its forward may read, hooks among them, and code that torch compiled."""
+    program = isinstance(module, torch.jit.ScriptModule | torch.fx.GraphModule)
+    for name, value in module_parts(module).items():
+        if name not in _OF_MODULES and not (program and name in _OF_PROGRAMS):
+            yield name, value
+    for name in OTHER_HOOKS:
+        if held := vars(module).get(name):
+            yield name, list(held.values())
+    if unsaved := sorted(
+        vars(module).get("_non_persistent_buffers_set", set()) & dict(holding(module, "_buffers")).keys()
+    ):
+        yield "_non_persistent_buffers_set", unsaved
+    call = vars(module).get("_compiled_call_impl")
+    if call is not None and not compiled_call(module, call):
+        yield "_compiled_call_impl", call
+    if isinstance(module, torch.jit.ScriptModule):
+        held = cast("Any", module)
+        yield "training", held.training
+        methods = [name for name in held._c._method_names() if not name.startswith("__")]
+        for name in methods:
+            code, constants = held._c._get_method(name).code_with_constants
+            yield f"code of {name}", [_NUMBERED.sub("", code), dict(constants)]
+
+
+_NUMBERED: Final = re.compile(r"___torch_mangle_\d+\.")
+"""What torch puts before the second type of a name, and of each process anew."""
+
+
+def _scripted(model: torch.jit.ScriptModule) -> frozenset[str]:
+    """Names that attributes of a scripted module may have: torch lists them in its file alone."""
+    file = io.BytesIO()
+    cast("Any", torch.jit).save(model, file)
+    with zipfile.ZipFile(file) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+        return frozenset(held for _, held, _ in pickletools.genops(archive.read(name)) if isinstance(held, str))
+
+
+def _of_script(module: nn.Module, names: frozenset[str]) -> Iterator[tuple[str, Any]]:
+    """Attributes of a scripted module besides its tensors and modules."""
+    inside = cast("Any", getattr(module, "_c", None))
+    known = {"training", *(name for name, _ in holding(module, "_modules")), *(name for name, _ in _tensors(module))}
+    for name in sorted(names - known):
+        if inside.hasattr(name):
+            yield f"{name} (scripted)", inside.getattr(name)
+
+
+def _hooks_of_all() -> list[Any]:
+    """Hooks that torch calls for every module, and what stands between functions of torch and their callers."""
+    held = cast("Any", nn.modules.module)
+    modes = cast("Any", torch.overrides)._get_current_function_mode_stack()
+    under = cast("Any", torch.utils)._python_dispatch._get_current_dispatch_mode_stack()
+    hooks = [list(several.values()) for several in (held._global_forward_pre_hooks, held._global_forward_hooks)]
+    return [*hooks, list(modes), list(under)]
+
+
+def _gather(parts: Parts, items: dict[str, str], reader: Reader, places: dict[str, tuple[str, str]]) -> None:
+    """Puts what was read of objects to the attribute at which it was met, and all else to code."""
+    inside = dict[str, list[tuple[str, str]]]()
+    code = dict[str, str]()
+    for key, one in items.items():
+        place = _place(key, places)
+        if place:
+            at = reader.places.get(one, "")
+            near = f"at {at.removeprefix(place)}" if at.startswith(place) else one  # alike in modules that are alike
+            inside.setdefault(place, []).append((key.removeprefix(place), near))
+        else:
+            code[key] = one
+    for place, (owner, name) in places.items():
+        own, more = parts[owner][name], inside.get(place, [])
+        at = reader.places.get(own, "")
+        parts[owner][name] = canon.key("part", ["at" if at == place else own, sorted(more)])
+    parts[_CODE] = code
+
+
+def _place(key: str, places: dict[str, tuple[str, str]]) -> str:
+    """The attribute at which an object was met."""
+    if not key.startswith("<"):
+        return ""
+    ends = [at for at, sign in enumerate(key) if sign in " .[#"]
+    return next((key[:at] for at in reversed([*ends, len(key)]) if key[:at] in places), "")
+
+
+def _where(at: str, places: dict[str, tuple[str, str]]) -> str:
+    place = _place(at, places)
+    return _name(*places[place]) + at.removeprefix(place) if place else at
+
+
+def _versions(libraries: dict[str, str]) -> dict[str, str]:
+    """Versions of the packages that files are of."""
+    tops = sorted({name.removeprefix(_LIBRARY).partition(".")[0] for name in libraries})
+    known = metadata.packages_distributions()
+    return {top: metadata.version(known[top][0]) for top in tops if top in known}
+
+
+# ---- what differs -----------------------------------------------------------------------------------------------
+
+
+@final
+@dataclass(frozen=True)
+class Difference:
+    """What of a model's structure is not as sealed: names, in words.
+
+    Attributes:
+        added: What was not sealed.
+        missing: What was sealed and is not there.
+        changed: What is another.
+        libraries: Installed files that are others, with the versions of their packages.
+        program: Whether the model is a program that torch made of a module, and none was sealed.
+    """
+
+    added: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
+    program: bool = False
+
+    def words(self) -> str:
+        """All but installed files, in sentences; empty where there is nothing."""
+        said = (("Not sealed", self.added), ("Missing", self.missing), ("Not as sealed", self.changed))
+        return " ".join(f"{what}: {listed(names)}." for what, names in said if names)
+
+
+def difference(sealed: str, text: str, found: Structure) -> Difference:
+    """What of a structure is not as sealed.
+
+    Args:
+        sealed: Digest of the structure that was sealed: it decides.
+        text: What locates a difference.
+        found: The structure at hand.
+
+    Raises:
+        FileFormatError: If the text is none that a seal has.
+    """
+    kinds, rows, libraries, versions = _read(text)
+    others = tuple(
+        f"{name.removeprefix(_LIBRARY)} ({_change(name, versions)})"
+        for name, one in found.libraries.items() if libraries.get(name, one) != one
+    )  # fmt: skip
+    if found.digest() == sealed:
+        return Difference(libraries=others)
+    known, own = {owner: dict(kinds[at]) for owner, at in rows}, found.parts
+    both = [owner for owner in own if owner in known]
+    added, missing = _beside(own, known), _beside(known, own)
+    passing = (_KIND, *(["modules"] if added or missing else []))
+    changed = _names(
+        (owner, name) for owner in both for name, one in own[owner].items()
+        if name not in passing and one[:_MARK] != known[owner].get(name, one[:_MARK])
+    )  # fmt: skip
+    unknown = () if added or missing or changed else ("something that the seal keeps no name of",)
+    another = _KIND not in known.get("", {}) or known[""][_KIND] != own[""][_KIND][:_MARK]
+    return Difference(added, missing, changed or unknown, others, found.program and another)
+
+
+def _beside(one: Parts, two: Parts) -> tuple[str, ...]:
+    """What the first has and the second has not; of a module, its path alone, and nothing of modules inside it."""
+    modules = [owner for owner in one if owner not in two]
+    tops = [name for name in modules if not any(name.startswith(f"{other}.") for other in modules if other)]
+    held = ((owner, name) for owner in one if owner in two for name in one[owner] if name not in two[owner])
+    return (*(f"module {name}" if name else "the model" for name in tops), *_names(held))
+
+
+def _names(several: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_name(owner, name) for owner, name in several))
+
+
+def listed(several: Sequence[str], most: int = 4) -> str:
+    """The first of some names, and how many more there are."""
+    more = len(several) - most
+    return ", ".join(several[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def _change(name: str, versions: dict[str, str]) -> str:
+    top = name.removeprefix(_LIBRARY).partition(".")[0]
+    now = _versions({name: ""}).get(top, "not installed")
+    sealed = versions.get(top, "not sealed")
+    return f"{top} {sealed}, other code" if now == sealed else f"{top} {sealed} was sealed, and this is {now}"
+
+
+_WORDS: Final = {
+    "_forward_hooks": "forward hooks", "_forward_pre_hooks": "forward pre-hooks", "modules": "order of modules",
+}  # fmt: skip
+
+
+def _name(owner: str, name: str) -> str:
+    if owner == _CODE:
+        return name.partition(" by default")[0].partition(" closing over")[0].removesuffix(SHAPE)
+    what = _WORDS.get(name, name if " " in name else f"attribute {name}")
+    return f"{what} of {f'module {owner}' if owner else 'the model'}"
+
+
+def _read(text: str) -> _Listed:
+    with parsing("seal", "The seal's description of the structure cannot be read.", expected="names and marks"):
+        data = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), _TEXT)
+        listed = msgspec.json.decode(data, type=_Listed)
+    if any(not 0 <= at < len(listed[0]) for _, at in listed[1]):
+        raise FileFormatError("The seal's description of the structure does not fit itself.",
+                              expected="a kind for each module", got="one that is not there")  # fmt: skip
+    return listed

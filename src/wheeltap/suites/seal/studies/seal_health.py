@@ -1,0 +1,294 @@
+"""The study ``seal-health``: do answers to a seal's challenges predict what an audit would find of a net?"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Final, cast, final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from wheeltap.audits.case import Case
+from wheeltap.audits.claims import Unanswered
+from wheeltap.core import seeds
+from wheeltap.core.errors import DataError
+from wheeltap.core.records import Control, Finding, Scalar, SubjectRecord, Trial
+from wheeltap.core.settings import Settings
+from wheeltap.core.study import Asked, Cast, Metric, Rule
+from wheeltap.plans.plan import Plan
+from wheeltap.plans.readings.output_scores import OUTPUT_SCORES
+from wheeltap.stats import held_out, members
+from wheeltap.stats.crossed import FloatArray
+from wheeltap.stats.members import Scale, Single
+from wheeltap.studies.base import Said, Study
+from wheeltap.studies.measures import Measured
+from wheeltap.studies.rules import WORST, headline
+from wheeltap.studies.table import Numbers, Table
+from wheeltap.suites.seal.specs.seal_responses import SEAL_RESPONSES
+from wheeltap.suites.seal.studies import seal_health_rules as own
+from wheeltap.suites.seal.studies.seal_health_rules import Outcome, Sources
+
+VARIED: Final[dict[str, tuple[Scalar, ...]]] = {
+    "hidden": ("16,16", "24,24", "32,32", "24,24,24", "48,48"),
+    "noise": (0.0, 0.0, 0.1, 0.2, 0.4),
+    "rho": (0.0, 0.0, 0.05, 0.1),
+    "decay": (0.0, 0.0, 1e-5, 1e-4),
+    "rate": (3e-3, 1e-2),
+    "average": (0.0, 0.0, 0.98),
+}
+"""How nets differ in training: of each setting, one value is drawn for each net. So small that 4 bits cost some of
+them something, and trained so long that most score alike."""
+
+MISLABELED: Final = 6
+"""Of so many nets, one is trained on wrong labels as well."""
+
+_LOST: Final = Measured(own.LOST, "quantization", {"doses": [4.0], "tested": 4.0, "others": False})
+_HALF: Final = Measured(
+    own.HALF, "relative-noise", {"block_map": False, "rungs": [-2, 0, 2, 4], "control_rungs": [0]}, estimate="half_dose"
+)  # fmt: skip
+_DEALT: Final = 20
+"""Times that outcomes are dealt to other nets."""
+
+
+class SealHealthSettings(Settings, frozen=True, kw_only=True):
+    """How many nets, and what is forgotten.
+
+    Attributes:
+        seeds: Nets; of each, a copy is made to forget a digit.
+        seed: Root of what nets are made from.
+        epochs: Of training; of half of the nets half as many.
+        digit: What copies forget.
+        inputs: Sensitive inputs of each net.
+        draws: Of each challenge.
+    """
+
+    seeds: Annotated[int, msgspec.Meta(ge=held_out.FEWEST, le=1000)] = 96
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
+    epochs: Annotated[int, msgspec.Meta(ge=2, le=10_000)] = 80
+    digit: Annotated[int, msgspec.Meta(ge=1, le=9)] = 3
+    inputs: Annotated[int, msgspec.Meta(ge=2, le=256)] = 16
+    draws: Annotated[int, msgspec.Meta(ge=1, le=64)] = 4
+
+
+@final
+class SealHealth(Study):
+    """Whether survival at 4 bits and relearning can be read off a few answers to challenges, or off outputs alone."""
+
+    name = "seal-health"
+    title = "Can an audit be distilled into answers to a seal's challenges?"
+    code = "WT103"
+    settings_type = SealHealthSettings
+    small: ClassVar[dict[str, Scalar]] = {"seeds": 48}
+    settings: SealHealthSettings
+    version: ClassVar[int] = 2  # since 2 answers saturate: in 1 one net's were 1e12 times their spread
+    caveats = (
+        "Small nets on handwritten digits that differ in training: nets of another kind may be predicted better or "
+        "worse, and a regression must be fitted to audited nets of the same kind first.",
+        "The score lost at 4 bits is counted on 599 images, of which few change: what is luck in it cannot be "
+        "predicted. The rise of the loss has less of that.",
+    )
+
+    @property
+    def examples(self) -> str:
+        """See ``Study.examples``."""
+        return "digits"
+
+    # ---- who, numbers and rules -----------------------------------------------------------------------------------
+
+    def cast(self) -> tuple[Cast, ...]:
+        """Nets trained in different ways; and each of them after it was made to forget a digit."""
+        nets = tuple(self._net(at) for at in range(self.settings.seeds))
+        forgot = tuple(
+            Asked(name=f"{net.name}, forgot", recipe="digits-forgot", settings={"digit": self.settings.digit},
+                  seed=net.seed, of=(net.name,))
+            for net in nets
+        )  # fmt: skip
+        return (
+            Cast(name=own.NETS, members=nets, about="Trained on handwritten digits, each in another way."),
+            Cast(name=own.FORGOT, members=forgot, about=f"The same after they were made to forget the digit "
+                 f"{self.settings.digit}."),
+        )  # fmt: skip
+
+    def _net(self, at: int) -> Asked:
+        # Another version of the rules is never tried on nets seen before.
+        seed = seeds.derive(self.settings.seed, self.name, self.version, at)
+        rng = seeds.generator(seed, "varied")
+        varied: dict[str, tuple[Scalar, ...]] = {**VARIED, "epochs": (self.settings.epochs // 2, self.settings.epochs)}
+        drawn = {key: some[int(rng.integers(len(some)))] for key, some in varied.items()}
+        recipe = "digits-mislabeled" if rng.integers(MISLABELED) == 0 else "digits"
+        return Asked(name=f"net {at + 1}", recipe=recipe, settings=drawn, seed=seed)
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """See ``Study.metrics``."""
+        return own.metrics()
+
+    def rules(self) -> tuple[Rule, ...]:
+        """See ``Study.rules``."""
+        return own.rules()
+
+    # ---- asking ---------------------------------------------------------------------------------------------------
+
+    def measures(self) -> tuple[Measured, ...]:
+        """Of all nets; each has those of its cohort."""
+        return (_LOST, _HALF, self._back)
+
+    @property
+    def _back(self) -> Measured:
+        """What relearning brings back: of all that the audit asks, no more than that takes."""
+        return Measured(
+            own.BACK, "relearning",
+            {"group": self.settings.digit, "steps": [16], "benign_steps": [1], "noise": [0.2], "noise_draws": 2,
+             "attacks": []},
+            estimate="recovered after 16 steps",
+        )  # fmt: skip
+
+    def _of(self, member: SubjectRecord) -> tuple[Measured, ...]:
+        return (self._back,) if member.name.endswith("forgot") else (_LOST, _HALF)
+
+    def ask_of(self, case: Case, member: SubjectRecord) -> list[Trial]:
+        """Two readings, and the trials of the audits."""
+        asked = [trial for measure in self._of(member) for trial in measure.ask(case)]
+        return [*self.readings(case.plan, member), *asked]
+
+    def readings(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
+        """Answers to challenges; outputs."""
+        how: dict[str, Scalar] = {"inputs": self.settings.inputs, "draws": self.settings.draws}
+        return [plan.reading(subject, SEAL_RESPONSES.name, how), plan.reading(subject, OUTPUT_SCORES.name, {})]
+
+    def most(self, plan: Plan) -> int:
+        """See ``Study.most``."""
+        found = 0
+        for member in plan.subjects:
+            alone = Case(plan, lambda _: None).on(member).plan
+            found += len(alone.baselines()) + len(self.readings(alone, member))
+            found += sum(measure.made().most(alone) for measure in self._of(member))
+        return found
+
+    # ---- judging --------------------------------------------------------------------------------------------------
+
+    def numbers(self, case: Case, member: SubjectRecord) -> Numbers:
+        """See ``Study.numbers``: the outcomes of one net; how well they are predicted is known of all together."""
+        found = {own.SCORE: Single(float(case.clean(member).mean()))}
+        self.sources(case, member)  # a net without features is left out, and named
+        for measure in self._of(member):
+            try:
+                found[measure.key] = Single(measure.numbers(case, member)[measure.key].value)
+            except Unanswered:
+                continue  # the other outcomes of this net count all the same
+        if own.LOST in found:
+            [trial] = _LOST.ask(case)
+            rounded, clean = (case.measured([one], "nll") for one in (trial, case.plan.clean(member)))
+            if rounded is not None and clean is not None:
+                found[own.RISE] = Single(float(_log(rounded.mean()) - _log(clean.mean())))
+        return found
+
+    def sources(self, case: Case, member: SubjectRecord) -> Sources:
+        """What a net is predicted from, by source, ``[feature]``.
+
+        Raises:
+            Unanswered: If a reading gave nothing.
+        """
+        seal, outputs = (case.reading(trial) for trial in self.readings(case.plan, member))
+        responses = _log(seal["sealed"].mean(1))
+        alone = np.array([
+            float(case.clean(member).mean()), outputs["margin"].mean(), _log(outputs["margin"].std()),
+            _log(outputs["entropy"].mean()), _log(outputs["loss"].mean()),
+            _log(seal["lead"].mean()), _log(seal["entropy"].mean()), _log(seal["scale"]),
+        ])  # fmt: skip
+        both = np.concatenate([alone, responses])
+        plain = {own.PLAIN: _log(seal["plain"].mean(1))} if "plain" in seal else {}
+        return {own.RESPONSES: responses, own.OUTPUTS: alone, own.BOTH: both, **plain}
+
+    def table(self, case: Case) -> Table:
+        """See ``Study.table``: with what each net adds to how well an outcome is predicted."""
+        plain = super().table(case)
+        numbers = {name: dict(row) for name, row in plain.numbers.items()}
+        for one in (*own.OUTCOMES, own.PLANTED):
+            names, outcome = self._outcome(plain, one)
+            for key, values in own.predicted(one, self._sources(case, names), outcome).items():
+                for name, value in zip(names, values, strict=True):
+                    numbers[name][key] = Single(float(value))
+        return replace(plain, numbers=numbers)
+
+    def _outcome(self, table: Table, one: Outcome) -> tuple[list[str], FloatArray]:
+        """Nets that have an outcome, and theirs, ``[member]``."""
+        values = np.array(table.values(one.cohort, one.key))
+        return table.having(one.cohort, [one.key]), _log(values) if table.metric(one.key).log else values
+
+    def _sources(self, case: Case, names: Sequence[str]) -> list[Sources]:
+        records = {record.name: record for record in case.plan.subjects}
+        return [self.sources(case.on(records[name]), records[name]) for name in names]
+
+    def controls(self, case: Case, table: Table) -> list[Control]:
+        """See ``Study.controls``."""
+        return [self._dealt(case, table), _planted(table)]
+
+    def _dealt(self, case: Case, table: Table) -> Control:
+        """Outcomes that are dealt to other nets at random: nothing can predict them."""
+        name, tests = "outcomes dealt to other nets are not predicted", list[members.MemberTest]()
+        for one in own.OUTCOMES:
+            names, outcome = self._outcome(table, one)
+            features = [of[own.RESPONSES] for of in self._sources(case, names)]
+            rng = seeds.generator(case.plan.seed, self.name, "dealt", one.key)
+            for _ in range(_DEALT):
+                try:
+                    halved = held_out.halvings(np.array(features), rng.permutation(outcome))
+                except DataError:
+                    break
+                singles = [Single(float(value)) for value in halved]
+                tests.append(members.mean(singles, name=one.key, scale=Scale("halvings", bounded=True)))
+        above = [p for test in tests if (p := test.above(0.0, "more")) is not None]
+        status = "skipped" if not above else "failed" if min(above) * len(above) < WORST else "passed"
+        least = f"the smallest p-value is {min(above):.2g}, of {len(above)}" if above else "there was none to deal"
+        return Control(
+            name=name, kind="null", status=status, estimates=tuple(test.estimate for test in tests[:1]),
+            because=f"Seal responses must predict nothing of them: {least} (fails below {WORST:g} / their number).",
+        )  # fmt: skip
+
+    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> Said:
+        """See ``Study.said``."""
+        notes = tuple(note for one in (*own.OUTCOMES, own.PLANTED) if (note := own.said_of(table, one)))
+        return Said(
+            headline=f"{own.headline(self.rules(), findings)} {headline(self.rules(), findings)}",
+            about="Nets trained on handwritten digits.", notes=(*notes, *self._agreement(case, table)),
+            caveats=self.caveats,
+        )  # fmt: skip
+
+    def _agreement(self, case: Case, table: Table) -> list[str]:
+        """How far two halves of the images agree on the score lost at 4 bits: what is luck cannot be predicted.
+
+        Source: Spearman (1910) and Brown (1910), for the reliability of both halves together.
+        """
+        names = set(table.having(own.NETS, [own.LOST]))
+        alone = [(case.on(record), record) for record in case.plan.subjects if record.name in names]
+        lost = np.array([one.clean(record) - one.values(_LOST.ask(one)[0]) for one, record in alone])
+        if len(lost) < held_out.FEWEST or min(lost[:, at::2].mean(1).std() for at in (0, 1)) == 0.0:
+            return []
+        r = float(np.corrcoef(lost[:, ::2].mean(1), lost[:, 1::2].mean(1))[0, 1])
+        whole = max(2.0 * r / (1.0 + r), 0.0) if r > -1.0 else 0.0
+        return [
+            f"Score lost at 4 bits: two halves of the images agree with a correlation of {r:.2f} over nets, so that "
+            f"about {whole:.2f} of its variance is not luck with the images."
+        ]
+
+
+def _planted(table: Table) -> Control:
+    """Seal responses must predict how much of the same noise a net bears: else they see nothing at all."""
+    name, found = "seal responses predict the half dose of the same noise", own.r2(table, own.PLANTED, own.RESPONSES)
+    if found is None or found.low is None or found.high is None:
+        return Control(name=name, kind="planted", status="skipped", because="Too few nets have a half dose.")
+    status = "passed" if found.low > 0.0 else "failed" if found.high < own.WORKS else "skipped"
+    return Control(
+        name=name, kind="planted", status=status, estimates=(found,),
+        because=f"Held-out R2 {found}: passes above 0, fails below {own.WORKS:g}; between, so few nets do not show it.",
+    )  # fmt: skip
+
+
+def _log(values: NDArray[Any] | float) -> FloatArray:
+    """Logarithms, of 0 that of the smallest number: features have long tails."""
+    return cast("FloatArray", np.log(np.maximum(np.asarray(values, dtype=np.float64), math.exp(_LEAST))))
+
+
+_LEAST: Final = -30.0
+"""Smallest logarithm."""

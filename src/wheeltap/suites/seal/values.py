@@ -1,0 +1,255 @@
+"""Digests of all bits of all tensors, as sealed and after whole casts: they decide. Short marks locate a change."""
+
+import base64
+import hashlib
+import zlib
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast, final
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wheeltap.core.bounded import parsing
+from wheeltap.core.errors import FileFormatError, ModelError
+from wheeltap.suites.seal.conversions import WHOLE
+from wheeltap.suites.seal.record import Body, Packed
+from wheeltap.suites.seal.wrappers import holding, tree
+
+BITS: Final = 128
+"""What it takes to find other weights with the same digest: as many tries as numbers of so many bits."""
+
+MARK: Final = 4
+"""Bytes by which a changed tensor is located; they never decide."""
+
+_DIGEST: Final = 32
+"""Bytes of a digest: 128 bits hold even against whoever chooses both models."""
+
+_BY: Final = 2**20
+"""Numbers that are hashed at a time: the largest tensor is not copied."""
+
+_TEXT: Final = 2**22
+"""Bytes of names and shapes, at most."""
+
+Leaves = dict[str, bytes]
+"""Digest of each tensor, by name."""
+
+
+def stored(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """Parameters, and buffers that a checkpoint keeps, in order; what is tied once."""
+    kept = model.state_dict(keep_vars=True)
+    return [*model.named_parameters(), *((name, part) for name, part in model.named_buffers() if name in kept)]
+
+
+def held(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """Every parameter and then every buffer, saved or not, by names without wrappers; other names of tied ones last."""
+    several, names = list[tuple[str, Tensor]](), list[tuple[str, Tensor]]()
+    modules, seen = list(tree(model)), set[int]()
+    for kind in ("_parameters", "_buffers"):
+        for path, module in modules:
+            for name, part in holding(module, kind):
+                (names if id(part) in seen else several).append((f"{path}.{name}" if path else name, part))
+                seen.add(id(part))
+    return [*several, *names]
+
+
+def has_weights(model: nn.Module) -> bool:
+    """Whether the model has weights that can be read: parameters, or floating-point buffers."""
+    return any(part.is_floating_point() for _, part in held(model))
+
+
+def shapes(model: nn.Module) -> str:
+    """Names, kinds of numbers and shapes of all tensors, in order, as compressed text."""
+    listed = [(name, str(part.dtype), list(part.shape)) for name, part in held(model)]
+    return base64.b64encode(zlib.compress(msgspec.json.encode(listed), 9)).decode()
+
+
+_Known = Sequence[tuple[str, str, tuple[int, ...]]]
+
+
+def _listed(text: str) -> _Known:
+    """The same read again.
+
+    Raises:
+        FileFormatError: If the text is no such list.
+    """
+    with parsing("seal", "The seal's names of tensors cannot be read.", expected="names and shapes"):
+        data = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), _TEXT)
+        return msgspec.json.decode(data, type=list[tuple[str, str, tuple[int, ...]]])
+
+
+# ---- digests ----------------------------------------------------------------------------------------------------
+
+
+def leaves(model: nn.Module, *, seed: int) -> Leaves:
+    """Digest of each tensor: of its shape and of every bit of its values, whatever kind of number stores them.
+
+    Raises:
+        ModelError: If a tensor cannot be read.
+    """
+    known, found = dict[int, bytes](), Leaves()
+    for name, part in held(model):
+        if id(part) not in known:
+            try:
+                with cast("Any", torch)._C.DisableTorchFunctionSubclass(), torch.no_grad():
+                    known[id(part)] = _digest(part.detach(), key=_key(seed))
+            except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+                raise ModelError("A tensor of the model cannot be read.", where=name,
+                                 expected="numbers in memory, in a dense layout",
+                                 got=" ".join(str(error).split())[:100]) from error  # fmt: skip
+        found[name] = known[id(part)]
+    return found
+
+
+def total(found: Mapping[str, bytes], *, seed: int) -> str:
+    """One digest of all tensors, hexadecimal: of their names and digests."""
+    state = hashlib.blake2b(digest_size=_DIGEST, key=_key(seed))
+    for name in sorted(found):
+        state.update(msgspec.json.encode(name) + found[name])
+    return state.hexdigest()
+
+
+def _key(seed: int) -> bytes:
+    return hashlib.blake2b(str(seed).encode(), digest_size=32, person=b"wheeltap-seal").digest()
+
+
+def _digest(part: Tensor, *, key: bytes) -> bytes:
+    floats = part.is_floating_point()
+    state = hashlib.blake2b(f"{'float' if floats else part.dtype} {list(part.shape)}".encode(), digest_size=_DIGEST,
+                            key=key)  # fmt: skip
+    flat = part.reshape(-1)
+    for start in range(0, flat.numel(), _BY):
+        values = flat[start : start + _BY].cpu().contiguous()
+        if floats:
+            single = values.float()
+            # Numbers of 64 bits that 32 bits hold are the same numbers; others are hashed whole.
+            wide = values.dtype == torch.float64 and not torch.equal(
+                single.double().view(torch.int64), values.view(torch.int64)
+            )
+            state.update(b"wide" if wide else b"single")
+            values = values if wide else single
+        state.update(values.view(torch.uint8).numpy().data)
+    return state.digest()
+
+
+def marks(several: Sequence[Leaves]) -> Packed:
+    """The beginnings of digests, ``[tensor, cast, byte]``."""
+    rows = [[list(found[name][:MARK]) for found in several] for name in several[0]]
+    return Packed.of(np.array(rows, dtype=np.uint8).reshape(len(rows), len(several), MARK))
+
+
+# ---- a model beside a seal --------------------------------------------------------------------------------------
+
+
+@final
+@dataclass(frozen=True)
+class Matched:
+    """The tensors of a model in the places of those that were sealed, by sealed names.
+
+    Attributes:
+        held: The tensor in each place that is filled.
+        casts: By marks, the casts whose values it seems to have; none where it has other values.
+        order: All sealed names, in order.
+        extra: Tensors that are in no place.
+        missing: Places that are not filled.
+        reshaped: The first tensor with another shape, in words; empty where there is none.
+        moved: Whether values were found under names other than the sealed ones.
+        cast: The admitted cast of all tensors whose digest these have; empty where none fits.
+        exact: Whether names and kinds of numbers are as sealed too.
+    """
+
+    held: dict[str, Tensor]
+    casts: dict[str, tuple[str, ...]]
+    order: tuple[str, ...]
+    extra: tuple[str, ...]
+    missing: tuple[str, ...]
+    reshaped: str
+    moved: bool
+    cast: str
+    exact: bool
+
+    @property
+    def changed(self) -> list[str]:
+        """Places in which other values are."""
+        return [name for name, several in self.casts.items() if not several]
+
+    @property
+    def device(self) -> str:
+        """Where the tensors are."""
+        return next((part.device.type for part in self.held.values()), "cpu")
+
+
+def matched(model: nn.Module, body: Body) -> Matched:
+    """Which tensor is in which place: by name; of others by values, then by shape; and whether all are as sealed.
+
+    Raises:
+        FileFormatError: If the seal's marks do not fit its own tensors.
+        ModelError: If a tensor cannot be read.
+    """
+    named, known, rows = held(model), _listed(body.shapes), body.values.array()
+    fits = rows.ndim == len(("tensor", "cast", "byte")) and rows.shape[0] == len(known) and rows.shape[2] == MARK
+    if not fits or not 0 < rows.shape[1] <= len(WHOLE) or rows.dtype != np.uint8 or len(_at(known)) != len(known):
+        raise FileFormatError("The seal's marks do not fit its tensors.", expected=f"{len(known)} tensors",
+                              got=str(list(rows.shape)))  # fmt: skip
+    own = leaves(model, seed=body.seed)
+    sealed = [[one.tobytes() for one in row] for row in rows]
+    place = _places(named, [own[name][:MARK] for name, _ in named], known, sealed)
+    filled = {known[to][0]: named[number] for number, to in place.items()}
+    at = _at(known)
+    casts = {
+        name: tuple(cast for cast, one in zip(WHOLE, sealed[to], strict=False) if one == own[filled[name][0]][:MARK])
+        for name, to in at.items() if name in filled
+    }  # fmt: skip
+    whole = total({name: own[other] for name, (other, _) in filled.items()}, seed=body.seed)
+    shape_of = {name: list(part.shape) for name, part in named}
+    reshaped = next(
+        (f"{name} was {list(shape)} and is {shape_of[name]}" for name, _, shape in known
+         if name not in filled and shape_of.get(name, list(shape)) != list(shape)), "")  # fmt: skip
+    return Matched(
+        {name: filled[name][1] for name in casts}, casts, tuple(at),
+        tuple(name for number, (name, _) in enumerate(named) if number not in place),
+        tuple(name for name in at if name not in filled), reshaped,
+        any(name != other for name, (other, _) in filled.items()),
+        next((one.name for one in body.casts if one.digest == whole), ""),
+        sorted((name, str(part.dtype)) for name, part in named) == sorted((name, kind) for name, kind, _ in known),
+    )  # fmt: skip
+
+
+def _at(known: _Known) -> dict[str, int]:
+    return {name: number for number, (name, _, _) in enumerate(known)}
+
+
+def _places(
+    named: Sequence[tuple[str, Tensor]], owns: Sequence[bytes], known: _Known, sealed: Sequence[Sequence[bytes]]
+) -> dict[int, int]:
+    """The sealed place of each tensor, by their numbers."""
+    at = _at(known)
+    if at.keys() == {name for name, _ in named}:
+        return {
+            number: at[name] for number, (name, part) in enumerate(named) if tuple(part.shape) == known[at[name]][2]
+        }
+    names, place = [name for name, _ in named], dict[int, int]()
+    _fill(place, list(zip(names, owns, strict=True)),
+          [[(name, one) for one in row] for (name, _, _), row in zip(known, sealed, strict=True)])  # fmt: skip
+    _fill(place, owns, sealed)
+    _fill(place, [(name, tuple(part.shape)) for name, part in named], [[(name, shape)] for name, _, shape in known])
+    if len(named) == len(known):
+        _fill(place, [tuple(part.shape) for _, part in named], [[shape] for _, _, shape in known])
+    return place
+
+
+def _fill(place: dict[int, int], owns: Sequence[Hashable], known: Sequence[Sequence[Hashable]]) -> None:
+    """Fills places that are empty with what has one of their keys and is in none yet, in order."""
+    free = dict[Hashable, list[int]]()
+    taken = set(place.values())
+    for to in reversed(range(len(known))):
+        for key in set(known[to]) if to not in taken else ():
+            free.setdefault(key, []).append(to)
+    for number, key in enumerate(owns):
+        several = free.get(key, [])
+        while several and number not in place:
+            if (to := several.pop()) not in taken:
+                place[number] = to
+                taken.add(to)

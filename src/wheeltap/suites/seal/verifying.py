@@ -1,0 +1,365 @@
+"""Verifying a model against a seal: what it is, how far from what was sealed, where it departs and how."""
+
+import datetime
+import os
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wheeltap.core.contents import Contents
+from wheeltap.core.errors import FileFormatError, ModelError
+from wheeltap.core.inputs import Inputs, count, tensors
+from wheeltap.core.literals import checked
+from wheeltap.core.subject import Subject
+from wheeltap.core.typed import named_modules
+from wheeltap.suites.seal import conversions, values
+from wheeltap.suites.seal.contents import differences
+from wheeltap.suites.seal.looked import Looked, ask, departs
+from wheeltap.suites.seal.making import inputs_of, size
+from wheeltap.suites.seal.record import LOOSEST, Seal, load
+from wheeltap.suites.seal.signature import require_valid
+from wheeltap.suites.seal.sketch import BLOCK_DIRECTIONS, DIRECTIONS
+from wheeltap.suites.seal.structure import Difference, Structure, difference, listed, structure
+from wheeltap.suites.seal.tensors import Change, Compared
+from wheeltap.suites.seal.values import Matched
+from wheeltap.suites.seal.wrappers import unwrapped
+
+Said = Literal["identical", "equivalent", "other library code", "same on the inputs asked", "altered", "other model"]
+
+FINE: Final = ("identical", "equivalent")
+"""Verdicts that pass."""
+
+LIBRARY: Final = "other library code"
+"""Verdict on the sealed weights and structure, run by other code of installed packages."""
+
+SAME: Final = "same on the inputs asked"
+"""Verdict where outputs alone agree: nothing is shown of other inputs."""
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
+    """What a verification found.
+
+    Attributes:
+        verdict: What the model is, beside the sealed one.
+        seal: Digest of the seal.
+        name: Of the sealed model.
+        mode: ``quick``, or ``full``: every input was asked, also where a change was sure.
+        conversion: The admitted cast of all tensors that its weights are; of others, the one whose outputs it gives;
+            empty where none fits.
+        bits: Strength of what was shown: to pass without being the sealed model takes two to so many tries. 0 where
+            outputs alone agree, and where installed code is another.
+        distance: Largest difference of an output projection, in tolerances: 1 and less is none.
+        share: Size of the difference, as a share of the outputs' spread over inputs.
+        block: The first block whose output departs.
+        kind: The likely kind of change, by the weights.
+        detail: The same in a sentence.
+        inputs: Inputs that were asked.
+        forwards: Passes over the sealed inputs that this took.
+        notes: What else must be known.
+        files: What lies beside the weights and is not as it was sealed, by its part: a tokenizer, a template, settings.
+        sealed: Day of the seal, in UTC.
+        expires: Last day on which it holds; empty for always.
+        signer: Public key whose signature it carries, hexadecimal; empty for none. Anyone can sign: it says something
+            only where the key is known.
+    """
+
+    verdict: Said
+    seal: str
+    name: str
+    mode: Literal["quick", "full"]
+    conversion: str = ""
+    bits: int = 0
+    distance: float = 0.0
+    share: float = 0.0
+    block: str = ""
+    kind: str = ""
+    detail: str = ""
+    inputs: int = 0
+    forwards: float = 0.0
+    notes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    sealed: str = ""
+    expires: str = ""
+    signer: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is the sealed model, converted harmlessly at most."""
+        return self.verdict in FINE
+
+
+@checked
+def verify(
+    model: nn.Module | Subject, seal: Seal | str | os.PathLike[str], *, full: bool = False,
+    key: str | os.PathLike[str] | None = None, name: str = "", today: datetime.date | None = None,
+) -> Verification:  # fmt: skip
+    """Whether a model is the one that was sealed; it comes back bit for bit as it was.
+
+    Args:
+        model: In eval mode. One with 16-bit weights is copied to single precision while this runs.
+        seal: Or the path of its file.
+        full: Ask every sealed input, also where it is sure after a few that something changed.
+        key: PEM file of the Ed25519 public key by which the seal must be signed.
+        name: Of the model that the seal must be of: a signed seal of another model is refused. Empty for any.
+        today: The day in UTC, for seals that expire.
+
+    Raises:
+        ModelError: If the model has other parameters, or does not answer the sealed inputs.
+        UsageError: If the seal has expired, is dated in the future or of another model, its signature is wrong, or it
+            is not signed as required.
+        FileFormatError: If the file is no seal, or was changed.
+        MissingFile: If there is none.
+    """
+    seal = seal if isinstance(seal, Seal) else load(Path(seal))
+    require_valid(seal, key=None if key is None else Path(key), name=name, day=today)
+    said = _beside(_compared(model, seal, full=full), seal, model.contents if isinstance(model, Subject) else None)
+    signer = "" if seal.signature is None else seal.signature.key
+    return msgspec.structs.replace(said, sealed=seal.body.sealed, expires=seal.body.expires, signer=signer)
+
+
+def _beside(said: Verification, seal: Seal, held: Contents | None) -> Verification:
+    """With what lies beside the weights: a tokenizer, a template or settings that differ are another model to users."""
+    sealed = seal.body.contents
+    if sealed is None or held is None:
+        why = "No files were sealed" if sealed is None else "This model comes from no folder or file"
+        note = f"{why}: tokenizer, chat template, settings and code beside the weights were not compared."
+        return msgspec.structs.replace(said, notes=(*said.notes, note))
+    found = differences(sealed, held)
+    if found and said.verdict not in ("altered", "other model"):
+        said = msgspec.structs.replace(said, verdict="altered", bits=0, detail=_FILES)
+    return msgspec.structs.replace(said, files=found)
+
+
+_FILES: Final = "The weights are not what differs: what lies beside them is not as it was sealed."
+
+
+def _compared(model: nn.Module | Subject, seal: Seal, *, full: bool) -> Verification:
+    """What a model is beside the sealed one, by its weights, structure, outputs and blocks."""
+    inputs = inputs_of(seal)
+    _require_consistent(seal, count(inputs))
+    outer = model.model if isinstance(model, Subject) else model
+    _require_plain(outer)
+    module = unwrapped(outer)
+    if not values.has_weights(module):
+        return _of_runtime(module, seal, inputs)
+    found, made = values.matched(module, seal.body), structure(module)
+    differs = difference(seal.body.structure, seal.body.parts, made)
+    sealed = bool(found.cast) and not found.extra and not found.moved
+    looked = ask(conversions.in_single_precision(module), seal, inputs, every=full or sealed)
+    said = Verification(
+        verdict="altered", seal=seal.digest, name=seal.body.name, mode="full" if full else "quick",
+        conversion=found.cast or looked.conversion, distance=looked.distance, share=looked.share,
+        inputs=looked.inputs, forwards=looked.forwards, block=departs(seal, looked),
+        notes=(*_notes(seal, found.device, inputs), *_unread(made), *_compiled(outer)),
+    )  # fmt: skip
+    if sealed:
+        return _of_sealed_weights(said, differs, same=found.exact and module is outer)
+    said = _of_other_weights(said, seal, looked, (found, differs))
+    missing = len(set(seal.body.blocks) - set(looked.seen.order))
+    blocks = f"{missing} of {len(seal.body.blocks)} blocks were not seen: a change may start before the one named."
+    return msgspec.structs.replace(said, notes=(*said.notes, blocks)) if missing and said.block else said
+
+
+def _of_sealed_weights(said: Verification, differs: Difference, *, same: bool) -> Verification:
+    """What is said of a model all of whose weights are as sealed, or cast as a whole."""
+    agrees, words = said.distance <= 1.0, differs.words()
+    if differs.program and agrees:
+        return msgspec.structs.replace(said, verdict=SAME, block="", detail=_PROGRAM)
+    if words:
+        return msgspec.structs.replace(said, detail=f"Every weight is as sealed; its structure is not. {words}")
+    if not agrees:
+        installed = f" Installed code is another: {listed(differs.libraries)}." if differs.libraries else ""
+        return msgspec.structs.replace(said, detail=_ELSE + installed)
+    verdict: Said = (
+        LIBRARY
+        if differs.libraries
+        else "identical"
+        if same and said.conversion == conversions.AS_SEALED
+        else "equivalent"
+    )
+    others = f"Installed code is not as sealed: {listed(differs.libraries)}." if differs.libraries else ""
+    bits = 0 if differs.libraries else values.BITS
+    return msgspec.structs.replace(said, verdict=verdict, bits=bits, block="", detail=others)
+
+
+_PROGRAM: Final = (
+    "Its weights are as sealed. It is a program that torch scripted, traced or exported, of which the seal says "
+    "nothing: seal the program itself, or verify the module that it was made of."
+)
+_ELSE: Final = (
+    "Every weight and all structure is as sealed, and outputs differ: by another kernel or device, or by what a model "
+    "reads besides itself."
+)
+_RUNTIME: Final = (
+    "By its outputs on the sealed inputs alone, for its weights cannot be read. They may be off by twice what casts to "
+    "16 bits make, and a small change of the weights makes less."
+)
+_OTHERS: Final = (
+    "Its outputs on the sealed inputs agree; its weights are others, so that nothing is shown beyond these inputs."
+)
+
+
+def _require_plain(module: object) -> None:
+    """Raises ``ModelError`` for what is no module, and where torch would round each product to 16 bits."""
+    if not isinstance(module, nn.Module):
+        raise ModelError("What is to be verified is no module.", expected="a torch.nn.Module",
+                         got=type(module).__name__,
+                         do="Give a module: of an exported program, its module().")  # fmt: skip
+    part = next(chain(module.parameters(), module.buffers()), None)
+    if torch.is_autocast_enabled("cpu" if part is None else part.device.type):
+        raise ModelError("The model runs under autocast.", expected="a pass in the dtype of the weights",
+                         got="torch.autocast", do="Verify it outside of autocast.")  # fmt: skip
+
+
+def _of_runtime(model: nn.Module, seal: Seal, inputs: Inputs) -> Verification:
+    """Of a module without weights of its own, which calls another runtime: its outputs alone speak."""
+    looked = ask(model, seal, inputs, every=True)
+    return Verification(
+        verdict=SAME if looked.distance <= _loose(seal) else "altered", seal=seal.digest, name=seal.body.name,
+        mode="quick", conversion=looked.conversion, distance=looked.distance, share=looked.share, inputs=looked.inputs,
+        forwards=looked.forwards, notes=_notes(seal, seal.body.tolerances.device, inputs), detail=_RUNTIME,
+    )  # fmt: skip
+
+
+def _loose(seal: Seal) -> float:
+    """Distance, in tolerances, that casts to 16 bits make at most, with a margin: for a mixture of them."""
+    first, *others = (one.seen.output.floats() for one in seal.body.stored)
+    unit = seal.body.tolerances.output * size(first)
+    return max([1.0, *(_MARGIN * float(np.abs(other - first).max()) / unit for other in others)])
+
+
+_MARGIN: Final = 2.0
+
+
+def _require_consistent(seal: Seal, total: int) -> None:
+    """Raises ``FileFormatError`` if the parts of a seal do not fit each other, or a tolerance is none."""
+    body = seal.body
+    shapes = {tuple(one.seen.output.floats().shape) for one in body.stored}
+    blocks = {one.seen.blocks.floats().shape[::2] for one in body.stored}
+    loose = (body.tolerances.output, *body.tolerances.blocks)
+    sound = (
+        shapes == {(total, DIRECTIONS)}
+        and blocks == {(len(body.blocks), BLOCK_DIRECTIONS)}
+        and len(body.tolerances.blocks) == len(body.blocks)
+        and all(0.0 < one <= LOOSEST for one in loose)
+    )
+    if not sound:
+        raise FileFormatError("The parts of the seal do not fit each other.", where=body.name,
+                              expected="what wheeltap seal wrote", got="other shapes or tolerances",
+                              do="Seal the model again; require a signature where seals may be forged.")  # fmt: skip
+
+
+def _another(seal: Seal, found: Matched) -> ModelError:
+    return ModelError(
+        "The seal is of another architecture.", where=seal.body.name,
+        expected=f"{len(found.order)} tensors shaped as in {seal.body.name}, or the same outputs",
+        got=_difference(found).removesuffix("."), do="Verify the model that was sealed, loaded in the same way.",
+    )  # fmt: skip
+
+
+def _difference(found: Matched) -> str:
+    """Which tensor is the first that is not as it was sealed, in words."""
+    if found.reshaped:
+        return f"{found.reshaped}."
+    return (
+        f"{_tensors(found.missing)} that {_was(found.missing)} sealed {_is(found.missing)} missing: {found.missing[0]}."
+    )
+
+
+def _tensors(names: Sequence[str]) -> str:
+    return "1 tensor" if len(names) == 1 else f"{len(names)} tensors"
+
+
+def _was(names: Sequence[str]) -> str:
+    return "was" if len(names) == 1 else "were"
+
+
+def _is(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
+def _notes(seal: Seal, device: str, inputs: Inputs) -> tuple[str, ...]:
+    sealed, notes = seal.body.tolerances.device, list[str]()
+    length = max((part.shape[1] for part in tensors(inputs).values() if _of_tokens(part)), default=_LONG + 1)
+    if length <= _LONG:
+        notes.append(_SHORT.format(length))
+    if sealed != device:
+        notes.append(_ELSEWHERE.format(sealed, device))
+    return tuple(notes)
+
+
+def _unread(made: Structure) -> tuple[str, ...]:
+    several = [f"{where} ({why})" for where, why in made.unread.items()]
+    return (f"Not read, and not checked: {listed(several)}.",) if several else ()
+
+
+def _compiled(model: nn.Module) -> tuple[str, ...]:
+    several = any(type(module).__qualname__ == "OptimizedModule" for _, module in named_modules(model))
+    return ("It is compiled: outputs are those of the module that torch.compile was given.",) if several else ()
+
+
+def _of_tokens(part: Tensor) -> bool:
+    return part.ndim == len(("input", "place")) and not part.is_floating_point()
+
+
+_LONG: Final = 32
+"""Tokens of a sealed input, at most."""
+
+_SHORT: Final = (
+    "The sealed inputs have {} tokens at most: what is computed beyond (scaled positions, windows) is compared by "
+    "weights and structure alone."
+)
+_ELSEWHERE: Final = "Tolerances were measured on {}, and this ran on {}: a few of them may be the device's."
+
+
+# ---- what was found ---------------------------------------------------------------------------------------------
+
+
+def _of_other_weights(
+    said: Verification, seal: Seal, looked: Looked, about: tuple[Matched, Difference]
+) -> Verification:
+    """What is said of a model that lacks some of the sealed weights, or has more."""
+    (found, differs), agrees = about, looked.distance <= 1.0
+    if found.missing and not agrees:
+        raise _another(seal, found)
+    compared = Compared(seal.body.tensors, found, seed=seal.body.seed)
+    if agrees and (found.missing or (compared.another and not found.cast)):
+        which = f" {_difference(found)}" if found.missing else ""
+        return msgspec.structs.replace(said, verdict=SAME, detail=_OTHERS + which, block="")
+    if compared.another and not found.cast:
+        detail = "Most of its weights have nothing to do with the sealed ones."
+        return msgspec.structs.replace(said, verdict="other model", detail=detail, block="")
+    change = Change("", _sealed_values(found)) if not found.changed else compared.explained()
+    alike = "The outputs on the sealed inputs agree all the same." if agrees else ""
+    return msgspec.structs.replace(
+        said, kind=change.kind, detail=" ".join(filter(None, (change.detail, differs.words(), alike))),
+        block=block_of(change.changed, seal) or said.block,
+    )  # fmt: skip
+
+
+def _sealed_values(found: Matched) -> str:
+    """Of tensors none of which seems to be changed."""
+    if found.cast:
+        return "The sealed weights are there, under other names." if found.moved else "The sealed weights are there."
+    mixture = " and ".join(sorted({several[0] for several in found.casts.values()}))
+    return (
+        f"All tensors together are not as sealed, nor cast in a way that passes; one by one they look {mixture}. Cast "
+        "the whole model in one way."
+    )
+
+
+def block_of(changed: Sequence[str], seal: Seal) -> str:
+    """The first block with a changed weight; the module that holds it, where it is in no block."""
+    blocks = [
+        max((block for block in seal.body.blocks if name.startswith(f"{block}.")), key=len, default="")
+        for name in changed
+    ]
+    inside = [block for block in seal.body.blocks if block in blocks]
+    outside = [name.rpartition(".")[0] for name, block in zip(changed, blocks, strict=True) if not block]
+    return inside[0] if inside else next(iter(outside), "")

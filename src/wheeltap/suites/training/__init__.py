@@ -1,0 +1,1 @@
+"""Relearning and detection."""
