@@ -389,7 +389,7 @@ def resaved(source: Path, at: Path, how: dict[str, Any]) -> Path:
 def asked(model: Any, seal: Seal) -> tuple[str, bool]:
     """What the seal says in full mode, and whether it passes."""
     try:
-        found = wt.verify(model, seal, full=True)
+        found = wt.seal.verify(model, seal, full=True)
     except WheeltapError as error:
         return f"refused: {error}".splitlines()[0], False
     return found.verdict, found.passed

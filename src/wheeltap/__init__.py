@@ -11,6 +11,7 @@ Everything is loaded when first used: importing wheeltap imports neither torch n
 """
 
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from wheeltap.studies.base import Study
     from wheeltap.suites import seal
     from wheeltap.suites.circuits import doors as circuits
-    from wheeltap.suites.seal.verifying import verify
 
 _HOME = {
     "audit": "api",
@@ -40,7 +40,6 @@ _HOME = {
     "study": "api",
     "plan": "runs.planning",
     "run": "runs.loop",
-    "verify": "seal.verifying",
     "judge": "runs.stored",
     "Audit": "audits",
     "AuditSpec": "plans.plan",
@@ -55,13 +54,11 @@ _HOME = {
     "Subject": "core.subject",
 }
 _MODULES = {
-    "circuits": "runs.circuit_doors",
     "errors": "core.errors",
     "gauge": "gauge",
     "measure": "core.measure",
     "perturb": "perturb",
     "recipes": "recipes",
-    "seal": "seal",
     "sources": "sources",
     "stats": "stats",
     "symmetry": "core.symmetry",
@@ -96,7 +93,6 @@ __all__ = [
     "stats",
     "study",
     "symmetry",
-    "verify",
 ]
 
 
@@ -105,6 +101,8 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module(f"wheeltap.{_HOME[name]}"), name)
     if name in _MODULES:
         return import_module(f"wheeltap.{_MODULES[name]}")
+    for suite in () if name.startswith("_") else entry_points(group="wheeltap.suites", name=name):
+        return suite.load()
     raise AttributeError(f"module 'wheeltap' has no attribute {name!r}")
 
 

@@ -166,7 +166,7 @@ def test_a_door_refuses_a_misspelled_choice(name: str, door: Callable[..., Any],
 def test_the_walk_finds_the_choices_there_are() -> None:
     found = {(name, one.name) for name, _, one in CHOICES}
     known = {("Report.check", "fail_on"), ("Report.junit", "fail_on"), ("wt.audit", "partial"), ("Control", "status"),
-             ("wt.Study.sized", "size"), ("Rule", "statistic"), ("wt.verify", "full"), ("Cast", "role")}  # fmt: skip
+             ("wt.Study.sized", "size"), ("Rule", "statistic"), ("wt.seal.verify", "full"), ("Cast", "role")}  # fmt: skip
     assert known <= found
 
 

@@ -42,6 +42,7 @@ class Audit(Configured, ABC):
         copies: Gauges of the control copies that it needs: those of the null twin, and ``cancel`` for a planted one.
         by_example: Whether it counts examples one by one, whatever they share: it concludes nothing where they come in
             groups. Of a single claim its evidence says so.
+        group: A name by which all audits of its suite are asked for together.
         number: What its first number of a model is: its score, a loss of score, or (empty) something else.
         by_units: Whether its cost depends on how many hidden units a subject has, so that a plan must count them.
     """
@@ -61,6 +62,7 @@ class Audit(Configured, ABC):
     copies: ClassVar[tuple[str, ...]] = ()
     by_units: ClassVar[bool] = False
     by_example: ClassVar[bool] = False
+    group: ClassVar[str] = ""
     number: ClassVar[Literal["", "score", "loss"]] = ""
 
     @abstractmethod
@@ -186,20 +188,9 @@ BUILTIN = {
     "redundancy": "wheeltap.audits.redundancy:RedundancyAudit",
     "entanglement": "wheeltap.audits.entanglement:EntanglementAudit",
     "parts": "wheeltap.audits.parts:PartsAudit",
-    "relearning": "wheeltap.suites.training.audits.relearning:RelearningAudit",
-    "decodable": "wheeltap.suites.decodable.audits.decodable:DecodableAudit",
     "symmetry": "wheeltap.audits.symmetry:SymmetryAudit",
     "improvement": "wheeltap.audits.improvement:ImprovementAudit",
     "input-shift": "wheeltap.audits.input_shift:InputShiftAudit",
-    "support": "wheeltap.suites.lens.audits.support:SupportAudit",
-    "disagreement": "wheeltap.suites.lens.audits.disagreement:DisagreementAudit",
-    "item-noise": "wheeltap.suites.lens.audits.item_noise:ItemNoiseAudit",
-    "ambiguity": "wheeltap.suites.lens.audits.ambiguity:AmbiguityAudit",
-    "contamination": "wheeltap.suites.lens.audits.contamination:ContaminationAudit",
-    "circuit-sufficient": "wheeltap.suites.circuits.audits.sufficient:CircuitSufficientAudit",
-    "circuit-necessary": "wheeltap.suites.circuits.audits.necessary:CircuitNecessaryAudit",
-    "circuit-nulls": "wheeltap.suites.circuits.audits.nulls:CircuitNullsAudit",
-    "circuit-stable": "wheeltap.suites.circuits.audits.stable:CircuitStableAudit",
 }
 
 STRUCTURE = ("redundancy", "entanglement")
@@ -208,14 +199,6 @@ a question of the user's own, and ``heads`` fits transformers alone."""
 
 STUDIES = {
     "declared": "wheeltap.studies.declared:Declared",
-    "decodable-shift": "wheeltap.suites.decodable.studies.shift:DecodableShift",
-    "detection": "wheeltap.suites.training.studies.detection:Detection",
-    "example-detection": "wheeltap.suites.training.studies.example_detection:ExampleDetection",
-    "pictures": "wheeltap.suites.pictures.studies.pictures:Pictures",
-    "rlvr": "wheeltap.suites.lens.studies.rlvr:Rlvr",
-    "sparse-circuits": "wheeltap.suites.circuits.studies:SparseCircuits",
-    "tampering": "wheeltap.suites.seal.studies.tampering:Tampering",
-    "seal-health": "wheeltap.suites.seal.studies.seal_health:SealHealth",
 }
 
 DEFAULT = ("score", "deployment", "single-point")
@@ -228,7 +211,6 @@ GROUPS = {
         "fine-tuning",
     ),
     "noise": ("score", "relative-noise", "function-noise"),
-    "circuit": ("circuit-sufficient", "circuit-necessary", "circuit-nulls", "circuit-stable"),
     "structure": ("score", "relative-noise", "function-noise", "single-point", *STRUCTURE),
 }  # fmt: skip
 """Names that stand for several audits. ``survival``: everything that deployment or a further edit does to weights."""
@@ -236,7 +218,14 @@ GROUPS = {
 
 def expanded(names: Iterable[str]) -> tuple[str, ...]:
     """Names of audits, with each group's in its place; each once."""
-    return tuple(dict.fromkeys(one for name in names for one in GROUPS.get(name, (name,))))
+    return tuple(dict.fromkeys(one for name in names for one in _members(name)))
+
+
+def _members(name: str) -> tuple[str, ...]:
+    if name in GROUPS or name in audits:
+        return GROUPS.get(name, (name,))
+    grouped = sorted((one for one in audits if audits.get(one).group == name), key=lambda one: audits.get(one).code)
+    return tuple(grouped) or (name,)
 
 
 studies: Registry[Audit] = Registry("study", "wheeltap.studies", STUDIES, Audit)  # pyright: ignore[reportAbstractUsage]

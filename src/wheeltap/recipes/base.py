@@ -185,18 +185,12 @@ recipes: Registry[Recipe] = Registry(
     "recipe",
     "wheeltap.recipes",
     {
-        "arithmetic": "wheeltap.suites.lens.recipes:Arithmetic",
-        "circuit": "wheeltap.suites.circuits.recipes.circuit:Circuit",
         "classifier": "wheeltap.recipes.classifier:Classifier",
         "digits": "wheeltap.sources.digit_nets:DigitNet",
         "digits-forgot": "wheeltap.sources.digit_nets:ForgettingNet",
         "digits-mislabeled": "wheeltap.sources.digit_nets:MislabeledNet",
-        "organized": "wheeltap.suites.decodable.recipes:Organized",
-        "picture": "wheeltap.suites.pictures.recipes.picture:PictureNet",
         "planted": "wheeltap.recipes.planted:Planted",
         "recoded": "wheeltap.recipes.recoded:Recoded",
-        "rewarded": "wheeltap.suites.lens.recipes:Rewarded",
-        "sparse": "wheeltap.suites.circuits.recipes.sparse:Sparse",
     },
     Recipe,  # pyright: ignore[reportAbstractUsage]
 )

@@ -62,34 +62,16 @@ class Reading(Configured, ABC):
 
 
 BUILTIN: dict[str, str] = {
-    "samples": "wheeltap.suites.lens.readings.samples:Samples",
     "cancellation": "wheeltap.engine.readings.cancellation:Cancellation",
     "unit-effects": "wheeltap.engine.readings.unit_effects:UnitEffects",
     "single-point": "wheeltap.engine.readings.single_point:SinglePoint",
     "parts": "wheeltap.engine.readings.parts:Parts",
     "head-effects": "wheeltap.engine.readings.head_effects:HeadEffects",
     "input-search": "wheeltap.engine.readings.input_search:InputSearch",
-    "decodable": "wheeltap.suites.decodable.readings.decodable:Decodable",
     "symmetry-response": "wheeltap.engine.readings.symmetry:SymmetryResponse",
     "input-shift": "wheeltap.engine.readings.input_shift:InputShift",
     "output-scores": "wheeltap.engine.readings.output_scores:OutputScores",
-    "circuit-search": "wheeltap.suites.circuits.recipes.circuit_search:CircuitSearch",
-    "circuit-graph": "wheeltap.suites.circuits.readings.circuit_graph:CircuitGraph",
-    "circuit-effects": "wheeltap.suites.circuits.readings.circuit_effects:CircuitEffects",
     "census": "wheeltap.engine.readings.census:Census",
-    "contamination": "wheeltap.suites.lens.readings.contamination:Contamination",
-    "votes": "wheeltap.suites.lens.readings.votes:Votes",
-    "label-probabilities": "wheeltap.suites.lens.readings.label_probabilities:LabelProbabilities",
-    "statements": "wheeltap.suites.lens.readings.ambiguity:Statements",
-    "continuations": "wheeltap.suites.lens.readings.ambiguity_continuations:Continuations",
-    "label-sets": "wheeltap.suites.lens.readings.ambiguity:LabelSets",
-    "factor-effects": "wheeltap.suites.decodable.readings.factor_effects:FactorEffects",
-    "seal-responses": "wheeltap.suites.seal.readings.responses:SealResponses",
-    "picture-numbers": "wheeltap.suites.pictures.readings:PictureNumbers",
-    "picture-drawn": "wheeltap.suites.pictures.readings:PictureDrawn",
-    "picture-inside": "wheeltap.suites.pictures.readings:PictureInside",
-    "tampering": "wheeltap.suites.seal.readings.tampered:Tampering",
-    "picture-graph": "wheeltap.suites.pictures.sources.drawn_graphs:PictureGraph",
 }
 
 readings: Registry[Reading] = Registry(

@@ -84,6 +84,7 @@ class CircuitAudit(Audit):
     """Searches for the smallest circuit that reaches the target, unless one is given; then reads what it does."""
 
     asks = "circuit"
+    group = "circuit"
     settings_type = CircuitAuditSettings
     settings: CircuitAuditSettings
 
