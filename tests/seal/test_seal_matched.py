@@ -218,6 +218,33 @@ def test_what_cannot_be_verified_is_refused() -> None:
         verify(net(), sealed())
 
 
+class Served(Net):
+    """A net whose forward gives no gradients; or its first layers alone give none."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if self.how == "backbone":
+            with torch.no_grad():
+                hidden = self.table(inputs).mean(1)
+            return self.head(self.up(hidden))
+        if self.how == "numpy":
+            return super().forward(inputs) * float(self.head.bias.numpy().shape[0])
+        with torch.no_grad() if self.how == "no_grad" else torch.inference_mode():
+            return super().forward(inputs)
+
+
+@pytest.mark.parametrize("how", ["no_grad", "backbone", "inference", "numpy"])
+def test_a_forward_without_gradients_is_sealed_and_says_what_is_not_known(how: str) -> None:
+    inputs = torch.randint(500, (40, 12), generator=torch.Generator().manual_seed(0))
+    made = make(Subject(Served(how).eval()), Task(inputs, torch.arange(40) % 5), Asked(inputs=2, seed=1))
+    assert made.choice.unknown == pytest.approx(1 / 3 if how == "backbone" else 1.0)  # one of its three layers
+    assert (made.choice.reached > 0.0) == (how == "backbone")
+    assert verify(Served(how).eval(), made.seal).verdict == "identical"
+
+
 class Lying(dict[str, Any]):
     """Shows its first parts, and gives others."""
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wheeltap.core import seeds
-from wheeltap.core.errors import DataError, FileFormatError
+from wheeltap.core.errors import DataError, FileFormatError, ModelError
 from wheeltap.core.inputs import Inputs, chosen, count, tensors
 from wheeltap.core.lengths import longest
 from wheeltap.core.subject import Subject
@@ -47,6 +47,7 @@ class Choice:
         own: How many are examples of the task.
         reached: Share of the weights looked at whose sign, flipped, moves the output beyond the tolerance.
         first: The same with the first five inputs.
+        unknown: Share of them that no output has a gradient of: counted as not moving any.
     """
 
     inputs: Inputs
@@ -54,6 +55,7 @@ class Choice:
     own: int
     reached: float
     first: float
+    unknown: float
 
 
 @final
@@ -199,7 +201,7 @@ def choose(
     """The inputs under which most weights are seen.
 
     A weight is seen by an input if flipping its sign would, to first order, move the sealed projections by more than
-    their tolerance. Inputs are taken one by one, each the one that adds most.
+    their tolerance. Inputs are taken one by one, each the one that adds most; without gradients, as they come.
 
     Args:
         subject: In single precision.
@@ -210,7 +212,8 @@ def choose(
         watch: Called with progress.
     """
     inputs, own = pool.inputs, pool.own
-    reach = np.minimum(_reach(subject, inputs, seed=seed, watch=watch) / unit, ENOUGH)
+    found = _reach(subject, inputs, seed=seed, watch=watch)
+    reach = np.minimum(np.nan_to_num(found) / unit, ENOUGH)
     best, taken, first = np.zeros(reach.shape[1]), list[int](), 0.0
     for at in range(keep):
         gain = np.maximum(reach, best).sum(1)
@@ -221,8 +224,9 @@ def choose(
             first = float((best > 1.0).mean())
     rows = torch.tensor(taken)
     return Choice(
-        chosen(inputs, rows), _some(pool.drawn, taken), int(own[taken].sum()), float((best > 1.0).mean()), first
-    )
+        chosen(inputs, rows), _some(pool.drawn, taken), int(own[taken].sum()), float((best > 1.0).mean()), first,
+        float(np.isnan(found).all(0).mean()),
+    )  # fmt: skip
 
 
 def _some(how: Drawn | None, rows: list[int]) -> Drawn | None:
@@ -236,7 +240,10 @@ _FIRST: Final = 5
 
 
 def _reach(subject: Subject, inputs: Inputs, *, seed: int, watch: Watch) -> NDArray[np.float64]:
-    """First-order change of a projection if each of some weights changes its sign, ``[input, weight]``."""
+    """First-order change of a projection if each of some weights changes its sign, ``[input, weight]``.
+
+    NaN where the output has no gradient of a weight: nothing depends on it, or a part of the forward gives none.
+    """
     held = [subject.parameter(layer.weight) for layer in subject.layers]
     places = _places([part.numel() for part in held], seed)
     mix = to_tensor(2.0 * seeds.generator(seed, "mix").integers(2, size=DIRECTIONS).astype(np.float32) - 1.0)
@@ -259,11 +266,16 @@ def _effects(
     model: nn.Module, one: Inputs, held: list[Tensor], places: list[Tensor], how: tuple[Tensor, int]
 ) -> NDArray[np.float64]:
     mix, seed = how
-    along = projected(scores(model, one), seed, DIRECTIONS)
-    total = (along @ mix.to(along)).sum()
-    slopes = cast("tuple[Tensor | None, ...]", torch.autograd.grad(total, held, allow_unused=True))
+    try:
+        along = projected(scores(model, one), seed, DIRECTIONS)
+        total = (along @ mix.to(along)).sum()
+        slopes = cast("tuple[Tensor | None, ...]", torch.autograd.grad(total, held, allow_unused=True))
+    except (ModelError, RuntimeError):  # a forward without gradients, or one that refuses them
+        with torch.no_grad():
+            scores(model, one)
+        slopes = (None,) * len(held)
     effects = [
-        torch.zeros(len(place))
+        torch.full((len(place),), torch.nan)
         if slope is None
         else 2.0 * (slope.flatten()[place] * part.detach().flatten()[place]).abs()
         for slope, part, place in zip(slopes, held, places, strict=True)

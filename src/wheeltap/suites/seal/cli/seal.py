@@ -11,6 +11,7 @@ from wheeltap.cli.whole import Whole
 
 if TYPE_CHECKING:
     from wheeltap.suites.seal.contents import SealedContents
+    from wheeltap.suites.seal.inputs import Choice
     from wheeltap.suites.seal.making import Made
     from wheeltap.suites.seal.record import Lineage
 
@@ -79,9 +80,7 @@ def _tell(made: "Made", out: Path) -> None:
     count = len(body.stored[0].seen.output.array())
     wrapped(console, f"Sealed {body.name}: {out} ({out.stat().st_size / 1024:.0f} kB).", style="bold")
     for line in (
-        f"{count} inputs ({total} examples, {count - total} drawn). To first order, {choice.reached:.0%} of all "
-        "weights, with their sign flipped, move the outputs beyond the tolerance "
-        f"({choice.first:.0%} with the first five inputs).",
+        f"{count} inputs ({total} examples, {count - total} drawn). {_reached(choice)}",
         "Any tensor, module, setting, hook or code that changes is altered; casts of the whole model to bfloat16 or "
         "float16 pass.",
         _beside(body.contents),
@@ -91,6 +90,17 @@ def _tell(made: "Made", out: Path) -> None:
         f"Check a copy: wheeltap verify MODEL {out}",
     ):
         wrapped(console, line)
+
+
+def _reached(choice: "Choice") -> str:
+    """How many weights the inputs see."""
+    if choice.unknown == 1.0:
+        return "Its outputs have no gradients: inputs are taken as they come, and how many weights they see is unknown."
+    unknown = f" Of {choice.unknown:.0%} there is no gradient: they are not counted." if choice.unknown else ""
+    return (
+        f"To first order, {choice.reached:.0%} of all weights, with their sign flipped, move the outputs beyond the "
+        f"tolerance ({choice.first:.0%} with the first five inputs).{unknown}"
+    )
 
 
 def _beside(contents: "SealedContents | None") -> str:
