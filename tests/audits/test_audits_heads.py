@@ -30,7 +30,7 @@ from wheeltap.runs.budget import most_passes
 from wheeltap.testing.planted import planted
 
 sys.path.append(str(Path(__file__).parents[1] / "gauge"))
-from tiny_transformers import VOCABULARY, causal
+from tests.gauge.tiny_transformers import VOCABULARY, causal
 
 FAMILIES = ("GPT2", "Llama")
 TOKENS = torch.randint(0, VOCABULARY, (300, 8), generator=torch.Generator().manual_seed(3))

@@ -23,7 +23,7 @@ from wheeltap.engine.readings import create
 from wheeltap.models.mlp import mlp
 
 sys.path.append(str(Path(__file__).parents[1] / "gauge"))
-from tiny_transformers import TOKENS, VOCABULARY, causal
+from tests.gauge.tiny_transformers import TOKENS, VOCABULARY, causal
 
 FAMILIES = ("GPT2", "Llama", "Mistral", "Qwen2", "Qwen3")
 

@@ -18,7 +18,7 @@ from wheeltap.engine.fast.head_screen import first_order
 from wheeltap.engine.fast.heads import HeadAblation
 
 sys.path.append(str(Path(__file__).parents[1] / "gauge"))
-from tiny_families import VOCABULARY, made
+from tests.gauge.tiny_families import VOCABULARY, made
 
 WIDTHS = {
     "neox": 8, "bloom": 8, "falcon-grouped": 8, "gpt-oss": 8, "deepseek-v3": 6, "bert": 8, "vit": 8, "t5": 6, "opt": 8,

@@ -26,7 +26,7 @@ from wheeltap.perturb.base import EVERY_GAUGE, Draw, HeadMoments, Weights
 from wheeltap.testing.planted import numbers, planted
 
 sys.path.append(str(Path(__file__).parents[1] / "gauge"))
-from tiny_transformers import TOKENS, VOCABULARY, causal, in_float64
+from tests.gauge.tiny_transformers import TOKENS, VOCABULARY, causal, in_float64
 
 FAMILIES = ("GPT2", "Llama", "Mistral", "Qwen2", "Qwen3")
 GROUPED = {"Llama": 2, "Mistral": 2, "Qwen2": 1, "Qwen3": 2}

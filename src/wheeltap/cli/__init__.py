@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import NoneType
 from typing import Any, NoReturn, TextIO, cast, get_args
@@ -40,11 +41,6 @@ _VERBS = {
     "audit": "What shipping one model costs.",
     "compare": "Which of two models survives shipping, on the same examples and draws.",
     "study": "What holds of kinds of nets, by rules that were fixed beforehand.",
-    "lens": "What a benchmark's score leaves out: from recorded answers, without a model.",
-    "circuits": "Which units of a language model do a task, and is that true?",
-    "seal": "Write a small file by which deployed copies of a model are checked.",
-    "verify": "Whether a model is the one that was sealed; else where and how it was altered.",
-    "fer": "The study of one picture, and of nets that draw it.",
     "plan": "Write down what an audit would run, and what it costs at most.",
     "run": "Run a plan.",
     "status": "How far a run is.",
@@ -57,7 +53,7 @@ _VERBS = {
 
 
 def application(*, overview: bool) -> App:
-    """The application; for the overview of all verbs, each with one line, so that none has to be loaded."""
+    """The application, with the verbs of suites and plug-ins; for the overview each has one line, so that few are loaded."""
     # Ctrl-C is left to ``main``, which says that the store keeps what was measured.
     app = App(
         name="wheeltap",
@@ -71,6 +67,8 @@ def application(*, overview: bool) -> App:
         # A module called list would hide the builtin in this package, so that one verb lives under another name.
         home = "listing:list_" if verb == "list" else f"{verb}:{verb}"
         app.command(f"wheeltap.cli.{home}", name=verb, **({"help": line} if overview else {}))
+    for point in entry_points(group="wheeltap.verbs"):
+        app.command(point.load() if overview else point.value, name=point.name)
     return app
 
 

@@ -27,8 +27,8 @@ from wheeltap.suites.circuits.pairs import PairBatch
 from wheeltap.suites.circuits.stats import faithfulness
 from wheeltap.testing import zoo
 
-sys.path.append(str(Path(__file__).parents[1] / "gauge"))
-from tiny_transformers import causal, drawn
+sys.path.append(str(Path(__file__).parents[2] / "gauge"))
+from tests.gauge.tiny_transformers import causal, drawn
 
 NETS = ("GPT2", "Llama", "bare")
 STEP = 1e-4

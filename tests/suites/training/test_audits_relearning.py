@@ -394,7 +394,7 @@ def test_doses_are_refused_before_anything_runs(case: dict[str, Subject]) -> Non
 
 @pytest.mark.full
 def test_the_example_of_the_page_is_told_apart(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "relearning.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "relearning.md").read_text()
     for kind, name in (("python", "forget.py"), ("toml", "relearn.toml")):
         found = re.search(rf"```{kind}\n(.*?)```", page, re.DOTALL)
         assert found is not None

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.published import published
-from tests.sources.logs import lines
+from tests.suites.lens.logs import lines
 from wheeltap.core.errors import DataError, FileFormatError, WheeltapError
 from wheeltap.suites.lens.recorded import Recording, Votes, read
 from wheeltap.suites.lens.runs import imported

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import WORDS
 
 import wheeltap as wt
 from tests.contaminated import Letters
+from tests.sources.tiny import WORDS
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.sources.specs import load, load_task

@@ -17,7 +17,7 @@ from wheeltap.suites.pictures.engine import moves as mv
 from wheeltap.suites.pictures.engine.procedures import at_equal_effect
 from wheeltap.suites.pictures.engine.responses import STILL, Evaluation
 
-DATA = Path(__file__).parents[2].parent / "shared" / "data" / "picbreeder"
+DATA = Path(__file__).parents[3].parent / "shared" / "data" / "picbreeder"
 LAYOUT = Layout.parse("4;cache:3,gaussian:2,identity:1,sigmoid:1,sin:2")
 
 
