@@ -118,7 +118,7 @@ class TestPicture(RecipeContract):
 
 def test_every_recipe_has_a_contract() -> None:
     tests = "".join(path.read_text() for path in Path(__file__).parents[1].rglob("test_*.py"))
-    held = set(re.findall(r"class \w+\(RecipeContract\):\n    recipe(?:: ClassVar)? = (\w+)", tests))
+    held = set(re.findall(r"^    recipe(?:: [^=]+)? = (\w+)$", tests, re.MULTILINE))
     assert {recipes.get(name).__name__ for name in recipes} <= held
     assert all(recipes.get(name).name == name for name in recipes)
 

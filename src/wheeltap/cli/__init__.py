@@ -53,7 +53,7 @@ _VERBS = {
 
 
 def application(*, overview: bool) -> App:
-    """The application, with the verbs of suites and plug-ins; for the overview each has one line, so that few are loaded."""
+    """The application, with the verbs of suites and plug-ins; each with one line for the overview."""
     # Ctrl-C is left to ``main``, which says that the store keeps what was measured.
     app = App(
         name="wheeltap",
