@@ -293,7 +293,7 @@ def test_progress_counts_nets_first_and_trials_after_that(here: Path, tmp_path: 
         (("pictures", "--set", "picture=fase"), ("no picture called 'fase'", "Did you mean 'face'?")),
         (("pictures", "--seeds", "2.5"), ("--seeds", "expected a whole number, got 2.5")),
         (("pictures", "--size", "large"), ("size", "small", "full")),
-        (("pictures", "--alpha", "1"), ("alpha",)),
+        (("pictures", "--alpha", ".6"), ("alpha", "0.5")),
         (("mine.toml", "--seeds", "3"), ("has its settings there", "--seeds", "mine.toml")),
         (("mine.toml", "--size", "full", "--set", "a=1"), ("has its settings there", "--size, --set")),
         (("bad.toml",), ("is not a study", "bad.toml")),

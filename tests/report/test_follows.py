@@ -66,11 +66,15 @@ def failed(report: Report) -> None:
     report["controls"][0]["status"] = "failed"
 
 
+def level(report: Report) -> None:
+    report["provenance"]["alpha"] = 0.4
+
+
 def void(report: Report) -> None:
     report["void"] = True
 
 
-@pytest.mark.parametrize("edit", [status, answer, verdict, undecided, cost, unheard_of, removed, failed, void])
+@pytest.mark.parametrize("edit", [status, answer, verdict, undecided, cost, unheard_of, removed, failed, void, level])
 def test_a_report_that_was_edited_in_part_is_refused(
     edit: Callable[[Report], None], written: tuple[Path, wt.Report], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -81,6 +85,13 @@ def test_a_report_that_was_edited_in_part_is_refused(
         wt.Report.read(tmp_path / "report.json")
     assert main(["show", str(tmp_path / "report.json")]) == 2
     assert "contradicts itself" in capsys.readouterr().err
+
+
+def test_an_unusual_level_is_in_the_first_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = wt.audit(nn.Linear(2, 2).eval(), (torch.randn(60, 2), torch.arange(60) % 2), audits="score", alpha=0.4)
+    assert report.headline.splitlines()[1].startswith("Level 0.4: a false alarm in up to 40 % of such reports")
+    assert main(["show", str(report.json(tmp_path / "report.json"))]) == 0
+    assert "Level 0.4" in capsys.readouterr().out
 
 
 def test_the_answer_of_another_version_is_made_again(written: tuple[Path, wt.Report], tmp_path: Path) -> None:

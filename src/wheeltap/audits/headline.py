@@ -9,7 +9,7 @@ from wheeltap.audits.case import TOO_FEW
 from wheeltap.audits.losses import GROWN
 from wheeltap.audits.score import SAME_OUTPUTS
 from wheeltap.core.records import Estimate, Finding, Instrument, SubjectRecord, TaskRecord
-from wheeltap.plans.plan import Plan
+from wheeltap.plans.plan import ALPHA, Plan
 from wheeltap.suites.circuits.audits.headline import of_circuit
 from wheeltap.suites.circuits.record import CircuitView
 from wheeltap.suites.lens.audits.headline import TELL, enough_for, of_benchmark
@@ -73,6 +73,13 @@ def headline(
     if first_same is not None:  # explained once, where it is first read
         lines[first_same] = f"{lines[first_same]} {SAME}"
     return "\n".join([*first, *filter(None, lines), *more])
+
+
+def at_level(answer: str, alpha: float) -> str:
+    """An answer, with the level of its verdicts behind its first line where that is not the usual one."""
+    first, *others = answer.split("\n")
+    said = f"Level {alpha:g}: a false alarm in up to {100 * alpha:.3g} % of such reports, a false reassurance likewise."
+    return answer if alpha == ALPHA else "\n".join([*filter(None, [first]), said, *others])
 
 
 def percent(share: float) -> str:

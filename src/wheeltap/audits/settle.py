@@ -10,7 +10,7 @@ from wheeltap.audits.base import Audit, create, studies
 from wheeltap.audits.case import Case
 from wheeltap.audits.claims import Draft, Unanswered, Verdict
 from wheeltap.audits.clean_passes import baseline, copies, same_function
-from wheeltap.audits.headline import ENOUGH, FULL, MEASURED, headline, percent
+from wheeltap.audits.headline import ENOUGH, FULL, MEASURED, at_level, headline, percent
 from wheeltap.audits.power import power_control
 from wheeltap.audits.score import same_outputs
 from wheeltap.core.records import UNCOVERED, Cost, Estimate, Finding, Power, Scalar, SubjectRecord, Trial
@@ -92,7 +92,7 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
     task = msgspec.structs.replace(plan.task, chance=case.chance) if _started(case) else plan.task
     return ReportRecord(
         command=plan.command,
-        headline=answer,
+        headline=at_level(answer, plan.alpha),
         subjects=plan.subjects,
         task=task,
         findings=tuple(findings),

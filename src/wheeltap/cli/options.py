@@ -20,7 +20,7 @@ from wheeltap.core.bounded import contents, parsing
 from wheeltap.core.code import is_code_of_examples
 from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.core.literals import unknown_word
-from wheeltap.plans.plan import AuditSpec, Effort
+from wheeltap.plans.plan import HIGHEST, AuditSpec, Effort
 from wheeltap.report.gate import FailOn
 from wheeltap.sources.lm_eval_asked import asked_for
 
@@ -94,7 +94,7 @@ class Measuring:
     alpha: Annotated[
         float | None,
         Parameter(
-            validator=Number(gt=0, lt=1), help="Chance of any false alarm, all findings together. [default: .05]"
+            validator=Number(gt=0, lte=HIGHEST), help="Chance of any false alarm, all findings together. [default: .05]"
         ),
     ] = None
     partial: Annotated[
@@ -247,7 +247,7 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
     draws: Annotated[int, msgspec.Meta(ge=2)] | None = None
     budget: str | None = None
     seed: int | None = None
-    alpha: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
+    alpha: Annotated[float, msgspec.Meta(gt=0, le=HIGHEST)] | None = None
     for_: str | None = msgspec.field(default=None, name="for")
     margin: float | None = None
     partial: bool | None = None

@@ -10,6 +10,7 @@ from cyclopts.validators import Number
 from wheeltap.cli.options import AllowCode, Running
 from wheeltap.cli.telling import Telling
 from wheeltap.cli.whole import Whole
+from wheeltap.plans.plan import HIGHEST
 
 
 @Parameter(name="*")
@@ -43,7 +44,7 @@ class Choosing:
     alpha: Annotated[
         float,
         Parameter(
-            validator=Number(gt=0, lt=1),
+            validator=Number(gt=0, lte=HIGHEST),
             help="Chance of any rule being called true falsely, all rules together; of being called false, likewise.",
         ),
     ] = 0.05

@@ -10,11 +10,11 @@ import msgspec
 
 from wheeltap import __version__
 from wheeltap.audits.claims import CLAIM, LOSS, PAIR, Words
-from wheeltap.audits.headline import headline
+from wheeltap.audits.headline import at_level, headline
 from wheeltap.core.errors import FileFormatError
 from wheeltap.core.records import UNCOVERED, Finding
 from wheeltap.core.report import ReportRecord
-from wheeltap.plans.plan import MARGIN, Plan
+from wheeltap.plans.plan import ALPHA, MARGIN, Plan
 from wheeltap.report.origin import FILE
 from wheeltap.report.unfinished import missing_trials, unfinished
 from wheeltap.studies import rules
@@ -57,10 +57,11 @@ def read_from(record: ReportRecord, where: str) -> ReportRecord:
 
 def _answers(record: ReportRecord) -> Sequence[str]:
     """What its first lines may be; none of a study, which answers in words of its own."""
+    alpha = _alpha(record)
     if record.study is not None:
         plain = rules.headline(record.study.rules, record.findings)
         own = record.void or record.headline.startswith(plain) or record.study.name != "declared"
-        return () if own else (plain,)
+        return () if own else (at_level(plain, alpha),)
     margin = record.provenance.get("margin", MARGIN)
     plan = Plan(
         command=record.command, subjects=record.subjects, task=record.task, audits=(),
@@ -74,6 +75,7 @@ def _answers(record: ReportRecord) -> Sequence[str]:
             headline(plan, record.findings, record.instruments, void=record.void, same=same, circuits=record.circuits)
             for same in (frozenset[str](), frozenset(subject.name for subject in record.subjects))
         )
+    told = tuple(at_level(one, alpha) for one in told)
     missing = missing_trials(record)
     if not missing:
         return told
@@ -82,18 +84,21 @@ def _answers(record: ReportRecord) -> Sequence[str]:
     return tuple(f"{first if first.startswith(kept) else kept}\n{one}" for one in told)
 
 
+def _alpha(record: ReportRecord) -> float:
+    alpha = record.provenance.get("alpha", ALPHA)
+    return float(alpha) if isinstance(alpha, int | float) else ALPHA
+
+
 def _contradictions(record: ReportRecord) -> Iterator[str]:
     if record.void != any(control.status == "failed" for control in record.controls):
         yield f"{'a void report' if record.void else 'a result'}, where {'no' if record.void else 'a'} control failed"
-    alpha = record.provenance.get("alpha", 0.05)
-    level = float(alpha) if isinstance(alpha, int | float) else 0.05
     for finding in record.findings:
         if record.void and finding.status in _SETTLED and record.instrument(finding.code).asks != "census":
             yield f"{_named(finding)}: {finding.status} in a report that is void"
         if finding.leaning and finding.status != "inconclusive":
             yield f"{_named(finding)}: {finding.status} and yet undecided"
         yield from _of_words(finding)
-        yield from _of_numbers(finding, alpha=level, among=len(record.findings))
+        yield from _of_numbers(finding, alpha=_alpha(record), among=len(record.findings))
 
 
 def _of_words(finding: Finding) -> Iterator[str]:

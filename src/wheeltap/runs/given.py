@@ -13,7 +13,7 @@ from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.inputs import by_name
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
-from wheeltap.plans.plan import AuditSpec, Effort
+from wheeltap.plans.plan import HIGHEST, AuditSpec, Effort
 from wheeltap.runs import examples
 
 Model = Subject | nn.Module
@@ -199,25 +199,25 @@ def whole_of(value: Any, *, name: str, least: int | None = None) -> int:
     return whole
 
 
-def share_of(value: Any, *, name: str) -> float:
-    """A number between 0 and 1 as Python's own.
+def alpha_of(value: Any) -> float:
+    """A level as Python's own number.
 
     Raises:
         UsageError: If it is something else.
     """
     try:
-        share = float(value) if isinstance(value, SupportsFloat) else math.nan
+        alpha = float(value) if isinstance(value, SupportsFloat) else math.nan
     except (TypeError, ValueError):
-        share = math.nan
-    if not 0.0 < share < 1.0:
+        alpha = math.nan
+    if not 0.0 < alpha <= HIGHEST:
         raise UsageError(
-            f"The argument {name} cannot be used.",
-            where=name,
-            expected="a number above 0 and below 1",
+            "The argument alpha cannot be used.",
+            where="alpha",
+            expected=f"a number above 0, and at most {HIGHEST}",
             got=repr(value)[:120],
-            do=f"Give {name}=0.05, say.",
+            do="Give alpha=0.05, say: the chance of a false verdict.",
         )
-    return share
+    return alpha
 
 
 def effort_of(value: Any) -> Effort | None:

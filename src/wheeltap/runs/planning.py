@@ -87,7 +87,7 @@ def plan(  # noqa: PLR0913 - a door: each is a choice of its own
         UsageError: If an audit, a setting or what it names is not known, names are equal, or the budget is too small.
         ModelError: If a model fails on the task, or rewrites its weights in each pass.
     """
-    seed, alpha = given.whole_of(seed, name="seed"), given.share_of(alpha, name="alpha")
+    seed, alpha = given.whole_of(seed, name="seed"), given.alpha_of(alpha)
     if margin is not None:
         margin = _margin(margin)
     asked, several, task = _shipped(given.audits_of(audits), schemes), *_settled(subjects, task)

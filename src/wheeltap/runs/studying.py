@@ -22,7 +22,7 @@ from wheeltap.perturb import perturbations
 from wheeltap.plans.plan import Effort, Plan
 from wheeltap.recipes import base as recipes
 from wheeltap.recipes.base import Given
-from wheeltap.runs.given import share_of, whole_of
+from wheeltap.runs.given import alpha_of, whole_of
 from wheeltap.runs.held_out import Examples, require_fractions
 from wheeltap.runs.members import Members
 from wheeltap.runs.named import require_named
@@ -91,7 +91,7 @@ def planned(
         UsageError: If a rule is dead, its cohorts do not fit it, or the examples lack what a reading is asked for.
         ModelError: If a member cannot be measured on the examples.
     """
-    seed, alpha, spec = whole_of(seed, name="seed"), share_of(alpha, name="alpha"), study.spec()
+    seed, alpha, spec = whole_of(seed, name="seed"), alpha_of(alpha), study.spec()
     require_sound(spec, alpha=alpha)
     cast = study.cast()
     given = [asked.source for one in cast for asked in one.members if asked.source]
