@@ -11,6 +11,7 @@ import os
 import stat
 import zipfile
 from collections.abc import Generator, Iterator, Mapping
+from io import BufferedReader
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Annotated, Any, Final, Self, TypeVar, final
 
@@ -83,7 +84,7 @@ def size_of(path: Path, noun: str, *, limit: int | None = None, do: str = "") ->
 
 
 @contextlib.contextmanager
-def opened(path: Path, noun: str, *, limit: int | None = None, do: str = "") -> Generator[IO[bytes]]:
+def opened(path: Path, noun: str, *, limit: int | None = None, do: str = "") -> Generator[BufferedReader]:
     """A file, open for reading; see ``size_of``.
 
     Raises:

@@ -8,15 +8,16 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NoReturn, cast, final
+from typing import Any, Final, NoReturn, cast, final
 
 import torch
 from torch import Tensor, nn
 
-from wheeltap.core.bounded import contents, parsing
+from wheeltap.core.bounded import contents, opened, parsing, tensors
 from wheeltap.core.contents import Digests
-from wheeltap.core.errors import FileFormatError, MissingFile
+from wheeltap.core.errors import FileFormatError, MissingFile, WheeltapError
 from wheeltap.sources.gguf_header import read_header
 
 _MOST: Final = 128
@@ -216,7 +217,7 @@ def _of_file(path: Path, sealed: str | None = None) -> str:
             "generation_config.json": _told(held),
         }
         return _digest(about.get(path.name, held))
-    with path.open("rb") as file:
+    with opened(path, "file") as file:
         return f"raw:{size}:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
@@ -239,8 +240,8 @@ def _object(path: Path) -> dict[str, Any] | None:
         return dict(pairs)
 
     try:
-        held: Any = json.loads(path.read_bytes(), object_pairs_hook=once) if path.stat().st_size <= _JSON else None
-    except (OSError, ValueError, RecursionError):
+        held: Any = json.loads(contents(path, "file", limit=_JSON), object_pairs_hook=once)
+    except (WheeltapError, ValueError, RecursionError):
         return None
     return cast("dict[str, Any]", held) if isinstance(held, dict) else None
 
@@ -273,7 +274,7 @@ def _uncast(held: Mapping[str, Any]) -> dict[str, Any]:
 
 def _templates(path: Path) -> dict[str, str]:
     """Digests of the chat templates in the settings of a tokenizer, by name."""
-    held: Any = (_object(path) or {}).get("chat_template") if path.is_file() and path.suffix == ".json" else None
+    held: Any = (_object(path) or {}).get("chat_template") if path.suffix == ".json" else None
     alone = [{"name": "chat_template", "template": held}]
     several = cast("list[Any]", held if isinstance(held, list) else alone)
     named = [cast("dict[str, Any]", one) for one in several if isinstance(one, dict)]
@@ -293,7 +294,7 @@ def _rules(path: Path) -> str:
     if not path.is_file():
         return ""
     try:
-        return _digest(Tokenizer.from_file(str(path)).to_str())  # pyright: ignore
+        return _digest(Tokenizer.from_buffer(contents(path, "tokenizer")).to_str())  # pyright: ignore
     except Exception:  # what the package raises has no other type
         return _of_file(path)
 
@@ -327,21 +328,14 @@ def _strays(files: Sequence[Path], model: nn.Module, unexpected: Sequence[str]) 
     the model whose own names are not there, and none stands there under two names. A tensor is not held either if
     loading rounded its numbers: another loader may keep all of their bits.
     """
-    from safetensors import safe_open
-
     held = cast("dict[str, Tensor]", model.state_dict())
     named, wide = list[tuple[str, Path, int]](), set[str]()
     for shard in (file for file in files if file.suffix != ".json"):  # the index
-        with safe_open(shard, "pt") as opened:  # pyright: ignore[reportUnknownVariableType]
-            names = cast("list[str]", opened.keys())  # pyright: ignore[reportUnknownMemberType]
-            for name in names:
-                one = cast("Any", opened).get_slice(name)
-                named.append((name, shard, math.prod(one.get_shape())))
-                kind = held[name].dtype if name in held else torch.float32
-                if kind == torch.float32 and one.get_dtype() not in _WIDE:
-                    continue
-                if _rounded(cast("Tensor", opened.get_tensor(name)), kind):  # pyright: ignore[reportUnknownMemberType]
-                    wide.add(name)
+        for name, one in tensors(shard, "file of weights")[0].items():
+            named.append((name, shard, math.prod(one.shape)))
+            kind = held[name].dtype if name in held else torch.float32
+            if (kind != torch.float32 or one.dtype in _WIDE) and _rounded(_read(shard, name), kind):
+                wide.add(name)
     counts = Counter(name for name, *_ in named)
     stored = {part.data_ptr() for name, part in held.items() if name in counts}
     absent = {part.data_ptr(): part.numel() for part in held.values() if part.data_ptr() not in stored}
@@ -355,9 +349,14 @@ def _strays(files: Sequence[Path], model: nn.Module, unexpected: Sequence[str]) 
         name, shard, _ = one
         twice = counts[name] > 1 or f"{prefix}.{name}" in counts
         if twice or name in wide or (one in others and not (fits and one in renamed)):
-            with safe_open(shard, "pt") as opened:  # pyright: ignore[reportUnknownVariableType]
-                part = cast("Tensor", opened.get_tensor(name))  # pyright: ignore[reportUnknownMemberType]
-            yield f"tensor {name}" + (f" in {shard.name}" if counts[name] > 1 else ""), _of_tensor(part)
+            yield f"tensor {name}" + (f" in {shard.name}" if counts[name] > 1 else ""), _of_tensor(_read(shard, name))
+
+
+def _read(shard: Path, name: str) -> Tensor:
+    from safetensors import safe_open
+
+    with safe_open(shard, "pt") as file:  # pyright: ignore[reportUnknownVariableType]
+        return cast("Tensor", file.get_tensor(name))  # pyright: ignore[reportUnknownMemberType]
 
 
 def _rounded(part: Tensor, kind: torch.dtype) -> bool:
@@ -399,7 +398,7 @@ class GgufContents:
     def digests(self, known: Mapping[str, str] | None = None) -> Digests:
         """A digest of each entry; entries that describe the file are left out."""
         header, found = read_header(self.path), dict[str, dict[str, str]]()
-        with self.path.open("rb") as file:
+        with opened(self.path, "GGUF file") as file:
             for name, (start, stop) in header.entries.items():
                 if not _DESCRIBES.fullmatch(name):
                     found.setdefault(_of_key(name), {})[name] = _of_bytes(file, start, stop)
@@ -420,7 +419,7 @@ def _of_key(name: str) -> str:
     return "tokenizer" if name.startswith("tokenizer.") else "adapter" if name.startswith("adapter.") else "config"
 
 
-def _of_bytes(file: BinaryIO, start: int, stop: int, about: str = "") -> str:
+def _of_bytes(file: BufferedReader, start: int, stop: int, about: str = "") -> str:
     state = hashlib.sha256(about.encode())
     file.seek(start)
     for at in range(start, stop, 2**20):

@@ -226,6 +226,9 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "pickle": (lambda at: (at / "pytorch_model.bin").write_bytes(b"x"), "weights: pytorch_model.bin is new"),
     "stray file": (lambda at: (at / "data").write_text("x"), "other: data is new"),
     "pipe": (lambda at: os.mkfifo(at / "queue"), "other: queue is new"),
+    "pipe that is called like settings": (
+        lambda at: os.mkfifo(at / "generation_config.json"), "config: generation_config.json is new"
+    ),
 }  # fmt: skip
 
 
