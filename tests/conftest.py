@@ -35,7 +35,7 @@ LONGEST = (
     "test_studies_decodable_shift", "test_studies_pictures", "test_engine_kill", "test_plugin_package",
     "test_ground_contracts", "test_cli_study", "test_perturb_contract", "test_audits_passes", "test_audits_heads",
     "test_page", "test_cli_verbs", "test_cli_planted", "test_studies_detection", "test_studies_run",
-    "test_audits_relearning", "test_audits_race", "test_responses", "test_doctor", "test_engine_memory",
+    "test_audits_relearning", "test_responses", "test_doctor", "test_engine_memory",
     "test_engine_store_mishaps", "test_gauge_residual",
 )  # fmt: skip
 """Files that take longest, as measured. Each is one process's, so they come first: else one would idle in the end."""

@@ -1,6 +1,5 @@
 """A control that could not have failed is skipped, and says why; one that has passed would have failed."""
 
-from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -11,7 +10,7 @@ from worlds import Simulated, World, falling, subject
 
 import wheeltap as wt
 from wheeltap.audits.controls import Null, Plants, destroyed, found_planted, silent, silent_twice, surely
-from wheeltap.core.records import Control, Estimate, Outcome, Trial
+from wheeltap.core.records import Control, Estimate
 from wheeltap.core.report import ReportRecord
 from wheeltap.report.report import Report
 from wheeltap.stats.effect import mean_effect
@@ -170,31 +169,6 @@ def test_where_every_disturbed_copy_diverged_there_was_nothing_to_compare() -> N
     for code in ("WT101", "WT102"):
         twin = named(report, f"{code} reparametrized copy")
         assert twin.status == "skipped" and "No disturbed copy gave a finite answer" in twin.because
-
-
-@dataclass
-class Parts(World):
-    """A world whose trials may be on parts of the task."""
-
-    def answer(self, trial: Trial, name: str) -> Outcome:
-        whole = super().answer(trial, name)
-        if trial.subset is None or whole.status != "done":
-            return whole
-        index = trial.subset.examples(self.examples, root=trial.root)
-        return Outcome(key=trial.key, status="done", values={n: v[index] for n, v in whole.values.items()})
-
-
-def test_a_race_that_was_given_up_vouches_for_nothing() -> None:
-    members = {"a": Simulated(SOUND), "b": Simulated(SOUND), "twin": Simulated(SOUND), "planted": Simulated(SOUND)}
-    audits = ("score", wt.AuditSpec(name="relative-race", settings={"rounds": 32}))
-    report = Parts(members, audits=audits).run()
-    told = {
-        "reparametrized copy": "neither a difference nor that there is none",
-        "planted cancelling units": "No power",
-    }
-    for name, why in told.items():
-        control = named(report, f"WT101 {name}, raced")
-        assert control.status == "skipped" and why in control.because
 
 
 # ---- on real nets --------------------------------------------------------------------------------------------------

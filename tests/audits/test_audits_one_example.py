@@ -24,7 +24,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "bit-flips": {"draws": 4},
     "fine-tuning": {"doses": [1, 2], "tested": 2, "draws": 2},
     "relearning": {"group": 0, "steps": [1, 2], "benign_steps": [1], "draws": 2, "noise_draws": 2},
-    "relative-race": {"rounds": 32},
     "symmetry": {"weights": 4, "directions": 0, "copies": 1},
 }
 

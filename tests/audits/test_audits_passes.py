@@ -75,7 +75,6 @@ CASES: dict[str, tuple[Callable[[], Planted], dict[str, Any], float]] = {
     "score": (_digits, {}, 1.0),
     "relative-noise": (_digits, {}, 0.9),
     "function-noise": (_digits, {}, 0.7),
-    "std-noise": (_digits, {}, 0.7),
     "low-rank-noise": (_digits, {}, 0.6),
     "quantization": (_digits, {}, 0.95),
     "pruning": (_digits, {}, 0.95),
@@ -97,7 +96,6 @@ CASES: dict[str, tuple[Callable[[], Planted], dict[str, Any], float]] = {
     "circuit-necessary": (_paired, CIRCUIT, 0.3),
     "circuit-nulls": (_paired, CIRCUIT, 0.3),
     "circuit-stable": (_paired, CIRCUIT, 0.3),
-    "relative-race": (_digits, {"rounds": 64}, 0.0),  # it stops as soon as it is decided
 }
 """Where each is run (on the digits, if not named), its settings, and the least share of the bound that a run takes."""
 
@@ -112,7 +110,7 @@ def test_no_audit_makes_more_passes_than_it_says(name: str) -> None:
     make, settings, share = CASES.get(name, (_digits, {}, 0.3))
     case = make()
     subjects = [case.subject]
-    if name in ("merging", "relative-race"):
+    if name == "merging":
         subjects.append(digits.subject(seed=1, name="other"))
     plan = wt.plan(subjects, case.task, audits=["score", wt.AuditSpec(name=name, settings=settings)], effort=FEW)
     if plan.stronger:

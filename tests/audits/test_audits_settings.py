@@ -42,7 +42,7 @@ BAD = {
         "schemes": ["", "int99", "int4;int8"], "margin": [-0.02, math.inf], "draws": [0, 1.5], "flips": [0, -1],
         "spare_ends": ["yes", 2],
     },
-    "relative-noise": LADDER, "function-noise": LADDER, "std-noise": LADDER,
+    "relative-noise": LADDER, "function-noise": LADDER,
 }  # fmt: skip
 
 

@@ -8,6 +8,9 @@ import pytest
 
 import wheeltap as wt
 from wheeltap import gauge
+from wheeltap.audits.base import audits
+from wheeltap.audits.noise import NoiseAudit
+from wheeltap.audits.noises import RelativeSettings
 from wheeltap.core.records import Finding
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
@@ -21,6 +24,19 @@ BLIND = ("score", "relative-noise", "function-noise", "single-point", "redundanc
 """What sees the function, or how its units stand to each other, not in which order or how large they are written."""
 WHOLE, SAMPLED = 5, (*BLIND[:-1], wt.AuditSpec("entanglement", {"limit": 64}))
 """Of so many twins every unit is read for its behaviors; of the others a quarter of the units, as it takes longest."""
+
+
+class StdNoiseAudit(NoiseAudit):
+    """What most people use: it alarms on rescaled copies of the same function."""
+
+    name = "std-noise"
+    code = "WT101"
+    title = "Std-normalized noise in the weights"
+    settings_type = RelativeSettings
+    perturbation = "std"
+    noise = "standard deviations of the tensor"
+    plant_must_show = False
+    sees = ""
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +71,7 @@ def compared(
 @pytest.mark.full
 @pytest.mark.slow
 def test_twenty_gauge_twins(original: Subject, task: Task) -> None:
+    audits.add("std-noise", f"{__name__}:StdNoiseAudit")
     clean = task.scores(original.model)
     scale = float((clean - clean.mean(1, keepdim=True)).abs().max())
     false, misled, voided, alone, widths = 0, 0, 0, 0, list[float]()

@@ -175,8 +175,6 @@ BUILTIN = {
     "census": "wheeltap.audits.census:CensusAudit",
     "relative-noise": "wheeltap.audits.noises:RelativeNoiseAudit",
     "function-noise": "wheeltap.audits.noises:FunctionNoiseAudit",
-    "relative-race": "wheeltap.audits.race:RaceAudit",
-    "std-noise": "wheeltap.audits.noises:StdNoiseAudit",
     "quantization": "wheeltap.audits.families:QuantizationAudit",
     "pruning": "wheeltap.audits.families:PruningAudit",
     "merging": "wheeltap.audits.merging:MergingAudit",
@@ -203,7 +201,7 @@ STUDIES = {
 
 DEFAULT = ("score", "deployment", "single-point")
 """What ``audit``, ``compare`` and ``demo`` run; ``single-point`` is left out on models so large that each weight costs
-a pass of seconds. Others are asked for by name. ``std-noise`` alarms on reparametrized copies."""
+a pass of seconds. Others are asked for by name."""
 
 GROUPS = {
     "survival": (

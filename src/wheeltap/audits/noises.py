@@ -1,4 +1,4 @@
-"""WT101, WT102 and WT109: relative, function-space and low-rank noise; and std-normalised noise, by name."""
+"""WT101, WT102 and WT109: relative, function-space and low-rank noise."""
 
 from typing import ClassVar, final
 
@@ -105,23 +105,3 @@ class LowRankNoiseAudit(NoiseAudit):
         "it stretches some inputs far more than noise in every weight. It depends on the scale in which each unit is "
         "written, so by itself a difference may come from the parametrization."
     )
-
-
-@final
-class StdNoiseAudit(NoiseAudit):
-    """What most people use; alarms on rescaled copies of the same function."""
-
-    name = "std-noise"
-    code = "WT101"
-    title = "Std-normalized noise in the weights"
-    brief = "Std-normalized noise"
-    reads = (
-        "Every weight is changed at random in proportion to the spread of its whole tensor, and the loss of score is "
-        "measured. It depends on the scale in which each unit is written, so a difference may mean nothing."
-    )
-    axis = "noise (standard deviations of the tensor)"
-    settings_type = RelativeSettings
-    perturbation = "std"
-    noise = "standard deviations of the tensor"
-    plant_must_show = False
-    sees = "Std-normalized noise changes with the scale in which each unit is written: a difference may mean nothing."

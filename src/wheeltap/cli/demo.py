@@ -1,4 +1,4 @@
-"""``wheeltap demo``: five small nets with the same score, told apart."""
+"""``wheeltap demo``: four small nets with equal scores, of which one does not survive 4 bits."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

@@ -25,7 +25,7 @@ from wheeltap.core.typed import named_modules, squares
 @final
 @dataclass(frozen=True)
 class Settled:
-    """What passes over a task told of a model (see ``engine.settle``).
+    """What passes over a task told of a model (see ``engine.clean.settle``).
 
     Attributes:
         task: Digest of the task.

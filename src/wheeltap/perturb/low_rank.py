@@ -1,4 +1,4 @@
-"""Noise of low rank: many disturbed copies can share one pass over the weights (see ``engine.low_rank``).
+"""Noise of low rank: many disturbed copies can share one pass over the weights (see ``engine.fast.low_rank``).
 
 Source: Wen, Tran & Ba (2020), "BatchEnsemble", arXiv 2002.06715, sec. 3 (copies that share a weight); "Evolution
 Strategies at the Hyperscale" (2025), arXiv 2511.16652 (low-rank noise instead of independent noise).
