@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.nets import zoo
 from wheeltap import gauge
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.readings.census import outliers
 from wheeltap.stats.effect import score_interval
-from wheeltap.testing import zoo
 from wheeltap.testing.planted import Planted
 
 FORMATS = {

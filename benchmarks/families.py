@@ -21,6 +21,7 @@ from torch import nn
 
 from benchmarks import families_page
 from benchmarks.families_recoded import recoded
+from benchmarks.nets import zoo
 from wheeltap.cli import checked
 from wheeltap.core.subject import Subject
 from wheeltap.plans.plan import AuditSpec, Effort
@@ -28,7 +29,6 @@ from wheeltap.plans.store import Store
 from wheeltap.report.report import Report
 from wheeltap.runs import loop, planning
 from wheeltap.runs.checkup import checkup
-from wheeltap.testing import zoo
 from wheeltap.testing.planted import Planted
 
 EFFORT = Effort(draws=8, control_draws=8, block_draws=0)

@@ -7,7 +7,7 @@ Row = dict[str, Any]
 HEAD = """# Families: what can be measured on which architecture
 
 Written by `python -m benchmarks.families --docs`, which makes every copy and compares it again. Each row is a tiny trained
-net of the family (`wheeltap.testing.zoo`); `wheeltap doctor MODEL` says the same of a model of yours. A structure is never
+net of the family (`benchmarks.nets.zoo`); `wheeltap doctor MODEL` says the same of a model of yours. A structure is never
 taken from the name of a model alone: every copy is made, and compared with the model on its own examples.
 
 - **covered**: share of the weights that some disturbance changes. The rest are gains of norms and other vectors.

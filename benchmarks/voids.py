@@ -12,8 +12,8 @@ import torch
 from scipy import stats
 
 import wheeltap as wt
+from benchmarks.nets import zoo
 from wheeltap.core.report import ReportRecord
-from wheeltap.testing import zoo
 
 AUDITS = ("score", "deployment", "relative-noise", "function-noise", "redundancy", "entanglement")
 """All that have a control that may fail and that fit every family."""

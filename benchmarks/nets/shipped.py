@@ -6,12 +6,12 @@ from typing import Any, Final
 from torch import Tensor, nn
 
 from benchmarks.nets.tiny_lm import sequences
+from benchmarks.nets.zoo.images import Block
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.task import Task
 from wheeltap.recipes.at_hand import train_once
 from wheeltap.recipes.train import TrainSettings, reproducible
 from wheeltap.sources import digits, hf
-from wheeltap.testing.zoo.images import Block
 
 RECURRENT: Final = ("lstm", "gru")
 LANGUAGE: Final = ("gpt2", "llama", "qwen2", "gemma2", "mixtral")

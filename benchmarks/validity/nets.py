@@ -6,13 +6,13 @@ from importlib.util import find_spec
 import torch
 from torch import nn
 
+from benchmarks.nets import zoo
 from benchmarks.nets.tiny_lm import tiny_lm
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.models.mlp import mlp
 from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
 from wheeltap.sources import digits
-from wheeltap.testing import zoo
 from wheeltap.testing.planted import Planted
 
 EXAMPLES = 200

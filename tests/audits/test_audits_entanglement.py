@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import wheeltap as wt
+from benchmarks.nets import zoo
 from wheeltap import gauge
 from wheeltap.audits.base import Case
 from wheeltap.audits.entanglement import EntanglementAudit
@@ -19,7 +20,6 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.report.report import Report
 from wheeltap.sources import digits as source
-from wheeltap.testing import zoo
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import wheeltap as wt
+from benchmarks.nets import zoo
 from wheeltap import gauge
 from wheeltap.audits.base import Case
 from wheeltap.audits.redundancy import RedundancyAudit, RedundancySettings, undone
@@ -23,7 +24,6 @@ from wheeltap.plans.plan import Plan
 from wheeltap.report.report import Report
 from wheeltap.sources import digits as source
 from wheeltap.stats.effect import mean_effect
-from wheeltap.testing import zoo
 
 NETS, SEEDS = 4, 12
 SETTINGS = RedundancySettings()

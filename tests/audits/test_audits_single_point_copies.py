@@ -9,6 +9,7 @@ from single_worlds import CHANCE, CONFIRM, EXAMPLES, NULLS, answered, losing, pl
 from torch import nn
 
 import wheeltap as wt
+from benchmarks.nets import zoo
 from wheeltap.audits.base import Case
 from wheeltap.audits.settle import settle
 from wheeltap.audits.single_point import SinglePointAudit
@@ -17,7 +18,6 @@ from wheeltap.core.subject import Subject
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.single_point import SORTS, written
 from wheeltap.runs import loop, planning
-from wheeltap.testing import zoo
 
 
 def test_what_one_screen_names_is_removed_in_both() -> None:

@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from benchmarks.nets import zoo
 from wheeltap import api, gauge
 from wheeltap.cli import checked, main
 from wheeltap.core.errors import ModelError
@@ -26,7 +27,6 @@ from wheeltap.models.mlp import mlp
 from wheeltap.plans.plan import Effort
 from wheeltap.runs.checkup import Checkup, Price, Reach, checkup
 from wheeltap.runs.proven import Proof, proofs
-from wheeltap.testing import zoo
 from wheeltap.testing.planted import Planted
 
 LINES, COLUMNS = 30, 80
@@ -237,7 +237,7 @@ def test_a_model_with_every_gap_there_is_still_fits() -> None:
 
 MINE = """
 import torch
-from wheeltap.testing import zoo
+from benchmarks.nets import zoo
 from torch import nn
 
 def sound():

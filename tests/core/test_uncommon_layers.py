@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from benchmarks.nets.uncommon import MODELS, uncommon
 from wheeltap.core.layer import Layer, find_blocks, find_layers
 from wheeltap.core.records import Untouched
 from wheeltap.core.subject import Subject, derived_record
 from wheeltap.gauge import describe
 from wheeltap.testing.planted import CASES, planted
-from wheeltap.testing.uncommon import MODELS, uncommon
 
 
 def named(model: nn.Module) -> dict[str, Layer]:

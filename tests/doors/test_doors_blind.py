@@ -12,11 +12,11 @@ from msgspec.structs import replace
 from torch import Tensor, nn
 
 import wheeltap as wt
+from benchmarks.nets import zoo
 from wheeltap.core.errors import ModelError
 from wheeltap.core.records import UNCOVERED
 from wheeltap.core.subject import Subject
 from wheeltap.report import deployment
-from wheeltap.testing import zoo
 
 CONTROL = "WT100 noise that destroys the weights"
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.nets.uncommon import MODELS, uncommon
 from wheeltap import gauge
 from wheeltap.core.fingerprint import described
 from wheeltap.core.subject import Subject
@@ -16,7 +17,6 @@ from wheeltap.engine.readings import create
 from wheeltap.engine.readings.census import Outlier, outliers
 from wheeltap.sources import digits
 from wheeltap.testing import planted
-from wheeltap.testing.uncommon import MODELS, uncommon
 
 WHOLE = {torch.float32: (torch.int32, 23, 8), torch.bfloat16: (torch.int16, 7, 8), torch.float16: (torch.int16, 10, 5)}
 """By format: whole numbers of as many bits, bits of the fraction, and of the exponent."""

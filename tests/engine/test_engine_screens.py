@@ -10,11 +10,11 @@ from screens_oracle import Slopes, slowly
 from single_nets import CASES
 from torch import Tensor, nn
 
+from benchmarks.nets.uncommon import uncommon
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.inside.screens import Screen, Screening
 from wheeltap.models.mlp import mlp
-from wheeltap.testing.uncommon import uncommon
 
 
 def screens_of(model: nn.Module, task: BaseTask, *, scale: float = 1.0) -> dict[str, Screen]:

@@ -7,8 +7,8 @@ from engine_nets import numbers
 from single_nets import named, read
 from torch import Tensor, nn
 
+from benchmarks.nets.uncommon import uncommon
 from wheeltap.core.task import BaseTask, Task
-from wheeltap.testing.uncommon import uncommon
 
 KINDS = (
     "lstm projected", "gru", "rnn", "weight norm", "weight norm of an lstm", "pruned", "deconvolved", "bags", "widths",

@@ -11,6 +11,7 @@ from oracle import measured_slowly
 from torch import Tensor, nn
 from uncommon_trials import DOSES, copied, run, settled, trial
 
+from benchmarks.nets.uncommon import CLASSES, MODELS, uncommon
 from wheeltap import gauge
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.records import Trial
@@ -23,7 +24,6 @@ from wheeltap.engine.clean import settle
 from wheeltap.engine.needs.gather import gather
 from wheeltap.perturb import BUILTIN, create
 from wheeltap.testing.planted import Planted
-from wheeltap.testing.uncommon import CLASSES, MODELS, uncommon
 
 # Restoration.
 

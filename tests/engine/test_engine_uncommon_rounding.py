@@ -12,6 +12,7 @@ from folding import folded, norms
 from torch import Tensor, nn
 from uncommon_trials import copied, run, trial
 
+from benchmarks.nets.uncommon import MODELS, Recurrent, uncommon
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
@@ -20,7 +21,6 @@ from wheeltap.engine.clean import settle
 from wheeltap.perturb import create
 from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
 from wheeltap.testing.planted import Planted
-from wheeltap.testing.uncommon import MODELS, Recurrent, uncommon
 
 
 def units_of(name: str, weight: Tensor) -> Iterator[tuple[Any, ...]]:

@@ -6,6 +6,7 @@ import torch
 from engine_nets import ConvNet, TiedLanguageModel, choices, numbers, seeded, taught
 from torch import Tensor, nn
 
+from benchmarks.nets.uncommon import uncommon
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.measure import nll
 from wheeltap.core.records import Outcome, Trial
@@ -17,7 +18,6 @@ from wheeltap.engine.run import run_trials
 from wheeltap.engine.workshop import Workshop
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb import create, perturbations
-from wheeltap.testing.uncommon import uncommon
 
 
 def transposed() -> nn.Module:

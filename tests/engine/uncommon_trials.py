@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.nets.uncommon import uncommon
 from wheeltap.core.records import Outcome, Trial
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.engine.clean import settle
@@ -13,7 +14,6 @@ from wheeltap.engine.run import run_trials
 from wheeltap.engine.workshop import Workshop
 from wheeltap.perturb import create
 from wheeltap.testing.planted import Planted
-from wheeltap.testing.uncommon import uncommon
 
 DOSES = {
     "relative": 0.3, "std": 0.3, "low-rank": 0.3, "function": 0.2, "quantize": 3, "quantize-aware": 3, "cast": 16,

@@ -15,13 +15,13 @@ from law_nets import numbers
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from benchmarks.nets.uncommon import uncommon
 from wheeltap.core.layer import Layer
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.clean import settle
 from wheeltap.engine.needs.moments import layer_moments
 from wheeltap.perturb.base import Blocks, Factors, Weights
-from wheeltap.testing.uncommon import uncommon
 
 
 @dataclass

@@ -4,11 +4,11 @@ import pytest
 import torch
 from msgspec import structs
 
+from benchmarks.nets import zoo
+from benchmarks.nets.zoo.member import WRONG, sums
 from wheeltap.core.errors import UnknownName
 from wheeltap.recipes.train import train_classifier
-from wheeltap.testing import zoo
 from wheeltap.testing.planted import Planted
-from wheeltap.testing.zoo.member import WRONG, sums
 
 COVERED = 0.95
 """Least share of the weights that disturbances touch."""

@@ -5,9 +5,9 @@ import torch
 
 from benchmarks.families import recoding
 from benchmarks.families_recoded import GROUPS, recoded
+from benchmarks.nets import zoo
 from wheeltap import gauge
 from wheeltap.core.typed import to_array
-from wheeltap.testing import zoo
 
 EXACT = 1e-5
 """Largest difference of a score, in units of the logit scale."""

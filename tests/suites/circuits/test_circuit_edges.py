@@ -13,6 +13,7 @@ import torch
 from edge_oracle import SlowDecoder, Written
 from torch import Tensor, nn
 
+from benchmarks.nets import zoo
 from benchmarks.nets.bare_transformer import BareTransformer, Shape
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest
@@ -25,7 +26,6 @@ from wheeltap.suites.circuits.nets.sparse_transformer import Shape as SparseShap
 from wheeltap.suites.circuits.nets.sparse_transformer import SparseTransformer
 from wheeltap.suites.circuits.pairs import PairBatch
 from wheeltap.suites.circuits.stats import faithfulness
-from wheeltap.testing import zoo
 
 sys.path.append(str(Path(__file__).parents[2] / "gauge"))
 from tests.gauge.tiny_transformers import causal, drawn

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
+from benchmarks.nets.zoo import quiet
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.recipes.train import reproducible
 from wheeltap.testing.planted import Planted, numbers
-from wheeltap.testing.zoo import quiet
 
 TOKENS = 11
 PLACES, WIDTH, CLASSES = 5, 8, 3

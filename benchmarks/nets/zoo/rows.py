@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from benchmarks.nets.zoo.member import Digits, Member
 from wheeltap.models.mlp import mlp
 from wheeltap.recipes.train import TrainSettings
-from wheeltap.testing.zoo.member import Digits, Member
 
 
 class Rows(nn.Module):

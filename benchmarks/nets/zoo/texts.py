@@ -5,10 +5,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from benchmarks.nets.zoo.causal import SMALL
+from benchmarks.nets.zoo.member import LETTERS, VOCABULARY, Digits, Member, ReadSums
 from wheeltap.recipes.train import TrainSettings
 from wheeltap.sources import hf
-from wheeltap.testing.zoo.causal import SMALL
-from wheeltap.testing.zoo.member import LETTERS, VOCABULARY, Digits, Member, ReadSums
 
 
 def _made(kind: str, head: str, **settings: Any) -> nn.Module:

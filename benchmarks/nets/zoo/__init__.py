@@ -14,11 +14,11 @@ from typing import Final
 
 import torch
 
+from benchmarks.nets.zoo import causal, images, mixtures, rows, states, texts
+from benchmarks.nets.zoo.member import Member
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.subject import Subject
 from wheeltap.testing.planted import Planted
-from wheeltap.testing.zoo import causal, images, mixtures, rows, states, texts
-from wheeltap.testing.zoo.member import Member
 
 MEMBERS: Final[dict[str, Member]] = {
     member.name: member

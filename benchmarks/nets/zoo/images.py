@@ -5,8 +5,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from benchmarks.nets.zoo.member import Digits, Member
 from wheeltap.recipes.train import TrainSettings
-from wheeltap.testing.zoo.member import Digits, Member
 
 _IMAGE = (1, 8, 8)
 

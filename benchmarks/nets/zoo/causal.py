@@ -4,9 +4,9 @@ from typing import Any, Final
 
 from torch import nn
 
+from benchmarks.nets.zoo.member import LENGTH, VOCABULARY, Member, Sums
 from wheeltap.recipes.train import TrainSettings
 from wheeltap.sources import hf
-from wheeltap.testing.zoo.member import LENGTH, VOCABULARY, Member, Sums
 
 SUMS: Final = Sums()
 
