@@ -1,8 +1,9 @@
-"""What is known of a task's examples besides what is scored: groups, factors, symmetry, pairs."""
+"""What is known of a task's examples besides what is scored: groups, factors, symmetry, votes, and what suites add."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, final
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self, TypeVar, final
 
 import numpy as np
 import torch
@@ -13,9 +14,34 @@ from wheeltap.core import canon
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import OWN
 from wheeltap.core.symmetry import Symmetry
-from wheeltap.suites.circuits.pairs import Pairs
-from wheeltap.suites.lens.ambiguity import Ambiguity
-from wheeltap.suites.lens.passages import Passages
+
+Kind = TypeVar("Kind", bound="Annotation")
+
+
+class Annotation(ABC):
+    """What a suite or another package knows of each example of a task, in their order: ``task.with_annotation(one)``.
+
+    A task has at most one of each class, found by it: ``task.annotation(Class)``. Of a task with any, no example is
+    left out as a repeat.
+
+    Attributes:
+        name: A plural noun for messages ("pairs"). Digests come in the order of names.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """Digest of all that readings may use: it is part of the task's own."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of examples."""
+
+    @abstractmethod
+    def part(self, index: Sequence[int]) -> Self:
+        """The same of the examples ``index`` alone, in this order."""
 
 
 @final
@@ -32,9 +58,7 @@ class Annotations:
         symmetry: The group that moves examples (and outputs) into each other.
         votes: How many people chose each option, integer ``[example, option]``.
         ordinal: Whether the options of the votes are in an order, with equal steps between them.
-        passages: The items as plain text.
-        ambiguity: Readings of ambiguous examples.
-        pairs: Each example beside the same one corrupted, for what looks for circuits.
+        others: What suites and other packages know, one of each class, in the order of their names.
 
     Raises:
         DataError: If a factor is called what only readings may call one.
@@ -47,9 +71,7 @@ class Annotations:
     symmetry: Symmetry | None = None
     votes: Tensor | None = None
     ordinal: bool = False
-    passages: Passages | None = None
-    ambiguity: Ambiguity | None = None
-    pairs: Pairs | None = None
+    others: tuple[Annotation, ...] = ()
 
     def __post_init__(self) -> None:
         if OWN in self.factors:
@@ -69,10 +91,16 @@ class Annotations:
         factors = [tensor_digest(f"factor {name}", values) for name, values in sorted(self.factors.items())]
         votes = [] if self.votes is None else [tensor_digest("ordinal votes" if self.ordinal else "votes", self.votes)]
         symmetry = [] if self.symmetry is None else [self.symmetry.digest]
-        passages = [] if self.passages is None else [self.passages.digest]
-        ambiguity = [] if self.ambiguity is None else [self.ambiguity.digest]
-        pairs = [] if self.pairs is None else [self.pairs.digest]
-        return [*groups, *factors, *symmetry, *votes, *passages, *ambiguity, *pairs]
+        return [*groups, *factors, *symmetry, *votes, *(one.digest for one in self.others)]
+
+    def other(self, kind: type[Kind]) -> Kind | None:
+        """The annotation of this class, if there is one."""
+        return next((one for one in self.others if isinstance(one, kind)), None)
+
+    def with_other(self, added: Annotation) -> "Annotations":
+        """The same with one more, in the place of the one of its class."""
+        kept = (one for one in self.others if type(one) is not type(added))
+        return replace(self, others=tuple(sorted((*kept, added), key=lambda one: one.name)))
 
     def part(self, index: Tensor) -> "Annotations":
         """What is known of the examples ``index`` alone: a symmetry does not outlive division."""
@@ -84,9 +112,7 @@ class Annotations:
             factors={name: values[at] for name, values in self.factors.items()},
             votes=None if self.votes is None else self.votes[at],
             ordinal=self.ordinal,
-            passages=None if self.passages is None else self.passages.part([int(row) for row in at]),
-            ambiguity=None if self.ambiguity is None else self.ambiguity.part([int(row) for row in at]),
-            pairs=None if self.pairs is None else self.pairs.part([int(row) for row in at]),
+            others=tuple(one.part([int(row) for row in at]) for one in self.others),
         )
 
 

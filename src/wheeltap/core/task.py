@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from wheeltap.core import canon, lengths, repeats
 from wheeltap.core import measure as measures
 from wheeltap.core.annotations import (
+    Annotation,
     Annotations,
     checked_groups,
     checked_votes,
@@ -52,11 +53,9 @@ from wheeltap.core.targets import (
     require_targets,
 )
 from wheeltap.core.typed import to_array, to_tensor
-from wheeltap.suites.circuits.pairs import Pairs
-from wheeltap.suites.lens.ambiguity import Ambiguity
-from wheeltap.suites.lens.passages import Passages
 
 Kind = TypeVar("Kind", bound="BaseTask")
+Known = TypeVar("Known", bound=Annotation)
 
 _MANY = 0.5
 """Share of the examples from which their most common answer has a name."""
@@ -70,7 +69,7 @@ class BaseTask(ABC):
         targets: Index of the right option per example, or the wanted outputs.
         measure: What the benchmark would score.
         annotations: What else is known of the examples: ``with_groups``, ``with_behaviors``, ``with_factors``,
-            ``with_symmetry``, ``with_votes``, ``with_ambiguity``, ``with_pairs``.
+            ``with_symmetry``, ``with_votes``, ``with_annotation``.
         more: Further inputs, which serve only to estimate layer moments.
         repeats: How many examples that repeat others were left out: see ``once``.
     """
@@ -158,32 +157,24 @@ class BaseTask(ABC):
         checked = checked_votes(votes, examples=len(self.targets), where=self.name)
         return self._annotated(replace(self.annotations, votes=checked, ordinal=ordinal))
 
-    def with_passages(self: Kind, passages: Passages) -> Kind:
-        """The same examples, with the text of each, for the audit ``contamination``."""
-        return self._annotated(replace(self.annotations, passages=passages))
-
-    def with_ambiguity(self: Kind, ambiguity: Ambiguity) -> Kind:
-        """The same examples, whose readings are known, for the audit ``ambiguity``.
+    def with_annotation(self: Kind, annotation: Annotation) -> Kind:
+        """The same examples, with what a suite or another package knows of each.
 
         Raises:
-            DataError: If they are readings of another number of examples.
+            DataError: If it is about another number of examples.
         """
-        known = len(ambiguity.sentences)
-        if known != len(self.targets):
-            expected = f"{len(self.targets)} examples"
-            raise DataError("Readings are of other examples.", where=self.name, expected=expected, got=str(known))
-        return self._annotated(replace(self.annotations, ambiguity=ambiguity))
+        if len(annotation) != len(self.targets):
+            raise DataError(
+                f"The {annotation.name} are of other examples.",
+                where=self.name,
+                expected=f"{len(self.targets)}, one for each example",
+                got=str(len(annotation)),
+            )
+        return self._annotated(self.annotations.with_other(annotation))
 
-    def with_pairs(self: Kind, pairs: Pairs) -> Kind:
-        """The same examples, each beside the same one corrupted, for what looks for circuits.
-
-        Raises:
-            DataError: If they are pairs of another number of examples.
-        """
-        if len(pairs) != len(self.targets):
-            expected = f"{len(self.targets)} pairs, one for each example"
-            raise DataError("Pairs are of other examples.", where=self.name, expected=expected, got=str(len(pairs)))
-        return self._annotated(replace(self.annotations, pairs=pairs))
+    def annotation(self, kind: type[Known]) -> Known | None:
+        """The annotation of this class, if the task has one."""
+        return self.annotations.other(kind)
 
     def _annotated(self: Kind, annotations: Annotations) -> Kind:
         other = copy.copy(self)
@@ -252,10 +243,10 @@ class BaseTask(ABC):
         equal inputs have different ones none is left out: how often each answer is right is the score. Those whose
         inputs alone are the same, or differ by next to nothing, are groups then, but for rows of so few features that
         equal ones come by chance; so are texts that look alike, where no groups were declared. The task itself where
-        there are few, and where its examples belong together: by a symmetry, as passages, or as pairs.
+        there are few, and where its examples belong together: by a symmetry, or by what a suite knows of them.
         """
         known = self.annotations
-        if (known.symmetry, known.passages, known.pairs, known.ambiguity) != (None, None, None, None):
+        if known.symmetry is not None or known.others:
             return self
         keys, some = self._keys(), self
         first = None if keys is None or self._by_chance else repeats.firsts(keys)

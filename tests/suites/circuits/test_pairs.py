@@ -39,18 +39,18 @@ def test_a_task_has_the_clean_contexts_and_both_tokens() -> None:
     task = source.task(THREE, name="three")
     assert task.contexts == THREE.clean and task.more == THREE.corrupted
     assert task.choices == (((7,), (8,)),) * 3 and task.targets.tolist() == [0, 1, 0]
-    assert task.annotations.pairs == THREE
+    assert task.annotation(Pairs) == THREE
     part = task.part(torch.tensor([2, 0]))
-    assert part.annotations.pairs == THREE.part([2, 0]) and part.annotations.pairs.clean == ((1, 6, 3), (1, 2, 3))
+    assert part.annotation(Pairs) == THREE.part([2, 0]) and part.annotation(Pairs).clean == ((1, 6, 3), (1, 2, 3))
 
 
 def test_the_digest_says_which_pairs_they_are() -> None:
     task = source.task(THREE, name="three")
     others = [Pairs(THREE.clean, ((1, 9, 3), (4, 7), (1, 2, 3)), THREE.answer, THREE.wrong), THREE.part([0, 1, 2])]
-    digests = [task.with_pairs(pairs).digest for pairs in others]
+    digests = [task.with_annotation(pairs).digest for pairs in others]
     assert digests[0] != task.digest == digests[1]
-    with pytest.raises(DataError, match="Pairs are of other examples"):
-        task.with_pairs(THREE.part([0]))
+    with pytest.raises(DataError, match="The pairs are of other examples"):
+        task.with_annotation(THREE.part([0]))
 
 
 def test_batches_hold_all_pairs_once_and_equally_long_ones_together() -> None:
@@ -83,7 +83,7 @@ def test_no_pairs(held: tuple[Any, ...], message: str) -> None:
 
 def test_a_task_on_python_like_lines() -> None:
     task = source.python_task("quote", count=24)
-    pairs = task.annotations.pairs
+    pairs = task.annotation(Pairs)
     assert pairs is not None and len(pairs) == 30 and task.name == "quote"
     assert task.annotations.factors["rephrased"].tolist() == [0] * 24 + [1] * 6
     assert torch.bincount(task.targets[:24]).tolist() == [12, 12]
@@ -94,11 +94,11 @@ def test_a_task_on_python_like_lines() -> None:
 
 def test_all_tasks_on_python_like_lines_are_groups_and_nonsense_follows() -> None:
     task = source.python_suite(count=8)
-    pairs, rephrased = task.annotations.pairs, task.annotations.factors["rephrased"]
+    pairs, rephrased = task.annotation(Pairs), task.annotations.factors["rephrased"]
     assert pairs is not None and len(pairs) == 8 * (8 + 2 + 8)
     counts = torch.bincount(task.behaviors, minlength=16).tolist()
     assert counts == [10] * 8 + [8] * 8 and int(rephrased.sum()) == 16
-    alone = source.python_task("bracket", count=8).annotations.pairs
+    alone = source.python_task("bracket", count=8).annotation(Pairs)
     own = (task.behaviors == 1).nonzero()[:, 0].tolist()
     assert alone is not None and pairs.part(own).clean == alone.clean
 
@@ -145,8 +145,8 @@ def test_a_file_of_text_or_of_ids(tmp_path: Path) -> None:
     ids = {name: tokenizer.start(said) for name, said in text.items()}
     same = {**ids, "answer": ids["answer"][0], "wrong": ids["wrong"][0]}
     again = source.load(written(tmp_path / "ids.jsonl", same, same), vocabulary=129)
-    assert task.annotations.pairs == again.annotations.pairs and task.name == "mine" and len(task.targets) == 2
-    texts = [one.annotations.pairs.texts for one in (task, again) if one.annotations.pairs]
+    assert task.annotation(Pairs) == again.annotation(Pairs) and task.name == "mine" and len(task.targets) == 2
+    texts = [one.annotation(Pairs).texts for one in (task, again) if one.annotation(Pairs)]
     assert texts == [(("for a", "while a", "in", ":"),) * 2, ()]
     assert task.digest == again.digest
 

@@ -10,6 +10,7 @@ from logs import lines
 from tests.published import published
 from tests.sources.letters import Letters
 from wheeltap.core.errors import DataError, FileFormatError, UsageError
+from wheeltap.suites.lens.ambiguity import Ambiguity
 from wheeltap.suites.lens.sources import ambient
 from wheeltap.suites.lens.sources import templates as ambiguous
 from wheeltap.suites.lens.sources.ambiguous import answer, task_of
@@ -95,13 +96,13 @@ class TestGenerated:
 
     def test_the_task(self) -> None:
         task = task_of(ambiguous.examples(each=2), Letters(), name="x")
-        known = task.annotations.ambiguity
+        known = task.annotation(Ambiguity)
         assert known is not None and len(task.targets) == 12
         assert [len(one) for one in known.statements[:4]] == [2, 2, 2, 0]
         assert sum(len(one) for each in known.statements for one in each) == 6 * 2 * len(TEMPLATES)
         part = task.part(task.targets.new_tensor([3, 0]))
-        assert part.annotations.ambiguity is not None
-        assert part.annotations.ambiguity.sentences == (known.sentences[3], known.sentences[0])
+        assert part.annotation(Ambiguity) is not None
+        assert part.annotation(Ambiguity).sentences == (known.sentences[3], known.sentences[0])
         assert part.digest != task.digest
 
 
@@ -125,9 +126,9 @@ def test_the_door(tmp_path: Path, llama_folder: Path) -> None:
 
     named = f"hf:{llama_folder}"
     made = specs.load(named, data=Path("ambiguous")).task
-    assert made.annotations.ambiguity is not None and made.name == "ambiguous"
+    assert made.annotation(Ambiguity) is not None and made.name == "ambiguous"
     path = tmp_path / "x.jsonl"
     path.write_text(json.dumps(item()) + "\n")
-    assert specs.load(named, data=path).task.annotations.ambiguity is not None
+    assert specs.load(named, data=path).task.annotation(Ambiguity) is not None
     with pytest.raises(UsageError, match="for language models"):
         specs.load("digits", data=Path("ambiguous"))

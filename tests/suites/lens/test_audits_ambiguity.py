@@ -55,7 +55,7 @@ def items(count: int = ITEMS) -> ChoiceTask:
     )  # fmt: skip
     contexts = [[9, 3 + int(kind)] for kind in kinds]
     made = ChoiceTask(contexts, [[[7], [8], [9]]] * count, [int(kind == 1) for kind in kinds], name="items")
-    return made.with_ambiguity(known)
+    return made.with_annotation(known)
 
 
 SETTINGS = {"size": 50, "continuations": 6, "longest": 3, "top_p": 1.0}

@@ -62,7 +62,7 @@ def task(*sentences: tuple[AmbiguousSentence, ...], ends: frozenset[int] = froze
         labels=((True, True, False),) * count,
     )  # fmt: skip
     made = ChoiceTask([[1, 2]] * count, [[[1], [2], [3]]] * count, [0] * count, name="items")
-    return made.with_ambiguity(known)
+    return made.with_annotation(known)
 
 
 def sentence(*last: int, side: int = 0) -> AmbiguousSentence:
@@ -182,7 +182,7 @@ def test_what_cannot_be_read(llama: Any) -> None:
     with pytest.raises(DataError, match="longer than the model can read"):
         read(llama, task((long,)))
     with pytest.raises(DataError, match="other examples"):
-        task((), ()).with_ambiguity(Ambiguity((), (), ((1,), (2,)), frozenset(), ()))
+        task((), ()).with_annotation(Ambiguity((), (), ((1,), (2,)), frozenset(), ()))
 
 
 def test_an_item_that_is_not_ambiguous_costs_nothing() -> None:

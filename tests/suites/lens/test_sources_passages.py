@@ -14,8 +14,9 @@ from tests.sources.tiny import WORDS
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.sources.specs import load, load_task
-from wheeltap.suites.lens.passages import SETS
+from wheeltap.suites.lens.passages import Passages
 from wheeltap.suites.lens.sources.passages import PIECE, fits, load_passages, recombined
+from wheeltap.suites.lens.specs.contamination import SETS
 
 
 def written(folder: Path, *rows: object) -> Path:
@@ -28,17 +29,17 @@ def test_texts_and_twins(tmp_path: Path) -> None:
     path = written(tmp_path, {"text": "one two", "twin": "two one"}, {"text": "red", "twin": "blue"})
     task = load_task(path, tokenizer=Letters())
     assert isinstance(task, ChoiceTask)
-    passages = task.annotations.passages
+    passages = task.annotation(Passages)
     assert passages is not None and passages.own == ("one two", "red") and passages.twins == ("two one", "blue")
     assert task.choices[1] == (tuple(map(ord, "red")), tuple(map(ord, "blue")))
     assert task.contexts == ((0,), (0,)) and task.targets.tolist() == [0, 0]
-    part = task.part(task.targets[:1] + 1).annotations.passages
+    part = task.part(task.targets[:1] + 1).annotation(Passages)
     assert part is not None and part.own == ("red",)
 
 
 def test_without_twins_a_text_is_held_against_its_own_tokens(tmp_path: Path) -> None:
     task = load_passages(written(tmp_path, {"text": "abcdef"}, {"text": "ghijkl"}), Letters())
-    assert task.annotations.passages is not None and task.annotations.passages.twins == ()
+    assert task.annotation(Passages) is not None and task.annotation(Passages).twins == ()
     own, other = task.choices[0]
     assert sorted(own) == sorted(other)
 
@@ -47,8 +48,8 @@ def test_word_problems_get_twins(tmp_path: Path) -> None:
     row = {"question": "Ana has 35 eggs and buys 49. How many?", "answer": "<<35+49=84>>84\n#### 84"}
     odd = {"question": "Why?", "answer": "So.\n#### 1"}
     task = load_passages(written(tmp_path, row, odd), Letters())
-    assert task.name == "items, 1 of 2 with twins" and task.annotations.passages is not None
-    [own] = task.annotations.passages.own
+    assert task.name == "items, 1 of 2 with twins" and task.annotation(Passages) is not None
+    [own] = task.annotation(Passages).own
     assert own == "Ana has 35 eggs and buys 49. How many?\nAnswer: 84"
 
 
@@ -140,7 +141,7 @@ def test_an_empty_file_says_what_texts_look_like(tmp_path: Path) -> None:
 def test_lines_with_the_same_text_or_twin_count_once(tmp_path: Path) -> None:
     rows = [("one two", "four"), ("One  two", "five"), ("six", "four"), ("seven", "one two"), ("eight", "nine")]
     task = load_passages(written(tmp_path, *({"text": one, "twin": two} for one, two in rows)), Letters())
-    passages = task.annotations.passages
+    passages = task.annotation(Passages)
     assert passages is not None and passages.own == ("one two", "eight") and passages.repeated == 3
     assert task.name == "items, 2 of 5 without repeats"
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from wheeltap.core import canon
+from wheeltap.core.annotations import Annotation
 from wheeltap.core.errors import DataError
 
 Tokens = tuple[int, ...]
@@ -44,8 +45,8 @@ class PairBatch:
 
 @final
 @dataclass(frozen=True)
-class Pairs:
-    """Of all examples, in their order.
+class Pairs(Annotation):
+    """The pairs of all examples, in their order.
 
     Attributes:
         clean: Tokens of each context.
@@ -59,6 +60,8 @@ class Pairs:
     Raises:
         DataError: If there are none, they differ in number, or one is no pair.
     """
+
+    name = "pairs"
 
     clean: tuple[Tokens, ...]
     corrupted: tuple[Tokens, ...]
@@ -88,7 +91,7 @@ class Pairs:
 
     @property
     def digest(self) -> str:
-        """Of every token; texts are the same in words."""
+        """Digest of every token; texts are the same in words."""
         further = [self.reference] if self.reference else []
         return canon.key("pairs", [self.clean, self.corrupted, self.answer, self.wrong, *further])
 
@@ -98,7 +101,7 @@ class Pairs:
         return tuple(sorted(range(len(self)), key=lambda at: len(self.clean[at])))
 
     def part(self, index: Sequence[int]) -> "Pairs":
-        """Of these examples alone, in this order."""
+        """See ``Annotation.part``."""
         clean, corrupted = (tuple(held[at] for at in index) for held in (self.clean, self.corrupted))
         answer, wrong = (tuple(held[at] for at in index) for held in (self.answer, self.wrong))
         texts = tuple(self.texts[at] for at in index) if self.texts else ()

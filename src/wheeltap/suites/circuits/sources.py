@@ -48,7 +48,7 @@ def task(pairs: Pairs, *, name: str) -> ChoiceTask:
         name=name,
         more=pairs.corrupted,
     )
-    return made.with_pairs(pairs)
+    return made.with_annotation(pairs)
 
 
 _Some = tuple[str, Variant, int]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import final
 
 from wheeltap.core import canon
+from wheeltap.core.annotations import Annotation
 
 Tokens = tuple[int, ...]
 
@@ -29,8 +30,8 @@ class AmbiguousSentence:
 
 @final
 @dataclass(frozen=True)
-class Ambiguity:
-    """Of all examples, in their order.
+class Ambiguity(Annotation):
+    """What is known of the readings of all examples, in their order.
 
     Attributes:
         sentences: Of each example, its ambiguous sentences; none where it is not ambiguous.
@@ -40,6 +41,8 @@ class Ambiguity:
         labels: ``[example][label]``, whether some reading has the label.
     """
 
+    name = "meanings"
+
     sentences: tuple[tuple[AmbiguousSentence, ...], ...]
     statements: tuple[tuple[tuple[Tokens, ...], ...], ...]
     options: tuple[Tokens, Tokens]
@@ -48,7 +51,7 @@ class Ambiguity:
 
     @property
     def digest(self) -> str:
-        """Of every token and label."""
+        """Digest of every token and label."""
         sentences = [
             [[one.side, one.sentence, one.readings, one.distractor] for one in several] for several in self.sentences
         ]
@@ -61,8 +64,12 @@ class Ambiguity:
         ]
         return canon.key("ambiguity", held)
 
+    def __len__(self) -> int:
+        """Number of examples."""
+        return len(self.sentences)
+
     def part(self, index: Sequence[int]) -> "Ambiguity":
-        """Of these examples alone, in this order."""
+        """See ``Annotation.part``."""
         return Ambiguity(
             sentences=tuple(self.sentences[at] for at in index), statements=tuple(self.statements[at] for at in index),
             options=self.options, ends=self.ends, labels=tuple(self.labels[at] for at in index),

@@ -2,17 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, final
+from typing import final
 
 from wheeltap.core import canon
-
-SETS: Final = 4
-"""Sets of new items in the form of the own texts, at most: what they gain is a mean, known better than that of one."""
+from wheeltap.core.annotations import Annotation
 
 
 @final
 @dataclass(frozen=True)
-class Passages:
+class Passages(Annotation):
     """Texts of a task's items, in the order in which they were published.
 
     Attributes:
@@ -23,6 +21,8 @@ class Passages:
             be made.
         repeated: Lines that were left out, because an item before has the same text or twin.
     """
+
+    name = "items"
 
     own: tuple[str, ...]
     twins: tuple[str, ...] = ()
@@ -35,8 +35,12 @@ class Passages:
         """Digest of every text and of what is between them."""
         return canon.key("passages", [self.own, self.twins, self.between])
 
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self.own)
+
     def part(self, index: Sequence[int]) -> "Passages":
-        """The same of some items alone."""
+        """See ``Annotation.part``."""
         own, twins = (tuple(some[at] for at in index) if some else () for some in (self.own, self.twins))
         fresh = tuple(self.fresh[at] for at in index) if self.fresh else ()
         return Passages(own, twins, self.between, fresh, self.repeated)

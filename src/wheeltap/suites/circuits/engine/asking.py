@@ -171,7 +171,7 @@ def pairs_of(task: BaseTask) -> Pairs:
     Raises:
         ModelError: If it has none.
     """
-    found = task.annotations.pairs
+    found = task.annotation(Pairs)
     if found is None:
         raise ModelError(
             "A circuit is searched for on pairs of prompts.", where=task.name,

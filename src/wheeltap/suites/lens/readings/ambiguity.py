@@ -76,7 +76,7 @@ def known_of(task: BaseTask) -> Ambiguity:
     Raises:
         DataError: If that is nothing.
     """
-    known = task.annotations.ambiguity
+    known = task.annotation(Ambiguity)
     if known is None:
         raise DataError(
             "The examples have no readings.",

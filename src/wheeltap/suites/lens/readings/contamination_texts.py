@@ -47,7 +47,7 @@ def texts_of(task: BaseTask) -> tuple[Texts, Passages]:
     Raises:
         DataError: If it is not one of plain texts.
     """
-    passages = task.annotations.passages
+    passages = task.annotation(Passages)
     if not isinstance(task, ChoiceTask) or passages is None:
         raise DataError(
             "Only plain texts can be looked for in what a model knows.",

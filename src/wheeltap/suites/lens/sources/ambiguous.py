@@ -96,7 +96,7 @@ def task_of(examples: Sequence[Example], tokenizer: Tokenizer, *, name: str) -> 
     )  # fmt: skip
     kinds = {kind: number for number, kind in enumerate(dict.fromkeys(one.kind for one in examples))}
     grouped = task.with_behaviors([kinds[one.kind] for one in examples]) if len(kinds) > 1 else task
-    return grouped.with_ambiguity(known)
+    return grouped.with_annotation(known)
 
 
 def answer(tokenizer: Tokenizer, question: str, option: str, *, where: str) -> Tokens:

@@ -15,8 +15,9 @@ from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.sources.jsonl import MAX_TOKENS, first, lines
 from wheeltap.sources.text import Tokenizer
-from wheeltap.suites.lens.passages import SETS, Passages
+from wheeltap.suites.lens.passages import Passages
 from wheeltap.suites.lens.sources import fresh_twins
+from wheeltap.suites.lens.specs.contamination import SETS
 
 BETWEEN: Final = "\n\n"
 """What is between two items where they follow each other."""
@@ -133,7 +134,7 @@ def task_of(
     twins = tuple(twin for _, twin in pairs if twin is not None)
     task = ChoiceTask([start] * len(pairs), choices, [0] * len(pairs), name=name)
     fresh = tuple(tuple(tuple(tokenizer.more(text)) for text in several) for several in recombined(own_texts))
-    return task.with_passages(Passages(own_texts, twins, tuple(tokenizer.more(BETWEEN)), fresh, repeated))
+    return task.with_annotation(Passages(own_texts, twins, tuple(tokenizer.more(BETWEEN)), fresh, repeated))
 
 
 def recombined(texts: Sequence[str]) -> list[tuple[str, ...]]:

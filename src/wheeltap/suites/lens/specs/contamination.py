@@ -10,6 +10,9 @@ from wheeltap.plans.readings.base import Array, ReadingSpec
 FRACTIONS: Final = (0.4, 0.6, 0.8)
 """Shares of a text that are given where it is to be completed."""
 
+SETS: Final = 4
+"""Sets of new items in the form of the own texts, at most: what they gain is a mean, known better than that of one."""
+
 
 class ContaminationSettings(Settings, frozen=True, kw_only=True):
     """How the order of items is shuffled, and what a copy is taught.
