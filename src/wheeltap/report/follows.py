@@ -18,10 +18,12 @@ from wheeltap.plans.plan import ALPHA, MARGIN, Plan
 from wheeltap.report.origin import FILE
 from wheeltap.report.unfinished import missing_trials, unfinished
 from wheeltap.studies import rules
+from wheeltap.studies.base import VOID
 from wheeltap.suites.lens.audits.headline import of_recorded
 
 _SETTLED: Final = ("found", "excluded", "inconclusive")
 _WORDS: Final = (LOSS, PAIR, CLAIM)
+_REPORTED: Final = "The answer in the study's own words, as reported and not recomputed:"
 _ROUNDING: Final = 1e-9
 """Relative: what a number in a file may differ from itself by."""
 
@@ -38,11 +40,14 @@ def read_from(record: ReportRecord, where: str) -> ReportRecord:
     """
     wrong = next(_contradictions(record), "")
     answers = _answers(record)
-    told = record.headline
+    told, study = record.headline, record.study
     if answers and told not in answers:
-        # The words of another version may be others; its findings are what counts.
+        # The words of another version may be others; its findings are what counts. A study may have words of its own.
         told = answers[0]
-        if not wrong and record.provenance.get("wheeltap") == __version__:
+        if study is not None and not record.void:
+            own = f"{_REPORTED} {' '.join(record.headline.split())}"
+            study = msgspec.structs.replace(study, notes=(*study.notes, own))
+        elif not wrong and record.provenance.get("wheeltap") == __version__:
             wrong = f"the answer {record.headline[:80]!r} where its findings say {told[:80]!r}"
     if wrong:
         raise FileFormatError(
@@ -52,30 +57,28 @@ def read_from(record: ReportRecord, where: str) -> ReportRecord:
             got=wrong,
             do="Run the command that wrote it again.",
         )
-    return msgspec.structs.replace(record, headline=told, provenance={**record.provenance, FILE: where})
+    return msgspec.structs.replace(record, headline=told, study=study, provenance={**record.provenance, FILE: where})
 
 
 def _answers(record: ReportRecord) -> Sequence[str]:
-    """What its first lines may be; none of a study, which answers in words of its own."""
-    alpha = _alpha(record)
-    if record.study is not None:
-        plain = rules.headline(record.study.rules, record.findings)
-        own = record.void or record.headline.startswith(plain) or record.study.name != "declared"
-        return () if own else (at_level(plain, alpha),)
-    margin = record.provenance.get("margin", MARGIN)
+    """What its first lines may be."""
+    study, margin = record.study, record.provenance.get("margin", MARGIN)
     plan = Plan(
         command=record.command, subjects=record.subjects, task=record.task, audits=(),
         margin=float(margin) if isinstance(margin, int | float) and 0.0 < margin <= 1.0 else MARGIN,
         partial=record.provenance.get("partial") is True,
     )  # fmt: skip
-    if any(subject.role == "recorded" for subject in record.subjects):
+    if study is not None:
+        worse = rules.worse(study.rows, study.rules, record.task.sign)
+        told = (VOID if record.void else " ".join([rules.headline(study.rules, record.findings), *worse]),)
+    elif any(subject.role == "recorded" for subject in record.subjects):
         told = (of_recorded(plan, record.findings),)
     else:  # that models give the same outputs is not in a report without a score
         told = tuple(
             headline(plan, record.findings, record.instruments, void=record.void, same=same, circuits=record.circuits)
             for same in (frozenset[str](), frozenset(subject.name for subject in record.subjects))
         )
-    told = tuple(at_level(one, alpha) for one in told)
+    told = tuple(at_level(one, _alpha(record)) for one in told)
     missing = missing_trials(record)
     if not missing:
         return told

@@ -35,7 +35,6 @@ from pathlib import Path
 from typing import Annotated, Any, final
 
 import msgspec
-import numpy as np
 
 from wheeltap.audits.base import audits, named
 from wheeltap.audits.case import Case
@@ -47,10 +46,10 @@ from wheeltap.core.literals import unknown_word
 from wheeltap.core.records import Finding, Scalar
 from wheeltap.core.settings import Settings
 from wheeltap.core.study import Asked, Cast, CohortRole, Direction, Metric, Rule, Side, Statistic
-from wheeltap.stats.members import Scale, difference
+from wheeltap.studies import rules
 from wheeltap.studies.base import Said, Study
 from wheeltap.studies.measures import Measured, score_after, score_before
-from wheeltap.studies.table import LEVEL, Table
+from wheeltap.studies.table import Table
 
 LARGEST = 2**20
 """Bytes that such a file may have."""
@@ -285,10 +284,9 @@ class Declared(Study):
 
     def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> Said:
         """See ``Study``; where the cohort that loses less is worse all along, that too."""
-        said, losses = super().said(case, table, findings), {one.key for one in self.measures() if one.of_loss}
-        about = [(table.metric(rule.metric), rule) for rule in self.rules() if rule.metric in losses]
-        worse = dict.fromkeys(_lower(loss, rule, table, case.plan.task.sign) for loss, rule in about)
-        return replace(said, headline=" ".join([said.headline, *filter(None, worse)]))
+        worse = rules.worse(table.rows(), self.rules(), case.plan.task.sign)
+        said = super().said(case, table, findings)
+        return replace(said, headline=" ".join([said.headline, *worse]))
 
     def measures(self) -> tuple[Measured, ...]:
         """See ``Study``."""
@@ -296,22 +294,6 @@ class Declared(Study):
             Measured(key, named(one.audit), dict(one.settings), scheme=one.scheme, estimate=one.estimate)
             for key, one in self._held.metrics.items()
         )
-
-
-def _lower(loss: Metric, rule: Rule, table: Table, sign: float) -> str:
-    """What is said where the cohort that loses less scores worse before and after; empty elsewhere."""
-    if len(rule.cohorts) != 2 or not all(table.values(cohort, loss.key) for cohort in rule.cohorts):
-        return ""
-    less, more = sorted(rule.cohorts, key=lambda cohort: float(np.mean(table.values(cohort, loss.key))))
-    told: list[str] = []
-    for key in (score_before(loss.key), score_after(loss.key)):
-        low, high = (sign * np.array(table.values(cohort, key)) for cohort in (less, more))
-        several = min(len(low), len(high)) > 1
-        test = difference(low.tolist(), high.tolist(), name=key, scale=Scale("")) if several else None
-        if low.mean() >= high.mean() or (test is not None and (test.above(0.0, "less") or 1.0) > 1.0 - LEVEL):
-            return ""
-        told.append(f"{abs(low.mean()):.3f} against {abs(high.mean()):.3f}")
-    return f"{less} loses less than {more}, but is worse all along: its score is {told[0]} before, {told[1]} after."
 
 
 def _short(one: RuleToml) -> str:

@@ -1,6 +1,6 @@
 """Rules: how a study decides, from the table of its members to drafts that one correction settles."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -13,7 +13,8 @@ from wheeltap.core.records import Control, Estimate, Finding
 from wheeltap.core.study import MetricRow, Rule
 from wheeltap.stats import members
 from wheeltap.stats.evidence import Members
-from wheeltap.stats.members import MemberTest, Scale
+from wheeltap.stats.members import MemberTest, Scale, difference
+from wheeltap.studies.measures import score_after, score_before
 from wheeltap.studies.table import LEVEL, Table, scale_of, within
 
 WORST = 0.001
@@ -222,6 +223,28 @@ def headline(planned: Sequence[Rule], findings: Sequence[Finding]) -> str:
     if without:
         said.append(f"Not answered: {'; '.join(without)}.")
     return " ".join(said) or "The study has no rules."
+
+
+def worse(rows: Sequence[MetricRow], planned: Sequence[Rule], sign: float) -> list[str]:
+    """A sentence for each rule on a loss whose cohort that loses less scores worse before and after."""
+    held = {(row.cohort, one.metric.key): row.values for one in rows for row in one.cohorts}
+    return list(dict.fromkeys(filter(None, (_worse(held, rule, sign) for rule in planned))))
+
+
+def _worse(held: Mapping[tuple[str, str], Sequence[float]], rule: Rule, sign: float) -> str:
+    keys = (rule.metric, score_before(rule.metric), score_after(rule.metric))
+    if len(rule.cohorts) != 2 or any(not held.get((cohort, key)) for cohort in rule.cohorts for key in keys):
+        return ""
+    less, more = sorted(rule.cohorts, key=lambda cohort: float(np.mean(held[cohort, rule.metric])))
+    told: list[str] = []
+    for key in keys[1:]:
+        low, high = (sign * np.array(held[cohort, key]) for cohort in (less, more))
+        several = min(len(low), len(high)) > 1
+        test = difference(low.tolist(), high.tolist(), name=key, scale=Scale("")) if several else None
+        if low.mean() >= high.mean() or (test is not None and (test.above(0.0, "less") or 1.0) > 1.0 - LEVEL):
+            return ""
+        told.append(f"{abs(low.mean()):.3f} against {abs(high.mean()):.3f}")
+    return f"{less} loses less than {more}, but is worse all along: its score is {told[0]} before, {told[1]} after."
 
 
 def left_out(table: Table, planned: Sequence[Rule]) -> list[Control]:
