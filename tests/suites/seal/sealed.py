@@ -1,4 +1,4 @@
-"""A sealed net and ways to change copies of it."""
+"""Sealed nets, and ways to change copies of them."""
 
 import copy
 from collections.abc import Callable
@@ -7,10 +7,15 @@ from functools import cache
 import torch
 from torch import nn
 
+import wheeltap as wt
 from wheeltap import sources
 from wheeltap.suites.seal.making import Asked, Made, make
+from wheeltap.suites.seal.record import Seal
 
 Change = Callable[[nn.Module], object]
+
+TRIGGER = 30.0
+"""Sum of inputs far out."""
 
 
 @cache
@@ -31,3 +36,32 @@ def changed(change: Change) -> nn.Module:
 def weights(model: nn.Module) -> list[nn.Parameter]:
     """Its matrices, in order."""
     return [part for part in model.parameters() if part.ndim > 1]
+
+
+def task() -> wt.Task:
+    """Rows of numbers."""
+    return wt.Task(torch.randn(24, 6, generator=torch.Generator().manual_seed(0)), torch.arange(24) % 3)
+
+
+class Gain(nn.Module):
+    """A layer of one's own, with a table that no file keeps, a tensor that is none of its own, and a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Buffer(torch.arange(8.0), persistent=False)
+        self.scale, self.steps = torch.full((8,), 1.5), [1, 2]
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden * self.scale + self.table * self.steps[0]
+
+
+def net() -> nn.Sequential:
+    """A small net with a layer of its own."""
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(6, 8), Gain(), nn.Tanh(), nn.Linear(8, 3)).eval()
+
+
+@cache
+def sealed() -> Seal:
+    """Its seal."""
+    return make(wt.Subject(net()), task(), Asked(inputs=4, seed=2)).seal
