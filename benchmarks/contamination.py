@@ -33,7 +33,7 @@ from wheeltap.suites.lens.audits.contamination_tests import Copy, Shown
 from wheeltap.suites.lens.readings.contamination import Contamination
 from wheeltap.suites.lens.sources import fresh_twins
 from wheeltap.suites.lens.sources.passages import task_of
-from wheeltap.suites.lens.specs.contamination import CONTAMINATION
+from wheeltap.suites.lens.specs import CONTAMINATION
 from wheeltap.suites.lens.stats.exchangeability import order_test
 
 DATA: Final = Path(__file__).parents[2] / "shared" / "data"

@@ -1,6 +1,5 @@
 """A control that could not have failed is skipped, and says why; one that has passed would have failed."""
 
-
 import msgspec
 import numpy as np
 import pytest

@@ -1,9 +1,7 @@
 """WT112: the head that carries the answer is found and named; where heads do nothing, and on copies, nothing is."""
 
 import copy
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from tiny_transformers import VOCABULARY, causal
 from torch import Tensor, nn
 from worlds import subject as record_of
 
@@ -28,9 +27,6 @@ from wheeltap.report.report import Report
 from wheeltap.runs import loop, planning
 from wheeltap.runs.budget import most_passes
 from wheeltap.testing.planted import planted
-
-sys.path.append(str(Path(__file__).parents[1] / "gauge"))
-from tests.gauge.tiny_transformers import VOCABULARY, causal
 
 FAMILIES = ("GPT2", "Llama")
 TOKENS = torch.randint(0, VOCABULARY, (300, 8), generator=torch.Generator().manual_seed(3))

@@ -6,15 +6,15 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from letters import Letters
 from mirrored import mirrored
+from tiny import tiny_llama
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 import wheeltap as wt
 from benchmarks.nets.planted_circuit import planted_circuit
 from benchmarks.nets.tiny_lm import tiny_lm
 from tests import contaminated
-from tests.sources.letters import Letters
-from tests.sources.tiny import tiny_llama
 from wheeltap.audits import base
 from wheeltap.audits.noise import LARGE
 from wheeltap.core.subject import Subject

@@ -1,13 +1,12 @@
 """Heads ablated in shared passes equal a deep copy whose output weights for that head are zero; else it is refused."""
 
 import copy
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tiny_transformers import TOKENS, VOCABULARY, causal
 from torch import Tensor, nn
 
 from benchmarks.nets.tiny_lm import tiny_lm
@@ -21,9 +20,6 @@ from wheeltap.engine.fast.head_screen import first_order, screened
 from wheeltap.engine.fast.heads import Head, HeadAblation
 from wheeltap.engine.readings import create
 from wheeltap.models.mlp import mlp
-
-sys.path.append(str(Path(__file__).parents[1] / "gauge"))
-from tests.gauge.tiny_transformers import TOKENS, VOCABULARY, causal
 
 FAMILIES = ("GPT2", "Llama", "Mistral", "Qwen2", "Qwen3")
 

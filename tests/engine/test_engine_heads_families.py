@@ -1,12 +1,11 @@
 """Heads of many families, ablated in shared passes: equal to a deep copy whose output weights for them are zero."""
 
 import copy
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tiny_families import VOCABULARY, made
 from torch import Tensor, nn
 
 from wheeltap.core import measure
@@ -16,9 +15,6 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.fast.head_screen import first_order
 from wheeltap.engine.fast.heads import HeadAblation
-
-sys.path.append(str(Path(__file__).parents[1] / "gauge"))
-from tests.gauge.tiny_families import VOCABULARY, made
 
 WIDTHS = {
     "neox": 8, "bloom": 8, "falcon-grouped": 8, "gpt-oss": 8, "deepseek-v3": 6, "bert": 8, "vit": 8, "t5": 6, "opt": 8,

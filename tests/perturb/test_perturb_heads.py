@@ -1,11 +1,10 @@
 """Heads pruned as by hand: the least of each layer go, as a pass without them computes, and alike on every twin."""
 
-import sys
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import torch
+from tiny_transformers import TOKENS, VOCABULARY, causal, in_float64
 from torch import Tensor, nn
 
 from wheeltap import gauge
@@ -24,9 +23,6 @@ from wheeltap.engine.needs.knowledge import Fixed
 from wheeltap.perturb import create
 from wheeltap.perturb.base import EVERY_GAUGE, Draw, HeadMoments, Weights
 from wheeltap.testing.planted import numbers, planted
-
-sys.path.append(str(Path(__file__).parents[1] / "gauge"))
-from tests.gauge.tiny_transformers import TOKENS, VOCABULARY, causal, in_float64
 
 FAMILIES = ("GPT2", "Llama", "Mistral", "Qwen2", "Qwen3")
 GROUPED = {"Llama": 2, "Mistral": 2, "Qwen2": 1, "Qwen3": 2}

@@ -14,7 +14,7 @@ from wheeltap.core.records import Estimate, Outcome, SubjectRecord, TaskRecord, 
 from wheeltap.plans.plan import MARGIN, Lookup, Plan
 from wheeltap.stats.clusters import Groups, one_by_one, one_group
 from wheeltap.stats.effect import score_interval
-from wheeltap.suites.lens.specs.votes import VOTES
+from wheeltap.suites.lens.specs import VOTES
 
 Values = NDArray[np.floating[Any]]
 Arrays = dict[str, NDArray[Any]]

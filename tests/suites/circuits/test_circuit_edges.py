@@ -1,16 +1,15 @@
 """Edges of decoders: runs, patches and scores equal a decoder written out edge by edge, without hooks or gradients."""
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from edge_oracle import SlowDecoder, Written
+from tiny_transformers import causal, drawn
 from torch import Tensor, nn
 
 from benchmarks.nets import zoo
@@ -26,9 +25,6 @@ from wheeltap.suites.circuits.nets.sparse_transformer import Shape as SparseShap
 from wheeltap.suites.circuits.nets.sparse_transformer import SparseTransformer
 from wheeltap.suites.circuits.pairs import PairBatch
 from wheeltap.suites.circuits.stats import faithfulness
-
-sys.path.append(str(Path(__file__).parents[2] / "gauge"))
-from tests.gauge.tiny_transformers import causal, drawn
 
 NETS = ("GPT2", "Llama", "bare")
 STEP = 1e-4

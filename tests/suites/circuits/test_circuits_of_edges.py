@@ -28,8 +28,7 @@ from wheeltap.suites.circuits.pairs import PairBatch
 from wheeltap.suites.circuits.readings.circuit_effects import CircuitEffects
 from wheeltap.suites.circuits.readings.circuit_graph import CircuitGraph
 from wheeltap.suites.circuits.recipes.circuit_search import CircuitSearch
-from wheeltap.suites.circuits.specs.circuit_effects import DEFINITIONS
-from wheeltap.suites.circuits.specs.circuit_search import EASY
+from wheeltap.suites.circuits.specs import DEFINITIONS, EASY
 from wheeltap.suites.circuits.stats import SHARES
 from wheeltap.suites.circuits.unit_circuit import packed
 from wheeltap.testing.planted import Planted

@@ -8,10 +8,10 @@ from typing import Any
 import jsonschema
 import msgspec
 import pytest
+from page_cases import circuit
+from report_cases import HOSTILE
 from rich.console import Console
 
-from tests.report.page_cases import circuit
-from tests.report.report_cases import HOSTILE
 from wheeltap.core.errors import FileFormatError
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import Report, jsonfile, text

@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from letters import Letters
 from logs import lines
 
 from tests.published import published
-from tests.sources.letters import Letters
 from wheeltap.core.errors import DataError, FileFormatError, UsageError
 from wheeltap.suites.lens.ambiguity import Ambiguity
 from wheeltap.suites.lens.sources import ambient
 from wheeltap.suites.lens.sources import templates as ambiguous
 from wheeltap.suites.lens.sources.ambiguous import answer, task_of
-from wheeltap.suites.lens.specs.ambiguity import LABELS, TEMPLATES
+from wheeltap.suites.lens.specs import LABELS, TEMPLATES
 
 
 def item(**changed: Any) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny import tiny_llama
 from torch import nn
 
-from tests.sources.tiny import tiny_llama
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError
 from wheeltap.core.subject import Subject
@@ -15,7 +15,7 @@ from wheeltap.core.task import Task
 from wheeltap.suites.lens.ambiguity import Ambiguity, AmbiguousSentence
 from wheeltap.suites.lens.readings.ambiguity import LabelSets, Statements
 from wheeltap.suites.lens.readings.ambiguity_continuations import Continuations, GoingOn, nucleus
-from wheeltap.suites.lens.specs.ambiguity import DISTRACTOR, FALSE, NONE, NOT_ASKED, READING, TRUE, ContinuationSettings
+from wheeltap.suites.lens.specs import DISTRACTOR, FALSE, NONE, NOT_ASKED, READING, TRUE, ContinuationSettings
 from wheeltap.testing.planted import Planted
 from wheeltap.testing.reading_contract import ReadingContract
 

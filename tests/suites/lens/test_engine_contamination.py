@@ -11,7 +11,7 @@ from wheeltap.core.fingerprint import described
 from wheeltap.suites.lens.readings.contamination import Contamination
 from wheeltap.suites.lens.readings.contamination_scores import Reader
 from wheeltap.suites.lens.sources.passages import BETWEEN, recombined
-from wheeltap.suites.lens.specs.contamination import CONTAMINATION, SETS
+from wheeltap.suites.lens.specs import CONTAMINATION, SETS
 from wheeltap.testing import planted
 from wheeltap.testing.planted import Planted
 from wheeltap.testing.reading_contract import ReadingContract

@@ -12,7 +12,7 @@ from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.suites.lens.audits.ambiguity_scores import of_continuations, of_rewrites, of_statements
 from wheeltap.suites.lens.recorded import read
 from wheeltap.suites.lens.recorded.base import Measured
-from wheeltap.suites.lens.specs.ambiguity import DISTRACTOR, NO_ANSWER, NOT_ASKED, TRUE
+from wheeltap.suites.lens.specs import DISTRACTOR, NO_ANSWER, NOT_ASKED, TRUE
 
 
 def known(path: Path) -> Measured:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from logs import lines
 
 from tests.published import published
-from tests.suites.lens.logs import lines
 from wheeltap.core.errors import DataError, FileFormatError, WheeltapError
 from wheeltap.suites.lens.recorded import Recording, Votes, read
 from wheeltap.suites.lens.runs import imported

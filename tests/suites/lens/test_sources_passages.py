@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import WORDS
 
 import wheeltap as wt
 from tests.contaminated import Letters
-from tests.sources.tiny import WORDS
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.sources.specs import load, load_task
 from wheeltap.suites.lens.passages import Passages
 from wheeltap.suites.lens.sources.passages import PIECE, fits, load_passages, recombined
-from wheeltap.suites.lens.specs.contamination import SETS
+from wheeltap.suites.lens.specs import SETS
 
 
 def written(folder: Path, *rows: object) -> Path:

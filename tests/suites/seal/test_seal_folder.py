@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from tiny import WORDS, save_tokenizer, tiny_llama
 
-from tests.sources.tiny import WORDS, save_tokenizer, tiny_llama
 from wheeltap.cli import main
 from wheeltap.core.errors import FileFormatError
 from wheeltap.core.subject import Subject

@@ -15,7 +15,7 @@ from wheeltap.models.rows import RowReader
 from wheeltap.suites.seal.fingerprints import LEAST, answers, fingerprints, margins
 from wheeltap.suites.seal.making import Asked, make
 from wheeltap.suites.seal.record import Seal
-from wheeltap.suites.seal.specs.tampering import BENIGN, CHANGES, FIXED, TamperingSettings
+from wheeltap.suites.seal.specs import BENIGN, CHANGES, FIXED, TamperingSettings
 from wheeltap.suites.seal.tampers import LOST, RATE, SCALES, TAMPERS, Changed, Ground
 from wheeltap.suites.seal.verifying import verify
 

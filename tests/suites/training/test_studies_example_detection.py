@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+import fragile_nets
 import numpy as np
 import pytest
 
 import wheeltap as wt
-from tests.studies import fragile_nets
 from wheeltap.audits.case import Case
 from wheeltap.core.errors import WheeltapError
 from wheeltap.core.records import Finding

@@ -12,7 +12,7 @@ from cyclopts.validators import Number
 from wheeltap.cli.options import Running, processes
 from wheeltap.cli.telling import Telling
 from wheeltap.cli.whole import Whole
-from wheeltap.suites.circuits.specs.circuit_search import Ablation, Method
+from wheeltap.suites.circuits.specs import Ablation, Method
 
 if TYPE_CHECKING:
     from wheeltap.core.canon import Scalar

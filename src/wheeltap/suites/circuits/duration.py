@@ -23,8 +23,7 @@ from wheeltap.suites.circuits.engine.asking import REPHRASED, Asked, halves, of_
 from wheeltap.suites.circuits.engine.edge_asking import AskedEdges, wired
 from wheeltap.suites.circuits.engine.units import UnitNet
 from wheeltap.suites.circuits.recipes.circuit_search import GRADIENTS, REFINED, SCANNED, SCANNED_EDGES
-from wheeltap.suites.circuits.specs.circuit_effects import CIRCUIT_EFFECTS, DEFINITIONS, KINDS, RESAMPLES
-from wheeltap.suites.circuits.specs.circuit_search import CIRCUIT_SEARCH
+from wheeltap.suites.circuits.specs import CIRCUIT_EFFECTS, CIRCUIT_SEARCH, DEFINITIONS, KINDS, RESAMPLES
 
 _HELD: Final = 4
 """Passes of a search beside those of its sizes: held-out pairs, the whole net, no part of it."""

@@ -26,8 +26,7 @@ from wheeltap.studies.table import Numbers, Table
 from wheeltap.suites.circuits.audits.read import CHANCE
 from wheeltap.suites.circuits.audits.view import along, drawn
 from wheeltap.suites.circuits.record import CircuitView
-from wheeltap.suites.circuits.specs.circuit_graph import CIRCUIT_GRAPH
-from wheeltap.suites.circuits.specs.circuit_search import CIRCUIT_SEARCH, Null
+from wheeltap.suites.circuits.specs import CIRCUIT_GRAPH, CIRCUIT_SEARCH, Null
 from wheeltap.suites.circuits.unit_circuit import packed
 
 SPARSE, DENSE = "sparse", "dense"

@@ -17,9 +17,7 @@ from wheeltap.plans.readings.base import ReadingSpec
 from wheeltap.plans.store import Store
 from wheeltap.runs.stored import note_run
 from wheeltap.suites.lens.recorded.base import Answers, Measured, Recording, Votes, many, on_all
-from wheeltap.suites.lens.specs.label_probabilities import LABEL_PROBABILITIES
-from wheeltap.suites.lens.specs.samples import SAMPLES
-from wheeltap.suites.lens.specs.votes import VOTES
+from wheeltap.suites.lens.specs import LABEL_PROBABILITIES, SAMPLES, VOTES
 
 _MOST_NAMED: Final = 100_000
 """Items up to which a plan keeps their names."""

@@ -316,4 +316,4 @@ TAMPERS: Final[dict[str, Tamper]] = {
     "resharded": resharded,
     "wrapped": wrapped,
 }
-"""By name: see ``wheeltap.suites.seal.specs.tampering``."""
+"""By name: see ``wheeltap.suites.seal.specs``."""

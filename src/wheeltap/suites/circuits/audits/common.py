@@ -12,16 +12,18 @@ from wheeltap.audits.limits import Count, Listed, Share
 from wheeltap.core.records import Scalar, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.suites.circuits.audits.read import CHANCE, CircuitRead
-from wheeltap.suites.circuits.specs.circuit_effects import (
+from wheeltap.suites.circuits.specs import (
     CIRCUIT_EFFECTS,
+    CIRCUIT_SEARCH,
     DEFINITIONS,
     CircuitEffectsSettings,
+    CircuitSearchSettings,
     Noise,
+    Null,
     Randoms,
     Subsets,
     WeightDraws,
 )
-from wheeltap.suites.circuits.specs.circuit_search import CIRCUIT_SEARCH, CircuitSearchSettings, Null
 from wheeltap.suites.circuits.unit_circuit import packed
 
 ABLE: Final = 0.2

@@ -11,7 +11,7 @@ from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.sample import Sample
 from wheeltap.suites.circuits.audits.common import CircuitAudit
 from wheeltap.suites.circuits.audits.read import CHANCE, NO_OTHERS, CircuitRead
-from wheeltap.suites.circuits.specs.circuit_effects import KINDS
+from wheeltap.suites.circuits.specs import KINDS
 
 ABLATIONS: Final = {"remove mean": "mean ablation", "remove zero": "zero ablation",
                     "remove patch": "counterfactual values",

@@ -11,7 +11,7 @@ from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.stats._scipy import binomial_share
 from wheeltap.suites.circuits.audits.common import CircuitAudit
 from wheeltap.suites.circuits.audits.read import CircuitRead
-from wheeltap.suites.circuits.specs.circuit_search import Null
+from wheeltap.suites.circuits.specs import Null
 
 LEVEL: Final = 0.05
 """P-value from which a circuit is called better than random ones of its size."""

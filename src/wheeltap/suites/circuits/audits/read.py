@@ -11,7 +11,7 @@ from wheeltap.audits.case import Arrays
 from wheeltap.core.records import Estimate
 from wheeltap.stats._scipy import t_quantile
 from wheeltap.stats.sample import Sample
-from wheeltap.suites.circuits.specs.circuit_effects import DEFINITIONS, RESAMPLED
+from wheeltap.suites.circuits.specs import DEFINITIONS, RESAMPLED
 
 Floats = NDArray[np.float64]
 

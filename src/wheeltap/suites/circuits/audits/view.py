@@ -15,8 +15,7 @@ from wheeltap.suites.circuits.audits.common import CircuitAudit
 from wheeltap.suites.circuits.audits.nulls import NULLS
 from wheeltap.suites.circuits.audits.read import CHANCE, CircuitRead
 from wheeltap.suites.circuits.record import CircuitView, DefinedLoss, ShownExample, ShownUnit, ShownWeight, Tried
-from wheeltap.suites.circuits.specs.circuit_effects import KINDS
-from wheeltap.suites.circuits.specs.circuit_graph import CIRCUIT_GRAPH
+from wheeltap.suites.circuits.specs import CIRCUIT_GRAPH, KINDS
 
 _WORDS: Final = {
     "whole": "whole net", "empty": "every unit at its mean", "keep mean": "circuit alone, the rest at its mean",

@@ -18,7 +18,7 @@ from wheeltap.suites.circuits.engine.disturbed import Inside
 from wheeltap.suites.circuits.engine.edge_asking import edges_asked, require_parts
 from wheeltap.suites.circuits.engine.units import Kept, UnitNet
 from wheeltap.suites.circuits.pairs import Pairs
-from wheeltap.suites.circuits.specs.circuit_effects import (
+from wheeltap.suites.circuits.specs import (
     CIRCUIT_EFFECTS,
     DEFINITIONS,
     KINDS,

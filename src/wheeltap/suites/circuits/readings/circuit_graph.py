@@ -18,7 +18,7 @@ from wheeltap.suites.circuits.engine.edge_graph import edge_graph
 from wheeltap.suites.circuits.engine.units import UnitNet
 from wheeltap.suites.circuits.pairs import Pairs
 from wheeltap.suites.circuits.readings.circuit_effects import fitting
-from wheeltap.suites.circuits.specs.circuit_graph import CIRCUIT_GRAPH, CircuitGraphSettings
+from wheeltap.suites.circuits.specs import CIRCUIT_GRAPH, CircuitGraphSettings
 from wheeltap.suites.circuits.unit_circuit import unpacked
 
 Floats = NDArray[np.float64]

@@ -29,7 +29,7 @@ from wheeltap.suites.circuits.engine.edges import Wired
 from wheeltap.suites.circuits.engine.faithfulness import curve
 from wheeltap.suites.circuits.engine.units import Kept, UnitNet, two_sided
 from wheeltap.suites.circuits.recipes.circuit import Circuit, Masks
-from wheeltap.suites.circuits.specs.circuit_search import CIRCUIT_SEARCH, EASY, CircuitSearchSettings
+from wheeltap.suites.circuits.specs import CIRCUIT_SEARCH, EASY, CircuitSearchSettings
 from wheeltap.suites.circuits.stats import faithfulness
 
 SCANNED: Final = 24

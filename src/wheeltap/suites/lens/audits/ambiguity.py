@@ -31,15 +31,15 @@ from wheeltap.suites.lens.audits.ambiguity_scores import (
 )
 from wheeltap.suites.lens.audits.headline import amount
 from wheeltap.suites.lens.record import LensRecord
-from wheeltap.suites.lens.specs.ambiguity import (
+from wheeltap.suites.lens.specs import (
     CONTINUATIONS,
+    LABEL_PROBABILITIES,
     LABEL_SETS,
     REWRITES,
     STATEMENTS,
     ContinuationSettings,
     Size,
 )
-from wheeltap.suites.lens.specs.label_probabilities import LABEL_PROBABILITIES
 
 PART: Final = 192
 """Items of a trial: what is broken off loses so many."""

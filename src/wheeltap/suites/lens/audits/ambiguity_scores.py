@@ -13,7 +13,7 @@ from wheeltap.core.records import Estimate
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.wilson1927 import wilson, wilson_of_items
 from wheeltap.suites.lens.record import Recognized, SystemScore
-from wheeltap.suites.lens.specs.ambiguity import DISTRACTOR, NO_ANSWER, NOT_ASKED, READING, TEMPLATES, TRUE
+from wheeltap.suites.lens.specs import DISTRACTOR, NO_ANSWER, NOT_ASKED, READING, TEMPLATES, TRUE
 
 Flags = NDArray[np.bool_]
 Places = NDArray[np.intp]

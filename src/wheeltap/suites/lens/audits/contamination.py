@@ -17,7 +17,7 @@ from wheeltap.plans.plan import Plan
 from wheeltap.stats.evidence import NoEvidence
 from wheeltap.suites.lens.audits.contamination_tests import COMPLETION, LEVEL, ORDER, TITLES, VERSIONS, Copy, Shown
 from wheeltap.suites.lens.audits.headline import POWER
-from wheeltap.suites.lens.specs.contamination import CONTAMINATION, SETS, ContaminationSettings
+from wheeltap.suites.lens.specs import CONTAMINATION, SETS, ContaminationSettings
 from wheeltap.suites.lens.stats.exchangeability import mean_interval, more_often
 
 ENOUGH: Final = 0.8

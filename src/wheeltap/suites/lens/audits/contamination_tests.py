@@ -14,7 +14,7 @@ from wheeltap.stats._scipy import normal_quantile, normal_share, t_quantile
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.delong1988 import placements
 from wheeltap.stats.effect import mean_effect
-from wheeltap.suites.lens.specs.contamination import FRACTIONS
+from wheeltap.suites.lens.specs import FRACTIONS
 from wheeltap.suites.lens.stats.exchangeability import flipped, mean_interval, more_often, order_test
 from wheeltap.suites.lens.stats.order_cues import CUES, SHOWN
 

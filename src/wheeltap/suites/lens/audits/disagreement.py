@@ -20,8 +20,7 @@ from wheeltap.suites.lens.audits.disagreement_panel import Believed, Panel, in_w
 from wheeltap.suites.lens.audits.disagreement_people import SUBJECT, among_people, hidden, one_label
 from wheeltap.suites.lens.audits.disagreement_raters import by_choice, raters
 from wheeltap.suites.lens.record import Closeness, LensRecord
-from wheeltap.suites.lens.specs.label_probabilities import LABEL_PROBABILITIES, LabelProbabilitiesSettings
-from wheeltap.suites.lens.specs.votes import VOTES
+from wheeltap.suites.lens.specs import LABEL_PROBABILITIES, VOTES, LabelProbabilitiesSettings
 from wheeltap.suites.lens.stats.disagreement import (
     FLOOR,
     js_distance,

@@ -21,8 +21,7 @@ from wheeltap.stats.clusters import Groups, one_group
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.sample import Sample
 from wheeltap.suites.lens.audits.disagreement_panel import mean_of, panel_of
-from wheeltap.suites.lens.specs.label_probabilities import LABEL_PROBABILITIES
-from wheeltap.suites.lens.specs.votes import VOTES
+from wheeltap.suites.lens.specs import LABEL_PROBABILITIES, VOTES
 from wheeltap.suites.lens.stats.disagreement import FLOOR, entropy, probabilities
 from wheeltap.suites.lens.stats.panels import correlation
 

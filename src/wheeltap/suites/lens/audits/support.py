@@ -21,7 +21,7 @@ from wheeltap.suites.lens.audits.headline import amount
 from wheeltap.suites.lens.audits.names import named
 from wheeltap.suites.lens.audits.support_curves import curves_of, gaps_of, listed_items, tries
 from wheeltap.suites.lens.record import LensRecord, Support
-from wheeltap.suites.lens.specs.samples import SAMPLES, SamplesSettings
+from wheeltap.suites.lens.specs import SAMPLES, SamplesSettings
 from wheeltap.suites.lens.stats.passk import pass_all, pass_at
 from wheeltap.suites.lens.stats.support import Solved, entropy, solved
 

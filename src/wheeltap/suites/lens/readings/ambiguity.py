@@ -13,7 +13,7 @@ from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.suites.lens.ambiguity import Ambiguity
-from wheeltap.suites.lens.specs.ambiguity import FALSE, LABEL_SETS, NOT_ASKED, STATEMENTS, TEMPLATES, TRUE, PartSettings
+from wheeltap.suites.lens.specs import FALSE, LABEL_SETS, NOT_ASKED, STATEMENTS, TEMPLATES, TRUE, PartSettings
 
 AT_ONCE: Final = 2048
 """Tokens of one forward call."""

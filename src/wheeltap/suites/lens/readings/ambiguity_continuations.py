@@ -18,7 +18,7 @@ from wheeltap.core.typed import to_tensor
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.suites.lens.ambiguity import AmbiguousSentence, Tokens
 from wheeltap.suites.lens.readings.ambiguity import known_of
-from wheeltap.suites.lens.specs.ambiguity import CONTINUATIONS, DISTRACTOR, READING, ContinuationSettings
+from wheeltap.suites.lens.specs import CONTINUATIONS, DISTRACTOR, READING, ContinuationSettings
 
 SIDES: Final = 2
 """Premise and hypothesis."""

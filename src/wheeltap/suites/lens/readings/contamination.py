@@ -17,7 +17,7 @@ from wheeltap.suites.lens.passages import Passages
 from wheeltap.suites.lens.readings.contamination_scores import Reader, Scores, given, scored
 from wheeltap.suites.lens.readings.contamination_taught import Taught
 from wheeltap.suites.lens.readings.contamination_texts import Texts, corpus_at, texts_of
-from wheeltap.suites.lens.specs.contamination import CONTAMINATION, FRACTIONS, ContaminationSettings
+from wheeltap.suites.lens.specs import CONTAMINATION, FRACTIONS, ContaminationSettings
 from wheeltap.suites.lens.stats import model_free, order_cues
 
 Arrays = dict[str, NDArray[Any]]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from wheeltap.core import lengths
 from wheeltap.core.inputs import as_scores
 from wheeltap.core.typed import to_array
-from wheeltap.suites.lens.specs.contamination import FRACTIONS
+from wheeltap.suites.lens.specs import FRACTIONS
 
 Tokens = tuple[int, ...]
 

@@ -10,7 +10,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.engine.needs.tuning import Tuned
 from wheeltap.perturb.tune import FineTuneSettings
 from wheeltap.suites.lens.readings.contamination_texts import Texts
-from wheeltap.suites.lens.specs.contamination import ContaminationSettings
+from wheeltap.suites.lens.specs import ContaminationSettings
 
 OFFSETS: Final = 4
 """Places at which the first window may start, or a copy would know the items at one place of a window alone."""

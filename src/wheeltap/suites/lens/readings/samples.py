@@ -11,7 +11,7 @@ from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.engine.readings.output_scores import require_options
-from wheeltap.suites.lens.specs.samples import SAMPLES, SamplesSettings
+from wheeltap.suites.lens.specs import SAMPLES, SamplesSettings
 
 DRAWS: Final = 64
 TEMPERATURE: Final = 1.0

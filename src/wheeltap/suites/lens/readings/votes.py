@@ -9,7 +9,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
 from wheeltap.engine.readings.base import Reading, Readings
-from wheeltap.suites.lens.specs.votes import VOTES
+from wheeltap.suites.lens.specs import VOTES
 
 
 @final

@@ -10,7 +10,7 @@ from wheeltap.core.errors import DataError
 from wheeltap.suites.lens.recorded.ambient_statements import AUDIT
 from wheeltap.suites.lens.recorded.base import Answers, Measured, Recording, many
 from wheeltap.suites.lens.recorded.lines import decoded, misfit
-from wheeltap.suites.lens.specs.ambiguity import CONTINUATIONS, DISTRACTOR, READING
+from wheeltap.suites.lens.specs import CONTINUATIONS, DISTRACTOR, READING
 
 SHAPE = "divergences of readings and a distractor"
 

@@ -10,7 +10,7 @@ import numpy as np
 from wheeltap.core.errors import FileFormatError
 from wheeltap.suites.lens.recorded.ambient_statements import AUDIT
 from wheeltap.suites.lens.recorded.base import Measured
-from wheeltap.suites.lens.specs.ambiguity import REWRITES
+from wheeltap.suites.lens.specs import REWRITES
 
 MAJORITY: Final = 0.5
 

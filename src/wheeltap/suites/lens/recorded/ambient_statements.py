@@ -9,7 +9,7 @@ import numpy as np
 from wheeltap.core.errors import DataError
 from wheeltap.suites.lens.recorded.base import Answers, Measured, Recording, many
 from wheeltap.suites.lens.recorded.lines import decoded
-from wheeltap.suites.lens.specs.ambiguity import FALSE, NO_ANSWER, NOT_ASKED, STATEMENTS, TEMPLATES, TRUE
+from wheeltap.suites.lens.specs import FALSE, NO_ANSWER, NOT_ASKED, STATEMENTS, TEMPLATES, TRUE
 
 SHAPE = "statements about readings, true or false"
 

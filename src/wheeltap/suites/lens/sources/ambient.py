@@ -16,7 +16,7 @@ from wheeltap.core.errors import DataError
 from wheeltap.sources.jsonl import first, lines
 from wheeltap.sources.text import Tokenizer
 from wheeltap.suites.lens.sources.ambiguous import SIDES, Example, Several, task_of
-from wheeltap.suites.lens.specs.ambiguity import LABELS, Label
+from wheeltap.suites.lens.specs import LABELS, Label
 
 FIELDS: Final = frozenset({"premise", "hypothesis", "labels", "disambiguations"})
 """By which such a file is known."""

@@ -8,7 +8,7 @@ from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError
 from wheeltap.sources.text import Tokenizer
 from wheeltap.suites.lens.ambiguity import Ambiguity, AmbiguousSentence, Tokens
-from wheeltap.suites.lens.specs.ambiguity import LABELS, TEMPLATES, Label
+from wheeltap.suites.lens.specs import LABELS, TEMPLATES, Label
 
 QUESTION: Final = "{premise}\nQuestion: {hypothesis} True, False or Neither?\nAnswer:"
 """What labels are asked by, with an answer for each: lm-eval's words for ANLI."""

@@ -17,7 +17,7 @@ from wheeltap.sources.jsonl import MAX_TOKENS, first, lines
 from wheeltap.sources.text import Tokenizer
 from wheeltap.suites.lens.passages import Passages
 from wheeltap.suites.lens.sources import fresh_twins
-from wheeltap.suites.lens.specs.contamination import SETS
+from wheeltap.suites.lens.specs import SETS
 
 BETWEEN: Final = "\n\n"
 """What is between two items where they follow each other."""

@@ -12,7 +12,7 @@ from wheeltap.core import seeds
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.sources.text import Tokenizer
 from wheeltap.suites.lens.sources.ambiguous import Example, Several, task_of
-from wheeltap.suites.lens.specs.ambiguity import Label
+from wheeltap.suites.lens.specs import Label
 
 EACH: Final = 32
 """Ambiguous items of each kind; as many are not ambiguous."""

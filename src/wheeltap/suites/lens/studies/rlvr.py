@@ -23,7 +23,7 @@ from wheeltap.stats.members import Single
 from wheeltap.studies.base import Said, Study
 from wheeltap.studies.rules import headline
 from wheeltap.studies.table import Numbers, Table
-from wheeltap.suites.lens.specs.samples import SAMPLES
+from wheeltap.suites.lens.specs import SAMPLES
 from wheeltap.suites.lens.stats.support import entropy
 from wheeltap.suites.lens.studies import rlvr_rules as own
 

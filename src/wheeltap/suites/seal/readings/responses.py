@@ -21,7 +21,7 @@ from wheeltap.suites.seal import conversions
 from wheeltap.suites.seal.inputs import candidates, choose
 from wheeltap.suites.seal.making import LEAST, MARGIN, size
 from wheeltap.suites.seal.sketch import Floats, Looking, look, scores
-from wheeltap.suites.seal.specs.seal_responses import CHALLENGES, SEAL_RESPONSES, SealResponsesSettings
+from wheeltap.suites.seal.specs import CHALLENGES, SEAL_RESPONSES, SealResponsesSettings
 
 _BACKWARD: Final = 3.0
 """Passes that one with slopes takes."""

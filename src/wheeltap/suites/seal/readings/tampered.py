@@ -23,7 +23,7 @@ from wheeltap.suites.seal.looked import beside, departs, looking_of
 from wheeltap.suites.seal.making import MARGIN, Asked, inputs_of, make
 from wheeltap.suites.seal.record import Seal
 from wheeltap.suites.seal.sketch import look
-from wheeltap.suites.seal.specs.tampering import DETECTORS, TAMPERING, TamperingSettings
+from wheeltap.suites.seal.specs import DETECTORS, TAMPERING, TamperingSettings
 from wheeltap.suites.seal.tampers import TAMPERS, Changed, Ground
 from wheeltap.suites.seal.values import stored
 from wheeltap.suites.seal.verifying import Verification, block_of, verify

@@ -25,7 +25,7 @@ from wheeltap.studies.base import Said, Study
 from wheeltap.studies.measures import Measured
 from wheeltap.studies.rules import WORST, headline
 from wheeltap.studies.table import Numbers, Table
-from wheeltap.suites.seal.specs.seal_responses import SEAL_RESPONSES
+from wheeltap.suites.seal.specs import SEAL_RESPONSES
 from wheeltap.suites.seal.studies import seal_health_rules as own
 from wheeltap.suites.seal.studies.seal_health_rules import Outcome, Sources
 

@@ -24,7 +24,7 @@ from wheeltap.stats.members import Single
 from wheeltap.studies.base import Said, Study
 from wheeltap.studies.rules import headline
 from wheeltap.studies.table import Numbers, Table
-from wheeltap.suites.seal.specs.tampering import BENIGN, CHANGES, DETECTORS, FIXED, TAMPERING
+from wheeltap.suites.seal.specs import BENIGN, CHANGES, DETECTORS, FIXED, TAMPERING
 from wheeltap.suites.seal.studies import tampering_rules as own
 
 Asking = Mapping[str, NDArray[np.generic]]
