@@ -20,7 +20,7 @@ import torch
 from wheeltap.core.subject import Subject
 from wheeltap.sources import hf
 from wheeltap.suites.circuits.engine.attribution import Settings, attribute
-from wheeltap.suites.circuits.engine.edge_run import EdgeRun, proven
+from wheeltap.suites.circuits.engine.edges import EdgeRun, proven
 from wheeltap.suites.circuits.pairs import PairBatch
 
 SHAPES: Mapping[str, dict[str, int]] = {

@@ -24,12 +24,11 @@ from wheeltap.core.subject import Subject
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.stats.delong1988 import auc
 from wheeltap.stats.effect import share_interval
-from wheeltap.suites.circuits.edge_circuit import Circuit, Graph
+from wheeltap.suites.circuits.circuit import Circuit, Graph, packed
 from wheeltap.suites.circuits.engine.attribution import METHODS, Method, Settings, attribute
-from wheeltap.suites.circuits.engine.edge_run import proven
+from wheeltap.suites.circuits.engine.edges import proven
 from wheeltap.suites.circuits.pairs import Pairs
 from wheeltap.suites.circuits.sources import task
-from wheeltap.suites.circuits.unit_circuit import packed
 
 PAIRS = 32
 SLOW: tuple[Method, ...] = ("exact", "acdc")

@@ -30,11 +30,9 @@ from wheeltap.sources import load as load_model
 from wheeltap.sources.specs import load_model as load_alone
 from wheeltap.sources.specs import load_task
 from wheeltap.studies import declared
-from wheeltap.suites.circuits.edge_circuit import Circuit, Graph
-from wheeltap.suites.circuits.file import read_mib, write_mib
-from wheeltap.suites.circuits.nets.python_words import PythonTokenizer
-from wheeltap.suites.circuits.unit_circuit import FORMAT, KeptUnits, UnitCircuit
-from wheeltap.suites.circuits.unit_circuit import load as load_units
+from wheeltap.suites.circuits.circuit import FORMAT, Circuit, Graph, KeptUnits, UnitCircuit, read_mib, write_mib
+from wheeltap.suites.circuits.circuit import load as load_units
+from wheeltap.suites.circuits.nets.python import PythonTokenizer
 from wheeltap.suites.lens.recorded import read as read_answers
 from wheeltap.suites.lens.runs import imported
 from wheeltap.suites.pictures.sources import genomes, nets

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.nets.bare_transformer import BareTransformer
-from wheeltap.suites.circuits.edge_circuit import Graph
+from wheeltap.suites.circuits.circuit import Graph
 
 Lines = Mapping[str, Tensor]
 """Of each component (or of what it reads by one channel), which directions of the residual stream, ``[line]``."""

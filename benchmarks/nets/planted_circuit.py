@@ -21,9 +21,8 @@ from benchmarks.nets.bare_transformer import BareTransformer, Shape
 from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
 from wheeltap.core.typed import to_tensor
-from wheeltap.suites.circuits.edge_circuit import CHANNELS
+from wheeltap.suites.circuits.circuit import CHANNELS, KeptUnits
 from wheeltap.suites.circuits.pairs import PairBatch
-from wheeltap.suites.circuits.unit_circuit import KeptUnits
 
 ANSWERS: Final = (0, 1)
 """Tokens."""

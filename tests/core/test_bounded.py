@@ -16,7 +16,7 @@ from wheeltap.core.errors import FileError, FileFormatError, MissingFile, Wheelt
 from wheeltap.core.files import write_whole
 from wheeltap.recipes.base import Given, recipe_of, spec
 from wheeltap.sources import artifact
-from wheeltap.suites.circuits.unit_circuit import load as load_units
+from wheeltap.suites.circuits.circuit import load as load_units
 from wheeltap.suites.lens.recorded import read
 
 MEGABYTE = 2**20

@@ -1,5 +1,5 @@
 """Specified computations that make something: a trained net, a task, a circuit."""
 
-from wheeltap.suites.circuits.recipes.sparsified import sparsify
+from wheeltap.suites.circuits.recipes.sparse import sparsify
 
 __all__ = ["sparsify"]

@@ -238,7 +238,7 @@ def _model(spec: str, name: str = "") -> _Model:
 
 def _made(subject: Subject) -> _Model:
     """A net of a recipe: the decoder of the recipe ``sparse`` reads lines that look like Python."""
-    from wheeltap.suites.circuits.nets.python_words import PythonTokenizer
+    from wheeltap.suites.circuits.nets.python import PythonTokenizer
     from wheeltap.suites.circuits.nets.sparse_transformer import SparseTransformer
 
     return _Model(subject, tokenizer=PythonTokenizer() if isinstance(subject.model, SparseTransformer) else None)

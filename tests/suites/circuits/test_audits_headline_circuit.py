@@ -4,12 +4,14 @@ import msgspec
 import pytest
 
 from wheeltap.core.records import Estimate, Finding, FindingStatus
+from wheeltap.suites.circuits.audits.claims import (
+    CircuitNecessaryAudit,
+    CircuitNullsAudit,
+    CircuitStableAudit,
+    CircuitSufficientAudit,
+)
 from wheeltap.suites.circuits.audits.common import CircuitAudit
 from wheeltap.suites.circuits.audits.headline import of_circuit
-from wheeltap.suites.circuits.audits.necessary import CircuitNecessaryAudit
-from wheeltap.suites.circuits.audits.nulls import CircuitNullsAudit
-from wheeltap.suites.circuits.audits.stable import CircuitStableAudit
-from wheeltap.suites.circuits.audits.sufficient import CircuitSufficientAudit
 from wheeltap.suites.circuits.record import CircuitView
 
 VIEW = CircuitView(

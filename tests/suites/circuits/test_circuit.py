@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 
 from tests.published import published
 from wheeltap.core.errors import DataError, FileFormatError, MissingFile, ModelError, UsageError
-from wheeltap.suites.circuits.edge_circuit import Circuit, Graph
-from wheeltap.suites.circuits.file import is_mib, read_mib, write_mib
-from wheeltap.suites.circuits.origin import Origin
+from wheeltap.suites.circuits.circuit import Circuit, Graph, Origin, is_mib, read_mib, write_mib
 
 ORIGIN = Origin(model="aa", name="net", task="agreement", examples="bb", found={"method": "eap", "target": 0.1})
 

@@ -18,9 +18,8 @@ from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.subject import Subject
 from wheeltap.suites.circuits.engine.attribution import METHODS, Settings, attribute
-from wheeltap.suites.circuits.engine.edge_run import EdgeRun, proven
-from wheeltap.suites.circuits.engine.edges import Wired
-from wheeltap.suites.circuits.engine.faithfulness import curve, kept_values
+from wheeltap.suites.circuits.engine.edges import EdgeRun, Wired, proven
+from wheeltap.suites.circuits.engine.graph import curve, kept_values
 from wheeltap.suites.circuits.nets.sparse_transformer import Shape as SparseShape
 from wheeltap.suites.circuits.nets.sparse_transformer import SparseTransformer
 from wheeltap.suites.circuits.pairs import PairBatch

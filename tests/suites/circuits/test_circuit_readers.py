@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from wheeltap.core.errors import ModelError
 from wheeltap.core.subject import Subject
-from wheeltap.suites.circuits.engine.edge_run import EdgeRun, proven
+from wheeltap.suites.circuits.engine.edges import EdgeRun, proven
 from wheeltap.suites.circuits.pairs import PairBatch
 
 WIDTH, HEADS, WORDS, PLACES = 12, 2, 9, 5

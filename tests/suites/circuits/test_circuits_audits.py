@@ -9,7 +9,7 @@ import wheeltap as wt
 from benchmarks.nets.planted_circuit import Planted, planted_circuit
 from wheeltap.core.records import Finding
 from wheeltap.report.report import Report
-from wheeltap.suites.circuits.unit_circuit import packed
+from wheeltap.suites.circuits.circuit import packed
 
 CHEAP: dict[str, Any] = {"random": 19, "weight_draws": 2, "subsets": 4, "steps": 3, "tries": 1, "again": 2}
 

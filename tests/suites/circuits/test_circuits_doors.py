@@ -24,10 +24,8 @@ from wheeltap.recipes.make import make
 from wheeltap.runs import planning
 from wheeltap.sources import artifact
 from wheeltap.suites.circuits import runs
-from wheeltap.suites.circuits.edge_circuit import Circuit
+from wheeltap.suites.circuits.circuit import Circuit, UnitCircuit, is_mib, load, read_mib
 from wheeltap.suites.circuits.engine.asking import halves, pairs_of
-from wheeltap.suites.circuits.file import is_mib, read_mib
-from wheeltap.suites.circuits.unit_circuit import UnitCircuit, load
 from wheeltap.suites.seal.contents import SealedContents, differences
 
 MODULE = """

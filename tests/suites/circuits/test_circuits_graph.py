@@ -13,10 +13,10 @@ import wheeltap as wt
 from wheeltap.core.errors import ModelError
 from wheeltap.core.subject import Subject
 from wheeltap.engine.readings import create
+from wheeltap.suites.circuits.circuit import packed
 from wheeltap.suites.circuits.engine.asking import halves, pairs_of, reference
 from wheeltap.suites.circuits.engine.units import UnitNet
-from wheeltap.suites.circuits.readings.circuit_graph import CircuitGraph
-from wheeltap.suites.circuits.unit_circuit import packed
+from wheeltap.suites.circuits.readings import CircuitGraph
 from wheeltap.testing.planted import Planted
 from wheeltap.testing.reading_contract import ReadingContract
 

@@ -18,19 +18,23 @@ from wheeltap.plans.plan import AuditSpec
 from wheeltap.runs import planning
 from wheeltap.runs.loop import run
 from wheeltap.suites.circuits import runs
-from wheeltap.suites.circuits.edge_circuit import Circuit
-from wheeltap.suites.circuits.engine.asking import halves, of_group, other_sides, pairs_of
+from wheeltap.suites.circuits.circuit import Circuit, packed, read_mib
+from wheeltap.suites.circuits.engine.asking import (
+    AskedEdges,
+    halves,
+    of_group,
+    other_sides,
+    pairs_of,
+    place_means,
+    wired,
+)
 from wheeltap.suites.circuits.engine.attribution import Settings, attribute
-from wheeltap.suites.circuits.engine.edge_asking import AskedEdges, place_means, wired
-from wheeltap.suites.circuits.engine.edge_run import EdgeRun
-from wheeltap.suites.circuits.file import read_mib
+from wheeltap.suites.circuits.engine.edges import EdgeRun
 from wheeltap.suites.circuits.pairs import PairBatch
-from wheeltap.suites.circuits.readings.circuit_effects import CircuitEffects
-from wheeltap.suites.circuits.readings.circuit_graph import CircuitGraph
-from wheeltap.suites.circuits.recipes.circuit_search import CircuitSearch
+from wheeltap.suites.circuits.readings import CircuitEffects, CircuitGraph
+from wheeltap.suites.circuits.recipes.search import CircuitSearch
 from wheeltap.suites.circuits.specs import DEFINITIONS, EASY
 from wheeltap.suites.circuits.stats import SHARES
-from wheeltap.suites.circuits.unit_circuit import packed
 from wheeltap.testing.planted import Planted
 from wheeltap.testing.reading_contract import ReadingContract
 

@@ -14,12 +14,11 @@ import wheeltap as wt
 from benchmarks.nets.bare_transformer import BareTransformer, Shape
 from wheeltap.core.records import Finding
 from wheeltap.core.subject import Subject
-from wheeltap.suites.circuits.engine.asking import Asked, alone, contexts, other_prompts, other_sides
-from wheeltap.suites.circuits.engine.edge_asking import AskedEdges, wired
+from wheeltap.suites.circuits.circuit import packed
+from wheeltap.suites.circuits.engine.asking import Asked, AskedEdges, alone, contexts, other_prompts, other_sides, wired
 from wheeltap.suites.circuits.engine.units import UnitNet
 from wheeltap.suites.circuits.pairs import Pairs
 from wheeltap.suites.circuits.sources import task as task_of
-from wheeltap.suites.circuits.unit_circuit import packed
 
 FILLERS, ASK = range(4, 12), 12
 

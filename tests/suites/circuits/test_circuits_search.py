@@ -13,9 +13,8 @@ from wheeltap.core.errors import DataError, ModelError, UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.readings import create
-from wheeltap.suites.circuits.recipes.circuit import Circuit
-from wheeltap.suites.circuits.recipes.circuit_search import CircuitSearch, drawn_again
-from wheeltap.suites.circuits.unit_circuit import FORMAT, KeptUnits, UnitCircuit, load, packed, unpacked
+from wheeltap.suites.circuits.circuit import FORMAT, KeptUnits, UnitCircuit, load, packed, unpacked
+from wheeltap.suites.circuits.recipes.search import Circuit, CircuitSearch, drawn_again
 from wheeltap.testing.planted import Planted
 from wheeltap.testing.reading_contract import ReadingContract
 from wheeltap.testing.recipe_contract import RecipeContract

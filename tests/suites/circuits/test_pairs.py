@@ -12,7 +12,7 @@ from wheeltap.core.errors import DataError, FileFormatError, MissingFile, Unknow
 from wheeltap.sources import jsonl
 from wheeltap.sources.grammar import words
 from wheeltap.suites.circuits import sources as source
-from wheeltap.suites.circuits.nets.python_words import PythonTokenizer
+from wheeltap.suites.circuits.nets.python import PythonTokenizer
 from wheeltap.suites.circuits.pairs import Pairs
 
 THREE = Pairs(((1, 2, 3), (4, 5), (1, 6, 3)), ((1, 9, 3), (4, 6), (1, 2, 3)), (7, 8, 7), (8, 7, 8))

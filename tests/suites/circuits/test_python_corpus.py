@@ -10,9 +10,17 @@ from hypothesis import strategies as st
 
 from wheeltap.core import canon, seeds
 from wheeltap.core.errors import DataError
-from wheeltap.suites.circuits.nets.python_corpus import PLACES, TOKENS, corpus, decode, encode, line
-from wheeltap.suites.circuits.nets.python_idioms import IDIOMS, Draw
-from wheeltap.suites.circuits.nets.python_words import PythonTokenizer
+from wheeltap.suites.circuits.nets.python import (
+    CORPUS_PLACES,
+    IDIOMS,
+    TOKENS,
+    Draw,
+    PythonTokenizer,
+    corpus,
+    decode,
+    encode,
+    line,
+)
 
 
 def drawn(count: int, seed: int = 0) -> list[list[str]]:
@@ -50,7 +58,7 @@ def test_a_wrong_end_is_no_python() -> None:
 
 def test_the_corpus_is_fixed() -> None:
     held = corpus(seed=3, sequences=50)
-    assert held.shape == (50, PLACES) and str(held.dtype) == "torch.int64"
+    assert held.shape == (50, CORPUS_PLACES) and str(held.dtype) == "torch.int64"
     assert canon.array_digest("corpus", held.numpy()) == "aec0f7ca0ac060fce4837ce673bc638e"
     assert not np.array_equal(held.numpy(), corpus(seed=4, sequences=50).numpy())
 

@@ -6,10 +6,7 @@ import pytest
 import torch
 
 from wheeltap.core.errors import UnknownName, UsageError
-from wheeltap.suites.circuits.nets.python_corpus import TOKENS, decode, encode
-from wheeltap.suites.circuits.nets.python_tasks import NAMES, Split, Variant, pairs
-from wheeltap.suites.circuits.nets.python_words import NAMES as VARIABLES
-from wheeltap.suites.circuits.nets.python_words import WORDS
+from wheeltap.suites.circuits.nets.python import NAMES, TOKENS, VARIABLES, WORDS, Split, Variant, decode, encode, pairs
 from wheeltap.suites.circuits.pairs import PairBatch, Pairs
 
 

@@ -17,7 +17,7 @@ from benchmarks.nets.rasp_programs import PROGRAMS, Change, classes, examples, p
 from benchmarks.nets.rasp_superposed import superposed
 from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.recipes.randomness import reproducible
-from wheeltap.suites.circuits.edge_circuit import Graph
+from wheeltap.suites.circuits.circuit import Graph
 from wheeltap.suites.circuits.engine.units import UnitNet
 from wheeltap.suites.circuits.pairs import Pairs
 

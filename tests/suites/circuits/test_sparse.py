@@ -18,9 +18,15 @@ from wheeltap.recipes.fit import Fit
 from wheeltap.recipes.make import weights
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.suites.circuits.nets.sparse_transformer import Shape, SparseTransformer
-from wheeltap.suites.circuits.recipes.sparse import Sparse
-from wheeltap.suites.circuits.recipes.sparsified import Sparsified, sparsified
-from wheeltap.suites.circuits.recipes.sparsity import SparsitySettings, cuts_of, next_token_loss, sparse_fit
+from wheeltap.suites.circuits.recipes.sparse import (
+    Sparse,
+    Sparsified,
+    SparsitySettings,
+    cuts_of,
+    next_token_loss,
+    sparse_fit,
+    sparsified,
+)
 from wheeltap.testing.recipe_contract import RecipeContract
 
 TINY: dict[str, Any] = {"steps": 4, "batch": 4}

@@ -16,7 +16,7 @@ from wheeltap.suites.circuits.specs import Ablation, Method
 
 if TYPE_CHECKING:
     from wheeltap.core.canon import Scalar
-    from wheeltap.suites.circuits.duration import Foreseen
+    from wheeltap.suites.circuits.runs import Foreseen
 
 
 @Parameter(name="*")
@@ -197,7 +197,7 @@ def _judged(  # noqa: PLR0913 - what the two doors have in common
     from wheeltap.report.files import require_writable
     from wheeltap.runs import planning
     from wheeltap.suites.circuits import runs
-    from wheeltap.suites.circuits.duration import foreseen
+    from wheeltap.suites.circuits.runs import foreseen
 
     if out is not None:
         require_writable(out)

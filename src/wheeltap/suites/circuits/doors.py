@@ -21,8 +21,7 @@ from wheeltap.runs.planning import plan
 from wheeltap.sources.text import Tokenizer
 from wheeltap.suites.circuits import runs
 from wheeltap.suites.circuits import sources as source
-from wheeltap.suites.circuits.edge_circuit import Circuit
-from wheeltap.suites.circuits.unit_circuit import UnitCircuit
+from wheeltap.suites.circuits.circuit import Circuit, UnitCircuit
 
 Trained, Training, train = runs.Trained, runs.Training, runs.train
 

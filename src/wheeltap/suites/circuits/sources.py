@@ -18,9 +18,8 @@ from wheeltap.sources import jsonl
 from wheeltap.sources.grammar import words
 from wheeltap.sources.grammar.words import Forms
 from wheeltap.sources.text import Tokenizer
-from wheeltap.suites.circuits.nets import python_corpus, python_tasks
-from wheeltap.suites.circuits.nets.python_tasks import Variant
-from wheeltap.suites.circuits.nets.python_words import decode
+from wheeltap.suites.circuits.nets import python
+from wheeltap.suites.circuits.nets.python import Variant, decode
 from wheeltap.suites.circuits.pairs import Pairs, Tokens, require_pair
 
 COUNT: Final = 512
@@ -67,14 +66,14 @@ def python_task(name: str, *, seed: int = 0, count: int = COUNT) -> ChoiceTask:
 
 
 def python_suite(*, seed: int = 0, count: int = COUNT) -> ChoiceTask:
-    """All eight tasks, a group each in the order of ``python_tasks.NAMES``, and as many nonsense ones after these.
+    """All eight tasks, a group each in the order of ``python.NAMES``, and as many nonsense ones after these.
 
     In a nonsense task the label follows from an irrelevant token.
     """
     variants: tuple[tuple[Variant, int], ...] = (("plain", count), ("rephrased", count // 4), ("irrelevant", count))
-    asked: list[_Some] = [(name, variant, some) for name in python_tasks.NAMES for variant, some in variants]
+    asked: list[_Some] = [(name, variant, some) for name in python.NAMES for variant, some in variants]
     made = _marked(asked, name="Python-like lines", seed=seed)
-    names = list(python_tasks.NAMES)
+    names = list(python.NAMES)
     groups = [
         names.index(name) + len(names) * (variant == "irrelevant") for name, variant, some in asked for _ in range(some)
     ]
@@ -84,10 +83,10 @@ def python_suite(*, seed: int = 0, count: int = COUNT) -> ChoiceTask:
 def _marked(asked: Sequence[_Some], *, name: str, seed: int) -> ChoiceTask:
     """Pairs of several kinds, one after another, of which it is known which are rephrased."""
     parts = [
-        Pairs.of(python_tasks.pairs(one, seed=seed, count=count, variant=variant, split="test"))
+        Pairs.of(python.pairs(one, seed=seed, count=count, variant=variant, split="test"))
         for one, variant, count in asked
     ]
-    corpus = python_corpus.corpus(seed=seed, sequences=REFERENCE)
+    corpus = python.corpus(seed=seed, sequences=REFERENCE)
     rows = [row for part in parts for row in zip(part.clean, part.corrupted, part.answer, part.wrong, strict=True)]
     pairs = Pairs(
         *zip(*rows, strict=True), reference=tuple(tuple(map(int, row)) for row in corpus),
@@ -291,19 +290,19 @@ def fits(path: Path) -> bool:
 
 
 def named(name: str, tokenizer: Tokenizer | None) -> ChoiceTask:
-    """The task of pairs with this name: one of ``python_tasks.NAMES``, ``agreement``, or a ``.jsonl`` file.
+    """The task of pairs with this name: one of ``python.NAMES``, ``agreement``, or a ``.jsonl`` file.
 
     Raises:
         UnknownName: If there is none.
         DataError: If a line of the file is no pair.
         UsageError: If it is text, and the model reads none.
     """
-    if name in python_tasks.NAMES:
+    if name in python.NAMES:
         return python_task(name)
     if name.endswith(".jsonl"):
         return load(Path(name), tokenizer)
     if name != "agreement":
-        raise UnknownName("task of pairs", name, (*python_tasks.NAMES, "agreement"))
+        raise UnknownName("task of pairs", name, (*python.NAMES, "agreement"))
     if tokenizer is None:
         raise UsageError(
             "The pairs of this task are text.",

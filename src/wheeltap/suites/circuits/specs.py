@@ -6,7 +6,7 @@ import msgspec
 
 from wheeltap.core.settings import Settings
 from wheeltap.plans.readings.base import Array, ReadingSpec
-from wheeltap.suites.circuits.edge_circuit import Graph
+from wheeltap.suites.circuits.circuit import Graph
 
 Null = Literal["none", "weights", "labels"]
 """``weights``: a net of the same shapes whose weights were drawn again; ``labels``: the two answers change places."""

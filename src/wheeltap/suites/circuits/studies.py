@@ -23,11 +23,11 @@ from wheeltap.stats.members import Single
 from wheeltap.studies.base import Said, Study
 from wheeltap.studies.rules import headline
 from wheeltap.studies.table import Numbers, Table
-from wheeltap.suites.circuits.audits.read import CHANCE
+from wheeltap.suites.circuits.audits.common import CHANCE
 from wheeltap.suites.circuits.audits.view import along, drawn
+from wheeltap.suites.circuits.circuit import packed
 from wheeltap.suites.circuits.record import CircuitView
 from wheeltap.suites.circuits.specs import CIRCUIT_GRAPH, CIRCUIT_SEARCH, Null
-from wheeltap.suites.circuits.unit_circuit import packed
 
 SPARSE, DENSE = "sparse", "dense"
 EDGES, UNITS, PER_UNIT, LOSS, SOLVED = "edges", "units", "edges_per_unit", "loss", "solved"

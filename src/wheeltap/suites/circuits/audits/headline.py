@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from wheeltap.core.records import Finding, FindingStatus
-from wheeltap.suites.circuits.audits.necessary import CircuitNecessaryAudit
-from wheeltap.suites.circuits.audits.nulls import CircuitNullsAudit
-from wheeltap.suites.circuits.audits.stable import CircuitStableAudit
-from wheeltap.suites.circuits.audits.sufficient import CircuitSufficientAudit
+from wheeltap.suites.circuits.audits.claims import (
+    CircuitNecessaryAudit,
+    CircuitNullsAudit,
+    CircuitStableAudit,
+    CircuitSufficientAudit,
+)
 from wheeltap.suites.circuits.record import CircuitView
 
 _SILENT: Final = ("error", "not_applicable", "skipped")

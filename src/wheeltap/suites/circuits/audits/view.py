@@ -11,9 +11,7 @@ from wheeltap.audits.base import Case, Unanswered
 from wheeltap.audits.case import Arrays
 from wheeltap.core.records import Scalar, SubjectRecord, Trial
 from wheeltap.stats.effect import mean_effect
-from wheeltap.suites.circuits.audits.common import CircuitAudit
-from wheeltap.suites.circuits.audits.nulls import NULLS
-from wheeltap.suites.circuits.audits.read import CHANCE, CircuitRead
+from wheeltap.suites.circuits.audits.common import CHANCE, NULLS, CircuitAudit, CircuitRead
 from wheeltap.suites.circuits.record import CircuitView, DefinedLoss, ShownExample, ShownUnit, ShownWeight, Tried
 from wheeltap.suites.circuits.specs import CIRCUIT_GRAPH, KINDS
 

@@ -1,19 +1,25 @@
-"""Asking the pairs of a task: those that a circuit is searched on and those held out, and what means are taken over."""
+"""Pairs of a task asked of a decoder: those searched on and those held out, whole, or with units or edges ablated."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol, final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal, Protocol, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, ModelError
+from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.suites.circuits.engine.units import UnitNet, Values, two_sided
-from wheeltap.suites.circuits.pairs import Pairs, Tokens
+from wheeltap.core.typed import to_tensor
+from wheeltap.engine.backward import differentiable
+from wheeltap.suites.circuits.engine.attribution import Method, Settings, attribute, weights_still
+from wheeltap.suites.circuits.engine.edges import EdgeRun, Wired, differences, proven
+from wheeltap.suites.circuits.engine.units import Kept, UnitNet, Values, two_sided
+from wheeltap.suites.circuits.pairs import PairBatch, Pairs, Tokens
 
 BATCH: Final = 64
 """Sequences of one pass, where means are taken."""
@@ -244,3 +250,266 @@ def of_group(task: BaseTask, group: int, *, rephrased: bool = False, most: int =
     if most and len(rows) > 2 * most:
         rows = rows[torch.arange(2 * most) * len(rows) // (2 * most)]
     return task if len(rows) == len(wanted) else task.part(rows)
+
+
+SLOPE_BYTES: Final = 2**29
+"""What a pass may keep for the gradient by every edge."""
+
+
+@final
+@dataclass(frozen=True)
+class AskedEdges:
+    """Some pairs, asked of a decoder of which edges are ablated; see ``Asking``.
+
+    Attributes:
+        wired: The decoder.
+        pairs: In order of length.
+        means: Of each part at each place ``[1, place, feature]``; ablated edges carry nothing without them.
+        inverted: Whether the two answers change places.
+        counterfactual: Whether ablated edges carry what their source writes on the other side of the pair instead.
+    """
+
+    wired: Wired
+    pairs: Pairs
+    means: Sequence[Tensor] | None
+    inverted: bool = False
+    counterfactual: bool = False
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.wired.subject.device
+
+    @property
+    def slices(self) -> Mapping[str, slice]:
+        """The edges into readers of one kind in one layer."""
+        sizes = [stage.writers * len(stage.readers) for stage in self.wired.graph.stages]
+        ends = np.cumsum([0, *sizes]).tolist()
+        return {str(at): slice(ends[at], ends[at + 1]) for at in range(len(sizes))}
+
+    def gaps(self, mask: Tensor | None) -> Tensor:
+        """How much higher the right answer's score is, ``[side, pair]``, in the order of ``Pairs.order``."""
+        return self._gaps(lambda batch: self._plain(batch) if mask is None else self._run(batch).scores(batch, mask))
+
+    def zeroed(self, mask: Tensor) -> Tensor:
+        """See ``Asking.zeroed``."""
+        return self._gaps(lambda batch: EdgeRun(self.wired, ablation="zero").scores(batch, mask))
+
+    def patched(self, mask: Tensor, prompts: Prompts) -> Tensor:
+        """See ``Asking.patched``."""
+        tokens, run = contexts(self.pairs, prompts), EdgeRun(self.wired)
+        return self._gaps(lambda whole: run.scores(replace(whole, corrupted=next(tokens)), mask))
+
+    def slope(self, mask: Tensor) -> tuple[float, Tensor]:
+        """See ``Asking.slope``: a few pairs at a time."""
+        graph, width = self.wired.graph, self.wired.wiring.width
+        each = sum(stage.writers for stage in graph.stages) * width * mask.element_size()
+        loss, slope = 0.0, torch.zeros_like(mask)
+        with weights_still(self.wired.model), differentiable(self.wired.model), torch.enable_grad():
+            for whole in self._both():
+                for batch in self.wired.split(whole, tokens=SLOPE_BYTES // each):
+                    asked = mask.clone().requires_grad_()
+                    gap = differences(self._run(batch).logits(batch, asked), batch)
+                    value = functional.softplus(gap if self.inverted else -gap).sum() / (2 * len(self.pairs))
+                    slope += torch.autograd.grad(value, asked)[0]
+                    loss += float(value.detach())
+        return loss, slope
+
+    def _both(self) -> Iterator[PairBatch]:
+        return (both_sides(batch) for batch in self.pairs.batches())
+
+    def _gaps(self, of: Callable[[PairBatch], Tensor]) -> Tensor:
+        gaps = torch.cat([of(batch).view(2, -1) for batch in self._both()], 1)
+        return -gaps if self.inverted else gaps
+
+    @torch.no_grad()
+    def _plain(self, whole: PairBatch) -> Tensor:
+        batch = self.wired.on_device(whole, slice(None))
+        return differences(self.wired.logits(batch.clean), batch)
+
+    def _run(self, batch: PairBatch) -> EdgeRun:
+        if self.counterfactual:
+            return EdgeRun(self.wired)
+        if self.means is None:
+            return EdgeRun(self.wired, ablation="zero")
+        return EdgeRun(self.wired, ablation="mean", means=[part[:, : batch.clean.shape[1]] for part in self.means])
+
+
+def both_sides(batch: PairBatch) -> PairBatch:
+    """Every pair, then every pair with its two sides swapped."""
+    clean, corrupted, answer, wrong = batch.clean, batch.corrupted, batch.answer, batch.wrong
+    return PairBatch(
+        torch.cat([clean, corrupted]), torch.cat([corrupted, clean]), torch.cat([answer, wrong]),
+        torch.cat([wrong, answer]),
+    )  # fmt: skip
+
+
+def wired(subject: Subject, pairs: Pairs) -> Wired:
+    """The decoder, its edges found and proven on pairs.
+
+    Raises:
+        ModelError: If its edges are not known, or are not all there is.
+    """
+    return proven(subject, next(pairs.batches()))
+
+
+def place_means(wired: Wired, task: BaseTask) -> list[Tensor]:
+    """The mean of what each part writes at each place ``[1, place, feature]``, in float64 sums.
+
+    Args:
+        wired: The decoder.
+        task: Whose reference sequences means are taken over, at as many places as its pairs have; a place that no
+            sequence has takes the mean over all of them.
+    """
+    places = max(map(len, pairs_of(task).clean))
+    sums: list[Tensor] = []
+    counts = torch.zeros(places, dtype=torch.float64)
+    for tokens in reference(task):
+        parts = wired.written(tokens[:, :places].to(wired.subject.device)).parts
+        sums = sums or [part.new_zeros(places, part.shape[-1], dtype=torch.float64) for part in parts]
+        for total, part in zip(sums, parts, strict=True):
+            total[: part.shape[1]] += part.double().sum(0)
+        counts[: tokens.shape[1]] += len(tokens)
+    counts = counts.to(wired.subject.device)[:, None]
+    like = next(wired.model.parameters())
+    return [
+        torch.where(counts > 0, total / counts.clamp(min=1.0), total.sum(0) / counts.sum()).to(like.dtype)[None]
+        for total in sums
+    ]
+
+
+def edges_asked(subject: Subject, task: BaseTask, kept: Kept) -> tuple[AskedEdges, AskedEdges, dict[str, int]]:
+    """Pairs that are searched on and pairs that are held out, asked of the edges; how large circuit and net are.
+
+    Raises:
+        ModelError: If the circuit is of another model.
+    """
+    halved = halves(pairs_of(task))
+    known = wired(subject, halved[0])
+    graph = known.graph
+    require_parts(subject, kept, len(graph.edges), "edges")
+    means = place_means(known, task)
+    counts = {"units": int(graph.touched(kept).sum()), "edges": int(kept.sum()), "all_units": len(graph.nodes),
+              "all_edges": len(graph.edges)}  # fmt: skip
+    searched, held = (AskedEdges(known, pairs, means) for pairs in halved)
+    return searched, held, counts
+
+
+def require_parts(subject: Subject, kept: Kept, count: int, parts: str) -> None:
+    """Raises ``ModelError`` if a circuit is of other than so many units or edges."""
+    if len(kept) != count:
+        raise ModelError(
+            "The circuit is of another model.", where=subject.name, expected=f"{count:,} {parts}",
+            got=f"{len(kept):,}",
+            do="Find one of this model: wheeltap circuits find MODEL --task TASK.",
+        )  # fmt: skip
+
+
+def scored(
+    asked: AskedEdges, method: Method, *, seed: int, again: bool
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Scores of all edges by both sides of the pairs, and which of them the method leaves, ``[edge]`` each.
+
+    The metric is the difference of the two logits.
+
+    Args:
+        asked: The pairs.
+        method: Of ``attribution``.
+        seed: Of what is drawn.
+        again: Whether as many pairs are drawn with replacement: most methods draw nothing by themselves.
+    """
+    pairs = asked.pairs
+    if again:
+        rows = seeds.generator(seed, "pairs that edges are scored on").integers(len(pairs), size=len(pairs))
+        pairs = pairs.part(rows.tolist())
+    batches = [both_sides(batch) for batch in pairs.batches()]
+    if asked.inverted:
+        batches = [PairBatch(one.clean, one.corrupted, one.wrong, one.answer) for one in batches]
+    ablation: Literal["patch", "zero"] = "zero" if asked.means is None and not asked.counterfactual else "patch"
+    found = attribute(asked.wired, batches, Settings(method=method, ablation=ablation, seed=seed))
+    return found.scores, found.kept
+
+
+ROUNDS: Final = 4
+"""Of the search for the most harmful subset: each takes one gradient and flips every unit that it says to."""
+
+
+@final
+@dataclass(frozen=True)
+class Ablated:
+    """A circuit, held against pairs on which it was not searched.
+
+    Attributes:
+        searched: Pairs on which the most harmful subset is searched.
+        held: Pairs on which everything is measured; values are means.
+        kept: The circuit, ``[part]``.
+        root: Of what is drawn.
+        by: What random circuits, and the pairs searched, are measured under: ``mean``, ``zero`` or ``patch``.
+    """
+
+    searched: Asking
+    held: Asking
+    kept: Kept
+    root: int
+    by: str = "mean"
+
+    @property
+    def mask(self) -> Tensor:
+        """1 for parts of the circuit, ``[part]``."""
+        return to_tensor(self.kept.astype("float32")).to(self.held.device)
+
+    def gaps(self, definition: str) -> Tensor:
+        """How much higher the right answer's score is under one definition, ``[side, pair]``."""
+        if definition == "whole":
+            return self.held.gaps(None)
+        if definition == "empty":
+            return self.held.gaps(torch.zeros_like(self.mask))
+        what, _, how = definition.partition(" ")
+        if how == "adversarial":
+            return self.held.gaps(self.worst())
+        return _gaps(self.held, self.mask if what == "keep" else 1.0 - self.mask, how)
+
+    def fitted(self) -> Tensor:
+        """With the circuit alone on the pairs searched, ``[side, pair]``."""
+        return _gaps(self.searched, self.mask, self.by)
+
+    def subset(self, draw: int) -> Tensor:
+        """With a random half of what is outside at its mean, ``[side, pair]``."""
+        drawn = seeds.generator(self.root, "subset", draw).random(len(self.kept)) < 0.5
+        return self.held.gaps(to_tensor((drawn | self.kept).astype("float32")).to(self.held.device))
+
+    def worst(self) -> Tensor:
+        """The circuit and that part of what is outside which does it most harm, ``[part]``; the rest at its mean."""
+        fixed, best = self.mask > 0, (-1.0, self.mask)
+        mask = self.mask
+        for _ in range(ROUNDS):
+            loss, slope = self.searched.slope(mask)
+            best = max(best, (loss, mask), key=lambda one: one[0])
+            changed = torch.where(fixed, self.mask, (slope > 0).to(mask.dtype))
+            if torch.equal(changed, mask):
+                break
+            mask = changed
+        return max(best, (mean_loss(self.searched.gaps(mask)), mask), key=lambda one: one[0])[1]
+
+    def random(self, draw: int, *, remove: bool) -> float:
+        """Loss with as many parts of each kind as the circuit has, drawn at random, kept (or ablated); nats."""
+        rng, drawn = seeds.generator(self.root, "random circuit", draw), self.mask.clone()
+        for held in self.held.slices.values():
+            drawn[held] = drawn[held][to_tensor(rng.permutation(held.stop - held.start)).to(drawn.device)]
+        return mean_loss(_gaps(self.held, 1.0 - drawn if remove else drawn, self.by))
+
+
+def _gaps(asked: Asking, mask: Tensor, how: str) -> Tensor:
+    """With what is not kept at its mean, at zero, or patched from the counterfactual."""
+    match how:
+        case "zero":
+            return asked.zeroed(mask)
+        case "patch":
+            return asked.patched(mask, other_sides(asked.pairs))
+        case _:
+            return asked.gaps(mask)
+
+
+def mean_loss(gaps: Tensor) -> float:
+    """Mean cross-entropy of the right one of two answers, nats."""
+    return float(two_sided(gaps).mean())

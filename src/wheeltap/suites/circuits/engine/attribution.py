@@ -1,14 +1,4 @@
-"""What each edge of a decoder is worth on a task, to first order: edge attribution patching and its relatives.
-
-The score of an edge is how much the metric is expected to fall where the edge carries what its source writes on the
-corrupted context: difference of what the source writes, times gradient of the metric by what the target reads. One
-backward pass gives all gradients. Those of readers and those of writers are only ever held for one layer at a time:
-never the difference of every component at once.
-
-Source: Syed et al. 2023, "Attribution patching outperforms automated circuit discovery" (eap); Hanna et al. 2024, "Have
-faith in faithfulness", equation 4 and section 3 (eap-ig, eap-ig-activations); Conmy et al. 2023, "Towards automated
-circuit discovery", algorithm 1 (acdc).
-"""
+"""What each edge is worth to first order: edge attribution patching and relatives, and faithfulness by size."""
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,10 +15,8 @@ from torch.nn import functional
 from wheeltap.core import seeds
 from wheeltap.core.errors import ModelError, UnknownName, UsageError
 from wheeltap.engine.backward import differentiable
-from wheeltap.suites.circuits.edge_circuit import Circuit, Stage
-from wheeltap.suites.circuits.engine.edge_run import EdgeRun
-from wheeltap.suites.circuits.engine.edges import Wired, before, differences
-from wheeltap.suites.circuits.origin import Origin
+from wheeltap.suites.circuits.circuit import Circuit, Origin, Stage
+from wheeltap.suites.circuits.engine.edges import EdgeRun, Wired, before, differences
 from wheeltap.suites.circuits.pairs import PairBatch
 
 Method = Literal["eap", "eap-ig", "eap-ig-activations", "nodes", "exact", "acdc", "random"]

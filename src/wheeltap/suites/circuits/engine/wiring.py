@@ -25,7 +25,7 @@ from wheeltap.gauge import attention
 from wheeltap.gauge.attention import Attention
 from wheeltap.gauge.base import Sharing
 from wheeltap.gauge.parts import Affine
-from wheeltap.suites.circuits.edge_circuit import CHANNELS, Graph
+from wheeltap.suites.circuits.circuit import CHANNELS, Graph
 
 TOLERANCE: Final = 1e-4
 """By how much sums of parts may miss the whole, as a share of its largest number."""

@@ -1,17 +1,22 @@
-"""A circuit of edges as a graph: its components, and what its edges are worth on a few pairs, one by one."""
+"""A circuit of edges as a graph, and the metric of a model with only its top edges kept, for circuits of many sizes."""
 
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from wheeltap.core.subject import Subject
-from wheeltap.suites.circuits.edge_circuit import Graph
+from wheeltap.core.typed import to_tensor
+from wheeltap.suites.circuits.circuit import Circuit, Graph
+from wheeltap.suites.circuits.engine.asking import AskedEdges, both_sides, require_parts, wired
 from wheeltap.suites.circuits.engine.attribution import Settings, attribute
-from wheeltap.suites.circuits.engine.edge_asking import AskedEdges, both_sides, require_parts, wired
-from wheeltap.suites.circuits.engine.edges import Wired
+from wheeltap.suites.circuits.engine.edges import EdgeRun, Wired
 from wheeltap.suites.circuits.engine.units import Kept
 from wheeltap.suites.circuits.pairs import PairBatch, Pairs
+from wheeltap.suites.circuits.stats import SHARES
 
 _HOW: Final = Settings(method="eap-ig")
 
@@ -81,3 +86,69 @@ def _leaving(graph: Graph, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         np.add.at(row, graph.ends[:, 0], one)
         row[-1] = one[graph.ends[:, 1] == len(graph.nodes) - 1].sum()
     return sums
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Metric by size of the circuit.
+
+    Attributes:
+        shares: Of all edges, how many were kept, ``[size]``.
+        edges: How many of these lie on a path from input to logits, ``[size]``: the others do nothing.
+        nodes: How many components do, ``input`` and ``logits`` among them, ``[size]``.
+        values: Logit of the answer less that of the wrong answer, ``[size, pair]``.
+        empty: With no edge kept, ``[pair]``.
+        full: Of the whole model, ``[pair]``.
+    """
+
+    shares: NDArray[np.float64]
+    edges: NDArray[np.int64]
+    nodes: NDArray[np.int64]
+    values: NDArray[np.float64]
+    empty: NDArray[np.float64]
+    full: NDArray[np.float64]
+
+
+def kept_values(run: EdgeRun, kept: NDArray[np.bool_], batches: Iterable[PairBatch]) -> NDArray[np.float64]:
+    """Logit of the answer less that of the wrong answer with the edges ``kept [edge]``, of all pairs, ``[pair]``."""
+    like = next(run.wired.model.parameters())
+    keep = to_tensor(kept.astype(np.float64), like=like)
+    return torch.cat([run.scores(batch, keep) for batch in batches]).double().cpu().numpy()
+
+
+def curve(
+    run: EdgeRun,
+    circuit: Circuit,
+    batches: Sequence[PairBatch],
+    *,
+    shares: Sequence[float] = SHARES,
+    signed: bool = False,
+) -> Curve:
+    """Keeps the top edges by score, so many at a time.
+
+    Args:
+        run: The model, and what is read over edges that are not kept.
+        circuit: Scores of its edges.
+        batches: Pairs.
+        shares: Of all edges, how many are kept.
+        signed: Whether edges are ranked by score rather than by its size; see ``Circuit.ranked``.
+
+    Raises:
+        ModelError: If the circuit is of another model.
+    """
+    graph = run.wired.graph
+    circuit.require_of(run.wired.subject.record.fingerprint, graph, name=run.wired.subject.name)
+    total = len(graph.edges)
+    circuits = [circuit.top(int(share * total), signed=signed).kept for share in shares]
+    connected = [graph.connected(kept) for kept in circuits]
+    every = [np.zeros(total, bool), np.ones(total, bool), *circuits]
+    empty, full, *values = (kept_values(run, kept, batches) for kept in every)
+    return Curve(
+        np.array(shares),
+        np.array([int(kept.sum()) for kept in connected]),
+        np.array([int(graph.touched(kept).sum()) for kept in connected]),
+        np.array(values),
+        empty,
+        full,
+    )

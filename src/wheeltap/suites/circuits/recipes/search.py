@@ -1,10 +1,11 @@
-"""The search for the smallest circuit, of units or edges, that does a task, with what it takes to judge it."""
+"""The search for the smallest circuit that does a task: of units by learned masks, or of edges by their worth."""
 
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Annotated, Any, Final, Literal, cast, final
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,25 +13,153 @@ from torch import Tensor, nn
 
 from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
+from wheeltap.core.settings import Settings
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine.readings.base import Reading, Readings
-from wheeltap.recipes.base import Given, specified
+from wheeltap.recipes.base import Given, Needs, Recipe, require_fit, specified
+from wheeltap.recipes.fit import Fit, TrainSettings
+from wheeltap.recipes.hooks import Hook, Training
 from wheeltap.recipes.make import make
 from wheeltap.recipes.randomness import reproducible
-from wheeltap.suites.circuits.edge_circuit import Circuit as EdgeCircuit
-from wheeltap.suites.circuits.edge_circuit import Graph
-from wheeltap.suites.circuits.engine.ablated import mean_loss
-from wheeltap.suites.circuits.engine.asking import Asked, Asking, halves, of_group, pairs_of, reference
-from wheeltap.suites.circuits.engine.edge_asking import AskedEdges, place_means, scored, wired
-from wheeltap.suites.circuits.engine.edge_run import EdgeRun
-from wheeltap.suites.circuits.engine.edges import Wired
-from wheeltap.suites.circuits.engine.faithfulness import curve
+from wheeltap.suites.circuits.circuit import Circuit as EdgeCircuit
+from wheeltap.suites.circuits.circuit import Graph
+from wheeltap.suites.circuits.engine.asking import (
+    Asked,
+    AskedEdges,
+    Asking,
+    halves,
+    mean_loss,
+    of_group,
+    pairs_of,
+    place_means,
+    reference,
+    scored,
+    wired,
+)
+from wheeltap.suites.circuits.engine.edges import EdgeRun, Wired
+from wheeltap.suites.circuits.engine.graph import curve
 from wheeltap.suites.circuits.engine.units import Kept, UnitNet, two_sided
-from wheeltap.suites.circuits.recipes.circuit import Circuit, Masks
 from wheeltap.suites.circuits.specs import CIRCUIT_SEARCH, EASY, CircuitSearchSettings
 from wheeltap.suites.circuits.stats import faithfulness
+
+Ablation = Literal["mean", "zero"]
+
+
+class CircuitSettings(Settings, frozen=True, kw_only=True):
+    """How masks are learned.
+
+    Attributes:
+        penalty: For each unit that is kept, nats.
+        steps: Batches in all.
+        batch: Pairs per step; both sides of each are asked.
+        rate: First step size, of AdamW; it falls linearly.
+        decay: Share of every threshold lost in a step, over the rate.
+        start: Mean of the thresholds at the start; all units with a threshold above 0 are kept.
+        spread: Standard deviation of the thresholds at the start.
+        ablation: What ablated units hold.
+        inverted: Whether the two answers change places: a task that the net cannot do, as a null.
+    """
+
+    penalty: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 1e-3
+    steps: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 250
+    batch: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 32
+    rate: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1e-2
+    decay: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 1e-3
+    start: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 0.1
+    spread: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 0.01
+    ablation: Ablation = "mean"
+    inverted: bool = False
+
+
+@final
+class Masks(nn.Module):
+    """A threshold for each unit: it is kept where that is above 0."""
+
+    def __init__(self, units: int) -> None:
+        super().__init__()
+        self.thresholds = nn.Parameter(torch.zeros(units))
+
+    def forward(self) -> Tensor:
+        """1 for units that are kept, 0 for others, ``[unit]``; with a gradient."""
+        return cast("Tensor", _Step.apply(self.thresholds))  # pyright: ignore[reportUnknownMemberType]
+
+
+class _Step(torch.autograd.Function):
+    """A step at 0; going back, the slope of a sigmoid."""
+
+    @staticmethod
+    def forward(ctx: Any, thresholds: Tensor) -> Tensor:
+        ctx.save_for_backward(thresholds)
+        return (thresholds > 0).to(thresholds.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Tensor:
+        (thresholds,) = ctx.saved_tensors
+        sigmoid = thresholds.sigmoid()
+        return grads[0] * sigmoid * (1.0 - sigmoid)
+
+
+@final
+class Bounded(Hook):
+    """Thresholds stay between -1 and 1, and no gradient is longer than 1."""
+
+    def after_gradient(self, fit: Training) -> None:
+        """See ``Hook.after_gradient``."""
+        torch.nn.utils.clip_grad_norm_(fit.trained, 1.0)
+
+    def after_step(self, fit: Training) -> None:
+        """See ``Hook.after_step``."""
+        with torch.no_grad():
+            for parameter in fit.trained:
+                parameter.clamp_(-1.0, 1.0)
+
+
+@final
+class Circuit(Recipe):
+    """Masks over the units of a decoder, learned on the pairs of a task; its weights stay as they are."""
+
+    name = "circuit"
+    title = "circuit: masks over units, learned on the pairs of a task"
+    settings_type = CircuitSettings
+    settings: CircuitSettings
+
+    @property
+    def needs(self) -> Needs:
+        """See ``Recipe.needs``: half of the pairs are searched, the others are held out."""
+        return "measured"
+
+    def blank(self, given: Given) -> Masks:
+        """See ``Recipe.blank``."""
+        first = next(iter(pairs_of(given.examples).batches()))
+        return Masks(UnitNet(given.of[0], first.clean).units).eval()
+
+    def start(self, given: Given) -> Fit:
+        """See ``Recipe.start``."""
+        require_fit(given, self)
+        how, task = self.settings, given.examples
+        searched = halves(pairs_of(task))[0]
+        # A copy: gradients may not be left in the weights of the net that is given.
+        model = copy.deepcopy(given.of[0]).requires_grad_(False).eval()
+        net = UnitNet(model, next(iter(searched.batches())).clean)
+        masks = Masks(net.units).to(net.device)
+        with reproducible(seeds.derive(given.spec.seed, self.name, "init")):
+            noise = torch.randn(net.units)
+        with torch.no_grad():
+            masks.thresholds.copy_(how.start + how.spread * noise)
+        values = {} if how.ablation == "zero" else net.means(reference(task))
+
+        def loss(rows: Tensor, step: int) -> Tensor:
+            mask, some = masks(), Asked(net, searched.part([int(row) for row in rows]), values, inverted=how.inverted)
+            return some.loss(mask) + how.penalty * mask.sum()
+
+        settings = TrainSettings(
+            seed=seeds.derive(given.spec.seed, self.name, "order"), steps=how.steps, batch=how.batch, rate=how.rate,
+            decay=how.decay, optimizer="adamw",
+        )  # fmt: skip
+        return Fit(masks, loss, examples=len(searched), settings=settings, hooks=[Bounded()])
+
 
 SCANNED: Final = 24
 """Sizes that are tried first, from one part to all, in equal ratios: loss against size is not monotone, so that cutting

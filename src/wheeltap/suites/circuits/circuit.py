@@ -1,0 +1,583 @@
+"""Circuits of edges or of units, and their files: the JSON of the benchmark MIB, also packed with gzip."""
+
+import base64
+import gzip
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Final, cast, final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from wheeltap.core.bounded import contents, decoded, opened, parsing
+from wheeltap.core.canon import Scalar
+from wheeltap.core.errors import DataError, FileFormatError, ModelError, UsageError
+from wheeltap.core.files import write_whole
+
+CHANNELS: Final = ("q", "k", "v")
+"""What a head reads for: queries, keys, values."""
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a circuit was found in, for what, and how.
+
+    Attributes:
+        model: Fingerprint of the model.
+        name: Of the model.
+        task: Name of the task.
+        examples: Digest of the task without the circuit.
+        group: Of the task; -1 for all of it.
+        found: How: method, penalty, target, steps, ablation, seed.
+        undecided: Why it is only the best of what was tried; empty where a search reached its target.
+
+    Raises:
+        FileFormatError: If a number of ``found`` is not finite.
+    """
+
+    model: str
+    name: str = ""
+    task: str = ""
+    examples: str = ""
+    group: int = -1
+    found: dict[str, Scalar] = {}
+    undecided: str = ""
+
+    def __post_init__(self) -> None:
+        for name, value in self.found.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise FileFormatError("A setting of a circuit is not finite.", where=name, expected="a number",
+                                      got=str(value), do="Find the circuit again.")  # fmt: skip
+
+    def require_model(self, fingerprint: str, *, name: str) -> None:
+        """Raises ``ModelError`` if it is a circuit of another model."""
+        if self.model != fingerprint:
+            raise ModelError(
+                "The circuit is of another model.", where=name, expected=f"{self.name} ({self.model[:12]})".strip(),
+                got=fingerprint[:12], do="Find one of this model first: wheeltap circuits find MODEL --task TASK.",
+            )  # fmt: skip
+
+
+@final
+@dataclass(frozen=True)
+class Stage:
+    """Readers that see the same writers: the heads of a layer, an MLP (both, where they work side by side), the end.
+
+    Attributes:
+        layer: Of the readers; ``layers`` for the logits.
+        writers: How many writers come before: the first ones of the graph.
+        readers: ``a0.h0<q>``, ``m0``, ``logits``.
+    """
+
+    layer: int
+    writers: int
+    readers: tuple[str, ...]
+
+
+@final
+@dataclass(frozen=True)
+class Graph:
+    """The components of a decoder, and every edge between them, in the order of the file.
+
+    Edges go stage by stage; within one they are a matrix ``[writer, reader]``, row after row.
+
+    Attributes:
+        layers: Blocks.
+        heads: Of each.
+        groups: Heads of keys and values. Heads that share one read it together: the edge ``<k>`` or ``<v>`` goes to
+            the first head of the group and is of all of them.
+        width: Of the residual stream, where it is known.
+        parallel: Whether the MLP of a block reads what its heads read, and not what they write.
+        mlps: Whether there are any.
+
+    Raises:
+        UsageError: If heads do not divide into groups, or there is no layer or head.
+    """
+
+    layers: int
+    heads: int
+    groups: int
+    width: int | None = None
+    parallel: bool = False
+    mlps: bool = True
+
+    NUMBERS: ClassVar[tuple[str, ...]] = ("layers", "heads", "groups", "width", "parallel", "mlps")
+    """What ``numbers`` holds."""
+
+    def __post_init__(self) -> None:
+        if min(self.layers, self.heads, self.groups) < 1 or self.heads % self.groups:
+            raise UsageError(
+                "No decoder has such a graph.",
+                expected="at least one layer, and heads in groups of equal size",
+                got=f"{self.layers} layers of {self.heads} heads in {self.groups} groups",
+            )
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """All that it is made of, in the order of ``NUMBERS``; 0 for a width that is not known."""
+        return np.array([int(getattr(self, name) or 0) for name in self.NUMBERS], dtype=np.int64)
+
+    @classmethod
+    def of_numbers(cls, numbers: NDArray[np.int64]) -> "Graph":
+        """The inverse of ``numbers``."""
+        layers, heads, groups, width, parallel, mlps = map(int, numbers)
+        return cls(layers, heads, groups, width or None, parallel=bool(parallel), mlps=bool(mlps))
+
+    @cached_property
+    def writers(self) -> tuple[str, ...]:
+        """What writes to the residual stream, in order."""
+        mlps = ([f"m{layer}"] if self.mlps else [] for layer in range(self.layers))
+        return ("input", *(name for layer, mlp in enumerate(mlps) for name in [*self._heads(layer), *mlp]))
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The writers, and ``logits``."""
+        return (*self.writers, "logits")
+
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """In order of computation."""
+        stages: list[Stage] = []
+        before = 1
+        for layer in range(self.layers):
+            heads, mlp = self._readers(layer), ((f"m{layer}",) if self.mlps else ())
+            stages.append(Stage(layer, before, (*heads, *mlp) if self.parallel else heads))
+            if mlp and not self.parallel:
+                stages.append(Stage(layer, before + self.heads, mlp))
+            before += self.heads + len(mlp)
+        return (*stages, Stage(self.layers, before, ("logits",)))
+
+    @cached_property
+    def edges(self) -> tuple[str, ...]:
+        """Names, in order."""
+        names = self.writers
+        return tuple(
+            f"{writer}->{reader}"
+            for stage in self.stages
+            for writer in names[: stage.writers]
+            for reader in stage.readers
+        )
+
+    @cached_property
+    def ends(self) -> NDArray[np.int64]:
+        """Numbers among ``nodes`` of source and target, ``[edge, 2]``."""
+        number = {name: at for at, name in enumerate(self.nodes)}
+        pairs = [
+            (writer, number[reader.partition("<")[0]])
+            for stage in self.stages
+            for writer in range(stage.writers)
+            for reader in stage.readers
+        ]
+        return np.array(pairs, dtype=np.int64)
+
+    def connected(self, kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Those of the edges ``kept [edge]`` that lie on a path of kept edges from ``input`` to ``logits``."""
+        ends, fed, heard = self.ends, np.zeros(len(self.nodes), bool), np.zeros(len(self.nodes), bool)
+        fed[0] = heard[-1] = True
+        chosen = np.flatnonzero(kept)
+        # Edges are in order of computation: one sweep each way reaches everything.
+        for source, target in ends[chosen]:
+            fed[target] |= fed[source]
+        for source, target in ends[chosen[::-1]]:
+            heard[source] |= heard[target]
+        return kept & fed[ends[:, 0]] & heard[ends[:, 1]]
+
+    def touched(self, kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which nodes are an end of an edge in ``kept [edge]``, ``[node]``."""
+        nodes = np.zeros(len(self.nodes), bool)
+        nodes[self.ends[kept].ravel()] = True
+        return nodes
+
+    def _heads(self, layer: int) -> list[str]:
+        return [f"a{layer}.h{head}" for head in range(self.heads)]
+
+    def _readers(self, layer: int) -> tuple[str, ...]:
+        share = self.heads // self.groups
+        return tuple(
+            f"{name}<{channel}>"
+            for head, name in enumerate(self._heads(layer))
+            for channel in (CHANNELS if head % share == 0 else CHANNELS[:1])
+        )
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Circuit:
+    """What was found of a model on a task: a score for each edge, and which of them are the circuit.
+
+    Attributes:
+        graph: Of the model.
+        scores: ``[edge]``, in units of the metric: how much it is expected to fall where the edge is patched.
+        kept: Whether an edge is in the circuit, ``[edge]``.
+        nodes: Whether a component is, ``[node]``.
+        scored: Whether an edge has a score at all, ``[edge]``; its score is 0 where it has none.
+        node_scores: ``[node]``; ``None`` where there are none.
+        origin: Where it comes from; ``None`` where that is not known, as in files of others.
+
+    Raises:
+        DataError: If lengths do not fit the graph, or a score is not finite.
+    """
+
+    graph: Graph
+    scores: NDArray[np.float64]
+    kept: NDArray[np.bool_]
+    nodes: NDArray[np.bool_]
+    scored: NDArray[np.bool_]
+    node_scores: NDArray[np.float64] | None = None
+    origin: Origin | None = None
+
+    def __post_init__(self) -> None:
+        edges, nodes = len(self.graph.edges), len(self.graph.nodes)
+        held = [len(self.scores), len(self.kept), len(self.scored), len(self.nodes)]
+        if held != [edges, edges, edges, nodes] or len(self._node_scores) not in (0, nodes):
+            raise _unfit(f"{edges:,} edges and {nodes:,} nodes", f"values for {held}")
+        strange = int((~np.isfinite(self.scores)).sum() + (~np.isfinite(self._node_scores)).sum())
+        if strange:
+            raise _unfit("finite scores", f"{strange:,} that are NaN or infinite")
+
+    @property
+    def _node_scores(self) -> NDArray[np.float64]:
+        return np.zeros(0) if self.node_scores is None else self.node_scores
+
+    @property
+    def excluded(self) -> int:
+        """Edges without a score."""
+        return int((~self.scored).sum())
+
+    def ranked(self, *, signed: bool = False) -> NDArray[np.int64]:
+        """Numbers of the scored edges, those with the largest score first, by size or ``signed``; of equals the first.
+
+        MIB ranks by size where a circuit should behave as the model does (CMD), signed where it should do the task
+        best (CPR).
+        """
+        values = self.scores if signed else np.abs(self.scores)
+        order = np.argsort(-values, kind="stable")
+        return order[self.scored[order]]
+
+    def top(self, edges: int, *, signed: bool = False) -> "Circuit":
+        """The circuit of so many edges with the largest scores; see ``ranked``."""
+        kept = np.zeros(len(self.scores), bool)
+        kept[self.ranked(signed=signed)[:edges]] = True
+        return self.keeping(kept)
+
+    def keeping(self, kept: NDArray[np.bool_]) -> "Circuit":
+        """The circuit of the edges ``kept [edge]``, and of the components at their ends."""
+        return replace(self, kept=kept, nodes=self.graph.touched(kept))
+
+    def named(self) -> Sequence[str]:
+        """Names of the edges in the circuit."""
+        return [self.graph.edges[at] for at in np.flatnonzero(self.kept)]
+
+    def require_of(self, fingerprint: str, graph: Graph, *, name: str) -> None:
+        """Raises ``ModelError`` if this is a circuit of another model than ``name``, or could not be one of it."""
+        own, other = (
+            f"{one.layers} layers, {one.heads} heads in {one.groups} groups, {len(one.edges):,} edges"
+            for one in (self.graph, graph)
+        )
+        if self.graph.edges != graph.edges:
+            raise ModelError(
+                "The circuit is of another model.", where=name, expected=other, got=own,
+                do="Find one of this model first: wheeltap circuits find MODEL --task TASK.",
+            )  # fmt: skip
+        if self.origin is not None:
+            self.origin.require_model(fingerprint, name=name)
+
+
+def _unfit(expected: str, got: str) -> DataError:
+    return DataError("A circuit does not fit its graph.", where="circuit", expected=expected, got=got)
+
+
+FORMAT: Final = "wheeltap circuit of units, 2"
+_READ: Final = (FORMAT, "wheeltap circuit of units, 1")
+"""Formats that are read: the first one did not say whether a circuit is undecided."""
+
+_LARGEST: Final = 64 * 2**20
+"""Bytes of a file that is read."""
+
+_DO: Final = "Write one with wheeltap circuits find MODEL --task TASK -o FILE."
+
+MOST_UNITS: Final = 2**24
+"""Of a file, in all sites."""
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+
+
+class KeptUnits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Units of one site that are kept.
+
+    Attributes:
+        site: ``attention0.read``, ``mlp0.units`` and so on, in order of computation.
+        units: How many the site has.
+        kept: Their numbers from 0, rising.
+    """
+
+    site: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    units: _Count
+    kept: tuple[_Count, ...] = ()
+
+
+class UnitCircuit(Origin, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A circuit of units, as its file holds it.
+
+    Attributes:
+        format: ``FORMAT``.
+        sites: All of them.
+    """
+
+    format: str
+    sites: tuple[KeptUnits, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (units := sum(one.units for one in self.sites)) > MOST_UNITS:
+            raise FileFormatError("A circuit has more units than any model.", where="sites",
+                                  expected=f"at most {MOST_UNITS:,}", got=f"{units:,}")  # fmt: skip
+        for one in self.sites:
+            rising = all(a < b for a, b in zip(one.kept, one.kept[1:], strict=False))
+            if not rising or (one.kept and one.kept[-1] >= one.units):
+                raise FileFormatError(
+                    "A circuit keeps units that there are not.", where=f"site {one.site}",
+                    expected=f"rising numbers from 0 to {one.units - 1}", got=str(one.kept[-3:]),
+                )  # fmt: skip
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """``[unit]``, over all sites in order."""
+        parts = [np.isin(np.arange(one.units), one.kept) for one in self.sites]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.bool_)
+
+    @property
+    def size(self) -> int:
+        """Units that are kept."""
+        return sum(len(one.kept) for one in self.sites)
+
+    def save(self, path: Path) -> None:
+        """Writes it to a file, whole or not at all."""
+        write_whole(path, msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
+
+
+def load(path: Path) -> UnitCircuit:
+    """A circuit from its file.
+
+    Raises:
+        MissingFile: If there is none.
+        FileFormatError: If it is none.
+    """
+    data = contents(path, "circuit", limit=_LARGEST, do=_DO)
+    what, expected = "This is no file of a circuit.", f'JSON that says "{FORMAT}"'
+    found = decoded(data, UnitCircuit, path, what, expected=expected, do=_DO)
+    if found.format not in _READ:
+        raise FileFormatError(what, where=str(path), expected=expected, got=f"format {found.format[:60]!r}", do=_DO)
+    return found
+
+
+def of_units(kept: NDArray[np.bool_], sites: tuple[tuple[str, int], ...]) -> tuple[KeptUnits, ...]:
+    """Units that are kept, by site, from flags ``[unit]`` over all sites in order and the name and size of each."""
+    ends = np.cumsum([0, *(units for _, units in sites)])
+    return tuple(
+        KeptUnits(site=name, units=units, kept=tuple(np.flatnonzero(kept[ends[at] : ends[at + 1]]).tolist()))
+        for at, (name, units) in enumerate(sites)
+    )
+
+
+def packed(kept: NDArray[np.bool_]) -> str:
+    """Flags as text, for a setting: how many there are, and their bits in base 64."""
+    return f"{len(kept)}:{base64.b64encode(np.packbits(kept).tobytes()).decode()}"
+
+
+def unpacked(text: str) -> NDArray[np.bool_]:
+    """The inverse of ``packed``.
+
+    Raises:
+        UsageError: If the text is none of its.
+    """
+    count, _, bits = text.partition(":")
+    try:
+        flags = np.unpackbits(np.frombuffer(base64.b64decode(bits, validate=True), dtype=np.uint8))
+        if not 0 <= len(flags) - int(count) < 8 or flags[int(count) :].any():
+            raise ValueError(f"{len(flags)} bits")
+    except ValueError as error:
+        raise UsageError("A circuit's flags cannot be read.", where="setting circuit", expected="COUNT:BITS in base 64",
+                         got=f"{text[:40]!r}: {error}"[:120]) from error  # fmt: skip
+    return flags[: int(count)].astype(np.bool_)
+
+
+MOST_BYTES: Final = 2**28
+"""Of a file as text: three million edges."""
+MOST_EDGES: Final = 3_000_000
+_GZIP: Final = b"\x1f\x8b"
+_START: Final = 4096
+"""Bytes that show what a file is."""
+_OWN: Final = "wheeltap"
+_REWRITE: Final = "Write it with the program that made it, or find the circuit again."
+
+
+def is_mib(path: Path) -> bool:
+    """Whether a file may be MIB's: packed, or with one of its keys at the start. A circuit of units has none."""
+    with opened(path, "circuit", do=_REWRITE) as file:
+        start = file.read(_START)
+    return start.startswith(_GZIP) or any(f'"{key}"'.encode() in start for key in ("cfg", "nodes", "edges"))
+
+
+def read_mib(path: Path) -> Circuit:
+    """The circuit in a file of MIB, or in one of ours.
+
+    An edge that the file does not name is not in the circuit. One whose score is missing or not finite (dumps of others
+    hold ``Infinity``) has no score, and is in the circuit where the file says so; ``excluded`` counts both. In our own
+    files every score is finite.
+
+    Raises:
+        MissingFile: If there is no such file.
+        FileFormatError: If it is too large, is not of that form, or names nodes or edges that its graph lacks.
+    """
+    data = _parsed(path)
+    where = str(path)
+    graph = _graph(data["cfg"], where=where)
+    origin = _origin(data[_OWN], where=where) if _OWN in data else None
+    nodes, node_scores = _nodes(data["nodes"], graph, where=where)
+    scores, kept, scored = _edges(data["edges"], graph, where=where, strict=origin is not None)
+    return Circuit(graph, scores, kept, nodes, scored, node_scores=node_scores, origin=origin)
+
+
+def write_mib(circuit: Circuit, path: Path) -> None:
+    """Writes a circuit where MIB can read it; packed, where the name ends in ``.gz``.
+
+    What was read from such a file is written to the same bytes. What MIB has no place for (groups, where the circuit
+    comes from) is written beside it, only where it is there.
+    """
+    graph = circuit.graph
+    cfg: dict[str, Any] = {
+        "n_layers": graph.layers,
+        "n_heads": graph.heads,
+        "parallel_attn_mlp": graph.parallel,
+    }
+    cfg |= {} if graph.width is None else {"d_model": graph.width}
+    cfg |= {} if graph.groups == graph.heads else {"n_key_value_heads": graph.groups}
+    cfg |= {} if graph.mlps else {"mlps": False}
+    own = circuit.node_scores
+    nodes = {
+        name: {**({} if own is None else {"score": float(own[at])}), "in_graph": bool(circuit.nodes[at])}
+        for at, name in enumerate(graph.nodes)
+    }
+    edges = {
+        name: {
+            **({"score": float(circuit.scores[at])} if circuit.scored[at] else {}),
+            "in_graph": bool(circuit.kept[at]),
+        }
+        for at, name in enumerate(graph.edges)
+        if circuit.scored[at] or circuit.kept[at]
+    }
+    about = {} if circuit.origin is None else {_OWN: msgspec.to_builtins(circuit.origin)}
+    whole = {"cfg": cfg, "nodes": nodes, "edges": edges, **about}
+    text = json.dumps(whole, allow_nan=False).encode()
+    write_whole(path, gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
+
+
+def _parsed(path: Path) -> Mapping[str, Any]:
+    with (
+        opened(path, "circuit", limit=MOST_BYTES, do=_REWRITE) as file,
+        parsing(path, "The file holds no circuit.", expected="one JSON object", do=_REWRITE),
+    ):
+        packed = file.read(len(_GZIP)) == _GZIP
+        file.seek(0)
+        text = (gzip.GzipFile(fileobj=file) if packed else file).read(MOST_BYTES + 1)
+        if len(text) > MOST_BYTES:
+            raise _wrong(str(path), f"at most {MOST_BYTES:,} bytes", "more")
+        data = _object(json.loads(text), where=str(path), what="the file")
+    missing = [key for key in ("cfg", "nodes", "edges") if key not in data]
+    if missing:
+        raise _wrong(str(path), "cfg, nodes and edges", f"no {missing[0]}")
+    return data
+
+
+def _graph(held: Any, *, where: str) -> Graph:
+    cfg = _object(held, where=where, what="cfg")
+    sizes = [cfg.get("n_layers"), cfg.get("n_heads"), cfg.get("n_key_value_heads", cfg.get("n_heads"))]
+    sizes += [cfg["d_model"]] if "d_model" in cfg else []
+    flags = [cfg.get("parallel_attn_mlp", False), cfg.get("mlps", True)]
+    if not all(type(size) is int for size in sizes) or not all(isinstance(flag, bool) for flag in flags):
+        raise _wrong(where, "whole n_layers, n_heads and d_model, true or false parallel_attn_mlp", str(cfg)[:120])
+    layers, heads, groups, *width = cast("list[int]", sizes)
+    # Of each layer's heads, three edges from each head of each layer before: refused before any of it is built.
+    if min(layers, heads, groups) < 1 or groups > heads or 3 * (layers * heads) ** 2 // 2 > MOST_EDGES:
+        raise _wrong(where, f"a decoder with at most {MOST_EDGES:,} edges", f"{layers} layers of {heads} heads")
+    if heads % groups:
+        raise _wrong(where, "heads in groups of equal size", f"{heads} heads in {groups} groups")
+    return Graph(layers, heads, groups, width[0] if width else None, parallel=flags[0], mlps=flags[1])
+
+
+def _origin(held: Any, *, where: str) -> Origin:
+    try:
+        return msgspec.convert(held, Origin)
+    except msgspec.ValidationError as error:
+        raise _wrong(where, f"what {_OWN!r} says of it", str(error)[:160]) from error
+
+
+def _nodes(held: Any, graph: Graph, *, where: str) -> tuple[NDArray[np.bool_], NDArray[np.float64] | None]:
+    given = _object(held, where=where, what="nodes")
+    number = {name: at for at, name in enumerate(graph.nodes)}
+    kept, scores = np.zeros(len(number), bool), np.zeros(len(number))
+    for name, value in given.items():
+        if name not in number:
+            raise _wrong(where, f"nodes such as input, a0.h0, m0, logits ({len(number)} of them)", f"{name!r}")
+        node = _object(value, where=where, what=name)
+        kept[number[name]] = _flag(node, where=where, what=name)
+        scores[number[name]] = _score(node, where=where, what=name) if "score" in node else 0.0
+    every = len(given) == len(number) and all("score" in node for node in given.values())
+    return kept, scores if every and np.isfinite(scores).all() else None
+
+
+def _edges(
+    held: Any, graph: Graph, *, where: str, strict: bool
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
+    number = {name: at for at, name in enumerate(graph.edges)}
+    scores, kept, scored = np.zeros(len(number)), np.zeros(len(number), bool), np.zeros(len(number), bool)
+    for name, value in _object(held, where=where, what="edges").items():
+        if name not in number:
+            source, _, target = name.partition("->")
+            lost = [end for end in (source, target.partition("<")[0]) if end not in graph.nodes]
+            got = f"{name!r}: there is no node {lost[0]!r}" if lost else f"{name!r}, which its graph does not have"
+            raise _wrong(where, "edges such as a0.h1->a2.h3<q>, a0.h1->m2, m2->logits", got)
+        edge, at = _object(value, where=where, what=name), number[name]
+        score = _score(edge, where=where, what=name) if "score" in edge else math.nan
+        kept[at], scored[at] = _flag(edge, where=where, what=name), math.isfinite(score)
+        scores[at] = score if scored[at] else 0.0
+        if strict and not scored[at]:
+            raise _wrong(where, "finite scores", f"{name}: {score}")
+    return scores, kept, scored
+
+
+def _object(value: Any, *, where: str, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise _wrong(where, f"{what} to be a JSON object", str(value)[:60])
+    return cast("dict[str, Any]", value)
+
+
+def _score(held: Mapping[str, Any], *, where: str, what: str) -> float:
+    value = held.get("score")
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise _wrong(where, f"a number as the score of {what}", str(value)[:60])
+    # Whole numbers beyond the largest float are no scores either.
+    return float(value) if abs(value) <= sys.float_info.max else math.inf
+
+
+def _flag(held: Mapping[str, Any], *, where: str, what: str) -> bool:
+    value = held.get("in_graph")
+    if not isinstance(value, bool):
+        raise _wrong(where, f"true or false as in_graph of {what}", str(value)[:60])
+    return value
+
+
+def _wrong(where: str, expected: str, got: str) -> FileFormatError:
+    return FileFormatError(
+        "The file holds no circuit.",
+        where=where,
+        expected=expected,
+        got=got,
+        do=_REWRITE,
+    )
