@@ -260,7 +260,7 @@ CHECKED: dict[tuple[str, str], list[Callable[[Report], object]]] = {
     ("Family.why_not", "gauge"): [lambda _: _family().why_not(MISSPELLED)],
     ("wt.perturb.create", "settings"): [lambda _: wt.perturb.create("flip", {"formt": "int8"}),
                                         lambda _: wt.perturb.create("flip", {"bit": "sing"})],
-    ("wt.recipes.sparsify", "settings"): [lambda _: wt.recipes.sparsify(net(), INPUTS, settings={"shre": 0.1})],
+    ("wt.circuits.sparsify", "settings"): [lambda _: wt.circuits.sparsify(net(), INPUTS, settings={"shre": 0.1})],
     ("wt.circuits.find", "settings"): [lambda _: wt.circuits.find(net(), wt.Task(INPUTS, TARGETS), methd="eap"),
                                        lambda _: wt.circuits.find(net(), wt.Task(INPUTS, TARGETS), method="epa")],
     ("wt.seal.Asked", "expires"): [lambda _: wt.seal.Asked(expires="tomorrow")],

@@ -114,7 +114,11 @@ DAMAGES: list[tuple[Callable[[Path], object], type[Exception], str]] = [
     (lambda f: edit(f / "config.json", hidden_size=48, head_dim=12), ModelError, "model"),
     (only_pickle, FileFormatError, "pytorch_model.bin, a pickle"),
     (lambda f: (f / "model.safetensors").unlink(), MissingFile, "no safetensors weights"),
-    (lambda f: cut(f / "model.safetensors", 20_000), FileFormatError, "model.safetensors(.|\n)*bytes behind the header, for tensors of"),
+    (
+        lambda f: cut(f / "model.safetensors", 20_000),
+        FileFormatError,
+        "model.safetensors(.|\n)*bytes behind the header, for tensors of",
+    ),
     (lambda f: cut(f / "model.safetensors", 100), FileFormatError, "model.safetensors(.|\n)*100 bytes"),
     (lambda f: cut(f / "model.safetensors", 0), FileFormatError, "model.safetensors(.|\n)*0 bytes"),
     (lost_weight, ModelError, "not all there(.|\n)*layers.1.mlp.up_proj"),

@@ -197,7 +197,7 @@ def rule(sequences: int = 60) -> Tensor:
 def test_a_model_of_ones_own_is_made_sparse_and_left_as_it_was() -> None:
     model = own()
     before = digest(weights(model))
-    made = wt.recipes.sparsify(model, rule(), share=0.5, steps=150, rate=0.05, seed=3)
+    made = wt.circuits.sparsify(model, rule(), share=0.5, steps=150, rate=0.05, seed=3)
     assert digest(weights(model)) == before and not made.training
     count = {name: int(torch.count_nonzero(one)) for name, one in made.named_parameters()}
     assert count == {
@@ -232,7 +232,7 @@ def test_broken_off_it_goes_on_to_the_same_bits(tmp_path: Path) -> None:
 
 def test_one_row_of_tokens_is_cut_into_sequences() -> None:
     row, how = rule().flatten(), {"steps": 3, "share": 0.5}
-    cut = wt.recipes.sparsify(own(), [*row.tolist(), 1, 2], steps=3, share=0.5, places=10)
+    cut = wt.circuits.sparsify(own(), [*row.tolist(), 1, 2], steps=3, share=0.5, places=10)
     whole = sparsified(own(), rule(), {**how, "embedding_share": 0.5**0.5})
     assert digest(weights(cut)) == whole.digest
 
@@ -249,7 +249,7 @@ def test_gpt2_of_transformers_is_cut_by_neuron() -> None:
         "transformer.h.0.attn.c_attn.weight": 1, "transformer.h.0.attn.c_proj.weight": 0,
         "transformer.h.0.mlp.c_fc.weight": 1, "transformer.h.0.mlp.c_proj.weight": 0,
     }  # fmt: skip
-    made = wt.recipes.sparsify(model, rule(), share=0.25, steps=3, rate=1e-3)
+    made = wt.circuits.sparsify(model, rule(), share=0.25, steps=3, rate=1e-3)
     assert int(torch.count_nonzero(made.transformer.h[0].mlp.c_fc.weight)) == 64
     assert int(torch.count_nonzero(made.lm_head.weight)) == 36 and made.lm_head.weight is made.transformer.wte.weight
 
@@ -261,15 +261,15 @@ def test_gpt2_of_transformers_is_cut_by_neuron() -> None:
 )  # fmt: skip
 def test_data_that_cannot_be_learned_is_refused(data: Any, said: str) -> None:
     with pytest.raises(DataError, match=said):
-        wt.recipes.sparsify(own(), data, steps=3)
+        wt.circuits.sparsify(own(), data, steps=3)
 
 
 def test_models_that_are_no_language_models_are_refused() -> None:
     with pytest.raises(ModelError, match="still to come"):
-        wt.recipes.sparsify(own(ahead=1), rule(), steps=3)
+        wt.circuits.sparsify(own(ahead=1), rule(), steps=3)
     with pytest.raises(ModelError, match="does not score the next token"):
-        wt.recipes.sparsify(nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(36, 9)), rule(), steps=3)
+        wt.circuits.sparsify(nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(36, 9)), rule(), steps=3)
     broken = own()
     broken.head.weight.data.mul_(1e38)
     with pytest.raises(ModelError, match="could not be trained"):
-        wt.recipes.sparsify(broken, rule(), steps=3)
+        wt.circuits.sparsify(broken, rule(), steps=3)

@@ -22,8 +22,12 @@ from wheeltap.sources.text import Tokenizer
 from wheeltap.suites.circuits import runs
 from wheeltap.suites.circuits import sources as source
 from wheeltap.suites.circuits.circuit import Circuit, UnitCircuit
+from wheeltap.suites.circuits.recipes import sparse
 
 Trained, Training, train = runs.Trained, runs.Training, runs.train
+sparsify = sparse.sparsify
+
+__all__ = ["Found", "Trained", "Training", "check", "find", "pairs", "sparsify", "train"]
 
 
 def pairs(name: str | Path, tokenizer: Tokenizer | None = None) -> ChoiceTask:

@@ -274,7 +274,7 @@ class Sparse(Recipe):
 
 Net = TypeVar("Net", bound=nn.Module)
 
-_WHERE: Final = "wheeltap.recipes.sparsify"
+_WHERE: Final = "wheeltap.circuits.sparsify"
 
 _ALIKE: Final = 1e-3
 """By how much two passes over the same tokens may differ, beside and relative to the scores."""
