@@ -57,7 +57,7 @@ LATER = {
     "Instrument": {"code", "axis", "reads", "otherwise"}, "Draft": {"otherwise", "undecided"},
     "Subject.count": {"idle"},
     "Verdict": {"answered"}, "Said": {"headline", "notes", "answers", "caveats"}, "Table": {"numbers", "lost"},
-    "CircuitView": {"parts", "sites", "size"}, "Estimate": {"method", "unit"}, "Estimate.exact": {"unit"},
+    "Section": {"says", "brief"}, "Estimate": {"method", "unit"}, "Estimate.exact": {"unit"},
     "Single": {"method"}, "stats.members.MemberTest": {"method", "unit"}, "wt.seal.make": {"watch"},
 }  # fmt: skip
 """Records that authors of audits and studies write: words for the reader; and names that are held against the plan, the

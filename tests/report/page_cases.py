@@ -4,14 +4,22 @@ from dataclasses import replace
 
 import msgspec
 import numpy as np
-from report_cases import HOSTILE, NAMES
-from report_pieces import INSTRUMENTS, block_map, controls, curve, estimate, finding, task
-from shipped_cases import EVEN, ROWS, STURDY, Row, gap, model, row, score, worst_weight
 
+from tests.report.report_cases import HOSTILE, NAMES
+from tests.report.report_pieces import INSTRUMENTS, block_map, controls, curve, estimate, finding, task
+from tests.report.shipped_cases import EVEN, ROWS, STURDY, Row, gap, model, row, score, worst_weight
 from wheeltap.audits import audits
 from wheeltap.core.records import Cost, Curve, Estimate, Finding, SubjectRecord
 from wheeltap.core.report import ReportRecord
-from wheeltap.suites.circuits.record import CircuitView, DefinedLoss, ShownExample, ShownUnit, ShownWeight, Tried
+from wheeltap.suites.circuits.record import (
+    CircuitView,
+    DefinedLoss,
+    ShownExample,
+    ShownUnit,
+    ShownWeight,
+    Tried,
+    section,
+)
 
 LONG = "organization/A-Model-Of-7B-Parameters-Instruct-v2.1-int4-g12"
 """A name of 60 characters."""
@@ -173,7 +181,7 @@ def circuit() -> ReportRecord:
     audit = audits.get("circuit-sufficient")
     base = _record(f"SUFFICIENT ONLY UNDER MEAN ABLATION: the circuit of {HOSTILE} does the task.", (model(HOSTILE),),
                    finding(audit.code, "found", HOSTILE, estimate("rise of the loss", 0.3, 0.02)))  # fmt: skip
-    return msgspec.structs.replace(base, instruments=(audit.instrument(),), circuits=(shown,))
+    return msgspec.structs.replace(base, instruments=(audit.instrument(),), sections=(section(shown),))
 
 
 PAGE_CASES = {f.__name__: f for f in (many_rows, long_pair, ten, shipped_hostile, research, many_lines, circuit)}

@@ -1,6 +1,6 @@
 """Reports made by hand: what the audits would give, without running any."""
 
-from report_pieces import (
+from tests.report.report_pieces import (
     HALVES,
     INSTRUMENTS,
     NAMES,
@@ -14,8 +14,7 @@ from report_pieces import (
     subject,
     task,
 )
-from shipped_cases import four, pair, shipped, shipped_void, uncovered
-
+from tests.report.shipped_cases import four, pair, shipped, shipped_void, uncovered
 from wheeltap.core.records import BlockMap, Control, Cost, Estimate, Finding, FindingStatus, Instrument
 from wheeltap.core.report import ReportRecord
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import msgspec
-from report_pieces import INSTRUMENTS, controls, estimate, finding, leans, task
 
+from tests.report.report_pieces import INSTRUMENTS, controls, estimate, finding, leans, task
 from wheeltap.audits.claims import LOSS, PAIR
 from wheeltap.audits.deployment import SPARED
 from wheeltap.audits.schemes import scheme

@@ -5,9 +5,9 @@ from itertools import pairwise
 
 import msgspec
 import numpy as np
-from report_cases import HOSTILE
-from report_pieces import subject, task
 
+from tests.report.report_cases import HOSTILE
+from tests.report.report_pieces import subject, task
 from wheeltap.audits.settle import settle, voided
 from wheeltap.core import png
 from wheeltap.core.records import Control, Cost, Instrument

@@ -4,9 +4,9 @@ import io
 from pathlib import Path
 
 import msgspec
-from report_cases import shipped
 from rich.console import Console
 
+from tests.report.report_cases import shipped
 from wheeltap.audits.losses import GROWN
 from wheeltap.core.records import Estimate
 from wheeltap.core.report import ReportRecord

@@ -9,12 +9,24 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from report_cases import CASES, demo, empty, single
-from report_pieces import finding
 from scipy.stats import binom
-from shipped_cases import EVEN, MARGIN, ROWS, Row, four, pair, row, shipped, shipped_void, uncovered, worst_weight
 
 import wheeltap as wt
+from tests.report.report_cases import CASES, demo, empty, single
+from tests.report.report_pieces import finding
+from tests.report.shipped_cases import (
+    EVEN,
+    MARGIN,
+    ROWS,
+    Row,
+    four,
+    pair,
+    row,
+    shipped,
+    shipped_void,
+    uncovered,
+    worst_weight,
+)
 from wheeltap.core.errors import UnknownName, UsageError, WheeltapError
 from wheeltap.core.records import UNCOVERED, Finding
 from wheeltap.core.report import ReportRecord

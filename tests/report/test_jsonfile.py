@@ -10,8 +10,8 @@ from typing import Any, get_args
 import jsonschema
 import msgspec
 import pytest
-from report_cases import CASES, demo, empty, estimate, finding, shipped
 
+from tests.report.report_cases import CASES, demo, empty, estimate, finding, shipped
 from wheeltap.core.errors import DataError, FileError, FileFormatError, MissingFile, WheeltapError
 from wheeltap.core.records import Asks, FindingStatus, Role
 from wheeltap.core.report import SCHEMA, ReportRecord

@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from page_cases import PAGE_CASES, long_pair, many_lines, many_rows, ten
-from report_cases import CASES, demo, four, hostile, shipped, shipped_void, single
-from report_pieces import NAMES
-from study_cases import STUDIES
 
+from tests.report.page_cases import PAGE_CASES, long_pair, many_lines, many_rows, ten
+from tests.report.report_cases import CASES, demo, four, hostile, shipped, shipped_void, single
+from tests.report.report_pieces import NAMES
+from tests.report.study_cases import STUDIES
 from wheeltap.core.records import Estimate
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import Report, curves, deployment, dots, drawn, figures, html, page_top

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 import pytest
-from report_cases import CASES, HOSTILE, demo, four, gaps, hostile, pair, shipped, single, uncovered, void
 from rich.console import Console
 
+from tests.report.report_cases import CASES, HOSTILE, demo, four, gaps, hostile, pair, shipped, single, uncovered, void
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.records import Finding
 from wheeltap.core.report import ReportRecord

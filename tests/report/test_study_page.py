@@ -6,8 +6,18 @@ from typing import Any
 
 import msgspec
 import pytest
-from study_cases import COHORTS, METRICS, RULES, STUDIES, numbers, study, study_many, study_plain, study_void
 
+from tests.report.study_cases import (
+    COHORTS,
+    METRICS,
+    RULES,
+    STUDIES,
+    numbers,
+    study,
+    study_many,
+    study_plain,
+    study_void,
+)
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import Report, html, study_page
 

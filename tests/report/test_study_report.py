@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from defusedxml import ElementTree
 from rich.console import Console
-from study_cases import (
+
+from tests.report.study_cases import (
     COHORTS,
     LOST,
     METRICS,
@@ -26,7 +27,6 @@ from study_cases import (
     study_unfinished,
     study_void,
 )
-
 from wheeltap.core.errors import FileFormatError
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.study import CohortRole, Direction, Statistic, StudyRecord

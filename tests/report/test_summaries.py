@@ -13,10 +13,10 @@ from defusedxml import ElementTree
 from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from report_cases import CASES, demo, empty, hostile, single
-from report_pieces import estimate, finding
-from shipped_cases import ROWS, Row, four, model, pair, row, score, shipped, shipped_void, uncovered
 
+from tests.report.report_cases import CASES, demo, empty, hostile, single
+from tests.report.report_pieces import estimate, finding
+from tests.report.shipped_cases import ROWS, Row, four, model, pair, row, score, shipped, shipped_void, uncovered
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import Report, deployment, gate
 from wheeltap.report.gate import FailOn

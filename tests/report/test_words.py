@@ -3,8 +3,8 @@
 import math
 
 import pytest
-from report_cases import estimate
 
+from tests.report.report_cases import estimate
 from wheeltap.core.records import Estimate
 from wheeltap.report import estimates, words
 

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from wheeltap.audits.power import Graded
 from wheeltap.core.literals import require_fields
 from wheeltap.core.records import BlockMap, Control, Curve, Estimate, Finding, FindingStatus, Trial
+from wheeltap.core.section import Section
 from wheeltap.core.study import StudyRecord
 from wheeltap.stats.evidence import Evidence
-from wheeltap.suites.circuits.record import CircuitView
-from wheeltap.suites.lens.record import LensRecord
 
 
 @dataclass(frozen=True)
@@ -188,8 +187,7 @@ class Verdict:
     Attributes:
         graded: What was measured of graded copies; its power is reported when all tests of the report are known.
         answered: Of a study: the headline and the table, once all findings are settled.
-        lens: What is known of the benchmark.
-        circuits: What a report shows of circuits.
+        sections: What a report shows beside the findings.
     """
 
     drafts: list[Draft] = field(default_factory=list[Draft])
@@ -198,8 +196,7 @@ class Verdict:
     blocks: list[BlockMap] = field(default_factory=list[BlockMap])
     graded: Graded | None = None
     answered: Answered | None = None
-    lens: LensRecord | None = None
-    circuits: list[CircuitView] = field(default_factory=list[CircuitView])
+    sections: list[Section] = field(default_factory=list[Section])
 
 
 class Unanswered(Exception):

@@ -9,9 +9,9 @@ from wheeltap.audits.case import TOO_FEW
 from wheeltap.audits.losses import GROWN
 from wheeltap.audits.score import SAME_OUTPUTS
 from wheeltap.core.records import Estimate, Finding, Instrument, SubjectRecord, TaskRecord
+from wheeltap.core.section import Section
 from wheeltap.plans.plan import ALPHA, Plan
 from wheeltap.suites.circuits.audits.headline import of_circuit
-from wheeltap.suites.circuits.record import CircuitView
 from wheeltap.suites.lens.audits.headline import TELL, enough_for, of_benchmark
 
 FULL = 0.9
@@ -46,7 +46,7 @@ def headline(
     *,
     void: bool,
     same: Set[str] = frozenset(),
-    circuits: Sequence[CircuitView] = (),
+    sections: Sequence[Section] = (),
 ) -> str:
     """One line for a single model, one for each pair of a comparison, the most alarming first.
 
@@ -58,13 +58,13 @@ def headline(
         instruments: Their words.
         void: Whether a control failed.
         same: Names of the models that give the outputs of the first one.
-        circuits: Those that were judged.
+        sections: What the report shows beside them.
     """
     told = _Told(plan, findings, {one.code: one for one in instruments}, same)
     first = told.outliers()
     if void:
         return "\n".join(["VOID: a control failed, so this run proves nothing about the model.", *first])
-    first = [*told.of_circuits(circuits), *first]
+    first = [*told.of_circuits(sections), *first]
     more = of_benchmark(told.benchmark)
     if len(plan.subjects) == 1:
         return "\n".join([*first, *filter(None, [told.of_one(plan.reference)]), *more])
@@ -129,11 +129,11 @@ class _Told:
         """Whether something was asked that has lines of its own."""
         return any(self._asks(f) in ("benchmark", "circuit") for f in self.findings)
 
-    def of_circuits(self, views: Sequence[CircuitView]) -> list[str]:
+    def of_circuits(self, sections: Sequence[Section]) -> list[str]:
         """A line for each model whose circuit was judged."""
-        known = {view.subject: view for view in views}
+        known = {section.subject: section.brief for section in sections if section.brief}
         names = [subject.name for subject in self.plan.subjects]
-        return [*filter(None, (of_circuit(name, self._mine(name, "circuit"), known.get(name)) for name in names))]
+        return [*filter(None, (of_circuit(name, self._mine(name, "circuit"), known.get(name, "")) for name in names))]
 
     def outliers(self) -> list[str]:
         """What the census found, a line for each of the first models."""

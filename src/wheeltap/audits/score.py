@@ -13,7 +13,7 @@ from wheeltap.core.settings import Settings
 from wheeltap.stats.effect import score_interval
 from wheeltap.stats.sample import Sample
 from wheeltap.suites.lens.audits.score import DIFFERENCE, alone, compared, of_answers, score_of_answers, scores_of
-from wheeltap.suites.lens.record import LensRecord
+from wheeltap.suites.lens.record import LensRecord, section
 
 
 class ScoreSettings(Settings, frozen=True, kw_only=True):
@@ -139,7 +139,8 @@ class ScoreAudit(Audit):
             verdict.drafts.append(self._single(case, subject))
         if case.plan.reference.role == "recorded":
             verdict.drafts += [self._recorded(case, *two) for two in compared(case.plan)]
-            verdict.lens = LensRecord(scores=scores_of(draft.finding for draft in verdict.drafts))
+            scores = scores_of(draft.finding for draft in verdict.drafts)
+            verdict.sections.append(section(LensRecord(scores=scores)))
             return verdict
         for rival in case.rivals:
             verdict.drafts.append(self._pair(case, rival))

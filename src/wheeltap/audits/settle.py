@@ -19,7 +19,6 @@ from wheeltap.core.study import StudyRecord
 from wheeltap.plans.plan import CUT, GROUPED, MARGIN, Lookup, Plan
 from wheeltap.stats.family import holm
 from wheeltap.suites.lens.audits.headline import of_recorded
-from wheeltap.suites.lens.record import LensRecord
 
 OPEN = (
     "The interval is open, so an effect of any size may have gone unseen: a single example or draw has no spread, and "
@@ -85,8 +84,8 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
     asked = {one.code for one in instruments if one.asks == "benchmark"}
     findings = [_only_found(one) if recorded or one.code in asked else one for one in findings]
     same = {rival.name for rival in case.rivals if same_outputs(case, rival) is not None}
-    circuits = tuple(circuit for verdict in verdicts for circuit in verdict.circuits)
-    own = partial(headline, plan, findings, instruments, void=void, same=same, circuits=circuits)
+    sections = tuple(section for verdict in verdicts for section in verdict.sections)
+    own = partial(headline, plan, findings, instruments, void=void, same=same, sections=sections)
     told = of_recorded(plan, findings) if recorded else own()
     answer, study = _answered(verdicts, findings, void) or (told, None)
     task = msgspec.structs.replace(plan.task, chance=case.chance) if _started(case) else plan.task
@@ -104,8 +103,7 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
         instruments=instruments,
         void=void,
         study=study,
-        lens=_merged([verdict.lens for verdict in verdicts if verdict.lens is not None]),
-        circuits=circuits,
+        sections=sections,
     )
 
 
@@ -120,16 +118,6 @@ def _only_found(finding: Finding) -> Finding:
     if finding.status in ("found", "error"):
         return finding
     return msgspec.structs.replace(finding, alarm=False, leaning=finding.leaning and finding.alarm)
-
-
-def _merged(several: Sequence[LensRecord]) -> LensRecord | None:
-    """What all audits know of the benchmark, in one record."""
-    if not several:
-        return None
-    held = {
-        field: tuple(one for lens in several for one in getattr(lens, field)) for field in LensRecord.__struct_fields__
-    }
-    return LensRecord(**held)
 
 
 def _answered(verdicts: Sequence[Verdict], findings: Sequence[Finding], void: bool) -> tuple[str, StudyRecord] | None:

@@ -13,9 +13,8 @@ from wheeltap.core.records import (
     SubjectRecord,
     TaskRecord,
 )
+from wheeltap.core.section import Section
 from wheeltap.core.study import StudyRecord
-from wheeltap.suites.circuits.record import CircuitView
-from wheeltap.suites.lens.record import LensRecord
 
 SCHEMA = "wheeltap.report/3"
 
@@ -37,8 +36,7 @@ class ReportRecord(msgspec.Struct, frozen=True, kw_only=True):
     instruments: tuple[Instrument, ...] = ()
     void: bool = False
     study: StudyRecord | None = None
-    lens: LensRecord | None = None
-    circuits: tuple[CircuitView, ...] = ()
+    sections: tuple[Section, ...] = ()
 
     def instrument(self, code: str) -> Instrument:
         """The words of the audit with this code."""

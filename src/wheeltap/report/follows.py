@@ -75,7 +75,7 @@ def _answers(record: ReportRecord) -> Sequence[str]:
         told = (of_recorded(plan, record.findings),)
     else:  # that models give the same outputs is not in a report without a score
         told = tuple(
-            headline(plan, record.findings, record.instruments, void=record.void, same=same, circuits=record.circuits)
+            headline(plan, record.findings, record.instruments, void=record.void, same=same, sections=record.sections)
             for same in (frozenset[str](), frozenset(subject.name for subject in record.subjects))
         )
     told = tuple(at_level(one, _alpha(record)) for one in told)

@@ -9,7 +9,7 @@ import msgspec
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.core.plain import escaped
 from wheeltap.core.report import SCHEMA, ReportRecord
-from wheeltap.suites.circuits.record import CircuitView
+from wheeltap.suites.circuits.record import CircuitView, circuits_of
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 _REQUIRED = ("schema", "command", "subjects", "task", "findings", "controls", "cost", "provenance")
@@ -117,7 +117,8 @@ def _uneven(record: ReportRecord) -> str:
             if one.members and len(one.members) != len(one.values):
                 where = f"study, {row.metric.key} of {one.cohort}"
                 return f"{where}: {len(one.values)} values, {len(one.members)} members"
-    return next((bad for i, one in enumerate(record.circuits) if (bad := _uneven_circuit(one, f"circuits[{i}]"))), "")
+    circuits = enumerate(circuits_of(record.sections))
+    return next((bad for i, one in circuits if (bad := _uneven_circuit(one, f"circuits[{i}]"))), "")
 
 
 def _uneven_circuit(circuit: CircuitView, where: str) -> str:

@@ -10,6 +10,7 @@ from wheeltap.report.origin import origin
 from wheeltap.report.unfinished import missing_trials
 from wheeltap.report.view import Cell, FindingView, ScoreTable, Section
 from wheeltap.suites.circuits.sections import terminal as circuit_text
+from wheeltap.suites.lens.record import lens_of
 from wheeltap.suites.lens.sections import terminal as lens_text
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def _first(record: ReportRecord, console: "Console") -> None:
         return
     shipped = deployment.tables(record)
     circuits = bool(circuit_text.claims(record)) and not shipped
-    if record.lens is not None or circuits:
+    if lens_of(record.sections) is not None or circuits:
         for line in view.headlines(record):
             wrapped(console, line, style="bold")
         console.print()
@@ -66,8 +67,9 @@ def _first(record: ReportRecord, console: "Console") -> None:
 
 def _answered(record: ReportRecord, console: "Console") -> None:
     """What comes after an answer that is said first: of a benchmark, or of circuits."""
-    if record.lens is not None:
-        lens_text.tables(record, record.lens, console)
+    lens = lens_of(record.sections)
+    if lens is not None:
+        lens_text.tables(record, lens, console)
         notes = (*lens_text.notes(record), study_text.READ_ON)
     else:
         circuit_text.table(record, console)
@@ -140,7 +142,7 @@ def _everything(record: ReportRecord, console: "Console") -> None:
         ("Rules, fixed before the first net was made", study_text.rules, study is not None),
         ("Read together", study_text.together, study is not None and bool(study.notes or study.answers)),
         ("Every net", study_text.members, study is not None),
-        ("Every verdict", _verdicts, bool(deployment.tables(record) or record.lens or circuit_text.claims(record))),
+        ("Every verdict", _verdicts, bool(deployment.tables(record) or record.sections)),
         ("What was found", _findings, bool(record.findings)),
         ("What survives: the score at each dose, mildest first", _survival, bool(survival.survival(record))),
         ("Most fragile blocks, disturbed one at a time", _blocks, bool(record.blocks)),

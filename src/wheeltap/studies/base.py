@@ -13,6 +13,7 @@ from wheeltap.audits.case import Case
 from wheeltap.audits.claims import Unanswered, Verdict
 from wheeltap.core.literals import checked
 from wheeltap.core.records import Control, Finding, Instrument, Scalar, SubjectRecord, Trial
+from wheeltap.core.section import Section
 from wheeltap.core.study import Cast, DrawnNet, Member, Metric, MetricRow, Rule, Strip, StudyRecord, StudySpec
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.members import Single
@@ -20,7 +21,6 @@ from wheeltap.studies import rules
 from wheeltap.studies.measures import Measured
 from wheeltap.studies.sound import cohort_of
 from wheeltap.studies.table import Numbers, Table
-from wheeltap.suites.circuits.record import CircuitView
 
 Size = Literal["small", "full"]
 
@@ -157,8 +157,8 @@ class Study(Audit):
         """What it shows beside its table."""
         return Shown(members=members_of(table), rows=table.rows())
 
-    def circuits(self, case: Case) -> list[CircuitView]:
-        """Circuits that its page shows."""
+    def sections(self, case: Case) -> list[Section]:
+        """What its page shows beside its table."""
         return []
 
     def spec(self) -> StudySpec:
@@ -204,7 +204,7 @@ class Study(Audit):
         drafts = [rules.draft(rule, table, among=len(planned.rules), alpha=case.plan.alpha) for rule in planned.rules]
         controls = [*rules.left_out(table, planned.rules), *self.controls(case, table)]
         answered = partial(self._answered, case, table)
-        return Verdict(drafts=drafts, controls=controls, answered=answered, circuits=self.circuits(case))
+        return Verdict(drafts=drafts, controls=controls, answered=answered, sections=self.sections(case))
 
     def table(self, case: Case) -> Table:
         """Every member's numbers; of those that have none, why."""

@@ -12,11 +12,6 @@ from wheeltap.suites.circuits.audits.claims import (
 )
 from wheeltap.suites.circuits.audits.common import CircuitAudit
 from wheeltap.suites.circuits.audits.headline import of_circuit
-from wheeltap.suites.circuits.record import CircuitView
-
-VIEW = CircuitView(
-    subject="net", task="quote", target=0.15, chance=0.693, parts="units", kept=37, of=2816, size="37 of 2,816 units"
-)
 
 
 def rows(audit: type[CircuitAudit], count: int, status: FindingStatus) -> list[Finding]:
@@ -45,7 +40,7 @@ def told(**changed: FindingStatus) -> str:
     for name, status in changed.items():
         at = PLACES[name.replace("_", " ")]
         findings[at] = msgspec.structs.replace(findings[at], status=status)
-    return of_circuit("net", findings, VIEW)
+    return of_circuit("net", findings, "37 of 2,816 units")
 
 
 def test_a_sound_circuit_is_evidence_and_says_of_what() -> None:
@@ -83,8 +78,8 @@ def test_a_null_outweighs_everything_and_a_failing_circuit_is_not_sufficient() -
 
 
 def test_what_was_not_asked_is_no_evidence() -> None:
-    line = of_circuit("net", SOUND[:10], VIEW)
+    line = of_circuit("net", SOUND[:10], "37 of 2,816 units")
     assert line.startswith("CANNOT TELL") and "Nulls were not asked for." in line
-    assert of_circuit("net", [], VIEW) == ""
+    assert of_circuit("net", [], "37 of 2,816 units") == ""
     none = [msgspec.structs.replace(finding, status="not_applicable") for finding in SOUND]
     assert of_circuit("net", none, None) == f"NO ANSWER on a circuit of net: {SOUND[0].because}"

@@ -17,6 +17,7 @@ from wheeltap.suites.circuits.circuit import packed
 from wheeltap.suites.circuits.engine.asking import halves, pairs_of, reference
 from wheeltap.suites.circuits.engine.units import UnitNet
 from wheeltap.suites.circuits.readings import CircuitGraph
+from wheeltap.suites.circuits.record import circuits_of
 from wheeltap.testing.planted import Planted
 from wheeltap.testing.reading_contract import ReadingContract
 
@@ -89,7 +90,7 @@ def test_what_units_hold_is_what_one_pass_at_a_time_shows() -> None:
 def test_a_report_shows_the_circuit_with_its_losses_and_nulls(tmp_path: Path) -> None:
     how = {"circuit": packed(KEPT), "random": 19, "subsets": 1, "weight_draws": 2}
     report = wt.audit(Subject(PLANTED.net, name="planted"), TASK, audits=[wt.AuditSpec("circuit-sufficient", how)])
-    [view] = report.record.circuits
+    [view] = circuits_of(report.record.sections)
     assert (view.kept, view.of, view.parts) == (int(KEPT.sum()), len(KEPT), "units")
     assert len(view.units) == view.kept and len(view.weights) == view.edges and len(view.examples) == 8
     assert view.target is None and view.tried == ()  # a circuit that is given was not searched for
@@ -102,7 +103,7 @@ def test_a_report_shows_the_circuit_with_its_losses_and_nulls(tmp_path: Path) ->
     assert len(alone.beside) == 19 and min(alone.beside) > 5 * (alone.loss.value or 0.0)
     assert len(losses) == len(view.losses) == 15
     read = wt.Report.read(report.json(tmp_path / "report.json"))
-    assert read.record.circuits == report.record.circuits and read.headline == report.headline
+    assert circuits_of(read.record.sections) == circuits_of(report.record.sections) and read.headline == report.headline
     assert "circuit-graph" in report.html(tmp_path / "report.html").read_text()
 
 

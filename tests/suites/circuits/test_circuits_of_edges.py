@@ -33,6 +33,7 @@ from wheeltap.suites.circuits.engine.edges import EdgeRun
 from wheeltap.suites.circuits.pairs import PairBatch
 from wheeltap.suites.circuits.readings import CircuitEffects, CircuitGraph
 from wheeltap.suites.circuits.recipes.search import CircuitSearch
+from wheeltap.suites.circuits.record import circuits_of
 from wheeltap.suites.circuits.specs import DEFINITIONS, EASY
 from wheeltap.suites.circuits.stats import SHARES
 from wheeltap.testing.planted import Planted
@@ -279,7 +280,7 @@ class TestGraph:
     def test_a_page_has_its_components(self, tmp_path: Path) -> None:
         how = {"circuit": packed(search()["rank"] < 12), "method": "eap-ig", "random": 19, "subsets": 1}
         report = wt.audit(SUBJECT, TASK, audits=[AuditSpec("circuit-sufficient", how)])
-        [view] = report.record.circuits
+        [view] = circuits_of(report.record.sections)
         assert view.parts == "edges" and view.edges == len(view.weights) == 12 and len(view.examples) == 8
         page = report.html(tmp_path / "report.html").read_text()
         assert "Components and edges" in page and "Heads that an edge touches" in page

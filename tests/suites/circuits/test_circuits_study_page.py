@@ -8,6 +8,7 @@ from wheeltap.audits.case import Case
 from wheeltap.core.artifact import ArtifactSpec
 from wheeltap.core.records import Outcome, SubjectRecord, TaskRecord, Trial
 from wheeltap.plans.plan import Plan
+from wheeltap.suites.circuits.record import circuits_of
 from wheeltap.suites.circuits.studies import SparseCircuits
 
 SITES = ("mlp0.read", "mlp0.units", "mlp0.write")
@@ -70,7 +71,7 @@ def test_one_task_of_the_first_pair_is_shown_with_both_twins_and_its_nulls() -> 
     graphs = [trial for trial in asked if trial.perturbation == "circuit-graph"]
     assert [trial.settings["group"] for trial in graphs] == [1, 1] and len({trial.subject for trial in graphs}) == 2
 
-    views = STUDY.judge(case).circuits
+    views = circuits_of(STUDY.judge(case).sections)
     assert [view.subject for view in views] == ["sparse 1", "dense 1"]
     for view in views:
         assert (view.task, view.kept, view.of, view.edges) == ("bracket", 5, 30, 2)

@@ -15,7 +15,7 @@ from rich.console import Console
 from wheeltap.core.errors import FileFormatError
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import Report, jsonfile, text
-from wheeltap.suites.circuits.record import ShownWeight
+from wheeltap.suites.circuits.record import ShownWeight, circuits_of, section
 
 
 def _open(browser: Any, path: Path, width: int = 1280, *, record: ReportRecord | None = None) -> tuple[Any, list[str]]:
@@ -30,7 +30,7 @@ def _open(browser: Any, path: Path, width: int = 1280, *, record: ReportRecord |
 @pytest.mark.browser
 def test_every_unit_and_weight_is_drawn_and_keys_move(browser: Any, tmp_path: Path) -> None:
     page, events = _open(browser, tmp_path / "page.html")
-    view = circuit().circuits[0]
+    view = circuits_of(circuit().sections)[0]
     assert page.locator(".circuit-graph circle[data-at]").count() == len(view.units)
     assert page.locator(".circuit-graph .weight").count() == len(view.weights)
     negative = sum(one.weight < 0 for one in view.weights)
@@ -70,8 +70,8 @@ def test_values_follow_the_example_and_hostile_names_are_text(browser: Any, tmp_
     page.locator(".circuit-graph select").select_option("5")
     assert circles.first.get_attribute("r") != before
     assert page.locator(".circuit-graph .context").inner_text().startswith(f"{HOSTILE} = (")
-    shares = [max(abs(value - one.mean) for value in one.held) for one in circuit().circuits[0].units]
-    first = circuit().circuits[0].units[0]
+    shares = [max(abs(value - one.mean) for value in one.held) for one in circuits_of(circuit().sections)[0].units]
+    first = circuits_of(circuit().sections)[0].units[0]
     radius = 2.5 + 3 * abs(first.held[5] - first.mean) / shares[0]
     assert float(circles.first.get_attribute("r")) == pytest.approx(radius)
     assert circles.first.get_attribute("class") == ("minus" if first.held[5] < first.mean else "plus")
@@ -84,10 +84,10 @@ def test_values_follow_the_example_and_hostile_names_are_text(browser: Any, tmp_
 
 def test_random_circuits_beyond_the_axis_leave_the_drawing_as_it_is(tmp_path: Path) -> None:
     record = circuit()
-    [view] = record.circuits
+    [view] = circuits_of(record.sections)
     far = [msgspec.structs.replace(one, beside=(9.0, 12.0)) if one.beside else one for one in view.losses]
     pages = [
-        Report(msgspec.structs.replace(record, circuits=(msgspec.structs.replace(view, losses=losses),)))
+        Report(msgspec.structs.replace(record, sections=(section(msgspec.structs.replace(view, losses=losses)),)))
         .html(tmp_path / "page.html").read_text()
         for losses in (view.losses, tuple(far), ())
     ]  # fmt: skip
@@ -99,11 +99,13 @@ def test_random_circuits_beyond_the_axis_leave_the_drawing_as_it_is(tmp_path: Pa
 @pytest.mark.browser
 def test_a_circuit_of_edges_names_heads_and_says_what_each_gives(browser: Any, tmp_path: Path) -> None:
     record = circuit()
-    [view] = record.circuits
+    [view] = circuits_of(record.sections)
     rows = ("embedding", *(f"{part} {layer}" for layer in range(9) for part in ("attention", "MLP")), "logits")
     sites = tuple(rows[at] for at in range(len(view.sites)))
     view = msgspec.structs.replace(view, parts="edges", sites=sites)
-    page, events = _open(browser, tmp_path / "page.html", 400, record=msgspec.structs.replace(record, circuits=(view,)))
+    page, events = _open(
+        browser, tmp_path / "page.html", 400, record=msgspec.structs.replace(record, sections=(section(view),))
+    )
     graph = page.locator(".circuit-graph")
     graph.locator("select").focus()
     page.keyboard.press("Tab")
@@ -120,7 +122,7 @@ def test_a_circuit_of_edges_names_heads_and_says_what_each_gives(browser: Any, t
 
 
 def test_a_page_without_a_circuit_has_no_script(tmp_path: Path) -> None:
-    page = Report(msgspec.structs.replace(circuit(), circuits=())).html(tmp_path / "page.html").read_text()
+    page = Report(msgspec.structs.replace(circuit(), sections=())).html(tmp_path / "page.html").read_text()
     assert "<script" not in page and "script-src" not in page
 
 
@@ -129,13 +131,13 @@ def test_the_file_comes_back_and_what_does_not_fit_is_refused() -> None:
     data = jsonfile.to_json(record)
     jsonschema.Draft202012Validator(jsonfile.schema()).validate(json.loads(data))
     assert jsonfile.validate(data) == record
-    view = record.circuits[0]
+    view = circuits_of(record.sections)[0]
     broken = (
         {"weights": (ShownWeight(source=0, target=len(view.units), weight=1.0),)}, {"sites": view.sites[:-1]},
         {"examples": view.examples[:-1]}, {"tried": (msgspec.structs.replace(view.tried[0], losses=()),)},
     )  # fmt: skip
     for change in broken:
-        other = msgspec.structs.replace(record, circuits=(msgspec.structs.replace(view, **change),))
+        other = msgspec.structs.replace(record, sections=(section(msgspec.structs.replace(view, **change)),))
         with pytest.raises(FileFormatError, match=r"circuits\[0\]"):
             jsonfile.validate(jsonfile.to_json(other))
 

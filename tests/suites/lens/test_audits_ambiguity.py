@@ -19,6 +19,7 @@ from wheeltap.runs import loop
 from wheeltap.stats.effect import mean_effect
 from wheeltap.suites.lens.ambiguity import Ambiguity, AmbiguousSentence
 from wheeltap.suites.lens.audits.ambiguity_scores import of_continuations, of_labels, of_statements, sets
+from wheeltap.suites.lens.record import lens_of
 from wheeltap.suites.lens.specs import DISTRACTOR, FALSE, NO_ANSWER, NONE, NOT_ASKED, READING, TRUE
 
 ITEMS, TOKENS = 120, 12
@@ -75,7 +76,7 @@ def test_planted_skill_is_found() -> None:
     stated = found["Statements about readings"]
     # It always says true: right in two of four templates, never in all of an item.
     assert stated.status == "measured" and "50.0 % [" in stated.because and "for 0.0 % [" in stated.because
-    rows = {one.what: one for one in report.record.lens.recognized} if report.record.lens else {}
+    rows = {one.what: one for one in lens_of(report.record.sections).recognized}
     assert rows["sets of labels"].score.value == 1.0 and rows["sets of labels"].items == ITEMS
     assert rows["continuations of readings"].answers == ITEMS // 3
     assert rows["statements about readings"].answers == 8 * ITEMS // 3

@@ -21,6 +21,7 @@ from wheeltap.runs.stored import judge
 from wheeltap.suites.lens.audits.disagreement import AGAINST, CLOSER, UNSURE
 from wheeltap.suites.lens.audits.disagreement_bands import ALL_AGREE, MOST_AGREE, SPLIT
 from wheeltap.suites.lens.readings.votes import Votes as VotesReading
+from wheeltap.suites.lens.record import lens_of
 from wheeltap.suites.lens.recorded import read
 from wheeltap.suites.lens.recorded.base import Answers, Recording, Votes
 from wheeltap.suites.lens.runs import imported
@@ -104,8 +105,8 @@ def test_few_votes_favor_a_model_that_is_too_sure(tmp_path: Path) -> None:
 
 
 def test_bands_and_thresholds(three: ReportRecord) -> None:
-    assert three.lens is not None
-    [people] = three.lens.people
+    assert lens_of(three.sections) is not None
+    [people] = lens_of(three.sections).people
     assert (people.items, people.fewest, people.most, people.systems) == (ITEMS, 3, 9, ("knows", "sure", "far"))
     counts = votes(3, 9).votes
     share = counts.max(1) / counts.sum(1)
@@ -114,7 +115,7 @@ def test_bands_and_thresholds(three: ReportRecord) -> None:
     scores = [one.scores[0] for one in people.thresholds]
     assert scores == sorted(scores)  # keeping clear items alone flatters
     assert people.thresholds[0].flips is None and people.order is not None
-    bands = {(one.subject, one.band): one for one in three.lens.bands}
+    bands = {(one.subject, one.band): one for one in lens_of(three.sections).bands}
     assert {band for _, band in bands} == {SPLIT, MOST_AGREE, ALL_AGREE}
     assert bands["sure", SPLIT].gap.value > 0.15 and abs(bands["knows", SPLIT].gap.value) < 0.05
     assert max(bands["knows", band].share for band in (SPLIT, MOST_AGREE)) < bands["knows", ALL_AGREE].share
@@ -122,14 +123,14 @@ def test_bands_and_thresholds(three: ReportRecord) -> None:
 
 
 def test_the_ceiling_is_beside_the_scores_and_on_the_page(three: ReportRecord) -> None:
-    assert three.lens is not None
-    *systems, people = three.lens.closeness
+    assert lens_of(three.sections) is not None
+    *systems, people = lens_of(three.sections).closeness
     assert people.subject == "people" and people.distance is None
     assert [one.subject for one in systems] == ["knows", "sure", "far"]
     shown = page(three)
     for words in ("half of the people", "Reliability by agreement, sure", SPLIT, "Items where far is furthest"):
         assert words in shown
-    far = [one for one in three.lens.far if one.subject == "far"]
+    far = [one for one in lens_of(three.sections).far if one.subject == "far"]
     assert all(one.low - 1e-9 <= one.distance <= one.high + 1e-9 for one in far)
     assert [one.distance for one in far] == sorted((one.distance for one in far), reverse=True)
 
@@ -154,7 +155,7 @@ def test_items_with_one_vote_are_left_out_and_that_is_said(tmp_path: Path) -> No
     counts = said.votes.copy()
     counts[:50] = [1, 0, 0]
     record = report(tmp_path, recording(replace(said, votes=counts), "knows"))
-    assert record.lens is not None and record.lens.people[0].items == ITEMS - 50
+    assert lens_of(record.sections).people[0].items == ITEMS - 50
     assert "50 items with one vote are left out" in finding(record, "people", "Agreement of people").because
 
 
@@ -181,10 +182,10 @@ def test_scores_without_probabilities_are_shown_by_agreement(tmp_path: Path) -> 
     file = replace(recording(votes(3, 9)), systems=(graded,))
     record = report(tmp_path, file)
     assert finding(record, "graded", "Distance to people").status == "not_applicable"
-    assert record.lens is not None
-    scores = [one.scores[0] for one in record.lens.people[0].thresholds]
+    assert lens_of(record.sections) is not None
+    scores = [one.scores[0] for one in lens_of(record.sections).people[0].thresholds]
     assert scores[0] == pytest.approx(right.mean()) and scores[-1] > scores[0]
-    [panel] = context(record.lens)["panels"]
+    [panel] = context(lens_of(record.sections))["panels"]
     assert panel["scored"] == "score on the items kept, as it was recorded"
 
 
@@ -197,8 +198,8 @@ def test_the_crowd_of_ambient(tmp_path: Path) -> None:
     estimates = {one.name: one for one in finding(record, "people", "Agreement of people").estimates}
     assert estimates["Fleiss' kappa"].value == pytest.approx(0.345, abs=5e-4)
     assert estimates["entropy of votes"].value == pytest.approx(0.448, abs=5e-4)
-    assert record.lens is not None and "Unfinished" not in record.headline
-    kept = [one.items for one in record.lens.people[0].thresholds]
+    assert "Unfinished" not in record.headline
+    kept = [one.items for one in lens_of(record.sections).people[0].thresholds]
     assert kept == [542, 542 - 12 - 2, 116 + 120 + 105 + 98, 116]
     far = estimates["JS distance of two halves"]
     assert far.low is not None and far.high is not None and far.low < 0.20 < far.high
@@ -207,8 +208,8 @@ def test_the_crowd_of_ambient(tmp_path: Path) -> None:
 def test_the_people_of_convabuse(tmp_path: Path) -> None:
     """2 to 7 votes in order, some items with one: what is there is split."""
     record = report(tmp_path, read(published("convabuse/test.csv")))
-    assert record.lens is not None
-    [people] = record.lens.people
+    assert lens_of(record.sections) is not None
+    [people] = lens_of(record.sections).people
     assert (people.items, people.single, people.fewest, people.most, people.ordinal) == (851, 2, 2, 6, True)
 
 
@@ -308,7 +309,7 @@ def test_shares_and_distances_of_two_items_lie_where_they_can(tmp_path: Path) ->
 def test_systems_that_all_tie_change_no_places(tmp_path: Path) -> None:
     held = recording(votes(3), "knows")
     twins = tuple(replace(held.systems[0], name=name) for name in ("x", "y", "z"))
-    lens = report(tmp_path, replace(held, systems=twins)).lens
+    lens = lens_of(report(tmp_path, replace(held, systems=twins)).sections)
     [panel] = context(lens)["panels"]
     assert "All systems score the same." in panel["hides"] and "places" not in panel["hides"]
     assert "share of right answers" in panel["scored"]

@@ -18,6 +18,7 @@ from wheeltap.recipes.make import make, weights
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.suites.lens.nets import ANSWERS, BASE, FRESH, LESSON, MISREAD, RIGHT, SEEN, SHARES, Reckoner, items, task
 from wheeltap.suites.lens.recipes import Arithmetic, Rewarded, surrogate
+from wheeltap.suites.lens.record import lens_of
 from wheeltap.testing.recipe_contract import RecipeContract
 
 SMALL: dict[str, Any] = {"steps": 3, "width": 8, "batch": 16}
@@ -196,7 +197,11 @@ def test_support_is_audited_on_live_nets(kind: str, verdict: str) -> None:
     found = {one.title: one for one in record.findings}
     assert found["Difference at one try (pass@1)"].status == "found"
     assert found["Solved at least once"].verdict == verdict
-    assert record.lens is not None and {gap.group for gap in record.lens.gaps} == {"", "0", "1"}
+    assert {gap.group for gap in lens_of(record.sections).gaps} == {
+        "",
+        "0",
+        "1",
+    }
 
 
 # ---- what is refused -----------------------------------------------------------------------------------------------

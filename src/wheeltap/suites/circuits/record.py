@@ -1,8 +1,15 @@
 """A circuit as a report shows it: its units and weights, losses by every definition, and loss against size."""
 
+from collections.abc import Iterable
+from typing import Final
+
 import msgspec
 
 from wheeltap.core.records import Estimate
+from wheeltap.core.section import Data, Section
+
+CIRCUIT: Final = "circuit"
+"""Name of the data of a section on a circuit."""
 
 
 class ShownUnit(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,3 +126,19 @@ class CircuitView(msgspec.Struct, frozen=True, kw_only=True):
     examples: tuple[ShownExample, ...] = ()
     losses: tuple[DefinedLoss, ...] = ()
     tried: tuple[Tried, ...] = ()
+
+
+def section(view: CircuitView) -> Section:
+    """The section on a circuit."""
+    return Section(
+        title=f"Circuit of {view.subject}", says=view.size, subject=view.subject,
+        brief=f"{view.kept:,} of {view.of:,} {view.parts}",
+        blocks=(Data(name=CIRCUIT, value=msgspec.json.decode(msgspec.json.encode(view))),),
+    )  # fmt: skip
+
+
+def circuits_of(sections: Iterable[Section]) -> tuple[CircuitView, ...]:
+    """The circuits that sections show."""
+    return tuple(
+        msgspec.convert(block.value, CircuitView) for one in sections for block in one.blocks if block.name == CIRCUIT
+    )

@@ -16,6 +16,7 @@ from wheeltap.audits.claims import Unanswered
 from wheeltap.audits.limits import Listed
 from wheeltap.core import seeds
 from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
+from wheeltap.core.section import Section
 from wheeltap.core.settings import Settings
 from wheeltap.core.study import Asked, Cast, Metric, Rule
 from wheeltap.stats._scipy import binomial_share
@@ -26,7 +27,7 @@ from wheeltap.studies.table import Numbers, Table
 from wheeltap.suites.circuits.audits.common import CHANCE
 from wheeltap.suites.circuits.audits.view import along, drawn
 from wheeltap.suites.circuits.circuit import packed
-from wheeltap.suites.circuits.record import CircuitView
+from wheeltap.suites.circuits.record import CircuitView, section
 from wheeltap.suites.circuits.specs import CIRCUIT_GRAPH, CIRCUIT_SEARCH, Null
 
 SPARSE, DENSE = "sparse", "dense"
@@ -301,8 +302,8 @@ class SparseCircuits(Study):
         circuit = packed(found[member.name]["rank"] < int(found[member.name]["size"]))
         return [case.plan.reading(member, CIRCUIT_GRAPH.name, {"circuit": circuit, "group": task})]
 
-    def circuits(self, case: Case) -> list[CircuitView]:
-        """See ``Study.circuits``: one task in the first pair of twins, loss against size of both beside nulls."""
+    def sections(self, case: Case) -> list[Section]:
+        """See ``Study.sections``: one task in the first pair of twins, loss against size of both beside nulls."""
         pictured = self._pictured(case)
         if pictured is None:
             return []
@@ -325,7 +326,7 @@ class SparseCircuits(Study):
                 size=f"{kept:,} of {len(read['rank']):,} units, {edges:,} of {int(read['weights']):,} weights between "
                 "units",
             ))  # fmt: skip
-        return views
+        return [section(view) for view in views]
 
     def _found(self, case: Case, member: SubjectRecord, task: int) -> Arrays | None:
         try:

@@ -1,6 +1,14 @@
 """What a report holds of a benchmark beside its findings: curves over tries, and what is solved at all."""
 
+from collections.abc import Iterable
+from typing import Final
+
 import msgspec
+
+from wheeltap.core.section import Data, Section
+
+LENS: Final = "lens"
+"""Name of the data of a section on a benchmark."""
 
 Runs = tuple[tuple[int, int], ...]
 """Numbers of tries as runs, first and last of each."""
@@ -240,3 +248,22 @@ class LensRecord(msgspec.Struct, frozen=True, kw_only=True):
     far: tuple[FarItem, ...] = ()
     recognized: tuple[Recognized, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def section(lens: LensRecord) -> Section:
+    """The section on what one audit knows of the benchmark."""
+    return Section(
+        title="What the score leaves out",
+        blocks=(Data(name=LENS, value=msgspec.json.decode(msgspec.json.encode(lens))),),
+    )
+
+
+def lens_of(sections: Iterable[Section]) -> LensRecord | None:
+    """What all sections know of the benchmark, in one record."""
+    blocks = [block for one in sections for block in one.blocks if block.name == LENS]
+    several = [msgspec.convert(block.value, LensRecord) for block in blocks]
+    if not several:
+        return None
+    return LensRecord(**{
+        field: tuple(one for lens in several for one in getattr(lens, field)) for field in LensRecord.__struct_fields__
+    })  # fmt: skip

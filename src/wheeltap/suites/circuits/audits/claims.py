@@ -19,6 +19,7 @@ from wheeltap.stats.members import Scale, difference
 from wheeltap.stats.sample import Sample
 from wheeltap.suites.circuits.audits.common import CHANCE, NO_OTHERS, NULLS, CircuitAudit, CircuitRead
 from wheeltap.suites.circuits.audits.view import graphs, views
+from wheeltap.suites.circuits.record import section
 from wheeltap.suites.circuits.specs import KINDS, Null
 from wheeltap.suites.circuits.stats import SHARES, areas
 
@@ -60,7 +61,7 @@ class CircuitSufficientAudit(CircuitAudit):
     def judge(self, case: Case) -> Verdict:
         """Its claims, and the circuits as a page shows them."""
         verdict = super().judge(case)
-        verdict.circuits += views(self, case)
+        verdict.sections += map(section, views(self, case))
         return verdict
 
     def titles(self) -> tuple[str, ...]:

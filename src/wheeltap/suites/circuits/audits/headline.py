@@ -10,18 +10,17 @@ from wheeltap.suites.circuits.audits.claims import (
     CircuitStableAudit,
     CircuitSufficientAudit,
 )
-from wheeltap.suites.circuits.record import CircuitView
 
 _SILENT: Final = ("error", "not_applicable", "skipped")
 
 
-def of_circuit(subject: str, findings: Sequence[Finding], view: CircuitView | None) -> str:
+def of_circuit(subject: str, findings: Sequence[Finding], brief: str) -> str:
     """Whether the circuit of one model is evidence: first in capitals, then what it was measured by.
 
     Args:
         subject: The model.
         findings: Of the audits of circuits on it, settled.
-        view: Its size; ``None`` where it is not known.
+        brief: Its size in words; empty where it is not known.
     """
     if not findings:
         return ""
@@ -31,7 +30,7 @@ def of_circuit(subject: str, findings: Sequence[Finding], view: CircuitView | No
         [finding for finding in findings if finding.code == audit.code and finding.title.startswith(audit.title)]
         for audit in (CircuitSufficientAudit, CircuitNecessaryAudit, CircuitNullsAudit, CircuitStableAudit)
     )
-    size = f" ({view.kept:,} of {view.of:,} {view.parts})" if view is not None else ""
+    size = f" ({brief})" if brief else ""
     said = [_sufficient(sufficient), _necessary(necessary), _nulls(nulls), _stable(stable)]
     start = _verdict(sufficient, necessary, nulls, stable)
     return f"{start}: the circuit of {subject}{size} {' '.join(part for part in said if part)}"

@@ -46,7 +46,7 @@ def script_hash() -> str:
 def _script() -> str:
     from importlib import resources
 
-    return resources.files("wheeltap.report").joinpath("templates/circuit.js").read_text("utf-8")
+    return resources.files("wheeltap.suites.circuits.sections").joinpath("templates/circuit.js").read_text("utf-8")
 
 
 def _part(view: CircuitView) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from wheeltap.core.report import ReportRecord
 from wheeltap.report import deployment, estimates, words
 from wheeltap.report.first_screen import STYLES
 from wheeltap.report.lines import wrapped
+from wheeltap.suites.circuits.record import circuits_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +26,7 @@ def table(record: ReportRecord, console: "Console") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    for one in record.circuits:
+    for one in circuits_of(record.sections):
         target = "" if one.target is None else f"target {one.target:.3g} nats, "
         wrapped(console, f"{one.subject}: {one.size}; {target}a guess has {one.chance:.3f}.")
     several, rows = len(record.subjects) > 1, claims(record)

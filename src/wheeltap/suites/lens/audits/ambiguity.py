@@ -30,7 +30,7 @@ from wheeltap.suites.lens.audits.ambiguity_scores import (
     of_statements,
 )
 from wheeltap.suites.lens.audits.headline import amount
-from wheeltap.suites.lens.record import LensRecord
+from wheeltap.suites.lens.record import LensRecord, section
 from wheeltap.suites.lens.specs import (
     CONTINUATIONS,
     LABEL_PROBABILITIES,
@@ -154,7 +154,7 @@ class AmbiguityAudit(Audit):
         for one, two in pairs:
             verdict.drafts += self._pair(case, one, two)
         rows = [share.row(subject.name) for subject, found in held for one in found.values() for share in one.shares]
-        verdict.lens = LensRecord(recognized=tuple(rows))
+        verdict.sections.append(section(LensRecord(recognized=tuple(rows))))
         return verdict
 
     def _known(self, case: Case, subject: SubjectRecord) -> Iterator[Trial]:

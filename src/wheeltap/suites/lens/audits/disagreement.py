@@ -19,7 +19,7 @@ from wheeltap.suites.lens.audits.disagreement_bands import bands_of, far_items, 
 from wheeltap.suites.lens.audits.disagreement_panel import Believed, Panel, in_words, mean_of, panel_of, shown
 from wheeltap.suites.lens.audits.disagreement_people import SUBJECT, among_people, hidden, one_label
 from wheeltap.suites.lens.audits.disagreement_raters import by_choice, raters
-from wheeltap.suites.lens.record import Closeness, LensRecord
+from wheeltap.suites.lens.record import Closeness, LensRecord, section
 from wheeltap.suites.lens.specs import LABEL_PROBABILITIES, VOTES, LabelProbabilitiesSettings
 from wheeltap.suites.lens.stats.disagreement import (
     FLOOR,
@@ -135,11 +135,11 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
         people = one_label(panel, held, self._scored(case, panel, held), seed=case.plan.seed)
         verdict.drafts.append(self.draft(case, SUBJECT, hidden(people), []))
         names = () if case.plan.names is None else case.plan.names.items
-        verdict.lens = LensRecord(
+        verdict.sections.append(section(LensRecord(
             people=(people,), closeness=(*(_close(one) for one in held), _people(panel)) if held else (),
             bands=tuple(band for one in held for band in bands_of(one)),
             far=tuple(item for one in held for item in far_items(one, names, seed=case.plan.seed)),
-        )  # fmt: skip
+        )))  # fmt: skip
         return verdict
 
     def _panel_of_any(self, case: Case) -> Panel | None:

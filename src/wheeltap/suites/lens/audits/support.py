@@ -20,7 +20,7 @@ from wheeltap.stats.sample import Sample
 from wheeltap.suites.lens.audits.headline import amount
 from wheeltap.suites.lens.audits.names import named
 from wheeltap.suites.lens.audits.support_curves import curves_of, gaps_of, listed_items, tries
-from wheeltap.suites.lens.record import LensRecord, Support
+from wheeltap.suites.lens.record import LensRecord, Support, section
 from wheeltap.suites.lens.specs import SAMPLES, SamplesSettings
 from wheeltap.suites.lens.stats.passk import pass_all, pass_at
 from wheeltap.suites.lens.stats.support import Solved, entropy, solved
@@ -139,7 +139,7 @@ class SupportAudit(SingleReadingAudit[Sampled]):
             drafts, supports = self._pair(case, held[0], rival)
             verdict.drafts += drafts
             lens = msgspec.structs.replace(lens, gaps=(*lens.gaps, *gaps), supports=(*lens.supports, *supports))
-        verdict.lens = named(lens, case.plan.names)
+        verdict.sections.append(section(named(lens, case.plan.names)))
         return verdict
 
     def _notes(self, case: Case, held: list[Sampled], most: int) -> tuple[str, ...]:

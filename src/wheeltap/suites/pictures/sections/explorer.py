@@ -189,10 +189,10 @@ def _source(name: str) -> str:
 
 
 def _environment() -> "Environment":
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
     return Environment(
-        loader=PackageLoader("wheeltap.report"),
+        loader=ChoiceLoader([PackageLoader(one) for one in ("wheeltap.report", "wheeltap.suites.pictures.sections")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
