@@ -1,4 +1,8 @@
-"""Skewed draws, skewed losses and rare ones, at the margin."""
+"""Skewed draws, skewed losses and rare ones, at the margin.
+
+Of answers under draws the counts are drawn first, and which examples they are only where the draws' means leave open
+that something is decided: a tenth of samples.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -7,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.levels import WRONG, Row
+from wheeltap.stats._scipy import t_quantile
 from wheeltap.stats.sample import Sample
 
 Array = NDArray[np.float64]
 Rng = np.random.Generator
-Drawn = Callable[[int, Rng], Array]
+Counts = NDArray[np.int64]
+Drawn = Callable[[int | tuple[int, int], Rng], Array]
+"""What draws cost, in as many numbers or in a table ``[sample, draw]``."""
 
 ALPHA: Final = 0.05
 MARGIN: Final = 0.02
@@ -37,7 +44,7 @@ def mirrored(drawn: Drawn) -> Drawn:
     return lambda k, rng: 2.0 * MARGIN - drawn(k, rng)
 
 
-PAIRED: Final[dict[str, Callable[[Drawn, int, Rng], tuple[Array, Array]]]] = {
+PAIRED: Final[dict[str, Callable[[Drawn, int | tuple[int, int], Rng], tuple[Array, Array]]]] = {
     "against steady": lambda drawn, k, rng: (np.full(k, 2.0 * MARGIN), drawn(k, rng)),
     "own draws": lambda drawn, k, rng: (MARGIN + drawn(k, rng), drawn(k, rng)),
     "shared draws": lambda drawn, k, rng: (1.5 * MARGIN + 0.5 * (hard := drawn(k, rng)), hard),
@@ -54,13 +61,59 @@ VALUED: Final[dict[str, Callable[[int, Rng], Array]]] = {
 """What an example costs under a measure without a bound, one draw."""
 
 
-def answers(by_draw: Array, examples: int, rng: Rng) -> Array:
-    """0/1 answers lost less gained, ``[draw, example]``; one in a hundred is gained whatever the draw."""
+def counted(by_draw: Array, examples: int, rng: Rng) -> Counts:
+    """How many 0/1 answers each draw loses and gains, ``[..., draw, 2]``; one in a hundred is lost whatever the draw."""
     lost = np.clip(by_draw + 0.01, 0.0, 0.9)
     gained = np.clip(lost - by_draw, 0.0, 0.9)
-    u = rng.random((len(by_draw), examples))
-    made = (u < lost[:, None]) * 1.0 - ((u >= lost[:, None]) & (u < (lost + gained)[:, None]))
-    return np.asarray(made, dtype=np.float64)
+    fewer = rng.binomial(examples, lost)
+    return np.stack([fewer, rng.binomial(examples - fewer, gained / (1.0 - lost))], axis=-1)
+
+
+def placed(counts: Counts, examples: int, rng: Rng) -> Array:
+    """Answers lost less gained, ``[draw, example]``, of one sample's counts."""
+    at, (lost, gained) = np.arange(examples), counts.T[..., None]
+    return rng.permuted((at < lost) * 1.0 - ((at >= lost) & (at < lost + gained)), axis=1)
+
+
+def answers(by_draw: Array, examples: int, rng: Rng) -> Array:
+    """0/1 answers lost less gained, ``[draw, example]``."""
+    return placed(counted(by_draw, examples, rng), examples, rng)
+
+
+def open_to(means: Array, examples: int, *, one_sided: bool) -> NDArray[np.bool_]:
+    """Whether draws of these means, ``[sample, draw]``, leave open that something is decided at ``ALPHA``.
+
+    No interval is narrower than Student's t of the draws' means makes it, and what is added for answers that nobody saw
+    moves its center towards 0, by 2 in ``examples`` + 2 at most.
+    """
+    draws, mean = means.shape[1], means.mean(axis=1)
+    mean = mean if one_sided else np.abs(mean)
+    half = t_quantile(ALPHA, draws - 1) * means.std(axis=1, ddof=1) / np.sqrt(draws)
+    nearest = np.minimum(mean, mean * examples / (examples + 2.0))
+    return np.asarray((mean - MARGIN >= half) | (MARGIN - nearest >= half))
+
+
+def judged_draws(
+    subjects: Sequence[Array], examples: int, *, rng: Rng, one_sided: bool = True, skewed: bool = True
+) -> Array:
+    """P-values of both sides, ``[sample, side]``, of what draws cost one model, or of the difference of two.
+
+    Args:
+        subjects: What each draw costs, ``[sample, draw]``, of one or two models.
+        examples: How many answers there are.
+        rng: For the answers.
+        one_sided: See ``judged``.
+        skewed: See ``Sample``.
+    """
+    counts = [counted(one, examples, rng) for one in subjects]
+    each = [(one[..., 0] - one[..., 1]) / examples for one in counts]
+    means = each[0] if len(each) == 1 else each[0] - each[1]
+    p = np.ones((len(means), 2))
+    for at in np.flatnonzero(open_to(means, examples, one_sided=one_sided)):
+        x = [placed(one[at], examples, rng) for one in counts]
+        sample = Sample(x[0] if len(x) == 1 else x[0] - x[1], float(len(x)), skewed=skewed)
+        p[at] = judged(sample, one_sided=one_sided)
+    return p
 
 
 def judged(sample: Sample, margin: float = MARGIN, *, one_sided: bool = True) -> tuple[float, float]:
@@ -71,18 +124,22 @@ def judged(sample: Sample, margin: float = MARGIN, *, one_sided: bool = True) ->
     return 0.0 if found is None else found, 1.0 if below is None else below
 
 
-def families(
-    made: Callable[[], Sample], *, reps: int, design: str, claim: str, margin: float = MARGIN, one_sided: bool = True
-) -> list[Row]:
-    """False verdicts of one row, and in a report of so many such rows, where Holm is Bonferroni; the worse counts."""
-    p = np.array([judged(made(), margin, one_sided=one_sided) for _ in range(_DEALT * reps)])
+def families(p: Array, *, design: str, claim: str, one_sided: bool = True) -> list[Row]:
+    """False verdicts of one row, and in a report of so many such rows, where Holm is Bonferroni; the worse counts.
+
+    Args:
+        p: ``[sample, side]``, of ``_DEALT`` rows a family.
+        design: See ``Row``.
+        claim: See ``Row``.
+        one_sided: Of one model; else of two.
+    """
     rows = list[Row]()
     for at, word in enumerate(("costs", "safe") if one_sided else ("differ", "equivalent")):
         alone, strict = (float((p[:, at] <= alpha).mean()) for alpha in (ALPHA, ALPHA / ROWS))
         several = 1.0 - (1.0 - strict) ** ROWS
         rows.append(
-            Row(claim=claim, design=design, figure=f"false {word}", rate=max(alone, several), high=WRONG, families=reps,
-                also=(("alone", alone), (f"report of {ROWS}", several)))
+            Row(claim=claim, design=design, figure=f"false {word}", rate=max(alone, several), high=WRONG,
+                families=len(p) // _DEALT, also=(("alone", alone), (f"report of {ROWS}", several)))
         )  # fmt: skip
     return rows
 
@@ -107,22 +164,14 @@ def over_draws(k: int, n: int, *, reps: int, rng: Rng, skewed: bool = True) -> l
     """Single models and pairs; not ``skewed`` by Student's t on the side where something is found."""
     rows = list[Row]()
     laws = {**DRAWN, **{f"mirrored {name}": mirrored(DRAWN[name]) for name in SKEWED}}
-    size = f"{k} draws, {n} examples"
+    size, shape = f"{k} draws, {n} examples", (_DEALT * reps, k)
     for name, drawn in laws.items():
-        rows += families(
-            lambda drawn=drawn: Sample(answers(drawn(k, rng), n, rng), 1.0, skewed=skewed),
-            reps=reps, claim="loss over draws", design=f"{name}, {size}",
-        )  # fmt: skip
+        p = judged_draws([drawn(shape, rng)], n, rng=rng, skewed=skewed)
+        rows += families(p, claim="loss over draws", design=f"{name}, {size}")
     for kind, paired in PAIRED.items():
         for name in SKEWED:
-
-            def made(paired: Callable[[Drawn, int, Rng], tuple[Array, Array]] = paired, name: str = name) -> Sample:
-                one, two = (answers(by_draw, n, rng) for by_draw in paired(DRAWN[name], k, rng))
-                return Sample(one - two, 2.0, skewed=skewed)
-
-            rows += families(
-                made, reps=reps, claim="difference over draws", design=f"{kind}, {name}, {size}", one_sided=False
-            )
+            p = judged_draws(paired(DRAWN[name], shape, rng), n, rng=rng, one_sided=False, skewed=skewed)
+            rows += families(p, claim="difference over draws", design=f"{kind}, {name}, {size}", one_sided=False)
     return rows
 
 
@@ -135,8 +184,6 @@ def run(reps: int, *, draws: Sequence[int] = (4, 16), examples: Sequence[int] = 
         rows += [price(loss, k, reps=reps // 4, rng=rng) for loss in (0.1, 0.2, 0.4)]
     for name, valued in VALUED.items():
         for n in (50, 100, 300, 1000):
-            rows += families(
-                lambda valued=valued, n=n: Sample(valued(n, rng)[None]), reps=reps, claim="loss without a bound",
-                design=f"{name}, {n} examples",
-            )  # fmt: skip
+            p = np.array([judged(Sample(valued(n, rng)[None])) for _ in range(_DEALT * reps)])
+            rows += families(p, claim="loss without a bound", design=f"{name}, {n} examples")
     return rows

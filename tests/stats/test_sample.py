@@ -1,6 +1,7 @@
 """One sample of draws, examples and groups: its interval, and its tests on either side of a margin."""
 
 import ast
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import wheeltap
 from benchmarks.levels import Row, chosen, draws, grouped, groups, looks
 from benchmarks.levels.table import table
 from wheeltap.core.errors import DataError
-from wheeltap.stats.clusters import by_cluster, one_by_one
+from wheeltap.stats.clusters import by_cluster, by_signs, one_by_one
 from wheeltap.stats.effect import mean_effect, score_interval
 from wheeltap.stats.evidence import Candidate, Largest, NoEvidence, OwnTest, Smallest
 from wheeltap.stats.sample import Sample, largest_gap
@@ -54,6 +55,29 @@ def test_once_ten_groups_differ_others_are_taken_to_be_like_them() -> None:
     beyond = each[0].above(0.01)  # of a loss beyond a margin: groups unseen may gain
     assert alike is not None and nine is not None and beyond is not None
     assert alike < 0.001 < beyond and nine > 0.01
+
+
+def test_signs_of_groups_are_those_of_all_choices() -> None:
+    rng = np.random.default_rng(6)
+    for whole in (True, False):
+        for count in (2, 7, 10):
+            member = np.repeat(np.arange(count), rng.integers(1, 6, count))
+            values = rng.choice([-1.0, 0.0, 1.0], len(member)) if whole else rng.normal(size=len(member))
+            sums = np.array([values[member == group].sum() for group in range(count)])
+            every = np.abs([np.dot(signs, sums) for signs in itertools.product([-1.0, 1.0], repeat=count)])
+            found, tie = abs(sums.sum()), np.isclose(every, abs(sums.sum()))
+            expected = (every > found)[~tie].sum() / len(every) + tie.mean() / 2.0
+            assert by_signs(values, member) == pytest.approx(expected, abs=1e-12 if whole else 0.01)
+    assert by_signs(np.zeros(8), np.arange(8)) == 1.0 and by_signs(np.ones(500), np.arange(500)) == 0.0
+
+
+def test_groups_that_go_one_way_together_are_held_against_coins() -> None:
+    """Ten of thirteen groups lose 4 of 10, three gain as many: coins fall so in 470 of 8,192, with half of the ties."""
+    lost = np.repeat(np.where(np.arange(13) < 10, 1.0, -1.0), 10) * np.tile(np.arange(10) < 4, 13)
+    of = np.repeat(np.arange(13), 10)
+    made, numbers = (Sample(lost[None], bound, groups=of).effect(name="x", unit="u") for bound in (1.0, None))
+    assert numbers.p is not None and numbers.low is not None and numbers.p < 0.05 and numbers.low > 0.0
+    assert made.p == pytest.approx(470 / 8192) and (made.low, made.high) == (0.0, numbers.high)
 
 
 @pytest.mark.parametrize("bound", [None, 1.0])
@@ -195,6 +219,21 @@ def _passed(rows: list[Row]) -> None:
         assert row.low - allowed <= row.rate <= row.high + allowed, str(row)
 
 
+@pytest.mark.parametrize("two", [False, True])
+def test_draws_whose_means_leave_nothing_open_decide_nothing(two: bool) -> None:
+    rng, made = np.random.default_rng(5), list[tuple[bool, float]]()
+    for law in (draws.DRAWN["normal"], draws.mirrored(draws.DRAWN["lognormal 1.5"])):
+        for _ in range(40):
+            subjects = (law(16, rng) + 0.03 * two, np.zeros(16))[: 1 + two]
+            each = [draws.answers(one, 300, rng) for one in subjects]
+            x = each[0] - each[1] if two else each[0]
+            sample = Sample(x, float(len(subjects)), skewed=True)
+            may = draws.open_to(x.mean(1)[None], 300, one_sided=not two)
+            made.append((bool(may[0]), min(draws.judged(sample, one_sided=not two))))
+    assert any(p <= draws.ALPHA for may, p in made if may)
+    assert [p for may, p in made if not may and p <= draws.ALPHA] == [] != [p for may, p in made if not may]
+
+
 @pytest.mark.slow
 def test_levels_of_skewed_draws_and_of_what_was_chosen() -> None:
     reps = 60
@@ -202,8 +241,8 @@ def test_levels_of_skewed_draws_and_of_what_was_chosen() -> None:
     for k in (4, 16):
         for name in ("lognormal 1.5", "gamma .5"):
             for drawn in (draws.DRAWN[name], draws.mirrored(draws.DRAWN[name])):
-                made = lambda: Sample(draws.answers(drawn(k, rng), 1000, rng), 1.0, skewed=True)  # noqa: B023, E731
-                _passed(draws.families(made, reps=reps, design=f"{name}, {k}", claim="loss"))
+                p = draws.judged_draws([drawn((4 * reps, k), rng)], 1000, rng=rng)
+                _passed(draws.families(p, design=f"{name}, {k}", claim="loss"))
     _passed(chosen.worst_weights(300, reps=reps, rng=rng))
     _passed([chosen.weakest(300, reps=reps, rng=rng), chosen.opposed(300, reps=reps, rng=rng)])
     _passed(chosen.estimated(256, spread=0.4, loss=0.1, reps=reps, rng=rng))

@@ -287,11 +287,11 @@ def _ends(spread: Crossed, alpha: float) -> tuple[float | None, float | None]:
     return centre - half, centre + half
 
 
-def amplitude(x: FloatArray, most: float = 1.0) -> float:
-    """How far the two imaginary examples moved: root mean square over the moved ones and one more, at ``most``."""
+def amplitude(x: FloatArray) -> float:
+    """How far the two imaginary examples moved: root mean square over the moved ones and one that moved all the way."""
     moved = np.any(np.abs(x) > _NO_WIDTH, axis=0)  # what clusters leave of 0 is rounding
     squares = np.square(x.mean(axis=0)[moved])
-    return float(np.sqrt((most**2 + squares.sum()) / (1.0 + moved.sum())))
+    return float(np.sqrt((1.0 + squares.sum()) / (1.0 + moved.sum())))
 
 
 def _mcnemar(x: FloatArray) -> float:

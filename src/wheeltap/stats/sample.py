@@ -10,16 +10,14 @@ import numpy as np
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate, Power
 from wheeltap.stats import rare, three_sided
-from wheeltap.stats.clusters import Groups, clustered, one_group
+from wheeltap.stats.clusters import Groups, by_signs, clustered, one_group
 from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha, crossed
 from wheeltap.stats.effect import amplitude, mean_effect
 from wheeltap.stats.evidence import Candidate, Evidence, Largest
 
 _ENOUGH: Final = 10
-"""Groups that lose something (that differ) from which others are taken to be like them, though twice as bad (or half as
-far again where any difference at all is looked for)."""
-
-_FURTHER: Final = 1.5
+"""Groups that lose something (that differ) from which others are taken to be like them, though twice as bad where a
+loss is held against a margin."""
 
 
 @final
@@ -115,13 +113,15 @@ class Sample(Evidence):
         if spread.example_df and not one_group(self.groups):
             half = float(spread.half_width(alpha))
             low, high = min(float(spread.centre) - half, value), max(float(spread.centre) + half, value)
+        p, signs = self.above(margin), self._signs(x, margin)
         if self.bound is not None and low is not None and high is not None:
-            low, high = max(low, -self.bound), min(high, self.bound)
+            ends = (low, high, 0.0) if signs and p is not None and p >= alpha else (low, high)
+            low, high = max(min(ends), -self.bound), min(max(ends), self.bound)
         several = "" if self.groups is None else f" in {len(np.unique(self.groups))} groups"
-        method = f"crossed t, {len(x)} draws x {x.shape[1]} examples{several}"
+        method = f"crossed t{' and signs' if signs else ''}, {len(x)} draws x {x.shape[1]} examples{several}"
         return Estimate(
-            name=name, value=value, low=low, high=high, level=level, n=x.shape[1], unit=unit, p=self.above(margin),
-            method=f"adjusted Wald, {method}" if self._within(x) else method,
+            name=name, value=value, low=low, high=high, level=level, n=x.shape[1], unit=unit, p=p,
+            method=f"adjusted Wald, {method}" if self._within(x) and not signs else method,
         )  # fmt: skip
 
     def __eq__(self, other: object) -> bool:
@@ -151,7 +151,10 @@ class Sample(Evidence):
         if one_group(self.groups):
             return None
         spread = self._milder(sign) if self._unseen else self._spread(x, margin)
-        return spread.p_value(margin, skewed=self._unseen) if spread.example_df else None
+        p = spread.p_value(margin, skewed=self._unseen) if spread.example_df else None
+        if p is None or self.groups is None or not self._signs(x, margin):
+            return p
+        return max(p, by_signs(x.sum(0), self.groups))
 
     def further(self, alpha: float) -> float:
         """As of every evidence: what random draws that nobody made may take away of an effect."""
@@ -230,13 +233,14 @@ class Sample(Evidence):
         return self.least if self.groups is None else self.least * len(np.unique(self.groups)) / len(self.groups)
 
     def _spread(self, x: FloatArray, margin: float) -> Crossed:
-        cells, most = clustered(x, self.groups), 1.0
-        if not self._within(x):
-            return crossed(cells)
-        if margin <= 0.0 and self.groups is not None:
-            moved = np.unique(self.groups[np.any(x != 0.0, axis=0)])
-            most = min(1.0, _FURTHER * float(np.abs(cells.mean(0)).max())) if len(moved) >= _ENOUGH else most
-        return crossed(cells, pseudo=amplitude(cells, most))
+        cells = clustered(x, self.groups)
+        return crossed(cells, pseudo=amplitude(cells) if self._within(x) and not self._signs(x, margin) else 0.0)
+
+    def _signs(self, x: FloatArray, margin: float) -> bool:
+        """Whether any difference of bounded values is looked for, in enough groups that differ: see ``by_signs``."""
+        if margin > 0.0 or self.groups is None or not self._within(x):
+            return False
+        return len(np.unique(self.groups[np.any(x != 0.0, axis=0)])) >= _ENOUGH
 
 
 def largest_gap(first: Values, second: Values, *, bound: float | None, groups: Groups | None) -> Evidence:
