@@ -29,7 +29,7 @@ from wheeltap.recipes.randomness import reproducible
 from wheeltap.sources import hf
 from wheeltap.sources.smollm2 import load_smollm2
 from wheeltap.stats.family import holm
-from wheeltap.suites.lens.audits.contamination_tests import Copy, Shown
+from wheeltap.suites.lens.audits.contamination import Copy, Shown
 from wheeltap.suites.lens.readings.contamination import Contamination
 from wheeltap.suites.lens.sources import fresh_twins
 from wheeltap.suites.lens.sources.passages import task_of

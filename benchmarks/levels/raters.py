@@ -19,11 +19,8 @@ from benchmarks.levels import HELD, WRONG, Row
 from wheeltap.audits.claims import Tested
 from wheeltap.core.records import Estimate
 from wheeltap.stats.crossed import FloatArray, crossed
-from wheeltap.suites.lens.audits.disagreement import JS, against, distances
-from wheeltap.suites.lens.audits.disagreement_bands import unsure
-from wheeltap.suites.lens.audits.disagreement_panel import Believed, Panel
-from wheeltap.suites.lens.audits.disagreement_people import among_people
-from wheeltap.suites.lens.audits.disagreement_raters import by_choice, left_out
+from wheeltap.suites.lens.audits.disagreement import JS, against, distances, unsure
+from wheeltap.suites.lens.audits.panel import Believed, Panel, among_people, by_choice, left_out
 from wheeltap.suites.lens.stats.disagreement import js_distance, shares, top
 from wheeltap.suites.lens.stats.panels import agreement
 from wheeltap.suites.lens.stats.raters import Ballots, offsets

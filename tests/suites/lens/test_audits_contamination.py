@@ -17,7 +17,7 @@ from wheeltap.core.records import Finding
 from wheeltap.core.subject import Subject
 from wheeltap.stats.evidence import NoEvidence
 from wheeltap.stats.family import holm
-from wheeltap.suites.lens.audits.contamination_tests import COMPLETION, ORDER, TITLES, VERSIONS, Copy, Shown, paired_auc
+from wheeltap.suites.lens.audits.contamination import COMPLETION, ORDER, TITLES, VERSIONS, Copy, Shown, paired_auc
 from wheeltap.suites.lens.readings.contamination import Contamination
 from wheeltap.suites.lens.sources.passages import load_passages, task_of
 from wheeltap.suites.lens.stats.exchangeability import order_test

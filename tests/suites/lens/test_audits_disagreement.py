@@ -18,9 +18,8 @@ from wheeltap.core.task import Task
 from wheeltap.plans.plan import AuditSpec
 from wheeltap.report.html import page
 from wheeltap.runs.stored import judge
-from wheeltap.suites.lens.audits.disagreement import AGAINST, CLOSER, UNSURE
-from wheeltap.suites.lens.audits.disagreement_bands import ALL_AGREE, MOST_AGREE, SPLIT
-from wheeltap.suites.lens.readings.votes import Votes as VotesReading
+from wheeltap.suites.lens.audits.disagreement import AGAINST, ALL_AGREE, CLOSER, MOST_AGREE, SPLIT, UNSURE
+from wheeltap.suites.lens.readings.answers import Votes as VotesReading
 from wheeltap.suites.lens.record import lens_of
 from wheeltap.suites.lens.recorded import read
 from wheeltap.suites.lens.recorded.base import Answers, Recording, Votes

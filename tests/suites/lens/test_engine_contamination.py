@@ -8,8 +8,7 @@ from tests.contaminated import ITEMS, LONG, WINDOW, Letters, subject, task, text
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, MissingFile
 from wheeltap.core.fingerprint import described
-from wheeltap.suites.lens.readings.contamination import Contamination
-from wheeltap.suites.lens.readings.contamination_scores import Reader
+from wheeltap.suites.lens.readings.contamination import Contamination, Reader
 from wheeltap.suites.lens.sources.passages import BETWEEN, recombined
 from wheeltap.suites.lens.specs import CONTAMINATION, SETS
 from wheeltap.testing import planted

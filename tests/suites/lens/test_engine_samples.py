@@ -9,7 +9,7 @@ import wheeltap as wt
 from wheeltap.core.errors import DataError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
-from wheeltap.suites.lens.readings.samples import Samples
+from wheeltap.suites.lens.readings.answers import Samples
 from wheeltap.suites.lens.record import lens_of
 from wheeltap.suites.lens.stats.passk import pass_at
 

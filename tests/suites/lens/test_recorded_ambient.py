@@ -9,7 +9,7 @@ from logs import lines
 
 from tests.published import published
 from wheeltap.core.errors import DataError, FileFormatError
-from wheeltap.suites.lens.audits.ambiguity_scores import of_continuations, of_rewrites, of_statements
+from wheeltap.suites.lens.audits.ambiguity import of_continuations, of_rewrites, of_statements
 from wheeltap.suites.lens.recorded import read
 from wheeltap.suites.lens.recorded.base import Measured
 from wheeltap.suites.lens.specs import DISTRACTOR, NO_ANSWER, NOT_ASKED, TRUE

@@ -20,7 +20,7 @@ from wheeltap.stats.added_variance import Explained, explained
 from wheeltap.stats.clusters import Groups, one_group
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.sample import Sample
-from wheeltap.suites.lens.audits.disagreement_panel import mean_of, panel_of
+from wheeltap.suites.lens.audits.panel import mean_of, panel_of
 from wheeltap.suites.lens.specs import LABEL_PROBABILITIES, VOTES
 from wheeltap.suites.lens.stats.disagreement import FLOOR, entropy, probabilities
 from wheeltap.suites.lens.stats.panels import correlation

@@ -1,21 +1,272 @@
-"""What a language model says of the readings of ambiguous sentences, and which labels they have."""
+"""What a language model says of the readings of ambiguous sentences, and how differently those go on."""
 
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from wheeltap.core import seeds
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError
+from wheeltap.core.lengths import require_short
 from wheeltap.core.subject import Subject
-from wheeltap.core.task import BaseTask
-from wheeltap.core.typed import to_array
+from wheeltap.core.task import BaseTask, as_scores
+from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine.readings.base import Reading, Readings
-from wheeltap.suites.lens.ambiguity import Ambiguity
-from wheeltap.suites.lens.specs import FALSE, LABEL_SETS, NOT_ASKED, STATEMENTS, TEMPLATES, TRUE, PartSettings
+from wheeltap.suites.lens.ambiguity import Ambiguity, AmbiguousSentence, Tokens
+from wheeltap.suites.lens.specs import (
+    CONTINUATIONS,
+    DISTRACTOR,
+    FALSE,
+    LABEL_SETS,
+    NOT_ASKED,
+    READING,
+    STATEMENTS,
+    TEMPLATES,
+    TRUE,
+    ContinuationSettings,
+    PartSettings,
+)
 
-AT_ONCE: Final = 2048
+SIDES: Final = 2
+"""Premise and hypothesis."""
+
+CONTINUATIONS_AT_ONCE: Final = 128
+"""Continuations that are drawn together."""
+
+CACHES: Final = ("cache", "past_key_values")
+"""What transformers call what a model computed of earlier tokens, and gives back: in 5.24 and later, and before."""
+
+MOST_LIKELY: Final = 2048
+"""Tokens that are sorted, where these are enough: to sort all of a large vocabulary takes as long as the model."""
+
+
+@final
+@dataclass(frozen=True)
+class Drawn:
+    """Continuations of one sentence.
+
+    Attributes:
+        tokens: Of each, to the end of its sentence.
+        logprob: ``[continuation]``, sum over its tokens after the sentence they were drawn after, nats.
+    """
+
+    tokens: list[Tokens]
+    logprob: NDArray[np.float64]
+
+
+@final
+class Continuations(Reading):
+    """Draws continuations of each reading and of a distractor, and asks how likely the ambiguous sentence makes them.
+
+    KL(y || x) is estimated by the mean over continuations c of y of log p(c | y) - log p(c | x). They are drawn from
+    the most likely tokens (top-p); their log-probabilities are those of the whole distribution. Tokens are scored as
+    they were drawn, so that nothing is tokenized again across the end of a sentence.
+
+    Source: arXiv:2304.14399, sec. 4.3.
+    """
+
+    spec = CONTINUATIONS
+    settings: ContinuationSettings
+
+    def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
+        """See ``Reading.read``.
+
+        Raises:
+            DataError: If the task knows no readings, or a sentence and its continuation are too long for the model.
+        """
+        known, rows = known_of(task), self.settings.rows(len(task.targets))
+        most = 1 + max((len(one.readings) for several in known.sentences for one in several), default=1)
+        shape = (len(known.sentences), SIDES, most)
+        divergence, kind = np.zeros(shape), np.zeros(shape, dtype=np.int64)
+        count = np.zeros(shape[:2], dtype=np.int64)
+        chosen = [(row, one) for row in rows for one in known.sentences[row]]
+        tokens = 0
+        if chosen:
+            go_on = GoingOn(subject.model, self.settings, known.ends)
+            go_on.require_short([one for _, one in chosen], where=task.name)
+            names = [(row, one.side) for row, one in chosen]
+            drawn = self._drawn(go_on, [one for _, one in chosen], names, root=root)
+            for (row, one), several in zip(chosen, drawn, strict=True):
+                after = go_on.scored(one.sentence, [c for each in several for c in each.tokens])
+                parts = np.split(after, np.cumsum([len(each.tokens) for each in several])[:-1])
+                gaps = [float((each.logprob - part).mean()) for each, part in zip(several, parts, strict=True)]
+                divergence[row, one.side, : len(gaps)] = gaps
+                kind[row, one.side, : len(gaps)] = [READING] * len(one.readings) + [DISTRACTOR]
+                count[row, one.side] = self.settings.continuations
+            tokens = go_on.read
+        values: dict[str, NDArray[Any]] = {"divergence": divergence, "kind": kind, "continuations": count}
+        return Readings(values, forwards=tokens / max(task.tokens, 1))
+
+    def _drawn(
+        self, go_on: "GoingOn", several: list[AmbiguousSentence], names: list[tuple[int, int]], *, root: int
+    ) -> list[list[Drawn]]:
+        """Continuations of each one's readings and distractor, in this order; the random numbers are named by item."""
+        starts = [[*one.readings, one.distractor] for one in several]
+        size = (self.settings.longest, self.settings.continuations)
+        uniform = [
+            [seeds.generator(root, self.name, self.settings.draw, *name, at).random(size) for at in range(len(each))]
+            for name, each in zip(names, starts, strict=True)
+        ]
+        flat = [(start, draws) for each, own in zip(starts, uniform, strict=True)
+                for start, draws in zip(each, own, strict=True)]  # fmt: skip
+        found = iter(go_on.drawn([start for start, _ in flat], [draws for _, draws in flat]))
+        return [[next(found) for _ in each] for each in starts]
+
+
+@final
+class GoingOn:
+    """A language model that goes on from sentences.
+
+    Where it takes what it computed of earlier tokens (see ``CACHES``), each token is read once; another model reads all
+    of a sequence at each step.
+
+    Args:
+        model: It gives scores ``[row, position, token]`` of token ids.
+        how: Settings.
+        ends: Tokens that end a sentence.
+
+    Attributes:
+        read: Tokens read so far.
+    """
+
+    def __init__(self, model: nn.Module, how: ContinuationSettings, ends: frozenset[int]) -> None:
+        self.model, self.how, self.ends, self.read = model, how, ends, 0
+        self._device = next(model.parameters()).device
+        known = inspect.signature(model.forward).parameters
+        self._cache = next((name for name in CACHES if {name, "use_cache"} <= known.keys()), "")
+        self._keeps = "logits_to_keep" in known
+
+    def require_short(self, several: Sequence[AmbiguousSentence], *, where: str) -> None:
+        """Raises ``DataError`` if a sentence with its continuation is longer than the model can read."""
+        longest = [max(map(len, (one.sentence, *one.readings, one.distractor))) for one in several]
+        require_short(self.model, [size + self.how.longest for size in longest], where=where, what="sentence")
+
+    def drawn(self, starts: Sequence[Tokens], uniform: Sequence[NDArray[np.float64]]) -> list[Drawn]:
+        """Continuations of each start.
+
+        Args:
+            starts: Tokens.
+            uniform: For each, ``[step, continuation]`` random numbers.
+        """
+        found: list[Drawn | None] = [None] * len(starts)
+        with torch.no_grad():
+            for places in _alike(starts, max(CONTINUATIONS_AT_ONCE // self.how.continuations, 1)):
+                rows = [starts[at] for at in places for _ in range(self.how.continuations)]
+                tokens, logprob = self._draw(rows, np.concatenate([uniform[at] for at in places], axis=1))
+                for number, at in enumerate(places):
+                    own = slice(number * self.how.continuations, (number + 1) * self.how.continuations)
+                    found[at] = Drawn(tokens[own], logprob[own])
+        return [one for one in found if one is not None]
+
+    def _draw(self, rows: list[Tokens], uniform: NDArray[np.float64]) -> tuple[list[Tokens], NDArray[np.float64]]:
+        """One token after another, until each row's sentence has ended; rows are equally long."""
+        logits, cache = self._first(rows)
+        drawn: list[list[int]] = [[] for _ in rows]
+        logprob, open_ = np.zeros(len(rows)), np.ones(len(rows), dtype=bool)
+        for step in range(self.how.longest):
+            logs = logits.log_softmax(-1)
+            chosen = nucleus(logs, self.how.top_p, to_tensor(uniform[step], like=logs))
+            chance = logs.gather(1, chosen[:, None])[:, 0]
+            for row in np.flatnonzero(open_):
+                token = int(chosen[row])
+                drawn[row].append(token)
+                logprob[row] += float(chance[row])
+                open_[row] = token not in self.ends
+            if not open_.any() or step + 1 == self.how.longest:
+                break
+            logits, cache = self._next(rows, drawn, chosen, cache)
+        return [tuple(one) for one in drawn], logprob
+
+    def _first(self, rows: list[Tokens]) -> tuple[Tensor, Any]:
+        """Scores after the starts; each distinct start is read once."""
+        distinct = list(dict.fromkeys(rows))
+        place = torch.tensor([distinct.index(row) for row in rows], device=self._device)
+        logits, cache = self._called(torch.tensor(distinct, device=self._device), None)
+        if cache is not None:
+            cache.reorder_cache(place)
+        return logits[place, -1], cache
+
+    def _next(self, rows: list[Tokens], drawn: list[list[int]], chosen: Tensor, cache: Any) -> tuple[Tensor, Any]:
+        """Scores after one more token each; rows whose sentence has ended go on, and nobody listens."""
+        if cache is not None:
+            logits, cache = self._called(chosen[:, None], cache)
+            return logits[:, -1], cache
+        length = len(rows[0]) + max(map(len, drawn))
+        ids = [[*row, *own, *own[-1:] * (length - len(row) - len(own))] for row, own in zip(rows, drawn, strict=True)]
+        logits, _ = self._called(torch.tensor(ids, device=self._device), None)
+        return logits[:, -1], None
+
+    def _called(self, ids: Tensor, cache: Any) -> tuple[Tensor, Any]:
+        self.read += ids.numel()
+        if not self._cache:
+            return as_scores(self.model(ids)).float(), None
+        given = {} if cache is None else {self._cache: cache}
+        # Of a start that is kept, only what comes next is asked.
+        few = {"logits_to_keep": 1} if cache is None and self._keeps else {}
+        answer = self.model(input_ids=ids, use_cache=True, **given, **few)
+        return as_scores(answer).float(), getattr(answer, self._cache, None)
+
+    def scored(self, start: Tokens, continuations: Sequence[Tokens]) -> NDArray[np.float64]:
+        """Log-probability ``[continuation]`` of each after ``start``, summed over its tokens, nats."""
+        length = max(map(len, continuations))
+        filled = [[*one, *one[-1:] * (length - len(one))] for one in continuations]
+        after = torch.tensor(filled, device=self._device)
+        with torch.no_grad():
+            logs = self._after(torch.tensor([start], device=self._device), after).log_softmax(-1).double()
+        each = logs.gather(2, after[:, :, None])[:, :, 0].cpu()
+        inside = torch.arange(length)[None, :] < torch.tensor([len(one) for one in continuations])[:, None]
+        return np.asarray((each * inside).sum(1).numpy(), dtype=np.float64)
+
+    def _after(self, start: Tensor, after: Tensor) -> Tensor:
+        """Scores of each token of ``after`` ``[row, step, token]``; what it is filled up by changes nothing."""
+        first, cache = self._called(start, None) if self._cache else (None, None)
+        if first is None or cache is None:
+            ids = torch.cat([start.expand(len(after), -1), after[:, :-1]], 1)
+            self.read += ids.numel()
+            return as_scores(self.model(ids)).float()[:, start.shape[1] - 1 :]
+        rows = first[:, -1:].expand(len(after), -1, -1)
+        if after.shape[1] == 1:
+            return rows
+        cache.reorder_cache(torch.zeros(len(after), dtype=torch.long, device=self._device))
+        return torch.cat([rows, self._called(after[:, :-1], cache)[0]], 1)
+
+
+def _alike(starts: Sequence[Tokens], most: int) -> Iterator[list[int]]:
+    """Places of starts of one length, so many at once: nothing is filled up, so no position is masked."""
+    for length in sorted({len(start) for start in starts}):
+        places = [at for at, start in enumerate(starts) if len(start) == length]
+        yield from (places[first : first + most] for first in range(0, len(places), most))
+
+
+def nucleus(logs: Tensor, top_p: float, uniform: Tensor) -> Tensor:
+    """A token for each row, among the fewest most likely ones that have ``top_p`` together: ``[row]``.
+
+    Args:
+        logs: Log-probabilities ``[row, token]``.
+        top_p: Probability that they have together, at least.
+        uniform: ``[row]``, random numbers in [0, 1).
+
+    Source: Holtzman et al. (2020), arXiv:1904.09751, eq. 2-3.
+    """
+    ordered, tokens = logs.topk(min(MOST_LIKELY, logs.shape[-1]), dim=-1)
+    if bool((ordered.exp().sum(-1) < top_p).any()):
+        ordered, tokens = logs.sort(-1, descending=True)
+    share = ordered.double().exp()
+    kept = torch.where(share.cumsum(-1) - share < top_p, share, torch.zeros_like(share))
+    edges = kept.cumsum(-1)
+    place = (edges <= uniform[:, None].double() * edges[:, -1:]).sum(-1)
+    # The product may be a rounding away from the last edge: no draw may fall on a token that is not kept.
+    place = torch.minimum(place, (kept > 0.0).sum(-1) - 1)
+    return tokens.gather(1, place[:, None])[:, 0]
+
+
+TOKENS_AT_ONCE: Final = 2048
 """Tokens of one forward call."""
 
 
@@ -62,7 +313,7 @@ class Statements(Reading):
             return Readings(values, forwards=0.0)
         questions = [known.statements[row][reading][template] for row, reading, template in places]
         asked = ChoiceTask(questions, [known.options] * len(questions), [0] * len(questions), name=task.name,
-                           tokens_per_batch=AT_ONCE)  # fmt: skip
+                           tokens_per_batch=TOKENS_AT_ONCE)  # fmt: skip
         scores = asked.scores(subject.model).double()
         at = tuple(np.array(places).T)
         answer[at] = np.where(to_array(scores[:, 1]) > to_array(scores[:, 0]), TRUE, FALSE)

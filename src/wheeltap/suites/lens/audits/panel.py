@@ -1,0 +1,491 @@
+"""The people who voted: how far they agree, how single raters differ, and what a model believed of the same items."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from wheeltap.audits.case import Arrays
+from wheeltap.audits.claims import Tested, Unanswered, without_interval
+from wheeltap.core import seeds
+from wheeltap.core.records import Estimate
+from wheeltap.stats.clusters import Groups, clustered
+from wheeltap.stats.crossed import FloatArray
+from wheeltap.stats.effect import score_interval, without_point
+from wheeltap.stats.sample import Sample
+from wheeltap.suites.lens.record import People, SystemScore, Threshold
+from wheeltap.suites.lens.stats.disagreement import entropy, js_distance, shares, soft_accuracy, top, wasserstein
+from wheeltap.suites.lens.stats.panels import (
+    Counts,
+    Halves,
+    agreement,
+    another,
+    correlation,
+    halves,
+    kappa,
+    resampled,
+    splits_for,
+)
+from wheeltap.suites.lens.stats.raters import FEWEST, Ballots, Offset, kappa_of, mean_over, offsets
+
+FEW_FOR_ENTROPY: Final = 5
+"""Votes up to which entropies are not compared: those of so few people say next to nothing of what all would say.
+
+Source: arXiv:2605.29797: correlations of entropies need 20 to 50 votes an item."""
+
+ENOUGH_FOR_ENTROPY: Final = 20
+"""Votes below which a correlation of entropies is said to be too low."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """Votes on the items that two people or more voted on.
+
+    Attributes:
+        votes: ``[item, label]``.
+        rows: Which items of the task these are.
+        single: How many items have one vote, and are left out.
+        ordinal: Whether the labels are in an order.
+        labels: Their names; none where they have none.
+        seed: Of splits.
+        ballots: Who chose what; ``None`` where that is not known.
+        raters: Names of the people, by their number; none where they have none.
+        groups: ``[item]``, what items share, where they come in groups.
+    """
+
+    votes: Counts
+    rows: NDArray[np.intp]
+    single: int
+    ordinal: bool
+    labels: tuple[str, ...]
+    seed: int
+    ballots: Ballots | None = None
+    raters: tuple[str, ...] = ()
+    groups: Groups | None = None
+
+    @cached_property
+    def held(self) -> FloatArray:
+        """Shares of all votes, ``[item, label]``."""
+        return shares(self.votes)
+
+    @cached_property
+    def halves(self) -> Halves:
+        """The people in two halves."""
+        items, labels = self.votes.shape
+        rng = seeds.generator(self.seed, "disagreement", "halves")
+        return halves(self.votes, splits=splits_for(items, labels), rng=rng)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Fewest and most votes of an item."""
+        people = self.votes.sum(1)
+        return int(people.min()), int(people.max())
+
+    @property
+    def people(self) -> str:
+        """How many, in words."""
+        few, most = self.sizes
+        return f"{few}" if few == most else f"{few} to {most}"
+
+    @property
+    def typical(self) -> float:
+        """Median number of votes of an item."""
+        return float(np.median(self.votes.sum(1)))
+
+    @cached_property
+    def ceiling(self) -> tuple[Estimate, Estimate]:
+        """How close half of the people is to the other half: JS distance, and share who chose its label."""
+        return (
+            self.of_halves(lambda split, _: js_distance(split.other, split.target), "JS distance of two halves",
+                           "nats, square root"),
+            self.of_halves(lambda split, _: soft_accuracy(split.target, split.other), "soft accuracy of the other half",
+                           "share of people"),
+        )  # fmt: skip
+
+    def mean(self, values: FloatArray, name: str, unit: str, *, table: Callable[[Ballots], FloatArray]) -> Estimate:
+        """Mean over items; over raters as well, where they are known: ``table`` says what each of them moves."""
+        made = mean_of(values, name, unit, self.groups)
+        if self.ballots is None or made.low is None:
+            return made
+        return _cut(mean_over(clustered(table(self.ballots), self.groups), name=name, unit=unit, n=len(values)))
+
+    def of_halves(
+        self, measure: Callable[[Halves, NDArray[np.integer]], FloatArray], name: str, unit: str, *, alone: int = FEWEST
+    ) -> Estimate:
+        """Mean of a measure ``[split, item]`` of the people in two halves, and of the items these are of."""
+        values = measure(self.halves, np.arange(len(self.votes))).mean(0)
+        return self.mean(values, name, unit, table=lambda known: known.halved(values, measure, alone=alone))
+
+    def of_shares(
+        self, measure: Callable[[FloatArray, NDArray[np.integer]], FloatArray], name: str, unit: str
+    ) -> Estimate:
+        """Mean of a measure of shares ``[..., label]`` and the items they are of."""
+        values = measure(self.held, np.arange(len(self.held)))
+        return self.mean(values, name, unit, table=lambda known: known.counting(values, measure))
+
+    def sample(
+        self, values: FloatArray, table: Callable[[Ballots], FloatArray], *, bound: float | None = 1.0
+    ) -> Sample:
+        """What a tested mean over items is the mean of: with raters as draws, where they are known.
+
+        Args:
+            values: ``[item]``.
+            table: See ``Ballots.crossed``.
+            bound: Of a value; see ``Sample``.
+        """
+        cells, groups = values[None, :] if self.ballots is None else table(self.ballots), self.groups
+        if self.ballots is not None and len(cells) == 1:  # as of one group: nothing says how other people would differ
+            groups = np.zeros(len(values), dtype=np.int64)
+        most = None if bound is None else max(bound, float(np.abs(cells).max()))
+        return Sample(cells, most, groups=groups)
+
+    def _half(self, moved: Callable[[FloatArray, NDArray[np.integer]], FloatArray]) -> float:
+        """Half the interval of the mean of a measure of entropies of votes, and of the items these are of."""
+        made = self.of_shares(lambda held, at: moved(entropy(held), at), "moved", "1")
+        return math.inf if made.low is None or made.high is None else (made.high - made.low) / 2.0
+
+    @property
+    def refused(self) -> str:
+        """Why entropies are not compared; empty where they are."""
+        if self.typical > FEW_FOR_ENTROPY:
+            return ""
+        return (
+            f"Entropies are not compared: with {self.typical:g} votes an item they say little of what all people would "
+            f"say (more than {FEW_FOR_ENTROPY} are needed)."
+        )
+
+    def entropies(self, p: FloatArray) -> tuple[tuple[Estimate, ...], str]:
+        """How a model's entropies compare with those of votes, or why they do not."""
+        if self.refused:
+            return (), self.refused
+        own, theirs = entropy(p), entropy(self.held)
+        found = correlation(own, theirs, name="correlation of entropies", over=self._half)
+        found = found if self.groups is None else without_interval(found)
+        gap = self.of_shares(lambda held, at: own[at] - entropy(held), "entropy less that of votes (EntCE)", "nats")
+        if self.typical >= ENOUGH_FOR_ENTROPY or found.value is None:
+            return (gap, found), ""
+        few = (
+            f"With {self.typical:g} votes an item the correlation of entropies, {found}, is lower than with all people."
+        )
+        return (gap, found), few
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Believed:
+    """What one model believed.
+
+    Attributes:
+        name: Of the model.
+        panel: The people.
+        p: Probabilities ``[item, label]`` of the panel's items.
+    """
+
+    name: str
+    panel: Panel
+    p: FloatArray
+
+
+def panel_of(
+    read: Arrays, *, labels: tuple[str, ...], seed: int, groups: Groups | None = None, raters: tuple[str, ...] = ()
+) -> Panel:
+    """The panel that a reading of votes holds.
+
+    Raises:
+        Unanswered: If fewer than two items have two votes.
+    """
+    votes = read["votes"].astype(np.int64)
+    rows = np.flatnonzero(votes.sum(1) > 1)
+    if len(rows) < 2:
+        why = f"{len(rows)} of {len(votes)} items have two votes: how people agree needs two people on an item."
+        raise Unanswered("not_applicable", why)
+    named = labels if len(labels) == votes.shape[1] else ()
+    return Panel(
+        votes[rows], rows, len(votes) - len(rows), bool(read["ordinal"]), named, seed, _known(read, rows), raters,
+        None if groups is None else groups[rows],
+    )  # fmt: skip
+
+
+def _known(read: Arrays, rows: NDArray[np.intp]) -> Ballots | None:
+    """Who chose what, on these items."""
+    if "ballots" not in read:
+        return None
+    place = np.full(len(read["votes"]), -1)
+    place[rows] = np.arange(len(rows))
+    item, rater, label = read["ballots"].astype(np.int64).T
+    kept = place[item] >= 0
+    return Ballots(place[item[kept]], rater[kept], label[kept], read["votes"].astype(np.int64)[rows])
+
+
+def mean_of(values: FloatArray, name: str, unit: str, groups: Groups | None = None) -> Estimate:
+    """Mean over items, or over their groups. Each has people of its own: its interval holds for other people as well.
+
+    It has none where all items gave the same number: that says nothing of what others would give. Of few items the t
+    interval is cut where no number can lie.
+    """
+    return _cut(without_point(score_interval(values, bounded=False, groups=groups, name=name, unit=unit)))
+
+
+def _cut(found: Estimate) -> Estimate:
+    most = _MOST.get(found.unit)
+    if most is None or found.low is None or found.high is None:
+        return found
+    return msgspec.structs.replace(found, low=max(found.low, 0.0), high=min(found.high, most))
+
+
+_MOST: Final = {
+    "probability": 1.0,
+    "share": 1.0,
+    "share of people": 1.0,
+    "nats, square root": math.sqrt(math.log(2.0)),
+    "of 2": 2.0,
+}
+"""The largest number of a unit whose least is 0."""
+
+
+def in_words(one: Estimate) -> str:
+    """An estimate in a sentence, with the reason where it has no interval."""
+    if one.value is None or one.low is not None or one.high is not None:
+        return str(one)
+    return f"{one.value:.3f} ({one.method if one.method.startswith('no interval') else 'no interval'})"
+
+
+def shown(subject: str, one: Estimate) -> SystemScore:
+    """An estimate as tables hold it."""
+    return SystemScore(subject=subject, value=one.value or 0.0, low=one.low, high=one.high)
+
+
+SUBJECT: Final = "people"
+"""Who is said to have been measured."""
+
+STRANGERS: Final = (
+    "Who voted is not known: intervals suppose other people on every item. Where the same people vote on many items, "
+    "those are too narrow."
+)
+
+SHARES: Final = (0.0, 0.5, 2 / 3, 1.0)
+"""Shares of the people who must agree on an item for it to be kept; more than half, at .5."""
+
+DRAWS: Final = 200
+"""Of people, for what another draw would change: shares err by less than .04."""
+
+_CELLS: Final = 40_000_000
+_ROUNDING: Final = 1e-9
+
+
+def among_people(panel: Panel) -> Tested:
+    """How far people agree, and how far one half of them is from the other: the ceiling of any score by votes."""
+    far, soft = panel.ceiling
+    alike = agreement(panel.votes)
+    same = panel.mean(alike, "agreement of two people", "probability",
+                      table=lambda known: known.crossed(alike, known.alike))  # fmt: skip
+    beyond = without_point(kappa(panel.votes) if panel.ballots is None else kappa_of(panel.ballots, panel.groups))
+    beyond = beyond if panel.groups is None or panel.ballots is not None else without_interval(beyond)
+    more = [] if panel.refused else [panel.of_shares(lambda held, _: entropy(held), "entropy of votes", "nats")]
+    if panel.ordinal:
+        more.append(
+            panel.of_halves(lambda split, _: wasserstein(split.other, split.target),
+                            "Wasserstein distance of two halves", "steps")
+        )  # fmt: skip
+    known = "undefined: nobody disagrees" if beyond.value is None else in_words(beyond)
+    said = (
+        f"Two people agree on an item with probability {in_words(same)} (kappa {known}); half of them is "
+        f"{in_words(far)} from the other half (JS distance, nats, square root), and {in_words(soft)} of it chose the "
+        "label that most of the other half chose."
+    )
+    left = f" {panel.single:,} items with one vote are left out." if panel.single else ""
+    who = f" {STRANGERS}" if panel.ballots is None else ""
+    return Tested(
+        test=None, status="measured", title="Agreement of people", found=f"{said}{left}{who}", brief=said,
+        beside=(same, beyond, far, soft, *more),
+    )  # fmt: skip
+
+
+def one_label(panel: Panel, held: Sequence[Believed], scored: Mapping[str, FloatArray], *, seed: int) -> People:
+    """What is lost where items must have one label: items, labels that other people would change, orders of systems.
+
+    Args:
+        panel: Votes.
+        held: Systems of known probabilities.
+        scored: Scores ``[item]`` of the others.
+        seed: Of draws of people.
+    """
+    collapsed = top(panel.votes)
+    right = {one.name: (top(one.p) * collapsed).sum(1) for one in held} | dict(scored)
+    whole = np.array([values.mean() for values in right.values()])
+    agreed, thresholds = panel.held.max(1), list[Threshold]()
+    for share in SHARES:
+        # As benchmarks do it: a majority is more than half of the votes.
+        kept = agreed > share + _ROUNDING if share in (0.0, 0.5) else agreed >= share - _ROUNDING
+        scores = np.array([values[kept].mean() for values in right.values()]) if kept.any() else np.zeros(0)
+        thresholds.append(
+            Threshold(share=share, items=int(kept.sum()), scores=tuple(map(float, scores)),
+                      flips=_flips(whole, scores) if share else None)
+        )  # fmt: skip
+    redrawn, order, best = _redrawn(panel, held, seed=seed)
+    two, (few, most) = panel.halves, panel.sizes
+    return People(
+        items=len(panel.votes), single=panel.single, fewest=few, most=most, labels=panel.labels,
+        ordinal=panel.ordinal, systems=tuple(right), thresholds=tuple(thresholds), redrawn=redrawn, order=order,
+        best=best, reordered=_reordered(panel, held), halves=float(another(top(two.one), top(two.two)).mean()),
+    )  # fmt: skip
+
+
+def _redrawn(panel: Panel, held: Sequence[Believed], *, seed: int) -> tuple[float, float | None, float | None]:
+    """Labels, orders and best systems that another draw of as many people would change."""
+    draws = int(np.clip(_CELLS // panel.votes.size, 10, DRAWS))
+    collapsed, several = top(panel.votes), [top(one.p) for one in held]
+    whole = np.array([(one * collapsed).sum(1).mean() for one in several])
+    moved, orders, bests = 0.0, list[float](), list[float]()
+    for label in resampled(panel.votes, draws=draws, rng=seeds.generator(seed, "disagreement", "redrawn")):
+        moved += float(another(collapsed, label).mean()) / draws
+        if len(several) > 1:
+            scores = np.array([(one * label).sum(1).mean() for one in several])
+            orders.append(_flips(whole, scores) or 0.0)
+            bests.append(float(scores.argmax() != whole.argmax()))
+    return (moved, float(np.mean(orders)), float(np.mean(bests))) if orders else (moved, None, None)
+
+
+def _flips(one: FloatArray, two: FloatArray) -> float | None:
+    """Share of pairs whose order differs; an equal pair counts half. ``None`` of fewer than two."""
+    if not 1 < len(one) == len(two):
+        return None
+    at = np.triu_indices(len(one), 1)
+    signs = [np.sign(np.round(x[at[0]] - x[at[1]], 12)) for x in (one, two)]
+    return float((np.abs(signs[0] - signs[1]) / 2.0).mean())
+
+
+def _reordered(panel: Panel, held: Sequence[Believed]) -> float | None:
+    """Pairs that the score by one label and the distance to people order differently."""
+    right = np.array([(top(one.p) * top(panel.votes)).sum(1).mean() for one in held])
+    return _flips(right, np.array([-js_distance(one.p, panel.held).mean() for one in held]))
+
+
+def hidden(people: People) -> Tested:
+    """What one label an item hides, in words."""
+    kept = {one.share: 1.0 - one.items / people.items for one in people.thresholds}
+    said = [
+        f"{100 * kept[0.5]:.1f} % of the items have no label that more than half chose, and on {100 * kept[1.0]:.0f} % "
+        "not all agree.",
+        f"Of the labels that most chose, another draw of as many people changes {100 * people.redrawn:.1f} % (drawn "
+        "from the votes: too few, where few voted).",
+        f"Two halves of the people choose different labels for {100 * people.halves:.1f} %.",
+    ]
+    if people.order is not None and people.best is not None:
+        said.append(
+            f"It changes the order of {100 * people.order:.1f} % of the pairs of systems, and the best one in "
+            f"{100 * people.best:.0f} % of draws."
+        )
+    if people.reordered is not None:
+        said.append(f"Score and distance to people order {100 * people.reordered:.0f} % of the pairs differently.")
+    return Tested(test=None, status="measured", title="What one label an item hides", found=" ".join(said),
+                  brief=said[0])  # fmt: skip
+
+
+RATERS: Final = "Raters"
+LEFT_OUT: Final = "One person left out"
+_SHOWN: Final = 5
+
+_EQUAL: Final = 0.8
+"""Share of the people that those of unequal numbers of votes must count as, for nothing to be said of it."""
+
+_ENOUGH: Final = 5.0
+"""People below which they are said to be few."""
+
+_WIDE: Final = " They are few, so that intervals are wide, and may be wider than 95 % need."
+
+
+def raters(panel: Panel) -> list[Tested]:
+    """How every rater differs from the others on the same items; nothing where raters are not known."""
+    known = panel.ballots
+    if known is None:
+        return []
+    if known.raters < FEWEST:
+        why = "One person gave all the votes, so nothing is known of other people."
+        return [Tested(test=None, status="not_applicable", title=RATERS, found=why)]
+    if panel.groups is not None:
+        said = (
+            f"{known.raters} people gave {len(known.item):,} votes; intervals are over people and groups of "
+            f"items.{_few(known)} How single people differ is not said of items in groups."
+        )
+        return [Tested(test=None, status="measured", title=RATERS, found=said, brief=said), left_out(panel, known)]
+    found = offsets(known, ordinal=panel.ordinal)
+    odd = sorted((one for one in found if one.sure), key=lambda one: -one.size)
+    few, more = sum(one.gap is None for one in found), len(odd) - _SHOWN
+    beside = tuple(_named(one, panel) for one in odd[:_SHOWN])
+    listed = "; ".join(f"{one.name.partition(':')[0]} {one}" for one in beside)
+    said = (
+        f"{known.raters} people gave {len(known.item):,} votes; intervals are over people and items.{_few(known)} "
+        f"{len(odd)} of them differ{'s' if len(odd) == 1 else ''} from the others on the same items (95 %, all of them "
+        "at once)"
+        f"{': ' if odd else ''}{listed}{f'; and {more} more' if more > 0 else ''}."
+    )
+    if few:
+        said += f" Of {few} with fewer than {FEWEST} votes nothing is said."
+    return [
+        Tested(test=None, status="measured", title=RATERS, found=said, brief=said, beside=beside),
+        left_out(panel, known),
+    ]
+
+
+def _few(known: Ballots) -> str:
+    """What few people, or people who vote on very different numbers of items, mean for intervals; empty of many."""
+    alike = known.count_as
+    unequal = f" They vote so unequally that they count as about {alike:.1f}." if alike < _EQUAL * known.raters else ""
+    two = " Two people do not say how often others would agree." if known.raters == FEWEST else ""
+    return f"{unequal}{_WIDE if alike < _ENOUGH else ''}{two}"
+
+
+def left_out(panel: Panel, known: Ballots) -> Tested:
+    """How often one person chooses as another one does, who is left out of the count."""
+    own = [known.agreed[known.rater == one].mean() for one in np.unique(known.rater)]
+    whole = _over(panel, known, known.agreed, known.alike, ("agreement with a person left out", "share of people"))
+    said = (
+        f"A person left out chooses as the others on the same item do with probability {in_words(whole)}; of single "
+        f"people it is {min(own):.3f} to {max(own):.3f}. "
+        "No model can be expected to follow people better than the best of them."
+    )
+    return Tested(test=None, status="measured", title=LEFT_OUT, found=said, brief=said, beside=(whole,))
+
+
+def by_choice(read: Believed) -> list[Tested]:
+    """How well a model's label follows people, beside each person who is left out; nothing where they are unknown."""
+    known = read.panel.ballots
+    if known is None or known.raters < FEWEST:
+        return []
+    chosen = top(read.p)
+    followed = known.followed(chosen)
+    more = followed - known.agreed
+    better = [float(more[known.rater == one].mean()) > 0.0 for one in np.unique(known.rater)]
+    gap = _over(
+        read.panel,
+        known,
+        more,
+        followed - known.alike,
+        ("follows people more than one of them", "difference of shares"),
+    )
+    said = (
+        f"{read.name} follows the others more than the person left out does by {in_words(gap)}; it does so against "
+        f"{sum(better)} of {known.raters} people."
+    )
+    return [Tested(test=None, status="measured", title=LEFT_OUT, found=said, brief=said, beside=(gap,))]
+
+
+def _over(panel: Panel, known: Ballots, given: FloatArray, without: FloatArray, name: tuple[str, str]) -> Estimate:
+    """Of a mean over ballots within items, and then over items, by its name and unit."""
+    people = panel.votes.sum(1)
+    values = np.bincount(known.item, weights=given, minlength=len(people)) / people
+    return panel.mean(values, *name, table=lambda _: known.crossed(values, without))
+
+
+def _named(one: Offset, panel: Panel) -> Estimate:
+    assert one.gap is not None, "a rater who differs has votes"
+    who = panel.raters[one.rater] if one.rater < len(panel.raters) else f"rater {one.rater + 1}"
+    what = "" if one.label is None else f" chooses {panel.labels[one.label] if panel.labels else one.label}"
+    return msgspec.structs.replace(one.gap, name=f"{who}{what}: {one.gap.name}")
