@@ -1,7 +1,7 @@
 """Skewed draws, skewed losses and rare ones, at the margin.
 
 Of answers under draws the counts are drawn first, and which examples they are only where the draws' means leave open
-that something is decided: a tenth of samples.
+that something is decided.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.levels import WRONG, Row
-from wheeltap.stats._scipy import t_quantile
+from wheeltap.stats.crossed import Crossed, furthest
 from wheeltap.stats.sample import Sample
 
 Array = NDArray[np.float64]
@@ -80,17 +80,28 @@ def answers(by_draw: Array, examples: int, rng: Rng) -> Array:
     return placed(counted(by_draw, examples, rng), examples, rng)
 
 
-def open_to(means: Array, examples: int, *, one_sided: bool) -> NDArray[np.bool_]:
+def open_to(means: Array, examples: int, *, one_sided: bool, skewed: bool = True) -> NDArray[np.bool_]:
     """Whether draws of these means, ``[sample, draw]``, leave open that something is decided at ``ALPHA``.
 
-    No interval is narrower than Student's t of the draws' means makes it, and what is added for answers that nobody saw
-    moves its center towards 0, by 2 in ``examples`` + 2 at most.
+    No interval is narrower than the draws alone make it, and what is added for answers that nobody saw moves its center
+    towards 0, by 2 in ``examples`` + 2 at most. How far draws reach that nobody made, noise of examples lowers by half
+    of its variance at most.
     """
-    draws, mean = means.shape[1], means.mean(axis=1)
-    mean = mean if one_sided else np.abs(mean)
-    half = t_quantile(ALPHA, draws - 1) * means.std(axis=1, ddof=1) / np.sqrt(draws)
+    mean, draws = means.mean(axis=1), means.shape[1]
+    if not one_sided:
+        means, mean = means * np.where(mean < 0.0, -1.0, 1.0)[:, None], np.abs(mean)
+    zero, spread = np.zeros_like(mean), means.var(axis=1, ddof=1) / draws
+
+    def half(sign: float, room: float) -> Array:
+        """Of the interval towards draws that cost more, or less."""
+        up = np.sqrt(0.5) * furthest(sign * means, noise=0.0)
+        alone = Crossed(
+            centre=zero, draw=spread, example=zero, residual=zero, draw_df=draws - 1, example_df=1, up=up, room=room
+        )
+        return alone.half_width(ALPHA, skewed=skewed)
+
     nearest = np.minimum(mean, mean * examples / (examples + 2.0))
-    return np.asarray((mean - MARGIN >= half) | (MARGIN - nearest >= half))
+    return np.asarray((mean - MARGIN >= half(-1.0, 1.0)) | (MARGIN - nearest >= half(1.0, np.inf)))
 
 
 def judged_draws(
@@ -109,7 +120,7 @@ def judged_draws(
     each = [(one[..., 0] - one[..., 1]) / examples for one in counts]
     means = each[0] if len(each) == 1 else each[0] - each[1]
     p = np.ones((len(means), 2))
-    for at in np.flatnonzero(open_to(means, examples, one_sided=one_sided)):
+    for at in np.flatnonzero(open_to(means, examples, one_sided=one_sided, skewed=skewed)):
         x = [placed(one[at], examples, rng) for one in counts]
         sample = Sample(x[0] if len(x) == 1 else x[0] - x[1], float(len(x)), skewed=skewed)
         p[at] = judged(sample, one_sided=one_sided)
