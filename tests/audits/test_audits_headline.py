@@ -1,6 +1,7 @@
 """The headline is the answer: what it costs to ship, what may, what could not be told; never "nothing found"."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,8 +11,8 @@ from torch import nn
 
 import wheeltap as wt
 from wheeltap.audits import base
-from wheeltap.audits.headline import headline
-from wheeltap.core.records import UNCOVERED, Estimate, Finding, FindingStatus, Power
+from wheeltap.audits.headline import headline, own_lines
+from wheeltap.core.records import UNCOVERED, Estimate, Finding, FindingStatus, Instrument, Power, SubjectRecord
 from wheeltap.plans.plan import Plan
 
 WORDS = [base.audits.get(name).instrument() for name in base.BUILTIN]
@@ -184,6 +185,28 @@ def test_research_measures_are_told_by_title(asked: list[tuple[str, FindingStatu
     assert told(score(), *found) == text
     shipping = shipped("int8", "excluded")
     assert told(score(), shipping, *found) == f"SAFE at int8: loses no more than 2.0 points. {text}"
+
+
+@pytest.mark.parametrize("asks", ["benchmark", "structure"])
+def test_an_audit_with_lines_of_its_own_answers_once_for_all_that_share_them(asks: Any) -> None:
+    plan, rows = plan_of("a"), [finding("ZZ001", "found"), finding("ZZ002", "excluded"), shipped("int8", "excluded")]
+    words = [*WORDS, *(Instrument(code=code, name=code, asks=asks) for code in ("ZZ001", "ZZ002"))]
+
+    def answer(subjects: Sequence[SubjectRecord], findings: Sequence[Finding], sections: Sequence[Any]) -> list[str]:
+        return [f"{one.name}: {len(findings)} of {sections[0]}." for one in subjects]
+
+    own = own_lines(plan, rows, words, {"ZZ001": answer, "ZZ002": answer, "ZZ003": answer}, ["three"])
+    lines = headline(plan, rows, words, void=False, own=own).splitlines()
+    assert lines[0 if asks == "structure" else -1] == "a: 2 of three." and len(lines) == 2
+    assert "SAFE at int8" in lines[-1 if asks == "structure" else 0]
+    assert headline(plan, rows, words, void=True, own=own).startswith("VOID")
+
+
+def test_recorded_answers_are_answered_by_their_own_audits_alone() -> None:
+    plan = replace(plan_of("a"), subjects=(replace(plan_of("a").reference, role="recorded"),))
+    assert headline(plan, [score()], WORDS, void=False) == "Nothing was asked of a."
+    assert headline(plan, [score()], WORDS, void=False, own=(["a scores .9."], [])) == "a scores .9."
+    assert base.named("wt001") == "score" == base.judging("score", recorded=False)
 
 
 # ---- pairs ---------------------------------------------------------------------------------------------------------

@@ -2,13 +2,15 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from wheeltap.audits.case import Case
 from wheeltap.audits.claims import Draft, Tested, Unanswered, Verdict, ungrouped
+from wheeltap.core.errors import UsageError
 from wheeltap.core.records import (
     Asks,
     Estimate,
@@ -19,9 +21,13 @@ from wheeltap.core.records import (
     Trial,
 )
 from wheeltap.core.registry import Registry
+from wheeltap.core.section import Section
 from wheeltap.core.settings import Configured
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.effect import smallest_detectable
+
+Answer = Callable[[Sequence[SubjectRecord], Sequence[Finding], Sequence[Section]], list[str]]
+"""From the subjects, the settled findings and what is shown beside them to lines of the headline."""
 
 
 class Audit(Configured, ABC):
@@ -44,6 +50,9 @@ class Audit(Configured, ABC):
             groups. Of a single claim its evidence says so.
         group: A name by which all audits of its suite are asked for together.
         number: What its first number of a model is: its score, a loss of score, or (empty) something else.
+        answer: Makes lines of the headline from the findings of all audits that have the same one; ``None`` where the
+            headline says what they found in the words of all audits.
+        recorded: Whether it judges recorded answers, in place of the audit of models with its code.
         by_units: Whether its cost depends on how many hidden units a subject has, so that a plan must count them.
     """
 
@@ -64,6 +73,8 @@ class Audit(Configured, ABC):
     by_example: ClassVar[bool] = False
     group: ClassVar[str] = ""
     number: ClassVar[Literal["", "score", "loss"]] = ""
+    answer: ClassVar[Answer | None] = None
+    recorded: ClassVar[bool] = False
 
     @abstractmethod
     def ask(self, case: Case) -> list[Trial]:
@@ -243,8 +254,33 @@ def sparing(name: str, parameters: int) -> dict[str, Scalar | list[int | float]]
 
 def named(name: str) -> str:
     """The name of an audit or group, also where its finding code was given: ``WT103`` is ``quantization``."""
-    asked = name.upper()
-    return next((known for known in audits if audits.get(known).code == asked), name) if asked[:2] == "WT" else name
+    return _coded(name.upper(), recorded=False) or name if name[:2].upper() == "WT" else name
+
+
+def _coded(code: str, *, recorded: bool) -> str:
+    """The first audit with a code, of models or of recorded answers; empty where there is none."""
+    kinds = ((name, audits.get(name)) for name in audits)
+    return next((name for name, kind in kinds if (kind.code, kind.recorded) == (code, recorded)), "")
+
+
+def judging(name: str, *, recorded: bool) -> str:
+    """The audit that judges where this one is asked for: of recorded answers it may be one of their own."""
+    return (_coded(audits.get(name).code, recorded=True) or name) if recorded else name
+
+
+def suite_answers(*, recorded: bool) -> dict[str, Answer]:
+    """How the installed audits that the kernel does not have answer, by code; those that cannot be loaded are left out.
+
+    Args:
+        recorded: Whether the subjects are recorded answers.
+    """
+    found: dict[str, Answer] = {}
+    for name in audits:
+        with suppress(UsageError):
+            kind = None if name in BUILTIN else audits.get(name)
+            if kind is not None and kind.answer is not None and kind.recorded <= recorded:
+                found[kind.code] = kind.answer
+    return found
 
 
 def create(name: str, settings: dict[str, Any] | None = None) -> Audit:

@@ -14,7 +14,6 @@ from wheeltap.core.records import Estimate, Outcome, SubjectRecord, TaskRecord, 
 from wheeltap.plans.plan import MARGIN, Lookup, Plan
 from wheeltap.stats.clusters import Groups, one_by_one, one_group
 from wheeltap.stats.effect import score_interval
-from wheeltap.suites.lens.specs import VOTES
 
 Values = NDArray[np.floating[Any]]
 Arrays = dict[str, NDArray[Any]]
@@ -108,9 +107,13 @@ class Case:
 
     @cached_property
     def groups(self) -> Groups | None:
-        """Which group each example is in, ``[example]``, where they come in groups: of the clean pass, or of votes."""
-        voted = [self.plan.reading(subject, VOTES.name, {}) for subject in self.plan.subjects]
-        for trial in (*map(self.plan.clean, self.plan.subjects), *voted):
+        """Which group each example is in, ``[example]``, where they come in groups: of the clean pass, or of a reading.
+
+        What was recorded may have no clean pass: where nobody answered, the readings of what is known of the items say.
+        """
+        plan, recorded = self.plan, [subject for subject in self.plan.subjects if subject.role == "recorded"]
+        readings = [plan.reading(subject, name, {}) for subject in recorded for name in plan.versions]
+        for trial in (*map(plan.clean, plan.subjects), *readings):
             outcome = self._lookup(trial.key)
             if outcome is not None and not {"chance", "group"}.isdisjoint(outcome.values):
                 return outcome.values.get("group")

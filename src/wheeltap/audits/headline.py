@@ -1,18 +1,16 @@
 """The answer in one sentence for each model or pair: what it costs to ship it, and what could not be told."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import final
 
-from wheeltap.audits.base import pair
+from wheeltap.audits.base import Answer, pair
 from wheeltap.audits.case import TOO_FEW
 from wheeltap.audits.losses import GROWN
 from wheeltap.audits.score import SAME_OUTPUTS
 from wheeltap.core.records import Estimate, Finding, Instrument, SubjectRecord, TaskRecord
 from wheeltap.core.section import Section
 from wheeltap.plans.plan import ALPHA, Plan
-from wheeltap.suites.circuits.audits.headline import of_circuit
-from wheeltap.suites.lens.audits.headline import TELL, enough_for, of_benchmark
 
 FULL = 0.9
 """Share of the weights from which a report need not begin with what was left alone."""
@@ -29,6 +27,9 @@ SINGLE = "worst-weight"
 MEASURED = "What was measured:"
 """What follows it, in a reason, is no answer."""
 
+TELL = "would tell"
+"""Words after how many examples would decide a row."""
+
 _NAMED = 3
 """How many schemes a sentence names before it counts the rest."""
 
@@ -39,14 +40,18 @@ SAME = "Same outputs: weights written differently (a conversion), or that cancel
 """What that means, once for all pairs."""
 
 
+OwnLines = tuple[Sequence[str], Sequence[str]]
+"""Lines of a headline that audits make themselves: those that stand before what is said of the models, and after it."""
+
+
 def headline(
     plan: Plan,
     findings: Sequence[Finding],
     instruments: Sequence[Instrument],
     *,
     void: bool,
+    own: OwnLines = ((), ()),
     same: Set[str] = frozenset(),
-    sections: Sequence[Section] = (),
 ) -> str:
     """One line for a single model, one for each pair of a comparison, the most alarming first.
 
@@ -57,22 +62,49 @@ def headline(
         findings: Settled.
         instruments: Their words.
         void: Whether a control failed.
+        own: See ``own_lines``.
         same: Names of the models that give the outputs of the first one.
-        sections: What the report shows beside them.
     """
-    told = _Told(plan, findings, {one.code: one for one in instruments}, same)
+    before, after = own
+    if plan.reference.role == "recorded":
+        return "\n".join([*before, *after]) or f"Nothing was asked of {', '.join(one.name for one in plan.subjects)}."
+    told = _Sentences(plan, findings, {one.code: one for one in instruments}, bool(before or after), same)
     first = told.outliers()
     if void:
         return "\n".join(["VOID: a control failed, so this run proves nothing about the model.", *first])
-    first = [*told.of_circuits(sections), *first]
-    more = of_benchmark(told.benchmark)
+    first = [*before, *first]
     if len(plan.subjects) == 1:
-        return "\n".join([*first, *filter(None, [told.of_one(plan.reference)]), *more])
+        return "\n".join([*first, *filter(None, [told.of_one(plan.reference)]), *after])
     lines = [line for _, line in sorted((told.of_pair(rival) for rival in plan.subjects[1:]), key=lambda one: -one[0])]
     first_same = next((at for at, line in enumerate(lines) if len(lines) > 1 and _SAME_OUTPUTS in line), None)
     if first_same is not None:  # explained once, where it is first read
         lines[first_same] = f"{lines[first_same]} {SAME}"
-    return "\n".join([*first, *filter(None, lines), *more])
+    return "\n".join([*first, *filter(None, lines), *after])
+
+
+def own_lines(
+    plan: Plan,
+    findings: Sequence[Finding],
+    instruments: Sequence[Instrument],
+    answers: Mapping[str, Answer],
+    sections: Sequence[Section],
+) -> OwnLines:
+    """What audits say of their findings in words of their own: what is about a benchmark comes last.
+
+    Args:
+        plan: With the subjects.
+        findings: Settled.
+        instruments: Their words.
+        answers: Of such audits, by code.
+        sections: What the report shows beside the findings.
+    """
+    before, after = list[str](), list[str]()
+    last = {one.code for one in instruments if one.asks == "benchmark"}
+    for answer in dict.fromkeys(answers.values()):
+        mine = [finding for finding in findings if answers.get(finding.code) == answer]
+        if mine:
+            (after if any(one.code in last for one in mine) else before).extend(answer(plan.subjects, mine, sections))
+    return before, after
 
 
 def at_level(answer: str, alpha: float) -> str:
@@ -102,14 +134,32 @@ def amount(value: float, task: TaskRecord) -> str:
     return f"{100 * value + 0.0:.1f} points" if task.bounded else f"{value:.3g} {task.measure}"
 
 
+def enough_for(rows: Sequence[Finding], noun: str) -> str:
+    """How many examples, or groups of them, would decide all of these; empty where no number would, or there are."""
+    known = [row.power for row in rows if row.power is not None]
+    most = max((one.examples or 0 for one in known), default=0)
+    now = max((row.estimates[0].n for row in rows if row.estimates), default=0)
+    if most <= now or any(one.examples is None for one in known):
+        return ""
+    groups = max(one.groups or 0 for one in known)
+    return f"{rounded(groups)} groups" if groups else f"{rounded(most)} {noun}"
+
+
+def rounded(count: int) -> str:
+    """A count with two digits that mean something, rounded up."""
+    size = 10 ** max(len(str(count)) - 2, 0)
+    return f"{-(-count // size) * size:,}"
+
+
 @final
 @dataclass(frozen=True)
-class _Told:
-    """Findings, told of one model or pair at a time."""
+class _Sentences:
+    """What findings say of one model or pair at a time; ``lined``: whether something has lines of its own."""
 
     plan: Plan
     findings: Sequence[Finding]
     instruments: dict[str, Instrument]
+    lined: bool
     same: Set[str] = frozenset()
 
     def _mine(self, name: str, *asks: str) -> list[Finding]:
@@ -118,22 +168,6 @@ class _Told:
 
     def _asks(self, finding: Finding) -> str:
         return self.instruments[finding.code].asks if finding.code in self.instruments else ""
-
-    @property
-    def benchmark(self) -> list[Finding]:
-        """What was asked of what the score leaves out: it has lines of its own."""
-        return [f for f in self.findings if self._asks(f) == "benchmark"]
-
-    @property
-    def _lined(self) -> bool:
-        """Whether something was asked that has lines of its own."""
-        return any(self._asks(f) in ("benchmark", "circuit") for f in self.findings)
-
-    def of_circuits(self, sections: Sequence[Section]) -> list[str]:
-        """A line for each model whose circuit was judged."""
-        known = {section.subject: section.brief for section in sections if section.brief}
-        names = [subject.name for subject in self.plan.subjects]
-        return [*filter(None, (of_circuit(name, self._mine(name, "circuit"), known.get(name, "")) for name in names))]
 
     def outliers(self) -> list[str]:
         """What the census found, a line for each of the first models."""
@@ -152,7 +186,7 @@ class _Told:
         said = [self._partly(subject), self._shipping(rows), self._others(subject.name)]
         if not any(said[1:]):
             known = f"{subject.name} scores {score.estimates[0]}" if score and score.estimates else subject.name
-            if not self._lined:
+            if not self.lined:
                 said.append(f"{known}: nothing else was asked.")
             elif known != subject.name:  # a name alone says nothing: what was asked has lines of its own
                 said.append(f"{known}.")
@@ -257,7 +291,7 @@ class _Told:
         elif asked:
             rank, verdict = 1, f"NOT COMPARED: {asked[0].because}"
         else:
-            rank, verdict = 1, "" if merged or self._lined else "nothing else was compared."
+            rank, verdict = 1, "" if merged or self.lined else "nothing else was compared."
         scores = self._scores(score, rival)
         told = f"{name}: {scores}{verdict}"
         if not (verdict or merged):  # what else was asked has lines of its own

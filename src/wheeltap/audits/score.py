@@ -12,8 +12,6 @@ from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
 from wheeltap.stats.effect import score_interval
 from wheeltap.stats.sample import Sample
-from wheeltap.suites.lens.audits.score import DIFFERENCE, alone, compared, of_answers, score_of_answers, scores_of
-from wheeltap.suites.lens.record import LensRecord, section
 
 
 class ScoreSettings(Settings, frozen=True, kw_only=True):
@@ -26,15 +24,8 @@ class ScoreSettings(Settings, frozen=True, kw_only=True):
     margin: Margin | None = None
 
 
-def score_of(case: Case, subject: SubjectRecord) -> Estimate:
-    """The subject's undisturbed score."""
-    task = case.plan.task
-    if subject.role == "recorded":
-        return score_of_answers(case, subject)
-    return score_interval(
-        case.clean(subject), bounded=task.bounded, groups=case.groups, name=task.measure, unit=task.measure
-    )
-
+DIFFERENCE = "Difference of benchmark scores"
+"""Title of what is claimed of a pair."""
 
 SAME_OUTPUTS = "difference of outputs"
 """Name of the estimate beside a difference of scores where two subjects compute the same function."""
@@ -137,32 +128,17 @@ class ScoreAudit(Audit):
         verdict = Verdict()
         for subject in case.plan.subjects:
             verdict.drafts.append(self._single(case, subject))
-        if case.plan.reference.role == "recorded":
-            verdict.drafts += [self._recorded(case, *two) for two in compared(case.plan)]
-            scores = scores_of(draft.finding for draft in verdict.drafts)
-            verdict.sections.append(section(LensRecord(scores=scores)))
-            return verdict
         for rival in case.rivals:
             verdict.drafts.append(self._pair(case, rival))
         return verdict
 
-    def _recorded(self, case: Case, one: SubjectRecord, two: SubjectRecord) -> Draft:
-        name, trials = pair(one, two), (case.plan.clean(one), case.plan.clean(two))
-        try:
-            claim = of_answers(case, one, two, margin=self.settings.margin)
-        except Unanswered as missing:
-            return self.unanswered(name, missing, title=DIFFERENCE)
-        return self.draft(case, name, claim, trials, title=DIFFERENCE)
-
     def _single(self, case: Case, subject: SubjectRecord) -> Draft:
         task = case.plan.task
         try:
-            score = score_of(case, subject)
+            clean = case.clean(subject)
         except Unanswered as gap:
             return self.unanswered(subject.name, gap)
-        if subject.role == "recorded":
-            claim = alone(case, subject, score)
-            return self.draft(case, subject.name, claim, [case.plan.clean(subject)])
+        score = score_interval(clean, bounded=task.bounded, groups=case.groups, name=task.measure, unit=task.measure)
         because = (
             f"{subject.name} scores {score} ({task.measure}; chance {case.chance:.3f}) on {task.examples} examples. "
             "This is all that a benchmark sees."
@@ -180,11 +156,10 @@ class ScoreAudit(Audit):
         plan = case.plan
         name = pair(plan.reference, rival)
         trials = tuple(plan.clean(subject) for subject in (plan.reference, rival))
-        title = DIFFERENCE
         try:
             values = (case.clean(plan.reference) - case.clean(rival))[None, :]
         except Unanswered as missing:
-            return self.unanswered(name, missing, title=title)
+            return self.unanswered(name, missing, title=DIFFERENCE)
         edge, bounded = case.edge(plan.reference, rival, own=self.settings.margin), plan.task.bounded
         margin = edge.value
         sample = Sample(values, 1.0 if bounded else None, groups=case.groups, margins=edge.each)
@@ -196,4 +171,4 @@ class ScoreAudit(Audit):
             found=f"{words}: a benchmark tells these two apart.",
             otherwise=f"{words}: not shown to be more than {margin:.2g} either way. {edge.because}".rstrip(),
         )  # fmt: skip
-        return self.draft(case, name, claim, trials, title=title)
+        return self.draft(case, name, claim, trials, title=DIFFERENCE)

@@ -2,15 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 
 import msgspec
 
-from wheeltap.audits.base import Audit, create, studies
+from wheeltap.audits.base import Audit, create, judging, studies
 from wheeltap.audits.case import Case
 from wheeltap.audits.claims import Draft, Unanswered, Verdict
 from wheeltap.audits.clean_passes import baseline, copies, same_function
-from wheeltap.audits.headline import ENOUGH, FULL, MEASURED, at_level, headline, percent
+from wheeltap.audits.headline import ENOUGH, FULL, MEASURED, at_level, headline, own_lines, percent
 from wheeltap.audits.power import power_control
 from wheeltap.audits.score import same_outputs
 from wheeltap.core.records import UNCOVERED, Cost, Estimate, Finding, Power, Scalar, SubjectRecord, Trial
@@ -18,7 +17,6 @@ from wheeltap.core.report import ReportRecord
 from wheeltap.core.study import StudyRecord
 from wheeltap.plans.plan import CUT, GROUPED, MARGIN, Lookup, Plan
 from wheeltap.stats.family import holm
-from wheeltap.suites.lens.audits.headline import of_recorded
 
 OPEN = (
     "The interval is open, so an effect of any size may have gone unseen: a single example or draw has no spread, and "
@@ -54,7 +52,8 @@ def wanted(plan: Plan, lookup: Lookup, audits: Sequence[Audit] | None = None) ->
 
 def audits_of(plan: Plan) -> list[Audit]:
     """The plan's audits with their settings, its study among them."""
-    asked = [create(spec.name, dict(spec.settings)) for spec in plan.audits]
+    recorded = plan.reference.role == "recorded"
+    asked = [create(judging(spec.name, recorded=recorded), dict(spec.settings)) for spec in plan.audits]
     return asked if plan.study is None else [*asked, studies.get(plan.study.name)(dict(plan.study.settings))]
 
 
@@ -85,8 +84,10 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
     findings = [_only_found(one) if recorded or one.code in asked else one for one in findings]
     same = {rival.name for rival in case.rivals if same_outputs(case, rival) is not None}
     sections = tuple(section for verdict in verdicts for section in verdict.sections)
-    own = partial(headline, plan, findings, instruments, void=void, same=same, sections=sections)
-    told = of_recorded(plan, findings) if recorded else own()
+    able = ((type(audit).answer, audit.instruments()) for audit in audits)
+    answers = {one.code: answer for answer, several in able if answer is not None for one in several}
+    own = own_lines(plan, findings, instruments, answers, sections)
+    told = headline(plan, findings, instruments, own=own, void=void, same=same)
     answer, study = _answered(verdicts, findings, void) or (told, None)
     task = msgspec.structs.replace(plan.task, chance=case.chance) if _started(case) else plan.task
     return ReportRecord(

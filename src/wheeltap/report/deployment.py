@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wheeltap.audits.deployment import SPARED
-from wheeltap.audits.headline import FULL, margin_of, of_all, percent, times
+from wheeltap.audits.headline import FULL, TELL, margin_of, of_all, percent, rounded, times
 from wheeltap.audits.losses import GROWN
 from wheeltap.core.records import UNCOVERED, Estimate, Finding, SubjectRecord
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import view, words
 from wheeltap.report.words import Tone
-from wheeltap.suites.lens.audits.headline import TELL, rounded
 from wheeltap.suites.lens.sections import terminal as lens_text
 
 MOST_LINES = 15

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Final
 
+from wheeltap.audits.headline import TELL
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import deployment, view
 from wheeltap.report.deployment import Line, Table
-from wheeltap.suites.lens.audits.headline import TELL
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,8 +9,9 @@ from typing import Final
 import msgspec
 
 from wheeltap import __version__
+from wheeltap.audits.base import audits, suite_answers
 from wheeltap.audits.claims import CLAIM, LOSS, PAIR, Words
-from wheeltap.audits.headline import at_level, headline
+from wheeltap.audits.headline import at_level, headline, own_lines
 from wheeltap.core.errors import FileFormatError
 from wheeltap.core.records import UNCOVERED, Finding
 from wheeltap.core.report import ReportRecord
@@ -19,7 +20,6 @@ from wheeltap.report.origin import FILE
 from wheeltap.report.unfinished import missing_trials, unfinished
 from wheeltap.studies import rules
 from wheeltap.studies.base import VOID
-from wheeltap.suites.lens.audits.headline import of_recorded
 
 _SETTLED: Final = ("found", "excluded", "inconclusive")
 _WORDS: Final = (LOSS, PAIR, CLAIM)
@@ -47,7 +47,7 @@ def read_from(record: ReportRecord, where: str) -> ReportRecord:
         if study is not None and not record.void:
             own = f"{_REPORTED} {' '.join(record.headline.split())}"
             study = msgspec.structs.replace(study, notes=(*study.notes, own))
-        elif not wrong and record.provenance.get("wheeltap") == __version__:
+        elif not wrong and record.provenance.get("wheeltap") == __version__ and not _foreign(record):
             wrong = f"the answer {record.headline[:80]!r} where its findings say {told[:80]!r}"
     if wrong:
         raise FileFormatError(
@@ -71,11 +71,11 @@ def _answers(record: ReportRecord) -> Sequence[str]:
     if study is not None:
         worse = rules.worse(study.rows, study.rules, record.task.sign)
         told = (VOID if record.void else " ".join([rules.headline(study.rules, record.findings), *worse]),)
-    elif any(subject.role == "recorded" for subject in record.subjects):
-        told = (of_recorded(plan, record.findings),)
     else:  # that models give the same outputs is not in a report without a score
+        answers = suite_answers(recorded=plan.reference.role == "recorded")
+        own = own_lines(plan, record.findings, record.instruments, answers, record.sections)
         told = tuple(
-            headline(plan, record.findings, record.instruments, void=record.void, same=same, sections=record.sections)
+            headline(plan, record.findings, record.instruments, own=own, void=record.void, same=same)
             for same in (frozenset[str](), frozenset(subject.name for subject in record.subjects))
         )
     told = tuple(at_level(one, _alpha(record)) for one in told)
@@ -85,6 +85,12 @@ def _answers(record: ReportRecord) -> Sequence[str]:
     first = record.headline.partition("\n")[0]
     kept = unfinished(record, missing).headline.partition(" again")[0]
     return tuple(f"{first if first.startswith(kept) else kept}\n{one}" for one in told)
+
+
+def _foreign(record: ReportRecord) -> bool:
+    """Whether it is of an audit that is not installed, which may have answered in words of its own."""
+    known = {audits.get(name).code for name in audits}
+    return any(one.code not in known for one in record.instruments)
 
 
 def _alpha(record: ReportRecord) -> float:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
+import numpy as np
+
 from wheeltap.core.records import Power
 from wheeltap.core.study import Direction
 from wheeltap.stats.members.base import MemberTest
@@ -41,6 +43,14 @@ class Evidence(ABC):
     def over_groups(self) -> bool:
         """Whether it allows for the groups that examples come in: a claim on examples without that proves nothing."""
         return False
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the numbers, and what is known of them, are the same."""
+        names = getattr(self, "__dataclass_fields__", ())
+        same = type(other) is type(self)
+        return same and all(np.array_equal(getattr(self, name), getattr(other, name)) for name in names)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType] - of arrays
 
 
 @final

@@ -124,24 +124,6 @@ class Sample(Evidence):
             method=f"adjusted Wald, {method}" if self._within(x) and not signs else method,
         )  # fmt: skip
 
-    def __eq__(self, other: object) -> bool:
-        """Whether the numbers, and what is known of them, are the same."""
-        if not isinstance(other, Sample):
-            return NotImplemented
-        arrays = zip(self._arrays, other._arrays, strict=True)
-        same = (self.bound, self.ends, self.skewed) == (other.bound, other.ends, other.skewed)
-        return same and all(np.array_equal(one, two) for one, two in arrays)
-
-    __hash__ = None  # pyright: ignore[reportAssignmentType] - of arrays
-
-    @property
-    def _arrays(self) -> tuple[Values, ...]:
-        empty = np.zeros(0)
-        return (
-            self.values,
-            *(empty if one is None else np.asarray(one, dtype=np.float64) for one in (self.groups, self.margins)),
-        )
-
     def above(self, margin: float) -> float | None:
         """P-value of "the effect is within the margin, either way"; ``None`` where a single number has no spread."""
         sign = 1.0 if float(np.mean(self.values)) >= 0.0 else -1.0

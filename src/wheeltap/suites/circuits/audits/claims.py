@@ -18,6 +18,7 @@ from wheeltap.stats.evidence import Members
 from wheeltap.stats.members import Scale, difference
 from wheeltap.stats.sample import Sample
 from wheeltap.suites.circuits.audits.common import CHANCE, NO_OTHERS, NULLS, CircuitAudit, CircuitRead
+from wheeltap.suites.circuits.audits.headline import TITLES
 from wheeltap.suites.circuits.audits.view import graphs, views
 from wheeltap.suites.circuits.record import section
 from wheeltap.suites.circuits.specs import KINDS, Null
@@ -42,7 +43,7 @@ class CircuitSufficientAudit(CircuitAudit):
 
     name = "circuit-sufficient"
     code = "WT301"
-    title = "Circuit is sufficient"
+    title = TITLES[0]
     brief = "rise without the rest"
     reads = (
         "How much higher the loss is when everything outside the circuit is ablated, by six kinds of ablation. Being "
@@ -128,7 +129,7 @@ class CircuitNecessaryAudit(CircuitAudit):
 
     name = "circuit-necessary"
     code = "WT302"
-    title = "Circuit is necessary"
+    title = TITLES[1]
     brief = "left without it"
     reads = (
         "How far below the loss of a guess the net stays when the circuit alone is ablated: what is left of the task "
@@ -206,7 +207,7 @@ class CircuitNullsAudit(CircuitAudit):
 
     name = "circuit-nulls"
     code = "WT303"
-    title = "Circuit beats its nulls"
+    title = TITLES[2]
     brief = "found where nothing is"
     reads = (
         "Whether random circuits of the same size do as well, and whether the same search finds a circuit in a net "
@@ -310,7 +311,7 @@ class CircuitStableAudit(CircuitAudit):
 
     name = "circuit-stable"
     code = "WT304"
-    title = "Circuit is stable"
+    title = TITLES[3]
     brief = "rise when rephrased"
     reads = (
         "Whether the circuit does as well on held-out pairs as on those it was searched on, does the task when the "

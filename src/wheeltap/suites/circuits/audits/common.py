@@ -16,6 +16,7 @@ from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.stats._scipy import t_quantile
 from wheeltap.stats.sample import Sample
+from wheeltap.suites.circuits.audits.headline import lines
 from wheeltap.suites.circuits.circuit import packed
 from wheeltap.suites.circuits.specs import (
     CIRCUIT_EFFECTS,
@@ -242,6 +243,7 @@ class CircuitAudit(Audit):
     """Searches for the smallest circuit that reaches the target, unless one is given; then reads what it does."""
 
     asks = "circuit"
+    answer = staticmethod(lines)
     group = "circuit"
     settings_type = CircuitAuditSettings
     settings: CircuitAuditSettings

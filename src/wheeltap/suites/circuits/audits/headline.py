@@ -3,15 +3,20 @@
 from collections.abc import Sequence
 from typing import Final
 
-from wheeltap.core.records import Finding, FindingStatus
-from wheeltap.suites.circuits.audits.claims import (
-    CircuitNecessaryAudit,
-    CircuitNullsAudit,
-    CircuitStableAudit,
-    CircuitSufficientAudit,
-)
+from wheeltap.core.records import Finding, FindingStatus, SubjectRecord
+from wheeltap.core.section import Section
+
+TITLES: Final = ("Circuit is sufficient", "Circuit is necessary", "Circuit beats its nulls", "Circuit is stable")
+"""How the titles of what is claimed begin, audit by audit."""
 
 _SILENT: Final = ("error", "not_applicable", "skipped")
+
+
+def lines(subjects: Sequence[SubjectRecord], findings: Sequence[Finding], sections: Sequence[Section]) -> list[str]:
+    """A line for each model whose circuit was judged."""
+    known = {section.subject: section.brief for section in sections if section.brief}
+    mine = {one.name: [finding for finding in findings if finding.subject == one.name] for one in subjects}
+    return [of_circuit(name, rows, known.get(name, "")) for name, rows in mine.items() if rows]
 
 
 def of_circuit(subject: str, findings: Sequence[Finding], brief: str) -> str:
@@ -22,13 +27,10 @@ def of_circuit(subject: str, findings: Sequence[Finding], brief: str) -> str:
         findings: Of the audits of circuits on it, settled.
         brief: Its size in words; empty where it is not known.
     """
-    if not findings:
-        return ""
     if all(finding.status in _SILENT for finding in findings):
         return f"NO ANSWER on a circuit of {subject}: {findings[0].because}"
     sufficient, necessary, nulls, stable = (
-        [finding for finding in findings if finding.code == audit.code and finding.title.startswith(audit.title)]
-        for audit in (CircuitSufficientAudit, CircuitNecessaryAudit, CircuitNullsAudit, CircuitStableAudit)
+        [finding for finding in findings if finding.title.startswith(title)] for title in TITLES
     )
     size = f" ({brief})" if brief else ""
     said = [_sufficient(sufficient), _necessary(necessary), _nulls(nulls), _stable(stable)]

@@ -22,7 +22,7 @@ from wheeltap.stats.clusters import Groups
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.sample import Sample
 from wheeltap.stats.wilson1927 import wilson, wilson_of_items
-from wheeltap.suites.lens.audits.headline import amount
+from wheeltap.suites.lens.audits.headline import amount, lines
 from wheeltap.suites.lens.record import LensRecord, Recognized, SystemScore, section
 from wheeltap.suites.lens.specs import (
     CONTINUATIONS,
@@ -302,6 +302,7 @@ class AmbiguityAudit(Audit):
         "goes on from each reading, and by the set of labels that it holds possible. One label an item hides this."
     )
     asks = "benchmark"
+    answer = staticmethod(lines)
     settings_type = AmbiguitySettings
     settings: AmbiguitySettings
     spares: ClassVar[dict[str, int]] = {"continuations": 4}

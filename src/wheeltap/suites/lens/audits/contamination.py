@@ -21,7 +21,7 @@ from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.delong1988 import placements
 from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.evidence import NoEvidence
-from wheeltap.suites.lens.audits.headline import POWER
+from wheeltap.suites.lens.audits.headline import POWER, lines
 from wheeltap.suites.lens.specs import CONTAMINATION, FRACTIONS, SETS, ContaminationSettings
 from wheeltap.suites.lens.stats.exchangeability import flipped, mean_interval, more_often, order_test
 from wheeltap.suites.lens.stats.order_cues import CUES, SHOWN
@@ -333,6 +333,7 @@ class ContaminationAudit(SingleReadingAudit[Known]):
         "published, or completes them word by word. Copies taught the items show how often each would have been found."
     )
     asks = "benchmark"
+    answer = staticmethod(lines)
     by_example = True
     settings_type = ContaminationAuditSettings
     settings: ContaminationAuditSettings

@@ -17,7 +17,7 @@ from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.effect import has_width, without_point
-from wheeltap.suites.lens.audits.headline import amount
+from wheeltap.suites.lens.audits.headline import amount, lines
 from wheeltap.suites.lens.audits.panel import (
     FEW_FOR_ENTROPY,
     SUBJECT,
@@ -244,6 +244,7 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
         "them is as far from the other half as the ceiling says, and a model beyond it misses what people say."
     )
     asks = "benchmark"
+    answer = staticmethod(lines)
     settings_type = DisagreementSettings
     settings: DisagreementSettings
     reading = LABEL_PROBABILITIES

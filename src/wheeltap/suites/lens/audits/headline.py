@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Final
 
-from wheeltap.core.records import Estimate, Finding
+from wheeltap.audits.headline import enough_for
+from wheeltap.core.records import Estimate, Finding, SubjectRecord
 from wheeltap.core.rounding import fixed
-from wheeltap.plans.plan import Plan
+from wheeltap.core.section import Section
 
 _SHARES: Final = ("accuracy", "share of items", "share of people", "probability")
 """Units of numbers whose differences are said in points."""
@@ -16,22 +17,15 @@ _MOST: Final = 6
 POWER: Final = "What would have been found"
 """Title of what planted contamination shows, which is said whatever was found."""
 
-TELL: Final = "would tell"
-"""Words after how many examples would decide a row; of a comparison of two systems, ``SHOW``."""
-
 SHOW: Final = "would show"
+"""Words after how many items would decide a comparison of two systems."""
 
 _NAMED: Final = 3
 """Systems that a line names before it counts the rest."""
 
 
-def of_recorded(plan: Plan, findings: Sequence[Finding]) -> str:
+def lines(subjects: Sequence[SubjectRecord], findings: Sequence[Finding], sections: Sequence[Section]) -> list[str]:
     """What was found first, then what was excluded and what is undecided; what was measured, where nothing is shown."""
-    return "\n".join(of_benchmark(findings)) or f"Nothing was asked of {', '.join(one.name for one in plan.subjects)}."
-
-
-def of_benchmark(findings: Sequence[Finding]) -> list[str]:
-    """The same in lines, of these findings alone; none where nothing is known."""
     found = [_named(finding) for finding in findings if finding.status == "found"]
     measured = [f for f in findings if f.status == "measured" and (f.title == POWER or not _shown(findings))]
     less = [_excluded(finding) for finding in findings if finding.status == "excluded"]
@@ -91,17 +85,6 @@ def _open(finding: Finding) -> str:
     return f"{verdict}: {finding.subject}, {finding.title[:1].lower()}{finding.title[1:]}{number}{more}."
 
 
-def enough_for(rows: Sequence[Finding], noun: str) -> str:
-    """How many examples, or groups of them, would decide all of these; empty where no number would, or there are."""
-    known = [row.power for row in rows if row.power is not None]
-    most = max((one.examples or 0 for one in known), default=0)
-    now = max((row.estimates[0].n for row in rows if row.estimates), default=0)
-    if most <= now or any(one.examples is None for one in known):
-        return ""
-    groups = max(one.groups or 0 for one in known)
-    return f"{rounded(groups)} groups" if groups else f"{rounded(most)} {noun}"
-
-
 def _shows(effect: Estimate) -> bool:
     """Whether its interval leaves zero out."""
     return (effect.low is not None and effect.low > 0.0) or (effect.high is not None and effect.high < 0.0)
@@ -130,9 +113,3 @@ def amount(gap: Estimate) -> str:
         return str(gap)
     value, low, high = ("open" if end is None else fixed(100 * end, 1) for end in (gap.value, gap.low, gap.high))
     return f"{value} points [{low}, {high}]"
-
-
-def rounded(count: int) -> str:
-    """A count with two digits that mean something, rounded up."""
-    size = 10 ** max(len(str(count)) - 2, 0)
-    return f"{-(-count // size) * size:,}"

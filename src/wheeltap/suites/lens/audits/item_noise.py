@@ -20,6 +20,7 @@ from wheeltap.stats.added_variance import Explained, explained
 from wheeltap.stats.clusters import Groups, one_group
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.sample import Sample
+from wheeltap.suites.lens.audits.headline import lines
 from wheeltap.suites.lens.audits.panel import mean_of, panel_of
 from wheeltap.suites.lens.specs import LABEL_PROBABILITIES, VOTES
 from wheeltap.suites.lens.stats.disagreement import FLOOR, entropy, probabilities
@@ -93,6 +94,7 @@ class ItemNoiseAudit(SingleReadingAudit[Items]):
         "only what is beyond the output's own entropy and margin and beyond noise on the inputs, at equal cost."
     )
     asks = "benchmark"
+    answer = staticmethod(lines)
     settings_type = ItemNoiseSettings
     settings: ItemNoiseSettings
     spares: ClassVar[dict[str, int]] = {"weight_draws": 4}

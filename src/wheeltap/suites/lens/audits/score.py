@@ -1,24 +1,22 @@
 """Differences of benchmark scores between recorded answers: is one of two systems better on the same items?"""
 
-from collections.abc import Iterable
 from itertools import combinations
-from typing import Final
+from typing import Final, final
 
 import numpy as np
 
-from wheeltap.audits.case import Case
-from wheeltap.audits.claims import PAIR, Tested
-from wheeltap.core.records import Estimate, Finding, SubjectRecord
+from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, pair
+from wheeltap.audits.claims import PAIR
+from wheeltap.audits.score import DIFFERENCE, ScoreAudit, ScoreSettings
+from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.core.rounding import fixed
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.crossed import Values
 from wheeltap.stats.effect import has_width, score_interval, share_interval, without_point
 from wheeltap.stats.sample import Sample
 from wheeltap.stats.unpaired import unpaired_effect
-from wheeltap.suites.lens.audits.headline import amount
-from wheeltap.suites.lens.record import SystemScore
-
-DIFFERENCE: Final = "Difference of benchmark scores"
+from wheeltap.suites.lens.audits.headline import amount, lines
+from wheeltap.suites.lens.record import LensRecord, SystemScore, section
 
 SCORE: Final = "score"
 """Unit of scores that are no shares."""
@@ -27,40 +25,70 @@ MOST: Final = 6
 """Systems up to which every pair is compared; of more, the first one with each of the others."""
 
 
+@final
+class RecordedScoreAudit(Audit):
+    """The scores that recorded answers give, and every pair of them."""
+
+    name = "recorded-score"
+    code = ScoreAudit.code
+    title = ScoreAudit.title
+    reads = ScoreAudit.reads
+    asks = "score"
+    number = "score"
+    recorded = True
+    answer = staticmethod(lines)
+    settings_type = ScoreSettings
+    settings: ScoreSettings
+
+    def ask(self, case: Case) -> list[Trial]:
+        """Nothing: what was recorded is all there is."""
+        return []
+
+    def judge(self, case: Case) -> Verdict:
+        """One finding per system, one per pair."""
+        verdict = Verdict(drafts=[self._single(case, subject) for subject in case.plan.subjects])
+        scores = tuple(
+            SystemScore(subject=draft.finding.subject, value=score.value, low=score.low, high=score.high)
+            for draft in verdict.drafts
+            for score in draft.finding.estimates[:1]
+            if score.value is not None
+        )
+        verdict.drafts += [self._pair(case, *two) for two in compared(case.plan)]
+        verdict.sections.append(section(LensRecord(scores=scores)))
+        return verdict
+
+    def _single(self, case: Case, subject: SubjectRecord) -> Draft:
+        """What chance would score is not known of recorded answers."""
+        try:
+            values = case.clean(subject)
+        except Unanswered as gap:
+            return self.unanswered(subject.name, gap)
+        if are_shares(values):
+            score = share_interval(values, groups=case.groups, unit=case.plan.task.measure)
+        else:
+            score = without_point(score_interval(values, bounded=False, groups=case.groups, unit=SCORE))
+        said = f"scores {score} on {case.plan.task.examples:,} items {case.grouped(subject)}".rstrip()
+        claim = Tested(
+            test=None, status="measured", found=f"{subject.name} {said}. This is all that a benchmark sees.",
+            beside=(score,), words=PAIR, brief=f"{said}.",
+        )  # fmt: skip
+        return self.draft(case, subject.name, claim, [case.plan.clean(subject)])
+
+    def _pair(self, case: Case, one: SubjectRecord, two: SubjectRecord) -> Draft:
+        name, trials = pair(one, two), (case.plan.clean(one), case.plan.clean(two))
+        try:
+            claim = of_answers(case, one, two, margin=self.settings.margin)
+        except Unanswered as missing:
+            return self.unanswered(name, missing, title=DIFFERENCE)
+        return self.draft(case, name, claim, trials, title=DIFFERENCE)
+
+
 def compared(plan: Plan) -> list[tuple[SubjectRecord, SubjectRecord]]:
     """Pairs whose scores are compared; ``support`` does so itself with the reference, at one try."""
     pairs = combinations(plan.subjects, 2)
     some = len(plan.subjects) > MOST
     once = any(spec.name == "support" for spec in plan.audits)
     return [(one, two) for one, two in pairs if (not once if one == plan.reference else not some)]
-
-
-def score_of_answers(case: Case, subject: SubjectRecord) -> Estimate:
-    """The score of recorded answers, of any kind of score."""
-    values, unit = case.clean(subject), case.plan.task.measure
-    if are_shares(values):
-        return share_interval(values, groups=case.groups, unit=unit)
-    return without_point(score_interval(values, bounded=False, groups=case.groups, unit=SCORE))
-
-
-def alone(case: Case, subject: SubjectRecord, score: Estimate) -> Tested:
-    """The score that recorded answers give; what chance would score is not known of them."""
-    said = f"scores {score} on {case.plan.task.examples:,} items {case.grouped(subject)}".rstrip()
-    return Tested(
-        test=None, status="measured", found=f"{subject.name} {said}. This is all that a benchmark sees.",
-        beside=(score,), words=PAIR, brief=f"{said}.",
-    )  # fmt: skip
-
-
-def scores_of(findings: Iterable[Finding]) -> tuple[SystemScore, ...]:
-    """Of each system that has one, for the first screen."""
-    return tuple(
-        SystemScore(subject=one.subject, value=score.value, low=score.low, high=score.high)
-        for one in findings
-        if one.status == "measured"
-        for score in one.estimates[:1]
-        if score.value is not None
-    )
 
 
 def of_answers(case: Case, one: SubjectRecord, two: SubjectRecord, *, margin: float | None) -> Tested:

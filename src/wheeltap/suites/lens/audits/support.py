@@ -22,7 +22,7 @@ from wheeltap.stats.effect import score_interval, share_interval, without_point
 from wheeltap.stats.evidence import NoEvidence
 from wheeltap.stats.sample import Sample
 from wheeltap.stats.simultaneous import Band, band
-from wheeltap.suites.lens.audits.headline import amount
+from wheeltap.suites.lens.audits.headline import amount, lines
 from wheeltap.suites.lens.record import Kept, LensRecord, Support, TryCurve, TryGap, section
 from wheeltap.suites.lens.specs import SAMPLES, SamplesSettings
 from wheeltap.suites.lens.stats.passk import pass_all, pass_at, runs_of
@@ -216,6 +216,7 @@ class SupportAudit(SingleReadingAudit[Sampled]):
         "ability, or the same ability with more certainty: then fewer items are solved within many tries."
     )
     asks = "benchmark"
+    answer = staticmethod(lines)
     settings_type = SupportSettings
     settings: SupportSettings
     reading = SAMPLES
