@@ -13,7 +13,7 @@ from wheeltap.core.fingerprint import weights_digest
 from wheeltap.gauge import attention as attentions
 from wheeltap.gauge.attention import Attention, mix_queries, mix_values, permute_heads
 from wheeltap.gauge.base import Sharing
-from wheeltap.gauge.likeness import check
+from wheeltap.gauge.bench import check
 
 BOUND = 1e-4
 WIDTH, HEADS = 24, 4

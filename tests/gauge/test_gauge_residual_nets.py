@@ -11,7 +11,7 @@ from torch import nn
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.gauge import residual as residuals
 from wheeltap.gauge.base import Refusal
-from wheeltap.gauge.likeness import check
+from wheeltap.gauge.bench import check
 from wheeltap.gauge.residual import Residual
 
 BOUND = 1e-4

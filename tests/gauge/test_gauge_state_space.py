@@ -14,7 +14,7 @@ from torch import nn
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.gauge import feedback, state_space
 from wheeltap.gauge.base import Sharing
-from wheeltap.gauge.likeness import check
+from wheeltap.gauge.bench import check
 from wheeltap.gauge.settings import Settings
 
 BOUND = 1e-4

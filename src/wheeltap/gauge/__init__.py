@@ -21,26 +21,21 @@ from torch import nn
 from wheeltap.core import copies, seeds
 from wheeltap.core.errors import ModelError, UnknownName, UsageError
 from wheeltap.core.records import Made, Scalar
-from wheeltap.gauge import general, gpt2, llama, regroup, relu_chain
+from wheeltap.gauge import general, regroup, relu_chain, transformer
 from wheeltap.gauge import settings as _settings
 from wheeltap.gauge.base import Family, Refusal
-from wheeltap.gauge.likeness import Likeness, check
+from wheeltap.gauge.bench import Likeness, Run, check
 from wheeltap.gauge.moves import WIDENING
-from wheeltap.gauge.proof import Run
 from wheeltap.gauge.settings import GAUGES, Settings
 
 VERSION = 2
 Recognise = Callable[[nn.Module, Run | None], Family | Refusal]
 
 
-def _by_structure(recognise: Callable[[nn.Module], Family | Refusal]) -> Recognise:
-    return lambda model, run: recognise(model)
-
-
 FAMILIES: dict[str, Recognise] = {
-    llama.NAME: _by_structure(llama.recognise),
-    gpt2.NAME: _by_structure(gpt2.recognise),
-    relu_chain.NAME: _by_structure(relu_chain.recognise),
+    transformer.LLAMA: lambda model, run: transformer.llama(model),
+    transformer.GPT2: lambda model, run: transformer.gpt2(model),
+    relu_chain.NAME: lambda model, run: relu_chain.recognise(model),
     general.NAME: general.recognise,
 }
 """What recognizes the models of each kind of architecture; asked in this order."""
@@ -64,19 +59,14 @@ def find(model: nn.Module, run: Run | None = None) -> Family | Refusal:
             continue
         found = recognise(model, run)
         if isinstance(found, Family):
-            return regroup.completed(model, found if run is None else _completed(model, found, run), run)
+            left = 0.0 if run is None or name == general.NAME else general.left(model, found)
+            if left > LEFT:
+                probed = general.recognise(model, run)
+                found = probed if isinstance(probed, Family) and general.left(model, probed) < left else found
+            return regroup.completed(model, found, run)
         reasons.append(f"{name}: {found.because}")
         recognised += found.recognised
     return Refusal("; ".join(reasons), tuple(recognised))
-
-
-def _completed(model: nn.Module, found: Family, run: Run) -> Family:
-    """What probing finds instead, where ``found`` leaves much alone and probing less."""
-    left = general.left(model, found)
-    if found.name == general.NAME or left <= LEFT:
-        return found
-    probed = general.recognise(model, run)
-    return probed if isinstance(probed, Family) and general.left(model, probed) < left else found
 
 
 def describe(family: Family | str, *operations: str, seed: int, **settings: Scalar) -> Made:

@@ -20,12 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core.typed import to_tensor
-from wheeltap.gauge.attention_kinds import KINDS, MOVES, SLOPES, Attention, Kind, Reasons
-from wheeltap.gauge.attention_tried import Moved, prove
+from wheeltap.gauge.attention_kinds import KINDS, MOVES, SLOPES, Attention, Kind, Moved, Reasons, prove
 from wheeltap.gauge.base import Sharing, altered, modules_of
+from wheeltap.gauge.bench import Run
 from wheeltap.gauge.hidden import put
 from wheeltap.gauge.parts import Affine, layer_reason, of_transformers
-from wheeltap.gauge.proof import Run
 
 __all__ = ["MOVES", "Attention", "find", "mix_queries", "mix_values", "orthogonal", "permute_heads"]
 

@@ -1,17 +1,60 @@
-"""A model laid out to be tried: in double precision where its code allows that, on a few examples."""
+"""A model laid out to be tried on a few examples, in double precision where possible; how alike scores are."""
 
 from collections.abc import Callable
-from typing import Final, final
+from typing import Any, Final, NamedTuple, final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from wheeltap.core import copies
+from wheeltap.core.errors import DataError
 from wheeltap.core.typed import to_array
-from wheeltap.gauge.likeness import check
-from wheeltap.gauge.proof import Run
 from wheeltap.gauge.stages import one_by_one
+
+Run = Callable[[nn.Module], Tensor]
+"""Runs a model on a few examples; gives scores ``[example, option]``. The same model gets the same."""
+
+
+class Likeness(NamedTuple):
+    """How alike the outputs of a model and its twin are.
+
+    Attributes:
+        difference: Largest absolute difference of a score, in units of the logit scale: the standard deviation of
+            the original's scores about each example's mean (about the overall mean where an example has one score).
+        agreement: Share of examples whose highest score is at the same place.
+    """
+
+    difference: float
+    agreement: float
+
+
+def check(original: NDArray[Any], twin: NDArray[Any]) -> Likeness:
+    """How alike two arrays of scores are; a wrong gauge shows here. A score that is not finite differs by infinity.
+
+    Args:
+        original: ``[example, option]``.
+        twin: The same shape.
+
+    Raises:
+        DataError: If the arrays are empty or differ in shape.
+    """
+    if original.shape != twin.shape or original.ndim != 2 or original.size == 0:
+        raise DataError(
+            "The scores of a model and its copy cannot be compared.",
+            expected="two arrays [example, option] of one shape",
+            got=f"{list(original.shape)} and {list(twin.shape)}",
+        )
+    ours, theirs = original.astype(np.float64), twin.astype(np.float64)
+    agreement = float((ours.argmax(1) == theirs.argmax(1)).mean())
+    if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
+        return Likeness(float("inf"), agreement)
+    centre = ours.mean(axis=1 if ours.shape[1] > 1 else 0, keepdims=True)
+    scale = float(((ours - centre) ** 2).mean()) ** 0.5 or 1.0
+    return Likeness(float(np.abs(ours - theirs).max()) / scale, agreement)
+
 
 SAME: Final = {torch.float64: 1e-5, torch.float32: 1e-3}
 """Scores that differ by no more, in units of the logit scale, are the same. Norms of transformers are computed in

@@ -20,10 +20,9 @@ from torch import Tensor, nn
 
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.gauge.base import Move, Sharing, altered, modules_of
-from wheeltap.gauge.bench import Bench
+from wheeltap.gauge.bench import Bench, Run
 from wheeltap.gauge.hidden import put
 from wheeltap.gauge.parts import of_transformers
-from wheeltap.gauge.proof import Run
 from wheeltap.gauge.settings import Settings
 
 GAUGE: Final = "experts"

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from wheeltap.core import seeds
-from wheeltap.gauge.trace import Product, Trace
-from wheeltap.gauge.weights import Weights
+from wheeltap.gauge.trace import Product, Trace, Weights
 
 _TRIED: Final = 16
 """Coordinates of a reader that are looked at, at most: one of a unit that is silent on all examples tells nothing."""

@@ -21,10 +21,9 @@ from torch import Tensor, nn
 from wheeltap.core import seeds
 from wheeltap.gauge import feedback
 from wheeltap.gauge.base import Move, Sharing, altered, modules_of
-from wheeltap.gauge.bench import Bench
+from wheeltap.gauge.bench import Bench, Run
 from wheeltap.gauge.feedback import Sliced, Units, reorder
 from wheeltap.gauge.parts import plain
-from wheeltap.gauge.proof import Run
 from wheeltap.gauge.settings import Settings
 
 _GATES: Final[Mapping[str, int]] = {"LSTM": 4, "GRU": 3, "RNN": 1, "LSTMCell": 4, "GRUCell": 3, "RNNCell": 1}

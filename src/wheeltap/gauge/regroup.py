@@ -18,9 +18,8 @@ from torch.nn.utils import parametrize
 from wheeltap.core.typed import to_tensor
 from wheeltap.gauge import general, relu_chain
 from wheeltap.gauge.base import Family, Move, Sharing, altered, modules_of
-from wheeltap.gauge.bench import Bench
+from wheeltap.gauge.bench import Bench, Run
 from wheeltap.gauge.hidden import put, weight_of
-from wheeltap.gauge.proof import Run
 from wheeltap.gauge.settings import Settings
 
 NAME: Final = "regroup"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from wheeltap.core.typed import to_tensor
 from wheeltap.gauge.hidden import Fresh, Reader, Stage, put, times
-from wheeltap.gauge.weights import parametrized
+from wheeltap.gauge.trace import parametrized
 
 
 @final

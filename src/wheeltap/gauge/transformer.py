@@ -1,48 +1,63 @@
-"""What transformers have beside their hidden units: the gauges of attention and of the residual stream."""
+"""Transformers whose MLPs are known by the names of their parts, with attention and a residual stream.
 
-from collections.abc import Callable, Sequence
+*Llama-like*: gated MLPs ``down(act(gate(x)) * up(x))``. A neuron is a row of gate and up and a column of down. Neurons
+may change places, and the up row may be multiplied by any factor that the down column is divided by: exact for every
+activation, since up enters linearly. *GPT-2-like*: ``c_proj(act(c_fc(x)))`` with biases; a neuron is a column of c_fc
+(its bias with it) and a row of c_proj, as the Conv1D of transformers stores ``[in, out]``. Both are recognized by the
+names and classes of the parts and by the traced forward; transformers is never imported.
+
+Source: Shazeer 2020, "GLU variants improve transformer", equation 6 (gated MLPs); Radford et al. 2019, "Language models
+are unsupervised multitask learners" (GPT-2).
+"""
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
-from torch import nn
+import torch
+from torch import fx, nn
 
 from wheeltap.gauge import attention, residual
-from wheeltap.gauge.attention import Attention
-from wheeltap.gauge.base import ROUNDED, Family, Move, Refusal, Sharing, inexact, modules_of
-from wheeltap.gauge.hidden import Hidden
+from wheeltap.gauge.base import ROUNDED, Family, Move, Refusal, Sharing, altered, inexact, modules_of
+from wheeltap.gauge.bench import Run
+from wheeltap.gauge.hidden import Columns, Hidden, Rows
 from wheeltap.gauge.moves import unit_moves
-from wheeltap.gauge.proof import Run
-from wheeltap.gauge.residual import Residual
+from wheeltap.gauge.parts import layer_reason
+from wheeltap.gauge.relu_chain import Traits, traits
 from wheeltap.gauge.settings import Settings
 
 
-def _heads(model: nn.Module, layer: Attention, rng: np.random.Generator, settings: Settings) -> None:
-    attention.permute_heads(model, layer, rng)
+def leaf_graph(module: nn.Module) -> fx.Graph | str:
+    """The graph of the forward of ``module``, with its children as black boxes, or why there is none."""
+    tracer = fx.Tracer()
+    tracer.is_leaf_module = lambda m, module_qualified_name: True  # it looks into no child
+    try:
+        return tracer.trace(module)
+    except Exception as error:
+        return f"its forward cannot be traced ({type(error).__name__})"
 
 
-def _value(model: nn.Module, layer: Attention, rng: np.random.Generator, settings: Settings) -> None:
-    attention.mix_values(model, layer, rng, condition=settings.condition)
+def traits_of(module: nn.Module, node: fx.Node) -> Traits | None:
+    """The traits of the activation that ``node`` applies in the forward of ``module``; ``None`` if it is not one."""
+    if node.op == "call_module":
+        act = module.get_submodule(str(node.target))
+        return None if altered(act) else traits(act)
+    return traits(node.target) if node.op == "call_function" and callable(node.target) and not node.kwargs else None
 
 
-def _query(model: nn.Module, layer: Attention, rng: np.random.Generator, settings: Settings) -> None:
-    attention.mix_queries(model, layer, rng, condition=settings.condition)
-
-
-def _fold(model: nn.Module, found: Residual, rng: np.random.Generator, settings: Settings) -> None:
-    residual.fold(model, found)
-
-
-def _shift(model: nn.Module, found: Residual, rng: np.random.Generator, settings: Settings) -> None:
-    residual.shift(model, found)
-
-
-def _rotate(model: nn.Module, found: Residual, rng: np.random.Generator, settings: Settings) -> None:
-    residual.rotate(model, found, rng)
-
-
-_ATTENTION = {"heads": _heads, "value": _value, "query": _query}
-_RESIDUAL = {"fold": _fold, "shift": _shift, "rotate": _rotate}
+_Rewrite = Callable[[nn.Module, Any, np.random.Generator, Settings], None]
+_ATTENTION: Final[Mapping[str, _Rewrite]] = {
+    "heads": lambda model, layer, rng, settings: attention.permute_heads(model, layer, rng),
+    "value": lambda model, layer, rng, settings: attention.mix_values(model, layer, rng, condition=settings.condition),
+    "query": lambda model, layer, rng, settings: attention.mix_queries(model, layer, rng, condition=settings.condition),
+}
+_RESIDUAL: Final[Mapping[str, _Rewrite]] = {
+    "fold": lambda model, found, rng, settings: residual.fold(model, found),
+    "shift": lambda model, found, rng, settings: residual.shift(model, found),
+    "rotate": lambda model, found, rng, settings: residual.rotate(model, found, rng),
+}
 
 
 def family(
@@ -122,7 +137,7 @@ def _each(
     settings: Settings,
     *,
     parts: tuple[Any, ...],
-    move: Callable[[nn.Module, Any, np.random.Generator, Settings], None],
+    move: _Rewrite,
 ) -> None:
     for part in parts:
         move(model, part, rng, settings)
@@ -146,12 +161,121 @@ def _declare(model: nn.Module, *, hiddens: Sequence[Hidden], name: str) -> None:
     before = {layer.units for layer in hiddens}
     if len(widths) > 1 or len(before) > 1:
         return
-    for config in _configs(model):
+    configs = (vars(module).get("config") for module in model.modules())
+    for config in {id(config): config for config in configs if config is not None}.values():
         # GPT-2 leaves it out where it is four times the width of the residual stream.
         if getattr(config, name, 0) in (None, *before):
             setattr(config, name, next(iter(widths)))
 
 
-def _configs(model: nn.Module) -> list[Any]:
-    held = (vars(module).get("config") for module in model.modules())
-    return list({id(config): config for config in held if config is not None}.values())
+LLAMA = "llama"
+_GATED = ("gate_proj", "up_proj", "down_proj")
+
+
+def llama(model: nn.Module) -> Family | Refusal:
+    """Every module with exactly gate_proj, up_proj, down_proj and act_fn whose forward combines them as above.
+
+    Of the attention and the residual stream around them, what ``moves`` knows.
+    """
+    return family(model, name=LLAMA, parts=_GATED, hidden=_gated_hidden, width="intermediate_size")
+
+
+def _gated_hidden(path: str, module: nn.Module, sharing: Sharing) -> Hidden | str:
+    """The hidden layer of an MLP, or why it cannot be rewritten."""
+    parts: dict[str, Any] = {name: module.get_submodule(name) for name in _GATED}
+    for name, part in parts.items():
+        problem = layer_reason(part, sharing, name="Linear")
+        if problem is not None:
+            return f"{name}: {problem}"
+    gate, up, down = parts.values()
+    if not gate.out_features == up.out_features == down.in_features:
+        return "gate_proj, up_proj and down_proj differ in width"
+    problem = altered(module) or _gated_forward_reason(module)
+    if problem is not None:
+        return problem
+    prefix = f"{path}." if path else ""
+    writers = Rows(f"{prefix}gate_proj", scaled=False), Rows(f"{prefix}up_proj")
+    reader = Columns(f"{prefix}down_proj", outputs=down.out_features)
+    return Hidden(f"{prefix}up_proj", down.in_features, (*writers, reader))
+
+
+def _gated_forward_reason(module: nn.Module) -> str | None:
+    """Why the forward of ``module`` is not ``down(act(gate(x)) * up(x))``, or ``None`` if it is."""
+    graph = leaf_graph(module)
+    if isinstance(graph, str):
+        return graph
+    nodes = [node for node in graph.nodes if node.op not in ("placeholder", "output")]
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    down = next((node for node in reversed(graph.nodes) if node.op == "output"), None)
+    problem = "its forward is not down(act(gate(x)) * up(x))"
+    if len(nodes) != 5 or len(inputs) != 1 or down is None:
+        return problem
+    by_target = {str(node.target): node for node in nodes if node.op == "call_module"}
+    product = next((n for n in nodes if n.op == "call_function" and n.target in (operator.mul, torch.mul)), None)
+    if product is None or not set(_GATED) <= set(by_target):
+        return problem
+    up, gate, last = by_target["up_proj"], by_target["gate_proj"], by_target["down_proj"]
+    act = next(node for node in nodes if node not in (up, gate, last, product))
+    right = (
+        up.args == (inputs[0],)
+        and gate.args == (inputs[0],)
+        and act.args == (gate,)
+        and set(product.args) == {act, up}
+        and last.args == (product,)
+        and down.args == (last,)
+    )
+    if not right:
+        return problem
+    return None if traits_of(module, act) is not None else "its activation does not act unit by unit"
+
+
+GPT2 = "gpt2"
+_PLAIN = ("c_fc", "c_proj")
+
+
+def gpt2(model: nn.Module) -> Family | Refusal:
+    """Every module with c_fc and c_proj, both Conv1D, whose forward combines them as above.
+
+    Of the attention and the residual stream around them, what ``moves`` knows.
+    """
+    return family(model, name=GPT2, parts=_PLAIN, hidden=_plain_hidden, width="n_inner")
+
+
+def _plain_hidden(path: str, module: nn.Module, sharing: Sharing) -> Hidden | str:
+    """The hidden layer of an MLP, or why it cannot be rewritten."""
+    parts: dict[str, Any] = {name: module.get_submodule(name) for name in _PLAIN}
+    for name, part in parts.items():
+        problem = layer_reason(part, sharing, name="Conv1D")
+        if problem is not None:
+            return f"{name}: {problem}"
+    found = altered(module) or _plain_forward(module)
+    if isinstance(found, str):
+        return found
+    prefix = f"{path}." if path else ""
+    units, outputs = parts["c_proj"].weight.shape
+    return Hidden(
+        f"{prefix}c_fc",
+        units,
+        (Rows(f"{prefix}c_fc", transposed=True), Columns(f"{prefix}c_proj", outputs, transposed=True)),
+        homogeneous=found.homogeneous,
+        silent=found.silent,
+    )
+
+
+def _plain_forward(module: nn.Module) -> Traits | str:
+    """The traits of the activation, if the forward is ``c_proj(act(c_fc(x)))``, with dropout after it or not."""
+    graph = leaf_graph(module)
+    if isinstance(graph, str):
+        return graph
+    first, *nodes = graph.nodes
+    chain = [node for node in nodes if node.op != "output"]
+    single = all(node.args == (previous,) for node, previous in zip(nodes, [first, *chain], strict=False))
+    problem = "its forward is not c_proj(act(c_fc(x)))"
+    if not single or nodes[-1].op != "output" or first.op != "placeholder":
+        return problem
+    called = [str(node.target) if node.op == "call_module" else "" for node in chain]
+    if len(chain) == 4 and called[3] and isinstance(module.get_submodule(called[3]), nn.Dropout):
+        called = called[:3]
+    if len(called) != 3 or (called[0], called[2]) != _PLAIN:
+        return problem
+    return traits_of(module, chain[1]) or "its activation does not act unit by unit"
