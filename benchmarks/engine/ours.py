@@ -12,12 +12,10 @@ from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.apply import Disturbance
-from wheeltap.engine.fast.head_screen import screened
-from wheeltap.engine.fast.heads import HeadAblation
+from wheeltap.engine.fast.heads import HeadAblation, screened
 from wheeltap.engine.fast.low_rank import Copy, LowRankCopies
 from wheeltap.engine.fast.prefix import PrefixCache
-from wheeltap.perturb.low_rank import LowRankNoise
-from wheeltap.perturb.noise import RelativeNoise
+from wheeltap.perturb.noise import LowRankNoise, RelativeNoise
 
 DOSE = 0.01
 NORMAL, SIGNS = "iid normal, relative", "iid signs, relative"

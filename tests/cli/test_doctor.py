@@ -21,7 +21,7 @@ from wheeltap.core.errors import ModelError
 from wheeltap.core.records import Untouched
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
-from wheeltap.engine.inside.few import few
+from wheeltap.engine.inside.units import few
 from wheeltap.gauge.settings import Settings
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.plan import Effort

@@ -16,8 +16,7 @@ from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
-from wheeltap.engine.fast.head_screen import first_order, screened
-from wheeltap.engine.fast.heads import Head, HeadAblation
+from wheeltap.engine.fast.heads import Head, HeadAblation, first_order, screened
 from wheeltap.engine.readings import create
 from wheeltap.models.mlp import mlp
 

@@ -13,8 +13,7 @@ from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
-from wheeltap.engine.fast.head_screen import first_order
-from wheeltap.engine.fast.heads import HeadAblation
+from wheeltap.engine.fast.heads import HeadAblation, first_order
 
 WIDTHS = {
     "neox": 8, "bloom": 8, "falcon-grouped": 8, "gpt-oss": 8, "deepseek-v3": 6, "bert": 8, "vit": 8, "t5": 6, "opt": 8,

@@ -23,7 +23,7 @@ from wheeltap.engine.run import run_trials
 from wheeltap.engine.workshop import Workshop
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb.base import Draw, Weights
-from wheeltap.perturb.low_rank import LowRankNoise
+from wheeltap.perturb.noise import LowRankNoise
 
 ROOT, SEEDS, DOSE = 7, (3, 4, 9), 0.2
 COPIES = [Copy(DOSE, seed) for seed in SEEDS]

@@ -18,8 +18,7 @@ from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.apply import Disturbance
-from wheeltap.engine.needs.lessons import lesson
-from wheeltap.engine.needs.tuning import Tuned
+from wheeltap.engine.needs.tuning import Tuned, lesson
 from wheeltap.engine.run import run_trials
 from wheeltap.engine.workshop import Workshop
 from wheeltap.models.mlp import mlp

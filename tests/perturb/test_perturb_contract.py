@@ -8,13 +8,10 @@ from wheeltap import gauge
 from wheeltap.engine.needs.gather import of_another
 from wheeltap.engine.needs.knowledge import Knowledge
 from wheeltap.perturb import BUILTIN
-from wheeltap.perturb.aware import AwareRounding
 from wheeltap.perturb.base import EVERY_GAUGE
-from wheeltap.perturb.cast import Cast
-from wheeltap.perturb.clean import Clean
 from wheeltap.perturb.flip import RandomFlips, WorstFlips
 from wheeltap.perturb.function_noise import FunctionNoise
-from wheeltap.perturb.merge import Merge
+from wheeltap.perturb.merge import Clean, Merge
 from wheeltap.perturb.noise import RelativeNoise, StdNoise
 from wheeltap.perturb.prune import (
     HeadPruning,
@@ -24,7 +21,7 @@ from wheeltap.perturb.prune import (
     RandomPruning,
     UnitPruning,
 )
-from wheeltap.perturb.quantize import RoundToNearest
+from wheeltap.perturb.quantize import AwareRounding, Cast, RoundToNearest
 from wheeltap.testing import planted
 from wheeltap.testing.contract import PerturbationContract
 from wheeltap.testing.planted import CASES, Planted

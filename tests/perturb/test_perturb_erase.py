@@ -6,7 +6,7 @@ import torch
 from wheeltap.core.layer import Layer
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, Weights
-from wheeltap.perturb.erase import Erase
+from wheeltap.perturb.merge import Erase
 from wheeltap.testing.contract import PerturbationContract
 from wheeltap.testing.planted import numbers
 

@@ -21,7 +21,7 @@ from wheeltap.core.records import Scalar
 from wheeltap.engine.needs.gather import gather
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, InputScale, Weights
-from wheeltap.perturb.codebooks import NF4, snap
+from wheeltap.perturb.quantize import NF4, snap
 from wheeltap.recipes.train import reproducible
 from wheeltap.testing.planted import numbers, with_own_answers
 

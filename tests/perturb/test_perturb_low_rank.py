@@ -13,8 +13,7 @@ from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.fast.low_rank import Copy, LowRankCopies
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, Weights
-from wheeltap.perturb.low_rank import LowRankNoise
-from wheeltap.perturb.noise import RelativeNoise
+from wheeltap.perturb.noise import LowRankNoise, RelativeNoise
 from wheeltap.sources import digits
 from wheeltap.testing.contract import PerturbationContract
 from wheeltap.testing.planted import numbers

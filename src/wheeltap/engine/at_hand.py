@@ -11,7 +11,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.apply import as_before
 from wheeltap.engine.clean import settle, threads_for
-from wheeltap.engine.inside.few import few
+from wheeltap.engine.inside.units import few
 
 
 class Maker(Protocol):

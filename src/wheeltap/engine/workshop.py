@@ -29,7 +29,7 @@ from wheeltap.engine.needs.moments import MOMENT_BYTES
 from wheeltap.engine.needs.tuning import Tuned
 from wheeltap.engine.readings.census import outliers
 from wheeltap.perturb import Perturbation, create
-from wheeltap.perturb.low_rank import LowRankNoise
+from wheeltap.perturb.noise import LowRankNoise
 
 
 @final

@@ -8,8 +8,10 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Shaped
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from wheeltap.core import normals, seeds
 from wheeltap.core.errors import UsageError
@@ -268,13 +270,13 @@ def move(held: Weights, weights: Weights, along: Weights, dose: float) -> None:
 
 
 BUILTIN = {
-    "none": "wheeltap.perturb.clean:Clean",
+    "none": "wheeltap.perturb.merge:Clean",
     "relative": "wheeltap.perturb.noise:RelativeNoise",
     "std": "wheeltap.perturb.noise:StdNoise",
-    "low-rank": "wheeltap.perturb.low_rank:LowRankNoise",
+    "low-rank": "wheeltap.perturb.noise:LowRankNoise",
     "function": "wheeltap.perturb.function_noise:FunctionNoise",
     "quantize": "wheeltap.perturb.quantize:RoundToNearest",
-    "quantize-aware": "wheeltap.perturb.aware:AwareRounding",
+    "quantize-aware": "wheeltap.perturb.quantize:AwareRounding",
     "prune": "wheeltap.perturb.prune:MagnitudePruning",
     "prune-random": "wheeltap.perturb.prune:RandomPruning",
     "prune-nm": "wheeltap.perturb.prune:PatternPruning",
@@ -283,9 +285,9 @@ BUILTIN = {
     "prune-heads": "wheeltap.perturb.prune:HeadPruning",
     "flip": "wheeltap.perturb.flip:RandomFlips",
     "flip-worst": "wheeltap.perturb.flip:WorstFlips",
-    "cast": "wheeltap.perturb.cast:Cast",
+    "cast": "wheeltap.perturb.quantize:Cast",
     "merge": "wheeltap.perturb.merge:Merge",
-    "erase": "wheeltap.perturb.erase:Erase",
+    "erase": "wheeltap.perturb.merge:Erase",
     "fine-tune": "wheeltap.perturb.tune:FineTune",
 }
 
@@ -305,3 +307,29 @@ def create(name: str, settings: dict[str, Scalar] | None = None) -> Perturbation
         UsageError: If a setting does not fit.
     """
     return perturbations.get(name)(settings)
+
+
+def to_rows(layer: Layer, weight: Tensor) -> Shaped[Tensor, "row in"]:
+    """The weight as one row per output unit, or per token for an embedding; a view where the layout allows."""
+    return weight.reshape(weight.shape[0], -1) if layer.kind == "embedding" else layer.matrix(weight)
+
+
+def from_rows(layer: Layer, rows: Shaped[Tensor, "row in"]) -> Tensor:
+    """The inverse of ``to_rows``: back to the layout that the module stores."""
+    return rows if layer.kind == "embedding" else layer.stored(rows)
+
+
+def grouped(rows: Shaped[Tensor, "row in"], size: int) -> Shaped[Tensor, "group size"]:
+    """Every ``size`` consecutive numbers of a row as a row of their own; the last of each is filled up with zeros."""
+    short = -rows.shape[1] % size
+    return (functional.pad(rows, (0, short)) if short else rows).reshape(-1, size)
+
+
+def ungrouped(groups: Shaped[Tensor, "group size"], *, like: Shaped[Tensor, "row in"]) -> Shaped[Tensor, "row in"]:
+    """The inverse of ``grouped``, in the shape of ``like``."""
+    return groups.reshape(len(like), -1)[:, : like.shape[1]]
+
+
+def at_least_single(rows: Tensor) -> Tensor:
+    """``rows`` in single precision where they are in half: there the step of a row of small weights would be zero."""
+    return rows.float() if rows.dtype.itemsize < 4 else rows

@@ -23,8 +23,7 @@ from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.layer import Layer
 from wheeltap.core.settings import Settings
 from wheeltap.core.typed import to_tensor
-from wheeltap.perturb.base import Draw, Perturbation, Slopes, Weights
-from wheeltap.perturb.rows import at_least_single, to_rows
+from wheeltap.perturb.base import Draw, Perturbation, Slopes, Weights, at_least_single, to_rows
 from wheeltap.perturb.ties import Marks, least
 
 

@@ -1,4 +1,4 @@
-"""Merging with another checkpoint: a walk along the line through both.
+"""Weights left alone, scaled down, or moved along the line to another checkpoint's.
 
 Source: Frankle et al. (2020), "Linear Mode Connectivity and the Lottery Ticket Hypothesis", arXiv 1912.05671 (between);
 Ilharco et al. (2023), "Editing Models with Task Arithmetic", arXiv 2212.04089 (beyond, backwards, and two tasks).
@@ -11,7 +11,43 @@ from torch import Tensor
 from wheeltap.core.errors import ModelError
 from wheeltap.core.layer import Layer
 from wheeltap.core.settings import Settings
-from wheeltap.perturb.base import Draw, Perturbation, Weights
+from wheeltap.perturb.base import EVERY_GAUGE, Draw, Perturbation, Weights
+
+
+@final
+class Clean(Perturbation):
+    """Leaves every weight alone."""
+
+    name = "none"
+    title = "the undisturbed model"
+    unit = "none"
+    lowest, highest = 0.0, 0.0
+    random = False
+    invariant_to: ClassVar[frozenset[str]] = EVERY_GAUGE
+
+    def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
+        """The weights as they are."""
+        return weights
+
+
+@final
+class Erase(Perturbation):
+    """Each weight times (1 - dose): at dose 1 the site is gone. Biases are kept, unless one number of one is the site.
+
+    Deterministic, so two trials differ only by their site: made for single weights. What a shift moves into a bias
+    is no longer scaled down with the weights.
+    """
+
+    name = "erase"
+    title = "removing weights"
+    unit = "share of each weight removed"
+    lowest, highest = 0.0, 1.0
+    random = False
+    invariant_to: ClassVar[frozenset[str]] = EVERY_GAUGE - {"shift", "regroup"}
+
+    def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
+        """The weights scaled down."""
+        return Weights(weights.weight * (1.0 - dose), None)
 
 
 class MergeSettings(Settings, frozen=True, kw_only=True):

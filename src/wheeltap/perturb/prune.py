@@ -12,8 +12,19 @@ from wheeltap.core import seeds
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.layer import Layer
 from wheeltap.core.settings import Settings
-from wheeltap.perturb.base import EVERY_GAUGE, Draw, HeadMoments, InputScale, Perturbation, Weights
-from wheeltap.perturb.rows import at_least_single, from_rows, grouped, to_rows, ungrouped
+from wheeltap.perturb.base import (
+    EVERY_GAUGE,
+    Draw,
+    HeadMoments,
+    InputScale,
+    Perturbation,
+    Weights,
+    at_least_single,
+    from_rows,
+    grouped,
+    to_rows,
+    ungrouped,
+)
 from wheeltap.perturb.ties import Marks, by_place, least, least_by_row
 
 

@@ -15,7 +15,7 @@ from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.site import Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.engine.inside.few import few
+from wheeltap.engine.inside.units import few
 from wheeltap.gauge import moves
 from wheeltap.recipes.train import own_random_numbers
 

@@ -11,7 +11,7 @@ from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.records import Scalar
 from wheeltap.core.settings import Settings
 from wheeltap.core.task import BaseTask
-from wheeltap.engine.inside.few import few
+from wheeltap.engine.inside.units import few
 from wheeltap.plans.defects import SOUND, names_of
 from wheeltap.recipes import defects
 from wheeltap.recipes.base import Given, Needs, Recipe, State, require_fit

@@ -18,7 +18,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.apply import unharmed
 from wheeltap.engine.clean import threads_for
-from wheeltap.engine.inside.few import few
+from wheeltap.engine.inside.units import few
 from wheeltap.engine.run import run_trials
 from wheeltap.engine.workshop import Workshop
 from wheeltap.gauge import general

@@ -21,8 +21,7 @@ from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
 from wheeltap.engine.apply import as_before
 from wheeltap.engine.clean import settle, threads_for, told
-from wheeltap.engine.inside.few import few
-from wheeltap.engine.inside.units import hidden_units
+from wheeltap.engine.inside.units import few, hidden_units
 from wheeltap.engine.readings import readings
 from wheeltap.perturb import create, perturbations
 from wheeltap.plans.plan import ERROR_MARGIN, MARGIN, AuditSpec, Effort, Plan, Sizes

@@ -2,7 +2,7 @@
 
 The noise of copy k adds (x V') U' to a layer's output, two thin products: the weights are never written, so there is
 nothing to undo, and copies with few tokens each share one reading of them. The noise is a perturbation of its own (see
-``perturb.low_rank``), not a way to draw another one.
+``perturb.noise``), not a way to draw another one.
 
 Source: Wen, Tran & Ba (2020), "BatchEnsemble", arXiv 2002.06715, eq. 2.
 """
@@ -25,7 +25,7 @@ from wheeltap.core.typed import named_modules, squares
 from wheeltap.engine.apply import Disturbance, asked
 from wheeltap.engine.fast.folded import CACHE_BYTES, TOKENS, Calls, computing, require_same, require_single_precision
 from wheeltap.perturb.base import Draw
-from wheeltap.perturb.low_rank import LowRankNoise
+from wheeltap.perturb.noise import LowRankNoise
 
 
 @final

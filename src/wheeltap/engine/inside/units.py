@@ -1,4 +1,4 @@
-"""Hidden units: what a hidden layer hands to the layer that reads it, and how to take units away."""
+"""Hidden units: what a hidden layer hands to the layer that reads it, how to ablate units, and passes that do so."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -9,16 +9,40 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap import gauge
-from wheeltap.core import seeds
-from wheeltap.core.errors import ModelError
+from wheeltap.core import measure, seeds
+from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.measure import Measure
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.apply import as_before
 from wheeltap.engine.clean import threads_for
-from wheeltap.engine.inside.few import few
+from wheeltap.gauge import Run
 from wheeltap.gauge.hidden import Columns, Hidden, weight_of
 from wheeltap.gauge.stages import Inputs
+
+FEW = ((2_000_000, 32), (20_000_000, 16), (None, 6))
+"""Examples by the size of the model: up to so many parameters, so many."""
+
+
+def few(task: BaseTask, model: nn.Module) -> Run:
+    """Runs a model on examples from all over ``task``, always the same ones; on all where it cannot be divided."""
+    parameters, total = sum(parameter.numel() for parameter in model.parameters()), len(task.targets)
+    count = next(count for limit, count in FEW if limit is None or parameters <= limit)
+    try:
+        some = task.part(torch.linspace(0, total - 1, min(count, total)).round().long())
+    except DataError:
+        some = task
+
+    def run(model: nn.Module) -> Tensor:
+        scores = some.scores(model)
+        first = next(iter(task.moments())).one(0)
+        tokens = isinstance(first.inputs, Tensor) and not first.inputs.is_floating_point()
+        if tokens and not torch.is_grad_enabled():
+            first.run(model)  # a plain call may do more than one that is made for scores: keep a state, say
+        return scores
+
+    return run
+
 
 Replace = Callable[[Tensor], Tensor]
 """From the values of all units of a layer, ``[..., unit, place]``, to those that are read instead."""
@@ -225,3 +249,44 @@ def means(subject: Subject, task: BaseTask, hiddens: tuple[HiddenUnits, ...]) ->
     with replaced(subject, {hidden: listen(hidden) for hidden in hiddens}):
         task.scores(subject.model)
     return {hidden: (sums[hidden] / max(counts[hidden], 1)).to(subject.device) for hidden in hiddens}
+
+
+class Session:
+    """One subject on one task.
+
+    Args:
+        subject: Undisturbed.
+        task: The examples.
+
+    Attributes:
+        clean: Undisturbed scores ``[example, option]``.
+        passes: Over the task, so far.
+    """
+
+    def __init__(self, subject: Subject, task: BaseTask) -> None:
+        self.subject, self.task = subject, task
+        self.passes: float = 0.0
+        self.clean: Tensor = self.scores()
+
+    def scores(self) -> Tensor:
+        """One pass of the subject as it is now, ``[example, option]``."""
+        self.passes += 1.0
+        return self.task.scores(self.subject.model)
+
+    def without(self, changes: Mapping[HiddenUnits, Replace]) -> Tensor:
+        """Scores ``[example, option]`` of a pass in which hidden units hold something else."""
+        with replaced(self.subject, changes):
+            return self.scores()
+
+    def rise(self, of: Measure, scores: Tensor) -> Tensor:
+        """How much more of a measure the scores have than the clean ones, ``[example]``."""
+        return rise(self.task, of, scores=scores, clean=self.clean)
+
+    def lost(self, scores: Tensor) -> Tensor:
+        """Score lost, ``[example]``: in the task's measure, positive where worse."""
+        return -self.task.measure.sign * self.rise(self.task.measure, scores)
+
+    @property
+    def loss(self) -> Measure:
+        """Negative log-likelihood, nats; the squared error of wanted outputs."""
+        return measure.squared_error if self.task.targets.is_floating_point() else measure.nll

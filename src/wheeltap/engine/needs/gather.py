@@ -17,9 +17,8 @@ from wheeltap.engine.apply import as_before
 from wheeltap.engine.backward import differentiable
 from wheeltap.engine.needs import moments
 from wheeltap.engine.needs.knowledge import Fixed, Knowledge
-from wheeltap.engine.needs.multiplied import Product
+from wheeltap.engine.needs.multiplied import Product, Rowed, Tokens
 from wheeltap.engine.needs.products import Products
-from wheeltap.engine.needs.sources import Rowed, Tokens
 from wheeltap.gauge import attention
 from wheeltap.gauge.attention import Attention
 from wheeltap.gauge.base import Sharing

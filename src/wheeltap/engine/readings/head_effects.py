@@ -9,8 +9,7 @@ from wheeltap.core import measure, seeds
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
-from wheeltap.engine.fast.head_screen import screened
-from wheeltap.engine.fast.heads import Head, HeadAblation
+from wheeltap.engine.fast.heads import Head, HeadAblation, screened
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.plans.readings.head_effects import HEAD_EFFECTS
 

@@ -23,8 +23,16 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine.backward import differentiable
-from wheeltap.engine.inside.session import Session
-from wheeltap.engine.inside.units import HiddenUnits, Replace, hidden_units, means, replaced, to_drawn_rows, to_value
+from wheeltap.engine.inside.units import (
+    HiddenUnits,
+    Replace,
+    Session,
+    hidden_units,
+    means,
+    replaced,
+    to_drawn_rows,
+    to_value,
+)
 from wheeltap.engine.readings import unit_sets
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.plans.readings.parts import PARTS, PartsSettings

@@ -17,7 +17,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.symmetry import Symmetry
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.inside.matching import Search, match
-from wheeltap.engine.inside.session import Session
+from wheeltap.engine.inside.units import Session
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.plans.readings.symmetry import SYMMETRY_RESPONSE, TRIES, SymmetryResponseSettings
 

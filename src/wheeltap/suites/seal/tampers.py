@@ -18,7 +18,7 @@ from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import named_modules
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.backward import differentiable
-from wheeltap.engine.inside.few import few
+from wheeltap.engine.inside.units import few
 from wheeltap.suites.seal.tensors import Kind
 
 RATE: Final = 1e-3

@@ -12,8 +12,7 @@ from wheeltap.core.errors import DataError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
-from wheeltap.engine.inside.session import Session
-from wheeltap.engine.inside.units import hidden_units, means, to_value
+from wheeltap.engine.inside.units import Session, hidden_units, means, to_value
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.suites.decodable.specs.factor_effects import FACTOR_EFFECTS
 
