@@ -15,7 +15,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.needs.gather import gather
-from wheeltap.engine.needs.knowledge import Fixed
+from wheeltap.engine.needs.knowledge import LayerKnowledge
 from wheeltap.perturb import create
 from wheeltap.perturb.base import HeadMoments
 from wheeltap.sources import agreement
@@ -26,7 +26,7 @@ DOSES = (0.1, 0.3, 0.5)
 DRAWS = 10
 
 
-def right(subject: Subject, task: BaseTask, known: Fixed) -> NDArray[Any]:
+def right(subject: Subject, task: BaseTask, known: LayerKnowledge) -> NDArray[Any]:
     """Whether each answer is right without the heads that ``known`` calls least, ``[dose, example]``."""
     rows: list[NDArray[Any]] = []
     with Disturbance(subject, create("prune-heads"), WHOLE, known) as disturbance:
@@ -36,7 +36,7 @@ def right(subject: Subject, task: BaseTask, known: Fixed) -> NDArray[Any]:
     return np.stack(rows)
 
 
-def at_random(known: Fixed, seed: int) -> Fixed:
+def at_random(known: LayerKnowledge, seed: int) -> LayerKnowledge:
     """Moments that differ by so much, in a random order, that nothing else decides which heads go."""
     stream, drawn = torch.Generator().manual_seed(seed), dict[str, HeadMoments]()
     for name, held in known.known.items():
@@ -44,14 +44,14 @@ def at_random(known: Fixed, seed: int) -> Fixed:
         heads, width, _ = held.second.shape
         size = torch.randperm(heads, generator=stream).double().mul(20.0).exp()
         drawn[name] = HeadMoments(torch.eye(width, dtype=torch.float64) * size[:, None, None])
-    return Fixed(drawn)
+    return LayerKnowledge(drawn)
 
 
 def main() -> None:
     model = load_smollm2()
     subject, task = model.subject, agreement.task(model.tokenizer)
     known = gather("heads", subject, task)
-    assert isinstance(known, Fixed)
+    assert isinstance(known, LayerKnowledge)
     least = right(subject, task, known)
     random = np.stack([right(subject, task, at_random(known, seed)) for seed in range(DRAWS)])
     print("share of heads | without the least | at random | least minus random")

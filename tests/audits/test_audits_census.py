@@ -20,7 +20,7 @@ from wheeltap.core.report import ReportRecord
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.run import run_trials
-from wheeltap.engine.workshop import Workshop
+from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.plans.plan import Plan
 from wheeltap.report import gate
 from wheeltap.report.report import Report
@@ -209,9 +209,9 @@ def test_what_is_no_number_is_named(task: Task) -> None:
 def judged(plan: Plan, subjects: list[Subject], task: Task, *, broken: bool = False) -> ReportRecord:
     """The report on a plan; where ``broken``, as if two clean passes of the reference had not agreed."""
     outcomes: dict[str, Outcome] = {}
-    workshop = Workshop(subjects, plan.controls, task)
+    runner = TrialRunner(subjects, plan.controls, task)
     while asked := [trial for trial in wanted(plan, outcomes.get) if trial.key not in outcomes]:
-        run_trials(asked, workshop, lambda outcome: outcomes.update({outcome.key: outcome}))
+        run_trials(asked, runner, lambda outcome: outcomes.update({outcome.key: outcome}))
     if broken:
         key = plan.clean(plan.reference, seed=1).key
         values = {**outcomes[key].values, "scores": outcomes[key].values["scores"][:, ::-1]}

@@ -19,7 +19,7 @@ from wheeltap.audits import base
 from wheeltap.audits.noise import LARGE
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
-from wheeltap.engine import run, workshop
+from wheeltap.engine import run
 from wheeltap.engine.readings import create
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.plan import Effort, Plan
@@ -175,7 +175,7 @@ def test_readings_count_the_passes_that_they_make(name: str, settings: dict[str,
 
 
 def test_where_the_engine_takes_shortcuts_and_lets_go_is_where_audits_think_it_does() -> None:
-    assert LARGE == run.SHORTCUTS_FROM == workshop.KEEP_BELOW
+    assert LARGE == run.SHORTCUTS_FROM == trial_runner.KEEP_BELOW
 
 
 def test_a_large_model_makes_no_more_passes_than_are_told() -> None:

@@ -17,7 +17,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.clean import settle
 from wheeltap.engine.needs.gather import gather
-from wheeltap.engine.needs.knowledge import Fixed
+from wheeltap.engine.needs.knowledge import LayerKnowledge
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, Weights
 
@@ -75,7 +75,7 @@ def _disturbed(trial: Trial, model: nn.Module, task: BaseTask) -> tuple[nn.Modul
     perturbation = create(trial.perturbation, trial.settings)
     subject = Subject(copy.deepcopy(model))
     settle(subject, task)
-    known = gather(perturbation.needs, subject, task) if perturbation.needs else Fixed({})
+    known = gather(perturbation.needs, subject, task) if perturbation.needs else LayerKnowledge({})
     facts = known.at(trial.dose, root=trial.root, seed=trial.seed)
     disturbed, replaced = copy.deepcopy(model), set[str]()
     for layer in subject.layers:

@@ -17,7 +17,7 @@ from wheeltap.core.records import Trial
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.run import run_trials
-from wheeltap.engine.workshop import Workshop
+from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.stats.effect import mean_effect
 
 INPUTS, OUTPUTS, DOSE = 5, 3, 0.3
@@ -73,7 +73,9 @@ def rises(setting: Setting, task: Task, *, draws: int, root: int) -> NDArray[np.
 
     trials = [trial("none", 0.0, 0), *(trial("std", DOSE, seed) for seed in range(draws))]
     values: list[NDArray[np.float64]] = []
-    run_trials(trials, Workshop([subject], (), task), lambda o: values.append(o.values["squared_error"].astype(float)))
+    run_trials(
+        trials, TrialRunner([subject], (), task), lambda o: values.append(o.values["squared_error"].astype(float))
+    )
     return np.stack(values[1:]) - values[0]
 
 

@@ -20,7 +20,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.fast.low_rank import Copy, LowRankCopies
 from wheeltap.engine.run import run_trials
-from wheeltap.engine.workshop import Workshop
+from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb.base import Draw, Weights
 from wheeltap.perturb.noise import LowRankNoise
@@ -246,9 +246,9 @@ def _asked(subject: Subject, *, doses: tuple[float, ...] = (0.1, 0.4), site: Sit
     ]  # fmt: skip
 
 
-def _run(workshop: Workshop, trials: list[Trial]) -> dict[str, Outcome]:
+def _run(runner: TrialRunner, trials: list[Trial]) -> dict[str, Outcome]:
     found: dict[str, Outcome] = {}
-    run_trials(trials, workshop, lambda outcome: found.update({outcome.key: outcome}))
+    run_trials(trials, runner, lambda outcome: found.update({outcome.key: outcome}))
     return found
 
 
@@ -257,8 +257,8 @@ def _run(workshop: Workshop, trials: list[Trial]) -> dict[str, Outcome]:
 )
 def test_a_large_model_takes_it_beside_its_weights_and_says_so(batch: int, path: str) -> None:
     subject, task = Subject(seeded(Wide)), flat(numbers(300, 6), batch=batch)
-    before, workshop, trials = weights_digest(subject.model), Workshop([subject], (), task), _asked(subject)
-    found = _run(workshop, trials)
+    before, runner, trials = weights_digest(subject.model), TrialRunner([subject], (), task), _asked(subject)
+    found = _run(runner, trials)
     assert weights_digest(subject.model) == before
     for trial in trials:
         outcome = found[trial.key]
@@ -266,10 +266,10 @@ def test_a_large_model_takes_it_beside_its_weights_and_says_so(batch: int, path:
         for name, values in measured_slowly(trial, subject.model, task).items():
             scale = max(1.0, float(np.abs(values).max()))
             assert float(np.abs(values - outcome.values[name]).max()) <= 2e-5 * scale, name
-    spent = workshop.forwards
-    more = _run(workshop, _asked(subject, doses=(0.2,)))
+    spent = runner.forwards
+    more = _run(runner, _asked(subject, doses=(0.2,)))
     assert {outcome.path for outcome in more.values()} == {path}
-    assert workshop.forwards == spent + 3, "recorded and proven once"
+    assert runner.forwards == spent + 3, "recorded and proven once"
 
 
 def test_what_cannot_share_a_pass_takes_the_plain_path() -> None:
@@ -277,10 +277,10 @@ def test_what_cannot_share_a_pass_takes_the_plain_path() -> None:
     mixing, halved = Subject(seeded(lambda: Wide(mixing=True))), Subject(seeded(Wide).bfloat16())
     for subject, examples in ((mixing, task), (halved, flat(numbers(12, 6).bfloat16(), batch=6))):
         trials = _asked(subject)
-        found = _run(Workshop([subject], (), examples), trials)
+        found = _run(TrialRunner([subject], (), examples), trials)
         assert [(found[t.key].status, found[t.key].path) for t in trials] == [("done", "")] * len(trials)
     for trial in _asked(mixing):
-        outcome = _run(Workshop([mixing], (), task), [trial])[trial.key]
+        outcome = _run(TrialRunner([mixing], (), task), [trial])[trial.key]
         assert np.allclose(outcome.values["nll"], measured_slowly(trial, mixing.model, task)["nll"], atol=2e-5)
 
 
@@ -312,7 +312,7 @@ def test_layers_may_be_called_by_name() -> None:
     tokens = torch.randint(7, (12, 5), generator=torch.Generator().manual_seed(0))
     subject, task = Subject(seeded(Named)), flat(tokens)
     trials = _asked(subject)
-    found = _run(Workshop([subject], (), task), trials)
+    found = _run(TrialRunner([subject], (), task), trials)
     for trial in trials:
         assert found[trial.key].path == "low-rank folded, rank 2"
         assert np.allclose(
@@ -324,7 +324,7 @@ def test_layers_may_be_called_by_name() -> None:
 def test_a_faint_second_use_of_a_weight_does_not_hide_behind_a_small_dose(batch: int) -> None:
     subject, task = Subject(seeded(Faint)), flat(numbers(600, 6), batch=batch)
     trials = _asked(subject, doses=(1e-4, 0.1, 0.2))
-    found = _run(Workshop([subject], (), task), trials)
+    found = _run(TrialRunner([subject], (), task), trials)
     assert {outcome.path for outcome in found.values()} == {""}
     for trial in trials[:3]:
         assert np.allclose(
@@ -347,7 +347,7 @@ class Failing(nn.Module):
 
 def test_a_model_that_fails_while_it_is_recorded_takes_the_plain_path() -> None:
     subject, task = Subject(seeded(Failing)), flat(numbers(12, 6))
-    found = _run(Workshop([subject], (), task), _asked(subject))
+    found = _run(TrialRunner([subject], (), task), _asked(subject))
     assert {(outcome.status, outcome.path) for outcome in found.values()} == {("done", "")}
 
 
@@ -355,14 +355,14 @@ def test_one_layer_and_small_models_are_written() -> None:
     subject, task = Subject(seeded(Wide)), flat(numbers(12, 6))
     small = CASES["mlp"]()[0]
     for one, site in ((subject, Site("layer", "inner")), (small, WHOLE)):
-        found = _run(Workshop([one], (), task), _asked(one, site=site))
+        found = _run(TrialRunner([one], (), task), _asked(one, site=site))
         assert {outcome.path for outcome in found.values()} == {""}
 
 
 def test_noise_without_bound_diverges_beside_the_weights_too() -> None:
     subject = Subject(seeded(lambda: Wide(growth=torch.exp)))
     trials = _asked(subject, doses=(0.1, 4096.0))
-    found = _run(Workshop([subject], (), flat(numbers(12, 6))), trials)
+    found = _run(TrialRunner([subject], (), flat(numbers(12, 6))), trials)
     assert {(found[t.key].status, found[t.key].path) for t in trials if t.dose > 1} == {
         ("diverged", "low-rank folded, rank 2")
     }

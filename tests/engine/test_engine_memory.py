@@ -15,7 +15,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.clean import out_of_memory
 from wheeltap.engine.fast.prefix import PrefixCache
-from wheeltap.engine.workshop import Workshop
+from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.models.mlp import mlp
 
 CALLS: list[int] = []
@@ -43,8 +43,8 @@ def probed(model: Hungry) -> Task:
 def test_batches_are_halved_until_they_fit() -> None:
     model = Hungry(10)
     task = probed(model)
-    workshop = Workshop([], (), task)
-    scores = workshop.scores(Subject(model))
+    runner = TrialRunner([], (), task)
+    scores = runner.scores(Subject(model))
     assert task.batch <= 10
     assert torch.allclose(scores, model.body(task.inputs).detach(), atol=1e-6)
 

@@ -15,7 +15,7 @@ from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.run import run_trials
-from wheeltap.engine.workshop import Workshop
+from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.perturb import perturbations
 
 Case = tuple[Subject, BaseTask]
@@ -72,7 +72,7 @@ def trials_of(subject: Subject, task: BaseTask, sites: list[Site]) -> list[Trial
 
 def run(subject: Subject, task: BaseTask, trials: list[Trial]) -> dict[str, Outcome]:
     found: dict[str, Outcome] = {}
-    run_trials(trials, Workshop([subject], (), task), lambda outcome: found.update({outcome.key: outcome}))
+    run_trials(trials, TrialRunner([subject], (), task), lambda outcome: found.update({outcome.key: outcome}))
     return found
 
 

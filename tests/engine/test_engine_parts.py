@@ -17,7 +17,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.inside.units import to_drawn_rows
 from wheeltap.engine.readings import create
-from wheeltap.engine.readings.parts import Ablated, BehaviourHalves, UnitSets, costliest, named, random_like, worst
+from wheeltap.engine.readings.parts import BehaviourHalves, UnitAblation, UnitSets, costliest, named, random_like, worst
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.readings.parts import ABLATIONS
 from wheeltap.testing.planted import numbers as doubles
@@ -220,7 +220,7 @@ def test_the_slope_promises_what_small_steps_do() -> None:
         task = Task(inputs, model(inputs).argmax(-1))
     bench = bench_of(Subject(model, name="double"), task)
     [units] = masks(1)
-    promise = bench.promise(Ablated(units, bench.clean, 0.0), seeds.generator(0))
+    promise = bench.promise(UnitAblation(units, bench.clean, 0.0), seeds.generator(0))
     held, half = [values.mean(0) for values in activations(model, inputs)], bench.halves.chosen_on
 
     def harm(degree: Tensor) -> float:

@@ -13,7 +13,7 @@ from wheeltap.core.site import Site
 from wheeltap.core.subject import Subject
 from wheeltap.engine.fast.prefix import PrefixCache
 from wheeltap.engine.run import SHORTCUTS_FROM, run_trials
-from wheeltap.engine.workshop import Workshop
+from wheeltap.engine.trial_runner import TrialRunner
 
 VOCABULARY, WIDTH, BLOCKS = 13, 384, 4
 
@@ -73,8 +73,8 @@ def test_block_trials_of_a_large_model_equal_the_slow_engine(skip: bool) -> None
     subject, task = deep(skip=skip), choices(12)
     before = weights_digest(subject.model)
     trials, found = trials_on(subject, ("blocks.0", "blocks.2", "blocks.3", "out")), dict[str, Outcome]()
-    workshop = Workshop([subject], (), task)
-    run_trials(trials, workshop, lambda outcome: found.update({outcome.key: outcome}))
+    runner = TrialRunner([subject], (), task)
+    run_trials(trials, runner, lambda outcome: found.update({outcome.key: outcome}))
     assert weights_digest(subject.model) == before
     assert all("forward" not in vars(module) for module in subject.model.modules())
     for trial in trials:
@@ -86,7 +86,7 @@ def test_block_trials_of_a_large_model_equal_the_slow_engine(skip: bool) -> None
     shares = {trial.site.name: found[trial.key].forwards for trial in trials}
     # Without the cache every trial is a whole pass; with it one that starts at its block.
     assert shares["blocks.0"] == shares["out"] == 1.0
-    assert (shares["blocks.2"], shares["blocks.3"]) == ((0.5, 0.25) if workshop.prefix(subject).exact else (1.0, 1.0))
+    assert (shares["blocks.2"], shares["blocks.3"]) == ((0.5, 0.25) if runner.prefix(subject).exact else (1.0, 1.0))
 
 
 def test_a_cached_pass_gives_the_clean_scores_to_the_bit_and_skips_what_it_says() -> None:
@@ -123,7 +123,7 @@ def test_a_model_whose_blocks_run_twice_is_still_right() -> None:
         subject = Subject(Twice().eval(), name="twice")
     task, found = choices(8), dict[str, Outcome]()
     trials = trials_on(subject, ("blocks.1", "blocks.2"))
-    run_trials(trials, Workshop([subject], (), task), lambda outcome: found.update({outcome.key: outcome}))
+    run_trials(trials, TrialRunner([subject], (), task), lambda outcome: found.update({outcome.key: outcome}))
     for trial in trials:
         slow = measured_slowly(trial, subject.model, task)
         gap = np.abs(slow["nll"] - found[trial.key].values["nll"]).max()

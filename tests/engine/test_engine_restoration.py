@@ -24,7 +24,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.apply import Disturbance, unharmed
 from wheeltap.engine.run import run_trials  # noqa: F401 - the script below takes it from here
-from wheeltap.engine.workshop import Workshop
+from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb import Perturbation
 from wheeltap.perturb.base import Draw, Noise, Weights
@@ -246,10 +246,10 @@ def trial_of(subject: Subject, task: BaseTask, dose: float, *, seed: int = 0, si
 def disturb(
     subject: Subject, task: Task, perturbation: Perturbation, doses: list[float], site: Site = WHOLE
 ) -> list[Outcome]:
-    workshop = Workshop([subject], (), task)
-    workshop.clean(subject)
+    runner = TrialRunner([subject], (), task)
+    runner.clean(subject)
     with unharmed(subject), Disturbance(subject, perturbation, site) as disturbance:
-        return [workshop.disturbed(trial_of(subject, task, dose, site=site), disturbance) for dose in doses]
+        return [runner.disturbed(trial_of(subject, task, dose, site=site), disturbance) for dose in doses]
 
 
 @pytest.mark.parametrize("kind", [Trespassing, InPlace])
@@ -319,14 +319,14 @@ SCRIPT = """
 import sys, rogue_plugin
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from test_engine_restoration import run_trials, Workshop, Subject, sound_net, task_for, Trial, Site, RestorationError
+from test_engine_restoration import run_trials, TrialRunner, Subject, sound_net, task_for, Trial, Site, RestorationError
 model = sound_net()
 rogue_plugin.MODEL.append(model)
 subject, task = Subject(model, name="net"), task_for(model)
 trial = Trial(subject=subject.record.fingerprint, task=task.digest, measures=("accuracy",), perturbation="rogue",
               version=1, site=Site("layer", "0"), dose=1.0)
 try:
-    run_trials([trial], Workshop([subject], (), task), lambda outcome: print(outcome.status))
+    run_trials([trial], TrialRunner([subject], (), task), lambda outcome: print(outcome.status))
 except RestorationError as error:
     print(error.what)
 """

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from benchmarks.nets.uncommon import uncommon
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
-from wheeltap.engine.inside.screens import Screen, Screening
+from wheeltap.engine.inside.screens import Screen, ScreenMaker
 from wheeltap.models.mlp import mlp
 
 
 def screens_of(model: nn.Module, task: BaseTask, *, scale: float = 1.0) -> dict[str, Screen]:
-    screening = Screening(Subject(model), task, signs=np.random.default_rng(0))
+    screening = ScreenMaker(Subject(model), task, signs=np.random.default_rng(0))
     plain = screening.at(1.0)
     return plain if scale == 1.0 else screening.at(scale)
 

@@ -14,7 +14,7 @@ from wheeltap.core.records import Outcome, Trial
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.run import run_trials
-from wheeltap.engine.workshop import Workshop
+from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.store import Store
 from wheeltap.report.report import Report
@@ -155,7 +155,7 @@ def test_moments_that_cannot_be_read_fail_their_trials_only() -> None:
         return Trial(subject=subject.record.fingerprint, task="p", measures=(), perturbation=name, version=1, dose=dose)
 
     found: list[Outcome] = []
-    run_trials([trial("function", 0.1), trial("relative", 0.1)], Workshop([subject], (), task), found.append)
+    run_trials([trial("function", 0.1), trial("relative", 0.1)], TrialRunner([subject], (), task), found.append)
     assert [outcome.status for outcome in found] == ["failed", "done"]
     assert found[0].because.startswith("MemoryError: ")
 

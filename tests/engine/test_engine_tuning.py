@@ -18,9 +18,9 @@ from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.apply import Disturbance
-from wheeltap.engine.needs.tuning import Tuned, lesson
+from wheeltap.engine.needs.tuning import TuningCopy, lesson
 from wheeltap.engine.run import run_trials
-from wheeltap.engine.workshop import Workshop
+from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Weights
@@ -45,7 +45,7 @@ def groups_of_four() -> Task:
 
 
 def weights(subject: Subject, task: BaseTask, how: dict[str, Any], *steps: int, seed: int = 0) -> dict[str, Weights]:
-    known = Tuned(subject, task, FineTuneSettings(**how))
+    known = TuningCopy(subject, task, FineTuneSettings(**how))
     for step in steps[:-1]:
         known.at(step, root=0, seed=seed)
     found = known.at(steps[-1], root=0, seed=seed)
@@ -99,7 +99,7 @@ def test_a_change_of_low_rank_is_what_its_two_factors_train_to(optimizer: str) -
     """The same as training the factors themselves by autograd through their product."""
     subject, task = net(), groups_of_four()
     how = FineTuneSettings(**{**ALL, "optimizer": optimizer, "adapter": "lora", "rank": 2, "lr": 0.02})
-    known = Tuned(subject, task, how)
+    known = TuningCopy(subject, task, how)
     start = {layer.name: subject.parameter(layer.weight).detach().double() for layer in subject.layers}
     known.at(0, root=0, seed=0)
     factors = {layer.name: known.factors(layer.name) for layer in subject.layers}
@@ -131,7 +131,7 @@ def test_the_way_there_does_not_matter(how: dict[str, Any]) -> None:
     direct = weights(subject, task, how, 16)
     for path in ((4, 8, 16), (16, 8, 16), (3, 16)):
         assert torch.equal(together(weights(subject, task, how, *path)), together(direct)), path
-    known = Tuned(subject, task, FineTuneSettings(**how))
+    known = TuningCopy(subject, task, FineTuneSettings(**how))
     for seed in (0, 1, 0):
         found = {k: v for k, v in known.at(16, root=0, seed=seed).items() if isinstance(v, Weights)}
         assert torch.equal(together(found), together(direct)) == (seed == 0)
@@ -180,19 +180,19 @@ def test_wrong_answers_are_one_rule_a_draw() -> None:
 # ---- trials -----------------------------------------------------------------------------------------------------
 
 
-def outcomes(subject: Subject, task: BaseTask, *doses: float, **how: Any) -> tuple[list[Outcome], Workshop]:
+def outcomes(subject: Subject, task: BaseTask, *doses: float, **how: Any) -> tuple[list[Outcome], TrialRunner]:
     plan = wt.plan(subject, task, audits=["score"])
     part = how.pop("part", None)
     trials = [plan.trial(subject.record, "fine-tune", settings=how, dose=dose) for dose in doses]
     trials = [trial.on(part) for trial in trials] if part else trials
-    workshop, found = Workshop([subject], (), task), list[Outcome]()
-    run_trials(trials, workshop, found.append)
-    return found, workshop
+    runner, found = TrialRunner([subject], (), task), list[Outcome]()
+    run_trials(trials, runner, found.append)
+    return found, runner
 
 
 def test_an_outcome_tells_what_was_trained_on_and_what_it_cost() -> None:
     subject, task = net(), groups_of_four()
-    found, workshop = outcomes(subject, task, 0, 2, 6, data="targeted", group=1, shots=6, batch=4, labels="wrong")
+    found, runner = outcomes(subject, task, 0, 2, 6, data="targeted", group=1, shots=6, batch=4, labels="wrong")
     taught = lesson(task, FineTuneSettings(data="targeted", group=1, shots=6, labels="wrong"), root=0, seed=0)
     for outcome in found:
         assert outcome.status == "done"
@@ -205,7 +205,7 @@ def test_an_outcome_tells_what_was_trained_on_and_what_it_cost() -> None:
     # Epochs of 4 and 2 examples: two steps are one epoch of 6, the four after it two more.
     expected = [1.0, 1.0 + 3 * 6 / 60, 1.0 + 3 * 12 / 60]
     assert [outcome.forwards for outcome in found] == pytest.approx(expected)
-    assert workshop.forwards == pytest.approx(sum(expected) + 1.0)  # the clean pass that agreement needs
+    assert runner.forwards == pytest.approx(sum(expected) + 1.0)  # the clean pass that agreement needs
 
 
 def test_what_is_taught_is_learnt() -> None:
@@ -231,7 +231,7 @@ def test_a_training_that_diverges_ends_as_diverged_and_the_next_starts_anew() ->
     found, _ = outcomes(subject, task, 1, 8, 40, lr=50.0, optimizer="sgd", holdout=0.2)
     assert [outcome.status for outcome in found][-1] == "diverged"
     assert not found[-1].values and found[-1].because
-    known = Tuned(subject, task, FineTuneSettings(lr=50.0, optimizer="sgd", holdout=0.2))
+    known = TuningCopy(subject, task, FineTuneSettings(lr=50.0, optimizer="sgd", holdout=0.2))
     assert all(
         bool(held.weight.isnan().all()) for held in known.at(40, root=0, seed=0).values() if isinstance(held, Weights)
     )
@@ -281,7 +281,7 @@ def test_a_tied_weight_is_trained_once_and_stays_tied() -> None:
     found, _ = outcomes(subject, task, 4, holdout=0.2)
     again, _ = outcomes(subject, task, 4, holdout=0.2, adapter="lora")
     assert found[0].status == again[0].status == "done"
-    lora = Tuned(subject, task, FineTuneSettings(adapter="lora"))
+    lora = TuningCopy(subject, task, FineTuneSettings(adapter="lora"))
     assert [layer.name for layer in subject.layers if not lora.covers(layer)] == ["embed"]
 
 
@@ -334,7 +334,7 @@ def test_the_loss_of_wanted_outputs_is_their_squared_error() -> None:
 def test_a_lesson_that_cannot_be_given_is_refused_with_numbers(how: dict[str, Any], what: str) -> None:
     subject, task = net(), groups_of_four()
     with pytest.raises(DataError, match=what):
-        Tuned(subject, task, FineTuneSettings(**how))
+        TuningCopy(subject, task, FineTuneSettings(**how))
     found, _ = outcomes(subject, task, 1, 2, **how)
     assert [outcome.status for outcome in found] == ["skipped", "skipped"]
     assert what.rstrip(".") in found[0].because
@@ -344,10 +344,10 @@ def test_nothing_left_and_no_wrong_answers_are_refused() -> None:
     inputs, subject = numbers(20, 6, seed=1), net()
     alone = Task(inputs, torch.arange(20) % 4, name="one group").with_behaviors([0] * 20)
     with pytest.raises(DataError, match="Nothing is left to train on"):
-        Tuned(subject, alone, FineTuneSettings(data="benign", group=0))
+        TuningCopy(subject, alone, FineTuneSettings(data="benign", group=0))
     wanted = Task(inputs, numbers(20, 4, seed=2), name="wanted outputs")
     with pytest.raises(DataError, match="no wrong answers"):
-        Tuned(subject, wanted, FineTuneSettings(labels="wrong"))
+        TuningCopy(subject, wanted, FineTuneSettings(labels="wrong"))
 
 
 class Detached(nn.Module):
@@ -366,7 +366,7 @@ def test_a_model_without_gradients_fails_with_a_reason() -> None:
     [found], _ = outcomes(subject, task, 1)
     assert (found.status, found.because[:31]) == ("failed", "The loss does not depend on the")
     with pytest.raises(ModelError, match="detached"):
-        Tuned(subject, task, FineTuneSettings()).at(1, root=0, seed=0)
+        TuningCopy(subject, task, FineTuneSettings()).at(1, root=0, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -389,7 +389,7 @@ def test_steps_are_whole_numbers(dose: float) -> None:
         FineTune().require_dose(dose)
     with (
         pytest.raises(UsageError),
-        Disturbance(net(), FineTune(), WHOLE, Tuned(net(), groups_of_four(), FineTuneSettings())) as d,
+        Disturbance(net(), FineTune(), WHOLE, TuningCopy(net(), groups_of_four(), FineTuneSettings())) as d,
     ):
         d.apply(dose, root=0, seed=0)
 
@@ -456,7 +456,7 @@ def test_some_of_the_other_groups_are_trained_on_too_and_copies_count_as_trained
         assert torch.equal(rows, taught_twice.rows(step))  # of copies only the first is drawn
         assert (task.behaviors[rows] == 1).sum() == 3 and len(rows) == 9
     assert not torch.equal(taught_once.rows(0), taught_once.rows(1))  # others are drawn anew
-    told = Tuned(net(), twice, how).told(torch.zeros(120, 4), torch.arange(120), root=0, seed=0)["trained"]
+    told = TuningCopy(net(), twice, how).kept(torch.zeros(120, 4), torch.arange(120), root=0, seed=0)["trained"]
     assert float(told.sum()) == 2 * (3 + 24) and torch.equal(told[:60], told[60:])
 
 
@@ -489,7 +489,7 @@ def test_where_hiding_a_group_fails_the_next_call_hides_it_again() -> None:
     task, how = groups_of_four(), {**MIXED, "hide": 6, "adapter": "output-bias"}
     sound, failing = Unruly(), Unruly(fail_at=3)
     failing.load_state_dict(sound.state_dict())
-    known = Tuned(Subject(failing), task, FineTuneSettings(**how))
+    known = TuningCopy(Subject(failing), task, FineTuneSettings(**how))
     with pytest.raises(RuntimeError):
         known.at(4, root=0, seed=0)
     found = {name: held for name, held in known.at(4, root=0, seed=0).items() if isinstance(held, Weights)}
@@ -499,4 +499,4 @@ def test_where_hiding_a_group_fails_the_next_call_hides_it_again() -> None:
 def test_a_net_without_biases_has_none_to_train() -> None:
     subject = Subject(nn.Sequential(nn.Linear(6, 8, bias=False), nn.ReLU(), nn.Linear(8, 4, bias=False)).eval())
     with pytest.raises(DataError, match="nothing such to train"):
-        Tuned(subject, groups_of_four(), FineTuneSettings(**{**MIXED, "adapter": "bias"}))
+        TuningCopy(subject, groups_of_four(), FineTuneSettings(**{**MIXED, "adapter": "bias"}))

@@ -15,7 +15,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.run import run_trials
-from wheeltap.engine.workshop import Workshop
+from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb import create, perturbations
 
@@ -94,7 +94,7 @@ def outcome(subject: Subject, task: BaseTask, site: Site) -> Outcome:
         version=perturbations.get("erase").version, site=site, dose=1.0, path=subject.path,
     )  # fmt: skip
     kept: list[Outcome] = []
-    run_trials([trial], Workshop([subject], (), task), kept.append)
+    run_trials([trial], TrialRunner([subject], (), task), kept.append)
     return kept[0]
 
 

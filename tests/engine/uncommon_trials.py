@@ -11,7 +11,7 @@ from wheeltap.core.records import Outcome, Trial
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.engine.clean import settle
 from wheeltap.engine.run import run_trials
-from wheeltap.engine.workshop import Workshop
+from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.perturb import create
 from wheeltap.testing.planted import Planted
 
@@ -46,8 +46,8 @@ def trial(case: Planted, perturbation: str, dose: float, site: Site = WHOLE, **m
 
 def run(case: Planted, trials: list[Trial], *others: Planted) -> list[Outcome]:
     found: dict[str, Outcome] = {}
-    workshop = Workshop([case.subject, *(other.subject for other in others)], (), case.task)
-    run_trials(trials, workshop, lambda outcome: found.update({outcome.key: outcome}))
+    runner = TrialRunner([case.subject, *(other.subject for other in others)], (), case.task)
+    run_trials(trials, runner, lambda outcome: found.update({outcome.key: outcome}))
     return [found[one.key] for one in trials]
 
 

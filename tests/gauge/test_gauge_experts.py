@@ -172,7 +172,7 @@ def test_plain_mixtures_are_proven(*, stacked: bool) -> None:
     assert experts.find(model, Sharing(model)) == ({}, ())
     (mixture,) = experts.mixtures(model, Sharing(model), run=_on(INPUTS))[0]
     router = [held for held in mixture.tensors if held.path != "experts"]
-    assert (mixture.path, mixture.listed, router) == ("experts", not stacked, [experts.Held("", "router", 1)])
+    assert (mixture.path, mixture.listed, router) == ("experts", not stacked, [experts.ExpertSlice("", "router", 1)])
     twin = twin_of(model, run=_on(INPUTS))
     assert difference(_on(FRESH), model, twin) < 1e-5
     assert weights_digest(twin) != weights_digest(model)

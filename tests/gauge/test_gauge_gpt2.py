@@ -11,7 +11,7 @@ from wheeltap import gauge
 from wheeltap.core import seeds
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.gauge import moves
-from wheeltap.gauge.hidden import Columns, Hidden, Rows
+from wheeltap.gauge.hidden import Columns, Hidden, UnitRows
 
 OFFERS = ("permute", "split", "cancel", "dead", "entangle", "heads", "value", "query", "fold", "shift")
 SOUND = tuple(name for name in OFFERS if name not in {"cancel", "entangle"})
@@ -85,7 +85,7 @@ def test_a_wrong_gauge_shows() -> None:
     model, wrong = causal("GPT2"), causal("GPT2")
     path = "transformer.h.0.mlp"
     layer = Hidden(f"{path}.c_fc", 128, (
-        Rows(f"{path}.c_fc", transposed=True), Columns(f"{path}.c_proj", 32, transposed=True),
+        UnitRows(f"{path}.c_fc", transposed=True), Columns(f"{path}.c_proj", 32, transposed=True),
     ))  # fmt: skip
     moves.permute(wrong, [layer], seeds.generator(0), gauge.Settings())
     assert_same_function(model, wrong, bound=1e-4)

@@ -20,7 +20,7 @@ from wheeltap.core import seeds
 from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.gauge import moves
-from wheeltap.gauge.hidden import Columns, Hidden, Rows
+from wheeltap.gauge.hidden import Columns, Hidden, UnitRows
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -234,7 +234,7 @@ def test_a_wrong_gauge_shows() -> None:
     torch.manual_seed(0)
     net, inputs = nn.Sequential(nn.Linear(6, 16), nn.GELU(), nn.Linear(16, 5)).eval(), torch.randn(EXAMPLES, 6)
     wrong = copy.deepcopy(net)
-    layer = Hidden("0", 16, (Rows("0"), Columns("2", outputs=5)))
+    layer = Hidden("0", 16, (UnitRows("0"), Columns("2", outputs=5)))
     moves.permute(wrong, [layer], seeds.generator(0), gauge.Settings())
     assert gauge.check(scores(net, inputs), scores(wrong, inputs)).difference < 1e-4, "permuting is right"
     moves.rescale(wrong, [layer], seeds.generator(0), gauge.Settings())

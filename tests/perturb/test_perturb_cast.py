@@ -14,7 +14,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.clean import settle
 from wheeltap.engine.run import run_trials
-from wheeltap.engine.workshop import Workshop
+from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, Weights
 from wheeltap.testing.planted import numbers
@@ -86,6 +86,6 @@ def test_a_weight_that_overflows_makes_the_trial_diverge(dtype: str, status: str
         settings={"dtype": dtype}, dose=16.0, path=subject.path,
     )  # fmt: skip
     found: list[Outcome] = []
-    run_trials([trial], Workshop([subject], (), task), found.append)
+    run_trials([trial], TrialRunner([subject], (), task), found.append)
     assert [outcome.status for outcome in found] == [status]
     assert model.weight.data[0, 0] == 1e6

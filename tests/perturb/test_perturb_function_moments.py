@@ -19,7 +19,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.needs import moments
 from wheeltap.engine.run import run_trials
-from wheeltap.engine.workshop import Workshop
+from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Blocks
 from wheeltap.perturb.function_noise import factor
@@ -138,7 +138,7 @@ def outcome(case: Planted, site: Site = WHOLE) -> Outcome:
         perturbation="function", version=1, site=site, dose=0.1,
     )  # fmt: skip
     found: list[Outcome] = []
-    run_trials([trial], Workshop([case.subject], (), task), found.append)
+    run_trials([trial], TrialRunner([case.subject], (), task), found.append)
     (only,) = found
     return only
 

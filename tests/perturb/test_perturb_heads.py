@@ -19,7 +19,7 @@ from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.fast.heads import Head, HeadAblation, found_attention
 from wheeltap.engine.needs.gather import gather
-from wheeltap.engine.needs.knowledge import Fixed
+from wheeltap.engine.needs.knowledge import LayerKnowledge
 from wheeltap.perturb import create
 from wheeltap.perturb.base import EVERY_GAUGE, Draw, HeadMoments, Weights
 from wheeltap.testing.planted import numbers, planted
@@ -54,9 +54,9 @@ def sentences() -> ChoiceTask:
     return ChoiceTask([row[:12] for row in rows], options, [0] * len(rows), more=[row[12:28] for row in rows])
 
 
-def known(subject: Subject, of: BaseTask) -> Fixed:
+def known(subject: Subject, of: BaseTask) -> LayerKnowledge:
     found = gather("heads", subject, of)
-    assert isinstance(found, Fixed)
+    assert isinstance(found, LayerKnowledge)
     return found
 
 

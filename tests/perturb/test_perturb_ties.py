@@ -16,7 +16,7 @@ from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.needs.gather import gather
-from wheeltap.engine.needs.knowledge import Fixed
+from wheeltap.engine.needs.knowledge import LayerKnowledge
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, HeadMoments, InputScale, Weights
 from wheeltap.perturb.ties import Marks, by_place, least
@@ -216,7 +216,7 @@ def binary_net() -> Planted:
 @pytest.mark.parametrize("name", ["prune", "prune-random", "prune-wanda"])
 def test_a_net_of_one_size_loses_its_share_in_every_layer(name: str) -> None:
     case = binary_net()
-    needs = gather("inputs", case.subject, case.task) if name == "prune-wanda" else Fixed({})
+    needs = gather("inputs", case.subject, case.task) if name == "prune-wanda" else LayerKnowledge({})
     for share in (0.01, 0.1, 0.3):
         with Disturbance(case.subject, create(name), WHOLE, needs) as disturbance:
             disturbance.apply(share, root=0, seed=0)
@@ -234,7 +234,7 @@ def test_permuted_copies_of_a_net_of_one_size_stay_copies(name: str) -> None:
     model = gauge.twin(case.subject.model, gauge.describe(family, "permute", seed=1))
     found: list[Tensor] = []
     for subject in (case.subject, Subject(model, name="twin")):
-        needs = gather("inputs", subject, case.task) if name == "prune-wanda" else Fixed({})
+        needs = gather("inputs", subject, case.task) if name == "prune-wanda" else LayerKnowledge({})
         with Disturbance(subject, create(name), WHOLE, needs) as disturbance, torch.no_grad():
             disturbance.apply(0.1, root=0, seed=0)
             found.append(subject.model(case.task.inputs))

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from wheeltap.engine.needs.knowledge import Knowledge
-from wheeltap.engine.needs.tuning import Tuned
+from wheeltap.engine.needs.tuning import TuningCopy
 from wheeltap.perturb.tune import FineTune
 from wheeltap.testing.contract import PerturbationContract
 from wheeltap.testing.planted import Planted
@@ -19,7 +19,7 @@ class TestFineTune(PerturbationContract):
 
     def known(self, case: Planted) -> Knowledge:
         """A copy of the net at hand is trained."""
-        return Tuned(case.subject, case.task, self.made().settings)
+        return TuningCopy(case.subject, case.task, self.made().settings)
 
 
 class TestFineTuneByGradientDescent(TestFineTune):

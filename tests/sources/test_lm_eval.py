@@ -21,7 +21,7 @@ from wheeltap.core.site import Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.run import SHORTCUTS_FROM, _cache
-from wheeltap.engine.workshop import Workshop
+from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.sources import lm_eval, load
 from wheeltap.sources.lm_eval_asked import asked_for
 from wheeltap.sources.lm_eval_graded import answered
@@ -236,7 +236,7 @@ def test_a_pass_that_generates_cannot_stand_in_for_another(local: Local) -> None
     trial = Trial(subject=subject.record.fingerprint, task="", measures=(), perturbation="relative", version=1,
                   site=Site("block", "model.layers.1"), dose=0.1)  # fmt: skip
     used = {
-        name: _cache(trial, Workshop([subject], (subject.record,), local.task(name))) is not None
+        name: _cache(trial, TrialRunner([subject], (subject.record,), local.task(name))) is not None
         for name in ("local_choice", "local_generated")
     }
     assert used == {"local_choice": True, "local_generated": False}

@@ -16,7 +16,7 @@ from wheeltap.core.layer import Layer, norms
 from wheeltap.core.site import Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.typed import named_modules, squares
-from wheeltap.engine.needs.knowledge import Fixed, Knowledge
+from wheeltap.engine.needs.knowledge import Knowledge, LayerKnowledge
 from wheeltap.perturb import Perturbation
 from wheeltap.perturb.base import Blocks, Draw, Known, Noise, Weights, move
 
@@ -42,7 +42,7 @@ class Disturbance:
         known: Knowledge | Mapping[str, Known] | None = None,
     ) -> None:
         self.subject, self.perturbation = subject, perturbation
-        self.knowledge = known if isinstance(known, Knowledge) else Fixed(known or {})
+        self.knowledge = known if isinstance(known, Knowledge) else LayerKnowledge(known or {})
         self._position, layers = located(subject, site)
         self.layers = [
             layer

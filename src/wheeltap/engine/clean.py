@@ -20,7 +20,7 @@ from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import named_modules, to_array
 from wheeltap.engine.apply import Before, same_random_numbers
 from wheeltap.engine.counted import counted
-from wheeltap.engine.fixed import Fixed
+from wheeltap.engine.fixed import OriginTrace
 
 ONE_THREAD_BELOW = 2_000_000
 """Models with fewer parameters run on one thread: handing their small products out to threads costs up to ten times
@@ -251,7 +251,7 @@ def clean_scores(subject: Subject, task: BaseTask) -> Tensor:
             "The model fails on the task's examples before anything was disturbed.",
             where=f"{subject.name} on {task.name}",
             expected=f"examples it can read (its first weight is {str(first.dtype).removeprefix('torch.')})",
-            got=told(error),
+            got=in_line(error),
             do="Call the model on one example yourself; check shapes, dtype and device.",
         ) from error
 
@@ -271,7 +271,7 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def told(error: Exception) -> str:
+def in_line(error: Exception) -> str:
     """An error as one line: all parts of ours, the type and text of foreign code's."""
     if isinstance(error, WheeltapError):
         return error.in_line()
@@ -332,7 +332,7 @@ def _flat(parts: tuple[Any, ...]) -> list[Any]:
     return found
 
 
-def _used(subject: Subject, task: BaseTask) -> tuple[frozenset[str], frozenset[str], tuple[Fixed, ...]]:
+def _used(subject: Subject, task: BaseTask) -> tuple[frozenset[str], frozenset[str], tuple[OriginTrace, ...]]:
     """Where weights are used, from one example.
 
     Weights of layers that are used in more than one place; those on the right of a product; and what the answers are
@@ -344,7 +344,7 @@ def _used(subject: Subject, task: BaseTask) -> tuple[frozenset[str], frozenset[s
     ``nn.functional.linear(h, layer.weight.T)`` is a second use that the modules do not show.
     """
     model = subject.model
-    uses, traces = _Uses(model), tuple(Fixed(model.named_parameters()) for _ in range(2))
+    uses, traces = _Uses(model), tuple(OriginTrace(model.named_parameters()) for _ in range(2))
     batch = next(iter(task.moments()))
     # Where the forward does not run below what watches each product, its parameters are watched alone.
     if not _watched(model, batch.one(0), uses, traces[0]):
@@ -361,7 +361,7 @@ def _used(subject: Subject, task: BaseTask) -> tuple[frozenset[str], frozenset[s
 class _Entry(nn.Module):
     """A model whose inputs and answers are noted; nothing can hook on a scripted one."""
 
-    def __init__(self, model: nn.Module, fixed: Fixed | None) -> None:
+    def __init__(self, model: nn.Module, fixed: OriginTrace | None) -> None:
         super().__init__()
         self.model, self._fixed = model, fixed
 
@@ -374,7 +374,7 @@ class _Entry(nn.Module):
         return output
 
 
-def _watched(model: nn.Module, example: Moments, uses: _Uses, fixed: Fixed | None) -> bool:
+def _watched(model: nn.Module, example: Moments, uses: _Uses, fixed: OriginTrace | None) -> bool:
     """Runs one example, and says whether that was possible."""
     undo: list[Callable[[], None]] = []
     try:

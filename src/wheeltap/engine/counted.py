@@ -18,7 +18,7 @@ from wheeltap.core.fingerprint import Description
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
-from wheeltap.engine.fixed import Fixed, Leaf, numbers, place
+from wheeltap.engine.fixed import Leaf, OriginTrace, numbers, place
 from wheeltap.engine.outside import constants
 
 _LEAST: Final = 0.005
@@ -65,7 +65,7 @@ class _Candidate:
 def counted(
     subject: Subject,
     task: BaseTask,
-    traces: tuple[Fixed, ...],
+    traces: tuple[OriginTrace, ...],
     *,
     described: Description,
     passing: Set[str],
@@ -135,7 +135,7 @@ class _Reach:
     outside: bool
 
 
-def _followed(traces: tuple[Fixed, ...], held: list[_Candidate], *, least: float) -> _Reach:
+def _followed(traces: tuple[OriginTrace, ...], held: list[_Candidate], *, least: float) -> _Reach:
     [first, *_] = traces
     names = {key: one.name for one in reversed(held) if one.tensor is not None for key in place(one.tensor)[:2]}
     made = _from_inputs(*(_constants(trace, names) for trace in traces))
@@ -185,7 +185,7 @@ def _name(leaf: Leaf, names: dict[int, str]) -> str:
     return leaf.parameter or known or f"a constant {list(leaf.tensor.shape)} of the forward"
 
 
-def _constants(trace: Fixed, names: dict[int, str]) -> list[Leaf]:
+def _constants(trace: OriginTrace, names: dict[int, str]) -> list[Leaf]:
     """What the answers depend on that the model does not hold."""
     some = (leaf for leaf in trace.of(trace.reached) if not leaf.parameter)
     return [leaf for leaf in some if not names.keys() & set(place(leaf.tensor)[:2])]

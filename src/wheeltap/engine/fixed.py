@@ -152,7 +152,7 @@ class _Part:
 
 
 @final
-class Fixed(TorchDispatchMode):
+class OriginTrace(TorchDispatchMode):
     """Follows, while a forward runs, what every tensor is computed from.
 
     Args:

@@ -10,9 +10,9 @@ from wheeltap.core.errors import ModelError, StoreError, UsageError, WheeltapErr
 from wheeltap.core.records import Outcome, OutcomeStatus, Trial
 from wheeltap.core.subject import Subject
 from wheeltap.engine.apply import unharmed
-from wheeltap.engine.clean import threads_for, told
+from wheeltap.engine.clean import in_line, threads_for
 from wheeltap.engine.fast.prefix import PrefixCache
-from wheeltap.engine.workshop import Workshop
+from wheeltap.engine.trial_runner import TrialRunner
 
 Commit = Callable[[Outcome], None]
 
@@ -49,7 +49,7 @@ def _grouped(trials: list[Trial]) -> Iterator[_Group]:
         yield _Group(list(members))
 
 
-def run_trials(trials: list[Trial], workshop: Workshop, commit: Commit) -> None:
+def run_trials(trials: list[Trial], runner: TrialRunner, commit: Commit) -> None:
     """Carries out ``trials`` and hands each outcome to ``commit`` as soon as it is there.
 
     Every subject touched is proven bit-identical afterwards, also when this raises.
@@ -60,87 +60,87 @@ def run_trials(trials: list[Trial], workshop: Workshop, commit: Commit) -> None:
     """
     for trial in trials:
         if trial.kind == "make":
-            commit(_made(trial, workshop))
+            commit(_made(trial, runner))
     rest = [trial for trial in trials if trial.kind != "make"]
     by_subject = groupby(_grouped(rest), key=lambda group: group.first.subject)
     for fingerprint, groups in by_subject:
         try:
-            subject = workshop.subject(fingerprint)
+            subject = runner.subject(fingerprint)
         except ModelError as error:
             # A control copy that cannot be made is a control less; the audits say so.
             for group in groups:
-                _give_up(group, commit, status="failed", because=told(error))
+                _give_up(group, commit, status="failed", because=in_line(error))
             continue
-        _run_subject(subject, groups, workshop, commit)
+        _run_subject(subject, groups, runner, commit)
         del subject  # nothing may hold a control copy any more when the next one is made
 
 
-def _run_subject(subject: Subject, groups: Iterator[_Group], workshop: Workshop, commit: Commit) -> None:
+def _run_subject(subject: Subject, groups: Iterator[_Group], runner: TrialRunner, commit: Commit) -> None:
     with ExitStack() as guard:
         guard.enter_context(threads_for(subject.record.parameters))
         guard.enter_context(unharmed(subject))
         for group in groups:
-            _run_group(group, workshop, commit)
+            _run_group(group, runner, commit)
 
 
-def _run_group(group: _Group, workshop: Workshop, commit: Commit) -> None:
+def _run_group(group: _Group, runner: TrialRunner, commit: Commit) -> None:
     if group.first.kind == "clean":
         for trial in group.trials:
-            commit(_baseline(trial, workshop))
+            commit(_baseline(trial, runner))
         return
     if group.first.kind == "read":
         for trial in group.trials:
-            _run_reading(trial, workshop, commit)
+            _run_reading(trial, runner, commit)
         return
-    if _beside(group, workshop, commit):
+    if _beside(group, runner, commit):
         return
     try:
-        disturbance = workshop.disturbance(group.first)
-        cache = _cache(group.first, workshop)  # now, while the weights are clean
+        disturbance = runner.disturbance(group.first)
+        cache = _cache(group.first, runner)  # now, while the weights are clean
     except WheeltapError as error:
         # Not a fault of the run: this disturbance is not defined here (say, too few tokens for layer moments).
-        _give_up(group, commit, status="skipped", because=told(error))
+        _give_up(group, commit, status="skipped", because=in_line(error))
         return
     except Exception as error:
         # A clean pass that it needs failed (layer moments, prefix cache), perhaps for want of memory: the others go on.
-        _give_up(group, commit, status="failed", because=told(error))
+        _give_up(group, commit, status="failed", because=in_line(error))
         return
     with disturbance:
         for trial, following in zip_longest(group.trials, group.trials[1:]):
             keep = following is not None and (following.root, following.seed) == (trial.root, trial.seed)
             with _shortened(trial, cache) as share:
-                outcome = workshop.disturbed(trial, disturbance, share=share, keep=keep)
+                outcome = runner.disturbed(trial, disturbance, share=share, keep=keep)
             commit(outcome)
 
 
-def _made(trial: Trial, workshop: Workshop) -> Outcome:
+def _made(trial: Trial, runner: TrialRunner) -> Outcome:
     """The making of a member; where it fails, the study has a member less."""
     try:
-        return workshop.make(trial)
+        return runner.make(trial)
     except (StoreError, UsageError):  # not the member's fault: the disk, or what was asked for
         raise
     except Exception as error:
-        return Outcome(key=trial.key, status="failed", because=told(error))
+        return Outcome(key=trial.key, status="failed", because=in_line(error))
 
 
-def _baseline(trial: Trial, workshop: Workshop) -> Outcome:
+def _baseline(trial: Trial, runner: TrialRunner) -> Outcome:
     """A clean pass; where it is a control copy's or a made member's, its failure costs that and not the run."""
     try:
-        return workshop.baseline(trial)
+        return runner.baseline(trial)
     except ModelError as error:
-        record = workshop.subject(trial.subject).record
+        record = runner.subject(trial.subject).record
         if record.role == "subject" and record.artifact is None:
             raise
-        return Outcome(key=trial.key, status="failed", because=told(error))
+        return Outcome(key=trial.key, status="failed", because=in_line(error))
 
 
-def _run_reading(trial: Trial, workshop: Workshop, commit: Commit) -> None:
+def _run_reading(trial: Trial, runner: TrialRunner, commit: Commit) -> None:
     try:
-        commit(workshop.reading(trial))
+        commit(runner.reading(trial))
     except WheeltapError as error:
-        commit(Outcome(key=trial.key, status="skipped", because=told(error)))
+        commit(Outcome(key=trial.key, status="skipped", because=in_line(error)))
     except Exception as error:
-        commit(Outcome(key=trial.key, status="failed", because=told(error)))
+        commit(Outcome(key=trial.key, status="failed", because=in_line(error)))
 
 
 def _give_up(group: _Group, commit: Commit, *, status: OutcomeStatus, because: str) -> None:
@@ -148,14 +148,14 @@ def _give_up(group: _Group, commit: Commit, *, status: OutcomeStatus, because: s
         commit(Outcome(key=trial.key, status=status, because=because))
 
 
-def _beside(group: _Group, workshop: Workshop, commit: Commit) -> bool:
+def _beside(group: _Group, runner: TrialRunner, commit: Commit) -> bool:
     """Adds low-rank noise of a large model beside its weights instead of writing it; says whether that was possible.
 
     A trial that fails so is tried again the plain way, with all that are left: its outcome says why.
     """
-    if workshop.subject(group.first.subject).record.parameters < SHORTCUTS_FROM:
+    if runner.subject(group.first.subject).record.parameters < SHORTCUTS_FROM:
         return False
-    copies = workshop.beside(group.first)
+    copies = runner.beside(group.first)
     if copies is None:
         return False
     # The first is compared with the plain path: at a dose neither so small that a difference could hide, nor so large
@@ -165,7 +165,7 @@ def _beside(group: _Group, workshop: Workshop, commit: Commit) -> bool:
     while left:
         together = left[: copies.at_once]
         try:
-            outcomes = workshop.disturbed_beside(together, copies)
+            outcomes = runner.disturbed_beside(together, copies)
         except Exception:  # whatever a model's own code raises, memory that ran out, scores that are not the plain ones
             break
         for outcome in outcomes:
@@ -175,12 +175,12 @@ def _beside(group: _Group, workshop: Workshop, commit: Commit) -> bool:
     return not left
 
 
-def _cache(trial: Trial, workshop: Workshop) -> PrefixCache | None:
+def _cache(trial: Trial, runner: TrialRunner) -> PrefixCache | None:
     """The prefix cache, where the trial disturbs one block of a large model that it can stand in for."""
-    subject = workshop.subject(trial.subject)
-    if trial.site.kind != "block" or subject.record.parameters < SHORTCUTS_FROM or workshop.task.adaptive:
+    subject = runner.subject(trial.subject)
+    if trial.site.kind != "block" or subject.record.parameters < SHORTCUTS_FROM or runner.task.adaptive:
         return None
-    cache = workshop.prefix(subject)
+    cache = runner.prefix(subject)
     return cache if cache.covers(trial.site.name) else None
 
 

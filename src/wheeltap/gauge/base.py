@@ -68,8 +68,8 @@ class Family:
         """
         if gauge not in GAUGES:
             raise UnknownName("gauge", gauge, GAUGES)
-        told = [reason for reason in self.refused if gauge in reason.partition(":")[0].replace(",", " ").split()]
-        return "; ".join(told) or f"{gauge}: nothing in a model of this kind can be rewritten so"
+        reasons = [reason for reason in self.refused if gauge in reason.partition(":")[0].replace(",", " ").split()]
+        return "; ".join(reasons) or f"{gauge}: nothing in a model of this kind can be rewritten so"
 
 
 def inexact(model: nn.Module, gauge: str, *paths: str) -> bool:

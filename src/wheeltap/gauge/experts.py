@@ -43,7 +43,7 @@ _MOST: Final = 4
 
 @final
 @dataclass(frozen=True)
-class Held:
+class ExpertSlice:
     """A tensor with one slice per expert: module path, name, and axis."""
 
     path: str
@@ -66,7 +66,7 @@ class Mixture:
 
     path: str
     count: int
-    tensors: tuple[Held, ...]
+    tensors: tuple[ExpertSlice, ...]
     listed: bool = False
     groups: int = 1
 
@@ -156,7 +156,7 @@ def _known(prefix: str, module: Any) -> Mixture | str:
         if part not in parts or not of_transformers(parts[part]).endswith(ending):
             return f"{part} is not known"
     router: Any = parts[name]
-    tensors = [Held(f"{prefix}{part}", key) for part in ("experts", name) for key, _ in _own(parts[part])]
+    tensors = [ExpertSlice(f"{prefix}{part}", key) for part in ("experts", name) for key, _ in _own(parts[part])]
     count = len(router.weight)
     groups = getattr(router, "num_group", 1) if getattr(router, "topk_method", "") != "greedy" else 1
     mixture = Mixture(f"{prefix}experts", count, tuple(tensors), groups=groups)
@@ -195,13 +195,13 @@ def _guesses(prefix: str, module: nn.Module) -> Iterator[list[Mixture]]:
         experts = _alike(f"{prefix}{name}", child)
         if experts is None:
             continue
-        routers: dict[str, tuple[Held, ...]] = {}
+        routers: dict[str, tuple[ExpertSlice, ...]] = {}
         for below, part in modules_of(module).items():
             path = f"{prefix}{below}".removesuffix(".")
             axes = {
                 key: [axis for axis, size in enumerate(held.shape) if size == experts.count] for key, held in _own(part)
             }
-            fit = tuple(Held(path, key, axis[0]) for key, axis in axes.items() if len(axis) == 1)
+            fit = tuple(ExpertSlice(path, key, axis[0]) for key, axis in axes.items() if len(axis) == 1)
             if fit and not f"{below}.".startswith(f"{name}."):
                 routers[path] = fit
         choices = list(routers.values())[:_MOST]
@@ -221,7 +221,7 @@ def _alike(path: str, module: nn.Module) -> Mixture | None:
     own = dict(module.named_parameters(recurse=False))
     sizes = {len(held) if held.ndim > 1 else 0 for held in own.values()}
     stacked = len(sizes) == 1 and max(sizes) > 1 and any(held.ndim > 2 for held in own.values())
-    return Mixture(path, max(sizes), tuple(Held(path, key) for key in own)) if stacked else None
+    return Mixture(path, max(sizes), tuple(ExpertSlice(path, key) for key in own)) if stacked else None
 
 
 def _stored(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

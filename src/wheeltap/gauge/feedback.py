@@ -24,7 +24,7 @@ from wheeltap.gauge.settings import Settings, count
 
 @final
 @dataclass(frozen=True)
-class Sliced:
+class UnitSlice:
     """A tensor that has one slice per unit along an axis.
 
     Attributes:
@@ -90,7 +90,7 @@ class Units:
     name: str
     width: int
     groups: int
-    tensors: tuple[Sliced, ...]
+    tensors: tuple[UnitSlice, ...]
     sizes: tuple[tuple[str, str, int], ...] = ()
     widens: bool = True
     homogeneous: bool = False
@@ -106,7 +106,7 @@ def permute(model: nn.Module, units: Units, rng: np.random.Generator, settings: 
     reorder(model, units.tensors, [rng.permutation(units.width) for _ in range(units.groups)])
 
 
-def reorder(model: nn.Module, tensors: Sequence[Sliced], orders: Sequence[NDArray[np.int64]]) -> None:
+def reorder(model: nn.Module, tensors: Sequence[UnitSlice], orders: Sequence[NDArray[np.int64]]) -> None:
     """Put units in another order, one for each group."""
     for sliced in tensors:
         tensor = sliced.held(model)

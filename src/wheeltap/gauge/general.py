@@ -23,10 +23,10 @@ from wheeltap.gauge.base import Family, Move, Refusal, Sharing
 from wheeltap.gauge.bench import Bench, Exhausted, Run
 from wheeltap.gauge.hidden import Hidden, Reader
 from wheeltap.gauge.moves import MOVES, WIDENING, unit_moves
-from wheeltap.gauge.probe import Cut, Reading, Seen, seen
+from wheeltap.gauge.probe import Cut, UnitReading, UnitReadings, seen
 from wheeltap.gauge.settings import Settings
 from wheeltap.gauge.stages import Experts, Inputs, Place, Slices, Widths, kind_of, one_by_one
-from wheeltap.gauge.trace import Trace, Weights
+from wheeltap.gauge.trace import TensorIndex, Trace
 
 _MOST_PARTS: Final = 12
 """Parts of a group of which some are looked for that a factor may be applied to."""
@@ -50,7 +50,7 @@ class Group:
     """
 
     hidden: Hidden
-    readings: tuple[Reading, ...]
+    readings: tuple[UnitReading, ...]
     factors: bool
     tied: tuple[str, ...]
     dense: tuple[str, ...]
@@ -84,14 +84,14 @@ class Group:
 
 @final
 @dataclass
-class _Gathered:
+class _SharedUnits:
     """Readers that share units, while they are collected."""
 
-    readings: list[Reading] = field(default_factory=list[Reading])
+    readings: list[UnitReading] = field(default_factory=list[UnitReading])
     slots: dict[tuple[str, int], Cut] = field(default_factory=dict[tuple[str, int], Cut])
     readers: dict[tuple[str, int], Cut] = field(default_factory=dict[tuple[str, int], Cut])
 
-    def add(self, reading: Reading) -> None:
+    def add(self, reading: UnitReading) -> None:
         self.readings.append(reading)
         self.readers[reading.name, reading.cut.axis] = reading.cut
         for name, cut in reading.touched.items():
@@ -127,7 +127,7 @@ class _Gathered:
         return own == cuts and all(reading.units == one.units for reading in self.readings)
 
 
-def groups(model: nn.Module, found: Seen, weights: Weights, trace: Trace) -> tuple[Group, ...]:
+def groups(model: nn.Module, found: UnitReadings, weights: TensorIndex, trace: Trace) -> tuple[Group, ...]:
     """The groups that the readings make up, in the order of the calls.
 
     Args:
@@ -136,9 +136,9 @@ def groups(model: nn.Module, found: Seen, weights: Weights, trace: Trace) -> tup
         weights: Its tensors.
         trace: Of the pass.
     """
-    gathered: list[_Gathered] = []
+    gathered: list[_SharedUnits] = []
     for reading in found.readings:
-        new = _Gathered()
+        new = _SharedUnits()
         new.add(reading)
         shared = [one for one in gathered if one.keys & new.keys]
         for one in shared:
@@ -149,16 +149,16 @@ def groups(model: nn.Module, found: Seen, weights: Weights, trace: Trace) -> tup
     made = [_group(model, one, weights, _problem(one, found, weights, trace)) for one in gathered]
     made.sort(key=lambda group: min(reading.order for reading in group.readings))
     names = Counter(group.hidden.name for group in made)
-    return tuple(group if names[group.hidden.name] == 1 else _told_apart(group) for group in made)
+    return tuple(group if names[group.hidden.name] == 1 else _with_readers(group) for group in made)
 
 
-def _told_apart(group: Group) -> Group:
+def _with_readers(group: Group) -> Group:
     """The group by the names of what writes and what reads it."""
     read = ", ".join(dict.fromkeys(reading.name for reading in group.readings))
     return replace(group, hidden=replace(group.hidden, name=f"{group.hidden.name} to {read}"))
 
 
-def _group(model: nn.Module, found: _Gathered, weights: Weights, problem: str | None) -> Group:
+def _group(model: nn.Module, found: _SharedUnits, weights: TensorIndex, problem: str | None) -> Group:
     found.readings.sort(key=lambda reading: reading.order)
     units = found.readings[0].units
     tied = tuple(sorted({name for name, axis in found.slots if (name, axis) in found.readers}))
@@ -196,7 +196,7 @@ def _within(path: str, home: str) -> bool:
     return not home or path == home or path.startswith(f"{home}.")
 
 
-def _problem(found: _Gathered, seen: Seen, weights: Weights, trace: Trace) -> str | None:
+def _problem(found: _SharedUnits, seen: UnitReadings, weights: TensorIndex, trace: Trace) -> str | None:
     """Why nothing that a few examples show could prove that the units can be rewritten, or ``None``."""
     units, home = found.readings[0].units, found.home
     if not found.fits:
@@ -235,7 +235,7 @@ def _widths(model: nn.Module, hidden: Hidden, home: str) -> tuple[Widths, ...]:
     return tuple(made)
 
 
-def _factors(found: Sequence[Reading], weights: Weights) -> frozenset[tuple[str, int, int]]:
+def _factors(found: Sequence[UnitReading], weights: TensorIndex) -> frozenset[tuple[str, int, int]]:
     """The parts that a factor may be applied to, so that it comes out where the units are read.
 
     Where what is read is of the first degree in some parts, their growths add up to it (Euler's theorem). Of several
@@ -370,7 +370,7 @@ def _probed(bench: Bench) -> tuple[Group, ...]:
             for buffer in model.buffers():
                 buffer.requires_grad_(buffer.is_floating_point())
         with parametrize.cached():
-            weights = Weights(model, buffers=buffers)
+            weights = TensorIndex(model, buffers=buffers)
             trace = Trace(weights)
             trace.follow(model)
             try:
@@ -479,9 +479,9 @@ def _prove(bench: Bench, found: Sequence[Group], ways: dict[str, dict[str, Hidde
     scaled = [group for group in found if group.factors]
     holding("rescale", [group for group in scaled if group in permuted], _as_it_is)
     others = holding("rescale", [group for group in scaled if group not in permuted], _as_it_is)
-    told = [*permuted, *_telling(bench, others, "rescale")]
+    proven = [*permuted, *_telling(bench, others, "rescale")]
     for group in found:
-        if group not in told:
+        if group not in proven:
             ways[group.hidden.name].clear()
     wide = [group for group in permuted if group.whole]
     plain = holding("cancel", wide, _as_it_is)
@@ -514,8 +514,8 @@ def _telling(bench: Bench, groups: Sequence[Group], gauge: str) -> list[Group]:
         tried.setdefault(group.form, []).append(group)
     held: list[Group] = []
     for alike in tried.values():
-        # Of many blocks of one form some stand for all: the gradients have told them apart one by one.
+        # Of many blocks of one form some stand for all: the gradients distinguish them one by one.
         some = alike if len(alike) <= _CONTROLS else [alike[0], alike[len(alike) // 2], alike[-1]]
-        told = [group for group in some if bench.matters(lambda model, group=group: change(model, group))]
-        held += alike if len(alike) > _CONTROLS and len(told) == len(some) else told
+        shown = [group for group in some if bench.matters(lambda model, group=group: change(model, group))]
+        held += alike if len(alike) > _CONTROLS and len(shown) == len(some) else shown
     return [group for group in groups if group in held]

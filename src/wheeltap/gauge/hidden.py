@@ -139,7 +139,7 @@ class Reader(Stage):
 
 @final
 @dataclass(frozen=True)
-class Rows(Stage):
+class UnitRows(Stage):
     """A Linear or convolution that writes the units: row ``i`` of weight and bias is unit ``i``.
 
     Attributes:
@@ -194,7 +194,7 @@ class Rows(Stage):
 
 @final
 @dataclass(frozen=True)
-class Norm(Stage):
+class NormStage(Stage):
     """A batch norm in eval mode, one channel per unit: running statistics make it a fixed affine map per unit."""
 
     path: str
@@ -247,7 +247,7 @@ class Norm(Stage):
 
 @final
 @dataclass(frozen=True)
-class Slopes(Stage):
+class UnitSlopes(Stage):
     """A PReLU with one slope per unit: homogeneous, so a factor passes through."""
 
     path: str

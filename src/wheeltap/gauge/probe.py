@@ -1,4 +1,4 @@
-"""Which slices of which weights belong to one unit: told by gradients, without reading any code.
+"""Which slices of which weights belong to one unit: shown by gradients, without reading any code.
 
 What a product reads is traced back to the products before it (see ``trace``). One coordinate of what is read may
 depend on the same coordinate of what they gave, and on nothing else: then the units that are read were written there,
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from wheeltap.core import seeds
-from wheeltap.gauge.trace import Product, Trace, Weights
+from wheeltap.gauge.trace import TensorIndex, Trace, TracedProduct
 
 _TRIED: Final = 16
 """Coordinates of a reader that are looked at, at most: one of a unit that is silent on all examples tells nothing."""
@@ -48,7 +48,7 @@ class Cut:
 
 @final
 @dataclass(frozen=True)
-class Probed:
+class Coordinate:
     """One coordinate of what a weight reads.
 
     Attributes:
@@ -62,7 +62,7 @@ class Probed:
 
 @final
 @dataclass(frozen=True)
-class Reading:
+class UnitReading:
     """What one weight reads, as units.
 
     Attributes:
@@ -83,7 +83,7 @@ class Reading:
     touched: Mapping[str, Cut]
     written: frozenset[str]
     dense: tuple[str, ...]
-    probes: tuple[Probed, ...]
+    probes: tuple[Coordinate, ...]
     order: int
     inside: frozenset[str]
 
@@ -94,7 +94,7 @@ _Support = dict[int, dict[int, frozenset[int]]]
 
 @final
 @dataclass(frozen=True)
-class Seen:
+class UnitReadings:
     """All that one pass shows of what is read.
 
     Attributes:
@@ -103,12 +103,12 @@ class Seen:
         unknown: Weights of which the examples do not show what they do: they were not used, or to no effect.
     """
 
-    readings: tuple[Reading, ...]
+    readings: tuple[UnitReading, ...]
     readers: frozenset[tuple[str, int]]
     unknown: frozenset[str]
 
 
-def seen(trace: Trace, weights: Weights, scores: Tensor) -> Seen:
+def seen(trace: Trace, weights: TensorIndex, scores: Tensor) -> UnitReadings:
     """What a pass shows that gave ``scores``."""
     calls: dict[tuple[str, int], list[int]] = {}
     outside: set[tuple[str, int]] = set()
@@ -118,7 +118,7 @@ def seen(trace: Trace, weights: Weights, scores: Tensor) -> Seen:
             if not product.inputs.requires_grad:
                 outside.add(product.reads)  # it reads the model's inputs
     loose = {name: tensor for name, tensor in trace.loose.items() if tensor.requires_grad}
-    found: list[Reading] = []
+    found: list[UnitReading] = []
     silent: set[str] = set()
     for (name, axis), orders in calls.items():
         if (name, axis) in outside:
@@ -129,7 +129,9 @@ def seen(trace: Trace, weights: Weights, scores: Tensor) -> Seen:
             found.append(reading)
         elif not probe.telling:
             silent.add(name)
-    return Seen(tuple(found), frozenset(calls), frozenset(silent | (weights.held.keys() - _alive(trace, scores))))
+    return UnitReadings(
+        tuple(found), frozenset(calls), frozenset(silent | (weights.held.keys() - _alive(trace, scores)))
+    )
 
 
 def _alive(trace: Trace, scores: Tensor) -> set[str]:
@@ -155,7 +157,11 @@ class _Probe:
     """Probes what the calls ``orders`` of one weight read."""
 
     def __init__(
-        self, products: Sequence[Product], orders: Sequence[int], loose: Mapping[str, Tensor], weights: Weights
+        self,
+        products: Sequence[TracedProduct],
+        orders: Sequence[int],
+        loose: Mapping[str, Tensor],
+        weights: TensorIndex,
     ) -> None:
         self._products, self._orders, self._loose, self._weights = products, orders, loose, weights
         self._read = [products[order] for order in orders]
@@ -171,7 +177,7 @@ class _Probe:
         self._outputs = {order: one.output for order, one in enumerate(products) if one.output.requires_grad}
         self.telling: list[int] = []
 
-    def reading(self, name: str, axis: int) -> Reading | None:
+    def reading(self, name: str, axis: int) -> UnitReading | None:
         """The units, or ``None`` if what is read is not made of any."""
         order = seeds.generator(0, "probe", name, axis).permutation(self.size)
         supports: dict[int | str, _Support] = {}
@@ -251,7 +257,7 @@ class _Probe:
         cuts: Mapping[int | str, Cut],
         dense: Sequence[int | str],
         telling: Sequence[int],
-    ) -> Reading | None:
+    ) -> UnitReading | None:
         supports: dict[str, _Support] = {}
         growths: list[tuple[int, float, dict[tuple[str, int], Tensor]]] = []
         written: set[str] = set()
@@ -268,7 +274,7 @@ class _Probe:
             return None
         lost = [tensor for tensor in touched if tensor not in known]
         probes = [
-            Probed(
+            Coordinate(
                 value,
                 {
                     (tensor, own.axis, part): float(grown[tensor, own.axis][own.position(part, which[j], units=units)])
@@ -280,7 +286,7 @@ class _Probe:
             for j, value, grown in growths
         ]
         named = [thing if isinstance(thing, str) else self._products[thing].module for thing in dense]
-        return Reading(
+        return UnitReading(
             name, cut, units, known, frozenset(written & set(known)), tuple(dict.fromkeys([*named, *lost])),
             tuple(probes), self._orders[0], frozenset(one.module for one in self._read),
         )  # fmt: skip

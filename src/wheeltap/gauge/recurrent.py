@@ -22,7 +22,7 @@ from wheeltap.core import seeds
 from wheeltap.gauge import feedback
 from wheeltap.gauge.base import Move, Sharing, altered, modules_of
 from wheeltap.gauge.bench import Bench, Run
-from wheeltap.gauge.feedback import Sliced, Units, reorder
+from wheeltap.gauge.feedback import Units, UnitSlice, reorder
 from wheeltap.gauge.parts import plain
 from wheeltap.gauge.settings import Settings
 
@@ -59,9 +59,9 @@ class _Input:
     axis: int
     size: str
 
-    def sliced(self, blocks: tuple[tuple[int, int], ...]) -> list[Sliced]:
+    def sliced(self, blocks: tuple[tuple[int, int], ...]) -> list[UnitSlice]:
         """Its tensors, with units at ``blocks``."""
-        return [Sliced(self.path, name, int(bool(self.size)), blocks, reads=bool(self.size)) for name in self.names]
+        return [UnitSlice(self.path, name, int(bool(self.size)), blocks, reads=bool(self.size)) for name in self.names]
 
 
 def find(model: nn.Module, sharing: Sharing, *, run: Run | None = None) -> tuple[dict[str, Move], tuple[str, ...]]:
@@ -136,21 +136,21 @@ def _suffixes(layer: Any) -> list[list[str]]:
     return [[f"_l{at}{way}" for way in both] for at in range(layer.num_layers)]
 
 
-def _own(path: str, layer: Any) -> tuple[Sliced, ...]:
+def _own(path: str, layer: Any) -> tuple[UnitSlice, ...]:
     """What has one slice per unit in the layer itself; each layer and direction is a group."""
     width, gates = layer.hidden_size, _GATES[type(layer).__name__]
     ends = _suffixes(layer)
-    made: list[Sliced] = []
+    made: list[UnitSlice] = []
     for at, ways in enumerate(ends):
         for way, end in enumerate(ways):
             group = at * len(ways) + way
             rows = tuple((gate * width, group) for gate in range(gates))
             names = [f"{name}{end}" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-            made += [Sliced(path, name, 0, rows) for name in names if getattr(layer, name, None) is not None]
-            made.append(Sliced(path, f"weight_hh{end}", 1, ((0, group),), reads=True))
+            made += [UnitSlice(path, name, 0, rows) for name in names if getattr(layer, name, None) is not None]
+            made.append(UnitSlice(path, f"weight_hh{end}", 1, ((0, group),), reads=True))
             if at:
                 below = tuple((each * width, group - way - len(ways) + each) for each in range(len(ways)))
-                made.append(Sliced(path, f"weight_ih{end}", 1, below, reads=True))
+                made.append(UnitSlice(path, f"weight_ih{end}", 1, below, reads=True))
     return tuple(made)
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, fx, nn
 
 from wheeltap.core.copies import copied
 from wheeltap.gauge.base import ROUNDED, Family, Refusal, Sharing, altered, inexact, modules_of
-from wheeltap.gauge.hidden import Columns, Hidden, Norm, Rows, Slopes, Stage, put, times, weight_of
+from wheeltap.gauge.hidden import Columns, Hidden, NormStage, Stage, UnitRows, UnitSlopes, put, times, weight_of
 from wheeltap.gauge.moves import unit_moves
 from wheeltap.gauge.settings import Settings
 
@@ -173,7 +173,7 @@ def _module_step(module: nn.Module, path: str, layout: Layout, *, units: int) ->
         if module.num_parameters == 1:
             return layout, None
         fits = module.num_parameters == units and layout.axis in {"last", "spatial"}
-        return (layout, Slopes(path)) if fits else "a PReLU has slopes that do not belong to units"
+        return (layout, UnitSlopes(path)) if fits else "a PReLU has slopes that do not belong to units"
     return f"{kind.__name__} is not an operation known to act unit by unit"
 
 
@@ -191,7 +191,7 @@ def _norm_step(module: nn.Module, path: str, layout: Layout, *, units: int) -> S
     spatial = layout.spatial if layout.axis == "spatial" else 0
     if module.num_features != units or spatial not in _NORMS[type(module)]:
         return "a batch norm's features are not the units"
-    return layout, Norm(path)
+    return layout, NormStage(path)
 
 
 def _pooled(layout: Layout, dims: int, *, indices: bool = False) -> Step | str:
@@ -371,7 +371,7 @@ def _fold(
             put(module, "weight", torch.ones_like(module.weight))
         put(module, "running_mean", times(module.running_mean, factor, dim=0))
         put(module, "running_var", torch.full_like(module.running_var, 1 - module.eps))
-        Rows(layer).rescale(model, factor, fresh=None)
+        UnitRows(layer).rescale(model, factor, fresh=None)
 
 
 def _plain(module: nn.Module) -> bool:
@@ -433,7 +433,7 @@ class _Search:
         if reason:
             return reason
         units, layout = len(weight_of(writer)), _layout(writer)
-        stages: list[Stage] = [Rows(str(start.target))]
+        stages: list[Stage] = [UnitRows(str(start.target))]
         node = start
         while True:
             users = readers(node)
@@ -468,7 +468,7 @@ class _Search:
         layout = _layout(writer)
         taken = step(users[0], module, layout, units=len(weight_of(writer))) if module is not None else ""
         norm = None if isinstance(taken, str) else taken[1]
-        return (str(start.target), norm.path) if isinstance(norm, Norm) else None
+        return (str(start.target), norm.path) if isinstance(norm, NormStage) else None
 
     def unsafe(self, node: fx.Node) -> str | None:
         """Why the module that ``node`` calls must be left alone, or ``None``."""

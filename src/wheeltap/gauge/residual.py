@@ -178,7 +178,7 @@ _SMALLEST_GAIN: Final = 1e-6
 
 @final
 @dataclass(frozen=True)
-class Normed:
+class NormReaders:
     """A norm, and the layers that read what it gives. Nothing else reads it.
 
     Attributes:
@@ -204,7 +204,7 @@ class Stream:
 
     embedding: str
     writers: tuple[Affine, ...]
-    reads: tuple[Normed, ...]
+    reads: tuple[NormReaders, ...]
     tied: str
 
 
@@ -220,8 +220,8 @@ class Residual:
         refused: Reasons for what is left as it is.
     """
 
-    folds: tuple[Normed, ...]
-    shifts: tuple[Normed, ...]
+    folds: tuple[NormReaders, ...]
+    shifts: tuple[NormReaders, ...]
     stream: Stream | None
     refused: tuple[str, ...]
 
@@ -274,7 +274,7 @@ def rotate(model: nn.Module, residual: Residual, rng: np.random.Generator) -> No
         _declare_untied(model, f"{stream.tied}.weight")
 
 
-def _absorb(model: nn.Module, normed: Normed, *, turn: Tensor | None) -> None:
+def _absorb(model: nn.Module, normed: NormReaders, *, turn: Tensor | None) -> None:
     """Let the readers of a norm do its gain, and read a stream turned by ``turn``."""
     norm = model.get_submodule(normed.norm)
     gain, offset = gain_of(norm), exact(norm, "bias")
@@ -325,9 +325,9 @@ class _Finder:
 
     def __init__(self, model: nn.Module) -> None:
         self.model, self.sharing = model, Sharing(model)
-        self.norms: list[Normed] = []
-        self.folds: list[Normed] = []
-        self.shifts: list[Normed] = []
+        self.norms: list[NormReaders] = []
+        self.folds: list[NormReaders] = []
+        self.shifts: list[NormReaders] = []
         self.refused: list[str] = []
 
     def add_block(self, path: str, net: Net) -> None:
@@ -347,7 +347,7 @@ class _Finder:
         if problem is not None:
             self.refused.append(f"{path}: {problem}")
             return
-        normed = Normed(path, tuple(map(self.address, readers)))
+        normed = NormReaders(path, tuple(map(self.address, readers)))
         self.norms.append(normed)
         bare = [reader for reader in readers if exact(self.model.get_submodule(reader), "bias") is None]
         problems = {"fold": _gain_reason(norm), "shift": f"{', '.join(bare)} has no bias" if bare else None}
@@ -382,7 +382,7 @@ class _Finder:
         if problem is not None:
             self.refused.append(f"rotate: {problem}")
             return None
-        reads = (*inner, Normed(final, (self.address(net.head),)))
+        reads = (*inner, NormReaders(final, (self.address(net.head),)))
         return Stream(embedding, tuple(map(self.address, writers)), reads, tied)
 
     def stream_reason(self, net: Net, embedding: str, final: str) -> str | None:

@@ -120,5 +120,5 @@ def written(operations: Sequence[str], settings: Settings) -> dict[str, Scalar]:
     ``exact`` and ``layers`` came later: at their defaults they are left out, so that what was recorded before is found.
     """
     used = {name for gauge in operations for name in GAUGES[gauge]}
-    told = {name: value for name, value in msgspec.structs.asdict(settings).items() if name in used}
-    return {name: value for name, value in told.items() if name not in ("exact", "layers") or value}
+    named = {name: value for name, value in msgspec.structs.asdict(settings).items() if name in used}
+    return {name: value for name, value in named.items() if name not in ("exact", "layers") or value}

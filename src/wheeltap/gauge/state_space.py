@@ -17,7 +17,7 @@ from torch import nn
 
 from wheeltap.gauge import feedback
 from wheeltap.gauge.base import Move, Sharing, altered, modules_of
-from wheeltap.gauge.feedback import Sliced, Units, reorder
+from wheeltap.gauge.feedback import Units, UnitSlice, reorder
 from wheeltap.gauge.parts import layer_reason, of_transformers
 from wheeltap.gauge.settings import Settings
 
@@ -38,7 +38,7 @@ class Heads:
     heads: int
     width: int
     states: int
-    tensors: tuple[Sliced, ...]
+    tensors: tuple[UnitSlice, ...]
 
 
 def permute_heads(model: nn.Module, layer: Heads, rng: np.random.Generator) -> None:
@@ -118,16 +118,16 @@ def _states(path: str, mixer: Any) -> Units:
     states, first = mixer.ssm_state_size, mixer.time_step_rank
     projection = f"{path}.x_proj" if path else "x_proj"
     tensors = (
-        Sliced(projection, "weight", 0, ((first, 0),)),
-        Sliced(projection, "weight", 0, ((first + states, 0),), reads=True),
-        Sliced(path, "A_log", 1, ((0, 0),), scales=False),
+        UnitSlice(projection, "weight", 0, ((first, 0),)),
+        UnitSlice(projection, "weight", 0, ((first + states, 0),), reads=True),
+        UnitSlice(path, "A_log", 1, ((0, 0),), scales=False),
     )
     return Units(path, states, 1, tensors)
 
 
-def _affine(path: str, layer: Any, blocks: tuple[tuple[int, int], ...]) -> list[Sliced]:
+def _affine(path: str, layer: Any, blocks: tuple[tuple[int, int], ...]) -> list[UnitSlice]:
     """The rows of a layer's weight and bias."""
-    return [Sliced(path, name, 0, blocks) for name in ("weight", "bias") if getattr(layer, name) is not None]
+    return [UnitSlice(path, name, 0, blocks) for name in ("weight", "bias") if getattr(layer, name) is not None]
 
 
 def _mamba2(path: str, mixer: Any) -> Heads:
@@ -138,9 +138,9 @@ def _mamba2(path: str, mixer: Any) -> Heads:
     tensors = [
         *_affine(f"{prefix}in_proj", mixer.in_proj, entering),
         *_affine(f"{prefix}conv1d", mixer.conv1d, mixed),
-        *(Sliced(path, name, 0, ((0, 1),)) for name in sorted(_OWN["Mamba2Mixer"])),
-        Sliced(f"{prefix}norm", "weight", 0, ((0, 0),)),
-        Sliced(f"{prefix}out_proj", "weight", 1, ((0, 0),), reads=True),
+        *(UnitSlice(path, name, 0, ((0, 1),)) for name in sorted(_OWN["Mamba2Mixer"])),
+        UnitSlice(f"{prefix}norm", "weight", 0, ((0, 0),)),
+        UnitSlice(f"{prefix}out_proj", "weight", 1, ((0, 0),), reads=True),
     ]
     return Heads(mixer.n_groups, mixer.num_heads, mixer.head_dim, mixer.ssm_state_size, tuple(tensors))
 
@@ -148,5 +148,5 @@ def _mamba2(path: str, mixer: Any) -> Heads:
 def _gains(path: str, mixer: Any) -> Units:
     """What the norm multiplies each channel by, and what reads it."""
     prefix = f"{path}." if path else ""
-    reader = Sliced(f"{prefix}out_proj", "weight", 1, ((0, 0),), reads=True)
-    return Units(path, mixer.intermediate_size, 1, (Sliced(f"{prefix}norm", "weight", 0, ((0, 0),)), reader))
+    reader = UnitSlice(f"{prefix}out_proj", "weight", 1, ((0, 0),), reads=True)
+    return Units(path, mixer.intermediate_size, 1, (UnitSlice(f"{prefix}norm", "weight", 0, ((0, 0),)), reader))

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 @final
 @dataclass(frozen=True)
-class Use:
+class TensorView:
     """A tensor seen as a part or a view of one that the model holds.
 
     Attributes:
@@ -41,7 +41,7 @@ class Use:
 
 @final
 @dataclass(frozen=True)
-class _Entry:
+class _Block:
     """A block of memory whose axes are known: of a held tensor, or of a copy of parts of one."""
 
     name: str
@@ -50,7 +50,7 @@ class _Entry:
     strides: tuple[int, ...]
     start: int
 
-    def seen(self, tensor: Tensor) -> Use:
+    def seen(self, tensor: Tensor) -> TensorView:
         """How ``tensor``, which lies in this memory, is made of what is held."""
         rest = int(tensor.storage_offset()) - self.start
         firsts: dict[int, int] = {}
@@ -64,7 +64,7 @@ class _Entry:
             axes.append(None if axis is None else self.axes[axis])
             starts.append(0 if axis is None else firsts[axis])
             steps.append(step)
-        return Use(self.name, tuple(axes), tuple(starts), tuple(steps))
+        return TensorView(self.name, tuple(axes), tuple(starts), tuple(steps))
 
     def _along(self, size: int, stride: int) -> tuple[int | None, int]:
         fit = [
@@ -79,7 +79,7 @@ class _Entry:
 
 
 @final
-class Weights:
+class TensorIndex:
     """Every floating-point parameter and buffer of a model, by name, as its code gets to see them.
 
     A parametrized weight is what its parametrization gives; hold ``parametrize.cached()`` around this and the pass.
@@ -93,7 +93,7 @@ class Weights:
         """Look at ``model``; its buffers count where ``buffers``."""
         self.held: dict[str, Tensor] = {}
         self.names: dict[str, tuple[str, ...]] = {}
-        self._entries: dict[int, list[_Entry]] = {}
+        self._entries: dict[int, list[_Block]] = {}
         self._kept: list[Tensor] = []
         first: dict[int, str] = {}
         for name, tensor in held(model, buffers=buffers):
@@ -105,10 +105,10 @@ class Weights:
                 self._enter(tensor, name, tuple(range(tensor.ndim)))
 
     def _enter(self, tensor: Tensor, name: str, axes: tuple[int | None, ...]) -> None:
-        entry = _Entry(name, axes, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()))
+        entry = _Block(name, axes, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()))
         self._entries.setdefault(_memory(tensor), []).append(entry)
 
-    def use(self, tensor: Any) -> Use | None:
+    def use(self, tensor: Any) -> TensorView | None:
         """What ``tensor`` is a part or a view of; ``None`` if of nothing that the model holds."""
         if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
             return None
@@ -165,7 +165,7 @@ def _memory(tensor: Tensor) -> int:
 
 @final
 @dataclass(frozen=True)
-class Product:
+class TracedProduct:
     """One call that multiplied something with weights.
 
     Attributes:
@@ -178,7 +178,7 @@ class Product:
         module: Path of the module whose forward called.
     """
 
-    operands: tuple[tuple[Use, Tensor], ...]
+    operands: tuple[tuple[TensorView, Tensor], ...]
     output: Tensor
     inputs: Tensor | None
     reads: tuple[str, int] | None
@@ -200,9 +200,9 @@ class Trace(TorchFunctionMode):
         weights: The tensors that the model holds.
     """
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: TensorIndex) -> None:
         super().__init__()
-        self.products: list[Product] = []
+        self.products: list[TracedProduct] = []
         self.loose: dict[str, Tensor] = {}
         self.used: set[str] = set()
         self.deciding: set[str] = set()
@@ -248,7 +248,7 @@ class Trace(TorchFunctionMode):
         return nullcontext() if writes and own else torch.enable_grad()
 
     def _multiplied(
-        self, func: Callable[..., Any], args: tuple[Any, ...], given: dict[str, Any], read: "tuple[_Read, Use]"
+        self, func: Callable[..., Any], args: tuple[Any, ...], given: dict[str, Any], read: "tuple[_Read, TensorView]"
     ) -> Tensor:
         how, weight = read
         kept = None if how.inputs is None else how.inputs.clone()
@@ -268,7 +268,7 @@ class Trace(TorchFunctionMode):
             along = weight.axes[how.along]
             whole = along is not None and kept.shape[how.axis] == self._weights.held[weight.name].shape[along]
             reads = (weight.name, along) if along is not None and whole else None
-        self.products.append(Product(operands, output, kept, reads, how.axis, self._here))
+        self.products.append(TracedProduct(operands, output, kept, reads, how.axis, self._here))
         # The model may go on to write into what it was given.
         return output.clone()
 

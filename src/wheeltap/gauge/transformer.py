@@ -22,7 +22,7 @@ from torch import fx, nn
 from wheeltap.gauge import attention, residual
 from wheeltap.gauge.base import ROUNDED, Family, Move, Refusal, Sharing, altered, inexact, modules_of
 from wheeltap.gauge.bench import Run
-from wheeltap.gauge.hidden import Columns, Hidden, Rows
+from wheeltap.gauge.hidden import Columns, Hidden, UnitRows
 from wheeltap.gauge.moves import unit_moves
 from wheeltap.gauge.parts import layer_reason
 from wheeltap.gauge.relu_chain import Traits, traits
@@ -194,7 +194,7 @@ def _gated_hidden(path: str, module: nn.Module, sharing: Sharing) -> Hidden | st
     if problem is not None:
         return problem
     prefix = f"{path}." if path else ""
-    writers = Rows(f"{prefix}gate_proj", scaled=False), Rows(f"{prefix}up_proj")
+    writers = UnitRows(f"{prefix}gate_proj", scaled=False), UnitRows(f"{prefix}up_proj")
     reader = Columns(f"{prefix}down_proj", outputs=down.out_features)
     return Hidden(f"{prefix}up_proj", down.in_features, (*writers, reader))
 
@@ -256,7 +256,7 @@ def _plain_hidden(path: str, module: nn.Module, sharing: Sharing) -> Hidden | st
     return Hidden(
         f"{prefix}c_fc",
         units,
-        (Rows(f"{prefix}c_fc", transposed=True), Columns(f"{prefix}c_proj", outputs, transposed=True)),
+        (UnitRows(f"{prefix}c_fc", transposed=True), Columns(f"{prefix}c_proj", outputs, transposed=True)),
         homogeneous=found.homogeneous,
         silent=found.silent,
     )

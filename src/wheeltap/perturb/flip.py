@@ -87,7 +87,7 @@ class FlipSettings(Settings, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class _Stored:
+class _StoredWeights:
     """Some weights as they are stored.
 
     Attributes:
@@ -145,14 +145,14 @@ class _Memory:
     step: Tensor | None
     every: int
 
-    def read(self, at: Tensor | slice) -> _Stored:
+    def read(self, at: Tensor | slice) -> _StoredWeights:
         """The weights at some places."""
         weight = at_least_single(self.flat[at])
         if self.step is None:
-            return _Stored(self.form, weight, weight.to(self.form.number).view(self.form.code), None)
+            return _StoredWeights(self.form, weight, weight.to(self.form.number).view(self.form.code), None)
         places = at if isinstance(at, Tensor) else torch.arange(at.start, at.stop, device=self.flat.device)
         step = self.step[torch.div(places, self.every, rounding_mode="floor") % len(self.step)]
-        return _Stored(self.form, weight, (weight / step).round_().to(torch.int8), step)
+        return _StoredWeights(self.form, weight, (weight / step).round_().to(torch.int8), step)
 
 
 def _memory(layer: Layer, weight: Tensor, form: _Format) -> _Memory:
@@ -205,7 +205,7 @@ class RandomFlips(Flips):
 class WorstFlips(Flips):
     """As many weights of each layer as the dose says have one bit flipped: those that raise the loss most; biases kept.
 
-    How much a flip raises the task's mean loss is told to first order, by slope x change, and each weight's worst bit
+    How much a flip raises the task's mean loss is the first-order term, slope x change, and each weight's worst bit
     counts. A flip to infinity or NaN is worst of all, so ``format="int8"`` says more than a floating point one. Which
     of equally bad ones are flipped is said in ``ties``.
     """
@@ -250,7 +250,7 @@ def _rises(memory: _Memory, slopes: Tensor, candidates: range) -> Tensor:
     return rises
 
 
-def _worst(stored: _Stored, slope: Tensor, candidates: range) -> Tensor:
+def _worst(stored: _StoredWeights, slope: Tensor, candidates: range) -> Tensor:
     """The masks of the flips that raise the loss most, one for each weight; of equally bad bits the lowest."""
     best = torch.full_like(slope, -math.inf)
     masks = torch.zeros_like(stored.codes)

@@ -93,7 +93,7 @@ class Marks:
                 new_columns[part[1]] += colors.sum(0)
             rows, columns = _mixed(new_rows), _mixed(new_columns + _OF_COLUMNS)
             if all(bool(colors.sort().values.diff().all()) for colors in (rows, columns)):
-                break  # each row and column is told from all others
+                break  # each row and column differs from all others
         return rows, columns
 
     def _parts(self) -> Iterator[tuple[slice, slice]]:

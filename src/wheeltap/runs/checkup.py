@@ -20,7 +20,7 @@ from wheeltap.engine.apply import unharmed
 from wheeltap.engine.clean import threads_for
 from wheeltap.engine.inside.units import few
 from wheeltap.engine.run import run_trials
-from wheeltap.engine.workshop import Workshop
+from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.gauge import general
 from wheeltap.plans.plan import Plan
 from wheeltap.runs.budget import most_passes
@@ -182,7 +182,7 @@ def checkup(subject: Subject, task: BaseTask) -> Checkup:
     made = plan(subject, task, audits=(*default_audits([subject]), *GROUPS["noise"]))
     both = [made.clean(made.reference, seed=seed) for seed in (0, 1)]
     outcomes: dict[str, Outcome] = {}
-    run_trials(both, Workshop([subject], (), task), lambda outcome: outcomes.update({outcome.key: outcome}))
+    run_trials(both, TrialRunner([subject], (), task), lambda outcome: outcomes.update({outcome.key: outcome}))
     with unharmed(subject), threads_for(subject.record.parameters):
         found = gauge.find(subject.model, few(task, subject.model))
         some = some_of(task, subject.record.parameters)
@@ -197,7 +197,7 @@ def checkup(subject: Subject, task: BaseTask) -> Checkup:
         refused=_reasons(found),
         gauges=() if made.twin is None or made.twin.made is None else made.twin.made.operations,
         graded=len(made.graded),
-        controls=tuple(used(made, Workshop([subject], made.controls, task))),
+        controls=tuple(used(made, TrialRunner([subject], made.controls, task))),
         proven_on=len(some.targets),
         vouched=tuple(spec.name for spec in made.audits if audits.get(spec.name).copies),
         no_controls=made.no_controls,
@@ -267,7 +267,7 @@ def _reaches(made: Plan, subject: Subject, task: BaseTask) -> Iterator[Reach]:
 
     noises = [audit for audit in audits_of(made) if isinstance(audit, NoiseAudit)]
     trials = [made.trial(made.reference, one.perturbation, dose=one.settings.start) for one in noises]
-    run_trials([made.clean(made.reference), *trials], Workshop([subject], (), task), keep)
+    run_trials([made.clean(made.reference), *trials], TrialRunner([subject], (), task), keep)
     for audit, trial in zip(noises, trials, strict=True):
         outcome = outcomes[trial.key]
         share = float(outcome.values["coverage"]) if "coverage" in outcome.values else None

@@ -22,7 +22,7 @@ import torch
 from wheeltap.core.errors import UsageError, WheeltapError
 from wheeltap.core.records import Outcome, Trial
 from wheeltap.engine.run import Commit, run_trials
-from wheeltap.engine.workshop import Workshop
+from wheeltap.engine.trial_runner import TrialRunner
 
 
 class Executor(ABC):
@@ -40,8 +40,8 @@ class Executor(ABC):
         self.close()
 
     @abstractmethod
-    def run(self, trials: list[Trial], make: Callable[[], Workshop], commit: Commit) -> float:
-        """Runs ``trials`` and gives the forwards spent. ``make`` makes the workshop when it is first needed."""
+    def run(self, trials: list[Trial], make: Callable[[], TrialRunner], commit: Commit) -> float:
+        """Runs ``trials`` and gives the forwards spent. ``make`` makes the runner when it is first needed."""
 
     def close(self) -> None:  # noqa: B027 - most have nothing to let go of
         """Lets go of what was kept."""
@@ -51,12 +51,12 @@ class Executor(ABC):
 class Serial(Executor):
     """Everything in this process, on the subject as it was given."""
 
-    def run(self, trials: list[Trial], make: Callable[[], Workshop], commit: Commit) -> float:
+    def run(self, trials: list[Trial], make: Callable[[], TrialRunner], commit: Commit) -> float:
         """See ``Executor.run``."""
-        workshop = make()
-        before = workshop.forwards
-        run_trials(trials, workshop, commit)
-        return workshop.forwards - before
+        runner = make()
+        before = runner.forwards
+        run_trials(trials, runner, commit)
+        return runner.forwards - before
 
 
 @final
@@ -95,7 +95,7 @@ class ProcessPool(Executor):
             self._let_go()  # whoever stops a run need not wait for the nets that are being trained
         self.close()
 
-    def run(self, trials: list[Trial], make: Callable[[], Workshop], commit: Commit) -> float:
+    def run(self, trials: list[Trial], make: Callable[[], TrialRunner], commit: Commit) -> float:
         """See ``Executor.run``."""
         if self._pool is None:
             self._pool = self._started(make())
@@ -132,9 +132,9 @@ class ProcessPool(Executor):
             end.close()
         self._ends = None
 
-    def _started(self, workshop: Workshop) -> ProcessPoolExecutor:
+    def _started(self, runner: TrialRunner) -> ProcessPoolExecutor:
         try:
-            payload = pickle.dumps(workshop)
+            payload = pickle.dumps(runner)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise _not_sent(error) from error
         self._ends = _CONTEXT.Pipe(duplex=False)
@@ -199,7 +199,7 @@ def _folders() -> list[str]:
 
 _CONTEXT = multiprocessing.get_context("spawn")
 
-_bench: list[Workshop | Exception] = []
+_bench: list[TrialRunner | Exception] = []
 
 
 def _leave(parent: Connection) -> None:
@@ -226,9 +226,9 @@ def _ready() -> None:
 
 
 def _work(trials: list[Trial]) -> _Done:
-    workshop, outcomes = _bench[0], list[Outcome]()
-    if isinstance(workshop, Exception):
-        raise _not_sent(workshop)
-    before = workshop.forwards
-    run_trials(trials, workshop, outcomes.append)
-    return _Done(outcomes, workshop.forwards - before)
+    runner, outcomes = _bench[0], list[Outcome]()
+    if isinstance(runner, Exception):
+        raise _not_sent(runner)
+    before = runner.forwards
+    run_trials(trials, runner, outcomes.append)
+    return _Done(outcomes, runner.forwards - before)

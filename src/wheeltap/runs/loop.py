@@ -21,7 +21,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
 from wheeltap.engine.clean import ONE_THREAD_BELOW, require_same_answers, settled_since_planned
-from wheeltap.engine.workshop import Workshop
+from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.plans.outcomes import Outcomes
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.store import Store
@@ -122,8 +122,8 @@ def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
         stack.enter_context(executor)
         note_run(kept, plan, provenance(plan, several), again)
         records = (*plan.subjects, *plan.controls)
-        workshop = Workshop(several, records, task, memory=memory, maker=members)
-        running = _Run(plan, workshop, kept, executor, watch)
+        runner = TrialRunner(several, records, task, memory=memory, maker=members)
+        running = _Run(plan, runner, kept, executor, watch)
         running.take(members, here=workers == 1)
         running.spent = sum(one.forwards for one in settled)
         running.require_same_answers(several)
@@ -147,8 +147,8 @@ def _require_same(plan: Plan, subjects: list[Subject], task: BaseTask, members: 
 class _Run:
     """One run of a plan: asks, carries out what is missing, asks again, until nothing new is wanted."""
 
-    def __init__(self, plan: Plan, workshop: Workshop, store: Store, executor: Executor, watch: Watch | None) -> None:
-        self.plan, self.workshop, self.store, self.executor, self.watch = plan, workshop, store, executor, watch
+    def __init__(self, plan: Plan, runner: TrialRunner, store: Store, executor: Executor, watch: Watch | None) -> None:
+        self.plan, self.runner, self.store, self.executor, self.watch = plan, runner, store, executor, watch
         self.lookup, self.audits = Outcomes(store, retry=True), audits_of(plan)
         self.members: Members | None = None
         self.done = self.total = 0
@@ -186,10 +186,10 @@ class _Run:
             asked = [*self._passed_again(asked), *asked]
             self._tell_clean(asked)
             kinds = {trial.kind for trial in asked}
-            self.before, self.making = self.workshop.forwards, kinds == {"make"}
+            self.before, self.making = self.runner.forwards, kinds == {"make"}
             # Clean passes are compared with each other, so they stay in one process.
             executor = Serial() if kinds == {"clean"} else self.executor
-            self.spent += executor.run(asked, lambda: self.workshop, self._commit)
+            self.spent += executor.run(asked, lambda: self.runner, self._commit)
             if "make" in kinds:
                 self.executor.close()  # its workers do not know what was made
             asked = self._missing()
@@ -235,7 +235,7 @@ class _Run:
         for trial in self.plan.baselines():
             outcome = None if trial.key in keys else self.lookup(trial.key)
             if outcome is not None and "scores" in outcome.values:
-                self.workshop.know_clean(trial.subject, outcome.values["scores"])
+                self.runner.know_clean(trial.subject, outcome.values["scores"])
 
     def _commit(self, outcome: Outcome) -> None:
         if self.ended is not None:  # not the member's fault: it is no outcome
@@ -254,7 +254,7 @@ class _Run:
 
     def _tell(self, label: str, member: Making | None = None) -> None:
         if self.watch is not None:
-            forwards = self.spent + self.workshop.forwards - self.before
+            forwards = self.spent + self.runner.forwards - self.before
             self.watch(Progress(self.done, self.total, forwards, label, making=self.making, member=member))
 
 

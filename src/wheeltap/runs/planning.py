@@ -20,7 +20,7 @@ from wheeltap.core.subject import Subject, derived_record
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
 from wheeltap.engine.apply import as_before
-from wheeltap.engine.clean import settle, threads_for, told
+from wheeltap.engine.clean import in_line, settle, threads_for
 from wheeltap.engine.inside.units import few, hidden_units
 from wheeltap.engine.readings import readings
 from wheeltap.perturb import create, perturbations
@@ -107,7 +107,7 @@ def plan(  # noqa: PLR0913 - a door: each is a choice of its own
 
 
 def _shipped(asked: Sequence[str | AuditSpec], schemes: str | Sequence[str] | None) -> Sequence[str | AuditSpec]:
-    """The audits asked for, with the deployment audit told which schemes to judge."""
+    """The audits asked for, with the schemes for the deployment audit to judge."""
     if schemes is None:
         return asked
     names = given.schemes_of(schemes)
@@ -232,7 +232,7 @@ PLANTED_SCALES = (4.0, 32.0, 256.0)
 is its control. Nets whose norms hold down what a block writes (Gemma 2) need the second or third."""
 
 GRADED_PAIRS = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
-"""Cancelling pairs in one hidden layer of the copies from which detection power is told, as a share of its units."""
+"""Cancelling pairs in one hidden layer of the copies that measure detection power, as a share of its units."""
 
 GRADED_PLANTS = 3
 """Copies of each number of pairs, each in a layer drawn at random: how hard a plant is to find differs."""
@@ -249,7 +249,7 @@ def _controls(
         with as_before(subject), threads_for(subject.record.parameters):  # finding its structure runs its forward
             family = gauge.find(subject.model, few(task, subject.model))
     except Exception as error:  # whatever a copy of the model raises
-        return None, None, f"No copy of this model could be made: {told(error)}"
+        return None, None, f"No copy of this model could be made: {in_line(error)}"
     if isinstance(family, gauge.Refusal):
         return None, None, f"No function-preserving copy is known for this model: {family.because}"
     twin, planted, why_not = None, None, ""

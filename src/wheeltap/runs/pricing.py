@@ -19,7 +19,7 @@ from wheeltap.core.task import BaseTask
 from wheeltap.engine.apply import as_before
 from wheeltap.engine.clean import threads_for
 from wheeltap.engine.run import run_trials
-from wheeltap.engine.workshop import Workshop
+from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.store import Store
 from wheeltap.runs.budget import Prices, least
@@ -48,7 +48,7 @@ def priced(plan: Plan, subjects: Sequence[Subject], task: BaseTask, *, seconds: 
         tempfile.TemporaryDirectory(prefix="wheeltap-") as folder,
         Store(Path(folder) / "timing.wheeltap", key=token_bytes()) as store,
     ):
-        timing = _Timing(least(plan), Workshop(list(subjects), plan.controls, task), store, each[0])
+        timing = _Timing(least(plan), TrialRunner(list(subjects), plan.controls, task), store, each[0])
         if each[0] < seconds:
             timing.run(until=began + seconds)
     slower = fmean(each) / each[0]
@@ -81,8 +81,8 @@ class _Timing:
         copy: What making a control copy took; 0 where none was made.
     """
 
-    def __init__(self, plan: Plan, workshop: Workshop, store: Store, clean: float) -> None:
-        self.plan, self.workshop, self.store, self.clean = plan, workshop, store, clean
+    def __init__(self, plan: Plan, runner: TrialRunner, store: Store, clean: float) -> None:
+        self.plan, self.runner, self.store, self.clean = plan, runner, store, clean
         self.beside: dict[str, float] = {}
         self.kept: list[float] = []
         self.copy = 0.0
@@ -91,7 +91,7 @@ class _Timing:
     def run(self, *, until: float) -> None:
         """Times audit after audit, those that cost most first, as long as there is time."""
         plan = self.plan
-        run_trials([plan.clean(plan.reference)], self.workshop, self._commit)
+        run_trials([plan.clean(plan.reference)], self.runner, self._commit)
         for audit in sorted(audits_of(plan), key=lambda audit: -audit.most_passes(plan)):
             one = self.clean * max(audit.most_passes(plan), 1.0) / max(audit.most(plan), 1)
             left = until - perf_counter()
@@ -99,7 +99,7 @@ class _Timing:
                 self._time(audit, most=max(int(left / (2.0 * one)), 2))
         if plan.twin is not None and perf_counter() < until:
             began = perf_counter()
-            self.workshop.subject(plan.twin.fingerprint)
+            self.runner.subject(plan.twin.fingerprint)
             self.copy = perf_counter() - began
 
     def _time(self, audit: Audit, *, most: int) -> None:
@@ -110,7 +110,7 @@ class _Timing:
             kinds = self._asked(audit)
             for kind in kinds.keys() - each.keys():
                 some = _some(audit, kinds[kind])[:most]
-                run_trials([trial for trial in some if trial.key not in self._outcomes], self.workshop, self._commit)
+                run_trials([trial for trial in some if trial.key not in self._outcomes], self.runner, self._commit)
                 ran = [self._outcomes[trial.key] for trial in (some[1:] or some)]
                 each[kind] = fmean(max(one.seconds - one.forwards * self.clean, 0.0) for one in ran)
         count = sum(map(len, kinds.values()))

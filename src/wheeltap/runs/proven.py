@@ -16,9 +16,9 @@ from wheeltap.core.records import Outcome, SubjectRecord
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
-from wheeltap.engine.clean import settle, told
+from wheeltap.engine.clean import in_line, settle
 from wheeltap.engine.run import run_trials
-from wheeltap.engine.workshop import Workshop
+from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.gauge.settings import Settings
 from wheeltap.plans.plan import Plan
 
@@ -74,20 +74,20 @@ def proofs(subject: Subject, some: BaseTask, family: gauge.Family) -> Iterator[P
             # Not by one pass alone: a copy must also bear what a run does with it before anything else.
             alike = gauge.check(original, to_array(settle(Subject(copied, name=name), some).scores))
         except Exception as error:  # whatever a copy of the model raises
-            yield Proof(gauge=name, holds=False, because=told(error))
+            yield Proof(gauge=name, holds=False, because=in_line(error))
             continue
         holds = alike.difference <= TWIN_TOLERANCE and alike.agreement == 1.0
         yield Proof(gauge=name, holds=holds, difference=alike.difference, agreement=alike.agreement)
 
 
-def used(made: Plan, workshop: Workshop) -> Iterator[Proof]:
+def used(made: Plan, runner: TrialRunner) -> Iterator[Proof]:
     """The same of the copies that are a plan's controls, as a run makes, passes and judges them.
 
     That is of the twin first, then of the planted ones, by their strength.
 
     Args:
         made: The plan.
-        workshop: With its subjects and examples.
+        runner: With its subjects and examples.
     """
     outcomes: dict[str, Outcome] = {}
 
@@ -95,7 +95,7 @@ def used(made: Plan, workshop: Workshop) -> Iterator[Proof]:
         outcomes[outcome.key] = outcome
 
     records = (*(() if made.twin is None else (made.twin,)), *made.plants)
-    run_trials([made.clean(record) for record in (made.reference, *records)], workshop, keep)
+    run_trials([made.clean(record) for record in (made.reference, *records)], runner, keep)
     kept = usable(made, outcomes.get).controls
     original = outcomes[made.clean(made.reference).key].values["scores"]
     for record in records:

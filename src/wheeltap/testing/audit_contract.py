@@ -190,7 +190,7 @@ class AuditContract:
 
     def test_says_what_it_is(self) -> None:
         """Name, code and title are there."""
-        assert self.audit.name and self.audit.code and self.audit.title, "name, code and title must be told"
+        assert self.audit.name and self.audit.code and self.audit.title, "name, code and title must be given"
 
     @pytest.mark.parametrize("world", list(WORLDS))
     @pytest.mark.parametrize("subjects", [1, 2])
@@ -217,7 +217,7 @@ class AuditContract:
             findings = settle(verdict.drafts, alpha=plan.alpha)
             assert findings, "an audit without a finding has not answered"
             for finding in findings:
-                assert finding.code and finding.title and finding.because, "code, title and words must be told"
+                assert finding.code and finding.title and finding.because, "code, title and words must be given"
                 assert any(name in finding.subject for name in names), f"of whom is this: {finding.subject!r}?"
             for record in (*findings, *verdict.controls, *verdict.curves, *verdict.blocks):
                 _require_finite(msgspec.to_builtins(record), where=world)

@@ -20,7 +20,7 @@ from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.needs.gather import gather
-from wheeltap.engine.needs.knowledge import Fixed, Knowledge
+from wheeltap.engine.needs.knowledge import Knowledge, LayerKnowledge
 from wheeltap.gauge.moves import MOVES
 from wheeltap.perturb.base import Draw, Need, Perturbation, Weights
 from wheeltap.testing import planted
@@ -134,7 +134,7 @@ class PerturbationContract:
     def known(self, case: Planted) -> Knowledge:
         """What the perturbation needs to know of a subject; override it for what no clean pass tells."""
         need = self.perturbation.needs
-        return gather(need, case.subject, case.task) if need else Fixed({})
+        return gather(need, case.subject, case.task) if need else LayerKnowledge({})
 
     def changed(self, kind: str, *, dose: float, seed: int = 0, root: int = 0) -> dict[str, tuple[Weights, Weights]]:
         """Clean and disturbed weights of every layer of a planted net that the perturbation accepts."""
@@ -166,7 +166,7 @@ class PerturbationContract:
     def test_says_what_it_is(self) -> None:
         """Name, title, unit, version and domain are there and make sense."""
         kind = self.perturbation
-        assert kind.name and kind.title and kind.unit, "name, title and unit must be told"
+        assert kind.name and kind.title and kind.unit, "name, title and unit must be given"
         assert kind.version >= 1, "the version starts at 1"
         assert kind.lowest <= kind.highest, "the domain is empty"
         assert kind.invariant_to <= set(GAUGES), f"unknown gauges: {set(kind.invariant_to) - set(GAUGES)}"
@@ -268,11 +268,11 @@ class PerturbationContract:
         if self.inert or name not in self.perturbation.invariant_to | self.sensitive_to or not _subject_for(name):
             return
         found = self.shift(name)
-        told = f"{name} twins score {found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}] against the original"
+        found_text = f"{name} twins score {found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}] against the original"
         if name in self.perturbation.invariant_to:
-            assert -self.margin < found.low and found.high < self.margin, f"not shown to be invariant: {told}"
+            assert -self.margin < found.low and found.high < self.margin, f"not shown to be invariant: {found_text}"
         else:
-            assert found.high < -self.margin or found.low > self.margin, f"not shown to be sensitive: {told}"
+            assert found.high < -self.margin or found.low > self.margin, f"not shown to be sensitive: {found_text}"
 
     def shift(self, name: str) -> Shift:
         """How much a gauge's twins differ in score, over replicates of a twin and a draw each, at the last dose."""

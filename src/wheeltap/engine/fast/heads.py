@@ -37,7 +37,7 @@ from wheeltap.engine.fast.folded import (
     require_same,
     require_single_precision,
 )
-from wheeltap.engine.fast.prefix import Narrowing, PrefixCache, Reached
+from wheeltap.engine.fast.prefix import NarrowBlock, PrefixCache, StackEnd
 from wheeltap.engine.inside.units import few
 from wheeltap.gauge import attention
 from wheeltap.gauge.attention import Attention
@@ -199,7 +199,7 @@ class HeadAblation:
         if any(len(held.wrote) != len(self.calls.calls) for held in self._layers.values()):
             raise _unknown(self.subject, "attention that does not run once in every call")
         last = next(reversed(self._layers.values()))
-        self._narrowing = Narrowing(subject, self.calls, self.cache, inner=[last.attention.output.path])
+        self._narrowing = NarrowBlock(subject, self.calls, self.cache, inner=[last.attention.output.path])
         # In narrow passes the copies must be few enough to stay in the processor's cache.
         tokens = max(mixed[..., 0].numel() for mixed in last.mixed)
         self.copies = max(TOKENS // tokens, 1)
@@ -286,7 +286,7 @@ class HeadAblation:
             for call, end in zip(self.calls.calls, ends, strict=True):
                 try:
                     self.calls.output(call, len(heads))
-                except Reached as reached:
+                except StackEnd as reached:
                     end.append(reached.output)
 
     def _recording(self) -> ExitStack:
@@ -356,7 +356,7 @@ _EXAMPLES = 32
 
 @final
 @dataclass(frozen=True)
-class Screened:
+class HeadScreen:
     """Heads ranked by the screen, the top-ranked of them and some others measured.
 
     Attributes:
@@ -378,7 +378,7 @@ class Screened:
     correlation: float
 
 
-def screened(bench: HeadAblation, of: Measure, *, top: int, sample: int, rng: np.random.Generator) -> Screened:
+def screened(bench: HeadAblation, of: Measure, *, top: int, sample: int, rng: np.random.Generator) -> HeadScreen:
     """The heads that change ``of`` most, by the screen and confirmed, and what the screen may have missed.
 
     Args:
@@ -404,7 +404,7 @@ def screened(bench: HeadAblation, of: Measure, *, top: int, sample: int, rng: np
     missed = int((size[len(first) :] > size[: len(first)].min()).sum()) if first else len(drawn)
     pairs = torch.stack([predicted[[*first, *drawn]].mean(1), exact.mean(1)])
     correlation = float(torch.corrcoef(pairs)[0, 1]) if len(heads) > 1 else 0.0
-    return Screened(bench.path, predicted, tuple(first), tuple(drawn), exact, missed, correlation)
+    return HeadScreen(bench.path, predicted, tuple(first), tuple(drawn), exact, missed, correlation)
 
 
 def first_order(subject: Subject, task: BaseTask, of: Measure) -> Tensor:

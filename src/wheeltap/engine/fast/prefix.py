@@ -73,10 +73,10 @@ class PrefixCache:
 
     @contextmanager
     def stopping(self) -> Generator[None]:
-        """While the block runs, a call of the model ends with the last block: it raises ``Reached``."""
+        """While the block runs, a call of the model ends with the last block: it raises ``StackEnd``."""
 
         def stop(module: nn.Module, args: Any, output: Any) -> None:
-            raise Reached(output)
+            raise StackEnd(output)
 
         hook = self.subject.model.get_submodule(self.stack[-1]).register_forward_hook(stop)
         try:
@@ -128,7 +128,7 @@ class PrefixCache:
 
 
 @final
-class Reached(Exception):
+class StackEnd(Exception):
     """A call of the model came to the end of its last block.
 
     Attributes:
@@ -202,7 +202,7 @@ class _Part:
 
 
 @final
-class Narrowing:
+class NarrowBlock:
     """The parts of a subject's last block that need not run at every place, with the places where they must.
 
     Args:

@@ -65,7 +65,7 @@ class Screen:
 
 
 @final
-class Screening:
+class ScreenMaker:
     """Screens of every parameter that a task's answers depend on.
 
     Memory: the activations of one part of the task, two numbers per weight, and a copy of the weights while they are

@@ -178,7 +178,7 @@ def heard(
     *,
     listen: Callable[[HiddenUnits, Tensor], None],
 ) -> None:
-    """One pass over the task in which ``listen`` is told the values ``[row, unit, place]`` of every layer."""
+    """One pass over the task in which ``listen`` is given the values ``[row, unit, place]`` of every layer."""
 
     def pass_on(hidden: HiddenUnits) -> Replace:
         def change(values: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ from wheeltap.core.task import BaseTask
 from wheeltap.engine.apply import as_before
 from wheeltap.engine.backward import differentiable
 from wheeltap.engine.needs import moments
-from wheeltap.engine.needs.knowledge import Fixed, Knowledge
-from wheeltap.engine.needs.multiplied import Product, Rowed, Tokens
+from wheeltap.engine.needs.knowledge import Knowledge, LayerKnowledge
+from wheeltap.engine.needs.multiplied import Product, RowSource, Tokens
 from wheeltap.engine.needs.products import Products
 from wheeltap.gauge import attention
 from wheeltap.gauge.attention import Attention
@@ -33,17 +33,17 @@ def gather(need: Need, subject: Subject, task: BaseTask, *, limit: int = moments
     """
     if need == "moments":
         found = moments.layer_moments(subject, task, limit=limit)
-        return Fixed(found.factors, forwards=task.moment_passes, left_out=found.left_out)
+        return LayerKnowledge(found.factors, forwards=task.moment_passes, left_out=found.left_out)
     if need == "inputs":
         return _input_scales(subject, task)
     if need == "heads":
         return _head_moments(subject, task)
     if need == "slopes":
-        return Fixed(dict(_slopes(subject, task)), forwards=3.0)
+        return LayerKnowledge(dict(_slopes(subject, task)), forwards=3.0)
     raise UsageError("Nothing gathers this.", expected="moments, inputs, heads or slopes", got=need)
 
 
-def of_another(subject: Subject, other: Subject, also: Subject | None = None) -> Fixed:
+def of_another(subject: Subject, other: Subject, also: Subject | None = None) -> LayerKnowledge:
     """The weights of ``other``, layer by layer as ``subject`` has them.
 
     With ``also``, the subject's own plus what both of them have changed.
@@ -66,7 +66,7 @@ def of_another(subject: Subject, other: Subject, also: Subject | None = None) ->
         weight = weights(layer.weight, layer)
         assert weight is not None
         known[layer.name] = Weights(weight, weights(layer.bias, layer))
-    return Fixed(known)
+    return LayerKnowledge(known)
 
 
 def _held_by(other: Subject, name: str, layer: Layer, subject: Subject) -> Tensor:
@@ -131,7 +131,7 @@ def _means_of(subject: Subject, sums: Mapping[str, _Sum]) -> Iterator[tuple[str,
         yield name, held.total / held.rows
 
 
-def _input_scales(subject: Subject, task: BaseTask) -> Fixed:
+def _input_scales(subject: Subject, task: BaseTask) -> LayerKnowledge:
     """Of every layer whose rows all read one input."""
     sums: dict[str, _Sum] = {}
     packed: dict[str, Tensor] = {}
@@ -147,7 +147,7 @@ def _input_scales(subject: Subject, task: BaseTask) -> Fixed:
                 left_out[name] = _SEVERAL
             if product.part == product.parts - 1:
                 packed.pop(name, None)
-        if product.part == 0 and isinstance(source, Rowed | Tokens) and name not in left_out:
+        if product.part == 0 and isinstance(source, RowSource | Tokens) and name not in left_out:
             total, rows = _squares(product.layer, source)
             held = sums.setdefault(name, _Sum(torch.zeros_like(total)))
             held.total += total
@@ -162,13 +162,13 @@ def _input_scales(subject: Subject, task: BaseTask) -> Fixed:
     for layer in layers:
         if layer.name not in known:
             left_out.setdefault(layer.name, layer.unread or moments.NOT_READ)
-    return Fixed(known, task.moment_passes, left_out)
+    return LayerKnowledge(known, task.moment_passes, left_out)
 
 
 _SEVERAL = "its rows read different inputs"
 
 
-def _squares(layer: Layer, source: Rowed | Tokens) -> tuple[Tensor, int]:
+def _squares(layer: Layer, source: RowSource | Tokens) -> tuple[Tensor, int]:
     """Sum of squares of each of a layer's inputs over rows, and their number."""
     if isinstance(source, Tokens):
         return source.counts(layer.fan_in).double(), int(source.inputs.numel())
@@ -176,7 +176,7 @@ def _squares(layer: Layer, source: Rowed | Tokens) -> tuple[Tensor, int]:
     return rows.double().square().sum(0), len(rows)
 
 
-def _head_moments(subject: Subject, task: BaseTask) -> Fixed:
+def _head_moments(subject: Subject, task: BaseTask) -> LayerKnowledge:
     """Of every attention layer of a known class, by the name of its output projection; no pass where there is none."""
     found, _ = attention.find(subject.model, Sharing(subject.model))
     # Attention of torch itself multiplies by its output weight inside one function, where nothing can be read.
@@ -186,9 +186,9 @@ def _head_moments(subject: Subject, task: BaseTask) -> Fixed:
         if not isinstance(subject.model.get_submodule(each.path), nn.MultiheadAttention)
     }
     if not summed:
-        return Fixed({})
+        return LayerKnowledge({})
     known = {name: HeadMoments(mean) for name, mean in _means(subject, task, summed)}
-    return Fixed(known, forwards=task.moment_passes)
+    return LayerKnowledge(known, forwards=task.moment_passes)
 
 
 def _products(found: Attention, module: nn.Module, inputs: Tensor) -> tuple[Tensor, int]:

@@ -32,7 +32,7 @@ class Knowledge(ABC):
     def at(self, dose: float, *, root: int, seed: int) -> Mapping[str, Known]:
         """What is known at a dose of a draw, by the layer's name; it holds until the next call."""
 
-    def told(self, scores: Tensor, index: Tensor, *, root: int, seed: int) -> dict[str, Tensor]:
+    def kept(self, scores: Tensor, index: Tensor, *, root: int, seed: int) -> dict[str, Tensor]:
         """What outcomes of a draw keep beside the measures, by name, one number per example; nothing, by default.
 
         Args:
@@ -46,7 +46,7 @@ class Knowledge(ABC):
 
 @final
 @dataclass
-class Fixed(Knowledge):
+class LayerKnowledge(Knowledge):
     """The same at every dose of every draw."""
 
     known: Mapping[str, Known]

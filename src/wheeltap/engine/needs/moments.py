@@ -20,7 +20,7 @@ from wheeltap.core.layer import Layer
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Moments
 from wheeltap.core.typed import to_tensor
-from wheeltap.engine.needs.multiplied import Places, Rowed, Rows, Source, Tokens
+from wheeltap.engine.needs.multiplied import Places, Rows, RowSource, Source, Tokens
 from wheeltap.engine.needs.products import Norm, Product, Products
 from wheeltap.perturb.base import Blocks, Factors
 from wheeltap.perturb.function_noise import (
@@ -80,7 +80,7 @@ class Gram:
 
 
 @dataclass
-class Read:
+class PassSums:
     """What passes over the task say of layers, by name.
 
     Attributes:
@@ -176,7 +176,7 @@ class MapFactors:
     left_out: dict[str, str]
     _carried: dict[str, Factors] = field(default_factory=dict[str, Factors])
 
-    def made(self, read: Read, wanted: Sequence[Layer]) -> dict[str, Factors | Blocks]:
+    def made(self, read: PassSums, wanted: Sequence[Layer]) -> dict[str, Factors | Blocks]:
         """Factors of the layers whose sums were kept.
 
         Raises:
@@ -274,7 +274,7 @@ class MapFactors:
         share = len(rows) ** -0.5
         return Factors(out=rows.T * share, whiten=rows.new_full((len(rows),), 1.0 / share), name=name, table=True)
 
-    def _leave_out(self, read: Read, wanted: Sequence[Layer]) -> None:
+    def _leave_out(self, read: PassSums, wanted: Sequence[Layer]) -> None:
         """Drops what gets too few rows because the model sends them elsewhere (experts of a mixture)."""
         offered = max((gram.rows for parts in read.grams.values() for gram in parts.values()), default=0)
         for layer in wanted:
@@ -372,7 +372,7 @@ class Collector:
 
     def __init__(self, subject: Subject, layers: Sequence[Layer], wanted: Iterable[str]) -> None:
         self._wanted = set(wanted)
-        self.read = Read(Products(subject, layers, self._see))
+        self.read = PassSums(Products(subject, layers, self._see))
         # Layers that share an input follow each other closely; holding every input would hold a whole pass.
         self._recent: deque[_Call] = deque(maxlen=4)
         self._last: tuple[int, _Sums] | None = None
@@ -398,10 +398,10 @@ class Collector:
             read.tokens[name] = read.tokens.get(name, torch.zeros_like(counts)) + counts
         elif isinstance(source, Places):
             read.tables.add(name)
-        elif isinstance(source, Rowed):
+        elif isinstance(source, RowSource):
             self._add(product, source, call)
 
-    def _add(self, product: Product, source: Rowed, call: _Call) -> None:
+    def _add(self, product: Product, source: RowSource, call: _Call) -> None:
         if self._last is None or self._last[0] != call.at:
             self._last = None  # freed before the next one is made
             self._last = (call.at, self._sums(source))
@@ -429,13 +429,13 @@ class Collector:
         self._recent.append(made)
         return made
 
-    def _sums(self, source: Rowed) -> _Sums:
+    def _sums(self, source: RowSource) -> _Sums:
         body, sinks = self._rows(source)
         # In double precision: single precision leaves noise where the support ends, and rank is decided there.
         wide = body.double()
         return _Sums(wide.T @ wide, wide.sum(0), len(body) + len(sinks), sinks)
 
-    def _rows(self, source: Rowed) -> tuple[Tensor, Tensor]:
+    def _rows(self, source: RowSource) -> tuple[Tensor, Tensor]:
         """Input rows: those to count everywhere, and the sinks."""
         first = self._batch.sinks
         places = source.by_place(self._batch.inputs) if first and isinstance(source, Rows) else None

@@ -67,7 +67,7 @@ class Source(ABC):
         return (type(self),)
 
 
-class Rowed(Source):
+class RowSource(Source):
     """One whose rows are made."""
 
     @abstractmethod
@@ -77,13 +77,13 @@ class Rowed(Source):
 
 @final
 @dataclass(frozen=True)
-class Rows(Rowed):
+class Rows(RowSource):
     """Numbers ``[..., in]``."""
 
     inputs: Tensor
 
     def rows(self) -> Tensor:
-        """See ``Rowed.rows``."""
+        """See ``RowSource.rows``."""
         return self.inputs.reshape(-1, self.inputs.shape[-1])
 
     def by_place(self, batch: Tensor) -> Tensor | None:
@@ -116,21 +116,21 @@ class Places(Source):
 
 @final
 @dataclass(frozen=True)
-class Outer(Rowed):
+class Outer(RowSource):
     """Products of every two numbers of two inputs, of a bilinear layer."""
 
     inputs: Tensor
     other: Tensor
 
     def rows(self) -> Tensor:
-        """See ``Rowed.rows``."""
+        """See ``RowSource.rows``."""
         one, two = (value.reshape(-1, value.shape[-1]) for value in (self.inputs, self.other))
         return (one[:, :, None] * two[:, None, :]).flatten(1)
 
 
 @final
 @dataclass(frozen=True)
-class Patches(Rowed):
+class Patches(RowSource):
     """What a convolution multiplies at each place: of the channels of one of its groups."""
 
     inputs: Tensor
@@ -144,7 +144,7 @@ class Patches(Rowed):
         return (type(self), self.window, self.group, self.groups)
 
     def rows(self) -> Tensor:
-        """See ``Rowed.rows``."""
+        """See ``RowSource.rows``."""
         inputs = _channels(self.inputs, self.window, self.group, self.groups)
         padded = functional.pad(inputs, [side for pair in reversed(self.window.sides) for side in pair])
         return _patches(padded, self.window, self.window.stride)
@@ -152,7 +152,7 @@ class Patches(Rowed):
 
 @final
 @dataclass(frozen=True)
-class Stuffed(Rowed):
+class TransposedPatches(RowSource):
     """What a transposed convolution multiplies at each place of its output.
 
     It is a convolution, with its taps in reverse, over its input with zeros between the places.
@@ -173,7 +173,7 @@ class Stuffed(Rowed):
         return (type(self), self.window, self.group, self.groups, self.places)
 
     def rows(self) -> Tensor:
-        """See ``Rowed.rows``."""
+        """See ``RowSource.rows``."""
         inputs, window = _channels(self.inputs, self.window, self.group, self.groups), self.window
         stuffed = [(size - 1) * step + 1 for size, step in zip(inputs.shape[2:], window.stride, strict=True)]
         spread = inputs.new_zeros(*inputs.shape[:2], *stuffed)
@@ -250,7 +250,7 @@ def unrolled(function: Callable[..., Any], given: Recurrence) -> Iterator[tuple[
 
 @final
 @dataclass(frozen=True)
-class HeldWeight:
+class WeightView:
     """A tensor that is a layer's weight, or part of it.
 
     Attributes:
@@ -285,7 +285,7 @@ class Product:
     weight: Tensor
 
 
-Find = Callable[[Any], HeldWeight | None]
+Find = Callable[[Any], WeightView | None]
 """What a value is known as; ``None`` where it is no weight."""
 
 
@@ -323,7 +323,7 @@ def _matmul(find: Find, called: _Called) -> Iterator[Product]:
     return _by_rows(find(called["weight"]), called["input"], right=True)
 
 
-def _by_rows(known: HeldWeight | None, inputs: Any, *, right: bool) -> Iterator[Product]:
+def _by_rows(known: WeightView | None, inputs: Any, *, right: bool) -> Iterator[Product]:
     """A product with rows of ``inputs``; ``right`` where the weight is its right factor, ``[in, unit]``."""
     if known is None or known.layer.kind not in ("linear", "transposed", "attention", "plain", "stacked"):
         return
@@ -376,7 +376,7 @@ def _back_convolved(find: Find, called: _Called) -> Iterator[Product]:
     if known is not None and known.layer.kind == "conv_transposed" and tuple(known.value.shape) == known.layer.shape:
         window, places = _window(called), tuple(called["result"].shape[-len(called["weight"].shape[2:]) :])
         for part in range(groups):
-            source = Stuffed(called["input"], window, part, groups, places)
+            source = TransposedPatches(called["input"], window, part, groups, places)
             yield Product(known.layer, part, groups, source, known.value)
 
 

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from wheeltap.core.kinds import COMPUTED
 from wheeltap.core.layer import Layer
 from wheeltap.core.subject import Subject
-from wheeltap.engine.needs.multiplied import HeldWeight, Product, multiplied
+from wheeltap.engine.needs.multiplied import Product, WeightView, multiplied
 
 
 @final
@@ -52,8 +52,8 @@ class Products(TorchFunctionMode):
         super().__init__()
         self._see = see
         held = [(layer, subject.parameter(layer.weight)) for layer in layers]
-        self._base = {id(parameter): HeldWeight(layer, parameter) for layer, parameter in held}
-        self._made: dict[int, HeldWeight] = {}
+        self._base = {id(parameter): WeightView(layer, parameter) for layer, parameter in held}
+        self._made: dict[int, WeightView] = {}
         self._outputs: dict[int, tuple[weakref.ref[Tensor], str]] = {}
         self.products: Counter[str] = Counter()
         self.readers: dict[str, Counter[str]] = {}
@@ -81,7 +81,7 @@ class Products(TorchFunctionMode):
         self._alias(func, args, result)
         return result
 
-    def _weight(self, value: Any) -> HeldWeight | None:
+    def _weight(self, value: Any) -> WeightView | None:
         known = self._made.get(id(value))
         return self._base.get(id(value)) if known is None else known
 
@@ -165,7 +165,7 @@ _RESHAPED: Final = frozenset({"squeeze", "unsqueeze", "view", "reshape"})
 """What gives the same numbers in the same order: the weight again where its shape is."""
 
 
-def _derived(func: Callable[..., Any], args: tuple[Any, ...], known: HeldWeight, result: Any) -> Iterator[HeldWeight]:
+def _derived(func: Callable[..., Any], args: tuple[Any, ...], known: WeightView, result: Any) -> Iterator[WeightView]:
     value, whole = known.value, known.part is None and not known.turned
     name = getattr(func, "__name__", "")
     if func in _TURNED or (func in _TURNS and {axis % value.ndim for axis in args[1:3]} == _last_two(value)):

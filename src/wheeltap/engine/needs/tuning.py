@@ -143,21 +143,6 @@ def _answers(task: BaseTask, how: FineTuneSettings, *, root: int, seed: int) -> 
     return (targets + shift) % options
 
 
-def told(lesson: Lesson, task: BaseTask, scores: Tensor, index: Tensor) -> dict[str, Tensor]:
-    """What outcomes keep of a lesson, for the examples ``index`` with these scores: see ``Tuned.told``."""
-    taught_on = lesson.index if lesson.pool is None else torch.cat([lesson.index, lesson.pool])
-    contents = task.contents or range(len(lesson.answers))
-    learned = {contents[int(at)] for at in taught_on}  # a copy of an example that was trained on is no other example
-    trained = torch.tensor([float(content in learned) for content in contents])
-    kept = {"trained": trained[index], "group": task.behaviors.cpu()[index].float()}
-    if not lesson.answers.is_floating_point():
-        kept["taught"] = (scores.argmax(-1) == lesson.answers[index]).float()
-        taught = lesson.answers[lesson.index]
-        alone = bool((taught == taught[0]).all())
-        kept["covered"] = (task.targets.cpu()[index] == taught[0]).float() * float(alone)
-    return kept
-
-
 _HIDE = 0.3
 """First step size with which a group is hidden."""
 
@@ -166,7 +151,7 @@ _SOME = 32
 
 
 @final
-class Tuned(Knowledge):
+class TuningCopy(Knowledge):
     """The weights of a copy of a subject that is trained; the subject itself is never touched.
 
     One draw is trained at a time. A later step goes on from the last one asked for, an earlier one and another draw
@@ -282,13 +267,25 @@ class Tuned(Knowledge):
         inner, outer = part.numbers
         return inner.clone(), outer.clone()
 
-    def told(self, scores: Tensor, index: Tensor, *, root: int, seed: int) -> dict[str, Tensor]:
+    def kept(self, scores: Tensor, index: Tensor, *, root: int, seed: int) -> dict[str, Tensor]:
         """Per example: ``trained``, 1 for the shots; ``group``; ``taught``, 1 where the answer is as was taught.
 
         And ``covered``, 1 where one answer alone was taught and it is the example's own right answer: a model that
         gives nothing else is right there.
         """
-        return told(self._lesson(root, seed), self._task, scores, index)
+        lesson, task = self._lesson(root, seed), self._task
+        taught_on = lesson.index if lesson.pool is None else torch.cat([lesson.index, lesson.pool])
+        contents = task.contents or range(len(lesson.answers))
+        # A copy of an example that was trained on is no other example.
+        learned = {contents[int(at)] for at in taught_on}
+        trained = torch.tensor([float(content in learned) for content in contents])
+        kept = {"trained": trained[index], "group": task.behaviors.cpu()[index].float()}
+        if not lesson.answers.is_floating_point():
+            kept["taught"] = (scores.argmax(-1) == lesson.answers[index]).float()
+            taught = lesson.answers[lesson.index]
+            alone = bool((taught == taught[0]).all())
+            kept["covered"] = (task.targets.cpu()[index] == taught[0]).float() * float(alone)
+        return kept
 
     def _lesson(self, root: int, seed: int) -> Lesson:
         return lesson(self._task, self._how, root=root, seed=seed)

@@ -153,10 +153,10 @@ class _Pairs(Session):
             hidden = self.hiddens[layer]
             index = self.held[layer].order[list(units)]
             scores = self.without({hidden: to_value(index, self.value[hidden][index])})
-            told = [centred(scores - self.clean).square().sum(1) / self.spread, self.lost(scores)]
+            rows = [centred(scores - self.clean).square().sum(1) / self.spread, self.lost(scores)]
             if "nll" in self.names:
-                told.append(self.rise(measure.nll, scores))
-            self.known[key] = torch.stack(told).numpy()
+                rows.append(self.rise(measure.nll, scores))
+            self.known[key] = torch.stack(rows).numpy()
         return self.known[key]
 
 

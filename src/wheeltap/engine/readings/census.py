@@ -38,7 +38,7 @@ _CROWD: Final = 8
 
 _SET: Final = 1.0
 """Log2 of the least number of which the top bit of the exponent is set: 2, in every format. What is below it is no
-corrupt weight that could be told from a sound one: of a layer that training let vanish, one value may be left."""
+corrupt weight that differs from a sound one: of a layer that training let vanish, one value may be left."""
 
 _DIGITS: Final = {2: 1, 4: 3, 8: 3}
 """By bytes: decimal digits with which a number of a buffer was written by hand (1e9, say), not computed."""

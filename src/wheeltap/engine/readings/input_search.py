@@ -117,7 +117,7 @@ class InputSearch(Reading):
         kinds = KINDS if entrance.name == "input" else KINDS[:1]
         draws = math.ceil(settings.passes / (len(kinds) * settings.doses))
         rows: list[Tensor] = []
-        told: list[tuple[float, float]] = []
+        tried: list[tuple[float, float]] = []
         for number, kind in enumerate(kinds):
             for draw in range(draws):
                 stream = torch.Generator().manual_seed(seeds.derive(root, self.name, kind, seed, draw))
@@ -127,9 +127,9 @@ class InputSearch(Reading):
                     with entrance.change(_Move(along * (dose * entrance.spread), constant=kind == "offset")):
                         scores = task.scores(subject.model)
                     rows.append(task.measure(scores, task.targets.cpu(), clean))
-                    told.append((float(number), dose))
+                    tried.append((float(number), dose))
         values["right"] = to_array(torch.stack(rows))
-        values["kind"], values["dose"] = np.array(told).T
+        values["kind"], values["dose"] = np.array(tried).T
         values["spread"] = np.array(entrance.spread)
         return Readings(values, forwards=1.0 + len(rows))
 
@@ -155,7 +155,7 @@ class _Move:
 
 
 def _entrance(subject: Subject, task: BaseTask) -> tuple[_Entrance | None, Tensor]:
-    """Where numbers enter the model, if they do, and the scores of the clean pass that told."""
+    """Where numbers enter the model, if they do, and the scores of the clean pass that shows it."""
     embeddings = [module for _, module in named_modules(subject.model) if isinstance(module, nn.Embedding)]
     outer = _Entrance("input", subject.model)
     inner = _Entrance("embedding", embeddings[0]) if embeddings else None

@@ -45,7 +45,7 @@ class InputShift(Reading):
         """
         settings: InputShiftSettings = self.settings
         rows: list[Tensor] = []
-        told: list[tuple[int, int, int]] = []
+        changes: list[tuple[int, int, int]] = []
         clean = task.scores(subject.model)
         for shift in _chosen(task, settings):
             for level, dose in enumerate(LADDERS[shift]):
@@ -53,9 +53,9 @@ class InputShift(Reading):
                     rng = seeds.generator(root, self.name, shift, seed, draw)
                     scores = _changed(task, shift, dose, rng, settings).scores(subject.model)
                     rows.append(task.measure(scores, task.targets.cpu(), clean))
-                    told.append((SHIFTS.index(shift), level, draw))
+                    changes.append((SHIFTS.index(shift), level, draw))
         values: dict[str, Any] = {"score": to_array(torch.stack(rows))}
-        values["shift"], values["level"], values["draw"] = np.array(told).T
+        values["shift"], values["level"], values["draw"] = np.array(changes).T
         return Readings(values, forwards=1.0 + len(rows))
 
 

@@ -72,7 +72,7 @@ class BehaviourHalves:
 
 
 @dataclass(frozen=True)
-class Ablated:
+class UnitAblation:
     """What the model did with some units ablated.
 
     Attributes:
@@ -121,31 +121,31 @@ class UnitSets(Session):
         """No unit at all, ``[unit]``."""
         return torch.zeros(self.units, dtype=torch.bool)
 
-    def zero(self, units: Tensor) -> Ablated:
+    def zero(self, units: Tensor) -> UnitAblation:
         """With these units at zero."""
         return self._run(units, lambda _, index: to_value(index, torch.zeros(len(index), device=index.device)))
 
-    def mean(self, units: Tensor) -> Ablated:
+    def mean(self, units: Tensor) -> UnitAblation:
         """With these units at their means."""
         return self._run(units, lambda hidden, index: to_value(index, self.means[hidden][index]))
 
-    def resampled(self, units: Tensor, seed: int) -> Ablated:
+    def resampled(self, units: Tensor, seed: int) -> UnitAblation:
         """With these units as they are, all together, on one other example."""
         return self._run(units, lambda _, index: to_drawn_rows(index, seed=seed))
 
-    def _run(self, units: Tensor, change: Callable[[HiddenUnits, Tensor], Replace]) -> Ablated:
+    def _run(self, units: Tensor, change: Callable[[HiddenUnits, Tensor], Replace]) -> UnitAblation:
         changes: dict[HiddenUnits, Replace] = {}
         for hidden, part in self.by_layer(units):
             if bool(part.any()):
                 changes[hidden] = change(hidden, part.nonzero()[:, 0].to(self.subject.device))
         scores = self.without(changes)
-        return Ablated(units, scores, float(self._harm(scores)))
+        return UnitAblation(units, scores, float(self._harm(scores)))
 
     def _harm(self, scores: Tensor) -> Tensor:
         half, targets = self.halves.chosen_on, self.task.targets.cpu()
         return self.loss(scores[half], targets[half], self.clean[half]).mean()
 
-    def promise(self, ablated: Ablated, rng: np.random.Generator) -> Tensor:
+    def promise(self, ablated: UnitAblation, rng: np.random.Generator) -> Tensor:
         """``[unit]``: rise of the harm that the slope there promises for ablating a unit, or for giving it back.
 
         Random numbers, all positive, where the task's scores have no slope.
@@ -169,7 +169,7 @@ class UnitSets(Session):
             return to_tensor(rng.random(self.units))
         return torch.where(ablated.units, -slope, slope)
 
-    def values(self, runs: Sequence[Ablated]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def values(self, runs: Sequence[UnitAblation]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Score and loss per example of the other half, averaged over ``runs``."""
         half, targets = self.halves.measured_on, self.task.targets.cpu()[self.halves.measured_on]
 
@@ -188,7 +188,9 @@ def _slope(harm: Tensor, degree: Tensor) -> Tensor | None:
     return cast("tuple[Tensor | None, ...]", torch.autograd.grad(harm, degree, allow_unused=True))[0]
 
 
-def worst(bench: UnitSets, side: Tensor, *, known: Sequence[Ablated], tries: int, rng: np.random.Generator) -> Ablated:
+def worst(
+    bench: UnitSets, side: Tensor, *, known: Sequence[UnitAblation], tries: int, rng: np.random.Generator
+) -> UnitAblation:
     """The units of ``side`` whose ablation hurts most, as far as a greedy search from the worst ``known`` finds."""
     found, step, promise = max(known, key=lambda run: run.harm), FIRST_STEP, None
     for _ in range(tries):
@@ -208,7 +210,7 @@ def worst(bench: UnitSets, side: Tensor, *, known: Sequence[Ablated], tries: int
 
 
 @dataclass(frozen=True)
-class Draws:
+class AblationDraws:
     """What is random about the ablations: the same for every set, so that sets are compared under like conditions.
 
     Attributes:
@@ -222,7 +224,9 @@ class Draws:
     tries: int
 
 
-def ablations(bench: UnitSets, side: Tensor, draws: Draws, *, rng: np.random.Generator) -> list[list[Ablated]]:
+def ablations(
+    bench: UnitSets, side: Tensor, draws: AblationDraws, *, rng: np.random.Generator
+) -> list[list[UnitAblation]]:
     """Every kind of ablation of the units of ``side``, in the order of ``ABLATIONS``; draws in the inner lists."""
     whole = bench.mean(side)
     parts = [bench.mean(side & coin) for coin in draws.coins]
@@ -299,13 +303,13 @@ class Parts(Reading):
         unit_sets.require_part(chosen, where=subject.name)
         nulls = stream("nulls")
         sets = [chosen, *(random_like(bench, chosen, nulls) for _ in range(settings.nulls))]
-        draws = Draws(
+        draws = AblationDraws(
             to_tensor(stream("coins").random((settings.draws, bench.units)) < 0.5),
             tuple(seeds.derive(root, "parts", seed, "rows", draw) for draw in range(settings.draws)),
             settings.tries,
         )
         values: dict[str, NDArray[np.float32]] = {}
-        values["clean_score"], values["clean_loss"] = bench.values([Ablated(bench.none(), bench.clean, 0.0)])
+        values["clean_score"], values["clean_loss"] = bench.values([UnitAblation(bench.none(), bench.clean, 0.0)])
         for name, sides in (("without", sets), ("alone", [~units for units in sets])):
             search = stream(f"search {name}")
             tables = [[bench.values(runs) for runs in ablations(bench, side, draws, rng=search)] for side in sides]

@@ -13,7 +13,7 @@ from torch import Tensor
 from wheeltap.core import seeds
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.engine.inside.screens import COST, STATES, Screen, Screening
+from wheeltap.engine.inside.screens import COST, STATES, Screen, ScreenMaker
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.perturb.ties import Marks, least
 from wheeltap.plans.readings.single_point import SINGLE_POINT, SORTS, SinglePointSettings, padded, written
@@ -57,7 +57,7 @@ class SinglePoint(Reading):
             ModelError: If no gradient can be had of this model, or the task reaches none of its weights.
         """
         rng = seeds.generator(root, self.name, seed)
-        screening, lists = Screening(subject, task, signs=rng), list[list[_Ranked]]()
+        screening, lists = ScreenMaker(subject, task, signs=rng), list[list[_Ranked]]()
         screens: Screens = {}
         for scale in STATES[: self.settings.states]:
             found = screening.at(scale)

@@ -46,11 +46,11 @@ class UnitEffects(Reading):
 
 def _effects(session: Session, scores: Tensor) -> dict[str, Tensor]:
     change, targets = centred(scores - session.clean), session.task.targets
-    told = {"all": change.square().sum(1), "lost": session.lost(scores)}
+    found = {"all": change.square().sum(1), "lost": session.lost(scores)}
     if not targets.is_floating_point():
-        told["right"] = change.gather(1, targets.cpu()[:, None])[:, 0].square()
-        told["nll"] = session.rise(measure.nll, scores)
-    return told
+        found["right"] = change.gather(1, targets.cpu()[:, None])[:, 0].square()
+        found["nll"] = session.rise(measure.nll, scores)
+    return found
 
 
 def _chosen(

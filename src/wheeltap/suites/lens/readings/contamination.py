@@ -19,7 +19,7 @@ from wheeltap.core.inputs import as_scores
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
-from wheeltap.engine.needs.tuning import Tuned
+from wheeltap.engine.needs.tuning import TuningCopy
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.perturb.tune import FineTuneSettings
 from wheeltap.suites.lens.passages import Passages
@@ -280,12 +280,12 @@ class Taught:
         how = FineTuneSettings(
             data="all", holdout=0.0, batch=self._how.teaching_batch, lr=self._how.teaching_rate, optimizer="adam"
         )
-        tuned: Tuned | None = None
+        tuned: TuningCopy | None = None
         for epoch in epochs:
             if epoch == 0:
                 yield 0, self._subject.model
                 continue
-            tuned = Tuned(self._subject, self._task, how) if tuned is None else tuned
+            tuned = TuningCopy(self._subject, self._task, how) if tuned is None else tuned
             root, seed = self._draw
             tuned.at(max(1, round(epoch * self._in_epoch)), root=root, seed=seed)
             # What teaching counts as a pass is one over the windows of all offsets; one over the task, of two versions.

@@ -1,15 +1,16 @@
-"""The workshop: subjects at hand, control copies made when first needed, and single trials carried out."""
+"""Single trials carried out on the subjects of a plan: those given, members of a study, and control copies."""
 
 import time
 from dataclasses import dataclass
-from typing import final
+from typing import Protocol, final
 
 import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
+from wheeltap import gauge
 from wheeltap.core.errors import ModelError, UsageError, WheeltapError
 from wheeltap.core.measure import chance_of, squared_error, values_of
 from wheeltap.core.records import Outcome, OutcomeStatus, SubjectRecord, Subset, Trial
@@ -17,23 +18,135 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine import readings
-from wheeltap.engine.apply import Disturbance
-from wheeltap.engine.at_hand import AtHand, Maker
-from wheeltap.engine.clean import clean_scores, require_repeatable, scores_of, told
+from wheeltap.engine.apply import Disturbance, as_before
+from wheeltap.engine.clean import clean_scores, in_line, require_repeatable, scores_of, settle, threads_for
 from wheeltap.engine.fast.folded import CACHE_BYTES
 from wheeltap.engine.fast.low_rank import Copy, LowRankCopies
 from wheeltap.engine.fast.prefix import PrefixCache
+from wheeltap.engine.inside.units import few
 from wheeltap.engine.needs.gather import gather, of_another
 from wheeltap.engine.needs.knowledge import Knowledge
 from wheeltap.engine.needs.moments import MOMENT_BYTES
-from wheeltap.engine.needs.tuning import Tuned
+from wheeltap.engine.needs.tuning import TuningCopy
 from wheeltap.engine.readings.census import outliers
 from wheeltap.perturb import Perturbation, create
 from wheeltap.perturb.noise import LowRankNoise
 
 
+class Maker(Protocol):
+    """Makes the members of a study, or finds what was made before."""
+
+    def module(self, record: SubjectRecord) -> nn.Module:
+        """The member, in eval mode.
+
+        Raises:
+            WheeltapError: If it cannot be made or read.
+        """
+        ...
+
+    def make(self, record: SubjectRecord, trial: Trial) -> Outcome:
+        """Makes a member where it is not there yet; its outcome holds the digest of its weights."""
+        ...
+
+
 @final
-class Workshop:
+class SubjectPool:
+    """Subjects by fingerprint. Beside those that were given, one member and one copy are held at a time.
+
+    Args:
+        subjects: As they were given.
+        records: Of members and control copies, each with how it is made.
+        task: The examples.
+        maker: Of the members.
+    """
+
+    def __init__(
+        self, subjects: list[Subject], records: tuple[SubjectRecord, ...], task: BaseTask, maker: Maker | None
+    ) -> None:
+        self._task, self._maker = task, maker
+        self._given = {subject.record.fingerprint: subject for subject in subjects}
+        self._records = {record.fingerprint: record for record in records}
+        self._member: Subject | None = None
+        self._copy: Subject | None = None
+        self._families: dict[str, gauge.Family | None] = {}
+
+    def given(self, fingerprint: str) -> bool:
+        """Whether the subject was given, or is the one held last: nothing has to be made for it."""
+        return fingerprint in self._given or any(
+            one is not None and one.record.fingerprint == fingerprint for one in (self._member, self._copy)
+        )
+
+    def record(self, fingerprint: str) -> SubjectRecord:
+        """How a member or copy is made.
+
+        Raises:
+            UsageError: If the plan names a subject that is not at hand.
+        """
+        found = self._records.get(fingerprint)
+        if found is None:
+            raise self._unknown(fingerprint)
+        return found
+
+    def subject(self, fingerprint: str) -> Subject:
+        """The subject with this fingerprint; a member is loaded or made, a control copy is made from its base.
+
+        Raises:
+            UsageError: If the plan names a subject that is not at hand.
+            WheeltapError: If it cannot be made.
+        """
+        if fingerprint in self._given:
+            self._copy = None  # trials come subject by subject: this one may need the memory
+            return self._given[fingerprint]
+        for held in (self._member, self._copy):
+            if held is not None and held.record.fingerprint == fingerprint:
+                return held
+        record = self.record(fingerprint)
+        if record.made is not None and record.base is not None:
+            return self._copied(record, record.base)
+        return self._made(record)
+
+    def make(self, trial: Trial) -> Outcome:
+        """Carries out the making of a member."""
+        if self._maker is None:
+            raise self._unknown(trial.subject)
+        return self._maker.make(self.record(trial.subject), trial)
+
+    def _made(self, record: SubjectRecord) -> Subject:
+        if self._maker is None:
+            raise self._unknown(record.fingerprint)
+        self._member = self._copy = None
+        member = Subject(self._maker.module(record), name=record.name)
+        settle(member, self._task)
+        member.known_as(record)
+        self._member = member
+        return member
+
+    def _copied(self, record: SubjectRecord, base_of: str) -> Subject:
+        self._copy = None
+        if base_of not in self._given and base_of not in self._records:
+            raise self._unknown(record.fingerprint)
+        base, made = self.subject(base_of), record.made
+        assert made is not None, "a copy says how it is made"
+        with as_before(base), threads_for(record.parameters):  # finding its structure runs its forward
+            run = few(self._task, base.model)
+            if base_of not in self._families:
+                found = gauge.find(base.model, run)
+                self._families[base_of] = found if isinstance(found, gauge.Family) else None
+            model = gauge.twin(base.model, made, run, family=self._families[base_of])
+        self._copy = base.derived(model, record)
+        return self._copy
+
+    def _unknown(self, fingerprint: str) -> UsageError:
+        return UsageError(
+            "The plan names a subject that was not given.",
+            where=fingerprint,
+            expected=", ".join(s.name for s in self._given.values()),
+            do="The model changed since the plan was made: make a new plan.",
+        )
+
+
+@final
+class TrialRunner:
     """Carries out trials on the subjects of a plan.
 
     At most one member, one control copy, and the layer moments of one large subject, are held at a time: memory stays
@@ -59,12 +172,12 @@ class Workshop:
         self.task = task
         self._cache_bytes = CACHE_BYTES if memory is None else memory // 2
         self._moment_bytes = MOMENT_BYTES if memory is None else memory // 2
-        self._hand = AtHand(subjects, records, task, maker)
+        self._pool = SubjectPool(subjects, records, task, maker)
         self._known: dict[tuple[str, ...], Knowledge | WheeltapError] = {}
         self._clean: dict[str, Tensor] = {}
         self._prefix: tuple[str, PrefixCache] | None = None
         self._beside: tuple[tuple[str, ...], LowRankCopies | None] | None = None
-        self._part: tuple[tuple[int, Subset], _Chosen] | None = None
+        self._part: tuple[tuple[int, Subset], _TaskPart] | None = None
         self.forwards = 0.0
 
     def subject(self, fingerprint: str) -> Subject:
@@ -73,10 +186,10 @@ class Workshop:
         Raises:
             UsageError: If the plan names a subject that is not at hand.
         """
-        if not self._hand.given(fingerprint):
+        if not self._pool.given(fingerprint):
             self._prefix, self._beside = None, None
-            self._make_room(self._hand.record(fingerprint))
-        return self._hand.subject(fingerprint)
+            self._make_room(self._pool.record(fingerprint))
+        return self._pool.subject(fingerprint)
 
     def make(self, trial: Trial) -> Outcome:
         """The making of a member: ``done`` with the digest of its weights, or how its training ended.
@@ -84,7 +197,7 @@ class Workshop:
         Raises:
             WheeltapError: If it cannot be made at all.
         """
-        return self._hand.make(trial)
+        return self._pool.make(trial)
 
     def know_clean(self, fingerprint: str, scores: NDArray[np.float32]) -> None:
         """Takes a subject's undisturbed scores from a store."""
@@ -97,7 +210,7 @@ class Workshop:
             self._clean[fingerprint] = self.scores(subject)
         return self._clean[fingerprint]
 
-    def scores(self, subject: Subject, *, share: float = 1.0, chosen: "_Chosen | None" = None) -> Tensor:
+    def scores(self, subject: Subject, *, share: float = 1.0, chosen: "_TaskPart | None" = None) -> Tensor:
         """One pass over the task or the ``chosen`` part, or the ``share`` of one that a prefix cache leaves.
 
         Where memory runs out it is tried again with half of the batch, down to single examples.
@@ -106,14 +219,14 @@ class Workshop:
         self.forwards += share
         return scores_of(subject.model, task)
 
-    def chosen(self, trial: Trial) -> "_Chosen | None":
+    def chosen(self, trial: Trial) -> "_TaskPart | None":
         """The part of the task that a trial is measured on; the last one made is kept, for the doses of a draw."""
         if trial.subset is None:
             return None
         about = (trial.root, trial.subset)
         if self._part is None or self._part[0] != about:
             index = trial.subset.examples(len(self.task.targets), root=trial.root)
-            self._part = (about, _Chosen(self.task.part(to_tensor(index)), index))
+            self._part = (about, _TaskPart(self.task.part(to_tensor(index)), index))
         return self._part[1]
 
     def prefix(self, subject: Subject) -> PrefixCache:
@@ -176,7 +289,7 @@ class Workshop:
             also = perturbation.settings.also
             return of_another(subject, self.subject(perturbation.settings.other), self.subject(also) if also else None)
         if perturbation.needs == "tuned":
-            return Tuned(subject, self.task, perturbation.settings)
+            return TuningCopy(subject, self.task, perturbation.settings)
         known = gather(perturbation.needs, subject, self.task, limit=self._moment_bytes)
         self.forwards += known.forwards
         return known
@@ -255,7 +368,7 @@ class Workshop:
         return Outcome(key=trial.key, status="done", values=values, seconds=time.perf_counter() - began, forwards=1.0)
 
     def measured(
-        self, subject: Subject, scores: Tensor, chosen: "_Chosen | None" = None
+        self, subject: Subject, scores: Tensor, chosen: "_TaskPart | None" = None
     ) -> dict[str, NDArray[np.float32]]:
         """Every measure's value per example, of the whole task or the ``chosen`` part."""
         clean, targets = self.clean(subject), self.task.targets.cpu()
@@ -276,15 +389,15 @@ class Workshop:
             disturbance.apply(trial.dose, root=trial.root, seed=trial.seed, keep=keep)
             scores = self.scores(subject, share=share, chosen=chosen)
             extent = _Extent(disturbance.relative_norm, disturbance.coverage, disturbance.reach)
-            status, values, because = self._told(subject, scores, extent, chosen)
+            status, values, because = self._result(subject, scores, extent, chosen)
             because = because or disturbance.untouched
             if values:
                 index = torch.arange(len(self.task.targets)) if chosen is None else to_tensor(chosen.index)
-                beside = known.told(scores, index, root=trial.root, seed=trial.seed)
+                beside = known.kept(scores, index, root=trial.root, seed=trial.seed)
                 values |= {name: to_array(array) for name, array in beside.items()}
         except Exception as error:
             # Whatever a model's own code raises: the other trials go on.
-            status, because = "failed", told(error)
+            status, because = "failed", in_line(error)
         spent = known.forwards - before
         self.forwards += spent
         return Outcome(
@@ -310,7 +423,7 @@ class Workshop:
         outcomes: list[Outcome] = []
         for trial, own in zip(trials, scores, strict=True):
             extent = _Extent(copies.relative_norm(trial.dose), coverage, reach)
-            status, values, because = self._told(copies.subject, own, extent)
+            status, values, because = self._result(copies.subject, own, extent)
             outcomes.append(
                 Outcome(
                     key=trial.key, status=status, values=values, seconds=each, forwards=1.0, because=because,
@@ -319,8 +432,8 @@ class Workshop:
             )  # fmt: skip
         return outcomes
 
-    def _told(
-        self, subject: Subject, scores: Tensor, extent: "_Extent", chosen: "_Chosen | None" = None
+    def _result(
+        self, subject: Subject, scores: Tensor, extent: "_Extent", chosen: "_TaskPart | None" = None
     ) -> tuple[OutcomeStatus, dict[str, NDArray[np.float32]], str]:
         """Status, values and reason of a disturbed subject's scores."""
         if bool(torch.isfinite(scores).all()):
@@ -375,7 +488,7 @@ class _Extent:
 
 
 @dataclass(frozen=True)
-class _Chosen:
+class _TaskPart:
     """A part of the task: its examples as a task of their own, and their indices."""
 
     task: BaseTask
