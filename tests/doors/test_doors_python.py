@@ -312,10 +312,24 @@ def test_arguments_that_cannot_be_used(settings: dict[str, Any], error: type[Exc
         assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("settings", [{"workers": 0}, {"workers": "2"}, {"memory": "4GB"}, {"memory": 0.5}])
-def test_arguments_of_a_run_that_cannot_be_used(settings: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="a whole number from 1 on"):
-        wt.audit(net(), (INPUTS, TARGETS), audits="score", **settings)
+def test_arguments_of_a_run_that_cannot_be_used() -> None:
+    several: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"workers": 0}, "workers=1"), ({"workers": "2"}, "workers=1"), ({"memory": "4GB"}, "4_000_000_000 is 4 GB"),
+        ({"memory": 0.5}, "4_000_000_000"),
+    )  # fmt: skip
+    for settings, words in several:
+        with pytest.raises(UsageError, match=f"(?s)a whole number from 1 on.*{words}"):
+            wt.audit(net(), (INPUTS, TARGETS), audits="score", **settings)
+
+
+def test_a_name_is_a_text_and_one_example_is_one_example() -> None:
+    name: Any = 3
+    for door in (wt.Subject, lambda made, name: wt.audit(made, (INPUTS, TARGETS), audits="score", name=name)):
+        with pytest.raises(UsageError, match="The argument name is a text"):
+            door(net(), name=name)
+    report = wt.audit(net(), (INPUTS[:1], TARGETS[:1]), audits="score")
+    said = report.markdown() + report.headline + report.findings[0].because
+    assert "1 example " in said and "1 examples" not in said
 
 
 def test_numbers_of_numpy_are_numbers() -> None:

@@ -8,6 +8,7 @@ from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict
 from wheeltap.audits.case import TOO_FEW
 from wheeltap.audits.claims import PAIR, Words
 from wheeltap.audits.limits import Margin
+from wheeltap.core.plain import many
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
 from wheeltap.stats.effect import score_interval
@@ -140,8 +141,8 @@ class ScoreAudit(Audit):
             return self.unanswered(subject.name, gap)
         score = score_interval(clean, bounded=task.bounded, groups=case.groups, name=task.measure, unit=task.measure)
         because = (
-            f"{subject.name} scores {score} ({task.measure}; chance {case.chance:.3f}) on {task.examples} examples. "
-            "This is all that a benchmark sees."
+            f"{subject.name} scores {score} ({task.measure}; chance {case.chance:.3f}) on "
+            f"{many(task.examples, 'example')}. This is all that a benchmark sees."
         )
         headroom = case.headroom(subject)
         status = "inconclusive" if headroom.verdict == TOO_FEW else "found" if headroom.verdict else "measured"

@@ -12,7 +12,7 @@ from rich.text import Text
 from wheeltap import sources
 from wheeltap.cli.progress import said
 from wheeltap.cli.telling import STDOUT
-from wheeltap.core.plain import escaped
+from wheeltap.core.plain import escaped, many
 from wheeltap.report.files import require_writable, write
 from wheeltap.report.lines import terminal
 from wheeltap.runs.checkup import Checkup, Gap, checkup
@@ -81,7 +81,7 @@ def show(found: Checkup, console: "Console") -> None:
 
 def _rows(found: Checkup) -> Iterator[tuple[str, str]]:
     subject = found.subject
-    yield "model", f"{subject.name}: {found.weights:,} weights, {found.examples:,} examples"
+    yield "model", f"{subject.name}: {found.weights:,} weights, {many(found.examples, 'example')}"
     yield "disturbed", "; ".join(_disturbed(found))
     yield "structure", _structure(found)
     if found.family:
@@ -115,7 +115,7 @@ def _copies(found: Checkup) -> Iterator[tuple[str, str]]:
     """Each gauge with the largest difference that its copy showed, and why others are not offered."""
     if found.proofs:
         each = (f"{one.gauge} {'-' if one.difference is None else _size(one.difference)}" for one in found.proofs)
-        yield "same answers", f"proven on {found.proven_on} examples; largest difference in logit scales:"
+        yield "same answers", f"proven on {many(found.proven_on, 'example')}; largest difference in logit scales:"
         yield "", ", ".join(each)
     printed = found.refused[: REASONS if len(found.gaps) < REASONS else 0]
     for at, reason in enumerate(printed):

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from wheeltap.cli.options import Measuring, default_store
 from wheeltap.core.code import is_code, is_code_of_examples
 from wheeltap.core.errors import UsageError
+from wheeltap.core.plain import many
 from wheeltap.report import files
 
 _MEASURING = Measuring()
@@ -49,8 +50,9 @@ def plan(
     path = out or default_store(*(s.name for s in subjects)).with_suffix(".plan.json")
     files.write(path, made.to_bytes())
     terminal().print(
-        f"{path}: {_counted(len(made.audits), 'audit')} of {_counted(len(subjects), 'subject')} on "
-        f"{made.task.examples} examples; at most {passes:.0f} passes over them, {_lasting(prices.seconds(made))}.\n"
+        f"{path}: {many(len(made.audits), 'audit')} of {many(len(subjects), 'subject')} on "
+        f"{many(made.task.examples, 'example')}; at most {passes:.0f} passes over them, "
+        f"{_lasting(prices.seconds(made))}.\n"
         f"{_paragraph(_sentence(sight(made)))}"
         f"{_paragraph(f'Cut to the budget: {made.cut}.') if made.cut else ''}"
         f"Run it: wheeltap run {path}{' --allow-code' if code else ''}",
@@ -81,10 +83,6 @@ def _lasting(seconds: float) -> str:
 
 def _paragraph(text: str) -> str:
     return f"{textwrap.fill(text, 80)}\n"
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _sentence(text: str) -> str:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from wheeltap.core import canon, lengths, measure
 from wheeltap.core.errors import DataError, ModelError
+from wheeltap.core.literals import name_of
 from wheeltap.core.lookalikes import lookalikes
 from wheeltap.core.measure import Measure
-from wheeltap.core.plain import plain
 from wheeltap.core.repeats import rows_of
 from wheeltap.core.targets import require_fitting
 from wheeltap.core.task import BaseTask, Moments, as_scores
@@ -58,7 +58,7 @@ class ChoiceTask(BaseTask):
         tokens_per_batch: int = 1024,
         more: Sequence[Sequence[int]] = (),
     ) -> None:
-        self.name, self.tokens_per_batch = plain(name), tokens_per_batch
+        self.name, self.tokens_per_batch = name_of(name), tokens_per_batch
         self.contexts = tuple(tuple(c) for c in contexts)
         self.choices = tuple(tuple(tuple(o) for o in options) for options in choices)
         self.more = tuple(tuple(s) for s in more)

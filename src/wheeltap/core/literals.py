@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args,
 import msgspec
 
 from wheeltap.core.errors import UnknownName, UsageError
+from wheeltap.core.plain import plain
 
 Given = ParamSpec("Given")
 Found = TypeVar("Found")
@@ -65,6 +66,18 @@ def require(given: object, annotation: Any, *, of: str) -> None:
         got=repr(given)[:120],
         do=f"Give {of}=True, or leave it out.",
     )
+
+
+def name_of(given: object) -> str:
+    """A name that was given, as one line without control characters.
+
+    Raises:
+        UsageError: If it is no text.
+    """
+    if not isinstance(given, str):
+        raise UsageError("The argument name is a text.", where="name", expected="a text", got=repr(given)[:120],
+                         do='Give name="first", say, or leave it out.')  # fmt: skip
+    return plain(given)
 
 
 def checked(door: Callable[Given, Found]) -> Callable[Given, Found]:

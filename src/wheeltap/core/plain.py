@@ -38,6 +38,11 @@ def plain(text: str, *, lines: bool = False) -> str:
     return text if text.isascii() and text.isprintable() else text.translate(_LINES if lines else _LINE)
 
 
+def many(count: int, noun: str) -> str:
+    """So many of them: 1 item, 2 items."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 _OTHER: Final = re.compile("[^\x00-\x7e]")
 
 

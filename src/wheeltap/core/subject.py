@@ -16,8 +16,7 @@ from wheeltap.core.contents import Contents
 from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import Description, described
 from wheeltap.core.layer import Layer, find_blocks, find_layers, weight_in
-from wheeltap.core.literals import checked
-from wheeltap.core.plain import plain
+from wheeltap.core.literals import checked, name_of
 from wheeltap.core.records import Made, Role, SubjectRecord
 from wheeltap.core.typed import named_modules, squares
 
@@ -66,9 +65,8 @@ class Subject:
     """
 
     def __init__(self, model: nn.Module, *, name: str = "model") -> None:
+        self.model, self.name = model, name_of(name)
         _require_auditable(model, name)
-        self.model = model
-        self.name = plain(name)
         self.layers: tuple[Layer, ...] = find_layers(model)
         self.fixed: dict[str, int] = {}
         self.idle: Set[str] = frozenset()

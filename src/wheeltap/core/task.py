@@ -38,10 +38,9 @@ from wheeltap.core.inputs import (
     split,
     tensors,
 )  # fmt: skip
-from wheeltap.core.literals import checked
+from wheeltap.core.literals import checked, name_of
 from wheeltap.core.lookalikes import lookalikes, sizes_of
 from wheeltap.core.measure import Measure
-from wheeltap.core.plain import plain
 from wheeltap.core.records import TaskRecord
 from wheeltap.core.symmetry import Symmetry
 from wheeltap.core.targets import (
@@ -419,6 +418,7 @@ class Task(BaseTask):
         batch: int = 512,
         more: Any = None,
     ) -> None:
+        self.name, self.batch = name_of(name), batch
         if not isinstance(batch, int) or batch < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise UsageError(
                 "The argument batch cannot be used.",
@@ -427,7 +427,6 @@ class Task(BaseTask):
                 got=repr(batch)[:120],
                 do="Give batch=512, say, or leave it out.",
             )
-        self.name, self.batch = plain(name), batch
         self.inputs: Inputs = as_inputs(inputs, where=name)
         self.targets = as_tensor(targets, what="targets", where=name)
         self.more: Inputs | None = None if more is None else as_inputs(more, where=name)

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from wheeltap.core.plain import many
 from wheeltap.core.records import Estimate, Finding
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.study import Cohort, CohortRow, Member, MetricRow, Rule, StudyRecord
@@ -292,9 +293,9 @@ def columns(study: StudyRecord) -> dict[str, tuple[type, list[str | float | int 
 def facts(record: ReportRecord, study: StudyRecord) -> str:
     """Nets, examples and controls in one line."""
     whole, lost = len(study.members), len(left_out(study))
-    nets = f"{whole} net{'s' * (whole != 1)} in {len(study.cohorts)} cohort{'s' * (len(study.cohorts) != 1)}"
+    nets = f"{many(whole, 'net')} in {many(len(study.cohorts), 'cohort')}"
     nets += f" ({lost} {'without their numbers so far' if missing_trials(record) else 'left out'})" if lost else ""
-    task = f"{record.task.examples:,} examples of {words.plain(record.task.name)}"
+    task = f"{many(record.task.examples, 'example')} of {words.plain(record.task.name)}"
     trained = dict.fromkeys(one.training for one in study.cohorts if one.training)
     said = [words.plain(f"{whole[0].lower()}{whole[1:].rstrip('.')}{_of(study, whole, trained)}") for whole in trained]
     return "; ".join([nets, *(said or [task]), deployment.controls_line(record)])

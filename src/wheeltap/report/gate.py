@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, SupportsFloat, cast, final
 
-from wheeltap.audits.headline import percent
 from wheeltap.audits.schemes import scheme
 from wheeltap.core.errors import UnknownName, UsageError, WheeltapError
 from wheeltap.core.literals import checked
@@ -171,6 +170,7 @@ def require_losses(record: ReportRecord, max_loss: Mapping[str, float]) -> None:
             got="; ".join(open_ones),
             do="More examples (or draws, of what is random) make intervals narrower; or accept a larger loss.",
         )
+    _require_covered(tuple(row for row in record.findings if row.scheme in limits and row.partly))
 
 
 def _level(record: ReportRecord, names: Iterable[str]) -> str:
@@ -195,12 +195,10 @@ def _gaps(record: ReportRecord, name: str, limit: float) -> list[str]:
 
 
 def _not_shown(row: Finding, limit: float) -> str:
-    """Why this finding does not show that at most the limit is lost; empty where it does."""
+    """Why this finding does not show that at most the limit is lost; empty where it does, or too few weights did."""
     if row.status not in MEASURED or not row.estimates:
-        return f"not measured ({row.verdict or row.status.replace('_', ' ')})"
+        return "" if row.partly else f"not measured ({row.verdict or row.status.replace('_', ' ')})"
     lost = row.estimates[0]
-    if row.partly:
-        return f"only {percent(row.coverage or 0.0)} of the weights were disturbed"
     if lost.high is None:
         return f"loses {words.interval(lost)}, its interval is open"
     return f"loses {words.interval(lost)}, more than {limit:g} is not ruled out" if lost.high > limit else ""

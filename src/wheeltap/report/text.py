@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from wheeltap.core.plain import many
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import deployment, estimates, first_screen, study_text, survival, view, words
 from wheeltap.report.lines import wrapped
@@ -116,8 +117,8 @@ def _verdicts(record: ReportRecord, console: "Console") -> None:
         return
     for chunk in _chunks(table, console.width):
         _score_table(table, chunk, console)
-    what = "items" if view.is_recorded(record) else "examples"
-    wrapped(console, f"value [interval]; {table.levels}, on {record.task.examples:,} {what}", style="dim")
+    what = many(record.task.examples, "item" if view.is_recorded(record) else "example")
+    wrapped(console, f"value [interval]; {table.levels}, on {what}", style="dim")
 
 
 def write(record: ReportRecord, console: "Console", *, full: bool = False) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
+from wheeltap.core.plain import many
 from wheeltap.core.records import UNCOVERED, BlockMap, Control, Finding, FindingStatus
 from wheeltap.core.report import ReportRecord
 from wheeltap.plans.plan import CUT, GROUPED
@@ -325,7 +326,7 @@ def _fragile(record: ReportRecord, blocks: BlockMap, *, most: int) -> Iterable[F
 def examples(record: ReportRecord) -> str:
     """How many examples there are, of what, scored how; and what it costs that they come in groups."""
     task = record.task
-    told = f"{task.examples:,} examples of {words.plain(task.name)} ({words.plain(task.measure)})"
+    told = f"{many(task.examples, 'example')} of {words.plain(task.name)} ({words.plain(task.measure)})"
     grouped = record.provenance.get(GROUPED)
     return f"{told} {words.plain(str(grouped))}" if grouped else told
 

@@ -173,13 +173,14 @@ def schemes_of(given: str | Sequence[str]) -> str:
     )
 
 
-def whole_of(value: Any, *, name: str, least: int | None = None) -> int:
+def whole_of(value: Any, *, name: str, least: int | None = None, do: str = "") -> int:
     """A whole number as Python's own.
 
     Args:
         value: What was given.
         name: Of the argument.
         least: The smallest that can be used.
+        do: What to do where it is something else.
 
     Raises:
         UsageError: If it is something else.
@@ -194,7 +195,7 @@ def whole_of(value: Any, *, name: str, least: int | None = None) -> int:
             where=name,
             expected="a whole number" if least is None else f"a whole number from {least} on",
             got=repr(value)[:120],
-            do=f"Give {name}={least or 0}, say.",
+            do=do or f"Give {name}={least or 0}, say.",
         )
     return whole
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, UsageError
+from wheeltap.core.plain import many
 from wheeltap.core.records import TaskRecord
 from wheeltap.core.repeats import near_copies
 from wheeltap.core.study import Statistic, StudySpec
@@ -137,7 +138,7 @@ class Examples:
             )  # fmt: skip
         unknown = "" if measured and learned else "; whether the two have examples in common is not known"
         name = self.task.name if self.split else lesson.name
-        return f"Trained on {len(lesson.targets):,} examples of {name}, measured on {count:,} held out{unknown}."
+        return f"Trained on {many(len(lesson.targets), 'example')} of {name}, measured on {count:,} held out{unknown}."
 
 
 def _split(task: BaseTask, share: float) -> tuple[BaseTask, BaseTask]:

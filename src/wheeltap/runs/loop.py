@@ -105,7 +105,8 @@ def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
         ModelError: If a clean pass is not finite or not repeatable.
     """
     workers = whole_of(workers, name="workers", least=1)
-    memory = None if memory is None else whole_of(memory, name="memory", least=1)
+    if memory is not None:
+        memory = whole_of(memory, name="memory", least=1, do="Give bytes: memory=4_000_000_000 is 4 GB.")
     require_audits(plan, where="the plan")
     several, task = subjects_of(subjects) if subjects else [], task_of(task)
     task = task if task.digest == plan.task.digest else task.once()  # as a plan takes them

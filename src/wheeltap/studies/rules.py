@@ -9,6 +9,7 @@ import numpy as np
 from wheeltap.audits.claims import CLAIM, Draft, Unanswered
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError
+from wheeltap.core.plain import many
 from wheeltap.core.records import Control, Estimate, Finding
 from wheeltap.core.study import MetricRow, Rule
 from wheeltap.stats import members
@@ -180,11 +181,12 @@ def _numbers(rule: Rule, table: Table) -> str:
     if rule.statistic == "exact":
         return f"{title} above {rule.above:g} in {listed(rule.cohorts)}."
     if rule.statistic == "mean":
-        return f"{title} of {listed(rule.cohorts)} ({_nets(len(table.values(rule.cohorts[0], rule.metric)))})."
+        return f"{title} of {listed(rule.cohorts)} ({many(len(table.values(rule.cohorts[0], rule.metric)), 'net')})."
     if rule.statistic == "added":
         title += f", added to {listed([table.metric(key).title.lower() for key in rule.beyond])}"
     told = [
-        f"{cohort} {mean} ({_nets(len(table.values(cohort, rule.metric)))})" for cohort, mean in _by_cohort(rule, table)
+        f"{cohort} {mean} ({many(len(table.values(cohort, rule.metric)), 'net')})"
+        for cohort, mean in _by_cohort(rule, table)
     ]
     return f"{title}: {', '.join(told)}."
 
@@ -196,10 +198,6 @@ def _by_cohort(rule: Rule, table: Table) -> list[tuple[str, Estimate]]:
 def _ordered(rule: Rule, table: Table) -> list[str]:
     rows = {row.metric.key: row for row in table.rows()}
     return [row.cohort for row in rows[rule.metric].cohorts if row.cohort in rule.cohorts]
-
-
-def _nets(count: int) -> str:
-    return f"{count} net{'' if count == 1 else 's'}"
 
 
 def listed(words: Sequence[str]) -> str:

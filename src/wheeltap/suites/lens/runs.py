@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from wheeltap.core import canon
 from wheeltap.core.errors import DataError
+from wheeltap.core.plain import many
 from wheeltap.core.records import Outcome, Scalar, SubjectRecord, TaskRecord
 from wheeltap.core.repeats import alike
 from wheeltap.plans.plan import AuditSpec, Names, Plan
 from wheeltap.plans.readings.base import ReadingSpec
 from wheeltap.plans.store import Store
 from wheeltap.runs.stored import note_run
-from wheeltap.suites.lens.recorded.base import Answers, Measured, Recording, Votes, many, on_all
+from wheeltap.suites.lens.recorded.base import Answers, Measured, Recording, Votes, on_all
 from wheeltap.suites.lens.specs import LABEL_PROBABILITIES, SAMPLES, VOTES
 
 _MOST_NAMED: Final = 100_000

@@ -7,8 +7,9 @@ import msgspec
 import numpy as np
 
 from wheeltap.core.errors import DataError
+from wheeltap.core.plain import many
 from wheeltap.suites.lens.recorded.ambient_statements import AUDIT
-from wheeltap.suites.lens.recorded.base import Answers, Measured, Recording, many
+from wheeltap.suites.lens.recorded.base import Answers, Measured, Recording
 from wheeltap.suites.lens.recorded.lines import decoded, misfit
 from wheeltap.suites.lens.specs import CONTINUATIONS, DISTRACTOR, READING
 

@@ -7,7 +7,8 @@ import msgspec
 import numpy as np
 
 from wheeltap.core.errors import DataError
-from wheeltap.suites.lens.recorded.base import Answers, Measured, Recording, many
+from wheeltap.core.plain import many
+from wheeltap.suites.lens.recorded.base import Answers, Measured, Recording
 from wheeltap.suites.lens.recorded.lines import decoded
 from wheeltap.suites.lens.specs import FALSE, NO_ANSWER, NOT_ASKED, STATEMENTS, TEMPLATES, TRUE
 

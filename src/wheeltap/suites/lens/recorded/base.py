@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wheeltap.core import canon
 from wheeltap.core.errors import DataError
-from wheeltap.core.plain import plain
+from wheeltap.core.plain import many, plain
 from wheeltap.plans.readings.base import ReadingSpec
 
 Counts = NDArray[np.int32]
@@ -248,11 +248,6 @@ def on_all(systems: Sequence[Answers], judged: NDArray[np.bool_]) -> list[str]:
             said.append(f"{one.name}: score {whole:.3f} on all {more:,} items that it answered, {less:.3f} on these.")
     rest = len(said) - _LISTED
     return [*said[:_LISTED], *([f"{rest} more systems answered other items too."] if rest > 0 else [])]
-
-
-def many(count: int, noun: str) -> str:
-    """So many of them: 1 item, 2 items."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _range(few: int, most: int) -> str:

@@ -8,7 +8,8 @@ import msgspec
 
 from wheeltap.core.bounded import Archive
 from wheeltap.core.errors import DataError, FileFormatError
-from wheeltap.suites.lens.recorded.base import Recording, many
+from wheeltap.core.plain import many
+from wheeltap.suites.lens.recorded.base import Recording
 from wheeltap.suites.lens.recorded.gathered import Gathered, Row
 from wheeltap.suites.lens.recorded.lines import BROKEN, placed, whole
 

@@ -15,7 +15,8 @@ from typing import Any, Final, cast
 import msgspec
 
 from wheeltap.core.errors import DataError, FileFormatError
-from wheeltap.suites.lens.recorded.base import Recording, many
+from wheeltap.core.plain import many
+from wheeltap.suites.lens.recorded.base import Recording
 from wheeltap.suites.lens.recorded.gathered import WHOLE, Gathered, Row
 from wheeltap.suites.lens.recorded.lines import decoded, misfit
 

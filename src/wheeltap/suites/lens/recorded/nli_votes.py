@@ -7,9 +7,10 @@ from typing import Any, Final
 import msgspec
 
 from wheeltap.core.errors import DataError
+from wheeltap.core.plain import many
 from wheeltap.suites.lens.recorded import ambient_rewrites
 from wheeltap.suites.lens.recorded.ballots import Ballot, counted, one_each
-from wheeltap.suites.lens.recorded.base import Recording, many
+from wheeltap.suites.lens.recorded.base import Recording
 from wheeltap.suites.lens.recorded.gathered import WHOLE, Gathered
 from wheeltap.suites.lens.recorded.lines import decoded, first, misfit, numbered
 

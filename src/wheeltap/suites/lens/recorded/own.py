@@ -11,8 +11,9 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from wheeltap.core.errors import DataError
+from wheeltap.core.plain import many
 from wheeltap.suites.lens.recorded.ballots import Ballot, counted, one_each
-from wheeltap.suites.lens.recorded.base import Recording, many
+from wheeltap.suites.lens.recorded.base import Recording
 from wheeltap.suites.lens.recorded.gathered import NEAR, Gathered, Row, in_order
 from wheeltap.suites.lens.recorded.lines import decoded, misfit, table
 

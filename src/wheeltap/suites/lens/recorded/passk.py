@@ -7,7 +7,8 @@ import msgspec
 import numpy as np
 
 from wheeltap.core.errors import DataError
-from wheeltap.suites.lens.recorded.base import Answers, Recording, many
+from wheeltap.core.plain import many
+from wheeltap.suites.lens.recorded.base import Answers, Recording
 from wheeltap.suites.lens.recorded.lines import rows
 
 SHAPE = "counts of right answers"

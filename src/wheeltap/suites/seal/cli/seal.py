@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from wheeltap.cli.whole import Whole
+from wheeltap.core.plain import many
 
 if TYPE_CHECKING:
     from wheeltap.suites.seal.contents import SealedContents
@@ -80,7 +81,7 @@ def _tell(made: "Made", out: Path) -> None:
     count = len(body.stored[0].seen.output.array())
     wrapped(console, f"Sealed {body.name}: {out} ({out.stat().st_size / 1024:.0f} kB).", style="bold")
     for line in (
-        f"{count} inputs ({total} examples, {count - total} drawn). {_reached(choice)}",
+        f"{count} inputs ({many(total, 'example')}, {count - total} drawn). {_reached(choice)}",
         "Any tensor, module, setting, hook or code that changes is altered; casts of the whole model to bfloat16 or "
         "float16 pass.",
         _beside(body.contents),

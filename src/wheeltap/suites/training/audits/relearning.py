@@ -9,6 +9,7 @@ import msgspec
 from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, pair, training_passes
 from wheeltap.audits.case import Values
 from wheeltap.audits.claims import PAIR
+from wheeltap.core.plain import many
 from wheeltap.core.records import Control, Curve, Estimate, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.clusters import Groups
@@ -223,8 +224,8 @@ class RelearningAudit(Audit):
         [noise] = [each for each in found if each.name.startswith("recovered under noise, best")]
         moved = "" if one.norm is None else f"; its weights move by {one.norm:.3f} of their norm"
         return (
-            f"With {how.shots} examples of group {how.group}, {one.subject.name} recovers {found[0]} of the score on "
-            f"{one.score.shape[-1]} others ({one.before.mean():.3f} before) by the strongest attack "
+            f"With {many(how.shots, 'example')} of group {how.group}, {one.subject.name} recovers {found[0]} of the "
+            f"score on {one.score.shape[-1]} others ({one.before.mean():.3f} before) by the strongest attack "
             f"({' and '.join(one.strongest.names)}) and loses {found[1]} on the other groups. After {how.steps[-1]} "
             f"steps on these examples alone it recovers {found[3]}{moved}. Under noise alone the best of "
             f"{self._copies} copies recovers {noise}."
@@ -260,8 +261,8 @@ class RelearningAudit(Audit):
         # The clearest gap is tested, and pays for the choice; all of them must be small where one is excluded.
         best = min(tiers, key=lambda tier: (tier.paid, -abs(tier.gap.value or 0.0)))
         words = (
-            f"With {how.shots} examples of group {how.group} and {best.means} on each, {one.subject.name} recovers "
-            f"{best.gap} more of the score on the group's other examples than {two.subject.name}"
+            f"With {many(how.shots, 'example')} of group {how.group} and {best.means} on each, {one.subject.name} "
+            f"recovers {best.gap} more of the score on the group's other examples than {two.subject.name}"
         )
         noise = f"{best.more} scores {best.beyond} more than the best of its {self._copies} noisy copies"
         large = exceeds(best.gap, margin) and best.p > _SURE
