@@ -24,10 +24,10 @@ from wheeltap.core import seeds
 from wheeltap.core.records import Finding, Outcome
 from wheeltap.stats.effect import score_interval
 from wheeltap.suites.decodable.audits.decodable import DecodableAudit
+from wheeltap.suites.decodable.engine.ablation import Ablation, Bench, laid_out
 from wheeltap.suites.decodable.engine.activations import places
-from wheeltap.suites.decodable.engine.erasing import Erasing, FactorEffects, How, Yardsticks, laid_out
-from wheeltap.suites.decodable.readings.decodable import Decodable
-from wheeltap.suites.decodable.specs.decodable import KINDS
+from wheeltap.suites.decodable.readings import Decodable
+from wheeltap.suites.decodable.specs import KINDS
 from wheeltap.testing.planted import Planted
 
 ALPHA: Final = 0.05
@@ -69,15 +69,14 @@ def random_subspace(seed: int) -> dict[str, Finding]:
     """Findings where a random subspace is held in the place of a used factor's, and of an unused one's."""
     case, settings = constructed(seed=seed), DecodableAudit().settings
     where = places(case.subject, case.task)
-    bench = Erasing.of(case.subject, case.task, where, seeds.generator(seed, "benchmark", "halves"))
+    bench = Bench.of(case.subject, case.task, where, seeds.generator(seed, "benchmark", "halves"))
     rng = seeds.generator(seed, "benchmark", "subspaces")
     layers = laid_out(bench, where, most=16, rng=rng)
-    how = How(settings.draws, settings.matched, settings.held, settings.controls, settings.per_class)
     factors = case.task.annotations.factors
-    beside = Yardsticks(bench, how, len(factors), lambda *name: seeds.generator(seed, "benchmark", *name))
+    ablation = Ablation(bench, settings, len(factors), lambda *name: seeds.generator(seed, "benchmark", *name))
     values: dict[str, Any] = {"kind": float(KINDS.index(where.kind)), "layers": np.array(where.index), "copies": 0.0}
     for name, labels in factors.items():
-        told = FactorEffects(beside, labels, rng, blind=True).all(layers)
+        told = ablation.factor(labels, layers, rng, blind=True)
         values |= {f"{name}|{key}": array for key, array in told.items()}
     return judged(case, values, seed=seed)
 

@@ -16,7 +16,7 @@ from wheeltap.core.records import OWN, Control, Finding, Outcome
 from wheeltap.engine import readings
 from wheeltap.plans.plan import AuditSpec, Plan
 from wheeltap.suites.decodable.audits.decodable import DecodableAudit
-from wheeltap.suites.decodable.specs.decodable import STATUSES
+from wheeltap.suites.decodable.specs import STATUSES
 from wheeltap.testing.planted import Planted
 
 EXAMPLES, DRAWS, HELD, LABELLINGS = 150, 32, 4, 16

@@ -18,8 +18,8 @@ from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
 from wheeltap.sources import hf
 from wheeltap.suites.decodable.engine.activations import Place, apart, changed, distinct, places, read, slopes
-from wheeltap.suites.decodable.readings.decodable import Decodable
-from wheeltap.suites.decodable.specs.decodable import STATUSES
+from wheeltap.suites.decodable.readings import Decodable
+from wheeltap.suites.decodable.specs import STATUSES
 from wheeltap.testing import planted
 
 CONTEXTS = ((1, 2, 3), (1, 2, 3, 4, 5), (6, 7), (1, 2, 3), (8, 9, 4, 2, 1))

@@ -15,9 +15,8 @@ from wheeltap.core.task import Task
 from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.make import make
 from wheeltap.stats.effective import effective_number
-from wheeltap.suites.decodable.nets.shapes import SHAPES
-from wheeltap.suites.decodable.readings.decodable import Decodable
-from wheeltap.suites.decodable.readings.factor_effects import FactorEffects
+from wheeltap.suites.decodable.nets import SHAPES
+from wheeltap.suites.decodable.readings import Decodable, FactorEffects
 from wheeltap.suites.decodable.recipes import Organized, layers
 from wheeltap.testing.planted import Planted
 from wheeltap.testing.reading_contract import ReadingContract

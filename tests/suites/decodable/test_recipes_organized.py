@@ -15,8 +15,7 @@ from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.make import make, weights
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.recipes.recoded import Recoded
-from wheeltap.suites.decodable.nets.sentences import SENTENCES
-from wheeltap.suites.decodable.nets.shapes import SHAPES
+from wheeltap.suites.decodable.nets import SENTENCES, SHAPES
 from wheeltap.suites.decodable.recipes import WORLDS, Organized, crossings, layers
 from wheeltap.testing.recipe_contract import RecipeContract
 

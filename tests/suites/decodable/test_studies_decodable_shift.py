@@ -14,9 +14,8 @@ from wheeltap.core.report import ReportRecord
 from wheeltap.core.study import Cohort
 from wheeltap.stats.members import Single
 from wheeltap.studies.table import Table
-from wheeltap.suites.decodable.studies import shift_controls as checks
-from wheeltap.suites.decodable.studies import shift_rules as own
-from wheeltap.suites.decodable.studies.shift import CANCELING, RECODED, DecodableShift
+from wheeltap.suites.decodable import studies as own
+from wheeltap.suites.decodable.studies import CANCELING, RECODED, DecodableShift
 from wheeltap.testing.study_contract import StudyContract
 
 SMALL: dict[str, Any] = {"seeds": 3, "control_seeds": 1, "units": 6, "examples": 2000, "epochs": 15, "draws": 8}
@@ -67,8 +66,7 @@ class TestContract(StudyContract):
         from wheeltap.plans.artifacts import Artifacts
         from wheeltap.recipes.make import weights, with_weights
         from wheeltap.runs.studying import folder_of, planned
-        from wheeltap.suites.decodable.nets.factored import TRAINED
-        from wheeltap.suites.decodable.nets.shapes import SHAPES
+        from wheeltap.suites.decodable.nets import SHAPES, TRAINED
 
         found = numbers(self.record(folder))
         record = next(one for one in planned(self.made()).plan.subjects if one.name == f"{own.ORDINARY} 1")
@@ -104,14 +102,14 @@ def table(values: Mapping[str, Mapping[str, list[float]]]) -> Table:
 
 def test_a_copy_that_is_not_the_same_fails() -> None:
     same = {own.SPREAD: {own.MODULES: [1.0, 1.0], RECODED: [1.0]}, own.SHIFT: {own.MODULES: [0.3, 0.4], RECODED: [0.3]}}
-    assert checks.alike(table(same), RECODED).status == "passed"
+    assert own.alike(table(same)).status == "passed"
     other = {**same, own.SHIFT: {own.MODULES: [0.3, 0.4], RECODED: [0.4]}}
-    assert checks.alike(table(other), RECODED).status == "failed"
+    assert own.alike(table(other)).status == "failed"
 
 
 def test_a_number_that_does_not_see_the_wiring_fails() -> None:
     def control(modules: list[float], mixed: list[float]) -> Control:
-        return checks.wiring(table({own.SPREAD: {own.MODULES: modules, own.MIXED: mixed}}))
+        return own.wiring(table({own.SPREAD: {own.MODULES: modules, own.MIXED: mixed}}))
 
     assert control([1.0, 1.0], [2.0, 1.2]).status == "passed"
     assert control([1.0, 1.0], [2.0, 1.0]).status == "failed"
@@ -120,15 +118,15 @@ def test_a_number_that_does_not_see_the_wiring_fails() -> None:
 
 def test_what_imitation_does_is_said() -> None:
     shift = {own.MODULES: [0.2, 0.25, 0.21], own.COPIED: [0.5, 0.55, 0.51]}
-    (said,) = checks.imitation(table({own.SHIFT: shift}))
+    (said,) = own.imitation(table({own.SHIFT: shift}))
     assert "score lost under shift 0.300" in said and "not corrected" in said
-    assert checks.imitation(table({own.SCORE: shift})) == []
+    assert own.imitation(table({own.SCORE: shift})) == []
 
 
 def test_nets_that_score_otherwise_are_named_and_stay() -> None:
     scores = {name: [0.97, 0.98, 0.975] for name in own.TRAINED}
-    assert checks.equal_scores(table({own.SCORE: scores})).status == "passed"
-    found = checks.equal_scores(table({own.SCORE: {**scores, own.MIXED: [0.97, 0.91, 0.98]}}))
+    assert own.equal_scores(table({own.SCORE: scores})).status == "passed"
+    found = own.equal_scores(table({own.SCORE: {**scores, own.MIXED: [0.97, 0.91, 0.98]}}))
     assert found.status == "skipped" and "mixed 2 0.910" in found.because and "stay in every number" in found.because
 
 
@@ -146,13 +144,11 @@ def test_the_sizes_are_sound() -> None:
 
 
 def test_what_the_study_says_of_what_nets_read_is_so() -> None:
-    from typing import get_args
-
     from wheeltap.suites.decodable import recipes as organized
-    from wheeltap.suites.decodable.studies.shift_worlds import WORLDS, On
+    from wheeltap.suites.decodable.studies import DOMAINS
 
-    assert set(WORLDS) == set(organized.WORLDS) == set(get_args(On))
-    for on, told in WORLDS.items():
+    assert set(DOMAINS) == set(organized.WORLDS)
+    for on, told in DOMAINS.items():
         world = organized.WORLDS[on]
         assert tuple(world.factors) == told.factors
         assert {path for path, _ in world.net(2).named_modules()} >= set(told.hidden.split(","))

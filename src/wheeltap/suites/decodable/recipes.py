@@ -16,10 +16,8 @@ from wheeltap.recipes.base import Given, Recipe, require_fit
 from wheeltap.recipes.fit import Fit, TrainSettings
 from wheeltap.recipes.hooks import Hook, Training
 from wheeltap.recipes.randomness import reproducible
-from wheeltap.suites.decodable.nets.factored import World
-from wheeltap.suites.decodable.nets.points import POINTS
-from wheeltap.suites.decodable.nets.sentences import SENTENCES
-from wheeltap.suites.decodable.nets.shapes import SHAPES
+from wheeltap.suites.decodable.nets import POINTS, SENTENCES, SHAPES, World
+from wheeltap.suites.decodable.specs import On
 
 Wiring = Literal["modules", "guided", "plain", "scattered", "mixed"]
 """Of the units, an equal number in each hidden layer belongs to each factor.
@@ -29,9 +27,6 @@ training presses on those that lead to another factor. ``plain``: every weight i
 are there as in ``modules``, at places drawn at random. ``mixed``: every weight is there, and training presses every
 unit of the last hidden layer to serve all factors alike.
 """
-
-On = Literal["images", "pictures", "agreement"]
-"""What a net reads: small images, places in a picture that it paints, or starts of sentences whose verb is to agree."""
 
 WORLDS: Final[Mapping[On, World]] = {"images": SHAPES, "pictures": POINTS, "agreement": SENTENCES}
 
@@ -78,7 +73,9 @@ class Organized(Recipe):
 
     def blank(self, given: Given) -> nn.Module:
         """See ``Recipe.blank``."""
-        require_imitable(given)
+        if len(given.of) > 1:
+            expected, got = "none or one", str(len(given.of))
+            raise UsageError("A net imitates one other net.", where="recipe organized", expected=expected, got=got)
         with reproducible(seeds.derive(given.spec.seed, self.name, "init")):
             model = self.world.net(self.settings.units)
         with torch.no_grad():
@@ -120,7 +117,12 @@ class Organized(Recipe):
             return between
         if self.settings.wiring == "scattered":
             random = torch.Generator().manual_seed(seeds.derive(given.spec.seed, self.name, "wiring"))
-            return [(layer, _shuffled(gone, random)) for layer, gone in between]
+            # As many weights of each unit are gone, others.
+            orders = [[torch.randperm(gone.shape[1], generator=random) for _ in gone] for _, gone in between]
+            return [
+                (layer, gone.gather(1, torch.stack(order)))
+                for (layer, gone), order in zip(between, orders, strict=True)
+            ]
         return []
 
 
@@ -162,20 +164,6 @@ def crossings(model: nn.Module, factors: Mapping[str, int]) -> list[tuple[nn.Lin
     columns = [numbers.repeat_interleave(layer.in_features // len(factors)) for layer in after]
     masks = [row[:, None] != column[None, :] for row, column in zip(rows, columns, strict=True)]
     return list(zip(after, masks, strict=True))
-
-
-def require_imitable(given: Given) -> None:
-    """Raises ``UsageError`` if a net is made from more than one other."""
-    if len(given.of) > 1:
-        raise UsageError(
-            "A net imitates one other net.", where="recipe organized", expected="none or one", got=str(len(given.of))
-        )
-
-
-def _shuffled(gone: Tensor, random: torch.Generator) -> Tensor:
-    """As many weights of each unit are gone, others."""
-    order = torch.stack([torch.randperm(gone.shape[1], generator=random) for _ in range(len(gone))])
-    return gone.gather(1, order)
 
 
 def _answers(teacher: nn.Module, inputs: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """WT203: which factors can a linear probe read off a layer although the outputs do not depend on them?"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Final, final
 
@@ -15,9 +16,8 @@ from wheeltap.core.records import OWN, Control, Estimate, SubjectRecord
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.effect import mean_effect, smallest_detectable
 from wheeltap.stats.evidence import NoEvidence
-from wheeltap.suites.decodable.audits.factors import DecodableAuditSettings, Factor, Layer, together
-from wheeltap.suites.decodable.audits.words import Words, estimates, of_null
-from wheeltap.suites.decodable.specs.decodable import DECODABLE
+from wheeltap.suites.decodable.audits.factors import DecodableAuditSettings, Factor, FactorLayer, together
+from wheeltap.suites.decodable.specs import DECODABLE
 
 _WHY_NOT: Final = {
     "one class": "It has one class only, so there is nothing to distinguish.",
@@ -100,7 +100,7 @@ class DecodableAudit(SingleReadingAudit[Factors]):
         own = {name: factor for name, factor in factors.items() if name == OWN}
         return together(factor for name, factor in factors.items() if name not in own) | own
 
-    def _layers(self, names: Sequence[str], mine: Arrays) -> tuple[Layer, ...]:
+    def _layers(self, names: Sequence[str], mine: Arrays) -> tuple[FactorLayer, ...]:
         """What was read of a factor on each layer; the model's own answers are read off the last one alone."""
         if "majority" not in mine:
             return ()
@@ -108,7 +108,8 @@ class DecodableAudit(SingleReadingAudit[Factors]):
         each = [{key: array[at] for key, array in by_layer.items()} for at in range(len(mine["rank"]))]
         read_off = names[len(names) - len(each) :]
         return tuple(
-            Layer(name, arrays, mine["majority"], self.settings) for name, arrays in zip(read_off, each, strict=True)
+            FactorLayer(name, arrays, mine["majority"], self.settings)
+            for name, arrays in zip(read_off, each, strict=True)
         )
 
     def singles(self, case: Case, subject: SubjectRecord, read: Factors) -> list[Tested]:
@@ -122,7 +123,11 @@ class DecodableAudit(SingleReadingAudit[Factors]):
         if not factor.measured:
             return blank(found=_WHY_NOT[factor.status])
         if not any(float(layer["rank"]) >= 0.0 for layer in factor.layers):
-            return blank(found=words.too_narrow())
+            narrow = (
+                f"Every layer has too few directions for the {factor.classes} classes of {factor.name}: ablating its "
+                "subspace would ablate everything."
+            )
+            return blank(found=narrow)
         if not factor.decodable:
             return self._not_decodable(title, factor, words)
         # The other way round a factor that is surely used a little could be called unused: never.
@@ -137,7 +142,7 @@ class DecodableAudit(SingleReadingAudit[Factors]):
             fallback="excluded" if shown else "inconclusive",
         )  # fmt: skip
 
-    def _not_decodable(self, title: str, factor: Factor, words: Words) -> Tested:
+    def _not_decodable(self, title: str, factor: Factor, words: "Words") -> Tested:
         """Nowhere, or not shown to be."""
         gain, layers, margin = factor.best.gain, len(factor.layers), self.settings.decodable
         least = smallest_detectable(gain, alpha=factor.alpha / layers, margin=margin)
@@ -194,10 +199,26 @@ class DecodableAudit(SingleReadingAudit[Factors]):
         used = [sum(held.used for held in factor.held) for factor in ranked]
         failed = any(count == settings.held for count in used) or any(layer.loud for layer in wide)
         layers = wide or [layer for factor in ranked for layer in factor.erased]
-        worst = max((layer.share("held", name="use of held-out random subspaces") for layer in layers), key=_value)
+        shares = [layer.share("held", name="use of held-out random subspaces") for layer in layers]
+        worst = max(shares, key=lambda one: one.value or 0.0)
+        said = [
+            f"For each factor {settings.held} random subspaces took the place of its own: they move the outputs by "
+            f"{worst} of the most, where they move them most"
+        ]
+        if ranked:
+            said.append(
+                f"{sum(used)} of {settings.held * len(used)} came out as used; the audit is void if all of one "
+                f"factor's do (chance {sum(one.chance for one in ranked):.1g} where nothing is wrong)"
+            )
+        if wide:
+            said.append(
+                f"To first order they should move the outputs {max(float(one['expected']) for one in wide):.2g} of the "
+                "most at most; the audit is void if they and all other random ones are shown to move them more than "
+                f"{settings.null_use:g} of it"
+            )
         return Control(
             name=name, kind="null", status="failed" if failed else "passed", estimates=(worst,),
-            because=of_null(settings, worst, used=used, ranked=ranked, wide=wide)
+            because=f"{'. '.join(said)}.",
         )  # fmt: skip
 
     def _own(self, name: str, own: Factor | None) -> Control:
@@ -218,13 +239,9 @@ class DecodableAudit(SingleReadingAudit[Factors]):
 
 
 def _names(subject: SubjectRecord, read: Arrays, settings: DecodableAuditSettings) -> list[str]:
-    given = tuple(dict.fromkeys(name.strip() for name in settings.layers.split(",") if name.strip()))
+    given = tuple(dict.fromkeys(_listed(settings.layers)))
     known = {"layers": subject.layers, "blocks": subject.blocks, "named": given}[DECODABLE.meant("kind", read["kind"])]
     return [known[int(at)] for at in read["layers"]]
-
-
-def _value(estimate: Estimate) -> float:
-    return estimate.value or 0.0
 
 
 def _by_factor(read: Arrays) -> dict[str, Arrays]:
@@ -239,4 +256,191 @@ def _by_factor(read: Arrays) -> dict[str, Arrays]:
 
 def _listed(text: str) -> list[str]:
     """Names separated by commas."""
-    return [name for name in text.split(",") if name.strip()]
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+_TOO: Final = "the use of a correlated factor counts here too."
+
+_SIZES = ("the factor's subspace", "the probe's directions", "the steepest subspace", "random subspaces")
+
+
+@final
+@dataclass(frozen=True)
+class Words:
+    """Sentences about one factor of one subject."""
+
+    subject: str
+    factor: Factor
+    settings: DecodableAuditSettings
+
+    def not_decodable(self, least: float | None, *, surely: bool) -> str:
+        """As far as could be seen."""
+        name, best = self.factor.name, self.factor.best
+        start = f"{name} is not linearly decodable in {self.subject}; other codes are not tested"
+        start = start if surely else f"There are too few examples to tell whether {name} is decodable"
+        could = least is not None and least < 1.0
+        seen = f"{least:.2f} would have been seen (4 times out of 5)" if could else "hardly anything could be seen"
+        return (
+            f"{start}. {self._probe(best)}, which is {best.gain} more than what is known without the layer: not shown "
+            f"to be more than {self.settings.decodable:g} in any of {len(self.factor.layers)} layers; {seen}."
+        )
+
+    def unused(self) -> str:
+        """Decodable, and the outputs do not depend on it."""
+        return (
+            f"{self.factor.name} is decodable, but the outputs of {self.subject} hardly depend on it. "
+            f"{self._without()}, shown to be less than {self.settings.margin:g} of that. {self._decodable()} "
+            f"{self._afterwards()} {self._beside()} This does not prove that the network never uses it: a linear "
+            "code was ablated at one layer at a time; what later layers compute again, and nonlinear codes, are not "
+            f"tested. {self._explains()}."
+        )
+
+    def used(self) -> str:
+        """Decodable, and used."""
+        return (
+            f"{self.factor.name} is decodable in {self.subject}, and used. {self._without()}, more than without random "
+            f"subspaces ({self._p()}). {self._decodable()} {self._beside()} {self._explains()}; {_TOO}"
+        )
+
+    def moves(self) -> str:
+        """Decodable, and surely not unused; but random subspaces do as much."""
+        narrow = "the layer is narrow, and they depend on much of it"
+        why = self._too_few() or (f"alone p {self.factor.beyond:.2g}" if self.factor.perhaps else narrow)
+        return (
+            f"{self.factor.name} is decodable in {self.subject}, and not unused. {self._without()}, shown to be "
+            "more than "
+            f"{self.settings.margin:g} of that, but not shown to be more than without random subspaces ({self._p()}): "
+            f"{why}. {self._decodable()} {self._beside()} {self._explains()}; {_TOO}"
+        )
+
+    def open(self, seen: float | None) -> str:
+        """Decodable; used or not stays open."""
+        start = f"{self.factor.name} is decodable; whether {self.subject} uses it is undecided."
+        if not self.factor.most_used.erased:
+            return f"{start} The outputs have no slope there, so what they depend on is not known. {self._decodable()}"
+        few = f": {self._too_few()}" if self._too_few() else ""
+        rest = f"{self._decodable()} {self._beside()}"
+        if self.factor.perhaps and self.factor.unused <= self.factor.alpha:
+            return (
+                f"{start} {self._without()}, surely less than {self.settings.margin:g} of that, but perhaps more than "
+                f"without random subspaces (alone p {self.factor.beyond:.2g}; {self._p()}){few}. {rest}"
+            )
+        least = 0.0 if seen is None else self.settings.margin - seen
+        could = f"a share of {least:.2g} or less would have counted as unused"
+        could = could if least > 0.0 else "even one that nothing depends on could have stayed undecided"
+        return (
+            f"{start} {self._without()}, not shown to be less than {self.settings.margin:g} of that nor more, and not "
+            f"surely more than without random subspaces ({self._p()}){few}. With so many examples {could}. {rest}"
+        )
+
+    def _without(self) -> str:
+        """What the outputs do without it."""
+        layer = self.factor.most_used
+        return (
+            f"Without the subspace that encodes it the outputs move {layer.use} of what they move without the steepest "
+            f"subspace to first order (at {layer.place})"
+        )
+
+    def _afterwards(self) -> str:
+        """How much of the factor was left, and what that means for its use."""
+        layer = self.factor.remaining or self.factor.most_used
+        said = (
+            f"Afterwards a new probe at {layer.place} is right in {layer.left} of them (most frequent class "
+            f"{layer.majority.mean():.2f})"
+        )
+        if self.factor.remaining is None:
+            return f"{said}."
+        return f"{said}: with these examples the subspace is known only in part, and what was left of it may be used."
+
+    def _probe(self, layer: FactorLayer) -> str:
+        copies = self.factor.copies
+        left_out = f" ({copies} were left out, as others have the same inputs)" if copies else ""
+        return f"A linear probe at {layer.place} is right in {layer.accuracy} of the examples it has not seen{left_out}"
+
+    def _p(self) -> str:
+        factors = len(self.factor.rivals) + 1
+        corrected = "" if factors == 1 else f", corrected for {factors} factors"
+        return f"p {self.factor.corrected:.2g}{corrected}; {self.factor.draws} draws"
+
+    def _too_few(self) -> str:
+        """That the comparison with random subspaces could not have come out; nothing where it could."""
+        if self.factor.reachable:
+            return ""
+        return (
+            f"so few draws cannot show more, whatever the factor does (set draws to {self.factor.enough} or more; "
+            "more than the margin still counts)"
+        )
+
+    def _decodable(self) -> str:
+        best, where = self.factor.best, self.factor.decodable
+        return (
+            f"{self._probe(best)} ({best['control'].mean():.2f} for random labels, {best.majority.mean():.2f} for the "
+            f"most frequent class); it is shown to be decodable from {len(where)} of {len(self.factor.layers)} layers."
+        )
+
+    def _beside(self) -> str:
+        """Random subspaces, sizes and the projection, at the same layer."""
+        layer = self.factor.most_used
+        random, matched = (layer.share(which, name="").value or 0.0 for which in ("random", "matched"))
+        sizes = layer["sizes"]
+        return (
+            f"Random subspaces of rank {int(layer['rank'])} move them {random:.3f} of that, and {matched:.3f} once "
+            f"their change is as large (the change is {sizes[0]:.2f} of the layer's spread, {sizes[3]:.2f} for random "
+            f"ones, {sizes[2]:.2f} for the steepest)."
+        )
+
+    def _explains(self) -> str:
+        """What the factor goes with."""
+        nearest = self.factor.nearest
+        other = "" if nearest is None else f", and {nearest[1]} of that of {nearest[0]}, more than of other factors"
+        return f"The factor explains {self.factor.correlation} of the variance of the targets{other}"
+
+
+def estimates(factor: Factor) -> tuple[Estimate, ...]:
+    """Numbers of one factor, layer by layer, and all of the layer where it is used most.
+
+    Only the first estimate of a finding is tested.
+    """
+    found: list[Estimate] = [factor.best.gain, factor.correlation]
+    found += (
+        []
+        if factor.nearest is None
+        else [msgspec.structs.replace(factor.nearest[1], name=f"variance of {factor.nearest[0]}")]
+    )
+    for layer in factor.layers:
+        found.append(layer.accuracy)
+        if layer.erased:
+            found += [layer.share("erased", name="use"), layer.share("random", name="use of random subspaces")]
+    return (*found, *_erased(factor.most_used)) if factor.most_used.erased else tuple(found)
+
+
+def _erased(layer: FactorLayer) -> list[Estimate]:
+    """What was measured where the subspace was ablated."""
+    unit = "nats of KL, or share of the outputs' variance"
+    shares = [
+        layer.share("matched", name="use of random subspaces as large"),
+        layer.share("projected", name="use without the probe's directions"),
+    ]
+    effects = [
+        mean_effect(
+            layer[which].reshape(-1, layer[which].shape[-1]), name=f"moved by {which}: {layer.place}", unit=unit
+        )
+        for which in ("erased", "steepest", "random")
+    ]
+    lost = mean_effect(layer["lost"][None], name=f"score lost: {layer.place}", unit="score")
+    sizes = [
+        _plain(f"size of the change, {what}: {layer.place}", float(size), unit="share of the layer's spread")
+        for what, size in zip(_SIZES, layer["sizes"], strict=True)
+    ]
+    angles = [
+        _plain(f"angle to the steepest subspace, {what}: {layer.place}", float(angle), unit="degrees")
+        for what, angle in zip(("the factor's", "mean of random ones"), layer["angles"], strict=True)
+    ]
+    return [*shares, *effects, lost, layer.left, *sizes, *angles]
+
+
+def _plain(name: str, value: float, *, unit: str) -> Estimate:
+    return Estimate(
+        name=name, value=value, low=None, high=None, level=0.95, n=1, unit=unit,
+        method="of the ablated subspaces; no interval",
+    )  # fmt: skip

@@ -15,7 +15,7 @@ from wheeltap.core.records import Estimate
 from wheeltap.stats.among import above_draws, share_of
 from wheeltap.stats.effect import mean_effect, score_interval
 from wheeltap.stats.family import holm
-from wheeltap.suites.decodable.specs.decodable import STATUSES, DecodableSettings
+from wheeltap.suites.decodable.specs import STATUSES, DecodableSettings
 
 
 class DecodableAuditSettings(DecodableSettings, frozen=True, kw_only=True):
@@ -45,7 +45,7 @@ class DecodableAuditSettings(DecodableSettings, frozen=True, kw_only=True):
 
 @final
 @dataclass(frozen=True)
-class Layer:
+class FactorLayer:
     """What was read of one factor on one layer."""
 
     name: str
@@ -71,7 +71,7 @@ class Layer:
         """Mean effect of each random subspace ``[draw]``."""
         return self["moved"][1 + len(self["held"]) :]
 
-    def in_place(self, at: int) -> "Layer":
+    def in_place(self, at: int) -> "FactorLayer":
         """The same layer, had held-out random subspace ``at`` been the factor's."""
         held = {"erased": self["held"][at], "moved": np.append(self["moved"][1 + at], self["moved"][1:])}
         return replace(self, arrays=self.arrays | held)
@@ -86,7 +86,9 @@ class Layer:
             ),
             mean_effect(right[None] - self["control"], margin=margin, name="selectivity", unit="share"),
         )
-        return max((_upwards(gain, margin) for gain in gains), key=lambda gain: (gain.p or 0.0, -(gain.value or 0.0)))
+        # Far below the margin is no evidence of more than it.
+        upwards = [g if (g.value or 0.0) > margin else msgspec.structs.replace(g, p=1.0) for g in gains]
+        return max(upwards, key=lambda gain: (gain.p or 0.0, -(gain.value or 0.0)))
 
     @cached_property
     def use(self) -> Estimate:
@@ -133,20 +135,9 @@ class Layer:
         return score_interval(self["left"], bounded=True, name=f"accuracy afterwards: {self.place}", unit="share")
 
     @property
-    def remains(self) -> bool:
-        """Whether the factor can surely still be read, so that it was not removed: few examples for the width."""
-        low = self.left.low if self.erased else None
-        return low is not None and low > float(self.majority.mean()) + self.settings.decodable
-
-    @property
     def accuracy(self) -> Estimate:
         """Share of right answers of the probe."""
         return score_interval(self["correct"], bounded=True, name=f"accuracy: {self.place}", unit="share")
-
-
-def _upwards(test: Estimate, margin: float) -> Estimate:
-    """The test of "more than the margin": far below it is no evidence."""
-    return test if (test.value or 0.0) > margin else msgspec.structs.replace(test, p=1.0)
 
 
 @final
@@ -169,7 +160,7 @@ class Factor:
     status: str
     classes: int
     explained: Values
-    layers: tuple[Layer, ...]
+    layers: tuple[FactorLayer, ...]
     alpha: float
     labels: Values
     others: dict[str, Values]
@@ -182,20 +173,20 @@ class Factor:
         return self.status == STATUSES[0]
 
     @property
-    def best(self) -> Layer:
+    def best(self) -> FactorLayer:
         """Where it is decoded best."""
         return min(self.layers, key=lambda layer: (layer.gain.p or 0.0, -float(layer["correct"].mean())))
 
     @cached_property
-    def decodable(self) -> tuple[Layer, ...]:
+    def decodable(self) -> tuple[FactorLayer, ...]:
         """Layers off which it can be read, by Bonferroni's rule over the layers."""
         return tuple(layer for layer in self.layers if self._p(layer) <= self.alpha)
 
-    def _p(self, layer: Layer) -> float:
+    def _p(self, layer: FactorLayer) -> float:
         return min(1.0, len(self.layers) * (1.0 if layer.gain.p is None else layer.gain.p))
 
     @property
-    def most_used(self) -> Layer:
+    def most_used(self) -> FactorLayer:
         """The layer, of those off which it can be read, that speaks least for its being unused."""
         return max(self.decodable, key=lambda layer: (layer.use.p or 0.0, layer.use.value or 0.0))
 
@@ -209,7 +200,7 @@ class Factor:
         return max(*uses, min(self._p(layer) for layer in self.layers))
 
     @cached_property
-    def erased(self) -> tuple[Layer, ...]:
+    def erased(self) -> tuple[FactorLayer, ...]:
         """Layers off which it can be read and where its subspace was ablated."""
         return tuple(layer for layer in self.decodable if layer.erased)
 
@@ -238,9 +229,13 @@ class Factor:
         return self.beyond <= max(self.alpha, self._least)
 
     @property
-    def remaining(self) -> Layer | None:
-        """A layer off which it can be read and still can once it should be gone."""
-        return next((layer for layer in self.decodable if layer.remains), None)
+    def remaining(self) -> FactorLayer | None:
+        """A layer off which it can be read and surely still can once it should be gone: few examples for the width."""
+        for layer in self.erased:
+            usual = float(layer.majority.mean()) + layer.settings.decodable
+            if layer.left.low is not None and layer.left.low > usual:
+                return layer
+        return None
 
     @property
     def draws(self) -> int:
@@ -286,7 +281,7 @@ class Factor:
         return comb(largest, len(self.held)) / comb(self.draws + len(self.held), len(self.held))
 
     @property
-    def wide(self) -> tuple[Layer, ...]:
+    def wide(self) -> tuple[FactorLayer, ...]:
         """Layers where random subspaces should move the outputs hardly at all, to first order."""
         return tuple(layer for layer in self.erased if float(layer["expected"]) <= layer.settings.null_expected)
 
@@ -298,8 +293,15 @@ class Factor:
     @property
     def nearest(self) -> tuple[str, Estimate] | None:
         """The other factor that goes with it most, and the share of that one's variance that does."""
-        told = [(name, _explained(*_distances(self.labels, other), name=name)) for name, other in self.others.items()]
-        return max(told, key=lambda one: one[1].value or 0.0) if told else None
+        found: list[tuple[str, Estimate]] = []
+        classes, member = np.unique(self.labels, return_inverse=True)
+        for name, other in self.others.items():
+            # Squared distances of its class indicators from their mean, and from that of each class of this factor.
+            wanted = (other[:, None] == np.unique(other)).astype(float)
+            means = np.stack([wanted[self.labels == label].mean(0) for label in classes])
+            total, within = np.square(wanted - wanted.mean(0)).sum(1), np.square(wanted - means[member]).sum(1)
+            found.append((name, _explained(total, within, name=name)))
+        return max(found, key=lambda one: one[1].value or 0.0, default=None)
 
 
 def together(factors: Iterable[Factor]) -> dict[str, Factor]:
@@ -310,14 +312,6 @@ def together(factors: Iterable[Factor]) -> dict[str, Factor]:
         name: replace(factor, rivals=tuple(p for other, p in tested.items() if other != name))
         for name, factor in known.items()
     }
-
-
-def _distances(labels: Values, other: Values) -> tuple[Values, Values]:
-    """Squared distances of another factor's class indicators from their mean, and from that of each label."""
-    wanted = (other[:, None] == np.unique(other)).astype(float)
-    means = np.stack([wanted[labels == label].mean(0) for label in np.unique(labels)])
-    own = means[np.searchsorted(np.unique(labels), labels)]
-    return np.square(wanted - wanted.mean(0)).sum(1), np.square(wanted - own).sum(1)
 
 
 def _explained(total: Values, within: Values, *, name: str) -> Estimate:

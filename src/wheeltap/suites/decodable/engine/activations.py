@@ -7,13 +7,14 @@ one at every position; meant here is the last one of an item's context, from whi
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, cast, final
 
 import torch
 from torch import Tensor, nn
 
 from wheeltap.core.choices import ChoiceTask
-from wheeltap.core.errors import DataError, ModelError, UnknownName
+from wheeltap.core.errors import ModelError, UnknownName
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import named_modules
@@ -238,47 +239,33 @@ def _hooked(subject: Subject, place: Place, rows: _Rows, change: Change) -> Any:
     return module.register_forward_pre_hook(before) if place.incoming else module.register_forward_hook(after)
 
 
-@dataclass
-class _Keep:
-    """Takes what goes by, and leaves it as it is."""
-
-    examples: int
-    held: Tensor | None = None
-    seen: int = 0
-
-    def __call__(self, values: Tensor, examples: Tensor) -> Tensor:
-        self.seen += len(values)
-        if (
-            values.is_floating_point()
-            and values.shape[1] <= WIDEST
-            and (self.held is None or self.held.shape[1] == values.shape[1])
-        ):
-            if self.held is None:
-                self.held = torch.full((self.examples, values.shape[1]), torch.nan, dtype=torch.float64)
-            self.held[examples] = values.detach().cpu().double()
-        return values
-
-
 def read(subject: Subject, task: BaseTask, where: Places) -> tuple[dict[Place, Tensor], Tensor]:
     """The vectors ``[example, feature]`` of each place, and the scores, in one pass.
 
     Places that do not hold exactly one finite vector per example (a module that is never called, or one whose first
     axis is not the examples) are left out.
     """
-    kept = {place: _Keep(len(task.targets)) for place in where.all}
-    with changed(subject, task, list(kept.items())):
+    kept, seen = dict[Place, Tensor](), dict.fromkeys(where.all, 0)
+
+    def keep(place: Place, values: Tensor, examples: Tensor) -> Tensor:
+        seen[place] += len(values)
+        sound = values.is_floating_point() and values.shape[1] <= WIDEST
+        if sound and (place not in kept or kept[place].shape[1] == values.shape[1]):
+            if place not in kept:
+                kept[place] = torch.full((len(task.targets), values.shape[1]), torch.nan, dtype=torch.float64)
+            kept[place][examples] = values.detach().cpu().double()
+        return values
+
+    with changed(subject, task, [(place, partial(keep, place)) for place in where.all]):
         scores = task.scores(subject.model)
-    told = isinstance(task, ChoiceTask)
-    # Items of one context hold the same vectors: they were kept for the first of them.
-    inputs = distinct(task)
-    first = torch.tensor([int((inputs == one).nonzero()[0]) for one in inputs]) if told else torch.arange(len(inputs))
-    held = {
-        place: keep.held[first]
-        for place, keep in kept.items()
-        if keep.held is not None and (told or keep.seen == len(task.targets))
-    }
-    whole = {place: vectors for place, vectors in held.items() if bool(torch.isfinite(vectors).all())}
-    return whole, scores
+    first = torch.arange(len(task.targets))
+    if isinstance(task, ChoiceTask):  # items of one context hold the same vectors: they were kept for the first of them
+        inputs = distinct(task)
+        first = torch.tensor([int((inputs == one).nonzero()[0]) for one in inputs])
+    else:
+        kept = {place: vectors for place, vectors in kept.items() if seen[place] == len(task.targets)}
+    held = {place: kept[place][first] for place in where.all if place in kept}
+    return {place: vectors for place, vectors in held.items() if bool(torch.isfinite(vectors).all())}, scores
 
 
 def slopes(subject: Subject, task: BaseTask, where: Sequence[Place], targets: Tensor) -> dict[Place, Tensor]:
@@ -316,32 +303,3 @@ def slopes(subject: Subject, task: BaseTask, where: Sequence[Place], targets: Te
             # The loss is a mean over examples.
             total.setdefault(place, start).index_add_(0, examples, len(task.targets) * slope.detach().cpu().double())
     return total
-
-
-def require_places(subject: Subject, held: dict[Place, Tensor], where: Places) -> None:
-    """Raises ``ModelError`` if no place, or one that a user named, does not hold a vector per example."""
-    missing = [place.name for place in where.all if place not in held]
-    if held and not (missing and where.kind == "named"):
-        return
-    raise ModelError(
-        "A layer that was named does not hold one vector per example."
-        if held
-        else "No layer of this model holds one vector per example.",
-        where=subject.name,
-        expected=f"modules that are called once a pass and give out one row of at most {WIDEST:,} finite numbers for "
-        "each example",
-        got=", ".join(missing[:8]) or "no layers before the outputs",
-        do="Name modules that do with the setting layers.",
-    )
-
-
-def require_enough(task: BaseTask, examples: int, *, least: int) -> None:
-    """Raises ``DataError`` if there are too few examples to fit on one half and measure on the other."""
-    if examples < least:
-        raise DataError(
-            "There are too few examples to fit a probe on one half and measure it on the other.",
-            where=task.name,
-            expected=f"at least {least} examples",
-            got=str(examples),
-            do="Give more examples.",
-        )

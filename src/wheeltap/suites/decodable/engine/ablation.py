@@ -1,4 +1,4 @@
-"""A subject whose layers' subspaces are taken away, and how far its outputs move: one factor, layer by layer."""
+"""How far a subject's outputs move where a subspace of a layer is ablated: one factor, layer by layer."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -12,11 +12,13 @@ from torch import Tensor
 
 from wheeltap.core import measure
 from wheeltap.core.choices import ChoiceTask
+from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
 from wheeltap.engine.fast.prefix import PrefixCache
 from wheeltap.suites.decodable.engine.activations import (
+    WIDEST,
     Change,
     Place,
     Places,
@@ -24,21 +26,25 @@ from wheeltap.suites.decodable.engine.activations import (
     changed,
     distinct,
     read,
-    require_enough,
-    require_places,
     slopes,
 )
-from wheeltap.suites.decodable.engine.erasure import Eraser, Geometry, angles, haar, projection, steepest, telling
-from wheeltap.suites.decodable.engine.linear_probe import (
+from wheeltap.suites.decodable.engine.subspaces import (
     FEWEST,
+    Eraser,
+    Geometry,
     LinearProbe,
     ProbeHalves,
+    angles,
     control_labels,
     explained,
+    haar,
     majority,
+    projection,
     read_off,
+    steepest,
+    telling,
 )
-from wheeltap.suites.decodable.specs.decodable import STATUSES
+from wheeltap.suites.decodable.specs import STATUSES, DecodableSettings
 
 _TINY: Final = torch.finfo(torch.float64).tiny
 
@@ -52,28 +58,8 @@ Values = NDArray[np.floating[Any]]
 Stream = Callable[..., np.random.Generator]  # from names to the random numbers of that use
 
 
-@final
-@dataclass(frozen=True)
-class How:
-    """How much is looked at.
-
-    Attributes:
-        draws: Random subspaces of each layer and rank, for each factor.
-        matched: How many of them are tried once more, at the size of the factor's change.
-        held: Random subspaces for each factor and layer that are taken away as if they were the factor's.
-        controls: Random labellings.
-        per_class: Fewest examples of each class in either half.
-    """
-
-    draws: int
-    matched: int
-    held: int
-    controls: int
-    per_class: int
-
-
 @dataclass
-class Erasing:
+class Bench:
     """A subject, the half of the examples that is measured on, and what was read of all.
 
     Attributes:
@@ -97,18 +83,36 @@ class Erasing:
     cache: PrefixCache | None = None
 
     @classmethod
-    def of(cls, subject: Subject, task: BaseTask, where: Places, rng: np.random.Generator) -> "Erasing":
+    def of(cls, subject: Subject, task: BaseTask, where: Places, rng: np.random.Generator) -> "Bench":
         """Reads the vectors; see ``activations.read``.
 
         Raises:
             DataError: If there are too few examples.
-            ModelError: If no layer holds a vector per example.
+            ModelError: If no layer, or not one that a user named, holds a vector per example.
         """
         usable = apart(task)
-        require_enough(task, len(usable), least=FEWEST)
+        if len(usable) < FEWEST:
+            raise DataError(
+                "There are too few examples to fit a probe on one half and measure it on the other.",
+                where=task.name,
+                expected=f"at least {FEWEST} examples",
+                got=str(len(usable)),
+                do="Give more examples.",
+            )
         halves = ProbeHalves.drawn(usable, rng)
         vectors, scores = read(subject, task, where)
-        require_places(subject, vectors, where)
+        missing = [place.name for place in where.all if place not in vectors]
+        if not vectors or (missing and where.kind == "named"):
+            raise ModelError(
+                "A layer that was named does not hold one vector per example."
+                if vectors
+                else "No layer of this model holds one vector per example.",
+                where=subject.name,
+                expected=f"modules that are called once a pass and give out one row of at most {WIDEST:,} finite "
+                "numbers for each example",
+                got=", ".join(missing[:8]) or "no layers before the outputs",
+                do="Name modules that do with the setting layers.",
+            )
         part = task.part(halves.measured)
         bench = cls(subject, task, part, halves, scores, scores, vectors, distinct(task), forwards=1.0)
         if isinstance(task, ChoiceTask) and subject.record.parameters >= _CACHE_FROM:
@@ -151,7 +155,7 @@ class Erasing:
 
 @final
 @dataclass(frozen=True)
-class Layer:
+class LayerVectors:
     """A layer's vectors, their geometry, and where its outputs hang on them.
 
     Attributes:
@@ -168,8 +172,11 @@ class Layer:
     size: float
 
 
-def laid_out(bench: Erasing, where: Places, *, most: int, rng: np.random.Generator) -> list[Layer]:
+def laid_out(bench: Bench, where: Places, *, most: int, rng: np.random.Generator) -> list[LayerVectors]:
     """The layers at some places.
+
+    Slopes are weighted so that the mean square along a small change is twice its KL divergence (its squared change, for
+    outputs); they are taken on the half that is fitted on.
 
     Args:
         bench: What was read there.
@@ -177,37 +184,29 @@ def laid_out(bench: Erasing, where: Places, *, most: int, rng: np.random.Generat
         most: Options (outputs) whose slopes are taken, at most.
         rng: Draws them where there are more.
     """
-    geometries = {place: Geometry.of(bench.vectors[place][bench.halves.fitted]) for place in where.all}
-    slopes = _weighted_slopes(bench, geometries, most=most, rng=rng)
-    layers: list[Layer] = []
+    fitted = bench.halves.fitted
+    geometries = {place: Geometry.of(bench.vectors[place][fitted]) for place in where.all}
+    rows: dict[Place, list[Tensor]] = {place: [] for place in geometries}
+    chunk = _CHUNK if isinstance(bench.task, ChoiceTask) else len(fitted)
+    options = bench.scores.shape[1]
+    chosen = range(options) if options <= most else sorted(int(o) for o in rng.choice(options, most, replace=False))
+    for index in cast("tuple[Tensor, ...]", fitted.split(chunk)):  # pyright: ignore[reportUnknownMemberType]
+        for place, found in _slopes(bench, geometries, index, list(chosen)).items():
+            rows[place].append(found)
+    bench.forwards += 3.0 * len(chosen) * len(fitted) / len(bench.task.targets)
+    layers: list[LayerVectors] = []
     for place, geometry in geometries.items():
         about = bench.vectors[place][bench.halves.measured] - geometry.mean
         size = float(about.square().sum(1).mean().sqrt())
-        layers.append(Layer(place, bench.vectors[place], geometry, slopes.get(place), size))
+        whole = torch.cat(rows[place]) if rows[place] else None
+        layers.append(LayerVectors(place, bench.vectors[place], geometry, whole, size))
     return layers
 
 
-def _weighted_slopes(
-    bench: Erasing, geometries: Mapping[Place, Geometry], *, most: int, rng: np.random.Generator
+def _slopes(
+    bench: Bench, geometries: Mapping[Place, Geometry], index: Tensor, chosen: list[int]
 ) -> dict[Place, Tensor]:
-    """Slopes ``[row, direction]`` of the outputs in whitened coordinates, on the half that is fitted on.
-
-    Weighted so that the mean square along a small change is twice its KL divergence (its squared change, for outputs).
-    """
-    rows: dict[Place, list[Tensor]] = {place: [] for place in geometries}
-    chunk = _CHUNK if isinstance(bench.task, ChoiceTask) else len(bench.halves.fitted)
-    options = bench.scores.shape[1]
-    chosen = range(options) if options <= most else sorted(int(o) for o in rng.choice(options, most, replace=False))
-    for index in cast("tuple[Tensor, ...]", bench.halves.fitted.split(chunk)):  # pyright: ignore[reportUnknownMemberType]
-        for place, found in _slopes_of(bench, geometries, index, list(chosen)).items():
-            rows[place].append(found)
-    bench.forwards += 3.0 * len(chosen) * len(bench.halves.fitted) / len(bench.task.targets)
-    return {place: torch.cat(found) for place, found in rows.items() if found}
-
-
-def _slopes_of(
-    bench: Erasing, geometries: Mapping[Place, Geometry], index: Tensor, chosen: list[int]
-) -> dict[Place, Tensor]:
+    """Weighted slopes ``[row, direction]`` of the outputs in whitened coordinates, of some examples."""
     part, scores = bench.task.part(index), bench.scores[index]
     regression = part.targets.is_floating_point()
     by_option: list[dict[Place, Tensor]] = []
@@ -252,125 +251,96 @@ class Yardstick:
     sizes: tuple[float, float]
     angle: float
 
-    @classmethod
-    def of(cls, beside: "Yardsticks", layer: Layer, rank: int) -> "Yardstick":
-        """Takes them away, one after the other."""
-        bench, how, geometry = beside.bench, beside.how, layer.geometry
-        assert layer.slopes is not None, "without slopes nothing is taken away"
-        vectors, rng = layer.vectors[bench.halves.measured], beside.stream("beside", layer.place.name, str(rank))
-        steep = steepest(layer.slopes, rank)
-        nulls = [haar(geometry.directions, rank, rng) for _ in range(how.draws * beside.factors)]
-        steepest_eraser, *random = (geometry.eraser(one) for one in (steep, *nulls))
-        scores = [bench.run(layer.place, one) for one in random]
-        effects = torch.stack([bench.effect(one) for one in scores])
-        most = (layer.slopes @ steep).square().sum()
-        values = {
-            "steepest": bench.effect(bench.run(layer.place, steepest_eraser)),
-            "random": effects[: how.draws],
-            "lost_random": torch.stack([bench.lost(one) for one in scores]).mean(0),
-            "expected": rank / geometry.directions * layer.slopes.square().sum() / most.clamp_min(_TINY),
-        }
-        sizes = steepest_eraser.size(vectors), float(np.mean([one.size(vectors) for one in random]))
-        angle = float(np.mean([float(angles(steep, one)[0]) for one in nulls]))
-        return cls(random[: how.matched], values, effects.mean(1), steep, sizes, angle)
-
 
 @final
 @dataclass(frozen=True)
-class Yardsticks:
-    """What all factors of a rank are held against, at each layer; measured once.
+class Ablation:
+    """The ablation of factors, each beside random subspaces and the one that the outputs depend on most.
 
     Attributes:
+        how: Settings of the reading.
         factors: That are measured: each brings its draws, and all of its rank are held against all of these.
         stream: Of the random subspaces.
+        beside: What the outputs lose with other subspaces, of each layer and rank: measured once.
     """
 
-    bench: Erasing
-    how: How
+    bench: Bench
+    how: DecodableSettings
     factors: int
     stream: Stream
-    known: dict[tuple[Place, int], Yardstick] = field(default_factory=dict[tuple[Place, int], Yardstick])
+    beside: dict[tuple[Place, int], Yardstick] = field(default_factory=dict[tuple[Place, int], Yardstick])
 
-    def of(self, layer: Layer, rank: int) -> Yardstick:
-        """That of a layer and rank."""
-        key = (layer.place, rank)
-        if key not in self.known:
-            self.known[key] = Yardstick.of(self, layer, rank)
-        return self.known[key]
+    def factor(
+        self, labels: Tensor, layers: Sequence[LayerVectors], rng: np.random.Generator, *, blind: bool = False
+    ) -> dict[str, Values]:
+        """Every number about one factor; see the reading ``decodable`` for the arrays.
 
-
-@final
-@dataclass(frozen=True)
-class FactorEffects:
-    """One factor on all layers; see the reading ``decodable`` for the arrays.
-
-    Attributes:
-        labels: ``[example]``, from 0.
-        rng: Of every draw.
-        blind: Whether a random subspace is held in place of the factor's, and the probe reads off that alone: a null,
-            of which nothing may be found.
-    """
-
-    beside: Yardsticks
-    labels: Tensor
-    rng: np.random.Generator
-    blind: bool = False
-
-    def all(self, layers: Sequence[Layer]) -> dict[str, Values]:
-        """Every number about this factor."""
-        bench, halves = self.beside.bench, self.beside.bench.halves
-        told = halves.status(self.labels, least=self.beside.how.per_class)
+        Args:
+            labels: ``[example]``, from 0.
+            layers: Where it is looked for.
+            rng: Of every draw.
+            blind: Whether a random subspace is held in place of the factor's, and the probe reads off that alone: a
+                null, of which nothing may be found.
+        """
+        bench, halves = self.bench, self.bench.halves
+        status = halves.status(labels, least=self.how.per_class)
         values: dict[str, Values] = {
-            "status": np.array(float(STATUSES.index(told))),
-            "classes": np.array(float(self.labels.max()) + 1.0),
+            "status": np.array(float(STATUSES.index(status))),
+            "classes": np.array(float(labels.max()) + 1.0),
         }
-        if told != "measured":
+        if status != "measured":
             return values
-        values["labels"] = to_array(self.labels[halves.measured])
-        values["majority"] = to_array(majority(self.labels, halves))
-        values["targets"] = to_array(torch.stack(explained(bench.part.targets, self.labels[halves.measured])))
-        rows = [self._layer(layer) for layer in layers]
+        values["labels"] = to_array(labels[halves.measured])
+        values["majority"] = to_array(majority(labels, halves))
+        values["targets"] = to_array(torch.stack(explained(bench.part.targets, labels[halves.measured])))
+        rows = [self._layer(layer, labels, rng, blind=blind) for layer in layers]
         return values | {name: np.stack([to_array(one[name]) for one in rows]) for name in rows[0]}
 
-    def _layer(self, layer: Layer) -> dict[str, Tensor]:
-        bench, geometry, vectors, halves = self.beside.bench, layer.geometry, layer.vectors, self.beside.bench.halves
-        basis = telling(geometry.whitened(vectors[halves.fitted]), self.labels[halves.fitted])
-        if self.blind:
-            basis = haar(geometry.directions, basis.shape[1], self.rng)
-            vectors = geometry.mean - geometry.eraser(basis).change(vectors)  # what lies in the subspace alone
-        probe, correct = read_off(vectors, self.labels, halves, geometry)
-        drawn = range(self.beside.how.controls)
-        randoms = [control_labels(self.labels, bench.inputs, self.rng) for _ in drawn]
-        control = torch.stack([read_off(vectors, labels, halves, geometry)[1] for labels in randoms])
-        baseline = max(float(control.mean()), float(majority(self.labels, halves).mean()))
-        told = float(correct.mean()) > baseline and layer.slopes is not None
-        fits = 0 < basis.shape[1] < geometry.directions
-        rank = float(basis.shape[1] * told if fits else -basis.shape[1])
-        values = {"correct": correct, "control": control, "rank": torch.tensor(rank)}
-        return values | (self._effects(layer, probe, basis) if rank > 0.0 else self._nothing())
+    @property
+    def _matched(self) -> int:
+        return min(self.how.matched, self.how.draws)
 
-    def _nothing(self) -> dict[str, Tensor]:
-        """The same arrays where nothing was taken away."""
-        one, how = torch.zeros(len(self.beside.bench.halves.measured)), self.beside.how
-        names = ("erased", "projected", "steepest", "lost", "lost_random")
+    def _layer(
+        self, layer: LayerVectors, labels: Tensor, rng: np.random.Generator, *, blind: bool
+    ) -> dict[str, Tensor]:
+        bench, geometry, vectors, halves = self.bench, layer.geometry, layer.vectors, self.bench.halves
+        basis = telling(geometry.whitened(vectors[halves.fitted]), labels[halves.fitted])
+        if blind:
+            basis = haar(geometry.directions, basis.shape[1], rng)
+            vectors = geometry.mean - geometry.eraser(basis).change(vectors)  # what lies in the subspace alone
+        probe, correct = read_off(vectors, labels, halves, geometry)
+        randoms = [control_labels(labels, bench.inputs, rng) for _ in range(self.how.controls)]
+        control = torch.stack([read_off(vectors, drawn, halves, geometry)[1] for drawn in randoms])
+        baseline = max(float(control.mean()), float(majority(labels, halves).mean()))
+        decoded = float(correct.mean()) > baseline and layer.slopes is not None
+        fits = 0 < basis.shape[1] < geometry.directions
+        rank = float(basis.shape[1] * decoded if fits else -basis.shape[1])
+        values = {"correct": correct, "control": control, "rank": torch.tensor(rank)}
+        if rank > 0.0:
+            return values | self._effects(layer, probe, basis, rng) | {"left": self._left(layer, labels, basis)}
+        # The same arrays where nothing is ablated.
+        one, how = torch.zeros(len(halves.measured)), self.how
         return {
-            **dict.fromkeys(names, one),
+            **values,
+            **dict.fromkeys(("erased", "projected", "steepest", "lost", "lost_random"), one),
             "random": one.expand(how.draws, -1),
-            "matched": one.expand(how.matched, -1),
+            "matched": one.expand(self._matched, -1),
             "held": one.expand(how.held, -1),
-            "moved": torch.zeros(1 + how.held + how.draws * self.beside.factors),
+            "moved": torch.zeros(1 + how.held + how.draws * self.factors),
             "expected": torch.tensor(0.0),
             "left": one[1::2],
             "sizes": torch.zeros(4),
             "angles": torch.zeros(2),
         }
 
-    def _effects(self, layer: Layer, probe: LinearProbe, basis: Tensor) -> dict[str, Tensor]:
-        bench, geometry, rank = self.beside.bench, layer.geometry, basis.shape[1]
+    def _effects(
+        self, layer: LayerVectors, probe: LinearProbe, basis: Tensor, rng: np.random.Generator
+    ) -> dict[str, Tensor]:
+        bench, geometry, rank = self.bench, layer.geometry, basis.shape[1]
         vectors = layer.vectors[bench.halves.measured]
-        beside = self.beside.of(layer, rank)
+        beside = self._yardstick(layer, rank)
         eraser, aside = geometry.eraser(basis), projection(geometry.mean, probe.directions)
-        held = [haar(geometry.directions, rank, self.rng) for _ in range(self.beside.how.held)]
+        held = [haar(geometry.directions, rank, rng) for _ in range(self.how.held)]
         # Held-out random subspaces go the way of the factor's, so that what is wrong with it is wrong with them.
         scores = [bench.run(layer.place, geometry.eraser(one)) for one in (basis, *held)]
         effects = torch.stack([bench.effect(one) for one in scores])
@@ -384,15 +354,38 @@ class FactorEffects:
             "projected": bench.effect(bench.run(layer.place, aside)),
             "matched": torch.stack([bench.effect(one) for one in matched]),
             "lost": bench.lost(scores[0]),
-            "left": self._left(vectors, eraser),
             "sizes": sizes / max(layer.size, _TINY),
             "angles": torch.tensor([float(angles(beside.steep, basis)[0]), beside.angle]),
         }
 
-    def _left(self, vectors: Tensor, eraser: Eraser) -> Tensor:
+    def _yardstick(self, layer: LayerVectors, rank: int) -> Yardstick:
+        """What the outputs lose with other subspaces of a layer, one after the other."""
+        bench, how, geometry, key = self.bench, self.how, layer.geometry, (layer.place, rank)
+        if key in self.beside:
+            return self.beside[key]
+        assert layer.slopes is not None, "without slopes nothing is ablated"
+        vectors, rng = layer.vectors[bench.halves.measured], self.stream("beside", layer.place.name, str(rank))
+        steep = steepest(layer.slopes, rank)
+        nulls = [haar(geometry.directions, rank, rng) for _ in range(how.draws * self.factors)]
+        steepest_eraser, *random = (geometry.eraser(one) for one in (steep, *nulls))
+        scores = [bench.run(layer.place, one) for one in random]
+        effects = torch.stack([bench.effect(one) for one in scores])
+        most = (layer.slopes @ steep).square().sum()
+        values = {
+            "steepest": bench.effect(bench.run(layer.place, steepest_eraser)),
+            "random": effects[: how.draws],
+            "lost_random": torch.stack([bench.lost(one) for one in scores]).mean(0),
+            "expected": rank / geometry.directions * layer.slopes.square().sum() / most.clamp_min(_TINY),
+        }
+        sizes = steepest_eraser.size(vectors), float(np.mean([one.size(vectors) for one in random]))
+        angle = float(np.mean([float(angles(steep, one)[0]) for one in nulls]))
+        self.beside[key] = Yardstick(random[: self._matched], values, effects.mean(1), steep, sizes, angle)
+        return self.beside[key]
+
+    def _left(self, layer: LayerVectors, labels: Tensor, basis: Tensor) -> Tensor:
         """Whether a new probe, fitted on every other measured example without the subspace, is right on the rest."""
-        count = len(vectors)
-        again = ProbeHalves(torch.arange(0, count, 2), torch.arange(1, count, 2))
-        without = vectors + eraser.change(vectors)
-        geometry = Geometry.of(without[again.fitted])
-        return read_off(without, self.labels[self.beside.bench.halves.measured], again, geometry)[1]
+        measured = self.bench.halves.measured
+        vectors = layer.vectors[measured]
+        again = ProbeHalves(torch.arange(0, len(vectors), 2), torch.arange(1, len(vectors), 2))
+        without = vectors + layer.geometry.eraser(basis).change(vectors)
+        return read_off(without, labels[measured], again, Geometry.of(without[again.fitted]))[1]

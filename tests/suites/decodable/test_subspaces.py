@@ -1,4 +1,4 @@
-"""Subspaces taken away: what LEACE promises, against slow formulas; probes and control tasks."""
+"""Subspaces ablated: what LEACE promises, against slow formulas; probes and control tasks."""
 
 from typing import Any, cast
 
@@ -10,15 +10,21 @@ from sklearn.covariance import ledoit_wolf  # type: ignore[import-untyped]
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # type: ignore[import-untyped]
 from torch import Tensor
 
-from wheeltap.suites.decodable.engine import erasure
-from wheeltap.suites.decodable.engine.erasure import Geometry, angles, haar, one_hot, projection, steepest, telling
-from wheeltap.suites.decodable.engine.linear_probe import (
+from wheeltap.suites.decodable.engine.subspaces import (
+    Eraser,
+    Geometry,
     ProbeHalves,
+    angles,
     control_labels,
+    haar,
     majority,
+    one_hot,
     one_of_each,
+    projection,
     read_off,
     renumbered,
+    steepest,
+    telling,
 )
 from wheeltap.testing.planted import numbers
 
@@ -71,7 +77,7 @@ def test_no_other_affine_change_that_removes_as_much_is_smaller() -> None:
     gap = x[y == 1].mean(0) - x[y == 0].mean(0)
     for seed in range(20):
         along = numbers(12, seed=seed + 10) / x.std(0)
-        other = erasure.Eraser(x.mean(0), along[:, None], gap[:, None] / (gap @ along))
+        other = Eraser(x.mean(0), along[:, None], gap[:, None] / (gap @ along))
         assert float((other(x, y)[y == 1].mean(0) - other(x, y)[y == 0].mean(0)).abs().max()) < 1e-9
         assert other.size(x) > least
 

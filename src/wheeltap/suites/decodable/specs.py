@@ -1,6 +1,6 @@
-"""The spec of the reading of factors that a layer holds."""
+"""The specs of the readings of factors: which a layer holds, and what single units do to each."""
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -12,6 +12,9 @@ KINDS: Final = ("layers", "blocks", "named")
 
 STATUSES: Final = ("measured", "one class", "too few examples", "too many classes")
 """How measuring a factor ended."""
+
+On = Literal["images", "pictures", "agreement"]
+"""What a net reads: small images, places in a picture that it paints, or starts of sentences whose verb is to agree."""
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -78,3 +81,18 @@ DECODABLE: Final = ReadingSpec(
         "angles": Array("layer 2", "degrees from the steepest subspace: the factor's, random ones'", optional=True),
     },
 )
+
+
+FACTOR_EFFECTS: Final = ReadingSpec(
+    name="factor-effects",
+    title="Effect of every hidden unit on each factor of the answers",
+    arrays={
+        "effect": Array("group unit factor", "mean KL from the factor's answer to that without the unit, nats"),
+        "groups": Array("group", "number of the examples' group, in rising order", "count"),
+        "belongs": Array("example", "place of the example's group among these", "count"),
+        "layer": Array("unit", "hidden layer, from 0", "count"),
+        "unit": Array("unit", "the model's own number", "count"),
+    },
+)
+"""Of a task whose options are combinations of its factors' values. An answer to a factor is the distribution over its
+values, summed over the options; a unit is ablated by its mean over the task. Factors are in the task's order."""

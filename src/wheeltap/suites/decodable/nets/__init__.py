@@ -1,1 +1,0 @@
-"""Nets of the suite ``decodable``."""

@@ -1,1 +1,0 @@
-"""Specs of readings of the suite ``decodable``."""
