@@ -128,3 +128,14 @@ def browser() -> Iterator[Any]:
         opened = driver.chromium.launch(executable_path=str(chromium), args=["--no-sandbox", "--disable-gpu"])
         yield opened
         opened.close()
+
+
+@pytest.fixture
+def llama_folder(tmp_path: Path) -> Path:
+    """A Hugging Face folder: the tiny Llama and a tokenizer that splits at spaces."""
+    from tiny import save_tokenizer, tiny_llama
+
+    folder = tmp_path / "tiny-llama"
+    tiny_llama().save_pretrained(folder)
+    save_tokenizer(folder)
+    return folder

