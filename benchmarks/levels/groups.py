@@ -98,7 +98,7 @@ def score(count: int, alike: float, share: float, *, reps: int, rng: Rng) -> Row
 def power(kind: str, count: int, alike: float, *, reps: int, rng: Rng) -> Row:
     """Power to see a difference, beside a test that knows the variance of the mean and uses equal weights."""
     draw, bound = KINDS[kind]
-    samples, plain = ([grouped(count, rng) for _ in range(reps)] for _ in range(2))
+    samples, plain = ([grouped(count, rng) for _ in range(many)] for many in (reps, 4 * reps))
     error = float(np.std([draw(groups, alike, 0.0, rng).mean() for groups in plain]))
     found = oracle = 0
     for groups in samples:
