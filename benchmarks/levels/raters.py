@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.levels import HELD, WRONG, Row
-from wheeltap.audits.claims import Tested
+from wheeltap.audits.claims import Hypothesis
 from wheeltap.core.records import Estimate
 from wheeltap.stats.crossed import FloatArray, crossed
 from wheeltap.suites.lens.audits.disagreement import JS, against, distances, unsure
@@ -115,7 +115,7 @@ def reported(known: Ballots, believed: FloatArray, *, strangers: bool = False) -
     return {one.name: one for one in found}
 
 
-def _numbers(claim: Tested) -> list[Estimate]:
+def _numbers(claim: Hypothesis) -> list[Estimate]:
     return [*([] if claim.test is None else [claim.test]), *claim.beside]
 
 

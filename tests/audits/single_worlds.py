@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from worlds import subject as record_of
 
 import wheeltap as wt
-from wheeltap.audits.base import Case, Draft
+from wheeltap.audits.base import Case, Hypothesis
 from wheeltap.audits.settle import settle
 from wheeltap.audits.single_point import SinglePointAudit
 from wheeltap.core.records import Finding, Outcome, TaskRecord, Trial
@@ -99,5 +99,5 @@ def settled(case: Case, *, margin: float | None = None) -> list[Finding]:
     return settle(drafts(case, margin=margin), alpha=case.plan.alpha)
 
 
-def drafts(case: Case, *, margin: float | None = None) -> list[Draft]:
+def drafts(case: Case, *, margin: float | None = None) -> list[Hypothesis]:
     return SinglePointAudit({"margin": margin}).judge(case).drafts

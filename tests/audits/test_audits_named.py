@@ -89,7 +89,7 @@ from typing import final
 
 import numpy as np
 
-from wheeltap.audits.base import Tested
+from wheeltap.audits.base import Hypothesis
 from wheeltap.audits.reading_audit import SingleReadingAudit
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.settings import Settings
@@ -137,7 +137,7 @@ class CountAudit(SingleReadingAudit):
         return int(read["examples"])
 
     def singles(self, case, subject, read):
-        return [Tested(test=None, found=f"{subject.name} is asked {read} things.", status="excluded", alarm=False)]
+        return [Hypothesis(test=None, found=f"{subject.name} is asked {read} things.", status="excluded", alarm=False)]
 '''
 
 

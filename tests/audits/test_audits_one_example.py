@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import wheeltap as wt
-from wheeltap.audits.base import BUILTIN, Draft
+from wheeltap.audits.base import BUILTIN, Hypothesis
 from wheeltap.audits.measured import within_range
 from wheeltap.audits.settle import OPEN, settle
 from wheeltap.core.records import Curve, Finding
@@ -90,7 +90,9 @@ def test_what_rejects_is_found_and_what_does_not_is_open_where_the_interval_is()
     told = Finding(code="WT1", title="t", status="found", subject="s", smallest_detectable=smallest_detectable(opened))
     assert told.smallest_detectable is None
     some = [
-        Draft(told, test=msgspec.structs.replace(opened, p=p), evidence=NoEvidence(), margin=10.0, otherwise="Nothing.")
+        Hypothesis(
+            told, test=msgspec.structs.replace(opened, p=p), evidence=NoEvidence(), margin=10.0, otherwise="Nothing."
+        )
         for p in (1e-4, 0.9)
     ]
     found, rest = settle(some, alpha=0.05)
@@ -98,7 +100,7 @@ def test_what_rejects_is_found_and_what_does_not_is_open_where_the_interval_is()
     assert rest.because == f"Nothing. {OPEN}"
     assert rest.power is None
     values = Sample(np.linspace(0.1, 0.3, 20)[None], 1.0)
-    closed = Draft(
+    closed = Hypothesis(
         told, test=msgspec.structs.replace(effect, p=0.9), evidence=values, margin=10.0, otherwise="Nothing."
     )
     assert settle([closed], alpha=0.05)[0].status == "excluded", "the same with an end is far below the margin"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from wheeltap.audits.claims import CLAIM, LOSS, PAIR, Draft, Words
+from wheeltap.audits.claims import CLAIM, LOSS, PAIR, Hypothesis, Words
 from wheeltap.audits.settle import EXCLUDED, OPEN, settle, voided
 from wheeltap.core.records import Estimate, Finding, FindingStatus
 from wheeltap.stats import rare, three_sided
@@ -29,7 +29,7 @@ class Planted(Evidence):
         return self.p if margin > 0.0 else None
 
 
-def planted(above: float | None, below: float | None, *, value: float = 0.001, **more: Any) -> Draft:
+def planted(above: float | None, below: float | None, *, value: float = 0.001, **more: Any) -> Hypothesis:
     """A tested effect with these p-values of "at most the margin" and "at least the margin", and a fitting interval."""
     high = None
     if below is not None:
@@ -38,12 +38,12 @@ def planted(above: float | None, below: float | None, *, value: float = 0.001, *
     low = None if high is None else 2.0 * value - high
     test = Estimate(name="e", value=value, low=low, high=high, level=0.95, n=90, unit="u", method="m", p=above)
     told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="It is so.")
-    return Draft(
+    return Hypothesis(
         told, test=test, **{"evidence": Planted(below), "margin": MARGIN, "otherwise": "It may be so.", **more}
     )
 
 
-def statuses(*drafts: Draft, alpha: float = 0.05) -> list[FindingStatus]:
+def statuses(*drafts: Hypothesis, alpha: float = 0.05) -> list[FindingStatus]:
     return [finding.status for finding in settle(drafts, alpha=alpha)]
 
 
@@ -80,8 +80,8 @@ def test_a_test_has_evidence() -> None:
     test = Estimate.exact("e", 0.0, "u")
     told = Finding(code="WT1", title="t", status="found", subject="s", because="yes")
     with pytest.raises(AssertionError, match="without its evidence"):
-        Draft(told, test=test, margin=MARGIN)
-    assert statuses(Draft(told, test=test, evidence=NoEvidence(), margin=MARGIN)) == ["inconclusive"]
+        Hypothesis(told, test=test, margin=MARGIN)
+    assert statuses(Hypothesis(told, test=test, evidence=NoEvidence(), margin=MARGIN)) == ["inconclusive"]
 
 
 @pytest.mark.parametrize("margin", [0.0, -0.1])
@@ -100,10 +100,12 @@ def test_a_one_sided_test_finds_only_losses_and_excludes_any_gain() -> None:
     assert statuses(replace_test(told, wide, one_sided=False)) == ["found"]
 
 
-def replace_test(draft: Draft, test: Estimate, *, one_sided: bool) -> Draft:
+def replace_test(draft: Hypothesis, test: Estimate, *, one_sided: bool) -> Hypothesis:
     finding = replace(draft.finding, estimates=(test,))
     evidence = Planted(1e-9 if one_sided else None)
-    return Draft(finding, test=test, evidence=evidence, margin=MARGIN, one_sided=one_sided, otherwise=draft.otherwise)
+    return Hypothesis(
+        finding, test=test, evidence=evidence, margin=MARGIN, one_sided=one_sided, otherwise=draft.otherwise
+    )
 
 
 @pytest.mark.parametrize("fallback", ["excluded", "inconclusive"])
@@ -118,7 +120,7 @@ def test_where_other_evidence_settles_it_the_interval_does_not(fallback: Finding
 def test_what_is_not_tested_stands_as_it_is() -> None:
     for status in ("found", "excluded", "inconclusive", "measured", "not_applicable", "error", "skipped"):
         told = Finding(code="WT001", title="t", status=status, subject="s", because="yes")
-        [found] = settle([Draft(told)], alpha=0.05)
+        [found] = settle([Hypothesis(told)], alpha=0.05)
         assert (found.status, found.because, found.power, found.leaning) == (status, "yes", None, False)
 
 
@@ -144,7 +146,7 @@ def test_the_sides_do_not_pay_for_each_other() -> None:
 
 
 def test_what_could_not_be_excluded_or_is_not_tested_does_not_count() -> None:
-    untested = Draft(Finding(code="WT001", title="t", status="measured", subject="s", because="yes"))
+    untested = Hypothesis(Finding(code="WT001", title="t", status="measured", subject="s", because="yes"))
     exact = planted(None, 1e-9, margin=0.0)
     settled_otherwise = planted(None, 1e-9, fallback="inconclusive")
     assert statuses(planted(None, 0.03), exact, settled_otherwise, untested) == [
@@ -156,14 +158,14 @@ def test_what_could_not_be_excluded_or_is_not_tested_does_not_count() -> None:
     assert statuses(planted(None, 0.03), planted(None, 0.9)) == ["inconclusive", "inconclusive"]
 
 
-def at_the_margin(rng: np.random.Generator, rate: float, *, count: int = 6) -> list[Draft]:
+def at_the_margin(rng: np.random.Generator, rate: float, *, count: int = 6) -> list[Hypothesis]:
     """Losses of one answer in ``1 / rate``, where that is the margin; 150 examples, one draw."""
-    made: list[Draft] = []
+    made: list[Hypothesis] = []
     for _ in range(count):
         values = (rng.random((1, 150)) < rate).astype(np.float64)
         test = mean_effect(values, margin=rate, bounded=True, unit="u")
         told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="yes")
-        made.append(Draft(told, test=test, margin=rate, evidence=Sample(values, 1.0), one_sided=True))
+        made.append(Hypothesis(told, test=test, margin=rate, evidence=Sample(values, 1.0), one_sided=True))
     return made
 
 
@@ -187,11 +189,11 @@ def test_the_values_decide_and_not_the_interval() -> None:
     test = mean_effect(none, margin=MARGIN, bounded=True, unit="u")
     assert test.high is not None and test.high < MARGIN
     told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="yes")
-    by_values = Draft(told, test=test, margin=MARGIN, one_sided=True, evidence=Sample(none, 1.0))
+    by_values = Hypothesis(told, test=test, margin=MARGIN, one_sided=True, evidence=Sample(none, 1.0))
     assert statuses(by_values) == ["inconclusive"]
     one_test = three_sided.p_below(none, margin=MARGIN, bound=1.0, one_sided=True)
     assert one_test == pytest.approx(2.0 * (1.0 - MARGIN) ** 150, rel=0.1)  # of a two-sided alpha
-    wider = Draft(told, test=test, margin=0.04, one_sided=True, evidence=Sample(none, 1.0))
+    wider = Hypothesis(told, test=test, margin=0.04, one_sided=True, evidence=Sample(none, 1.0))
     assert statuses(wider) == ["excluded"]
 
 
@@ -202,11 +204,11 @@ def test_where_few_draws_hit_hard_what_none_showed_is_allowed_for() -> None:
         test = rare.rare_effect(values, (-0.1, 0.9), margin=MARGIN, bounded=True, unit="u")
         told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="yes")
         sample = Sample(values, 1.0, (-0.1, 0.9))
-        draft = Draft(told, test=test, margin=MARGIN, one_sided=True, evidence=sample)
+        draft = Hypothesis(told, test=test, margin=MARGIN, one_sided=True, evidence=sample)
         [found] = settle([draft], alpha=0.05)
         assert found.status == status
         assert found.power == rare.power_of(values, (-0.1, 0.9), margin=MARGIN, bounded=True, alpha=0.05)
-    alike = Draft(told, test=test, margin=MARGIN, one_sided=True, evidence=Sample(np.zeros((8, 400)), 1.0))
+    alike = Hypothesis(told, test=test, margin=MARGIN, one_sided=True, evidence=Sample(np.zeros((8, 400)), 1.0))
     assert statuses(alike) == ["excluded"], "as if all draws were alike"
 
 
@@ -217,7 +219,7 @@ def test_power_is_told_at_the_level_of_the_strictest_test() -> None:
     values = (np.random.default_rng(3).random((1, 300)) < 0.01).astype(np.float64)
     test = mean_effect(values, margin=MARGIN, bounded=True, unit="u")
     told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="yes")
-    draft = Draft(told, test=test, margin=MARGIN, one_sided=True, evidence=Sample(values, 1.0))
+    draft = Hypothesis(told, test=test, margin=MARGIN, one_sided=True, evidence=Sample(values, 1.0))
     alone, *_ = settle([draft], alpha=0.05)
     many, *_ = settle([draft, *(planted(0.9, 0.9) for _ in range(4))], alpha=0.05)
     expected = [
@@ -234,7 +236,7 @@ def test_every_undecided_test_against_a_margin_says_what_would_decide_it() -> No
         values = (np.arange(90) < lost).astype(np.float64)[None]
         test = mean_effect(values, margin=MARGIN, bounded=True, unit="u")
         told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="yes")
-        [found] = settle([Draft(told, test=test, margin=MARGIN, evidence=Sample(values, 1.0))], alpha=0.05)
+        [found] = settle([Hypothesis(told, test=test, margin=MARGIN, evidence=Sample(values, 1.0))], alpha=0.05)
         assert found.status == "inconclusive" and found.power is not None and found.power.examples is not None
         assert found.power.examples > 90
 
@@ -253,7 +255,7 @@ def test_every_undecided_test_against_a_margin_says_what_would_decide_it() -> No
 def test_each_side_has_the_words_of_its_question(words: Words, told: tuple[str, ...]) -> None:
     leaning = planted(0.9, 0.9, value=0.019, words=words)
     some = Estimate(name="e", value=0.03, low=0.01, high=0.05, level=0.95, n=90, unit="u", method="m", p=0.9)
-    leaning = Draft(leaning.finding, test=some, evidence=Planted(0.9), margin=MARGIN, words=words)
+    leaning = Hypothesis(leaning.finding, test=some, evidence=Planted(0.9), margin=MARGIN, words=words)
     drafts = [
         planted(0.001, 0.9, words=words),
         planted(0.9, 0.001, words=words),
@@ -285,7 +287,7 @@ def test_an_undecided_effect_leans_only_to_the_side_of_an_alarm(
 ) -> None:
     test = Estimate(name="e", value=0.0, low=low, high=high, level=0.95, n=90, unit="u", method="m", p=0.9)
     told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="yes")
-    draft = Draft(told, test=test, evidence=NoEvidence(), margin=MARGIN, one_sided=one_sided, words=LOSS)
+    draft = Hypothesis(told, test=test, evidence=NoEvidence(), margin=MARGIN, one_sided=one_sided, words=LOSS)
     [found] = settle([draft], alpha=0.05)
     assert found.leaning == leans and found.verdict == ("may cost" if leans else "cannot tell")
 
@@ -295,7 +297,7 @@ def test_a_sentence_on_the_margin_is_said_only_of_the_effect_that_is_reported() 
     draft = planted(0.9, 0.001)
     shown = Estimate(name="gain", value=0.5, low=0.4, high=0.6, level=0.95, n=90, unit="u", method="m")
     finding = replace(draft.finding, estimates=(shown,))
-    other = Draft(finding, test=draft.test, evidence=draft.evidence, margin=MARGIN, otherwise="It may be so.")
+    other = Hypothesis(finding, test=draft.test, evidence=draft.evidence, margin=MARGIN, otherwise="It may be so.")
     [found] = settle([other], alpha=0.05)
     assert (found.status, found.because) == ("excluded", "It may be so.")
 
@@ -305,7 +307,7 @@ def test_where_a_control_failed_no_verdict_is_left(value: float) -> None:
     test = Estimate(name="e", value=value, low=0.0005, high=0.05, level=0.95, n=90, unit="u", method="m", p=0.9)
     told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="yes")
     [found] = settle(
-        [Draft(told, test=test, evidence=NoEvidence(), margin=MARGIN, otherwise="It may be so.")], alpha=0.05
+        [Hypothesis(told, test=test, evidence=NoEvidence(), margin=MARGIN, otherwise="It may be so.")], alpha=0.05
     )
     assert found.leaning
     void = voided(found)

@@ -54,7 +54,7 @@ LATER = {
     "Measured": {"settings", "estimate"}, "Metric": {"code", "unit", "reads"}, "MetricRow": {"verdict"},
     "Plan.trial": {"perturbation", "settings"}, "Plan.reading": {"reading", "settings"},
     "Trial": {"measures", "perturbation", "settings"}, "Finding": {"code", "verdict", "brief", "trials"},
-    "Instrument": {"code", "axis", "reads", "otherwise"}, "Draft": {"otherwise", "undecided"},
+    "Instrument": {"code", "axis", "reads", "otherwise"}, "Hypothesis": {"found", "otherwise", "undecided", "brief"},
     "Subject.count": {"idle"},
     "Verdict": {"answered"}, "Said": {"headline", "notes", "answers", "caveats"}, "Table": {"numbers", "lost"},
     "Section": {"says", "brief"}, "Estimate": {"method", "unit"}, "Estimate.exact": {"unit"},

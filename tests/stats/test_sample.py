@@ -194,14 +194,14 @@ def test_scores_whose_errors_sit_in_few_groups_hold(share: float) -> None:
 
 
 def test_every_claim_of_every_audit_hands_over_its_evidence() -> None:
-    """A ``Tested`` with a test, in any audit, has evidence; those of null and planted copies are controls."""
+    """A ``Hypothesis`` with a test, in any audit, has evidence; those of null and planted copies are controls."""
     found, missing = 0, list[str]()
-    for path in sorted((Path(wheeltap.__file__).parent / "audits").rglob("*.py")):
+    for path in sorted(Path(wheeltap.__file__).parent.rglob("audits/*.py")):
         for function in [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.FunctionDef)]:
             if function.name in ("null", "plant"):
                 continue
             for call in ast.walk(function):
-                if not (isinstance(call, ast.Call) and getattr(call.func, "id", "") == "Tested"):
+                if not (isinstance(call, ast.Call) and getattr(call.func, "id", "") == "Hypothesis"):
                     continue
                 given = {word.arg: word.value for word in call.keywords}
                 test = given.get("test", ast.Constant(None))
@@ -209,7 +209,7 @@ def test_every_claim_of_every_audit_hands_over_its_evidence() -> None:
                     continue
                 found += 1
                 missing += [] if "evidence" in given else [f"{path.name}:{call.lineno}"]
-    assert found > 25 and not missing, missing
+    assert found > 20 and not missing, missing
 
 
 def _passed(rows: list[Row]) -> None:

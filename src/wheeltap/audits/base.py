@@ -4,12 +4,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from wheeltap.audits.case import Case
-from wheeltap.audits.claims import Draft, Tested, Unanswered, Verdict, ungrouped
+from wheeltap.audits.claims import Hypothesis, Unanswered, Verdict, ungrouped
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import (
     Asks,
@@ -96,15 +97,17 @@ class Audit(Configured, ABC):
             otherwise=cls.otherwise, asks=cls.asks, shows=cls.shows,
         )  # fmt: skip
 
-    def unanswered(self, subject: str, gap: Unanswered, *, title: str = "", scheme: str = "") -> Draft:
+    def unanswered(self, subject: str, gap: Unanswered, *, title: str = "", scheme: str = "") -> Hypothesis:
         """The finding on a subject or pair whose trials did not give what the audit rests on."""
         finding = Finding(
             code=self.code, title=title or self.title, status=gap.status, subject=subject, because=gap.because,
             scheme=scheme,
         )  # fmt: skip
-        return Draft(finding)
+        return Hypothesis(finding)
 
-    def draft(self, case: Case, subject: str, claim: Tested, trials: Iterable[Trial], *, title: str = "") -> Draft:
+    def draft(
+        self, case: Case, subject: str, claim: Hypothesis, trials: Iterable[Trial], *, title: str = ""
+    ) -> Hypothesis:
         """The finding that a claim makes.
 
         Args:
@@ -130,12 +133,9 @@ class Audit(Configured, ABC):
             because=claim.found, trials=tuple(trial.key for trial in resting), alarm=claim.alarm, brief=claim.brief,
             scheme=claim.scheme, margin=None if test is None else claim.margin, coverage=covered,
         )  # fmt: skip
-        return Draft(
-            finding, test=test, margin=claim.margin, evidence=claim.evidence, one_sided=claim.one_sided,
-            otherwise=claim.otherwise, fallback=claim.fallback, words=claim.words, reach=reach,
-        )  # fmt: skip
+        return replace(claim, finding=finding, reach=reach)
 
-    def _alone(self, claim: Tested) -> bool:
+    def _alone(self, claim: Hypothesis) -> bool:
         """Whether a claim counts examples one by one, whatever groups they come in."""
         if self.by_example:
             return claim.status not in ("not_applicable", "error")

@@ -7,7 +7,7 @@ from typing import Final, final
 
 import numpy as np
 
-from wheeltap.audits.base import Case, Tested, Unanswered
+from wheeltap.audits.base import Case, Hypothesis, Unanswered
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import Words
 from wheeltap.audits.reading_audit import SingleReadingAudit
@@ -102,21 +102,21 @@ class CensusAudit(SingleReadingAudit[Census]):
             tried=tuple(map(int, read["tried"])), seen=tuple(map(int, read["seen"])),
         )  # fmt: skip
 
-    def singles(self, case: Case, subject: SubjectRecord, read: Census) -> list[Tested]:
+    def singles(self, case: Case, subject: SubjectRecord, read: Census) -> list[Hypothesis]:
         """Which weights stand out; where none does, what would have."""
         numbers = (Estimate.exact("outlier weights", float(read.count), "weights"), *_power(read))
         facts = " ".join(read.facts)
         if not read.count:
             found = f"No weight of {subject.name} stands out by its size ({read.tensors} tensors read)."
             said = " ".join((found, self._sight(read), _SMALLER, facts)).strip()
-            return [Tested(test=None, status="measured", found=said, beside=numbers, words=WORDS)]
+            return [Hypothesis(test=None, status="measured", found=said, beside=numbers, words=WORDS)]
         others = self._others(case, subject)
         named = [f"{one}{_elsewhere(one, others)}" for one in read.outliers]
         more = read.count - len(named)
         listed = "; ".join(named) + (f"; and {more} more" if more else "")
         first = f"{subject.name}: {named[0]}{f' (and {read.count - 1} more)' if read.count > 1 else ''}."
         said = f"{subject.name}: {listed}. {DO} {facts}".strip()
-        return [Tested(test=None, status="found", found=said, brief=f"{first} {DO}", beside=numbers, words=WORDS)]
+        return [Hypothesis(test=None, status="found", found=said, brief=f"{first} {DO}", beside=numbers, words=WORDS)]
 
     def _others(self, case: Case, subject: SubjectRecord) -> dict[str, Census]:
         """What was read of the other subjects, as far as it was."""

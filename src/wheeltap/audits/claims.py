@@ -1,7 +1,7 @@
-"""What audits say: claims with their tests, before one correction over all of them settles each status."""
+"""What audits say: hypotheses with their tests, before one correction over all of them settles each status."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
@@ -64,51 +64,27 @@ class Edge:
     because: str = ""
 
 
+UNNAMED: Final = Finding(code="", title="", status="error", subject="", because="Nobody said what this is about.")
+"""The finding of a hypothesis that no audit has named yet."""
+
+
 @dataclass(frozen=True)
-class Draft:
-    """A finding before the family-wide correction has settled its status.
+class Hypothesis:
+    """What is claimed: the tested effect, what it is held against, and the words for either answer.
+
+    It becomes one finding once the correction over all tests of a report has settled its status.
 
     Attributes:
-        finding: With a provisional status, used as it is where there is no ``test``.
-        test: The tested effect, with the p-value of "it is no more than the margin".
-        margin: Smallest effect of interest; where it is zero, nothing can be excluded.
-        evidence: What the tested effect rests on, which says what is excluded; every test has one.
-        one_sided: Only a positive effect counts as found.
-        otherwise: The words where it was not found.
-        fallback: The status where it was not found, if other evidence than this test settles it.
-        words: Of the verdict.
-        undecided: What to do where it is neither found nor excluded.
-        reach: Share of the weights that it looked at, without those that every format keeps in full precision; ``None``
-            where it disturbs a part alone.
-    """
-
-    finding: Finding
-    test: Estimate | None = None
-    margin: float = 0.0
-    evidence: Evidence | None = None
-    one_sided: bool = False
-    otherwise: str = ""
-    fallback: FindingStatus | None = None
-    words: Words = CLAIM
-    undecided: str = ""
-    reach: float | None = None
-
-    def __post_init__(self) -> None:
-        require_fields(self)
-        assert self.test is None or self.evidence is not None, f"{self.finding.code}: a test without its evidence"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tested:
-    """A claim: the tested effect, what it is held against, and the words for either answer.
-
-    Attributes:
-        test: The effect, with its p-value; ``None`` for a claim that is no test, whose ``status`` stands as it is.
+        finding: With a provisional status, which stands where there is no ``test``; see ``Audit.draft``.
+        test: The effect, with the p-value of "it is no more than the margin"; ``None`` for a claim that is no test,
+            whose ``status`` stands as it is.
         found: The words where it was found (or as they stand, where there is no test).
         otherwise: The words where it was not.
-        margin: Smallest effect of interest: found is a larger one, excluded is one no larger.
+        undecided: What to do where it is neither found nor excluded.
+        margin: Smallest effect of interest: found is a larger one, excluded is one no larger. Where it is zero, nothing
+            can be excluded.
         min_effect: Effect that a null control must have been able to see.
-        evidence: What the tested effect rests on.
+        evidence: What the tested effect rests on, which says what is excluded; every test of a finding has one.
         by_example: Whether it says something of other examples: where these come in groups, its evidence must be over
             groups, or nothing is concluded.
         words: Of the verdict.
@@ -119,6 +95,7 @@ class Tested:
         title: Of its finding; the audit's, where empty.
         scheme: Name of the deployment scheme it is about.
         coverage: Share of the weights that it looked at, where its trials do not tell.
+        reach: The same without those that every format keeps in full precision; ``None`` where a part is disturbed.
         brief: The sentence for a headline; the first one of ``found``, where empty.
         status: Where there is no test.
         fallback: The status where it was not found, if other evidence than this test settles it.
@@ -126,9 +103,12 @@ class Tested:
         trials: What it rests on beside the readings.
     """
 
-    test: Estimate | None
-    found: str
+    finding: Finding = UNNAMED
+    _: KW_ONLY
+    test: Estimate | None = None
+    found: str = ""
     otherwise: str = ""
+    undecided: str = ""
     margin: float = 0.0
     min_effect: float = 0.0
     evidence: Evidence | None = None
@@ -141,11 +121,17 @@ class Tested:
     title: str = ""
     scheme: str = ""
     coverage: float | None = None
+    reach: float | None = None
     brief: str = ""
     status: FindingStatus = "found"
     fallback: FindingStatus | None = None
     shown: Estimate | None = None
     trials: tuple[Trial, ...] = ()
+
+    def __post_init__(self) -> None:
+        require_fields(self)
+        unfounded = self.finding is not UNNAMED and self.test is not None and self.evidence is None
+        assert not unfounded, f"{self.finding.code}: a test without its evidence"
 
     @property
     def effect(self) -> Estimate:
@@ -154,7 +140,7 @@ class Tested:
         return self.test
 
 
-def ungrouped(claim: Tested) -> Tested:
+def ungrouped(claim: Hypothesis) -> Hypothesis:
     """A claim that counts examples one by one, where these come in groups: what was measured, and no conclusion."""
     known = [*(one for one in (claim.shown or claim.test,) if one is not None), *claim.beside]
     beside = tuple(without_interval(one) for one in known)
@@ -190,7 +176,7 @@ class Verdict:
         sections: What a report shows beside the findings.
     """
 
-    drafts: list[Draft] = field(default_factory=list[Draft])
+    drafts: list[Hypothesis] = field(default_factory=list[Hypothesis])
     controls: list[Control] = field(default_factory=list[Control])
     curves: list[Curve] = field(default_factory=list[Curve])
     blocks: list[BlockMap] = field(default_factory=list[BlockMap])

@@ -7,7 +7,7 @@ from typing import ClassVar, final
 
 import msgspec
 
-from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, pair
+from wheeltap.audits.base import Audit, Case, Hypothesis, Unanswered, Verdict, pair
 from wheeltap.audits.claims import LOSS, PAIR, Edge
 from wheeltap.audits.controls import AGAIN, AGAIN_DRAWS, Null, destroyed, silent, silent_twice
 from wheeltap.audits.limits import Count, Margin
@@ -171,7 +171,7 @@ class DeploymentAudit(Audit):
             drafts=list(self._drafts(case)), controls=[self._null(case), self._twin(case), self._planted(case)]
         )
 
-    def _drafts(self, case: Case) -> Iterator[Draft]:
+    def _drafts(self, case: Case) -> Iterator[Hypothesis]:
         for one in self.schemes:
             for subject in case.plan.subjects:
                 yield self._single(case, subject, one)
@@ -182,7 +182,7 @@ class DeploymentAudit(Audit):
         case.require_above_chance(subject)
         return Disturbed.of(case, subject, self.trials(case.plan, subject, one), rare=one.rare)
 
-    def _single(self, case: Case, subject: SubjectRecord, one: Scheme) -> Draft:
+    def _single(self, case: Case, subject: SubjectRecord, one: Scheme) -> Hypothesis:
         try:
             there = self._disturbed(case, subject, one)
         except Unanswered as gap:
@@ -192,7 +192,7 @@ class DeploymentAudit(Audit):
         words = f"{subject.name} loses {lost} of its score at {one.label}{there.diverged}"
         left = there.no_better
         rest = f"{remarks(edge, left)}{shipped(expected)}{self._spared(subject, one)}"
-        claim = Tested(
+        claim = Hypothesis(
             test=lost, margin=edge.value, evidence=there.sample(edge=edge), one_sided=True, words=LOSS, title=one.label,
             scheme=one.name, beside=(there.score, *expected, *(() if left is None else (left,))),
             found=f"{words}: more than {edge.value:.2g}. {rest}", otherwise=f"{words}. {rest}",
@@ -204,7 +204,7 @@ class DeploymentAudit(Audit):
         spared = one.spared(subject) if self.settings.spare_ends else ()
         return f"\n\n{SPARED}: {', '.join(spared[:3])}." if spared else ""
 
-    def _pair(self, case: Case, rival: SubjectRecord, one: Scheme) -> Draft:
+    def _pair(self, case: Case, rival: SubjectRecord, one: Scheme) -> Hypothesis:
         reference = case.plan.reference
         name = pair(reference, rival)
         try:
@@ -214,7 +214,7 @@ class DeploymentAudit(Audit):
         edge = theirs.edge(reference, rival, own=self.settings.margin)
         more = theirs.loss_beyond(mine, one.label, edge=edge)
         words = f"At {one.label}, {rival.name} loses {more} more of its score than {reference.name}"
-        claim = Tested(
+        claim = Hypothesis(
             test=more, margin=edge.value, evidence=theirs.sample(mine, edge=edge), words=PAIR, title=one.label,
             scheme=one.name, beside=(mine.score, theirs.score),
             found=f"{words}: more than {edge.value:.2g} either way. {edge.because}".rstrip(),

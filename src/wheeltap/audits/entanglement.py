@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Case, Tested, Unanswered
+from wheeltap.audits.base import Case, Hypothesis, Unanswered
 from wheeltap.audits.case import Arrays, Values
 from wheeltap.audits.limits import Count, Margin, Share
 from wheeltap.audits.reading_audit import ReadingAudit
@@ -150,7 +150,7 @@ class EntanglementAudit(ReadingAudit[_Read]):
         clusters = None if case.groups is None else case.groups[kept]
         return _Read(effects, everything, groups, read["layer"].astype(np.int64), int(read["total"]), clusters)
 
-    def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Tested]:
+    def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Hypothesis]:
         """Not a test: a subject alone is never found guilty, for no number of behaviours is the right one."""
         graph = strongest(effect_matrix(read.effects, read.groups), share=self.settings.edges)
         rng = seeds.generator(case.plan.seed, "entanglement", "rewirings")
@@ -160,7 +160,7 @@ class EntanglementAudit(ReadingAudit[_Read]):
         # Never found; that it is more modular than rewired graphs counts among the tests of the report.
         test = msgspec.structs.replace(_modular(divided), p=None)
         return [
-            Tested(
+            Hypothesis(
                 test=test,
                 evidence=OwnTest(divided.p),
                 shown=beside[0],
@@ -171,7 +171,7 @@ class EntanglementAudit(ReadingAudit[_Read]):
             )
         ]
 
-    def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Tested:
+    def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Hypothesis:
         """Whose units serve more behaviours."""
         plan = case.plan
         if (plan.reference.layers, plan.reference.parameters) == (rival.layers, rival.parameters):
@@ -180,21 +180,21 @@ class EntanglementAudit(ReadingAudit[_Read]):
         sample = Sample(_gaps(one, two), groups=one.clusters)
         gap = sample.effect(margin=margin, name="breadth_difference", unit="behaviours")
         words = f"A unit of {rival.name} serves {gap} behaviors more than one of {case.plan.reference.name}."
-        return Tested(
+        return Hypothesis(
             test=gap, margin=margin, evidence=sample, min_effect=min_effect,
             found=f"{words} Cancelling units and the way a net was trained (dropout, other labels) change this number "
             "too.",
             otherwise=f"{words} Not shown to be more than {margin:.2g} either way.",
         )  # fmt: skip
 
-    def null(self, case: Case, one: _Read, two: _Read) -> Tested:
+    def null(self, case: Case, one: _Read, two: _Read) -> Hypothesis:
         """Permuted and rescaled units serve as many; where other units were found in the copy, nothing is compared."""
         _require_same_units(one, two)
         margin, min_effect = (share * one.behaviours for share in (self.settings.null_margin, self.settings.min_effect))
         level = self.settings.null_level
         sample = Sample(_gaps(one, two), groups=one.clusters)
         gap = sample.effect(level=level, margin=margin, name="breadth_difference", unit="behaviours")
-        return Tested(
+        return Hypothesis(
             test=gap, margin=margin, min_effect=min_effect,
             found=f"A copy with permuted and rescaled units must not look different: its units affect {gap} "
             f"behaviors more ({level:.1%} interval); the run is void if they are shown to differ by more than "

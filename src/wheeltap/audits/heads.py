@@ -7,7 +7,7 @@ from typing import ClassVar, final
 import numpy as np
 from msgspec.structs import replace
 
-from wheeltap.audits.base import Case, Tested, Unanswered
+from wheeltap.audits.base import Case, Hypothesis, Unanswered
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.limits import Count, Margin, Share
 from wheeltap.audits.reading_audit import ReadingAudit
@@ -179,14 +179,14 @@ class HeadsAudit(ReadingAudit[_Read]):
             raise Unanswered("not_applicable", "The score is that of chance, so no head matters to it.")
         return [threshold * whole for threshold in thresholds]
 
-    def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Tested]:
+    def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Hypothesis]:
         """Whether the loss rises without the head that matters most."""
         (margin,) = self._scaled(case, self.settings.margin)
         tested = replace(read.top_ranked.cost(margin=margin, level=1.0 - case.plan.alpha), name="rise without one head")
         beside = _estimates(read)
         rest = f"{_beside(read, beside)} {_measured(read)} {_LIMITS}"
         rise = f"its loss rises by {tested} {tested.unit} an example"
-        claim = Tested(
+        claim = Hypothesis(
             test=tested, margin=margin, evidence=read.evidence(case), beside=beside, one_sided=True, alarm=False,
             by_example=False,  # halves are of groups
             found=f"{subject.name} depends on {read.best}: without it {rise}, more than {margin:.2g} and more than "
@@ -196,7 +196,7 @@ class HeadsAudit(ReadingAudit[_Read]):
         )  # fmt: skip
         return [claim]
 
-    def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Tested:
+    def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Hypothesis:
         """Whose loss rises more without its own top-ranked head."""
         margin, min_effect = self._scaled(case, self.settings.difference, self.settings.difference_min_effect)
         gap = one.top_ranked.halves.effect(
@@ -207,20 +207,20 @@ class HeadsAudit(ReadingAudit[_Read]):
             f"Without its top-ranked attention head ({two.best}) the loss of {rival.name} rises by {gap} {gap.unit} an "
             f"example more than that of {one.subject.name} without its own ({one.best})"
         )
-        return Tested(
+        return Hypothesis(
             test=gap, margin=margin, evidence=_gap_evidence(case, one, two), min_effect=min_effect,
             by_example=False,
             found=f"{words}. {_LIMITS}",
             otherwise=f"{words}: not shown to be more than {margin:.2g} either way. {_LIMITS}",
         )  # fmt: skip
 
-    def null(self, case: Case, one: _Read, two: _Read) -> Tested:
+    def null(self, case: Case, one: _Read, two: _Read) -> Hypothesis:
         """The same examples and halves: what differs is rounding, or a head that was taken for another."""
         margin, min_effect = self._scaled(case, self.settings.null_margin, self.settings.difference_min_effect)
         level, tables = self.settings.null_level, (two.comparable.table, one.comparable.table)
         sample = Sample((tables[0] - tables[1]).mean(0)[None, :], groups=case.groups)
         gap = sample.effect(level=level, margin=margin, name="difference of rises", unit=one.top_ranked.unit)
-        return Tested(
+        return Hypothesis(
             test=gap, margin=margin, min_effect=min_effect,
             found=f"A reparametrized copy must not look different: without its top-ranked head the loss rises by "
             f"{gap} more ({level:.1%} interval); the run is void if it is shown to differ by more than {margin:.2g}.",

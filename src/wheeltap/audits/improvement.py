@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Final, Literal, final
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, pair
+from wheeltap.audits.base import Audit, Case, Hypothesis, Unanswered, Verdict, pair
 from wheeltap.audits.case import Values
 from wheeltap.audits.claims import PAIR
 from wheeltap.audits.ladder import Ladder, Rung
@@ -252,7 +252,7 @@ class ImprovementAudit(Audit):
             trials=[*grid, search],
         )
 
-    def _single(self, case: Case, subject: SubjectRecord) -> Draft:
+    def _single(self, case: Case, subject: SubjectRecord) -> Hypothesis:
         try:
             one = self._searched(case, subject)
         except Unanswered as gap:
@@ -266,14 +266,14 @@ class ImprovementAudit(Audit):
                 one.halves.effect(one.inputs - one.start, name="gain_of_input_search", unit=unit),
                 one.halves.effect(one.weights - one.inputs, name="gain_beyond_input_search", unit=unit),
             ]
-        claim = Tested(
+        claim = Hypothesis(
             test=_weaker(gain, beyond_shift), shown=gain, beside=tuple(estimates[1:]), margin=margin,
             evidence=_too_little(case, one, margin), one_sided=True,
             found=self._found(one, estimates), otherwise=self._excluded(one, estimates),
         )  # fmt: skip
         return self.draft(case, subject.name, claim, one.trials)
 
-    def _pair(self, case: Case, rival: SubjectRecord) -> Draft:
+    def _pair(self, case: Case, rival: SubjectRecord) -> Hypothesis:
         """Whether noise improves one of two subjects more, on the same examples and halves."""
         plan, title = case.plan, f"{self.title}: how much the two differ"
         name, margin = pair(plan.reference, rival), self.settings.margin
@@ -286,7 +286,7 @@ class ImprovementAudit(Audit):
             gains[1] - gains[0], margin=margin, name="gain_difference", unit=plan.task.measure
         )
         words = f"Noise in the weights improves {rival.name} by {difference} more than {plan.reference.name}"
-        claim = Tested(
+        claim = Hypothesis(
             test=difference, margin=margin, words=PAIR,
             evidence=largest_gap(one.gains, two.gains, bound=2.0 if plan.task.bounded else None, groups=case.groups),
             found=f"{words}. {_EXPLAINED}",

@@ -6,7 +6,7 @@ from typing import ClassVar, Final, final
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import Case, Draft, Tested, Unanswered, Verdict, keeps_less
+from wheeltap.audits.base import Case, Hypothesis, Unanswered, Verdict, keeps_less
 from wheeltap.audits.case import Arrays, Values
 from wheeltap.audits.claims import LOSS
 from wheeltap.audits.limits import Count, Margin
@@ -146,7 +146,7 @@ class InputShiftAudit(ReadingAudit[_Read]):
         }
         return _Read(subject, by_shift, sign * (clean - case.table(self._noise(case.plan, subject))))
 
-    def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Tested]:
+    def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Hypothesis]:
         """Whether the inputs' disturbances cost more than the margin, and which; the noise that costs as much."""
         how, level = self.settings, self.settings.level
         margin = case.margin(how.margin)
@@ -172,7 +172,7 @@ class InputShiftAudit(ReadingAudit[_Read]):
             f"Most is lost under {worst.name.removeprefix('loss under ')}: {worst}. {costs}; over examples {told}. "
             f"{_LIMITS}"
         )
-        claim = Tested(
+        claim = Hypothesis(
             test=tested, margin=margin, evidence=lost, words=LOSS, one_sided=True,
             beside=(*each, noise, alike),
             found=f"{words}, more than {margin:.2g}. {rest}",
@@ -181,13 +181,13 @@ class InputShiftAudit(ReadingAudit[_Read]):
         )  # fmt: skip
         return [claim]
 
-    def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Tested:
+    def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Hypothesis:
         """Who loses more, under the same changed inputs."""
         how, margin = self.settings, case.margin(self.settings.margin)
         more = self._sample(case, two.at(how.level) - one.at(how.level), most=2.0)
         gap = more.effect(margin=margin, name="loss_difference", unit=case.plan.task.measure)
         words = f"{rival.name} loses {gap} more of its score under input shift than {one.subject.name}"
-        return Tested(
+        return Hypothesis(
             test=gap, margin=margin, evidence=more, min_effect=case.scaled(how.min_effect), found=f"{words}. {_LIMITS}",
             otherwise=f"{words}: not shown to be more than {margin:.2g} either way. {_LIMITS}",
             brief=keeps_less(self.title, one.subject, rival, gap),
@@ -205,7 +205,7 @@ class InputShiftAudit(ReadingAudit[_Read]):
             verdict.drafts = self._ranked(case, verdict.drafts)
         return verdict
 
-    def _ranked(self, case: Case, drafts: list[Draft]) -> list[Draft]:
+    def _ranked(self, case: Case, drafts: list[Hypothesis]) -> list[Hypothesis]:
         """Adds to each subject's finding how alike shifted inputs and disturbed weights rank all of them.
 
         It is no test: the few subjects that a plan has cannot show that two orders differ.
@@ -271,7 +271,7 @@ class InputShiftAudit(ReadingAudit[_Read]):
         return found
 
 
-def _with(draft: Draft, estimate: Estimate, words: str) -> Draft:
+def _with(draft: Hypothesis, estimate: Estimate, words: str) -> Hypothesis:
     """The finding with another number beside the tested one."""
     told = draft.finding
     told = msgspec.structs.replace(told, estimates=(*told.estimates, estimate), because=told.because + words)

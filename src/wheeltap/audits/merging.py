@@ -6,7 +6,7 @@ from typing import Annotated, final
 
 import msgspec
 
-from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, pair
+from wheeltap.audits.base import Audit, Case, Hypothesis, Unanswered, Verdict, pair
 from wheeltap.audits.case import Values
 from wheeltap.audits.claims import LOSS
 from wheeltap.audits.limits import Margin, Share
@@ -95,7 +95,7 @@ class MergingAudit(Audit):
         sums = [self._sum(case, *two) for two in combinations(case.rivals, 2)] if self.settings.together else []
         return Verdict(drafts=[*drafts, *sums])
 
-    def _pair(self, case: Case, rival: SubjectRecord) -> Draft:
+    def _pair(self, case: Case, rival: SubjectRecord) -> Hypothesis:
         plan, how = case.plan, self.settings
         trials = self._trials(plan, rival)
 
@@ -120,7 +120,7 @@ class MergingAudit(Audit):
         )
         return self._draft(case, pair(plan.reference, rival), barriers, scores, trials, (words, means))
 
-    def _sum(self, case: Case, one: SubjectRecord, two: SubjectRecord) -> Draft:
+    def _sum(self, case: Case, one: SubjectRecord, two: SubjectRecord) -> Hypothesis:
         """What two others changed, both added to the reference."""
         base = case.plan.reference.name
         name, trials = f"{base} + {one.name} + {two.name}", self._sums(case.plan, one, two)
@@ -153,12 +153,12 @@ class MergingAudit(Audit):
         scores: list[Estimate],
         trials: dict[float, Trial],
         because: tuple[str, str],
-    ) -> Draft:
+    ) -> Hypothesis:
         """The finding that tests the first of ``losses``; ``because`` is what was seen, and what that means."""
         margin, unit = case.margin(self.settings.margin), case.plan.task.measure
         tested, *beside = (lost.effect(margin=margin, name=name, unit=unit) for name, lost in losses.items())
         words, means = because[0].format(tested), because[1]
-        claim = Tested(
+        claim = Hypothesis(
             test=tested, margin=margin, evidence=next(iter(losses.values())), beside=(*beside, *scores), words=LOSS,
             one_sided=True, found=f"{words}. {means}",
             otherwise=f"{words}: not shown to be more than {margin:.2g}. {means}",

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, keeps_less, pair
+from wheeltap.audits.base import Audit, Case, Hypothesis, Unanswered, Verdict, keeps_less, pair
 from wheeltap.audits.case import Values
 from wheeltap.audits.claims import LOSS, PAIR
 from wheeltap.audits.limits import Count, Margin
@@ -232,7 +232,7 @@ class ModifyAudit(Audit):
 
     # ---- one subject ------------------------------------------------------------------------------------------
 
-    def _single(self, case: Case, subject: SubjectRecord) -> Draft:
+    def _single(self, case: Case, subject: SubjectRecord) -> Hypothesis:
         try:
             read = self._read(case, subject, self.variants()[0])
         except Unanswered as gap:
@@ -244,7 +244,7 @@ class ModifyAudit(Audit):
         words = f"{subject.name} loses {tested} of its score at {tested.name}{there.diverged}"
         left = there.no_better
         rest = f"{remarks(edge, left)}{self.shipped(there, subject)}"
-        claim = Tested(
+        claim = Hypothesis(
             test=tested, margin=edge.value, evidence=there.sample(edge=edge), one_sided=True, words=LOSS,
             beside=(there.score, *there.expected(subject), *losses.values(), *(() if left is None else (left,))),
             found=f"{words}: more than {edge.value:.2g}. {rest}",
@@ -314,7 +314,7 @@ class ModifyAudit(Audit):
 
     # ---- pairs ------------------------------------------------------------------------------------------------
 
-    def _pair(self, case: Case, rival: SubjectRecord) -> Draft:
+    def _pair(self, case: Case, rival: SubjectRecord) -> Hypothesis:
         plan, variant = case.plan, self.variants()[0]
         name, title = pair(plan.reference, rival), f"{self.title}: difference"
         try:
@@ -333,7 +333,7 @@ class ModifyAudit(Audit):
             f"{plan.reference.name}. Of what is above chance, {plan.reference.name} keeps {kept[0]} and {rival.name} "
             f"{kept[1]}: where the clean scores differ, compare these."
         )
-        claim = Tested(
+        claim = Hypothesis(
             test=gap, margin=edge.value, evidence=two.sample(one, edge=edge), words=PAIR,
             beside=(*kept, one.score, two.score), found=words, otherwise=words,
             brief=keeps_less(self.title, plan.reference, rival, gap),

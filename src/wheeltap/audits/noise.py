@@ -5,7 +5,7 @@ from typing import ClassVar
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import RECODED, Audit, Case, Draft, Tested, Unanswered, Verdict, keeps_less, pair
+from wheeltap.audits.base import RECODED, Audit, Case, Hypothesis, Unanswered, Verdict, keeps_less, pair
 from wheeltap.audits.claims import PAIR, Words
 from wheeltap.audits.ladder import Ladder, LadderSettings
 from wheeltap.audits.limits import Dose, Margin, Share
@@ -256,7 +256,7 @@ class NoiseAudit(Audit):
             half=half, area=area, norms=tuple(case.norm(row) for row in self._rows(one)),
         )  # fmt: skip
 
-    def _single(self, case: Case, curve: Curve, one: Measured) -> Draft:
+    def _single(self, case: Case, curve: Curve, one: Measured) -> Hypothesis:
         """Whether half of the score is lost at a dose so small that the subject must be called fragile."""
         half, limit, trials = curve.half, self.settings.fragile_below, one.trials
         assert half is not None and curve.area is not None
@@ -274,10 +274,10 @@ class NoiseAudit(Audit):
             )
             + _sentence(case.untouched(trials))
         )
-        claim = Tested(test=None, status=status, found=because, beside=(half, curve.area), words=_FRAGILE)
+        claim = Hypothesis(test=None, status=status, found=because, beside=(half, curve.area), words=_FRAGILE)
         return self.draft(case, curve.subject, claim, trials)
 
-    def _pair(self, case: Case, reference: Measured, rival: Measured) -> Draft:
+    def _pair(self, case: Case, reference: Measured, rival: Measured) -> Hypothesis:
         plan, names = case.plan, (reference.subject.name, rival.subject.name)
         margin = case.way(self.settings.margin)
         gap = area_difference(reference, rival, margin=margin, groups=case.groups, unit=plan.task.measure)
@@ -291,7 +291,7 @@ class NoiseAudit(Audit):
             ends = None if bound is None else (-bound, bound)
             unbounded = Sample(cells, None, ends, groups=case.groups, skewed=True)
             gap = msgspec.structs.replace(gap, p=unbounded.above(margin))
-        claim = Tested(
+        claim = Hypothesis(
             test=gap, margin=margin, evidence=sample if len(cells) > 1 else NoEvidence(), words=PAIR,
             beside=(ratio,),
             brief=keeps_less(self.title, reference.subject, rival.subject, gap),

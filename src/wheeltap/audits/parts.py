@@ -6,7 +6,7 @@ from typing import ClassVar, Final, final
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import Case, Tested, Unanswered
+from wheeltap.audits.base import Case, Hypothesis, Unanswered
 from wheeltap.audits.case import Arrays, Values
 from wheeltap.audits.limits import Margin, Share
 from wheeltap.audits.reading_audit import SingleReadingAudit
@@ -153,16 +153,16 @@ class PartsAudit(SingleReadingAudit[Arrays]):
         """As they are: each side has its own."""
         return read
 
-    def singles(self, case: Case, subject: SubjectRecord, read: Arrays) -> list[Tested]:
+    def singles(self, case: Case, subject: SubjectRecord, read: Arrays) -> list[Hypothesis]:
         """Two claims, neither of which is bad news."""
         return [self._claim(case, subject, read, side) for side in (NECESSARY, SUFFICIENT)]
 
-    def _claim(self, case: Case, subject: SubjectRecord, read: Arrays, side: Side) -> Tested:
+    def _claim(self, case: Case, subject: SubjectRecord, read: Arrays, side: Side) -> Hypothesis:
         answer = self._answer(case, read, side)
         test, threshold = answer.weakest
         words = _Words(case, subject, read, answer, self.settings)
         numbers = [e for a in answer.ablations for e in (a.own, a.beyond, a.best, a.loss)]
-        return Tested(
+        return Hypothesis(
             test=test, margin=threshold, evidence=answer.evidence, title=side.title,
             beside=tuple(e for e in numbers if e is not test), one_sided=True, alarm=False,
             found=words.found(), otherwise=words.otherwise(),

@@ -6,7 +6,7 @@ from typing import ClassVar, Generic, TypeVar
 
 import msgspec
 
-from wheeltap.audits.base import RECODED, Audit, Case, Draft, Tested, Unanswered, Verdict, pair
+from wheeltap.audits.base import RECODED, Audit, Case, Hypothesis, Unanswered, Verdict, pair
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import PAIR
 from wheeltap.audits.controls import Plants, found_planted, plant_level, silent, surely
@@ -49,7 +49,7 @@ class SingleReadingAudit(Audit, Generic[Read]):
         """
 
     @abstractmethod
-    def singles(self, case: Case, subject: SubjectRecord, read: Read) -> list[Tested]:
+    def singles(self, case: Case, subject: SubjectRecord, read: Read) -> list[Hypothesis]:
         """What is claimed of one subject.
 
         Raises:
@@ -108,7 +108,7 @@ class SingleReadingAudit(Audit, Generic[Read]):
         drafts = [draft for subject in case.plan.subjects for draft in self._single(case, subject)]
         return Verdict(drafts, self.more_controls(case))
 
-    def _single(self, case: Case, subject: SubjectRecord) -> list[Draft]:
+    def _single(self, case: Case, subject: SubjectRecord) -> list[Hypothesis]:
         trials = self.readings(case.plan, subject)
         try:
             claims = self.singles(case, subject, self.read(case, subject))
@@ -132,14 +132,14 @@ class ReadingAudit(SingleReadingAudit[Read]):
     copies: ClassVar[tuple[str, ...]] = RECODED
 
     @abstractmethod
-    def compared(self, case: Case, rival: SubjectRecord, one: Read, two: Read) -> Tested:
+    def compared(self, case: Case, rival: SubjectRecord, one: Read, two: Read) -> Hypothesis:
         """What is claimed of the reference (``one``) and a rival (``two``).
 
         Raises:
             Unanswered: If nothing can be.
         """
 
-    def null(self, case: Case, one: Read, two: Read) -> Tested:
+    def null(self, case: Case, one: Read, two: Read) -> Hypothesis:
         """How the twin (``two``) differs from the reference; by default what a comparison says of the two.
 
         It must not be by more than the claim's margin, with the confidence of its interval, or the run is void.
@@ -165,7 +165,7 @@ class ReadingAudit(SingleReadingAudit[Read]):
         verdict.controls = [*self._copies(case), *verdict.controls]
         return verdict
 
-    def _pair(self, case: Case, rival: SubjectRecord) -> Draft:
+    def _pair(self, case: Case, rival: SubjectRecord) -> Hypothesis:
         plan, title = case.plan, f"{self.title}: difference"
         name = pair(plan.reference, rival)
         try:
@@ -196,7 +196,7 @@ class PlantedReadingAudit(ReadingAudit[Read]):
     copies: ClassVar[tuple[str, ...]] = (*RECODED, "cancel")
 
     @abstractmethod
-    def plant(self, case: Case, planted: Read, *, level: float) -> Tested:
+    def plant(self, case: Case, planted: Read, *, level: float) -> Hypothesis:
         """What must be found of the planted copy: an effect above 0, with an interval of this ``level``."""
 
     def asked(self, plan: Plan) -> tuple[SubjectRecord, ...]:

@@ -5,7 +5,7 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from wheeltap.audits.base import Case, Tested
+from wheeltap.audits.base import Case, Hypothesis
 from wheeltap.audits.case import Arrays, Values
 from wheeltap.audits.limits import Margin, Share
 from wheeltap.audits.reading_audit import PlantedReadingAudit
@@ -104,13 +104,13 @@ class RedundancyAudit(PlantedReadingAudit[_Read]):
         """The arrays as they are."""
         return _Read(read, case.groups_of(read["rows"].astype(np.intp)))
 
-    def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Tested]:
+    def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Hypothesis]:
         """Whether ablating both units of a pair undoes more than in random pairs."""
         how, name = self.settings, subject.name
         tested = _beyond_random(read).effect(margin=how.margin, name="share_undone", unit="share")
         share = f"ablating both of a pair undoes {tested} more than in random pairs"
         rest = f"{_words(read, case.plan.task.measure)}{_not_in(subject, read.values['beside'])}"
-        claim = Tested(
+        claim = Hypothesis(
             test=tested, margin=how.margin, evidence=_beyond_random(read),
             beside=self._more(case, read), one_sided=True,
             found=f"Hidden units of {name} cancel each other: {share}. {rest} So the function depends on their "
@@ -120,7 +120,7 @@ class RedundancyAudit(PlantedReadingAudit[_Read]):
         )  # fmt: skip
         return [claim]
 
-    def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Tested:
+    def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Hypothesis:
         """In which of the two ablating both undoes more."""
         margin = self.settings.difference
         sample = _more_undone(one, two)
@@ -129,27 +129,27 @@ class RedundancyAudit(PlantedReadingAudit[_Read]):
             f"In the most opposing pairs, ablating both units undoes {gap} more of what ablating each changes in "
             f"{rival.name} than in {case.plan.reference.name}."
         )
-        return Tested(
+        return Hypothesis(
             test=gap, margin=margin, evidence=sample, min_effect=self.settings.min_effect,
             found=words,
             otherwise=f"{words} Not shown to be more than {margin:g} either way.",
         )  # fmt: skip
 
-    def null(self, case: Case, one: _Read, two: _Read) -> Tested:
+    def null(self, case: Case, one: _Read, two: _Read) -> Hypothesis:
         """Permuted and rescaled units cancel as much."""
         level, margin = self.settings.null_level, self.settings.null_margin
         gap = _more_undone(one, two).effect(level=level, margin=margin, name="share_difference", unit="share")
-        return Tested(
+        return Hypothesis(
             test=gap, margin=margin, min_effect=self.settings.min_effect,
             found=f"A copy with permuted and rescaled units must not look different: its share undone differs by "
             f"{gap} ({level:.1%} interval); the run is void if it is shown to differ by more than {margin:.2g}.",
         )  # fmt: skip
 
-    def plant(self, case: Case, planted: _Read, *, level: float) -> Tested:
+    def plant(self, case: Case, planted: _Read, *, level: float) -> Hypothesis:
         """Units that cancel by construction."""
         margin = self.settings.plant_margin
         share = _beyond_random(planted).effect(level=level, margin=margin, name="share_undone", unit="share")
-        return Tested(
+        return Hypothesis(
             test=share, margin=margin,
             found=f"Cancelling units that were added to a copy must be found: ablating both undoes {share} more than "
             f"in random pairs ({level:.1%} interval).",

@@ -4,7 +4,7 @@ from typing import final
 
 import numpy as np
 
-from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, pair
+from wheeltap.audits.base import Audit, Case, Hypothesis, Unanswered, Verdict, pair
 from wheeltap.audits.case import TOO_FEW
 from wheeltap.audits.claims import PAIR, Words
 from wheeltap.audits.limits import Margin
@@ -133,7 +133,7 @@ class ScoreAudit(Audit):
             verdict.drafts.append(self._pair(case, rival))
         return verdict
 
-    def _single(self, case: Case, subject: SubjectRecord) -> Draft:
+    def _single(self, case: Case, subject: SubjectRecord) -> Hypothesis:
         task = case.plan.task
         try:
             clean = case.clean(subject)
@@ -147,13 +147,13 @@ class ScoreAudit(Audit):
         headroom = case.headroom(subject)
         status = "inconclusive" if headroom.verdict == TOO_FEW else "found" if headroom.verdict else "measured"
         warnings = "".join(told(case, subject) for told in (_as_probabilities, _no_error, _hidden))
-        claim = Tested(
+        claim = Hypothesis(
             test=None, status=status, found=headroom.because or f"{because}{warnings}",
             beside=(score,), words=Words(headroom.verdict, "measured", "measured", undecided=headroom.verdict),
         )  # fmt: skip
         return self.draft(case, subject.name, claim, [case.plan.clean(subject)])
 
-    def _pair(self, case: Case, rival: SubjectRecord) -> Draft:
+    def _pair(self, case: Case, rival: SubjectRecord) -> Hypothesis:
         plan = case.plan
         name = pair(plan.reference, rival)
         trials = tuple(plan.clean(subject) for subject in (plan.reference, rival))
@@ -167,7 +167,7 @@ class ScoreAudit(Audit):
         gap = sample.effect(margin=margin, name="score_difference", unit=plan.task.measure)
         words = f"The scores of {plan.reference.name} and {rival.name} differ by {gap} (paired on the same examples)"
         same = same_outputs(case, rival)
-        claim = Tested(
+        claim = Hypothesis(
             test=gap, margin=margin, evidence=sample, words=PAIR, beside=() if same is None else (same,),
             found=f"{words}: a benchmark tells these two apart.",
             otherwise=f"{words}: not shown to be more than {margin:.2g} either way. {edge.because}".rstrip(),

@@ -7,7 +7,7 @@ import msgspec
 
 from wheeltap.audits.base import Audit, create, judging, studies
 from wheeltap.audits.case import Case
-from wheeltap.audits.claims import Draft, Unanswered, Verdict
+from wheeltap.audits.claims import Hypothesis, Unanswered, Verdict
 from wheeltap.audits.clean_passes import baseline, copies, same_function
 from wheeltap.audits.headline import ENOUGH, FULL, MEASURED, at_level, headline, own_lines, percent
 from wheeltap.audits.power import power_control
@@ -126,7 +126,7 @@ def _answered(verdicts: Sequence[Verdict], findings: Sequence[Finding], void: bo
     return next((one.answered(findings, void) for one in verdicts if one.answered is not None), None)
 
 
-def _tests(plan: Plan, drafts: Sequence[Draft]) -> int:
+def _tests(plan: Plan, drafts: Sequence[Hypothesis]) -> int:
     """Tests that a comparison of two subjects by this plan makes, among which one is the strictest.
 
     A report on one subject tells it of both, and of the pair about whatever is claimed of each.
@@ -156,7 +156,7 @@ def _started(case: Case) -> bool:
     return case.known([case.plan.clean(case.plan.reference)])
 
 
-def settle(drafts: Sequence[Draft], *, alpha: float) -> list[Finding]:
+def settle(drafts: Sequence[Hypothesis], *, alpha: float) -> list[Finding]:
     """Findings with their final status, after one correction over every test of every audit.
 
     Three sides (Goeman, Solari & Stijnen 2010): ``found`` where the effect is shown to exceed its margin, ``excluded``
@@ -173,14 +173,14 @@ def settle(drafts: Sequence[Draft], *, alpha: float) -> list[Finding]:
     ]
 
 
-def _below(draft: Draft) -> float | None:
+def _below(draft: Hypothesis) -> float | None:
     """P-value of "the effect is at least the margin"; ``None`` where that cannot be rejected at all."""
     if draft.evidence is None or draft.fallback is not None:
         return None
     return draft.evidence.below(draft.margin, one_sided=draft.one_sided)
 
 
-def _settled(draft: Draft, sides: tuple[float | None, float | None], *, alpha: float, among: int) -> Finding:
+def _settled(draft: Hypothesis, sides: tuple[float | None, float | None], *, alpha: float, among: int) -> Finding:
     finding, test, (above, below) = draft.finding, draft.test, sides
     if test is None:
         return msgspec.structs.replace(finding, verdict=draft.words.of(finding))
@@ -203,7 +203,7 @@ def _settled(draft: Draft, sides: tuple[float | None, float | None], *, alpha: f
     return msgspec.structs.replace(made, verdict=draft.words.of(made))
 
 
-def _leans(draft: Draft, test: Estimate) -> bool:
+def _leans(draft: Hypothesis, test: Estimate) -> bool:
     """Whether an effect was shown, though not against the margin: its interval leaves zero out.
 
     Where the margin is zero, the p-value says so: it may be of more than the effect alone, and exact beside an interval
@@ -218,7 +218,7 @@ def _leans(draft: Draft, test: Estimate) -> bool:
     return more or (not draft.one_sided and test.high is not None and test.high < 0.0)
 
 
-def _power(draft: Draft, *, alpha: float) -> Power | None:
+def _power(draft: Hypothesis, *, alpha: float) -> Power | None:
     """What the test can decide at the level of the strictest test of the correction."""
     if draft.evidence is None or draft.fallback is not None:
         return None
@@ -232,7 +232,7 @@ def covered(finding: Finding, reach: float | None) -> Finding:
 
     Args:
         finding: Settled.
-        reach: See ``Draft``.
+        reach: See ``Hypothesis``.
     """
     if reach is None or finding.coverage is None or reach >= FULL or finding.status not in _CONCLUDES:
         return finding

@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import Case, Tested, Unanswered, keeps_less
+from wheeltap.audits.base import Case, Hypothesis, Unanswered, keeps_less
 from wheeltap.audits.case import Arrays, Values
 from wheeltap.audits.claims import LOSS, Edge
 from wheeltap.audits.limits import Margin
@@ -240,7 +240,7 @@ class SinglePointAudit(ReadingAudit[_Read]):
         there = [weight for weight in others if not case.skipped([weight.trial])]
         return _Read(subject, lost(own), lost(there), lost(nulls), float(read["screened"]))
 
-    def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Tested]:
+    def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Hypothesis]:
         """Whether the worst weight costs more than the margin, and than any random one."""
         weight, loss = read.worst
         case.require_above_chance(subject)
@@ -256,7 +256,7 @@ class SinglePointAudit(ReadingAudit[_Read]):
         tested = _worst_of(chosen, alone)
         rest = f"{_compared(read)} {_cost(read, self.settings.states)}"
         named = "the screens of the compared models rank highest" if read.others else "the screens rank highest"
-        claim = Tested(
+        claim = Hypothesis(
             test=tested, margin=margin, among=chosen,
             evidence=Largest([_sample(case, lost, edge) for _, lost in read.candidates]),
             one_sided=True, words=LOSS, beside=self._beside(case, read), trials=read.trials, scheme="worst-weight",
@@ -269,7 +269,7 @@ class SinglePointAudit(ReadingAudit[_Read]):
         )  # fmt: skip
         return [claim]
 
-    def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Tested:
+    def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Hypothesis:
         """Which loses more without its own worst weight."""
         plan = case.plan
         for subject in (plan.reference, rival):
@@ -291,7 +291,7 @@ class SinglePointAudit(ReadingAudit[_Read]):
             f"Without its worst weight, {second[0]}, {rival.name} loses {gap} more of its score than "
             f"{plan.reference.name} without {first[0]}"
         )
-        return Tested(
+        return Hypothesis(
             test=gap, margin=margin, among=chosen,
             evidence=largest_gap(*losses, bound=bound, groups=case.groups),
             title="without its worst weight", scheme="worst-weight",
@@ -301,7 +301,7 @@ class SinglePointAudit(ReadingAudit[_Read]):
             otherwise=f"{words}: not shown to be more than {bar:.2g} either way. {_LIMITS}",
         )  # fmt: skip
 
-    def null(self, case: Case, one: _Read, two: _Read) -> Tested:
+    def null(self, case: Case, one: _Read, two: _Read) -> Hypothesis:
         """By what the twin loses more, each by its own screens alone: that the two agree is what is tested."""
         found = super().null(case, *(replace(read, others=[], nulls=[]) for read in (one, two)))
         return replace(found, margin=max(found.margin, case.way(self.settings.margin)))

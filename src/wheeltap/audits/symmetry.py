@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Case, Tested, Unanswered
+from wheeltap.audits.base import Case, Hypothesis, Unanswered
 from wheeltap.audits.case import Arrays, Values
 from wheeltap.audits.limits import Margin, Share
 from wheeltap.audits.reading_audit import ReadingAudit
@@ -146,7 +146,7 @@ class SymmetryAudit(ReadingAudit[_Read]):
                 continue
         return found
 
-    def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Tested]:
+    def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Hypothesis]:
         """Whether S is larger than in the shuffled copies."""
         copies, how = self._shuffled(case, subject), self.settings
         cells, name, beside = self._tested(read, copies)
@@ -158,7 +158,7 @@ class SymmetryAudit(ReadingAudit[_Read]):
             f"a share of {read.own:.3f}; a change unrelated to the symmetry would be to {read.floor:.3f}. "
             f"{_left_out(read)} {_LIMITS}{_warning(read)}"
         )
-        claim = Tested(
+        claim = Hypothesis(
             test=gap, margin=how.margin, evidence=Sample(cells, least=0.0), beside=(mean, *self._beside(read, copies)),
             by_example=False, one_sided=True, alarm=False,
             found=f"{subject.name} responds more symmetrically than chance: {share}. {rest}",
@@ -195,7 +195,7 @@ class SymmetryAudit(ReadingAudit[_Read]):
         exact = {"floor": read.floor, "outputs_themselves": read.own, "unreached": read.unreached}
         return [*found, *(Estimate.exact(name, value, "share") for name, value in exact.items())]
 
-    def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Tested:
+    def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Hypothesis:
         """In which of the two S is larger."""
         how = self.settings
         cells = _gaps(one, two)
@@ -205,18 +205,18 @@ class SymmetryAudit(ReadingAudit[_Read]):
             f"{case.plan.reference.name}."
         )
         limits = f"{_LIMITS}{_warning(one)}"
-        return Tested(
+        return Hypothesis(
             test=gap, margin=how.difference, evidence=Sample(cells, least=0.0), min_effect=how.difference_min_effect,
             by_example=False, beside=_direction_gap(one, two),
             found=f"{words} {limits}",
             otherwise=f"{words} Not shown to be more than {how.difference:g} either way. {limits}",
         )  # fmt: skip
 
-    def null(self, case: Case, one: _Read, two: _Read) -> Tested:
+    def null(self, case: Case, one: _Read, two: _Read) -> Hypothesis:
         """The same function, so the same S."""
         level, margin = self.settings.null_level, self.settings.null_margin
         gap = _over_weights(_gaps(one, two), level=level, margin=margin, name="difference")
-        return Tested(
+        return Hypothesis(
             test=gap, margin=margin, min_effect=self.settings.difference_min_effect,
             found=f"A copy that computes the same must not look different: its S is {gap} larger ({level:.1%} "
             f"interval); the run is void if they are shown to differ by more than {margin:g}.",

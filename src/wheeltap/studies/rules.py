@@ -6,7 +6,7 @@ from contextlib import suppress
 import msgspec
 import numpy as np
 
-from wheeltap.audits.claims import CLAIM, Draft, Unanswered
+from wheeltap.audits.claims import CLAIM, Hypothesis, Unanswered
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError
 from wheeltap.core.plain import many
@@ -22,7 +22,7 @@ WORST = 0.001
 """A null control fails below this p-value, corrected for all its tests: a sound study is rarely void by chance."""
 
 
-def draft(rule: Rule, table: Table, *, among: int, alpha: float) -> Draft:
+def draft(rule: Rule, table: Table, *, among: int, alpha: float) -> Hypothesis:
     """The finding that a rule makes of a table, before the correction.
 
     Args:
@@ -37,7 +37,7 @@ def draft(rule: Rule, table: Table, *, among: int, alpha: float) -> Draft:
     try:
         test = tested(rule, table)
     except Unanswered as gap:
-        return Draft(msgspec.structs.replace(finding, status=gap.status, because=gap.because))
+        return Hypothesis(msgspec.structs.replace(finding, status=gap.status, because=gap.because))
     margin = margin_of(rule, table)
     shown = within(table.metric(rule.metric), test.estimate) if rule.statistic == "exact" else test.estimate
     effect = msgspec.structs.replace(shown, p=test.above(margin, rule.direction))
@@ -49,9 +49,9 @@ def draft(rule: Rule, table: Table, *, among: int, alpha: float) -> Draft:
     )  # fmt: skip
     if effect.p is None:
         why = f"{_otherwise(rule)} {said} Nothing can be tested: {test.method}.".strip()
-        return Draft(msgspec.structs.replace(finding, status="inconclusive", because=why))
+        return Hypothesis(msgspec.structs.replace(finding, status="inconclusive", because=why))
     more = test.needed(margin, rule.direction, alpha=alpha / among) if margin > 0.0 else None
-    return Draft(
+    return Hypothesis(
         finding, test=effect, margin=margin, otherwise=f"{_otherwise(rule)} {said}".strip(), words=CLAIM,
         evidence=Members(test, rule.direction),
         undecided=f"About {more} members would decide." if more is not None and more > test.count else "",

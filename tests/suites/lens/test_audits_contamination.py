@@ -11,7 +11,7 @@ import pytest
 
 import wheeltap as wt
 from tests.contaminated import WINDOW, Letters, knows_marks, marked, subject, task, texts
-from wheeltap.audits.claims import Draft, Words
+from wheeltap.audits.claims import Hypothesis, Words
 from wheeltap.audits.settle import settle
 from wheeltap.core.records import Finding
 from wheeltap.core.subject import Subject
@@ -199,7 +199,7 @@ def test_twins_with_errors_are_no_sign_of_training() -> None:
     # The interval of the gap leaves 0 out, and the test says nothing: then nothing leans.
     said = Finding(code="WT503", title=VERSIONS, status="found", subject="x", estimates=(shown.effect,), because="x")
     [settled] = settle(
-        [Draft(said, test=shown.effect, evidence=NoEvidence(), one_sided=True, words=Words("a", "b", "may a"))],
+        [Hypothesis(said, test=shown.effect, evidence=NoEvidence(), one_sided=True, words=Words("a", "b", "may a"))],
         alpha=0.05,
     )
     assert (shown.effect.low or 0.0) > 0.2 and settled.verdict == "cannot tell" and not settled.leaning

@@ -9,7 +9,7 @@ distribution of the statistic and not from a fixed interval. So a rule is settle
     test.above(0.02, "less")                     # p of "the effect is within the margin": found where it is small
     test.below(0.02, "less")                     # p of "the effect is beyond the margin": excluded where it is small
     effect = msgspec.structs.replace(test.estimate, p=test.above(0.02, "less"))
-    Draft(finding, test=effect, margin=0.02, evidence=Members(test, "less"))    # Holm corrects both sides
+    Hypothesis(finding, test=effect, margin=0.02, evidence=Members(test, "less"))    # Holm corrects both sides
     test.toward("less", margin=0.02)             # the effect less the null value, positive where the rule is right
     test.power(0.02, "less", alpha=alpha)        # Power(found, excluded)
     test.needed(0.02, "less", alpha=alpha)       # members for .8 of both

@@ -1,6 +1,6 @@
 """WTX01: what a few turned signs cost."""
 
-from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict
+from wheeltap.audits.base import Audit, Case, Hypothesis, Unanswered, Verdict
 from wheeltap.audits.claims import LOSS
 from wheeltap.core.records import SubjectRecord, Trial
 from wheeltap.core.settings import Settings
@@ -39,7 +39,7 @@ class SaltAudit(Audit):
         """One finding per subject."""
         return Verdict(drafts=[self._single(case, subject) for subject in case.plan.subjects])
 
-    def _single(self, case: Case, subject: SubjectRecord) -> Draft:
+    def _single(self, case: Case, subject: SubjectRecord) -> Hypothesis:
         trials = self._trials(case, subject)
         try:
             clean = case.clean(subject)
@@ -51,7 +51,7 @@ class SaltAudit(Audit):
         sample = Sample(lost, 1.0 if bounded else None, ends, groups=case.groups, skewed=True)
         effect = sample.effect(margin=margin, name="loss", unit=case.plan.task.measure)
         words = f"{subject.name} loses {effect} of its score when {self.settings.dose:.0%} of the signs turn"
-        claim = Tested(
+        claim = Hypothesis(
             test=effect, margin=margin, evidence=sample, one_sided=True, words=LOSS,
             found=f"{words}: more than {margin:.2g}.", otherwise=f"{words}: not shown to be more than {margin:.2g}.",
         )  # fmt: skip

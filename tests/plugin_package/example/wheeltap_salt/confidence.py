@@ -1,6 +1,6 @@
 """WTX02: is a network surer of its answers than it is right? A reading, and the audit that judges it."""
 
-from wheeltap.audits.base import Case, Tested
+from wheeltap.audits.base import Case, Hypothesis
 from wheeltap.audits.case import Arrays, Values
 from wheeltap.audits.reading_audit import ReadingAudit
 from wheeltap.core.records import SubjectRecord
@@ -45,16 +45,16 @@ class ConfidenceAudit(ReadingAudit[Values]):
     def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> Values:
         return read["confidence"] - case.clean(subject)
 
-    def singles(self, case: Case, subject: SubjectRecord, read: Values) -> list[Tested]:
+    def singles(self, case: Case, subject: SubjectRecord, read: Values) -> list[Hypothesis]:
         return [self.over(read, f"{subject.name} is surer than it is right")]
 
-    def compared(self, case: Case, rival: SubjectRecord, one: Values, two: Values) -> Tested:
+    def compared(self, case: Case, rival: SubjectRecord, one: Values, two: Values) -> Hypothesis:
         return self.over(two - one, f"{rival.name} is more overconfident than {case.plan.reference.name}", either=True)
 
-    def over(self, gap: Values, words: str, *, either: bool = False) -> Tested:
+    def over(self, gap: Values, words: str, *, either: bool = False) -> Hypothesis:
         how = self.settings
         sample = Sample(gap[None, :])
         test = sample.effect(margin=how.margin, name="confidence above accuracy", unit="share")
         found, otherwise = f"{words}, by {test}.", f"Not shown by more than {how.margin:g}: {test}."
         sides = {"one_sided": not either, "margin": how.margin, "min_effect": how.min_effect}
-        return Tested(test=test, evidence=sample, found=found, otherwise=otherwise, **sides)
+        return Hypothesis(test=test, evidence=sample, found=found, otherwise=otherwise, **sides)

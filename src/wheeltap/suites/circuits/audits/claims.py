@@ -8,7 +8,7 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Case, Tested, Unanswered, Verdict
+from wheeltap.audits.base import Case, Hypothesis, Unanswered, Verdict
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import Words
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
@@ -69,7 +69,7 @@ class CircuitSufficientAudit(CircuitAudit):
         """One for each ablation."""
         return tuple(f"{self.title}: {words}" for words in ABLATIONS.values())
 
-    def singles(self, case: Case, subject: SubjectRecord, read: CircuitRead) -> list[Tested]:
+    def singles(self, case: Case, subject: SubjectRecord, read: CircuitRead) -> list[Hypothesis]:
         """One claim for each ablation."""
         mean, *others = (self._claim(read, key) for key in ABLATIONS)
         return [replace(mean, beside=(*mean.beside, *self._areas(case, subject))), *others]
@@ -89,10 +89,10 @@ class CircuitSufficientAudit(CircuitAudit):
         ):
             yield Estimate.exact(name, value, "share")
 
-    def _claim(self, read: CircuitRead, key: str) -> Tested:
+    def _claim(self, read: CircuitRead, key: str) -> Hypothesis:
         words, title = ABLATIONS[key], f"{self.title}: {ABLATIONS[key]}"
         if not read.asked(key):
-            return Tested(test=None, title=title, status="not_applicable", found=NO_OTHERS, alarm=False)
+            return Hypothesis(test=None, title=title, status="not_applicable", found=NO_OTHERS, alarm=False)
         sample = read.rises(key, share=self.settings.tolerance)
         margin = sample.margin
         rise = sample.effect(margin=margin, name=f"rise of the loss, {words}", unit="nats")
@@ -102,7 +102,7 @@ class CircuitSufficientAudit(CircuitAudit):
         )
         beside = read.faithfulness() if key == "keep mean" else ()
         about = f"{read.size}." if key == "keep mean" else read.left_out(key)
-        return Tested(
+        return Hypothesis(
             test=rise, margin=margin, evidence=sample, words=_SUFFICIENT,
             one_sided=True, title=title, beside=beside,
             found=f"The circuit is not sufficient under {words}. {numbers} {about}".strip(),
@@ -141,14 +141,14 @@ class CircuitNecessaryAudit(CircuitAudit):
         ablations = (f"{self.title}: {words}" for words in REMOVED.values())
         return (*ablations, *(f"Weights of the circuit: {kind}" for kind in KINDS))
 
-    def singles(self, case: Case, subject: SubjectRecord, read: CircuitRead) -> list[Tested]:
+    def singles(self, case: Case, subject: SubjectRecord, read: CircuitRead) -> list[Hypothesis]:
         """What is left without it; what disturbing its weights costs beyond as many others."""
         return [*(self._left(read, key) for key in REMOVED), *(_weights(read, at) for at in range(len(KINDS)))]
 
-    def _left(self, read: CircuitRead, key: str) -> Tested:
+    def _left(self, read: CircuitRead, key: str) -> Hypothesis:
         words = REMOVED[key]
         if not read.asked(key):
-            return Tested(
+            return Hypothesis(
                 test=None, title=f"{self.title}: {words}", status="not_applicable", found=NO_OTHERS, alarm=False
             )
         loss = read.loss(key)
@@ -161,7 +161,7 @@ class CircuitNecessaryAudit(CircuitAudit):
             f"{read.whole(key).mean():.3f}, of a guess {CHANCE:.3f}: {left} of {read.beyond:.3f} is left. "
             f"{read.left_out(key)}"
         ).strip()
-        return Tested(
+        return Hypothesis(
             test=left, margin=margin, evidence=sample, words=_NECESSARY,
             one_sided=True, title=f"{self.title}: {words}",
             found=f"The circuit is not necessary ({words}): the rest does the task without it. {numbers}",
@@ -169,11 +169,11 @@ class CircuitNecessaryAudit(CircuitAudit):
         )  # fmt: skip
 
 
-def _weights(read: CircuitRead, at: int) -> Tested:
+def _weights(read: CircuitRead, at: int) -> Hypothesis:
     """What one disturbance of the circuit's weights costs beyond the same on as many others."""
     title = f"Weights of the circuit: {KINDS[at]}"
     if not read.weights:
-        return Tested(test=None, title=title, status="not_applicable", found=_NO_WEIGHTS, alarm=False)
+        return Hypothesis(test=None, title=title, status="not_applicable", found=_NO_WEIGHTS, alarm=False)
     own, others = (read.read["disturbed"][at, place].astype(np.float64) for place in range(2))
     gap = mean_effect((own - others)[:, None], margin=_SMALL * read.beyond, name=f"{KINDS[at]}: rise in the circuit "
                       "beyond as many others", unit="nats")  # fmt: skip
@@ -181,7 +181,7 @@ def _weights(read: CircuitRead, at: int) -> Tested:
         f"{KINDS[at].capitalize()} of the circuit's weights alone: loss {own.mean():.3f} nats; of as many others "
         f"{others.mean():.3f}, of the whole net {read.own:.3f}. Difference {gap}."
     )
-    return Tested(
+    return Hypothesis(
         test=gap, margin=_SMALL * read.beyond, evidence=Sample((own - others)[:, None]), words=_WEIGHTS,
         by_example=False, one_sided=True, alarm=False,
         title=title,
@@ -231,7 +231,7 @@ class CircuitNullsAudit(CircuitAudit):
         """Of every claim."""
         return (f"{self.title}: random circuits", *(f"{self.title}: {_TITLES[null]}" for null in self.searched))
 
-    def singles(self, case: Case, subject: SubjectRecord, read: CircuitRead) -> list[Tested]:
+    def singles(self, case: Case, subject: SubjectRecord, read: CircuitRead) -> list[Hypothesis]:
         """Beside random circuits, and in each null."""
         return [self._random(read), *(self._null(case, subject, null) for null in self.searched)]
 
@@ -240,7 +240,7 @@ class CircuitNullsAudit(CircuitAudit):
         """Nulls that are searched in. Where edges are patched, an empty circuit swaps the answers."""
         return tuple(null for null in NULLS if null != "labels" or self.settings.ablation != "patch")
 
-    def _random(self, read: CircuitRead) -> Tested:
+    def _random(self, read: CircuitRead) -> Hypothesis:
         by = self.settings.ablation
         own, removed = (float(read.loss(f"{what} {by}").mean()) for what in ("keep", "remove"))
         kept, gone = read.read["random"].astype(np.float64), read.read["random_removed"].astype(np.float64)
@@ -261,20 +261,20 @@ class CircuitNullsAudit(CircuitAudit):
         as_well = as_good > 0 and 2.0 * (1.0 - binomial_share(as_good - 1, len(kept), LEVEL)) <= LEVEL
         if as_well:
             says = f"{NOT_EVIDENCE}: random circuits of its size do as well."
-        return Tested(
+        return Hypothesis(
             test=None, title=f"{self.title}: random circuits", alarm=not better,
             status="excluded" if better else "found" if as_well else "inconclusive", found=f"{says} {numbers}",
             words=Words("not evidence", "better than these", "may be no evidence"),
             beside=(Estimate.exact("p, beside random circuits", p, "probability", n=len(kept)),),
         )  # fmt: skip
 
-    def _null(self, case: Case, subject: SubjectRecord, null: Null) -> Tested:
+    def _null(self, case: Case, subject: SubjectRecord, null: Null) -> Hypothesis:
         found, title = list[Arrays](), f"{self.title}: {_TITLES[null]}"
         for trial in self._searches(case, subject, null):
             try:
                 found.append(case.reading(trial))
             except Unanswered as gap:
-                return Tested(test=None, title=title, status=gap.status, found=gap.because, alarm=False)
+                return Hypothesis(test=None, title=title, status=gap.status, found=gap.because, alarm=False)
         reached = [int(one["size"]) for one in found if int(one["size"])]
         target = float(found[0]["target"])
         lows = ", ".join(f"{float(one['losses'].min()):.3f}" for one in found)
@@ -286,7 +286,7 @@ class CircuitNullsAudit(CircuitAudit):
             )
         else:
             says = f"In {NULLS[null]}, the same search does not reach the target in {len(found)} tries."
-        return Tested(
+        return Hypothesis(
             test=None, title=title, status="found" if reached else "excluded", alarm=bool(reached),
             found=f"{says} {numbers}", words=_NULLS,
         )  # fmt: skip
@@ -335,15 +335,17 @@ class CircuitStableAudit(CircuitAudit):
         """Of the claims."""
         return (f"{self.title}: held-out pairs", f"{self.title}: rephrased", f"{self.title}: other searches")
 
-    def singles(self, case: Case, subject: SubjectRecord, read: CircuitRead) -> list[Tested]:
+    def singles(self, case: Case, subject: SubjectRecord, read: CircuitRead) -> list[Hypothesis]:
         """On held-out pairs, on rephrased ones, and beside other searches."""
         return [self._held(read), self._worded(case, subject), self._again(case, subject)]
 
-    def _held(self, read: CircuitRead) -> Tested:
+    def _held(self, read: CircuitRead) -> Hypothesis:
         """Whether the loss is higher on held-out pairs than it is on those that the circuit was searched on."""
         title = self.titles()[0]
         if self.settings.circuit and not self.settings.searched_here:
-            return Tested(test=None, title=title, status="not_applicable", found=_UNKNOWN, brief=_UNKNOWN, alarm=False)
+            return Hypothesis(
+                test=None, title=title, status="not_applicable", found=_UNKNOWN, brief=_UNKNOWN, alarm=False
+            )
         searched, held = read.searched, read.loss(f"keep {self.settings.ablation}")
         # Other pairs, so two samples: the loss on those searched has noise of its own.
         name = "rise of the loss on held-out pairs"
@@ -360,48 +362,48 @@ class CircuitStableAudit(CircuitAudit):
                 f"{brief} It was searched on only {_pairs(len(searched))}: a circuit can fit so few without doing the "
                 f"task. Give at least {2 * FEW} pairs (half are searched on)."
             )
-        return Tested(
+        return Hypothesis(
             test=rise, margin=margin, evidence=Members(test, "more"), words=_HELD, one_sided=True, title=title,
             found=f"The circuit fits the pairs that it was searched on and does worse on others. {brief} Rise {rise}.",
             otherwise=f"{brief} Rise {rise}.", brief=brief,
         )  # fmt: skip
 
-    def _worded(self, case: Case, subject: SubjectRecord) -> Tested:
+    def _worded(self, case: Case, subject: SubjectRecord) -> Hypothesis:
         title = self.titles()[1]
         try:
             read = self.parsed(subject, case.reading(self.effects(case, subject, rephrased=True)))
         except Unanswered as gap:
-            return Tested(test=None, title=title, status="not_applicable", found=gap.because, alarm=False)
+            return Hypothesis(test=None, title=title, status="not_applicable", found=gap.because, alarm=False)
         how = f"keep {self.settings.ablation}"
         sample = read.rises(how, share=self.settings.tolerance)
         margin = sample.margin
         rise = sample.effect(margin=margin, name="rise of the loss on rephrased pairs", unit="nats")
         numbers = f"The loss is {read.loss(how).mean():.3f} nats, of the whole net {read.own:.3f}: a rise of {rise}."
-        return Tested(
+        return Hypothesis(
             test=rise, margin=margin, evidence=sample, words=_STABLE,
             one_sided=True, title=title,
             found=f"The circuit fails on prompts that say the same in other words. {numbers}",
             otherwise=f"On prompts that say the same in other words: {numbers}",
         )  # fmt: skip
 
-    def _again(self, case: Case, subject: SubjectRecord) -> Tested:
+    def _again(self, case: Case, subject: SubjectRecord) -> Hypothesis:
         title, kept = self.titles()[2], list[NDArray[np.bool_]]()
         for trial in self._searches(case, subject):
             try:
                 found = case.reading(trial)
             except Unanswered as gap:
-                return Tested(test=None, title=title, status=gap.status, found=gap.because, alarm=False)
+                return Hypothesis(test=None, title=title, status=gap.status, found=gap.because, alarm=False)
             if int(found["size"]):
                 kept.append(found["rank"] < int(found["size"]))
         if len(kept) < 2:
             says = f"Of {self.settings.again} searches by other seeds {len(kept)} reach the target."
-            return Tested(test=None, title=title, status="inconclusive", found=says, alarm=False)
+            return Hypothesis(test=None, title=title, status="inconclusive", found=says, alarm=False)
         shared = [float((one & two).sum() / (one | two).sum()) for one, two in combinations(kept, 2)]
         often = np.mean(kept, axis=0)
         unit = f"share of {self.parts}"
         always, once = int((often == 1.0).sum()), int((often > 0.0).sum())
         sizes = ", ".join(f"{int(one.sum()):,}" for one in kept)
-        return Tested(
+        return Hypothesis(
             test=None, title=title, status="measured", alarm=False,
             beside=(Estimate.exact("shared by two searches", float(np.mean(shared)), unit, n=len(shared)),
                     Estimate.exact("in every one", always / once, unit, n=len(kept))),

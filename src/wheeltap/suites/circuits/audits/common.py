@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict
+from wheeltap.audits.base import Audit, Case, Hypothesis, Unanswered, Verdict
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.limits import Count, Listed, Share
 from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
@@ -249,7 +249,7 @@ class CircuitAudit(Audit):
     settings: CircuitAuditSettings
 
     @abstractmethod
-    def singles(self, case: Case, subject: SubjectRecord, read: CircuitRead) -> list[Tested]:
+    def singles(self, case: Case, subject: SubjectRecord, read: CircuitRead) -> list[Hypothesis]:
         """What is claimed of the circuit of one subject."""
 
     @abstractmethod
@@ -368,7 +368,7 @@ class CircuitAudit(Audit):
         """What is claimed of each subject's circuit."""
         return Verdict([draft for subject in case.plan.subjects for draft in self._drafts(case, subject)])
 
-    def _drafts(self, case: Case, subject: SubjectRecord) -> list[Draft]:
+    def _drafts(self, case: Case, subject: SubjectRecord) -> list[Hypothesis]:
         try:
             trials = [*self.searches(case.plan, subject), self.effects(case, subject), *self.more(case, subject)]
             claims = self.singles(case, subject, self.parsed(subject, case.reading(self.effects(case, subject))))

@@ -8,7 +8,7 @@ from typing import ClassVar, Final, final
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import Case, Tested, Unanswered
+from wheeltap.audits.base import Case, Hypothesis, Unanswered
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.controls import silent
 from wheeltap.audits.reading_audit import SingleReadingAudit
@@ -112,14 +112,14 @@ class DecodableAudit(SingleReadingAudit[Factors]):
             for name, arrays in zip(read_off, each, strict=True)
         )
 
-    def singles(self, case: Case, subject: SubjectRecord, read: Factors) -> list[Tested]:
+    def singles(self, case: Case, subject: SubjectRecord, read: Factors) -> list[Hypothesis]:
         """One claim of each factor."""
         return [self._claim(subject, factor) for name, factor in read.items() if name != OWN]
 
-    def _claim(self, subject: SubjectRecord, factor: Factor) -> Tested:
+    def _claim(self, subject: SubjectRecord, factor: Factor) -> Hypothesis:
         words = Words(subject.name, factor, self.settings)
         title = f"{self.title}: {factor.name}"
-        blank = partial(Tested, test=None, title=title, alarm=False, status="not_applicable")
+        blank = partial(Hypothesis, test=None, title=title, alarm=False, status="not_applicable")
         if not factor.measured:
             return blank(found=_WHY_NOT[factor.status])
         if not any(float(layer["rank"]) >= 0.0 for layer in factor.layers):
@@ -136,20 +136,20 @@ class DecodableAudit(SingleReadingAudit[Factors]):
         use = msgspec.structs.replace(factor.most_used.use, p=p, name=name)
         shown = factor.used or factor.moves
         otherwise = words.used() if factor.used else words.moves() if factor.moves else None
-        return Tested(
+        return Hypothesis(
             test=use, evidence=NoEvidence(), title=title, alarm=False, beside=estimates(factor), found=words.unused(),
             otherwise=otherwise or words.open(smallest_detectable(use, alpha=factor.alpha)),
             fallback="excluded" if shown else "inconclusive",
         )  # fmt: skip
 
-    def _not_decodable(self, title: str, factor: Factor, words: "Words") -> Tested:
+    def _not_decodable(self, title: str, factor: Factor, words: "Words") -> Hypothesis:
         """Nowhere, or not shown to be."""
         gain, layers, margin = factor.best.gain, len(factor.layers), self.settings.decodable
         least = smallest_detectable(gain, alpha=factor.alpha / layers, margin=margin)
         # What a single layer's test finds, or its interval holds, is not denied because many layers were looked at.
         seen = all(layer.unseen(self.settings.sight, alpha=factor.alpha) for layer in factor.layers)
         surely = least is not None and least <= self.settings.sight and seen
-        return Tested(
+        return Hypothesis(
             test=None, shown=gain, among=layers, margin=margin, title=title, alarm=False,
             status="not_applicable" if surely else "inconclusive", beside=(factor.best.accuracy,),
             found=words.not_decodable(least, surely=surely),

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict
+from wheeltap.audits.base import Audit, Case, Hypothesis, Unanswered, Verdict
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import PAIR, Words
 from wheeltap.audits.limits import Margin
@@ -403,38 +403,38 @@ class AmbiguityAudit(Audit):
             raise Unanswered("not_applicable", "No item is ambiguous." if p is None else _TOO_FEW)
         return found
 
-    def _too_few(self, case: Case, subject: SubjectRecord) -> list[Draft]:
+    def _too_few(self, case: Case, subject: SubjectRecord) -> list[Hypothesis]:
         """That sets of labels were not tested, where there are too few items for that alone."""
         if case.plan.task.examples >= FEWEST_LABELLED or subject.role == "recorded":
             return []
         return [self.unanswered(subject.name, Unanswered("not_applicable", _TOO_FEW), title=_TITLES[LABELLED])]
 
-    def _claims(self, case: Case, subject: SubjectRecord, found: dict[str, Scores]) -> list[Tested]:
+    def _claims(self, case: Case, subject: SubjectRecord, found: dict[str, Scores]) -> list[Hypothesis]:
         return [self._claim(case, subject, one) for one in found.values()]
 
-    def _claim(self, case: Case, subject: SubjectRecord, one: Scores) -> Tested:
+    def _claim(self, case: Case, subject: SubjectRecord, one: Scores) -> Hypothesis:
         """Shares alone, or a share held against what takes no skill."""
         beside = tuple(share.estimate for share in one.shares)
         title, said = _TITLES.get(one.test, ""), f"{subject.name} {one.words}"
         if one.chance is None:
-            return Tested(test=None, status="measured", title=title, found=said, brief=one.words, beside=beside)
+            return Hypothesis(test=None, status="measured", title=title, found=said, brief=one.words, beside=beside)
         cells = (one.values - one.chance)[None, :]
         margin = case.plan.margin if self.settings.margin is None else self.settings.margin
         name = f"{one.test}, above {'chance' if one.test == WENT_ON else 'the most common set'}"
         sample = Sample(cells, 1.0, groups=_of_items(case, one.items))
         test = sample.effect(margin=margin, name=name, unit="share of items")
-        return Tested(
+        return Hypothesis(
             test=test, margin=margin, evidence=sample, one_sided=True, alarm=False, title=title,
             words=_WORDS[one.test], found=said, otherwise=said, brief=one.words, beside=beside,
         )  # fmt: skip
 
     def _pair(
         self, case: Case, one: tuple[SubjectRecord, dict[str, Scores]], two: tuple[SubjectRecord, dict[str, Scores]]
-    ) -> list[Draft]:
+    ) -> list[Hypothesis]:
         """For each test that both took, the second's score minus the first's on the items that both were asked."""
         names = (one[0].name, two[0].name)
         trials = [trial for subject, _ in (one, two) for trial in self._known(case, subject)]
-        drafts: list[Draft] = []
+        drafts: list[Hypothesis] = []
         for name, first in one[1].items():
             if name not in two[1] or name == CONFIRMED:
                 continue
@@ -442,7 +442,7 @@ class AmbiguityAudit(Audit):
             drafts.append(self.draft(case, " vs ".join(names), claim, trials))
         return drafts
 
-    def _difference(self, case: Case, names: tuple[str, str], first: Scores, second: Scores) -> Tested:
+    def _difference(self, case: Case, names: tuple[str, str], first: Scores, second: Scores) -> Hypothesis:
         _, at, to = np.intersect1d(first.items, second.items, return_indices=True)
         cells = (second.values[to] - first.values[at])[None, :]
         margin = case.plan.margin if self.settings.margin is None else self.settings.margin
@@ -452,7 +452,7 @@ class AmbiguityAudit(Audit):
             f"In the test of {first.test}, {names[1]} scores {100 * second.values[to].mean():.1f} % and {names[0]} "
             f"{100 * first.values[at].mean():.1f} % in the mean of {len(at):,} items (difference {amount(test)})."
         )
-        return Tested(
+        return Hypothesis(
             test=test, margin=margin, evidence=sample, words=PAIR, alarm=(test.value or 0.0) < 0.0,
             title=f"{_TITLES.get(first.test, self.title)}: difference", found=said, otherwise=said, brief=said,
         )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Final, final
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import Case, Tested, Unanswered
+from wheeltap.audits.base import Case, Hypothesis, Unanswered
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import Words
 from wheeltap.audits.controls import NO_POWER
@@ -370,14 +370,14 @@ class ContaminationAudit(SingleReadingAudit[Known]):
         """Of every claim."""
         return (*TITLES, *([OVERLAP] if self.settings.corpus else []), POWER)
 
-    def singles(self, case: Case, subject: SubjectRecord, read: Known) -> list[Tested]:
+    def singles(self, case: Case, subject: SubjectRecord, read: Known) -> list[Hypothesis]:
         """What each test says, and with which probability a taught copy would have been found."""
         power = _power(read, alpha=case.plan.alpha)
         claims = [_claim(read, shown, power) for shown in read.model.shown()]
         if why := read.model.untested():
-            claims = [Tested(test=None, title=ORDER, status="inconclusive", found=why, words=_ORDERED), *claims]
+            claims = [Hypothesis(test=None, title=ORDER, status="inconclusive", found=why, words=_ORDERED), *claims]
         if not read.model.paired:
-            claims += [Tested(test=None, title=title, status="not_applicable", found=_NO_TWINS)
+            claims += [Hypothesis(test=None, title=title, status="not_applicable", found=_NO_TWINS)
                        for title in (VERSIONS, COMPLETION)]  # fmt: skip
         if "overlap" in read.model.read:
             claims.append(_overlap(read, run=self.settings.run))
@@ -428,12 +428,12 @@ def _power(read: Known, *, alpha: float) -> dict[int, Estimate]:
     }
 
 
-def _claim(read: Known, shown: Shown, power: dict[int, Estimate]) -> Tested:
+def _claim(read: Known, shown: Shown, power: dict[int, Estimate]) -> Hypothesis:
     beside = () if shown.title != VERSIONS else tuple(read.model.detectors())
     if shown.title == COMPLETION:
         beside = tuple(read.model.completed())
     brief = f"{read.name} {_SHOWS[shown.title]}"
-    return Tested(
+    return Hypothesis(
         test=shown.effect, evidence=NoEvidence(), title=shown.title, one_sided=True, beside=beside,
         words={ORDER: _ORDERED, VERSIONS: _LIKELIER}.get(shown.title, _WORDS),
         brief=f"{brief} {shown.numbers}", found=f"{brief} {shown.numbers} {_meant(shown)}",
@@ -455,7 +455,7 @@ def _meant(shown: Shown) -> str:
     )
 
 
-def _overlap(read: Known, *, run: int) -> Tested:
+def _overlap(read: Known, *, run: int) -> Hypothesis:
     held = read.model.read["overlap"].astype(np.float64)
     own = held[:, 0]
     mean, low, high = mean_interval(own, level=LEVEL)
@@ -466,7 +466,7 @@ def _overlap(read: Known, *, run: int) -> Tested:
     numbers = f"The corpus holds a run of {run} words of {int((own > 0).sum())} of {len(own)} items"
     if held.shape[1] == 1:
         why = f"{numbers}. Without twins nothing says how many would be there by chance."
-        return Tested(test=None, title=OVERLAP, status="measured", found=why, beside=(share,), alarm=False)
+        return Hypothesis(test=None, title=OVERLAP, status="measured", found=why, beside=(share,), alarm=False)
     p = more_often(own, held[:, 1])
     mean, low, high = mean_interval(own - held[:, 1], level=LEVEL)
     gap = Estimate(
@@ -474,14 +474,14 @@ def _overlap(read: Known, *, run: int) -> Tested:
         unit="share of runs", method="exact sign test; t interval", p=p,
     )  # fmt: skip
     numbers = f"{numbers}, and of {int((held[:, 1] > 0).sum())} twins (p = {p:.2g})"
-    return Tested(
+    return Hypothesis(
         test=gap, evidence=NoEvidence(), title=OVERLAP, one_sided=True, words=_HELD, beside=(share,),
         found=f"{numbers}. It says nothing of whether {read.name} was trained on that corpus.",
         otherwise=f"{numbers}. Reworded items have no run of words in common with the corpus.",
     )  # fmt: skip
 
 
-def _measured(read: Known, power: dict[int, Estimate]) -> Tested:
+def _measured(read: Known, power: dict[int, Estimate]) -> Hypothesis:
     """With which probability copies would have been found, by every test and by the best one."""
     beside = tuple(
         msgspec.structs.replace(estimate, name=f"taught {_times(epochs)}: {estimate.name}")
@@ -489,7 +489,7 @@ def _measured(read: Known, power: dict[int, Estimate]) -> Tested:
     )
     scores = [_sorted_by_scores(copy) for copy in read.taught if copy.paired]
     said = " ".join(part for part in (_left_out(read), _said(power), _easy(read)) if part)
-    return Tested(
+    return Hypothesis(
         test=None, title=POWER, status="measured", alarm=False, beside=beside, brief=said,
         found=" ".join([said, *scores]) or "No copy could be taught.",
     )  # fmt: skip

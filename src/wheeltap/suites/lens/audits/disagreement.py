@@ -7,7 +7,7 @@ from typing import Final, cast, final
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Case, Draft, Tested, Unanswered, Verdict
+from wheeltap.audits.base import Case, Hypothesis, Unanswered, Verdict
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import PAIR, Words
 from wheeltap.audits.limits import Margin
@@ -71,11 +71,11 @@ What = Callable[[FloatArray, Halves], FloatArray]
 _TWO_THIRDS: Final = 2 / 3 - 1e-9
 
 
-def unsure(read: Believed, *, margin: float, title: str) -> Tested:
+def unsure(read: Believed, *, margin: float, title: str) -> Hypothesis:
     """Whether a model is surer of its most likely label than people who disagree are of it."""
     gap, items = _within(read, SPLIT, _more_sure)
     if items < FEWEST_ITEMS:
-        return Tested(
+        return Hypothesis(
             test=None, status="not_applicable", title=title,
             found=f"Half of the people agrees by less than two thirds on {items:.0f} items; {FEWEST_ITEMS} are needed.",
         )  # fmt: skip
@@ -90,10 +90,10 @@ def unsure(read: Believed, *, margin: float, title: str) -> Tested:
     )
     if not has_width(test):
         said = f"{numbers[0].upper()}{numbers[1:]} It is the same on all of them, so there is no test."
-        return Tested(test=None, status="measured", title=title, found=said, beside=(without_point(test),))
+        return Hypothesis(test=None, status="measured", title=title, found=said, beside=(without_point(test),))
     way = "overconfident" if over else "underconfident"
     said = f"{way.capitalize()} where people disagree: {numbers}"
-    return Tested(
+    return Hypothesis(
         test=test, margin=margin, evidence=sample, alarm=over, title=title, found=said,
         otherwise=numbers[0].upper() + numbers[1:], words=Words(way, "calibrated", "may be off"),
         brief=f"{way} where people disagree (gives {sure:.3f} to labels that {chose:.3f} of them chose; difference "
@@ -277,7 +277,7 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
         labels, people = ((), ()) if names is None else (names.labels, names.raters or ())
         return panel_of(read, labels=labels, seed=case.plan.seed, groups=case.groups, raters=people)
 
-    def singles(self, case: Case, subject: SubjectRecord, read: Believed) -> list[Tested]:
+    def singles(self, case: Case, subject: SubjectRecord, read: Believed) -> list[Hypothesis]:
         """Its distances, measured; whether it is further than people from each other; its confidence where they are."""
         margin = case.plan.margin if self.settings.margin is None else self.settings.margin
         return [
@@ -335,7 +335,7 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
                 found[subject.name] = case.clean(subject)[panel.rows].astype(np.float64)
         return found
 
-    def _pair(self, case: Case, one: Believed, two: Believed) -> Draft:
+    def _pair(self, case: Case, one: Believed, two: Believed) -> Hypothesis:
         margin = case.plan.margin if self.settings.margin is None else self.settings.margin
         far = [js_distance(held.p, held.panel.held) for held in (one, two)]
         gap = far[1] - far[0]
@@ -351,7 +351,7 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
         closer, other = (one, two) if (test.value or 0.0) > 0.0 else (two, one)  # further from people is worse
         numbers = f"JS distance to people: {one.name} {far[0].mean():.3f}, {two.name} {far[1].mean():.3f}"
         said = "" if (test.value or 0.0) * (beside.value or 0.0) >= 0.0 else f" {REVERSED.format(beside)}"
-        claim = Tested(
+        claim = Hypothesis(
             test=test, margin=margin, evidence=sample, words=PAIR, alarm=closer is one, title=CLOSER,
             found=f"{numbers}: {closer.name} is closer than {other.name} (difference {test}).{said}",
             otherwise=f"{numbers} (difference {test}).{said}", beside=(beside,),
@@ -363,7 +363,7 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
         return self.draft(case, f"{one.name} vs {two.name}", claim, trials)
 
 
-def distances(read: Believed) -> Tested:
+def distances(read: Believed) -> Hypothesis:
     """Everything that is measured of one system, each by its full name."""
     panel, p = read.panel, read.p
     distance = panel.of_shares(lambda held, at: js_distance(p[at], held), "JS distance to votes", JS)
@@ -390,7 +390,7 @@ def distances(read: Believed) -> Tested:
         f"{in_words(soft)} of them chose its most likely label (soft accuracy). {refused}"
     )
     brief = said.partition(". ")[0].rstrip(". ")
-    return Tested(
+    return Hypothesis(
         test=None, status="measured", found=f"{read.name} {said}".strip(), brief=f"{brief}.", beside=(*kept, *spread)
     )
 
@@ -409,7 +409,7 @@ def _over_people(read: Believed) -> Estimate:
 HALF: Final = "JS distance to half of the people"
 
 
-def against(read: Believed, margin: float) -> Tested:
+def against(read: Believed, margin: float) -> Hypothesis:
     """Whether a model is further from half of the people than the other half is."""
 
     def measure(split: Halves, at: NDArray[np.integer]) -> FloatArray:
@@ -426,7 +426,7 @@ def against(read: Believed, margin: float) -> Tested:
         f"(difference {test})."
     )
     side = "further from people than they are from" if further else "closer to people than they are to"
-    return Tested(
+    return Hypothesis(
         test=test, margin=margin, evidence=sample, alarm=further, title=AGAINST,
         words=Words("further" if further else "closer", "as close as people", "may differ"),
         found=f"{read.name} is {side} each other: its {numbers}",

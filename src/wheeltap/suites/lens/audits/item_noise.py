@@ -6,7 +6,7 @@ from typing import ClassVar, Final, final
 
 import numpy as np
 
-from wheeltap.audits.base import Case, Tested, Unanswered
+from wheeltap.audits.base import Case, Hypothesis, Unanswered
 from wheeltap.audits.case import Arrays, Values
 from wheeltap.audits.claims import Words, without_interval
 from wheeltap.audits.controls import silent, surely
@@ -162,7 +162,7 @@ class ItemNoiseAudit(SingleReadingAudit[Items]):
             groups=panel.groups,
         )  # fmt: skip
 
-    def singles(self, case: Case, subject: SubjectRecord, read: Items) -> list[Tested]:
+    def singles(self, case: Case, subject: SubjectRecord, read: Items) -> list[Hypothesis]:
         """What noise in the weights adds; beside it, what each score says alone."""
         made, margin = _added(read, case.plan.seed), self.settings.margin
         test = _gain(made, read.groups, "added by noise in the weights", margin=margin)
@@ -177,7 +177,7 @@ class ItemNoiseAudit(SingleReadingAudit[Items]):
         )
         trials = tuple(trial for row in self._noise(case.plan, subject) for trial in row)
         return [
-            Tested(
+            Hypothesis(
                 test=test, margin=margin, evidence=Sample(made.cells[None, :], groups=read.groups),
                 one_sided=True, alarm=False,
                 words=Words("adds", "adds nothing", "may add", "no evidence of added value"), trials=trials,

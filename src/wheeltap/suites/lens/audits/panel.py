@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.audits.case import Arrays
-from wheeltap.audits.claims import Tested, Unanswered, without_interval
+from wheeltap.audits.claims import Hypothesis, Unanswered, without_interval
 from wheeltap.core import seeds
 from wheeltap.core.records import Estimate
 from wheeltap.stats.clusters import Groups, clustered
@@ -279,7 +279,7 @@ _CELLS: Final = 40_000_000
 _ROUNDING: Final = 1e-9
 
 
-def among_people(panel: Panel) -> Tested:
+def among_people(panel: Panel) -> Hypothesis:
     """How far people agree, and how far one half of them is from the other: the ceiling of any score by votes."""
     far, soft = panel.ceiling
     alike = agreement(panel.votes)
@@ -301,7 +301,7 @@ def among_people(panel: Panel) -> Tested:
     )
     left = f" {panel.single:,} items with one vote are left out." if panel.single else ""
     who = f" {STRANGERS}" if panel.ballots is None else ""
-    return Tested(
+    return Hypothesis(
         test=None, status="measured", title="Agreement of people", found=f"{said}{left}{who}", brief=said,
         beside=(same, beyond, far, soft, *more),
     )  # fmt: skip
@@ -367,7 +367,7 @@ def _reordered(panel: Panel, held: Sequence[Believed]) -> float | None:
     return _flips(right, np.array([-js_distance(one.p, panel.held).mean() for one in held]))
 
 
-def hidden(people: People) -> Tested:
+def hidden(people: People) -> Hypothesis:
     """What one label an item hides, in words."""
     kept = {one.share: 1.0 - one.items / people.items for one in people.thresholds}
     said = [
@@ -384,7 +384,7 @@ def hidden(people: People) -> Tested:
         )
     if people.reordered is not None:
         said.append(f"Score and distance to people order {100 * people.reordered:.0f} % of the pairs differently.")
-    return Tested(test=None, status="measured", title="What one label an item hides", found=" ".join(said),
+    return Hypothesis(test=None, status="measured", title="What one label an item hides", found=" ".join(said),
                   brief=said[0])  # fmt: skip
 
 
@@ -401,20 +401,20 @@ _ENOUGH: Final = 5.0
 _WIDE: Final = " They are few, so that intervals are wide, and may be wider than 95 % need."
 
 
-def raters(panel: Panel) -> list[Tested]:
+def raters(panel: Panel) -> list[Hypothesis]:
     """How every rater differs from the others on the same items; nothing where raters are not known."""
     known = panel.ballots
     if known is None:
         return []
     if known.raters < FEWEST:
         why = "One person gave all the votes, so nothing is known of other people."
-        return [Tested(test=None, status="not_applicable", title=RATERS, found=why)]
+        return [Hypothesis(test=None, status="not_applicable", title=RATERS, found=why)]
     if panel.groups is not None:
         said = (
             f"{known.raters} people gave {len(known.item):,} votes; intervals are over people and groups of "
             f"items.{_few(known)} How single people differ is not said of items in groups."
         )
-        return [Tested(test=None, status="measured", title=RATERS, found=said, brief=said), left_out(panel, known)]
+        return [Hypothesis(test=None, status="measured", title=RATERS, found=said, brief=said), left_out(panel, known)]
     found = offsets(known, ordinal=panel.ordinal)
     odd = sorted((one for one in found if one.sure), key=lambda one: -one.size)
     few, more = sum(one.gap is None for one in found), len(odd) - _SHOWN
@@ -429,7 +429,7 @@ def raters(panel: Panel) -> list[Tested]:
     if few:
         said += f" Of {few} with fewer than {FEWEST} votes nothing is said."
     return [
-        Tested(test=None, status="measured", title=RATERS, found=said, brief=said, beside=beside),
+        Hypothesis(test=None, status="measured", title=RATERS, found=said, brief=said, beside=beside),
         left_out(panel, known),
     ]
 
@@ -442,7 +442,7 @@ def _few(known: Ballots) -> str:
     return f"{unequal}{_WIDE if alike < _ENOUGH else ''}{two}"
 
 
-def left_out(panel: Panel, known: Ballots) -> Tested:
+def left_out(panel: Panel, known: Ballots) -> Hypothesis:
     """How often one person chooses as another one does, who is left out of the count."""
     own = [known.agreed[known.rater == one].mean() for one in np.unique(known.rater)]
     whole = _over(panel, known, known.agreed, known.alike, ("agreement with a person left out", "share of people"))
@@ -451,10 +451,10 @@ def left_out(panel: Panel, known: Ballots) -> Tested:
         f"people it is {min(own):.3f} to {max(own):.3f}. "
         "No model can be expected to follow people better than the best of them."
     )
-    return Tested(test=None, status="measured", title=LEFT_OUT, found=said, brief=said, beside=(whole,))
+    return Hypothesis(test=None, status="measured", title=LEFT_OUT, found=said, brief=said, beside=(whole,))
 
 
-def by_choice(read: Believed) -> list[Tested]:
+def by_choice(read: Believed) -> list[Hypothesis]:
     """How well a model's label follows people, beside each person who is left out; nothing where they are unknown."""
     known = read.panel.ballots
     if known is None or known.raters < FEWEST:
@@ -474,7 +474,7 @@ def by_choice(read: Believed) -> list[Tested]:
         f"{read.name} follows the others more than the person left out does by {in_words(gap)}; it does so against "
         f"{sum(better)} of {known.raters} people."
     )
-    return [Tested(test=None, status="measured", title=LEFT_OUT, found=said, brief=said, beside=(gap,))]
+    return [Hypothesis(test=None, status="measured", title=LEFT_OUT, found=said, brief=said, beside=(gap,))]
 
 
 def _over(panel: Panel, known: Ballots, given: FloatArray, without: FloatArray, name: tuple[str, str]) -> Estimate:

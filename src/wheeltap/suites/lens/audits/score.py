@@ -5,7 +5,7 @@ from typing import Final, final
 
 import numpy as np
 
-from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, pair
+from wheeltap.audits.base import Audit, Case, Hypothesis, Unanswered, Verdict, pair
 from wheeltap.audits.claims import PAIR
 from wheeltap.audits.score import DIFFERENCE, ScoreAudit, ScoreSettings
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
@@ -57,7 +57,7 @@ class RecordedScoreAudit(Audit):
         verdict.sections.append(section(LensRecord(scores=scores)))
         return verdict
 
-    def _single(self, case: Case, subject: SubjectRecord) -> Draft:
+    def _single(self, case: Case, subject: SubjectRecord) -> Hypothesis:
         """What chance would score is not known of recorded answers."""
         try:
             values = case.clean(subject)
@@ -68,13 +68,13 @@ class RecordedScoreAudit(Audit):
         else:
             score = without_point(score_interval(values, bounded=False, groups=case.groups, unit=SCORE))
         said = f"scores {score} on {case.plan.task.examples:,} items {case.grouped(subject)}".rstrip()
-        claim = Tested(
+        claim = Hypothesis(
             test=None, status="measured", found=f"{subject.name} {said}. This is all that a benchmark sees.",
             beside=(score,), words=PAIR, brief=f"{said}.",
         )  # fmt: skip
         return self.draft(case, subject.name, claim, [case.plan.clean(subject)])
 
-    def _pair(self, case: Case, one: SubjectRecord, two: SubjectRecord) -> Draft:
+    def _pair(self, case: Case, one: SubjectRecord, two: SubjectRecord) -> Hypothesis:
         name, trials = pair(one, two), (case.plan.clean(one), case.plan.clean(two))
         try:
             claim = of_answers(case, one, two, margin=self.settings.margin)
@@ -91,7 +91,7 @@ def compared(plan: Plan) -> list[tuple[SubjectRecord, SubjectRecord]]:
     return [(one, two) for one, two in pairs if (not once if one == plan.reference else not some)]
 
 
-def of_answers(case: Case, one: SubjectRecord, two: SubjectRecord, *, margin: float | None) -> Tested:
+def of_answers(case: Case, one: SubjectRecord, two: SubjectRecord, *, margin: float | None) -> Hypothesis:
     """What the answers of two systems to the same items say: the second's score minus the first's.
 
     Found is any difference at all, by McNemar's exact test where each item has one answer; excluded is one of more
@@ -115,13 +115,13 @@ def of_answers(case: Case, one: SubjectRecord, two: SubjectRecord, *, margin: fl
     scores = f"{one.name} scores {of_one}, {two.name} {of_two}"
     if not has_width(gap):
         same = f"{scores}. The difference is the same on every item, so there is no interval and no test."
-        return Tested(test=None, status="measured", found=same, beside=(without_point(gap),), words=PAIR)
+        return Hypothesis(test=None, status="measured", found=same, beside=(without_point(gap),), words=PAIR)
     exact = "exact McNemar" if "exact McNemar" in gap.method else "paired"
     tests = f"{exact} p {_p(gap)}, unpaired p {_p(apart)}"
     worse = (gap.value or 0.0) < 0.0
     better = one.name if worse else two.name
     words = f"{differ}, of {cells.shape[1]:,}."
-    return Tested(
+    return Hypothesis(
         test=gap, margin=least, evidence=sample, words=PAIR, beside=(apart,), alarm=worse,
         found=f"{scores}: {better} is better (difference {amount(gap)}; {tests}). {words}",
         otherwise=f"{scores} (difference {amount(gap)}; {tests}). {words}",

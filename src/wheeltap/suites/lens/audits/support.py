@@ -9,7 +9,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Case, Draft, Tested, Unanswered, Verdict
+from wheeltap.audits.base import Case, Hypothesis, Unanswered, Verdict
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import PAIR, Words
 from wheeltap.audits.limits import Margin
@@ -230,7 +230,7 @@ class SupportAudit(SingleReadingAudit[Sampled]):
         right, samples = read["right"].astype(np.int64), read["samples"].astype(np.int64)
         return Sampled(subject.name, right, samples, whole("answers"), whole("group"))
 
-    def singles(self, case: Case, subject: SubjectRecord, read: Sampled) -> list[Tested]:
+    def singles(self, case: Case, subject: SubjectRecord, read: Sampled) -> list[Hypothesis]:
         """pass@1, pass@k and pass^k at the largest k: measured, and held against nothing."""
         most = read.fewest
         once, within, always = (
@@ -245,7 +245,7 @@ class SupportAudit(SingleReadingAudit[Sampled]):
         tries = f"{most:,} right answers" if most > 1 else "a right answer"
         said = f"solves {once} of the items at one try, {within} within {most:,}, and gives {tries} to {always}."
         found = f"{read.name} {said}"
-        return [Tested(test=None, status="measured", found=found, brief=said, beside=(once, within, always, *more))]
+        return [Hypothesis(test=None, status="measured", found=found, brief=said, beside=(once, within, always, *more))]
 
     def judge(self, case: Case) -> Verdict:
         """Also what is claimed of each pair; curves, bands and items for the page."""
@@ -287,7 +287,7 @@ class SupportAudit(SingleReadingAudit[Sampled]):
                 notes.append(f"k ends at {most:,}: {one.name} has only {only} to {items}{beyond}.")
         return tuple(notes)
 
-    def _pair(self, case: Case, one: Sampled, two: Sampled) -> tuple[list[Draft], tuple[Support, ...]]:
+    def _pair(self, case: Case, one: Sampled, two: Sampled) -> tuple[list[Hypothesis], tuple[Support, ...]]:
         name, trials = _pair(one, two), [self.trial(case.plan, subject) for subject in case.plan.subjects]
         drafts = [self.draft(case, name, self._once(case, one, two), trials)]
         if not np.array_equal(one.samples, two.samples):
@@ -300,7 +300,7 @@ class SupportAudit(SingleReadingAudit[Sampled]):
         drafts.append(self.draft(case, name, _solved(one, two, found, case.groups), trials))
         return drafts, (_support(one, two, found),)
 
-    def _once(self, case: Case, one: Sampled, two: Sampled) -> Tested:
+    def _once(self, case: Case, one: Sampled, two: Sampled) -> Hypothesis:
         gap = (two.right / two.samples - one.right / one.samples)[None, :]
         margin = case.plan.margin if self.settings.margin is None else self.settings.margin  # of shares: as it is
         name = f"difference at one try ({two.name} - {one.name})"
@@ -312,7 +312,7 @@ class SupportAudit(SingleReadingAudit[Sampled]):
             f"At one try {two.name} solves {100 * abs(test.value or 0.0):.1f} points {'more' if more else 'fewer'} "
             f"than {one.name} (pass@1 {first:.3f} to {second:.3f}; difference {amount(test)})."
         )
-        return Tested(
+        return Hypothesis(
             test=test, margin=margin, evidence=sample, words=PAIR, found=said, alarm=not more,
             otherwise=said, title="Difference at one try (pass@1)",
         )  # fmt: skip
@@ -321,7 +321,7 @@ class SupportAudit(SingleReadingAudit[Sampled]):
 SOLVED: Final = "Solved at least once"
 
 
-def _solved(one: Sampled, two: Sampled, found: Solved, groups: Groups | None) -> Tested:
+def _solved(one: Sampled, two: Sampled, found: Solved, groups: Groups | None) -> Hypothesis:
     """The balance of items lost and gained, by an exact test, or over groups; of single items, how many are sure."""
     lost, gained, most = len(found.first), len(found.second), one.fewest
     sample = Sample(((two.right > 0).astype(np.float64) - (one.right > 0))[None, :], 1.0, groups=groups)
@@ -339,7 +339,7 @@ def _solved(one: Sampled, two: Sampled, found: Solved, groups: Groups | None) ->
         f"{'itself' if sure in (0, 1) else 'themselves'}: an item that was solved once may be missed by chance."
     )
     said = f"Within {most:,} tries {two.name} solves {'fewer' if shrank else 'more'} items: {counts}."
-    return Tested(
+    return Hypothesis(
         test=effect, evidence=NoEvidence(), by_example=groups is None, found=f"{said} {single}",
         otherwise=f"Within {most:,} tries: {counts}. {single}", title=SOLVED,
         words=Words("shrank" if shrank else "grew", "equivalent", "may differ"), alarm=shrank,

@@ -6,7 +6,7 @@ from typing import ClassVar, Final, final
 
 import msgspec
 
-from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, pair, training_passes
+from wheeltap.audits.base import Audit, Case, Hypothesis, Unanswered, Verdict, pair, training_passes
 from wheeltap.audits.case import Values
 from wheeltap.audits.claims import PAIR
 from wheeltap.core.plain import many
@@ -174,14 +174,14 @@ class RelearningAudit(Audit):
             "so there is nothing to relearn."
         )
 
-    def _single(self, case: Case, one: Relearnt) -> Draft:
+    def _single(self, case: Case, one: Relearnt) -> Hypothesis:
         """Not a test: how much comes back says something only beside a net that never knew the group."""
         why = self._kept(case, one)
         if why:
             return self.unanswered(one.subject.name, Unanswered("not_applicable", why))
         found = self._beside(case, one)
         words = f"{self._words(one, found)} {_ALONE}"
-        claim = Tested(test=None, status="inconclusive", found=words, beside=found)
+        claim = Hypothesis(test=None, status="inconclusive", found=words, beside=found)
         return self.draft(case, one.subject.name, claim, one.trials)
 
     def _beside(self, case: Case, one: Relearnt) -> tuple[Estimate, ...]:
@@ -246,7 +246,7 @@ class RelearningAudit(Audit):
     def _pair(
         self, case: Case, one: Relearnt | Unanswered, two: Relearnt | Unanswered, rival: SubjectRecord,
         able: Mapping[str, Power],
-    ) -> Draft:  # fmt: skip
+    ) -> Hypothesis:  # fmt: skip
         plan, how, title = case.plan, self.settings, f"{self.title}: recovery gap"
         name = pair(plan.reference, rival)
         for gap in (one, two):
@@ -272,7 +272,7 @@ class RelearningAudit(Audit):
         if weak and not large:
             said += f" The attacks have no power here, so that nothing is excluded. {weak[0].because}"
         beside = [msgspec.structs.replace(tier.gap, p=None) for tier in tiers if tier is not best]
-        claim = Tested(
+        claim = Hypothesis(
             test=msgspec.structs.replace(best.gap, p=best.paid), evidence=_all_small(case, one, two),
             shown=best.gap, margin=margin, words=PAIR, by_example=one.inside is not None,
             beside=(*beside, *filter(None, [best.beyond]), *self._gaps(case, one, two)),
