@@ -28,7 +28,7 @@ from wheeltap.recipes.make import weights, with_weights
 from wheeltap.recipes.randomness import own_random_numbers
 from wheeltap.recipes.train import TrainSettings, reproducible
 from wheeltap.sources import digits, hf
-from wheeltap.sources.digit_nets import lesson
+from wheeltap.sources.digits import lesson
 
 _LONGEST: Final = 2000
 _WIDTHS: Final = (64, 128, 128, 10)

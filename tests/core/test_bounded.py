@@ -61,7 +61,7 @@ def test_an_artifact_whose_settings_ask_for_more_than_it_holds(tmp_path: Path) -
     asked = spec("sparse", {"layers": 1, "width": 8, "head": 4}, seed=0)
     path = tmp_path / "net.safetensors"
     artifact.save(recipe_of(asked).blank(Given(asked)), asked, path)
-    assert artifact.load_artifact(path).record.parameters
+    assert artifact.load_artifact(path).subject.record.parameters
     data = path.read_bytes()
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])

@@ -19,7 +19,7 @@ from wheeltap.recipes.base import Given, recipe_of, recipes, spec
 from wheeltap.recipes.classifier import Classifier
 from wheeltap.recipes.make import make, weights
 from wheeltap.sources import digits
-from wheeltap.sources.digit_nets import DigitNet, ForgettingNet, MislabeledNet, lesson
+from wheeltap.sources.digits import DigitNet, ForgettingNet, MislabeledNet, lesson
 from wheeltap.suites.pictures.recipes.picture import PictureNet
 from wheeltap.testing.recipe_contract import RecipeContract
 

@@ -22,10 +22,10 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.run import SHORTCUTS_FROM, _cache
 from wheeltap.engine.trial_runner import TrialRunner
-from wheeltap.sources import lm_eval, load
-from wheeltap.sources.lm_eval_asked import asked_for
-from wheeltap.sources.lm_eval_graded import answered
-from wheeltap.sources.text import HfTokenizer
+from wheeltap.sources import lm_eval_tasks, load
+from wheeltap.sources.hf import HfTokenizer
+from wheeltap.sources.lm_eval import LmEvalSpec
+from wheeltap.sources.lm_eval_tasks import answered
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what lm-eval and its libraries warn of is theirs
 
@@ -47,14 +47,14 @@ class Local:
     tasks: Path
     known: dict[str, BaseTask] = field(default_factory=dict[str, BaseTask])
 
-    def asked(self, name: str) -> Path:
+    def asked(self, name: str) -> LmEvalSpec:
         """As the command line asks for a task."""
-        return asked_for(Path(f"lm_eval:{name}"), include=self.tasks).path
+        return LmEvalSpec.parse(f"lm_eval:{name}", include=self.tasks)
 
     def task(self, name: str) -> BaseTask:
         """A task of ours."""
         if name not in self.known:
-            self.known[name] = lm_eval.load_task(self.asked(name), self.model, HfTokenizer(self.tokenizer))
+            self.known[name] = lm_eval_tasks.load_task(self.asked(name), self.model, HfTokenizer(self.tokenizer))
         return self.known[name]
 
     @cached_property
@@ -114,14 +114,14 @@ def oracle(local: Local) -> Oracle:
     @cache
     def evaluated(model: Any, fewshot: int | None, limit: int | None) -> Any:
         """All tasks in one run: each run takes a second to describe the machine."""
-        names = sorted({asked_for(Path(f"lm_eval:{name}")).name for name in SAME if fewshot is None or "=2" in name})
+        names = sorted({LmEvalSpec.parse(f"lm_eval:{name}").name for name in SAME if fewshot is None or "=2" in name})
         lm = HFLM(pretrained=model, tokenizer=local.tokenizer, device="cpu", batch_size=4)
         return theirs.simple_evaluate(
             lm, tasks=names, task_manager=manager, bootstrap_iters=0, num_fewshot=fewshot, limit=limit
         )
 
     def samples(model: Any, name: str) -> tuple[list[dict[str, Any]], dict[str, float]]:
-        asked = asked_for(Path(f"lm_eval:{name}"))
+        asked = LmEvalSpec.parse(f"lm_eval:{name}")
         found = evaluated(model, asked.fewshot, asked.limit or None)
         several: list[dict[str, Any]] = found["samples"][asked.name]
         wanted = asked.filter or several[0]["filter"]
@@ -146,7 +146,7 @@ def check_grades(local: Local, oracle: Oracle, name: str, model: Any) -> None:
     scores = task.scores(model)
     ours = task.measure(scores, task.targets, scores)
     theirs, results = oracle(model, name)
-    metric = asked_for(Path(f"lm_eval:{name}")).metric or ("exact_match" if "generated" in name else "acc")
+    metric = LmEvalSpec.parse(f"lm_eval:{name}").metric or ("exact_match" if "generated" in name else "acc")
     assert [float(one) for one in ours] == [float(sample[metric]) for sample in theirs]
     assert abs(float(ours.mean()) - float(results[f"{metric},{theirs[0]['filter']}"])) <= 1e-6
     assert [sample["doc_id"] for sample in theirs] == list(range(len(ours)))
@@ -154,7 +154,7 @@ def check_grades(local: Local, oracle: Oracle, name: str, model: Any) -> None:
 
 @pytest.mark.parametrize("name", ["local_choice", "local_long", "local_next", "local_unprompted", "local_generated"])
 def test_answers_are_lm_evals_own(local: Local, oracle: Oracle, name: str) -> None:
-    opened = lm_eval.opened(asked_for(local.asked(name)), local.noisy, HfTokenizer(local.tokenizer))
+    opened = lm_eval_tasks.opened(local.asked(name), local.noisy, HfTokenizer(local.tokenizer))
     ours = answered(opened[0], opened[1], local.noisy, list(opened[0].rows))
     theirs = [[answer for answer, *_ in sample["resps"]] for sample in oracle(local.noisy, name)[0]]
     if name == "local_generated":
@@ -265,4 +265,4 @@ def test_what_is_refused_is_named(local: Local, name: str, kind: type[WheeltapEr
 
 def test_models_without_text_are_refused(local: Local) -> None:
     with pytest.raises(UsageError, match="for language models"):
-        load("digits", data=local.asked("local_choice"))
+        load("digits", data=str(local.asked("local_choice")))

@@ -9,7 +9,7 @@ from wheeltap.sources import agreement
 from wheeltap.sources.agreement import Pair
 from wheeltap.sources.grammar import words
 from wheeltap.sources.grammar.constructions import CONSTRUCTIONS
-from wheeltap.sources.text import LanguageModel
+from wheeltap.sources.hf import LanguageModel
 from wheeltap.suites.circuits.sources import agreement_pairs
 
 NOUNS = (*words.PEOPLE, *words.THINGS, *words.PLACES)

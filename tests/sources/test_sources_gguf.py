@@ -21,7 +21,7 @@ from wheeltap.core.errors import FileFormatError, MissingExtra, MissingFile, Mod
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.sources import gguf as source
 from wheeltap.sources import hf, load, smollm2
-from wheeltap.sources.gguf_header import read_header
+from wheeltap.sources.gguf import read_header
 from wheeltap.suites.seal.contents import SealedContents, differences
 
 BYTES = [*(chr(c) for c in range(33, 127)), "ab"]

@@ -7,7 +7,7 @@ from torch import nn
 
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.sources import agreement
-from wheeltap.sources.text import LanguageModel
+from wheeltap.sources.hf import LanguageModel
 
 
 def slow_scores(model: nn.Module, task: ChoiceTask, items: range) -> torch.Tensor:
@@ -60,7 +60,7 @@ def test_a_start_token_is_kept_and_an_end_token_is_not() -> None:
     transformers = pytest.importorskip("transformers", reason="needs the extra llm")
     import tokenizers
 
-    from wheeltap.sources.text import HfTokenizer
+    from wheeltap.sources.hf import HfTokenizer
 
     raw = tokenizers.Tokenizer(tokenizers.models.WordLevel({"<s>": 0, "</s>": 1, "a": 2, "b": 3}, unk_token="a"))
     raw.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()

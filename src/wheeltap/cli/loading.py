@@ -11,11 +11,10 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.plans.plan import Plan
 from wheeltap.runs import planning
-from wheeltap.sources.lm_eval_asked import is_asked
-from wheeltap.sources.shared import Shared
+from wheeltap.sources.specs import Shared, located
 
 
-def load(specs: Sequence[str], data: Path | None, *, names: Sequence[str] = ()) -> tuple[list[Subject], BaseTask]:
+def load(specs: Sequence[str], data: str | Path | None, *, names: Sequence[str] = ()) -> tuple[list[Subject], BaseTask]:
     """Every model, and the task that goes with the first.
 
     Args:
@@ -66,6 +65,6 @@ def planned(specs: tuple[str, ...], measuring: Measuring) -> tuple[Plan, list[Su
         margin=settled.margin,
         partial=settled.partial,
         sources=specs,
-        data=None if settled.data is None else str(settled.data if is_asked(settled.data) else settled.data.resolve()),
+        data=None if settled.data is None else located(settled.data),
     )
     return made, subjects, task

@@ -17,12 +17,12 @@ from wheeltap.audits.base import expanded
 from wheeltap.audits.schemes import schemes as require_schemes
 from wheeltap.cli.whole import Whole
 from wheeltap.core.bounded import contents, parsing
-from wheeltap.core.code import is_code_of_examples
 from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.core.literals import unknown_word
 from wheeltap.plans.plan import HIGHEST, AuditSpec, Effort
 from wheeltap.report.gate import FailOn
-from wheeltap.sources.lm_eval_asked import asked_for
+from wheeltap.sources.base import is_code_of_examples
+from wheeltap.sources.lm_eval import LmEvalSpec
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -145,7 +145,7 @@ class Measuring:
             partial=_first(self.partial, file.partial, default=False),
             names=_listed(_first(self.name, file.name, default="")),
             data=_examples(
-                _first(self.data, None if file.data is None or self.task is not None else Path(file.data)),
+                _first(self.data and str(self.data), None if self.task is not None else file.data),
                 _first(self.task, None if self.data is not None else file.task),
                 self.include_path,
             ),
@@ -160,12 +160,12 @@ class Measuring:
 _PATHS = ("store", "out", "html", "json", "markdown", "junit")
 
 
-def _examples(data: Path | None, task: str | None, include: Path | None) -> Path | None:
+def _examples(data: str | None, task: str | None, include: Path | None) -> str | None:
     """The file of examples, or the task of lm-eval as ``sources`` takes it.
 
     Raises:
         UsageError: If both are given, or the folder without a task.
-        WheeltapError: See ``lm_eval_asked.asked_for``.
+        WheeltapError: See ``LmEvalSpec.parse``.
     """
     if task is None and include is None:
         return data
@@ -176,7 +176,7 @@ def _examples(data: Path | None, task: str | None, include: Path | None) -> Path
             expected="--task lm_eval:NAME --include-path DIR" if data is None else "--data or --task",
             got="no --task" if data is None else "--data and a task of lm-eval",
         )
-    return asked_for(Path(task), include=include).path
+    return str(LmEvalSpec.parse(task, include=include))
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -207,7 +207,7 @@ class Settled:
     margin: float | None
     partial: bool
     names: tuple[str, ...]
-    data: Path | None
+    data: str | None
     draws: int | None
     budget: str | None
     seed: int

@@ -8,10 +8,10 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from wheeltap.cli.options import Measuring, default_store
-from wheeltap.core.code import is_code, is_code_of_examples
 from wheeltap.core.errors import UsageError
 from wheeltap.core.plain import many
 from wheeltap.report import files
+from wheeltap.sources.base import is_code, is_code_of_examples
 
 _MEASURING = Measuring()
 

@@ -9,7 +9,6 @@ from wheeltap.cli.progress import said, shown
 from wheeltap.cli.studying import run as run_study
 from wheeltap.cli.telling import Telling
 from wheeltap.cli.typed import TYPED
-from wheeltap.core.code import require_no_code
 from wheeltap.core.errors import UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
@@ -18,6 +17,7 @@ from wheeltap.report import files
 from wheeltap.report.report import Report
 from wheeltap.runs import loop, studying
 from wheeltap.runs.samples import require_asked, write
+from wheeltap.sources.base import require_no_code
 
 
 def plan_and_run(
@@ -67,7 +67,7 @@ def run_plan(path: Path, *, allow_code: bool, running: Running, telling: Telling
         require_no_code(plan.sources, examples=[] if plan.data is None else [plan.data], where=str(path))
     with said("loading " + " and ".join(plan.sources)):
         names = [subject.name for subject in plan.subjects]
-        subjects, task = load(plan.sources, None if plan.data is None else Path(plan.data), names=names)
+        subjects, task = load(plan.sources, plan.data, names=names)
     return carry_out(plan, subjects, task, running=running, telling=telling)
 
 

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import final
+from typing import Protocol, final, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,6 +27,19 @@ _SPAN = 2
 
 _CAUSAL = 1e-3
 """Largest change of a score by later tokens, as a share of the scores, that passes for rounding."""
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Turns text into token ids."""
+
+    def start(self, text: str) -> list[int]:
+        """Ids of text that opens a sequence, with the start token where the model was trained with one."""
+        ...
+
+    def more(self, text: str) -> list[int]:
+        """Ids of text that goes on from other text: no start or end token."""
+        ...
 
 
 @final

@@ -12,6 +12,7 @@ from torch import nn
 
 from wheeltap.core.artifact import ArtifactSpec
 from wheeltap.core.canon import Scalar
+from wheeltap.core.choices import Tokenizer
 from wheeltap.core.errors import DataError, FileFormatError, UsageError
 from wheeltap.core.registry import Registry
 from wheeltap.core.settings import Configured
@@ -151,6 +152,11 @@ class Recipe(Configured, ABC):
         """Which examples it is given."""
         return ""
 
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """What turns text into what is made reads; ``None`` where it reads none."""
+        return None
+
     def lesson(self, given: Given) -> BaseTask | None:
         """Examples that it trains on, so that none of them is measured; none where that is not known.
 
@@ -186,9 +192,6 @@ recipes: Registry[Recipe] = Registry(
     "wheeltap.recipes",
     {
         "classifier": "wheeltap.recipes.classifier:Classifier",
-        "digits": "wheeltap.sources.digit_nets:DigitNet",
-        "digits-forgot": "wheeltap.sources.digit_nets:ForgettingNet",
-        "digits-mislabeled": "wheeltap.sources.digit_nets:MislabeledNet",
         "planted": "wheeltap.recipes.planted:Planted",
         "recoded": "wheeltap.recipes.recoded:Recoded",
     },

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, final
 
 import numpy as np
@@ -17,8 +16,8 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.core.typed import to_tensor
 from wheeltap.recipes.base import Recipe
-from wheeltap.sources.shared import Shared
-from wheeltap.sources.specs import load_model, load_named
+from wheeltap.sources.base import addressed
+from wheeltap.sources.specs import Shared, load_model, load_task
 from wheeltap.studies.base import Study
 
 _IN_POINTS: Final[tuple[Statistic, ...]] = ("one_of", "paired", "difference", "mean")
@@ -57,10 +56,9 @@ class Examples:
             DataError: If there are too few different ones to hold any out.
         """
         named, shared = study.examples, None
-        data = Path(named) if Path(named).suffix in (".npz", ".jsonl") else None
-        if sources and (data is not None or not named):
-            shared = Shared(sources[0], data=data)
-        task = load_named(named) if shared is None else shared.task
+        if sources and (not named or addressed(named) is None):
+            shared = Shared(sources[0], data=named or None)
+        task = load_task(named) if shared is None else shared.task
         if study.training and study.held_out:
             raise UsageError(
                 "Nets are trained on other examples, or on those that are not held out.", where=study.name,
@@ -70,10 +68,10 @@ class Examples:
         if study.held_out:
             return cls(*_split(task, study.held_out), split=True, shared=shared)
         if named == "digits" and not study.training:
-            from wheeltap.sources.digit_nets import lesson
+            from wheeltap.sources.digits import lesson
 
             return cls(task, lesson(), split=True, shared=shared)
-        return cls(task, load_named(study.training) if study.training else None, shared=shared)
+        return cls(task, load_task(study.training) if study.training else None, shared=shared)
 
     def subject(self, source: str, *, name: str) -> Subject:
         """A model that is loaded."""

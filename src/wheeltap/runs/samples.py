@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.audits.settle import wanted
+from wheeltap.core.choices import Tokenizer
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Outcome, Trial
 from wheeltap.core.subject import Subject
@@ -15,19 +16,18 @@ from wheeltap.plans.plan import Plan
 from wheeltap.plans.store import Store
 from wheeltap.report import files
 from wheeltap.sources import hf
-from wheeltap.sources.lm_eval_asked import PREFIX, is_asked
+from wheeltap.sources.lm_eval import PREFIX, LmEvalSpec
 from wheeltap.sources.specs import load
-from wheeltap.sources.text import Tokenizer
 
 
-def require_asked(path: Path, data: Path | None) -> None:
+def require_asked(path: Path, data: str | None) -> None:
     """Raises ``UsageError`` if there is no task of lm-eval whose answers could be written."""
-    if data is None or not is_asked(data):
+    if data is None or not data.startswith(PREFIX):
         raise UsageError(
             "Answers are written of tasks of lm-eval alone.",
             where=f"--samples {path}",
             expected=f"--task {PREFIX}NAME",
-            got="the model's own examples" if data is None else str(data),
+            got="the model's own examples" if data is None else data,
             do="Leave --samples out: the store has every outcome, and --json FILE every finding.",
         )
 
@@ -38,13 +38,13 @@ def write(path: Path, plan: Plan, subject: Subject, store: Path) -> None:
     Raises:
         WheeltapError: If lm-eval fails, or the file cannot be written.
     """
-    from wheeltap.sources.lm_eval_samples import rows
+    from wheeltap.sources.lm_eval_tasks import rows
 
     assert plan.data is not None, "see require_asked"
     with Store(store, readonly=True) as kept:
         lookup = Outcomes(kept)
         given = columns(plan, lookup)
-    lines = rows(Path(plan.data), subject.model, _tokenizer(plan.sources[0]), given)
+    lines = rows(LmEvalSpec.parse(plan.data), subject.model, _tokenizer(plan.sources[0]), given)
     files.write(path, "".join(f"{line}\n" for line in lines).encode())
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from wheeltap.audits.base import studies
-from wheeltap.core.code import require_no_code
 from wheeltap.core.errors import UsageError, WheeltapError
 from wheeltap.core.records import SubjectRecord
 from wheeltap.core.study import Asked, Cast
@@ -26,6 +25,7 @@ from wheeltap.runs.given import alpha_of, whole_of
 from wheeltap.runs.held_out import Examples, require_fractions
 from wheeltap.runs.members import Members
 from wheeltap.runs.named import require_named
+from wheeltap.sources.base import require_no_code
 from wheeltap.sources.specs import load_model
 from wheeltap.studies.base import Study
 from wheeltap.studies.sound import require_sound

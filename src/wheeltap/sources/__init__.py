@@ -1,8 +1,19 @@
-"""Where models and tasks come from: a spec such as ``digits`` or ``hf:DIR`` gives a subject and a task."""
+"""Where models and tasks come from: a spec such as ``digits`` or ``hf:FOLDER`` gives a subject and a task."""
 
-from wheeltap.sources.naming import names_of
-from wheeltap.sources.specs import Loaded, load, load_model, load_task
-from wheeltap.sources.text import LanguageModel, Tokenizer
-from wheeltap.suites.pictures.sources import genomes
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["LanguageModel", "Loaded", "Tokenizer", "genomes", "load", "load_model", "load_task", "names_of"]
+if TYPE_CHECKING:
+    from wheeltap.core.choices import Tokenizer
+    from wheeltap.sources.hf import LanguageModel
+    from wheeltap.sources.specs import Loaded, load, load_model, load_task, names_of
+
+_HOME = {"LanguageModel": "sources.hf", "Tokenizer": "core.choices"}
+
+__all__ = ["LanguageModel", "Loaded", "Tokenizer", "load", "load_model", "load_task", "names_of"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module(f"wheeltap.{_HOME.get(name, 'sources.specs')}"), name)
+    raise AttributeError(f"module 'wheeltap.sources' has no attribute {name!r}")

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from wheeltap.core import seeds
-from wheeltap.core.choices import ChoiceTask
+from wheeltap.core.choices import ChoiceTask, Tokenizer
 from wheeltap.sources.grammar import words
 from wheeltap.sources.grammar.constructions import CONSTRUCTIONS, Draw, opened, other, verb
 from wheeltap.sources.grammar.words import Number
-from wheeltap.sources.text import Tokenizer
 
 PER_CONSTRUCTION = 64
 SCORED_PER_CONSTRUCTION = 28

@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from wheeltap.core.bounded import Npz
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.core.symmetry import Symmetry
 from wheeltap.core.task import Task
+from wheeltap.sources.base import DataSource, Reader
+from wheeltap.sources.classifiers import suited
 
 _WRITE = "Write it with numpy.savez(path, inputs=..., targets=...)."
 
@@ -28,6 +30,23 @@ FACTOR = "factor_"
 
 MAX_FACTORS = 64
 """Factors of one file; each is looked at on every layer."""
+
+
+@final
+class ArrayFiles(DataSource):
+    """See ``load_arrays``."""
+
+    form = "FILE.npz"
+    title = "Arrays inputs (or input_ids, attention_mask, pixel_values) and targets, perhaps more."
+
+    def fits(self, path: Path, reader: Reader) -> bool:
+        """By the name."""
+        return path.suffix == ".npz"
+
+    def load(self, rest: str, reader: Reader) -> Task:
+        """See ``DataSource.load``."""
+        task = load_arrays(Path(rest))
+        return task if reader.classifier is None else suited(task, reader.classifier)
 
 
 def load_arrays(path: Path) -> Task:

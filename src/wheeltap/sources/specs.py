@@ -1,30 +1,30 @@
-"""Specs: the short names by which models and data are asked for."""
+"""Specs: the short names by which models and data are asked for, and what models are called by default."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import final
 
-from wheeltap.core.bounded import Archive, opened
-from wheeltap.core.code import CALLABLE, DRAWN
-from wheeltap.core.errors import FileFormatError, UnknownName, UsageError, WheeltapError
+from wheeltap.core.choices import Tokenizer
+from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.sources.classifiers import Classifier, suited
-from wheeltap.sources.lm_eval_asked import is_asked
-from wheeltap.sources.naming import names_of
-from wheeltap.sources.text import HfTokenizer, LanguageModel, Tokenizer
-
-KNOWN = ("digits", "smollm2", "hf:DIR", "gguf:FILE", "artifact:FILE", "module:callable")
-GENERATED = "ambiguous"
-"""What ``--data`` names the generated set of ambiguous sentences by."""
-
-PAIRS = "pairs:"
-"""How ``--data`` begins where it names a generated task of pairs, for circuits."""
-
-_PICKLE_NAMES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
-_PICKLE_MARKS = tuple(bytes([0x80, version]) for version in range(2, 6))
+from wheeltap.sources.base import (
+    CALLABLE,
+    CODE,
+    LoadedModel,
+    Reader,
+    addressed,
+    model_forms,
+    models,
+    refuse_pickle,
+    source_of_file,
+)
+from wheeltap.sources.base import (
+    data as sources_of_data,
+)
+from wheeltap.sources.classifiers import Classifier
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,7 @@ class Loaded:
     """What a spec gives.
 
     Attributes:
-        tokenizer: Where the examples are made of text: they are the same for another model only if it reads the same
-            tokens. ``None`` otherwise.
+        tokenizer: Where the model reads text: examples are the same for another model only if it reads the same tokens.
         labels: Names of a classifier's labels, where it has any.
     """
 
@@ -43,25 +42,14 @@ class Loaded:
     labels: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Model:
-    """A model, with the task it brings (made only when asked for) and the tokenizer it reads, or as a classifier."""
-
-    subject: Subject
-    own: Callable[[], BaseTask] | None = None
-    tokenizer: Tokenizer | None = None
-    classifier: Classifier | None = None
-
-
-def load(spec: str, *, data: Path | None = None, name: str = "") -> Loaded:
+def load(spec: str, *, data: str | Path | None = None, name: str = "") -> Loaded:
     """The subject and task that ``spec`` names.
 
     Args:
-        spec: One of ``KNOWN``; ``artifact:FILE`` is a net of ``circuits train``, ``module:callable`` a function without
-            arguments that gives a module, or a module and a task; found from the current folder too.
-        data: An ``.npz`` or ``.jsonl`` file to task with, instead of the model's own task (test digits; subject-verb
-            agreement for language models); ``ambiguous`` for the generated ambiguous sentences; ``lm_eval:NAME``;
-            ``pairs:NAME`` for a generated task of pairs.
+        spec: One of ``wheeltap list models``; ``module:callable`` is a function without arguments that gives a module,
+            or a module and a task; found from the current folder too.
+        data: One of ``wheeltap list data`` to task with, such as a file, instead of the model's own task (test digits;
+            subject-verb agreement for language models).
         name: Of the subject; by default see ``names_of``.
 
     Raises:
@@ -71,38 +59,27 @@ def load(spec: str, *, data: Path | None = None, name: str = "") -> Loaded:
         MissingFile: If a file is not there.
     """
     model = _model(spec, name)
-    if data is not None and str(data).startswith(PAIRS):
-        from wheeltap.suites.circuits import sources as pairs
-
-        return Loaded(model.subject, pairs.named(str(data).removeprefix(PAIRS), model.tokenizer), model.tokenizer)
-    labels = () if model.classifier is None else model.classifier.names
-    if data is not None and is_asked(data):
-        from wheeltap.sources import lm_eval
-
-        return Loaded(model.subject, lm_eval.load_task(data, model.subject.model, model.tokenizer), model.tokenizer)
+    classifier = model.classifier
     if data is not None:
-        if data.name == GENERATED and not data.exists():
-            return Loaded(model.subject, _generated(model, spec), model.tokenizer)
-        task = load_task(data, tokenizer=model.tokenizer, classifier=model.classifier)
-        tokenizer = model.tokenizer if data.suffix == ".jsonl" or model.classifier is None else None
-        return Loaded(model.subject, task, tokenizer, labels)
-    if model.own is None and model.classifier is not None:
+        task = _examples(os.fspath(data), Reader(model.tokenizer, classifier, model.subject.model))
+        return Loaded(model.subject, task, model.tokenizer, () if classifier is None else classifier.names)
+    if model.own is not None:
+        return Loaded(model.subject, model.own(), model.tokenizer)
+    if classifier is not None:
         raise UsageError(
             "There are no examples to test this classifier with.",
             where=spec,
             expected="data",
-            got=f"a classifier of {model.classifier.reads}s alone",
-            do=model.classifier.wanted,
+            got=f"a classifier of {classifier.reads}s alone",
+            do=classifier.wanted,
         )
-    if model.own is None:
-        raise UsageError(
-            "There are no examples to test this model with.",
-            where=spec,
-            expected="data, or a callable that gives a model and a task",
-            got="a model alone",
-            do="Give --data FILE.npz (arrays inputs, targets) or FILE.jsonl (context, choices, answer).",
-        )
-    return Loaded(model.subject, model.own(), model.tokenizer)
+    raise UsageError(
+        "There are no examples to test this model with.",
+        where=spec,
+        expected="data, or a callable that gives a model and a task",
+        got="a model alone",
+        do="Give --data FILE.npz (arrays inputs, targets) or FILE.jsonl (context, choices, answer).",
+    )
 
 
 def load_model(spec: str, *, name: str = "") -> Subject:
@@ -110,163 +87,56 @@ def load_model(spec: str, *, name: str = "") -> Subject:
     return _model(spec, name).subject
 
 
-def load_named(spec: str) -> BaseTask:
-    """The examples that a study is measured on.
+def load_task(
+    data: str | Path, *, tokenizer: Tokenizer | None = None, classifier: Classifier | None = None
+) -> BaseTask:
+    """Examples by themselves.
 
     Args:
-        spec: ``digits``, ``picture:NAME`` or ``genome:FILE`` (with ``,SIZE`` behind it for a square of that side), a
-            data file, or ``module:callable`` that gives a task (or a model and a task).
+        data: One of ``wheeltap list data``: a file, say.
+        tokenizer: Whose tokens a language model reads, where they are text.
+        classifier: Which one they are for, if it is one from a Hugging Face folder.
 
     Raises:
         UnknownName: If nothing has this name.
-        UsageError: If what is named gives no task.
-    """
-    kind, _, rest = spec.partition(":")
-    if spec == "digits":
-        from wheeltap.sources import digits
-
-        return digits.task()
-    if kind in DRAWN and rest:
-        from wheeltap.suites.pictures.sources.drawn import task_named
-
-        return task_named(kind, rest)
-    if Path(spec).suffix in (".npz", ".jsonl"):
-        return load_task(Path(spec))
-    if not CALLABLE.fullmatch(spec):
-        raise UnknownName("set of examples", spec, ("digits", "picture:NAME", "FILE.npz", "module:callable"))
-    from wheeltap.sources.callables import load_examples
-
-    return load_examples(spec)
-
-
-def load_task(path: Path, *, tokenizer: Tokenizer | None = None, classifier: Classifier | None = None) -> BaseTask:
-    """A task from an ``.npz`` file or, for a model that reads text, a ``.jsonl`` file.
-
-    Args:
-        path: The file.
-        tokenizer: Whose tokens a language model reads.
-        classifier: Which one it is for, if it is one from a Hugging Face folder.
-
-    Raises:
-        UsageError: If the file's name ends otherwise, or a ``.jsonl`` file is given without a tokenizer.
-        MissingFile: If it is not there.
+        UsageError: If a file's name ends otherwise, or what is named is text without a tokenizer, or gives no task.
+        MissingFile: If a file is not there.
         FileFormatError: If it is a pickle, or not what its name says.
     """
-    _refuse_pickle(path)
-    if path.suffix == ".npz":
-        from wheeltap.sources.arrays import load_arrays
-
-        task = load_arrays(path)
-        return task if classifier is None else suited(task, classifier)
-    if path.suffix != ".jsonl":
-        raise UsageError(
-            "This kind of data file is not known.",
-            where=str(path),
-            expected="FILE.npz (arrays inputs, targets) or FILE.jsonl (context, choices, answer)",
-            got=path.suffix or "a name without an ending",
-        )
-    from wheeltap.suites.circuits import sources as pairs
-
-    if path.is_file() and pairs.fits(path):
-        return pairs.load(path, tokenizer)
-    if classifier is not None and classifier.reads == "text":
-        from wheeltap.sources.texts import load_texts
-
-        return suited(load_texts(path, classifier), classifier)
-    if tokenizer is None:
-        raise UsageError(
-            "Text cannot be read by this model.",
-            where=str(path),
-            expected="an .npz file with arrays inputs and targets",
-            got="a .jsonl file for a model without a tokenizer",
-            do="Use hf:DIR, gguf:FILE or smollm2 for language models; hf:DIR for classifiers of texts.",
-        )
-    from wheeltap.sources.jsonl import load_items
-    from wheeltap.suites.lens.sources import passages
-    from wheeltap.suites.lens.sources.ambient import is_ambient, load_ambient
-
-    if passages.fits(path):
-        return passages.load_passages(path, tokenizer)
-    return load_ambient(path, tokenizer) if is_ambient(path) else load_items(path, tokenizer)
+    return _examples(os.fspath(data), Reader(tokenizer, classifier))
 
 
-def _generated(model: _Model, spec: str) -> BaseTask:
-    """The generated set of ambiguous sentences, for a language model."""
-    if model.tokenizer is None or model.classifier is not None:
-        raise UsageError(
-            "Ambiguous sentences are for language models.",
-            where=spec,
-            expected="smollm2, hf:DIR or gguf:FILE of a causal language model",
-            got="a model that reads no text, or a classifier",
-        )
-    from wheeltap.suites.lens.sources import templates as ambiguous
-
-    return ambiguous.task(model.tokenizer)
+def _examples(text: str, reader: Reader) -> BaseTask:
+    found = addressed(text)
+    if found is not None:
+        return found[0].load(found[1], reader)
+    path = Path(text)
+    if not path.suffix and not os.path.exists(path):
+        raise UnknownName("set of examples", text, [sources_of_data.get(name).form for name in sources_of_data])
+    return source_of_file(path, reader).load(text, reader)
 
 
-def _model(spec: str, name: str = "") -> _Model:
+def located(text: str) -> str:
+    """The name of examples as a plan keeps it: a file by its whole path."""
+    return text if addressed(text) is not None else str(Path(text).resolve())
+
+
+def _model(spec: str, name: str) -> LoadedModel:
     kind, _, rest = spec.partition(":")
     name = name or names_of([spec])[0]
-    if kind in ("hf", "gguf") and rest:
-        return _from_files(kind, Path(rest).expanduser(), name)
-    if spec == "smollm2":
-        from wheeltap.sources.smollm2 import load_smollm2
-
-        return _speaking(load_smollm2(name=name))
-    if spec == "digits":
-        from wheeltap.sources import digits
-
-        return _Model(digits.subject(name=name), digits.task)
-    if kind in (*DRAWN, "npz") and rest:
-        from wheeltap.suites.pictures.sources.drawn import subject_named, task_named
-
-        own = None if kind == "npz" else partial(task_named, kind, rest)
-        return _Model(subject_named(kind, rest, name=name), own)
-    if kind == "artifact" and rest:
-        from wheeltap.sources.artifact import load_artifact
-
-        return _made(load_artifact(Path(rest).expanduser(), name=name))
-    _refuse_pickle(Path(spec))
-    if kind.endswith(".py") or not CALLABLE.fullmatch(spec):
+    if kind in models:
+        source = models.get(kind)()
+        if source.form == spec or (source.form.startswith(f"{kind}:") and rest):
+            return source.load(rest, name=name)
+    refuse_pickle(Path(spec))
+    if kind.endswith(".py") or kind in models or not CALLABLE.fullmatch(spec):
         _refuse_path(spec)
-        raise UnknownName("model", spec, KNOWN)
-    from wheeltap.sources.callables import load_callable
-
-    subject, task = load_callable(spec, name=name)
-    return _Model(subject, None if task is None else lambda: task)
-
-
-def _made(subject: Subject) -> _Model:
-    """A net of a recipe: the decoder of the recipe ``sparse`` reads lines that look like Python."""
-    from wheeltap.suites.circuits.nets.python import PythonTokenizer
-    from wheeltap.suites.circuits.nets.sparse_transformer import SparseTransformer
-
-    return _Model(subject, tokenizer=PythonTokenizer() if isinstance(subject.model, SparseTransformer) else None)
-
-
-def _from_files(kind: str, path: Path, name: str) -> _Model:
-    _refuse_pickle(path)
-    if kind == "gguf":
-        from wheeltap.sources.gguf import load_gguf
-
-        return _speaking(load_gguf(path, name=name))
-    from wheeltap.sources.hf import load_folder
-
-    found = load_folder(path, name=name)
-    if isinstance(found, LanguageModel):
-        return _speaking(found)
-    tokenizer = None if found.tokenizer is None else HfTokenizer(found.tokenizer)
-    return _Model(found.subject, tokenizer=tokenizer, classifier=found)
-
-
-def _speaking(model: LanguageModel) -> _Model:
-    from wheeltap.sources import agreement
-
-    return _Model(model.subject, lambda: agreement.task(model.tokenizer), model.tokenizer)
+        raise UnknownName("model", spec, model_forms())
+    return models.get(CODE)().load(spec, name=name)
 
 
 def _refuse_path(spec: str) -> None:
-    """A path, or a Python module without a callable: say what is asked for instead."""
+    """Raises ``UsageError`` for a path, or a Python module without a callable; it says what is asked for instead."""
     path = Path(spec).expanduser()
     name, _, function = spec.partition(":")
     if name.endswith(".py") or (name and os.path.isfile(f"{name}.py")):
@@ -282,7 +152,7 @@ def _refuse_path(spec: str) -> None:
         raise UsageError(
             "A file of examples is no model.",
             where=spec,
-            expected=", ".join(KNOWN),
+            expected=", ".join(model_forms()),
             got="a data file",
             do=f"wheeltap audit MODEL --data {spec}",
         )
@@ -291,34 +161,103 @@ def _refuse_path(spec: str) -> None:
         raise UsageError(
             "A model in a file or folder needs its kind before its path.",
             where=spec,
-            expected=", ".join(KNOWN),
+            expected=", ".join(model_forms()),
             got="a path",
             do=f"wheeltap audit {prefix}:{spec}",
         )
 
 
-def _refuse_pickle(path: Path) -> None:
-    """A pickle can run any code when it is loaded, so none is: not even to look what is in it."""
-    named = path.suffix.lower() in _PICKLE_NAMES
-    if os.path.isdir(path) or not (named or _holds_pickle(path)):
-        return
-    raise FileFormatError(
-        "The file is a pickle, which can run any code when it is loaded.",
-        where=str(path),
-        expected="safetensors, GGUF, .npz or .jsonl; or your own code as module:callable",
-        got=f"a {path.suffix} file" if named else "the bytes of a pickle",
-        do="Convert it where you trust it: safetensors.torch.save_file(model.state_dict(), 'model.safetensors').",
-    )
+@final
+class Shared:
+    """Models that are measured on the same examples: those of the first of them.
+
+    Args:
+        spec: Of the first model.
+        data: The examples, where they are not its own.
+        name: What it is called.
+
+    Raises:
+        WheeltapError: See ``load``.
+    """
+
+    def __init__(self, spec: str, *, data: str | Path | None, name: str = "") -> None:
+        self._first, self._data = load(spec, data=data, name=name), data
+
+    @property
+    def subject(self) -> Subject:
+        """The first model."""
+        return self._first.subject
+
+    @property
+    def task(self) -> BaseTask:
+        """The examples."""
+        return self._first.task
+
+    def other(self, spec: str, *, name: str = "") -> Subject:
+        """Another model, if it reads the examples, and gives its labels, as the first one does.
+
+        Raises:
+            UsageError: If its tokenizer gives other tokens for them, or its labels are others or in another order.
+        """
+        first = self._first
+        if first.tokenizer is None and not first.labels:
+            return load_model(spec, name=name)
+        loaded = load(spec, data=self._data, name=name)
+        if first.labels and loaded.labels and loaded.labels != first.labels:
+            raise UsageError(
+                "The two classifiers do not have the same labels, so their scores cannot be compared.",
+                where=spec,
+                expected=f"the labels of {first.subject.name}: {', '.join(first.labels[:20])}",
+                got=", ".join(loaded.labels[:20]),
+                do="Compare models with the same labels in the same order (id2label in config.json).",
+            )
+        if first.tokenizer is not None and loaded.task.digest != first.task.digest:
+            raise UsageError(
+                "The two models do not read the same tokens, so they cannot be compared example by example.",
+                where=spec,
+                expected=f"the tokenizer of {first.subject.name}",
+                got="other tokens for the same text",
+                do="Compare models that share a tokenizer, or audit each on its own.",
+            )
+        return loaded.subject
 
 
-def _holds_pickle(path: Path) -> bool:
-    """Whether the bytes are a pickle, or a zip archive with one in it (what ``torch.save`` writes)."""
-    try:
-        with opened(path, "file") as file:
-            start = file.read(2)
-        if start != b"PK":
-            return start in _PICKLE_MARKS
-        with Archive(path) as archive:
-            return any(name.endswith(".pkl") for name in archive.members)
-    except WheeltapError:
-        return False
+def names_of(specs: Sequence[str]) -> tuple[str, ...]:
+    """Names of models from their specs: the shortest that tell them apart.
+
+    A folder or file is called as itself (``final``), and where another has that name too, with as many of the folders
+    around it as it takes (``runA-final``, ``runB-final``). Of several callables each is called without its module
+    where that tells them apart; one alone is called ``module:callable``. Any other spec is its own name. A spec that
+    comes again is numbered: ``digits``, ``digits-2``.
+
+    Args:
+        specs: ``digits``, ``hf:FOLDER``, ``gguf:FILE``, ``module:callable`` ...
+    """
+    levels = [_levels(spec, alone=len(specs) == 1) for spec in specs]
+    names: list[str] = []
+    for own in levels:
+        others = [other for other in levels if other != own]
+        apart = (
+            name for level, name in enumerate(own) if all(other[min(level, len(other) - 1)] != name for other in others)
+        )
+        names.append(next(apart, own[0]))
+    made: list[str] = []
+    for name in names:
+        fresh, count = name, 1
+        while fresh in made or (count > 1 and fresh in names):
+            count += 1
+            fresh = f"{name}-{count}"
+        made.append(fresh)
+    return tuple(made)
+
+
+def _levels(spec: str, *, alone: bool) -> tuple[str, ...]:
+    """The names that a spec may get, the shortest first."""
+    kind, _, rest = spec.partition(":")
+    place = models.get(kind).place if kind in models and rest else ""
+    if place:
+        path = Path(os.path.abspath(Path(rest).expanduser()))
+        inner = (path.name if place == "folder" else path.stem) or spec
+        places = [inner, *(parent.name for parent in path.parents if parent.name)]
+        return tuple("-".join(reversed(places[:count])) for count in range(1, len(places) + 1))
+    return (rest, spec) if CALLABLE.fullmatch(spec) and not alone else (spec,)

@@ -230,12 +230,12 @@ def test_a_net_of_a_recipe_comes_back_from_its_file(tmp_path: Path) -> None:
     spec = base.spec("sparse", {"steps": 2, "width": 16, "layers": 1}, seed=5)
     made = make(base.Given(spec), base.recipe_of(spec))
     artifact.save(made.model, spec, tmp_path / "net.safetensors")
-    again = artifact.load_artifact(tmp_path / "net.safetensors")
+    again = artifact.load_artifact(tmp_path / "net.safetensors").subject
     held = dict(again.model.named_parameters())
     assert again.name == "net" and all((held[name] == one).all() for name, one in made.model.named_parameters())
-    kept, same = SealedContents.of(again), artifact.load_artifact(tmp_path / "net.safetensors").contents
+    kept, same = SealedContents.of(again), artifact.load_artifact(tmp_path / "net.safetensors").subject.contents
     artifact.save(made.model, base.spec("sparse", {"steps": 2, "width": 16, "layers": 1}, seed=6), tmp_path / "six.st")
-    other = artifact.load_artifact(tmp_path / "six.st").contents
+    other = artifact.load_artifact(tmp_path / "six.st").subject.contents
     assert kept is not None and same is not None and other is not None
     assert differences(kept, same) == ()
     assert differences(kept, other) == ("config: header wheeltap artifact differs.",), "what it says of its making"

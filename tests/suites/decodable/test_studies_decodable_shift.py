@@ -156,9 +156,9 @@ def test_what_the_study_says_of_what_nets_read_is_so() -> None:
 
 
 def wt_task(spec: str) -> Any:
-    from wheeltap.sources.specs import load_named
+    from wheeltap.sources.specs import load_task
 
-    return load_named(spec)
+    return load_task(spec)
 
 
 @pytest.mark.parametrize("on", ["agreement", "pictures"])

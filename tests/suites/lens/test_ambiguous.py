@@ -10,6 +10,7 @@ from logs import lines
 
 from tests.published import published
 from wheeltap.core.errors import DataError, FileFormatError, UsageError
+from wheeltap.sources.base import Reader
 from wheeltap.suites.lens.ambiguity import Ambiguity
 from wheeltap.suites.lens.sources import ambient
 from wheeltap.suites.lens.sources import templates as ambiguous
@@ -66,10 +67,11 @@ def test_lines_that_cannot_be(tmp_path: Path, row: dict[str, Any], kind: type[Da
 
 
 def test_the_shape_is_told_by_the_first_line(tmp_path: Path) -> None:
-    assert ambient.is_ambient(lines(tmp_path / "x.jsonl", [item()]))
-    assert not ambient.is_ambient(lines(tmp_path / "y.jsonl", [{"context": "2 + 2 =", "choices": [" 4"], "answer": 0}]))
+    reader, fits = Reader(tokenizer=Letters()), ambient.AmbientFiles().fits
+    assert fits(lines(tmp_path / "x.jsonl", [item()]), reader)
+    assert not fits(lines(tmp_path / "y.jsonl", [{"context": "2 + 2 =", "choices": [" 4"], "answer": 0}]), reader)
     (tmp_path / "z.jsonl").write_text("no JSON\n")
-    assert not ambient.is_ambient(tmp_path / "z.jsonl")
+    assert not fits(tmp_path / "z.jsonl", reader)
 
 
 def test_a_distractor_swaps_one_noun() -> None:
@@ -125,10 +127,10 @@ def test_the_door(tmp_path: Path, llama_folder: Path) -> None:
     from wheeltap.sources import specs
 
     named = f"hf:{llama_folder}"
-    made = specs.load(named, data=Path("ambiguous")).task
+    made = specs.load(named, data="ambiguous").task
     assert made.annotation(Ambiguity) is not None and made.name == "ambiguous"
     path = tmp_path / "x.jsonl"
     path.write_text(json.dumps(item()) + "\n")
     assert specs.load(named, data=path).task.annotation(Ambiguity) is not None
     with pytest.raises(UsageError, match="for language models"):
-        specs.load("digits", data=Path("ambiguous"))
+        specs.load("digits", data="ambiguous")

@@ -13,10 +13,13 @@ import wheeltap as wt
 from tests.contaminated import Letters
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, FileFormatError
+from wheeltap.sources.base import Reader
 from wheeltap.sources.specs import load, load_task
 from wheeltap.suites.lens.passages import Passages
-from wheeltap.suites.lens.sources.passages import PIECE, fits, load_passages, recombined
+from wheeltap.suites.lens.sources.passages import PIECE, PassageFiles, load_passages, recombined
 from wheeltap.suites.lens.specs import SETS
+
+READER = Reader(tokenizer=Letters())
 
 
 def written(folder: Path, *rows: object) -> Path:
@@ -89,10 +92,11 @@ def test_of_one_template_there_are_no_new_items(texts: list[str], sets: int) -> 
 
 
 def test_items_with_choices_are_no_texts(tmp_path: Path) -> None:
-    assert not fits(written(tmp_path, {"context": "2 + 2 =", "choices": [" 4", " 5"], "answer": 0}))
-    assert not fits(written(tmp_path, [1, 2]))
+    items = written(tmp_path, {"context": "2 + 2 =", "choices": [" 4", " 5"], "answer": 0})
+    assert not PassageFiles().fits(items, READER)
+    assert not PassageFiles().fits(written(tmp_path, [1, 2]), READER)
     (tmp_path / "empty.jsonl").write_text("")
-    assert not fits(tmp_path / "empty.jsonl")
+    assert not PassageFiles().fits(tmp_path / "empty.jsonl", READER)
 
 
 @pytest.mark.parametrize(

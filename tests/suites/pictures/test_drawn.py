@@ -13,7 +13,7 @@ from wheeltap.core.task import Task
 from wheeltap.models.cppn import INPUTS, OUTPUTS, grid
 from wheeltap.runs.studying import create, planned
 from wheeltap.sources import load, load_model
-from wheeltap.sources.specs import load_named
+from wheeltap.sources.specs import load_task
 from wheeltap.suites.pictures.nets.genome import Genome, Link, Node
 from wheeltap.suites.pictures.nets.pictures import PICTURES, Picture, mirror_image, mirrored_share, picture
 from wheeltap.suites.pictures.sources import genomes
@@ -109,7 +109,7 @@ def test_a_changed_genome_is_another_net_and_other_nets_are_trained(tmp_path: Pa
 
 
 def test_a_task_holds_what_is_known_of_its_picture() -> None:
-    face, flower, scene = (load_named(f"picture:{name},20") for name in ("face", "flower", "scene"))
+    face, flower, scene = (load_task(f"picture:{name},20") for name in ("face", "flower", "scene"))
     assert isinstance(face, Task) and isinstance(face.inputs, torch.Tensor)
     assert torch.equal(face.inputs, grid(20))
     assert np.array_equal(face.targets.numpy(), picture("face").genome.render(20).reshape(-1, 3))
@@ -119,20 +119,20 @@ def test_a_task_holds_what_is_known_of_its_picture() -> None:
     known = [task.annotations.symmetry is not None for task in (face, flower, scene)]
     assert known == [True, False, False]  # the flower's acts on circles, not on the square
     assert face.name == "face, 20 x 20 pixels"
-    assert len(load_named("picture:face").targets) == 64 * 64
+    assert len(load_task("picture:face").targets) == 64 * 64
 
 
 def test_what_draws_nothing_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "blank.xml", at=0.0)
     path.write_text(path.read_text().replace("<weight>1.0</weight>", "<weight>0.0</weight>"))
     with pytest.raises(DataError, match="blank"):
-        load_named(f"genome:{path},16")
+        load_task(f"genome:{path},16")
 
 
 @pytest.mark.parametrize(("size", "larger"), [(8, 9), (11, 12)])
 def test_a_face_too_small_for_its_parts_is_refused(size: int, larger: int) -> None:
     with pytest.raises(UsageError, match="too small for its parts") as raised:
-        load_named(f"picture:face,{size}")
+        load_task(f"picture:face,{size}")
     assert f"Take {larger} pixels a side" in str(raised.value)
     picture("face").require_parts(larger)
 

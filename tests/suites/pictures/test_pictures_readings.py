@@ -8,7 +8,7 @@ import torch
 
 from wheeltap.core.errors import DataError, ModelError
 from wheeltap.engine.readings import create, readings
-from wheeltap.sources.specs import load_model, load_named
+from wheeltap.sources.specs import load_model, load_task
 from wheeltap.suites.pictures.engine.moving import strip
 from wheeltap.suites.pictures.nets.pictures import picture
 from wheeltap.suites.pictures.specs import BLOCKS, METRICS, PICTURE, STEPS
@@ -27,7 +27,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 def drawn(spec: str = "picture:face", *, size: int = 16) -> Planted:
     """A net that draws a picture, and the picture."""
-    return Planted(load_model(spec), load_named(f"{spec},{size}"))
+    return Planted(load_model(spec), load_task(f"{spec},{size}"))
 
 
 class Drawn(ReadingContract):

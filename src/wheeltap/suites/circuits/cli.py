@@ -203,13 +203,13 @@ def _judged(  # noqa: PLR0913 - what the two doors have in common
         require_writable(out)
     telling.prepare()
     running = replace(running, workers=running.workers or min(processes(), _PROCESSES))
-    data = Path(f"pairs:{task}")
+    data = f"pairs:{task}"
     with said(f"loading {model}"):
         subjects, examples = load((model,), data)
         audits = (
             runs.given(asked, subjects[0], examples) if isinstance(asked, Path) else runs.wanted(asked, subjects[0])
         )
-        plan = planning.plan(subjects, examples, audits=audits, seed=seed, sources=(model,), data=str(data))
+        plan = planning.plan(subjects, examples, audits=audits, seed=seed, sources=(model,), data=data)
     store = running.store or default_store(subjects[0].name)
     if not telling.quiet:
         with said("timing a pass"):

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import final
 
 from wheeltap.core.canon import Scalar
-from wheeltap.core.choices import ChoiceTask
+from wheeltap.core.choices import ChoiceTask, Tokenizer
 from wheeltap.core.task import BaseTask
 from wheeltap.report.report import Report
 from wheeltap.runs.given import Model, subjects_of
 from wheeltap.runs.loop import run
 from wheeltap.runs.planning import plan
-from wheeltap.sources.text import Tokenizer
+from wheeltap.sources.base import Reader
 from wheeltap.suites.circuits import runs
 from wheeltap.suites.circuits import sources as source
 from wheeltap.suites.circuits.circuit import Circuit, UnitCircuit
@@ -41,7 +41,7 @@ def pairs(name: str | Path, tokenizer: Tokenizer | None = None) -> ChoiceTask:
     Raises:
         WheeltapError: If there is no such task or file, or a line of it is no pair; it is named by its number.
     """
-    return source.named(str(name), tokenizer)
+    return source.PairData().load(str(name), Reader(tokenizer))
 
 
 @final

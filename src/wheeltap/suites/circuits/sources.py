@@ -11,13 +11,13 @@ from typing import Final, NamedTuple, cast, final
 import msgspec
 
 from wheeltap.core.bounded import decoded
-from wheeltap.core.choices import ChoiceTask
+from wheeltap.core.choices import ChoiceTask, Tokenizer
 from wheeltap.core.errors import DataError, UnknownName, UsageError
 from wheeltap.sources import agreement as sentences
 from wheeltap.sources import jsonl
+from wheeltap.sources.base import DataSource, Reader
 from wheeltap.sources.grammar import words
 from wheeltap.sources.grammar.words import Forms
-from wheeltap.sources.text import Tokenizer
 from wheeltap.suites.circuits.nets import python
 from wheeltap.suites.circuits.nets.python import Variant, decode
 from wheeltap.suites.circuits.pairs import Pairs, Tokens, require_pair
@@ -284,30 +284,39 @@ def _one(reader: _Reader, given: str | int, what: str) -> int:
     return tokens[0]
 
 
-def fits(path: Path) -> bool:
-    """Whether the first line of a file is an object with a clean and a corrupted context."""
-    return {"clean", "corrupted"} <= jsonl.first(path).keys()
+@final
+class PairData(DataSource):
+    """Pairs by their name, or in a file."""
 
+    form = "pairs:NAME"
+    title = (
+        f"Pairs of prompts for circuits: {', '.join(python.NAMES)}, agreement; or FILE.jsonl with clean, "
+        "corrupted, answer, wrong."
+    )
 
-def named(name: str, tokenizer: Tokenizer | None) -> ChoiceTask:
-    """The task of pairs with this name: one of ``python.NAMES``, ``agreement``, or a ``.jsonl`` file.
+    def fits(self, path: Path, reader: Reader) -> bool:
+        """By the first line: an object with a clean and a corrupted context."""
+        return path.suffix == ".jsonl" and {"clean", "corrupted"} <= jsonl.first(path).keys()
 
-    Raises:
-        UnknownName: If there is none.
-        DataError: If a line of the file is no pair.
-        UsageError: If it is text, and the model reads none.
-    """
-    if name in python.NAMES:
-        return python_task(name)
-    if name.endswith(".jsonl"):
-        return load(Path(name), tokenizer)
-    if name != "agreement":
-        raise UnknownName("task of pairs", name, (*python.NAMES, "agreement"))
-    if tokenizer is None:
-        raise UsageError(
-            "The pairs of this task are text.",
-            where=f"pairs:{name}",
-            expected="a language model with its tokenizer: smollm2, hf:DIR or gguf:FILE",
-            got="a model that reads no text",
-        )
-    return agreement(tokenizer)
+    def load(self, rest: str, reader: Reader) -> ChoiceTask:
+        """The task of pairs with this name: one of ``python.NAMES``, ``agreement``, or a ``.jsonl`` file.
+
+        Raises:
+            UnknownName: If there is none.
+            DataError: If a line of the file is no pair.
+            UsageError: If it is text, and the model reads none.
+        """
+        if rest in python.NAMES:
+            return python_task(rest)
+        if rest.endswith(".jsonl"):
+            return load(Path(rest), reader.tokenizer)
+        if rest != "agreement":
+            raise UnknownName("task of pairs", rest, (*python.NAMES, "agreement"))
+        if reader.tokenizer is None:
+            raise UsageError(
+                "The pairs of this task are text.",
+                where=f"pairs:{rest}",
+                expected="a language model with its tokenizer: smollm2, hf:DIR or gguf:FILE",
+                got="a model that reads no text",
+            )
+        return agreement(reader.tokenizer)

@@ -8,7 +8,7 @@ from wheeltap.models.mlp import mlp
 from wheeltap.recipes.base import Given, Recipe
 from wheeltap.recipes.fit import Fit, TrainSettings
 from wheeltap.recipes.randomness import reproducible
-from wheeltap.sources.digit_nets import lesson
+from wheeltap.sources.digits import lesson
 
 
 class MislabeledSettings(Settings, frozen=True):

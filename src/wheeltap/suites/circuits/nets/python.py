@@ -81,7 +81,7 @@ def decode(ids: Iterable[int]) -> str:
 
 @final
 class PythonTokenizer:
-    """Reads what ``decode`` writes; a ``sources.text.Tokenizer``."""
+    """Reads what ``decode`` writes; a ``core.choices.Tokenizer``."""
 
     def start(self, text: str) -> list[int]:
         """Numbers of the tokens of a text; there is no start token.

@@ -28,7 +28,7 @@ from wheeltap.recipes.fit import Fit, TrainSettings
 from wheeltap.recipes.hooks import Cut, Decay, Hook, TopK, Training, UnitGradient, annealed
 from wheeltap.recipes.make import Made, Watch, make
 from wheeltap.recipes.randomness import reproducible
-from wheeltap.suites.circuits.nets.python import TOKENS, corpus
+from wheeltap.suites.circuits.nets.python import TOKENS, PythonTokenizer, corpus
 from wheeltap.suites.circuits.nets.sparse_transformer import Shape, SparseTransformer
 
 _BETAS: Final = (0.9, 0.95)
@@ -256,6 +256,11 @@ class Sparse(Recipe):
     title = "transformer with sparse weights, trained on a Python-like corpus"
     settings_type = SparseSettings
     settings: SparseSettings
+
+    @property
+    def tokenizer(self) -> PythonTokenizer:
+        """See ``Recipe.tokenizer``."""
+        return PythonTokenizer()
 
     def blank(self, given: Given) -> nn.Module:
         """See ``Recipe.blank``."""

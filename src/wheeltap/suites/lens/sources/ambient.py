@@ -5,16 +5,16 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, cast, final
 
 import msgspec
 
 from wheeltap.core import seeds
 from wheeltap.core.bounded import parsing
-from wheeltap.core.choices import ChoiceTask
+from wheeltap.core.choices import ChoiceTask, Tokenizer
 from wheeltap.core.errors import DataError
+from wheeltap.sources.base import DataSource, Reader
 from wheeltap.sources.jsonl import first, lines
-from wheeltap.sources.text import Tokenizer
 from wheeltap.suites.lens.sources.ambiguous import SIDES, Example, Several, task_of
 from wheeltap.suites.lens.specs import LABELS, Label
 
@@ -54,9 +54,22 @@ class _Line(msgspec.Struct, frozen=True):
     hypothesis_ambiguous: bool = False
 
 
-def is_ambient(path: Path) -> bool:
-    """Whether the first line of a file is an item of this shape."""
-    return first(path).keys() >= FIELDS
+@final
+class AmbientFiles(DataSource):
+    """See ``load_ambient``."""
+
+    form = "FILE.jsonl"
+    title = "Lines with premise, hypothesis, labels, disambiguations: ambiguous inferences, as AmbiEnt has them."
+
+    def fits(self, path: Path, reader: Reader) -> bool:
+        """By the first line, for a language model."""
+        known = path.suffix == ".jsonl" and reader.tokenizer is not None and reader.classifier is None
+        return known and first(path).keys() >= FIELDS
+
+    def load(self, rest: str, reader: Reader) -> ChoiceTask:
+        """See ``DataSource.load``."""
+        assert reader.tokenizer is not None, "it fits"
+        return load_ambient(Path(rest), reader.tokenizer)
 
 
 def load_ambient(path: Path, tokenizer: Tokenizer) -> ChoiceTask:

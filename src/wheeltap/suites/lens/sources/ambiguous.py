@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, final
 
-from wheeltap.core.choices import ChoiceTask
+from wheeltap.core.choices import ChoiceTask, Tokenizer
 from wheeltap.core.errors import DataError
-from wheeltap.sources.text import Tokenizer
 from wheeltap.suites.lens.ambiguity import Ambiguity, AmbiguousSentence, Tokens
 from wheeltap.suites.lens.specs import LABELS, TEMPLATES, Label
 

@@ -4,17 +4,17 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Final, final
 
 import msgspec
 import numpy as np
 
 from wheeltap.core import seeds
 from wheeltap.core.bounded import decoded
-from wheeltap.core.choices import ChoiceTask
+from wheeltap.core.choices import ChoiceTask, Tokenizer
 from wheeltap.core.errors import DataError, FileFormatError
+from wheeltap.sources.base import DataSource, Reader
 from wheeltap.sources.jsonl import MAX_TOKENS, first, lines
-from wheeltap.sources.text import Tokenizer
 from wheeltap.suites.lens.passages import Passages
 from wheeltap.suites.lens.sources import fresh_twins
 from wheeltap.suites.lens.specs import SETS
@@ -58,10 +58,24 @@ class Line(msgspec.Struct, frozen=True):
         return None if made is None else (str(made[0]), str(made[1]))
 
 
-def fits(path: Path) -> bool:
-    """Whether the first line is meant as a text or a word problem, and no item with choices."""
-    line = first(path)
-    return not {"choices", "context"} & line.keys() and ("text" in line or {"question", "answer"} <= line.keys())
+@final
+class PassageFiles(DataSource):
+    """See ``load_passages``."""
+
+    form = "FILE.jsonl"
+    title = "Lines with text, perhaps with twin (a fresh version), or with question, answer: for contamination."
+
+    def fits(self, path: Path, reader: Reader) -> bool:
+        """By the first line, for a language model: a text or a word problem, and no item with choices."""
+        if path.suffix != ".jsonl" or reader.tokenizer is None or reader.classifier is not None:
+            return False
+        line = first(path)
+        return not {"choices", "context"} & line.keys() and ("text" in line or {"question", "answer"} <= line.keys())
+
+    def load(self, rest: str, reader: Reader) -> ChoiceTask:
+        """See ``DataSource.load``."""
+        assert reader.tokenizer is not None, "it fits"
+        return load_passages(Path(rest), reader.tokenizer)
 
 
 def load_passages(path: Path, tokenizer: Tokenizer) -> ChoiceTask:

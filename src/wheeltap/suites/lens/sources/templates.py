@@ -4,13 +4,14 @@ Half of the items are not ambiguous: their premise is one of the readings of ano
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, final
 
 import numpy as np
 
 from wheeltap.core import seeds
-from wheeltap.core.choices import ChoiceTask
-from wheeltap.sources.text import Tokenizer
+from wheeltap.core.choices import ChoiceTask, Tokenizer
+from wheeltap.core.errors import UsageError
+from wheeltap.sources.base import DataSource, Reader
 from wheeltap.suites.lens.sources.ambiguous import Example, Several, task_of
 from wheeltap.suites.lens.specs import Label
 
@@ -135,6 +136,29 @@ def _example(kind: str, number: int, rng: np.random.Generator, seen: set[str]) -
     labels = (meant[number // 2 % 2][1],) if plain else (meant[0][1], meant[1][1])
     return Example(id=f"{kind}-{number}", premise=premise, hypothesis=hypothesis, labels=labels, readings=readings,
                    kind=kind)  # fmt: skip
+
+
+@final
+class AmbiguousData(DataSource):
+    """See ``task``."""
+
+    form = NAME
+    title = "Ambiguous sentences with their readings, generated; for language models."
+
+    def load(self, rest: str, reader: Reader) -> ChoiceTask:
+        """See ``DataSource.load``.
+
+        Raises:
+            UsageError: If they are not for a language model.
+        """
+        if reader.tokenizer is None or reader.classifier is not None:
+            raise UsageError(
+                "Ambiguous sentences are for language models.",
+                where=NAME,
+                expected="smollm2, hf:DIR or gguf:FILE of a causal language model",
+                got="a model that reads no text, or a classifier",
+            )
+        return task(reader.tokenizer)
 
 
 def task(tokenizer: Tokenizer, *, seed: int = 0) -> ChoiceTask:

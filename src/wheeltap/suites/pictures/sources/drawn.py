@@ -3,8 +3,9 @@
 ``npz:FILE#NAME`` gives a net alone.
 """
 
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, final
 
 import numpy as np
 
@@ -15,12 +16,11 @@ from wheeltap.core.symmetry import mirror
 from wheeltap.core.task import Task
 from wheeltap.core.typed import to_tensor
 from wheeltap.models.cppn import Cppn, grid
+from wheeltap.sources.base import DataSource, LoadedModel, ModelSource, Reader
 from wheeltap.suites.pictures.nets.genome import Genome
 from wheeltap.suites.pictures.nets.pictures import PICTURES, Picture, mirror_image, mirrored_share, picture
 from wheeltap.suites.pictures.sources import genomes
 from wheeltap.suites.pictures.sources.nets import read_nets
-
-KINDS: Final = ("picture", "genome", "npz")
 
 SIZE: Final = 64
 """Side of the square where none is named."""
@@ -128,6 +128,59 @@ def net_named(kind: str, rest: str) -> Cppn:
     return nets[name]
 
 
-def subject_named(kind: str, rest: str, *, name: str) -> Subject:
-    """The same, as a subject."""
-    return Subject(net_named(kind, rest).eval(), name=name)
+class _Drawn(ModelSource):
+    """A net that draws, with the square picture that it draws."""
+
+    def load(self, rest: str, *, name: str) -> LoadedModel:
+        """See ``ModelSource.load``."""
+        kind = self.form.partition(":")[0]
+        own = None if kind == "npz" else partial(task_named, kind, rest)
+        return LoadedModel(Subject(net_named(kind, rest).eval(), name=name), own)
+
+
+@final
+class PictureModels(_Drawn):
+    """See ``net_named``."""
+
+    form = "picture:NAME"
+    title = "The net of a built-in picture; ,SIZE behind the name is the side of its square."
+
+
+@final
+class GenomeModels(_Drawn):
+    """See ``net_named``."""
+
+    form = "genome:FILE"
+    title = "The net of a Picbreeder genome, XML or a zip file with it; ,SIZE as of picture."
+
+
+@final
+class NetFiles(_Drawn):
+    """See ``net_named``."""
+
+    form = "npz:FILE#NAME"
+    title = "One of the layered nets that an .npz file holds with their layout."
+
+
+class _Squares(DataSource):
+    """The square picture, pixel by pixel."""
+
+    def load(self, rest: str, reader: Reader) -> Task:
+        """See ``DataSource.load``."""
+        return task_named(self.form.partition(":")[0], rest)
+
+
+@final
+class PictureData(_Squares):
+    """See ``task_named``."""
+
+    form = "picture:NAME"
+    title = "The pixels of a built-in picture; ,SIZE behind the name is the side of its square."
+
+
+@final
+class GenomeData(_Squares):
+    """See ``task_named``."""
+
+    form = "genome:FILE"
+    title = "The pixels of the picture of a Picbreeder genome; ,SIZE as of picture."

@@ -9,26 +9,26 @@ from hypothesis import strategies as st
 
 from wheeltap.core.errors import MissingExtra, MissingFile, UnknownName, UsageError
 from wheeltap.sources import load
-from wheeltap.sources.lm_eval_asked import Asked, asked_for, is_asked
+from wheeltap.sources.lm_eval import LmEvalSpec
 
 _NAMES = st.text("abcXYZ019_.-", min_size=1, max_size=12)
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.builds(Asked, name=_NAMES, metric=_NAMES | st.just(""), filter=_NAMES | st.just(""),
+@given(st.builds(LmEvalSpec, name=_NAMES, metric=_NAMES | st.just(""), filter=_NAMES | st.just(""),
                  limit=st.integers(0, 10**6), fewshot=st.none() | st.integers(0, 100)))  # fmt: skip
-def test_what_is_asked_for_survives_a_plan(asked: Asked) -> None:
-    assert is_asked(asked.path) and asked_for(Path(str(asked.path))) == asked
+def test_what_is_asked_for_survives_a_plan(asked: LmEvalSpec) -> None:
+    assert LmEvalSpec.parse(str(asked)) == asked
 
 
 def test_a_folder_is_kept_whole(tmp_path: Path) -> None:
     folder = tmp_path / "a, folder=odd"
     folder.mkdir()
-    asked = asked_for(Path("lm_eval:mine,limit=5"), include=folder)
-    assert asked == Asked(name="mine", limit=5, include=str(folder))
-    assert asked_for(asked.path) == asked
+    asked = LmEvalSpec.parse("lm_eval:mine,limit=5", include=folder)
+    assert asked == LmEvalSpec(name="mine", limit=5, include=str(folder))
+    assert LmEvalSpec.parse(str(asked)) == asked
     with pytest.raises(MissingFile, match="folder of tasks is not there"):
-        asked_for(Path("lm_eval:mine"), include=tmp_path / "nowhere")
+        LmEvalSpec.parse("lm_eval:mine", include=tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(
@@ -46,15 +46,15 @@ def test_a_folder_is_kept_whole(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_read_is_said(text: str, kind: type[Exception]) -> None:
     with pytest.raises(kind):
-        asked_for(Path(text))
+        LmEvalSpec.parse(text)
 
 
 def test_a_limit_of_nothing_says_what_is_possible() -> None:
     with pytest.raises(UsageError, match=r"1 or more(.|\n)*got: 0(.|\n)*Leave limit out for all documents"):
-        asked_for(Path("lm_eval:arc_easy,limit=0"))
+        LmEvalSpec.parse("lm_eval:arc_easy,limit=0")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("lm_eval") is not None, reason="lm-eval is installed")
 def test_without_lm_eval_the_line_that_installs_it_is_printed(llama_folder: Path) -> None:
     with pytest.raises(MissingExtra, match=r"wheeltap\[eval\]"):
-        load(f"hf:{llama_folder}", data=Path("lm_eval:arc_easy"))
+        load(f"hf:{llama_folder}", data="lm_eval:arc_easy")
