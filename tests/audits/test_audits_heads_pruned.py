@@ -9,7 +9,7 @@ import pytest
 import wheeltap as wt
 from benchmarks.nets.tiny_lm import KINDS, tiny_lm
 from wheeltap.audits.base import create
-from wheeltap.audits.families import WITH_HEADS
+from wheeltap.audits.modify import WITH_HEADS
 from wheeltap.gauge import attention_kinds
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.store import Store

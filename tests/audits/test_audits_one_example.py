@@ -10,7 +10,7 @@ from torch import nn
 
 import wheeltap as wt
 from wheeltap.audits.base import BUILTIN, Hypothesis
-from wheeltap.audits.measured import within_range
+from wheeltap.audits.noise_controls import within_range
 from wheeltap.audits.settle import OPEN, settle
 from wheeltap.core.records import Curve, Finding
 from wheeltap.report import jsonfile

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from wheeltap.audits.base import audits, create
-from wheeltap.audits.ladder import LadderSettings
+from wheeltap.audits.noise import LadderSettings
 from wheeltap.core.errors import UsageError
 
 LADDER = {

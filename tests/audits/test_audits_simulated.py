@@ -9,7 +9,7 @@ from worlds import CHANCE, Curve, Simulated, World, falling, finding, flat
 
 import wheeltap as wt
 from wheeltap.audits.base import Case, Unanswered
-from wheeltap.audits.ladder import Ladder
+from wheeltap.audits.noise import Ladder
 from wheeltap.core.report import ReportRecord
 
 SOUND = {"relative": falling(0.7), "function": falling(0.2)}

@@ -9,8 +9,7 @@ import pytest
 import wheeltap as wt
 from wheeltap import gauge
 from wheeltap.audits.base import audits
-from wheeltap.audits.noise import NoiseAudit
-from wheeltap.audits.noises import RelativeSettings
+from wheeltap.audits.noise import NoiseAudit, RelativeSettings
 from wheeltap.core.records import Finding
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task

@@ -16,7 +16,7 @@ from wheeltap.audits.controls import (
     plant_level,
     silent_twice,
 )
-from wheeltap.audits.noises import RelativeSettings
+from wheeltap.audits.noise import RelativeSettings
 from wheeltap.core.records import Control
 from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.missing import missed_again, missed_by

@@ -19,7 +19,7 @@ from wheeltap.core.study import Statistic
 from wheeltap.plans.store import Store
 from wheeltap.report import jsonfile
 from wheeltap.runs import loop, studying
-from wheeltap.studies.sound import require_sound
+from wheeltap.studies.rules import require_sound
 
 TOML = """
 question = "Do nets that were trained score more than nets that were not?"

@@ -4,7 +4,6 @@ import importlib.util
 
 import pytest
 
-from tests.sources.tiny import save_tokenizer, tiny_llama
 from wheeltap.sources import smollm2 as source
 from wheeltap.sources.hf import LanguageModel
 

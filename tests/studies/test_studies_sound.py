@@ -5,7 +5,7 @@ import pytest
 
 from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.core.study import Cohort, Metric, Rule, StudySpec
-from wheeltap.studies.sound import require_sound
+from wheeltap.studies.rules import require_sound
 
 RULE = Rule(
     code="WTX09", title="T", metric="x", cohorts=("a", "b"), statistic="difference", direction="more", margin=0.1

@@ -1,11 +1,12 @@
-"""What an audit is: a question, the trials that would answer it, and the reading of their outcomes."""
+"""What an audit is: a question, the trials that would answer it, the reading of their outcomes; kinds of settings."""
 
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -26,6 +27,22 @@ from wheeltap.core.section import Section
 from wheeltap.core.settings import Configured
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.effect import smallest_detectable
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+"""How many, at least one."""
+
+Share = Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)]
+"""A part of a whole, neither nothing nor everything; confidence levels and p-values too."""
+
+Margin = Annotated[float, msgspec.Meta(ge=0.0, le=sys.float_info.max)]
+"""Size of an effect that does not matter or that must be seen; not infinite, for nothing would be larger."""
+
+Dose = Annotated[float, msgspec.Meta(gt=0.0, le=sys.float_info.max)]
+"""A dose that does something."""
+
+Listed = Annotated[str, msgspec.Meta(pattern=r"^(\d+\.?\d*|\.\d+)(e-?\d+)?(,(\d+\.?\d*|\.\d+)(e-?\d+)?)*$")]
+"""Numbers of 0 or more, with commas between."""
+
 
 Answer = Callable[[Sequence[SubjectRecord], Sequence[Finding], Sequence[Section]], list[str]]
 """From the subjects, the settled findings and what is shown beside them to lines of the headline."""
@@ -184,14 +201,14 @@ BUILTIN = {
     "deployment": "wheeltap.audits.deployment:DeploymentAudit",
     "score": "wheeltap.audits.score:ScoreAudit",
     "census": "wheeltap.audits.census:CensusAudit",
-    "relative-noise": "wheeltap.audits.noises:RelativeNoiseAudit",
-    "function-noise": "wheeltap.audits.noises:FunctionNoiseAudit",
-    "quantization": "wheeltap.audits.families:QuantizationAudit",
-    "pruning": "wheeltap.audits.families:PruningAudit",
+    "relative-noise": "wheeltap.audits.noise:RelativeNoiseAudit",
+    "function-noise": "wheeltap.audits.noise:FunctionNoiseAudit",
+    "quantization": "wheeltap.audits.modify:QuantizationAudit",
+    "pruning": "wheeltap.audits.modify:PruningAudit",
     "merging": "wheeltap.audits.merging:MergingAudit",
     "fine-tuning": "wheeltap.audits.fine_tuning:FineTuningAudit",
-    "bit-flips": "wheeltap.audits.families:BitFlipAudit",
-    "low-rank-noise": "wheeltap.audits.noises:LowRankNoiseAudit",
+    "bit-flips": "wheeltap.audits.modify:BitFlipAudit",
+    "low-rank-noise": "wheeltap.audits.noise:LowRankNoiseAudit",
     "single-point": "wheeltap.audits.single_point:SinglePointAudit",
     "heads": "wheeltap.audits.heads:HeadsAudit",
     "redundancy": "wheeltap.audits.redundancy:RedundancyAudit",

@@ -7,10 +7,9 @@ from typing import ClassVar, final
 
 import msgspec
 
-from wheeltap.audits.base import Audit, Case, Hypothesis, Unanswered, Verdict, pair
+from wheeltap.audits.base import Audit, Case, Count, Hypothesis, Margin, Unanswered, Verdict, pair
 from wheeltap.audits.claims import LOSS, PAIR, Edge
 from wheeltap.audits.controls import AGAIN, AGAIN_DRAWS, Null, destroyed, silent, silent_twice
-from wheeltap.audits.limits import Count, Margin
 from wheeltap.audits.losses import Disturbed, losing, remarks, shipped
 from wheeltap.audits.schemes import Scheme, scheme, schemes
 from wheeltap.core.errors import UsageError

@@ -9,9 +9,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Case, Hypothesis, Unanswered
+from wheeltap.audits.base import Case, Count, Hypothesis, Margin, Share, Unanswered
 from wheeltap.audits.case import Arrays, Values
-from wheeltap.audits.limits import Count, Margin, Share
 from wheeltap.audits.reading_audit import ReadingAudit
 from wheeltap.core import seeds
 from wheeltap.core.records import Estimate, SubjectRecord

@@ -7,9 +7,8 @@ from typing import ClassVar, final
 import numpy as np
 from msgspec.structs import replace
 
-from wheeltap.audits.base import Case, Hypothesis, Unanswered
+from wheeltap.audits.base import Case, Count, Hypothesis, Margin, Share, Unanswered
 from wheeltap.audits.case import Arrays
-from wheeltap.audits.limits import Count, Margin, Share
 from wheeltap.audits.reading_audit import ReadingAudit
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError

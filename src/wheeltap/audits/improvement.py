@@ -12,11 +12,10 @@ from typing import Annotated, ClassVar, Final, Literal, final
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import Audit, Case, Hypothesis, Unanswered, Verdict, pair
+from wheeltap.audits.base import Audit, Case, Count, Dose, Hypothesis, Margin, Unanswered, Verdict, pair
 from wheeltap.audits.case import Values
 from wheeltap.audits.claims import PAIR
-from wheeltap.audits.ladder import Ladder, Rung
-from wheeltap.audits.limits import Count, Dose, Margin
+from wheeltap.audits.noise import Ladder, Rung
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate, SubjectRecord, Trial

@@ -6,10 +6,9 @@ from typing import ClassVar, Final, final
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import Case, Hypothesis, Unanswered, Verdict, keeps_less
+from wheeltap.audits.base import Case, Count, Hypothesis, Margin, Unanswered, Verdict, keeps_less
 from wheeltap.audits.case import Arrays, Values
 from wheeltap.audits.claims import LOSS
-from wheeltap.audits.limits import Count, Margin
 from wheeltap.audits.reading_audit import ReadingAudit
 from wheeltap.core.records import Curve, Estimate, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan

@@ -6,10 +6,9 @@ from typing import Annotated, final
 
 import msgspec
 
-from wheeltap.audits.base import Audit, Case, Hypothesis, Unanswered, Verdict, pair
+from wheeltap.audits.base import Audit, Case, Hypothesis, Margin, Share, Unanswered, Verdict, pair
 from wheeltap.audits.case import Values
 from wheeltap.audits.claims import LOSS
-from wheeltap.audits.limits import Margin, Share
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
 from wheeltap.plans.plan import Plan

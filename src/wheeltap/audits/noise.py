@@ -1,23 +1,118 @@
-"""How much noise in the weights it takes to lose the score, and which blocks it hurts most."""
+"""How much noise in the weights it takes to lose the score, and which blocks it hurts most: WT101, WT102 and WT109."""
 
-from typing import ClassVar
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, final
 
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import RECODED, Audit, Case, Hypothesis, Unanswered, Verdict, keeps_less, pair
+from wheeltap.audits.base import (
+    RECODED,
+    Audit,
+    Case,
+    Count,
+    Dose,
+    Hypothesis,
+    Margin,
+    Share,
+    Unanswered,
+    Verdict,
+    keeps_less,
+    pair,
+)
 from wheeltap.audits.claims import PAIR, Words
-from wheeltap.audits.ladder import Ladder, LadderSettings
-from wheeltap.audits.limits import Dose, Margin, Share
-from wheeltap.audits.measured import Measured, area_cells, area_difference, within_range
-from wheeltap.audits.noise_controls import NoiseControls, Thresholds
+from wheeltap.audits.noise_controls import (
+    Measured,
+    NoiseControls,
+    Thresholds,
+    area_cells,
+    area_difference,
+    within_range,
+)
 from wheeltap.audits.power import Gap, Graded
 from wheeltap.core.records import BlockMap, Curve, Estimate, Scalar, SubjectRecord, Trial
+from wheeltap.core.settings import Settings
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.curve import Response, area_values, band, band_ends, half_dose, half_dose_ratio
 from wheeltap.stats.evidence import NoEvidence
 from wheeltap.stats.sample import Sample
+
+_STEP = 2**0.5
+
+Rung = Annotated[int, msgspec.Meta(ge=-64, le=64)]
+"""Of half octaves: farther from the first dose there are no numbers, or none that do anything."""
+
+
+class LadderSettings(Settings, frozen=True, kw_only=True):
+    """Which doses are tried.
+
+    Attributes:
+        start: First dose tried; from here the walk goes to where half of the score is lost.
+        rungs: Doses of the curve, in half octaves from the last dose that kept half of the score; ascending.
+        control_rungs: The doses, among ``rungs``, at which controls are measured; ascending.
+        bracket_draws: Draws per dose while walking.
+        walk: Most octaves walked either way.
+    """
+
+    start: Dose
+    rungs: Annotated[tuple[Rung, ...], msgspec.Meta(min_length=1)] = (-4, -2, 0, 1, 2, 4)
+    control_rungs: Annotated[tuple[Rung, ...], msgspec.Meta(min_length=1)] = (-2, 0)
+    bracket_draws: Count = 2
+    walk: Annotated[int, msgspec.Meta(ge=1, le=32)] = 12
+
+    def __post_init__(self) -> None:
+        for name, rungs in (("rungs", self.rungs), ("control_rungs", self.control_rungs)):
+            if list(rungs) != sorted(set(rungs)):
+                raise ValueError(f"`{name}` must ascend, each once; they are {list(rungs)}")
+        apart = [rung for rung in self.control_rungs if rung not in self.rungs]
+        if apart:
+            raise ValueError(f"`control_rungs` must be among `rungs`; {apart} are not in {list(self.rungs)}")
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The doses of one noise audit.
+
+    Attributes:
+        start: Dose of rung 0.
+        walk: Most octaves walked either way.
+    """
+
+    start: float
+    walk: int
+
+    def dose(self, rung: int) -> float:
+        """The dose of a rung."""
+        return self.start * _STEP**rung
+
+    def doses(self, centre: int, rungs: Iterable[int]) -> list[float]:
+        """Doses of rungs counted from ``centre``."""
+        return [self.dose(centre + rung) for rung in rungs]
+
+    def bracket(self, kept_half: Callable[[int], bool | None]) -> tuple[int | None, list[int]]:
+        """Walks by octaves from rung 0 to the first rung on the other side of half.
+
+        Args:
+            kept_half: Whether the score at a rung is still more than half; ``None`` where it is not known yet.
+
+        Returns:
+            The last rung that kept half (``None`` if the walk is not over), and the rungs it went through. Where
+            half is never crossed, the last rung but one in that direction: the curve around it shows it.
+        """
+        rung, direction, walked = 0, 0, list[int]()
+        for _ in range(self.walk + 1):
+            walked.append(rung)
+            kept = kept_half(rung)
+            if kept is None:
+                return None, walked
+            if direction and kept != (direction > 0):
+                return (rung - 2 if direction > 0 else rung), walked
+            direction = 1 if kept else -1
+            rung += 2 * direction
+        return rung - 2 * direction, walked
+
 
 _FRAGILE = Words("fragile", "not fragile", "maybe fragile")
 
@@ -350,3 +445,103 @@ def _words(half: Estimate) -> str:
     if half.high is not None:
         return f"a dose below {half.high:.3g}"
     return "no dose that these trials can determine"
+
+
+class RelativeSettings(NoiseSettings, frozen=True, kw_only=True):
+    """Relative noise: a dose of .04 is about the rounding error of a 6-bit grid."""
+
+    start: Dose = 0.125
+    fragile_below: Dose = 0.04
+
+
+class FunctionSettings(NoiseSettings, frozen=True, kw_only=True):
+    """Function-space noise: a dose of .01 moves each layer's output by one percent."""
+
+    start: Dose = 0.0625
+    fragile_below: Dose = 0.005
+
+
+class LowRankSettings(NoiseSettings, frozen=True, kw_only=True):
+    """Low-rank noise: a dose of .01 changes each weight matrix by one percent of its norm."""
+
+    start: Dose = 0.125
+    fragile_below: Dose = 0.005
+    block_map: bool = False
+
+
+@final
+class RelativeNoiseAudit(NoiseAudit):
+    """How the function is written in coordinates: what rounding and bit flips touch."""
+
+    name = "relative-noise"
+    code = "WT101"
+    title = "Relative noise in the weights"
+    brief = "Relative noise"
+    reads = (
+        "Every weight is changed at random in proportion to its own size, and the loss of score is measured. It "
+        "sees how the function is written down in weights, which is what rounding, compression and bit flips "
+        "touch."
+    )
+    axis = "relative noise (share of each weight's size)"
+    settings_type = RelativeSettings
+    perturbation = "relative"
+    noise = "relative sd of each weight"
+    plant_must_show = True
+    sees = (
+        "Relative noise sees how the function is written in coordinates, redundant and cancelling weights included; "
+        "it is silent on permuted and rescaled copies, and on fused or split rows. A conversion that writes other "
+        "numbers (a folded norm, a merged adapter, a layer made of two) can change it."
+    )
+
+
+@final
+class FunctionNoiseAudit(NoiseAudit):
+    """What each layer computes, however it is parametrized within its module."""
+
+    # The block map is left to relative noise.
+    large: ClassVar[dict[str, Scalar | list[int | float]]] = {**NoiseAudit.large, "block_map": False}
+    name = "function-noise"
+    code = "WT102"
+    title = "Function-space noise"
+    reads = (
+        "Each layer's output is disturbed at random in proportion to what it normally carries, by a change of its"
+        " weights. Function-preserving copies get the same answer, also where the same maps are cut into other "
+        "modules."
+    )
+    axis = "function-space noise (share of each layer's output)"
+    settings_type = FunctionSettings
+    perturbation = "function"
+    noise = "rms share of each layer's output"
+    looks = 1.0  # at the layers' moments
+    plant_must_show = False
+    sees = (
+        "Function-space noise follows what each map carries: it is silent on every function-preserving "
+        "reparametrization, cancelling units included, and on other cuts of the same maps into modules (fused or "
+        "split projections, a folded batch norm or weight norm, a merged adapter)."
+    )
+
+
+@final
+class LowRankNoiseAudit(NoiseAudit):
+    """Noise of few directions: the shape of an adapter or of a few gradient steps."""
+
+    name = "low-rank-noise"
+    code = "WT109"
+    title = "Low-rank noise in the weights"
+    brief = "Low-rank noise"
+    reads = (
+        "Each weight matrix is moved along a few random directions, as an adapter or a few steps of training move"
+        " it. At the same size of change it stretches some inputs far more than noise in every weight."
+    )
+    axis = "low-rank noise (share of each weight matrix's norm)"
+    settings_type = LowRankSettings
+    perturbation = "low-rank"
+    noise = "norm of the change of each weight matrix, as a share of its own"
+    looks = 3.0  # to add it beside the weights of a large model: a clean pass, and two that prove it
+    plant_must_show = False
+    twin_must_be_silent = False
+    sees = (
+        "Low-rank noise moves each weight matrix along a few random directions, as an adapter does; at the same size "
+        "it stretches some inputs far more than noise in every weight. It depends on the scale in which each unit is "
+        "written, so by itself a difference may come from the parametrization."
+    )

@@ -6,9 +6,8 @@ from typing import ClassVar, Final, final
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import Case, Hypothesis, Unanswered
+from wheeltap.audits.base import Case, Hypothesis, Margin, Share, Unanswered
 from wheeltap.audits.case import Arrays, Values
-from wheeltap.audits.limits import Margin, Share
 from wheeltap.audits.reading_audit import SingleReadingAudit
 from wheeltap.core.records import Estimate, SubjectRecord
 from wheeltap.plans.plan import Plan

@@ -5,9 +5,8 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from wheeltap.audits.base import Case, Hypothesis
+from wheeltap.audits.base import Case, Hypothesis, Margin, Share
 from wheeltap.audits.case import Arrays, Values
-from wheeltap.audits.limits import Margin, Share
 from wheeltap.audits.reading_audit import PlantedReadingAudit
 from wheeltap.core.records import Estimate, SubjectRecord
 from wheeltap.plans.plan import Plan

@@ -4,10 +4,9 @@ from typing import final
 
 import numpy as np
 
-from wheeltap.audits.base import Audit, Case, Hypothesis, Unanswered, Verdict, pair
+from wheeltap.audits.base import Audit, Case, Hypothesis, Margin, Unanswered, Verdict, pair
 from wheeltap.audits.case import TOO_FEW
 from wheeltap.audits.claims import PAIR, Words
-from wheeltap.audits.limits import Margin
 from wheeltap.core.plain import many
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.core.settings import Settings

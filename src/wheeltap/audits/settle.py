@@ -8,7 +8,7 @@ import msgspec
 from wheeltap.audits.base import Audit, create, judging, studies
 from wheeltap.audits.case import Case
 from wheeltap.audits.claims import Hypothesis, Unanswered, Verdict
-from wheeltap.audits.clean_passes import baseline, copies, same_function
+from wheeltap.audits.controls import baseline, copies, same_function
 from wheeltap.audits.headline import ENOUGH, FULL, MEASURED, at_level, headline, own_lines, percent
 from wheeltap.audits.power import power_control
 from wheeltap.audits.score import same_outputs

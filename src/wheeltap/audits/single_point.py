@@ -8,10 +8,9 @@ from typing import ClassVar, final
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import Case, Hypothesis, Unanswered, keeps_less
+from wheeltap.audits.base import Case, Hypothesis, Margin, Unanswered, keeps_less
 from wheeltap.audits.case import Arrays, Values
 from wheeltap.audits.claims import LOSS, Edge
-from wheeltap.audits.limits import Margin
 from wheeltap.audits.losses import NOTHING, grown_of
 from wheeltap.audits.reading_audit import ReadingAudit
 from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial

@@ -10,9 +10,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Case, Hypothesis, Unanswered
+from wheeltap.audits.base import Case, Hypothesis, Margin, Share, Unanswered
 from wheeltap.audits.case import Arrays, Values
-from wheeltap.audits.limits import Margin, Share
 from wheeltap.audits.reading_audit import ReadingAudit
 from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan

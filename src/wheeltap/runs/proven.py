@@ -8,7 +8,7 @@ import torch
 
 from wheeltap import gauge
 from wheeltap.audits.base import LARGE
-from wheeltap.audits.clean_passes import TWIN_TOLERANCE
+from wheeltap.audits.controls import TWIN_TOLERANCE
 from wheeltap.audits.settle import usable
 from wheeltap.core import copies, seeds
 from wheeltap.core.errors import DataError

@@ -28,7 +28,7 @@ from wheeltap.runs.named import require_named
 from wheeltap.sources.base import require_no_code
 from wheeltap.sources.specs import load_model
 from wheeltap.studies.base import Study
-from wheeltap.studies.sound import require_sound
+from wheeltap.studies.rules import require_sound
 
 
 def folder_of(store: Path) -> Path:

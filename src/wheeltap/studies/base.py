@@ -19,7 +19,7 @@ from wheeltap.plans.plan import Plan
 from wheeltap.stats.members import Single
 from wheeltap.studies import rules
 from wheeltap.studies.measures import Measured
-from wheeltap.studies.sound import cohort_of
+from wheeltap.studies.rules import cohort_of
 from wheeltap.studies.table import Numbers, Table
 
 Size = Literal["small", "full"]

@@ -14,7 +14,7 @@ from wheeltap.core.study import StudySpec
 from wheeltap.plans.plan import Plan
 from wheeltap.runs.studying import planned
 from wheeltap.studies.base import Study
-from wheeltap.studies.sound import require_sound
+from wheeltap.studies.rules import require_sound
 
 ALPHA = 0.05
 

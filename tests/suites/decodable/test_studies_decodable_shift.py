@@ -136,7 +136,7 @@ def test_settings_that_cannot_be_used_are_refused() -> None:
 
 
 def test_the_sizes_are_sound() -> None:
-    from wheeltap.studies.sound import require_sound
+    from wheeltap.studies.rules import require_sound
 
     for size in ("small", "full"):
         require_sound(DecodableShift(DecodableShift.sized(size)).spec(), alpha=0.05)

@@ -11,7 +11,7 @@ from wheeltap.core.report import ReportRecord
 from wheeltap.plans.artifacts import Artifacts
 from wheeltap.recipes.make import weights, with_weights
 from wheeltap.runs.studying import folder_of, planned
-from wheeltap.studies.sound import require_sound
+from wheeltap.studies.rules import require_sound
 from wheeltap.suites.lens import studies as own
 from wheeltap.suites.lens.studies import Rlvr
 from wheeltap.testing.study_contract import StudyContract

@@ -19,8 +19,7 @@ from wheeltap.recipes.once import once
 from wheeltap.sources import digits
 from wheeltap.stats.held_out import halvings, r2_of
 from wheeltap.stats.members import Single
-from wheeltap.studies.rules import draft
-from wheeltap.studies.sound import require_sound
+from wheeltap.studies.rules import draft, require_sound
 from wheeltap.studies.table import Table
 from wheeltap.suites.seal.readings.responses import SealResponses
 from wheeltap.suites.seal.studies import seal_health_rules as own

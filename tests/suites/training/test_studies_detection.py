@@ -14,7 +14,7 @@ from wheeltap.core.study import Cohort
 from wheeltap.plans.defects import DEFECTS, SOUND, USUAL
 from wheeltap.runs.studying import planned
 from wheeltap.stats.members import Single
-from wheeltap.studies.sound import require_sound
+from wheeltap.studies.rules import require_sound
 from wheeltap.studies.table import Table
 from wheeltap.suites.training.studies import detection_rules as own
 from wheeltap.suites.training.studies.detection import Detection

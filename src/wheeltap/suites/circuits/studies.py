@@ -11,9 +11,9 @@ from typing import Annotated, ClassVar, Final, final
 import msgspec
 import numpy as np
 
+from wheeltap.audits.base import Listed
 from wheeltap.audits.case import Arrays, Case
 from wheeltap.audits.claims import Unanswered
-from wheeltap.audits.limits import Listed
 from wheeltap.core import seeds
 from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.core.section import Section

@@ -9,9 +9,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Audit, Case, Hypothesis, Unanswered, Verdict
+from wheeltap.audits.base import Audit, Case, Count, Hypothesis, Listed, Share, Unanswered, Verdict
 from wheeltap.audits.case import Arrays
-from wheeltap.audits.limits import Count, Listed, Share
 from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.stats._scipy import t_quantile

@@ -9,8 +9,8 @@ from typing import final
 import msgspec
 import numpy as np
 
+from wheeltap.audits.base import Margin, Share
 from wheeltap.audits.case import Values
-from wheeltap.audits.limits import Margin, Share
 from wheeltap.core.records import Estimate
 from wheeltap.stats.among import above_draws, share_of
 from wheeltap.stats.effect import mean_effect, score_interval

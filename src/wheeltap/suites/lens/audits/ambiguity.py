@@ -10,10 +10,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Audit, Case, Hypothesis, Unanswered, Verdict
+from wheeltap.audits.base import Audit, Case, Hypothesis, Margin, Unanswered, Verdict
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import PAIR, Words
-from wheeltap.audits.limits import Margin
 from wheeltap.core import seeds
 from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan

@@ -7,10 +7,9 @@ from typing import Final, cast, final
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Case, Hypothesis, Unanswered, Verdict
+from wheeltap.audits.base import Case, Hypothesis, Margin, Unanswered, Verdict
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import PAIR, Words
-from wheeltap.audits.limits import Margin
 from wheeltap.audits.reading_audit import SingleReadingAudit
 from wheeltap.core import seeds
 from wheeltap.core.records import Estimate, SubjectRecord, Trial

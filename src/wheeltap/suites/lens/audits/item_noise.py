@@ -6,11 +6,10 @@ from typing import ClassVar, Final, final
 
 import numpy as np
 
-from wheeltap.audits.base import Case, Hypothesis, Unanswered
+from wheeltap.audits.base import Case, Count, Hypothesis, Margin, Unanswered
 from wheeltap.audits.case import Arrays, Values
 from wheeltap.audits.claims import Words, without_interval
 from wheeltap.audits.controls import silent, surely
-from wheeltap.audits.limits import Count, Margin
 from wheeltap.audits.reading_audit import SingleReadingAudit
 from wheeltap.core import seeds
 from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial

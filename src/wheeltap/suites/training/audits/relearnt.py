@@ -8,10 +8,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Case, Unanswered
+from wheeltap.audits.base import Case, Count, Dose, Margin, Share, Unanswered
 from wheeltap.audits.case import Values
-from wheeltap.audits.limits import Count, Dose, Margin, Share
-from wheeltap.audits.measured import within_range
+from wheeltap.audits.noise_controls import within_range
 from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
 from wheeltap.stats.clusters import Groups

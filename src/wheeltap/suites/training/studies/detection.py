@@ -26,8 +26,7 @@ from wheeltap.plans.plan import AuditSpec, Plan
 from wheeltap.plans.readings.input_shift import FITTING, LADDERS
 from wheeltap.stats.members import Single
 from wheeltap.studies.base import Said, Study
-from wheeltap.studies.compared import ANSWERED, Compared
-from wheeltap.studies.measures import single_of
+from wheeltap.studies.measures import ANSWERED, Compared, single_of
 from wheeltap.studies.table import Numbers, Table
 from wheeltap.suites.training.studies import detection_rules as own
 from wheeltap.suites.training.studies.detection_rules import Planted
