@@ -68,17 +68,22 @@ def test_an_audit_runs_with_it(site: Path) -> None:
 
 LIST = """
 from wheeltap.cli import main
-for kind in ("perturbations", "audits", "readings"):
+for kind in ("perturbations", "audits", "readings", "models", "data"):
     assert main(["list", kind]) == 0
     print("====")
+from wheeltap.sources import load
+found = load("seeded-digits:7", data="inverted-digits")
+print(found.subject.name, found.task.name, len(found.task.targets))
 """
 
 
 def test_the_command_line_lists_it(site: Path) -> None:
     listed = run(site, "-c", LIST)
     assert listed.returncode == 0, listed.stderr
-    perturbations, audits, readings, _ = listed.stdout.split("====")
+    perturbations, audits, readings, models, data, loaded = listed.stdout.split("====")
     assert "salt" in perturbations and "salt" in audits and "WTX02" in audits and "confidence" in readings
+    assert "seeded-digits:SEED" in models and "inverted-digits" in data
+    assert loaded.split() == ["seeded-digits:7", "inverted-digits", "599"]
 
 
 def test_it_is_not_there_without_the_package(site: Path) -> None:
@@ -97,7 +102,7 @@ def test_its_own_contract_tests_pass(site: Path) -> None:
     assert "skipped" not in done.stdout
 
 
-@pytest.mark.parametrize("part", ["confidence", "recipe", "study"])
+@pytest.mark.parametrize("part", ["confidence", "recipe", "source", "study"])
 def test_the_example_of_contributing_is_this_package(part: str) -> None:
     source = (HERE / "example" / "wheeltap_salt" / f"{part}.py").read_text()
     assert len(source.splitlines()) <= 60
