@@ -52,7 +52,7 @@ EVERY = 6
 """Of the cases of a law every so many are run, beginning with the first."""
 
 NETS = "WHEELTAP_NETS"
-"""As ``wheeltap.recipes.once.FOLDER``, which must not be imported yet."""
+"""As ``wheeltap.recipes.make.FOLDER``, which must not be imported yet."""
 
 _OWN_NETS = pytest.StashKey[Path]()
 

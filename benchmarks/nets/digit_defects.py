@@ -13,7 +13,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.models.mlp import mlp
 from wheeltap.recipes.at_hand import train_once
-from wheeltap.recipes.defects import Range
+from wheeltap.recipes.planted import Range
 from wheeltap.recipes.train import TrainSettings, reproducible
 from wheeltap.sources import digits
 from wheeltap.testing.planted import Planted

@@ -24,8 +24,8 @@ from wheeltap.core.task import BaseTask
 from wheeltap.models.mlp import mlp
 from wheeltap.recipes.at_hand import Changed, change_once
 from wheeltap.recipes.base import Given, Recipe, State
-from wheeltap.recipes.defects import Range
 from wheeltap.recipes.make import weights, with_weights
+from wheeltap.recipes.planted import Range
 from wheeltap.recipes.randomness import own_random_numbers
 from wheeltap.sources import digits
 from wheeltap.testing.planted import Planted

@@ -13,7 +13,7 @@ from wheeltap.models.mlp import mlp
 from wheeltap.plans.plan import CUT
 from wheeltap.report import view
 from wheeltap.runs.budget import Budget, Prices, most_passes, most_trials, sight, within
-from wheeltap.runs.pricing import priced
+from wheeltap.runs.planning import priced
 from wheeltap.sources import digits
 from wheeltap.testing.planted import planted
 

@@ -16,7 +16,7 @@ from wheeltap.core.site import Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
-from wheeltap.recipes.defects import super_weight
+from wheeltap.recipes.planted import super_weight
 from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
 from wheeltap.report.report import Report
 from wheeltap.runs import loop, planning

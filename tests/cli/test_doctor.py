@@ -25,8 +25,7 @@ from wheeltap.engine.inside.units import few
 from wheeltap.gauge.settings import Settings
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.plan import Effort
-from wheeltap.runs.checkup import Checkup, Price, Reach, checkup
-from wheeltap.runs.proven import Proof, proofs
+from wheeltap.runs.checkup import Checkup, Price, Proof, Reach, checkup, proofs
 from wheeltap.testing.planted import Planted
 
 LINES, COLUMNS = 30, 80

@@ -22,8 +22,7 @@ from wheeltap.core.files import write_whole
 from wheeltap.core.records import Outcome, OutcomeStatus
 from wheeltap.core.subject import Subject
 from wheeltap.models.mlp import mlp
-from wheeltap.plans.outcomes import Outcomes
-from wheeltap.plans.store import STORE_VERSION, Store
+from wheeltap.plans.store import STORE_VERSION, Outcomes, Store
 from wheeltap.report.files import write
 
 AUDITS = ("score", "relative-noise", "function-noise", "quantization", "pruning")

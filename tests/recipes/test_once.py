@@ -22,8 +22,7 @@ from wheeltap.plans.artifacts import Artifacts
 from wheeltap.recipes.at_hand import Taught, change_once, train_once
 from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.fit import TrainSettings
-from wheeltap.recipes.make import make
-from wheeltap.recipes.once import FOLDER, place
+from wheeltap.recipes.make import FOLDER, make, place
 from wheeltap.recipes.train import reproducible, train_classifier
 from wheeltap.sources import digits
 from wheeltap.testing.contract import RecipeContract

@@ -18,7 +18,7 @@ from wheeltap.models.mlp import mlp
 from wheeltap.perturb.base import create
 from wheeltap.plans.artifacts import Artifacts
 from wheeltap.plans.defects import DEFECTS, SOUND
-from wheeltap.recipes import defects
+from wheeltap.recipes import planted as defects
 from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.make import make
 from wheeltap.recipes.planted import KEPT, Planted

@@ -11,8 +11,7 @@ import pytest
 
 from wheeltap.audits.settle import wanted
 from wheeltap.cli import main
-from wheeltap.plans.outcomes import Outcomes
-from wheeltap.plans.store import Store
+from wheeltap.plans.store import Outcomes, Store
 from wheeltap.report import jsonfile
 from wheeltap.runs.samples import columns
 from wheeltap.runs.stored import plan_of

@@ -13,7 +13,7 @@ from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.models.mlp import mlp
-from wheeltap.recipes.once import FOLDER
+from wheeltap.recipes.make import FOLDER
 from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
 from wheeltap.sources import digits
 

@@ -36,7 +36,7 @@ def plan(
     from wheeltap.cli.progress import said
     from wheeltap.report.lines import terminal
     from wheeltap.runs.budget import most_passes, sight
-    from wheeltap.runs.pricing import priced
+    from wheeltap.runs.planning import priced
 
     _require_no_study(model)
     if out is not None:

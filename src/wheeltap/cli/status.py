@@ -9,9 +9,8 @@ from cyclopts import Parameter
 from wheeltap.core.errors import UsageError, WheeltapError
 
 if TYPE_CHECKING:
-    from wheeltap.plans.outcomes import Outcomes
     from wheeltap.plans.plan import Plan
-    from wheeltap.plans.store import Store
+    from wheeltap.plans.store import Outcomes, Store
     from wheeltap.runs.stored import Kept
 
 
@@ -27,8 +26,7 @@ def status(
       wheeltap status digits.wheeltap
     """
     from wheeltap.core.plain import plain
-    from wheeltap.plans.outcomes import Outcomes
-    from wheeltap.plans.store import Store
+    from wheeltap.plans.store import Outcomes, Store
     from wheeltap.runs.stored import plan_of, plans_of
 
     there = sorted(Path().glob("*.wheeltap"))

@@ -1,11 +1,4 @@
-"""The store: one SQLite file that keeps every outcome, so that a rerun does only what is missing.
-
-Each outcome is committed as soon as it exists; a process killed at any moment loses at most the trial it was
-running. One process writes at a time; any number may read. Values are packed numbers, never pickles.
-
-Each outcome, plan and note is sealed by a digest, which shows damage, and bears the mark of the key of whoever wrote
-it. What bears another mark or none is as if it were not there: who can write the file decides nothing.
-"""
+"""The store: every outcome by its key, in one file, and what is known of it in memory."""
 
 import hmac
 import os
@@ -450,3 +443,31 @@ def _key_in(key: str) -> bytes | str:
 
 def _key_out(stored: bytes | str) -> str:
     return stored if isinstance(stored, str) else stored.hex()
+
+
+@final
+class Outcomes:
+    """From a trial's key to its outcome, as audits ask for it again and again: read from the store the first time.
+
+    Args:
+        store: Where they are kept.
+        retry: Whether what failed in an earlier run counts as missing, so that it is tried again.
+    """
+
+    def __init__(self, store: Store, *, retry: bool = False) -> None:
+        self._store, self._retry = store, retry
+        self._known: dict[str, Outcome] = {}
+
+    def __call__(self, key: str) -> Outcome | None:
+        """The outcome, if it is there."""
+        if key not in self._known:
+            found = self._store.get(key)
+            if found is None or (self._retry and found.status == "failed"):
+                return None
+            self._known[key] = found
+        return self._known[key]
+
+    def put(self, outcome: Outcome) -> None:
+        """Commits an outcome to the store; from now on it is known, also if it failed."""
+        self._store.put(outcome)
+        self._known[outcome.key] = outcome

@@ -18,8 +18,7 @@ from wheeltap.core.task import BaseTask, Task
 from wheeltap.plans.artifacts import Arrays, Note
 from wheeltap.recipes.base import Given, Recipe, State, Status, counted, specified
 from wheeltap.recipes.fit import Fit, Training, TrainSettings
-from wheeltap.recipes.make import weights, with_weights
-from wheeltap.recipes.once import once
+from wheeltap.recipes.make import once, weights, with_weights
 from wheeltap.recipes.randomness import reproducible
 
 Net = TypeVar("Net", bound=nn.Module)

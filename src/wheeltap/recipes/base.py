@@ -193,7 +193,7 @@ recipes: Registry[Recipe] = Registry(
     {
         "classifier": "wheeltap.recipes.classifier:Classifier",
         "planted": "wheeltap.recipes.planted:Planted",
-        "recoded": "wheeltap.recipes.recoded:Recoded",
+        "recoded": "wheeltap.recipes.planted:Recoded",
     },
     Recipe,  # pyright: ignore[reportAbstractUsage]
 )

@@ -1,21 +1,304 @@
-"""Copies of one net that compute the same and have a defect of known strength, or none: what detection is tried on."""
+"""Nets with planted defects, and reparametrized copies of them."""
 
+import copy
 from collections.abc import Callable
-from typing import Annotated, Final, final
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, cast, final
 
 import msgspec
-from torch import nn
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from wheeltap import gauge
-from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core import seeds
+from wheeltap.core.errors import ModelError, UnknownName, UsageError
 from wheeltap.core.records import Scalar
 from wheeltap.core.settings import Settings
+from wheeltap.core.site import Site
+from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.inside.units import few
+from wheeltap.gauge import moves
+from wheeltap.gauge.settings import GAUGES
+from wheeltap.plans.artifacts import Arrays, Note
 from wheeltap.plans.defects import SOUND, names_of
-from wheeltap.recipes import defects
-from wheeltap.recipes.base import Given, Needs, Recipe, State, require_fit
-from wheeltap.recipes.recoded import Rewriting
+from wheeltap.recipes.base import Given, Needs, Recipe, State, Status, counted, require_fit
+from wheeltap.recipes.train import own_random_numbers
+
+_OWN: Final = ("pairs", "scale")
+"""Settings of gauges that this recipe has too."""
+
+
+class RecodedSettings(Settings, frozen=True, kw_only=True):
+    """How the copy is rewritten.
+
+    Attributes:
+        gauges: Names of gauges, with commas between, each done to what the one before has left.
+        pairs: ``cancel``: pairs added to each hidden layer, as a share of its units.
+        scale: ``cancel``: size of their outgoing weights, in standard deviations of the layer's.
+    """
+
+    gauges: str = "permute,rescale"
+    pairs: Annotated[float, msgspec.Meta(gt=0.0, le=4.0)] = 0.5
+    scale: Annotated[float, msgspec.Meta(gt=0.0, le=1000.0)] = 4.0
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            raise UsageError(
+                "A copy is made by one gauge or several.",
+                where="recipe recoded",
+                expected=", ".join(GAUGES),
+                got=repr(self.gauges),
+            )
+        for name in self.names:
+            if name not in GAUGES:
+                raise UnknownName("gauge", name, GAUGES)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the gauges, in order."""
+        return tuple(name.strip() for name in self.gauges.split(",") if name.strip())
+
+
+@final
+class Recoded(Recipe):
+    """A reparametrized copy of one net, by gauges that its structure shows."""
+
+    name = "recoded"
+    title = "reparametrized copy of a net: the same function, other weights"
+    settings_type = RecodedSettings
+    settings: RecodedSettings
+
+    def blank(self, given: Given) -> nn.Module:
+        """See ``Recipe.blank``."""
+        return self._after(given, len(self.settings.names))
+
+    def start(self, given: Given) -> State:
+        """See ``Recipe.start``."""
+        require_fit(given, self)
+        return Rewriting([self._after(given, count) for count in range(len(self.settings.names) + 1)])
+
+    def _after(self, given: Given, count: int) -> nn.Module:
+        """The copy once so many gauges are done."""
+        if len(given.of) != 1:
+            raise UsageError(
+                "A copy is made of one net.", where="recipe recoded", expected="one", got=str(len(given.of))
+            )
+        model = given.of[0]
+        for at, name in enumerate(self.settings.names[:count]):
+            family = gauge.find(model)
+            if isinstance(family, gauge.Refusal):
+                raise ModelError("Nothing can be rewritten in this net.", where="recipe recoded", got=family.because)
+            seed = seeds.derive(given.spec.seed, self.name, name, at)
+            made = gauge.describe(family, name, seed=seed, **self._settings(name))
+            model = gauge.twin(model, made, family=family)
+        return model.eval()
+
+    def _settings(self, name: str) -> dict[str, Scalar]:
+        return {own: getattr(self.settings, own) for own in _OWN if own in GAUGES[name]}
+
+
+@final
+class Rewriting(State):
+    """A copy on its way: one change a step; all of it follows from the net and the spec.
+
+    Args:
+        stages: The copy before the first change and after each.
+    """
+
+    def __init__(self, stages: list[nn.Module]) -> None:
+        self._stages = stages
+        self.step, self.steps = 0, len(stages) - 1
+        self.status = cast("Status", "training")
+
+    def advance(self, until: int) -> None:
+        """See ``State.advance``."""
+        self.step = max(self.step, min(until, self.steps))
+        self.status = "done" if self.step == self.steps else "training"
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """See ``State.arrays``."""
+        return {"step": np.array(self.step, dtype=np.int32)}
+
+    def resume(self, arrays: Arrays, note: Note) -> None:
+        """See ``State.resume``."""
+        self.step = counted(note, {"step": self.steps})["step"]
+        self.status = cast("Status", note["status"])
+
+    def made(self) -> nn.Module:
+        """See ``State.made``."""
+        return self._stages[self.step]
+
+
+@dataclass(frozen=True)
+class Range:
+    """The strengths that a defect can be planted with, ends included."""
+
+    low: float
+    high: float
+
+    def require(self, value: float, *, of: str) -> None:
+        """Raises ``UsageError`` if ``value`` is outside."""
+        if not self.low <= value <= self.high:
+            raise UsageError(
+                "A defect cannot be planted at this strength.",
+                where=of,
+                expected=f"{self.low:g} to {self.high:g}",
+                got=f"{value:g}",
+                do="Choose a strength inside the range.",
+            )
+
+
+SUPER = Range(0.0, 100.0)
+BRITTLE = Range(0.1, 100.0)
+
+
+def _stream(seed: int, name: str) -> torch.Generator:
+    return torch.Generator().manual_seed(seeds.derive(seed, "defects", name))
+
+
+@dataclass(frozen=True)
+class SuperWeight:
+    """A copy of a net in which one number keeps every answer from being the same.
+
+    Attributes:
+        subject: The copy, in eval mode.
+        site: That number.
+        answer: The class that everything becomes when it is lost.
+    """
+
+    subject: Subject
+    site: Site
+    answer: int
+
+
+def super_weight(model: nn.Sequential, task: BaseTask, *, strength: float, seed: int = 0) -> SuperWeight:
+    """A copy with the same outputs that depends on one weight.
+
+    One unit is added to the last hidden layer: no incoming weights, bias 1, so always 1. The last layer's weight from
+    it to one class is -``strength`` logit scales, and the class's bias is raised by as much. Outputs are equal up to
+    rounding; without that single weight the class is ``strength`` logit scales too high.
+
+    Args:
+        model: A ``Sequential`` that ends in Linear, ReLU (and Dropout), Linear, both with a bias.
+        task: On which the logit scale is measured: the standard deviation of the scores about each example's mean.
+        strength: In logit scales, 0 to 100.
+        seed: Of the class and the place of the unit.
+
+    Raises:
+        UsageError: If ``strength`` is out of range.
+        ModelError: If the model has another structure.
+
+    Source: what one weight can carry: Yu et al. (2024, arXiv 2411.07191), here planted in closed form.
+    """
+    SUPER.require(strength, of="strength of the super weight")
+    hidden, last = _ends(model)
+    scores = task.scores(model)
+    lift = strength * float((scores - scores.mean(1, keepdim=True)).square().mean().sqrt())
+    draw = _stream(seed, "super weight")
+    writer, reader = _linear(model[hidden]), _linear(model[last])
+    answer = int(torch.randint(reader.out_features, (), generator=draw))
+    column = int(torch.randint(writer.out_features + 1, (), generator=draw))
+    heavy = reader.weight.new_zeros(reader.out_features, 1)
+    heavy[answer] = -lift
+    bias = reader.bias.detach().clone()
+    bias[answer] += lift
+    twin = copy.deepcopy(model)
+    twin[hidden] = _rebuilt(
+        _inserted(writer.weight, writer.weight.new_zeros(1, writer.in_features), at=column, dim=0),
+        _inserted(writer.bias, writer.bias.new_ones(1), at=column, dim=0),
+    )
+    twin[last] = _rebuilt(_inserted(reader.weight, heavy, at=column, dim=1), bias)
+    subject = Subject(twin.eval(), name=f"super weight {strength:g}")
+    return SuperWeight(subject, Site.weight(str(last), row=answer, column=column), answer)
+
+
+def _ends(model: nn.Sequential) -> tuple[int, int]:
+    """Indices of the two last layers, between which there are only ReLU and Dropout."""
+    kinds = [type(module) for module in model] if type(model) is nn.Sequential else []
+    layers = [index for index, kind in enumerate(kinds) if kind is nn.Linear]
+    between = kinds[layers[-2] + 1 : -1] if len(layers) > 1 else []
+    sound = nn.ReLU in between and set(between) <= {nn.ReLU, nn.Dropout} and layers[-1] == len(kinds) - 1
+    if not sound or any(_linear(model[index]).bias is None for index in layers[-2:]):  # pyright: ignore[reportUnnecessaryComparison]
+        raise ModelError(
+            "A super weight cannot be planted in this model.",
+            where=type(model).__name__,
+            expected="a Sequential that ends in Linear, ReLU (and Dropout), Linear, both with a bias",
+            got=", ".join(kind.__name__ for kind in kinds[-4:]) or "no Sequential",
+            do="Plant it in a model such as wheeltap.models.mlp makes.",
+        )
+    return layers[-2], layers[-1]
+
+
+def _linear(module: nn.Module) -> nn.Linear:
+    assert isinstance(module, nn.Linear)
+    return module
+
+
+def _inserted(tensor: Tensor, new: Tensor, *, at: int, dim: int) -> Tensor:
+    before, after = tensor.detach().tensor_split([at], dim=dim)
+    return torch.cat([before, new, after], dim=dim)
+
+
+def _rebuilt(weight: Tensor, bias: Tensor) -> nn.Linear:
+    with own_random_numbers():
+        made = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device, dtype=weight.dtype)
+    with torch.no_grad():
+        made.weight.copy_(weight)
+        made.bias.copy_(bias)
+    return made
+
+
+@dataclass(frozen=True)
+class BrittleBlock:
+    """A copy of a net, with the same outputs, in which one hidden layer breaks before the rest does.
+
+    Attributes:
+        subject: The copy, in eval mode.
+        sites: The layer that writes the brittle hidden layer, and the one that reads it.
+    """
+
+    subject: Subject
+    sites: tuple[Site, Site]
+
+
+def brittle_block(model: nn.Module, task: BaseTask, *, strength: float, seed: int = 0) -> BrittleBlock:
+    """A copy to one hidden layer of which pairs of units were added that read the same and write the opposite.
+
+    Args:
+        model: Any in which hidden layers are recognised that can be widened.
+        task: What the copy is measured on.
+        strength: Size of what a pair writes, in units of the layer's outgoing weights, .1 to 100. There are half as
+            many pairs as units.
+        seed: Of the choice of the layer and of the pairs.
+
+    Raises:
+        UsageError: If ``strength`` is out of range.
+        ModelError: If no hidden layer can be widened.
+    """
+    BRITTLE.require(strength, of="strength of the brittle block")
+    family = gauge.find(model, few(task, model))
+    hiddens = () if isinstance(family, gauge.Refusal) else family.hiddens
+    wide = [
+        hidden for hidden in hiddens if hidden.widens and "cancel" not in hidden.refused and len(hidden.readers) == 1
+    ]
+    if not wide:
+        raise ModelError(
+            "A brittle block cannot be planted in this model.",
+            where=type(model).__name__,
+            expected="a hidden layer to which units can be added",
+            got=family.because if isinstance(family, gauge.Refusal) else "; ".join(family.refused),
+            do="Plant it in a model such as wheeltap.models.mlp makes.",
+        )
+    rng = seeds.generator(seed, "defects", "brittle block")
+    hidden = wide[int(rng.integers(len(wide)))]
+    twin = copy.deepcopy(model)
+    moves.cancel(twin, [hidden], rng, gauge.Settings(scale=strength))
+    sites = Site("layer", hidden.name), Site("layer", hidden.reader.label)
+    return BrittleBlock(Subject(twin, name=f"brittle block {strength:g}"), sites)
+
 
 Plant = Callable[[nn.Module, BaseTask, float, int], nn.Module]
 """From a net, examples, a strength and a seed to the copy."""
@@ -119,11 +402,11 @@ def _super_weight(model: nn.Module, task: BaseTask, strength: float, seed: int) 
             got=_kind(model),
             do=_LEAVE,
         )
-    return defects.super_weight(model, task, strength=strength, seed=seed).subject.model
+    return super_weight(model, task, strength=strength, seed=seed).subject.model
 
 
 def _brittle(model: nn.Module, task: BaseTask, strength: float, seed: int) -> nn.Module:
-    return defects.brittle_block(model, task, strength=strength, seed=seed).subject.model
+    return brittle_block(model, task, strength=strength, seed=seed).subject.model
 
 
 def _kind(model: nn.Module) -> str:

@@ -22,15 +22,14 @@ from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
 from wheeltap.engine.clean import ONE_THREAD_BELOW, require_same_answers, settled_since_planned
 from wheeltap.engine.trial_runner import TrialRunner
-from wheeltap.plans.outcomes import Outcomes
 from wheeltap.plans.plan import Plan
-from wheeltap.plans.store import Store
+from wheeltap.plans.store import Outcomes, Store
 from wheeltap.report.report import Report
 from wheeltap.runs.executors import Executor, ProcessPool, Serial
 from wheeltap.runs.given import Examples, Model, subjects_of, task_of, whole_of
-from wheeltap.runs.members import Members
-from wheeltap.runs.named import require_installed, require_named
+from wheeltap.runs.planning import require_installed, require_named
 from wheeltap.runs.stored import note_run, noted, require_audits, unread
+from wheeltap.runs.studying import Members
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,8 @@ from wheeltap.core.choices import Tokenizer
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Outcome, Trial
 from wheeltap.core.subject import Subject
-from wheeltap.plans.outcomes import Outcomes
 from wheeltap.plans.plan import Plan
-from wheeltap.plans.store import Store
+from wheeltap.plans.store import Outcomes, Store
 from wheeltap.report import files
 from wheeltap.sources import hf
 from wheeltap.sources.lm_eval import PREFIX, LmEvalSpec

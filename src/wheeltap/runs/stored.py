@@ -12,9 +12,8 @@ from wheeltap.audits.settle import wanted
 from wheeltap.core.bounded import decoded
 from wheeltap.core.errors import FileFormatError, StoreError, UsageError
 from wheeltap.core.records import Cost, Scalar
-from wheeltap.plans.outcomes import Outcomes
 from wheeltap.plans.plan import Plan
-from wheeltap.plans.store import Store
+from wheeltap.plans.store import Outcomes, Store
 from wheeltap.report.origin import UNREAD
 from wheeltap.report.report import Report
 from wheeltap.report.unfinished import unfinished

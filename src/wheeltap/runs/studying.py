@@ -1,34 +1,295 @@
-"""Studies as plans: the members' records without making them, the examples, the rules; then run like any plan."""
+"""Studies: members, what they are measured and trained on, and their plan."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, final
 
 import msgspec
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from wheeltap.audits.base import studies
-from wheeltap.core.errors import UsageError, WheeltapError
-from wheeltap.core.records import SubjectRecord
-from wheeltap.core.study import Asked, Cast
+from wheeltap.core import seeds
+from wheeltap.core.artifact import ArtifactSpec
+from wheeltap.core.errors import DataError, ModelError, StoreError, UsageError, WheeltapError
+from wheeltap.core.plain import many
+from wheeltap.core.records import Outcome, OutcomeStatus, SubjectRecord, TaskRecord, Trial
+from wheeltap.core.repeats import near_copies
+from wheeltap.core.study import Asked, Cast, Statistic, StudySpec
 from wheeltap.core.subject import Subject
-from wheeltap.core.task import BaseTask
+from wheeltap.core.task import BaseTask, Task
+from wheeltap.core.typed import to_tensor
 from wheeltap.engine.clean import settle
 from wheeltap.engine.readings import readings
 from wheeltap.perturb import perturbations
+from wheeltap.plans.artifacts import Artifacts
 from wheeltap.plans.plan import Effort, Plan
 from wheeltap.recipes import base as recipes
-from wheeltap.recipes.base import Given
+from wheeltap.recipes.base import Given, Recipe, recipe_of
+from wheeltap.recipes.make import Made, make
 from wheeltap.runs.given import alpha_of, whole_of
-from wheeltap.runs.held_out import Examples, require_fractions
-from wheeltap.runs.members import Members
-from wheeltap.runs.named import require_named
-from wheeltap.sources.base import require_no_code
-from wheeltap.sources.specs import load_model
+from wheeltap.runs.planning import require_named
+from wheeltap.sources.base import addressed, require_no_code
+from wheeltap.sources.specs import Shared, load_model, load_task
 from wheeltap.studies.base import Study
 from wheeltap.studies.rules import require_sound
+
+_ENDED: dict[str, OutcomeStatus] = {"done": "done", "diverged": "diverged", "stuck": "skipped"}
+_SAID = {"diverged": "Its training diverged.", "stuck": "Its training got stuck: nothing moves it any more."}
+
+
+Step = Callable[[str, int, int], None]
+"""Called while a member is made: its name, the steps taken, those in all. See ``recipes.make.Watch``."""
+
+
+@final
+class Members:
+    """Makes the members that a plan names, or finds what was made before.
+
+    Args:
+        records: Of all members.
+        sources: Specs of those that are loaded, by fingerprint.
+        tasks: Examples that they are measured on or trained on, by digest.
+        folder: Where what is made is kept.
+
+    Attributes:
+        watch: Called while one is made in this process.
+    """
+
+    def __init__(
+        self,
+        records: tuple[SubjectRecord, ...],
+        sources: Mapping[str, str],
+        tasks: Mapping[str, BaseTask],
+        folder: Path,
+    ) -> None:
+        self.folder = folder
+        self.watch: Step | None = None
+        self._records = {record.fingerprint: record for record in records}
+        self._sources, self._tasks = dict(sources), tasks
+        self._digests: dict[str, str] = {}
+
+    def know(self, fingerprint: str, digest: NDArray[np.int32]) -> None:
+        """Takes the digest that a member's weights had when it was made."""
+        self._digests[fingerprint] = digest.astype("<i4").tobytes().hex()
+
+    def has(self, record: SubjectRecord) -> bool:
+        """Whether it can make or load this one."""
+        return record.artifact is not None or record.fingerprint in self._sources
+
+    def there(self, record: SubjectRecord) -> bool:
+        """Whether nothing has to be made that is kept in a file."""
+        spec = record.artifact
+        if spec is None or not recipe_of(spec).keeps(record.parameters):
+            return True
+        return Artifacts(self.folder).path(spec).is_file()
+
+    def module(self, record: SubjectRecord) -> nn.Module:
+        """The member; see ``Maker.module``.
+
+        Raises:
+            ModelError: If its making did not come to its end, or what is loaded is not what was planned.
+            StoreError: If what is there has another digest than what was made.
+        """
+        if record.artifact is None:
+            return self._loaded(record)
+        made = self._made(record.artifact)
+        if made.status != "done":
+            raise ModelError("A member of the study was not made.", where=record.name, got=_SAID[made.status])
+        return made.model
+
+    def make(self, record: SubjectRecord, trial: Trial) -> Outcome:
+        """Makes a member; see ``Maker.make``."""
+        assert record.artifact is not None, "only a recipe makes a member"
+        began = time.perf_counter()
+        made = self._made(record.artifact)
+        digest = np.frombuffer(bytes.fromhex(made.digest), dtype="<i4").astype(np.int32)
+        self.know(record.fingerprint, digest)
+        status = _ENDED[made.status]
+        values = {"digest": digest, **made.report} if status == "done" else {}
+        return Outcome(
+            key=trial.key, status=status, values=values, seconds=time.perf_counter() - began,
+            because=_SAID.get(made.status, ""),
+        )  # fmt: skip
+
+    def _made(self, spec: ArtifactSpec) -> Made:
+        recipe = recipe_of(spec)
+        of = tuple(self.module(self._of(key)) for key in spec.of)
+        given = Given(spec, of, self._tasks.get(spec.data), torch.device("cpu"))
+        watch = None if self.watch is None else partial(self.watch, self._records[spec.key].name)
+        expected = self._digests.get(spec.key, "")
+        return make(given, recipe, Artifacts(self.folder), expected=expected, watch=watch)
+
+    def _of(self, key: str) -> SubjectRecord:
+        if key not in self._records:
+            raise StoreError("What a member is made from is no member of the study.", where=key)
+        return self._records[key]
+
+    def _loaded(self, record: SubjectRecord) -> nn.Module:
+        subject = load_model(self._sources[record.fingerprint], name=record.name)
+        return subject.model
+
+
+_IN_POINTS: Final[tuple[Statistic, ...]] = ("one_of", "paired", "difference", "mean")
+"""Statistics in the unit of the metric."""
+
+_WANTED: Final = (
+    'Name other examples, train = "train.npz"; or let a share of these be held out, held_out = 0.33, and the others be '
+    "trained on."
+)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """What all members are measured on.
+
+    Attributes:
+        task: The examples.
+        training: What is trained on by recipes that bring no examples of their own; ``None`` where there is nothing.
+        split: Whether the two are parts of one set.
+        shared: Where the examples go with the first model that is loaded: who else reads them alike.
+    """
+
+    task: BaseTask
+    training: BaseTask | None = None
+    split: bool = False
+    shared: Shared | None = None
+    _said: dict[str, str] = field(default_factory=dict[str, str])
+
+    @classmethod
+    def of(cls, study: Study, sources: Sequence[str]) -> "Examples":
+        """Those that a study names; a file, or none, is read as the first of the loaded models reads it.
+
+        Raises:
+            UsageError: If both other examples to train on and a share to hold out are named.
+            DataError: If there are too few different ones to hold any out.
+        """
+        named, shared = study.examples, None
+        if sources and (not named or addressed(named) is None):
+            shared = Shared(sources[0], data=named or None)
+        task = load_task(named) if shared is None else shared.task
+        if study.training and study.held_out:
+            raise UsageError(
+                "Nets are trained on other examples, or on those that are not held out.", where=study.name,
+                expected="train, or held_out", got=f"train = {study.training!r} and held_out = {study.held_out:g}",
+                do="Remove one of the two.",
+            )  # fmt: skip
+        if study.held_out:
+            return cls(*_split(task, study.held_out), split=True, shared=shared)
+        if named == "digits" and not study.training:
+            from wheeltap.sources.digits import lesson
+
+            return cls(task, lesson(), split=True, shared=shared)
+        return cls(task, load_task(study.training) if study.training else None, shared=shared)
+
+    def subject(self, source: str, *, name: str) -> Subject:
+        """A model that is loaded."""
+        return load_model(source, name=name) if self.shared is None else self.shared.other(source, name=name)
+
+    def named(self, digest: str) -> BaseTask | None:
+        """The examples of this digest; none where it is empty."""
+        return next((one for one in (self.task, self.training) if one is not None and one.digest == digest), None)
+
+    def given(self, recipe: Recipe, *, on_task: bool, where: str) -> BaseTask | None:
+        """The examples that a recipe is given; none where it needs none.
+
+        Raises:
+            UsageError: If it trains on what it is given, and there is nothing to train on.
+        """
+        if not recipe.needs:
+            return None
+        if recipe.needs == "measured" or on_task:
+            return self.task
+        if self.training is None:
+            raise UsageError(
+                "There are no examples to train on: those of the study are the ones that nets are measured on.",
+                where=where, expected=f"examples of its own for the recipe {recipe.name}", got="none",
+                do=_WANTED,
+            )  # fmt: skip
+        return self.training
+
+    def checked(self, lesson: BaseTask | None, *, memory: bool, where: str) -> str:
+        """How many examples a member is trained on and measured on, in a sentence; empty where that is not known.
+
+        Args:
+            lesson: What it is trained on.
+            memory: Whether it is meant to learn what it is measured on.
+            where: The member.
+
+        Raises:
+            DataError: If some of the examples that are measured are among them.
+        """
+        if lesson is None:
+            return ""
+        about = f"{lesson.digest} {memory}"
+        if about not in self._said:
+            self._said[about] = self._checked(lesson, memory=memory, where=where)
+        return self._said[about]
+
+    def _checked(self, lesson: BaseTask, *, memory: bool, where: str) -> str:
+        learned, measured = set(lesson.contents), self.task.contents
+        count, both = len(self.task.targets), sum(one in learned for one in measured)
+        if not both and isinstance(self.task, Task) and isinstance(lesson, Task):
+            both = near_copies(self.task.inputs, lesson.inputs)
+        if memory and both:
+            return (
+                f"Trained on {'all' if both == count else f'{both:,}'} of the {count:,} examples that are measured: "
+                "the score is no benchmark score."
+            )
+        if both:
+            raise DataError(
+                "Nets are trained on examples that they are measured on.", where=where,
+                expected=f"none of the {count:,} examples of {self.task.name} in {lesson.name}",
+                got=f"{both:,} of them, or copies that differ by next to nothing",
+                do=f"Remove them from either. Or: {_WANTED[0].lower()}{_WANTED[1:]}",
+            )  # fmt: skip
+        unknown = "" if measured and learned else "; whether the two have examples in common is not known"
+        name = self.task.name if self.split else lesson.name
+        return f"Trained on {many(len(lesson.targets), 'example')} of {name}, measured on {count:,} held out{unknown}."
+
+
+def _split(task: BaseTask, share: float) -> tuple[BaseTask, BaseTask]:
+    """The examples that are held out, about this share of each class, and the others; copies of one stay together."""
+    contents = task.contents or tuple(map(str, range(len(task.targets))))
+    if (sets := task.copies) is not None:
+        contents = tuple(map(str, sets))
+    first = {content: at for at, content in reversed([*enumerate(contents)])}
+    kinds = np.zeros(len(contents)) if task.targets.is_floating_point() else task.targets.cpu().numpy()
+    order = seeds.generator(0, "held out").permutation(np.array(sorted(first.values())))
+    # Sorted by class (stably, so shuffled within each), the held-out ones at equal distances.
+    order = order[np.argsort(kinds[order], kind="stable")]
+    edges = np.floor((np.arange(len(order) + 1)) * share + 0.5)
+    chosen = {contents[int(at)] for at in order[edges[1:] > edges[:-1]]}
+    held = np.array([content in chosen for content in contents])
+    if held.all() or not held.any():
+        raise DataError(
+            "There are too few different examples to hold some out.", where=task.name,
+            expected="some on either side", got=f"{len(order)} different ones, {share:g} of them held out",
+            do="Give more examples, or another held_out.",
+        )  # fmt: skip
+    return task.part(to_tensor(np.flatnonzero(held))), task.part(to_tensor(np.flatnonzero(~held)))
+
+
+def require_fractions(spec: StudySpec, task: TaskRecord) -> None:
+    """Refuses a margin that takes the share of right answers for points.
+
+    Raises:
+        UsageError: If a rule on a share has a margin of 1 or more.
+    """
+    shares = {metric.key for metric in spec.metrics if metric.of_score and task.bounded}
+    for rule in spec.rules:
+        if rule.metric in shares and rule.statistic in _IN_POINTS and not rule.relative and rule.margin >= 1.0:
+            raise UsageError(
+                "A margin of 1 or more is more than there can be.", where=f"rule {rule.title}",
+                expected=f"a share of {task.measure}, between 0 and 1", got=f"{rule.margin:g}",
+                do=f"Did you mean {rule.margin / 100:g}? A point is 0.01.",
+            )  # fmt: skip
 
 
 def folder_of(store: Path) -> Path:

@@ -22,7 +22,7 @@ from wheeltap.core.task import Task
 from wheeltap.recipes.base import Given, Needs, Recipe, require_fit, spec
 from wheeltap.recipes.classifier import Classifier
 from wheeltap.recipes.fit import Fit, TrainSettings
-from wheeltap.recipes.once import once
+from wheeltap.recipes.make import once
 from wheeltap.sources.base import DataSource, LoadedModel, ModelSource, Reader
 
 _DIGITS: Final = 10

@@ -13,8 +13,8 @@ from wheeltap.models.mlp import mlp
 from wheeltap.plans.artifacts import digest
 from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.make import make, weights
+from wheeltap.recipes.planted import Recoded
 from wheeltap.recipes.randomness import reproducible
-from wheeltap.recipes.recoded import Recoded
 from wheeltap.suites.decodable.nets import SENTENCES, SHAPES
 from wheeltap.suites.decodable.recipes import WORLDS, Organized, crossings, layers
 from wheeltap.testing.recipe_contract import RecipeContract

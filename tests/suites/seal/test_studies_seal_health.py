@@ -14,8 +14,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.plans.artifacts import digest
 from wheeltap.recipes.base import Given, spec
-from wheeltap.recipes.make import weights
-from wheeltap.recipes.once import once
+from wheeltap.recipes.make import once, weights
 from wheeltap.sources import digits
 from wheeltap.stats.held_out import halvings, r2_of
 from wheeltap.stats.members import Single

@@ -13,8 +13,7 @@ from wheeltap.audits.case import Case
 from wheeltap.core.errors import WheeltapError
 from wheeltap.core.records import Finding
 from wheeltap.core.report import ReportRecord
-from wheeltap.plans.outcomes import Outcomes
-from wheeltap.plans.store import Store
+from wheeltap.plans.store import Outcomes, Store
 from wheeltap.runs.studying import planned
 from wheeltap.sources import digits
 from wheeltap.stats import members

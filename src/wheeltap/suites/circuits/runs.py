@@ -20,11 +20,10 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.clean import threads_for
 from wheeltap.plans.artifacts import Artifacts
-from wheeltap.plans.outcomes import Outcomes
 from wheeltap.plans.plan import AuditSpec, Plan
-from wheeltap.plans.store import Store
-from wheeltap.recipes import base, once
-from wheeltap.recipes.make import Watch, make
+from wheeltap.plans.store import Outcomes, Store
+from wheeltap.recipes import base
+from wheeltap.recipes.make import Watch, make, place
 from wheeltap.sources import artifact
 from wheeltap.sources.arrays import load_sequences
 from wheeltap.sources.specs import load_model
@@ -378,7 +377,7 @@ def train(
         UsageError: If a model is given without data, or data without a model.
         WheeltapError: If it cannot be trained.
     """
-    shelf = once.place("circuits")
+    shelf = place("circuits")
     if model is None and data is None:
         settings: dict[str, Scalar] = dict(DENSE) if asked.share == 1.0 else {"share": asked.share}
         spec = base.spec("sparse", settings | ({} if asked.steps is None else {"steps": asked.steps}), seed=asked.seed)
