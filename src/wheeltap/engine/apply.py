@@ -137,7 +137,11 @@ class Disturbance:
             held, clean = self._live[layer.name], self._clean[layer.name]
             draw, biased = Draw(root, seed, known.get(layer.name)), False
             if self._position is not None:
-                self._write_one(layer, self._position, dose, draw)
+                # One weight as the perturbation of its whole layer would write it; the rest stays clean.
+                new = self.perturbation.replace(layer, clean, dose, draw)
+                matrix = layer.matrix(clean.weight).clone()  # of the held weight it may be a copy, not a view
+                matrix[self._position] = layer.matrix(new.weight)[self._position]
+                held.weight.data.copy_(layer.stored(matrix))
                 moved += _distance(held.weight, clean.weight)
             elif isinstance(self.perturbation, Noise):
                 moved += dose**2 * self._move(self.perturbation, layer, dose, draw, keep=keep)
@@ -178,14 +182,6 @@ class Disturbance:
         directions, lengths = self._stored[layer.name]
         self.subject.parameter(layer.weight).data.copy_(directions)
         self.subject.parameter(path).data.copy_(lengths)
-
-    def _write_one(self, layer: Layer, position: tuple[int, int], dose: float, draw: Draw) -> None:
-        """Writes one weight as the perturbation of its whole layer would; the rest of the layer stays clean."""
-        held, clean = self._held(layer), self._clean[layer.name]
-        new = self.perturbation.replace(layer, clean, dose, draw)
-        matrix = layer.matrix(clean.weight).clone()  # of the held weight it may be a copy, not a view
-        matrix[position] = layer.matrix(new.weight)[position]
-        held.weight.data.copy_(layer.stored(matrix))
 
     def _move(self, noise: Noise, layer: Layer, dose: float, draw: Draw, *, keep: bool) -> float:
         """Writes a layer moved by noise; gives the squared length of the draw's direction.

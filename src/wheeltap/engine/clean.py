@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any, cast, final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from wheeltap.core.typed import named_modules, to_array
 from wheeltap.engine.apply import Before, same_random_numbers
 from wheeltap.engine.counted import counted
 from wheeltap.engine.fixed import OriginTrace
+from wheeltap.engine.needs.products import flat, holds_tensor
 
 ONE_THREAD_BELOW = 2_000_000
 """Models with fewer parameters run on one thread: handing their small products out to threads costs up to ten times
@@ -310,26 +311,12 @@ class _Uses(TorchFunctionMode):
         result = func(*args, **given)
         if len(args) > 1 and getattr(func, "__name__", "") in _PRODUCTS:
             self.right |= {self._names[id(args[1])]} if id(args[1]) in self._names else set()
-        if _holds_tensor(result):
-            for part in _flat((*args, *given.values())):
+        if holds_tensor(result):
+            for part in flat((*args, *given.values())):
                 name = self._names.get(id(part))
                 if name is not None and result is not part:
                     self.uses.setdefault(name, set()).add((self.inside[-1], getattr(func, "__name__", "")))
         return result
-
-
-def _holds_tensor(value: Any) -> bool:
-    return any(isinstance(part, Tensor) for part in _flat((value,)))
-
-
-def _flat(parts: tuple[Any, ...]) -> list[Any]:
-    found: list[Any] = []
-    for part in parts:
-        if isinstance(part, list | tuple):
-            found += _flat(tuple(cast("list[Any]", part)))
-        else:
-            found.append(part)
-    return found
 
 
 def _used(subject: Subject, task: BaseTask) -> tuple[frozenset[str], frozenset[str], tuple[OriginTrace, ...]]:

@@ -1,14 +1,12 @@
 """Running trials: grouped so that each model is made, measured and put back once, committed one by one."""
 
-from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from itertools import groupby, zip_longest
 from statistics import median_low
 
 from wheeltap.core.errors import ModelError, StoreError, UsageError, WheeltapError
 from wheeltap.core.records import Outcome, OutcomeStatus, Trial
-from wheeltap.core.subject import Subject
 from wheeltap.engine.apply import unharmed
 from wheeltap.engine.clean import in_line, threads_for
 from wheeltap.engine.fast.prefix import PrefixCache
@@ -21,24 +19,13 @@ SHORTCUTS_FROM = 2_000_000
 smaller ones a pass is cheaper than the proof."""
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Trials that share a disturbance: one subject, perturbation and site."""
-
-    trials: list[Trial]
-
-    @property
-    def first(self) -> Trial:
-        return self.trials[0]
-
-
 def _order(trial: Trial) -> tuple[object, ...]:
     """Same subject together, then same disturbance, then same draw, doses rising."""
     settings = sorted((name, str(value)) for name, value in trial.settings.items())
     return (trial.perturbation, settings, trial.site.kind, trial.site.name, trial.seed, trial.dose)
 
 
-def _grouped(trials: list[Trial]) -> Iterator[_Group]:
+def _grouped(trials: list[Trial]) -> Iterator[list[Trial]]:
     def shared(trial: Trial) -> tuple[object, ...]:
         return (trial.subject, *_order(trial)[:4])
 
@@ -46,7 +33,7 @@ def _grouped(trials: list[Trial]) -> Iterator[_Group]:
     place = {fingerprint: at for at, fingerprint in enumerate(dict.fromkeys(t.subject for t in trials))}
     clean_first = sorted(trials, key=lambda t: (place[t.subject], t.kind != "clean", *_order(t)))
     for _, members in groupby(clean_first, key=shared):
-        yield _Group(list(members))
+        yield list(members)
 
 
 def run_trials(trials: list[Trial], runner: TrialRunner, commit: Commit) -> None:
@@ -62,53 +49,51 @@ def run_trials(trials: list[Trial], runner: TrialRunner, commit: Commit) -> None
         if trial.kind == "make":
             commit(_made(trial, runner))
     rest = [trial for trial in trials if trial.kind != "make"]
-    by_subject = groupby(_grouped(rest), key=lambda group: group.first.subject)
+    by_subject = groupby(_grouped(rest), key=lambda group: group[0].subject)
     for fingerprint, groups in by_subject:
         try:
             subject = runner.subject(fingerprint)
         except ModelError as error:
             # A control copy that cannot be made is a control less; the audits say so.
             for group in groups:
-                _give_up(group, commit, status="failed", because=in_line(error))
+                _give_up(group, commit, status="failed", error=error)
             continue
-        _run_subject(subject, groups, runner, commit)
+        with threads_for(subject.record.parameters), unharmed(subject):
+            for group in groups:
+                _run_group(group, runner, commit)
         del subject  # nothing may hold a control copy any more when the next one is made
 
 
-def _run_subject(subject: Subject, groups: Iterator[_Group], runner: TrialRunner, commit: Commit) -> None:
-    with ExitStack() as guard:
-        guard.enter_context(threads_for(subject.record.parameters))
-        guard.enter_context(unharmed(subject))
-        for group in groups:
-            _run_group(group, runner, commit)
-
-
-def _run_group(group: _Group, runner: TrialRunner, commit: Commit) -> None:
-    if group.first.kind == "clean":
-        for trial in group.trials:
+def _run_group(group: list[Trial], runner: TrialRunner, commit: Commit) -> None:
+    if group[0].kind == "clean":
+        for trial in group:
             commit(_baseline(trial, runner))
         return
-    if group.first.kind == "read":
-        for trial in group.trials:
-            _run_reading(trial, runner, commit)
+    if group[0].kind == "read":
+        for trial in group:
+            try:
+                outcome = runner.reading(trial)
+            except Exception as error:
+                status = "skipped" if isinstance(error, WheeltapError) else "failed"
+                outcome = Outcome(key=trial.key, status=status, because=in_line(error))
+            commit(outcome)
         return
     if _beside(group, runner, commit):
         return
     try:
-        disturbance = runner.disturbance(group.first)
-        cache = _cache(group.first, runner)  # now, while the weights are clean
-    except WheeltapError as error:
-        # Not a fault of the run: this disturbance is not defined here (say, too few tokens for layer moments).
-        _give_up(group, commit, status="skipped", because=in_line(error))
-        return
+        disturbance = runner.disturbance(group[0])
+        cache = _cache(group[0], runner)  # now, while the weights are clean
     except Exception as error:
-        # A clean pass that it needs failed (layer moments, prefix cache), perhaps for want of memory: the others go on.
-        _give_up(group, commit, status="failed", because=in_line(error))
+        # Not a fault of the run: this disturbance is not defined here (say, too few tokens for layer moments), or a
+        # clean pass that it needs failed (layer moments, prefix cache), perhaps for want of memory. The others go on.
+        _give_up(group, commit, status="skipped" if isinstance(error, WheeltapError) else "failed", error=error)
         return
     with disturbance:
-        for trial, following in zip_longest(group.trials, group.trials[1:]):
+        for trial, following in zip_longest(group, group[1:]):
             keep = following is not None and (following.root, following.seed) == (trial.root, trial.seed)
-            with _shortened(trial, cache) as share:
+            # What the cache knows is skipped: a share of a pass is left.
+            with nullcontext() if cache is None else cache.starting_at(trial.site.name):
+                share = 1.0 if cache is None else cache.share(trial.site.name)
                 outcome = runner.disturbed(trial, disturbance, share=share, keep=keep)
             commit(outcome)
 
@@ -134,34 +119,25 @@ def _baseline(trial: Trial, runner: TrialRunner) -> Outcome:
         return Outcome(key=trial.key, status="failed", because=in_line(error))
 
 
-def _run_reading(trial: Trial, runner: TrialRunner, commit: Commit) -> None:
-    try:
-        commit(runner.reading(trial))
-    except WheeltapError as error:
-        commit(Outcome(key=trial.key, status="skipped", because=in_line(error)))
-    except Exception as error:
-        commit(Outcome(key=trial.key, status="failed", because=in_line(error)))
+def _give_up(group: list[Trial], commit: Commit, *, status: OutcomeStatus, error: Exception) -> None:
+    for trial in group:
+        commit(Outcome(key=trial.key, status=status, because=in_line(error)))
 
 
-def _give_up(group: _Group, commit: Commit, *, status: OutcomeStatus, because: str) -> None:
-    for trial in group.trials:
-        commit(Outcome(key=trial.key, status=status, because=because))
-
-
-def _beside(group: _Group, runner: TrialRunner, commit: Commit) -> bool:
+def _beside(group: list[Trial], runner: TrialRunner, commit: Commit) -> bool:
     """Adds low-rank noise of a large model beside its weights instead of writing it; says whether that was possible.
 
     A trial that fails so is tried again the plain way, with all that are left: its outcome says why.
     """
-    if runner.subject(group.first.subject).record.parameters < SHORTCUTS_FROM:
+    if runner.subject(group[0].subject).record.parameters < SHORTCUTS_FROM:
         return False
-    copies = runner.beside(group.first)
+    copies = runner.beside(group[0])
     if copies is None:
         return False
     # The first is compared with the plain path: at a dose neither so small that a difference could hide, nor so large
     # that rounding would look like one.
-    middle = median_low(trial.dose for trial in group.trials)
-    left = sorted(group.trials, key=lambda trial: abs(trial.dose - middle))
+    middle = median_low(trial.dose for trial in group)
+    left = sorted(group, key=lambda trial: abs(trial.dose - middle))
     while left:
         together = left[: copies.at_once]
         try:
@@ -171,7 +147,7 @@ def _beside(group: _Group, runner: TrialRunner, commit: Commit) -> bool:
         for outcome in outcomes:
             commit(outcome)
         del left[: len(together)]
-    group.trials[:] = [trial for trial in group.trials if trial in left]
+    group[:] = [trial for trial in group if trial in left]
     return not left
 
 
@@ -182,13 +158,3 @@ def _cache(trial: Trial, runner: TrialRunner) -> PrefixCache | None:
         return None
     cache = runner.prefix(subject)
     return cache if cache.covers(trial.site.name) else None
-
-
-@contextmanager
-def _shortened(trial: Trial, cache: PrefixCache | None) -> Generator[float]:
-    """Skips what the cache knows; gives the share of a pass that is left."""
-    if cache is None:
-        yield 1.0
-    else:
-        with cache.starting_at(trial.site.name):
-            yield cache.share(trial.site.name)

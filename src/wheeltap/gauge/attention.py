@@ -188,7 +188,9 @@ def find(
         seen += [layer.path for layer in found]
     for path, module in modules.items():
         inside = path in seen or path.startswith(tuple(f"{other}." if other else "" for other in seen))
-        if inside or not _is_attention(module):
+        # Of its name, and not of an unknown class around others that are.
+        named = [type(part).__name__.endswith("Attention") for part in module.modules()]
+        if inside or not named[0] or (of_transformers(module) not in KINDS and any(named[1:])):
             continue
         seen.append(path)
         name = path or "the model"
@@ -205,24 +207,18 @@ def find(
 
 def _unknown(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
     """What is not of a known class, nor part of it."""
-    known = [path for path, module in modules.items() if _name(module) in KINDS]
+    known = [path for path, module in modules.items() if _kind(module) in KINDS]
     inside = tuple(f"{path}." if path else "" for path in known)
     return {path: module for path, module in modules.items() if path not in known and not path.startswith(inside)}
 
 
-def _name(module: nn.Module) -> str:
+def _kind(module: nn.Module) -> str:
     return "MultiheadAttention" if type(module) is nn.MultiheadAttention else of_transformers(module)
-
-
-def _is_attention(module: nn.Module) -> bool:
-    """Whether ``module`` goes by that name, and is not of an unknown class around others that do."""
-    named = [type(part).__name__.endswith("Attention") for part in module.modules()]
-    return named[0] and (of_transformers(module) in KINDS or not any(named[1:]))
 
 
 def _recognised(path: str, modules: Mapping[str, nn.Module], sharing: Sharing) -> tuple[Attention, Reasons] | str:
     module = modules[path]
-    kinds = KINDS.get(_name(module))
+    kinds = KINDS.get(_kind(module))
     if kinds is None:
         return f"attention of the class {type(module).__name__} is not known"
     below = modules_of(module)

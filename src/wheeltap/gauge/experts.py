@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, Final, final
 
 import numpy as np
@@ -131,18 +131,15 @@ def mixtures(
     if run is not None and guessed:
         # Whatever the model's own code raises, and more trials than allowed, leave the rest unproven.
         with suppress(Exception):
-            for path, proven in _proven_ones(Bench(model, run), guessed):
-                problem = _reason(model, path, proven, sharing)
-                if problem is None:
-                    found.append(proven)
-                else:
+            bench = Bench(model, run)
+            for path, guess in guessed.items():
+                proven = next((mixture for mixture in guess if _proven(bench, mixture)), None)
+                problem = None if proven is None else _reason(model, path, proven, sharing)
+                if problem is not None:
                     refused[path] = problem
+                elif proven is not None:
+                    found.append(proven)
     return tuple(found), refused
-
-
-def _proven_ones(bench: Bench, guessed: Mapping[str, list[Mixture]]) -> Iterator[tuple[str, Mixture]]:
-    for path, guess in guessed.items():
-        yield from islice(((path, mixture) for mixture in guess if _proven(bench, mixture)), 1)
 
 
 def _known(prefix: str, module: Any) -> Mixture | str:

@@ -210,12 +210,13 @@ def moves(found: Sequence[Units]) -> dict[str, Move]:
         "rescale": tuple(units for units in found if units.homogeneous),
         **dict.fromkeys(("cancel", "dead"), tuple(units for units in found if units.widens)),
     }
-    return {gauge: partial(_each, gauge=gauge, units=units) for gauge, units in fit.items() if units}
+    return {gauge: partial(each, gauge=gauge, units=units) for gauge, units in fit.items() if units}
 
 
-def _each(
+def each(
     model: nn.Module, rng: np.random.Generator, settings: Settings, *, gauge: str, units: tuple[Units, ...]
 ) -> None:
+    """Rewrites every one of some units by a gauge; pairs that cancel go to as many as the settings say."""
     chosen = np.arange(len(units))
     if gauge == "cancel" and 0 < settings.layers < len(units):
         chosen = np.sort(rng.choice(len(units), size=settings.layers, replace=False))

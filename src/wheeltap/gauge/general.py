@@ -464,35 +464,31 @@ def _why(group: Group, gauge: str) -> str | None:
 def _prove(bench: Bench, found: Sequence[Group], ways: dict[str, dict[str, Hidden]]) -> None:
     """Tries every gauge on every group; what holds is entered in ``ways``, by group and gauge."""
 
-    def holding(gauge: str, groups: Sequence[Group], form: Callable[[Group], Hidden]) -> list[Group]:
+    def holding(
+        gauge: str, groups: Sequence[Group], form: Callable[[Group], Hidden] = lambda group: group.hidden
+    ) -> list[Group]:
         held = _by_form(groups, lambda some: bench.holds(_moved(gauge, [(group, form(group)) for group in some])))
         for group in held:
             ways[group.hidden.name][gauge] = form(group)
         return held
 
     permuted: list[Group] = []
-    for some in (
-        [group for group in found if not group.dense],
-        [group for group in found if group.dense],
-    ):
-        permuted += _telling(bench, holding("permute", some, _as_it_is), "permute")
+    for dense in (False, True):
+        some = [group for group in found if bool(group.dense) is dense]
+        permuted += _telling(bench, holding("permute", some), "permute")
     scaled = [group for group in found if group.factors]
-    holding("rescale", [group for group in scaled if group in permuted], _as_it_is)
-    others = holding("rescale", [group for group in scaled if group not in permuted], _as_it_is)
+    holding("rescale", [group for group in scaled if group in permuted])
+    others = holding("rescale", [group for group in scaled if group not in permuted])
     proven = [*permuted, *_telling(bench, others, "rescale")]
     for group in found:
         if group not in proven:
             ways[group.hidden.name].clear()
     wide = [group for group in permuted if group.whole]
-    plain = holding("cancel", wide, _as_it_is)
+    plain = holding("cancel", wide)
     grown = holding("cancel", [group for group in wide if group not in plain and group.widths], Group.widened)
     for gauge in ("split", "dead", "entangle"):
-        holding(gauge, plain, _as_it_is)
+        holding(gauge, plain)
         holding(gauge, grown, Group.widened)
-
-
-def _as_it_is(group: Group) -> Hidden:
-    return group.hidden
 
 
 def _telling(bench: Bench, groups: Sequence[Group], gauge: str) -> list[Group]:

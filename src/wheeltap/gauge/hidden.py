@@ -66,19 +66,19 @@ class Stage(ABC):
     def gather(self, model: nn.Module, index: Tensor) -> None:
         """Replace the units by the units ``index`` (``[new unit]``, of old ones)."""
 
-    @abstractmethod
     def rescale(self, model: nn.Module, scale: Tensor, *, fresh: Fresh) -> Tensor:
-        """Take in units multiplied by ``scale`` (``[unit]``); return the factors of the units given out.
+        """Take in units multiplied by ``scale`` (``[unit]``); return the factors that it gives out, by default these.
 
         Args:
             model: Changed in place.
             scale: Positive factors.
             fresh: Draws new factors where a stage is free to choose what it gives out; ``None`` keeps them.
         """
+        return scale
 
-    @abstractmethod
     def silence(self, model: nn.Module, *, first: int) -> None:
-        """Let the units from ``first`` on read nothing and be 0 in, 0 out."""
+        """Let the units from ``first`` on read nothing and be 0 in, 0 out; a stage that does so anyway stays."""
+        return
 
     def jitter(self, model: nn.Module, rng: np.random.Generator, *, units: int, amount: float) -> None:
         """Multiply each incoming weight from unit ``units`` on by ``1 + amount x normal``, alike within a pair.
@@ -88,9 +88,9 @@ class Stage(ABC):
         """
         return
 
-    @abstractmethod
     def tensors(self, model: nn.Module) -> Iterator[Tensor]:
-        """What it holds, without gradient history."""
+        """What it holds, without gradient history; nothing, by default."""
+        return iter(())
 
 
 class Reader(Stage):
@@ -128,9 +128,6 @@ class Reader(Stage):
         """See ``Stage.rescale``."""
         self.write(model, times(self.view(model), 1 / scale, dim=2))
         return scale
-
-    def silence(self, model: nn.Module, *, first: int) -> None:
-        """See ``Stage.silence``."""
 
     def tensors(self, model: nn.Module) -> Iterator[Tensor]:
         """See ``Stage.tensors``."""
@@ -258,13 +255,6 @@ class UnitSlopes(Stage):
         weight = weight_of(module)
         put(module, "weight", weight.index_select(0, index.to(weight.device)))
         _resize(module, ("num_parameters",), len(index))
-
-    def rescale(self, model: nn.Module, scale: Tensor, *, fresh: Fresh) -> Tensor:
-        """See ``Stage.rescale``."""
-        return scale
-
-    def silence(self, model: nn.Module, *, first: int) -> None:
-        """See ``Stage.silence``."""
 
     def tensors(self, model: nn.Module) -> Iterator[Tensor]:
         """See ``Stage.tensors``."""

@@ -86,7 +86,8 @@ def find(model: nn.Module, sharing: Sharing, *, run: Run | None = None) -> tuple
             continue  # it starts from another one's units
         try:
             bench = bench or Bench(model, run)
-            read = _reason(layer, sharing) or _followed(bench, path, layer, sharing)
+            read = _reason(layer, sharing) or _Follower(bench, path, layer, sharing).units()
+            read = read if isinstance(read, str) else _proven(bench, read)
         except Exception as error:  # whatever the model's own code raises, or that it was tried too often
             read = f"it cannot be tried ({type(error).__name__})"
         if isinstance(read, str):
@@ -154,12 +155,6 @@ def _own(path: str, layer: Any) -> tuple[UnitSlice, ...]:
     return tuple(made)
 
 
-def _followed(bench: Bench, path: str, layer: nn.Module, sharing: Sharing) -> Units | str:
-    """The units of a layer with what holds on them, or why that is not found."""
-    units = _Follower(bench, path, layer, sharing).units()
-    return units if isinstance(units, str) else _proven(bench, units)
-
-
 @final
 class _Follower:
     """Finds all that reads the units of one recurrent layer, and the layers that start from its units.
@@ -200,8 +195,9 @@ class _Follower:
             return "what it computes is read by more than layers"
         if not self.bench.matters(partial(reorder, tensors=self.own, orders=self.orders)):
             return "the model's outputs do not depend on it"
+        homogeneous = type(self.layer).__name__ in ("RNN", "RNNCell") and self.layer.nonlinearity == "relu"
         width, tensors, sizes = self.layer.hidden_size, tuple(self.tensors), tuple(self.sizes)
-        return Units(self.path, width, self.groups, tensors, sizes, homogeneous=_homogeneous(self.layer))
+        return Units(self.path, width, self.groups, tensors, sizes, homogeneous=homogeneous)
 
     def add(self, at: str, clean: Tensor, seen: Tensor) -> str | None:
         """Take in what reads units first, or says why it cannot be."""
@@ -242,17 +238,14 @@ class _Follower:
                 rows: Tensor = given.data if isinstance(given, nn.utils.rnn.PackedSequence) else given
                 calls.setdefault(at.path, []).append(_by_row(rows.movedim(at.axis, -1)))
                 if plain_recurrent(module) and more and more[0] is not None:
-                    state = _hidden(more[0])
+                    # What is read: an LSTM starts from its cells too.
+                    state = more[0] if isinstance(more[0], Tensor) else more[0][0]
                     state = state.movedim(0, -2).flatten(-2) if isinstance(module, nn.RNNBase) else state
                     calls.setdefault(at.path + _STATE, []).append(_by_row(state))
 
             model.get_submodule(path).register_forward_pre_hook(keep, with_kwargs=True)
         self.bench.scores(model)
         return {path: torch.cat(rows)[:_ROWS] for path, rows in calls.items()}, list(calls)
-
-
-def _homogeneous(layer: Any) -> bool:
-    return type(layer).__name__ in ("RNN", "RNNCell") and layer.nonlinearity == "relu"
 
 
 def _proven(bench: Bench, units: Units) -> Units:
@@ -289,11 +282,6 @@ def _inputs(model: nn.Module, path: str, width: int) -> Iterator[_Input]:
 
 def _by_row(tensor: Tensor) -> Tensor:
     return tensor.detach().reshape(-1, tensor.shape[-1]).double().cpu()
-
-
-def _hidden(state: Any) -> Tensor:
-    """Of what a recurrent layer starts from, what is read: an LSTM starts from its cells too."""
-    return state if isinstance(state, Tensor) else state[0]
 
 
 def _same(bench: Bench, first: Tensor, second: Tensor) -> bool:

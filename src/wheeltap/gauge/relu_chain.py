@@ -157,8 +157,13 @@ def with_number(node: fx.Node) -> bool:
 
 def _module_step(module: nn.Module, path: str, layout: Layout, *, units: int) -> Step | str:
     kind = type(module)
-    if kind in _NORMS:
-        return _norm_step(module, path, layout, units=units)
+    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) and kind in _NORMS:
+        if module.training or module.running_mean is None or module.running_var is None:
+            return "a batch norm uses the statistics of the batch"
+        spatial = layout.spatial if layout.axis == "spatial" else 0
+        if module.num_features != units or spatial not in _NORMS[kind]:
+            return "a batch norm's features are not the units"
+        return layout, NormStage(path)
     if kind in _ACTIVATIONS:
         return _activated(layout, module)
     if kind in _DROPOUTS and not module.training:
@@ -184,16 +189,6 @@ def _activated(layout: Layout, function: Callable[[Tensor], Tensor]) -> Step | s
     return replace(layout, traits=layout.traits.then(found)), None
 
 
-def _norm_step(module: nn.Module, path: str, layout: Layout, *, units: int) -> Step | str:
-    assert isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
-    if module.training or module.running_mean is None or module.running_var is None:
-        return "a batch norm uses the statistics of the batch"
-    spatial = layout.spatial if layout.axis == "spatial" else 0
-    if module.num_features != units or spatial not in _NORMS[type(module)]:
-        return "a batch norm's features are not the units"
-    return layout, NormStage(path)
-
-
 def _pooled(layout: Layout, dims: int, *, indices: bool = False) -> Step | str:
     if indices:
         return "pooling returns indices"
@@ -214,10 +209,6 @@ def _argument(node: fx.Node, position: int, name: str, default: Any) -> Any:
     return node.args[position] if len(node.args) > position else node.kwargs.get(name, default)
 
 
-def _pass(node: fx.Node, layout: Layout) -> Step | str:
-    return layout, None
-
-
 def _activation_call(node: fx.Node, layout: Layout) -> Step | str:
     target: Any = node.target
     if len(node.all_input_nodes) != 1 or any(isinstance(value, fx.Node) for value in node.kwargs.values()):
@@ -230,20 +221,6 @@ def _activation_call(node: fx.Node, layout: Layout) -> Step | str:
     return _activated(layout, function)
 
 
-def _dropout_call(node: fx.Node, layout: Layout) -> Step | str:
-    return "dropout is active" if _argument(node, 2, "training", True) is not False else (layout, None)
-
-
-def _clamp_call(node: fx.Node, layout: Layout) -> Step | str:
-    low, high = _argument(node, 1, "min", None), _argument(node, 2, "max", None)
-    return (layout, None) if low == 0 and high is None else "clamp has a bound other than 0"
-
-
-def _pool_call(node: fx.Node, layout: Layout) -> Step | str:
-    target: Any = node.target
-    return _pooled(layout, _POOLS[target], indices=node.kwargs.get("return_indices", False) is not False)
-
-
 def _pad_call(node: fx.Node, layout: Layout) -> Step | str:
     pad: Any = _argument(node, 1, "pad", None)
     mode, value = _argument(node, 2, "mode", "constant"), _argument(node, 3, "value", None)
@@ -253,10 +230,6 @@ def _pad_call(node: fx.Node, layout: Layout) -> Step | str:
     if layout.axis != "spatial" or ends is None or ends > 2 * layout.spatial:
         return "padding adds units"
     return layout, None
-
-
-def _flatten_call(node: fx.Node, layout: Layout) -> Step | str:
-    return _flattened(layout, (_argument(node, 1, "start_dim", 0), _argument(node, 2, "end_dim", -1)))
 
 
 def _view_call(node: fx.Node, layout: Layout) -> Step | str:
@@ -288,12 +261,34 @@ def _mean_call(node: fx.Node, layout: Layout) -> Step | str:
 _Handler = Callable[[fx.Node, Layout], Step | str]
 _CALLS: tuple[tuple[Any, _Handler], ...] = (
     (_ACTIVATION_CALLS, _activation_call),
-    (_UNCHANGED, _pass),
-    (_DROPOUT_CALLS, _dropout_call),
-    (_CLAMPS, _clamp_call),
-    (_POOLS, _pool_call),
+    (_UNCHANGED, lambda node, layout: (layout, None)),
+    (
+        _DROPOUT_CALLS,
+        lambda node, layout: (
+            "dropout is active" if _argument(node, 2, "training", True) is not False else (layout, None)
+        ),
+    ),
+    (
+        _CLAMPS,
+        lambda node, layout: (
+            (layout, None)
+            if _argument(node, 1, "min", None) == 0 and _argument(node, 2, "max", None) is None
+            else "clamp has a bound other than 0"
+        ),
+    ),
+    (
+        _POOLS,
+        lambda node, layout: _pooled(
+            layout, _POOLS[node.target], indices=node.kwargs.get("return_indices", False) is not False
+        ),
+    ),
     ({F.pad}, _pad_call),
-    (_FLATTENS, _flatten_call),
+    (
+        _FLATTENS,
+        lambda node, layout: _flattened(
+            layout, (_argument(node, 1, "start_dim", 0), _argument(node, 2, "end_dim", -1))
+        ),
+    ),
     (_VIEWS, _view_call),
     (_MEANS, _mean_call),
 )

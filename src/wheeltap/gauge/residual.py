@@ -270,8 +270,14 @@ def rotate(model: nn.Module, residual: Residual, rng: np.random.Generator) -> No
         writer.write(model, turn.T @ writer.read(model))
     # The head read the old rows above, and was given a new parameter: from here on the two are apart.
     put(embedding, "weight", rows @ turn)
-    if stream.tied:
-        _declare_untied(model, f"{stream.tied}.weight")
+    if not stream.tied:
+        return
+    for module in model.modules():  # what transformers keeps beside the weights says so too
+        config: Any = vars(module).get("config")
+        if getattr(config, "tie_word_embeddings", False):
+            config.tie_word_embeddings = False
+    pairs: dict[str, str] = vars(model).get("all_tied_weights_keys") or {}
+    pairs.pop(f"{stream.tied}.weight", None)
 
 
 def _absorb(model: nn.Module, normed: NormReaders, *, turn: Tensor | None) -> None:
@@ -289,16 +295,6 @@ def _absorb(model: nn.Module, normed: NormReaders, *, turn: Tensor | None) -> No
         put(norm, "bias", torch.where(offset == 0, 0, offset / gain))
 
 
-def _declare_untied(model: nn.Module, name: str) -> None:
-    """Say in what transformers keeps beside the weights that ``name`` is a parameter of its own."""
-    for module in model.modules():
-        config: Any = vars(module).get("config")
-        if getattr(config, "tie_word_embeddings", False):
-            config.tie_word_embeddings = False
-    pairs: dict[str, str] = vars(model).get("all_tied_weights_keys") or {}
-    pairs.pop(name, None)
-
-
 def find(model: nn.Module) -> Residual | Refusal:
     """What of the residual stream of ``model`` can be rewritten.
 
@@ -306,7 +302,9 @@ def find(model: nn.Module) -> Residual | Refusal:
     folded and shifted; the final norm, and the stream as a whole, only where ``model`` itself is the causal language
     model, so that all that reads the stream is known.
     """
-    blocks = {path: net for path, module in modules_of(model).items() for net in NETS if _is(module, net.block)}
+    by_block = {net.block: net for net in NETS}
+    kinds = {path: by_block.get(of_transformers(module)) for path, module in modules_of(model).items()}
+    blocks = {path: net for path, net in kinds.items() if net is not None}
     if not blocks:
         first, second, *others = (net.block for net in NETS)
         return Refusal(f"no block of a known class ({first}, {second} and {len(others)} others)")
@@ -361,7 +359,7 @@ class _Finder:
 
     def add_top(self, blocks: Mapping[str, Net]) -> Stream | None:
         """Take in the final norm; the stream as a whole, where it can be turned."""
-        net = next((net for net in NETS if net.top is not None and _is(self.model, net.top)), None)
+        net = next((net for net in NETS if net.top is not None and of_transformers(self.model) == net.top), None)
         unknown = f"what reads the last state of a {type(self.model).__name__} is not known"
         problem = unknown if net is None else _top_reason(self.model, net, blocks)
         if net is None or problem is not None:
@@ -426,10 +424,6 @@ class _Finder:
         return {name for name, tensor in named if tensor.untyped_storage().data_ptr() == memory}
 
 
-def _is(module: nn.Module, name: str) -> bool:
-    return of_transformers(module) == name
-
-
 def _strangers(module: nn.Module, known: set[str]) -> str:
     """The parts of ``module`` that hold parameters and are not known."""
     owners = {name.rpartition(".")[0] or "itself" for name, _ in module.named_parameters(remove_duplicate=False)}
@@ -444,7 +438,7 @@ def _block_reason(block: nn.Module, net: Net) -> str | None:
         return f"it holds parameters in {strange}, which is not known"
     for name, kind in (("", net.block), *net.inner.items()):
         part = block.get_submodule(name)
-        problem = f"it is a {type(part).__name__}, not a {kind}" if not _is(part, kind) else altered(part)
+        problem = f"it is a {type(part).__name__}, not a {kind}" if of_transformers(part) != kind else altered(part)
         if problem is not None:
             return f"{name}: {problem}" if name else problem
     return None
@@ -454,7 +448,7 @@ def _top_reason(model: nn.Module, net: Net, blocks: Mapping[str, Net]) -> str | 
     """Why what a causal language model does around its blocks is not what its class says, or ``None``."""
     name, path = net.base
     base = model.get_submodule(path)
-    if not _is(base, name):
+    if of_transformers(base) != name:
         return f"{path} is a {type(base).__name__}, not a {name}"
     own = {f"{path}.{net.blocks}.{name}" for name, _ in base.get_submodule(net.blocks).named_children()}
     foreign = own ^ {block for block, kind in blocks.items() if kind is net}

@@ -256,17 +256,6 @@ class Experts(Stage):
         if len(index) != self.units:
             one_by_one(model.get_submodule(self.path))
 
-    def rescale(self, model: nn.Module, scale: Tensor, *, fresh: Fresh) -> Tensor:
-        """See ``Stage.rescale``."""
-        return scale
-
-    def silence(self, model: nn.Module, *, first: int) -> None:
-        """See ``Stage.silence``."""
-
-    def tensors(self, model: nn.Module) -> Iterator[Tensor]:
-        """See ``Stage.tensors``."""
-        yield from ()
-
 
 @final
 @dataclass(frozen=True)
@@ -286,14 +275,3 @@ class Widths(Stage):
         module: Any = model.get_submodule(self.path)
         for name in self.names:
             setattr(module, name, len(index))
-
-    def rescale(self, model: nn.Module, scale: Tensor, *, fresh: Fresh) -> Tensor:
-        """See ``Stage.rescale``."""
-        return scale
-
-    def silence(self, model: nn.Module, *, first: int) -> None:
-        """See ``Stage.silence``."""
-
-    def tensors(self, model: nn.Module) -> Iterator[Tensor]:
-        """See ``Stage.tensors``."""
-        yield from ()

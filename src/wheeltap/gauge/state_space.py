@@ -67,14 +67,15 @@ def find(model: nn.Module, sharing: Sharing) -> tuple[dict[str, Move], tuple[str
         elif name == "MambaMixer":
             states.append(_states(path, module))
         else:
-            heads.append(_mamba2(path, module))
-            gains.append(_gains(path, module))
+            layer, own = _mamba2(path, module)
+            heads.append(layer)
+            gains.append(own)
             refused.append(f"{path or 'the model'}: {_NORM}")
     if not states and not heads:
         return {}, tuple(refused)
     moves: dict[str, Move] = {
         "permute": partial(_permute, states=tuple(states), heads=tuple(heads)),
-        "rescale": partial(_rescale, units=(*states, *gains)),
+        "rescale": partial(feedback.each, gauge="rescale", units=(*states, *gains)),
     }
     return moves, tuple(refused)
 
@@ -86,11 +87,6 @@ def _permute(
         feedback.permute(model, one, rng, settings)
     for layer in heads:
         permute_heads(model, layer, rng)
-
-
-def _rescale(model: nn.Module, rng: np.random.Generator, settings: Settings, *, units: Sequence[Units]) -> None:
-    for one in units:
-        feedback.rescale(model, one, rng, settings)
 
 
 def _reason(module: nn.Module, name: str, sharing: Sharing) -> str | None:
@@ -130,23 +126,21 @@ def _affine(path: str, layer: Any, blocks: tuple[tuple[int, int], ...]) -> list[
     return [UnitSlice(path, name, 0, blocks) for name in ("weight", "bias") if getattr(layer, name) is not None]
 
 
-def _mamba2(path: str, mixer: Any) -> Heads:
+def _mamba2(path: str, mixer: Any) -> tuple[Heads, Units]:
+    """A layer's heads; and what the norm multiplies each channel by, with what reads it, as units."""
     prefix = f"{path}." if path else ""
     width, held = mixer.intermediate_size, mixer.n_groups * mixer.ssm_state_size
     mixed = ((0, 0), (width, 2), (width + held, 2))
     entering = ((0, 0), *((width + start, group) for start, group in mixed), (2 * width + 2 * held, 1))
-    tensors = [
+    ends = (
+        UnitSlice(f"{prefix}norm", "weight", 0, ((0, 0),)),
+        UnitSlice(f"{prefix}out_proj", "weight", 1, ((0, 0),), reads=True),
+    )
+    tensors = (
         *_affine(f"{prefix}in_proj", mixer.in_proj, entering),
         *_affine(f"{prefix}conv1d", mixer.conv1d, mixed),
         *(UnitSlice(path, name, 0, ((0, 1),)) for name in sorted(_OWN["Mamba2Mixer"])),
-        UnitSlice(f"{prefix}norm", "weight", 0, ((0, 0),)),
-        UnitSlice(f"{prefix}out_proj", "weight", 1, ((0, 0),), reads=True),
-    ]
-    return Heads(mixer.n_groups, mixer.num_heads, mixer.head_dim, mixer.ssm_state_size, tuple(tensors))
-
-
-def _gains(path: str, mixer: Any) -> Units:
-    """What the norm multiplies each channel by, and what reads it."""
-    prefix = f"{path}." if path else ""
-    reader = UnitSlice(f"{prefix}out_proj", "weight", 1, ((0, 0),), reads=True)
-    return Units(path, mixer.intermediate_size, 1, (UnitSlice(f"{prefix}norm", "weight", 0, ((0, 0),)), reader))
+        *ends,
+    )
+    heads = Heads(mixer.n_groups, mixer.num_heads, mixer.head_dim, mixer.ssm_state_size, tensors)
+    return heads, Units(path, width, 1, ends)

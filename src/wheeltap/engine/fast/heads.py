@@ -261,33 +261,33 @@ class HeadAblation:
         covered = self.cache.covers(block)
         self.spent += len(heads) * (self.cache.share(block) if covered else 1.0)
         parts = [heads[start : start + self.copies] for start in range(0, len(heads), self.copies)]
+        model, held = self.subject.model, self._layers[layer]
+        module = model.get_submodule(held.path)
         with self._opened():
             if not covered:
-                return torch.cat([self._folded(layer, part) for part in parts])
-            ends: list[list[Any]] = [[] for _ in self.calls.calls]
+                whole: list[Tensor] = []
+                for part in parts:
+                    with computing(module, held.without(model, part)):
+                        whole.append(self.calls.folded(len(part)))
+                return torch.cat(whole)
+            ends: list[list[Any]] = [[] for _ in self.calls.calls]  # what the last block gives in each call
             for part in parts:
-                with self.cache.stopping(), self._narrowing.applied(), self.cache.starting_at(block, copies=len(part)):
-                    self._run_to_end(layer, part, ends)
+                with (
+                    self.cache.stopping(),
+                    self._narrowing.applied(),
+                    self.cache.starting_at(block, copies=len(part)),
+                    computing(module, held.without(model, part)),
+                ):
+                    for call, end in zip(self.calls.calls, ends, strict=True):
+                        try:
+                            self.calls.output(call, len(part))
+                        except StackEnd as reached:
+                            end.append(reached.output)
             with self.cache.after([joined_rows(end) for end in ends]):
                 return self.calls.folded(len(heads))
 
     def _opened(self) -> AbstractContextManager[None]:
         return opened(self.subject.model, self._layers)
-
-    def _folded(self, layer: str, heads: Sequence[int | None]) -> Tensor:
-        model, held = self.subject.model, self._layers[layer]
-        with computing(model.get_submodule(held.path), held.without(model, heads)):
-            return self.calls.folded(len(heads))
-
-    def _run_to_end(self, layer: str, heads: Sequence[int | None], ends: list[list[Any]]) -> None:
-        """Adds what the last block gives in each call to ``ends``."""
-        model, held = self.subject.model, self._layers[layer]
-        with computing(model.get_submodule(held.path), held.without(model, heads)):
-            for call, end in zip(self.calls.calls, ends, strict=True):
-                try:
-                    self.calls.output(call, len(heads))
-                except StackEnd as reached:
-                    end.append(reached.output)
 
     def _recording(self) -> ExitStack:
         """Hooks that keep what every attention layer mixes and writes."""
@@ -423,7 +423,7 @@ def first_order(subject: Subject, task: BaseTask, of: Measure) -> Tensor:
         ModelError: If the model's attention is not known, or no gradient can be had.
         DataError: If the task cannot be divided.
     """
-    if not _differentiable(of):
+    if of.name not in ("nll", "margin", "squared_error"):
         raise _unscreened(subject, task, of)
     known, single = found_attention(subject, task), isinstance(task, Task)
     gates: dict[str, list[Tensor]] = {found.path: [] for found in known}
@@ -494,10 +494,6 @@ def _gated(found: Attention, gates: list[Tensor], *, single: bool) -> Callable[.
         return ((heads * gate).reshape(mixed.shape), *args[1:])
 
     return multiply
-
-
-def _differentiable(of: Measure) -> bool:
-    return of.name in ("nll", "margin", "squared_error")
 
 
 def _unscreened(subject: Subject, task: BaseTask, of: Measure) -> ModelError:

@@ -87,10 +87,13 @@ class PrefixCache:
     @contextmanager
     def after(self, outputs: list[Any]) -> Generator[None]:
         """While the block runs, calls of the model begin behind the last block, which gives ``outputs`` in turn."""
+
+        def passed(first: Any, *_: Any, **__: Any) -> Any:
+            return first
+
         with ExitStack() as undo:
             for path in self.stack:
-                last = path == self.stack[-1]
-                forward = _replay(outputs, 1) if last else _passed
+                forward = _replay(outputs, 1) if path == self.stack[-1] else passed
                 undo.enter_context(computing(self.subject.model.get_submodule(path), forward))
             yield
 
@@ -138,10 +141,6 @@ class StackEnd(Exception):
     def __init__(self, output: Any) -> None:
         super().__init__()
         self.output = output
-
-
-def _passed(first: Any, *_: Any, **__: Any) -> Any:
-    return first
 
 
 def _replay(outputs: list[Any], copies: int) -> Callable[..., Any]:
@@ -254,7 +253,10 @@ class NarrowBlock:
                 for part, slope in zip(there, slopes, strict=True):
                     found[parts.index(part)].append(slope.abs().amax((0, 2)).nonzero()[:, 0])
         return [
-            places if _worth(part, places, len(calls.calls)) else None
+            places
+            if len(places) == len(part.gave) == len(calls.calls)
+            and all(0 < len(some) <= _WORTH * gave.shape[1] for some, gave in zip(places, part.gave, strict=True))
+            else None
             for part, places in zip(parts, found, strict=True)
         ]
 
@@ -262,12 +264,6 @@ class NarrowBlock:
 def _anchored(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Starts a graph at the block's input."""
     return (args[0].detach().clone().requires_grad_(), *args[1:])
-
-
-def _worth(part: _Part, places: Sequence[Tensor], calls: int) -> bool:
-    if len(places) != calls or len(part.gave) != calls:
-        return False
-    return all(0 < len(some) <= _WORTH * gave.shape[1] for some, gave in zip(places, part.gave, strict=True))
 
 
 @torch.no_grad()

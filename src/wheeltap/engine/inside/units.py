@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -110,9 +111,14 @@ def hidden_units(subject: Subject, task: BaseTask | None = None) -> tuple[Hidden
     """
     with as_before(subject), threads_for(subject.record.parameters):  # finding its structure runs its forward
         family = gauge.find(subject.model, None if task is None else few(task, subject.model))
-    reasons = [family.because] if isinstance(family, gauge.Refusal) else _of_layers(family.refused)
+    if isinstance(family, gauge.Refusal):
+        reasons, hiddens = [family.because], ()
+    else:
+        about = {one: one.partition(":")[0].replace(",", " ").split() for one in family.refused}
+        reasons = [one for one, names in about.items() if gauge.GAUGES.keys().isdisjoint(names)]  # of layers
+        hiddens = family.hiddens
     found: list[HiddenUnits] = []
-    for hidden in () if isinstance(family, gauge.Refusal) else family.hiddens:
+    for hidden in hiddens:
         read = _read_by_one(subject, hidden)
         if isinstance(read, str):
             reasons.append(f"{hidden.name}: {read}")
@@ -127,11 +133,6 @@ def hidden_units(subject: Subject, task: BaseTask | None = None) -> tuple[Hidden
             do="Leave the structure audits out for this model.",
         )
     return tuple(found)
-
-
-def _of_layers(reasons: Sequence[str]) -> list[str]:
-    """Those of some reasons that are not about a gauge."""
-    return [one for one in reasons if gauge.GAUGES.keys().isdisjoint(one.partition(":")[0].replace(",", " ").split())]
 
 
 def _read_by_one(subject: Subject, hidden: Hidden) -> HiddenUnits | str:
@@ -180,14 +181,11 @@ def heard(
 ) -> None:
     """One pass over the task in which ``listen`` is given the values ``[row, unit, place]`` of every layer."""
 
-    def pass_on(hidden: HiddenUnits) -> Replace:
-        def change(values: Tensor) -> Tensor:
-            listen(hidden, values)
-            return values
+    def change(hidden: HiddenUnits, values: Tensor) -> Tensor:
+        listen(hidden, values)
+        return values
 
-        return change
-
-    with replaced(subject, {hidden: pass_on(hidden) for hidden in hiddens}):
+    with replaced(subject, {hidden: partial(change, hidden) for hidden in hiddens}):
         task.scores(subject.model)
 
 
@@ -238,16 +236,11 @@ def means(subject: Subject, task: BaseTask, hiddens: tuple[HiddenUnits, ...]) ->
     sums = {hidden: torch.zeros(hidden.units, dtype=torch.float64) for hidden in hiddens}
     counts = dict.fromkeys(hiddens, 0)
 
-    def listen(hidden: HiddenUnits) -> Replace:
-        def change(values: Tensor) -> Tensor:
-            sums[hidden] += values.double().sum((0, 2)).cpu()
-            counts[hidden] += len(values) * values.shape[2]
-            return values
+    def add(hidden: HiddenUnits, values: Tensor) -> None:
+        sums[hidden] += values.double().sum((0, 2)).cpu()
+        counts[hidden] += len(values) * values.shape[2]
 
-        return change
-
-    with replaced(subject, {hidden: listen(hidden) for hidden in hiddens}):
-        task.scores(subject.model)
+    heard(subject, task, hiddens, listen=add)
     return {hidden: (sums[hidden] / max(counts[hidden], 1)).to(subject.device) for hidden in hiddens}
 
 

@@ -1,9 +1,8 @@
 """Reading from a clean subject what disturbances need to know of it beyond its weights."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -96,30 +95,10 @@ class _Sum:
     rows: int = 0
 
 
-_Summed = Callable[[nn.Module, Tensor], tuple[Tensor, int]]
-"""From a layer's module and what it is given to a sum over rows, and how many rows."""
-
-
-def _means(subject: Subject, task: BaseTask, summed: Mapping[str, _Summed]) -> Iterator[tuple[str, Tensor]]:
-    """By layer, the mean over all rows of what ``summed`` adds up; one clean pass."""
-    sums: dict[str, _Sum] = {}
-    with ExitStack() as stack, torch.no_grad():
-        for name, add in summed.items():
-
-            def read(
-                module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = name, add: _Summed = add
-            ) -> None:
-                inputs = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
-                total, rows = add(module, inputs)
-                held = sums.setdefault(name, _Sum(torch.zeros_like(total)))
-                held.total += total
-                held.rows += rows
-
-            module = subject.model.get_submodule(name)
-            stack.callback(module.register_forward_pre_hook(read, with_kwargs=True).remove)
-        for batch in task.moments():
-            batch.run(subject.model)
-    yield from _means_of(subject, sums)
+def _add(sums: dict[str, _Sum], name: str, total: Tensor, rows: int) -> None:
+    held = sums.setdefault(name, _Sum(torch.zeros_like(total)))
+    held.total += total
+    held.rows += rows
 
 
 def _means_of(subject: Subject, sums: Mapping[str, _Sum]) -> Iterator[tuple[str, Tensor]]:
@@ -148,10 +127,11 @@ def _input_scales(subject: Subject, task: BaseTask) -> LayerKnowledge:
             if product.part == product.parts - 1:
                 packed.pop(name, None)
         if product.part == 0 and isinstance(source, RowSource | Tokens) and name not in left_out:
-            total, rows = _squares(product.layer, source)
-            held = sums.setdefault(name, _Sum(torch.zeros_like(total)))
-            held.total += total
-            held.rows += rows
+            if isinstance(source, Tokens):
+                _add(sums, name, source.counts(product.layer.fan_in).double(), int(source.inputs.numel()))
+            else:
+                rows = source.rows()
+                _add(sums, name, rows.double().square().sum(0), len(rows))
 
     products = Products(subject, layers, see)
     with products, torch.no_grad():
@@ -168,33 +148,28 @@ def _input_scales(subject: Subject, task: BaseTask) -> LayerKnowledge:
 _SEVERAL = "its rows read different inputs"
 
 
-def _squares(layer: Layer, source: RowSource | Tokens) -> tuple[Tensor, int]:
-    """Sum of squares of each of a layer's inputs over rows, and their number."""
-    if isinstance(source, Tokens):
-        return source.counts(layer.fan_in).double(), int(source.inputs.numel())
-    rows = source.rows()
-    return rows.double().square().sum(0), len(rows)
-
-
 def _head_moments(subject: Subject, task: BaseTask) -> LayerKnowledge:
     """Of every attention layer of a known class, by the name of its output projection; no pass where there is none."""
     found, _ = attention.find(subject.model, Sharing(subject.model))
     # Attention of torch itself multiplies by its output weight inside one function, where nothing can be read.
-    summed = {
-        each.output.path: partial(_products, each)
-        for each in found
-        if not isinstance(subject.model.get_submodule(each.path), nn.MultiheadAttention)
-    }
-    if not summed:
+    known = [one for one in found if not isinstance(subject.model.get_submodule(one.path), nn.MultiheadAttention)]
+    if not known:
         return LayerKnowledge({})
-    known = {name: HeadMoments(mean) for name, mean in _means(subject, task, summed)}
-    return LayerKnowledge(known, forwards=task.moment_passes)
+    sums: dict[str, _Sum] = {}
+    with ExitStack() as stack, torch.no_grad():
+        for layer in known:
 
+            def read(module: nn.Module, args: Any, kwargs: dict[str, Any], layer: Attention = layer) -> None:
+                inputs = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+                rows = inputs.reshape(-1, layer.heads, layer.width).transpose(0, 1).double()
+                _add(sums, layer.output.path, rows.mT @ rows, rows.shape[1])
 
-def _products(found: Attention, module: nn.Module, inputs: Tensor) -> tuple[Tensor, int]:
-    """Sum over rows of the products of each two numbers of a head, ``[head, width, width]``, and the rows' number."""
-    rows = inputs.reshape(-1, found.heads, found.width).transpose(0, 1).double()
-    return rows.mT @ rows, rows.shape[1]
+            module = subject.model.get_submodule(layer.output.path)
+            stack.callback(module.register_forward_pre_hook(read, with_kwargs=True).remove)
+        for batch in task.moments():
+            batch.run(subject.model)
+    moments_of = {name: HeadMoments(mean) for name, mean in _means_of(subject, sums)}
+    return LayerKnowledge(moments_of, forwards=task.moment_passes)
 
 
 def _slopes(subject: Subject, task: BaseTask) -> Iterator[tuple[str, Slopes]]:

@@ -69,7 +69,7 @@ class Products(TorchFunctionMode):
     ) -> Any:
         given = kwargs or {}
         result = func(*args, **given)
-        if not _holds_tensor(result):
+        if not holds_tensor(result):
             return result
         found = list(multiplied(func, args, given, find=self._weight, result=result))
         self._follow(func, args, given, result, found)
@@ -95,7 +95,9 @@ class Products(TorchFunctionMode):
         # What is computed from several parameters, by any function, is the weight where it has the weight's shape.
         for arg in args:
             held = self._weight(arg)
-            if held is None or not _is_computed(held.layer) or not isinstance(result, Tensor):
+            if held is None or not isinstance(result, Tensor):
+                continue
+            if held.layer.length is None and held.layer.unread != COMPUTED:
                 continue
             if result.shape == held.value.shape and result is not held.value:
                 self._made[id(result)] = replace(held, value=result)
@@ -105,7 +107,7 @@ class Products(TorchFunctionMode):
     def _follow(
         self, func: Callable[..., Any], args: tuple[Any, ...], given: dict[str, Any], result: Any, found: list[Product]
     ) -> None:
-        for part in _flat((*args, *given.values())):
+        for part in flat((*args, *given.values())):
             output = self._outputs.get(id(part))
             # Dropout in eval mode hands its input on.
             if output is None or output[0]() is not part or result is part:
@@ -168,7 +170,8 @@ _RESHAPED: Final = frozenset({"squeeze", "unsqueeze", "view", "reshape"})
 def _derived(func: Callable[..., Any], args: tuple[Any, ...], known: WeightView, result: Any) -> Iterator[WeightView]:
     value, whole = known.value, known.part is None and not known.turned
     name = getattr(func, "__name__", "")
-    if func in _TURNED or (func in _TURNS and {axis % value.ndim for axis in args[1:3]} == _last_two(value)):
+    turns = func in _TURNS and {axis % value.ndim for axis in args[1:3]} == {value.ndim - 1, value.ndim - 2}
+    if func in _TURNED or turns:
         yield replace(known, value=result, turned=not known.turned)
     elif isinstance(result, Tensor) and (name in _SAME or (whole and name in _RESHAPED)):
         yield replace(known, value=result)
@@ -181,21 +184,15 @@ def _derived(func: Callable[..., Any], args: tuple[Any, ...], known: WeightView,
             yield replace(known, value=piece, part=part)
 
 
-def _is_computed(layer: Layer) -> bool:
-    return layer.length is not None or layer.unread == COMPUTED
+def holds_tensor(value: Any) -> bool:
+    """Whether a value is a tensor, or a list that holds one."""
+    return any(isinstance(part, Tensor) for part in flat((value,)))
 
 
-def _last_two(value: Tensor) -> set[int]:
-    return {value.ndim - 1, value.ndim - 2}
-
-
-def _holds_tensor(value: Any) -> bool:
-    return any(isinstance(part, Tensor) for part in _flat((value,)))
-
-
-def _flat(parts: tuple[Any, ...]) -> Iterator[Any]:
+def flat(parts: tuple[Any, ...]) -> Iterator[Any]:
+    """Values one by one, those in lists too."""
     for part in parts:
         if isinstance(part, list | tuple):
-            yield from _flat(tuple(cast("list[Any]", part)))
+            yield from flat(tuple(cast("list[Any]", part)))
         else:
             yield part
