@@ -124,7 +124,7 @@ def test_the_reading_is_what_its_parts_are(subject: Subject, task: Task) -> None
     assert read.values["units"].tolist() == [[0, 0], [0, 3], [1, 1]]
     assert float(read.values["total"]) == 11 and float(read.values["guided"]) == 1
     bench = bench_of(subject, task)
-    chosen = named(bench, "0:0,3;2:1")
+    chosen = named(bench.hiddens, "0:0,3;2:1", where="net")
     half = bench.halves.measured_on
     for name, side in (("without", chosen), ("alone", ~chosen)):
         for place, run in enumerate((bench.zero(side), bench.mean(side))):
@@ -161,7 +161,7 @@ def test_what_is_chosen_knows_nothing_of_the_half_that_is_measured(subject: Subj
 
 def test_random_sets_have_as_many_units_of_each_layer(subject: Subject, task: Task) -> None:
     bench = bench_of(subject, task)
-    chosen = named(bench, "0:0,3,5;2:1")
+    chosen = named(bench.hiddens, "0:0,3,5;2:1", where="net")
     drawn = [random_like(bench, chosen, seeds.generator(0, "nulls", draw)) for draw in range(200)]
     assert all([int(part.sum()) for part in units.split(UNITS)] == [3, 1] for units in drawn)
     often = torch.stack(drawn).float().mean(0)
@@ -278,20 +278,21 @@ def test_regression_is_read_by_its_own_measure() -> None:
 def test_names_are_paths_or_places() -> None:
     conv = Subject(seeded(ConvNet), name="conv")
     bench = bench_of(conv, taught(conv.model, numbers(40, 1, 8, 8, seed=2)))
-    assert torch.equal(named(bench, "first:0,5; second:7"), named(bench, "0:0,5;1:7"))
-    assert named(bench, "second:7").nonzero().tolist() == [[13]]
+    hiddens = bench.hiddens
+    assert torch.equal(named(hiddens, "first:0,5; second:7", where="net"), named(hiddens, "0:0,5;1:7", where="net"))
+    assert named(hiddens, "second:7", where="net").nonzero().tolist() == [[13]]
     with pytest.raises(UnknownName, match="Did you mean 'second'"):
-        named(bench, "secnd:1")
+        named(hiddens, "secnd:1", where="net")
     with pytest.raises(UsageError, match="no unit 6"):
-        named(bench, "first:0,6")
+        named(hiddens, "first:0,6", where="net")
 
 
 def test_a_number_that_is_a_path_is_never_a_place(subject: Subject, task: Task) -> None:
     """The hidden layers are called 0 and 2: 1 must not mean the second of them."""
     bench = bench_of(subject, task)
-    assert named(bench, "2:0").nonzero().tolist() == [[6]]
+    assert named(bench.hiddens, "2:0", where="net").nonzero().tolist() == [[6]]
     with pytest.raises(UnknownName):
-        named(bench, "1:0")
+        named(bench.hiddens, "1:0", where="net")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from benchmarks.nets.uncommon import uncommon
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
-from wheeltap.engine.inside.screens import Screen, ScreenMaker
+from wheeltap.engine.readings.single_point import Screen, ScreenMaker
 from wheeltap.models.mlp import mlp
 
 

@@ -18,8 +18,7 @@ from wheeltap.core.records import Trial
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
 from wheeltap.engine import readings
-from wheeltap.engine.apply import Disturbance, unharmed
-from wheeltap.engine.backward import differentiable
+from wheeltap.engine.apply import Disturbance, differentiable, unharmed
 from wheeltap.engine.clean import settle
 from wheeltap.engine.needs.gather import gather
 from wheeltap.perturb import BUILTIN, create

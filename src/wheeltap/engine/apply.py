@@ -1,4 +1,4 @@
-"""Disturbing a module in place and undoing it from a copy of exactly what changes."""
+"""Disturbing a module in place and undoing it from a copy of exactly what changes; and backward passes through it."""
 
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -349,3 +349,18 @@ def unharmed(subject: Subject) -> Generator[None]:
                 do="Throw this run's results away. If the model's forward writes into its weights, take that out; else "
                 "report a bug in the perturbation or the engine.",
             )
+
+
+@contextmanager
+def differentiable(model: nn.Module) -> Generator[None]:
+    """While the block runs, gradients can be had of ``model``, whatever its modules.
+
+    Of recurrent layers cuDNN has them in training mode alone; torch's own kernels, which then take its place, always.
+    """
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    before = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = before and not recurrent
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = before

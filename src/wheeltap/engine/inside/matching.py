@@ -15,6 +15,12 @@ from wheeltap.core.errors import UsageError
 
 FloatArray = NDArray[np.float64]
 
+_GROW = 4.0
+"""A size that does too little grows by this factor at most: larger steps may pass over a crossing."""
+
+_STEPS = 40
+"""Bound on the evaluations of one disturbance."""
+
 Effects = Callable[[NDArray[np.int64], FloatArray], NDArray[np.floating[Any]]]
 """Effect of each of some disturbances (their numbers) at a size of its own; both ``[disturbance]``."""
 
@@ -28,24 +34,20 @@ class Search:
         target: Effect wanted, in the effect's unit.
         bound: Largest size allowed.
         tolerance: Relative error of the effect that is close enough.
-        grow: A size that does too little grows by this factor at most: larger steps may pass over a crossing.
-        steps: Bound on the evaluations of one disturbance.
         mean: Bound on their mean over all disturbances: the search ends where it would be passed.
     """
 
     target: float
     bound: float
     tolerance: float = 0.01
-    grow: float = 4.0
-    steps: int = 40
     mean: float | None = None
 
     def __post_init__(self) -> None:
-        if not (self.target > 0.0 and self.bound > 0.0 and self.tolerance > 0.0 and self.grow > 1.0):
+        if not (self.target > 0.0 and self.bound > 0.0 and self.tolerance > 0.0):
             raise UsageError(
                 "Sizes cannot be searched for so.",
-                expected="a target, a bound and a tolerance above 0, growth above 1",
-                got=f"target {self.target}, bound {self.bound}, tolerance {self.tolerance}, growth {self.grow}",
+                expected="a target, a bound and a tolerance above 0",
+                got=f"target {self.target}, bound {self.bound}, tolerance {self.tolerance}",
             )
 
 
@@ -86,9 +88,9 @@ def match(effects: Effects, guesses: FloatArray, search: Search) -> Matches:
     """
     size, count = np.minimum(guesses, search.bound), len(guesses)
     effect = np.zeros(count)
-    low, high = _Ends.at(np.zeros(count)), _Ends.at(np.full(count, np.inf))
+    low, high = (_Ends(np.full(count, size), np.full(count, size)) for size in (0.0, np.inf))
     times, open_ = np.zeros(count, dtype=np.int64), np.arange(count)
-    for step in range(search.steps):
+    for step in range(_STEPS):
         effect[open_] = _checked(effects(open_, size[open_]))
         times[open_] += 1
         below = open_[effect[open_] < search.target]
@@ -111,10 +113,6 @@ class _Ends:
     size: FloatArray
     effect: FloatArray
 
-    @classmethod
-    def at(cls, size: FloatArray) -> "_Ends":
-        return cls(size, size.copy())
-
     def put(self, index: NDArray[np.int64], size: FloatArray, effect: FloatArray) -> None:
         self.size[index], self.effect[index] = size[index], effect[index]
 
@@ -131,8 +129,8 @@ def _next(low: _Ends, high: _Ends, search: Search, *, halve: bool, far: bool) ->
     tiny = np.finfo(np.float64).tiny
     unbounded, first = ~np.isfinite(high.size), low.size == 0.0
     upper, top = np.where(unbounded, 1.0, high.size), np.where(unbounded, 1.0, high.effect)
-    grown = low.size * np.clip(1.02 * search.target / np.maximum(low.effect, tiny), search.grow**0.25, search.grow)
-    shrunk = upper * (1 / search.grow**2 if far else np.clip(0.98 * search.target / top, 1 / search.grow**2, 0.9))
+    grown = low.size * np.clip(1.02 * search.target / np.maximum(low.effect, tiny), _GROW**0.25, _GROW)
+    shrunk = upper * (1 / _GROW**2 if far else np.clip(0.98 * search.target / top, 1 / _GROW**2, 0.9))
     between = np.sqrt(np.maximum(low.size, tiny)) * np.sqrt(upper)
     if not halve:
         a, b = np.log(np.maximum(low.size, tiny)), np.log(upper)

@@ -12,8 +12,7 @@ from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.layer import Layer
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.engine.apply import as_before
-from wheeltap.engine.backward import differentiable
+from wheeltap.engine.apply import as_before, differentiable
 from wheeltap.engine.needs import moments
 from wheeltap.engine.needs.knowledge import Knowledge, LayerKnowledge
 from wheeltap.engine.needs.multiplied import Product, RowSource, Tokens

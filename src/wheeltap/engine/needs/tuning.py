@@ -18,7 +18,7 @@ from wheeltap.core.layer import Layer, weight_in
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
-from wheeltap.engine.backward import differentiable
+from wheeltap.engine.apply import differentiable
 from wheeltap.engine.needs.knowledge import Knowledge
 from wheeltap.perturb.base import Known, Weights
 from wheeltap.perturb.tune import FineTuneSettings

@@ -48,7 +48,14 @@ class Cancellation(Reading):
         """See ``Reading.read``."""
         settings: CancellationSettings = self.settings
         hiddens = hidden_units(subject, task)
-        one, two = _halves(task, seeds.generator(root, "cancellation", "halves", seed))
+        if len(task.targets) < _EXAMPLES:
+            raise DataError(
+                "There are too few examples to choose pairs on some and measure them on others.",
+                where=task.name,
+                expected=f"at least {_EXAMPLES} examples",
+                got=str(len(task.targets)),
+            )
+        one, two = task.halves(seeds.generator(root, "cancellation", "halves", seed))
         first, second = task.part(one), task.part(two)
         with torch.no_grad():
             held = list(contributions(subject, first, hiddens, centred=settings.to == "mean").values())
@@ -70,18 +77,6 @@ class Cancellation(Reading):
         values["rows"], values["beside"] = to_array(two), _beside(subject, hiddens)
         values |= _duplicates(subject, first, dict(zip(hiddens, held, strict=True)), settings.duplicate, shuffles)
         return Readings(values, forwards=0.5 * (1 + pairs.passes + settings.shuffles))
-
-
-def _halves(task: BaseTask, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    examples = len(task.targets)
-    if examples < _EXAMPLES:
-        raise DataError(
-            "There are too few examples to choose pairs on some and measure them on others.",
-            where=task.name,
-            expected=f"at least {_EXAMPLES} examples",
-            got=str(examples),
-        )
-    return task.halves(rng)
 
 
 def _most_opposing(held: list[Contributions], count: int) -> list[_Pair]:

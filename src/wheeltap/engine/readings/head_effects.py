@@ -9,7 +9,7 @@ from wheeltap.core import measure, seeds
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
-from wheeltap.engine.fast.heads import Head, HeadAblation, screened
+from wheeltap.engine.fast.heads import HeadAblation, screened
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.plans.readings.head_effects import HEAD_EFFECTS
 
@@ -29,10 +29,11 @@ class HeadEffects(Reading):
         bench = HeadAblation(subject, task)
         of = measure.squared_error if task.targets.is_floating_point() else measure.nll
         layers = list(dict.fromkeys(head.layer for head in bench.heads))
+        places = {path: at for at, path in enumerate(subject.record.layers)}
         values: dict[str, Any] = {
             "layer": np.array([layers.index(head.layer) for head in bench.heads]),
             "head": np.array([head.index for head in bench.heads]),
-            "projection": np.array([_projection(subject, bench, head) for head in bench.heads]),
+            "projection": np.array([places.get(bench.projection(head), -1) for head in bench.heads]),
         }
         if 0 < self.settings.top < len(bench.heads) - self.settings.sample:
             rng = seeds.generator(root, self.name, seed)
@@ -50,8 +51,3 @@ class HeadEffects(Reading):
             values["rise"] = to_array(bench.ablated(bench.heads, rise))
             values["measured"] = np.arange(len(bench.heads))
         return Readings(values, forwards=bench.spent, path=bench.path)
-
-
-def _projection(subject: Subject, bench: HeadAblation, head: Head) -> int:
-    layers, path = subject.record.layers, bench.projection(head)
-    return layers.index(path) if path in layers else -1

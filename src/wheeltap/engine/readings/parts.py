@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap.core import measure, seeds
-from wheeltap.core.errors import DataError, ModelError
+from wheeltap.core.errors import DataError, ModelError, UnknownName, UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
-from wheeltap.engine.backward import differentiable
+from wheeltap.engine.apply import differentiable
 from wheeltap.engine.inside.units import (
     HiddenUnits,
     Replace,
@@ -33,9 +33,95 @@ from wheeltap.engine.inside.units import (
     to_drawn_rows,
     to_value,
 )
-from wheeltap.engine.readings import unit_sets
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.plans.readings.parts import PARTS, PartsSettings
+
+
+def named(hiddens: Sequence[HiddenUnits], text: str, *, where: str) -> Tensor:
+    """The units that a user _named, ``[unit]`` through all hidden layers.
+
+    Args:
+        hiddens: The hidden layers.
+        text: ``layer:unit,unit;layer:unit``.
+        where: Name of the subject, for errors.
+
+    Raises:
+        UnknownName: If there is no such layer.
+        UsageError: If there is no such unit.
+    """
+    ends = list(accumulate((hidden.units for hidden in hiddens), initial=0))
+    chosen = torch.zeros(ends[-1], dtype=torch.bool)
+    places = {hidden.layer: place for place, hidden in enumerate(hiddens)}
+    if not any(layer.isdigit() for layer in places):
+        places |= {str(place): place for place in range(len(hiddens))}
+    for part in text.split(";"):
+        layer, _, numbers = part.partition(":")
+        layer = layer.strip()
+        if layer not in places:
+            raise UnknownName("hidden layer", layer, [hidden.layer for hidden in hiddens])
+        place = places[layer]
+        units = [int(number) for number in numbers.split(",")]
+        if max(units) >= hiddens[place].units:
+            raise UsageError(
+                f"There is no unit {max(units)} in the hidden layer {layer!r}.",
+                where=where,
+                expected=f"0 to {hiddens[place].units - 1}",
+                got=str(max(units)),
+                do="Correct the setting units.",
+            )
+        chosen[[ends[place] + unit for unit in units]] = True
+    return chosen
+
+
+def require_part(chosen: Tensor, *, where: str) -> None:
+    """Raises ``UsageError`` if a set of units is empty or everything.
+
+    Args:
+        chosen: ``[unit]``, which are in the set.
+        where: Name of the subject, for errors.
+    """
+    if bool(chosen.all()) or not bool(chosen.any()):
+        raise UsageError(
+            "The set of units is no part of the model.",
+            where=where,
+            expected=f"some, not all, of its {len(chosen)} hidden units",
+            got=f"{int(chosen.sum())} units",
+            do="Name fewer units, or another share.",
+        )
+
+
+def require_asked(subject: Subject, task: BaseTask, *, units: str, behaviour: int | None) -> None:
+    """Refuses, before anything runs, a set of units or a behaviour that there is not.
+
+    A model without hidden units passes: that it has none is a finding, not a mistake of the user's.
+
+    Args:
+        subject: The model.
+        task: The examples.
+        units: ``layer:unit,unit;layer:unit``; empty where the set is yet to be found.
+        behaviour: A group of the task; ``None`` for all examples.
+
+    Raises:
+        UnknownName: If a layer that is _named is none of its hidden layers.
+        UsageError: If it has no such unit, the set is all of them, or no example belongs to the behaviour.
+    """
+    groups = {int(group) for group in np.unique(task.behaviors.cpu().numpy())}
+    if behaviour is not None and behaviour not in groups:
+        raise UsageError(
+            f"No example belongs to the behaviour {behaviour}.",
+            where=task.name,
+            expected=", ".join(map(str, sorted(groups)[:20])) + (", ..." if len(groups) > 20 else ""),
+            got=str(behaviour),
+            do="Correct the setting behaviour, or leave it out to count all examples.",
+        )
+    if not units:
+        return
+    try:
+        hiddens = hidden_units(subject, task)
+    except ModelError:
+        return
+    require_part(named(hiddens, units, where=subject.name), where=subject.name)
+
 
 FEWEST: Final = 10
 """Fewest examples in either half."""
@@ -162,7 +248,11 @@ class UnitSets(Session):
         changes = {hidden: towards_mean(hidden, part) for hidden, part in self.by_layer(degree)}
         with torch.enable_grad(), differentiable(self.subject.model), replaced(self.subject, changes):
             scores = self.task.forward(self.subject.model).float().cpu()
-            slope = _slope(self._harm(scores), degree)
+            harm, slope = self._harm(scores), None
+            if harm.requires_grad:
+                # Later layers may have gradients of their own though none leads back to the units.
+                found = torch.autograd.grad(harm, degree, allow_unused=True)
+                slope = cast("tuple[Tensor | None, ...]", found)[0]
         self.passes += 1.0 if slope is None else 3.0
         if slope is None:
             self.guided = False
@@ -178,14 +268,6 @@ class UnitSets(Session):
             return to_array(torch.stack(each).mean(0))
 
         return read(self.task.measure), read(self.loss)
-
-
-def _slope(harm: Tensor, degree: Tensor) -> Tensor | None:
-    """Of ``harm`` in ``degree``, where the one was computed from the other with gradients."""
-    if not harm.requires_grad:
-        return None
-    # Later layers may have gradients of their own though none leads back to the units.
-    return cast("tuple[Tensor | None, ...]", torch.autograd.grad(harm, degree, allow_unused=True))[0]
 
 
 def worst(
@@ -255,16 +337,6 @@ def costliest(bench: UnitSets, share: float, *, most: int) -> Tensor:
     return chosen
 
 
-def named(bench: UnitSets, text: str) -> Tensor:
-    """The units that a user named.
-
-    Raises:
-        UnknownName: If there is no such layer.
-        UsageError: If there is no such unit.
-    """
-    return unit_sets.named(bench.hiddens, text, where=bench.subject.name)
-
-
 def random_like(bench: UnitSets, chosen: Tensor, rng: np.random.Generator) -> Tensor:
     """As many units of each layer as ``chosen`` has, drawn at random."""
     drawn = bench.none()
@@ -281,7 +353,7 @@ class Parts(Reading):
 
     def require(self, subject: Subject, task: BaseTask) -> None:
         """See ``Reading.require``: units and the behaviour."""
-        unit_sets.require_asked(subject, task, units=self.settings.units, behaviour=self.settings.behaviour)
+        require_asked(subject, task, units=self.settings.units, behaviour=self.settings.behaviour)
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``; costs about ``(nulls + 1) * 2 * (2 + 2 * draws + 4 * tries)`` passes and one per unit.
@@ -297,10 +369,10 @@ class Parts(Reading):
 
         bench = UnitSets(subject, task, BehaviourHalves.of(task, settings.behaviour, stream("halves")))
         if settings.units:
-            chosen = named(bench, settings.units)
+            chosen = named(bench.hiddens, settings.units, where=subject.name)
         else:
             chosen = costliest(bench, settings.share, most=settings.most)
-        unit_sets.require_part(chosen, where=subject.name)
+        require_part(chosen, where=subject.name)
         nulls = stream("nulls")
         sets = [chosen, *(random_like(bench, chosen, nulls) for _ in range(settings.nulls))]
         draws = AblationDraws(
@@ -316,18 +388,14 @@ class Parts(Reading):
             # [set, ablation, score or loss, example]
             stacked = np.asarray(tables, dtype=np.float32).transpose(2, 1, 0, 3)
             values[f"{name}_score"], values[f"{name}_loss"] = stacked
-        values["units"] = _addresses(bench, chosen)
+        layers = [layer.name for layer in subject.layers]
+        addresses = [
+            (layers.index(hidden.layer), int(unit))
+            for hidden, part in bench.by_layer(chosen)
+            for unit in part.nonzero()[:, 0]
+        ]
+        values["units"] = np.array(addresses, dtype=np.float32)
         values["rows"] = to_array(bench.halves.measured_on)
         values["total"] = np.array(bench.units, dtype=np.float32)
         values["guided"] = np.array(bench.guided, dtype=np.float32)
         return Readings({**values}, bench.passes)
-
-
-def _addresses(bench: UnitSets, chosen: Tensor) -> NDArray[np.float32]:
-    layers = [layer.name for layer in bench.subject.layers]
-    rows = [
-        (layers.index(hidden.layer), int(unit))
-        for hidden, part in bench.by_layer(chosen)
-        for unit in part.nonzero()[:, 0]
-    ]
-    return np.array(rows, dtype=np.float32)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from wheeltap.core.inputs import Inputs, chosen
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.engine.backward import differentiable
+from wheeltap.engine.apply import differentiable
 from wheeltap.suites.seal import conversions
 from wheeltap.suites.seal.inputs import candidates
 from wheeltap.suites.seal.sketch import scores

@@ -16,7 +16,7 @@ from wheeltap.core.lengths import longest
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
-from wheeltap.engine.backward import differentiable
+from wheeltap.engine.apply import differentiable
 from wheeltap.suites.seal.record import Drawn
 from wheeltap.suites.seal.sketch import DIRECTIONS, projected, scores
 

@@ -16,8 +16,7 @@ from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import named_modules
-from wheeltap.engine.apply import Disturbance
-from wheeltap.engine.backward import differentiable
+from wheeltap.engine.apply import Disturbance, differentiable
 from wheeltap.engine.inside.units import few
 from wheeltap.suites.seal.tensors import Kind
 

@@ -15,7 +15,7 @@ from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
-from wheeltap.engine.backward import differentiable
+from wheeltap.engine.apply import differentiable
 from wheeltap.suites.circuits.engine.attribution import Method, Settings, attribute, weights_still
 from wheeltap.suites.circuits.engine.edges import EdgeRun, Wired, differences, proven
 from wheeltap.suites.circuits.engine.units import Kept, UnitNet, Values, two_sided

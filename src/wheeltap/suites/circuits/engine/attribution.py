@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from wheeltap.core import seeds
 from wheeltap.core.errors import ModelError, UnknownName, UsageError
-from wheeltap.engine.backward import differentiable
+from wheeltap.engine.apply import differentiable
 from wheeltap.suites.circuits.circuit import Circuit, Origin, Stage
 from wheeltap.suites.circuits.engine.edges import EdgeRun, Wired, before, differences
 from wheeltap.suites.circuits.pairs import PairBatch

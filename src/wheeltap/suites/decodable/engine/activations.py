@@ -18,7 +18,7 @@ from wheeltap.core.errors import ModelError, UnknownName
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import named_modules
-from wheeltap.engine.backward import differentiable
+from wheeltap.engine.apply import differentiable
 from wheeltap.engine.inside.units import hidden_units
 
 Change = Callable[[Tensor, Tensor], Tensor]
