@@ -404,7 +404,9 @@ def _guesses(path: str, module: nn.Module, sharing: Sharing) -> Iterator[Attenti
                 read = [separate(prefix, module, parts=parts, heads=heads, groups=groups)]
             else:
                 interleaved = grouped(prefix, module, parts=(parts[0], parts[1]), heads=heads, groups=heads)
-                read = [_packed_guess(prefix, parts, columns, heads), interleaved]
+                stored = layers[parts[0]].weight, layers[parts[1]].weight
+                rows, output = partial(Affine, prefix + parts[0]), Affine(prefix + parts[1])
+                read = [_packed(prefix, stored, heads, rows, output), interleaved]
             own = tuple(name for name, held in module.named_parameters(recurse=False) if held.shape == (heads,))
             yield from (replace(guess, per_head=own) for guess in read if isinstance(guess, Attention))
 
@@ -440,13 +442,6 @@ def _renamed(name: str, old: str, new: str) -> str:
     at = name.lower().rindex(old)
     found = name[at : at + len(old)]
     return name[:at] + (new.capitalize() if found[0].isupper() else new) + name[at + len(old) :]
-
-
-def _packed_guess(prefix: str, parts: tuple[str, ...], columns: int, heads: int) -> Attention:
-    query, key, value = (Affine(prefix + parts[0], first, first + columns) for first in (0, columns, 2 * columns))
-    return Attention(
-        prefix.removesuffix("."), heads, heads, columns // heads, 0, MOVES, query, key, value, Affine(prefix + parts[1])
-    )
 
 
 def _heads(module: nn.Module, columns: int) -> list[int]:

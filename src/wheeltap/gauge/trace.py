@@ -231,7 +231,7 @@ class Trace(TorchFunctionMode):
         with self._recorded(func, args):
             if func is functional.batch_norm:
                 return self._normed(func, args, given)
-            for read in _READ[func](args, given) if func in _READ else ():
+            for read in _reads(func, args, given):
                 use = self._weights.use(read.weight)
                 if use is not None and self._weights.use(read.inputs) is None:
                     return self._multiplied(func, args, given, (read, use))
@@ -340,43 +340,6 @@ class _Read:
     along: int | None = None
 
 
-_Reader = Callable[[tuple[Any, ...], Mapping[str, Any]], tuple[_Read, ...]]
-
-
-def _named(*names: str) -> Callable[[tuple[Any, ...], Mapping[str, Any]], dict[str, Any]]:
-    return lambda args, given: dict(zip(names, args, strict=False)) | dict(given)
-
-
-_linear = _named("input", "weight", "bias")
-_conv = _named("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-_transposed = _named("input", "weight", "bias", "stride", "padding", "output_padding", "groups")
-_added = _named("input", "one", "two")
-_two = _named("input", "other")
-
-
-def _read_linear(args: tuple[Any, ...], given: Mapping[str, Any]) -> tuple[_Read, ...]:
-    called = _linear(args, given)
-    return (_Read(called["input"], called["weight"], along=called["weight"].ndim - 1),)
-
-
-def _read_rows(args: tuple[Any, ...], given: Mapping[str, Any]) -> tuple[_Read, ...]:
-    return (_Read(None, _linear(args, given)["weight"]),)
-
-
-def _read_conv(args: tuple[Any, ...], given: Mapping[str, Any]) -> tuple[_Read, ...]:
-    called = _conv(args, given)
-    weight, groups = called["weight"], called.get("groups", 1)
-    if groups > 1 and weight.shape[1] == 1:
-        return ()  # depthwise: one filter per channel is no product of channels
-    return (_Read(called["input"], weight, axis=1 - weight.ndim, along=1 if groups == 1 else None),)
-
-
-def _read_transposed(args: tuple[Any, ...], given: Mapping[str, Any]) -> tuple[_Read, ...]:
-    called = _transposed(args, given)
-    weight, groups = called["weight"], called.get("groups", 1)
-    return (_Read(called["input"], weight, axis=1 - weight.ndim, along=0 if groups == 1 else None),)
-
-
 def _of_two(one: Tensor, two: Tensor) -> tuple[_Read, ...]:
     """Of ``one @ two``: either may be the weight."""
     return (
@@ -385,17 +348,7 @@ def _of_two(one: Tensor, two: Tensor) -> tuple[_Read, ...]:
     )
 
 
-def _read_product(args: tuple[Any, ...], given: Mapping[str, Any]) -> tuple[_Read, ...]:
-    called = list(_two(args, given).values())
-    return _of_two(called[0], called[1]) if all(isinstance(one, Tensor) for one in called[:2]) else ()
-
-
-def _read_added(args: tuple[Any, ...], given: Mapping[str, Any]) -> tuple[_Read, ...]:
-    called = list(_added(args, given).values())
-    return _of_two(called[1], called[2])
-
-
-def _read_einsum(args: tuple[Any, ...], given: Mapping[str, Any]) -> tuple[_Read, ...]:
+def _read_einsum(args: tuple[Any, ...]) -> tuple[_Read, ...]:
     if len(args) != 3 or not isinstance(args[0], str) or "." in args[0] or "->" not in args[0]:
         return ()
     left, _, right = args[0].replace(" ", "").partition("->")
@@ -410,28 +363,39 @@ def _read_einsum(args: tuple[Any, ...], given: Mapping[str, Any]) -> tuple[_Read
     )
 
 
-_READ: Final[dict[Any, _Reader]] = {
-    functional.linear: _read_linear,
-    functional.embedding: _read_rows,
-    torch.functional.einsum: _read_einsum,
-    **dict.fromkeys((functional.conv1d, functional.conv2d, functional.conv3d), _read_conv),
+_WEIGHTED: Final = ("input", "weight", "bias")
+_CONVOLVED: Final = (*_WEIGHTED, "stride", "padding", "dilation", "groups")
+_TRANSPOSED: Final = (*_WEIGHTED, "stride", "padding", "output_padding", "groups")
+_PRODUCT: Final = ("input", "other")
+_ADDED: Final = ("input", "one", "two")
+_ARGUMENTS: Final[dict[Any, tuple[str, ...]]] = {
+    functional.linear: _WEIGHTED,
+    functional.embedding: _WEIGHTED,
+    **dict.fromkeys((functional.conv1d, functional.conv2d, functional.conv3d), _CONVOLVED),
     **dict.fromkeys(
-        (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d), _read_transposed
+        (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d), _TRANSPOSED
     ),
-    **dict.fromkeys(
-        (
-            torch.matmul,
-            torch.mm,
-            torch.bmm,
-            torch.mv,
-            Tensor.matmul,
-            Tensor.mm,
-            Tensor.bmm,
-            Tensor.mv,
-            Tensor.__matmul__,
-        ),
-        _read_product,
-    ),
-    **dict.fromkeys((torch.addmm, torch.baddbmm, Tensor.addmm, Tensor.baddbmm), _read_added),
+    **dict.fromkeys((torch.matmul, torch.mm, torch.bmm, torch.mv), _PRODUCT),
+    **dict.fromkeys((Tensor.matmul, Tensor.mm, Tensor.bmm, Tensor.mv, Tensor.__matmul__), _PRODUCT),
+    **dict.fromkeys((torch.addmm, torch.baddbmm, Tensor.addmm, Tensor.baddbmm), _ADDED),
 }
-"""What multiplies; products of two weights are none."""
+"""The arguments of what multiplies; an einsum is read by its letters."""
+
+
+def _reads(func: Callable[..., Any], args: tuple[Any, ...], given: Mapping[str, Any]) -> tuple[_Read, ...]:
+    """The ways in which a call may multiply by a weight."""
+    names = _ARGUMENTS.get(func)
+    if names is None:
+        return _read_einsum(args) if func is torch.functional.einsum else ()
+    called: dict[str, Any] = dict(zip(names, args, strict=False)) | dict(given)
+    if names in (_PRODUCT, _ADDED):
+        one, two = list(called.values())[len(names) - 2 : len(names)]
+        return _of_two(one, two) if isinstance(one, Tensor) and isinstance(two, Tensor) else ()
+    inputs, weight, groups = called["input"], called["weight"], called.get("groups", 1)
+    if func is functional.embedding:
+        return (_Read(None, weight),)
+    if names == _WEIGHTED:
+        return (_Read(inputs, weight, along=weight.ndim - 1),)
+    if names == _CONVOLVED and groups > 1 and weight.shape[1] == 1:
+        return ()  # depthwise: one filter per channel is no product of channels
+    return (_Read(inputs, weight, axis=1 - weight.ndim, along=int(names == _CONVOLVED) if groups == 1 else None),)

@@ -136,21 +136,6 @@ class Tied(nn.Module):
         return self.out(self.inner(self.embed(ids)))
 
 
-def _conv() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(2, 4, 3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(4, 4, 2, stride=2),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(16, 3),
-    )
-
-
-def _conv1d() -> nn.Module:
-    return nn.Sequential(nn.Conv1d(2, 4, 3, dilation=2), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
-
-
 def _ids(*shape: int, top: int) -> Tensor:
     return torch.randint(top, shape, generator=torch.Generator().manual_seed(1))
 
@@ -174,9 +159,13 @@ def planted(kind: str, *, seed: int = 0) -> Planted:
             case "mlp":
                 model, inputs = mlp((6, 12, 8, 3)), numbers(60, 6, seed=1).float()
             case "conv":
-                model, inputs = _conv(), numbers(60, 2, 4, 4, seed=1).float()
+                model, inputs = nn.Sequential(
+                    nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 2, stride=2), nn.ReLU(), nn.Flatten(),
+                    nn.Linear(16, 3),
+                ), numbers(60, 2, 4, 4, seed=1).float()  # fmt: skip
             case "conv1d":
-                model, inputs = _conv1d(), numbers(60, 2, 8, seed=1).float()
+                layers = nn.Conv1d(2, 4, 3, dilation=2), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)
+                model, inputs = nn.Sequential(*layers), numbers(60, 2, 8, seed=1).float()
             case "embedding":
                 model, inputs = Tokens(), _ids(60, 5, top=11)
             case "attention":

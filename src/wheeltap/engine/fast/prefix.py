@@ -234,13 +234,17 @@ class NarrowBlock:
     def _needed(self, parts: Sequence[_Part], calls: Calls, cache: PrefixCache) -> list[list[Tensor] | None]:
         """Places with a gradient, for each call; ``None`` for a part that does not run once in each, or at most."""
         found: list[list[Tensor]] = [[] for _ in parts]
+
+        def anchored(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+            return (args[0].detach().clone().requires_grad_(), *args[1:])  # a graph starts at the block's input
+
         with ExitStack() as undo:
             undo.enter_context(as_before(self.subject))
             undo.enter_context(torch.inference_mode(False))
             undo.enter_context(torch.enable_grad())
             self.subject.model.requires_grad_(False)
             block = self.subject.model.get_submodule(cache.stack[-1])
-            undo.callback(block.register_forward_pre_hook(_anchored).remove)
+            undo.callback(block.register_forward_pre_hook(anchored).remove)
             for part in parts:
                 undo.callback(part.module.register_forward_hook(part.hook).remove)
             undo.enter_context(cache.starting_at(cache.stack[-1]))
@@ -259,11 +263,6 @@ class NarrowBlock:
             else None
             for part, places in zip(parts, found, strict=True)
         ]
-
-
-def _anchored(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Starts a graph at the block's input."""
-    return (args[0].detach().clone().requires_grad_(), *args[1:])
 
 
 @torch.no_grad()

@@ -151,8 +151,11 @@ def _scanned(name: str, tensor: Tensor, learned: bool, rng: np.random.Generator)
     top, places = _largest(tensor, wide, rows.largest)
     strange = [(row, *at) for row in np.flatnonzero(rows.strange) for at in np.argwhere(np.isnan(_plain(wide[row])))]
     alive = rows.digests[rows.largest > 0.0]
+    sizes = np.abs(_drawn(tensor, _SAMPLE, rng)[0])
+    sizes = sizes[np.isfinite(sizes) & (sizes > 0.0)]
+    median = float(np.median(np.log2(sizes))) if sizes.size else 0.0
     return _Tensor(
-        name=name, values=tensor, learned=learned, top=top, places=places, median=_median(tensor, rng),
+        name=name, values=tensor, learned=learned, top=top, places=places, median=median,
         strange=np.array(strange, dtype=np.int64).reshape(-1, wide.ndim)[:, -max(tensor.ndim, 1) :], rows=several,
         dead=int((rows.largest == 0.0).sum()) if several else 0,
         repeated=len(alive) - len(np.unique(alive)) if several else 0, over=rows.over,
@@ -230,13 +233,6 @@ def _largest(tensor: Tensor, wide: Tensor, largest: NDArray[np.float64]) -> tupl
     return np.log2(sizes), np.stack(np.unravel_index(flat, tensor.shape or (1,)), axis=1).astype(np.int64)
 
 
-def _median(tensor: Tensor, rng: np.random.Generator) -> float:
-    """Log2 of the median of the sizes that are not zero; 0 where all are."""
-    sizes = np.abs(_drawn(tensor, _SAMPLE, rng)[0])
-    sizes = sizes[np.isfinite(sizes) & (sizes > 0.0)]
-    return float(np.median(np.log2(sizes))) if sizes.size else 0.0
-
-
 def _drawn(tensor: Tensor, count: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], Places]:
     """So many values at random and where they are; all of a smaller tensor."""
     whole = tensor.numel() <= count
@@ -256,19 +252,22 @@ def _needed(one: _Tensor, most: float, others: int, settings: CensusSettings) ->
 
 
 def _outliers(tensors: Sequence[_Tensor], settings: CensusSettings) -> list[Outlier]:
-    found = [outlier for one in tensors for outlier in (*_strange(one), *_standing(one, settings))]
+    found: list[Outlier] = []
+    for one in tensors:
+        found += [Outlier(one.name, tuple(at.tolist()), math.nan, math.nan, (None, None)) for at in one.strange]
+        found += _standing(one, settings)
     return sorted(found, key=lambda outlier: -outlier.size if math.isfinite(outlier.size) else -math.inf)
-
-
-def _strange(one: _Tensor) -> Iterator[Outlier]:
-    for place in one.strange:
-        yield Outlier(one.name, tuple(place.tolist()), math.nan, math.nan, (None, None))
 
 
 def _standing(one: _Tensor, settings: CensusSettings) -> Iterator[Outlier]:
     """The values of a tensor that stand out."""
     most = min(max(len(one.top) // _CROWD, 1), len(one.top) - 1)
-    above = [at for at in range(most) if one.top[at] >= _SET and _jumps(one, at, settings)]
+    above: list[int] = []  # far beyond the next
+    for at in range(most):
+        following = float(one.top[at + 1])
+        needed = _needed(one, following, len(one.top) - at - 1, settings)
+        if one.top[at] >= _SET and float(one.top[at]) - following > needed:
+            above.append(at)
     several = range(above[-1] + 1) if above else range(0)
     part = {at for at in several if any(_alike(one, at, other, settings) for other in several if other != at)}
     bits = settings.vector if one.vector else settings.matrix
@@ -279,12 +278,6 @@ def _standing(one: _Tensor, settings: CensusSettings) -> Iterator[Outlier]:
         outlier = _outlier(one, at)
         if one.learned or not _by_hand(outlier.value, one.values.dtype):
             yield outlier
-
-
-def _jumps(one: _Tensor, at: int, settings: CensusSettings) -> bool:
-    """Whether the values up to this one are far beyond the next."""
-    following = float(one.top[at + 1])
-    return float(one.top[at]) - following > _needed(one, following, len(one.top) - at - 1, settings)
 
 
 def _alike(one: _Tensor, at: int, other: int, settings: CensusSettings) -> bool:
@@ -326,8 +319,12 @@ def _flips(tensors: Sequence[_Tensor], settings: CensusSettings, rng: np.random.
             for bit in range(form.bits):
                 if not exponent >> bit & 1:
                     after = form.flipped(float(value), bit)
+                    stands = after is None or after >= settings.limit
+                    if after is not None and not stands and len(one.top):
+                        top = float(one.top[0])
+                        stands = after >= _SET and after - top > _needed(one, top, len(one.top), settings)
                     tried[form.bits - 1 - bit] += 1
-                    seen[form.bits - 1 - bit] += after is None or _would_stand(one, after, settings)
+                    seen[form.bits - 1 - bit] += stands
     return tried, seen
 
 
@@ -355,14 +352,6 @@ class _Form:
             return None
         # Where no bit is set there is no leading one either: the flip makes it.
         return math.log2(value) + 2**bit if exponent else float(2**bit - self.bias)
-
-
-def _would_stand(one: _Tensor, size: float, settings: CensusSettings) -> bool:
-    """Whether one more value of this size (log2) would stand out in a tensor."""
-    if size >= settings.limit or not len(one.top):
-        return size >= settings.limit
-    top = float(one.top[0])
-    return size >= _SET and size - top > _needed(one, top, len(one.top), settings)
 
 
 def _table(found: Sequence[Outlier]) -> dict[str, Any]:

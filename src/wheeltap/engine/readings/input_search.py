@@ -55,7 +55,14 @@ class _Entrance:
             def before(
                 module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
             ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-                return _first_edited(args, kwargs, edit)
+                # The first floating-point tensor is edited; all is as it is where there is none.
+                for at, value in enumerate(args):
+                    if isinstance(value, Tensor) and value.is_floating_point():
+                        return (*args[:at], edit(value), *args[at + 1 :]), kwargs
+                for name, value in kwargs.items():
+                    if isinstance(value, Tensor) and value.is_floating_point():
+                        return args, {**kwargs, name: edit(value)}
+                return args, kwargs
 
             handle = self.module.register_forward_pre_hook(before, with_kwargs=True)
         try:
@@ -70,23 +77,6 @@ class _Entrance:
         # Sequences differ in length: an embedding's offset is the same at every position.
         self.shape = tuple(value.shape[-1:] if self.name == "embedding" else value.shape[1:])
         return value
-
-
-def _floating(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
-
-
-def _first_edited(
-    args: tuple[Any, ...], kwargs: dict[str, Any], edit: Callable[[Tensor], Tensor]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments with their first floating-point tensor edited; as they are where there is none."""
-    for at, value in enumerate(args):
-        if _floating(value):
-            return (*args[:at], edit(value), *args[at + 1 :]), kwargs
-    for name, value in kwargs.items():
-        if _floating(value):
-            return args, {**kwargs, name: edit(value)}
-    return args, kwargs
 
 
 @final
@@ -124,7 +114,7 @@ class InputSearch(Reading):
                 shape = entrance.shape if kind == "offset" else (len(task.targets), *entrance.shape)
                 along = torch.randn(shape, generator=stream, dtype=torch.float32, device="cpu")
                 for dose in settings.ladder():
-                    with entrance.change(_Move(along * (dose * entrance.spread), constant=kind == "offset")):
+                    with entrance.change(_added(along * (dose * entrance.spread), constant=kind == "offset")):
                         scores = task.scores(subject.model)
                     rows.append(task.measure(scores, task.targets.cpu(), clean))
                     tried.append((float(number), dose))
@@ -134,24 +124,17 @@ class InputSearch(Reading):
         return Readings(values, forwards=1.0 + len(rows))
 
 
-@dataclass
-class _Move:
-    """Adds what was drawn to one batch after the other.
+def _added(along: Tensor, *, constant: bool) -> Callable[[Tensor], Tensor]:
+    """Adds what was drawn to one batch after the other: the same to every example, or to each its own."""
+    done = 0
 
-    Attributes:
-        along: ``[...]`` of one example, or ``[example, ...]`` of all.
-        constant: Whether every example gets the same.
-        done: Examples of this pass that went by.
-    """
+    def edit(value: Tensor) -> Tensor:
+        nonlocal done
+        own = along if constant else along[done : done + len(value)]
+        done += len(value)
+        return value + own.to(device=value.device, dtype=value.dtype)
 
-    along: Tensor
-    constant: bool
-    done: int = 0
-
-    def __call__(self, value: Tensor) -> Tensor:
-        along = self.along if self.constant else self.along[self.done : self.done + len(value)]
-        self.done += len(value)
-        return value + along.to(device=value.device, dtype=value.dtype)
+    return edit
 
 
 def _entrance(subject: Subject, task: BaseTask) -> tuple[_Entrance | None, Tensor]:

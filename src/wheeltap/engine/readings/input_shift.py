@@ -133,17 +133,9 @@ def _normal(like: Tensor, rng: Rng) -> Tensor:
     return to_tensor(rng.standard_normal(tuple(like.shape), dtype=np.float32))
 
 
-def _feature_noise(inputs: Tensor, dose: float, rng: Rng) -> Tensor:
-    return inputs + dose * inputs.std(0, correction=0) * _normal(inputs, rng)
-
-
 def _feature_dropout(inputs: Tensor, dose: float, rng: Rng) -> Tensor:
     lost = to_tensor(rng.random(tuple(inputs.shape), dtype=np.float32)) < dose
     return torch.where(lost, inputs.mean(0).expand_as(inputs), inputs)
-
-
-def _noise(inputs: Tensor, dose: float, rng: Rng) -> Tensor:
-    return inputs + dose * inputs.std(correction=0) * _normal(inputs, rng)
 
 
 def _blur(inputs: Tensor, dose: float, rng: Rng) -> Tensor:
@@ -176,9 +168,9 @@ def _contrast(inputs: Tensor, dose: float, rng: Rng) -> Tensor:
 
 
 _NUMBERS: Final[dict[str, Callable[[Tensor, float, Rng], Tensor]]] = {
-    "feature noise": _feature_noise,
+    "feature noise": lambda inputs, dose, rng: inputs + dose * inputs.std(0, correction=0) * _normal(inputs, rng),
     "feature dropout": _feature_dropout,
-    "noise": _noise,
+    "noise": lambda inputs, dose, rng: inputs + dose * inputs.std(correction=0) * _normal(inputs, rng),
     "blur": _blur,
     "occlusion": _occlusion,
     "contrast": _contrast,
