@@ -1,0 +1,309 @@
+"""Transformers with known MLPs: real ones of transformers at a tiny size, and look-alikes that must be refused."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_transformers import TOKENS, assert_same_function, causal, in_float64
+from torch import Tensor, nn
+
+from wheeltap import gauge
+from wheeltap.core import seeds
+from wheeltap.core.errors import ModelError
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.subject import Subject, derived_record
+from wheeltap.gauge import moves
+from wheeltap.gauge.hidden import Columns, Hidden, UnitRows
+
+OFFERS = {
+    "llama": (
+        "permute", "rescale", "split", "cancel", "dead", "entangle", "heads", "value", "query", "fold", "rotate",
+    ),
+    "gpt2": ("permute", "split", "cancel", "dead", "entangle", "heads", "value", "query", "fold", "shift"),
+}  # fmt: skip
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "untied": ("Llama", {}),
+    "tied": ("Llama", {"tie_word_embeddings": True}),
+    "gelu": ("Llama", {"hidden_act": "gelu", "attention_bias": False, "mlp_bias": False}),
+    "qwen": ("Qwen2", {}),
+    "gpt2": ("GPT2", {"tie_word_embeddings": False}),
+    "gpt2-tied": ("GPT2", {"tie_word_embeddings": True}),
+}
+
+
+def sound(family: str) -> tuple[str, ...]:
+    return tuple(name for name in OFFERS[family] if name not in {"cancel", "entangle"})
+
+
+def family_of(kind: str) -> str:
+    return "gpt2" if kind.startswith("gpt2") else "llama"
+
+
+def calm(kind: str) -> Any:
+    """A model; of Llama with matrices half as large: its own rounding is then far below the bound on twins."""
+    name, settings = KINDS[kind]
+    model = causal(name, **settings)
+    with torch.no_grad():
+        for parameter in model.parameters() if name != "GPT2" else ():
+            parameter.mul_(0.5 if parameter.ndim == 2 else 1)
+    return model
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_found(kind: str) -> None:
+    found, family = gauge.find(calm(kind)), family_of(kind)
+    assert isinstance(found, gauge.Family)
+    assert (found.name, found.offers) == (family, OFFERS[family])
+    names = {"llama": "model.layers.{}.mlp.up_proj", "gpt2": "transformer.h.{}.mlp.c_fc"}
+    assert [layer.name for layer in found.hiddens] == [names[family].format(k) for k in (0, 1, 2)]
+    if family == "llama":
+        assert any("lm_head" in reason and "tied" in reason for reason in found.refused) == (kind == "tied")
+    else:
+        assert "no positive factor passes through the activation" in found.why_not("rescale")
+        assert "subtract the mean" in found.why_not("rotate")
+
+
+def test_relu_offers_rescaling_as_well() -> None:
+    model = causal("GPT2", activation_function="relu")
+    twin = gauge.twin(model, gauge.describe(gauge.find(model), "rescale", seed=0))
+    assert_same_function(model, twin, bound=1e-4)
+    assert weights_digest(model) != weights_digest(twin)
+
+
+def _operations() -> list[Any]:
+    made: list[Any] = []
+    for kind in KINDS:
+        offers, some = OFFERS[family_of(kind)], sound(family_of(kind))
+        for names in (*((name,) for name in offers), some, some[::-1], offers[::-1]):
+            made.append(pytest.param(kind, names, id=f"{kind}: {'+'.join(names)}"))
+    return made
+
+
+@pytest.mark.parametrize(("kind", "operations"), _operations())
+def test_twins_compute_the_same_function(kind: str, operations: tuple[str, ...]) -> None:
+    model, family = calm(kind), family_of(kind)
+    before = weights_digest(model)
+    made = gauge.describe(family, *operations, seed=1)
+    twin = gauge.twin(model, made)
+    assert weights_digest(twin) != before == weights_digest(model)
+    if family == "llama":
+        assert model.config.intermediate_size == 48
+        assert model.config.tie_word_embeddings == (kind == "tied")
+        assert (model.lm_head.weight is model.model.embed_tokens.weight) == (kind == "tied")
+    assert_same_function(model, twin, bound=1e-4)
+    model = in_float64(model) if family == "llama" else model.double()
+    assert_same_function(model, gauge.twin(model, made), bound=1e-9 if family == "llama" else 1e-10)
+
+
+def test_the_base_model_is_recognised_too() -> None:
+    model = causal("GPT2").transformer
+    found = gauge.find(model)
+    assert isinstance(found, gauge.Family)
+    assert found.offers == OFFERS["gpt2"]
+    twin = gauge.twin(model, gauge.describe(found, *sound("gpt2"), seed=0))
+    tokens = torch.randint(0, 101, (20, 30), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        one, two = (net(tokens).last_hidden_state.flatten(0, 1).numpy() for net in (model, twin))
+    assert gauge.check(one, two).difference < 1e-4
+
+
+@pytest.mark.parametrize(("name", "family"), [("Llama", "llama"), ("GPT2", "gpt2")])
+def test_the_same_derivation_gives_the_same_bits(name: str, family: str) -> None:
+    model = causal(name)
+    for operation in OFFERS[family]:
+        digests = [weights_digest(gauge.twin(model, gauge.describe(family, operation, seed=s))) for s in (1, 1, 2)]
+        assert digests[0] == digests[1], operation
+        assert (digests[0] == digests[2]) == (operation in {"fold", "shift"}), operation
+
+
+def test_cancel_declares_the_width() -> None:
+    model = causal("Llama")
+    twin = gauge.twin(model, gauge.describe("llama", "cancel", seed=1, pairs=4, scale=3.0))
+    mlp = twin.model.layers[1].mlp
+    assert twin.config.intermediate_size == mlp.intermediate_size == mlp.down_proj.in_features == 56
+    assert mlp.gate_proj.weight.shape == mlp.up_proj.weight.shape == (56, 32)
+    assert torch.equal(mlp.gate_proj.weight[48::2], mlp.gate_proj.weight[49::2])
+    assert torch.equal(mlp.up_proj.weight[48::2], mlp.up_proj.weight[49::2])
+    assert torch.equal(mlp.down_proj.weight[:, 48::2], -mlp.down_proj.weight[:, 49::2])
+    old = model.model.layers[1].mlp.down_proj.weight.detach()
+    assert torch.equal(mlp.down_proj.weight[:, :48], old)
+    assert 2 < float(mlp.down_proj.weight.detach()[:, 48::2].std() / old.std()) < 4
+
+
+def test_cancel_widens_and_declares_it() -> None:
+    model = causal("GPT2")
+    twin = gauge.twin(model, gauge.describe("gpt2", "cancel", seed=1, pairs=4))
+    mlp = twin.transformer.h[1].mlp
+    assert twin.config.n_inner == mlp.c_fc.nf == mlp.c_proj.nx == 136
+    assert mlp.c_fc.weight.shape == (32, 136) and mlp.c_proj.weight.shape == (136, 32)
+    assert torch.equal(mlp.c_fc.weight[:, 128::2], mlp.c_fc.weight[:, 129::2])
+    assert torch.equal(mlp.c_fc.bias[128::2], mlp.c_fc.bias[129::2])
+    assert torch.equal(mlp.c_proj.weight[128::2], -mlp.c_proj.weight[129::2])
+    assert model.config.n_inner is None
+
+
+def test_a_wrong_gauge_shows() -> None:
+    """Rescaling through GELU."""
+    model, wrong = causal("GPT2"), causal("GPT2")
+    path = "transformer.h.0.mlp"
+    layer = Hidden(f"{path}.c_fc", 128, (
+        UnitRows(f"{path}.c_fc", transposed=True), Columns(f"{path}.c_proj", 32, transposed=True),
+    ))  # fmt: skip
+    moves.permute(wrong, [layer], seeds.generator(0), gauge.Settings())
+    assert_same_function(model, wrong, bound=1e-4)
+    moves.rescale(wrong, [layer], seeds.generator(0), gauge.Settings())
+    with pytest.raises(AssertionError):
+        assert_same_function(model, wrong, bound=1e-2)
+
+
+def test_sixteen_bit_weights() -> None:
+    """What moves bits only is offered and exact to the bit (rescaling) or to rounding (another order of sums)."""
+    model = causal("Llama").bfloat16()
+    found = gauge.find(model)
+    assert isinstance(found, gauge.Family)
+    assert found.offers == ("permute", "rescale", "cancel", "dead", "heads")
+    for name in ("split", "entangle", "value", "query", "fold", "rotate"):
+        with pytest.raises(ModelError, match="not be exact in 16-bit"):
+            gauge.describe(found, name, seed=0)
+    twin = gauge.twin(model, gauge.describe(found, "rescale", seed=0))
+    assert weights_digest(twin) != weights_digest(model)
+    with torch.no_grad():
+        assert torch.equal(model(TOKENS).logits, twin(TOKENS).logits)
+    found = gauge.find(causal("GPT2").bfloat16())
+    assert isinstance(found, gauge.Family)
+    assert found.offers == ("permute", "cancel", "dead", "heads")
+
+
+def test_a_rotated_twin_is_disturbed_only_where_its_base_is() -> None:
+    subject = Subject(causal("Llama", tie_word_embeddings=True))
+    made = gauge.describe("llama", "rotate", seed=0)
+    child = subject.derived(gauge.twin(subject.model, made), derived_record(subject.record, made, role="twin"))
+    assert [(layer.name, layer.tied) for layer in child.layers] == [
+        (layer.name, layer.tied) for layer in subject.layers
+    ]
+    assert child.model.lm_head.weight is not child.model.model.embed_tokens.weight
+    assert "lm_head" not in [layer.name for layer in child.layers]
+
+
+class Gated(nn.Module):
+    """Has the parts of a gated MLP; ``kind`` says what its forward does with them."""
+
+    def __init__(self, kind: str = "right", act: nn.Module | None = None) -> None:
+        super().__init__()
+        self.gate_proj, self.up_proj, self.down_proj = nn.Linear(6, 10), nn.Linear(6, 10), nn.Linear(10, 6)
+        self.act_fn, self.kind = act or nn.SiLU(), kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kind == "right":
+            return self.down_proj(self.up_proj(x) * self.act_fn(self.gate_proj(x)))
+        if self.kind == "function":
+            return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        if self.kind == "swapped":
+            return self.down_proj(self.gate_proj(x) * self.act_fn(self.up_proj(x)))
+        if self.kind == "sum":
+            return self.down_proj(self.act_fn(self.gate_proj(x)) + self.up_proj(x))
+        if self.kind == "scaled":
+            return self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x)) * 2
+        if self.kind == "branch" and x.sum() > 0:
+            return x
+        return self.down_proj(self.up_proj(self.down_proj(self.act_fn(self.gate_proj(x) * self.gate_proj(x)))))
+
+
+class Mlp(nn.Module):
+    """Has the parts of an MLP of GPT-2; ``kind`` says what its forward does with them."""
+
+    def __init__(self, kind: str = "right", act: nn.Module | None = None) -> None:
+        super().__init__()
+        conv1d: Any = type(causal("GPT2").transformer.h[0].mlp.c_fc)
+        self.c_fc, self.c_proj = conv1d(10, 6), conv1d(6, 10)
+        self.act, self.dropout, self.kind = act or nn.GELU(), nn.Dropout(0.1), kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kind == "branch" and x.sum() > 0:
+            return x
+        if self.kind == "call":
+            return self.c_proj(torch.tanh(self.c_fc(x)))
+        if self.kind == "sum":
+            return self.c_proj(self.act(self.c_fc(x))) + x
+        if self.kind == "twice":
+            return self.c_proj(self.c_fc(x) * self.c_fc(x))
+        if self.kind == "bare":
+            return self.c_proj(self.c_fc(x))
+        return self.dropout(self.c_proj(self.act(self.c_fc(x))))
+
+
+@pytest.mark.parametrize(
+    ("model", "offers", "names"),
+    [
+        (Gated, OFFERS["llama"][:6], ["up_proj"]),
+        (lambda: nn.Sequential(Gated(), Gated("function"), nn.Linear(6, 3)), OFFERS["llama"][:6], None),
+        (lambda: nn.Sequential(Mlp(), Mlp("sum")), OFFERS["gpt2"][:5], ["0.c_fc"]),
+        (lambda: nn.Sequential(Mlp("call"), Mlp("sum")), OFFERS["gpt2"][:5], ["0.c_fc"]),
+    ],
+)
+def test_own_modules(model: Callable[[], nn.Module], offers: tuple[str, ...], names: list[str] | None) -> None:
+    made = model().double().eval()
+    inputs = torch.randn(500, 6, generator=torch.Generator().manual_seed(0)).double()
+    found = gauge.find(made)
+    assert isinstance(found, gauge.Family)
+    assert found.offers == offers
+    assert names in (None, [layer.name for layer in found.hiddens])
+    assert any(reason.startswith("1: its forward is not") for reason in found.refused) == (names == ["0.c_fc"])
+    for operation in found.offers:
+        twin = gauge.twin(made, gauge.describe(found, operation, seed=0))
+        with torch.no_grad():
+            likeness = gauge.check(made(inputs).numpy(), twin(inputs).numpy())
+        assert likeness.difference < 1e-10
+        assert likeness.agreement == 1
+
+
+GATED, PLAIN = "its forward is not down(act(gate(x)) * up(x))", "its forward is not c_proj(act(c_fc(x)))"
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        *((lambda kind=kind: Gated(kind), GATED) for kind in ("swapped", "sum", "scaled", "other")),
+        *((lambda kind=kind: Mlp(kind), PLAIN) for kind in ("sum", "twice", "bare")),
+        *((lambda kind=kind: kind("branch"), "cannot be traced") for kind in (Gated, Mlp)),
+        *((lambda kind=kind: kind(act=nn.Softmax(-1)), "unit by unit") for kind in (Gated, Mlp)),
+        *((lambda kind=kind: kind(act=nn.PReLU(10)), "unit by unit") for kind in (Gated, Mlp)),
+        (lambda: nn.Linear(3, 3), "no module has gate_proj"),
+    ],
+)
+def test_look_alikes_are_refused(model: Callable[[], nn.Module], reason: str) -> None:
+    assert reason in gauge.find(model().eval()).because
+
+
+@pytest.mark.parametrize(("kind", "first", "last"), [(Gated, "up_proj", "down_proj"), (Mlp, "c_fc", "c_proj")])
+def test_parts_that_are_not_plain_are_refused(kind: Callable[[], nn.Module], first: str, last: str) -> None:
+    tied = nn.Sequential(kind(), kind()).eval()
+    tied[1].get_submodule(first).weight = tied[0].get_submodule(first).weight
+    assert "shares its weights" in gauge.find(tied).because
+    hooked = kind().eval()
+    hooked.get_submodule(last).register_forward_pre_hook(lambda module, args: None)
+    assert "forward hooks" in gauge.find(hooked).because
+    replaced = kind().eval()
+    replaced.forward = lambda x: x
+    assert "forward method was replaced" in gauge.find(replaced).because
+
+
+def test_parts_of_another_class_or_size_are_refused() -> None:
+    uneven, odd, other = Gated().eval(), Gated().eval(), Mlp().eval()
+    uneven.gate_proj, odd.down_proj, other.c_fc = nn.Linear(6, 1), nn.Bilinear(3, 3, 3), nn.Linear(6, 10)
+    assert "differ in width" in gauge.find(uneven).because
+    assert "down_proj: it is a Bilinear, not a plain Linear" in gauge.find(odd).because
+    assert "c_fc: it is a Linear, not a plain Conv1D" in gauge.find(other).because
+
+
+def test_only_sound_parts_are_rewritten() -> None:
+    model = nn.Sequential(Gated(), Gated("sum"), Gated()).double().eval()
+    model[0].config = type("Config", (), {"intermediate_size": 10})()
+    found = gauge.find(model)
+    assert isinstance(found, gauge.Family)
+    assert [layer.name for layer in found.hiddens] == ["0.up_proj", "2.up_proj"]
+    assert found.refused[0].startswith("1: ")
+    twin = gauge.twin(model, gauge.describe(found, "permute", seed=0))
+    assert torch.equal(twin[1].up_proj.weight, model[1].up_proj.weight)
