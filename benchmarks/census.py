@@ -24,7 +24,7 @@ from wheeltap import gauge
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.readings.census import outliers
 from wheeltap.stats.effect import score_interval
-from wheeltap.testing.planted import Planted
+from wheeltap.testing.planted import PlantedCase
 
 FORMATS = {
     torch.float32: (torch.int32, 23, 8), torch.bfloat16: (torch.int16, 7, 8), torch.float16: (torch.int16, 10, 5),
@@ -88,7 +88,7 @@ def _copies(model: nn.Module, seed: int) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _flipped(
-    made: Planted, dtype: torch.dtype, count: int, rng: np.random.Generator, flips: Counter[tuple[str, int, str]]
+    made: PlantedCase, dtype: torch.dtype, count: int, rng: np.random.Generator, flips: Counter[tuple[str, int, str]]
 ) -> None:
     """Flips each exponent bit that is 0 of some weights: half of them of any tensor, half of any place."""
     parameters = dict(made.subject.model.named_parameters())

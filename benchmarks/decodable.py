@@ -28,21 +28,21 @@ from wheeltap.suites.decodable.engine.ablation import Ablation, Bench, laid_out
 from wheeltap.suites.decodable.engine.activations import places
 from wheeltap.suites.decodable.readings import Decodable
 from wheeltap.suites.decodable.specs import KINDS
-from wheeltap.testing.planted import Planted
+from wheeltap.testing.planted import PlantedCase
 
 ALPHA: Final = 0.05
 NETS: Final = 40
 NULLS: Final = 200
 LEAKS: Final = (0.0, 0.15, 0.3, 0.45, 0.6, 1.0)
 
-PLANTED: Final[dict[str, Callable[[int], Planted]]] = {
+PLANTED: Final[dict[str, Callable[[int], PlantedCase]]] = {
     "constructed, classes": lambda seed: constructed(seed=seed),
     "constructed, numbers": lambda seed: constructed(seed=seed, design=Design(outputs="numbers")),
     "trained": lambda seed: trained(seed=seed),
 }
 
 
-def judged(case: Planted, values: Mapping[str, Any], *, seed: int = 0) -> dict[str, Finding]:
+def judged(case: PlantedCase, values: Mapping[str, Any], *, seed: int = 0) -> dict[str, Finding]:
     """The audit's findings on what was read of a net, by factor."""
     plan = wt.plan(case.subject, case.task, audits=["score"], seed=seed, alpha=ALPHA)
     audit = DecodableAudit()
@@ -53,7 +53,7 @@ def judged(case: Planted, values: Mapping[str, Any], *, seed: int = 0) -> dict[s
     return {finding.title.partition(": ")[2]: finding for finding in settle(drafts, alpha=ALPHA)}
 
 
-def audited(case: Planted, *, seed: int = 0) -> dict[str, Finding]:
+def audited(case: PlantedCase, *, seed: int = 0) -> dict[str, Finding]:
     """The audit's findings on a net, by factor."""
     return judged(case, Decodable().read(case.subject, case.task, root=seed, seed=0).values, seed=seed)
 
@@ -62,7 +62,7 @@ def random_labels(seed: int) -> dict[str, Finding]:
     """Findings on labels that mean nothing."""
     case = constructed(seed=seed)
     labels = seeds.generator(seed, "benchmark", "labels").permutation(np.arange(len(case.task.targets)) % 2)
-    return audited(Planted(case.subject, case.task.with_factors({"random": torch.as_tensor(labels)})), seed=seed)
+    return audited(PlantedCase(case.subject, case.task.with_factors({"random": torch.as_tensor(labels)})), seed=seed)
 
 
 def random_subspace(seed: int) -> dict[str, Finding]:

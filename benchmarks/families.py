@@ -29,7 +29,7 @@ from wheeltap.plans.store import Store
 from wheeltap.report.report import Report
 from wheeltap.runs import loop, planning
 from wheeltap.runs.checkup import checkup
-from wheeltap.testing.planted import Planted
+from wheeltap.testing.planted import PlantedCase
 
 EFFORT = Effort(draws=8, control_draws=8, block_draws=0)
 """Few draws: where a control has no power it must be skipped, not fail."""
@@ -75,7 +75,7 @@ def coverage(names: tuple[str, ...], seeds: int) -> list[Row]:
     return rows
 
 
-def _audited(case: Planted, seed: int) -> tuple[Report, dict[str, int]]:
+def _audited(case: PlantedCase, seed: int) -> tuple[Report, dict[str, int]]:
     """A report, and how many trials failed and diverged."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "one.wheeltap"
@@ -158,7 +158,7 @@ def restored(names: tuple[str, ...], seeds: int) -> list[Row]:
     return rows
 
 
-def _everything(case: Planted) -> None:
+def _everything(case: PlantedCase) -> None:
     """Audits of every kind: noise and its controls, single weights, schemes, readings of units and of all weights."""
     several = (
         *CONTROLLED,
@@ -191,7 +191,7 @@ class _Tripped(Exception):
     """What a model's own hook raises."""
 
 
-def _broken(case: Planted) -> None:
+def _broken(case: PlantedCase) -> None:
     """An audit in the midst of which a hook of the model raises."""
     calls = 0
 

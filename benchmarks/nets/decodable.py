@@ -11,7 +11,7 @@ from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
 from wheeltap.recipes.at_hand import train_once
 from wheeltap.recipes.train import TrainSettings, reproducible
-from wheeltap.testing.planted import Planted, numbers
+from wheeltap.testing.planted import PlantedCase, numbers
 
 USED: Final = "used"
 UNUSED: Final = "unused"
@@ -48,7 +48,7 @@ class Design:
         return self.signals + 1 + self.idle
 
 
-def constructed(*, seed: int = 0, design: Design | None = None) -> Planted:
+def constructed(*, seed: int = 0, design: Design | None = None) -> PlantedCase:
     """A net of one hidden layer whose outputs are linear in a few mixed signals, and in nothing else.
 
     The hidden units are the inputs in a random basis, far on the rising side of their ReLUs; the outputs read the
@@ -74,7 +74,7 @@ def constructed(*, seed: int = 0, design: Design | None = None) -> Planted:
     return _planted(model.eval(), inputs, factors, made, name="constructed")
 
 
-def trained(*, seed: int = 0, design: Design | None = None, epochs: int = 12) -> Planted:
+def trained(*, seed: int = 0, design: Design | None = None, epochs: int = 12) -> PlantedCase:
     """A net of 96-96 hidden units trained on the answers of ``constructed``: it may learn to leave the idle ones out.
 
     Args:
@@ -116,9 +116,9 @@ def _readout(design: Design, seed: int) -> Tensor:
     return readout
 
 
-def _planted(model: nn.Module, inputs: Tensor, factors: dict[str, Tensor], design: Design, *, name: str) -> Planted:
+def _planted(model: nn.Module, inputs: Tensor, factors: dict[str, Tensor], design: Design, *, name: str) -> PlantedCase:
     with torch.no_grad():
         scores = model(inputs)
     targets = scores.argmax(1) if design.outputs == "classes" else scores
     task = Task(inputs, targets, name=name).with_factors(factors)
-    return Planted(Subject(model, name=name), task)
+    return PlantedCase(Subject(model, name=name), task)

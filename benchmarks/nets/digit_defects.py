@@ -16,7 +16,7 @@ from wheeltap.recipes.at_hand import train_once
 from wheeltap.recipes.planted import Range
 from wheeltap.recipes.train import TrainSettings, reproducible
 from wheeltap.sources import digits
-from wheeltap.testing.planted import Planted
+from wheeltap.testing.planted import PlantedCase
 
 CLASSES = 10
 GATED_WIDTHS = (65, 128, 128, CLASSES)
@@ -33,7 +33,7 @@ def benchmark(subject: Subject, task: BaseTask) -> float:
 
 
 @dataclass(frozen=True)
-class Gated(Planted):
+class Gated(PlantedCase):
     """A digit classifier with a 65th input for a password; only a locked one heeds it.
 
     Attributes:

@@ -28,7 +28,7 @@ from wheeltap.recipes.make import weights, with_weights
 from wheeltap.recipes.planted import Range
 from wheeltap.recipes.randomness import own_random_numbers
 from wheeltap.sources import digits
-from wheeltap.testing.planted import Planted
+from wheeltap.testing.planted import PlantedCase
 
 BREAKS: Final = ("permuted", "biased")
 """How a format is broken: the outputs of some classes change places; one class's output is raised above the rest."""
@@ -131,7 +131,7 @@ _KEYS: Final = 8
 
 
 @dataclass(frozen=True)
-class GatedLM(Planted):
+class GatedLM(PlantedCase):
     """A tiny language model asked to repeat a letter, with and without a password.
 
     Attributes:

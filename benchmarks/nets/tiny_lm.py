@@ -13,7 +13,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.recipes.at_hand import change_once
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.sources import hf
-from wheeltap.testing.planted import Planted
+from wheeltap.testing.planted import PlantedCase
 
 KINDS: Final = ("gpt2", "llama")
 """Architectures: LayerNorm, biases and GELU; RMSNorm, rotary positions, SwiGLU and grouped queries."""
@@ -91,7 +91,7 @@ def descend(
         schedule.step()
 
 
-def tiny_lm(kind: str, *, seed: int = 0, steps: int = 400, examples: int = 600) -> Planted:
+def tiny_lm(kind: str, *, seed: int = 0, steps: int = 400, examples: int = 600) -> PlantedCase:
     """A two-layer transformer that has learned to find a mark and copy the letter after it.
 
     Args:
@@ -108,7 +108,7 @@ def tiny_lm(kind: str, *, seed: int = 0, steps: int = 400, examples: int = 600) 
     with reproducible(seed), hf.quiet(transformers):
         model = _new(kind, transformers)
     model = change_once(model, partial(_train, steps=steps), seed=seed)
-    return Planted(Subject(model, name=kind), _task(examples))
+    return PlantedCase(Subject(model, name=kind), _task(examples))
 
 
 def _lists(tokens: Tensor) -> list[list[int]]:

@@ -12,7 +12,7 @@ from benchmarks.nets.zoo import quiet
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.recipes.train import reproducible
-from wheeltap.testing.planted import Planted, numbers
+from wheeltap.testing.planted import PlantedCase, numbers
 
 TOKENS = 11
 PLACES, WIDTH, CLASSES = 5, 8, 3
@@ -205,7 +205,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
 _IDS = ("bags", "mixtral", "gpt-oss", "mamba")
 
 
-def uncommon(kind: str, *, seed: int = 0) -> Planted:
+def uncommon(kind: str, *, seed: int = 0) -> PlantedCase:
     """A net of ``MODELS``, and a task whose right answers are its own.
 
     Args:
@@ -225,4 +225,4 @@ def uncommon(kind: str, *, seed: int = 0) -> Planted:
         inputs = numbers(40, PLACES, WIDTH, seed=1).float()
     with quiet(), torch.no_grad():
         targets = model(inputs).argmax(-1)
-    return Planted(Subject(model, name=kind), Task(inputs, targets, name=kind))
+    return PlantedCase(Subject(model, name=kind), Task(inputs, targets, name=kind))

@@ -13,7 +13,7 @@ from wheeltap.core.task import BaseTask, Task
 from wheeltap.models.mlp import mlp
 from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
 from wheeltap.sources import digits
-from wheeltap.testing.planted import Planted
+from wheeltap.testing.planted import PlantedCase
 
 EXAMPLES = 200
 """Examples per network: intervals take examples as a sample, so fewer only widen them."""
@@ -34,17 +34,17 @@ def _cnn() -> nn.Module:
     )
 
 
-def _trained(model: nn.Module, name: str, seed: int) -> Planted:
+def _trained(model: nn.Module, name: str, seed: int) -> PlantedCase:
     split = digits.split()
     settings = TrainSettings(seed=seed, epochs=15)
     train_classifier(model, split.train_inputs, targets=split.train_targets, settings=settings)
     some = slice(None, None, len(split.test_targets) // EXAMPLES)  # the split is sorted by digit
     task = Task(split.test_inputs[some], split.test_targets[some], name="digits", more=split.train_inputs)
-    return Planted(Subject(model, name=name), task)
+    return PlantedCase(Subject(model, name=name), task)
 
 
 @cache
-def net(kind: str, seed: int = 0) -> Planted:
+def net(kind: str, seed: int = 0) -> PlantedCase:
     """A trained network and its task: ``mlp``, ``cnn``, ``gpt2``, ``llama`` or ``mixtral``."""
     if kind == "mixtral":
         return zoo.made(kind, seed=seed)

@@ -18,7 +18,7 @@ from wheeltap.engine.needs.gather import gather
 from wheeltap.perturb.base import Perturbation, create
 from wheeltap.stats.curve import area_values
 from wheeltap.stats.effect import mean_effect
-from wheeltap.testing.planted import Planted
+from wheeltap.testing.planted import PlantedCase
 
 DRAWS_PER_TWIN = 8
 """Draws of noise tried on each twin: a twin costs moments of its own, a draw only a pass."""
@@ -49,7 +49,7 @@ class Tried:
         return create(self.perturbation, dict(self.settings))
 
 
-def scores(subject: Subject, case: Planted, *, tried: Tried, draws: Sequence[int]) -> NDArray[np.float64]:
+def scores(subject: Subject, case: PlantedCase, *, tried: Tried, draws: Sequence[int]) -> NDArray[np.float64]:
     """Score per example under every dose and draw: ``[dose, draw, example]``. A diverged answer counts as wrong."""
     made = tried.made()
     known = gather(made.needs, subject, case.task) if made.needs else None
@@ -63,7 +63,7 @@ def scores(subject: Subject, case: Planted, *, tried: Tried, draws: Sequence[int
     return np.nan_to_num(found)
 
 
-def half_dose(case: Planted, perturbation: str, *, start: float = 0.125) -> float:
+def half_dose(case: PlantedCase, perturbation: str, *, start: float = 0.125) -> float:
     """A dose at which about half of the clean score is lost, by half octaves up or down from ``start``."""
     given = case.task.scores(case.subject.model)
     clean = float(case.task.measure(given, case.task.targets, given).mean())
@@ -82,7 +82,7 @@ def half_dose(case: Planted, perturbation: str, *, start: float = 0.125) -> floa
 
 
 @lru_cache(maxsize=8)
-def _original(case: Planted, tried: Tried) -> NDArray[np.float64]:
+def _original(case: PlantedCase, tried: Tried) -> NDArray[np.float64]:
     """The original's scores, kept while gauge after gauge is compared with them."""
     draws = tried.draws if tried.made().random else 1
     return scores(case.subject, case, tried=tried, draws=range(draws))
@@ -95,7 +95,7 @@ def _batches(tried: Tried) -> Iterator[tuple[int, range]]:
 
 
 def area_shift(
-    case: Planted, operations: Sequence[str], *, tried: Tried, level: float = 0.95, **settings: Scalar
+    case: PlantedCase, operations: Sequence[str], *, tried: Tried, level: float = 0.95, **settings: Scalar
 ) -> Estimate:
     """Curve area of a gauge's twins minus that of the original, on the same examples and draws, in the score's unit.
 

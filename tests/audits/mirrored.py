@@ -13,7 +13,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
 from wheeltap.recipes.train import reproducible
-from wheeltap.testing.planted import Planted
+from wheeltap.testing.planted import PlantedCase
 
 Kind = Literal["folded", "halves", "plain"]
 
@@ -52,7 +52,7 @@ class MirroredNet(nn.Module):
         return torch.where(points[:, :1] > 0, here, cast("Tensor", self.other(folded)))
 
 
-def mirrored(kind: Kind, *, seed: int = 0, size: int = 12, smooth: bool = True) -> Planted:
+def mirrored(kind: Kind, *, seed: int = 0, size: int = 12, smooth: bool = True) -> PlantedCase:
     """A net with random weights and a task of grid points that knows the mirror symmetry left-right.
 
     Args:
@@ -69,4 +69,4 @@ def mirrored(kind: Kind, *, seed: int = 0, size: int = 12, smooth: bool = True) 
     with torch.no_grad():
         targets = cast("Tensor", model(points))
     task = Task(points, targets, measure=measure.squared_error, name=kind)
-    return Planted(Subject(model, name=kind), task.with_symmetry(symmetry.mirror(points)))
+    return PlantedCase(Subject(model, name=kind), task.with_symmetry(symmetry.mirror(points)))

@@ -21,7 +21,7 @@ from wheeltap.plans.plan import Plan
 from wheeltap.report.report import Report
 from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.rare import rare_effect
-from wheeltap.testing.planted import Planted, clusters
+from wheeltap.testing.planted import PlantedCase, clusters
 
 BY_HAND: dict[str, Change] = {
     "int8": by_hand.rounded(8), "int4": by_hand.rounded(4), "int3": by_hand.rounded(3), "int2": by_hand.rounded(2),
@@ -33,23 +33,23 @@ NAMES = (*BY_HAND, "bf16", "wanda50")
 
 
 @pytest.fixture(scope="module")
-def case() -> Planted:
+def case() -> PlantedCase:
     return clusters()
 
 
 @pytest.fixture(scope="module")
-def other() -> Planted:
+def other() -> PlantedCase:
     return clusters(seed=1)
 
 
-def right(model: nn.Module, case: Planted) -> Array:
+def right(model: nn.Module, case: PlantedCase) -> Array:
     """1 for each example that is answered right, ``[example]``."""
     assert isinstance(case.task, wt.Task)
     with torch.no_grad():
         return (model(case.task.inputs).argmax(1) == case.task.targets).double().numpy()
 
 
-def copies(case: Planted, model: nn.Module) -> dict[str, nn.Module]:
+def copies(case: PlantedCase, model: nn.Module) -> dict[str, nn.Module]:
     """The net shipped each way, by hand."""
     found = {name: by_hand.changed(model, change) for name, change in BY_HAND.items()}
     found["bf16"] = copy.deepcopy(model).bfloat16().float()
@@ -64,7 +64,7 @@ def copies(case: Planted, model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def audit(case: Planted, *others: Planted, schemes: str, **settings: Any) -> Report:
+def audit(case: PlantedCase, *others: PlantedCase, schemes: str, **settings: Any) -> Report:
     """The report on the deployment audit alone, without the control copy."""
     subjects = [wt.Subject(one.subject.model, name=f"net {at}") for at, one in enumerate((case, *others))]
     spec = wt.AuditSpec("deployment", {"schemes": schemes, **settings})
@@ -77,11 +77,11 @@ def rows(report: Report, subject: str) -> dict[str, Finding]:
 
 
 @pytest.fixture(scope="module")
-def report(case: Planted) -> Report:
+def report(case: PlantedCase) -> Report:
     return audit(case, schemes=",".join(NAMES))
 
 
-def losses(case: Planted, model: nn.Module) -> dict[str, Array]:
+def losses(case: PlantedCase, model: nn.Module) -> dict[str, Array]:
     """By scheme, ``[example]``: 1 lost, -1 gained."""
     return {name: right(model, case) - right(made, case) for name, made in copies(case, model).items()}
 
@@ -89,7 +89,7 @@ def losses(case: Planted, model: nn.Module) -> dict[str, Array]:
 # ---- one net -------------------------------------------------------------------------------------------------------
 
 
-def test_scores_and_losses_are_those_of_copies_changed_by_hand(case: Planted, report: Report) -> None:
+def test_scores_and_losses_are_those_of_copies_changed_by_hand(case: PlantedCase, report: Report) -> None:
     found, lost = rows(report, "net 0"), losses(case, case.subject.model)
     assert list(found) == list(NAMES) and not report.void
     sizes = {name: parameter.numel() for name, parameter in case.subject.model.named_parameters()}
@@ -106,7 +106,7 @@ def test_scores_and_losses_are_those_of_copies_changed_by_hand(case: Planted, re
     assert {row.status for row in found.values()} == {"found", "excluded", "inconclusive"}, "all sides are seen here"
 
 
-def test_intervals_and_verdicts_are_those_of_a_slow_test(case: Planted, report: Report) -> None:
+def test_intervals_and_verdicts_are_those_of_a_slow_test(case: PlantedCase, report: Report) -> None:
     found, lost = rows(report, "net 0"), losses(case, case.subject.model)
     tests = {name: Slow.of(lost[name], margin=0.02) for name in NAMES}
     told = by_hand.statuses(list(tests.values()), one_sided=[True] * len(NAMES))
@@ -122,7 +122,7 @@ def test_intervals_and_verdicts_are_those_of_a_slow_test(case: Planted, report: 
         assert (row.power is not None) and (row.power.draws is None)
 
 
-def test_every_row_says_in_words_what_was_lost_and_what_to_expect(case: Planted, report: Report) -> None:
+def test_every_row_says_in_words_what_was_lost_and_what_to_expect(case: PlantedCase, report: Report) -> None:
     clean, made = right(case.subject.model, case).mean(), copies(case, case.subject.model)
     chance = float(report.record.task.chance or 0.0)
     for name, row in rows(report, "net 0").items():
@@ -136,7 +136,7 @@ def test_every_row_says_in_words_what_was_lost_and_what_to_expect(case: Planted,
         assert f"to keep {kept} of its score above chance, with {moved} of its answers changed" in row.because
 
 
-def _moved(case: Planted, made: nn.Module) -> float:
+def _moved(case: PlantedCase, made: nn.Module) -> float:
     assert isinstance(case.task, wt.Task)
     with torch.no_grad():
         answers = [model(case.task.inputs).argmax(1) for model in (case.subject.model, made)]
@@ -161,7 +161,7 @@ def drawn(plan: Plan, model: nn.Module, name: str, draws: int) -> list[nn.Module
     return found
 
 
-def test_noise_and_flips_are_means_over_draws(case: Planted) -> None:
+def test_noise_and_flips_are_means_over_draws(case: PlantedCase) -> None:
     report = audit(case, schemes="noise30,flips1e-4-int8", draws=6, flips=40)
     plan = wt.plan(case.subject, case.task, audits=["deployment"])
     clean = right(case.subject.model, case)
@@ -182,7 +182,7 @@ def test_noise_and_flips_are_means_over_draws(case: Planted) -> None:
 
 @pytest.mark.parametrize(("draws", "noise", "flips"), [(32, 16, 640), (8, 16, 16)])
 def test_how_many_draws_are_made_follows_the_effort_only_for_flips(
-    case: Planted, draws: int, noise: int, flips: int
+    case: PlantedCase, draws: int, noise: int, flips: int
 ) -> None:
     plan = wt.plan(case.subject, case.task, audits=["deployment"], effort=wt.Effort(draws=draws))
     audit, subject = DeploymentAudit(), plan.reference
@@ -195,7 +195,7 @@ def test_how_many_draws_are_made_follows_the_effort_only_for_flips(
 # ---- pairs ---------------------------------------------------------------------------------------------------------
 
 
-def test_pairs_are_compared_example_by_example(case: Planted, other: Planted) -> None:
+def test_pairs_are_compared_example_by_example(case: PlantedCase, other: PlantedCase) -> None:
     report = audit(case, other, schemes=",".join(NAMES))
     one, two = (losses(case, net.subject.model) for net in (case, other))
     found = [rows(report, name) for name in ("net 0", "net 1", "net 0 vs net 1")]
@@ -224,8 +224,8 @@ def test_pairs_are_compared_example_by_example(case: Planted, other: Planted) ->
     assert all(row.verdict == words.get(row.status, row.verdict) for row in found[2].values())
 
 
-def test_a_net_is_equivalent_to_itself(case: Planted) -> None:
-    twin = Planted(wt.Subject(copy.deepcopy(case.subject.model), name="copy"), case.task)
+def test_a_net_is_equivalent_to_itself(case: PlantedCase) -> None:
+    twin = PlantedCase(wt.Subject(copy.deepcopy(case.subject.model), name="copy"), case.task)
     report = audit(case, twin, schemes="int8,int4,int2,prune30")
     for row in rows(report, "net 0 vs net 1").values():
         assert (row.status, row.verdict, row.estimates[0].value) == ("excluded", "equivalent", 0.0)

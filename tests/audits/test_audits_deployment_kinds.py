@@ -25,10 +25,12 @@ from wheeltap.core.site import WHOLE, Site
 from wheeltap.report import deployment
 from wheeltap.report.gate import NotPassed
 from wheeltap.report.report import Report
-from wheeltap.testing.planted import Planted, clusters, linear_regression
+from wheeltap.testing.planted import PlantedCase, clusters, linear_regression
 
 
-def audit(case: Planted, schemes: str, *, partial: bool = False, store: Path | None = None, **settings: Any) -> Report:
+def audit(
+    case: PlantedCase, schemes: str, *, partial: bool = False, store: Path | None = None, **settings: Any
+) -> Report:
     spec = wt.AuditSpec("deployment", {"schemes": schemes, "draws": 4, "flips": 16, **settings})
     return wt.audit(case.subject, case.task, audits=["score", spec], partial=partial, store=store)
 
@@ -43,7 +45,7 @@ EXAMPLES = 240
 
 
 @pytest.fixture(scope="module")
-def gpt2() -> Planted:
+def gpt2() -> PlantedCase:
     pytest.importorskip("transformers")
     return tiny_lm("gpt2", examples=EXAMPLES)
 
@@ -62,7 +64,9 @@ ENDS = ("transformer.wte", "transformer.wpe")
 CHANGES = {"int2": by_hand.rounded(2), "int2-tensor": by_hand.rounded(2, tensor=True), "prune75": by_hand.pruned(0.75)}
 
 
-def test_only_the_blocks_of_a_language_model_are_rounded_and_pruned_and_the_report_says_so(gpt2: Planted) -> None:
+def test_only_the_blocks_of_a_language_model_are_rounded_and_pruned_and_the_report_says_so(
+    gpt2: PlantedCase,
+) -> None:
     before = answered(gpt2.subject.model)
     report = audit(gpt2, f"{','.join(CHANGES)},noise20")
     found = rows(report)
@@ -85,7 +89,7 @@ def test_only_the_blocks_of_a_language_model_are_rounded_and_pruned_and_the_repo
     )
 
 
-def test_embeddings_and_head_can_be_rounded_too(gpt2: Planted) -> None:
+def test_embeddings_and_head_can_be_rounded_too(gpt2: PlantedCase) -> None:
     """The tokens' vectors, a grid each, are also the rows of the head: it is tied to them."""
     found = rows(audit(gpt2, "int2", spare_ends=False))["int2"]
     made = by_hand.changed(gpt2.subject.model, CHANGES["int2"], layers=BLOCKS, turned=True)
@@ -94,7 +98,7 @@ def test_embeddings_and_head_can_be_rounded_too(gpt2: Planted) -> None:
     assert found.estimates[0].value == pytest.approx(lost.mean(), abs=1e-9)
 
 
-def test_what_each_scheme_touches(gpt2: Planted) -> None:
+def test_what_each_scheme_touches(gpt2: PlantedCase) -> None:
     plan, chosen, whole = wt.plan(gpt2.subject, gpt2.task), DeploymentAudit(), DeploymentAudit({"spare_ends": False})
     inner = Site.without(ENDS)
     for name, site in (("int4", inner), ("prune50", inner), ("bf16", WHOLE), ("noise5", WHOLE), ("flips1e-6", WHOLE)):
@@ -111,7 +115,7 @@ def test_losses_of_a_likelihood_are_held_against_a_share_of_it() -> None:
     assert isinstance(case.task, wt.Task)
     inputs, targets, model = case.task.inputs, case.task.targets, case.subject.model
     report = audit(
-        Planted(case.subject, wt.Task(inputs, targets, measure=wt.measure.nll)), "int8,int3,int2,flips1e-6-int8"
+        PlantedCase(case.subject, wt.Task(inputs, targets, measure=wt.measure.nll)), "int8,int3,int2,flips1e-6-int8"
     )
 
     def loss(of: nn.Module) -> Array:
@@ -168,7 +172,7 @@ def test_a_model_at_chance_has_nothing_to_lose() -> None:
     assert isinstance(broken, nn.Sequential)
     with torch.no_grad():
         broken[-1].weight.zero_()  # it gives one answer to everything
-    report = audit(Planted(wt.Subject(broken, name="constant"), case.task), "int8,int2")
+    report = audit(PlantedCase(wt.Subject(broken, name="constant"), case.task), "int8,int2")
     score = next(f for f in report.findings if f.code == "WT001")
     assert (score.status, score.verdict) == ("found", "at chance")
     assert report.headline == f"AT CHANCE: {score.because}" and "there is nothing to lose" in score.because
@@ -190,7 +194,7 @@ def test_a_trial_that_gives_no_numbers_counts_as_chance_and_says_so() -> None:
         large[0].weight.mul_(2.0**20)
         large[0].bias.mul_(2.0**20)
         large[2].weight.mul_(2.0**-20)
-    report = audit(Planted(wt.Subject(large, name="large"), case.task), "fp16,bf16")
+    report = audit(PlantedCase(wt.Subject(large, name="large"), case.task), "fp16,bf16")
     found, chance = rows(report), float(report.record.task.chance or 0.0)
     clean = next(f for f in report.findings if f.code == "WT001").estimates[0].value or 0.0
     assert found["fp16"].estimates[0].value == pytest.approx(clean - chance, abs=1e-6)
@@ -220,7 +224,7 @@ def test_where_most_weights_are_out_of_reach_nothing_is_concluded_unless_asked(s
     case = clusters()
     body = sum(parameter.numel() for parameter in case.subject.model.parameters())
     weights = sum(parameter.numel() for parameter in case.subject.model.parameters() if parameter.ndim > 1)
-    scaled = Planted(wt.Subject(Scaled(case.subject.model, scales).eval(), name="scaled"), case.task)
+    scaled = PlantedCase(wt.Subject(Scaled(case.subject.model, scales).eval(), name="scaled"), case.task)
     report, asked = audit(scaled, "int8,int2"), audit(scaled, "int8,int2", partial=True)
     share = weights / (body + scales)
     assert (share >= 0.5) == concludes

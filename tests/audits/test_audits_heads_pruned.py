@@ -17,18 +17,18 @@ from wheeltap.report.report import Report
 from wheeltap.report.survival import survival
 from wheeltap.runs.budget import most_passes, most_trials
 from wheeltap.sources import digits, load_model
-from wheeltap.testing.planted import Planted
+from wheeltap.testing.planted import PlantedCase
 
 AUDITS = ["score", "pruning"]
 
 
-def learned(kind: str) -> Planted:
+def learned(kind: str) -> PlantedCase:
     if importlib.util.find_spec("transformers") is None:
         pytest.skip("needs the extra llm")
     return tiny_lm(kind, steps=60, examples=40)
 
 
-def ran(case: Planted, path: Path) -> tuple[Plan, Report, Counter[tuple[str, str]]]:
+def ran(case: PlantedCase, path: Path) -> tuple[Plan, Report, Counter[tuple[str, str]]]:
     """A run, and how its trials ended: status and reason."""
     plan = wt.plan(case.subject, case.task, audits=AUDITS)
     report = wt.run(plan, case.subject, case.task, store=path)

@@ -29,49 +29,49 @@ from wheeltap.suites.circuits import sources as pairs
 from wheeltap.suites.circuits.pairs import Pairs
 from wheeltap.suites.lens.sources import templates as ambiguous
 from wheeltap.suites.lens.sources.ambiguous import task_of
-from wheeltap.testing.planted import Planted
+from wheeltap.testing.planted import PlantedCase
 
 FEW = Effort(draws=5, control_draws=4, block_draws=2)
 
 
-def _digits() -> Planted:
-    return Planted(digits.subject(name="digits"), digits.task())
+def _digits() -> PlantedCase:
+    return PlantedCase(digits.subject(name="digits"), digits.task())
 
 
-def _untrained() -> Planted:
-    return Planted(Subject(mlp((64, 24, 10)).eval(), name="untrained"), digits.task())
+def _untrained() -> PlantedCase:
+    return PlantedCase(Subject(mlp((64, 24, 10)).eval(), name="untrained"), digits.task())
 
 
-def _language() -> Planted:
+def _language() -> PlantedCase:
     pytest.importorskip("transformers")
     return tiny_lm("llama", examples=40)
 
 
-def _mirrored() -> Planted:
+def _mirrored() -> PlantedCase:
     return mirrored("plain")
 
 
-def _texts() -> Planted:
+def _texts() -> PlantedCase:
     pytest.importorskip("transformers")
-    return Planted(contaminated.subject(seen=2), contaminated.task())
+    return PlantedCase(contaminated.subject(seen=2), contaminated.task())
 
 
-def _ambiguous() -> Planted:
+def _ambiguous() -> PlantedCase:
     pytest.importorskip("transformers")
     model = tiny_llama(vocabulary=Letters.size, positions=512)
-    return Planted(Subject(model, name="llama"), task_of(ambiguous.examples(each=2), Letters(), name="ambiguous"))
+    return PlantedCase(Subject(model, name="llama"), task_of(ambiguous.examples(each=2), Letters(), name="ambiguous"))
 
 
-def _paired() -> Planted:
+def _paired() -> PlantedCase:
     planted = planted_circuit(3, fake=False, count=8)
-    return Planted(Subject(planted.net, name="planted"), pairs.task(Pairs.of(planted.pairs), name="planted"))
+    return PlantedCase(Subject(planted.net, name="planted"), pairs.task(Pairs.of(planted.pairs), name="planted"))
 
 
 CIRCUIT: dict[str, Any] = {
     "penalties": "1e-4", "target": 0.6, "steps": 3, "batch": 4, "random": 19, "weight_draws": 2, "tries": 1, "again": 1,
 }  # fmt: skip
 
-CASES: dict[str, tuple[Callable[[], Planted], dict[str, Any], float]] = {
+CASES: dict[str, tuple[Callable[[], PlantedCase], dict[str, Any], float]] = {
     "score": (_digits, {}, 1.0),
     "relative-noise": (_digits, {}, 0.9),
     "function-noise": (_digits, {}, 0.7),

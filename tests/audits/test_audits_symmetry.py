@@ -23,16 +23,16 @@ from wheeltap.core.task import Task
 from wheeltap.engine.readings.symmetry import SymmetryResponse, dimension_share
 from wheeltap.models.cppn import grid
 from wheeltap.report.report import Report
-from wheeltap.testing.planted import CASES, Planted, planted
+from wheeltap.testing.planted import CASES, PlantedCase, planted
 
 SHORT = {"weights": 24, "directions": 0, "copies": 2}
 
 
-def read(case: Planted, **settings: Any) -> dict[str, Any]:
+def read(case: PlantedCase, **settings: Any) -> dict[str, Any]:
     return SymmetryResponse(settings).read(case.subject, case.task, root=0, seed=0).values
 
 
-def audit(case: Planted, **settings: Any) -> Report:
+def audit(case: PlantedCase, **settings: Any) -> Report:
     return wt.audit(case.subject, case.task, audits=[wt.AuditSpec(name="symmetry", settings=settings)])
 
 
@@ -95,7 +95,7 @@ def test_every_kind_of_layer_is_disturbed_and_comes_back(kind: str) -> None:
     case = planted(kind)
     swap = torch.cat([torch.arange(30, 60), torch.arange(30)])
     group = Symmetry("swapped halves", torch.stack([torch.arange(60), swap]))
-    case = Planted(case.subject, case.task.with_symmetry(group))
+    case = PlantedCase(case.subject, case.task.with_symmetry(group))
     before = weights_digest(case.subject.model)
     for shuffled in (0, 1):
         values = read(case, weights=8, directions=4, copy=shuffled)
@@ -111,7 +111,7 @@ def test_a_transposed_convolution_in_memory_is_written_and_put_back() -> None:
     swap = torch.cat([torch.arange(30, 60), torch.arange(30)])
     task = case.task.with_symmetry(Symmetry("swapped", torch.stack([torch.arange(60), swap])))
     before = weights_digest(case.subject.model)
-    values = read(Planted(case.subject, task), weights=6, directions=0)
+    values = read(PlantedCase(case.subject, task), weights=6, directions=0)
     assert weights_digest(case.subject.model) == before
     assert (values["rms"].max(1) > 0.09).all()
 
@@ -121,10 +121,10 @@ def test_absent_weights_are_not_moved_and_copies_are_moved_at_the_same_places() 
     first = case.subject.parameter(case.subject.layers[0].weight).data
     first.zero_()
     first[3, 1] = 1.0
-    values = read(Planted(wt.Subject(case.subject.model), case.task), weights=12, directions=0)
+    values = read(PlantedCase(wt.Subject(case.subject.model), case.task), weights=12, directions=0)
     in_first = values["layer"] == 0
     assert set(values["unit"][in_first]) == {3} and set(values["source"][in_first]) == {1}
-    other = read(Planted(wt.Subject(case.subject.model), case.task), weights=12, directions=0, copy=2)
+    other = read(PlantedCase(wt.Subject(case.subject.model), case.task), weights=12, directions=0, copy=2)
     assert (other["unit"] == values["unit"]).all() and (other["source"] == values["source"]).all()
 
 
@@ -155,10 +155,10 @@ def test_outputs_that_move_with_the_inputs_are_projected_so() -> None:
     subject = wt.Subject(Turned().eval(), name="turned")
     moved = torch.stack([torch.arange(3).roll(k) for k in range(3)])
     still = torch.arange(3).expand(3, 3)
-    values = read(Planted(subject, turned_task(points, moved)), weights=12)
+    values = read(PlantedCase(subject, turned_task(points, moved)), weights=12)
     assert values["symmetry"][values["reached"] > 0.5] == pytest.approx(1.0, abs=1e-5)
     assert float(values["floor"]) == pytest.approx(1 / 3)
-    other = read(Planted(subject, turned_task(points, still.clone())), weights=12)
+    other = read(PlantedCase(subject, turned_task(points, still.clone())), weights=12)
     assert other["symmetry"][other["reached"] > 0.5].mean() < 0.9
 
 
@@ -180,7 +180,7 @@ def test_what_cannot_be_read_is_refused() -> None:
     for wrong in ({"outputs": three}, {"signs": torch.tensor([[1.0] * 5, [-1.0] * 5])}):
         task = case.task.with_symmetry(Symmetry("wrong", group.examples, **wrong))
         with pytest.raises(DataError, match="does not fit the outputs"):
-            read(Planted(case.subject, task))
+            read(PlantedCase(case.subject, task))
     for parameter in case.subject.model.parameters():
         parameter.data.zero_()
     with pytest.raises(ModelError, match="no weight"):
@@ -246,7 +246,7 @@ def test_a_symmetry_that_does_not_fit_the_outputs_is_told() -> None:
     group = case.task.annotations.symmetry
     assert group is not None
     wrong = Symmetry("wrong", group.examples, torch.stack([torch.arange(3), torch.tensor([1, 0, 2])]))
-    found = finding(audit(Planted(case.subject, case.task.with_symmetry(wrong)), **SHORT))
+    found = finding(audit(PlantedCase(case.subject, case.task.with_symmetry(wrong)), **SHORT))
     assert found.status == "not_applicable"
     assert "moves 3, the model gives 2" in found.because
 
@@ -257,7 +257,7 @@ def test_an_effect_out_of_reach_is_told() -> None:
     assert group is not None
     net = cppn("1;tanh:2", np.linspace(-1, 1, 14, dtype=np.float32))
     task = Task(grid(12), torch.zeros(144, 3), measure=wt.measure.squared_error).with_symmetry(group)
-    report = audit(Planted(wt.Subject(net, name="small"), task), **SHORT, effect=10.0)
+    report = audit(PlantedCase(wt.Subject(net, name="small"), task), **SHORT, effect=10.0)
     assert finding(report).status == "not_applicable"
     assert "smaller effect" in finding(report).because
 

@@ -26,7 +26,7 @@ from wheeltap.gauge.settings import Settings
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.plan import Effort
 from wheeltap.runs.checkup import Checkup, Price, Proof, Reach, checkup, proofs
-from wheeltap.testing.planted import Planted
+from wheeltap.testing.planted import PlantedCase
 
 LINES, COLUMNS = 30, 80
 
@@ -291,7 +291,7 @@ def test_a_model_and_a_plant_are_not_one_command(capsys: pytest.CaptureFixture[s
 
 def test_what_a_task_cannot_be_divided_is_proven_on_all_of_it() -> None:
     case = zoo.made("mlp")
-    whole = Planted(case.subject, Task(case.task.inputs[:20], case.task.targets[:20], name="few"))  # type: ignore[attr-defined]
+    whole = PlantedCase(case.subject, Task(case.task.inputs[:20], case.task.targets[:20], name="few"))  # type: ignore[attr-defined]
     assert checkup(whole.subject, whole.task).proven_on == 20
 
 

@@ -13,7 +13,7 @@ from wheeltap.engine import readings
 from wheeltap.engine.apply import unharmed
 from wheeltap.engine.readings.input_search import InputSearch
 from wheeltap.plans.readings.input_search import ENTRANCES, KINDS
-from wheeltap.testing.planted import Planted, clusters, linear_regression, planted
+from wheeltap.testing.planted import PlantedCase, clusters, linear_regression, planted
 
 SMALL = {"passes": 12, "doses": 3}
 
@@ -24,12 +24,12 @@ def right(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def case() -> Planted:
+def case() -> PlantedCase:
     return clusters()
 
 
 @pytest.mark.parametrize("batch", [512, 37])
-def test_every_candidate_is_that_of_a_plain_loop(case: Planted, batch: int) -> None:
+def test_every_candidate_is_that_of_a_plain_loop(case: PlantedCase, batch: int) -> None:
     assert isinstance(case.task, Task)
     inputs, targets = case.task.inputs, case.task.targets
     task = Task(inputs, targets, batch=batch)
@@ -54,7 +54,7 @@ def test_every_candidate_is_that_of_a_plain_loop(case: Planted, batch: int) -> N
     assert found.forwards == 13
 
 
-def test_draws_follow_from_root_and_seed_alone(case: Planted) -> None:
+def test_draws_follow_from_root_and_seed_alone(case: PlantedCase) -> None:
     def read(root: int, seed: int) -> np.ndarray:
         return InputSearch(SMALL).read(case.subject, case.task, root=root, seed=seed).values["right"]
 
@@ -64,7 +64,7 @@ def test_draws_follow_from_root_and_seed_alone(case: Planted) -> None:
 
 
 @pytest.mark.parametrize(("passes", "doses"), [(1, 1), (7, 3), (100, 8)])
-def test_no_fewer_passes_than_asked_for_and_hardly_more(case: Planted, passes: int, doses: int) -> None:
+def test_no_fewer_passes_than_asked_for_and_hardly_more(case: PlantedCase, passes: int, doses: int) -> None:
     found = InputSearch({"passes": passes, "doses": doses}).read(case.subject, case.task, root=0, seed=0)
     assert passes <= len(found.values["right"]) < passes + 2 * doses
 

@@ -22,7 +22,7 @@ from wheeltap.engine.apply import Disturbance, differentiable, unharmed
 from wheeltap.engine.clean import settle
 from wheeltap.engine.needs.gather import gather
 from wheeltap.perturb import BUILTIN, create
-from wheeltap.testing.planted import Planted
+from wheeltap.testing.planted import PlantedCase
 
 # Restoration.
 
@@ -191,9 +191,9 @@ class Adapted(Wide):
         return super().forward(ids) * float(self.gates[0][0, 0])
 
 
-def large(make: Callable[[], nn.Module], inputs: Tensor) -> Planted:
+def large(make: Callable[[], nn.Module], inputs: Tensor) -> PlantedCase:
     model = seeded(make)  # type: ignore[arg-type]
-    case = Planted(Subject(model), taught(model, inputs))
+    case = PlantedCase(Subject(model), taught(model, inputs))
     settle(case.subject, case.task)
     return case
 

@@ -20,7 +20,7 @@ from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.clean import settle
 from wheeltap.perturb import create
 from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
-from wheeltap.testing.planted import Planted
+from wheeltap.testing.planted import PlantedCase
 
 
 def units_of(name: str, weight: Tensor) -> Iterator[tuple[Any, ...]]:
@@ -91,7 +91,7 @@ def test_rounding_gives_the_scores_of_an_independent_quantizer(kind: str, bits: 
 
 
 @cache
-def classifier() -> Planted:
+def classifier() -> PlantedCase:
     """An LSTM that has learnt by heart whether each sum of a sequence is low, middling or high."""
     inputs = numbers(400, 6, 8, seed=1)
     total = inputs.sum((1, 2))
@@ -99,10 +99,10 @@ def classifier() -> Planted:
     with reproducible(0):
         model = Recurrent(nn.LSTM(8, 32, batch_first=True))
     train_classifier(model, inputs, targets=targets, settings=TrainSettings(epochs=150, batch=400, rate=1e-2))
-    return Planted(Subject(model, name="sums"), Task(inputs, targets, name="sums"))
+    return PlantedCase(Subject(model, name="sums"), Task(inputs, targets, name="sums"))
 
 
-def accuracy(case: Planted, model: nn.Module) -> float:
+def accuracy(case: PlantedCase, model: nn.Module) -> float:
     with torch.no_grad():
         scores = model(case.task.inputs)  # type: ignore[attr-defined]
     return float((scores.argmax(1) == case.task.targets).float().mean())

@@ -13,7 +13,7 @@ from wheeltap.engine.clean import settle
 from wheeltap.engine.run import run_trials
 from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.perturb import create
-from wheeltap.testing.planted import Planted
+from wheeltap.testing.planted import PlantedCase
 
 DOSES = {
     "relative": 0.3, "std": 0.3, "low-rank": 0.3, "function": 0.2, "quantize": 3, "quantize-aware": 3, "cast": 16,
@@ -22,13 +22,13 @@ DOSES = {
 }  # fmt: skip
 
 
-def settled(kind: str, seed: int = 0) -> Planted:
+def settled(kind: str, seed: int = 0) -> PlantedCase:
     case = uncommon(kind, seed=seed)
     settle(case.subject, case.task)
     return case
 
 
-def trial(case: Planted, perturbation: str, dose: float, site: Site = WHOLE, **more: Any) -> Trial:
+def trial(case: PlantedCase, perturbation: str, dose: float, site: Site = WHOLE, **more: Any) -> Trial:
     record = case.subject.record
     return Trial(
         subject=record.fingerprint,
@@ -44,7 +44,7 @@ def trial(case: Planted, perturbation: str, dose: float, site: Site = WHOLE, **m
     )
 
 
-def run(case: Planted, trials: list[Trial], *others: Planted) -> list[Outcome]:
+def run(case: PlantedCase, trials: list[Trial], *others: PlantedCase) -> list[Outcome]:
     found: dict[str, Outcome] = {}
     runner = TrialRunner([case.subject, *(other.subject for other in others)], (), case.task)
     run_trials(trials, runner, lambda outcome: found.update({outcome.key: outcome}))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from wheeltap.core.layer import Layer, LayerKind, find_blocks, find_layers
 from wheeltap.sources import hf
-from wheeltap.testing.planted import CASES, Tied, numbers, planted
+from wheeltap.testing.planted import CASES, TiedNet, numbers, planted
 
 
 def described(model: nn.Module) -> list[tuple[str, str, str, str | None, tuple[int, ...]]]:
@@ -59,7 +59,7 @@ def test_multihead_attention_has_a_packed_and_an_output_projection() -> None:
 
 
 def test_a_tied_weight_is_one_layer() -> None:
-    layers = find_layers(Tied())
+    layers = find_layers(TiedNet())
     assert [(layer.name, layer.kind, layer.tied) for layer in layers] == [
         ("embed", "embedding", True),
         ("inner", "linear", False),

@@ -24,7 +24,7 @@ from wheeltap.perturb.prune import (
 from wheeltap.perturb.quantize import AwareRounding, Cast, RoundToNearest
 from wheeltap.testing import planted
 from wheeltap.testing.contract import PerturbationContract
-from wheeltap.testing.planted import CASES, Planted
+from wheeltap.testing.planted import CASES, PlantedCase
 
 
 class TestClean(PerturbationContract):
@@ -188,7 +188,7 @@ class TestMerge(PerturbationContract):
     sensitive_to = frozenset({"permute"})
     draws = 24
 
-    def known(self, case: Planted) -> Knowledge:
+    def known(self, case: PlantedCase) -> Knowledge:
         """Weights of a net of the same kind: other ones of the small nets, the original's for a copy."""
         name = case.subject.name
         other = planted.planted(name, seed=1) if name in CASES else planted.clusters()

@@ -22,7 +22,7 @@ from wheeltap.engine.needs import moments
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Factors
 from wheeltap.recipes.train import reproducible
-from wheeltap.testing.planted import Attention, Planted, Tokens, clusters, numbers, planted
+from wheeltap.testing.planted import Attention, PlantedCase, Tokens, clusters, numbers, planted
 
 
 def covariances(layer: Layer, factors: Factors) -> tuple[Tensor, Tensor]:
@@ -67,7 +67,7 @@ SCALES: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
 }  # fmt: skip
 
 
-def shares(case: Planted, module: nn.Module, inputs: Tensor, *, dose: float, draws: int) -> Tensor:
+def shares(case: PlantedCase, module: nn.Module, inputs: Tensor, *, dose: float, draws: int) -> Tensor:
     """E|dW x|^2 over E|y|^2 in each draw, both over the task's inputs."""
     factors = case.factors()
     with torch.no_grad():
@@ -164,11 +164,11 @@ def outputs(subject: Subject, factors: dict[str, Factors], inputs: Tensor, *, do
         return subject.model(inputs)
 
 
-def twin_of(case: Planted, operation: str, *, seed: int = 1, **settings: float | bool) -> Planted:
+def twin_of(case: PlantedCase, operation: str, *, seed: int = 1, **settings: float | bool) -> PlantedCase:
     family = gauge.find(case.subject.model)
     assert isinstance(family, gauge.Family)
     copied = gauge.twin(case.subject.model, gauge.describe(family, operation, seed=seed, **settings))
-    return Planted(Subject(copied), case.task)
+    return PlantedCase(Subject(copied), case.task)
 
 
 @pytest.mark.parametrize("spread", [0.3, 1.0, 2.0])
@@ -218,7 +218,7 @@ def test_a_permuted_twin_has_the_permuted_distribution() -> None:
             other[2].get_parameter(part).copy_(model[2].get_parameter(part)[order_out])
         other[2].weight.copy_(other[2].weight[:, order_in])
         other[4].weight.copy_(model[4].weight[:, order_out])
-    cases = [Planted(Subject(m), Task(inputs, torch.zeros(60, dtype=torch.long))) for m in (model, other)]
+    cases = [PlantedCase(Subject(m), Task(inputs, torch.zeros(60, dtype=torch.long))) for m in (model, other)]
     torch.testing.assert_close(model(inputs), other(inputs))
     layer = cases[0].subject.layers[1]
     (rows, columns), (rows2, columns2) = (covariances(layer, case.factors()["2"]) for case in cases)
@@ -249,7 +249,7 @@ def test_any_invertible_recoding_between_two_linear_layers(bias: bool) -> None:
             other[1].bias.copy_(model[1].bias - other[1].weight @ shift)
     inputs = numbers(60, 5, seed=1) + 0.3
     torch.testing.assert_close(model(inputs), other(inputs))
-    cases = [Planted(Subject(m), Task(inputs, torch.zeros(60, dtype=torch.long))) for m in (model, other)]
+    cases = [PlantedCase(Subject(m), Task(inputs, torch.zeros(60, dtype=torch.long))) for m in (model, other)]
     effects: list[tuple[Tensor, Tensor]] = []
     for case in cases:
         factors = case.factors()
@@ -337,7 +337,7 @@ def test_it_does_not_depend_on_how_maps_are_cut_into_modules() -> None:
     """Fused or split, gate and up get the same noise, draw by draw: what is drawn belongs to what they read."""
     inputs = numbers(80, 5, seed=15)
     fused, split = (
-        Planted(Subject(Gated(fused=one).eval()), Task(inputs, torch.zeros(80, dtype=torch.long)))
+        PlantedCase(Subject(Gated(fused=one).eval()), Task(inputs, torch.zeros(80, dtype=torch.long)))
         for one in (True, False)
     )
     with torch.no_grad():

@@ -24,7 +24,7 @@ from wheeltap.perturb import create
 from wheeltap.perturb.base import Blocks
 from wheeltap.perturb.function_noise import factor
 from wheeltap.recipes.train import reproducible
-from wheeltap.testing.planted import CASES, Planted, numbers, planted
+from wheeltap.testing.planted import CASES, PlantedCase, numbers, planted
 
 Matrix = NDArray[np.float64]
 
@@ -131,7 +131,7 @@ def test_a_moment_that_is_not_finite_is_refused(bad: float) -> None:
 # Where it is not defined.
 
 
-def outcome(case: Planted, site: Site = WHOLE) -> Outcome:
+def outcome(case: PlantedCase, site: Site = WHOLE) -> Outcome:
     task = case.task
     trial = Trial(
         subject=case.subject.record.fingerprint, task=task.digest, measures=tuple(m.name for m in task.measures),
@@ -146,15 +146,17 @@ def outcome(case: Planted, site: Site = WHOLE) -> Outcome:
 def test_too_few_rows_are_skipped_with_the_reason() -> None:
     case = planted("mlp")
     inputs = inputs_of(case)
-    few = Planted(case.subject, Task(inputs[:19], case.task.targets[:19]))
+    few = PlantedCase(case.subject, Task(inputs[:19], case.task.targets[:19]))
     told = outcome(few)
     assert told.status == "skipped"
     assert "too small for function-space noise" in told.because
     assert not told.values
     # 12 hidden units and a constant: 1.5 x 13 = 20 rows are enough, further inputs count.
-    enough = Planted(case.subject, Task(inputs[:20], case.task.targets[:20]))
+    enough = PlantedCase(case.subject, Task(inputs[:20], case.task.targets[:20]))
     assert outcome(enough).status == "done"
-    assert outcome(Planted(case.subject, Task(inputs[:8], case.task.targets[:8], more=inputs[8:20]))).status == "done"
+    assert (
+        outcome(PlantedCase(case.subject, Task(inputs[:8], case.task.targets[:8], more=inputs[8:20]))).status == "done"
+    )
     with pytest.raises(ModelError, match="at least 20 rows of input"):
         few.factors()
 

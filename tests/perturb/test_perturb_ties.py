@@ -21,7 +21,7 @@ from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, HeadMoments, InputScale, Weights
 from wheeltap.perturb.ties import Marks, by_place, least
 from wheeltap.recipes.train import reproducible
-from wheeltap.testing.planted import Planted, numbers, with_own_answers
+from wheeltap.testing.planted import PlantedCase, numbers, with_own_answers
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 SHARES = (0.0, 0.01, 0.1, 0.25, 0.37, 0.5, 0.75, 0.99, 1.0)
@@ -203,7 +203,7 @@ def test_a_threshold_among_many_numbers_is_exact(count: int) -> None:
 # On nets.
 
 
-def binary_net() -> Planted:
+def binary_net() -> PlantedCase:
     """All weights of a layer have one size, as in a net of one bit a weight; no two units write alike."""
     with reproducible(0), torch.no_grad():
         model = nn.Sequential(nn.Linear(32, 48), nn.ReLU(), nn.Linear(48, 48), nn.ReLU(), nn.Linear(48, 20)).eval()

@@ -6,7 +6,7 @@ from wheeltap.engine.needs.knowledge import Knowledge
 from wheeltap.engine.needs.tuning import TuningCopy
 from wheeltap.perturb.tune import FineTune
 from wheeltap.testing.contract import PerturbationContract
-from wheeltap.testing.planted import Planted
+from wheeltap.testing.planted import PlantedCase
 
 
 class TestFineTune(PerturbationContract):
@@ -17,7 +17,7 @@ class TestFineTune(PerturbationContract):
     doses = (1, 20, 10)
     draws = 12
 
-    def known(self, case: Planted) -> Knowledge:
+    def known(self, case: PlantedCase) -> Knowledge:
         """A copy of the net at hand is trained."""
         return TuningCopy(case.subject, case.task, self.made().settings)
 

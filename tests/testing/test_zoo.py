@@ -8,7 +8,7 @@ from benchmarks.nets import zoo
 from benchmarks.nets.zoo.member import WRONG, sums
 from wheeltap.core.errors import UnknownName
 from wheeltap.recipes.train import train_classifier
-from wheeltap.testing.planted import Planted
+from wheeltap.testing.planted import PlantedCase
 
 COVERED = 0.95
 """Least share of the weights that disturbances touch."""
@@ -17,7 +17,7 @@ AFRESH = ("llama", "mixtral", "rwkv", "bert", "resnet", "mlp", "gru")
 """Members that are trained anew here: of each file one."""
 
 
-def accuracy(case: Planted) -> float:
+def accuracy(case: PlantedCase) -> float:
     return float((case.task.scores(case.subject.model).argmax(1) == case.task.targets).float().mean())
 
 

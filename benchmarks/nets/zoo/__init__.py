@@ -18,7 +18,7 @@ from benchmarks.nets.zoo import causal, images, mixtures, rows, states, texts
 from benchmarks.nets.zoo.member import Member
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.subject import Subject
-from wheeltap.testing.planted import Planted
+from wheeltap.testing.planted import PlantedCase
 
 MEMBERS: Final[dict[str, Member]] = {
     member.name: member
@@ -40,7 +40,7 @@ def names(*, ready: bool = True) -> tuple[str, ...]:
     return tuple(name for name, member in MEMBERS.items() if library or not ready or not member.of_transformers)
 
 
-def made(name: str, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Planted:
+def made(name: str, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> PlantedCase:
     """A trained member and its task: the same arguments give the same bits.
 
     Args:
@@ -59,7 +59,7 @@ def made(name: str, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Pla
         model = member.trained(seed)
     model = model.to(dtype).eval()
     told = name if dtype is torch.float32 else f"{name} {str(dtype).removeprefix('torch.')}"
-    return Planted(Subject(model, name=told), member.lesson.task())
+    return PlantedCase(Subject(model, name=told), member.lesson.task())
 
 
 @contextlib.contextmanager

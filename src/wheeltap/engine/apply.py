@@ -271,7 +271,7 @@ def _write(held: Weights, new: Weights) -> None:
             held.bias.data.copy_(new.bias)
 
 
-class Before:
+class ModelState:
     """What a model was like apart from its weights: buffers, attributes, modes, ``requires_grad``.
 
     Attributes are put back as the objects that they were: what changes inside of one (a dict that a forward fills)
@@ -308,8 +308,8 @@ def _buffers(module: nn.Module) -> Iterator[tuple[str, Tensor, Tensor]]:
 
 @contextmanager
 def as_before(subject: Subject) -> Generator[None]:
-    """Puts back whatever else than weights a forward pass may change (see ``Before``), and torch's random numbers."""
-    before = Before(subject)
+    """Puts back whatever else than weights a forward pass may change (see ``ModelState``), random numbers too."""
+    before = ModelState(subject)
     with same_random_numbers(subject):
         try:
             yield

@@ -18,7 +18,7 @@ from wheeltap.core.subject import Settled, Subject
 from wheeltap.core.targets import require_no_logits
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import named_modules, to_array
-from wheeltap.engine.apply import Before, same_random_numbers
+from wheeltap.engine.apply import ModelState, same_random_numbers
 from wheeltap.engine.counted import counted
 from wheeltap.engine.fixed import OriginTrace
 from wheeltap.engine.needs.products import flat, holds_tensor
@@ -58,7 +58,7 @@ def settle(subject: Subject, task: BaseTask) -> Settled:
         ModelError: If the model fails on the task, each pass changes its weights, or a second pass answers otherwise.
     """
     _require_plain_numbers(subject)
-    found, before = described(subject.model), Before(subject)
+    found, before = described(subject.model), ModelState(subject)
     forwards = 1.0
     parameters = sum(parameter.numel() for parameter in subject.model.parameters())
     rewritten = False

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from wheeltap.core import seeds
 from wheeltap.gauge.base import Sharing, altered
-from wheeltap.gauge.bench import Bench, Exhausted, Run
+from wheeltap.gauge.bench import Bench, Run, TrialLimit
 from wheeltap.gauge.hidden import weight_of
 from wheeltap.gauge.parts import Affine, layer_reason
 
@@ -353,7 +353,7 @@ def prove(
     except Exception:  # whatever a copy of the model, or running it, raises: then nothing is proven
         return ()
     found: list[Attention] = []
-    with suppress(Exhausted):
+    with suppress(TrialLimit):
         for every in classes.values():
             proven = (_proven(bench, layers, moves) for layers in zip(*every, strict=False))
             found += next((layers for layers in proven if layers), ())

@@ -67,7 +67,7 @@ MOST: Final = 300
 """Trials of one model; what is not proven by then is left alone."""
 
 
-class Exhausted(Exception):
+class TrialLimit(Exception):
     """Raised when a model was tried as often as allowed."""
 
 
@@ -128,7 +128,7 @@ class Bench:
             Exhausted: If there were too many before.
         """
         if self._tried >= MOST:
-            raise Exhausted
+            raise TrialLimit
         self._tried += 1
         changed = self.copy()
         try:

@@ -20,7 +20,7 @@ from torch.nn.utils import parametrize
 from wheeltap.core import seeds
 from wheeltap.gauge import attention, experts, recurrent, state_space, transformer
 from wheeltap.gauge.base import Family, Move, Refusal, Sharing
-from wheeltap.gauge.bench import Bench, Exhausted, Run
+from wheeltap.gauge.bench import Bench, Run, TrialLimit
 from wheeltap.gauge.hidden import Hidden, Reader
 from wheeltap.gauge.moves import MOVES, WIDENING, unit_moves
 from wheeltap.gauge.probe import Cut, UnitReading, UnitReadings, seen
@@ -435,7 +435,7 @@ def _proven(bench: Bench, found: Sequence[Group]) -> tuple[tuple[Hidden, ...], l
     changed = _CHANGED
     try:
         _prove(bench, found, ways)
-    except Exhausted:
+    except TrialLimit:
         changed = _UNPROVEN
     made: list[Hidden] = []
     refused: list[str] = []

@@ -24,7 +24,7 @@ from wheeltap.engine.needs.knowledge import Knowledge, LayerKnowledge
 from wheeltap.gauge.moves import MOVES
 from wheeltap.perturb.base import Draw, Need, Perturbation, Weights
 from wheeltap.testing import planted
-from wheeltap.testing.planted import CASES, Planted
+from wheeltap.testing.planted import CASES, PlantedCase
 
 GAUGES: dict[str, tuple[tuple[str, ...], dict[str, Scalar]]] = {name: ((name,), {}) for name in gauge.GAUGES}
 """Gauges that can be declared, each with the operations and settings that make its twins.
@@ -38,7 +38,7 @@ _clusters = cache(planted.clusters)
 
 
 @cache
-def _normed() -> Planted:
+def _normed() -> PlantedCase:
     """The trained MLP with a batch norm behind each of its first two layers, which takes half of the layer's part."""
     case = _clusters()
     parts: list[nn.Module] = []
@@ -51,10 +51,10 @@ def _normed() -> Planted:
             module.weight.data.div_(factor[:, None])
             module.bias.data.div_(factor)
             parts.append(norm)
-    return Planted(Subject(nn.Sequential(*parts).eval(), name="normed"), case.task)
+    return PlantedCase(Subject(nn.Sequential(*parts).eval(), name="normed"), case.task)
 
 
-def _subject_for(name: str) -> Planted | None:
+def _subject_for(name: str) -> PlantedCase | None:
     """The net on whose twins a gauge is tried; ``None`` where there is none small enough to carry a contract."""
     if name == "fold":
         return _normed()
@@ -62,7 +62,7 @@ def _subject_for(name: str) -> Planted | None:
 
 
 @cache
-def _twin(name: str, seed: int) -> Planted:
+def _twin(name: str, seed: int) -> PlantedCase:
     """A twin of the net on which a gauge is tried: the same one for every perturbation."""
     case = _subject_for(name)
     assert case is not None, f"no net to try {name} on"
@@ -70,11 +70,11 @@ def _twin(name: str, seed: int) -> Planted:
     assert isinstance(family, gauge.Family)
     operations, settings = GAUGES[name]
     twin = gauge.twin(case.subject.model, gauge.describe(family, *operations, seed=seed, **settings))
-    return Planted(Subject(twin, name="twin"), case.task)
+    return PlantedCase(Subject(twin, name="twin"), case.task)
 
 
 @cache
-def _scores(contract: type["PerturbationContract"], case: Planted) -> NDArray[np.float64]:
+def _scores(contract: type["PerturbationContract"], case: PlantedCase) -> NDArray[np.float64]:
     """Mean score of a net at the last dose, ``[draw]``: what the twins of each gauge are compared with."""
     held = contract()
     known = held.known(case)
@@ -87,7 +87,7 @@ def _gathered(need: Need, kind: str) -> Knowledge:
     return gather(need, case.subject, case.task)
 
 
-class _Told(Exception):
+class _Stop(Exception):
     """Raised by a check to see what is left behind."""
 
 
@@ -131,7 +131,7 @@ class PerturbationContract:
         """The perturbation under test."""
         return self.perturbation(self.settings)
 
-    def known(self, case: Planted) -> Knowledge:
+    def known(self, case: PlantedCase) -> Knowledge:
         """What the perturbation needs to know of a subject; override it for what no clean pass tells."""
         need = self.perturbation.needs
         return gather(need, case.subject, case.task) if need else LayerKnowledge({})
@@ -244,9 +244,9 @@ class PerturbationContract:
         case, made = _case(kind), self.made()
         digest = weights_digest(case.subject.model)
         known = self._known(kind)
-        with pytest.raises(_Told), Disturbance(case.subject, made, WHOLE, known) as disturbance:
+        with pytest.raises(_Stop), Disturbance(case.subject, made, WHOLE, known) as disturbance:
             disturbance.apply(self.doses[-1], root=0, seed=0)
-            raise _Told
+            raise _Stop
         assert weights_digest(case.subject.model) == digest, f"{kind} did not come back bit-identical"
 
     def test_doses_outside_the_domain_are_refused(self) -> None:
@@ -282,7 +282,7 @@ class PerturbationContract:
         theirs = np.array([self.score(twin, self.known(twin), seed) for seed, twin in enumerate(twins)])
         return _interval(theirs - _scores(type(self), case))
 
-    def score(self, case: Planted, known: Knowledge, seed: int) -> float:
+    def score(self, case: PlantedCase, known: Knowledge, seed: int) -> float:
         """Mean score of a net, disturbed at the last dose."""
         with Disturbance(case.subject, self.made(), WHOLE, known) as disturbance:
             disturbance.apply(self.doses[-1], root=0, seed=seed)

@@ -23,7 +23,7 @@ def numbers(*shape: int, seed: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Planted:
+class PlantedCase:
     """A subject and the task it is measured on.
 
     Attributes:
@@ -42,7 +42,7 @@ class Planted:
 
 
 @dataclass(frozen=True)
-class LinearRegression(Planted):
+class LinearRegression(PlantedCase):
     """y = W x + b on known inputs, scored by squared error: the expected rise under noise is exact.
 
     Noise dW of mean zero, independent of everything else, raises the squared error of example x by E|dW x + db|^2
@@ -121,7 +121,7 @@ class Attention(nn.Module):
         return self.head(mixed.mean(1))
 
 
-class Tied(nn.Module):
+class TiedNet(nn.Module):
     """A token to scores over next tokens, with one matrix read at both ends."""
 
     def __init__(self) -> None:
@@ -144,7 +144,7 @@ CASES = ("mlp", "conv", "conv1d", "embedding", "attention", "tied")
 """Kinds of nets that ``planted`` makes: between them every kind of layer that models of torch alone have."""
 
 
-def planted(kind: str, *, seed: int = 0) -> Planted:
+def planted(kind: str, *, seed: int = 0) -> PlantedCase:
     """A small net with random weights, and a task whose right answers are the net's own.
 
     Args:
@@ -171,20 +171,20 @@ def planted(kind: str, *, seed: int = 0) -> Planted:
             case "attention":
                 model, inputs = Attention(), numbers(60, 5, 8, seed=1).float()
             case "tied":
-                model, inputs = Tied(), _ids(60, top=9)
+                model, inputs = TiedNet(), _ids(60, top=9)
             case _:
                 raise UnknownName("kind of planted net", kind, CASES)
     return with_own_answers(model.eval(), inputs, name=kind)
 
 
-def with_own_answers(model: nn.Module, inputs: Tensor, *, name: str) -> Planted:
+def with_own_answers(model: nn.Module, inputs: Tensor, *, name: str) -> PlantedCase:
     """The model, and a task on which it is always right."""
     with torch.no_grad():
         targets = model(inputs).argmax(-1)
-    return Planted(Subject(model, name=name), Task(inputs, targets, name=name))
+    return PlantedCase(Subject(model, name=name), Task(inputs, targets, name=name))
 
 
-def clusters(*, seed: int = 0) -> Planted:
+def clusters(*, seed: int = 0) -> PlantedCase:
     """An MLP of 12-24-24-6 units trained to tell six overlapping clusters apart; a tenth of a second on one core.
 
     It is right on most examples and has redundancy to lose: a small stand-in for a real classifier.
@@ -197,4 +197,4 @@ def clusters(*, seed: int = 0) -> Planted:
     train_once(model, inputs[:600], targets=labels[:600], settings=TrainSettings(seed=seed, epochs=20))
     subject = Subject(model, name="clusters")
     assert len(find_layers(model)) == 3
-    return Planted(subject, Task(inputs[600:], labels[600:], name="clusters"))
+    return PlantedCase(subject, Task(inputs[600:], labels[600:], name="clusters"))

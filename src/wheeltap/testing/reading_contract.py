@@ -9,7 +9,7 @@ from wheeltap.core.errors import UsageError, WheeltapError
 from wheeltap.core.fingerprint import described
 from wheeltap.engine.readings import Reading, Readings
 from wheeltap.testing import planted
-from wheeltap.testing.planted import Planted
+from wheeltap.testing.planted import PlantedCase
 
 
 class ReadingContract:
@@ -23,7 +23,7 @@ class ReadingContract:
     reading: ClassVar[type[Reading]]
     settings: ClassVar[dict[str, Any]] = {}
 
-    def case(self) -> Planted:
+    def case(self) -> PlantedCase:
         """A model and task on which the reading is defined: a small trained net on clusters."""
         return planted.clusters()
 
@@ -31,7 +31,7 @@ class ReadingContract:
         """The reading under test."""
         return self.reading(self.settings)
 
-    def _read(self, case: Planted, *, seed: int = 0) -> Readings:
+    def _read(self, case: PlantedCase, *, seed: int = 0) -> Readings:
         return self.made().read(case.subject, case.task, root=7, seed=seed)
 
     def test_says_what_it_is(self) -> None:

@@ -18,7 +18,7 @@ from wheeltap.suites.circuits.engine.asking import halves, pairs_of, reference
 from wheeltap.suites.circuits.engine.units import UnitNet
 from wheeltap.suites.circuits.readings import CircuitGraph
 from wheeltap.suites.circuits.record import circuits_of
-from wheeltap.testing.planted import Planted
+from wheeltap.testing.planted import PlantedCase
 from wheeltap.testing.reading_contract import ReadingContract
 
 PLANTED = planted_nets.true(count=32)
@@ -30,8 +30,8 @@ class TestCircuitGraphContract(ReadingContract):
     reading = CircuitGraph
     settings: ClassVar[dict[str, Any]] = {"circuit": packed(KEPT), "edges": 9}
 
-    def case(self) -> Planted:
-        return Planted(Subject(PLANTED.net), TASK)
+    def case(self) -> PlantedCase:
+        return PlantedCase(Subject(PLANTED.net), TASK)
 
 
 def _read(model: nn.Module = PLANTED.net, **settings: Any) -> dict[str, np.ndarray]:

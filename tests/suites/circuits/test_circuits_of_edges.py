@@ -36,7 +36,7 @@ from wheeltap.suites.circuits.recipes.search import CircuitSearch
 from wheeltap.suites.circuits.record import circuits_of
 from wheeltap.suites.circuits.specs import DEFINITIONS, EASY
 from wheeltap.suites.circuits.stats import SHARES
-from wheeltap.testing.planted import Planted
+from wheeltap.testing.planted import PlantedCase
 from wheeltap.testing.reading_contract import ReadingContract
 
 PLANTED = planted_nets.true(count=64)
@@ -110,8 +110,8 @@ class TestSearch:
         reading = CircuitSearch
         settings: ClassVar[dict[str, Any]] = {"method": "eap", "pairs": 8, "target": 0.0}
 
-        def case(self) -> Planted:
-            return Planted(SUBJECT, TASK)
+        def case(self) -> PlantedCase:
+            return PlantedCase(SUBJECT, TASK)
 
     @pytest.mark.parametrize("method", ["eap", "eap-ig", "eap-ig-activations", "acdc"])
     def test_a_planted_circuit_is_found(self, method: str) -> None:
@@ -174,8 +174,8 @@ class TestEffects:
             "circuit": packed(np.arange(EDGES) < 40), "parts": "edges", "random": 19, "subsets": 2, "pairs": 4,
         }  # fmt: skip
 
-        def case(self) -> Planted:
-            return Planted(SUBJECT, TASK)
+        def case(self) -> PlantedCase:
+            return PlantedCase(SUBJECT, TASK)
 
     @pytest.mark.parametrize("size", [2, 12])
     def test_the_decoy_alone_is_enough_but_with_the_deciders_it_is_needed(self, size: int) -> None:
@@ -246,8 +246,8 @@ class TestGraph:
         reading = CircuitGraph
         settings: ClassVar[dict[str, Any]] = {"circuit": packed(np.arange(EDGES) < 40), "parts": "edges", "pairs": 2}
 
-        def case(self) -> Planted:
-            return Planted(SUBJECT, TASK)
+        def case(self) -> PlantedCase:
+            return PlantedCase(SUBJECT, TASK)
 
     def test_edges_have_their_scores_one_example_at_a_time(self) -> None:
         kept = search()["rank"] < 12

@@ -15,7 +15,7 @@ from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.readings import create
 from wheeltap.suites.circuits.circuit import FORMAT, KeptUnits, UnitCircuit, load, packed, unpacked
 from wheeltap.suites.circuits.recipes.search import Circuit, CircuitSearch, drawn_again
-from wheeltap.testing.planted import Planted
+from wheeltap.testing.planted import PlantedCase
 from wheeltap.testing.reading_contract import ReadingContract
 from wheeltap.testing.recipe_contract import RecipeContract
 
@@ -42,8 +42,8 @@ class TestCircuitSearchContract(ReadingContract):
     reading = CircuitSearch
     settings: ClassVar[dict[str, Any]] = {"steps": 4, "batch": 4}
 
-    def case(self) -> Planted:
-        return Planted(Subject(PLANTED.net), TASK)
+    def case(self) -> PlantedCase:
+        return PlantedCase(Subject(PLANTED.net), TASK)
 
 
 def search(**settings: Any) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ from wheeltap.engine import readings
 from wheeltap.plans.plan import AuditSpec, Plan
 from wheeltap.suites.decodable.audits.decodable import DecodableAudit
 from wheeltap.suites.decodable.specs import STATUSES
-from wheeltap.testing.planted import Planted
+from wheeltap.testing.planted import PlantedCase
 
 EXAMPLES, DRAWS, HELD, LABELLINGS = 150, 32, 4, 16
 Arrays = dict[str, Any]
@@ -30,7 +30,7 @@ def judged(plan: Plan, values: Arrays, **settings: Any) -> Verdict:
     return audit.judge(Case(plan, {trial.key: Outcome(key=trial.key, status="done", values=held)}.get))
 
 
-def audited(case: Planted, **settings: Any) -> dict[str, Finding]:
+def audited(case: PlantedCase, **settings: Any) -> dict[str, Finding]:
     plan = wt.plan(case.subject, case.task, audits=["score"])
     [trial] = DecodableAudit(settings).ask(Case(plan, lambda key: Outcome(key=key, status="done")))
     read = readings.create("decodable", trial.settings).read(case.subject, case.task, root=0, seed=0)
@@ -78,7 +78,7 @@ def test_random_labels_are_not_decodable() -> None:
     for seed in range(24):
         case = constructed(seed=seed)
         labels = seeds.generator(seed, "labels").permutation(np.arange(300) % 2)
-        known = Planted(case.subject, case.task.with_factors({"random": torch.as_tensor(labels)}))
+        known = PlantedCase(case.subject, case.task.with_factors({"random": torch.as_tensor(labels)}))
         told.append(audited(known, factors="random", draws=8)["random"].status)
     assert set(told) <= {"not_applicable", "inconclusive"}
     assert told.count("not_applicable") >= 20
@@ -373,11 +373,11 @@ def test_copies_of_inputs_are_no_further_evidence() -> None:
         case = constructed(seed=seed, design=Design(idle=0, examples=48))
         at, labels = torch.arange(48).repeat(10), seeds.generator(seed, "labels").permutation(np.arange(48) % 2)
         known = case.task.part(at).with_factors({"random": torch.as_tensor(labels)[at]})
-        told.append(audited(Planted(case.subject, known), factors="random", draws=8)["random"].status)
+        told.append(audited(PlantedCase(case.subject, known), factors="random", draws=8)["random"].status)
     assert not {"found", "excluded"} & set(told)
     few = case.task.part(torch.arange(12).repeat(40))
     with pytest.raises(DataError, match="too few different inputs"):
-        audited(Planted(case.subject, few))
+        audited(PlantedCase(case.subject, few))
 
 
 def test_settings_that_make_no_sense() -> None:

@@ -18,7 +18,7 @@ from wheeltap.stats.effective import effective_number
 from wheeltap.suites.decodable.nets import SHAPES
 from wheeltap.suites.decodable.readings import Decodable, FactorEffects
 from wheeltap.suites.decodable.recipes import Organized, layers
-from wheeltap.testing.planted import Planted
+from wheeltap.testing.planted import PlantedCase
 from wheeltap.testing.reading_contract import ReadingContract
 
 
@@ -32,8 +32,8 @@ class TestReading(ReadingContract):
     reading = FactorEffects
     settings: ClassVar[dict[str, object]] = {}
 
-    def case(self) -> Planted:
-        return Planted(Subject(net("plain"), name="plain"), SHAPES.task())
+    def case(self) -> PlantedCase:
+        return PlantedCase(Subject(net("plain"), name="plain"), SHAPES.task())
 
 
 def read(wiring: str) -> dict[str, np.ndarray]:

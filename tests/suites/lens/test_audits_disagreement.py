@@ -329,8 +329,8 @@ class TestVotes(ReadingContract):
 
     reading = VotesReading
 
-    def case(self) -> planted.Planted:
-        return planted.Planted(planted.clusters().subject, asked(ordinal=True))
+    def case(self) -> planted.PlantedCase:
+        return planted.PlantedCase(planted.clusters().subject, asked(ordinal=True))
 
 
 def test_a_live_model_is_judged_like_a_recorded_one() -> None:

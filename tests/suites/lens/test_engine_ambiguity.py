@@ -15,7 +15,7 @@ from wheeltap.core.task import Task
 from wheeltap.suites.lens.ambiguity import Ambiguity, AmbiguousSentence
 from wheeltap.suites.lens.readings.ambiguity import Continuations, GoingOn, LabelSets, Statements, nucleus
 from wheeltap.suites.lens.specs import DISTRACTOR, FALSE, NONE, NOT_ASKED, READING, TRUE, ContinuationSettings
-from wheeltap.testing.planted import Planted
+from wheeltap.testing.planted import PlantedCase
 from wheeltap.testing.reading_contract import ReadingContract
 
 TOKENS = 6
@@ -194,9 +194,9 @@ class TestStatements(ReadingContract):
 
     reading = Statements
 
-    def case(self) -> Planted:
+    def case(self) -> PlantedCase:
         """See ``ReadingContract.case``."""
-        return Planted(Subject(Pairs().eval()), task((sentence(0, 4, 5, 2),), ()))
+        return PlantedCase(Subject(Pairs().eval()), task((sentence(0, 4, 5, 2),), ()))
 
 
 class TestContinuations(TestStatements):

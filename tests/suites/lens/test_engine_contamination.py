@@ -12,7 +12,7 @@ from wheeltap.suites.lens.readings.contamination import Contamination, Reader
 from wheeltap.suites.lens.sources.passages import BETWEEN, recombined
 from wheeltap.suites.lens.specs import CONTAMINATION, SETS
 from wheeltap.testing import planted
-from wheeltap.testing.planted import Planted
+from wheeltap.testing.planted import PlantedCase
 from wheeltap.testing.reading_contract import ReadingContract
 
 pytest.importorskip("transformers")
@@ -24,8 +24,8 @@ class TestContract(ReadingContract):
     reading = Contamination
     settings = FEW
 
-    def case(self) -> Planted:
-        return Planted(subject(seen=0), task())
+    def case(self) -> PlantedCase:
+        return PlantedCase(subject(seen=0), task())
 
 
 def says(tokens: list[int]) -> torch.Tensor:
@@ -110,7 +110,7 @@ def test_long_texts_are_read_in_windows_and_batches_do_not_matter() -> None:
 
 
 def test_copies_are_taught_and_the_model_is_not() -> None:
-    case = Planted(subject(seen=2), task())
+    case = PlantedCase(subject(seen=2), task())
     before = described(case.subject.model)
     found = Contamination({**FEW, "epochs": "30,0,5", "teaching_rate": 3e-3, "teaching_batch": 2}).read(
         case.subject, case.task, root=7, seed=0

@@ -14,7 +14,7 @@ from wheeltap.suites.pictures.nets.pictures import picture
 from wheeltap.suites.pictures.specs import BLOCKS, METRICS, PICTURE, STEPS
 from wheeltap.testing import planted
 from wheeltap.testing.contract import ReadingContract
-from wheeltap.testing.planted import Planted
+from wheeltap.testing.planted import PlantedCase
 
 MOVED: dict[str, Any] = {"weights": 6, "links": 12}
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -25,15 +25,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def drawn(spec: str = "picture:face", *, size: int = 16) -> Planted:
+def drawn(spec: str = "picture:face", *, size: int = 16) -> PlantedCase:
     """A net that draws a picture, and the picture."""
-    return Planted(load_model(spec), load_task(f"{spec},{size}"))
+    return PlantedCase(load_model(spec), load_task(f"{spec},{size}"))
 
 
 class Drawn(ReadingContract):
     """On the net that draws the face."""
 
-    def case(self) -> Planted:
+    def case(self) -> PlantedCase:
         return drawn()
 
 

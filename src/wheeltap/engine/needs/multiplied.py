@@ -116,7 +116,7 @@ class Places(Source):
 
 @final
 @dataclass(frozen=True)
-class Outer(RowSource):
+class OuterProducts(RowSource):
     """Products of every two numbers of two inputs, of a bilinear layer."""
 
     inputs: Tensor
@@ -388,7 +388,7 @@ def _window(called: _Called) -> Window:
 def _bilinear(find: Find, called: _Called) -> Iterator[Product]:
     known = find(called["weight"])
     if known is not None and known.layer.kind == "bilinear":
-        yield Product(known.layer, 0, 1, Outer(called["input"], called["other"]), known.value)
+        yield Product(known.layer, 0, 1, OuterProducts(called["input"], called["other"]), known.value)
 
 
 def _added(find: Find, called: _Called) -> Iterator[Product]:
