@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from wheeltap.core.literals import checked
+from wheeltap.core.settings import checked
 from wheeltap.plans.plan import Effort
 from wheeltap.report.report import Report
 from wheeltap.runs.budget import Budget

@@ -9,7 +9,7 @@ import torch
 
 import wheeltap as wt
 from wheeltap.core.choices import ChoiceTask
-from wheeltap.core.lookalikes import Words, copied, lookalikes, sizes_of, words_of
+from wheeltap.core.repeats import Words, copied, lookalikes, sizes_of, words_of
 
 VOCABULARY = [f"w{at}" for at in range(4000)]
 FREQUENCIES = [1.0 / (1 + at) for at in range(4000)]

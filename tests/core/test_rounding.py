@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wheeltap.core.errors import UnknownName
+from wheeltap.core.plain import fixed
 from wheeltap.core.records import Estimate
-from wheeltap.core.rounding import fixed
 from wheeltap.report import words
 
 

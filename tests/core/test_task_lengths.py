@@ -9,7 +9,7 @@ from task_nets import Reader, numbers, seeded
 from torch import Tensor, nn
 
 import wheeltap as wt
-from wheeltap.core import lengths
+from wheeltap.core import inputs
 from wheeltap.core.errors import DataError
 from wheeltap.core.task import Task
 
@@ -42,14 +42,14 @@ def ids(*rows: int, width: int) -> Tensor:
     ],
 )
 def test_how_long_a_model_reads(model: Callable[[], nn.Module], tokens: int | None) -> None:
-    found = lengths.longest(seeded(model))
+    found = inputs.longest(seeded(model))
     assert (found.tokens if found else None) == tokens
 
 
 def test_positions_are_counted_from_behind_the_padding() -> None:
     model = Reader(6)
     model.wpe = nn.Embedding(6, 8, padding_idx=1)
-    found = lengths.longest(model)
+    found = inputs.longest(model)
     assert found is not None and found.tokens == 4
 
 

@@ -24,7 +24,7 @@ from wheeltap.audits.base import audits, studies
 from wheeltap.cli import application, main
 from wheeltap.cli.options import _File
 from wheeltap.core.errors import UnknownName, UsageError, WheeltapError
-from wheeltap.core.literals import is_choice, words_of
+from wheeltap.core.settings import is_choice, words_of
 from wheeltap.core.site import Site
 from wheeltap.core.study import Asked, Cast, Cohort, Metric, Rule
 from wheeltap.engine.readings import readings

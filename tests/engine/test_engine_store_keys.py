@@ -18,7 +18,7 @@ import wheeltap as wt
 from wheeltap.cli import main
 from wheeltap.core import canon
 from wheeltap.core.errors import StoreError
-from wheeltap.core.own_key import VARIABLE, own_key
+from wheeltap.core.files import VARIABLE, own_key
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.store import Store, _Row
 
@@ -142,7 +142,7 @@ def test_another_key_reads_nothing_and_writes_over_it(tmp_path: Path) -> None:
 
 # ---- the key -------------------------------------------------------------------------------------------------------
 
-OTHER_PROCESS = "from wheeltap.core.own_key import own_key; print(own_key().hex())"
+OTHER_PROCESS = "from wheeltap.core.files import own_key; print(own_key().hex())"
 
 
 @pytest.fixture

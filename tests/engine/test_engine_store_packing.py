@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from store_outcomes import same
 
 from wheeltap.core.errors import StoreError
-from wheeltap.core.own_key import own_key
+from wheeltap.core.files import own_key
 from wheeltap.core.records import Outcome
 from wheeltap.plans.packing import LARGEST, pack, unpack
 from wheeltap.plans.store import Store, _Row

@@ -7,12 +7,12 @@ import pytest
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from wheeltap.core import normals, seeds
+from wheeltap.core import seeds
 
 
 def drawn(count: int, *, seed: int = 0) -> NDArray[np.float32]:
     out = np.empty(count, np.float32)
-    normals.fill(seeds.words(seed, "test"), out)
+    seeds.fill_normal(seeds.words(seed, "test"), out)
     return out
 
 

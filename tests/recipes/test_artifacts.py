@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from wheeltap.core.artifact import ArtifactSpec
+from wheeltap.core.canon import ArtifactSpec
 from wheeltap.core.errors import FileFormatError, StoreError
-from wheeltap.core.own_key import VARIABLE
+from wheeltap.core.files import VARIABLE
 from wheeltap.plans.artifacts import MOST_BESIDE, Artifacts, Kept, digest
 from wheeltap.recipes.base import Given, recipe_of, spec
 from wheeltap.recipes.make import Made, Pace, make

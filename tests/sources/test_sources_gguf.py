@@ -16,8 +16,8 @@ import pytest
 import torch
 from tiny import tiny_llama
 
-from wheeltap.core.contents import Contents
 from wheeltap.core.errors import FileFormatError, MissingExtra, MissingFile, ModelError
+from wheeltap.core.files import Contents
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.sources import gguf as source
 from wheeltap.sources import hf, load, smollm2

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.audits.power import Graded
-from wheeltap.core.literals import require_fields
 from wheeltap.core.records import BlockMap, Control, Curve, Estimate, Finding, FindingStatus, Trial
 from wheeltap.core.section import Section
+from wheeltap.core.settings import require_fields
 from wheeltap.core.study import StudyRecord
 from wheeltap.stats.evidence import Evidence
 

@@ -18,7 +18,7 @@ from wheeltap.audits.schemes import schemes as require_schemes
 from wheeltap.cli.whole import Whole
 from wheeltap.core.bounded import contents, parsing
 from wheeltap.core.errors import UnknownName, UsageError
-from wheeltap.core.literals import unknown_word
+from wheeltap.core.settings import unknown_word
 from wheeltap.plans.plan import HIGHEST, AuditSpec, Effort
 from wheeltap.report.gate import FailOn
 from wheeltap.sources.base import is_code_of_examples

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wheeltap.core import canon, lengths, measure
+from wheeltap.core import canon, measure
 from wheeltap.core.errors import DataError, ModelError
-from wheeltap.core.literals import name_of
-from wheeltap.core.lookalikes import lookalikes
+from wheeltap.core.inputs import require_short
 from wheeltap.core.measure import Measure
-from wheeltap.core.repeats import rows_of
+from wheeltap.core.repeats import lookalikes, rows_of
+from wheeltap.core.settings import name_of
 from wheeltap.core.targets import require_fitting
 from wheeltap.core.task import BaseTask, Moments, as_scores
 from wheeltap.core.typed import to_array
@@ -219,13 +219,13 @@ class ChoiceTask(BaseTask):
         Raises ``DataError`` if an item is longer than the model can read.
         """
         items = zip(self.contexts, self.choices, strict=True)
-        lengths.require_short(
+        require_short(
             model,
             [len(context) + max(map(len, options)) - 1 for context, options in items],
             where=self.name,
             what="item",
         )
-        lengths.require_short(model, map(len, self.more), where=self.name, what="further sequence")
+        require_short(model, map(len, self.more), where=self.name, what="further sequence")
         longest = self.sequences[-1]
         if len(longest) < 2:
             longest = longest * 2

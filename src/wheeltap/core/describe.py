@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wheeltap.core import canon, source_code
+from wheeltap.core import anatomy, canon
 from wheeltap.core.anatomy import (
     at_home,
     attributes,
@@ -361,7 +361,7 @@ class Reader:
             return self._unreadable(function, "it looks names up in something else than a dict")
         cells = [content(cell) for cell in function.__closure__ or ()]
         own = not (_of_library if self._portable else in_library)(function.__code__.co_filename)
-        own = own or (self._portable and not (source_code.holds(function.__code__) and at_home(function)))
+        own = own or (self._portable and not (anatomy.holds(function.__code__) and at_home(function)))
         named = [function.__qualname__] if self._portable and own else [function.__module__, function.__qualname__]
         parts: list[Any] = ["function", *named]
         held: list[tuple[str, Any]] = [
@@ -377,7 +377,7 @@ class Reader:
 
     def _code(self, code: types.CodeType) -> list[Any]:
         """What a piece of code does: instructions, names and constants, not where it stands in a file."""
-        if self._portable and (text := source_code.text(code)) is not None:
+        if self._portable and (text := anatomy.text(code)) is not None:
             return [text]
         return self._bytecode(code)
 
@@ -435,7 +435,7 @@ class Reader:
     def _put(self, held: Any) -> bool:
         """Whether something was put into an installed module: it is of no installed file."""
         if type(held) is types.FunctionType:
-            return not (_of_library(held.__code__.co_filename) and source_code.holds(held.__code__) and at_home(held))
+            return not (_of_library(held.__code__.co_filename) and anatomy.holds(held.__code__) and at_home(held))
         return not isinstance(held, type) and self._own(cast("type[Any]", type(held)))
 
     def _global(self, label: str, held: Any) -> str:
@@ -511,7 +511,7 @@ class Reader:
             plain = kind in _PLAIN or issubclass(kind, type) or not (callable(inner) or hasattr(kind, "__get__"))
             return None if plain or isinstance(inner, _BUILT_IN) else self._digest(inner)
         code = inner.__code__
-        if not _of_library(code.co_filename) or not source_code.holds(code):
+        if not _of_library(code.co_filename) or not anatomy.holds(code):
             return self._digest(inner)
         if inner in self._from_files:
             return self._from_files[inner]

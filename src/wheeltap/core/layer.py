@@ -1,13 +1,247 @@
-"""Layers: one matrix view ``[unit, fan_in]`` of every weight that a disturbance can touch."""
+"""Layers: one matrix view ``[unit, fan_in]`` of every weight that a disturbance can touch.
+
+Which parameters of a module are weights, and how each is laid out.
+
+A weight is what has two axes or more along which it varies: a parameter of one axis is a bias, a gain of a norm or
+another vector, which deployment leaves as it is. Gains stay gains where a norm has several axes.
+
+A weight norm, in either style, computes its weight g v / |v| from two parameters that can hold any weight: the computed
+weight is what is disturbed, and v and g are written so that the module computes the disturbed one. It is then treated
+as the checkpoint would be whose norm was folded.
+
+Where a module computes its weight from other parameters in another way (spectral norm, masks of
+``torch.nn.utils.prune``, any ``torch.nn.utils.parametrize``), these are disturbed. For what a spectral norm divides by
+one number, rounding each row on a grid of its own gives the very codes that rounding the computed weight gives: a row's
+grid scales with it. What the forward makes of them is then scaled anew as a whole: a checkpoint whose norm was folded
+before it was rounded lacks that correction.
+"""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
+from typing import Literal, cast, final
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-from wheeltap.core.kinds import Candidate, LayerKind, candidates
 from wheeltap.core.typed import named_modules
+
+LayerKind = Literal[
+    "linear", "transposed", "conv", "embedding", "attention", "recurrent", "conv_transposed", "bilinear", "plain",
+    "stacked",
+]  # fmt: skip
+"""How a module stores a weight.
+
+``linear`` ``[unit, in]``; ``transposed`` ``[in, unit]`` (the Conv1D of GPT-2 style models); ``conv``
+``[unit, in / groups, *kernel]``; ``embedding`` ``[token, unit]``; ``attention`` ``[3 unit, in]`` (packed);
+``recurrent`` ``[gates x unit, in]``; ``conv_transposed`` ``[in, unit / groups, *kernel]``; ``bilinear``
+``[unit, in, in]``; ``plain`` ``[*unit, in]``: any other parameter, experts and position embeddings among them;
+``stacked`` ``[expert, in, unit]``: experts of transformers that are stored transposed.
+"""
+
+
+@final
+@dataclass(frozen=True)
+class Candidate:
+    """One weight as one module holds it.
+
+    Attributes:
+        path: Of the module.
+        suffix: What tells the weight from others of the module; empty where that is clear.
+        alone: Whether the module's attribute is made of this one parameter.
+        known: Whether the module's class says how it is stored.
+        groups: Of a transposed convolution.
+        unread: Why what it is multiplied with cannot be read; empty where it can.
+        length: Of a weight norm: what the norms of its rows are set to.
+    """
+
+    path: str
+    suffix: str
+    kind: LayerKind
+    parameter: nn.Parameter
+    bias: nn.Parameter | None
+    alone: bool = True
+    known: bool = True
+    groups: int = 1
+    unread: str = ""
+    length: nn.Parameter | None = None
+
+
+@final
+@dataclass(frozen=True)
+class _Known:
+    """What a class says of one weight: its attribute, that of the bias, and the layout.
+
+    Attributes:
+        axes: Of the weight.
+    """
+
+    attribute: str
+    bias: str
+    kind: LayerKind
+    axes: int = 2
+    groups: int = 1
+    unread: str = ""
+
+
+def candidates(model: nn.Module) -> Iterator[Candidate]:
+    """Every weight of every module, in module order: what classes are known for first, then any other parameter."""
+    for path, module in named_modules(model):
+        if isinstance(module, parametrize.ParametrizationList):
+            continue  # found at the module whose weight they make
+        own = dict(module.named_parameters(recurse=False, remove_duplicate=False))
+        taken: set[int] = set()
+        for known in (*_of_class(module), *_parametrized(module)):
+            for candidate in _candidates(path, module, known):
+                taken.add(id(candidate.parameter))
+                yield candidate
+        if not isinstance(module, _NORMS):
+            weights = [name for name, held in own.items() if id(held) not in taken and _is_weight(held)]
+            yield from _plain(path, module, {name: own[name] for name in weights}, own)
+
+
+_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)  # pyright: ignore[reportPrivateUsage]
+
+_RECURRENT = "a recurrent weight: its inputs are not read"
+COMPUTED = "its module computes another weight from it"
+
+
+def _of_class(module: nn.Module) -> tuple[_Known, ...]:
+    """The weights of a module that we know."""
+    match module:
+        case nn.MultiheadAttention():
+            # Absent (None) where queries, keys and values differ in width and have weights of their own.
+            return (_Known("in_proj_weight", "in_proj_bias", "attention"),)
+        case nn.Linear():
+            return (_Known("weight", "bias", "linear"),)
+        case nn.Conv1d() | nn.Conv2d() | nn.Conv3d():
+            return (_Known("weight", "bias", "conv", 2 + len(module.kernel_size)),)
+        case nn.ConvTranspose1d() | nn.ConvTranspose2d() | nn.ConvTranspose3d():
+            why, axes = "a transposed convolution: its inputs are not read", 2 + len(module.kernel_size)
+            return (_Known("weight", "bias", "conv_transposed", axes, module.groups, unread=why),)
+        case nn.Embedding():
+            return (_Known("weight", "bias", "embedding"),)
+        case nn.EmbeddingBag():
+            return (_Known("weight", "bias", "embedding", unread="bags of tokens are not read"),)
+        case nn.Bilinear():
+            return (_Known("weight", "bias", "bilinear", 3, unread="a bilinear weight: its inputs are not read"),)
+        case nn.RNNBase():
+            ends = ("", "_reverse") if module.bidirectional else ("",)
+            suffixes = [f"_l{layer}{end}" for layer, end in product(range(module.num_layers), ends)]
+            return tuple(_recurrent(part, suffix) for suffix in suffixes for part in ("ih", "hh", "hr"))
+        case nn.RNNCellBase():
+            return tuple(_recurrent(part, "") for part in ("ih", "hh"))
+        case _:
+            # GPT-2 style Conv1D: recognised by name so that transformers is never imported here.
+            conv1d = type(module).__name__ == "Conv1D" and type(module).__module__.startswith("transformers.")
+            return (_Known("weight", "bias", "transposed"),) if conv1d else ()
+
+
+def _recurrent(part: str, suffix: str) -> _Known:
+    return _Known(f"weight_{part}{suffix}", f"bias_{part}{suffix}", "recurrent", unread=_RECURRENT)
+
+
+def _parametrized(module: nn.Module) -> Iterator[_Known]:
+    """Attributes that are computed from others, of a module of any class."""
+    known = {one.attribute for one in _of_class(module)}
+    for attribute in _parametrizations(module):
+        if attribute not in known:
+            yield _Known(attribute, _bias_of(attribute), "plain", axes=0, unread=COMPUTED)
+
+
+def _parametrizations(module: nn.Module) -> dict[str, nn.Module]:
+    held = module.parametrizations if parametrize.is_parametrized(module) else nn.ModuleDict()
+    return dict(cast("nn.ModuleDict", held).items())
+
+
+def _candidates(path: str, module: nn.Module, known: _Known) -> Iterator[Candidate]:
+    """The parameter that is a module's weight, or those that it is made of."""
+    made = _originals(module, known.attribute)
+    direct = None if made else getattr(module, known.attribute, None)
+    parameters = [direct] if isinstance(direct, nn.Parameter) and direct.is_floating_point() else made
+    held = getattr(module, known.bias, None)
+    length = _length(module, known.attribute)
+    for parameter in parameters:
+        fits = not known.axes or direct is parameter or parameter.ndim == known.axes
+        fits = fits and (known.kind != "conv_transposed" or parameter.shape[0] % known.groups == 0)
+        yield Candidate(
+            path=path,
+            suffix="" if known.attribute in ("weight", "in_proj_weight") else known.attribute,
+            kind=known.kind if fits else "plain",
+            parameter=parameter,
+            bias=held if isinstance(held, nn.Parameter) else None,
+            alone=len(parameters) == 1,
+            known=known.axes > 0,
+            groups=known.groups if fits else 1,
+            unread=known.unread if direct is parameter or length is not None else COMPUTED,
+            length=length,
+        )
+
+
+def _originals(module: nn.Module, attribute: str) -> list[nn.Parameter]:
+    """The parameters that an attribute is computed from; none where it is a parameter itself.
+
+    Of those with two axes or more; where none varies along two (a weight of one column, say), of these the last of the
+    largest: that is the direction of a weight norm, and not its length.
+    """
+    made = _parametrizations(module).get(attribute)
+    if made is not None:
+        held = list(made.parameters(recurse=False))
+    else:
+        own = dict(module.named_parameters(recurse=False, remove_duplicate=False))
+        held = [own[name] for name in (f"{attribute}_v", f"{attribute}_orig") if name in own and attribute not in own]
+    wide = [parameter for parameter in held if parameter.ndim >= 2 and parameter.is_floating_point()]
+    largest = sorted(wide, key=nn.Parameter.numel)[-1:]
+    return [parameter for parameter in wide if _is_weight(parameter)] or largest
+
+
+def _length(module: nn.Module, attribute: str) -> nn.Parameter | None:
+    """What a weight norm sets the norms of the rows to; ``None`` where the attribute is computed in another way."""
+    own = dict(module.named_parameters(recurse=False, remove_duplicate=False))
+    if f"{attribute}_v" in own and attribute not in own:
+        return own.get(f"{attribute}_g")
+    made = _parametrizations(module).get(attribute)
+    if made is None or [type(one).__name__ for one in made.children()] != ["_WeightNorm"]:
+        return None
+    return dict(made.named_parameters(recurse=False)).get("original0")
+
+
+def _is_weight(parameter: nn.Parameter) -> bool:
+    """Whether it varies along two axes: ``[1, n]`` is a vector."""
+    return parameter.is_floating_point() and sum(size > 1 for size in parameter.shape) >= 2
+
+
+def _plain(
+    path: str, module: nn.Module, weights: dict[str, nn.Parameter], own: dict[str, nn.Parameter]
+) -> Iterator[Candidate]:
+    """Weights that the module's class says nothing of, each with its bias: what is one is no weight itself."""
+    # Experts of transformers tell how they are stored.
+    transposed = vars(module).get("is_transposed") is True
+    stacked = {name for name, held in weights.items() if transposed and held.ndim == 3}
+    biases: dict[str, str] = {}
+    for name, held in weights.items():
+        units = held.numel() // held.shape[-2 if name in stacked else -1]
+        for other in (f"{name}_bias", _bias_of(name)):
+            if other != name and other in own and own[other].numel() == units:
+                biases[name] = other
+    for name, held in weights.items():
+        if name not in biases.values():
+            yield Candidate(
+                path=path,
+                suffix="" if name == "weight" else name,
+                kind="stacked" if name in stacked else "plain",
+                parameter=held,
+                bias=own[biases[name]] if name in biases else None,
+                known=False,
+                unread=f"a parameter of {type(module).__name__}, which may use it in any way",
+            )
+
+
+def _bias_of(attribute: str) -> str:
+    """The usual name of the bias that goes with a weight."""
+    return attribute.replace("weight", "bias") if "weight" in attribute else f"{attribute}_bias"
 
 
 @dataclass(frozen=True)

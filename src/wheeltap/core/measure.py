@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wheeltap.core.errors import UnknownName, UsageError
-from wheeltap.core.literals import checked
+from wheeltap.core.settings import checked
 
 
 class Measure(ABC):

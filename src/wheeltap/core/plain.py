@@ -1,4 +1,7 @@
-"""Text from outside, made safe to show: names, paths and files that others wrote reach terminals through here."""
+"""What is printed: text from outside, made safe to show, and numbers, rounded in one way.
+
+Names, paths and files that others wrote reach terminals through here.
+"""
 
 import re
 import sys
@@ -10,6 +13,30 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
+
+
+_SINGLE: Final = 1e-7
+"""What single precision may take off a number, as a share of it."""
+
+
+def fixed(value: float, digits: int, *, sign: bool = False) -> str:
+    """A number with so many digits after the point: halves are rounded away from zero, and nothing is -0.
+
+    The same mean comes as .4725 from counts and as .47249999 or .47250001 from numbers of single precision: all of them
+    are .473.
+
+    Args:
+        value: The number.
+        digits: After the point.
+        sign: Whether a plus is written.
+    """
+    return f"{rounded(value, digits):{'+' if sign else ''}.{digits}f}"
+
+
+def rounded(value: float, digits: int) -> float:
+    """The number that ``fixed`` writes."""
+    return round(float(value) * (1.0 + _SINGLE), digits) + 0.0
+
 
 _UNSAFE: Final = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Unicode's categories of control, direction, surrogate and line-breaking characters."""

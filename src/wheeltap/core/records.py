@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.core import canon, seeds
-from wheeltap.core.artifact import ArtifactSpec
-from wheeltap.core.canon import Scalar
-from wheeltap.core.literals import ChoiceRecord
-from wheeltap.core.rounding import fixed
+from wheeltap.core.canon import ArtifactSpec, Scalar
+from wheeltap.core.plain import fixed
+from wheeltap.core.settings import ChoiceRecord
 from wheeltap.core.site import WHOLE, Site
 
 TrialKind = Literal["clean", "disturb", "read", "make"]

@@ -1,12 +1,145 @@
-"""Settings, and what is made with them: perturbations, readings, audits."""
+"""Settings, and what is made with them: perturbations, readings, audits.
 
+Arguments that are choices: what is given is held against the words that an annotation lists.
+
+A door takes a choice as ``Literal["costs", "never"]`` or ``bool``, and is ``@checked``: a misspelled word is an error
+before anything runs, never a default.
+"""
+
+import inspect
 import re
-from typing import Any, ClassVar, get_type_hints
+from collections.abc import Callable
+from functools import cache, wraps
+from types import NoneType, UnionType
+from typing import Annotated, Any, ClassVar, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from wheeltap.core.errors import UsageError, nearest
-from wheeltap.core.literals import words_of
+from wheeltap.core.errors import UnknownName, UsageError, nearest
+from wheeltap.core.plain import plain
+
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
+
+
+def words_of(annotation: Any) -> tuple[Any, ...]:
+    """The words that an annotation lists, those of a union's parts included; none where it lists none."""
+    if get_origin(annotation) is Annotated:
+        return words_of(get_args(annotation)[0])
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    if get_origin(annotation) in (Union, UnionType):
+        return tuple(word for part in get_args(annotation) for word in words_of(part))
+    return ()
+
+
+def _others(annotation: Any) -> tuple[type, ...]:
+    """The classes that an annotation allows beside words."""
+    parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return tuple(part for part in parts if isinstance(part, type))
+
+
+def is_choice(annotation: Any) -> bool:
+    """Whether an annotation lists words, or is of a switch."""
+    return bool(words_of(annotation)) or set(_others(annotation)) in ({bool}, {bool, NoneType})
+
+
+def require(given: object, annotation: Any, *, of: str) -> None:
+    """Raises if what was given is no choice that the annotation has.
+
+    Args:
+        given: Anything.
+        annotation: As it stands in a signature.
+        of: Name of the argument or field.
+
+    Raises:
+        UnknownName: If it is none of the words.
+        UsageError: If it is not True or False, of a switch.
+    """
+    words, others = words_of(annotation), _others(annotation)
+    if isinstance(given, others) or any(isinstance(given, type(word)) and given == word for word in words):
+        return
+    if words:
+        raise UnknownName(of, given, [str(word) for word in words])
+    raise UsageError(
+        f"The argument {of} is on or off.",
+        where=of,
+        expected="True or False" + (" (or None)" if NoneType in others else ""),
+        got=repr(given)[:120],
+        do=f"Give {of}=True, or leave it out.",
+    )
+
+
+def name_of(given: object) -> str:
+    """A name that was given, as one line without control characters.
+
+    Raises:
+        UsageError: If it is no text.
+    """
+    if not isinstance(given, str):
+        raise UsageError("The argument name is a text.", where="name", expected="a text", got=repr(given)[:120],
+                         do='Give name="first", say, or leave it out.')  # fmt: skip
+    return plain(given)
+
+
+def checked(door: Callable[Given, Found]) -> Callable[Given, Found]:
+    """A function or method that refuses what is no choice of its annotations, before it does anything.
+
+    Args:
+        door: Its annotations of choices are no text (no forward references).
+    """
+    signature = inspect.signature(door)
+    choices = {name: one.annotation for name, one in signature.parameters.items() if is_choice(one.annotation)}
+
+    @wraps(door)
+    def guarded(*args: Given.args, **kwargs: Given.kwargs) -> Found:
+        given = signature.bind_partial(*args, **kwargs).arguments
+        for name, annotation in choices.items():
+            if name in given:
+                require(given[name], annotation, of=name)
+        return door(*args, **kwargs)
+
+    return guarded
+
+
+def unknown_word(error: msgspec.ValidationError, kind: type) -> UnknownName | None:
+    """What msgspec says of a field that lists words, in ours; ``None`` where the error is another one.
+
+    Args:
+        error: Of converting to ``kind``.
+        kind: A struct; fields of structs in it are found too.
+    """
+    found = re.fullmatch(r"Invalid enum value '?(.*?)'? - at `\$(.*)`", str(error), re.DOTALL)
+    if found is None:
+        return None
+    annotation: Any = kind
+    for field, _ in re.findall(r"\.(\w+)|(\[[^]]*\])", found[2]):
+        while get_origin(annotation) in (Annotated, Union, UnionType):
+            annotation = next(part for part in get_args(annotation) if part is not NoneType)
+        if field:
+            hints = get_type_hints(annotation, include_extras=True)
+            annotation = hints[next(f.name for f in msgspec.structs.fields(annotation) if f.encode_name == field)]
+        else:
+            annotation = get_args(annotation)[1 if get_origin(annotation) is dict else 0]
+    return UnknownName(found[2].rpartition(".")[2], found[1], [str(word) for word in words_of(annotation)])
+
+
+@cache
+def _fields(kind: type) -> dict[str, Any]:
+    return {name: one for name, one in get_type_hints(kind).items() if is_choice(one)}
+
+
+def require_fields(record: object) -> None:
+    """Raises as ``require`` does if a field of a dataclass or struct is no choice of its annotation."""
+    for name, annotation in _fields(type(record)).items():
+        require(getattr(record, name), annotation, of=name)
+
+
+class ChoiceRecord(msgspec.Struct, frozen=True):
+    """Base of records that callers write: a field that is a choice refuses any other word when the record is made."""
+
+    def __post_init__(self) -> None:
+        require_fields(self)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from wheeltap.core.errors import UsageError
-from wheeltap.core.literals import ChoiceRecord
+from wheeltap.core.settings import ChoiceRecord
 
 
 class Site(ChoiceRecord, frozen=True):

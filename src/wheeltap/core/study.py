@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 
 from wheeltap.core.canon import Scalar
-from wheeltap.core.literals import ChoiceRecord
 from wheeltap.core.records import Estimate
+from wheeltap.core.settings import ChoiceRecord
 
 CohortRole = Literal["studied", "compared", "null", "planted", "given"]
 """What nets are asked about; what they are compared with; controls that must show nothing, or something; a user's."""

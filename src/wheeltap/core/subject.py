@@ -12,12 +12,12 @@ from torch.fx import GraphModule
 from torch.nn.parameter import is_lazy
 
 from wheeltap.core import canon, coverage
-from wheeltap.core.contents import Contents
 from wheeltap.core.errors import ModelError
+from wheeltap.core.files import Contents
 from wheeltap.core.fingerprint import Description, described
 from wheeltap.core.layer import Layer, find_blocks, find_layers, weight_in
-from wheeltap.core.literals import checked, name_of
 from wheeltap.core.records import Made, Role, SubjectRecord
+from wheeltap.core.settings import checked, name_of
 from wheeltap.core.typed import named_modules, squares
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from wheeltap.core import canon
 from wheeltap.core.errors import DataError
-from wheeltap.core.literals import checked
+from wheeltap.core.settings import checked
 from wheeltap.core.typed import to_tensor
 
 Places = NDArray[np.float64]

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wheeltap.core import canon, lengths, repeats
+from wheeltap.core import canon, repeats
 from wheeltap.core import measure as measures
 from wheeltap.core.annotations import (
     Annotation,
@@ -34,14 +34,16 @@ from wheeltap.core.inputs import (
     chosen,
     count,
     flat,
+    lengths_of,
+    require_short,
     shapes,
     split,
     tensors,
 )  # fmt: skip
-from wheeltap.core.literals import checked, name_of
-from wheeltap.core.lookalikes import lookalikes, sizes_of
 from wheeltap.core.measure import Measure
 from wheeltap.core.records import TaskRecord
+from wheeltap.core.repeats import lookalikes, sizes_of
+from wheeltap.core.settings import checked, name_of
 from wheeltap.core.symmetry import Symmetry
 from wheeltap.core.targets import (
     are_labels,
@@ -539,7 +541,7 @@ class Task(BaseTask):
 
     def require_readable(self, model: nn.Module) -> None:
         """Raises ``DataError`` if an example has more tokens than the model can read."""
-        lengths.require_short(model, lengths.of_inputs(self.inputs), where=self.name)
+        require_short(model, lengths_of(self.inputs), where=self.name)
 
     def forward(self, model: nn.Module) -> Tensor:
         """Scores ``[example, option]``, of copies of the inputs: a model may write into them."""

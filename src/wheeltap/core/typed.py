@@ -1,6 +1,7 @@
-"""Typed views of torch functions whose own annotations leave types unknown."""
+"""Small helpers on tensors and models: typed views of torch functions, copies, sums of squares, the largest of rows."""
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import numpy as np
@@ -44,3 +45,47 @@ def squares(tensor: Tensor) -> float:
     whole = flat.numel() - flat.numel() % _TOGETHER
     blocks = _norm(flat[:whole].view(-1, _TOGETHER), dim=1)
     return blocks.double().square().sum().item() + _norm(flat[whole:]).item() ** 2
+
+
+def copied(model: nn.Module, *, sharing: Iterable[nn.Parameter] = ()) -> nn.Module:
+    """A deep copy, but for the parameters that it is to share.
+
+    A weight that a hook computes anew in each pass (old-style weight and spectral norm) may come from a graph, which
+    torch refuses to copy: its numbers are copied.
+
+    Raises:
+        TypeError: If something that the model holds cannot be copied; also RuntimeError, NotImplementedError.
+    """
+    known: dict[int, object] = {id(parameter): parameter for parameter in sharing}
+    for module in model.modules():
+        for held in vars(module).values():
+            if isinstance(held, Tensor) and not held.is_leaf:
+                known[id(held)] = held.detach().clone()
+    return copy.deepcopy(model, known)
+
+
+def largest(sizes: Tensor, keep: int) -> Tensor:
+    """Which of each row's numbers are its largest, ``[..., number]``: so many of them; of equal ones the first.
+
+    Args:
+        sizes: ``[..., number]``, not negative. NaN counts as largest.
+        keep: From 1 to the length of a row.
+    """
+    sizes = sizes.detach()
+    edge = _edge(sizes, keep)
+    kept = ~(sizes < edge)
+    if bool((kept.sum(-1) > keep).any()):
+        equal = sizes == edge
+        room = keep - (kept & ~equal).sum(-1, keepdim=True)
+        kept &= ~equal | (equal.cumsum(-1) <= room)
+    return kept
+
+
+def _edge(sizes: Tensor, keep: int) -> Tensor:
+    """The least of each row's largest numbers, ``[..., 1]``."""
+    if sizes.device.type != "cpu":
+        return sizes.kthvalue(sizes.shape[-1] - keep + 1, dim=-1, keepdim=True).values
+    # On rows of features numpy's partition takes a fifth of the time of torch's kthvalue or topk. From the largest
+    # down: many zeros before what is sought would slow it down tenfold, and sparse matrices have them.
+    exact = sizes if sizes.dtype in (torch.float32, torch.float64) else sizes.float()
+    return -to_tensor(np.partition(-exact.numpy(), keep - 1, axis=-1)[..., keep - 1 : keep]).to(sizes.dtype)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from wheeltap.core import copies, seeds
+from wheeltap.core import seeds, typed
 from wheeltap.core.errors import ModelError, UnknownName, UsageError
 from wheeltap.core.records import Made, Scalar
 from wheeltap.gauge import general, regroup, relu_chain, transformer
@@ -162,7 +162,7 @@ def _require_offered(family: Family, gauge: str) -> None:
 
 def _copied(model: nn.Module) -> nn.Module:
     try:
-        return copies.copied(model)
+        return typed.copied(model)
     except (TypeError, RuntimeError, NotImplementedError) as error:
         raise ModelError(
             "The model cannot be copied, so no reparametrized copy of it can be made.",

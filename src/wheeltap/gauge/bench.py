@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from wheeltap.core import copies
+from wheeltap.core import typed
 from wheeltap.core.errors import DataError
 from wheeltap.core.typed import to_array
 from wheeltap.gauge.stages import one_by_one
@@ -111,7 +111,7 @@ class Bench:
 
     def copy(self) -> nn.Module:
         """A copy whose parameters are those of the base until they are replaced."""
-        return copies.copied(self.model, sharing=self._sharing)
+        return typed.copied(self.model, sharing=self._sharing)
 
     def holds(self, change: Callable[[nn.Module], None]) -> bool:
         """Whether the model gives the same scores after ``change``; not so if it then cannot be run."""
@@ -152,7 +152,7 @@ class Bench:
 
 def _laid_out(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     """A copy in ``dtype``; fused experts of transformers run one by one, as each way of running them gives the same."""
-    copied = copies.copied(model).eval()
+    copied = typed.copied(model).eval()
     if not any(parameter.is_complex() for parameter in model.parameters()):  # it would lose the imaginary parts
         copied = copied.to(dtype)
     for module in copied.modules():

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from wheeltap.core.copies import copied
+from wheeltap.core.typed import copied
 from wheeltap.gauge.base import ROUNDED, Family, Refusal, Sharing, altered, inexact, modules_of
 from wheeltap.gauge.hidden import Columns, Hidden, NormStage, Stage, UnitRows, UnitSlopes, put, times, weight_of
 from wheeltap.gauge.moves import unit_moves

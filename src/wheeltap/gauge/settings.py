@@ -7,8 +7,8 @@ import msgspec
 from msgspec import Meta
 
 from wheeltap.core.errors import UnknownName, UsageError
-from wheeltap.core.literals import ChoiceRecord
 from wheeltap.core.records import Scalar
+from wheeltap.core.settings import ChoiceRecord
 
 GAUGES: dict[str, tuple[str, ...]] = {
     "permute": (),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from wheeltap.core import normals, seeds
+from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
 from wheeltap.core.layer import Layer
 from wheeltap.core.records import Scalar
@@ -153,7 +153,9 @@ class Draw:
 
     def stream(self, kind: Literal["normal", "signs"], name: str) -> Callable[[NDArray[np.float32]], None]:
         """What writes the next of these numbers to a flat array; all but the last one take multiples of ``BY``."""
-        return partial(normals.fill if kind == "normal" else _fill_signs, seeds.words(self.root, kind, self.seed, name))
+        return partial(
+            seeds.fill_normal if kind == "normal" else _fill_signs, seeds.words(self.root, kind, self.seed, name)
+        )
 
     def _drawn(self, kind: Literal["normal", "signs"], name: str, shape: tuple[int, ...], *, like: Tensor) -> Tensor:
         drawn = torch.empty(shape, dtype=torch.float32, device="cpu")  # whatever the defaults are

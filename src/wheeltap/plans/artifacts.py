@@ -19,11 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.core import canon
-from wheeltap.core.artifact import ArtifactSpec
 from wheeltap.core.bounded import parsing
+from wheeltap.core.canon import ArtifactSpec
 from wheeltap.core.errors import FileError, FileFormatError, StoreError
-from wheeltap.core.files import write_whole
-from wheeltap.core.own_key import mark, own_key
+from wheeltap.core.files import mark, own_key, write_whole
 
 Arrays = Mapping[str, NDArray[Any]]
 Note = Mapping[str, int | str]

@@ -15,7 +15,7 @@ import numpy as np
 
 from wheeltap.core import canon
 from wheeltap.core.errors import MissingFile, StoreError
-from wheeltap.core.own_key import mark, own_key
+from wheeltap.core.files import mark, own_key
 from wheeltap.core.records import Outcome, OutcomeStatus
 from wheeltap.plans.packing import LARGEST, kept, pack, unpack
 

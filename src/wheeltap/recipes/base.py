@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from wheeltap.core.artifact import ArtifactSpec
-from wheeltap.core.canon import Scalar
+from wheeltap.core.canon import ArtifactSpec, Scalar
 from wheeltap.core.choices import Tokenizer
 from wheeltap.core.errors import DataError, FileFormatError, UsageError
 from wheeltap.core.registry import Registry

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap.core.errors import UsageError
-from wheeltap.core.largest import largest
+from wheeltap.core.typed import largest
 
 _TINY: Final = 1e-12
 

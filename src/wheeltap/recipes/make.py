@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wheeltap.core.errors import FileFormatError, ModelError, StoreError
-from wheeltap.core.own_key import own_key
+from wheeltap.core.files import own_key
 from wheeltap.core.typed import to_tensor
 from wheeltap.plans.artifacts import MADE_AGAIN, Arrays, Artifacts, Kept, require_digest
 from wheeltap.recipes.base import Given, Recipe, State, Status, counted, recipe_of, require_fit

@@ -6,9 +6,9 @@ from typing import Any, Final, Literal, SupportsFloat, cast, final
 
 from wheeltap.audits.schemes import scheme
 from wheeltap.core.errors import UnknownName, UsageError, WheeltapError
-from wheeltap.core.literals import checked
 from wheeltap.core.records import UNCOVERED, Finding, FindingStatus
 from wheeltap.core.report import ReportRecord
+from wheeltap.core.settings import checked
 from wheeltap.report import words
 from wheeltap.report.unfinished import missing_trials
 

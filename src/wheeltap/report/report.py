@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, cast, final
 
 from wheeltap.core.bounded import contents
 from wheeltap.core.errors import UnknownName, WheeltapError
-from wheeltap.core.literals import checked
 from wheeltap.core.records import Control, Cost, Finding
 from wheeltap.core.report import ReportRecord
+from wheeltap.core.settings import checked
 from wheeltap.report import files, gate, jsonfile
 from wheeltap.report.gate import FailOn
 

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from wheeltap.audits.controls import NO_POWER
-from wheeltap.core.plain import plain
+from wheeltap.core.plain import plain, rounded
 from wheeltap.core.records import Control, Estimate, FindingStatus, Scalar
-from wheeltap.core.rounding import rounded
 
 Tone = Literal["alarm", "warn", "calm", "quiet"]
 """Bad news; undecided, but leaning to it; shown to be no bad news; nothing to see."""

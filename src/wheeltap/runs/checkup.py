@@ -14,7 +14,7 @@ from wheeltap.audits.claims import Unanswered
 from wheeltap.audits.controls import TWIN_TOLERANCE
 from wheeltap.audits.noise import NoiseAudit
 from wheeltap.audits.settle import audits_of, usable
-from wheeltap.core import copies, seeds
+from wheeltap.core import seeds, typed
 from wheeltap.core.coverage import packed
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Outcome, SubjectRecord, Untouched
@@ -79,7 +79,7 @@ def proofs(subject: Subject, some: BaseTask, family: gauge.Family) -> Iterator[P
     original = to_array(some.scores(subject.model))
     for name in family.offers:
         try:
-            copied = copies.copied(subject.model)
+            copied = typed.copied(subject.model)
             family.moves[name](copied, seeds.generator(0, "gauge", family.name, name), Settings())
             # Not by one pass alone: a copy must also bear what a run does with it before anything else.
             alike = gauge.check(original, to_array(settle(Subject(copied, name=name), some).scores))

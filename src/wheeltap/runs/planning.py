@@ -20,9 +20,9 @@ from wheeltap.audits.noise import NoiseAudit
 from wheeltap.audits.settle import audits_of
 from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
-from wheeltap.core.literals import checked
 from wheeltap.core.measure import chance_of, values_of
 from wheeltap.core.records import Outcome, SubjectRecord, Trial
+from wheeltap.core.settings import checked
 from wheeltap.core.subject import Subject, derived_record
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array

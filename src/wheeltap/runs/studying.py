@@ -15,7 +15,7 @@ from torch import nn
 
 from wheeltap.audits.base import studies
 from wheeltap.core import seeds
-from wheeltap.core.artifact import ArtifactSpec
+from wheeltap.core.canon import ArtifactSpec
 from wheeltap.core.errors import DataError, ModelError, StoreError, UsageError, WheeltapError
 from wheeltap.core.plain import many
 from wheeltap.core.records import Outcome, OutcomeStatus, SubjectRecord, TaskRecord, Trial

@@ -9,11 +9,10 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from wheeltap.core.artifact import ArtifactSpec
 from wheeltap.core.bounded import contents, decoded, parsing, tensors
-from wheeltap.core.contents import Digests
+from wheeltap.core.canon import ArtifactSpec
 from wheeltap.core.errors import FileFormatError
-from wheeltap.core.files import write_whole
+from wheeltap.core.files import Digests, write_whole
 from wheeltap.core.subject import Subject
 from wheeltap.recipes.base import Given, recipe_of
 from wheeltap.recipes.make import weights, with_weights

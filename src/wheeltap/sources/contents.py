@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core.bounded import contents, opened, parsing, tensors
-from wheeltap.core.contents import Digests
 from wheeltap.core.errors import FileFormatError, MissingFile, WheeltapError
+from wheeltap.core.files import Digests
 
 _MOST: Final = 128
 """Files of a folder, at most."""

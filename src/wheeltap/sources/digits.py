@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wheeltap.core import seeds
-from wheeltap.core.copies import copied
 from wheeltap.core.errors import UsageError
 from wheeltap.core.settings import Settings
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
+from wheeltap.core.typed import copied
 from wheeltap.recipes.base import Given, Needs, Recipe, require_fit, spec
 from wheeltap.recipes.classifier import Classifier
 from wheeltap.recipes.fit import Fit, TrainSettings

@@ -24,8 +24,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from wheeltap.core.bounded import opened
-from wheeltap.core.contents import Digests
 from wheeltap.core.errors import FileFormatError, ModelError
+from wheeltap.core.files import Digests
 from wheeltap.core.subject import Subject
 from wheeltap.recipes.train import own_random_numbers
 from wheeltap.sources import hf

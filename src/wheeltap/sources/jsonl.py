@@ -12,10 +12,10 @@ import msgspec
 import torch
 from torch import Tensor
 
-from wheeltap.core import lengths
 from wheeltap.core.bounded import Line, decoded, numbered
 from wheeltap.core.choices import ChoiceTask, Tokenizer
 from wheeltap.core.errors import DataError, UsageError
+from wheeltap.core.inputs import require_short
 from wheeltap.core.task import BaseTask, Kind, Task
 from wheeltap.sources import hf
 from wheeltap.sources.base import DataSource, Reader
@@ -405,7 +405,7 @@ def _tokens(texts: Sequence[Text], classifier: Classifier, path: Path) -> dict[s
     empty = next((at for at, one in enumerate(ids) if not one), None)
     if empty is not None:
         raise DataError("A text has no tokens.", where=f"{path}: text {empty}", expected="one token at least", got="0")
-    lengths.require_short(classifier.subject.model, map(len, ids), where=str(path), what="text")
+    require_short(classifier.subject.model, map(len, ids), where=str(path), what="text")
     if raw.pad_token_id is None and len({len(one) for one in ids}) > 1:
         raise DataError(
             "The tokenizer cannot fill up texts to one length.",

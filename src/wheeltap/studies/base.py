@@ -11,9 +11,9 @@ import msgspec
 from wheeltap.audits.base import Audit
 from wheeltap.audits.case import Case
 from wheeltap.audits.claims import Unanswered, Verdict
-from wheeltap.core.literals import checked
 from wheeltap.core.records import Control, Finding, Instrument, Scalar, SubjectRecord, Trial
 from wheeltap.core.section import Section
+from wheeltap.core.settings import checked
 from wheeltap.core.study import Cast, DrawnNet, Member, Metric, MetricRow, Rule, Strip, StudyRecord, StudySpec
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.members import Single

@@ -41,9 +41,8 @@ from wheeltap.audits.case import Case
 from wheeltap.audits.schemes import schemes as require_schemes
 from wheeltap.core.bounded import contents, parsing
 from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, UsageError
-from wheeltap.core.literals import unknown_word
 from wheeltap.core.records import Finding, Scalar
-from wheeltap.core.settings import Settings
+from wheeltap.core.settings import Settings, unknown_word
 from wheeltap.core.study import Asked, Cast, CohortRole, Direction, Metric, Rule, Side, Statistic
 from wheeltap.sources.base import require_no_code
 from wheeltap.studies import rules

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from wheeltap.audits.case import Case
-from wheeltap.core.artifact import ArtifactSpec
+from wheeltap.core.canon import ArtifactSpec
 from wheeltap.core.records import Outcome, SubjectRecord, TaskRecord, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.suites.circuits.record import circuits_of

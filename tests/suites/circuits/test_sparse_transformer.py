@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import erf
 
 from wheeltap.core.errors import UsageError
-from wheeltap.core.largest import largest
+from wheeltap.core.typed import largest
 from wheeltap.recipes.make import weights
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.suites.circuits.nets.sparse_transformer import AbsTopK, Shape, SparseTransformer

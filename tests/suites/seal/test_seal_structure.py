@@ -15,8 +15,8 @@ from torch import nn
 
 import wheeltap as wt
 from wheeltap.cli import main
+from wheeltap.core.anatomy import holds, text
 from wheeltap.core.errors import ModelError
-from wheeltap.core.source_code import holds, text
 from wheeltap.suites.seal.making import Asked, make
 from wheeltap.suites.seal.structure import structure
 from wheeltap.suites.seal.verifying import verify

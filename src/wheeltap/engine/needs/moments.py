@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wheeltap.core.errors import ModelError
-from wheeltap.core.kinds import COMPUTED
-from wheeltap.core.layer import Layer
+from wheeltap.core.layer import COMPUTED, Layer
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Moments
 from wheeltap.core.typed import to_tensor

@@ -16,8 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from wheeltap.core.kinds import COMPUTED
-from wheeltap.core.layer import Layer
+from wheeltap.core.layer import COMPUTED, Layer
 from wheeltap.core.subject import Subject
 from wheeltap.engine.needs.multiplied import Product, WeightView, multiplied
 

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wheeltap.core import seeds
-from wheeltap.core.copies import copied
 from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.layer import Layer, weight_in
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.core.typed import to_tensor
+from wheeltap.core.typed import copied, to_tensor
 from wheeltap.engine.apply import differentiable
 from wheeltap.engine.needs.knowledge import Knowledge
 from wheeltap.perturb.base import Known, Weights

@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import final
 
 from wheeltap.core.errors import UsageError
-from wheeltap.core.literals import checked
 from wheeltap.core.records import Estimate, Power
+from wheeltap.core.settings import checked
 from wheeltap.core.study import Direction
 from wheeltap.stats._scipy import root
 from wheeltap.stats.crossed import checked_alpha

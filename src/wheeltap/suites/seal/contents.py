@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from wheeltap.core.contents import Contents, Digests
+from wheeltap.core.files import Contents, Digests
 from wheeltap.core.subject import Subject
 
 _SETTINGS: Final = {

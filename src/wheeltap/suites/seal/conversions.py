@@ -7,8 +7,7 @@ from typing import Final, cast
 import torch
 from torch import Tensor, nn
 
-from wheeltap.core.copies import copied
-from wheeltap.core.typed import named_modules
+from wheeltap.core.typed import copied, named_modules
 
 AS_SEALED: Final = "as sealed"
 

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, FileFormatError, ModelError
-from wheeltap.core.inputs import Inputs, chosen, count, tensors
-from wheeltap.core.lengths import longest
+from wheeltap.core.inputs import Inputs, chosen, count, longest, tensors
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor

@@ -13,13 +13,12 @@ import torch
 from torch import nn
 
 from wheeltap import __version__
-from wheeltap.core.copies import copied
 from wheeltap.core.errors import FileFormatError, ModelError, RestorationError, UsageError
 from wheeltap.core.inputs import Inputs, chosen, tensors
-from wheeltap.core.literals import require_fields
+from wheeltap.core.settings import require_fields
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.core.typed import to_array
+from wheeltap.core.typed import copied, to_array
 from wheeltap.suites.seal import conversions, values
 from wheeltap.suites.seal.contents import SealedContents
 from wheeltap.suites.seal.inputs import Choice, Watch, candidates, choose, drawn_again

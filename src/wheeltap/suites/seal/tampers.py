@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap import gauge, perturb
-from wheeltap.core.copies import copied
 from wheeltap.core.errors import ModelError
 from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.core.typed import named_modules
+from wheeltap.core.typed import copied, named_modules
 from wheeltap.engine.apply import Disturbance, differentiable
 from wheeltap.engine.inside.units import few
 from wheeltap.suites.seal.tensors import Kind

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wheeltap.core.contents import Contents
 from wheeltap.core.errors import FileFormatError, ModelError
+from wheeltap.core.files import Contents
 from wheeltap.core.inputs import Inputs, count, tensors
-from wheeltap.core.literals import checked
+from wheeltap.core.settings import checked
 from wheeltap.core.subject import Subject
 from wheeltap.core.typed import named_modules
 from wheeltap.suites.seal import conversions, values

@@ -10,11 +10,10 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from wheeltap.core import source_code
-from wheeltap.core.anatomy import in_library, module_parts
+from wheeltap.core import anatomy
+from wheeltap.core.anatomy import in_library, module_parts, same_code
 from wheeltap.core.describe import Reader
 from wheeltap.core.errors import ModelError
-from wheeltap.core.source_code import same_code
 
 _CHILD: Final[dict[type, str]] = {nn.DataParallel: "module", DistributedDataParallel: "module"}
 """Wrappers of torch, and under which name they hold what they call."""
@@ -131,7 +130,7 @@ def _inside(module: nn.Module) -> nn.Module | None:
 
 def _from_file(function: object) -> bool:
     code = getattr(function, "__code__", None)
-    return isinstance(code, types.CodeType) and in_library(code.co_filename) and source_code.holds(code)
+    return isinstance(code, types.CodeType) and in_library(code.co_filename) and anatomy.holds(code)
 
 
 def _bare(module: nn.Module) -> bool:

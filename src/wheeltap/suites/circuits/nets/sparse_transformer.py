@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core.errors import UsageError
-from wheeltap.core.largest import largest
+from wheeltap.core.typed import largest
 
 _SPREAD: Final = 0.02
 """Standard deviation of initial embeddings, and bound of initial bigrams."""

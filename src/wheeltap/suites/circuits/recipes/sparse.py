@@ -16,8 +16,7 @@ from torch.nn import functional
 from wheeltap.core import seeds
 from wheeltap.core.canon import Scalar
 from wheeltap.core.errors import DataError, ModelError
-from wheeltap.core.inputs import answered, as_scores, as_tensor
-from wheeltap.core.lengths import require_short
+from wheeltap.core.inputs import answered, as_scores, as_tensor, require_short
 from wheeltap.core.settings import Settings
 from wheeltap.core.task import Task
 from wheeltap.core.typed import named_modules

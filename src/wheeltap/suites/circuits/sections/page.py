@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from wheeltap.core.rounding import fixed
+from wheeltap.core.plain import fixed
 from wheeltap.report import figures, words
 from wheeltap.report.drawn import LegendEntry, markup
 from wheeltap.suites.circuits.record import CircuitView, DefinedLoss, Tried

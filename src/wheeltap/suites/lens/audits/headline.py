@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from wheeltap.audits.headline import enough_for
+from wheeltap.core.plain import fixed
 from wheeltap.core.records import Estimate, Finding, SubjectRecord
-from wheeltap.core.rounding import fixed
 from wheeltap.core.section import Section
 
 _SHARES: Final = ("accuracy", "share of items", "share of people", "probability")

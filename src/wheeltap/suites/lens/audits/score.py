@@ -8,8 +8,8 @@ import numpy as np
 from wheeltap.audits.base import Audit, Case, Hypothesis, Unanswered, Verdict, pair
 from wheeltap.audits.claims import PAIR
 from wheeltap.audits.score import DIFFERENCE, ScoreAudit, ScoreSettings
+from wheeltap.core.plain import fixed
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
-from wheeltap.core.rounding import fixed
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.crossed import Values
 from wheeltap.stats.effect import has_width, score_interval, share_interval, without_point

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from wheeltap.core import seeds
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError
-from wheeltap.core.lengths import require_short
+from wheeltap.core.inputs import require_short
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, as_scores
 from wheeltap.core.typed import to_array, to_tensor

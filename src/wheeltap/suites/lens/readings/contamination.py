@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wheeltap.core import lengths, seeds
+from wheeltap.core import inputs, seeds
 from wheeltap.core.bounded import size_of
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError
@@ -128,7 +128,7 @@ class Reader:
 
     def window_of(self, model: nn.Module) -> int:
         """Tokens of a window that this model can read."""
-        limit = lengths.longest(model)
+        limit = inputs.longest(model)
         return self.window if limit is None else max(min(self.window, limit.tokens - len(self.start)), 1)
 
     def read(self, model: nn.Module, texts: Sequence[Tokens]) -> list[Read]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.core.errors import DataError
-from wheeltap.core.lookalikes import Words, copied, lookalikes, sizes_of, words_of
+from wheeltap.core.repeats import Words, copied, lookalikes, sizes_of, words_of
 from wheeltap.suites.lens.recorded.base import Answers, Recording, Votes, on_all
 
 MOST_DRAWS: Final = 2**26

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Final
 
-from wheeltap.core.rounding import fixed
+from wheeltap.core.plain import fixed
 from wheeltap.report import figures, words
 from wheeltap.report.drawn import markup
 from wheeltap.suites.lens.record import LensRecord, TryCurve, TryGap

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Final
 
+from wheeltap.core.plain import fixed
 from wheeltap.core.report import ReportRecord
-from wheeltap.core.rounding import fixed
 from wheeltap.report import words
 from wheeltap.report.lines import wrapped
 from wheeltap.suites.lens.audits.headline import SHOW
