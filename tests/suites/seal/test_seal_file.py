@@ -13,9 +13,8 @@ from wheeltap.cli import main
 from wheeltap.core.errors import FileFormatError, MissingFile
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
-from wheeltap.suites.seal.making import Asked, make
+from wheeltap.suites.seal.making import Asked, make, room_for
 from wheeltap.suites.seal.record import LARGEST, load, parse
-from wheeltap.suites.seal.room import room_for
 from wheeltap.suites.seal.verifying import verify
 
 

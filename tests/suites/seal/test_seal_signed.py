@@ -9,8 +9,7 @@ from sealed import digits
 
 from wheeltap.cli import main
 from wheeltap.core.errors import FileFormatError, UsageError
-from wheeltap.suites.seal.record import Body, Seal, Signature, load, parse
-from wheeltap.suites.seal.signature import require_valid, signed, today
+from wheeltap.suites.seal.record import Body, Seal, Signature, load, parse, require_valid, signed, today
 from wheeltap.suites.seal.testing import assert_sealed
 from wheeltap.suites.seal.verifying import verify
 

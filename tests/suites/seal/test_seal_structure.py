@@ -18,9 +18,8 @@ from wheeltap.cli import main
 from wheeltap.core.anatomy import holds, text
 from wheeltap.core.errors import ModelError
 from wheeltap.suites.seal.making import Asked, make
-from wheeltap.suites.seal.structure import structure
+from wheeltap.suites.seal.structure import structure, unwrapped
 from wheeltap.suites.seal.verifying import verify
-from wheeltap.suites.seal.wrappers import unwrapped
 
 HELP = "import torch\n\n\ndef act(hidden):\n    return torch.tanh(hidden)\n"
 HELPED = (

@@ -14,8 +14,7 @@ from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.sources import load
 from wheeltap.suites.seal.making import Asked, inputs_of, make
-from wheeltap.suites.seal.record import Seal
-from wheeltap.suites.seal.signature import today
+from wheeltap.suites.seal.record import Seal, today
 from wheeltap.suites.seal.verifying import Verification, verify
 
 

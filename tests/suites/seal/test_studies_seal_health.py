@@ -21,7 +21,7 @@ from wheeltap.stats.members import Single
 from wheeltap.studies.rules import draft, require_sound
 from wheeltap.studies.table import Table
 from wheeltap.suites.seal.readings.responses import SealResponses
-from wheeltap.suites.seal.studies import seal_health_rules as own
+from wheeltap.suites.seal.studies import seal_health as own
 from wheeltap.suites.seal.studies.seal_health import SealHealth, _planted  # pyright: ignore[reportPrivateUsage]
 from wheeltap.testing.study_contract import StudyContract
 
@@ -182,7 +182,7 @@ def test_the_headline_says_plainly_whether_it_works(statuses: tuple[Any, ...], w
     settled = [
         msgspec.structs.replace(one, status=next(mine)) if "is predicted" in one.title else one for one in findings
     ]
-    assert words in own.headline(own.rules(), settled)
+    assert words in own.answer_line(own.rules(), settled)
 
 
 def test_halvings_of_a_table_are_those_of_the_features(planted: Table) -> None:

@@ -9,7 +9,7 @@ from wheeltap.core.errors import UnknownName
 from wheeltap.core.report import ReportRecord
 from wheeltap.studies.rules import require_sound
 from wheeltap.suites.seal.specs import BENIGN, CHANGES
-from wheeltap.suites.seal.studies import tampering_rules as own
+from wheeltap.suites.seal.studies import tampering as own
 from wheeltap.suites.seal.studies.tampering import Tampering
 from wheeltap.testing.study_contract import StudyContract
 

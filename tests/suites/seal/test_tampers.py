@@ -12,8 +12,8 @@ from wheeltap import Subject, sources
 from wheeltap.core.errors import ModelError, UnknownName
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.models.rows import RowReader
-from wheeltap.suites.seal.fingerprints import LEAST, answers, fingerprints, margins
 from wheeltap.suites.seal.making import Asked, make
+from wheeltap.suites.seal.readings.tampered import LEAST, answers, fingerprints, margins
 from wheeltap.suites.seal.record import Seal
 from wheeltap.suites.seal.specs import BENIGN, CHANGES, FIXED, TamperingSettings
 from wheeltap.suites.seal.tampers import LOST, RATE, SCALES, TAMPERS, Changed, Ground

@@ -1,4 +1,4 @@
-"""Making a seal: inputs that see most weights, what the model gives for them, and how far harmless variation goes."""
+"""Making a seal: its room, inputs that see most weights, what the model gives for them, and harmless variation."""
 
 import dataclasses
 import datetime
@@ -19,10 +19,11 @@ from wheeltap.core.settings import require_fields
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import copied, to_array
-from wheeltap.suites.seal import conversions, values
+from wheeltap.suites.seal import values
 from wheeltap.suites.seal.contents import SealedContents
 from wheeltap.suites.seal.inputs import Choice, Watch, candidates, choose, drawn_again
 from wheeltap.suites.seal.record import (
+    LARGEST,
     Body,
     Cast,
     Lineage,
@@ -32,13 +33,124 @@ from wheeltap.suites.seal.record import (
     SealedInputs,
     Stored,
     Tolerances,
+    today,
 )
-from wheeltap.suites.seal.room import room_for, thinned
-from wheeltap.suites.seal.signature import today
-from wheeltap.suites.seal.sketch import Floats, Looking, Seen, blocks_of, look
+from wheeltap.suites.seal.sketch import BLOCK_DIRECTIONS, DIRECTIONS, Floats, Looking, Seen, blocks_of, look
+from wheeltap.suites.seal.sketch import MOST as BLOCKS
 from wheeltap.suites.seal.structure import structure
-from wheeltap.suites.seal.tensors import marked
-from wheeltap.suites.seal.values import Leaves
+from wheeltap.suites.seal.tensors import MARKS, marked
+from wheeltap.suites.seal.values import AS_SEALED, NAMES, WHOLE, Leaves, converted, in_single_precision
+
+_REST: Final = 4 * 1024
+"""Bytes of names, digests and a signature, at most; other texts come on top."""
+
+_BLOCK: Final = 52
+"""Bytes of a block's tolerance and of what surrounds its path."""
+
+
+@final
+@dataclass(frozen=True)
+class Room:
+    """What a seal keeps at most.
+
+    Attributes:
+        blocks: How many.
+        few: Inputs of which blocks are looked at, the first ones.
+        inputs: How many.
+        marks: Projections of each parameter; without any, nothing at all is kept of parameters beside digests.
+    """
+
+    blocks: int
+    few: int
+    inputs: int
+    marks: int
+
+    def some(self, names: Sequence[str]) -> tuple[str, ...]:
+        """So many of these blocks, evenly spread, the first and the last among them."""
+        kept = min(len(names), self.blocks)
+        return tuple(names[at * (len(names) - 1) // max(kept - 1, 1)] for at in range(kept))
+
+
+_EACH: Final = 4 * BLOCK_DIRECTIONS
+
+_LADDER: Final = (
+    (BLOCKS, 16, 64, MARKS),
+    (24, 8, 16, MARKS),
+    (24, 6, 8, MARKS),
+    (12, 4, 8, MARKS),
+    (12, 4, 8, 2),
+    (8, 4, 8, 2),
+    (8, 4, 8, 0),
+    (4, 2, 4, 0),
+)
+"""Blocks, kB of what is kept of them, inputs, projections: from the most to the least."""
+
+
+def room_for(model: nn.Module, blocks: Sequence[str], inputs: int, each: int, texts: Sequence[str]) -> Room:
+    """The most that fits.
+
+    Args:
+        model: To be sealed.
+        blocks: Module paths.
+        inputs: How many are wanted.
+        each: Bytes of one.
+        texts: That the seal keeps as well.
+
+    Raises:
+        FileFormatError: If even the least does not.
+    """
+    tensors, parameters = len(values.held(model)), sum(1 for _ in model.parameters())
+    variants, taken = _variants(model), 0
+    text = sum(len(line.encode()) + 3 for line in texts) + _coded(tensors * len(WHOLE) * values.MARK)
+    for most, kilobytes, asked, marks in _LADDER:
+        few = max(1024 * kilobytes // (max(min(most, len(blocks)), 1) * variants * _EACH), 2)
+        one = Room(most, few, min(asked, inputs), marks)
+        kept = one.some(blocks)
+        taken = (
+            _REST + text + _coded(one.inputs * each) + (_coded(4 * (2 + marks) * parameters) if marks else 0)
+            + variants * _coded(4 * one.inputs * DIRECTIONS)
+            + _coded(variants * _EACH * len(kept) * min(few, one.inputs)) + sum(len(name) + _BLOCK for name in kept)
+        )  # fmt: skip
+        if taken <= LARGEST:
+            return one
+    raise FileFormatError(
+        "The model has too many tensors for a seal.", where="seal", expected=f"{LARGEST:,} bytes or less",
+        got=f"{tensors:,} tensors, which take {taken:,} at least",
+        do="Compare SHA-256 digests of its files; or seal parts of the model.",
+    )  # fmt: skip
+
+
+def _variants(model: nn.Module) -> int:
+    """Conversions that may leave numbers of their own: without buffers it makes no difference which are cast."""
+    buffers = any(part.is_floating_point() for part in model.buffers())
+    wide = any(part.dtype.itemsize > 4 for part in model.parameters())
+    beside = ("parameters", "checkpoint")
+    return sum((buffers or not any(word in name for word in beside)) and (wide or name != "float32") for name in NAMES)
+
+
+def _coded(size: int) -> int:
+    """Bytes in base64."""
+    return -(-size // 3) * 4
+
+
+def thinned(room: Room, blocks: int, inputs: int) -> tuple[str, ...]:
+    """What a seal keeps less of than it would of a smaller model, in sentences.
+
+    Args:
+        room: What it keeps.
+        blocks: How many there are.
+        inputs: How many were wanted.
+    """
+    kept = len(room.some([""] * blocks))
+    said = (
+        (kept < blocks, f"{kept} of {blocks} blocks are kept, so that the first that changed is known less closely."),
+        (room.inputs < inputs, f"{room.inputs} inputs are kept, not {inputs}."),
+        (0 < room.marks < MARKS, f"Of each parameter {room.marks} projections are kept: kinds of change are named "
+         "less surely."),
+        (room.marks == 0, "Nothing is kept of parameters beside digests: kinds of change are not named."),
+    )  # fmt: skip
+    return tuple(words for so, words in said if so)
+
 
 MARGIN: Final = 4.0
 """Times the largest harmless variation that was seen: the tolerance."""
@@ -121,7 +233,7 @@ def make(
     how = asked or Asked()
     made = structure(subject.model)
     before = values.leaves(subject.model, seed=how.seed)
-    exact = conversions.in_single_precision(subject.model)
+    exact = in_single_precision(subject.model)
     own = subject if exact is subject.model else Subject(exact, name=subject.name)
     blocks = blocks_of(exact, subject.record.blocks)
     kind = "large" if subject.record.parameters > _LARGE else "small"
@@ -248,18 +360,18 @@ def _conversions(
     model: nn.Module, inputs: Inputs, looking: Looking, seen: Seen, watch: Watch
 ) -> tuple[tuple[Stored, ...], tuple[Cast, ...], list[Leaves]]:
     """What the model gives after each conversion that makes something else of it, and digests of its tensors."""
-    found, casts, marks = [Stored(conversions.AS_SEALED, _packed(seen))], dict[str, str](), list[Leaves]()
-    for at, name in enumerate(conversions.NAMES):
-        watch("converting", at, len(conversions.NAMES))
-        with conversions.converted(model, name) as changes:
-            if not changes and name not in conversions.WHOLE:
+    found, casts, marks = [Stored(AS_SEALED, _packed(seen))], dict[str, str](), list[Leaves]()
+    for at, name in enumerate(NAMES):
+        watch("converting", at, len(NAMES))
+        with converted(model, name) as changes:
+            if not changes and name not in WHOLE:
                 continue
             held = values.leaves(model, seed=looking.seed)
-            marks += [held] if name in conversions.WHOLE else []
+            marks += [held] if name in WHOLE else []
             if not changes or (digest := values.total(held, seed=looking.seed)) in casts.values():
                 continue
             casts[name] = digest
-            made = _packed(look(model, inputs, looking)) if name != conversions.AS_SEALED else found[0].seen
+            made = _packed(look(model, inputs, looking)) if name != AS_SEALED else found[0].seen
         if all(made != other.seen for other in found):
             found.append(Stored(name, made))
     return tuple(found), tuple(Cast(name, digest) for name, digest in casts.items()), marks

@@ -1,11 +1,13 @@
 """Verifying a model against a seal: what it is, how far from what was sealed, where it departs and how."""
 
+import dataclasses
 import datetime
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, final
 
 import msgspec
 import numpy as np
@@ -14,21 +16,129 @@ from torch import Tensor, nn
 
 from wheeltap.core.errors import FileFormatError, ModelError
 from wheeltap.core.files import Contents
-from wheeltap.core.inputs import Inputs, count, tensors
+from wheeltap.core.inputs import Inputs, chosen, count, tensors
 from wheeltap.core.settings import checked
 from wheeltap.core.subject import Subject
 from wheeltap.core.typed import named_modules
-from wheeltap.suites.seal import conversions, values
+from wheeltap.suites.seal import values
 from wheeltap.suites.seal.contents import differences
-from wheeltap.suites.seal.looked import Looked, ask, departs
 from wheeltap.suites.seal.making import inputs_of, size
-from wheeltap.suites.seal.record import LOOSEST, Seal, load
-from wheeltap.suites.seal.signature import require_valid
-from wheeltap.suites.seal.sketch import BLOCK_DIRECTIONS, DIRECTIONS
-from wheeltap.suites.seal.structure import Difference, Structure, difference, listed, structure
+from wheeltap.suites.seal.record import LOOSEST, Seal, Stored, load, require_valid
+from wheeltap.suites.seal.sketch import BLOCK_DIRECTIONS, DIRECTIONS, Floats, Looking, Seen, look
+from wheeltap.suites.seal.structure import Difference, Structure, difference, listed, structure, unwrapped
 from wheeltap.suites.seal.tensors import Change, Compared
-from wheeltap.suites.seal.values import Matched
-from wheeltap.suites.seal.wrappers import unwrapped
+from wheeltap.suites.seal.values import AS_SEALED, Matched, in_single_precision
+
+_FIRST: Final = 4
+"""Inputs after which a verification stops, if it is sure by then that something changed."""
+
+_SURE: Final = 10.0
+"""Distance in tolerances from which it is."""
+
+
+@final
+@dataclass(frozen=True)
+class Looked:
+    """What a model gives, beside what was sealed.
+
+    Attributes:
+        seen: What it gives.
+        stored: The conversion whose numbers are nearest.
+        distance: Largest difference from these, in tolerances: 1 and less is none.
+        share: Size of the difference, as a share of the outputs' spread over inputs.
+    """
+
+    seen: Seen
+    stored: Stored
+    distance: float
+    share: float
+
+    @property
+    def conversion(self) -> str:
+        """The conversion whose numbers it gives; empty where none fits."""
+        return self.stored.name if self.distance <= 1.0 else ""
+
+    @property
+    def inputs(self) -> int:
+        """How many were asked."""
+        return len(self.seen.output)
+
+    @property
+    def forwards(self) -> float:
+        """Passes over all sealed inputs that this took."""
+        return self.inputs / self.stored.seen.output.shape[0]
+
+
+def ask(model: nn.Module, seal: Seal, inputs: Inputs, *, every: bool = False) -> Looked:
+    """Asks the inputs, a few first; stops where it is sure that something changed, unless every one is to be asked.
+
+    Raises:
+        ModelError: If the model does not answer them.
+    """
+    total = count(inputs)
+    looking = looking_of(seal)
+    seen = look(model, chosen(inputs, slice(_FIRST)), looking)
+    found = beside(seal, seen)
+    if (found.distance > _SURE and not every) or total <= _FIRST:
+        return found
+    few = max(looking.few - _FIRST, 0)
+    return beside(seal, _joined(seen, look(model, chosen(inputs, slice(_FIRST, total)),
+                                           dataclasses.replace(looking, few=few))))  # fmt: skip
+
+
+def looking_of(seal: Seal) -> Looking:
+    """What a pass looks at, by the seal."""
+    return Looking(seal.body.seed, seal.body.blocks, seal.body.stored[0].seen.blocks.array().shape[1])
+
+
+def beside(seal: Seal, seen: Seen) -> Looked:
+    """What was seen of the first inputs, beside what was sealed of them."""
+    nearest, distance = _nearest(seen.output, seal)
+    expected = nearest.seen.output.floats()
+    spread = size(expected - expected.mean(0))
+    return Looked(seen, nearest, distance, size(seen.output - expected[: len(seen.output)]) / spread)
+
+
+def _joined(one: Seen, two: Seen) -> Seen:
+    """Two passes over different inputs as one."""
+    output = np.concatenate([one.output, two.output])
+    if two.order != one.order:
+        return dataclasses.replace(one, output=output)
+    return Seen(output, np.concatenate([one.blocks, two.blocks], 1), one.order)
+
+
+def _nearest(output: Floats, seal: Seal) -> tuple[Stored, float]:
+    """The conversion whose numbers are nearest, and the largest difference from them, in tolerances."""
+    found = list[tuple[float, int]]()
+    for at, one in enumerate(seal.body.stored):
+        expected = one.seen.output.floats()
+        unit = seal.body.tolerances.output * size(expected)
+        found.append((float(np.abs(output - expected[: len(output)]).max()) / unit, at))
+    distance, at = min(found)
+    return seal.body.stored[at], distance
+
+
+def departs(seal: Seal, looked: Looked) -> str:
+    """The first block whose output departs; empty if none does.
+
+    Where no conversion's outputs fit, each is asked, and the latest block is taken: blocks before it are as sealed.
+    """
+    several = [looked.stored] if looked.conversion else seal.body.stored
+    first = max(_first(seal, one, looked.seen) for one in several)
+    return seal.body.blocks[first] if first < len(seal.body.blocks) else ""
+
+
+def _first(seal: Seal, stored: Stored, seen: Seen) -> int:
+    """Number of the first block whose output is not that of a conversion; the number of blocks if each is."""
+    expected, tolerances = stored.seen.blocks.floats(), seal.body.tolerances.blocks
+    for at, (name, loose) in enumerate(zip(seal.body.blocks, tolerances, strict=True)):
+        if name not in seen.order:
+            continue  # not called in this model, or not as a module: compiled, say
+        own = seen.blocks[seen.order.index(name)]
+        if not np.abs(own - expected[at, : len(own)]).max(initial=0.0) <= loose * size(expected[at]):
+            return at
+    return len(seal.body.blocks)
+
 
 Said = Literal["identical", "equivalent", "other library code", "same on the inputs asked", "altered", "other model"]
 
@@ -151,7 +261,7 @@ def _compared(model: nn.Module | Subject, seal: Seal, *, full: bool) -> Verifica
     found, made = values.matched(module, seal.body), structure(module)
     differs = difference(seal.body.structure, seal.body.parts, made)
     sealed = bool(found.cast) and not found.extra and not found.moved
-    looked = ask(conversions.in_single_precision(module), seal, inputs, every=full or sealed)
+    looked = ask(in_single_precision(module), seal, inputs, every=full or sealed)
     said = Verification(
         verdict="altered", seal=seal.digest, name=seal.body.name, mode="full" if full else "quick",
         conversion=found.cast or looked.conversion, distance=looked.distance, share=looked.share,
@@ -177,11 +287,7 @@ def _of_sealed_weights(said: Verification, differs: Difference, *, same: bool) -
         installed = f" Installed code is another: {listed(differs.libraries)}." if differs.libraries else ""
         return msgspec.structs.replace(said, detail=_ELSE + installed)
     verdict: Said = (
-        LIBRARY
-        if differs.libraries
-        else "identical"
-        if same and said.conversion == conversions.AS_SEALED
-        else "equivalent"
+        LIBRARY if differs.libraries else "identical" if same and said.conversion == AS_SEALED else "equivalent"
     )
     others = f"Installed code is not as sealed: {listed(differs.libraries)}." if differs.libraries else ""
     bits = 0 if differs.libraries else values.BITS

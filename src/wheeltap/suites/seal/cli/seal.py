@@ -56,7 +56,7 @@ def seal(  # noqa: PLR0913 - a door: each is a choice of its own
     from wheeltap.cli.progress import steps
     from wheeltap.report.files import require_writable
     from wheeltap.suites.seal.making import Asked, make
-    from wheeltap.suites.seal.signature import signed
+    from wheeltap.suites.seal.record import signed
 
     require_writable(out)
     lineage = _lineage(of, conversion)
@@ -133,8 +133,7 @@ def _answer(report: Path | None, fingerprint: str) -> list[str]:
 
 def _lineage(of: Path | None, conversion: str) -> "Lineage | None":
     from wheeltap.core.errors import UsageError
-    from wheeltap.suites.seal.record import Lineage, load
-    from wheeltap.suites.seal.signature import require_valid
+    from wheeltap.suites.seal.record import Lineage, load, require_valid
 
     if of is None and conversion:
         raise UsageError("A conversion is of something.", expected="--of FILE.seal", got="--conversion alone")

@@ -17,11 +17,11 @@ from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.needs.gather import gather
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.engine.readings.output_scores import require_options
-from wheeltap.suites.seal import conversions
 from wheeltap.suites.seal.inputs import candidates, choose
 from wheeltap.suites.seal.making import LEAST, MARGIN, size
 from wheeltap.suites.seal.sketch import Floats, Looking, look, scores
 from wheeltap.suites.seal.specs import CHALLENGES, SEAL_RESPONSES, SealResponsesSettings
+from wheeltap.suites.seal.values import in_single_precision
 
 _BACKWARD: Final = 3.0
 """Passes that one with slopes takes."""
@@ -45,7 +45,7 @@ class SealResponses(Reading):
             DataError: If the task has no right options, or its inputs cannot be kept in a seal.
         """
         self.require(subject, task)
-        how, exact = self.settings, conversions.in_single_precision(subject.model)
+        how, exact = self.settings, in_single_precision(subject.model)
         own = subject if exact is subject.model else Subject(exact, name=subject.name)
         looking = Looking(root)
         pool = candidates(own, task, most=how.pool, seed=root)

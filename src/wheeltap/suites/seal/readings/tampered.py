@@ -1,4 +1,4 @@
-"""Which checks see that a copy of a model was changed: a seal, and what is used in its place."""
+"""Which checks see that a copy of a model was changed: a seal, fingerprints, and what else is used in its place."""
 
 import hashlib
 from collections.abc import Callable
@@ -13,20 +13,86 @@ from torch import Tensor, nn
 from wheeltap.core import seeds
 from wheeltap.core.errors import WheeltapError
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.core.inputs import Inputs, count
+from wheeltap.core.inputs import Inputs, chosen, count
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
+from wheeltap.engine.apply import differentiable
 from wheeltap.engine.readings.base import Reading, Readings
-from wheeltap.suites.seal import conversions
-from wheeltap.suites.seal.fingerprints import answers, fingerprints
-from wheeltap.suites.seal.looked import beside, departs, looking_of
+from wheeltap.suites.seal.inputs import candidates
 from wheeltap.suites.seal.making import MARGIN, Asked, inputs_of, make
 from wheeltap.suites.seal.record import Seal
-from wheeltap.suites.seal.sketch import look
+from wheeltap.suites.seal.sketch import look, scores
 from wheeltap.suites.seal.specs import DETECTORS, TAMPERING, TamperingSettings
 from wheeltap.suites.seal.tampers import TAMPERS, Changed, Ground
-from wheeltap.suites.seal.values import stored
-from wheeltap.suites.seal.verifying import Verification, block_of, verify
+from wheeltap.suites.seal.values import NAMES, converted, in_single_precision, stored
+from wheeltap.suites.seal.verifying import Verification, beside, block_of, departs, looking_of, verify
+
+FIVE: Final = 5
+"""Fingerprints of a model."""
+
+CANDIDATES: Final = 64
+
+_STEPS: Final = 24
+"""Steps toward the boundary, each of which halves the margin to first order."""
+
+
+def answers(model: nn.Module, inputs: Inputs) -> Tensor:
+    """The top answer to each input, at its last place, ``[input]``."""
+    with torch.no_grad():
+        return _last(scores(model, inputs)).argmax(-1)
+
+
+def _last(found: Tensor) -> Tensor:
+    return found if found.ndim == 2 else found.flatten(1, -2)[:, -1]
+
+
+def margins(model: nn.Module, inputs: Inputs) -> Tensor:
+    """Score of the top answer less that of the second, ``[input]``."""
+    top = _last(scores(model, inputs)).topk(2, dim=-1).values
+    return top[..., 0] - top[..., 1]
+
+
+LEAST: Final = 1e-5
+"""Smallest margin of a fingerprint, as a share of the scores' size: rounding alone must not change an answer."""
+
+
+def fingerprints(subject: Subject, task: BaseTask, *, seed: int) -> Inputs:
+    """The inputs, nearest to a boundary first."""
+    model = subject.model
+    pool = candidates(subject, task, most=CANDIDATES, seed=seed).inputs
+    with torch.no_grad():
+        stable, order = _stable(model, pool), margins(model, pool).argsort()
+    near = chosen(pool, order[stable[order]][:FIVE])
+    return _moved(model, near) if isinstance(near, Tensor) and near.is_floating_point() else near
+
+
+def _stable(model: nn.Module, inputs: Inputs) -> Tensor:
+    """Whether an input has the same top answer after every harmless cast, and not by rounding alone, ``[input]``."""
+    expected = answers(model, inputs)
+    with torch.no_grad():
+        least = LEAST * _last(scores(model, inputs)).square().mean().sqrt()
+        same = (margins(model, inputs) > least).cpu()
+    for name in NAMES[1:]:
+        with converted(model, name) as changes:
+            same &= (answers(model, inputs) == expected).cpu() if changes else True
+    return same
+
+
+def _moved(model: nn.Module, start: Tensor) -> Tensor:
+    """Inputs moved toward the boundary, down the gradient of the margin, as far as casts allow."""
+    kept, moving = start.clone(), start.clone()
+    expected, going = answers(model, start), torch.ones(len(start), dtype=torch.bool)
+    for _ in range(_STEPS):
+        with differentiable(model), torch.enable_grad():
+            moving = moving.detach().requires_grad_(True)
+            margin = margins(model, moving)
+            slope = torch.autograd.grad(margin.sum(), moving)[0].flatten(1)
+        length = slope.square().sum(1, keepdim=True).clamp_min(torch.finfo(slope.dtype).tiny)
+        moving = (moving.detach() - (0.5 * margin.detach()[:, None] * slope / length).reshape(moving.shape)).detach()
+        going &= _stable(model, moving) & (answers(model, moving) == expected).cpu()
+        kept[going] = moving[going]
+    return kept
+
 
 FEW: Final = 5
 """Inputs of the checks that have few."""
@@ -107,7 +173,7 @@ class Checks:
             "": make(subject, task, Asked(seed=seed)).seal,
             "random": make(subject, task, Asked(seed=seed, at_random=True)).seal,
         }
-        exact = conversions.in_single_precision(subject.model)
+        exact = in_single_precision(subject.model)
         own = subject if exact is subject.model else Subject(exact, name=subject.name)
         self.inputs = inputs_of(self.seals[""])
         self._asked: dict[str, Inputs] = {
@@ -117,8 +183,8 @@ class Checks:
         self._answers = {name: answers(exact, inputs) for name, inputs in self._asked.items()}
         self._off = dict.fromkeys(self._asked, 0)
         self._loose = torch.zeros_like(self._statistics)
-        for name in conversions.NAMES[1:]:
-            with conversions.converted(exact, name) as changes:
+        for name in NAMES[1:]:
+            with converted(exact, name) as changes:
                 if not changes:
                     continue
                 self._loose = torch.maximum(self._loose, (statistics(exact) - self._statistics).abs())
@@ -128,7 +194,7 @@ class Checks:
         """What every check says of a changed copy."""
         model, seal = changed.model, self.seals[""]
         said = _or_none(lambda: verify(model, seal))
-        exact = conversions.in_single_precision(model)
+        exact = in_single_precision(model)
         alarms = {
             "seal": said is None or not said.passed,
             "hash": storage_hash(model) != self._hash,

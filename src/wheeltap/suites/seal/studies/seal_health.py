@@ -1,8 +1,8 @@
 """The study ``seal-health``: do answers to a seal's challenges predict what an audit would find of a net?"""
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Final, cast, final
 
 import msgspec
@@ -13,21 +13,210 @@ from wheeltap.audits.case import Case
 from wheeltap.audits.claims import Unanswered
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError
-from wheeltap.core.records import Control, Finding, Scalar, SubjectRecord, Trial
+from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
 from wheeltap.core.study import Asked, Cast, Metric, Rule
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.output_scores import OUTPUT_SCORES
 from wheeltap.stats import held_out, members
 from wheeltap.stats.crossed import FloatArray
-from wheeltap.stats.members import Scale, Single
+from wheeltap.stats.members import Scale, Single, over_nets
 from wheeltap.studies.base import Said, Study
 from wheeltap.studies.measures import Measured
-from wheeltap.studies.rules import WORST, headline
-from wheeltap.studies.table import Numbers, Table
+from wheeltap.studies.rules import WORST, headline, listed, subject_of
+from wheeltap.studies.table import LEVEL, Numbers, Table
 from wheeltap.suites.seal.specs import SEAL_RESPONSES
-from wheeltap.suites.seal.studies import seal_health_rules as own
-from wheeltap.suites.seal.studies.seal_health_rules import Outcome, Sources
+
+NETS, FORGOT = "nets", "nets that forgot a digit"
+
+SCORE, LOST, RISE, BACK, HALF = "score", "lost_at_4_bits", "loss_at_4_bits", "relearnt", "half_dose"
+
+RESPONSES, PLAIN, OUTPUTS, BOTH = "responses", "plain", "outputs", "both"
+
+SOURCES: Final = {
+    RESPONSES: "seal responses",
+    PLAIN: "the same at examples",
+    OUTPUTS: "outputs alone",
+    BOTH: "outputs and seal responses",
+}
+"""What is predicted from. Outputs are those of a plain pass over all examples and over the sealed inputs."""
+
+WORKS: Final = 0.5
+"""R2 from which an audit counts as distilled: one halving of the squared error."""
+
+WORTH: Final = 0.02
+"""Smallest R2 that counts as added."""
+
+Sources = Mapping[str, FloatArray]
+"""Features of a member, by source, ``[feature]``."""
+
+
+@final
+@dataclass(frozen=True)
+class Outcome:
+    """A number of each net that is to be predicted.
+
+    Attributes:
+        key: Of the metric.
+        cohort: Whose nets have it.
+        title: Of the metric.
+        what: Of it, within a sentence.
+        code: Of the findings.
+    """
+
+    key: str
+    cohort: str
+    title: str
+    what: str
+    code: str
+
+    def by(self, source: str) -> str:
+        """Key of how well a source predicts it."""
+        return f"{self.key}_by_{source}"
+
+    @property
+    def added(self) -> str:
+        """Key of what seal responses add to outputs."""
+        return f"{self.key}_added"
+
+
+OUTCOMES: Final = (
+    Outcome(LOST, NETS, "Score lost at 4 bits", "the score lost at 4 bits", "WT103"),
+    Outcome(RISE, NETS, "Loss at 4 bits", "how much the loss rises at 4 bits", "WT103"),
+    Outcome(BACK, FORGOT, "Digit relearned after 16 steps", "what comes back of a forgotten digit", "WT107"),
+)
+
+PLANTED: Final = Outcome(HALF, NETS, "Half dose of relative noise", "the half dose of relative noise", "WT101")
+"""What seal responses must predict: they are answers to that noise."""
+
+
+def metrics() -> tuple[Metric, ...]:
+    """Outcomes, and how well each is predicted."""
+    singles = (
+        Metric(key=SCORE, title="Score", unit="accuracy", code="WT001", ends=(0.0, 1.0)),
+        Metric(key=LOST, title=OUTCOMES[0].title, unit="accuracy", code="WT103",
+               reads="One grid per channel; the audit `quantization`."),
+        Metric(key=RISE, title=OUTCOMES[1].title, unit="log of its ratio to the clean loss", code="WT103",
+               reads="Of the same trial: finer than a score that few examples change."),
+        Metric(key=BACK, title=OUTCOMES[2].title, unit="accuracy", code="WT107",
+               reads="Recovered after 16 steps on 4 images of the digit; the audit `relearning`. The gap to any one "
+               "other net is this less a constant."),
+        Metric(key=HALF, title=PLANTED.title, unit="dose", code="WT101", log=True, ends=(0.0, None)),
+    )  # fmt: skip
+    return (*singles, *(metric for one in (*OUTCOMES, PLANTED) for metric in _predicted(one)))
+
+
+_UNIT: Final = "halvings; 1 is R2 .5, 0 is R2 0"
+
+
+def _predicted(one: Outcome) -> list[Metric]:
+    reads = (
+        "How often the squared error is halved against the mean of the other nets: 1 is R2 = .5, 0 is nothing. Each "
+        "net is predicted by a ridge regression on all others; its number is what it adds to the mean (jackknife)."
+    )
+    found = [
+        Metric(key=one.by(source), title=f"{one.title}, from {words}: R2 in halvings of the error", unit=_UNIT,
+               code=one.code, reads=reads)
+        for source, words in SOURCES.items()
+    ]  # fmt: skip
+    added = Metric(
+        key=one.added, title=f"{one.title}: R2 added to outputs", unit="R2", code=one.code,
+        reads="R2 from outputs and seal responses less R2 from outputs alone.",
+    )  # fmt: skip
+    return [*found, added]
+
+
+def rules() -> tuple[Rule, ...]:
+    """Of each outcome whether seal responses predict it, and whether they add to outputs."""
+    return tuple(rule for one in OUTCOMES for rule in _rules(one))
+
+
+def _rules(one: Outcome) -> list[Rule]:
+    return [
+        Rule(
+            code=one.code, title=f"{one.title} is predicted by seal responses (R2 .5: 1 halving)",
+            metric=one.by(RESPONSES), cohorts=(one.cohort,), statistic="mean", direction="more",
+            margin=-float(np.log2(1.0 - WORKS)),
+            supports=f"Seal responses predict {one.what}: R2 above {WORKS:g}.",
+            refutes=f"Seal responses do not predict {one.what}: R2 below {WORKS:g}.",
+            otherwise=f"Not decided whether seal responses predict {one.what}.",
+        ),
+        Rule(
+            code=one.code, title=f"{one.title}: seal responses add to outputs", metric=one.added,
+            cohorts=(one.cohort,), statistic="mean", direction="more", margin=WORTH,
+            supports=f"Seal responses add to outputs in predicting {one.what}: R2 by more than {WORTH:g}.",
+            refutes=f"Seal responses add nothing to outputs in predicting {one.what}: R2 by less than {WORTH:g}.",
+            otherwise="No evidence of added value.",
+        ),
+    ]  # fmt: skip
+
+
+# ---- numbers --------------------------------------------------------------------------------------------------------
+
+
+def predicted(one: Outcome, sources: Sequence[Sources], outcome: FloatArray) -> dict[str, FloatArray]:
+    """How well each source predicts an outcome, ``[member]`` by metric; nothing where it cannot be tried."""
+    columns = {name: np.stack([of[name] for of in sources]) for name in SOURCES if all(name in of for of in sources)}
+    try:
+        found = {one.by(name): held_out.halvings(features, outcome) for name, features in columns.items()}
+        found[one.added] = held_out.gain(columns[BOTH], columns[OUTPUTS], outcome)
+    except DataError:  # few nets, or all alike: rules on these numbers say that no member has them
+        return {}
+    return {key: np.round(numbers, _DIGITS) for key, numbers in found.items()}
+
+
+_DIGITS: Final = 9
+"""Decimals: what is below comes from rounding alone."""
+
+
+def r2(table: Table, one: Outcome, source: str) -> Estimate | None:
+    """The share of the variance over nets that a source explains, its interval that of halvings."""
+    values = table.values(one.cohort, one.by(source))
+    if len(values) < held_out.FEWEST:
+        return None
+    halved = over_nets(values, name="R2", scale=Scale("halvings"), level=LEVEL)
+    low, high = (None if end is None else held_out.r2_of(end) for end in (halved.low, halved.high))
+    return Estimate(
+        name="R2", value=held_out.r2_of(halved.value or 0.0), low=low, high=high, level=LEVEL, n=halved.n, unit="R2",
+        method=f"leave-one-out ridge regression; {halved.method} on halvings of the squared error",
+    )  # fmt: skip
+
+
+# ---- words ----------------------------------------------------------------------------------------------------------
+
+
+def said_of(table: Table, one: Outcome) -> str:
+    """R2 from each source, in a sentence; empty where nothing was predicted."""
+    found = {words: r2(table, one, source) for source, words in SOURCES.items()}
+    listed = [f"{words} {estimate}" for words, estimate in found.items() if estimate is not None]
+    return f"{one.title}, held-out R2: {'; '.join(listed)}." if listed else ""
+
+
+def answer_line(planned: Sequence[Rule], findings: Sequence[Finding]) -> str:
+    """Plainly whether the distillation works; then for what, for what not, and of what that cannot be said."""
+    status = {(one.title, one.subject): one.status for one in findings}
+    by = {rule.metric: status.get((rule.title, subject_of(rule))) for rule in planned}
+    said = {one.what: by.get(one.by(RESPONSES)) for one in OUTCOMES}
+    found, excluded = ([what for what, status in said.items() if status == kind] for kind in ("found", "excluded"))
+    open_ = [what for what in said if what not in (*found, *excluded)]
+    if not (excluded or open_):
+        return "An audit can be distilled into seal responses here: they predict all that was asked."
+    if not (found or open_):
+        return "An audit cannot be distilled into seal responses here: they predict nothing that was asked."
+    parts = (
+        (found, f"R2 above {WORKS:g} is shown for"), (excluded, "it is excluded for" if found else
+         f"R2 above {WORKS:g} is excluded for"), (open_, "it cannot be told for"),
+    )  # fmt: skip
+    listing = "; ".join(f"{words} {listed(of)}" for of, words in parts if of)
+    if found:
+        return f"An audit is distilled into seal responses in part: {listing}."
+    if excluded:
+        return f"The distillation is not shown to work: {listing}."
+    return (
+        f"Whether an audit can be distilled into seal responses cannot be told here: of {len(open_)} outcomes, none "
+        "was decided."
+    )
+
 
 VARIED: Final[dict[str, tuple[Scalar, ...]]] = {
     "hidden": ("16,16", "24,24", "32,32", "24,24,24", "48,48"),
@@ -43,9 +232,9 @@ them something, and trained so long that most score alike."""
 MISLABELED: Final = 6
 """Of so many nets, one is trained on wrong labels as well."""
 
-_LOST: Final = Measured(own.LOST, "quantization", {"doses": [4.0], "tested": 4.0, "others": False})
+_LOST: Final = Measured(LOST, "quantization", {"doses": [4.0], "tested": 4.0, "others": False})
 _HALF: Final = Measured(
-    own.HALF, "relative-noise", {"block_map": False, "rungs": [-2, 0, 2, 4], "control_rungs": [0]}, estimate="half_dose"
+    HALF, "relative-noise", {"block_map": False, "rungs": [-2, 0, 2, 4], "control_rungs": [0]}, estimate="half_dose"
 )  # fmt: skip
 _DEALT: Final = 20
 """Times that outcomes are dealt to other nets."""
@@ -105,8 +294,8 @@ class SealHealth(Study):
             for net in nets
         )  # fmt: skip
         return (
-            Cast(name=own.NETS, members=nets, about="Trained on handwritten digits, each in another way."),
-            Cast(name=own.FORGOT, members=forgot, about=f"The same after they were made to forget the digit "
+            Cast(name=NETS, members=nets, about="Trained on handwritten digits, each in another way."),
+            Cast(name=FORGOT, members=forgot, about=f"The same after they were made to forget the digit "
                  f"{self.settings.digit}."),
         )  # fmt: skip
 
@@ -121,11 +310,11 @@ class SealHealth(Study):
 
     def metrics(self) -> tuple[Metric, ...]:
         """See ``Study.metrics``."""
-        return own.metrics()
+        return metrics()
 
     def rules(self) -> tuple[Rule, ...]:
         """See ``Study.rules``."""
-        return own.rules()
+        return rules()
 
     # ---- asking ---------------------------------------------------------------------------------------------------
 
@@ -137,7 +326,7 @@ class SealHealth(Study):
     def _back(self) -> Measured:
         """What relearning brings back: of all that the audit asks, no more than that takes."""
         return Measured(
-            own.BACK, "relearning",
+            BACK, "relearning",
             {"group": self.settings.digit, "steps": [16], "benign_steps": [1], "noise": [0.2], "noise_draws": 2,
              "attacks": []},
             estimate="recovered after 16 steps",
@@ -169,18 +358,18 @@ class SealHealth(Study):
 
     def numbers(self, case: Case, member: SubjectRecord) -> Numbers:
         """See ``Study.numbers``: the outcomes of one net; how well they are predicted is known of all together."""
-        found = {own.SCORE: Single(float(case.clean(member).mean()))}
+        found = {SCORE: Single(float(case.clean(member).mean()))}
         self.sources(case, member)  # a net without features is left out, and named
         for measure in self._of(member):
             try:
                 found[measure.key] = Single(measure.numbers(case, member)[measure.key].value)
             except Unanswered:
                 continue  # the other outcomes of this net count all the same
-        if own.LOST in found:
+        if LOST in found:
             [trial] = _LOST.ask(case)
             rounded, clean = (case.measured([one], "nll") for one in (trial, case.plan.clean(member)))
             if rounded is not None and clean is not None:
-                found[own.RISE] = Single(float(_log(rounded.mean()) - _log(clean.mean())))
+                found[RISE] = Single(float(_log(rounded.mean()) - _log(clean.mean())))
         return found
 
     def sources(self, case: Case, member: SubjectRecord) -> Sources:
@@ -197,16 +386,16 @@ class SealHealth(Study):
             _log(seal["lead"].mean()), _log(seal["entropy"].mean()), _log(seal["scale"]),
         ])  # fmt: skip
         both = np.concatenate([alone, responses])
-        plain = {own.PLAIN: _log(seal["plain"].mean(1))} if "plain" in seal else {}
-        return {own.RESPONSES: responses, own.OUTPUTS: alone, own.BOTH: both, **plain}
+        plain = {PLAIN: _log(seal["plain"].mean(1))} if "plain" in seal else {}
+        return {RESPONSES: responses, OUTPUTS: alone, BOTH: both, **plain}
 
     def table(self, case: Case) -> Table:
         """See ``Study.table``: with what each net adds to how well an outcome is predicted."""
         plain = super().table(case)
         numbers = {name: dict(row) for name, row in plain.numbers.items()}
-        for one in (*own.OUTCOMES, own.PLANTED):
+        for one in (*OUTCOMES, PLANTED):
             names, outcome = self._outcome(plain, one)
-            for key, values in own.predicted(one, self._sources(case, names), outcome).items():
+            for key, values in predicted(one, self._sources(case, names), outcome).items():
                 for name, value in zip(names, values, strict=True):
                     numbers[name][key] = Single(float(value))
         return replace(plain, numbers=numbers)
@@ -227,9 +416,9 @@ class SealHealth(Study):
     def _dealt(self, case: Case, table: Table) -> Control:
         """Outcomes that are dealt to other nets at random: nothing can predict them."""
         name, tests = "outcomes dealt to other nets are not predicted", list[members.MemberTest]()
-        for one in own.OUTCOMES:
+        for one in OUTCOMES:
             names, outcome = self._outcome(table, one)
-            features = [of[own.RESPONSES] for of in self._sources(case, names)]
+            features = [of[RESPONSES] for of in self._sources(case, names)]
             rng = seeds.generator(case.plan.seed, self.name, "dealt", one.key)
             for _ in range(_DEALT):
                 try:
@@ -248,9 +437,9 @@ class SealHealth(Study):
 
     def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> Said:
         """See ``Study.said``."""
-        notes = tuple(note for one in (*own.OUTCOMES, own.PLANTED) if (note := own.said_of(table, one)))
+        notes = tuple(note for one in (*OUTCOMES, PLANTED) if (note := said_of(table, one)))
         return Said(
-            headline=f"{own.headline(self.rules(), findings)} {headline(self.rules(), findings)}",
+            headline=f"{answer_line(self.rules(), findings)} {headline(self.rules(), findings)}",
             about="Nets trained on handwritten digits.", notes=(*notes, *self._agreement(case, table)),
             caveats=self.caveats,
         )  # fmt: skip
@@ -260,7 +449,7 @@ class SealHealth(Study):
 
         Source: Spearman (1910) and Brown (1910), for the reliability of both halves together.
         """
-        names = set(table.having(own.NETS, [own.LOST]))
+        names = set(table.having(NETS, [LOST]))
         alone = [(case.on(record), record) for record in case.plan.subjects if record.name in names]
         lost = np.array([one.clean(record) - one.values(_LOST.ask(one)[0]) for one, record in alone])
         if len(lost) < held_out.FEWEST or min(lost[:, at::2].mean(1).std() for at in (0, 1)) == 0.0:
@@ -275,13 +464,13 @@ class SealHealth(Study):
 
 def _planted(table: Table) -> Control:
     """Seal responses must predict how much of the same noise a net bears: else they see nothing at all."""
-    name, found = "seal responses predict the half dose of the same noise", own.r2(table, own.PLANTED, own.RESPONSES)
+    name, found = "seal responses predict the half dose of the same noise", r2(table, PLANTED, RESPONSES)
     if found is None or found.low is None or found.high is None:
         return Control(name=name, kind="planted", status="skipped", because="Too few nets have a half dose.")
-    status = "passed" if found.low > 0.0 else "failed" if found.high < own.WORKS else "skipped"
+    status = "passed" if found.low > 0.0 else "failed" if found.high < WORKS else "skipped"
     return Control(
         name=name, kind="planted", status=status, estimates=(found,),
-        because=f"Held-out R2 {found}: passes above 0, fails below {own.WORKS:g}; between, so few nets do not show it.",
+        because=f"Held-out R2 {found}: passes above 0, fails below {WORKS:g}; between, so few nets do not show it.",
     )  # fmt: skip
 
 

@@ -1,8 +1,4 @@
-"""The study ``tampering``: of changed copies and of harmlessly converted ones, which does a seal call changed?
-
-Beside it: SHA-256, the top answers to the same inputs, as many inputs at random, statistics of the weights, and five
-fingerprints near decision boundaries after the published description of ESF (ACL 2025 Findings) and RESF (EMNLP 2025).
-"""
+"""The study ``tampering``: of changed copies and of harmlessly converted ones, which does a seal call changed?"""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -18,28 +14,126 @@ from wheeltap.core import seeds
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
-from wheeltap.core.study import Asked, Cast, Metric, Rule
+from wheeltap.core.study import Asked, Cast, Direction, Metric, Rule
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.members import Single
 from wheeltap.studies.base import Said, Study
 from wheeltap.studies.rules import headline
 from wheeltap.studies.table import Numbers, Table
 from wheeltap.suites.seal.specs import BENIGN, CHANGES, DETECTORS, FIXED, TAMPERING
-from wheeltap.suites.seal.studies import tampering_rules as own
+
+CODE: Final = "WT601"
+
+DENSE, CONVOLUTIONAL, GPT = "dense", "convolutional", "gpt"
+"""Kinds of nets."""
+
+KINDS: Final = (DENSE, CONVOLUTIONAL, GPT)
+
+PASSED, FOUND, HASH_FALSE, BY_HASH = "harmless_passed", "found", "hash_false_alarms", "by_hash"
+SIGN, SIGNS, SMALL, SMALL_FIVE, SMALL_PRINTS, PRINTS = (
+    "signs", "signs_less_random", "small", "small_five", "small_fingerprints", "five_less_fingerprints",
+)  # fmt: skip
+BLOCK, KIND = "block_right", "kind_right"
+
+SMALL_CHANGES: Final = ("noise-0.002", "8-bit", "step")
+"""Changes of which nearly all must be found."""
+
+NEARLY_ALL: Final = 0.99
+ROUNDING: Final = 1e-9
+
+ALL: Final = 0.99999
+"""Share of copies below which one is missing, of as many as a study may make."""
+
+MATTERS: Final = 0.05
+"""Smallest difference of interest, as a share of copies."""
+
+_SHARE: Final = (0.0, 1.0)
+_CHANGE: Final = (-1.0, 1.0)
+
+
+def metrics() -> tuple[Metric, ...]:
+    """The numbers of each net: means over kinds of change, of shares of copies."""
+    small = "Relative noise of .002, rounding to 8 bits and one step of gradient descent, without reading weights."
+    listed = (
+        (PASSED, "Harmless copies that the seal passes", _SHARE, "Of copies that were converted in harmless ways."),
+        (FOUND, "Changed copies that the seal finds", _SHARE, "Of all kinds, also those of the same function."),
+        (HASH_FALSE, "False alarms of SHA-256", _SHARE, "Of the bytes of all weights; of harmless changes."),
+        (
+            BY_HASH, "Changed copies that SHA-256 finds if seals do", _SHARE,
+            "All but those that the seal finds and SHA-256 does not. It is 1 where every change is one of weights.",
+        ),
+        (SMALL, "Small changes, 16 inputs", _SHARE, f"{small} By outputs and blocks on the seal's inputs."),
+        (SMALL_FIVE, "Small changes, 5 inputs", _SHARE, f"{small} On the first five of these inputs."),
+        (
+            SMALL_PRINTS, "Small changes, 5 fingerprints", _SHARE,
+            f"{small} By the top answers to five inputs near decision boundaries.",
+        ),
+        (SIGN, "Flipped signs, 16 inputs", _SHARE, "Of single weights, without reading them."),
+        (
+            SIGNS, "Flipped signs: chosen less random inputs", _CHANGE,
+            "Share of single flipped signs that 16 inputs of the seal show, less that which 16 inputs at random show.",
+        ),
+        (PRINTS, "Small changes: 5 inputs less 5 fingerprints", _CHANGE, small),
+        (BLOCK, "First changed block named right", _SHARE, "Where one weight, matrix or norm was changed."),
+        (KIND, "Kind of change named right", _SHARE, "Where it has a name: noise, scale, swapped, 8 bits and so on."),
+    )  # fmt: skip
+    return tuple(
+        Metric(key=key, title=title, unit="share of copies", code=CODE, ends=ends, reads=reads)
+        for key, title, ends, reads in listed
+    )
+
+
+def rules(kinds: Sequence[str]) -> tuple[Rule, ...]:
+    """Five over all nets, and two of each kind of net."""
+    pooled: tuple[tuple[str, str, Direction, float, str, str], ...] = (
+        ("Every harmless conversion passes", PASSED, "more", ALL, "seals let every harmless conversion pass",
+         "seals call some harmless conversion a change"),
+        ("Every change is found", FOUND, "more", ALL, "seals find every changed copy", "seals pass some changed copy"),
+        ("SHA-256 alarms on harmless conversions", HASH_FALSE, "more", 0.0,
+         "SHA-256 calls harmless conversions changes", "SHA-256 lets every harmless conversion pass"),
+        ("SHA-256 finds every change that seals find", BY_HASH, "more", ALL,
+         "seals find no changed weights that SHA-256 does not find",
+         "seals find some changed weights that SHA-256 does not find"),
+        ("Small changes are found by 16 inputs", SMALL, "more", NEARLY_ALL - ROUNDING,
+         "sixteen inputs show 99 % of small changes without reading weights",
+         "sixteen inputs show less than 99 % of small changes"),
+    )  # fmt: skip
+    return (
+        *(Rule(
+            code=CODE, title=title, metric=key, cohorts=tuple(kinds), statistic="exact", direction=direction,
+            above=above, supports=f"{_ON}, {supports}.", refutes=f"{_ON}, {refutes}.",
+        ) for title, key, direction, above, supports, refutes in pooled),
+        *(_of(kind, SIGNS, "more flipped signs than random ones") for kind in kinds),
+        *(_of(kind, PRINTS, "more small changes than five fingerprints") for kind in kinds),
+    )  # fmt: skip
+
+
+_ON: Final = "On most nets like these"
+"""Of whatever share of the nets at hand it is true: that is what a test over nets can say."""
+
+
+def _of(kind: str, key: str, what: str) -> Rule:
+    return Rule(
+        code=CODE, title=f"Chosen inputs show {what}: {kind} nets", metric=key, cohorts=(kind,),
+        statistic="mean", direction="more", margin=MATTERS,
+        supports=f"Chosen inputs of {kind} nets show {what}, by over {100 * MATTERS:g} points.",
+        refutes=f"Chosen inputs of {kind} nets do not show {what}, by {100 * MATTERS:g} points or more.",
+    )  # fmt: skip
+
 
 Asking = Mapping[str, NDArray[np.generic]]
 """What the reading gave of one kind of change."""
 
 _NETS: Final[dict[str, dict[str, Scalar]]] = {
-    own.DENSE: {},
-    own.CONVOLUTIONAL: {"net": "cnn", "hidden": "8,16"},
-    own.GPT: {"net": "gpt", "hidden": "32,32"},
+    DENSE: {},
+    CONVOLUTIONAL: {"net": "cnn", "hidden": "8,16"},
+    GPT: {"net": "gpt", "hidden": "32,32"},
 }
 
 _ABOUT: Final = {
-    own.DENSE: "Two hidden layers of 128 units.",
-    own.CONVOLUTIONAL: "Two convolutions and a linear layer.",
-    own.GPT: "Two blocks as those of GPT-2, which read an image row by row.",
+    DENSE: "Two hidden layers of 128 units.",
+    CONVOLUTIONAL: "Two convolutions and a linear layer.",
+    GPT: "Two blocks as those of GPT-2, which read an image row by row.",
 }
 
 _SAME: Final = "resharded"
@@ -67,14 +161,14 @@ class TamperingSettings(Settings, frozen=True, kw_only=True):
 
     seeds: Annotated[int, msgspec.Meta(ge=1, le=100)] = 16
     draws: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 20
-    kinds: str = ",".join(own.KINDS)
+    kinds: str = ",".join(KINDS)
     epochs: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 20
     seed: Annotated[int, msgspec.Meta(ge=0)] = 0
 
     def __post_init__(self) -> None:
         for kind in self.nets:
-            if kind not in own.KINDS:
-                raise UnknownName("kind of net", kind, own.KINDS)
+            if kind not in KINDS:
+                raise UnknownName("kind of net", kind, KINDS)
 
     @property
     def nets(self) -> tuple[str, ...]:
@@ -88,7 +182,7 @@ class Tampering(Study):
 
     name = "tampering"
     title = "Which checks find changed weights and let harmless conversions pass?"
-    code = own.CODE
+    code = CODE
     settings_type = TamperingSettings
     small: ClassVar[dict[str, Scalar]] = {"seeds": 8, "draws": 6}
     settings: TamperingSettings
@@ -126,11 +220,11 @@ class Tampering(Study):
 
     def metrics(self) -> tuple[Metric, ...]:
         """See ``Study.metrics``."""
-        return own.metrics()
+        return metrics()
 
     def rules(self) -> tuple[Rule, ...]:
         """See ``Study.rules``."""
-        return own.rules(self.settings.nets)
+        return rules(self.settings.nets)
 
     # ---- asking ---------------------------------------------------------------------------------------------------
 
@@ -150,21 +244,21 @@ class Tampering(Study):
         if not asked:
             raise Unanswered("not_applicable", "No change was possible.")
         changed, harmless = ([asked[one] for one in names if one in asked] for names in (CHANGES, BENIGN))
-        small = [asked[one] for one in own.SMALL_CHANGES if one in asked]
+        small = [asked[one] for one in SMALL_CHANGES if one in asked]
         signs = [asked[one] for one in ("sign",) if one in asked]
         found: dict[str, float | None] = {
-            own.PASSED: _less(1.0, _mean(harmless, "seal")),
-            own.FOUND: _mean(changed, "seal"),
-            own.HASH_FALSE: _mean(harmless, "hash"),
-            own.BY_HASH: _mean_of([float((~_said(one, "seal") | _said(one, "hash")).mean()) for one in changed]),
-            own.SMALL: _mean(small, "outputs"),
-            own.SMALL_FIVE: _mean(small, "five"),
-            own.SMALL_PRINTS: _mean(small, "fingerprints5"),
-            own.PRINTS: _less(_mean(small, "five"), _mean(small, "fingerprints5")),
-            own.SIGN: _mean(signs, "outputs"),
-            own.SIGNS: _less(_mean(signs, "outputs"), _mean(signs, "random16")),
-            own.BLOCK: _mean_of([float(one["block_right"].mean()) for one in changed if "block_right" in one]),
-            own.KIND: _mean_of([float(one["kind_right"].mean()) for one in changed if "kind_right" in one]),
+            PASSED: _less(1.0, _mean(harmless, "seal")),
+            FOUND: _mean(changed, "seal"),
+            HASH_FALSE: _mean(harmless, "hash"),
+            BY_HASH: _mean_of([float((~_said(one, "seal") | _said(one, "hash")).mean()) for one in changed]),
+            SMALL: _mean(small, "outputs"),
+            SMALL_FIVE: _mean(small, "five"),
+            SMALL_PRINTS: _mean(small, "fingerprints5"),
+            PRINTS: _less(_mean(small, "five"), _mean(small, "fingerprints5")),
+            SIGN: _mean(signs, "outputs"),
+            SIGNS: _less(_mean(signs, "outputs"), _mean(signs, "random16")),
+            BLOCK: _mean_of([float(one["block_right"].mean()) for one in changed if "block_right" in one]),
+            KIND: _mean_of([float(one["kind_right"].mean()) for one in changed if "kind_right" in one]),
         }
         return {key: Single(value) for key, value in found.items() if value is not None}
 
