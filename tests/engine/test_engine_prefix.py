@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.records import Outcome, Trial
+from wheeltap.core.settings import SMALL
 from wheeltap.core.site import Site
 from wheeltap.core.subject import Subject
 from wheeltap.engine.fast.prefix import PrefixCache
-from wheeltap.engine.run import SHORTCUTS_FROM, run_trials
+from wheeltap.engine.run import run_trials
 from wheeltap.engine.trial_runner import TrialRunner
 
 VOCABULARY, WIDTH, BLOCKS = 13, 384, 4
@@ -51,7 +52,7 @@ def deep(*, skip: bool = False) -> Subject:
         torch.manual_seed(0)
         model = Deep(skip=skip).eval()
     subject = Subject(model, name="deep")
-    assert subject.record.parameters >= SHORTCUTS_FROM
+    assert subject.record.parameters >= SMALL
     return subject
 
 

@@ -17,10 +17,11 @@ import torch
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, UnknownName, UsageError, WheeltapError
 from wheeltap.core.records import Trial
+from wheeltap.core.settings import SMALL
 from wheeltap.core.site import Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.engine.run import SHORTCUTS_FROM, _cache
+from wheeltap.engine.run import _cache
 from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.sources import lm_eval_tasks, load
 from wheeltap.sources.hf import HfTokenizer
@@ -232,7 +233,7 @@ def test_a_pass_that_generates_cannot_stand_in_for_another(local: Local) -> None
     sizes = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 2, "num_attention_heads": 4}
     config = transformers.LlamaConfig(**{**local.model.config.to_dict(), "head_dim": 64, **sizes})
     subject = Subject(transformers.LlamaForCausalLM(config).eval(), name="larger")
-    assert subject.record.parameters >= SHORTCUTS_FROM
+    assert subject.record.parameters >= SMALL
     trial = Trial(subject=subject.record.fingerprint, task="", measures=(), perturbation="relative", version=1,
                   site=Site("block", "model.layers.1"), dose=0.1)  # fmt: skip
     used = {

@@ -24,7 +24,7 @@ from wheeltap.core.records import (
 )
 from wheeltap.core.registry import Registry
 from wheeltap.core.section import Section
-from wheeltap.core.settings import Configured
+from wheeltap.core.settings import LARGE, Configured
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.effect import smallest_detectable
 
@@ -258,10 +258,6 @@ studies: Registry[Audit] = Registry("study", "wheeltap.studies", STUDIES, Audit)
 """Studies by name. Each is an audit whose subjects are the members of cohorts; only ``wheeltap study`` asks for one."""
 
 audits: Registry[Audit] = Registry("audit", "wheeltap.audits", BUILTIN, Audit)  # pyright: ignore[reportAbstractUsage]
-
-
-LARGE = 20_000_000
-"""Parameters from which a pass takes seconds, so that each dose of a curve must earn its place."""
 
 
 def sparing(name: str, parameters: int) -> dict[str, Scalar | list[int | float]]:

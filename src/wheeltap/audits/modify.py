@@ -14,15 +14,12 @@ from wheeltap.audits.case import Values
 from wheeltap.audits.claims import LOSS, PAIR
 from wheeltap.audits.losses import Disturbed, ends_of, remarks, shipped
 from wheeltap.core.records import Curve, Estimate, Scalar, SubjectRecord, Trial
-from wheeltap.core.settings import Settings
+from wheeltap.core.settings import SMALL, Settings
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.clusters import Groups, clustered, one_group
 from wheeltap.stats.curve import Response, band, band_ends, half_dose
 from wheeltap.stats.mogstad2024 import rank_intervals
 from wheeltap.stats.rare import allowing_band, inner, where_it_falls
-
-LARGE = 2_000_000
-"""Parameters from which what was read of a subject is not kept."""
 
 _SLOPES = 3.0
 """Passes that reading slopes takes: one forward, and one backward, which counts as two."""
@@ -160,7 +157,7 @@ class ModifyAudit(Audit):
             if variant.needs
         ]
         # Of small subjects what was read for one way of doing it is still known for the next.
-        read = needed if plan.reference.parameters >= LARGE else set(needed)
+        read = needed if plan.reference.parameters >= SMALL else set(needed)
         return self.most(plan) + sum(_SLOPES if what == "slopes" else plan.sizes.moments for _, what in read)
 
     def judge(self, case: Case) -> Verdict:

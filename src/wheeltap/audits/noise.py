@@ -32,7 +32,7 @@ from wheeltap.audits.noise_controls import (
 )
 from wheeltap.audits.power import Gap, Graded
 from wheeltap.core.records import BlockMap, Curve, Estimate, Scalar, SubjectRecord, Trial
-from wheeltap.core.settings import Settings
+from wheeltap.core.settings import SMALL, Settings
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.curve import Response, area_values, band, band_ends, half_dose, half_dose_ratio
@@ -116,9 +116,6 @@ class Ladder:
 
 _FRAGILE = Words("fragile", "not fragile", "maybe fragile")
 
-LARGE = 2_000_000
-"""Parameters from which the engine keeps what it read of one subject at a time, and takes shortcuts."""
-
 _RECORDED = 2.0
 """Passes, at most, that record what the blocks of a large model give and prove it, before one of them is disturbed."""
 
@@ -195,10 +192,10 @@ class NoiseAudit(Audit):
 
     def most_passes(self, plan: Plan) -> float:
         """One for each trial, and what is read of a subject first; of a large one, again after others were read."""
-        again = len(plan.audits) if plan.reference.parameters >= LARGE else 0
+        again = len(plan.audits) if plan.reference.parameters >= SMALL else 0
         read = len(self._measured(Case(plan, lambda _: None))) + (self.twin_must_be_silent and plan.twin is not None)
         looks = self.looks * plan.sizes.moments * (read + again)
-        mapped = self.settings.block_map and plan.effort.block_draws and plan.reference.parameters >= LARGE
+        mapped = self.settings.block_map and plan.effort.block_draws and plan.reference.parameters >= SMALL
         return self.most(plan) + looks + (_RECORDED if mapped else 0.0)
 
     def _measured(self, case: Case) -> list[SubjectRecord]:

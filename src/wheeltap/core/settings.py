@@ -11,7 +11,19 @@ import re
 from collections.abc import Callable
 from functools import cache, wraps
 from types import NoneType, UnionType
-from typing import Annotated, Any, ClassVar, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Final,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import msgspec
 
@@ -140,6 +152,13 @@ class ChoiceRecord(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         require_fields(self)
+
+
+SMALL: Final = 2_000_000
+"""Weights below which a model is small: a pass costs less than shortcuts, threads, or to forget what was read of it."""
+
+LARGE: Final = 20_000_000
+"""Weights from which a model is large: a pass takes seconds, a gradient is a lot of memory; defaults ask for less."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -14,6 +14,7 @@ from wheeltap.core.errors import ModelError, WheeltapError
 from wheeltap.core.fingerprint import besides, described
 from wheeltap.core.inputs import Moments
 from wheeltap.core.measure import squared_error
+from wheeltap.core.settings import SMALL
 from wheeltap.core.subject import Settled, Subject
 from wheeltap.core.targets import require_no_logits
 from wheeltap.core.task import BaseTask
@@ -23,16 +24,13 @@ from wheeltap.engine.counted import counted
 from wheeltap.engine.fixed import OriginTrace
 from wheeltap.engine.needs.products import flat, holds_tensor
 
-ONE_THREAD_BELOW = 2_000_000
-"""Models with fewer parameters run on one thread: handing their small products out to threads costs up to ten times
-what it saves, most of all on a busy machine."""
-
 
 @contextmanager
 def threads_for(parameters: int) -> Generator[None]:
     """One torch thread for a small model while the block runs, as many as before for a large one."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1 if parameters < ONE_THREAD_BELOW else before)
+    # Handing small products out to threads costs up to ten times what it saves, most of all on a busy machine.
+    torch.set_num_threads(1 if parameters < SMALL else before)
     try:
         yield
     finally:

@@ -7,16 +7,13 @@ from statistics import median_low
 
 from wheeltap.core.errors import ModelError, StoreError, UsageError, WheeltapError
 from wheeltap.core.records import Outcome, OutcomeStatus, Trial
+from wheeltap.core.settings import SMALL
 from wheeltap.engine.apply import unharmed
 from wheeltap.engine.clean import in_line, threads_for
 from wheeltap.engine.fast.prefix import PrefixCache
 from wheeltap.engine.trial_runner import TrialRunner
 
 Commit = Callable[[Outcome], None]
-
-SHORTCUTS_FROM = 2_000_000
-"""Models with at least as many parameters record block outputs, and take low-rank noise beside their weights: for
-smaller ones a pass is cheaper than the proof."""
 
 
 def _order(trial: Trial) -> tuple[object, ...]:
@@ -129,7 +126,7 @@ def _beside(group: list[Trial], runner: TrialRunner, commit: Commit) -> bool:
 
     A trial that fails so is tried again the plain way, with all that are left: its outcome says why.
     """
-    if runner.subject(group[0].subject).record.parameters < SHORTCUTS_FROM:
+    if runner.subject(group[0].subject).record.parameters < SMALL:
         return False
     copies = runner.beside(group[0])
     if copies is None:
@@ -154,7 +151,7 @@ def _beside(group: list[Trial], runner: TrialRunner, commit: Commit) -> bool:
 def _cache(trial: Trial, runner: TrialRunner) -> PrefixCache | None:
     """The prefix cache, where the trial disturbs one block of a large model that it can stand in for."""
     subject = runner.subject(trial.subject)
-    if trial.site.kind != "block" or subject.record.parameters < SHORTCUTS_FROM or runner.task.adaptive:
+    if trial.site.kind != "block" or subject.record.parameters < SMALL or runner.task.adaptive:
         return None
     cache = runner.prefix(subject)
     return cache if cache.covers(trial.site.name) else None

@@ -14,6 +14,7 @@ from wheeltap import gauge
 from wheeltap.core.errors import ModelError, UsageError, WheeltapError
 from wheeltap.core.measure import chance_of, squared_error, values_of
 from wheeltap.core.records import Outcome, OutcomeStatus, SubjectRecord, Subset, Trial
+from wheeltap.core.settings import SMALL
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
@@ -281,7 +282,7 @@ class TrialRunner:
 
     def _make_room(self, record: SubjectRecord) -> None:
         """Lets go of what is known so far where it may be large: before more is read, and before a copy is made."""
-        if record.parameters >= KEEP_BELOW:
+        if record.parameters >= SMALL:
             self._known.clear()
 
     def _gathered(self, subject: Subject, perturbation: Perturbation) -> Knowledge:
@@ -494,9 +495,6 @@ class _TaskPart:
     task: BaseTask
     index: NDArray[np.intp]
 
-
-KEEP_BELOW = 2_000_000
-"""Parameters below which all that is known of the subjects is kept at once."""
 
 READ = ("moments", "inputs", "heads", "slopes")
 """What is read from the subject and task alone, whatever the perturbation's settings."""

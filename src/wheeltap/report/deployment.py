@@ -18,7 +18,7 @@ MOST_LINES = 15
 _NAMED = 3
 """Modules that a note names."""
 
-_LARGE = 0.01
+_NAMED_FROM = 0.01
 """Share of the weights from which a module that was left alone is named."""
 
 READ_ON = "All of it: --full, --html FILE."
@@ -184,7 +184,7 @@ _UNEVEN = 0.8
 
 
 def _left_alone(record: ReportRecord, subject: SubjectRecord) -> str:
-    share, least = coverage(record, subject), _LARGE * subject.parameters
+    share, least = coverage(record, subject), _NAMED_FROM * subject.parameters
     large = [module for module in subject.untouched if module.size >= least]
     if share is None or (share >= FULL and not large):
         return ""  # biases and norms, which deployment leaves alone too

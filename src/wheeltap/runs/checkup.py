@@ -7,7 +7,7 @@ import msgspec
 import torch
 
 from wheeltap import gauge
-from wheeltap.audits.base import GROUPS, LARGE, audits
+from wheeltap.audits.base import GROUPS, audits
 from wheeltap.audits.case import Case
 from wheeltap.audits.census import ALWAYS
 from wheeltap.audits.claims import Unanswered
@@ -18,6 +18,7 @@ from wheeltap.core import seeds, typed
 from wheeltap.core.coverage import packed
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Outcome, SubjectRecord, Untouched
+from wheeltap.core.settings import LARGE, SMALL
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
@@ -36,7 +37,7 @@ TWIN: Final = "twin"
 PLANTED: Final = "planted at"
 """What the proofs of control copies are called; those of planted ones with their strength behind it."""
 
-PROVEN_ON: Final = ((2_000_000, 512), (LARGE, 64), (None, 16))
+PROVEN_ON: Final = ((SMALL, 512), (LARGE, 64), (None, 16))
 """Examples on which copies are compared with the model, by its size: up to so many parameters, so many."""
 
 

@@ -17,10 +17,11 @@ from wheeltap.audits.settle import audits_of, wanted
 from wheeltap.audits.settle import judge as judged
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Cost, Outcome, Scalar, Trial
+from wheeltap.core.settings import SMALL
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
-from wheeltap.engine.clean import ONE_THREAD_BELOW, require_same_answers, settled_since_planned
+from wheeltap.engine.clean import require_same_answers, settled_since_planned
 from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.store import Outcomes, Store
@@ -268,7 +269,7 @@ def provenance(plan: Plan, subjects: Sequence[Subject]) -> dict[str, Scalar]:
         "numpy": np.__version__,
         "python": platform.python_version(),
         "path": plan.reference.path,
-        "threads": 1 if plan.reference.parameters < ONE_THREAD_BELOW else torch.get_num_threads(),
+        "threads": 1 if plan.reference.parameters < SMALL else torch.get_num_threads(),
         "seed": plan.seed,
         "alpha": plan.alpha,
         "draws": plan.effort.draws,

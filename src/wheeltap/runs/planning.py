@@ -13,7 +13,7 @@ import numpy as np
 
 from wheeltap import gauge
 from wheeltap.audits import base as audits_base
-from wheeltap.audits.base import LARGE, Audit, Case, expanded
+from wheeltap.audits.base import Audit, Case, expanded
 from wheeltap.audits.case import NO_ERROR
 from wheeltap.audits.census import ALWAYS
 from wheeltap.audits.noise import NoiseAudit
@@ -22,7 +22,7 @@ from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
 from wheeltap.core.measure import chance_of, values_of
 from wheeltap.core.records import Outcome, SubjectRecord, Trial
-from wheeltap.core.settings import checked
+from wheeltap.core.settings import LARGE, SMALL, checked
 from wheeltap.core.subject import Subject, derived_record
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
@@ -241,7 +241,7 @@ def _some(audit: Audit, trials: Sequence[Trial]) -> list[Trial]:
 
 def default_effort(parameters: int) -> Effort:
     """Draws per dose for a model of this size: enough for tight intervals on small ones, minutes on large ones."""
-    if parameters <= 2_000_000:
+    if parameters <= SMALL:
         return Effort(draws=32, control_draws=32, block_draws=8)
     if parameters < LARGE:
         return Effort(draws=8, control_draws=8, block_draws=2)

@@ -300,4 +300,4 @@ def ends(edge: str) -> tuple[str, str]:
 
 def test_masks_are_for_small_nets_and_edges_for_large_ones() -> None:
     assert runs.wanted({}, SUBJECT)[0].settings["method"] == "masks"
-    assert SUBJECT.record.parameters < runs.LARGE
+    assert SUBJECT.record.parameters < runs.MASKED

@@ -13,6 +13,7 @@ from wheeltap import gauge
 from wheeltap.core import measure, seeds
 from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.measure import Measure
+from wheeltap.core.settings import LARGE, SMALL
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.apply import as_before
@@ -21,7 +22,7 @@ from wheeltap.gauge import Run
 from wheeltap.gauge.hidden import Columns, Hidden, weight_of
 from wheeltap.gauge.stages import Inputs
 
-FEW = ((2_000_000, 32), (20_000_000, 16), (None, 6))
+FEW = ((SMALL, 32), (LARGE, 16), (None, 6))
 """Examples by the size of the model: up to so many parameters, so many."""
 
 

@@ -34,6 +34,7 @@ from torch import Tensor
 
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, ModelError
+from wheeltap.core.settings import LARGE
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.apply import as_before, differentiable
@@ -52,8 +53,6 @@ PARTS: Final = 16
 
 PARTS_OF_LARGE: Final = 8
 """The same of a model of ``LARGE`` numbers or more, of which a gradient is itself a lot of memory to go through."""
-
-LARGE: Final = 20_000_000
 
 
 @final

@@ -162,8 +162,8 @@ def _timed(run: Callable[[], object]) -> float:
     return took / count
 
 
-LARGE: Final = 5_000_000
-"""Weights from which on edges are searched by default: masks over units would take hours."""
+MASKED: Final = 5_000_000
+"""Weights up to which units are searched by default: for more, masks would take hours, and edges are searched."""
 
 EDGES: Final[dict[str, Scalar]] = {"pairs": 32, "ablation": "patch"}
 """How edges are searched by default: pairs searched on and held out; ablated edges carry what they carry on the other
@@ -273,7 +273,7 @@ def undecided(circuit: UnitCircuit | Circuit) -> str:
 
 def wanted(asked: dict[str, Scalar], subject: Subject) -> tuple[AuditSpec, ...]:
     """The audits that search for a circuit as asked; what is not said, as fits the size of the model."""
-    method = asked.get("method", "masks" if subject.record.parameters <= LARGE else "eap-ig")
+    method = asked.get("method", "masks" if subject.record.parameters <= MASKED else "eap-ig")
     return _specs({"method": method, **({} if method == "masks" else EDGES), **asked})
 
 

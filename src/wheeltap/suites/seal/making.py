@@ -15,7 +15,7 @@ from torch import nn
 from wheeltap import __version__
 from wheeltap.core.errors import FileFormatError, ModelError, RestorationError, UsageError
 from wheeltap.core.inputs import Inputs, chosen, tensors
-from wheeltap.core.settings import require_fields
+from wheeltap.core.settings import LARGE, require_fields
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import copied, to_array
@@ -159,8 +159,6 @@ LEAST: Final = 1e-6
 """Smallest tolerance, as a share of the sealed numbers' size: a few steps of single precision."""
 
 _POOL: Final = {"small": 256, "large": 32}
-_LARGE: Final = 20_000_000
-"""Parameters from which fewer inputs are tried."""
 
 
 @final
@@ -236,7 +234,7 @@ def make(
     exact = in_single_precision(subject.model)
     own = subject if exact is subject.model else Subject(exact, name=subject.name)
     blocks = blocks_of(exact, subject.record.blocks)
-    kind = "large" if subject.record.parameters > _LARGE else "small"
+    kind = "large" if subject.record.parameters > LARGE else "small"
     pool = candidates(own, task, most=_POOL[kind], seed=how.seed)
     contents = SealedContents.of(subject)
     texts = (values.shapes(subject.model), made.text(), *how.audit, msgspec.json.encode(contents).decode())

@@ -13,6 +13,7 @@ from torch import Tensor
 from wheeltap.core import measure
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, ModelError
+from wheeltap.core.settings import SMALL
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
@@ -50,9 +51,6 @@ _TINY: Final = torch.finfo(torch.float64).tiny
 
 _CHUNK: Final = 64
 """Examples whose graph is held at once for slopes of a language model."""
-
-_CACHE_FROM: Final = 2_000_000
-"""Parameters from which recorded outputs of earlier blocks save more than they cost."""
 
 Values = NDArray[np.floating[Any]]
 Stream = Callable[..., np.random.Generator]  # from names to the random numbers of that use
@@ -115,7 +113,7 @@ class Bench:
             )
         part = task.part(halves.measured)
         bench = cls(subject, task, part, halves, scores, scores, vectors, distinct(task), forwards=1.0)
-        if isinstance(task, ChoiceTask) and subject.record.parameters >= _CACHE_FROM:
+        if isinstance(task, ChoiceTask) and subject.record.parameters >= SMALL:
             bench.cache = PrefixCache(subject, part.scores)
             bench.forwards += bench.share * bench.cache.spent
         bench.clean = part.scores(subject.model)
