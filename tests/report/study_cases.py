@@ -9,10 +9,10 @@ import numpy as np
 from tests.report.report_cases import HOSTILE
 from tests.report.report_pieces import subject, task
 from wheeltap.audits.settle import settle, voided
-from wheeltap.core import png
 from wheeltap.core.records import Control, Cost, Instrument
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.study import Cohort, DrawnNet, Member, Metric, Rule, Strip, StudyRecord
+from wheeltap.report import png
 from wheeltap.report.unfinished import unfinished
 from wheeltap.stats.members import Single
 from wheeltap.studies import rules

@@ -19,7 +19,7 @@ class Contents(Protocol):
     """What lies beside the weights of a subject."""
 
     def digests(self, known: Mapping[str, str] | None = None) -> Digests:
-        """A digest of each thing; given sealed ones, large files of another size are not read: empty."""
+        """A digest of each thing; given earlier ones, large files of another size are not read: empty."""
         ...
 
     def meanings(self) -> dict[str, str]:

@@ -299,7 +299,7 @@ def _made_of(given: object) -> str:
     if callable(given):
         return (
             "A function has no weights that can be disturbed. Put it into the forward of a torch.nn.Module that holds "
-            "its weights as parameters. To judge answers without a model: wheeltap lens."
+            "its weights as parameters. Answers without a model are judged by verbs of their own: wheeltap --help."
         )
     return "Pass the module itself, or a subclass of torch.nn.Module that wraps what you have."
 

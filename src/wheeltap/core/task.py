@@ -146,7 +146,7 @@ class BaseTask(ABC):
 
     @checked
     def with_votes(self: Kind, votes: Sequence[Any] | NDArray[Any] | Tensor, *, ordinal: bool = False) -> Kind:
-        """The same examples, with what people said of each, for the audit ``disagreement``.
+        """The same examples, with what people said of each.
 
         Args:
             votes: Integers ``[example, option]``: how many people chose each option.

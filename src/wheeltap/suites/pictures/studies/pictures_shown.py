@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from wheeltap.audits.case import Arrays, Case
 from wheeltap.audits.claims import Unanswered
-from wheeltap.core import png
 from wheeltap.core.records import SubjectRecord
 from wheeltap.core.study import DrawnNet, Member, MetricRow, Strip
+from wheeltap.report import png
 from wheeltap.studies.base import Shown, members_of
 from wheeltap.studies.table import Table
 from wheeltap.suites.pictures.specs import BLOCKS, STEPS, as_text

@@ -5,8 +5,7 @@ import zlib
 
 import numpy as np
 
-from wheeltap.core import png
-from wheeltap.report.png import address
+from wheeltap.report import png
 
 
 def test_pictures_are_png_files_that_hold_what_was_drawn() -> None:
@@ -19,4 +18,4 @@ def test_pictures_are_png_files_that_hold_what_was_drawn() -> None:
     assert np.array_equal(rows[:, 1:].reshape(8, 8, 3), np.rint(np.clip(drawn, 0.0, 1.0) * 255))
     assert not rows[:, 0].any()
     assert png.encode(np.rint(np.clip(drawn, 0.0, 1.0) * 255).astype(np.uint8)) == data
-    assert base64.b64decode(address(data).split(",")[1]) == data
+    assert base64.b64decode(png.address(data).split(",")[1]) == data
