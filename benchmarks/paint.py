@@ -20,8 +20,8 @@ from wheeltap.models.cppn import Cppn, Layout, grid
 from wheeltap.recipes.base import Given, recipe_of, spec
 from wheeltap.recipes.make import Made, make
 from wheeltap.suites.pictures.nets.pictures import picture
-from wheeltap.suites.pictures.recipes.trainee import start
-from wheeltap.suites.pictures.sources import genomes
+from wheeltap.suites.pictures.recipes.picture import start
+from wheeltap.suites.pictures.sources import read_genome
 from wheeltap.suites.pictures.studies.pictures import KINDS
 
 SKULL: Final = Path(__file__).parents[2] / "shared" / "data" / "picbreeder" / "skull.zip"
@@ -38,7 +38,7 @@ Row = dict[str, Any]
 
 def _nets() -> dict[str, Cppn]:
     found = {"face": picture("face").genome.layerize()}
-    return {"skull": genomes.read(SKULL).layerize(), **found} if SKULL.is_file() else found
+    return {"skull": read_genome(SKULL).layerize(), **found} if SKULL.is_file() else found
 
 
 def by_autograd(layout: Layout, canvas: Task) -> Callable[[int], None]:

@@ -9,17 +9,17 @@ from typing import Final, final
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
+from torch import Tensor
 
 from wheeltap.core.symmetry import Symmetry
 from wheeltap.models.cppn import Cppn
 from wheeltap.stats.clusters import ClusterMean, cluster_means
 from wheeltap.stats.crossed import Values
-from wheeltap.suites.pictures.engine.moves import Moves
-from wheeltap.suites.pictures.engine.procedures import Level, Swept, level_means
-from wheeltap.suites.pictures.engine.responses import STILL, Evaluation, FloatArray
-from wheeltap.suites.pictures.stats import feature_maps
-from wheeltap.suites.pictures.stats.feature_maps import Directions, Group
+from wheeltap.suites.pictures import stats
+from wheeltap.suites.pictures.engine import STILL, Evaluation, FloatArray, Moves
+from wheeltap.suites.pictures.stats import Group
 
 DELTAS: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 3.0)
 """Sizes of the published procedure, each with both signs."""
@@ -36,8 +36,8 @@ PURE: Final = 0.05
 
 def at_fixed_deltas(
     picture: Evaluation, moves: Moves, *, deltas: Sequence[float] = DELTAS, bins: Sequence[float] = BINS
-) -> Swept:
-    """Responses to the same changes of every weight, pooled and sorted into bins of effect.
+) -> list[ClusterMean]:
+    """Mean S of responses to the same changes of every weight, pooled and sorted into bins of effect.
 
     A weight falls into a bin with several of its deltas, so intervals take weights for the sample.
 
@@ -49,12 +49,16 @@ def at_fixed_deltas(
     """
     found = picture.respond(moves, np.array([*deltas, *(-size for size in deltas)]))
     places = np.digitize(found.rmse, bins) - 1
-    means = level_means(found, places, len(bins) - 1)
-    levels = tuple(
-        Level(low=low, high=high, symmetry=s, regions=r)
-        for low, high, (s, r) in zip(bins[:-1], bins[1:], means, strict=True)
-    )
-    return Swept(moves, found, levels, np.ones(found.rmse.shape, dtype=np.bool_))
+    clusters = np.repeat(np.arange(len(places)), places.shape[1])
+    return list(cluster_means(found.symmetry.ravel(), clusters, bins=places.ravel(), count=len(bins) - 1))
+
+
+@torch.no_grad()
+def changes(picture: Evaluation, moves: Moves, deltas: FloatArray) -> Float[Tensor, "move pixel 3"]:
+    """The changed picture minus the clean one, for one delta ``[move]`` of each move."""
+    parts = list(picture.changes(moves, np.arange(len(moves)), deltas))
+    found = torch.cat([change.permute(1, 2, 0) for _, change in parts])
+    return found[np.argsort(np.concatenate([index for index, _ in parts]))]
 
 
 @final
@@ -85,7 +89,7 @@ class Slopes:
 def at_no_effect(net: Cppn, inputs: torch.Tensor, group: Symmetry, moves: Moves) -> Slopes:
     """S of the derivative of the picture by each weight: central differences in double precision."""
     picture = Evaluation(net, inputs, dtype=torch.float64)
-    up, down = (picture.changes(moves, np.full(len(moves), step)) for step in (STEP, -STEP))
+    up, down = (changes(picture, moves, np.full(len(moves), step)) for step in (STEP, -STEP))
     change = (up - down) / (2 * STEP)
     energy = change.square().sum((1, 2))
     rmse = (energy / change[0].numel()).sqrt().numpy()
@@ -95,9 +99,14 @@ def at_no_effect(net: Cppn, inputs: torch.Tensor, group: Symmetry, moves: Moves)
     return Slopes(moves, rmse, symmetry, kept, mean)
 
 
-def pure_share(span: Directions) -> float:
+def pure_share(shares: FloatArray) -> float:
     """Share of directions that are invariant or have no invariant part; 0 without a direction."""
-    return float((np.abs(2.0 * span.shares - 1.0) > 1.0 - 2.0 * PURE).mean()) if len(span.shares) else 0.0
+    return float((np.abs(2.0 * shares - 1.0) > 1.0 - 2.0 * PURE).mean()) if len(shares) else 0.0
+
+
+def purity(shares: FloatArray) -> float:
+    """1 if a span splits exactly into invariant directions and others, whatever the basis; 0 without a direction."""
+    return float(np.abs(2.0 * shares - 1.0).mean()) if len(shares) else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,16 +148,16 @@ def map_metrics(
         excluded: ``[unit]``, units of every layer that are left out (copies of earlier units, say).
     """
     kept = [np.asarray(maps) if excluded is None else np.asarray(maps)[:, ~excluded] for maps in layers]
-    spans = [feature_maps.directions(maps, group) for maps in kept if feature_maps.live(maps).any()]
+    spans = [stats.directions(maps, group) for maps in kept if stats.live(maps).any()]
     pooled = np.concatenate(kept, 1)
     return MapMetrics(
         units=sum(maps.shape[1] for maps in kept),
-        live=int(feature_maps.live(pooled).sum()),
-        distinct_99=feature_maps.distinct(pooled, threshold=0.99),
-        distinct_90=feature_maps.distinct(pooled, threshold=0.90),
-        effective_rank=feature_maps.effective_rank(pooled),
-        purity=float(feature_maps.purities(pooled, group).mean()),
-        basis_free=float(np.mean([span.purity for span in spans])),
+        live=int(stats.live(pooled).sum()),
+        distinct_99=stats.distinct(pooled, threshold=0.99),
+        distinct_90=stats.distinct(pooled, threshold=0.90),
+        effective_rank=stats.effective_rank(pooled),
+        purity=float(stats.purities(pooled, group).mean()),
+        basis_free=float(np.mean([purity(span) for span in spans])),
         pure_directions=float(np.mean([pure_share(span) for span in spans])),
-        roughness=float(feature_maps.roughness(pooled, size=size).mean()),
+        roughness=float(stats.roughness(pooled, size=size).mean()),
     )

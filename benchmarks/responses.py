@@ -17,15 +17,15 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from benchmarks.published import at_fixed_deltas, at_no_effect, map_metrics
+from benchmarks.published import DELTAS, at_fixed_deltas, at_no_effect, map_metrics
 from wheeltap.core import symmetry
 from wheeltap.models.cppn import Cppn, Layout, grid
-from wheeltap.suites.pictures.engine.moves import Moves, random_directions, random_weights, true_links
-from wheeltap.suites.pictures.engine.procedures import Swept, at_equal_effect
-from wheeltap.suites.pictures.engine.responses import Evaluation
-from wheeltap.suites.pictures.stats.net_modularity import net_modularity
+from wheeltap.stats.clusters import ClusterMean
+from wheeltap.suites.pictures.engine import Evaluation, Moves, at_equal_effect, random_directions, single_weights
+from wheeltap.suites.pictures.stats import net_modularity
 
 SIZE: Final = 64
+EFFECTS: Final = (0.02, 0.045, 0.09, 0.18, 0.35)
 KINDS: Final = ("pb", "sgd", "init")
 SAMPLE: Final = {"skull": 800, "butterfly": 200}
 LINKS: Final = {"skull": 147, "butterfly": 281}
@@ -110,7 +110,9 @@ def nets(folder: Path) -> Iterator[tuple[str, str, Cppn]]:
 def responses(name: str, kind: str, net: Cppn, *, part: int) -> Iterator[Cell]:
     inputs, at, key = grid(SIZE), f"{name} {kind}", (name, kind)
     group = symmetry.mirror(inputs[:, :2])
-    moves = true_links(net) if kind == "pb" else random_weights(net, SAMPLE[name] // part, rng=np.random.default_rng(0))
+    total, rng = net.layout.parameters, np.random.default_rng(0)
+    ids = net.links() if kind == "pb" else rng.choice(total, min(SAMPLE[name] // part, total), replace=False)
+    moves = single_weights(net.layout, ids)
     published = RESPONSES.get(key, (None,) * 7)
     slopes = at_no_effect(net, inputs, group, moves)
     yield Cell(
@@ -124,11 +126,14 @@ def responses(name: str, kind: str, net: Cppn, *, part: int) -> Iterator[Cell]:
     yield Cell(at, "|dw| = 1", "S", float(one.symmetry[large].mean()), None, published[1])
     yield Cell(at, "|dw| = 1", "median RMSE", float(np.median(one.rmse[large])), None, MEDIANS.get(key))
     start = time.perf_counter()
-    swept = at_fixed_deltas(picture, moves)
-    spent = (time.perf_counter() - start) / swept.responses.rmse.size
-    yield from levels(at, "fixed changes", swept, published[2:])
-    yield Cell(at, "fixed changes", "ms a response", 1e3 * spent, None, None, moves.name)
-    yield from levels(at, "equal effect", at_equal_effect(picture, some(moves, part)))
+    means = at_fixed_deltas(picture, moves)
+    spent = (time.perf_counter() - start) / (2 * len(DELTAS) * len(moves))
+    yield from levels(at, "fixed changes", means, published[2:])
+    yield Cell(at, "fixed changes", "ms a response", 1e3 * spent, None, None, f"{len(moves)} weights")
+    for effect in EFFECTS:
+        swept = at_equal_effect(picture, some(moves, part), effect=effect)
+        note = f"n {swept.symmetry.values} of {swept.symmetry.clusters} weights, {swept.unreached} unreached"
+        yield Cell(at, "equal effect", f"S at {effect:.3f}", swept.symmetry.value, swept.symmetry.se, None, note)
     along = random_directions(net, 200 // part, rng=np.random.default_rng(0))
     one = picture.respond(along, np.array([1.0, -1.0]))
     large = one.rmse > 1e-3
@@ -142,13 +147,10 @@ def some(moves: Moves, part: int) -> Moves:
     return moves.part(np.sort(np.random.default_rng(1).permutation(len(moves))[:count]))
 
 
-def levels(net: str, table: str, swept: Swept, published: tuple[float | None, ...] = ()) -> Iterator[Cell]:
-    for at, level in enumerate(swept.levels):
-        name = BINS[at] if table != "equal effect" else f"S at {(level.low + level.high) / 2:.3f}"
-        note = f"n {level.symmetry.values} of {level.symmetry.clusters} weights"
-        note += f", {level.unreached} unreached" if table == "equal effect" else ""
-        wanted = published[at] if at < len(published) else None
-        yield Cell(net, table, name, level.symmetry.value, level.symmetry.se, wanted, note)
+def levels(net: str, table: str, means: list[ClusterMean], published: tuple[float | None, ...] = ()) -> Iterator[Cell]:
+    for at, mean in enumerate(means):
+        note = f"n {mean.values} of {mean.clusters} weights"
+        yield Cell(net, table, BINS[at], mean.value, mean.se, published[at] if at < len(published) else None, note)
 
 
 def features(name: str, kind: str, net: Cppn) -> Iterator[Cell]:
@@ -166,7 +168,7 @@ def features(name: str, kind: str, net: Cppn) -> Iterator[Cell]:
 
 
 def wiring(name: str, kind: str, net: Cppn) -> Iterator[Cell]:
-    found = net_modularity(net.kernels(), links=LINKS[name], rewirings=20, rng=np.random.default_rng(0)).found
+    found = net_modularity(net.kernels(), links=LINKS[name], rewirings=20, rng=np.random.default_rng(0))
     note = f"rewired {found.rewired.mean():.3f}, z {found.z:.2f}, p {found.p:.3f}"
     yield Cell(f"{name} {kind}", f"{LINKS[name]} links", "Q", found.value, None, None, note)
 

@@ -35,7 +35,7 @@ from wheeltap.suites.circuits.circuit import load as load_units
 from wheeltap.suites.circuits.nets.python import PythonTokenizer
 from wheeltap.suites.lens.recorded import read as read_answers
 from wheeltap.suites.lens.runs import imported
-from wheeltap.suites.pictures.sources import genomes, nets
+from wheeltap.suites.pictures.sources import read_genome, read_nets
 from wheeltap.suites.seal.making import Asked, make
 from wheeltap.suites.seal.record import Body, Seal
 from wheeltap.suites.seal.record import load as load_seal
@@ -82,7 +82,7 @@ def _npz() -> Reader:
 
     def read(folder: Path) -> None:
         for path in sorted(folder.glob("*.npz")):
-            nets.read_nets(path) if path.stem == "nets" else load_task(path)
+            read_nets(path) if path.stem == "nets" else load_task(path)
 
     return Reader(files, read, {".npz": mutations.arrays})
 
@@ -340,7 +340,7 @@ def _genome() -> Reader:
 
     def read(folder: Path) -> None:
         for path in sorted(folder.iterdir()):
-            genomes.read(path).layerize()
+            read_genome(path).layerize()
 
     return Reader({"a.xml": xml, "b.zip": packed.getvalue()}, read, {".zip": mutations.binary})
 

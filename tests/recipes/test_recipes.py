@@ -13,14 +13,12 @@ from torch import nn
 
 from wheeltap.core.errors import DataError, UnknownName, UsageError
 from wheeltap.core.task import Task
-from wheeltap.models.cppn import grid
 from wheeltap.plans.artifacts import digest
 from wheeltap.recipes.base import Given, recipe_of, recipes, spec
 from wheeltap.recipes.classifier import Classifier
 from wheeltap.recipes.make import make, weights
 from wheeltap.sources import digits
 from wheeltap.sources.digits import DigitNet, ForgettingNet, MislabeledNet, lesson
-from wheeltap.suites.pictures.recipes.picture import PictureNet
 from wheeltap.testing.recipe_contract import RecipeContract
 
 KINDS: dict[str, Any] = {
@@ -86,34 +84,6 @@ class TestForgetting(RecipeContract):
 
     def of(self) -> tuple[nn.Module, ...]:
         return (digits.train(0),)
-
-
-DISC = torch.exp(-6 * ((grid(12)[:, 0] + 0.4).square() + grid(12)[:, 1].square()))
-CANVAS = Task(grid(12), torch.stack([DISC, 0.5 + 0.4 * grid(12)[:, 0], 0.2 + 0.6 * DISC], 1), name="canvas")
-
-
-class TestPicture(RecipeContract):
-    recipe = PictureNet
-    settings: ClassVar[dict[str, Any]] = {
-        "layout": "2;cache:3,gaussian:3",
-        "steps": 30,
-        "share": 0.5,
-        "prune_every": 3,
-        "rho": 0.01,
-    }
-    other: ClassVar[dict[str, Any]] = {
-        "steps": 31, "rate": 1e-2, "records": 7, "fold": "abs-x", "units": "tanh", "l1": 1e-2, "decay": 1.0, "rho": 0.1,
-        "share": 0.4, "prune_from": 0.5, "prune_to": 0.9, "prune_every": 7, "size": 9, "layout": "1;gaussian:3",
-        "picture": "face", "tries": 2,
-    }  # fmt: skip
-    beside: ClassVar[dict[str, Any]] = {"size": {"picture": "face", "size": 8}, "tries": {"rate": 1e12}}
-    idle: ClassVar[dict[str, Any]] = {
-        "patience": "what a net is that never had a gradient does not depend on when it was given up",
-        "solved": "an error of 0 is not reached in a few steps",
-    }
-
-    def task(self) -> Task:
-        return CANVAS
 
 
 def test_every_recipe_has_a_contract() -> None:

@@ -13,7 +13,7 @@ from wheeltap.models.cppn import Cppn, Layout
 from wheeltap.plans.artifacts import Artifacts
 from wheeltap.recipes.base import Given, recipe_of, spec
 from wheeltap.recipes.make import Pace, Watch, make
-from wheeltap.suites.pictures.recipes.trainee import PaintSettings
+from wheeltap.suites.pictures.recipes.picture import PaintSettings
 
 
 @dataclass(frozen=True, eq=False)

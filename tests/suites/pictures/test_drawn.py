@@ -16,8 +16,7 @@ from wheeltap.sources import load, load_model
 from wheeltap.sources.specs import load_task
 from wheeltap.suites.pictures.nets.genome import Genome, Link, Node
 from wheeltap.suites.pictures.nets.pictures import PICTURES, Picture, mirror_image, mirrored_share, picture
-from wheeltap.suites.pictures.sources import genomes
-from wheeltap.suites.pictures.sources.drawn import MIRRORED, is_mirrored, known_symmetry
+from wheeltap.suites.pictures.sources import MIRRORED, is_mirrored, known_symmetry, read_genome
 
 QUICK = {
     "seeds": 2, "control_seeds": 1, "size": 16, "steps": 3, "controls": "abs-x", "weights": 6, "links": 12,
@@ -57,7 +56,7 @@ def test_symmetry_is_asked_for_where_there_is_enough_of_it() -> None:
 @needs_data
 @pytest.mark.parametrize(("name", "share"), [("skull", 0.86), ("butterfly", 0.92)])
 def test_the_published_pictures_are_symmetric_enough(name: str, share: float) -> None:
-    found = genomes.read(DATA / f"{name}.zip")
+    found = read_genome(DATA / f"{name}.zip")
     assert mirrored_share(found) == pytest.approx(share, abs=0.01)
     assert mirrored_share(found) > MIRRORED + 0.05
     assert is_mirrored(found)

@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -20,9 +21,9 @@ from wheeltap.core.task import Task
 from wheeltap.models.cppn import Cppn, Layout, grid
 from wheeltap.plans.artifacts import Artifacts, Kept
 from wheeltap.recipes.base import Given
-from wheeltap.suites.pictures.recipes.picture import PictureNet
-from wheeltap.suites.pictures.recipes.trainee import PaintSettings, Trainee, start
+from wheeltap.suites.pictures.recipes.picture import PaintSettings, PictureNet, Trainee, start
 from wheeltap.suites.pictures.studies.pictures import KINDS
+from wheeltap.testing.recipe_contract import RecipeContract
 
 LAYOUT = Layout.parse("3;cache:3,gaussian:3,sin:1")
 SHORT = PaintSettings(steps=60, records=6)
@@ -365,3 +366,31 @@ def test_pictures_that_cannot_be_trained_on_are_errors() -> None:
     for pair in ((inputs, target + 1), (inputs, target - 1), (inputs * 1e9, target)):
         with pytest.raises(DataError, match="numbers that it cannot"):
             paint(LAYOUT, Task(*pair), seeds=[0], settings=SHORT)
+
+
+_DISC = torch.exp(-6 * ((grid(12)[:, 0] + 0.4).square() + grid(12)[:, 1].square()))
+_CANVAS = Task(grid(12), torch.stack([_DISC, 0.5 + 0.4 * grid(12)[:, 0], 0.2 + 0.6 * _DISC], 1), name="canvas")
+
+
+class TestPicture(RecipeContract):
+    recipe = PictureNet
+    settings: ClassVar[dict[str, Any]] = {
+        "layout": "2;cache:3,gaussian:3",
+        "steps": 30,
+        "share": 0.5,
+        "prune_every": 3,
+        "rho": 0.01,
+    }
+    other: ClassVar[dict[str, Any]] = {
+        "steps": 31, "rate": 1e-2, "records": 7, "fold": "abs-x", "units": "tanh", "l1": 1e-2, "decay": 1.0, "rho": 0.1,
+        "share": 0.4, "prune_from": 0.5, "prune_to": 0.9, "prune_every": 7, "size": 9, "layout": "1;gaussian:3",
+        "picture": "face", "tries": 2,
+    }  # fmt: skip
+    beside: ClassVar[dict[str, Any]] = {"size": {"picture": "face", "size": 8}, "tries": {"rate": 1e12}}
+    idle: ClassVar[dict[str, Any]] = {
+        "patience": "what a net is that never had a gradient does not depend on when it was given up",
+        "solved": "an error of 0 is not reached in a few steps",
+    }
+
+    def task(self) -> Task:
+        return _CANVAS

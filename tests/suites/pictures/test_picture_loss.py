@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from wheeltap.models.cppn import ACTIVATIONS, Cppn, Layout, colour, folded, grid
+from wheeltap.suites.pictures.recipes.picture import start
 from wheeltap.suites.pictures.recipes.picture_loss import BENDS, LINEAR, PictureLoss
-from wheeltap.suites.pictures.recipes.trainee import start
 
 LAYOUTS = (
     "12;cache:15,gaussian:4,identity:2,sin:1",  # one piece: linear units are never drawn

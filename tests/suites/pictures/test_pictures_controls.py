@@ -13,8 +13,8 @@ from wheeltap.plans.plan import Plan
 from wheeltap.stats.members import Single
 from wheeltap.suites.pictures.nets.genome import Genome, Link, Node
 from wheeltap.suites.pictures.nets.pictures import picture
-from wheeltap.suites.pictures.sources.drawn_graphs import gaps
-from wheeltap.suites.pictures.studies.pictures_controls import SAME, recoded, same_function
+from wheeltap.suites.pictures.sources import gaps
+from wheeltap.suites.pictures.studies.pictures import SAME, recoded, same_function
 
 
 def genome(links: list[Link], *, hidden: int, activation: str = "identity") -> Genome:

@@ -9,9 +9,8 @@ from wheeltap.core.study import Cohort
 from wheeltap.stats.members import Single
 from wheeltap.studies import rules
 from wheeltap.studies.table import Table
-from wheeltap.suites.pictures.studies.pictures import Pictures
-from wheeltap.suites.pictures.studies.pictures_metrics import METRICS
-from wheeltap.suites.pictures.studies.pictures_said import Words
+from wheeltap.suites.pictures.studies.pictures import METRICS, Pictures
+from wheeltap.suites.pictures.studies.report import Words
 
 RUNS = 100
 

@@ -9,8 +9,8 @@ import torch
 from wheeltap.core.errors import DataError, ModelError
 from wheeltap.engine.readings import create, readings
 from wheeltap.sources.specs import load_model, load_task
-from wheeltap.suites.pictures.engine.moving import strip
 from wheeltap.suites.pictures.nets.pictures import picture
+from wheeltap.suites.pictures.readings import strip
 from wheeltap.suites.pictures.specs import BLOCKS, METRICS, PICTURE, STEPS
 from wheeltap.testing import planted
 from wheeltap.testing.contract import ReadingContract

@@ -14,8 +14,7 @@ import pytest
 from published import DATA, needs_data
 from published import NAMES as REAL
 from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, UsageError
-from wheeltap.suites.pictures.sources import genomes
-from wheeltap.suites.pictures.sources.fetch import BASE, PUBLISHED, Published, fetch
+from wheeltap.suites.pictures.sources import BASE, PUBLISHED, Published, fetch, read_genome
 
 
 class Server(ThreadingHTTPServer):
@@ -75,7 +74,7 @@ def test_the_files_come_whole_and_are_genomes(server: Server, tmp_path: Path) ->
     paths = fetch(tmp_path / "new" / "folder", names=REAL, base=base(server))
     assert [path.name for path in paths] == ["skull.zip", "butterfly.zip"]
     assert [path.read_bytes() for path in paths] == [(DATA / path.name).read_bytes() for path in paths]
-    assert [len(genomes.read(path).links) for path in paths] == [59, 108]
+    assert [len(read_genome(path).links) for path in paths] == [59, 108]
     assert sorted(path.name for path in paths[0].parent.iterdir()) == ["butterfly.zip", "skull.zip"]
 
 
@@ -119,7 +118,7 @@ def test_a_file_that_appears_while_it_is_fetched_stays(server: Server, tmp_path:
 LIMITED = """
 import resource, sys
 from wheeltap.core.errors import UsageError
-from wheeltap.suites.pictures.sources.fetch import fetch
+from wheeltap.suites.pictures.sources import fetch
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     fetch(sys.argv[1], names=["skull"], base=sys.argv[2])

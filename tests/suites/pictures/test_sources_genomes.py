@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from published import ARCH, DATA, DECODED, NAMES, needs_data, parameters, png
 from wheeltap.core.errors import DataError, FileFormatError, MissingFile, UnknownName, WheeltapError
 from wheeltap.models.cppn import grid
-from wheeltap.suites.pictures.sources import genomes
+from wheeltap.suites.pictures.sources import parse_genome, read_genome
 
 HEAD = '<?xml version="1.0" encoding="UTF-8" standalone="no"?>\n'
 INPUTS = [("in", label, "identity") for label in ("x", "y", "d", "bias")]
@@ -54,7 +54,7 @@ def refused(folder: Path, data: bytes, *, says: str, kind: type[WheeltapError] =
     path = folder / "stranger.zip"
     path.write_bytes(data)
     with pytest.raises(kind, match=says) as caught:
-        genomes.read(path)
+        read_genome(path)
     assert "stranger" in str(caught.value) or kind is UnknownName
     return str(caught.value)
 
@@ -65,7 +65,7 @@ def refused(folder: Path, data: bytes, *, says: str, kind: type[WheeltapError] =
 @needs_data
 @pytest.mark.parametrize(("name", "nodes", "links"), [("skull", 25, 59), ("butterfly", 34, 108)])
 def test_published_genomes_become_the_published_parameters_to_the_bit(name: str, nodes: int, links: int) -> None:
-    genome = genomes.read(DATA / f"{name}.zip")
+    genome = read_genome(DATA / f"{name}.zip")
     net = genome.layerize()
     assert (len(genome.nodes), len(genome.links)) == (nodes, links)
     assert net.arch == ARCH[name]
@@ -78,7 +78,7 @@ def test_published_genomes_become_the_published_parameters_to_the_bit(name: str,
 @needs_data
 @pytest.mark.parametrize("name", NAMES)
 def test_published_genomes_draw_the_published_pictures(name: str) -> None:
-    genome = genomes.read(DATA / f"{name}.zip")
+    genome = read_genome(DATA / f"{name}.zip")
     assert np.abs(genome.render(256) - png(f"picbreeder_{name}")).mean() < 0.004
     inputs = grid(128)
     with torch.no_grad():
@@ -87,7 +87,7 @@ def test_published_genomes_draw_the_published_pictures(name: str) -> None:
 
 @needs_data
 def test_ids_alone_would_not_tell_the_nodes_of_the_butterfly_apart() -> None:
-    genome = genomes.read(DATA / "butterfly.zip")
+    genome = read_genome(DATA / "butterfly.zip")
     assert len({str(node.key[1]) for node in genome.nodes if isinstance(node.key, tuple)}) == 33
 
 
@@ -99,7 +99,7 @@ def test_the_name_of_the_file_does_not_matter_nor_whether_it_is_packed(tmp_path:
     (tmp_path / "no ending").write_bytes(text)
     (tmp_path / "stored.xml").write_bytes(zipped(text, name="folder/skull.xml", method=zipfile.ZIP_STORED))
     for file in tmp_path.iterdir():
-        genome = genomes.read(file)
+        genome = read_genome(file)
         assert np.array_equal(genome.layerize().flat_parameters(), parameters("skull", "pb"))
         assert genome.name == file.stem
 
@@ -108,7 +108,7 @@ def test_the_name_of_the_file_does_not_matter_nor_whether_it_is_packed(tmp_path:
 
 
 def test_the_genome_may_be_the_root() -> None:
-    one, other = genomes.parse(GOOD.encode()), genomes.parse(xml([*INPUTS, *COLOURS], FED, root="genome").encode())
+    one, other = parse_genome(GOOD.encode()), parse_genome(xml([*INPUTS, *COLOURS], FED, root="genome").encode())
     assert (one.nodes, one.links) == (other.nodes, other.links)
 
 
@@ -124,11 +124,11 @@ def test_the_genome_may_be_the_root() -> None:
     ],
 )
 def test_the_same_genome_in_another_form_is_the_same(data: bytes, what: str) -> None:
-    assert genomes.parse(data).links == genomes.parse(GOOD.encode()).links, what
+    assert parse_genome(data).links == parse_genome(GOOD.encode()).links, what
 
 
 def test_a_grey_genome_has_its_ink_as_brightness_and_no_colour() -> None:
-    genome = genomes.parse(xml([*INPUTS, *GREY], [(0, 4, "1.5")]).encode())
+    genome = parse_genome(xml([*INPUTS, *GREY], [(0, 4, "1.5")]).encode())
     hsv = genome.evaluate(grid(8))
     assert hsv[:, :2].abs().max() == 0.0
     assert torch.allclose(hsv[:, 2], 2 * torch.exp(-((1.5 * grid(8)[:, 0].double()) ** 2)) - 1)
@@ -163,7 +163,7 @@ def test_what_is_no_genome_is_refused(tmp_path: Path, data: bytes, says: str) ->
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     for path in (tmp_path / "nothing.zip", tmp_path):
         with pytest.raises(MissingFile, match="no genome at this path"):
-            genomes.read(path)
+            read_genome(path)
 
 
 LAUGHS = '<!DOCTYPE data [<!ENTITY a "ha">' + "".join(
@@ -292,7 +292,7 @@ def test_a_damaged_file_never_gives_another_kind_of_error(
         data[place % len(data)] ^= value
     (tmp_path / "damaged.zip").write_bytes(data)
     try:
-        genomes.read(tmp_path / "damaged.zip")
+        read_genome(tmp_path / "damaged.zip")
     except WheeltapError:
         return
 
@@ -339,5 +339,5 @@ def test_floods_of_elements_are_refused(tmp_path: Path, text: str) -> None:
 def test_a_deep_genome_is_read(tmp_path: Path) -> None:
     hidden = [("hidden", "", "sin")] * 400
     links = [(0, 7, "1.0"), *((at, at + 1, "1.0") for at in range(7, 406)), (406, 4, "1.0"), *FED[1:]]
-    genome = genomes.parse(xml([*INPUTS, *COLOURS, *hidden], links).encode())
+    genome = parse_genome(xml([*INPUTS, *COLOURS, *hidden], links).encode())
     assert genome.layerize().layout.layers == 401

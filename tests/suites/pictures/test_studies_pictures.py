@@ -21,8 +21,7 @@ from wheeltap.plans.store import Store
 from wheeltap.runs.studying import create, planned
 from wheeltap.suites.pictures.nets.pictures import PICTURES, picture
 from wheeltap.suites.pictures.recipes.picture import PictureNet
-from wheeltap.suites.pictures.studies.pictures import KINDS, LOPSIDED, Pictures
-from wheeltap.suites.pictures.studies.pictures_metrics import TESTED
+from wheeltap.suites.pictures.studies.pictures import KINDS, LOPSIDED, TESTED, Pictures
 from wheeltap.testing.study_contract import StudyContract
 
 SMALL: dict[str, Any] = {

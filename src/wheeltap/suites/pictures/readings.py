@@ -1,20 +1,20 @@
 """What is read of a net that draws a picture: its numbers, what it draws, and what is inside."""
 
-from typing import Any, final
+from collections.abc import Sequence
+from typing import Any, Final, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wheeltap.core import seeds
 from wheeltap.core.errors import ModelError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.models.cppn import Cppn, grid
-from wheeltap.suites.pictures.engine.measures import Number, Sight, measured, reordered, swept, weights_moved
-from wheeltap.suites.pictures.engine.moves import is_sparse
-from wheeltap.suites.pictures.engine.moving import chosen, strip
+from wheeltap.suites.pictures.engine import Number, Sight, Swept, chosen_weights, is_sparse, measured, swept
 from wheeltap.suites.pictures.specs import (
     BLOCKS,
     MAP,
@@ -30,6 +30,9 @@ from wheeltap.suites.pictures.specs import (
 )
 
 Arrays = dict[str, NDArray[Any]]
+
+_NAMED: Final = 6
+"""Named weights shown, at most."""
 
 
 def drawing(subject: Subject) -> Cppn:
@@ -52,7 +55,7 @@ def drawing(subject: Subject) -> Cppn:
 class PictureNumbers(Reading):
     """How a picture answers to changes of weights, what the hidden units hold, and how the links are wired.
 
-    Source: see ``studies.pictures_metrics``.
+    Source: see ``studies.pictures``.
     """
 
     spec = PICTURE_NUMBERS
@@ -67,9 +70,9 @@ class PictureNumbers(Reading):
         """
         net, sight = drawing(subject), Sight.of(task, folds=self.settings.folds)
         if self.settings.reordered:
-            net = reordered(net, seed=root)
+            net = _reordered(net, seed=root)
         with torch.no_grad():
-            found, moves = measured(net, sight, self.settings, root=root), weights_moved(net, self.settings, root=root)
+            found, moves = measured(net, sight, self.settings, root=root), chosen_weights(net, self.settings, root=root)
         none = Number(0.0)
         columns = {
             name: np.array([getattr(found.get(key, none), name) for key in METRICS])
@@ -129,7 +132,7 @@ class PictureInside(Reading):
 
 def _explored(net: Cppn, sight: Sight, how: InsideSettings, root: int) -> Arrays:
     found = swept(net, sight, how, root=root)
-    rows = chosen(found, named=[int(one) for one in how.named.split(",") if one], count=how.strips)
+    rows = _shown(found, named=[int(one) for one in how.named.split(",") if one], count=how.strips)
     places = [net.layout.address(int(found.moves.ids[row])) for row in rows]
     delta = found.responses.delta[rows, 0]
     strips = [
@@ -154,3 +157,48 @@ def _explored(net: Cppn, sight: Sight, how: InsideSettings, root: int) -> Arrays
         "kernels": np.concatenate([kernel.ravel() for kernel in net.kernels()]),
         "link": links.reshape(-1, 3),
     }
+
+
+def strip(net: Cppn, *, weight: tuple[int, int, int], steps: Sequence[float], size: int) -> NDArray[np.float32]:
+    """Pictures ``[step, row, column, 3]`` of a net as one weight moves; the net comes back as it was.
+
+    Args:
+        net: The net.
+        weight: Kernel, unit it comes from, unit it leads to.
+        steps: Added to the weight.
+        size: Pixels of a picture's side.
+    """
+    layer, source, target = weight
+    held = net.dense[layer].weight
+    before = held.detach().clone()
+    drawn: list[NDArray[np.float32]] = []
+    try:
+        for step in steps:
+            with torch.no_grad():
+                held.copy_(before)
+                held[target, source] += step
+            drawn.append(net.render(size))
+    finally:
+        with torch.no_grad():
+            held.copy_(before)
+    return np.stack(drawn)
+
+
+def _shown(swept: Swept, *, named: Sequence[int], count: int) -> list[int]:
+    """Rows of the moves shown: the named weights, then ``count`` at even steps from the least to the most symmetric."""
+    upwards = np.flatnonzero(swept.reached[:, 0])
+    ranked = upwards[np.argsort(swept.responses.symmetry[upwards, 0], kind="stable")]
+    steps = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)
+    first = [int(row) for row in upwards if int(swept.moves.ids[row]) in named][:_NAMED]
+    return list(dict.fromkeys([*first, *(int(ranked[at]) for at in steps)]))
+
+
+def _reordered(net: Cppn, *, seed: int) -> Cppn:
+    """A copy whose units are in another order within each block of each layer; it computes the same function."""
+    rng = seeds.generator(seed, "fer", "reordered")
+    kernels = net.kernels()
+    for layer in range(net.layout.layers):
+        order = np.concatenate([start + rng.permutation(end - start) for _, start, end in net.layout.spans])
+        kernels[layer] = kernels[layer][:, order]
+        kernels[layer + 1] = kernels[layer + 1][order]
+    return Cppn.of(net.layout, kernels, fold=net.fold)

@@ -61,7 +61,7 @@ class Link:
 
 @final
 @dataclass(frozen=True)
-class _Placed:
+class _Place:
     """Where a node is in the layered net.
 
     Attributes:
@@ -166,7 +166,7 @@ class Genome:
         return tuple(order)
 
     @cached_property
-    def _places(self) -> dict[Key, _Placed]:
+    def _places(self) -> dict[Key, _Place]:
         level: dict[Key, int] = {}
         for key in self.order:
             level[key] = 1 + max((level[link.source] for link in self._into[key]), default=0)
@@ -178,7 +178,7 @@ class Genome:
             for link in self._into[key]:
                 last[link.source] = max(last[link.source], level[key] - 1)
         last |= dict.fromkeys(self._labelled(OUTPUTS, "out"), top)
-        return {key: _Placed(level[key], last[key]) for key in self.order}
+        return {key: _Place(level[key], last[key]) for key in self.order}
 
     def evaluate(self, inputs: Float[Tensor, "pixel 4"]) -> Float[Tensor, "pixel 3"]:
         """Hue, saturation and brightness at each pixel, node by node, in double precision.

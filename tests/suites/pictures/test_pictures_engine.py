@@ -1,4 +1,4 @@
-"""Responses of pictures to changes of single weights: the fast path beside a slow one, and the published numbers."""
+"""Responses of pictures to changes of weights, the fast path beside a slow one; noise at equal effect."""
 
 from pathlib import Path
 
@@ -7,15 +7,17 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.published import at_fixed_deltas, at_no_effect
+import wheeltap as wt
+from benchmarks.published import at_fixed_deltas, at_no_effect, changes
 from published import cppn
 from wheeltap.core import symmetry
-from wheeltap.core.errors import DataError, UsageError
+from wheeltap.core.errors import DataError, ModelError, UsageError
+from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.symmetry import Symmetry
 from wheeltap.models.cppn import Cppn, Fold, Layout, grid
-from wheeltap.suites.pictures.engine import moves as mv
-from wheeltap.suites.pictures.engine.procedures import at_equal_effect
-from wheeltap.suites.pictures.engine.responses import STILL, Evaluation
+from wheeltap.suites.pictures import engine as mv
+from wheeltap.suites.pictures.engine import STILL, Evaluation, at_equal_effect, noise_responses
+from wheeltap.suites.pictures.specs import MovedSettings
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data" / "picbreeder"
 LAYOUT = Layout.parse("4;cache:3,gaussian:2,identity:1,sigmoid:1,sin:2")
@@ -25,6 +27,12 @@ def random_net(layout: Layout = LAYOUT, *, seed: int = 0, fold: Fold = "") -> Cp
     rng = np.random.default_rng(seed)
     kernels = [(rng.standard_normal(s) / np.sqrt(s[0])).astype(np.float32) for s in layout.shapes]
     return Cppn.of(layout, kernels, fold=fold)
+
+
+def some_weights(net: Cppn, count: int, *, seed: int) -> mv.Moves:
+    """Any weights of a dense net, each once."""
+    ids = np.random.default_rng(seed).choice(net.layout.parameters, count, replace=False)
+    return mv.single_weights(net.layout, ids)
 
 
 def mirrored(size: int) -> Symmetry:
@@ -52,20 +60,20 @@ def test_the_fast_path_is_the_slow_one(kind: str, fold: Fold) -> None:
     """Every layer, several copies of one layer in a call, in double precision to rounding."""
     net, inputs = random_net(fold=fold).double(), grid(16).double()
     rng = np.random.default_rng(1)
-    moves = mv.random_weights(net, 90, rng=rng) if kind == "weights" else mv.random_directions(net, 40, rng=rng)
+    moves = some_weights(net, 90, seed=1) if kind == "weights" else mv.random_directions(net, 40, rng=rng)
     assert set(moves.layer) == set(range(5))
     deltas = rng.uniform(-2, 2, len(moves))
-    fast = Evaluation(net, inputs, dtype=torch.float64).changes(moves, deltas)
+    fast = changes(Evaluation(net, inputs, dtype=torch.float64), moves, deltas)
     for at in range(len(moves)):
         assert torch.allclose(fast[at], slow_change(net, moves, at, deltas[at], inputs), atol=1e-12)
 
 
 def test_single_precision_is_good_to_rounding() -> None:
     net, inputs = random_net(), grid(16)
-    moves = mv.random_weights(net, 60, rng=np.random.default_rng(1))
+    moves = some_weights(net, 60, seed=1)
     deltas = np.full(60, 0.3)
-    fast = Evaluation(net, inputs).changes(moves, deltas)
-    exact = Evaluation(net, inputs, dtype=torch.float64).changes(moves, deltas)
+    fast = changes(Evaluation(net, inputs), moves, deltas)
+    exact = changes(Evaluation(net, inputs, dtype=torch.float64), moves, deltas)
     assert float((fast - exact).abs().max()) < 2e-5
 
 
@@ -75,10 +83,10 @@ def test_numbers_are_those_of_their_formulas() -> None:
     regions = torch.stack([inputs[:, 1] < -0.2, (inputs[:, 1] >= -0.2) & (inputs[:, 0] < 0), inputs[:, 1] > 9])
     regions[2] = ~regions[:2].any(0)
     picture = Evaluation(net, inputs, symmetry=group, regions=regions, dtype=torch.float64)
-    moves = mv.random_weights(net, 30, rng=np.random.default_rng(2))
+    moves = some_weights(net, 30, seed=2)
     found = picture.respond(moves, np.array([0.4, -0.1]))
     for column, delta in enumerate((0.4, -0.1)):
-        for at, change in enumerate(picture.changes(moves, np.full(30, delta)).numpy()):
+        for at, change in enumerate(changes(picture, moves, np.full(30, delta)).numpy()):
             image = change.reshape(size, size, 3)
             if found.rmse[at, column] <= STILL:
                 continue
@@ -105,7 +113,7 @@ def test_a_net_that_reads_the_mirror_image_as_the_same_answers_symmetrically() -
     size = 24
     for fold, low, high in (("abs-x", 1 - 1e-6, 1 + 1e-6), ("", 0.4, 0.9)):
         net = random_net(fold=fold)
-        moves = mv.random_weights(net, 60, rng=np.random.default_rng(0))
+        moves = some_weights(net, 60, seed=0)
         found = Evaluation(net, grid(size), symmetry=mirrored(size)).respond(moves, np.array([0.2]))
         assert low <= found.symmetry[found.rmse > STILL].mean() <= high
 
@@ -119,32 +127,30 @@ def test_what_does_not_fit_is_refused() -> None:
         mv.random_directions(random_net(), 0, rng=np.random.default_rng(0))
 
 
-def test_equal_effect_is_equal_and_what_cannot_have_it_is_told() -> None:
-    size, net, targets = 16, random_net(), (0.02, 0.1)
+@pytest.mark.parametrize("target", [0.02, 0.1])
+def test_equal_effect_is_equal_and_what_cannot_have_it_is_counted(target: float) -> None:
+    size, net = 16, random_net()
     with torch.no_grad():
         net.dense[-1].weight[:, 0] = 0.0  # the last layer's unit 0 is read by nobody
     layout = net.layout
     ids = [layout.flat_id(3, source, 0) for source in range(5)] + [layout.flat_id(2, 1, 4), layout.flat_id(0, 0, 7)]
-    found = at_equal_effect(Evaluation(net, grid(size)), mv.single_weights(layout, ids), targets=targets, bound=2.0)
+    found = at_equal_effect(Evaluation(net, grid(size)), mv.single_weights(layout, ids), effect=target, bound=2.0)
     assert not found.reached[:5].any()
     assert found.reached[5:].any()
-    wanted = np.repeat(targets, 2)[None, :] * np.ones_like(found.reached)
-    assert found.responses.rmse[found.reached] == pytest.approx(wanted[found.reached], rel=0.011)
+    assert found.responses.rmse[found.reached] == pytest.approx(np.full(found.reached.sum(), target), rel=0.011)
     assert (np.abs(found.responses.delta) <= 2.0).all()
-    assert (np.sign(found.responses.delta) == [1, -1, 1, -1]).all()
-    for at, level in enumerate(found.levels):
-        reached = found.reached[:, 2 * at : 2 * at + 2]
-        assert level.unreached + level.symmetry.values == 2 * len(ids)
-        assert level.symmetry.clusters == reached.any(1).sum()
+    assert (np.sign(found.responses.delta) == [1, -1]).all()
+    assert found.unreached + found.symmetry.values == 2 * len(ids)
+    assert found.symmetry.clusters == found.reached.any(1).sum()
     # Each that was not reached has too little effect at the bound.
     at_bound = Evaluation(net, grid(size)).respond(found.moves, np.array([2.0, -2.0])).rmse
-    assert (at_bound[~found.reached[:, 2:]] < 0.1 * 1.01).all()
+    assert (at_bound[~found.reached] < target * 1.01).all()
 
 
 def test_slopes_are_the_derivative() -> None:
     """By automatic differentiation of the whole net."""
     size, net = 8, random_net().double()
-    inputs, moves = grid(size).double(), mv.random_weights(net, 20, rng=np.random.default_rng(0))
+    inputs, moves = grid(size).double(), some_weights(net, 20, seed=0)
     found = at_no_effect(net, inputs, mirrored(size), moves)
     for at in range(20):
         name = f"layers.{moves.layer[at]}.weight"
@@ -164,18 +170,21 @@ def test_slopes_are_the_derivative() -> None:
 
 
 def test_sparse_genomes_are_moved_by_their_links_and_dense_nets_by_any_weight() -> None:
-    dense, rng = random_net(), np.random.default_rng(0)
+    dense = random_net()
     kernels: list[NDArray[np.float32]] = [np.zeros(shape, dtype=np.float32) for shape in LAYOUT.shapes]
     kernels[0][0, 3], kernels[1][3, 4], kernels[2][3, 0] = 1.0, 2.0, 1.0  # two links and a copy
     sparse = Cppn.of(LAYOUT, kernels)
-    assert mv.chosen_weights(sparse, 5, links=40, rng=rng).ids.tolist() == sparse.links().tolist()
+
+    def chosen(net: Cppn, weights: int, links: int) -> mv.Moves:
+        return mv.chosen_weights(net, MovedSettings(weights=weights, links=links), root=0)
+
+    assert chosen(sparse, 5, 40).ids.tolist() == sparse.links().tolist()
     assert len(sparse.links()) == 2
-    chosen = mv.chosen_weights(dense, 40, links=5, rng=rng)
-    assert len(set(chosen.ids.tolist())) == 40
-    assert "40 of all" in chosen.name
-    places = zip(chosen.layer, chosen.source, chosen.target, chosen.ids, strict=True)
+    some = chosen(dense, 40, 5)
+    assert len(set(some.ids.tolist())) == 40
+    places = zip(some.layer, some.source, some.target, some.ids, strict=True)
     assert all(LAYOUT.flat_id(*place) == one for *place, one in places)
-    assert "1 of 2 true links" in mv.chosen_weights(sparse, 40, links=1, rng=rng).name
+    assert len(chosen(sparse, 40, 1)) == 1
 
 
 def test_directions_are_unit_vectors_within_their_layer() -> None:
@@ -208,27 +217,91 @@ def published(picture: str, kind: str) -> Cppn:
 
 def swept_weights(net: Cppn, picture: str, kind: str) -> mv.Moves:
     """True links of the evolved net; of the trained one, a sample of all published ids."""
-    return mv.true_links(net) if kind == "pb" else mv.random_weights(net, SAMPLE[picture], rng=np.random.default_rng(0))
+    return mv.single_weights(net.layout, net.links()) if kind == "pb" else some_weights(net, SAMPLE[picture], seed=0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("picture", "kind"), list(PUBLISHED))
 def test_symmetry_of_response_is_as_published(picture: str, kind: str) -> None:
     net = published(picture, kind)
-    swept = at_fixed_deltas(Evaluation(net, grid(64), symmetry=mirrored(64)), swept_weights(net, picture, kind))
-    measured = [level.symmetry.value for level in swept.levels]
+    means = at_fixed_deltas(Evaluation(net, grid(64), symmetry=mirrored(64)), swept_weights(net, picture, kind))
+    measured = [mean.value for mean in means]
     assert measured == pytest.approx(PUBLISHED[picture, kind], abs=0.00051)
-    for level in swept.levels:
-        assert level.symmetry.clusters < level.symmetry.values
-        assert level.symmetry.low is not None and level.symmetry.low < level.symmetry.value
+    for mean in means:
+        assert mean.clusters < mean.values
+        assert mean.low is not None and mean.low < mean.value
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("picture", list(SLOPES))
 def test_symmetry_of_slopes_is_as_published(picture: str) -> None:
     net = published(picture, "pb")
-    found = at_no_effect(net, grid(64), mirrored(64), mv.true_links(net))
+    found = at_no_effect(net, grid(64), mirrored(64), mv.single_weights(net.layout, net.links()))
     mean, symmetric, live = SLOPES[picture]
     assert found.mean.value == pytest.approx(mean, abs=0.00051)
     assert (int((found.symmetry > 0.8).sum()), int(found.kept.sum())) == (symmetric, live)
     assert found.dropped == len(found.moves) - live
+
+
+NOISY = Layout(3, (("cache", 3), ("gaussian", 4), ("sin", 2)))
+POINTS = grid(20)
+
+
+def net(fold: str = "") -> Cppn:
+    rng = np.random.default_rng(1)
+    return Cppn.of(NOISY, [rng.normal(0, 1 / np.sqrt(s[0]), s).astype(np.float32) for s in NOISY.shapes], fold=fold)
+
+
+def task(of: Cppn) -> wt.Task:
+    with torch.no_grad():
+        made = wt.Task(POINTS, of(POINTS), measure=wt.measure.squared_error)
+    return made.with_symmetry(symmetry.mirror(POINTS[:, :2]))
+
+
+@pytest.mark.parametrize("kind", ["function", "relative"])
+def test_every_draw_changes_the_picture_as_much_as_asked(kind: str) -> None:
+    drawn = net()
+    before = weights_digest(drawn)
+    dose, _ = noise_responses(wt.Subject(drawn), task(drawn), kind, effect=0.05, draws=4, root=0)
+    assert np.isfinite(dose).all()
+    assert weights_digest(drawn) == before
+    assert len(set(dose)) == 4
+    again, _ = noise_responses(wt.Subject(drawn), task(drawn), kind, effect=0.05, draws=4, root=0)
+    assert np.array_equal(dose, again)
+
+
+def test_a_net_that_reads_the_size_of_x_answers_with_full_symmetry() -> None:
+    plain, folded = net(), net("abs-x")
+    shares = [
+        noise_responses(wt.Subject(one), task(one), "function", effect=0.05, draws=4, root=0)[1]
+        for one in (plain, folded)
+    ]
+    assert shares[0].max() < 0.95
+    assert np.allclose(shares[1], 1.0, atol=1e-6)
+
+
+def test_an_effect_out_of_reach_is_said_to_be() -> None:
+    still = Cppn.of(NOISY, [np.zeros(shape, dtype=np.float32) for shape in NOISY.shapes])
+    dose, share = noise_responses(wt.Subject(still), task(still), "relative", effect=0.05, draws=2, root=0)
+    assert np.isnan(dose).all() and np.isnan(share).all()
+
+
+def test_too_few_points_are_refused() -> None:
+    drawn, few = net(), grid(3)
+    with torch.no_grad():
+        small = wt.Task(few, drawn(few), measure=wt.measure.squared_error)
+    with pytest.raises(ModelError):
+        noise_responses(wt.Subject(drawn), small, "function", effect=0.05, draws=1, root=0)
+
+
+def test_the_symmetric_share_is_that_of_energies() -> None:
+    group = symmetry.mirror(POINTS[:, :2])
+    x, y = POINTS[:, :1], POINTS[:, 1:2]
+    even, odd = (x.square() + y), x * y.exp()
+    share = float(even.square().sum() / (even.square().sum() + odd.square().sum()))
+    assert float(group.share(even + odd)) == pytest.approx(share, abs=1e-6)
+    assert float(group.share(torch.zeros(len(POINTS), 3))) == 0.0
+    both = group.share(torch.stack([even + odd, even.expand_as(odd)]))
+    assert both.tolist() == pytest.approx([share, 1.0], abs=1e-6)
+    known = (even + odd).square().sum()
+    assert float(group.share(even + odd, energy=2.0 * known)) == pytest.approx(share / 2, abs=1e-6)

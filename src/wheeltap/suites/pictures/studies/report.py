@@ -1,0 +1,527 @@
+"""The numbers of a picture study, what it says of them and what it shows.
+
+The headline, what fools which number and what the numbers cannot say; pictures, maps of hidden units, strips of single
+weights, nets to explore.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final, Literal, final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from wheeltap.audits.case import Arrays
+from wheeltap.core.records import Estimate, Finding
+from wheeltap.core.study import DrawnNet, Member, Metric, MetricRow, Strip
+from wheeltap.report import png
+from wheeltap.stats.members import Scale, one_of, over_nets
+from wheeltap.studies.base import Shown, members_of
+from wheeltap.studies.table import LEVEL, Table, quantile, scale_of
+from wheeltap.suites.pictures.specs import BLOCKS, STEPS
+
+TRAINED: Final = "sgd"
+"""The kind of nets that the net under study is compared with; all other kinds are controls."""
+
+ERROR: Final = "error"
+
+SHARE: Final = (0.0, 1.0)
+
+METRICS: Final[tuple[Metric, ...]] = (
+    Metric(
+        key=ERROR,
+        title="Error of the picture",
+        unit="mean squared error, color from 0 to 1",
+        code="WT001",
+        reads="How far each net's picture is from the one under study. Nets that draw it badly say little about nets "
+        "that draw it well.",
+        ends=(0.0, None),
+    ),
+    Metric(
+        key="response_symmetry",
+        title="Symmetry of response",
+        unit="symmetric share of the change",
+        code="WT204",
+        reads="One weight is moved so far that the picture changes by a fixed amount; the share of that change that "
+        "has the picture's own symmetry. 1: one mechanism draws all that mirrors itself; a half, for a mirror: both "
+        "sides answer independently. A net that is given |x| has 1 for a mirror image, whatever its "
+        "wiring.",
+        toward="high",
+        ends=SHARE,
+    ),
+    Metric(
+        key="direction_symmetry",
+        title="Symmetry of response, random directions",
+        unit="symmetric share of the change",
+        code="WT204",
+        reads="The same where all weights that leave a unit move together, in a random direction: no single weight "
+        "has to mean anything.",
+        toward="high",
+        ends=SHARE,
+    ),
+    Metric(
+        key="feature_symmetry",
+        title="Symmetry of features",
+        unit="basis-free parity purity",
+        code="WT206",
+        reads="Whether what a layer's units span together splits into a part with the symmetry and a part without, in "
+        "whatever basis. Untrained nets often lie above trained ones; a net that is given |x| has 1 for a mirror "
+        "image. Defined where the symmetry is one mirror: even and odd parts.",
+        toward="high",
+        ends=SHARE,
+    ),
+    Metric(
+        key="unit_parity",
+        title="Symmetry of single units",
+        unit="parity purity",
+        code="WT206",
+        reads="The same unit by unit: it depends on the basis the units happen to be written in.",
+        toward="high",
+        ends=SHARE,
+    ),
+    Metric(
+        key="distinct_maps",
+        title="Distinct feature maps",
+        unit="maps, no two correlated by .9",
+        code="WT207",
+        reads="How many different pictures the hidden units hold, copies and dead units aside: information in many "
+        "unlike pieces is what fracture means. A net with few live units has few maps whatever they do, and L1 "
+        "lowers it. (The explorer counts every unit that is not a plain copy, which is more.)",
+        toward="low",
+        ends=(1.0, None),
+        grain=1.0,
+    ),
+    Metric(
+        key="effective_rank",
+        title="Effective rank of the maps",
+        unit="dimensions",
+        code="WT207",
+        reads="Over how many dimensions the maps spread. It grows with training and does not distinguish "
+        "untrained nets from unified ones.",
+        toward="low",
+        ends=(1.0, None),
+    ),
+    Metric(
+        key="regions",
+        title="Parts of the picture one weight moves",
+        unit="effective number of parts",
+        code="WT202",
+        reads="A weight that belongs to one object changes that object alone (1); one that is entangled changes all. "
+        "It needs a picture with parts that are known.",
+        toward="low",
+        ends=(1.0, None),
+    ),
+    Metric(
+        key="modularity",
+        title="Modularity beyond rewired wiring",
+        unit="Q, less that of rewired graphs",
+        code="WT202",
+        reads="How well the graph of the strongest weights falls into modules, with as many weights kept in every net, "
+        "less what graphs with the same degrees have. On the published nets it separates nothing.",
+    ),
+    Metric(
+        key="roughness",
+        title="Roughness of the maps",
+        unit="cycles per picture",
+        code="WT207",
+        reads="Mean spatial frequency of the units' maps.",
+        ends=(0.0, None),
+    ),
+    Metric(
+        key="noise_symmetry",
+        title="Symmetry under function-space noise",
+        unit="symmetric share of the change",
+        code="WT102",
+        reads="All weights are disturbed at once, each layer in proportion to what it carries, until the picture "
+        "changes by the same fixed amount; the share of the change that has the symmetry.",
+        toward="high",
+        ends=SHARE,
+    ),
+    Metric(
+        key="noise_dose",
+        title="Function-space noise for that change",
+        unit="share of each layer's output",
+        code="WT102",
+        reads="How much of that noise it takes: less means more fragile. Copies that a layered genome carries through "
+        "its layers are disturbed at each, so depth counts against it.",
+        ends=(0.0, None),
+    ),
+)  # fmt: skip
+
+
+BY_KEY: Final = {metric.key: metric for metric in METRICS}
+
+
+@final
+@dataclass(frozen=True)
+class Margin:
+    """How a verdict rests on a metric.
+
+    Attributes:
+        margin: Smallest difference of interest, in its unit; a share of the trained nets' mean where ``relative``.
+        relative: Whether it is one.
+        lacking: Why the net under study may lack the number.
+    """
+
+    margin: float
+    lacking: str
+    relative: bool = False
+
+
+TESTED: Final = {
+    "response_symmetry": Margin(
+        0.1, "No symmetry of the picture is known, or fewer than two weights change it enough."
+    ),
+    "feature_symmetry": Margin(
+        0.15,
+        "The picture has no symmetry, or more than one mirror (even and odd parts are those of one), or no hidden "
+        "unit of the net is alive.",
+    ),
+    "distinct_maps": Margin(0.5, "No hidden unit of the net is alive.", relative=True),
+    "regions": Margin(0.5, "No parts of the picture are known, or fewer than two weights change it enough."),
+    "noise_symmetry": Margin(
+        0.1,
+        "No symmetry of the picture is known, or the noise is not defined on this net, or no draw of it changes the "
+        "picture enough.",
+    ),
+}
+"""The other metrics are shown beside these."""
+
+OVER: Final[dict[str, str]] = {
+    "response_symmetry": "bootstrap over {sampled} weights of this net; {short} changes up or down fell short",
+    "direction_symmetry": "bootstrap over {sampled} directions of this net; {short} changes up or down fell short",
+    "regions": "bootstrap over {sampled} weights of this net; {short} changes up or down fell short",
+    "feature_symmetry": "over {sampled} layers",
+    "unit_parity": "over {sampled} units",
+    "roughness": "over {sampled} units",
+    "modularity": "over {sampled} rewired graphs",
+    "noise_symmetry": "over {sampled} draws",
+    "noise_dose": "over {sampled} draws",
+}
+"""What the error of a number within its net is over."""
+
+SHORT: Final[dict[str, str]] = dict.fromkeys(("noise_symmetry", "noise_dose"), "; {short} more fell short at any dose")
+"""The same of draws that did not reach the effect, where there are any."""
+
+
+ROUNDING: Final = 1e-6
+"""Share of a number that a difference may be by rounding alone."""
+
+FAR: Final = 20.0
+"""Decibels below which pictures are called far from each other: a mean squared error of .01."""
+
+Likeness = Literal["passes", "open", "alone", "apart", ""]
+
+LIKENESS: Final[dict[Likeness, str]] = {
+    "passes": "looks unified",
+    "open": "not distinguished",
+    "alone": "not tested",
+    "apart": "differs",
+    "": "",
+}
+"""Beside control nets: by this number alone, they reach the net under study on the side of unified nets; it could be
+one more of them; there is one net or no spread; neither."""
+
+
+def decibels(error: float) -> float:
+    """Peak signal-to-noise ratio of colors from 0 to 1 with this mean squared error; 120 at most."""
+    return float(-10.0 * np.log10(max(error, 1e-12)))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Words:
+    """The words of one study.
+
+    Attributes:
+        table: The numbers.
+        findings: Settled.
+        own: Name of the net under study, and of its cohort.
+    """
+
+    table: Table
+    findings: Sequence[Finding]
+    own: str
+
+    @property
+    def count(self) -> int:
+        """Trained nets that have numbers."""
+        return len(self.table.values(TRAINED, ERROR))
+
+    def _row(self, key: str) -> MetricRow | None:
+        return next((row for row in self.table.rows() if row.metric.key == key), None)
+
+    def _mean(self, row: MetricRow, cohort: str) -> Estimate | None:
+        return next((one.mean for one in row.cohorts if one.cohort == cohort), None)
+
+    def _ahead(self, key: str) -> float:
+        """How far the net under study lies from the trained ones on the side of unified nets."""
+        row = self._row(key)
+        own, theirs = (None if row is None else self._mean(row, name) for name in (self.own, TRAINED))
+        if row is None or own is None or theirs is None:
+            return 0.0
+        return ((own.value or 0.0) - (theirs.value or 0.0)) * (1.0 if row.metric.toward == "high" else -1.0)
+
+    def headline(self) -> str:
+        """The result in one sentence."""
+        keys = {self.table.metric(key).title: key for key in TESTED}
+        status = {keys[one.title]: one.status for one in self.findings if one.title in keys}
+        nets = f"{self.count} net{'' if self.count == 1 else 's'} trained to draw it"
+        errors = self.table.values(TRAINED, ERROR)
+        near = float(np.mean([decibels(error) for error in errors])) if errors else 0.0
+        psnr = f"matched to {near:.1f} dB (PSNR){'' if near >= FAR else ' (that is far apart: train longer)'}"
+        found = [key for key, one in status.items() if one == "found"]
+        unified = [key for key in found if self._ahead(key) > 0.0]
+        other = [key for key in found if key not in unified]
+        asked = [one for one in status.values() if one != "not_applicable"]
+        still = sum(one == "inconclusive" for one in asked)
+        start = f"{self.own} and {nets}"
+        if not found and still:
+            open_ = f"{still} of {len(asked)} tests open"
+            return f"{start}, {psnr}: not enough to decide whether the wiring differs ({open_})."
+        if not found:
+            return f"Pictures {psnr}, no difference in wiring of a size that matters: {start}."
+        parts = [f"more unified by {self._listed(unified)} ({len(unified)} of {len(asked)} tests)"] if unified else []
+        parts += [f"less unified by {self._listed(other)}"] if other else []
+        return f"Pictures {psnr}, different wiring: beside {nets}, {self.own} is {'; '.join(parts)}."
+
+    def _listed(self, keys: Sequence[str]) -> str:
+        small = [_small(self.table.metric(key).title) for key in keys]
+        return small[0] if len(small) == 1 else f"{', '.join(small[:-1])} and {small[-1]}"
+
+    def distance(self) -> str:
+        """How far the trained nets' pictures are."""
+        errors = self.table.values(TRAINED, ERROR)
+        if not errors:
+            return "No trained net has a picture."
+        error = over_nets(errors, name="error", scale=Scale("mean squared error"))
+        psnr = over_nets([decibels(one) for one in errors], name="psnr", scale=Scale("dB"))
+        return (
+            f"The trained nets draw the picture to {psnr} dB (mean squared error {_number(error)}, color from 0 to 1). "
+            "Part of any difference may be one of the pictures; more steps of training bring them nearer."
+        )
+
+    def lacking(self) -> tuple[str, ...]:
+        """Which tested numbers the net under study has not, and why."""
+        own = self.table.numbers.get(self.own, {})
+        missing = [key for key in TESTED if key not in own]
+        return tuple(f"Without a number: {self.table.metric(key).title}. {TESTED[key].lacking}" for key in missing)
+
+    def likeness(self, key: str, cohort: str) -> Likeness:
+        """How nets made alike look beside the net under study, by this number alone.
+
+        They pass for unified where their mean is within the net's own interval, or beyond it on the side of unified
+        nets. They are called different at the level of the strictest test of the verdict, so that no control net is
+        called so more easily than a trained one.
+        """
+        metric, values = self.table.metric(key), self.table.values(cohort, key)
+        own = self.table.numbers.get(self.own, {}).get(key)
+        if own is None or not values or not metric.toward or cohort in (self.own, TRAINED):
+            return ""
+        gap = one_of(own, values, name="gap", scale=scale_of(metric), level=LEVEL)
+        ahead = (gap.value or 0.0) * (1.0 if metric.toward == "high" else -1.0)
+        if ahead <= quantile(own) * own.se + ROUNDING * abs(own.value):
+            return "passes"
+        p, tests = gap.above(0.0), max(sum(key in self.table.numbers.get(self.own, {}) for key in TESTED), 1)
+        if p is None:
+            return "alone"
+        return "apart" if p <= (1 - LEVEL) / tests else "open"
+
+    def fooled(self) -> tuple[str, ...]:
+        """For each kind of control nets, by which numbers they pass for unified, and which show a difference."""
+        lines: list[str] = []
+        for cohort in self.table.cohorts:
+            said: dict[str, list[str]] = {}
+            for row in self.table.rows():
+                kind = self.likeness(row.metric.key, cohort.name)
+                if kind:
+                    said.setdefault(kind, []).append(self._beside(row, cohort.name))
+            count = len(self.table.values(cohort.name, ERROR))
+            starts = {
+                "passes": "Look unified", "open": f"Not distinguished, with {count} of them,",
+                "alone": "One net or no spread, so not tested", "apart": "Shown to differ",
+            }  # fmt: skip
+            told = [f"{start} by {'; '.join(said[kind])}." for kind, start in starts.items() if kind in said]
+            lines += [f"{cohort.name}: {' '.join(told)}"] if told else []
+        return tuple(lines)
+
+    def _beside(self, row: MetricRow, cohort: str) -> str:
+        own, theirs = self._mean(row, self.own), self._mean(row, cohort)
+        return f"{_small(row.metric.title)} ({_number(theirs)}, against {_number(own)})"
+
+    def noise_answer(self) -> tuple[tuple[str, str], ...]:
+        """Whether function-space noise separates the nets where weight sweeps do."""
+        rows = [self._row(key) for key in ("response_symmetry", "noise_symmetry")]
+        own = self.table.numbers.get(self.own, {})
+        sweeps, noise = rows
+        if sweeps is None or noise is None or not {"response_symmetry", "noise_symmetry"} <= own.keys():
+            return ()
+        status = {finding.title: finding.status for finding in self.findings}
+        shown = status.get(sweeps.metric.title) == "found", status.get(noise.metric.title) == "found"
+        answer = {
+            (True, True): "Yes. Both do.",
+            (True, False): "Weight sweeps do; for function-space noise it is not shown.",
+            (False, True): "It does; for weight sweeps it is not shown.",
+            (False, False): "It is shown for neither.",
+        }[shown]
+        if shown == (True, True) and (self._ahead("response_symmetry") > 0) != (self._ahead("noise_symmetry") > 0):
+            answer = "Both do, in opposite directions: they disagree on which net is the more symmetric."
+        told = "; ".join(self._against(row) for row in (sweeps, noise))
+        dose = self._row("noise_dose")
+        more = (
+            "" if dose is None else f" The dose that changes the picture as much: {self._against(dose, title=False)}."
+        )
+        question = "Does function-space noise separate them where weight sweeps do?"
+        return ((question, f"{answer} {told[:1].upper()}{told[1:]}.{more}"),)
+
+    def _against(self, row: MetricRow, *, title: bool = True) -> str:
+        own, theirs = self._mean(row, self.own), self._mean(row, TRAINED)
+        return f"{f'{row.metric.title.lower()} ' if title else ''}{_number(own)} against {theirs or 'none'}"
+
+
+def _small(title: str) -> str:
+    return f"{title[:1].lower()}{title[1:]}"
+
+
+def _number(of: Estimate | None) -> str:
+    return "none" if of is None or of.value is None else f"{of.value:.3g}"
+
+
+def caveats(moved: Sequence[tuple[str, Arrays]], count: int, *, by_hand: bool) -> tuple[str, ...]:
+    """What the numbers cannot say.
+
+    Args:
+        moved: The net under study and a trained one: names, and what was read of them.
+        count: Trained nets.
+        by_hand: Whether the net under study was written by hand.
+    """
+    (own, read), *trained = moved
+    also = (
+        f"; {_moved(trained[0][1])} of each trained net, the same places in every net of one layout" if trained else ""
+    )
+    known = [
+        f"One net is compared with {count} trained by one recipe to draw one picture: nothing here is about gradient "
+        "descent at large, about language models, or about how the one net came to be.",
+        "The two kinds differ in more than how they were found: the layered genome has few links and copies values "
+        "through its layers, the trained nets use every weight. Control nets separate some of this, not all.",
+        "Metrics ask for the symmetry or the parts that are known beforehand. A net can be unified in ways they do not "
+        "ask about, and pass them without being so.",
+        "Weights are compared at equal effect on the picture; what a sweep shows at another effect may differ.",
+        f"Weights moved one by one: {_moved(read)} of {own}{also}.",
+    ]
+    if not bool(read["symmetric"]):
+        known.append("The picture has no known symmetry: symmetry is not tested.")
+    if by_hand:
+        known.append(
+            "This net was written by hand to be unified: that it passes checks the instruments and discovers nothing. "
+            "What is new here is how the trained nets do."
+        )
+    return tuple(known)
+
+
+def _moved(read: Arrays) -> str:
+    moved, movable = int(read["moved"]), int(read["movable"])
+    if not bool(read["sparse"]):
+        return f"{moved} of all {movable:,} weights at random"
+    return f"all {moved} true links" if moved == movable else f"{moved} of {movable} true links at random"
+
+
+Picture = NDArray[Any]
+
+_STOPS: Final = np.array(
+    [[0.65, 0.06, 0.12], [0.92, 0.52, 0.40], [1.0, 1.0, 1.0], [0.42, 0.60, 0.85], [0.11, 0.22, 0.55]]
+)
+"""Red, white, blue, as the paper has them: the ends are as dark as each other, and tell apart where red and green do
+not."""
+
+
+def shown(
+    words: "Words", inside: Mapping[str, Arrays], drawn: Mapping[str, Picture], names: Mapping[tuple[int, ...], str]
+) -> Shown:
+    """All pictures of a study.
+
+    Args:
+        words: Of the study.
+        inside: What was read inside nets, by their names.
+        drawn: What nets draw, ``[row, column, 3]``.
+        names: Of weights of the net under study, by their published ids and places.
+    """
+    table = words.table
+
+    def member(one: Member) -> Member:
+        if one.name not in drawn:
+            return one
+        error = table.numbers[one.name][ERROR].value if one.name in table.numbers else 0.0
+        maps = inside.get(one.name, {}).get("maps")
+        return msgspec.structs.replace(
+            one, picture=png.encode(drawn[one.name].astype(np.float32)), maps=b"" if maps is None else maps_of(maps),
+            note=f"{decibels(error):.1f} dB" if error > 0.0 else "",
+        )  # fmt: skip
+
+    def row(one: MetricRow) -> MetricRow:
+        beside = [LIKENESS[words.likeness(one.metric.key, cohort.cohort)] for cohort in one.cohorts]
+        cohorts = [
+            msgspec.structs.replace(cohort, beside=said) for cohort, said in zip(one.cohorts, beside, strict=True)
+        ]
+        return msgspec.structs.replace(one, cohorts=tuple(cohorts))
+
+    nobody: Mapping[tuple[int, ...], str] = {}
+    known = {name: names if name == words.own else nobody for name, read in inside.items() if "kernels" in read}
+    return Shown(
+        members=tuple(map(member, members_of(table))), rows=tuple(map(row, table.rows())),
+        strips=tuple(strip for name, labels in known.items() for strip in _strips(name, inside[name], labels)),
+        drawn=tuple(_net(name, inside[name], labels) for name, labels in known.items()),
+    )  # fmt: skip
+
+
+def diverging(values: NDArray[np.floating[Any]]) -> Picture:
+    """Colors ``[..., 3]`` of values from -1 (red) over 0 (white) to 1 (blue); what lies beyond is clipped."""
+    place = (np.clip(values, -1.0, 1.0) + 1.0) / 2.0 * (len(_STOPS) - 1)
+    below = np.minimum(place.astype(np.int64), len(_STOPS) - 2)
+    share = (place - below)[..., None]
+    return (_STOPS[below] * (1.0 - share) + _STOPS[below + 1] * share).astype(np.float32)
+
+
+def maps_of(values: NDArray[np.floating[Any]]) -> bytes:
+    """Maps ``[layer, unit, row, column]`` as a PNG file: a row for each layer from the inputs on."""
+    rows = [_joined([diverging(cell) for cell in row.astype(np.float32)], axis=1) for row in values]
+    return png.encode(_joined(rows, axis=0))
+
+
+def _joined(pictures: Sequence[Picture], *, axis: int, gap: int = 1) -> Picture:
+    """Pictures side by side (or one below the other), with white between them."""
+    shape = list(pictures[0].shape)
+    shape[axis] = gap
+    between = np.ones(shape, dtype=np.float32)
+    parts = [part for one, _ in pairwise([*pictures, pictures[-1]]) for part in (one, between)]
+    return np.concatenate(parts[:-1], axis)
+
+
+def _strips(net: str, read: Arrays, names: Mapping[tuple[int, ...], str]) -> list[Strip]:
+    """Pictures of a net as single weights move."""
+    found: list[Strip] = []
+    for at, place in enumerate(read["place"].tolist()):
+        label, name = "weight {} ({}: {} to {})".format(*place), names.get(tuple(place), "")
+        drawn = [picture / 255.0 for picture in read["strip"][at]]
+        found.append(
+            Strip(
+                net=net, weight=f"{name}, {label}" if name else label,
+                steps=tuple(float(share * read["delta"][at]) for share in STEPS),
+                strip=png.encode(_joined(drawn, axis=1, gap=3)), effect=float(read["effect"][at]),
+                symmetry=float(read["symmetry"][at]) if "symmetry" in read else None,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _net(name: str, read: Arrays, names: Mapping[tuple[int, ...], str]) -> DrawnNet:
+    """A net for the explorer."""
+    blocks = [f"{block}:{count}" for block, count in zip(BLOCKS, read["units"].tolist(), strict=True) if count]
+    return DrawnNet(
+        name=name, arch=f"{len(read['maps'])};{','.join(blocks)}", weights=read["kernels"].astype("<f4").tobytes(),
+        labels={",".join(map(str, place[1:])): label for place, label in names.items()},
+        links=tuple((int(layer), int(source), int(target)) for layer, source, target in read["link"]),
+        fold="abs-x" if bool(read["folded"]) else "",
+    )  # fmt: skip
