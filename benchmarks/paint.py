@@ -21,7 +21,7 @@ from wheeltap.recipes.base import Given, recipe_of, spec
 from wheeltap.recipes.make import Made, make
 from wheeltap.suites.pictures.nets.pictures import picture
 from wheeltap.suites.pictures.recipes.picture import start
-from wheeltap.suites.pictures.sources import read_genome
+from wheeltap.suites.pictures.sources.genomes import read_genome
 from wheeltap.suites.pictures.studies.pictures import KINDS
 
 SKULL: Final = Path(__file__).parents[2] / "shared" / "data" / "picbreeder" / "skull.zip"

@@ -35,7 +35,8 @@ from wheeltap.suites.circuits.circuit import load as load_units
 from wheeltap.suites.circuits.nets.python import PythonTokenizer
 from wheeltap.suites.lens.recorded import read as read_answers
 from wheeltap.suites.lens.runs import imported
-from wheeltap.suites.pictures.sources import read_genome, read_nets
+from wheeltap.suites.pictures.sources.drawn import read_nets
+from wheeltap.suites.pictures.sources.genomes import read_genome
 from wheeltap.suites.seal.making import Asked, make
 from wheeltap.suites.seal.record import Body, Seal
 from wheeltap.suites.seal.record import load as load_seal

@@ -16,7 +16,8 @@ from wheeltap.sources import load, load_model
 from wheeltap.sources.specs import load_task
 from wheeltap.suites.pictures.nets.genome import Genome, Link, Node
 from wheeltap.suites.pictures.nets.pictures import PICTURES, Picture, mirror_image, mirrored_share, picture
-from wheeltap.suites.pictures.sources import MIRRORED, is_mirrored, known_symmetry, read_genome
+from wheeltap.suites.pictures.sources.drawn import MIRRORED, is_mirrored, known_symmetry
+from wheeltap.suites.pictures.sources.genomes import read_genome
 
 QUICK = {
     "seeds": 2, "control_seeds": 1, "size": 16, "steps": 3, "controls": "abs-x", "weights": 6, "links": 12,

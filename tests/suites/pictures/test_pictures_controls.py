@@ -13,7 +13,7 @@ from wheeltap.plans.plan import Plan
 from wheeltap.stats.members import Single
 from wheeltap.suites.pictures.nets.genome import Genome, Link, Node
 from wheeltap.suites.pictures.nets.pictures import picture
-from wheeltap.suites.pictures.sources import gaps
+from wheeltap.suites.pictures.sources.drawn import gaps
 from wheeltap.suites.pictures.studies.pictures import SAME, recoded, same_function
 
 

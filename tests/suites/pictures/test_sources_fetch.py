@@ -14,7 +14,7 @@ import pytest
 from published import DATA, needs_data
 from published import NAMES as REAL
 from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, UsageError
-from wheeltap.suites.pictures.sources import BASE, PUBLISHED, Published, fetch, read_genome
+from wheeltap.suites.pictures.sources.genomes import BASE, PUBLISHED, Published, fetch, read_genome
 
 
 class Server(ThreadingHTTPServer):
@@ -118,7 +118,7 @@ def test_a_file_that_appears_while_it_is_fetched_stays(server: Server, tmp_path:
 LIMITED = """
 import resource, sys
 from wheeltap.core.errors import UsageError
-from wheeltap.suites.pictures.sources import fetch
+from wheeltap.suites.pictures.sources.genomes import fetch
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     fetch(sys.argv[1], names=["skull"], base=sys.argv[2])

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from published import ARCH, DATA, DECODED, NAMES, needs_data, parameters, png
 from wheeltap.core.errors import DataError, FileFormatError, MissingFile, UnknownName, WheeltapError
 from wheeltap.models.cppn import grid
-from wheeltap.suites.pictures.sources import parse_genome, read_genome
+from wheeltap.suites.pictures.sources.genomes import parse_genome, read_genome
 
 HEAD = '<?xml version="1.0" encoding="UTF-8" standalone="no"?>\n'
 INPUTS = [("in", label, "identity") for label in ("x", "y", "d", "bias")]

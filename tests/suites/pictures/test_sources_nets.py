@@ -10,7 +10,7 @@ import pytest
 
 from wheeltap.core.errors import FileFormatError, MissingFile
 from wheeltap.suites.pictures.nets.pictures import picture
-from wheeltap.suites.pictures.sources import read_nets
+from wheeltap.suites.pictures.sources.drawn import read_nets
 
 
 def test_what_was_written_comes_back(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def fetch(*, out: Annotated[Path, Parameter(help="Folder for the three genomes."
       wheeltap fer picbreeder/skull.zip
     """
     from wheeltap.cli.progress import said
-    from wheeltap.suites.pictures.sources import fetch as fetched
+    from wheeltap.suites.pictures.sources.genomes import fetch as fetched
 
     with said("fetching three genomes"):
         written = fetched(out)

@@ -12,7 +12,7 @@ from wheeltap.core.errors import UsageError
 from wheeltap.runs import studying
 from wheeltap.suites.pictures.cli.fer import Training, Written
 from wheeltap.suites.pictures.nets.pictures import PICTURES
-from wheeltap.suites.pictures.sources import picture_named
+from wheeltap.suites.pictures.sources.drawn import picture_named
 from wheeltap.suites.pictures.studies.pictures import FOLDED
 
 
