@@ -1,8 +1,8 @@
 """Nets from ``.npz`` files, pictures by name, and the square that a net draws; the graph that it was laid out from.
 
 ``picture:NAME`` and ``genome:FILE`` give a net and the square that it draws, ``npz:FILE#NAME`` a net alone. A file
-comes from strangers: it holds arrays, never objects (pickles). Layout and headers are read first, and say how many bytes the
-numbers may be; nothing larger is unpacked.
+comes from strangers: it holds arrays, never objects (pickles). Layout and headers are read first, and say how many
+bytes the numbers may be; nothing larger is unpacked.
 """
 
 from collections import Counter
