@@ -1,6 +1,7 @@
 """Bands of pass@k hold the whole true curve, and of a gap that of the gap."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -82,14 +83,17 @@ GAPS: Final[dict[str, Callable[[int, Rng], tuple[Array, Array]]]] = {
 """Two systems that differ."""
 
 
+@cache
+def _true_gap(name: str, tries: int) -> Array:
+    first, second = GAPS[name](_POPULATION, np.random.default_rng(0))
+    return np.array([((1.0 - first) ** k - (1.0 - second) ** k).mean() for k in range(1, tries + 1)])
+
+
 def gaps(name: str, items: int, tries: int, *, reps: int, rng: Rng) -> Row:
     """Of the gap between two systems that differ."""
-    draw, ks = GAPS[name], np.arange(1, tries + 1)
-    first, second = draw(_POPULATION, np.random.default_rng(0))
-    truth = np.array([((1.0 - first) ** k - (1.0 - second) ** k).mean() for k in ks])
-    held = 0
+    truth, held = _true_gap(name, tries), 0
     for _ in range(reps):
-        one, two = (_counted(p, tries, rng) for p in draw(items, rng))
+        one, two = (_counted(p, tries, rng) for p in GAPS[name](items, rng))
         held += _holds(band(two - one, difference=True, draws=DRAWS, rng=rng), truth)
     design = f"{name}, {items} items, {tries} tries"
     return Row(
