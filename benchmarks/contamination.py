@@ -31,7 +31,7 @@ from wheeltap.sources.smollm2 import load_smollm2
 from wheeltap.stats.family import holm
 from wheeltap.suites.lens.audits.contamination import Copy, Shown
 from wheeltap.suites.lens.readings.contamination import Contamination
-from wheeltap.suites.lens.sources import fresh_twins
+from wheeltap.suites.lens.sources import passages
 from wheeltap.suites.lens.sources.passages import task_of
 from wheeltap.suites.lens.specs import CONTAMINATION
 from wheeltap.suites.lens.stats.exchangeability import order_test
@@ -130,7 +130,7 @@ def gsm8k() -> list[tuple[str, str]]:
 
 
 def generated(count: int, *, seed: int) -> list[tuple[str, str]]:
-    return [(str(one), str(two)) for one, two in fresh_twins.pairs(count, seed=seed)]
+    return [(str(one), str(two)) for one, two in passages.pairs(count, seed=seed)]
 
 
 def auroc(copy: Copy) -> str:

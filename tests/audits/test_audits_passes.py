@@ -26,7 +26,7 @@ from wheeltap.runs.budget import most_passes
 from wheeltap.sources import digits
 from wheeltap.suites.circuits import sources as pairs
 from wheeltap.suites.circuits.pairs import Pairs
-from wheeltap.suites.lens.sources import templates as ambiguous
+from wheeltap.suites.lens.sources import ambiguous
 from wheeltap.suites.lens.sources.ambiguous import task_of
 from wheeltap.testing.planted import PlantedCase
 

@@ -11,9 +11,8 @@ from logs import lines
 from tests.published import published
 from wheeltap.core.errors import DataError, FileFormatError, UsageError
 from wheeltap.sources.base import Reader
-from wheeltap.suites.lens.ambiguity import Ambiguity
-from wheeltap.suites.lens.sources import ambient
-from wheeltap.suites.lens.sources import templates as ambiguous
+from wheeltap.suites.lens.annotations import Ambiguity
+from wheeltap.suites.lens.sources import ambiguous
 from wheeltap.suites.lens.sources.ambiguous import answer, task_of
 from wheeltap.suites.lens.specs import LABELS, TEMPLATES
 
@@ -30,7 +29,7 @@ def item(**changed: Any) -> dict[str, Any]:
 
 
 def test_the_published_items() -> None:
-    found = ambient.examples(published("ambient/test.jsonl"))
+    found = ambiguous.examples_in(published("ambient/test.jsonl"))
     assert len(found) == 1545 and sum(bool(one.readings) for one in found) == 543
     sides = [several for one in found for several in one.readings.values()]
     assert len(sides) == 580 and 4 * sum(len(one.readings) for one in sides) == 4692
@@ -39,11 +38,11 @@ def test_the_published_items() -> None:
 
 
 def test_a_line(tmp_path: Path) -> None:
-    [one] = ambient.examples(lines(tmp_path / "x.jsonl", [item()]))
+    [one] = ambiguous.examples_in(lines(tmp_path / "x.jsonl", [item()]))
     assert one.labels == ("neutral", "entailment") and set(one.readings) == {"premise"}
     assert one.readings["premise"].readings == ("It may rain.", "It does rain.")
     assert one.readings["premise"].distractor != one.premise
-    again = ambient.examples(lines(tmp_path / "y.jsonl", [item(disambiguations=str(item()["disambiguations"]))]))
+    again = ambiguous.examples_in(lines(tmp_path / "y.jsonl", [item(disambiguations=str(item()["disambiguations"]))]))
     assert again == [one]
 
 
@@ -63,11 +62,11 @@ def test_a_line(tmp_path: Path) -> None:
 def test_lines_that_cannot_be(tmp_path: Path, row: dict[str, Any], kind: type[DataError], what: str) -> None:
     path = lines(tmp_path / "x.jsonl", [item(id=0), row])
     with pytest.raises(kind, match=what):
-        ambient.examples(path)
+        ambiguous.examples_in(path)
 
 
 def test_the_shape_is_told_by_the_first_line(tmp_path: Path) -> None:
-    reader, fits = Reader(tokenizer=Letters()), ambient.AmbientFiles().fits
+    reader, fits = Reader(tokenizer=Letters()), ambiguous.AmbientFiles().fits
     assert fits(lines(tmp_path / "x.jsonl", [item()]), reader)
     assert not fits(lines(tmp_path / "y.jsonl", [{"context": "2 + 2 =", "choices": [" 4"], "answer": 0}]), reader)
     (tmp_path / "z.jsonl").write_text("no JSON\n")
@@ -75,12 +74,12 @@ def test_the_shape_is_told_by_the_first_line(tmp_path: Path) -> None:
 
 
 def test_a_distractor_swaps_one_noun() -> None:
-    nouns = ambient.lexicon(["The war is over.", "She saw the dog.", "He read the books in the house."])
+    nouns = ambiguous.lexicon(["The war is over.", "She saw the dog.", "He read the books in the house."])
     assert nouns == ("books", "dog", "house", "war")
-    made = ambient.distractor("The dog can house us.", nouns, name="a")
+    made = ambiguous.distractor("The dog can house us.", nouns, name="a")
     assert made in ("The house can house us.", "The war can house us.")
-    assert ambient.distractor("The dog can house us.", nouns, name="a") == made
-    assert ambient.distractor("Go!", (), name="a") == "Stones!"
+    assert ambiguous.distractor("The dog can house us.", nouns, name="a") == made
+    assert ambiguous.distractor("Go!", (), name="a") == "Stones!"
 
 
 class TestGenerated:

@@ -17,7 +17,7 @@ from wheeltap.core.records import Finding
 from wheeltap.plans.store import Store
 from wheeltap.runs import loop
 from wheeltap.stats.effect import mean_effect
-from wheeltap.suites.lens.ambiguity import Ambiguity, AmbiguousSentence
+from wheeltap.suites.lens.annotations import Ambiguity, AmbiguousSentence
 from wheeltap.suites.lens.audits.ambiguity import of_continuations, of_labels, of_statements, sets
 from wheeltap.suites.lens.record import lens_of
 from wheeltap.suites.lens.specs import DISTRACTOR, FALSE, NO_ANSWER, NONE, NOT_ASKED, READING, TRUE

@@ -12,7 +12,7 @@ from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
-from wheeltap.suites.lens.ambiguity import Ambiguity, AmbiguousSentence
+from wheeltap.suites.lens.annotations import Ambiguity, AmbiguousSentence
 from wheeltap.suites.lens.readings.ambiguity import Continuations, GoingOn, LabelSets, Statements, nucleus
 from wheeltap.suites.lens.specs import DISTRACTOR, FALSE, NONE, NOT_ASKED, READING, TRUE, ContinuationSettings
 from wheeltap.testing.planted import PlantedCase

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tests.published import published
-from wheeltap.suites.lens.sources.fresh_twins import pairs, problems, twin
+from wheeltap.suites.lens.sources.passages import pairs, problems, twin
 
 DUCKS = (
     "Janet's ducks lay 16 eggs per day. She eats three and bakes with four. She gets $23 for each other egg. How much?",

@@ -15,7 +15,7 @@ from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.sources.base import Reader
 from wheeltap.sources.specs import load, load_task
-from wheeltap.suites.lens.passages import Passages
+from wheeltap.suites.lens.annotations import Passages
 from wheeltap.suites.lens.sources.passages import PIECE, PassageFiles, load_passages, recombined
 from wheeltap.suites.lens.specs import SETS
 

@@ -18,7 +18,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, as_scores
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine.readings.base import Reading, Readings
-from wheeltap.suites.lens.ambiguity import Ambiguity, AmbiguousSentence, Tokens
+from wheeltap.suites.lens.annotations import Ambiguity, AmbiguousSentence, Tokens
 from wheeltap.suites.lens.specs import (
     CONTINUATIONS,
     DISTRACTOR,

@@ -22,7 +22,7 @@ from wheeltap.core.typed import to_array
 from wheeltap.engine.needs.tuning import TuningCopy
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.perturb.tune import FineTuneSettings
-from wheeltap.suites.lens.passages import Passages
+from wheeltap.suites.lens.annotations import Passages
 from wheeltap.suites.lens.specs import CONTAMINATION, FRACTIONS, ContaminationSettings
 from wheeltap.suites.lens.stats import model_free, order_cues
 

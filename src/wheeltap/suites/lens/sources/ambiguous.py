@@ -1,12 +1,27 @@
-"""Ambiguous premises and hypotheses as a task for language models: labels, statements, sentences to go on from."""
+"""Ambiguous premises and hypotheses as tasks for language models: labels, statements, sentences to go on from.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final, final
+A set of sentences by template (attachment, scope, pronouns), with readings, labels and distractors, of which half are
+not ambiguous: their premise is one of the readings of another draw of the same template. And files of ambiguous
+inferences as AmbiEnt has them, with distractors for their sentences.
+"""
 
+import ast
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, cast, final
+
+import msgspec
+import numpy as np
+
+from wheeltap.core import seeds
+from wheeltap.core.bounded import parsing
 from wheeltap.core.choices import ChoiceTask, Tokenizer
-from wheeltap.core.errors import DataError
-from wheeltap.suites.lens.ambiguity import Ambiguity, AmbiguousSentence, Tokens
+from wheeltap.core.errors import DataError, UsageError
+from wheeltap.sources.base import DataSource, Reader
+from wheeltap.sources.jsonl import first, lines
+from wheeltap.suites.lens.annotations import Ambiguity, AmbiguousSentence, Tokens
 from wheeltap.suites.lens.specs import LABELS, TEMPLATES, Label
 
 QUESTION: Final = "{premise}\nQuestion: {hypothesis} True, False or Neither?\nAnswer:"
@@ -140,3 +155,329 @@ def _statements(one: Example, tokenizer: Tokenizer) -> tuple[tuple[Tokens, ...],
         if side in one.readings
         for reading in one.readings[side].readings
     )
+
+
+EACH: Final = 32
+"""Ambiguous items of each kind; as many are not ambiguous."""
+
+NAME: Final = "ambiguous"
+"""What ``--data`` is given for this set."""
+
+
+_PEOPLE: Final = str.split(
+    "teacher nurse lawyer farmer baker painter pilot sailor singer doctor writer banker tailor waiter driver guard"
+)
+_GROUPS: Final = str.split("students guests players workers tourists soldiers children voters actors members")
+_TOOLS: Final = str.split("telescope camera mirror torch tablet drone lamp microscope map radio")
+_SAW: Final = str.split("watched spotted found noticed surprised followed")
+_CALLED: Final = str.split("called thanked visited hugged praised left")
+_DONE: Final = (
+    "won the prize", "lost the keys", "passed the exam", "sold the house", "read the letter", "missed the train",
+    "quit the job", "paid the bill",
+)  # fmt: skip
+_VERBS: Final = (
+    ("leave", "left"), ("complain", "complained"), ("sing", "sang"), ("vote", "voted"), ("return", "returned"),
+    ("speak", "spoke"), ("smile", "smiled"), ("win", "won"),
+)  # fmt: skip
+_CAUSES: Final = str.split("rain noise fire strike delay snow price heat")
+
+
+def _two(rng: np.random.Generator, words: list[str], count: int = 2) -> list[str]:
+    return [str(word) for word in rng.choice(words, count, replace=False)]
+
+
+Drawn = tuple[str, str, tuple[tuple[str, Label], tuple[str, Label]], str]
+"""Premise, hypothesis, each reading with its label, distractor."""
+
+
+def _attachment(rng: np.random.Generator) -> Drawn:
+    """Who has the tool: the one who saw, or the one who was seen."""
+    (one, two, other), tool, saw = _two(rng, _PEOPLE, 3), rng.choice(_TOOLS), rng.choice(_SAW)
+    return (
+        f"The {one} {saw} the {two} with the {tool}.", f"The {one} used the {tool}.",
+        ((f"Using the {tool}, the {one} {saw} the {two}.", "entailment"),
+         (f"The {one} {saw} the {two} who had the {tool}.", "neutral")),
+        f"The {one} {saw} the {other} with the {tool}.",
+    )  # fmt: skip
+
+
+def _quantified(rng: np.random.Generator) -> Drawn:
+    """Not all, or none."""
+    (group, other), (verb, past) = _two(rng, _GROUPS), _VERBS[rng.integers(len(_VERBS))]
+    return (
+        f"All of the {group} did not {verb}.", f"At least one of the {group} {past}.",
+        ((f"None of the {group} {past}.", "contradiction"),
+         (f"Some but not all of the {group} {past}.", "entailment")),
+        f"All of the {other} did not {verb}.",
+    )  # fmt: skip
+
+
+def _because(rng: np.random.Generator) -> Drawn:
+    """A cause of what was not done, or none of what was."""
+    (group, other), (verb, past) = _two(rng, _GROUPS), _VERBS[rng.integers(len(_VERBS))]
+    cause = rng.choice(_CAUSES)
+    return (
+        f"The {group} did not {verb} because of the {cause}.", f"The {group} {past}.",
+        ((f"Because of the {cause}, the {group} did not {verb}.", "contradiction"),
+         (f"The {group} {past}, but not because of the {cause}.", "entailment")),
+        f"The {other} did not {verb} because of the {cause}.",
+    )  # fmt: skip
+
+
+def _scope(rng: np.random.Generator) -> Drawn:
+    return _quantified(rng) if rng.random() < 0.5 else _because(rng)
+
+
+def _pronoun(rng: np.random.Generator) -> Drawn:
+    """Whom "she" or "he" is."""
+    (one, two, other), done = _two(rng, _PEOPLE, 3), rng.choice(_DONE)
+    called, who = rng.choice(_CALLED), rng.choice(["she", "he"])
+    return (
+        f"The {one} {called} the {two} after {who} had {done}.", f"The {two} had {done}.",
+        ((f"The {one} {called} the {two} after the {one} had {done}.", "neutral"),
+         (f"The {one} {called} the {two} after the {two} had {done}.", "entailment")),
+        f"The {one} {called} the {other} after {who} had {done}.",
+    )  # fmt: skip
+
+
+KINDS: Final[dict[str, Callable[[np.random.Generator], Drawn]]] = {
+    "attachment": _attachment, "scope": _scope, "pronoun": _pronoun,
+}  # fmt: skip
+
+
+def examples(*, seed: int = 0, each: int = EACH) -> tuple[Example, ...]:
+    """``each`` ambiguous items of every kind and as many that are not, in rounds; no premise twice.
+
+    Args:
+        seed: Equal seeds give equal items, on every machine.
+        each: Ambiguous items of a kind.
+    """
+    seen: set[str] = set()
+    streams = {kind: seeds.generator(seed, "ambiguous", kind) for kind in KINDS}
+    made = [
+        _example(kind, number, streams[kind], seen) for number in range(2 * each) for kind in KINDS
+    ]  # fmt: skip
+    return tuple(made)
+
+
+def _example(kind: str, number: int, rng: np.random.Generator, seen: set[str]) -> Example:
+    """An ambiguous item for an even ``number``; for an odd one, one of the readings of another draw."""
+    while True:
+        premise, hypothesis, meant, distractor = KINDS[kind](rng)
+        plain = number % 2 == 1
+        if plain:
+            premise, _ = meant[number // 2 % 2]
+        if premise not in seen:
+            break
+    seen.add(premise)
+    readings = {} if plain else {"premise": Several((meant[0][0], meant[1][0]), distractor)}
+    labels = (meant[number // 2 % 2][1],) if plain else (meant[0][1], meant[1][1])
+    return Example(id=f"{kind}-{number}", premise=premise, hypothesis=hypothesis, labels=labels, readings=readings,
+                   kind=kind)  # fmt: skip
+
+
+@final
+class AmbiguousData(DataSource):
+    """See ``task``."""
+
+    form = NAME
+    title = "Ambiguous sentences with their readings, generated; for language models."
+
+    def load(self, rest: str, reader: Reader) -> ChoiceTask:
+        """See ``DataSource.load``.
+
+        Raises:
+            UsageError: If they are not for a language model.
+        """
+        if reader.tokenizer is None or reader.classifier is not None:
+            raise UsageError(
+                "Ambiguous sentences are for language models.",
+                where=NAME,
+                expected="smollm2, hf:DIR or gguf:FILE of a causal language model",
+                got="a model that reads no text, or a classifier",
+            )
+        return task(reader.tokenizer)
+
+
+def task(tokenizer: Tokenizer, *, seed: int = 0) -> ChoiceTask:
+    """The set as a task for a model that reads ``tokenizer``'s tokens."""
+    return task_of(examples(seed=seed), tokenizer, name=NAME)
+
+
+FIELDS: Final = frozenset({"premise", "hypothesis", "labels", "disambiguations"})
+"""By which such a file is known."""
+
+
+_BEFORE: Final = frozenset(str.split("the a an his her its their my our your this that some every no"))
+_AFTER: Final = frozenset(
+    str.split(
+        "is are was were be has have had will would can could may might must of in on at to for from with by and or "
+        "but that who which as than not"
+    )
+)
+_WORD: Final = re.compile(r"[A-Za-z][A-Za-z'-]*|[.,;:!?]")
+_LEAST: Final = 3
+"""Letters of a noun that is put in a sentence's place."""
+
+
+class _Rewrite(msgspec.Struct, frozen=True):
+    premise: str
+    hypothesis: str
+    label: str
+
+
+class _Line(msgspec.Struct, frozen=True):
+    id: str | int
+    premise: str
+    hypothesis: str
+    labels: str
+    disambiguations: list[_Rewrite] | str
+    premise_ambiguous: bool = False
+    hypothesis_ambiguous: bool = False
+
+
+@final
+class AmbientFiles(DataSource):
+    """See ``load_ambient``."""
+
+    form = "FILE.jsonl"
+    title = "Lines with premise, hypothesis, labels, disambiguations: ambiguous inferences, as AmbiEnt has them."
+
+    def fits(self, path: Path, reader: Reader) -> bool:
+        """By the first line, for a language model."""
+        known = path.suffix == ".jsonl" and reader.tokenizer is not None and reader.classifier is None
+        return known and first(path).keys() >= FIELDS
+
+    def load(self, rest: str, reader: Reader) -> ChoiceTask:
+        """See ``DataSource.load``."""
+        assert reader.tokenizer is not None, "it fits"
+        return load_ambient(Path(rest), reader.tokenizer)
+
+
+def load_ambient(path: Path, tokenizer: Tokenizer) -> ChoiceTask:
+    """The items of a file as a task.
+
+    Raises:
+        MissingFile: If it is not there.
+        FileFormatError: If a line is no such item; it is named by its number, from 1.
+        DataError: If a label is none of the set, or an item is there twice.
+    """
+    return task_of(examples_in(path), tokenizer, name=path.stem)
+
+
+def examples_in(path: Path) -> list[Example]:
+    """The items of a file; see ``load_ambient``."""
+    held = list(_read(path))
+    nouns = lexicon([one.side(side) for one, _ in held for side in SIDES])
+    found: list[Example] = []
+    seen = set[str]()
+    for one, rewrites in held:
+        if one.id in seen:
+            raise DataError("An item is there twice.", where=str(path), expected="an id for each item", got=one.id)
+        seen.add(one.id)
+        readings = {
+            side: Several(several, distractor(one.side(side), nouns, name=f"{one.id} {side}"))
+            for side, several in rewrites.items()
+        }
+        found.append(replace(one, readings=readings))
+    return found
+
+
+def _read(path: Path) -> Iterator[tuple[Example, dict[str, tuple[str, ...]]]]:
+    """Each item, with the readings of its sides."""
+    for number, line in lines(path):
+        where = f"{path}: line {number}"
+        with parsing(
+            where, "A line is no ambiguous inference.",
+            expected='{"id", "premise", "hypothesis", "labels": "entailment, neutral", "disambiguations": [...]}',
+            do="Correct or remove the line; an item without a hypothesis or labels cannot be asked for labels.",
+        ):  # fmt: skip
+            row = msgspec.json.decode(line, type=_Line)
+            rewrites = _rewrites(row.disambiguations)
+        yield _item(row, rewrites, where)
+
+
+def _rewrites(held: list[_Rewrite] | str) -> list[_Rewrite]:
+    """The rewrites; some files have what Python prints of the list."""
+    if not isinstance(held, str):
+        return held
+    return msgspec.convert(ast.literal_eval(held), list[_Rewrite])
+
+
+def _item(row: _Line, rewrites: list[_Rewrite], where: str) -> tuple[Example, dict[str, tuple[str, ...]]]:
+    labels = [one.strip() for one in row.labels.split(",")]
+    # A label of the item that none of its rewrites has is kept: the released test items have one.
+    outside = sorted({*labels, *(one.label for one in rewrites)} - set(LABELS))
+    if outside:
+        raise DataError("A label is not in the set.", where=where, expected=", ".join(LABELS), got=", ".join(outside))
+    _require_said(row, rewrites, where)
+    if rewrites and not {one.label for one in rewrites} & set(labels):
+        raise DataError(
+            "No reading has a label of the item.",
+            where=where,
+            expected=", ".join(dict.fromkeys(one.label for one in rewrites)),
+            got=row.labels,
+            do="Correct the labels: they are those that are right under some reading.",
+        )
+    flags = {"premise": row.premise_ambiguous, "hypothesis": row.hypothesis_ambiguous}
+    readings = {
+        side: tuple(dict.fromkeys(one.premise if side == "premise" else one.hypothesis for one in rewrites))
+        for side in SIDES
+        if flags[side] and rewrites
+    }
+    example = Example(id=str(row.id), premise=row.premise, hypothesis=row.hypothesis,
+                      labels=tuple(cast("list[Label]", list(dict.fromkeys(labels)))))  # fmt: skip
+    return example, readings
+
+
+def _require_said(row: _Line, rewrites: list[_Rewrite], where: str) -> None:
+    """Raises ``DataError`` if a sentence is empty."""
+    said = {"premise": row.premise, "hypothesis": row.hypothesis}
+    for at, one in enumerate(rewrites, start=1):
+        said |= {f"premise of reading {at}": one.premise, f"hypothesis of reading {at}": one.hypothesis}
+    empty = [name for name, text in said.items() if not text.strip()]
+    if empty:
+        raise DataError("A sentence is empty.", where=where, expected="words", got=f"nothing in {', '.join(empty)}",
+                        do="Give the sentence, or remove the line.")  # fmt: skip
+
+
+def lexicon(sentences: Sequence[str]) -> tuple[str, ...]:
+    """Words in the place of a noun somewhere: after an article or the like, before a verb, a preposition or an end."""
+    found = set[str]()
+    for sentence in sentences:
+        words = _WORD.findall(sentence)
+        found.update(
+            word
+            for before, word, after in zip(words, words[1:], [*words[2:], "."], strict=False)
+            if _is_noun(before, word, after)
+        )
+    return tuple(sorted(found))
+
+
+def _is_noun(before: str, word: str, after: str) -> bool:
+    ends = after.lower() in _AFTER or not after[0].isalpha()
+    return before.lower() in _BEFORE and ends and word.islower() and word.isalpha() and len(word) >= _LEAST
+
+
+def distractor(sentence: str, nouns: Sequence[str], *, name: str) -> str:
+    """The sentence with one noun swapped for another, by a draw of this ``name``; the longest word, if it has no noun.
+
+    AmbiEnt's own distractors swap a noun by ConceptNet, which is not at hand: figures are not the published ones'.
+    """
+    rng = seeds.generator(0, "ambiguous", "distractor", name)
+    known = set(nouns)
+    places = list(_WORD.finditer(sentence))
+    words = ["", *(place[0] for place in places), "."]
+    nouns_here = [
+        place for at, place in enumerate(places, start=1)
+        if place[0] in known and _is_noun(words[at - 1], words[at], words[at + 1])
+    ]  # fmt: skip
+    letters = sorted((place for place in places if place[0][0].isalpha()), key=lambda place: -len(place[0]))
+    chosen = nouns_here or [place for place in letters if place[0].lower() in known] or letters[:1]
+    if not chosen:
+        return f"{sentence} {rng.choice(list(nouns) or ['stone'])}"
+    place = chosen[int(rng.integers(len(chosen)))]
+    plural = place[0].endswith("s")
+    others = [noun for noun in nouns if noun.endswith("s") == plural and noun != place[0].lower()] or ["stones"]
+    word = str(rng.choice(others))
+    return sentence[: place.start()] + (word.capitalize() if place[0][0].isupper() else word) + sentence[place.end() :]
