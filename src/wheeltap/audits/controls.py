@@ -4,13 +4,15 @@ A sound run is void in fewer than one of a thousand runs. So what looks wrong is
 only where fresh draws show the same, a plant is missed only where fresh draws say that it could hardly be missed.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 import msgspec
 import numpy as np
 
 from wheeltap.audits.case import Case
+from wheeltap.audits.claims import Unanswered
 from wheeltap.core.records import Control, Estimate, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.effect import exceeds, smallest_detectable
@@ -126,6 +128,28 @@ def same_function(case: Case, subject: SubjectRecord) -> tuple[bool, str, Estima
     if exact and compared.constant:
         return False, f"{words} {_CONSTANT} would not show.", compared.estimate
     return exact, words, compared.estimate
+
+
+Check = tuple[str, Literal["null", "planted", "gate"], Callable[[str], Control]]
+"""The name of a control, its kind, and what makes it by its name: that raises where it has no answer."""
+
+
+def controls_of(*checks: Check) -> list[Control]:
+    """What each check says; it is skipped, with the reason, where what it rests on has no answer."""
+    found: list[Control] = []
+    for name, kind, check in checks:
+        try:
+            found.append(check(name))
+        except Unanswered as gap:
+            found.append(Control(name=name, kind=kind, status="skipped", because=gap.because))
+    return found
+
+
+def twin_of(plan: Plan) -> SubjectRecord:
+    """The reparametrized copy; raises ``Unanswered`` where there is none."""
+    if plan.twin is None:
+        raise Unanswered("skipped", plan.no_controls)
+    return plan.twin
 
 
 NO_POWER = "No power"

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import ClassVar, final
 
 import msgspec
 
 from wheeltap.audits.base import Audit, Case, Count, Hypothesis, Margin, Unanswered, Verdict, pair
 from wheeltap.audits.claims import LOSS, PAIR, Edge
-from wheeltap.audits.controls import AGAIN, AGAIN_DRAWS, Null, destroyed, silent, silent_twice
+from wheeltap.audits.controls import AGAIN, AGAIN_DRAWS, Null, controls_of, destroyed, silent, silent_twice, twin_of
 from wheeltap.audits.losses import Disturbed, losing, remarks, shipped
 from wheeltap.audits.schemes import Scheme, scheme, schemes
 from wheeltap.core.errors import UsageError
@@ -166,9 +167,12 @@ class DeploymentAudit(Audit):
 
     def judge(self, case: Case) -> Verdict:
         """One finding for each scheme and subject, one for each scheme and pair; the controls."""
-        return Verdict(
-            drafts=list(self._drafts(case)), controls=[self._null(case), self._twin(case), self._planted(case)]
+        controls = controls_of(
+            (f"{self.code} 16 bits per weight", "null", partial(self._null, case)),
+            (f"{self.code} reparametrized copy", "null", partial(self._twin, case)),
+            (self._noise_name, "planted", lambda _: self._planted(case)),
         )
+        return Verdict(drafts=list(self._drafts(case)), controls=controls)
 
     def _drafts(self, case: Case) -> Iterator[Hypothesis]:
         for one in self.schemes:
@@ -223,36 +227,25 @@ class DeploymentAudit(Audit):
 
     # ---- controls ---------------------------------------------------------------------------------------------
 
-    def _null(self, case: Case) -> Control:
-        name = f"{self.code} 16 bits per weight"
-        try:
-            fine = [self._fine(case.plan)]
-            lost = Disturbed.of(case, case.plan.reference, fine).loss("loss at 16 bits")
-        except Unanswered as gap:
-            return Control(name=name, kind="null", status="skipped", because=gap.because)
+    def _null(self, case: Case, name: str) -> Control:
+        lost = Disturbed.of(case, case.plan.reference, [self._fine(case.plan)]).loss("loss at 16 bits")
         margin = max(case.margin(self.settings.margin), case.scaled(_FINEST))
         words = f"Rounding to 16 bits must cost nothing: it costs {lost}."
         return silent(name, lost, margin=margin / 2, min_effect=_SEEN * margin, because=words, one_sided=True)
 
-    def _twin(self, case: Case) -> Control:
-        name, twin = f"{self.code} reparametrized copy", case.plan.twin
-        if twin is None:
-            return Control(name=name, kind="null", status="skipped", because=case.plan.no_controls)
-        try:
-            null = self._null_of(case)
-        except Unanswered as gap:
-            return Control(name=name, kind="null", status="skipped", because=gap.because)
+    def _twin(self, case: Case, name: str) -> Control:
+        null = self._null_of(case)
+        shared = _shared(twin_of(case.plan)).label
         words = (
-            f"A copy that computes the same must lose as much at {_shared(twin).label}: it loses {null.gap} more "
+            f"A copy that computes the same must lose as much at {shared}: it loses {null.gap} more "
             f"({_NULL_LEVEL:.0%} interval)."
         )
         return silent_twice(name, null, because=words)
 
     def _null_of(self, case: Case) -> Null:
         """How much more the twin loses than the reference, by fresh draws too where they were made."""
-        plan, margin, again = case.plan, case.way(self.settings.margin), None
-        assert plan.twin is not None, "asked only where there is a twin"
-        one, both = _shared(plan.twin), (plan.twin, plan.reference)
+        plan, twin, again = case.plan, twin_of(case.plan), None
+        margin, one, both = case.way(self.settings.margin), _shared(twin), (twin, plan.reference)
         gap = self._beyond(case, [self.trials(plan, copy, one) for copy in both], level=_NULL_LEVEL)
         second = self._twins_again(plan)
         if second and case.known(second):
@@ -261,22 +254,18 @@ class DeploymentAudit(Audit):
 
     def _beyond(self, case: Case, both: list[list[Trial]], *, level: float) -> Estimate:
         """How much more the twin (first) loses than the reference; open where one draw of noise has no spread."""
-        plan, edge = case.plan, Edge(case.way(self.settings.margin))
-        assert plan.twin is not None, "asked only where there is a twin"
+        plan, twin, edge = case.plan, twin_of(case.plan), Edge(case.way(self.settings.margin))
         case.require_above_chance(plan.reference)
         theirs, mine = (
-            Disturbed.of(case, copy, trials) for copy, trials in zip((plan.twin, plan.reference), both, strict=True)
+            Disturbed.of(case, copy, trials) for copy, trials in zip((twin, plan.reference), both, strict=True)
         )
         more = theirs.loss_beyond(mine, "loss_difference", edge=edge, level=level)
-        single = _shared(plan.twin).random and len(both[0]) == 1
+        single = _shared(twin).random and len(both[0]) == 1
         return msgspec.structs.replace(more, low=None, high=None, p=None) if single else more
 
     def _planted(self, case: Case) -> Control:
         every = self._strong(case.plan, draws=_STRONG_DRAWS)
-        try:
-            return self._destroyed(case, every if case.known(every) else every[:1])
-        except Unanswered as gap:
-            return Control(name=self._noise_name, kind="planted", status="skipped", because=gap.because)
+        return self._destroyed(case, every if case.known(every) else every[:1])
 
     @property
     def _noise_name(self) -> str:

@@ -25,7 +25,6 @@ from wheeltap.audits.claims import PAIR, Words
 from wheeltap.audits.noise_controls import (
     Measured,
     NoiseControls,
-    Thresholds,
     area_cells,
     area_difference,
     within_range,
@@ -204,21 +203,15 @@ class NoiseAudit(Audit):
 
     def _vouchers(self, case: Case, centre: int) -> NoiseControls:
         """The control copies, measured only where they tell most."""
-        plan, effort = case.plan, case.plan.effort
+        plan, effort, how = case.plan, case.plan.effort, self.settings
         return NoiseControls(
             case=case, code=self.code, doses=self._ladder.doses(centre, self.settings.control_rungs),
             draws=min(effort.control_draws, effort.draws),
             trial=lambda subject, dose, seed: self._trial(case, subject, dose, seed),
             twin=plan.twin if self.twin_must_be_silent else None,
             plants=plan.plants if self.plant_must_show else (),
-            thresholds=lambda: self._thresholds(case),
-        )  # fmt: skip
-
-    def _thresholds(self, case: Case) -> Thresholds:
-        how = self.settings
-        return Thresholds(
-            null_margin=case.scaled(how.null_margin), null_level=how.null_level,
-            min_effect=case.scaled(how.min_effect), plant_margin=case.scaled(how.plant_margin),
+            null_margin=how.null_margin, null_level=how.null_level, min_effect=how.min_effect,
+            plant_margin=how.plant_margin,
         )  # fmt: skip
 
     def _trial(self, case: Case, subject: SubjectRecord, dose: float, seed: int, site: Site = WHOLE) -> Trial:
@@ -312,9 +305,8 @@ class NoiseAudit(Audit):
         for rival in case.rivals:
             verdict.drafts.append(self._pair(case, reference, measured[rival.name]))
         blind = f"{self.title} is not silent on reparametrized copies, so none can serve as its control."
-        verdict.controls.append(vouchers.null(instead=blind))
+        verdict.controls += vouchers.judged(blind=blind, planted=self.plant_must_show)
         if self.plant_must_show:
-            verdict.controls.append(vouchers.plant())
             verdict.graded = self._graded(case, measured)
         if self._block_grid(case, centre):
             verdict.blocks.append(self._block_map(case, centre))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import final
 
 import msgspec
@@ -11,7 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.audits.base import Case, Unanswered
-from wheeltap.audits.controls import AGAIN, AGAIN_DRAWS, Null, Plants, found_planted, plant_level, silent_twice
+from wheeltap.audits.controls import (
+    AGAIN,
+    AGAIN_DRAWS,
+    Check,
+    Null,
+    Plants,
+    controls_of,
+    found_planted,
+    plant_level,
+    silent_twice,
+)
 from wheeltap.core.records import Control, Estimate, SubjectRecord, Trial
 from wheeltap.stats.clusters import Groups
 from wheeltap.stats.curve import Response, area_values
@@ -76,17 +86,6 @@ _PILOT_FROM = 30_000
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Thresholds:
-    """Of a noise audit's controls, in units of the measure: see ``NoiseSettings``."""
-
-    null_margin: float
-    null_level: float
-    min_effect: float
-    plant_margin: float
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
 class NoiseControls:
     """Asks for the control copies of one noise audit as far as they are needed, and judges them.
 
@@ -98,6 +97,7 @@ class NoiseControls:
         trial: One disturbance of a subject: dose, seed.
         twin: The null copy, where the audit must be silent on it.
         plants: Planted copies of rising strength, where the audit must find them.
+        null_margin: See ``NoiseSettings``, as the others below.
     """
 
     case: Case
@@ -107,7 +107,10 @@ class NoiseControls:
     trial: Callable[[SubjectRecord, float, int], Trial]
     twin: SubjectRecord | None
     plants: tuple[SubjectRecord, ...]
-    thresholds: Callable[[], Thresholds]
+    null_margin: float
+    null_level: float
+    min_effect: float
+    plant_margin: float
 
     # ---- asking -----------------------------------------------------------------------------------------------
 
@@ -223,24 +226,19 @@ class NoiseControls:
         return area_difference(one, two, level=level, margin=margin, groups=self.case.groups, unit=unit)
 
     @cached_property
-    def _limits(self) -> Thresholds:
-        return self.thresholds()
-
-    @cached_property
     def _null(self) -> Null:
         """Both looks at the twin, the second where it has been made."""
         assert self.twin is not None, "asked only where there is a twin"
-        limits, again = self._limits, None
-        margin, level = limits.null_margin, limits.null_level
-        gap = self._gap(self._reference, self.measured(self.twin), level=level, margin=margin)
+        margin, again = self.case.scaled(self.null_margin), None
+        gap = self._gap(self._reference, self.measured(self.twin), level=self.null_level, margin=margin)
         if self.case.known(self._second_look()):
             one, two = (self.measured(s, self._grid_again(s)) for s in (self.case.plan.reference, self.twin))
             again = self._gap(one, two, level=AGAIN, margin=margin)
         df = self.draws - 1 if self.draws > 1 else None
-        return Null(gap=gap, again=again, margin=margin, min_effect=limits.min_effect, df=df)
+        return Null(gap=gap, again=again, margin=margin, min_effect=self.case.scaled(self.min_effect), df=df)
 
     def _seen(self, plant: SubjectRecord) -> Plants:
-        level, margin = plant_level(len(self.plants)), self._limits.plant_margin
+        level, margin = plant_level(len(self.plants)), self.case.scaled(self.plant_margin)
         gap = self._gap(self._reference, self.measured(plant), level=level, margin=margin)
         return Plants(effect=gap, copy=plant, weaker=self.plants.index(plant))
 
@@ -253,24 +251,24 @@ class NoiseControls:
 
     # ---- judging ----------------------------------------------------------------------------------------------
 
-    def null(self, *, instead: str) -> Control:
-        """The twin must not look different.
+    def judged(self, *, blind: str, planted: bool) -> list[Control]:
+        """The twin must not look different; a copy that is made fragile must be found.
 
         Args:
-            instead: Why there is none, where the plan does not say.
+            blind: Why there is no twin, where the plan does not say.
+            planted: Whether the audit must find such copies.
         """
-        name = f"{self.code} reparametrized copy"
+        null: Check = (f"{self.code} reparametrized copy", "null", partial(self._silence, blind))
+        plant: Check = (f"{self.code} planted cancelling units", "planted", self._discovery)
+        return controls_of(null, *([plant] if planted else []))
+
+    def _silence(self, blind: str, name: str) -> Control:
         if self.twin is None:
-            why = self.case.plan.no_controls or instead
-            return Control(name=name, kind="null", status="skipped", because=why)
-        try:
-            null = self._null
-            trials = [*self._reference.trials, *self.measured(self.twin).trials]
-        except Unanswered as why:
-            return Control(name=name, kind="null", status="skipped", because=why.because)
+            raise Unanswered("skipped", self.case.plan.no_controls or blind)
+        null = self._null
+        trials = [*self._reference.trials, *self.measured(self.twin).trials]
         if self.case.diverged(trials) == len(trials):
-            why = "No disturbed copy gave a finite answer, so none could look different."
-            return Control(name=name, kind="null", status="skipped", because=why)
+            raise Unanswered("skipped", "No disturbed copy gave a finite answer, so none could look different.")
         return silent_twice(
             name, null,
             because=f"A copy that computes the same function must not look different: its area differs by {null.gap} "
@@ -278,19 +276,13 @@ class NoiseControls:
             f"{null.margin:.2g}, by fresh draws too.",
         )  # fmt: skip
 
-    def plant(self) -> Control:
-        """A copy that is made fragile must be found, at the first strength that is strong enough."""
-        name = f"{self.code} planted cancelling units"
+    def _discovery(self, name: str) -> Control:
         if not self.plants:
-            return Control(name=name, kind="planted", status="skipped", because=self.case.plan.no_controls)
-        try:
-            seen = self._seen(list(self._tried())[-1])
-            missed = self._missed() if self._all_missed() and self._known(self._pilot()) else None
-        except Unanswered as why:
-            return Control(name=name, kind="planted", status="skipped", because=why.because)
-        plants = replace(seen, missed=missed)
+            raise Unanswered("skipped", self.case.plan.no_controls)
+        seen = self._seen(list(self._tried())[-1])
+        missed = self._missed() if self._all_missed() and self._known(self._pilot()) else None
         return found_planted(
-            name, plants,
-            because=f"A copy made fragile on purpose must be found: with {plants.strength} its area is smaller by "
+            name, replace(seen, missed=missed),
+            because=f"A copy made fragile on purpose must be found: with {seen.strength} its area is smaller by "
             f"{seen.effect} ({seen.effect.level:.1%} interval).",
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar, Generic, TypeVar
 
 import msgspec
@@ -9,7 +10,7 @@ import msgspec
 from wheeltap.audits.base import RECODED, Audit, Case, Hypothesis, Unanswered, Verdict, pair
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import PAIR
-from wheeltap.audits.controls import Plants, found_planted, plant_level, silent, surely
+from wheeltap.audits.controls import Check, Plants, controls_of, found_planted, plant_level, silent, surely, twin_of
 from wheeltap.audits.power import Gap, Graded
 from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
@@ -147,8 +148,7 @@ class ReadingAudit(SingleReadingAudit[Read]):
         Raises:
             Unanswered: If they cannot be compared.
         """
-        assert case.plan.twin is not None, "asked only where there is a twin"
-        gap = self.compared(case, case.plan.twin, one, two)
+        gap = self.compared(case, twin_of(case.plan), one, two)
         words = (
             f"A copy that computes the same must not look different: it differs by {gap.effect}; the audit is void if "
         )
@@ -162,7 +162,7 @@ class ReadingAudit(SingleReadingAudit[Read]):
         """Also what is claimed of each pair; the twin as a control."""
         verdict = super().judge(case)
         verdict.drafts += [self._pair(case, rival) for rival in case.rivals]
-        verdict.controls = [*self._copies(case), *verdict.controls]
+        verdict.controls = [*controls_of(*self._checks(case)), *verdict.controls]
         return verdict
 
     def _pair(self, case: Case, rival: SubjectRecord) -> Hypothesis:
@@ -175,17 +175,14 @@ class ReadingAudit(SingleReadingAudit[Read]):
         trials = [self.trial(plan, subject) for subject in (plan.reference, rival)]
         return self.draft(case, name, replace(claim, words=PAIR), trials, title=title)
 
-    def _copies(self, case: Case) -> list[Control]:
-        return [self._null(case)] if self.reads_twin else []
+    def _checks(self, case: Case) -> list[Check]:
+        """Those on copies."""
+        null: Check = (f"{self.code} reparametrized copy", "null", partial(self._null, case))
+        return [null] if self.reads_twin else []
 
-    def _null(self, case: Case) -> Control:
-        name, twin = f"{self.code} reparametrized copy", case.plan.twin
-        if twin is None:
-            return Control(name=name, kind="null", status="skipped", because=case.plan.no_controls)
-        try:
-            gap = self.null(case, self.read(case, case.plan.reference), self.read(case, twin))
-        except Unanswered as why:
-            return Control(name=name, kind="null", status="skipped", because=why.because)
+    def _null(self, case: Case, name: str) -> Control:
+        twin = twin_of(case.plan)
+        gap = self.null(case, self.read(case, case.plan.reference), self.read(case, twin))
         found = silent(name, gap.effect, margin=gap.margin, min_effect=gap.min_effect, because=gap.found)
         return surely(found, gap.effect)
 
@@ -225,8 +222,9 @@ class PlantedReadingAudit(ReadingAudit[Read]):
         readings = len(plan.stronger) + bool(plan.stronger)
         return super().most_passes(plan) + readings * self.passes(plan, plan.reference) + len(plan.stronger)
 
-    def _copies(self, case: Case) -> list[Control]:
-        return [*super()._copies(case), self._plant(case)]
+    def _checks(self, case: Case) -> list[Check]:
+        name = f"{self.code} planted cancelling units"
+        return [*super()._checks(case), (name, "planted", partial(self._plant, case))]
 
     def _sees(self, case: Case, at: int) -> bool:
         """Whether a plant is found, or cannot be looked at."""
@@ -245,16 +243,13 @@ class PlantedReadingAudit(ReadingAudit[Read]):
             missed = _missed(again)
         return Plants(effect=effect, copy=plants[at], weaker=at, missed=missed)
 
-    def _plant(self, case: Case) -> Control:
-        name, plants = f"{self.code} planted cancelling units", case.plan.plants
+    def _plant(self, case: Case, name: str) -> Control:
+        plants = case.plan.plants
         if not plants:
-            return Control(name=name, kind="planted", status="skipped", because=case.plan.no_controls)
+            raise Unanswered("skipped", case.plan.no_controls)
         at = next((at for at in range(len(plants)) if self._sees(case, at)), len(plants) - 1)
-        try:
-            claim = self.plant(case, self.read(case, plants[at]), level=plant_level(len(plants)))
-            return found_planted(name, self._planted(case, at), because=claim.found)
-        except Unanswered as why:
-            return Control(name=name, kind="planted", status="skipped", because=why.because)
+        claim = self.plant(case, self.read(case, plants[at]), level=plant_level(len(plants)))
+        return found_planted(name, self._planted(case, at), because=claim.found)
 
     def judge(self, case: Case) -> Verdict:
         """Also what graded copies show."""
