@@ -229,7 +229,7 @@ def test_given_doses_are_searched_without_a_bracket() -> None:
 
 BAD: dict[str, list[Any]] = {
     "noise": ["quantize"], "start": [0.0, -1.0], "rungs": [[], [0, 0], [2, 0], [0, 100]],
-    "doses": [[0.0], [-0.1, 0.2], [0.2, 0.1]], "draws": [1, 0, -3], "bracket_draws": [0], "walk": [0, 33],
+    "doses": [[0.0], [-0.1, 0.2], [0.2, 0.1]], "draws": [1, 0, -3],
     "input_doses": [0], "splits": [0], "margin": [-0.1], "least": [-0.02],
 }  # fmt: skip
 

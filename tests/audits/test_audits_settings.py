@@ -11,19 +11,17 @@ from wheeltap.core.errors import UsageError
 
 LADDER = {
     "rungs": [[], [0, 0, 2], [2, 0, -2], [0, 1000], [0.5, 1]], "control_rungs": [[], [3], [0, -2]],
-    "bracket_draws": [0, -2], "walk": [0, 100],
 }  # fmt: skip
 
 BAD = {
     "redundancy": {
         "pairs": [0, -3, 2.5], "to": ["median"], "duplicate": [0.0, 1.1, math.nan], "permutations": [0],
         "shuffles": [0, -9], "margin": [-0.1, math.nan, math.inf], "min_effect": [-1.0],
-        "difference": [-0.25], "plant_margin": [-0.5], "null_margin": [math.nan], "null_level": [0.0, 1.0, 99.9],
+        "difference": [-0.25],
     },
     "entanglement": {
         "limit": [0, -1], "least": [1, 0], "edges": [0.0, 1.0, 1.5], "rewirings": [0, 1, -5, 98], "shuffles": [0],
-        "modular_at": [0.0, 1.0, 0.004], "margin": [-0.04], "min_effect": [math.inf], "null_margin": [-1],
-        "null_level": [2],
+        "modular_at": [0.0, 1.0, 0.004], "margin": [-0.04], "min_effect": [math.inf],
     },
     "parts": {
         "share": [0.0, 1.0, 1.2], "units": ["0", "0:", "0:-1", "0:1;", ":3", 5, ["0:1"]], "behaviour": ["cats"],
@@ -35,7 +33,7 @@ BAD = {
     },
     "heads": {
         "top": [0, -1, 2.5], "sample": [0, -20], "splits": [0], "margin": [-0.1, math.inf], "difference": [-0.1],
-        "difference_min_effect": [-0.2], "null_margin": [math.nan], "null_level": [0.0, 1.0],
+        "difference_min_effect": [-0.2],
     },
     "score": {"margin": [-0.05, math.nan]},
     "deployment": {
@@ -79,7 +77,7 @@ def test_the_name_that_min_effect_had_is_not_a_setting_any_more(audit: str) -> N
         ("relative-noise", {"rungs": [0], "control_rungs": [0]}),
         ("parts", {"units": "net.0:3,17;net.2:4", "behaviour": -1, "tries": 0}),
         ("single-point", {"nulls": 0}),
-        ("redundancy", {"to": "zero", "margin": 0, "null_margin": 5.0}),
+        ("redundancy", {"to": "zero", "margin": 0}),
     ],
 )
 def test_settings_at_the_edge_of_sense_are_taken(audit: str, settings: dict[str, object]) -> None:

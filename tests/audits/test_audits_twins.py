@@ -173,8 +173,7 @@ def test_measures_other_than_accuracy_point_the_right_way(measure: wt.measure.Me
     data = source.split()
     task = Task(data.test_inputs, data.test_targets, measure=measure)
     imposter = copy_of(original, "cancel", 5, "imposter")
-    audits = [wt.AuditSpec(name="relative-noise", settings={"null_margin": 5.0})]
-    report = compared(original, imposter, task, audits, seed=0)
+    report = compared(original, imposter, task, ["relative-noise"], seed=0)
     assert not report.void, [c.because for c in report.controls if c.status == "failed"]
     [found] = [f for f in report.findings if f.subject == PAIR.format("imposter")]
     assert found.status == "found" and "imposter is more fragile than original" in found.because

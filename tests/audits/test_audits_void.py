@@ -16,12 +16,11 @@ from wheeltap.audits.controls import (
     plant_level,
     silent_twice,
 )
-from wheeltap.audits.noise import RelativeSettings
 from wheeltap.core.records import Control
 from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.missing import missed_again, missed_by
 
-MARGIN, MIN_EFFECT, LEVEL = 0.05, 0.1, RelativeSettings().null_level
+MARGIN, MIN_EFFECT, LEVEL = 0.05, 0.1, 0.95
 STRENGTHS = 3
 RARE, REASSURED = 0.001, 0.01  # of sound runs that are void; of blind instruments that pass
 PLANTED = subject("planted", role="planted")

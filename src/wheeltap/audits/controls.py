@@ -95,7 +95,9 @@ def copies(plan: Plan, case: Case) -> list[Control]:
     for subject in (*(() if plan.twin is None else (plan.twin,)), *plan.plants):
         if subject in plan.stronger and case.outcome(plan.clean(subject)) is None:
             continue  # it was not needed
-        kind = f"{kinds[subject.role]}{_strength(subject) if subject in plan.stronger else ''}"
+        kind = kinds[subject.role]
+        if subject in plan.stronger and subject.made is not None:
+            kind += f" at {subject.made.settings.get('scale', 0.0):g} times the outgoing weights"
         exact, why, estimate = same_function(case, subject)
         found.append(
             Control(
@@ -107,10 +109,6 @@ def copies(plan: Plan, case: Case) -> list[Control]:
             )
         )
     return found
-
-
-def _strength(subject: SubjectRecord) -> str:
-    return "" if subject.made is None else f" at {subject.made.settings.get('scale', 0.0):g} times the outgoing weights"
 
 
 def same_function(case: Case, subject: SubjectRecord) -> tuple[bool, str, Estimate | None]:
@@ -166,6 +164,9 @@ WRONG_WAY = 0.001
 
 SURELY = 0.001
 """P-value from which a copy that is looked at once is said to differ."""
+
+NULL_LEVEL = 0.999
+"""Confidence with which a copy that is looked at once must differ before the run is void."""
 
 AGAIN = 0.99
 """Confidence of the second look at a copy that seemed to differ, to the same side: after a first look at 95 %, 1 sound
@@ -304,7 +305,13 @@ def found_planted(name: str, plants: Plants, *, because: str) -> Control:
         because: What was planted and what the instrument says of it, in words.
     """
     effect, missed = plants.effect, plants.missed
-    estimates = (effect,) if missed is None else (effect, _probability(missed, effect))
+    estimates = (effect,)
+    if missed is not None:
+        predicted = Estimate(
+            name="missed by a sound audit", value=missed, low=None, high=None, level=effect.level, n=effect.n,
+            unit="probability", method="predicted from draws of their own",
+        )  # fmt: skip
+        estimates = (effect, predicted)
     if plants.found:
         return Control(name=name, kind="planted", status="passed", estimates=estimates, because=because)
     wrong = effect.p is not None and effect.p <= WRONG_WAY and (effect.value or 0.0) < 0.0
@@ -319,13 +326,6 @@ def found_planted(name: str, plants: Plants, *, because: str) -> Control:
         "defects in this model. More draws may."
     )
     return Control(name=name, kind="planted", status="skipped", estimates=estimates, because=f"{because}{why}")
-
-
-def _probability(missed: float, effect: Estimate) -> Estimate:
-    return Estimate(
-        name="missed by a sound audit", value=missed, low=None, high=None, level=effect.level, n=effect.n,
-        unit="probability", method="predicted from draws of their own",
-    )  # fmt: skip
 
 
 def destroyed(name: str, effect: Estimate, *, least: float, surely: Estimate | None, because: str) -> Control:

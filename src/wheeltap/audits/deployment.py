@@ -1,7 +1,7 @@
 """WT100: what shipping costs, one row a scheme: rounding, pruning, noise and flipped bits at ready settings."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from typing import ClassVar, final
@@ -170,16 +170,13 @@ class DeploymentAudit(Audit):
         controls = controls_of(
             (f"{self.code} 16 bits per weight", "null", partial(self._null, case)),
             (f"{self.code} reparametrized copy", "null", partial(self._twin, case)),
-            (self._noise_name, "planted", lambda _: self._planted(case)),
+            (f"{self.code} {_DESTROYS}", "planted", lambda _: self._planted(case)),
         )
-        return Verdict(drafts=list(self._drafts(case)), controls=controls)
-
-    def _drafts(self, case: Case) -> Iterator[Hypothesis]:
+        drafts: list[Hypothesis] = []
         for one in self.schemes:
-            for subject in case.plan.subjects:
-                yield self._single(case, subject, one)
-            for rival in case.rivals:
-                yield self._pair(case, rival, one)
+            drafts += [self._single(case, subject, one) for subject in case.plan.subjects]
+            drafts += [self._pair(case, rival, one) for rival in case.rivals]
+        return Verdict(drafts, controls)
 
     def _disturbed(self, case: Case, subject: SubjectRecord, one: Scheme) -> Disturbed:
         case.require_above_chance(subject)
@@ -267,10 +264,6 @@ class DeploymentAudit(Audit):
         every = self._strong(case.plan, draws=_STRONG_DRAWS)
         return self._destroyed(case, every if case.known(every) else every[:1])
 
-    @property
-    def _noise_name(self) -> str:
-        return f"{self.code} noise that destroys the weights"
-
     def _destroyed(self, case: Case, trials: list[Trial]) -> Control:
         """Whether noise that leaves nothing of the weights costs most of the score.
 
@@ -286,7 +279,7 @@ class DeploymentAudit(Audit):
         surely = noisy.loss("loss under strong noise", level=_SURE) if len(trials) > 1 else None
         above = abs(float(case.clean(reference).mean()) - case.chance)
         words = f"Noise {_STRONG / 100:g} times as large as each weight must cost most of the score: it costs {lost}."
-        return destroyed(self._noise_name, lost, least=above / 4, surely=surely, because=words)
+        return destroyed(f"{self.code} {_DESTROYS}", lost, least=above / 4, surely=surely, because=words)
 
 
 def _shared(twin: SubjectRecord) -> Scheme:
@@ -302,6 +295,8 @@ _MANY = 32
 
 _STRONG = 1000
 """Noise of the planted control, in percent of each weight."""
+
+_DESTROYS = "noise that destroys the weights"
 
 _STRONG_DRAWS = 16
 """Draws of it, where the first one does not destroy the score."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from wheeltap.audits.base import Case, Count, Hypothesis, Margin, Share, Unanswered
 from wheeltap.audits.case import Arrays, Values
+from wheeltap.audits.controls import NULL_LEVEL
 from wheeltap.audits.reading_audit import ReadingAudit
 from wheeltap.core import seeds
 from wheeltap.core.records import Estimate, SubjectRecord
@@ -29,6 +30,9 @@ from wheeltap.stats.modularity import (
 )
 from wheeltap.stats.sample import Sample
 
+_NULL_MARGIN = 0.02
+"""Difference of the copy's breadth, as a share of the behaviors, beyond which the null control fails."""
+
 
 class EntanglementSettings(UnitEffectsSettings, frozen=True, kw_only=True):
     """Thresholds. Differences of breadth are shares of the number of behaviors.
@@ -43,8 +47,6 @@ class EntanglementSettings(UnitEffectsSettings, frozen=True, kw_only=True):
         margin: Difference of breadth between two subjects that does not matter: nets trained from other seeds (digits)
             differ by as much.
         min_effect: Difference that the null control must have been able to see.
-        null_margin: The null control fails if the copy's breadth differs by more than this with ``null_level``.
-        null_level: Confidence with which the copy must differ before the run is void.
     """
 
     least: Annotated[int, msgspec.Meta(ge=2)] = 5
@@ -54,8 +56,6 @@ class EntanglementSettings(UnitEffectsSettings, frozen=True, kw_only=True):
     modular_at: Share = 0.01
     margin: Margin = 0.04
     min_effect: Margin = 0.08
-    null_margin: Margin = 0.02
-    null_level: Share = 0.999
 
     def __post_init__(self) -> None:
         if (1 + self.rewirings) * self.modular_at < 1.0:
@@ -189,8 +189,8 @@ class EntanglementAudit(ReadingAudit[_Read]):
     def null(self, case: Case, one: _Read, two: _Read) -> Hypothesis:
         """Permuted and rescaled units serve as many; where other units were found in the copy, nothing is compared."""
         _require_same_units(one, two)
-        margin, min_effect = (share * one.behaviours for share in (self.settings.null_margin, self.settings.min_effect))
-        level = self.settings.null_level
+        margin, min_effect = (share * one.behaviours for share in (_NULL_MARGIN, self.settings.min_effect))
+        level = NULL_LEVEL
         sample = Sample(_gaps(one, two), groups=one.clusters)
         gap = sample.effect(level=level, margin=margin, name="breadth_difference", unit="behaviours")
         return Hypothesis(
@@ -212,7 +212,16 @@ class EntanglementAudit(ReadingAudit[_Read]):
         everything = breadth(read.everything, read.groups).examples[None, :]
         return (
             _breadth(read, read.pieces),
-            _point("shuffled", careless, unit="behaviours", method=f"mean of {self.settings.shuffles} shuffles"),
+            Estimate(
+                name="shuffled",
+                value=careless,
+                low=None,
+                high=None,
+                level=0.95,
+                n=0,
+                unit="behaviours",
+                method=f"mean of {self.settings.shuffles} shuffles",
+            ),
             *by_layer,
             _breadth(read, everything, "_all_options"),
             _modular(divided),
@@ -245,10 +254,6 @@ def _breadth(read: _Read, pieces: Values, of: str = "") -> Estimate:
     """Without a p-value: that it is not 0 is no news."""
     found = Sample(pieces, groups=read.clusters).effect(name=f"behaviors_per_unit{of}", unit="behaviors")
     return msgspec.structs.replace(found, p=None)
-
-
-def _point(name: str, value: float, *, unit: str, method: str) -> Estimate:
-    return Estimate(name=name, value=value, low=None, high=None, level=0.95, n=0, unit=unit, method=method)
 
 
 def _modular(divided: Modularity) -> Estimate:

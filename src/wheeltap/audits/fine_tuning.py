@@ -79,7 +79,9 @@ class FineTuningAudit(ModifyAudit):
     def most_passes(self, plan: Plan) -> float:
         """One for each trial, and the training: each draw goes once to its last dose."""
         each = training_passes(plan, steps=max(self._listed()), batch=self.settings.batch)
-        return super().most_passes(plan) + each * sum(variant.draws for variant in self._planned(plan))
+        return super().most_passes(plan) + each * sum(
+            v.draws for subject in plan.subjects for v in self._wanted_of(subject)
+        )
 
     def label(self, variant: Variant, dose: float) -> str:
         """Steps and data."""

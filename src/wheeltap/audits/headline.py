@@ -221,7 +221,7 @@ class _Sentences:
         elif undecided:
             start = f"CANNOT TELL {_at(undecided)}{_would_do(undecided)}."
         elif unanswered:
-            start = f"NO ANSWER {_at(gaps)}: {_without_numbers((failed or gaps)[0])}"
+            start = f"NO ANSWER {_at(gaps)}: {(failed or gaps)[0].because.partition(f' {MEASURED}')[0]}"
         else:
             tried = f"AT ALL {len(safe)} SCHEMES TRIED" if len(safe) > 1 else _at(safe)
             most = f"loses no more than {amount(safe[0].margin or 0.0, self.plan.task)}"
@@ -240,7 +240,10 @@ class _Sentences:
         """How much is lost at each of the first rows: in their own order, or the largest loss first."""
         worst = sorted(rows, key=lambda row: -abs(_value(row))) if largest else rows
         grow, task = all(map(_grown, rows)), self.plan.task
-        told = [f"{_grown(row) if grow else amount(abs(_value(row)), task)} {_where(row)}" for row in worst[:_NAMED]]
+        told = [
+            f"{_grown(row) if grow else amount(abs(_value(row)), task)} {_placed(_lower(where(row)))}"
+            for row in worst[:_NAMED]
+        ]
         told[0] = f"{f'{task.measure} grows' if grow else 'loses'} {told[0]}" if verb else told[0]
         more = len(worst) - len(told)
         return f"{'; '.join(told)}{f'; and at {more} more' if more else ''}"
@@ -371,11 +374,6 @@ class _Sentences:
         return " ".join([*told, *(row.said for row in rows if row not in shipped)])
 
 
-def _without_numbers(row: Finding) -> str:
-    """Why there is no answer, without what was measured all the same."""
-    return row.because.partition(f" {MEASURED}")[0]
-
-
 def _with(rows: Sequence[Finding], status: str) -> list[Finding]:
     return [row for row in rows if row.status == status]
 
@@ -407,10 +405,6 @@ def where(row: Finding) -> str:
     if " vs " in row.subject or not row.estimates or "_" in row.estimates[0].name.partition(" ")[0]:
         return row.title.removesuffix(": difference")
     return row.estimates[0].name.removeprefix("loss ")
-
-
-def _where(row: Finding) -> str:
-    return _placed(_lower(where(row)))
 
 
 def _at(rows: Sequence[Finding]) -> str:

@@ -7,8 +7,9 @@ from typing import ClassVar, final
 import numpy as np
 from msgspec.structs import replace
 
-from wheeltap.audits.base import Case, Count, Hypothesis, Margin, Share, Unanswered
+from wheeltap.audits.base import Case, Count, Hypothesis, Margin, Unanswered
 from wheeltap.audits.case import Arrays
+from wheeltap.audits.controls import NULL_LEVEL
 from wheeltap.audits.reading_audit import ReadingAudit
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError
@@ -41,6 +42,9 @@ _LIMITS = (
     "Good models depend on single heads too: this shows where the answer comes from, not that it is wrong."
 )
 
+_NULL_MARGIN = 0.02
+"""Difference of the copy's rise of the loss beyond which the null control fails."""
+
 
 class HeadsSettings(HeadEffectsSettings, frozen=True, kw_only=True):
     """What is ablated, and thresholds.
@@ -55,8 +59,6 @@ class HeadsSettings(HeadEffectsSettings, frozen=True, kw_only=True):
         margin: Rise of the loss by one head that does not matter; the test is of a larger one.
         difference: Difference between two subjects that does not matter.
         difference_min_effect: Difference that the null control must have been able to see.
-        null_margin: The null control fails if the copy's rise differs by more than this with ``null_level``.
-        null_level: Confidence with which the twin must differ before the audit is void.
     """
 
     top: Count = 10
@@ -65,8 +67,6 @@ class HeadsSettings(HeadEffectsSettings, frozen=True, kw_only=True):
     margin: Margin = 0.1
     difference: Margin = 0.1
     difference_min_effect: Margin = 0.2
-    null_margin: Margin = 0.02
-    null_level: Share = 0.999
 
 
 @dataclass(frozen=True)
@@ -215,8 +215,8 @@ class HeadsAudit(ReadingAudit[_Read]):
 
     def null(self, case: Case, one: _Read, two: _Read) -> Hypothesis:
         """The same examples and halves: what differs is rounding, or a head that was taken for another."""
-        margin, min_effect = self._scaled(case, self.settings.null_margin, self.settings.difference_min_effect)
-        level, tables = self.settings.null_level, (two.comparable.table, one.comparable.table)
+        margin, min_effect = self._scaled(case, _NULL_MARGIN, self.settings.difference_min_effect)
+        level, tables = NULL_LEVEL, (two.comparable.table, one.comparable.table)
         sample = Sample((tables[0] - tables[1]).mean(0)[None, :], groups=case.groups)
         gap = sample.effect(level=level, margin=margin, name="difference of rises", unit=one.top_ranked.unit)
         return Hypothesis(

@@ -15,7 +15,7 @@ import numpy as np
 from wheeltap.audits.base import Audit, Case, Count, Dose, Hypothesis, Margin, Unanswered, Verdict, pair
 from wheeltap.audits.case import Values
 from wheeltap.audits.claims import PAIR
-from wheeltap.audits.noise import Ladder, Rung
+from wheeltap.audits.noise import BRACKET_DRAWS, WALK, Ladder, Rung
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
@@ -36,8 +36,6 @@ class ImprovementSettings(Settings, frozen=True, kw_only=True):
         rungs: Doses searched, in half octaves from the last that kept half of the answers; ascending.
         doses: The doses themselves, ascending, in place of ``rungs``; then nothing is bracketed.
         draws: Draws at each dose; as many as the plan's effort where ``None``.
-        bracket_draws: Draws per dose while bracketing.
-        walk: Most octaves walked either way.
         input_doses: Doses of the input search, which gets at least as many passes as the weights.
         splits: Divisions into halves that are averaged over.
         margin: Gain up to which nothing is found. Of planted nets that hide nothing (``python -m benchmarks.locks``,
@@ -53,8 +51,6 @@ class ImprovementSettings(Settings, frozen=True, kw_only=True):
     rungs: Annotated[tuple[Rung, ...], msgspec.Meta(min_length=1)] = (-12, -10, -8, -6, -5, -4, -3, -2, -1, 0)
     doses: tuple[Dose, ...] = ()
     draws: Annotated[int, msgspec.Meta(ge=2)] | None = None
-    bracket_draws: Count = 2
-    walk: Annotated[int, msgspec.Meta(ge=1, le=32)] = 12
     input_doses: Count = 8
     splits: Count = 10
     margin: Margin = 0.17
@@ -128,7 +124,7 @@ class ImprovementAudit(Audit):
     def most(self, plan: Plan) -> int:
         """Bracket, doses and one input search of every subject: an upper bound."""
         settings = self.settings
-        walked = 0 if settings.doses else (settings.walk + 1) * settings.bracket_draws
+        walked = 0 if settings.doses else (WALK + 1) * BRACKET_DRAWS
         return len(plan.subjects) * (walked + len(settings.doses or settings.rungs) * self._draws(plan) + 1)
 
     def most_passes(self, plan: Plan) -> float:
@@ -166,10 +162,10 @@ class ImprovementAudit(Audit):
         settings = self.settings
         if settings.doses:
             return list(settings.doses), []
-        ladder = Ladder(settings.start, settings.walk)
+        ladder = Ladder(settings.start)
 
         def bracketing(rung: int) -> list[Trial]:
-            draws = range(min(settings.bracket_draws, self._draws(case.plan)))
+            draws = range(min(BRACKET_DRAWS, self._draws(case.plan)))
             return [self._trial(case, subject, ladder.dose(rung), seed) for seed in draws]
 
         centre, walked = ladder.bracket(lambda rung: self._kept_half(case, bracketing(rung)))

@@ -66,29 +66,20 @@ class Disturbed:
 
         Its margin holds for the examples that are scored here.
         """
-        values, most = (self.lost, 1.0) if other is None else (self.more_than(other), 2.0)
-        ends = self._ends if other is None else self._ends_beyond(other)
-        bound = most if self.case.plan.task.bounded else None
+        task, values, most = self.case.plan.task, self.lost, 1.0
+        if other is None:
+            ends = ends_of(self.case, float(self.clean.mean()), -task.sign)
+        else:
+            values, most = values - other.lost, 2.0
+            apart = task.sign * float((self.clean - other.clean).mean())
+            ends = (apart - 1.0, apart + 1.0) if task.bounded else (None, None)
+        bound = most if task.bounded else None
         return Sample(values, bound, ends, self.groups, edge.each, skewed=not self.rare)
 
     @property
     def groups(self) -> Groups | None:
         """Of the examples that are scored."""
         return None if self.case.groups is None else self.case.groups[self.on]
-
-    @property
-    def _ends(self) -> Ends:
-        """The least and the most that one draw can lose."""
-        return ends_of(self.case, float(self.clean.mean()), -self.case.plan.task.sign)
-
-    def _ends_beyond(self, other: "Disturbed") -> Ends:
-        task = self.case.plan.task
-        apart = task.sign * float((self.clean - other.clean).mean())
-        return (apart - 1.0, apart + 1.0) if task.bounded else (None, None)
-
-    def more_than(self, other: "Disturbed") -> Values:
-        """How much more is lost here than by another subject, ``[draw, example]``."""
-        return self.lost - other.lost
 
     def edge(self, *subjects: SubjectRecord, own: float | None = None) -> Edge:
         """The smallest loss of interest on the examples that are scored here; see ``Case.edge``."""

@@ -146,7 +146,7 @@ class ModifyAudit(Audit):
 
     def most(self, plan: Plan) -> int:
         """All doses, draws and variants of every subject."""
-        return sum(len(variant.doses) * variant.draws for variant in self._planned(plan))
+        return sum(len(v.doses) * v.draws for subject in plan.subjects for v in self._wanted_of(subject))
 
     def most_passes(self, plan: Plan) -> float:
         """One for each trial, and what is read of every subject first."""
@@ -203,9 +203,6 @@ class ModifyAudit(Audit):
 
     def _wanted_of(self, subject: SubjectRecord) -> list[Variant]:
         return [variant for variant in self._wanted() if variant.fits(subject)]
-
-    def _planned(self, plan: Plan) -> list[Variant]:
-        return [variant for subject in plan.subjects for variant in self._wanted_of(subject)]
 
     def _trials(self, case: Case, subject: SubjectRecord, variant: Variant) -> list[list[Trial]]:
         return [

@@ -11,11 +11,9 @@ from wheeltap.audits.base import (
     RECODED,
     Audit,
     Case,
-    Count,
     Dose,
     Hypothesis,
     Margin,
-    Share,
     Unanswered,
     Verdict,
     keeps_less,
@@ -40,6 +38,12 @@ from wheeltap.stats.sample import Sample
 
 _STEP = 2**0.5
 
+WALK = 12
+"""Most octaves walked either way."""
+
+BRACKET_DRAWS = 2
+"""Draws per dose while walking."""
+
 Rung = Annotated[int, msgspec.Meta(ge=-64, le=64)]
 """Of half octaves: farther from the first dose there are no numbers, or none that do anything."""
 
@@ -51,15 +55,11 @@ class LadderSettings(Settings, frozen=True, kw_only=True):
         start: First dose tried; from here the walk goes to where half of the score is lost.
         rungs: Doses of the curve, in half octaves from the last dose that kept half of the score; ascending.
         control_rungs: The doses, among ``rungs``, at which controls are measured; ascending.
-        bracket_draws: Draws per dose while walking.
-        walk: Most octaves walked either way.
     """
 
     start: Dose
     rungs: Annotated[tuple[Rung, ...], msgspec.Meta(min_length=1)] = (-4, -2, 0, 1, 2, 4)
     control_rungs: Annotated[tuple[Rung, ...], msgspec.Meta(min_length=1)] = (-2, 0)
-    bracket_draws: Count = 2
-    walk: Annotated[int, msgspec.Meta(ge=1, le=32)] = 12
 
     def __post_init__(self) -> None:
         for name, rungs in (("rungs", self.rungs), ("control_rungs", self.control_rungs)):
@@ -80,7 +80,7 @@ class Ladder:
     """
 
     start: float
-    walk: int
+    walk: int = WALK
 
     def dose(self, rung: int) -> float:
         """The dose of a rung."""
@@ -115,6 +115,9 @@ class Ladder:
 
 _FRAGILE = Words("fragile", "not fragile", "maybe fragile")
 
+_LEAST_SCORE = 0.05
+"""How far the clean score must be above chance, as a share of its way, or there is nothing to lose."""
+
 _RECORDED = 2.0
 """Passes, at most, that record what the blocks of a large model give and prove it, before one of them is disturbed."""
 
@@ -127,23 +130,13 @@ class NoiseSettings(LadderSettings, frozen=True, kw_only=True):
         margin: Smallest difference of curve area of interest; the plan's margin, where it is not given. This and
             the other thresholds on scores are shares: of right answers, or of the way from chance to the score.
         min_effect: Difference of area that controls must have been able to see, and that a budget must leave in reach.
-        null_margin: The null control fails if the copy's area differs by more than this with confidence
-            ``null_level``, and by fresh draws again.
-        null_level: Confidence with which the twin must differ before it is looked at again. The second look, by fresh
-            draws, makes a void sound run rare; a higher level would leave the control blind to effects of interest.
-        plant_margin: The planted control fails if the planted copy's area is shown to be larger by more than this.
         block_map: Whether blocks are also disturbed one at a time.
-        least_score: The clean score must be this far above chance, or there is nothing to lose.
     """
 
     fragile_below: Dose
     margin: Margin | None = None
     min_effect: Margin = 0.10
-    null_margin: Margin = 0.05
-    plant_margin: Margin = 0.05
-    null_level: Share = 0.95
     block_map: bool = True
-    least_score: Share = 0.05
 
 
 class NoiseAudit(Audit):
@@ -185,7 +178,7 @@ class NoiseAudit(Audit):
     def most(self, plan: Plan) -> int:
         """Bracket, curves, block map: an upper bound."""
         case, effort = Case(plan, lambda _: None), plan.effort
-        walked = (self.settings.walk + 1) * min(self.settings.bracket_draws, effort.draws)
+        walked = (WALK + 1) * min(BRACKET_DRAWS, effort.draws)
         curves = len(self._measured(case)) * effort.draws * len(self.settings.rungs) + self._vouchers(case, 0).most()
         return walked + curves + len(plan.reference.blocks) * effort.block_draws * self.settings.block_map
 
@@ -210,8 +203,7 @@ class NoiseAudit(Audit):
             trial=lambda subject, dose, seed: self._trial(case, subject, dose, seed),
             twin=plan.twin if self.twin_must_be_silent else None,
             plants=plan.plants if self.plant_must_show else (),
-            null_margin=how.null_margin, null_level=how.null_level, min_effect=how.min_effect,
-            plant_margin=how.plant_margin,
+            min_effect=how.min_effect,
         )  # fmt: skip
 
     def _trial(self, case: Case, subject: SubjectRecord, dose: float, seed: int, site: Site = WHOLE) -> Trial:
@@ -229,7 +221,7 @@ class NoiseAudit(Audit):
             return []
         return [
             [
-                self._trial(case, reference, dose, seed, _site_of(reference, block))
+                self._trial(case, reference, dose, seed, Site("layer" if block in reference.layers else "block", block))
                 for seed in range(case.plan.effort.block_draws)
             ]
             for block in reference.blocks
@@ -237,7 +229,7 @@ class NoiseAudit(Audit):
 
     @property
     def _ladder(self) -> Ladder:
-        return Ladder(self.settings.start, self.settings.walk)
+        return Ladder(self.settings.start)
 
     def _doses(self, centre: int) -> list[float]:
         return self._ladder.doses(centre, self.settings.rungs)
@@ -250,7 +242,7 @@ class NoiseAudit(Audit):
         return self._ladder.bracket(kept_half)
 
     def _bracketing(self, case: Case, rung: int) -> list[Trial]:
-        draws = range(min(self.settings.bracket_draws, case.plan.effort.draws))
+        draws = range(min(BRACKET_DRAWS, case.plan.effort.draws))
         return [self._trial(case, case.plan.reference, self._ladder.dose(rung), seed) for seed in draws]
 
     def _retention(self, case: Case, trials: list[Trial]) -> float:
@@ -269,7 +261,7 @@ class NoiseAudit(Audit):
         except Unanswered as gap:
             return gap.because
         above = (clean - case.chance) * plan.task.sign
-        if above <= 0.0 or above < self.settings.least_score * (1.0 if plan.task.bounded else abs(case.chance)):
+        if above <= 0.0 or above < _LEAST_SCORE * (1.0 if plan.task.bounded else abs(case.chance)):
             return f"{plan.reference.name} scores {clean:.3f}, chance is {case.chance:.3f}: there is nothing to lose."
         return ""
 
@@ -320,14 +312,10 @@ class NoiseAudit(Audit):
         )  # fmt: skip
         return Measured(subject, response, [trial for row in grid for trial in row])
 
-    @staticmethod
-    def _rows(one: Measured) -> list[list[Trial]]:
-        """The trials behind a measurement, dose by dose."""
-        draws = np.shape(one.response.values)[1]
-        return [one.trials[at : at + draws] for at in range(0, len(one.trials), draws)]
-
     def _curve(self, case: Case, one: Measured) -> Curve:
         task, response = case.plan.task, one.response
+        draws = np.shape(response.values)[1]
+        rows = [one.trials[at : at + draws] for at in range(0, len(one.trials), draws)]
         mean, low, high = band(response.values, bounded=task.bounded, groups=case.groups)
         doses = np.asarray(response.doses)
         half = half_dose(response)
@@ -337,7 +325,7 @@ class NoiseAudit(Audit):
             code=self.code, title=self.title, subject=one.subject.name, role=one.subject.role, unit=self.noise,
             measure=task.measure, chance=case.chance, level=0.95, doses=tuple(map(float, doses)),
             score=tuple(map(float, mean)), low=band_ends(low), high=band_ends(high),
-            half=half, area=area, norms=tuple(case.norm(row) for row in self._rows(one)),
+            half=half, area=area, norms=tuple(case.norm(row) for row in rows),
         )  # fmt: skip
 
     def _single(self, case: Case, curve: Curve, one: Measured) -> Hypothesis:
@@ -415,10 +403,6 @@ class NoiseAudit(Audit):
             code=self.code, title=self.title, subject=plan.reference.name, dose=self._ladder.dose(centre + 1),
             unit=self.noise, blocks=tuple(rows), drops=drops,
         )  # fmt: skip
-
-
-def _site_of(subject: SubjectRecord, block: str) -> Site:
-    return Site("layer" if block in subject.layers else "block", block)
 
 
 def _sentence(text: str) -> str:

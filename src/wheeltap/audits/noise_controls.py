@@ -80,6 +80,16 @@ def within_range(estimate: Estimate, low: float, high: float) -> Estimate:
     return msgspec.structs.replace(estimate, low=ends[0], high=ends[1])
 
 
+_NULL_MARGIN = 0.05
+"""Difference of area beyond which the null control fails; it and the next are shares, as thresholds of scores are."""
+
+_PLANT_MARGIN = 0.05
+"""The planted control fails if the planted copy's area is shown to be larger by more than this."""
+
+_NULL_LEVEL = 0.95
+"""Confidence with which the twin must differ before it is looked at again. The second look, by fresh draws, makes a
+void sound run rare; a higher level would leave the control blind to effects of interest."""
+
 _AGAIN_FROM = 20_000  # seeds of draws that no curve has
 _PILOT_FROM = 30_000
 
@@ -97,7 +107,7 @@ class NoiseControls:
         trial: One disturbance of a subject: dose, seed.
         twin: The null copy, where the audit must be silent on it.
         plants: Planted copies of rising strength, where the audit must find them.
-        null_margin: See ``NoiseSettings``, as the others below.
+        min_effect: See ``NoiseSettings``.
     """
 
     case: Case
@@ -107,10 +117,7 @@ class NoiseControls:
     trial: Callable[[SubjectRecord, float, int], Trial]
     twin: SubjectRecord | None
     plants: tuple[SubjectRecord, ...]
-    null_margin: float
-    null_level: float
     min_effect: float
-    plant_margin: float
 
     # ---- asking -----------------------------------------------------------------------------------------------
 
@@ -229,8 +236,8 @@ class NoiseControls:
     def _null(self) -> Null:
         """Both looks at the twin, the second where it has been made."""
         assert self.twin is not None, "asked only where there is a twin"
-        margin, again = self.case.scaled(self.null_margin), None
-        gap = self._gap(self._reference, self.measured(self.twin), level=self.null_level, margin=margin)
+        margin, again = self.case.scaled(_NULL_MARGIN), None
+        gap = self._gap(self._reference, self.measured(self.twin), level=_NULL_LEVEL, margin=margin)
         if self.case.known(self._second_look()):
             one, two = (self.measured(s, self._grid_again(s)) for s in (self.case.plan.reference, self.twin))
             again = self._gap(one, two, level=AGAIN, margin=margin)
@@ -238,7 +245,7 @@ class NoiseControls:
         return Null(gap=gap, again=again, margin=margin, min_effect=self.case.scaled(self.min_effect), df=df)
 
     def _seen(self, plant: SubjectRecord) -> Plants:
-        level, margin = plant_level(len(self.plants)), self.case.scaled(self.plant_margin)
+        level, margin = plant_level(len(self.plants)), self.case.scaled(_PLANT_MARGIN)
         gap = self._gap(self._reference, self.measured(plant), level=level, margin=margin)
         return Plants(effect=gap, copy=plant, weaker=self.plants.index(plant))
 

@@ -5,8 +5,9 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from wheeltap.audits.base import Case, Hypothesis, Margin, Share
+from wheeltap.audits.base import Case, Hypothesis, Margin
 from wheeltap.audits.case import Arrays, Values
+from wheeltap.audits.controls import NULL_LEVEL
 from wheeltap.audits.reading_audit import PlantedReadingAudit
 from wheeltap.core.records import Estimate, SubjectRecord
 from wheeltap.plans.plan import Plan
@@ -17,6 +18,12 @@ from wheeltap.stats.sample import Sample
 _OPPOSING, _RANDOM = 0, 1
 _BOTH = 2
 
+_PLANT_MARGIN = 0.5
+"""Difference by which the planted copy's share must be smaller than that of random pairs for its control to fail."""
+
+_NULL_MARGIN = 0.1
+"""Difference of the copy's share beyond which the null control fails."""
+
 
 class RedundancySettings(CancellationSettings, frozen=True, kw_only=True):
     """Thresholds. Shares are of what ablating each unit of a pair changes.
@@ -25,18 +32,11 @@ class RedundancySettings(CancellationSettings, frozen=True, kw_only=True):
         margin: Share undone, beyond that of random pairs, that does not matter yet.
         min_effect: Share that the null control must have been able to see.
         difference: Difference of shares between two subjects that does not matter.
-        plant_margin: The planted control fails if the planted copy's share is shown to be smaller than that of random
-            pairs by more than this.
-        null_margin: The null control fails if the copy's share differs by more than this with ``null_level``.
-        null_level: Confidence with which the twin must differ before the audit is void.
     """
 
     margin: Margin = 0.5
     min_effect: Margin = 1.0
     difference: Margin = 0.25
-    plant_margin: Margin = 0.5
-    null_margin: Margin = 0.1
-    null_level: Share = 0.999
 
 
 def undone(moved: Values) -> Values:
@@ -136,7 +136,7 @@ class RedundancyAudit(PlantedReadingAudit[_Read]):
 
     def null(self, case: Case, one: _Read, two: _Read) -> Hypothesis:
         """Permuted and rescaled units cancel as much."""
-        level, margin = self.settings.null_level, self.settings.null_margin
+        level, margin = NULL_LEVEL, _NULL_MARGIN
         gap = _more_undone(one, two).effect(level=level, margin=margin, name="share_difference", unit="share")
         return Hypothesis(
             test=gap, margin=margin, min_effect=self.settings.min_effect,
@@ -146,7 +146,7 @@ class RedundancyAudit(PlantedReadingAudit[_Read]):
 
     def plant(self, case: Case, planted: _Read, *, level: float) -> Hypothesis:
         """Units that cancel by construction."""
-        margin = self.settings.plant_margin
+        margin = _PLANT_MARGIN
         share = _beyond_random(planted).effect(level=level, margin=margin, name="share_undone", unit="share")
         return Hypothesis(
             test=share, margin=margin,

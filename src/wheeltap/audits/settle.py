@@ -7,14 +7,13 @@ import msgspec
 
 from wheeltap.audits.base import Audit, create, judging, studies
 from wheeltap.audits.case import Case
-from wheeltap.audits.claims import Hypothesis, Unanswered, Verdict
+from wheeltap.audits.claims import Hypothesis, Unanswered
 from wheeltap.audits.controls import baseline, copies, same_function
 from wheeltap.audits.headline import ENOUGH, FULL, MEASURED, at_level, headline, own_lines, percent
 from wheeltap.audits.power import power_control
 from wheeltap.audits.score import same_outputs
-from wheeltap.core.records import UNCOVERED, Cost, Estimate, Finding, Power, Scalar, SubjectRecord, Trial
+from wheeltap.core.records import UNCOVERED, Cost, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.core.report import ReportRecord
-from wheeltap.core.study import StudyRecord
 from wheeltap.plans.plan import CUT, GROUPED, MARGIN, Lookup, Plan
 from wheeltap.stats.family import holm
 
@@ -88,8 +87,10 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
     answers = {one.code: answer for answer, several in able if answer is not None for one in several}
     own = own_lines(plan, findings, instruments, answers, sections)
     told = headline(plan, findings, instruments, own=own, void=void, same=same)
-    answer, study = _answered(verdicts, findings, void) or (told, None)
-    task = msgspec.structs.replace(plan.task, chance=case.chance) if _started(case) else plan.task
+    studied = (verdict.answered(findings, void) for verdict in verdicts if verdict.answered is not None)
+    answer, study = next(studied, (told, None))
+    started = case.known([plan.clean(plan.reference)])
+    task = msgspec.structs.replace(plan.task, chance=case.chance) if started else plan.task
     return ReportRecord(
         command=plan.command,
         headline=at_level(answer, plan.alpha),
@@ -121,11 +122,6 @@ def _only_found(finding: Finding) -> Finding:
     return msgspec.structs.replace(finding, alarm=False, leaning=finding.leaning and finding.alarm)
 
 
-def _answered(verdicts: Sequence[Verdict], findings: Sequence[Finding], void: bool) -> tuple[str, StudyRecord] | None:
-    """The answer of a study among the verdicts, if there is one."""
-    return next((one.answered(findings, void) for one in verdicts if one.answered is not None), None)
-
-
 def _tests(plan: Plan, drafts: Sequence[Hypothesis]) -> int:
     """Tests that a comparison of two subjects by this plan makes, among which one is the strictest.
 
@@ -152,10 +148,6 @@ def _grouped(case: Case) -> dict[str, Scalar]:
     return {GROUPED: groups} if groups else {}
 
 
-def _started(case: Case) -> bool:
-    return case.known([case.plan.clean(case.plan.reference)])
-
-
 def settle(drafts: Sequence[Hypothesis], *, alpha: float) -> list[Finding]:
     """Findings with their final status, after one correction over every test of every audit.
 
@@ -166,18 +158,16 @@ def settle(drafts: Sequence[Hypothesis], *, alpha: float) -> list[Finding]:
     """
     tested = sum(draft.test is not None for draft in drafts)
     above = holm([None if draft.test is None else draft.test.p for draft in drafts])
-    below = holm([_below(draft) for draft in drafts])
+    # P-values of "the effect is at least the margin"; none where that cannot be rejected at all.
+    below = holm([
+        None if draft.evidence is None or draft.fallback is not None
+        else draft.evidence.below(draft.margin, one_sided=draft.one_sided)
+        for draft in drafts
+    ])  # fmt: skip
     return [
         _settled(draft, sides, alpha=alpha, among=max(tested, 1))
         for draft, sides in zip(drafts, zip(above, below, strict=True), strict=True)
     ]
-
-
-def _below(draft: Hypothesis) -> float | None:
-    """P-value of "the effect is at least the margin"; ``None`` where that cannot be rejected at all."""
-    if draft.evidence is None or draft.fallback is not None:
-        return None
-    return draft.evidence.below(draft.margin, one_sided=draft.one_sided)
 
 
 def _settled(draft: Hypothesis, sides: tuple[float | None, float | None], *, alpha: float, among: int) -> Finding:
@@ -195,7 +185,9 @@ def _settled(draft: Hypothesis, sides: tuple[float | None, float | None], *, alp
             because = f"{because} {EXCLUDED.format(draft.margin)}"
     if status == "inconclusive" and draft.undecided:
         because = f"{because} {draft.undecided}"
-    power = _power(draft, alpha=alpha / among)
+    power = None
+    if draft.evidence is not None and draft.fallback is None:
+        power = draft.evidence.power(draft.margin, one_sided=draft.one_sided, alpha=alpha / among)
     if status == "inconclusive" and (test.low is None or test.high is None):
         because = f"{because} {OPEN}"
     leaning = status == "inconclusive" and _leans(draft, test)
@@ -216,13 +208,6 @@ def _leans(draft: Hypothesis, test: Estimate) -> bool:
         return not wrong_way and test.p <= (1.0 - test.level) / (2.0 if draft.one_sided else 1.0)
     more = test.low is not None and test.low > 0.0
     return more or (not draft.one_sided and test.high is not None and test.high < 0.0)
-
-
-def _power(draft: Hypothesis, *, alpha: float) -> Power | None:
-    """What the test can decide at the level of the strictest test of the correction."""
-    if draft.evidence is None or draft.fallback is not None:
-        return None
-    return draft.evidence.power(draft.margin, one_sided=draft.one_sided, alpha=alpha)
 
 
 def covered(finding: Finding, reach: float | None) -> Finding:

@@ -316,7 +316,12 @@ class SinglePointAudit(ReadingAudit[_Read]):
         if random is not None:
             name = f"largest of {len(read.nulls)} random losses, {random[0].address}"
             losses.append(msgspec.structs.replace(self._loss(case, *random), name=name))
-        values = () if worst.value is None else (_exactly(worst, worst.value),)
+        values = () if worst.value is None else (
+            Estimate(
+                name=f"weight {worst.address}", value=worst.value, low=worst.value, high=worst.value, level=1.0, n=1,
+                unit="weight", method="exact",
+            ),
+        )  # fmt: skip
         unit, sign = case.plan.task.measure, case.plan.task.sign
         without = float((case.clean(read.subject) - sign * read.worst[1]).mean())
         score = Estimate(
@@ -326,13 +331,6 @@ class SinglePointAudit(ReadingAudit[_Read]):
         clean, scores = case.clean(read.subject), case.values(read.worst[0].trial)[None, :]
         grown = (grown_of(scores, clean, groups=case.groups),) if case.is_error(read.subject) else ()
         return (score, *grown, *(msgspec.structs.replace(estimate, p=None) for estimate in losses), *values)
-
-
-def _exactly(weight: _Weight, value: float) -> Estimate:
-    return Estimate(
-        name=f"weight {weight.address}", value=value, low=value, high=value, level=1.0, n=1, unit="weight",
-        method="exact",
-    )  # fmt: skip
 
 
 def _sample(case: Case, loss: Values, edge: Edge = NOTHING) -> Sample:

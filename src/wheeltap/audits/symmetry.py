@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from wheeltap.audits.base import Case, Hypothesis, Margin, Share, Unanswered
 from wheeltap.audits.case import Arrays, Values
+from wheeltap.audits.controls import NULL_LEVEL
 from wheeltap.audits.reading_audit import ReadingAudit
 from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
@@ -29,6 +30,9 @@ _LIMITS = (
     "other capabilities have one mechanism each. The sample is of weights: nets trained from other seeds may differ."
 )
 
+_NULL_MARGIN = 0.05
+"""Difference of the copy's S beyond which the null control fails."""
+
 
 class SymmetrySettings(ResponseSettings, frozen=True, kw_only=True):
     """What is disturbed, and thresholds; these are differences of S, which goes from 0 to 1.
@@ -41,8 +45,6 @@ class SymmetrySettings(ResponseSettings, frozen=True, kw_only=True):
         difference: Difference between two subjects that does not matter: nets trained from other seeds differ by as
             much (small nets on a mirrored task: standard deviation of the difference .03 to .05).
         difference_min_effect: Difference that the null control must have been able to see.
-        null_margin: The null control fails if the copy's S differs by more than this with ``null_level``.
-        null_level: Confidence with which the twin must differ before the audit is void.
     """
 
     weights: Annotated[int, msgspec.Meta(ge=2)] = 48
@@ -51,8 +53,6 @@ class SymmetrySettings(ResponseSettings, frozen=True, kw_only=True):
     built_in: Share = 0.99
     difference: Margin = 0.05
     difference_min_effect: Margin = 0.15
-    null_margin: Margin = 0.05
-    null_level: Share = 0.999
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ class SymmetryAudit(ReadingAudit[_Read]):
 
     def null(self, case: Case, one: _Read, two: _Read) -> Hypothesis:
         """The same function, so the same S."""
-        level, margin = self.settings.null_level, self.settings.null_margin
+        level, margin = NULL_LEVEL, _NULL_MARGIN
         gap = _over_weights(_gaps(one, two), level=level, margin=margin, name="difference")
         return Hypothesis(
             test=gap, margin=margin, min_effect=self.settings.difference_min_effect,
