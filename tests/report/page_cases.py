@@ -9,16 +9,23 @@ from tests.report.report_cases import HOSTILE, NAMES
 from tests.report.report_pieces import INSTRUMENTS, block_map, controls, curve, estimate, finding, task
 from tests.report.shipped_cases import EVEN, ROWS, STURDY, Row, gap, model, row, score, worst_weight
 from wheeltap.audits import audits
+from wheeltap.core.png import encode
 from wheeltap.core.records import Cost, Curve, Estimate, Finding, SubjectRecord
 from wheeltap.core.report import ReportRecord
-from wheeltap.suites.circuits.record import (
-    CircuitView,
-    DefinedLoss,
-    ShownExample,
-    ShownUnit,
-    ShownWeight,
-    Tried,
-    section,
+from wheeltap.core.section import (
+    Axis,
+    Chart,
+    Graph,
+    Link,
+    Node,
+    Picture,
+    Pictures,
+    Section,
+    Series,
+    Table,
+    Text,
+    View,
+    Widget,
 )
 
 LONG = "organization/A-Model-Of-7B-Parameters-Instruct-v2.1-int4-g12"
@@ -148,40 +155,51 @@ def _sized(made: Curve, at: int) -> Curve:
     return msgspec.structs.replace(made, variant=variant, norms=tuple(dose / (at + 1) for dose in made.doses))
 
 
-def circuit() -> ReportRecord:
-    """A circuit of some units in every site of two blocks, with nulls, and names that would break a page."""
+def sections() -> ReportRecord:
+    """A section of every kind of block, with names that would break a page if they were trusted."""
     rng = np.random.default_rng(0)
-    sites = tuple(f"{part}{block}.{what}" for block in (0, 1) for part, kinds in (("attention", "read query key value "
-                  "write"), ("mlp", "read units write")) for what in kinds.split())  # fmt: skip
-    count = 5
-    units = tuple(
-        ShownUnit(
-            site=at // count, unit=(at * 7) % 31, mean=0.1, spread=1.0, held=tuple(map(float, rng.normal(size=8)))
+    rows, count = ("read", "units", "write", HOSTILE), 5
+    nodes = tuple(
+        Node(
+            row=at // count, name=f"{rows[at // count]} {at}", center=0.1, values=tuple(map(float, rng.normal(size=4)))
         )
-        for at in range(count * len(sites))
+        for at in range(count * len(rows))
     )
-    weights = tuple(
-        ShownWeight(source=at, target=at + count + int(rng.integers(-1, 2)), weight=float(rng.normal()))
-        for at in range(1, count * (len(sites) - 1) - 1)
+    links = tuple(
+        Link(source=at, target=at + count, weight=float(rng.normal())) for at in range(count * (len(rows) - 1))
     )
-    examples = tuple(
-        ShownExample(tokens=(1, 2, at), answer=at, gap=2.0, text=f"{HOSTILE} = (", says="x") for at in range(8)
-    )
-    sizes, losses = tuple(range(1, 640, 40)), tuple(0.7 * 0.8**at for at in range(16))
-    tried = [Tried(name="quote", null=False, sizes=sizes, losses=losses, size=321)]
-    tried += [Tried(name=HOSTILE, null=True, sizes=sizes, losses=(0.7,) * 16, size=0) for _ in range(2)]
-    own = Estimate(name="loss", value=0.12, low=0.1, high=0.14, level=0.95, n=256, unit="nats", method="m")
-    shown = CircuitView(
-        subject=HOSTILE, task="quote", target=0.15, chance=0.693, parts="units", kept=len(units), of=640,
-        size=f"{len(units)} of 640 units, 200 of 13,650 weights between units", edges=200, sites=sites, units=units,
-        weights=weights, examples=examples, tried=tuple(tried),
-        losses=(DefinedLoss(name="whole net", loss=own),
-                DefinedLoss(name="circuit alone", loss=own, null="random circuits", beside=(0.5, 0.6, 0.7))),
+    graph = Graph(
+        title=HOSTILE, noun="unit", says="{value} here; mean {center}, spread {spread}.", key="Filled: above.",
+        note="A row is a site.", rows=rows, nodes=nodes, links=links, faint=((0, 19),),
+        views=tuple(View(name=f"{HOSTILE} {at}", says=f"{HOSTILE} = {at}") for at in range(4)),
     )  # fmt: skip
-    audit = audits.get("circuit-sufficient")
-    base = _record(f"SUFFICIENT ONLY UNDER MEAN ABLATION: the circuit of {HOSTILE} does the task.", (model(HOSTILE),),
-                   finding(audit.code, "found", HOSTILE, estimate("rise of the loss", 0.3, 0.02)))  # fmt: skip
-    return msgspec.structs.replace(base, instruments=(audit.instrument(),), sections=(section(shown),))
+    known = Estimate(name="loss", value=1.4e-7, low=1e-7, high=2e-7, level=0.95, n=256, unit="nats", method="m")
+    table = Table(
+        title=f"Losses of {HOSTILE}", heads=("of", HOSTILE, "words"), place="first",
+        rows=((HOSTILE, known, "a sentence that is longer than a number"), ("net", "12", "")),
+    )  # fmt: skip
+    x = (1.0, 2.0, 4.0)
+    chart = Chart(
+        title=HOSTILE, alt=HOSTILE, note="Gray: undecided.", x=Axis(title="size", log=True, ticks=x),
+        y=Axis(title=HOSTILE, low=0.0, high=1.0), levels=((0.7, HOSTILE),), spans=((1.0, 2.0),),
+        series=(
+            Series(name=HOSTILE, x=x, y=(0.2, 0.4, 0.8), low=(0.1, 0.3, 0.7), high=(0.3, 0.5, 0.9)),
+            Series(name="points", x=x, y=(0.3, 0.4, 0.5), low=(0.2, None, 0.4), high=(0.4, None, 0.6), look="points"),
+            Series(name="null", x=x, y=(0.6, 0.6, 0.6), look="null"),
+            Series(name="even", x=x, y=x, look="reference"), Series(name="own", x=(2.0,), y=(0.5,), look="mark"),
+            Series(name="others", x=(2.0,), y=(0.6,), low=(0.6,), high=(0.9,), look="range"),
+        ),
+    )  # fmt: skip
+    picture = Picture(png=encode(np.zeros((4, 4, 3))), alt=HOSTILE, name=HOSTILE, says="black")
+    blocks = (
+        Text(text=f"{HOSTILE} is said."), table, chart, chart, graph, Pictures(pictures=(picture,), note=HOSTILE),
+        Pictures(pictures=(picture,), title="Strips", wide=True, place="folded"),
+        Widget(name="of no plug-in", data={"a": HOSTILE}, alt=f"Nothing draws {HOSTILE}."),
+    )  # fmt: skip
+    base = _record(f"SUFFICIENT: {HOSTILE}.", (model(HOSTILE),), score(HOSTILE))
+    shown = Section(title=HOSTILE, says=f"{HOSTILE}: 20 of 640.", subject=HOSTILE, brief="20 of 640", blocks=blocks)
+    folded = Section(title="More", blocks=(Text(text="behind its title"),), folded=True)
+    return msgspec.structs.replace(base, sections=(shown, folded))
 
 
-PAGE_CASES = {f.__name__: f for f in (many_rows, long_pair, ten, shipped_hostile, research, many_lines, circuit)}
+PAGE_CASES = {f.__name__: f for f in (many_rows, long_pair, ten, shipped_hostile, research, many_lines, sections)}

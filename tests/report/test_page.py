@@ -122,7 +122,7 @@ def test_the_first_screen_has_the_answer_and_the_table(browser: Any, pages: dict
 @pytest.mark.browser
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize(
-    "name", ["demo", "void", "shipped", "four", "shipped_void", "many_lines", "study_plain", "circuit"]
+    "name", ["demo", "void", "shipped", "four", "shipped_void", "many_lines", "study_plain", "sections"]
 )
 def test_text_has_contrast(browser: Any, pages: dict[str, Path], name: str, theme: str) -> None:
     page, _ = _open(browser, pages[name], color_scheme=theme)

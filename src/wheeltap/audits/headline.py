@@ -27,8 +27,8 @@ SINGLE = "worst-weight"
 MEASURED = "What was measured:"
 """What follows it, in a reason, is no answer."""
 
-TELL = "would tell"
-"""Words after how many examples would decide a row."""
+TELL, SHOW = "would tell", "would show"
+"""Words after how many examples would decide a row, and how many items a comparison of two systems."""
 
 _NAMED = 3
 """How many schemes a sentence names before it counts the rest."""

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wheeltap.audits.deployment import SPARED
-from wheeltap.audits.headline import FULL, TELL, margin_of, of_all, percent, rounded, times
+from wheeltap.audits.headline import FULL, SHOW, TELL, margin_of, of_all, percent, rounded, times
 from wheeltap.audits.losses import GROWN
 from wheeltap.core.records import UNCOVERED, Estimate, Finding, SubjectRecord
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import view, words
 from wheeltap.report.words import Tone
-from wheeltap.suites.lens.sections import terminal as lens_text
 
 MOST_LINES = 15
 """Rows of a table on the first screen."""
@@ -135,7 +134,14 @@ def notes(record: ReportRecord, *, read_on: str = READ_ON) -> tuple[str, ...]:
     if "deployment" in asked and not asked & {"weights", "learning", "structure"}:
         found.append("Not asked: noise curves, fine-tuning (--audits survival); what is inside (--audits structure).")
     if view.is_recorded(record):
-        return tuple(part for part in (*lens_text.notes(record), read_on) if part)
+        tested = [
+            f for f in record.findings if f.status in ("found", "excluded", "inconclusive") and f.margin is not None
+        ]
+        several = (
+            f"Verdicts are corrected for all {len(tested)} tests of this report; an interval or p-value is by itself."
+        )
+        said = (_ANSWERS, several if len(tested) > 1 else "", _AGAIN if SHOW in record.headline else "", read_on)
+        return tuple(part for part in said if part)
     open_rows = (line.note for table in tables(record) for line in table.lines)
     if any(TELL in text for text in (record.headline, *open_rows)):
         found.append(_ONCE)
@@ -143,6 +149,10 @@ def notes(record: ReportRecord, *, read_on: str = READ_ON) -> tuple[str, ...]:
 
 
 _ONCE = "Look again once, with the number named: both looks keep false verdicts within alpha; more do not."
+
+
+_ANSWERS = "Holds for these items and answers."
+_AGAIN = "Look again once, with the number named and a fifth of alpha: both looks err in at most 1.2 alpha."
 
 
 _PROVES = "Holds for these examples only; passing does not make a network correct or safe."

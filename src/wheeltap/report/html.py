@@ -3,13 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from wheeltap.core.report import ReportRecord
-from wheeltap.report import deployment, drawn, figures, grid, page_top, study_page, view, words
+from wheeltap.report import deployment, drawn, figures, grid, page_top, sections, study_page, view, words
 from wheeltap.report.drawn import CHART_COLOURS, markup
 from wheeltap.report.origin import origin
-from wheeltap.suites.circuits.record import circuits_of
-from wheeltap.suites.circuits.sections import page as circuit_page
-from wheeltap.suites.lens.record import lens_of
-from wheeltap.suites.lens.sections import page as lens_page
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -29,13 +25,11 @@ def page(record: ReportRecord) -> str:
     Returns:
         A complete HTML document.
     """
-    circuits = circuit_page.context(circuits_of(record.sections))
+    parts = {**_frame(record), **sections.page(record.sections)}
     if record.study is not None:
-        parts = {**_frame(record), **study_page.context(record, record.study), **circuits}
+        parts |= study_page.context(record, record.study)
         return environment().get_template("study.html.j2").render(parts)
-    shown = {**lens_page.context(lens_of(record.sections)), **circuits}
-    parts = {**_frame(record), **_top(record), **_detail(record), **shown}
-    return environment().get_template("report.html.j2").render(parts)
+    return environment().get_template("report.html.j2").render({**parts, **_top(record), **_detail(record)})
 
 
 def fragment(record: ReportRecord) -> str:
@@ -53,11 +47,10 @@ def fragment(record: ReportRecord) -> str:
 
 def environment() -> "Environment":
     """The templates of this package; what is put into them is escaped."""
-    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    packages = ("report", *(f"suites.{name}.sections" for name in ("circuits", "lens", "pictures")))
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader(f"wheeltap.{one}") for one in packages]),
+        loader=PackageLoader("wheeltap.report"),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_shown,

@@ -9,9 +9,11 @@ import msgspec
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.core.plain import escaped
 from wheeltap.core.report import SCHEMA, ReportRecord
-from wheeltap.suites.circuits.record import CircuitView, circuits_of
 
 _encoder = msgspec.json.Encoder(order="deterministic")
+_EARLIER = ("lens", "circuits")
+"""Keys that reports of this schema had before their parts became sections."""
+
 _REQUIRED = ("schema", "command", "subjects", "task", "findings", "controls", "cost", "provenance")
 
 
@@ -86,6 +88,12 @@ def validate(data: bytes, *, where: str = "report") -> ReportRecord:
     if fields.get("schema") != SCHEMA:
         got = repr(fields.get("schema"))[:200]
         raise FileFormatError("The report has another schema.", where=where, expected=repr(SCHEMA), got=got, do=do)
+    earlier = [key for key in _EARLIER if fields.get(key)]
+    if earlier:
+        got = ", ".join(earlier)
+        what = "The report was written by an earlier version, which kept other parts."
+        do = "Run the command that wrote it again: nothing that its store holds is run again."
+        raise FileFormatError(what, where=where, expected="its parts under 'sections'", got=got, do=do)
     missing = [key for key in _REQUIRED if key not in fields]
     if missing:
         got = f"no {', '.join(missing)}"
@@ -117,19 +125,6 @@ def _uneven(record: ReportRecord) -> str:
             if one.members and len(one.members) != len(one.values):
                 where = f"study, {row.metric.key} of {one.cohort}"
                 return f"{where}: {len(one.values)} values, {len(one.members)} members"
-    circuits = enumerate(circuits_of(record.sections))
-    return next((bad for i, one in circuits if (bad := _uneven_circuit(one, f"circuits[{i}]"))), "")
-
-
-def _uneven_circuit(circuit: CircuitView, where: str) -> str:
-    """The first part of a circuit that does not fit the others, if any."""
-    units, sites, examples = len(circuit.units), len(circuit.sites), len(circuit.examples)
-    if any(not 0 <= end < units for one in circuit.weights for end in (one.source, one.target)):
-        return f"{where}: a weight of a unit that there is not"
-    if any(not 0 <= unit.site < sites or len(unit.held) != examples for unit in circuit.units):
-        return f"{where}: a unit of a site that there is not, or with values of other examples"
-    if any(len(one.sizes) != len(one.losses) or not one.sizes or min(one.sizes) < 1 for one in circuit.tried):
-        return f"{where}: sizes and losses of a search differ in number, or there are none"
     return ""
 
 

@@ -7,9 +7,10 @@ from typing import Final
 
 from wheeltap.core.records import Finding
 from wheeltap.core.report import ReportRecord
+from wheeltap.core.section import Block, Table, Text
 from wheeltap.core.study import StudyRecord
 from wheeltap.report import cohorts, deployment, estimates, gate, view, words
-from wheeltap.report.deployment import Line, Table
+from wheeltap.report.deployment import Line
 from wheeltap.report.origin import origin
 from wheeltap.report.view import Cell
 from wheeltap.report.words import Tone
@@ -18,6 +19,9 @@ _MOST_ROWS = 12
 _MOST_FINDINGS = 25
 _MOST_LINES = 8
 """Of headlines, models and notes, each."""
+
+_MOST_BLOCKS = 6
+"""Of sections."""
 
 _LAST_NOTES = 3
 """Notes on the whole report, behind those on each model."""
@@ -39,6 +43,7 @@ def markdown(record: ReportRecord) -> str:
     shipped = deployment.tables(record, most=_MOST_ROWS)
     for table in shipped:
         blocks += _table(table)
+    blocks += [part for one in record.sections for block in one.blocks for part in _block(block)][:_MOST_BLOCKS]
     blocks += _findings(record, _beside(record) if shipped else record.findings, beside=bool(shipped))
     if record.study is None:
         blocks += [[_facts(record)], _items(deployment.notes(record, read_on=""), last=_LAST_NOTES)]
@@ -68,7 +73,7 @@ def _items(lines: Sequence[str], *, last: int = 0) -> list[str]:
 # ---- tables ---------------------------------------------------------------------------------------------------
 
 
-def _table(table: Table) -> list[list[str]]:
+def _table(table: deployment.Table) -> list[list[str]]:
     """A deployment table; without its last column where that says nothing."""
     rows = [_row(line) for line in table.lines]
     if not rows:
@@ -78,6 +83,19 @@ def _table(table: Table) -> list[list[str]]:
         headings, rows = headings[:-1], [row[:-1] for row in rows]
     grid = _grid(headings, rows, right=range(1, len(table.headings) - 1))
     return [grid, [f"and {table.more} more"] if table.more else []]
+
+
+def _block(block: Block) -> list[list[str]]:
+    """What stands first in a section, where it is text or a table."""
+    if block.place == "first" and isinstance(block, Text):
+        return [[escaped(block.text)]]
+    if block.place != "first" or not isinstance(block, Table):
+        return []
+    rows = [[escaped(cell if isinstance(cell, str) else words.interval(cell)) for cell in row] for row in block.rows]
+    shown = _grid([escaped(head) for head in block.heads], rows[:_MOST_LINES], right=range(1, len(block.heads)))
+    more = len(rows) - _MOST_LINES
+    title = [[escaped(block.title)]] if block.title else []
+    return [*title, shown, *([[f"and {more} more"]] if more > 0 else [])]
 
 
 def _row(line: Line) -> list[str]:

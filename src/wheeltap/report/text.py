@@ -5,14 +5,11 @@ from typing import TYPE_CHECKING
 
 from wheeltap.core.plain import many
 from wheeltap.core.report import ReportRecord
-from wheeltap.report import deployment, estimates, first_screen, study_text, survival, view, words
+from wheeltap.report import deployment, estimates, first_screen, sections, study_text, survival, view, words
 from wheeltap.report.lines import wrapped
 from wheeltap.report.origin import origin
 from wheeltap.report.unfinished import missing_trials
-from wheeltap.report.view import Cell, FindingView, ScoreTable, Section
-from wheeltap.suites.circuits.sections import terminal as circuit_text
-from wheeltap.suites.lens.record import lens_of
-from wheeltap.suites.lens.sections import terminal as lens_text
+from wheeltap.report.view import Cell, FindingView, ScoreTable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,76 +34,71 @@ def summary(record: ReportRecord, console: "Console") -> None:
 
 
 def _first(record: ReportRecord, console: "Console") -> None:
+    """The answer: first where sections follow, else after its table."""
     if record.study is not None:
         study_text.first(record, record.study, console)
         return
     shipped = deployment.tables(record)
-    circuits = bool(circuit_text.claims(record)) and not shipped
-    if lens_of(record.sections) is not None or circuits:
-        for line in view.headlines(record):
+    lines = view.headlines(record)
+    if record.sections:
+        for line in lines:
             wrapped(console, line, style="bold")
         console.print()
-        _answered(record, console)
-        return
-    lines = view.headlines(record)
-    if missing_trials(record):  # what follows is no result
+    elif missing_trials(record):  # what follows is no result
         wrapped(console, lines[0], style="bold red")
         lines = lines[1:]
     if shipped:
         first_screen.heads(record, console)
         for table in shipped:
             first_screen.table(table, console)
-        _beside(record, console)
-    else:
+        _asked(record, console, beside=True)
+    sections.terminal(record.sections, console)
+    if record.sections and not shipped:
+        _asked(record, console, beside=False)
+    elif not shipped:
         _verdicts(record, console)
-    console.print()
-    for line in lines:
-        wrapped(console, line, style="bold")
+    if not record.sections:
+        console.print()
+        for line in lines:
+            wrapped(console, line, style="bold")
     for note in deployment.notes(record):
         wrapped(console, note, style="dim")
 
 
-def _answered(record: ReportRecord, console: "Console") -> None:
-    """What comes after an answer that is said first: of a benchmark, or of circuits."""
-    lens = lens_of(record.sections)
-    if lens is not None:
-        lens_text.tables(record, lens, console)
-        notes = (*lens_text.notes(record), study_text.READ_ON)
-    else:
-        circuit_text.table(record, console)
-        notes = deployment.notes(record)
-    for note in notes:
-        wrapped(console, note, style="dim")
-
-
-def _beside(record: ReportRecord, console: "Console") -> None:
+def _asked(record: ReportRecord, console: "Console", *, beside: bool) -> None:
     """A line for each finding of another question than what stands above: its number and verdict."""
     from rich.table import Table
     from rich.text import Text
 
-    stated = ("score", "deployment", "census")  # what a census found is in the headline
+    # What a census found is in the headline, and so is what a benchmark leaves out.
+    stated = ("score", "deployment", "census", "benchmark")
     asked = [f for f in record.findings if record.instrument(f.code).asks not in stated]
     if not asked:
         return
+    most = _MOST_BESIDE if beside else _MOST_CLAIMS
     grid = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
-    grid.add_column("also asked", overflow="fold")
-    grid.add_column("model", overflow="fold")
-    shown = [estimates.line(f.estimates[0])[1] for f in asked[:_MOST_BESIDE] if f.estimates]
+    grid.add_column("also asked" if beside else "claim", overflow="fold")
+    several = beside or len(record.subjects) > 1
+    if several:
+        grid.add_column("model", overflow="fold")
+    shown = [estimates.line(f.estimates[0])[1] for f in asked[:most] if f.estimates]
     grid.add_column("number", min_width=max(map(len, shown), default=6), no_wrap=True)
     grid.add_column("verdict", min_width=11)
-    for finding in asked[:_MOST_BESIDE]:
+    for finding in asked[:most]:
         number = estimates.line(finding.estimates[0]) if finding.estimates else ("", "", "")
         verdict = Text(finding.verdict, style=_STYLES[deployment.verdict_tone(finding)])
-        asks = f"{words.plain(finding.title)}{f': {number[0]}' if number[0] else ''}"
-        grid.add_row(Text(asks), Text(words.plain(finding.subject)), Text(number[1]), verdict)
+        title = words.plain(finding.title)
+        asks = f"{title}{f': {number[0]}' if number[0] else ''}" if beside else f"{finding.code} {title}"
+        model = [Text(words.plain(finding.subject))] if several else []
+        grid.add_row(Text(asks), *model, Text(number[1]), verdict)
     console.print()
     console.print(grid, highlight=False)
-    if len(asked) > _MOST_BESIDE:
-        wrapped(console, f"and {len(asked) - _MOST_BESIDE} more: --full", style="dim")
+    if len(asked) > most:
+        wrapped(console, f"and {len(asked) - most} more: --full", style="dim")
 
 
-_MOST_BESIDE = 12
-"""Findings of other questions on the first screen."""
+_MOST_BESIDE, _MOST_CLAIMS = 12, 22
+"""Findings of other questions on the first screen: beside a deployment table, and where there is none."""
 
 
 def _verdicts(record: ReportRecord, console: "Console") -> None:
@@ -144,6 +136,7 @@ def _everything(record: ReportRecord, console: "Console") -> None:
         ("Read together", study_text.together, study is not None and bool(study.notes or study.answers)),
         ("Every net", study_text.members, study is not None),
         ("Every verdict", _verdicts, bool(deployment.tables(record) or record.sections)),
+        ("Sections", _sections, bool(record.sections)),
         ("What was found", _findings, bool(record.findings)),
         ("What survives: the score at each dose, mildest first", _survival, bool(survival.survival(record))),
         ("Most fragile blocks, disturbed one at a time", _blocks, bool(record.blocks)),
@@ -153,9 +146,14 @@ def _everything(record: ReportRecord, console: "Console") -> None:
     )
     for title, show, wanted in parts:
         if wanted:
-            wrapped(console, title, style="bold")
+            if show is not _sections:
+                wrapped(console, title, style="bold")
             show(record, console)
             console.print()
+
+
+def _sections(record: ReportRecord, console: "Console") -> None:
+    sections.terminal(record.sections, console, full=True)
 
 
 def _width(cell: Cell) -> int:
@@ -206,7 +204,7 @@ def _score_table(table: ScoreTable, chunk: Sequence[int], console: "Console") ->
     console.print(grid, highlight=False)
 
 
-def _section(grid: "Table", section: Section, table: ScoreTable, chunk: Sequence[int]) -> None:
+def _section(grid: "Table", section: view.Section, table: ScoreTable, chunk: Sequence[int]) -> None:
     from rich.text import Text
 
     if grid.row_count:

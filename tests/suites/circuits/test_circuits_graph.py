@@ -1,5 +1,6 @@
 """The reading of a circuit as a graph, against its weights and passes read one by one."""
 
+import re
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,14 +11,17 @@ import torch
 from torch import nn
 
 import wheeltap as wt
+from tests.blocks import blocks
 from wheeltap.core.errors import ModelError
+from wheeltap.core.records import Estimate
+from wheeltap.core.section import Chart, Graph, Table
 from wheeltap.core.subject import Subject
 from wheeltap.engine.readings import create
+from wheeltap.suites.circuits.audits.view import CircuitView, DefinedLoss, Frontier, section
 from wheeltap.suites.circuits.circuit import packed
 from wheeltap.suites.circuits.engine.asking import halves, pairs_of, reference
 from wheeltap.suites.circuits.engine.units import UnitNet
 from wheeltap.suites.circuits.readings import CircuitGraph
-from wheeltap.suites.circuits.record import circuits_of
 from wheeltap.testing.planted import PlantedCase
 from wheeltap.testing.reading_contract import ReadingContract
 
@@ -90,21 +94,42 @@ def test_what_units_hold_is_what_one_pass_at_a_time_shows() -> None:
 def test_a_report_shows_the_circuit_with_its_losses_and_nulls(tmp_path: Path) -> None:
     how = {"circuit": packed(KEPT), "random": 19, "subsets": 1, "weight_draws": 2}
     report = wt.audit(Subject(PLANTED.net, name="planted"), TASK, audits=[wt.AuditSpec("circuit-sufficient", how)])
-    [view] = circuits_of(report.record.sections)
-    assert (view.kept, view.of, view.parts) == (int(KEPT.sum()), len(KEPT), "units")
-    assert len(view.units) == view.kept and len(view.weights) == view.edges and len(view.examples) == 8
-    assert view.target is None and view.tried == ()  # a circuit that is given was not searched for
+    [shown], [graph] = report.record.sections, blocks(report.record, Graph)
+    assert shown.brief == f"{KEPT.sum():,} of {len(KEPT):,} units" and "target" not in shown.says
+    assert len(graph.nodes) == int(KEPT.sum()) and len(graph.views) == 8 and "are drawn" not in graph.note
+    assert not blocks(report.record, Table, "Found")  # a circuit that is given was not searched for
     held = halves(pairs_of(TASK))[1]
     net = UnitNet(PLANTED.net, next(iter(held.batches())).clean)
-    losses = {one.name: one for one in view.losses}
+    [table] = blocks(report.record, Table, "Loss by every definition")
+    losses = {str(row[0]): row[1:] for row in table.rows}
     whole = torch.cat([net.loss(batch) for batch in held.batches()]).mean().detach()
-    assert losses["whole net"].loss.value == pytest.approx(float(whole), abs=1e-6)
-    alone = losses["circuit alone, the rest at its mean"]
-    assert len(alone.beside) == 19 and min(alone.beside) > 5 * (alone.loss.value or 0.0)
-    assert len(losses) == len(view.losses) == 15
+    assert isinstance(losses["whole net"][0], Estimate)
+    assert losses["whole net"][0].value == pytest.approx(float(whole), abs=1e-6)
+    loss, beside = losses["circuit alone, the rest at its mean"]
+    assert isinstance(loss, Estimate) and isinstance(beside, str) and "(19 draws)" in beside
+    least = re.search(r"median [\d.]+, ([\d.]+) to", beside)
+    assert least is not None and float(least[1]) > 5 * (loss.value or 0.0)
+    assert len(losses) == len(table.rows) == 15
     read = wt.Report.read(report.json(tmp_path / "report.json"))
-    assert circuits_of(read.record.sections) == circuits_of(report.record.sections) and read.headline == report.headline
-    assert "circuit-graph" in report.html(tmp_path / "report.html").read_text()
+    assert read.record.sections == report.record.sections and read.headline == report.headline
+    assert 'class="graph"' in report.html(tmp_path / "report.html").read_text()
+
+
+def test_what_lies_beyond_the_axis_is_in_the_table_alone() -> None:
+    own = Estimate(name="loss", value=0.12, low=0.1, high=0.14, level=0.95, n=256, unit="nats", method="m")
+    tried = Frontier(name="quote", null=False, sizes=(1, 9, 40), losses=(9.0, 0.5, 0.1), size=40)
+    looks = []
+    for beside in ((0.5, 0.6, 0.7), (9.0, 12.0)):
+        loss = DefinedLoss(name="alone", loss=own, null="random circuits", beside=beside)
+        shown = section(CircuitView(
+            subject="net", task="quote", target=0.15, parts="units", kept=40, of=640, size="40 of 640 units",
+            losses=(loss,), tried=(tried,),
+        ))  # fmt: skip
+        [chart] = [block for block in shown.blocks if isinstance(block, Chart)]
+        assert chart.series[0].x == (9.0, 40.0) and chart.y.high is not None and chart.y.high < 2
+        looks.append([one.look for one in chart.series])
+    assert looks == [["points", "range", "mark"], ["points", "mark"]]
+    assert "median 10.500, 9.000 to 12.000 (2 draws)" in str(shown.blocks[-1])
 
 
 def test_a_circuit_of_another_model_is_refused() -> None:

@@ -11,7 +11,9 @@ import torch
 from torch.nn import functional
 
 import wheeltap as wt
+from tests.blocks import blocks
 from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.section import Graph
 from wheeltap.core.subject import Subject
 from wheeltap.engine.readings import create
 from wheeltap.plans.plan import AuditSpec
@@ -33,7 +35,6 @@ from wheeltap.suites.circuits.engine.edges import EdgeRun
 from wheeltap.suites.circuits.pairs import PairBatch
 from wheeltap.suites.circuits.readings import CircuitEffects, CircuitGraph
 from wheeltap.suites.circuits.recipes.search import CircuitSearch
-from wheeltap.suites.circuits.record import circuits_of
 from wheeltap.suites.circuits.specs import DEFINITIONS, EASY
 from wheeltap.suites.circuits.stats import SHARES
 from wheeltap.testing.planted import PlantedCase
@@ -280,8 +281,9 @@ class TestGraph:
     def test_a_page_has_its_components(self, tmp_path: Path) -> None:
         how = {"circuit": packed(search()["rank"] < 12), "method": "eap-ig", "random": 19, "subsets": 1}
         report = wt.audit(SUBJECT, TASK, audits=[AuditSpec("circuit-sufficient", how)])
-        [view] = circuits_of(report.record.sections)
-        assert view.parts == "edges" and view.edges == len(view.weights) == 12 and len(view.examples) == 8
+        [graph] = blocks(report.record, Graph)
+        assert graph.noun == "component" and graph.shared and len(graph.links) == 12 and len(graph.views) == 8
+        assert {node.name for node in graph.nodes if graph.rows[node.row] == "logits"} <= {"logits"}
         page = report.html(tmp_path / "report.html").read_text()
         assert "Components and edges" in page and "Heads that an edge touches" in page
 

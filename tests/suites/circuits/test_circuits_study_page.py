@@ -7,8 +7,8 @@ import numpy as np
 from wheeltap.audits.case import Case
 from wheeltap.core.canon import ArtifactSpec
 from wheeltap.core.records import Outcome, SubjectRecord, TaskRecord, Trial
+from wheeltap.core.section import Chart, Graph, Table
 from wheeltap.plans.plan import Plan
-from wheeltap.suites.circuits.record import circuits_of
 from wheeltap.suites.circuits.studies import SparseCircuits
 
 SITES = ("mlp0.read", "mlp0.units", "mlp0.write")
@@ -71,13 +71,16 @@ def test_one_task_of_the_first_pair_is_shown_with_both_twins_and_its_nulls() -> 
     graphs = [trial for trial in asked if trial.perturbation == "circuit-graph"]
     assert [trial.settings["group"] for trial in graphs] == [1, 1] and len({trial.subject for trial in graphs}) == 2
 
-    views = circuits_of(STUDY.judge(case).sections)
-    assert [view.subject for view in views] == ["sparse 1", "dense 1"]
-    for view in views:
-        assert (view.task, view.kept, view.of, view.edges) == ("bracket", 5, 30, 2)
-        assert view.size == "5 of 30 units, 9 of 90 weights between units"
-        assert view.sites == SITES and [unit.unit for unit in view.units] == [4, 2, 4]
-        assert [one.weight for one in view.weights] == [0.5, -0.5] and len(view.examples) == 4
-        assert [one.null for one in view.tried] == [False, False, True, True, True]
-        assert {one.size for one in view.tried if one.null} == {0}
-        assert view.tried[0].name == view.subject
+    sections = STUDY.judge(case).sections
+    assert [one.subject for one in sections] == ["sparse 1", "dense 1"]
+    for one in sections:
+        assert one.title == f"Circuit of {one.subject}, bracket" and one.brief == "5 of 30 units"
+        assert "5 of 30 units, 9 of 90 weights between units" in one.says
+        [graph], [frontier], [_, found] = (
+            [block for block in one.blocks if isinstance(block, kind)] for kind in (Graph, Chart, Table)
+        )
+        assert graph.rows == SITES and [node.name.rpartition(" ")[2] for node in graph.nodes] == ["4", "2", "4"]
+        assert [link.weight for link in graph.links] == [0.5, -0.5] and len(graph.views) == 4
+        assert [row[1] for row in found.rows] == ["task", "task", "null", "null", "null"]
+        assert {row[2] for row in found.rows if row[1] == "null"} == {"none"}
+        assert found.rows[0][0] == one.subject and frontier.series

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import wheeltap as wt
+from tests.blocks import rows
 from tests.published import published
 from wheeltap.cli import main
 from wheeltap.core.choices import ChoiceTask
@@ -19,7 +20,6 @@ from wheeltap.runs import loop
 from wheeltap.stats.effect import mean_effect
 from wheeltap.suites.lens.annotations import Ambiguity, AmbiguousSentence
 from wheeltap.suites.lens.audits.ambiguity import of_continuations, of_labels, of_statements, sets
-from wheeltap.suites.lens.record import lens_of
 from wheeltap.suites.lens.specs import DISTRACTOR, FALSE, NO_ANSWER, NONE, NOT_ASKED, READING, TRUE
 
 ITEMS, TOKENS = 120, 12
@@ -76,10 +76,10 @@ def test_planted_skill_is_found() -> None:
     stated = found["Statements about readings"]
     # It always says true: right in two of four templates, never in all of an item.
     assert stated.status == "measured" and "50.0 % [" in stated.because and "for 0.0 % [" in stated.because
-    rows = {one.what: one for one in lens_of(report.record.sections).recognized}
-    assert rows["sets of labels"].score.value == 1.0 and rows["sets of labels"].items == ITEMS
-    assert rows["continuations of readings"].answers == ITEMS // 3
-    assert rows["statements about readings"].answers == 8 * ITEMS // 3
+    shares = {name: cells[0] for name, cells in rows(report.record, "right, %").items()}
+    assert shares["sets of labels"].startswith("100.0 [") and shares["sets of labels"].endswith(f"; {ITEMS}")
+    assert f"; {ITEMS // 3}" in shares["continuations of readings"]
+    assert f"; {8 * ITEMS // 3}" in shares["statements about readings"]
 
 
 def test_without_skill_nothing_is_found() -> None:

@@ -8,11 +8,13 @@ import pytest
 import torch
 
 import wheeltap as wt
+from tests.blocks import blocks, rows, texts
 from tests.published import published
 from wheeltap.audits.base import create
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Finding
 from wheeltap.core.report import ReportRecord
+from wheeltap.core.section import Table
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.plans.plan import AuditSpec
@@ -20,11 +22,9 @@ from wheeltap.report.html import page
 from wheeltap.runs.stored import judge
 from wheeltap.suites.lens.audits.disagreement import AGAINST, ALL_AGREE, CLOSER, MOST_AGREE, SPLIT, UNSURE
 from wheeltap.suites.lens.readings.answers import Votes as VotesReading
-from wheeltap.suites.lens.record import lens_of
 from wheeltap.suites.lens.recorded import read
 from wheeltap.suites.lens.recorded.base import Answers, Recording, Votes
 from wheeltap.suites.lens.runs import imported
-from wheeltap.suites.lens.sections.disagreement import context
 from wheeltap.testing import planted
 from wheeltap.testing.contract import ReadingContract
 
@@ -103,35 +103,41 @@ def test_few_votes_favor_a_model_that_is_too_sure(tmp_path: Path) -> None:
     assert "it is the other way" in finding(record, "knows vs sure", CLOSER).because
 
 
+LEFT = "What is left where people must agree"
+
+
+def _kept(record: ReportRecord) -> list[int]:
+    """How many items each threshold keeps."""
+    return [int(cells[0].partition(" ")[0].replace(",", "")) for cells in rows(record, LEFT).values()]
+
+
 def test_bands_and_thresholds(three: ReportRecord) -> None:
-    assert lens_of(three.sections) is not None
-    [people] = lens_of(three.sections).people
-    assert (people.items, people.fewest, people.most, people.systems) == (ITEMS, 3, 9, ("knows", "sure", "far"))
     counts = votes(3, 9).votes
     share = counts.max(1) / counts.sum(1)
     kept = [ITEMS, int((share > 0.5).sum()), int((share >= 2 / 3 - 1e-9).sum()), int((share == 1.0).sum())]
-    assert [one.items for one in people.thresholds] == kept
-    scores = [one.scores[0] for one in people.thresholds]
+    assert blocks(three, Table, LEFT)[0].heads[2:] == ("knows", "sure", "far")
+    assert _kept(three) == kept
+    scores = [float(cells[1]) for cells in rows(three, LEFT).values()]
     assert scores == sorted(scores)  # keeping clear items alone flatters
-    assert people.thresholds[0].flips is None and people.order is not None
-    bands = {(one.subject, one.band): one for one in lens_of(three.sections).bands}
-    assert {band for _, band in bands} == {SPLIT, MOST_AGREE, ALL_AGREE}
-    assert bands["sure", SPLIT].gap.value > 0.15 and abs(bands["knows", SPLIT].gap.value) < 0.05
-    assert max(bands["knows", band].share for band in (SPLIT, MOST_AGREE)) < bands["knows", ALL_AGREE].share
-    assert sum(one.items for (name, _), one in bands.items() if name == "knows") == pytest.approx(ITEMS, abs=10)
+    assert any("pairs of systems would change places" in text for text in texts(three))
+    knows, sure = rows(three, "knows by agreement"), rows(three, "sure by agreement")
+    assert set(knows) == set(sure) == {SPLIT, MOST_AGREE, ALL_AGREE}
+    gaps = [float(one[SPLIT][3].partition(" ")[0]) for one in (sure, knows)]
+    assert gaps[0] > 0.15 and abs(gaps[1]) < 0.05
+    assert max(float(knows[band][2]) for band in (SPLIT, MOST_AGREE)) < float(knows[ALL_AGREE][2])
+    assert sum(int(cells[0]) for cells in knows.values()) == pytest.approx(ITEMS, abs=10)
 
 
 def test_the_ceiling_is_beside_the_scores_and_on_the_page(three: ReportRecord) -> None:
-    assert lens_of(three.sections) is not None
-    *systems, people = lens_of(three.sections).closeness
-    assert people.subject == "people" and people.distance is None
-    assert [one.subject for one in systems] == ["knows", "sure", "far"]
+    close = rows(three, "JS distance to the votes")
+    assert list(close) == ["knows", "sure", "far", "half of the people"] and close["half of the people"][0] == ""
     shown = page(three)
     for words in ("half of the people", "Reliability by agreement, sure", SPLIT, "Items where far is furthest"):
         assert words in shown
-    far = [one for one in lens_of(three.sections).far if one.subject == "far"]
-    assert all(one.low - 1e-9 <= one.distance <= one.high + 1e-9 for one in far)
-    assert [one.distance for one in far] == sorted((one.distance for one in far), reverse=True)
+    far = [(float(cells[2]), *map(float, cells[3].split(" to "))) for cells in
+           rows(three, "Items where far").values()]  # fmt: skip
+    assert len(far) > 1 and all(low <= distance <= high for distance, low, high in far)
+    assert [one[0] for one in far] == sorted((one[0] for one in far), reverse=True)
 
 
 def test_entropies_of_few_people_are_refused(tmp_path: Path) -> None:
@@ -154,7 +160,7 @@ def test_items_with_one_vote_are_left_out_and_that_is_said(tmp_path: Path) -> No
     counts = said.votes.copy()
     counts[:50] = [1, 0, 0]
     record = report(tmp_path, recording(replace(said, votes=counts), "knows"))
-    assert lens_of(record.sections).people[0].items == ITEMS - 50
+    assert _kept(record)[0] == ITEMS - 50
     assert "50 items with one vote are left out" in finding(record, "people", "Agreement of people").because
 
 
@@ -181,11 +187,9 @@ def test_scores_without_probabilities_are_shown_by_agreement(tmp_path: Path) -> 
     file = replace(recording(votes(3, 9)), systems=(graded,))
     record = report(tmp_path, file)
     assert finding(record, "graded", "Distance to people").status == "not_applicable"
-    assert lens_of(record.sections) is not None
-    scores = [one.scores[0] for one in lens_of(record.sections).people[0].thresholds]
-    assert scores[0] == pytest.approx(right.mean()) and scores[-1] > scores[0]
-    [panel] = context(lens_of(record.sections))["panels"]
-    assert panel["scored"] == "score on the items kept, as it was recorded"
+    scores = [float(cells[1]) for cells in rows(record, LEFT).values()]
+    assert scores[0] == pytest.approx(right.mean(), abs=6e-4) and scores[-1] > scores[0]
+    assert blocks(record, Table, LEFT)[0].title.endswith("score on the items kept, as it was recorded")
 
 
 # ---- published votes ----------------------------------------------------------------------------------------------
@@ -198,8 +202,7 @@ def test_the_crowd_of_ambient(tmp_path: Path) -> None:
     assert estimates["Fleiss' kappa"].value == pytest.approx(0.345, abs=5e-4)
     assert estimates["entropy of votes"].value == pytest.approx(0.448, abs=5e-4)
     assert "Unfinished" not in record.headline
-    kept = [one.items for one in lens_of(record.sections).people[0].thresholds]
-    assert kept == [542, 542 - 12 - 2, 116 + 120 + 105 + 98, 116]
+    assert _kept(record) == [542, 542 - 12 - 2, 116 + 120 + 105 + 98, 116]
     far = estimates["JS distance of two halves"]
     assert far.low is not None and far.high is not None and far.low < 0.20 < far.high
 
@@ -207,9 +210,10 @@ def test_the_crowd_of_ambient(tmp_path: Path) -> None:
 def test_the_people_of_convabuse(tmp_path: Path) -> None:
     """2 to 7 votes in order, some items with one: what is there is split."""
     record = report(tmp_path, read(published("convabuse/test.csv")))
-    assert lens_of(record.sections) is not None
-    [people] = lens_of(record.sections).people
-    assert (people.items, people.single, people.fewest, people.most, people.ordinal) == (851, 2, 2, 6, True)
+    assert _kept(record)[0] == 851
+    agreement = finding(record, "people", "Agreement of people")
+    assert "2 items with one vote are left out" in agreement.because
+    assert "Wasserstein distance of two halves" in {one.name for one in agreement.estimates}  # in order
 
 
 # ---- who voted ----------------------------------------------------------------------------------------------------
@@ -308,10 +312,10 @@ def test_shares_and_distances_of_two_items_lie_where_they_can(tmp_path: Path) ->
 def test_systems_that_all_tie_change_no_places(tmp_path: Path) -> None:
     held = recording(votes(3), "knows")
     twins = tuple(replace(held.systems[0], name=name) for name in ("x", "y", "z"))
-    lens = lens_of(report(tmp_path, replace(held, systems=twins)).sections)
-    [panel] = context(lens)["panels"]
-    assert "All systems score the same." in panel["hides"] and "places" not in panel["hides"]
-    assert "share of right answers" in panel["scored"]
+    record = report(tmp_path, replace(held, systems=twins))
+    [hides] = [text for text in texts(record) if text.startswith("One label an item")]
+    assert "All systems score the same." in hides and "places" not in hides
+    assert "share of right answers" in blocks(record, Table, LEFT)[0].title
 
 
 def asked(*, ordinal: bool = False) -> Task:

@@ -1,5 +1,6 @@
 """WT504 on recorded answers with a planted truth: sharper but narrower, more able, and the same."""
 
+import re
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -8,12 +9,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from tests.blocks import blocks, rows, texts
 from wheeltap.core.records import Finding
 from wheeltap.core.report import ReportRecord
+from wheeltap.core.section import Chart, Table
 from wheeltap.plans.plan import AuditSpec
 from wheeltap.report.text import summary
 from wheeltap.runs.stored import judge
-from wheeltap.suites.lens.record import lens_of
 from wheeltap.suites.lens.recorded.base import Answers, Recording
 from wheeltap.suites.lens.runs import imported
 
@@ -60,13 +62,13 @@ def test_sharper_and_narrower(tmp_path: Path, ability: np.ndarray) -> None:
     once, solved = finding(record, ONCE), finding(record, SOLVED)
     assert once.status == "found" and not once.alarm and "points more" in once.because
     assert solved.status == "found" and solved.alarm and solved.verdict == "shrank"
-    assert lens_of(record.sections) is not None
-    [gap] = lens_of(record.sections).gaps
-    assert gap.more[0][0] == 1 and gap.fewer[-1][1] == SAMPLES
-    assert sum(high - low + 1 for runs in (gap.more, gap.fewer, gap.undecided) for low, high in runs) == SAMPLES
-    [support] = lens_of(record.sections).supports
-    assert support.first > 20 and support.second <= 2 and support.sure < support.first
-    assert support.both + support.first + support.second + support.neither == ITEMS
+    [gap] = blocks(record, Chart, "Gain")
+    runs = re.findall(r"(\d+)(?: to (\d+))?", gap.alt.partition("against base:")[2].partition("(95 %")[0])
+    assert "more at 1" in gap.alt and f"to {SAMPLES}" in gap.alt.partition("fewer at ")[2].partition(";")[0]
+    assert sum(int(high or low) - int(low) + 1 for low, high in runs) == SAMPLES
+    [(both, first, second, neither, _, sure)] = rows(record, "Items solved").values()
+    assert int(first) > 20 and int(second) <= 2 and int(sure.partition(" ")[0]) < int(first)
+    assert sum(map(int, (both, first, second, neither))) == ITEMS
 
 
 def test_more_able(tmp_path: Path, ability: np.ndarray) -> None:
@@ -104,35 +106,34 @@ def test_the_same(tmp_path: Path, ability: np.ndarray) -> None:
     assert finding(record, ONCE).status == "excluded"
     assert "base vs after: equivalent (a difference of more than 2 points is excluded): At one try" in record.headline
     assert finding(record, SOLVED).status == "inconclusive"
-    assert not lens_of(record.sections).gaps[0].more and not lens_of(record.sections).gaps[0].fewer
-    assert lens_of(record.sections).supports[0].sure == 0
+    assert blocks(record, Chart, "Gain")[0].spans == ((1, SAMPLES),)
+    assert rows(record, "Items solved")["base vs after"][-1].startswith("none of")
 
 
 def test_other_numbers_of_answers_are_not_compared_by_what_is_solved_once(tmp_path: Path, ability: np.ndarray) -> None:
     record = report(tmp_path, ability, ability, samples=(SAMPLES, 4))
     assert finding(record, SOLVED).status == "not_applicable"
-    assert lens_of(record.sections).gaps[0].ks[-1] == 4 and not lens_of(record.sections).supports
+    assert blocks(record, Chart, "Gain")[0].series[0].x[-1] == 4 and not blocks(record, Table, "Items solved")
     assert "(base 32 an item, after 4)" in finding(record, SOLVED).because
-    assert lens_of(record.sections).notes == ("k ends at 4: after has only 4 answers to every item.",)
+    assert "k ends at 4: after has only 4 answers to every item." in texts(record)
 
 
 def test_one_item_with_few_answers_ends_k_and_that_is_said(tmp_path: Path, ability: np.ndarray) -> None:
     several = [np.full(ITEMS, SAMPLES), np.full(ITEMS, SAMPLES)]
     several[1][3] = 3
     record = report(tmp_path, ability, ability, samples=tuple(several))
-    assert lens_of(record.sections).curves[0].ks[-1] == 3
-    assert lens_of(record.sections).notes == (
-        f"k ends at 3: after has only 3 answers to 1 item; on the other {ITEMS - 1:,} it would end at {SAMPLES}.",
-    )
+    assert blocks(record, Chart)[0].series[0].x[-1] == 3
+    note = f"k ends at 3: after has only 3 answers to 1 item; on the other {ITEMS - 1:,} it would end at {SAMPLES}."
+    assert note in texts(record)
     assert "(base 32 an item, after 3 to 32)" in finding(record, SOLVED).because
     console = Console(record=True, width=100, file=StringIO())
     summary(record, console)
-    assert lens_of(record.sections).notes[0] in console.export_text()
+    assert note in " ".join(console.export_text().split())
 
 
 def test_all_that_there_is_ends_k_without_a_word(tmp_path: Path, ability: np.ndarray) -> None:
     record = report(tmp_path, ability, ability)
-    assert not lens_of(record.sections).notes
+    assert not any(text.startswith("k ends") for text in texts(record))
 
 
 def test_few_items_that_never_differ_are_undecided_and_what_would_decide_is_said(tmp_path: Path) -> None:
@@ -149,4 +150,4 @@ def test_nobody_differs(tmp_path: Path) -> None:
     sure = np.repeat([0.0, 1.0], ITEMS // 2)
     record = report(tmp_path, sure, sure)
     assert finding(record, SOLVED).status == "inconclusive"
-    assert lens_of(record.sections).gaps[0].undecided == ((1, SAMPLES),)
+    assert blocks(record, Chart, "Gain")[0].spans == ((1, SAMPLES),)

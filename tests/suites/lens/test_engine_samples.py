@@ -6,11 +6,12 @@ import torch
 from torch import nn
 
 import wheeltap as wt
+from tests.blocks import blocks
 from wheeltap.core.errors import DataError
+from wheeltap.core.section import Chart
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.suites.lens.readings.answers import Samples
-from wheeltap.suites.lens.record import lens_of
 from wheeltap.suites.lens.stats.passk import pass_at
 
 
@@ -61,7 +62,7 @@ def test_a_sharper_copy_solves_more_at_one_try_and_fewer_within_many() -> None:
     report = wt.compare(base, sharp, wt.Task(scores, right), audits=["support"])
     [solved] = [one for one in report.findings if one.title == "Solved at least once"]
     assert solved.status == "found" and solved.verdict == "shrank"
-    assert lens_of(report.record.sections).gaps[0].more[0][0] == 1
+    assert "more at 1" in blocks(report.record, Chart, "Gain")[0].alt
 
 
 def test_parts_of_a_task_are_numbered_in_order_where_they_are_given() -> None:

@@ -24,10 +24,8 @@ from wheeltap.stats.members import Single
 from wheeltap.studies.base import Said, Study
 from wheeltap.studies.rules import headline
 from wheeltap.studies.table import Numbers, Table
-from wheeltap.suites.circuits.audits.common import CHANCE
-from wheeltap.suites.circuits.audits.view import along, drawn
+from wheeltap.suites.circuits.audits.view import CircuitView, along, section
 from wheeltap.suites.circuits.circuit import packed
-from wheeltap.suites.circuits.record import CircuitView, section
 from wheeltap.suites.circuits.specs import CIRCUIT_GRAPH, CIRCUIT_SEARCH, Null
 
 SPARSE, DENSE = "sparse", "dense"
@@ -309,24 +307,24 @@ class SparseCircuits(Study):
             return []
         task, found = pictured
         own = {name: along(name, read, null=False) for name, read in found.items()}
-        views: list[CircuitView] = []
+        made: list[Section] = []
         for member in (one for one in case.plan.subjects if one.name in found):
             alone, read = case.on(member), found[member.name]
             kept, edges = int(read["size"]), int(read["edges"])
             tried = [own[member.name], *(one for name, one in own.items() if name != member.name)]
             try:
-                graph = drawn(case.reading(self._graphs(alone, member)[0]))
+                graph = case.reading(self._graphs(alone, member)[0])
                 nulls = self._nulls_by_task(alone, member)[task]
                 tried += [along(words, case.reading(trial), null=True) for trial, words in nulls]
             except Unanswered:
                 continue
-            views.append(CircuitView(
-                subject=member.name, task=TASKS[task], target=self.settings.target, chance=CHANCE, parts="units",
-                kept=kept, of=len(read["rank"]), tried=tuple(tried), **graph,
+            made.append(section(CircuitView(
+                subject=member.name, task=TASKS[task], target=self.settings.target, parts="units",
+                kept=kept, of=len(read["rank"]), tried=tuple(tried), graph=graph,
                 size=f"{kept:,} of {len(read['rank']):,} units, {edges:,} of {int(read['weights']):,} weights between "
                 "units",
-            ))  # fmt: skip
-        return [section(view) for view in views]
+            )))  # fmt: skip
+        return made
 
     def _found(self, case: Case, member: SubjectRecord, task: int) -> Arrays | None:
         try:

@@ -1,14 +1,6 @@
 """What a report holds of a benchmark beside its findings: curves over tries, and what is solved at all."""
 
-from collections.abc import Iterable
-from typing import Final
-
 import msgspec
-
-from wheeltap.core.section import Data, Section
-
-LENS: Final = "lens"
-"""Name of the data of a section on a benchmark."""
 
 Runs = tuple[tuple[int, int], ...]
 """Numbers of tries as runs, first and last of each."""
@@ -229,41 +221,3 @@ class Recognized(msgspec.Struct, frozen=True, kw_only=True):
     score: SystemScore
     answers: int
     items: int
-
-
-class LensRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it.
-
-    Attributes:
-        notes: Sentences on the answers that pass@k is counted from: how many there are, and where they end.
-    """
-
-    scores: tuple[SystemScore, ...] = ()
-    curves: tuple[TryCurve, ...] = ()
-    gaps: tuple[TryGap, ...] = ()
-    supports: tuple[Support, ...] = ()
-    people: tuple[People, ...] = ()
-    closeness: tuple[Closeness, ...] = ()
-    bands: tuple[AgreementBand, ...] = ()
-    far: tuple[FarItem, ...] = ()
-    recognized: tuple[Recognized, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-def section(lens: LensRecord) -> Section:
-    """The section on what one audit knows of the benchmark."""
-    return Section(
-        title="What the score leaves out",
-        blocks=(Data(name=LENS, value=msgspec.json.decode(msgspec.json.encode(lens))),),
-    )
-
-
-def lens_of(sections: Iterable[Section]) -> LensRecord | None:
-    """What all sections know of the benchmark, in one record."""
-    blocks = [block for one in sections for block in one.blocks if block.name == LENS]
-    several = [msgspec.convert(block.value, LensRecord) for block in blocks]
-    if not several:
-        return None
-    return LensRecord(**{
-        field: tuple(one for lens in several for one in getattr(lens, field)) for field in LensRecord.__struct_fields__
-    })  # fmt: skip

@@ -19,8 +19,7 @@ from wheeltap.stats.members import Scale, difference
 from wheeltap.stats.sample import Sample
 from wheeltap.suites.circuits.audits.common import CHANCE, NO_OTHERS, NULLS, CircuitAudit, CircuitRead
 from wheeltap.suites.circuits.audits.headline import TITLES
-from wheeltap.suites.circuits.audits.view import graphs, views
-from wheeltap.suites.circuits.record import section
+from wheeltap.suites.circuits.audits.view import graphs, section, views
 from wheeltap.suites.circuits.specs import KINDS, Null
 from wheeltap.suites.circuits.stats import SHARES, areas
 

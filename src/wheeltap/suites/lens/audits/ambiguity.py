@@ -21,8 +21,9 @@ from wheeltap.stats.clusters import Groups
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.sample import Sample
 from wheeltap.stats.wilson1927 import wilson, wilson_of_items
+from wheeltap.suites.lens.audits import sections
 from wheeltap.suites.lens.audits.headline import amount, lines
-from wheeltap.suites.lens.record import LensRecord, Recognized, SystemScore, section
+from wheeltap.suites.lens.record import Recognized, SystemScore
 from wheeltap.suites.lens.specs import (
     CONTINUATIONS,
     DISTRACTOR,
@@ -366,7 +367,7 @@ class AmbiguityAudit(Audit):
         for one, two in pairs:
             verdict.drafts += self._pair(case, one, two)
         rows = [share.row(subject.name) for subject, found in held for one in found.values() for share in one.shares]
-        verdict.sections.append(section(LensRecord(recognized=tuple(rows))))
+        verdict.sections += sections.recognized(rows)
         return verdict
 
     def _known(self, case: Case, subject: SubjectRecord) -> Iterator[Trial]:

@@ -16,6 +16,7 @@ from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.effect import has_width, without_point
+from wheeltap.suites.lens.audits import sections
 from wheeltap.suites.lens.audits.headline import amount, lines
 from wheeltap.suites.lens.audits.panel import (
     FEW_FOR_ENTROPY,
@@ -32,7 +33,7 @@ from wheeltap.suites.lens.audits.panel import (
     raters,
     shown,
 )
-from wheeltap.suites.lens.record import AgreementBand, Closeness, FarItem, LensRecord, SystemScore, section
+from wheeltap.suites.lens.record import AgreementBand, Closeness, FarItem, SystemScore
 from wheeltap.suites.lens.specs import LABEL_PROBABILITIES, VOTES, LabelProbabilitiesSettings
 from wheeltap.suites.lens.stats.disagreement import (
     FLOOR,
@@ -310,11 +311,11 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
         people = one_label(panel, held, self._scored(case, panel, held), seed=case.plan.seed)
         verdict.drafts.append(self.draft(case, SUBJECT, hidden(people), []))
         names = () if case.plan.names is None else case.plan.names.items
-        verdict.sections.append(section(LensRecord(
-            people=(people,), closeness=(*(_close(one) for one in held), _people(panel)) if held else (),
-            bands=tuple(band for one in held for band in bands_of(one)),
-            far=tuple(item for one in held for item in far_items(one, names, seed=case.plan.seed)),
-        )))  # fmt: skip
+        verdict.sections.append(sections.people(
+            people, (*(_close(one) for one in held), _people(panel)) if held else (),
+            [band for one in held for band in bands_of(one)],
+            [item for one in held for item in far_items(one, names, seed=case.plan.seed)],
+        ))  # fmt: skip
         return verdict
 
     def _panel_of_any(self, case: Case) -> Panel | None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from wheeltap.audits.headline import enough_for
+from wheeltap.audits.headline import SHOW, enough_for
 from wheeltap.core.plain import fixed
 from wheeltap.core.records import Estimate, Finding, SubjectRecord
 from wheeltap.core.section import Section
@@ -16,9 +16,6 @@ _MOST: Final = 6
 
 POWER: Final = "What would have been found"
 """Title of what planted contamination shows, which is said whatever was found."""
-
-SHOW: Final = "would show"
-"""Words after how many items would decide a comparison of two systems."""
 
 _NAMED: Final = 3
 """Systems that a line names before it counts the rest."""

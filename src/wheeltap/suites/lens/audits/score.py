@@ -5,7 +5,7 @@ from typing import Final, final
 
 import numpy as np
 
-from wheeltap.audits.base import Audit, Case, Hypothesis, Unanswered, Verdict, pair
+from wheeltap.audits.base import Audit, Case, Hypothesis, Unanswered, Verdict, create, pair
 from wheeltap.audits.claims import PAIR
 from wheeltap.audits.score import DIFFERENCE, ScoreAudit, ScoreSettings
 from wheeltap.core.plain import fixed
@@ -15,8 +15,8 @@ from wheeltap.stats.crossed import Values
 from wheeltap.stats.effect import has_width, score_interval, share_interval, without_point
 from wheeltap.stats.sample import Sample
 from wheeltap.stats.unpaired import unpaired_effect
+from wheeltap.suites.lens.audits import sections
 from wheeltap.suites.lens.audits.headline import amount, lines
-from wheeltap.suites.lens.record import LensRecord, SystemScore, section
 
 SCORE: Final = "score"
 """Unit of scores that are no shares."""
@@ -47,14 +47,12 @@ class RecordedScoreAudit(Audit):
     def judge(self, case: Case) -> Verdict:
         """One finding per system, one per pair."""
         verdict = Verdict(drafts=[self._single(case, subject) for subject in case.plan.subjects])
-        scores = tuple(
-            SystemScore(subject=draft.finding.subject, value=score.value, low=score.low, high=score.high)
-            for draft in verdict.drafts
-            for score in draft.finding.estimates[:1]
-            if score.value is not None
+        support = next(
+            (create(one.name, dict(one.settings)) for one in case.plan.audits if one.name == "support"), None
         )
+        if support is None or not any(case.known([trial]) for trial in support.ask(case)):  # pass@1 is the score
+            verdict.sections.append(sections.scores(draft.finding for draft in verdict.drafts))
         verdict.drafts += [self._pair(case, *two) for two in compared(case.plan)]
-        verdict.sections.append(section(LensRecord(scores=scores)))
         return verdict
 
     def _single(self, case: Case, subject: SubjectRecord) -> Hypothesis:

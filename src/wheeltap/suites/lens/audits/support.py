@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, final
 
-import msgspec
 import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
@@ -15,14 +14,14 @@ from wheeltap.audits.claims import PAIR, Words
 from wheeltap.audits.reading_audit import SingleReadingAudit
 from wheeltap.core import seeds
 from wheeltap.core.records import Estimate, SubjectRecord
-from wheeltap.plans.plan import Names
 from wheeltap.stats.clusters import Groups
 from wheeltap.stats.effect import score_interval, share_interval, without_point
 from wheeltap.stats.evidence import NoEvidence
 from wheeltap.stats.sample import Sample
 from wheeltap.stats.simultaneous import Band, band
+from wheeltap.suites.lens.audits import sections
 from wheeltap.suites.lens.audits.headline import amount, lines
-from wheeltap.suites.lens.record import Kept, LensRecord, Support, TryCurve, TryGap, section
+from wheeltap.suites.lens.record import Kept, Support, TryCurve, TryGap
 from wheeltap.suites.lens.specs import SAMPLES, SamplesSettings
 from wheeltap.suites.lens.stats.passk import pass_all, pass_at, runs_of
 from wheeltap.suites.lens.stats.support import Solved, entropy, solved
@@ -132,24 +131,6 @@ def _ends(values: NDArray[Any]) -> tuple[float | None, ...]:
     return tuple(float(value) if np.isfinite(value) else None for value in values)
 
 
-def named(lens: LensRecord, names: Names | None) -> LensRecord:
-    """The same with names in place of numbers; what has none stays as it is."""
-    if names is None:
-        return lens
-    groups = {str(at): name or "(none)" for at, name in enumerate(names.groups)}
-    supports = [
-        replace(one, items=tuple(replace(kept, id=names.items[kept.item]) for kept in one.items) if names.items
-                else one.items)
-        for one in lens.supports
-    ]  # fmt: skip
-    return replace(
-        lens,
-        curves=tuple(replace(one, group=groups.get(one.group, one.group)) for one in lens.curves),
-        gaps=tuple(replace(one, group=groups.get(one.group, one.group)) for one in lens.gaps),
-        supports=tuple(replace(one, group=groups.get(one.group, one.group)) for one in supports),
-    )
-
-
 Counts = NDArray[np.int64]
 
 SHOWN: Final = 50
@@ -249,7 +230,7 @@ class SupportAudit(SingleReadingAudit[Sampled]):
     def judge(self, case: Case) -> Verdict:
         """Also what is claimed of each pair; curves, bands and items for the page."""
         verdict = super().judge(case)
-        held, lens = list[Sampled](), LensRecord()
+        held, gaps, supports = list[Sampled](), list[TryGap](), list[Support]()
         for subject in case.plan.subjects:
             try:
                 held.append(self.read(case, subject))
@@ -259,13 +240,21 @@ class SupportAudit(SingleReadingAudit[Sampled]):
             return verdict
         most = min(one.fewest for one in held)
         curves = curves_of(held, tries(most), seed=case.plan.seed, groups=case.groups)
-        lens = LensRecord(curves=curves, notes=self._notes(case, held, most))
         for rival in held[1:] if held[0].name == case.plan.reference.name else []:
-            gaps = gaps_of(held[0], rival, tries(most), seed=case.plan.seed, groups=case.groups)
-            drafts, supports = self._pair(case, held[0], rival)
+            gaps += gaps_of(held[0], rival, tries(most), seed=case.plan.seed, groups=case.groups)
+            drafts, found = self._pair(case, held[0], rival)
             verdict.drafts += drafts
-            lens = msgspec.structs.replace(lens, gaps=(*lens.gaps, *gaps), supports=(*lens.supports, *supports))
-        verdict.sections.append(section(named(lens, case.plan.names)))
+            supports += found
+        names = case.plan.names
+        parts = {} if names is None else {str(at): name or "(none)" for at, name in enumerate(names.groups)}
+        if names is not None and names.items:
+            supports = [replace(one, items=tuple(replace(kept, id=names.items[kept.item]) for kept in one.items))
+                        for one in supports]  # fmt: skip
+        verdict.sections += sections.tries(
+            [replace(one, group=parts.get(one.group, one.group)) for one in curves],
+            [replace(one, group=parts.get(one.group, one.group)) for one in gaps],
+            supports, self._notes(case, held, most),
+        )  # fmt: skip
         return verdict
 
     def _notes(self, case: Case, held: list[Sampled], most: int) -> tuple[str, ...]:
@@ -327,7 +316,7 @@ def _solved(one: Sampled, two: Sampled, found: Solved, groups: Groups | None) ->
     effect = sample.effect(name="items gained less items lost", unit="share of items")
     p, kind = found.p, "exact p"
     if groups is None:
-        effect = msgspec.structs.replace(effect, p=p, method=f"{effect.method}, exact sign test")
+        effect = replace(effect, p=p, method=f"{effect.method}, exact sign test")
     else:
         p, kind = 1.0 if effect.p is None else effect.p, "p over groups"
     shrank = lost > gained

@@ -14,49 +14,35 @@ class Graph {
   constructor(root) {
     this.root = root;
     this.data = JSON.parse(root.querySelector("script").textContent);
-    this.nodes = this.data.units.map(([site, unit, mean, spread, held], at) => ({ at, site, unit, mean, spread, held }));
-    this.rows = [...new Set(this.nodes.map(node => node.site))].map(site => this.nodes.filter(node => node.site === site));
-    this.edges = this.data.weights.map(([source, target, weight]) =>
+    this.nodes = this.data.nodes.map((node, at) => ({ at, ...node }));
+    this.rows = [...new Set(this.nodes.map(node => node.row))].map(row => this.nodes.filter(node => node.row === row));
+    this.edges = this.data.links.map(({ source, target, weight }) =>
       ({ source: this.nodes[source], target: this.nodes[target], weight, carried: Math.abs(weight) * this.nodes[source].spread }));
-    this.ofEdges = this.data.parts === "edges";
-    this.strongest = Math.max(...this.nodes.flatMap(node => node.held.map(Math.abs)), 1e-12);
+    this.strongest = Math.max(...this.nodes.flatMap(node => node.values.map(value => Math.abs(value - node.center))), 1e-12);
     this.most = Math.max(...this.edges.map(edge => edge.carried), 1e-30);
-    this.links = this.stream();
-    this.current = null; this.pinned = new Set(); this.example = 0;
+    this.links = this.data.faint.map(([source, target]) => ({ source: this.nodes[source], target: this.nodes[target] }));
+    this.current = null; this.pinned = new Set(); this.view = 0;
     this.build();
     new ResizeObserver(() => this.draw()).observe(this.frame);
     this.draw();
   }
 
-  // A channel that a sublayer writes is read by every later one.
-  stream() {
-    const named = (node, end) => this.data.sites[node.site].endsWith(end);
-    const readers = this.nodes.filter(node => named(node, ".read"));
-    return this.nodes.filter(node => named(node, ".write")).flatMap(source => readers
-      .filter(target => target.unit === source.unit && target.site > source.site).map(target => ({ source, target })));
-  }
-
   build() {
     const bar = make("div", { class: "bar" }), label = make("label", {}, "Values on ");
     this.select = make("select");
-    this.data.examples.forEach((example, at) => {
-      const half = this.data.examples.length / 2, side = at < half ? "clean" : "corrupted";
-      this.select.append(make("option", { value: at }, `${side} ${at % half + 1}: ${example.answer}`));
-    });
+    this.data.views.forEach((view, at) => this.select.append(make("option", { value: at }, view.name)));
     label.append(this.select);
-    bar.append(label, make("span", { class: "small" }, this.ofEdges
-      ? "Filled: helps the answer. Hollow: works against it. Larger: by more."
-      : "Filled: above its mean. Hollow: below. Larger: farther from it."));
+    bar.append(...(this.data.views.length ? [label] : []), make("span", { class: "small" }, this.data.key));
     this.context = make("p", { class: "context" });
     this.frame = make("div", { class: "frame" });
-    this.told = make("p", { class: "told", "aria-live": "polite" });
+    this.says = make("p", { class: "says", "aria-live": "polite" });
     this.svg = make("svg", {
       tabindex: 0, role: "application",
-      "aria-label": `Circuit of ${this.data.name}: ${this.nodes.length} ${this.kind()}s. Arrow keys move between them, Enter pins one, Escape lets go.`,
+      "aria-label": `${this.data.title}: ${this.nodes.length} ${this.data.noun}s. Arrow keys move between them, Enter pins one, Escape lets go.`,
     }, "", true);
     this.frame.append(this.svg);
-    this.root.append(bar, this.context, this.frame, this.told);
-    this.select.addEventListener("change", () => { this.example = Number(this.select.value); this.draw(); });
+    this.root.append(bar, this.context, this.frame, this.says);
+    this.select.addEventListener("change", () => { this.view = Number(this.select.value); this.draw(); });
     this.svg.addEventListener("keydown", event => this.key(event));
     this.svg.addEventListener("focus", () => { if (!this.current && this.svg.matches(":focus-visible")) this.go(this.nodes[0]); });
     this.svg.addEventListener("pointerover", event => { const node = this.under(event); if (node) this.go(node); });
@@ -104,7 +90,7 @@ class Graph {
     for (const nodes of this.rows) {
       const step = Math.max(Math.min(STEP, room / nodes.length), LEAST), each = Math.max(Math.floor(room / step), 1);
       const lines = Math.ceil(nodes.length / each);
-      this.labels.push({ text: `${this.data.sites[nodes[0].site]} (${nodes.length})`, x: narrow ? 4 : 0, y: narrow ? y - 14 : y + 4, rule: y });
+      this.labels.push({ text: `${this.data.rows[nodes[0].row]} (${nodes.length})`, x: narrow ? 4 : 0, y: narrow ? y - 14 : y + 4, rule: y });
       nodes.forEach((node, at) => {
         const line = Math.floor(at / each), count = line < lines - 1 ? each : nodes.length - each * (lines - 1);
         node.x = left + room / 2 + (at % each - (count - 1) / 2) * step;
@@ -134,24 +120,16 @@ class Graph {
     const rules = this.labels.map(({ rule }) => make("line", { class: "rule", x1: 0, x2: width, y1: rule, y2: rule }, "", true));
     const labels = this.labels.map(({ text, x, y }) => make("text", { class: "row", x, y }, text, true));
     this.svg.replaceChildren(...rules, this.lines, ...labels, marks, this.rings);
-    const example = this.data.examples[this.example];
-    this.context.textContent = example ? `${example.context} \u2192 ${example.answer} (score ahead by ${shown(example.gap)})` : "";
+    this.context.textContent = this.data.views[this.view]?.says ?? "";
     this.light();
   }
 
   mark(node) {
-    const off = node.held.map(value => value - node.mean);
-    const most = this.ofEdges ? this.strongest : Math.max(...off.map(Math.abs), 1e-12);
-    const share = (off[this.example] ?? 0) / most;
+    const off = node.values.map(value => value - node.center);
+    const most = this.data.shared ? this.strongest : Math.max(...off.map(Math.abs), 1e-12);
+    const share = (off[this.view] ?? 0) / most;
     const kind = Math.abs(share) < 0.02 ? "rest" : share < 0 ? "minus" : "plus";
     return make("circle", { class: kind, cx: node.x, cy: node.y, r: 2.5 + 3 * Math.abs(share), "data-at": node.at }, "", true);
-  }
-
-  kind() { return this.ofEdges ? "component" : "unit"; }
-
-  name(node) {
-    const site = this.data.sites[node.site];
-    return this.ofEdges && !site.startsWith("attention") ? site : `${site} ${this.ofEdges ? "head " : ""}${node.unit}`;
   }
 
   light() {
@@ -162,21 +140,20 @@ class Graph {
       line.path.classList.toggle("lit", lit.has(line.source) || lit.has(line.target));
     this.rings.replaceChildren(...[...lit].map(node => make("circle", {
       class: this.pinned.has(node) ? "ring pin" : "ring", cx: node.x, cy: node.y, r: 9 }, "", true)));
-    this.told.textContent = this.current ? this.words(this.current)
-      : `Point at a ${this.kind()}, or move to one with the arrow keys; Enter pins it.`;
+    this.says.textContent = this.current ? this.words(this.current)
+      : `Point at a ${this.data.noun}, or move to one with the arrow keys; Enter pins it.`;
   }
 
   words(node) {
     const listed = (title, edges, end) => edges.length ? ` ${title} ${edges.slice(0, MOST).map(edge =>
-      `${this.name(edge[end])} (${shown(edge.weight)})`).join(", ")}${edges.length > MOST ? ` and ${edges.length - MOST} more` : ""}.` : "";
-    const others = [...this.pinned].filter(one => one !== node).map(one => this.name(one)).join(", ");
-    const held = shown(node.held[this.example] ?? node.mean);
-    return `${this.name(node)}: ` + (this.ofEdges ? `gives ${held} of the score difference here.`
-      : `${held} here; mean ${shown(node.mean)}, spread ${shown(node.spread)}.`)
+      `${edge[end].name} (${shown(edge.weight)})`).join(", ")}${edges.length > MOST ? ` and ${edges.length - MOST} more` : ""}.` : "";
+    const others = [...this.pinned].filter(one => one !== node).map(one => one.name).join(", ");
+    const numbers = { value: node.values[this.view] ?? node.center, center: node.center, spread: node.spread };
+    return `${node.name}: ${this.data.says.replace(/{(\w+)}/g, (_, key) => shown(numbers[key]))}`
       + listed("Reads", this.edges.filter(edge => edge.target === node), "source")
       + listed("Is read by", this.edges.filter(edge => edge.source === node), "target") + (others ? ` Pinned: ${others}.` : "");
   }
 }
 
-for (const root of document.querySelectorAll(".circuit-graph")) new Graph(root);
+for (const root of document.querySelectorAll(".graph")) new Graph(root);
 })();

@@ -1,1 +1,0 @@
-"""Sections of reports of the suite ``lens``."""
