@@ -82,7 +82,7 @@ def test_json_alone_and_the_answer_alone(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_parts_of_the_benchmark_have_their_names(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["lens", *(str(published(f"passk/{name}.jsonl")) for name in ("base", "rl"))]) in (0, 1)
+    assert main(["lens", *(str(published(f"passk/{name}.jsonl")) for name in ("base", "rl")), "--full"]) in (0, 1)
     out = printed(capsys)
     assert "aime24 (30 items)" in out and "fresh32k-" in out
 

@@ -282,7 +282,7 @@ def _kept(one: People, probable: Sequence[str]) -> Table:
     systems = one.systems[: _MOST_SYSTEMS + 1]
     rows = tuple(
         (_threshold(row), f"{row.items:,} ({100 * row.items / one.items:.0f} %)",
-         *(fixed(score, 3) for score in row.scores[: len(systems)]))
+         *(fixed(score, 3) for score in row.scores[: len(systems)]), *[""] * (len(systems) - len(row.scores)))
         for row in one.thresholds
     )  # fmt: skip
     recorded = [name for name in one.systems if name not in probable]
