@@ -9,7 +9,6 @@ from tests.report.report_cases import HOSTILE, NAMES
 from tests.report.report_pieces import INSTRUMENTS, block_map, controls, curve, estimate, finding, task
 from tests.report.shipped_cases import EVEN, ROWS, STURDY, Row, gap, model, row, score, worst_weight
 from wheeltap.audits import audits
-from wheeltap.core.png import encode
 from wheeltap.core.records import Cost, Curve, Estimate, Finding, SubjectRecord
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import (
@@ -27,6 +26,7 @@ from wheeltap.core.section import (
     View,
     Widget,
 )
+from wheeltap.report.png import encode
 
 LONG = "organization/A-Model-Of-7B-Parameters-Instruct-v2.1-int4-g12"
 """A name of 60 characters."""

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from wheeltap.core.literals import ChoiceRecord
 from wheeltap.core.records import Estimate
+from wheeltap.core.settings import ChoiceRecord
 
 Place = Literal["first", "page", "folded"]
 """Where a block stands: in the first lines of the terminal and on the page; on the page; there behind its title.

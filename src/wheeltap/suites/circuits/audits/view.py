@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from wheeltap.audits.base import Case, Unanswered
 from wheeltap.audits.case import Arrays
+from wheeltap.core.plain import fixed
 from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
-from wheeltap.core.rounding import fixed
 from wheeltap.core.section import Axis, Block, Chart, Graph, Link, Node, Section, Series, Table, View
 from wheeltap.stats.effect import mean_effect
 from wheeltap.suites.circuits.audits.common import CHANCE, NULLS, CircuitAudit, CircuitRead

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from wheeltap.core.plain import fixed
 from wheeltap.core.records import Estimate, Finding
-from wheeltap.core.rounding import fixed
 from wheeltap.core.section import Axis, Block, Chart, Section, Series, Table, Text
 from wheeltap.suites.lens.record import (
     AgreementBand,
