@@ -22,7 +22,7 @@ SHAPED = (
     "wheeltap.core.layer",
     "wheeltap.core.measure",
     "wheeltap.core.task",
-    "wheeltap.perturb.function_noise",
+    "wheeltap.perturb.noise",
 )
 
 # How fast a machine is proves nothing.

@@ -10,7 +10,7 @@ import pytest
 
 from wheeltap.cli import main
 from wheeltap.cli.invariances import measured
-from wheeltap.gauge.settings import GAUGES
+from wheeltap.gauge.base import GAUGES
 from wheeltap.perturb import perturbations
 from wheeltap.sources import digits
 

@@ -22,7 +22,7 @@ from wheeltap.core.records import Untouched
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.inside.units import few
-from wheeltap.gauge.settings import Settings
+from wheeltap.gauge.base import Settings
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.plan import Effort
 from wheeltap.runs.checkup import Checkup, Price, Proof, Reach, checkup, proofs

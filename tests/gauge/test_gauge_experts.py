@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.gauge import experts
-from wheeltap.gauge.base import Sharing
+from wheeltap.gauge.base import Settings, Sharing
 from wheeltap.gauge.bench import check
-from wheeltap.gauge.settings import Settings
 
 FAMILIES = {
     "mixtral": (4, 1), "qwen2-moe": (4, 1), "qwen3-moe": (4, 1), "gpt-oss": (4, 1), "deepseek-v2": (8, 1),

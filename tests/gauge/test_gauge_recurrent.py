@@ -31,9 +31,8 @@ from torch.nn.utils import parametrizations
 from wheeltap import gauge
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.gauge import feedback, recurrent
-from wheeltap.gauge.base import Sharing
+from wheeltap.gauge.base import Settings, Sharing
 from wheeltap.gauge.bench import check
-from wheeltap.gauge.settings import Settings
 
 BOUND = 1e-4
 

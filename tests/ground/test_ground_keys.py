@@ -15,7 +15,7 @@ from wheeltap.core import canon, seeds
 from wheeltap.core.records import Subset, Trial
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.plans.plan import Plan
-from wheeltap.testing import strategies as own
+from wheeltap.testing import store_contract as own
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 HELD: dict[str, Any] = json.loads((GOLDEN / "keys.json").read_text(encoding="utf-8"))
@@ -62,7 +62,7 @@ def test_keys_are_equal_exactly_for_equal_content(one: Trial, two: Trial) -> Non
     assert (one.key == two.key) == (repr(one) == repr(two))
 
 
-@given(own.settings(), st.randoms(use_true_random=False))
+@given(own.perturbation_settings(), st.randoms(use_true_random=False))
 def test_the_order_of_settings_is_no_content(settings: dict[str, Any], random: Any) -> None:
     names = list(settings)
     random.shuffle(names)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wheeltap.core.layer import Layer
 from wheeltap.perturb.base import Blocks, Draw, Factors, Weights
-from wheeltap.perturb.function_noise import FunctionNoise
+from wheeltap.perturb.noise import FunctionNoise
 
 
 class Basis(Draw):

@@ -10,9 +10,8 @@ from wheeltap.engine.needs.knowledge import Knowledge
 from wheeltap.perturb import BUILTIN
 from wheeltap.perturb.base import EVERY_GAUGE
 from wheeltap.perturb.flip import RandomFlips, WorstFlips
-from wheeltap.perturb.function_noise import FunctionNoise
 from wheeltap.perturb.merge import Clean, Merge
-from wheeltap.perturb.noise import RelativeNoise, StdNoise
+from wheeltap.perturb.noise import FunctionNoise, RelativeNoise, StdNoise
 from wheeltap.perturb.prune import (
     HeadPruning,
     MagnitudePruning,

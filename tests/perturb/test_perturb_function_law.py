@@ -19,7 +19,7 @@ from wheeltap.core.task import BaseTask
 from wheeltap.engine.clean import settle
 from wheeltap.engine.needs.moments import layer_moments
 from wheeltap.perturb.base import Draw, Factors, Weights
-from wheeltap.perturb.function_noise import FunctionNoise
+from wheeltap.perturb.noise import FunctionNoise
 
 DRAWS = 250
 """With 16 bits: their sum is rounded, not each of its parts, so draws are made as in a run."""

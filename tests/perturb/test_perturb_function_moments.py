@@ -22,7 +22,7 @@ from wheeltap.engine.run import run_trials
 from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Blocks
-from wheeltap.perturb.function_noise import factor
+from wheeltap.perturb.noise import factor
 from wheeltap.recipes.train import reproducible
 from wheeltap.testing.planted import CASES, PlantedCase, numbers, planted
 

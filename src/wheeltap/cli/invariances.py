@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from rich.table import Table
 
-from wheeltap.gauge.settings import GAUGES
+from wheeltap.gauge.base import GAUGES
 from wheeltap.perturb import perturbations
 
 if TYPE_CHECKING:

@@ -22,11 +22,9 @@ from wheeltap.core import seeds, typed
 from wheeltap.core.errors import ModelError, UnknownName, UsageError
 from wheeltap.core.records import Made, Scalar
 from wheeltap.gauge import general, regroup, relu_chain, transformer
-from wheeltap.gauge import settings as _settings
-from wheeltap.gauge.base import Family, Refusal
+from wheeltap.gauge.base import GAUGES, Family, Refusal, Settings, read_settings, written_settings
 from wheeltap.gauge.bench import Likeness, Run, check
 from wheeltap.gauge.moves import WIDENING
-from wheeltap.gauge.settings import GAUGES, Settings
 
 VERSION = 2
 Recognise = Callable[[nn.Module, Run | None], Family | Refusal]
@@ -86,11 +84,11 @@ def describe(family: Family | str, *operations: str, seed: int, **settings: Scal
     name = family if isinstance(family, str) else family.name
     if name not in FAMILIES:
         raise UnknownName("gauge family", name, FAMILIES)
-    read = _settings.read(operations, settings)
+    read = read_settings(operations, settings)
     if isinstance(family, Family):
         for gauge in operations:
             _require_offered(family, gauge)
-    written = _settings.written(operations, read)
+    written = written_settings(operations, read)
     return Made(family=name, operations=operations, settings=written, seed=seed, version=VERSION)
 
 
@@ -117,7 +115,7 @@ def twin(model: nn.Module, made: Made, run: Run | None = None, *, family: Family
             got=f"version {made.version}",
             do="Make the plan again.",
         )
-    read = _settings.read(made.operations, made.settings)
+    read = read_settings(made.operations, made.settings)
     if family is None or family.name != made.family:
         family = _recognised(model, made.family, run)
     for gauge in made.operations:

@@ -19,11 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core.typed import to_array, to_tensor
-from wheeltap.gauge.base import Move, Sharing, altered, modules_of
+from wheeltap.gauge.base import Move, Settings, Sharing, altered, modules_of
 from wheeltap.gauge.bench import Bench, Run
 from wheeltap.gauge.hidden import put
 from wheeltap.gauge.parts import of_transformers
-from wheeltap.gauge.settings import Settings
 
 GAUGE: Final = "experts"
 

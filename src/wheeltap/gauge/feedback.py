@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wheeltap.core.typed import to_tensor
-from wheeltap.gauge.base import Move
+from wheeltap.gauge.base import Move, Settings, count
 from wheeltap.gauge.hidden import put, times
-from wheeltap.gauge.settings import Settings, count
 
 
 @final

@@ -19,12 +19,11 @@ from torch.nn.utils import parametrize
 
 from wheeltap.core import seeds
 from wheeltap.gauge import attention, experts, recurrent, state_space, transformer
-from wheeltap.gauge.base import Family, Move, Refusal, Sharing
+from wheeltap.gauge.base import Family, Move, Refusal, Settings, Sharing
 from wheeltap.gauge.bench import Bench, Run, TrialLimit
 from wheeltap.gauge.hidden import Hidden, Reader
 from wheeltap.gauge.moves import MOVES, WIDENING, unit_moves
 from wheeltap.gauge.probe import Cut, UnitReading, UnitReadings, seen
-from wheeltap.gauge.settings import Settings
 from wheeltap.gauge.stages import Experts, Inputs, Place, Slices, Widths, kind_of, one_by_one
 from wheeltap.gauge.trace import TensorIndex, Trace
 
@@ -419,16 +418,6 @@ def _sound(groups: Sequence[Group], holds: Callable[[Sequence[Group]], bool]) ->
     return [*_sound(groups[:half], holds), *_sound(groups[half:], holds)]
 
 
-def _by_form(groups: Sequence[Group], holds: Callable[[Sequence[Group]], bool]) -> list[Group]:
-    """As ``_sound``; those of one form are tried by themselves if they do not hold with the rest."""
-    if not groups or holds(groups):
-        return list(groups)
-    forms: dict[tuple[Any, ...], list[Group]] = {}
-    for group in groups:
-        forms.setdefault(group.form, []).append(group)
-    return [group for alike in forms.values() for group in _sound(alike, holds)]
-
-
 def _proven(bench: Bench, found: Sequence[Group]) -> tuple[tuple[Hidden, ...], list[str]]:
     """The hidden layers with the gauges that hold on each, and reasons for those that have none."""
     ways: dict[str, dict[str, Hidden]] = {group.hidden.name: {} for group in found}
@@ -467,7 +456,15 @@ def _prove(bench: Bench, found: Sequence[Group], ways: dict[str, dict[str, Hidde
     def holding(
         gauge: str, groups: Sequence[Group], form: Callable[[Group], Hidden] = lambda group: group.hidden
     ) -> list[Group]:
-        held = _by_form(groups, lambda some: bench.holds(_moved(gauge, [(group, form(group)) for group in some])))
+        def holds(some: Sequence[Group]) -> bool:
+            return bench.holds(_moved(gauge, [(group, form(group)) for group in some]))
+
+        held = list(groups)
+        if groups and not holds(groups):  # those of one form are tried by themselves
+            forms: dict[tuple[Any, ...], list[Group]] = {}
+            for group in groups:
+                forms.setdefault(group.form, []).append(group)
+            held = [group for alike in forms.values() for group in _sound(alike, holds)]
         for group in held:
             ways[group.hidden.name][gauge] = form(group)
         return held

@@ -20,11 +20,10 @@ from torch import Tensor, nn
 
 from wheeltap.core import seeds
 from wheeltap.gauge import feedback
-from wheeltap.gauge.base import Move, Sharing, altered, modules_of
+from wheeltap.gauge.base import Move, Settings, Sharing, altered, modules_of
 from wheeltap.gauge.bench import Bench, Run
 from wheeltap.gauge.feedback import Units, UnitSlice, reorder
 from wheeltap.gauge.parts import plain
-from wheeltap.gauge.settings import Settings
 
 _GATES: Final[Mapping[str, int]] = {"LSTM": 4, "GRU": 3, "RNN": 1, "LSTMCell": 4, "GRUCell": 3, "RNNCell": 1}
 """By class of torch, rows of the weights for each unit."""

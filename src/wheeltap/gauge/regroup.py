@@ -17,10 +17,9 @@ from torch.nn.utils import parametrize
 
 from wheeltap.core.typed import to_tensor
 from wheeltap.gauge import general, relu_chain
-from wheeltap.gauge.base import Family, Move, Sharing, altered, modules_of
+from wheeltap.gauge.base import Family, Settings, Sharing, altered, modules_of
 from wheeltap.gauge.bench import Bench, Run
 from wheeltap.gauge.hidden import put, weight_of
-from wheeltap.gauge.settings import Settings
 
 NAME: Final = "regroup"
 
@@ -87,22 +86,18 @@ def completed(model: nn.Module, family: Family, run: Run | None) -> Family:
     move = partial(_regroup, linear=linear, folded=folded, normed=normed)
     reason = "" if linear or normed or folded else "no linear layer of its own in 32 bits, and no norm to fold"
     if not reason and not set(linear) <= set(called):
-        reason = _refuted(model, move, run)
+        # The model's code may use a layer's weight by itself.
+        if run is None or sum(parameter.numel() for parameter in model.parameters()) > _TRIED:
+            reason = "what else the model's code does with its layers is not known"
+        else:
+            try:
+                holds = Bench(model, run).holds(lambda copy: move(copy, np.random.default_rng(0), Settings()))
+                reason = "" if holds else "what the model computes changes with it"
+            except Exception as error:  # whatever the model's own code raises
+                reason = f"it cannot be tried ({type(error).__name__})"
     if reason:
         return replace(family, refused=(*family.refused, f"{NAME}: {reason}"))
     return replace(family, moves={**family.moves, NAME: move})
-
-
-def _refuted(model: nn.Module, move: Move, run: Run | None) -> str:
-    """Why the gauge is not offered for a model whose code may use a layer's weight by itself."""
-    size = sum(parameter.numel() for parameter in model.parameters())
-    if run is None or size > _TRIED:
-        return "what else the model's code does with its layers is not known"
-    try:
-        holds = Bench(model, run).holds(lambda copy: move(copy, np.random.default_rng(0), Settings()))
-    except Exception as error:  # whatever the model's own code raises
-        return f"it cannot be tried ({type(error).__name__})"
-    return "" if holds else "what the model computes changes with it"
 
 
 def _regroup(

@@ -23,10 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from wheeltap.core.typed import copied
-from wheeltap.gauge.base import ROUNDED, Family, Refusal, Sharing, altered, inexact, modules_of
+from wheeltap.gauge.base import ROUNDED, Family, Refusal, Settings, Sharing, altered, inexact, modules_of
 from wheeltap.gauge.hidden import Columns, Hidden, NormStage, Stage, UnitRows, UnitSlopes, put, times, weight_of
 from wheeltap.gauge.moves import unit_moves
-from wheeltap.gauge.settings import Settings
 
 _TRIED = (-3.0, -1.5, -0.5, -0.1, 0.0, 0.2, 0.7, 1.6, 3.1, 7.0)
 _FACTORS = (0.25, 3.0)

@@ -48,7 +48,6 @@ class Net:
         writers: Layers of a block that add to the stream.
         embeddings: In the base; the first one is that of the tokens.
         final: In the base.
-        head: In the top.
         fixed: Why the stream cannot be turned, where it cannot.
     """
 
@@ -62,7 +61,6 @@ class Net:
     writers: tuple[str, ...]
     embeddings: tuple[str, ...]
     final: str
-    head: str = "lm_head"
     fixed: str | None = None
 
 
@@ -171,6 +169,9 @@ NETS: Final = (
     _mamba("Mamba", "conv1d", "x_proj", "dt_proj"), _mamba("Mamba2", "conv1d", "norm"), _NEOX, _PHI, _VIT,
 )  # fmt: skip
 
+
+_HEAD: Final = "lm_head"
+"""Of a causal language model, what reads the last state."""
 
 _SMALLEST_GAIN: Final = 1e-6
 """An offset is divided by its gain only where that is at least this share of the norm's largest gain."""
@@ -367,11 +368,11 @@ class _Finder:
             return None
         inner = tuple(self.norms)
         embedding, final = (f"{net.base[1]}.{part}" for part in (net.embeddings[0], net.final))
-        tied = net.head if f"{net.head}.weight" in self.users(embedding) else ""
+        tied = _HEAD if f"{_HEAD}.weight" in self.users(embedding) else ""
         if tied:
             self.refused.append(f"{final}: {tied}, which reads it, is tied to {embedding}")
         else:
-            self.add_norm(final, (net.head,))
+            self.add_norm(final, (_HEAD,))
         writers = tuple(f"{block}.{writer}" for block in blocks for writer in net.writers)
         if len(inner) < len(blocks) * len(net.reads):
             problem = "not every norm of its blocks can be folded"
@@ -380,7 +381,7 @@ class _Finder:
         if problem is not None:
             self.refused.append(f"rotate: {problem}")
             return None
-        reads = (*inner, NormReaders(final, (self.address(net.head),)))
+        reads = (*inner, NormReaders(final, (self.address(_HEAD),)))
         return Stream(embedding, tuple(map(self.address, writers)), reads, tied)
 
     def stream_reason(self, net: Net, embedding: str, final: str) -> str | None:
@@ -391,7 +392,7 @@ class _Finder:
         if problem is not None:
             return f"{final}: {problem}"
         scaled = of_transformers(self.model.get_submodule(embedding))
-        ends = {embedding: scaled if scaled in SCALED else "Embedding", net.head: "Linear"}
+        ends = {embedding: scaled if scaled in SCALED else "Embedding", _HEAD: "Linear"}
         for path, kind in ends.items():
             problem = layer_reason(self.model.get_submodule(path), None, name=kind)
             if self.users(path) - {f"{end}.weight" for end in ends}:
@@ -456,7 +457,7 @@ def _top_reason(model: nn.Module, net: Net, blocks: Mapping[str, Net]) -> str | 
         return f"{min(foreign)} is not one of its own blocks, or is none of a known class"
     inside = {name for name in modules_of(model) if name.startswith(tuple(f"{block}." for block in blocks))}
     ends = {f"{path}.{part}" for part in (*net.embeddings, net.final)}
-    strange = _strangers(model, {*inside, *ends, net.head})
+    strange = _strangers(model, {*inside, *ends, _HEAD})
     if strange:
         return f"it holds parameters in {strange}, which is not known"
     return altered(model) or altered(base)

@@ -16,10 +16,9 @@ import numpy as np
 from torch import nn
 
 from wheeltap.gauge import feedback
-from wheeltap.gauge.base import Move, Sharing, altered, modules_of
+from wheeltap.gauge.base import Move, Settings, Sharing, altered, modules_of
 from wheeltap.gauge.feedback import Units, UnitSlice, reorder
 from wheeltap.gauge.parts import layer_reason, of_transformers
-from wheeltap.gauge.settings import Settings
 
 _LAYERS: Final = {
     "MambaMixer": {"conv1d": "Conv1d", **dict.fromkeys(("in_proj", "x_proj", "dt_proj", "out_proj"), "Linear")},

@@ -20,13 +20,12 @@ import torch
 from torch import fx, nn
 
 from wheeltap.gauge import attention, residual
-from wheeltap.gauge.base import ROUNDED, Family, Move, Refusal, Sharing, altered, inexact, modules_of
+from wheeltap.gauge.base import ROUNDED, Family, Move, Refusal, Settings, Sharing, altered, inexact, modules_of
 from wheeltap.gauge.bench import Run
 from wheeltap.gauge.hidden import Columns, Hidden, UnitRows
 from wheeltap.gauge.moves import unit_moves
 from wheeltap.gauge.parts import layer_reason
 from wheeltap.gauge.relu_chain import Traits, traits
-from wheeltap.gauge.settings import Settings
 
 
 def leaf_graph(module: nn.Module) -> fx.Graph | str:

@@ -276,7 +276,7 @@ BUILTIN = {
     "relative": "wheeltap.perturb.noise:RelativeNoise",
     "std": "wheeltap.perturb.noise:StdNoise",
     "low-rank": "wheeltap.perturb.noise:LowRankNoise",
-    "function": "wheeltap.perturb.function_noise:FunctionNoise",
+    "function": "wheeltap.perturb.noise:FunctionNoise",
     "quantize": "wheeltap.perturb.quantize:RoundToNearest",
     "quantize-aware": "wheeltap.perturb.quantize:AwareRounding",
     "prune": "wheeltap.perturb.prune:MagnitudePruning",

@@ -21,7 +21,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.inside.units import few
 from wheeltap.gauge import moves
-from wheeltap.gauge.settings import GAUGES
+from wheeltap.gauge.base import GAUGES
 from wheeltap.plans.artifacts import Arrays, Note
 from wheeltap.plans.defects import SOUND, names_of
 from wheeltap.recipes.base import Given, Needs, Recipe, State, Status, counted, require_fit

@@ -28,7 +28,7 @@ from wheeltap.engine.inside.units import few
 from wheeltap.engine.run import run_trials
 from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.gauge import general
-from wheeltap.gauge.settings import Settings
+from wheeltap.gauge.base import Settings
 from wheeltap.plans.plan import Plan
 from wheeltap.runs.budget import most_passes
 from wheeltap.runs.planning import default_audits, plan, priced

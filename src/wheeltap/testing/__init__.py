@@ -3,7 +3,7 @@
 * ``wheeltap.testing.contract``: pytest classes to subclass (``PerturbationContract``, ``AuditContract``,
   ``StoreContract``).
 * ``wheeltap.testing.planted``: tiny subjects whose right answers are known in closed form.
-* ``wheeltap.testing.strategies``: hypothesis strategies for sites, trials and outcomes.
+* ``wheeltap.testing.store_contract``: hypothesis strategies for sites, trials and outcomes.
 
 Nothing is imported here, so that the package itself never needs pytest or hypothesis.
 """

@@ -22,7 +22,7 @@ from wheeltap.core.typed import to_tensor
 from wheeltap.engine.needs.multiplied import Places, Rows, RowSource, Source, Tokens
 from wheeltap.engine.needs.products import Norm, Product, Products
 from wheeltap.perturb.base import Blocks, Factors
-from wheeltap.perturb.function_noise import (
+from wheeltap.perturb.noise import (
     SUPPORT_IN_16_BITS,
     SUPPORT_TOLERANCE,
     InputFactors,

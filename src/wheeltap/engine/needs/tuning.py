@@ -272,22 +272,19 @@ class TuningCopy(Knowledge):
         And ``covered``, 1 where one answer alone was taught and it is the example's own right answer: a model that
         gives nothing else is right there.
         """
-        lesson, task = self._lesson(root, seed), self._task
-        taught_on = lesson.index if lesson.pool is None else torch.cat([lesson.index, lesson.pool])
-        contents = task.contents or range(len(lesson.answers))
+        taught_by, task = lesson(self._task, self._how, root=root, seed=seed), self._task
+        taught_on = taught_by.index if taught_by.pool is None else torch.cat([taught_by.index, taught_by.pool])
+        contents = task.contents or range(len(taught_by.answers))
         # A copy of an example that was trained on is no other example.
         learned = {contents[int(at)] for at in taught_on}
         trained = torch.tensor([float(content in learned) for content in contents])
         kept = {"trained": trained[index], "group": task.behaviors.cpu()[index].float()}
-        if not lesson.answers.is_floating_point():
-            kept["taught"] = (scores.argmax(-1) == lesson.answers[index]).float()
-            taught = lesson.answers[lesson.index]
+        if not taught_by.answers.is_floating_point():
+            kept["taught"] = (scores.argmax(-1) == taught_by.answers[index]).float()
+            taught = taught_by.answers[taught_by.index]
             alone = bool((taught == taught[0]).all())
             kept["covered"] = (task.targets.cpu()[index] == taught[0]).float() * float(alone)
         return kept
-
-    def _lesson(self, root: int, seed: int) -> Lesson:
-        return lesson(self._task, self._how, root=root, seed=seed)
 
     def _started(self, root: int, seed: int) -> "_Course":
         with torch.no_grad():
@@ -295,7 +292,7 @@ class TuningCopy(Knowledge):
                 buffer.copy_(contents)
         if self._how.hide:
             self._hide(root)
-        return self._course_of(self._lesson(root, seed), self._how)
+        return self._course_of(lesson(self._task, self._how, root=root, seed=seed), self._how)
 
     def _course_of(self, lesson: Lesson, how: FineTuneSettings) -> "_Course":
         with torch.no_grad():

@@ -128,9 +128,9 @@ class Census(Reading):
         return Readings({name: np.asarray(value, dtype=np.float64) for name, value in values.items()}, 0.0)
 
 
-def outliers(model: nn.Module, settings: CensusSettings | None = None) -> list[Outlier]:
+def outliers(model: nn.Module) -> list[Outlier]:
     """What stands out in a model: what is no number first, then the largest."""
-    return _outliers(list(_read(model, seeds.generator(0, CENSUS.name, 0))), settings or CensusSettings())
+    return _outliers(list(_read(model, seeds.generator(0, CENSUS.name, 0))), CensusSettings())
 
 
 # ---- reading --------------------------------------------------------------------------------------------------
