@@ -268,7 +268,22 @@ class _Reach:
 def _followed(traces: tuple[OriginTrace, ...], held: list[_Candidate], *, least: float) -> _Reach:
     [first, *_] = traces
     names = {key: one.name for one in reversed(held) if one.tensor is not None for key in place(one.tensor)[:2]}
-    made = _from_inputs(*(_constants(trace, names) for trace in traces))
+    # What the answers depend on that the model does not hold. What another example does not have comes from the inputs,
+    # outside of torch. In which order constants are met may change: scripted code is compiled while it runs.
+    constants_of = [
+        [
+            leaf
+            for leaf in trace.of(trace.reached)
+            if not leaf.parameter and not names.keys() & set(place(leaf.tensor)[:2])
+        ]
+        for trace in traces
+    ]
+    made = {
+        id(leaf)
+        for leaf in constants_of[0]
+        for other in constants_of[1:]
+        if not any(leaf.tensor.shape == one.tensor.shape and torch.equal(leaf.tensor, one.tensor) for one in other)
+    }
     fixed: dict[str, int] = {}
     for leaf in first.of(first.weights & first.reached):
         if id(leaf) not in made:
@@ -313,24 +328,6 @@ def _name(leaf: Leaf, names: dict[int, str]) -> str:
     storage, start, _ = place(leaf.tensor)
     known = names.get(start) or names.get(storage)
     return leaf.parameter or known or f"a constant {list(leaf.tensor.shape)} of the forward"
-
-
-def _constants(trace: OriginTrace, names: dict[int, str]) -> list[Leaf]:
-    """What the answers depend on that the model does not hold."""
-    some = (leaf for leaf in trace.of(trace.reached) if not leaf.parameter)
-    return [leaf for leaf in some if not names.keys() & set(place(leaf.tensor)[:2])]
-
-
-def _from_inputs(some: list[Leaf], *others: list[Leaf]) -> set[int]:
-    """Identities of those that another example does not have: they come from the inputs, outside of torch.
-
-    In which order constants are met may change: scripted code is compiled while it runs.
-    """
-
-    def among(leaf: Leaf, other: list[Leaf]) -> bool:
-        return any(leaf.tensor.shape == one.tensor.shape and torch.equal(leaf.tensor, one.tensor) for one in other)
-
-    return {id(leaf) for leaf in some for other in others if not among(leaf, other)}
 
 
 @final

@@ -37,7 +37,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Factors:
-    """What function-space noise knows of one layer, or of one block of its rows (see ``function_noise``).
+    """What function-space noise knows of one layer, or of one block of its rows (see ``FunctionNoise``).
 
     Attributes:
         out: ``[unit, rank_out]``: a square root of the second moment of the outputs.

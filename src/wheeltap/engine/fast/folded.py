@@ -103,16 +103,6 @@ class Calls:
         self.current = self.calls[0]
         self._replayed = False
 
-    def _require_replayable(self) -> None:
-        self._replayed = True
-        if not torch.equal(self.scores([call.scores for call in self.calls]), self.clean):
-            raise ModelError(
-                "The task reads more of this model than the scores of its calls.",
-                where=f"{self.subject.name} on {self.task.name}",
-                expected="a task whose scores follow from what model(...) returns",
-                do="Take the plain path: one disturbed pass after another.",
-            )
-
     def scores(self, answers: Sequence[Tensor]) -> Tensor:
         """What the task makes of these answers to its calls, ``[example, option]``.
 
@@ -147,7 +137,14 @@ class Calls:
                 its output than its scores.
         """
         if not self._replayed:
-            self._require_replayable()
+            self._replayed = True
+            if not torch.equal(self.scores([call.scores for call in self.calls]), self.clean):
+                raise ModelError(
+                    "The task reads more of this model than the scores of its calls.",
+                    where=f"{self.subject.name} on {self.task.name}",
+                    expected="a task whose scores follow from what model(...) returns",
+                    do="Take the plain path: one disturbed pass after another.",
+                )
         answers = [self._answered(call, self.output(call, copies), copies) for call in self.calls]
         return torch.stack([self.scores([answer[copy] for answer in answers]) for copy in range(copies)])
 

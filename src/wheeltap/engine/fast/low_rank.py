@@ -41,51 +41,26 @@ class _Change:
     left: Tensor
     right: Tensor
 
-    def by_linear(self, module: nn.Module, inputs: Tensor) -> Tensor:
-        """What is added to the output of a Linear, ``[copy, row, unit]``."""
-        return self._rows(inputs) @ self.right.mT @ self.left.mT
-
-    def by_transposed(self, module: nn.Module, inputs: Tensor) -> Tensor:
-        """What is added to the output of a Conv1D of transformers, ``[copy, row, unit]``."""
-        return self._rows(inputs) @ self.left @ self.right
-
-    def by_embedding(self, module: nn.Module, tokens: Tensor) -> Tensor:
-        """What is added to an embedding, ``[copy, token, unit]``."""
+    def added(self, module: nn.Module, inputs: Tensor) -> Tensor:
+        """What is added to what a module gives, ``[copy, row, unit]``, of a convolution with places behind."""
         copies = len(self.left)
-        ids = tokens.expand(copies, *tokens.shape[1:]) if len(tokens) == 1 else tokens
-        own = torch.arange(copies, device=tokens.device)[:, None]
-        return self.left[own, ids.reshape(copies, -1)] @ self.right
-
-    def by_convolution(self, module: nn.Module, inputs: Tensor) -> Tensor:
-        """What is added to the output of a convolution, ``[copy, row, unit, place...]``."""
-        assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-        given = inputs.expand(len(self.left), *inputs.shape[1:]) if len(inputs) == 1 else inputs
-        parts: list[Tensor] = []
-        for left, right, own in zip(self.left, self.right, given.chunk(len(self.left)), strict=True):
-            kernel = right.reshape(len(right), *module.weight.shape[1:])
-            # torch's own inner call: it knows every way of padding and stride.
-            thin: Tensor = module._conv_forward(own, kernel, None)  # pyright: ignore[reportPrivateUsage]
-            parts.append(torch.einsum("ur,br...->bu...", left, thin))
-        return torch.stack(parts)
-
-    def _rows(self, inputs: Tensor) -> Tensor:
-        if len(inputs) == 1:
-            return inputs.reshape(1, -1, inputs.shape[-1]).expand(len(self.left), -1, -1)
-        return inputs.reshape(len(self.left), -1, inputs.shape[-1])
-
-
-Added = Callable[[_Change, nn.Module, Tensor], Tensor]
-"""From a module and its input to what the change of its weight adds to its output, copy by copy."""
-
-
-@final
-@dataclass(frozen=True)
-class _Use:
-    """One module that multiplies by a weight."""
-
-    layer: Layer
-    module: nn.Module
-    added: Added
+        if isinstance(module, nn.Embedding):
+            ids = inputs.expand(copies, *inputs.shape[1:]) if len(inputs) == 1 else inputs
+            own = torch.arange(copies, device=inputs.device)[:, None]
+            return self.left[own, ids.reshape(copies, -1)] @ self.right
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            given = inputs.expand(copies, *inputs.shape[1:]) if len(inputs) == 1 else inputs
+            parts: list[Tensor] = []
+            for left, right, own in zip(self.left, self.right, given.chunk(copies), strict=True):
+                kernel = right.reshape(len(right), *module.weight.shape[1:])
+                # torch's own inner call: it knows every way of padding and stride.
+                thin: Tensor = module._conv_forward(own, kernel, None)  # pyright: ignore[reportPrivateUsage]
+                parts.append(torch.einsum("ur,br...->bu...", left, thin))
+            return torch.stack(parts)
+        rows = inputs.reshape(1 if len(inputs) == 1 else copies, -1, inputs.shape[-1]).expand(copies, -1, -1)
+        if isinstance(module, nn.Linear):
+            return rows @ self.right.mT @ self.left.mT
+        return rows @ self.left @ self.right
 
 
 @final
@@ -149,8 +124,8 @@ class LowRankCopies:
             tokens = max(tokens, inputs.numel() // wide)
 
         with ExitStack() as undo:
-            for use in self._uses:
-                undo.callback(use.module.register_forward_pre_hook(count, with_kwargs=True).remove)
+            for _, module in self._uses:
+                undo.callback(module.register_forward_pre_hook(count, with_kwargs=True).remove)
             try:
                 calls = Calls(self.subject, self.task, limit=limit)
             except ModelError:  # the task calls parts of the model, or its answers are too large to be kept
@@ -203,9 +178,8 @@ class LowRankCopies:
     def _pass(self, copies: Sequence[Copy], root: int) -> Tensor:
         changes = {layer.weight: self._change(layer, copies, root) for layer in self._layers}
         with ExitStack() as undo:
-            for use in self._uses:
-                forward = self._forward(use, changes[use.layer.weight])
-                undo.enter_context(computing(use.module, forward))
+            for layer, module in self._uses:
+                undo.enter_context(computing(module, self._forward(layer, module, changes[layer.weight])))
             if self._calls is None:
                 return self.task.scores(self.subject.model)[None]
             return self._calls.folded(len(copies))
@@ -218,19 +192,19 @@ class LowRankCopies:
         left, right = torch.stack([d.left for d in drawn]) * doses, torch.stack([d.right for d in drawn])
         return _Change(right.mT, left.mT) if layer.kind in ("transposed", "embedding") else _Change(left, right)
 
-    def _forward(self, use: _Use, change: _Change) -> Callable[..., Tensor]:
-        plain: Callable[..., Tensor] = use.module.forward
+    def _forward(self, layer: Layer, module: nn.Module, change: _Change) -> Callable[..., Tensor]:
+        plain: Callable[..., Tensor] = module.forward
 
         def forward(*args: Any, **kwargs: Any) -> Tensor:
             inputs = _given(args, kwargs)
-            output, added = plain(*args, **kwargs), use.added(change, use.module, inputs)
+            output, added = plain(*args, **kwargs), change.added(module, inputs)
             if self._calls is not None:
                 each, rows = self._calls.current.rows, self._calls.current.rows * len(change.left)
                 if len(inputs) == 1:  # the same for all rows (positions, say): from here on they differ
                     output = output.expand(rows, *output.shape[1:]).clone()
                     added = added[:, None].expand(-1, each, *added.shape[1:])
                 elif len(inputs) % rows:
-                    raise _unfoldable(self.subject, use.layer, f"an input of {len(inputs)} rows for a batch of {rows}")
+                    raise _unfoldable(self.subject, layer, f"an input of {len(inputs)} rows for a batch of {rows}")
             return output.add_(added.reshape(output.shape))
 
         return forward
@@ -241,30 +215,21 @@ def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     return args[0] if args else next(iter(kwargs.values()))
 
 
-def _uses(subject: Subject, layers: Sequence[Layer]) -> list[_Use]:
-    """Every module that multiplies by the weight of one of ``layers``; a tied weight has several."""
+def _uses(subject: Subject, layers: Sequence[Layer]) -> list[tuple[Layer, nn.Module]]:
+    """Every module that multiplies by the weight of one of ``layers``, with that; a tied weight has several."""
     by_weight = {id(subject.parameter(layer.weight)): layer for layer in layers}
-    uses: list[_Use] = []
+    uses: list[tuple[Layer, nn.Module]] = []
     for path, module in named_modules(subject.model):
+        known = isinstance(module, nn.Linear | nn.Embedding) or type(module).__name__ == "Conv1D"
+        known |= isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and module.groups == 1
         for parameter in module.parameters(recurse=False):
             layer = by_weight.get(id(parameter))
             if layer is None:
                 continue
-            added = None if layer.unread else _added(module)
-            if added is None:
+            if layer.unread or not known:
                 raise _unfoldable(subject, layer, f"{path} is a {type(module).__name__}")
-            uses.append(_Use(layer, module, added))
+            uses.append((layer, module))
     return uses
-
-
-def _added(module: nn.Module) -> Added | None:
-    if isinstance(module, nn.Linear):
-        return _Change.by_linear
-    if isinstance(module, nn.Embedding):
-        return _Change.by_embedding
-    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-        return _Change.by_convolution if module.groups == 1 else None
-    return _Change.by_transposed if type(module).__name__ == "Conv1D" else None
 
 
 def _unfoldable(subject: Subject, layer: Layer, got: str) -> ModelError:

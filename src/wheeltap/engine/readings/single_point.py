@@ -114,8 +114,13 @@ class ScreenMaker:
         if not sums:
             raise _no_gradient(subject, "a task whose answers depend on no parameter")
         count = len(self._task.targets)
+
+        def scores(name: str, weight: Tensor) -> Tensor:
+            """|w| rms(g); 0 where a gradient is not a number."""
+            return sums.pop(name).div_(count).sqrt_().mul_(weight.abs()).nan_to_num_(nan=0.0)
+
         return {
-            name: Screen(held.detach(), _score(held.detach(), sums.pop(name), count))
+            name: Screen(held.detach(), scores(name, held.detach()))
             for name, held in self._parameters.items()
             if name in sums
         }
@@ -135,7 +140,9 @@ class ScreenMaker:
             wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
             if at == len(self._tops):
                 self._tops.append(wide.detach().argmax(-1, keepdim=True))
-            read = wide if self._of_outputs else _log_odds(wide, self._tops[at])
+            read, top = wide, self._tops[at]
+            if not self._of_outputs:  # log-odds of each row's top option against all others
+                read = wide.gather(-1, top)[..., 0] - wide.scatter(-1, top, -torch.inf).logsumexp(-1)
             drawn = self._signs.integers(2, size=tuple(read.shape)) * 2 - 1
             answer = (read * torch.as_tensor(drawn, device=read.device, dtype=read.dtype)).sum()
             for name, gradient in _gradients(self._subject, answer, self._parameters).items():
@@ -161,11 +168,6 @@ def _scaled(subject: Subject, scale: float) -> Generator[None]:
             parameter.data.copy_(before)
 
 
-def _score(weight: Tensor, squares: Tensor, count: int) -> Tensor:
-    """|w| rms(g); 0 where a gradient is not a number."""
-    return squares.div_(count).sqrt_().mul_(weight.abs()).nan_to_num_(nan=0.0)
-
-
 def _parts(task: BaseTask, count: int) -> Iterator[BaseTask]:
     """The task in so many parts; whole where it cannot be divided."""
     examples = len(task.targets)
@@ -174,11 +176,6 @@ def _parts(task: BaseTask, count: int) -> Iterator[BaseTask]:
             yield task.part(torch.as_tensor(index))
     except DataError:
         yield task  # one gradient then stands for all: rougher, but what there is
-
-
-def _log_odds(scores: Tensor, top: Tensor) -> Tensor:
-    """Of each row's option ``top`` against all others, ``[example]``."""
-    return scores.gather(-1, top)[..., 0] - scores.scatter(-1, top, -torch.inf).logsumexp(-1)
 
 
 def _gradients(subject: Subject, of: Tensor, parameters: dict[str, Tensor]) -> dict[str, Tensor]:

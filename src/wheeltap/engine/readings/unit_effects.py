@@ -34,7 +34,12 @@ class UnitEffects(Reading):
             for unit in units:
                 index = torch.tensor([unit], device=subject.device)
                 scores = session.without({hidden: to_value(index, value[hidden][index])})
-                rows.append(_effects(session, scores))
+                change, targets = centred(scores - session.clean), task.targets
+                row = {"all": change.square().sum(1), "lost": session.lost(scores)}
+                if not targets.is_floating_point():
+                    row["right"] = change.gather(1, targets.cpu()[:, None])[:, 0].square()
+                    row["nll"] = session.rise(measure.nll, scores)
+                rows.append(row)
         values: dict[str, NDArray[Any]] = {name: to_array(torch.stack([row[name] for row in rows])) for name in rows[0]}
         values["layer"] = np.repeat(np.arange(len(hiddens)), [len(units) for units in chosen.values()]).astype(float)
         values["unit"] = np.array([unit for units in chosen.values() for unit in units], dtype=float)
@@ -42,15 +47,6 @@ class UnitEffects(Reading):
         total = sum(hidden.units for hidden in hiddens)
         values["total"] = np.array(float(total))
         return Readings(values, forwards=1.0 + session.passes + (len(rows) < total))
-
-
-def _effects(session: Session, scores: Tensor) -> dict[str, Tensor]:
-    change, targets = centred(scores - session.clean), session.task.targets
-    found = {"all": change.square().sum(1), "lost": session.lost(scores)}
-    if not targets.is_floating_point():
-        found["right"] = change.gather(1, targets.cpu()[:, None])[:, 0].square()
-        found["nll"] = session.rise(measure.nll, scores)
-    return found
 
 
 def _chosen(
