@@ -22,7 +22,7 @@ from wheeltap.core.records import Untouched
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.inside.units import few
-from wheeltap.gauge.base import Settings
+from wheeltap.gauge.base import GaugeSettings
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.plan import Effort
 from wheeltap.runs.checkup import Checkup, Price, Proof, Reach, checkup, proofs
@@ -66,7 +66,7 @@ def test_a_sound_model_is_ready_and_comes_back_as_it_was(name: str) -> None:
 def test_a_copy_that_is_not_exact_is_told() -> None:
     case = zoo.made("mlp")
 
-    def wrong(model: nn.Module, rng: np.random.Generator, settings: Settings) -> None:
+    def wrong(model: nn.Module, rng: np.random.Generator, settings: GaugeSettings) -> None:
         with torch.no_grad():
             next(model.parameters()).mul_(1.1)
 
@@ -83,7 +83,7 @@ def test_a_copy_that_is_not_exact_is_told() -> None:
 def test_a_move_that_fails_is_a_copy_that_does_not_hold() -> None:
     case = zoo.made("mlp")
 
-    def broken(model: nn.Module, rng: np.random.Generator, settings: Settings) -> None:
+    def broken(model: nn.Module, rng: np.random.Generator, settings: GaugeSettings) -> None:
         raise ValueError("no such units")
 
     family = gauge.Family("general", (), {"permute": broken})

@@ -14,7 +14,7 @@ from wheeltap import gauge
 from wheeltap.core.fingerprint import described
 from wheeltap.core.subject import Subject
 from wheeltap.engine.readings import create
-from wheeltap.engine.readings.census import Outlier, outliers
+from wheeltap.engine.readings.census import WeightOutlier, outliers
 from wheeltap.sources import digits
 from wheeltap.testing import planted
 
@@ -246,7 +246,7 @@ def test_how_far_it_is_beyond_its_tensor_and_its_row() -> None:
     values = torch.ones(8, 8)
     values[2], values[2, 3], values[5, 5] = 0.25, 2.0**40, 4.0
     [one] = outliers(Held(values))
-    assert one == Outlier("held.0", (2, 3), 2.0**40, 40.0, (38.0, 42.0))
+    assert one == WeightOutlier("held.0", (2, 3), 2.0**40, 40.0, (38.0, 42.0))
 
 
 def test_rows_and_what_float16_cannot_hold_are_counted_and_the_model_is_left_alone() -> None:

@@ -16,7 +16,7 @@ from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
-from wheeltap.engine.fast.heads import Head, HeadAblation, first_order, screened
+from wheeltap.engine.fast.heads import HeadAblation, HeadAddress, first_order, screened
 from wheeltap.engine.readings import create
 from wheeltap.models.mlp import mlp
 
@@ -50,7 +50,7 @@ def task(*, batch: int = 4, rows: int = 6) -> Task:
     return Task(TOKENS[:rows], TOKENS[:rows, 3] % VOCABULARY, batch=batch, measure=measure.nll)
 
 
-def without(subject: Subject, head: Head, of: BaseTask, *, keep: float = 0.0) -> Tensor:
+def without(subject: Subject, head: HeadAddress, of: BaseTask, *, keep: float = 0.0) -> Tensor:
     """Scores of a deep copy in which what a head writes is multiplied by ``keep``."""
     model = copy.deepcopy(subject.model)
     layer: Any = model.get_submodule(head.layer)

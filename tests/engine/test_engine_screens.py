@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from benchmarks.nets.uncommon import uncommon
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
-from wheeltap.engine.readings.single_point import Screen, ScreenMaker
+from wheeltap.engine.readings.single_point import ParameterScreen, ScreenMaker
 from wheeltap.models.mlp import mlp
 
 
-def screens_of(model: nn.Module, task: BaseTask, *, scale: float = 1.0) -> dict[str, Screen]:
+def screens_of(model: nn.Module, task: BaseTask, *, scale: float = 1.0) -> dict[str, ParameterScreen]:
     screening = ScreenMaker(Subject(model), task, signs=np.random.default_rng(0))
     plain = screening.at(1.0)
     return plain if scale == 1.0 else screening.at(scale)

@@ -30,7 +30,7 @@ def test_describe_writes_every_default() -> None:
 
 def test_every_setting_belongs_to_a_gauge() -> None:
     owned = [name for names in gauge.GAUGES.values() for name in names]
-    assert set(owned) == set(gauge.Settings.__struct_fields__)
+    assert set(owned) == set(gauge.GaugeSettings.__struct_fields__)
 
 
 def test_left_out_settings_are_defaults() -> None:

@@ -15,41 +15,41 @@ from torch import nn
 from wheeltap import gauge
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.gauge import attention as attentions
-from wheeltap.gauge.attention import Attention, mix_queries, mix_values, permute_heads
-from wheeltap.gauge.base import Sharing
+from wheeltap.gauge.attention import AttentionLayer, mix_queries, mix_values, permute_heads
+from wheeltap.gauge.base import SharedTensors
 
 CONDITION = 4.0
 NAMES = ("Llama", "Mistral", "Qwen2", "Qwen3", "GPT2")
 
 
-def permute(model: nn.Module, layer: Attention, rng: np.random.Generator) -> None:
+def permute(model: nn.Module, layer: AttentionLayer, rng: np.random.Generator) -> None:
     permute_heads(model, layer, rng)
 
 
-def values(model: nn.Module, layer: Attention, rng: np.random.Generator) -> None:
+def values(model: nn.Module, layer: AttentionLayer, rng: np.random.Generator) -> None:
     mix_values(model, layer, rng, condition=CONDITION)
 
 
-def queries(model: nn.Module, layer: Attention, rng: np.random.Generator) -> None:
+def queries(model: nn.Module, layer: AttentionLayer, rng: np.random.Generator) -> None:
     if "query" in layer.moves:
         mix_queries(model, layer, rng, condition=CONDITION)
 
 
-def every(model: nn.Module, layer: Attention, rng: np.random.Generator) -> None:
+def every(model: nn.Module, layer: AttentionLayer, rng: np.random.Generator) -> None:
     for move in (queries, permute, values):
         move(model, layer, rng)
 
 
-Move = Callable[[nn.Module, Attention, np.random.Generator], None]
+Move = Callable[[nn.Module, AttentionLayer, np.random.Generator], None]
 MOVES: dict[str, Move] = {"heads": permute, "value": values, "query": queries, "all": every}
 
 
-def found(model: nn.Module) -> tuple[Attention, ...]:
-    return attentions.find(model, Sharing(model))[0]
+def found(model: nn.Module) -> tuple[AttentionLayer, ...]:
+    return attentions.find(model, SharedTensors(model))[0]
 
 
 def refused(model: nn.Module) -> str:
-    return "; ".join(attentions.find(model, Sharing(model))[1])
+    return "; ".join(attentions.find(model, SharedTensors(model))[1])
 
 
 def twin_of(model: nn.Module, move: Move, *, seed: int = 0) -> Any:
@@ -193,7 +193,7 @@ def test_odd_multihead_attention_is_refused() -> None:
 
 def test_query_norms_leave_the_other_moves() -> None:
     model = causal("Qwen3")
-    layers, reasons = attentions.find(model, Sharing(model))
+    layers, reasons = attentions.find(model, SharedTensors(model))
     assert [layer.moves for layer in layers] == [("heads", "value")] * 3
     assert reasons[0] == "model.layers.0.self_attn: query: q_norm and k_norm act on each coordinate of queries and keys"
 

@@ -15,10 +15,10 @@ from torch import nn
 from wheeltap import gauge
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.gauge import attention as attentions
-from wheeltap.gauge.attention import Attention, mix_queries, mix_values, permute_heads
-from wheeltap.gauge.base import Sharing
+from wheeltap.gauge.attention import AttentionLayer, mix_queries, mix_values, permute_heads
+from wheeltap.gauge.base import SharedTensors
 
-MOVES: dict[str, Callable[[nn.Module, Attention, np.random.Generator], None]] = {
+MOVES: dict[str, Callable[[nn.Module, AttentionLayer, np.random.Generator], None]] = {
     "heads": permute_heads,
     "value": lambda model, layer, rng: mix_values(model, layer, rng, condition=4.0),
     "query": lambda model, layer, rng: mix_queries(model, layer, rng, condition=4.0),
@@ -33,12 +33,12 @@ def member(name: str) -> Any:
     return made(name)
 
 
-def found(model: nn.Module) -> tuple[Attention, ...]:
-    return attentions.find(model, Sharing(model))[0]
+def found(model: nn.Module) -> tuple[AttentionLayer, ...]:
+    return attentions.find(model, SharedTensors(model))[0]
 
 
 def refused(model: nn.Module) -> tuple[str, ...]:
-    return attentions.find(model, Sharing(model))[1]
+    return attentions.find(model, SharedTensors(model))[1]
 
 
 def twin_of(model: nn.Module, move: str, *, seed: int = 0) -> Any:
@@ -110,16 +110,16 @@ def test_what_is_found() -> None:
     assert [layer.path for layer in found(member("bert"))] == [f"bert.encoder.layer.{k}.attention" for k in range(2)]
 
 
-def _rotary(model: nn.Module, layer: Attention) -> None:
+def _rotary(model: nn.Module, layer: AttentionLayer) -> None:
     mix_queries(model, replace(layer, rotary=0), np.random.default_rng(0), condition=4.0)
 
 
-def _sinks(model: nn.Module, layer: Attention) -> None:
+def _sinks(model: nn.Module, layer: AttentionLayer) -> None:
     permute_heads(model, replace(layer, per_head=()), np.random.default_rng(3))
 
 
 @pytest.mark.parametrize(("name", "wrong"), [("phi", _rotary), ("neox", _rotary), ("gpt-oss", _sinks)])
-def test_a_wrong_gauge_is_seen(name: str, wrong: Callable[[nn.Module, Attention], None]) -> None:
+def test_a_wrong_gauge_is_seen(name: str, wrong: Callable[[nn.Module, AttentionLayer], None]) -> None:
     model = copy.deepcopy(member(name))
     for layer in found(model):
         for own in layer.per_head:

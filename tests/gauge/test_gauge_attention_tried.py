@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.gauge import attention as attentions
-from wheeltap.gauge.attention import Attention, mix_queries, mix_values, permute_heads
-from wheeltap.gauge.base import Sharing
+from wheeltap.gauge.attention import AttentionLayer, mix_queries, mix_values, permute_heads
+from wheeltap.gauge.base import SharedTensors
 from wheeltap.gauge.bench import check
 
 BOUND = 1e-4
 WIDTH, HEADS = 24, 4
 PROBED = torch.randn(10, 6, WIDTH, generator=torch.Generator().manual_seed(0))
 FRESH = torch.randn(20, 9, WIDTH, generator=torch.Generator().manual_seed(1))
-MOVES: dict[str, Callable[[nn.Module, Attention, np.random.Generator], None]] = {
+MOVES: dict[str, Callable[[nn.Module, AttentionLayer, np.random.Generator], None]] = {
     "heads": permute_heads,
     "value": lambda model, layer, rng: mix_values(model, layer, rng, condition=4.0),
     "query": lambda model, layer, rng: mix_queries(model, layer, rng, condition=4.0),
@@ -168,8 +168,8 @@ def on(inputs: Tensor) -> Callable[[Any], Tensor]:
     return run
 
 
-def found(model: nn.Module) -> tuple[Attention, ...]:
-    return attentions.find(model, Sharing(model), run=on(PROBED))[0]
+def found(model: nn.Module) -> tuple[AttentionLayer, ...]:
+    return attentions.find(model, SharedTensors(model), run=on(PROBED))[0]
 
 
 HOLD: dict[type[nn.Module], tuple[str, ...]] = {
@@ -188,7 +188,7 @@ HOLD: dict[type[nn.Module], tuple[str, ...]] = {
 def test_what_holds_is_found(kind: type[nn.Module]) -> None:
     model = net(kind)
     before = weights_digest(model)
-    assert attentions.find(model, Sharing(model))[0] == ()
+    assert attentions.find(model, SharedTensors(model))[0] == ()
     layers = found(model)
     assert weights_digest(model) == before
     assert [layer.path for layer in layers] == (["blocks.0", "blocks.1"] if HOLD[kind] else [])
@@ -215,4 +215,4 @@ def test_layers_that_are_not_what_they_seem_are_left_alone() -> None:
 def test_known_classes_are_not_tried() -> None:
     layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 32, batch_first=True)
     model = nn.Sequential(layer, nn.Flatten(), nn.Linear(WIDTH * PROBED.shape[1], 7)).eval()
-    assert found(model) == attentions.find(model, Sharing(model))[0] != ()
+    assert found(model) == attentions.find(model, SharedTensors(model))[0] != ()

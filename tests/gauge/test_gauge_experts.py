@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.gauge import experts
-from wheeltap.gauge.base import Settings, Sharing
+from wheeltap.gauge.base import GaugeSettings, SharedTensors
 from wheeltap.gauge.bench import check
 
 FAMILIES = {
@@ -26,9 +26,9 @@ FRESH = torch.randn(60, 12, generator=torch.Generator().manual_seed(1))
 
 
 def twin_of(model: nn.Module, **given: Any) -> Any:
-    moves, _ = experts.find(model, Sharing(model), **given)
+    moves, _ = experts.find(model, SharedTensors(model), **given)
     twin = copy.deepcopy(model)
-    moves["experts"](twin, np.random.default_rng(SEED), Settings())
+    moves["experts"](twin, np.random.default_rng(SEED), GaugeSettings())
     return twin
 
 
@@ -40,7 +40,7 @@ def difference(run: Callable[[Any], Tensor], model: nn.Module, twin: nn.Module) 
 def test_mixtures_of_transformers(name: str) -> None:
     model, run = made(name), run_on(name, seed=1)
     before = weights_digest(model)
-    found, refused = experts.mixtures(model, Sharing(model))
+    found, refused = experts.mixtures(model, SharedTensors(model))
     layers = ("1",) if name.startswith("deepseek") else ("0", "1")
     assert [mixture.path for mixture in found] == [f"model.layers.{layer}.mlp.experts" for layer in layers]
     assert {(mixture.count, mixture.groups) for mixture in found} == {FAMILIES[name]} and not refused
@@ -59,7 +59,7 @@ def test_mixtures_of_transformers(name: str) -> None:
 def test_groups_stay_together() -> None:
     """Experts of a group move to one group; across groups, others would be chosen."""
     model, run = made("deepseek-v3"), run_on("deepseek-v3", seed=1)
-    (mixture,) = experts.mixtures(model, Sharing(model))[0]
+    (mixture,) = experts.mixtures(model, SharedTensors(model))[0]
     assert any(held.name == "e_score_correction_bias" for held in mixture.tensors)
     mixed = copy.deepcopy(model)
     experts.permute(mixed, replace(mixture, groups=1), np.random.default_rng(SEED))
@@ -78,7 +78,7 @@ def test_weights_of_16_bits() -> None:
     assert difference(run_on("deepseek-v3", seed=1), model.float(), twin.float()) < 1e-5
     for name in ("mixtral", "gpt-oss"):
         model = made(name).bfloat16()
-        moves, refused = experts.find(model, Sharing(model))
+        moves, refused = experts.find(model, SharedTensors(model))
         assert not moves
         assert "model.layers.0.mlp: experts: two experts may score alike in 16-bit weights" in refused[0]
 
@@ -117,7 +117,7 @@ def _other(model: Any) -> None:
 def test_refusals_say_why(change: Callable[[Any], None], reason: str) -> None:
     model = made("mixtral")
     change(model)
-    found, refused = experts.mixtures(model, Sharing(model))
+    found, refused = experts.mixtures(model, SharedTensors(model))
     assert [mixture.path for mixture in found] == ["model.layers.1.mlp.experts"]
     assert refused == {"model.layers.0.mlp": reason}
 
@@ -168,8 +168,8 @@ def _on(inputs: Tensor) -> Callable[[Any], Tensor]:
 @pytest.mark.parametrize("stacked", [False, True])
 def test_plain_mixtures_are_proven(*, stacked: bool) -> None:
     model = Listed(stacked=stacked).eval()
-    assert experts.find(model, Sharing(model)) == ({}, ())
-    (mixture,) = experts.mixtures(model, Sharing(model), run=_on(INPUTS))[0]
+    assert experts.find(model, SharedTensors(model)) == ({}, ())
+    (mixture,) = experts.mixtures(model, SharedTensors(model), run=_on(INPUTS))[0]
     router = [held for held in mixture.tensors if held.path != "experts"]
     assert (mixture.path, mixture.listed, router) == ("experts", not stacked, [experts.ExpertSlice("", "router", 1)])
     twin = twin_of(model, run=_on(INPUTS))
@@ -181,7 +181,7 @@ def test_plain_mixtures_are_proven(*, stacked: bool) -> None:
 @pytest.mark.parametrize("stacked", [False, True])
 def test_experts_that_are_numbered_are_refused(*, stacked: bool) -> None:
     model = Listed(stacked=stacked, numbered=True).eval()
-    assert experts.mixtures(model, Sharing(model), run=_on(INPUTS)) == ((), {})
+    assert experts.mixtures(model, SharedTensors(model), run=_on(INPUTS)) == ((), {})
 
 
 def test_other_lists_are_no_mixtures() -> None:
@@ -199,4 +199,4 @@ def test_other_lists_are_no_mixtures() -> None:
             return self.head(x)
 
     model = Blocks().eval()
-    assert experts.mixtures(model, Sharing(model), run=_on(INPUTS)) == ((), {})
+    assert experts.mixtures(model, SharedTensors(model), run=_on(INPUTS)) == ((), {})

@@ -14,9 +14,9 @@ from wheeltap import gauge
 from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import described, weights_digest
 from wheeltap.gauge import general
-from wheeltap.gauge.bench import Bench
-from wheeltap.gauge.hidden import Hidden
-from wheeltap.gauge.stages import Inputs, Place, Slices
+from wheeltap.gauge.bench import TwinBench
+from wheeltap.gauge.hidden import HiddenLayer
+from wheeltap.gauge.stages import AxisPlace, Inputs, Slices
 
 ALL = ("permute", "rescale", "split", "cancel", "dead", "entangle")
 UNSCALED = tuple(name for name in ALL if name != "rescale")
@@ -189,12 +189,12 @@ def test_sixteen_bit_weights() -> None:
 def test_a_proof_can_fail() -> None:
     """Without one of its tensors a hidden layer is refused, and one that hardly matters is not proven at all."""
     model = made(Odd("slopes"))
-    bench = Bench(model, running(model, seed=1))
+    bench = TwinBench(model, running(model, seed=1))
     (group,) = [one for one in general._probed(bench) if one.hidden.name == "first"]
     order = np.random.default_rng(0).permutation(UNITS)
     assert bench.holds(lambda shell: group.hidden.gather(shell, order))
     for left_out in group.hidden.stages:
-        rest = Hidden("first", UNITS, tuple(stage for stage in group.hidden.stages if stage is not left_out))
+        rest = HiddenLayer("first", UNITS, tuple(stage for stage in group.hidden.stages if stage is not left_out))
         assert bench.matters(lambda shell, rest=rest: rest.gather(shell, order)), left_out
     with torch.no_grad():
         model.last.weight.mul_(1e-9)
@@ -205,12 +205,12 @@ def test_parts_of_a_tensor() -> None:
     """Slices that are not the units' own stay where they are."""
     model = nn.Sequential(nn.Linear(3, 12)).double()
     old = model[0].weight.detach().clone()
-    stage = Slices(Place(("0.weight",), 0, before=3), parts=(2,), scaled=(2,))
+    stage = Slices(AxisPlace(("0.weight",), 0, before=3), parts=(2,), scaled=(2,))
     stage.gather(model, torch.tensor([3, 2, 1, 0]))
     stage.rescale(model, torch.tensor([1.0, 2.0, 3.0, 4.0]), fresh=None)
     assert torch.equal(model[0].weight[:8], old[:8])
     assert torch.equal(model[0].weight[8:], old[8:].flip(0) * torch.tensor([1.0, 2.0, 3.0, 4.0])[:, None])
-    reader = Inputs(Place(("0.weight",), 0, before=2, after=3), outputs=3)
+    reader = Inputs(AxisPlace(("0.weight",), 0, before=2, after=3), outputs=3)
     view = reader.view(model)
     assert view.shape == (3, 2, 2, 3)
     reader.write(model, view * 2)

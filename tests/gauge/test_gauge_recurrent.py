@@ -31,19 +31,19 @@ from torch.nn.utils import parametrizations
 from wheeltap import gauge
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.gauge import feedback, recurrent
-from wheeltap.gauge.base import Settings, Sharing
+from wheeltap.gauge.base import GaugeSettings, SharedTensors
 from wheeltap.gauge.bench import check
 
 BOUND = 1e-4
 
 
 def found(model: nn.Module) -> tuple[dict[str, Any], tuple[str, ...]]:
-    return recurrent.find(model, Sharing(model), run=on(PROBED))
+    return recurrent.find(model, SharedTensors(model), run=on(PROBED))
 
 
 def twin_of(model: nn.Module, name: str, *, seed: int = 0, **settings: Any) -> Any:
     twin = copy.deepcopy(model)
-    found(model)[0][name](twin, np.random.default_rng(seed), Settings(**settings))
+    found(model)[0][name](twin, np.random.default_rng(seed), GaugeSettings(**settings))
     return twin
 
 
@@ -115,7 +115,7 @@ def test_a_reader_left_out_is_seen(name: str) -> None:
     for reader in readers:
         less = replace(units, tensors=tuple(sliced for sliced in units.tensors if sliced.path != reader))
         twin = copy.deepcopy(model)
-        feedback.permute(twin, less, np.random.default_rng(0), Settings())
+        feedback.permute(twin, less, np.random.default_rng(0), GaugeSettings())
         assert difference(model, twin) > 100 * BOUND
 
 
@@ -172,9 +172,9 @@ def test_a_width_that_cannot_change_leaves_the_permutation(kind: type[Last]) -> 
 
 def test_without_examples_nothing_is_proven() -> None:
     model = net("lstm")
-    assert recurrent.find(model, Sharing(model)) == ({}, ("body: no examples to find out what reads it",))
+    assert recurrent.find(model, SharedTensors(model)) == ({}, ("body: no examples to find out what reads it",))
     plain = nn.Sequential(nn.Linear(5, 3))
-    assert recurrent.find(plain, Sharing(plain), run=on(PROBED)) == ({}, ())
+    assert recurrent.find(plain, SharedTensors(plain), run=on(PROBED)) == ({}, ())
 
 
 class Deep(Last):
@@ -242,4 +242,4 @@ def test_a_model_that_cannot_be_run_is_left_alone() -> None:
     def run(model: Any) -> Tensor:
         raise ValueError("no examples")
 
-    assert recurrent.find(model, Sharing(model), run=run) == ({}, ("body: it cannot be tried (ValueError)",))
+    assert recurrent.find(model, SharedTensors(model), run=run) == ({}, ("body: it cannot be tried (ValueError)",))

@@ -20,7 +20,7 @@ from wheeltap.core import seeds
 from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.gauge import moves
-from wheeltap.gauge.hidden import Columns, Hidden, UnitRows
+from wheeltap.gauge.hidden import Columns, HiddenLayer, UnitRows
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -234,10 +234,10 @@ def test_a_wrong_gauge_shows() -> None:
     torch.manual_seed(0)
     net, inputs = nn.Sequential(nn.Linear(6, 16), nn.GELU(), nn.Linear(16, 5)).eval(), torch.randn(EXAMPLES, 6)
     wrong = copy.deepcopy(net)
-    layer = Hidden("0", 16, (UnitRows("0"), Columns("2", outputs=5)))
-    moves.permute(wrong, [layer], seeds.generator(0), gauge.Settings())
+    layer = HiddenLayer("0", 16, (UnitRows("0"), Columns("2", outputs=5)))
+    moves.permute(wrong, [layer], seeds.generator(0), gauge.GaugeSettings())
     assert gauge.check(scores(net, inputs), scores(wrong, inputs)).difference < 1e-4, "permuting is right"
-    moves.rescale(wrong, [layer], seeds.generator(0), gauge.Settings())
+    moves.rescale(wrong, [layer], seeds.generator(0), gauge.GaugeSettings())
     likeness = gauge.check(scores(net, inputs), scores(wrong, inputs))
     assert likeness.difference > 0.1
     assert likeness.agreement < 1

@@ -17,7 +17,7 @@ from wheeltap.core.fingerprint import weights_digest
 from wheeltap.gauge import residual as residuals
 from wheeltap.gauge.attention import find as find_attention
 from wheeltap.gauge.attention import mix_queries, mix_values, permute_heads
-from wheeltap.gauge.base import Refusal, Sharing
+from wheeltap.gauge.base import Refusal, SharedTensors
 from wheeltap.gauge.residual import Residual
 from wheeltap.sources import smollm2
 from wheeltap.sources.agreement import pairs
@@ -71,7 +71,7 @@ def test_twins_compute_the_same(name: str, moves: str, tied: bool) -> None:
 def test_all_moves_of_a_llama_compose(tied: bool) -> None:
     model = causal("Llama", tie_word_embeddings=tied)
     twin, rng = twin_of(model, "rotate"), np.random.default_rng(5)
-    layers, _ = find_attention(model, Sharing(model))
+    layers, _ = find_attention(model, SharedTensors(model))
     for layer in layers:
         permute_heads(twin, layer, rng)
         mix_values(twin, layer, rng, condition=4)
@@ -85,7 +85,7 @@ def test_all_moves_of_a_llama_compose(tied: bool) -> None:
 def test_all_moves_of_a_gpt2_compose() -> None:
     model = causal("GPT2")
     twin, rng = twin_of(model, "fold shift"), np.random.default_rng(5)
-    layers, _ = find_attention(model, Sharing(model))
+    layers, _ = find_attention(model, SharedTensors(model))
     for layer in layers:
         permute_heads(twin, layer, rng)
         mix_values(twin, layer, rng, condition=4)
@@ -346,7 +346,7 @@ def test_every_move_on_smollm2() -> None:
     # larger than the bound (the first token of a row is an attention sink).
     tokens = torch.tensor(language.tokenizer.start(". ".join(pair.context for pair in pairs()[:150]))[:640])[None]
     twin, rng = twin_of(model, "rotate"), np.random.default_rng(0)
-    for layer in find_attention(model, Sharing(model))[0]:
+    for layer in find_attention(model, SharedTensors(model))[0]:
         permute_heads(twin, layer, rng)
         mix_values(twin, layer, rng, condition=4)
         mix_queries(twin, layer, rng, condition=4)

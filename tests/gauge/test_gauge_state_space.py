@@ -13,7 +13,7 @@ from torch import nn
 
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.gauge import feedback, state_space
-from wheeltap.gauge.base import Settings, Sharing
+from wheeltap.gauge.base import GaugeSettings, SharedTensors
 from wheeltap.gauge.bench import check
 
 BOUND = 1e-4
@@ -22,9 +22,9 @@ GAUGES = ("permute", "rescale")
 
 
 def twin_of(model: nn.Module, gauge: str) -> Any:
-    moves, _ = state_space.find(model, Sharing(model))
+    moves, _ = state_space.find(model, SharedTensors(model))
     twin = copy.deepcopy(model)
-    moves[gauge](twin, np.random.default_rng(0), Settings())
+    moves[gauge](twin, np.random.default_rng(0), GaugeSettings())
     return twin
 
 
@@ -38,7 +38,7 @@ def difference(name: str, model: nn.Module, twin: nn.Module) -> float:
 def test_twins_compute_the_same(name: str, *, biased: bool) -> None:
     model = made(name, use_bias=biased)
     before = weights_digest(model)
-    assert tuple(state_space.find(model, Sharing(model))[0]) == GAUGES
+    assert tuple(state_space.find(model, SharedTensors(model))[0]) == GAUGES
     for gauge in GAUGES:
         twin = twin_of(model, gauge)
         assert difference(name, model, twin) <= BOUND, gauge
@@ -71,18 +71,18 @@ def test_16_bit_weights_keep_every_bit(name: str) -> None:
 
 def test_states_that_fade_in_another_order_are_others() -> None:
     model = made("mamba")
-    units = state_space.find(model, Sharing(model))[0]["permute"].keywords["states"]  # type: ignore[attr-defined]
+    units = state_space.find(model, SharedTensors(model))[0]["permute"].keywords["states"]  # type: ignore[attr-defined]
     twin = copy.deepcopy(model)
     for one in units:
         less = replace(one, tensors=tuple(each for each in one.tensors if each.name != "A_log"))
-        feedback.permute(twin, less, np.random.default_rng(0), Settings())
+        feedback.permute(twin, less, np.random.default_rng(0), GaugeSettings())
     assert difference("mamba", model, twin) > 10 * BOUND
 
 
 def test_groups_and_heads_stay_together() -> None:
     """Moved without regard to heads or to groups, others share a time step, states or a norm."""
     model = made("mamba2")
-    layer = state_space.find(model, Sharing(model))[0]["permute"].keywords["heads"][0]  # type: ignore[attr-defined]
+    layer = state_space.find(model, SharedTensors(model))[0]["permute"].keywords["heads"][0]  # type: ignore[attr-defined]
     assert (layer.groups, layer.heads, layer.width, layer.states) == (2, 8, 8, 8)
     wrong = (replace(layer, groups=1, states=16), replace(layer, heads=4, width=16, tensors=_without_heads(layer)))
     for one in wrong:
@@ -127,11 +127,11 @@ def _norm(model: Any) -> None:
 def test_refusals_say_why(name: str, change: Callable[[Any], None], reason: str) -> None:
     model = made(name)
     change(model)
-    assert f"backbone.layers.0.mixer: {reason}" in state_space.find(model, Sharing(model))[1]
+    assert f"backbone.layers.0.mixer: {reason}" in state_space.find(model, SharedTensors(model))[1]
 
 
 def test_what_does_not_hold_is_said() -> None:
     model = made("mamba2")
-    assert "cancel, dead: the norm takes all channels" in state_space.find(model, Sharing(model))[1][0]
+    assert "cancel, dead: the norm takes all channels" in state_space.find(model, SharedTensors(model))[1][0]
     plain = nn.Linear(3, 3)
-    assert state_space.find(plain, Sharing(plain)) == ({}, ())
+    assert state_space.find(plain, SharedTensors(plain)) == ({}, ())

@@ -15,7 +15,7 @@ from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.subject import Subject, derived_record
 from wheeltap.gauge import moves
-from wheeltap.gauge.hidden import Columns, Hidden, UnitRows
+from wheeltap.gauge.hidden import Columns, HiddenLayer, UnitRows
 
 OFFERS = {
     "llama": (
@@ -148,12 +148,12 @@ def test_a_wrong_gauge_shows() -> None:
     """Rescaling through GELU."""
     model, wrong = causal("GPT2"), causal("GPT2")
     path = "transformer.h.0.mlp"
-    layer = Hidden(f"{path}.c_fc", 128, (
+    layer = HiddenLayer(f"{path}.c_fc", 128, (
         UnitRows(f"{path}.c_fc", transposed=True), Columns(f"{path}.c_proj", 32, transposed=True),
     ))  # fmt: skip
-    moves.permute(wrong, [layer], seeds.generator(0), gauge.Settings())
+    moves.permute(wrong, [layer], seeds.generator(0), gauge.GaugeSettings())
     assert_same_function(model, wrong, bound=1e-4)
-    moves.rescale(wrong, [layer], seeds.generator(0), gauge.Settings())
+    moves.rescale(wrong, [layer], seeds.generator(0), gauge.GaugeSettings())
     with pytest.raises(AssertionError):
         assert_same_function(model, wrong, bound=1e-2)
 

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from wheeltap.core.layer import Layer
-from wheeltap.perturb.base import Blocks, Draw, Factors, Weights
+from wheeltap.perturb.base import BlockFactors, Draw, Factors, Weights
 from wheeltap.perturb.noise import FunctionNoise
 
 
 class Basis(Draw):
     """A draw that is 1 at one place. What is drawn for a constant follows what is drawn for the inputs."""
 
-    def __init__(self, known: Factors | Blocks, place: int) -> None:
+    def __init__(self, known: Factors | BlockFactors, place: int) -> None:
         super().__init__(0, 0, known)
         object.__setattr__(self, "place", place)
         object.__setattr__(self, "first", 0)
@@ -30,7 +30,7 @@ class Basis(Draw):
         return drawn
 
 
-def directions(layer: Layer, clean: Weights, known: Factors | Blocks, own: Factors) -> Iterator[Weights]:
+def directions(layer: Layer, clean: Weights, known: Factors | BlockFactors, own: Factors) -> Iterator[Weights]:
     """All of them, of a layer of which ``own`` is what draws are made for."""
     rows = own.out.shape[1] - own.constant[0]
     columns = len(own.whiten) - own.constant[1]

@@ -21,7 +21,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.clean import settle
 from wheeltap.engine.needs.moments import layer_moments
-from wheeltap.perturb.base import Blocks, Factors, Weights
+from wheeltap.perturb.base import BlockFactors, Factors, Weights
 
 
 @dataclass
@@ -41,14 +41,14 @@ class Map:
     offset: Tensor | None = None
 
 
-def ratio(subject: Subject, layer: Layer, known: Factors | Blocks, of: Map) -> float:
+def ratio(subject: Subject, layer: Layer, known: Factors | BlockFactors, of: Map) -> float:
     """rms(dW x) / rms(y) over all that can be drawn, of the map's own rows."""
-    blocks = known.factors if isinstance(known, Blocks) else (known,)
+    blocks = known.factors if isinstance(known, BlockFactors) else (known,)
     own = blocks[of.part]
     assert own is not None
-    alone: Factors | Blocks = own
-    if isinstance(known, Blocks):
-        alone = Blocks(tuple(one if at == of.part else None for at, one in enumerate(blocks)))
+    alone: Factors | BlockFactors = own
+    if isinstance(known, BlockFactors):
+        alone = BlockFactors(tuple(one if at == of.part else None for at, one in enumerate(blocks)))
     held = subject.weight(layer).detach()
     clean = Weights(held, None if layer.bias is None else subject.parameter(layer.bias).detach())
     each = layer.units // len(blocks)
@@ -216,13 +216,13 @@ def test_a_transposed_convolution_at_every_place_of_its_output() -> None:
     task = Task(IMAGES, torch.zeros(40, dtype=torch.long))
     known = layer_moments(subject, task).factors["0"]
     (layer,) = subject.layers
-    assert isinstance(known, Blocks) and len(known.factors) == 2
+    assert isinstance(known, BlockFactors) and len(known.factors) == 2
     clean = Weights(model[0].weight.detach(), model[0].bias.detach())
     with torch.no_grad():
         moved = 0.0
         for at, own in enumerate(known.factors):
             assert own is not None
-            alone = Blocks(tuple(one if one is own else None for one in known.factors))
+            alone = BlockFactors(tuple(one if one is own else None for one in known.factors))
             for one in directions(layer, clean, alone, own):
                 given = torch.func.functional_call(model[0], {"weight": one.weight, "bias": one.bias}, IMAGES)
                 moved += float(given[:, 2 * at : 2 * at + 2].square().sum())
@@ -289,7 +289,7 @@ def test_each_expert_of_a_fused_mixture() -> None:
             for name, given in (("gate_up_proj", own), ("down_proj", inner)):
                 layer = layers[f"inner.model.layers.0.mlp.experts.{name}"]
                 factors = known.factors[layer.name]
-                assert isinstance(factors, Blocks)
+                assert isinstance(factors, BlockFactors)
                 if factors.factors[at] is not None:
                     seen += 1
                     assert ratio(case.subject, layer, factors, Map(layer.name, given, at)) == pytest.approx(

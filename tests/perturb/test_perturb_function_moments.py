@@ -21,7 +21,7 @@ from wheeltap.engine.needs import moments
 from wheeltap.engine.run import run_trials
 from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.perturb import create
-from wheeltap.perturb.base import Blocks
+from wheeltap.perturb.base import BlockFactors
 from wheeltap.perturb.noise import factor
 from wheeltap.recipes.train import reproducible
 from wheeltap.testing.planted import CASES, PlantedCase, numbers, planted
@@ -177,7 +177,7 @@ def test_each_group_of_channels_has_factors_of_its_own() -> None:
     inputs = numbers(40, 4, 6, seed=1)
     grouped = made(lambda: nn.Sequential(nn.Conv1d(4, 6, 3, groups=2), nn.Flatten()), inputs)
     found = grouped.factors()["0"]
-    assert isinstance(found, Blocks)
+    assert isinstance(found, BlockFactors)
     for at, factors in enumerate(found.factors):
         alone = made(lambda: nn.Sequential(nn.Conv1d(2, 3, 3), nn.Flatten()), inputs[:, 2 * at : 2 * at + 2])
         with torch.no_grad():

@@ -17,7 +17,7 @@ from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.apply import Disturbance
-from wheeltap.engine.fast.heads import Head, HeadAblation, found_attention
+from wheeltap.engine.fast.heads import HeadAblation, HeadAddress, found_attention
 from wheeltap.engine.needs.gather import gather
 from wheeltap.engine.needs.knowledge import LayerKnowledge
 from wheeltap.perturb import create
@@ -188,7 +188,7 @@ def test_one_head_removed_is_a_pass_without_it(family: str) -> None:
     subject, of = last(family), task()
     bench, least = HeadAblation(subject, of), written(subject, of)
     for found in found_attention(subject):
-        slow = bench.plainly(Head(found.path, int(least[found.output.path].argmin())))
+        slow = bench.plainly(HeadAddress(found.path, int(least[found.output.path].argmin())))
         fast = scores(subject, of, 0.25, Site("layer", found.output.path))
         torch.testing.assert_close(fast, slow, atol=1e-5 * float(slow.abs().max()), rtol=0.0)
         assert float((slow - bench.clean).abs().max()) > 1e-3 * float(slow.abs().max())

@@ -18,7 +18,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.typed import named_modules, squares
 from wheeltap.engine.needs.knowledge import Knowledge, LayerKnowledge
 from wheeltap.perturb import Perturbation
-from wheeltap.perturb.base import Blocks, Draw, Known, Noise, Weights, move
+from wheeltap.perturb.base import BlockFactors, Draw, Known, Noise, Weights, move
 
 
 @final
@@ -165,7 +165,7 @@ class Disturbance:
     def _reached(self, layer: Layer, draw: Draw, *, biased: bool) -> float:
         """How many weights of a layer are disturbed: of experts that hardly any input reaches, none."""
         size = coverage.held((layer,), self._sizes, biases=biased)
-        return size * draw.known.reached if isinstance(draw.known, Blocks) else size
+        return size * draw.known.reached if isinstance(draw.known, BlockFactors) else size
 
     def _set_lengths(self, layer: Layer, path: str) -> None:
         """Makes a weight norm compute what was written: its directions are that, its lengths their norms."""

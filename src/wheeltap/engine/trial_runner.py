@@ -22,7 +22,7 @@ from wheeltap.engine import readings
 from wheeltap.engine.apply import Disturbance, as_before
 from wheeltap.engine.clean import clean_scores, in_line, require_repeatable, scores_of, settle, threads_for
 from wheeltap.engine.fast.folded import CACHE_BYTES
-from wheeltap.engine.fast.low_rank import Copy, LowRankCopies
+from wheeltap.engine.fast.low_rank import LowRankCopies, NoisyCopy
 from wheeltap.engine.fast.prefix import PrefixCache
 from wheeltap.engine.inside.units import few
 from wheeltap.engine.needs.gather import gather, of_another
@@ -418,7 +418,7 @@ class TrialRunner:
             ModelError: If the scores are not those of the plain path.
         """
         began, before = time.perf_counter(), copies.spent
-        scores = copies.scores([Copy(trial.dose, trial.seed) for trial in trials], root=trials[0].root)
+        scores = copies.scores([NoisyCopy(trial.dose, trial.seed) for trial in trials], root=trials[0].root)
         self.forwards += copies.spent - before + len(trials)
         each, (coverage, reach) = (time.perf_counter() - began) / len(trials), copies.shares
         outcomes: list[Outcome] = []

@@ -22,7 +22,7 @@ from wheeltap.core import seeds, typed
 from wheeltap.core.errors import ModelError, UnknownName, UsageError
 from wheeltap.core.records import Made, Scalar
 from wheeltap.gauge import general, regroup, relu_chain, transformer
-from wheeltap.gauge.base import GAUGES, Family, Refusal, Settings, read_settings, written_settings
+from wheeltap.gauge.base import GAUGES, Family, GaugeSettings, Refusal, read_settings, written_settings
 from wheeltap.gauge.bench import Likeness, Run, check
 from wheeltap.gauge.moves import WIDENING
 
@@ -74,7 +74,7 @@ def describe(family: Family | str, *operations: str, seed: int, **settings: Scal
         family: As found by ``find``, or its name.
         *operations: Gauges, applied in this order.
         seed: Root of the twin's draws; each gauge has a stream of its own.
-        **settings: See ``Settings``.
+        **settings: See ``GaugeSettings``.
 
     Raises:
         UnknownName: If there is no such family (or gauge, or setting).
@@ -176,10 +176,10 @@ __all__ = [
     "GAUGES",
     "VERSION",
     "Family",
+    "GaugeSettings",
     "Likeness",
     "Refusal",
     "Run",
-    "Settings",
     "check",
     "describe",
     "find",

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core.typed import to_tensor
-from wheeltap.gauge.attention_kinds import KINDS, MOVES, SLOPES, Attention, Kind, Moved, Reasons, prove
-from wheeltap.gauge.base import Sharing, altered, modules_of
+from wheeltap.gauge.attention_kinds import KINDS, MOVES, SLOPES, AttentionLayer, Kind, Moved, Reasons, prove
+from wheeltap.gauge.base import SharedTensors, altered, modules_of
 from wheeltap.gauge.bench import Run
 from wheeltap.gauge.hidden import put
 from wheeltap.gauge.parts import Affine, layer_reason, of_transformers
 
-__all__ = ["MOVES", "Attention", "find", "mix_queries", "mix_values", "orthogonal", "permute_heads"]
+__all__ = ["MOVES", "AttentionLayer", "find", "mix_queries", "mix_values", "orthogonal", "permute_heads"]
 
 _SPAN: Final = 2.0
 """Log singular values are normal draws cut off at this many standard deviations."""
@@ -35,7 +35,7 @@ _KERNELS: Final = ("eager", "sdpa", "flex_attention", "flash_attention_2", "flas
 """The implementations of transformers that treat all heads alike."""
 
 
-def permute_heads(model: nn.Module, attention: Attention, rng: np.random.Generator) -> None:
+def permute_heads(model: nn.Module, attention: AttentionLayer, rng: np.random.Generator) -> None:
     """Let groups change places, and query heads within their group; in place."""
     groups, share = attention.groups, attention.heads // attention.groups
     moved = to_tensor(rng.permutation(groups))
@@ -51,7 +51,7 @@ def permute_heads(model: nn.Module, attention: Attention, rng: np.random.Generat
         put(module, name, held[order.to(held.device)])
 
 
-def mix_values(model: nn.Module, attention: Attention, rng: np.random.Generator, *, condition: float) -> None:
+def mix_values(model: nn.Module, attention: AttentionLayer, rng: np.random.Generator, *, condition: float) -> None:
     """Give the values of each group another basis, drawn at random; the output weights take it back.
 
     Args:
@@ -66,7 +66,7 @@ def mix_values(model: nn.Module, attention: Attention, rng: np.random.Generator,
     _turn_columns(model, attention, lambda columns: columns @ inverse.repeat_interleave(share, dim=0))
 
 
-def mix_queries(model: nn.Module, attention: Attention, rng: np.random.Generator, *, condition: float) -> None:
+def mix_queries(model: nn.Module, attention: AttentionLayer, rng: np.random.Generator, *, condition: float) -> None:
     """Give the queries and keys of each group another basis, drawn at random, that keeps their inner products.
 
     With a rotary embedding: an angle and a positive factor for each pair of coordinates that it turns. Coordinates of
@@ -114,7 +114,7 @@ def _turn_rows(model: nn.Module, part: Affine, bases: Tensor) -> None:
     part.write(model, (bases @ rows.reshape(*bases.shape[:2], -1)).flatten(0, 1))
 
 
-def _turn_columns(model: nn.Module, attention: Attention, change: Callable[[Tensor], Tensor]) -> None:
+def _turn_columns(model: nn.Module, attention: AttentionLayer, change: Callable[[Tensor], Tensor]) -> None:
     """Replace the output weights, seen as ``[head, output, width]``; the bias stays."""
     matrix = attention.output.read(model)
     inputs = attention.heads * attention.width
@@ -168,8 +168,8 @@ def _pair_bases(rng: np.random.Generator, count: int, width: int, *, condition: 
 
 
 def find(
-    model: nn.Module, sharing: Sharing, *, run: Run | None = None
-) -> tuple[tuple[Attention, ...], tuple[str, ...]]:
+    model: nn.Module, sharing: SharedTensors, *, run: Run | None = None
+) -> tuple[tuple[AttentionLayer, ...], tuple[str, ...]]:
     """Every attention layer of ``model`` of a known class, and why others, or moves of those, are refused.
 
     Known: what ``KINDS`` names, of transformers; torch's ``nn.MultiheadAttention``.
@@ -180,7 +180,7 @@ def find(
         run: Runs a model on a few examples; with it, layers of other classes are found that its outputs prove.
     """
     modules = modules_of(model)
-    found: list[Attention] = []
+    found: list[AttentionLayer] = []
     refused: list[str] = []
     seen: list[str] = []
     if run is not None:
@@ -189,7 +189,7 @@ def find(
     for path, module in modules.items():
         inside = path in seen or path.startswith(tuple(f"{other}." if other else "" for other in seen))
         # Of its name, and not of an unknown class around others that are.
-        named = [type(part).__name__.endswith("Attention") for part in module.modules()]
+        named = [type(part).__name__.endswith("AttentionLayer") for part in module.modules()]
         if inside or not named[0] or (of_transformers(module) not in KINDS and any(named[1:])):
             continue
         seen.append(path)
@@ -216,7 +216,9 @@ def _kind(module: nn.Module) -> str:
     return "MultiheadAttention" if type(module) is nn.MultiheadAttention else of_transformers(module)
 
 
-def _recognised(path: str, modules: Mapping[str, nn.Module], sharing: Sharing) -> tuple[Attention, Reasons] | str:
+def _recognised(
+    path: str, modules: Mapping[str, nn.Module], sharing: SharedTensors
+) -> tuple[AttentionLayer, Reasons] | str:
     module = modules[path]
     kinds = KINDS.get(_kind(module))
     if kinds is None:
@@ -256,7 +258,7 @@ def _holds(module: nn.Module, kind: Kind) -> str | None:
     return f"it has no {', '.join(missing)}" if missing else None
 
 
-def _parts_reason(module: nn.Module, kind: Kind, sharing: Sharing) -> str | None:
+def _parts_reason(module: nn.Module, kind: Kind, sharing: SharedTensors) -> str | None:
     """Why the parts of an attention layer are not what they should be, or ``None`` if they are."""
     for name, classes in kind.inner.items():
         part = module.get_submodule(name)
@@ -270,7 +272,7 @@ def _parts_reason(module: nn.Module, kind: Kind, sharing: Sharing) -> str | None
     return "it shares its weights with another module" if sharing.shared(module) else None
 
 
-def _rotary(attention: Attention, kind: Kind, modules: Mapping[str, nn.Module]) -> int | str:
+def _rotary(attention: AttentionLayer, kind: Kind, modules: Mapping[str, nn.Module]) -> int | str:
     """How many coordinates of queries and keys are turned by position, or why those cannot be mixed."""
     within = {name for name, _ in modules[attention.path].named_children()}
     norms = [name for name in kind.norms if name in within]

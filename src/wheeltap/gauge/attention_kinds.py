@@ -18,8 +18,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from wheeltap.core import seeds
-from wheeltap.gauge.base import Sharing, altered
-from wheeltap.gauge.bench import Bench, Run, TrialLimit
+from wheeltap.gauge.base import SharedTensors, altered
+from wheeltap.gauge.bench import Run, TrialLimit, TwinBench
 from wheeltap.gauge.hidden import weight_of
 from wheeltap.gauge.parts import Affine, layer_reason
 
@@ -34,7 +34,7 @@ _BIASES: Final = "each head has a position bias of its own, which all blocks sha
 
 @final
 @dataclass(frozen=True)
-class Attention:
+class AttentionLayer:
     """One attention layer: where its weights are, and which moves keep what it computes.
 
     Attributes:
@@ -93,7 +93,7 @@ class Kind:
 
     layer: str
     parts: tuple[str, ...]
-    address: Callable[[str, Any], Attention | str]
+    address: Callable[[str, Any], AttentionLayer | str]
     also: tuple[str, ...] = ()
     norms: tuple[str, ...] = ()
     own: tuple[str, ...] = ()
@@ -102,7 +102,7 @@ class Kind:
     why_not: Callable[[str, Mapping[str, nn.Module]], Reasons] = _none
 
 
-def separate(prefix: str, module: Any, *, parts: tuple[str, ...], heads: int, groups: int) -> Attention | str:
+def separate(prefix: str, module: Any, *, parts: tuple[str, ...], heads: int, groups: int) -> AttentionLayer | str:
     """Four layers for queries, keys, values and outputs.
 
     Args:
@@ -119,24 +119,24 @@ def separate(prefix: str, module: Any, *, parts: tuple[str, ...], heads: int, gr
     if output.shape[1] != heads * width:
         return f"{parts[3]} reads {output.shape[1]} columns, not {heads} heads of {width}"
     layers = [Affine(prefix + part) for part in parts]
-    return Attention(
+    return AttentionLayer(
         prefix.removesuffix("."), heads, groups, width, 0, MOVES,
         query=layers[0], key=layers[1], value=layers[2], output=layers[3],
     )  # fmt: skip
 
 
-def _separate(prefix: str, module: Any, *, parts: tuple[str, ...] = _PROJECTIONS) -> Attention | str:
+def _separate(prefix: str, module: Any, *, parts: tuple[str, ...] = _PROJECTIONS) -> AttentionLayer | str:
     """The same, with the width of a head in ``head_dim``."""
     width: int = module.head_dim
     heads, groups = (len(weight_of(module.get_submodule(part))) // width for part in parts[:2])
     share = getattr(module, "num_key_value_groups", heads // max(groups, 1))
     found = separate(prefix, module, parts=parts, heads=heads, groups=heads // share)
-    if isinstance(found, Attention) and found.width != width:
+    if isinstance(found, AttentionLayer) and found.width != width:
         return f"its heads have {found.width} rows, not {width}"
     return found
 
 
-def _sinks(prefix: str, module: Any) -> Attention | str:
+def _sinks(prefix: str, module: Any) -> AttentionLayer | str:
     found = _separate(prefix, module)
     if isinstance(found, str):
         return found
@@ -145,7 +145,7 @@ def _sinks(prefix: str, module: Any) -> Attention | str:
     return replace(found, per_head=("sinks",))
 
 
-def _bert(prefix: str, module: Any) -> Attention | str:
+def _bert(prefix: str, module: Any) -> AttentionLayer | str:
     heads = module.self.num_attention_heads
     return separate(prefix, module, parts=_SELF, heads=heads, groups=heads)
 
@@ -153,11 +153,11 @@ def _bert(prefix: str, module: Any) -> Attention | str:
 _SELF: Final = ("self.query", "self.key", "self.value", "output.dense")
 
 
-def _t5(prefix: str, module: Any) -> Attention | str:
+def _t5(prefix: str, module: Any) -> AttentionLayer | str:
     return separate(prefix, module, parts=("q", "k", "v", "o"), heads=module.n_heads, groups=module.n_heads)
 
 
-def _gpt2(prefix: str, module: Any) -> Attention | str:
+def _gpt2(prefix: str, module: Any) -> AttentionLayer | str:
     for flag in ("is_cross_attention", "reorder_and_upcast_attn", "pruned_heads"):
         if getattr(module, flag, False):
             return f"{flag} is set"
@@ -166,7 +166,7 @@ def _gpt2(prefix: str, module: Any) -> Attention | str:
     return _packed(prefix, stored, module.num_heads, packed, Affine(f"{prefix}c_proj", transposed=True))
 
 
-def _multihead(prefix: str, module: Any) -> Attention | str:
+def _multihead(prefix: str, module: Any) -> AttentionLayer | str:
     if module.add_zero_attn:
         return "add_zero_attn is set"
     packed = partial(Affine, prefix.removesuffix("."), weight="in_proj_weight", bias="in_proj_bias")
@@ -176,17 +176,17 @@ def _multihead(prefix: str, module: Any) -> Attention | str:
 
 def _packed(
     prefix: str, stored: tuple[Tensor, Tensor], heads: int, packed: "partial[Affine]", output: Affine
-) -> Attention | str:
+) -> AttentionLayer | str:
     """Queries, keys and values in this order in one weight ``[3 head width, input]``."""
     rows, columns = len(stored[0]), stored[1].shape[1]
     width = columns // heads
     if not rows == 3 * columns == 3 * heads * width:
         return f"{rows} packed rows and {columns} output columns are not {heads} whole heads"
     query, key, value = (packed(first=first, last=first + columns) for first in range(0, rows, columns))
-    return Attention(prefix.removesuffix("."), heads, heads, width, 0, MOVES, query, key, value, output)
+    return AttentionLayer(prefix.removesuffix("."), heads, heads, width, 0, MOVES, query, key, value, output)
 
 
-def grouped(prefix: str, module: Any, *, parts: tuple[str, str], heads: int, groups: int) -> Attention | str:
+def grouped(prefix: str, module: Any, *, parts: tuple[str, str], heads: int, groups: int) -> AttentionLayer | str:
     """One layer with, group after group, the queries of the group, its key and its value.
 
     Args:
@@ -205,7 +205,7 @@ def grouped(prefix: str, module: Any, *, parts: tuple[str, str], heads: int, gro
     rows = partial(Affine, prefix + parts[0], period=(share + 2) * width)
     ends = [0, share * width, (share + 1) * width, (share + 2) * width]
     query, key, value = (rows(first, last) for first, last in pairwise(ends))
-    return Attention(
+    return AttentionLayer(
         prefix.removesuffix("."), heads, groups, width, 0, MOVES, query, key, value, Affine(prefix + parts[1])
     )
 
@@ -213,22 +213,22 @@ def grouped(prefix: str, module: Any, *, parts: tuple[str, str], heads: int, gro
 _FUSED: Final = ("query_key_value", "dense")
 
 
-def _neox(prefix: str, module: Any) -> Attention | str:
+def _neox(prefix: str, module: Any) -> AttentionLayer | str:
     heads = module.dense.weight.shape[1] // module.head_size
     return grouped(prefix, module, parts=_FUSED, heads=heads, groups=heads)
 
 
-def _bloom(prefix: str, module: Any) -> Attention | str:
+def _bloom(prefix: str, module: Any) -> AttentionLayer | str:
     if module.pretraining_tp > 1 and module.slow_but_exact:
         return "slow_but_exact is set"
     return grouped(prefix, module, parts=_FUSED, heads=module.num_heads, groups=module.num_heads)
 
 
-def _falcon(prefix: str, module: Any) -> Attention | str:
+def _falcon(prefix: str, module: Any) -> AttentionLayer | str:
     return grouped(prefix, module, parts=_FUSED, heads=module.num_heads, groups=module.num_kv_heads)
 
 
-def _phi3(prefix: str, module: Any) -> Attention | str:
+def _phi3(prefix: str, module: Any) -> AttentionLayer | str:
     width, groups = module.head_dim, module.num_key_value_heads
     rows, columns = len(module.qkv_proj.weight), module.o_proj.weight.shape[1]
     heads = columns // width
@@ -237,10 +237,10 @@ def _phi3(prefix: str, module: Any) -> Attention | str:
     ends = [0, columns, columns + groups * width, rows]
     query, key, value = (Affine(f"{prefix}qkv_proj", first, last) for first, last in pairwise(ends))
     output = Affine(f"{prefix}o_proj")
-    return Attention(prefix.removesuffix("."), heads, groups, width, 0, MOVES, query, key, value, output)
+    return AttentionLayer(prefix.removesuffix("."), heads, groups, width, 0, MOVES, query, key, value, output)
 
 
-def _latent(prefix: str, module: Any) -> Attention | str:
+def _latent(prefix: str, module: Any) -> AttentionLayer | str:
     """Keys and values of all heads from one latent vector; what is turned by position is a key that heads share."""
     heads, plain, width = module.num_heads, module.qk_nope_head_dim, module.v_head_dim
     queries = "q_proj" if module.q_lora_rank is None else "q_b_proj"
@@ -249,7 +249,7 @@ def _latent(prefix: str, module: Any) -> Attention | str:
     if rows != wanted or module.o_proj.weight.shape[1] != heads * width or module.num_key_value_groups != 1:
         return f"{rows} rows of queries, and of keys and values, are not {heads} whole heads"
     both = partial(Affine, f"{prefix}kv_b_proj", period=plain + width)
-    return Attention(
+    return AttentionLayer(
         prefix.removesuffix("."), heads, heads, width, 0, MOVES,
         query=Affine(prefix + queries), key=both(0, plain), value=both(plain), output=Affine(f"{prefix}o_proj"),
     )  # fmt: skip
@@ -320,7 +320,7 @@ KINDS: Final[Mapping[str, tuple[Kind, ...]]] = {
 """By class name, the ways it is written; the first one whose parts are all there is meant."""
 
 
-Moved = Callable[[nn.Module, Attention, np.random.Generator], None]
+Moved = Callable[[nn.Module, AttentionLayer, np.random.Generator], None]
 """Rewrites one layer in place."""
 
 _NAMED: Final = (("queries", "keys", "values"), ("query", "key", "value"), ("q", "k", "v"))
@@ -330,8 +330,8 @@ _MOST_HEADS: Final = 3
 
 
 def prove(
-    model: nn.Module, run: Run, *, unknown: Mapping[str, nn.Module], sharing: Sharing, moves: Mapping[str, Moved]
-) -> tuple[Attention, ...]:
+    model: nn.Module, run: Run, *, unknown: Mapping[str, nn.Module], sharing: SharedTensors, moves: Mapping[str, Moved]
+) -> tuple[AttentionLayer, ...]:
     """Of modules that may be attention, those of which some move keeps the outputs, with these moves.
 
     Args:
@@ -341,7 +341,7 @@ def prove(
         sharing: Of the model.
         moves: What is tried, by name.
     """
-    classes: dict[type[nn.Module], list[list[Attention]]] = {}
+    classes: dict[type[nn.Module], list[list[AttentionLayer]]] = {}
     for path, module in unknown.items():
         guesses = list(_guesses(path, module, sharing))
         if guesses:
@@ -349,10 +349,10 @@ def prove(
     if not classes:
         return ()
     try:
-        bench = Bench(model, run)
+        bench = TwinBench(model, run)
     except Exception:  # whatever a copy of the model, or running it, raises: then nothing is proven
         return ()
-    found: list[Attention] = []
+    found: list[AttentionLayer] = []
     with suppress(TrialLimit):
         for every in classes.values():
             proven = (_proven(bench, layers, moves) for layers in zip(*every, strict=False))
@@ -360,7 +360,9 @@ def prove(
     return tuple(found)
 
 
-def _proven(bench: Bench, layers: Sequence[Attention], moves: Mapping[str, Moved]) -> tuple[Attention, ...]:
+def _proven(
+    bench: TwinBench, layers: Sequence[AttentionLayer], moves: Mapping[str, Moved]
+) -> tuple[AttentionLayer, ...]:
     """The layers with the moves that hold on all of them; none where none does."""
     held = {move for move in MOVES if _holds(bench, layers, move, moves[move])}
     # Hidden units that act one by one may change places with any other: those are no heads.
@@ -375,7 +377,7 @@ def _proven(bench: Bench, layers: Sequence[Attention], moves: Mapping[str, Moved
     return tuple(replace(layer, moves=tuple(move for move in MOVES if move in held)) for layer in layers if held)
 
 
-def _holds(bench: Bench, layers: Sequence[Attention], move: str, moved: Moved) -> bool:
+def _holds(bench: TwinBench, layers: Sequence[AttentionLayer], move: str, moved: Moved) -> bool:
     """Whether a move keeps the outputs, and would not if half of it were left out."""
     half = {"heads": "output", "value": "output", "query": "key"}[move]
     if any(layer.rotary % 2 or (move == "heads" and layer.heads < 2) for layer in layers):
@@ -392,7 +394,7 @@ def _holds(bench: Bench, layers: Sequence[Attention], move: str, moved: Moved) -
     return bench.holds(partial(change, whole=True)) and bench.matters(partial(change, whole=False))
 
 
-def _guesses(path: str, module: nn.Module, sharing: Sharing) -> Iterator[Attention]:
+def _guesses(path: str, module: nn.Module, sharing: SharedTensors) -> Iterator[AttentionLayer]:
     """The ways in which a module may be attention; none if a part of it is not what it seems."""
     prefix = f"{path}." if path else ""
     layers = _layers(module, sharing)
@@ -408,10 +410,10 @@ def _guesses(path: str, module: nn.Module, sharing: Sharing) -> Iterator[Attenti
                 rows, output = partial(Affine, prefix + parts[0]), Affine(prefix + parts[1])
                 read = [_packed(prefix, stored, heads, rows, output), interleaved]
             own = tuple(name for name, held in module.named_parameters(recurse=False) if held.shape == (heads,))
-            yield from (replace(guess, per_head=own) for guess in read if isinstance(guess, Attention))
+            yield from (replace(guess, per_head=own) for guess in read if isinstance(guess, AttentionLayer))
 
 
-def _layers(module: nn.Module, sharing: Sharing) -> dict[str, Any]:
+def _layers(module: nn.Module, sharing: SharedTensors) -> dict[str, Any]:
     """The plain layers of a module by name, those at the start of a sequence too."""
     if altered(module) or sharing.shared(module):
         return {}

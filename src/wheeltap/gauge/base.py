@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.core.records import Scalar
 from wheeltap.core.settings import ChoiceRecord
-from wheeltap.gauge.hidden import Hidden, weight_of
+from wheeltap.gauge.hidden import HiddenLayer, weight_of
 
 GAUGES: dict[str, tuple[str, ...]] = {
     "permute": (),
@@ -37,7 +37,7 @@ Amount = Annotated[int, Meta(ge=1, le=1_000_000)] | Annotated[float, Meta(gt=0, 
 
 
 @final
-class Settings(ChoiceRecord, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class GaugeSettings(ChoiceRecord, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The settings of all gauges. ``GAUGES`` says which belongs to which.
 
     Attributes:
@@ -74,7 +74,7 @@ def count(amount: float, units: int) -> int:
     return amount if isinstance(amount, int) else max(1, round(amount * units))
 
 
-def read_settings(operations: Sequence[str], settings: Mapping[str, Scalar]) -> Settings:
+def read_settings(operations: Sequence[str], settings: Mapping[str, Scalar]) -> GaugeSettings:
     """The settings of ``operations``, with defaults for what is not named.
 
     Raises:
@@ -92,8 +92,8 @@ def read_settings(operations: Sequence[str], settings: Mapping[str, Scalar]) -> 
         if name not in GAUGES:
             raise UnknownName("gauge", name, GAUGES)
     for name in settings:
-        if name not in Settings.__struct_fields__:
-            raise UnknownName("gauge setting", name, Settings.__struct_fields__)
+        if name not in GaugeSettings.__struct_fields__:
+            raise UnknownName("gauge setting", name, GaugeSettings.__struct_fields__)
         owners = [gauge for gauge, names in GAUGES.items() if name in names]
         if not set(owners) & set(operations):
             raise UsageError(
@@ -103,7 +103,7 @@ def read_settings(operations: Sequence[str], settings: Mapping[str, Scalar]) -> 
                 do=f"Ask for {' or '.join(owners)} as well, or leave {name} out.",
             )
     try:
-        return msgspec.convert(dict(settings), Settings)
+        return msgspec.convert(dict(settings), GaugeSettings)
     except msgspec.ValidationError as error:
         raise UsageError(
             "A gauge setting cannot be used.",
@@ -114,7 +114,7 @@ def read_settings(operations: Sequence[str], settings: Mapping[str, Scalar]) -> 
         ) from None
 
 
-def written_settings(operations: Sequence[str], settings: Settings) -> dict[str, Scalar]:
+def written_settings(operations: Sequence[str], settings: GaugeSettings) -> dict[str, Scalar]:
     """Every setting of ``operations`` by name, defaults included, as a derivation records them.
 
     ``exact`` and ``layers`` came later: at their defaults they are left out, so that what was recorded before is found.
@@ -124,8 +124,11 @@ def written_settings(operations: Sequence[str], settings: Settings) -> dict[str,
     return {name: value for name, value in named.items() if name not in ("exact", "layers") or value}
 
 
-Move = Callable[[nn.Module, np.random.Generator, Settings], None]
+Move = Callable[[nn.Module, np.random.Generator, GaugeSettings], None]
 """Rewrites a copy of a recognised model in place."""
+
+Gauges = tuple[dict[str, Move], tuple[str, ...]]
+"""What rewrites a copy, by gauge that holds; and reasons for the others."""
 
 BITWISE = frozenset({"permute", "rescale", "cancel", "dead", "heads", "experts"})
 """Gauges that keep every bit of what is computed: they move, negate, copy or scale by powers of two."""
@@ -162,7 +165,7 @@ class Family:
     """
 
     name: str
-    hiddens: tuple[Hidden, ...]
+    hiddens: tuple[HiddenLayer, ...]
     moves: Mapping[str, Move]
     refused: tuple[str, ...] = ()
     called: tuple[str, ...] = ()
@@ -201,7 +204,7 @@ def _extent(tensor: Tensor) -> tuple[str, int, int]:
 
 
 @final
-class Sharing:
+class SharedTensors:
     """Which tensors of a model are held by more than one module, or overlap in memory with another one."""
 
     def __init__(self, model: nn.Module) -> None:

@@ -72,7 +72,7 @@ class TrialLimit(Exception):
 
 
 @final
-class Bench:
+class TwinBench:
     """Tries changes on copies of one model; the model is not touched.
 
     Attributes:

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core.typed import to_array, to_tensor
-from wheeltap.gauge.base import Move, Settings, Sharing, altered, modules_of
-from wheeltap.gauge.bench import Bench, Run
+from wheeltap.gauge.base import Gauges, GaugeSettings, SharedTensors, altered, modules_of
+from wheeltap.gauge.bench import Run, TwinBench
 from wheeltap.gauge.hidden import put
 from wheeltap.gauge.parts import of_transformers
 
@@ -91,7 +91,7 @@ def _reorder(model: nn.Module, mixture: Mixture, order: Tensor) -> None:
             listed[at] = modules[int(order[at])]
 
 
-def find(model: nn.Module, sharing: Sharing, *, run: Run | None = None) -> tuple[dict[str, Move], tuple[str, ...]]:
+def find(model: nn.Module, sharing: SharedTensors, *, run: Run | None = None) -> Gauges:
     """The gauge ``experts``, where it holds, and why it does not for other mixtures.
 
     Args:
@@ -104,13 +104,15 @@ def find(model: nn.Module, sharing: Sharing, *, run: Run | None = None) -> tuple
     return ({GAUGE: partial(_moved, mixtures=found)} if found else {}), reasons
 
 
-def _moved(model: nn.Module, rng: np.random.Generator, settings: Settings, *, mixtures: tuple[Mixture, ...]) -> None:
+def _moved(
+    model: nn.Module, rng: np.random.Generator, settings: GaugeSettings, *, mixtures: tuple[Mixture, ...]
+) -> None:
     for mixture in mixtures:
         permute(model, mixture, rng)
 
 
 def mixtures(
-    model: nn.Module, sharing: Sharing, *, run: Run | None = None
+    model: nn.Module, sharing: SharedTensors, *, run: Run | None = None
 ) -> tuple[tuple[Mixture, ...], dict[str, str]]:
     """Every mixture whose experts may change places, and by path why others may not; see ``find``."""
     found: list[Mixture] = []
@@ -130,7 +132,7 @@ def mixtures(
     if run is not None and guessed:
         # Whatever the model's own code raises, and more trials than allowed, leave the rest unproven.
         with suppress(Exception):
-            bench = Bench(model, run)
+            bench = TwinBench(model, run)
             for path, guess in guessed.items():
                 proven = next((mixture for mixture in guess if _proven(bench, mixture)), None)
                 problem = None if proven is None else _reason(model, path, proven, sharing)
@@ -166,7 +168,7 @@ def _own(module: nn.Module) -> list[tuple[str, Tensor]]:
     return [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
 
 
-def _reason(model: nn.Module, path: str, mixture: Mixture, sharing: Sharing) -> str | None:
+def _reason(model: nn.Module, path: str, mixture: Mixture, sharing: SharedTensors) -> str | None:
     """Why the experts of a mixture may not change places, or ``None`` if they may."""
     inside = modules_of(model.get_submodule(mixture.path)).values()
     parts = [model.get_submodule(path), *inside, *(model.get_submodule(held.path) for held in mixture.tensors)]
@@ -227,7 +229,7 @@ def _stored(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield key, held
 
 
-def _proven(bench: Bench, mixture: Mixture) -> bool:
+def _proven(bench: TwinBench, mixture: Mixture) -> bool:
     """Whether experts that move with their router give the same outputs, and experts alone give others."""
     alone = replace(mixture, tensors=tuple(held for held in mixture.tensors if held.path == mixture.path))
     orders = torch.arange(mixture.count).roll(1), torch.arange(mixture.count).flip(0)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wheeltap.core.typed import to_tensor
-from wheeltap.gauge.base import Move, Settings, count
+from wheeltap.gauge.base import GaugeSettings, Move, count
 from wheeltap.gauge.hidden import put, times
 
 
@@ -100,7 +100,7 @@ class Units:
         return frozenset(sliced.path for sliced in self.tensors if not sliced.reads)
 
 
-def permute(model: nn.Module, units: Units, rng: np.random.Generator, settings: Settings) -> None:
+def permute(model: nn.Module, units: Units, rng: np.random.Generator, settings: GaugeSettings) -> None:
     """Units change places with others of their group."""
     reorder(model, units.tensors, [rng.permutation(units.width) for _ in range(units.groups)])
 
@@ -115,7 +115,7 @@ def reorder(model: nn.Module, tensors: Sequence[UnitSlice], orders: Sequence[NDA
         sliced.write(model, tensor.index_select(sliced.axis, index.to(tensor.device)))
 
 
-def rescale(model: nn.Module, units: Units, rng: np.random.Generator, settings: Settings) -> None:
+def rescale(model: nn.Module, units: Units, rng: np.random.Generator, settings: GaugeSettings) -> None:
     """Units are written larger and read smaller, by lognormal factors; powers of two in 16-bit types."""
     coarse = settings.exact or any(sliced.held(model).dtype.itemsize < 4 for sliced in units.tensors)
     logs = to_tensor(rng.standard_normal((units.groups, units.width))) * settings.spread
@@ -130,7 +130,7 @@ def rescale(model: nn.Module, units: Units, rng: np.random.Generator, settings: 
         sliced.write(model, times(tensor, factor, dim=sliced.axis))
 
 
-def cancel(model: nn.Module, units: Units, rng: np.random.Generator, settings: Settings) -> None:
+def cancel(model: nn.Module, units: Units, rng: np.random.Generator, settings: GaugeSettings) -> None:
     """Pairs are added that are made like some unit, and of which each reader takes the opposite of each other."""
     pairs = count(settings.pairs, units.width)
     sources = [
@@ -154,7 +154,7 @@ def cancel(model: nn.Module, units: Units, rng: np.random.Generator, settings: S
     _widen(model, units, sources, read=read, made=made)
 
 
-def dead(model: nn.Module, units: Units, rng: np.random.Generator, settings: Settings) -> None:
+def dead(model: nn.Module, units: Units, rng: np.random.Generator, settings: GaugeSettings) -> None:
     """Units are added that nothing writes and so are always 0, with outgoing weights like those of the others."""
     sources = [np.zeros(count(settings.units, units.width), dtype=np.int64)] * units.groups
     _widen(
@@ -213,7 +213,7 @@ def moves(found: Sequence[Units]) -> dict[str, Move]:
 
 
 def each(
-    model: nn.Module, rng: np.random.Generator, settings: Settings, *, gauge: str, units: tuple[Units, ...]
+    model: nn.Module, rng: np.random.Generator, settings: GaugeSettings, *, gauge: str, units: tuple[Units, ...]
 ) -> None:
     """Rewrites every one of some units by a gauge; pairs that cancel go to as many as the settings say."""
     chosen = np.arange(len(units))

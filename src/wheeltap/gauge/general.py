@@ -19,12 +19,12 @@ from torch.nn.utils import parametrize
 
 from wheeltap.core import seeds
 from wheeltap.gauge import attention, experts, recurrent, state_space, transformer
-from wheeltap.gauge.base import Family, Move, Refusal, Settings, Sharing
-from wheeltap.gauge.bench import Bench, Run, TrialLimit
-from wheeltap.gauge.hidden import Hidden, Reader
+from wheeltap.gauge.base import Family, GaugeSettings, Move, Refusal, SharedTensors
+from wheeltap.gauge.bench import Run, TrialLimit, TwinBench
+from wheeltap.gauge.hidden import HiddenLayer, UnitReader
 from wheeltap.gauge.moves import MOVES, WIDENING, unit_moves
-from wheeltap.gauge.probe import Cut, UnitReading, UnitReadings, seen
-from wheeltap.gauge.stages import Experts, Inputs, Place, Slices, Widths, kind_of, one_by_one
+from wheeltap.gauge.probe import AxisCut, UnitReading, UnitReadings, seen
+from wheeltap.gauge.stages import AxisPlace, Experts, Inputs, Slices, Widths, kind_of, one_by_one
 from wheeltap.gauge.trace import TensorIndex, Trace
 
 _MOST_PARTS: Final = 12
@@ -35,7 +35,7 @@ _EQUAL: Final = {torch.float64: 1e-6, torch.float32: 1e-3}
 
 @final
 @dataclass(frozen=True)
-class Group:
+class UnitGroup:
     """Units that are permuted as one, as a guess to be proven.
 
     Attributes:
@@ -48,7 +48,7 @@ class Group:
         problem: Why it is not tried at all.
     """
 
-    hidden: Hidden
+    hidden: HiddenLayer
     readings: tuple[UnitReading, ...]
     factors: bool
     tied: tuple[str, ...]
@@ -76,7 +76,7 @@ class Group:
         """Whether one of the modules at ``paths`` holds a part of it."""
         return any(stage.path in paths for stage in self.stages)
 
-    def widened(self) -> Hidden:
+    def widened(self) -> HiddenLayer:
         """The hidden layer with the attributes that may have to follow its width."""
         return replace(self.hidden, stages=(*self.widths, *self.hidden.stages))
 
@@ -87,8 +87,8 @@ class _SharedUnits:
     """Readers that share units, while they are collected."""
 
     readings: list[UnitReading] = field(default_factory=list[UnitReading])
-    slots: dict[tuple[str, int], Cut] = field(default_factory=dict[tuple[str, int], Cut])
-    readers: dict[tuple[str, int], Cut] = field(default_factory=dict[tuple[str, int], Cut])
+    slots: dict[tuple[str, int], AxisCut] = field(default_factory=dict[tuple[str, int], AxisCut])
+    readers: dict[tuple[str, int], AxisCut] = field(default_factory=dict[tuple[str, int], AxisCut])
 
     def add(self, reading: UnitReading) -> None:
         self.readings.append(reading)
@@ -126,7 +126,7 @@ class _SharedUnits:
         return own == cuts and all(reading.units == one.units for reading in self.readings)
 
 
-def groups(model: nn.Module, found: UnitReadings, weights: TensorIndex, trace: Trace) -> tuple[Group, ...]:
+def groups(model: nn.Module, found: UnitReadings, weights: TensorIndex, trace: Trace) -> tuple[UnitGroup, ...]:
     """The groups that the readings make up, in the order of the calls.
 
     Args:
@@ -151,13 +151,13 @@ def groups(model: nn.Module, found: UnitReadings, weights: TensorIndex, trace: T
     return tuple(group if names[group.hidden.name] == 1 else _with_readers(group) for group in made)
 
 
-def _with_readers(group: Group) -> Group:
+def _with_readers(group: UnitGroup) -> UnitGroup:
     """The group by the names of what writes and what reads it."""
     read = ", ".join(dict.fromkeys(reading.name for reading in group.readings))
     return replace(group, hidden=replace(group.hidden, name=f"{group.hidden.name} to {read}"))
 
 
-def _group(model: nn.Module, found: _SharedUnits, weights: TensorIndex, problem: str | None) -> Group:
+def _group(model: nn.Module, found: _SharedUnits, weights: TensorIndex, problem: str | None) -> UnitGroup:
     found.readings.sort(key=lambda reading: reading.order)
     units = found.readings[0].units
     tied = tuple(sorted({name for name, axis in found.slots if (name, axis) in found.readers}))
@@ -165,7 +165,7 @@ def _group(model: nn.Module, found: _SharedUnits, weights: TensorIndex, problem:
     written = {name for reading in found.readings for name in reading.written}
     slots = [
         Slices(
-            Place(weights.names[name], axis, cut.before, cut.after),
+            AxisPlace(weights.names[name], axis, cut.before, cut.after),
             cut.parts,
             scaled=tuple(part for part in cut.parts if (name, axis, part) in factors),
             writes=name in written,
@@ -174,7 +174,7 @@ def _group(model: nn.Module, found: _SharedUnits, weights: TensorIndex, problem:
     ]
     readers = [
         Inputs(
-            Place(weights.names[name], axis, cut.before, cut.after),
+            AxisPlace(weights.names[name], axis, cut.before, cut.after),
             weights.held[name].numel() // weights.held[name].shape[axis],
             called=all(
                 reading.inside <= {name.rpartition(".")[0]} for reading in found.readings if reading.name == name
@@ -186,9 +186,11 @@ def _group(model: nn.Module, found: _SharedUnits, weights: TensorIndex, problem:
     slots.sort(key=lambda stage: (not stage.writes, -weights.held[stage.place.names[0]].numel()))
     paths = dict.fromkeys(stage.path for stage in (*slots, *readers))
     experts = [Experts(path, units) for path in paths if one_by_one(model.get_submodule(path))]
-    hidden = Hidden(slots[0].place.label, units, (*experts, *slots, *readers))
+    hidden = HiddenLayer(slots[0].place.label, units, (*experts, *slots, *readers))
     dense = tuple(dict.fromkeys(thing for reading in found.readings for thing in reading.dense))
-    return Group(hidden, tuple(found.readings), bool(factors), tied, dense, _widths(model, hidden, found.home), problem)
+    return UnitGroup(
+        hidden, tuple(found.readings), bool(factors), tied, dense, _widths(model, hidden, found.home), problem
+    )
 
 
 def _within(path: str, home: str) -> bool:
@@ -213,7 +215,7 @@ def _problem(found: _SharedUnits, seen: UnitReadings, weights: TensorIndex, trac
     return None
 
 
-def _widths(model: nn.Module, hidden: Hidden, home: str) -> tuple[Widths, ...]:
+def _widths(model: nn.Module, hidden: HiddenLayer, home: str) -> tuple[Widths, ...]:
     """Attributes of the modules about the units that are equal to their number; but for those that layers keep."""
     paths: list[str] = []
     for stage in hidden.stages:
@@ -277,18 +279,18 @@ def recognise(model: nn.Module, run: Run | None = None) -> Family | Refusal:
     """
     if run is None:
         return Refusal("no examples to probe the model with")
-    found: tuple[Hidden, ...] = ()
+    found: tuple[HiddenLayer, ...] = ()
     refused: tuple[str, ...] = (f"a model of more than {LARGEST:,} parameters is not probed",)
     tried = None
     if sum(parameter.numel() for parameter in model.parameters()) <= LARGEST:
         tried = run
         try:
-            bench = Bench(model, run)
+            bench = TwinBench(model, run)
         except Exception as error:  # whatever the model's own code raises
             return Refusal(_unprobed(error))
         found, refused = hiddens(bench, _attention(model))
     units, reasons = unit_moves(model, found)
-    sharing = Sharing(model)
+    sharing = SharedTensors(model)
     parts = [
         (units, (*refused, *reasons)),
         transformer.moves(model, sharing, run=tried),
@@ -306,7 +308,7 @@ def recognise(model: nn.Module, run: Run | None = None) -> Family | Refusal:
     return Family(NAME, found, moves, because)
 
 
-def _both(model: nn.Module, rng: np.random.Generator, settings: Settings, *, one: Move, two: Move) -> None:
+def _both(model: nn.Module, rng: np.random.Generator, settings: GaugeSettings, *, one: Move, two: Move) -> None:
     one(model, rng, settings)
     two(model, rng, settings)
 
@@ -330,7 +332,7 @@ def left(model: nn.Module, family: Family) -> float:
     return sum(size for at, size in sizes.items() if at not in known) / max(sum(sizes.values()), 1)
 
 
-def hiddens(bench: Bench, known: Set[str] = frozenset()) -> tuple[tuple[Hidden, ...], tuple[str, ...]]:
+def hiddens(bench: TwinBench, known: Set[str] = frozenset()) -> tuple[tuple[HiddenLayer, ...], tuple[str, ...]]:
     """The hidden layers of a model that some gauge is proven on, and reasons for others.
 
     Args:
@@ -355,11 +357,11 @@ def _unprobed(error: Exception) -> str:
 
 def _attention(model: nn.Module) -> set[str]:
     """Paths of the layers of attention that is known by its class: its values have gauges of their own."""
-    layers, _ = attention.find(model, Sharing(model))
+    layers, _ = attention.find(model, SharedTensors(model))
     return {part.path for layer in layers for part in (layer.query, layer.key, layer.value, layer.output)}
 
 
-def _probed(bench: Bench) -> tuple[Group, ...]:
+def _probed(bench: TwinBench) -> tuple[UnitGroup, ...]:
     """The groups of units that one pass shows."""
     for buffers in (True, False):
         model = bench.copy()
@@ -382,11 +384,11 @@ def _probed(bench: Bench) -> tuple[Group, ...]:
     raise AssertionError
 
 
-def _rng(group: Group, gauge: str) -> np.random.Generator:
+def _rng(group: UnitGroup, gauge: str) -> np.random.Generator:
     return seeds.generator(0, "proof", group.hidden.name, gauge)
 
 
-def _moved(gauge: str, hiddens: Sequence[tuple[Group, Hidden]]) -> Callable[[nn.Module], None]:
+def _moved(gauge: str, hiddens: Sequence[tuple[UnitGroup, HiddenLayer]]) -> Callable[[nn.Module], None]:
     def change(model: nn.Module) -> None:
         for group, hidden in hiddens:
             MOVES[gauge](model, (hidden,), _rng(group, gauge), _TRIED[gauge])
@@ -395,17 +397,17 @@ def _moved(gauge: str, hiddens: Sequence[tuple[Group, Hidden]]) -> Callable[[nn.
 
 
 _TRIED: Final = {
-    "permute": Settings(),
-    "rescale": Settings(),
-    "split": Settings(),
-    "cancel": Settings(pairs=0.25),
-    "dead": Settings(units=1),
-    "entangle": Settings(),
+    "permute": GaugeSettings(),
+    "rescale": GaugeSettings(),
+    "split": GaugeSettings(),
+    "cancel": GaugeSettings(pairs=0.25),
+    "dead": GaugeSettings(units=1),
+    "entangle": GaugeSettings(),
 }
 """The settings at which each gauge is tried: numbers of units that are added, odd ones too."""
 
 
-def _sound(groups: Sequence[Group], holds: Callable[[Sequence[Group]], bool]) -> list[Group]:
+def _sound(groups: Sequence[UnitGroup], holds: Callable[[Sequence[UnitGroup]], bool]) -> list[UnitGroup]:
     """Those of which something holds, all together and so each of them; tried on ever fewer together."""
     if not groups or holds(groups):
         return list(groups)
@@ -418,15 +420,15 @@ def _sound(groups: Sequence[Group], holds: Callable[[Sequence[Group]], bool]) ->
     return [*_sound(groups[:half], holds), *_sound(groups[half:], holds)]
 
 
-def _proven(bench: Bench, found: Sequence[Group]) -> tuple[tuple[Hidden, ...], list[str]]:
+def _proven(bench: TwinBench, found: Sequence[UnitGroup]) -> tuple[tuple[HiddenLayer, ...], list[str]]:
     """The hidden layers with the gauges that hold on each, and reasons for those that have none."""
-    ways: dict[str, dict[str, Hidden]] = {group.hidden.name: {} for group in found}
+    ways: dict[str, dict[str, HiddenLayer]] = {group.hidden.name: {} for group in found}
     changed = _CHANGED
     try:
         _prove(bench, found, ways)
     except TrialLimit:
         changed = _UNPROVEN
-    made: list[Hidden] = []
+    made: list[HiddenLayer] = []
     refused: list[str] = []
     for group in found:
         held = ways[group.hidden.name]
@@ -439,7 +441,7 @@ def _proven(bench: Bench, found: Sequence[Group]) -> tuple[tuple[Hidden, ...], l
     return tuple(made), refused
 
 
-def _why(group: Group, gauge: str) -> str | None:
+def _why(group: UnitGroup, gauge: str) -> str | None:
     """Why a gauge was not tried on a group, or ``None`` if it was."""
     if group.tied and gauge != "permute":
         return f"{' and '.join(group.tied)} both write and read the units"
@@ -450,18 +452,18 @@ def _why(group: Group, gauge: str) -> str | None:
     return None
 
 
-def _prove(bench: Bench, found: Sequence[Group], ways: dict[str, dict[str, Hidden]]) -> None:
+def _prove(bench: TwinBench, found: Sequence[UnitGroup], ways: dict[str, dict[str, HiddenLayer]]) -> None:
     """Tries every gauge on every group; what holds is entered in ``ways``, by group and gauge."""
 
     def holding(
-        gauge: str, groups: Sequence[Group], form: Callable[[Group], Hidden] = lambda group: group.hidden
-    ) -> list[Group]:
-        def holds(some: Sequence[Group]) -> bool:
+        gauge: str, groups: Sequence[UnitGroup], form: Callable[[UnitGroup], HiddenLayer] = lambda group: group.hidden
+    ) -> list[UnitGroup]:
+        def holds(some: Sequence[UnitGroup]) -> bool:
             return bench.holds(_moved(gauge, [(group, form(group)) for group in some]))
 
         held = list(groups)
         if groups and not holds(groups):  # those of one form are tried by themselves
-            forms: dict[tuple[Any, ...], list[Group]] = {}
+            forms: dict[tuple[Any, ...], list[UnitGroup]] = {}
             for group in groups:
                 forms.setdefault(group.form, []).append(group)
             held = [group for alike in forms.values() for group in _sound(alike, holds)]
@@ -469,7 +471,7 @@ def _prove(bench: Bench, found: Sequence[Group], ways: dict[str, dict[str, Hidde
             ways[group.hidden.name][gauge] = form(group)
         return held
 
-    permuted: list[Group] = []
+    permuted: list[UnitGroup] = []
     for dense in (False, True):
         some = [group for group in found if bool(group.dense) is dense]
         permuted += _telling(bench, holding("permute", some), "permute")
@@ -482,30 +484,30 @@ def _prove(bench: Bench, found: Sequence[Group], ways: dict[str, dict[str, Hidde
             ways[group.hidden.name].clear()
     wide = [group for group in permuted if group.whole]
     plain = holding("cancel", wide)
-    grown = holding("cancel", [group for group in wide if group not in plain and group.widths], Group.widened)
+    grown = holding("cancel", [group for group in wide if group not in plain and group.widths], UnitGroup.widened)
     for gauge in ("split", "dead", "entangle"):
         holding(gauge, plain)
-        holding(gauge, grown, Group.widened)
+        holding(gauge, grown, UnitGroup.widened)
 
 
-def _telling(bench: Bench, groups: Sequence[Group], gauge: str) -> list[Group]:
+def _telling(bench: TwinBench, groups: Sequence[UnitGroup], gauge: str) -> list[UnitGroup]:
     """The groups on which a proof could fail: if what reads the units is left as it was, the outputs are others."""
 
-    def half(group: Group) -> Hidden:
+    def half(group: UnitGroup) -> HiddenLayer:
         hidden = group.hidden
-        return replace(hidden, stages=tuple(stage for stage in hidden.stages if not isinstance(stage, Reader)))
+        return replace(hidden, stages=tuple(stage for stage in hidden.stages if not isinstance(stage, UnitReader)))
 
-    def change(model: nn.Module, group: Group) -> None:
+    def change(model: nn.Module, group: UnitGroup) -> None:
         if group.tied:
             random = _rng(group, "doubled")
             group.hidden.gather(model, random.integers(group.hidden.units, size=group.hidden.units))
         else:
             _moved(gauge, [(group, half(group))])(model)
 
-    tried: dict[tuple[Any, ...], list[Group]] = {}
+    tried: dict[tuple[Any, ...], list[UnitGroup]] = {}
     for group in groups:
         tried.setdefault(group.form, []).append(group)
-    held: list[Group] = []
+    held: list[UnitGroup] = []
     for alike in tried.values():
         # Of many blocks of one form some stand for all: the gradients distinguish them one by one.
         some = alike if len(alike) <= _CONTROLS else [alike[0], alike[len(alike) // 2], alike[-1]]

@@ -53,7 +53,7 @@ def times(tensor: Tensor, factor: Tensor, *, dim: int) -> Tensor:
     return tensor.detach().double() * factor.to(dtype=torch.float64, device=tensor.device).reshape(shape)
 
 
-class Stage(ABC):
+class UnitStage(ABC):
     """Tensors of one module that have one slice per unit.
 
     Attributes:
@@ -93,7 +93,7 @@ class Stage(ABC):
         return iter(())
 
 
-class Reader(Stage):
+class UnitReader(UnitStage):
     """Weights that read the units.
 
     Attributes:
@@ -120,23 +120,23 @@ class Reader(Stage):
         """Store a weight given as ``view`` gives it, of any number of units."""
 
     def gather(self, model: nn.Module, index: Tensor) -> None:
-        """See ``Stage.gather``."""
+        """See ``UnitStage.gather``."""
         view = self.view(model)
         self.write(model, view.index_select(2, index.to(view.device)))
 
     def rescale(self, model: nn.Module, scale: Tensor, *, fresh: Fresh) -> Tensor:
-        """See ``Stage.rescale``."""
+        """See ``UnitStage.rescale``."""
         self.write(model, times(self.view(model), 1 / scale, dim=2))
         return scale
 
     def tensors(self, model: nn.Module) -> Iterator[Tensor]:
-        """See ``Stage.tensors``."""
+        """See ``UnitStage.tensors``."""
         yield self.view(model)
 
 
 @final
 @dataclass(frozen=True)
-class UnitRows(Stage):
+class UnitRows(UnitStage):
     """A Linear or convolution that writes the units: row ``i`` of weight and bias is unit ``i``.
 
     Attributes:
@@ -154,21 +154,21 @@ class UnitRows(Stage):
             yield name, getattr(module, name).detach(), int(self.transposed and name == "weight")
 
     def gather(self, model: nn.Module, index: Tensor) -> None:
-        """See ``Stage.gather``."""
+        """See ``UnitStage.gather``."""
         module = model.get_submodule(self.path)
         for name, value, axis in self._slices(module):
             put(module, name, value.index_select(axis, index.to(value.device)))
         _resize(module, ("out_features", "out_channels", "nf"), len(index))
 
     def rescale(self, model: nn.Module, scale: Tensor, *, fresh: Fresh) -> Tensor:
-        """See ``Stage.rescale``."""
+        """See ``UnitStage.rescale``."""
         module = model.get_submodule(self.path)
         for name, value, axis in self._slices(module) if self.scaled else ():
             put(module, name, times(value, scale, dim=axis))
         return scale
 
     def silence(self, model: nn.Module, *, first: int) -> None:
-        """See ``Stage.silence``."""
+        """See ``UnitStage.silence``."""
         module = model.get_submodule(self.path)
         for name, value, axis in self._slices(module):
             silent = value.clone()
@@ -176,11 +176,11 @@ class UnitRows(Stage):
             put(module, name, silent)
 
     def tensors(self, model: nn.Module) -> Iterator[Tensor]:
-        """See ``Stage.tensors``."""
+        """See ``UnitStage.tensors``."""
         yield from (value for _, value, _ in self._slices(model.get_submodule(self.path)))
 
     def jitter(self, model: nn.Module, rng: np.random.Generator, *, units: int, amount: float) -> None:
-        """See ``Stage.jitter``."""
+        """See ``UnitStage.jitter``."""
         module = model.get_submodule(self.path)
         axis = int(self.transposed)
         weight = weight_of(module).double().movedim(axis, 0).clone()
@@ -191,13 +191,13 @@ class UnitRows(Stage):
 
 @final
 @dataclass(frozen=True)
-class NormStage(Stage):
+class NormStage(UnitStage):
     """A batch norm in eval mode, one channel per unit: running statistics make it a fixed affine map per unit."""
 
     path: str
 
     def gather(self, model: nn.Module, index: Tensor) -> None:
-        """See ``Stage.gather``."""
+        """See ``UnitStage.gather``."""
         module = model.get_submodule(self.path)
         for name in _held(module, "weight", "bias", "running_mean", "running_var"):
             value = getattr(module, name)
@@ -229,7 +229,7 @@ class NormStage(Stage):
         return out
 
     def silence(self, model: nn.Module, *, first: int) -> None:
-        """See ``Stage.silence``."""
+        """See ``UnitStage.silence``."""
         module = model.get_submodule(self.path)
         for name in _held(module, "running_mean", "bias"):
             value = getattr(module, name).detach().clone()
@@ -237,33 +237,33 @@ class NormStage(Stage):
             put(module, name, value)
 
     def tensors(self, model: nn.Module) -> Iterator[Tensor]:
-        """See ``Stage.tensors``."""
+        """See ``UnitStage.tensors``."""
         module = model.get_submodule(self.path)
         yield from (getattr(module, name).detach() for name in _held(module, "weight", "bias", "running_mean"))
 
 
 @final
 @dataclass(frozen=True)
-class UnitSlopes(Stage):
+class UnitSlopes(UnitStage):
     """A PReLU with one slope per unit: homogeneous, so a factor passes through."""
 
     path: str
 
     def gather(self, model: nn.Module, index: Tensor) -> None:
-        """See ``Stage.gather``."""
+        """See ``UnitStage.gather``."""
         module = model.get_submodule(self.path)
         weight = weight_of(module)
         put(module, "weight", weight.index_select(0, index.to(weight.device)))
         _resize(module, ("num_parameters",), len(index))
 
     def tensors(self, model: nn.Module) -> Iterator[Tensor]:
-        """See ``Stage.tensors``."""
+        """See ``UnitStage.tensors``."""
         yield weight_of(model.get_submodule(self.path))
 
 
 @final
 @dataclass(frozen=True)
-class Columns(Reader):
+class Columns(UnitReader):
     """A Linear or convolution that reads the units.
 
     Its weight, seen as ``[output, before, unit, after]``: ``after`` holds what one unit spreads over (kernel taps,
@@ -280,13 +280,13 @@ class Columns(Reader):
     transposed: bool = False
 
     def view(self, model: nn.Module) -> Tensor:
-        """See ``Reader.view``."""
+        """See ``UnitReader.view``."""
         weight = weight_of(model.get_submodule(self.path))
         weight = weight.T if self.transposed else weight
         return weight.reshape(len(weight), self.before, -1, self.after)
 
     def write(self, model: nn.Module, view: Tensor) -> None:
-        """See ``Reader.write``."""
+        """See ``UnitReader.write``."""
         module = model.get_submodule(self.path)
         kernel = () if self.transposed else weight_of(module).shape[2:]
         stored = view.reshape(len(view), -1, *kernel)
@@ -296,7 +296,7 @@ class Columns(Reader):
 
 @final
 @dataclass(frozen=True)
-class Hidden:
+class HiddenLayer:
     """One hidden layer.
 
     Attributes:
@@ -311,19 +311,19 @@ class Hidden:
 
     name: str
     units: int
-    stages: tuple[Stage, ...]
+    stages: tuple[UnitStage, ...]
     widens: bool = True
     homogeneous: bool = True
     silent: bool = True
     refused: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
-    def readers(self) -> tuple[Reader, ...]:
+    def readers(self) -> tuple[UnitReader, ...]:
         """The stages that read the units."""
-        return tuple(stage for stage in self.stages if isinstance(stage, Reader))
+        return tuple(stage for stage in self.stages if isinstance(stage, UnitReader))
 
     @property
-    def reader(self) -> Reader:
+    def reader(self) -> UnitReader:
         """The stage that reads the units, where there is one only."""
         (only,) = self.readers
         return only

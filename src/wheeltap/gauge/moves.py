@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wheeltap.core.typed import to_tensor
-from wheeltap.gauge.base import BITWISE, ROUNDED, Move, Settings, count
-from wheeltap.gauge.hidden import Hidden, Reader, times
+from wheeltap.gauge.base import BITWISE, ROUNDED, Gauges, GaugeSettings, Move, count
+from wheeltap.gauge.hidden import HiddenLayer, UnitReader, times
 
 Generator = np.random.Generator
 
 
-def permute(model: nn.Module, hiddens: Sequence[Hidden], rng: Generator, settings: Settings) -> None:
+def permute(model: nn.Module, hiddens: Sequence[HiddenLayer], rng: Generator, settings: GaugeSettings) -> None:
     """Units change places."""
     for hidden in hiddens:
         hidden.gather(model, rng.permutation(hidden.units))
 
 
-def rescale(model: nn.Module, hiddens: Sequence[Hidden], rng: Generator, settings: Settings) -> None:
+def rescale(model: nn.Module, hiddens: Sequence[HiddenLayer], rng: Generator, settings: GaugeSettings) -> None:
     """Units are written larger and read smaller, by lognormal factors.
 
     In 16-bit types the factors are rounded to powers of two, so that each weight keeps every bit.
@@ -46,7 +46,7 @@ def rescale(model: nn.Module, hiddens: Sequence[Hidden], rng: Generator, setting
             scale = stage.rescale(model, scale, fresh=None if coarse else factors)
 
 
-def split(model: nn.Module, hiddens: Sequence[Hidden], rng: Generator, settings: Settings) -> None:
+def split(model: nn.Module, hiddens: Sequence[HiddenLayer], rng: Generator, settings: GaugeSettings) -> None:
     """Some units become several that read the same; random shares of what the unit wrote add up to it."""
     for hidden in hiddens:
         chosen = _chosen(rng, hidden.units, settings.share)
@@ -59,7 +59,7 @@ def split(model: nn.Module, hiddens: Sequence[Hidden], rng: Generator, settings:
             reader.write(model, times(reader.view(model), factor, dim=2))
 
 
-def cancel(model: nn.Module, hiddens: Sequence[Hidden], rng: Generator, settings: Settings) -> None:
+def cancel(model: nn.Module, hiddens: Sequence[HiddenLayer], rng: Generator, settings: GaugeSettings) -> None:
     """Pairs are added that read what some unit reads and write the opposite of each other.
 
     What a pair writes is Gaussian, at ``scale`` times the standard deviation of what the layer's units write.
@@ -80,7 +80,7 @@ def cancel(model: nn.Module, hiddens: Sequence[Hidden], rng: Generator, settings
             _write_added(model, reader, torch.stack([drawn, -drawn], dim=3).flatten(2, 3), units=hidden.units)
 
 
-def dead(model: nn.Module, hiddens: Sequence[Hidden], rng: Generator, settings: Settings) -> None:
+def dead(model: nn.Module, hiddens: Sequence[HiddenLayer], rng: Generator, settings: GaugeSettings) -> None:
     """Units are added that read nothing and so are always 0, with outgoing weights like those of the others."""
     for hidden in hiddens:
         _add(model, hidden, np.zeros(count(settings.units, hidden.units), dtype=np.int64))
@@ -91,7 +91,7 @@ def dead(model: nn.Module, hiddens: Sequence[Hidden], rng: Generator, settings: 
             _write_added(model, reader, _drawn(model, reader, rng, units=hidden.units), units=hidden.units)
 
 
-def entangle(model: nn.Module, hiddens: Sequence[Hidden], rng: Generator, settings: Settings) -> None:
+def entangle(model: nn.Module, hiddens: Sequence[HiddenLayer], rng: Generator, settings: GaugeSettings) -> None:
     """Some units become two that write half each, one with what another unit writes added and one with it subtracted.
 
     Together they are what the unit was; each alone also moves what the other unit moves.
@@ -112,12 +112,12 @@ def _chosen(rng: Generator, units: int, share: float) -> NDArray[np.int64]:
     return np.sort(rng.choice(units, size=count(share, units), replace=False))
 
 
-def _add(model: nn.Module, hidden: Hidden, sources: NDArray[np.int64]) -> None:
+def _add(model: nn.Module, hidden: HiddenLayer, sources: NDArray[np.int64]) -> None:
     """Adds copies of the units ``sources`` at the end; what they write is the caller's to set."""
     hidden.gather(model, np.concatenate([np.arange(hidden.units), sources]))
 
 
-def _drawn(model: nn.Module, reader: Reader, rng: Generator, *, units: int) -> Tensor:
+def _drawn(model: nn.Module, reader: UnitReader, rng: Generator, *, units: int) -> Tensor:
     """Outgoing weights for the units from ``units`` on, Gaussian with the standard deviation of those of the others."""
     view = reader.view(model).double()
     spread = float(view[: reader.outputs, :, :units].std(correction=0))
@@ -125,7 +125,7 @@ def _drawn(model: nn.Module, reader: Reader, rng: Generator, *, units: int) -> T
     return to_tensor(spread * rng.standard_normal(shape), like=view)
 
 
-def _write_added(model: nn.Module, reader: Reader, value: Tensor, *, units: int) -> None:
+def _write_added(model: nn.Module, reader: UnitReader, value: Tensor, *, units: int) -> None:
     """Sets what units from ``units`` on write. Units that were added to the next layer read nothing of it."""
     view = reader.view(model).double()
     view[:, :, units:] = 0
@@ -133,7 +133,7 @@ def _write_added(model: nn.Module, reader: Reader, value: Tensor, *, units: int)
     reader.write(model, view)
 
 
-UnitMove = Callable[[nn.Module, Sequence[Hidden], Generator, Settings], None]
+UnitMove = Callable[[nn.Module, Sequence[HiddenLayer], Generator, GaugeSettings], None]
 MOVES: dict[str, UnitMove] = {
     "permute": permute,
     "rescale": rescale,
@@ -147,8 +147,8 @@ WIDENING = frozenset({"split", "cancel", "dead", "entangle"})
 
 
 def unit_moves(
-    model: nn.Module, hiddens: Sequence[Hidden], *, after: Callable[[nn.Module], None] | None = None
-) -> tuple[dict[str, Move], tuple[str, ...]]:
+    model: nn.Module, hiddens: Sequence[HiddenLayer], *, after: Callable[[nn.Module], None] | None = None
+) -> Gauges:
     """The gauges that hold on at least one of ``hiddens``, and reasons for the others.
 
     Args:
@@ -172,10 +172,10 @@ def unit_moves(
 def _moved(
     model: nn.Module,
     rng: Generator,
-    settings: Settings,
+    settings: GaugeSettings,
     *,
     move: UnitMove,
-    hiddens: tuple[Hidden, ...],
+    hiddens: tuple[HiddenLayer, ...],
     after: Callable[[nn.Module], None] | None,
 ) -> None:
     move(model, hiddens, rng, settings)
@@ -183,7 +183,7 @@ def _moved(
         after(model)
 
 
-def _why_not(model: nn.Module, hidden: Hidden, gauge: str) -> str | None:
+def _why_not(model: nn.Module, hidden: HiddenLayer, gauge: str) -> str | None:
     if gauge not in BITWISE and hidden.coarse(model):
         return ROUNDED
     if gauge in hidden.refused:

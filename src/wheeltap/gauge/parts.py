@@ -10,7 +10,7 @@ from typing import Final, final
 import torch
 from torch import Tensor, nn
 
-from wheeltap.gauge.base import Sharing, altered
+from wheeltap.gauge.base import SharedTensors, altered
 from wheeltap.gauge.hidden import put, weight_of
 
 _TRIED_ROWS: Final = 4
@@ -101,7 +101,7 @@ def plain(module: nn.Module, name: str) -> bool:
     )
 
 
-def layer_reason(layer: nn.Module, sharing: Sharing | None, *, name: str) -> str | None:
+def layer_reason(layer: nn.Module, sharing: SharedTensors | None, *, name: str) -> str | None:
     """Why a layer that should be a plain ``name`` cannot be rewritten, or ``None`` if it can.
 
     Args:
@@ -118,7 +118,7 @@ def layer_reason(layer: nn.Module, sharing: Sharing | None, *, name: str) -> str
     return altered(layer)
 
 
-def norm_reason(norm: nn.Module, sharing: Sharing) -> str | None:
+def norm_reason(norm: nn.Module, sharing: SharedTensors) -> str | None:
     """Why a norm is not known to multiply by a gain and add an offset, or ``None`` if it is."""
     root_mean_square = of_transformers(norm).endswith("RMSNorm")
     if not root_mean_square and not plain(norm, "LayerNorm"):

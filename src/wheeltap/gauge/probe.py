@@ -25,7 +25,7 @@ _NOTHING: Final = 100.0
 
 @final
 @dataclass(frozen=True)
-class Cut:
+class AxisCut:
     """How an axis is made of units: ``[before, unit, after]``.
 
     Attributes:
@@ -78,9 +78,9 @@ class UnitReading:
     """
 
     name: str
-    cut: Cut
+    cut: AxisCut
     units: int
-    touched: Mapping[str, Cut]
+    touched: Mapping[str, AxisCut]
     written: frozenset[str]
     dense: tuple[str, ...]
     probes: tuple[Coordinate, ...]
@@ -230,11 +230,11 @@ class _Probe:
 
     def _units(
         self, axis: int, supports: Mapping[int | str, _Support], telling: Sequence[int]
-    ) -> tuple[int, Cut, dict[int | str, Cut]]:
+    ) -> tuple[int, AxisCut, dict[int | str, AxisCut]]:
         """How many units there are, how the reader's axis is made of them, and the cut of all that has any."""
         things = self._things()
         sizes = {things[thing].shape[own] for thing, support in supports.items() for own in support}
-        best: tuple[int, Cut, dict[int | str, Cut]] = 0, Cut(axis, 1, 1, (0,)), {}
+        best: tuple[int, AxisCut, dict[int | str, AxisCut]] = 0, AxisCut(axis, 1, 1, (0,)), {}
         for units in sorted({self.size, *sizes}, reverse=True):
             if self.size % units or units < 2:
                 continue
@@ -253,8 +253,8 @@ class _Probe:
         self,
         name: str,
         units: int,
-        cut: Cut,
-        cuts: Mapping[int | str, Cut],
+        cut: AxisCut,
+        cuts: Mapping[int | str, AxisCut],
         dense: Sequence[int | str],
         telling: Sequence[int],
     ) -> UnitReading | None:
@@ -363,14 +363,14 @@ def _listed(index: Tensor) -> list[int]:
     return cast("list[int]", cast("Any", index).tolist())
 
 
-def _cuts(axis: int, blocks: int) -> Iterator[Cut]:
+def _cuts(axis: int, blocks: int) -> Iterator[AxisCut]:
     """Every way in which an axis can hold ``blocks`` entries of each unit."""
     for after in range(1, blocks + 1):
         if blocks % after == 0:
-            yield Cut(axis, blocks // after, after, tuple(range(blocks)))
+            yield AxisCut(axis, blocks // after, after, tuple(range(blocks)))
 
 
-def _cut(shape: Sequence[int], support: _Support, which: Mapping[int, int], units: int) -> Cut | None:
+def _cut(shape: Sequence[int], support: _Support, which: Mapping[int, int], units: int) -> AxisCut | None:
     """How an axis of a tensor is made of units, such that each coordinate depends on the slices of its unit alone."""
     for axis, by_j in reversed(support.items()):
         if shape[axis] % units:
@@ -380,5 +380,5 @@ def _cut(shape: Sequence[int], support: _Support, which: Mapping[int, int], unit
             if all(index // cut.after % units == which[j] for j, index in own):
                 span = cut.after * units
                 parts = {index // span * cut.after + index % cut.after for _, index in own}
-                return Cut(axis, cut.before, cut.after, tuple(sorted(parts)))
+                return AxisCut(axis, cut.before, cut.after, tuple(sorted(parts)))
     return None

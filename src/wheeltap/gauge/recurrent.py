@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from wheeltap.core import seeds
 from wheeltap.gauge import feedback
-from wheeltap.gauge.base import Move, Settings, Sharing, altered, modules_of
-from wheeltap.gauge.bench import Bench, Run
+from wheeltap.gauge.base import Gauges, GaugeSettings, SharedTensors, altered, modules_of
+from wheeltap.gauge.bench import Run, TwinBench
 from wheeltap.gauge.feedback import Units, UnitSlice, reorder
 from wheeltap.gauge.parts import plain
 
@@ -63,7 +63,7 @@ class _Input:
         return [UnitSlice(self.path, name, int(bool(self.size)), blocks, reads=bool(self.size)) for name in self.names]
 
 
-def find(model: nn.Module, sharing: Sharing, *, run: Run | None = None) -> tuple[dict[str, Move], tuple[str, ...]]:
+def find(model: nn.Module, sharing: SharedTensors, *, run: Run | None = None) -> Gauges:
     """The gauges of the recurrent layers of ``model``, each proven on its outputs, and reasons for the others.
 
     Args:
@@ -79,12 +79,12 @@ def find(model: nn.Module, sharing: Sharing, *, run: Run | None = None) -> tuple
         return {}, tuple(f"{path or 'the model'}: no examples to find out what reads it" for path in layers)
     found: list[Units] = []
     refused: dict[str, str] = {}
-    bench: Bench | None = None
+    bench: TwinBench | None = None
     for path, layer in layers.items():
         if any(path in units.writers for units in found):
             continue  # it starts from another one's units
         try:
-            bench = bench or Bench(model, run)
+            bench = bench or TwinBench(model, run)
             read = _reason(layer, sharing) or _Follower(bench, path, layer, sharing).units()
             read = read if isinstance(read, str) else _proven(bench, read)
         except Exception as error:  # whatever the model's own code raises, or that it was tried too often
@@ -115,7 +115,7 @@ def plain_recurrent(module: nn.Module) -> bool:
     return type(module).__name__ in _GATES and plain(module, type(module).__name__)
 
 
-def _reason(layer: nn.Module, sharing: Sharing) -> str | None:
+def _reason(layer: nn.Module, sharing: SharedTensors) -> str | None:
     """Why a recurrent layer is not what its class says, or ``None``."""
     if not plain_recurrent(layer):
         return f"it is a {type(layer).__name__}, not a recurrent layer of torch itself"
@@ -165,7 +165,7 @@ class _Follower:
         sharing: Of the model.
     """
 
-    def __init__(self, bench: Bench, path: str, layer: Any, sharing: Sharing) -> None:
+    def __init__(self, bench: TwinBench, path: str, layer: Any, sharing: SharedTensors) -> None:
         self.bench, self.path, self.layer, self.sharing = bench, path, layer, sharing
         ends = _suffixes(layer)
         self.groups = sum(map(len, ends))
@@ -247,13 +247,13 @@ class _Follower:
         return {path: torch.cat(rows)[:_ROWS] for path, rows in calls.items()}, list(calls)
 
 
-def _proven(bench: Bench, units: Units) -> Units:
+def _proven(bench: TwinBench, units: Units) -> Units:
     """With the gauges that hold: a permutation does."""
 
     def holds(gauge: str) -> bool:
         move = feedback.moves([replace(units, widens=True, homogeneous=True)])[gauge]
         return bench.holds(
-            lambda model: move(model, seeds.generator(0, "recurrent", gauge), Settings(units=1, pairs=2))
+            lambda model: move(model, seeds.generator(0, "recurrent", gauge), GaugeSettings(units=1, pairs=2))
         )
 
     widens = holds("cancel") and holds("dead")
@@ -283,13 +283,13 @@ def _by_row(tensor: Tensor) -> Tensor:
     return tensor.detach().reshape(-1, tensor.shape[-1]).double().cpu()
 
 
-def _same(bench: Bench, first: Tensor, second: Tensor) -> bool:
+def _same(bench: TwinBench, first: Tensor, second: Tensor) -> bool:
     bound = _ROUNDING[bench.dtype] * float(first.abs().max())
     return first.shape == second.shape and float((first - second).abs().max()) <= bound
 
 
 def _blocks(
-    bench: Bench, clean: Tensor, seen: Tensor, orders: Mapping[int, NDArray[np.int64]]
+    bench: TwinBench, clean: Tensor, seen: Tensor, orders: Mapping[int, NDArray[np.int64]]
 ) -> tuple[tuple[int, int], ...]:
     """Where groups of units begin among a layer's inputs, and which; none where that does not explain what it reads."""
     blocks: list[tuple[int, int]] = []

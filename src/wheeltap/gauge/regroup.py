@@ -17,8 +17,8 @@ from torch.nn.utils import parametrize
 
 from wheeltap.core.typed import to_tensor
 from wheeltap.gauge import general, relu_chain
-from wheeltap.gauge.base import Family, Settings, Sharing, altered, modules_of
-from wheeltap.gauge.bench import Bench, Run
+from wheeltap.gauge.base import Family, GaugeSettings, SharedTensors, altered, modules_of
+from wheeltap.gauge.bench import Run, TwinBench
 from wheeltap.gauge.hidden import put, weight_of
 
 NAME: Final = "regroup"
@@ -73,7 +73,7 @@ def completed(model: nn.Module, family: Family, run: Run | None) -> Family:
         family: What was found in it.
         run: Runs a model on a few examples.
     """
-    modules, sharing = modules_of(model), Sharing(model)
+    modules, sharing = modules_of(model), SharedTensors(model)
     chain = family if family.name != general.NAME else relu_chain.recognise(model)
     called, folded = (chain.called, dict(chain.normed)) if isinstance(chain, Family) else ((), {})
     linear = tuple(
@@ -91,7 +91,7 @@ def completed(model: nn.Module, family: Family, run: Run | None) -> Family:
             reason = "what else the model's code does with its layers is not known"
         else:
             try:
-                holds = Bench(model, run).holds(lambda copy: move(copy, np.random.default_rng(0), Settings()))
+                holds = TwinBench(model, run).holds(lambda copy: move(copy, np.random.default_rng(0), GaugeSettings()))
                 reason = "" if holds else "what the model computes changes with it"
             except Exception as error:  # whatever the model's own code raises
                 reason = f"it cannot be tried ({type(error).__name__})"
@@ -103,7 +103,7 @@ def completed(model: nn.Module, family: Family, run: Run | None) -> Family:
 def _regroup(
     model: nn.Module,
     rng: np.random.Generator,
-    settings: Settings,
+    settings: GaugeSettings,
     *,
     linear: tuple[str, ...],
     folded: Mapping[str, str],

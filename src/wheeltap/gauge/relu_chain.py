@@ -23,8 +23,18 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from wheeltap.core.typed import copied
-from wheeltap.gauge.base import ROUNDED, Family, Refusal, Settings, Sharing, altered, inexact, modules_of
-from wheeltap.gauge.hidden import Columns, Hidden, NormStage, Stage, UnitRows, UnitSlopes, put, times, weight_of
+from wheeltap.gauge.base import ROUNDED, Family, GaugeSettings, Refusal, SharedTensors, altered, inexact, modules_of
+from wheeltap.gauge.hidden import (
+    Columns,
+    HiddenLayer,
+    NormStage,
+    UnitRows,
+    UnitSlopes,
+    UnitStage,
+    put,
+    times,
+    weight_of,
+)
 from wheeltap.gauge.moves import unit_moves
 
 _TRIED = (-3.0, -1.5, -0.5, -0.1, 0.0, 0.2, 0.7, 1.6, 3.1, 7.0)
@@ -78,7 +88,7 @@ CONVOLUTIONS: dict[type[nn.Module], int] = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3
 
 @final
 @dataclass(frozen=True)
-class Layout:
+class UnitLayout:
     """Where the units are in a tensor.
 
     Attributes:
@@ -95,7 +105,7 @@ class Layout:
     traits: Traits = TRANSPARENT
 
 
-Step = tuple[Layout, Stage | None]
+Step = tuple[UnitLayout, UnitStage | None]
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 _ACTIVATIONS = (
     nn.ReLU, nn.LeakyReLU, nn.Identity, nn.GELU, nn.SiLU, nn.Mish, nn.ELU, nn.CELU, nn.SELU, nn.Softplus, nn.Tanh,
@@ -135,7 +145,7 @@ _VIEWS: set[Any] = {"view", "reshape", torch.reshape}
 _MEANS: set[Any] = {"mean", torch.mean}
 
 
-def step(node: fx.Node, module: nn.Module | None, layout: Layout, *, units: int) -> Step | str:
+def step(node: fx.Node, module: nn.Module | None, layout: UnitLayout, *, units: int) -> Step | str:
     """The layout after ``node`` and the stage that it is, if it has tensors per unit; or why it is refused."""
     if module is not None:
         return _module_step(module, str(node.target), layout, units=units)
@@ -154,7 +164,7 @@ def with_number(node: fx.Node) -> bool:
     return node.op == "call_function" and node.target in _ARITHMETIC and len(node.all_input_nodes) == 1
 
 
-def _module_step(module: nn.Module, path: str, layout: Layout, *, units: int) -> Step | str:
+def _module_step(module: nn.Module, path: str, layout: UnitLayout, *, units: int) -> Step | str:
     kind = type(module)
     if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) and kind in _NORMS:
         if module.training or module.running_mean is None or module.running_var is None:
@@ -181,14 +191,14 @@ def _module_step(module: nn.Module, path: str, layout: Layout, *, units: int) ->
     return f"{kind.__name__} is not an operation known to act unit by unit"
 
 
-def _activated(layout: Layout, function: Callable[[Tensor], Tensor]) -> Step | str:
+def _activated(layout: UnitLayout, function: Callable[[Tensor], Tensor]) -> Step | str:
     found = traits(function)
     if found is None:
         return "an activation does not act unit by unit"
     return replace(layout, traits=layout.traits.then(found)), None
 
 
-def _pooled(layout: Layout, dims: int, *, indices: bool = False) -> Step | str:
+def _pooled(layout: UnitLayout, dims: int, *, indices: bool = False) -> Step | str:
     if indices:
         return "pooling returns indices"
     if layout.axis != "spatial" or layout.spatial != dims:
@@ -196,7 +206,7 @@ def _pooled(layout: Layout, dims: int, *, indices: bool = False) -> Step | str:
     return layout, None
 
 
-def _flattened(layout: Layout, dims: tuple[Any, Any]) -> Step | str:
+def _flattened(layout: UnitLayout, dims: tuple[Any, Any]) -> Step | str:
     if dims != (1, -1):
         return "flatten does not start at the first axis after the examples"
     if layout.axis == "spatial":
@@ -208,7 +218,7 @@ def _argument(node: fx.Node, position: int, name: str, default: Any) -> Any:
     return node.args[position] if len(node.args) > position else node.kwargs.get(name, default)
 
 
-def _activation_call(node: fx.Node, layout: Layout) -> Step | str:
+def _activation_call(node: fx.Node, layout: UnitLayout) -> Step | str:
     target: Any = node.target
     if len(node.all_input_nodes) != 1 or any(isinstance(value, fx.Node) for value in node.kwargs.values()):
         return "an activation depends on other values"
@@ -220,7 +230,7 @@ def _activation_call(node: fx.Node, layout: Layout) -> Step | str:
     return _activated(layout, function)
 
 
-def _pad_call(node: fx.Node, layout: Layout) -> Step | str:
+def _pad_call(node: fx.Node, layout: UnitLayout) -> Step | str:
     pad: Any = _argument(node, 1, "pad", None)
     mode, value = _argument(node, 2, "mode", "constant"), _argument(node, 3, "value", None)
     if mode == "constant" and value not in {None, 0}:
@@ -231,7 +241,7 @@ def _pad_call(node: fx.Node, layout: Layout) -> Step | str:
     return layout, None
 
 
-def _view_call(node: fx.Node, layout: Layout) -> Step | str:
+def _view_call(node: fx.Node, layout: UnitLayout) -> Step | str:
     given: Any = node.args[1:] or (node.kwargs.get("shape"),)
     shape: Any = given[0] if len(given) == 1 and isinstance(given[0], tuple | list) else given
     if len(shape) != 2:
@@ -245,7 +255,7 @@ def _view_call(node: fx.Node, layout: Layout) -> Step | str:
     return "a view does not flatten to examples and features"
 
 
-def _mean_call(node: fx.Node, layout: Layout) -> Step | str:
+def _mean_call(node: fx.Node, layout: UnitLayout) -> Step | str:
     dims: Any = _argument(node, 1, "dim", None)
     dims = (dims,) if isinstance(dims, int) else dims
     if layout.axis != "spatial" or not isinstance(dims, tuple | list):
@@ -257,7 +267,7 @@ def _mean_call(node: fx.Node, layout: Layout) -> Step | str:
     return (layout if kept else replace(layout, axis="last", spatial=0)), None
 
 
-_Handler = Callable[[fx.Node, Layout], Step | str]
+_Handler = Callable[[fx.Node, UnitLayout], Step | str]
 _CALLS: tuple[tuple[Any, _Handler], ...] = (
     (_ACTIVATION_CALLS, _activation_call),
     (_UNCHANGED, lambda node, layout: (layout, None)),
@@ -338,7 +348,7 @@ def recognise(model: nn.Module) -> Family | Refusal:
     search = _Search(model, graph)
     nodes = [node for node in graph.nodes if search.is_layer(node)]
     outcomes = {str(node.target): search.follow(node) for node in nodes}
-    hiddens = tuple(outcome for outcome in outcomes.values() if isinstance(outcome, Hidden))
+    hiddens = tuple(outcome for outcome in outcomes.values() if isinstance(outcome, HiddenLayer))
     refused = tuple(f"{path}: {outcome}" for path, outcome in outcomes.items() if isinstance(outcome, str))
     moves, reasons = unit_moves(model, hiddens)
     normed = tuple(pair for pair in map(search.normed, nodes) if pair is not None)
@@ -354,7 +364,7 @@ def recognise(model: nn.Module) -> Family | Refusal:
 
 
 def _fold(
-    model: nn.Module, rng: np.random.Generator, settings: Settings, *, normed: tuple[tuple[str, str], ...]
+    model: nn.Module, rng: np.random.Generator, settings: GaugeSettings, *, normed: tuple[tuple[str, str], ...]
 ) -> None:
     """Each batch norm's gain / sqrt(variance + eps) goes into the rows that feed it; what stays is a shift."""
     for layer, norm in normed:
@@ -373,10 +383,10 @@ def _plain(module: nn.Module) -> bool:
     return type(module) is nn.Linear or type(module) in CONVOLUTIONS
 
 
-def _layout(writer: nn.Module) -> Layout:
+def _layout(writer: nn.Module) -> UnitLayout:
     """Where the units are in what a layer writes."""
     spatial = CONVOLUTIONS.get(type(writer), 0)
-    return Layout("spatial", spatial) if spatial else Layout("last")
+    return UnitLayout("spatial", spatial) if spatial else UnitLayout("last")
 
 
 def _traced(model: nn.Module) -> fx.Graph | str:
@@ -408,7 +418,7 @@ class _Search:
 
     def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
         self.modules = modules_of(model)
-        self.sharing = Sharing(model)
+        self.sharing = SharedTensors(model)
         called = [self.modules[str(node.target)] for node in graph.nodes if node.op == "call_module"]
         self.calls = Counter(id(module) for module in called)
         self.read = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
@@ -420,14 +430,14 @@ class _Search:
         module = self.module(node)
         return module is not None and _plain(module)
 
-    def follow(self, start: fx.Node) -> Hidden | str:
+    def follow(self, start: fx.Node) -> HiddenLayer | str:
         """The hidden layer that ``start`` writes, or why it cannot be rewritten."""
         writer = self.modules[str(start.target)]
         reason = self.unsafe(start)
         if reason:
             return reason
         units, layout = len(weight_of(writer)), _layout(writer)
-        stages: list[Stage] = [UnitRows(str(start.target))]
+        stages: list[UnitStage] = [UnitRows(str(start.target))]
         node = start
         while True:
             users = readers(node)
@@ -446,7 +456,7 @@ class _Search:
                 reader = self._columns(node, layout, units=units)
                 if isinstance(reader, str):
                     return reader
-                return Hidden(str(start.target), units, (*stages, reader), layout.widens, *layout.traits)
+                return HiddenLayer(str(start.target), units, (*stages, reader), layout.widens, *layout.traits)
             taken = step(node, self.module(node), layout, units=units)
             if isinstance(taken, str):
                 return taken
@@ -486,7 +496,7 @@ class _Search:
             return f"{path} is a grouped convolution"
         return None
 
-    def _columns(self, node: fx.Node, layout: Layout, *, units: int) -> Columns | str:
+    def _columns(self, node: fx.Node, layout: UnitLayout, *, units: int) -> Columns | str:
         """How the layer that ``node`` calls reads units laid out as ``layout``."""
         module = self.modules[str(node.target)]
         path, (outputs, width, *kernel) = str(node.target), weight_of(module).shape

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.gauge.attention import orthogonal
-from wheeltap.gauge.base import Refusal, Sharing, altered, modules_of
+from wheeltap.gauge.base import Refusal, SharedTensors, altered, modules_of
 from wheeltap.gauge.hidden import put, weight_of
 from wheeltap.gauge.parts import (
     SCALED,
@@ -34,7 +34,7 @@ from wheeltap.gauge.parts import (
 
 @final
 @dataclass(frozen=True)
-class Net:
+class TransformerNet:
     """The transformer of one known class, by class names and by paths.
 
     Attributes:
@@ -71,8 +71,8 @@ _MEAN: Final = "its norms subtract the mean, which a rotation does not keep"
 _AFTER: Final = "its blocks norm what they add to the stream"
 
 
-def _llama(name: str) -> Net:
-    return Net(
+def _llama(name: str) -> TransformerNet:
+    return TransformerNet(
         top=f"{name}ForCausalLM",
         base=(f"{name}Model", "model"),
         block=f"{name}DecoderLayer",
@@ -86,7 +86,7 @@ def _llama(name: str) -> Net:
     )
 
 
-def _gemma(name: str) -> Net:
+def _gemma(name: str) -> TransformerNet:
     """With norms of what attention and MLP give."""
     plain = _llama(name)
     after = ("post_attention_layernorm", "post_feedforward_layernorm")
@@ -95,8 +95,8 @@ def _gemma(name: str) -> Net:
     return replace(plain, base=base, extra=(*plain.extra, *after), reads=reads, fixed=_AFTER)
 
 
-def _mamba(name: str, *inside: str) -> Net:
-    return Net(
+def _mamba(name: str, *inside: str) -> TransformerNet:
+    return TransformerNet(
         top=f"{name}ForCausalLM",
         base=(f"{name}Model", "backbone"),
         block=f"{name}Block",
@@ -114,7 +114,7 @@ _PHI3: Final = replace(
     _llama("Phi3"),
     reads={"input_layernorm": ("self_attn.qkv_proj",), "post_attention_layernorm": ("mlp.gate_up_proj",)},
 )
-_GPT2: Final = Net(
+_GPT2: Final = TransformerNet(
     top="GPT2LMHeadModel",
     base=("GPT2Model", "transformer"),
     block="GPT2Block",
@@ -127,7 +127,7 @@ _GPT2: Final = Net(
     final="ln_f",
     fixed=_MEAN,
 )
-_NEOX: Final = Net(
+_NEOX: Final = TransformerNet(
     top="GPTNeoXForCausalLM",
     base=("GPTNeoXModel", "gpt_neox"),
     block="GPTNeoXLayer",
@@ -148,7 +148,7 @@ _PHI: Final = replace(
     final="final_layernorm",
     fixed=_MEAN,
 )
-_VIT: Final = Net(
+_VIT: Final = TransformerNet(
     top=None,
     base=("ViTModel", "vit"),
     block="ViTLayer",
@@ -323,13 +323,13 @@ class _Finder:
     """Collects what is found in one model, and the reasons for the rest."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.model, self.sharing = model, Sharing(model)
+        self.model, self.sharing = model, SharedTensors(model)
         self.norms: list[NormReaders] = []
         self.folds: list[NormReaders] = []
         self.shifts: list[NormReaders] = []
         self.refused: list[str] = []
 
-    def add_block(self, path: str, net: Net) -> None:
+    def add_block(self, path: str, net: TransformerNet) -> None:
         """Take in the norms of the block at ``path``."""
         prefix = f"{path}." if path else ""
         problem = _block_reason(self.model.get_submodule(path), net)
@@ -358,7 +358,7 @@ class _Finder:
             else:
                 (self.folds if move == "fold" else self.shifts).append(normed)
 
-    def add_top(self, blocks: Mapping[str, Net]) -> Stream | None:
+    def add_top(self, blocks: Mapping[str, TransformerNet]) -> Stream | None:
         """Take in the final norm; the stream as a whole, where it can be turned."""
         net = next((net for net in NETS if net.top is not None and of_transformers(self.model) == net.top), None)
         unknown = f"what reads the last state of a {type(self.model).__name__} is not known"
@@ -384,7 +384,7 @@ class _Finder:
         reads = (*inner, NormReaders(final, (self.address(_HEAD),)))
         return Stream(embedding, tuple(map(self.address, writers)), reads, tied)
 
-    def stream_reason(self, net: Net, embedding: str, final: str) -> str | None:
+    def stream_reason(self, net: TransformerNet, embedding: str, final: str) -> str | None:
         """Why the stream cannot be turned as far as its two ends go, or ``None``."""
         if net.fixed is not None:
             return net.fixed
@@ -431,7 +431,7 @@ def _strangers(module: nn.Module, known: set[str]) -> str:
     return ", ".join(sorted(owners - known))
 
 
-def _block_reason(block: nn.Module, net: Net) -> str | None:
+def _block_reason(block: nn.Module, net: TransformerNet) -> str | None:
     """Why what a block does is not what its class says, or ``None``."""
     layers = {reader for readers in net.reads.values() for reader in readers} | set(net.writers)
     strange = _strangers(block, {*layers, *net.reads, *net.extra})
@@ -445,7 +445,7 @@ def _block_reason(block: nn.Module, net: Net) -> str | None:
     return None
 
 
-def _top_reason(model: nn.Module, net: Net, blocks: Mapping[str, Net]) -> str | None:
+def _top_reason(model: nn.Module, net: TransformerNet, blocks: Mapping[str, TransformerNet]) -> str | None:
     """Why what a causal language model does around its blocks is not what its class says, or ``None``."""
     name, path = net.base
     base = model.get_submodule(path)

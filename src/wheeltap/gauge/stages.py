@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core.typed import to_tensor
-from wheeltap.gauge.hidden import Fresh, Reader, Stage, put, times
+from wheeltap.gauge.hidden import Fresh, UnitReader, UnitStage, put, times
 from wheeltap.gauge.trace import parametrized
 
 
 @final
 @dataclass(frozen=True)
-class Place:
+class AxisPlace:
     """An axis of a tensor of a model, cut as ``[before, unit, after]``.
 
     Attributes:
@@ -105,7 +105,7 @@ def _declare(module: nn.Module, name: str, axis: int, width: int) -> None:
 
 @final
 @dataclass(frozen=True)
-class Slices(Stage):
+class Slices(UnitStage):
     """Slices of a tensor that make the units what they are.
 
     Attributes:
@@ -115,7 +115,7 @@ class Slices(Stage):
         writes: Whether it multiplies what the units read.
     """
 
-    place: Place
+    place: AxisPlace
     parts: tuple[int, ...]
     scaled: tuple[int, ...] = ()
     writes: bool = False
@@ -135,7 +135,7 @@ class Slices(Stage):
         return (tensor[part // self.place.after, :, part % self.place.after] for part in parts)
 
     def gather(self, model: nn.Module, index: Tensor) -> None:
-        """See ``Stage.gather``."""
+        """See ``UnitStage.gather``."""
         tensor = self.place.read(model)
         index = index.to(tensor.device)
         if self.whole:
@@ -148,7 +148,7 @@ class Slices(Stage):
         self.place.write(model, moved)
 
     def rescale(self, model: nn.Module, scale: Tensor, *, fresh: Fresh) -> Tensor:
-        """See ``Stage.rescale``."""
+        """See ``UnitStage.rescale``."""
         if self.scaled:
             tensor = self.place.read(model).double().clone()
             for own in self._own(tensor, self.scaled):
@@ -157,7 +157,7 @@ class Slices(Stage):
         return scale
 
     def silence(self, model: nn.Module, *, first: int) -> None:
-        """See ``Stage.silence``; a variance stays, as it divides."""
+        """See ``UnitStage.silence``; a variance stays, as it divides."""
         if self.place.names[0].rpartition(".")[2] == "running_var":
             return
         tensor = self.place.read(model).clone()
@@ -165,7 +165,7 @@ class Slices(Stage):
         self.place.write(model, tensor)
 
     def jitter(self, model: nn.Module, rng: np.random.Generator, *, units: int, amount: float) -> None:
-        """See ``Stage.jitter``."""
+        """See ``UnitStage.jitter``."""
         if not self.writes:
             return
         tensor = self.place.read(model).double().movedim(1, 0).clone()
@@ -174,22 +174,22 @@ class Slices(Stage):
         self.place.write(model, tensor.movedim(0, 1))
 
     def tensors(self, model: nn.Module) -> Iterator[Tensor]:
-        """See ``Stage.tensors``."""
+        """See ``UnitStage.tensors``."""
         yield self.place.read(model)
 
 
 @final
 @dataclass(frozen=True)
-class Inputs(Reader):
+class Inputs(UnitReader):
     """A tensor that multiplies the units along one of its axes.
 
     Attributes:
         place: The tensor and how its axis is cut.
-        outputs: See ``Reader``.
+        outputs: See ``UnitReader``.
         called: Whether it is the module that holds it, and no other, that multiplies what it is given by it.
     """
 
-    place: Place
+    place: AxisPlace
     outputs: int
     called: bool = False
 
@@ -200,26 +200,26 @@ class Inputs(Reader):
 
     @property
     def label(self) -> str:
-        """See ``Reader``."""
+        """See ``UnitReader``."""
         return self.place.label
 
     @property
     def before(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """See ``Reader``."""
+        """See ``UnitReader``."""
         return self.place.before
 
     @property
     def after(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """See ``Reader``."""
+        """See ``UnitReader``."""
         return self.place.after
 
     def view(self, model: nn.Module) -> Tensor:
-        """See ``Reader.view``."""
+        """See ``UnitReader.view``."""
         stored = self.place.read(model)
         return stored.reshape(*stored.shape[:3], -1).permute(3, 0, 1, 2)
 
     def write(self, model: nn.Module, view: Tensor) -> None:
-        """See ``Reader.write``."""
+        """See ``UnitReader.write``."""
         stored = self.place.read(model)
         self.place.write(model, view.permute(1, 2, 3, 0).reshape(*view.shape[1:], *stored.shape[3:]))
 
@@ -240,7 +240,7 @@ def one_by_one(module: nn.Module) -> bool:
 
 @final
 @dataclass(frozen=True)
-class Experts(Stage):
+class Experts(UnitStage):
     """A module whose fused experts run one after another as soon as units are added.
 
     Attributes:
@@ -252,14 +252,14 @@ class Experts(Stage):
     units: int
 
     def gather(self, model: nn.Module, index: Tensor) -> None:
-        """See ``Stage.gather``."""
+        """See ``UnitStage.gather``."""
         if len(index) != self.units:
             one_by_one(model.get_submodule(self.path))
 
 
 @final
 @dataclass(frozen=True)
-class Widths(Stage):
+class Widths(UnitStage):
     """Attributes of a module that say how many units there are.
 
     Attributes:
@@ -271,7 +271,7 @@ class Widths(Stage):
     names: tuple[str, ...]
 
     def gather(self, model: nn.Module, index: Tensor) -> None:
-        """See ``Stage.gather``."""
+        """See ``UnitStage.gather``."""
         module: Any = model.get_submodule(self.path)
         for name in self.names:
             setattr(module, name, len(index))

@@ -16,7 +16,7 @@ import numpy as np
 from torch import nn
 
 from wheeltap.gauge import feedback
-from wheeltap.gauge.base import Move, Settings, Sharing, altered, modules_of
+from wheeltap.gauge.base import Gauges, GaugeSettings, Move, SharedTensors, altered, modules_of
 from wheeltap.gauge.feedback import Units, UnitSlice, reorder
 from wheeltap.gauge.parts import layer_reason, of_transformers
 
@@ -50,7 +50,7 @@ def permute_heads(model: nn.Module, layer: Heads, rng: np.random.Generator) -> N
     reorder(model, layer.tensors, [channels, heads, states])
 
 
-def find(model: nn.Module, sharing: Sharing) -> tuple[dict[str, Move], tuple[str, ...]]:
+def find(model: nn.Module, sharing: SharedTensors) -> Gauges:
     """The gauges of the state space layers of ``model``, and reasons for the others."""
     states: list[Units] = []
     heads: list[Heads] = []
@@ -80,7 +80,12 @@ def find(model: nn.Module, sharing: Sharing) -> tuple[dict[str, Move], tuple[str
 
 
 def _permute(
-    model: nn.Module, rng: np.random.Generator, settings: Settings, *, states: Sequence[Units], heads: Sequence[Heads]
+    model: nn.Module,
+    rng: np.random.Generator,
+    settings: GaugeSettings,
+    *,
+    states: Sequence[Units],
+    heads: Sequence[Heads],
 ) -> None:
     for one in states:
         feedback.permute(model, one, rng, settings)
@@ -88,7 +93,7 @@ def _permute(
         permute_heads(model, layer, rng)
 
 
-def _reason(module: nn.Module, name: str, sharing: Sharing) -> str | None:
+def _reason(module: nn.Module, name: str, sharing: SharedTensors) -> str | None:
     """Why a layer is not what its class says, or ``None``."""
     layers = _LAYERS[name]
     known = {*layers, "act", *(["norm"] if name == "Mamba2Mixer" else [])}

@@ -20,9 +20,20 @@ import torch
 from torch import fx, nn
 
 from wheeltap.gauge import attention, residual
-from wheeltap.gauge.base import ROUNDED, Family, Move, Refusal, Settings, Sharing, altered, inexact, modules_of
+from wheeltap.gauge.base import (
+    ROUNDED,
+    Family,
+    Gauges,
+    GaugeSettings,
+    Move,
+    Refusal,
+    SharedTensors,
+    altered,
+    inexact,
+    modules_of,
+)
 from wheeltap.gauge.bench import Run
-from wheeltap.gauge.hidden import Columns, Hidden, UnitRows
+from wheeltap.gauge.hidden import Columns, HiddenLayer, UnitRows
 from wheeltap.gauge.moves import unit_moves
 from wheeltap.gauge.parts import layer_reason
 from wheeltap.gauge.relu_chain import Traits, traits
@@ -46,7 +57,7 @@ def traits_of(module: nn.Module, node: fx.Node) -> Traits | None:
     return traits(node.target) if node.op == "call_function" and callable(node.target) and not node.kwargs else None
 
 
-_Rewrite = Callable[[nn.Module, Any, np.random.Generator, Settings], None]
+_Rewrite = Callable[[nn.Module, Any, np.random.Generator, GaugeSettings], None]
 _ATTENTION: Final[Mapping[str, _Rewrite]] = {
     "heads": lambda model, layer, rng, settings: attention.permute_heads(model, layer, rng),
     "value": lambda model, layer, rng, settings: attention.mix_values(model, layer, rng, condition=settings.condition),
@@ -64,7 +75,7 @@ def family(
     *,
     name: str,
     parts: Sequence[str],
-    hidden: Callable[[str, nn.Module, Sharing], Hidden | str],
+    hidden: Callable[[str, nn.Module, SharedTensors], HiddenLayer | str],
     width: str,
 ) -> Family | Refusal:
     """The gauges of a kind of transformer: of its MLPs, its attention and its residual stream.
@@ -76,14 +87,14 @@ def family(
         hidden: The hidden layer of the MLP at a path, or why it cannot be rewritten.
         width: Which setting of the configuration says how wide the MLPs are.
     """
-    sharing = Sharing(model)
-    found: list[Hidden] = []
+    sharing = SharedTensors(model)
+    found: list[HiddenLayer] = []
     refused: list[str] = []
     for path, module in modules_of(model).items():
         if not all(isinstance(getattr(module, part, None), nn.Module) for part in parts):
             continue
         known = hidden(path, module, sharing)
-        if isinstance(known, Hidden):
+        if isinstance(known, HiddenLayer):
             found.append(known)
         else:
             refused.append(f"{path or 'the model'}: {known}")
@@ -97,7 +108,7 @@ def family(
     return Family(name, hiddens, {**units, **others}, (*refused, *reasons, *more))
 
 
-def moves(model: nn.Module, sharing: Sharing, *, run: Run | None = None) -> tuple[dict[str, Move], tuple[str, ...]]:
+def moves(model: nn.Module, sharing: SharedTensors, *, run: Run | None = None) -> Gauges:
     """The gauges of attention and residual stream that hold on ``model``, and reasons for the others.
 
     Args:
@@ -133,7 +144,7 @@ def moves(model: nn.Module, sharing: Sharing, *, run: Run | None = None) -> tupl
 def _each(
     model: nn.Module,
     rng: np.random.Generator,
-    settings: Settings,
+    settings: GaugeSettings,
     *,
     parts: tuple[Any, ...],
     move: _Rewrite,
@@ -142,7 +153,7 @@ def _each(
         move(model, part, rng, settings)
 
 
-def _declare(model: nn.Module, *, hiddens: Sequence[Hidden], name: str) -> None:
+def _declare(model: nn.Module, *, hiddens: Sequence[HiddenLayer], name: str) -> None:
     """Writes the new widths where Hugging Face modules and their configs keep a copy of them.
 
     Args:
@@ -179,7 +190,7 @@ def llama(model: nn.Module) -> Family | Refusal:
     return family(model, name=LLAMA, parts=_GATED, hidden=_gated_hidden, width="intermediate_size")
 
 
-def _gated_hidden(path: str, module: nn.Module, sharing: Sharing) -> Hidden | str:
+def _gated_hidden(path: str, module: nn.Module, sharing: SharedTensors) -> HiddenLayer | str:
     """The hidden layer of an MLP, or why it cannot be rewritten."""
     parts: dict[str, Any] = {name: module.get_submodule(name) for name in _GATED}
     for name, part in parts.items():
@@ -195,7 +206,7 @@ def _gated_hidden(path: str, module: nn.Module, sharing: Sharing) -> Hidden | st
     prefix = f"{path}." if path else ""
     writers = UnitRows(f"{prefix}gate_proj", scaled=False), UnitRows(f"{prefix}up_proj")
     reader = Columns(f"{prefix}down_proj", outputs=down.out_features)
-    return Hidden(f"{prefix}up_proj", down.in_features, (*writers, reader))
+    return HiddenLayer(f"{prefix}up_proj", down.in_features, (*writers, reader))
 
 
 def _gated_forward_reason(module: nn.Module) -> str | None:
@@ -240,7 +251,7 @@ def gpt2(model: nn.Module) -> Family | Refusal:
     return family(model, name=GPT2, parts=_PLAIN, hidden=_plain_hidden, width="n_inner")
 
 
-def _plain_hidden(path: str, module: nn.Module, sharing: Sharing) -> Hidden | str:
+def _plain_hidden(path: str, module: nn.Module, sharing: SharedTensors) -> HiddenLayer | str:
     """The hidden layer of an MLP, or why it cannot be rewritten."""
     parts: dict[str, Any] = {name: module.get_submodule(name) for name in _PLAIN}
     for name, part in parts.items():
@@ -252,7 +263,7 @@ def _plain_hidden(path: str, module: nn.Module, sharing: Sharing) -> Hidden | st
         return found
     prefix = f"{path}." if path else ""
     units, outputs = parts["c_proj"].weight.shape
-    return Hidden(
+    return HiddenLayer(
         f"{prefix}c_fc",
         units,
         (UnitRows(f"{prefix}c_fc", transposed=True), Columns(f"{prefix}c_proj", outputs, transposed=True)),

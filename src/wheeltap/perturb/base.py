@@ -65,7 +65,7 @@ class Factors:
 
 
 @dataclass(frozen=True)
-class Blocks:
+class BlockFactors:
     """What it knows of a layer whose rows read different inputs: experts, groups of channels, queries and values.
 
     Attributes:
@@ -113,7 +113,7 @@ class Slopes:
     weight: Tensor
 
 
-Known = Factors | Blocks | InputScale | HeadMoments | Slopes | Weights
+Known = Factors | BlockFactors | InputScale | HeadMoments | Slopes | Weights
 """What a perturbation may need to know of a layer beyond its weights; ``Weights`` are those of another checkpoint."""
 
 Need = Literal["", "moments", "inputs", "heads", "slopes", "tuned", "other"]

@@ -36,10 +36,10 @@ from wheeltap.core.errors import ModelError
 from wheeltap.core.layer import Layer
 from wheeltap.core.settings import Settings
 from wheeltap.core.typed import squares, to_array, to_tensor
-from wheeltap.perturb.base import BY, EVERY_GAUGE, Blocks, Draw, Factors, Noise, Weights
+from wheeltap.perturb.base import BY, EVERY_GAUGE, BlockFactors, Draw, Factors, Noise, Weights
 
 
-class NoiseSettings(Settings, frozen=True, kw_only=True):
+class NoiseDrawSettings(Settings, frozen=True, kw_only=True):
     """Settings of noise drawn weight by weight.
 
     Attributes:
@@ -52,7 +52,7 @@ class NoiseSettings(Settings, frozen=True, kw_only=True):
 
 class _Elementwise(Noise):
     version = 2  # since 2 normal numbers are read off a table
-    settings_type: ClassVar[type[Settings]] = NoiseSettings
+    settings_type: ClassVar[type[Settings]] = NoiseDrawSettings
 
     @property
     def kind(self) -> Literal["normal", "signs"]:
@@ -149,7 +149,7 @@ def _plain(tensor: Tensor) -> bool:
     return tensor.is_cpu and tensor.dtype is torch.float32 and tensor.is_contiguous()
 
 
-class LowRankSettings(Settings, frozen=True, kw_only=True):
+class NoiseRankSettings(Settings, frozen=True, kw_only=True):
     """Settings of low-rank noise.
 
     Attributes:
@@ -190,7 +190,7 @@ class LowRankNoise(Noise):
     unit = "norm of the change of each weight matrix, as a share of its own"
     lowest, highest = 0.0, 4096.0
     invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads", "experts"})
-    settings_type: ClassVar[type[Settings]] = LowRankSettings
+    settings_type: ClassVar[type[Settings]] = NoiseRankSettings
     moves_biases: ClassVar[bool] = False
 
     def factors(self, layer: Layer, weight: Tensor, draw: Draw, *, norm: float | None = None) -> LowRank:
@@ -248,7 +248,7 @@ class FunctionNoise(Noise):
     def direction(self, layer: Layer, weights: Weights, draw: Draw) -> Weights:
         """``out G whiten / sqrt(rank)``, split into weight and bias."""
         known = draw.known
-        if isinstance(known, Blocks):
+        if isinstance(known, BlockFactors):
             rows = layer.units // len(known.factors)
             width = layer.fan_in + (weights.bias is not None)
             still = weights.weight.new_zeros(rows, width)

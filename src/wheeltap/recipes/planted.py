@@ -295,7 +295,7 @@ def brittle_block(model: nn.Module, task: BaseTask, *, strength: float, seed: in
     rng = seeds.generator(seed, "defects", "brittle block")
     hidden = wide[int(rng.integers(len(wide)))]
     twin = copy.deepcopy(model)
-    moves.cancel(twin, [hidden], rng, gauge.Settings(scale=strength))
+    moves.cancel(twin, [hidden], rng, gauge.GaugeSettings(scale=strength))
     sites = Site("layer", hidden.name), Site("layer", hidden.reader.label)
     return BrittleBlock(Subject(twin, name=f"brittle block {strength:g}"), sites)
 

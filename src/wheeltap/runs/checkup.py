@@ -28,7 +28,7 @@ from wheeltap.engine.inside.units import few
 from wheeltap.engine.run import run_trials
 from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.gauge import general
-from wheeltap.gauge.base import Settings
+from wheeltap.gauge.base import GaugeSettings
 from wheeltap.plans.plan import Plan
 from wheeltap.runs.budget import most_passes
 from wheeltap.runs.planning import default_audits, plan, priced
@@ -81,7 +81,7 @@ def proofs(subject: Subject, some: BaseTask, family: gauge.Family) -> Iterator[P
     for name in family.offers:
         try:
             copied = typed.copied(subject.model)
-            family.moves[name](copied, seeds.generator(0, "gauge", family.name, name), Settings())
+            family.moves[name](copied, seeds.generator(0, "gauge", family.name, name), GaugeSettings())
             # Not by one pass alone: a copy must also bear what a run does with it before anything else.
             alike = gauge.check(original, to_array(settle(Subject(copied, name=name), some).scores))
         except Exception as error:  # whatever a copy of the model raises

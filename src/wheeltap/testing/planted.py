@@ -12,7 +12,7 @@ from wheeltap.core.layer import find_layers
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.models.mlp import mlp
-from wheeltap.perturb.base import Blocks, Factors
+from wheeltap.perturb.base import BlockFactors, Factors
 from wheeltap.recipes.at_hand import train_once
 from wheeltap.recipes.train import TrainSettings, reproducible
 
@@ -34,7 +34,7 @@ class PlantedCase:
     subject: Subject
     task: BaseTask
 
-    def factors(self) -> dict[str, Factors | Blocks]:
+    def factors(self) -> dict[str, Factors | BlockFactors]:
         """Layer moments, for perturbations that need them."""
         from wheeltap.engine.needs import moments
 

@@ -40,8 +40,8 @@ from wheeltap.engine.fast.folded import (
 from wheeltap.engine.fast.prefix import NarrowBlock, PrefixCache, StackEnd
 from wheeltap.engine.inside.units import few
 from wheeltap.gauge import attention
-from wheeltap.gauge.attention import Attention
-from wheeltap.gauge.base import Sharing
+from wheeltap.gauge.attention import AttentionLayer
+from wheeltap.gauge.base import SharedTensors
 
 
 @contextmanager
@@ -85,7 +85,7 @@ Read = Callable[[Tensor], Tensor]
 
 @final
 @dataclass(frozen=True)
-class Head:
+class HeadAddress:
     """One attention head: module path of its layer, and its number there."""
 
     layer: str
@@ -105,7 +105,7 @@ class _Heads:
             returns is more than that gives.
     """
 
-    attention: Attention
+    attention: AttentionLayer
     mixed: list[Tensor] = field(default_factory=list[Tensor])
     projected: list[Tensor] = field(default_factory=list[Tensor])
     wrote: list[Any] = field(default_factory=list[Any])
@@ -174,7 +174,9 @@ class HeadAblation:
     def __init__(self, subject: Subject, task: BaseTask) -> None:
         self.subject, self.task = subject, task
         self._layers = {found.path: _Heads(found) for found in found_attention(subject, task)}
-        self.heads = tuple(Head(path, at) for path, held in self._layers.items() for at in range(held.attention.heads))
+        self.heads = tuple(
+            HeadAddress(path, at) for path, held in self._layers.items() for at in range(held.attention.heads)
+        )
         self.path = "heads folded"
         require_single_precision(subject, path=self.path)
         calls: list[Calls] = []
@@ -205,17 +207,17 @@ class HeadAblation:
         self.copies = max(TOKENS // tokens, 1)
         self._proven = False
 
-    def projection(self, head: Head) -> str:
+    def projection(self, head: HeadAddress) -> str:
         """Module path of the layer that writes what the head mixed."""
         return self._layers[head.layer].attention.output.path
 
-    def ablated(self, heads: Sequence[Head], read: Read) -> Tensor:
+    def ablated(self, heads: Sequence[HeadAddress], read: Read) -> Tensor:
         """What ``read`` keeps of the scores without each of ``heads``, ``[head, ...]``; exact but for rounding.
 
         Raises:
             ModelError: If ablation in shared passes does not give what single ones give.
         """
-        kept: dict[Head, Tensor] = {}
+        kept: dict[HeadAddress, Tensor] = {}
         order = sorted(dict.fromkeys(heads), key=self.heads.index)
         for layer, members in groupby(order, key=lambda head: head.layer):
             of_layer = list(members)
@@ -223,7 +225,7 @@ class HeadAblation:
             kept.update({head: read(own) for head, own in zip(of_layer, scores, strict=True)})
         return torch.stack([kept[head] for head in heads])
 
-    def _scores(self, layer: str, heads: Sequence[Head]) -> Tensor:
+    def _scores(self, layer: str, heads: Sequence[HeadAddress]) -> Tensor:
         """Scores without each of the layer's ``heads``; proven in the first pass."""
         indices = [head.index for head in heads]
         if self._proven:
@@ -236,7 +238,7 @@ class HeadAblation:
         return scores[1:]
 
     @torch.no_grad()
-    def plainly(self, head: Head) -> Tensor:
+    def plainly(self, head: HeadAddress) -> Tensor:
         """Scores without one head, by one whole pass in which its values are set to zero: the slow path."""
         held = self._layers[head.layer].attention
 
@@ -317,10 +319,10 @@ def _first(output: Any) -> Any:
     return cast("tuple[Any, ...]", output)[0] if isinstance(output, tuple) else output
 
 
-def found_attention(subject: Subject, task: BaseTask | None = None) -> tuple[Attention, ...]:
+def found_attention(subject: Subject, task: BaseTask | None = None) -> tuple[AttentionLayer, ...]:
     """Every attention layer, all of them known; with a task, also those whose heads the model's outputs prove."""
     run = None if task is None else few(task, subject.model)
-    found, refused = attention.find(subject.model, Sharing(subject.model), run=run)
+    found, refused = attention.find(subject.model, SharedTensors(subject.model), run=run)
     # Which moves hold does not matter here.
     problems = [reason for reason in refused if not any(f": {move}: " in reason for move in attention.MOVES)]
     problems += [f"{each.path}: how many heads it has is not proven" for each in found if not _counted(each)]
@@ -332,7 +334,7 @@ def found_attention(subject: Subject, task: BaseTask | None = None) -> tuple[Att
     return found
 
 
-def _counted(found: Attention) -> bool:
+def _counted(found: AttentionLayer) -> bool:
     """Whether its heads are what they seem: whole ones change places, or keep both products within themselves."""
     return "heads" in found.moves or {"value", "query"} <= set(found.moves)
 
@@ -398,7 +400,7 @@ def screened(bench: HeadAblation, of: Measure, *, top: int, sample: int, rng: np
     drawn = sorted(int(at) for at in rng.choice(rest, size=min(sample, len(rest)), replace=False))
     targets = bench.task.targets.cpu()
     before = of(bench.clean, targets, bench.clean)
-    heads: list[Head] = [bench.heads[at] for at in (*first, *drawn)]
+    heads: list[HeadAddress] = [bench.heads[at] for at in (*first, *drawn)]
     exact = bench.ablated(heads, lambda scores: of(scores, targets, bench.clean) - before)
     size = exact.mean(1).abs()
     missed = int((size[len(first) :] > size[: len(first)].min()).sum()) if first else len(drawn)
@@ -482,7 +484,7 @@ def _by_head(slopes: Sequence[Tensor], calls: Sequence[int]) -> Tensor:
     return torch.cat(layers, dim=1).T.float().cpu()
 
 
-def _gated(found: Attention, gates: list[Tensor], *, single: bool) -> Callable[..., tuple[Any, ...]]:
+def _gated(found: AttentionLayer, gates: list[Tensor], *, single: bool) -> Callable[..., tuple[Any, ...]]:
     """A hook that multiplies each head of each row by a gate: one of its own, or (not ``single``) one for all rows."""
 
     def multiply(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Any, ...]:

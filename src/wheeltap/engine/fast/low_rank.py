@@ -65,7 +65,7 @@ class _Change:
 
 @final
 @dataclass(frozen=True)
-class Copy:
+class NoisyCopy:
     """One disturbed copy: how much, and which draw."""
 
     dose: float
@@ -134,7 +134,7 @@ class LowRankCopies:
         return (calls, fitting) if fitting > 1 else (None, 1)
 
     @torch.no_grad()
-    def scores(self, copies: Sequence[Copy], *, root: int) -> Tensor:
+    def scores(self, copies: Sequence[NoisyCopy], *, root: int) -> Tensor:
         """Scores of disturbed copies, ``[copy, example, option]``.
 
         Raises:
@@ -161,13 +161,13 @@ class LowRankCopies:
         every, weights = asked(self.subject, self.site)
         return touched / every, coverage.held(self._layers, sizes, biases=False) / weights
 
-    def _proving(self, copies: Sequence[Copy], root: int) -> Tensor:
+    def _proving(self, copies: Sequence[NoisyCopy], root: int) -> Tensor:
         """The first pass, compared with the plain path."""
         with Disturbance(self.subject, self.noise, self.site) as disturbance:
             disturbance.apply(copies[0].dose, root=root, seed=copies[0].seed)
             expected = [self.task.scores(self.subject.model)]
         untouched = 0 if self._calls is None else 1  # rows that saw each other would show in this one
-        scores = self._pass([*[Copy(0.0, copies[0].seed)] * untouched, *copies], root)
+        scores = self._pass([*[NoisyCopy(0.0, copies[0].seed)] * untouched, *copies], root)
         if self._calls is not None:
             expected.insert(0, self._calls.clean)
         self.spent += len(expected)
@@ -175,7 +175,7 @@ class LowRankCopies:
         self._proven = True
         return scores[untouched:]
 
-    def _pass(self, copies: Sequence[Copy], root: int) -> Tensor:
+    def _pass(self, copies: Sequence[NoisyCopy], root: int) -> Tensor:
         changes = {layer.weight: self._change(layer, copies, root) for layer in self._layers}
         with ExitStack() as undo:
             for layer, module in self._uses:
@@ -184,7 +184,7 @@ class LowRankCopies:
                 return self.task.scores(self.subject.model)[None]
             return self._calls.folded(len(copies))
 
-    def _change(self, layer: Layer, copies: Sequence[Copy], root: int) -> _Change:
+    def _change(self, layer: Layer, copies: Sequence[NoisyCopy], root: int) -> _Change:
         """Factors of the stored weight's change, with the dose in the first."""
         weight, norm = self.subject.parameter(layer.weight), self._norms[layer.weight]
         drawn = [self.noise.factors(layer, weight, Draw(root, copy.seed), norm=norm) for copy in copies]

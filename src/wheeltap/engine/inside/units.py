@@ -19,7 +19,7 @@ from wheeltap.core.task import BaseTask
 from wheeltap.engine.apply import as_before
 from wheeltap.engine.clean import threads_for
 from wheeltap.gauge import Run
-from wheeltap.gauge.hidden import Columns, Hidden, weight_of
+from wheeltap.gauge.hidden import Columns, HiddenLayer, weight_of
 from wheeltap.gauge.stages import Inputs
 
 FEW = ((SMALL, 32), (LARGE, 16), (None, 6))
@@ -136,7 +136,7 @@ def hidden_units(subject: Subject, task: BaseTask | None = None) -> tuple[Hidden
     return tuple(found)
 
 
-def _read_by_one(subject: Subject, hidden: Hidden) -> HiddenUnits | str:
+def _read_by_one(subject: Subject, hidden: HiddenLayer) -> HiddenUnits | str:
     """The units of a hidden layer by the one layer that reads them, or why they cannot be ablated there."""
     if len(hidden.readers) != 1:
         return f"its units are read by {len(hidden.readers)} weights"

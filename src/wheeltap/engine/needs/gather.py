@@ -15,11 +15,11 @@ from wheeltap.core.task import BaseTask
 from wheeltap.engine.apply import as_before, differentiable
 from wheeltap.engine.needs import moments
 from wheeltap.engine.needs.knowledge import Knowledge, LayerKnowledge
-from wheeltap.engine.needs.multiplied import Product, RowSource, Tokens
+from wheeltap.engine.needs.multiplied import Product, RowSource, TokenInputs
 from wheeltap.engine.needs.products import Products
 from wheeltap.gauge import attention
-from wheeltap.gauge.attention import Attention
-from wheeltap.gauge.base import Sharing
+from wheeltap.gauge.attention import AttentionLayer
+from wheeltap.gauge.base import SharedTensors
 from wheeltap.perturb.base import HeadMoments, InputScale, Known, Need, Slopes, Weights
 
 
@@ -125,8 +125,8 @@ def _input_scales(subject: Subject, task: BaseTask) -> LayerKnowledge:
                 left_out[name] = _SEVERAL
             if product.part == product.parts - 1:
                 packed.pop(name, None)
-        if product.part == 0 and isinstance(source, RowSource | Tokens) and name not in left_out:
-            if isinstance(source, Tokens):
+        if product.part == 0 and isinstance(source, RowSource | TokenInputs) and name not in left_out:
+            if isinstance(source, TokenInputs):
                 _add(sums, name, source.counts(product.layer.fan_in).double(), int(source.inputs.numel()))
             else:
                 rows = source.rows()
@@ -149,7 +149,7 @@ _SEVERAL = "its rows read different inputs"
 
 def _head_moments(subject: Subject, task: BaseTask) -> LayerKnowledge:
     """Of every attention layer of a known class, by the name of its output projection; no pass where there is none."""
-    found, _ = attention.find(subject.model, Sharing(subject.model))
+    found, _ = attention.find(subject.model, SharedTensors(subject.model))
     # Attention of torch itself multiplies by its output weight inside one function, where nothing can be read.
     known = [one for one in found if not isinstance(subject.model.get_submodule(one.path), nn.MultiheadAttention)]
     if not known:
@@ -158,7 +158,7 @@ def _head_moments(subject: Subject, task: BaseTask) -> LayerKnowledge:
     with ExitStack() as stack, torch.no_grad():
         for layer in known:
 
-            def read(module: nn.Module, args: Any, kwargs: dict[str, Any], layer: Attention = layer) -> None:
+            def read(module: nn.Module, args: Any, kwargs: dict[str, Any], layer: AttentionLayer = layer) -> None:
                 inputs = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
                 rows = inputs.reshape(-1, layer.heads, layer.width).transpose(0, 1).double()
                 _add(sums, layer.output.path, rows.mT @ rows, rows.shape[1])

@@ -19,9 +19,9 @@ from wheeltap.core.layer import COMPUTED, Layer
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Moments
 from wheeltap.core.typed import to_tensor
-from wheeltap.engine.needs.multiplied import Places, Rows, RowSource, Source, Tokens
+from wheeltap.engine.needs.multiplied import AddedTable, RowInputs, RowSource, Source, TokenInputs
 from wheeltap.engine.needs.products import Norm, Product, Products
-from wheeltap.perturb.base import Blocks, Factors
+from wheeltap.perturb.base import BlockFactors, Factors
 from wheeltap.perturb.noise import (
     SUPPORT_IN_16_BITS,
     SUPPORT_TOLERANCE,
@@ -175,7 +175,7 @@ class MapFactors:
     left_out: dict[str, str]
     _carried: dict[str, Factors] = field(default_factory=dict[str, Factors])
 
-    def made(self, read: PassSums, wanted: Sequence[Layer]) -> dict[str, Factors | Blocks]:
+    def made(self, read: PassSums, wanted: Sequence[Layer]) -> dict[str, Factors | BlockFactors]:
         """Factors of the layers whose sums were kept.
 
         Raises:
@@ -185,7 +185,7 @@ class MapFactors:
         self._leave_out(read, wanted)
         chains = Chains(read.products, [layer for layer in self.layers if layer.name not in self.left_out])
         names = _numbered(read.first, chains.inner)
-        found: dict[str, Factors | Blocks] = {}
+        found: dict[str, Factors | BlockFactors] = {}
         readers: dict[tuple[int, ...], list[tuple[Layer, int]]] = defaultdict(list)
         for layer in wanted:
             if layer.name in read.tokens:
@@ -209,7 +209,7 @@ class MapFactors:
                 blocks[layer.name][part] = self._of(block, inputs, chains)
         for name, parts in blocks.items():
             count = read.blocks[name]
-            found[name] = parts[0] if count == 1 else Blocks(tuple(parts.get(part) for part in range(count)))
+            found[name] = parts[0] if count == 1 else BlockFactors(tuple(parts.get(part) for part in range(count)))
         return found | self._carried
 
     def _of(self, block: _Block, inputs: _Inputs, chains: Chains) -> Factors:
@@ -392,10 +392,10 @@ class Collector:
         read.blocks[name] = product.parts
         if name not in self._wanted:
             return
-        if isinstance(source, Tokens):
+        if isinstance(source, TokenInputs):
             counts = source.counts(product.layer.fan_in)
             read.tokens[name] = read.tokens.get(name, torch.zeros_like(counts)) + counts
-        elif isinstance(source, Places):
+        elif isinstance(source, AddedTable):
             read.tables.add(name)
         elif isinstance(source, RowSource):
             self._add(product, source, call)
@@ -437,7 +437,7 @@ class Collector:
     def _rows(self, source: RowSource) -> tuple[Tensor, Tensor]:
         """Input rows: those to count everywhere, and the sinks."""
         first = self._batch.sinks
-        places = source.by_place(self._batch.inputs) if first and isinstance(source, Rows) else None
+        places = source.by_place(self._batch.inputs) if first and isinstance(source, RowInputs) else None
         if places is None:
             rows = source.rows()
             return rows, rows[:0]
@@ -457,7 +457,7 @@ def _same(one: Source, other: Source) -> bool:
 class LayerMoments:
     """Factors of every layer whose inputs could be read, by name; of the others why not."""
 
-    factors: dict[str, Factors | Blocks]
+    factors: dict[str, Factors | BlockFactors]
     left_out: dict[str, str]
 
 
@@ -465,7 +465,7 @@ TIED = "its weight is used in more than one place"
 NOT_READ = "not reached by these examples, or its input cannot be read"
 
 
-def estimate(subject: Subject, task: BaseTask) -> dict[str, Factors | Blocks]:
+def estimate(subject: Subject, task: BaseTask) -> dict[str, Factors | BlockFactors]:
     """Factors of every layer that the task reaches often enough: see ``layer_moments``."""
     return layer_moments(subject, task).factors
 

@@ -77,7 +77,7 @@ class RowSource(Source):
 
 @final
 @dataclass(frozen=True)
-class Rows(RowSource):
+class RowInputs(RowSource):
     """Numbers ``[..., in]``."""
 
     inputs: Tensor
@@ -96,7 +96,7 @@ class Rows(RowSource):
 
 @final
 @dataclass(frozen=True)
-class Tokens(Source):
+class TokenInputs(Source):
     """Numbers of tokens: each row is all zero but for a one at the token's place, and so is never made."""
 
     inputs: Tensor
@@ -108,7 +108,7 @@ class Tokens(Source):
 
 @final
 @dataclass(frozen=True)
-class Places(Source):
+class AddedTable(Source):
     """A table that is added as it is: each of its rows ``[place, in]`` is read once."""
 
     inputs: Tensor
@@ -335,13 +335,13 @@ def _by_rows(known: WeightView | None, inputs: Any, *, right: bool) -> Iterator[
         return  # reshaped on the way
     parts = layer.shape[0] if len(layer.shape) == 3 else 1
     if value.ndim == 2:
-        yield Product(layer, known.part or 0, parts, Rows(inputs), value)
+        yield Product(layer, known.part or 0, parts, RowInputs(inputs), value)
     elif inputs.ndim == 3 and len(inputs) == parts:
         for part in range(parts):
-            yield Product(layer, part, parts, Rows(inputs[part]), value)
+            yield Product(layer, part, parts, RowInputs(inputs[part]), value)
     elif inputs.ndim == 2:
         for part in range(parts):
-            yield Product(layer, part, parts, Rows(inputs), value)
+            yield Product(layer, part, parts, RowInputs(inputs), value)
 
 
 def _grouped(find: Find, called: _Called) -> Iterator[Product]:
@@ -353,14 +353,14 @@ def _grouped(find: Find, called: _Called) -> Iterator[Product]:
         return
     first = 0
     for part, end in enumerate(ends.tolist()):
-        yield Product(known.layer, part, len(known.value), Rows(inputs[first:end]), known.value)
+        yield Product(known.layer, part, len(known.value), RowInputs(inputs[first:end]), known.value)
         first = end
 
 
 def _embedding(find: Find, called: _Called) -> Iterator[Product]:
     known = find(called["weight"])
     if known is not None and known.layer.kind == "embedding":
-        yield Product(known.layer, 0, 1, Tokens(called["input"]), known.value)
+        yield Product(known.layer, 0, 1, TokenInputs(called["input"]), known.value)
 
 
 def _convolved(find: Find, called: _Called) -> Iterator[Product]:
@@ -398,7 +398,7 @@ def _added(find: Find, called: _Called) -> Iterator[Product]:
         known = find(value)
         whole = known is not None and known.part is None and not known.turned
         if known is not None and whole and known.layer.kind == "plain" and isinstance(beside, Tensor):
-            yield Product(known.layer, 0, 1, Places(known.value), known.value)
+            yield Product(known.layer, 0, 1, AddedTable(known.value), known.value)
 
 
 _PACKED: Final = ("query", "key", "value")
@@ -409,7 +409,7 @@ def _attention(find: Find, called: _Called) -> Iterator[Product]:
     known = find(called.get("in_proj_weight"))
     if known is not None:
         for part, name in enumerate(_PACKED):
-            yield Product(known.layer, part, len(_PACKED), Rows(called[name]), known.value)
+            yield Product(known.layer, part, len(_PACKED), RowInputs(called[name]), known.value)
     for name in _PACKED:
         yield from _by_rows(find(called.get(f"{name[0]}_proj_weight")), called[name], right=False)
     last = find(called.get("out_proj_weight"))
@@ -426,7 +426,7 @@ def _cell(find: Find, called: _Called) -> Iterator[Product]:
     for weight, inputs in ((called["ih"], called["input"]), (called["hh"], hidden)):
         known = find(weight)
         if known is not None:
-            yield Product(known.layer, 0, 1, Rows(inputs), known.value)
+            yield Product(known.layer, 0, 1, RowInputs(inputs), known.value)
 
 
 def _recurrent(function: Callable[..., Any]) -> Callable[[Find, _Called], Iterator[Product]]:
@@ -436,7 +436,7 @@ def _recurrent(function: Callable[..., Any]) -> Callable[[Find, _Called], Iterat
         for weight, inputs in unrolled(function, Recurrence(*called["args"])):
             known = find(weight)
             if known is not None:
-                yield Product(known.layer, 0, 1, Rows(inputs), known.value)
+                yield Product(known.layer, 0, 1, RowInputs(inputs), known.value)
 
     return products
 

@@ -83,7 +83,7 @@ class _Tensor:
 
 @final
 @dataclass(frozen=True)
-class Outlier:
+class WeightOutlier:
     """A weight that stands out by its size.
 
     Attributes:
@@ -102,7 +102,7 @@ class Outlier:
 
 
 @final
-class Census(Reading):
+class CensusReading(Reading):
     """What stands out among all weights and buffers by its size.
 
     A weight stands out where it is so much larger than the next largest value of its tensor as the settings say. That
@@ -128,7 +128,7 @@ class Census(Reading):
         return Readings({name: np.asarray(value, dtype=np.float64) for name, value in values.items()}, 0.0)
 
 
-def outliers(model: nn.Module) -> list[Outlier]:
+def outliers(model: nn.Module) -> list[WeightOutlier]:
     """What stands out in a model: what is no number first, then the largest."""
     return _outliers(list(_read(model, seeds.generator(0, CENSUS.name, 0))), CensusSettings())
 
@@ -251,15 +251,15 @@ def _needed(one: _Tensor, most: float, others: int, settings: CensusSettings) ->
     return max(bits, settings.tail * (most - one.median), settings.few / max(others, 1))
 
 
-def _outliers(tensors: Sequence[_Tensor], settings: CensusSettings) -> list[Outlier]:
-    found: list[Outlier] = []
+def _outliers(tensors: Sequence[_Tensor], settings: CensusSettings) -> list[WeightOutlier]:
+    found: list[WeightOutlier] = []
     for one in tensors:
-        found += [Outlier(one.name, tuple(at.tolist()), math.nan, math.nan, (None, None)) for at in one.strange]
+        found += [WeightOutlier(one.name, tuple(at.tolist()), math.nan, math.nan, (None, None)) for at in one.strange]
         found += _standing(one, settings)
     return sorted(found, key=lambda outlier: -outlier.size if math.isfinite(outlier.size) else -math.inf)
 
 
-def _standing(one: _Tensor, settings: CensusSettings) -> Iterator[Outlier]:
+def _standing(one: _Tensor, settings: CensusSettings) -> Iterator[WeightOutlier]:
     """The values of a tensor that stand out."""
     most = min(max(len(one.top) // _CROWD, 1), len(one.top) - 1)
     above: list[int] = []  # far beyond the next
@@ -288,14 +288,14 @@ def _alike(one: _Tensor, at: int, other: int, settings: CensusSettings) -> bool:
     return inline and abs(float(one.top[at] - one.top[other])) <= bits
 
 
-def _outlier(one: _Tensor, at: int) -> Outlier:
+def _outlier(one: _Tensor, at: int) -> WeightOutlier:
     place = tuple(one.places[at].tolist())
     held = one.values.reshape(1) if one.values.ndim == 0 else one.values
     size, following = float(one.top[at]), next(iter(one.top[at + 1 :]), None)
     row = np.delete(np.abs(_plain(held[place[:-1]])), place[-1]) if held.ndim >= 2 else np.zeros(0)
     rest = float(row.max(initial=0.0, where=np.isfinite(row)))
     beyond = (None if following is None else size - float(following), size - math.log2(rest) if rest > 0.0 else None)
-    return Outlier(one.name, place, float(held[place].double()), size, beyond)
+    return WeightOutlier(one.name, place, float(held[place].double()), size, beyond)
 
 
 def _by_hand(value: float, dtype: torch.dtype) -> bool:
@@ -354,7 +354,7 @@ class _Form:
         return math.log2(value) + 2**bit if exponent else float(2**bit - self.bias)
 
 
-def _table(found: Sequence[Outlier]) -> dict[str, Any]:
+def _table(found: Sequence[WeightOutlier]) -> dict[str, Any]:
     """The outliers as arrays."""
     letters = np.zeros((len(found), max((len(one.name) for one in found), default=0)))
     places = np.full((len(found), max((len(one.place) for one in found), default=0)), -1.0)

@@ -346,7 +346,7 @@ def random_like(bench: UnitSets, chosen: Tensor, rng: np.random.Generator) -> Te
 
 
 @final
-class Parts(Reading):
+class PartsReading(Reading):
     """Score without a set of hidden units and with it alone, under five kinds of ablation, and of random sets."""
 
     spec = PARTS

@@ -57,7 +57,7 @@ PARTS_OF_LARGE: Final = 8
 
 @final
 @dataclass(frozen=True)
-class Screen:
+class ParameterScreen:
     """What the screen says of one parameter.
 
     Attributes:
@@ -93,7 +93,7 @@ class ScreenMaker:
         self._parameters = {name: held for name, held in parameters.items() if held.is_floating_point()}
         self._tops: list[Tensor] = []
 
-    def at(self, scale: float) -> dict[str, Screen]:
+    def at(self, scale: float) -> dict[str, ParameterScreen]:
         """The screen by path of the parameter, a tied one once; the first time the model must be as it is.
 
         Args:
@@ -120,7 +120,7 @@ class ScreenMaker:
             return sums.pop(name).div_(count).sqrt_().mul_(weight.abs()).nan_to_num_(nan=0.0)
 
         return {
-            name: Screen(held.detach(), scores(name, held.detach()))
+            name: ParameterScreen(held.detach(), scores(name, held.detach()))
             for name, held in self._parameters.items()
             if name in sums
         }
@@ -204,7 +204,7 @@ def _no_gradient(subject: Subject, got: str) -> ModelError:
     )
 
 
-Screens = dict[str, Screen]
+Screens = dict[str, ParameterScreen]
 """By path of the parameter."""
 
 _Ranked = tuple[float, "_Point"]

@@ -22,8 +22,8 @@ from wheeltap.core.inputs import as_scores
 from wheeltap.core.subject import Subject
 from wheeltap.core.typed import named_modules
 from wheeltap.gauge import attention
-from wheeltap.gauge.attention import Attention
-from wheeltap.gauge.base import Sharing
+from wheeltap.gauge.attention import AttentionLayer
+from wheeltap.gauge.base import SharedTensors
 from wheeltap.gauge.parts import Affine
 from wheeltap.suites.circuits.circuit import CHANNELS, Graph
 
@@ -60,7 +60,7 @@ class Block:
     """
 
     path: str
-    attention: Attention
+    attention: AttentionLayer
     through: tuple[str, ...]
     mlp: str = ""
     reads: Reader = field(default_factory=lambda: Reader(""))
@@ -121,7 +121,7 @@ def rows_of(part: Affine, outputs: int) -> Tensor:
     return torch.arange(outputs).view(-1, part.period or outputs)[:, part.first : part.last].flatten()
 
 
-def head_outputs(model: nn.Module, layer: Attention, mixed: Tensor) -> Tensor:
+def head_outputs(model: nn.Module, layer: AttentionLayer, mixed: Tensor) -> Tensor:
     """What each head writes, ``[head, row, place, width]``, of what they mixed ``[row, place, head x width]``."""
     weight = model.get_submodule(layer.output.path).get_parameter("weight")
     maps = (weight if layer.output.transposed else weight.T).view(layer.heads, layer.width, -1)
@@ -129,7 +129,7 @@ def head_outputs(model: nn.Module, layer: Attention, mixed: Tensor) -> Tensor:
     return torch.bmm(by_head, maps).view(layer.heads, *mixed.shape[:2], -1)
 
 
-def output_bias(model: nn.Module, layer: Attention) -> Tensor | None:
+def output_bias(model: nn.Module, layer: AttentionLayer) -> Tensor | None:
     """What attention adds to the stream whatever its heads mix."""
     bias = getattr(model.get_submodule(layer.output.path), layer.output.bias, None)
     return bias if isinstance(bias, Tensor) else None
@@ -185,12 +185,12 @@ class _Finder:
         head = self.head if isinstance(self.model.get_submodule(self.head), nn.Linear) else ""
         return Wiring(graph, blocks, width, self._end(blocks, streams[-1].gave), head)
 
-    def _attention(self, tokens: Tensor) -> tuple[Attention, ...]:
+    def _attention(self, tokens: Tensor) -> tuple[AttentionLayer, ...]:
         def run(model: nn.Module) -> Tensor:
             return as_scores(model(tokens))[:, -1].float()
 
         with torch.no_grad():
-            found, refused = attention.find(self.model, Sharing(self.model), run=run)
+            found, refused = attention.find(self.model, SharedTensors(self.model), run=run)
         # Which moves hold does not matter here, but one must: else how many heads there are is a guess.
         problems = [reason for reason in refused if not any(f": {move}: " in reason for move in attention.MOVES)]
         problems += [f"{one.path}: how many heads it has is not proven" for one in found if not one.moves]
@@ -235,7 +235,7 @@ class _Finder:
         self.once = {path for path, count in counts.items() if count == 1}
         return calls
 
-    def _block(self, layer: Attention) -> Block:
+    def _block(self, layer: AttentionLayer) -> Block:
         """The innermost module around ``layer`` that gives what it is given, and what heads and MLP add."""
         inputs = [self.by_path.get(part.path) for part in (layer.query, layer.key, layer.value)]
         output = self.by_path.get(layer.output.path)
@@ -268,7 +268,7 @@ class _Finder:
         # The tensor may have been added to in between.
         return tuple(through) if torch.equal(reader.took, stream.took) else None
 
-    def _parts(self, call: _Call, layer: Attention, through: tuple[str, ...], output: _Call) -> Block:
+    def _parts(self, call: _Call, layer: AttentionLayer, through: tuple[str, ...], output: _Call) -> Block:
         wrote = head_outputs(self.model, layer, self.by_path[layer.output.path].took).sum(0)
         bias = output_bias(self.model, layer)
         if not _close(wrote if bias is None else wrote + bias, output.returned):
