@@ -17,7 +17,7 @@ from wheeltap.core.study import StudyRecord
 from wheeltap.plans.defects import DEFECTS
 from wheeltap.plans.plan import Effort
 from wheeltap.sources import digits
-from wheeltap.suites.training.studies.detection_rules import ANY, SOUND
+from wheeltap.suites.training.studies import detection
 
 EFFORT: Final = Effort(draws=16, control_draws=8, block_draws=0)
 COPIES: Final = {"digits": 16, "mlp": 6, "cnn": 6, "depthwise": 6}
@@ -62,7 +62,7 @@ def _counts(study: StudyRecord) -> dict[str, dict[str, list[int]]]:
     """Copies found and copies compared, by cohort and metric."""
     counts: dict[str, dict[str, list[int]]] = {}
     for row in study.rows:
-        for one in row.cohorts if row.metric.key == ANY or row.metric.key.endswith(" found") else ():
+        for one in row.cohorts if row.metric.key == detection.ANY or row.metric.key.endswith(" found") else ():
             counts.setdefault(one.cohort, {})[row.metric.key] = [round(sum(one.values)), len(one.values)]
     return counts
 
@@ -70,11 +70,11 @@ def _counts(study: StudyRecord) -> dict[str, dict[str, list[int]]]:
 def section(measured: dict[str, Any]) -> Section:
     """What the page says of it."""
     found, stated = measured["found"], measured["stated"]
-    alarms = {kind: counts[SOUND][ANY] for kind, counts in found.items()}
+    alarms = {kind: counts[detection.COPIES][detection.ANY] for kind, counts in found.items()}
     wrong, whole = (sum(count[at] for count in alarms.values()) for at in (0, 1))
     low, high = _interval(wrong, whole)
     strongest = {kind: list(counts)[0 if kind != "digits" else -2] for kind, counts in found.items()}
-    caught = {kind: found[kind][cohort][ANY] for kind, cohort in strongest.items()}
+    caught = {kind: found[kind][cohort][detection.ANY] for kind, cohort in strongest.items()}
     missed = [kind for kind, (hits, count) in caught.items() if hits < SURE * count]
     return Section(
         title="False alarms and power on copies that compute the same",
@@ -133,12 +133,12 @@ def _points(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
         {"panel": "digits, cancel-layer", "strength": f"{_strength(cohort):.2g}", "code": key.split()[0],
          "found": hits / count}
         for cohort, one in _planted(counts).items()
-        for key, (hits, count) in one.items() if key != ANY and any(other[key][0] for other in counts.values())
+        for key, (hits, count) in one.items() if key != detection.ANY and any(other[key][0] for other in counts.values())
     ]  # fmt: skip
 
 
 def _planted(counts: Mapping[str, Any]) -> dict[str, Any]:
-    return {cohort: one for cohort, one in counts.items() if cohort != SOUND}
+    return {cohort: one for cohort, one in counts.items() if cohort != detection.COPIES}
 
 
 def _farthest(counts: Mapping[str, Any], stated: Mapping[str, Mapping[str, float]]) -> float:

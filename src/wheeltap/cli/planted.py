@@ -23,8 +23,7 @@ from wheeltap.recipes.base import Given, recipe_of, spec
 from wheeltap.report.files import require_writable, write
 from wheeltap.report.lines import terminal
 from wheeltap.runs import loop, studying
-from wheeltap.suites.training.studies import detection_rules as rules
-from wheeltap.suites.training.studies.detection_rules import Planted
+from wheeltap.suites.training.studies import detection as rules
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -123,10 +122,12 @@ def _counted(name: str, runs: int, record: ReportRecord) -> Detected:
     """Of how many copies each code was found, strength by strength."""
     assert record.study is not None, "it is the report of a study"
     strengths = DEFECTS[name].strengths
-    cohorts = [rules.SOUND if name == SOUND else str(Planted(name, strength)) for strength in strengths]
+    cohorts = [rules.COPIES if name == SOUND else str(rules.Plant(name, strength)) for strength in strengths]
     values = {(row.metric.key, cohort.cohort): cohort.values for row in record.study.rows for cohort in row.cohorts}
-    codes = [row.metric.code for row in record.study.rows if row.metric.key == rules.found(row.metric.code)]
-    found = {code: tuple(int(sum(values.get((rules.found(code), cohort), ()))) for cohort in cohorts) for code in codes}
+    codes = [row.metric.code for row in record.study.rows if row.metric.key == rules.found_key(row.metric.code)]
+    found = {
+        code: tuple(int(sum(values.get((rules.found_key(code), cohort), ()))) for cohort in cohorts) for code in codes
+    }
     smallest = {
         code: smallest_found([(at, count / runs) for at, count in zip(strengths, counts, strict=True)])
         for code, counts in found.items()

@@ -16,12 +16,11 @@ from wheeltap.runs.studying import planned
 from wheeltap.stats.members import Single
 from wheeltap.studies.rules import require_sound
 from wheeltap.studies.table import Table
-from wheeltap.suites.training.studies import detection_rules as own
-from wheeltap.suites.training.studies.detection import Detection
-from wheeltap.suites.training.studies.detection_rules import Planted
+from wheeltap.suites.training.studies import detection as own
+from wheeltap.suites.training.studies.detection import Detection, Plant
 from wheeltap.testing.study_contract import ALPHA, StudyContract
 
-STRONG, WEAK = Planted("cancel", 16), Planted("cancel", 1)
+STRONG, WEAK = Plant("cancel", 16), Plant("cancel", 1)
 NO_LOOK = ("WT001", "WT701", "WT102")
 """Codes that cannot see what leaves the function as it is."""
 
@@ -43,12 +42,12 @@ class TestContract(StudyContract):
         record = self.run(folder).record
         assert not record.void
         for code in ("WT101", "WT201"):
-            found = shares(record, own.found(code))
-            assert (found[str(STRONG)], found[str(WEAK)], found[own.SOUND]) == (1.0, 0.0, 0.0), code
+            found = shares(record, own.found_key(code))
+            assert (found[str(STRONG)], found[str(WEAK)], found[own.COPIES]) == (1.0, 0.0, 0.0), code
         for code in NO_LOOK:
-            assert not any(shares(record, own.found(code)).values()), code
+            assert not any(shares(record, own.found_key(code)).values()), code
         told = shares(record, own.ANY)
-        assert told[str(STRONG)] == 1.0 and told[own.SOUND] == 0.0
+        assert told[str(STRONG)] == 1.0 and told[own.COPIES] == 0.0
         assert all(value == 0.0 for value in shares(record, "WT001").values())
 
     def test_its_controls_pass(self, folder: Path) -> None:
@@ -75,17 +74,17 @@ def test_rules_that_are_judged_can_be_decided() -> None:
         added = [rule for rule in spec.rules if rule.statistic == "added"]
         assert bool(added) == (settings.get("copies", 24) >= own.FEWEST)
         for rule in added:
-            assert rule.within and rule.cohorts[1] == own.SOUND and rule.margin == 0.02
+            assert rule.within and rule.cohorts[1] == own.COPIES and rule.margin == 0.02
             assert rule.beyond == (("WT001",) if settings.get("shift") is False else ("WT001", "WT701"))
-            assert rule.cohorts[0] in {str(Planted(name, DEFECTS[name].middle)) for name in USUAL}
+            assert rule.cohorts[0] in {str(Plant(name, DEFECTS[name].middle)) for name in USUAL}
 
 
 def test_each_copy_is_of_a_net_of_its_own_where_no_model_is_named() -> None:
     cast = {cohort.name: cohort for cohort in Detection({"copies": 3, "defects": "cancel"}).cast()}
     assert [one.of for one in cast["cancel 4"].members] == [("net 1",), ("net 2",), ("net 3",)]
-    assert [one.of for one in cast[own.SOUND].members] == [("net 1",), ("net 2",), ("net 3",)]
+    assert [one.of for one in cast[own.COPIES].members] == [("net 1",), ("net 2",), ("net 3",)]
     assert len({one.seed for one in cast[own.BASES].members}) == 3
-    assert cast[own.SOUND].role == "null" and cast["cancel 4"].role == "planted"
+    assert cast[own.COPIES].role == "null" and cast["cancel 4"].role == "planted"
 
 
 @pytest.mark.parametrize(
@@ -145,4 +144,4 @@ def test_what_rounding_makes_of_a_difference_is_none() -> None:
 
 
 def test_sound_copies_are_counted_where_nothing_is_planted() -> None:
-    assert [cast.name for cast in Detection({"defects": SOUND}).cast()] == [own.BASES, own.SOUND]
+    assert [cast.name for cast in Detection({"defects": SOUND}).cast()] == [own.BASES, own.COPIES]

@@ -17,20 +17,20 @@ from wheeltap.stats.curve import band, band_ends
 from wheeltap.stats.effect import exceeds
 from wheeltap.stats.evidence import Evidence, Largest
 from wheeltap.stats.sample import Sample
-from wheeltap.suites.training.audits.relearnt import (
+from wheeltap.suites.training.audits.recovery import (
     HIDING,
     SHARES,
     TIERS,
     TUNE,
+    NetRecovery,
     Power,
     RelearningSettings,
-    Relearnt,
-    asked,
     control_trials,
     estimate,
+    examples_of,
     measure,
     power,
-    scored,
+    trials_of,
 )
 
 _LIMITS: Final = (
@@ -88,11 +88,11 @@ class RelearningAudit(Audit):
         """Every trial on every subject, once a group is named."""
         if self.settings.group < 0 or not case.known(case.plan.baselines()):
             return []
-        trials = [trial for subject in case.plan.subjects for trial in asked(case, subject, self.settings).every]
+        trials = [trial for subject in case.plan.subjects for trial in trials_of(case, subject, self.settings).every]
         if not self.settings.attacks or not case.known(trials):
             return trials
         try:
-            on = scored(case, self.settings)
+            on = examples_of(case, self.settings)
         except Unanswered:
             return trials
         controls = [control_trials(case, subject, self.settings, on) for subject in case.plan.subjects]
@@ -130,8 +130,8 @@ class RelearningAudit(Audit):
     def judge(self, case: Case) -> Verdict:
         """One finding per subject, one per pair; two curves of each subject: what is learnt, and the cost elsewhere."""
         held = {subject.name: self._measured(case, subject) for subject in case.plan.subjects}
-        able = {name: power(case, one.subject, self.settings, scored(case, self.settings))
-                for name, one in held.items() if isinstance(one, Relearnt) and self.settings.attacks
+        able = {name: power(case, one.subject, self.settings, examples_of(case, self.settings))
+                for name, one in held.items() if isinstance(one, NetRecovery) and self.settings.attacks
                 and not self._kept(case, one)}  # fmt: skip
         verdict = Verdict(controls=[self._control(name, one) for name, one in able.items()])
         for subject in case.plan.subjects:
@@ -155,16 +155,16 @@ class RelearningAudit(Audit):
             because=able.because if able.shown else f"No power: {able.because}",
         )  # fmt: skip
 
-    def _measured(self, case: Case, subject: SubjectRecord) -> Relearnt | Unanswered:
+    def _measured(self, case: Case, subject: SubjectRecord) -> NetRecovery | Unanswered:
         if self.settings.group < 0:
             return Unanswered("not_applicable", "No group is named: give this audit the setting group=, the number of "
                               "the group that was to be forgotten.")  # fmt: skip
         try:
-            return measure(case, subject, self.settings, scored(case, self.settings))
+            return measure(case, subject, self.settings, examples_of(case, self.settings))
         except Unanswered as gap:
             return gap
 
-    def _kept(self, case: Case, one: Relearnt) -> str:
+    def _kept(self, case: Case, one: NetRecovery) -> str:
         """Why relearning says nothing of a subject that still knows the group; empty where it forgot."""
         above = estimate(case, ((one.before - one.chance)[None, :], one.inside), "above_chance")
         if above.low is None or above.low <= case.scaled(self.settings.known):
@@ -174,7 +174,7 @@ class RelearningAudit(Audit):
             "so there is nothing to relearn."
         )
 
-    def _single(self, case: Case, one: Relearnt) -> Hypothesis:
+    def _single(self, case: Case, one: NetRecovery) -> Hypothesis:
         """Not a test: how much comes back says something only beside a net that never knew the group."""
         why = self._kept(case, one)
         if why:
@@ -184,7 +184,7 @@ class RelearningAudit(Audit):
         claim = Hypothesis(test=None, status="inconclusive", found=words, beside=found)
         return self.draft(case, one.subject.name, claim, one.trials)
 
-    def _beside(self, case: Case, one: Relearnt) -> tuple[Estimate, ...]:
+    def _beside(self, case: Case, one: NetRecovery) -> tuple[Estimate, ...]:
         """What each disturbance brings back; what relearning costs elsewhere, step by step."""
         how = self.settings
 
@@ -194,7 +194,7 @@ class RelearningAudit(Audit):
         def gone(at: int, step: int) -> Estimate:
             return estimate(case, (one.lost[at], one.outside), f"lost elsewhere after {step} steps", limits=one.losable)
 
-        best = one.strongest
+        best, other = one.strongest, one.disturbances(how)
         lost = one.elsewhere_before - best.outside
         found = [
             back(best.inside, "by the strongest attack"),
@@ -202,16 +202,13 @@ class RelearningAudit(Audit):
             back(one.cheapest.inside, "by few numbers"),
             back(one.score[-1], f"after {how.steps[-1]} steps"),
             gone(-1, how.steps[-1]),
-            *(back(inside, f"by {name}") for name, (inside, _) in one.attacks.items()),
-            *(back(row, f"under noise {dose:g}, mean") for dose, row in zip(how.noise, one.noise, strict=True)),
-            back(one.best_noise, f"under noise, best of {self._copies}"),
-            back(one.rounded, f"at {how.bits} bits"),
         ]
-        if one.benign is not None:
-            rows = zip(how.benign_steps, one.benign, strict=True)
-            found += [back(row, f"after {step} steps on other groups") for step, row in rows]
-        for at, step in enumerate(how.steps[:-1]):
-            found += [back(one.score[at], f"after {step} steps"), gone(at, step)]
+        for name, score in other.items():
+            if name == f"at {how.bits} bits":
+                found.append(back(one.best_noise, f"under noise, best of {self._copies}"))
+            found.append(back(score, name))
+            if name in (steps := [f"after {step} steps" for step in how.steps[:-1]]):
+                found.append(gone(steps.index(name), how.steps[steps.index(name)]))
         return tuple(found)
 
     @property
@@ -219,7 +216,7 @@ class RelearningAudit(Audit):
         """How many noisy copies the best one is chosen from."""
         return self.settings.noise_draws * len(self.settings.noise)
 
-    def _words(self, one: Relearnt, found: tuple[Estimate, ...]) -> str:
+    def _words(self, one: NetRecovery, found: tuple[Estimate, ...]) -> str:
         how = self.settings
         [noise] = [each for each in found if each.name.startswith("recovered under noise, best")]
         moved = "" if one.norm is None else f"; its weights move by {one.norm:.3f} of their norm"
@@ -231,7 +228,7 @@ class RelearningAudit(Audit):
             f"{self._copies} copies recovers {noise}."
         )
 
-    def _curve(self, case: Case, one: Relearnt, sample: tuple[Values, Groups | None], *, variant: str = "") -> Curve:
+    def _curve(self, case: Case, one: NetRecovery, sample: tuple[Values, Groups | None], *, variant: str = "") -> Curve:
         """Score step by step: on the group's other examples, and on the other groups."""
         task = case.plan.task
         sign, (score, groups) = task.sign, sample
@@ -244,7 +241,7 @@ class RelearningAudit(Audit):
         )  # fmt: skip
 
     def _pair(
-        self, case: Case, one: Relearnt | Unanswered, two: Relearnt | Unanswered, rival: SubjectRecord,
+        self, case: Case, one: NetRecovery | Unanswered, two: NetRecovery | Unanswered, rival: SubjectRecord,
         able: Mapping[str, Power],
     ) -> Hypothesis:  # fmt: skip
         plan, how, title = case.plan, self.settings, f"{self.title}: recovery gap"
@@ -252,7 +249,7 @@ class RelearningAudit(Audit):
         for gap in (one, two):
             if isinstance(gap, Unanswered):
                 return self.unanswered(name, gap, title=title)
-        assert isinstance(one, Relearnt) and isinstance(two, Relearnt)
+        assert isinstance(one, NetRecovery) and isinstance(two, NetRecovery)
         why = self._kept(case, one) or self._kept(case, two)
         if why:
             return self.unanswered(name, Unanswered("not_applicable", why), title=title)
@@ -281,7 +278,7 @@ class RelearningAudit(Audit):
         )  # fmt: skip
         return self.draft(case, name, claim, (*one.trials, *two.trials), title=title)
 
-    def _tier(self, case: Case, both: tuple[Relearnt, Relearnt], at: int, margin: float) -> "_Tier":
+    def _tier(self, case: Case, both: tuple[NetRecovery, NetRecovery], at: int, margin: float) -> "_Tier":
         """How much more the first of two recovers by one tier."""
         one, two = both
         by = (
@@ -298,7 +295,7 @@ class RelearningAudit(Audit):
             TIERS[at].format(copies=self._copies), gap, more.subject.name, None if noisy else beyond, SHARES[at]
         )
 
-    def _gaps(self, case: Case, one: Relearnt, two: Relearnt) -> list[Estimate]:
+    def _gaps(self, case: Case, one: NetRecovery, two: NetRecovery) -> list[Estimate]:
         """How much more the first recovers, by each disturbance that is not tested."""
         how = self.settings
 
@@ -306,24 +303,11 @@ class RelearningAudit(Audit):
             values = one.recovered(first) - two.recovered(second)
             return estimate(case, (values, one.inside), f"gap {name}", limits=one.apart(two))
 
-        found = [
-            *(
-                gap(one.attacks[name][0], two.attacks[name][0], f"by {name}")
-                for name in one.attacks
-                if name in two.attacks
-            ),
-            *(gap(one.noise[at], two.noise[at], f"under noise {dose:g}, mean") for at, dose in enumerate(how.noise)),
-            gap(one.rounded, two.rounded, f"at {how.bits} bits"),
-        ]
-        if one.benign is not None and two.benign is not None:
-            pairs = zip(how.benign_steps, one.benign, two.benign, strict=True)
-            found += [gap(a, b, f"after {step} steps on other groups") for step, a, b in pairs]
-        return found + [
-            gap(one.score[at], two.score[at], f"after {step} steps") for at, step in enumerate(how.steps[:-1])
-        ]
+        first, second = one.disturbances(how), two.disturbances(how)
+        return [gap(score, second[name], name) for name, score in first.items() if name in second]
 
 
-def _all_small(case: Case, one: Relearnt, two: Relearnt) -> Evidence:
+def _all_small(case: Case, one: NetRecovery, two: NetRecovery) -> Evidence:
     """That no gap is as large as the margin: the largest was chosen, so all of them must be small."""
     bound = 2.0 if case.plan.task.bounded else None
     gaps = [one.recovered(a) - two.recovered(b) for a, b in zip(one.tiers, two.tiers, strict=True)]

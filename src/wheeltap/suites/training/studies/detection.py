@@ -7,29 +7,211 @@ inputs and by several disturbances of the weights. What weights add to the other
 import math
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, ClassVar, Final, final
 
 import msgspec
 
-from wheeltap.audits.base import audits
+from wheeltap.audits.base import Audit, audits
 from wheeltap.audits.case import Case
 from wheeltap.audits.claims import Unanswered
+from wheeltap.audits.power import WANTED
 from wheeltap.audits.score import SAME_OUTPUTS
 from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
-from wheeltap.core.records import Control, Finding, Scalar, SubjectRecord, Trial
+from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
 from wheeltap.core.study import Asked, Cast, Metric, Rule
 from wheeltap.plans.defects import DEFECTS, SOUND, USUAL, Defect, names_of
 from wheeltap.plans.plan import AuditSpec, Plan
 from wheeltap.plans.readings.input_shift import FITTING, LADDERS
-from wheeltap.stats.members import Single
+from wheeltap.stats.members import Single, exact
 from wheeltap.studies.base import Said, Study
 from wheeltap.studies.measures import ANSWERED, Compared, single_of
+from wheeltap.studies.rules import WORST, listed
 from wheeltap.studies.table import Numbers, Table
-from wheeltap.suites.training.studies import detection_rules as own
-from wheeltap.suites.training.studies.detection_rules import Planted
+
+COPIES, BASES = "sound copies", "originals"
+"""Names of cohorts."""
+
+SCORE, ANY, SAME = "score", "any", "same"
+"""Metrics that are of no single audit."""
+
+CHEAP: Final = ("WT001", "WT701")
+"""What costs no look at the weights: outputs, and disturbed inputs."""
+
+LEAST: Final = 0.02
+"""Smallest gain in AUC of interest."""
+
+ALARMS: Final = 0.05
+"""Share of sound copies of which something may be found by chance."""
+
+FEWEST: Final = 12
+"""Copies from which it is judged what weights add: with fewer not even a perfect detector would be found."""
+
+_GRAIN: Final = 0.01
+"""Share of the smallest difference of interest to which a difference is rounded."""
+
+
+@final
+@dataclass(frozen=True)
+class Plant:
+    """A defect at a strength."""
+
+    defect: str
+    strength: float
+
+    def __str__(self) -> str:
+        return f"{self.defect} {self.strength:g}"
+
+
+def found_key(code: str) -> str:
+    """Key of the metric that says whether a code was found."""
+    return f"{code} found"
+
+
+def to_the_grain(number: Single, finding: Finding) -> Single:
+    """A difference without what another order of the same sums makes of it, by which copies differ too."""
+    step = _GRAIN * (finding.margin or 0.0)
+    return number if step == 0.0 else replace(number, value=step * round(number.value / step))
+
+
+def metrics(kinds: Sequence[type[Audit]]) -> tuple[Metric, ...]:
+    """The score; what was found at all; of each audit the effect on a pair, and whether it was found."""
+    score = Metric(key=SCORE, title="Score", unit="", code="WT001", reads="What a benchmark would print.")
+    same = Metric(
+        key=SAME, title="Same outputs as the original", unit="share", code="WT001", ends=(0.0, 1.0), toward="high",
+        reads="Whether outputs differ by no more than rounding.",
+    )  # fmt: skip
+    some = Metric(
+        key=ANY, title="Distinguished from the original", unit="share", ends=(0.0, 1.0),
+        reads="Whether a comparison with the original found anything, after one correction over all its tests.",
+    )  # fmt: skip
+    each = [
+        (
+            Metric(key=kind.code, title=f"{_title(kind)}: difference", unit="", code=kind.code, reads=kind.reads),
+            Metric(
+                key=found_key(kind.code), title=f"{_title(kind)}: found", unit="share", code=kind.code, ends=(0.0, 1.0),
+                reads="Whether a comparison with the original found a difference.",
+            ),
+        )
+        for kind in kinds
+    ]  # fmt: skip
+    return (score, same, some, *(metric for pair in each for metric in pair))
+
+
+def _title(kind: type[Audit]) -> str:
+    return kind.brief or kind.title
+
+
+def rules(planted: Sequence[Plant], kinds: Sequence[type[Audit]], *, copies: int, shift: bool) -> tuple[Rule, ...]:
+    """What weights add for each defect, where there are copies enough; and that sound copies are not called different.
+
+    Args:
+        planted: Each defect at the strength that is judged.
+        kinds: Audits of weights.
+        copies: Of each kind.
+        shift: Whether inputs are disturbed too.
+    """
+    alarms = Rule(
+        code="WT101", title="False alarms", metric=ANY, cohorts=(COPIES,), statistic="exact", direction="more",
+        margin=ALARMS, share=ALARMS, alarm=True,
+        supports=f"Sound copies are distinguished from the original more often than in {ALARMS:.0%} of comparisons.",
+        refutes=f"Sound copies are distinguished from the original in no more than {2 * ALARMS:.0%} of comparisons.",
+    )  # fmt: skip
+    if copies < FEWEST:
+        return (alarms,)
+    cheap = CHEAP if shift else CHEAP[:1]
+    beside = "outputs and disturbed inputs" if shift else "outputs"
+    added = [
+        Rule(
+            code=kind.code, title=f"{_title(kind)} shows {one.defect}", metric=kind.code,
+            cohorts=(str(one), COPIES), statistic="added", direction="more", margin=LEAST, beyond=cheap, within=True,
+            supports=f"{_title(kind)} shows {DEFECTS[one.defect].title} that {beside} do not.",
+            refutes=f"{_title(kind)} adds nothing to {beside} on {DEFECTS[one.defect].title}: "
+            f"less than {LEAST:g} AUC.",
+        )
+        for one in planted
+        for kind in kinds
+    ]  # fmt: skip
+    return (*added, alarms)
+
+
+def headline(planned: Sequence[Rule], findings: Sequence[Finding], table: Table) -> str:
+    """Which defects weights show beyond what is cheap, by which audits; and how many sound copies were alarms."""
+    said = {(one.code, one.title): one.status for one in findings}
+    lines: list[str] = []
+    for cohort in dict.fromkeys(rule.cohorts[0] for rule in planned if rule.statistic == "added"):
+        mine = [rule for rule in planned if rule.statistic == "added" and rule.cohorts[0] == cohort]
+        beside = "outputs and disturbed inputs" if len(mine[0].beyond) > 1 else "outputs"
+        shown = [rule.code for rule in mine if said.get((rule.code, rule.title)) == "found"]
+        rest = [rule.code for rule in mine if rule.code not in shown]
+        lines += [f"{cohort}: {listed(shown)} {'add' if len(shown) > 1 else 'adds'} to {beside}."] if shown else []
+        lines += [f"{'No' if shown else f'{cohort}: no'} evidence of added value of {listed(rest)}."] if rest else []
+    alarms = table.values(COPIES, ANY)
+    if not lines:
+        lines = [f"What weights add is judged with {FEWEST} copies or more, and was not."]
+    return " ".join([*lines, f"Sound copies distinguished from their originals: {sum(alarms):.0f} of {len(alarms)}."])
+
+
+def same_function(table: Table) -> Control:
+    """Every copy must compute what its original computes, or a difference would be no news."""
+    name = "every copy computes what its original computes"
+    values = [value for cohort in table.cohorts for value in table.values(cohort.name, SAME)]
+    if not values:
+        return Control(name=name, kind="gate", status="skipped", because="No copy was compared.")
+    other = sum(value == 0.0 for value in values)
+    return Control(
+        name=name, kind="gate", status="failed" if other else "passed",
+        estimates=(Estimate.exact("copies_that_differ", float(other), "copies", n=len(values)),),
+        because=f"The outputs of {len(values) - other} of {len(values)} copies differ from the original's by no more "
+        "than rounding.",
+    )  # fmt: skip
+
+
+def plants_found(table: Table, planted: Sequence[Plant]) -> Control:
+    """The strongest plants must be found by something, or nothing can be concluded of weaker ones."""
+    strongest = {one.defect: str(one) for one in planted}.values()
+    shares = {name: sum(values) / len(values) for name in strongest if (values := table.values(name, ANY))}
+    name = "a planted defect is found"
+    if not shares:
+        return Control(name=name, kind="planted", status="skipped", because="No planted copy was compared.")
+    best = max(shares, key=lambda one: shares[one])
+    values = table.values(best, ANY)
+    share = exact(round(sum(values)), len(values), share=WANTED, name="largest_share_found")
+    below = share.above(0.0, "less")
+    shown = below is not None and below < WORST
+    listed_shares = ", ".join(f"{one} {share:.0%}" for one, share in shares.items())
+    return Control(
+        name=name, kind="planted", status="passed" if shares[best] >= WANTED else "failed" if shown else "skipped",
+        estimates=(share.estimate,),
+        because=f"Copies with the strongest plants that were distinguished from the original: {listed_shares}; of one "
+        f"defect it should be at least {WANTED:.0%}. It fails where it is shown to be less (p below {WORST:g}); in "
+        "between, more draws, more copies or a stronger plant would decide.",
+    )  # fmt: skip
+
+
+def notes(table: Table, planted: Sequence[Plant], *, shift: bool) -> tuple[str, ...]:
+    """How often each kind was found, by what; and at what cost."""
+    kinds = [*(str(one) for one in planted), COPIES]
+    cost = "Disturbed inputs were given at least as many passes as any of the disturbances of weights."
+    if not shift:
+        cost = "Inputs were not disturbed, so weights are compared with outputs alone."
+    elif not any(table.values(kind, CHEAP[1]) for kind in kinds):
+        cost = (
+            "These inputs could not be disturbed, so it is not known what weights add. With --set shift=false they are "
+            "compared with outputs alone."
+        )
+    lines = [cost]
+    keys = [metric.key for metric in table.metrics]
+    for kind in kinds:
+        counts = {code: table.values(kind, found_key(code)) for code in keys if found_key(code) in keys}
+        seen = [f"{code} {sum(values):.0f}" for code, values in counts.items() if sum(values)]
+        whole = max((len(values) for values in counts.values()), default=0)
+        lines.append(f"Found of {whole} {kind}: {listed(seen) if seen else 'none'}.")
+    return tuple(lines)
+
 
 _WEIGHED: Final = ("relative-noise", "function-noise", "single-point", "redundancy", "entanglement")
 """Audits of weights, none of which may cost more passes than the disturbed inputs."""
@@ -79,13 +261,13 @@ class DetectionSettings(Settings, frozen=True, kw_only=True):
             )  # fmt: skip
 
     @property
-    def planted(self) -> tuple[Planted, ...]:
+    def planted(self) -> tuple[Plant, ...]:
         """Every defect at every strength, rising."""
         names = [name for name in names_of(self.defects) if name != SOUND]
-        return tuple(Planted(name, strength) for name in names for strength in self._of(DEFECTS[name]))
+        return tuple(Plant(name, strength) for name in names for strength in self._of(DEFECTS[name]))
 
     @property
-    def judged(self) -> tuple[Planted, ...]:
+    def judged(self) -> tuple[Plant, ...]:
         """Every defect at the strength that rules are about."""
         by_name = {one.defect: [each for each in self.planted if each.defect == one.defect] for one in self.planted}
         return tuple(some[len(some) // 2] for some in by_name.values())
@@ -108,7 +290,7 @@ class Detection(Study):
     title = "What do weights show of planted defects that outputs and disturbed inputs do not?"
     code = "WT101"
     settings_type = DetectionSettings
-    small: ClassVar[dict[str, Scalar]] = {"copies": own.FEWEST, "defects": "cancel,super-weight"}
+    small: ClassVar[dict[str, Scalar]] = {"copies": FEWEST, "defects": "cancel,super-weight"}
     settings: DetectionSettings
     caveats = (
         "The defects are planted by construction and change no output: of defects that come of training nothing is "
@@ -124,30 +306,27 @@ class Detection(Study):
     # ---- who ------------------------------------------------------------------------------------------------------
 
     def cast(self) -> tuple[Cast, ...]:
-        """Planted copies, sound ones, and the nets they are made of."""
+        """Plant copies, sound ones, and the nets they are made of."""
         how = self.settings
         planted = [
             Cast(name=str(one), members=self._copies(str(one), one), role="planted", about=DEFECTS[one.defect].title)
             for one in how.planted
         ]
-        null = Planted(SOUND, DEFECTS[SOUND].middle)
-        sound = Cast(name=own.SOUND, members=self._copies(own.SOUND, null), role="null", about=DEFECTS[SOUND].title)
+        null = Plant(SOUND, DEFECTS[SOUND].middle)
+        sound = Cast(name=COPIES, members=self._copies(COPIES, null), role="null", about=DEFECTS[SOUND].title)
+        bases = (Asked(name=self._base(0), source=how.model),)
+        if not how.model:
+            bases = tuple(
+                Asked(name=self._base(at), recipe="digits", seed=seeds.derive(how.seed, self.name, "net", at))
+                for at in range(how.copies)
+            )
         about = "What the copies are made of and compared with."
-        return Cast(name=own.BASES, members=self._bases(), role="given", about=about), *planted, sound
-
-    def _bases(self) -> tuple[Asked, ...]:
-        how = self.settings
-        if how.model:
-            return (Asked(name=self._base(0), source=how.model),)
-        return tuple(
-            Asked(name=self._base(at), recipe="digits", seed=seeds.derive(how.seed, self.name, "net", at))
-            for at in range(how.copies)
-        )
+        return Cast(name=BASES, members=bases, role="given", about=about), *planted, sound
 
     def _base(self, at: int) -> str:
         return "original" if self.settings.model else f"net {at + 1}"
 
-    def _copies(self, cohort: str, what: Planted) -> tuple[Asked, ...]:
+    def _copies(self, cohort: str, what: Plant) -> tuple[Asked, ...]:
         given: dict[str, Scalar] = {"defect": what.defect, "strength": what.strength}
         return tuple(
             Asked(
@@ -166,17 +345,14 @@ class Detection(Study):
 
     def metrics(self) -> tuple[Metric, ...]:
         """See ``Study.metrics``."""
-        return own.metrics([audits.get(name) for name in self._names])
+        names = ("score", *(["input-shift"] if self.settings.shift else []), *_WEIGHED)
+        return metrics([audits.get(name) for name in names])
 
     def rules(self) -> tuple[Rule, ...]:
         """See ``Study.rules``."""
         weighed = [audits.get(name) for name in _WEIGHED]
         how = self.settings
-        return own.rules(how.judged, weighed, copies=how.copies, shift=how.shift)
-
-    @property
-    def _names(self) -> tuple[str, ...]:
-        return ("score", *(["input-shift"] if self.settings.shift else []), *_WEIGHED)
+        return rules(how.judged, weighed, copies=how.copies, shift=how.shift)
 
     # ---- asking ---------------------------------------------------------------------------------------------------
 
@@ -222,34 +398,32 @@ class Detection(Study):
         """See ``Study.numbers``: of every audit the effect, and whether it was found."""
         both = self.pair(case, member)
         if both is None:
-            return {own.SCORE: Single(float(case.clean(member).mean()))}
+            return {SCORE: Single(float(case.clean(member).mean()))}
         findings = self.compared(both.plan).findings(both)
-        found = {own.SCORE: Single(float(both.clean(member).mean()))}
+        found = {SCORE: Single(float(both.clean(member).mean()))}
         answered = {code: one for code, one in findings.items() if one.status in ANSWERED and one.estimates}
         for code, one in answered.items():
-            found[own.found(code)] = Single(float(one.status == "found"))
+            found[found_key(code)] = Single(float(one.status == "found"))
             if one.estimates[0].value is not None:
-                found[code] = own.to_the_grain(single_of(one.estimates[0]), one)
+                found[code] = to_the_grain(single_of(one.estimates[0]), one)
         if not answered:
             raise Unanswered("not_applicable", " ".join(dict.fromkeys(one.because for one in findings.values())))
-        found[own.ANY] = Single(float(any(one.status == "found" for one in answered.values())))
+        found[ANY] = Single(float(any(one.status == "found" for one in answered.values())))
         score = answered.get("WT001")
         if score is not None:
-            found[own.SAME] = Single(float(any(one.name == SAME_OUTPUTS for one in score.estimates)))
+            found[SAME] = Single(float(any(one.name == SAME_OUTPUTS for one in score.estimates)))
         return found
 
     def controls(self, case: Case, table: Table) -> list[Control]:
         """See ``Study.controls``."""
-        return [own.same_function(table), own.plants_found(table, self.settings.planted)]
+        return [same_function(table), plants_found(table, self.settings.planted)]
 
     def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> Said:
         """See ``Study.said``."""
-        notes = own.notes(table, self.settings.planted, shift=self.settings.shift)
+        lines = notes(table, self.settings.planted, shift=self.settings.shift)
         about = (
             f"Copies of {self.settings.model}."
             if self.settings.model
             else "Copies of nets trained on handwritten digits."
         )
-        return Said(
-            headline=own.headline(self.rules(), findings, table), about=about, notes=notes, caveats=self.caveats
-        )
+        return Said(headline=headline(self.rules(), findings, table), about=about, notes=lines, caveats=self.caveats)

@@ -1,4 +1,7 @@
-"""What relearning, other training, noise and rounding bring back of a group of examples, per example."""
+"""What relearning, other training, noise and rounding bring back of a group of examples, per example.
+
+Which trials that takes of one subject, and whether the attacks bring back what is known to be hidden: the control.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -105,7 +108,7 @@ class RelearningSettings(Settings, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Asked:
+class Trials:
     """The trials on one subject, ``[dose][draw]``.
 
     Attributes:
@@ -129,7 +132,7 @@ class Asked:
         return [trial for table in tables for row in table for trial in row]
 
 
-def asked(case: Case, subject: SubjectRecord, how: RelearningSettings) -> Asked:
+def trials_of(case: Case, subject: SubjectRecord, how: RelearningSettings) -> Trials:
     """The trials that the settings name."""
 
     def rows(name: str, doses: tuple[float, ...], draws: int, settings: dict[str, Scalar]) -> list[list[Trial]]:
@@ -143,7 +146,7 @@ def asked(case: Case, subject: SubjectRecord, how: RelearningSettings) -> Asked:
         "adapter": how.adapter, "rank": how.rank,
     }  # fmt: skip
     targeted: dict[str, Scalar] = {**shared, "data": "targeted", "shots": how.shots}
-    return Asked(
+    return Trials(
         relearning=rows(TUNE, how.steps, how.draws, targeted),
         attacks=attacks(case, subject, how, how.group, draws=how.draws),
         benign=rows(TUNE, how.benign_steps, how.draws, {**shared, "data": "benign"}),
@@ -201,7 +204,7 @@ def strongest(scores: dict[str, tuple[Values, Values]]) -> Recovery:
         scores: Of each attack, of the group and of the others, ``[draw, example]``.
     """
     first = next(iter(scores.values()))
-    halves = [_halves(first[0].shape[1]), _halves(first[1].shape[1])]
+    halves: list[NDArray[np.int64]] = [np.arange(score.shape[1]) % 2 for score in first]
 
     def worth(name: str, half: int) -> float:
         pairs = zip(scores[name], halves, strict=True)
@@ -212,13 +215,8 @@ def strongest(scores: dict[str, tuple[Values, Values]]) -> Recovery:
     return Recovery(inside, outside, tuple(dict.fromkeys((one, two))))
 
 
-def _halves(examples: int) -> NDArray[np.int64]:
-    """Which half each example is in."""
-    return np.arange(examples) % 2
-
-
 @dataclass(frozen=True)
-class Relearnt:
+class NetRecovery:
     """What was measured of one subject, on examples of the group that no draw trained on.
 
     Scores are signed, so that more is better; recoveries are scores less what was there before.
@@ -272,16 +270,12 @@ class Relearnt:
         return bool(self.before.mean() > self.chance)
 
     @property
-    def start(self) -> float:
-        """Mean score that recoveries are counted from."""
-        return max(float(self.before.mean()), self.chance)
-
-    @property
     def recoverable(self) -> Limits | None:
         """Least and most that can be recovered."""
         if self.limits is None:
             return None
-        return self.limits[0] - self.start if self._was_above else 0.0, self.limits[1] - self.start
+        start = max(float(self.before.mean()), self.chance)
+        return self.limits[0] - start if self._was_above else 0.0, self.limits[1] - start
 
     @property
     def losable(self) -> Limits | None:
@@ -289,7 +283,7 @@ class Relearnt:
         before = float(self.elsewhere_before.mean())
         return None if self.limits is None else (before - self.limits[1], before - self.limits[0])
 
-    def apart(self, other: "Relearnt") -> Limits | None:
+    def apart(self, other: "NetRecovery") -> Limits | None:
         """Least and most that this one can recover more than another one."""
         mine, theirs = self.recoverable, other.recoverable
         return None if mine is None or theirs is None else (mine[0] - theirs[1], mine[1] - theirs[0])
@@ -311,6 +305,16 @@ class Relearnt:
         plain = (self.score[-1], self.elsewhere[-1])
         return strongest({**self.attacks, PLAIN: plain})
 
+    def disturbances(self, how: RelearningSettings) -> dict[str, Values]:
+        """Scores ``[draw, example]`` of the group after every disturbance that is not tested, by what it is called."""
+        found = {f"by {name}": inside for name, (inside, _) in self.attacks.items()}
+        found |= {f"under noise {dose:g}, mean": row for dose, row in zip(how.noise, self.noise, strict=True)}
+        found[f"at {how.bits} bits"] = self.rounded
+        if self.benign is not None:
+            rows = zip(how.benign_steps, self.benign, strict=True)
+            found |= {f"after {step} steps on other groups": row for step, row in rows}
+        return found | {f"after {step} steps": self.score[at] for at, step in enumerate(how.steps[:-1])}
+
     @property
     def tiers(self) -> tuple[Values, ...]:
         """Scores ``[draw, example]`` after what ``TIERS`` names."""
@@ -324,7 +328,7 @@ class Relearnt:
 
 
 @dataclass(frozen=True)
-class Scored:
+class Examples:
     """Which examples are scored, the same for every subject.
 
     Attributes:
@@ -340,7 +344,7 @@ class Scored:
     trained: NDArray[np.bool_]
 
 
-def scored(case: Case, how: RelearningSettings) -> Scored:
+def examples_of(case: Case, how: RelearningSettings) -> Examples:
     """What the trials on all subjects tell of the examples they trained on: a draw trains every subject on the same.
 
     Raises:
@@ -352,7 +356,7 @@ def scored(case: Case, how: RelearningSettings) -> Scored:
     )
     trained = np.zeros(case.plan.task.examples, dtype=bool)
     for subject in case.plan.subjects:
-        made = asked(case, subject, how)
+        made = trials_of(case, subject, how)
         for trial in [t for row in (*made.relearning, *made.attacks.values()) for t in row]:
             outcome = case.outcome(trial)
             if outcome is not None and {"group", "trained"} <= outcome.values.keys():
@@ -373,22 +377,22 @@ def scored(case: Case, how: RelearningSettings) -> Scored:
         raise Unanswered("not_applicable", because)
     if not bool((~inside & ~trained).any()):
         raise Unanswered("not_applicable", "Every example of the other groups was trained on: take fewer `others`.")
-    return Scored(inside & ~trained, ~inside & ~trained, group, trained)
+    return Examples(inside & ~trained, ~inside & ~trained, group, trained)
 
 
-def measure(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Scored) -> Relearnt:
+def measure(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Examples) -> NetRecovery:
     """What the trials on a subject gave.
 
     Raises:
         Unanswered: If a trial it rests on failed or was skipped.
     """
-    trials = asked(case, subject, how)
+    trials = trials_of(case, subject, how)
     task = case.plan.task
     sign = task.sign
     inside, outside = on.inside, on.outside
     table, clean = sign * case.table(trials.relearning), sign * case.clean(subject)
     noise = sign * case.table(trials.noise)
-    return Relearnt(
+    return NetRecovery(
         subject=subject,
         trials=tuple(trials.every),
         before=clean[inside],
@@ -437,13 +441,13 @@ class Power:
     shown: bool = False
 
 
-def control_trials(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Scored) -> dict[str, list[Trial]]:
+def control_trials(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Examples) -> dict[str, list[Trial]]:
     """The same attacks on a copy in which the best known other group is hidden; none where no group can be."""
     known = _known(case, subject, how, on)
     return {} if known is None else attacks(case, subject, how, known, draws=how.control_draws, hide=True)
 
 
-def _known(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Scored) -> int | None:
+def _known(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Examples) -> int | None:
     """The other group with the highest score, of those with shots and as many examples left to score."""
     clean, found = case.plan.task.sign * case.clean(subject), dict[int, float]()
     for group in np.unique(on.groups):
@@ -453,7 +457,7 @@ def _known(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Scor
     return max(found, key=lambda group: found[group], default=None)
 
 
-def power(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Scored) -> Power:
+def power(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Examples) -> Power:
     """Whether what is known to be hidden comes back under the attacks."""
     if (group := _known(case, subject, how, on)) is None:
         return Power("No other group has enough examples to be hidden in a copy.")
@@ -478,7 +482,8 @@ def power(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Score
     back = share.effect(margin=BACK, name="share that comes back", unit="share of what was hidden")
     shown = (back.value or 0.0) >= BACK and (back.low or 0.0) > how.margin
     said = (
-        f"In a copy of {subject.name}, group {group} was hidden by {_HIDDEN_BY}: its score fell by {gone:.3f}. Of "
+        f"In a copy of {subject.name}, group {group} was hidden by gains and biases of the last layer alone: its score "
+        f"fell by {gone:.3f}. Of "
         f"that, {back} comes back ({' and '.join(best.names)})."
     )
     return Power(said, msgspec.structs.replace(back, p=None), shown)
@@ -486,8 +491,6 @@ def power(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Score
 
 BACK: Final = 0.5
 """Share of what was hidden that has to come back."""
-
-_HIDDEN_BY: Final = "gains and biases of the last layer alone"
 
 
 def estimate(
