@@ -142,15 +142,13 @@ def test_as_wide_as_a_bootstrap_of_raters_and_items() -> None:
 
 
 MISSED: Final[dict[Crowd, str]] = {
-    Crowd(300, 3, 2): ".92 or more",
     Crowd(30, 5, 3): ".98 to .99",
     Crowd(1000, 5, 3): ".92 to .99",
     Crowd(200, 8, 2): "up to .99",
     Crowd(200, 8, 3, bias=0.0, care=0.0): ".98 to .99",
     Crowd(300, 12, 4, load=1.5): ".92 to .99",
-    Crowd(300, 50, 5): "up to .99",
 }
-"""Crowds whose intervals are known not to hold in .93 to .97 (of three people .93 or more), and in how many they do."""
+"""Crowds whose intervals are known not to hold in .93 to .97, and in how many they do."""
 
 
 @cache
@@ -161,15 +159,14 @@ def covered(crowd: Crowd) -> list[Row]:
 @pytest.mark.full
 @pytest.mark.parametrize("crowd", levels.CROWDS, ids=str)
 def test_all_crowds(crowd: Crowd) -> None:
-    """But for the noise of 300 samples; of crowds that are known to be held too often, the lower bar."""
+    """But for the noise of 300 samples: no number is held too rarely, and all numbers together not too often."""
     rows = covered(crowd)
+    assert [str(row) for row in rows if row.rate < row.low - 3.5 * np.sqrt(0.93 * 0.07 / 300)] == []
+    assert crowd in MISSED or np.mean([row.rate for row in rows]) <= rows[0].high + np.sqrt(0.97 * 0.03 / 300)
     if not crowd.block:
         same = replace(crowd, bias=0.0, care=0.0)
-        rows = [*rows, levels.biased(same, reps=300, rng=np.random.default_rng(29))]
-    assert [str(row) for row in rows if row.rate < row.low - 3.5 * np.sqrt(0.93 * 0.07 / 300)] == []
-    rows = rows if crowd not in MISSED else [row for row in rows if row.figure == "false"]
-    slack = {row.claim: 2.0 * np.sqrt(row.high * (1.0 - row.high) / 300) for row in rows}
-    assert [str(row) for row in rows if row.rate > row.high + slack[row.claim]] == []
+        row = levels.biased(same, reps=300, rng=np.random.default_rng(29))
+        assert row.rate <= row.high + 2.0 * np.sqrt(0.06 * 0.94 / 300), row
 
 
 @pytest.mark.full
