@@ -213,9 +213,12 @@ def test_every_claim_of_every_audit_hands_over_its_evidence() -> None:
 
 
 def _passed(rows: list[Row]) -> None:
-    """Rates within their bars, but for what so few families vary by."""
+    """Rates within their bars, but for what so few families vary by.
+
+    Of powers one of seven samples is found by one test alone, and the oracle's error is an estimate too.
+    """
     for row in rows:
-        allowed = 3.0 * np.sqrt(0.06 * 0.94 / row.families)
+        allowed = 3.0 * np.sqrt((0.2 if row.claim == "power over groups" else 0.06 * 0.94) / row.families)
         assert row.low - allowed <= row.rate <= row.high + allowed, str(row)
 
 
