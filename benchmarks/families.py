@@ -22,7 +22,7 @@ from torch import nn
 from benchmarks import families_page
 from benchmarks.families_recoded import recoded
 from benchmarks.nets import zoo
-from wheeltap.cli import checked
+from wheeltap.cli.doctor import answer, show
 from wheeltap.core.subject import Subject
 from wheeltap.plans.plan import AuditSpec, Effort
 from wheeltap.plans.store import Store
@@ -220,13 +220,13 @@ def doctor(names: tuple[str, ...], seeds: int) -> list[Row]:
         found = checkup(case.subject, case.task)
         seconds = time.perf_counter() - began
         text = io.StringIO()
-        checked.show(found, Console(file=text, width=80))
+        show(found, Console(file=text, width=80))
         rows.append({
             "net": case.subject.name, "title": zoo.MEMBERS[name].title, "half": dtype is torch.bfloat16,
             "weights": found.weights, "reach": {reach.audit: reach.share for reach in found.reaches}, "seconds": seconds, "lines": len(text.getvalue().splitlines()),
             "family": found.family, "hidden": found.hidden, "gauges": ", ".join(p.gauge for p in found.proofs if p.holds),
             "not exact": ", ".join(p.gauge for p in found.proofs if not p.holds), "twin": ", ".join(found.gauges) if found.twin else "",
-            "planted": bool(found.planted), "covered": found.covered, "answer": checked.answer(found),
+            "planted": bool(found.planted), "covered": found.covered, "answer": answer(found),
             "largest difference": max((p.difference or 0.0 for p in (*found.proofs, *found.controls)), default=0.0),
         })  # fmt: skip
         _say(rows[-1])

@@ -20,10 +20,9 @@ def main() -> int:
     for name in asked.pictures.split(","):
         folder = asked.into / Path(name).stem
         folder.mkdir(parents=True, exist_ok=True)
-        given = [f"{'picture' if name in PICTURES else 'genome'}={name}", "control_seeds=5", "size=64", "steps=4000"]
+        given = ["--picture" if name in PICTURES else "--genome", name, "--size", "full", "--control-seeds", "5"]
         places = ["--store", str(folder / "study.wheeltap"), "--out", str(folder)]
-        sets = [word for one in given for word in ("--set", one)]
-        worst = max(worst, cli.main(["study", "pictures", *sets, *places, *others]))
+        worst = max(worst, cli.main(["study", "pictures", *given, *places, *others]))
     return worst
 
 

@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 import torch
 
-import wheeltap.cli.running  # noqa: F401 - loaded before it is forked
+import wheeltap.cli.execution  # noqa: F401 - loaded before it is forked
 from benchmarks.nets.planted_circuit import planted_circuit
 from wheeltap.cli import entry
 

@@ -1,6 +1,6 @@
-"""``python -m benchmarks.relearning [options]``: the study ``relearning``, with the options of ``wheeltap study``.
+"""``python -m benchmarks.relearning [plan] [options]``: the study ``relearning``, with the options of ``wheeltap study``.
 
-Other step sizes: ``--set lr=3e-4``; other ways of unlearning: ``--set how=harsher``; transformers: ``--set world=rules``.
+Other step sizes: ``--lr 3e-4``; other ways of unlearning: ``--how harsher``; transformers: ``--world rules``.
 """
 
 import sys
@@ -11,4 +11,6 @@ from wheeltap import cli
 relearning.registered()  # also in processes that a run starts, which import this too
 
 if __name__ == "__main__":
-    sys.exit(cli.main(["study", "relearning", *sys.argv[1:]]))
+    words = sys.argv[1:]
+    planned = words[:1] == ["plan"]
+    sys.exit(cli.main([*words[:planned], "study", "relearning", *words[planned:]]))

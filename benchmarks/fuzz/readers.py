@@ -20,7 +20,8 @@ from torch import nn
 import wheeltap as wt
 from benchmarks.fuzz import mutations
 from benchmarks.fuzz.mutations import Mutate
-from wheeltap.cli.options import Measuring
+from wheeltap.audits.base import DEFAULT
+from wheeltap.cli.options import Request, settings_in
 from wheeltap.plans.plan import Plan
 from wheeltap.recipes.base import Given, recipe_of, spec
 from wheeltap.report.report import Report
@@ -182,10 +183,8 @@ def _toml() -> Reader:
     def read(folder: Path) -> None:
         study = declared.read(folder / "study.toml")
         assert study.cast() and study.metrics() and study.rules()
-        measuring = Measuring(config=folder / "settings.toml").settled()
-        measuring.specs("all")
-        for name, table in measuring.settings.items():
-            wt.audits.base.create(name, table)
+        settings_in(folder / "settings.toml")
+        Request(config=folder / "settings.toml").specs(DEFAULT)
 
     return Reader({"study.toml": _STUDY, "settings.toml": _SETTINGS}, read)
 

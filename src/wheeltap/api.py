@@ -1,10 +1,14 @@
-"""The Python door: audit one model, compare two, study kinds of nets."""
+"""The Python door: audit one model, compare several, study kinds of nets."""
 
+import inspect
 import tempfile
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypedDict, Unpack
 
+from wheeltap.core.docs import described
+from wheeltap.core.errors import UsageError
 from wheeltap.core.settings import checked
 from wheeltap.plans.plan import Effort
 from wheeltap.report.report import Report
@@ -15,26 +19,50 @@ from wheeltap.runs.planning import plan
 from wheeltap.runs.studying import create, folder_of, planned
 from wheeltap.studies.base import Study
 
+Given = ParamSpec("Given")
 
-@checked
-def audit(  # noqa: PLR0913 - a door: each is a choice of its own
-    subject: Model,
-    task: Examples,
-    *,
-    name: str = "",
-    audits: Audits | None = None,
-    store: str | Path | None = None,
-    seed: int = 0,
-    effort: Effort | None = None,
-    budget: Budget | str | None = None,
-    alpha: float = 0.05,
-    schemes: str | Sequence[str] | None = None,
-    margin: float | None = None,
-    partial: bool = False,
-    workers: int = 1,
-    watch: Watch | None = None,
-    memory: int | None = None,
-) -> Report:
+
+class PlanOptions(TypedDict, total=False):
+    """What ``audit`` and ``compare`` pass on to ``plan``, which says what each is."""
+
+    audits: Audits | None
+    effort: Effort | None
+    budget: Budget | str | None
+    seed: int
+    alpha: float
+    schemes: str | Sequence[str] | None
+    margin: float | None
+    partial: bool
+
+
+class Options(PlanOptions, total=False):
+    """The same with what they pass on to ``run``."""
+
+    store: str | Path | None
+    workers: int
+    watch: Watch | None
+    memory: int | None
+
+
+def _forwarding(door: Callable[Given, Report]) -> Callable[Given, Report]:
+    """Gives a door the arguments that it passes on, with defaults and docs as they are in ``plan`` and ``run``."""
+    signature = inspect.signature(door)
+    own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    passed = [
+        (one, described(of.__doc__, "Args")[name])
+        for of in (plan, run)
+        for name, one in inspect.signature(of).parameters.items()
+        if name in Options.__annotations__
+    ]
+    door.__signature__ = signature.replace(parameters=[*own, *(one for one, _ in passed)])  # pyright: ignore[reportFunctionMemberAccess]
+    lines = "\n".join(textwrap.indent(textwrap.fill(f"{one.name}: {text}", 108, subsequent_indent="    "), "    ")
+                      for one, text in passed)  # fmt: skip
+    door.__doc__ = inspect.cleandoc(door.__doc__ or "").replace("    options: What is passed on.", lines)
+    return checked(door)
+
+
+@_forwarding
+def audit(subject: Model, task: Examples, *, name: str = "", **options: Unpack[Options]) -> Report:
     """Plans, runs and judges an audit of one model.
 
         wt.audit(net, (inputs, targets))
@@ -45,83 +73,50 @@ def audit(  # noqa: PLR0913 - a door: each is a choice of its own
         task: The examples: a task, a pair ``(inputs, targets)`` of tensors or arrays, a ``Dataset`` or a
             ``DataLoader`` (see ``given.task_of``). A pair's inputs may be a dict, for ``model(**inputs)``.
         name: What the report calls a bare module; by default its class.
-        audits: Names or specs, or a single one; by default those that ``wheeltap audit`` runs.
-        store: File that keeps every outcome; a rerun resumes. In a temporary file if not given.
-        seed: Root of every draw.
-        effort: Draws; by default chosen by the model's size.
-        budget: What the run may cost, such as ``200f`` (passes over the task) or ``10m``: effort is cut to fit.
-        alpha: Probability of any false alarm, over all findings together; of any false reassurance, likewise.
-        schemes: How it will be shipped, such as ``"nf4,int8"``: only these are judged, unless audits are named too.
-        margin: Smallest loss of score of interest: a share of right answers (by default .02), of an error without a
-            bound (.1), or of the way from chance to any other score (.02).
-        partial: Whether verdicts are given although many weights were left alone.
-        workers: Processes; 1 runs in this one.
-        watch: Called after each trial.
-        memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.
+        options: What is passed on.
 
     Raises:
         WheeltapError: See ``plan`` and ``run``.
     """
-    held, examples = subjects_of(subject, names=(name,) if name else ()), task_of(task)
-    made = plan(
-        held, examples, audits=audits, effort=effort, budget=budget, seed=seed, alpha=alpha,
-        schemes=schemes, margin=margin, partial=partial,
-    )  # fmt: skip
-    return run(made, held, examples, store=store, workers=workers, watch=watch, memory=memory)
+    return _judged([subject], (name,) if name else (), task, options)
 
 
-@checked
-def compare(  # noqa: PLR0913 - a door: each is a choice of its own
-    a: Model,
-    b: Model,
-    task: Examples,
-    *,
-    names: Sequence[str] = (),
-    audits: Audits | None = None,
-    store: str | Path | None = None,
-    seed: int = 0,
-    effort: Effort | None = None,
-    budget: Budget | str | None = None,
-    alpha: float = 0.05,
-    schemes: str | Sequence[str] | None = None,
-    margin: float | None = None,
-    partial: bool = False,
-    workers: int = 1,
-    watch: Watch | None = None,
-    memory: int | None = None,
+@_forwarding
+def compare(
+    *models: Model | Examples, task: Examples | None = None, names: Sequence[str] = (), **options: Unpack[Options]
 ) -> Report:
-    """Compares two models on the same examples and the same draws: do scores differ, does fragility?
+    """Compares models on the same examples and the same draws: do scores differ, does fragility?
 
         wt.compare(before, after, (inputs, targets), names=("before", "after"))
+        wt.compare(first, second, third, task=(inputs, targets))
 
     Args:
-        a: The reference, a ``Subject`` or a bare module in eval mode; doses are bracketed on it.
-        b: The other model.
-        task: The examples, as for ``audit``.
+        models: Each a ``Subject`` or a bare module in eval mode, and then the examples, as for ``audit``. The first is
+            the reference, which doses are bracketed on; each other is compared with it.
+        task: The examples, where they do not stand behind the models.
         names: What the report calls bare modules; by default their classes, the second of one class numbered.
-        audits: Names or specs, or a single one; by default those that ``wheeltap audit`` runs.
-        store: File that keeps every outcome; a rerun resumes. In a temporary file if not given.
-        seed: Root of every draw.
-        effort: Draws; by default chosen by the larger model's size.
-        budget: What the run may cost, such as ``200f`` (passes over the task) or ``10m``: effort is cut to fit.
-        alpha: Probability of any false alarm, over all findings together; of any false reassurance, likewise.
-        schemes: How it will be shipped, such as ``"nf4,int8"``: only these are judged, unless audits are named too.
-        margin: Smallest loss of score of interest: a share of right answers (by default .02), of an error without a
-            bound (.1), or of the way from chance to any other score (.02).
-        partial: Whether verdicts are given although many weights were left alone.
-        workers: Processes; 1 runs in this one.
-        watch: Called after each trial.
-        memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.
+        options: What is passed on.
 
     Raises:
+        UsageError: If there are not two models and the examples.
         WheeltapError: See ``plan`` and ``run``.
     """
-    held, examples = subjects_of([a, b], names=names), task_of(task)
-    made = plan(
-        held, examples, audits=audits, effort=effort, budget=budget, seed=seed, alpha=alpha,
-        schemes=schemes, margin=margin, partial=partial,
-    )  # fmt: skip
-    return run(made, held, examples, store=store, workers=workers, watch=watch, memory=memory)
+    several, examples = (models[:-1], models[-1]) if task is None and models else (models, task)
+    if len(several) < 2:
+        raise UsageError(
+            "There is nothing to compare.",
+            expected="two models or more, and the examples",
+            got=f"{len(several)} model{'s' * (len(several) != 1)}",
+            do="wt.compare(before, after, (inputs, targets)); of one model: wt.audit(model, (inputs, targets)).",
+        )
+    return _judged(several, names, examples, options)
+
+
+def _judged(models: Sequence[Any], names: Sequence[str], task: Any, options: Options) -> Report:
+    subjects, examples = subjects_of(list(models), names=names), task_of(task)
+    asked: Any = {name: one for name, one in options.items() if name in PlanOptions.__annotations__}
+    how: Any = {name: one for name, one in options.items() if name not in asked}
+    return run(plan(subjects, examples, **asked), subjects, examples, **how)
 
 
 def study(  # noqa: PLR0913 - a door: each is a choice of its own

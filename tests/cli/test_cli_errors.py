@@ -83,7 +83,7 @@ def test_bad_arrays(
         (("audit", "digits", "--audits", ","), ("No audit is named", "--audits")),
         (("demo", "--draws", "0"), ("draws",)),
         (("doctor", "--json", "counts.json"), ("--json needs a model",)),
-        (("doctor", "--draws", "4", "--defects", "none"), ("--draws, --defects without --plant",)),
+        (("doctor", "--draws", "4", "--defects", "none"), ("Unknown option", "--draws")),
         (("list", "audits", "--invariances"), ("perturbations --invariances",)),
         (("audit", "digits", "--workers", "0"), ("workers",)),
         (("audit", "digits", "--for", "int4,nf5"), ("no deployment scheme called 'nf5'", "Did you mean 'nf4'?")),
@@ -97,8 +97,8 @@ def test_bad_arrays(
         (("audit", "digits", "--for", "awq"), ("awq itself is not simulated", "'int4-g128-aware'")),
         (("audit", "digits", "--for", "Q4_K_M"), ("Q4_K_M itself is not simulated", "'int4-g32'")),
         (("audit",), ("model",)),
-        (("judge", "nowhere.wheeltap"), ("nowhere.wheeltap",)),
-        (("show", "nowhere.json"), ("nowhere.json",)),
+        (("report", "nowhere.wheeltap"), ("nowhere.wheeltap",)),
+        (("report", "nowhere.json"), ("nowhere.json",)),
         (("run", "nowhere.plan.json"), ("nowhere.plan.json", "wheeltap plan")),
         (("list", "audist"), ("audits",)),
         (("audit", "digits", "--draws", "2.5"), ("--draws", "expected a whole number, got 2.5")),
@@ -106,8 +106,6 @@ def test_bad_arrays(
         (("compare", "digits", "digits", "--workers", "1.5"), ("--workers", "expected a whole number, got 1.5")),
         (("demo", "--draws", "2.5"), ("--draws", "expected a whole number, got 2.5")),
         (("doctor", "--plant", "digits", "--runs", "2.5"), ("--runs", "expected a whole number, got 2.5")),
-        (("fer", "--picture", "face", "--seeds", "2.5"), ("--seeds", "expected a whole number, got 2.5")),
-        (("fer", "--picture", "face", "--steps", "many"), ("--steps", "expected a whole number, got many")),
     ],
 )
 def test_bad_usage(
@@ -120,11 +118,11 @@ def test_bad_usage(
 @pytest.mark.parametrize(
     ("toml", "words"),
     [
-        ("draws = 'many'", ("settings file",)),
+        ("draws = 'many'", ("draws", "expected a whole number, got many in settings.toml")),
         ("draw = 4", ("draw", "Did you mean 'draws'?")),
         ("draws = 0", ("draws", ">= 2")),
-        ("draws = 2.5", ("draws", "int", "float")),
-        ("seed = 0.5", ("seed", "int", "float")),
+        ("draws = 2.5", ("draws", "expected a whole number, got 2.5 in settings.toml")),
+        ("seed = 0.5", ("seed", "expected a whole number, got 0.5 in settings.toml")),
         ("alpha = 0.51", ("alpha", "<= 0.5")),
         ("audits = []", ("No audit is named", "settings.toml")),
         ("audits = ['quantization']\n[quantization]\ndoses = [4, 1]", ("dose", "2 to 16", "1")),
@@ -165,7 +163,7 @@ def test_parts_that_there_are_not(
 ) -> None:
     (here / "settings.toml").write_text(f"audits = ['parts']\n[parts]\n{settings}")
     asked = ("nets:sound", "--data", "data.npz", "--config", "settings.toml")
-    for command in (("audit", *asked), ("plan", *asked, "--out", "p.json")):
+    for command in (("audit", *asked), ("plan", *asked, "-o", "p.json")):
         text = complaint(capsys, *command)
         assert all(word in text for word in words), text
     assert not list(here.glob("*.wheeltap")) and not (here / "p.json").exists()
@@ -174,7 +172,7 @@ def test_parts_that_there_are_not(
 def test_a_plan_whose_parts_there_are_not(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "settings.toml").write_text("[parts]\nunits = 'one:0,1'")
     plan = ["plan", "nets:sound", "--data", "data.npz", "--audits", "parts", "--config", "settings.toml"]
-    assert main([*plan, "--out", "p.json"]) == 0
+    assert main([*plan, "-o", "p.json"]) == 0
     (here / "p.json").write_text((here / "p.json").read_text().replace("one:0,1", "one:0,9"))
     assert "no unit 9" in complaint(capsys, "run", "p.json", "--allow-code")
 
@@ -216,9 +214,9 @@ def test_a_report_that_cannot_be_written_is_told_before_the_run(
     [
         (("report", "d.wheeltap", "--html", "d.wheeltap"), ("replace a database",)),
         (("report", "r.json", "--html", "r.json"), ("one path",)),
-        (("judge", "d.wheeltap", "--json", "d.wheeltap"), ("replace a database",)),
-        (("plan", "nets:sound", "--data", "data.npz", "--out", "d.wheeltap"), ("replace a database",)),
-        (("plan", "no_such_module:net", "--out", "."), ("cannot be written",)),
+        (("report", "d.wheeltap", "--json", "d.wheeltap"), ("replace a database",)),
+        (("plan", "nets:sound", "--data", "data.npz", "-o", "d.wheeltap"), ("replace a database",)),
+        (("plan", "no_such_module:net", "-o", "."), ("cannot be written",)),
         (("doctor", "--plant", "no_such_module:net", "--json", "."), ("cannot be written",)),
     ],
 )
@@ -268,7 +266,7 @@ def test_code_that_a_file_names_is_run_only_where_that_is_asked_for(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (here / "evil.py").write_text("open('pwned', 'w').close()\nraise SystemExit(0)\n")
-    assert main(["plan", "digits", "--audits", "score", "--out", "p.json"]) == 0
+    assert main(["plan", "digits", "--audits", "score", "-o", "p.json"]) == 0
     plan = json.loads((here / "p.json").read_text())
     for changed in ({"sources": ["evil:net"]}, {"data": f"lm_eval:task,include={here}"}):
         (here / "p.json").write_text(json.dumps({**plan, **changed}))
@@ -292,7 +290,7 @@ def test_code_that_a_file_names_is_run_only_where_that_is_asked_for(
 
 
 def test_a_plan_for_a_model_that_changed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "nets:sound", "--data", "data.npz", "--out", "p.json"]) == 0
+    assert main(["plan", "nets:sound", "--data", "data.npz", "-o", "p.json"]) == 0
     plan = json.loads((here / "p.json").read_text())
     plan["subjects"][0]["fingerprint"] = "0" * 32
     (here / "p.json").write_text(json.dumps(plan))
@@ -302,7 +300,7 @@ def test_a_plan_for_a_model_that_changed(here: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_plan_made_in_python_is_run_in_python(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "nets:sound", "--data", "data.npz", "--audits", "score", "--out", "p.json"]) == 0
+    assert main(["plan", "nets:sound", "--data", "data.npz", "--audits", "score", "-o", "p.json"]) == 0
     plan = json.loads((here / "p.json").read_text())
     (here / "p.json").write_text(json.dumps({**plan, "sources": []}))
     text = complaint(capsys, "run", "p.json")

@@ -5,15 +5,19 @@ from typing import get_args
 
 import pytest
 
+from wheeltap.audits.base import studies
 from wheeltap.audits.settle import audits_of
 from wheeltap.cli import application, main
-from wheeltap.cli.whole import Whole
+from wheeltap.cli.options import Whole
 from wheeltap.plans.plan import Plan
 
 VERBS = [name for name in application(overview=True) if not name.startswith("-")]
 
 
-@pytest.mark.parametrize("words", [*([verb] for verb in VERBS), ["fer", "fetch"]], ids=" ".join)
+SHOWN = [*([verb] for verb in VERBS if verb != "fer"), ["pictures", "fetch"], ["doctor", "--plant"]]
+
+
+@pytest.mark.parametrize("words", SHOWN, ids=" ".join)
 def test_help_shows_how_it_is_used(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, "--help"]) == 0
     said = capsys.readouterr().out
@@ -38,7 +42,7 @@ def test_help_says_of_which_draws_an_option_is(verb: str, capsys: pytest.Capture
         return
     for config, draws in (("", 64), ("[bit-flips]\ndraws = 7\n", 7)):
         (tmp_path / "few.toml").write_text(config)
-        where = ["--config", str(tmp_path / "few.toml"), "--out", str(tmp_path / "a.plan.json")]
+        where = ["--config", str(tmp_path / "few.toml"), "-o", str(tmp_path / "a.plan.json")]
         assert main(["plan", "digits", "--audits", "relative-noise,bit-flips", "--draws", "5", *where]) == 0
         made = Plan.read(tmp_path / "a.plan.json")
         assert made.effort.draws == 5
@@ -52,7 +56,10 @@ def test_every_option_that_counts_refuses_parts() -> None:
     """A plain ``int`` would be rounded by cyclopts; also of an option that is added later."""
     (converts,) = (kind.converter for kind in get_args(Whole) if kind is not int)
     verbs = application(overview=False)
-    own = {verb: [verbs[verb]] for verb in VERBS} | {"circuits": [verbs["circuits"][name] for name in CIRCUITS]}
+    own = {verb: [verbs[verb]] for verb in VERBS if verb not in ("pictures", "circuits")}
+    own["circuits"] = [verbs["circuits"][name] for name in CIRCUITS]
+    own["study"] = [verbs["study"][name] for name in studies if name != "declared"]
+    own["doctor"].append(verbs["doctor"]["--plant"])
     counts = {
         (verb, one.name): one.parameter.converter
         for verb, commands in own.items()
@@ -60,5 +67,5 @@ def test_every_option_that_counts_refuses_parts() -> None:
         for one in command.assemble_argument_collection()
         if one.hint in (int, int | None)
     }
-    assert {("fer", "--seeds"), ("audit", "--draws"), ("circuits", "--steps")} <= counts.keys()
+    assert {("study", "--seeds"), ("audit", "--draws"), ("circuits", "--steps")} <= counts.keys()
     assert [option for option, converter in counts.items() if converter is not converts] == []

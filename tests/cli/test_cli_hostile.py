@@ -60,7 +60,7 @@ def hostile(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (here / "rules.toml").write_text(STUDY.format(evil=json.dumps(EVIL)))
     (here / f"{EVIL.replace('/', '')}.npz").write_bytes((here / "data.npz").read_bytes())
     audit = ("nets:sound", "--data", f"{EVIL}.npz", "--audits", "score,pruning", "--draws", "2", "--name", EVIL)
-    assert main(["plan", *audit, "--out", "p.json", "--budget", "40f"]) == 0
+    assert main(["plan", *audit, "-o", "p.json", "--budget", "40f"]) == 0
     assert main(["run", "p.json", "--store", "s.wheeltap", "--json", "r.json", "--fail-on", "never"]) in (0, 2)
     return here
 
@@ -68,9 +68,8 @@ def hostile(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 VERBS = {
     "lens": "rows.jsonl --full --markdown out.md --junit out.xml --html out.html --fail-on never",
     "lens --json": "rows.jsonl --json - --fail-on never",
-    "judge": "s.wheeltap --full --markdown out.md --junit out.xml --html out.html --fail-on never",
-    "show": "s.wheeltap --full",
-    "show code": "r.json WT100",
+    "report store": "s.wheeltap --full --markdown out.md --junit out.xml --html out.html --fail-on never",
+    "report code": "r.json WT100",
     "status": "s.wheeltap",
     "report": "r.json --html out.html --json out.json",
     "run": "p.json --store s.wheeltap --fail-on never",
@@ -79,7 +78,7 @@ VERBS = {
     "compare": f"nets:sound nets:{EVIL}",
     "study": "rules.toml",
     "list": f"audits {EVIL}",
-    "fer": f"{EVIL}.npz",
+    "study pictures": f"--genome {EVIL}.npz",
     "circuits find": f"artifact:{EVIL} --task quote",
     "seal on a full disk": "nets:sound --data data.npz -o /dev/full --inputs 2 --quiet",
     EVIL: EVIL,
@@ -97,7 +96,7 @@ SLOWER = {
 def test_every_verb_with_hostile_names(hostile: Path, capfd: pytest.CaptureFixture[str], verbs: dict[str, str]) -> None:
     capfd.readouterr()
     for verb, rest in verbs.items():
-        name = [EVIL] if verb == EVIL else [word for word in verb.split() if word in _VERBS or word == "find"]
+        name = [EVIL] if verb == EVIL else [word for word in verb.split() if word in _VERBS]
         assert main([*name, *rest.split(" ")]) in (0, 1, 2), verb
         printed = capfd.readouterr()
         assert not unsafe(printed.out + printed.err), (verb, printed)
@@ -110,8 +109,8 @@ def test_every_verb_with_hostile_names(hostile: Path, capfd: pytest.CaptureFixtu
             assert not unsafe(file.read_text("utf-8").replace("\t", "")), (verb, file)
 
 
-_VERBS = {"lens", "judge", "show", "status", "report", "run", "verify", "seal", "audit", "compare", "doctor", "study",
-          "list", "fer", "circuits"}  # fmt: skip
+_VERBS = {"lens", "status", "report", "run", "verify", "seal", "audit", "compare", "doctor", "study",
+          "list", "circuits", "find", "pictures"}  # fmt: skip
 
 
 def test_nothing_is_printed_elsewhere() -> None:
@@ -127,7 +126,7 @@ def test_nothing_is_printed_elsewhere() -> None:
 def test_a_character_set_without_the_name_and_an_output_that_is_full(tmp_path: Path) -> None:
     plain = {**os.environ, "PYTHONUTF8": "0", "LC_ALL": "C"}
     command = [sys.executable, "-m", "wheeltap"]
-    done = subprocess.run([*command, "show", "é.json"], capture_output=True, env=plain, cwd=tmp_path, check=False)
+    done = subprocess.run([*command, "report", "é.json"], capture_output=True, env=plain, cwd=tmp_path, check=False)
     assert done.returncode == 2 and done.stderr.isascii()
     assert b"PYTHONUTF8=1" in done.stderr and b"Traceback" not in done.stderr
     with open("/dev/full", "wb") as full:
@@ -140,8 +139,8 @@ def test_help_is_bold_in_a_terminal_and_a_name_is_not(
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
-    assert main(["show", "--help"]) == 0
+    assert main(["report", "--help"]) == 0
     printed = capsys.readouterr().out
     assert "\x1b[1m" in printed and "?" not in printed.splitlines()[0]
-    assert main(["show", "\x1b[1m"]) == 2
+    assert main(["report", "\x1b[1m"]) == 2
     assert "\x1b" not in capsys.readouterr().err

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from wheeltap.cli import main
-from wheeltap.cli.invariances import measured
+from wheeltap.cli.listing import measured
 from wheeltap.gauge.base import GAUGES
 from wheeltap.perturb import perturbations
 from wheeltap.sources import digits

@@ -1,4 +1,4 @@
-"""``wheeltap study`` and ``wheeltap fer``, as a user would type them: run, resumed, judged, refused."""
+"""``wheeltap study``, as a user would type it: run, resumed, reported, refused."""
 
 import json
 import re
@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 import jsonschema
+import msgspec
 import pytest
 
-from wheeltap.cli import main
+from wheeltap.audits.base import studies
+from wheeltap.cli import application, main, study
 from wheeltap.cli.progress import Net, Phase, _Pace, lasting
-from wheeltap.cli.study import Choosing
-from wheeltap.cli.studying import chosen, planned
+from wheeltap.cli.study import in_file, named, plan_of
 from wheeltap.core.study import Statistic
 from wheeltap.plans.store import Store
 from wheeltap.report import jsonfile
@@ -98,17 +99,17 @@ def test_a_second_time_nothing_is_made_or_measured(here: Path, capsys: pytest.Ca
     assert [part for part in first if first[part] != again[part]] == ["cost"]
 
 
-def test_status_judge_show_and_report_take_a_study(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_and_report_take_a_study(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "mine.wheeltap"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "study mine.toml on digits: 8 nets (8 made by recipes) in 2 cohorts, 1 rule" in said
     assert "complete" in said
-    assert main(["judge", "mine.wheeltap", "--json", "judged.json"]) == 0
+    assert main(["report", "mine.wheeltap", "--json", "judged.json"]) == 0
     first, judged = report(here / "out" / "report.json"), report(here / "judged.json")
     assert [part for part in first if first[part] != judged[part]] == ["cost"]
-    assert main(["show", "judged.json", "--full"]) == 0
+    assert main(["report", "judged.json", "--full"]) == 0
     assert "untrained 2 (untrained): Benchmark score" in " ".join(capsys.readouterr().out.split())
-    assert main(["show", "judged.json", "wt001"]) == 0
+    assert main(["report", "judged.json", "wt001"]) == 0
     assert "WT001 trained vs untrained: found" in capsys.readouterr().out
     assert main(["report", "judged.json", "--html", "judged.html"]) == 0
     read = re.sub(
@@ -141,8 +142,8 @@ def _cost(page: Path) -> bytes:
 
 def test_judging_needs_no_torch(here: Path) -> None:
     code = (
-        "import sys; from wheeltap.cli import main; main(['judge', 'mine.wheeltap', '--html', 'light.html'])\n"
-        "main(['status', 'mine.wheeltap']); main(['show', 'mine.wheeltap'])\n"
+        "import sys; from wheeltap.cli import main; main(['report', 'mine.wheeltap', '--html', 'light.html'])\n"
+        "main(['status', 'mine.wheeltap']); main(['report', 'mine.wheeltap', 'wt001'])\n"
         "print([m for m in ('torch', 'transformers') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=here)
@@ -154,7 +155,7 @@ def test_a_plan_is_written_and_run_later(
     here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["study", str(here / "mine.toml"), "--plan", "mine.plan.json"]) == 0
+    assert main(["plan", "study", str(here / "mine.toml"), "-o", "mine.plan.json"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "8 nets (8 made by recipes) in 2 cohorts, 1 rule. Run it: wheeltap run mine.plan.json" in said
     assert [path.name for path in tmp_path.iterdir()] == ["mine.plan.json"]
@@ -170,7 +171,7 @@ def test_a_broken_off_study_says_how_far_it_is_and_resumes(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text(TOML)
-    asked = planned(chosen("mine.toml", Choosing()), "study mine.toml", Choosing())
+    asked = plan_of(in_file("mine.toml"), "study mine.toml")
 
     def stop(state: loop.Progress) -> None:
         if state.done == 4:
@@ -183,7 +184,7 @@ def test_a_broken_off_study_says_how_far_it_is_and_resumes(
     assert main(["status", "mine.wheeltap"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "4 of 8 nets are made" in said and "resume with: wheeltap study mine.toml" in said
-    assert main(["judge", "mine.wheeltap"]) == 2
+    assert main(["report", "mine.wheeltap"]) == 2
     assert "Unfinished: at least 4 trials have not run" in " ".join(capsys.readouterr().out.split())
     assert main(["study", "mine.toml", "--json", "whole.json"]) == 0
     first, whole = report(here / "out" / "report.json"), report(tmp_path / "whole.json")
@@ -198,7 +199,7 @@ def test_planning_says_how_many_nets_are_drawn_up_and_how_long_the_rest_takes(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text(TOML)
     said, pace = list[str](), _Pace("planning")
-    studying.planned(chosen("mine.toml", Choosing()), watch=lambda *state: said.append(pace.said(*state)))
+    studying.planned(in_file("mine.toml"), watch=lambda *state: said.append(pace.said(*state)))
     assert said[0] == "planning: nets, 0 of 8"
     assert all(re.fullmatch(rf"planning: nets, {at} of 8, about \d+ s left", said[at]) for at in range(1, 8)), said
 
@@ -208,7 +209,7 @@ def test_a_net_in_the_making_says_how_far_it_is_and_goes_on_where_it_was_stopped
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text(TOML.replace("epochs = 5", "epochs = 60"))
-    asked = planned(chosen("mine.toml", Choosing()), "study mine.toml", Choosing())
+    asked = plan_of(in_file("mine.toml"), "study mine.toml")
     net, steps, said = Net(), list[tuple[str, int, int]](), list[str]()
 
     def stop(state: loop.Progress) -> None:
@@ -236,7 +237,7 @@ def test_a_net_in_the_making_says_how_far_it_is_and_goes_on_where_it_was_stopped
 
 
 def test_what_a_watch_raises_in_mid_training_ends_the_run_and_loses_no_member(here: Path, tmp_path: Path) -> None:
-    asked = planned(chosen("mine.toml", Choosing()), "study mine.toml", Choosing())
+    asked = plan_of(in_file("mine.toml"), "study mine.toml")
 
     def broken(state: loop.Progress) -> None:
         if state.member is not None:
@@ -272,7 +273,7 @@ def test_a_budget_stops_a_study_and_cuts_nothing(
 
 
 def test_progress_counts_nets_first_and_trials_after_that(here: Path, tmp_path: Path) -> None:
-    asked = planned(chosen("mine.toml", Choosing()), "study mine.toml", Choosing())
+    asked = plan_of(in_file("mine.toml"), "study mine.toml")
     phase, seen = Phase(), list[tuple[str, bool, int, int]]()
 
     began = False
@@ -298,15 +299,19 @@ def test_progress_counts_nets_first_and_trials_after_that(here: Path, tmp_path: 
         (("nowhere.toml",), ("no study at this path", "nowhere.toml")),
         (("folder/nowhere",), ("no study at this path", "folder/nowhere")),
         (("declared",), ("named by its file", "wheeltap study FILE.toml")),
-        (("pictures", "--set", "stepz=3"), ("setting of the study pictures", "Did you mean 'steps'?")),
-        (("pictures", "--set", "steps"), ("no value", "NAME=VALUE")),
-        (("pictures", "--set", "steps=many"), ("steps", "expected: int", "wheeltap list studies")),
-        (("pictures", "--set", "picture=fase"), ("no picture called 'fase'", "Did you mean 'face'?")),
+        (("pictures", "--stepz", "3"), ("--stepz", "--steps")),
+        (("pictures", "--steps"), ("--steps",)),
+        (("pictures", "--steps", "many"), ("--steps", "expected a whole number, got many")),
+        (("pictures", "--steps", "0"), ("steps", "expected: int >= 1", "wheeltap list studies")),
+        (("pictures", "--picture", "fase"), ("no picture called 'fase'", "Did you mean 'face'?")),
+        (("pictures", "--controls", "l2"), ("kind of control net", "Did you mean 'l1'?")),
+        (("pictures", "--pictures-size", "8"), ("too small for its parts", "Take 9 pixels a side")),
+        (("--seed", "3", "pictures"), ("name of the study", "wheeltap study pictures")),
         (("pictures", "--seeds", "2.5"), ("--seeds", "expected a whole number, got 2.5")),
         (("pictures", "--size", "large"), ("size", "small", "full")),
         (("pictures", "--alpha", ".6"), ("alpha", "0.5")),
-        (("mine.toml", "--seeds", "3"), ("has its settings there", "--seeds", "mine.toml")),
-        (("mine.toml", "--size", "full", "--set", "a=1"), ("has its settings there", "--size, --set")),
+        (("mine.toml", "--seeds", "3"), ("Unknown option", "--seeds")),
+        (("mine.toml", "--size", "full"), ("Unknown option", "--size")),
         (("bad.toml",), ("is not a study", "bad.toml")),
         (("mine.toml", "--store", "same", "--json", "same"), ("Two files", "same twice")),
     ],
@@ -321,12 +326,25 @@ def test_bad_usage(
 
 
 def test_settings_are_as_their_fields_want_them() -> None:
-    made = chosen("pictures", Choosing(size="full", seeds=7, seed=3, set_=("steps=12", "effect=.2", "controls=l1")))
-    settings = made.settings
+    given = {"seeds": 7, "steps": 12, "effect": 0.2, "controls": "l1"}
+    settings = named("pictures", given, size="full", seed=3).settings
     assert (settings.seeds, settings.seed, settings.steps, settings.effect) == (7, 3, 12, 0.2)
     assert (settings.controls, settings.size) == ("l1", 64)
-    small = chosen("pictures", Choosing()).settings
-    assert {name: getattr(small, name) for name in type(made).sized("small")} == type(made).sized("small")
+    small = named("pictures")
+    usual = type(small).sized("small")
+    assert {name: getattr(small.settings, name) for name in usual} == usual
+
+
+def test_every_setting_of_every_study_is_a_flag_with_its_words() -> None:
+    """No flag means two things: a setting that all studies have an option of has the study's name before it."""
+    app = application(overview=False)["study"]
+    assert {*studies} - {"declared"} <= {*app}
+    for name in {*studies} - {"declared"}:
+        flags = {one.name: one for one in app[name].assemble_argument_collection()}
+        for field in msgspec.structs.fields(studies.get(name).settings_type):
+            flag = f"--{field.name}" if field.name == "seed" else study.flag(name, field.name)
+            assert flags[flag].parameter.help, (name, field.name)
+    assert study.flag("pictures", "size") == "--pictures-size" and study.flag("rlvr", "base_steps") == "--base-steps"
 
 
 def test_studies_and_recipes_are_listed_and_explained(capsys: pytest.CaptureFixture[str]) -> None:
@@ -346,59 +364,44 @@ def test_the_example_of_the_docs_is_a_sound_study(tmp_path: Path) -> None:
     for name in ("sam", "plain"):
         for at in range(4):
             (tmp_path / "runs" / f"{name}-{at}").mkdir(parents=True)
-    spec = chosen(str(tmp_path / "mine.toml"), Choosing()).spec()
+    spec = in_file(str(tmp_path / "mine.toml")).spec()
     require_sound(spec, alpha=0.05)
     assert [len(cohort.members) for cohort in spec.cohorts] == [4, 4]
     assert all(f"`{statistic}`" in text for statistic in get_args(Statistic))
 
 
-QUICK = ("--seeds", "2", "--control-seeds", "1", "--controls", "abs-x,l1", "--size", "16", "--steps", "3")
+QUICK = ("--seeds", "2", "--control-seeds", "1", "--controls", "abs-x,l1", "--pictures-size", "16", "--steps", "3")
 
 
 @pytest.mark.full
-def test_fer_is_a_call_of_the_study_of_pictures(
+def test_the_folder_of_a_study_of_pictures_has_the_explorer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["fer", "--picture", "scene", *QUICK]) in (0, 3)
-    assert "Written: wheeltap-fer-scene/report.html" in " ".join(capsys.readouterr().out.split())
-    folder = tmp_path / "wheeltap-fer-scene"
-    # Where coverage is measured, its own files lie there too.
-    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".coverage.")] == [folder.name]
-    made = {path.name for path in folder.iterdir()}
-    assert {"report.html", "report.json", "explorer.html", "study.wheeltap", "nets"} <= made
-    data = report(folder / "report.json")
-    assert data["command"] == "fer --picture scene"
+    words = ["study", "pictures", "--picture", "scene", *QUICK]
+    assert main([*words, "--out", "scene", "--fail-on", "never"]) in (0, 3)
+    assert "Written: scene/report.html" in " ".join(capsys.readouterr().out.split())
+    assert {path.name for path in (tmp_path / "scene").iterdir()} == {"report.html", "report.json", "explorer.html"}
+    data = report(tmp_path / "scene" / "report.json")
+    assert data["command"] == "study pictures"
     sizes = {cohort["name"]: len(cohort["members"]) for cohort in data["study"]["cohorts"]}
     assert sizes == {"scene": 1, "sgd": 2, "untrained": 2, "l1": 1}  # the scene has no symmetry
-    words = ["study", "pictures", "--size", "full", "--seeds", "2", "--store", str(folder / "study.wheeltap")]
-    for setting in ("picture=scene", "control_seeds=1", "controls=abs-x,l1", "size=16", "steps=3"):
-        words += ["--set", setting]
     main([*words, "--json", "same.json"])
-    same = report(tmp_path / "same.json")
-    assert same["cost"]["trials"] == 0
-    for part in ("findings", "controls", "study", "headline"):
-        assert data[part] == same[part]
+    assert report(tmp_path / "same.json")["cost"]["trials"] == 0
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("words", "instead"),
     [
-        ((), ("One picture is needed", "neither")),
-        (("face",), ("no genome at this path", "wheeltap fer --picture face")),
-        (("a.xml", "--picture", "face"), ("One picture is needed", "both")),
-        (("--picture", "fase"), ("no picture called 'fase'", "Did you mean 'face'?")),
-        (("--picture", "face", "--controls", "l2"), ("kind of control net", "Did you mean 'l1'?")),
-        (("--picture", "face", "--size", "8"), ("too small for its parts", "Take 9 pixels a side")),
-        (("--picture", "face", "--seeds", "1"), ("--seeds", "2")),
+        (("fer", "--picture", "face", "--seeds", "1"), "wheeltap study pictures --picture NAME"),
+        (("fer", "skull.zip"), "wheeltap study pictures --picture NAME"),
+        (("judge", "s.wheeltap"), "wheeltap report STORE"),
+        (("show", "s.wheeltap", "WT001"), "wheeltap report FILE CODE"),
     ],
 )
-def test_fer_refuses_before_anything_is_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-    arguments: tuple[str, ...], words: tuple[str, ...],
-) -> None:  # fmt: skip
-    monkeypatch.chdir(tmp_path)
-    assert main(["fer", *arguments]) == 2
+def test_a_verb_that_is_no_more_names_the_one_that_does_the_same(
+    words: tuple[str, ...], instead: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
     said = capsys.readouterr().err
-    assert all(word in said for word in words), said
-    assert list(tmp_path.iterdir()) == []
+    assert f"no verb {words[0]}" in said and instead in said

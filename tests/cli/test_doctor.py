@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks.nets import zoo
 from wheeltap import api, gauge
-from wheeltap.cli import checked, main
+from wheeltap.cli import doctor, main
 from wheeltap.core.errors import ModelError
 from wheeltap.core.records import Untouched
 from wheeltap.core.subject import Subject
@@ -33,7 +33,7 @@ LINES, COLUMNS = 30, 80
 
 def told(found: Checkup) -> str:
     text = io.StringIO()
-    checked.show(found, Console(file=text, width=COLUMNS))
+    doctor.show(found, Console(file=text, width=COLUMNS))
     lines = text.getvalue().splitlines()
     assert len(lines) <= LINES and all(len(line) <= COLUMNS for line in lines)
     return " ".join(text.getvalue().split())
@@ -77,7 +77,7 @@ def test_a_copy_that_is_not_exact_is_told() -> None:
     assert not found["rescale"].holds and (found["rescale"].difference or 0.0) > 1e-3
     assert found["permute"].holds
     check = Checkup(subject=case.subject.record, examples=1, proofs=(found["rescale"],))
-    assert "copies by rescale are not exact" in checked.answer(check)
+    assert "copies by rescale are not exact" in doctor.answer(check)
 
 
 def test_a_move_that_fails_is_a_copy_that_does_not_hold() -> None:
@@ -182,7 +182,7 @@ def test_a_forward_that_cannot_be_probed_is_told_with_what_still_works() -> None
     found = of(Through(outside))
     assert found.covered == 1.0 and found.reaches[0].share == 1.0
     if not found.planted:
-        assert "no planted copy" in checked.answer(found) and "Every audit still runs" in told(found)
+        assert "no planted copy" in doctor.answer(found) and "Every audit still runs" in told(found)
     # The layers after it are in sight all the same.
     assert all(proof.holds for proof in found.proofs)
 
@@ -334,9 +334,7 @@ def test_at_chance_is_said_as_an_audit_would() -> None:
     with torch.no_grad():
         model[-1].weight.zero_()
     found = of(model)
-    assert not found.usable and checked.answer(found).startswith(
-        "At chance, so an audit concludes nothing: mine scores"
-    )
+    assert not found.usable and doctor.answer(found).startswith("At chance, so an audit concludes nothing: mine scores")
     assert "differ by 0 of" not in told(found)
 
 

@@ -74,7 +74,9 @@ def test_nets_before_and_after_unlearning_are_made_by_their_recipe(stage: str, c
 def test_the_commands_plan_a_sound_study(name: str, cohorts: set[str], rules: int, tmp_path: Path) -> None:
     """The plan is refused if a rule could never come out, or a recipe or reading does not fit."""
     path = tmp_path / "plan.json"
-    subprocess.run([sys.executable, "-m", f"benchmarks.{name}", "--plan", str(path)], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", "plan", "-o", str(path)], check=True, capture_output=True
+    )
     plan = Plan.from_bytes(path.read_bytes(), where=str(path))
     assert plan.study is not None and len(plan.study.rules) == rules
     assert {cohort.name for cohort in plan.study.cohorts} == cohorts

@@ -20,31 +20,35 @@ import torch
 from torch import nn
 
 import wheeltap as wt
+from wheeltap import gauge, perturb, sources
+from wheeltap import recipes as recipe_package
+from wheeltap.audits import Audit
 from wheeltap.audits.base import audits, studies
 from wheeltap.cli import application, main
-from wheeltap.cli.options import _File
+from wheeltap.cli.options import Execution, Output, Request
 from wheeltap.core.errors import UnknownName, UsageError, WheeltapError
 from wheeltap.core.settings import is_choice, words_of
 from wheeltap.core.site import Site
 from wheeltap.core.study import Asked, Cast, Cohort, Metric, Rule
 from wheeltap.engine.readings import readings
-from wheeltap.perturb import perturbations
+from wheeltap.perturb import Perturbation, perturbations
 from wheeltap.recipes.base import recipes
 from wheeltap.report import gate, junit
 from wheeltap.report.report import Report
 from wheeltap.stats.members import base as members
+from wheeltap.studies.base import Study
 
 MISSPELLED = "cannot_tel"
 
 FREE = {
     "a name that the caller chooses": {"name", "names", "title", "label", "labels", "command", "again", "what"},
-    "a path": {"path", "store", "made", "folder", "key", "seal", "circuit", "data", "out", "model"},
+    "a path": {"path", "store", "made", "folder", "key", "seal", "circuit", "data", "out", "model", "files"},
     "words for the reader": {"where", "expected", "got", "do", "no_controls", "cuts", "about", "package", "extra",
                              "needed_for", "because", "text", "audit", "conversion"},
     "content of what is given": {"inputs", "targets", "more", "votes", "groups", "factors", "task", "kind", "known",
                                  "first"},
-    "names of parts of one model or plan": {"subject", "fingerprint", "tied", "right", "fixed", "sources", "versions",
-                                            "scheme", "layer", "parameter", "specs"},
+    "names of parts of one model or plan": {"subject", "fingerprint", "tied", "models", "right", "fixed", "sources",
+                                            "versions", "scheme", "layer", "parameter", "specs"},
 }  # fmt: skip
 """Reviewed: text that is no choice, by what it is."""
 
@@ -75,8 +79,12 @@ def _own(value: object) -> bool:
 
 
 def _exports() -> Iterator[tuple[str, Any]]:
-    for name in wt.__all__:
-        found = getattr(wt, name)
+    modules = (gauge, perturb, recipe_package, sources)
+    kinds = (Asked, Audit, Cast, Cohort, Metric, Perturbation, Rule, Site, Study)
+    for name, found in (
+        *((name, getattr(wt, name)) for name in wt.__all__),
+        *((m.__name__.removeprefix("wheeltap."), m) for m in modules),
+    ):
         if not isinstance(found, ModuleType):
             yield f"wt.{name}", found
             continue
@@ -86,7 +94,7 @@ def _exports() -> Iterator[tuple[str, Any]]:
     yield from ((f"stats.members.{name}", getattr(members, name)) for name in vars(members) if not name.startswith("_"))
     yield from ((f"gate.{name}", getattr(gate, name)) for name in ("exit_code", "failing", "require_passed"))
     yield "junit", junit.junit
-    yield from ((kind.__name__, kind) for kind in (Asked, Cast, Cohort, Metric, Rule, Site))
+    yield from ((kind.__name__, kind) for kind in kinds)
 
 
 def _returned(door: Callable[..., Any]) -> list[type]:
@@ -166,7 +174,7 @@ def test_a_door_refuses_a_misspelled_choice(name: str, door: Callable[..., Any],
 def test_the_walk_finds_the_choices_there_are() -> None:
     found = {(name, one.name) for name, _, one in CHOICES}
     known = {("Report.check", "fail_on"), ("Report.junit", "fail_on"), ("wt.audit", "partial"), ("Control", "status"),
-             ("wt.Study.sized", "size"), ("Rule", "statistic"), ("verify", "full"), ("Cast", "role")}  # fmt: skip
+             ("Study.sized", "size"), ("Rule", "statistic"), ("wt.seal.verify", "full"), ("Cast", "role")}  # fmt: skip
     assert known <= found
 
 
@@ -236,12 +244,12 @@ def _table(report: Report) -> Any:
 
 
 def _family() -> Any:
-    found = wt.gauge.find(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval())
-    assert isinstance(found, wt.gauge.Family)
+    found = gauge.find(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval())
+    assert isinstance(found, gauge.Family)
     return found
 
 
-CHAIN = next(name for name in wt.gauge.FAMILIES if "relu" in name)
+CHAIN = next(name for name in gauge.FAMILIES if "relu" in name)
 ONE = {"audits": MISSPELLED}, {"schemes": MISSPELLED}, {"schemes": ["int8", None]}, {"budget": MISSPELLED}
 CHECKED: dict[tuple[str, str], list[Callable[[Report], object]]] = {
     **{(f"wt.{verb}", key): [of(**one) for one in ONE if key in one]
@@ -254,18 +262,19 @@ CHECKED: dict[tuple[str, str], list[Callable[[Report], object]]] = {
     ("wt.study", "settings"): [lambda _: wt.study("pictures", settings={"pictur": "face"}),
                                lambda _: wt.study("pictures", settings={"picture": "fase"}),
                                lambda _: wt.study("declared", settings={"declaration": "{"})],
-    ("wt.gauge.describe", "family"): [lambda _: wt.gauge.describe(MISSPELLED, "permute", seed=0)],
-    ("wt.gauge.describe", "operations"): [lambda _: wt.gauge.describe(CHAIN, MISSPELLED, seed=0)],
-    ("wt.gauge.describe", "settings"): [lambda _: wt.gauge.describe(CHAIN, "rescale", seed=0, spred=1.0)],
+    ("wt.gauge.describe", "family"): [lambda _: gauge.describe(MISSPELLED, "permute", seed=0)],
+    ("wt.gauge.describe", "operations"): [lambda _: gauge.describe(CHAIN, MISSPELLED, seed=0)],
+    ("wt.gauge.describe", "settings"): [lambda _: gauge.describe(CHAIN, "rescale", seed=0, spred=1.0)],
     ("Family.why_not", "gauge"): [lambda _: _family().why_not(MISSPELLED)],
-    ("wt.perturb.create", "settings"): [lambda _: wt.perturb.create("flip", {"formt": "int8"}),
-                                        lambda _: wt.perturb.create("flip", {"bit": "sing"})],
+    ("wt.perturb.create", "settings"): [lambda _: perturb.create("flip", {"formt": "int8"}),
+                                        lambda _: perturb.create("flip", {"bit": "sing"})],
     ("wt.circuits.sparsify", "settings"): [lambda _: wt.circuits.sparsify(net(), INPUTS, settings={"shre": 0.1})],
     ("wt.circuits.find", "settings"): [lambda _: wt.circuits.find(net(), wt.Task(INPUTS, TARGETS), methd="eap"),
                                        lambda _: wt.circuits.find(net(), wt.Task(INPUTS, TARGETS), method="epa")],
     ("wt.seal.Asked", "expires"): [lambda _: wt.seal.Asked(expires="tomorrow")],
-    ("wt.sources.load", "spec"): [lambda _: wt.sources.load("digitz")],
-    ("wt.sources.load_model", "spec"): [lambda _: wt.sources.load_model("digitz")],
+    ("wt.load", "spec"): [lambda _: wt.load("digitz")],
+    ("wt.sources.load", "spec"): [lambda _: sources.load("digitz")],
+    ("wt.sources.load_model", "spec"): [lambda _: sources.load_model("digitz")],
     ("Report.__getitem__", "code"): [lambda r: r["WT999"], lambda r: r[100]],  # type: ignore[index]
     ("Report.check", "max_loss"): [lambda r: r.check({"int4": 0.02}), lambda r: r.check({"int8": "low"}),  # type: ignore
                                    lambda r: r.check("costs"), lambda r: r.check({})],  # type: ignore[arg-type]
@@ -368,9 +377,9 @@ margin = 0.01
 
 def test_every_name_in_the_file_of_a_study_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each word that is a choice or the name of something, one after another with a letter more."""
-    place, out = tmp_path / "own.toml", ["--plan", str(tmp_path / "own.plan.json")]
+    place, out = tmp_path / "own.toml", ["-o", str(tmp_path / "own.plan.json")]
     place.write_text(STUDY)
-    assert main(["study", str(place), *out]) == 0, capsys.readouterr()
+    assert main(["plan", "study", str(place), *out]) == 0, capsys.readouterr()
     free = {"question", "hidden"}
     lines = STUDY.splitlines()
     words = [(at, found[1]) for at, line in enumerate(lines) for found in re.finditer(r'"([\w-]+)"', line)
@@ -378,33 +387,27 @@ def test_every_name_in_the_file_of_a_study_is_checked(tmp_path: Path, capsys: py
     assert len(words) == 14
     for at, word in words:
         place.write_text("\n".join([*lines[:at], lines[at].replace(f'"{word}"', f'"{word}x"', 1), *lines[at + 1 :]]))
-        assert main(["study", str(place), *out]) == 2, lines[at]
+        assert main(["plan", "study", str(place), *out]) == 2, lines[at]
         assert f"{word}x" in (said := capsys.readouterr().err), said
         assert "Traceback" not in said
 
 
-def _choices(kind: type[msgspec.Struct]) -> list[str]:
-    hints = get_type_hints(kind)
-    return [field.encode_name for field in msgspec.structs.fields(kind) if is_choice(hints[field.name])]
-
-
 def test_every_choice_in_a_settings_file_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = _choices(_File)
-    assert "fail_on" in names
-    for name in names:
+    hints = {name: one for kind in (Request, Execution, Output) for name, one in get_type_hints(kind).items()}
+    choices = {name: words_of(one) for name, one in hints.items() if is_choice(one)}
+    assert "fail_on" in choices and "partial" in choices
+    for name, words in choices.items():
         (tmp_path / "own.toml").write_text(f'{name} = "{MISSPELLED}"\n')
         assert main(["audit", "digits", "--config", str(tmp_path / "own.toml")]) == 2
         said = capsys.readouterr().err
-        words = words_of(get_type_hints(_File)[name])
-        assert all(word in said for word in words) and name in said, said
-        assert not words or "Did you mean 'cannot-tell'?" in said
+        assert all(word in said for word in words) and name.replace("_", "-") in said and "own.toml" in said, said
+        assert not words or 'Did you mean "cannot-tell"?' in said
 
 
 # ---- the command line -----------------------------------------------------------------------------------------------
 
 
-CIRCUITS = ("find", "check", "train")
-FETCH = "fetch"
+WITHIN = {"circuits": ("find", "check", "train"), "pictures": ("fetch",), "study": ("pictures", "detection")}
 FREE_FLAGS = {"--name", "--expect-name", "--conversion", "--penalties"}
 """Text that the caller chooses; and numbers that are checked as a setting, see above."""
 
@@ -412,9 +415,8 @@ BEFORE: dict[tuple[str, ...], list[str]] = {
     ("audit",): ["digits"],
     ("compare",): ["digits", "digits"],
     ("plan",): ["digits"],
-    ("study",): ["pictures"],
-    ("doctor",): ["--plant", "digits"],
-    ("fer",): ["--picture", "face"],
+    ("study",): ["mine.toml"],
+    ("doctor", "--plant"): ["digits"],
     ("seal",): ["digits"],
     ("run",): ["own.plan.json"],
     ("circuits", "find"): ["digits", "--task", "agreement"],
@@ -425,14 +427,14 @@ BEFORE: dict[tuple[str, ...], list[str]] = {
 
 FLAGS = {
     "--for": "int5x", "--audits": "scor", "--task": "lm_eval:arc,limt=2", "--budget": "10x", "--memory": "lots",
-    "--set": "pictur=face", "--defects": "cancl", "--controls": "abs", "--picture": "fase", "--expires": "tomorrow",
+    "--genome": "nowhere.xml", "--defects": "cancl", "--controls": "abs", "--picture": "fase", "--expires": "tomorrow",
     "--plant": "digitz", "--model": "no_module:net",
 }  # fmt: skip
 """Flags that take names, or have a grammar, each with a word that is none."""
 
 NAMED = {
     "audit": ["digitz"], "compare": ["digits", "digitz"], "plan": ["digitz"], "study": ["pictres"], "seal": ["digitz"],
-    "doctor": ["digitz"], "list": ["audits", "scor"], "show": ["own.json", "WT999"],
+    "doctor": ["digitz"], "list": ["audits", "scor"], "report": ["own.json", "WT999"],
 }  # fmt: skip
 """Verbs whose first words are names, misspelled."""
 
@@ -440,8 +442,10 @@ NAMED = {
 def _commands() -> list[tuple[tuple[str, ...], Any]]:
     """Each verb and what it takes."""
     app = application(overview=False)
-    own = {(verb,): app[verb] for verb in app if verb != "circuits" and not verb.startswith("-")}
-    own |= {("circuits", name): app["circuits"][name] for name in CIRCUITS} | {("fer", FETCH): app["fer"][FETCH]}
+    groups = ("circuits", "pictures", "fer")
+    own = {(verb,): app[verb] for verb in app if verb not in groups and not verb.startswith("-")}
+    own |= {(verb, name): app[verb][name] for verb, names in WITHIN.items() for name in names}
+    own[("doctor", "--plant")] = app["doctor"]["--plant"]
     return [(words, one) for words, command in own.items() for one in command.assemble_argument_collection()]
 
 
@@ -499,4 +503,4 @@ def test_a_verb_refuses_a_name_that_there_is_not(
     small.json("own.json")
     assert main([verb, *NAMED[verb]]) == 2
     said = capsys.readouterr().err
-    assert NAMED[verb][0 if verb not in ("compare", "list", "show") else 1] in said and "Traceback" not in said, said
+    assert NAMED[verb][0 if verb not in ("compare", "list", "report") else 1] in said and "Traceback" not in said, said

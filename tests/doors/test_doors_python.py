@@ -264,7 +264,7 @@ def test_a_plan_is_run_with_the_same_bare_module(tmp_path: Any) -> None:
     ("call", "error", "words"),
     [
         (lambda: subjects_of(net().train()), ModelError, "model.eval()"),
-        (lambda: subjects_of("digits"), UsageError, "wt.sources.load('digits')"),
+        (lambda: subjects_of("digits"), UsageError, "wt.load('digits')"),
         (lambda: subjects_of(wt.Subject(net(), name="a"), names=("b",)), UsageError, "has a name already"),
         (lambda: subjects_of([net(), net()], names=("b",)), UsageError, "2 names"),
         (lambda: subjects_of([lambda x: x]), ModelError, "not a torch module"),

@@ -99,7 +99,7 @@ def test_a_store_without_marks_counts_only_where_it_is_trusted(
     with pytest.raises(StoreError, match="not written with your key") as caught:
         wt.judge(path)
     assert "--trust" in str(caught.value)
-    assert main(["judge", str(path), "--trust", "--full"]) == 1
+    assert main(["report", str(path), "--trust", "--full"]) == 1
     told = " ".join(capsys.readouterr().out.split())
     assert "outcomes: from the store (your key), not measured now." in told
     assert wt.judge(path).findings == first.findings

@@ -11,7 +11,7 @@ import torch
 from tiny import WORDS, save_tokenizer, tiny_bert, tiny_vit
 
 import wheeltap as wt
-from wheeltap.cli.loading import load as load_all
+from wheeltap.cli.execution import load as load_all
 from wheeltap.core.errors import DataError, FileFormatError, ModelError, UsageError
 from wheeltap.core.task import Task
 from wheeltap.sources import load

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tiny_llama
 
-from wheeltap.cli.loading import load
+from wheeltap.cli.execution import load
 from wheeltap.core.errors import UsageError
 from wheeltap.sources import load as load_one
 from wheeltap.sources import names_of

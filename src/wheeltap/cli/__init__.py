@@ -1,4 +1,4 @@
-"""The command line: one verb a file, loaded when it is called."""
+"""The command line: verbs are loaded when they are called. Verbs of suites and plug-ins are entry points."""
 
 import contextlib
 import os
@@ -6,16 +6,16 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
-from importlib.metadata import entry_points
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import NoneType
 from typing import Any, NoReturn, TextIO, cast, get_args
 
-from cyclopts import App, ArgumentCollection, CoercionError, CycloptsError
+from cyclopts import App, ArgumentCollection, CoercionError, CycloptsError, Group
 
 from wheeltap import __version__
-from wheeltap.cli.typed import TYPED
 from wheeltap.core.errors import FileError, UsageError, WheeltapError
 from wheeltap.core.plain import Screen, terminal
 
@@ -29,27 +29,42 @@ Try it:
   wheeltap audit digits                  audit one model
   wheeltap audit smollm2 --for nf4,int8  a language model, as you will ship it
   wheeltap compare digits my:net         which of two survives?
-  wheeltap study pictures                kinds of nets, rules fixed beforehand
+  wheeltap study --help                  kinds of nets, rules fixed beforehand
 
 A MODEL is digits, smollm2, hf:FOLDER, gguf:FILE or module:callable.
 Exit codes: 0 passed; 1 a verdict at or above --fail-on; 2 usage or input error,
 too few weights disturbed, or no answer to what was asked; 3 void.
 """
 
+COMMAND: ContextVar[str] = ContextVar("command", default="")
+"""The command line as it was typed, by which a run is resumed; empty where there is none."""
+
 _VERBS = {
-    "demo": "Small nets with equal scores, of which one does not survive 4 bits.",
-    "audit": "What shipping one model costs.",
-    "compare": "Which of two models survives shipping, on the same examples and draws.",
-    "study": "What holds of kinds of nets, by rules that were fixed beforehand.",
-    "plan": "Write down what an audit would run, and what it costs at most.",
-    "run": "Run a plan.",
-    "status": "How far a run is.",
-    "judge": "Judge what a store holds, without the model.",
-    "report": "Make the page of a finished run.",
-    "show": "Print a report, or one code's findings in full.",
-    "list": "Audits, studies, recipes, deployment schemes, perturbations, models.",
-    "doctor": "Check a model before it is audited, or this installation.",
+    "Ask": {
+        "demo": "Small nets with equal scores, of which one does not survive 4 bits.",
+        "audit": "What shipping one model costs.",
+        "compare": "Which of several models survives shipping, on the same examples and draws.",
+        "study": "What holds of kinds of nets, by rules that were fixed beforehand.",
+    },
+    "Deploy": {},
+    "Large runs": {
+        "plan": "Write down what an audit or a study would run, and what it costs at most.",
+        "run": "Run a plan.",
+        "status": "How far a run is.",
+    },
+    "Read and check": {
+        "report": "Print or draw a finished run, or one code's findings in full.",
+        "list": "Audits, studies, recipes, deployment schemes, perturbations, models.",
+        "doctor": "Check a model before it is audited, or this installation.",
+    },
 }
+"""Verbs of the kernel, in the groups of the help; a verb of a suite or plug-in names a group itself."""
+
+_HOMES = {"compare": "audit", "plan": "audit", "status": "run", "list": "listing"}
+"""Modules of verbs that have another name: one called list would hide the builtin in this package."""
+
+_FORMER = {"judge": "wheeltap report STORE", "show": "wheeltap report FILE, or wheeltap report FILE CODE"}
+"""Verbs that there were, and what does the same."""
 
 
 def application(*, overview: bool) -> App:
@@ -61,15 +76,40 @@ def application(*, overview: bool) -> App:
         version=__version__,
         help_format="plaintext",
         suppress_keyboard_interrupt=False,
-        config=_refuse_none,
+        config=(_take_settings, _refuse_none),
     )
-    for verb, line in _VERBS.items():
-        # A module called list would hide the builtin in this package, so that one verb lives under another name.
-        home = "listing:list_" if verb == "list" else f"{verb}:{verb}"
-        app.command(f"wheeltap.cli.{home}", name=verb, **({"help": line} if overview else {}))
+    groups = {title: Group(title, sort_key=at) for at, title in enumerate(_VERBS)}
+    for title, verbs in _VERBS.items():
+        for at, (verb, line) in enumerate(verbs.items()):
+            shown: dict[str, Any] = {"help": line, "group": groups[title], "sort_key": at} if overview else {}
+            home = f"wheeltap.cli.{_HOMES.get(verb, verb)}"
+            app.command(f"{home}:{'list_' if verb == 'list' else verb}", name=verb, **shown)
     for point in entry_points(group="wheeltap.verbs"):
-        app.command(point.load() if overview else point.value, name=point.name)
+        app.command(point.value, name=point.name, **(_shown(point, groups) if overview else {}))
+    if overview:
+        app["--help"].group = app["--version"].group = Group("Options", sort_key=len(groups))
     return app
+
+
+def _shown(point: EntryPoint, groups: dict[str, Group]) -> dict[str, Any]:
+    """First line of a suite's or plug-in's verb, and the group that it names: ``App(name="tap", group="Deploy")``."""
+    try:
+        verb: App | Callable[..., Any] = point.load()
+        said, asked, show = (verb.help, verb.group, verb.show) if isinstance(verb, App) else (verb.__doc__, (), True)
+    except Exception as error:  # whatever a plug-in raises: the help shows all others
+        said, asked, show = f"Cannot be loaded: {type(error).__name__}: {error}", (), True
+    titles = [getattr(one, "name", str(one)) for one in cast("tuple[Any, ...]", asked or ())]
+    title = titles[0] if titles else "Of other packages"
+    group = groups.setdefault(title, Group(title, sort_key=len(groups)))
+    return {"help": (said or "").strip().partition("\n")[0], "group": group, "show": show}
+
+
+def _take_settings(_app: App, _verbs: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Reads ``--config FILE``, where that is given."""
+    if any(argument.name == "--config" and argument.tokens for argument in arguments):
+        from wheeltap.cli.options import take_settings
+
+        take_settings(arguments)
 
 
 def _refuse_none(_app: App, _verbs: tuple[str, ...], arguments: ArgumentCollection) -> None:
@@ -88,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # before torch starts its threads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if arguments is None else arguments)
-    TYPED.set(shlex.join(("wheeltap", *words)))
+    COMMAND.set(shlex.join(("wheeltap", *words)))
     out, errors = cast("TextIO", Screen(sys.stdout)), cast("TextIO", Screen(sys.stderr))
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
         return _called(words)
@@ -97,6 +137,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _called(words: list[str]) -> int:
     try:
         _require_text(words)
+        if words and words[0] in _FORMER:
+            raise UsageError(
+                f"There is no verb {words[0]} any more.",
+                expected=_FORMER[words[0]], got=words[0], do="See: wheeltap report --help",
+            )  # fmt: skip
         app = application(overview=not words or words[0] in ("--help", "-h"))
         if len(words) < 2 or {"--help", "-h"} & {*words}:  # cyclopts prints it, in bold
             app.console = terminal()

@@ -1,29 +1,40 @@
-"""``wheeltap audit``."""
+"""``wheeltap audit``, ``wheeltap compare``, ``wheeltap plan``."""
 
+import math
+import textwrap
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 
-from wheeltap.cli.options import Measuring, Running
-from wheeltap.cli.telling import Telling
+from wheeltap.audits.base import studies
+from wheeltap.cli.options import Execution, Output, Request, default_store
+from wheeltap.core.errors import UsageError
+from wheeltap.core.plain import many
+from wheeltap.report import files
+from wheeltap.sources.base import is_code, is_code_of_examples
 
-_MEASURING, _RUNNING, _TELLING = Measuring(), Running(), Telling()
+_REQUEST, _EXECUTION, _OUTPUT = Request(), Execution(), Output()
+
+PATIENCE: Final = 1.0
+"""Seconds that timing some trials may take."""
+
+Model = Annotated[str, Parameter(help="digits, smollm2, hf:FOLDER, gguf:FILE or module:callable.")]
 
 
 def audit(
-    model: Annotated[str, Parameter(help="digits, smollm2, hf:FOLDER, gguf:FILE or module:callable.")],
+    model: Model,
     *,
     samples: Annotated[
         Path | None,
         Parameter(
-            help="With --task: write the model's answers to this file as lm-eval logs them, and beside each what "
-            "disturbances do to it."
+            help="With --task lm_eval:NAME: write the model's answers to this file as lm-eval logs them, and beside "
+            "each what disturbances do to it."
         ),
     ] = None,
-    measuring: Measuring = _MEASURING,
-    running: Running = _RUNNING,
-    telling: Telling = _TELLING,
+    request: Request = _REQUEST,
+    execution: Execution = _EXECUTION,
+    output: Output = _OUTPUT,
 ) -> int:
     """Audits one model: what rounding, pruning, noise, flipped bits and the loss of one weight cost it.
 
@@ -35,6 +46,87 @@ def audit(
       wheeltap audit my_nets:resnet --data test.npz --audits survival --full
       wheeltap audit hf:DIR --task lm_eval:arc_easy,limit=200 --samples arc.jsonl
     """
-    from wheeltap.cli.running import plan_and_run
+    from wheeltap.cli.execution import plan_and_run
 
-    return plan_and_run((model,), measuring, running=running, telling=telling, samples=samples)
+    return plan_and_run((model,), request, execution=execution, output=output, samples_to=samples)
+
+
+def compare(
+    a: Model,
+    b: Annotated[str, Parameter(help="The other model.")],
+    *more: Annotated[str, Parameter(help="Further models, each compared with the first.")],
+    request: Request = _REQUEST,
+    execution: Execution = _EXECUTION,
+    output: Output = _OUTPUT,
+) -> int:
+    """Compares models on the same examples and draws: which of them loses more when it is shipped?
+
+    Try it:
+
+      wheeltap compare hf:checkpoints/a hf:checkpoints/b --for nf4,int4-g32
+      wheeltap compare digits my_nets:candidate --audits structure
+      wheeltap compare hf:a hf:b hf:c --audits survival --full
+    """
+    from wheeltap.cli.execution import plan_and_run
+
+    return plan_and_run((a, b, *more), request, execution=execution, output=output)
+
+
+plan = App(name="plan", help_format="plaintext")
+plan.command("wheeltap.cli.study:planned", name="study", help="Plans a study: wheeltap plan study NAME, or FILE.toml.")
+
+
+@plan.default
+def _models(
+    model: Model,
+    *others: Annotated[str, Parameter(help="Models to compare with the first.")],
+    file: Annotated[
+        Path | None, Parameter(name=["--file", "-o"], help="Where to write the plan. [default: NAME.plan.json]")
+    ] = None,
+    request: Request = _REQUEST,
+) -> int:
+    """Writes down what an audit, a comparison or a study would run, and what it would cost at most.
+
+    Try it:
+
+      wheeltap plan digits
+      wheeltap plan hf:a hf:b --draws 8 -o ab.plan.json
+      wheeltap plan study pictures --seeds 10 -o pictures.plan.json
+    """
+    from wheeltap.cli.execution import planned
+    from wheeltap.cli.progress import said
+    from wheeltap.report.lines import terminal
+    from wheeltap.runs.budget import most_passes, sight
+    from wheeltap.runs.planning import priced
+
+    if model in studies or Path(model).suffix == ".toml":
+        raise UsageError(
+            "This is a study, and no model.",
+            where=model,
+            expected="a model",
+            got="a study",
+            do=f"wheeltap plan study {model} -o FILE, and later: wheeltap run FILE",
+        )
+    if file is not None:
+        files.require_writable(file)
+    with said("loading"):
+        made, subjects, task = planned((model, *others), request)
+    passes = most_passes(made)
+    with said("timing some trials"):
+        seconds = priced(made, subjects, task, seconds=PATIENCE).seconds(made)
+    code = any(map(is_code, made.sources)) or is_code_of_examples(made.data or "")
+    path = file or default_store(*(s.name for s in subjects)).with_suffix(".plan.json")
+    files.write(path, made.to_bytes())
+    audits, models = many(len(made.audits), "audit"), many(len(subjects), "subject")
+    about = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{math.ceil(seconds)} s"
+    seen = sight(made)
+    more = [f"{seen[:1].upper()}{seen[1:]}.", *([f"Cut to the budget: {made.cut}."] if made.cut else [])]
+    terminal().print(
+        f"{path}: {audits} of {models} on {many(made.task.examples, 'example')}; at most {passes:.0f} passes over "
+        f"them, about {about} as the machine is now.",
+        *(textwrap.fill(text, 80) for text in more),
+        f"Run it: wheeltap run {path}{' --allow-code' if code else ''}",
+        sep="\n",
+        soft_wrap=True,
+    )
+    return 0

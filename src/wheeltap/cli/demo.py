@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from wheeltap.cli.telling import FailOn, Telling
-from wheeltap.cli.whole import Whole
+from wheeltap.cli import COMMAND
+from wheeltap.cli.options import Output, Seed, Whole
+from wheeltap.report.gate import FailOn
 
 if TYPE_CHECKING:
     from wheeltap.core.subject import Subject
@@ -28,7 +29,7 @@ _SCHEMES = "int8,nf4,int4,int4-tensor,prune30,noise30"
 def demo(
     *,
     out: Annotated[Path, Parameter(help="Folder for report.html, report.json and the store.")] = Path("wheeltap-demo"),
-    seed: Annotated[Whole, Parameter(help="Root of every draw.")] = 0,
+    seed: Seed = 0,
     draws: Annotated[Whole, Parameter(validator=Number(gte=2), help="Draws of noise.")] = 16,
     fail_on: Annotated[FailOn, Parameter(help="Exit with 1 if a verdict is this or worse.")] = "never",
 ) -> int:
@@ -44,13 +45,12 @@ def demo(
       wheeltap demo --out /tmp/demo --draws 32
     """
     from wheeltap.cli.progress import said, shown
-    from wheeltap.cli.typed import TYPED
     from wheeltap.plans.plan import AuditSpec
     from wheeltap.runs import loop, planning
     from wheeltap.sources import digits
 
-    telling = Telling(out=out, fail_on=fail_on)
-    telling.prepare()
+    output = Output(out=out, fail_on=fail_on)
+    output.prepare()
     shipped = AuditSpec(name="deployment", settings={"schemes": _SCHEMES, "draws": draws})
     with said("training small nets"):
         subjects, task = cast_of_four(), digits.task()
@@ -58,8 +58,8 @@ def demo(
             subjects, task, audits=["score", shipped, "single-point"], seed=seed, margin=_MARGIN, command="demo"
         )
     with shown("demo") as watch:
-        report = loop.run(made, subjects, task, store=out / "demo.wheeltap", watch=watch, again=TYPED.get())
-    return telling.tell(report)
+        report = loop.run(made, subjects, task, store=out / "demo.wheeltap", watch=watch, again=COMMAND.get())
+    return output.give(report)
 
 
 def cast_of_four() -> "list[Subject]":

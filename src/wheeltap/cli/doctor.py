@@ -1,38 +1,55 @@
-"""``wheeltap doctor``."""
+"""``wheeltap doctor``: what can be measured on one model, on less than a screen; or whether this installation works."""
 
 import importlib.util
-from importlib.metadata import PackageNotFoundError, version
+import textwrap
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
-from cyclopts import Parameter
-from cyclopts.validators import Number
+import msgspec
+from cyclopts import App, Parameter
+from rich.table import Table
+from rich.text import Text
 
-from wheeltap.cli.whole import Whole
+from wheeltap.cli.options import STDOUT
 from wheeltap.core.errors import UsageError
+from wheeltap.core.plain import escaped, many
+from wheeltap.report.files import require_writable, write
+from wheeltap.report.lines import terminal
 
-_NEEDED = ("torch", "numpy", "scipy", "scikit-learn", "msgspec", "safetensors", "altair", "vl-convert-python")
-_EXTRA = (("transformers", "llm"), ("gguf", "llm"), ("lm-eval", "eval"))
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from wheeltap.runs.checkup import Checkup, Gap
+
+_NEEDED: Final = ("torch", "numpy", "scipy", "scikit-learn", "msgspec", "safetensors", "altair", "vl-convert-python")
+_EXTRA: Final = (("transformers", "llm"), ("gguf", "llm"), ("lm-eval", "eval"))
+
+LONGEST: Final = 210
+"""Characters of one reason; ``--json`` has all of it."""
+
+GAPS: Final = 3
+"""Gaps that are printed in full; the answer names all of them."""
+
+ROOM: Final = 330
+"""Characters of what all of these are, together."""
+
+REASONS: Final = 2
+"""Gauges that are not offered, or parts that are left alone, whose reasons are printed where nothing else is wrong."""
+
+doctor = App(name="doctor", help_format="plaintext")
+for _point in entry_points(group="wheeltap.doctor"):  # checks that suites and plug-ins add
+    doctor.command(_point.value, name=f"--{_point.name}")
 
 
-def doctor(  # noqa: PLR0913 - a door: each is a choice of its own
+@doctor.default
+def check(
     model: Annotated[
         str | None, Parameter(help="Check this one: digits, smollm2, hf:FOLDER, gguf:FILE or module:callable.")
     ] = None,
     *,
-    plant: Annotated[
-        str | None, Parameter(help="Instead: plant defects in copies of this MODEL and see which are found.")
-    ] = None,
     data: Annotated[Path | None, Parameter(help="With a model: examples, as for audit.")] = None,
-    runs: Annotated[
-        Whole, Parameter(validator=Number(gte=2), help="With --plant: copies for each defect and strength.")
-    ] = 5,
-    draws: Annotated[
-        Whole | None, Parameter(validator=Number(gte=2), help="With --plant: draws of noise per dose, as for audit.")
-    ] = None,
-    defects: Annotated[
-        str | None, Parameter(help="With --plant: which, separated by commas; sound copies are always beside them.")
-    ] = None,
     json: Annotated[
         Path | None,
         Parameter(allow_leading_hyphen=True, help="With a model: write what was found to this file; - for the output."),
@@ -43,27 +60,142 @@ def doctor(  # noqa: PLR0913 - a door: each is a choice of its own
     Of a model it says what share of its weights is disturbed, which copies of it compute the same (each is made),
     which controls will run, what an audit costs, and what to do where something is missing.
 
-    With --plant it checks the instruments on a model of yours instead: copies that compute the same, with a defect of
-    known strength or sound, are compared with it; a table says how often each was found (the study detection).
-
     Without a model it checks packages, extras, the SmolLM2 weights, and a small audit. Try it:
 
       wheeltap doctor
       wheeltap doctor my_nets:resnet --data test.npz
       wheeltap doctor --plant my_nets:resnet --data test.npz --defects cancel,none
     """
-    if plant is not None:
-        _refuse_two(model, plant)
-        from wheeltap.cli.planted import planted
+    if model is None:
+        given = [flag for flag, value in (("--data", data), ("--json", json)) if value is not None]
+        if given:
+            raise UsageError(
+                f"{given[0]} needs a model.",
+                expected="a model beside it",
+                got=f"{', '.join(given)} without a model",
+                do="Name the model, or leave the flag out.",
+            )
+        return _installation()
+    from wheeltap import sources
+    from wheeltap.cli.progress import said
+    from wheeltap.runs.checkup import checkup
 
-        return planted(plant, data, runs=runs, draws=draws, names=defects, json=json)
-    _refuse({"--draws": draws, "--defects": defects}, without="--plant MODEL")
-    if model is not None:
-        from wheeltap.cli.checked import checked
+    if json is not None and json != STDOUT:
+        require_writable(json)
+    with said("loading"):
+        loaded = sources.load(model, data=data)
+    with said("checking"):
+        found = checkup(loaded.subject, loaded.task)
+    more = {"covered": found.covered, "twin": found.twin, "planted": found.planted, "gaps": found.gaps}
+    record = {"answer": answer(found), **msgspec.structs.asdict(found), **more}
+    text = escaped(msgspec.json.format(msgspec.json.encode(record), indent=2)) + b"\n"
+    if json == STDOUT:
+        print(text.decode(), end="")
+    else:
+        show(found, terminal())
+        if json is not None:
+            print(f"Written: {write(json, text)}")
+    return 0 if found.usable else 2
 
-        return checked(model, data, json=json)
-    _refuse({"--data": data, "--json": json}, without="a model")
-    return _installation()
+
+def answer(found: "Checkup") -> str:
+    """What was found, in one sentence."""
+    share = "every weight is" if found.covered == 1.0 else f"{found.covered:.1%} of the weights are"
+    if found.at_chance:
+        return f"At chance, so an audit concludes nothing: {found.at_chance}"
+    if not found.usable:
+        return f"Not usable as it is: {found.covered:.1%} of the weights can be disturbed, so nothing is concluded."
+    if found.gaps:
+        return f"Usable with gaps: {'; '.join(gap.title for gap in found.gaps)}."
+    return f"Ready: {share} disturbed, and every control can run."
+
+
+def show(found: "Checkup", console: "Console") -> None:
+    """Prints the answer, and a table that fits the console."""
+    console.print(Text(_short(answer(found), ROOM), style="bold"))
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for label, text in _rows(found):
+        table.add_row(Text(label), Text(text))
+    console.print(table)
+
+
+def _rows(found: "Checkup") -> Iterator[tuple[str, str]]:
+    subject = found.subject
+    yield "model", f"{subject.name}: {found.weights:,} weights, {many(found.examples, 'example')}"
+    yield "disturbed", "; ".join(_disturbed(found))
+    yield "structure", _structure(found)
+    if found.family:
+        yield from _copies(found)
+    yield "controls", _controls(found)
+    for at, cost in enumerate(found.costs):
+        audits = "default audits" if at == 0 else f"--audits {','.join(cost.audits)}"
+        yield "" if at else "cost", f"at most {cost.passes:,.0f} passes, about {_lasting(cost.seconds)}: {audits}"
+    yield from _gaps(found.gaps)
+
+
+def _disturbed(found: "Checkup") -> Iterator[str]:
+    left = found.subject.parameters - found.subject.covered
+    alone = found.subject.untouched
+    yield f"{found.covered:.1%}" + (
+        f" (left alone: {alone[0].name}{f' and {len(alone) - 1} more' if len(alone) > 1 else ''}; {left:,} weights)"
+        if alone
+        else ""
+    )
+    yield from (f"{one.audit} {'not defined' if one.share is None else f'{one.share:.1%}'}" for one in found.reaches)
+
+
+def _structure(found: "Checkup") -> str:
+    if not found.family:
+        return "not known"
+    layers = f"{found.hidden} hidden layer{'s' * (found.hidden != 1)}"
+    return f"{found.family}: {layers}, {found.units:,} units" if found.hidden else found.family
+
+
+def _copies(found: "Checkup") -> Iterator[tuple[str, str]]:
+    """Each gauge with the largest difference that its copy showed, and why others are not offered."""
+    if found.proofs:
+        each = (f"{one.gauge} {'-' if one.difference is None else _size(one.difference)}" for one in found.proofs)
+        yield "same answers", f"proven on {many(found.proven_on, 'example')}; largest difference in logit scales:"
+        yield "", ", ".join(each)
+    printed = found.refused[: REASONS if len(found.gaps) < REASONS else 0]
+    for at, reason in enumerate(printed):
+        yield "" if at else "left alone", _short(reason, LONGEST)
+    if printed and len(found.refused) > len(printed):
+        yield "", f"and {len(found.refused) - len(printed)} more (--json FILE)"
+
+
+def _controls(found: "Checkup") -> str:
+    differing = max((one.difference or 0.0 for one in found.controls if one.holds), default=0.0)
+    parts = [
+        f"twin by {', '.join(found.gauges)}" if found.twin else "no twin",
+        f"planted cancelling units of strength {', '.join(found.planted)}" if found.planted else "nothing planted",
+        f"{found.graded} more for detection power" if found.graded and found.planted else "",
+        f"difference at most {_size(differing)}" if found.twin or found.planted else "",
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def _gaps(gaps: "Sequence[Gap]") -> Iterator[tuple[str, str]]:
+    """What is missing and what to do, a row each."""
+    printed = gaps[:GAPS]
+    for gap in printed:
+        yield "gap", f"{_short(f'{gap.title}. {gap.what}', min(ROOM // len(printed), LONGEST))} {gap.do}"
+    if len(gaps) > GAPS:
+        yield "", f"and {len(gaps) - GAPS} more (--json FILE)"
+
+
+def _short(text: str, room: int) -> str:
+    return textwrap.shorten(text, room, placeholder=" ...")
+
+
+def _size(difference: float) -> str:
+    return f"{difference:.0e}" if difference else "0"
+
+
+def _lasting(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def _installation() -> int:
@@ -74,27 +206,6 @@ def _installation() -> int:
     print(("ok      " if sound else "failed  ") + "a small audit whose controls must pass")
     needed = all(ok for ok, text in lines if not text.endswith("(optional)"))
     return 0 if sound and needed else 3
-
-
-def _refuse_two(model: str | None, plant: str) -> None:
-    if model is not None:
-        raise UsageError(
-            "Two models are named.",
-            expected="wheeltap doctor MODEL, or wheeltap doctor --plant MODEL",
-            got=f"{model} and --plant {plant}",
-            do="Check the model first, then plant defects in copies of it.",
-        )
-
-
-def _refuse(flags: dict[str, object], *, without: str) -> None:
-    given = [flag for flag, value in flags.items() if value is not None]
-    if given:
-        raise UsageError(
-            f"{given[0]} needs {without}.",
-            expected=f"{without} beside it",
-            got=f"{', '.join(given)} without {without}",
-            do="Name the model, or leave the flag out.",
-        )
 
 
 def _packages() -> list[tuple[bool, str]]:

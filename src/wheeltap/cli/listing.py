@@ -1,18 +1,18 @@
 """``wheeltap list``."""
 
-import inspect
-import re
-from typing import TYPE_CHECKING, Annotated, Literal
+from importlib import resources
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 from cyclopts import Parameter
 
+from wheeltap.cli.options import documented
+
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
-Kind = Literal[
-    "audits", "studies", "recipes", "schemes", "perturbations", "readings", "measures", "models", "data", "pictures"
-]
+Kind = Literal["audits", "studies", "recipes", "schemes", "perturbations", "readings", "measures", "models", "data"]
 
 
 def list_(
@@ -55,12 +55,9 @@ def list_(
         "measures": _measures,
         "models": _models,
         "data": _data,
-        "pictures": _pictures,
     }
     for one in (kind,) if kind else tables:
         if one == "perturbations" and invariances:
-            from wheeltap.cli.invariances import print_invariances
-
             print_invariances(console)
         else:
             console.print(_table(one, tables[one]()))
@@ -82,8 +79,8 @@ def _explain(kind: str | None, name: str, console: "Console") -> int:
     title, reads, settings = _explained(kind, name)
     console.print(Text(title, style="bold"))
     console.print(Text(reads))
-    told = _told(settings)
-    rows = [(f.name, _default(f.default), told.get(f.name, "")) for f in msgspec.structs.fields(settings)]
+    said = documented(settings)
+    rows = [(f.name, _default(f.default), said.get(f.name, "")) for f in msgspec.structs.fields(settings)]
     if rows:
         console.print(_table("settings", rows))
     return 0
@@ -105,17 +102,6 @@ def _explained(kind: str, name: str) -> tuple[str, str, type[msgspec.Struct]]:
 
 def _first_line(found: type) -> str:
     return (found.__doc__ or "").partition("\n")[0]
-
-
-def _told(settings: type[msgspec.Struct]) -> dict[str, str]:
-    """What the docstrings of a class of settings, and of those it is built on, say of each."""
-    told: dict[str, str] = {}
-    for kind in reversed(settings.__mro__):
-        _, _, listed = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")
-        for part in re.split(r"\n    (?=\w+: )", f"\n{listed}")[1:]:
-            name, _, text = part.partition(": ")
-            told[name] = " ".join(text.split()).replace("``", "")
-    return told
 
 
 def _schemes() -> list[tuple[str, ...]]:
@@ -210,7 +196,92 @@ def _data() -> list[tuple[str, ...]]:
     return [(found.form, found.title) for found in map(data.get, data)]
 
 
-def _pictures() -> list[tuple[str, ...]]:
-    from wheeltap.suites.pictures.nets.pictures import PICTURES, picture
+# ---- invariances, as they were measured -----------------------------------------------------------------------------
 
-    return [(name, picture(name).about) for name in PICTURES]
+ACROSS: Final = 5
+"""Disturbances in one table: as many as a terminal of 80 columns holds."""
+
+WIDTH: Final = 9
+"""Characters of the widest cell, "unclear*", and one between two."""
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One disturbance on twins of one gauge of one network.
+
+    Attributes:
+        shift: Curve area of the twins minus that of the original, with a 95 % interval.
+        silent: Whether the whole interval lies within the margin.
+    """
+
+    net: str
+    perturbation: str
+    gauge: str
+    declared: bool
+    shift: float
+    low: float
+    high: float
+    silent: bool
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """All of them, and the margin."""
+
+    margin: float
+    rows: tuple[Row, ...]
+
+
+def measured() -> Measured:
+    """The packaged measurement."""
+    data = resources.files("wheeltap.perturb").joinpath("invariances.json").read_bytes()
+    return msgspec.json.decode(data, type=Measured)
+
+
+def print_invariances(console: "Console") -> None:
+    """Gauges down, disturbances across: silent, or by how much it shifts."""
+    from wheeltap.perturb import perturbations
+
+    known = measured()
+    names = list(dict.fromkeys(row.perturbation for row in known.rows))
+    for start in range(0, len(names), ACROSS):
+        console.print(_invariances(known, names[start : start + ACROSS], first=start == 0))
+    nets = ", ".join(dict.fromkeys(row.net for row in known.rows))
+    console.print(
+        f"silent: on {nets} (where the copy exists) the area under the curve differs by less than {known.margin:g},\n"
+        "with 95 % confidence; a number: the largest shift shown; unclear: neither.\n"
+        "*: declared invariant (one comparison in twenty of those shows a small shift by chance).\n"
+        "Measured by: python -m benchmarks.validity --only invariances",
+        style="dim",
+    )
+    own = [name for name in perturbations if name not in names and name != "none"]
+    for name in own:
+        declared = ", ".join(sorted(perturbations.get(name).invariant_to)) or "nothing"
+        console.print(f"{name}: not measured here; declares to be silent on {declared}")
+
+
+def _invariances(known: Measured, names: list[str], *, first: bool) -> "Table":
+    from rich.table import Table
+
+    from wheeltap.gauge.base import GAUGES
+
+    title = "perturbations on copies that compute the same function" if first else None
+    table = Table(title=title, title_justify="left", box=None)
+    table.add_column("copy made by")
+    for name in names:
+        table.add_column(name, justify="right", min_width=WIDTH)
+    for gauge in GAUGES:
+        cells = [_cell([r for r in known.rows if (r.gauge, r.perturbation) == (gauge, name)], name) for name in names]
+        if any(cells):
+            table.add_row(gauge, *cells)
+    return table
+
+
+def _cell(rows: list[Row], name: str) -> str:
+    from wheeltap.perturb import perturbations
+
+    if not rows:
+        return ""
+    star = "*" if rows[0].gauge in perturbations.get(name).invariant_to else ""
+    if all(row.silent for row in rows):
+        return f"silent{star}"
+    shifted = [row.shift for row in rows if row.low > 0 or row.high < 0]
+    return f"{max(shifted, key=abs):+.2f}{star}" if shifted else f"unclear{star}"

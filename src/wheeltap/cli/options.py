@@ -1,43 +1,67 @@
-"""Options that several verbs share, and what they all do with a report."""
+"""Options that several verbs share: what is asked, where outcomes are kept, where the report goes."""
 
-import dataclasses
 import os
 import re
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, Final, cast
 
 import msgspec
-from cyclopts import Parameter
+from cyclopts import ArgumentCollection, Parameter, Token
 from cyclopts.validators import Number
 
-from wheeltap.audits.base import expanded
+from wheeltap.audits import base
+from wheeltap.audits.census import ALWAYS
 from wheeltap.audits.schemes import schemes as require_schemes
-from wheeltap.cli.whole import Whole
 from wheeltap.core.bounded import contents, parsing
-from wheeltap.core.errors import UnknownName, UsageError
-from wheeltap.core.settings import unknown_word
-from wheeltap.plans.plan import HIGHEST, AuditSpec, Effort
-from wheeltap.report.gate import FailOn
-from wheeltap.sources.base import is_code_of_examples
-from wheeltap.sources.lm_eval import LmEvalSpec
+from wheeltap.core.docs import described
+from wheeltap.core.errors import FileError, UnknownName, UsageError
+from wheeltap.core.files import ODD_PATH
+from wheeltap.core.report import ReportRecord
+from wheeltap.plans.plan import ALPHA, ERROR_MARGIN, HIGHEST, MARGIN, AuditSpec, Effort
+from wheeltap.report import files
+from wheeltap.report.gate import FailOn, exit_code
+from wheeltap.report.origin import origin
+from wheeltap.report.report import Report
+from wheeltap.sources.base import addressed, is_code_of_examples
+from wheeltap.sources.lm_eval import PREFIX, LmEvalSpec
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+STDOUT: Final = Path("-")
+"""A path that stands for standard output."""
 
-Flags = TypeVar("Flags", bound="DataclassInstance")
 
+def _whole(_: object, tokens: Sequence[Token]) -> int:
+    """The number as it is written: left to itself, cyclopts takes 2.5 for 2."""
+    text, source = tokens[0].value, tokens[0].source
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ValueError(f"expected a whole number, got {text}{'' if source == 'cli' else f' in {source}'}.") from error
+
+
+Whole = Annotated[int, Parameter(converter=_whole)]
+"""A whole number; part of one is refused."""
+
+Seed = Annotated[Whole, Parameter(help="Root of every draw.")]
 
 AllowCode = Annotated[
     bool, Parameter(negative="", help="Run the code that the file names (module:callable): look at it first.")
 ]
 
+Budget = Annotated[
+    str | None, Parameter(help="What it may cost: 200f (passes over the examples), 90s, 10m or 2h; draws are cut.")
+]
+
+
+# ---- what is asked ------------------------------------------------------------------------------------------------
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Measuring:
+class Request:
     """What to measure and how hard."""
 
     for_: Annotated[
@@ -52,7 +76,7 @@ class Measuring:
         float | None,
         Parameter(
             help="Smallest loss that you care about: .01 is one point of a share of right answers, or 1 % more of an "
-            "error without a bound (squared error, nll). [default: .02, of an error .1]"
+            f"error without a bound (squared error, nll). [default: {MARGIN:g}, of an error {ERROR_MARGIN:g}]"
         ),
     ] = None
     audits: Annotated[
@@ -71,12 +95,12 @@ class Measuring:
     task: Annotated[
         str | None,
         Parameter(
-            help="Instead of --data, a task of lm-eval: lm_eval:NAME, perhaps with settings, such as "
-            "lm_eval:arc_easy,metric=acc_norm,limit=200,fewshot=5."
+            help="Instead of --data, examples by name (see: wheeltap list data), such as pairs:quote or, of lm-eval "
+            "and perhaps with settings, lm_eval:arc_easy,metric=acc_norm,limit=200,fewshot=5."
         ),
     ] = None
     include_path: Annotated[
-        Path | None, Parameter(help="With --task: a folder of YAML files of tasks of your own.")
+        Path | None, Parameter(help="With --task lm_eval:NAME: a folder of YAML files of tasks of your own.")
     ] = None
     draws: Annotated[
         Whole | None,
@@ -87,150 +111,75 @@ class Measuring:
             "table [bit-flips].",
         ),
     ] = None
-    budget: Annotated[
-        str | None, Parameter(help="What it may cost: 200f (passes over the examples), 90s, 10m or 2h; draws are cut.")
-    ] = None
-    seed: Annotated[Whole | None, Parameter(help="Root of every draw. [default: 0]")] = None
+    budget: Budget = None
+    seed: Seed = 0
     alpha: Annotated[
-        float | None,
-        Parameter(
-            validator=Number(gt=0, lte=HIGHEST), help="Chance of any false alarm, all findings together. [default: .05]"
-        ),
-    ] = None
+        float,
+        Parameter(validator=Number(gt=0, lte=HIGHEST), help="Chance of any false alarm, all findings together."),
+    ] = ALPHA
     partial: Annotated[
-        bool | None, Parameter(negative="", help="Conclude although less than 90 % of the weights could be disturbed.")
-    ] = None
+        bool, Parameter(negative="", help="Conclude although less than 90 % of the weights could be disturbed.")
+    ] = False
     name: Annotated[
-        str | None,
-        Parameter(help="What the report calls the models, separated by commas; by default taken from their specs."),
-    ] = None
+        str, Parameter(help="What the report calls the models, separated by commas; by default taken from their specs.")
+    ] = ""
     config: Annotated[
         Path | None, Parameter(help="TOML file with any of these, and a table of settings per audit.")
     ] = None
 
     @property
-    def file(self) -> "_File":
-        """What the settings file says."""
-        return _File() if self.config is None else _File.read(self.config)
+    def names(self) -> tuple[str, ...]:
+        """What the models are called; empty where that is not said."""
+        return _listed(self.name)
 
-    def completed(self, flags: Flags) -> Flags:
-        """Flags of another kind, those that were not given taken from the settings file."""
-        file, changes = self.file, dict[str, Any]()
-        for field in dataclasses.fields(flags):
-            said = getattr(file, field.name, None)
-            if said is not None and getattr(flags, field.name) in (None, False):
-                changes[field.name] = Path(said) if field.name in _PATHS else said
-        return dataclasses.replace(flags, **changes)
+    @property
+    def examples(self) -> str | None:
+        """The examples by their name or path, as ``sources`` takes them; ``None`` for the model's own.
 
-    def settled(self) -> "Settled":
-        """Flags over file over defaults."""
-        file = self.file
+        Raises:
+            UsageError: If they are given twice, or the folder of tasks without a task.
+            WheeltapError: See ``LmEvalSpec.parse``.
+        """
+        if self.task is None and self.include_path is None:
+            return None if self.data is None else str(self.data)
+        if self.task is None or self.data is not None:
+            without = self.data is None
+            raise UsageError(
+                "A folder of tasks needs the name of one." if without else "Examples are given in two ways.",
+                where="--include-path" if without else "--data",
+                expected="--task lm_eval:NAME --include-path DIR" if without else "--data or --task",
+                got="no --task" if without else "--data and --task",
+            )
+        named = self.include_path is None and not self.task.startswith(PREFIX) and addressed(self.task) is not None
+        return self.task if named else str(LmEvalSpec.parse(self.task, include=self.include_path))
+
+    def specs(self, default: Iterable[str]) -> list[AuditSpec]:
+        """The audits asked for, each with its table of settings.
+
+        Args:
+            default: Those that are run where none are named.
+
+        Raises:
+            UsageError: If none is named, or a setting of a table cannot be used, of any audit.
+            UnknownName: If there is no such audit or scheme.
+        """
         given = None if self.audits is None else _listed(self.audits)
-        names = file.audits if given is None else given
-        if names == ():
+        if given == ():
             raise UsageError(
                 "No audit is named.",
-                where="--audits" if given is not None else str(self.config),
+                where="--audits" if self.config is None else f"--audits, or {self.config}",
                 expected="one name or more, separated by commas",
                 got="none",
                 do="Leave it out for the usual audits, or see: wheeltap list audits",
             )
-        schemes = _first(self.for_, file.for_)
-        if schemes is not None:
-            require_schemes(schemes)  # a mistyped name is said plainly, before anything is loaded
-        return Settled(
-            audits=_asked(names, schemes),
-            schemes=schemes,
-            margin=file.margin if self.margin is None else self.margin,
-            partial=_first(self.partial, file.partial, default=False),
-            names=_listed(_first(self.name, file.name, default="")),
-            data=_examples(
-                _first(self.data and str(self.data), None if self.task is not None else file.data),
-                _first(self.task, None if self.data is not None else file.task),
-                self.include_path,
-            ),
-            draws=_first(self.draws, file.draws),
-            budget=_first(self.budget, file.budget),
-            seed=_first(self.seed, file.seed, default=0),
-            alpha=_first(self.alpha, file.alpha, default=0.05),
-            settings=file.settings,
-        )
-
-
-_PATHS = ("store", "out", "html", "json", "markdown", "junit")
-
-
-def _examples(data: str | None, task: str | None, include: Path | None) -> str | None:
-    """The file of examples, or the task of lm-eval as ``sources`` takes it.
-
-    Raises:
-        UsageError: If both are given, or the folder without a task.
-        WheeltapError: See ``LmEvalSpec.parse``.
-    """
-    if task is None and include is None:
-        return data
-    if task is None or data is not None:
-        raise UsageError(
-            "A folder of tasks needs the name of one." if data is None else "Examples are given in two ways.",
-            where="--include-path" if data is None else "--data",
-            expected="--task lm_eval:NAME --include-path DIR" if data is None else "--data or --task",
-            got="no --task" if data is None else "--data and a task of lm-eval",
-        )
-    return str(LmEvalSpec.parse(task, include=include))
-
-
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-
-
-def _first(*values: Any, default: Any = None) -> Any:
-    """The first value that was given."""
-    return next((value for value in values if value is not None), default)
-
-
-def _asked(names: tuple[str, ...] | None, schemes: str | None) -> tuple[str, ...] | None:
-    """Names of audits, codes among them taken for names; with schemes, the audit that has them."""
-    from wheeltap.audits.base import named
-
-    known = None if names is None else tuple(dict.fromkeys(map(named, names)))
-    if schemes is None:
-        return known
-    return ("score", "deployment") if known is None else tuple(dict.fromkeys((*known, "deployment")))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settled:
-    """Flags and file together."""
-
-    audits: tuple[str, ...] | None
-    schemes: str | None
-    margin: float | None
-    partial: bool
-    names: tuple[str, ...]
-    data: str | None
-    draws: int | None
-    budget: str | None
-    seed: int
-    alpha: float
-    settings: dict[str, dict[str, Any]]
-
-    def specs(self, default: Iterable[str]) -> tuple[AuditSpec, ...]:
-        """The audits asked for, each with its settings; tables of audits that are not asked for are left aside.
-
-        Raises:
-            UnknownName: If a table is that of no audit.
-        """
-        from wheeltap.audits.base import audits
-        from wheeltap.audits.census import ALWAYS
-
-        names = dict.fromkeys((*expanded(self.audits or default), *ALWAYS))
-        unknown = next((name for name in self.settings if name not in audits), None)
-        if unknown is not None:
-            raise UnknownName("audit", unknown, audits)
-        shipped = {} if self.schemes is None else {"deployment": {"schemes": self.schemes}}
-        return tuple(
-            AuditSpec(name=name, settings={**self.settings.get(name, {}), **shipped.get(name, {})}) for name in names
-        )
+        if self.for_ is not None:
+            require_schemes(self.for_)
+            given = (*(given or ("score",)), "deployment")
+        tables = {} if self.config is None else _tables(self.config)
+        names = dict.fromkeys((*base.expanded(map(base.named, given or default)), *ALWAYS))
+        for name in {**tables, **names}:
+            base.create(name, tables.get(name, {}))
+        return [AuditSpec(name=name, settings=tables.get(name, {})) for name in names]
 
     def effort(self, parameters: int) -> Effort:
         """Draws: those asked for, or by the model's size."""
@@ -242,69 +191,11 @@ class Settled:
         return msgspec.structs.replace(default, draws=self.draws, control_draws=min(self.draws, default.control_draws))
 
 
-class _File(msgspec.Struct, frozen=True, kw_only=True):
-    audits: tuple[str, ...] | None = None
-    draws: Annotated[int, msgspec.Meta(ge=2)] | None = None
-    budget: str | None = None
-    seed: int | None = None
-    alpha: Annotated[float, msgspec.Meta(gt=0, le=HIGHEST)] | None = None
-    for_: str | None = msgspec.field(default=None, name="for")
-    margin: float | None = None
-    partial: bool | None = None
-    name: str | None = None
-    data: str | None = None
-    task: str | None = None
-    store: str | None = None
-    workers: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    memory: str | None = None
-    out: str | None = None
-    html: str | None = None
-    json: str | None = None
-    markdown: str | None = None
-    junit: str | None = None
-    fail_on: FailOn | None = None
-    full: bool | None = None
-    quiet: bool | None = None
-    settings: dict[str, dict[str, Any]] = {}
-
-    @classmethod
-    def read(cls, path: Path) -> "_File":
-        known = {f.encode_name for f in msgspec.structs.fields(cls)} - {"settings"}
-        data = contents(path, "settings file", limit=2**20)
-        expected = f"TOML with {', '.join(sorted(known))}, and a table per audit"
-        with parsing(path, "The settings file cannot be read.", expected=expected):
-            table = msgspec.toml.decode(data, type=dict[str, Any])
-            lists = {key: _named(value) if key in ("for", "name") else value for key, value in table.items()}
-            if isinstance(lists.get("audits"), str):
-                lists["audits"] = list(_listed(lists["audits"]))
-            plain = {key: value for key, value in lists.items() if key in known}
-            tables = {key: cast("dict[str, Any]", value) for key, value in table.items() if isinstance(value, dict)}
-            audits = {key: {name: _named(one) for name, one in value.items()} for key, value in tables.items()}
-            unknown = next((key for key in table if key not in plain and key not in audits), None)
-            if unknown is not None:
-                raise UnknownName("setting", unknown, known)
-            try:
-                made = msgspec.convert({**plain, "settings": audits}, cls)
-            except msgspec.ValidationError as error:
-                raise (unknown_word(error, cls) or error) from error
-        folder = next((text for text in (made.data, made.task) if text and is_code_of_examples(text)), "")
-        if folder:
-            raise UsageError(
-                "The settings file names a folder of tasks, which may run code.",
-                where=str(path),
-                expected="a folder of tasks on the command line alone",
-                got=folder,
-                do="Look at the tasks. If you trust them: --include-path FOLDER.",
-            )
-        return made
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
-def _named(value: Any) -> Any:
-    """A list of names as settings have them, a text with commas; anything else as it is."""
-    if not isinstance(value, list):
-        return value
-    names = cast("list[Any]", value)
-    return ",".join(names) if names and all(isinstance(name, str) for name in names) else names
+# ---- where outcomes are kept --------------------------------------------------------------------------------------
 
 
 def bytes_of(text: str) -> int:
@@ -326,7 +217,7 @@ def _require_size(_: object, text: str | None) -> None:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Running:
+class Execution:
     """Where outcomes are kept and who computes them."""
 
     store: Annotated[
@@ -335,7 +226,10 @@ class Running:
     ] = None
     workers: Annotated[
         Whole | None,
-        Parameter(help="Processes; 1 computes in this one. [default: 1; for circuits 2, if there are two processors]"),
+        Parameter(
+            validator=Number(gte=1),
+            help="Processes; 1 computes in this one. [default: 1; for circuits 2, if there are two processors]",
+        ),
     ] = None
     memory: Annotated[
         str | None,
@@ -351,7 +245,7 @@ class Running:
         return None if self.memory is None else bytes_of(self.memory)
 
 
-MOST = 8
+MOST: Final = 8
 """Processes that are used by default, at most."""
 
 
@@ -361,11 +255,205 @@ def processes() -> int:
     return min(usable, MOST)
 
 
-def slug(*names: str) -> str:
-    """Names of subjects or pictures as part of a file's name."""
-    return "-vs-".join(re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "model" for name in names)[:80]
-
-
 def default_store(*names: str) -> Path:
     """A file in this folder named after the subjects."""
-    return Path(f"{slug(*names)}.wheeltap")
+    slug = "-vs-".join(re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "model" for name in names)[:80]
+    return Path(f"{slug}.wheeltap")
+
+
+# ---- where the report goes ----------------------------------------------------------------------------------------
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Where the report goes."""
+
+    out: Annotated[
+        Path | None,
+        Parameter(help="Folder for report.html and report.json, and what else a report brings, such as explorer.html."),
+    ] = None
+    html: Annotated[Path | None, Parameter(help="Write the page to this file.")] = None
+    json: Annotated[
+        Path | None,
+        Parameter(allow_leading_hyphen=True, help="Write the report as JSON to this file; - for the output."),
+    ] = None
+    markdown: Annotated[Path | None, Parameter(help="Write a summary for a pull request to this file.")] = None
+    junit: Annotated[Path | None, Parameter(help="Write the verdicts as JUnit XML to this file.")] = None
+    fail_on: Annotated[FailOn, Parameter(help="Exit with 1 if a verdict is this or worse.")] = "costs"
+    full: Annotated[bool, Parameter(negative="", help="Print everything: findings, controls, cost.")] = False
+    quiet: Annotated[bool, Parameter(negative="", help="Print the answer alone, and no progress.")] = False
+
+    @property
+    def pages(self) -> list[Path]:
+        """Where the page goes."""
+        return [p for p in (self.html, self.out and self.out / "report.html") if p]
+
+    @property
+    def files(self) -> list[Path]:
+        """Where the report goes as JSON."""
+        return [p for p in (self.json, self.out and self.out / "report.json") if p and p != STDOUT]
+
+    def prepare(self, store: Path | None = None) -> None:
+        """Makes the folders asked for and proves that the files can be written: better an error now than after the run.
+
+        Args:
+            store: A file that none of them may be.
+
+        Raises:
+            FileError: If the folder cannot be made, or a file cannot be written.
+            UsageError: If two of them are one.
+        """
+        if self.out is not None:
+            try:
+                self.out.mkdir(parents=True, exist_ok=True)
+            except (OSError, *ODD_PATH) as error:
+                what, do = "The folder for the report cannot be made.", "Give another folder with --out."
+                raise FileError.of(error, self.out, what=what, do=do) from error
+        asked = [*self.pages, *self.files, *(p for p in (self.markdown, self.junit) if p)]
+        for path in asked:
+            files.require_writable(path)
+        seen: set[Path] = set() if store is None else {store.resolve()}
+        for path in asked:
+            if path.resolve() in seen:
+                raise UsageError(
+                    "Two files are to be written to one path.",
+                    where=str(path),
+                    expected="a path of its own for the store, the page and the JSON file",
+                    got=f"{path} twice",
+                    do="Give another path to --store, --html or --json.",
+                )
+            seen.add(path.resolve())
+
+    def give(self, report: Report) -> int:
+        """Writes the files asked for, prints the report, gives the exit code."""
+        written = list[Path]()
+        try:
+            self._write(report, written)
+        finally:
+            self._print(report)  # after the files, so that a reader that goes away (head, a pager) costs none of them
+        if written and not self.quiet and self.json != STDOUT:
+            print("Written: " + ", ".join(str(path) for path in written))
+        return exit_code(report.record, self.fail_on)
+
+    def _print(self, report: Report) -> None:
+        if self.json == STDOUT:
+            from wheeltap.report.jsonfile import to_json
+
+            print(to_json(report.record).decode())
+        elif self.quiet:
+            from wheeltap.report.lines import terminal, wrapped
+
+            for line in report.headline.splitlines():
+                wrapped(terminal(), line)
+            for line in origin(report.record):
+                print(line, file=sys.stderr)
+        else:
+            report.text(full=self.full)
+
+    def _write(self, report: Report, written: list[Path]) -> None:
+        written += [*map(report.html, self.pages), *map(report.json, self.files)]
+        if self.out is not None:
+            written += [files.write(self.out / name, text.encode()) for name, text in _more(report.record)]
+        if self.markdown is not None:
+            written.append(files.write(self.markdown, report.markdown().encode()))
+        if self.junit is not None:
+            written.append(report.junit(self.junit, fail_on=self.fail_on))
+
+
+def _more(record: ReportRecord) -> Iterator[tuple[str, str]]:
+    """Name and text of each further file that a package brings to this report; one that fails costs no other."""
+    for point in entry_points(group="wheeltap.files"):
+        try:
+            make: Callable[[ReportRecord], str | None] = point.load()
+            text = make(record)
+        except Exception as error:  # whatever a plug-in raises: what was measured is shown all the same
+            print(f"wheeltap: {point.name} was not written: {type(error).__name__}: {error}", file=sys.stderr)
+            continue
+        if text is not None:
+            yield point.name, text
+
+
+# ---- the settings file --------------------------------------------------------------------------------------------
+
+
+_FLAGS: Final = {
+    field.name.removesuffix("_"): f"--{field.name.strip('_').replace('_', '-')}"
+    for kind in (Request, Execution, Output)
+    for field in fields(kind)
+    if field.name not in ("config", "include_path")
+}
+"""What a settings file may set, and the flag that sets the same; one that the verb does not have is left aside."""
+
+
+def take_settings(arguments: ArgumentCollection) -> None:
+    """Gives a verb with ``--config`` what that file says, where the command line says nothing else.
+
+    Raises:
+        UnknownName: If it sets what there is not.
+        UsageError: If it names a folder of tasks, which may run code.
+        WheeltapError: If it cannot be read.
+    """
+    known = {argument.name: argument for argument in arguments}
+    if "--config" not in known or not known["--config"].tokens:
+        return
+    path = Path(known["--config"].tokens[0].value)
+    for name, value in settings_in(path).items():
+        argument = known.get(_FLAGS[name])
+        other = known.get({"data": "--task", "task": "--data"}.get(name, ""))
+        if argument is None or argument.tokens or (other is not None and other.tokens and _said(other)):
+            continue
+        text = str(value).lower() if isinstance(value, bool) else "" if value == [] else str(value)
+        argument.append(Token(keyword=_FLAGS[name], value=text, source=str(path)))
+
+
+def _said(argument: Any) -> bool:
+    """Whether the command line itself says it."""
+    return any(token.source == "cli" for token in argument.tokens)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    data = contents(path, "settings file", limit=2**20)
+    expected = f"TOML with {', '.join(sorted(_FLAGS))}, and a table per audit"
+    with parsing(path, "The settings file cannot be read.", expected=expected):
+        return msgspec.toml.decode(data, type=dict[str, Any])
+
+
+def settings_in(path: Path) -> dict[str, Any]:
+    """What a settings file says beside its tables, lists of names as text with commas."""
+    found = {name: _joined(value) for name, value in _read(path).items() if not isinstance(value, dict)}
+    for name, value in found.items():
+        if name not in _FLAGS:
+            raise UnknownName("setting", name, _FLAGS)
+        if name in ("data", "task") and is_code_of_examples(str(value)):
+            raise UsageError(
+                "The settings file names a folder of tasks, which may run code.",
+                where=str(path),
+                expected="a folder of tasks on the command line alone",
+                got=str(value),
+                do="Look at the tasks. If you trust them: --include-path FOLDER.",
+            )
+    return found
+
+
+def _tables(path: Path) -> dict[str, dict[str, Any]]:
+    """Its tables of settings, one an audit."""
+    tables = {name: cast("dict[str, Any]", table) for name, table in _read(path).items() if isinstance(table, dict)}
+    unknown = next((name for name in tables if name not in base.audits), None)
+    if unknown is not None:
+        raise UnknownName("audit", unknown, base.audits)
+    return {name: {key: _joined(value) for key, value in table.items()} for name, table in tables.items()}
+
+
+def _joined(value: Any) -> Any:
+    """A list of names as settings have them, a text with commas; anything else as it is."""
+    if not isinstance(value, list):
+        return value
+    names = cast("list[Any]", value)
+    return ",".join(names) if names and all(isinstance(name, str) for name in names) else names
+
+
+def documented(settings: type[msgspec.Struct]) -> Mapping[str, str]:
+    """What the docstrings of a class of settings, and of those it is built on, say of each."""
+    said = [described(kind.__doc__, "Attributes") for kind in reversed(settings.__mro__)]
+    return {name: text.replace("``", "") for one in said for name, text in one.items()}

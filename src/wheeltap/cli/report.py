@@ -1,35 +1,101 @@
 """``wheeltap report``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from wheeltap.cli.show import PlanNumber
+from wheeltap.cli.options import STDOUT, Output, Whole
+from wheeltap.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from wheeltap.core.records import Finding
+
+_OUTPUT = Output()
 
 
 def report(
-    source: Annotated[Path, Parameter(help="A .wheeltap store, or a report.json.")],
+    file: Annotated[Path, Parameter(help="A .wheeltap store, or a report.json.")],
+    code: Annotated[str | None, Parameter(help="Print the findings with this code in full, such as WT101.")] = None,
     *,
-    plan: PlanNumber = None,
-    html: Annotated[Path | None, Parameter(help="The page to write. [default: report.html]")] = None,
-    json: Annotated[Path | None, Parameter(help="Also write the report as JSON to this file.")] = None,
+    plan: Annotated[
+        Whole | None,
+        Parameter(help="Which plan of a store, as this verb lists them. [default: the one that was run last]"),
+    ] = None,
+    trust: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="Sign with your own key what others wrote into a store: from now on it counts as if you had measured "
+            "it.",
+        ),
+    ] = False,
+    output: Output = _OUTPUT,
 ) -> int:
-    """Makes the page of a finished run.
+    """Prints or draws what a store or a report holds: no model is loaded, nothing is run.
+
+    A store may hold the plans of several runs: it lists them first, and reports on the last one. What is not signed
+    with your key (of another machine, or by someone who could write the file) is not read. Where trials are still
+    missing it says how many and exits with 2: what is there is no result yet.
 
     Try it:
 
+      wheeltap report digits.wheeltap
       wheeltap report digits.wheeltap --html digits.html
-      wheeltap report report.json
+      wheeltap report report.json WT101
     """
-    from wheeltap.cli.show import read
-    from wheeltap.cli.telling import Telling
-    from wheeltap.report.unfinished import missing_trials
+    from wheeltap.core.bounded import opened
+    from wheeltap.report.report import Report
+    from wheeltap.runs.stored import judge
 
-    telling = Telling(html=html or Path("report.html"), json=json)
-    telling.prepare()
-    telling.require_apart(source)
-    made = read(source, plan=plan)
-    missing = missing_trials(made.record)
-    print(telling.write(made) + (f"\nUnfinished: at least {missing:,} trials have not run." if missing else ""))
-    return 0
+    with opened(file, "store or report", do="Run an audit first: wheeltap audit digits") as head:
+        stored = head.read(6) == b"SQLite"
+    if not stored and (plan is not None or trust):
+        raise UsageError(
+            "A report in a file is that of one plan, and has no marks.",
+            where=f"{file}: {'--trust' if plan is None else '--plan'}",
+            expected="a .wheeltap store",
+            got="a report.json",
+            do="Leave it out, or give the store.",
+        )
+    output.prepare(file)
+    made = judge(file, plan=plan, trust=trust) if stored else Report.read(file)
+    if code is not None:
+        _in_full(made[code.upper()])
+        return 0
+    if stored and plan is None and not output.quiet and output.json != STDOUT:
+        _list_plans(file)
+    return output.give(made)
+
+
+def _list_plans(store: Path) -> None:
+    """The plans of a store, where there are several."""
+    from wheeltap.cli.run import title
+    from wheeltap.plans.store import Store
+    from wheeltap.report.lines import terminal, wrapped
+    from wheeltap.runs.stored import plans_of
+
+    with Store(store, readonly=True) as kept:
+        plans = plans_of(kept)
+    if len(plans) < 2:
+        return
+    console = terminal()
+    for each in plans:
+        wrapped(console, title(each, of=len(plans)))
+    wrapped(console, f"Plan {len(plans)} was run last. Another one: wheeltap report {store} --plan 1")
+    console.print()
+
+
+def _in_full(findings: "list[Finding]") -> None:
+    from wheeltap.report.lines import terminal, wrapped
+    from wheeltap.report.words import interval
+
+    console = terminal()
+    for finding in findings:
+        wrapped(console, f"{finding.code} {finding.subject}: {finding.status.replace('_', ' ')}")
+        wrapped(console, finding.title, indent=2)
+        wrapped(console, finding.because, indent=2)
+        for e in finding.estimates:
+            wrapped(console, f"{e.name}: {interval(e)} {e.unit} ({e.method}, n = {e.n:,})", indent=2)
+        if finding.trials:  # of a rule over nets, they are those of every net
+            wrapped(console, f"trials: {len(finding.trials)}", indent=2)

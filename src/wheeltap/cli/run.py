@@ -1,22 +1,28 @@
-"""``wheeltap run``."""
+"""``wheeltap run`` and ``wheeltap status``."""
 
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from wheeltap.cli.options import AllowCode, Running
-from wheeltap.cli.telling import Telling
+from wheeltap.cli.options import AllowCode, Execution, Output
+from wheeltap.core.errors import UsageError, WheeltapError
 
-_RUNNING, _TELLING = Running(), Telling()
+if TYPE_CHECKING:
+    from wheeltap.plans.plan import Plan
+    from wheeltap.plans.store import Outcomes, Store
+    from wheeltap.runs.stored import Kept
+
+_EXECUTION, _OUTPUT = Execution(), Output()
 
 
 def run(
     plan: Annotated[Path, Parameter(help="A file made by: wheeltap plan.")],
     *,
     allow_code: AllowCode = False,
-    running: Running = _RUNNING,
-    telling: Telling = _TELLING,
+    execution: Execution = _EXECUTION,
+    output: Output = _OUTPUT,
 ) -> int:
     """Runs a plan; what its store already holds is not run again.
 
@@ -25,6 +31,106 @@ def run(
       wheeltap run digits.plan.json
       wheeltap run ab.plan.json --workers 2 --out report/
     """
-    from wheeltap.cli.running import run_plan
+    from wheeltap.cli.execution import run_plan
 
-    return run_plan(plan, allow_code=allow_code, running=running, telling=telling)
+    return run_plan(plan, allow_code=allow_code, execution=execution, output=output)
+
+
+def status(
+    store: Annotated[
+        Path | None, Parameter(help="A .wheeltap file; may be in use. [default: the one in this folder]")
+    ] = None,
+) -> int:
+    """Shows how far each run in a store is: trials done of those wanted so far, failed, and to go.
+
+    Try it:
+
+      wheeltap status digits.wheeltap
+    """
+    from wheeltap.core.plain import plain
+    from wheeltap.plans.store import Outcomes, Store
+    from wheeltap.runs.stored import plan_of, plans_of
+
+    there = sorted(Path().glob("*.wheeltap"))
+    if store is None and len(there) != 1:
+        raise UsageError(
+            "No store is named.",
+            where=str(Path().resolve()),
+            expected="the one .wheeltap file of this folder, or the path of one",
+            got=", ".join(map(str, there[:5])) + (f" and {len(there) - 5} more" if len(there) > 5 else "") or "none",
+            do="wheeltap status FILE. A run keeps its outcomes where --store says; else in the folder where it was "
+            "started, in a file named after its models.",
+        )
+    with Store(there[0] if store is None else store, readonly=True) as kept:
+        plans, known = plans_of(kept), Outcomes(kept)
+        if not plans:
+            plan_of(kept)  # says what to do
+        for each in plans:
+            print(plain(title(each, of=len(plans))))
+            for line in _progress(each, known, kept):
+                print(f"  {plain(line)}")
+        counts = ", ".join(f"{number:,} {name}" for name, number in kept.count().items()) or "none"
+        foreign = kept.foreign()
+    print(f"outcomes in the store: {counts}")
+    if foreign:
+        print(f"not signed with your key, and not read: {foreign:,} (wheeltap report FILE --trust)")
+    return 0
+
+
+def title(kept: "Kept", *, of: int) -> str:
+    """One line on a plan of a store: its number where there are several, when it was run, and what it asks."""
+    number = f"plan {kept.number} of {of}" if of > 1 else ""
+    head = ", ".join(part for part in (number, f"run {kept.when}" if kept.when else "") if part)
+    if kept.plan is None:
+        return f"{head or 'plan'}: made by another version of wheeltap"
+    plan = kept.plan
+    if plan.study is not None:
+        return f"{head}{': ' if head else ''}{plan.command} on {plan.task.name}: {described(plan)}"
+    subjects, audits = (", ".join(one.name for one in several) for several in (plan.subjects, plan.audits))
+    return f"{head}{': ' if head else ''}{plan.command}: {subjects} on {plan.task.name}: {audits}"
+
+
+def described(plan: "Plan") -> str:
+    """What a study's plan holds, in a few words."""
+    assert plan.study is not None, "the plan of a study"
+    counts = {"cohort": len(plan.study.cohorts), "rule": len(plan.study.rules), "net": len(plan.subjects)}
+    *others, nets = [f"{count:,} {what}{'s' * (count != 1)}" for what, count in counts.items()]
+    made = len(plan.makings())
+    return f"{nets}{f' ({made:,} made by recipes)' if made else ''} in {others[0]}, {others[1]}"
+
+
+def _progress(kept: "Kept", known: "Outcomes", store: "Store") -> list[str]:
+    """What there is to say on a plan's trials."""
+    from wheeltap.runs.stored import again_of, require_audits
+
+    if kept.plan is None:
+        return ["Use the wheeltap that made it."]
+    try:
+        require_audits(kept.plan, where=str(store.path))
+        return _counted(kept.plan, known, again_of(store, kept.key))
+    except WheeltapError as error:
+        return [error.in_line()]
+
+
+def _counted(plan: "Plan", known: "Outcomes", again: str) -> list[str]:
+    from wheeltap.audits.settle import wanted
+    from wheeltap.runs.budget import most_trials
+
+    asked = wanted(plan, known)
+    found = Counter(outcome.status for trial in asked if (outcome := known(trial.key)) is not None)
+    there, failed = found.total(), found["failed"]
+    beside = ", ".join(f"{count:,} {name}" for name, count in sorted(found.items()) if name != "done")
+    first = f"{there:,} of {len(asked):,} trials have run" + (f" ({beside})" if beside else "")
+    missing = len(asked) - there
+    if not missing:
+        return [first, f"complete, but {failed:,} failed: the same command tries them again" if failed else "complete"]
+    most = most_trials(plan)
+    later = f"Later rounds depend on what these give and may ask for more: at most {most:,} in all."
+    made = [outcome for trial in plan.makings() if (outcome := known(trial.key)) is not None]
+    return [
+        first,
+        *([f"{len(made):,} of {len(plan.makings()):,} nets are made"] if plan.makings() else []),
+        f"{missing:,} trial{'s' * (missing != 1)} to go{' so far' * (most > len(asked))}: "
+        + (f"resume with: {again}" if again else "run the same command again"),
+        *([later] if most > len(asked) else []),
+    ]

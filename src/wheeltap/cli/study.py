@@ -1,53 +1,68 @@
-"""``wheeltap study``."""
+"""``wheeltap study`` and ``wheeltap plan study``: each study is a command, its settings are the flags of that."""
 
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, get_args, get_origin
 
-from cyclopts import Parameter
+import msgspec
+from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
-from wheeltap.cli.options import AllowCode, Running
-from wheeltap.cli.telling import Telling
-from wheeltap.cli.whole import Whole
-from wheeltap.plans.plan import HIGHEST
+from wheeltap.audits.base import studies
+from wheeltap.cli.options import AllowCode, Execution, Output, Seed, Whole, documented
+from wheeltap.core.errors import UsageError, WheeltapError
+from wheeltap.plans.plan import ALPHA, HIGHEST, Effort
+from wheeltap.report import files
+from wheeltap.studies.base import Study
+
+if TYPE_CHECKING:
+    from wheeltap.runs.studying import Planned
+
+Size = Annotated[Literal["small", "full"], Parameter(help="Small takes minutes on two cores.")]
+
+_SETTINGS: Final = Group("Settings of this study", sort_key=0)
+
+_HELP: Final = """Makes and measures kinds of nets, and decides by rules that were fixed beforehand.
+
+Nets that were made and numbers that were measured are kept: the same command resumes.
+
+Try it:
+
+  wheeltap study pictures --picture flower
+  wheeltap study pictures --help
+  wheeltap study my_study.toml --store my.wheeltap --out my/
+"""
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Choosing:
-    """How large a study is, and what is set in it."""
+class StudyOptions:
+    """What all studies have beside their settings."""
 
-    size: Annotated[
-        Literal["small", "full"] | None,
-        Parameter(
-            help="Small takes minutes on two cores. A study in a file has the size that it says. [default: small]"
-        ),
-    ] = None
-    seeds: Annotated[
-        Whole | None, Parameter(validator=Number(gte=1), help="Nets of each kind, where the study has such a setting.")
-    ] = None
-    set_: Annotated[
-        tuple[str, ...],
-        Parameter(
-            name="--set",
-            negative="",
-            consume_multiple=False,
-            help="A setting, such as steps=300; may be given several times (see: wheeltap list studies NAME).",
-        ),
-    ] = ()
     draws: Annotated[
         Whole | None,
         Parameter(validator=Number(gte=2), help="Draws of noise per dose, where an audit is a metric. [default: 32]"),
     ] = None
-    seed: Annotated[Whole, Parameter(validator=Number(gte=0, lt=2**63), help="Root of every draw.")] = 0
+    seed: Annotated[Seed, Parameter(validator=Number(gte=0, lt=2**63))] = 0
     alpha: Annotated[
         float,
         Parameter(
             validator=Number(gt=0, lte=HIGHEST),
             help="Chance of any rule being called true falsely, all rules together; of being called false, likewise.",
         ),
-    ] = 0.05
+    ] = ALPHA
+    allow_code: AllowCode = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class StudyRun(Execution):
+    """Where a study's outcomes are kept, who computes them, and for how long."""
+
     budget: Annotated[
         str | None,
         Parameter(
@@ -55,30 +70,187 @@ class Choosing:
             "nothing is cut; the same command resumes."
         ),
     ] = None
-    plan: Annotated[Path | None, Parameter(help="Write the plan to this file, and run nothing.")] = None
-    allow_code: AllowCode = False
 
 
-_CHOOSING, _RUNNING, _TELLING = Choosing(), Running(), Telling()
+_OPTIONS, _RUN, _OUTPUT = StudyOptions(), StudyRun(), Output()
+
+PlanFile = Annotated[
+    Path | None, Parameter(name=["--file", "-o"], help="Where to write the plan. [default: NAME.plan.json]")
+]
+
+_TAKEN: Final = {"size", *(field.name for kind in (StudyOptions, StudyRun, Output) for field in fields(kind))}
 
 
-def study(
-    name: Annotated[str, Parameter(help="Name of a study (see: wheeltap list studies), or a TOML file.")],
-    *,
-    choosing: Choosing = _CHOOSING,
-    running: Running = _RUNNING,
-    telling: Telling = _TELLING,
-) -> int:
-    """Makes and measures kinds of nets, and decides by rules that were fixed beforehand.
+def flag(study: str, setting: str) -> str:
+    """The flag of a setting: its name, with that of the study before it where every study has such an option."""
+    return f"--{f'{study}-{setting}' if setting in _TAKEN else setting}".replace("_", "-")
 
-    Nets that were made and numbers that were measured are kept: the same command resumes.
 
-    Try it:
+def named(name: str, given: Mapping[str, Any] | None = None, *, size: str = "small", seed: int = 0) -> Study:
+    """The study of this name.
 
-      wheeltap study pictures --set picture=flower
-      wheeltap study my_study.toml --store my.wheeltap --out my/
-      wheeltap study pictures --size full --seeds 10 --plan full.plan.json
+    Args:
+        name: As it is registered.
+        given: Settings; a text stands for what its field is, where that is no text.
+        size: ``small`` or ``full``: settings that are not given.
+        seed: The setting of this name, where there is one.
+
+    Raises:
+        UnknownName: If there is no study of this name.
+        UsageError: If a setting cannot be used.
     """
-    from wheeltap.cli.studying import carry_out
+    from wheeltap.runs import studying
 
-    return carry_out(name, choosing, running=running, telling=telling)
+    kind = studies.get(name)
+    assert issubclass(kind, Study), "the registry holds nothing else"
+    types = {field.name: field.type for field in msgspec.structs.fields(kind.settings_type)}
+    settings: dict[str, Any] = {**kind.sized(size), **({"seed": seed} if "seed" in types else {})}  # pyright: ignore[reportArgumentType]
+    for setting, value in (given or {}).items():
+        settings[setting] = value
+        with suppress(msgspec.ValidationError, KeyError):  # the study says what it expects
+            settings[setting] = msgspec.convert(value, types[setting], strict=False)
+    return studying.create(name, settings)
+
+
+def in_file(name: str, *, allow_code: bool = False) -> Study:
+    """The study in a TOML file.
+
+    Raises:
+        UnknownName: If this is neither a file nor the name of a study.
+        UsageError: If it is the name of a study, which comes first: its settings follow it.
+        MissingFile: If there is no such file.
+    """
+    from wheeltap.runs import studying
+    from wheeltap.studies import declared
+
+    if Path(name).suffix == ".toml" or Path(name).name != name or Path(name).is_file():
+        return declared.read(Path(name), allow_code=allow_code)
+    raise UsageError(
+        "The name of the study does not come first.",
+        where=name,
+        expected=f"wheeltap study {studying.create(name).name} [OPTIONS]",
+        got="options before it",
+        do="Name the study, and then its settings.",
+    )
+
+
+def plan_of(found: Study, command: str, options: StudyOptions = _OPTIONS) -> "Planned":
+    """The plan of a study, as this command made it."""
+    from wheeltap.cli.progress import steps
+    from wheeltap.runs import studying
+
+    draws = options.draws
+    effort = None if draws is None else Effort(draws=draws, control_draws=draws)
+    with steps(f"planning {command}") as watch:
+        made = studying.planned(found, effort=effort, seed=options.seed, alpha=options.alpha, watch=watch)
+    return replace(made, plan=msgspec.structs.replace(made.plan, command=command))
+
+
+def _run(name: str, found: Study, options: StudyOptions, execution: StudyRun, output: Output) -> int:
+    from wheeltap.cli.execution import STUDY, run_study
+    from wheeltap.runs.budget import Budget
+
+    output.prepare()
+    budget = None if execution.budget is None else Budget.parse(execution.budget)
+    made = plan_of(found, f"{STUDY}{name}", options)
+    return output.give(run_study(made, execution=execution, output=output, budget=budget))
+
+
+def _write(name: str, found: Study, options: StudyOptions, file: Path | None) -> int:
+    from wheeltap.cli.execution import STUDY
+    from wheeltap.cli.run import described
+
+    path = file or Path(f"{Path(name).stem}.plan.json")
+    files.require_writable(path)
+    made = plan_of(found, f"{STUDY}{name}", options).plan
+    files.write(path, made.to_bytes())
+    allowed = " --allow-code" if options.allow_code else ""
+    print(f"{path}: {described(made)}.\nRun it: wheeltap run {path}{allowed}")
+    return 0
+
+
+def _hint(kind: Any) -> Any:
+    """What the flag of a setting takes: a whole number, a number, yes or no, one of some words, or text."""
+    if get_origin(kind) is Annotated:
+        return _hint(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return _hint(next(part for part in get_args(kind) if part is not NoneType))
+    return kind if get_origin(kind) is Literal else {int: Whole, float: float, bool: bool}.get(kind, str)
+
+
+def _flags(kind: type[Study]) -> Iterator[inspect.Parameter]:
+    """A keyword for each setting of a study, but for its seed, which every study has."""
+    said, small = documented(kind.settings_type), kind.sized("small")
+    for field in msgspec.structs.fields(kind.settings_type):
+        if field.name != "seed":
+            usual = [str(field.default)] if field.default not in ("", None, msgspec.NODEFAULT) else []
+            usual += [f"of a small study {small[field.name]}"] if field.name in small else []
+            default = f" [default: {', '.join(usual)}]" if usual else ""
+            asked = Parameter(
+                name=flag(kind.name, field.name), group=_SETTINGS, help=f"{said.get(field.name, '')}{default}"
+            )
+            yield _keyword(f"set_{field.encode_name}", Annotated[_hint(field.type) | None, asked], None)
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _command(name: str, *, plan: bool) -> Callable[..., int]:
+    """The command of one study: its settings are its flags, beside the options of all studies."""
+    kind = studies.get(name)
+    assert issubclass(kind, Study), f"{name} is registered as a study"
+
+    def command(**given: Any) -> int:
+        settings = {key.removeprefix("set_"): one for key, one in given.items() if key.startswith("set_")}
+        options: StudyOptions = given.get("options", _OPTIONS)
+        found = named(name, settings, size=given.get("size", "small"), seed=options.seed)
+        if plan:
+            return _write(name, found, options, given.get("file"))
+        return _run(name, found, options, given.get("execution", _RUN), given.get("output", _OUTPUT))
+
+    shared = [_keyword("size", Size, "small"), _keyword("options", StudyOptions, _OPTIONS)]
+    more = [_keyword("execution", StudyRun, _RUN), _keyword("output", Output, _OUTPUT)]
+    parameters = [*_flags(kind), *shared, *([_keyword("file", PlanFile, None)] if plan else more)]
+    command.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
+    about = kind.reads or (kind.__doc__ or "").partition("\n")[0]
+    command.__doc__ = f"{kind.title}\n\n{about}\n\nTry it:\n\n  wheeltap {'plan ' * plan}study {name}"
+    return command
+
+
+def _unusable(name: str, error: WheeltapError) -> Callable[[], int]:
+    """The command of a study that another package declares and that cannot be loaded: others are shown all the same."""
+
+    def command() -> int:
+        raise error
+
+    command.__doc__ = f"Cannot be loaded: {error.in_line()}"
+    return command
+
+
+Named = Annotated[str, Parameter(help="A TOML file that holds a study; or the name of one, and then its settings.")]
+
+
+def _run_file(
+    name: Named, *, options: StudyOptions = _OPTIONS, execution: StudyRun = _RUN, output: Output = _OUTPUT
+) -> int:
+    return _run(name, in_file(name, allow_code=options.allow_code), options, execution, output)
+
+
+def _write_file(name: Named, *, options: StudyOptions = _OPTIONS, file: PlanFile = None) -> int:
+    return _write(name, in_file(name, allow_code=options.allow_code), options, file)
+
+
+def __getattr__(name: str) -> App:
+    """``study``, all studies as commands, and studies in files; ``planned``, the same to write their plans."""
+    if name not in ("study", "planned"):
+        raise AttributeError(name)
+    app, plan = App(name="study", group="Ask", help=_HELP, help_format="plaintext"), name == "planned"
+    app.default(_write_file if plan else _run_file)
+    for each in studies:
+        if each != "declared":
+            try:
+                app.command(_command(each, plan=plan), name=each)
+            except WheeltapError as error:
+                app.command(_unusable(each, error), name=each)
+    return app

@@ -310,7 +310,7 @@ SILENT: Final = ("permute", "rescale", "heads", "experts", "dead")
 KEPT: Final = 10_000_000
 """Parameters of the largest copy that is kept in a file."""
 
-_LEAVE: Final = "Leave this defect out: name the others, as in --set defects=cancel (doctor: --defects cancel)."
+_LEAVE: Final = "Leave this defect out: name the others, as in --defects cancel."
 
 
 class PlantedSettings(Settings, frozen=True, kw_only=True):

@@ -73,7 +73,7 @@ def _subject(given: Any, name: str, taken: Sequence[str]) -> Subject:
             where=given,
             expected="a torch.nn.Module or a wt.Subject",
             got="text",
-            do=f"Load it first: loaded = wt.sources.load({given!r}); then wt.audit(loaded.subject, loaded.task).",
+            do=f"Load it first: loaded = wt.load({given!r}); then wt.audit(loaded.subject, loaded.task).",
         )
     own = type(given).__name__
     fresh = next(free for n in range(1, len(taken) + 2) if (free := own if n == 1 else f"{own}-{n}") not in taken)

@@ -314,12 +314,19 @@ def plan(  # noqa: PLR0913 - a door: each is a choice of its own
 
 
 def _shipped(asked: Sequence[str | AuditSpec], schemes: str | Sequence[str] | None) -> Sequence[str | AuditSpec]:
-    """The audits asked for, with the schemes for the deployment audit to judge."""
+    """The audits asked for; the one of deployment judges these schemes, with the settings that it is given."""
     if schemes is None:
         return asked
-    names = given.schemes_of(schemes)
-    rest = [one for one in asked or ("score",) if one != "deployment"]
-    return [*rest, AuditSpec(name="deployment", settings={"schemes": names})]
+    judged: dict[str, Any] = {"schemes": given.schemes_of(schemes)}
+    kept = [one for one in asked or ("score",) if one != "deployment"]
+    if not any(isinstance(one, AuditSpec) and one.name == "deployment" for one in kept):
+        kept.append(AuditSpec(name="deployment"))
+    return [
+        AuditSpec(name=one.name, settings={**one.settings, **judged})
+        if isinstance(one, AuditSpec) and one.name == "deployment"
+        else one
+        for one in kept
+    ]
 
 
 def _settled(subjects: Model | Sequence[Model], task: Examples) -> tuple[list[Subject], BaseTask]:

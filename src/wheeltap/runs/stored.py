@@ -97,7 +97,8 @@ def plan_of(store: Store, number: int | None = None) -> tuple[str, Plan]:
             where=str(store.path),
             expected="outcomes that this user measured",
             got=f"{store.foreign():,} of another key, or of a wheeltap without keys",
-            do=f"Run the audit again into it; if you trust all who could write it: wheeltap judge {store.path} --trust",
+            do=f"Run the audit again into it; if you trust all who could write it: wheeltap report {store.path} "
+            "--trust",
         )
     if not several:
         raise StoreError(
@@ -111,7 +112,7 @@ def plan_of(store: Store, number: int | None = None) -> tuple[str, Plan]:
             where=str(store.path),
             expected="1" if len(several) == 1 else f"1 to {len(several)}",
             got=str(number),
-            do=f"See which there are: wheeltap show {store.path}",
+            do=f"See which there are: wheeltap report {store.path}",
         )
     key, data = several[-1 if number is None else number - 1]
     return key, Plan.from_bytes(data, where=str(store.path))
@@ -138,7 +139,7 @@ def judge(store: str | Path, *, plan: int | None = None, trust: bool = False) ->
 
     Args:
         store: The file.
-        plan: Number of the plan, as ``wheeltap show STORE`` lists them; by default the one that was run last.
+        plan: Number of the plan, as ``wheeltap report STORE`` lists them; by default the one that was run last.
         trust: Whether what others wrote into it counts from now on, as if this user had measured it.
 
     Raises:

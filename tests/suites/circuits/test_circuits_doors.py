@@ -89,7 +89,7 @@ def test_a_circuit_is_found_and_checked(place: Path, capsys: pytest.CaptureFixtu
 
 @pytest.mark.full
 def test_in_python_it_is_found_saved_and_checked(place: Path) -> None:
-    task = wt.circuits.pairs(place / "pairs.jsonl")
+    task = wt.circuits.task(place / "pairs.jsonl")
     net = planted_nets.true(count=32).net
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     how: dict[str, Any] = {"steps": 8, "penalties": "1e-4", "target": 0.4}
@@ -112,7 +112,7 @@ def test_pairs_that_are_there_twice_are_asked_once(place: Path, capsys: pytest.C
     lines = (place / "pairs.jsonl").read_text().splitlines()
     swap = {"clean": "corrupted", "corrupted": "clean", "answer": "wrong", "wrong": "answer"}
     turned = [json.dumps({swap[key]: value for key, value in json.loads(line).items()}) for line in lines]
-    searched, held = halves(pairs_of(wt.circuits.pairs(written(place / "twice.jsonl", [*lines, *turned, *lines]))))
+    searched, held = halves(pairs_of(wt.circuits.task(written(place / "twice.jsonl", [*lines, *turned, *lines]))))
     keys = [{(one, two) for one, two in zip(half.clean, half.corrupted, strict=True)} for half in (searched, held)]
     assert len(keys[0]) == len(searched) and not keys[0] & keys[1]
     assert len(searched) + len(held) == len(set(lines))
@@ -169,7 +169,7 @@ def lowest_loss(store: Path) -> float:
 @pytest.mark.full
 def test_while_searches_have_not_run_the_best_so_far_says_so(place: Path) -> None:
     assert main(find("-o", "one.json", "--quiet")) in (0, 1)
-    task, subject = wt.circuits.pairs(place / "pairs.jsonl"), wt.Subject(planted_nets.true(count=32).net, name="net")
+    task, subject = wt.circuits.task(place / "pairs.jsonl"), wt.Subject(planted_nets.true(count=32).net, name="net")
     asked: dict[str, Any] = {"steps": 8, "penalties": "1e-4,1e-3", "target": 0.4}
     plan = planning.plan([subject], task, audits=runs.wanted(asked, subject), seed=0)
     circuit = runs.found(plan, subject, task, place / "found.wheeltap")

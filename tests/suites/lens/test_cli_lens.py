@@ -62,7 +62,7 @@ def test_a_second_look_into_a_store_adds_nothing(tmp_path: Path, capsys: pytest.
     assert main(["lens", path, "--store", store]) == 0
     assert "0 of 2 outcomes are new to the store: it had all of them, and nothing was run." in printed(capsys)
     Path(path).unlink()
-    assert main(["judge", store]) == 0
+    assert main(["report", store]) == 0
     assert "a: scores 0.750" in printed(capsys)
 
 

@@ -1,1 +1,31 @@
-"""Circuits: which units or edges of a decoder do a task."""
+"""Circuits: which units or edges of a decoder do a task, and is that account of it true? ``wt.circuits``.
+
+    task = wt.circuits.task("pairs.jsonl")
+    found = wt.circuits.find(net, task, target=0.2)
+    found.save("circuit.json")
+    wt.circuits.check(net, task, "circuit.json")
+
+Files, in reading order: ``doors`` (find, check, train), ``pairs`` (prompts that differ in one point) and ``sources``
+(where they come from), ``unit_circuit``, ``edge_circuit``, ``file`` and ``origin`` (what a circuit is, in a file),
+``engine`` and ``readings`` (ablating and searching), ``recipes`` and ``nets`` (sparse decoders), ``audits`` (WT301 to
+WT304) with ``runs`` and ``duration``, ``record`` and ``sections`` (what is shown), ``studies``, ``cli``.
+"""
+
+from typing import TYPE_CHECKING
+
+from wheeltap.core.lazy import lazy
+
+if TYPE_CHECKING:
+    from wheeltap.suites.circuits.doors import Found, check, find, task
+    from wheeltap.suites.circuits.recipes.sparse import sparsify
+    from wheeltap.suites.circuits.runs import Trained, Training, train
+
+__all__ = ["Found", "Trained", "Training", "check", "find", "sparsify", "task", "train"]
+
+__getattr__ = lazy(
+    __name__,
+    {
+        "Found": "doors", "check": "doors", "find": "doors", "task": "doors", "Trained": "runs", "Training": "runs",
+        "train": "runs", "sparsify": "recipes.sparse",
+    },
+)  # fmt: skip

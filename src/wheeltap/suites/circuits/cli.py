@@ -9,19 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from wheeltap.cli.options import Running, processes
-from wheeltap.cli.telling import Telling
-from wheeltap.cli.whole import Whole
+from wheeltap.cli.options import Execution, Output, Seed, Whole, processes
 from wheeltap.suites.circuits.specs import Ablation, Method
 
 if TYPE_CHECKING:
     from wheeltap.core.canon import Scalar
-    from wheeltap.suites.circuits.runs import Foreseen
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Searching:
+class Search:
     """How a circuit is searched for."""
 
     method: Annotated[
@@ -65,13 +62,14 @@ class Searching:
         return {name: value for name, value in given.items() if value is not None}
 
 
-_RUNNING, _TELLING, _SEARCHING = Running(), Telling(), Searching()
+_EXECUTION, _OUTPUT, _SEARCH = Execution(), Output(), Search()
 
 _PROCESSES = 2
 """By default, where there are as many processors: each holds the model."""
 
 circuits = App(
     name="circuits",
+    group="Ask",
     help="""Which units, or edges, of a language model do a task, and is that account of it true?
 
 Try it:
@@ -86,8 +84,9 @@ Try it:
 Task = Annotated[
     str,
     Parameter(
-        help="quote, bracket, set_or_string, with_as, for_while, if_ternary, var_swap or lambda, for nets of circuits "
-        "train; agreement, for language models; or a .jsonl file of {clean, corrupted, answer, wrong}."
+        help="Examples by name: quote, bracket, set_or_string, with_as, for_while, if_ternary, var_swap or lambda, for "
+        "nets of circuits train; agreement, for language models; or .jsonl of {clean, corrupted, answer, wrong}. "
+        "Audit takes these too, as pairs:NAME."
     ),
 ]
 
@@ -97,13 +96,13 @@ def find(  # noqa: PLR0913 - a door: each is a choice of its own
     model: Annotated[str, Parameter(help="artifact:FILE, module:callable, hf:FOLDER, gguf:FILE or smollm2.")],
     *,
     task: Task,
-    out: Annotated[Path, Parameter(name=["--out-circuit", "-o"], help="Write the circuit to this file.")] = Path(
+    file: Annotated[Path, Parameter(name=["--file", "-o"], help="Write the circuit to this file.")] = Path(
         "circuit.json"
     ),
-    searching: Searching = _SEARCHING,
-    seed: Annotated[Whole, Parameter(help="Root of every draw.")] = 0,
-    running: Running = _RUNNING,
-    telling: Telling = _TELLING,
+    search: Search = _SEARCH,
+    seed: Seed = 0,
+    execution: Execution = _EXECUTION,
+    output: Output = _OUTPUT,
 ) -> int:
     """Finds a small circuit that does a task, and checks it: sufficient, necessary, nulls, stable.
 
@@ -116,7 +115,7 @@ def find(  # noqa: PLR0913 - a door: each is a choice of its own
       wheeltap circuits find my_nets:decoder --task pairs.jsonl --target .2
       wheeltap circuits find smollm2 --task agreement -o agreement.json
     """
-    return _judged(model, task, searching.settings, seed=seed, running=running, telling=telling, out=out)
+    return _judged(model, task, search.settings, seed=seed, execution=execution, output=output, file=file)
 
 
 @circuits.command
@@ -125,9 +124,9 @@ def check(
     circuit: Annotated[Path, Parameter(help="A file of circuits find; or MIB's JSON of edges, by any program.")],
     *,
     task: Task,
-    seed: Annotated[Whole, Parameter(help="Root of every draw.")] = 0,
-    running: Running = _RUNNING,
-    telling: Telling = _TELLING,
+    seed: Seed = 0,
+    execution: Execution = _EXECUTION,
+    output: Output = _OUTPUT,
 ) -> int:
     """Checks a circuit: is it sufficient, is it necessary, would one be found where there is none, is it stable?
 
@@ -138,13 +137,15 @@ def check(
       wheeltap circuits check artifact:net.safetensors quote.json --task quote
       wheeltap circuits check hf:gpt2 their_graph.json --task pairs.jsonl
     """
-    return _judged(model, task, circuit, seed=seed, running=running, telling=telling)
+    return _judged(model, task, circuit, seed=seed, execution=execution, output=output)
 
 
 @circuits.command
 def train(  # noqa: PLR0913 - a door: each is a choice of its own
     *,
-    out: Annotated[Path, Parameter(name=["--out", "-o"], help="Write the net to this file.")] = Path("net.safetensors"),
+    file: Annotated[Path, Parameter(name=["--file", "-o"], help="Write the net to this file.")] = Path(
+        "net.safetensors"
+    ),
     share: Annotated[
         float, Parameter(validator=Number(gt=0, lte=1), help="Of each matrix, weights that are not 0.")
     ] = 0.05,
@@ -175,68 +176,62 @@ def train(  # noqa: PLR0913 - a door: each is a choice of its own
     from wheeltap.report.files import require_writable
     from wheeltap.suites.circuits import runs
 
-    require_writable(out)
+    require_writable(file)
     with progress("training", quiet=quiet) as watch:
         asked = runs.Training(share=1.0 if dense else share, steps=steps, seed=seed)
-        made = runs.train(asked, out, model=model, data=data, watch=lambda done, total: watch("step", done, total))
-    print(f"{out}: {made.nonzero:,} weights that are not 0; loss on sequences held out {made.loss:.4f} nats per token.")
+        made = runs.train(asked, file, model=model, data=data, watch=lambda done, total: watch("step", done, total))
+    print(
+        f"{file}: {made.nonzero:,} weights that are not 0; loss on sequences held out {made.loss:.4f} nats per token."
+    )
     if model is None:
-        print(f"Find a circuit: wheeltap circuits find artifact:{out} --task quote")
+        print(f"Find a circuit: wheeltap circuits find artifact:{file} --task quote")
     return 0
 
 
 def _judged(  # noqa: PLR0913 - what the two doors have in common
-    model: str, task: str, asked: "dict[str, Scalar] | Path", *, seed: int, running: Running, telling: Telling,
-    out: Path | None = None,
+    model: str, task: str, asked: "dict[str, Scalar] | Path", *, seed: int, execution: Execution, output: Output,
+    file: Path | None = None,
 ) -> int:  # fmt: skip
-    """Plans and runs the audits of a circuit, tells the report, writes the circuit."""
-    from wheeltap.cli.loading import load
+    """Plans and runs the audits of a circuit, prints the report, writes the circuit."""
+    from wheeltap.cli.execution import load, run_on
     from wheeltap.cli.options import default_store
-    from wheeltap.cli.progress import said
-    from wheeltap.cli.running import ran
+    from wheeltap.cli.progress import lasting, said
     from wheeltap.report.files import require_writable
     from wheeltap.runs import planning
     from wheeltap.suites.circuits import runs
-    from wheeltap.suites.circuits.runs import foreseen
 
-    if out is not None:
-        require_writable(out)
-    telling.prepare()
-    running = replace(running, workers=running.workers or min(processes(), _PROCESSES))
-    data = f"pairs:{task}"
+    if file is not None:
+        require_writable(file)
+    output.prepare()
+    execution = replace(execution, workers=execution.workers or min(processes(), _PROCESSES))
+    data = f"pairs:{task.removeprefix('pairs:')}"
     with said(f"loading {model}"):
         subjects, examples = load((model,), data)
         audits = (
             runs.given(asked, subjects[0], examples) if isinstance(asked, Path) else runs.wanted(asked, subjects[0])
         )
         plan = planning.plan(subjects, examples, audits=audits, seed=seed, sources=(model,), data=data)
-    store = running.store or default_store(subjects[0].name)
-    if not telling.quiet:
+    store = execution.store or default_store(subjects[0].name)
+    if not output.quiet:
         with said("timing a pass"):
-            left = foreseen(plan, subjects[0], examples, store=store, workers=running.workers or 1)
-        print(f"wheeltap: {_told(left)}", file=sys.stderr, flush=True)
+            left = runs.foreseen(plan, subjects[0], examples, store=store, workers=execution.workers or 1)
+        searches = f"{left.searches} search{'es' * (left.searches != 1)}"
+        readings = f"{left.judgments} reading{'s' * (left.judgments != 1)} of what the circuit does"
+        about = f"about {lasting(left.seconds)} as the machine is now: {searches}, {readings}"
+        print(f"wheeltap: {about}", file=sys.stderr, flush=True)
     place = runs.marked(asked) if isinstance(asked, Path) else ""
 
     def keep() -> None:
         """Writes the best circuit so far: also where the run is killed, or the reader of the report goes away."""
         nonlocal place
-        if out is not None:
+        if file is not None:
             circuit = runs.found(plan, subjects[0], examples, store)
-            size = "" if circuit is None else runs.save(circuit, out)
-            place = f"{out}: {size}" if size else f"There is no circuit: {out} was not written."
+            size = "" if circuit is None else runs.save(circuit, file)
+            place = f"{file}: {size}" if size else f"There is no circuit: {file} was not written."
 
-    report = ran(plan, subjects, examples, running=running, telling=telling, after=keep)
+    report = run_on(plan, subjects, examples, execution=execution, output=output, after=keep)
     keep()
-    code = telling.tell(report)
+    code = output.give(report)
     if place:
         print(place)
     return code
-
-
-def _told(left: "Foreseen") -> str:
-    """What is left to do, and about how long it takes."""
-    from wheeltap.cli.progress import lasting
-
-    searches = f"{left.searches} search{'es' * (left.searches != 1)}"
-    readings = f"{left.judgments} reading{'s' * (left.judgments != 1)} of what the circuit does"
-    return f"about {lasting(left.seconds)} as the machine is now: {searches}, {readings}"

@@ -1,6 +1,6 @@
 """Circuits from Python, ``wt.circuits``: found, checked and trained as ``wheeltap circuits`` does on the command line.
 
-For example: ``task = wt.circuits.pairs("pairs.jsonl")``, ``found = wt.circuits.find(net, task, target=0.2)``,
+For example: ``task = wt.circuits.task("pairs.jsonl")``, ``found = wt.circuits.find(net, task, target=0.2)``,
 ``found.report.html("report.html")``, ``found.save("circuit.json")``, ``wt.circuits.check(net, task, "circuit.json")``.
 """
 
@@ -22,15 +22,9 @@ from wheeltap.sources.base import Reader
 from wheeltap.suites.circuits import runs
 from wheeltap.suites.circuits import sources as source
 from wheeltap.suites.circuits.circuit import Circuit, UnitCircuit
-from wheeltap.suites.circuits.recipes import sparse
-
-Trained, Training, train = runs.Trained, runs.Training, runs.train
-sparsify = sparse.sparsify
-
-__all__ = ["Found", "Trained", "Training", "check", "find", "pairs", "sparsify", "train"]
 
 
-def pairs(name: str | Path, tokenizer: Tokenizer | None = None) -> ChoiceTask:
+def task(name: str | Path, tokenizer: Tokenizer | None = None) -> ChoiceTask:
     """A task of pairs.
 
     Args:

@@ -1,5 +1,6 @@
 """Recorded answers as a plan and outcomes: imported into a store once, then judged like any run."""
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,9 @@ from wheeltap.core.repeats import alike
 from wheeltap.plans.plan import AuditSpec, Names, Plan
 from wheeltap.plans.readings.base import ReadingSpec
 from wheeltap.plans.store import Store
-from wheeltap.runs.stored import note_run
+from wheeltap.report.report import Report
+from wheeltap.runs.stored import judge, note_run
+from wheeltap.suites.lens import recorded
 from wheeltap.suites.lens.recorded.base import Answers, Measured, Recording, Votes, on_all
 from wheeltap.suites.lens.specs import LABEL_PROBABILITIES, SAMPLES, VOTES
 
@@ -65,6 +68,55 @@ class Imported:
             told: dict[str, Scalar] = {"plan": self.plan.key, "recorded": " ".join([*self.says, *self.notes])}
             note_run(kept, self.plan, told)
         return len(new)
+
+
+def read(*files: str | Path, votes: str | Path | None = None, store: str | Path | None = None) -> Report:
+    """What recorded answers say, and a score leaves out: no model is loaded.
+
+    Args:
+        files: Recorded answers; of two files, the second is compared with the first.
+        votes: Votes of people on the same items, in a file of their own.
+        store: File that keeps what was read, for ``wt.judge``. In a temporary file if not given.
+
+    Raises:
+        DataError: If a file is not one of recorded answers, or they do not fit together.
+    """
+    held = of_files([Path(path) for path in files], votes=None if votes is None else Path(votes))
+    with tempfile.TemporaryDirectory(prefix="wheeltap-") as folder:
+        place = Path(folder) / "lens.wheeltap" if store is None else Path(store)
+        held.put(place)
+        return judge(place)
+
+
+def of_files(files: Sequence[Path], *, votes: Path | None = None) -> Imported:
+    """Files of recorded answers as one plan; see ``read``."""
+    several = (*files, *([] if votes is None else [votes]))
+    recordings = [recorded.read(path) for path in several]
+    try:
+        return imported(recordings if votes is None else _apart(recordings, votes))
+    except DataError as error:
+        raise error if error.where else error.at(", ".join(map(str, several))) from error
+
+
+def _apart(recordings: Sequence[Recording], votes: Path) -> list[Recording]:
+    """The same with the votes of the last file alone, and nobody's answers of it: it is no competitor.
+
+    Raises:
+        DataError: If it has none.
+    """
+    *answers, people = recordings
+    if people.votes is None:
+        raise DataError(
+            "There are no votes in this file.",
+            where=str(votes),
+            expected="how many people chose each label, item by item",
+            got=people.says,
+            do="Name a file of answers without --votes; see docs/lens.md for what a file of votes looks like.",
+        )
+    note = f"Votes are those of {votes.name}: others are left out."
+    kept = [replace(one, votes=None, notes=(*one.notes, note) if one.votes is not None else one.notes)
+            for one in answers]  # fmt: skip
+    return [*kept, replace(people, systems=(), labels=())]
 
 
 def imported(

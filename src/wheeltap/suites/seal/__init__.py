@@ -1,7 +1,30 @@
-"""Seals: small files by which a deployed model is checked against the one that was audited."""
+"""Seals: is the model that is deployed still the one that was audited? ``wt.seal.make``, ``wt.seal.verify``.
 
-from wheeltap.suites.seal.making import Asked, Made, make
-from wheeltap.suites.seal.record import Seal, load
-from wheeltap.suites.seal.verifying import Verification, verify
+    made = wt.seal.make(subject, task)
+    made.seal.save("model.seal")
+    wt.seal.verify(deployed, wt.seal.load("model.seal")).verdict
+
+Files, in reading order: ``record`` (what a seal holds), ``making`` and ``verifying`` (the two doors), ``inputs`` (which
+inputs see most weights), ``structure``, ``tensors``, ``values`` and ``fingerprints`` (what is digested), ``contents``
+(files beside the weights), ``conversions`` and ``wrappers`` (what is harmless), ``signature``; ``tampers`` and
+``studies`` (what is found of changed copies), ``cli`` (``wheeltap seal``, ``wheeltap verify``).
+"""
+
+from typing import TYPE_CHECKING
+
+from wheeltap.core.lazy import lazy
+
+if TYPE_CHECKING:
+    from wheeltap.suites.seal.making import Asked, Made, make
+    from wheeltap.suites.seal.record import Seal, load
+    from wheeltap.suites.seal.verifying import Verification, verify
 
 __all__ = ["Asked", "Made", "Seal", "Verification", "load", "make", "verify"]
+
+__getattr__ = lazy(
+    __name__,
+    {
+        "Asked": "making", "Made": "making", "make": "making", "Seal": "record", "load": "record",
+        "Verification": "verifying", "verify": "verifying",
+    },
+)  # fmt: skip

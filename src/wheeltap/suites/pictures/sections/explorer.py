@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from wheeltap.core.errors import UsageError
 from wheeltap.core.plain import plain
+from wheeltap.core.report import ReportRecord
 from wheeltap.core.study import DrawnNet
 
 if TYPE_CHECKING:
@@ -49,6 +50,14 @@ def page(nets: Sequence[DrawnNet], *, title: str, note: str = "") -> str:
     explorer = _part(nets, addressed=True, webassembly=True)
     context = {"title": title, "note": note, "script_hash": script_hash(), "explorer": explorer}
     return _environment().get_template("explorer.html.j2").render(context)
+
+
+def alone(record: ReportRecord) -> str | None:
+    """The explorer of a report, as a file beside its page; ``None`` where it has no nets that draw."""
+    study = record.study
+    if study is None or not study.drawn:
+        return None
+    return page(study.drawn, title=study.about or study.question, note=record.headline)
 
 
 def embed(nets: Sequence[DrawnNet], *, webassembly: bool = False) -> "Markup":

@@ -120,7 +120,7 @@ def picture_named(kind: str, rest: str) -> Picture:
         raise UsageError(
             "There is no genome at this path, but a built-in picture of that name.",
             got=rest,
-            do=f"wheeltap fer --picture {rest}",
+            do=f"wheeltap study pictures --picture {rest}",
         )
     found = read_genome(path)
     layout, said = found.layerize().layout, known_symmetry(found)

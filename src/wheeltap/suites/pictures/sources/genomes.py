@@ -49,7 +49,7 @@ def read_genome(path: str | os.PathLike[str]) -> Genome:
         UnknownName: If an activation is not known.
     """
     path = Path(path)
-    data = contents(path, "genome", limit=MOST_BYTES, do="wheeltap fer --help")
+    data = contents(path, "genome", limit=MOST_BYTES, do="wheeltap study pictures --help")
     if data[:2] == b"PK":
         with Archive(path, "genome") as archive:
             members = [name for name, member in archive.members.items() if not member.is_dir()]

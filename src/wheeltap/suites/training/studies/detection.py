@@ -200,7 +200,7 @@ def notes(table: Table, planted: Sequence[Plant], *, shift: bool) -> tuple[str, 
         cost = "Inputs were not disturbed, so weights are compared with outputs alone."
     elif not any(table.values(kind, CHEAP[1]) for kind in kinds):
         cost = (
-            "These inputs could not be disturbed, so it is not known what weights add. With --set shift=false they are "
+            "These inputs could not be disturbed, so it is not known what weights add. With --no-shift they are "
             "compared with outputs alone."
         )
     lines = [cost]
@@ -252,7 +252,7 @@ class DetectionSettings(Settings, frozen=True, kw_only=True):
         if self.data and not self.model:
             raise UsageError(
                 "The examples are of no model.", where="study detection: data", expected="a model beside them",
-                got=self.data, do="Give the model too: --set model=my_nets:net, say.",
+                got=self.data, do="Give the model too: --model my_nets:net, say.",
             )  # fmt: skip
         if not names_of(self.defects):
             raise UsageError(

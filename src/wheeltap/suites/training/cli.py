@@ -1,16 +1,18 @@
-"""``wheeltap doctor --plant``: what is planted in copies of a model, and what is found: the study ``detection``."""
+"""``wheeltap doctor --plant``: which planted defects are found in copies of a model, by the study ``detection``."""
 
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
+from cyclopts import Parameter
+from cyclopts.validators import Number
 from rich.table import Table
 
 from wheeltap import sources
 from wheeltap.audits.power import smallest_found
-from wheeltap.cli.options import Measuring
+from wheeltap.cli.options import Request, Whole
 from wheeltap.cli.progress import said, shown, steps
 from wheeltap.core.errors import ModelError, WheeltapError
 from wheeltap.core.report import ReportRecord
@@ -49,17 +51,35 @@ class Detected(msgspec.Struct, frozen=True, kw_only=True):
     refused: str = ""
 
 
-def planted(
-    model: str, data: Path | None, *, runs: int, draws: int | None, names: str | None, json: Path | None
+def plant(
+    model: Annotated[str, Parameter(help="digits, smollm2, hf:FOLDER, gguf:FILE or module:callable.")],
+    *,
+    data: Annotated[Path | None, Parameter(help="Examples, as for audit.")] = None,
+    runs: Annotated[Whole, Parameter(validator=Number(gte=2), help="Copies for each defect and strength.")] = 5,
+    draws: Annotated[
+        Whole | None, Parameter(validator=Number(gte=2), help="Draws of noise per dose, as for audit.")
+    ] = None,
+    defects: Annotated[
+        str | None, Parameter(help="Which, separated by commas; sound copies are always beside them.")
+    ] = None,
+    json: Annotated[Path | None, Parameter(help="Write what was found to this file.")] = None,
 ) -> int:
-    """Plants, compares, prints one table per defect."""
-    chosen = tuple(dict.fromkeys((*(USUAL if names is None else names_of(names)), SOUND)))
+    """Plants defects in copies of a model and says which are found: a check of the instruments.
+
+    Copies that compute the same, with a defect of known strength or sound, are compared with the model; a table says
+    how often each was found (the study detection).
+
+    Try it:
+
+      wheeltap doctor --plant my_nets:resnet --data test.npz --defects cancel,none
+    """
+    chosen = tuple(dict.fromkeys((*(USUAL if defects is None else names_of(defects)), SOUND)))
     if json is not None:
         require_writable(json)
     with said("loading"):
         loaded = sources.load(model, data=data)
     subject, task = loaded.subject, loaded.task
-    effort = Measuring(draws=draws).settled().effort(subject.record.parameters)
+    effort = Request(draws=draws).effort(subject.record.parameters)
     console = terminal()
     console.print(f"Planting in copies of {subject.name}; {runs} copies a strength, {effort.draws} draws a dose.")
     with said("planting"):

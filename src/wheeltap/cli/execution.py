@@ -1,0 +1,211 @@
+"""From what the command line asks for to a report: load, plan, run with progress."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import monotonic
+from typing import Final, final
+
+from wheeltap import sources
+from wheeltap.audits.base import DEFAULT
+from wheeltap.cli import COMMAND
+from wheeltap.cli.options import Execution, Output, Request, default_store
+from wheeltap.cli.progress import said, share, shown
+from wheeltap.core.errors import UsageError
+from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
+from wheeltap.plans.plan import Plan
+from wheeltap.recipes.make import Pace
+from wheeltap.report import files
+from wheeltap.report.report import Report
+from wheeltap.runs import loop, planning, samples, stored, studying
+from wheeltap.runs.budget import Budget
+from wheeltap.runs.loop import Making, Progress, Watch
+from wheeltap.runs.studying import Planned
+from wheeltap.sources.base import require_no_code
+from wheeltap.sources.specs import Shared, located
+
+STUDY: Final = "study "
+"""What the commands of studies begin with."""
+
+
+def load(specs: Sequence[str], data: str | Path | None, *, names: Sequence[str] = ()) -> tuple[list[Subject], BaseTask]:
+    """Every model, and the task that goes with the first.
+
+    Args:
+        specs: What the models are asked for by.
+        data: The examples, where they are not the first model's own.
+        names: What the subjects are called; by default the shortest names that tell the specs apart.
+
+    Raises:
+        UsageError: If there are not as many names as models, or two are alike.
+    """
+    if names and (len(names) != len(specs) or len(set(names)) < len(names) or not all(name.strip() for name in names)):
+        raise UsageError(
+            "The names do not fit the models.",
+            where="--name",
+            expected=f"{len(specs)} name{'s' * (len(specs) != 1)} that differ, for {', '.join(specs)}",
+            got=", ".join(names),
+            do="Give one name for each model, in the same order: --name before,after.",
+        )
+    called = names or sources.names_of(specs)
+    shared = Shared(specs[0], data=data, name=called[0])
+    others = [shared.other(spec, name=name) for spec, name in zip(specs[1:], called[1:], strict=True)]
+    return [shared.subject, *others], shared.task
+
+
+def planned(specs: tuple[str, ...], request: Request) -> tuple[Plan, list[Subject], BaseTask]:
+    """The plan that flags and settings file ask for, with what it needs to run."""
+    data = request.examples
+    request.specs(DEFAULT)  # before anything is loaded: a mistyped name should not cost a minute
+    subjects, task = load(specs, data, names=request.names)
+    made = planning.plan(
+        subjects,
+        task,
+        audits=request.specs(planning.default_audits(subjects)),
+        schemes=request.for_,
+        effort=request.effort(max(subject.record.parameters for subject in subjects)),
+        budget=request.budget,
+        seed=request.seed,
+        alpha=request.alpha,
+        margin=request.margin,
+        partial=request.partial,
+        sources=specs,
+        data=None if data is None else located(data),
+    )
+    return made, subjects, task
+
+
+def plan_and_run(
+    specs: tuple[str, ...], request: Request, *, execution: Execution, output: Output, samples_to: Path | None = None
+) -> int:
+    """Audits the one model named, or compares the others with the first; gives the exit code.
+
+    Args:
+        specs: The models.
+        request: What to measure.
+        execution: Where outcomes are kept.
+        output: Where the report goes.
+        samples_to: Where the first model's answers to a task of lm-eval go.
+    """
+    output.prepare()
+    if samples_to is not None:
+        samples.require_asked(samples_to, request.examples)
+        files.require_writable(samples_to)
+    with said("loading " + " and ".join(specs)):
+        plan, subjects, task = planned(specs, request)
+    code = output.give(run_on(plan, subjects, task, execution=execution, output=output))
+    if samples_to is not None:
+        store = execution.store or default_store(*(subject.name for subject in subjects))
+        with said("writing samples"):
+            samples.write(samples_to, plan, subjects[0], store)
+    return code
+
+
+def run_plan(path: Path, *, allow_code: bool, execution: Execution, output: Output) -> int:
+    """Runs a plan from its file, and the code that it names only where that is allowed; gives the exit code."""
+    output.prepare()
+    plan = Plan.read(path)
+    if plan.study is not None:
+        with said("loading"):
+            again = studying.again(plan, allow_code=allow_code)
+        return output.give(run_study(again, execution=execution, output=output))
+    if not plan.sources or len(plan.sources) != len(plan.subjects):
+        raise UsageError(
+            "The plan does not say how its models are loaded.",
+            where=str(path),
+            expected=f"{max(len(plan.subjects), 1)} sources, one for each subject",
+            got=", ".join(plan.sources) or "none",
+            do="Run it from Python: wt.run(plan, subjects, task); or make one with: wheeltap plan",
+        )
+    if not allow_code:
+        require_no_code(plan.sources, examples=[] if plan.data is None else [plan.data], where=str(path))
+    with said("loading " + " and ".join(plan.sources)):
+        names = [subject.name for subject in plan.subjects]
+        subjects, task = load(plan.sources, plan.data, names=names)
+    return output.give(run_on(plan, subjects, task, execution=execution, output=output))
+
+
+def run_on(
+    plan: Plan, subjects: list[Subject], task: BaseTask, *, execution: Execution, output: Output,
+    after: Callable[[], None] | None = None,
+) -> Report:  # fmt: skip
+    """Runs a plan of models with progress; nothing is printed of the report yet.
+
+    Args:
+        plan: What to run.
+        subjects: The models.
+        task: The examples.
+        execution: Where outcomes are kept.
+        output: Where the report goes.
+        after: Called after each trial.
+    """
+    names = [subject.name for subject in subjects]
+    store = execution.store or default_store(*names)
+    output.prepare(store)
+    with shown(" vs ".join(names), quiet=output.quiet) as watch:
+
+        def each(state: Progress) -> None:
+            watch(state)
+            if after is not None:
+                after()
+
+        return loop.run(
+            plan, subjects, task, store=store, workers=execution.workers or 1, watch=each,
+            memory=execution.memory_bytes, again=COMMAND.get(),
+        )  # fmt: skip
+
+
+def run_study(study: Planned, *, execution: Execution, output: Output, budget: Budget | None = None) -> Report:
+    """Runs a study's plan with progress.
+
+    Args:
+        study: The plan, with what is needed to run it.
+        execution: Where outcomes are kept, and who computes them.
+        output: Where the report goes.
+        budget: When to stop, with a report on what is there.
+    """
+    store = execution.store or default_store(Path(study.plan.command.removeprefix(STUDY)).stem)
+    output.prepare(store)
+    folder = studying.folder_of(store)
+    with shown(study.plan.command, quiet=output.quiet) as watch:
+        watched = _BudgetWatch(watch, budget)
+        try:
+            return loop.run(
+                study.plan, [], study.task, store=store, workers=execution.workers or 1, watch=watched,
+                memory=execution.memory_bytes, members=study.members(folder), again=COMMAND.get(),
+            )  # fmt: skip
+        except _Spent:
+            return stored.judge(store)
+        except KeyboardInterrupt:
+            if (member := watched.member) is not None and not output.quiet:
+                print(
+                    f"wheeltap: {member.name} was stopped at {share(member)}. Its state is kept in {folder}: training "
+                    f"goes on from there, and {Pace().keep:g} s of it are lost at most.",
+                    file=sys.stderr,
+                )
+            raise
+
+
+@final
+class _Spent(KeyboardInterrupt):
+    """The budget is spent: a run stops as it does at Ctrl-C, with everything kept."""
+
+
+@final
+class _BudgetWatch:
+    """A watch that ends the run when the budget is spent, and remembers which net was in the making."""
+
+    def __init__(self, watch: Watch, budget: Budget | None) -> None:
+        self.member: Making | None = None
+        self._watch, self._budget, self._began = watch, budget or Budget(), monotonic()
+
+    def __call__(self, state: Progress) -> None:
+        self.member = state.member
+        self._watch(state)
+        budget = self._budget
+        spent, limit = (
+            (state.forwards, budget.forwards) if budget.seconds is None else (monotonic() - self._began, budget.seconds)
+        )
+        if limit is not None and spent >= limit:
+            raise _Spent

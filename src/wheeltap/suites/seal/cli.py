@@ -1,0 +1,288 @@
+"""``wheeltap seal`` and ``wheeltap verify``."""
+
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import msgspec
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+
+from wheeltap.cli.options import STDOUT, Whole
+from wheeltap.core.plain import many
+
+if TYPE_CHECKING:
+    from wheeltap.suites.seal.contents import SealedContents
+    from wheeltap.suites.seal.inputs import Choice
+    from wheeltap.suites.seal.making import Made
+    from wheeltap.suites.seal.record import Lineage, Seal
+    from wheeltap.suites.seal.verifying import Verification
+
+_ANSWERS: Final = {
+    "identical": "Identical: every bit of the weights, and all structure, is as sealed; outputs are within tolerance.",
+    "equivalent": "Equivalent: the sealed model, cast as a whole or inside a wrapper that only calls it.",
+    "other library code": "Other library code: the sealed weights and structure, run by other installed code.",
+    "same on the inputs asked": "Same on the inputs asked: not shown to be the sealed model.",
+    "altered": "ALTERED: this is not the model that was sealed.",
+    "other model": "OTHER MODEL: this is not the model that was sealed.",
+}
+
+
+seal = App(name="seal", group="Deploy", help_format="plaintext")
+
+
+@seal.default
+def _seal(  # noqa: PLR0913 - a door: each is a choice of its own
+    model: Annotated[str, Parameter(help="digits, smollm2, hf:FOLDER, gguf:FILE or module:callable.")],
+    *,
+    file: Annotated[Path, Parameter(name=["--file", "-o"], help="Write the seal to this file.")] = Path("model.seal"),
+    data: Annotated[Path | None, Parameter(help="Examples that inputs are taken from, as for audit.")] = None,
+    inputs: Annotated[Whole, Parameter(validator=Number(gte=2, lte=64), help="Inputs that the seal keeps.")] = 16,
+    name: Annotated[
+        str, Parameter(help="What the model is called; by default as its folder or file. See --expect-name of verify.")
+    ] = "",
+    seed: Annotated[
+        Whole | None, Parameter(help="What all that is random is drawn from; drawn itself where not given.")
+    ] = None,
+    audit: Annotated[
+        Path | None, Parameter(help="The report (JSON) of the audit that this model went through: its answer is kept.")
+    ] = None,
+    of: Annotated[Path | None, Parameter(help="The seal of the model that this one was converted from.")] = None,
+    conversion: Annotated[str, Parameter(help="With --of: what was done to it, in words.")] = "",
+    expires: Annotated[str, Parameter(help="Last day on which the seal holds, YYYY-MM-DD.")] = "",
+    sign: Annotated[
+        Path | None, Parameter(help="Sign it with this Ed25519 private key (PEM), which only you can read.")
+    ] = None,
+    quiet: Annotated[bool, Parameter(negative="", help="Print no progress.")] = False,
+) -> int:
+    """Writes a small file by which a deployed copy of this model can be checked.
+
+    The file holds digests of all tensors, as they are and cast to 16 bits as a whole, and of the structure: modules,
+    code, hooks, settings; and inputs that depend on most weights, what the model and its blocks answer, and how far
+    harmless variation moves that. Check a model with it: wheeltap verify MODEL FILE.
+
+    Try it:
+
+      wheeltap seal digits -o digits.seal
+      wheeltap audit hf:model --json audit.json && wheeltap seal hf:model -o model.seal --audit audit.json
+      wheeltap seal hf:model-int8 -o int8.seal --of model.seal --conversion "int8, one scale per row"
+    """
+    from wheeltap import sources
+    from wheeltap.cli.progress import steps
+    from wheeltap.report.files import require_writable
+    from wheeltap.suites.seal.making import Asked, make
+    from wheeltap.suites.seal.record import signed
+
+    require_writable(file)
+    lineage = _lineage(of, conversion)
+    loaded = sources.load(model, data=data, name=name)
+    asked = Asked(
+        inputs=inputs, seed=secrets.randbits(48) if seed is None else seed, expires=expires, of=lineage,
+        audit=_answer(audit, loaded.subject.record.fingerprint),
+    )  # fmt: skip
+    with steps("sealing", quiet=quiet) as watch:
+        made = make(loaded.subject, loaded.task, asked, watch=watch)
+    kept = made.seal if sign is None else signed(made.seal, sign)
+    kept.save(file)
+    _print_sealed(made, file)
+    return 0
+
+
+def _print_sealed(made: "Made", file: Path) -> None:
+    from wheeltap.report.lines import terminal, wrapped
+
+    body, choice, console = made.seal.body, made.choice, terminal()
+    total = body.inputs.chosen
+    count = len(body.stored[0].seen.output.array())
+    wrapped(console, f"Sealed {body.name}: {file} ({file.stat().st_size / 1024:.0f} kB).", style="bold")
+    for line in (
+        f"{count} inputs ({many(total, 'example')}, {count - total} drawn). {_reached(choice)}",
+        "Any tensor, module, setting, hook or code that changes is altered; casts of the whole model to bfloat16 or "
+        "float16 pass.",
+        _beside(body.contents),
+        *made.thinned,
+        f"Tolerance: {body.tolerances.output:.1g} of the outputs' size, {body.tolerances.passes} harmless passes on "
+        f"{body.tolerances.device}.",
+        f"Check a copy: wheeltap verify MODEL {file}",
+    ):
+        wrapped(console, line)
+
+
+def _reached(choice: "Choice") -> str:
+    """How many weights the inputs see."""
+    if choice.unknown == 1.0:
+        return "Its outputs have no gradients: inputs are taken as they come, and how many weights they see is unknown."
+    unknown = f" Of {choice.unknown:.0%} there is no gradient: they are not counted." if choice.unknown else ""
+    return (
+        f"To first order, {choice.reached:.0%} of all weights, with their sign flipped, move the outputs beyond the "
+        f"tolerance ({choice.first:.0%} with the first five inputs).{unknown}"
+    )
+
+
+def _beside(contents: "SealedContents | None") -> str:
+    """What is sealed beside the weights."""
+    if contents is None:
+        return "The model comes from no folder or file: no tokenizer, chat template, settings or code are sealed."
+    parts = [f"{len(several)} of {part}" for part, several in sorted(contents.parts.items())]
+    return f"Beside the weights: {', '.join(parts)}. Any that changes what it means is altered."
+
+
+def _answer(report: Path | None, fingerprint: str) -> list[str]:
+    """The answer of an audit of this model, line by line, and the digest of its report."""
+    if report is None:
+        return []
+    from wheeltap.core import canon
+    from wheeltap.core.bounded import contents
+    from wheeltap.core.errors import UsageError
+    from wheeltap.report.report import Report
+
+    record, data = Report.read(report).record, contents(report, "report")
+    if fingerprint not in {subject.fingerprint for subject in record.subjects}:
+        raise UsageError(
+            "The audit is of another model.", where=str(report), expected=f"a report on model {fingerprint[:12]}",
+            got=", ".join(f"{subject.name} {subject.fingerprint[:12]}" for subject in record.subjects[:3]),
+            do="Audit this model, and give that report.",
+        )  # fmt: skip
+    return [*record.headline.splitlines(), f"report {canon.digest('report', data)}"]
+
+
+def _lineage(of: Path | None, conversion: str) -> "Lineage | None":
+    from wheeltap.core.errors import UsageError
+    from wheeltap.suites.seal.record import Lineage, load, require_valid
+
+    if of is None and conversion:
+        raise UsageError("A conversion is of something.", expected="--of FILE.seal", got="--conversion alone")
+    if of is None:
+        return None
+    require_valid(before := load(of))
+    return Lineage(before.digest, conversion or "not said")
+
+
+verify = App(name="verify", group="Deploy", help_format="plaintext")
+
+
+@verify.default
+def _verify(  # noqa: PLR0913 - a door: each is a choice of its own
+    model: Annotated[str, Parameter(help="digits, smollm2, hf:FOLDER, gguf:FILE or module:callable.")],
+    sealed: Annotated[Path, Parameter(help="The file that wheeltap seal wrote.")],
+    *,
+    full: Annotated[
+        bool, Parameter(negative="", help="Ask every sealed input, also where a change is sure after a few.")
+    ] = False,
+    key: Annotated[Path | None, Parameter(help="Require a signature by this Ed25519 public key (PEM).")] = None,
+    expect_name: Annotated[
+        str, Parameter(help="Require a seal of the model with this name, as --name of wheeltap seal gave it.")
+    ] = "",
+    allow_other_library: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="Exit with 0 also where weights and structure are as sealed and installed packages are others.",
+        ),
+    ] = False,
+    json: Annotated[
+        Path | None,
+        Parameter(allow_leading_hyphen=True, help="Write the result as JSON to this file; - for the output."),
+    ] = None,
+) -> int:
+    """Whether a model is the one that was sealed: as it was, converted harmlessly, or altered; and where and how.
+
+    Exit codes: 0 identical or equivalent; 1 anything else; 2 it could not be verified, which is never a pass.
+
+    Try it:
+
+      wheeltap verify digits digits.seal
+      wheeltap verify hf:deployed model.seal --full
+      wheeltap verify hf:deployed model.seal --key public.pem --expect-name support-7b
+    """
+    from wheeltap import sources
+    from wheeltap.cli.progress import said
+    from wheeltap.core.plain import escaped
+    from wheeltap.report.files import require_writable, write
+    from wheeltap.suites.seal.record import load
+    from wheeltap.suites.seal.verifying import LIBRARY
+    from wheeltap.suites.seal.verifying import verify as verified
+
+    if json is not None and json != STDOUT:
+        require_writable(json)
+    held = load(sealed)
+    with said("loading"):
+        subject = sources.load_model(model)
+    with said("verifying"):
+        found = verified(subject, held, full=full, key=key, name=expect_name)
+    code = 0 if found.passed or (allow_other_library and found.verdict == LIBRARY) else 1
+    result = msgspec.json.encode({**msgspec.structs.asdict(found), "passed": code == 0})
+    text = escaped(msgspec.json.format(result, indent=2))
+    if json == STDOUT:
+        print(text.decode())
+        return code
+    _print_verified(found, held, key=key, named=bool(expect_name))
+    if json is not None:
+        print(f"Written: {write(json, text)}")
+    return code
+
+
+def _print_verified(found: "Verification", held: "Seal", *, key: Path | None, named: bool) -> None:
+    from wheeltap.report.lines import terminal, wrapped
+
+    console = terminal()
+    wrapped(console, _ANSWERS[found.verdict], style="bold")
+    for line in (*_lines(found), *_facts(held), *_vouched(held, key=key, named=named)):
+        wrapped(console, line)
+
+
+def _lines(found: "Verification") -> list[str]:
+    """What else is said, a line each."""
+    from wheeltap.suites.seal.verifying import LIBRARY, SAME
+
+    lines = list[str]()
+    if found.passed and found.conversion and found.conversion != "as sealed":
+        lines.append(f"Its weights are those of {found.name}, cast: {found.conversion}.")
+    if found.distance > 1.0:
+        lines.append(
+            f"Outputs differ by {found.share:.2g} of their spread over inputs ({found.distance:,.0f} tolerances)."
+        )
+    if found.block:
+        lines.append(f"First block that changed: {found.block}.")
+    if found.kind:
+        lines.append(f"Likely kind: {found.kind}.")
+    if found.detail:
+        lines.append(found.detail)
+    lines += [f"Not as sealed: {one}" for one in found.files]
+    if found.bits:
+        lines.append(f"Strength: {found.bits} bits, by digests of all tensors and of the structure.")
+    elif found.verdict == SAME:
+        lines.append("Strength: 0 bits, by outputs alone. Whoever knows the seal can fit a net to it.")
+    elif found.verdict == LIBRARY:
+        lines.append("Strength: 0 bits for the installed code; weights and structure are as sealed.")
+    return [*lines, *found.notes, f"{found.inputs} inputs; {found.forwards:.1f} passes over the sealed inputs."]
+
+
+def _facts(held: "Seal") -> list[str]:
+    """What the seal says of its model."""
+    body, lines = held.body, list[str]()
+    if body.audit:
+        lines.append(f"Audit of the sealed model, as its report said when it was sealed: {body.audit[0]}")
+    if body.of is not None:
+        lines.append(f"Converted from the model of seal {body.of.digest[:12]}: {body.of.conversion}.")
+    return lines
+
+
+def _vouched(held: "Seal", *, key: Path | None, named: bool) -> list[str]:
+    """Of which model the seal is, since when and until when, and who vouches for it."""
+    body, made = held.body, held.signature
+    until = f"; it holds until {body.expires}" if body.expires else ""
+    lines = [f"Seal of the model {body.name}, made on {body.sealed} (UTC){until}."]
+    if made is None:
+        lines.append("The seal is not signed: whoever can write the file can write another.")
+    elif key is None:
+        lines.append(
+            f"Signed by key {made.key[:16]}, which you did not name: anyone can sign. Name it with --key FILE."
+        )
+    else:
+        lines.append(f"Signed by key {made.key[:16]}, as {key} requires.")
+        if not named:
+            lines.append(
+                "Another model with a seal by this key would pass with that seal: --expect-name requires this one."
+            )
+    return lines
