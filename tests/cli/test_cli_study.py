@@ -125,7 +125,7 @@ def test_the_answer_of_a_report_read_back_is_made_of_its_rules(here: Path, capsy
     told, held["headline"] = held["headline"], "All nets are safe."
     (here / "forged.json").write_text(json.dumps(held))
     for flags, shown in (((), False), (("--full",), True)):
-        assert main(["show", "forged.json", *flags]) == 0
+        assert main(["report", "forged.json", *flags]) == 0
         said = " ".join(capsys.readouterr().out.split())
         assert told in said
         assert ("as reported and not recomputed: All nets are safe." in said) == ("All nets are" in said) == shown

@@ -8,7 +8,7 @@ from cyclopts.validators import Number
 
 from wheeltap.cli import COMMAND
 from wheeltap.cli.options import Output, Seed, Whole
-from wheeltap.report.gate import FailOn
+from wheeltap.core.report import FailOn
 
 if TYPE_CHECKING:
     from wheeltap.core.subject import Subject

@@ -1,33 +1,26 @@
 """Options that several verbs share: what is asked, where outcomes are kept, where the report goes."""
 
-import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any, Final, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import msgspec
 from cyclopts import ArgumentCollection, Parameter, Token
 from cyclopts.validators import Number
 
-from wheeltap.audits import base
-from wheeltap.audits.census import ALWAYS
-from wheeltap.audits.schemes import schemes as require_schemes
 from wheeltap.core.bounded import contents, parsing
 from wheeltap.core.docs import described
 from wheeltap.core.errors import FileError, UnknownName, UsageError
 from wheeltap.core.files import ODD_PATH
-from wheeltap.core.report import ReportRecord
+from wheeltap.core.report import FailOn, ReportRecord
 from wheeltap.plans.plan import ALPHA, ERROR_MARGIN, HIGHEST, MARGIN, AuditSpec, Effort
-from wheeltap.report import files
-from wheeltap.report.gate import FailOn, exit_code
-from wheeltap.report.origin import origin
-from wheeltap.report.report import Report
-from wheeltap.sources.base import addressed, is_code_of_examples
-from wheeltap.sources.lm_eval import PREFIX, LmEvalSpec
+
+if TYPE_CHECKING:
+    from wheeltap.report.report import Report
 
 STDOUT: Final = Path("-")
 """A path that stands for standard output."""
@@ -140,6 +133,9 @@ class Request:
             UsageError: If they are given twice, or the folder of tasks without a task.
             WheeltapError: See ``LmEvalSpec.parse``.
         """
+        from wheeltap.sources.base import addressed
+        from wheeltap.sources.lm_eval import PREFIX, LmEvalSpec
+
         if self.task is None and self.include_path is None:
             return None if self.data is None else str(self.data)
         if self.task is None or self.data is not None:
@@ -163,6 +159,10 @@ class Request:
             UsageError: If none is named, or a setting of a table cannot be used, of any audit.
             UnknownName: If there is no such audit or scheme.
         """
+        from wheeltap.audits import base
+        from wheeltap.audits.census import ALWAYS
+        from wheeltap.audits.schemes import schemes as require_schemes
+
         given = None if self.audits is None else _listed(self.audits)
         if given == ():
             raise UsageError(
@@ -245,16 +245,6 @@ class Execution:
         return None if self.memory is None else bytes_of(self.memory)
 
 
-MOST: Final = 8
-"""Processes that are used by default, at most."""
-
-
-def processes() -> int:
-    """As many as there are processors that may be used, but not many."""
-    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return min(usable, MOST)
-
-
 def default_store(*names: str) -> Path:
     """A file in this folder named after the subjects."""
     slug = "-vs-".join(re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "model" for name in names)[:80]
@@ -304,6 +294,8 @@ class Output:
             FileError: If the folder cannot be made, or a file cannot be written.
             UsageError: If two of them are one.
         """
+        from wheeltap.report import files
+
         if self.out is not None:
             try:
                 self.out.mkdir(parents=True, exist_ok=True)
@@ -325,8 +317,10 @@ class Output:
                 )
             seen.add(path.resolve())
 
-    def give(self, report: Report) -> int:
+    def give(self, report: "Report") -> int:
         """Writes the files asked for, prints the report, gives the exit code."""
+        from wheeltap.report.gate import exit_code
+
         written = list[Path]()
         try:
             self._write(report, written)
@@ -336,13 +330,14 @@ class Output:
             print("Written: " + ", ".join(str(path) for path in written))
         return exit_code(report.record, self.fail_on)
 
-    def _print(self, report: Report) -> None:
+    def _print(self, report: "Report") -> None:
         if self.json == STDOUT:
             from wheeltap.report.jsonfile import to_json
 
             print(to_json(report.record).decode())
         elif self.quiet:
             from wheeltap.report.lines import terminal, wrapped
+            from wheeltap.report.origin import origin
 
             for line in report.headline.splitlines():
                 wrapped(terminal(), line)
@@ -351,7 +346,9 @@ class Output:
         else:
             report.text(full=self.full)
 
-    def _write(self, report: Report, written: list[Path]) -> None:
+    def _write(self, report: "Report", written: list[Path]) -> None:
+        from wheeltap.report import files
+
         written += [*map(report.html, self.pages), *map(report.json, self.files)]
         if self.out is not None:
             written += [files.write(self.out / name, text.encode()) for name, text in _more(report.record)]
@@ -421,6 +418,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def settings_in(path: Path) -> dict[str, Any]:
     """What a settings file says beside its tables, lists of names as text with commas."""
+    from wheeltap.sources.base import is_code_of_examples
+
     found = {name: _joined(value) for name, value in _read(path).items() if not isinstance(value, dict)}
     for name, value in found.items():
         if name not in _FLAGS:
@@ -438,6 +437,8 @@ def settings_in(path: Path) -> dict[str, Any]:
 
 def _tables(path: Path) -> dict[str, dict[str, Any]]:
     """Its tables of settings, one an audit."""
+    from wheeltap.audits import base
+
     tables = {name: cast("dict[str, Any]", table) for name, table in _read(path).items() if isinstance(table, dict)}
     unknown = next((name for name in tables if name not in base.audits), None)
     if unknown is not None:

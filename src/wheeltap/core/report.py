@@ -1,5 +1,7 @@
 """A whole report as data: what every renderer reads."""
 
+from typing import Literal
+
 import msgspec
 
 from wheeltap.core.records import (
@@ -17,6 +19,10 @@ from wheeltap.core.section import Section
 from wheeltap.core.study import StudyRecord
 
 SCHEMA = "wheeltap.report/3"
+
+FailOn = Literal["costs", "may-cost", "cannot-tell", "never"]
+"""The mildest verdict that fails: a loss shown to exceed its margin (or an error); any loss that was shown; any test
+that could not tell; none."""
 
 
 class ReportRecord(msgspec.Struct, frozen=True, kw_only=True):

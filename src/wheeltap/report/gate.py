@@ -2,19 +2,15 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal, SupportsFloat, cast, final
+from typing import Any, Final, SupportsFloat, cast, final
 
 from wheeltap.audits.schemes import scheme
 from wheeltap.core.errors import UnknownName, UsageError, WheeltapError
 from wheeltap.core.records import UNCOVERED, Finding, FindingStatus
-from wheeltap.core.report import ReportRecord
+from wheeltap.core.report import FailOn, ReportRecord
 from wheeltap.core.settings import checked
 from wheeltap.report import words
 from wheeltap.report.unfinished import missing_trials
-
-FailOn = Literal["costs", "may-cost", "cannot-tell", "never"]
-"""The mildest verdict that fails: a loss shown to exceed its margin (or an error); any loss that was shown; any test
-that could not tell; none."""
 
 PASSED, FAILED, NO_RESULT, VOID = 0, 1, 2, 3
 """Exit codes: nothing stands in the way; a verdict does; there is no result to go by; a control failed."""

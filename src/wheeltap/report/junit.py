@@ -7,10 +7,9 @@ from typing import Final, Literal
 from xml.etree import ElementTree as Xml
 
 from wheeltap.core.records import UNCOVERED, Finding, FindingStatus
-from wheeltap.core.report import ReportRecord
+from wheeltap.core.report import FailOn, ReportRecord
 from wheeltap.core.settings import checked
 from wheeltap.report import gate, words
-from wheeltap.report.gate import FailOn
 from wheeltap.report.unfinished import missing_trials
 
 SUITE = "wheeltap"

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, cast, final
 from wheeltap.core.bounded import contents
 from wheeltap.core.errors import UnknownName, WheeltapError
 from wheeltap.core.records import Control, Cost, Finding
-from wheeltap.core.report import ReportRecord
+from wheeltap.core.report import FailOn, ReportRecord
 from wheeltap.core.settings import checked
 from wheeltap.report import files, gate, jsonfile
-from wheeltap.report.gate import FailOn
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -5,10 +5,10 @@
     found.save("circuit.json")
     wt.circuits.check(net, task, "circuit.json")
 
-Files, in reading order: ``doors`` (find, check, train), ``pairs`` (prompts that differ in one point) and ``sources``
-(where they come from), ``unit_circuit``, ``edge_circuit``, ``file`` and ``origin`` (what a circuit is, in a file),
-``engine`` and ``readings`` (ablating and searching), ``recipes`` and ``nets`` (sparse decoders), ``audits`` (WT301 to
-WT304) with ``runs`` and ``duration``, ``record`` and ``sections`` (what is shown), ``studies``, ``cli``.
+In reading order: ``doors`` (find, check, train), ``pairs`` (prompts that differ in one point) and ``sources`` (where
+they come from), ``circuit`` (what a circuit is, in a file), ``specs``, ``engine`` and ``readings`` (ablating, scoring),
+``recipes`` and ``nets`` (searching, and sparse decoders), ``audits`` (WT301 to WT304) with ``runs`` and ``stats``,
+``record`` and ``sections`` (what is shown), ``studies``, ``cli``.
 """
 
 from typing import TYPE_CHECKING

@@ -1,6 +1,7 @@
 """``wheeltap circuits train | find | check``."""
 
 import dataclasses
+import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from wheeltap.cli.options import Execution, Output, Seed, Whole, processes
+from wheeltap.cli.options import Execution, Output, Seed, Whole
 from wheeltap.suites.circuits.specs import Ablation, Method
 
 if TYPE_CHECKING:
@@ -203,7 +204,8 @@ def _judged(  # noqa: PLR0913 - what the two doors have in common
     if file is not None:
         require_writable(file)
     output.prepare()
-    execution = replace(execution, workers=execution.workers or min(processes(), _PROCESSES))
+    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    execution = replace(execution, workers=execution.workers or min(usable, _PROCESSES))
     data = f"pairs:{task.removeprefix('pairs:')}"
     with said(f"loading {model}"):
         subjects, examples = load((model,), data)
