@@ -3,10 +3,10 @@
     report = wt.lens.read("base.jsonl", "rl.jsonl")
     report = wt.lens.read("answers.jsonl", votes="votes.jsonl")
 
-Files, in reading order: ``recorded`` (the shapes of files) and ``runs`` (files as a plan and outcomes), ``audits``
-(WT501 to WT505) with ``stats`` (pass@k, disagreement, raters, exchangeable orders), ``record`` and ``sections`` (what
-is shown); for models at hand ``passages``, ``ambiguity`` and ``sources`` (items), ``specs`` and ``readings`` (sampled
-answers, votes, order of items); ``recipes``, ``nets`` and ``studies`` (nets that are rewarded), ``cli``.
+In reading order: ``recorded`` (the shapes of files) and ``runs`` (files as a plan and outcomes), ``audits`` (WT501 to
+WT505) with ``stats`` (pass@k, disagreement, raters, exchangeable orders), ``record`` and ``sections`` (what is shown);
+for models at hand ``annotations`` and ``sources`` (items), ``specs`` and ``readings`` (sampled answers, votes, order of
+items); ``recipes``, ``nets`` and ``studies`` (nets that are rewarded), ``cli``.
 """
 
 from typing import TYPE_CHECKING

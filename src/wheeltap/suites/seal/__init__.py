@@ -4,10 +4,10 @@
     made.seal.save("model.seal")
     wt.seal.verify(deployed, wt.seal.load("model.seal")).verdict
 
-In reading order: ``record`` (what a seal holds, signed or not), ``making`` and ``verifying`` (the two doors), ``inputs``
-(which inputs see most weights), ``structure``, ``tensors`` and ``values`` (what is digested), ``contents`` (files beside
-the weights), ``sketch`` (outputs in few numbers); ``tampers``, ``readings`` and ``studies`` (what is found of changed
-copies), ``cli`` (``wheeltap seal``, ``wheeltap verify``).
+In reading order: ``record`` (what a seal holds, signed or not), ``making`` and ``verifying`` (the two doors),
+``inputs`` (which inputs see most weights), ``structure``, ``tensors`` and ``values`` (what is digested), ``contents``
+(files beside the weights), ``sketch`` (outputs in few numbers); ``tampers``, ``readings`` and ``studies`` (what is
+found of changed copies), ``cli`` (``wheeltap seal``, ``wheeltap verify``).
 """
 
 from typing import TYPE_CHECKING
