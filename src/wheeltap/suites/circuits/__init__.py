@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 from wheeltap.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from wheeltap.suites.circuits.doors import Found, check, find, task
+    from wheeltap.suites.circuits.doors import CircuitSearchResult, check, find, task
     from wheeltap.suites.circuits.recipes.sparse import sparsify
     from wheeltap.suites.circuits.runs import Trained, Training, train
 
-__all__ = ["Found", "Trained", "Training", "check", "find", "sparsify", "task", "train"]
+__all__ = ["CircuitSearchResult", "Trained", "Training", "check", "find", "sparsify", "task", "train"]
 
 __getattr__ = lazy(
     __name__,

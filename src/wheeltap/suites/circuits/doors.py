@@ -40,7 +40,7 @@ def task(name: str | Path, tokenizer: Tokenizer | None = None) -> ChoiceTask:
 
 @final
 @dataclass(frozen=True)
-class Found:
+class CircuitSearchResult:
     """What a search found.
 
     Attributes:
@@ -77,7 +77,7 @@ def find(
     seed: int = 0,
     workers: int = 1,
     **settings: Scalar,
-) -> Found:
+) -> CircuitSearchResult:
     """Searches for a small circuit that does a task, and judges it.
 
     Args:
@@ -96,7 +96,7 @@ def find(
     made = plan([own], task, audits=runs.wanted(settings, own), seed=seed)
     with _place(store) as place:
         report = run(made, [own], task, store=place, workers=workers)
-        return Found(report, runs.found(made, own, task, place))
+        return CircuitSearchResult(report, runs.found(made, own, task, place))
 
 
 def check(
