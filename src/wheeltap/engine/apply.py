@@ -2,7 +2,6 @@
 
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, final
 
@@ -60,7 +59,8 @@ class Disturbance:
         self._live: dict[str, Weights] = {}
         self._stored: dict[str, tuple[Tensor, Tensor]] = {}
         self._lengths: dict[str, float | None] = {}
-        self._directions: _Directions | None = None
+        # One draw's directions by layer, each with its squared length.
+        self._directions: tuple[tuple[int, int], dict[str, tuple[Weights, float]]] | None = None
         self._size = 0.0
         self.relative_norm = 0.0
         self.coverage: float | None = None
@@ -189,14 +189,14 @@ class Disturbance:
         That is kept while doses of one draw follow each other: so one draw serves a whole curve.
         """
         held, clean, known = self._live[layer.name], self._clean[layer.name], self._lengths[layer.name]
-        if self._directions is not None and self._directions.key != (draw.root, draw.seed):
+        if self._directions is not None and self._directions[0] != (draw.root, draw.seed):
             self._directions = None  # freed before the next one is drawn
         if self._directions is None:
             if not keep:
                 length = noise.write(held, layer, clean, dose, draw)
                 return (known or 0.0) if length is None else length
-            self._directions = _Directions((draw.root, draw.seed), {})
-        kept = self._directions.along
+            self._directions = (draw.root, draw.seed), {}
+        kept = self._directions[1]
         if layer.name not in kept:
             along = noise.direction(layer, clean, draw)
             kept[layer.name] = (along, along.squared_norm if known is None else known)
@@ -249,14 +249,6 @@ _NAMED = 4
 
 def _why_not(layer: Layer, perturbation: Perturbation) -> str:
     return "its weight is used in more than one place" if layer.tied else f"{perturbation.title}: not defined on it"
-
-
-@dataclass
-class _Directions:
-    """One draw's direction by layer, each with its squared length."""
-
-    key: tuple[int, int]
-    along: dict[str, tuple[Weights, float]]
 
 
 def _distance(one: Tensor, two: Tensor) -> float:

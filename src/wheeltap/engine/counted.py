@@ -90,7 +90,9 @@ def _seen_numbers(run: Callable[[], object]) -> dict[bytes, Numbers]:
             if id(value) not in seen and issubclass(type(value), _KINDS):
                 seen[id(value)] = value
                 for numbers in _numbers(value):
-                    found.setdefault(_content(numbers), numbers)
+                    # The same for an array and for another order of it.
+                    held = numbers if isinstance(numbers, bytes) else np.sort(numbers, axis=None).tobytes()
+                    found.setdefault(hashlib.blake2b(held, digest_size=16).digest(), numbers)
 
     before = sys.getprofile()
     with suppress(Exception):  # with other weights, an index may be out of range
@@ -100,12 +102,6 @@ def _seen_numbers(run: Callable[[], object]) -> dict[bytes, Numbers]:
         finally:
             sys.setprofile(before)
     return found
-
-
-def _content(numbers: Numbers) -> bytes:
-    """The same for an array and for another order of it."""
-    held = numbers if isinstance(numbers, bytes) else np.sort(numbers, axis=None).tobytes()
-    return hashlib.blake2b(held, digest_size=16).digest()
 
 
 def _numbers(value: Any, depth: int = 0) -> Iterator[Numbers]:
@@ -233,19 +229,15 @@ def counted(
     fixed = {name: size for name, size in seen.fixed.items() if not _passes(name, passing)}
     fixed |= {one.name: one.size for one in mattering}
     if seen.outside and all(one.tensor is not None for one in mattering):
-        fixed |= _at_hand(subject, task, held)
+        # What the forward computes with outside of torch that is not held: a file, a text, a cache.
+        batch = next(iter(task.moments()))
+        own = [*subject.model.parameters(), *(one.tensor for one in held if one.tensor is not None)]
+        with torch.no_grad():
+            outside = constants(lambda at: batch.one(at).run(subject.model), _changed(own))
+        fixed |= outside if sum(outside.values()) >= _least(subject) else {}
     unused = [subject.parameter(path) for path in sorted(seen.idle)]
     alone = bool(fixed) and bool(unused) and not trial.moves(unused)
     return WeightCount(fixed, seen.idle if alone else frozenset(), bool(traces), trial.forwards)
-
-
-def _at_hand(subject: Subject, task: BaseTask, held: list[_Candidate]) -> dict[str, int]:
-    """What the forward computes with outside of torch that is not held: a file, a text, a cache."""
-    batch = next(iter(task.moments()))
-    own = [*subject.model.parameters(), *(one.tensor for one in held if one.tensor is not None)]
-    with torch.no_grad():
-        found = constants(lambda at: batch.one(at).run(subject.model), _changed(own))
-    return found if sum(found.values()) >= _least(subject) else {}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import cast, final
 
 import msgspec
@@ -199,13 +199,13 @@ class TuningCopy(Knowledge):
             if how.adapter == "lora" and layer.kind != "embedding":
                 parts.append(_LowRank(weight, layer, how.rank, how.rate * spread))
             if whole:
-                parts.append(_Whole(weight, how.rate * spread))
+                parts.append(_Whole(weight, [how.rate * spread]))
             if how.adapter.endswith("gain"):
                 parts.append(_Gain(weight, layer, how.rate))
             if layer.bias is not None and (whole or how.adapter.endswith(("gain", "bias"))):
-                parts.append(_Whole(self._model.get_parameter(layer.bias), how.rate * size))
+                parts.append(_Whole(self._model.get_parameter(layer.bias), [how.rate * size]))
             if whole and layer.length is not None:
-                parts.append(_Whole(self._model.get_parameter(layer.length), how.rate * spread))
+                parts.append(_Whole(self._model.get_parameter(layer.length), [how.rate * spread]))
         if not parts:
             raise DataError(
                 "There is nothing such to train in this model.", where=self._name, expected=how.adapter,
@@ -359,23 +359,28 @@ class _Course:
     diverged: bool = False
 
 
-@dataclass
 class _Part(ABC):
     """A parameter of the copy, and the numbers that are trained in its stead.
 
     Attributes:
         held: The parameter.
+        rates: First step size of each of the numbers; 0 for that of the settings.
         numbers: In at least single precision: small steps would be lost in half.
-        rates: First step size of each; 0 for that of the settings.
     """
 
-    held: Tensor
-    rates: list[float]
-    numbers: list[Tensor] = field(default_factory=list[Tensor])
+    def __init__(self, held: Tensor, rates: list[float]) -> None:
+        self.held, self.rates, self.clean = held, rates, held.detach().clone()
+        self.wide = torch.promote_types(held.dtype, torch.float32)
+        self.numbers: list[Tensor] = []
+
+    def start(self, root: int, seed: int) -> None:
+        """Goes back to the subject's weights."""
+        self.held.copy_(self.clean)
+        self.numbers = self.first(root, seed)
 
     @abstractmethod
-    def start(self, root: int, seed: int) -> None:
-        """Back to the subject's weights."""
+    def first(self, root: int, seed: int) -> list[Tensor]:
+        """The numbers at the subject's weights."""
 
     @abstractmethod
     def take(self, slope: Tensor | None) -> None:
@@ -390,23 +395,14 @@ class _Part(ABC):
 class _Whole(_Part):
     """Every element trained."""
 
-    def __init__(self, held: Tensor, rate: float) -> None:
-        super().__init__(held, [rate])
-        self._clean = held.detach().clone()
-
-    def start(self, root: int, seed: int) -> None:
-        """See ``_Part.start``."""
-        self.held.copy_(self._clean)
-        wide = self.held.dtype.itemsize >= 4
-        self.numbers = [self.held.detach() if wide else self.held.detach().float()]
+    def first(self, root: int, seed: int) -> list[Tensor]:
+        return [self.held.detach().to(self.wide)]
 
     def take(self, slope: Tensor | None) -> None:
-        """See ``_Part.take``."""
         [number] = self.numbers
         number.grad = None if slope is None else slope.to(number.dtype)
 
     def write(self) -> None:
-        """See ``_Part.write``."""
         [number] = self.numbers
         if number.dtype != self.held.dtype:
             self.held.copy_(number)
@@ -420,24 +416,19 @@ class _LowRank(_Part):
     """
 
     def __init__(self, held: Tensor, layer: Layer, rank: int, rate: float) -> None:
-        self._rank = min(rank, layer.units, layer.fan_in)
+        self._layer, self._rank = layer, min(rank, layer.units, layer.fan_in)
         # The first factor moves by a tenth of the share of its size; the second makes a change of the share asked for.
         outer = rate * (layer.fan_in / self._rank) ** 0.5
         super().__init__(held, [0.1 * rate / layer.fan_in**0.5, outer])
-        self._clean, self._layer = held.detach().clone(), layer
 
-    def start(self, root: int, seed: int) -> None:
-        """See ``_Part.start``."""
-        self.held.copy_(self._clean)
+    def first(self, root: int, seed: int) -> list[Tensor]:
         shape = (self._rank, self._layer.fan_in)
         stream = torch.Generator().manual_seed(seeds.derive(root, "fine-tune", "low rank", self._layer.weight, seed))
         inner = torch.randn(shape, generator=stream, dtype=torch.float32, device="cpu").div_(self._layer.fan_in**0.5)
-        wide = torch.promote_types(self.held.dtype, torch.float32)
-        inner = inner.to(device=self.held.device, dtype=wide)
-        self.numbers = [inner, inner.new_zeros(self._layer.units, self._rank)]
+        inner = inner.to(device=self.held.device, dtype=self.wide)
+        return [inner, inner.new_zeros(self._layer.units, self._rank)]
 
     def take(self, slope: Tensor | None) -> None:
-        """See ``_Part.take``."""
         inner, outer = self.numbers
         if slope is None:
             inner.grad = outer.grad = None
@@ -446,9 +437,8 @@ class _LowRank(_Part):
         inner.grad, outer.grad = outer.T @ by_weight, by_weight @ inner.T
 
     def write(self) -> None:
-        """See ``_Part.write``."""
         inner, outer = self.numbers
-        self.held.copy_(self._clean.to(inner.dtype) + self._layer.stored(outer @ inner))
+        self.held.copy_(self.clean.to(inner.dtype) + self._layer.stored(outer @ inner))
 
 
 @final
@@ -457,24 +447,19 @@ class _Gain(_Part):
 
     def __init__(self, held: Tensor, layer: Layer, rate: float) -> None:
         super().__init__(held, [rate])
-        self._clean, self._layer = held.detach().clone(), layer
+        self._layer = layer
 
-    def start(self, root: int, seed: int) -> None:
-        """See ``_Part.start``."""
-        self.held.copy_(self._clean)
-        wide = torch.promote_types(self.held.dtype, torch.float32)
-        self.numbers = [self.held.new_zeros(self._layer.units, dtype=wide)]
+    def first(self, root: int, seed: int) -> list[Tensor]:
+        return [self.held.new_zeros(self._layer.units, dtype=self.wide)]
 
     def take(self, slope: Tensor | None) -> None:
-        """See ``_Part.take``."""
         [gain] = self.numbers
         matrix = self._layer.matrix
         gain.grad = None if slope is None else (matrix(slope) * matrix(self.held.detach())).sum(1, dtype=gain.dtype)
 
     def write(self) -> None:
-        """See ``_Part.write``."""
         [gain] = self.numbers
-        self.held.copy_(self._layer.stored(self._layer.matrix(self._clean) * gain.exp()[:, None]))
+        self.held.copy_(self._layer.stored(self._layer.matrix(self.clean) * gain.exp()[:, None]))
 
 
 def _outputs(model: nn.Module, task: BaseTask, layers: Mapping[str, Layer]) -> tuple[dict[str, float], str]:
