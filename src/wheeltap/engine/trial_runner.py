@@ -102,40 +102,33 @@ class SubjectPool:
             if held is not None and held.record.fingerprint == fingerprint:
                 return held
         record = self.record(fingerprint)
-        if record.made is not None and record.base is not None:
-            return self._copied(record, record.base)
-        return self._made(record)
+        if record.made is None or record.base is None:
+            if self._maker is None:
+                raise self._unknown(fingerprint)
+            self._member = self._copy = None
+            member = Subject(self._maker.module(record), name=record.name)
+            settle(member, self._task)
+            member.known_as(record)
+            self._member = member
+            return member
+        self._copy = None
+        if record.base not in self._given and record.base not in self._records:
+            raise self._unknown(fingerprint)
+        base = self.subject(record.base)
+        with as_before(base), threads_for(record.parameters):  # finding its structure runs its forward
+            run = few(self._task, base.model)
+            if record.base not in self._families:
+                found = gauge.find(base.model, run)
+                self._families[record.base] = found if isinstance(found, gauge.Family) else None
+            model = gauge.twin(base.model, record.made, run, family=self._families[record.base])
+        self._copy = base.derived(model, record)
+        return self._copy
 
     def make(self, trial: Trial) -> Outcome:
         """Carries out the making of a member."""
         if self._maker is None:
             raise self._unknown(trial.subject)
         return self._maker.make(self.record(trial.subject), trial)
-
-    def _made(self, record: SubjectRecord) -> Subject:
-        if self._maker is None:
-            raise self._unknown(record.fingerprint)
-        self._member = self._copy = None
-        member = Subject(self._maker.module(record), name=record.name)
-        settle(member, self._task)
-        member.known_as(record)
-        self._member = member
-        return member
-
-    def _copied(self, record: SubjectRecord, base_of: str) -> Subject:
-        self._copy = None
-        if base_of not in self._given and base_of not in self._records:
-            raise self._unknown(record.fingerprint)
-        base, made = self.subject(base_of), record.made
-        assert made is not None, "a copy says how it is made"
-        with as_before(base), threads_for(record.parameters):  # finding its structure runs its forward
-            run = few(self._task, base.model)
-            if base_of not in self._families:
-                found = gauge.find(base.model, run)
-                self._families[base_of] = found if isinstance(found, gauge.Family) else None
-            model = gauge.twin(base.model, made, run, family=self._families[base_of])
-        self._copy = base.derived(model, record)
-        return self._copy
 
     def _unknown(self, fingerprint: str) -> UsageError:
         return UsageError(

@@ -349,9 +349,14 @@ class _Finder:
         normed = NormReaders(path, tuple(map(self.address, readers)))
         self.norms.append(normed)
         bare = [reader for reader in readers if exact(self.model.get_submodule(reader), "bias") is None]
-        problems = {"fold": _gain_reason(norm), "shift": f"{', '.join(bare)} has no bias" if bare else None}
-        if exact(norm, "bias") is None:
-            del problems["shift"]
+        problems: dict[str, str | None] = {"fold": None}
+        gain, offset = gain_of(norm), exact(norm, "bias")
+        if offset is not None:
+            problems["shift"] = f"{', '.join(bare)} has no bias" if bare else None
+        if gain is not None and offset is not None:
+            small = (gain.abs() < _SMALLEST_GAIN * gain.abs().max()) & (offset != 0)
+            if small.any():
+                problems["fold"] = f"{int(small.sum())} of its gains are too small to divide its offset by"
         for move, problem in problems.items():
             if problem is not None:
                 self.refused.append(f"{move}: {path}: {problem}")
@@ -461,12 +466,3 @@ def _top_reason(model: nn.Module, net: TransformerNet, blocks: Mapping[str, Tran
     if strange:
         return f"it holds parameters in {strange}, which is not known"
     return altered(model) or altered(base)
-
-
-def _gain_reason(norm: nn.Module) -> str | None:
-    """Why the offset of a norm cannot be divided by its gain, or ``None`` if it can."""
-    gain, offset = gain_of(norm), exact(norm, "bias")
-    if gain is None or offset is None:
-        return None
-    small = (gain.abs() < _SMALLEST_GAIN * gain.abs().max()) & (offset != 0)
-    return f"{int(small.sum())} of its gains are too small to divide its offset by" if small.any() else None

@@ -325,18 +325,15 @@ def found_attention(subject: Subject, task: BaseTask | None = None) -> tuple[Att
     found, refused = attention.find(subject.model, SharedTensors(subject.model), run=run)
     # Which moves hold does not matter here.
     problems = [reason for reason in refused if not any(f": {move}: " in reason for move in attention.MOVES)]
-    problems += [f"{each.path}: how many heads it has is not proven" for each in found if not _counted(each)]
+    # They are what they seem where whole ones change places, or keep both products within themselves.
+    guessed = [one for one in found if "heads" not in one.moves and not {"value", "query"} <= set(one.moves)]
+    problems += [f"{one.path}: how many heads it has is not proven" for one in guessed]
     modules = ((each.path, subject.model.get_submodule(each.path)) for each in found)
     packed = [path for path, held in modules if isinstance(held, nn.MultiheadAttention) and not held.batch_first]
     problems += [f"{path}: nn.MultiheadAttention without batch_first: its rows are not first" for path in packed[:1]]
     if problems or not found:
         raise _unknown(subject, problems[0] if problems else "no attention layer")
     return found
-
-
-def _counted(found: AttentionLayer) -> bool:
-    """Whether its heads are what they seem: whole ones change places, or keep both products within themselves."""
-    return "heads" in found.moves or {"value", "query"} <= set(found.moves)
 
 
 def _unknown(subject: Subject, got: str) -> ModelError:
@@ -461,15 +458,12 @@ def _parts(task: BaseTask) -> Iterator[Tensor]:
         size = task.batch
     elif isinstance(task, ChoiceTask):
         # Of like length, so that few batches hold them.
-        lengths = [len(context) + max(map(len, options)) for context, options in _items(task)]
+        items = list(zip(task.contexts, task.choices, strict=True))
+        lengths = [len(context) + max(map(len, options)) for context, options in items]
         order = torch.tensor(lengths).argsort(stable=True)
-        tokens = [sum(len(context) + len(option) for option in options) for context, options in _items(task)]
+        tokens = [sum(len(context) + len(option) for option in options) for context, options in items]
         size = max(task.tokens_per_batch // max(tokens), 1)
     return (order[start : start + size] for start in range(0, count, size))
-
-
-def _items(task: ChoiceTask) -> Iterator[tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]]:
-    return zip(task.contexts, task.choices, strict=True)
 
 
 def _by_head(slopes: Sequence[Tensor], calls: Sequence[int]) -> Tensor:
