@@ -1,5 +1,1 @@
 """The engine: the only place that touches a model's weights, and always gives them back to the bit."""
-
-from wheeltap.engine.needs import moments
-
-__all__ = ["moments"]

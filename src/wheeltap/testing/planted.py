@@ -38,7 +38,7 @@ class PlantedCase:
         """Layer moments, for perturbations that need them."""
         from wheeltap.engine.needs import moments
 
-        return moments.estimate(self.subject, self.task)
+        return moments.layer_moments(self.subject, self.task).factors
 
 
 @dataclass(frozen=True)

@@ -465,11 +465,6 @@ TIED = "its weight is used in more than one place"
 NOT_READ = "not reached by these examples, or its input cannot be read"
 
 
-def estimate(subject: Subject, task: BaseTask) -> dict[str, Factors | BlockFactors]:
-    """Factors of every layer that the task reaches often enough: see ``layer_moments``."""
-    return layer_moments(subject, task).factors
-
-
 def layer_moments(subject: Subject, task: BaseTask, *, limit: int = MOMENT_BYTES) -> LayerMoments:
     """Factors of every layer that the task reaches often enough, from clean passes over its moment inputs.
 
