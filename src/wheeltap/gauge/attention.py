@@ -189,7 +189,7 @@ def find(
     for path, module in modules.items():
         inside = path in seen or path.startswith(tuple(f"{other}." if other else "" for other in seen))
         # Of its name, and not of an unknown class around others that are.
-        named = [type(part).__name__.endswith("AttentionLayer") for part in module.modules()]
+        named = [type(part).__name__.endswith("Attention") for part in module.modules()]
         if inside or not named[0] or (of_transformers(module) not in KINDS and any(named[1:])):
             continue
         seen.append(path)
