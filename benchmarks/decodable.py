@@ -24,7 +24,7 @@ from wheeltap.core import seeds
 from wheeltap.core.records import Finding, Outcome
 from wheeltap.stats.effect import score_interval
 from wheeltap.suites.decodable.audits.decodable import DecodableAudit
-from wheeltap.suites.decodable.engine.ablation import Ablation, Bench, laid_out
+from wheeltap.suites.decodable.engine.ablation import Bench, FactorAblation, laid_out
 from wheeltap.suites.decodable.engine.activations import places
 from wheeltap.suites.decodable.readings import Decodable
 from wheeltap.suites.decodable.specs import KINDS
@@ -73,7 +73,7 @@ def random_subspace(seed: int) -> dict[str, Finding]:
     rng = seeds.generator(seed, "benchmark", "subspaces")
     layers = laid_out(bench, where, most=16, rng=rng)
     factors = case.task.annotations.factors
-    ablation = Ablation(bench, settings, len(factors), lambda *name: seeds.generator(seed, "benchmark", *name))
+    ablation = FactorAblation(bench, settings, len(factors), lambda *name: seeds.generator(seed, "benchmark", *name))
     values: dict[str, Any] = {"kind": float(KINDS.index(where.kind)), "layers": np.array(where.index), "copies": 0.0}
     for name, labels in factors.items():
         told = ablation.factor(labels, layers, rng, blind=True)

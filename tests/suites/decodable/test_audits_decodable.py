@@ -1,4 +1,4 @@
-"""WT203: factors that are held without being used are told from those that are used; nothing is made of noise."""
+"""WT203: factors that are held without being used are called so; nothing is made of noise."""
 
 from typing import Any
 
@@ -44,10 +44,10 @@ def by_factor(verdict: Verdict) -> dict[str, Finding]:
 @pytest.mark.parametrize("outputs", ["classes", "numbers"])
 def test_planted_factors_are_called_right(outputs: str) -> None:
     for seed in range(8):
-        told = audited(constructed(seed=seed, design=Design(outputs=outputs)))
-        assert (told[USED].status, told[UNUSED].status) == ("excluded", "found"), seed
-        assert not told[UNUSED].alarm
-        assert "does not prove" in told[UNUSED].because and "and used" in told[USED].because
+        got = audited(constructed(seed=seed, design=Design(outputs=outputs)))
+        assert (got[USED].status, got[UNUSED].status) == ("excluded", "found"), seed
+        assert not got[UNUSED].alarm
+        assert "does not prove" in got[UNUSED].because and "and used" in got[USED].because
 
 
 def test_of_examples_in_groups_nothing_is_concluded() -> None:
@@ -60,35 +60,35 @@ def test_of_examples_in_groups_nothing_is_concluded() -> None:
 
 
 def test_of_a_trained_net_the_used_factor_is_never_called_unused() -> None:
-    told = [audited(trained(seed=seed)) for seed in range(3)]
-    assert [one[USED].status for one in told] == ["excluded"] * 3
-    assert sum(one[UNUSED].status == "found" for one in told) >= 2
-    found = [one[UNUSED] for one in told if one[UNUSED].status == "found"]
+    got = [audited(trained(seed=seed)) for seed in range(3)]
+    assert [one[USED].status for one in got] == ["excluded"] * 3
+    assert sum(one[UNUSED].status == "found" for one in got) >= 2
+    found = [one[UNUSED] for one in got if one[UNUSED].status == "found"]
     assert all("Afterwards a new probe at layer " in one.because for one in found)
     assert any("known only in part" in one.because for one in found)  # 48 features, 150 examples
 
 
 def test_a_factor_that_leaks_into_the_outputs_is_not_called_unused() -> None:
-    told = [audited(constructed(seed=seed, design=Design(leak=0.6)))[UNUSED].status for seed in range(6)]
-    assert told.count("excluded") >= 5 and "found" not in told
+    got = [audited(constructed(seed=seed, design=Design(leak=0.6)))[UNUSED].status for seed in range(6)]
+    assert got.count("excluded") >= 5 and "found" not in got
 
 
 def test_random_labels_are_not_decodable() -> None:
-    told: list[str] = []
+    got: list[str] = []
     for seed in range(24):
         case = constructed(seed=seed)
         labels = seeds.generator(seed, "labels").permutation(np.arange(300) % 2)
         known = PlantedCase(case.subject, case.task.with_factors({"random": torch.as_tensor(labels)}))
-        told.append(audited(known, factors="random", draws=8)["random"].status)
-    assert set(told) <= {"not_applicable", "inconclusive"}
-    assert told.count("not_applicable") >= 20
+        got.append(audited(known, factors="random", draws=8)["random"].status)
+    assert set(got) <= {"not_applicable", "inconclusive"}
+    assert got.count("not_applicable") >= 20
 
 
 def test_the_whole_way_from_the_command(tmp_path: Any) -> None:
     case = constructed(seed=0)
     report = wt.audit(case.subject, case.task, audits=["score", "decodable"], store=tmp_path / "a.wheeltap")
-    told = {finding.title: finding.status for finding in report.findings}
-    assert told[f"Decodable but unused: {UNUSED}"] == "found"
+    got = {finding.title: finding.status for finding in report.findings}
+    assert got[f"Decodable but unused: {UNUSED}"] == "found"
     assert {c.status for c in report.controls if c.name.startswith("WT203")} == {"passed"}
 
 
@@ -181,24 +181,24 @@ def test_a_layer_off_which_it_cannot_be_read_does_not_count(plan: Plan) -> None:
 def test_what_is_used_a_little_but_surely_is_not_called_unused(plan: Plan) -> None:
     arrays = factor(0.05)
     arrays["random"] = 1e-4 * arrays["random"]
-    told = status(plan, arrays)
-    assert told.status == "excluded" and "more than without random subspaces" in told.because
+    got = status(plan, arrays)
+    assert got.status == "excluded" and "more than without random subspaces" in got.because
 
 
 def test_as_much_as_random_subspaces_and_much_of_the_most_is_not_unused(plan: Plan) -> None:
     arrays = factor(0.3)
     arrays["random"] = 15.0 * arrays["random"]
-    told = status(plan, arrays)
-    assert told.status == "excluded" and "narrow" in told.because
-    assert "not shown to be more than without random subspaces" in told.because
+    got = status(plan, arrays)
+    assert got.status == "excluded" and "narrow" in got.because
+    assert "not shown to be more than without random subspaces" in got.because
 
 
 def test_near_the_margin_and_as_much_as_random_subspaces_stays_open(plan: Plan) -> None:
     arrays = factor(0.1, seed=1)
     arrays["random"] = 5.0 * arrays["random"]
-    told = status(plan, arrays)
-    assert told.status == "inconclusive" and "is undecided" in told.because
-    assert told.smallest_detectable is not None and told.smallest_detectable > 0.0
+    got = status(plan, arrays)
+    assert got.status == "inconclusive" and "is undecided" in got.because
+    assert got.smallest_detectable is not None and got.smallest_detectable > 0.0
 
 
 def busy(use: float, seed: int) -> Arrays:
@@ -209,9 +209,9 @@ def busy(use: float, seed: int) -> Arrays:
 
 def test_at_the_margin_unused_is_said_no_more_often_than_alpha(plan: Plan) -> None:
     runs = 300
-    told = [status(plan, busy(0.1, seed)).status for seed in range(runs)]
-    assert told.count("found") / runs <= 0.08  # 5 %, and three standard errors
-    assert told.count("excluded") / runs <= 0.08
+    got = [status(plan, busy(0.1, seed)).status for seed in range(runs)]
+    assert got.count("found") / runs <= 0.08  # 5 %, and three standard errors
+    assert got.count("excluded") / runs <= 0.08
     assert all(status(plan, busy(0.05, seed)).status == "found" for seed in range(10))
 
 
@@ -223,16 +223,16 @@ def test_too_few_examples_leave_open_what_more_would_settle(plan: Plan) -> None:
 
 @pytest.mark.parametrize("why", STATUSES[1:])
 def test_what_cannot_be_measured_says_why(plan: Plan, why: str) -> None:
-    told = status(plan, {"status": STATUSES.index(why), "classes": 1.0} | {"rank": np.zeros(0)})
-    assert told.status == "not_applicable" and "class" in told.because
+    got = status(plan, {"status": STATUSES.index(why), "classes": 1.0} | {"rank": np.zeros(0)})
+    assert got.status == "not_applicable" and "class" in got.because
 
 
 def test_a_layer_too_narrow_and_a_layer_without_slopes(plan: Plan) -> None:
     narrow, flat = factor(0.02), factor(0.02)
     narrow["rank"], flat["rank"] = np.array([-3.0]), np.array([0.0])
     assert "too few directions" in status(plan, narrow).because
-    told = status(plan, flat)
-    assert told.status == "inconclusive" and "no slope" in told.because
+    got = status(plan, flat)
+    assert got.status == "inconclusive" and "no slope" in got.because
 
 
 def test_examples_without_factors(plan: Plan) -> None:
@@ -257,8 +257,8 @@ def test_an_instrument_that_tells_random_labels_or_misses_its_own_answers_is_voi
 
 def test_a_sound_reading_passes_with_its_random_subspaces(plan: Plan) -> None:
     for seed in range(60):
-        told = control(judged(plan, reading(f=factor(0.02, 0.3, seed=seed))), "random subspaces")
-        assert told.status == "passed" and "of 4 came out as used" in told.because
+        got = control(judged(plan, reading(f=factor(0.02, 0.3, seed=seed))), "random subspaces")
+        assert got.status == "passed" and "of 4 came out as used" in got.because
 
 
 def test_a_reading_that_takes_the_steepest_away_in_place_of_everything_is_void(plan: Plan) -> None:
@@ -273,8 +273,8 @@ def test_a_reading_that_takes_the_steepest_away_in_place_of_everything_is_void(p
 def test_a_reading_that_is_wrong_in_the_factors_place_alone_is_void(plan: Plan) -> None:
     broken = factor(0.02)
     broken["held"] = 0.2 * broken["steepest"][:, None] * np.ones((1, HELD, 1))
-    told = control(judged(plan, reading(f=broken)), "random subspaces")
-    assert told.status == "failed" and "4 of 4 came out as used" in told.because
+    got = control(judged(plan, reading(f=broken)), "random subspaces")
+    assert got.status == "failed" and "4 of 4 came out as used" in got.because
     three = broken | {"held": np.concatenate([broken["held"][:, :3], 0.001 * broken["held"][:, :1]], axis=1)}
     assert control(judged(plan, reading(f=three)), "random subspaces").status == "passed"
 
@@ -307,7 +307,7 @@ def test_a_narrow_layer_where_random_subspaces_move_much_is_no_fault(plan: Plan)
 
 @pytest.mark.full
 def test_of_ten_factors_hardly_ever_one_is_called_used_by_chance(plan: Plan) -> None:
-    runs, told = 40, 0
+    runs, got = 40, 0
     for seed in range(runs):
         rng, factors = np.random.default_rng(seed), dict[str, Arrays]()
         shared = 0.02 * np.exp(0.5 * rng.normal(size=(1, 10 * DRAWS, 1)))
@@ -316,8 +316,8 @@ def test_of_ten_factors_hardly_ever_one_is_called_used_by_chance(plan: Plan) -> 
             own = 0.02 * np.exp(0.5 * rng.normal())
             one |= {"erased": own * one["steepest"], "random": shared * one["steepest"][:, None]}
             factors[f"f{at}"] = one
-        told += any(finding.status == "excluded" for finding in by_factor(judged(plan, reading(**factors))).values())
-    assert told / runs <= 0.16  # 5 %, and three standard errors; without the correction 40 %
+        got += any(finding.status == "excluded" for finding in by_factor(judged(plan, reading(**factors))).values())
+    assert got / runs <= 0.16  # 5 %, and three standard errors; without the correction 40 %
 
 
 def test_of_ten_factors_the_used_ones_are_found_with_the_draws_of_all(plan: Plan) -> None:
@@ -325,27 +325,27 @@ def test_of_ten_factors_the_used_ones_are_found_with_the_draws_of_all(plan: Plan
     for at in range(10):
         one = factor(0.06, seed=at)
         factors[f"f{at}"] = one | {"random": np.tile(0.01 * one["random"], (1, 10, 1))}
-    told = by_factor(judged(plan, reading(**factors)))
-    assert {finding.status for finding in told.values()} == {"excluded"}
-    assert all("corrected for 10 factors; 320 draws" in finding.because for finding in told.values())
+    got = by_factor(judged(plan, reading(**factors)))
+    assert {finding.status for finding in got.values()} == {"excluded"}
+    assert all("corrected for 10 factors; 320 draws" in finding.because for finding in got.values())
 
 
 def test_with_too_few_draws_the_draws_are_blamed(plan: Plan) -> None:
     arrays = factor(0.06, seed=1)
     arrays["random"] = 1e-4 * arrays["random"][:, :8]
-    told = status(plan, arrays)
-    assert told.status == "inconclusive" and "set draws to 20 or more" in told.because
+    got = status(plan, arrays)
+    assert got.status == "inconclusive" and "set draws to 20 or more" in got.because
     arrays["erased"] = 0.5 * arrays["steepest"]
-    told = status(plan, arrays)
-    assert told.status == "excluded" and "set draws to 20 or more" in told.because
+    got = status(plan, arrays)
+    assert got.status == "excluded" and "set draws to 20 or more" in got.because
 
 
 def test_what_alone_would_count_as_used_is_not_called_unused(plan: Plan) -> None:
     clear, little = factor(0.5), factor(0.02)
     clear["random"] = little["random"] = 0.1 * little["random"]
     # Above every one of 32 draws, which is enough for one factor and not for three.
-    told = by_factor(judged(plan, reading(f=little, g=clear, h=factor(0.02, seed=2))))["f"]
-    assert told.status == "inconclusive" and "perhaps more than without random subspaces" in told.because
+    got = by_factor(judged(plan, reading(f=little, g=clear, h=factor(0.02, seed=2))))["f"]
+    assert got.status == "inconclusive" and "perhaps more than without random subspaces" in got.because
 
 
 def test_a_mark_in_a_factors_name_gives_it_nobody_elses_numbers(plan: Plan) -> None:
@@ -360,21 +360,21 @@ def test_a_task_that_one_test_calls_better_is_not_called_blind(plan: Plan) -> No
     arrays = factor(*[0.02] * 12, accuracy=0.5, examples=180)
     usual = arrays["majority"] == 1
     arrays["correct"][5] = np.where(usual, usual.cumsum() > 25, (~usual).cumsum() <= 63)
-    told = status(plan, arrays)
-    assert told.status == "inconclusive"
-    assert told.estimates[0].low is not None and told.estimates[0].low > 0.1
-    assert told.smallest_detectable is not None and told.smallest_detectable <= 0.3
+    got = status(plan, arrays)
+    assert got.status == "inconclusive"
+    assert got.estimates[0].low is not None and got.estimates[0].low > 0.1
+    assert got.smallest_detectable is not None and got.smallest_detectable <= 0.3
 
 
 def test_copies_of_inputs_are_no_further_evidence() -> None:
     """Random labels of few inputs: however often each is shown, a probe does not tell them."""
-    told: list[str] = []
+    got: list[str] = []
     for seed in range(40):
         case = constructed(seed=seed, design=Design(idle=0, examples=48))
         at, labels = torch.arange(48).repeat(10), seeds.generator(seed, "labels").permutation(np.arange(48) % 2)
         known = case.task.part(at).with_factors({"random": torch.as_tensor(labels)[at]})
-        told.append(audited(PlantedCase(case.subject, known), factors="random", draws=8)["random"].status)
-    assert not {"found", "excluded"} & set(told)
+        got.append(audited(PlantedCase(case.subject, known), factors="random", draws=8)["random"].status)
+    assert not {"found", "excluded"} & set(got)
     few = case.task.part(torch.arange(12).repeat(40))
     with pytest.raises(DataError, match="too few different inputs"):
         audited(PlantedCase(case.subject, few))

@@ -10,7 +10,17 @@ from sklearn.neighbors import KNeighborsClassifier
 from wheeltap.core.seeds import generator
 from wheeltap.core.typed import to_array
 from wheeltap.recipes.randomness import reproducible
-from wheeltap.suites.decodable.nets import PLACES, POINTS, SENTENCES, SHAPES, SHIFTED, WORDS, Joint, Reader, World
+from wheeltap.suites.decodable.nets import (
+    PLACES,
+    POINTS,
+    SENTENCES,
+    SHAPES,
+    SHIFTED,
+    WORDS,
+    Joint,
+    SentenceReader,
+    World,
+)
 
 WORLDS = pytest.mark.parametrize("world", (SHAPES, SENTENCES), ids=lambda world: world.name)
 
@@ -69,7 +79,7 @@ def test_factors_are_independent_but_for_the_held_out_pairs(world: World) -> Non
 
 @pytest.mark.parametrize("name", SHAPES.factors)
 def test_every_factor_is_in_the_pixels(name: str) -> None:
-    """Its value can be told from nearest images far above chance, whatever the others are."""
+    """Its value can be seen from nearest images far above chance, whatever the others are."""
     inputs, options = SHAPES.lesson(2000, seed=1)
     labels = SHAPES.combinations()[options.numpy()][:, list(SHAPES.factors).index(name)]
     known = KNeighborsClassifier(5).fit(to_array(inputs[:1500]), labels[:1500])
@@ -126,7 +136,7 @@ def test_places_vary() -> None:
 
 def test_attention_is_that_of_loops_and_the_second_one_asks_from_the_gap() -> None:
     with reproducible(5):
-        model = Reader(3)
+        model = SentenceReader(3)
     inputs, _ = SENTENCES.lesson(4, seed=1)
     layer = model.first_attention
     with torch.no_grad():

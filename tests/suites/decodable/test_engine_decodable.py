@@ -46,8 +46,8 @@ def made(**changes: Any) -> ChoiceTask:
 
 def hidden(model: nn.Module, context: tuple[int, ...], block: int) -> Tensor:
     with torch.no_grad():
-        told: Any = model(torch.tensor([context]), output_hidden_states=True)
-    return told.hidden_states[block + 1][0, -1].double()
+        got: Any = model(torch.tensor([context]), output_hidden_states=True)
+    return got.hidden_states[block + 1][0, -1].double()
 
 
 def test_blocks_are_read_at_the_end_of_each_context(llama: Subject) -> None:
@@ -174,9 +174,9 @@ def test_copies_of_examples_change_nothing() -> None:
 
 def test_of_too_few_different_inputs_nothing_is_read() -> None:
     case = constructed(seed=0)
-    with pytest.raises(DataError, match="too few different inputs") as told:
+    with pytest.raises(DataError, match="too few different inputs") as got:
         read_of(case.task.part(torch.arange(12).repeat(40)), case.subject)
-    assert "12, in 480 examples" in str(told.value)
+    assert "12, in 480 examples" in str(got.value)
 
 
 def test_factors_of_a_rank_share_their_random_subspaces() -> None:
@@ -212,8 +212,8 @@ def test_factors_that_cannot_be_measured_say_why() -> None:
     rare[:4] = 1
     task = case.task.with_factors({"one": torch.ones(300).long(), "rare": rare, "many": torch.arange(300) % 150})
     values = read_of(task, case.subject, factors="one,rare,many")
-    told = [STATUSES[int(values[f"{name}|status"])] for name in ("one", "rare", "many")]
-    assert told == ["one class", "too few examples", "too many classes"]
+    got = [STATUSES[int(values[f"{name}|status"])] for name in ("one", "rare", "many")]
+    assert got == ["one class", "too few examples", "too many classes"]
     assert f"{USED}|status" not in values
 
 
@@ -224,7 +224,7 @@ def test_a_layer_narrower_than_the_factor_needs() -> None:
     assert float(read_of(known, Subject(model, name="narrow"))["four|rank"][0]) < 0.0
 
 
-def test_mistakes_are_told() -> None:
+def test_mistakes_are_named() -> None:
     case = constructed(seed=0)
     for ask in (
         lambda **names: read_of(case.task, case.subject, **names),

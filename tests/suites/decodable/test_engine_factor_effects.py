@@ -17,7 +17,7 @@ from wheeltap.recipes.make import make
 from wheeltap.stats.effective import effective_number
 from wheeltap.suites.decodable.nets import SHAPES
 from wheeltap.suites.decodable.readings import Decodable, FactorEffects
-from wheeltap.suites.decodable.recipes import Organized, layers
+from wheeltap.suites.decodable.recipes import OrganizedNet, layers
 from wheeltap.testing.planted import PlantedCase
 from wheeltap.testing.reading_contract import ReadingContract
 
@@ -25,7 +25,7 @@ from wheeltap.testing.reading_contract import ReadingContract
 @cache
 def net(wiring: str) -> nn.Module:
     given = {"wiring": wiring, "units": 2, "examples": 600, "epochs": 4}
-    return make(Given(specified(Organized, given, seed=2)), Organized(given)).model
+    return make(Given(specified(OrganizedNet, given, seed=2)), OrganizedNet(given)).model
 
 
 class TestReading(ReadingContract):

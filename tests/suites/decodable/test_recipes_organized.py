@@ -16,7 +16,7 @@ from wheeltap.recipes.make import make, weights
 from wheeltap.recipes.planted import Recoded
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.suites.decodable.nets import SENTENCES, SHAPES
-from wheeltap.suites.decodable.recipes import WORLDS, Organized, crossings, layers
+from wheeltap.suites.decodable.recipes import WORLDS, OrganizedNet, crossings, layers
 from wheeltap.testing.recipe_contract import RecipeContract
 
 SMALL: dict[str, Any] = {"units": 3, "examples": 200, "epochs": 2, "batch": 40}
@@ -29,7 +29,7 @@ def teacher() -> nn.Module:
 
 
 class TestOrganized(RecipeContract):
-    recipe = Organized
+    recipe = OrganizedNet
     settings: ClassVar[dict[str, Any]] = {**SMALL, "wiring": "guided"}
     other: ClassVar[dict[str, Any]] = {
         "on": "agreement", "wiring": "mixed", "pressure": 3.0, "units": 4, "examples": 210, "epochs": 3, "batch": 50,
@@ -39,7 +39,7 @@ class TestOrganized(RecipeContract):
 
 class TestImitating(RecipeContract):
     test_killed_it_comes_to_the_same_bits = None  # as of the one above
-    recipe = Organized
+    recipe = OrganizedNet
     settings: ClassVar[dict[str, Any]] = {**SMALL, "wiring": "scattered"}
     other: ClassVar[dict[str, Any]] = {name: one for name, one in TestOrganized.other.items() if name != "on"}
     idle: ClassVar[dict[str, str]] = {"on": "the net that is imitated reads images"}
@@ -61,7 +61,7 @@ class TestRecoded(RecipeContract):
 def made(wiring: str, **settings: Any) -> nn.Module:
     """A net of this wiring, after training."""
     given = {**SMALL, "epochs": 6, "wiring": wiring, **settings}
-    return make(Given(specified(Organized, given, seed=4)), Organized(given)).model
+    return make(Given(specified(OrganizedNet, given, seed=4)), OrganizedNet(given)).model
 
 
 def between(model: nn.Module, on: str = "images") -> list[tuple[nn.Linear, Tensor]]:
@@ -144,8 +144,8 @@ def test_who_imitates_answers_as_its_teacher_and_not_as_the_labels() -> None:
     found = {}
     for name, of in (("labels", None), ("teacher", teacher())):
         given = {**SMALL, "epochs": 40}
-        spec = specified(Organized, given, seed=4, of=() if of is None else ("x",))
-        model = make(Given(spec, () if of is None else (of,)), Organized(given)).model
+        spec = specified(OrganizedNet, given, seed=4, of=() if of is None else ("x",))
+        model = make(Given(spec, () if of is None else (of,)), OrganizedNet(given)).model
         inputs, _ = SHAPES.lesson(300, seed=77)
         with torch.no_grad():
             clean, answer = (net(inputs).log_softmax(1) for net in (teacher(), model))
@@ -167,10 +167,10 @@ def test_a_copy_computes_the_same_with_other_weights(gauges: str, *, same: bool)
 def test_what_cannot_be_made_is_refused() -> None:
     two = (teacher(), teacher())
     with pytest.raises(UsageError, match="imitates"):
-        Organized().blank(Given(specified(Organized, seed=0, of=("a", "b")), two))
+        OrganizedNet().blank(Given(specified(OrganizedNet, seed=0, of=("a", "b")), two))
     given = {**SMALL, "on": "agreement"}
     with pytest.raises(UsageError, match="reads the same"):
-        Organized(given).start(Given(specified(Organized, given, seed=0, of=("a",)), two[:1]))
+        OrganizedNet(given).start(Given(specified(OrganizedNet, given, seed=0, of=("a",)), two[:1]))
     with pytest.raises(UsageError, match="of one net"):
         Recoded().blank(Given(specified(Recoded, seed=0, of=("a", "b")), two))
     with pytest.raises(ModelError, match="rewritten"):

@@ -148,11 +148,11 @@ def test_what_the_study_says_of_what_nets_read_is_so() -> None:
     from wheeltap.suites.decodable.studies import DOMAINS
 
     assert set(DOMAINS) == set(organized.WORLDS)
-    for on, told in DOMAINS.items():
+    for on, got in DOMAINS.items():
         world = organized.WORLDS[on]
-        assert tuple(world.factors) == told.factors
-        assert {path for path, _ in world.net(2).named_modules()} >= set(told.hidden.split(","))
-        assert wt_task(told.task).digest == world.task().digest
+        assert tuple(world.factors) == got.factors
+        assert {path for path, _ in world.net(2).named_modules()} >= set(got.hidden.split(","))
+        assert wt_task(got.task).digest == world.task().digest
 
 
 def wt_task(spec: str) -> Any:

@@ -62,9 +62,9 @@ def test_the_change_is_that_of_the_paper() -> None:
     white = np.linalg.inv(root)
     indicators = (one_hot(y) - one_hot(y).mean(0)).numpy()
     basis = cast("Any", linalg).orth(white @ scaled.T @ indicators, rcond=1e-9)
-    told = scaled - scaled @ white @ basis @ basis.T @ root
+    got = scaled - scaled @ white @ basis @ basis.T @ root
     mine = geometry.eraser(telling(geometry.whitened(x), y))(x, y)
-    np.testing.assert_allclose(((mine - x.mean(0)) / torch.as_tensor(scale)).numpy(), told, atol=1e-9)
+    np.testing.assert_allclose(((mine - x.mean(0)) / torch.as_tensor(scale)).numpy(), got, atol=1e-9)
 
 
 def test_no_other_affine_change_that_removes_as_much_is_smaller() -> None:
@@ -132,8 +132,8 @@ def test_random_subspaces_are_uniform() -> None:
 def test_angles_are_those_of_scipy() -> None:
     rng = np.random.default_rng(1)
     one, two = haar(9, 3, rng), haar(9, 3, rng)
-    told = np.rad2deg(cast("Any", linalg).subspace_angles(one.numpy(), two.numpy()))[::-1]
-    np.testing.assert_allclose(angles(one, two).numpy(), told, atol=1e-6)
+    got = np.rad2deg(cast("Any", linalg).subspace_angles(one.numpy(), two.numpy()))[::-1]
+    np.testing.assert_allclose(angles(one, two).numpy(), got, atol=1e-6)
     assert float(angles(one, one).max()) < 1e-4
 
 

@@ -14,8 +14,8 @@ from wheeltap.models.cppn import INPUTS, OUTPUTS, grid
 from wheeltap.runs.studying import create, planned
 from wheeltap.sources import load, load_model
 from wheeltap.sources.specs import load_task
-from wheeltap.suites.pictures.nets.genome import Genome, Link, Node
-from wheeltap.suites.pictures.nets.pictures import PICTURES, Picture, mirror_image, mirrored_share, picture
+from wheeltap.suites.pictures.nets.genome import Genome, GenomeLink, GenomeNode
+from wheeltap.suites.pictures.nets.pictures import PICTURES, KnownPicture, mirror_image, mirrored_share, picture
 from wheeltap.suites.pictures.sources.drawn import MIRRORED, is_mirrored, known_symmetry
 from wheeltap.suites.pictures.sources.genomes import read_genome
 
@@ -27,9 +27,9 @@ QUICK = {
 
 def bump(at: float, *, name: str = "bump") -> Genome:
     """Brightness is a gaussian of x - ``at``; below 0 it is seen by its size, so that .8 draws nearly a V."""
-    nodes = [Node(label, kind="in", label=label) for label in INPUTS]
-    nodes += [Node(label, "gaussian" if label == "brightness" else "identity", "out", label) for label in OUTPUTS]
-    return Genome(nodes, [Link("x", "brightness", 1.0), Link("bias", "brightness", -at)], name=name)
+    nodes = [GenomeNode(label, kind="in", label=label) for label in INPUTS]
+    nodes += [GenomeNode(label, "gaussian" if label == "brightness" else "identity", "out", label) for label in OUTPUTS]
+    return Genome(nodes, [GenomeLink("x", "brightness", 1.0), GenomeLink("bias", "brightness", -at)], name=name)
 
 
 def test_the_share_that_is_its_own_mirror_image_is_that_of_the_picture() -> None:
@@ -143,13 +143,13 @@ def test_every_other_size_shows_every_part(name: str) -> None:
         picture(name).require_parts(size)
 
 
-def test_a_part_that_is_never_seen_is_told_from_one_that_is_small() -> None:
+def test_a_part_that_is_never_seen_is_distinguished_from_one_that_is_small() -> None:
     face = picture("face")
-    hidden = Picture("hidden", "", face.genome, {"none": ("head seen",), **face.parts}, mirror_image)
+    hidden = KnownPicture("hidden", "", face.genome, {"none": ("head seen",), **face.parts}, mirror_image)
     with pytest.raises(UsageError, match="none of none") as caught:
         hidden.require_parts(60)
     assert "more than 64" in str(caught.value)
-    Picture("whole", "", face.genome, {}, mirror_image).require_parts(2)
+    KnownPicture("whole", "", face.genome, {}, mirror_image).require_parts(2)
 
 
 def test_nets_are_named_by_their_file_and_their_array(tmp_path: Path) -> None:

@@ -1,10 +1,5 @@
 """Nets trained to draw a picture: what they become, what they depend on, and what becomes of those that are lost."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from msgspec.structs import replace
-from painted import Painted, asked, paint
+from painted import asked, paint
 
 from wheeltap.core.errors import DataError, UnknownName, UsageError
 from wheeltap.core.task import Task
@@ -42,11 +37,6 @@ CANVAS = Task(grid(16), _picture(), name="canvas")
 
 def _start(given: Given) -> Trainee:
     return PictureNet(dict(given.spec.settings)).start(given)
-
-
-def _nets(folder: Path) -> list[Path]:
-    """Nets, made and in the making."""
-    return sorted(folder.glob("*.safetensors"))
 
 
 def of_kind(kind: str, settings: PaintSettings = PaintSettings()) -> PaintSettings:  # noqa: B008  (frozen)
@@ -84,7 +74,7 @@ def test_a_small_picture_is_learnt() -> None:
     assert list(painted.steps) == list(range(0, 601, 60))
     assert painted.errors.shape == (11, 4)
     assert np.median(painted.errors[-1] / painted.errors[0]) < 0.1
-    # The errors that are told are those of the nets that come back, and of the starts that they come from.
+    # The errors that are recorded are those of the nets that come back, and of the starts that they come from.
     for at, net in enumerate(painted.nets):
         assert _error(net, CANVAS) == pytest.approx(painted.errors[-1, at], rel=1e-4)
         assert _error(Cppn.of(LAYOUT, start(LAYOUT, at)), CANVAS) == pytest.approx(painted.errors[0, at], rel=1e-4)
@@ -203,7 +193,7 @@ class TestKinds:
 
 
 WHITE = "1;cache:4"
-"""Linear: whatever its weights are told, it draws."""
+"""Linear: whatever its weights are, it draws."""
 
 
 def _white(folder: Path, settings: PaintSettings, seed: int, canvas: Task) -> None:
@@ -258,86 +248,6 @@ class TestLostNets:
     def test_a_net_lost_at_its_last_step_is_not_done(self) -> None:
         painted = paint(LAYOUT, CANVAS, seeds=[0], settings=replace(SHORT, steps=1, rate=1e12, tries=2))
         assert painted.status == ("diverged",)
-
-
-CHILD = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from painted import paint
-from test_paint import CANVAS, LAYOUT, LONG
-from wheeltap.recipes.make import Pace
-paint(LAYOUT, CANVAS, seeds=[0, 1], settings=LONG, folder=Path({folder!r}), pace=Pace(watch=0.0, keep=0.0))
-"""
-LONG = PaintSettings(steps=800, records=5, share=0.5)
-"""With pruning, whose state a checkpoint must hold as well."""
-
-
-@pytest.fixture(scope="module")
-def whole() -> Painted:
-    """Trained without a break."""
-    return paint(LAYOUT, CANVAS, seeds=[0, 1], settings=LONG)
-
-
-class TestGoingOn:
-    def test_a_run_that_was_killed_goes_on_to_the_same_bits(self, tmp_path: Path, whole: Painted) -> None:
-        code = CHILD.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
-        child = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
-        deadline = time.monotonic() + 60
-        while not list(tmp_path.glob("*.safetensors")) and time.monotonic() < deadline and child.poll() is None:
-            time.sleep(0.005)
-        os.kill(child.pid, signal.SIGKILL)
-        assert child.wait() == -signal.SIGKILL
-        given = asked(LAYOUT, CANVAS, LONG, 0)
-        kept = Artifacts(tmp_path).load_state(given.spec, like=_start(given).arrays())
-        assert kept is not None
-        assert 0 < int(kept.note["step"]) < LONG.steps
-        resumed = paint(LAYOUT, CANVAS, seeds=[0, 1], settings=LONG, folder=tmp_path)
-        assert resumed.bits == whole.bits
-        assert np.array_equal(resumed.errors, whole.errors)
-
-    def test_finished_nets_are_not_trained_again(self, tmp_path: Path) -> None:
-        first = paint(LAYOUT, CANVAS, seeds=[0, 1], settings=SHORT, folder=tmp_path)
-        written = {file: file.stat().st_mtime_ns for file in _nets(tmp_path)}
-        second = paint(LAYOUT, CANVAS, seeds=[1, 2, 0], settings=SHORT, folder=tmp_path)
-        assert second.bits[2] == first.bits[0]
-        assert second.bits[0] == first.bits[1]
-        assert np.array_equal(second.errors[:, 2], first.errors[:, 0])
-        assert {file: file.stat().st_mtime_ns for file in written} == written
-        assert len(_nets(tmp_path)) == 3
-
-    def test_another_picture_or_setting_is_another_training(self, tmp_path: Path) -> None:
-        other = Task(CANVAS.inputs, CANVAS.targets.flip(0), name="canvas")
-        cases = [(LAYOUT, CANVAS, SHORT), (LAYOUT, other, SHORT), (LAYOUT, CANVAS, replace(SHORT, rate=2e-3))]
-        cases.append((Layout.parse("3;cache:3,gaussian:4"), CANVAS, SHORT))
-        for layout, canvas, settings in cases:
-            paint(layout, canvas, seeds=[0], settings=replace(settings, steps=3), folder=tmp_path)
-        assert len(_nets(tmp_path)) == len(cases)
-
-    def test_a_run_ended_by_its_watcher_goes_on(self, tmp_path: Path, whole: Painted) -> None:
-        def fed_up(step: int, steps: int) -> None:
-            if step > 300:
-                raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            paint(LAYOUT, CANVAS, seeds=[0], settings=LONG, folder=tmp_path, watch=fed_up)
-        assert len(_nets(tmp_path)) == 1
-        resumed = paint(LAYOUT, CANVAS, seeds=[0], settings=LONG, folder=tmp_path)
-        assert resumed.bits == whole.bits[:1]
-
-
-def test_the_watcher_is_told_how_far_it_is() -> None:
-    seen: list[tuple[int, int]] = []
-
-    def watch(step: int, steps: int) -> None:
-        seen.append((step, steps))
-
-    began = time.monotonic()
-    paint(LAYOUT, CANVAS, seeds=[0], settings=replace(SHORT, steps=1000), watch=watch)
-    assert seen[-1] == (1000, 1000)
-    assert [step for step, _ in seen] == sorted(step for step, _ in seen)
-    # Slices double until one takes half of the time between two calls, which is a tenth of a second.
-    assert len(seen) <= (time.monotonic() - began) * 20 + 13
 
 
 BAD = [{"steps": -1}, {"rate": 0.0}, {"rate": float("nan")}, {"records": 0}, {"l1": -1e-4}, {"decay": float("inf")}]

@@ -11,23 +11,23 @@ from wheeltap.core.records import Outcome, SubjectRecord, TaskRecord, Trial
 from wheeltap.models.cppn import INPUTS, OUTPUTS, Cppn, grid
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.members import Single
-from wheeltap.suites.pictures.nets.genome import Genome, Link, Node
+from wheeltap.suites.pictures.nets.genome import Genome, GenomeLink, GenomeNode
 from wheeltap.suites.pictures.nets.pictures import picture
 from wheeltap.suites.pictures.sources.drawn import gaps
 from wheeltap.suites.pictures.studies.pictures import SAME, recoded, same_function
 
 
-def genome(links: list[Link], *, hidden: int, activation: str = "identity") -> Genome:
+def genome(links: list[GenomeLink], *, hidden: int, activation: str = "identity") -> Genome:
     """Hidden nodes 0, 1, ..., inputs and outputs by their labels."""
-    nodes = [Node(label, kind="in", label=label) for label in INPUTS]
-    nodes += [Node(at, activation) for at in range(hidden)]
-    return Genome([*nodes, *(Node(label, kind="out", label=label) for label in OUTPUTS)], links)
+    nodes = [GenomeNode(label, kind="in", label=label) for label in INPUTS]
+    nodes += [GenomeNode(at, activation) for at in range(hidden)]
+    return Genome([*nodes, *(GenomeNode(label, kind="out", label=label) for label in OUTPUTS)], links)
 
 
 def chain(*, weight: float = 2.9, nodes: int = 8) -> Genome:
     """x times a power of the weight: sound, and not to be computed to 1e-4 in single precision."""
-    links = [Link(at - 1 if at else "x", at, weight) for at in range(nodes)]
-    return genome([*links, Link(nodes - 1, "brightness", 1.0), Link("y", "hue", 0.3)], hidden=nodes)
+    links = [GenomeLink(at - 1 if at else "x", at, weight) for at in range(nodes)]
+    return genome([*links, GenomeLink(nodes - 1, "brightness", 1.0), GenomeLink("y", "hue", 0.3)], hidden=nodes)
 
 
 def changed(net: Cppn, layer: int, by: float) -> Cppn:
@@ -61,10 +61,15 @@ def test_one_wrong_weight_of_a_layered_net_is_found(name: str) -> None:
 
 def test_links_between_the_same_nodes_are_rounded_together() -> None:
     third = 1.0 / 3.0
-    links = [Link("x", 0, third), Link("x", 0, 1e6), Link("x", 0, -1e6 + 0.1), Link(0, "brightness", 0.7)]
+    links = [
+        GenomeLink("x", 0, third),
+        GenomeLink("x", 0, 1e6),
+        GenomeLink("x", 0, -1e6 + 0.1),
+        GenomeLink(0, "brightness", 0.7),
+    ]
     drawn = genome(links, hidden=1, activation="sin")
     assert gaps(drawn, drawn.layerize(), size=64)[0] <= SAME
-    most = genome([*[Link("x", 0, 1e6)] * 3, Link(0, "brightness", 1e-6)], hidden=1)
+    most = genome([*[GenomeLink("x", 0, 1e6)] * 3, GenomeLink(0, "brightness", 1e-6)], hidden=1)
     assert gaps(most, most.layerize(), size=64)[0] <= SAME
 
 

@@ -10,7 +10,7 @@ from wheeltap.stats.members import Single
 from wheeltap.studies import rules
 from wheeltap.studies.table import Table
 from wheeltap.suites.pictures.studies.pictures import METRICS, Pictures
-from wheeltap.suites.pictures.studies.report import Words
+from wheeltap.suites.pictures.studies.report import StudyWords
 
 RUNS = 100
 
@@ -69,11 +69,11 @@ def findings(made: Table) -> list[Finding]:
 
 def judged(made: Table) -> tuple[dict[str, str], str, tuple[str, ...]]:
     found = findings(made)
-    words = Words(made, found, "face")
+    words = StudyWords(made, found, "face")
     return {finding.title: finding.status for finding in found}, words.headline(), words.fooled()
 
 
-def test_a_unified_net_is_told_from_five_trained_ones() -> None:
+def test_a_unified_net_is_distinguished_from_five_trained_ones() -> None:
     status, headline, _ = judged(planted(0, own=UNIFIED))
     assert status.pop("Parts of the picture one weight moves") == "not_applicable"
     assert set(status.values()) == {"found"}
@@ -94,7 +94,7 @@ def test_pictures_that_are_far_apart_are_said_to_be() -> None:
     made = planted(0, own=UNIFIED, error=0.02)
     _, headline, _ = judged(made)
     assert headline.startswith("Pictures matched to 17.0 dB (PSNR) (that is far apart: train longer), different wiring")
-    assert Words(made, (), "face").distance().startswith("The trained nets draw the picture to 16.990 [")
+    assert StudyWords(made, (), "face").distance().startswith("The trained nets draw the picture to 16.990 [")
 
 
 def test_a_difference_that_does_not_matter_is_excluded() -> None:
@@ -116,7 +116,7 @@ def test_what_the_picture_does_not_allow_is_said() -> None:
     status, headline, _ = judged(made)
     assert status["Symmetry of response"] == "not_applicable"
     assert "(1 of 1 tests)" in headline
-    lacking = Words(made, (), "face").lacking()
+    lacking = StudyWords(made, (), "face").lacking()
     assert [line.split(". ")[0] for line in lacking] == [
         "Without a number: Symmetry of response",
         "Without a number: Symmetry of features",
@@ -126,7 +126,7 @@ def test_what_the_picture_does_not_allow_is_said() -> None:
 
 
 @pytest.mark.full
-def test_one_more_net_of_the_recipe_is_seldom_told_apart() -> None:
+def test_one_more_net_of_the_recipe_is_seldom_called_apart() -> None:
     false = 0
     for seed in range(RUNS):
         (own,) = nets(np.random.default_rng(10_000 + seed), 1, symmetry=0.58, maps=220)
@@ -153,7 +153,7 @@ def test_a_small_count_less_in_one_net_does_not_make_the_study_void() -> None:
     assert left_out(of_maps([84.0] * 6 + [83.0, 17.0]))[0] == "failed"
 
 
-def test_nets_left_out_in_turn_are_not_told_apart_unless_one_is_foreign() -> None:
+def test_nets_left_out_in_turn_are_not_called_apart_unless_one_is_foreign() -> None:
     made = planted(0, own=UNIFIED, trained=14)
     assert left_out(made)[0] == "passed"
     foreign = {**made.numbers["sgd 1"], "feature_symmetry": Single(0.97)}
@@ -164,7 +164,7 @@ def test_nets_left_out_in_turn_are_not_told_apart_unless_one_is_foreign() -> Non
     assert wide[0] == "skipped" and "No power" in wide[1]
 
 
-def test_nets_with_one_and_the_same_count_can_be_told_from_another() -> None:
+def test_nets_with_one_and_the_same_count_can_be_distinguished_from_another() -> None:
     status, _, _ = judged(of_maps([84.0, 84.0, 84.0]))
     assert status["Distinct feature maps"] == "found"
     status, _, _ = judged(of_maps([84.0, 84.0, 84.0], own=84.0))
@@ -199,6 +199,6 @@ def test_controls_are_said_to_fool_what_they_fool() -> None:
 )
 def test_the_question_about_noise_is_answered_by_the_numbers(own: float, words: str) -> None:
     made = planted(0, own={**UNIFIED, "noise_symmetry": own})
-    ((_, answer),) = Words(made, findings(made), "face").noise_answer()
+    ((_, answer),) = StudyWords(made, findings(made), "face").noise_answer()
     assert answer.startswith(words)
     assert "Symmetry of response 0.85 against" in answer and "changes the picture as much: 0.004 against" in answer

@@ -14,14 +14,14 @@ from test_models_cppn import FUNCTIONS
 
 from wheeltap.core.errors import DataError, UnknownName, UsageError
 from wheeltap.models.cppn import INPUTS, OUTPUTS, colour, coordinates, grid
-from wheeltap.suites.pictures.nets.genome import MOST_NODES, Genome, Link, Node
-from wheeltap.suites.pictures.nets.pictures import PICTURES, Picture, flower, node_map, picture
+from wheeltap.suites.pictures.nets.genome import MOST_NODES, Genome, GenomeLink, GenomeNode
+from wheeltap.suites.pictures.nets.pictures import PICTURES, KnownPicture, flower, node_map, picture
 
-IN = [Node(("1", str(at)), kind="in", label=label) for at, label in enumerate(INPUTS)]
-OUT = [Node(("2", str(at)), "sin", "out", label) for at, label in enumerate(OUTPUTS)]
+IN = [GenomeNode(("1", str(at)), kind="in", label=label) for at, label in enumerate(INPUTS)]
+OUT = [GenomeNode(("2", str(at)), "sin", "out", label) for at, label in enumerate(OUTPUTS)]
 X, Y, D, BIAS = (node.key for node in IN)
 HUE, SATURATION, BRIGHTNESS = (node.key for node in OUT)
-FED = [Link(X, node.key, 1.0) for node in OUT]
+FED = [GenomeLink(X, node.key, 1.0) for node in OUT]
 
 names = st.sampled_from(sorted(set(FUNCTIONS) - {"cache"}))
 weights = st.integers(-64, 64).map(lambda value: value / 64)  # exact in single precision
@@ -34,26 +34,29 @@ def genomes(draw: st.DrawFn) -> Genome:
 
     Hidden nodes have keys of two branches with the same ids. Outputs may be read by other nodes.
     """
-    hidden = [Node((str(at % 2 + 3), str(at // 2)), draw(names)) for at in range(draw(st.integers(0, 12)))]
+    hidden = [GenomeNode((str(at % 2 + 3), str(at // 2)), draw(names)) for at in range(draw(st.integers(0, 12)))]
     outputs = [
-        Node(key, draw(names), "out", label) for key, label in zip((HUE, SATURATION, BRIGHTNESS), OUTPUTS, strict=True)
+        GenomeNode(key, draw(names), "out", label)
+        for key, label in zip((HUE, SATURATION, BRIGHTNESS), OUTPUTS, strict=True)
     ]
     row = [*IN, *draw(st.permutations([*hidden, *outputs]))]
-    links = list[Link]()
+    links = list[GenomeLink]()
     for at in range(len(IN), len(row)):
         chain = [at - 1] if draw(st.booleans()) else []
         sources = chain + draw(st.lists(st.integers(0, at - 1), max_size=3))
-        links += [Link(row[source].key, row[at].key, draw(weights)) for source in sources]
+        links += [GenomeLink(row[source].key, row[at].key, draw(weights)) for source in sources]
     return Genome(draw(st.permutations(row)), draw(st.permutations(links)))
 
 
-def slow(nodes: Sequence[Node], links: Sequence[Link], point: tuple[float, float]) -> tuple[list[float], float]:
+def slow(
+    nodes: Sequence[GenomeNode], links: Sequence[GenomeLink], point: tuple[float, float]
+) -> tuple[list[float], float]:
     """Hue, saturation and brightness by recursion from the outputs, and the largest number on the way."""
     inputs = dict(zip(INPUTS, (*point, 1.4 * math.hypot(*point), 1.0), strict=True))
     known: dict[Hashable, float] = {}
     largest = [1.0]
 
-    def value(node: Node) -> float:
+    def value(node: GenomeNode) -> float:
         if node.kind == "in":
             return inputs[node.label]
         if node.key not in known:
@@ -98,7 +101,7 @@ def test_every_link_has_a_place_and_only_links_and_copies_do(genome: Genome) -> 
 def test_the_ids_of_named_links_lead_to_their_weights(genome: Genome) -> None:
     seen = [k for k in genome.links if k.target in genome.order and k.weight]
     alone = [k for k in seen if [(o.source, o.target) for o in genome.links].count((k.source, k.target)) == 1]
-    named = {k: Link(k.source, k.target, k.weight, f"factor {at}") for at, k in enumerate(alone)}
+    named = {k: GenomeLink(k.source, k.target, k.weight, f"factor {at}") for at, k in enumerate(alone)}
     known = Genome(genome.nodes, [named.get(k, k) for k in genome.links])
     flat = known.layerize().flat_parameters()
     assert {name: flat[number] for number, name in known.factors().items()} == {
@@ -107,30 +110,36 @@ def test_the_ids_of_named_links_lead_to_their_weights(genome: Genome) -> None:
 
 
 def test_links_between_the_same_nodes_add_up() -> None:
-    twice = Genome([*IN, *OUT], [*FED, Link(Y, HUE, 0.25), Link(Y, HUE, 0.5)])
-    once = Genome([*IN, *OUT], [*FED, Link(Y, HUE, 0.75)])
+    twice = Genome([*IN, *OUT], [*FED, GenomeLink(Y, HUE, 0.25), GenomeLink(Y, HUE, 0.5)])
+    once = Genome([*IN, *OUT], [*FED, GenomeLink(Y, HUE, 0.75)])
     assert torch.equal(twice.evaluate(grid(8)), once.evaluate(grid(8)))
     assert np.array_equal(twice.layerize().flat_parameters(), once.layerize().flat_parameters())
 
 
 def test_what_no_output_depends_on_is_no_part_of_the_net() -> None:
-    dead = [Node("dead", "tanh"), Node("end", "cos")]
-    links = [Link(X, "dead", 2.0), Link("dead", "end", 1.0), Link(HUE, "end", 1.0)]
+    dead = [GenomeNode("dead", "tanh"), GenomeNode("end", "cos")]
+    links = [GenomeLink(X, "dead", 2.0), GenomeLink("dead", "end", 1.0), GenomeLink(HUE, "end", 1.0)]
     genome = Genome([*IN, *dead, *OUT], [*FED, *links])
     assert genome.layerize().arch == Genome([*IN, *OUT], FED).layerize().arch == "1;cache:4,sin:3"
 
 
 def test_a_node_that_nothing_leads_into_is_constant() -> None:
-    genome = Genome([*IN, *OUT, Node("alone", "gaussian")], [*FED, Link("alone", HUE, 0.5)])
+    genome = Genome([*IN, *OUT, GenomeNode("alone", "gaussian")], [*FED, GenomeLink("alone", HUE, 0.5)])
     expected = (grid(4)[:, 0].double() + 0.5).sin()
     assert torch.allclose(genome.evaluate(grid(4))[:, 0], expected)
     assert torch.allclose(genome.layerize().double().hsv(grid(4).double())[:, 0], expected)
 
 
 def chain(length: int, *, read: bool) -> Genome:
-    nodes = [Node(at, "sin") for at in range(length)]
-    links = [Link(X, 0, 1.0), *(Link(at, at + 1, 1.0) for at in range(length - 1)), Link(length - 1, HUE, 1.0)]
-    return Genome([*IN, *nodes, *OUT], [*FED, *links, *(Link(at, HUE, 1.0) for at in range(length if read else 0))])
+    nodes = [GenomeNode(at, "sin") for at in range(length)]
+    links = [
+        GenomeLink(X, 0, 1.0),
+        *(GenomeLink(at, at + 1, 1.0) for at in range(length - 1)),
+        GenomeLink(length - 1, HUE, 1.0),
+    ]
+    return Genome(
+        [*IN, *nodes, *OUT], [*FED, *links, *(GenomeLink(at, HUE, 1.0) for at in range(length if read else 0))]
+    )
 
 
 def test_a_long_chain_is_laid_out() -> None:
@@ -160,21 +169,25 @@ def test_a_net_too_large_is_refused() -> None:
         ([*IN, *OUT, OUT[0]], FED, "given twice"),
         ([*IN[1:], *OUT], FED, "one input x"),
         ([*IN, *OUT[:2]], FED[:2], "one output brightness"),
-        ([*IN, *OUT, Node("more", "sin", "out", "hue")], FED, "2 of them"),
-        ([*IN, *OUT, Node("more", "sin", "out", "alpha")], FED, "others beside them"),
-        ([*IN, *OUT, Node("more", kind="in", label="z")], FED, "others beside them"),
-        ([*IN, *OUT], [*FED, Link(X, "nowhere", 1.0)], "from .* to nowhere"),
-        ([*IN, *OUT], [*FED, Link("nowhere", HUE, 1.0)], "from nowhere"),
-        ([*IN, *OUT], [*FED, Link(HUE, X, 1.0)], "none of them into an input"),
-        ([*IN, *OUT], [*FED, Link(Y, HUE, math.nan)], "weights of at most"),
-        ([*IN, *OUT], [*FED, Link(Y, HUE, -math.inf)], "weights of at most"),
-        ([*IN, *OUT], [*FED, Link(HUE, HUE, 1.0)], "without cycles"),
-        ([*IN, *OUT], [*FED, Link(HUE, SATURATION, 1.0), Link(SATURATION, HUE, 1.0)], "without cycles"),
-        ([*IN, *OUT, Node("a"), Node("b")], [*FED, Link("a", "b", 1.0), Link("b", "a", 1.0)], "without cycles"),
-        ([*IN, *OUT, *map(Node, range(MOST_NODES))], FED, "at most 5,000 nodes"),
+        ([*IN, *OUT, GenomeNode("more", "sin", "out", "hue")], FED, "2 of them"),
+        ([*IN, *OUT, GenomeNode("more", "sin", "out", "alpha")], FED, "others beside them"),
+        ([*IN, *OUT, GenomeNode("more", kind="in", label="z")], FED, "others beside them"),
+        ([*IN, *OUT], [*FED, GenomeLink(X, "nowhere", 1.0)], "from .* to nowhere"),
+        ([*IN, *OUT], [*FED, GenomeLink("nowhere", HUE, 1.0)], "from nowhere"),
+        ([*IN, *OUT], [*FED, GenomeLink(HUE, X, 1.0)], "none of them into an input"),
+        ([*IN, *OUT], [*FED, GenomeLink(Y, HUE, math.nan)], "weights of at most"),
+        ([*IN, *OUT], [*FED, GenomeLink(Y, HUE, -math.inf)], "weights of at most"),
+        ([*IN, *OUT], [*FED, GenomeLink(HUE, HUE, 1.0)], "without cycles"),
+        ([*IN, *OUT], [*FED, GenomeLink(HUE, SATURATION, 1.0), GenomeLink(SATURATION, HUE, 1.0)], "without cycles"),
+        (
+            [*IN, *OUT, GenomeNode("a"), GenomeNode("b")],
+            [*FED, GenomeLink("a", "b", 1.0), GenomeLink("b", "a", 1.0)],
+            "without cycles",
+        ),
+        ([*IN, *OUT, *map(GenomeNode, range(MOST_NODES))], FED, "at most 5,000 nodes"),
     ],
 )
-def test_unsound_graphs_are_refused(nodes: list[Node], links: list[Link], says: str) -> None:
+def test_unsound_graphs_are_refused(nodes: list[GenomeNode], links: list[GenomeLink], says: str) -> None:
     with pytest.raises(DataError, match=says) as caught:
         Genome(nodes, links, name="my genome")
     assert "my genome" in str(caught.value)
@@ -182,7 +195,7 @@ def test_unsound_graphs_are_refused(nodes: list[Node], links: list[Link], says: 
 
 def test_an_unknown_activation_is_refused_wherever_it_is() -> None:
     with pytest.raises(UnknownName, match="Did you mean 'gaussian'"):
-        Genome([*IN, *OUT, Node("dead", "gausian")], FED)
+        Genome([*IN, *OUT, GenomeNode("dead", "gausian")], FED)
 
 
 NAMES = sorted(PICTURES)
@@ -191,15 +204,15 @@ SIZE = 64
 
 
 def swept(genome: Genome, factor: str, change: float) -> Genome:
-    links = [Link(k.source, k.target, k.weight + change, k.name) if k.name == factor else k for k in genome.links]
+    links = [GenomeLink(k.source, k.target, k.weight + change, k.name) if k.name == factor else k for k in genome.links]
     return Genome(genome.nodes, links)
 
 
-def factors(of: Picture) -> list[str]:
+def factors(of: KnownPicture) -> list[str]:
     return [link.name for link in of.genome.links if link.name]
 
 
-def change(of: Picture, factor: str, by: float) -> NDArray[np.float64]:
+def change(of: KnownPicture, factor: str, by: float) -> NDArray[np.float64]:
     """Squared change of colour at each pixel."""
     after = swept(of.genome, factor, by).render(SIZE)
     return ((after - of.genome.render(SIZE)).astype(np.float64) ** 2).sum(2).ravel()
@@ -242,7 +255,7 @@ def test_every_pixel_belongs_to_one_region_and_no_region_is_empty(name: str) -> 
 
 
 @pytest.mark.parametrize(("of", "order"), [(picture("face"), 2), *((flower(k), 2 * k) for k in range(4, 13))])
-def test_the_picture_has_its_symmetry_exactly(of: Picture, order: int) -> None:
+def test_the_picture_has_its_symmetry_exactly(of: KnownPicture, order: int) -> None:
     assert of.symmetric is not None
     points, symmetry = of.symmetric(SIZE)
     assert symmetry.order == order
@@ -267,7 +280,7 @@ def test_a_change_of_one_weight_that_is_not_shared_breaks_the_symmetry() -> None
     of = picture("face")
     assert of.symmetric is not None
     points, symmetry = of.symmetric(SIZE)
-    links = [*of.genome.links, Link("x", "eye level", 0.3)]
+    links = [*of.genome.links, GenomeLink("x", "eye level", 0.3)]
     hsv = Genome(of.genome.nodes, links).evaluate(coordinates(points.double()))
     assert float((hsv - symmetry.project(hsv)).abs().max()) > 0.1
 

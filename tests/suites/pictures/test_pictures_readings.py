@@ -71,11 +71,11 @@ def test_a_copy_in_another_order_has_other_weights_moved_and_the_same_features()
     assert bool(plain["there"].all())
 
 
-def test_what_is_known_of_a_picture_is_told_with_its_numbers() -> None:
+def test_what_is_known_of_a_picture_is_read_with_its_numbers() -> None:
     face, scene = (read("picture-numbers", f"picture:{name}") for name in ("face", "scene"))
     flower = read("picture-numbers", "picture:flower", folds=6)
-    told = [(bool(one["symmetric"]), bool(one["mirror"]), int(one["parts"])) for one in (face, flower, scene)]
-    assert told == [(True, True, 6), (True, False, 3), (False, False, 4)]
+    got = [(bool(one["symmetric"]), bool(one["mirror"]), int(one["parts"])) for one in (face, flower, scene)]
+    assert got == [(True, True, 6), (True, False, 3), (False, False, 4)]
     assert [int(read("picture-graph", f"picture:{name}", source=f"picture:{name}")["folds"]) for name in (
         "face", "flower", "scene")] == [0, 6, 0]  # fmt: skip
     missing = [key for key, there in zip(METRICS, scene["there"], strict=True) if not there]

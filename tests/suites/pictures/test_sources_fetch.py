@@ -14,7 +14,7 @@ import pytest
 from published import DATA, needs_data
 from published import NAMES as REAL
 from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, UsageError
-from wheeltap.suites.pictures.sources.genomes import BASE, PUBLISHED, Published, fetch, read_genome
+from wheeltap.suites.pictures.sources.genomes import BASE, PUBLISHED, PublishedGenome, fetch, read_genome
 
 
 class Server(ThreadingHTTPServer):
@@ -226,7 +226,7 @@ def test_the_pinned_digests_are_those_of_the_files() -> None:
 
 def test_where_only_the_first_digits_are_known_the_length_counts_too() -> None:
     data = b"some bytes"
-    known = Published("some", len(data), hashlib.sha256(data).hexdigest()[:8])
+    known = PublishedGenome("some", len(data), hashlib.sha256(data).hexdigest()[:8])
     assert known.is_in(data)
     assert not known.is_in(data + b"!")
     assert not known.is_in(b"other byte")

@@ -30,7 +30,7 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 
-def told(record: ReportRecord) -> ReportRecord:
+def got(record: ReportRecord) -> ReportRecord:
     """A report without what it cost."""
     return msgspec.structs.replace(record, cost=Cost(forwards=0.0, seconds=0.0))
 
@@ -129,7 +129,7 @@ def test_a_second_time_nothing_is_made_or_measured(
     again = wt.study("pictures", settings=settings, store=folder / "face.wheeltap").record
     assert (again.cost.trials, again.cost.forwards) == (0, 0)
     assert again.cost.reused == record.cost.trials > 0
-    assert told(again) == told(record)
+    assert got(again) == got(record)
     assert len(written) == 5
     assert {path: path.stat().st_mtime_ns for path in made.glob("*.safetensors")} == written
 
@@ -149,7 +149,7 @@ def test_judging_from_the_store_needs_no_torch(record: ReportRecord, folder: Pat
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     again = msgspec.json.decode(done.stdout, type=ReportRecord)
-    assert told(again) == told(msgspec.json.decode(msgspec.json.encode(record), type=ReportRecord))
+    assert got(again) == got(msgspec.json.decode(msgspec.json.encode(record), type=ReportRecord))
 
 
 CHILD = """
@@ -183,7 +183,7 @@ def test_killed_anywhere_it_comes_to_the_same_report(
     assert trials < record.cost.trials
     again = wt.study("pictures", settings=settings, store=store).record
     assert again.cost.trials == record.cost.trials - trials
-    assert told(again) == told(record)
+    assert got(again) == got(record)
 
 
 @pytest.mark.full

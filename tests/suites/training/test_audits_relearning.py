@@ -108,16 +108,16 @@ def test_a_few_examples_bring_back_what_was_unlearned(report: Report, rival: str
 
 def test_noise_rounding_and_other_training_stand_beside_it(report: Report) -> None:
     for name in ("unlearned", "retrained"):
-        told = values(finding(report, name))
+        got = values(finding(report, name))
         beside = ("under noise 0.2, mean", "under noise, best of 10", "at 4 bits", "after 16 steps on other groups")
-        assert all(told[f"recovered {what}"] < 0.1 for what in beside)
+        assert all(got[f"recovered {what}"] < 0.1 for what in beside)
     assert values(finding(report, "unlearned"))["recovered after 16 steps"] > 0.5
     assert values(finding(report, "retrained"))["recovered after 16 steps"] < 0.2
 
 
-def test_what_relearning_costs_elsewhere_is_told_step_by_step(report: Report) -> None:
-    told = values(finding(report, "unlearned"))
-    assert told["lost elsewhere after 4 steps"] < told["lost elsewhere after 16 steps"] < 0.2
+def test_what_relearning_costs_elsewhere_is_known_step_by_step(report: Report) -> None:
+    got = values(finding(report, "unlearned"))
+    assert got["lost elsewhere after 4 steps"] < got["lost elsewhere after 16 steps"] < 0.2
     every = [curve for curve in report.record.curves if curve.code == "WT107"]
     curves, elsewhere = ([c for c in every if c.variant == variant] for variant in ("", "other groups"))
     assert [curve.subject for curve in curves] == ["unlearned", "retrained", "never", "original"]
@@ -150,14 +150,14 @@ def test_training_sees_how_a_function_is_written(case: dict[str, Subject]) -> No
     """Why the words warn of it: a rescaled copy of a net that never knew learns sooner than the net itself."""
     family = gauge.find(case["retrained"].model)
     assert isinstance(family, gauge.Family)
-    told: dict[str, float] = {}
+    got: dict[str, float] = {}
     for name, operation in (("permuted", "permute"), ("rescaled", "rescale")):
         twin = gauge.twin(case["retrained"].model, gauge.describe(family, operation, seed=0))
         report = relearned([case["retrained"], Subject(twin, name=name)], DIGITS, group=9, steps=[16])
         found = finding(report, f"retrained vs {name}")
-        told[name] = found.estimates[0].value or 0.0
+        got[name] = found.estimates[0].value or 0.0
         assert "rescaled units" in found.because
-    assert abs(told["permuted"]) < 0.01 and told["rescaled"] < -0.1
+    assert abs(got["permuted"]) < 0.01 and got["rescaled"] < -0.1
 
 
 def test_the_report_can_be_shown(report: Report, tmp_path: Any) -> None:
@@ -184,7 +184,7 @@ UNDECIDED = ("hidden 1", "hidden 3")
 """A bias lowered by 50 or by 20: 42 images of a report on three nets leave a gap of .1 to .6 undecided."""
 
 
-def test_what_is_hidden_is_told_from_what_was_never_known(hidden: Report) -> None:
+def test_what_is_hidden_is_distinguished_from_what_was_never_known(hidden: Report) -> None:
     name = hidden.record.subjects[-1].name
     found = finding(hidden, f"retrained vs {name}")
     assert found.status == "found" or (name in UNDECIDED and found.status == "inconclusive" and found.leaning)
@@ -225,8 +225,8 @@ def test_a_forgotten_rule_comes_back_in_a_transformer() -> None:
     found = finding(report, "unlearned vs retrained")
     gap = found.estimates[0]
     assert found.status == "found" and gap.low is not None and gap.low > 0.3
-    told = values(finding(report, "retrained"))
-    assert told["recovered after 16 steps"] < 0.2 and told["recovered at 4 bits"] < 0.1
+    got = values(finding(report, "retrained"))
+    assert got["recovered after 16 steps"] < 0.2 and got["recovered at 4 bits"] < 0.1
 
 
 # ---- what cannot be asked ---------------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ def test_a_group_must_be_named_and_be_there(case: dict[str, Subject]) -> None:
     assert "Group 9 has 30 examples to draw 40 shots from; 29 more are held out." in why or "draw 40 shots" in why
 
 
-def test_a_training_that_diverges_is_told(case: dict[str, Subject]) -> None:
+def test_a_training_that_diverges_is_said(case: dict[str, Subject]) -> None:
     wild: dict[str, Any] = {"lr": 1e30, "optimizer": "sgd", "attacks": []}
     found = finding(relearned([case["unlearned"]], DIGITS, group=9, **wild), "unlearned")
     assert found.status == "inconclusive" and "take a smaller lr" in found.because
@@ -306,8 +306,8 @@ def test_shots_are_never_scored() -> None:
         return 1e-9
 
     record = simulated(("one", "two"), right)
-    told = values(finding(record, "one"))
-    assert told["recovered after 16 steps"] == 0.0  # nothing is right, which is less than chance
+    got = values(finding(record, "one"))
+    assert got["recovered after 16 steps"] == 0.0  # nothing is right, which is less than chance
     assert finding(record, "one vs two").estimates[0].value == 0.0
 
 
@@ -351,13 +351,13 @@ def test_what_noise_alone_brings_back_is_no_evidence_of_relearning(noisy: tuple[
 
 def test_no_interval_ends_where_no_score_can_be() -> None:
     """Nothing is right, before and after: less than nothing cannot be recovered, and more than nothing not lost."""
-    told = finding(simulated(("one", "two"), lambda trial, name: 1e-9), "one").estimates
-    recovered, lost = ([e for e in told if e.name.startswith(what)] for what in ("recovered", "lost elsewhere"))
+    got = finding(simulated(("one", "two"), lambda trial, name: 1e-9), "one").estimates
+    recovered, lost = ([e for e in got if e.name.startswith(what)] for what in ("recovered", "lost elsewhere"))
     assert recovered and all((e.low, e.value) == (0.0, 0.0) for e in recovered)
     assert lost and all(e.high == pytest.approx(0.0) for e in lost)
 
 
-def test_a_task_of_one_group_is_told_what_it_lacks() -> None:
+def test_a_task_of_one_group_hears_what_it_lacks() -> None:
     net = seeded_net()
     task = wt.Task(torch.randn(12, 4, generator=torch.Generator().manual_seed(1)), torch.zeros(12, dtype=torch.int64))
     report = relearned([Subject(net, name="one"), Subject(seeded_net(1), name="two")], task, group=0)
@@ -393,7 +393,7 @@ def test_doses_are_refused_before_anything_runs(case: dict[str, Subject]) -> Non
 
 
 @pytest.mark.full
-def test_the_example_of_the_page_is_told_apart(tmp_path: Path) -> None:
+def test_the_example_of_the_page_is_called_apart(tmp_path: Path) -> None:
     page = (Path(__file__).parents[3] / "docs" / "relearning.md").read_text()
     for kind, name in (("python", "forget.py"), ("toml", "relearn.toml")):
         found = re.search(rf"```{kind}\n(.*?)```", page, re.DOTALL)

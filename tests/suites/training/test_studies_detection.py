@@ -46,8 +46,8 @@ class TestContract(StudyContract):
             assert (found[str(STRONG)], found[str(WEAK)], found[own.COPIES]) == (1.0, 0.0, 0.0), code
         for code in NO_LOOK:
             assert not any(shares(record, own.found_key(code)).values()), code
-        told = shares(record, own.ANY)
-        assert told[str(STRONG)] == 1.0 and told[own.COPIES] == 0.0
+        got = shares(record, own.ANY)
+        assert got[str(STRONG)] == 1.0 and got[own.COPIES] == 0.0
         assert all(value == 0.0 for value in shares(record, "WT001").values())
 
     def test_its_controls_pass(self, folder: Path) -> None:
@@ -135,7 +135,7 @@ def test_the_strongest_plant_must_be_found(hits: int, status: str) -> None:
 
 
 def test_what_rounding_makes_of_a_difference_is_none() -> None:
-    """Or a copy with one unit more would be told from others by the order of its sums."""
+    """Or a copy with one unit more would be known from others by the order of its sums."""
     estimate = Estimate.exact("gap", 0.0, "", n=1)
     finding = Finding(code="WT202", title="", status="excluded", subject="a vs b", estimates=(estimate,), margin=0.4)
     assert own.to_the_grain(Single(-1.1e-7), finding).value == 0.0

@@ -279,7 +279,7 @@ def _sentences(labels: Labels, rng: np.random.Generator) -> Tensor:
 
 
 @final
-class Attention(nn.Module):
+class SentenceAttention(nn.Module):
     """What each asking place takes from all places, one head for each factor, added to what it holds.
 
     Args:
@@ -304,7 +304,7 @@ class Attention(nn.Module):
 
 
 @final
-class Reader(nn.Module):
+class SentenceReader(nn.Module):
     """A transformer of two blocks without norms: attention and ReLU units in each; the second one asks from the gap.
 
     Args:
@@ -316,9 +316,9 @@ class Reader(nn.Module):
         width = units * len(_SENTENCE)
         self.embed = nn.Linear(WORDS + PLACES, width, bias=False)
         torch.nn.init.normal_(self.embed.weight, std=0.5)  # a place holds one word, so one column of each kind
-        self.first_attention = Attention(width, last=False)
+        self.first_attention = SentenceAttention(width, last=False)
         self.first_up, self.first, self.first_down = nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)
-        self.second_attention = Attention(width, last=True)
+        self.second_attention = SentenceAttention(width, last=True)
         self.second_up, self.second = nn.Linear(width, width), nn.ReLU()
         self.values, self.joint = nn.Linear(width, sum(_SENTENCE.values())), Joint(_SENTENCE)
 
@@ -336,7 +336,7 @@ SENTENCES: Final = World(
     held=(("subject", 0, "attractor", 0), ("subject", 1, "time", 1)),
     examples=300,
     drawn=_sentences,
-    net=Reader,
+    net=SentenceReader,
 )
 
 

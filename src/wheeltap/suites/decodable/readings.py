@@ -25,7 +25,7 @@ from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine.inside.units import Session, centred, hidden_units, means, to_value
 from wheeltap.engine.readings.base import Reading, Readings
-from wheeltap.suites.decodable.engine.ablation import Ablation, Bench, laid_out
+from wheeltap.suites.decodable.engine.ablation import Bench, FactorAblation, laid_out
 from wheeltap.suites.decodable.engine.activations import named, places
 from wheeltap.suites.decodable.engine.subspaces import renumbered, singled, svd
 from wheeltap.suites.decodable.specs import DECODABLE, FACTOR_EFFECTS, KINDS, DecodableSettings
@@ -76,7 +76,7 @@ class Decodable(Reading):
         layers = laid_out(bench, where, most=settings.options, rng=stream("options"))
         labels = {name: renumbered(task.annotations.factors[name]) for name in factors}
         measured = sum(bench.halves.status(one, least=settings.per_class) == "measured" for one in labels.values())
-        ablation = Ablation(bench, settings, max(measured, 1), stream)
+        ablation = FactorAblation(bench, settings, max(measured, 1), stream)
         found = {name: ablation.factor(one, layers, stream("factor", name)) for name, one in labels.items()}
         if not isinstance(task, ChoiceTask):  # whose options mean something else in each example
             found[OWN] = ablation.factor(own_answers(bench.scores), layers[-1:], stream("own"))

@@ -60,7 +60,7 @@ class OrganizedSettings(Settings, frozen=True, kw_only=True):
 
 
 @final
-class Organized(Recipe):
+class OrganizedNet(Recipe):
     """A net that reads known factors: trained on the right answers, or to imitate the net it is made of.
 
     Lesson, order and start follow from the seed, whatever the wiring: members of one seed differ in nothing else.
@@ -107,7 +107,7 @@ class Organized(Recipe):
             seed=seeds.derive(given.spec.seed, self.name, "order"), epochs=how.epochs, batch=how.batch, rate=how.rate
         )
         missing = self._missing(model, given)
-        held = [Absent([layer.weight for layer, _ in missing], [gone.to(given.device) for _, gone in missing])]
+        held = [WeightMask([layer.weight for layer, _ in missing], [gone.to(given.device) for _, gone in missing])]
         return Fit(model, loss, examples=how.examples, settings=settings, hooks=held if missing else [])
 
     def _missing(self, model: nn.Module, given: Given) -> list[tuple[nn.Linear, Tensor]]:
@@ -128,7 +128,7 @@ class Organized(Recipe):
 
 @final
 @dataclass(eq=False)
-class Absent(Hook):
+class WeightMask(Hook):
     """Weights that are not there stay 0.
 
     Attributes:

@@ -305,7 +305,7 @@ class Evaluation:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Swept:
+class Sweep:
     """Responses where every weight, and each of its signs, changes the picture equally much.
 
     Attributes:
@@ -328,7 +328,7 @@ class Swept:
         return int((~self.reached).sum())
 
 
-def at_equal_effect(picture: Evaluation, moves: Moves, *, effect: float, bound: float = BOUND) -> Swept:
+def at_equal_effect(picture: Evaluation, moves: Moves, *, effect: float, bound: float = BOUND) -> Sweep:
     """Responses at the change of each weight, up and down, that has the root mean square ``effect``, within 1 %."""
     rows, signs = np.repeat(np.arange(len(moves)), 2), np.tile([1.0, -1.0], len(moves))
 
@@ -342,7 +342,7 @@ def at_equal_effect(picture: Evaluation, moves: Moves, *, effect: float, bound: 
     symmetry, regions = (
         cluster_means(values.ravel(), rows, bins=bins, count=1)[0] for values in (found.symmetry, found.regions)
     )
-    return Swept(moves, found, met.reached.reshape(-1, 2), symmetry, regions)
+    return Sweep(moves, found, met.reached.reshape(-1, 2), symmetry, regions)
 
 
 # ---- noise in all weights -------------------------------------------------------------------------------------------
@@ -493,7 +493,7 @@ def measured(net: Cppn, sight: Sight, how: NumbersSettings, *, root: int) -> dic
     return {**found, **_noise(net, sight, how, root)}
 
 
-def swept(net: Cppn, sight: Sight, how: MovedSettings, *, root: int) -> Swept:
+def swept(net: Cppn, sight: Sight, how: MovedSettings, *, root: int) -> Sweep:
     """The net's single weights, each moved to the wanted effect in both directions."""
     regions = None if sight.regions is None or not sight.on_square else to_tensor(sight.regions)
     picture = Evaluation(net, sight.inputs, symmetry=sight.symmetry, regions=regions)
@@ -517,7 +517,7 @@ def _responses(net: Cppn, sight: Sight, how: NumbersSettings, root: int) -> dict
     return found
 
 
-def _sampled(key: str, level: Swept, mean: ClusterMean) -> dict[str, Number]:
+def _sampled(key: str, level: Sweep, mean: ClusterMean) -> dict[str, Number]:
     """Nothing where fewer than two reached the effect: of a single one the spread is unknown."""
     return {} if mean.clusters < 2 else {key: Number(mean.value, mean.se, mean.clusters, level.unreached)}
 

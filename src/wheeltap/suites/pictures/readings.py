@@ -14,7 +14,7 @@ from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.models.cppn import Cppn, grid
-from wheeltap.suites.pictures.engine import Number, Sight, Swept, chosen_weights, is_sparse, measured, swept
+from wheeltap.suites.pictures.engine import Number, Sight, Sweep, chosen_weights, is_sparse, measured, swept
 from wheeltap.suites.pictures.specs import (
     BLOCKS,
     MAP,
@@ -184,7 +184,7 @@ def strip(net: Cppn, *, weight: tuple[int, int, int], steps: Sequence[float], si
     return np.stack(drawn)
 
 
-def _shown(swept: Swept, *, named: Sequence[int], count: int) -> list[int]:
+def _shown(swept: Sweep, *, named: Sequence[int], count: int) -> list[int]:
     """Rows of the moves shown: the named weights, then ``count`` at even steps from the least to the most symmetric."""
     upwards = np.flatnonzero(swept.reached[:, 0])
     ranked = upwards[np.argsort(swept.responses.symmetry[upwards, 0], kind="stable")]

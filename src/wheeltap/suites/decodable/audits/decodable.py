@@ -16,7 +16,7 @@ from wheeltap.core.records import OWN, Control, Estimate, SubjectRecord
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.effect import mean_effect, smallest_detectable
 from wheeltap.stats.evidence import NoEvidence
-from wheeltap.suites.decodable.audits.factors import DecodableAuditSettings, Factor, FactorLayer, together
+from wheeltap.suites.decodable.audits.factors import DecodableAuditSettings, DecodedFactor, FactorLayer, together
 from wheeltap.suites.decodable.specs import DECODABLE
 
 _WHY_NOT: Final = {
@@ -29,7 +29,7 @@ _WHY_NOT: Final = {
 _WHOLE: Final = ("status", "classes", "labels", "majority", "targets")
 """Arrays of a factor that are not by layer."""
 
-Factors = dict[str, Factor]
+Factors = dict[str, DecodedFactor]
 """By name; the model's own answers among them."""
 
 
@@ -93,7 +93,7 @@ class DecodableAudit(SingleReadingAudit[Factors]):
         for name, mine in arrays.items():
             status, found = DECODABLE.meant("status", mine["status"]), self._layers(layers, mine)
             others = {other: one for other, one in labels.items() if other != name}
-            factors[name] = Factor(
+            factors[name] = DecodedFactor(
                 name, status, int(mine["classes"]), mine.get("targets", np.zeros((2, 1))), found, case.plan.alpha,
                 mine.get("labels", np.zeros(1)), others, copies,
             )  # fmt: skip
@@ -116,8 +116,8 @@ class DecodableAudit(SingleReadingAudit[Factors]):
         """One claim of each factor."""
         return [self._claim(subject, factor) for name, factor in read.items() if name != OWN]
 
-    def _claim(self, subject: SubjectRecord, factor: Factor) -> Hypothesis:
-        words = Words(subject.name, factor, self.settings)
+    def _claim(self, subject: SubjectRecord, factor: DecodedFactor) -> Hypothesis:
+        words = FactorWords(subject.name, factor, self.settings)
         title = f"{self.title}: {factor.name}"
         blank = partial(Hypothesis, test=None, title=title, alarm=False, status="not_applicable")
         if not factor.measured:
@@ -142,7 +142,7 @@ class DecodableAudit(SingleReadingAudit[Factors]):
             fallback="excluded" if shown else "inconclusive",
         )  # fmt: skip
 
-    def _not_decodable(self, title: str, factor: Factor, words: "Words") -> Hypothesis:
+    def _not_decodable(self, title: str, factor: DecodedFactor, words: "FactorWords") -> Hypothesis:
         """Nowhere, or not shown to be."""
         gain, layers, margin = factor.best.gain, len(factor.layers), self.settings.decodable
         least = smallest_detectable(gain, alpha=factor.alpha / layers, margin=margin)
@@ -170,7 +170,7 @@ class DecodableAudit(SingleReadingAudit[Factors]):
             self._own(names[2], own),
         ]
 
-    def _random_labels(self, name: str, factors: list[Factor]) -> Control:
+    def _random_labels(self, name: str, factors: list[DecodedFactor]) -> Control:
         """Random labels must not be decodable."""
         level, margin = self.settings.null_level, self.settings.null_margin
         if not factors:
@@ -188,7 +188,7 @@ class DecodableAudit(SingleReadingAudit[Factors]):
             f"is shown to be more than {margin:.2g}.",
         )  # fmt: skip
 
-    def _random_subspaces(self, name: str, factors: list[Factor]) -> Control:
+    def _random_subspaces(self, name: str, factors: list[DecodedFactor]) -> Control:
         """Random subspaces in the place of the factor's must not all come out as used, nor move the outputs much."""
         settings = self.settings
         wide = [layer for factor in factors for layer in factor.wide]
@@ -221,7 +221,7 @@ class DecodableAudit(SingleReadingAudit[Factors]):
             because=f"{'. '.join(said)}.",
         )  # fmt: skip
 
-    def _own(self, name: str, own: Factor | None) -> Control:
+    def _own(self, name: str, own: DecodedFactor | None) -> Control:
         """What encodes the model's own answers must not come out as unused."""
         if own is None or not own.measured or not any(layer.erased for layer in own.decodable):
             why = "The options are each example's own, the answers do not vary enough, or no probe decodes them."
@@ -266,11 +266,11 @@ _SIZES = ("the factor's subspace", "the probe's directions", "the steepest subsp
 
 @final
 @dataclass(frozen=True)
-class Words:
+class FactorWords:
     """Sentences about one factor of one subject."""
 
     subject: str
-    factor: Factor
+    factor: DecodedFactor
     settings: DecodableAuditSettings
 
     def not_decodable(self, least: float | None, *, surely: bool) -> str:
@@ -396,7 +396,7 @@ class Words:
         return f"The factor explains {self.factor.correlation} of the variance of the targets{other}"
 
 
-def estimates(factor: Factor) -> tuple[Estimate, ...]:
+def estimates(factor: DecodedFactor) -> tuple[Estimate, ...]:
     """Numbers of one factor, layer by layer, and all of the layer where it is used most.
 
     Only the first estimate of a finding is tested.

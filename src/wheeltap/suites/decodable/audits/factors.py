@@ -142,7 +142,7 @@ class FactorLayer:
 
 @final
 @dataclass(frozen=True)
-class Factor:
+class DecodedFactor:
     """What was read of one factor.
 
     Attributes:
@@ -268,7 +268,7 @@ class Factor:
         return any(layer.surely("erased", margin, level=level) for layer in self.erased)
 
     @cached_property
-    def held(self) -> tuple["Factor", ...]:
+    def held(self) -> tuple["DecodedFactor", ...]:
         """The same factor, had each of the held-out random subspaces been its own: nulls, judged as it is."""
         count = len(self.layers[0]["held"])
         return tuple(replace(self, layers=tuple(layer.in_place(at) for layer in self.layers)) for at in range(count))
@@ -304,7 +304,7 @@ class Factor:
         return max(found, key=lambda one: one[1].value or 0.0, default=None)
 
 
-def together(factors: Iterable[Factor]) -> dict[str, Factor]:
+def together(factors: Iterable[DecodedFactor]) -> dict[str, DecodedFactor]:
     """Factors of one subject, each knowing how many others are held against random subspaces, and with what result."""
     known = {factor.name: factor for factor in factors}
     tested = {name: factor.beyond for name, factor in known.items() if factor.measured and factor.erased}

@@ -154,7 +154,7 @@ class Bench:
 @final
 @dataclass(frozen=True)
 class LayerVectors:
-    """A layer's vectors, their geometry, and where its outputs hang on them.
+    """A layer's vectors, their geometry, and how the outputs depend on them.
 
     Attributes:
         vectors: ``[example, feature]`` of all examples.
@@ -252,7 +252,7 @@ class Yardstick:
 
 @final
 @dataclass(frozen=True)
-class Ablation:
+class FactorAblation:
     """The ablation of factors, each beside random subspaces and the one that the outputs depend on most.
 
     Attributes:

@@ -234,7 +234,7 @@ class ProbeHalves:
         return cls(order[:half].sort().values, order[half:].sort().values)
 
     def status(self, labels: Tensor, *, least: int) -> str:
-        """Whether a factor ``[example]``, numbered from 0, can be told and measured: one of ``STATUSES``.
+        """Whether a factor ``[example]``, numbered from 0, can be decoded and measured: one of ``STATUSES``.
 
         Args:
             labels: Of all examples.

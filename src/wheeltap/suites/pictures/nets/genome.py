@@ -28,7 +28,7 @@ LARGEST: Final = 1e6
 
 @final
 @dataclass(frozen=True)
-class Node:
+class GenomeNode:
     """One unit of the graph.
 
     Attributes:
@@ -46,7 +46,7 @@ class Node:
 
 @final
 @dataclass(frozen=True)
-class Link:
+class GenomeLink:
     """One weight of the graph.
 
     Attributes:
@@ -88,11 +88,11 @@ class Genome:
         UnknownName: If an activation is not known.
     """
 
-    def __init__(self, nodes: Sequence[Node], links: Sequence[Link], *, name: str = "genome") -> None:
+    def __init__(self, nodes: Sequence[GenomeNode], links: Sequence[GenomeLink], *, name: str = "genome") -> None:
         self.name, self.nodes, self.links = name, tuple(nodes), tuple(links)
         self._node = {node.key: node for node in self.nodes}
         self._require_sound()
-        self._into: dict[Key, list[Link]] = {node.key: [] for node in self.nodes}
+        self._into: dict[Key, list[GenomeLink]] = {node.key: [] for node in self.nodes}
         for link in self.links:
             self._into[link.target].append(link)
         self._require_acyclic()

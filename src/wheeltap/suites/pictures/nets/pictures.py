@@ -19,20 +19,20 @@ from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.core.symmetry import Symmetry, mirror, rotations
 from wheeltap.core.typed import to_array
 from wheeltap.models.cppn import INPUTS, OUTPUTS, grid
-from wheeltap.suites.pictures.nets.genome import Genome, Key, Link, Node
+from wheeltap.suites.pictures.nets.genome import Genome, GenomeLink, GenomeNode, Key
 
 EDGE: Final = 3.0
 """Weight of each step that makes an edge sharper: the largest that Picbreeder's site allowed."""
 
 
-class Factor(NamedTuple):
+class NamedWeight(NamedTuple):
     """A weight with a meaning: what it does to the picture."""
 
     weight: float
     name: str
 
 
-Weights = Mapping[str, float | Factor]
+Weights = Mapping[str, float | NamedWeight]
 """What a node reads: the weight of each link, by the node it comes from."""
 
 
@@ -46,11 +46,11 @@ class Colour(NamedTuple):
 
 @final
 @dataclass(frozen=True)
-class Part:
+class PaintLayer:
     """A part of the picture that lies on another.
 
     Attributes:
-        mask: Node that is 1 on the part and 0 elsewhere.
+        mask: GenomeNode that is 1 on the part and 0 elsewhere.
         colour: Of the part.
         over: Of what lies below it.
     """
@@ -65,14 +65,14 @@ class Sketch:
     """A genome in the making; every node is called by its name."""
 
     def __init__(self) -> None:
-        self._nodes = [Node(label, kind="in", label=label) for label in INPUTS]
-        self._links: list[Link] = []
+        self._nodes = [GenomeNode(label, kind="in", label=label) for label in INPUTS]
+        self._links: list[GenomeLink] = []
 
     def _add(self, name: str, activation: str, reads: Weights, kind: Literal["hidden", "out"] = "hidden") -> str:
-        self._nodes.append(Node(name, activation, kind, name if kind == "out" else ""))
+        self._nodes.append(GenomeNode(name, activation, kind, name if kind == "out" else ""))
         for source, weight in reads.items():
-            value, factor = weight if isinstance(weight, Factor) else (weight, "")
-            self._links.append(Link(source, name, value, factor))
+            value, factor = weight if isinstance(weight, NamedWeight) else (weight, "")
+            self._links.append(GenomeLink(source, name, value, factor))
         return name
 
     def identity(self, name: str, reads: Weights) -> str:
@@ -113,7 +113,7 @@ class Sketch:
         return self.relu(name, {**dict.fromkeys(edges, 0.5), **bias})
 
     def paint(
-        self, layers: list[Part], ground: Colour, *, name: str, gradient: Mapping[str, Weights] | None = None
+        self, layers: list[PaintLayer], ground: Colour, *, name: str, gradient: Mapping[str, Weights] | None = None
     ) -> Genome:
         """The genome with its outputs: the colour of the ground, and each layer's difference from what it lies on.
 
@@ -124,7 +124,7 @@ class Sketch:
             gradient: What outputs read beside these, by their names: how the ground changes from place to place.
         """
         for at, output in enumerate(OUTPUTS):
-            reads: dict[str, float | Factor] = {"bias": ground[at], **(gradient or {}).get(output, {})}
+            reads: dict[str, float | NamedWeight] = {"bias": ground[at], **(gradient or {}).get(output, {})}
             reads |= {layer.mask: round(layer.colour[at] - layer.over[at], 9) for layer in layers}
             self._add(output, "identity", {source: weight for source, weight in reads.items() if weight != 0}, "out")
         return Genome(self._nodes, self._links, name=name)
@@ -143,7 +143,7 @@ Symmetric = Callable[[int], tuple[Points, Symmetry]]
 
 @final
 @dataclass(frozen=True)
-class Picture:
+class KnownPicture:
     """A picture whose factors are known.
 
     Attributes:
@@ -215,11 +215,11 @@ def node_map(genome: Genome, key: Key, inputs: Float[Tensor, "pixel 4"]) -> Floa
         raise UnknownName("node", str(key), map(str, known))
     outputs = {node.key for node in genome.nodes if node.kind == "out"}
     links = [link for link in genome.links if link.target not in outputs]
-    alone = Genome(genome.nodes, [*links, *(Link(key, output, 1.0) for output in outputs)], name=genome.name)
+    alone = Genome(genome.nodes, [*links, *(GenomeLink(key, output, 1.0) for output in outputs)], name=genome.name)
     return alone.evaluate(inputs)[:, OUTPUTS.index("brightness")]
 
 
-def _ellipse(sketch: Sketch, name: str, across: str, along: str, *, size: Factor, steps: int) -> str:
+def _ellipse(sketch: Sketch, name: str, across: str, along: str, *, size: NamedWeight, steps: int) -> str:
     """A mask: 1 where two gaussians add up to more than -``size`` / 3."""
     return sketch.edge(name, {across: 3.0, along: 3.0, "bias": size}, steps=steps)
 
@@ -254,23 +254,23 @@ LIPS: Final = Colour(-0.01, 0.62, 0.80)
 MOUTH: Final = Colour(-0.01, 0.70, 0.30)
 
 
-def _face() -> Picture:
+def _face() -> KnownPicture:
     sketch = Sketch()
     sketch.abs("side", {"x": 1.0})
     _head(sketch)
     _eyes(sketch)
     _mouth(sketch)
     layers = [
-        Part("hair seen", HAIR, BACKDROP),
-        Part("head seen", SKIN, BACKDROP),
-        Part("nose seen", Colour(0.05, 0.50, 0.86), SKIN),
-        Part("brows seen", HAIR, SKIN),
-        Part("eyes seen", EYE, SKIN),
-        Part("pupils seen", PUPIL, EYE),
-        Part("lips seen", LIPS, SKIN),
-        Part("mouth seen", MOUTH, LIPS),
+        PaintLayer("hair seen", HAIR, BACKDROP),
+        PaintLayer("head seen", SKIN, BACKDROP),
+        PaintLayer("nose seen", Colour(0.05, 0.50, 0.86), SKIN),
+        PaintLayer("brows seen", HAIR, SKIN),
+        PaintLayer("eyes seen", EYE, SKIN),
+        PaintLayer("pupils seen", PUPIL, EYE),
+        PaintLayer("lips seen", LIPS, SKIN),
+        PaintLayer("mouth seen", MOUTH, LIPS),
     ]
-    return Picture(
+    return KnownPicture(
         "face",
         "A face, the same left and right: both eyes, both brows and the two halves of the mouth are drawn by the same "
         "nodes from |x|.",
@@ -287,44 +287,46 @@ def _face() -> Picture:
 
 
 def _head(sketch: Sketch) -> None:
-    sketch.gaussian("head across", {"side": Factor(-0.95, "face width"), "y": Factor(-0.10, "jaw width"), "bias": 0.02})
-    sketch.gaussian("head along", {"y": Factor(-0.72, "face length"), "bias": 0.10})
-    _ellipse(sketch, "head", "head across", "head along", size=Factor(-4.0, "head size"), steps=3)
+    sketch.gaussian(
+        "head across", {"side": NamedWeight(-0.95, "face width"), "y": NamedWeight(-0.10, "jaw width"), "bias": 0.02}
+    )
+    sketch.gaussian("head along", {"y": NamedWeight(-0.72, "face length"), "bias": 0.10})
+    _ellipse(sketch, "head", "head across", "head along", size=NamedWeight(-4.0, "head size"), steps=3)
     sketch.gaussian("hair across", {"side": 0.82})
-    sketch.gaussian("hair along", {"y": 0.95, "bias": Factor(0.25, "hair height")})
-    _ellipse(sketch, "hair", "hair across", "hair along", size=Factor(-3.6, "hair volume"), steps=3)
+    sketch.gaussian("hair along", {"y": 0.95, "bias": NamedWeight(0.25, "hair height")})
+    _ellipse(sketch, "hair", "hair across", "hair along", size=NamedWeight(-3.6, "hair volume"), steps=3)
     sketch.cover("head seen", "head")
     sketch.cover("hair seen", "hair", hidden_by="head")
 
 
 def _eyes(sketch: Sketch) -> None:
-    sketch.identity("eye side", {"side": -1.0, "bias": Factor(0.28, "eye spacing")})
-    sketch.identity("eye level", {"y": 1.0, "bias": Factor(0.06, "eye height")})
-    sketch.gaussian("eye across", {"eye side": Factor(-3.0, "eye width")})
-    sketch.gaussian("eye along", {"eye level": Factor(-5.0, "eye opening")})
-    _ellipse(sketch, "eyes", "eye across", "eye along", size=Factor(-4.5, "eye size"), steps=3)
-    _ellipse(sketch, "pupils", "eye across", "eye along", size=Factor(-5.3, "pupil size"), steps=3)
+    sketch.identity("eye side", {"side": -1.0, "bias": NamedWeight(0.28, "eye spacing")})
+    sketch.identity("eye level", {"y": 1.0, "bias": NamedWeight(0.06, "eye height")})
+    sketch.gaussian("eye across", {"eye side": NamedWeight(-3.0, "eye width")})
+    sketch.gaussian("eye along", {"eye level": NamedWeight(-5.0, "eye opening")})
+    _ellipse(sketch, "eyes", "eye across", "eye along", size=NamedWeight(-4.5, "eye size"), steps=3)
+    _ellipse(sketch, "pupils", "eye across", "eye along", size=NamedWeight(-5.3, "pupil size"), steps=3)
     sketch.gaussian("brow across", {"eye side": 4.0})
-    height = {"eye level": 9.0, "eye side": Factor(1.0, "brow tilt"), "bias": Factor(2.0, "brow height")}
+    height = {"eye level": 9.0, "eye side": NamedWeight(1.0, "brow tilt"), "bias": NamedWeight(2.0, "brow height")}
     sketch.gaussian("brow along", height)
-    _ellipse(sketch, "brows", "brow across", "brow along", size=Factor(-3.6, "brow thickness"), steps=3)
+    _ellipse(sketch, "brows", "brow across", "brow along", size=NamedWeight(-3.6, "brow thickness"), steps=3)
     for part in ("eyes", "pupils", "brows"):
         sketch.cover(f"{part} seen", part)
 
 
 def _mouth(sketch: Sketch) -> None:
     sketch.gaussian("bend", {"side": 1.5})
-    sketch.abs("mouth level", {"y": -1.0, "bias": 0.40, "bend": Factor(0.10, "smile")})
-    sketch.gaussian("mouth across", {"side": Factor(-2.2, "mouth width")})
-    opening = {"mouth across": 1.5, "mouth level": -12.0, "bias": Factor(0.0, "mouth opening")}
+    sketch.abs("mouth level", {"y": -1.0, "bias": 0.40, "bend": NamedWeight(0.10, "smile")})
+    sketch.gaussian("mouth across", {"side": NamedWeight(-2.2, "mouth width")})
+    opening = {"mouth across": 1.5, "mouth level": -12.0, "bias": NamedWeight(0.0, "mouth opening")}
     sketch.identity("gape", opening)
-    sketch.edge("lips", {"gape": 3.0, "bias": Factor(1.5, "lip thickness")}, steps=2)
+    sketch.edge("lips", {"gape": 3.0, "bias": NamedWeight(1.5, "lip thickness")}, steps=2)
     sketch.edge("mouth", {"gape": 3.0, "bias": -1.5}, steps=2)
     sketch.cover("lips seen", "lips")
     sketch.cover("mouth seen", "mouth")
     sketch.gaussian("nose across", {"side": 7.0, "y": -2.0, "bias": 0.6})
     sketch.gaussian("nose along", {"y": 4.0, "bias": -0.7})
-    _ellipse(sketch, "nose", "nose across", "nose along", size=Factor(-3.6, "nose size"), steps=2)
+    _ellipse(sketch, "nose", "nose across", "nose along", size=NamedWeight(-3.6, "nose size"), steps=2)
     sketch.cover("nose seen", "nose")
 
 
@@ -335,7 +337,7 @@ SEEDS: Final = Colour(0.08, 0.80, 0.55)
 LEAVES: Final = Colour(0.30, 0.45, 0.30)
 
 
-def flower(petals: int = 6) -> Picture:
+def flower(petals: int = 6) -> KnownPicture:
     """A flower that looks the same after a turn by one petal and in a mirror.
 
     Args:
@@ -348,19 +350,19 @@ def flower(petals: int = 6) -> Picture:
         raise UsageError("A flower cannot have so many petals.", expected="4 to 12", got=str(petals))
     sketch = Sketch()
     _petals(sketch, petals)
-    sketch.edge("heart", {"d": -3.0, "bias": Factor(1.25, "heart size")}, steps=4)
-    sketch.edge("seeds", {"d": -3.0, "bias": Factor(0.65, "seed ring")}, steps=4)
+    sketch.edge("heart", {"d": -3.0, "bias": NamedWeight(1.25, "heart size")}, steps=4)
+    sketch.edge("seeds", {"d": -3.0, "bias": NamedWeight(0.65, "seed ring")}, steps=4)
     for part in ("petals", "spots"):
         sketch.cover(f"{part} seen", part, hidden_by="heart")
     for part in ("heart", "seeds"):
         sketch.cover(f"{part} seen", part)
     layers = [
-        Part("petals seen", PETAL, LEAVES),
-        Part("spots seen", SPOT, PETAL),
-        Part("heart seen", HEART, LEAVES),
-        Part("seeds seen", SEEDS, HEART),
+        PaintLayer("petals seen", PETAL, LEAVES),
+        PaintLayer("spots seen", SPOT, PETAL),
+        PaintLayer("heart seen", HEART, LEAVES),
+        PaintLayer("seeds seen", SEEDS, HEART),
     ]
-    return Picture(
+    return KnownPicture(
         "flower",
         f"A flower with {petals} petals, the same after a turn by {360 / petals:g} degrees and in a mirror: gaussians "
         "across equally turned directions add up.",
@@ -374,11 +376,11 @@ def _petals(sketch: Sketch, petals: int) -> None:
     """Ridges along as many rays as petals, and a bump at their distance from the centre."""
     rays = _rays(sketch, petals)
     sketch.identity("rays", {**dict.fromkeys(rays, 1.0), "bias": len(rays) - 1.0})
-    sketch.gaussian("reach", {"d": Factor(-1.6, "bloom"), "bias": 1.5})
-    shape = {"rays": Factor(1.0, "petal division"), "reach": 2.5, "bias": Factor(-2.38, "petal width")}
+    sketch.gaussian("reach", {"d": NamedWeight(-1.6, "bloom"), "bias": 1.5})
+    shape = {"rays": NamedWeight(1.0, "petal division"), "reach": 2.5, "bias": NamedWeight(-2.38, "petal width")}
     sketch.identity("petal", shape)
     sketch.edge("petals", {"petal": 3.0})
-    sketch.edge("spots", {"petal": 3.0, "bias": Factor(-2.0, "spot size")})
+    sketch.edge("spots", {"petal": 3.0, "bias": NamedWeight(-2.0, "spot size")})
 
 
 def _rays(sketch: Sketch, petals: int) -> list[str]:
@@ -419,20 +421,20 @@ DOOR: Final = Colour(0.06, 0.65, 0.35)
 WINDOW: Final = Colour(0.14, 0.60, 1.00)
 
 
-def _scene() -> Picture:
+def _scene() -> KnownPicture:
     sketch = Sketch()
     _sun(sketch)
     _hill(sketch)
     _house(sketch)
     layers = [
-        Part("sun seen", SUN, SKY),
-        Part("hill seen", GRASS, SKY),
-        Part("wall seen", WALL, SKY),
-        Part("roof seen", ROOF, SKY),
-        Part("door seen", DOOR, WALL),
-        Part("windows seen", WINDOW, WALL),
+        PaintLayer("sun seen", SUN, SKY),
+        PaintLayer("hill seen", GRASS, SKY),
+        PaintLayer("wall seen", WALL, SKY),
+        PaintLayer("roof seen", ROOF, SKY),
+        PaintLayer("door seen", DOOR, WALL),
+        PaintLayer("windows seen", WINDOW, WALL),
     ]
-    return Picture(
+    return KnownPicture(
         "scene",
         "A house on a hill before an evening sky: sun, hill and house are drawn by nodes of their own.",
         sketch.paint(layers, SKY, name="scene", gradient={"saturation": {"y": -0.12}, "hue": {"y": 0.03}}),
@@ -441,42 +443,46 @@ def _scene() -> Picture:
 
 
 def _sun(sketch: Sketch) -> None:
-    sketch.gaussian("sun across", {"x": -2.0, "bias": Factor(-0.9, "sun to the right")})
-    sketch.gaussian("sun along", {"y": 2.0, "bias": Factor(1.1, "sun height")})
-    _ellipse(sketch, "sun", "sun across", "sun along", size=Factor(-4.8, "sun size"), steps=3)
+    sketch.gaussian("sun across", {"x": -2.0, "bias": NamedWeight(-0.9, "sun to the right")})
+    sketch.gaussian("sun along", {"y": 2.0, "bias": NamedWeight(1.1, "sun height")})
+    _ellipse(sketch, "sun", "sun across", "sun along", size=NamedWeight(-4.8, "sun size"), steps=3)
     sketch.relu("sun seen", {"sun": 0.5, "hill": -0.5, "wall seen": -1.0, "roof seen": -1.0})
 
 
 def _hill(sketch: Sketch) -> None:
-    sketch.gaussian("hilltop", {"x": -1.1, "bias": Factor(0.3, "hill to the right")})
-    sketch.edge("hill", {"y": 3.0, "hilltop": Factor(0.9, "hill steepness"), "bias": Factor(-1.2, "hill height")})
+    sketch.gaussian("hilltop", {"x": -1.1, "bias": NamedWeight(0.3, "hill to the right")})
+    sketch.edge(
+        "hill", {"y": 3.0, "hilltop": NamedWeight(0.9, "hill steepness"), "bias": NamedWeight(-1.2, "hill height")}
+    )
     sketch.relu("hill seen", {"hill": 0.5, "bias": 0.5, "wall seen": -1.0, "roof seen": -1.0})
 
 
 def _house(sketch: Sketch) -> None:
-    sketch.identity("house middle", {"x": -1.0, "bias": Factor(0.35, "house to the right")})
+    sketch.identity("house middle", {"x": -1.0, "bias": NamedWeight(0.35, "house to the right")})
     sketch.abs("house side", {"house middle": 1.0})
-    sketch.identity("house level", {"y": 1.0, "bias": Factor(0.05, "house height")})
-    sketch.edge("inside", {"house side": -3.0, "bias": Factor(0.75, "house width")}, steps=4)
+    sketch.identity("house level", {"y": 1.0, "bias": NamedWeight(0.05, "house height")})
+    sketch.edge("inside", {"house side": -3.0, "bias": NamedWeight(0.75, "house width")}, steps=4)
     sketch.edge("below eaves", {"house level": 3.0}, steps=4)
-    sketch.edge("above ground", {"y": -3.0, "bias": Factor(0.96, "house depth")}, steps=4)
-    sketch.edge("below ridge", {"house level": 3.0, "house side": -2.7, "bias": Factor(0.95, "roof height")}, steps=4)
+    sketch.edge("above ground", {"y": -3.0, "bias": NamedWeight(0.96, "house depth")}, steps=4)
+    sketch.edge(
+        "below ridge", {"house level": 3.0, "house side": -2.7, "bias": NamedWeight(0.95, "roof height")}, steps=4
+    )
     sketch.within("wall seen", ["inside", "below eaves", "above ground"])
     sketch.cover("roof seen", "below ridge", hidden_by="below eaves")
-    sketch.edge("beside door", {"house side": -3.0, "bias": Factor(0.21, "door width")}, steps=4)
+    sketch.edge("beside door", {"house side": -3.0, "bias": NamedWeight(0.21, "door width")}, steps=4)
     sketch.edge("below lintel", {"house level": 3.0, "bias": -0.42}, steps=4)
     sketch.within("door seen", ["beside door", "below lintel", "above ground"])
     sketch.gaussian("window across", {"house side": 7.0, "bias": -1.12})
     sketch.gaussian("window along", {"house level": 7.0, "bias": -1.05})
-    _ellipse(sketch, "windows", "window across", "window along", size=Factor(-4.6, "window size"), steps=3)
+    _ellipse(sketch, "windows", "window across", "window along", size=NamedWeight(-4.6, "window size"), steps=3)
     sketch.cover("windows seen", "windows")
 
 
-PICTURES: Final[dict[str, Callable[[], Picture]]] = {"face": _face, "flower": flower, "scene": _scene}
+PICTURES: Final[dict[str, Callable[[], KnownPicture]]] = {"face": _face, "flower": flower, "scene": _scene}
 """Each is built when it is asked for."""
 
 
-def picture(name: str) -> Picture:
+def picture(name: str) -> KnownPicture:
     """The picture of this name.
 
     Raises:

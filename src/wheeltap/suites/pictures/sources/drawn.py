@@ -24,8 +24,8 @@ from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.models.cppn import MOST_PARAMETERS, OUTPUTS, Cppn, Layout, grid
 from wheeltap.sources.base import DataSource, LoadedModel, ModelSource, Reader
-from wheeltap.suites.pictures.nets.genome import Genome, Key, Link
-from wheeltap.suites.pictures.nets.pictures import PICTURES, Picture, mirror_image, mirrored_share, picture
+from wheeltap.suites.pictures.nets.genome import Genome, GenomeLink, Key
+from wheeltap.suites.pictures.nets.pictures import PICTURES, KnownPicture, mirror_image, mirrored_share, picture
 from wheeltap.suites.pictures.readings import drawing
 from wheeltap.suites.pictures.sources.genomes import read_genome
 from wheeltap.suites.pictures.specs import PICTURE_GRAPH, GraphSettings, as_bytes
@@ -106,7 +106,7 @@ BLANK: Final = 1.0 / 255.0
 """A picture whose colors differ by less is blank: no screen shows it."""
 
 
-def picture_named(kind: str, rest: str) -> Picture:
+def picture_named(kind: str, rest: str) -> KnownPicture:
     """The picture that ``picture:NAME`` or ``genome:FILE`` names, with what there is to say of its symmetry.
 
     Raises:
@@ -128,7 +128,7 @@ def picture_named(kind: str, rest: str) -> Picture:
         f"The picture of {path.name}: {len(found.layerize().links())} links, laid out as {layout.layers} layers of "
         f"{layout.width} units. {said}"
     )
-    return Picture(found.name, about, found, {}, mirror_image if is_mirrored(found) else None)
+    return KnownPicture(found.name, about, found, {}, mirror_image if is_mirrored(found) else None)
 
 
 def is_mirrored(genome: Genome) -> bool:
@@ -201,7 +201,7 @@ def net_named(kind: str, rest: str) -> Cppn:
     return nets[name]
 
 
-class _Drawn(ModelSource):
+class _DrawnNet(ModelSource):
     """A net that draws, with the square picture that it draws."""
 
     def load(self, rest: str, *, name: str) -> LoadedModel:
@@ -212,7 +212,7 @@ class _Drawn(ModelSource):
 
 
 @final
-class PictureModels(_Drawn):
+class PictureModels(_DrawnNet):
     """See ``net_named``."""
 
     form = "picture:NAME"
@@ -220,7 +220,7 @@ class PictureModels(_Drawn):
 
 
 @final
-class GenomeModels(_Drawn):
+class GenomeModels(_DrawnNet):
     """See ``net_named``."""
 
     form = "genome:FILE"
@@ -228,7 +228,7 @@ class GenomeModels(_Drawn):
 
 
 @final
-class NetFiles(_Drawn):
+class NetFiles(_DrawnNet):
     """See ``net_named``."""
 
     form = "npz:FILE#NAME"
@@ -318,4 +318,4 @@ def _as_held(genome: Genome) -> Genome:
         total[ends] = total.get(ends, 0.0) + link.weight
     count = Counter(links)
     rounded = {ends: float(np.float32(weight)) / count[ends] for ends, weight in total.items()}
-    return Genome(genome.nodes, [Link(*ends, weight=rounded[ends]) for ends in links], name=genome.name)
+    return Genome(genome.nodes, [GenomeLink(*ends, weight=rounded[ends]) for ends in links], name=genome.name)

@@ -21,7 +21,7 @@ from wheeltap.core.bounded import Archive, contents, opened
 from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, UsageError, WheeltapError
 from wheeltap.core.files import write_whole
 from wheeltap.models.cppn import OUTPUTS
-from wheeltap.suites.pictures.nets.genome import MOST_LINKS, MOST_NODES, Genome, Link, Node
+from wheeltap.suites.pictures.nets.genome import MOST_LINKS, MOST_NODES, Genome, GenomeLink, GenomeNode
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -154,12 +154,12 @@ def _text(parent: "Element", tag: str, name: str) -> str:
     return (found.text or "").strip()
 
 
-def _node(element: "Element", name: str) -> Node:
+def _node(element: "Element", name: str) -> GenomeNode:
     kind = element.get("type", "")
     if kind not in ("in", "hidden", "out"):
         raise FileFormatError("A node is of no known type.", where=name, expected="in, hidden or out", got=kind)
     function = _text(element, "activation", name).removesuffix("(x)")
-    return Node(
+    return GenomeNode(
         _key(element, "marking", name),
         "identity" if kind == "in" else function,
         kind,
@@ -167,25 +167,25 @@ def _node(element: "Element", name: str) -> Node:
     )
 
 
-def _link(element: "Element", name: str) -> Link:
+def _link(element: "Element", name: str) -> GenomeLink:
     text = _text(element, "weight", name)
     try:
         weight = float(text)
     except ValueError as error:
         raise FileFormatError("A weight is no number.", where=name, expected="a number", got=text[:40]) from error
-    return Link(_key(element, "source", name), _key(element, "target", name), weight)
+    return GenomeLink(_key(element, "source", name), _key(element, "target", name), weight)
 
 
-def _coloured(nodes: list[Node], links: list[Link]) -> tuple[list[Node], list[Link]]:
+def _coloured(nodes: list[GenomeNode], links: list[GenomeLink]) -> tuple[list[GenomeNode], list[GenomeLink]]:
     """A grey genome made one with three outputs: hue and saturation are added, fed by a link of weight 0."""
     inks = [node for node in nodes if node.kind == "out" and node.label == INK]
     labels = {node.label for node in nodes if node.kind == "out"}
     if len(inks) != 1 or labels & set(OUTPUTS):
         return nodes, links
-    ink = Node(inks[0].key, inks[0].activation, "out", "brightness")
+    ink = GenomeNode(inks[0].key, inks[0].activation, "out", "brightness")
     nodes = [ink if node is inks[0] else node for node in nodes]
-    added = [Node(("added", label), "identity", "out", label) for label in OUTPUTS[:2]]
-    return [*nodes, *added], [*links, *(Link(ink.key, node.key, 0.0) for node in added)]
+    added = [GenomeNode(("added", label), "identity", "out", label) for label in OUTPUTS[:2]]
+    return [*nodes, *added], [*links, *(GenomeLink(ink.key, node.key, 0.0) for node in added)]
 
 
 REPOSITORY: Final = "https://github.com/akarshkumar0101/fer"
@@ -198,7 +198,7 @@ WAIT: Final = 20.0
 
 @final
 @dataclass(frozen=True)
-class Published:
+class PublishedGenome:
     """A file of the paper.
 
     Attributes:
@@ -233,11 +233,11 @@ class Published:
 PUBLISHED: Final = {
     each.name: each
     for each in (
-        Published("skull", 1_817, "63adfccc384d6fb48c79719c9336483c478839e1fc4773f289d3aee9fefaabb2"),
-        Published("butterfly", 3_017, "62df8bf336617ffbcf1a981a70d31378453e806efdd1850f4d394da88b106610"),
+        PublishedGenome("skull", 1_817, "63adfccc384d6fb48c79719c9336483c478839e1fc4773f289d3aee9fefaabb2"),
+        PublishedGenome("butterfly", 3_017, "62df8bf336617ffbcf1a981a70d31378453e806efdd1850f4d394da88b106610"),
         # Only the length and eight digits were at hand: enough against a mix-up, not against somebody who forges it.
         # A genome is read as a stranger's file in any case.
-        Published("apple", 6_632, "2a81d8ce"),
+        PublishedGenome("apple", 6_632, "2a81d8ce"),
     )
 }
 
@@ -281,7 +281,7 @@ def fetch(folder: str | os.PathLike[str], *, names: Sequence[str] = tuple(PUBLIS
     return paths
 
 
-def _is_there(genome: Published, path: Path) -> bool:
+def _is_there(genome: PublishedGenome, path: Path) -> bool:
     """Whether the file is there already; an error if another one is, under its name."""
     if not (path.exists() or path.is_symlink()):
         return False
@@ -298,7 +298,7 @@ def _is_there(genome: Published, path: Path) -> bool:
     return True
 
 
-def _downloaded(genome: Published, address: str) -> bytes:
+def _downloaded(genome: PublishedGenome, address: str) -> bytes:
     """The bytes at an address, checked; no more are read than the file can have."""
     try:
         with urllib.request.urlopen(address, timeout=WAIT) as response:  # noqa: S310 (the address is ours, and https)

@@ -391,7 +391,7 @@ class Pictures(Study):
         own, first = case.whole.reference, self._first(case, TRAINED)
         graph = case.reading(self.graph(case))
         moved = [(one.name, self.read(case, one)) for one in (own, first) if one is not None]
-        words = report.Words(table, findings, self.own)
+        words = report.StudyWords(table, findings, self.own)
         return Said(
             headline=words.headline(), about=specs.as_text([int(code) for code in graph["about"]]),
             notes=(words.distance(), *words.lacking(), *words.fooled()), answers=words.noise_answer(),
@@ -412,7 +412,7 @@ class Pictures(Study):
             with suppress(Unanswered):
                 for trial in self.inside(case, subject):
                     inside[subject.name] = case.reading(trial)
-        return report.shown(report.Words(table, (), self.own), inside, drawn, names)
+        return report.shown(report.StudyWords(table, (), self.own), inside, drawn, names)
 
 
 def _singles(read: Arrays) -> dict[str, Single]:

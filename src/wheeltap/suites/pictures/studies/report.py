@@ -156,7 +156,7 @@ BY_KEY: Final = {metric.key: metric for metric in METRICS}
 
 @final
 @dataclass(frozen=True)
-class Margin:
+class TestedMargin:
     """How a verdict rests on a metric.
 
     Attributes:
@@ -171,17 +171,17 @@ class Margin:
 
 
 TESTED: Final = {
-    "response_symmetry": Margin(
+    "response_symmetry": TestedMargin(
         0.1, "No symmetry of the picture is known, or fewer than two weights change it enough."
     ),
-    "feature_symmetry": Margin(
+    "feature_symmetry": TestedMargin(
         0.15,
         "The picture has no symmetry, or more than one mirror (even and odd parts are those of one), or no hidden "
         "unit of the net is alive.",
     ),
-    "distinct_maps": Margin(0.5, "No hidden unit of the net is alive.", relative=True),
-    "regions": Margin(0.5, "No parts of the picture are known, or fewer than two weights change it enough."),
-    "noise_symmetry": Margin(
+    "distinct_maps": TestedMargin(0.5, "No hidden unit of the net is alive.", relative=True),
+    "regions": TestedMargin(0.5, "No parts of the picture are known, or fewer than two weights change it enough."),
+    "noise_symmetry": TestedMargin(
         0.1,
         "No symmetry of the picture is known, or the noise is not defined on this net, or no draw of it changes the "
         "picture enough.",
@@ -232,7 +232,7 @@ def decibels(error: float) -> float:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Words:
+class StudyWords:
     """The words of one study.
 
     Attributes:
@@ -343,8 +343,8 @@ class Words:
                 "passes": "Look unified", "open": f"Not distinguished, with {count} of them,",
                 "alone": "One net or no spread, so not tested", "apart": "Shown to differ",
             }  # fmt: skip
-            told = [f"{start} by {'; '.join(said[kind])}." for kind, start in starts.items() if kind in said]
-            lines += [f"{cohort.name}: {' '.join(told)}"] if told else []
+            parts = [f"{start} by {'; '.join(said[kind])}." for kind, start in starts.items() if kind in said]
+            lines += [f"{cohort.name}: {' '.join(parts)}"] if parts else []
         return tuple(lines)
 
     def _beside(self, row: MetricRow, cohort: str) -> str:
@@ -368,13 +368,13 @@ class Words:
         }[shown]
         if shown == (True, True) and (self._ahead("response_symmetry") > 0) != (self._ahead("noise_symmetry") > 0):
             answer = "Both do, in opposite directions: they disagree on which net is the more symmetric."
-        told = "; ".join(self._against(row) for row in (sweeps, noise))
+        both = "; ".join(self._against(row) for row in (sweeps, noise))
         dose = self._row("noise_dose")
         more = (
             "" if dose is None else f" The dose that changes the picture as much: {self._against(dose, title=False)}."
         )
         question = "Does function-space noise separate them where weight sweeps do?"
-        return ((question, f"{answer} {told[:1].upper()}{told[1:]}.{more}"),)
+        return ((question, f"{answer} {both[:1].upper()}{both[1:]}.{more}"),)
 
     def _against(self, row: MetricRow, *, title: bool = True) -> str:
         own, theirs = self._mean(row, self.own), self._mean(row, TRAINED)
@@ -438,7 +438,10 @@ not."""
 
 
 def shown(
-    words: "Words", inside: Mapping[str, Arrays], drawn: Mapping[str, Picture], names: Mapping[tuple[int, ...], str]
+    words: "StudyWords",
+    inside: Mapping[str, Arrays],
+    drawn: Mapping[str, Picture],
+    names: Mapping[tuple[int, ...], str],
 ) -> Shown:
     """All pictures of a study.
 

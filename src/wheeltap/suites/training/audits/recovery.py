@@ -58,12 +58,12 @@ class RelearningSettings(Settings, frozen=True, kw_only=True):
 
     Attributes:
         group: The forget group, by its number in the task.
-        shots: Examples of it that are trained on.
+        shots: ScoredExamples of it that are trained on.
         steps: Of training on them, ascending; the verdict is about the last.
         benign_steps: Of training on every other group, ascending.
         draws: Sets of shots.
         holdout: Share of each group that is never trained on.
-        batch: Examples per step.
+        batch: ScoredExamples per step.
         lr: Step size. With a large one everything is learned at once, by a net that never knew it too: see the curve.
         optimizer: ``adam`` or ``sgd``.
         adapter: ``full`` trains every weight, ``lora`` changes of low rank.
@@ -71,7 +71,7 @@ class RelearningSettings(Settings, frozen=True, kw_only=True):
         attacks: Ways to bring the group back, trained on the shots and on some examples of other groups; beside the
             training on the shots alone.
         attack_steps: Steps of each.
-        others: Examples of other groups.
+        others: ScoredExamples of other groups.
         control_draws: Sets of shots of the control: another group, hidden in a copy, has to come back.
         noise: Doses of relative noise.
         noise_draws: Draws at each.
@@ -328,7 +328,7 @@ class NetRecovery:
 
 
 @dataclass(frozen=True)
-class Examples:
+class ScoredExamples:
     """Which examples are scored, the same for every subject.
 
     Attributes:
@@ -344,7 +344,7 @@ class Examples:
     trained: NDArray[np.bool_]
 
 
-def examples_of(case: Case, how: RelearningSettings) -> Examples:
+def examples_of(case: Case, how: RelearningSettings) -> ScoredExamples:
     """What the trials on all subjects tell of the examples they trained on: a draw trains every subject on the same.
 
     Raises:
@@ -377,10 +377,10 @@ def examples_of(case: Case, how: RelearningSettings) -> Examples:
         raise Unanswered("not_applicable", because)
     if not bool((~inside & ~trained).any()):
         raise Unanswered("not_applicable", "Every example of the other groups was trained on: take fewer `others`.")
-    return Examples(inside & ~trained, ~inside & ~trained, group, trained)
+    return ScoredExamples(inside & ~trained, ~inside & ~trained, group, trained)
 
 
-def measure(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Examples) -> NetRecovery:
+def measure(case: Case, subject: SubjectRecord, how: RelearningSettings, on: ScoredExamples) -> NetRecovery:
     """What the trials on a subject gave.
 
     Raises:
@@ -427,7 +427,7 @@ def _table(case: Case, trials: list[list[Trial]]) -> Values | None:
 
 
 @dataclass(frozen=True)
-class Power:
+class AttackPower:
     """Whether the attacks bring back another group that was hidden in a copy of the net.
 
     Attributes:
@@ -441,13 +441,15 @@ class Power:
     shown: bool = False
 
 
-def control_trials(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Examples) -> dict[str, list[Trial]]:
+def control_trials(
+    case: Case, subject: SubjectRecord, how: RelearningSettings, on: ScoredExamples
+) -> dict[str, list[Trial]]:
     """The same attacks on a copy in which the best known other group is hidden; none where no group can be."""
     known = _known(case, subject, how, on)
     return {} if known is None else attacks(case, subject, how, known, draws=how.control_draws, hide=True)
 
 
-def _known(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Examples) -> int | None:
+def _known(case: Case, subject: SubjectRecord, how: RelearningSettings, on: ScoredExamples) -> int | None:
     """The other group with the highest score, of those with shots and as many examples left to score."""
     clean, found = case.plan.task.sign * case.clean(subject), dict[int, float]()
     for group in np.unique(on.groups):
@@ -457,10 +459,10 @@ def _known(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Exam
     return max(found, key=lambda group: found[group], default=None)
 
 
-def power(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Examples) -> Power:
+def power(case: Case, subject: SubjectRecord, how: RelearningSettings, on: ScoredExamples) -> AttackPower:
     """Whether what is known to be hidden comes back under the attacks."""
     if (group := _known(case, subject, how, on)) is None:
-        return Power("No other group has enough examples to be hidden in a copy.")
+        return AttackPower("No other group has enough examples to be hidden in a copy.")
     trials = attacks(case, subject, how, group, draws=how.control_draws, hide=True)
     outcomes = [case.outcome(trial) for row in trials.values() for trial in row]
     trained = [held.values["trained"] > 0.0 for held in outcomes if held and "trained" in held.values]
@@ -469,14 +471,14 @@ def power(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Examp
     sign, hidden = case.plan.task.sign, _table(case, [trials[HIDDEN]])
     clean = sign * case.clean(subject)
     if hidden is None or not (inside.any() and outside.any()):
-        return Power(f"Group {group} could not be hidden in a copy of {subject.name}.")
+        return AttackPower(f"Group {group} could not be hidden in a copy of {subject.name}.")
     before = sign * hidden[0][0]
     gone = float((clean - before)[inside].mean())
     if gone < case.scaled(how.known) or gone < 0.5 * (float(clean[inside].mean()) - sign * case.chance):
-        return Power(f"Group {group} could not be hidden in a copy of {subject.name}: it loses {gone:.3f}.")
+        return AttackPower(f"Group {group} could not be hidden in a copy of {subject.name}: it loses {gone:.3f}.")
     tables = {name: made[0] for name in how.attacks if (made := _table(case, [trials[name]])) is not None}
     if not tables:
-        return Power("No attack can be made on this net.")
+        return AttackPower("No attack can be made on this net.")
     best = strongest({name: (sign * one[:, inside], sign * one[:, outside]) for name, one in tables.items()})
     share = Sample((best.inside - before[inside]) / gone, groups=case.groups_of(inside))
     back = share.effect(margin=BACK, name="share that comes back", unit="share of what was hidden")
@@ -486,7 +488,7 @@ def power(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Examp
         f"fell by {gone:.3f}. Of "
         f"that, {back} comes back ({' and '.join(best.names)})."
     )
-    return Power(said, msgspec.structs.replace(back, p=None), shown)
+    return AttackPower(said, msgspec.structs.replace(back, p=None), shown)
 
 
 BACK: Final = 0.5

@@ -22,8 +22,8 @@ from wheeltap.suites.training.audits.recovery import (
     SHARES,
     TIERS,
     TUNE,
+    AttackPower,
     NetRecovery,
-    Power,
     RelearningSettings,
     control_trials,
     estimate,
@@ -146,7 +146,7 @@ class RelearningAudit(Audit):
             verdict.drafts.append(self._pair(case, held[case.plan.reference.name], held[rival.name], rival, able))
         return verdict
 
-    def _control(self, name: str, able: Power) -> Control:
+    def _control(self, name: str, able: AttackPower) -> Control:
         """No power is no proof against a net: the pair it is in is not decided, and the run is not void."""
         return Control(
             name=f"{self.code} what is hidden in {name} comes back", kind="planted",
@@ -242,7 +242,7 @@ class RelearningAudit(Audit):
 
     def _pair(
         self, case: Case, one: NetRecovery | Unanswered, two: NetRecovery | Unanswered, rival: SubjectRecord,
-        able: Mapping[str, Power],
+        able: Mapping[str, AttackPower],
     ) -> Hypothesis:  # fmt: skip
         plan, how, title = case.plan, self.settings, f"{self.title}: recovery gap"
         name = pair(plan.reference, rival)

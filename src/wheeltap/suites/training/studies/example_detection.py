@@ -85,7 +85,7 @@ class ExampleDetectionSettings(Settings, frozen=True, kw_only=True):
 
 @final
 @dataclass(frozen=True, eq=False)
-class Scores:
+class ExampleScores:
     """What a net says of each example; more of it where the net is less sure, or loses more.
 
     Attributes:
@@ -246,7 +246,7 @@ class ExampleDetection(Study):
 
     # ---- judging --------------------------------------------------------------------------------------------------
 
-    def scores(self, case: Case, member: SubjectRecord) -> Scores:
+    def scores(self, case: Case, member: SubjectRecord) -> ExampleScores:
         """What a net says of each example.
 
         Raises:
@@ -256,7 +256,7 @@ class ExampleDetection(Study):
         sign, clean, tiny = case.plan.task.sign, case.clean(member), np.finfo(np.float32).tiny
         lost = sign * (clean - shifted["score"])
         logs = {key: np.log(plain[key].clip(tiny)) for key in (ENTROPY, LOSS)}
-        return Scores(
+        return ExampleScores(
             labels=plain["label"].astype(np.float64),
             outputs={MARGIN: -plain["margin"], **logs},
             inputs=np.stack([lost[shifted["shift"] == shift].mean(0) for shift in np.unique(shifted["shift"])], axis=1),
