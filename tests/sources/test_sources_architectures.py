@@ -10,7 +10,7 @@ from tiny import WORDS, save_tokenizer, tiny_bert, tiny_llama, tiny_vit
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import MissingFile, ModelError
 from wheeltap.sources import hf, load
-from wheeltap.sources.architectures import architecture_of
+from wheeltap.sources.hf import architecture_of
 
 
 def described(**config: Any) -> str:

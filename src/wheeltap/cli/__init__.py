@@ -31,7 +31,7 @@ Try it:
   wheeltap compare digits my:net         which of two survives?
   wheeltap study --help                  kinds of nets, rules fixed beforehand
 
-A MODEL is digits, smollm2, hf:FOLDER, gguf:FILE or module:callable.
+A MODEL is digits, hf:FOLDER, gguf:FILE or another of: wheeltap list models.
 Exit codes: 0 passed; 1 a verdict at or above --fail-on; 2 usage or input error,
 too few weights disturbed, or no answer to what was asked; 3 void.
 """

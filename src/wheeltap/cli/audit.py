@@ -19,7 +19,7 @@ _REQUEST, _EXECUTION, _OUTPUT = Request(), Execution(), Output()
 PATIENCE: Final = 1.0
 """Seconds that timing some trials may take."""
 
-Model = Annotated[str, Parameter(help="digits, smollm2, hf:FOLDER, gguf:FILE or module:callable.")]
+Model = Annotated[str, Parameter(help="digits, hf:FOLDER, gguf:FILE or another of: wheeltap list models.")]
 
 
 def audit(

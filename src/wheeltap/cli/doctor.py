@@ -45,9 +45,7 @@ for _point in entry_points(group="wheeltap.doctor"):  # checks that suites and p
 
 @doctor.default
 def check(
-    model: Annotated[
-        str | None, Parameter(help="Check this one: digits, smollm2, hf:FOLDER, gguf:FILE or module:callable.")
-    ] = None,
+    model: Annotated[str | None, Parameter(help="Check this one; see: wheeltap list models.")] = None,
     *,
     data: Annotated[Path | None, Parameter(help="With a model: examples, as for audit.")] = None,
     json: Annotated[

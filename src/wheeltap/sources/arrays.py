@@ -15,7 +15,7 @@ from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.core.symmetry import Symmetry
 from wheeltap.core.task import Task
 from wheeltap.sources.base import DataSource, Reader
-from wheeltap.sources.classifiers import suited
+from wheeltap.sources.hf import suited
 
 _WRITE = "Write it with numpy.savez(path, inputs=..., targets=...)."
 

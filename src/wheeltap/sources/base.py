@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from wheeltap.core.choices import Tokenizer
     from wheeltap.core.subject import Subject
     from wheeltap.core.task import BaseTask
-    from wheeltap.sources.classifiers import Classifier
+    from wheeltap.sources.hf import Classifier
 
 CALLABLE: Final = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*(\.\w+)*")
 """A name of the form ``module:callable``."""

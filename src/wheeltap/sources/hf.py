@@ -1,32 +1,247 @@
-"""Models from a local Hugging Face folder: safetensors only, no code from the folder, no network."""
+"""Models from a local Hugging Face folder: safetensors only, no code from the folder, no network.
+
+The config says of what kind a model is before anything is loaded: a causal language model, or a classifier.
+"""
 
 import contextlib
 import importlib
 import importlib.machinery
 import importlib.util
+import inspect
 import io
 import json
 import math
+import re
 import sys
 import types
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, final
+from typing import Any, Literal, cast, final
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from wheeltap.core import inputs
 from wheeltap.core.bounded import contents, parsing, tensors
 from wheeltap.core.choices import Tokenizer
-from wheeltap.core.errors import FileFormatError, MissingExtra, MissingFile, ModelError, WheeltapError
+from wheeltap.core.errors import DataError, FileFormatError, MissingExtra, MissingFile, ModelError, WheeltapError
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.sources import agreement
-from wheeltap.sources.architectures import DOORS, Architecture, architecture_of, require_language, without_head
 from wheeltap.sources.base import LoadedModel, ModelSource, refuse_pickle
-from wheeltap.sources.classifiers import Classifier
 from wheeltap.sources.contents import FolderContents, shards
 from wheeltap.sources.model_size import Size, require_modest
+
+Kind = Literal["language", "text", "image"]
+"""A causal language model; a classifier of texts; one of images."""
+
+DOORS: dict[Kind, str] = {
+    "language": "AutoModelForCausalLM",
+    "text": "AutoModelForSequenceClassification",
+    "image": "AutoModelForImageClassification",
+}
+"""The class of transformers that loads each kind."""
+
+_WRAP = (
+    "Write a function that returns a module in eval mode whose forward gives one row of scores per example, and audit "
+    "that: wheeltap audit my_module:function --data FILE.npz."
+)
+_HEADS = {
+    "MaskedLM": "a masked language model, which gives scores of words in a gap, not of options",
+    "PreTraining": "a model as it was pretrained, with the heads of that",
+    "NextSentencePrediction": "a model that tells whether a sentence follows another",
+    "TokenClassification": "a classifier of tokens, which gives scores per token, not per example",
+    "QuestionAnswering": "a model that finds answers in a text, with scores per token, not per example",
+    "MultipleChoice": "a model that reads every choice as a text of its own",
+    "CTC": "an audio model",
+    "SpeechSeq2Seq": "an audio model",
+    "ObjectDetection": "a detector, which gives boxes, not scores per example",
+}
+_PARTS = {
+    "Audio": "an audio model",
+    "Speech": "an audio model",
+    "Segmentation": "a model of images that gives scores per pixel, not per example",
+    "Depth": "a model of images that gives a number per pixel, not scores per example",
+    "Video": "a model of videos",
+    "MaskedImage": "a model of images as it was pretrained",
+    "ZeroShot": "a model that compares images or sounds with texts",
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What is known of a model before it is loaded.
+
+    Attributes:
+        name: Its class, as in ``BertForSequenceClassification``; empty where the config does not say.
+        kind: What loads it.
+        family: What transformers knows its config by, as in ``bert``.
+        headless: Whether it was saved without the part that gives scores.
+    """
+
+    name: str
+    kind: Kind
+    family: str = ""
+    headless: bool = False
+
+
+def architecture_of(config: Mapping[str, Any], *, where: str) -> Architecture:
+    """What kind of model the config describes.
+
+    Args:
+        config: The contents of ``config.json``.
+        where: The folder.
+
+    Raises:
+        ModelError: If models of its kind cannot be audited as they stand; it says what can be done.
+    """
+    named: Any = config.get("architectures")
+    name = str(cast("list[Any]", named)[0]) if isinstance(named, list) and named else ""
+    if name.endswith("ForSequenceClassification"):
+        _require_one_label(config, name, where)
+        return Architecture(name, "text")
+    if re.search(r"ForImageClassification(WithTeacher)?$", name):
+        _require_one_label(config, name, where)
+        return Architecture(name, "image")
+    if config.get("is_encoder_decoder") is True:
+        raise _refused(name, "an encoder-decoder model, which wheeltap cannot score items with", where)
+    head = re.search(r"For([A-Z]\w*)$", name)
+    if head and head[1] not in ("CausalLM", "ConditionalGeneration"):
+        what = _HEADS.get(head[1]) or next((words for part, words in _PARTS.items() if part in head[1]), "")
+        raise _refused(name, what or f"a model for {_spaced(head[1])}", where)
+    headless = bool(re.search(r"(Model|Encoder)$", name)) and "LMHead" not in name
+    return Architecture(name, "language", family=str(config.get("model_type", "")), headless=headless)
+
+
+def require_language(found: Architecture, families: Collection[str], *, where: str) -> None:
+    """Checks that a model can be loaded as a causal language model, where its class leaves that open.
+
+    Args:
+        found: What its config says.
+        families: Those of which transformers has causal language models.
+        where: The folder.
+
+    Raises:
+        ModelError: If it cannot.
+    """
+    if found.kind != "language" or found.family in families:
+        return
+    if found.headless:
+        raise without_head(found.name, where=where)
+    if found.name.endswith("ForConditionalGeneration"):
+        raise _refused(found.name, "a model that reads more than text", where)
+
+
+def without_head(name: str, *, where: str) -> ModelError:
+    """The error of a model that was saved without the part that gives scores."""
+    return ModelError(
+        "The model has no head: it gives hidden states, not scores.",
+        where=where,
+        expected="a causal language model (...ForCausalLM), or a classifier (...ForSequenceClassification, "
+        "...ForImageClassification)",
+        got=f"architectures: {name}",
+        do="Save the whole model, with the head that was trained; or wrap it with a head of your own. " + _WRAP,
+    )
+
+
+def _refused(name: str, what: str, where: str) -> ModelError:
+    return ModelError(
+        "Models of this kind cannot be audited as they are.",
+        where=where,
+        expected="a causal language model (...ForCausalLM), or a classifier (...ForSequenceClassification, "
+        "...ForImageClassification)",
+        got=f"architectures: {name or 'not named'}: {what}",
+        do=_WRAP,
+    )
+
+
+def _require_one_label(config: Mapping[str, Any], name: str, where: str) -> None:
+    if config.get("problem_type") == "multi_label_classification":
+        raise ModelError(
+            "The classifier gives several labels per example.",
+            where=where,
+            expected="one right label per example",
+            got=f"architectures: {name}, problem_type: multi_label_classification",
+            do="Ask one label: wrap the model so that it gives torch.stack([torch.zeros_like(z), z], dim=1) for that "
+            "label's logit z, and name it module:callable.",
+        )
+
+
+def _spaced(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+
+
+_TOKENS, _NUMBERS = 8192, 2**22
+"""Tokens, and numbers of images, that one forward call takes at most: more and larger ones cost memory, not time."""
+
+
+@final
+@dataclass(frozen=True)
+class Classifier:
+    """A subject that gives one score per label.
+
+    Attributes:
+        reads: What it classifies.
+        labels: Names of its labels, in the order of its scores.
+        tokenizer: The transformers tokenizer of a classifier of texts, where there is one beside it.
+    """
+
+    subject: Subject
+    reads: Literal["text", "image"]
+    labels: tuple[str, ...]
+    tokenizer: Any = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels, where they are names and not only numbered."""
+        generic = all(re.fullmatch(r"LABEL_\d+", label) for label in self.labels)
+        return () if generic else self.labels
+
+    @property
+    def arguments(self) -> frozenset[str]:
+        """Names of what the model may be called with."""
+        return frozenset(inspect.signature(self.subject.model.forward).parameters)
+
+    @property
+    def wanted(self) -> str:
+        """What data it needs, in words."""
+        if self.reads == "image":
+            return "Give --data FILE.npz with pixel_values [example, channel, height, width] and targets [example]."
+        return (
+            'Give --data FILE.jsonl with lines such as {"text": "Fine.", "label": "'
+            f'{self.labels[0]}"}}, or FILE.npz with input_ids, attention_mask and targets.'
+        )
+
+
+def suited(task: Task, classifier: Classifier) -> Task:
+    """The task in batches that the classifier's size allows.
+
+    Raises:
+        DataError: If pixels are whole numbers, or of another shape than images have.
+    """
+    main = next(iter(inputs.tensors(task.inputs).values()))
+    if classifier.reads == "image":
+        _require_pixels(main, task.name)
+    size = main[0].numel()
+    most = _NUMBERS if main.is_floating_point() else _TOKENS
+    task.batch = max(min(task.batch, most // max(size, 1)), 1)
+    return task
+
+
+def _require_pixels(pixels: Tensor, where: str) -> None:
+    if pixels.is_floating_point() and pixels.ndim == 4 and pixels.dtype is not torch.bool:
+        return
+    raise DataError(
+        "The images are not as the model reads them.",
+        where=where,
+        expected="floating-point pixels [example, channel, height, width], scaled as in the model's training",
+        got=f"{str(pixels.dtype).removeprefix('torch.')} {list(pixels.shape)}",
+        do="Prepare them with the model's own processor: AutoImageProcessor.from_pretrained(folder)(images, "
+        "return_tensors='np')['pixel_values'].",
+    )
+
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")

@@ -19,7 +19,7 @@ from wheeltap.core.inputs import require_short
 from wheeltap.core.task import BaseTask, Kind, Task
 from wheeltap.sources import hf
 from wheeltap.sources.base import DataSource, Reader
-from wheeltap.sources.classifiers import Classifier, suited
+from wheeltap.sources.hf import Classifier, suited
 
 MAX_LINE = 1_000_000
 MAX_FILE = 200_000_000

@@ -24,7 +24,7 @@ from wheeltap.sources.base import (
 from wheeltap.sources.base import (
     data as sources_of_data,
 )
-from wheeltap.sources.classifiers import Classifier
+from wheeltap.sources.hf import Classifier
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ Task = Annotated[
 
 @circuits.command
 def find(  # noqa: PLR0913 - a door: each is a choice of its own
-    model: Annotated[str, Parameter(help="artifact:FILE, module:callable, hf:FOLDER, gguf:FILE or smollm2.")],
+    model: Annotated[str, Parameter(help="artifact:FILE, hf:FOLDER or another of: wheeltap list models.")],
     *,
     task: Task,
     file: Annotated[Path, Parameter(name=["--file", "-o"], help="Write the circuit to this file.")] = Path(

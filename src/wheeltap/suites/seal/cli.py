@@ -33,7 +33,7 @@ seal = App(name="seal", group="Deploy", help_format="plaintext")
 
 @seal.default
 def _seal(  # noqa: PLR0913 - a door: each is a choice of its own
-    model: Annotated[str, Parameter(help="digits, smollm2, hf:FOLDER, gguf:FILE or module:callable.")],
+    model: Annotated[str, Parameter(help="digits, hf:FOLDER, gguf:FILE or another of: wheeltap list models.")],
     *,
     file: Annotated[Path, Parameter(name=["--file", "-o"], help="Write the seal to this file.")] = Path("model.seal"),
     data: Annotated[Path | None, Parameter(help="Examples that inputs are taken from, as for audit.")] = None,
@@ -163,7 +163,7 @@ verify = App(name="verify", group="Deploy", help_format="plaintext")
 
 @verify.default
 def _verify(  # noqa: PLR0913 - a door: each is a choice of its own
-    model: Annotated[str, Parameter(help="digits, smollm2, hf:FOLDER, gguf:FILE or module:callable.")],
+    model: Annotated[str, Parameter(help="digits, hf:FOLDER, gguf:FILE or another of: wheeltap list models.")],
     sealed: Annotated[Path, Parameter(help="The file that wheeltap seal wrote.")],
     *,
     full: Annotated[

@@ -52,7 +52,7 @@ class Detected(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plant(
-    model: Annotated[str, Parameter(help="digits, smollm2, hf:FOLDER, gguf:FILE or module:callable.")],
+    model: Annotated[str, Parameter(help="digits, hf:FOLDER, gguf:FILE or another of: wheeltap list models.")],
     *,
     data: Annotated[Path | None, Parameter(help="Examples, as for audit.")] = None,
     runs: Annotated[Whole, Parameter(validator=Number(gte=2), help="Copies for each defect and strength.")] = 5,
