@@ -257,30 +257,16 @@ def test_a_second_identical_run_makes_one_pass_to_see_that_the_model_is_the_same
 def test_a_changed_weight_or_example_is_never_a_hit(tmp_path: Path) -> None:
     model = mlp((6, 12, 4)).eval()
     inputs = numbers(60, 6, seed=1)
-    first = wt.audit(
-        Subject(model, name="net"),
-        taught(model, inputs),
-        audits=["pruning"],
-        store=tmp_path / "s.wheeltap",
-        effort=LITTLE,
-    )
+
+    def trials() -> int:
+        task, store = taught(model, inputs), tmp_path / "s.wheeltap"
+        return wt.audit(Subject(model, name="net"), task, audits=["pruning"], store=store, effort=LITTLE).cost.trials
+
+    first = trials()
     model.get_parameter("0.weight").data[0, 0] += 1e-6
-    second = wt.audit(
-        Subject(model, name="net"),
-        taught(model, inputs),
-        audits=["pruning"],
-        store=tmp_path / "s.wheeltap",
-        effort=LITTLE,
-    )
+    second = trials()
     inputs[0, 0] += 1e-6
-    third = wt.audit(
-        Subject(model, name="net"),
-        taught(model, inputs),
-        audits=["pruning"],
-        store=tmp_path / "s.wheeltap",
-        effort=LITTLE,
-    )
-    assert first.cost.trials == second.cost.trials == third.cost.trials
+    assert first == second == trials()
 
 
 def test_outcomes_are_read_once_and_what_failed_is_tried_again(tmp_path: Path) -> None:
