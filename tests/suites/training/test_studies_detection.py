@@ -62,7 +62,7 @@ class TestContract(StudyContract):
             pair = study.pair(Case(plan, lambda _: None), plan.subjects[-1])
             assert pair is not None
             _, shift, *weights = study.compared(pair.plan).made()
-            inputs = 2 * study.fewest_shift_passes(shift.settings.shift_draws)
+            inputs = 2 * own.SHIFT_PASSES * shift.settings.shift_draws
             assert inputs >= max(audit.most_passes(pair.plan) for audit in weights)
 
 

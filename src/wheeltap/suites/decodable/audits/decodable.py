@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import ceil
 from typing import ClassVar, Final, final
 
 import msgspec
@@ -14,6 +15,7 @@ from wheeltap.audits.controls import silent
 from wheeltap.audits.reading_audit import SingleReadingAudit
 from wheeltap.core.records import OWN, Control, Estimate, SubjectRecord
 from wheeltap.plans.plan import Plan
+from wheeltap.stats.among import share_of
 from wheeltap.stats.effect import mean_effect, smallest_detectable
 from wheeltap.stats.evidence import NoEvidence
 from wheeltap.suites.decodable.audits.factors import DecodableAuditSettings, DecodedFactor, FactorLayer, together
@@ -227,7 +229,10 @@ class DecodableAudit(SingleReadingAudit[Factors]):
             why = "The options are each example's own, the answers do not vary enough, or no probe decodes them."
             return Control(name=name, kind="planted", status="skipped", because=why)
         use, wrong = own.layers[0].use, 1.0 - self.settings.null_level
-        failed, blind = use.p is not None and use.p <= wrong, own.layers[0].unmoved > wrong
+        steepest = own.layers[0]["steepest"]
+        # The least p-value that there can be: of outputs that do not move at all.
+        least = share_of(np.zeros_like(steepest), steepest, below=self.settings.margin).p or 0.0
+        failed, blind = use.p is not None and use.p <= wrong, least > wrong
         why = " It could not have failed: so few examples would not show it of outputs that did not move at all."
         return Control(
             name=name, kind="planted", status="failed" if failed else "skipped" if blind else "passed",
@@ -366,9 +371,10 @@ class FactorWords:
         """That the comparison with random subspaces could not have come out; nothing where it could."""
         if self.factor.reachable:
             return ""
+        enough = ceil(1.0 / self.factor.alpha - 1e-9)  # for each factor, however many there are
         return (
-            f"so few draws cannot show more, whatever the factor does (set draws to {self.factor.enough} or more; "
-            "more than the margin still counts)"
+            f"so few draws cannot show more, whatever the factor does (set draws to {enough} or more; more than the "
+            "margin still counts)"
         )
 
     def _decodable(self) -> str:

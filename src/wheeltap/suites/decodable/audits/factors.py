@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import ceil, comb, floor
+from math import comb, floor
 from typing import final
 
 import msgspec
@@ -94,12 +94,6 @@ class FactorLayer:
     def use(self) -> Estimate:
         """How far the outputs move without the factor, as a share of how far without what they depend on most."""
         return self.share("erased", name="use", below=self.settings.margin)
-
-    @property
-    def unmoved(self) -> float:
-        """The p-value that ``use`` would have, had the outputs not moved at all: the least that it can have."""
-        steepest = self["steepest"]
-        return share_of(np.zeros_like(steepest), steepest, below=self.settings.margin).p or 0.0
 
     def share(self, which: str, *, name: str, below: float = 0.0, level: float = 0.95) -> Estimate:
         """An effect as a share of that of the steepest subspace; of draws, their mean."""
@@ -250,11 +244,6 @@ class DecodedFactor:
     def reachable(self) -> bool:
         """Whether it would count as used if no random subspace did as much."""
         return self._least * (1 + len(self.rivals)) <= self.alpha * (1.0 + 1e-9)
-
-    @property
-    def enough(self) -> int:
-        """Draws for each factor that are always enough for that."""
-        return ceil(1.0 / self.alpha - 1e-9)
 
     @cached_property
     def moves(self) -> bool:

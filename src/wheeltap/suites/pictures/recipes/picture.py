@@ -191,41 +191,35 @@ class Trainee(State):
         # Tails of gaussians are full of denormal numbers.
         with torch.no_grad(), one_thread(), denormals_as_zero():
             while self.status == "training" and self.step < until:
-                self._advance(self.loss)
+                self._step()
             if self.status == "training" and self.step >= self.steps:
                 self.error = self.loss.value(self._weights)
                 if np.isfinite(self.error):
                     self.errors[-1], self.status = self.error, "done"
                 else:
-                    self._restart("diverged", self.loss)
+                    self._restart("diverged")
 
-    def _advance(self, loss: PictureLoss) -> None:
-        settings, gradient = self.settings, loss.gradient
+    def _step(self) -> None:
+        settings, loss, gradient = self.settings, self.loss, self.loss.gradient
         self.error = loss.value_and_gradient(self._weights)
         size = _norm(gradient)
         if not (np.isfinite(self.error) and np.isfinite(size)):
-            self._restart("diverged", loss)
+            self._restart("diverged")
             return
         self.still = self.still + 1 if size == 0.0 and self.error > settings.solved else 0
         if self.still >= settings.patience:
-            self._restart("stuck", loss)
+            self._restart("stuck")
             return
         self.errors[np.searchsorted(self.recorded, self.step) :] = self.error
         if settings.rho:
-            self._uphill(loss, settings.rho / (size + _NORM_EPS))
+            # A little uphill. Source: Foret et al. 2021, arXiv:2010.01412, equation 3.
+            here = self._weights.clone()
+            self._weights.add_(gradient, alpha=settings.rho / (size + _NORM_EPS))
+            loss.value_and_gradient(self._weights)
+            self._weights.copy_(here)
         if settings.l1:
             gradient.add_(self._weights.sign(), alpha=settings.l1)
         self._update(gradient.div_(_norm(gradient) + _NORM_EPS))
-
-    def _uphill(self, loss: PictureLoss, scale: float) -> None:
-        """Takes the gradient a little uphill.
-
-        Source: Foret et al. 2021, arXiv:2010.01412, equation 3.
-        """
-        here = self._weights.clone()
-        self._weights.add_(loss.gradient, alpha=scale)
-        loss.value_and_gradient(self._weights)
-        self._weights.copy_(here)
 
     def _update(self, direction: Tensor) -> None:
         settings = self.settings
@@ -252,7 +246,7 @@ class Trainee(State):
                 self._mask.copy_(kept)
         self._weights.mul_(self._mask)
 
-    def _restart(self, status: Status, loss: PictureLoss) -> None:
+    def _restart(self, status: Status) -> None:
         """Another start, from a seed that follows from its own; or the end, at a start that draws something."""
         given_up = self.restarts + 1 >= self.settings.tries
         if given_up:
@@ -263,12 +257,12 @@ class Trainee(State):
         else:
             self.restarts += 1
         origin = seeds.derive(self.seed, "paint", self.restarts) if self.restarts else self.seed
-        self._weights.copy_(loss.pack(start(loss.layout, origin)))
+        self._weights.copy_(self.loss.pack(start(self.loss.layout, origin)))
         for state in (self._first, self._second):
             state.zero_()
         self._mask.fill_(1.0)
         self.step = self.still = 0
-        self.error = loss.value(self._weights)
+        self.error = self.loss.value(self._weights)
         self.errors[:] = self.error
 
 

@@ -136,7 +136,13 @@ class PictureLoss:
     """
 
     def __init__(self, layout: Layout, inputs: Float[Tensor, "pixel 4"], target: Float[Tensor, "pixel 3"]) -> None:
-        self.layout, self.order = layout, _order(layout)
+        self.layout = layout
+        # Units of a hidden layer, bent ones first.
+        linear = np.concatenate([np.full(units, name in LINEAR) for name, units in layout.blocks])
+        self.order = np.argsort(linear, kind="stable")
+        bends = [(BENDS[name], units) for name, units in layout.blocks if name not in LINEAR]
+        ends = np.cumsum([units for _, units in bends]).tolist()
+        spans = [(bend, end - units, end) for (bend, units), end in zip(bends, ends, strict=True)]
         self.gradient = inputs.new_zeros(layout.parameters)
         self._weights = inputs.new_zeros(layout.parameters)
         self._target = target.T.to(inputs.dtype).contiguous()
@@ -144,7 +150,7 @@ class PictureLoss:
         stages = _stages(layout, inputs.T, weights=self._views(self._weights), gradients=self._views(self.gradient))
         self._colours, self._by_colours = stages[-1].drawn, stages[-1].by_drawn
         # The same steps on the same memory each time: slicing at every call would cost as much as the sums.
-        self._forward, self._backward = _forward(stages, _bends(layout)), _backward(stages)
+        self._forward, self._backward = _forward(stages, spans), _backward(stages)
 
     def _views(self, flat: Float[Tensor, " weight"]) -> list[Float[Tensor, "unit source"]]:
         found: list[Tensor] = []
@@ -251,21 +257,6 @@ def _backward(stages: Sequence[_Stage]) -> list[Step]:
         sources = stage.kernel.T[below.bent :]
         steps += [partial(torch.mm, sources, given, out=below.by_carried[below.bent :])] if len(sources) else []
     return steps
-
-
-def _order(layout: Layout) -> NDArray[np.int64]:
-    """Units of a hidden layer, bent ones first."""
-    linear = np.concatenate([np.full(units, name in LINEAR) for name, units in layout.blocks])
-    return np.argsort(linear, kind="stable")
-
-
-def _bends(layout: Layout) -> tuple[tuple[Bend, int, int], ...]:
-    found: list[tuple[Bend, int, int]] = []
-    for name, units in layout.blocks:
-        if name not in LINEAR:
-            start = found[-1][2] if found else 0
-            found.append((BENDS[name], start, start + units))
-    return tuple(found)
 
 
 def _whole(layout: Layout, bent: int) -> frozenset[int]:

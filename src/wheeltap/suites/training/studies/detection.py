@@ -50,6 +50,9 @@ ALARMS: Final = 0.05
 FEWEST: Final = 12
 """Copies from which it is judged what weights add: with fewer not even a perfect detector would be found."""
 
+SHIFT_PASSES: Final = min(map(len, FITTING.values())) * len(LADDERS["noise"])
+"""Passes of one net that a draw of disturbed inputs takes at least: where the inputs are a table."""
+
 _GRAIN: Final = 0.01
 """Share of the smallest difference of interest to which a difference is rounded."""
 
@@ -368,15 +371,9 @@ class Detection(Study):
         """The audits by which two nets are compared; the inputs are given as many passes as any of the weights."""
         weighed = Compared.usual(_WEIGHED, plan, _SETTINGS)
         most = max(audit.most_passes(plan) for audit in weighed.made())
-        draws = math.ceil(most / (self.fewest_shift_passes(1) * len(plan.subjects)))
+        draws = math.ceil(most / (SHIFT_PASSES * len(plan.subjects)))
         shift = AuditSpec(name="input-shift", settings={"shift_draws": max(2, draws), "weight_draws": 1})
         return Compared((AuditSpec(name="score"), *([shift] if self.settings.shift else []), *weighed.audits))
-
-    @staticmethod
-    def fewest_shift_passes(draws: int) -> int:
-        """Passes that so many draws of disturbed inputs take of one net, at least: where the inputs are a table."""
-        kinds = min(map(len, FITTING.values()))
-        return kinds * len(LADDERS["noise"]) * draws
 
     def ask_of(self, case: Case, member: SubjectRecord) -> list[Trial]:
         """See ``Study.ask_of``: of a copy the trials of the comparison."""

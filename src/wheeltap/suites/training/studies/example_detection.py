@@ -46,6 +46,9 @@ WEIGHTS: Final = {RELATIVE: "Relative noise", FUNCTION: "Function-space noise"}
 _CODES: Final = {RELATIVE: "WT101", FUNCTION: "WT102"}
 _AUC: Final = "AUC"
 
+_PASSES: Final = min(map(len, FITTING.values())) * len(LADDERS["noise"])
+"""Passes of one net that a draw of disturbed inputs takes at least: where the inputs are a table."""
+
 _BY_HEART: Final[dict[str, Scalar]] = {"hidden": "192,192", "epochs": 150, "batch": 100, "rate": 6e-3}
 """Of the recipe: chosen so that nets answer every example as labeled, and for nothing else."""
 
@@ -222,20 +225,17 @@ class ExampleDetection(Study):
 
     def readings(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
         """Outputs with the label, and scores under disturbed inputs."""
-        return [self._plain(plan, subject), self._disturbed(plan, subject)]
-
-    def _plain(self, plan: Plan, member: SubjectRecord) -> Trial:
-        return plan.reading(member, OUTPUT_SCORES.name, {"label": self.settings.label})
-
-    def _disturbed(self, plan: Plan, member: SubjectRecord) -> Trial:
-        asked: dict[str, Scalar] = {"shift_draws": self.input_draws(plan), "image": self.settings.image}
-        return plan.reading(member, INPUT_SHIFT.name, asked)
+        disturbed: dict[str, Scalar] = {"shift_draws": self.input_draws(plan), "image": self.settings.image}
+        return [
+            plan.reading(subject, OUTPUT_SCORES.name, {"label": self.settings.label}),
+            plan.reading(subject, INPUT_SHIFT.name, disturbed),
+        ]
 
     def input_draws(self, plan: Plan) -> int:
         """Draws of each disturbance of the inputs, so that they take as many passes as noise in the weights can."""
         alone = msgspec.structs.replace(plan, subjects=plan.subjects[:1], study=None)
         weights = sum(measure.made().most_passes(alone) for measure in self.measures())
-        return math.ceil(weights / (min(map(len, FITTING.values())) * len(LADDERS["noise"])))
+        return math.ceil(weights / _PASSES)
 
     def _curve(self, case: Case, measure: Measured) -> list[list[Trial]]:
         """Trials of a curve, ``[dose][draw]``; the walk to its doses has fewer draws and is left out."""
@@ -280,11 +280,7 @@ class ExampleDetection(Study):
         return {SCORE: Single(float(case.clean(member).mean())), **halves, **singles, **held.combined(held.labels)}
 
     def controls(self, case: Case, table: Table) -> list[Control]:
-        """See ``Study.controls``."""
-        return [self._null(case, table)]
-
-    def _null(self, case: Case, table: Table) -> Control:
-        """As many labels, assigned at random: no score can detect them."""
+        """No score can detect as many labels that are assigned at random."""
         found: dict[str, list[Single]] = {}
         for member in case.plan.subjects:
             if member.name in table.numbers:
@@ -298,16 +294,17 @@ class ExampleDetection(Study):
         tests = [members.mean(singles, name=key, scale=scale, level=LEVEL) for key, singles in found.items()]
         above = [p for test in tests if (p := test.above(WORTH, "more")) is not None]
         status = "skipped" if not above else "failed" if min(above) * len(above) < WORST else "passed"
-        return Control(
+        control = Control(
             name="labels assigned at random are not detected", kind="null", status=status,
             estimates=tuple(test.estimate for test in tests),
             because="As many examples, assigned at random for each net: the mean gain must not be shown to be above "
             f"{WORTH:g} (fails at a p-value below {WORST:g}).",
         )  # fmt: skip
+        return [control]
 
     def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> Said:
         """See ``Study.said``."""
-        passes = min(map(len, FITTING.values())) * len(LADDERS["noise"]) * self.input_draws(case.plan)
+        passes = _PASSES * self.input_draws(case.plan)
         notes = (
             *(
                 f"Outputs and inputs together reach a mean AUC of {row.cohorts[0].mean}: no more than what is left to "
