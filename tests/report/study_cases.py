@@ -1,7 +1,6 @@
 """Studies made by hand: tables of members with known numbers, judged by the real rules, without any net."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -11,7 +10,8 @@ from tests.report.report_pieces import subject, task
 from wheeltap.audits.settle import settle, voided
 from wheeltap.core.records import Control, Cost, Instrument
 from wheeltap.core.report import ReportRecord
-from wheeltap.core.study import Cohort, DrawnNet, Member, Metric, Rule, Strip, StudyRecord
+from wheeltap.core.section import Picture, Pictures, Section
+from wheeltap.core.study import Cohort, Member, Metric, Rule, StudyRecord
 from wheeltap.report import png
 from wheeltap.report.unfinished import unfinished
 from wheeltap.stats.members import Single
@@ -91,15 +91,14 @@ def picture(at: int) -> bytes:
     return png.encode(np.stack([np.add.outer(np.roll(ramp, at), ramp) / 2.0] * 3, -1))
 
 
-def drawn(name: str, *, seed: int = 0) -> DrawnNet:
-    """A layered net for the explorer."""
-    rng, widths = np.random.default_rng(seed), (4, 5, 5, 3)
-    kernels = [rng.normal(size=pair).astype("<f4") for pair in pairwise(widths)]
-    weights = b"".join(kernel.tobytes() for kernel in kernels)
-    return DrawnNet(name=name, arch="2;cache:2,gaussian:2,sin:1", weights=weights, labels={"1,0,2": "mouth"})
-
-
-MOVED = Strip(net="face", weight="mouth, weight 12", steps=(-1.0, 1.0), strip=picture(3), effect=0.09, symmetry=1.0)
+def sections() -> tuple[Section, ...]:
+    """Pictures of members, a weight that is moved."""
+    own = Picture(png=picture(0), alt="What face draws", name="face", says="28.8 dB")
+    moved = Picture(png=picture(3), alt="face as mouth moves", name="face", says="mouth, weight 12, -1 to 1")
+    maps = Picture(png=picture(1), alt="Feature maps of sgd 1", name="sgd 1")
+    blocks = (Pictures(pictures=(own,)), Pictures(pictures=(maps,), title="Feature maps", wide=True, place="folded"))
+    strips = Section(title="Weights moved", says="One at a time.", blocks=(Pictures(pictures=(moved,), wide=True),))
+    return Section(title="Pictures", blocks=blocks), strips
 
 
 def study_record(table: Table, *, pictures: bool = True) -> StudyRecord:
@@ -111,8 +110,7 @@ def study_record(table: Table, *, pictures: bool = True) -> StudyRecord:
         members=tuple(
             Member(
                 name=name, cohort=cohort, status="left out" if name in table.lost else "done",
-                because=table.lost.get(name, ""), picture=picture(at) if pictures else b"",
-                maps=picture(at) if pictures and at < 2 else b"", note="28.8 dB" if at and pictures else "",
+                because=table.lost.get(name, ""), note="28.8 dB" if at and pictures else "",
             )
             for at, (cohort, name) in enumerate(names)
         ),
@@ -120,8 +118,6 @@ def study_record(table: Table, *, pictures: bool = True) -> StudyRecord:
         notes=("By symmetry alone, nets that read |x| would pass for unified.",),
         answers=(("Does noise separate them where sweeps do?", "It cannot be told from these nets."),),
         caveats=("One net is compared with a few trained by one recipe.", "Metrics ask for what is known beforehand."),
-        strips=(MOVED,) if pictures else (),
-        drawn=(drawn("face"), drawn("sgd 0", seed=1)) if pictures else (),
     )  # fmt: skip
 
 
@@ -138,6 +134,7 @@ def report_of(table: Table, *, pictures: bool = True, headline: str = "") -> Rep
         findings=tuple(findings), controls=tuple(rules.left_out(table, RULES)),
         cost=Cost(forwards=120.0, seconds=140.0, trials=42, reused=3), provenance={"wheeltap": "0.1.0", "seed": 0},
         instruments=tuple(Instrument(code=one.code, name=one.title, asks="structure") for one in RULES), study=study,
+        sections=sections() if pictures else (),
     )  # fmt: skip
 
 
@@ -147,7 +144,7 @@ def table(cohorts: Sequence[Cohort] = COHORTS) -> Table:
 
 
 def study() -> ReportRecord:
-    """Three cohorts, five metrics, five rules; pictures, a strip and two nets to explore; one net left out."""
+    """Three cohorts, five metrics, five rules; pictures, a strip; one net left out."""
     return report_of(table())
 
 

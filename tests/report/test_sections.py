@@ -12,10 +12,26 @@ from rich.console import Console
 
 from tests.report.page_cases import sections
 from tests.report.report_cases import HOSTILE, single
+from tests.report.study_cases import study_plain
 from wheeltap.core.errors import FileFormatError, UnknownName
 from wheeltap.core.report import ReportRecord
-from wheeltap.core.section import Graph, Section, Table
-from wheeltap.report import Report, jsonfile, text
+from wheeltap.core.section import (
+    Axis,
+    Chart,
+    Graph,
+    Link,
+    Node,
+    Picture,
+    Pictures,
+    Section,
+    Series,
+    Table,
+    Text,
+    View,
+    Widget,
+)
+from wheeltap.report import Report, jsonfile
+from wheeltap.report import text as terminal
 
 [GRAPH] = [block for block in sections().sections[0].blocks if isinstance(block, Graph)]
 
@@ -101,12 +117,28 @@ def test_the_file_comes_back_and_what_does_not_fit_is_refused() -> None:
             jsonfile.validate(json.dumps(fields).encode())
 
 
+def test_the_schema_describes_every_field_of_a_section() -> None:
+    defs = jsonfile.schema()["$defs"]
+    kinds = (Section, Text, Table, Axis, Series, Chart, Node, Link, View, Graph, Picture, Pictures, Widget)
+    for kind in kinds:
+        tag = kind.__struct_config__.tag
+        fields = {*kind.__struct_fields__, *(["type"] if tag else [])}
+        assert fields == set(defs[kind.__name__.lower()]["properties"]), kind
+
+
 @pytest.mark.parametrize("key", ["lens", "circuits"])
 def test_parts_of_an_earlier_version_are_refused_and_what_to_do_is_said(key: str) -> None:
     fields = json.loads(jsonfile.to_json(single()))
     assert jsonfile.validate(json.dumps({**fields, "lens": None, "circuits": []}).encode()) == single()
     with pytest.raises(FileFormatError, match=f"(?s){key}.*Run the command that wrote it again"):
         jsonfile.validate(json.dumps({**fields, key: [{"subject": "net"}]}).encode())
+
+
+def test_drawn_nets_of_an_earlier_study_are_refused_and_what_to_do_is_said() -> None:
+    fields = json.loads(jsonfile.to_json(study_plain()))
+    fields["study"] |= {"strips": [], "drawn": [{"name": "face"}]}
+    with pytest.raises(FileFormatError, match=r"(?s)drawn.*Run the command that wrote it again"):
+        jsonfile.validate(json.dumps(fields).encode())
 
 
 def test_a_block_that_does_not_fit_itself_is_not_made() -> None:
@@ -118,7 +150,7 @@ def test_a_block_that_does_not_fit_itself_is_not_made() -> None:
 
 def _printed(record: ReportRecord, *, full: bool) -> str:
     console = Console(file=io.StringIO(), width=100)
-    text.write(record, console, full=full)
+    terminal.write(record, console, full=full)
     return console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -137,7 +169,7 @@ def test_numbers_of_a_wide_table_are_never_broken(width: int) -> None:
     table = Table(heads=heads, rows=(("a name that is long enough to fold at some width", *cells),), place="first")
     record = msgspec.structs.replace(single(), sections=(Section(title="wide", blocks=(table,)),))
     console = Console(file=io.StringIO(), width=width)
-    text.summary(record, console)
+    terminal.summary(record, console)
     printed = console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
     assert all(cell in printed for cell in cells) and max(map(len, printed.splitlines())) <= width
 

@@ -223,8 +223,7 @@ def test_the_schema_describes_every_field_of_a_study() -> None:
     row = written["rows"][0]
     kinds = {
         "study": written, "cohort": written["cohorts"][0], "rule": written["rules"][0], "member": written["members"][0],
-        "metricrow": row, "metric": row["metric"], "cohortrow": row["cohorts"][0], "strip": written["strips"][0],
-        "drawnnet": written["drawn"][0],
+        "metricrow": row, "metric": row["metric"], "cohortrow": row["cohorts"][0],
     }  # fmt: skip
     for name, value in kinds.items():
         assert set(value) == set(defs[name]["properties"]), name

@@ -167,8 +167,6 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         status: ``done``, or how its making ended.
         because: Why it is in no number, where it is not.
-        picture: A PNG file of what it draws; empty where it draws nothing.
-        maps: A PNG file of what every hidden unit gives; empty where not shown.
         note: A few words beside its name.
     """
 
@@ -176,8 +174,6 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     cohort: str
     status: str = "done"
     because: str = ""
-    picture: bytes = b""
-    maps: bytes = b""
     note: str = ""
 
 
@@ -209,46 +205,6 @@ class MetricRow(ChoiceRecord, frozen=True, kw_only=True):
     alarm: bool = False
 
 
-class Strip(msgspec.Struct, frozen=True, kw_only=True):
-    """One weight moved in steps.
-
-    Attributes:
-        net: Whose weight.
-        weight: Its published id, its place, its name where it has one.
-        steps: Added to the weight, one for each picture in ``strip``.
-        strip: A PNG file: the pictures side by side.
-        effect: Root mean square of the change at the last step, in color from 0 to 1.
-        symmetry: Symmetric share of the change there; ``None`` where the picture has no symmetry.
-    """
-
-    net: str
-    weight: str
-    steps: tuple[float, ...]
-    strip: bytes
-    effect: float
-    symmetry: float | None = None
-
-
-class DrawnNet(msgspec.Struct, frozen=True, kw_only=True):
-    """A layered net that draws a picture, as the explorer needs it.
-
-    Attributes:
-        name: What the reader calls it.
-        arch: Hidden layers, then the units of each by activation: ``"12;cache:15,gaussian:4,identity:2,sin:1"``.
-        weights: All kernels one after another, float32 little-endian.
-        labels: Names of weights, by their address ``layer,from,to``.
-        links: The weights (layer, in, out) that are links of the original graph; empty where every weight counts.
-        fold: ``abs-x`` for nets that read |x|.
-    """
-
-    name: str
-    arch: str
-    weights: bytes
-    labels: dict[str, str] = {}
-    links: tuple[tuple[int, int, int], ...] = ()
-    fold: str = ""
-
-
 class StudyRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What a report holds of a study beside its findings and controls.
 
@@ -263,8 +219,6 @@ class StudyRecord(msgspec.Struct, frozen=True, kw_only=True):
         notes: How to read the numbers together.
         answers: Questions the study was made for, with their answers.
         caveats: What the numbers cannot say.
-        strips: Single weights moved in steps.
-        drawn: Nets for the explorer.
     """
 
     name: str
@@ -277,5 +231,3 @@ class StudyRecord(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     answers: tuple[tuple[str, str], ...] = ()
     caveats: tuple[str, ...] = ()
-    strips: tuple[Strip, ...] = ()
-    drawn: tuple[DrawnNet, ...] = ()

@@ -11,8 +11,8 @@ from wheeltap.core.plain import escaped
 from wheeltap.core.report import SCHEMA, ReportRecord
 
 _encoder = msgspec.json.Encoder(order="deterministic")
-_EARLIER = ("lens", "circuits")
-"""Keys that reports of this schema had before their parts became sections."""
+_EARLIER, _EARLIER_STUDY = ("lens", "circuits"), ("drawn", "strips")
+"""Keys that reports of this schema, and studies in them, had before their parts became sections."""
 
 _REQUIRED = ("schema", "command", "subjects", "task", "findings", "controls", "cost", "provenance")
 
@@ -88,7 +88,8 @@ def validate(data: bytes, *, where: str = "report") -> ReportRecord:
     if fields.get("schema") != SCHEMA:
         got = repr(fields.get("schema"))[:200]
         raise FileFormatError("The report has another schema.", where=where, expected=repr(SCHEMA), got=got, do=do)
-    earlier = [key for key in _EARLIER if fields.get(key)]
+    study: dict[str, Any] = fields["study"] if isinstance(fields.get("study"), dict) else {}
+    earlier = [key for key in _EARLIER if fields.get(key)] + [key for key in _EARLIER_STUDY if study.get(key)]
     if earlier:
         got = ", ".join(earlier)
         what = "The report was written by an earlier version, which kept other parts."

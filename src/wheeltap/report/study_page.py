@@ -6,10 +6,9 @@ from typing import Any, Final
 
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.study import Cohort, MetricRow, StudyRecord
-from wheeltap.report import cohorts, figures, png, words
+from wheeltap.report import cohorts, figures, words
 from wheeltap.report.drawn import markup
 from wheeltap.report.grid import Part
-from wheeltap.suites.pictures.sections import explorer
 
 MOST_CHARTS: Final = 6
 """Metrics that are drawn: those of the rules first."""
@@ -54,11 +53,6 @@ def context(record: ReportRecord, study: StudyRecord) -> dict[str, Any]:
         ],
         "reads": [(words.plain(row.metric.title), cohorts.reads(row)) for row in cohorts.rows(study)],
         "members": cohorts.members(study),
-        "pictured": [member for member in study.members if member.picture],
-        "mapped": [member for member in study.members if member.maps],
-        "png": png,
-        "explorer": explorer.embed(study.drawn, webassembly=True) if study.drawn else "",
-        "script_hash": explorer.script_hash() if study.drawn else "",
         "notes": (),
     }
 

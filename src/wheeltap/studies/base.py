@@ -14,7 +14,7 @@ from wheeltap.audits.claims import Unanswered, Verdict
 from wheeltap.core.records import Control, Finding, Instrument, Scalar, SubjectRecord, Trial
 from wheeltap.core.section import Section
 from wheeltap.core.settings import checked
-from wheeltap.core.study import Cast, DrawnNet, Member, Metric, MetricRow, Rule, Strip, StudyRecord, StudySpec
+from wheeltap.core.study import Cast, Member, Metric, MetricRow, Rule, StudyRecord, StudySpec
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.members import Single
 from wheeltap.studies import rules
@@ -55,14 +55,10 @@ class Shown:
     Attributes:
         members: Every net, with what it draws where it draws something.
         rows: The table.
-        strips: Single weights moved in steps.
-        drawn: Nets for the explorer.
     """
 
     members: tuple[Member, ...]
     rows: tuple[MetricRow, ...]
-    strips: tuple[Strip, ...] = ()
-    drawn: tuple[DrawnNet, ...] = ()
 
 
 class Study(Audit):
@@ -157,7 +153,7 @@ class Study(Audit):
         """What it shows beside its table."""
         return Shown(members=members_of(table), rows=table.rows())
 
-    def sections(self, case: Case) -> list[Section]:
+    def sections(self, case: Case, table: Table) -> list[Section]:
         """What its page shows beside its table."""
         return []
 
@@ -204,7 +200,7 @@ class Study(Audit):
         drafts = [rules.draft(rule, table, among=len(planned.rules), alpha=case.plan.alpha) for rule in planned.rules]
         controls = [*rules.left_out(table, planned.rules), *self.controls(case, table)]
         answered = partial(self._answered, case, table)
-        return Verdict(drafts=drafts, controls=controls, answered=answered, sections=self.sections(case))
+        return Verdict(drafts=drafts, controls=controls, answered=answered, sections=self.sections(case, table))
 
     def table(self, case: Case) -> Table:
         """Every member's numbers; of those that have none, why."""
@@ -232,7 +228,7 @@ class Study(Audit):
         record = StudyRecord(
             name=planned.name, question=self.question, about=said.about, cohorts=planned.cohorts, rules=planned.rules,
             members=shown.members, rows=rules.with_verdicts(shown.rows, planned.rules, findings), notes=said.notes,
-            answers=said.answers, caveats=said.caveats, strips=shown.strips, drawn=shown.drawn,
+            answers=said.answers, caveats=said.caveats,
         )  # fmt: skip
         return said.headline, record
 

@@ -7,13 +7,19 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.report.report_cases import single
 from wheeltap.core.errors import UsageError
-from wheeltap.core.study import DrawnNet
+from wheeltap.core.report import ReportRecord
+from wheeltap.core.section import Section, Widget
+from wheeltap.report import html as report_page
+from wheeltap.report import jsonfile
 from wheeltap.suites.pictures.sections import explorer
+from wheeltap.suites.pictures.specs import DrawnNet
 
 SKULL = "12;cache:15,gaussian:4,identity:2,sin:1"
 EVERY = "3;abs:1,cache:2,cos:1,gaussian:2,identity:1,relu:1,sigmoid:1,sin:2,tanh:1"
@@ -385,3 +391,34 @@ def test_refuses_what_it_cannot_draw(changed: dict[str, Any], said: str) -> None
 def test_refuses_no_net() -> None:
     with pytest.raises(UsageError, match="no net"):
         explorer.page([], title="None")
+
+
+def _reported(data: Any) -> ReportRecord:
+    widget = Widget(name="explorer", data=data, alt="An explorer.")
+    return msgspec.structs.replace(single(), sections=(Section(title="Explorer", blocks=(widget,)),))
+
+
+def test_a_report_with_nets_has_the_explorer_and_its_policy() -> None:
+    nets = msgspec.json.decode(msgspec.json.encode([_planted(), _random(EVERY, 2)]))
+    record = jsonfile.validate(jsonfile.to_json(_reported(nets)))
+    shown = report_page.page(record)
+    assert shown.count("<script") == 2 and f"script-src '{explorer.script_hash()}' 'wasm-unsafe-eval'" in shown
+    whole = explorer.alone(record)
+    assert whole is not None and record.headline in whole and "<script" in whole and explorer.alone(single()) is None
+
+
+def test_a_report_whose_nets_were_edited_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"(?s)cannot be read.*Run the command"):
+        report_page.page(_reported([{"name": "net"}]))
+
+
+@pytest.mark.browser
+def test_it_answers_on_the_page_of_a_report(browser: Any, tmp_path: Path) -> None:
+    nets = msgspec.json.decode(msgspec.json.encode([_planted(), _random(EVERY, 2)]))
+    page = _open(browser, tmp_path / "x.html", report_page.page(_reported(nets)))
+    slider = page.get_by_label("Width", exact=True).first
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector(SETTLED)
+    assert page.locator(".panel output").first.inner_text() != "0.000"
+    _close(page)

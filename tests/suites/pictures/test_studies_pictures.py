@@ -14,13 +14,17 @@ import numpy as np
 import pytest
 
 import wheeltap as wt
+from tests.blocks import blocks
 from wheeltap.core.errors import MissingFile, UnknownName, UsageError
 from wheeltap.core.records import Cost
 from wheeltap.core.report import ReportRecord
+from wheeltap.core.section import Pictures as Shown
+from wheeltap.core.section import Widget
 from wheeltap.plans.store import Store
 from wheeltap.runs.studying import create, planned
 from wheeltap.suites.pictures.nets.pictures import PICTURES, picture
 from wheeltap.suites.pictures.recipes.picture import PictureNet
+from wheeltap.suites.pictures.specs import DrawnNet
 from wheeltap.suites.pictures.studies.pictures import KINDS, LOPSIDED, TESTED, Pictures
 from wheeltap.testing.study_contract import StudyContract
 
@@ -87,11 +91,14 @@ def test_controls_pass_and_each_tested_number_has_its_finding(record: ReportReco
 
 def test_what_is_shown_is_what_the_nets_are(record: ReportRecord) -> None:
     made = study_of(record)
-    assert all(member.picture.startswith(b"\x89PNG") for member in made.members)
-    assert [member.name for member in made.members if member.maps] == ["face", "sgd 1", "untrained 1"]
-    assert made.members[0].note == "" and made.members[1].note.endswith(" dB")
-    assert made.members[0].picture == made.members[-1].picture  # the given net is the same one
-    own, trained = made.drawn
+    drawn, maps, strips = (one.pictures for one in blocks(record, Shown))
+    assert all(one.png.startswith(b"\x89PNG") for one in (*drawn, *maps, *strips))
+    assert [one.name for one in drawn] == [member.name for member in made.members]
+    assert [one.name for one in maps] == ["face", "sgd 1", "untrained 1"]
+    assert made.members[0].note == drawn[0].says == "" and made.members[1].note == drawn[1].says
+    assert drawn[1].says.endswith(" dB") and drawn[0].png == drawn[-1].png  # the given net is the same one
+    [widget] = blocks(record, Widget)
+    own, trained = msgspec.convert(widget.data, list[DrawnNet])
     face = picture("face").genome
     kernels = np.frombuffer(own.weights, dtype="<f4")
     assert np.array_equal(kernels, np.concatenate([kernel.ravel() for kernel in face.layerize().kernels()]))
@@ -101,12 +108,10 @@ def test_what_is_shown_is_what_the_nets_are(record: ReportRecord) -> None:
     assert list(own.links) == [layout.address(int(at)) for at in face.layerize().links()]
     assert (trained.name, trained.labels, trained.links) == ("sgd 1", {}, ())
     assert len(trained.weights) == len(own.weights)
-    strips = {strip.net for strip in made.strips}
-    assert strips == {"face", "sgd 1"}
-    assert any(strip.weight.split(",")[0] in face.factors().values() for strip in made.strips)
-    for strip in made.strips:
-        assert strip.effect == pytest.approx(0.09, rel=0.011)
-        assert len(strip.steps) == 5 and strip.steps[2] == 0.0
+    assert {strip.name for strip in strips} == {"face", "sgd 1"}
+    assert any(strip.says.split(",")[0] in face.factors().values() for strip in strips)
+    changes = [float(strip.says.partition("; change ")[2].split(",")[0]) for strip in strips]
+    assert changes == pytest.approx([0.09] * len(strips), rel=0.011)
 
 
 def test_it_says_what_it_is_about_and_what_it_cannot_say(record: ReportRecord) -> None:

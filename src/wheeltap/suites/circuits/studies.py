@@ -300,7 +300,7 @@ class SparseCircuits(Study):
         circuit = packed(found[member.name]["rank"] < int(found[member.name]["size"]))
         return [case.plan.reading(member, CIRCUIT_GRAPH.name, {"circuit": circuit, "group": task})]
 
-    def sections(self, case: Case) -> list[Section]:
+    def sections(self, case: Case, table: Table) -> list[Section]:
         """See ``Study.sections``: one task in the first pair of twins, loss against size of both beside nulls."""
         pictured = self._pictured(case)
         if pictured is None:

@@ -103,6 +103,26 @@ class GraphSettings(Settings, frozen=True, kw_only=True):
     size: Annotated[int, msgspec.Meta(ge=2, le=512)] = 64
 
 
+class DrawnNet(msgspec.Struct, frozen=True, kw_only=True):
+    """A layered net that draws a picture, as the explorer needs it.
+
+    Attributes:
+        name: What the reader calls it.
+        arch: Hidden layers, then the units of each by activation: ``"12;cache:15,gaussian:4,identity:2,sin:1"``.
+        weights: All kernels one after another, float32 little-endian.
+        labels: Names of weights, by their address ``layer,from,to``.
+        links: The weights (layer, in, out) that are links of the original graph; empty where every weight counts.
+        fold: ``abs-x`` for nets that read |x|.
+    """
+
+    name: str
+    arch: str
+    weights: bytes
+    labels: dict[str, str] = {}
+    links: tuple[tuple[int, int, int], ...] = ()
+    fold: str = ""
+
+
 PICTURE_NUMBERS: Final = ReadingSpec(
     name="picture-numbers",
     title="Numbers of a net that draws a picture",

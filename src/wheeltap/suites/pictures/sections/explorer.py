@@ -4,7 +4,7 @@ import base64
 import hashlib
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import msgspec
 import numpy as np
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from wheeltap.core.errors import UsageError
 from wheeltap.core.plain import plain
 from wheeltap.core.report import ReportRecord
-from wheeltap.core.study import DrawnNet
+from wheeltap.core.section import Widget
+from wheeltap.report.sections import WidgetDrawing
+from wheeltap.suites.pictures.specs import DrawnNet
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -31,6 +33,32 @@ INTRO: Final = (
     "both sides alike, or pieces here and there. Two nets are two examples: by themselves they prove nothing about how "
     "nets come to be what they are."
 )
+
+
+@final
+class Explorer(WidgetDrawing):
+    """The widget ``explorer``: pictures of several nets side by side, redrawn while a weight moves."""
+
+    def markup(self, data: Any) -> "Markup":
+        """See ``WidgetDrawing.markup``."""
+        return embed(_nets(data), webassembly=True)
+
+    def sources(self) -> tuple[str, ...]:
+        """The hash of the script, and WebAssembly, which computes about three times as fast."""
+        return f"'{script_hash()}'", "'wasm-unsafe-eval'"
+
+
+def _nets(data: Any) -> list[DrawnNet]:
+    try:
+        return msgspec.convert(data, list[DrawnNet])
+    except msgspec.ValidationError as error:
+        raise UsageError(
+            "The nets of an explorer cannot be read.",
+            where="the explorer of a report",
+            expected="nets with name, arch and weights",
+            got=str(error),
+            do="Run the command that wrote the report again.",
+        ) from error
 
 
 def page(nets: Sequence[DrawnNet], *, title: str, note: str = "") -> str:
@@ -54,10 +82,10 @@ def page(nets: Sequence[DrawnNet], *, title: str, note: str = "") -> str:
 
 def alone(record: ReportRecord) -> str | None:
     """The explorer of a report, as a file beside its page; ``None`` where it has no nets that draw."""
-    study = record.study
-    if study is None or not study.drawn:
-        return None
-    return page(study.drawn, title=study.about or study.question, note=record.headline)
+    blocks = (block for section in record.sections for block in section.blocks)
+    data = next((block.data for block in blocks if isinstance(block, Widget) and block.name == "explorer"), None)
+    title = record.task.name if record.study is None else record.study.about or record.study.question
+    return None if data is None else page(_nets(data), title=title, note=record.headline)
 
 
 def embed(nets: Sequence[DrawnNet], *, webassembly: bool = False) -> "Markup":
@@ -198,10 +226,10 @@ def _source(name: str) -> str:
 
 
 def _environment() -> "Environment":
-    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(
-        loader=ChoiceLoader([PackageLoader(one) for one in ("wheeltap.report", "wheeltap.suites.pictures.sections")]),
+        loader=PackageLoader("wheeltap.suites.pictures.sections"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

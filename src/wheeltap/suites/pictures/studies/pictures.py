@@ -20,6 +20,7 @@ from wheeltap.core import seeds
 from wheeltap.core.bounded import Npz
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
+from wheeltap.core.section import Section
 from wheeltap.core.study import Asked, Cast, CohortRole, Metric, Rule
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.members import Single
@@ -400,6 +401,10 @@ class Pictures(Study):
 
     def shown(self, case: Case, table: Table) -> Shown:
         """See ``Study.shown``."""
+        return report.shown(report.StudyWords(table, (), self.own))
+
+    def sections(self, case: Case, table: Table) -> list[Section]:
+        """See ``Study.sections``."""
         inside, drawn, names = dict[str, Arrays](), dict[str, Any](), dict[tuple[int, ...], str]()
         with suppress(Unanswered):
             graph = case.reading(self.graph(case))
@@ -412,7 +417,7 @@ class Pictures(Study):
             with suppress(Unanswered):
                 for trial in self.inside(case, subject):
                     inside[subject.name] = case.reading(trial)
-        return report.shown(report.StudyWords(table, (), self.own), inside, drawn, names)
+        return report.sections(report.StudyWords(table, (), self.own), inside, drawn, names)
 
 
 def _singles(read: Arrays) -> dict[str, Single]:

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from wheeltap.audits.case import Arrays
 from wheeltap.core.records import Estimate, Finding
-from wheeltap.core.study import DrawnNet, Member, Metric, MetricRow, Strip
+from wheeltap.core.section import Picture, Pictures, Section, Widget
+from wheeltap.core.study import Member, Metric, MetricRow
 from wheeltap.report import png
 from wheeltap.stats.members import Scale, one_of, over_nets
 from wheeltap.studies.base import Shown, members_of
 from wheeltap.studies.table import LEVEL, Table, quantile, scale_of
-from wheeltap.suites.pictures.specs import BLOCKS, STEPS
+from wheeltap.suites.pictures.specs import BLOCKS, STEPS, DrawnNet
 
 TRAINED: Final = "sgd"
 """The kind of nets that the net under study is compared with; all other kinds are controls."""
@@ -428,7 +429,7 @@ def _moved(read: Arrays) -> str:
     return f"all {moved} true links" if moved == movable else f"{moved} of {movable} true links at random"
 
 
-Picture = NDArray[Any]
+Drawn = NDArray[Any]
 
 _STOPS: Final = np.array(
     [[0.65, 0.06, 0.12], [0.92, 0.52, 0.40], [1.0, 1.0, 1.0], [0.42, 0.60, 0.85], [0.11, 0.22, 0.55]]
@@ -437,31 +438,13 @@ _STOPS: Final = np.array(
 not."""
 
 
-def shown(
-    words: "StudyWords",
-    inside: Mapping[str, Arrays],
-    drawn: Mapping[str, Picture],
-    names: Mapping[tuple[int, ...], str],
-) -> Shown:
-    """All pictures of a study.
-
-    Args:
-        words: Of the study.
-        inside: What was read inside nets, by their names.
-        drawn: What nets draw, ``[row, column, 3]``.
-        names: Of weights of the net under study, by their published ids and places.
-    """
+def shown(words: "StudyWords") -> Shown:
+    """Members with how well each draws the picture, and metrics with how each kind of net looks beside the others."""
     table = words.table
 
     def member(one: Member) -> Member:
-        if one.name not in drawn:
-            return one
         error = table.numbers[one.name][ERROR].value if one.name in table.numbers else 0.0
-        maps = inside.get(one.name, {}).get("maps")
-        return msgspec.structs.replace(
-            one, picture=png.encode(drawn[one.name].astype(np.float32)), maps=b"" if maps is None else maps_of(maps),
-            note=f"{decibels(error):.1f} dB" if error > 0.0 else "",
-        )  # fmt: skip
+        return msgspec.structs.replace(one, note=f"{decibels(error):.1f} dB" if error > 0.0 else "")
 
     def row(one: MetricRow) -> MetricRow:
         beside = [LIKENESS[words.likeness(one.metric.key, cohort.cohort)] for cohort in one.cohorts]
@@ -470,16 +453,57 @@ def shown(
         ]
         return msgspec.structs.replace(one, cohorts=tuple(cohorts))
 
+    return Shown(members=tuple(map(member, members_of(table))), rows=tuple(map(row, table.rows())))
+
+
+def sections(
+    words: "StudyWords", inside: Mapping[str, Arrays], drawn: Mapping[str, Drawn], names: Mapping[tuple[int, ...], str]
+) -> list[Section]:
+    """All pictures of a study: what nets draw and what is in them, single weights moved, nets to explore.
+
+    Args:
+        words: Of the study.
+        inside: What was read inside nets, by their names.
+        drawn: What nets draw, ``[row, column, 3]``.
+        names: Of weights of the net under study, by their published ids and places.
+    """
+    notes = {member.name: member.note for member in shown(words).members}
+    pictures = tuple(
+        Picture(png=png.encode(picture.astype(np.float32)), alt=f"What {name} draws", name=name, says=notes[name])
+        for name, picture in drawn.items()
+    )
+    maps = tuple(
+        Picture(png=maps_of(read["maps"]), alt=f"Feature maps of {name}", name=name)
+        for name, read in inside.items()
+        if "maps" in read
+    )
+    made = [Section(title="Pictures", blocks=(
+        Pictures(pictures=pictures), *((Pictures(pictures=maps, title="Feature maps", wide=True, place="folded", note=(
+            "What every hidden unit gives at every place of the picture, a row for each layer from the inputs (top) to "
+            "the output: red for -1, white for 0, blue for 1."
+        )),) if maps else ()),
+    ))]  # fmt: skip
     nobody: Mapping[tuple[int, ...], str] = {}
     known = {name: names if name == words.own else nobody for name, read in inside.items() if "kernels" in read}
-    return Shown(
-        members=tuple(map(member, members_of(table))), rows=tuple(map(row, table.rows())),
-        strips=tuple(strip for name, labels in known.items() for strip in _strips(name, inside[name], labels)),
-        drawn=tuple(_net(name, inside[name], labels) for name, labels in known.items()),
-    )  # fmt: skip
+    if not known:
+        return made
+    strips = [strip for name, labels in known.items() for strip in _strips(name, inside[name], labels)]
+    even = "from the least to the most symmetric response" if any("symmetry" in inside[name] for name in known) else ""
+    says = (
+        "One weight at a time is moved from left to right, as far as changes the picture by the same amount in every "
+        f"net. They were not picked by eye: named weights first, then weights at even steps {even}".rstrip()
+        + "."
+    )
+    nets = [_net(name, inside[name], labels) for name, labels in known.items()]
+    alt = f"An explorer of {', '.join(known)}, in which any weight can be moved."
+    explorer = Widget(name="explorer", data=msgspec.json.decode(msgspec.json.encode(nets)), alt=alt)
+    return [
+        *made, Section(title="Weights moved", says=says, blocks=(Pictures(pictures=tuple(strips), wide=True),)),
+        Section(title="Explorer", blocks=(explorer,)),
+    ]  # fmt: skip
 
 
-def diverging(values: NDArray[np.floating[Any]]) -> Picture:
+def diverging(values: NDArray[np.floating[Any]]) -> Drawn:
     """Colors ``[..., 3]`` of values from -1 (red) over 0 (white) to 1 (blue); what lies beyond is clipped."""
     place = (np.clip(values, -1.0, 1.0) + 1.0) / 2.0 * (len(_STOPS) - 1)
     below = np.minimum(place.astype(np.int64), len(_STOPS) - 2)
@@ -493,7 +517,7 @@ def maps_of(values: NDArray[np.floating[Any]]) -> bytes:
     return png.encode(_joined(rows, axis=0))
 
 
-def _joined(pictures: Sequence[Picture], *, axis: int, gap: int = 1) -> Picture:
+def _joined(pictures: Sequence[Drawn], *, axis: int, gap: int = 1) -> Drawn:
     """Pictures side by side (or one below the other), with white between them."""
     shape = list(pictures[0].shape)
     shape[axis] = gap
@@ -502,18 +526,19 @@ def _joined(pictures: Sequence[Picture], *, axis: int, gap: int = 1) -> Picture:
     return np.concatenate(parts[:-1], axis)
 
 
-def _strips(net: str, read: Arrays, names: Mapping[tuple[int, ...], str]) -> list[Strip]:
+def _strips(net: str, read: Arrays, names: Mapping[tuple[int, ...], str]) -> list[Picture]:
     """Pictures of a net as single weights move."""
-    found: list[Strip] = []
+    found: list[Picture] = []
     for at, place in enumerate(read["place"].tolist()):
         label, name = "weight {} ({}: {} to {})".format(*place), names.get(tuple(place), "")
         drawn = [picture / 255.0 for picture in read["strip"][at]]
+        label = f"{name}, {label}" if name else label
+        least, most = (f"{float(share * read['delta'][at]):.3g}" for share in (STEPS[0], STEPS[-1]))
+        symmetry = f", symmetric share {float(read['symmetry'][at]):.3f}" if "symmetry" in read else ""
         found.append(
-            Strip(
-                net=net, weight=f"{name}, {label}" if name else label,
-                steps=tuple(float(share * read["delta"][at]) for share in STEPS),
-                strip=png.encode(_joined(drawn, axis=1, gap=3)), effect=float(read["effect"][at]),
-                symmetry=float(read["symmetry"][at]) if "symmetry" in read else None,
+            Picture(
+                png=png.encode(_joined(drawn, axis=1, gap=3)), alt=f"Pictures of {net} as {label} moves", name=net,
+                says=f"{label}, {least} to {most}; change {float(read['effect'][at]):.3f}{symmetry}",
             )
         )  # fmt: skip
     return found
