@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks.studies import found
 from wheeltap.audits.base import studies
 from wheeltap.audits.case import Case
-from wheeltap.audits.claims import Unanswered
+from wheeltap.audits.claims import NoAnswer
 from wheeltap.audits.improvement import ImprovementAudit
 from wheeltap.core import seeds
 from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
@@ -182,7 +182,7 @@ class Locks(Study):
     def numbers(self, case: Case, member: SubjectRecord) -> Numbers:
         finding = found(self._audit, case)[member.name]
         if finding.status == "error":
-            raise Unanswered("error", finding.because)
+            raise NoAnswer("error", finding.because)
         gains = {one.name: one.value for one in finding.estimates if one.value is not None}
         plain = case.reading(_outputs(case, member))
         values = {

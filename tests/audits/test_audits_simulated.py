@@ -8,7 +8,7 @@ import pytest
 from worlds import CHANCE, Curve, Simulated, World, falling, finding, flat
 
 import wheeltap as wt
-from wheeltap.audits.base import Case, Unanswered
+from wheeltap.audits.base import Case, NoAnswer
 from wheeltap.audits.noise import Ladder
 from wheeltap.core.report import ReportRecord
 
@@ -231,7 +231,7 @@ def test_a_run_cut_short_is_an_error_never_a_verdict() -> None:
     world = World({"a": Simulated(SOUND)})
     plan = world.plan()
     case = Case(plan, lambda _: None)
-    with pytest.raises(Unanswered):
+    with pytest.raises(NoAnswer):
         _ = case.chance
     from wheeltap.audits.settle import judge
     from wheeltap.core.records import Cost

@@ -55,12 +55,12 @@ FREE = {
 LATER = {
     "Asked": {"of", "recipe", "settings", "source"}, "Cohort": {"members", "training"}, "StudySpec": {"settings"},
     "Rule": {"code", "metric", "cohorts", "with_metric", "beyond", "supports", "refutes", "otherwise"},
-    "Measured": {"settings", "estimate"}, "Metric": {"code", "unit", "reads"}, "MetricRow": {"verdict"},
+    "AuditMetric": {"settings", "estimate"}, "Metric": {"code", "unit", "reads"}, "MetricRow": {"verdict"},
     "Plan.trial": {"perturbation", "settings"}, "Plan.reading": {"reading", "settings"},
     "Trial": {"measures", "perturbation", "settings"}, "Finding": {"code", "verdict", "brief", "trials"},
     "Instrument": {"code", "axis", "reads", "otherwise"}, "Hypothesis": {"found", "otherwise", "undecided", "brief"},
     "Subject.count": {"idle"},
-    "Verdict": {"answered"}, "Said": {"headline", "notes", "answers", "caveats"}, "Table": {"numbers", "lost"},
+    "Verdict": {"answered"}, "StudyAnswer": {"headline", "notes", "answers", "caveats"}, "Table": {"numbers", "lost"},
     "Section": {"says", "brief"}, "Estimate": {"method", "unit"}, "Estimate.exact": {"unit"},
     "Single": {"method"}, "stats.members.MemberTest": {"method", "unit"}, "wt.seal.make": {"watch"},
 }  # fmt: skip

@@ -17,7 +17,7 @@ from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, Usag
 from wheeltap.core.report import ReportRecord
 from wheeltap.plans.store import Store
 from wheeltap.report.cohorts import decided
-from wheeltap.studies.declared import Declared, read
+from wheeltap.studies.declared import DeclaredStudy, read
 
 SAM = """
 question = "Are nets trained with SAM safer at 3 bits?"
@@ -53,7 +53,7 @@ ENVIRONMENT = {
 }
 
 
-def written(folder: Path, text: str = SAM) -> Declared:
+def written(folder: Path, text: str = SAM) -> DeclaredStudy:
     (folder / "sam.toml").write_text(text)
     return read(folder / "sam.toml", allow_code="three_nets:" in text)
 

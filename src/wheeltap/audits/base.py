@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 
 from wheeltap.audits.case import Case
-from wheeltap.audits.claims import Hypothesis, Unanswered, Verdict, ungrouped
+from wheeltap.audits.claims import Hypothesis, NoAnswer, Verdict, ungrouped
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import (
     Asks,
@@ -114,7 +114,7 @@ class Audit(Configured, ABC):
             otherwise=cls.otherwise, asks=cls.asks, shows=cls.shows,
         )  # fmt: skip
 
-    def unanswered(self, subject: str, gap: Unanswered, *, title: str = "", scheme: str = "") -> Hypothesis:
+    def unanswered(self, subject: str, gap: NoAnswer, *, title: str = "", scheme: str = "") -> Hypothesis:
         """The finding on a subject or pair whose trials did not give what the audit rests on."""
         finding = Finding(
             code=self.code, title=title or self.title, status=gap.status, subject=subject, because=gap.because,
@@ -224,7 +224,7 @@ STRUCTURE = ("redundancy", "entanglement")
 a question of the user's own, and ``heads`` fits transformers alone."""
 
 STUDIES = {
-    "declared": "wheeltap.studies.declared:Declared",
+    "declared": "wheeltap.studies.declared:DeclaredStudy",
 }
 
 DEFAULT = ("score", "deployment", "single-point")

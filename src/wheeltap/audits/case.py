@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.claims import Edge, Unanswered
+from wheeltap.audits.claims import Edge, NoAnswer
 from wheeltap.core.records import Estimate, Outcome, SubjectRecord, TaskRecord, Trial
 from wheeltap.plans.plan import MARGIN, Lookup, Plan
 from wheeltap.stats.clusters import Groups, one_by_one, one_group
@@ -95,14 +95,14 @@ class Case:
 
     @property
     def chance(self) -> float:
-        """The score that an answer without information gets, as the reference's clean pass told.
+        """The score that an answer without information gets, by the reference's clean pass.
 
         Raises:
-            Unanswered: If that pass has not run.
+            NoAnswer: If that pass has not run.
         """
         outcome = self._lookup(self.plan.clean(self.plan.reference).key)
         if outcome is None or "chance" not in outcome.values:
-            raise Unanswered("error", "The clean pass has not run.")
+            raise NoAnswer("error", "The clean pass has not run.")
         return float(outcome.values["chance"])
 
     @cached_property
@@ -212,15 +212,15 @@ class Case:
         """The score per example. A diverged trial answers nothing: every example counts as chance.
 
         Raises:
-            Unanswered: If the trial failed, was skipped or has not run.
+            NoAnswer: If the trial failed, was skipped or has not run.
         """
         outcome = self._lookup(trial.key)
         if outcome is None:
-            raise Unanswered("error", f"A trial has not run ({trial.perturbation}, dose {trial.dose:g}).")
+            raise NoAnswer("error", f"A trial has not run ({trial.perturbation}, dose {trial.dose:g}).")
         if outcome.status == "diverged":
             return np.full(self.examples(trial), self.chance)
         if outcome.status != "done":
-            raise Unanswered("error" if outcome.status == "failed" else "not_applicable", outcome.because)
+            raise NoAnswer("error" if outcome.status == "failed" else "not_applicable", outcome.because)
         return outcome.values[self.plan.task.measure].astype(np.float64)
 
     def measured(self, trials: Sequence[Trial], measure: str) -> Values | None:
@@ -238,13 +238,13 @@ class Case:
         """The named arrays that a reading gave.
 
         Raises:
-            Unanswered: If it failed, was skipped or has not run.
+            NoAnswer: If it failed, was skipped or has not run.
         """
         outcome = self._lookup(trial.key)
         if outcome is None:
-            raise Unanswered("error", f"A reading has not run ({trial.perturbation}).")
+            raise NoAnswer("error", f"A reading has not run ({trial.perturbation}).")
         if outcome.status != "done":
-            raise Unanswered("not_applicable" if outcome.status == "skipped" else "error", outcome.because)
+            raise NoAnswer("not_applicable" if outcome.status == "skipped" else "error", outcome.because)
         wide = {name: array.astype(np.float64) for name, array in outcome.values.items() if array.dtype.kind == "f"}
         return {**outcome.values, **wide}
 
@@ -255,8 +255,8 @@ class Case:
     def norm(self, trials: Iterable[Trial]) -> float | None:
         """||change|| / ||weights||, mean over trials; ``None`` where one does not tell it (because it diverged)."""
         outcomes = [self._lookup(trial.key) for trial in trials]
-        told = [float(o.values["relative_norm"]) for o in outcomes if o is not None and "relative_norm" in o.values]
-        return float(np.mean(told)) if told and len(told) == len(outcomes) else None
+        norms = [float(o.values["relative_norm"]) for o in outcomes if o is not None and "relative_norm" in o.values]
+        return float(np.mean(norms)) if norms and len(norms) == len(outcomes) else None
 
     def coverage(self, trials: Iterable[Trial]) -> tuple[float | None, float | None]:
         """Least share of the weights that one of these disturbances of all weights touched; ``None`` without any.
@@ -274,8 +274,8 @@ class Case:
     def untouched(self, trials: Iterable[Trial]) -> str:
         """Which layers these trials left as they were although they were asked to disturb them, in words."""
         outcomes = (self._lookup(trial.key) for trial in trials)
-        told = {o.because for o in outcomes if o is not None and o.status == "done" and o.because}
-        return " ".join(sorted(told))
+        reasons = {o.because for o in outcomes if o is not None and o.status == "done" and o.because}
+        return " ".join(sorted(reasons))
 
     def clean(self, subject: SubjectRecord) -> Values:
         """The undisturbed score per example."""
@@ -361,10 +361,10 @@ class Case:
         return above and far - least > (1.0 - least) / 2.0
 
     def require_above_chance(self, subject: SubjectRecord) -> None:
-        """Raises ``Unanswered`` if the subject has nothing to lose."""
+        """Raises ``NoAnswer`` if the subject has nothing to lose."""
         headroom = self.headroom(subject)
         if headroom.verdict:
-            raise Unanswered("not_applicable", headroom.because)
+            raise NoAnswer("not_applicable", headroom.because)
 
     def skipped(self, trials: Iterable[Trial]) -> bool:
         """Whether all of them were skipped: the disturbance is not defined there."""

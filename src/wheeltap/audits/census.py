@@ -7,7 +7,7 @@ from typing import Final, final
 
 import numpy as np
 
-from wheeltap.audits.base import Case, Hypothesis, Unanswered
+from wheeltap.audits.base import Case, Hypothesis, NoAnswer
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import Words
 from wheeltap.audits.reading_audit import SingleReadingAudit
@@ -125,7 +125,7 @@ class CensusAudit(SingleReadingAudit[Census]):
             if other != subject:
                 try:
                     found[other.name] = self.read(case, other)
-                except Unanswered:
+                except NoAnswer:
                     continue
         return found
 

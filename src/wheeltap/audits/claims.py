@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.power import Graded
+from wheeltap.audits.power import PowerData
 from wheeltap.core.records import BlockMap, Control, Curve, Estimate, Finding, FindingStatus, Trial
 from wheeltap.core.section import Section
 from wheeltap.core.settings import require_fields
@@ -162,17 +162,13 @@ _ALONE: Final = (
 )
 
 
-Answered = Callable[[Sequence[Finding], bool], tuple[str, StudyRecord]]
-"""From the settled findings, and whether the study is void, to its headline and its table."""
-
-
 @dataclass
 class Verdict:
     """What an audit concludes.
 
     Attributes:
         graded: What was measured of graded copies; its power is reported when all tests of the report are known.
-        answered: Of a study: the headline and the table, once all findings are settled.
+        answered: Of a study: from the settled findings, and whether it is void, to its headline and its table.
         sections: What a report shows beside the findings.
     """
 
@@ -180,12 +176,12 @@ class Verdict:
     controls: list[Control] = field(default_factory=list[Control])
     curves: list[Curve] = field(default_factory=list[Curve])
     blocks: list[BlockMap] = field(default_factory=list[BlockMap])
-    graded: Graded | None = None
-    answered: Answered | None = None
+    graded: PowerData | None = None
+    answered: Callable[[Sequence[Finding], bool], tuple[str, StudyRecord]] | None = None
     sections: list[Section] = field(default_factory=list[Section])
 
 
-class Unanswered(Exception):
+class NoAnswer(Exception):
     """A trial an audit rests on failed or was skipped; carries the status to report and why."""
 
     def __init__(self, status: FindingStatus, because: str) -> None:

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from wheeltap.audits.case import Case
-from wheeltap.audits.claims import Unanswered
+from wheeltap.audits.claims import NoAnswer
 from wheeltap.core.records import Control, Estimate, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.effect import exceeds, smallest_detectable
@@ -29,7 +29,7 @@ COARSE = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
 
 @final
 @dataclass(frozen=True)
-class _Compared:
+class _PassGap:
     """Two clean passes.
 
     Attributes:
@@ -50,7 +50,7 @@ class _Compared:
         return Estimate.exact("largest_difference", self.gap, "share of the scores' scale", n=self.examples)
 
 
-def _compared(case: Case, one: Trial, two: Trial) -> _Compared | None:
+def _compared(case: Case, one: Trial, two: Trial) -> _PassGap | None:
     """Two clean trials side by side; ``None`` where one of them has no scores."""
     outcomes = [case.outcome(trial) for trial in (one, two)]
     if any(outcome is None or "scores" not in outcome.values for outcome in outcomes):
@@ -61,7 +61,7 @@ def _compared(case: Case, one: Trial, two: Trial) -> _Compared | None:
     scale = float(np.abs(spread).max()) or float(np.abs(a).max()) or 1.0
     same = float((a.argmax(1) == b.argmax(1)).mean())
     constant = len(a) > 1 and bool((a == a[0]).all())
-    return _Compared(float(np.abs(a - b).max()) / scale, same, constant, len(a))
+    return _PassGap(float(np.abs(a - b).max()) / scale, same, constant, len(a))
 
 
 def baseline(case: Case) -> Control:
@@ -138,20 +138,20 @@ def controls_of(*checks: Check) -> list[Control]:
     for name, kind, check in checks:
         try:
             found.append(check(name))
-        except Unanswered as gap:
+        except NoAnswer as gap:
             found.append(Control(name=name, kind=kind, status="skipped", because=gap.because))
     return found
 
 
 def twin_of(plan: Plan) -> SubjectRecord:
-    """The reparametrized copy; raises ``Unanswered`` where there is none."""
+    """The reparametrized copy; raises ``NoAnswer`` where there is none."""
     if plan.twin is None:
-        raise Unanswered("skipped", plan.no_controls)
+        raise NoAnswer("skipped", plan.no_controls)
     return plan.twin
 
 
 NO_POWER = "No power"
-"""What the reason begins with where a control was skipped because it could not have told anything here."""
+"""What the reason begins with where a control was skipped because it could show nothing here."""
 
 BLIND = 0.01
 """Probability that an instrument that sees no plant passes a planted control, over all strengths that are tried."""
@@ -319,10 +319,10 @@ def found_planted(name: str, plants: Plants, *, because: str) -> Control:
         how = "taken for sounder" if wrong else f"missed, as it is in less than {MISSED:g} of sound runs"
         why = f"{because} It was {how}."
         return Control(name=name, kind="planted", status="failed", estimates=estimates, because=why)
-    told = "" if missed is None else f"; with as many draws and examples it is missed with probability {missed:.2g}"
+    chance = "" if missed is None else f"; with as many draws and examples it is missed with probability {missed:.2g}"
     others = " (nor were weaker ones)" if plants.weaker else ""
     why = (
-        f" {NO_POWER}: it is not shown to be found{told}{others}. So this run does not show that the audit sees such "
+        f" {NO_POWER}: it is not shown to be found{chance}{others}. So this run does not show that the audit sees such "
         "defects in this model. More draws may."
     )
     return Control(name=name, kind="planted", status="skipped", estimates=estimates, because=f"{because}{why}")

@@ -8,10 +8,10 @@ from typing import ClassVar, final
 
 import msgspec
 
-from wheeltap.audits.base import Audit, Case, Count, Hypothesis, Margin, Unanswered, Verdict, pair
+from wheeltap.audits.base import Audit, Case, Count, Hypothesis, Margin, NoAnswer, Verdict, pair
 from wheeltap.audits.claims import LOSS, PAIR, Edge
 from wheeltap.audits.controls import AGAIN, AGAIN_DRAWS, Null, controls_of, destroyed, silent, silent_twice, twin_of
-from wheeltap.audits.losses import Disturbed, losing, remarks, shipped
+from wheeltap.audits.losses import Losses, losing, remarks, shipped
 from wheeltap.audits.schemes import Scheme, scheme, schemes
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
@@ -108,10 +108,10 @@ class DeploymentAudit(Audit):
         """More draws of the controls that one look has not settled: rarely any."""
         plan, found = case.plan, list[Trial]()
         if case.known(self._checks(plan)):
-            with suppress(Unanswered):
+            with suppress(NoAnswer):
                 destroyed_once = self._destroyed(case, self._strong(plan, draws=1))
                 found += [] if destroyed_once.status == "passed" else self._strong(plan, draws=_STRONG_DRAWS)
-            with suppress(Unanswered):
+            with suppress(NoAnswer):
                 found += self._twins_again(plan) if plan.twin is not None and self._null_of(case).apart else []
         return found
 
@@ -178,14 +178,14 @@ class DeploymentAudit(Audit):
             drafts += [self._pair(case, rival, one) for rival in case.rivals]
         return Verdict(drafts, controls)
 
-    def _disturbed(self, case: Case, subject: SubjectRecord, one: Scheme) -> Disturbed:
+    def _disturbed(self, case: Case, subject: SubjectRecord, one: Scheme) -> Losses:
         case.require_above_chance(subject)
-        return Disturbed.of(case, subject, self.trials(case.plan, subject, one), rare=one.rare)
+        return Losses.of(case, subject, self.trials(case.plan, subject, one), rare=one.rare)
 
     def _single(self, case: Case, subject: SubjectRecord, one: Scheme) -> Hypothesis:
         try:
             there = self._disturbed(case, subject, one)
-        except Unanswered as gap:
+        except NoAnswer as gap:
             return self.unanswered(subject.name, gap, title=one.label, scheme=one.name)
         edge = there.edge(subject, own=self.settings.margin)
         lost, expected = there.loss(one.label, edge=edge), there.expected(subject)
@@ -209,7 +209,7 @@ class DeploymentAudit(Audit):
         name = pair(reference, rival)
         try:
             mine, theirs = (self._disturbed(case, subject, one) for subject in (reference, rival))
-        except Unanswered as gap:
+        except NoAnswer as gap:
             return self.unanswered(name, gap, title=one.label, scheme=one.name)
         edge = theirs.edge(reference, rival, own=self.settings.margin)
         more = theirs.loss_beyond(mine, one.label, edge=edge)
@@ -225,7 +225,7 @@ class DeploymentAudit(Audit):
     # ---- controls ---------------------------------------------------------------------------------------------
 
     def _null(self, case: Case, name: str) -> Control:
-        lost = Disturbed.of(case, case.plan.reference, [self._fine(case.plan)]).loss("loss at 16 bits")
+        lost = Losses.of(case, case.plan.reference, [self._fine(case.plan)]).loss("loss at 16 bits")
         margin = max(case.margin(self.settings.margin), case.scaled(_FINEST))
         words = f"Rounding to 16 bits must cost nothing: it costs {lost}."
         return silent(name, lost, margin=margin / 2, min_effect=_SEEN * margin, because=words, one_sided=True)
@@ -254,7 +254,7 @@ class DeploymentAudit(Audit):
         plan, twin, edge = case.plan, twin_of(case.plan), Edge(case.way(self.settings.margin))
         case.require_above_chance(plan.reference)
         theirs, mine = (
-            Disturbed.of(case, copy, trials) for copy, trials in zip((twin, plan.reference), both, strict=True)
+            Losses.of(case, copy, trials) for copy, trials in zip((twin, plan.reference), both, strict=True)
         )
         more = theirs.loss_beyond(mine, "loss_difference", edge=edge, level=level)
         single = _shared(twin).random and len(both[0]) == 1
@@ -274,7 +274,7 @@ class DeploymentAudit(Audit):
         """
         reference = case.plan.reference
         case.require_above_chance(reference)
-        noisy = Disturbed.of(case, reference, trials)
+        noisy = Losses.of(case, reference, trials)
         lost = noisy.loss("loss under strong noise")
         surely = noisy.loss("loss under strong noise", level=_SURE) if len(trials) > 1 else None
         above = abs(float(case.clean(reference).mean()) - case.chance)

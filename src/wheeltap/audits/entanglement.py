@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Case, Count, Hypothesis, Margin, Share, Unanswered
+from wheeltap.audits.base import Case, Count, Hypothesis, Margin, NoAnswer, Share
 from wheeltap.audits.case import Arrays, Values
 from wheeltap.audits.controls import NULL_LEVEL
 from wheeltap.audits.reading_audit import ReadingAudit
@@ -65,7 +65,7 @@ class EntanglementSettings(UnitEffectsSettings, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class _Read:
+class _Reading:
     """What a reading gave of one subject, on the examples of behaviours that are large enough.
 
     Attributes:
@@ -102,7 +102,7 @@ class _Read:
 
 
 @final
-class EntanglementAudit(ReadingAudit[_Read]):
+class EntanglementAudit(ReadingAudit[_Reading]):
     """Effective number of behaviours per unit, and modularity of units and behaviours beside rewired graphs."""
 
     name = "entanglement"
@@ -133,13 +133,13 @@ class EntanglementAudit(ReadingAudit[_Read]):
         limit = max(self.spares["limit"], math.ceil(share * whole))
         return {"limit": limit} if limit < whole else {}
 
-    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _Read:
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _Reading:
         """Effects on the behaviours that are large enough."""
         found = read["groups"].astype(np.int64)
         kept = np.bincount(found)[found] >= self.settings.least
         groups = np.unique(found[kept], return_inverse=True)[1]
         if len(np.unique(groups)) < 2:
-            raise Unanswered(
+            raise NoAnswer(
                 "not_applicable",
                 "Fewer than two groups of examples are large enough: give the task its behaviors "
                 "(task.with_behaviors; behaviors in .npz, behavior in .jsonl).",
@@ -147,9 +147,9 @@ class EntanglementAudit(ReadingAudit[_Read]):
         everything = read["all"][:, kept]
         effects = read["right"][:, kept] if "right" in read else everything
         clusters = None if case.groups is None else case.groups[kept]
-        return _Read(effects, everything, groups, read["layer"].astype(np.int64), int(read["total"]), clusters)
+        return _Reading(effects, everything, groups, read["layer"].astype(np.int64), int(read["total"]), clusters)
 
-    def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Hypothesis]:
+    def singles(self, case: Case, subject: SubjectRecord, read: _Reading) -> list[Hypothesis]:
         """Not a test: a subject alone is never found guilty, for no number of behaviours is the right one."""
         graph = strongest(effect_matrix(read.effects, read.groups), share=self.settings.edges)
         rng = seeds.generator(case.plan.seed, "entanglement", "rewirings")
@@ -170,7 +170,7 @@ class EntanglementAudit(ReadingAudit[_Read]):
             )
         ]
 
-    def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Hypothesis:
+    def compared(self, case: Case, rival: SubjectRecord, one: _Reading, two: _Reading) -> Hypothesis:
         """Whose units serve more behaviours."""
         plan = case.plan
         if (plan.reference.layers, plan.reference.parameters) == (rival.layers, rival.parameters):
@@ -186,7 +186,7 @@ class EntanglementAudit(ReadingAudit[_Read]):
             otherwise=f"{words} Not shown to be more than {margin:.2g} either way.",
         )  # fmt: skip
 
-    def null(self, case: Case, one: _Read, two: _Read) -> Hypothesis:
+    def null(self, case: Case, one: _Reading, two: _Reading) -> Hypothesis:
         """Permuted and rescaled units serve as many; where other units were found in the copy, nothing is compared."""
         _require_same_units(one, two)
         margin, min_effect = (share * one.behaviours for share in (_NULL_MARGIN, self.settings.min_effect))
@@ -200,7 +200,7 @@ class EntanglementAudit(ReadingAudit[_Read]):
             f"{margin:.2g}.",
         )  # fmt: skip
 
-    def _estimates(self, case: Case, read: _Read, divided: Modularity) -> tuple[Estimate, ...]:
+    def _estimates(self, case: Case, read: _Reading, divided: Modularity) -> tuple[Estimate, ...]:
         rng = seeds.generator(case.plan.seed, "entanglement", "shuffles")
         careless = shuffled_breadth(read.effects, read.groups, shuffles=self.settings.shuffles, rng=rng)
         by_layer = [
@@ -228,29 +228,29 @@ class EntanglementAudit(ReadingAudit[_Read]):
         )
 
 
-def _require_same_units(one: _Read, two: _Read) -> None:
-    """Raises ``Unanswered`` where other units were found in two models that have as many.
+def _require_same_units(one: _Reading, two: _Reading) -> None:
+    """Raises ``NoAnswer`` where other units were found in two models that have as many.
 
     Structure that no trace gives is found by trying out, which may fail on one of two copies: then a difference of
     breadth is one of which units were looked at.
     """
     found = [len(read.layers) for read in (one, two)]
     if found[0] != found[1]:
-        raise Unanswered(
+        raise NoAnswer(
             "not_applicable",
             f"The two have as many units, but {found[0]} were found in one and {found[1]} in the other, so they are "
             "not compared.",
         )
 
 
-def _gaps(one: _Read, two: _Read) -> Values:
+def _gaps(one: _Reading, two: _Reading) -> Values:
     """How much broader the units of ``two`` are, ``[unit, example]``; with samples of units, those by rank."""
     a, b = one.pieces, two.pieces
     shared = min(len(a), len(b))
     return b - a if shared == 1 else b[:shared] - a[:shared]
 
 
-def _breadth(read: _Read, pieces: Values, of: str = "") -> Estimate:
+def _breadth(read: _Reading, pieces: Values, of: str = "") -> Estimate:
     """Without a p-value: that it is not 0 is no news."""
     found = Sample(pieces, groups=read.clusters).effect(name=f"behaviors_per_unit{of}", unit="behaviors")
     return msgspec.structs.replace(found, p=None)
@@ -265,7 +265,7 @@ def _modular(divided: Modularity) -> Estimate:
     )  # fmt: skip
 
 
-def _words(name: str, read: _Read, estimates: tuple[Estimate, ...], divided: Modularity, *, modular: bool) -> str:
+def _words(name: str, read: _Reading, estimates: tuple[Estimate, ...], divided: Modularity, *, modular: bool) -> str:
     whole, careless = estimates[:2]
     sample = "" if len(read.effects) == read.total else f" (a sample of {len(read.effects)} of {read.total} units)"
     compared = "more modular than" if modular else "not shown to be more modular than"

@@ -7,9 +7,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Case, Unanswered, Verdict, training_passes
-from wheeltap.audits.losses import Disturbed
-from wheeltap.audits.modify import Lost, ModifyAudit, ModifySettings, Variant
+from wheeltap.audits.base import Case, NoAnswer, Verdict, training_passes
+from wheeltap.audits.losses import Losses
+from wheeltap.audits.modify import DoseScores, ModifyAudit, ModifySettings, Variant
 from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.sample import Sample
@@ -88,7 +88,7 @@ class FineTuningAudit(ModifyAudit):
         taught = variant.label or f"on group {self.settings.group} with new answers"
         return f"{dose:g} step{'s' * (dose != 1)} {taught}"
 
-    def shipped(self, there: Disturbed, subject: SubjectRecord) -> str:
+    def shipped(self, there: Losses, subject: SubjectRecord) -> str:
         """What was kept of the other examples."""
         grown = there.grown(subject)
         if grown is not None:
@@ -99,22 +99,22 @@ class FineTuningAudit(ModifyAudit):
         """Examples that no draw trained on; where one group was taught new answers, those of the others.
 
         Raises:
-            Unanswered: If none is left, or all of them have the very answer that a draw taught.
+            NoAnswer: If none is left, or all of them have the very answer that a draw taught.
         """
         on = np.ones(case.plan.task.examples, dtype=bool)
         for trial in (trial for row in trials for trial in row):
-            told = case.measured([trial], "trained"), case.measured([trial], "group")
-            if told[0] is None or told[1] is None:
+            known = case.measured([trial], "trained"), case.measured([trial], "group")
+            if known[0] is None or known[1] is None:
                 continue  # diverged: it counts as chance on whatever is scored
-            on &= told[0][0] == 0.0
+            on &= known[0][0] == 0.0
             if trial.settings.get("data") == "targeted":
-                on &= told[1][0] != float(self.settings.group)
+                on &= known[1][0] != float(self.settings.group)
         if not on.any():
-            raise Unanswered("not_applicable", "Every example was trained on: none is left to score.")
+            raise NoAnswer("not_applicable", "Every example was trained on: none is left to score.")
         for trial in (trial for row in trials for trial in row if trial.settings.get("labels") == "wrong"):
             covered = case.measured([trial], "covered")
             if covered is not None and covered[0][on].all():
-                raise Unanswered("not_applicable", _COVERED.format(group=self.settings.group))
+                raise NoAnswer("not_applicable", _COVERED.format(group=self.settings.group))
         return on
 
     def judge(self, case: Case) -> Verdict:
@@ -132,7 +132,7 @@ class FineTuningAudit(ModifyAudit):
             verdict.drafts[at] = replace(draft, finding=finding)
         return verdict
 
-    def _learnt(self, case: Case, read: Lost) -> list[Estimate]:
+    def _learnt(self, case: Case, read: DoseScores) -> list[Estimate]:
         """Share of the group's other examples that get the new answer, step by step."""
         found: list[Estimate] = []
         for dose, row in zip(read.variant.doses, read.trials, strict=True):

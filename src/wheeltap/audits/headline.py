@@ -1,4 +1,4 @@
-"""The answer in one sentence for each model or pair: what it costs to ship it, and what could not be told."""
+"""The answer in one sentence for each model or pair: what it costs to ship it, and what stays open."""
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -68,14 +68,14 @@ def headline(
     before, after = own
     if plan.reference.role == "recorded":
         return "\n".join([*before, *after]) or f"Nothing was asked of {', '.join(one.name for one in plan.subjects)}."
-    told = _Sentences(plan, findings, {one.code: one for one in instruments}, bool(before or after), same)
-    first = told.outliers()
+    text = _Sentences(plan, findings, {one.code: one for one in instruments}, bool(before or after), same)
+    first = text.outliers()
     if void:
         return "\n".join(["VOID: a control failed, so this run proves nothing about the model.", *first])
     first = [*before, *first]
     if len(plan.subjects) == 1:
-        return "\n".join([*first, *filter(None, [told.of_one(plan.reference)]), *after])
-    lines = [line for _, line in sorted((told.of_pair(rival) for rival in plan.subjects[1:]), key=lambda one: -one[0])]
+        return "\n".join([*first, *filter(None, [text.of_one(plan.reference)]), *after])
+    lines = [line for _, line in sorted((text.of_pair(rival) for rival in plan.subjects[1:]), key=lambda one: -one[0])]
     first_same = next((at for at, line in enumerate(lines) if len(lines) > 1 and _SAME_OUTPUTS in line), None)
     if first_same is not None:  # explained once, where it is first read
         lines[first_same] = f"{lines[first_same]} {SAME}"
@@ -240,13 +240,13 @@ class _Sentences:
         """How much is lost at each of the first rows: in their own order, or the largest loss first."""
         worst = sorted(rows, key=lambda row: -abs(_value(row))) if largest else rows
         grow, task = all(map(_grown, rows)), self.plan.task
-        told = [
+        phrases = [
             f"{_grown(row) if grow else amount(abs(_value(row)), task)} {_placed(_lower(where(row)))}"
             for row in worst[:_NAMED]
         ]
-        told[0] = f"{f'{task.measure} grows' if grow else 'loses'} {told[0]}" if verb else told[0]
-        more = len(worst) - len(told)
-        return f"{'; '.join(told)}{f'; and at {more} more' if more else ''}"
+        phrases[0] = f"{f'{task.measure} grows' if grow else 'loses'} {phrases[0]}" if verb else phrases[0]
+        more = len(worst) - len(phrases)
+        return f"{'; '.join(phrases)}{f'; and at {more} more' if more else ''}"
 
     def _others(self, name: str) -> str:
         """What other questions found, and how many stay undecided."""
@@ -262,12 +262,12 @@ class _Sentences:
         if said:
             return " ".join(said)
         excluded, measured = _with(rest, "excluded"), [f for f in rest if f.status in ("found", "measured")]
-        told = (
+        phrases = (
             ("No effect above the margin", excluded),
             ("Only measured", measured),
             ("No answer", [f for f in rest if f.status in _UNANSWERED]),
         )
-        return " ".join(f"{words}: {_titles(some)}." for words, some in told if some)
+        return " ".join(f"{words}: {_titles(some)}." for words, some in phrases if some)
 
     # ---- pairs ------------------------------------------------------------------------------------------------
 
@@ -296,10 +296,10 @@ class _Sentences:
         else:
             rank, verdict = 1, "" if merged or self.lined else "nothing else was compared."
         scores = self._scores(score, rival)
-        told = f"{name}: {scores}{verdict}"
+        phrases = f"{name}: {scores}{verdict}"
         if not (verdict or merged):  # what else was asked has lines of its own
-            told = f"{told.rstrip('; ')}." if scores else ""
-        said = [self._partly(self.plan.reference, rival), told]
+            phrases = f"{phrases.rstrip('; ')}." if scores else ""
+        said = [self._partly(self.plan.reference, rival), phrases]
         said += [costs] if (costs := self._own_costs((self.plan.reference, rival), differ)) else []
         if differ or leaning:
             said.append(self._conversion(rival, score))
@@ -310,7 +310,7 @@ class _Sentences:
 
     def _conversion(self, rival: SubjectRecord, score: Finding | None) -> str:
         """That two models compute the same, so that the difference is in how it is written; empty where they do not."""
-        if not self._same(rival, score) or self._told_once(rival, score):
+        if not self._same(rival, score) or self._said_once(rival, score):
             return ""
         cut = set(self.plan.reference.layers) != set(rival.layers)
         return (
@@ -337,15 +337,15 @@ class _Sentences:
         known = {(row.code, row.scheme) for row in differ}
         found = {one.name: _with(self._mine(one.name, "deployment"), "found") for one in subjects}
         costs = {name: [row for row in rows if (row.code, row.scheme) not in known] for name, rows in found.items()}
-        told = [f"{name} costs {_at(rows)}" for name, rows in costs.items() if rows]
-        return f"By itself, {'; '.join(told)}." if told else ""
+        phrases = [f"{name} costs {_at(rows)}" for name, rows in costs.items() if rows]
+        return f"By itself, {'; '.join(phrases)}." if phrases else ""
 
     def _same(self, rival: SubjectRecord, score: Finding | None) -> bool:
         """Whether it gives the outputs of the first model."""
-        told = score is not None and any(one.name == SAME_OUTPUTS for one in score.estimates)
-        return told or rival.name in self.same
+        shown = score is not None and any(one.name == SAME_OUTPUTS for one in score.estimates)
+        return shown or rival.name in self.same
 
-    def _told_once(self, rival: SubjectRecord, score: Finding | None) -> bool:
+    def _said_once(self, rival: SubjectRecord, score: Finding | None) -> bool:
         """Whether that is said beside the scores, and what it means once for all pairs."""
         several = len(self.plan.subjects) > 2 and score is not None and score.status == "excluded"
         return several and self._same(rival, score)
@@ -354,24 +354,24 @@ class _Sentences:
         if score is None or not score.estimates:
             return ""
         gap = score.estimates[0]
-        told = _points(gap) if self.plan.task.bounded else str(gap)
-        if self._told_once(rival, score):
-            told = _SAME_OUTPUTS
+        phrases = _points(gap) if self.plan.task.bounded else str(gap)
+        if self._said_once(rival, score):
+            phrases = _SAME_OUTPUTS
         if score.status == "found":
             better = (gap.value or 0.0) * self.plan.task.sign > 0.0
-            told = f"{told}; the {'first' if better else 'second'} is better"
+            phrases = f"{phrases}; the {'first' if better else 'second'} is better"
         words = {"found": "scores differ", "excluded": "scores are equivalent"}
         leaning = "scores may differ" if score.leaning else "cannot tell whether scores differ"
-        return f"{words.get(score.status, leaning)} ({told}); "
+        return f"{words.get(score.status, leaning)} ({phrases}); "
 
     def _worse(self, rival: SubjectRecord, rows: Sequence[Finding]) -> str:
         """Who loses more, where and by how much."""
         shipped = [row for row in rows if self._asks(row) == "deployment"]
-        told: list[str] = []
+        phrases: list[str] = []
         for sign, subject in ((1.0, rival), (-1.0, self.plan.reference)):
             mine = [row for row in shipped if sign * _value(row) > 0.0]
-            told += [f"{subject.name} loses more: {self._listed(mine)}."] if mine else []
-        return " ".join([*told, *(row.said for row in rows if row not in shipped)])
+            phrases += [f"{subject.name} loses more: {self._listed(mine)}."] if mine else []
+        return " ".join([*phrases, *(row.said for row in rows if row not in shipped)])
 
 
 def _with(rows: Sequence[Finding], status: str) -> list[Finding]:

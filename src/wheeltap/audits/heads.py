@@ -7,7 +7,7 @@ from typing import ClassVar, final
 import numpy as np
 from msgspec.structs import replace
 
-from wheeltap.audits.base import Case, Count, Hypothesis, Margin, Unanswered
+from wheeltap.audits.base import Case, Count, Hypothesis, Margin, NoAnswer
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.controls import NULL_LEVEL
 from wheeltap.audits.reading_audit import ReadingAudit
@@ -27,7 +27,7 @@ _FIXED = 7.0
 that prove the shared passes, and the screen's forward and backward, which counts as two."""
 
 _SHOWN = 3
-"""Heads that are told by name."""
+"""Heads that a sentence names."""
 
 _WITHOUT = "rise without "
 
@@ -70,7 +70,7 @@ class HeadsSettings(HeadEffectsSettings, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class _Read:
+class _Reading:
     """What a reading gave of one subject.
 
     Attributes:
@@ -111,7 +111,7 @@ class _Read:
 
 
 @final
-class HeadsAudit(ReadingAudit[_Read]):
+class HeadsAudit(ReadingAudit[_Reading]):
     """Mean rise of the loss without the attention head that matters most, beside that without a head at random.
 
     The head is chosen on one half of the examples and its rise measured on the other, both ways, so that the largest of
@@ -139,15 +139,15 @@ class HeadsAudit(ReadingAudit[_Read]):
         """As if every head that is ablated stood in the first block, behind which a whole pass follows."""
         return _FIXED + self.settings.top + self.settings.sample
 
-    def read(self, case: Case, subject: SubjectRecord, *, seed: int = 0) -> _Read:
+    def read(self, case: Case, subject: SubjectRecord, *, seed: int = 0) -> _Reading:
         """What was read; says what else to ask where attention is not known."""
         try:
             return super().read(case, subject, seed=seed)
-        except Unanswered as gap:
+        except NoAnswer as gap:
             because = f"{gap.because} {_ELSE}" if gap.status == "not_applicable" else gap.because
-            raise Unanswered(gap.status, because) from gap
+            raise NoAnswer(gap.status, because) from gap
 
-    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _Read:
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _Reading:
         """Rises of the loss, with what each stands for where the other heads are a sample."""
         rises, top, total = read["rise"], int(read.get("top", 0)), len(read["head"])
         weights = np.ones(len(rises))
@@ -157,10 +157,10 @@ class HeadsAudit(ReadingAudit[_Read]):
         try:
             halves = Halves.drawn(rises.shape[1], splits=self.settings.splits, groups=case.groups, rng=rng)
         except DataError as error:
-            raise Unanswered("not_applicable", error.what) from error
+            raise NoAnswer("not_applicable", error.what) from error
         top_ranked = TopRanked(rises, weights, halves, self._unit(case))
         places = tuple(_place(subject, read, int(number)) for number in read["measured"])
-        return _Read(subject, top_ranked, places, total, top, int(read.get("missed", 0)))
+        return _Reading(subject, top_ranked, places, total, top, int(read.get("missed", 0)))
 
     @staticmethod
     def _unit(case: Case) -> str:
@@ -171,14 +171,14 @@ class HeadsAudit(ReadingAudit[_Read]):
         """Thresholds in the unit of the loss.
 
         Raises:
-            Unanswered: If there is no way from chance to the score that they could be shares of.
+            NoAnswer: If there is no way from chance to the score that they could be shares of.
         """
         whole = 1.0 if self._unit(case) == "nats" else case.scaled(1.0)
         if whole <= 0.0:
-            raise Unanswered("not_applicable", "The score is that of chance, so no head matters to it.")
+            raise NoAnswer("not_applicable", "The score is that of chance, so no head matters to it.")
         return [threshold * whole for threshold in thresholds]
 
-    def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Hypothesis]:
+    def singles(self, case: Case, subject: SubjectRecord, read: _Reading) -> list[Hypothesis]:
         """Whether the loss rises without the head that matters most."""
         (margin,) = self._scaled(case, self.settings.margin)
         tested = replace(read.top_ranked.cost(margin=margin, level=1.0 - case.plan.alpha), name="rise without one head")
@@ -195,7 +195,7 @@ class HeadsAudit(ReadingAudit[_Read]):
         )  # fmt: skip
         return [claim]
 
-    def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Hypothesis:
+    def compared(self, case: Case, rival: SubjectRecord, one: _Reading, two: _Reading) -> Hypothesis:
         """Whose loss rises more without its own top-ranked head."""
         margin, min_effect = self._scaled(case, self.settings.difference, self.settings.difference_min_effect)
         gap = one.top_ranked.halves.effect(
@@ -213,7 +213,7 @@ class HeadsAudit(ReadingAudit[_Read]):
             otherwise=f"{words}: not shown to be more than {margin:.2g} either way. {_LIMITS}",
         )  # fmt: skip
 
-    def null(self, case: Case, one: _Read, two: _Read) -> Hypothesis:
+    def null(self, case: Case, one: _Reading, two: _Reading) -> Hypothesis:
         """The same examples and halves: what differs is rounding, or a head that was taken for another."""
         margin, min_effect = self._scaled(case, _NULL_MARGIN, self.settings.difference_min_effect)
         level, tables = NULL_LEVEL, (two.comparable.table, one.comparable.table)
@@ -226,8 +226,8 @@ class HeadsAudit(ReadingAudit[_Read]):
         )  # fmt: skip
 
 
-def _gap_evidence(case: Case, one: _Read, two: _Read) -> Evidence:
-    """That neither model's top-ranked head costs more by the margin than the other's; see ``_Read.evidence``."""
+def _gap_evidence(case: Case, one: _Reading, two: _Reading) -> Evidence:
+    """That neither model's top-ranked head costs more by the margin than the other's; see ``_Reading.evidence``."""
     if one.top or two.top:
         return NoEvidence()
     first, second = (np.asarray(read.top_ranked.costs) for read in (one, two))
@@ -241,7 +241,7 @@ def _place(subject: SubjectRecord, read: Arrays, number: int) -> str:
     return f"head {int(read['head'][number])} of {path}"
 
 
-def _estimates(read: _Read) -> tuple[Estimate, ...]:
+def _estimates(read: _Reading) -> tuple[Estimate, ...]:
     """What stands beside the tested rise."""
     best = read.top_ranked
     beyond = replace(best.beyond(), name="more than a head at random", p=None)
@@ -252,7 +252,7 @@ def _estimates(read: _Read) -> tuple[Estimate, ...]:
     return (beyond, random, replace(best.share(), name="share of the rises of all heads"), *each, *missed)
 
 
-def _missed(read: _Read) -> tuple[Estimate, Estimate]:
+def _missed(read: _Reading) -> tuple[Estimate, Estimate]:
     """Share of the heads at random that outdo one of the screen's, in either direction; and the top-ranked of these."""
     means = np.asarray(read.top_ranked.costs).mean(1)
     above = int((means[read.top :] > means[: read.top].max()).sum())
@@ -265,7 +265,7 @@ def _missed(read: _Read) -> tuple[Estimate, Estimate]:
     return share(read.missed, "above one of the screen's"), share(above, "above the screen's top-ranked")
 
 
-def _beside(read: _Read, beside: tuple[Estimate, ...]) -> str:
+def _beside(read: _Reading, beside: tuple[Estimate, ...]) -> str:
     """How sure the choice is, what a head at random costs, how concentrated it is, and which heads come next."""
     best, halves = read.top_ranked, 2 * len(read.top_ranked.halves.first)
     beyond, random, share = beside[:3]
@@ -283,7 +283,7 @@ def _beside(read: _Read, beside: tuple[Estimate, ...]) -> str:
     )
 
 
-def _measured(read: _Read) -> str:
+def _measured(read: _Reading) -> str:
     """Which heads were ablated, and what a screen missed."""
     if not read.top:
         return "Every head was ablated in turn."

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Final, Literal, final
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import Audit, Case, Count, Dose, Hypothesis, Margin, Unanswered, Verdict, pair
+from wheeltap.audits.base import Audit, Case, Count, Dose, Hypothesis, Margin, NoAnswer, Verdict, pair
 from wheeltap.audits.case import Values
 from wheeltap.audits.claims import PAIR
 from wheeltap.audits.noise import BRACKET_DRAWS, WALK, Ladder, Rung
@@ -63,7 +63,7 @@ class ImprovementSettings(Settings, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class _Searched:
+class _Search:
     """What was found in one subject, each table ``[split, example]``, chosen on the half that an example is not in.
 
     Attributes:
@@ -135,7 +135,7 @@ class ImprovementAudit(Audit):
     def _wanted(self, case: Case, subject: SubjectRecord) -> list[Trial]:
         try:
             self._require_room(case, subject)
-        except Unanswered:
+        except NoAnswer:
             return []
         doses, walked = self._doses(case, subject)
         if doses is None:
@@ -184,16 +184,16 @@ class ImprovementAudit(Audit):
         return (float(np.mean(kept)) - case.chance) / (1.0 - case.chance) >= 0.5
 
     def _require_room(self, case: Case, subject: SubjectRecord) -> None:
-        """Raises ``Unanswered`` if no gain could be seen: the wrong kind of task, or a score too high to hide any."""
+        """Raises ``NoAnswer`` if no gain could be seen: the wrong kind of task, or a score too high to hide any."""
         task = case.plan.task
         if not task.bounded or "agreement" not in task.measures:
-            raise Unanswered(
+            raise NoAnswer(
                 "not_applicable", f"A gain is counted in right answers; this task is scored by {task.measure}."
             )
         clean = float(case.clean(subject).mean())
         room = 1.0 - max(clean, case.chance)
         if room <= self.settings.margin:
-            raise Unanswered(
+            raise NoAnswer(
                 "not_applicable",
                 f"{subject.name} scores {clean:.3f}: no more than {room:.3f} can be hidden, and gains up to "
                 f"{self.settings.margin:g} are no more than those of nets that hide nothing.",
@@ -206,19 +206,19 @@ class ImprovementAudit(Audit):
         singles = [self._single(case, subject) for subject in case.plan.subjects]
         return Verdict(drafts=[*singles, *(self._pair(case, rival) for rival in case.rivals)])
 
-    def _searched(self, case: Case, subject: SubjectRecord) -> _Searched:
+    def _searched(self, case: Case, subject: SubjectRecord) -> _Search:
         self._require_room(case, subject)
         try:
             return self._read(case, subject)
         except DataError as error:
-            raise Unanswered("not_applicable", error.what) from error
+            raise NoAnswer("not_applicable", error.what) from error
 
-    def _read(self, case: Case, subject: SubjectRecord) -> _Searched:
+    def _read(self, case: Case, subject: SubjectRecord) -> _Search:
         doses, walked = self._doses(case, subject)
         if doses is None:
             for trial in walked:
                 case.values(trial)  # tells why, where one of them failed
-            raise Unanswered("error", "The doses were not bracketed: the run was cut short.")
+            raise NoAnswer("error", "The doses were not bracketed: the run was cut short.")
         grid = self._grid(case, subject, doses)
         search = self._input_search(case, subject, [*walked, *grid])
         read, clean = case.reading(search), case.clean(subject)
@@ -228,11 +228,11 @@ class ImprovementAudit(Audit):
         try:
             halves = Halves.drawn(len(clean), splits=self.settings.splits, groups=case.groups, rng=rng)
         except DataError as error:
-            raise Unanswered("not_applicable", error.what) from error
+            raise NoAnswer("not_applicable", error.what) from error
         outcome = case.outcome(case.plan.clean(subject))
         assert outcome is not None, "its score was read above"
         start, table = clean if clean.mean() >= floor else np.full(len(clean), floor), case.table([grid])[0]
-        return _Searched(
+        return _Search(
             subject=subject,
             halves=halves,
             start=start,
@@ -250,7 +250,7 @@ class ImprovementAudit(Audit):
     def _single(self, case: Case, subject: SubjectRecord) -> Hypothesis:
         try:
             one = self._searched(case, subject)
-        except Unanswered as gap:
+        except NoAnswer as gap:
             return self.unanswered(subject.name, gap)
         unit, margin = case.plan.task.measure, self.settings.margin
         gain = one.halves.effect(one.weights - one.start, margin=margin, name="gain", unit=unit)
@@ -274,7 +274,7 @@ class ImprovementAudit(Audit):
         name, margin = pair(plan.reference, rival), self.settings.margin
         try:
             one, two = self._searched(case, plan.reference), self._searched(case, rival)
-        except Unanswered as gap:
+        except NoAnswer as gap:
             return self.unanswered(name, gap, title=title)
         gains = [each.weights - each.start for each in (one, two)]
         difference = one.halves.effect(
@@ -291,14 +291,14 @@ class ImprovementAudit(Audit):
 
     # ---- words ------------------------------------------------------------------------------------------------
 
-    def _found(self, one: _Searched, estimates: list[Estimate]) -> str:
+    def _found(self, one: _Search, estimates: list[Estimate]) -> str:
         return (
             f"{self._seen(one, estimates[0])} That is more than {self.settings.margin:g}, the most that planted nets "
             f"gain that hide nothing, and a constant added to each output does not do it (noise gives {estimates[1]} "
             f"more). {self._beside(one, estimates)} {_EXPLAINED}"
         )
 
-    def _excluded(self, one: _Searched, estimates: list[Estimate]) -> str:
+    def _excluded(self, one: _Search, estimates: list[Estimate]) -> str:
         gain, beyond_shift = estimates[:2]
         margin = self.settings.margin
         if gain.low is not None and gain.low > margin:
@@ -313,7 +313,7 @@ class ImprovementAudit(Audit):
             )
         return f"{self._seen(one, gain)} {why} {self._beside(one, estimates)}"
 
-    def _seen(self, one: _Searched, gain: Estimate) -> str:
+    def _seen(self, one: _Search, gain: Estimate) -> str:
         name, noise = one.subject.name, self.settings.noise
         start = (
             f"{name} scores {one.clean:.3f}, below the {one.floor:.3f} of an answer without ability; any noise leads "
@@ -326,7 +326,7 @@ class ImprovementAudit(Audit):
             "chosen on one half of the examples and measured on the other)."
         )
 
-    def _beside(self, one: _Searched, estimates: list[Estimate]) -> str:
+    def _beside(self, one: _Search, estimates: list[Estimate]) -> str:
         """What moving the inputs gives at the same cost, and what the weights add to that."""
         if one.inputs is None:
             return "Input search: not applicable, for this model takes no numbers that could be moved."
@@ -348,7 +348,7 @@ _EXPLAINED: Final = (
 )
 
 
-def _too_little(case: Case, one: _Searched, margin: float) -> Evidence:
+def _too_little(case: Case, one: _Search, margin: float) -> Evidence:
     """That no copy gains as much as the margin; or none by as much more than a constant added to each output."""
     bound = 1.0 if case.plan.task.bounded else None
     beyond = one.gains + (one.start - one.shifted.mean(0))

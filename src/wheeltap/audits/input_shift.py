@@ -6,7 +6,7 @@ from typing import ClassVar, Final, final
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import Case, Count, Hypothesis, Margin, Unanswered, Verdict, keeps_less
+from wheeltap.audits.base import Case, Count, Hypothesis, Margin, NoAnswer, Verdict, keeps_less
 from wheeltap.audits.case import Arrays, Values
 from wheeltap.audits.claims import LOSS
 from wheeltap.audits.reading_audit import ReadingAudit
@@ -50,7 +50,7 @@ class ShiftAuditSettings(InputShiftSettings, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class _Read:
+class _Reading:
     """Losses of score, positive where worse, in the measure's unit.
 
     Attributes:
@@ -78,7 +78,7 @@ class _Read:
 
 
 @final
-class InputShiftAudit(ReadingAudit[_Read]):
+class InputShiftAudit(ReadingAudit[_Reading]):
     """Score lost under declared disturbances of the inputs, beside noise in the weights at matched loss."""
 
     name = "input-shift"
@@ -129,13 +129,13 @@ class InputShiftAudit(ReadingAudit[_Read]):
 
     # ---- judging ----------------------------------------------------------------------------------------------
 
-    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _Read:
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _Reading:
         """Losses, disturbance by disturbance; and under noise in the weights."""
         sign, clean = case.plan.task.sign, case.clean(subject)
         above = sign * (float(clean.mean()) - case.chance)
         if above < case.scaled(self.settings.min_effect):
             why = f"{subject.name} is only {above:.3f} above chance: there is nothing to lose."
-            raise Unanswered("not_applicable", why)
+            raise NoAnswer("not_applicable", why)
         lost = sign * (clean - read["score"])
         levels, draws = int(read["level"].max()) + 1, int(read["draw"].max()) + 1
         shifts = read["shift"].astype(int)
@@ -143,9 +143,9 @@ class InputShiftAudit(ReadingAudit[_Read]):
             self.reading.meant("shift", number): lost[shifts == number].reshape(levels, draws, -1)
             for number in dict.fromkeys(shifts.tolist())
         }
-        return _Read(subject, by_shift, sign * (clean - case.table(self._noise(case.plan, subject))))
+        return _Reading(subject, by_shift, sign * (clean - case.table(self._noise(case.plan, subject))))
 
-    def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Hypothesis]:
+    def singles(self, case: Case, subject: SubjectRecord, read: _Reading) -> list[Hypothesis]:
         """Whether the inputs' disturbances cost more than the margin, and which; the noise that costs as much."""
         how, level = self.settings, self.settings.level
         margin = case.margin(how.margin)
@@ -159,7 +159,7 @@ class InputShiftAudit(ReadingAudit[_Read]):
         at = read.matched(level)
         noise = self._loss(case, read.under_noise[at], f"loss under relative noise {DOSES[at]:g}")
         alike = _alike(read.at(level).mean(0), read.under_noise[at].mean(0), grouped=case.groups is not None)
-        told = "the two losses cannot be correlated" if alike.value is None else f"the two losses correlate at {alike}"
+        agree = "the two losses cannot be correlated" if alike.value is None else f"the two losses correlate at {alike}"
         words = f"{subject.name} loses {tested} of its score under declared input shift"
         noise_words = f"relative noise of {DOSES[at]:g} in the weights"
         costs = (
@@ -168,7 +168,7 @@ class InputShiftAudit(ReadingAudit[_Read]):
             else f"No dose of relative noise that was tried costs as much; {noise_words} is nearest ({noise})"
         )
         rest = (
-            f"Most is lost under {worst.name.removeprefix('loss under ')}: {worst}. {costs}; over examples {told}. "
+            f"Most is lost under {worst.name.removeprefix('loss under ')}: {worst}. {costs}; over examples {agree}. "
             f"{_LIMITS}"
         )
         claim = Hypothesis(
@@ -180,7 +180,7 @@ class InputShiftAudit(ReadingAudit[_Read]):
         )  # fmt: skip
         return [claim]
 
-    def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Hypothesis:
+    def compared(self, case: Case, rival: SubjectRecord, one: _Reading, two: _Reading) -> Hypothesis:
         """Who loses more, under the same changed inputs."""
         how, margin = self.settings, case.margin(self.settings.margin)
         more = self._sample(case, two.at(how.level) - one.at(how.level), most=2.0)
@@ -198,7 +198,7 @@ class InputShiftAudit(ReadingAudit[_Read]):
         for subject in case.plan.subjects:
             try:
                 verdict.curves += self._curves(case, self.read(case, subject))
-            except Unanswered:
+            except NoAnswer:
                 continue  # its finding says why
         if len(case.plan.subjects) >= _FEWEST:
             verdict.drafts = self._ranked(case, verdict.drafts)
@@ -211,7 +211,7 @@ class InputShiftAudit(ReadingAudit[_Read]):
         """
         try:
             reads = [self.read(case, subject) for subject in case.plan.subjects]
-        except Unanswered:
+        except NoAnswer:
             return drafts  # a finding says why
         at = reads[0].matched(self.settings.level)
         shifted, noisy = (
@@ -245,7 +245,7 @@ class InputShiftAudit(ReadingAudit[_Read]):
         found = self._sample(case, lost, most=1.0).effect(name=name, unit=case.plan.task.measure)
         return msgspec.structs.replace(found, p=None)
 
-    def _curves(self, case: Case, read: _Read) -> list[Curve]:
+    def _curves(self, case: Case, read: _Reading) -> list[Curve]:
         task, sign, clean = case.plan.task, case.plan.task.sign, case.clean(read.subject)
         found: list[Curve] = []
         for at, (name, losses) in enumerate(read.by_shift.items()):
@@ -272,9 +272,9 @@ class InputShiftAudit(ReadingAudit[_Read]):
 
 def _with(draft: Hypothesis, estimate: Estimate, words: str) -> Hypothesis:
     """The finding with another number beside the tested one."""
-    told = draft.finding
-    told = msgspec.structs.replace(told, estimates=(*told.estimates, estimate), because=told.because + words)
-    return replace(draft, finding=told, otherwise=draft.otherwise + words)
+    found = draft.finding
+    found = msgspec.structs.replace(found, estimates=(*found.estimates, estimate), because=found.because + words)
+    return replace(draft, finding=found, otherwise=draft.otherwise + words)
 
 
 def _tau(one: Values, two: Values) -> float | None:

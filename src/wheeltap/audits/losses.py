@@ -7,7 +7,7 @@ import numpy as np
 from msgspec.structs import replace as replace_in
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Case, Unanswered
+from wheeltap.audits.base import Case, NoAnswer
 from wheeltap.audits.case import Values
 from wheeltap.audits.claims import Edge
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
@@ -27,7 +27,7 @@ _TELLS_NOTHING = 1.5
 
 
 @dataclass(frozen=True)
-class Disturbed:
+class Losses:
     """One subject's scores under one disturbance.
 
     Attributes:
@@ -46,11 +46,11 @@ class Disturbed:
     rare: bool = False
 
     @classmethod
-    def of(cls, case: Case, subject: SubjectRecord, trials: Sequence[Trial], *, rare: bool = False) -> "Disturbed":
+    def of(cls, case: Case, subject: SubjectRecord, trials: Sequence[Trial], *, rare: bool = False) -> "Losses":
         """On every example.
 
         Raises:
-            Unanswered: If a trial failed, was skipped or has not run.
+            NoAnswer: If a trial failed, was skipped or has not run.
         """
         clean = case.clean(subject)
         scores = np.stack([case.values(trial) for trial in trials])
@@ -61,7 +61,7 @@ class Disturbed:
         """Loss of score, ``[draw, example]``."""
         return self.case.plan.task.sign * (self.clean[None, :] - self.scores)
 
-    def sample(self, other: "Disturbed | None" = None, *, edge: Edge = NOTHING) -> Sample:
+    def sample(self, other: "Losses | None" = None, *, edge: Edge = NOTHING) -> Sample:
         """What the tested loss, or how much more is lost here than by ``other``, is the mean of; ``edge`` the margin.
 
         Its margin holds for the examples that are scored here.
@@ -94,7 +94,7 @@ class Disturbed:
         sample, unit = self.sample(edge=edge), self.case.plan.task.measure
         return sample.effect(margin=edge.value, level=level, name=name, unit=unit)
 
-    def loss_beyond(self, other: "Disturbed", name: str, *, edge: Edge, level: float = 0.95) -> Estimate:
+    def loss_beyond(self, other: "Losses", name: str, *, edge: Edge, level: float = 0.95) -> Estimate:
         """How much more is lost here than by another subject, tested against the margin."""
         sample, unit = self.sample(other, edge=edge), self.case.plan.task.measure
         return sample.effect(margin=edge.value, level=level, name=name, unit=unit)
@@ -188,12 +188,12 @@ def remarks(edge: Edge, left: Estimate | None) -> str:
 
 
 def losing(case: Case) -> list[SubjectRecord]:
-    """The subjects that have something to lose: of those at chance nothing would be told."""
+    """The subjects that have something to lose: of those at chance there is nothing to say."""
 
     def loses(subject: SubjectRecord) -> bool:
         try:
             return not case.headroom(subject).verdict
-        except Unanswered:  # its clean pass failed, and so would everything else
+        except NoAnswer:  # its clean pass failed, and so would everything else
             return False
 
     return [subject for subject in case.plan.subjects if loses(subject)]

@@ -6,7 +6,7 @@ from typing import Annotated, final
 
 import msgspec
 
-from wheeltap.audits.base import Audit, Case, Hypothesis, Margin, Share, Unanswered, Verdict, pair
+from wheeltap.audits.base import Audit, Case, Hypothesis, Margin, NoAnswer, Share, Verdict, pair
 from wheeltap.audits.case import Values
 from wheeltap.audits.claims import LOSS
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
@@ -88,7 +88,7 @@ class MergingAudit(Audit):
     def judge(self, case: Case) -> Verdict:
         """One finding per pair, and per two others together; alone, the question does not apply."""
         if not case.rivals:
-            gap = Unanswered("not_applicable", "Merging needs two checkpoints: wheeltap compare A B --audits merging")
+            gap = NoAnswer("not_applicable", "Merging needs two checkpoints: wheeltap compare A B --audits merging")
             return Verdict(drafts=[self.unanswered(case.plan.reference.name, gap)])
         drafts = [self._pair(case, rival) for rival in case.rivals]
         sums = [self._sum(case, *two) for two in combinations(case.rivals, 2)] if self.settings.together else []
@@ -107,7 +107,7 @@ class MergingAudit(Audit):
                 for place in how.between
             }
             scores = [self._score(case, place, trials[place]) for place in how.beyond]
-        except Unanswered as gap:
+        except NoAnswer as gap:
             return self.unanswered(pair(plan.reference, rival), gap)
         words = (
             f"At {how.between[0]:g} of the way from {plan.reference.name} to {rival.name} the score is {{}} "
@@ -129,7 +129,7 @@ class MergingAudit(Audit):
                 f"loss with {share:g} of both changes": self._barrier(case, middle, trial)
                 for share, trial in trials.items()
             }
-        except Unanswered as gap:
+        except NoAnswer as gap:
             return self.unanswered(name, gap)
         words = (
             f"With {next(iter(trials)):g} of what {one.name} and {two.name} changed in {base} the score is {{}} "

@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Audit, Case, Count, Hypothesis, Margin, Unanswered, Verdict, keeps_less, pair
+from wheeltap.audits.base import Audit, Case, Count, Hypothesis, Margin, NoAnswer, Verdict, keeps_less, pair
 from wheeltap.audits.case import Values
 from wheeltap.audits.claims import LOSS, PAIR
-from wheeltap.audits.losses import Disturbed, ends_of, remarks, shipped
+from wheeltap.audits.losses import Losses, ends_of, remarks, shipped
 from wheeltap.core.records import Curve, Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import SMALL, Settings
 from wheeltap.plans.plan import Plan
@@ -74,7 +74,7 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Lost:
+class DoseScores:
     """What one subject keeps under one variant.
 
     Attributes:
@@ -94,10 +94,10 @@ class Lost:
         """Of the examples that are scored."""
         return None if case.groups is None else case.groups[self.on]
 
-    def at(self, case: Case, dose: float) -> Disturbed:
+    def at(self, case: Case, dose: float) -> Losses:
         """The same at one dose."""
         at = self.variant.doses.index(dose)
-        return Disturbed(case, self.trials[at], self.scores[at], self.clean, self.on, self.variant.rare)
+        return Losses(case, self.trials[at], self.scores[at], self.clean, self.on, self.variant.rare)
 
 
 class ModifyAudit(Audit):
@@ -179,7 +179,7 @@ class ModifyAudit(Audit):
         sign = case.plan.task.sign
         try:
             reads = [self._read(case, subject, self.variants()[0]) for subject in subjects]
-        except Unanswered:
+        except NoAnswer:
             return
         at = reads[0].variant.doses.index(self.settings.tested)
         kept = np.stack([sign * (read.scores[at] - read.clean[None, :]) for read in reads])
@@ -217,19 +217,19 @@ class ModifyAudit(Audit):
         """Which examples count, ``[example]``: all of them, here."""
         return np.ones(case.plan.task.examples, dtype=bool)
 
-    def _read(self, case: Case, subject: SubjectRecord, variant: Variant) -> Lost:
+    def _read(self, case: Case, subject: SubjectRecord, variant: Variant) -> DoseScores:
         case.require_above_chance(subject)
         trials = self._trials(case, subject, variant)
         table = case.table(trials)
         on = self.scored(case, trials)
-        return Lost(variant, trials, table[:, :, on], case.clean(subject)[on], on)
+        return DoseScores(variant, trials, table[:, :, on], case.clean(subject)[on], on)
 
     # ---- one subject ------------------------------------------------------------------------------------------
 
     def _single(self, case: Case, subject: SubjectRecord) -> Hypothesis:
         try:
             read = self._read(case, subject, self.variants()[0])
-        except Unanswered as gap:
+        except NoAnswer as gap:
             return self.unanswered(subject.name, gap)
         variant, there = read.variant, read.at(case, self.settings.tested)
         edge = there.edge(subject, own=self.settings.margin)
@@ -246,7 +246,7 @@ class ModifyAudit(Audit):
         )  # fmt: skip
         return self.draft(case, subject.name, claim, (trial for row in read.trials for trial in row))
 
-    def shipped(self, there: Disturbed, subject: SubjectRecord) -> str:
+    def shipped(self, there: Losses, subject: SubjectRecord) -> str:
         """What to expect of it when it is shipped so, in words."""
         return shipped(there.expected(subject))
 
@@ -255,12 +255,12 @@ class ModifyAudit(Audit):
         for variant in self._wanted_of(subject):
             try:
                 read = self._read(case, subject, variant)
-            except Unanswered:
-                continue  # not defined on this subject: the others are told
+            except NoAnswer:
+                continue  # not defined on this subject: the others are shown
             found.append(self._curve(case, subject, read))
         return found
 
-    def _curve(self, case: Case, subject: SubjectRecord, read: Lost) -> Curve:
+    def _curve(self, case: Case, subject: SubjectRecord, read: DoseScores) -> Curve:
         task, variant = case.plan.task, read.variant
         # Doses are kept ascending, whichever way damage grows.
         order = sorted(range(len(variant.doses)), key=variant.doses.__getitem__)
@@ -277,7 +277,7 @@ class ModifyAudit(Audit):
             norms=tuple(case.norm(read.trials[i]) for i in order),
         )  # fmt: skip
 
-    def _half(self, case: Case, read: Lost) -> Estimate:
+    def _half(self, case: Case, read: DoseScores) -> Estimate:
         """The dose at which half of the above-chance score is lost, between the doses tried."""
         severities = np.array([self.severity(dose) for dose in read.variant.doses])
         response = Response(
@@ -291,7 +291,7 @@ class ModifyAudit(Audit):
         value = None if found.value is None else self.dose_of(found.value)
         return msgspec.structs.replace(found, value=value, low=ends[0], high=ends[1])
 
-    def _half_allowing(self, case: Case, read: Lost, found: Estimate) -> Estimate:
+    def _half_allowing(self, case: Case, read: DoseScores, found: Estimate) -> Estimate:
         """The half dose with an interval that allows for draws harder, or milder, than any that were made."""
         sign = case.plan.task.sign
         bounded, groups = case.plan.task.bounded and sign > 0, read.groups(case)
@@ -316,7 +316,7 @@ class ModifyAudit(Audit):
             one, two = (read.at(case, self.settings.tested) for read in reads)
             edge = two.edge(plan.reference, rival, own=self.settings.margin)
             gap = two.loss_beyond(one, "loss_difference", edge=edge)
-        except Unanswered as missing:
+        except NoAnswer as missing:
             return self.unanswered(name, missing, title=title)
         kept = [
             msgspec.structs.replace(there.kept, name=f"share kept by {subject.name}")
@@ -336,7 +336,7 @@ class ModifyAudit(Audit):
 
 
 WITH_HEADS = ("o_proj", "c_attn", "q_proj", "query_key_value", "query", "q")
-"""Layers by which attention whose heads are known is told from a plan alone: each has one of them."""
+"""Layers by which attention whose heads are known is recognized from a plan alone: each has one of them."""
 
 
 class QuantizationSettings(ModifySettings, frozen=True, kw_only=True):

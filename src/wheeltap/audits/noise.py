@@ -14,20 +14,20 @@ from wheeltap.audits.base import (
     Dose,
     Hypothesis,
     Margin,
-    Unanswered,
+    NoAnswer,
     Verdict,
     keeps_less,
     pair,
 )
 from wheeltap.audits.claims import PAIR, Words
 from wheeltap.audits.noise_controls import (
-    Measured,
     NoiseControls,
+    NoiseResponse,
     area_cells,
     area_difference,
     within_range,
 )
-from wheeltap.audits.power import Gap, Graded
+from wheeltap.audits.power import Gap, PowerData
 from wheeltap.core.records import BlockMap, Curve, Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import SMALL, Settings
 from wheeltap.core.site import WHOLE, Site
@@ -249,7 +249,7 @@ class NoiseAudit(Audit):
         chance, clean = case.chance, float(case.clean(case.plan.reference).mean())
         try:
             score = float(np.mean([case.values(trial).mean() for trial in trials]))
-        except Unanswered:
+        except NoAnswer:
             return 0.0
         return (score - chance) / (clean - chance)
 
@@ -258,7 +258,7 @@ class NoiseAudit(Audit):
         plan = case.plan
         try:
             clean = float(case.clean(plan.reference).mean())
-        except Unanswered as gap:
+        except NoAnswer as gap:
             return gap.because
         above = (clean - case.chance) * plan.task.sign
         if above <= 0.0 or above < _LEAST_SCORE * (1.0 if plan.task.bounded else abs(case.chance)):
@@ -272,17 +272,17 @@ class NoiseAudit(Audit):
         verdict = Verdict()
         why_not = self._nothing_to_lose(case)
         if why_not:
-            return self._refused(case, Unanswered("not_applicable", why_not))
+            return self._refused(case, NoAnswer("not_applicable", why_not))
         centre, _ = self._bracket(case)
         if centre is None:
-            return self._refused(case, Unanswered("error", "The doses were not bracketed: the run was cut short."))
+            return self._refused(case, NoAnswer("error", "The doses were not bracketed: the run was cut short."))
         try:
             self._read(case, centre, verdict)
-        except Unanswered as gap:
+        except NoAnswer as gap:
             return self._refused(case, gap)
         return verdict
 
-    def _refused(self, case: Case, gap: Unanswered) -> Verdict:
+    def _refused(self, case: Case, gap: NoAnswer) -> Verdict:
         names = [s.name for s in case.plan.subjects] + [pair(case.plan.reference, r) for r in case.rivals]
         return Verdict(drafts=[self.unanswered(name, gap) for name in names])
 
@@ -303,16 +303,16 @@ class NoiseAudit(Audit):
         if self._block_grid(case, centre):
             verdict.blocks.append(self._block_map(case, centre))
 
-    def _measure(self, case: Case, subject: SubjectRecord, centre: int) -> Measured:
+    def _measure(self, case: Case, subject: SubjectRecord, centre: int) -> NoiseResponse:
         doses = self._doses(centre)
         grid = self._grid(case, subject, doses)
         response = Response(
             values=case.table(grid), clean=case.clean(subject), doses=np.array(doses),
             chance=case.chance, groups=case.groups,
         )  # fmt: skip
-        return Measured(subject, response, [trial for row in grid for trial in row])
+        return NoiseResponse(subject, response, [trial for row in grid for trial in row])
 
-    def _curve(self, case: Case, one: Measured) -> Curve:
+    def _curve(self, case: Case, one: NoiseResponse) -> Curve:
         task, response = case.plan.task, one.response
         draws = np.shape(response.values)[1]
         rows = [one.trials[at : at + draws] for at in range(0, len(one.trials), draws)]
@@ -328,7 +328,7 @@ class NoiseAudit(Audit):
             half=half, area=area, norms=tuple(case.norm(row) for row in rows),
         )  # fmt: skip
 
-    def _single(self, case: Case, curve: Curve, one: Measured) -> Hypothesis:
+    def _single(self, case: Case, curve: Curve, one: NoiseResponse) -> Hypothesis:
         """Whether half of the score is lost at a dose so small that the subject must be called fragile."""
         half, limit, trials = curve.half, self.settings.fragile_below, one.trials
         assert half is not None and curve.area is not None
@@ -349,7 +349,7 @@ class NoiseAudit(Audit):
         claim = Hypothesis(test=None, status=status, found=because, beside=(half, curve.area), words=_FRAGILE)
         return self.draft(case, curve.subject, claim, trials)
 
-    def _pair(self, case: Case, reference: Measured, rival: Measured) -> Hypothesis:
+    def _pair(self, case: Case, reference: NoiseResponse, rival: NoiseResponse) -> Hypothesis:
         plan, names = case.plan, (reference.subject.name, rival.subject.name)
         margin = case.way(self.settings.margin)
         gap = area_difference(reference, rival, margin=margin, groups=case.groups, unit=plan.task.measure)
@@ -375,12 +375,12 @@ class NoiseAudit(Audit):
         trials, title = (*reference.trials, *rival.trials), f"{self.title}: difference"
         return self.draft(case, pair(reference.subject, rival.subject), claim, trials, title=title)
 
-    def _graded(self, case: Case, measured: dict[str, Measured]) -> Graded:
+    def _graded(self, case: Case, measured: dict[str, NoiseResponse]) -> PowerData:
         """What this audit would find of fewer planted units, in a comparison with the reference."""
         reference, draws = measured[case.plan.reference.name], case.plan.effort.draws
         copies = case.plan.graded if draws > 1 and case.plan.task.examples > 1 else ()
         gaps = [Gap.of_cells(copy, area_cells(reference, measured[copy.name]), case.groups) for copy in copies]
-        return Graded(self.code, case.way(self.settings.margin), gaps)
+        return PowerData(self.code, case.way(self.settings.margin), gaps)
 
     # ---- block map --------------------------------------------------------------------------------------------
 

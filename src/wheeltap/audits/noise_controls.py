@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Case, Unanswered
+from wheeltap.audits.base import Case, NoAnswer
 from wheeltap.audits.controls import (
     AGAIN,
     AGAIN_DRAWS,
@@ -30,20 +30,20 @@ from wheeltap.stats.sample import Sample
 
 
 @dataclass(frozen=True)
-class Measured:
+class NoiseResponse:
     """A subject's response to every dose, and the trials behind it."""
 
     subject: SubjectRecord
     response: Response
     trials: list[Trial]
 
-    def at(self, doses: list[int]) -> "Measured":
+    def at(self, doses: list[int]) -> "NoiseResponse":
         """The same at some of the doses, by index."""
         some = self.response
         return replace(self, response=replace(some, values=some.values[doses], doses=np.asarray(some.doses)[doses]))
 
 
-def area_cells(one: Measured, two: Measured) -> NDArray[np.float64]:
+def area_cells(one: NoiseResponse, two: NoiseResponse) -> NDArray[np.float64]:
     """How much more of its score ``one`` keeps, ``[draw, example]``, on the draws and examples they share.
 
     Positive where ``one`` is the sounder, also for a measure of which less is better.
@@ -56,7 +56,7 @@ def area_cells(one: Measured, two: Measured) -> NDArray[np.float64]:
 
 
 def area_difference(
-    one: Measured, two: Measured, *, level: float = 0.95, margin: float, groups: Groups | None, unit: str
+    one: NoiseResponse, two: NoiseResponse, *, level: float = 0.95, margin: float, groups: Groups | None, unit: str
 ) -> Estimate:
     """Mean of ``area_cells``: area minus area, tested against the margin.
 
@@ -125,7 +125,7 @@ class NoiseControls:
         """The next trials, given what is known."""
         found: list[Trial] = []
         for asked in (self._of_twin(), self._of_plants()):
-            with suppress(Unanswered):  # a copy that cannot be measured is skipped, whatever else would be asked of it
+            with suppress(NoAnswer):  # a copy that cannot be measured is skipped, whatever else would be asked of it
                 for trial in asked:
                     found.append(trial)
         return found
@@ -203,32 +203,32 @@ class NoiseControls:
 
     # ---- measuring --------------------------------------------------------------------------------------------
 
-    def measured(self, subject: SubjectRecord, grid: list[list[Trial]] | None = None) -> Measured:
+    def measured(self, subject: SubjectRecord, grid: list[list[Trial]] | None = None) -> NoiseResponse:
         """A copy's response at the doses of controls.
 
         Raises:
-            Unanswered: If a trial failed, was skipped or has not run.
+            NoAnswer: If a trial failed, was skipped or has not run.
         """
         grid = self._grid(subject) if grid is None else grid
         response = Response(
             values=self.case.table(grid), clean=self.case.clean(subject), doses=np.array(self.doses),
             chance=self.case.chance, groups=self.case.groups,
         )  # fmt: skip
-        return Measured(subject, response, self._flat(grid))
+        return NoiseResponse(subject, response, self._flat(grid))
 
-    def copies(self) -> list[Measured]:
+    def copies(self) -> list[NoiseResponse]:
         """What was measured of the twin, and of the plant that decided; nothing of a copy that gave no answer."""
-        found: list[Measured] = []
-        with suppress(Unanswered):
+        found: list[NoiseResponse] = []
+        with suppress(NoAnswer):
             for copy in (*(() if self.twin is None else (self.twin,)), *list(self._tried())[-1:]):
                 found.append(self.measured(copy))
         return found
 
     @cached_property
-    def _reference(self) -> Measured:
+    def _reference(self) -> NoiseResponse:
         return self.measured(self.case.plan.reference)
 
-    def _gap(self, one: Measured, two: Measured, *, level: float, margin: float) -> Estimate:
+    def _gap(self, one: NoiseResponse, two: NoiseResponse, *, level: float, margin: float) -> Estimate:
         unit = self.case.plan.task.measure
         return area_difference(one, two, level=level, margin=margin, groups=self.case.groups, unit=unit)
 
@@ -271,11 +271,11 @@ class NoiseControls:
 
     def _silence(self, blind: str, name: str) -> Control:
         if self.twin is None:
-            raise Unanswered("skipped", self.case.plan.no_controls or blind)
+            raise NoAnswer("skipped", self.case.plan.no_controls or blind)
         null = self._null
         trials = [*self._reference.trials, *self.measured(self.twin).trials]
         if self.case.diverged(trials) == len(trials):
-            raise Unanswered("skipped", "No disturbed copy gave a finite answer, so none could look different.")
+            raise NoAnswer("skipped", "No disturbed copy gave a finite answer, so none could look different.")
         return silent_twice(
             name, null,
             because=f"A copy that computes the same function must not look different: its area differs by {null.gap} "
@@ -285,7 +285,7 @@ class NoiseControls:
 
     def _discovery(self, name: str) -> Control:
         if not self.plants:
-            raise Unanswered("skipped", self.case.plan.no_controls)
+            raise NoAnswer("skipped", self.case.plan.no_controls)
         seen = self._seen(list(self._tried())[-1])
         missed = self._missed() if self._all_missed() and self._known(self._pilot()) else None
         return found_planted(

@@ -6,7 +6,7 @@ from typing import ClassVar, Final, final
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import Case, Hypothesis, Margin, Share, Unanswered
+from wheeltap.audits.base import Case, Hypothesis, Margin, NoAnswer, Share
 from wheeltap.audits.case import Arrays, Values
 from wheeltap.audits.reading_audit import SingleReadingAudit
 from wheeltap.core.records import Estimate, SubjectRecord
@@ -173,7 +173,7 @@ class PartsAudit(SingleReadingAudit[Arrays]):
         clean, scores = sign * read["clean_score"], sign * read[f"{side.name}_score"]
         above = float(clean.mean()) - sign * case.chance
         if above <= 0.0:
-            raise Unanswered("not_applicable", "The model does no better than chance here, so no part does anything.")
+            raise NoAnswer("not_applicable", "The model does no better than chance here, so no part does anything.")
         effects = clean - scores if side is NECESSARY else scores - sign * case.chance
         losses = (1.0 if side is NECESSARY else -1.0) * read[f"{side.name}_loss"]
         least = self.settings.at_least * (clean - sign * case.chance)

@@ -1,4 +1,4 @@
-"""Detection power: how small a planted defect this plan would find, told from copies with few to many of them."""
+"""Detection power: how small a planted defect this plan would find, by copies with few to many of them."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from wheeltap.stats._scipy import ascending, normal_quantile, normal_share, t_qu
 from wheeltap.stats.clusters import Groups, spread_over
 
 WANTED = 0.8
-"""Probability with which the smallest strength told is found."""
+"""Probability with which the smallest strength of a report is found."""
 
 _LEVEL = 0.95
 
@@ -57,7 +57,7 @@ class Gap:
 
 @final
 @dataclass(frozen=True)
-class Graded:
+class PowerData:
     """What an audit measured of graded copies; the power follows when all tests of the report are known.
 
     Attributes:
@@ -77,7 +77,7 @@ def strength_of(subject: SubjectRecord) -> float:
     return float(subject.made.settings["pairs"])
 
 
-def power_control(graded: Graded, *, alpha: float) -> Control:
+def power_control(graded: PowerData, *, alpha: float) -> Control:
     """What an audit would find of cancelling pairs in a comparison with the reference.
 
     Args:
@@ -89,7 +89,7 @@ def power_control(graded: Graded, *, alpha: float) -> Control:
         return Control(name=name, kind="planted", status="skipped", because=NOT_MEASURED)
     powers = powers_of(gaps, alpha=alpha, margin=graded.margin)
     smallest = smallest_found([(power.strength, power.value) for power in powers])
-    told = ", ".join(str(power) for power in powers)
+    chances = ", ".join(str(power) for power in powers)
     least = (
         f"The smallest share found with probability {WANTED:g} is {smallest:.2g}."
         if smallest is not None
@@ -102,14 +102,14 @@ def power_control(graded: Graded, *, alpha: float) -> Control:
         estimates=tuple(power.estimate(len(gaps)) for power in powers),
         because="Probability that a comparison like this one, with as many draws and examples, finds cancelling pairs "
         f"at 4 times the outgoing weights in one hidden layer drawn at random, by their number as a share of the "
-        f"layer's units, with 95% intervals: {told}. {least} Told from {len(gaps)} planted copies and these draws; "
+        f"layer's units, with 95% intervals: {chances}. {least} Told from {len(gaps)} planted copies and these draws; "
         "wheeltap doctor --plant counts as many as you like.",
     )  # fmt: skip
 
 
 @final
 @dataclass(frozen=True)
-class Likely:
+class DetectionPower:
     """Probability of finding a plant.
 
     Attributes:
@@ -128,7 +128,7 @@ class Likely:
         return f"{self.strength:.0%}: {self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
     def estimate(self, copies: int) -> Estimate:
-        """As a number of a control; told from so many copies."""
+        """As a number of a control, from so many copies."""
         return Estimate(
             name=f"found with pairs for {self.strength:.0%} of a layer", value=self.value, low=self.low, high=self.high,
             level=_LEVEL, n=copies, unit="probability",
@@ -136,7 +136,7 @@ class Likely:
         )  # fmt: skip
 
 
-def powers_of(gaps: Sequence[Gap], *, alpha: float, margin: float) -> list[Likely]:
+def powers_of(gaps: Sequence[Gap], *, alpha: float, margin: float) -> list[DetectionPower]:
     """Probability of being found, strengths rising.
 
     The mean effect of a strength's copies, made non-decreasing in the strength, and what it takes to be found. How much
@@ -163,7 +163,7 @@ def powers_of(gaps: Sequence[Gap], *, alpha: float, margin: float) -> list[Likel
     ]
     # A stronger plant is no harder to find, although its draws may differ more.
     rising = np.maximum.accumulate(np.array(several), axis=0)
-    return [Likely(strength, *map(float, row)) for strength, row in zip(strengths, rising, strict=True)]
+    return [DetectionPower(strength, *map(float, row)) for strength, row in zip(strengths, rising, strict=True)]
 
 
 def _power(

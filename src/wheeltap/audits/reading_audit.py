@@ -7,11 +7,11 @@ from typing import ClassVar, Generic, TypeVar
 
 import msgspec
 
-from wheeltap.audits.base import RECODED, Audit, Case, Hypothesis, Unanswered, Verdict, pair
+from wheeltap.audits.base import RECODED, Audit, Case, Hypothesis, NoAnswer, Verdict, pair
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import PAIR
 from wheeltap.audits.controls import Check, Plants, controls_of, found_planted, plant_level, silent, surely, twin_of
-from wheeltap.audits.power import Gap, Graded
+from wheeltap.audits.power import Gap, PowerData
 from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings import ReadingSpec
@@ -46,7 +46,7 @@ class SingleReadingAudit(Audit, Generic[Read]):
         """What the arrays of a reading say.
 
         Raises:
-            Unanswered: If they answer nothing.
+            NoAnswer: If they answer nothing.
         """
 
     @abstractmethod
@@ -54,7 +54,7 @@ class SingleReadingAudit(Audit, Generic[Read]):
         """What is claimed of one subject.
 
         Raises:
-            Unanswered: If nothing can be.
+            NoAnswer: If nothing can be.
         """
 
     def more_controls(self, case: Case) -> list[Control]:
@@ -100,7 +100,7 @@ class SingleReadingAudit(Audit, Generic[Read]):
         """What was read of a subject.
 
         Raises:
-            Unanswered: If nothing was.
+            NoAnswer: If nothing was.
         """
         return self.parsed(case, subject, case.reading(self.trial(case.plan, subject, seed=seed)))
 
@@ -113,7 +113,7 @@ class SingleReadingAudit(Audit, Generic[Read]):
         trials = self.readings(case.plan, subject)
         try:
             claims = self.singles(case, subject, self.read(case, subject))
-        except Unanswered as gap:
+        except NoAnswer as gap:
             return [self.unanswered(subject.name, gap, title=title) for title in self.titles()]
         return [self.draft(case, subject.name, claim, trials) for claim in claims]
 
@@ -137,7 +137,7 @@ class ReadingAudit(SingleReadingAudit[Read]):
         """What is claimed of the reference (``one``) and a rival (``two``).
 
         Raises:
-            Unanswered: If nothing can be.
+            NoAnswer: If nothing can be.
         """
 
     def null(self, case: Case, one: Read, two: Read) -> Hypothesis:
@@ -146,7 +146,7 @@ class ReadingAudit(SingleReadingAudit[Read]):
         It must not be by more than the claim's margin, with the confidence of its interval, or the run is void.
 
         Raises:
-            Unanswered: If they cannot be compared.
+            NoAnswer: If they cannot be compared.
         """
         gap = self.compared(case, twin_of(case.plan), one, two)
         words = (
@@ -170,7 +170,7 @@ class ReadingAudit(SingleReadingAudit[Read]):
         name = pair(plan.reference, rival)
         try:
             claim = self.compared(case, rival, self.read(case, plan.reference), self.read(case, rival))
-        except Unanswered as gap:
+        except NoAnswer as gap:
             return self.unanswered(name, gap, title=title)
         trials = [self.trial(plan, subject) for subject in (plan.reference, rival)]
         return self.draft(case, name, replace(claim, words=PAIR), trials, title=title)
@@ -230,7 +230,7 @@ class PlantedReadingAudit(ReadingAudit[Read]):
         """Whether a plant is found, or cannot be looked at."""
         try:
             return self._planted(case, at).found
-        except Unanswered:
+        except NoAnswer:
             return True
 
     def _planted(self, case: Case, at: int) -> Plants:
@@ -246,7 +246,7 @@ class PlantedReadingAudit(ReadingAudit[Read]):
     def _plant(self, case: Case, name: str) -> Control:
         plants = case.plan.plants
         if not plants:
-            raise Unanswered("skipped", case.plan.no_controls)
+            raise NoAnswer("skipped", case.plan.no_controls)
         at = next((at for at in range(len(plants)) if self._sees(case, at)), len(plants) - 1)
         claim = self.plant(case, self.read(case, plants[at]), level=plant_level(len(plants)))
         return found_planted(name, self._planted(case, at), because=claim.found)
@@ -257,17 +257,17 @@ class PlantedReadingAudit(ReadingAudit[Read]):
         verdict.graded = self._graded(case)
         return verdict
 
-    def _graded(self, case: Case) -> Graded:
+    def _graded(self, case: Case) -> PowerData:
         """What a comparison would find of fewer planted units."""
         gaps, margin = list[Gap](), 0.0
         for copy in case.plan.graded:
             try:
                 gap = self.compared(case, copy, self.read(case, case.plan.reference), self.read(case, copy))
-            except Unanswered:
+            except NoAnswer:
                 continue
             margin = gap.margin
             gaps.append(Gap.of(copy, gap.effect))
-        return Graded(self.code, margin, gaps)
+        return PowerData(self.code, margin, gaps)
 
 
 def _missed(again: Estimate) -> float | None:

@@ -57,7 +57,7 @@ def undone(moved: Values) -> Values:
 
 
 @dataclass(frozen=True)
-class _Read:
+class _Reading:
     """What a reading gave of one subject, and the groups of the examples that it measured."""
 
     values: Arrays
@@ -78,7 +78,7 @@ class _Read:
 
 
 @final
-class RedundancyAudit(PlantedReadingAudit[_Read]):
+class RedundancyAudit(PlantedReadingAudit[_Reading]):
     """Cancelling pairs of hidden units, by exact ablation; cancellation and copies in each layer beside nulls."""
 
     name = "redundancy"
@@ -99,11 +99,11 @@ class RedundancyAudit(PlantedReadingAudit[_Read]):
         """On one half contributions and shuffles, on the other the clean pass, means, and each pair's three ways."""
         return 0.5 * (1 + self.settings.shuffles + 2 + 2 * 3 * self.settings.pairs)
 
-    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _Read:
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _Reading:
         """The arrays as they are."""
-        return _Read(read, case.groups_of(read["rows"].astype(np.intp)))
+        return _Reading(read, case.groups_of(read["rows"].astype(np.intp)))
 
-    def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Hypothesis]:
+    def singles(self, case: Case, subject: SubjectRecord, read: _Reading) -> list[Hypothesis]:
         """Whether ablating both units of a pair undoes more than in random pairs."""
         how, name = self.settings, subject.name
         tested = _beyond_random(read).effect(margin=how.margin, name="share_undone", unit="share")
@@ -119,7 +119,7 @@ class RedundancyAudit(PlantedReadingAudit[_Read]):
         )  # fmt: skip
         return [claim]
 
-    def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Hypothesis:
+    def compared(self, case: Case, rival: SubjectRecord, one: _Reading, two: _Reading) -> Hypothesis:
         """In which of the two ablating both undoes more."""
         margin = self.settings.difference
         sample = _more_undone(one, two)
@@ -134,7 +134,7 @@ class RedundancyAudit(PlantedReadingAudit[_Read]):
             otherwise=f"{words} Not shown to be more than {margin:g} either way.",
         )  # fmt: skip
 
-    def null(self, case: Case, one: _Read, two: _Read) -> Hypothesis:
+    def null(self, case: Case, one: _Reading, two: _Reading) -> Hypothesis:
         """Permuted and rescaled units cancel as much."""
         level, margin = NULL_LEVEL, _NULL_MARGIN
         gap = _more_undone(one, two).effect(level=level, margin=margin, name="share_difference", unit="share")
@@ -144,7 +144,7 @@ class RedundancyAudit(PlantedReadingAudit[_Read]):
             f"{gap} ({level:.1%} interval); the run is void if it is shown to differ by more than {margin:.2g}.",
         )  # fmt: skip
 
-    def plant(self, case: Case, planted: _Read, *, level: float) -> Hypothesis:
+    def plant(self, case: Case, planted: _Reading, *, level: float) -> Hypothesis:
         """Units that cancel by construction."""
         margin = _PLANT_MARGIN
         share = _beyond_random(planted).effect(level=level, margin=margin, name="share_undone", unit="share")
@@ -154,7 +154,7 @@ class RedundancyAudit(PlantedReadingAudit[_Read]):
             f"in random pairs ({level:.1%} interval).",
         )  # fmt: skip
 
-    def _more(self, case: Case, read: _Read) -> tuple[Estimate, ...]:
+    def _more(self, case: Case, read: _Reading) -> tuple[Estimate, ...]:
         """What else was measured; only the first estimate of a finding is tested."""
         shares = [
             Sample(read.undone(which), groups=read.groups).effect(name=name, unit="share")
@@ -169,19 +169,19 @@ class RedundancyAudit(PlantedReadingAudit[_Read]):
         return (*shares, *rescues, _cancellation(read.values), _copies(read.values))
 
 
-def _beyond_random(read: _Read) -> Sample:
+def _beyond_random(read: _Reading) -> Sample:
     """How much more is undone in the most opposing pairs than in random ones, ``[pair, example]``."""
     return Sample(read.undone(_OPPOSING) - read.undone(_RANDOM), groups=read.groups)
 
 
-def _more_undone(one: _Read, two: _Read) -> Sample:
+def _more_undone(one: _Reading, two: _Reading) -> Sample:
     """How much larger the share undone is in ``two``, ``[pair, example]``; pairs by rank."""
     a, b = one.undone(_OPPOSING), two.undone(_OPPOSING)
     shared = min(len(a), len(b))
     return Sample(b[:shared] - a[:shared], groups=one.groups)
 
 
-def _words(read: _Read, measure: str) -> str:
+def _words(read: _Reading, measure: str) -> str:
     """What stands beside the tested share."""
     (one, both), values = read.cost("lost"), read.values
     ratio, null, layer = _worst_ratio(values)

@@ -4,7 +4,7 @@ from typing import final
 
 import numpy as np
 
-from wheeltap.audits.base import Audit, Case, Hypothesis, Margin, Unanswered, Verdict, pair
+from wheeltap.audits.base import Audit, Case, Hypothesis, Margin, NoAnswer, Verdict, pair
 from wheeltap.audits.case import TOO_FEW
 from wheeltap.audits.claims import PAIR, Words
 from wheeltap.core.plain import many
@@ -136,7 +136,7 @@ class ScoreAudit(Audit):
         task = case.plan.task
         try:
             clean = case.clean(subject)
-        except Unanswered as gap:
+        except NoAnswer as gap:
             return self.unanswered(subject.name, gap)
         score = score_interval(clean, bounded=task.bounded, groups=case.groups, name=task.measure, unit=task.measure)
         because = (
@@ -145,7 +145,7 @@ class ScoreAudit(Audit):
         )
         headroom = case.headroom(subject)
         status = "inconclusive" if headroom.verdict == TOO_FEW else "found" if headroom.verdict else "measured"
-        warnings = "".join(told(case, subject) for told in (_as_probabilities, _no_error, _hidden))
+        warnings = "".join(warning(case, subject) for warning in (_as_probabilities, _no_error, _hidden))
         claim = Hypothesis(
             test=None, status=status, found=headroom.because or f"{because}{warnings}",
             beside=(score,), words=Words(headroom.verdict, "measured", "measured", undecided=headroom.verdict),
@@ -158,7 +158,7 @@ class ScoreAudit(Audit):
         trials = tuple(plan.clean(subject) for subject in (plan.reference, rival))
         try:
             values = (case.clean(plan.reference) - case.clean(rival))[None, :]
-        except Unanswered as missing:
+        except NoAnswer as missing:
             return self.unanswered(name, missing, title=DIFFERENCE)
         edge, bounded = case.edge(plan.reference, rival, own=self.settings.margin), plan.task.bounded
         margin = edge.value

@@ -7,7 +7,7 @@ import msgspec
 
 from wheeltap.audits.base import Audit, create, judging, studies
 from wheeltap.audits.case import Case
-from wheeltap.audits.claims import Hypothesis, Unanswered
+from wheeltap.audits.claims import Hypothesis, NoAnswer
 from wheeltap.audits.controls import baseline, copies, same_function
 from wheeltap.audits.headline import ENOUGH, FULL, MEASURED, at_level, headline, own_lines, percent
 from wheeltap.audits.power import power_control
@@ -86,9 +86,9 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
     able = ((type(audit).answer, audit.instruments()) for audit in audits)
     answers = {one.code: answer for answer, several in able if answer is not None for one in several}
     own = own_lines(plan, findings, instruments, answers, sections)
-    told = headline(plan, findings, instruments, own=own, void=void, same=same)
+    sentence = headline(plan, findings, instruments, own=own, void=void, same=same)
     studied = (verdict.answered(findings, void) for verdict in verdicts if verdict.answered is not None)
-    answer, study = next(studied, (told, None))
+    answer, study = next(studied, (sentence, None))
     started = case.known([plan.clean(plan.reference)])
     task = msgspec.structs.replace(plan.task, chance=case.chance) if started else plan.task
     return ReportRecord(
@@ -111,8 +111,8 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
 
 def _asked(plan: Plan) -> dict[str, Scalar]:
     """What the answer depends on beside the findings."""
-    told: dict[str, Scalar] = {"margin": plan.margin} if plan.margin != MARGIN else {}
-    return {**told, **({"partial": True} if plan.partial else {}), **({CUT: plan.cut} if plan.cut else {})}
+    margin: dict[str, Scalar] = {"margin": plan.margin} if plan.margin != MARGIN else {}
+    return {**margin, **({"partial": True} if plan.partial else {}), **({CUT: plan.cut} if plan.cut else {})}
 
 
 def _only_found(finding: Finding) -> Finding:
@@ -135,15 +135,15 @@ def _paths(plan: Plan, lookup: Lookup) -> dict[str, Scalar]:
     """How many of the trials the engine carried out in which way; those not named, each by one plain pass."""
     outcomes = [lookup(trial.key) for trial in wanted(plan, lookup)]
     counts = Counter(outcome.path for outcome in outcomes if outcome is not None and outcome.path)
-    told = "; ".join(f"{path}: {count} of {len(outcomes)} trials" for path, count in sorted(counts.items()))
-    return {"shortcuts": told or "none"}
+    paths = "; ".join(f"{path}: {count} of {len(outcomes)} trials" for path, count in sorted(counts.items()))
+    return {"shortcuts": paths or "none"}
 
 
 def _grouped(case: Case) -> dict[str, Scalar]:
     """What it costs that the examples come in groups, in words; nothing where they do not."""
     try:
         groups = case.grouped(case.plan.reference)
-    except Unanswered:
+    except NoAnswer:
         return {}
     return {GROUPED: groups} if groups else {}
 

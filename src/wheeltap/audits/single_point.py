@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import Case, Hypothesis, Margin, Unanswered, keeps_less
+from wheeltap.audits.base import Case, Hypothesis, Margin, NoAnswer, keeps_less
 from wheeltap.audits.case import Arrays, Values
 from wheeltap.audits.claims import LOSS, Edge
 from wheeltap.audits.losses import NOTHING, grown_of
@@ -102,7 +102,7 @@ _Lost = list[tuple[_Weight, Values]]
 
 
 @dataclass(frozen=True)
-class _Read:
+class _Reading:
     """A subject's candidates and random weights, each with its loss of score per example.
 
     Attributes:
@@ -144,7 +144,7 @@ class _Read:
 
 
 @final
-class SinglePointAudit(ReadingAudit[_Read]):
+class SinglePointAudit(ReadingAudit[_Reading]):
     """Removes, one at a time, the weights that screens rank highest, and random ones of similar size.
 
     Each weight that is named in one of two compared subjects is removed in the other too.
@@ -173,7 +173,7 @@ class SinglePointAudit(ReadingAudit[_Read]):
         wanted = super().ask(case)
         known = {subject.fingerprint: subject for subject in self.asked(case.plan)}
         for trial in [one for one in wanted if one.kind == "read"]:
-            with suppress(Unanswered):
+            with suppress(NoAnswer):
                 named = self._removals(case, known[trial.subject], case.reading(trial))
                 wanted += [weight.trial for of in named for weight in of]
         return list({trial.key: trial for trial in wanted}.values())
@@ -221,13 +221,13 @@ class SinglePointAudit(ReadingAudit[_Read]):
         """Weights at the addresses of what it is compared with: each of these by its own screens."""
         plan, found = case.plan, list[_Weight]()
         for other in case.rivals if subject == plan.reference else (plan.reference,):
-            with suppress(Unanswered):
+            with suppress(NoAnswer):
                 found += _named(plan, other, case.reading(self.trial(plan, other)), "candidate")
         return [weight.of(plan, subject) for weight in found]
 
     # ---- judging ----------------------------------------------------------------------------------------------
 
-    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _Read:
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _Reading:
         """The weights that it names, and those that others name, each with what its loss costs."""
         clean = case.clean(subject)
 
@@ -237,9 +237,9 @@ class SinglePointAudit(ReadingAudit[_Read]):
         own, others, nulls = self._removals(case, subject, read)
         # What is skipped is not there: the two are of other shapes.
         there = [weight for weight in others if not case.skipped([weight.trial])]
-        return _Read(subject, lost(own), lost(there), lost(nulls), float(read["screened"]))
+        return _Reading(subject, lost(own), lost(there), lost(nulls), float(read["screened"]))
 
-    def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Hypothesis]:
+    def singles(self, case: Case, subject: SubjectRecord, read: _Reading) -> list[Hypothesis]:
         """Whether the worst weight costs more than the margin, and than any random one."""
         weight, loss = read.worst
         case.require_above_chance(subject)
@@ -268,7 +268,7 @@ class SinglePointAudit(ReadingAudit[_Read]):
         )  # fmt: skip
         return [claim]
 
-    def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Hypothesis:
+    def compared(self, case: Case, rival: SubjectRecord, one: _Reading, two: _Reading) -> Hypothesis:
         """Which loses more without its own worst weight."""
         plan = case.plan
         for subject in (plan.reference, rival):
@@ -300,7 +300,7 @@ class SinglePointAudit(ReadingAudit[_Read]):
             otherwise=f"{words}: not shown to be more than {bar:.2g} either way. {_LIMITS}",
         )  # fmt: skip
 
-    def null(self, case: Case, one: _Read, two: _Read) -> Hypothesis:
+    def null(self, case: Case, one: _Reading, two: _Reading) -> Hypothesis:
         """By what the twin loses more, each by its own screens alone: that the two agree is what is tested."""
         found = super().null(case, *(replace(read, others=[], nulls=[]) for read in (one, two)))
         return replace(found, margin=max(found.margin, case.way(self.settings.margin)))
@@ -309,7 +309,7 @@ class SinglePointAudit(ReadingAudit[_Read]):
         name = f"loss without {weight.address}"
         return _sample(case, loss).effect(level=1.0 - case.plan.alpha, name=name, unit=case.plan.task.measure)
 
-    def _beside(self, case: Case, read: _Read) -> tuple[Estimate, ...]:
+    def _beside(self, case: Case, read: _Reading) -> tuple[Estimate, ...]:
         """The other candidates, the worst random weight, and the worst candidate's own number."""
         worst, random = read.worst[0], read.random
         losses = [self._loss(case, w, loss) for w, loss in read.candidates if w is not worst]
@@ -343,14 +343,14 @@ def _worst_of(several: int, effect: Estimate) -> Estimate:
     return msgspec.structs.replace(effect, p=None if effect.p is None else min(1.0, several * effect.p))
 
 
-def _compared(read: _Read) -> str:
+def _compared(read: _Reading) -> str:
     if read.random is None:
         return "There are no other weights to compare with."
     weight, loss = read.random
     return f"Of {len(read.nulls)} random weights of similar size the worst, {weight}, costs {loss.mean():.3f}."
 
 
-def _cost(read: _Read, screens: int) -> str:
+def _cost(read: _Reading, screens: int) -> str:
     missed = "" if read.screened >= 1.0 else f" The screens could read {read.screened:.1%} of the weights."
     confirmed = len(read.candidates)
     return (

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Case, Hypothesis, Margin, Share, Unanswered
+from wheeltap.audits.base import Case, Hypothesis, Margin, NoAnswer, Share
 from wheeltap.audits.case import Arrays, Values
 from wheeltap.audits.controls import NULL_LEVEL
 from wheeltap.audits.reading_audit import ReadingAudit
@@ -56,7 +56,7 @@ class SymmetrySettings(ResponseSettings, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class _Read:
+class _Reading:
     """What a reading gave of one subject or copy.
 
     Attributes:
@@ -81,7 +81,7 @@ class _Read:
 
 
 @final
-class SymmetryAudit(ReadingAudit[_Read]):
+class SymmetryAudit(ReadingAudit[_Reading]):
     """Mean S of single weights at equal effect, above that of copies with their weights shuffled within layers.
 
     A weight with several changes is one observation: intervals are over weights (and copies).
@@ -117,35 +117,35 @@ class SymmetryAudit(ReadingAudit[_Read]):
 
     # ---- judging ----------------------------------------------------------------------------------------------
 
-    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _Read:
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _Reading:
         """S of every weight and direction, over its signs."""
         if not bool(read["known"]):
-            raise Unanswered("not_applicable", _NONE)
-        single, told = read["unit"] >= 0, read["reached"].astype(np.bool_)
-        shares = (read["symmetry"] * told).sum(1) / np.maximum(told.sum(1), 1)
-        reached: NDArray[np.bool_] = np.logical_or(told[:, 0], told[:, 1])
+            raise NoAnswer("not_applicable", _NONE)
+        single, effective = read["unit"] >= 0, read["reached"].astype(np.bool_)
+        shares = (read["symmetry"] * effective).sum(1) / np.maximum(effective.sum(1), 1)
+        reached: NDArray[np.bool_] = np.logical_or(effective[:, 0], effective[:, 1])
         if reached[single].sum() < 2:
-            raise Unanswered(
+            raise NoAnswer(
                 "not_applicable",
                 f"Fewer than two of {single.sum()} weights can change the outputs by {self.settings.effect:g} of "
                 "their spread: ask for a smaller effect.",
             )
-        return _Read(
+        return _Reading(
             shares[single], reached[single], shares[~single], reached[~single],
-            float(1.0 - told.mean()), float(read["floor"]), float(read["own"]), float(read["broken"]),
+            float(1.0 - effective.mean()), float(read["floor"]), float(read["own"]), float(read["broken"]),
         )  # fmt: skip
 
-    def _shuffled(self, case: Case, subject: SubjectRecord) -> list[_Read]:
+    def _shuffled(self, case: Case, subject: SubjectRecord) -> list[_Reading]:
         """The shuffled copies that answer at all: shuffled, a sparse net may give the same for every input."""
-        found: list[_Read] = []
+        found: list[_Reading] = []
         for trial in self.readings(case.plan, subject)[1:]:
             try:
                 found.append(self.parsed(case, subject, case.reading(trial)))
-            except Unanswered:
+            except NoAnswer:
                 continue
         return found
 
-    def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Hypothesis]:
+    def singles(self, case: Case, subject: SubjectRecord, read: _Reading) -> list[Hypothesis]:
         """Whether S is larger than in the shuffled copies."""
         copies, how = self._shuffled(case, subject), self.settings
         cells, name, beside = self._tested(read, copies)
@@ -166,7 +166,7 @@ class SymmetryAudit(ReadingAudit[_Read]):
         )  # fmt: skip
         return [claim]
 
-    def _tested(self, read: _Read, copies: list[_Read]) -> tuple[Values, str, str]:
+    def _tested(self, read: _Reading, copies: list[_Reading]) -> tuple[Values, str, str]:
         """How much S lies above that of copies whose weights mean nothing, its name, and what that is in words.
 
         Where such copies answer symmetrically too, any weights would: it is built in, and S is compared with the floor.
@@ -182,7 +182,7 @@ class SymmetryAudit(ReadingAudit[_Read]):
             return gaps, "above_shuffled", f"{shuffled} ({len(copies)} cop{'y' if len(copies) == 1 else 'ies'})"
         return floor[None, :], "above_floor", f"for a change unrelated to it ({why})"
 
-    def _beside(self, read: _Read, copies: list[_Read]) -> list[Estimate]:
+    def _beside(self, read: _Reading, copies: list[_Reading]) -> list[Estimate]:
         """What stands beside the tested number."""
         shuffled = np.array([copy.weights[copy.reached].mean() for copy in copies])
         found: list[Estimate] = []
@@ -194,7 +194,7 @@ class SymmetryAudit(ReadingAudit[_Read]):
         exact = {"floor": read.floor, "outputs_themselves": read.own, "unreached": read.unreached}
         return [*found, *(Estimate.exact(name, value, "share") for name, value in exact.items())]
 
-    def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Hypothesis:
+    def compared(self, case: Case, rival: SubjectRecord, one: _Reading, two: _Reading) -> Hypothesis:
         """In which of the two S is larger."""
         how = self.settings
         cells = _gaps(one, two)
@@ -211,7 +211,7 @@ class SymmetryAudit(ReadingAudit[_Read]):
             otherwise=f"{words} Not shown to be more than {how.difference:g} either way. {limits}",
         )  # fmt: skip
 
-    def null(self, case: Case, one: _Read, two: _Read) -> Hypothesis:
+    def null(self, case: Case, one: _Reading, two: _Reading) -> Hypothesis:
         """The same function, so the same S."""
         level, margin = NULL_LEVEL, _NULL_MARGIN
         gap = _over_weights(_gaps(one, two), level=level, margin=margin, name="difference")
@@ -226,28 +226,28 @@ class SymmetryAudit(ReadingAudit[_Read]):
         name = f"{self.code} targets have the symmetry"
         try:
             read = self.read(case, case.plan.reference)
-        except Unanswered as why:
+        except NoAnswer as why:
             return [Control(name=name, kind="gate", status="skipped", because=why.because)]
         because = _warning(read).strip() or "Every example has the target of its images."
         return [Control(name=name, kind="gate", status="skipped" if read.broken else "passed", because=because)]
 
 
-def _gaps(one: _Read, two: _Read) -> Values:
+def _gaps(one: _Reading, two: _Reading) -> Values:
     """How much larger S is in ``two``, ``[1, weight]``: at the same places where the nets are of one shape.
 
     Places are drawn at random, so pairing other ones only loses precision.
 
     Raises:
-        Unanswered: If fewer than two weights reach the effect in both.
+        NoAnswer: If fewer than two weights reach the effect in both.
     """
     shared = min(len(one.reached), len(two.reached))
     both = one.reached[:shared] & two.reached[:shared]
     if both.sum() < 2:
-        raise Unanswered("not_applicable", "Fewer than two weights can have the effect in both networks.")
+        raise NoAnswer("not_applicable", "Fewer than two weights can have the effect in both networks.")
     return (two.weights[:shared] - one.weights[:shared])[both][None, :]
 
 
-def _above_shuffled(read: _Read, copies: list[_Read]) -> Values | None:
+def _above_shuffled(read: _Reading, copies: list[_Reading]) -> Values | None:
     """How much larger S is than in the shuffled copies, ``[copy, weight]``; ``None`` where too few can be compared."""
     if not copies:
         return None
@@ -257,7 +257,7 @@ def _above_shuffled(read: _Read, copies: list[_Read]) -> Values | None:
     return np.stack([read.weights - copy.weights for copy in copies])[:, common]
 
 
-def _direction_gap(one: _Read, two: _Read) -> tuple[Estimate, ...]:
+def _direction_gap(one: _Reading, two: _Reading) -> tuple[Estimate, ...]:
     shared = min(len(one.directions), len(two.directions))
     both = one.directions_reached[:shared] & two.directions_reached[:shared]
     if both.sum() < 2:
@@ -278,14 +278,14 @@ def _over_weights(shares: Values, *, name: str, margin: float = 0.0, level: floa
     return msgspec.structs.replace(found, method=method)
 
 
-def _left_out(read: _Read) -> str:
+def _left_out(read: _Reading) -> str:
     """How many changes are no part of the mean."""
     if read.unreached == 0.0:
         return "All changes had that effect."
     return f"{read.unreached:.0%} of the changes cannot have that effect and are left out."
 
 
-def _warning(read: _Read) -> str:
+def _warning(read: _Reading) -> str:
     """A paragraph of its own where the symmetry is none of the targets; nothing where it is one."""
     if not read.broken:
         return ""

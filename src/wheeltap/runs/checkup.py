@@ -10,7 +10,7 @@ from wheeltap import gauge
 from wheeltap.audits.base import GROUPS, audits
 from wheeltap.audits.case import Case
 from wheeltap.audits.census import ALWAYS
-from wheeltap.audits.claims import Unanswered
+from wheeltap.audits.claims import NoAnswer
 from wheeltap.audits.controls import TWIN_TOLERANCE
 from wheeltap.audits.noise import NoiseAudit
 from wheeltap.audits.settle import audits_of, usable
@@ -311,7 +311,7 @@ def _at_chance(made: Plan, outcomes: Mapping[str, Outcome]) -> str:
     """Why an audit would find nothing to lose, in its words; empty where it would not."""
     try:
         return Case(made, outcomes.get).headroom(made.reference).because
-    except Unanswered as gap:
+    except NoAnswer as gap:
         return gap.because
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from wheeltap.audits.base import Audit
 from wheeltap.audits.case import Case
-from wheeltap.audits.claims import Unanswered, Verdict
+from wheeltap.audits.claims import NoAnswer, Verdict
 from wheeltap.core.records import Control, Finding, Instrument, Scalar, SubjectRecord, Trial
 from wheeltap.core.section import Section
 from wheeltap.core.settings import checked
@@ -18,7 +18,7 @@ from wheeltap.core.study import Cast, Member, Metric, MetricRow, Rule, StudyReco
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.members import Single
 from wheeltap.studies import rules
-from wheeltap.studies.measures import Measured
+from wheeltap.studies.measures import AuditMetric
 from wheeltap.studies.rules import cohort_of
 from wheeltap.studies.table import Numbers, Table
 
@@ -29,7 +29,7 @@ VOID = "VOID: a control failed, so this study proves nothing about these nets."
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Said:
+class StudyAnswer:
     """What a study says beside its findings.
 
     Attributes:
@@ -49,7 +49,7 @@ class Said:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Shown:
+class StudyView:
     """What a study shows beside its table.
 
     Attributes:
@@ -117,7 +117,7 @@ class Study(Audit):
     def rules(self) -> tuple[Rule, ...]:
         """How they are judged: fixed by the settings alone."""
 
-    def measures(self) -> tuple[Measured, ...]:
+    def measures(self) -> tuple[AuditMetric, ...]:
         """Audits whose number of each member is one of the metrics."""
         return ()
 
@@ -129,29 +129,29 @@ class Study(Audit):
         """A member's numbers.
 
         Raises:
-            Unanswered: If it has none.
+            NoAnswer: If it has none.
         """
         found, gaps = dict[str, Single](), list[str]()
         for measure in self.measures():
             try:
                 found |= measure.numbers(case, member)
-            except Unanswered as gap:
+            except NoAnswer as gap:
                 gaps.append(f"{measure.key}: {gap.because}")
         if not found:
-            raise Unanswered("not_applicable", " ".join(gaps))
+            raise NoAnswer("not_applicable", " ".join(gaps))
         return found
 
     def controls(self, case: Case, table: Table) -> list[Control]:
         """Checks on the instruments whose right answer is known beforehand."""
         return []
 
-    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> Said:
+    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> StudyAnswer:
         """What it says of the settled findings of a study that is not void."""
-        return Said(headline=rules.headline(self.rules(), findings), caveats=self.caveats)
+        return StudyAnswer(headline=rules.headline(self.rules(), findings), caveats=self.caveats)
 
-    def shown(self, case: Case, table: Table) -> Shown:
+    def shown(self, case: Case, table: Table) -> StudyView:
         """What it shows beside its table."""
-        return Shown(members=members_of(table), rows=table.rows())
+        return StudyView(members=members_of(table), rows=table.rows())
 
     def sections(self, case: Case, table: Table) -> list[Section]:
         """What its page shows beside its table."""
@@ -213,7 +213,7 @@ class Study(Audit):
                 continue
             try:
                 numbers[member.name] = self.numbers(case.on(member), member)
-            except Unanswered as gap:
+            except NoAnswer as gap:
                 lost[member.name] = gap.because
         planned = _planned(case)
         metrics = tuple(_with_ends(metric) if case.plan.task.bounded else metric for metric in planned.metrics)
@@ -223,7 +223,7 @@ class Study(Audit):
         self, case: Case, table: Table, findings: Sequence[Finding], void: bool
     ) -> tuple[str, StudyRecord]:  # fmt: skip
         planned = _planned(case)
-        said = Said(headline=VOID, caveats=self.caveats) if void else self.said(case, table, findings)
+        said = StudyAnswer(headline=VOID, caveats=self.caveats) if void else self.said(case, table, findings)
         shown = self.shown(case, table)
         record = StudyRecord(
             name=planned.name, question=self.question, about=said.about, cohorts=planned.cohorts, rules=planned.rules,

@@ -46,8 +46,8 @@ from wheeltap.core.settings import Settings, unknown_word
 from wheeltap.core.study import Asked, Cast, CohortRole, Direction, Metric, Rule, Side, Statistic
 from wheeltap.sources.base import require_no_code
 from wheeltap.studies import rules
-from wheeltap.studies.base import Said, Study
-from wheeltap.studies.measures import Measured, score_after, score_before
+from wheeltap.studies.base import Study, StudyAnswer
+from wheeltap.studies.measures import AuditMetric, score_after, score_before
 from wheeltap.studies.table import Table
 
 LARGEST = 2**20
@@ -122,7 +122,7 @@ class DeclaredSettings(Settings, frozen=True):
     declaration: str = ""
 
 
-def read(path: Path, *, allow_code: bool = False) -> "Declared":
+def read(path: Path, *, allow_code: bool = False) -> "DeclaredStudy":
     """The study in a TOML file; names of files in it are relative to its folder.
 
     Args:
@@ -150,7 +150,7 @@ def read(path: Path, *, allow_code: bool = False) -> "Declared":
     cohorts = {name: _found(cohort, folder, f"{path}: cohort {name}") for name, cohort in found.cohorts.items()}
     files = {"examples": _file(found.examples, folder), "train": _file(found.train, folder)}
     whole = msgspec.structs.replace(found, cohorts=cohorts, **files)
-    return Declared({"declaration": msgspec.json.encode(whole).decode()})
+    return DeclaredStudy({"declaration": msgspec.json.encode(whole).decode()})
 
 
 def _found(cohort: CohortToml, folder: Path, where: str) -> CohortToml:
@@ -186,7 +186,7 @@ def _file(spec: str, folder: Path) -> str:
 
 
 @final
-class Declared(Study):
+class DeclaredStudy(Study):
     """A study of the user's own: every metric is an audit's number of a member."""
 
     name = "declared"
@@ -281,16 +281,16 @@ class Declared(Study):
             for one in self._held.rules
         )  # fmt: skip
 
-    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> Said:
+    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study``; where the cohort that loses less is worse all along, that too."""
         worse = rules.worse(table.rows(), self.rules(), case.plan.task.sign)
         said = super().said(case, table, findings)
         return replace(said, headline=" ".join([said.headline, *worse]))
 
-    def measures(self) -> tuple[Measured, ...]:
+    def measures(self) -> tuple[AuditMetric, ...]:
         """See ``Study``."""
         return tuple(
-            Measured(key, named(one.audit), dict(one.settings), scheme=one.scheme, estimate=one.estimate)
+            AuditMetric(key, named(one.audit), dict(one.settings), scheme=one.scheme, estimate=one.estimate)
             for key, one in self._held.metrics.items()
         )
 

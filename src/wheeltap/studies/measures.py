@@ -6,7 +6,7 @@ from typing import final
 
 from wheeltap.audits.base import Audit, create, pair, sparing
 from wheeltap.audits.case import Case
-from wheeltap.audits.claims import Unanswered
+from wheeltap.audits.claims import NoAnswer
 from wheeltap.audits.settle import covered, settle
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Estimate, Finding, Scalar, SubjectRecord, Trial
@@ -17,7 +17,7 @@ from wheeltap.stats.members import Single
 
 @final
 @dataclass(frozen=True)
-class Measured:
+class AuditMetric:
     """One number of an audit.
 
     Attributes:
@@ -56,7 +56,7 @@ class Measured:
         """What the audit found of the member; of a loss, with the score before and after it.
 
         Raises:
-            Unanswered: If it found nothing, or has no such number.
+            NoAnswer: If it found nothing, or has no such number.
         """
         finding = self._finding(case, member)
         found = single_of(self._estimate(finding))
@@ -83,7 +83,7 @@ class Measured:
 
     def _estimate(self, finding: Finding) -> Estimate:
         if finding.status in ("error", "not_applicable", "skipped") or not finding.estimates:
-            raise Unanswered("error" if finding.status == "error" else "not_applicable", finding.because)
+            raise NoAnswer("error" if finding.status == "error" else "not_applicable", finding.because)
         if not self.estimate:
             return finding.estimates[0]
         named = [one for one in finding.estimates if one.name == self.estimate]
@@ -110,7 +110,7 @@ def score_after(key: str) -> str:
 def single_of(estimate: Estimate) -> Single:
     """A number of one member with the standard error that its interval stands for."""
     if estimate.value is None:
-        raise Unanswered("error", f"{estimate.name} has no value.")
+        raise NoAnswer("error", f"{estimate.name} has no value.")
     if estimate.low is None or estimate.high is None or estimate.level >= 1.0:
         return Single(estimate.value)
     half = (estimate.high - estimate.low) / 2.0
@@ -125,7 +125,7 @@ ANSWERED = ("found", "excluded", "inconclusive", "measured")
 
 @final
 @dataclass(frozen=True)
-class Compared:
+class PairMetrics:
     """Several audits of two members, with one correction over all that they find.
 
     Attributes:
@@ -135,7 +135,7 @@ class Compared:
     audits: tuple[AuditSpec, ...]
 
     @classmethod
-    def usual(cls, names: Sequence[str], plan: Plan, settings: Mapping[str, AuditSettings]) -> "Compared":
+    def usual(cls, names: Sequence[str], plan: Plan, settings: Mapping[str, AuditSettings]) -> "PairMetrics":
         """Audits by name, with the settings that ``wheeltap compare`` has for models of this size.
 
         Args:

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from wheeltap.audits.claims import CLAIM, Hypothesis, Unanswered
+from wheeltap.audits.claims import CLAIM, Hypothesis, NoAnswer
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, UnknownName, UsageError
 from wheeltap.core.plain import many
@@ -38,7 +38,7 @@ def draft(rule: Rule, table: Table, *, among: int, alpha: float) -> Hypothesis:
     )
     try:
         test = tested(rule, table)
-    except Unanswered as gap:
+    except NoAnswer as gap:
         return Hypothesis(msgspec.structs.replace(finding, status=gap.status, because=gap.because))
     margin = margin_of(rule, table)
     shown = within(table.metric(rule.metric), test.estimate) if rule.statistic == "exact" else test.estimate
@@ -78,17 +78,17 @@ def tested(rule: Rule, table: Table) -> MemberTest:
     """The rule's statistic on a table.
 
     Raises:
-        Unanswered: If members lack the numbers, so that there is none.
+        NoAnswer: If members lack the numbers, so that there is none.
     """
     keys = [key for key in (rule.metric, rule.with_metric, *rule.beyond) if key]
     for cohort in rule.cohorts:
         if not table.having(cohort, keys):
             why = "; ".join(dict.fromkeys(table.lost[m] for m in table.cohort(cohort).members if m in table.lost))
-            raise Unanswered("not_applicable", f"No member of {cohort} has this number. {why}".strip())
+            raise NoAnswer("not_applicable", f"No member of {cohort} has this number. {why}".strip())
     try:
         return _statistic(rule, table, scale_of(table.metric(rule.metric)), keys)
     except DataError as error:
-        raise Unanswered("error", error.in_line()) from error
+        raise NoAnswer("error", error.in_line()) from error
 
 
 def _statistic(rule: Rule, table: Table, scale: Scale, keys: Sequence[str]) -> MemberTest:
@@ -186,11 +186,11 @@ def _numbers(rule: Rule, table: Table) -> str:
         return f"{title} of {listed(rule.cohorts)} ({many(len(table.values(rule.cohorts[0], rule.metric)), 'net')})."
     if rule.statistic == "added":
         title += f", added to {listed([table.metric(key).title.lower() for key in rule.beyond])}"
-    told = [
+    phrases = [
         f"{cohort} {mean} ({many(len(table.values(cohort, rule.metric)), 'net')})"
         for cohort, mean in _by_cohort(rule, table)
     ]
-    return f"{title}: {', '.join(told)}."
+    return f"{title}: {', '.join(phrases)}."
 
 
 def _by_cohort(rule: Rule, table: Table) -> list[tuple[str, Estimate]]:
@@ -236,15 +236,15 @@ def _worse(held: Mapping[tuple[str, str], Sequence[float]], rule: Rule, sign: fl
     if len(rule.cohorts) != 2 or any(not held.get((cohort, key)) for cohort in rule.cohorts for key in keys):
         return ""
     less, more = sorted(rule.cohorts, key=lambda cohort: float(np.mean(held[cohort, rule.metric])))
-    told: list[str] = []
+    scores: list[str] = []
     for key in keys[1:]:
         low, high = (sign * np.array(held[cohort, key]) for cohort in (less, more))
         several = min(len(low), len(high)) > 1
         test = difference(low.tolist(), high.tolist(), name=key, scale=Scale("")) if several else None
         if low.mean() >= high.mean() or (test is not None and (test.above(0.0, "less") or 1.0) > 1.0 - LEVEL):
             return ""
-        told.append(f"{abs(low.mean()):.3f} against {abs(high.mean()):.3f}")
-    return f"{less} loses less than {more}, but is worse all along: its score is {told[0]} before, {told[1]} after."
+        scores.append(f"{abs(low.mean()):.3f} against {abs(high.mean()):.3f}")
+    return f"{less} loses less than {more}, but is worse all along: its score is {scores[0]} before, {scores[1]} after."
 
 
 def left_out(table: Table, planned: Sequence[Rule]) -> list[Control]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Case, Unanswered, create
+from wheeltap.audits.base import Case, NoAnswer, create
 from wheeltap.audits.case import Arrays
 from wheeltap.core.canon import Scalar
 from wheeltap.core.errors import ModelError, UsageError
@@ -220,7 +220,7 @@ def found(plan: Plan, subject: Subject, task: BaseTask, store: Path) -> UnitCirc
 def _read(case: Case, trial: Trial) -> Arrays | None:
     try:
         return case.reading(trial)
-    except Unanswered:
+    except NoAnswer:
         return None
 
 

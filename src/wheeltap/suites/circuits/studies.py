@@ -13,7 +13,7 @@ import numpy as np
 
 from wheeltap.audits.base import Listed
 from wheeltap.audits.case import Arrays, Case
-from wheeltap.audits.claims import Unanswered
+from wheeltap.audits.claims import NoAnswer
 from wheeltap.core import seeds
 from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.core.section import Section
@@ -21,7 +21,7 @@ from wheeltap.core.settings import Settings
 from wheeltap.core.study import Asked, Cast, Metric, Rule
 from wheeltap.stats._scipy import binomial_share
 from wheeltap.stats.members import Single
-from wheeltap.studies.base import Said, Study
+from wheeltap.studies.base import Study, StudyAnswer
 from wheeltap.studies.rules import headline
 from wheeltap.studies.table import Numbers, Table
 from wheeltap.suites.circuits.audits.view import CircuitView, along, section
@@ -207,7 +207,7 @@ class SparseCircuits(Study):
         """Which penalty found the smallest circuit, and what it found; ``None`` where none did.
 
         Raises:
-            Unanswered: If a search has not run.
+            NoAnswer: If a search has not run.
         """
         found = [case.reading(trial) for trial in self._searches(case, member, task)]
         sizes = {at: int(one["size"]) for at, one in enumerate(found) if int(one["size"])}
@@ -244,7 +244,7 @@ class SparseCircuits(Study):
                 for trial, words in self._nulls(case, member):
                     reached[words] += int(case.reading(trial)["size"]) > 0
                     tried += 1
-            except Unanswered:
+            except NoAnswer:
                 continue
         count = sum(reached.values())
         p = 1.0 - binomial_share(count - 1, tried, REACHED) if count else 1.0
@@ -257,9 +257,9 @@ class SparseCircuits(Study):
             f"target ({listed}).",
         )]  # fmt: skip
 
-    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> Said:
+    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study.said``."""
-        return Said(
+        return StudyAnswer(
             headline=f"{_ratios(table)} {headline(self.rules(), findings)}",
             about="Two blocks of width 128 on generated lines that look like Python; twins of equal loss.",
             notes=tuple(self._by_task(case)), caveats=self.caveats,
@@ -316,7 +316,7 @@ class SparseCircuits(Study):
                 graph = case.reading(self._graphs(alone, member)[0])
                 nulls = self._nulls_by_task(alone, member)[task]
                 tried += [along(words, case.reading(trial), null=True) for trial, words in nulls]
-            except Unanswered:
+            except NoAnswer:
                 continue
             made.append(section(CircuitView(
                 subject=member.name, task=TASKS[task], target=self.settings.target, parts="units",
@@ -329,7 +329,7 @@ class SparseCircuits(Study):
     def _found(self, case: Case, member: SubjectRecord, task: int) -> Arrays | None:
         try:
             best = self._best(case, member, task)
-        except Unanswered:
+        except NoAnswer:
             return None
         return None if best is None else best[1]
 
@@ -338,13 +338,13 @@ def _twin(case: Case, member: SubjectRecord) -> SubjectRecord:
     """The other net of a pair.
 
     Raises:
-        Unanswered: If it was not made.
+        NoAnswer: If it was not made.
     """
     kind, _, at = member.name.partition(" ")
     name = f"{DENSE if kind == SPARSE else SPARSE} {at}"
     found = next((one for one in case.whole.subjects if one.name == name), None)
     if found is None:
-        raise Unanswered("error", f"Its twin was not made ({name}).")
+        raise NoAnswer("error", f"Its twin was not made ({name}).")
     return found
 
 

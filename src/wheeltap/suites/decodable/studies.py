@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.audits.case import Case, Values
-from wheeltap.audits.claims import Unanswered
+from wheeltap.audits.claims import NoAnswer
 from wheeltap.audits.controls import silent, surely
 from wheeltap.core import seeds
 from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
@@ -30,7 +30,7 @@ from wheeltap.stats import members
 from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.effective import effective_number
 from wheeltap.stats.members import Scale, Single
-from wheeltap.studies.base import Said, Study
+from wheeltap.studies.base import Study, StudyAnswer
 from wheeltap.studies.rules import headline
 from wheeltap.studies.table import Numbers, Table
 from wheeltap.suites.decodable.specs import DECODABLE, FACTOR_EFFECTS, On
@@ -493,7 +493,7 @@ class DecodableShift(Study):
         """Which examples have a combination of training, ``[example]``.
 
         Raises:
-            Unanswered: If it was not read.
+            NoAnswer: If it was not read.
         """
         return np.equal(case.reading(self._readings(case.plan, member)[0])["belongs"], 0)
 
@@ -501,7 +501,7 @@ class DecodableShift(Study):
         """Score lost under noise on combinations of training, mean over doses, ``[draw, example]``.
 
         Raises:
-            Unanswered: If a trial has not run.
+            NoAnswer: If a trial has not run.
         """
         known = self._familiar(case, member)
         clean = case.values(case.plan.clean(member))[known]
@@ -545,7 +545,7 @@ class DecodableShift(Study):
         name = "noise costs reparametrized copies as much"
         try:
             gap = self._gap(case, RECODED, NOISE, margin=ALIKE)
-        except Unanswered as why:
+        except NoAnswer as why:
             return Control(name=name, kind="null", status="skipped", because=why.because)
         because = f"Function-space noise costs the copies {gap} more of the score than their nets: it must be nothing."
         return surely(silent(name, gap, margin=ALIKE, min_effect=MATTERS, because=because), gap)
@@ -555,7 +555,7 @@ class DecodableShift(Study):
         name = "canceling units are found"
         try:
             gap = self._gap(case, CANCELING, RELATIVE, margin=MATTERS)
-        except Unanswered as why:
+        except NoAnswer as why:
             return Control(name=name, kind="planted", status="skipped", because=why.because)
         found = gap.p is not None and gap.p <= FOUND and (gap.value or 0.0) > MATTERS
         undecided = gap.high is None or gap.high > MATTERS
@@ -577,10 +577,10 @@ class DecodableShift(Study):
             if net in there and copy in there
         ]
         if not each:
-            raise Unanswered("not_applicable", "No copy was made.")
+            raise NoAnswer("not_applicable", "No copy was made.")
         return mean_effect(np.mean(each, 0), margin=margin, bounded=True, name="loss_difference", unit="accuracy")
 
-    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> Said:
+    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study.said``."""
         notes = (
             "Disorganization is 1 where every unit serves one factor, and "
@@ -588,7 +588,7 @@ class DecodableShift(Study):
             *within_kinds(table),
             *imitation(table),
         )
-        return Said(
+        return StudyAnswer(
             headline=headline(self.rules(), findings), about=self.domain.about, notes=notes,
             caveats=self.caveats,
         )  # fmt: skip

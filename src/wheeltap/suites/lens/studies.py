@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.audits.case import Case
-from wheeltap.audits.claims import Unanswered
+from wheeltap.audits.claims import NoAnswer
 from wheeltap.core import seeds
 from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
 from wheeltap.core.study import Asked, Cast, CohortRole, Direction, Metric, Rule
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.members import Single
-from wheeltap.studies.base import Said, Study
+from wheeltap.studies.base import Study, StudyAnswer
 from wheeltap.studies.rules import headline
 from wheeltap.studies.table import Numbers, Table
 from wheeltap.suites.lens.specs import SAMPLES
@@ -285,7 +285,7 @@ class Rlvr(Study):
         """What differs between a net and its base; ``again`` says which sample of the net's answers.
 
         Raises:
-            Unanswered: If a trial has not run.
+            NoAnswer: If a trial has not run.
         """
         base = _base(case, member)
         one, two = (case.reading(trial) for trial in (self._sampled(case.plan, base),
@@ -315,7 +315,7 @@ class Rlvr(Study):
             if _kind(member) == BASE:
                 try:
                     found[member.name] = _signature(self.compared(case, member, again=1))
-                except Unanswered as gap:
+                except NoAnswer as gap:
                     return Control(name=name, kind="null", status="skipped", because=gap.because)
         wrong = {base: said for base, said in found.items() if said != UNCHANGED}
         listed = ", ".join(f"{base} ({said})" for base, said in wrong.items())
@@ -326,9 +326,9 @@ class Rlvr(Study):
             f"{len(found)}.",
         )  # fmt: skip
 
-    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> Said:
+    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study.said``."""
-        return Said(
+        return StudyAnswer(
             headline=f"{_by_seed(table)} {headline(self.rules(), findings)}",
             about="Four operations on digits modulo 13, in a corpus that is partly wrong; transformers of one block.",
             notes=(_by_kind(table),), caveats=self.caveats,
@@ -381,12 +381,12 @@ def _base(case: Case, member: SubjectRecord) -> SubjectRecord:
     """The base that a net was made from; itself where it is one.
 
     Raises:
-        Unanswered: If that was not made.
+        NoAnswer: If that was not made.
     """
     at = member.name.rpartition(" ")[2]
     found = next((one for one in case.whole.subjects if one.name == f"{BASE} {at}"), None)
     if found is None:
-        raise Unanswered("error", f"Its base was not made ({BASE} {at}).")
+        raise NoAnswer("error", f"Its base was not made ({BASE} {at}).")
     return found
 
 

@@ -1,6 +1,6 @@
 """WTX01: what a few turned signs cost."""
 
-from wheeltap.audits.base import Audit, Case, Hypothesis, Unanswered, Verdict
+from wheeltap.audits.base import Audit, Case, Hypothesis, NoAnswer, Verdict
 from wheeltap.audits.claims import LOSS
 from wheeltap.core.records import SubjectRecord, Trial
 from wheeltap.core.settings import Settings
@@ -44,7 +44,7 @@ class SaltAudit(Audit):
         try:
             clean = case.clean(subject)
             lost = clean - case.table([trials])[0]
-        except Unanswered as gap:
+        except NoAnswer as gap:
             return self.unanswered(subject.name, gap)
         margin, bounded = case.margin(self.settings.margin), case.plan.task.bounded
         ends = (float(clean.mean()) - 1.0, float(clean.mean())) if bounded else None

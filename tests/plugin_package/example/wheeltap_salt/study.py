@@ -3,7 +3,7 @@
 from wheeltap import Study
 from wheeltap.core.settings import Settings
 from wheeltap.core.study import Asked, Cast, Metric, Rule
-from wheeltap.studies.measures import Measured
+from wheeltap.studies.measures import AuditMetric
 
 
 class LabelsSettings(Settings, frozen=True):
@@ -46,6 +46,6 @@ class Labels(Study):
             ),
         )  # fmt: skip
 
-    def measures(self) -> tuple[Measured, ...]:
+    def measures(self) -> tuple[AuditMetric, ...]:
         """Any audit is a measure of a member."""
-        return (Measured("loss", "salt", {"dose": 0.1}, estimate="loss"),)
+        return (AuditMetric("loss", "salt", {"dose": 0.1}, estimate="loss"),)

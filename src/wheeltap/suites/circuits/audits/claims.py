@@ -8,7 +8,7 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Case, Hypothesis, Unanswered, Verdict
+from wheeltap.audits.base import Case, Hypothesis, NoAnswer, Verdict
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import Words
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
@@ -272,7 +272,7 @@ class CircuitNullsAudit(CircuitAudit):
         for trial in self._searches(case, subject, null):
             try:
                 found.append(case.reading(trial))
-            except Unanswered as gap:
+            except NoAnswer as gap:
                 return Hypothesis(test=None, title=title, status=gap.status, found=gap.because, alarm=False)
         reached = [int(one["size"]) for one in found if int(one["size"])]
         target = float(found[0]["target"])
@@ -371,7 +371,7 @@ class CircuitStableAudit(CircuitAudit):
         title = self.titles()[1]
         try:
             read = self.parsed(subject, case.reading(self.effects(case, subject, rephrased=True)))
-        except Unanswered as gap:
+        except NoAnswer as gap:
             return Hypothesis(test=None, title=title, status="not_applicable", found=gap.because, alarm=False)
         how = f"keep {self.settings.ablation}"
         sample = read.rises(how, share=self.settings.tolerance)
@@ -390,7 +390,7 @@ class CircuitStableAudit(CircuitAudit):
         for trial in self._searches(case, subject):
             try:
                 found = case.reading(trial)
-            except Unanswered as gap:
+            except NoAnswer as gap:
                 return Hypothesis(test=None, title=title, status=gap.status, found=gap.because, alarm=False)
             if int(found["size"]):
                 kept.append(found["rank"] < int(found["size"]))

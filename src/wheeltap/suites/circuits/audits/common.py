@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Audit, Case, Count, Hypothesis, Listed, Share, Unanswered, Verdict
+from wheeltap.audits.base import Audit, Case, Count, Hypothesis, Listed, NoAnswer, Share, Verdict
 from wheeltap.audits.case import Arrays
 from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
@@ -294,16 +294,16 @@ class CircuitAudit(Audit):
         """The circuit that is judged: the one given, or the smallest that a search found.
 
         Raises:
-            Unanswered: If no search reached the target.
+            NoAnswer: If no search reached the target.
         """
         if self.settings.circuit:
             return Chosen(self.settings.circuit, self.settings.penalty)
         found = [case.reading(trial) for trial in self.searches(case.plan, subject)]
         if self.unable(found[0]):
-            raise Unanswered("not_applicable", _unable(subject.name, float(found[0]["own"])))
+            raise NoAnswer("not_applicable", _unable(subject.name, float(found[0]["own"])))
         sizes = {at: int(one["size"]) for at, one in enumerate(found) if int(one["size"])}
         if not sizes:
-            raise Unanswered("not_applicable", _none(subject, found))
+            raise NoAnswer("not_applicable", _none(subject, found))
         at = min(sizes, key=lambda one: sizes[one])
         return Chosen(packed(found[at]["rank"] < sizes[at]), self.penalties[at])
 
@@ -315,11 +315,11 @@ class CircuitAudit(Audit):
         """What the circuit does.
 
         Raises:
-            Unanswered: If there is none, or the plan is of another version of the reading.
+            NoAnswer: If there is none, or the plan is of another version of the reading.
         """
         version = case.plan.versions.get(CIRCUIT_EFFECTS.name, CIRCUIT_EFFECTS.version)
         if version != CIRCUIT_EFFECTS.version:
-            raise Unanswered("not_applicable", _OTHER_VERSION.format(version, CIRCUIT_EFFECTS.version))
+            raise NoAnswer("not_applicable", _OTHER_VERSION.format(version, CIRCUIT_EFFECTS.version))
         names = set(CircuitEffectsSettings.__struct_fields__) & set(CircuitAuditSettings.__struct_fields__)
         given: dict[str, Scalar] = {name: getattr(self.settings, name) for name in sorted(names)}
         own = {"circuit": self.chosen(case, subject).circuit, "rephrased": rephrased, "parts": self.parts}
@@ -333,7 +333,7 @@ class CircuitAudit(Audit):
         for subject in case.plan.subjects if case.known(wanted) else ():
             try:
                 wanted += [self.effects(case, subject), *self.more(case, subject)]
-            except Unanswered:
+            except NoAnswer:
                 continue
         return wanted
 
@@ -356,11 +356,11 @@ class CircuitAudit(Audit):
         """Losses on held-out pairs.
 
         Raises:
-            Unanswered: If the whole net cannot do the task: there is nothing to explain.
+            NoAnswer: If the whole net cannot do the task: there is nothing to explain.
         """
         found = CircuitRead(subject.name, read)
         if found.own > (1.0 - ABLE) * CHANCE:
-            raise Unanswered("not_applicable", _unable(subject.name, found.own))
+            raise NoAnswer("not_applicable", _unable(subject.name, found.own))
         return found
 
     def judge(self, case: Case) -> Verdict:
@@ -371,7 +371,7 @@ class CircuitAudit(Audit):
         try:
             trials = [*self.searches(case.plan, subject), self.effects(case, subject), *self.more(case, subject)]
             claims = self.singles(case, subject, self.parsed(subject, case.reading(self.effects(case, subject))))
-        except Unanswered as gap:
+        except NoAnswer as gap:
             return [self.unanswered(subject.name, gap, title=title) for title in self.titles()]
         return [self.draft(case, subject.name, claim, trials) for claim in claims]
 

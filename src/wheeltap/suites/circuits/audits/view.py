@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Case, Unanswered
+from wheeltap.audits.base import Case, NoAnswer
 from wheeltap.audits.case import Arrays
 from wheeltap.core.plain import fixed
 from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
@@ -48,7 +48,7 @@ def graphs(audit: CircuitAudit, case: Case, subject: SubjectRecord) -> list[Tria
     """The reading of a circuit as a graph.
 
     Raises:
-        Unanswered: If there is no circuit.
+        NoAnswer: If there is no circuit.
     """
     circuit = audit.chosen(case, subject).circuit
     given: dict[str, Scalar] = {"circuit": circuit, "parts": audit.parts, "group": audit.settings.group}
@@ -111,7 +111,7 @@ def views(audit: CircuitAudit, case: Case) -> Iterator[CircuitView]:
         try:
             read = CircuitRead(subject.name, case.reading(audit.effects(case, subject)))
             searched = _searched(audit, case, subject)
-        except Unanswered:
+        except NoAnswer:
             continue
         targets = [float(found["target"]) for _, _, found in searched]
         yield CircuitView(
@@ -212,7 +212,7 @@ def _searched(audit: CircuitAudit, case: Case, subject: SubjectRecord) -> list[_
 def _read(case: Case, trial: Trial) -> Arrays | None:
     try:
         return case.reading(trial)
-    except Unanswered:
+    except NoAnswer:
         return None
 
 

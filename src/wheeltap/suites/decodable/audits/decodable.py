@@ -9,7 +9,7 @@ from typing import ClassVar, Final, final
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import Case, Hypothesis, Unanswered
+from wheeltap.audits.base import Case, Hypothesis, NoAnswer
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.controls import silent
 from wheeltap.audits.reading_audit import SingleReadingAudit
@@ -84,7 +84,7 @@ class DecodableAudit(SingleReadingAudit[Factors]):
         """Each factor, and how many others are held against random subspaces."""
         arrays = _by_factor(read)
         if not arrays:
-            raise Unanswered(
+            raise NoAnswer(
                 "not_applicable",
                 "The examples come without factors: labels of what a task could read (task.with_factors; arrays "
                 "factor_NAME in an .npz file; factors in the lines of a .jsonl file).",
@@ -162,7 +162,7 @@ class DecodableAudit(SingleReadingAudit[Factors]):
         names = [f"{self.code} {what}" for what in ("random labels", "random subspaces", "the model's own answers")]
         try:
             factors = self.read(case, case.plan.reference)
-        except Unanswered as gap:
+        except NoAnswer as gap:
             return [Control(name=name, kind="null", status="skipped", because=gap.because) for name in names]
         own = factors.pop(OWN, None)
         measured = [factor for factor in factors.values() if factor.measured]

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Audit, Case, Hypothesis, Margin, Unanswered, Verdict
+from wheeltap.audits.base import Audit, Case, Hypothesis, Margin, NoAnswer, Verdict
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import PAIR, Words
 from wheeltap.core import seeds
@@ -354,7 +354,7 @@ class AmbiguityAudit(Audit):
         for subject in case.plan.subjects:
             try:
                 found = self._read(case, subject)
-            except Unanswered as gap:
+            except NoAnswer as gap:
                 verdict.drafts.append(self.unanswered(subject.name, gap))
                 continue
             held.append((subject, found))
@@ -378,7 +378,7 @@ class AmbiguityAudit(Audit):
         """What each test gave, by its name; tests that were not made of recorded answers are left out.
 
         Raises:
-            Unanswered: If a reading of a live model failed, or nothing is known.
+            NoAnswer: If a reading of a live model failed, or nothing is known.
         """
         recorded, plan = subject.role == "recorded", case.plan
 
@@ -400,14 +400,14 @@ class AmbiguityAudit(Audit):
         made.append(None if rewrites is None else of_rewrites(rewrites[0]))
         found = {one.test: one for one in made if one is not None}
         if not found:
-            raise Unanswered("not_applicable", "No item is ambiguous." if p is None else _TOO_FEW)
+            raise NoAnswer("not_applicable", "No item is ambiguous." if p is None else _TOO_FEW)
         return found
 
     def _too_few(self, case: Case, subject: SubjectRecord) -> list[Hypothesis]:
         """That sets of labels were not tested, where there are too few items for that alone."""
         if case.plan.task.examples >= FEWEST_LABELLED or subject.role == "recorded":
             return []
-        return [self.unanswered(subject.name, Unanswered("not_applicable", _TOO_FEW), title=_TITLES[LABELLED])]
+        return [self.unanswered(subject.name, NoAnswer("not_applicable", _TOO_FEW), title=_TITLES[LABELLED])]
 
     def _claims(self, case: Case, subject: SubjectRecord, found: dict[str, Scores]) -> list[Hypothesis]:
         return [self._claim(case, subject, one) for one in found.values()]

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Final, final
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import Case, Hypothesis, Unanswered
+from wheeltap.audits.base import Case, Hypothesis, NoAnswer
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import Words
 from wheeltap.audits.controls import NO_POWER
@@ -389,7 +389,7 @@ class ContaminationAudit(SingleReadingAudit[Known]):
         for subject in case.plan.subjects:
             try:
                 power = _power(self.read(case, subject), alpha=case.plan.alpha)
-            except Unanswered:
+            except NoAnswer:
                 continue
             if not power:
                 continue  # no test is left whose power could be shown

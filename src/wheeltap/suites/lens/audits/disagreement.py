@@ -7,7 +7,7 @@ from typing import Final, cast, final
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Case, Hypothesis, Margin, Unanswered, Verdict
+from wheeltap.audits.base import Case, Hypothesis, Margin, NoAnswer, Verdict
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import PAIR, Words
 from wheeltap.audits.reading_audit import SingleReadingAudit
@@ -261,7 +261,7 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
         trial = self.trial(case.plan, subject, seed=seed)
         if subject.role == "recorded" and not case.known([trial]):
             why = "No probability of each label was recorded, so nothing is known of the distance to people."
-            raise Unanswered("not_applicable", why)
+            raise NoAnswer("not_applicable", why)
         return self.parsed(case, subject, case.reading(trial))
 
     def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> Believed:
@@ -269,7 +269,7 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
         panel, p = self._panel(case, subject), probabilities(read["probability"])
         if p.shape[1] != panel.votes.shape[1]:
             why = f"It has probabilities of {p.shape[1]} labels, and people voted on {panel.votes.shape[1]}."
-            raise Unanswered("not_applicable", why)
+            raise NoAnswer("not_applicable", why)
         return Believed(subject.name, panel, p[panel.rows])
 
     def _panel(self, case: Case, subject: SubjectRecord) -> Panel:
@@ -297,7 +297,7 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
         for subject in case.plan.subjects:
             try:
                 one = self.read(case, subject)
-            except Unanswered as gap:
+            except NoAnswer as gap:
                 if subject.name != SUBJECT:
                     verdict.drafts.append(self.unanswered(subject.name, gap))
                 continue
@@ -323,7 +323,7 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
         for subject in case.plan.subjects:
             try:
                 return self._panel(case, subject)
-            except Unanswered:
+            except NoAnswer:
                 continue
         return None
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Final, final
 
 import numpy as np
 
-from wheeltap.audits.base import Case, Count, Hypothesis, Margin, Unanswered
+from wheeltap.audits.base import Case, Count, Hypothesis, Margin, NoAnswer
 from wheeltap.audits.case import Arrays, Values
 from wheeltap.audits.claims import Words, without_interval
 from wheeltap.audits.controls import silent, surely
@@ -149,9 +149,9 @@ class ItemNoiseAudit(SingleReadingAudit[Items]):
         panel = panel_of(case.reading(voted), labels=(), seed=case.plan.seed, groups=case.groups)
         if panel.refused or len(panel.votes) < FEWEST:
             few = f"{len(panel.votes)} items have votes; {FEWEST} are needed."
-            raise Unanswered("not_applicable", panel.refused or few)
+            raise NoAnswer("not_applicable", panel.refused or few)
         if one_group(panel.groups):
-            raise Unanswered("not_applicable", "All items are in one group: none is left to predict.")
+            raise NoAnswer("not_applicable", "All items are in one group: none is left to predict.")
         p, rows = probabilities(read["probability"])[panel.rows], panel.rows
         lead = np.sort(np.log(np.maximum(p, FLOOR)), axis=1)
         return Items(
@@ -192,7 +192,7 @@ class ItemNoiseAudit(SingleReadingAudit[Items]):
         for subject in case.plan.subjects:
             try:
                 read = self.read(case, subject)
-            except Unanswered:
+            except NoAnswer:
                 continue
             rng = seeds.generator(case.plan.seed, self.name, "dealt", subject.fingerprint)
             dealt = replace(read, people=rng.permutation(read.people))
@@ -231,7 +231,7 @@ def _weights(case: Case, noise: list[list[Trial]]) -> FloatArray:
     for row in noise:
         same = case.measured(row, "agreement")
         if same is None:
-            raise Unanswered("error", "Noise in the weights has not run, or did not record which labels it changed.")
+            raise NoAnswer("error", "Noise in the weights has not run, or did not record which labels it changed.")
         means.append(same.mean(0))
     return np.column_stack([1.0 - np.mean(means, axis=0), np.mean([_undecided(mean) for mean in means], axis=0)])
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.audits.case import Arrays
-from wheeltap.audits.claims import Hypothesis, Unanswered, without_interval
+from wheeltap.audits.claims import Hypothesis, NoAnswer, without_interval
 from wheeltap.core import seeds
 from wheeltap.core.records import Estimate
 from wheeltap.stats.clusters import Groups, clustered
@@ -198,13 +198,13 @@ def panel_of(
     """The panel that a reading of votes holds.
 
     Raises:
-        Unanswered: If fewer than two items have two votes.
+        NoAnswer: If fewer than two items have two votes.
     """
     votes = read["votes"].astype(np.int64)
     rows = np.flatnonzero(votes.sum(1) > 1)
     if len(rows) < 2:
         why = f"{len(rows)} of {len(votes)} items have two votes: how people agree needs two people on an item."
-        raise Unanswered("not_applicable", why)
+        raise NoAnswer("not_applicable", why)
     named = labels if len(labels) == votes.shape[1] else ()
     return Panel(
         votes[rows], rows, len(votes) - len(rows), bool(read["ordinal"]), named, seed, _known(read, rows), raters,

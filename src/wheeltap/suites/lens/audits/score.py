@@ -5,7 +5,7 @@ from typing import Final, final
 
 import numpy as np
 
-from wheeltap.audits.base import Audit, Case, Hypothesis, Unanswered, Verdict, create, pair
+from wheeltap.audits.base import Audit, Case, Hypothesis, NoAnswer, Verdict, create, pair
 from wheeltap.audits.claims import PAIR
 from wheeltap.audits.score import DIFFERENCE, ScoreAudit, ScoreSettings
 from wheeltap.core.plain import fixed
@@ -59,7 +59,7 @@ class RecordedScoreAudit(Audit):
         """What chance would score is not known of recorded answers."""
         try:
             values = case.clean(subject)
-        except Unanswered as gap:
+        except NoAnswer as gap:
             return self.unanswered(subject.name, gap)
         if are_shares(values):
             score = share_interval(values, groups=case.groups, unit=case.plan.task.measure)
@@ -76,7 +76,7 @@ class RecordedScoreAudit(Audit):
         name, trials = pair(one, two), (case.plan.clean(one), case.plan.clean(two))
         try:
             claim = of_answers(case, one, two, margin=self.settings.margin)
-        except Unanswered as missing:
+        except NoAnswer as missing:
             return self.unanswered(name, missing, title=DIFFERENCE)
         return self.draft(case, name, claim, trials, title=DIFFERENCE)
 

@@ -8,7 +8,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Case, Hypothesis, Margin, Unanswered, Verdict
+from wheeltap.audits.base import Case, Hypothesis, Margin, NoAnswer, Verdict
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import PAIR, Words
 from wheeltap.audits.reading_audit import SingleReadingAudit
@@ -234,7 +234,7 @@ class SupportAudit(SingleReadingAudit[Sampled]):
         for subject in case.plan.subjects:
             try:
                 held.append(self.read(case, subject))
-            except Unanswered:
+            except NoAnswer:
                 continue
         if not held:
             return verdict
@@ -283,7 +283,7 @@ class SupportAudit(SingleReadingAudit[Sampled]):
                 f"Not every item has as many answers by both ({one.name} {one.many} an item, {two.name} {two.many}), "
                 "so which are solved at least once is not comparable. pass@k is."
             )
-            return [*drafts, self.unanswered(name, Unanswered("not_applicable", why), title=SOLVED)], ()
+            return [*drafts, self.unanswered(name, NoAnswer("not_applicable", why), title=SOLVED)], ()
         found = solved(one.counts, two.counts, alpha=case.plan.alpha)
         drafts.append(self.draft(case, name, _solved(one, two, found, case.groups), trials))
         return drafts, (_support(one, two, found),)

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from wheeltap.audits.case import Arrays, Case
-from wheeltap.audits.claims import Unanswered
+from wheeltap.audits.claims import NoAnswer
 from wheeltap.core import seeds
 from wheeltap.core.bounded import Npz
 from wheeltap.core.errors import UnknownName
@@ -24,7 +24,7 @@ from wheeltap.core.section import Section
 from wheeltap.core.study import Asked, Cast, CohortRole, Metric, Rule
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.members import Single
-from wheeltap.studies.base import Said, Shown, Study
+from wheeltap.studies.base import Study, StudyAnswer, StudyView
 from wheeltap.studies.table import Numbers, Table
 from wheeltap.suites.pictures import specs
 from wheeltap.suites.pictures.studies import report
@@ -351,7 +351,7 @@ class Pictures(Study):
         """The numbers as they were read.
 
         Raises:
-            Unanswered: If they were not.
+            NoAnswer: If they were not.
         """
         return case.reading(self._numbers(case, member))
 
@@ -359,7 +359,7 @@ class Pictures(Study):
         """The picture that a net draws, ``[row, column, 3]``.
 
         Raises:
-            Unanswered: If it was not read.
+            NoAnswer: If it was not read.
         """
         return case.reading(case.plan.reading(member, specs.PICTURE_DRAWN.name, {}))["picture"]
 
@@ -387,34 +387,34 @@ class Pictures(Study):
         outcome = case.outcome(self._numbers(case, case.whole.reference)) if case.known([self.graph(case)]) else None
         return outcome is not None and bool(outcome.values.get("mirror", False))
 
-    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> Said:
+    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study.said``."""
         own, first = case.whole.reference, self._first(case, TRAINED)
         graph = case.reading(self.graph(case))
         moved = [(one.name, self.read(case, one)) for one in (own, first) if one is not None]
         words = report.StudyWords(table, findings, self.own)
-        return Said(
+        return StudyAnswer(
             headline=words.headline(), about=specs.as_text([int(code) for code in graph["about"]]),
             notes=(words.distance(), *words.lacking(), *words.fooled()), answers=words.noise_answer(),
             caveats=report.caveats(moved, words.count, by_hand="factor" in graph),
         )  # fmt: skip
 
-    def shown(self, case: Case, table: Table) -> Shown:
+    def shown(self, case: Case, table: Table) -> StudyView:
         """See ``Study.shown``."""
         return report.shown(report.StudyWords(table, (), self.own))
 
     def sections(self, case: Case, table: Table) -> list[Section]:
         """See ``Study.sections``."""
         inside, drawn, names = dict[str, Arrays](), dict[str, Any](), dict[tuple[int, ...], str]()
-        with suppress(Unanswered):
+        with suppress(NoAnswer):
             graph = case.reading(self.graph(case))
             if "factor" in graph:
                 labels = specs.as_text([int(code) for code in graph["factors"]]).split("\n")
                 names = {tuple(place): label for place, label in zip(graph["factor"].tolist(), labels, strict=True)}
         for subject in case.whole.subjects:
-            with suppress(Unanswered):
+            with suppress(NoAnswer):
                 drawn[subject.name] = self.drawn(case, subject)
-            with suppress(Unanswered):
+            with suppress(NoAnswer):
                 for trial in self.inside(case, subject):
                     inside[subject.name] = case.reading(trial)
         return report.sections(report.StudyWords(table, (), self.own), inside, drawn, names)

@@ -19,7 +19,7 @@ from wheeltap.core.section import Picture, Pictures, Section, Widget
 from wheeltap.core.study import Member, Metric, MetricRow
 from wheeltap.report import png
 from wheeltap.stats.members import Scale, one_of, over_nets
-from wheeltap.studies.base import Shown, members_of
+from wheeltap.studies.base import members_of
 from wheeltap.studies.table import LEVEL, Table, quantile, scale_of
 from wheeltap.suites.pictures.specs import BLOCKS, STEPS, DrawnNet
 

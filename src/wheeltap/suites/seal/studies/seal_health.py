@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.audits.case import Case
-from wheeltap.audits.claims import Unanswered
+from wheeltap.audits.claims import NoAnswer
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
@@ -21,8 +21,8 @@ from wheeltap.plans.readings.output_scores import OUTPUT_SCORES
 from wheeltap.stats import held_out, members
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.members import Scale, Single, over_nets
-from wheeltap.studies.base import Said, Study
-from wheeltap.studies.measures import Measured
+from wheeltap.studies.base import Study, StudyAnswer
+from wheeltap.studies.measures import AuditMetric
 from wheeltap.studies.rules import WORST, headline, listed, subject_of
 from wheeltap.studies.table import LEVEL, Numbers, Table
 from wheeltap.suites.seal.specs import SEAL_RESPONSES
@@ -232,8 +232,8 @@ them something, and trained so long that most score alike."""
 MISLABELED: Final = 6
 """Of so many nets, one is trained on wrong labels as well."""
 
-_LOST: Final = Measured(LOST, "quantization", {"doses": [4.0], "tested": 4.0, "others": False})
-_HALF: Final = Measured(
+_LOST: Final = AuditMetric(LOST, "quantization", {"doses": [4.0], "tested": 4.0, "others": False})
+_HALF: Final = AuditMetric(
     HALF, "relative-noise", {"block_map": False, "rungs": [-2, 0, 2, 4], "control_rungs": [0]}, estimate="half_dose"
 )  # fmt: skip
 _DEALT: Final = 20
@@ -318,21 +318,21 @@ class SealHealth(Study):
 
     # ---- asking ---------------------------------------------------------------------------------------------------
 
-    def measures(self) -> tuple[Measured, ...]:
+    def measures(self) -> tuple[AuditMetric, ...]:
         """Of all nets; each has those of its cohort."""
         return (_LOST, _HALF, self._back)
 
     @property
-    def _back(self) -> Measured:
+    def _back(self) -> AuditMetric:
         """What relearning brings back: of all that the audit asks, no more than that takes."""
-        return Measured(
+        return AuditMetric(
             BACK, "relearning",
             {"group": self.settings.digit, "steps": [16], "benign_steps": [1], "noise": [0.2], "noise_draws": 2,
              "attacks": []},
             estimate="recovered after 16 steps",
         )  # fmt: skip
 
-    def _of(self, member: SubjectRecord) -> tuple[Measured, ...]:
+    def _of(self, member: SubjectRecord) -> tuple[AuditMetric, ...]:
         return (self._back,) if member.name.endswith("forgot") else (_LOST, _HALF)
 
     def ask_of(self, case: Case, member: SubjectRecord) -> list[Trial]:
@@ -363,7 +363,7 @@ class SealHealth(Study):
         for measure in self._of(member):
             try:
                 found[measure.key] = Single(measure.numbers(case, member)[measure.key].value)
-            except Unanswered:
+            except NoAnswer:
                 continue  # the other outcomes of this net count all the same
         if LOST in found:
             [trial] = _LOST.ask(case)
@@ -376,7 +376,7 @@ class SealHealth(Study):
         """What a net is predicted from, by source, ``[feature]``.
 
         Raises:
-            Unanswered: If a reading gave nothing.
+            NoAnswer: If a reading gave nothing.
         """
         seal, outputs = (case.reading(trial) for trial in self.readings(case.plan, member))
         responses = _log(seal["sealed"].mean(1))
@@ -435,10 +435,10 @@ class SealHealth(Study):
             because=f"Seal responses must predict nothing of them: {least} (fails below {WORST:g} / their number).",
         )  # fmt: skip
 
-    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> Said:
+    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study.said``."""
         notes = tuple(note for one in (*OUTCOMES, PLANTED) if (note := said_of(table, one)))
-        return Said(
+        return StudyAnswer(
             headline=f"{answer_line(self.rules(), findings)} {headline(self.rules(), findings)}",
             about="Nets trained on handwritten digits.", notes=(*notes, *self._agreement(case, table)),
             caveats=self.caveats,

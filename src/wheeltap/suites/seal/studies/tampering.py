@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.audits.case import Case
-from wheeltap.audits.claims import Unanswered
+from wheeltap.audits.claims import NoAnswer
 from wheeltap.core import seeds
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
@@ -17,7 +17,7 @@ from wheeltap.core.settings import Settings
 from wheeltap.core.study import Asked, Cast, Direction, Metric, Rule
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.members import Single
-from wheeltap.studies.base import Said, Study
+from wheeltap.studies.base import Study, StudyAnswer
 from wheeltap.studies.rules import headline
 from wheeltap.studies.table import Numbers, Table
 from wheeltap.suites.seal.specs import BENIGN, CHANGES, DETECTORS, FIXED, TAMPERING
@@ -242,7 +242,7 @@ class Tampering(Study):
         """See ``Study.numbers``; a change that is not possible on a net is in no number of it."""
         asked = self._of(case, member)
         if not asked:
-            raise Unanswered("not_applicable", "No change was possible.")
+            raise NoAnswer("not_applicable", "No change was possible.")
         changed, harmless = ([asked[one] for one in names if one in asked] for names in (CHANGES, BENIGN))
         small = [asked[one] for one in SMALL_CHANGES if one in asked]
         signs = [asked[one] for one in ("sign",) if one in asked]
@@ -266,7 +266,7 @@ class Tampering(Study):
         """What checks said of each kind of change that was possible."""
         found: dict[str, Asking] = {}
         for change in (*CHANGES, *BENIGN):
-            with suppress(Unanswered):
+            with suppress(NoAnswer):
                 found[change] = case.reading(self._changed(case.plan, member, change))
         return found
 
@@ -282,10 +282,10 @@ class Tampering(Study):
             ),
         ]
 
-    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> Said:
+    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study.said``."""
         every = [self._of(case.on(member), member) for member in case.plan.subjects]
-        return Said(
+        return StudyAnswer(
             headline=f"{_counted(every)} {headline(self.rules(), findings)}",
             about="Nets trained on handwritten digits, sealed, and copies of them that were changed.",
             notes=_notes(every), caveats=self.caveats,

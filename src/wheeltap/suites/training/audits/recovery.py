@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Case, Count, Dose, Margin, Share, Unanswered
+from wheeltap.audits.base import Case, Count, Dose, Margin, NoAnswer, Share
 from wheeltap.audits.case import Values
 from wheeltap.audits.noise_controls import within_range
 from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
@@ -348,10 +348,10 @@ def examples_of(case: Case, how: RelearningSettings) -> ScoredExamples:
     """What the trials on all subjects tell of the examples they trained on: a draw trains every subject on the same.
 
     Raises:
-        Unanswered: If they failed or were skipped, or no example is left to score.
+        NoAnswer: If they failed or were skipped, or no example is left to score.
     """
     group: Values | None = None
-    gap = Unanswered(
+    gap = NoAnswer(
         "inconclusive", "No trial tells which examples it trained on; one that diverges does not: take a smaller lr."
     )
     trained = np.zeros(case.plan.task.examples, dtype=bool)
@@ -365,18 +365,18 @@ def examples_of(case: Case, how: RelearningSettings) -> ScoredExamples:
             elif trial.settings.get("data") == "targeted":
                 try:
                     case.values(trial)
-                except Unanswered as why:
+                except NoAnswer as why:
                     gap = why
     if group is None:
         raise gap
     inside = group == how.group
     if not bool((inside & ~trained).any()):
-        raise Unanswered("not_applicable", f"Every example of group {how.group} was trained on: none is left to score.")
+        raise NoAnswer("not_applicable", f"Every example of group {how.group} was trained on: none is left to score.")
     if bool(inside.all()):
         because = f"Every example is of group {how.group}: there is no other group on which something could be lost."
-        raise Unanswered("not_applicable", because)
+        raise NoAnswer("not_applicable", because)
     if not bool((~inside & ~trained).any()):
-        raise Unanswered("not_applicable", "Every example of the other groups was trained on: take fewer `others`.")
+        raise NoAnswer("not_applicable", "Every example of the other groups was trained on: take fewer `others`.")
     return ScoredExamples(inside & ~trained, ~inside & ~trained, group, trained)
 
 
@@ -384,7 +384,7 @@ def measure(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Sco
     """What the trials on a subject gave.
 
     Raises:
-        Unanswered: If a trial it rests on failed or was skipped.
+        NoAnswer: If a trial it rests on failed or was skipped.
     """
     trials = trials_of(case, subject, how)
     task = case.plan.task
@@ -419,7 +419,7 @@ def _table(case: Case, trials: list[list[Trial]]) -> Values | None:
     """Scores ``[row, draw, example]``; ``None`` where one cannot be had: an attack on biases of a net without any."""
     try:
         return case.table(trials)
-    except Unanswered:
+    except NoAnswer:
         return None
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Final, final
 
 import msgspec
 
-from wheeltap.audits.base import Audit, Case, Hypothesis, Unanswered, Verdict, pair, training_passes
+from wheeltap.audits.base import Audit, Case, Hypothesis, NoAnswer, Verdict, pair, training_passes
 from wheeltap.audits.case import Values
 from wheeltap.audits.claims import PAIR
 from wheeltap.core.plain import many
@@ -93,7 +93,7 @@ class RelearningAudit(Audit):
             return trials
         try:
             on = examples_of(case, self.settings)
-        except Unanswered:
+        except NoAnswer:
             return trials
         controls = [control_trials(case, subject, self.settings, on) for subject in case.plan.subjects]
         return [*trials, *(trial for made in controls for row in made.values() for trial in row)]
@@ -136,7 +136,7 @@ class RelearningAudit(Audit):
         verdict = Verdict(controls=[self._control(name, one) for name, one in able.items()])
         for subject in case.plan.subjects:
             one = held[subject.name]
-            if isinstance(one, Unanswered):
+            if isinstance(one, NoAnswer):
                 verdict.drafts.append(self.unanswered(subject.name, one))
                 continue
             verdict.drafts.append(self._single(case, one))
@@ -155,13 +155,13 @@ class RelearningAudit(Audit):
             because=able.because if able.shown else f"No power: {able.because}",
         )  # fmt: skip
 
-    def _measured(self, case: Case, subject: SubjectRecord) -> NetRecovery | Unanswered:
+    def _measured(self, case: Case, subject: SubjectRecord) -> NetRecovery | NoAnswer:
         if self.settings.group < 0:
-            return Unanswered("not_applicable", "No group is named: give this audit the setting group=, the number of "
+            return NoAnswer("not_applicable", "No group is named: give this audit the setting group=, the number of "
                               "the group that was to be forgotten.")  # fmt: skip
         try:
             return measure(case, subject, self.settings, examples_of(case, self.settings))
-        except Unanswered as gap:
+        except NoAnswer as gap:
             return gap
 
     def _kept(self, case: Case, one: NetRecovery) -> str:
@@ -178,7 +178,7 @@ class RelearningAudit(Audit):
         """Not a test: how much comes back says something only beside a net that never knew the group."""
         why = self._kept(case, one)
         if why:
-            return self.unanswered(one.subject.name, Unanswered("not_applicable", why))
+            return self.unanswered(one.subject.name, NoAnswer("not_applicable", why))
         found = self._beside(case, one)
         words = f"{self._words(one, found)} {_ALONE}"
         claim = Hypothesis(test=None, status="inconclusive", found=words, beside=found)
@@ -241,18 +241,18 @@ class RelearningAudit(Audit):
         )  # fmt: skip
 
     def _pair(
-        self, case: Case, one: NetRecovery | Unanswered, two: NetRecovery | Unanswered, rival: SubjectRecord,
+        self, case: Case, one: NetRecovery | NoAnswer, two: NetRecovery | NoAnswer, rival: SubjectRecord,
         able: Mapping[str, AttackPower],
     ) -> Hypothesis:  # fmt: skip
         plan, how, title = case.plan, self.settings, f"{self.title}: recovery gap"
         name = pair(plan.reference, rival)
         for gap in (one, two):
-            if isinstance(gap, Unanswered):
+            if isinstance(gap, NoAnswer):
                 return self.unanswered(name, gap, title=title)
         assert isinstance(one, NetRecovery) and isinstance(two, NetRecovery)
         why = self._kept(case, one) or self._kept(case, two)
         if why:
-            return self.unanswered(name, Unanswered("not_applicable", why), title=title)
+            return self.unanswered(name, NoAnswer("not_applicable", why), title=title)
         margin = case.scaled(how.margin)
         tiers = [self._tier(case, (one, two), at, margin) for at in range(len(TIERS))]
         # The clearest gap is tested, and pays for the choice; all of them must be small where one is excluded.

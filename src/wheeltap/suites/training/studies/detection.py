@@ -15,7 +15,7 @@ import msgspec
 
 from wheeltap.audits.base import Audit, audits
 from wheeltap.audits.case import Case
-from wheeltap.audits.claims import Unanswered
+from wheeltap.audits.claims import NoAnswer
 from wheeltap.audits.power import WANTED
 from wheeltap.audits.score import SAME_OUTPUTS
 from wheeltap.core import seeds
@@ -27,8 +27,8 @@ from wheeltap.plans.defects import DEFECTS, SOUND, USUAL, Defect, names_of
 from wheeltap.plans.plan import AuditSpec, Plan
 from wheeltap.plans.readings.input_shift import FITTING, LADDERS
 from wheeltap.stats.members import Single, exact
-from wheeltap.studies.base import Said, Study
-from wheeltap.studies.measures import ANSWERED, Compared, single_of
+from wheeltap.studies.base import Study, StudyAnswer
+from wheeltap.studies.measures import ANSWERED, PairMetrics, single_of
 from wheeltap.studies.rules import WORST, listed
 from wheeltap.studies.table import Numbers, Table
 
@@ -367,13 +367,13 @@ class Detection(Study):
         base = next(one for one in case.whole.subjects if one.name == self._base(at))
         return case.on(base, member, seed=seeds.derive(case.whole.seed, self.name, "draws", at))
 
-    def compared(self, plan: Plan) -> Compared:
+    def compared(self, plan: Plan) -> PairMetrics:
         """The audits by which two nets are compared; the inputs are given as many passes as any of the weights."""
-        weighed = Compared.usual(_WEIGHED, plan, _SETTINGS)
+        weighed = PairMetrics.usual(_WEIGHED, plan, _SETTINGS)
         most = max(audit.most_passes(plan) for audit in weighed.made())
         draws = math.ceil(most / (SHIFT_PASSES * len(plan.subjects)))
         shift = AuditSpec(name="input-shift", settings={"shift_draws": max(2, draws), "weight_draws": 1})
-        return Compared((AuditSpec(name="score"), *([shift] if self.settings.shift else []), *weighed.audits))
+        return PairMetrics((AuditSpec(name="score"), *([shift] if self.settings.shift else []), *weighed.audits))
 
     def ask_of(self, case: Case, member: SubjectRecord) -> list[Trial]:
         """See ``Study.ask_of``: of a copy the trials of the comparison."""
@@ -404,7 +404,7 @@ class Detection(Study):
             if one.estimates[0].value is not None:
                 found[code] = to_the_grain(single_of(one.estimates[0]), one)
         if not answered:
-            raise Unanswered("not_applicable", " ".join(dict.fromkeys(one.because for one in findings.values())))
+            raise NoAnswer("not_applicable", " ".join(dict.fromkeys(one.because for one in findings.values())))
         found[ANY] = Single(float(any(one.status == "found" for one in answered.values())))
         score = answered.get("WT001")
         if score is not None:
@@ -415,7 +415,7 @@ class Detection(Study):
         """See ``Study.controls``."""
         return [same_function(table), plants_found(table, self.settings.planted)]
 
-    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> Said:
+    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study.said``."""
         lines = notes(table, self.settings.planted, shift=self.settings.shift)
         about = (
@@ -423,4 +423,6 @@ class Detection(Study):
             if self.settings.model
             else "Copies of nets trained on handwritten digits."
         )
-        return Said(headline=headline(self.rules(), findings, table), about=about, notes=lines, caveats=self.caveats)
+        return StudyAnswer(
+            headline=headline(self.rules(), findings, table), about=about, notes=lines, caveats=self.caveats
+        )

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from wheeltap.audits.case import Case
-from wheeltap.audits.claims import Unanswered
+from wheeltap.audits.claims import NoAnswer
 from wheeltap.core import seeds
 from wheeltap.core.records import Control, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
@@ -22,8 +22,8 @@ from wheeltap.stats.added_value import added, folds
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.delong1988 import placements
 from wheeltap.stats.members import Scale, Single
-from wheeltap.studies.base import Said, Study
-from wheeltap.studies.measures import Measured
+from wheeltap.studies.base import Study, StudyAnswer
+from wheeltap.studies.measures import AuditMetric
 from wheeltap.studies.rules import WORST, headline
 from wheeltap.studies.table import LEVEL, Numbers, Table
 
@@ -213,10 +213,10 @@ class ExampleDetection(Study):
 
     # ---- asking ---------------------------------------------------------------------------------------------------
 
-    def measures(self) -> tuple[Measured, ...]:
+    def measures(self) -> tuple[AuditMetric, ...]:
         """The audits of noise, whose curves bracket the half dose of each net."""
         return tuple(
-            Measured(half_of(key), f"{key}-noise", {"block_map": False}, estimate="half_dose") for key in WEIGHTS
+            AuditMetric(half_of(key), f"{key}-noise", {"block_map": False}, estimate="half_dose") for key in WEIGHTS
         )
 
     def ask_of(self, case: Case, member: SubjectRecord) -> list[Trial]:
@@ -237,7 +237,7 @@ class ExampleDetection(Study):
         weights = sum(measure.made().most_passes(alone) for measure in self.measures())
         return math.ceil(weights / _PASSES)
 
-    def _curve(self, case: Case, measure: Measured) -> list[list[Trial]]:
+    def _curve(self, case: Case, measure: AuditMetric) -> list[list[Trial]]:
         """Trials of a curve, ``[dose][draw]``; the walk to its doses has fewer draws and is left out."""
         rows: dict[float, dict[str, Trial]] = {}
         for trial in measure.ask(case):
@@ -250,7 +250,7 @@ class ExampleDetection(Study):
         """What a net says of each example.
 
         Raises:
-            Unanswered: If a trial gave nothing.
+            NoAnswer: If a trial gave nothing.
         """
         plain, shifted = (case.reading(trial) for trial in self.readings(case.plan, member))
         sign, clean, tiny = case.plan.task.sign, case.clean(member), np.finfo(np.float32).tiny
@@ -272,7 +272,7 @@ class ExampleDetection(Study):
         held, halves = self.scores(case, member), dict[str, Single]()
         try:
             halves |= super().numbers(case, member)
-        except Unanswered:
+        except NoAnswer:
             if not held.weights:
                 raise
         alone = {**held.outputs, INPUTS: held.inputs.mean(1), **held.weights}
@@ -302,7 +302,7 @@ class ExampleDetection(Study):
         )  # fmt: skip
         return [control]
 
-    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> Said:
+    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study.said``."""
         passes = _PASSES * self.input_draws(case.plan)
         notes = (
@@ -314,7 +314,7 @@ class ExampleDetection(Study):
             ),
             f"Equal cost: of each net at least {passes} passes with disturbed inputs, no more with disturbed weights.",
         )
-        return Said(
+        return StudyAnswer(
             headline=headline(self.rules(), findings), notes=notes, caveats=self.caveats,
             about=f"Examples of {case.plan.task.name}; label: {self.settings.label}.",
         )  # fmt: skip
