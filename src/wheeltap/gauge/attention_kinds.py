@@ -70,10 +70,6 @@ Reasons = Mapping[str, str]
 """By move, why it does not hold."""
 
 
-def _none(_path: str, _modules: Mapping[str, nn.Module]) -> Reasons:
-    return {}
-
-
 @final
 @dataclass(frozen=True)
 class Kind:
@@ -99,7 +95,7 @@ class Kind:
     own: tuple[str, ...] = ()
     inner: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     rotary: Literal["none", "all", "first"] = "none"
-    why_not: Callable[[str, Mapping[str, nn.Module]], Reasons] = _none
+    why_not: Callable[[str, Mapping[str, nn.Module]], Reasons] = lambda path, modules: {}
 
 
 def separate(prefix: str, module: Any, *, parts: tuple[str, ...], heads: int, groups: int) -> AttentionLayer | str:
@@ -150,11 +146,8 @@ def _bert(prefix: str, module: Any) -> AttentionLayer | str:
     return separate(prefix, module, parts=_SELF, heads=heads, groups=heads)
 
 
+_SHORT: Final = ("q", "k", "v", "o")
 _SELF: Final = ("self.query", "self.key", "self.value", "output.dense")
-
-
-def _t5(prefix: str, module: Any) -> AttentionLayer | str:
-    return separate(prefix, module, parts=("q", "k", "v", "o"), heads=module.n_heads, groups=module.n_heads)
 
 
 def _gpt2(prefix: str, module: Any) -> AttentionLayer | str:
@@ -260,10 +253,6 @@ def _alibi(path: str, modules: Mapping[str, nn.Module]) -> Reasons:
     return {"heads": SLOPES} if held.config.alibi else {}
 
 
-def _always_alibi(_path: str, _modules: Mapping[str, nn.Module]) -> Reasons:
-    return {"heads": SLOPES}
-
-
 def _biases(path: str, modules: Mapping[str, nn.Module]) -> Reasons:
     above = modules[path.rpartition(".")[0]] if path else None
     crossing = type(above).__name__ == "T5LayerCrossAttention"
@@ -303,13 +292,18 @@ KINDS: Final[Mapping[str, tuple[Kind, ...]]] = {
         Kind("FalconLinear", _FUSED, _falcon, also=("attention_dropout",), rotary="all", why_not=_alibi),
     ),
     "BloomAttention": (
-        Kind("Linear", _FUSED, _bloom, also=("attention_dropout",), why_not=_always_alibi),
+        Kind("Linear", _FUSED, _bloom, also=("attention_dropout",), why_not=lambda path, modules: {"heads": SLOPES}),
     ),
     "ViTAttention": (Kind("Linear", _PROJECTIONS, _separate),),
     **dict.fromkeys(("OPTAttention", "BartAttention"), (Kind("Linear", _OUT, partial(_separate, parts=_OUT)),)),
     "BertAttention": (_BERT,),
     "T5Attention": (
-        Kind("Linear", ("q", "k", "v", "o"), _t5, also=("relative_attention_bias",), why_not=_biases),
+        Kind(
+            "Linear", _SHORT, also=("relative_attention_bias",), why_not=_biases,
+            address=lambda prefix, module: separate(
+                prefix, module, parts=_SHORT, heads=module.n_heads, groups=module.n_heads
+            ),
+        ),
     ),
     **dict.fromkeys(("DeepseekV2Attention", "DeepseekV3Attention"), _DEEPSEEK),
     "GPT2Attention": (Kind("Conv1D", ("c_attn", "c_proj"), _gpt2, also=("attn_dropout", "resid_dropout")),),
