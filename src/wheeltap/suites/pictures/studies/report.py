@@ -19,7 +19,7 @@ from wheeltap.core.section import Picture, Pictures, Section, Widget
 from wheeltap.core.study import Member, Metric, MetricRow
 from wheeltap.report import png
 from wheeltap.stats.members import Scale, one_of, over_nets
-from wheeltap.studies.base import members_of
+from wheeltap.studies.base import StudyView, members_of
 from wheeltap.studies.table import LEVEL, Table, quantile, scale_of
 from wheeltap.suites.pictures.specs import BLOCKS, STEPS, DrawnNet
 
@@ -438,7 +438,7 @@ _STOPS: Final = np.array(
 not."""
 
 
-def shown(words: "StudyWords") -> Shown:
+def shown(words: "StudyWords") -> StudyView:
     """Members with how well each draws the picture, and metrics with how each kind of net looks beside the others."""
     table = words.table
 
@@ -453,7 +453,7 @@ def shown(words: "StudyWords") -> Shown:
         ]
         return msgspec.structs.replace(one, cohorts=tuple(cohorts))
 
-    return Shown(members=tuple(map(member, members_of(table))), rows=tuple(map(row, table.rows())))
+    return StudyView(members=tuple(map(member, members_of(table))), rows=tuple(map(row, table.rows())))
 
 
 def sections(
