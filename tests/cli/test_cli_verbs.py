@@ -267,7 +267,9 @@ def test_help_is_fast_and_light() -> None:
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
     code = (
-        "import sys, wheeltap as wt; assert not {'torch', 'altair', 'sklearn', 'transformers'} & set(sys.modules)\n"
+        "import sys, wheeltap as wt\n"
+        "assert all(one.__all__ for one in (wt.circuits, wt.lens, wt.seal))\n"
+        "assert not {'torch', 'altair', 'sklearn', 'transformers', 'scipy'} & set(sys.modules)\n"
         "wt.Subject; assert not {'altair', 'sklearn', 'transformers', 'ray'} & set(sys.modules)\n"
         "print(sorted(set(wt.__all__) - set(dir(wt))))"
     )

@@ -1,5 +1,6 @@
 """The Python door: bare modules, tensors, arrays, data sets and loaders; and the messages of what cannot be used."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -251,6 +252,31 @@ def test_two_bare_modules_are_told_apart() -> None:
     assert [subject.name for subject in named.record.subjects] == ["before", "after"]
     mixed = subjects_of([wt.Subject(net(), name="Sequential"), net(), net()])
     assert [subject.name for subject in mixed] == ["Sequential", "Sequential-2", "Sequential-3"]
+
+
+def test_any_number_of_models_is_compared_with_the_first() -> None:
+    report = wt.compare(net(), net(1), net(2), (INPUTS, TARGETS), audits="score")
+    pairs = [finding.subject for finding in report["WT001"] if " vs " in finding.subject]
+    assert pairs == ["Sequential vs Sequential-2", "Sequential vs Sequential-3"]
+    named = wt.compare(net(), net(1), net(2), task=(INPUTS, TARGETS), audits="score")
+    assert named.findings == report.findings
+    for few in ((), (net(), (INPUTS, TARGETS))):
+        with pytest.raises(UsageError, match="two models or more, and the examples"):
+            wt.compare(*few)
+
+
+def test_a_door_shows_what_it_passes_on() -> None:
+    shown, plan = inspect.signature(wt.compare).parameters, inspect.signature(wt.plan).parameters
+    assert {"audits", "schemes", "margin", "store", "workers"} <= shown.keys() >= {"models", "task", "names"}
+    assert shown["alpha"] == plan["alpha"] and "    margin: Smallest loss of score" in (wt.audit.__doc__ or "")
+
+
+def test_schemes_join_an_audit_of_deployment_that_is_named_with_settings() -> None:
+    for asked in (["score", "deployment"], [wt.AuditSpec("score"), wt.AuditSpec("deployment", {"draws": 4})]):
+        plan = wt.plan(net(), (INPUTS, TARGETS), audits=asked, schemes="nf4")
+        assert [one.name for one in plan.audits] == ["score", "deployment", "census"]
+        own = {"draws": 4} if isinstance(asked[1], wt.AuditSpec) else {}
+        assert plan.audits[1].settings == {**own, "schemes": "nf4"}
 
 
 def test_a_plan_is_run_with_the_same_bare_module(tmp_path: Any) -> None:

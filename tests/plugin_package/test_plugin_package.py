@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,9 +17,9 @@ HERE = Path(__file__).parent
 SOURCE = Path(wheeltap.__file__).parents[1]
 
 
-def run(site: Path, *command: str) -> subprocess.CompletedProcess[str]:
+def run(site: Path, *command: str, also: Path | None = None) -> subprocess.CompletedProcess[str]:
     """A command in a process of its own that sees the installed package and this wheeltap."""
-    paths = os.pathsep.join([str(site), str(SOURCE)])
+    paths = os.pathsep.join([str(site), *([] if also is None else [str(also)]), str(SOURCE)])
     return subprocess.run(
         [sys.executable, *command],
         capture_output=True,
@@ -84,6 +85,36 @@ def test_the_command_line_lists_it(site: Path) -> None:
     assert "salt" in perturbations and "salt" in audits and "WTX02" in audits and "confidence" in readings
     assert "seeded-digits:SEED" in models and "inverted-digits" in data
     assert loaded.split() == ["seeded-digits:7", "inverted-digits", "599"]
+
+
+VERBS = """
+import sys
+from wheeltap.cli import main
+assert main(["--help"]) == 0
+assert "torch" not in sys.modules
+assert main(["salt", "digits"]) == 0
+assert main(["study", "labels", "--help"]) == 0
+assert main(["broken"]) == 2
+assert main(["audit", "digits", "--audits", "score", "--out", "out", "--store", "s.wheeltap"]) == 0
+"""
+
+
+def test_its_verb_is_in_a_group_of_the_help_and_a_broken_one_hides_no_other(site: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken-0.1.dist-info"
+    broken.mkdir()
+    (broken / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 0.1\n")
+    points = {"wheeltap.verbs": "broken", "wheeltap.files": "broken.txt"}
+    (broken / "entry_points.txt").write_text("".join(f"[{g}]\n{n} = wheeltap_gone:verb\n" for g, n in points.items()))
+    done = run(tmp_path, "-c", VERBS, also=site)
+    assert done.returncode == 0, done.stderr
+    large = done.stdout.partition("Large runs")[2].partition("Read and check")[0]
+    assert "salt" in large and "Says how many weights a model has." in large and "status" in large
+    other = " ".join(done.stdout.partition("Of other packages")[2].replace("│", " ").split())
+    assert "broken Cannot be loaded: ModuleNotFoundError: No module named 'wheeltap_gone'" in other
+    assert "The verb 'broken' cannot be loaded" in done.stderr and "wheeltap_gone:verb" in done.stderr
+    assert re.search(r"digits: \d+ weights", done.stdout) and "--seeds" in done.stdout
+    assert (tmp_path / "out" / "taste.txt").read_text() == "2 findings\n"
+    assert "broken.txt was not written" in done.stderr and (tmp_path / "out" / "report.html").is_file()
 
 
 def test_it_is_not_there_without_the_package(site: Path) -> None:

@@ -104,6 +104,20 @@ def _shown(point: EntryPoint, groups: dict[str, Group]) -> dict[str, Any]:
     return {"help": (said or "").strip().partition("\n")[0], "group": group, "show": show}
 
 
+def _require_loaded(point: EntryPoint) -> None:
+    """Raises ``UsageError`` if the verb of another package cannot be loaded."""
+    try:
+        point.load()
+    except Exception as error:  # whatever it raises
+        raise UsageError(
+            f"The verb {point.name!r} cannot be loaded.",
+            where=point.value,
+            expected="a function, or a cyclopts App",
+            got=f"{type(error).__name__}: {error}",
+            do="Fix or uninstall the package that declares it in the group 'wheeltap.verbs'.",
+        ) from error
+
+
 def _take_settings(_app: App, _verbs: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Reads ``--config FILE``, where that is given."""
     if any(argument.name == "--config" and argument.tokens for argument in arguments):
@@ -143,6 +157,8 @@ def _called(words: list[str]) -> int:
                 expected=_FORMER[words[0]], got=words[0], do="See: wheeltap report --help",
             )  # fmt: skip
         app = application(overview=not words or words[0] in ("--help", "-h"))
+        for point in entry_points(group="wheeltap.verbs", name=words[0] if words else ""):
+            _require_loaded(point)
         if len(words) < 2 or {"--help", "-h"} & {*words}:  # cyclopts prints it, in bold
             app.console = terminal()
         code = app(

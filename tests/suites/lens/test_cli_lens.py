@@ -8,6 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+import wheeltap as wt
 from tests.published import published
 from wheeltap.cli import main
 from wheeltap.report import jsonfile
@@ -64,6 +65,16 @@ def test_a_second_look_into_a_store_adds_nothing(tmp_path: Path, capsys: pytest.
     Path(path).unlink()
     assert main(["report", store]) == 0
     assert "a: scores 0.750" in printed(capsys)
+
+
+def test_python_reads_the_same(tmp_path: Path) -> None:
+    files = [log(tmp_path / "a.jsonl", "1101" * 9), log(tmp_path / "b.jsonl", "0110" * 9)]
+    main(["lens", *files, "--json", str(tmp_path / "r.json"), "--quiet"])
+    report = wt.lens.read(*files, store=tmp_path / "s.wheeltap")
+    assert report.findings == wt.Report.read(tmp_path / "r.json").findings
+    assert wt.judge(tmp_path / "s.wheeltap").findings == report.findings
+    with pytest.raises(wt.errors.MissingFile):
+        wt.lens.read(tmp_path / "none.jsonl")
 
 
 def test_what_was_left_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

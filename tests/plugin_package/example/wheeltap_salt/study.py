@@ -1,8 +1,8 @@
 """A study: do nets that learned wrong labels lose more where the signs of a few weights turn?"""
 
-from wheeltap import Study
 from wheeltap.core.settings import Settings
 from wheeltap.core.study import Asked, Cast, Metric, Rule
+from wheeltap.studies.base import Study
 from wheeltap.studies.measures import AuditMetric
 
 
