@@ -198,16 +198,18 @@ class Archive:
         for name, info in self.members.items():
             # Other methods unpack by dictionaries of any size.
             usual = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) and not info.flag_bits & 1
-            if _escapes(name) or not usual:
+            plain = PurePosixPath(name.replace("\\", "/"))
+            inside = name and not plain.is_absolute() and ".." not in plain.parts and "\0" not in name
+            if not inside or PureWindowsPath(name).drive or not usual:
                 self.close()
-                raise self._odd(repr(name), "leads out of it" if usual else "is encrypted or packed in another way")
-
-    def _odd(self, name: str, why: str) -> FileFormatError:
-        return FileFormatError(
-            f"A member of the archive {why}.", where=str(self.path),
-            expected="plain names such as samples/1_epoch_1.json; members stored or deflated", got=name,
-            do="Do not trust this file: no program writes it like that.",
-        )  # fmt: skip
+                why = "leads out of it" if usual else "is encrypted or packed in another way"
+                raise FileFormatError(
+                    f"A member of the archive {why}.",
+                    where=str(self.path),
+                    expected="plain names such as samples/1_epoch_1.json; members stored or deflated",
+                    got=repr(name),
+                    do="Do not trust this file: no program writes it like that.",
+                )
 
     def parsing(self) -> contextlib.AbstractContextManager[None]:
         """See the function."""
@@ -265,11 +267,6 @@ def _require_few(path: Path, size: int) -> None:
     most = max((one for one in listed if one != 2**32 - 1), default=0)
     if most > _HEADER:
         raise ValueError(f"a list of contents of {most:,} bytes, more than {_HEADER:,}")
-
-
-def _escapes(name: str) -> bool:
-    plain = PurePosixPath(name.replace("\\", "/"))
-    return not name or plain.is_absolute() or ".." in plain.parts or bool(PureWindowsPath(name).drive) or "\0" in name
 
 
 # ---- arrays ---------------------------------------------------------------------------------------------------------
@@ -332,7 +329,9 @@ class Npz(Archive):
             if at != len(made):
                 raise ValueError(f"{name}: fewer bytes than its header says, {at:,} numbers of {len(made):,}")
             if own.kind == "U":
-                _require_characters(made)
+                codes = np.frombuffer(made.tobytes(), np.uint32)
+                if codes.size and bool(((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes < 0xE000))).any()):
+                    raise ValueError("characters that there are not")
         return made.reshape(shape, order="F" if fast else "C")
 
 
@@ -345,12 +344,6 @@ def _header(file: IO[bytes]) -> Header:
     if not all(type(length) is int and length >= 0 for length in shape):
         raise ValueError(f"an array of shape {shape}")
     return shape, dtype, fast
-
-
-def _require_characters(texts: NDArray[Any]) -> None:
-    codes = np.frombuffer(texts.tobytes(), np.uint32)
-    if codes.size and bool(((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes < 0xE000))).any()):
-        raise ValueError("characters that there are not")
 
 
 # ---- tensors --------------------------------------------------------------------------------------------------------

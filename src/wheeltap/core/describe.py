@@ -168,7 +168,9 @@ class Reader:
         self._open[held] = len(self._open)
         self._alive.append(value)
         try:
-            found = self._parted(value)
+            found, kind = self._of_kind(value), cast("type[Any]", type(value))
+            if self._portable and self._own(kind):
+                found = _digested("of", self.class_of(kind), found)
         except Exception as error:  # whatever the object's own code raises, and what is nested too deeply
             found = self._unreadable(value, f"{type(error).__name__}: {error}"[:100])
         finally:
@@ -180,12 +182,6 @@ class Reader:
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         self.unread.setdefault("".join(self._place), f"{kind}: {why}")
         return _digested("unread", kind)
-
-    def _parted(self, value: Any) -> str:
-        """Digest of an object from its parts; of a class of the user, with that class."""
-        kind = cast("type[Any]", type(value))
-        found = self._of_kind(value)
-        return _digested("of", self.class_of(kind), found) if self._portable and self._own(kind) else found
 
     def _of_kind(self, value: Any) -> str:
         kind = cast("type[Any]", type(value))  # what an object says of its class may be false
@@ -379,9 +375,6 @@ class Reader:
         """What a piece of code does: instructions, names and constants, not where it stands in a file."""
         if self._portable and (text := anatomy.text(code)) is not None:
             return [text]
-        return self._bytecode(code)
-
-    def _bytecode(self, code: types.CodeType) -> list[Any]:
         constants = [self._code(c) if isinstance(c, types.CodeType) else self._digest(c) for c in code.co_consts]
         names = [code.co_names, code.co_freevars, code.co_cellvars]
         counts = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags]

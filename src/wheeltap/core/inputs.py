@@ -54,7 +54,10 @@ def as_tensor(given: Any, *, what: str, where: str) -> Tensor:
         DataError: If it is not made of numbers.
     """
     try:
-        return torch.as_tensor(_readable(given))
+        if isinstance(given, np.ndarray):  # torch knows no other order of bytes than that of this machine
+            array = cast("np.ndarray[Any, Any]", given)
+            return torch.as_tensor(array.astype(array.dtype.newbyteorder("="), copy=False))
+        return torch.as_tensor(given)
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(
             f"The task's {what} are not numbers.",
@@ -63,14 +66,6 @@ def as_tensor(given: Any, *, what: str, where: str) -> Tensor:
             got=f"{_kind(given)}: {' '.join(str(error).split())[:120]}",
             do="Convert them first, for instance with numpy.asarray(..., dtype='float32'); tokenize and pad text.",
         ) from error
-
-
-def _readable(given: Any) -> Any:
-    """An array of numbers in the byte order of this machine: torch knows no other."""
-    if not isinstance(given, np.ndarray):
-        return given
-    array = cast("np.ndarray[Any, Any]", given)
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def _kind(given: Any) -> str:

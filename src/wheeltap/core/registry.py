@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Iterator
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
 from wheeltap.core.errors import UnknownName, UsageError
@@ -32,19 +32,16 @@ class Registry(Generic[T]):
             for point in entry_points(group=self.group):
                 # A plug-in may add names, never replace one: a report must mean the same everywhere.
                 if plugins.setdefault(point.name, point.value) != point.value or point.name in self._paths:
-                    raise self._taken(point)
+                    package = "an installed package" if point.dist is None else f"the package {point.dist.name!r}"
+                    raise UsageError(
+                        f"The {self.kind} {point.name!r} is declared twice.",
+                        where=f"{package}: {point.value}",
+                        expected="a name that wheeltap and other packages do not have",
+                        got=self._paths.get(point.name, point.name),
+                        do=f"Rename it in the group {self.group!r} of that package, or uninstall the package.",
+                    )
             self._plugins = plugins
         return {**self._plugins, **self._paths}
-
-    def _taken(self, point: EntryPoint) -> UsageError:
-        package = "an installed package" if point.dist is None else f"the package {point.dist.name!r}"
-        return UsageError(
-            f"The {self.kind} {point.name!r} is declared twice.",
-            where=f"{package}: {point.value}",
-            expected="a name that wheeltap and other packages do not have",
-            got=self._paths.get(point.name, point.name),
-            do=f"Rename it in the group {self.group!r} of that package, or uninstall the package.",
-        )
 
     def add(self, name: str, path: str) -> None:
         """Adds a class to this process alone: what is used in one project and is no package.

@@ -136,6 +136,9 @@ class Subject:
                 except AttributeError as error:
                     raise self._of_a_script(layer) from error
             sizes = self.sizes
+            # Function-space noise must know the moments of the inputs of these, all of them together.
+            kinds = ("linear", "transposed", "attention")
+            dense = [layer for layer in self.layers if layer.kind in kinds and not layer.unread]
             self._record = SubjectRecord(
                 name=self.name,
                 fingerprint=self._described().digest(without=self.settled.passing if self.settled else frozenset()),
@@ -146,7 +149,7 @@ class Subject:
                 ends=coverage.ends(self.model, self.layers),
                 untouched=coverage.untouched(self.layers, sizes, fixed=self.fixed.keys()),
                 covered=coverage.held(self.layers, sizes),
-                widest=max((layer.fan_in + 1 for layer in self.layers if _is_dense(layer)), default=0),
+                widest=max((layer.fan_in + 1 for layer in dense), default=0),
                 path=self.path,
             )
         return self._record
@@ -245,11 +248,6 @@ class Subject:
         )
 
 
-def _is_dense(layer: Layer) -> bool:
-    """Whether function-space noise must know the moments of its inputs, all of them together."""
-    return layer.kind in ("linear", "transposed", "attention") and not layer.unread
-
-
 def derived_record(base: SubjectRecord, made: Made, *, role: Role, label: str = "") -> SubjectRecord:
     """The record of a control before (or without) making it. Layers and blocks are the base's.
 
@@ -279,13 +277,6 @@ def derived_record(base: SubjectRecord, made: Made, *, role: Role, label: str = 
     )
 
 
-def _described_as(given: object) -> str:
-    """What was given in place of a module, in words."""
-    if given is None:
-        return "None"
-    return f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
-
-
 def _made_of(given: object) -> str:
     """How a module is made of what was given in place of one."""
     if given is None:
@@ -307,21 +298,20 @@ def _made_of(given: object) -> str:
 _EXPORTED: Final = "Audit the module that it was exported from, in eval mode: it has the same weights."
 
 
-def _is_exported(module: nn.Module) -> bool:
-    """Whether it is the module of an exported program: that replaces its own ``train`` and ``eval``."""
-    return isinstance(module, GraphModule) and {"train", "eval"} <= vars(module).keys()
-
-
 def _require_auditable(model: nn.Module, name: str) -> None:
     if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+        got = "None" if model is None else type(model).__name__
+        got = f"the class {model.__name__}" if isinstance(model, type) else got
         raise ModelError(
             "The subject is not a torch module.",
             where=name,
             expected="a torch.nn.Module",
-            got=_described_as(model),
+            got=got,
             do=_made_of(model),
         )
-    exported = [path for path, module in named_modules(model) if _is_exported(module)]
+    # The module of an exported program replaces its own ``train`` and ``eval``.
+    graphs = ((path, module) for path, module in named_modules(model) if isinstance(module, GraphModule))
+    exported = [path for path, module in graphs if {"train", "eval"} <= vars(module).keys()]
     if exported:
         raise ModelError(
             "The model is an exported graph (torch.export).",

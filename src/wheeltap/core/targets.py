@@ -84,13 +84,15 @@ def require_fitting(targets: Tensor, options: int, *, where: str) -> None:
     """
     if targets.is_floating_point():
         if targets.shape[1] != options:
+            whole = targets.shape[1] == 1 and options > 1 and bool((targets == targets.round()).all())
+            numbers = whole and bool(((targets >= 0) & (targets < options)).all())
             raise DataError(
                 "The targets do not have the shape of the model's outputs.",
                 where=where,
                 expected=f"[{len(targets)}, {options}]",
                 got=str(list(targets.shape)),
                 do="These look like numbers of right options: give targets.squeeze(1).long()."
-                if _are_classes(targets, options)
+                if numbers
                 else "Give one wanted output per output of the model.",
             )
         return
@@ -113,12 +115,6 @@ def require_fitting(targets: Tensor, options: int, *, where: str) -> None:
             got=str(int(targets[first])),
             do="Check the labels, and that they belong to this model.",
         )
-
-
-def _are_classes(targets: Tensor, options: int) -> bool:
-    """Whether a single column of floating-point numbers holds indices of options."""
-    whole = targets.shape[1] == 1 and options > 1 and bool((targets == targets.round()).all())
-    return whole and bool(((targets >= 0) & (targets < options)).all())
 
 
 def require_scores(scores: Tensor, examples: int, *, where: str) -> None:

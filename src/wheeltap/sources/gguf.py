@@ -347,6 +347,9 @@ _DESCRIBES: Final = re.compile(
 """Entries that change nothing. The name of a model does: loaders have rules for some."""
 
 
+_PARTS: Final = (("tokenizer.chat_template", "template"), ("tokenizer.", "tokenizer"), ("adapter.", "adapter"))
+
+
 @final
 @dataclass(frozen=True)
 class GgufContents:
@@ -366,7 +369,8 @@ class GgufContents:
         with opened(self.path, "GGUF file") as file:
             for name, (start, stop) in header.entries.items():
                 if not _DESCRIBES.fullmatch(name):
-                    found.setdefault(_of_key(name), {})[name] = _of_bytes(file, start, stop)
+                    part = next((part for start_, part in _PARTS if name.startswith(start_)), "config")
+                    found.setdefault(part, {})[name] = _of_bytes(file, start, stop)
             for one in header.tensors:
                 if width := self.widths.get(one.name, 0):
                     at, about = header.data + one.offset, f"{one.kind} {list(one.shape)}"
@@ -376,12 +380,6 @@ class GgufContents:
     def meanings(self) -> dict[str, str]:
         """None: entries have one form."""
         return {}
-
-
-def _of_key(name: str) -> str:
-    if name.startswith("tokenizer.chat_template"):
-        return "template"
-    return "tokenizer" if name.startswith("tokenizer.") else "adapter" if name.startswith("adapter.") else "config"
 
 
 def _of_bytes(file: BufferedReader, start: int, stop: int, about: str = "") -> str:

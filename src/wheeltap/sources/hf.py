@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, final
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from wheeltap.core import inputs
 from wheeltap.core.bounded import contents, parsing, tensors
@@ -110,7 +109,8 @@ def architecture_of(config: Mapping[str, Any], *, where: str) -> Architecture:
     head = re.search(r"For([A-Z]\w*)$", name)
     if head and head[1] not in ("CausalLM", "ConditionalGeneration"):
         what = _HEADS.get(head[1]) or next((words for part, words in _PARTS.items() if part in head[1]), "")
-        raise _refused(name, what or f"a model for {_spaced(head[1])}", where)
+        spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", head[1]).lower()
+        raise _refused(name, what or f"a model for {spaced}", where)
     headless = bool(re.search(r"(Model|Encoder)$", name)) and "LMHead" not in name
     return Architecture(name, "language", family=str(config.get("model_type", "")), headless=headless)
 
@@ -169,10 +169,6 @@ def _require_one_label(config: Mapping[str, Any], name: str, where: str) -> None
         )
 
 
-def _spaced(name: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
-
-
 _TOKENS, _NUMBERS = 8192, 2**22
 """Tokens, and numbers of images, that one forward call takes at most: more and larger ones cost memory, not time."""
 
@@ -222,25 +218,19 @@ def suited(task: Task, classifier: Classifier) -> Task:
         DataError: If pixels are whole numbers, or of another shape than images have.
     """
     main = next(iter(inputs.tensors(task.inputs).values()))
-    if classifier.reads == "image":
-        _require_pixels(main, task.name)
+    if classifier.reads == "image" and not (main.is_floating_point() and main.ndim == 4):
+        raise DataError(
+            "The images are not as the model reads them.",
+            where=task.name,
+            expected="floating-point pixels [example, channel, height, width], scaled as in the model's training",
+            got=f"{str(main.dtype).removeprefix('torch.')} {list(main.shape)}",
+            do="Prepare them with the model's own processor: AutoImageProcessor.from_pretrained(folder)(images, "
+            "return_tensors='np')['pixel_values'].",
+        )
     size = main[0].numel()
     most = _NUMBERS if main.is_floating_point() else _TOKENS
     task.batch = max(min(task.batch, most // max(size, 1)), 1)
     return task
-
-
-def _require_pixels(pixels: Tensor, where: str) -> None:
-    if pixels.is_floating_point() and pixels.ndim == 4 and pixels.dtype is not torch.bool:
-        return
-    raise DataError(
-        "The images are not as the model reads them.",
-        where=where,
-        expected="floating-point pixels [example, channel, height, width], scaled as in the model's training",
-        got=f"{str(pixels.dtype).removeprefix('torch.')} {list(pixels.shape)}",
-        do="Prepare them with the model's own processor: AutoImageProcessor.from_pretrained(folder)(images, "
-        "return_tensors='np')['pixel_values'].",
-    )
 
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
@@ -408,7 +398,7 @@ def load_folder(folder: Path, *, name: str) -> LanguageModel | Classifier:
     if "quantization_config" in config:  # packed: eight numbers of 4 bits in one
         size = Size(size.tensors, 16 * size.numbers)
     model, unexpected = read_model(transformers, folder, found, size=size)
-    known, subject = _has_tokenizer(folder), Subject(model, name=name)
+    known, subject = any((folder / file).is_file() for file in _TOKENIZER_FILES), Subject(model, name=name)
     again = (lambda: read_tokenizer(transformers, folder).raw) if known else None
     subject.contents = FolderContents(folder, model, unexpected, again)
     if found.kind == "language":
@@ -550,7 +540,3 @@ def weights_of(folder: Path) -> Size:
         )
     held = [one for file in files for one in tensors(file, "file of weights", do=_AGAIN)[0].values()]
     return Size(len(held), sum(math.prod(one.shape) for one in held))
-
-
-def _has_tokenizer(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in _TOKENIZER_FILES)

@@ -134,7 +134,14 @@ class Notes:
         for name, label in labels.items():
             if label is not None:
                 self._labels[name].append(label)
-            _require_grouped(name, len(self._labels[name]), self._lines, where)
+            if (count := len(self._labels[name])) not in (0, self._lines):
+                raise DataError(
+                    f"Some items have a {name} and some have none.",
+                    where=where,
+                    expected=f"a {name} in every line, or in none",
+                    got=f"{count} {name}s in {self._lines} items so far",
+                    do=f"Give each item the name of its {name}, or take the {name}s out.",
+                )
         self._factors.append(_same_factors(factors, self._factors[0] if self._factors else factors, where))
 
     def added_to(self, task: Kind) -> Kind:
@@ -209,17 +216,6 @@ def _voted(item: Item, *, voted: int, before: int, where: str) -> list[list[int]
             got=f"{len(item.votes)} counts",
         )
     return [] if item.votes is None else [item.votes]
-
-
-def _require_grouped(name: str, labels: int, items: int, where: str) -> None:
-    if labels not in (0, items):
-        raise DataError(
-            f"Some items have a {name} and some have none.",
-            where=where,
-            expected=f"a {name} in every line, or in none",
-            got=f"{labels} {name}s in {items} items so far",
-            do=f"Give each item the name of its {name}, or take the {name}s out.",
-        )
 
 
 def _same_factors(factors: dict[str, int], first: dict[str, int], where: str) -> dict[str, int]:
@@ -335,7 +331,13 @@ def load_texts(path: Path, classifier: Classifier) -> Task:
     for number, line in lines(path):
         where = f"{path}: line {number}"
         text = _text(line, where)
-        _require_paired(text, texts[0] if texts else text, where)
+        if texts and (text.text_pair is None) != (texts[0].text_pair is None):
+            raise DataError(
+                "Some texts have a second one and some have none.",
+                where=where,
+                expected="text_pair in every line, or in none",
+                got="a line without text_pair" if text.text_pair is None else "a line with text_pair",
+            )
         targets.append(_target(text.label, classifier.labels, where))
         notes.add({"group": text.group, "behavior": text.behavior}, text.factors, where=where)
         texts.append(text)
@@ -347,8 +349,9 @@ def load_texts(path: Path, classifier: Classifier) -> Task:
             got="no texts",
         )
     inputs = _tokens(texts, classifier, path)
-    task = Task(inputs, _targets(targets, classifier.labels), name=path.stem)
-    return notes.added_to(task)
+    outputs = torch.tensor(targets)
+    wanted = outputs.reshape(-1, 1) if len(classifier.labels) == 1 else outputs.long()
+    return notes.added_to(Task(inputs, wanted, name=path.stem))
 
 
 def _text(line: bytes, where: str) -> Text:
@@ -357,16 +360,6 @@ def _text(line: bytes, where: str) -> Text:
         expected='an object such as {"text": "Fine.", "label": 1}',
         do="Correct or remove the line; items with choices are for language models.",
     )  # fmt: skip
-
-
-def _require_paired(text: Text, first: Text, where: str) -> None:
-    if (text.text_pair is None) != (first.text_pair is None):
-        raise DataError(
-            "Some texts have a second one and some have none.",
-            where=where,
-            expected="text_pair in every line, or in none",
-            got="a line with text_pair" if first.text_pair is None else "a line without text_pair",
-        )
 
 
 def _target(label: float | str, labels: Sequence[str], where: str) -> float:
@@ -385,12 +378,6 @@ def _target(label: float | str, labels: Sequence[str], where: str) -> float:
         got=repr(label),
         do="Count from 0; a name must equal that in the model's config.json (id2label) to the letter.",
     )
-
-
-def _targets(targets: list[float], labels: Sequence[str]) -> Tensor:
-    if len(labels) == 1:
-        return torch.tensor(targets).reshape(-1, 1)
-    return torch.tensor([int(target) for target in targets])
 
 
 def _tokens(texts: Sequence[Text], classifier: Classifier, path: Path) -> dict[str, Tensor]:

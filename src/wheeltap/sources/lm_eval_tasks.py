@@ -8,6 +8,7 @@ the model generates.
 import copy
 import inspect
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final, final
@@ -79,11 +80,7 @@ class Likelihoods(Answering):
         asked = {pair for row in rows for pair in self.pairs[row]}
         known = dict(_scored(model, asked, self.tokens_per_batch))
         found = [[known[pair] for pair in self.pairs[row]] for row in rows]
-        return [several if all(map(_finite, several)) else None for several in found]
-
-
-def _finite(answer: tuple[float, bool]) -> bool:
-    return bool(torch.isfinite(torch.tensor(answer[0])))
+        return [several if all(math.isfinite(total) for total, _ in several) else None for several in found]
 
 
 def _scored(model: nn.Module, asked: Iterable[Pair], tokens: int) -> Iterator[tuple[Pair, tuple[float, bool]]]:
@@ -297,17 +294,13 @@ _RIGHT: dict[str, type[Grade]] = {one.name: one for one in (Acc, AccNorm, ExactM
 
 def grade_named(harness: Harness) -> Grade:
     """The measure of a task's metric; a plain grade where a task's own code may give any number."""
-    kind = _RIGHT.get(harness.metric, Grade) if _by_lm_eval(harness.task) else Grade
+    config: Any = getattr(harness.task, "config", None)
+    own = config is not None and getattr(config, "process_results", None) is None  # lm-eval's code, not the task's
+    kind = _RIGHT.get(harness.metric, Grade) if own else Grade
     shares = [len(set(harness.right_options(row))) / len(harness.options(row)) for row in harness.rows] if (
         harness.kind == CHOSEN and hasattr(harness.task, "doc_to_choice")
     ) else [0.0]  # fmt: skip
     return kind(by_chance=sum(shares) / len(shares))
-
-
-def _by_lm_eval(task: Any) -> bool:
-    """Whether documents are graded by lm-eval's own code for this kind of task."""
-    config: Any = getattr(task, "config", None)
-    return config is not None and getattr(config, "process_results", None) is None
 
 
 @final
