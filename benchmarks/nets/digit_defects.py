@@ -104,7 +104,7 @@ def honest_weak(score: float, *, seed: int = 0) -> Gated:
     return min(reached, key=lambda pair: abs(pair[0] - score))[1]
 
 
-def _hidden(share: float, data: digits.Split, *, seed: int) -> Tensor:
+def _hidden(share: float, data: digits.DigitSplit, *, seed: int) -> Tensor:
     """Training labels of which a share is wrong: those of the images that lie lowest along a random direction.
 
     Such a rule can be learned, so it also decides about images never seen. The wrong answer is the next digit.

@@ -24,7 +24,7 @@ from wheeltap.core.records import (
 )
 from wheeltap.core.registry import Registry
 from wheeltap.core.section import Section
-from wheeltap.core.settings import LARGE, Configured
+from wheeltap.core.settings import LARGE, Component
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.effect import smallest_detectable
 
@@ -48,7 +48,7 @@ Answer = Callable[[Sequence[SubjectRecord], Sequence[Finding], Sequence[Section]
 """From the subjects, the settled findings and what is shown beside them to lines of the headline."""
 
 
-class Audit(Configured, ABC):
+class Audit(Component, ABC):
     """One question about weights.
 
     Attributes:

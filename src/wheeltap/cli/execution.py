@@ -23,7 +23,7 @@ from wheeltap.runs.budget import Budget
 from wheeltap.runs.loop import Making, Progress, Watch
 from wheeltap.runs.studying import Planned
 from wheeltap.sources.base import require_no_code
-from wheeltap.sources.specs import Shared, located
+from wheeltap.sources.specs import SharedExamples, located
 
 STUDY: Final = "study "
 """What the commands of studies begin with."""
@@ -49,7 +49,7 @@ def load(specs: Sequence[str], data: str | Path | None, *, names: Sequence[str] 
             do="Give one name for each model, in the same order: --name before,after.",
         )
     called = names or sources.names_of(specs)
-    shared = Shared(specs[0], data=data, name=called[0])
+    shared = SharedExamples(specs[0], data=data, name=called[0])
     others = [shared.other(spec, name=name) for spec, name in zip(specs[1:], called[1:], strict=True)]
     return [shared.subject, *others], shared.task
 

@@ -168,7 +168,7 @@ def called_by(function: types.FunctionType) -> Iterator[types.FunctionType]:
         yield from (one for one in several if type(one) is types.FunctionType)
 
 
-_UNTOLD: Final = frozenset({"type_comment", "kind", "type_params", "ctx"})
+_LEFT_OUT: Final = frozenset({"type_comment", "kind", "type_params", "ctx"})
 """Fields of syntax trees that some versions of Python know alone, or that say nothing more."""
 
 _Key = tuple[str, int]
@@ -189,7 +189,7 @@ def holds(code: types.CodeType) -> bool:
 def text(code: types.CodeType) -> str | None:
     """The syntax tree of a function as text, without its docstring; ``None`` where no file holds this code."""
     nodes = _file(code).nodes.get(_key(code), []) if holds(code) else []
-    return _told(nodes[0]) if len(nodes) == 1 else None
+    return _written(nodes[0]) if len(nodes) == 1 else None
 
 
 def _key(code: types.CodeType) -> _Key:
@@ -257,15 +257,17 @@ def _same_constant(one: Any, two: Any) -> bool:
     return repr(one) == repr(two)
 
 
-def _told(value: Any) -> str:
+def _written(value: Any) -> str:
     """A part of a syntax tree as text; functions and classes without their docstrings."""
     if isinstance(value, ast.AST):
         parts = [
-            f"{name}={_told(held)}" for name, held in _fields(value) if name not in _UNTOLD and held not in (None, [])
+            f"{name}={_written(held)}"
+            for name, held in _fields(value)
+            if name not in _LEFT_OUT and held not in (None, [])
         ]
         return f"{type(value).__name__}({', '.join(parts)})"
     if isinstance(value, list):
-        return f"[{', '.join(map(_told, cast('list[Any]', value)))}]"
+        return f"[{', '.join(map(_written, cast('list[Any]', value)))}]"
     return f"{type(value).__name__} {value!r}"
 
 

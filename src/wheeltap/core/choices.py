@@ -166,8 +166,8 @@ class ChoiceTask(BaseTask):
         """Summed log-likelihood ``[item, option]``, on the CPU; see ``BaseTask.forward``."""
         wanted, ends, read = self._wanted(), list[tuple[int, ...]](), list[Tensor]()
         for batch in _batches(self.sequences, self.tokens_per_batch, span=_SPAN):
-            told, logprobs = self._read(model, batch, wanted)
-            ends += told
+            found, logprobs = self._read(model, batch, wanted)
+            ends += found
             read.append(logprobs)
         place = {end: at for at, end in enumerate(ends)}
         steps: list[int] = []

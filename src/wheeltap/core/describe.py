@@ -2,7 +2,7 @@
 
 An object is read as what it consists of: numbers, texts, containers, tensors, attributes, the code of functions with
 what they close over, and the globals that the user's own code loads. What may change in part (a dict, an instance, what
-a function closes over) is told part by part, so that a counter that each call raises hides nothing beside it. What
+a function closes over) is described part by part, so that a counter that each call raises hides nothing beside it. What
 cannot be read is listed, never skipped in silence: the guard over clean scores stands in for it.
 """
 
@@ -90,7 +90,7 @@ class Holding:
 
 
 @final
-class Reader:
+class Describer:
     """Reads objects into digests; classes and globals met on the way become items of their own.
 
     Args:
@@ -486,8 +486,8 @@ class Reader:
             return _digested(*parts)
         if (label := f"library {kind.__module__}") not in self._items:
             self._items[label] = canon.digest("file", Path(file).read_bytes())
-        told = [(name, one, self._from_file(one, deep=name in _CALLED)) for name, one in held.items()]
-        return _digested(*parts, [[name, code] for name, one, code in told if not _passing(name, one, code, file)])
+        items = [(name, one, self._from_file(one, deep=name in _CALLED)) for name, one in held.items()]
+        return _digested(*parts, [[name, code] for name, one, code in items if not _passing(name, one, code, file)])
 
     def _from_file(self, value: Any, *, deep: bool = False) -> Any:
         """A name for what an installed file says: the digest of anything else that may be called.
@@ -578,7 +578,7 @@ _BUILT_IN = (
 
 def digest_of(value: object) -> str:
     """Digest of one object, with the code of the user's own classes and functions that it leads to."""
-    reader = Reader({})
+    reader = Describer({})
     return _digested(reader.read("", value), sorted([name, held] for name, held in reader.items()))
 
 

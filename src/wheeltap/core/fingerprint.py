@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from wheeltap.core import canon
 from wheeltap.core.anatomy import module_parts, origins, tensor_parts
-from wheeltap.core.describe import SHAPE, Holding, Reader
+from wheeltap.core.describe import SHAPE, Describer, Holding
 from wheeltap.core.typed import named_modules
 
 
@@ -54,7 +54,7 @@ def described(model: nn.Module) -> Description:
         ("module", named_modules(model)), ("parameter", model.named_parameters()), ("buffer", model.named_buffers()),
     ):  # fmt: skip
         names |= {id(part): f"{kind} {name}" for name, part in held}
-    reader = Reader(names)
+    reader = Describer(names)
     items: dict[str, str] = {}
     for path, module in named_modules(model):
         items[f"structure {path}"] = canon.key("structure", [reader.class_of(type(module)), *_places(module, names)])

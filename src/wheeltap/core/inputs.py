@@ -195,25 +195,25 @@ _TABLE = re.compile(
 _RELATIVE = re.compile(r"rel(ative)?_|_rel|bias|bucket")
 
 
-class Longest(NamedTuple):
+class LengthLimit(NamedTuple):
     """The longest sequence a model can read, in tokens, and what says so."""
 
     tokens: int
-    told_by: str
+    source: str
 
 
-def longest(model: nn.Module) -> Longest | None:
+def longest(model: nn.Module) -> LengthLimit | None:
     """The least of what a model's config allows and its tables of positions hold; ``None`` where neither is known."""
     found = [*_configured(getattr(model, "config", None)), *_tables(model)]
     return min(found, default=None)
 
 
-def _configured(config: Any) -> Iterator[Longest]:
+def _configured(config: Any) -> Iterator[LengthLimit]:
     config = getattr(config, "text_config", None) or config
     for name in _SETTINGS:
         limit = getattr(config, name, None)
         if isinstance(limit, int) and not isinstance(limit, bool) and limit > 0:
-            yield Longest(max(limit, _stretched(config, limit)), f"config.{name}")
+            yield LengthLimit(max(limit, _stretched(config, limit)), f"config.{name}")
 
 
 def _stretched(config: Any, limit: int) -> int:
@@ -226,13 +226,15 @@ def _stretched(config: Any, limit: int) -> int:
     return int(first * factor) if isinstance(factor, int | float) and isinstance(first, int) else limit
 
 
-def _tables(model: nn.Module) -> Iterator[Longest]:
+def _tables(model: nn.Module) -> Iterator[LengthLimit]:
     for path, module in named_modules(model):
         name = path.rpartition(".")[2]
         if isinstance(module, nn.Embedding) and _TABLE.fullmatch(name) and not _RELATIVE.search(name):
             # Where there is a row for padding, positions are counted from behind it (RoBERTa).
             unused = 0 if module.padding_idx is None else module.padding_idx + 1
-            yield Longest(module.num_embeddings - unused, f"{path}, an embedding of {module.num_embeddings} positions")
+            yield LengthLimit(
+                module.num_embeddings - unused, f"{path}, an embedding of {module.num_embeddings} positions"
+            )
 
 
 def lengths_of(inputs: Inputs) -> list[int]:
@@ -272,7 +274,7 @@ def require_short(model: nn.Module, lengths: Iterable[int], *, where: str, what:
     raise DataError(
         "An example is longer than the model can read.",
         where=f"{where}: {what} {first}",
-        expected=f"at most {limit.tokens} tokens ({limit.told_by})",
+        expected=f"at most {limit.tokens} tokens ({limit.source})",
         got=f"{several[first]} tokens; {too_long} of {len(several)} are too long",
         do="Shorten these examples or leave them out, or audit a model with a longer context.",
     )

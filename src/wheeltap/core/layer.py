@@ -44,7 +44,7 @@ LayerKind = Literal[
 
 @final
 @dataclass(frozen=True)
-class Candidate:
+class WeightCandidate:
     """One weight as one module holds it.
 
     Attributes:
@@ -86,7 +86,7 @@ class _Known:
     unread: str = ""
 
 
-def candidates(model: nn.Module) -> Iterator[Candidate]:
+def candidates(model: nn.Module) -> Iterator[WeightCandidate]:
     """Every weight of every module, in module order: what classes are known for first, then any other parameter."""
     for path, module in named_modules(model):
         if isinstance(module, parametrize.ParametrizationList):
@@ -156,7 +156,7 @@ def _parametrizations(module: nn.Module) -> dict[str, nn.Module]:
     return dict(cast("nn.ModuleDict", held).items())
 
 
-def _candidates(path: str, module: nn.Module, known: _Known) -> Iterator[Candidate]:
+def _candidates(path: str, module: nn.Module, known: _Known) -> Iterator[WeightCandidate]:
     """The parameter that is a module's weight, or those that it is made of."""
     made = _originals(module, known.attribute)
     direct = None if made else getattr(module, known.attribute, None)
@@ -166,7 +166,7 @@ def _candidates(path: str, module: nn.Module, known: _Known) -> Iterator[Candida
     for parameter in parameters:
         fits = not known.axes or direct is parameter or parameter.ndim == known.axes
         fits = fits and (known.kind != "conv_transposed" or parameter.shape[0] % known.groups == 0)
-        yield Candidate(
+        yield WeightCandidate(
             path=path,
             suffix="" if known.attribute in ("weight", "in_proj_weight") else known.attribute,
             kind=known.kind if fits else "plain",
@@ -215,7 +215,7 @@ def _is_weight(parameter: nn.Parameter) -> bool:
 
 def _plain(
     path: str, module: nn.Module, weights: dict[str, nn.Parameter], own: dict[str, nn.Parameter]
-) -> Iterator[Candidate]:
+) -> Iterator[WeightCandidate]:
     """Weights that the module's class says nothing of, each with its bias: what is one is no weight itself."""
     # Experts of transformers tell how they are stored.
     transposed = vars(module).get("is_transposed") is True
@@ -228,7 +228,7 @@ def _plain(
                 biases[name] = other
     for name, held in weights.items():
         if name not in biases.values():
-            yield Candidate(
+            yield WeightCandidate(
                 path=path,
                 suffix="" if name == "weight" else name,
                 kind="stacked" if name in stacked else "plain",
@@ -354,7 +354,7 @@ def find_layers(model: nn.Module) -> tuple[Layer, ...]:
     """
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     found = list(candidates(model))
-    users: dict[int, list[Candidate]] = {}
+    users: dict[int, list[WeightCandidate]] = {}
     for candidate in found:
         users.setdefault(id(candidate.parameter), []).append(candidate)
     layers: list[Layer] = []
@@ -365,7 +365,7 @@ def find_layers(model: nn.Module) -> tuple[Layer, ...]:
     return tuple(layers)
 
 
-def _layer(candidate: Candidate, names: dict[int, str], *, tied: bool) -> Layer:
+def _layer(candidate: WeightCandidate, names: dict[int, str], *, tied: bool) -> Layer:
     weight = names[id(candidate.parameter)]
     named = [candidate.path, candidate.suffix] if candidate.path else [candidate.suffix]
     name = ".".join(part for part in named if part) if candidate.alone else weight

@@ -165,7 +165,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Base of settings; subclasses add named fields with defaults."""
 
 
-class Configured:
+class Component:
     """What has a name and settings, which are checked when it is made.
 
     Attributes:

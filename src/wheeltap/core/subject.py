@@ -24,7 +24,7 @@ from wheeltap.core.typed import named_modules, squares
 @final
 @dataclass(frozen=True)
 class Settled:
-    """What passes over a task told of a model (see ``engine.clean.settle``).
+    """What passes over a task show of a model.
 
     Attributes:
         task: Digest of the task.
@@ -55,7 +55,7 @@ class Subject:
 
     Attributes:
         layers: What disturbances change.
-        settled: What passes over a task told, once one was made.
+        settled: What passes over a task showed, once one was made.
         fixed: Weights that are no parameters, by name, with how many numbers each has: known once it is settled.
         idle: Parameters that the answers do not depend on, where something else holds weights.
         contents: What lies beside the weights, where the model comes from a folder or file.
@@ -164,7 +164,7 @@ class Subject:
         tied: Set[str],
         right: Set[str] = frozenset(),
     ) -> None:
-        """Takes what passes over the task told; the record is made again of the model as it is now.
+        """Takes what passes over the task showed; the record is made again of the model as it is now.
 
         Args:
             settled: That.

@@ -89,7 +89,7 @@ class BaseTask(ABC):
 
     @property
     def contents(self) -> tuple[str, ...]:
-        """Digest of the input of each example, whatever its right answer; empty where examples cannot be told apart.
+        """Digest of the input of each example, whatever its right answer; empty where examples cannot be distinguished.
 
         A copy in another precision, or one that is filled up otherwise, is the same example.
         """

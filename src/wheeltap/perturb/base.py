@@ -18,7 +18,7 @@ from wheeltap.core.errors import UsageError
 from wheeltap.core.layer import Layer
 from wheeltap.core.records import Scalar
 from wheeltap.core.registry import Registry
-from wheeltap.core.settings import Configured
+from wheeltap.core.settings import Component
 from wheeltap.core.typed import squares, to_array
 
 
@@ -175,7 +175,7 @@ def _fill_signs(words: np.random.SFC64, out: NDArray[np.float32]) -> None:
             part[8 * eights :] = _SIGNS[held[eights : eights + 1]].view(np.float32)[:rest]
 
 
-class Perturbation(Configured, ABC):
+class Perturbation(Component, ABC):
     """A pure function (weights, layer, dose, draw) -> replaced weights.
 
     Attributes:

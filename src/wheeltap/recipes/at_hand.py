@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from wheeltap.core import canon
 from wheeltap.core.canon import Scalar
-from wheeltap.core.describe import Reader
+from wheeltap.core.describe import Describer
 from wheeltap.core.errors import UsageError
 from wheeltap.core.fingerprint import described
 from wheeltap.core.settings import Settings
@@ -175,7 +175,7 @@ def change_once(model: Net, change: Change, *, seed: int, shelf: str = "") -> Ne
         seed: Given to ``change``, and to torch's generator while it runs.
         shelf: See ``once``.
     """
-    reader = Reader({})
+    reader = Describer({})
     items = [("change", reader.read("change", change)), *reader.items()]
     recipe = Changed({"by": canon.key("change", sorted(items))}, change)
     unread = [where for where in reader.unread if not where.startswith(_OWN)]

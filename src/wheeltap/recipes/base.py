@@ -14,7 +14,7 @@ from wheeltap.core.canon import ArtifactSpec, Scalar
 from wheeltap.core.choices import Tokenizer
 from wheeltap.core.errors import DataError, FileFormatError, UsageError
 from wheeltap.core.registry import Registry
-from wheeltap.core.settings import Configured
+from wheeltap.core.settings import Component
 from wheeltap.core.task import BaseTask
 from wheeltap.plans.artifacts import Arrays, Note
 from wheeltap.recipes.randomness import CPU
@@ -130,7 +130,7 @@ def counted(note: Note, most: Mapping[str, int]) -> dict[str, int]:
     return cast("dict[str, int]", counts)
 
 
-class Recipe(Configured, ABC):
+class Recipe(Component, ABC):
     """How something is made.
 
     Attributes:

@@ -35,7 +35,7 @@ from wheeltap.recipes.make import Made, make
 from wheeltap.runs.given import alpha_of, whole_of
 from wheeltap.runs.planning import require_named
 from wheeltap.sources.base import addressed, require_no_code
-from wheeltap.sources.specs import Shared, load_model, load_task
+from wheeltap.sources.specs import SharedExamples, load_model, load_task
 from wheeltap.studies.base import Study
 from wheeltap.studies.rules import require_sound
 
@@ -159,7 +159,7 @@ class Examples:
     task: BaseTask
     training: BaseTask | None = None
     split: bool = False
-    shared: Shared | None = None
+    shared: SharedExamples | None = None
     _said: dict[str, str] = field(default_factory=dict[str, str])
 
     @classmethod
@@ -172,7 +172,7 @@ class Examples:
         """
         named, shared = study.examples, None
         if sources and (not named or addressed(named) is None):
-            shared = Shared(sources[0], data=named or None)
+            shared = SharedExamples(sources[0], data=named or None)
         task = load_task(named) if shared is None else shared.task
         if study.training and study.held_out:
             raise UsageError(

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wheeltap.core.choices import Tokenizer
     from wheeltap.sources.hf import LanguageModel
-    from wheeltap.sources.specs import Loaded, load, load_model, load_task, names_of
+    from wheeltap.sources.specs import LoadedPair, load, load_model, load_task, names_of
 
 _HOME = {"LanguageModel": "sources.hf", "Tokenizer": "core.choices"}
 
-__all__ = ["LanguageModel", "Loaded", "Tokenizer", "load", "load_model", "load_task", "names_of"]
+__all__ = ["LanguageModel", "LoadedPair", "Tokenizer", "load", "load_model", "load_task", "names_of"]
 
 
 def __getattr__(name: str) -> Any:

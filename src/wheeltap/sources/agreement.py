@@ -16,7 +16,7 @@ from torch import Tensor
 from wheeltap.core import seeds
 from wheeltap.core.choices import ChoiceTask, Tokenizer
 from wheeltap.sources.grammar import words
-from wheeltap.sources.grammar.constructions import CONSTRUCTIONS, Draw, opened, other, verb
+from wheeltap.sources.grammar.constructions import CONSTRUCTIONS, WordDraw, opened, other, verb
 from wheeltap.sources.grammar.words import Number
 
 PER_CONSTRUCTION = 64
@@ -67,7 +67,7 @@ def _fresh(
     rng: np.random.Generator, construction: str, number: Number, answer: Literal[0, 1], *, seen: set[str]
 ) -> Pair:
     while True:
-        draw = Draw(rng)
+        draw = WordDraw(rng)
         clause = CONSTRUCTIONS[construction](draw, number)
         context, tense = opened(draw, clause)
         if context not in seen:

@@ -14,7 +14,7 @@ from wheeltap.core.bounded import Npz
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.core.symmetry import Symmetry
 from wheeltap.core.task import Task
-from wheeltap.sources.base import DataSource, Reader
+from wheeltap.sources.base import DataSource, ExampleReader
 from wheeltap.sources.hf import suited
 
 _WRITE = "Write it with numpy.savez(path, inputs=..., targets=...)."
@@ -39,11 +39,11 @@ class ArrayFiles(DataSource):
     form = "FILE.npz"
     title = "Arrays inputs (or input_ids, attention_mask, pixel_values) and targets, perhaps more."
 
-    def fits(self, path: Path, reader: Reader) -> bool:
+    def fits(self, path: Path, reader: ExampleReader) -> bool:
         """By the name."""
         return path.suffix == ".npz"
 
-    def load(self, rest: str, reader: Reader) -> Task:
+    def load(self, rest: str, reader: ExampleReader) -> Task:
         """See ``DataSource.load``."""
         task = load_arrays(Path(rest))
         return task if reader.classifier is None else suited(task, reader.classifier)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from wheeltap.core.choices import Tokenizer
     from wheeltap.core.subject import Subject
     from wheeltap.core.task import BaseTask
-    from wheeltap.sources.hf import Classifier
+    from wheeltap.sources.hf import HfClassifier
 
 CALLABLE: Final = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*(\.\w+)*")
 """A name of the form ``module:callable``."""
@@ -33,7 +33,7 @@ CODE: Final = "module:callable"
 
 @final
 @dataclass(frozen=True)
-class Reader:
+class ExampleReader:
     """What examples are made for; nothing is known of it where they are loaded by themselves.
 
     Attributes:
@@ -43,7 +43,7 @@ class Reader:
     """
 
     tokenizer: "Tokenizer | None" = None
-    classifier: "Classifier | None" = None
+    classifier: "HfClassifier | None" = None
     model: "nn.Module | None" = None
 
 
@@ -55,14 +55,14 @@ class LoadedModel:
     Attributes:
         subject: The model.
         own: Makes the task that comes with it.
-        tokenizer: As of ``Reader``.
-        classifier: As of ``Reader``.
+        tokenizer: As of ``ExampleReader``.
+        classifier: As of ``ExampleReader``.
     """
 
     subject: "Subject"
     own: "Callable[[], BaseTask] | None" = None
     tokenizer: "Tokenizer | None" = None
-    classifier: "Classifier | None" = None
+    classifier: "HfClassifier | None" = None
 
 
 class ModelSource(ABC):
@@ -102,7 +102,7 @@ class DataSource(ABC):
     form: ClassVar[str]
     title: ClassVar[str]
 
-    def fits(self, path: Path, reader: Reader) -> bool:
+    def fits(self, path: Path, reader: ExampleReader) -> bool:
         """Whether a file holds examples of this kind; sources of other packages are asked before those of this one."""
         return False
 
@@ -111,7 +111,7 @@ class DataSource(ABC):
         return False
 
     @abstractmethod
-    def load(self, rest: str, reader: Reader) -> "BaseTask":
+    def load(self, rest: str, reader: ExampleReader) -> "BaseTask":
         """The examples.
 
         Args:
@@ -161,7 +161,7 @@ def addressed(text: str) -> tuple[DataSource, str] | None:
     return None
 
 
-def source_of_file(path: Path, reader: Reader) -> DataSource:
+def source_of_file(path: Path, reader: ExampleReader) -> DataSource:
     """The source that reads a file of examples.
 
     Raises:

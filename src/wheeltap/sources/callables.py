@@ -12,7 +12,7 @@ from torch import nn
 from wheeltap.core.errors import MissingFile, ModelError, UsageError, WheeltapError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.sources.base import CODE, DataSource, LoadedModel, ModelSource, Reader
+from wheeltap.sources.base import CODE, DataSource, ExampleReader, LoadedModel, ModelSource
 
 
 @final
@@ -53,7 +53,7 @@ class CallableData(DataSource):
         """Always."""
         return True
 
-    def load(self, rest: str, reader: Reader) -> BaseTask:
+    def load(self, rest: str, reader: ExampleReader) -> BaseTask:
         """See ``DataSource.load``.
 
         Raises:

@@ -124,9 +124,9 @@ class FolderContents:
         Another version of transformers may write them in another way; another runtime may read the rest.
         """
         config, generation = self.model.config, getattr(self.model, "generation_config", None)
-        made = {"config": _told(cast("Any", config).to_dict())}
+        made = {"config": _meant(cast("Any", config).to_dict())}
         if generation is not None:
-            made["generation_config"] = _told(generation.to_dict())
+            made["generation_config"] = _meant(generation.to_dict())
         made["tokenizer_config"] = {} if self.tokenizer is None else _of_tokenizer(self.tokenizer())
         found = {"tokenizer": _rules(self.folder / "tokenizer.json")}
         for stem, held in made.items():
@@ -140,7 +140,7 @@ class FolderContents:
 def _of_tokenizer(raw: Any) -> dict[str, Any]:
     """What a tokenizer of transformers was made of."""
     backend: Any = getattr(raw, "backend_tokenizer", None)
-    settings = {key: one for key, one in _told(raw.init_kwargs).items() if key not in _LOADED}
+    settings = {key: one for key, one in _meant(raw.init_kwargs).items() if key not in _LOADED}
     rules = digest_of(raw.get_vocab()) if backend is None else backend.to_str()
     return {**settings, "tokenizer_class": type(raw).__name__, "chat_template": raw.chat_template, "rules": rules}
 
@@ -211,8 +211,8 @@ def _of_file(path: Path, sealed: str | None = None) -> str:
         return ""
     if path.suffix == ".json" and (held := _object(path)) is not None:
         about = {
-            "config.json": [_told(held), _before_5(held.get("transformers_version"))],
-            "generation_config.json": _told(held),
+            "config.json": [_meant(held), _before_5(held.get("transformers_version"))],
+            "generation_config.json": _meant(held),
         }
         return digest_of(about.get(path.name, held))
     with opened(path, "file") as file:
@@ -255,7 +255,7 @@ def _plain(value: Any) -> object:
     return cast("object", state) if isinstance(state, dict) else str(value)
 
 
-def _told(held: Mapping[str, Any]) -> dict[str, Any]:
+def _meant(held: Mapping[str, Any]) -> dict[str, Any]:
     """Settings without those that change nothing; code of the folder's own may read where it came from."""
     needless = () if "auto_map" in held else _SAID_ONLY
     return {key: value for key, value in _uncast(held).items() if key not in needless}
@@ -300,7 +300,7 @@ def _rules(path: Path) -> str:
 def _more(raw: Mapping[str, Any], meant: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Settings in a file that what was made of it does not repeat: they have older names, or were overruled."""
     known = {(key, json.dumps(value)) for key, value in _leaves(meant)}
-    for key, held in _leaves(_told({name: one for name, one in raw.items() if name != "chat_template"})):
+    for key, held in _leaves(_meant({name: one for name, one in raw.items() if name != "chat_template"})):
         if not {(key, json.dumps(held)), ((*key, "content"), json.dumps(held))} & known:
             yield ".".join(key), json.dumps(held)
 

@@ -23,7 +23,7 @@ from wheeltap.recipes.base import Given, Needs, Recipe, require_fit, spec
 from wheeltap.recipes.classifier import Classifier
 from wheeltap.recipes.fit import Fit, TrainSettings
 from wheeltap.recipes.make import once
-from wheeltap.sources.base import DataSource, LoadedModel, ModelSource, Reader
+from wheeltap.sources.base import DataSource, ExampleReader, LoadedModel, ModelSource
 
 _DIGITS: Final = 10
 
@@ -32,7 +32,7 @@ DROPOUT = 0.2
 
 
 @dataclass(frozen=True)
-class Split:
+class DigitSplit:
     """A fixed split: inputs ``[example, 64]`` in [0, 1], targets ``[example]`` from 0 to 9."""
 
     train_inputs: Tensor
@@ -42,7 +42,7 @@ class Split:
 
 
 @cache
-def split() -> Split:
+def split() -> DigitSplit:
     """The fixed split, a third of each digit for testing: 1,198 train and 599 test examples."""
     inputs, targets = _images()
     order = seeds.generator(0, "digits", "split").permutation(len(targets))
@@ -50,7 +50,7 @@ def split() -> Split:
     order = order[np.argsort(targets[order], kind="stable")]
     test = np.zeros(len(order), dtype=bool)
     test[order[::3]] = True
-    return Split(*(torch.as_tensor(part) for part in (inputs[~test], targets[~test], inputs[test], targets[test])))
+    return DigitSplit(*(torch.as_tensor(part) for part in (inputs[~test], targets[~test], inputs[test], targets[test])))
 
 
 def _images() -> tuple["np.ndarray[Any, np.dtype[np.float32]]", "np.ndarray[Any, np.dtype[np.int64]]"]:
@@ -141,7 +141,7 @@ class DigitData(DataSource):
     form = "digits"
     title = "599 of scikit-learn's handwritten digits: those that the model digits is not trained on."
 
-    def load(self, rest: str, reader: Reader) -> Task:
+    def load(self, rest: str, reader: ExampleReader) -> Task:
         """See ``DataSource.load``."""
         return task()
 

@@ -175,7 +175,7 @@ _TOKENS, _NUMBERS = 8192, 2**22
 
 @final
 @dataclass(frozen=True)
-class Classifier:
+class HfClassifier:
     """A subject that gives one score per label.
 
     Attributes:
@@ -211,7 +211,7 @@ class Classifier:
         )
 
 
-def suited(task: Task, classifier: Classifier) -> Task:
+def suited(task: Task, classifier: HfClassifier) -> Task:
     """The task in batches that the classifier's size allows.
 
     Raises:
@@ -381,7 +381,7 @@ def quiet(transformers: Any) -> Generator[None]:
         log.set_verbosity(before)
 
 
-def load_folder(folder: Path, *, name: str) -> LanguageModel | Classifier:
+def load_folder(folder: Path, *, name: str) -> LanguageModel | HfClassifier:
     """The model in ``folder``, in float32 and eval mode, on the CPU: ``architectures`` in its config says of what kind.
 
     It comes with its tokenizer, where there is one; without one a language model reads token ids alone.
@@ -406,7 +406,7 @@ def load_folder(folder: Path, *, name: str) -> LanguageModel | Classifier:
         return LanguageModel(subject, tokenizer)
     own: Any = model.config
     labels = tuple(str(own.id2label.get(at, f"LABEL_{at}")) for at in range(own.num_labels))
-    return Classifier(subject, found.kind, labels, again() if again is not None and found.kind == "text" else None)
+    return HfClassifier(subject, found.kind, labels, again() if again is not None and found.kind == "text" else None)
 
 
 LANGUAGE = Architecture("", "language")

@@ -18,8 +18,8 @@ from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.inputs import require_short
 from wheeltap.core.task import BaseTask, Kind, Task
 from wheeltap.sources import hf
-from wheeltap.sources.base import DataSource, Reader
-from wheeltap.sources.hf import Classifier, suited
+from wheeltap.sources.base import DataSource, ExampleReader
+from wheeltap.sources.hf import HfClassifier, suited
 
 MAX_LINE = 1_000_000
 MAX_FILE = 200_000_000
@@ -35,11 +35,11 @@ class JsonLines(DataSource):
     form = "FILE.jsonl"
     title = "Lines with context, choices, answer for a language model; with text, label for a classifier of texts."
 
-    def fits(self, path: Path, reader: Reader) -> bool:
+    def fits(self, path: Path, reader: ExampleReader) -> bool:
         """By the name."""
         return path.suffix == ".jsonl"
 
-    def load(self, rest: str, reader: Reader) -> BaseTask:
+    def load(self, rest: str, reader: ExampleReader) -> BaseTask:
         """See ``DataSource.load``."""
         path, classifier = Path(rest), reader.classifier
         if classifier is not None and classifier.reads == "text":
@@ -145,7 +145,7 @@ class Notes:
         self._factors.append(_same_factors(factors, self._factors[0] if self._factors else factors, where))
 
     def added_to(self, task: Kind) -> Kind:
-        """The task of these lines, told of them."""
+        """The task of these lines, with what was taken of them."""
         numbers = dict[str, list[int]]()
         for name, labels in self._labels.items():
             known = {label: number for number, label in enumerate(dict.fromkeys(labels))}
@@ -284,7 +284,7 @@ def bounded(ids: list[int], what: str, where: str) -> list[int]:
 _ARGUMENTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
-class Text(msgspec.Struct, frozen=True):
+class LabeledText(msgspec.Struct, frozen=True):
     """One line.
 
     Attributes:
@@ -304,7 +304,7 @@ class Text(msgspec.Struct, frozen=True):
     factors: dict[str, int] = {}
 
 
-def load_texts(path: Path, classifier: Classifier) -> Task:
+def load_texts(path: Path, classifier: HfClassifier) -> Task:
     """A task of the texts in ``path``: tokenized, filled up to the longest, with an attention mask.
 
     Args:
@@ -325,7 +325,7 @@ def load_texts(path: Path, classifier: Classifier) -> Task:
             got="a .jsonl file, and a folder without a tokenizer",
             do="Save it beside the model: tokenizer.save_pretrained(folder).",
         )
-    texts: list[Text] = []
+    texts: list[LabeledText] = []
     targets: list[float] = []
     notes = Notes()
     for number, line in lines(path):
@@ -354,9 +354,9 @@ def load_texts(path: Path, classifier: Classifier) -> Task:
     return notes.added_to(Task(inputs, wanted, name=path.stem))
 
 
-def _text(line: bytes, where: str) -> Text:
+def _text(line: bytes, where: str) -> LabeledText:
     return decoded(
-        line, Text, where, "A line is no text with a label.",
+        line, LabeledText, where, "A line is no text with a label.",
         expected='an object such as {"text": "Fine.", "label": 1}',
         do="Correct or remove the line; items with choices are for language models.",
     )  # fmt: skip
@@ -380,7 +380,7 @@ def _target(label: float | str, labels: Sequence[str], where: str) -> float:
     )
 
 
-def _tokens(texts: Sequence[Text], classifier: Classifier, path: Path) -> dict[str, Tensor]:
+def _tokens(texts: Sequence[LabeledText], classifier: HfClassifier, path: Path) -> dict[str, Tensor]:
     """What the model is called with, filled up to the longest text."""
     raw = classifier.tokenizer
     firsts = [text.text for text in texts]

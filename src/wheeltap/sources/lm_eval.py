@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
 from wheeltap.core.errors import MissingFile, UnknownName, UsageError
-from wheeltap.sources.base import DataSource, Reader
+from wheeltap.sources.base import DataSource, ExampleReader
 
 if TYPE_CHECKING:
     from wheeltap.core.task import BaseTask
@@ -29,7 +29,7 @@ class LmEvalTasks(DataSource):
         """A folder of tasks may name functions."""
         return ",include=" in rest
 
-    def load(self, rest: str, reader: Reader) -> "BaseTask":
+    def load(self, rest: str, reader: ExampleReader) -> "BaseTask":
         """See ``DataSource.load``."""
         from wheeltap.sources.lm_eval_tasks import load_task
 

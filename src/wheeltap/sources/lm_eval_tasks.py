@@ -30,7 +30,7 @@ _SPAN: Final = 2
 """Largest difference of length within a batch of texts that are scored."""
 
 
-class Answering(ABC):
+class Answers(ABC):
     """What a model says to each request of some documents.
 
     Attributes:
@@ -52,7 +52,7 @@ class Answering(ABC):
 
 
 @final
-class Likelihoods(Answering):
+class Likelihoods(Answers):
     """Summed log-likelihood of each continuation, and whether each of its tokens is the likeliest.
 
     Args:
@@ -72,11 +72,11 @@ class Likelihoods(Answering):
 
     @property
     def longest(self) -> int:
-        """See ``Answering.longest``."""
+        """See ``Answers.longest``."""
         return max(len(context) + len(option) - 1 for pairs in self.pairs for context, option in pairs)
 
     def answers(self, model: nn.Module, rows: Sequence[int]) -> list[list[Any] | None]:
-        """See ``Answering.answers``."""
+        """See ``Answers.answers``."""
         asked = {pair for row in rows for pair in self.pairs[row]}
         known = dict(_scored(model, asked, self.tokens_per_batch))
         found = [[known[pair] for pair in self.pairs[row]] for row in rows]
@@ -127,7 +127,7 @@ def _batches(
 
 
 @final
-class Generated(Answering):
+class Generations(Answers):
     """Text that a model generates greedily, up to a stop.
 
     Contexts of one length share a call, so that nothing is filled up and each is read as if alone.
@@ -157,12 +157,12 @@ class Generated(Answering):
 
     @property
     def longest(self) -> int:
-        """See ``Answering.longest``."""
+        """See ``Answers.longest``."""
         most = zip(self._contexts, self._how, strict=True)
         return max(len(context) + int(how["max_gen_toks"]) for context, how in most)
 
     def answers(self, model: nn.Module, rows: Sequence[int]) -> list[list[Any] | None]:
-        """See ``Answering.answers``.
+        """See ``Answers.answers``.
 
         Raises:
             ModelError: If the model cannot generate.
@@ -316,7 +316,7 @@ class GradedTask(BaseTask):
         grade: What a grade is.
     """
 
-    def __init__(self, harness: Harness, answering: Answering, taught: ChoiceTask, grade: Grade) -> None:
+    def __init__(self, harness: Harness, answering: Answers, taught: ChoiceTask, grade: Grade) -> None:
         self.name, self.measure = plain(harness.name), grade
         self._harness, self._answering, self._taught = harness, answering, taught
         self._rows = list(harness.rows)
@@ -385,7 +385,7 @@ class GradedTask(BaseTask):
         return self._taught.moments()
 
 
-def answered(harness: Harness, answering: Answering, model: nn.Module, rows: Sequence[int]) -> list[list[Any]]:
+def answered(harness: Harness, answering: Answers, model: nn.Module, rows: Sequence[int]) -> list[list[Any]]:
     """What a model says to each request of documents.
 
     Raises:
@@ -427,7 +427,7 @@ def load_task(asked: LmEvalSpec, model: nn.Module | None, tokenizer: Tokenizer |
 
 def opened(
     asked: LmEvalSpec, model: nn.Module | None, tokenizer: Tokenizer | None
-) -> tuple[Harness, Answering, ChoiceTask]:
+) -> tuple[Harness, Answers, ChoiceTask]:
     """A task of lm-eval, how a model answers its requests, and what teaches the right answers.
 
     Raises:
@@ -447,7 +447,7 @@ def opened(
     encoder = Encoder(tokenizer.raw, getattr(model, "config", None), where=harness.name)
     texts = [harness.right(row) for row in harness.rows]
     if harness.kind == GENERATED:
-        answering: Answering = Generated(encoder, harness)
+        answering: Answers = Generations(encoder, harness)
         right, more = [encoder.separately(*text) for text in texts], list[tuple[int, ...]]()
     else:
         right = [encoder.shortened(pair) for pair in encoder.pairs(texts)]
@@ -460,7 +460,7 @@ def opened(
     return harness, answering, taught
 
 
-def _choices(harness: Harness, answering: Answering) -> ChoiceTask | None:
+def _choices(harness: Harness, answering: Answers) -> ChoiceTask | None:
     """The items as a ``ChoiceTask``; ``None`` where that would score otherwise than lm-eval does.
 
     So where options are of different numbers or contexts, several are right, or lm-eval cuts a context from the left.

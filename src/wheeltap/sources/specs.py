@@ -13,8 +13,8 @@ from wheeltap.core.task import BaseTask
 from wheeltap.sources.base import (
     CALLABLE,
     CODE,
+    ExampleReader,
     LoadedModel,
-    Reader,
     addressed,
     model_forms,
     models,
@@ -24,11 +24,11 @@ from wheeltap.sources.base import (
 from wheeltap.sources.base import (
     data as sources_of_data,
 )
-from wheeltap.sources.hf import Classifier
+from wheeltap.sources.hf import HfClassifier
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedPair:
     """What a spec gives.
 
     Attributes:
@@ -42,7 +42,7 @@ class Loaded:
     labels: tuple[str, ...] = ()
 
 
-def load(spec: str, *, data: str | Path | None = None, name: str = "") -> Loaded:
+def load(spec: str, *, data: str | Path | None = None, name: str = "") -> LoadedPair:
     """The subject and task that ``spec`` names.
 
     Args:
@@ -61,10 +61,10 @@ def load(spec: str, *, data: str | Path | None = None, name: str = "") -> Loaded
     model = _model(spec, name)
     classifier = model.classifier
     if data is not None:
-        task = _examples(os.fspath(data), Reader(model.tokenizer, classifier, model.subject.model))
-        return Loaded(model.subject, task, model.tokenizer, () if classifier is None else classifier.names)
+        task = _examples(os.fspath(data), ExampleReader(model.tokenizer, classifier, model.subject.model))
+        return LoadedPair(model.subject, task, model.tokenizer, () if classifier is None else classifier.names)
     if model.own is not None:
-        return Loaded(model.subject, model.own(), model.tokenizer)
+        return LoadedPair(model.subject, model.own(), model.tokenizer)
     if classifier is not None:
         raise UsageError(
             "There are no examples to test this classifier with.",
@@ -88,7 +88,7 @@ def load_model(spec: str, *, name: str = "") -> Subject:
 
 
 def load_task(
-    data: str | Path, *, tokenizer: Tokenizer | None = None, classifier: Classifier | None = None
+    data: str | Path, *, tokenizer: Tokenizer | None = None, classifier: HfClassifier | None = None
 ) -> BaseTask:
     """Examples by themselves.
 
@@ -103,10 +103,10 @@ def load_task(
         MissingFile: If a file is not there.
         FileFormatError: If it is a pickle, or not what its name says.
     """
-    return _examples(os.fspath(data), Reader(tokenizer, classifier))
+    return _examples(os.fspath(data), ExampleReader(tokenizer, classifier))
 
 
-def _examples(text: str, reader: Reader) -> BaseTask:
+def _examples(text: str, reader: ExampleReader) -> BaseTask:
     found = addressed(text)
     if found is not None:
         return found[0].load(found[1], reader)
@@ -168,7 +168,7 @@ def _refuse_path(spec: str) -> None:
 
 
 @final
-class Shared:
+class SharedExamples:
     """Models that are measured on the same examples: those of the first of them.
 
     Args:

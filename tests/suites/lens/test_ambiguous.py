@@ -10,7 +10,7 @@ from logs import lines
 
 from tests.published import published
 from wheeltap.core.errors import DataError, FileFormatError, UsageError
-from wheeltap.sources.base import Reader
+from wheeltap.sources.base import ExampleReader
 from wheeltap.suites.lens.annotations import Ambiguity
 from wheeltap.suites.lens.sources import ambiguous
 from wheeltap.suites.lens.sources.ambiguous import answer, task_of
@@ -66,7 +66,7 @@ def test_lines_that_cannot_be(tmp_path: Path, row: dict[str, Any], kind: type[Da
 
 
 def test_the_shape_is_told_by_the_first_line(tmp_path: Path) -> None:
-    reader, fits = Reader(tokenizer=Letters()), ambiguous.AmbientFiles().fits
+    reader, fits = ExampleReader(tokenizer=Letters()), ambiguous.AmbientFiles().fits
     assert fits(lines(tmp_path / "x.jsonl", [item()]), reader)
     assert not fits(lines(tmp_path / "y.jsonl", [{"context": "2 + 2 =", "choices": [" 4"], "answer": 0}]), reader)
     (tmp_path / "z.jsonl").write_text("no JSON\n")

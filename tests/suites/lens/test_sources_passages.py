@@ -13,13 +13,13 @@ import wheeltap as wt
 from tests.contaminated import Letters
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, FileFormatError
-from wheeltap.sources.base import Reader
+from wheeltap.sources.base import ExampleReader
 from wheeltap.sources.specs import load, load_task
 from wheeltap.suites.lens.annotations import Passages
 from wheeltap.suites.lens.sources.passages import PIECE, PassageFiles, load_passages, recombined
 from wheeltap.suites.lens.specs import SETS
 
-READER = Reader(tokenizer=Letters())
+READER = ExampleReader(tokenizer=Letters())
 
 
 def written(folder: Path, *rows: object) -> Path:

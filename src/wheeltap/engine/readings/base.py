@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wheeltap.core.records import Scalar
 from wheeltap.core.registry import Registry
-from wheeltap.core.settings import Configured
+from wheeltap.core.settings import Component
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.plans.readings import ReadingSpec
@@ -30,7 +30,7 @@ class Readings:
     path: str = ""
 
 
-class Reading(Configured, ABC):
+class Reading(Component, ABC):
     """A measurement inside one subject on one task, asked for by name as the perturbation of a trial.
 
     It may hook the model and ablate activations, and leaves every weight as it was; the engine proves that afterwards.

@@ -34,7 +34,7 @@ class Clause:
     present: bool = False
 
 
-class Draw:
+class WordDraw:
     """Random choices for one item; no noun is drawn twice."""
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -84,24 +84,24 @@ def other(number: Number) -> Number:
     return "plural" if number == "singular" else "singular"
 
 
-def simple(draw: Draw, number: Number) -> Clause:
+def simple(draw: WordDraw, number: Number) -> Clause:
     """The old farmers | walk."""
     return Clause(*draw.subject(number))
 
 
-def prepositional(draw: Draw, number: Number) -> Clause:
+def prepositional(draw: WordDraw, number: Number) -> Clause:
     """The farmers near the bridge | walk."""
     text, fitting = draw.subject(number)
     return Clause(f"{text} {draw.place(other(number))}", fitting)
 
 
-def two_prepositions(draw: Draw, number: Number) -> Clause:
+def two_prepositions(draw: WordDraw, number: Number) -> Clause:
     """The farmers near the bridge behind the church | walk."""
     text, fitting = draw.subject(number)
     return Clause(f"{text} {draw.place(other(number))} {draw.place(other(number))}", fitting)
 
 
-def object_relative(draw: Draw, number: Number) -> Clause:
+def object_relative(draw: WordDraw, number: Number) -> Clause:
     """The farmer that the guards admire | walks."""
     thing = draw.chance(_THING_SHARE)
     subject = draw.thing(number) if thing else draw.person(number)
@@ -111,14 +111,14 @@ def object_relative(draw: Draw, number: Number) -> Clause:
     return Clause(text, words.THING_VERBS if thing else words.PERSON_VERBS, present=True)
 
 
-def subject_relative(draw: Draw, number: Number) -> Clause:
+def subject_relative(draw: WordDraw, number: Number) -> Clause:
     """The farmer who admires the guards | walks."""
     subject, verb = draw.person(number), draw.of(words.TOWARDS_PEOPLE).of(number)
     text = f"{subject} {draw.of(('that', 'who'))} {verb} {draw.person(other(number))}"
     return Clause(text, words.PERSON_VERBS, present=True)
 
 
-def coordination(draw: Draw, number: Number) -> Clause:
+def coordination(draw: WordDraw, number: Number) -> Clause:
     """The farmer and the guard | walk; but: The farmer, along with the guards, | walks."""
     if number == "plural":
         return Clause(f"{draw.person('singular')} and {draw.person('singular')}", words.PERSON_VERBS)
@@ -126,21 +126,21 @@ def coordination(draw: Draw, number: Number) -> Clause:
     return Clause(text, words.PERSON_VERBS)
 
 
-def verb_coordination(draw: Draw, number: Number) -> Clause:
+def verb_coordination(draw: WordDraw, number: Number) -> Clause:
     """The farmers near the bridge sing and | dance."""
     verb = draw.of(words.DOINGS)
     text = f"{draw.person(number)} {draw.place(other(number))} {verb.of(number)} and"
     return Clause(text, tuple(v for v in words.DOINGS if v != verb), present=True)
 
 
-def quantified(draw: Draw, number: Number) -> Clause:
+def quantified(draw: WordDraw, number: Number) -> Clause:
     """Each of the farmers | walks; all of the farmers | walk."""
     quantifier = draw.of(words.ONE_OF if number == "singular" else words.SEVERAL_OF)
     text, fitting = draw.subject("plural")
     return Clause(f"{quantifier} {text}", fitting)
 
 
-CONSTRUCTIONS: dict[str, Callable[[Draw, Number], Clause]] = {
+CONSTRUCTIONS: dict[str, Callable[[WordDraw, Number], Clause]] = {
     "simple": simple,
     "prepositional": prepositional,
     "two_prepositions": two_prepositions,
@@ -152,7 +152,7 @@ CONSTRUCTIONS: dict[str, Callable[[Draw, Number], Clause]] = {
 }
 
 
-def opened(draw: Draw, clause: Clause) -> tuple[str, Tense]:
+def opened(draw: WordDraw, clause: Clause) -> tuple[str, Tense]:
     """The clause as the start of a sentence, often after an opener, and the tense that the opener asks for."""
     if not draw.chance(_OPENER_SHARE):
         return clause.text[0].upper() + clause.text[1:], "any"
@@ -170,7 +170,7 @@ _OPENERS: tuple[tuple[str, Tense], ...] = (
 )
 
 
-def verb(draw: Draw, clause: Clause, tense: Tense) -> Forms:
+def verb(draw: WordDraw, clause: Clause, tense: Tense) -> Forms:
     """A verb that fits: "was" after a past opener, else mostly one with its own meaning."""
     if tense == "then":
         return words.PAST

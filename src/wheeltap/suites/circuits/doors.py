@@ -18,7 +18,7 @@ from wheeltap.report.report import Report
 from wheeltap.runs.given import Model, subjects_of
 from wheeltap.runs.loop import run
 from wheeltap.runs.planning import plan
-from wheeltap.sources.base import Reader
+from wheeltap.sources.base import ExampleReader
 from wheeltap.suites.circuits import runs
 from wheeltap.suites.circuits import sources as source
 from wheeltap.suites.circuits.circuit import Circuit, UnitCircuit
@@ -35,7 +35,7 @@ def task(name: str | Path, tokenizer: Tokenizer | None = None) -> ChoiceTask:
     Raises:
         WheeltapError: If there is no such task or file, or a line of it is no pair; it is named by its number.
     """
-    return source.PairData().load(str(name), Reader(tokenizer))
+    return source.PairData().load(str(name), ExampleReader(tokenizer))
 
 
 @final

@@ -15,7 +15,7 @@ from wheeltap.core.choices import ChoiceTask, Tokenizer
 from wheeltap.core.errors import DataError, UnknownName, UsageError
 from wheeltap.sources import agreement as sentences
 from wheeltap.sources import jsonl
-from wheeltap.sources.base import DataSource, Reader
+from wheeltap.sources.base import DataSource, ExampleReader
 from wheeltap.sources.grammar import words
 from wheeltap.sources.grammar.words import Forms
 from wheeltap.suites.circuits.nets import python
@@ -97,7 +97,7 @@ def _marked(asked: Sequence[_Some], *, name: str, seed: int) -> ChoiceTask:
 
 
 @final
-class Kept(NamedTuple):
+class AgreementPairs(NamedTuple):
     """Pairs of the agreement task.
 
     Attributes:
@@ -114,7 +114,7 @@ def agreement(tokenizer: Tokenizer, *, seed: int = 0) -> ChoiceTask:
     return task(agreement_pairs(tokenizer, seed=seed).pairs, name="agreement pairs")
 
 
-def agreement_pairs(tokenizer: Tokenizer, *, seed: int = 0, each: int = sentences.PER_CONSTRUCTION) -> Kept:
+def agreement_pairs(tokenizer: Tokenizer, *, seed: int = 0, each: int = sentences.PER_CONSTRUCTION) -> AgreementPairs:
     """Minimal pairs: "The farmer near the bridges" and "The farmers near the bridges", with " walks" and " walk".
 
     Args:
@@ -144,7 +144,7 @@ def agreement_pairs(tokenizer: Tokenizer, *, seed: int = 0, each: int = sentence
             got=f"{len(found)} pairs, none of them so",
             do="Give pairs of your own in a .jsonl file.",
         )
-    return Kept(Pairs(*zip(*kept, strict=True), texts=tuple(texts)), len(found) - len(kept))
+    return AgreementPairs(Pairs(*zip(*kept, strict=True), texts=tuple(texts)), len(found) - len(kept))
 
 
 def _forms(nouns: tuple[Forms, ...]) -> dict[str, str]:
@@ -165,7 +165,7 @@ def _other_number(context: str) -> str:
     return opener + comma + " ".join(said)
 
 
-class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PairLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One line of a user's file; text, or token ids.
 
     Attributes:
@@ -256,7 +256,7 @@ _Text = tuple[str, str, str, str]
 
 def _read(line: bytes, reader: _Reader) -> tuple[_Row, _Text | None]:
     """A pair as token ids, and as text where it is given so."""
-    held = decoded(line, Line, reader.where, "A line is no pair.", expected=f"an object such as {EXAMPLE}",
+    held = decoded(line, PairLine, reader.where, "A line is no pair.", expected=f"an object such as {EXAMPLE}",
                    do="Correct or remove the line.")  # fmt: skip
     clean, corrupted = (
         tuple(jsonl.bounded(list(reader.tokens(text, what="context", start=True)), "context", reader.where))
@@ -294,11 +294,11 @@ class PairData(DataSource):
         "corrupted, answer, wrong."
     )
 
-    def fits(self, path: Path, reader: Reader) -> bool:
+    def fits(self, path: Path, reader: ExampleReader) -> bool:
         """By the first line: an object with a clean and a corrupted context."""
         return path.suffix == ".jsonl" and {"clean", "corrupted"} <= jsonl.first(path).keys()
 
-    def load(self, rest: str, reader: Reader) -> ChoiceTask:
+    def load(self, rest: str, reader: ExampleReader) -> ChoiceTask:
         """The task of pairs with this name: one of ``python.NAMES``, ``agreement``, or a ``.jsonl`` file.
 
         Raises:

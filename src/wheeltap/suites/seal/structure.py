@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from wheeltap.core import anatomy, canon
 from wheeltap.core.anatomy import in_library, module_parts, origins, same_code
 from wheeltap.core.bounded import parsing
-from wheeltap.core.describe import COMPILER, SHAPE, Reader
+from wheeltap.core.describe import COMPILER, SHAPE, Describer
 from wheeltap.core.errors import FileFormatError, ModelError
 
 _CHILD: Final[dict[type, str]] = {nn.DataParallel: "module", DistributedDataParallel: "module"}
@@ -234,7 +234,7 @@ _COUNTED: Final = ("_torchdynamo_wrapper_id", "_box.error_on_graph_break", "_iso
 def _alike(one: dict[str, Any], two: dict[str, Any], inner: nn.Module) -> bool:
     read = list[dict[str, str]]()
     for held in (one, two):
-        reader = Reader({id(inner): "inner"}, portable=True)
+        reader = Describer({id(inner): "inner"}, portable=True)
         items = {name: reader.read(name, value) for name, value in held.items() if name != "_modules"}
         items |= dict(reader.items())
         read.append({name: value for name, value in items.items() if not name.endswith(_COUNTED)})
@@ -315,7 +315,7 @@ def structure(model: nn.Module) -> Structure:
     for path, module in modules.items():
         for name, part in _tensors(module):
             names.setdefault(id(part), f"tensor {path}.{name}")
-    reader, places, parts = Reader(names, portable=True), dict[str, tuple[str, str]](), cast("Parts", {})
+    reader, places, parts = Describer(names, portable=True), dict[str, tuple[str, str]](), cast("Parts", {})
     program = isinstance(next(iter(modules.values())), torch.jit.ScriptModule | torch.fx.GraphModule)
     attributes = _scripted(model) if isinstance(model, torch.jit.ScriptModule) else frozenset[str]()
     for number, (path, module) in enumerate(modules.items()):
@@ -427,7 +427,7 @@ def _hooks_of_all() -> list[Any]:
     return [*hooks, list(modes), list(under)]
 
 
-def _gather(parts: Parts, items: dict[str, str], reader: Reader, places: dict[str, tuple[str, str]]) -> None:
+def _gather(parts: Parts, items: dict[str, str], reader: Describer, places: dict[str, tuple[str, str]]) -> None:
     """Puts what was read of objects to the attribute at which it was met, and all else to code."""
     inside = dict[str, list[tuple[str, str]]]()
     code = dict[str, str]()

@@ -3,7 +3,7 @@
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.sources import digits
-from wheeltap.sources.base import DataSource, LoadedModel, ModelSource, Reader
+from wheeltap.sources.base import DataSource, ExampleReader, LoadedModel, ModelSource
 
 
 class SeededDigits(ModelSource):
@@ -23,7 +23,7 @@ class InvertedDigits(DataSource):
     form = "inverted-digits"
     title = "Handwritten digits, light on dark."
 
-    def load(self, rest: str, reader: Reader) -> BaseTask:
+    def load(self, rest: str, reader: ExampleReader) -> BaseTask:
         """The test split; a source of texts would ask for ``reader.tokenizer``."""
         data = digits.split()
         return Task(1.0 - data.test_inputs, data.test_targets, name=self.form)

@@ -19,7 +19,7 @@ from wheeltap.core import seeds
 from wheeltap.core.bounded import parsing
 from wheeltap.core.choices import ChoiceTask, Tokenizer
 from wheeltap.core.errors import DataError, UsageError
-from wheeltap.sources.base import DataSource, Reader
+from wheeltap.sources.base import DataSource, ExampleReader
 from wheeltap.sources.jsonl import first, lines
 from wheeltap.suites.lens.annotations import Ambiguity, AmbiguousSentence, Tokens
 from wheeltap.suites.lens.specs import LABELS, TEMPLATES, Label
@@ -45,7 +45,7 @@ SIDES: Final = ("premise", "hypothesis")
 
 @final
 @dataclass(frozen=True)
-class Several:
+class SentenceReadings:
     """The readings of one ambiguous sentence.
 
     Attributes:
@@ -75,7 +75,7 @@ class Example:
     premise: str
     hypothesis: str
     labels: tuple[Label, ...]
-    readings: Mapping[str, Several] = field(default_factory=dict[str, Several])
+    readings: Mapping[str, SentenceReadings] = field(default_factory=dict[str, SentenceReadings])
     kind: str = ""
 
     def side(self, name: str) -> str:
@@ -270,7 +270,7 @@ def _example(kind: str, number: int, rng: np.random.Generator, seen: set[str]) -
         if premise not in seen:
             break
     seen.add(premise)
-    readings = {} if plain else {"premise": Several((meant[0][0], meant[1][0]), distractor)}
+    readings = {} if plain else {"premise": SentenceReadings((meant[0][0], meant[1][0]), distractor)}
     labels = (meant[number // 2 % 2][1],) if plain else (meant[0][1], meant[1][1])
     return Example(id=f"{kind}-{number}", premise=premise, hypothesis=hypothesis, labels=labels, readings=readings,
                    kind=kind)  # fmt: skip
@@ -283,7 +283,7 @@ class AmbiguousData(DataSource):
     form = NAME
     title = "Ambiguous sentences with their readings, generated; for language models."
 
-    def load(self, rest: str, reader: Reader) -> ChoiceTask:
+    def load(self, rest: str, reader: ExampleReader) -> ChoiceTask:
         """See ``DataSource.load``.
 
         Raises:
@@ -343,12 +343,12 @@ class AmbientFiles(DataSource):
     form = "FILE.jsonl"
     title = "Lines with premise, hypothesis, labels, disambiguations: ambiguous inferences, as AmbiEnt has them."
 
-    def fits(self, path: Path, reader: Reader) -> bool:
+    def fits(self, path: Path, reader: ExampleReader) -> bool:
         """By the first line, for a language model."""
         known = path.suffix == ".jsonl" and reader.tokenizer is not None and reader.classifier is None
         return known and first(path).keys() >= FIELDS
 
-    def load(self, rest: str, reader: Reader) -> ChoiceTask:
+    def load(self, rest: str, reader: ExampleReader) -> ChoiceTask:
         """See ``DataSource.load``."""
         assert reader.tokenizer is not None, "it fits"
         return load_ambient(Path(rest), reader.tokenizer)
@@ -376,7 +376,7 @@ def examples_in(path: Path) -> list[Example]:
             raise DataError("An item is there twice.", where=str(path), expected="an id for each item", got=one.id)
         seen.add(one.id)
         readings = {
-            side: Several(several, distractor(one.side(side), nouns, name=f"{one.id} {side}"))
+            side: SentenceReadings(several, distractor(one.side(side), nouns, name=f"{one.id} {side}"))
             for side, several in rewrites.items()
         }
         found.append(replace(one, readings=readings))

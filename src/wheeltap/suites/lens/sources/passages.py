@@ -20,7 +20,7 @@ from wheeltap.core import seeds
 from wheeltap.core.bounded import decoded
 from wheeltap.core.choices import ChoiceTask, Tokenizer
 from wheeltap.core.errors import DataError, FileFormatError
-from wheeltap.sources.base import DataSource, Reader
+from wheeltap.sources.base import DataSource, ExampleReader
 from wheeltap.sources.jsonl import MAX_TOKENS, first, lines
 from wheeltap.suites.lens.annotations import Passages
 from wheeltap.suites.lens.specs import SETS
@@ -40,7 +40,7 @@ _FIRST: Final = "\n"
 """What a text follows where the tokenizer has no token that starts a sequence; a token of a text, if this is none."""
 
 
-class Line(msgspec.Struct, frozen=True):
+class PassageLine(msgspec.Struct, frozen=True):
     """One line: ``text``, perhaps with ``twin``; or ``question`` and ``answer`` with its steps, as in GSM8K.
 
     Attributes:
@@ -71,14 +71,14 @@ class PassageFiles(DataSource):
     form = "FILE.jsonl"
     title = "Lines with text, perhaps with twin (a fresh version), or with question, answer: for contamination."
 
-    def fits(self, path: Path, reader: Reader) -> bool:
+    def fits(self, path: Path, reader: ExampleReader) -> bool:
         """By the first line, for a language model: a text or a word problem, and no item with choices."""
         if path.suffix != ".jsonl" or reader.tokenizer is None or reader.classifier is not None:
             return False
         line = first(path)
         return not {"choices", "context"} & line.keys() and ("text" in line or {"question", "answer"} <= line.keys())
 
-    def load(self, rest: str, reader: Reader) -> ChoiceTask:
+    def load(self, rest: str, reader: ExampleReader) -> ChoiceTask:
         """See ``DataSource.load``."""
         assert reader.tokenizer is not None, "it fits"
         return load_passages(Path(rest), reader.tokenizer)
@@ -199,8 +199,8 @@ _EXPECTED: Final = 'an object such as {"text": "...", "twin": "..."} or {"questi
 _DO: Final = "Correct or remove the line."
 
 
-def _line(line: bytes, where: str) -> Line:
-    found = decoded(line, Line, where, _NO_TEXT, expected=_EXPECTED, do=_DO)
+def _line(line: bytes, where: str) -> PassageLine:
+    found = decoded(line, PassageLine, where, _NO_TEXT, expected=_EXPECTED, do=_DO)
     if not found.text and not (found.question and found.answer):
         raise _no_text(where, "an empty text" if found.text == "" else "none of the two")
     return found

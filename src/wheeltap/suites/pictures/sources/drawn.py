@@ -23,7 +23,7 @@ from wheeltap.core.task import BaseTask, Task
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.models.cppn import MOST_PARAMETERS, OUTPUTS, Cppn, Layout, grid
-from wheeltap.sources.base import DataSource, LoadedModel, ModelSource, Reader
+from wheeltap.sources.base import DataSource, ExampleReader, LoadedModel, ModelSource
 from wheeltap.suites.pictures.nets.genome import Genome, GenomeLink, Key
 from wheeltap.suites.pictures.nets.pictures import PICTURES, KnownPicture, mirror_image, mirrored_share, picture
 from wheeltap.suites.pictures.readings import drawing
@@ -238,7 +238,7 @@ class NetFiles(_DrawnNet):
 class _Squares(DataSource):
     """The square picture, pixel by pixel."""
 
-    def load(self, rest: str, reader: Reader) -> Task:
+    def load(self, rest: str, reader: ExampleReader) -> Task:
         """See ``DataSource.load``."""
         return task_named(self.form.partition(":")[0], rest)
 
