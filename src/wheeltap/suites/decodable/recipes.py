@@ -87,7 +87,7 @@ class OrganizedNet(Recipe):
 
     @property
     def world(self) -> World:
-        """Where lessons come from."""
+        """The world that lessons come from."""
         return WORLDS[self.settings.on]
 
     def start(self, given: Given) -> Fit:

@@ -523,7 +523,7 @@ def _sampled(key: str, level: Sweep, mean: ClusterMean) -> dict[str, Number]:
 
 
 def _maps(net: Cppn, sight: Sight) -> dict[str, Number]:
-    """Of hidden units, copies and dead ones aside."""
+    """The numbers of hidden units' maps, copies and dead units aside."""
     kept = ~net.layout.carried
     with torch.no_grad():
         square = [to_array(layer)[:, kept] for layer in net.maps(grid(FINE))]

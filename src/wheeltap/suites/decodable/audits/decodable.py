@@ -59,7 +59,7 @@ class DecodableAudit(SingleReadingAudit[Factors]):
     reading = DECODABLE
 
     def passes(self, plan: Plan, subject: SubjectRecord) -> float:
-        """As if every factor that the task knows could be read off every layer that may be looked at."""
+        """Counts every factor that the task knows as read off every layer that may be looked at."""
         classes, how = plan.sizes.factors, self.settings
         if not classes:
             return 0.0
@@ -145,7 +145,7 @@ class DecodableAudit(SingleReadingAudit[Factors]):
         )  # fmt: skip
 
     def _not_decodable(self, title: str, factor: DecodedFactor, words: "FactorWords") -> Hypothesis:
-        """Nowhere, or not shown to be."""
+        """The factor is decodable nowhere, or not shown to be."""
         gain, layers, margin = factor.best.gain, len(factor.layers), self.settings.decodable
         least = smallest_detectable(gain, alpha=factor.alpha / layers, margin=margin)
         # What a single layer's test finds, or its interval holds, is not denied because many layers were looked at.
@@ -158,7 +158,7 @@ class DecodableAudit(SingleReadingAudit[Factors]):
         )  # fmt: skip
 
     def more_controls(self, case: Case) -> list[Control]:
-        """Random labels, random subspaces, and its own answers."""
+        """Checks by random labels, by random subspaces, and by the model's own answers."""
         names = [f"{self.code} {what}" for what in ("random labels", "random subspaces", "the model's own answers")]
         try:
             factors = self.read(case, case.plan.reference)
@@ -279,7 +279,7 @@ class FactorWords:
     settings: DecodableAuditSettings
 
     def not_decodable(self, least: float | None, *, surely: bool) -> str:
-        """As far as could be seen."""
+        """It is not decodable, as far as could be seen."""
         name, best = self.factor.name, self.factor.best
         start = f"{name} is not linearly decodable in {self.subject}; other codes are not tested"
         start = start if surely else f"There are too few examples to tell whether {name} is decodable"
@@ -291,7 +291,7 @@ class FactorWords:
         )
 
     def unused(self) -> str:
-        """Decodable, and the outputs do not depend on it."""
+        """It is decodable, and the outputs do not depend on it."""
         return (
             f"{self.factor.name} is decodable, but the outputs of {self.subject} hardly depend on it. "
             f"{self._without()}, shown to be less than {self.settings.margin:g} of that. {self._decodable()} "
@@ -301,14 +301,14 @@ class FactorWords:
         )
 
     def used(self) -> str:
-        """Decodable, and used."""
+        """It is decodable, and used."""
         return (
             f"{self.factor.name} is decodable in {self.subject}, and used. {self._without()}, more than without random "
             f"subspaces ({self._p()}). {self._decodable()} {self._beside()} {self._explains()}; {_TOO}"
         )
 
     def moves(self) -> str:
-        """Decodable, and surely not unused; but random subspaces do as much."""
+        """It is decodable and surely not unused; but random subspaces do as much."""
         narrow = "the layer is narrow, and they depend on much of it"
         why = self._too_few() or (f"alone p {self.factor.beyond:.2g}" if self.factor.perhaps else narrow)
         return (
@@ -319,7 +319,7 @@ class FactorWords:
         )
 
     def open(self, seen: float | None) -> str:
-        """Decodable; used or not stays open."""
+        """It is decodable; whether it is used stays open."""
         start = f"{self.factor.name} is decodable; whether {self.subject} uses it is undecided."
         if not self.factor.most_used.erased:
             return f"{start} The outputs have no slope there, so what they depend on is not known. {self._decodable()}"
@@ -339,7 +339,7 @@ class FactorWords:
         )
 
     def _without(self) -> str:
-        """What the outputs do without it."""
+        """What the outputs do without the factor."""
         layer = self.factor.most_used
         return (
             f"Without the subspace that encodes it the outputs move {layer.use} of what they move without the steepest "

@@ -163,12 +163,12 @@ class DecodedFactor:
 
     @property
     def measured(self) -> bool:
-        """Whether it was, on any layer."""
+        """Whether it was measured, on any layer."""
         return self.status == STATUSES[0]
 
     @property
     def best(self) -> FactorLayer:
-        """Where it is decoded best."""
+        """The layer off which it is decoded best."""
         return min(self.layers, key=lambda layer: (layer.gain.p or 0.0, -float(layer["correct"].mean())))
 
     @cached_property

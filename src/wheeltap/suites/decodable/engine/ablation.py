@@ -122,7 +122,7 @@ class Bench:
 
     @property
     def share(self) -> float:
-        """Of the examples that are measured on."""
+        """The share of the examples that are measured on."""
         return len(self.halves.measured) / len(self.task.targets)
 
     def run(self, place: Place, change: Change) -> Tensor:

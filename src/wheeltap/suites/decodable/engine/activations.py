@@ -47,7 +47,7 @@ class Place:
 @final
 @dataclass(frozen=True)
 class Places:
-    """Where to look.
+    """The places of a model that are looked at.
 
     Attributes:
         kind: One of ``KINDS``.
@@ -166,12 +166,12 @@ class _Rows:
 
     @classmethod
     def of(cls, task: BaseTask) -> "_Rows":
-        """For one task."""
+        """The rows of one task."""
         contexts = task.contexts if isinstance(task, ChoiceTask) else ()
         return cls(len(task.targets), {context: at for at, context in reversed(list(enumerate(contexts)))})
 
     def listen(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Takes the tokens of a call of the model."""
+        """Keeps the tokens of a call of the model."""
         ids: Any = args[0] if args else kwargs.get("input_ids")
         self.ids = cast("list[list[int]]", ids.tolist()) if isinstance(ids, Tensor) else []  # pyright: ignore[reportUnknownMemberType]
 

@@ -52,7 +52,7 @@ class Geometry:
 
     @classmethod
     def of(cls, vectors: Tensor) -> "Geometry":
-        """From vectors ``[example, feature]``."""
+        """The geometry of vectors ``[example, feature]``."""
         mean, spread = vectors.mean(0), vectors.std(0)
         moves = spread > _STILL * spread.max().clamp_min(torch.finfo(vectors.dtype).tiny)
         scale = torch.where(moves, spread, torch.ones_like(spread))
@@ -71,7 +71,7 @@ class Geometry:
 
     @property
     def directions(self) -> int:
-        """Of the space in which the vectors vary."""
+        """How many directions the vectors vary in."""
         return self.inwards.shape[1]
 
     def whitened(self, vectors: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class Geometry:
         return (vectors - self.mean) @ self.inwards
 
     def eraser(self, subspace: Tensor) -> "Eraser":
-        """Takes away the subspace spanned by orthonormal columns ``[direction, rank]``."""
+        """The change that ablates the subspace spanned by orthonormal columns ``[direction, rank]``."""
         return Eraser(self.mean, self.inwards @ subspace, self.outwards @ subspace)
 
 
@@ -120,7 +120,7 @@ class Eraser:
 
 
 def projection(mean: Tensor, directions: Tensor) -> Eraser:
-    """Takes away what lies along ``directions`` ``[feature, rank]``, at right angles, in the layer's own coordinates.
+    """The change that ablates what lies along ``directions`` ``[feature, rank]``, in the layer's own coordinates.
 
     Source: Ravfogel et al. 2020, arXiv:2004.07667 (one round of it); Elazar et al. 2021, "Amnesic probing".
     """
@@ -197,7 +197,7 @@ class LinearProbe:
 
     @classmethod
     def fitted(cls, geometry: Geometry, whitened: Tensor, labels: Tensor) -> "LinearProbe":
-        """From whitened vectors ``[example, direction]`` and labels from 0."""
+        """The probe of whitened vectors ``[example, direction]`` and labels from 0."""
         indicators = one_hot(labels)
         shares = indicators.mean(0)
         weights = (whitened - whitened.mean(0)).T @ (indicators - shares) / max(len(labels) - 1, 1)

@@ -68,28 +68,16 @@ class Sketch:
         self._nodes = [GenomeNode(label, kind="in", label=label) for label in INPUTS]
         self._links: list[GenomeLink] = []
 
-    def _add(self, name: str, activation: str, reads: Weights, kind: Literal["hidden", "out"] = "hidden") -> str:
+    def add(self, name: str, activation: str, reads: Weights, kind: Literal["hidden", "out"] = "hidden") -> str:
+        """Adds a node that gives its activation of what it reads; like all that follow, gives its name back.
+
+        A gaussian is 1 where its sum is 0, and -1 far from there.
+        """
         self._nodes.append(GenomeNode(name, activation, kind, name if kind == "out" else ""))
         for source, weight in reads.items():
             value, factor = weight if isinstance(weight, NamedWeight) else (weight, "")
             self._links.append(GenomeLink(source, name, value, factor))
         return name
-
-    def identity(self, name: str, reads: Weights) -> str:
-        """Adds a linear node; like all that follow, gives its name back."""
-        return self._add(name, "identity", reads)
-
-    def gaussian(self, name: str, reads: Weights) -> str:
-        """Adds a node that is 1 where its sum is 0, and -1 far from there."""
-        return self._add(name, "gaussian", reads)
-
-    def abs(self, name: str, reads: Weights) -> str:
-        """Adds a node that gives the size of its sum."""
-        return self._add(name, "abs", reads)
-
-    def relu(self, name: str, reads: Weights) -> str:
-        """Adds a node that gives its sum where positive, else 0."""
-        return self._add(name, "relu", reads)
 
     def edge(self, name: str, reads: Weights, *, steps: int = 3) -> str:
         """Adds a node that is 1 where its sum is positive and -1 where negative.
@@ -100,17 +88,17 @@ class Sketch:
             steps: Nodes in a row: the more, the sharper the edge between.
         """
         for step in range(1, steps):
-            reads = {self._add(f"{name} {step}", "tanh", reads): EDGE}
-        return self._add(name, "tanh", reads)
+            reads = {self.add(f"{name} {step}", "tanh", reads): EDGE}
+        return self.add(name, "tanh", reads)
 
     def cover(self, name: str, shown: str, *, hidden_by: str = "") -> str:
         """Adds a mask: 1 on the part where ``shown`` is 1 and ``hidden_by`` is -1, else 0."""
-        return self.relu(name, {shown: 0.5, **({hidden_by: -0.5} if hidden_by else {"bias": 0.5})})
+        return self.add(name, "relu", {shown: 0.5, **({hidden_by: -0.5} if hidden_by else {"bias": 0.5})})
 
     def within(self, name: str, edges: list[str]) -> str:
         """Adds a mask: 1 where all of these are 1, 0 where one of them is -1."""
         bias = {"bias": 1.0 - 0.5 * len(edges)} if len(edges) != 2 else {}
-        return self.relu(name, {**dict.fromkeys(edges, 0.5), **bias})
+        return self.add(name, "relu", {**dict.fromkeys(edges, 0.5), **bias})
 
     def paint(
         self, layers: list[PaintLayer], ground: Colour, *, name: str, gradient: Mapping[str, Weights] | None = None
@@ -126,7 +114,7 @@ class Sketch:
         for at, output in enumerate(OUTPUTS):
             reads: dict[str, float | NamedWeight] = {"bias": ground[at], **(gradient or {}).get(output, {})}
             reads |= {layer.mask: round(layer.colour[at] - layer.over[at], 9) for layer in layers}
-            self._add(output, "identity", {source: weight for source, weight in reads.items() if weight != 0}, "out")
+            self.add(output, "identity", {source: weight for source, weight in reads.items() if weight != 0}, "out")
         return Genome(self._nodes, self._links, name=name)
 
 
@@ -256,7 +244,7 @@ MOUTH: Final = Colour(-0.01, 0.70, 0.30)
 
 def _face() -> KnownPicture:
     sketch = Sketch()
-    sketch.abs("side", {"x": 1.0})
+    sketch.add("side", "abs", {"x": 1.0})
     _head(sketch)
     _eyes(sketch)
     _mouth(sketch)
@@ -287,45 +275,47 @@ def _face() -> KnownPicture:
 
 
 def _head(sketch: Sketch) -> None:
-    sketch.gaussian(
-        "head across", {"side": NamedWeight(-0.95, "face width"), "y": NamedWeight(-0.10, "jaw width"), "bias": 0.02}
+    sketch.add(
+        "head across",
+        "gaussian",
+        {"side": NamedWeight(-0.95, "face width"), "y": NamedWeight(-0.10, "jaw width"), "bias": 0.02},
     )
-    sketch.gaussian("head along", {"y": NamedWeight(-0.72, "face length"), "bias": 0.10})
+    sketch.add("head along", "gaussian", {"y": NamedWeight(-0.72, "face length"), "bias": 0.10})
     _ellipse(sketch, "head", "head across", "head along", size=NamedWeight(-4.0, "head size"), steps=3)
-    sketch.gaussian("hair across", {"side": 0.82})
-    sketch.gaussian("hair along", {"y": 0.95, "bias": NamedWeight(0.25, "hair height")})
+    sketch.add("hair across", "gaussian", {"side": 0.82})
+    sketch.add("hair along", "gaussian", {"y": 0.95, "bias": NamedWeight(0.25, "hair height")})
     _ellipse(sketch, "hair", "hair across", "hair along", size=NamedWeight(-3.6, "hair volume"), steps=3)
     sketch.cover("head seen", "head")
     sketch.cover("hair seen", "hair", hidden_by="head")
 
 
 def _eyes(sketch: Sketch) -> None:
-    sketch.identity("eye side", {"side": -1.0, "bias": NamedWeight(0.28, "eye spacing")})
-    sketch.identity("eye level", {"y": 1.0, "bias": NamedWeight(0.06, "eye height")})
-    sketch.gaussian("eye across", {"eye side": NamedWeight(-3.0, "eye width")})
-    sketch.gaussian("eye along", {"eye level": NamedWeight(-5.0, "eye opening")})
+    sketch.add("eye side", "identity", {"side": -1.0, "bias": NamedWeight(0.28, "eye spacing")})
+    sketch.add("eye level", "identity", {"y": 1.0, "bias": NamedWeight(0.06, "eye height")})
+    sketch.add("eye across", "gaussian", {"eye side": NamedWeight(-3.0, "eye width")})
+    sketch.add("eye along", "gaussian", {"eye level": NamedWeight(-5.0, "eye opening")})
     _ellipse(sketch, "eyes", "eye across", "eye along", size=NamedWeight(-4.5, "eye size"), steps=3)
     _ellipse(sketch, "pupils", "eye across", "eye along", size=NamedWeight(-5.3, "pupil size"), steps=3)
-    sketch.gaussian("brow across", {"eye side": 4.0})
+    sketch.add("brow across", "gaussian", {"eye side": 4.0})
     height = {"eye level": 9.0, "eye side": NamedWeight(1.0, "brow tilt"), "bias": NamedWeight(2.0, "brow height")}
-    sketch.gaussian("brow along", height)
+    sketch.add("brow along", "gaussian", height)
     _ellipse(sketch, "brows", "brow across", "brow along", size=NamedWeight(-3.6, "brow thickness"), steps=3)
     for part in ("eyes", "pupils", "brows"):
         sketch.cover(f"{part} seen", part)
 
 
 def _mouth(sketch: Sketch) -> None:
-    sketch.gaussian("bend", {"side": 1.5})
-    sketch.abs("mouth level", {"y": -1.0, "bias": 0.40, "bend": NamedWeight(0.10, "smile")})
-    sketch.gaussian("mouth across", {"side": NamedWeight(-2.2, "mouth width")})
+    sketch.add("bend", "gaussian", {"side": 1.5})
+    sketch.add("mouth level", "abs", {"y": -1.0, "bias": 0.40, "bend": NamedWeight(0.10, "smile")})
+    sketch.add("mouth across", "gaussian", {"side": NamedWeight(-2.2, "mouth width")})
     opening = {"mouth across": 1.5, "mouth level": -12.0, "bias": NamedWeight(0.0, "mouth opening")}
-    sketch.identity("gape", opening)
+    sketch.add("gape", "identity", opening)
     sketch.edge("lips", {"gape": 3.0, "bias": NamedWeight(1.5, "lip thickness")}, steps=2)
     sketch.edge("mouth", {"gape": 3.0, "bias": -1.5}, steps=2)
     sketch.cover("lips seen", "lips")
     sketch.cover("mouth seen", "mouth")
-    sketch.gaussian("nose across", {"side": 7.0, "y": -2.0, "bias": 0.6})
-    sketch.gaussian("nose along", {"y": 4.0, "bias": -0.7})
+    sketch.add("nose across", "gaussian", {"side": 7.0, "y": -2.0, "bias": 0.6})
+    sketch.add("nose along", "gaussian", {"y": 4.0, "bias": -0.7})
     _ellipse(sketch, "nose", "nose across", "nose along", size=NamedWeight(-3.6, "nose size"), steps=2)
     sketch.cover("nose seen", "nose")
 
@@ -375,10 +365,10 @@ def flower(petals: int = 6) -> KnownPicture:
 def _petals(sketch: Sketch, petals: int) -> None:
     """Ridges along as many rays as petals, and a bump at their distance from the centre."""
     rays = _rays(sketch, petals)
-    sketch.identity("rays", {**dict.fromkeys(rays, 1.0), "bias": len(rays) - 1.0})
-    sketch.gaussian("reach", {"d": NamedWeight(-1.6, "bloom"), "bias": 1.5})
+    sketch.add("rays", "identity", {**dict.fromkeys(rays, 1.0), "bias": len(rays) - 1.0})
+    sketch.add("reach", "gaussian", {"d": NamedWeight(-1.6, "bloom"), "bias": 1.5})
     shape = {"rays": NamedWeight(1.0, "petal division"), "reach": 2.5, "bias": NamedWeight(-2.38, "petal width")}
-    sketch.identity("petal", shape)
+    sketch.add("petal", "identity", shape)
     sketch.edge("petals", {"petal": 3.0})
     sketch.edge("spots", {"petal": 3.0, "bias": NamedWeight(-2.0, "spot size")})
 
@@ -391,11 +381,11 @@ def _rays(sketch: Sketch, petals: int) -> list[str]:
         angle = 2 * math.pi * line / petals
         across, along = {"x": math.cos(angle), "y": math.sin(angle)}, {"x": -math.sin(angle), "y": math.cos(angle)}
         if petals % 2:
-            sketch.abs(f"beside {line}", across)
-            sketch.relu(f"behind {line}", along)
+            sketch.add(f"beside {line}", "abs", across)
+            sketch.add(f"behind {line}", "relu", along)
             across = {f"beside {line}": 1.0, f"behind {line}": 1.0}
         reads = {name: width * weight for name, weight in across.items() if abs(weight) > 1e-12}
-        names.append(sketch.gaussian(f"ray {line}", reads))
+        names.append(sketch.add(f"ray {line}", "gaussian", reads))
     return names
 
 
@@ -443,24 +433,24 @@ def _scene() -> KnownPicture:
 
 
 def _sun(sketch: Sketch) -> None:
-    sketch.gaussian("sun across", {"x": -2.0, "bias": NamedWeight(-0.9, "sun to the right")})
-    sketch.gaussian("sun along", {"y": 2.0, "bias": NamedWeight(1.1, "sun height")})
+    sketch.add("sun across", "gaussian", {"x": -2.0, "bias": NamedWeight(-0.9, "sun to the right")})
+    sketch.add("sun along", "gaussian", {"y": 2.0, "bias": NamedWeight(1.1, "sun height")})
     _ellipse(sketch, "sun", "sun across", "sun along", size=NamedWeight(-4.8, "sun size"), steps=3)
-    sketch.relu("sun seen", {"sun": 0.5, "hill": -0.5, "wall seen": -1.0, "roof seen": -1.0})
+    sketch.add("sun seen", "relu", {"sun": 0.5, "hill": -0.5, "wall seen": -1.0, "roof seen": -1.0})
 
 
 def _hill(sketch: Sketch) -> None:
-    sketch.gaussian("hilltop", {"x": -1.1, "bias": NamedWeight(0.3, "hill to the right")})
+    sketch.add("hilltop", "gaussian", {"x": -1.1, "bias": NamedWeight(0.3, "hill to the right")})
     sketch.edge(
         "hill", {"y": 3.0, "hilltop": NamedWeight(0.9, "hill steepness"), "bias": NamedWeight(-1.2, "hill height")}
     )
-    sketch.relu("hill seen", {"hill": 0.5, "bias": 0.5, "wall seen": -1.0, "roof seen": -1.0})
+    sketch.add("hill seen", "relu", {"hill": 0.5, "bias": 0.5, "wall seen": -1.0, "roof seen": -1.0})
 
 
 def _house(sketch: Sketch) -> None:
-    sketch.identity("house middle", {"x": -1.0, "bias": NamedWeight(0.35, "house to the right")})
-    sketch.abs("house side", {"house middle": 1.0})
-    sketch.identity("house level", {"y": 1.0, "bias": NamedWeight(0.05, "house height")})
+    sketch.add("house middle", "identity", {"x": -1.0, "bias": NamedWeight(0.35, "house to the right")})
+    sketch.add("house side", "abs", {"house middle": 1.0})
+    sketch.add("house level", "identity", {"y": 1.0, "bias": NamedWeight(0.05, "house height")})
     sketch.edge("inside", {"house side": -3.0, "bias": NamedWeight(0.75, "house width")}, steps=4)
     sketch.edge("below eaves", {"house level": 3.0}, steps=4)
     sketch.edge("above ground", {"y": -3.0, "bias": NamedWeight(0.96, "house depth")}, steps=4)
@@ -472,8 +462,8 @@ def _house(sketch: Sketch) -> None:
     sketch.edge("beside door", {"house side": -3.0, "bias": NamedWeight(0.21, "door width")}, steps=4)
     sketch.edge("below lintel", {"house level": 3.0, "bias": -0.42}, steps=4)
     sketch.within("door seen", ["beside door", "below lintel", "above ground"])
-    sketch.gaussian("window across", {"house side": 7.0, "bias": -1.12})
-    sketch.gaussian("window along", {"house level": 7.0, "bias": -1.05})
+    sketch.add("window across", "gaussian", {"house side": 7.0, "bias": -1.12})
+    sketch.add("window along", "gaussian", {"house level": 7.0, "bias": -1.05})
     _ellipse(sketch, "windows", "window across", "window along", size=NamedWeight(-4.6, "window size"), steps=3)
     sketch.cover("windows seen", "windows")
 

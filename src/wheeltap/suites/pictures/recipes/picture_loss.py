@@ -235,7 +235,7 @@ def _forward(stages: Sequence[_Stage], bends: Sequence[tuple[Bend, int, int]]) -
 
 
 def _backward(stages: Sequence[_Stage]) -> list[Step]:
-    """From the last stage to the first: by what arrives at pixels, then by products of kernels, then by kernels."""
+    """Steps back from the last stage: by what arrives at pixels, then by products of kernels, then by kernels."""
     steps: list[Step] = []
     for stage in reversed(stages):
         if len(stage.drawn) and stage is not stages[-1]:

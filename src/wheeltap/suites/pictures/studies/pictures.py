@@ -205,7 +205,7 @@ class PicturesSettings(specs.SampledSettings, frozen=True, kw_only=True):
 
     @property
     def source(self) -> str:
-        """Of the net under study."""
+        """The spec of the net under study."""
         return f"genome:{self.genome}" if self.genome else f"picture:{self.picture}"
 
 
