@@ -167,7 +167,7 @@ class Audit(Component, ABC):
         """Readings of a subject that its settings ask for, so that a plan can refuse ones that cannot be made."""
         return []
 
-    def asked_for(self, plan: Plan, subject: SubjectRecord) -> list[tuple[str, Trial]]:
+    def named_trials(self, plan: Plan, subject: SubjectRecord) -> list[tuple[str, Trial]]:
         """Disturbances that the settings name, in words and as a trial: a plan refuses those that change nothing."""
         return []
 

@@ -146,7 +146,7 @@ class DeploymentAudit(Audit):
         rare = any(one.rare for one in self.schemes)
         return super().cheaper(plan, share) | ({"flips": fewer} if rare and fewer < whole else {})
 
-    def asked_for(self, plan: Plan, subject: SubjectRecord) -> list[tuple[str, Trial]]:
+    def named_trials(self, plan: Plan, subject: SubjectRecord) -> list[tuple[str, Trial]]:
         """Each scheme, unless they are the usual ones: of those a model takes what it can."""
         if self.settings.schemes in (USUAL, USUAL_LARGE):
             return []

@@ -102,7 +102,7 @@ class InputShiftAudit(ReadingAudit[_Reading]):
         readings = super().ask(case)
         if not readings:
             return []
-        noise = [t for subject in self.asked(case.plan) for row in self._noise(case.plan, subject) for t in row]
+        noise = [t for subject in self.read_subjects(case.plan) for row in self._noise(case.plan, subject) for t in row]
         return [*readings, *noise]
 
     def fixed_doses(self) -> tuple[tuple[str, float], ...]:
@@ -111,11 +111,11 @@ class InputShiftAudit(ReadingAudit[_Reading]):
 
     def most(self, plan: Plan) -> int:
         """A reading, and every dose and draw of noise, of every subject and the twin."""
-        return super().most(plan) + len(self.asked(plan)) * len(DOSES) * self.settings.weight_draws
+        return super().most(plan) + len(self.read_subjects(plan)) * len(DOSES) * self.settings.weight_draws
 
     def most_passes(self, plan: Plan) -> float:
         """One for each trial; in a reading, one for each disturbance, dose and draw."""
-        return super().most_passes(plan) + len(self.asked(plan)) * len(DOSES) * self.settings.weight_draws
+        return super().most_passes(plan) + len(self.read_subjects(plan)) * len(DOSES) * self.settings.weight_draws
 
     def passes(self, plan: Plan, subject: SubjectRecord) -> float:
         """As if the inputs were of the kind with most disturbances."""

@@ -76,7 +76,7 @@ class SingleReadingAudit(Audit, Generic[Read]):
         """Every reading wanted of a subject."""
         return [self.trial(plan, subject)]
 
-    def asked(self, plan: Plan) -> tuple[SubjectRecord, ...]:
+    def read_subjects(self, plan: Plan) -> tuple[SubjectRecord, ...]:
         """Which subjects and copies are read."""
         return plan.subjects
 
@@ -84,15 +84,15 @@ class SingleReadingAudit(Audit, Generic[Read]):
         """The readings of every subject and copy."""
         if not case.known(case.plan.baselines()):
             return []
-        return [trial for subject in self.asked(case.plan) for trial in self.readings(case.plan, subject)]
+        return [trial for subject in self.read_subjects(case.plan) for trial in self.readings(case.plan, subject)]
 
     def most(self, plan: Plan) -> int:
         """One reading each, or as many as ``readings`` says."""
-        return sum(len(self.readings(plan, subject)) for subject in self.asked(plan))
+        return sum(len(self.readings(plan, subject)) for subject in self.read_subjects(plan))
 
     def most_passes(self, plan: Plan) -> float:
         """What each of them costs."""
-        return float(sum(len(self.readings(plan, one)) * self.passes(plan, one) for one in self.asked(plan)))
+        return float(sum(len(self.readings(plan, one)) * self.passes(plan, one) for one in self.read_subjects(plan)))
 
     # ---- judging ----------------------------------------------------------------------------------------------
 
@@ -154,7 +154,7 @@ class ReadingAudit(SingleReadingAudit[Read]):
         )
         return replace(gap, found=f"{words}it is shown to differ by more than {gap.margin:.2g}.")
 
-    def asked(self, plan: Plan) -> tuple[SubjectRecord, ...]:
+    def read_subjects(self, plan: Plan) -> tuple[SubjectRecord, ...]:
         """The subjects, and the twin."""
         return plan.subjects if plan.twin is None or not self.reads_twin else (*plan.subjects, plan.twin)
 
@@ -196,9 +196,9 @@ class PlantedReadingAudit(ReadingAudit[Read]):
     def plant(self, case: Case, planted: Read, *, level: float) -> Hypothesis:
         """What must be found of the planted copy: an effect above 0, with an interval of this ``level``."""
 
-    def asked(self, plan: Plan) -> tuple[SubjectRecord, ...]:
+    def read_subjects(self, plan: Plan) -> tuple[SubjectRecord, ...]:
         """The subjects, twin and graded copies, and the first plant."""
-        return (*super().asked(plan), *plan.plants[:1], *plan.graded)
+        return (*super().read_subjects(plan), *plan.plants[:1], *plan.graded)
 
     def ask(self, case: Case) -> list[Trial]:
         """Also the stronger plants, where the weaker are not found; and the strongest again, where none is."""

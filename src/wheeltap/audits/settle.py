@@ -80,7 +80,12 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
     elif not plan.partial:
         findings = [covered(finding, draft.reach) for finding, draft in zip(findings, drafts, strict=True)]
     asked = {one.code for one in instruments if one.asks == "benchmark"}
-    findings = [_only_found(one) if recorded or one.code in asked else one for one in findings]
+    # What was asked of a benchmark is an alarm only where it was found; it leans only to what would be one.
+    findings = [
+        msgspec.structs.replace(one, alarm=False, leaning=one.leaning and one.alarm)
+        if (recorded or one.code in asked) and one.status not in ("found", "error") else one
+        for one in findings
+    ]  # fmt: skip
     same = {rival.name for rival in case.rivals if same_outputs(case, rival) is not None}
     sections = tuple(section for verdict in verdicts for section in verdict.sections)
     able = ((type(audit).answer, audit.instruments()) for audit in audits)
@@ -113,13 +118,6 @@ def _asked(plan: Plan) -> dict[str, Scalar]:
     """What the answer depends on beside the findings."""
     margin: dict[str, Scalar] = {"margin": plan.margin} if plan.margin != MARGIN else {}
     return {**margin, **({"partial": True} if plan.partial else {}), **({CUT: plan.cut} if plan.cut else {})}
-
-
-def _only_found(finding: Finding) -> Finding:
-    """The finding of a benchmark, an alarm only where something was found; leaning only to what would be one."""
-    if finding.status in ("found", "error"):
-        return finding
-    return msgspec.structs.replace(finding, alarm=False, leaning=finding.leaning and finding.alarm)
 
 
 def _tests(plan: Plan, drafts: Sequence[Hypothesis]) -> int:

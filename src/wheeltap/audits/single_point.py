@@ -171,7 +171,7 @@ class SinglePointAudit(ReadingAudit[_Reading]):
     def ask(self, case: Case) -> list[Trial]:
         """The readings; then each subject without one of the weights that they name."""
         wanted = super().ask(case)
-        known = {subject.fingerprint: subject for subject in self.asked(case.plan)}
+        known = {subject.fingerprint: subject for subject in self.read_subjects(case.plan)}
         for trial in [one for one in wanted if one.kind == "read"]:
             with suppress(NoAnswer):
                 named = self._removals(case, known[trial.subject], case.reading(trial))

@@ -60,7 +60,7 @@ def require_named(plan: Plan, subjects: Sequence[Subject], task: BaseTask) -> No
         for subject in subjects:
             for trial in audit.readings(plan, subject.record):
                 reading(trial.perturbation, trial.settings).require(subject, task)
-            for label, trial in audit.asked_for(plan, subject.record):
+            for label, trial in audit.named_trials(plan, subject.record):
                 _require_taken(subject, label, trial)
 
 

@@ -216,7 +216,13 @@ class Study(Audit):
             except NoAnswer as gap:
                 lost[member.name] = gap.because
         planned = _planned(case)
-        metrics = tuple(_with_ends(metric) if case.plan.task.bounded else metric for metric in planned.metrics)
+        metrics = planned.metrics
+        if case.plan.task.bounded:
+            # A score that is a share of right answers, or a loss of one, has two ends; its study need not say so.
+            metrics = tuple(
+                msgspec.structs.replace(one, ends=(-1.0, 1.0)) if one.of_score and one.ends == (None, None) else one
+                for one in metrics
+            )
         return Table(cohorts=planned.cohorts, metrics=metrics, numbers=numbers, lost=lost)
 
     def _answered(
@@ -243,13 +249,6 @@ def members_of(table: Table) -> tuple[Member, ...]:
         for cohort in table.cohorts
         for name in cohort.members
     )  # fmt: skip
-
-
-def _with_ends(metric: Metric) -> Metric:
-    """A score that is a share of right answers, or a loss of such a score, has two ends; its study need not say so."""
-    return (
-        msgspec.structs.replace(metric, ends=(-1.0, 1.0)) if metric.of_score and metric.ends == (None, None) else metric
-    )
 
 
 def _planned(case: Case) -> StudySpec:
