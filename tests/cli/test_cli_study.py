@@ -199,7 +199,7 @@ def test_planning_says_how_many_nets_are_drawn_up_and_how_long_the_rest_takes(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text(TOML)
     said, pace = list[str](), _Pace("planning")
-    studying.planned(in_file("mine.toml"), watch=lambda *state: said.append(pace.said(*state)))
+    studying.planned(in_file("mine.toml"), watch=lambda *state: said.append(pace.line(*state)))
     assert said[0] == "planning: nets, 0 of 8"
     assert all(re.fullmatch(rf"planning: nets, {at} of 8, about \d+ s left", said[at]) for at in range(1, 8)), said
 
@@ -213,7 +213,7 @@ def test_a_net_in_the_making_says_how_far_it_is_and_goes_on_where_it_was_stopped
     net, steps, said = Net(), list[tuple[str, int, int]](), list[str]()
 
     def stop(state: loop.Progress) -> None:
-        said.append(net.said(state, float(len(said))))
+        said.append(net.line(state, float(len(said))))
         if state.member is not None:
             steps.append((state.member.name, state.member.step, state.member.steps))
             if 0 < state.member.share < 1:

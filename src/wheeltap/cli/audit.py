@@ -94,7 +94,7 @@ def _models(
       wheeltap plan study pictures --seeds 10 -o pictures.plan.json
     """
     from wheeltap.cli.execution import planned
-    from wheeltap.cli.progress import said
+    from wheeltap.cli.progress import spinner
     from wheeltap.report.lines import terminal
     from wheeltap.runs.budget import most_passes, sight
     from wheeltap.runs.planning import priced
@@ -109,10 +109,10 @@ def _models(
         )
     if file is not None:
         files.require_writable(file)
-    with said("loading"):
+    with spinner("loading"):
         made, subjects, task = planned((model, *others), request)
     passes = most_passes(made)
-    with said("timing some trials"):
+    with spinner("timing some trials"):
         seconds = priced(made, subjects, task, seconds=PATIENCE).seconds(made)
     code = any(map(is_code, made.sources)) or is_code_of_examples(made.data or "")
     path = file or default_store(*(s.name for s in subjects)).with_suffix(".plan.json")

@@ -44,7 +44,7 @@ def demo(
       wheeltap demo
       wheeltap demo --out /tmp/demo --draws 32
     """
-    from wheeltap.cli.progress import said, shown
+    from wheeltap.cli.progress import run_progress, spinner
     from wheeltap.plans.plan import AuditSpec
     from wheeltap.runs import loop, planning
     from wheeltap.sources import digits
@@ -52,12 +52,12 @@ def demo(
     output = Output(out=out, fail_on=fail_on)
     output.prepare()
     shipped = AuditSpec(name="deployment", settings={"schemes": _SCHEMES, "draws": draws})
-    with said("training small nets"):
+    with spinner("training small nets"):
         subjects, task = cast_of_four(), digits.task()
         made = planning.plan(
             subjects, task, audits=["score", shipped, "single-point"], seed=seed, margin=_MARGIN, command="demo"
         )
-    with shown("demo") as watch:
+    with run_progress("demo") as watch:
         report = loop.run(made, subjects, task, store=out / "demo.wheeltap", watch=watch, again=COMMAND.get())
     return output.give(report)
 

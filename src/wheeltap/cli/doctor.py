@@ -75,14 +75,14 @@ def check(
             )
         return _installation()
     from wheeltap import sources
-    from wheeltap.cli.progress import said
+    from wheeltap.cli.progress import spinner
     from wheeltap.runs.checkup import checkup
 
     if json is not None and json != STDOUT:
         require_writable(json)
-    with said("loading"):
+    with spinner("loading"):
         loaded = sources.load(model, data=data)
-    with said("checking"):
+    with spinner("checking"):
         found = checkup(loaded.subject, loaded.task)
     more = {"covered": found.covered, "twin": found.twin, "planted": found.planted, "gaps": found.gaps}
     record = {"answer": answer(found), **msgspec.structs.asdict(found), **more}

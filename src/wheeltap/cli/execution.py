@@ -10,7 +10,7 @@ from wheeltap import sources
 from wheeltap.audits.base import DEFAULT
 from wheeltap.cli import COMMAND
 from wheeltap.cli.options import Execution, Output, Request, default_store
-from wheeltap.cli.progress import said, share, shown
+from wheeltap.cli.progress import run_progress, share, spinner
 from wheeltap.core.errors import UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
@@ -92,12 +92,12 @@ def plan_and_run(
     if samples_to is not None:
         samples.require_asked(samples_to, request.examples)
         files.require_writable(samples_to)
-    with said("loading " + " and ".join(specs)):
+    with spinner("loading " + " and ".join(specs)):
         plan, subjects, task = planned(specs, request)
     code = output.give(run_on(plan, subjects, task, execution=execution, output=output))
     if samples_to is not None:
         store = execution.store or default_store(*(subject.name for subject in subjects))
-        with said("writing samples"):
+        with spinner("writing samples"):
             samples.write(samples_to, plan, subjects[0], store)
     return code
 
@@ -107,7 +107,7 @@ def run_plan(path: Path, *, allow_code: bool, execution: Execution, output: Outp
     output.prepare()
     plan = Plan.read(path)
     if plan.study is not None:
-        with said("loading"):
+        with spinner("loading"):
             again = studying.again(plan, allow_code=allow_code)
         return output.give(run_study(again, execution=execution, output=output))
     if not plan.sources or len(plan.sources) != len(plan.subjects):
@@ -120,7 +120,7 @@ def run_plan(path: Path, *, allow_code: bool, execution: Execution, output: Outp
         )
     if not allow_code:
         require_no_code(plan.sources, examples=[] if plan.data is None else [plan.data], where=str(path))
-    with said("loading " + " and ".join(plan.sources)):
+    with spinner("loading " + " and ".join(plan.sources)):
         names = [subject.name for subject in plan.subjects]
         subjects, task = load(plan.sources, plan.data, names=names)
     return output.give(run_on(plan, subjects, task, execution=execution, output=output))
@@ -143,7 +143,7 @@ def run_on(
     names = [subject.name for subject in subjects]
     store = execution.store or default_store(*names)
     output.prepare(store)
-    with shown(" vs ".join(names), quiet=output.quiet) as watch:
+    with run_progress(" vs ".join(names), quiet=output.quiet) as watch:
 
         def each(state: Progress) -> None:
             watch(state)
@@ -168,7 +168,7 @@ def run_study(study: Planned, *, execution: Execution, output: Output, budget: B
     store = execution.store or default_store(Path(study.plan.command.removeprefix(STUDY)).stem)
     output.prepare(store)
     folder = studying.folder_of(store)
-    with shown(study.plan.command, quiet=output.quiet) as watch:
+    with run_progress(study.plan.command, quiet=output.quiet) as watch:
         watched = _BudgetWatch(watch, budget)
         try:
             return loop.run(

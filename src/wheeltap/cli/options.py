@@ -398,15 +398,10 @@ def take_settings(arguments: ArgumentCollection) -> None:
     for name, value in settings_in(path).items():
         argument = known.get(_FLAGS[name])
         other = known.get({"data": "--task", "task": "--data"}.get(name, ""))
-        if argument is None or argument.tokens or (other is not None and other.tokens and _said(other)):
+        if argument is None or argument.tokens or (other and any(token.source == "cli" for token in other.tokens)):
             continue
         text = str(value).lower() if isinstance(value, bool) else "" if value == [] else str(value)
         argument.append(Token(keyword=_FLAGS[name], value=text, source=str(path)))
-
-
-def _said(argument: Any) -> bool:
-    """Whether the command line itself says it."""
-    return any(token.source == "cli" for token in argument.tokens)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class Net:
         self.last: Making | None = None
         self._first, self._since = 0, 0.0
 
-    def said(self, state: State, now: float) -> str:
+    def line(self, state: State, now: float) -> str:
         """``making modules 3: 41 %, 20 s left``; empty where none is being made."""
         before, self.last = self.last, state.member
         if self.last is None:
@@ -78,7 +78,7 @@ def lasting(seconds: float) -> str:
 
 
 @contextmanager
-def shown(label: str, *, quiet: bool = False) -> Generator[Watch]:
+def run_progress(label: str, *, quiet: bool = False) -> Generator[Watch]:
     """A watch that draws a bar on standard error while the block runs; in a log, a line every half minute."""
     console = terminal(errors=True)
     if quiet:
@@ -102,7 +102,7 @@ def shown(label: str, *, quiet: bool = False) -> Generator[Watch]:
                 bar.reset(task)
             done, total = phase.of(state)
             passes = "" if state.making else f"{state.forwards:.0f} passes"
-            said = net.said(state, monotonic()) or label
+            said = net.line(state, monotonic()) or label
             bar.update(task, completed=done, total=total, passes=passes, unit=phase.unit, description=said)
 
         yield watch
@@ -127,15 +127,15 @@ def _lines(label: str) -> Generator[Watch]:
         done, total = phase.of(last[0])
         # Where all that is known has run, what follows from it is not known yet.
         left = f", about {lasting((now - since) * (total - done) / done)} left" if 0 < done < total else ""
-        making = net.said(last[0], now)
+        making = net.line(last[0], now)
         return f", {int(done):,} of {total:,} {phase.unit}{left}" + (f"; {making}" if making else "")
 
-    with _beat(label, how_far):
+    with _heartbeat(label, how_far):
         yield watch
 
 
 @contextmanager
-def _beat(label: str, how_far: Callable[[], str]) -> Generator[None]:
+def _heartbeat(label: str, how_far: Callable[[], str]) -> Generator[None]:
     """Prints the time so far every half minute, by a thread of its own: one step may take many minutes."""
     over, began = Event(), monotonic()
 
@@ -153,20 +153,20 @@ def _beat(label: str, how_far: Callable[[], str]) -> Generator[None]:
 
 
 @contextmanager
-def steps(label: str, *, quiet: bool = False) -> Generator[Callable[[str, int, int], None]]:
+def step_progress(label: str, *, quiet: bool = False) -> Generator[Callable[[str, int, int], None]]:
     """A watch of work in named parts, each of so many steps: a line that is written over, or one every half minute."""
     console, pace = terminal(errors=True), _Pace(label)
     if quiet or console.is_terminal:
         with nullcontext() if quiet else console.status(Text(label)) as status:
             yield (
-                lambda what, done, total: None if status is None else status.update(Text(pace.said(what, done, total)))
+                lambda what, done, total: None if status is None else status.update(Text(pace.line(what, done, total)))
             )
         return
     last = monotonic()
 
     def watch(what: str, done: int, total: int) -> None:
         nonlocal last
-        line = pace.said(what, done, total)
+        line = pace.line(what, done, total)
         if monotonic() - last >= EVERY:
             last = monotonic()
             print(f"wheeltap: {line}", file=sys.stderr, flush=True)
@@ -181,7 +181,7 @@ class _Pace:
     def __init__(self, label: str) -> None:
         self._label, self._what, self._first, self._since = label, "", 0, 0.0
 
-    def said(self, what: str, done: int, total: int) -> str:
+    def line(self, what: str, done: int, total: int) -> str:
         """``planning: nets, 5 of 48, about 2 min left``."""
         now = monotonic()
         if what != self._what:
@@ -192,8 +192,8 @@ class _Pace:
 
 
 @contextmanager
-def said(label: str) -> Generator[None]:
+def spinner(label: str) -> Generator[None]:
     """A spinner on standard error while something of unknown length runs; in a log, a line every half minute."""
     console = terminal(errors=True)
-    with console.status(Text(label)) if console.is_terminal else _beat(label, lambda: " so far"):
+    with console.status(Text(label)) if console.is_terminal else _heartbeat(label, lambda: " so far"):
         yield

@@ -136,12 +136,12 @@ def in_file(name: str, *, allow_code: bool = False) -> Study:
 
 def plan_of(found: Study, command: str, options: StudyOptions = _OPTIONS) -> "Planned":
     """The plan of a study, as this command made it."""
-    from wheeltap.cli.progress import steps
+    from wheeltap.cli.progress import step_progress
     from wheeltap.runs import studying
 
     draws = options.draws
     effort = None if draws is None else Effort(draws=draws, control_draws=draws)
-    with steps(f"planning {command}") as watch:
+    with step_progress(f"planning {command}") as watch:
         made = studying.planned(found, effort=effort, seed=options.seed, alpha=options.alpha, watch=watch)
     return replace(made, plan=msgspec.structs.replace(made.plan, command=command))
 

@@ -173,12 +173,12 @@ def train(  # noqa: PLR0913 - a door: each is a choice of its own
       wheeltap circuits train --dense -o dense.safetensors
       wheeltap circuits train --model my_nets:decoder --data tokens.npz -o mine.safetensors
     """
-    from wheeltap.cli.progress import steps as progress
+    from wheeltap.cli.progress import step_progress
     from wheeltap.report.files import require_writable
     from wheeltap.suites.circuits import runs
 
     require_writable(file)
-    with progress("training", quiet=quiet) as watch:
+    with step_progress("training", quiet=quiet) as watch:
         asked = runs.Training(share=1.0 if dense else share, steps=steps, seed=seed)
         made = runs.train(asked, file, model=model, data=data, watch=lambda done, total: watch("step", done, total))
     print(
@@ -196,7 +196,7 @@ def _judged(  # noqa: PLR0913 - what the two doors have in common
     """Plans and runs the audits of a circuit, prints the report, writes the circuit."""
     from wheeltap.cli.execution import load, run_on
     from wheeltap.cli.options import default_store
-    from wheeltap.cli.progress import lasting, said
+    from wheeltap.cli.progress import lasting, spinner
     from wheeltap.report.files import require_writable
     from wheeltap.runs import planning
     from wheeltap.suites.circuits import runs
@@ -207,7 +207,7 @@ def _judged(  # noqa: PLR0913 - what the two doors have in common
     usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     execution = replace(execution, workers=execution.workers or min(usable, _PROCESSES))
     data = f"pairs:{task.removeprefix('pairs:')}"
-    with said(f"loading {model}"):
+    with spinner(f"loading {model}"):
         subjects, examples = load((model,), data)
         audits = (
             runs.given(asked, subjects[0], examples) if isinstance(asked, Path) else runs.wanted(asked, subjects[0])
@@ -215,7 +215,7 @@ def _judged(  # noqa: PLR0913 - what the two doors have in common
         plan = planning.plan(subjects, examples, audits=audits, seed=seed, sources=(model,), data=data)
     store = execution.store or default_store(subjects[0].name)
     if not output.quiet:
-        with said("timing a pass"):
+        with spinner("timing a pass"):
             left = runs.foreseen(plan, subjects[0], examples, store=store, workers=execution.workers or 1)
         searches = f"{left.searches} search{'es' * (left.searches != 1)}"
         readings = f"{left.judgments} reading{'s' * (left.judgments != 1)} of what the circuit does"

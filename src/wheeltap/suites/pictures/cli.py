@@ -33,10 +33,10 @@ def fetch(*, out: Annotated[Path, Parameter(help="Folder for the three genomes."
       wheeltap pictures fetch
       wheeltap study pictures --genome picbreeder/skull.zip
     """
-    from wheeltap.cli.progress import said
+    from wheeltap.cli.progress import spinner
     from wheeltap.suites.pictures.sources.genomes import fetch as fetched
 
-    with said("fetching three genomes"):
+    with spinner("fetching three genomes"):
         written = fetched(out)
     print("Written: " + ", ".join(str(path) for path in written))
     return 0

@@ -68,7 +68,7 @@ def _seal(  # noqa: PLR0913 - a door: each is a choice of its own
       wheeltap seal hf:model-int8 -o int8.seal --of model.seal --conversion "int8, one scale per row"
     """
     from wheeltap import sources
-    from wheeltap.cli.progress import steps
+    from wheeltap.cli.progress import step_progress
     from wheeltap.report.files import require_writable
     from wheeltap.suites.seal.making import Asked, make
     from wheeltap.suites.seal.record import signed
@@ -80,7 +80,7 @@ def _seal(  # noqa: PLR0913 - a door: each is a choice of its own
         inputs=inputs, seed=secrets.randbits(48) if seed is None else seed, expires=expires, of=lineage,
         audit=_answer(audit, loaded.subject.record.fingerprint),
     )  # fmt: skip
-    with steps("sealing", quiet=quiet) as watch:
+    with step_progress("sealing", quiet=quiet) as watch:
         made = make(loaded.subject, loaded.task, asked, watch=watch)
     kept = made.seal if sign is None else signed(made.seal, sign)
     kept.save(file)
@@ -196,7 +196,7 @@ def _verify(  # noqa: PLR0913 - a door: each is a choice of its own
       wheeltap verify hf:deployed model.seal --key public.pem --expect-name support-7b
     """
     from wheeltap import sources
-    from wheeltap.cli.progress import said
+    from wheeltap.cli.progress import spinner
     from wheeltap.core.plain import escaped
     from wheeltap.report.files import require_writable, write
     from wheeltap.suites.seal.record import load
@@ -206,9 +206,9 @@ def _verify(  # noqa: PLR0913 - a door: each is a choice of its own
     if json is not None and json != STDOUT:
         require_writable(json)
     held = load(sealed)
-    with said("loading"):
+    with spinner("loading"):
         subject = sources.load_model(model)
-    with said("verifying"):
+    with spinner("verifying"):
         found = verified(subject, held, full=full, key=key, name=expect_name)
     code = 0 if found.passed or (allow_other_library and found.verdict == LIBRARY) else 1
     result = msgspec.json.encode({**msgspec.structs.asdict(found), "passed": code == 0})

@@ -13,7 +13,7 @@ from rich.table import Table
 from wheeltap import sources
 from wheeltap.audits.power import smallest_found
 from wheeltap.cli.options import Request, Whole
-from wheeltap.cli.progress import said, shown, steps
+from wheeltap.cli.progress import run_progress, spinner, step_progress
 from wheeltap.core.errors import ModelError, WheeltapError
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.subject import Subject
@@ -76,13 +76,13 @@ def plant(
     chosen = tuple(dict.fromkeys((*(USUAL if defects is None else names_of(defects)), SOUND)))
     if json is not None:
         require_writable(json)
-    with said("loading"):
+    with spinner("loading"):
         loaded = sources.load(model, data=data)
     subject, task = loaded.subject, loaded.task
     effort = Request(draws=draws).effort(subject.record.parameters)
     console = terminal()
     console.print(f"Planting in copies of {subject.name}; {runs} copies a strength, {effort.draws} draws a dose.")
-    with said("planting"):
+    with spinner("planting"):
         refused = {name: why for name in chosen if (why := _refused(name, subject, task))}
     found = [Detected(defect=name, runs=runs, refused=why) for name, why in refused.items()]
     left = [name for name in chosen if name not in refused]
@@ -124,9 +124,9 @@ def _shifts(subject: Subject, task: BaseTask) -> bool:
 
 def _studied(settings: dict[str, str | int | bool], effort: Effort) -> ReportRecord:
     """The study, made and measured in a folder that is deleted."""
-    with steps("planning") as planning:
+    with step_progress("planning") as planning:
         asked = studying.planned(studying.create("detection", settings), effort=effort, watch=planning)
-    with tempfile.TemporaryDirectory(prefix="wheeltap-") as folder, shown("planting") as watch:
+    with tempfile.TemporaryDirectory(prefix="wheeltap-") as folder, run_progress("planting") as watch:
         members = asked.members(Path(folder) / "made")
         report = loop.run(
             asked.plan, [], asked.task, store=Path(folder) / "run.wheeltap", watch=watch, members=members
