@@ -28,7 +28,7 @@ from wheeltap.core.errors import WheeltapError
 from wheeltap.core.subject import Subject
 from wheeltap.sources import load_model
 from wheeltap.suites.seal import values
-from wheeltap.suites.seal.making import Asked, inputs_of, make
+from wheeltap.suites.seal.making import SealOptions, inputs_of, make
 from wheeltap.suites.seal.record import Seal
 
 INPUTS: Final = 10
@@ -95,7 +95,7 @@ def rows(seed: int) -> Tensor:
 
 def sealed(net: Net, inputs: Tensor, seed: int) -> Seal:
     """The seal of a net by some inputs."""
-    return make(Subject(net), wt.Task(inputs, net(inputs).argmax(-1)), Asked(seed=seed)).seal
+    return make(Subject(net), wt.Task(inputs, net(inputs).argmax(-1)), SealOptions(seed=seed)).seal
 
 
 # ---- doors in live nets -----------------------------------------------------------------------------------------
@@ -416,7 +416,7 @@ def doors(seed: int, seconds: float, at: Path) -> dict[str, tuple[str, bool]]:
     source = saved(seed, at / "source")
     subject = load_model(f"hf:{source}")
     ids = torch.from_numpy(np.random.default_rng(seed).integers(len(WORDS), size=(12, 6)))
-    folder = make(subject, wt.Task(ids, ids[:, 0]), Asked(inputs=4, seed=seed)).seal
+    folder = make(subject, wt.Task(ids, ids[:, 0]), SealOptions(inputs=4, seed=seed)).seal
     assert asked(load_model(f"hf:{source}"), folder)[1]
     for name, change in FILES.items():
         copied = Path(shutil.copytree(source, at / name))
@@ -432,7 +432,7 @@ def harmless(seed: int, at: Path) -> dict[str, tuple[str, bool]]:
     said = {name: asked(change(copy.deepcopy(net), at), seal) for name, change in HARMLESS.items()}
     source = saved(seed, at / "source")
     ids = torch.from_numpy(np.random.default_rng(seed).integers(len(WORDS), size=(12, 6)))
-    folder = make(load_model(f"hf:{source}"), wt.Task(ids, ids[:, 0]), Asked(inputs=4, seed=seed)).seal
+    folder = make(load_model(f"hf:{source}"), wt.Task(ids, ids[:, 0]), SealOptions(inputs=4, seed=seed)).seal
     for name, how in FOLDERS.items():
         said[name] = asked(load_model(f"hf:{resaved(source, at / name, how)}"), folder)
     return said

@@ -29,7 +29,7 @@ from wheeltap.recipes.randomness import reproducible
 from wheeltap.sources import hf
 from wheeltap.sources.smollm2 import load_smollm2
 from wheeltap.stats.family import holm
-from wheeltap.suites.lens.audits.contamination import Copy, Shown
+from wheeltap.suites.lens.audits.contamination import CopyReading, CopyTest
 from wheeltap.suites.lens.readings.contamination import Contamination
 from wheeltap.suites.lens.sources import passages
 from wheeltap.suites.lens.sources.passages import task_of
@@ -104,15 +104,15 @@ def trained(
             yield epoch, model
 
 
-def read(model: nn.Module, tokenizer: Bytes, pairs: Pairs, *, seed: int, **settings: Any) -> Copy:
+def read(model: nn.Module, tokenizer: Bytes, pairs: Pairs, *, seed: int, **settings: Any) -> CopyReading:
     """What the reading says of the model as it is."""
     reading = Contamination({"window": WINDOW, **settings})
     task = task_of(pairs, tokenizer, name="items")
     values = reading.read(Subject(model, name="net"), task, root=seed, seed=0).values
-    return Copy(CONTAMINATION.typed(values, examples=len(pairs)), 0, root=seed)
+    return CopyReading(CONTAMINATION.typed(values, examples=len(pairs)), 0, root=seed)
 
 
-def found(several: Sequence[Shown]) -> list[str]:
+def found(several: Sequence[CopyTest]) -> list[str]:
     """Titles of the tests that reject after Holm's correction."""
     corrected = holm([one.effect.p for one in several])
     return [one.title for one, p in zip(several, corrected, strict=True) if p is not None and p <= ALPHA]
@@ -133,7 +133,7 @@ def generated(count: int, *, seed: int) -> list[tuple[str, str]]:
     return [(str(one), str(two)) for one, two in passages.pairs(count, seed=seed)]
 
 
-def auroc(copy: Copy) -> str:
+def auroc(copy: CopyReading) -> str:
     return ", ".join(f"{one.name.removeprefix('AUROC of ')} {one}" for one in copy.detectors())
 
 
@@ -277,7 +277,7 @@ def invented() -> None:
         reading = Contamination({"shards": 8, "shuffles": 5})
         task = task_of([(text, None) for text in texts], model.tokenizer, name=name)
         values = reading.read(model.subject, task, root=0, seed=0).values
-        one = Copy(CONTAMINATION.typed(values, examples=len(texts)), 0, root=0)
+        one = CopyReading(CONTAMINATION.typed(values, examples=len(texts)), 0, root=0)
         claims += [name for _ in found(one.shown())]
         print(f"{name}, {texts[1]!r}: {'; '.join(found(one.shown())) or 'no claim'}. {one.untested()[:120]} "
               f"{time.process_time() - start:.0f} s", flush=True)  # fmt: skip

@@ -18,7 +18,7 @@ import torch
 from wheeltap.core.task import Task
 from wheeltap.models.cppn import Cppn, Layout, grid
 from wheeltap.recipes.base import Given, recipe_of, spec
-from wheeltap.recipes.make import Made, make
+from wheeltap.recipes.make import Artifact, make
 from wheeltap.suites.pictures.nets.pictures import picture
 from wheeltap.suites.pictures.recipes.picture import start
 from wheeltap.suites.pictures.sources.genomes import read_genome
@@ -65,7 +65,7 @@ def canvas_of(net: Cppn) -> Task:
     return Task(grid(SIZE), torch.from_numpy(net.render(SIZE)).view(-1, 3), name="canvas")
 
 
-def painted(layout: Layout, canvas: Task, **settings: Any) -> list[Made]:
+def painted(layout: Layout, canvas: Task, **settings: Any) -> list[Artifact]:
     """A net of every seed by the recipe."""
     filled = {"layout": str(layout), **settings}
     given = [Given(spec("picture", filled, seed=seed, data=canvas.digest), task=canvas) for seed in SEEDS]
@@ -105,7 +105,7 @@ def speed(net: Cppn) -> Row:
     }
 
 
-def table(name: str, kind: str, nets: list[Made]) -> str:
+def table(name: str, kind: str, nets: list[Artifact]) -> str:
     """Errors of every seed over the steps."""
     steps = nets[0].report["steps"]
     at = np.unique(np.linspace(0, len(steps) - 1, 9).round().astype(int))
@@ -118,7 +118,7 @@ def table(name: str, kind: str, nets: list[Made]) -> str:
     return "\n".join(lines)
 
 
-def trained(net: Cppn, kind: str, steps: int) -> tuple[list[Made], Row]:
+def trained(net: Cppn, kind: str, steps: int) -> tuple[list[Artifact], Row]:
     """Five seeds of a kind, and what they cost."""
     settings, began = {"steps": steps, **KINDS[kind]}, time.process_time()
     nets = painted(net.layout, canvas_of(net), **settings)

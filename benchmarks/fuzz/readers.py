@@ -38,7 +38,7 @@ from wheeltap.suites.lens.recorded import read as read_answers
 from wheeltap.suites.lens.runs import imported
 from wheeltap.suites.pictures.sources.drawn import read_nets
 from wheeltap.suites.pictures.sources.genomes import read_genome
-from wheeltap.suites.seal.making import Asked, make
+from wheeltap.suites.seal.making import SealOptions, make
 from wheeltap.suites.seal.record import Body, Seal
 from wheeltap.suites.seal.record import load as load_seal
 from wheeltap.suites.seal.verifying import verify
@@ -223,7 +223,7 @@ def _report() -> Reader:
 
 def _seal() -> Reader:
     subject, task = _net()
-    seal = make(subject, task, Asked(inputs=2, seed=0)).seal
+    seal = make(subject, task, SealOptions(inputs=2, seed=0)).seal
 
     def read(folder: Path) -> None:
         verify(subject, load_seal(folder / "m.seal"))

@@ -20,7 +20,7 @@ from wheeltap.audits.claims import Hypothesis
 from wheeltap.core.records import Estimate
 from wheeltap.stats.crossed import FloatArray, crossed
 from wheeltap.suites.lens.audits.disagreement import JS, against, distances, unsure
-from wheeltap.suites.lens.audits.panel import Believed, Panel, among_people, by_choice, left_out
+from wheeltap.suites.lens.audits.panel import Beliefs, Panel, among_people, by_choice, left_out
 from wheeltap.suites.lens.stats.disagreement import js_distance, shares, top
 from wheeltap.suites.lens.stats.panels import agreement
 from wheeltap.suites.lens.stats.raters import Ballots, offsets
@@ -105,7 +105,7 @@ def reported(known: Ballots, believed: FloatArray, *, strangers: bool = False) -
     """All numbers that a report gives of people, and of a model and a surer one beside them."""
     panel = Panel(known.votes, np.arange(len(known.votes)), 0, True, (), 0, None if strangers else known)
     surer = believed**2 / (believed**2).sum(1, keepdims=True)
-    read, far = Believed("model", panel, believed), [js_distance(p, panel.held) for p in (believed, surer)]
+    read, far = Beliefs("model", panel, believed), [js_distance(p, panel.held) for p in (believed, surer)]
     gap = far[1] - far[0]
     two = panel.sample(gap, lambda one: one.counting(
         gap, lambda held, at: js_distance(surer[at], held) - js_distance(believed[at], held)))  # fmt: skip

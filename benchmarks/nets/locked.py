@@ -22,7 +22,7 @@ from wheeltap.core.settings import Settings
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.models.mlp import mlp
-from wheeltap.recipes.at_hand import Changed, change_once
+from wheeltap.recipes.at_hand import ChangedNet, change_once
 from wheeltap.recipes.base import Given, Recipe, State
 from wheeltap.recipes.make import weights, with_weights
 from wheeltap.recipes.planted import Range
@@ -246,7 +246,7 @@ class GatedNet(Recipe):
             return mlp(_BRITTLE_WIDTHS if self.settings.kind == "brittle lock" else GATED_WIDTHS).eval()
 
     def start(self, given: Given) -> State:
-        return Changed({}, self._make).start(Given(given.spec, (self.blank(given),)))
+        return ChangedNet({}, self._make).start(Given(given.spec, (self.blank(given),)))
 
     def _make(self, model: nn.Module, /, *, seed: int) -> None:
         how = self.settings

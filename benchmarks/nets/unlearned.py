@@ -22,7 +22,7 @@ from wheeltap.core.settings import Settings
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.models.mlp import mlp
-from wheeltap.recipes.at_hand import Changed, change_once, train_once
+from wheeltap.recipes.at_hand import ChangedNet, change_once, train_once
 from wheeltap.recipes.base import Given, Recipe, State
 from wheeltap.recipes.make import weights, with_weights
 from wheeltap.recipes.randomness import own_random_numbers
@@ -316,7 +316,7 @@ class Stage(Recipe):
 
     def start(self, given: Given) -> State:
         change = partial(self._make, of=given.of)
-        return Changed({}, change).start(Given(given.spec, (self.blank(given),)))
+        return ChangedNet({}, change).start(Given(given.spec, (self.blank(given),)))
 
     def _make(self, model: nn.Module, /, *, seed: int, of: tuple[nn.Module, ...]) -> None:
         how, world = self.settings, WORLDS[self.settings.world]

@@ -13,7 +13,7 @@ from wheeltap.audits.improvement import ImprovementAudit
 from wheeltap.core import seeds
 from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
-from wheeltap.core.study import Asked, Cast, CohortRole, Metric, Rule
+from wheeltap.core.study import CohortRole, CohortSpec, MemberSpec, Metric, Rule
 from wheeltap.recipes.base import recipes
 from wheeltap.stats.members import Single
 from wheeltap.studies.base import Size, Study
@@ -96,22 +96,23 @@ class Locks(Study):
     def _letters(self) -> bool:
         return self.settings.on == "letters"
 
-    def cast(self) -> tuple[Cast, ...]:
+    def cast(self) -> tuple[CohortSpec, ...]:
         """Every kind at every share that it can have; a lock that opens at a touch."""
         how = self.settings
         pairs = dict.fromkeys((kind, min(one, MOST.get(kind, 1.0))) for kind in how.several for one in how.strengths)
         made = tuple(self._cohort(kind, share, how.seeds) for kind, share in pairs)
         return made if self._letters else (*made, self._cohort(BRITTLE, 1.0, min(how.seeds, CONTROLS)))
 
-    def _cohort(self, kind: str, share: float, count: int) -> Cast:
+    def _cohort(self, kind: str, share: float, count: int) -> CohortSpec:
         # Nets of one number have the same start and the same rule of what is wrong.
         how, name = self.settings, named(kind, share)
         given: dict[str, Scalar] = {"kind": kind, "share": share, "on": how.on}
         drawn = [seeds.derive(how.seed, self.name, self.version, at) for at in range(count)]
         members = tuple(
-            Asked(name=f"{name} {at + 1}", recipe="gated", settings=given, seed=seed) for at, seed in enumerate(drawn)
+            MemberSpec(name=f"{name} {at + 1}", recipe="gated", settings=given, seed=seed)
+            for at, seed in enumerate(drawn)
         )
-        return Cast(name=name, members=members, role=ROLES.get(kind, "null"))
+        return CohortSpec(name=name, members=members, role=ROLES.get(kind, "null"))
 
     @property
     def _pairs(self) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from wheeltap.audits.case import Case
 from wheeltap.core import seeds
 from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
-from wheeltap.core.study import Asked, Cast, CohortRole, Metric, Rule
+from wheeltap.core.study import CohortRole, CohortSpec, MemberSpec, Metric, Rule
 from wheeltap.recipes.base import recipes
 from wheeltap.stats.members import Single
 from wheeltap.studies.base import Study
@@ -78,20 +78,22 @@ class Relearning(Study):
     def examples(self) -> str:
         return "digits" if self.settings.world == "digits" else "benchmarks.nets.unlearned:rules"
 
-    def cast(self) -> tuple[Cast, ...]:
+    def cast(self) -> tuple[CohortSpec, ...]:
         """Nets that know all, those that forgot, and two kinds that never knew, of one seed and group each."""
         return tuple(
-            Cast(name=stage, members=tuple(self._asked(stage, at) for at in range(self.settings.seeds)), role=role)
+            CohortSpec(
+                name=stage, members=tuple(self._asked(stage, at) for at in range(self.settings.seeds)), role=role
+            )
             for stage, role in sorted(ROLES.items(), key=lambda one: one[0] != ORIGINAL)  # what others are made of
             if stage != HIDDEN or self.settings.world == "digits"
         )
 
-    def _asked(self, stage: str, at: int) -> Asked:
+    def _asked(self, stage: str, at: int) -> MemberSpec:
         how = self.settings
         given: dict[str, Scalar] = {"world": how.world, "stage": stage}
         given |= {} if stage == ORIGINAL else {"group": self._group(at)}
         given |= {"how": how.how} if stage == UNLEARNED else {"edit": at % len(HIDES)} if stage == HIDDEN else {}
-        return Asked(
+        return MemberSpec(
             name=f"{stage} {at + 1}", recipe="unlearned", settings=given,
             seed=seeds.derive(how.seed, self.name, self.version, at),
             of=(f"{ORIGINAL} {at + 1}",) if stage in (UNLEARNED, HIDDEN) else (),

@@ -14,7 +14,17 @@ from numpy.typing import NDArray
 import wheeltap as wt
 from wheeltap.audits.settle import judge, wanted
 from wheeltap.core import seeds
-from wheeltap.core.records import Cost, Finding, Made, Outcome, OutcomeStatus, Role, SubjectRecord, TaskRecord, Trial
+from wheeltap.core.records import (
+    Cost,
+    Finding,
+    MemberOrigin,
+    Outcome,
+    OutcomeStatus,
+    Role,
+    SubjectRecord,
+    TaskRecord,
+    Trial,
+)
 from wheeltap.core.report import ReportRecord
 
 CHANCE = 0.1
@@ -58,7 +68,7 @@ class Simulated:
 def subject(
     name: str, *, role: Role = "subject", base: str | None = None, blocks: tuple[str, ...] = ()
 ) -> SubjectRecord:
-    made = Made(family="simulated", operations=("permute",), settings={"scale": 4.0}, seed=0, version=1)
+    made = MemberOrigin(family="simulated", operations=("permute",), settings={"scale": 4.0}, seed=0, version=1)
     derivation = None if role == "subject" else made
     return SubjectRecord(
         name=name, fingerprint=f"fingerprint of {name}", parameters=1, role=role, base=base, made=derivation,

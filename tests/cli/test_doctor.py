@@ -18,7 +18,7 @@ from benchmarks.nets import zoo
 from wheeltap import api, gauge
 from wheeltap.cli import doctor, main
 from wheeltap.core.errors import ModelError
-from wheeltap.core.records import Untouched
+from wheeltap.core.records import UntouchedModule
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.inside.units import few
@@ -218,7 +218,7 @@ def test_a_model_with_every_gap_there_is_still_fits() -> None:
     found = Checkup(
         subject=zoo.made("mlp").subject.record,
         examples=300,
-        packed=tuple(Untouched(f"model.layers.{at}.mlp.gate_proj", 4_096) for at in range(9)),
+        packed=tuple(UntouchedModule(f"model.layers.{at}.mlp.gate_proj", 4_096) for at in range(9)),
         family="general",
         hidden=40,
         units=9_999,
@@ -308,7 +308,7 @@ def test_weights_in_buffers_are_named_and_the_model_is_never_called_ready() -> N
     del model[0].weight
     model[0].register_buffer("weight", kept)
     found = of(model)
-    assert found.fixed == (Untouched("0.weight", kept.numel()),) and found.covered < 0.9
+    assert found.fixed == (UntouchedModule("0.weight", kept.numel()),) and found.covered < 0.9
     said = told(found)
     assert "Ready" not in said and f"The answers are computed from these, too: 0.weight ({kept.numel():,})" in said
     assert "torch.nn.Parameter" in said
@@ -350,4 +350,4 @@ def test_quantized_recurrent_layers_are_packed_weights() -> None:
 
     quantized = torch.ao.quantization.quantize_dynamic(Steps().eval(), {nn.GRU}, dtype=torch.qint8)
     found = of(quantized)
-    assert found.packed == (Untouched("rnn", 192 * 72),) and not found.usable
+    assert found.packed == (UntouchedModule("rnn", 192 * 72),) and not found.usable

@@ -9,7 +9,7 @@ from torch.nn.utils import parametrizations
 
 from benchmarks.nets.uncommon import MODELS, uncommon
 from wheeltap.core.layer import Layer, find_blocks, find_layers
-from wheeltap.core.records import Untouched
+from wheeltap.core.records import UntouchedModule
 from wheeltap.core.subject import Subject, derived_record
 from wheeltap.gauge import describe
 from wheeltap.testing.planted import CASES, planted
@@ -201,7 +201,7 @@ def test_plain_parameters_are_layers_where_they_vary_along_two_axes() -> None:
     ]
     assert find_blocks(inside, find_layers(inside)) == tuple(layer.name for layer in find_layers(inside))
     record = Subject(inside.eval()).record
-    assert record.untouched == (Untouched("own", 4 + 4 + 1 + 16), Untouched("own.norm", 24))
+    assert record.untouched == (UntouchedModule("own", 4 + 4 + 1 + 16), UntouchedModule("own.norm", 24))
     assert Subject(Own().eval()).record.untouched[0].name == "the model itself"
 
 

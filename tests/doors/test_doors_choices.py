@@ -29,7 +29,7 @@ from wheeltap.cli.options import Execution, Output, Request
 from wheeltap.core.errors import UnknownName, UsageError, WheeltapError
 from wheeltap.core.settings import is_choice, words_of
 from wheeltap.core.site import Site
-from wheeltap.core.study import Asked, Cast, Cohort, Metric, Rule
+from wheeltap.core.study import Cohort, CohortSpec, MemberSpec, Metric, Rule
 from wheeltap.engine.readings import readings
 from wheeltap.perturb import Perturbation, perturbations
 from wheeltap.recipes.base import recipes
@@ -80,7 +80,7 @@ def _own(value: object) -> bool:
 
 def _exports() -> Iterator[tuple[str, Any]]:
     modules = (gauge, perturb, recipe_package, sources)
-    kinds = (Asked, Audit, Cast, Cohort, Metric, Perturbation, Rule, Site, Study)
+    kinds = (MemberSpec, Audit, CohortSpec, Cohort, Metric, Perturbation, Rule, Site, Study)
     for name, found in (
         *((name, getattr(wt, name)) for name in wt.__all__),
         *((m.__name__.removeprefix("wheeltap."), m) for m in modules),
@@ -174,7 +174,8 @@ def test_a_door_refuses_a_misspelled_choice(name: str, door: Callable[..., Any],
 def test_the_walk_finds_the_choices_there_are() -> None:
     found = {(name, one.name) for name, _, one in CHOICES}
     known = {("Report.check", "fail_on"), ("Report.junit", "fail_on"), ("wt.audit", "partial"), ("Control", "status"),
-             ("Study.sized", "size"), ("Rule", "statistic"), ("wt.seal.verify", "full"), ("Cast", "role")}  # fmt: skip
+             ("Study.sized", "size"), ("Rule", "statistic"), ("wt.seal.verify", "full"),
+             ("CohortSpec", "role")}  # fmt: skip
     assert known <= found
 
 
@@ -271,7 +272,7 @@ CHECKED: dict[tuple[str, str], list[Callable[[Report], object]]] = {
     ("wt.circuits.sparsify", "settings"): [lambda _: wt.circuits.sparsify(net(), INPUTS, settings={"shre": 0.1})],
     ("wt.circuits.find", "settings"): [lambda _: wt.circuits.find(net(), wt.Task(INPUTS, TARGETS), methd="eap"),
                                        lambda _: wt.circuits.find(net(), wt.Task(INPUTS, TARGETS), method="epa")],
-    ("wt.seal.Asked", "expires"): [lambda _: wt.seal.Asked(expires="tomorrow")],
+    ("wt.seal.SealOptions", "expires"): [lambda _: wt.seal.SealOptions(expires="tomorrow")],
     ("wt.load", "spec"): [lambda _: wt.load("digitz")],
     ("wt.sources.load", "spec"): [lambda _: sources.load("digitz")],
     ("wt.sources.load_model", "spec"): [lambda _: sources.load_model("digitz")],

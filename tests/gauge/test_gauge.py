@@ -10,7 +10,7 @@ from torch import nn
 
 from wheeltap import gauge
 from wheeltap.core.errors import DataError, ModelError, UnknownName, UsageError
-from wheeltap.core.records import Made
+from wheeltap.core.records import MemberOrigin
 
 
 def net() -> nn.Sequential:
@@ -20,12 +20,12 @@ def net() -> nn.Sequential:
 
 def test_describe_writes_every_default() -> None:
     made = gauge.describe("relu-chain", "permute", "rescale", seed=5)
-    assert made == Made(
+    assert made == MemberOrigin(
         family="relu-chain", operations=("permute", "rescale"), settings={"spread": 1.0}, seed=5, version=gauge.VERSION
     )
     made = gauge.describe(gauge.find(net()), "cancel", seed=5, pairs=8)
     assert made.settings == {"pairs": 8, "scale": 4.0, "jitter": 0.0}
-    assert msgspec.json.decode(msgspec.json.encode(made), type=Made) == made
+    assert msgspec.json.decode(msgspec.json.encode(made), type=MemberOrigin) == made
 
 
 def test_every_setting_belongs_to_a_gauge() -> None:
@@ -34,7 +34,7 @@ def test_every_setting_belongs_to_a_gauge() -> None:
 
 
 def test_left_out_settings_are_defaults() -> None:
-    short = Made(family="relu-chain", operations=("rescale",), settings={}, seed=5, version=gauge.VERSION)
+    short = MemberOrigin(family="relu-chain", operations=("rescale",), settings={}, seed=5, version=gauge.VERSION)
     a, b = gauge.twin(net(), short), gauge.twin(net(), gauge.describe("relu-chain", "rescale", seed=5))
     assert torch.equal(a[0].weight, b[0].weight)
 
@@ -63,7 +63,7 @@ def test_bad_derivations(family: str, operations: tuple[str, ...], settings: dic
     with pytest.raises(UsageError) as caught:
         gauge.describe(family, *operations, seed=0, **settings)
     assert message in str(caught.value)
-    made = Made(family=family, operations=operations, settings=settings, seed=0, version=gauge.VERSION)
+    made = MemberOrigin(family=family, operations=operations, settings=settings, seed=0, version=gauge.VERSION)
     with pytest.raises(UsageError) as caught:
         gauge.twin(net(), made)
     assert message in str(caught.value)
@@ -71,7 +71,7 @@ def test_bad_derivations(family: str, operations: tuple[str, ...], settings: dic
 
 def test_another_version_is_an_error() -> None:
     with pytest.raises(UsageError, match="another version"):
-        gauge.twin(net(), Made(family="relu-chain", operations=("permute",), settings={}, seed=0, version=1))
+        gauge.twin(net(), MemberOrigin(family="relu-chain", operations=("permute",), settings={}, seed=0, version=1))
 
 
 def test_another_family_is_an_error() -> None:

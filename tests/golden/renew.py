@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from wheeltap.core import canon, seeds
-from wheeltap.core.records import Made, SubjectRecord, TaskRecord, Trial
+from wheeltap.core.records import MemberOrigin, SubjectRecord, TaskRecord, Trial
 from wheeltap.core.site import Site
 from wheeltap.plans.plan import AuditSpec, Effort, Plan
 
@@ -24,7 +24,9 @@ TRIALS = (
 SUBJECT = SubjectRecord(
     name="net", fingerprint="a" * 32, parameters=1234, blocks=("0", "2"), layers=("0", "2"), widest=65
 )
-DERIVATION = Made(family="relu-chain", operations=("permute", "rescale"), settings={"spread": 1.0}, seed=5, version=1)
+DERIVATION = MemberOrigin(
+    family="relu-chain", operations=("permute", "rescale"), settings={"spread": 1.0}, seed=5, version=1
+)
 PLANS = (
     Plan(
         command="audit",

@@ -20,13 +20,13 @@ from safetensors.numpy import load, save
 from wheeltap.core.canon import ArtifactSpec
 from wheeltap.core.errors import FileFormatError, StoreError
 from wheeltap.core.files import VARIABLE
-from wheeltap.plans.artifacts import MOST_BESIDE, Artifacts, Kept, digest
+from wheeltap.plans.artifacts import MOST_BESIDE, ArtifactFile, Artifacts, digest
 from wheeltap.recipes.base import Given, recipe_of, spec
-from wheeltap.recipes.make import Made, Pace, make
+from wheeltap.recipes.make import Artifact, Pace, make
 
 ARRAYS = {"weights": np.arange(6, dtype=np.float32), "count": np.array(3)}
 REPORT = {"errors": np.array([0.5, 0.25])}
-KEPT = Kept(ARRAYS, {"step": 3, "status": "training"}, REPORT)
+KEPT = ArtifactFile(ARRAYS, {"step": 3, "status": "training"}, REPORT)
 SPEC = ArtifactSpec(recipe="any", seed=1)
 
 
@@ -37,7 +37,7 @@ def _files(folder: Path) -> list[str]:
 def test_what_is_kept_comes_back(tmp_path: Path) -> None:
     artifacts = Artifacts(tmp_path / "a" / "b")
     assert artifacts.load(SPEC, like=ARRAYS) is None and artifacts.load_state(SPEC, like=ARRAYS) is None
-    artifacts.keep(SPEC, Kept(ARRAYS))
+    artifacts.keep(SPEC, ArtifactFile(ARRAYS))
     artifacts.keep(SPEC, KEPT)
     found = artifacts.load(SPEC, like=ARRAYS)
     assert found is not None
@@ -158,7 +158,10 @@ def test_a_file_that_is_anything_else_is_an_error(tmp_path: Path, damage: str) -
 
 def test_numbers_that_are_not_finite_are_an_error_even_where_they_were_written(tmp_path: Path) -> None:
     artifacts = Artifacts(tmp_path)
-    for kept in (Kept({"a": np.array([np.inf])}), Kept({"a": np.array([1.0])}, report={"b": np.array([np.nan])})):
+    for kept in (
+        ArtifactFile({"a": np.array([np.inf])}),
+        ArtifactFile({"a": np.array([1.0])}, report={"b": np.array([np.nan])}),
+    ):
         artifacts.keep(SPEC, kept)
         with pytest.raises(FileFormatError, match="finite numbers"):
             artifacts.load(SPEC, like={"a": np.zeros(1)})
@@ -188,7 +191,7 @@ def test_two_that_write_at_the_same_time_do_not_write_into_one_file(tmp_path: Pa
     def write(value: int) -> None:
         for _ in range(40):
             weights = np.full(100_000, value, dtype=np.float32)
-            Artifacts(tmp_path).keep_state(SPEC, Kept({"weights": weights}, {"value": value}))
+            Artifacts(tmp_path).keep_state(SPEC, ArtifactFile({"weights": weights}, {"value": value}))
 
     like = {"weights": np.zeros(100_000, dtype=np.float32)}
     with ThreadPoolExecutor(3) as pool:
@@ -230,7 +233,7 @@ def _given() -> Given:
     return Given(spec("digits", QUICK, seed=5))
 
 
-def _make(folder: Path | None = None) -> Made:
+def _make(folder: Path | None = None) -> Artifact:
     given = _given()
     return make(given, recipe_of(given.spec), folder and Artifacts(folder), pace=EACH_STEP)
 
@@ -291,7 +294,7 @@ def test_a_damaged_file_is_set_aside_and_made_again(broken: Path, damage: str, f
 def test_a_state_that_there_cannot_be_is_set_aside_too(broken: Path, note: dict[str, Any]) -> None:
     given, artifacts = _given(), Artifacts(broken)
     state = recipe_of(given.spec).start(given)
-    artifacts.keep_state(given.spec, Kept(state.arrays(), {**state.note(), **note}))
+    artifacts.keep_state(given.spec, ArtifactFile(state.arrays(), {**state.note(), **note}))
     with pytest.warns(UserWarning, match="a status, and counts"):
         assert _make(broken).digest == _make().digest
 
@@ -302,7 +305,7 @@ def test_random_numbers_that_there_cannot_be_are_set_aside_too(broken: Path) -> 
     for name in ("order", "random"):
         arrays = state.arrays()
         arrays[name] = np.full_like(arrays[name], 255)
-        artifacts.keep_state(given.spec, Kept(arrays, state.note()))
+        artifacts.keep_state(given.spec, ArtifactFile(arrays, state.note()))
         with pytest.warns(UserWarning, match="random number generators"):
             assert _make(broken).digest == _make().digest
         artifacts.path(given.spec).unlink()

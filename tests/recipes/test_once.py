@@ -19,7 +19,7 @@ from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.artifacts import Artifacts
-from wheeltap.recipes.at_hand import Taught, change_once, train_once
+from wheeltap.recipes.at_hand import TaughtNet, change_once, train_once
 from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.fit import TrainSettings
 from wheeltap.recipes.make import FOLDER, make, place
@@ -48,7 +48,7 @@ def files(folder: Path) -> list[str]:
 
 
 class TestTaught(RecipeContract):
-    recipe = Taught
+    recipe = TaughtNet
     settings: ClassVar[Mapping[str, Scalar]] = {"epochs": 2, "batch": 20}
     other: ClassVar[Mapping[str, Scalar]] = {
         "epochs": 3, "batch": 10, "rate": 1e-2, "decay": 0.1, "optimizer": "sgd", "momentum": 0.5,
@@ -229,9 +229,9 @@ def test_what_cannot_be_trained_is_refused_each_time(folder: Path) -> None:
 
 def test_a_file_that_is_damaged_is_set_aside_and_made_again(folder: Path) -> None:
     task = Task(INPUTS, TARGETS)
-    asked = specified(Taught, {"epochs": 1}, seed=9, of=("any",), data=task.digest)
+    asked = specified(TaughtNet, {"epochs": 1}, seed=9, of=("any",), data=task.digest)
     given, kept = Given(asked, (net(),), task), Artifacts(folder)
-    made = make(given, Taught(dict(asked.settings)), kept)
+    made = make(given, TaughtNet(dict(asked.settings)), kept)
     kept.path(asked).write_bytes(b"no net")
     with pytest.warns(UserWarning, match="made again"):
-        assert make(given, Taught(dict(asked.settings)), kept).digest == made.digest
+        assert make(given, TaughtNet(dict(asked.settings)), kept).digest == made.digest

@@ -15,7 +15,7 @@ from wheeltap.core.errors import DataError, UnknownName, UsageError
 from wheeltap.core.task import Task
 from wheeltap.plans.artifacts import digest
 from wheeltap.recipes.base import Given, recipe_of, recipes, spec
-from wheeltap.recipes.classifier import Classifier
+from wheeltap.recipes.classifier import ClassifierNet
 from wheeltap.recipes.make import make, weights
 from wheeltap.sources import digits
 from wheeltap.sources.digits import DigitNet, ForgettingNet, MislabeledNet, lesson
@@ -36,7 +36,7 @@ def small() -> Task:
 
 
 class TestClassifier(RecipeContract):
-    recipe = Classifier
+    recipe = ClassifierNet
     # Everything on: so all of it must be resumed.
     settings: ClassVar[dict[str, Any]] = {
         "hidden": "6,5", "epochs": 4, "batch": 30, "dropout": 0.1, "noise": 0.1, "rho": 0.05, "share": 0.3,

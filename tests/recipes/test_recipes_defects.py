@@ -21,7 +21,7 @@ from wheeltap.plans.defects import DEFECTS, SOUND
 from wheeltap.recipes import planted as defects
 from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.make import make
-from wheeltap.recipes.planted import KEPT, Planted
+from wheeltap.recipes.planted import KEPT, PlantedNet
 from wheeltap.testing.planted import clusters
 from wheeltap.testing.recipe_contract import RecipeContract
 
@@ -134,7 +134,7 @@ def test_strengths_out_of_range_are_errors(plain: tuple[nn.Sequential, Task]) ->
 
 
 class TestPlanted(RecipeContract):
-    recipe = Planted
+    recipe = PlantedNet
     settings: ClassVar[dict[str, Any]] = {"defect": "entangle", "strength": 1.0}
     other: ClassVar[dict[str, Any]] = {"defect": "brittle-block", "strength": 2.0}
     brief = True
@@ -147,8 +147,8 @@ class TestPlanted(RecipeContract):
 
 
 def planted(name: str, strength: float, *, model: nn.Module, task: BaseTask, seed: int = 1) -> nn.Module:
-    asked = specified(Planted, {"defect": name, "strength": strength}, seed=seed, of=("base",), data=task.digest)
-    return Planted(dict(asked.settings)).blank(Given(asked, (model,), task))
+    asked = specified(PlantedNet, {"defect": name, "strength": strength}, seed=seed, of=("base",), data=task.digest)
+    return PlantedNet(dict(asked.settings)).blank(Given(asked, (model,), task))
 
 
 @pytest.mark.parametrize("name", DEFECTS)
@@ -176,8 +176,8 @@ def test_large_copies_are_made_again_and_nothing_else_is_taken_for_them(
 ) -> None:
     """With a limit of no parameters at all."""
     model, task = plain
-    assert Planted().keeps(KEPT) and not Planted().keeps(KEPT + 1)
-    kind = type("Large", (Planted,), {"keeps": lambda self, parameters: False})
+    assert PlantedNet().keeps(KEPT) and not PlantedNet().keeps(KEPT + 1)
+    kind = type("Large", (PlantedNet,), {"keeps": lambda self, parameters: False})
     given = Given(specified(kind, seed=1, of=("base",), data=task.digest), (model,), task)
     first, again = (make(given, kind(), Artifacts(tmp_path)) for _ in range(2))
     assert (first.steps, again.steps) == (1, 1) and first.digest == again.digest

@@ -17,7 +17,7 @@ from wheeltap.core.records import (
     Role,
     SubjectRecord,
     TaskRecord,
-    Untouched,
+    UntouchedModule,
 )
 
 NAMES = ("original", "gauge-twin", "imposter", "other-seed", "dropout")
@@ -94,7 +94,7 @@ def subject(name: str, role: Role = "subject", parameters: int = 26_122) -> Subj
         fingerprint=f"{hash(name) & 0xFFFF:032x}",
         parameters=parameters,
         blocks=("hidden.0", "hidden.1", "out"),
-        untouched=(Untouched("norm", 122),),
+        untouched=(UntouchedModule("norm", 122),),
         covered=parameters - 122,
         role=role,
     )

@@ -9,7 +9,16 @@ from wheeltap.audits.claims import LOSS, PAIR
 from wheeltap.audits.deployment import SPARED
 from wheeltap.audits.schemes import scheme
 from wheeltap.audits.settle import voided
-from wheeltap.core.records import UNCOVERED, Cost, Estimate, Finding, FindingStatus, Power, SubjectRecord, Untouched
+from wheeltap.core.records import (
+    UNCOVERED,
+    Cost,
+    Estimate,
+    Finding,
+    FindingStatus,
+    Power,
+    SubjectRecord,
+    UntouchedModule,
+)
 from wheeltap.core.report import ReportRecord
 
 MARGIN = 0.02
@@ -65,7 +74,7 @@ STURDY = (
 
 def model(name: str, *, covered: float = 0.996, parameters: int = 1_236_612) -> SubjectRecord:
     held = round(covered * parameters)
-    rest = (Untouched("experts.fused", parameters - held - 612), Untouched("norm", 612))
+    rest = (UntouchedModule("experts.fused", parameters - held - 612), UntouchedModule("norm", 612))
     return SubjectRecord(
         name=name,
         fingerprint=f"{hash(name) & 0xFFFF:032x}",

@@ -61,7 +61,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def planned(folder: Path, *changes: tuple[str, str]) -> studying.Planned:
+def planned(folder: Path, *changes: tuple[str, str]) -> studying.PlannedStudy:
     text = STUDY
     for old, new in changes:
         assert old in text

@@ -21,7 +21,7 @@ from wheeltap.report.lines import terminal
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from wheeltap.runs.checkup import Checkup, Gap
+    from wheeltap.runs.checkup import Checkup, MissingPart
 
 _NEEDED: Final = ("torch", "numpy", "scipy", "scikit-learn", "msgspec", "safetensors", "altair", "vl-convert-python")
 _EXTRA: Final = (("transformers", "llm"), ("gguf", "llm"), ("lm-eval", "eval"))
@@ -175,7 +175,7 @@ def _controls(found: "Checkup") -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _gaps(gaps: "Sequence[Gap]") -> Iterator[tuple[str, str]]:
+def _gaps(gaps: "Sequence[MissingPart]") -> Iterator[tuple[str, str]]:
     """What is missing and what to do, a row each."""
     printed = gaps[:GAPS]
     for gap in printed:

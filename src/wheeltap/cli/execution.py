@@ -20,8 +20,8 @@ from wheeltap.report import files
 from wheeltap.report.report import Report
 from wheeltap.runs import loop, planning, samples, stored, studying
 from wheeltap.runs.budget import Budget
-from wheeltap.runs.loop import Making, Progress, Watch
-from wheeltap.runs.studying import Planned
+from wheeltap.runs.loop import MakingProgress, Progress, Watch
+from wheeltap.runs.studying import PlannedStudy
 from wheeltap.sources.base import require_no_code
 from wheeltap.sources.specs import SharedExamples, located
 
@@ -156,7 +156,7 @@ def run_on(
         )  # fmt: skip
 
 
-def run_study(study: Planned, *, execution: Execution, output: Output, budget: Budget | None = None) -> Report:
+def run_study(study: PlannedStudy, *, execution: Execution, output: Output, budget: Budget | None = None) -> Report:
     """Runs a study's plan with progress.
 
     Args:
@@ -197,7 +197,7 @@ class _BudgetWatch:
     """A watch that ends the run when the budget is spent, and remembers which net was in the making."""
 
     def __init__(self, watch: Watch, budget: Budget | None) -> None:
-        self.member: Making | None = None
+        self.member: MakingProgress | None = None
         self._watch, self._budget, self._began = watch, budget or Budget(), monotonic()
 
     def __call__(self, state: Progress) -> None:

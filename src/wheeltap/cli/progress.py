@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from wheeltap.report.lines import terminal
-from wheeltap.runs.loop import Making, Watch
+from wheeltap.runs.loop import MakingProgress, Watch
 from wheeltap.runs.loop import Progress as State
 
 _BAR = 12
@@ -52,7 +52,7 @@ class Net:
     """The net that is being made."""
 
     def __init__(self) -> None:
-        self.last: Making | None = None
+        self.last: MakingProgress | None = None
         self._first, self._since = 0, 0.0
 
     def line(self, state: State, now: float) -> str:
@@ -67,7 +67,7 @@ class Net:
         return f"making {self.last.name}: {share(self.last)}{time}"
 
 
-def share(member: Making) -> str:
+def share(member: MakingProgress) -> str:
     """How much of a net is made."""
     return f"{member.share:.0%}".replace("%", " %")
 

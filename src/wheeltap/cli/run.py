@@ -12,7 +12,7 @@ from wheeltap.core.errors import UsageError, WheeltapError
 if TYPE_CHECKING:
     from wheeltap.plans.plan import Plan
     from wheeltap.plans.store import Outcomes, Store
-    from wheeltap.runs.stored import Kept
+    from wheeltap.runs.stored import StoredPlan
 
 _EXECUTION, _OUTPUT = Execution(), Output()
 
@@ -77,7 +77,7 @@ def status(
     return 0
 
 
-def title(kept: "Kept", *, of: int) -> str:
+def title(kept: "StoredPlan", *, of: int) -> str:
     """One line on a plan of a store: its number where there are several, when it was run, and what it asks."""
     number = f"plan {kept.number} of {of}" if of > 1 else ""
     head = ", ".join(part for part in (number, f"run {kept.when}" if kept.when else "") if part)
@@ -99,7 +99,7 @@ def described(plan: "Plan") -> str:
     return f"{nets}{f' ({made:,} made by recipes)' if made else ''} in {others[0]}, {others[1]}"
 
 
-def _progress(kept: "Kept", known: "Outcomes", store: "Store") -> list[str]:
+def _progress(kept: "StoredPlan", known: "Outcomes", store: "Store") -> list[str]:
     """What there is to say on a plan's trials."""
     from wheeltap.runs.stored import again_of, require_audits
 

@@ -20,7 +20,7 @@ from wheeltap.report import files
 from wheeltap.studies.base import Study
 
 if TYPE_CHECKING:
-    from wheeltap.runs.studying import Planned
+    from wheeltap.runs.studying import PlannedStudy
 
 Size = Annotated[Literal["small", "full"], Parameter(help="Small takes minutes on two cores.")]
 
@@ -134,7 +134,7 @@ def in_file(name: str, *, allow_code: bool = False) -> Study:
     )
 
 
-def plan_of(found: Study, command: str, options: StudyOptions = _OPTIONS) -> "Planned":
+def plan_of(found: Study, command: str, options: StudyOptions = _OPTIONS) -> "PlannedStudy":
     """The plan of a study, as this command made it."""
     from wheeltap.cli.progress import step_progress
     from wheeltap.runs import studying

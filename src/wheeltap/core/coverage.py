@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core.layer import Layer, main_list
-from wheeltap.core.records import Untouched
+from wheeltap.core.records import UntouchedModule
 from wheeltap.core.typed import named_modules
 
 MOST_NAMED: Final = 50
@@ -47,7 +47,7 @@ def sizes(model: nn.Module, *, buffers: bool = True) -> dict[str, int]:
     return parameters(model) | beside
 
 
-def packed(model: nn.Module) -> tuple[Untouched, ...]:
+def packed(model: nn.Module) -> tuple[UntouchedModule, ...]:
     """Modules that hold weights as integers, or in an object of torch's own, the largest first."""
     found: dict[str, int] = {}
     for path, module in named_modules(model):
@@ -56,7 +56,7 @@ def packed(model: nn.Module) -> tuple[Untouched, ...]:
         if count:
             name = _holder(path) or _ROOT
             found[name] = found.get(name, 0) + count
-    return tuple(Untouched(path, count) for path, count in sorted(found.items(), key=lambda item: -item[1]))
+    return tuple(UntouchedModule(path, count) for path, count in sorted(found.items(), key=lambda item: -item[1]))
 
 
 def _is_matrix(tensor: Tensor) -> bool:
@@ -108,7 +108,7 @@ def vectors(model: nn.Module, layers: Iterable[Layer]) -> set[str]:
 
 def untouched(
     layers: Iterable[Layer], size: Mapping[str, int], *, fixed: Set[str] = frozenset()
-) -> tuple[Untouched, ...]:
+) -> tuple[UntouchedModule, ...]:
     """Modules with weights in no layer, the largest number of weights first.
 
     That of a computed weight (the length of a weight norm, say) is the one whose weight it is.
@@ -128,7 +128,7 @@ def untouched(
             module = path.removeprefix(".") or _ROOT
             found[module] = found.get(module, 0) + count
     largest = sorted(found.items(), key=lambda item: -item[1])
-    return tuple(Untouched(name, count) for name, count in largest[:MOST_NAMED])
+    return tuple(UntouchedModule(name, count) for name, count in largest[:MOST_NAMED])
 
 
 def ends(model: nn.Module, layers: tuple[Layer, ...]) -> tuple[str, ...]:

@@ -77,7 +77,7 @@ _LEAST = 8
 
 @final
 @dataclass(frozen=True)
-class Holding:
+class HeldNumber:
     """Numbers that a model holds besides its parameters and buffers.
 
     Attributes:
@@ -107,7 +107,7 @@ class Describer:
 
     def __init__(self, names: Mapping[int, str], *, portable: bool = False) -> None:
         self.unread: dict[str, str] = {}
-        self.held: dict[str, Holding] = {}
+        self.held: dict[str, HeldNumber] = {}
         self.places: dict[str, str] = {}
         self._portable = portable
         self._names = names
@@ -264,7 +264,7 @@ class Describer:
     def _hold(self, size: int, value: object = None) -> None:
         """Keeps in mind what may hold weights."""
         if size >= _LEAST:
-            self.held.setdefault("".join(self._place), Holding(size, None if value is None else weakref.ref(value)))
+            self.held.setdefault("".join(self._place), HeldNumber(size, None if value is None else weakref.ref(value)))
 
     def _tensor(self, tensor: Tensor) -> str:
         if tensor.is_meta:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from wheeltap.core import canon
 from wheeltap.core.anatomy import module_parts, origins, tensor_parts
-from wheeltap.core.describe import SHAPE, Describer, Holding
+from wheeltap.core.describe import SHAPE, Describer, HeldNumber
 from wheeltap.core.typed import named_modules
 
 
@@ -28,7 +28,7 @@ class Description:
 
     items: dict[str, str]
     unread: dict[str, str]
-    held: dict[str, Holding]
+    held: dict[str, HeldNumber]
 
     def digest(self, *, without: Set[str] = frozenset()) -> str:
         """The fingerprint: a digest of all items but those in ``without``, and the parts of what is another there."""

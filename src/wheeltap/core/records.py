@@ -28,7 +28,7 @@ OWN: Final = "the model's own answers"
 """What readings call the factor that every model has and uses, made of its outputs: no other may be called so."""
 
 
-class Made(msgspec.Struct, frozen=True, kw_only=True):
+class MemberOrigin(msgspec.Struct, frozen=True, kw_only=True):
     """How a member is made from another one: a control copy by gauges, one after another.
 
     Attributes:
@@ -46,7 +46,7 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     version: int
 
 
-class Untouched(msgspec.Struct, frozen=True):
+class UntouchedModule(msgspec.Struct, frozen=True):
     """A module, by its path, and how many weights of it no disturbance can reach."""
 
     name: str
@@ -77,13 +77,13 @@ class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):
     layers: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()
-    untouched: tuple[Untouched, ...] = ()
+    untouched: tuple[UntouchedModule, ...] = ()
     covered: int = 0
     widest: int = 0
     path: str = "plain"
     role: Role = "subject"
     base: str | None = None
-    made: Made | None = None
+    made: MemberOrigin | None = None
     artifact: ArtifactSpec | None = None
 
 

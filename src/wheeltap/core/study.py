@@ -16,7 +16,7 @@ Direction = Literal["more", "less", "either"]
 Side = Literal["high", "low", ""]
 
 
-class Asked(ChoiceRecord, frozen=True, kw_only=True):
+class MemberSpec(ChoiceRecord, frozen=True, kw_only=True):
     """A member that a study asks for: made by a recipe, or loaded from where it is.
 
     Attributes:
@@ -38,11 +38,11 @@ class Asked(ChoiceRecord, frozen=True, kw_only=True):
     source: str = ""
 
 
-class Cast(ChoiceRecord, frozen=True, kw_only=True):
+class CohortSpec(ChoiceRecord, frozen=True, kw_only=True):
     """A cohort as a study asks for it; see ``Cohort``."""
 
     name: str
-    members: tuple[Asked, ...]
+    members: tuple[MemberSpec, ...]
     role: CohortRole = "studied"
     about: str = ""
 

@@ -16,14 +16,14 @@ from wheeltap.core.errors import ModelError
 from wheeltap.core.files import Contents
 from wheeltap.core.fingerprint import Description, described
 from wheeltap.core.layer import Layer, find_blocks, find_layers, weight_in
-from wheeltap.core.records import Made, Role, SubjectRecord
+from wheeltap.core.records import MemberOrigin, Role, SubjectRecord
 from wheeltap.core.settings import checked, name_of
 from wheeltap.core.typed import named_modules, squares
 
 
 @final
 @dataclass(frozen=True)
-class Settled:
+class CleanPasses:
     """What passes over a task show of a model.
 
     Attributes:
@@ -75,7 +75,7 @@ class Subject:
         self._apart: tuple[Layer, ...] = ()
         self._record: SubjectRecord | None = None
         self._squared_norm: float | None = None
-        self.settled: Settled | None = None
+        self.settled: CleanPasses | None = None
         if not self.layers:
             raise ModelError(
                 "The model has no weights that wheeltap can disturb.",
@@ -159,7 +159,7 @@ class Subject:
 
     def settle(
         self,
-        settled: Settled,
+        settled: CleanPasses,
         *,
         tied: Set[str],
         right: Set[str] = frozenset(),
@@ -248,7 +248,7 @@ class Subject:
         )
 
 
-def derived_record(base: SubjectRecord, made: Made, *, role: Role, label: str = "") -> SubjectRecord:
+def derived_record(base: SubjectRecord, made: MemberOrigin, *, role: Role, label: str = "") -> SubjectRecord:
     """The record of a control before (or without) making it. Layers and blocks are the base's.
 
     Its fingerprint is that of the base and how it is made, so that its trials are found in a store without making it.

@@ -15,7 +15,7 @@ from wheeltap.core.fingerprint import besides, described
 from wheeltap.core.inputs import Moments
 from wheeltap.core.measure import squared_error
 from wheeltap.core.settings import SMALL
-from wheeltap.core.subject import Settled, Subject
+from wheeltap.core.subject import CleanPasses, Subject
 from wheeltap.core.targets import require_no_logits
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import named_modules, to_array
@@ -42,7 +42,7 @@ ANSWERS = 1e-4
 machine's rounding may do. In 16-bit weights it may do more: four units in the last place."""
 
 
-def settle(subject: Subject, task: BaseTask) -> Settled:
+def settle(subject: Subject, task: BaseTask) -> CleanPasses:
     """Runs the model once on the task, and on one example, before it is named by its fingerprint.
 
     Some models rewrite themselves in their first pass, or keep what the last call left behind. What the first pass
@@ -86,7 +86,7 @@ def settle(subject: Subject, task: BaseTask) -> Settled:
                 before.put_back()
     if found.differing(after):
         found = described(subject.model)  # what could not be put back is as the passes left it
-    settled = Settled(
+    settled = CleanPasses(
         task=task.digest, scores=scores, description=after, found=found, passing=passing, forwards=forwards
     )
     subject.settle(settled, tied=tied, right=right)
@@ -94,7 +94,7 @@ def settle(subject: Subject, task: BaseTask) -> Settled:
     return settled
 
 
-def settled_since_planned(subject: Subject, task: BaseTask) -> Settled:
+def settled_since_planned(subject: Subject, task: BaseTask) -> CleanPasses:
     """What ``settle`` gave when the plan was made, if the model is still as it was then; given out once.
 
     Raises:

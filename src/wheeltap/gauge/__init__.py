@@ -20,7 +20,7 @@ from torch import nn
 
 from wheeltap.core import seeds, typed
 from wheeltap.core.errors import ModelError, UnknownName, UsageError
-from wheeltap.core.records import Made, Scalar
+from wheeltap.core.records import MemberOrigin, Scalar
 from wheeltap.gauge import general, regroup, relu_chain, transformer
 from wheeltap.gauge.base import GAUGES, Family, GaugeSettings, Refusal, read_settings, written_settings
 from wheeltap.gauge.bench import Likeness, Run, check
@@ -67,7 +67,7 @@ def find(model: nn.Module, run: Run | None = None) -> Family | Refusal:
     return Refusal("; ".join(reasons), tuple(recognised))
 
 
-def describe(family: Family | str, *operations: str, seed: int, **settings: Scalar) -> Made:
+def describe(family: Family | str, *operations: str, seed: int, **settings: Scalar) -> MemberOrigin:
     """How a twin is made, with every default written out.
 
     Args:
@@ -89,10 +89,10 @@ def describe(family: Family | str, *operations: str, seed: int, **settings: Scal
         for gauge in operations:
             _require_offered(family, gauge)
     written = written_settings(operations, read)
-    return Made(family=name, operations=operations, settings=written, seed=seed, version=VERSION)
+    return MemberOrigin(family=name, operations=operations, settings=written, seed=seed, version=VERSION)
 
 
-def twin(model: nn.Module, made: Made, run: Run | None = None, *, family: Family | None = None) -> nn.Module:
+def twin(model: nn.Module, made: MemberOrigin, run: Run | None = None, *, family: Family | None = None) -> nn.Module:
     """A copy of ``model`` rewritten as ``made`` says; ``model`` is not touched.
 
     The same settings give the same bits. Costs the copy's memory and, for a moment, one layer's; probing costs more.

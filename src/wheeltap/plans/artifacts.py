@@ -42,7 +42,7 @@ def digest(arrays: Arrays) -> str:
 
 @final
 @dataclass(frozen=True)
-class Kept:
+class ArtifactFile:
     """What a file holds.
 
     Attributes:
@@ -91,7 +91,7 @@ class Artifacts:
         """File of the state of one that is being made."""
         return self.folder / f"{spec.key}.state.safetensors"
 
-    def keep(self, spec: ArtifactSpec, kept: Kept, *, expected: str = "") -> None:
+    def keep(self, spec: ArtifactSpec, kept: ArtifactFile, *, expected: str = "") -> None:
         """Puts a finished artifact in its place.
 
         Args:
@@ -105,7 +105,7 @@ class Artifacts:
         require_digest(kept, expected, where=str(self.path(spec)), remedy=MADE_AGAIN)
         self._write(self.path(spec), spec, kept)
 
-    def load(self, spec: ArtifactSpec, *, like: Arrays, expected: str = "") -> Kept | None:
+    def load(self, spec: ArtifactSpec, *, like: Arrays, expected: str = "") -> ArtifactFile | None:
         """The finished artifact, or ``None`` where there is none.
 
         Args:
@@ -123,7 +123,7 @@ class Artifacts:
             require_digest(kept, expected, where=str(self.path(spec)), remedy=_OTHER_FILE)
         return kept
 
-    def keep_state(self, spec: ArtifactSpec, kept: Kept) -> None:
+    def keep_state(self, spec: ArtifactSpec, kept: ArtifactFile) -> None:
         """Puts the state of a training in the place of the one before.
 
         Raises:
@@ -131,7 +131,7 @@ class Artifacts:
         """
         self._write(self.state_path(spec), spec, kept)
 
-    def load_state(self, spec: ArtifactSpec, *, like: Arrays) -> Kept | None:
+    def load_state(self, spec: ArtifactSpec, *, like: Arrays) -> ArtifactFile | None:
         """The state that a training was last kept in, or ``None`` where there is none.
 
         Raises:
@@ -183,7 +183,7 @@ class Artifacts:
             ) from error
         return aside
 
-    def _write(self, path: Path, spec: ArtifactSpec, kept: Kept) -> None:
+    def _write(self, path: Path, spec: ArtifactSpec, kept: ArtifactFile) -> None:
         from safetensors.numpy import save
 
         note = {"note": dict(kept.note), "key": spec.key, "digest": kept.whole, "mark": _marked(path, kept)}
@@ -193,7 +193,7 @@ class Artifacts:
         with _written(path):
             write_whole(path, data)
 
-    def _read(self, path: Path, spec: ArtifactSpec, like: Arrays, *, known: bool) -> Kept | None:
+    def _read(self, path: Path, spec: ArtifactSpec, like: Arrays, *, known: bool) -> ArtifactFile | None:
         most = sum(array.nbytes for array in like.values()) + MOST_BESIDE
         try:
             with path.open("rb") as file:
@@ -217,7 +217,7 @@ class Artifacts:
         return kept
 
 
-def _marked(path: Path, kept: Kept) -> str:
+def _marked(path: Path, kept: ArtifactFile) -> str:
     """The mark of the user's key on these contents under this name: of this recipe, whole or a state of training."""
     return mark(bytes.fromhex(canon.digest("made", path.name.encode(), kept.whole.encode())), own_key()).hex()
 
@@ -232,7 +232,7 @@ MADE_AGAIN: Final = (
 _OTHER_FILE: Final = "Put back the file that the store's outcomes were measured on, or start a new store."
 
 
-def require_digest(kept: Kept, expected: str, *, where: str, remedy: str) -> None:
+def require_digest(kept: ArtifactFile, expected: str, *, where: str, remedy: str) -> None:
     """Raises ``StoreError`` if what was kept, or made again, is not what was measured under its name before."""
     if expected and kept.digest != expected:
         raise StoreError(
@@ -277,7 +277,7 @@ def _unusable(path: Path, expected: str, got: str) -> FileFormatError:
     return FileFormatError(_UNUSABLE, where=str(path), expected=expected, got=got, do=_AGAIN)
 
 
-def _parsed(path: Path, data: bytes) -> tuple[Kept, Any, Any, Any]:
+def _parsed(path: Path, data: bytes) -> tuple[ArtifactFile, Any, Any, Any]:
     """What a file holds, the key it says it has, the digest, and the mark."""
     from safetensors.numpy import load
 
@@ -290,4 +290,4 @@ def _parsed(path: Path, data: bytes) -> tuple[Kept, Any, Any, Any]:
         raise _unusable(path, "a note of whole numbers and words", "something else")
     report = {name.removeprefix(REPORT): array for name, array in arrays.items() if name.startswith(REPORT)}
     weights = {name: array for name, array in arrays.items() if not name.startswith(REPORT)}
-    return Kept(weights, note, report), key, written, said.get("mark")
+    return ArtifactFile(weights, note, report), key, written, said.get("mark")

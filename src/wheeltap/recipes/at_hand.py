@@ -17,7 +17,7 @@ from wheeltap.core.settings import Settings
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.plans.artifacts import Arrays, Note
 from wheeltap.recipes.base import Given, Recipe, State, Status, counted, specified
-from wheeltap.recipes.fit import Fit, Training, TrainSettings
+from wheeltap.recipes.fit import Fit, TrainingSettings, TrainSettings
 from wheeltap.recipes.make import once, weights, with_weights
 from wheeltap.recipes.randomness import reproducible
 
@@ -29,7 +29,7 @@ _OWN: Final = "global wheeltap."
 """How the places begin where objects of this package stand: those that cannot be read are its tools, and fixed."""
 
 
-class Change(Protocol):
+class WeightChange(Protocol):
     """A function that changes the weights of a net in place, the same way each time."""
 
     def __call__(self, model: nn.Module, /, *, seed: int) -> object:
@@ -37,7 +37,7 @@ class Change(Protocol):
         ...
 
 
-class TaughtSettings(Training, frozen=True):
+class TaughtSettings(TrainingSettings, frozen=True):
     """How the net is trained.
 
     Attributes:
@@ -47,7 +47,7 @@ class TaughtSettings(Training, frozen=True):
     steps: int = _AS_EPOCHS
 
 
-class AtHand(Recipe):
+class LocalRecipe(Recipe):
     """What is made of a net at hand starts from a copy of it."""
 
     def blank(self, given: Given) -> nn.Module:
@@ -56,7 +56,7 @@ class AtHand(Recipe):
 
 
 @final
-class Taught(AtHand):
+class TaughtNet(LocalRecipe):
     """The net, trained by cross-entropy on the task of the spec: the bits of ``train_classifier``."""
 
     name = "taught"
@@ -89,7 +89,7 @@ class ChangedSettings(Settings, frozen=True):
 
 
 @final
-class Changed(AtHand):
+class ChangedNet(LocalRecipe):
     """The net, changed by a function in one step: when it was interrupted, it starts again.
 
     Args:
@@ -102,7 +102,7 @@ class Changed(AtHand):
     settings_type = ChangedSettings
     settings: ChangedSettings
 
-    def __init__(self, settings: dict[str, Any] | None = None, change: Change | None = None) -> None:
+    def __init__(self, settings: dict[str, Any] | None = None, change: WeightChange | None = None) -> None:
         super().__init__(settings)
         self._change = change
 
@@ -117,7 +117,7 @@ class Changed(AtHand):
 class _Changing(State):
     """A net before a change, or after it."""
 
-    def __init__(self, model: nn.Module, change: Change, seed: int) -> None:
+    def __init__(self, model: nn.Module, change: WeightChange, seed: int) -> None:
         self._model, self._change, self._seed = model, change, seed
         self.step, self.steps, self.status = 0, 1, cast("Status", "training")
 
@@ -163,10 +163,10 @@ def train_once(model: Net, inputs: Tensor, *, targets: Tensor, settings: TrainSe
     how = {
         name: value for name, value in msgspec.structs.asdict(settings).items() if name != "seed" and value is not None
     }
-    return _once(model, Taught(how), seed=settings.seed, task=task, shelf=shelf)
+    return _once(model, TaughtNet(how), seed=settings.seed, task=task, shelf=shelf)
 
 
-def change_once(model: Net, change: Change, *, seed: int, shelf: str = "") -> Net:
+def change_once(model: Net, change: WeightChange, *, seed: int, shelf: str = "") -> Net:
     """The model, changed by a function that is called once for the same model, code and seed (see ``once``).
 
     Args:
@@ -177,7 +177,7 @@ def change_once(model: Net, change: Change, *, seed: int, shelf: str = "") -> Ne
     """
     reader = Describer({})
     items = [("change", reader.read("change", change)), *reader.items()]
-    recipe = Changed({"by": canon.key("change", sorted(items))}, change)
+    recipe = ChangedNet({"by": canon.key("change", sorted(items))}, change)
     unread = [where for where in reader.unread if not where.startswith(_OWN)]
     return _once(model, recipe, seed=seed, shelf=shelf, readable=not unread)
 

@@ -190,9 +190,9 @@ recipes: Registry[Recipe] = Registry(
     "recipe",
     "wheeltap.recipes",
     {
-        "classifier": "wheeltap.recipes.classifier:Classifier",
-        "planted": "wheeltap.recipes.planted:Planted",
-        "recoded": "wheeltap.recipes.planted:Recoded",
+        "classifier": "wheeltap.recipes.classifier:ClassifierNet",
+        "planted": "wheeltap.recipes.planted:PlantedNet",
+        "recoded": "wheeltap.recipes.planted:RecodedNet",
     },
     Recipe,  # pyright: ignore[reportAbstractUsage]
 )

@@ -12,7 +12,7 @@ from wheeltap.core.task import Task, as_scores, mean_loss
 from wheeltap.models.mlp import mlp
 from wheeltap.models.rows import HEADS, RowReader
 from wheeltap.recipes.base import Given, Needs, Recipe
-from wheeltap.recipes.fit import Fit, Training, TrainSettings
+from wheeltap.recipes.fit import Fit, TrainingSettings, TrainSettings
 from wheeltap.recipes.hooks import Hook, hooks
 from wheeltap.recipes.randomness import own_random_numbers, reproducible
 
@@ -21,7 +21,7 @@ ACTIVATIONS: Final[dict[str, type[nn.Module]]] = {"relu": nn.ReLU, "gelu": nn.GE
 MOST_UNITS: Final = 65_536
 
 
-class ClassifierSettings(Training, frozen=True):
+class ClassifierSettings(TrainingSettings, frozen=True):
     """Which net, and how it is trained.
 
     Attributes:
@@ -77,7 +77,7 @@ class ClassifierSettings(Training, frozen=True):
         Raises:
             UsageError: If it cannot be.
         """
-        how = {name: getattr(self, name) for name in Training.__struct_fields__ if name != "epochs"}
+        how = {name: getattr(self, name) for name in TrainingSettings.__struct_fields__ if name != "epochs"}
         return TrainSettings(seed=seed, epochs=self.epochs or 1, steps=None if self.epochs else 0, **how)
 
     def hooks(self) -> list[Hook]:
@@ -89,7 +89,7 @@ class ClassifierSettings(Training, frozen=True):
         return hooks(noise=self.noise, rho=self.rho, share=self.share, average=self.average)
 
 
-class Classifier(Recipe):
+class ClassifierNet(Recipe):
     """A small net trained on the task of the spec by cross-entropy, or by squared error of wanted outputs."""
 
     name = "classifier"

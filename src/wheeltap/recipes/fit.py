@@ -39,7 +39,7 @@ _KEPT: Final[Mapping[str, tuple[str, ...]]] = {
 """What each optimizer remembers of a parameter."""
 
 
-class Training(Settings, frozen=True, kw_only=True):
+class TrainingSettings(Settings, frozen=True, kw_only=True):
     """How a net is trained: what every recipe that trains one can be asked for.
 
     Attributes:
@@ -61,7 +61,7 @@ class Training(Settings, frozen=True, kw_only=True):
     schedule: Schedule = "linear"
 
 
-class TrainSettings(Training, frozen=True, kw_only=True):
+class TrainSettings(TrainingSettings, frozen=True, kw_only=True):
     """How one net is trained.
 
     Attributes:

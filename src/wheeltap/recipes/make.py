@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from wheeltap.core.errors import FileFormatError, ModelError, StoreError
 from wheeltap.core.files import own_key
 from wheeltap.core.typed import to_tensor
-from wheeltap.plans.artifacts import MADE_AGAIN, Arrays, Artifacts, Kept, require_digest
+from wheeltap.plans.artifacts import MADE_AGAIN, Arrays, ArtifactFile, Artifacts, require_digest
 from wheeltap.recipes.base import Given, Recipe, State, Status, counted, recipe_of, require_fit
 from wheeltap.recipes.randomness import own_random_numbers
 
@@ -48,7 +48,7 @@ class Pace:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Made:
+class Artifact:
     """What was made, or found.
 
     Attributes:
@@ -115,7 +115,7 @@ def make(
     expected: str = "",
     watch: Watch | None = None,
     pace: Pace = Pace(),
-) -> Made:
+) -> Artifact:
     """What the spec asks for: found where it was kept, else made from its last state or from the start.
 
     The bits do not depend on how often it was broken off. Processes that make the same thing take turns. In threads of
@@ -140,7 +140,7 @@ def make(
         return _made(_Making(given, recipe, artifacts, expected, watch, pace))
 
 
-def _made(making: "_Making") -> Made:
+def _made(making: "_Making") -> Artifact:
     given, recipe, artifacts = making.given, making.recipe, making.artifacts
     if artifacts is None:
         return making.made()
@@ -183,7 +183,7 @@ class _Making:
     watch: Watch | None
     pace: Pace
 
-    def found(self, artifacts: Artifacts, blank: nn.Module) -> Made | None:
+    def found(self, artifacts: Artifacts, blank: nn.Module) -> Artifact | None:
         """What is there already; ``blank`` with its weights.
 
         Raises:
@@ -195,15 +195,15 @@ class _Making:
             return None
         counted(kept.note, {"steps": MOST_STEPS})
         model = with_weights(blank.to(self.given.device), kept.arrays)
-        return Made(model, cast("Status", kept.note["status"]), kept.digest, kept.report)
+        return Artifact(model, cast("Status", kept.note["status"]), kept.digest, kept.report)
 
-    def made(self) -> Made:
+    def made(self) -> Artifact:
         """Makes it."""
         state = self._resumed()
         before = state.step
         self._run(state)
         model, report = state.made(), state.report()
-        kept = Kept(weights(model), {"status": state.status, "steps": state.steps}, report)
+        kept = ArtifactFile(weights(model), {"status": state.status, "steps": state.steps}, report)
         if not kept.finite:
             raise ModelError(
                 "A recipe made numbers that are not finite.",
@@ -215,7 +215,7 @@ class _Making:
             require_digest(kept, self.expected, where=f"recipe {self.given.spec.recipe}", remedy=MADE_AGAIN)
         else:
             self.artifacts.keep(self.given.spec, kept, expected=self.expected)
-        return Made(model, state.status, kept.digest, report, max(state.step - before, 0))
+        return Artifact(model, state.status, kept.digest, report, max(state.step - before, 0))
 
     def _resumed(self) -> State:
         state = self.recipe.start(self.given)
@@ -259,7 +259,7 @@ class _Making:
             raise
 
     def _keep(self, state: State) -> None:
-        kept = Kept(state.arrays(), state.note())
+        kept = ArtifactFile(state.arrays(), state.note())
         if self.artifacts is not None and kept.finite:
             self.artifacts.keep_state(self.given.spec, kept)
 

@@ -63,7 +63,7 @@ class RecodedSettings(Settings, frozen=True, kw_only=True):
 
 
 @final
-class Recoded(Recipe):
+class RecodedNet(Recipe):
     """A reparametrized copy of one net, by gauges that its structure shows."""
 
     name = "recoded"
@@ -78,7 +78,7 @@ class Recoded(Recipe):
     def start(self, given: Given) -> State:
         """See ``Recipe.start``."""
         require_fit(given, self)
-        return Rewriting([self._after(given, count) for count in range(len(self.settings.names) + 1)])
+        return RecodingState([self._after(given, count) for count in range(len(self.settings.names) + 1)])
 
     def _after(self, given: Given, count: int) -> nn.Module:
         """The copy once so many gauges are done."""
@@ -101,7 +101,7 @@ class Recoded(Recipe):
 
 
 @final
-class Rewriting(State):
+class RecodingState(State):
     """A copy on its way: one change a step; all of it follows from the net and the spec.
 
     Args:
@@ -329,7 +329,7 @@ class PlantedSettings(Settings, frozen=True, kw_only=True):
 
 
 @final
-class Planted(Recipe):
+class PlantedNet(Recipe):
     """A copy of one net with a defect that no output shows."""
 
     name = "planted"
@@ -363,7 +363,7 @@ class Planted(Recipe):
     def start(self, given: Given) -> State:
         """See ``Recipe.start``."""
         require_fit(given, self)
-        return Rewriting([given.of[0], self.blank(given)])
+        return RecodingState([given.of[0], self.blank(given)])
 
 
 def _by_gauges(setting: str, *names: str, whole: bool = False, **fixed: Scalar) -> Plant:

@@ -17,7 +17,7 @@ from wheeltap.audits.settle import audits_of, usable
 from wheeltap.core import seeds, typed
 from wheeltap.core.coverage import packed
 from wheeltap.core.errors import DataError
-from wheeltap.core.records import Outcome, SubjectRecord, Untouched
+from wheeltap.core.records import Outcome, SubjectRecord, UntouchedModule
 from wheeltap.core.settings import LARGE, SMALL
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
@@ -171,7 +171,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
 
-class Gap(msgspec.Struct, frozen=True, kw_only=True):
+class MissingPart(msgspec.Struct, frozen=True, kw_only=True):
     """What is missing.
 
     Attributes:
@@ -212,9 +212,9 @@ class Checkup(msgspec.Struct, frozen=True, kw_only=True):
 
     subject: SubjectRecord
     examples: int
-    packed: tuple[Untouched, ...] = ()
-    fixed: tuple[Untouched, ...] = ()
-    complex: tuple[Untouched, ...] = ()
+    packed: tuple[UntouchedModule, ...] = ()
+    fixed: tuple[UntouchedModule, ...] = ()
+    complex: tuple[UntouchedModule, ...] = ()
     at_chance: str = ""
     family: str = ""
     hidden: int = 0
@@ -258,7 +258,7 @@ class Checkup(msgspec.Struct, frozen=True, kw_only=True):
         return self.covered >= LEAST and not self.at_chance
 
     @property
-    def gaps(self) -> tuple[Gap, ...]:
+    def gaps(self) -> tuple[MissingPart, ...]:
         """What is missing, the gravest first."""
         return (*_uncovered(self), *_uncontrolled(self), *_unproven(self), *_unreached(self))
 
@@ -303,8 +303,8 @@ def checkup(subject: Subject, task: BaseTask) -> Checkup:
     )
 
 
-def _largest(sizes: Mapping[str, int]) -> tuple[Untouched, ...]:
-    return tuple(Untouched(name, size) for name, size in sorted(sizes.items(), key=lambda item: -item[1]))
+def _largest(sizes: Mapping[str, int]) -> tuple[UntouchedModule, ...]:
+    return tuple(UntouchedModule(name, size) for name, size in sorted(sizes.items(), key=lambda item: -item[1]))
 
 
 def _at_chance(made: Plan, outcomes: Mapping[str, Outcome]) -> str:
@@ -370,48 +370,48 @@ def _reaches(made: Plan, subject: Subject, task: BaseTask) -> Iterator[Reach]:
         yield Reach(audit=audit.name, share=share, because=outcome.because)
 
 
-def _uncovered(found: Checkup) -> Iterator[Gap]:
+def _uncovered(found: Checkup) -> Iterator[MissingPart]:
     left = f"{1 - found.covered:.1%} of the weights"
     if found.packed:
         names = _named(found.packed)
-        yield Gap(
+        yield MissingPart(
             title=f"{left} are packed and not disturbed",
             what=f"These modules hold their weights as integers, which no disturbance changes: {names}.",
             do="Load the checkpoint in 16 or 32 bits, and name the scheme with --for.",
         )
     elif found.covered < ENOUGH and found.fixed:
-        yield Gap(
+        yield MissingPart(
             title=f"{left} are no parameters and not disturbed",
             what=f"The answers are computed from these, too: {_named(found.fixed)}.",
             do="Nothing is concluded of these. Make them parameters (torch.nn.Parameter) of the modules that use them.",
         )
     elif found.covered < ENOUGH and found.complex:
-        yield Gap(
+        yield MissingPart(
             title=f"{left} are not disturbed",
             what=f"They are complex numbers, which no disturbance is defined on: {_named(found.complex)}.",
             do="Nothing is concluded of these. Store real and imaginary parts as real parameters.",
         )
     elif found.covered < ENOUGH:
-        yield Gap(
+        yield MissingPart(
             title=f"{left} are not disturbed",
             what=f"They are in no layer that is known: {_named(found.subject.untouched)}.",
             do="Nothing is concluded of these. Make them parameters with two axes or more.",
         )
 
 
-def _named(modules: Sequence[Untouched]) -> str:
+def _named(modules: Sequence[UntouchedModule]) -> str:
     more = f" and {len(modules) - _NAMED} more" if len(modules) > _NAMED else ""
     return f"{', '.join(f'{one.name} ({one.size:,})' for one in modules[:_NAMED])}{more}"
 
 
-def _uncontrolled(found: Checkup) -> Iterator[Gap]:
+def _uncontrolled(found: Checkup) -> Iterator[MissingPart]:
     copies = {"reparametrized copy": found.twin, "planted copy": bool(found.planted)}
     missing = [name for name, held in copies.items() if not held]
     if found.vouched and missing:
         first = next((one for one in found.controls if not one.holds), None)
         inexact = "no gauge holds" if first is None else f"the copy ({first.gauge}) is none: {_why(first)}"
         why = "; ".join(found.refused) if not found.family else found.no_controls.rstrip(".") or inexact
-        yield Gap(
+        yield MissingPart(
             title=f"no {' and no '.join(missing)} as a control",
             what=f"The reason: {why}.",
             do="Every audit still runs, and its report names the controls that could not: what it says is then not "
@@ -419,10 +419,10 @@ def _uncontrolled(found: Checkup) -> Iterator[Gap]:
         )
 
 
-def _unproven(found: Checkup) -> Iterator[Gap]:
+def _unproven(found: Checkup) -> Iterator[MissingPart]:
     wrong = [proof for proof in found.proofs if not proof.holds]
     if wrong:
-        yield Gap(
+        yield MissingPart(
             title=f"copies by {', '.join(one.gauge for one in wrong)} are not exact",
             what=f"They should give the same answers: {'; '.join(f'{one.gauge}: {_why(one)}' for one in wrong)}.",
             do="Runs leave out a copy that is not exact.",
@@ -436,12 +436,12 @@ def _why(wrong: Proof) -> str:
     return wrong.because or f"scores differ by {wrong.difference:.1g} of their scale"
 
 
-def _unreached(found: Checkup) -> Iterator[Gap]:
+def _unreached(found: Checkup) -> Iterator[MissingPart]:
     most = min(ENOUGH, found.covered - SLACK)
     for reach in found.reaches:
         if reach.share is None or reach.share < most:
             share = "none" if reach.share is None else f"only {reach.share:.1%}"
-            yield Gap(
+            yield MissingPart(
                 title=f"{reach.audit} reaches {share} of the weights",
                 what=reach.because,
                 do="Give more examples." if _ROWS in reach.because else "Of the other layers, other audits tell.",

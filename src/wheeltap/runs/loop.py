@@ -30,11 +30,11 @@ from wheeltap.runs.executors import Executor, ProcessPool, Serial
 from wheeltap.runs.given import Examples, Model, subjects_of, task_of, whole_of
 from wheeltap.runs.planning import require_installed, require_named
 from wheeltap.runs.stored import note_run, noted, require_audits, unread
-from wheeltap.runs.studying import Members
+from wheeltap.runs.studying import MemberMaker
 
 
 @dataclass(frozen=True)
-class Making:
+class MakingProgress:
     """How far the making of one member is.
 
     Attributes:
@@ -67,7 +67,7 @@ class Progress:
     forwards: float
     label: str
     making: bool = False
-    member: Making | None = None
+    member: MakingProgress | None = None
 
 
 Watch = Callable[[Progress], None]
@@ -82,7 +82,7 @@ def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
     workers: int = 1,
     watch: Watch | None = None,
     memory: int | None = None,
-    members: Members | None = None,
+    members: MemberMaker | None = None,
     again: str = "",
 ) -> Report:
     """Runs what the store lacks of a plan, and judges.
@@ -131,7 +131,7 @@ def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
         return running.finish()
 
 
-def _require_same(plan: Plan, subjects: list[Subject], task: BaseTask, members: Members | None) -> None:
+def _require_same(plan: Plan, subjects: list[Subject], task: BaseTask, members: MemberMaker | None) -> None:
     got = [(s.name, s.record.fingerprint) for s in subjects]
     given = (s for s in plan.subjects if members is None or not members.has(s))
     expected = [(s.name, s.fingerprint) for s in given]
@@ -151,13 +151,13 @@ class _Run:
     def __init__(self, plan: Plan, runner: TrialRunner, store: Store, executor: Executor, watch: Watch | None) -> None:
         self.plan, self.runner, self.store, self.executor, self.watch = plan, runner, store, executor, watch
         self.lookup, self.audits = Outcomes(store, retry=True), audits_of(plan)
-        self.members: Members | None = None
+        self.members: MemberMaker | None = None
         self.done = self.total = 0
         self.making = False
         self.spent = self.before = 0.0
         self.ended: Exception | None = None
 
-    def take(self, members: Members | None, *, here: bool) -> None:
+    def take(self, members: MemberMaker | None, *, here: bool) -> None:
         """Who makes what is missing, and whether in this process: what others make is seen when it is there."""
         self.members = members
         if members is not None:
@@ -248,12 +248,12 @@ class _Run:
     def watch_making(self, name: str, step: int, steps: int) -> None:
         """Tells how far the making of a member is."""
         try:
-            self._tell("making", Making(name, step, steps))
+            self._tell("making", MakingProgress(name, step, steps))
         except Exception as error:
             self.ended = error
             raise
 
-    def _tell(self, label: str, member: Making | None = None) -> None:
+    def _tell(self, label: str, member: MakingProgress | None = None) -> None:
         if self.watch is not None:
             forwards = self.spent + self.runner.forwards - self.before
             self.watch(Progress(self.done, self.total, forwards, label, making=self.making, member=member))

@@ -20,7 +20,7 @@ from wheeltap.report.unfinished import unfinished
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredPlan:
     """A plan in a store.
 
     Attributes:
@@ -69,21 +69,21 @@ def unread(store: Store) -> dict[str, Scalar]:
     )
 
 
-def plans_of(store: Store) -> tuple[Kept, ...]:
+def plans_of(store: Store) -> tuple[StoredPlan, ...]:
     """Every plan in a store, the one that was run last at the end."""
-    found: list[Kept] = []
+    found: list[StoredPlan] = []
     for number, (key, data) in enumerate(store.plans().items(), start=1):
         when = store.note(f"when:{key}")
         try:
             plan = Plan.from_bytes(data, where=str(store.path))
         except FileFormatError:
             plan = None
-        found.append(Kept(number, "" if when is None else when.decode(), key, plan))
+        found.append(StoredPlan(number, "" if when is None else when.decode(), key, plan))
     return tuple(found)
 
 
 def plan_of(store: Store, number: int | None = None) -> tuple[str, Plan]:
-    """Key and plan: the one of a store that was run last, or that with a number (see ``Kept``).
+    """Key and plan: the one of a store that was run last, or that with a number (see ``StoredPlan``).
 
     Raises:
         StoreError: If nothing was ever run into it.

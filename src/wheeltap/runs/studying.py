@@ -20,7 +20,7 @@ from wheeltap.core.errors import DataError, ModelError, StoreError, UsageError, 
 from wheeltap.core.plain import many
 from wheeltap.core.records import Outcome, OutcomeStatus, SubjectRecord, TaskRecord, Trial
 from wheeltap.core.repeats import near_copies
-from wheeltap.core.study import Asked, Cast, Statistic, StudySpec
+from wheeltap.core.study import CohortSpec, MemberSpec, Statistic, StudySpec
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.core.typed import to_tensor
@@ -31,7 +31,7 @@ from wheeltap.plans.artifacts import Artifacts
 from wheeltap.plans.plan import Effort, Plan
 from wheeltap.recipes import base as recipes
 from wheeltap.recipes.base import Given, Recipe, recipe_of
-from wheeltap.recipes.make import Made, make
+from wheeltap.recipes.make import Artifact, make
 from wheeltap.runs.given import alpha_of, whole_of
 from wheeltap.runs.planning import require_named
 from wheeltap.sources.base import addressed, require_no_code
@@ -48,7 +48,7 @@ Step = Callable[[str, int, int], None]
 
 
 @final
-class Members:
+class MemberMaker:
     """Makes the members that a plan names, or finds what was made before.
 
     Args:
@@ -117,7 +117,7 @@ class Members:
             because=_SAID.get(made.status, ""),
         )  # fmt: skip
 
-    def _made(self, spec: ArtifactSpec) -> Made:
+    def _made(self, spec: ArtifactSpec) -> Artifact:
         recipe = recipe_of(spec)
         of = tuple(self.module(self._of(key)) for key in spec.of)
         given = Given(spec, of, self._tasks.get(spec.data), torch.device("cpu"))
@@ -314,7 +314,7 @@ def create(name: str, settings: Mapping[str, Any] | None = None) -> Study:
 
 @final
 @dataclass(frozen=True)
-class Planned:
+class PlannedStudy:
     """A study's plan, with what is needed to run it.
 
     Attributes:
@@ -328,16 +328,16 @@ class Planned:
     sources: Mapping[str, str]
     training: BaseTask | None = None
 
-    def members(self, folder: Path) -> Members:
+    def members(self, folder: Path) -> MemberMaker:
         """Who makes or loads its members; what is made is kept in the folder."""
         tasks = {one.digest: one for one in (self.task, self.training) if one is not None}
-        return Members(self.plan.subjects, self.sources, tasks, folder)
+        return MemberMaker(self.plan.subjects, self.sources, tasks, folder)
 
 
 def planned(
     study: Study, *, effort: Effort | None = None, seed: int = 0, alpha: float = 0.05,
     watch: Callable[[str, int, int], None] = lambda what, done, total: None,
-) -> Planned:  # fmt: skip
+) -> PlannedStudy:  # fmt: skip
     """The plan of a study; no member is made.
 
     Args:
@@ -374,10 +374,10 @@ def planned(
     )  # fmt: skip
     assert drafted.first is not None, "a cohort has a member"
     require_named(made, [drafted.first], task)  # what readings ask for is of the examples, or of every member
-    return Planned(made, task, sources, examples.training)
+    return PlannedStudy(made, task, sources, examples.training)
 
 
-def again(plan: Plan, *, allow_code: bool = False) -> Planned:
+def again(plan: Plan, *, allow_code: bool = False) -> PlannedStudy:
     """What is needed to run a plan that was made before.
 
     Args:
@@ -395,11 +395,11 @@ def again(plan: Plan, *, allow_code: bool = False) -> Planned:
     if not allow_code:
         require_no_code(known.values(), examples=(study.examples, study.training), where=plan.command)
     examples = Examples.of(study, list(known.values()))
-    return Planned(plan, examples.task, known, examples.training)
+    return PlannedStudy(plan, examples.task, known, examples.training)
 
 
 def _drafted(
-    study: str, cast: Sequence[Cast], examples: Examples, watch: Callable[[str, int, int], None]
+    study: str, cast: Sequence[CohortSpec], examples: Examples, watch: Callable[[str, int, int], None]
 ) -> "_Drafted":
     """All members, without making any."""
     drafted, every = _Drafted(examples), [(one.name, asked) for one in cast for asked in one.members]
@@ -423,13 +423,13 @@ class _Drafted:
         self.records: dict[str, SubjectRecord] = {}
         self.sources: dict[str, str] = {}
         self.first: Subject | None = None
-        self._asked: dict[str, Asked] = {}
+        self._asked: dict[str, MemberSpec] = {}
         self._blanks: dict[str, nn.Module] = {}
         self._drawn: dict[str, SubjectRecord] = {}
         self._loaded_for: dict[tuple[str, str], str] = {}
         self._training: dict[str, str] = {}
 
-    def add(self, asked: Asked, *, where: str) -> None:
+    def add(self, asked: MemberSpec, *, where: str) -> None:
         """Draws up a member; one that is in two cohorts is the same in both."""
         known = self._asked.setdefault(asked.name, asked)
         if known != asked:
@@ -451,7 +451,7 @@ class _Drafted:
         """What some members were trained on and are measured on, in a sentence; of the first that it is known of."""
         return next((said for name in members if (said := self._training.get(name, ""))), "")
 
-    def _loaded(self, asked: Asked, where: str) -> SubjectRecord:
+    def _loaded(self, asked: MemberSpec, where: str) -> SubjectRecord:
         try:
             subject = self.examples.subject(asked.source, name=asked.name)
             settle(subject, self.task)
@@ -470,7 +470,7 @@ class _Drafted:
         self.first = subject if self.first is None else self.first
         return subject.record
 
-    def _made(self, asked: Asked, where: str) -> SubjectRecord:
+    def _made(self, asked: MemberSpec, where: str) -> SubjectRecord:
         missing = next((name for name in asked.of if name not in self.records), None)
         if missing is not None:
             raise UsageError(
@@ -491,7 +491,7 @@ class _Drafted:
         drawn = self._structure(msgspec.structs.replace(spec, seed=seed, of=of), asked)
         return msgspec.structs.replace(drawn, name=asked.name, fingerprint=spec.key, artifact=spec)
 
-    def _structure(self, spec: Any, asked: Asked) -> SubjectRecord:
+    def _structure(self, spec: Any, asked: MemberSpec) -> SubjectRecord:
         """The record of what a recipe makes, from its untrained structure; once for all seeds that give the same."""
         if spec.key not in self._drawn:
             of = tuple(self._blank(name) for name in asked.of)

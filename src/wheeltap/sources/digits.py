@@ -20,7 +20,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.core.typed import copied
 from wheeltap.recipes.base import Given, Needs, Recipe, require_fit, spec
-from wheeltap.recipes.classifier import Classifier
+from wheeltap.recipes.classifier import ClassifierNet
 from wheeltap.recipes.fit import Fit, TrainSettings
 from wheeltap.recipes.make import once
 from wheeltap.sources.base import DataSource, ExampleReader, LoadedModel, ModelSource
@@ -146,7 +146,7 @@ class DigitData(DataSource):
         return task()
 
 
-class DigitNet(Classifier):
+class DigitNet(ClassifierNet):
     """A small net trained on the training split of digits; with its defaults, the net that the demo audits."""
 
     name = "digits"
@@ -159,7 +159,7 @@ class DigitNet(Classifier):
         return ""
 
     def lesson(self, given: Given) -> Task:
-        """See ``Classifier.lesson``."""
+        """See ``ClassifierNet.lesson``."""
         return lesson()
 
 
@@ -171,7 +171,7 @@ class MislabeledNet(DigitNet):
     title = "small net trained on handwritten digits, some of them with wrong labels"
 
     def lesson(self, given: Given) -> Task:
-        """See ``Classifier.lesson``."""
+        """See ``ClassifierNet.lesson``."""
         return mislabeled()
 
 

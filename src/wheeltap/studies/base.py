@@ -14,7 +14,7 @@ from wheeltap.audits.claims import NoAnswer, Verdict
 from wheeltap.core.records import Control, Finding, Instrument, Scalar, SubjectRecord, Trial
 from wheeltap.core.section import Section
 from wheeltap.core.settings import checked
-from wheeltap.core.study import Cast, Member, Metric, MetricRow, Rule, StudyRecord, StudySpec
+from wheeltap.core.study import CohortSpec, Member, Metric, MetricRow, Rule, StudyRecord, StudySpec
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.members import Single
 from wheeltap.studies import rules
@@ -106,7 +106,7 @@ class Study(Audit):
         return 0.0
 
     @abstractmethod
-    def cast(self) -> tuple[Cast, ...]:
+    def cast(self) -> tuple[CohortSpec, ...]:
         """Who the members are, cohort by cohort, the one that is asked about first."""
 
     @abstractmethod

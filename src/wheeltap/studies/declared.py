@@ -43,7 +43,7 @@ from wheeltap.core.bounded import contents, parsing
 from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, UsageError
 from wheeltap.core.records import Finding, Scalar
 from wheeltap.core.settings import Settings, unknown_word
-from wheeltap.core.study import Asked, Cast, CohortRole, Direction, Metric, Rule, Side, Statistic
+from wheeltap.core.study import CohortRole, CohortSpec, Direction, MemberSpec, Metric, Rule, Side, Statistic
 from wheeltap.sources.base import require_no_code
 from wheeltap.studies import rules
 from wheeltap.studies.base import Study, StudyAnswer
@@ -243,10 +243,10 @@ class DeclaredStudy(Study):
         """See ``Study``."""
         return self._held.held_out
 
-    def cast(self) -> tuple[Cast, ...]:
+    def cast(self) -> tuple[CohortSpec, ...]:
         """See ``Study``."""
         return tuple(
-            Cast(name=name, members=tuple(_members(name, one)), role=one.role, about=one.about)
+            CohortSpec(name=name, members=tuple(_members(name, one)), role=one.role, about=one.about)
             for name, one in self._held.cohorts.items()
         )
 
@@ -310,10 +310,10 @@ def _titled(key: str, one: MetricToml) -> str:
     return f"{title} ({one.scheme or key})"
 
 
-def _members(cohort: str, one: CohortToml) -> list[Asked]:
+def _members(cohort: str, one: CohortToml) -> list[MemberSpec]:
     if one.members:
         names = _names(one.members)
-        return [Asked(name=name, source=source) for name, source in zip(names, one.members, strict=True)]
+        return [MemberSpec(name=name, source=source) for name, source in zip(names, one.members, strict=True)]
     if one.on_task:
         raise UsageError(
             "Nets of a recipe would be trained on the examples that they are measured on.", where=f"cohort {cohort}",
@@ -328,7 +328,7 @@ def _members(cohort: str, one: CohortToml) -> list[Asked]:
             expected=f"seeds = N from 1 to {MOST_MEMBERS:,}, or a list of them",
             got=str(one.seeds),
         )
-    return [Asked(name=f"{cohort} {seed}", recipe=one.recipe, settings=one.settings, seed=seed) for seed in seeds]
+    return [MemberSpec(name=f"{cohort} {seed}", recipe=one.recipe, settings=one.settings, seed=seed) for seed in seeds]
 
 
 def _names(sources: list[str]) -> list[str]:

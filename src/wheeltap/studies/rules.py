@@ -13,7 +13,7 @@ from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, UnknownName, UsageError
 from wheeltap.core.plain import many
 from wheeltap.core.records import Control, Estimate, Finding
-from wheeltap.core.study import Cast, Cohort, Metric, MetricRow, Rule, Statistic, StudySpec
+from wheeltap.core.study import Cohort, CohortSpec, Metric, MetricRow, Rule, Statistic, StudySpec
 from wheeltap.stats import members
 from wheeltap.stats.evidence import Members
 from wheeltap.stats.members import Asked, MemberTest, Scale, dead_because, difference
@@ -346,7 +346,7 @@ _TWO: tuple[Statistic, ...] = ("one_of", "paired", "difference", "ratio", "auc",
 """Statistics of two cohorts."""
 
 
-def cohort_of(cast: Cast) -> Cohort:
+def cohort_of(cast: CohortSpec) -> Cohort:
     """A cohort as a plan keeps it."""
     return Cohort(
         name=cast.name, members=tuple(one.name for one in cast.members), role=cast.role, about=cast.about

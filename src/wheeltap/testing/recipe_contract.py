@@ -18,7 +18,7 @@ from wheeltap.core.errors import StoreError, UsageError
 from wheeltap.core.task import BaseTask
 from wheeltap.plans.artifacts import Artifacts, digest
 from wheeltap.recipes.base import Given, Recipe, State, specified
-from wheeltap.recipes.make import Made, Pace, make, weights
+from wheeltap.recipes.make import Artifact, Pace, make, weights
 
 EACH_STEP = Pace(watch=0.0, keep=0.0)
 """The watch is called, and a state kept, after every step."""
@@ -68,7 +68,9 @@ class RecipeContract:
         data = task.digest if task is not None else ""
         return Given(specified(self.recipe, filled, seed=seed, of=names, data=data), of, task)
 
-    def makes(self, given: Given, folder: Path | None = None, *, pace: Pace = EACH_STEP, expected: str = "") -> Made:
+    def makes(
+        self, given: Given, folder: Path | None = None, *, pace: Pace = EACH_STEP, expected: str = ""
+    ) -> Artifact:
         """Makes what is asked for."""
         kept = None if folder is None else Artifacts(folder)
         return make(given, self._recipe(given), kept, pace=pace, expected=expected)
@@ -227,5 +229,5 @@ def _alike(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
     return one.keys() == two.keys() and all(np.array_equal(one[name], two[name]) for name in one)
 
 
-def _same(one: Made, two: Made) -> bool:
+def _same(one: Artifact, two: Artifact) -> bool:
     return (one.digest, one.status) == (two.digest, two.status) and _alike(one.report, two.report)

@@ -15,7 +15,15 @@ from benchmarks.nets.bare_transformer import BareTransformer, Shape
 from wheeltap.core.records import Finding
 from wheeltap.core.subject import Subject
 from wheeltap.suites.circuits.circuit import packed
-from wheeltap.suites.circuits.engine.asking import Asked, AskedEdges, alone, contexts, other_prompts, other_sides, wired
+from wheeltap.suites.circuits.engine.asking import (
+    AskedEdges,
+    UnitPairRunner,
+    alone,
+    contexts,
+    other_prompts,
+    other_sides,
+    wired,
+)
 from wheeltap.suites.circuits.engine.units import UnitNet
 from wheeltap.suites.circuits.pairs import Pairs
 from wheeltap.suites.circuits.sources import task as task_of
@@ -136,7 +144,7 @@ def test_units_hold_what_a_slow_pass_on_the_other_prompt_has(seed: int) -> None:
 
             slow.append(torch.from_numpy(slow_scores(model, torch.tensor([row]), cut))[0])
         with torch.no_grad():
-            found = Asked(net, pairs, {}).patched(mask, prompts)
+            found = UnitPairRunner(net, pairs, {}).patched(mask, prompts)
         assert torch.allclose(found, as_gaps(torch.stack(slow), pairs), atol=1e-5)
 
 

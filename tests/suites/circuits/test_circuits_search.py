@@ -14,7 +14,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.readings import create
 from wheeltap.suites.circuits.circuit import FORMAT, KeptUnits, UnitCircuit, load, packed, unpacked
-from wheeltap.suites.circuits.recipes.search import Circuit, CircuitSearch, drawn_again
+from wheeltap.suites.circuits.recipes.search import CircuitMasks, CircuitSearch, drawn_again
 from wheeltap.testing.planted import PlantedCase
 from wheeltap.testing.reading_contract import ReadingContract
 from wheeltap.testing.recipe_contract import RecipeContract
@@ -24,7 +24,7 @@ TASK = planted_nets.task(PLANTED)
 
 
 class TestCircuitContract(RecipeContract):
-    recipe = Circuit
+    recipe = CircuitMasks
     settings: ClassVar[dict[str, Any]] = {"steps": 6, "batch": 4, "rate": 0.3, "spread": 0.1}
     other: ClassVar[dict[str, Any]] = {
         "penalty": 0.1, "steps": 9, "batch": 7, "rate": 0.1, "decay": 0.5, "start": 0.3, "spread": 0.2,

@@ -14,7 +14,7 @@ from wheeltap.suites.circuits.nets.python import (
     CORPUS_PLACES,
     IDIOMS,
     TOKENS,
-    Draw,
+    PythonDraw,
     PythonTokenizer,
     corpus,
     decode,
@@ -24,7 +24,7 @@ from wheeltap.suites.circuits.nets.python import (
 
 
 def drawn(count: int, seed: int = 0) -> list[list[str]]:
-    draw = Draw(seeds.generator(seed, "lines"))
+    draw = PythonDraw(seeds.generator(seed, "lines"))
     return [line(draw) for _ in range(count)]
 
 
@@ -38,7 +38,7 @@ def test_lines_are_python_and_read_back() -> None:
 @given(st.integers(0, 2**32))
 def test_each_end_of_an_idiom_is_python_and_they_differ_first_in_one_token(seed: int) -> None:
     for make in IDIOMS.values():
-        idiom = make(Draw(seeds.generator(seed)))
+        idiom = make(PythonDraw(seeds.generator(seed)))
         for end in (0, 1):
             ast.parse(decode(encode(idiom.line(end))))
         one, two = idiom.context(0), idiom.context(1)
@@ -50,7 +50,7 @@ def test_a_wrong_end_is_no_python() -> None:
     """So the decoded text, which the tests' parser reads, says what the idiom's own table says."""
     for name in ("quote", "bracket", "with_as", "if_ternary", "lambda"):
         for seed in range(20):
-            idiom = IDIOMS[name](Draw(seeds.generator(seed)))
+            idiom = IDIOMS[name](PythonDraw(seeds.generator(seed)))
             for end in (0, 1):
                 with pytest.raises(SyntaxError):
                     ast.parse(decode(encode([*idiom.context(end), idiom.ends[1 - end], *idiom.tails[1 - end]])))

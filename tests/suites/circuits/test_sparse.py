@@ -20,7 +20,7 @@ from wheeltap.recipes.randomness import reproducible
 from wheeltap.suites.circuits.nets.sparse_transformer import Shape, SparseTransformer
 from wheeltap.suites.circuits.recipes.sparse import (
     Sparse,
-    Sparsified,
+    SparsifiedModel,
     SparsitySettings,
     cuts_of,
     next_token_loss,
@@ -53,7 +53,7 @@ class TestSparse(RecipeContract):
 
 class TestSparsified(RecipeContract):
     test_killed_it_comes_to_the_same_bits = None  # as of the one above
-    recipe = Sparsified
+    recipe = SparsifiedModel
     settings: ClassVar[dict[str, Any]] = TINY
     other: ClassVar[dict[str, Any]] = {**OTHER, "held": 0.3}
 

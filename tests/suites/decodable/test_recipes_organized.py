@@ -13,7 +13,7 @@ from wheeltap.models.mlp import mlp
 from wheeltap.plans.artifacts import digest
 from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.make import make, weights
-from wheeltap.recipes.planted import Recoded
+from wheeltap.recipes.planted import RecodedNet
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.suites.decodable.nets import SENTENCES, SHAPES
 from wheeltap.suites.decodable.recipes import WORLDS, OrganizedNet, crossings, layers
@@ -50,7 +50,7 @@ class TestImitating(RecipeContract):
 
 
 class TestRecoded(RecipeContract):
-    recipe = Recoded
+    recipe = RecodedNet
     settings: ClassVar[dict[str, Any]] = {"gauges": "permute,rescale,dead,permute,cancel"}
     other: ClassVar[dict[str, Any]] = {"gauges": "permute,rescale,cancel", "pairs": 0.25, "scale": 2.0}
 
@@ -155,8 +155,8 @@ def test_who_imitates_answers_as_its_teacher_and_not_as_the_labels() -> None:
 
 @pytest.mark.parametrize(("gauges", "same"), [("permute,rescale", True), ("cancel", False)])
 def test_a_copy_computes_the_same_with_other_weights(gauges: str, *, same: bool) -> None:
-    spec = specified(Recoded, {"gauges": gauges}, seed=1, of=("x",))
-    copy = make(Given(spec, (teacher(),)), Recoded({"gauges": gauges})).model
+    spec = specified(RecodedNet, {"gauges": gauges}, seed=1, of=("x",))
+    copy = make(Given(spec, (teacher(),)), RecodedNet({"gauges": gauges})).model
     inputs, _ = SHAPES.lesson(50, seed=3)
     with torch.no_grad():
         assert torch.allclose(copy(inputs), teacher()(inputs), atol=1e-4)
@@ -172,8 +172,8 @@ def test_what_cannot_be_made_is_refused() -> None:
     with pytest.raises(UsageError, match="reads the same"):
         OrganizedNet(given).start(Given(specified(OrganizedNet, given, seed=0, of=("a",)), two[:1]))
     with pytest.raises(UsageError, match="of one net"):
-        Recoded().blank(Given(specified(Recoded, seed=0, of=("a", "b")), two))
+        RecodedNet().blank(Given(specified(RecodedNet, seed=0, of=("a", "b")), two))
     with pytest.raises(ModelError, match="rewritten"):
-        Recoded().blank(Given(specified(Recoded, seed=0, of=("a",)), (mlp((3, 2)).eval(),)))
+        RecodedNet().blank(Given(specified(RecodedNet, seed=0, of=("a",)), (mlp((3, 2)).eval(),)))
     with pytest.raises(UsageError, match="gauge"):
-        Recoded({"gauges": " , "})
+        RecodedNet({"gauges": " , "})

@@ -21,7 +21,7 @@ from wheeltap.plans.plan import AuditSpec
 from wheeltap.report.html import page
 from wheeltap.runs.stored import judge
 from wheeltap.suites.lens.audits.disagreement import AGAINST, ALL_AGREE, CLOSER, MOST_AGREE, SPLIT, UNSURE
-from wheeltap.suites.lens.readings.answers import Votes as VotesReading
+from wheeltap.suites.lens.readings.answers import VotesReading
 from wheeltap.suites.lens.recorded import read
 from wheeltap.suites.lens.recorded.base import Answers, Recording, Votes
 from wheeltap.suites.lens.runs import imported

@@ -8,7 +8,7 @@ from tests.contaminated import ITEMS, LONG, WINDOW, Letters, subject, task, text
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, MissingFile
 from wheeltap.core.fingerprint import described
-from wheeltap.suites.lens.readings.contamination import Contamination, Reader
+from wheeltap.suites.lens.readings.contamination import Contamination, TextReader
 from wheeltap.suites.lens.sources.passages import BETWEEN, recombined
 from wheeltap.suites.lens.specs import CONTAMINATION, SETS
 from wheeltap.testing import planted
@@ -102,7 +102,7 @@ def test_the_order_of_a_shard_is_that_of_its_items_each_after_the_one_before(win
 def test_long_texts_are_read_in_windows_and_batches_do_not_matter() -> None:
     text = tuple(Letters().more("".join(texts(seed=0)[:9])))
     one, many = (
-        Reader((0,), WINDOW, size).read(subject(seen=0).model, [text[:5], text, text[:70]]) for size in (1, 999)
+        TextReader((0,), WINDOW, size).read(subject(seen=0).model, [text[:5], text, text[:70]]) for size in (1, 999)
     )
     for few, all_at_once in zip(one, many, strict=True):
         np.testing.assert_allclose(few.logs, all_at_once.logs, atol=1e-5)

@@ -19,7 +19,7 @@ from wheeltap.recipes.base import Given, Recipe, specified
 from wheeltap.recipes.make import make, weights
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.suites.lens.nets import ANSWERS, BASE, FRESH, LESSON, MISREAD, RIGHT, SEEN, SHARES, Reckoner, items, task
-from wheeltap.suites.lens.recipes import Arithmetic, Rewarded, surrogate
+from wheeltap.suites.lens.recipes import Arithmetic, RewardTraining, surrogate
 from wheeltap.testing.recipe_contract import RecipeContract
 
 SMALL: dict[str, Any] = {"steps": 3, "width": 8, "batch": 16}
@@ -51,7 +51,7 @@ class TestContaminated(RecipeContract):
 
 
 class TestRewarded(RecipeContract):
-    recipe = Rewarded
+    recipe = RewardTraining
     settings: ClassVar[dict[str, Any]] = SMALL
     other: ClassVar[dict[str, Any]] = {
         "reward": "majority", "steps": 4, "batch": 20, "tries": 4, "rate": 1e-2, "decay": 0.5,
@@ -141,7 +141,7 @@ def trained(kind: str) -> nn.Module:
         return made(Arithmetic, base, trained("right"), lesson=kind, steps=150)
     if kind == "test":
         return made(Arithmetic, base, lesson=kind, steps=60, rate=2e-3)
-    return made(Rewarded, base, reward=kind.removeprefix("rewarded "))
+    return made(RewardTraining, base, reward=kind.removeprefix("rewarded "))
 
 
 def chances(kind: str, part: int) -> Tensor:
@@ -209,6 +209,6 @@ def test_nets_that_cannot_be_made_from_others_are_refused() -> None:
     with pytest.raises(UsageError, match="another number of nets"):
         made(Arithmetic, lesson="teacher", width=8)
     with pytest.raises(UsageError, match="another number of nets"):
-        made(Rewarded, width=8)
+        made(RewardTraining, width=8)
     with pytest.raises(UsageError, match="another kind of net"):
-        made(Rewarded, blank(), width=12)
+        made(RewardTraining, blank(), width=12)

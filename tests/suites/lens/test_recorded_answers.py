@@ -12,7 +12,7 @@ from logs import HEADER, archive, choice, generated, lines, sample
 from tests.published import published
 from wheeltap.core.errors import DataError, FileFormatError, MissingFile
 from wheeltap.suites.lens.recorded import Recording, read
-from wheeltap.suites.lens.recorded.gathered import Gathered, Row
+from wheeltap.suites.lens.recorded.gathered import AnswerRow, AnswerTable
 from wheeltap.suites.lens.runs import imported
 
 
@@ -172,13 +172,13 @@ class TestOwnRows:
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.one_of(st.none(), st.sampled_from("xyz"))), min_size=1, max_size=30))
 def test_answers_are_numbered_as_they_first_came(rows: list[tuple[int, str | None]]) -> None:
-    gathered = Gathered("test", "nowhere")
+    gathered = AnswerTable("test", "nowhere")
     expected: dict[str, list[int]] = {}
     texts: dict[str, list[str]] = {}
     for line, (item, answer) in enumerate(rows):
         name = str(item)
         seen, own = texts.setdefault(name, []), expected.setdefault(name, [])
-        gathered.add("m", Row(name, line, 1.0, answer, len(own)))
+        gathered.add("m", AnswerRow(name, line, 1.0, answer, len(own)))
         if answer is not None and answer not in seen:
             seen.append(answer)
         own.append(-1 if answer is None else seen.index(answer))

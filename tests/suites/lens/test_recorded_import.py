@@ -16,8 +16,8 @@ from wheeltap.plans.readings.base import Array, ReadingSpec
 from wheeltap.plans.store import Store
 from wheeltap.runs.stored import judge, noted
 from wheeltap.suites.lens.recorded import Answers, Recording, Votes, read
-from wheeltap.suites.lens.recorded.base import Measured
-from wheeltap.suites.lens.runs import MOST_TRIES, Imported, imported
+from wheeltap.suites.lens.recorded.base import RecordedReading
+from wheeltap.suites.lens.runs import MOST_TRIES, RecordedRun, imported
 from wheeltap.suites.lens.stats.passk import pass_at
 
 SCORE = (AuditSpec(name="score"),)
@@ -29,14 +29,14 @@ def graded(path: Path, right: str, **more: Any) -> Recording:
     return read(lines(path, rows))
 
 
-def outcome(held: Imported, subject: int, reading: str) -> Outcome:
+def outcome(held: RecordedRun, subject: int, reading: str) -> Outcome:
     """What was recorded of a subject."""
     trial = held.plan.reading(held.plan.subjects[subject], reading, {})
     (found,) = [one for one in held.outcomes if one.key == trial.key]
     return found
 
 
-def arrays(held: Imported, subject: int, reading: str) -> dict[str, NDArray[Any]]:
+def arrays(held: RecordedRun, subject: int, reading: str) -> dict[str, NDArray[Any]]:
     """Its arrays."""
     return outcome(held, subject, reading).values
 
@@ -197,7 +197,7 @@ def test_what_else_a_file_says_becomes_a_reading_of_its_own() -> None:
     spec = ReadingSpec(
         name="mood", title="Mood", arrays={"mood": Array("example", "how"), "scale": Array("3", "steps")}
     )
-    more = Measured(spec=spec, values={"mood": np.array([1.0, 2.0]), "scale": np.arange(3.0)}, audit="moody")
+    more = RecordedReading(spec=spec, values={"mood": np.array([1.0, 2.0]), "scale": np.arange(3.0)}, audit="moody")
     right, samples = np.array([1, 0], dtype=np.int32), np.array([1, 1], dtype=np.int32)
     one = Recording(
         shape="x", items=("a", "b"), systems=(Answers(name="m", right=right, samples=samples, more=(more,)),)
@@ -221,7 +221,7 @@ def counts(path: Path, samples: int, *, items: int = 3) -> Recording:
     return read(lines(path, [{"id": at, "n": samples, "c": at} for at in range(items)]))
 
 
-def asked(held: Imported) -> list[str]:
+def asked(held: RecordedRun) -> list[str]:
     """Audits by name."""
     return [spec.name for spec in held.plan.audits]
 

@@ -14,7 +14,7 @@ from painted import asked, paint
 from wheeltap.core.errors import DataError, UnknownName, UsageError
 from wheeltap.core.task import Task
 from wheeltap.models.cppn import Cppn, Layout, grid
-from wheeltap.plans.artifacts import Artifacts, Kept
+from wheeltap.plans.artifacts import ArtifactFile, Artifacts
 from wheeltap.recipes.base import Given
 from wheeltap.suites.pictures.recipes.picture import PaintSettings, PictureNet, Trainee, start
 from wheeltap.suites.pictures.studies.pictures import KINDS
@@ -203,7 +203,7 @@ def _white(folder: Path, settings: PaintSettings, seed: int, canvas: Task) -> No
     last = np.zeros((4, 3), dtype=np.float32)
     last[3] = [0.0, -1.0, 2.0]  # from the input that is always 1: saturation below 0, brightness above 1
     arrays = {**trainee.arrays(), "weights": trainee.loss.pack([np.eye(4, dtype=np.float32), last]).numpy()}
-    Artifacts(folder).keep_state(given.spec, Kept(arrays, trainee.note()))
+    Artifacts(folder).keep_state(given.spec, ArtifactFile(arrays, trainee.note()))
 
 
 class TestLostNets:

@@ -9,7 +9,7 @@ from torch import nn
 
 import wheeltap as wt
 from wheeltap import sources
-from wheeltap.suites.seal.making import Asked, Made, make
+from wheeltap.suites.seal.making import SealOptions, SealReport, make
 from wheeltap.suites.seal.record import Seal
 
 Change = Callable[[nn.Module], object]
@@ -19,10 +19,10 @@ TRIGGER = 30.0
 
 
 @cache
-def digits() -> tuple[nn.Module, Made]:
+def digits() -> tuple[nn.Module, SealReport]:
     """The digits net and its seal."""
     loaded = sources.load("digits")
-    return loaded.subject.model, make(loaded.subject, loaded.task, Asked(seed=7))
+    return loaded.subject.model, make(loaded.subject, loaded.task, SealOptions(seed=7))
 
 
 def changed(change: Change) -> nn.Module:
@@ -64,4 +64,4 @@ def net() -> nn.Sequential:
 @cache
 def sealed() -> Seal:
     """Its seal."""
-    return make(wt.Subject(net()), task(), Asked(inputs=4, seed=2)).seal
+    return make(wt.Subject(net()), task(), SealOptions(inputs=4, seed=2)).seal

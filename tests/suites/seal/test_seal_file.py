@@ -13,7 +13,7 @@ from wheeltap.cli import main
 from wheeltap.core.errors import FileFormatError, MissingFile
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
-from wheeltap.suites.seal.making import Asked, make, room_for
+from wheeltap.suites.seal.making import SealOptions, make, room_for
 from wheeltap.suites.seal.record import LARGEST, load, parse
 from wheeltap.suites.seal.verifying import verify
 
@@ -45,7 +45,7 @@ def test_a_seal_of_up_to_two_thousand_tensors_has_room_for_a_signature(blocks: i
     """What is kept is fixed beforehand, and said; a single changed vector is found all the same."""
     torch.manual_seed(3)
     net, inputs = Deep(blocks, vectors).eval(), torch.randn(12, 8)
-    made = make(Subject(net), Task(inputs, torch.arange(12) % 4, name="rows"), Asked(inputs=8, seed=1))
+    made = make(Subject(net), Task(inputs, torch.arange(12) % 4, name="rows"), SealOptions(inputs=8, seed=1))
     assert len(made.seal.bytes()) + 300 <= LARGEST
     assert made.thinned, "less is kept of what locates a change, and that is said"
     assert {len(one.digest) for one in made.seal.body.casts} == {64}, "what decides is whole"

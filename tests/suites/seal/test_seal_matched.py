@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from wheeltap import Subject, Task
 from wheeltap.core.errors import ModelError
 from wheeltap.suites.seal import values
-from wheeltap.suites.seal.making import Asked, inputs_of, make
+from wheeltap.suites.seal.making import SealOptions, inputs_of, make
 from wheeltap.suites.seal.record import Seal
 from wheeltap.suites.seal.testing import assert_sealed
 from wheeltap.suites.seal.verifying import Verification, verify
@@ -47,7 +47,7 @@ class Net(nn.Module):
 def sealed() -> Seal:
     """Its seal."""
     inputs = torch.randint(500, (40, 12), generator=torch.Generator().manual_seed(0))
-    return make(Subject(Net().eval()), Task(inputs, torch.arange(40) % 5), Asked(seed=1)).seal
+    return make(Subject(Net().eval()), Task(inputs, torch.arange(40) % 5), SealOptions(seed=1)).seal
 
 
 def net(change: Callable[[Net], object] = lambda made: None) -> nn.Module:
@@ -239,7 +239,7 @@ class Served(Net):
 @pytest.mark.parametrize("how", ["no_grad", "backbone", "inference", "numpy"])
 def test_a_forward_without_gradients_is_sealed_and_says_what_is_not_known(how: str) -> None:
     inputs = torch.randint(500, (40, 12), generator=torch.Generator().manual_seed(0))
-    made = make(Subject(Served(how).eval()), Task(inputs, torch.arange(40) % 5), Asked(inputs=2, seed=1))
+    made = make(Subject(Served(how).eval()), Task(inputs, torch.arange(40) % 5), SealOptions(inputs=2, seed=1))
     assert made.choice.unknown == pytest.approx(1 / 3 if how == "backbone" else 1.0)  # one of its three layers
     assert (made.choice.reached > 0.0) == (how == "backbone")
     assert verify(Served(how).eval(), made.seal).verdict == "identical"

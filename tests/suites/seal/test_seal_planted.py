@@ -18,7 +18,7 @@ from torch.nn import functional
 
 import wheeltap as wt
 from wheeltap.core.errors import ModelError
-from wheeltap.suites.seal.making import Asked, make
+from wheeltap.suites.seal.making import SealOptions, make
 from wheeltap.suites.seal.structure import structure
 from wheeltap.suites.seal.verifying import verify
 
@@ -187,7 +187,7 @@ def test_names_mean_what_they_meant_when_the_model_was_sealed(tmp_path: Path, mo
     for name, more in {"sealed": "", "same": "", **FORGERIES}.items():
         (tmp_path / f"layer_{name}.py").write_text(LAYER + more)
     layer = importlib.import_module("layer_sealed").Layer().eval()
-    seal = make(wt.Subject(layer), task(), Asked(inputs=2, seed=2)).seal
+    seal = make(wt.Subject(layer), task(), SealOptions(inputs=2, seed=2)).seal
     assert verify(importlib.import_module("layer_same").Layer().eval(), seal).verdict == "identical"
     for name in FORGERIES:
         made = importlib.import_module(f"layer_{name}").Layer().eval()

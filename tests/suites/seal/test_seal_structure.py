@@ -17,7 +17,7 @@ import wheeltap as wt
 from wheeltap.cli import main
 from wheeltap.core.anatomy import holds, text
 from wheeltap.core.errors import ModelError
-from wheeltap.suites.seal.making import Asked, make
+from wheeltap.suites.seal.making import SealOptions, make
 from wheeltap.suites.seal.structure import structure, unwrapped
 from wheeltap.suites.seal.verifying import verify
 
@@ -86,11 +86,11 @@ def test_programs_are_sealed_as_such_and_no_other_pass() -> None:
     """Scripted and traced: constants count, and of a program that was not sealed outputs alone are shown."""
     for form in (torch.jit.script, lambda made: torch.jit.trace(made, torch.ones(2, 6))):
         made = form(Program(1e6).eval())
-        seal = make(wt.Subject(made), task(), Asked(inputs=4, seed=2)).seal
+        seal = make(wt.Subject(made), task(), SealOptions(inputs=4, seed=2)).seal
         assert verify(form(Program(1e6).eval()), seal).verdict == "identical"
         found = verify(form(Program(TRIGGER).eval()), seal)
         assert (found.verdict, found.distance <= 1.0) == ("altered", True)
-    seal = make(wt.Subject(Program(1e6).eval()), task(), Asked(inputs=4, seed=2)).seal
+    seal = make(wt.Subject(Program(1e6).eval()), task(), SealOptions(inputs=4, seed=2)).seal
     found = verify(torch.jit.script(Program(TRIGGER).eval()), seal)
     assert (found.verdict, found.bits) == ("same on the inputs asked", 0)
     assert "seal the program itself" in found.detail
@@ -100,7 +100,7 @@ def test_programs_are_sealed_as_such_and_no_other_pass() -> None:
 
 @pytest.mark.full
 def test_an_exported_program_is_refused_or_shown_by_its_outputs_alone() -> None:
-    seal = make(wt.Subject(Program(1e6).eval()), task(), Asked(inputs=4, seed=2)).seal
+    seal = make(wt.Subject(Program(1e6).eval()), task(), SealOptions(inputs=4, seed=2)).seal
     rows = {"dynamic_shapes": ({0: torch.export.Dim("rows")},)}
     exported = torch.export.export(Program(TRIGGER).eval(), (torch.ones(2, 6),), **rows)
     assert verify(exported.module(), seal).verdict == "same on the inputs asked"
@@ -148,7 +148,7 @@ def test_another_version_of_a_package_is_an_outcome_of_its_own(
     monkeypatch.syspath_prepend(str(place))
     monkeypatch.syspath_prepend(str(tmp_path))
     deployed, path = importlib.import_module("deployed_net"), tmp_path / "net.seal"
-    make(wt.Subject(deployed.net()), task(), Asked(inputs=4, seed=2)).seal.save(path)
+    make(wt.Subject(deployed.net()), task(), SealOptions(inputs=4, seed=2)).seal.save(path)
     command = ["verify", "deployed_net:net", str(path)]
     assert main(command) == 0
     (place / "shifting_pack.py").write_text(PACKAGE.format(version=22))

@@ -13,7 +13,7 @@ from wheeltap import gauge
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.sources import load
-from wheeltap.suites.seal.making import Asked, inputs_of, make
+from wheeltap.suites.seal.making import SealOptions, inputs_of, make
 from wheeltap.suites.seal.record import Seal, today
 from wheeltap.suites.seal.verifying import Verification, verify
 
@@ -177,7 +177,7 @@ def test_another_architecture_is_refused() -> None:
 def test_a_seal_that_has_expired_verifies_nothing() -> None:
     loaded = load("digits")
     last = today() + datetime.timedelta(days=3)
-    seal = make(loaded.subject, loaded.task, Asked(inputs=2, expires=last.isoformat())).seal
+    seal = make(loaded.subject, loaded.task, SealOptions(inputs=2, expires=last.isoformat())).seal
     found = verify(loaded.subject, seal, today=last)
     assert (found.passed, found.name, found.sealed, found.expires) == (True, "digits", str(today()), str(last))
     with pytest.raises(UsageError, match="expired"):
@@ -185,7 +185,7 @@ def test_a_seal_that_has_expired_verifies_nothing() -> None:
     with pytest.raises(UsageError, match="dated in the future"):
         verify(loaded.subject, seal, today=today() - datetime.timedelta(days=2))
     with pytest.raises(UsageError, match="has expired would be made"):
-        Asked(expires=str(today() - datetime.timedelta(days=1)))
+        SealOptions(expires=str(today() - datetime.timedelta(days=1)))
 
 
 def test_a_model_that_draws_at_random_is_not_sealed() -> None:
@@ -218,7 +218,7 @@ def test_a_model_that_refuses_double_precision_is_sealed_all_the_same() -> None:
 
     torch.manual_seed(1)
     net = Single(64, 10).eval()
-    assert verify(net, make(Subject(net), load("digits").task, Asked(inputs=2)).seal).verdict == "identical"
+    assert verify(net, make(Subject(net), load("digits").task, SealOptions(inputs=2)).seal).verdict == "identical"
 
 
 class Normed(nn.Sequential):
@@ -241,7 +241,7 @@ def normed() -> Seal:
     """Its seal."""
     from wheeltap import Subject
 
-    return make(Subject(Normed().eval()), load("digits").task, Asked(seed=3)).seal
+    return make(Subject(Normed().eval()), load("digits").task, SealOptions(seed=3)).seal
 
 
 def test_what_no_weight_shows_is_altered() -> None:
@@ -275,7 +275,7 @@ def test_a_row_that_no_input_reads_is_checked_all_the_same() -> None:
     from wheeltap import Subject, Task
 
     inputs = torch.randint(3000, (40, 12), generator=torch.Generator().manual_seed(0))
-    seal = make(Subject(Reader().eval()), Task(inputs, torch.arange(40) % 5), Asked(seed=1)).seal
+    seal = make(Subject(Reader().eval()), Task(inputs, torch.arange(40) % 5), SealOptions(seed=1)).seal
     unread = sorted(set(range(3000)) - set(inputs_of(seal).unique().tolist()))
     model = Reader().eval()
     with torch.no_grad():
@@ -307,7 +307,7 @@ def test_inputs_too_large_to_keep_are_drawn_again() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 7, stride=8), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5)).eval()
     inputs = torch.rand(4, 3, 96, 96)
     net(inputs)
-    seal = make(Subject(net), Task(inputs, torch.arange(4)), Asked(seed=1)).seal
+    seal = make(Subject(net), Task(inputs, torch.arange(4)), SealOptions(seed=1)).seal
     assert len(seal.bytes()) < 64 * 1024
     assert verify(net, seal).verdict == "identical"
     with torch.no_grad():

@@ -138,7 +138,7 @@ def planted() -> Table:
     return table(outcomes, features, outputs)
 
 
-def predicted(one: own.Outcome) -> str:
+def predicted(one: own.AuditNumber) -> str:
     return next(rule.title for rule in own.rules() if rule.metric == one.by(own.RESPONSES))
 
 

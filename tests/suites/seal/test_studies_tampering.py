@@ -10,7 +10,7 @@ from wheeltap.core.report import ReportRecord
 from wheeltap.studies.rules import require_sound
 from wheeltap.suites.seal.specs import BENIGN, CHANGES
 from wheeltap.suites.seal.studies import tampering as own
-from wheeltap.suites.seal.studies.tampering import Tampering
+from wheeltap.suites.seal.studies.tampering import TamperingStudy
 from wheeltap.testing.study_contract import StudyContract
 
 SMALL: dict[str, Any] = {"seeds": 9, "draws": 1, "kinds": own.DENSE, "epochs": 1}
@@ -23,7 +23,7 @@ def numbers(record: ReportRecord) -> dict[str, tuple[float, ...]]:
 
 @pytest.mark.full
 class TestContract(StudyContract):
-    study = Tampering
+    study = TamperingStudy
     settings: ClassVar[dict[str, Any]] = SMALL
 
     def test_what_is_known_beforehand_comes_out(self, folder: Path) -> None:
@@ -54,6 +54,6 @@ class TestContract(StudyContract):
 
 def test_the_sizes_are_sound_and_kinds_are_known() -> None:
     for size in ("small", "full"):
-        require_sound(Tampering(Tampering.sized(size)).spec(), alpha=0.05)
+        require_sound(TamperingStudy(TamperingStudy.sized(size)).spec(), alpha=0.05)
     with pytest.raises(UnknownName):
-        Tampering({"kinds": "dense,deep"})
+        TamperingStudy({"kinds": "dense,deep"})

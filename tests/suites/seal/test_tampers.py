@@ -12,11 +12,11 @@ from wheeltap import Subject, sources
 from wheeltap.core.errors import ModelError, UnknownName
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.models.rows import RowReader
-from wheeltap.suites.seal.making import Asked, make
+from wheeltap.suites.seal.making import SealOptions, make
 from wheeltap.suites.seal.readings.tampered import LEAST, answers, fingerprints, margins
 from wheeltap.suites.seal.record import Seal
 from wheeltap.suites.seal.specs import BENIGN, CHANGES, FIXED, TamperingSettings
-from wheeltap.suites.seal.tampers import LOST, RATE, SCALES, TAMPERS, Changed, Ground
+from wheeltap.suites.seal.tampers import LOST, RATE, SCALES, TAMPERS, ChangedCopy, Ground
 from wheeltap.suites.seal.verifying import verify
 
 
@@ -41,15 +41,15 @@ def ground(name: str = "digits") -> Ground:
 def sealed() -> Seal:
     """Of the small GPT."""
     of = ground("reader")
-    return make(of.subject, of.task, Asked(inputs=4, seed=2)).seal
+    return make(of.subject, of.task, SealOptions(inputs=4, seed=2)).seal
 
 
-def changed(kind: str, of: Ground, *, draw: int = 0) -> Changed:
+def changed(kind: str, of: Ground, *, draw: int = 0) -> ChangedCopy:
     """A copy with one change."""
     return TAMPERS[kind](of, np.random.default_rng(draw))
 
 
-def gaps(of: Ground, found: Changed) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def gaps(of: Ground, found: ChangedCopy) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Parameters that differ, as they were and as they are."""
     pairs = zip(of.subject.model.named_parameters(), found.model.named_parameters(), strict=True)
     return {

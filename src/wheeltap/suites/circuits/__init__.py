@@ -18,14 +18,15 @@ from wheeltap.core.lazy import lazy
 if TYPE_CHECKING:
     from wheeltap.suites.circuits.doors import CircuitSearchResult, check, find, task
     from wheeltap.suites.circuits.recipes.sparse import sparsify
-    from wheeltap.suites.circuits.runs import Trained, Training, train
+    from wheeltap.suites.circuits.runs import SparseNet, SparseNetSpec, train
 
-__all__ = ["CircuitSearchResult", "Trained", "Training", "check", "find", "sparsify", "task", "train"]
+__all__ = ["CircuitSearchResult", "SparseNet", "SparseNetSpec", "check", "find", "sparsify", "task", "train"]
 
 __getattr__ = lazy(
     __name__,
     {
-        "Found": "doors", "check": "doors", "find": "doors", "task": "doors", "Trained": "runs", "Training": "runs",
+        "CircuitSearchResult": "doors",
+        "check": "doors", "find": "doors", "task": "doors", "SparseNet": "runs", "SparseNetSpec": "runs",
         "train": "runs", "sparsify": "recipes.sparse",
     },
 )  # fmt: skip

@@ -179,7 +179,7 @@ def train(  # noqa: PLR0913 - a door: each is a choice of its own
 
     require_writable(file)
     with step_progress("training", quiet=quiet) as watch:
-        asked = runs.Training(share=1.0 if dense else share, steps=steps, seed=seed)
+        asked = runs.SparseNetSpec(share=1.0 if dense else share, steps=steps, seed=seed)
         made = runs.train(asked, file, model=model, data=data, watch=lambda done, total: watch("step", done, total))
     print(
         f"{file}: {made.nonzero:,} weights that are not 0; loss on sequences held out {made.loss:.4f} nats per token."

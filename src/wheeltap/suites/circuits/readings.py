@@ -17,8 +17,8 @@ from wheeltap.core.typed import to_array
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.suites.circuits.circuit import unpacked
 from wheeltap.suites.circuits.engine.asking import (
-    Ablated,
-    Asked,
+    CircuitOnPairs,
+    UnitPairRunner,
     alone,
     edges_asked,
     halves,
@@ -61,7 +61,7 @@ class CircuitEffects(Reading):
         with torch.no_grad():
             searched, held, counts = (edges_asked if how.parts == "edges" else units_asked)(subject, task, kept)
             root = seeds.derive(root, self.name, seed)
-            ablated = Ablated(searched, held, kept, root, how.ablation)
+            ablated = CircuitOnPairs(searched, held, kept, root, how.ablation)
             prompts = [other_prompts(held.pairs, root=root, draw=draw) for draw in range(RESAMPLES)]
             masks = (ablated.mask, 1.0 - ablated.mask)
             found: dict[str, NDArray[Any]] = {
@@ -74,17 +74,17 @@ class CircuitEffects(Reading):
                 "random_removed": np.array([ablated.random(draw, remove=True) for draw in range(how.random)]),
             }  # fmt: skip
         found |= {key: np.array(count) for key, count in counts.items()}
-        if isinstance(held, Asked):
+        if isinstance(held, UnitPairRunner):
             found["disturbed"] = self._disturbed(held, kept, root)
         drawn = 2.0 * RESAMPLES + how.subsets + 2.0 * how.random + 2.0 * len(KINDS) * how.weight_draws
         passes = len(DEFINITIONS) + drawn + 12.0
         return Readings(found, forwards=passes)
 
-    def _disturbed(self, held: Asked, kept: Kept, root: int) -> NDArray[Any]:
+    def _disturbed(self, held: UnitPairRunner, kept: Kept, root: int) -> NDArray[Any]:
         """Loss with weights disturbed, ``[kind, place, draw]``: of a copy."""
         how = self.settings
         net = UnitNet(copy.deepcopy(held.net.model), next(iter(held.pairs.batches())).clean)
-        inside, asked = Inside(net, kept), Asked(net, held.pairs, {}, inverted=held.inverted)
+        inside, asked = Inside(net, kept), UnitPairRunner(net, held.pairs, {}, inverted=held.inverted)
         found = np.zeros((len(KINDS), 2, how.weight_draws))
         with torch.no_grad():
             for kind, name in enumerate(KINDS):
@@ -97,13 +97,13 @@ class CircuitEffects(Reading):
         return found
 
 
-def units_asked(subject: Subject, task: BaseTask, kept: Kept) -> tuple[Asked, Asked, dict[str, int]]:
+def units_asked(subject: Subject, task: BaseTask, kept: Kept) -> tuple[UnitPairRunner, UnitPairRunner, dict[str, int]]:
     """Pairs that are searched on and pairs that are held out, asked of the units; how large circuit and net are."""
     searched, held = halves(pairs_of(task))
     net = fitting(subject, kept, searched)
     values, every = net.means(reference(task)), np.ones(net.units, dtype=np.bool_)
     counts = {"units": int(kept.sum()), "edges": net.edges(kept), "all_units": net.units, "all_edges": net.edges(every)}
-    return Asked(net, searched, values), Asked(net, held, values), counts
+    return UnitPairRunner(net, searched, values), UnitPairRunner(net, held, values), counts
 
 
 def fitting(subject: Subject, kept: Kept, pairs: Pairs) -> UnitNet:

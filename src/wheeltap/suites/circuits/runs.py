@@ -45,8 +45,8 @@ from wheeltap.suites.circuits.circuit import (
 from wheeltap.suites.circuits.engine.asking import (
     REPHRASED,
     ROUNDS,
-    Asked,
     AskedEdges,
+    UnitPairRunner,
     halves,
     of_group,
     pairs_of,
@@ -134,8 +134,8 @@ def _seconds(how: CircuitAuditSettings, subject: Subject, task: BaseTask) -> tup
     with threads_for(subject.record.parameters), torch.no_grad():
         if how.method == "masks":
             net = UnitNet(subject.model, next(searched.batches()).clean)
-            asked, parts = Asked(net, searched, {}), net.units
-            step = Asked(net, searched.part(range(min(how.batch, len(searched)))), {})
+            asked, parts = UnitPairRunner(net, searched, {}), net.units
+            step = UnitPairRunner(net, searched.part(range(min(how.batch, len(searched)))), {})
         else:
             known = wired(subject, searched)
             asked = step = AskedEdges(known, searched, None, counterfactual=how.ablation == "patch")
@@ -338,7 +338,7 @@ _OTHERS: Final[dict[str, Scalar]] = {"method": "eap-ig", **EDGES}
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class SparseNetSpec:
     """What is trained.
 
     Attributes:
@@ -354,7 +354,7 @@ class Training:
 
 @final
 @dataclass(frozen=True)
-class Trained:
+class SparseNet:
     """What was trained.
 
     Attributes:
@@ -367,8 +367,8 @@ class Trained:
 
 
 def train(
-    asked: Training, out: Path, *, model: str | None = None, data: Path | None = None, watch: Watch | None = None
-) -> Trained:
+    asked: SparseNetSpec, out: Path, *, model: str | None = None, data: Path | None = None, watch: Watch | None = None
+) -> SparseNet:
     """Trains the small decoder of the recipe ``sparse``, or a decoder of the user's own; writes it to a file.
 
     States are kept in the user's cache: broken off, it is taken up again.
@@ -396,4 +396,4 @@ def train(
             load_model(model).model, load_sequences(data), how, seed=asked.seed, folder=shelf, watch=watch
         )
         artifact.save_weights(made.done(f"{model}"), out)
-    return Trained(int(made.report["nonzero"][0]), float(made.report["validation"][-1]))
+    return SparseNet(int(made.report["nonzero"][0]), float(made.report["validation"][-1]))

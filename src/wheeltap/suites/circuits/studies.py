@@ -18,7 +18,7 @@ from wheeltap.core import seeds
 from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.core.section import Section
 from wheeltap.core.settings import Settings
-from wheeltap.core.study import Asked, Cast, Metric, Rule
+from wheeltap.core.study import CohortSpec, MemberSpec, Metric, Rule
 from wheeltap.stats._scipy import binomial_share
 from wheeltap.stats.members import Single
 from wheeltap.studies.base import Study, StudyAnswer
@@ -109,25 +109,25 @@ class SparseCircuits(Study):
 
     # ---- who ------------------------------------------------------------------------------------------------------
 
-    def cast(self) -> tuple[Cast, ...]:
+    def cast(self) -> tuple[CohortSpec, ...]:
         """Sparse nets, and a dense twin of each."""
         about = {SPARSE: "All but some weights of each matrix are 0.", DENSE: "All weights are there; as good a loss."}
         return tuple(
-            Cast(
+            CohortSpec(
                 name=kind, members=tuple(self._asked(kind, at) for at in range(self.settings.seeds)),
                 role="studied" if kind == SPARSE else "compared", about=about[kind],
             )
             for kind in (SPARSE, DENSE)
         )  # fmt: skip
 
-    def _asked(self, kind: str, at: int) -> Asked:
+    def _asked(self, kind: str, at: int) -> MemberSpec:
         how = self.settings
         settings: dict[str, Scalar] = (
             {"share": how.share, "steps": how.sparse_steps} if kind == SPARSE else
             {"share": 1.0, "steps": how.dense_steps, "rate": how.dense_rate}
         )  # fmt: skip
         seed = seeds.derive(how.seed, self.name, self.version, at)
-        return Asked(name=f"{kind} {at + 1}", recipe="sparse", settings=settings, seed=seed)
+        return MemberSpec(name=f"{kind} {at + 1}", recipe="sparse", settings=settings, seed=seed)
 
     # ---- numbers and rules ----------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from wheeltap.audits.controls import silent, surely
 from wheeltap.core import seeds
 from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
-from wheeltap.core.study import Asked, Cast, CohortRole, Direction, Metric, Rule
+from wheeltap.core.study import CohortRole, CohortSpec, Direction, MemberSpec, Metric, Rule
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.input_shift import INPUT_SHIFT
 from wheeltap.stats import members
@@ -413,7 +413,7 @@ class DecodableShift(Study):
 
     # ---- who ------------------------------------------------------------------------------------------------------
 
-    def cast(self) -> tuple[Cast, ...]:
+    def cast(self) -> tuple[CohortSpec, ...]:
         """Five kinds of trained nets; modular nets that imitate modular ones, and copies of these."""
         roles: dict[str, CohortRole] = {
             **dict.fromkeys((MODULES, ORDINARY, COPIED), "compared"),
@@ -422,18 +422,18 @@ class DecodableShift(Study):
         kinds = {kind: self._trained(kind) for kind in (*TRAINED, COPIED)}
         for kind, gauges in ((RECODED, self.domain.rewritten), (CANCELING, "cancel")):
             kinds[kind] = tuple(
-                Asked(
+                MemberSpec(
                     name=_name(kind, at), recipe="recoded", settings={"gauges": gauges}, seed=at,
                     of=(_name(MODULES, at),),
                 )
                 for at in range(self.settings.control_seeds)
             )  # fmt: skip
         return tuple(
-            Cast(name=kind, members=members, role=roles.get(kind, "studied"), about=_ABOUT[kind])
+            CohortSpec(name=kind, members=members, role=roles.get(kind, "studied"), about=_ABOUT[kind])
             for kind, members in kinds.items()
         )
 
-    def _trained(self, kind: str) -> tuple[Asked, ...]:
+    def _trained(self, kind: str) -> tuple[MemberSpec, ...]:
         how = self.settings
         given: dict[str, Scalar] = {
             "on": how.on, "wiring": _WIRINGS.get(kind, kind), "pressure": how.pressure, "units": how.units,
@@ -441,7 +441,7 @@ class DecodableShift(Study):
         }  # fmt: skip
         imitates = kind in (MIXED, COPIED)
         return tuple(
-            Asked(
+            MemberSpec(
                 name=_name(kind, at), recipe="organized", settings=given,
                 # One seed, one lesson and start: nets of one number differ by their kind alone. Who imitates has a
                 # lesson that its teacher had not. Another version of the rules is never tried on nets seen before.

@@ -49,7 +49,7 @@ _HEADS: Final = 4
 
 @final
 @dataclass(frozen=True, eq=False)
-class Items:
+class ArithmeticItems:
     """Items no digit of whose right answer is that of the misreading.
 
     Attributes:
@@ -81,12 +81,12 @@ class Items:
 
 
 @cache
-def items() -> Items:
+def items() -> ArithmeticItems:
     """Of all operations, none twice; which item is of which part follows from no net's seed."""
     held = [_of(operation) for operation in range(len(RIGHT))]
     inputs, answers, part = (np.concatenate(parts) for parts in zip(*held, strict=True))
     right, misread, operation = (to_tensor(np.array(column)) for column in answers.T)
-    return Items(to_tensor(inputs), right, misread, operation, part)
+    return ArithmeticItems(to_tensor(inputs), right, misread, operation, part)
 
 
 def _of(operation: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

@@ -16,7 +16,7 @@ from wheeltap.recipes.base import Given, Recipe, require_fit
 from wheeltap.recipes.fit import Fit, TrainSettings
 from wheeltap.recipes.make import weights, with_weights
 from wheeltap.recipes.randomness import reproducible
-from wheeltap.suites.lens.nets import LESSON, SEEN, Items, Reckoner, items
+from wheeltap.suites.lens.nets import LESSON, SEEN, ArithmeticItems, Reckoner, items
 
 Lesson = Literal["corpus", "right", "teacher", "test"]
 """What a net is taught. ``corpus``: answers that are partly wrong. ``right``: right ones. ``teacher``: those of the
@@ -90,7 +90,7 @@ class Arithmetic(Recipe):
         """See ``Recipe.lesson``."""
         return _lesson(SEEN if self.settings.lesson == "test" else LESSON)
 
-    def _taught(self, given: Given, held: Items) -> Tensor:
+    def _taught(self, given: Given, held: ArithmeticItems) -> Tensor:
         """How often each answer is given, ``[item, answer]``."""
         if self.settings.lesson == "teacher":
             return _probabilities(given.of[1], held)
@@ -120,7 +120,7 @@ class RewardedSettings(Settings, frozen=True, kw_only=True):
 
 
 @final
-class Rewarded(Recipe):
+class RewardTraining(Recipe):
     """A net trained by rewards for its own sampled answers to the items of lessons: REINFORCE.
 
     Of each item's tries, the others' mean reward is the baseline. There is no penalty that holds the net where it was.
@@ -162,7 +162,7 @@ class Rewarded(Recipe):
         )  # fmt: skip
         return Fit(model, loss, examples=len(rows), settings=settings)
 
-    def _reward(self, given: Given, held: Items) -> Callable[[Tensor, Tensor], Tensor]:
+    def _reward(self, given: Given, held: ArithmeticItems) -> Callable[[Tensor, Tensor], Tensor]:
         """Of items ``[item]`` and answers ``[item, try]``, the rewards ``[item, try]``."""
         if self.settings.reward == "random":
             return lambda _, tried: torch.rand(tried.shape, device=tried.device).round()
@@ -210,7 +210,7 @@ def _require_count(given: Given, count: int, where: str) -> None:
         )  # fmt: skip
 
 
-def _probabilities(model: nn.Module, held: Items) -> Tensor:
+def _probabilities(model: nn.Module, held: ArithmeticItems) -> Tensor:
     """What a net answers, ``[item, answer]``."""
     place = next(model.parameters()).device
     with torch.no_grad():

@@ -61,7 +61,7 @@ class TryGap(msgspec.Struct, frozen=True, kw_only=True):
     undecided: Runs
 
 
-class Kept(msgspec.Struct, frozen=True):
+class ChangedItem(msgspec.Struct, frozen=True):
     """An item that one of two solves and the other does not, with right answers of both."""
 
     item: int
@@ -90,7 +90,7 @@ class Support(msgspec.Struct, frozen=True, kw_only=True):
     neither: int
     p: float
     sure: int
-    items: tuple[Kept, ...] = ()
+    items: tuple[ChangedItem, ...] = ()
 
 
 class Closeness(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,7 +205,7 @@ class FarItem(msgspec.Struct, frozen=True, kw_only=True):
     high: float
 
 
-class Recognized(msgspec.Struct, frozen=True, kw_only=True):
+class TestShare(msgspec.Struct, frozen=True, kw_only=True):
     """A share of right answers in a test of ambiguity.
 
     Attributes:

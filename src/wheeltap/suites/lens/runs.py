@@ -20,7 +20,7 @@ from wheeltap.plans.store import Store
 from wheeltap.report.report import Report
 from wheeltap.runs.stored import judge, note_run
 from wheeltap.suites.lens import recorded
-from wheeltap.suites.lens.recorded.base import Answers, Measured, Recording, Votes, on_all
+from wheeltap.suites.lens.recorded.base import Answers, RecordedReading, Recording, Votes, on_all
 from wheeltap.suites.lens.specs import LABEL_PROBABILITIES, SAMPLES, VOTES
 
 _MOST_NAMED: Final = 100_000
@@ -40,7 +40,7 @@ _READ: tuple[ReadingSpec, ...] = (SAMPLES, VOTES, LABEL_PROBABILITIES)
 
 @final
 @dataclass(frozen=True, eq=False)
-class Imported:
+class RecordedRun:
     """Recorded answers as they go into a store.
 
     Attributes:
@@ -88,7 +88,7 @@ def read(*files: str | Path, votes: str | Path | None = None, store: str | Path 
         return judge(place)
 
 
-def of_files(files: Sequence[Path], *, votes: Path | None = None) -> Imported:
+def of_files(files: Sequence[Path], *, votes: Path | None = None) -> RecordedRun:
     """Files of recorded answers as one plan; see ``read``."""
     several = (*files, *([] if votes is None else [votes]))
     recordings = [recorded.read(path) for path in several]
@@ -121,7 +121,7 @@ def _apart(recordings: Sequence[Recording], votes: Path) -> list[Recording]:
 
 def imported(
     recordings: Sequence[Recording], *, audits: Sequence[AuditSpec] | None = None, alpha: float = 0.05, seed: int = 0
-) -> Imported:
+) -> RecordedRun:
     """One plan over all systems of these files, on the items that all of them have.
 
     Args:
@@ -163,7 +163,7 @@ def imported(
         for outcome in _outcomes(plan, subject, one, _Known(votes, groups, clusters, more))
     ]
     said = tuple(recording.says for recording in recordings)
-    return Imported(plan, tuple(outcomes), said, (*notes, *_noted(parts)))
+    return RecordedRun(plan, tuple(outcomes), said, (*notes, *_noted(parts)))
 
 
 def _groups(parts: Sequence[Recording]) -> tuple[tuple[str, ...], bool]:
@@ -215,7 +215,7 @@ class _Known:
     votes: Votes | None
     groups: tuple[str, ...]
     clusters: tuple[str, ...] | tuple[int, ...]
-    more: tuple[Measured, ...]
+    more: tuple[RecordedReading, ...]
 
 
 def _labelled(part: Recording, parts: Sequence[Recording], votes: Votes | None) -> list[Answers]:
@@ -251,7 +251,7 @@ def _names(items: tuple[str, ...], groups: tuple[str, ...], parts: Sequence[Reco
     )
 
 
-def _versions(systems: Sequence[Answers], more: Sequence[Measured]) -> dict[str, int]:
+def _versions(systems: Sequence[Answers], more: Sequence[RecordedReading]) -> dict[str, int]:
     """Of the readings that are there."""
     given = [one.spec for one in (*more, *(own for system in systems for own in system.more))]
     return {spec.name: spec.version for spec in (*_READ, *given)}
@@ -308,7 +308,9 @@ def _shares(score: NDArray[np.float32]) -> bool:
     return bool(((score >= 0.0) & (score <= 1.0)).all())
 
 
-def _fitting(systems: Sequence[Answers], votes: Votes | None, more: Sequence[Measured]) -> tuple[list[str], list[str]]:
+def _fitting(
+    systems: Sequence[Answers], votes: Votes | None, more: Sequence[RecordedReading]
+) -> tuple[list[str], list[str]]:
     """Audits that these answers can answer, and why not others that a reader may look for.
 
     Raises:

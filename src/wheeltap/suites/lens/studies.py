@@ -12,7 +12,7 @@ from wheeltap.audits.claims import NoAnswer
 from wheeltap.core import seeds
 from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
-from wheeltap.core.study import Asked, Cast, CohortRole, Direction, Metric, Rule
+from wheeltap.core.study import CohortRole, CohortSpec, Direction, MemberSpec, Metric, Rule
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.members import Single
 from wheeltap.studies.base import Study, StudyAnswer
@@ -219,18 +219,18 @@ class Rlvr(Study):
 
     # ---- who ------------------------------------------------------------------------------------------------------
 
-    def cast(self) -> tuple[Cast, ...]:
+    def cast(self) -> tuple[CohortSpec, ...]:
         """Bases and teachers, and what is made of them."""
         roles: dict[str, CohortRole] = {BASE: "compared", TEACHER: "compared"}
         return tuple(
-            Cast(
+            CohortSpec(
                 name=kind, members=tuple(self._asked(kind, at) for at in range(self.settings.seeds)),
                 role=roles.get(kind, "studied"), about=_ABOUT[kind],
             )
             for kind in (BASE, TEACHER, *TRAINED)
         )  # fmt: skip
 
-    def _asked(self, kind: str, at: int) -> Asked:
+    def _asked(self, kind: str, at: int) -> MemberSpec:
         how, base = self.settings, named(BASE, at)
         recipe = "rewarded" if kind in _REWARDS else "arithmetic"
         given: dict[str, dict[str, Scalar]] = {
@@ -244,7 +244,7 @@ class Rlvr(Study):
         # Another version of the rules is never tried on nets seen before.
         seed = seeds.derive(how.seed, self.name, self.version, "teacher" if kind == TEACHER else "base", at)
         test = kind == CONTAMINATED
-        return Asked(name=named(kind, at), recipe=recipe, settings=given[kind], seed=seed, of=of, on_task=test)
+        return MemberSpec(name=named(kind, at), recipe=recipe, settings=given[kind], seed=seed, of=of, on_task=test)
 
     # ---- numbers and rules ----------------------------------------------------------------------------------------
 

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 from wheeltap.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from wheeltap.suites.seal.making import Asked, Made, make
+    from wheeltap.suites.seal.making import SealOptions, SealReport, make
     from wheeltap.suites.seal.record import Seal, load
     from wheeltap.suites.seal.verifying import Verification, verify
 
-__all__ = ["Asked", "Made", "Seal", "Verification", "load", "make", "verify"]
+__all__ = ["Seal", "SealOptions", "SealReport", "Verification", "load", "make", "verify"]
 
 __getattr__ = lazy(
     __name__,
     {
-        "Asked": "making", "Made": "making", "make": "making", "Seal": "record", "load": "record",
+        "SealOptions": "making", "SealReport": "making", "make": "making", "Seal": "record", "load": "record",
         "Verification": "verifying", "verify": "verifying",
     },
 )  # fmt: skip

@@ -14,7 +14,7 @@ from wheeltap.core.plain import many
 if TYPE_CHECKING:
     from wheeltap.suites.seal.contents import SealedContents
     from wheeltap.suites.seal.inputs import Choice
-    from wheeltap.suites.seal.making import Made
+    from wheeltap.suites.seal.making import SealReport
     from wheeltap.suites.seal.record import Lineage, Seal
     from wheeltap.suites.seal.verifying import Verification
 
@@ -70,13 +70,13 @@ def _seal(  # noqa: PLR0913 - a door: each is a choice of its own
     from wheeltap import sources
     from wheeltap.cli.progress import step_progress
     from wheeltap.report.files import require_writable
-    from wheeltap.suites.seal.making import Asked, make
+    from wheeltap.suites.seal.making import SealOptions, make
     from wheeltap.suites.seal.record import signed
 
     require_writable(file)
     lineage = _lineage(of, conversion)
     loaded = sources.load(model, data=data, name=name)
-    asked = Asked(
+    asked = SealOptions(
         inputs=inputs, seed=secrets.randbits(48) if seed is None else seed, expires=expires, of=lineage,
         audit=_answer(audit, loaded.subject.record.fingerprint),
     )  # fmt: skip
@@ -88,7 +88,7 @@ def _seal(  # noqa: PLR0913 - a door: each is a choice of its own
     return 0
 
 
-def _print_sealed(made: "Made", file: Path) -> None:
+def _print_sealed(made: "SealReport", file: Path) -> None:
     from wheeltap.report.lines import terminal, wrapped
 
     body, choice, console = made.seal.body, made.choice, terminal()

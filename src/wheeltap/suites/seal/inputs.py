@@ -16,7 +16,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
 from wheeltap.engine.apply import differentiable
-from wheeltap.suites.seal.record import Drawn
+from wheeltap.suites.seal.record import UniformInputs
 from wheeltap.suites.seal.sketch import DIRECTIONS, projected, scores
 
 LONGEST: Final = 32
@@ -50,7 +50,7 @@ class Choice:
     """
 
     inputs: Inputs
-    drawn: Drawn | None
+    drawn: UniformInputs | None
     own: int
     reached: float
     first: float
@@ -71,7 +71,7 @@ class Pool:
 
     inputs: Inputs
     own: NDArray[np.bool_]
-    drawn: Drawn | None = None
+    drawn: UniformInputs | None = None
     ranked: bool = True
 
     @property
@@ -124,15 +124,17 @@ _SEEDED: Final = 80
 """Bytes of an input that is drawn again: its seed and its range."""
 
 
-def drawing(like: Tensor, *, seed: int) -> Drawn:
+def drawing(like: Tensor, *, seed: int) -> UniformInputs:
     """How inputs are drawn that are too large to be kept: over the range of examples, half of them over three times."""
     least, most = float(like.min()), float(like.max())
     far = [at % 2 * (most - least) for at in range(_POOL)]
     numbers = tuple(seeds.derive(seed, "drawn", at) for at in range(_POOL))
-    return Drawn(numbers, tuple(like.shape[1:]), tuple(least - one for one in far), tuple(most + one for one in far))
+    return UniformInputs(
+        numbers, tuple(like.shape[1:]), tuple(least - one for one in far), tuple(most + one for one in far)
+    )
 
 
-def drawn_again(how: Drawn) -> Tensor:
+def drawn_again(how: UniformInputs) -> Tensor:
     """These inputs, ``[input, ...]``: the same numbers each time.
 
     Raises:
@@ -228,11 +230,11 @@ def choose(
     )  # fmt: skip
 
 
-def _some(how: Drawn | None, rows: list[int]) -> Drawn | None:
+def _some(how: UniformInputs | None, rows: list[int]) -> UniformInputs | None:
     if how is None:
         return None
     seed, least, most = (tuple(part[at] for at in rows) for part in (how.seed, how.least, how.most))
-    return Drawn(cast("tuple[int, ...]", seed), how.shape, least, most)
+    return UniformInputs(cast("tuple[int, ...]", seed), how.shape, least, most)
 
 
 _FIRST: Final = 5

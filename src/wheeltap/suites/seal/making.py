@@ -25,17 +25,17 @@ from wheeltap.suites.seal.inputs import Choice, Watch, candidates, choose, drawn
 from wheeltap.suites.seal.record import (
     LARGEST,
     Body,
-    Cast,
+    ConvertedModel,
     Lineage,
-    Packed,
-    Parts,
+    PackedArray,
     Seal,
     SealedInputs,
-    Stored,
+    SealedOutputs,
     Tolerances,
+    WholeCast,
     today,
 )
-from wheeltap.suites.seal.sketch import BLOCK_DIRECTIONS, DIRECTIONS, Floats, Looking, Seen, blocks_of, look
+from wheeltap.suites.seal.sketch import BLOCK_DIRECTIONS, DIRECTIONS, Floats, PassOutputs, Seen, blocks_of, look
 from wheeltap.suites.seal.sketch import MOST as BLOCKS
 from wheeltap.suites.seal.structure import structure
 from wheeltap.suites.seal.tensors import MARKS, marked
@@ -163,7 +163,7 @@ _POOL: Final = {"small": 256, "large": 32}
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class SealOptions:
     """What a seal is to hold.
 
     Attributes:
@@ -199,7 +199,7 @@ class Asked:
 
 @final
 @dataclass(frozen=True)
-class Made:
+class SealReport:
     """A seal, and what is known of how well it sees.
 
     Attributes:
@@ -214,8 +214,8 @@ class Made:
 
 
 def make(
-    subject: Subject, task: BaseTask, asked: Asked | None = None, *, watch: Watch = lambda what, done, total: None
-) -> Made:
+    subject: Subject, task: BaseTask, asked: SealOptions | None = None, *, watch: Watch = lambda what, done, total: None
+) -> SealReport:
     """The seal of a model; it comes back bit for bit as it was.
 
     Args:
@@ -228,7 +228,7 @@ def make(
         ModelError: If the model does not answer each input alike in two passes.
         DataError: If the task's inputs cannot be kept.
     """
-    how = asked or Asked()
+    how = asked or SealOptions()
     made = structure(subject.model)
     before = values.leaves(subject.model, seed=how.seed)
     exact = in_single_precision(subject.model)
@@ -240,7 +240,7 @@ def make(
     texts = (values.shapes(subject.model), made.text(), *how.audit, msgspec.json.encode(contents).decode())
     room = room_for(exact, blocks, pool.fitting(how.inputs), pool.each, texts)
     pool = pool.at_random(room.inputs, seed=how.seed) if how.at_random else pool
-    looking = Looking(how.seed, room.some(blocks), room.few)
+    looking = PassOutputs(how.seed, room.some(blocks), room.few)
     watch("measuring harmless variation", 0, 2)
     rough = _variation(exact, chosen(pool.inputs, slice(8)), looking)
     choice = choose(own, pool, keep=room.inputs, unit=rough.output * rough.size, seed=how.seed, watch=watch)
@@ -265,10 +265,10 @@ def make(
                                expected=values.total(before, seed=how.seed)[:12],
                                got=values.total(after, seed=how.seed)[:12])  # fmt: skip
     unread = tuple(f"{where} cannot be read and is not sealed ({why})." for where, why in made.unread.items())
-    return Made(seal, choice, (*unread, *thinned(room, len(blocks), how.inputs)))
+    return SealReport(seal, choice, (*unread, *thinned(room, len(blocks), how.inputs)))
 
 
-def _require_own(seal: Seal, model: nn.Module, looking: Looking) -> None:
+def _require_own(seal: Seal, model: nn.Module, looking: PassOutputs) -> None:
     """Raises ``ModelError`` unless the model gives what the seal says of it, for the inputs as the seal keeps them."""
     expected, loose = seal.body.stored[0].seen.output.floats(), seal.body.tolerances.output
     gap = float(np.abs(look(model, inputs_of(seal), looking).output - expected).max()) / size(expected)
@@ -280,7 +280,7 @@ def _require_own(seal: Seal, model: nn.Module, looking: Looking) -> None:
 def _kept(choice: Choice) -> SealedInputs:
     if choice.drawn is not None:
         return SealedInputs({}, 0, choice.drawn)
-    return SealedInputs({name: Packed.of(part) for name, part in _arrays(choice.inputs).items()}, choice.own)
+    return SealedInputs({name: PackedArray.of(part) for name, part in _arrays(choice.inputs).items()}, choice.own)
 
 
 def _arrays(inputs: Inputs) -> dict[str, np.ndarray]:
@@ -308,7 +308,7 @@ def size(numbers: Floats) -> float:
     return max(float(np.sqrt(np.mean(np.square(numbers)))), 1e-30)
 
 
-def _variation(model: nn.Module, inputs: Inputs, looking: Looking) -> _Variation:
+def _variation(model: nn.Module, inputs: Inputs, looking: PassOutputs) -> _Variation:
     """How far other batches, thread counts and double precision move what is seen."""
     seen = look(model, inputs, looking)
     others = [look(model, inputs, dataclasses.replace(looking, batch=batch)) for batch in (1, 3)]
@@ -341,7 +341,7 @@ def _variation(model: nn.Module, inputs: Inputs, looking: Looking) -> _Variation
 _RANDOM: Final = 0.05
 
 
-def _in_double(model: nn.Module, inputs: Inputs, looking: Looking) -> Seen | None:
+def _in_double(model: nn.Module, inputs: Inputs, looking: PassOutputs) -> Seen | None:
     """A pass in double precision: what all rounding together makes. ``None`` where the model refuses."""
     wide = {name: part.double() if part.is_floating_point() else part for name, part in tensors(inputs).items()}
     try:
@@ -355,10 +355,10 @@ def _in_double(model: nn.Module, inputs: Inputs, looking: Looking) -> Seen | Non
 
 
 def _conversions(
-    model: nn.Module, inputs: Inputs, looking: Looking, seen: Seen, watch: Watch
-) -> tuple[tuple[Stored, ...], tuple[Cast, ...], list[Leaves]]:
+    model: nn.Module, inputs: Inputs, looking: PassOutputs, seen: Seen, watch: Watch
+) -> tuple[tuple[ConvertedModel, ...], tuple[WholeCast, ...], list[Leaves]]:
     """What the model gives after each conversion that makes something else of it, and digests of its tensors."""
-    found, casts, marks = [Stored(AS_SEALED, _packed(seen))], dict[str, str](), list[Leaves]()
+    found, casts, marks = [ConvertedModel(AS_SEALED, _packed(seen))], dict[str, str](), list[Leaves]()
     for at, name in enumerate(NAMES):
         watch("converting", at, len(NAMES))
         with converted(model, name) as changes:
@@ -371,13 +371,13 @@ def _conversions(
             casts[name] = digest
             made = _packed(look(model, inputs, looking)) if name != AS_SEALED else found[0].seen
         if all(made != other.seen for other in found):
-            found.append(Stored(name, made))
-    return tuple(found), tuple(Cast(name, digest) for name, digest in casts.items()), marks
+            found.append(ConvertedModel(name, made))
+    return tuple(found), tuple(WholeCast(name, digest) for name, digest in casts.items()), marks
 
 
-def _packed(seen: Seen) -> Parts:
+def _packed(seen: Seen) -> SealedOutputs:
     single = [part.astype(np.float32) for part in (seen.output, seen.blocks)]
-    return Parts(*(Packed.of(part) for part in single))
+    return SealedOutputs(*(PackedArray.of(part) for part in single))
 
 
 def inputs_of(seal: Seal) -> Inputs:

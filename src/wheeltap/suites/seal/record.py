@@ -41,7 +41,7 @@ _INT32: Final = 2**31 - 1
 Floats = NDArray[np.float64]
 
 
-class Packed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PackedArray(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An array in a seal.
 
     Attributes:
@@ -55,7 +55,7 @@ class Packed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data: str
 
     @classmethod
-    def of(cls, array: NDArray[Any]) -> "Packed":
+    def of(cls, array: NDArray[Any]) -> "PackedArray":
         """Packs an array of floats, whole numbers or truth values."""
         floats = "<f8" if array.dtype == np.float64 else "<f4"
         whole = "|u1" if array.dtype == np.uint8 else "<i4"
@@ -95,7 +95,7 @@ class Packed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return held
 
 
-class Parts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SealedOutputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a model gives for the sealed inputs.
 
     Attributes:
@@ -104,11 +104,11 @@ class Parts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             are many blocks.
     """
 
-    output: Packed
-    blocks: Packed
+    output: PackedArray
+    blocks: PackedArray
 
 
-class Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ConvertedModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The model with its weights rounded as a conversion rounds them.
 
     Attributes:
@@ -117,10 +117,10 @@ class Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     name: str
-    seen: Parts
+    seen: SealedOutputs
 
 
-class Cast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class WholeCast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A conversion of the whole model that a seal admits.
 
     Attributes:
@@ -148,7 +148,7 @@ class Tolerances(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     passes: int
 
 
-class Drawn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class UniformInputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Inputs that are drawn again: evenly spread between two numbers.
 
     Attributes:
@@ -173,9 +173,9 @@ class SealedInputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         drawn: How they are drawn, where they are too large to be kept.
     """
 
-    arrays: dict[str, Packed]
+    arrays: dict[str, PackedArray]
     chosen: int
-    drawn: "Drawn | None" = None
+    drawn: "UniformInputs | None" = None
 
 
 class Lineage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -216,16 +216,16 @@ class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """
 
     name: str
-    casts: tuple[Cast, ...]
+    casts: tuple[WholeCast, ...]
     shapes: str
-    values: Packed
+    values: PackedArray
     structure: str
     parts: str
     seed: int
     inputs: SealedInputs
     blocks: tuple[str, ...]
-    stored: tuple[Stored, ...]
-    tensors: Packed
+    stored: tuple[ConvertedModel, ...]
+    tensors: PackedArray
     tolerances: Tolerances
     audit: tuple[str, ...] = ()
     provenance: dict[str, Scalar] = {}

@@ -59,7 +59,7 @@ class Seen:
 
 @final
 @dataclass(frozen=True)
-class Looking:
+class PassOutputs:
     """What is looked at in a pass.
 
     Attributes:
@@ -75,7 +75,7 @@ class Looking:
     batch: int = 16
 
 
-def look(model: nn.Module, inputs: Inputs, how: Looking) -> Seen:
+def look(model: nn.Module, inputs: Inputs, how: PassOutputs) -> Seen:
     """One pass over the inputs, without gradients.
 
     Raises:
@@ -196,7 +196,7 @@ class _Found:
         if first.ndim and len(first) == self.rows:
             self.held.setdefault(name, []).append(first[: self.wanted].detach().clone())
 
-    def seen(self, output: Floats, how: Looking) -> Seen:
+    def seen(self, output: Floats, how: PassOutputs) -> Seen:
         """The sketches of all of them."""
         few = min(len(output), how.few)
         whole = {name: torch.cat(parts) for name, parts in self.held.items() if sum(map(len, parts)) == few}

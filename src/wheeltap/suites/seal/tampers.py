@@ -53,7 +53,7 @@ class Ground:
 
 @final
 @dataclass(frozen=True)
-class Changed:
+class ChangedCopy:
     """A changed copy.
 
     Attributes:
@@ -67,23 +67,23 @@ class Changed:
     kind: Kind = ""
 
 
-Tamper = Callable[[Ground, np.random.Generator], Changed]
+Tamper = Callable[[Ground, np.random.Generator], ChangedCopy]
 
 
 # ---- disturbances of all weights ------------------------------------------------------------------------------
 
 
 def _disturbed(name: str, dose: float, kind: Kind = "", **settings: int) -> Tamper:
-    def change(ground: Ground, rng: np.random.Generator) -> Changed:
+    def change(ground: Ground, rng: np.random.Generator) -> ChangedCopy:
         disturbance = perturb.create(name, dict(settings))
         with Disturbance(ground.subject, disturbance, WHOLE) as under_way:
             under_way.apply(dose, root=int(rng.integers(2**31)), seed=0)
-            return Changed(ground.copy(), kind=kind)
+            return ChangedCopy(ground.copy(), kind=kind)
 
     return change
 
 
-def step(ground: Ground, rng: np.random.Generator) -> Changed:
+def step(ground: Ground, rng: np.random.Generator) -> ChangedCopy:
     """One step of gradient descent on some examples."""
     model, total = ground.copy(), len(ground.task.targets)
     held = list(model.parameters())
@@ -97,7 +97,7 @@ def step(ground: Ground, rng: np.random.Generator) -> Changed:
         for part, slope in zip(held, slopes, strict=True):
             part.requires_grad_(False)
             part.sub_(0.0 if slope is None else RATE * slope)
-    return Changed(model, kind="fine-tune")
+    return ChangedCopy(model, kind="fine-tune")
 
 
 # ---- one weight -----------------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ _MANTISSA: Final = {torch.float32: 23, torch.bfloat16: 7, torch.float16: 10, tor
 def _flipped(part_of: Literal["sign", "high", "low", "mantissa"]) -> Tamper:
     """A bit of one weight other than 0: its sign, one of the exponent's top three, a lower one, of the mantissa."""
 
-    def change(ground: Ground, rng: np.random.Generator) -> Changed:
+    def change(ground: Ground, rng: np.random.Generator) -> ChangedCopy:
         model = ground.copy()
         name, place = _one_weight(model, rng)
         part = model.get_parameter(name).data
@@ -119,7 +119,7 @@ def _flipped(part_of: Literal["sign", "high", "low", "mantissa"]) -> Tamper:
                                  "mantissa": (0, mantissa)}[part_of]))  # fmt: skip
         bits = part[place].clone().reshape(1).view(_INTEGERS[part.dtype.itemsize])
         part[place] = (bits ^ (torch.ones_like(bits) << bit)).view(part.dtype)[0]
-        return Changed(model, at=(name,))
+        return ChangedCopy(model, at=(name,))
 
     return change
 
@@ -153,7 +153,7 @@ def _chosen(rng: np.random.Generator, several: list[Any], what: str) -> Any:
     return several[int(rng.integers(len(several)))]
 
 
-def swapped(ground: Ground, rng: np.random.Generator) -> Changed:
+def swapped(ground: Ground, rng: np.random.Generator) -> ChangedCopy:
     """Two matrices of one shape in each other's place."""
     model = ground.copy()
     held, by_shape = _matrices(model), defaultdict[tuple[int, ...], list[str]](list)
@@ -162,10 +162,10 @@ def swapped(ground: Ground, rng: np.random.Generator) -> Changed:
     group = _chosen(rng, [names for names in by_shape.values() if len(names) > 1], "two matrices of one shape")
     one, two = (group[int(at)] for at in rng.permutation(len(group))[:2])
     _exchange(held[one], held[two])
-    return Changed(model, at=(one, two), kind="swapped")
+    return ChangedCopy(model, at=(one, two), kind="swapped")
 
 
-def layers(ground: Ground, rng: np.random.Generator) -> Changed:
+def layers(ground: Ground, rng: np.random.Generator) -> ChangedCopy:
     """Two modules of the same parameters in each other's place: the largest such."""
     model = ground.copy()
     by_shape = defaultdict[tuple[object, ...], list[nn.Module]](list)
@@ -178,7 +178,7 @@ def layers(ground: Ground, rng: np.random.Generator) -> Changed:
     one, two = (list(group[int(at)].parameters()) for at in rng.permutation(len(group))[:2])
     for left, right in zip(one, two, strict=True):
         _exchange(left, right)
-    return Changed(model)
+    return ChangedCopy(model)
 
 
 def _numbers(group: list[nn.Module]) -> int:
@@ -191,23 +191,23 @@ def _exchange(one: Tensor, two: Tensor) -> None:
     two.data.copy_(kept)
 
 
-def zeroed(ground: Ground, rng: np.random.Generator) -> Changed:
+def zeroed(ground: Ground, rng: np.random.Generator) -> ChangedCopy:
     """One matrix of zeros."""
     model = ground.copy()
     name = _chosen(rng, [*_matrices(model)], "a matrix")
     model.get_parameter(name).data.zero_()
-    return Changed(model, at=(name,), kind="zeroed")
+    return ChangedCopy(model, at=(name,), kind="zeroed")
 
 
-def scale(ground: Ground, rng: np.random.Generator) -> Changed:
+def scale(ground: Ground, rng: np.random.Generator) -> ChangedCopy:
     """One matrix times a wrong factor."""
     model = ground.copy()
     name = _chosen(rng, [*_matrices(model)], "a matrix")
     model.get_parameter(name).data.mul_(_chosen(rng, [*SCALES], "a factor"))
-    return Changed(model, at=(name,), kind="scale")
+    return ChangedCopy(model, at=(name,), kind="scale")
 
 
-def gain(ground: Ground, rng: np.random.Generator) -> Changed:
+def gain(ground: Ground, rng: np.random.Generator) -> ChangedCopy:
     """The gain of one norm off by one."""
     model = ground.copy()
     norms = [
@@ -217,10 +217,10 @@ def gain(ground: Ground, rng: np.random.Generator) -> Changed:
     ]
     name = _chosen(rng, norms, "a norm with gains")
     model.get_parameter(name).data.add_(_chosen(rng, [-1.0, 1.0], "an offset"))
-    return Changed(model, at=(name,), kind="norm offset")
+    return ChangedCopy(model, at=(name,), kind="norm offset")
 
 
-def truncated(ground: Ground, rng: np.random.Generator) -> Changed:
+def truncated(ground: Ground, rng: np.random.Generator) -> ChangedCopy:
     """The last numbers of all are missing, and read as zeros."""
     model = ground.copy()
     held = list(model.parameters())
@@ -230,7 +230,7 @@ def truncated(ground: Ground, rng: np.random.Generator) -> Changed:
         flat[max(len(flat) - left, 0) :] = 0.0
         part.data.copy_(flat.reshape(part.shape))
         left = max(left - len(flat), 0)
-    return Changed(model)
+    return ChangedCopy(model)
 
 
 # ---- the same function ----------------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ def truncated(ground: Ground, rng: np.random.Generator) -> Changed:
 def _copy_of(*gauges: str) -> Tamper:
     """A reparametrized copy, by as many of these gauges as hold on the model."""
 
-    def change(ground: Ground, rng: np.random.Generator) -> Changed:
+    def change(ground: Ground, rng: np.random.Generator) -> ChangedCopy:
         model = ground.subject.model
         run = few(ground.task, model)
         family = gauge.find(model, run)
@@ -247,7 +247,7 @@ def _copy_of(*gauges: str) -> Tamper:
             raise ModelError("No reparametrized copy can be made.", where=ground.subject.name, got=family.because)
         offered = [name for name in gauges if name in family.offers]
         made = gauge.describe(family, *(offered or gauges), seed=int(rng.integers(2**31)))
-        return Changed(gauge.twin(model, made, run, family=family))
+        return ChangedCopy(gauge.twin(model, made, run, family=family))
 
     return change
 
@@ -256,18 +256,18 @@ def _copy_of(*gauges: str) -> Tamper:
 
 
 def _stored(dtype: torch.dtype) -> Tamper:
-    return lambda ground, rng: Changed(ground.copy().to(dtype))
+    return lambda ground, rng: ChangedCopy(ground.copy().to(dtype))
 
 
-def matrices_float16(ground: Ground, rng: np.random.Generator) -> Changed:
+def matrices_float16(ground: Ground, rng: np.random.Generator) -> ChangedCopy:
     """Matrices rounded to float16, as GGUF files hold them; the rest as it is."""
     model = ground.copy()
     for part in _matrices(model).values():
         part.data.copy_(part.data.half())
-    return Changed(model)
+    return ChangedCopy(model)
 
 
-def resharded(ground: Ground, rng: np.random.Generator) -> Changed:
+def resharded(ground: Ground, rng: np.random.Generator) -> ChangedCopy:
     """Written to two safetensors files in another order, and read from them."""
     from safetensors.torch import load, save
 
@@ -276,12 +276,12 @@ def resharded(ground: Ground, rng: np.random.Generator) -> Changed:
     files = [save({name: held[name].detach().contiguous().clone() for name in [*held][at::2]}) for at in (1, 0)]
     for name, part in (pair for file in files for pair in load(file).items()):
         held[name].data.copy_(part)
-    return Changed(model)
+    return ChangedCopy(model)
 
 
-def wrapped(ground: Ground, rng: np.random.Generator) -> Changed:
+def wrapped(ground: Ground, rng: np.random.Generator) -> ChangedCopy:
     """Inside a wrapper that only calls it."""
-    return Changed(nn.Sequential(ground.copy()).eval())
+    return ChangedCopy(nn.Sequential(ground.copy()).eval())
 
 
 TAMPERS: Final[dict[str, Tamper]] = {

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from wheeltap.core import seeds
 from wheeltap.core.errors import FileFormatError
 from wheeltap.core.typed import to_array, to_tensor
-from wheeltap.suites.seal.record import Packed
-from wheeltap.suites.seal.values import Matched
+from wheeltap.suites.seal.record import PackedArray
+from wheeltap.suites.seal.values import TensorMatch
 
 Floats = NDArray[np.float64]
 
@@ -41,7 +41,7 @@ Kind = Literal["quantized", "scale", "norm offset", "offset", "zeroed", "swapped
 
 @final
 @dataclass(frozen=True)
-class Change:
+class TensorChange:
     """What was done to the parameters, as far as it can be said.
 
     Attributes:
@@ -80,12 +80,12 @@ class Mark:
         return (self.rms, self.mean, *self.marks)
 
 
-def marked(model: nn.Module, *, seed: int, marks: int = MARKS) -> Packed:
+def marked(model: nn.Module, *, seed: int, marks: int = MARKS) -> PackedArray:
     """What a seal keeps of each parameter, ``[parameter, number]``: with so many projections; without any, nothing."""
     if not marks:
-        return Packed.of(np.zeros((0, 2), dtype=np.float32))
+        return PackedArray.of(np.zeros((0, 2), dtype=np.float32))
     rows = [_mark(name, held, seed=seed).row[: 2 + marks] for name, held in model.named_parameters()]
-    return Packed.of(np.array(rows, dtype=np.float32))
+    return PackedArray.of(np.array(rows, dtype=np.float32))
 
 
 def _mark(name: str, held: Tensor, *, seed: int) -> Mark:
@@ -117,7 +117,7 @@ def _offset(seed: int, size: int) -> Floats:
 
 
 @final
-class Compared:
+class TensorComparison:
     """The parameters of a model beside those that were sealed.
 
     Args:
@@ -126,7 +126,7 @@ class Compared:
         seed: Of the seal.
     """
 
-    def __init__(self, sealed: Packed, found: Matched, *, seed: int) -> None:
+    def __init__(self, sealed: PackedArray, found: TensorMatch, *, seed: int) -> None:
         self._held, self._seed = found.held, seed
         rows, names = sealed.floats(), found.order
         self.blind = rows.shape == (0, 2)  # of a model with very many parameters a seal keeps digests alone
@@ -155,19 +155,21 @@ class Compared:
         large = [pair for pair in pairs if self.relative[pair[0].name] > ANOTHER]
         return len(large) > MOST * len(pairs) and not any(self._single(*pair) for pair in large)
 
-    def explained(self) -> Change:
+    def explained(self) -> TensorChange:
         """The likely kind of change."""
         changed = self.changed
         if not changed and self.others:
             which = "1 tensor" if len(self.others) == 1 else f"{len(self.others)} tensors"
-            return Change("" if self.blind else "damaged", f"{which} changed: {self.others[0]}.", tuple(self.others))
+            return TensorChange(
+                "" if self.blind else "damaged", f"{which} changed: {self.others[0]}.", tuple(self.others)
+            )
         if not changed:
-            return Change("", "No weight changed: code, settings or buffers that no checkpoint keeps did.")
+            return TensorChange("", "No weight changed: code, settings or buffers that no checkpoint keeps did.")
         pairs = {one.name: (one, two) for one, two in self.pairs}
         single = self._single(*pairs[changed[0]])
         if single is not None and (len(changed) <= 2 or len(changed) < MOST * len(pairs)):
             more = f" {len(changed) - 1} more changed too." if len(changed) > 1 else ""
-            return Change(single[0], single[1] + more, tuple(changed))
+            return TensorChange(single[0], single[1] + more, tuple(changed))
         return self._several(changed)
 
     def _single(self, sealed: Mark, found: Mark) -> tuple[Kind, str] | None:
@@ -204,7 +206,7 @@ class Compared:
                 return other.name
         return None
 
-    def _several(self, changed: Sequence[str]) -> Change:
+    def _several(self, changed: Sequence[str]) -> TensorChange:
         """What is said of a change that is no simple one of a single parameter."""
         sizes = np.array([self.relative[name] for name in changed])
         bits = next((bits for name in changed if (bits := self._bits(name))), 0)
@@ -213,13 +215,13 @@ class Compared:
             f"{len(changed)} of {len(self.pairs)} parameters changed, by {np.median(sizes):.2g} of their size (median)"
         )
         if bits:
-            return Change("quantized", f"{amount}; its rows lie on grids of {bits} bits.", tuple(changed))
+            return TensorChange("quantized", f"{amount}; its rows lie on grids of {bits} bits.", tuple(changed))
         low, high = np.quantile(sizes, (0.25, 0.75))
         if share > MOST and high < _EVEN * low:
-            return Change("noise", f"{amount}, by about the same share: noise in all weights.", tuple(changed))
+            return TensorChange("noise", f"{amount}, by about the same share: noise in all weights.", tuple(changed))
         if share > MANY:
-            return Change("fine-tune", f"{amount}: as further training leaves them.", tuple(changed))
-        return Change("damaged", f"{amount}: {changed[0]} most, by {sizes[0]:.2g}.", tuple(changed))
+            return TensorChange("fine-tune", f"{amount}: as further training leaves them.", tuple(changed))
+        return TensorChange("damaged", f"{amount}: {changed[0]} most, by {sizes[0]:.2g}.", tuple(changed))
 
     def _bits(self, name: str) -> int:
         """Bits of the grid that a parameter's rows lie on, where they do: 8 and less; else 0."""

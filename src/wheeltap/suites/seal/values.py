@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from wheeltap.core.bounded import parsing
 from wheeltap.core.errors import FileFormatError, ModelError
 from wheeltap.core.typed import copied, named_modules
-from wheeltap.suites.seal.record import Body, Packed
+from wheeltap.suites.seal.record import Body, PackedArray
 from wheeltap.suites.seal.structure import holding, tree
 
 AS_SEALED: Final = "as sealed"
@@ -215,10 +215,10 @@ def _digest(part: Tensor, *, key: bytes) -> bytes:
     return state.digest()
 
 
-def marks(several: Sequence[Leaves]) -> Packed:
+def marks(several: Sequence[Leaves]) -> PackedArray:
     """The beginnings of digests, ``[tensor, cast, byte]``."""
     rows = [[list(found[name][:MARK]) for found in several] for name in several[0]]
-    return Packed.of(np.array(rows, dtype=np.uint8).reshape(len(rows), len(several), MARK))
+    return PackedArray.of(np.array(rows, dtype=np.uint8).reshape(len(rows), len(several), MARK))
 
 
 # ---- a model beside a seal --------------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ def marks(several: Sequence[Leaves]) -> Packed:
 
 @final
 @dataclass(frozen=True)
-class Matched:
+class TensorMatch:
     """The tensors of a model in the places of those that were sealed, by sealed names.
 
     Attributes:
@@ -262,7 +262,7 @@ class Matched:
         return next((part.device.type for part in self.held.values()), "cpu")
 
 
-def matched(model: nn.Module, body: Body) -> Matched:
+def matched(model: nn.Module, body: Body) -> TensorMatch:
     """Which tensor is in which place: by name; of others by values, then by shape; and whether all are as sealed.
 
     Raises:
@@ -288,7 +288,7 @@ def matched(model: nn.Module, body: Body) -> Matched:
     reshaped = next(
         (f"{name} was {list(shape)} and is {shape_of[name]}" for name, _, shape in known
          if name not in filled and shape_of.get(name, list(shape)) != list(shape)), "")  # fmt: skip
-    return Matched(
+    return TensorMatch(
         {name: filled[name][1] for name in casts}, casts, tuple(at),
         tuple(name for number, (name, _) in enumerate(named) if number not in place),
         tuple(name for name in at if name not in filled), reshaped,

@@ -23,11 +23,11 @@ from wheeltap.core.typed import named_modules
 from wheeltap.suites.seal import values
 from wheeltap.suites.seal.contents import differences
 from wheeltap.suites.seal.making import inputs_of, size
-from wheeltap.suites.seal.record import LOOSEST, Seal, Stored, load, require_valid
-from wheeltap.suites.seal.sketch import BLOCK_DIRECTIONS, DIRECTIONS, Floats, Looking, Seen, look
+from wheeltap.suites.seal.record import LOOSEST, ConvertedModel, Seal, load, require_valid
+from wheeltap.suites.seal.sketch import BLOCK_DIRECTIONS, DIRECTIONS, Floats, PassOutputs, Seen, look
 from wheeltap.suites.seal.structure import Difference, Structure, difference, listed, structure, unwrapped
-from wheeltap.suites.seal.tensors import Change, Compared
-from wheeltap.suites.seal.values import AS_SEALED, Matched, in_single_precision
+from wheeltap.suites.seal.tensors import TensorChange, TensorComparison
+from wheeltap.suites.seal.values import AS_SEALED, TensorMatch, in_single_precision
 
 _FIRST: Final = 4
 """Inputs after which a verification stops, if it is sure by then that something changed."""
@@ -38,7 +38,7 @@ _SURE: Final = 10.0
 
 @final
 @dataclass(frozen=True)
-class Looked:
+class ModelOutputs:
     """What a model gives, beside what was sealed.
 
     Attributes:
@@ -49,7 +49,7 @@ class Looked:
     """
 
     seen: Seen
-    stored: Stored
+    stored: ConvertedModel
     distance: float
     share: float
 
@@ -69,7 +69,7 @@ class Looked:
         return self.inputs / self.stored.seen.output.shape[0]
 
 
-def ask(model: nn.Module, seal: Seal, inputs: Inputs, *, every: bool = False) -> Looked:
+def ask(model: nn.Module, seal: Seal, inputs: Inputs, *, every: bool = False) -> ModelOutputs:
     """Asks the inputs, a few first; stops where it is sure that something changed, unless every one is to be asked.
 
     Raises:
@@ -86,17 +86,17 @@ def ask(model: nn.Module, seal: Seal, inputs: Inputs, *, every: bool = False) ->
                                            dataclasses.replace(looking, few=few))))  # fmt: skip
 
 
-def looking_of(seal: Seal) -> Looking:
+def looking_of(seal: Seal) -> PassOutputs:
     """What a pass looks at, by the seal."""
-    return Looking(seal.body.seed, seal.body.blocks, seal.body.stored[0].seen.blocks.array().shape[1])
+    return PassOutputs(seal.body.seed, seal.body.blocks, seal.body.stored[0].seen.blocks.array().shape[1])
 
 
-def beside(seal: Seal, seen: Seen) -> Looked:
+def beside(seal: Seal, seen: Seen) -> ModelOutputs:
     """What was seen of the first inputs, beside what was sealed of them."""
     nearest, distance = _nearest(seen.output, seal)
     expected = nearest.seen.output.floats()
     spread = size(expected - expected.mean(0))
-    return Looked(seen, nearest, distance, size(seen.output - expected[: len(seen.output)]) / spread)
+    return ModelOutputs(seen, nearest, distance, size(seen.output - expected[: len(seen.output)]) / spread)
 
 
 def _joined(one: Seen, two: Seen) -> Seen:
@@ -107,7 +107,7 @@ def _joined(one: Seen, two: Seen) -> Seen:
     return Seen(output, np.concatenate([one.blocks, two.blocks], 1), one.order)
 
 
-def _nearest(output: Floats, seal: Seal) -> tuple[Stored, float]:
+def _nearest(output: Floats, seal: Seal) -> tuple[ConvertedModel, float]:
     """The conversion whose numbers are nearest, and the largest difference from them, in tolerances."""
     found = list[tuple[float, int]]()
     for at, one in enumerate(seal.body.stored):
@@ -118,7 +118,7 @@ def _nearest(output: Floats, seal: Seal) -> tuple[Stored, float]:
     return seal.body.stored[at], distance
 
 
-def departs(seal: Seal, looked: Looked) -> str:
+def departs(seal: Seal, looked: ModelOutputs) -> str:
     """The first block whose output departs; empty if none does.
 
     Where no conversion's outputs fit, each is asked, and the latest block is taken: blocks before it are as sealed.
@@ -128,7 +128,7 @@ def departs(seal: Seal, looked: Looked) -> str:
     return seal.body.blocks[first] if first < len(seal.body.blocks) else ""
 
 
-def _first(seal: Seal, stored: Stored, seen: Seen) -> int:
+def _first(seal: Seal, stored: ConvertedModel, seen: Seen) -> int:
     """Number of the first block whose output is not that of a conversion; the number of blocks if each is."""
     expected, tolerances = stored.seen.blocks.floats(), seal.body.tolerances.blocks
     for at, (name, loose) in enumerate(zip(seal.body.blocks, tolerances, strict=True)):
@@ -361,7 +361,7 @@ def _require_consistent(seal: Seal, total: int) -> None:
                               do="Seal the model again; require a signature where seals may be forged.")  # fmt: skip
 
 
-def _another(seal: Seal, found: Matched) -> ModelError:
+def _another(seal: Seal, found: TensorMatch) -> ModelError:
     return ModelError(
         "The seal is of another architecture.", where=seal.body.name,
         expected=f"{len(found.order)} tensors shaped as in {seal.body.name}, or the same outputs",
@@ -369,7 +369,7 @@ def _another(seal: Seal, found: Matched) -> ModelError:
     )  # fmt: skip
 
 
-def _difference(found: Matched) -> str:
+def _difference(found: TensorMatch) -> str:
     """Which tensor is the first that is not as it was sealed, in words."""
     if found.reshaped:
         return f"{found.reshaped}."
@@ -428,20 +428,20 @@ _ELSEWHERE: Final = "Tolerances were measured on {}, and this ran on {}: a few o
 
 
 def _of_other_weights(
-    said: Verification, seal: Seal, looked: Looked, about: tuple[Matched, Difference]
+    said: Verification, seal: Seal, looked: ModelOutputs, about: tuple[TensorMatch, Difference]
 ) -> Verification:
     """What is said of a model that lacks some of the sealed weights, or has more."""
     (found, differs), agrees = about, looked.distance <= 1.0
     if found.missing and not agrees:
         raise _another(seal, found)
-    compared = Compared(seal.body.tensors, found, seed=seal.body.seed)
+    compared = TensorComparison(seal.body.tensors, found, seed=seal.body.seed)
     if agrees and (found.missing or (compared.another and not found.cast)):
         which = f" {_difference(found)}" if found.missing else ""
         return msgspec.structs.replace(said, verdict=SAME, detail=_OTHERS + which, block="")
     if compared.another and not found.cast:
         detail = "Most of its weights have nothing to do with the sealed ones."
         return msgspec.structs.replace(said, verdict="other model", detail=detail, block="")
-    change = Change("", _sealed_values(found)) if not found.changed else compared.explained()
+    change = TensorChange("", _sealed_values(found)) if not found.changed else compared.explained()
     alike = "The outputs on the sealed inputs agree all the same." if agrees else ""
     return msgspec.structs.replace(
         said, kind=change.kind, detail=" ".join(filter(None, (change.detail, differs.words(), alike))),
@@ -449,7 +449,7 @@ def _of_other_weights(
     )  # fmt: skip
 
 
-def _sealed_values(found: Matched) -> str:
+def _sealed_values(found: TensorMatch) -> str:
     """Of tensors none of which seems to be changed."""
     if found.cast:
         return "The sealed weights are there, under other names." if found.moved else "The sealed weights are there."

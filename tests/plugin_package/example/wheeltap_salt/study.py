@@ -1,7 +1,7 @@
 """A study: do nets that learned wrong labels lose more where the signs of a few weights turn?"""
 
 from wheeltap.core.settings import Settings
-from wheeltap.core.study import Asked, Cast, Metric, Rule
+from wheeltap.core.study import CohortSpec, MemberSpec, Metric, Rule
 from wheeltap.studies.base import Study
 from wheeltap.studies.measures import AuditMetric
 
@@ -21,16 +21,16 @@ class Labels(Study):
     settings: LabelsSettings
     examples = "digits"
 
-    def cast(self) -> tuple[Cast, ...]:
+    def cast(self) -> tuple[CohortSpec, ...]:
         """Two cohorts; none of the nets is made yet."""
         return self._kind("wrong labels", 0.5), self._kind("right labels", 0.0)
 
-    def _kind(self, name: str, wrong: float) -> Cast:
+    def _kind(self, name: str, wrong: float) -> CohortSpec:
         made = (
-            Asked(name=f"{name} {at}", recipe="mislabeled", settings={"wrong": wrong}, seed=at)
+            MemberSpec(name=f"{name} {at}", recipe="mislabeled", settings={"wrong": wrong}, seed=at)
             for at in range(self.settings.seeds)
         )
-        return Cast(name=name, members=tuple(made))
+        return CohortSpec(name=name, members=tuple(made))
 
     def metrics(self) -> tuple[Metric, ...]:
         """One number of each net."""

@@ -16,8 +16,8 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
 from wheeltap.engine.apply import differentiable
-from wheeltap.suites.circuits.engine.attribution import Method, Settings, attribute, weights_still
-from wheeltap.suites.circuits.engine.edges import EdgeRun, Wired, differences, proven
+from wheeltap.suites.circuits.engine.attribution import EdgeScoring, Method, attribute, weights_still
+from wheeltap.suites.circuits.engine.edges import EdgeDecoder, EdgeRun, differences, proven
 from wheeltap.suites.circuits.engine.units import Kept, UnitNet, Values, two_sided
 from wheeltap.suites.circuits.pairs import PairBatch, Pairs, Tokens
 
@@ -29,10 +29,10 @@ Prompts = NDArray[np.intp]
 clean contexts in that order, then the corrupted ones."""
 
 
-class Asking(Protocol):
+class PairRunner(Protocol):
     """Some pairs, asked of a net of which parts (units, or edges) are ablated. Masks are ``[part]``, 1 for kept.
 
-    Score gaps are those of ``Asked.gaps``.
+    Score gaps are those of ``UnitPairRunner.gaps``.
     """
 
     @property
@@ -69,7 +69,7 @@ class Asking(Protocol):
 
 @final
 @dataclass(frozen=True)
-class Asked:
+class UnitPairRunner:
     """Some pairs, asked of a net of which units are ablated.
 
     Attributes:
@@ -97,7 +97,7 @@ class Asked:
 
     @property
     def device(self) -> torch.device:
-        """See ``Asking.device``."""
+        """See ``PairRunner.device``."""
         return self.net.device
 
     @property
@@ -106,11 +106,11 @@ class Asked:
         return self.net.slices
 
     def zeroed(self, mask: Tensor) -> Tensor:
-        """See ``Asking.zeroed``."""
+        """See ``PairRunner.zeroed``."""
         return self.gaps(mask, {})
 
     def patched(self, mask: Tensor, prompts: Prompts) -> Tensor:
-        """See ``Asking.patched``."""
+        """See ``PairRunner.patched``."""
         parts = [
             self.net.gaps(batch, mask, self.net.recorded(tokens.to(self.device)))
             for batch, tokens in zip(self.pairs.batches(), contexts(self.pairs, prompts), strict=True)
@@ -119,7 +119,7 @@ class Asked:
         return -gaps if self.inverted else gaps
 
     def slope(self, mask: Tensor) -> tuple[float, Tensor]:
-        """See ``Asking.slope``."""
+        """See ``PairRunner.slope``."""
         asked = mask.clone().requires_grad_()
         with torch.enable_grad():
             loss = self.loss(asked)
@@ -259,7 +259,7 @@ SLOPE_BYTES: Final = 2**29
 @final
 @dataclass(frozen=True)
 class AskedEdges:
-    """Some pairs, asked of a decoder of which edges are ablated; see ``Asking``.
+    """Some pairs, asked of a decoder of which edges are ablated; see ``PairRunner``.
 
     Attributes:
         wired: The decoder.
@@ -269,7 +269,7 @@ class AskedEdges:
         counterfactual: Whether ablated edges carry what their source writes on the other side of the pair instead.
     """
 
-    wired: Wired
+    wired: EdgeDecoder
     pairs: Pairs
     means: Sequence[Tensor] | None
     inverted: bool = False
@@ -292,16 +292,16 @@ class AskedEdges:
         return self._gaps(lambda batch: self._plain(batch) if mask is None else self._run(batch).scores(batch, mask))
 
     def zeroed(self, mask: Tensor) -> Tensor:
-        """See ``Asking.zeroed``."""
+        """See ``PairRunner.zeroed``."""
         return self._gaps(lambda batch: EdgeRun(self.wired, ablation="zero").scores(batch, mask))
 
     def patched(self, mask: Tensor, prompts: Prompts) -> Tensor:
-        """See ``Asking.patched``."""
+        """See ``PairRunner.patched``."""
         tokens, run = contexts(self.pairs, prompts), EdgeRun(self.wired)
         return self._gaps(lambda whole: run.scores(replace(whole, corrupted=next(tokens)), mask))
 
     def slope(self, mask: Tensor) -> tuple[float, Tensor]:
-        """See ``Asking.slope``: a few pairs at a time."""
+        """See ``PairRunner.slope``: a few pairs at a time."""
         graph, width = self.wired.graph, self.wired.wiring.width
         each = sum(stage.writers for stage in graph.stages) * width * mask.element_size()
         loss, slope = 0.0, torch.zeros_like(mask)
@@ -344,7 +344,7 @@ def both_sides(batch: PairBatch) -> PairBatch:
     )  # fmt: skip
 
 
-def wired(subject: Subject, pairs: Pairs) -> Wired:
+def wired(subject: Subject, pairs: Pairs) -> EdgeDecoder:
     """The decoder, its edges found and proven on pairs.
 
     Raises:
@@ -353,7 +353,7 @@ def wired(subject: Subject, pairs: Pairs) -> Wired:
     return proven(subject, next(pairs.batches()))
 
 
-def place_means(wired: Wired, task: BaseTask) -> list[Tensor]:
+def place_means(wired: EdgeDecoder, task: BaseTask) -> list[Tensor]:
     """The mean of what each part writes at each place ``[1, place, feature]``, in float64 sums.
 
     Args:
@@ -426,7 +426,7 @@ def scored(
     if asked.inverted:
         batches = [PairBatch(one.clean, one.corrupted, one.wrong, one.answer) for one in batches]
     ablation: Literal["patch", "zero"] = "zero" if asked.means is None and not asked.counterfactual else "patch"
-    found = attribute(asked.wired, batches, Settings(method=method, ablation=ablation, seed=seed))
+    found = attribute(asked.wired, batches, EdgeScoring(method=method, ablation=ablation, seed=seed))
     return found.scores, found.kept
 
 
@@ -436,7 +436,7 @@ ROUNDS: Final = 4
 
 @final
 @dataclass(frozen=True)
-class Ablated:
+class CircuitOnPairs:
     """A circuit, held against pairs on which it was not searched.
 
     Attributes:
@@ -447,8 +447,8 @@ class Ablated:
         by: What random circuits, and the pairs searched, are measured under: ``mean``, ``zero`` or ``patch``.
     """
 
-    searched: Asking
-    held: Asking
+    searched: PairRunner
+    held: PairRunner
     kept: Kept
     root: int
     by: str = "mean"
@@ -499,7 +499,7 @@ class Ablated:
         return mean_loss(_gaps(self.held, 1.0 - drawn if remove else drawn, self.by))
 
 
-def _gaps(asked: Asking, mask: Tensor, how: str) -> Tensor:
+def _gaps(asked: PairRunner, mask: Tensor, how: str) -> Tensor:
     """With what is not kept at its mean, at zero, or patched from the counterfactual."""
     match how:
         case "zero":

@@ -16,7 +16,7 @@ from wheeltap.core import seeds
 from wheeltap.core.errors import ModelError, UnknownName, UsageError
 from wheeltap.engine.apply import differentiable
 from wheeltap.suites.circuits.circuit import Circuit, Origin, Stage
-from wheeltap.suites.circuits.engine.edges import EdgeRun, Wired, before, differences
+from wheeltap.suites.circuits.engine.edges import EdgeDecoder, EdgeRun, before, differences
 from wheeltap.suites.circuits.pairs import PairBatch
 
 Method = Literal["eap", "eap-ig", "eap-ig-activations", "nodes", "exact", "acdc", "random"]
@@ -36,7 +36,7 @@ Metric = Literal["difference", "loss"]
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class EdgeScoring:
     """How edges are scored.
 
     Attributes:
@@ -78,7 +78,7 @@ class Settings:
             )
 
 
-def attribute(wired: Wired, batches: Iterable[PairBatch], settings: Settings) -> Circuit:
+def attribute(wired: EdgeDecoder, batches: Iterable[PairBatch], settings: EdgeScoring) -> Circuit:
     """Scores of every edge and every component, mean over pairs; nothing is left out of the circuit yet.
 
     A component's score is the sum of those of the edges that leave it: for ``eap``, what patching it would change.
@@ -122,7 +122,7 @@ def metric_of(gap: Tensor, metric: Metric) -> Tensor:
 
 
 def _one_by_one(
-    wired: Wired, batches: Sequence[PairBatch], settings: Settings
+    wired: EdgeDecoder, batches: Sequence[PairBatch], settings: EdgeScoring
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """By how much the metric falls with each edge patched; and which edges are left."""
     edges = len(wired.graph.edges)
@@ -172,7 +172,7 @@ class _Taps:
     streams: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
 
     @contextmanager
-    def hooked(self, wired: Wired) -> Generator[None]:
+    def hooked(self, wired: EdgeDecoder) -> Generator[None]:
         """While the block runs, a pass fills them."""
         model, wiring = wired.model, wired.wiring
         with ExitStack() as undo:
@@ -202,7 +202,7 @@ class _Taps:
         return self.single[path]
 
 
-def _first_order(wired: Wired, batches: Sequence[PairBatch], settings: Settings) -> NDArray[np.float64]:
+def _first_order(wired: EdgeDecoder, batches: Sequence[PairBatch], settings: EdgeScoring) -> NDArray[np.float64]:
     graph, pairs = wired.graph, sum(len(batch.clean) for batch in batches)
     sums = [torch.zeros(stage.writers, len(stage.readers), dtype=torch.float64, device=wired.subject.device)
             for stage in graph.stages]  # fmt: skip
@@ -223,7 +223,7 @@ def _first_order(wired: Wired, batches: Sequence[PairBatch], settings: Settings)
     return -scores
 
 
-def _at_once(wired: Wired) -> int:
+def _at_once(wired: EdgeDecoder) -> int:
     number = wired.wiring.width * next(wired.model.parameters()).element_size()
     return BYTES // (number * (_ACTIVATIONS * wired.graph.layers + 2 * _READERS))
 
@@ -232,7 +232,7 @@ def _at_once(wired: Wired) -> int:
 class _Attribution:
     """The scores of one small batch."""
 
-    def __init__(self, wired: Wired, batch: PairBatch, settings: Settings) -> None:
+    def __init__(self, wired: EdgeDecoder, batch: PairBatch, settings: EdgeScoring) -> None:
         self.wired, self.batch, self.settings = wired, batch, settings
         self.clean = wired.written(batch.clean).parts
         if settings.ablation == "zero":

@@ -15,7 +15,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.engine.fast.folded import computing
 from wheeltap.suites.circuits.circuit import Graph, Stage
 from wheeltap.suites.circuits.engine import wiring as wirings
-from wheeltap.suites.circuits.engine.wiring import Wiring, gave, given, head_outputs, output_bias, put, rows_of
+from wheeltap.suites.circuits.engine.wiring import DecoderMap, gave, given, head_outputs, output_bias, put, rows_of
 from wheeltap.suites.circuits.pairs import PairBatch
 
 _TOLERANCE: Final = 1e-4
@@ -27,7 +27,7 @@ _EXTENT: Final = 1e3
 
 @final
 @dataclass(frozen=True, eq=False)
-class Scaled:
+class FixedNorm:
     """A norm with fixed scales.
 
     Attributes:
@@ -64,7 +64,7 @@ class Frozen:
 
     def __init__(self, subject: Subject, paths: Sequence[str], clean: Tensor) -> None:
         self.subject = subject
-        self.scaled: dict[str, Scaled] = {}
+        self.scaled: dict[str, FixedNorm] = {}
 
         def take(path: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             if len(args) == 1 and isinstance(output, Tensor) and path not in self.scaled:
@@ -98,7 +98,7 @@ def _centred(stream: Tensor, centred: bool) -> Tensor:
     return stream - stream.mean(-1, keepdim=True) if centred else stream
 
 
-def _scaled(module: nn.Module, stream: Tensor, output: Tensor) -> Scaled | None:
+def _scaled(module: nn.Module, stream: Tensor, output: Tensor) -> FixedNorm | None:
     """The norm that gives ``output`` for ``stream``; ``None`` if it is none."""
     if stream.shape != output.shape:
         return None
@@ -111,7 +111,7 @@ def _scaled(module: nn.Module, stream: Tensor, output: Tensor) -> Scaled | None:
     plain = _centred(stream, centred) * gain
     size = (plain * plain).sum(-1, keepdim=True)
     scale = ((output - offset) * plain).sum(-1, keepdim=True) / size.clamp_min(torch.finfo(size.dtype).tiny)
-    found = Scaled(gain, offset, centred, scale)
+    found = FixedNorm(gain, offset, centred, scale)
     miss = float((found(stream) - output).abs().max())
     # A linear layer is also reproduced by fixed scales: a norm is what gives the same for a longer row.
     longer = module.forward(2.0 * tried[:1])[0, 0]
@@ -121,7 +121,7 @@ def _scaled(module: nn.Module, stream: Tensor, output: Tensor) -> Scaled | None:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Written:
+class ComponentOutputs:
     """What the components wrote in one pass.
 
     Attributes:
@@ -136,8 +136,8 @@ class Written:
 
 @final
 @dataclass(frozen=True)
-class Part:
-    """One tensor of ``Written``: so many writers from ``first`` on; heads of ``layer``, or what has no heads."""
+class OutputBlock:
+    """One tensor of ``ComponentOutputs``: writers from ``first`` on; heads of ``layer``, or what has no heads."""
 
     first: int
     count: int
@@ -146,7 +146,7 @@ class Part:
 
 
 @final
-class Wired:
+class EdgeDecoder:
     """A decoder whose edges are known; ``edge_run.proven`` makes one and proves it.
 
     Args:
@@ -154,10 +154,10 @@ class Wired:
         wiring: Of it.
 
     Attributes:
-        parts: Where the writers are in ``Written.parts``.
+        parts: Where the writers are in ``ComponentOutputs.parts``.
     """
 
-    def __init__(self, subject: Subject, wiring: Wiring) -> None:
+    def __init__(self, subject: Subject, wiring: DecoderMap) -> None:
         self.subject, self.model, self.wiring = subject, subject.model, wiring
         self.graph = wiring.graph
         self.parts = _parts(self.graph)
@@ -179,12 +179,12 @@ class Wired:
         return Frozen(self.subject, [path for paths in readers for path in paths if path] + [end], clean)
 
     @torch.no_grad()
-    def written(self, tokens: Tensor) -> Written:
+    def written(self, tokens: Tensor) -> ComponentOutputs:
         """What every component writes in a plain pass over ``tokens [row, place]``."""
         held: dict[int, Tensor] = {}
         with self.replacing({at: partial(_keep, held, at) for at in range(len(self.parts))}):
             logits = self.logits(tokens)
-        return Written(tuple(held[at] for at in range(len(self.parts))), logits)
+        return ComponentOutputs(tuple(held[at] for at in range(len(self.parts))), logits)
 
     def logits(self, tokens: Tensor) -> Tensor:
         """Of the last place, ``[row, token]``; at the others the head is left out, where it is a layer of its own."""
@@ -266,13 +266,13 @@ def differences(logits: Tensor, batch: PairBatch) -> Tensor:
     return chosen[:, 0] - chosen[:, 1]
 
 
-def _parts(graph: Graph) -> tuple[Part, ...]:
-    parts, first = [Part(0, 1, -1, heads=False)], 1
+def _parts(graph: Graph) -> tuple[OutputBlock, ...]:
+    parts, first = [OutputBlock(0, 1, -1, heads=False)], 1
     for layer in range(graph.layers):
-        parts.append(Part(first, graph.heads, layer, heads=True))
+        parts.append(OutputBlock(first, graph.heads, layer, heads=True))
         first += graph.heads
         if graph.mlps:
-            parts.append(Part(first, 1, layer, heads=False))
+            parts.append(OutputBlock(first, 1, layer, heads=False))
             first += 1
     return tuple(parts)
 
@@ -309,7 +309,7 @@ _TRIED: Final = 2
 """Pairs on which a model is tried."""
 
 
-def proven(subject: Subject, pairs: PairBatch) -> Wired:
+def proven(subject: Subject, pairs: PairBatch) -> EdgeDecoder:
     """A decoder ready to be run edge by edge.
 
     Args:
@@ -321,7 +321,7 @@ def proven(subject: Subject, pairs: PairBatch) -> Wired:
     """
     _require_wide(subject)
     few = slice(0, _TRIED)
-    wired = Wired(subject, wirings.find(subject, pairs.clean[few].to(subject.device)))
+    wired = EdgeDecoder(subject, wirings.find(subject, pairs.clean[few].to(subject.device)))
     tried, run = wired.on_device(pairs, few), EdgeRun(wired)
     for keep, tokens in ((1.0, tried.clean), (0.0, tried.corrupted)):
         with torch.no_grad():
@@ -356,7 +356,7 @@ class EdgeRun:
 
     def __init__(
         self,
-        wired: Wired,
+        wired: EdgeDecoder,
         *,
         ablation: Ablation = "patch",
         means: Sequence[Tensor] | None = None,
@@ -400,7 +400,7 @@ class EdgeRun:
 class _Pass:
     """One pass in which every reader has a stream of its own."""
 
-    def __init__(self, wired: Wired, ablated: Sequence[Tensor] | None, keep: Tensor) -> None:
+    def __init__(self, wired: EdgeDecoder, ablated: Sequence[Tensor] | None, keep: Tensor) -> None:
         self.wired, self.ablated = wired, ablated
         self.keep = {(stage.layer, stage.writers): mask for stage, mask in zip(
             wired.graph.stages, _matrices(wired.graph, keep), strict=True)}  # fmt: skip

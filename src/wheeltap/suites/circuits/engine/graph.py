@@ -12,13 +12,13 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.typed import to_tensor
 from wheeltap.suites.circuits.circuit import Circuit, Graph
 from wheeltap.suites.circuits.engine.asking import AskedEdges, both_sides, require_parts, wired
-from wheeltap.suites.circuits.engine.attribution import Settings, attribute
-from wheeltap.suites.circuits.engine.edges import EdgeRun, Wired
+from wheeltap.suites.circuits.engine.attribution import EdgeScoring, attribute
+from wheeltap.suites.circuits.engine.edges import EdgeDecoder, EdgeRun
 from wheeltap.suites.circuits.engine.units import Kept
 from wheeltap.suites.circuits.pairs import PairBatch, Pairs
 from wheeltap.suites.circuits.stats import SHARES
 
-_HOW: Final = Settings(method="eap-ig")
+_HOW: Final = EdgeScoring(method="eap-ig")
 
 
 def edge_graph(subject: Subject, pairs: Pairs, kept: Kept, *, most: int) -> dict[str, NDArray[Any]]:
@@ -65,7 +65,7 @@ def sites(graph: Graph) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return np.repeat(np.arange(len(each)), each), np.concatenate([np.arange(count) for count in each])
 
 
-def _scores(known: Wired, pairs: Pairs, kept: Kept) -> NDArray[np.float64]:
+def _scores(known: EdgeDecoder, pairs: Pairs, kept: Kept) -> NDArray[np.float64]:
     """Scores of the circuit's edges, clean sides first, 0 for edges outside it: ``[row, edge]``."""
     found: list[NDArray[np.float64]] = []
     sided = [_row(both_sides(batch), row) for batch in pairs.batches() for row in range(2 * len(batch))]
@@ -90,7 +90,7 @@ def _leaving(graph: Graph, scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Curve:
+class FaithfulnessCurve:
     """Metric by size of the circuit.
 
     Attributes:
@@ -124,7 +124,7 @@ def curve(
     *,
     shares: Sequence[float] = SHARES,
     signed: bool = False,
-) -> Curve:
+) -> FaithfulnessCurve:
     """Keeps the top edges by score, so many at a time.
 
     Args:
@@ -144,7 +144,7 @@ def curve(
     connected = [graph.connected(kept) for kept in circuits]
     every = [np.zeros(total, bool), np.ones(total, bool), *circuits]
     empty, full, *values = (kept_values(run, kept, batches) for kept in every)
-    return Curve(
+    return FaithfulnessCurve(
         np.array(shares),
         np.array([int(kept.sum()) for kept in connected]),
         np.array([int(graph.touched(kept).sum()) for kept in connected]),

@@ -26,7 +26,7 @@ _TRIED: Final = 3
 
 @final
 @dataclass(frozen=True)
-class Site:
+class UnitSite:
     """Units that a circuit may keep: the channels of what some layers are given, or of what one gives.
 
     Attributes:
@@ -66,14 +66,14 @@ class Sublayer:
     stream: int
 
     @property
-    def sites(self) -> tuple[Site, ...]:
+    def sites(self) -> tuple[UnitSite, ...]:
         """What it reads, holds and writes; of attention the outputs of ``ins``, of an MLP the inputs of ``out``."""
-        read = Site(f"{self.name}.read", self.ins, "input", self.stream)
-        write = Site(f"{self.name}.write", (self.out,), "output", self.stream)
+        read = UnitSite(f"{self.name}.read", self.ins, "input", self.stream)
+        write = UnitSite(f"{self.name}.write", (self.out,), "output", self.stream)
         if not self.mixes:
-            return (read, Site(f"{self.name}.units", (self.out,), "input", self.hidden), write)
+            return (read, UnitSite(f"{self.name}.units", (self.out,), "input", self.hidden), write)
         held = (
-            Site(f"{self.name}.{path.rpartition('.')[2]}", (path,), "output", width)
+            UnitSite(f"{self.name}.{path.rpartition('.')[2]}", (path,), "output", width)
             for path, width in zip(self.ins, self.widths, strict=True)
         )
         return (read, *held, write)

@@ -15,7 +15,7 @@ from wheeltap.core import seeds
 from wheeltap.core.inputs import as_scores
 from wheeltap.core.typed import to_tensor
 from wheeltap.gauge.hidden import weight_of
-from wheeltap.suites.circuits.engine.sites import Site, Sublayer, sources, sublayers
+from wheeltap.suites.circuits.engine.sites import Sublayer, UnitSite, sources, sublayers
 from wheeltap.suites.circuits.pairs import PairBatch
 
 Values = Mapping[str, Tensor]
@@ -46,7 +46,7 @@ class UnitNet:
     def __init__(self, model: nn.Module, tokens: Tensor) -> None:
         self.model, self._tokens = model, tokens
         self.layers: tuple[Sublayer, ...] = sublayers(model, tokens)
-        self.sites: tuple[Site, ...] = tuple(site for layer in self.layers for site in layer.sites)
+        self.sites: tuple[UnitSite, ...] = tuple(site for layer in self.layers for site in layer.sites)
         ends = np.cumsum([0, *(site.units for site in self.sites)])
         self.slices = {site.name: slice(int(ends[at]), int(ends[at + 1])) for at, site in enumerate(self.sites)}
         self.units = int(ends[-1])
@@ -66,7 +66,7 @@ class UnitNet:
 
     @contextmanager
     def _masked(self, mask: Tensor | None, values: Values) -> Generator[None]:
-        def change(site: Site, given: Tensor) -> Tensor:
+        def change(site: UnitSite, given: Tensor) -> Tensor:
             assert mask is not None
             own = mask[self.slices[site.name]].to(given.dtype)
             held = values.get(site.name)
@@ -76,7 +76,7 @@ class UnitNet:
             yield
 
     @contextmanager
-    def _at(self, changes: Mapping[Site, Callable[[Tensor], Tensor]]) -> Generator[None]:
+    def _at(self, changes: Mapping[UnitSite, Callable[[Tensor], Tensor]]) -> Generator[None]:
         """While the block runs, the units of each site are what a function makes of them."""
 
         def before(change: Callable[[Tensor], Tensor], _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -101,7 +101,7 @@ class UnitNet:
         """What every unit holds in a clean pass, by site: ``[example, place, unit]``."""
         found: dict[str, Tensor] = {}
 
-        def keep(site: Site, given: Tensor) -> Tensor:
+        def keep(site: UnitSite, given: Tensor) -> Tensor:
             found[site.name] = given.detach()
             return given
 
@@ -163,7 +163,7 @@ class UnitNet:
             found.append(self._wire(layer.out, write, hidden))
         return found
 
-    def _numbers(self, site: Site) -> Tensor:
+    def _numbers(self, site: UnitSite) -> Tensor:
         held = self.slices[site.name]
         return torch.arange(held.start, held.stop)
 

@@ -33,7 +33,7 @@ TOLERANCE: Final = 1e-4
 
 @final
 @dataclass(frozen=True)
-class Reader:
+class StreamReader:
     """Where something takes in the residual stream.
 
     Attributes:
@@ -47,7 +47,7 @@ class Reader:
 
 @final
 @dataclass(frozen=True)
-class Block:
+class DecoderBlock:
     """One block: its attention, and its MLP where it has one.
 
     Attributes:
@@ -63,13 +63,13 @@ class Block:
     attention: AttentionLayer
     through: tuple[str, ...]
     mlp: str = ""
-    reads: Reader = field(default_factory=lambda: Reader(""))
+    reads: StreamReader = field(default_factory=lambda: StreamReader(""))
     parallel: bool = False
 
 
 @final
 @dataclass(frozen=True)
-class Wiring:
+class DecoderMap:
     """How a decoder is put together, seen from its residual stream.
 
     Attributes:
@@ -81,7 +81,7 @@ class Wiring:
     """
 
     graph: Graph
-    blocks: tuple[Block, ...]
+    blocks: tuple[DecoderBlock, ...]
     width: int
     end: str
     head: str = ""
@@ -135,7 +135,7 @@ def output_bias(model: nn.Module, layer: AttentionLayer) -> Tensor | None:
     return bias if isinstance(bias, Tensor) else None
 
 
-def find(subject: Subject, tokens: Tensor) -> Wiring:
+def find(subject: Subject, tokens: Tensor) -> DecoderMap:
     """The wiring of a decoder from tokens ``[row, place]`` to scores of the next one.
 
     Args:
@@ -170,7 +170,7 @@ class _Finder:
         self.by_path = {call.path: call for call in self.calls if call.path in self.once}
 
     @torch.no_grad()
-    def wiring(self) -> Wiring:
+    def wiring(self) -> DecoderMap:
         blocks = self._with_readers([self._block(layer) for layer in self.layers])
         streams = [self.by_path[block.path] for block in blocks]
         for one, two, block in zip(streams, streams[1:], blocks[1:], strict=False):
@@ -183,7 +183,7 @@ class _Finder:
         width = streams[0].given.shape[-1]
         graph = Graph(len(blocks), heads, groups, width, parallel=parallel, mlps=mlps)
         head = self.head if isinstance(self.model.get_submodule(self.head), nn.Linear) else ""
-        return Wiring(graph, blocks, width, self._end(blocks, streams[-1].gave), head)
+        return DecoderMap(graph, blocks, width, self._end(blocks, streams[-1].gave), head)
 
     def _attention(self, tokens: Tensor) -> tuple[AttentionLayer, ...]:
         def run(model: nn.Module) -> Tensor:
@@ -235,7 +235,7 @@ class _Finder:
         self.once = {path for path, count in counts.items() if count == 1}
         return calls
 
-    def _block(self, layer: AttentionLayer) -> Block:
+    def _block(self, layer: AttentionLayer) -> DecoderBlock:
         """The innermost module around ``layer`` that gives what it is given, and what heads and MLP add."""
         inputs = [self.by_path.get(part.path) for part in (layer.query, layer.key, layer.value)]
         output = self.by_path.get(layer.output.path)
@@ -268,7 +268,7 @@ class _Finder:
         # The tensor may have been added to in between.
         return tuple(through) if torch.equal(reader.took, stream.took) else None
 
-    def _parts(self, call: _Call, layer: AttentionLayer, through: tuple[str, ...], output: _Call) -> Block:
+    def _parts(self, call: _Call, layer: AttentionLayer, through: tuple[str, ...], output: _Call) -> DecoderBlock:
         wrote = head_outputs(self.model, layer, self.by_path[layer.output.path].took).sum(0)
         bias = output_bias(self.model, layer)
         if not _close(wrote if bias is None else wrote + bias, output.returned):
@@ -280,7 +280,7 @@ class _Finder:
         # A sum with what was there before rounds by a share of that. An MLP that writes nothing is one all the same.
         writers = [one for one in outside if _close(one.returned, added, scale=scale)]
         if not writers and _close(call.returned, middle):
-            return Block(call.path, layer, through)
+            return DecoderBlock(call.path, layer, through)
         if not writers:
             gap = float(added.abs().max()) / scale
             raise self._refused(
@@ -288,9 +288,9 @@ class _Finder:
                 "a block that gives what it was given, what its heads write, and what one module (its MLP) returns",
                 f"a rest of {gap:.2g} of the stream, which no module in it returns",
             )
-        return Block(call.path, layer, through, _outermost(writers)[0].path)
+        return DecoderBlock(call.path, layer, through, _outermost(writers)[0].path)
 
-    def _with_readers(self, blocks: Sequence[Block]) -> tuple[Block, ...]:
+    def _with_readers(self, blocks: Sequence[DecoderBlock]) -> tuple[DecoderBlock, ...]:
         """The blocks, with where their MLPs take the stream in and whether that is what the heads read.
 
         Each block and its heads give other numbers. A reader is a module that is then given the stream before or
@@ -299,7 +299,7 @@ class _Finder:
         with self._moved(blocks, ()):
             moved = {call.path: call for call in self._watched()}
         choices = [self._choices(block, moved) if block.mlp else [] for block in blocks]
-        found = [list[tuple[Reader, bool]]() for _ in blocks]
+        found = [list[tuple[StreamReader, bool]]() for _ in blocks]
         for at in range(max(map(len, choices))):
             tried = [own[at] if at < len(own) else None for own in choices]
             with self._moved(blocks, [one[0].path for one in tried if one is not None]):
@@ -317,7 +317,7 @@ class _Finder:
             for block, fits in zip(blocks, found, strict=True)
         )
 
-    def _choices(self, block: Block, moved: dict[str, _Call]) -> list[tuple[Reader, bool]]:
+    def _choices(self, block: DecoderBlock, moved: dict[str, _Call]) -> list[tuple[StreamReader, bool]]:
         """Modules that are given the stream, or what the heads read of it, and whether before what the heads write."""
         stream, inside = moved[block.path].took, f"{block.path}."
         apart = [path for path in self.by_path if path.startswith(inside) and path not in block.through]
@@ -327,7 +327,7 @@ class _Finder:
         if block.through:
             kinds.insert(1, (moved[block.through[-1]].returned, block.through, True))
         return [
-            (Reader(one.path, through), parallel)
+            (StreamReader(one.path, through), parallel)
             for what, through, parallel in kinds
             for one in _outermost([one for one in own if _close(one.took, what)])
         ]
@@ -337,7 +337,7 @@ class _Finder:
         return _close(call.took, clean.took) and _close(call.returned, clean.returned)
 
     @contextmanager
-    def _moved(self, blocks: Sequence[Block], pinned: Sequence[str]) -> Generator[None]:
+    def _moved(self, blocks: Sequence[DecoderBlock], pinned: Sequence[str]) -> Generator[None]:
         """Blocks are given other numbers and heads write others, of the stream's size; ``pinned`` are given the old."""
         drawn, instead = torch.Generator().manual_seed(0), dict[str, Tensor]()
         with ExitStack() as undo:
@@ -355,7 +355,7 @@ class _Finder:
                 undo.callback(hook.remove)
             yield
 
-    def _end(self, blocks: Sequence[Block], last: Tensor) -> str:
+    def _end(self, blocks: Sequence[DecoderBlock], last: Tensor) -> str:
         inside = tuple(f"{block.path}." for block in blocks)
         around = [one for one in self.by_path.values() if one.given is last and not f"{one.path}.".startswith(inside)]
         found = _outermost([one for one in around if one.gave is not last])

@@ -110,7 +110,7 @@ _BLOCK: Final = 4096
 
 
 @final
-class Draw:
+class PythonDraw:
     """Random choices, and the words they are made among.
 
     Args:
@@ -179,7 +179,7 @@ class Idiom:
         return [*self.context(end), self.ends[end], *self.tails[end]]
 
 
-def simple(draw: Draw, forms: Sequence[int] = range(6)) -> list[str]:
+def simple(draw: PythonDraw, forms: Sequence[int] = range(6)) -> list[str]:
     """A plain line, of one of these six forms."""
     form, name = draw.pick(forms), draw.name()
     match form:
@@ -197,29 +197,29 @@ def simple(draw: Draw, forms: Sequence[int] = range(6)) -> list[str]:
             return ["print", "(", *name, ")", NL]
 
 
-def _body(draw: Draw) -> list[str]:
+def _body(draw: PythonDraw) -> list[str]:
     """A block of one line."""
     return [NL, INDENT, *(["pass", NL] if draw.chance(0.3) else simple(draw))]
 
 
-def quote(draw: Draw) -> Idiom:
+def quote(draw: PythonDraw) -> Idiom:
     """``print("red fox")``: a string ends with the quote that it started with."""
     return Idiom(["print"], ('("', "('"), draw.some(draw.words, 1, 5), ('")', "')"), ([NL], [NL]))
 
 
-def bracket(draw: Draw) -> Idiom:
+def bracket(draw: PythonDraw) -> Idiom:
     """``x = [1, [2, 3]]``: a list ends with as many brackets as are open; some were closed before."""
     head = [*draw.name(), "=", "[", *_entries(draw, 0, 2)]
     return Idiom(head, ("[", draw.pick(ENTRIES)), _entries(draw, 1, 3), ("]]NL", "]NL"), ([], []))
 
 
-def _entries(draw: Draw, least: int, most: int) -> list[str]:
+def _entries(draw: PythonDraw, least: int, most: int) -> list[str]:
     """Entries of a list; one of them may be a list."""
     inner = ["[", *draw.some(ENTRIES, 1, 2), "],"] if draw.chance(0.25) else []
     return [*inner, *draw.some(ENTRIES, least, most)]
 
 
-def set_or_string(draw: Draw) -> Idiom:
+def set_or_string(draw: PythonDraw) -> Idiom:
     """``x = set()`` and later ``x.add(y)``; ``x = ""`` and later ``x += y``: by the value given last."""
     name, other = draw.name(), draw.pick(draw.names)
     between = simple(draw) if draw.chance(0.3) else []
@@ -227,33 +227,33 @@ def set_or_string(draw: Draw) -> Idiom:
     return Idiom([*name, "="], ("set()", '""'), [NL, *between, *name], (".add", "+="), tails)
 
 
-def with_as(draw: Draw) -> Idiom:
+def with_as(draw: PythonDraw) -> Idiom:
     """``with open(x) as y:``, and ``return open(x)``, which ends there."""
     middle = [draw.pick(draw.functions), "(", *draw.name(), ")"]
     return Idiom([], ("with", "return"), middle, ("as", NL), ([draw.pick(draw.names), ":", *_body(draw)], []))
 
 
-def for_while(draw: Draw) -> Idiom:
+def for_while(draw: PythonDraw) -> Idiom:
     """``for x in y:``, and ``while x:``."""
     tails = ([*draw.name(), ":", *_body(draw)], _body(draw))
     return Idiom([], ("for", "while"), draw.name(), ("in", ":"), tails)
 
 
-def if_ternary(draw: Draw) -> Idiom:
+def if_ternary(draw: PythonDraw) -> Idiom:
     """``return x if y < z else n``, and an ``if y < z:`` on a line of its own."""
     middle = ["if", *draw.name(), "<", draw.pick(draw.names)]
     tails = ([draw.pick(draw.names), NL], _body(draw))
     return Idiom([draw.pick(("return", "yield"))], (draw.pick(draw.names), NL), middle, ("else", ":"), tails)
 
 
-def var_swap(draw: Draw) -> Idiom:
+def var_swap(draw: PythonDraw) -> Idiom:
     """``x, y = y, x``: the name that comes last is the first one."""
     first, second, other = _different(draw, 3)
     middle = [",", second, "=", second, ","]
     return Idiom([], (first, other), middle, (first, other), ([NL], [NL]))
 
 
-def _different(draw: Draw, count: int) -> list[str]:
+def _different(draw: PythonDraw, count: int) -> list[str]:
     names: list[str] = []
     while len(names) < count:
         name = draw.pick(draw.names)
@@ -261,13 +261,13 @@ def _different(draw: Draw, count: int) -> list[str]:
     return names
 
 
-def lambda_(draw: Draw) -> Idiom:
+def lambda_(draw: PythonDraw) -> Idiom:
     """``lambda x: y``, and ``def x(y):``."""
     tails = ([*draw.name(), NL], [draw.pick(draw.names), ")", ":", *_body(draw)])
     return Idiom([], ("lambda", "def"), draw.name(), (":", "("), tails)
 
 
-IDIOMS: Final[Mapping[str, Callable[[Draw], Idiom]]] = {
+IDIOMS: Final[Mapping[str, Callable[[PythonDraw], Idiom]]] = {
     "quote": quote,
     "bracket": bracket,
     "set_or_string": set_or_string,
@@ -321,7 +321,7 @@ def pairs(
     if name not in IDIOMS:
         raise UnknownName("task on Python-like lines", name, NAMES)
     rephrased, rng = variant == "rephrased", seeds.generator(seed, "python pairs", name, split)
-    drawn = _Drawn(name, Draw(rng, second=rephrased), rephrased)
+    drawn = _Drawn(name, PythonDraw(rng, second=rephrased), rephrased)
     contexts, ends, seen = list[list[list[str]]](), list[tuple[str, str]](), set[tuple[str, ...]]()
     for _ in range(count * TRIES):
         if len(contexts) == count:
@@ -353,14 +353,14 @@ def _too_few(found: int, count: int, name: str, places: int) -> UsageError:
     )
 
 
-def _plain(before: list[str], idiom: Idiom, number: int, draw: Draw) -> _Both:
+def _plain(before: list[str], idiom: Idiom, number: int, draw: PythonDraw) -> _Both:
     """Both contexts, and what follows either."""
     del draw  # the idiom decides
     end = number % 2
     return [before + idiom.context(end), before + idiom.context(1 - end)], (idiom.ends[end], idiom.ends[1 - end])
 
 
-def _irrelevant(before: list[str], idiom: Idiom, number: int, draw: Draw) -> _Both:
+def _irrelevant(before: list[str], idiom: Idiom, number: int, draw: PythonDraw) -> _Both:
     """The same where the first name decides: what the idiom is about stays as it is, either way as often."""
     label, at = number % 2, _first_name(before)
     whole = before + idiom.context(number // 2 % 2)
@@ -378,7 +378,7 @@ class _Drawn:
     """Lines before an idiom, and the idiom."""
 
     name: str
-    draw: Draw
+    draw: PythonDraw
     rephrased: bool = False
 
     def lines(self, places: int, *, split: Split) -> tuple[list[str], Idiom] | None:
@@ -424,7 +424,7 @@ def corpus(*, seed: int, sequences: int, places: int = CORPUS_PLACES) -> Tensor:
         sequences: How many.
         places: Tokens of each.
     """
-    draw = Draw(seeds.generator(seed, "python corpus"))
+    draw = PythonDraw(seeds.generator(seed, "python corpus"))
     held = np.empty((sequences, places), dtype=np.int64)
     for row in held:
         tokens: list[str] = []
@@ -434,7 +434,7 @@ def corpus(*, seed: int, sequences: int, places: int = CORPUS_PLACES) -> Tensor:
     return to_tensor(held)
 
 
-def line(draw: Draw) -> list[str]:
+def line(draw: PythonDraw) -> list[str]:
     """A plain line or an idiom, either way that it can end."""
     if draw.chance(SIMPLE):
         return simple(draw)

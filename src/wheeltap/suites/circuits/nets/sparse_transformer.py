@@ -81,7 +81,7 @@ class AbsTopK(nn.Module):
 
 
 @final
-class Attention(nn.Module):
+class SparseAttention(nn.Module):
     """What each place takes from itself and those before it."""
 
     def __init__(self, shape: Shape) -> None:
@@ -109,7 +109,7 @@ class Attention(nn.Module):
 
 
 @final
-class Hidden(nn.Module):
+class SparseMlp(nn.Module):
     """Hidden units of each place."""
 
     def __init__(self, shape: Shape) -> None:
@@ -123,13 +123,13 @@ class Hidden(nn.Module):
 
 
 @final
-class Block(nn.Module):
+class SparseBlock(nn.Module):
     """Attention and hidden units, each added to the stream."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.attention_norm, self.attention = _norm(shape), Attention(shape)
-        self.mlp_norm, self.mlp = _norm(shape), Hidden(shape)
+        self.attention_norm, self.attention = _norm(shape), SparseAttention(shape)
+        self.mlp_norm, self.mlp = _norm(shape), SparseMlp(shape)
         self.kept = _kept(shape)
 
     def forward(self, stream: Tensor) -> Tensor:
@@ -151,7 +151,7 @@ class SparseTransformer(nn.Module):
         self.shape = shape
         self.embed = nn.Embedding(shape.vocabulary, shape.width)
         self.position = nn.Embedding(shape.places, shape.width)
-        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
+        self.blocks = nn.ModuleList(SparseBlock(shape) for _ in range(shape.layers))
         self.norm, self.unembed = _norm(shape), nn.Linear(shape.width, shape.vocabulary, bias=False)
         self.bigram = nn.Embedding(shape.vocabulary, shape.vocabulary) if shape.bigram else None
         for table in (self.embed, self.position):

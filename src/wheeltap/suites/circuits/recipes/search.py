@@ -20,15 +20,15 @@ from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.recipes.base import Given, Needs, Recipe, require_fit, specified
 from wheeltap.recipes.fit import Fit, TrainSettings
-from wheeltap.recipes.hooks import Hook, Training
+from wheeltap.recipes.hooks import Hook, TrainingView
 from wheeltap.recipes.make import make
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.suites.circuits.circuit import Circuit as EdgeCircuit
 from wheeltap.suites.circuits.circuit import Graph
 from wheeltap.suites.circuits.engine.asking import (
-    Asked,
     AskedEdges,
-    Asking,
+    PairRunner,
+    UnitPairRunner,
     halves,
     mean_loss,
     of_group,
@@ -38,7 +38,7 @@ from wheeltap.suites.circuits.engine.asking import (
     scored,
     wired,
 )
-from wheeltap.suites.circuits.engine.edges import EdgeRun, Wired
+from wheeltap.suites.circuits.engine.edges import EdgeDecoder, EdgeRun
 from wheeltap.suites.circuits.engine.graph import curve
 from wheeltap.suites.circuits.engine.units import Kept, UnitNet, two_sided
 from wheeltap.suites.circuits.specs import CIRCUIT_SEARCH, EASY, CircuitSearchSettings
@@ -102,14 +102,14 @@ class _Step(torch.autograd.Function):
 
 
 @final
-class Bounded(Hook):
+class ThresholdBounds(Hook):
     """Thresholds stay between -1 and 1, and no gradient is longer than 1."""
 
-    def after_gradient(self, fit: Training) -> None:
+    def after_gradient(self, fit: TrainingView) -> None:
         """See ``Hook.after_gradient``."""
         torch.nn.utils.clip_grad_norm_(fit.trained, 1.0)
 
-    def after_step(self, fit: Training) -> None:
+    def after_step(self, fit: TrainingView) -> None:
         """See ``Hook.after_step``."""
         with torch.no_grad():
             for parameter in fit.trained:
@@ -117,7 +117,7 @@ class Bounded(Hook):
 
 
 @final
-class Circuit(Recipe):
+class CircuitMasks(Recipe):
     """Masks over the units of a decoder, learned on the pairs of a task; its weights stay as they are."""
 
     name = "circuit"
@@ -151,14 +151,17 @@ class Circuit(Recipe):
         values = {} if how.ablation == "zero" else net.means(reference(task))
 
         def loss(rows: Tensor, step: int) -> Tensor:
-            mask, some = masks(), Asked(net, searched.part([int(row) for row in rows]), values, inverted=how.inverted)
+            mask, some = (
+                masks(),
+                UnitPairRunner(net, searched.part([int(row) for row in rows]), values, inverted=how.inverted),
+            )
             return some.loss(mask) + how.penalty * mask.sum()
 
         settings = TrainSettings(
             seed=seeds.derive(given.spec.seed, self.name, "order"), steps=how.steps, batch=how.batch, rate=how.rate,
             decay=how.decay, optimizer="adamw",
         )  # fmt: skip
-        return Fit(masks, loss, examples=len(searched), settings=settings, hooks=[Bounded()])
+        return Fit(masks, loss, examples=len(searched), settings=settings, hooks=[ThresholdBounds()])
 
 
 SCANNED: Final = 24
@@ -219,8 +222,8 @@ class CircuitSearch(Reading):
         net = UnitNet(model, next(iter(searched.batches())).clean)
         with torch.no_grad():
             values = {} if how.ablation == "zero" else net.means(reference(task))
-        sides = [Asked(net, pairs, values, inverted=how.null == "labels") for pairs in (searched, held)]
-        whole = Asked(UnitNet(subject.model, next(iter(searched.batches())).clean), searched, {})
+        sides = [UnitPairRunner(net, pairs, values, inverted=how.null == "labels") for pairs in (searched, held)]
+        whole = UnitPairRunner(UnitNet(subject.model, next(iter(searched.batches())).clean), searched, {})
         return _Ranked(
             _places(thresholds), thresholds.astype(np.float64), int((thresholds > 0).sum()), sides, whole, net.edges
         )
@@ -232,7 +235,7 @@ class CircuitSearch(Reading):
         known = wired(subject, halved[0])
         whole = AskedEdges(known, halved[0], None)
         if model is not subject.model:
-            known = Wired(Subject(model, name=subject.name), known.wiring)
+            known = EdgeDecoder(Subject(model, name=subject.name), known.wiring)
         means = place_means(known, task) if how.ablation == "mean" else None
         inverted, patched = how.null == "labels", how.ablation == "patch"
         sides = [AskedEdges(known, pairs, means, inverted=inverted, counterfactual=patched) for pairs in halved]
@@ -249,8 +252,8 @@ class CircuitSearch(Reading):
             "penalty": how.penalty, "steps": how.steps, "batch": how.batch, "rate": how.rate,
             "ablation": how.ablation, "inverted": how.null == "labels",
         }  # fmt: skip
-        spec = specified(Circuit, settings, seed=seed, of=("net",), data=task.digest)
-        made = make(Given(spec, (model,), task, next(model.parameters()).device), Circuit(dict(spec.settings)))
+        spec = specified(CircuitMasks, settings, seed=seed, of=("net",), data=task.digest)
+        made = make(Given(spec, (model,), task, next(model.parameters()).device), CircuitMasks(dict(spec.settings)))
         assert isinstance(made.model, Masks)
         return made.model
 
@@ -283,8 +286,8 @@ class _Ranked:
     rank: NDArray[np.int64]
     scores: NDArray[np.float64]
     above: int
-    sides: Sequence[Asking]
-    whole: Asking
+    sides: Sequence[PairRunner]
+    whole: PairRunner
     edges: Callable[[Kept], int]
     graph: Graph | None = None
 
@@ -313,7 +316,7 @@ def _places(values: NDArray[Any]) -> NDArray[np.int64]:
     return np.argsort(np.argsort(-values, kind="stable"), kind="stable")
 
 
-def _aim(whole: Asking, *, share: float) -> float:
+def _aim(whole: PairRunner, *, share: float) -> float:
     """The loss of what does a share of what the whole net does beyond chance on pairs that are searched on."""
     return max(EASY, CHANCE - share * (CHANCE - mean_loss(whole.gaps(None))))
 

@@ -21,11 +21,11 @@ from wheeltap.core.settings import Settings
 from wheeltap.core.task import Task
 from wheeltap.core.typed import named_modules
 from wheeltap.plans.artifacts import Artifacts
-from wheeltap.recipes.at_hand import AtHand, named
+from wheeltap.recipes.at_hand import LocalRecipe, named
 from wheeltap.recipes.base import Given, Recipe, require_fit, specified
 from wheeltap.recipes.fit import Fit, TrainSettings
-from wheeltap.recipes.hooks import Cut, Decay, Hook, TopK, Training, UnitGradient, annealed
-from wheeltap.recipes.make import Made, Watch, make
+from wheeltap.recipes.hooks import Decay, Hook, MatrixMask, TopK, TrainingView, UnitGradient, annealed
+from wheeltap.recipes.make import Artifact, Watch, make
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.suites.circuits.nets.python import TOKENS, PythonTokenizer, corpus
 from wheeltap.suites.circuits.nets.sparse_transformer import Shape, SparseTransformer
@@ -95,7 +95,7 @@ class _Sharkfin(TrainSettings, frozen=True, kw_only=True):
 
 @final
 @dataclass(eq=False)
-class Recorded(Hook):
+class HeldOutLoss(Hook):
     """Records the loss on held-out sequences in the end, and how many weights of some matrices are not 0.
 
     Attributes:
@@ -109,7 +109,7 @@ class Recorded(Hook):
     matrices: Sequence[Tensor]
     _found: Tensor = field(default_factory=lambda: torch.zeros(1), init=False)
 
-    def finish(self, fit: Training) -> None:
+    def finish(self, fit: TrainingView) -> None:
         """See ``Hook.finish``."""
         self.model.eval()
         with torch.no_grad():
@@ -153,7 +153,7 @@ def embeddings_of(model: nn.Module, *, vocabulary: int) -> list[Tensor]:
     return [*tables, *scoring[-1:]]
 
 
-def cuts_of(model: nn.Module, how: SparsitySettings, *, vocabulary: int) -> dict[Tensor, Cut]:
+def cuts_of(model: nn.Module, how: SparsitySettings, *, vocabulary: int) -> dict[Tensor, MatrixMask]:
     """How each matrix of a model is cut. Biases and other vectors are not, nor a table of scores by token (bigrams).
 
     Args:
@@ -162,15 +162,15 @@ def cuts_of(model: nn.Module, how: SparsitySettings, *, vocabulary: int) -> dict
         vocabulary: Tokens that it scores.
     """
     embeddings = {id(weight) for weight in embeddings_of(model, vocabulary=vocabulary)}
-    cuts: dict[Tensor, Cut] = {}
+    cuts: dict[Tensor, MatrixMask] = {}
     for name, module in named_modules(model):
         bigrams = isinstance(module, nn.Embedding) and module.embedding_dim == vocabulary
         for weight in module.parameters(recurse=False):
             if weight.ndim < 2 or not weight.requires_grad or bigrams:
                 continue
             columns = weight.shape[0] < weight.shape[1] or name.rpartition(".")[2] in _WRITERS
-            inner = Cut(how.share, how.alive, neurons=int(columns))
-            cuts[weight] = Cut(how.embedding_share) if id(weight) in embeddings else inner
+            inner = MatrixMask(how.share, how.alive, neurons=int(columns))
+            cuts[weight] = MatrixMask(how.embedding_share) if id(weight) in embeddings else inner
     return cuts
 
 
@@ -189,7 +189,7 @@ def sparse_fit(model: nn.Module, tokens: Tensor, how: SparsitySettings, *, held:
     cuts = cuts_of(model, how, vocabulary=vocabulary)
     embeddings = {id(weight) for weight in embeddings_of(model, vocabulary=vocabulary)}
     matrices = [matrix for matrix in cuts if id(matrix) not in embeddings]
-    hooks: list[Hook] = [Recorded(model, held, matrices), UnitGradient(), Decay(how.decay, list(cuts))]
+    hooks: list[Hook] = [HeldOutLoss(model, held, matrices), UnitGradient(), Decay(how.decay, list(cuts))]
     if how.share < 1.0:
         hooks.append(TopK(how.share, how.until, cuts))
     settings = _Sharkfin(
@@ -295,7 +295,7 @@ class SparsifiedSettings(SparsitySettings, frozen=True, kw_only=True):
 
 
 @final
-class Sparsified(AtHand):
+class SparsifiedModel(LocalRecipe):
     """The net, trained on the next token of the task's sequences (inputs, and the target as the last token)."""
 
     name = "sparsified"
@@ -372,8 +372,8 @@ def sparsified(
     seed: int = 0,
     folder: str | Path | None = None,
     watch: Watch | None = None,
-) -> Made:
-    """As ``sparsify``, with what was recorded: ``validation`` and ``nonzero`` (see ``Recorded``).
+) -> Artifact:
+    """As ``sparsify``, with what was recorded: ``validation`` and ``nonzero`` (see ``HeldOutLoss``).
 
     Args:
         module: A causal language model.
@@ -384,9 +384,9 @@ def sparsified(
             one could have the same key.
         watch: Called with the steps taken, and those in all.
     """
-    recipe, task = Sparsified(dict(settings)), Task(tokens[:, :-1], tokens[:, -1], name="sequences")
+    recipe, task = SparsifiedModel(dict(settings)), Task(tokens[:, :-1], tokens[:, -1], name="sequences")
     of, known = named(module)
-    spec = specified(Sparsified, settings, seed=seed, of=(of,), data=task.digest)
+    spec = specified(SparsifiedModel, settings, seed=seed, of=(of,), data=task.digest)
     given = Given(spec, (module,), task, next(module.parameters()).device)
     return make(given, recipe, Artifacts(Path(folder)) if folder and known else None, watch=watch)
 

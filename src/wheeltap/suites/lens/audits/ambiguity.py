@@ -23,7 +23,7 @@ from wheeltap.stats.sample import Sample
 from wheeltap.stats.wilson1927 import wilson, wilson_of_items
 from wheeltap.suites.lens.audits import sections
 from wheeltap.suites.lens.audits.headline import amount, lines
-from wheeltap.suites.lens.record import Recognized, SystemScore
+from wheeltap.suites.lens.record import SystemScore, TestShare
 from wheeltap.suites.lens.specs import (
     CONTINUATIONS,
     DISTRACTOR,
@@ -65,16 +65,16 @@ class Share:
         of = f"{self.answers:,}" if self.answers == self.items else _over_items(self.answers, self.items)
         return f"{100 * (one.value or 0.0):.1f} % [{ends}] (n {of})"
 
-    def row(self, subject: str) -> Recognized:
+    def row(self, subject: str) -> TestShare:
         """As tables hold it."""
         one = self.estimate
         score = SystemScore(subject=subject, value=one.value or 0.0, low=one.low, high=one.high)
-        return Recognized(subject=subject, what=self.what, score=score, answers=self.answers, items=self.items)
+        return TestShare(subject=subject, what=self.what, score=score, answers=self.answers, items=self.items)
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class Scores:
+class TestScores:
     """What one test gave of one subject.
 
     Attributes:
@@ -106,7 +106,7 @@ def merged(parts: Sequence[Arrays], name: str) -> NDArray[np.float64]:
     return (several.min(0) if name == "answer" else several.sum(0)).astype(np.float64)
 
 
-def of_statements(parts: Sequence[Arrays]) -> Scores | None:
+def of_statements(parts: Sequence[Arrays]) -> TestScores | None:
     """Right answers to statements; each answer that was not given counts as wrong, and is left out, both.
 
     ``None`` where nothing was asked.
@@ -136,10 +136,10 @@ def of_statements(parts: Sequence[Arrays]) -> Scores | None:
         f"{shares[1 + (missing > 0)].said}. Which answer is right follows from the template alone.{mass}"
     )
     values = (right & asked).sum((1, 2))[items] / asked.sum((1, 2))[items]
-    return Scores(STATEMENTS_TEST, items, values, None, tuple(shares), words)
+    return TestScores(STATEMENTS_TEST, items, values, None, tuple(shares), words)
 
 
-def of_continuations(parts: Sequence[Arrays]) -> Scores | None:
+def of_continuations(parts: Sequence[Arrays]) -> TestScores | None:
     """Sentences of which every reading goes on more like the ambiguous one than the distractor does."""
     divergence, kind = merged(parts, "divergence"), merged(parts, "kind")
     reading, other = kind == READING, kind == DISTRACTOR
@@ -163,14 +163,14 @@ def of_continuations(parts: Sequence[Arrays]) -> Scores | None:
         f"(KL from {drawn} continuations of each)."
     )
     values = (right & asked).sum(1)[items] / several
-    return Scores(WENT_ON, items, values, by_chance.sum(1)[items] / several, (share,), words)
+    return TestScores(WENT_ON, items, values, by_chance.sum(1)[items] / several, (share,), words)
 
 
 FEWEST_LABELLED: Final = 2
 """Items that sets of labels take: the threshold of each half is tuned on the other."""
 
 
-def of_labels(probability: FloatArray, right: Flags, *, seed: int) -> Scores:
+def of_labels(probability: FloatArray, right: Flags, *, seed: int) -> TestScores:
     """Items whose set of labels is exactly right.
 
     Items are put in two halves at random; the threshold of each is the best one on the other, and so is the set that
@@ -207,7 +207,7 @@ def of_labels(probability: FloatArray, right: Flags, *, seed: int) -> Scores:
         f"{more[0].said}. Threshold {' and '.join(f'{one:.2f}' for one in chosen)}, each tuned on the other half."
     )
     kept = (*shares, *more, single)
-    return Scores(LABELLED, np.arange(len(right)), exact.astype(float), common.astype(float), kept, words)
+    return TestScores(LABELLED, np.arange(len(right)), exact.astype(float), common.astype(float), kept, words)
 
 
 def sets(probability: FloatArray, threshold: float) -> Flags:
@@ -218,7 +218,7 @@ def sets(probability: FloatArray, threshold: float) -> Flags:
     return chosen
 
 
-def of_rewrites(read: Arrays) -> Scores:
+def of_rewrites(read: Arrays) -> TestScores:
     """Items of which people confirm every gold rewrite: the ceiling of whoever writes readings."""
     right = read["right"].astype(bool)
     share = _plain(right, CONFIRMED)
@@ -229,7 +229,7 @@ def of_rewrites(read: Arrays) -> Scores:
         f"{len(right):,}. The published figure for rewrites of gpt-4 is {PUBLISHED[0]} of {PUBLISHED[1]} items, "
         f"{100 * PUBLISHED[0] / PUBLISHED[1]:.1f} % [{ends}]."
     )
-    return Scores(CONFIRMED, np.arange(len(right)), right.astype(float), None, (share,), words)
+    return TestScores(CONFIRMED, np.arange(len(right)), right.astype(float), None, (share,), words)
 
 
 PUBLISHED: Final = (16, 50)
@@ -350,7 +350,7 @@ class AmbiguityAudit(Audit):
 
     def judge(self, case: Case) -> Verdict:
         """What each test says of each subject and pair; all shares in a table."""
-        verdict, held = Verdict(), list[tuple[SubjectRecord, dict[str, Scores]]]()
+        verdict, held = Verdict(), list[tuple[SubjectRecord, dict[str, TestScores]]]()
         for subject in case.plan.subjects:
             try:
                 found = self._read(case, subject)
@@ -374,7 +374,7 @@ class AmbiguityAudit(Audit):
         more = [case.plan.reading(subject, REWRITES.name, {})] if subject.role == "recorded" else []
         yield from (trial for trial in [*self.readings(case.plan, subject), *more] if case.known([trial]))
 
-    def _read(self, case: Case, subject: SubjectRecord) -> dict[str, Scores]:
+    def _read(self, case: Case, subject: SubjectRecord) -> dict[str, TestScores]:
         """What each test gave, by its name; tests that were not made of recorded answers are left out.
 
         Raises:
@@ -385,8 +385,8 @@ class AmbiguityAudit(Audit):
         def arrays(trials: list[Trial]) -> list[Arrays] | None:
             return None if recorded and not case.known(trials) else [case.reading(trial) for trial in trials]
 
-        made: list[Scores | None] = []
-        by_parts: list[tuple[ReadingSpec, Callable[[Sequence[Arrays]], Scores | None]]] = [
+        made: list[TestScores | None] = []
+        by_parts: list[tuple[ReadingSpec, Callable[[Sequence[Arrays]], TestScores | None]]] = [
             (STATEMENTS, of_statements), (CONTINUATIONS, of_continuations),
         ]  # fmt: skip
         right = arrays([plan.reading(subject, LABEL_SETS.name, {})])
@@ -409,10 +409,10 @@ class AmbiguityAudit(Audit):
             return []
         return [self.unanswered(subject.name, NoAnswer("not_applicable", _TOO_FEW), title=_TITLES[LABELLED])]
 
-    def _claims(self, case: Case, subject: SubjectRecord, found: dict[str, Scores]) -> list[Hypothesis]:
+    def _claims(self, case: Case, subject: SubjectRecord, found: dict[str, TestScores]) -> list[Hypothesis]:
         return [self._claim(case, subject, one) for one in found.values()]
 
-    def _claim(self, case: Case, subject: SubjectRecord, one: Scores) -> Hypothesis:
+    def _claim(self, case: Case, subject: SubjectRecord, one: TestScores) -> Hypothesis:
         """Shares alone, or a share held against what takes no skill."""
         beside = tuple(share.estimate for share in one.shares)
         title, said = _TITLES.get(one.test, ""), f"{subject.name} {one.words}"
@@ -429,7 +429,10 @@ class AmbiguityAudit(Audit):
         )  # fmt: skip
 
     def _pair(
-        self, case: Case, one: tuple[SubjectRecord, dict[str, Scores]], two: tuple[SubjectRecord, dict[str, Scores]]
+        self,
+        case: Case,
+        one: tuple[SubjectRecord, dict[str, TestScores]],
+        two: tuple[SubjectRecord, dict[str, TestScores]],
     ) -> list[Hypothesis]:
         """For each test that both took, the second's score minus the first's on the items that both were asked."""
         names = (one[0].name, two[0].name)
@@ -442,7 +445,7 @@ class AmbiguityAudit(Audit):
             drafts.append(self.draft(case, " vs ".join(names), claim, trials))
         return drafts
 
-    def _difference(self, case: Case, names: tuple[str, str], first: Scores, second: Scores) -> Hypothesis:
+    def _difference(self, case: Case, names: tuple[str, str], first: TestScores, second: TestScores) -> Hypothesis:
         _, at, to = np.intersect1d(first.items, second.items, return_indices=True)
         cells = (second.values[to] - first.values[at])[None, :]
         margin = case.plan.margin if self.settings.margin is None else self.settings.margin

@@ -48,7 +48,7 @@ SURE: Final = 8.0
 
 @final
 @dataclass(frozen=True, eq=False)
-class Shown:
+class CopyTest:
     """One test of one copy.
 
     Attributes:
@@ -78,7 +78,7 @@ class Shown:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Copy:
+class CopyReading:
     """What was read of the model or of a copy.
 
     Attributes:
@@ -102,7 +102,7 @@ class Copy:
         loss = self.read["loss"]
         return loss.shape[2] > 1 and loss.shape[1] >= FEWEST
 
-    def shown(self) -> list[Shown]:
+    def shown(self) -> list[CopyTest]:
         """Every test that can be made."""
         ordered = [] if self.untested() else [self.order()]
         return [*ordered, *([self.versions(), self.completion()] if self.paired else [])]
@@ -127,7 +127,7 @@ class Copy:
     def _rng(self, name: str) -> np.random.Generator:
         return seeds.generator(self.root, "contamination", name, self.epochs)
 
-    def order(self) -> Shown:
+    def order(self) -> CopyTest:
         """The given order of the items against shuffles, shard by shard, and by more than that of other items.
 
         An order may carry meaning, by subject or difficulty: then twins, and new items of the same form, in the same
@@ -159,9 +159,9 @@ class Copy:
             f"Given order against {order.shape[1] - 1} shuffles of each of {len(tokens)} shards: {effect} nats a "
             f"token, exact p = {found.p:.2g} (t test, as the interval, {found.p_t:.2g}){beyond}."
         )
-        return Shown(ORDER, effect, reach, len(tokens), numbers)
+        return CopyTest(ORDER, effect, reach, len(tokens), numbers)
 
-    def versions(self) -> Shown:
+    def versions(self) -> CopyTest:
         """How much likelier own texts are than their twins, which must be more often than words alone say.
 
         Two things are shown: the losses differ (signs of the gaps flipped), and the model sorts more pairs rightly than
@@ -181,7 +181,7 @@ class Copy:
             f"pairs; {best} alone sort {_share(free[best])} rightly (p = {p:.2g})."
         )
         reach = min(_reach(gaps), *(_reach(picks - signs) for signs in free.values()))
-        return Shown(VERSIONS, effect, reach, len(gaps), numbers)
+        return CopyTest(VERSIONS, effect, reach, len(gaps), numbers)
 
     def model_free(self) -> dict[str, FloatArray]:
         """Which of each pair is called the own text without a model: 1 the own, -1 the twin, 0 a tie."""
@@ -198,7 +198,7 @@ class Copy:
         whole = (self.read["kept"][self.at] == 1.0) & (self.read["tail"] >= LONG_ENOUGH)
         return whole.any(axis=2).astype(np.float64)
 
-    def completion(self) -> Shown:
+    def completion(self) -> CopyTest:
         """How many more own texts than twins are completed exactly."""
         recited = self.recited()
         gaps = recited[:, 0] - recited[:, 1]
@@ -210,7 +210,7 @@ class Copy:
             f"Of {len(gaps)} items {own} are completed to the last of at least {LONG_ENOUGH} tokens, of their twins "
             f"{twins} (p = {p:.2g})."
         )
-        return Shown(COMPLETION, effect, _reach(gaps), len(gaps), numbers)
+        return CopyTest(COMPLETION, effect, _reach(gaps), len(gaps), numbers)
 
     def detectors(self) -> Iterator[Estimate]:
         """How well published scores sort own texts from twins, and how well no model does."""
@@ -306,7 +306,7 @@ class ContaminationAuditSettings(ContaminationSettings, frozen=True, kw_only=Tru
 
 @final
 @dataclass(frozen=True, eq=False)
-class Known:
+class ContaminationReading:
     """What was read of a model and of the copies that were taught the items.
 
     Attributes:
@@ -316,12 +316,12 @@ class Known:
     """
 
     name: str
-    model: Copy
-    taught: tuple[Copy, ...]
+    model: CopyReading
+    taught: tuple[CopyReading, ...]
 
 
 @final
-class ContaminationAudit(SingleReadingAudit[Known]):
+class ContaminationAudit(SingleReadingAudit[ContaminationReading]):
     """Order, twins and completion, with the power that taught copies show; ``found`` or undecided, never "clean"."""
 
     name = "contamination"
@@ -359,18 +359,20 @@ class ContaminationAudit(SingleReadingAudit[Known]):
         read = 1.0 + (2 + SETS) * before * ordered / items
         return len(plan.subjects) * ((1 + len(rounds)) * read + 1.5 * max(rounds) + 1.0)
 
-    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> Known:
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> ContaminationReading:
         """The model and its taught copies."""
         taught = case.reading(self._taught(case.plan, subject))
         root = case.plan.seed
-        copies = (Copy(taught, at, root=root) for at in range(len(taught["epochs"])))
-        return Known(subject.name, Copy(read, 0, root=root), tuple(copy for copy in copies if copy.epochs))
+        copies = (CopyReading(taught, at, root=root) for at in range(len(taught["epochs"])))
+        return ContaminationReading(
+            subject.name, CopyReading(read, 0, root=root), tuple(copy for copy in copies if copy.epochs)
+        )
 
     def titles(self) -> tuple[str, ...]:
         """Of every claim."""
         return (*TITLES, *([OVERLAP] if self.settings.corpus else []), POWER)
 
-    def singles(self, case: Case, subject: SubjectRecord, read: Known) -> list[Hypothesis]:
+    def singles(self, case: Case, subject: SubjectRecord, read: ContaminationReading) -> list[Hypothesis]:
         """What each test says, and with which probability a taught copy would have been found."""
         power = _power(read, alpha=case.plan.alpha)
         claims = [_claim(read, shown, power) for shown in read.model.shown()]
@@ -403,7 +405,7 @@ class ContaminationAudit(SingleReadingAudit[Known]):
         return made
 
 
-def _power(read: Known, *, alpha: float) -> dict[int, Estimate]:
+def _power(read: ContaminationReading, *, alpha: float) -> dict[int, Estimate]:
     """For each number of epochs the probability that the best test finds it, whatever Holm's correction does.
 
     Which test is best is not known beforehand, so the interval holds for all of them together. A copy that was taught
@@ -428,7 +430,7 @@ def _power(read: Known, *, alpha: float) -> dict[int, Estimate]:
     }
 
 
-def _claim(read: Known, shown: Shown, power: dict[int, Estimate]) -> Hypothesis:
+def _claim(read: ContaminationReading, shown: CopyTest, power: dict[int, Estimate]) -> Hypothesis:
     beside = () if shown.title != VERSIONS else tuple(read.model.detectors())
     if shown.title == COMPLETION:
         beside = tuple(read.model.completed())
@@ -441,7 +443,7 @@ def _claim(read: Known, shown: Shown, power: dict[int, Estimate]) -> Hypothesis:
     )  # fmt: skip
 
 
-def _meant(shown: Shown) -> str:
+def _meant(shown: CopyTest) -> str:
     if shown.title == VERSIONS:
         return (
             "Any model of English finds twins with errors or in worse style less likely. Only twins that are as good "
@@ -455,7 +457,7 @@ def _meant(shown: Shown) -> str:
     )
 
 
-def _overlap(read: Known, *, run: int) -> Hypothesis:
+def _overlap(read: ContaminationReading, *, run: int) -> Hypothesis:
     held = read.model.read["overlap"].astype(np.float64)
     own = held[:, 0]
     mean, low, high = mean_interval(own, level=LEVEL)
@@ -481,7 +483,7 @@ def _overlap(read: Known, *, run: int) -> Hypothesis:
     )  # fmt: skip
 
 
-def _measured(read: Known, power: dict[int, Estimate]) -> Hypothesis:
+def _measured(read: ContaminationReading, power: dict[int, Estimate]) -> Hypothesis:
     """With which probability copies would have been found, by every test and by the best one."""
     beside = tuple(
         msgspec.structs.replace(estimate, name=f"taught {_times(epochs)}: {estimate.name}")
@@ -495,7 +497,7 @@ def _measured(read: Known, power: dict[int, Estimate]) -> Hypothesis:
     )  # fmt: skip
 
 
-def _easy(read: Known) -> str:
+def _easy(read: ContaminationReading) -> str:
     """What sorts the pairs without any model, where that leaves a model nothing to show."""
     if not read.model.paired:
         return ""
@@ -506,7 +508,7 @@ def _easy(read: Known) -> str:
     return f"With these twins a preference shows little: {name} alone sort {100 * sorted_rightly:.0f} % of the pairs."
 
 
-def _left_out(read: Known) -> str:
+def _left_out(read: ContaminationReading) -> str:
     """How many lines repeat another one."""
     count = int(read.model.read["repeated"][0]) if "repeated" in read.model.read else 0
     items = len(read.model.read["loss"][0])
@@ -529,7 +531,7 @@ def _chance(one: Estimate) -> str:
     return f"{'not known' if high - low >= WIDE else f'{one.value or 0.0:.2f}'} [{low:.2f}, {high:.2f}]"
 
 
-def _sorted_by_scores(copy: Copy) -> str:
+def _sorted_by_scores(copy: CopyReading) -> str:
     known = {one.name.removeprefix("AUROC of "): one.value or 0.0 for one in copy.detectors()}
     shown = ", ".join(f"{name} {value:.2f}" for name, value in known.items())
     return f"Taught {_times(copy.epochs)}, AUROC of own texts against twins: {shown}."

@@ -21,7 +21,7 @@ from wheeltap.suites.lens.audits.headline import amount, lines
 from wheeltap.suites.lens.audits.panel import (
     FEW_FOR_ENTROPY,
     SUBJECT,
-    Believed,
+    Beliefs,
     Panel,
     among_people,
     by_choice,
@@ -47,7 +47,7 @@ from wheeltap.suites.lens.stats.disagreement import (
     total_variation,
     wasserstein,
 )
-from wheeltap.suites.lens.stats.panels import Halves, among, error_over_people, over_people, to_all_people
+from wheeltap.suites.lens.stats.panels import PanelHalves, among, error_over_people, over_people, to_all_people
 
 Chosen = NDArray[np.bool_]
 
@@ -65,13 +65,13 @@ FAR: Final = 20
 _ALONE: Final = {SPLIT: 3, MOST_AGREE: 5, ALL_AGREE: 3}
 """By band, most votes of an item of which one less makes halves that cannot be in the band."""
 
-What = Callable[[FloatArray, Halves], FloatArray]
+What = Callable[[FloatArray, PanelHalves], FloatArray]
 """From probabilities ``[item, label]`` and the people in halves to ``[split, item]``."""
 
 _TWO_THIRDS: Final = 2 / 3 - 1e-9
 
 
-def unsure(read: Believed, *, margin: float, title: str) -> Hypothesis:
+def unsure(read: Beliefs, *, margin: float, title: str) -> Hypothesis:
     """Whether a model is surer of its most likely label than people who disagree are of it."""
     gap, items = _within(read, SPLIT, _more_sure)
     if items < FEWEST_ITEMS:
@@ -101,21 +101,21 @@ def unsure(read: Believed, *, margin: float, title: str) -> Hypothesis:
     )  # fmt: skip
 
 
-def _more_sure(p: FloatArray, split: Halves) -> FloatArray:
+def _more_sure(p: FloatArray, split: PanelHalves) -> FloatArray:
     return _confidence(p, split) - _chose(p, split)
 
 
-def _confidence(p: FloatArray, split: Halves) -> FloatArray:
+def _confidence(p: FloatArray, split: PanelHalves) -> FloatArray:
     """Probability of the most likely label, ``[split, item]``."""
     return np.broadcast_to(p.max(1), split.one.shape[:2])
 
 
-def _chose(p: FloatArray, split: Halves) -> FloatArray:
+def _chose(p: FloatArray, split: PanelHalves) -> FloatArray:
     """Share of the smaller half who chose it, ``[split, item]``."""
     return soft_accuracy(split.target, p)
 
 
-def bands(split: Halves) -> Mapping[str, Chosen]:
+def bands(split: PanelHalves) -> Mapping[str, Chosen]:
     """By the name of each band, clearest last, which splits and items are in it, ``[split, item]``.
 
     One person agrees with himself: an item counts where the larger half has two or more.
@@ -129,25 +129,25 @@ def bands(split: Halves) -> Mapping[str, Chosen]:
 
 
 def _within(
-    read: Believed, band: str, what: What, rows: NDArray[np.bool_] | None = None
-) -> tuple[Callable[[Halves, NDArray[np.integer]], FloatArray], float]:
+    read: Beliefs, band: str, what: What, rows: NDArray[np.bool_] | None = None
+) -> tuple[Callable[[PanelHalves, NDArray[np.integer]], FloatArray], float]:
     """A measure ``[split, item]`` whose mean over items is that of ``what`` over a band; and its number of items."""
 
-    def parts(split: Halves, at: NDArray[np.integer]) -> tuple[FloatArray, Chosen]:
+    def parts(split: PanelHalves, at: NDArray[np.integer]) -> tuple[FloatArray, Chosen]:
         return what(read.p[at], split), bands(split)[band] & (True if rows is None else rows[at])
 
     values, chosen = parts(read.panel.halves, np.arange(len(read.p)))
     cells, items = among(values, chosen)
     mean, share = float(cells.mean()) if len(cells) else 0.0, items / len(read.p)
 
-    def measure(split: Halves, at: NDArray[np.integer]) -> FloatArray:
+    def measure(split: PanelHalves, at: NDArray[np.integer]) -> FloatArray:
         values, chosen = parts(split, at)
         return mean + (values - mean) * chosen / share
 
     return measure, items
 
 
-def bands_of(read: Believed) -> tuple[AgreementBand, ...]:
+def bands_of(read: Beliefs) -> tuple[AgreementBand, ...]:
     """A model in each band that has items enough."""
     enough = read.panel.halves.one[0].sum(-1).min() > FEW_FOR_ENTROPY
     made: list[AgreementBand] = []
@@ -170,7 +170,7 @@ def bands_of(read: Believed) -> tuple[AgreementBand, ...]:
     return tuple(made)
 
 
-def far_items(read: Believed, names: tuple[str, ...], *, seed: int) -> tuple[FarItem, ...]:
+def far_items(read: Beliefs, names: tuple[str, ...], *, seed: int) -> tuple[FarItem, ...]:
     """Items where a model is furthest from people; the interval is that of the distance to all people."""
     distance, made = js_distance(read.p, read.panel.held), list[FarItem]()
     for at in np.argsort(-distance, kind="stable")[:FAR]:
@@ -189,7 +189,7 @@ def far_items(read: Believed, names: tuple[str, ...], *, seed: int) -> tuple[Far
     return tuple(made)
 
 
-def _levels(read: Believed, band: str) -> list[tuple[float, SystemScore]]:
+def _levels(read: Beliefs, band: str) -> list[tuple[float, SystemScore]]:
     """Mean confidence and share of people at each level of confidence."""
     p = read.p.max(1)
     edges = np.unique(np.quantile(p, np.linspace(0.0, 1.0, LEVELS + 1)[1:-1]))
@@ -203,7 +203,7 @@ def _levels(read: Believed, band: str) -> list[tuple[float, SystemScore]]:
     return found
 
 
-def _mean(read: Believed, band: str, what: What, rows: NDArray[np.bool_] | None = None) -> float:
+def _mean(read: Beliefs, band: str, what: What, rows: NDArray[np.bool_] | None = None) -> float:
     halves = read.panel.halves
     return float(among(what(read.p, halves), bands(halves)[band] & (True if rows is None else rows))[0].mean())
 
@@ -232,7 +232,7 @@ class DisagreementSettings(LabelProbabilitiesSettings, frozen=True, kw_only=True
 
 
 @final
-class DisagreementAudit(SingleReadingAudit[Believed]):
+class DisagreementAudit(SingleReadingAudit[Beliefs]):
     """Distances to the votes of people, beside the distance of half of the people to the other half."""
 
     name = "disagreement"
@@ -256,7 +256,7 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
     def _voted(self, plan: Plan, subject: SubjectRecord) -> Trial:
         return plan.reading(subject, VOTES.name, {})
 
-    def read(self, case: Case, subject: SubjectRecord, *, seed: int = 0) -> Believed:
+    def read(self, case: Case, subject: SubjectRecord, *, seed: int = 0) -> Beliefs:
         """See ``SingleReadingAudit.read``; of answers that were recorded without probabilities, why not."""
         trial = self.trial(case.plan, subject, seed=seed)
         if subject.role == "recorded" and not case.known([trial]):
@@ -264,20 +264,20 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
             raise NoAnswer("not_applicable", why)
         return self.parsed(case, subject, case.reading(trial))
 
-    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> Believed:
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> Beliefs:
         """See ``SingleReadingAudit.parsed``."""
         panel, p = self._panel(case, subject), probabilities(read["probability"])
         if p.shape[1] != panel.votes.shape[1]:
             why = f"It has probabilities of {p.shape[1]} labels, and people voted on {panel.votes.shape[1]}."
             raise NoAnswer("not_applicable", why)
-        return Believed(subject.name, panel, p[panel.rows])
+        return Beliefs(subject.name, panel, p[panel.rows])
 
     def _panel(self, case: Case, subject: SubjectRecord) -> Panel:
         read, names = case.reading(self._voted(case.plan, subject)), case.plan.names
         labels, people = ((), ()) if names is None else (names.labels, names.raters or ())
         return panel_of(read, labels=labels, seed=case.plan.seed, groups=case.groups, raters=people)
 
-    def singles(self, case: Case, subject: SubjectRecord, read: Believed) -> list[Hypothesis]:
+    def singles(self, case: Case, subject: SubjectRecord, read: Beliefs) -> list[Hypothesis]:
         """Its distances, measured; whether it is further than people from each other; its confidence where they are."""
         margin = case.plan.margin if self.settings.margin is None else self.settings.margin
         return [
@@ -292,7 +292,7 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
         panel = self._panel_of_any(case)
         if panel is None:
             return super().judge(case)
-        held: list[Believed] = []
+        held: list[Beliefs] = []
         verdict = Verdict([self.draft(case, SUBJECT, claim, []) for claim in (among_people(panel), *raters(panel))])
         for subject in case.plan.subjects:
             try:
@@ -327,7 +327,7 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
                 continue
         return None
 
-    def _scored(self, case: Case, panel: Panel, held: list[Believed]) -> dict[str, FloatArray]:
+    def _scored(self, case: Case, panel: Panel, held: list[Beliefs]) -> dict[str, FloatArray]:
         """Scores ``[item]`` of systems of which no probabilities are known."""
         found: dict[str, FloatArray] = {}
         for subject in case.plan.subjects:
@@ -335,7 +335,7 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
                 found[subject.name] = case.clean(subject)[panel.rows].astype(np.float64)
         return found
 
-    def _pair(self, case: Case, one: Believed, two: Believed) -> Hypothesis:
+    def _pair(self, case: Case, one: Beliefs, two: Beliefs) -> Hypothesis:
         margin = case.plan.margin if self.settings.margin is None else self.settings.margin
         far = [js_distance(held.p, held.panel.held) for held in (one, two)]
         gap = far[1] - far[0]
@@ -363,7 +363,7 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
         return self.draft(case, f"{one.name} vs {two.name}", claim, trials)
 
 
-def distances(read: Believed) -> Hypothesis:
+def distances(read: Beliefs) -> Hypothesis:
     """Everything that is measured of one system, each by its full name."""
     panel, p = read.panel, read.p
     distance = panel.of_shares(lambda held, at: js_distance(p[at], held), "JS distance to votes", JS)
@@ -395,7 +395,7 @@ def distances(read: Believed) -> Hypothesis:
     )
 
 
-def _over_people(read: Believed) -> Estimate:
+def _over_people(read: Beliefs) -> Estimate:
     """Of half a panel, the interval that holds for these items: where the spread over items is not of interest."""
 
     def measure(held: FloatArray) -> FloatArray:
@@ -409,10 +409,10 @@ def _over_people(read: Believed) -> Estimate:
 HALF: Final = "JS distance to half of the people"
 
 
-def against(read: Believed, margin: float) -> Hypothesis:
+def against(read: Beliefs, margin: float) -> Hypothesis:
     """Whether a model is further from half of the people than the other half is."""
 
-    def measure(split: Halves, at: NDArray[np.integer]) -> FloatArray:
+    def measure(split: PanelHalves, at: NDArray[np.integer]) -> FloatArray:
         return js_distance(read.p[at], split.target) - js_distance(split.other, split.target)
 
     halves = read.panel.halves
@@ -436,7 +436,7 @@ def against(read: Believed, margin: float) -> Hypothesis:
     )  # fmt: skip
 
 
-def _close(read: Believed) -> Closeness:
+def _close(read: Beliefs) -> Closeness:
     panel, p = read.panel, read.p
     return Closeness(
         subject=read.name,

@@ -55,7 +55,7 @@ class ItemNoiseSettings(InputShiftSettings, frozen=True, kw_only=True):
 
 @final
 @dataclass(frozen=True, eq=False)
-class Items:
+class VotedItems:
     """What is known of each item that enough people voted on.
 
     Attributes:
@@ -81,7 +81,7 @@ class Items:
 
 
 @final
-class ItemNoiseAudit(SingleReadingAudit[Items]):
+class ItemNoiseAudit(SingleReadingAudit[VotedItems]):
     """Share of the variance of people's entropy that noise in the weights adds to outputs and input noise."""
 
     name = "item-noise"
@@ -143,7 +143,7 @@ class ItemNoiseAudit(SingleReadingAudit[Items]):
         shifts = max(map(len, FITTING.values())) * len(LADDERS["noise"]) * self.input_draws
         return float(len(plan.subjects) * (2 + shifts + len(DOSES) * self.settings.weight_draws))
 
-    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> Items:
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> VotedItems:
         """Scores of every item with votes enough."""
         _, voted, shifted = self.readings(case.plan, subject)
         panel = panel_of(case.reading(voted), labels=(), seed=case.plan.seed, groups=case.groups)
@@ -154,14 +154,14 @@ class ItemNoiseAudit(SingleReadingAudit[Items]):
             raise NoAnswer("not_applicable", "All items are in one group: none is left to predict.")
         p, rows = probabilities(read["probability"])[panel.rows], panel.rows
         lead = np.sort(np.log(np.maximum(p, FLOOR)), axis=1)
-        return Items(
+        return VotedItems(
             subject.name, people=entropy(panel.held), inputs=_inputs(case.reading(shifted))[rows],
             outputs=np.column_stack([entropy(p), p.max(1), lead[:, -1] - lead[:, -2]]),
             weights=_weights(case, self._noise(case.plan, subject))[rows],
             groups=panel.groups,
         )  # fmt: skip
 
-    def singles(self, case: Case, subject: SubjectRecord, read: Items) -> list[Hypothesis]:
+    def singles(self, case: Case, subject: SubjectRecord, read: VotedItems) -> list[Hypothesis]:
         """What noise in the weights adds; beside it, what each score says alone."""
         made, margin = _added(read, case.plan.seed), self.settings.margin
         test = _gain(made, read.groups, "added by noise in the weights", margin=margin)
@@ -205,7 +205,7 @@ class ItemNoiseAudit(SingleReadingAudit[Items]):
         return made
 
 
-def _added(read: Items, seed: int) -> Explained:
+def _added(read: VotedItems, seed: int) -> Explained:
     _, unit = np.unique(np.arange(len(read.people)) if read.groups is None else read.groups, return_inverse=True)
     order = seeds.generator(seed, "item-noise", "folds").permutation(int(unit.max()) + 1)
     return explained(read.cheap, read.weights, read.people, groups=order[unit] % FOLDS)

@@ -22,7 +22,7 @@ from wheeltap.suites.lens.record import People, SystemScore, Threshold
 from wheeltap.suites.lens.stats.disagreement import entropy, js_distance, shares, soft_accuracy, top, wasserstein
 from wheeltap.suites.lens.stats.panels import (
     Counts,
-    Halves,
+    PanelHalves,
     agreement,
     another,
     correlation,
@@ -75,7 +75,7 @@ class Panel:
         return shares(self.votes)
 
     @cached_property
-    def halves(self) -> Halves:
+    def halves(self) -> PanelHalves:
         """The people in two halves."""
         items, labels = self.votes.shape
         rng = seeds.generator(self.seed, "disagreement", "halves")
@@ -116,7 +116,12 @@ class Panel:
         return _cut(mean_over(clustered(table(self.ballots), self.groups), name=name, unit=unit, n=len(values)))
 
     def of_halves(
-        self, measure: Callable[[Halves, NDArray[np.integer]], FloatArray], name: str, unit: str, *, alone: int = FEWEST
+        self,
+        measure: Callable[[PanelHalves, NDArray[np.integer]], FloatArray],
+        name: str,
+        unit: str,
+        *,
+        alone: int = FEWEST,
     ) -> Estimate:
         """Mean of a measure ``[split, item]`` of the people in two halves, and of the items these are of."""
         values = measure(self.halves, np.arange(len(self.votes))).mean(0)
@@ -178,7 +183,7 @@ class Panel:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Believed:
+class Beliefs:
     """What one model believed.
 
     Attributes:
@@ -307,7 +312,7 @@ def among_people(panel: Panel) -> Hypothesis:
     )  # fmt: skip
 
 
-def one_label(panel: Panel, held: Sequence[Believed], scored: Mapping[str, FloatArray], *, seed: int) -> People:
+def one_label(panel: Panel, held: Sequence[Beliefs], scored: Mapping[str, FloatArray], *, seed: int) -> People:
     """What is lost where items must have one label: items, labels that other people would change, orders of systems.
 
     Args:
@@ -337,7 +342,7 @@ def one_label(panel: Panel, held: Sequence[Believed], scored: Mapping[str, Float
     )  # fmt: skip
 
 
-def _redrawn(panel: Panel, held: Sequence[Believed], *, seed: int) -> tuple[float, float | None, float | None]:
+def _redrawn(panel: Panel, held: Sequence[Beliefs], *, seed: int) -> tuple[float, float | None, float | None]:
     """Labels, orders and best systems that another draw of as many people would change."""
     draws = int(np.clip(_CELLS // panel.votes.size, 10, DRAWS))
     collapsed, several = top(panel.votes), [top(one.p) for one in held]
@@ -361,7 +366,7 @@ def _flips(one: FloatArray, two: FloatArray) -> float | None:
     return float((np.abs(signs[0] - signs[1]) / 2.0).mean())
 
 
-def _reordered(panel: Panel, held: Sequence[Believed]) -> float | None:
+def _reordered(panel: Panel, held: Sequence[Beliefs]) -> float | None:
     """Pairs that the score by one label and the distance to people order differently."""
     right = np.array([(top(one.p) * top(panel.votes)).sum(1).mean() for one in held])
     return _flips(right, np.array([-js_distance(one.p, panel.held).mean() for one in held]))
@@ -454,7 +459,7 @@ def left_out(panel: Panel, known: Ballots) -> Hypothesis:
     return Hypothesis(test=None, status="measured", title=LEFT_OUT, found=said, brief=said, beside=(whole,))
 
 
-def by_choice(read: Believed) -> list[Hypothesis]:
+def by_choice(read: Beliefs) -> list[Hypothesis]:
     """How well a model's label follows people, beside each person who is left out; nothing where they are unknown."""
     known = read.panel.ballots
     if known is None or known.raters < FEWEST:

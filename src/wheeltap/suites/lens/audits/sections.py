@@ -11,10 +11,10 @@ from wheeltap.suites.lens.record import (
     Closeness,
     FarItem,
     People,
-    Recognized,
     Runs,
     Support,
     SystemScore,
+    TestShare,
     Threshold,
     TryCurve,
     TryGap,
@@ -320,7 +320,7 @@ def _hides(one: People) -> str:
 # ---- tests of ambiguity ---------------------------------------------------------------------------------------
 
 
-def recognized(rows: Sequence[Recognized]) -> list[Section]:
+def recognized(rows: Sequence[TestShare]) -> list[Section]:
     """Shares of right answers in tests of ambiguity, with intervals and counts; nothing where nothing was tested."""
     subjects = list(dict.fromkeys(one.subject for one in rows))[:_MOST_SYSTEMS]
     known = {(one.subject, one.what): one for one in rows}
@@ -332,7 +332,7 @@ def recognized(rows: Sequence[Recognized]) -> list[Section]:
     return [Section(title="Tests of ambiguity", blocks=(table,))] if rows else []
 
 
-def _share(one: Recognized | None, *, short: bool) -> str:
+def _share(one: TestShare | None, *, short: bool) -> str:
     if one is None:
         return ""
     low, high = one.score.low, one.score.high

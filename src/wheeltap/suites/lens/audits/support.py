@@ -21,10 +21,10 @@ from wheeltap.stats.sample import Sample
 from wheeltap.stats.simultaneous import Band, band
 from wheeltap.suites.lens.audits import sections
 from wheeltap.suites.lens.audits.headline import amount, lines
-from wheeltap.suites.lens.record import Kept, Support, TryCurve, TryGap
+from wheeltap.suites.lens.record import ChangedItem, Support, TryCurve, TryGap
 from wheeltap.suites.lens.specs import SAMPLES, SamplesSettings
 from wheeltap.suites.lens.stats.passk import pass_all, pass_at, runs_of
-from wheeltap.suites.lens.stats.support import Solved, entropy, solved
+from wheeltap.suites.lens.stats.support import SolvedItems, entropy, solved
 
 ALL: Final = 512
 """Numbers of tries up to which every one is looked at; beyond, so many in equal ratios."""
@@ -33,8 +33,8 @@ MOST_GROUPS: Final = 8
 """Parts of a benchmark that are shown by themselves."""
 
 
-class Counted(Protocol):
-    """Answers of one subject, counted; see ``Sampled``."""
+class AnswerCounts(Protocol):
+    """Answers of one subject, counted; see ``SubjectAnswers``."""
 
     @property
     def name(self) -> str: ...  # noqa: D102
@@ -56,14 +56,14 @@ def tries(most: int) -> tuple[int, ...]:
 
 
 def curves_of(
-    held: Sequence[Counted], ks: tuple[int, ...], *, seed: int, groups: Groups | None
+    held: Sequence[AnswerCounts], ks: tuple[int, ...], *, seed: int, groups: Groups | None
 ) -> tuple[TryCurve, ...]:
     """One curve for each subject and part of the benchmark; the band of the whole is over groups, where there are."""
     return tuple(_curve(one, part, ks, seed, groups) for one in held for part in _parts(one))
 
 
 def _curve(
-    one: Counted, part: tuple[str, NDArray[np.intp]], ks: tuple[int, ...], seed: int, groups: Groups | None
+    one: AnswerCounts, part: tuple[str, NDArray[np.intp]], ks: tuple[int, ...], seed: int, groups: Groups | None
 ) -> TryCurve:
     (group, rows), at, most = part, np.array(ks) - 1, ks[-1]
     right, samples = one.right[rows], one.samples[rows]
@@ -75,7 +75,9 @@ def _curve(
     )  # fmt: skip
 
 
-def gaps_of(one: Counted, two: Counted, ks: tuple[int, ...], *, seed: int, groups: Groups | None) -> tuple[TryGap, ...]:
+def gaps_of(
+    one: AnswerCounts, two: AnswerCounts, ks: tuple[int, ...], *, seed: int, groups: Groups | None
+) -> tuple[TryGap, ...]:
     """The second's pass@k minus the first's, item by item, for each part of the benchmark."""
     at, name = np.array(ks) - 1, f"{one.name} vs {two.name}"
     solved = [pass_at(*held.counts, most=ks[-1])[:, at] for held in (one, two)]
@@ -100,17 +102,19 @@ def _gap(made: Band, ks: tuple[int, ...], which: tuple[str, str, int]) -> TryGap
     )  # fmt: skip
 
 
-def listed_items(one: NDArray[np.int64], two: NDArray[np.int64], found: Solved, *, most: int) -> tuple[Kept, ...]:
+def listed_items(
+    one: NDArray[np.int64], two: NDArray[np.int64], found: SolvedItems, *, most: int
+) -> tuple[ChangedItem, ...]:
     """Items that only one of two solves, the surest first."""
     order = sorted(range(len(found.each)), key=lambda at: found.each[at])[:most]
     places = (*found.first, *found.second)
     return tuple(
-        Kept(item=places[at], id="", first=int(one[places[at]]), second=int(two[places[at]]), p=found.each[at])
+        ChangedItem(item=places[at], id="", first=int(one[places[at]]), second=int(two[places[at]]), p=found.each[at])
         for at in order
     )
 
 
-def _parts(one: Counted) -> Iterator[tuple[str, NDArray[np.intp]]]:
+def _parts(one: AnswerCounts) -> Iterator[tuple[str, NDArray[np.intp]]]:
     yield "", np.arange(len(one.right))
     if one.group is not None:
         counts = [int(count) for count in np.bincount(one.group)]
@@ -149,7 +153,7 @@ class SupportSettings(SamplesSettings, frozen=True, kw_only=True):
 
 @final
 @dataclass(frozen=True, eq=False)
-class Sampled:
+class SubjectAnswers:
     """Answers of one subject.
 
     Attributes:
@@ -184,7 +188,7 @@ class Sampled:
 
 
 @final
-class SupportAudit(SingleReadingAudit[Sampled]):
+class SupportAudit(SingleReadingAudit[SubjectAnswers]):
     """pass@k with bands, the tries at which the order is decided, and items solved at least once, with censoring."""
 
     name = "support"
@@ -201,16 +205,16 @@ class SupportAudit(SingleReadingAudit[Sampled]):
     settings: SupportSettings
     reading = SAMPLES
 
-    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> Sampled:
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> SubjectAnswers:
         """See ``SingleReadingAudit.parsed``."""
 
         def whole(name: str) -> Counts | None:
             return read[name].astype(np.int64) if name in read else None
 
         right, samples = read["right"].astype(np.int64), read["samples"].astype(np.int64)
-        return Sampled(subject.name, right, samples, whole("answers"), whole("group"))
+        return SubjectAnswers(subject.name, right, samples, whole("answers"), whole("group"))
 
-    def singles(self, case: Case, subject: SubjectRecord, read: Sampled) -> list[Hypothesis]:
+    def singles(self, case: Case, subject: SubjectRecord, read: SubjectAnswers) -> list[Hypothesis]:
         """pass@1, pass@k and pass^k at the largest k: measured, and held against nothing."""
         most = read.fewest
         once, within, always = (
@@ -230,7 +234,7 @@ class SupportAudit(SingleReadingAudit[Sampled]):
     def judge(self, case: Case) -> Verdict:
         """Also what is claimed of each pair; curves, bands and items for the page."""
         verdict = super().judge(case)
-        held, gaps, supports = list[Sampled](), list[TryGap](), list[Support]()
+        held, gaps, supports = list[SubjectAnswers](), list[TryGap](), list[Support]()
         for subject in case.plan.subjects:
             try:
                 held.append(self.read(case, subject))
@@ -257,7 +261,7 @@ class SupportAudit(SingleReadingAudit[Sampled]):
         )  # fmt: skip
         return verdict
 
-    def _notes(self, case: Case, held: list[Sampled], most: int) -> tuple[str, ...]:
+    def _notes(self, case: Case, held: list[SubjectAnswers], most: int) -> tuple[str, ...]:
         """How many answers there are and how they were drawn, where a live model was sampled; and where k ends."""
         notes = list[str]()
         if case.plan.reference.role != "recorded":
@@ -275,7 +279,9 @@ class SupportAudit(SingleReadingAudit[Sampled]):
                 notes.append(f"k ends at {most:,}: {one.name} has only {only} to {items}{beyond}.")
         return tuple(notes)
 
-    def _pair(self, case: Case, one: Sampled, two: Sampled) -> tuple[list[Hypothesis], tuple[Support, ...]]:
+    def _pair(
+        self, case: Case, one: SubjectAnswers, two: SubjectAnswers
+    ) -> tuple[list[Hypothesis], tuple[Support, ...]]:
         name, trials = _pair(one, two), [self.trial(case.plan, subject) for subject in case.plan.subjects]
         drafts = [self.draft(case, name, self._once(case, one, two), trials)]
         if not np.array_equal(one.samples, two.samples):
@@ -288,7 +294,7 @@ class SupportAudit(SingleReadingAudit[Sampled]):
         drafts.append(self.draft(case, name, _solved(one, two, found, case.groups), trials))
         return drafts, (_support(one, two, found),)
 
-    def _once(self, case: Case, one: Sampled, two: Sampled) -> Hypothesis:
+    def _once(self, case: Case, one: SubjectAnswers, two: SubjectAnswers) -> Hypothesis:
         gap = (two.right / two.samples - one.right / one.samples)[None, :]
         margin = case.plan.margin if self.settings.margin is None else self.settings.margin  # of shares: as it is
         name = f"difference at one try ({two.name} - {one.name})"
@@ -309,7 +315,7 @@ class SupportAudit(SingleReadingAudit[Sampled]):
 SOLVED: Final = "Solved at least once"
 
 
-def _solved(one: Sampled, two: Sampled, found: Solved, groups: Groups | None) -> Hypothesis:
+def _solved(one: SubjectAnswers, two: SubjectAnswers, found: SolvedItems, groups: Groups | None) -> Hypothesis:
     """The balance of items lost and gained, by an exact test, or over groups; of single items, how many are sure."""
     lost, gained, most = len(found.first), len(found.second), one.fewest
     sample = Sample(((two.right > 0).astype(np.float64) - (one.right > 0))[None, :], 1.0, groups=groups)
@@ -334,7 +340,7 @@ def _solved(one: Sampled, two: Sampled, found: Solved, groups: Groups | None) ->
     )  # fmt: skip
 
 
-def _support(one: Sampled, two: Sampled, found: Solved) -> Support:
+def _support(one: SubjectAnswers, two: SubjectAnswers, found: SolvedItems) -> Support:
     return Support(
         subject=_pair(one, two), samples=one.fewest, both=found.both, first=len(found.first),
         second=len(found.second), neither=found.neither, p=found.p, sure=sum(found.sure),
@@ -342,7 +348,7 @@ def _support(one: Sampled, two: Sampled, found: Solved) -> Support:
     )  # fmt: skip
 
 
-def _pair(one: Sampled, two: Sampled) -> str:
+def _pair(one: SubjectAnswers, two: SubjectAnswers) -> str:
     return f"{one.name} vs {two.name}"
 
 

@@ -48,7 +48,7 @@ MOST_LIKELY: Final = 2048
 
 @final
 @dataclass(frozen=True)
-class Drawn:
+class Continuation:
     """Continuations of one sentence.
 
     Attributes:
@@ -105,7 +105,7 @@ class Continuations(Reading):
 
     def _drawn(
         self, go_on: "GoingOn", several: list[AmbiguousSentence], names: list[tuple[int, int]], *, root: int
-    ) -> list[list[Drawn]]:
+    ) -> list[list[Continuation]]:
         """Continuations of each one's readings and distractor, in this order; the random numbers are named by item."""
         starts = [[*one.readings, one.distractor] for one in several]
         size = (self.settings.longest, self.settings.continuations)
@@ -147,21 +147,21 @@ class GoingOn:
         longest = [max(map(len, (one.sentence, *one.readings, one.distractor))) for one in several]
         require_short(self.model, [size + self.how.longest for size in longest], where=where, what="sentence")
 
-    def drawn(self, starts: Sequence[Tokens], uniform: Sequence[NDArray[np.float64]]) -> list[Drawn]:
+    def drawn(self, starts: Sequence[Tokens], uniform: Sequence[NDArray[np.float64]]) -> list[Continuation]:
         """Continuations of each start.
 
         Args:
             starts: Tokens.
             uniform: For each, ``[step, continuation]`` random numbers.
         """
-        found: list[Drawn | None] = [None] * len(starts)
+        found: list[Continuation | None] = [None] * len(starts)
         with torch.no_grad():
             for places in _alike(starts, max(CONTINUATIONS_AT_ONCE // self.how.continuations, 1)):
                 rows = [starts[at] for at in places for _ in range(self.how.continuations)]
                 tokens, logprob = self._draw(rows, np.concatenate([uniform[at] for at in places], axis=1))
                 for number, at in enumerate(places):
                     own = slice(number * self.how.continuations, (number + 1) * self.how.continuations)
-                    found[at] = Drawn(tokens[own], logprob[own])
+                    found[at] = Continuation(tokens[own], logprob[own])
         return [one for one in found if one is not None]
 
     def _draw(self, rows: list[Tokens], uniform: NDArray[np.float64]) -> tuple[list[Tokens], NDArray[np.float64]]:

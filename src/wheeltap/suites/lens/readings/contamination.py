@@ -113,7 +113,7 @@ class Read:
 
 @final
 @dataclass(frozen=True)
-class Reader:
+class TextReader:
     """Reads texts, cut into windows where they are longer; each window follows the start tokens.
 
     Attributes:
@@ -203,7 +203,7 @@ def _batches(order: Sequence[int], sizes: Sequence[int], most: int) -> list[list
 
 @final
 @dataclass(frozen=True, eq=False)
-class Scores:
+class TextScores:
     """Scores of each text, ``[example]``; see the spec.
 
     Source: Shi et al. (2024, arXiv:2310.16789) for Min-K%; Zhang et al. (2025, arXiv:2404.02936), eq. 3, for Min-K%++.
@@ -215,9 +215,9 @@ class Scores:
     kept: NDArray[np.float64]
 
 
-def scored(texts: Sequence[Read], *, lowest: float) -> Scores:
+def scored(texts: Sequence[Read], *, lowest: float) -> TextScores:
     """Scores of texts by what a model said of their tokens."""
-    return Scores(
+    return TextScores(
         loss=np.array([-one.logs.mean() for one in texts]),
         mink=np.array([_least(one.logs, lowest) for one in texts]),
         minkpp=np.array([_least(one.standardized, lowest) for one in texts]),
@@ -249,7 +249,7 @@ OFFSETS: Final = 4
 
 
 @final
-class Taught:
+class TaughtCopies:
     """The model, and copies of it after some epochs of the items one after the other, cut into windows.
 
     Windows start at several offsets and are drawn from all of them: after as many steps as one epoch of one offset
@@ -325,7 +325,7 @@ class Contamination(Reading):
         texts, passages = texts_of(task)
         how, versions = self.settings, texts.versions(passages)
         arranged = _arranged(len(texts.items), how, root=root, seed=seed)
-        reader = Reader(texts.start, window=how.window, tokens_per_batch=texts.tokens_per_batch)
+        reader = TextReader(texts.start, window=how.window, tokens_per_batch=texts.tokens_per_batch)
         read = np.array([min(len(text), reader.half(subject.model)) for text in texts.listed(0)])
         tokens = np.array([read[orders[0]].sum() for orders in arranged])
         fixed = {**self._fixed(texts, passages, arranged, root=root), "shard_tokens": tokens}
@@ -335,7 +335,7 @@ class Contamination(Reading):
         orders = {name: several for name, several in places.items() if several and free}
         # Where no test is left, nothing is learned of copies.
         epochs = sorted({int(one) for one in how.epochs.split(",")}) if orders or passages.twins else [0]
-        taught = Taught(subject, texts, window=reader.window_of(subject.model), how=how, draw=(root, seed))
+        taught = TaughtCopies(subject, texts, window=reader.window_of(subject.model), how=how, draw=(root, seed))
         rows = list[Arrays]()
         for epoch, model in taught.copies(epochs):
             rows.append({"epochs": np.array(epoch), **self._known(model, reader, texts, passages)})
@@ -359,12 +359,14 @@ class Contamination(Reading):
         cost = len(rows) * (len(versions) / 2 + neighbors) + taught.forwards
         return Readings({**values, **fixed}, forwards=cost)
 
-    def _known(self, model: nn.Module, reader: Reader, texts: Texts, passages: Passages) -> Arrays:
+    def _known(self, model: nn.Module, reader: TextReader, texts: Texts, passages: Passages) -> Arrays:
         """Scores of each text of every version: ``[example, version, ...]``."""
         versions = texts.versions(passages)
         read = [scored(reader.read(model, version), lowest=self.settings.lowest) for version in versions]
         size = _bytes(passages)
-        known = {name: np.stack([getattr(one, name) for one in read], axis=1) for name in Scores.__dataclass_fields__}
+        known = {
+            name: np.stack([getattr(one, name) for one in read], axis=1) for name in TextScores.__dataclass_fields__
+        }
         tokens = np.array([[len(text) for text in version] for version in versions]).T
         return {**known, "zlib": known["loss"] * tokens / size}
 
@@ -440,7 +442,7 @@ def _neighbors(orders: NDArray[np.intp]) -> list[tuple[int, int]]:
 
 
 def _order(
-    model: nn.Module, reader: Reader, texts: Sequence[tuple[int, ...]], arranged: list[NDArray[np.intp]]
+    model: nn.Module, reader: TextReader, texts: Sequence[tuple[int, ...]], arranged: list[NDArray[np.intp]]
 ) -> NDArray[np.float64]:
     """Log-likelihood of every arrangement of every shard, each text after the one before, ``[shard, arrangement]``.
 

@@ -9,7 +9,7 @@ import numpy as np
 from wheeltap.core.errors import DataError
 from wheeltap.core.plain import many
 from wheeltap.suites.lens.recorded.ambient_statements import AUDIT
-from wheeltap.suites.lens.recorded.base import Answers, Measured, Recording
+from wheeltap.suites.lens.recorded.base import Answers, RecordedReading, Recording
 from wheeltap.suites.lens.recorded.lines import decoded, misfit
 from wheeltap.suites.lens.specs import CONTINUATIONS, DISTRACTOR, READING
 
@@ -64,5 +64,5 @@ def read(path: Path) -> Recording:
     sentences = sum(map(len, several.values()))
     return Recording(
         shape=SHAPE, items=tuple(several), notes=(f"{many(sentences, 'ambiguous sentence')}.",),
-        systems=(Answers(name=path.stem, more=(Measured(spec=CONTINUATIONS, values=values, audit=AUDIT),)),),
+        systems=(Answers(name=path.stem, more=(RecordedReading(spec=CONTINUATIONS, values=values, audit=AUDIT),)),),
     )  # fmt: skip

@@ -9,13 +9,13 @@ import numpy as np
 
 from wheeltap.core.errors import FileFormatError
 from wheeltap.suites.lens.recorded.ambient_statements import AUDIT
-from wheeltap.suites.lens.recorded.base import Measured
+from wheeltap.suites.lens.recorded.base import RecordedReading
 from wheeltap.suites.lens.specs import REWRITES
 
 MAJORITY: Final = 0.5
 
 
-class Judged(msgspec.Struct, frozen=True):
+class RewriteVotes(msgspec.Struct, frozen=True):
     """The votes on the rewrites of one item; its distractor has no label.
 
     Attributes:
@@ -52,7 +52,7 @@ def has_rewrites(first: Any) -> bool:
     return isinstance(first, dict) and {"labels", "q1_gold", "d1_gold"} <= first.keys()
 
 
-def confirmed(lines: Sequence[bytes], *, where: str) -> Measured:
+def confirmed(lines: Sequence[bytes], *, where: str) -> RecordedReading:
     """Whether people confirm every gold rewrite of each item.
 
     Args:
@@ -65,7 +65,7 @@ def confirmed(lines: Sequence[bytes], *, where: str) -> Measured:
     right: list[bool] = []
     for number, line in enumerate(lines, start=1):
         try:
-            right.append(msgspec.json.decode(line, type=Judged).confirmed)
+            right.append(msgspec.json.decode(line, type=RewriteVotes).confirmed)
         except msgspec.ValidationError as error:
             raise FileFormatError(
                 "A row has no votes on its rewrites.",
@@ -73,4 +73,4 @@ def confirmed(lines: Sequence[bytes], *, where: str) -> Measured:
                 expected="labels, q1_gold, d1_gold and those of further rewrites, as in the first row",
                 got=str(error),
             ) from error
-    return Measured(spec=REWRITES, values={"right": np.array(right, dtype=bool)}, audit=AUDIT)
+    return RecordedReading(spec=REWRITES, values={"right": np.array(right, dtype=bool)}, audit=AUDIT)

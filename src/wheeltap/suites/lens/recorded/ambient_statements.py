@@ -8,7 +8,7 @@ import numpy as np
 
 from wheeltap.core.errors import DataError
 from wheeltap.core.plain import many
-from wheeltap.suites.lens.recorded.base import Answers, Measured, Recording
+from wheeltap.suites.lens.recorded.base import Answers, RecordedReading, Recording
 from wheeltap.suites.lens.recorded.lines import decoded
 from wheeltap.suites.lens.specs import FALSE, NO_ANSWER, NOT_ASKED, STATEMENTS, TEMPLATES, TRUE
 
@@ -66,7 +66,7 @@ def read(path: Path) -> Recording:
     none = f" {many(missing, 'statement')} without an answer: counted as wrong, and left out, both." if missing else ""
     return Recording(
         shape=SHAPE, items=items, notes=(f"{many(len(given), 'answer')} to statements.{none}",),
-        systems=(Answers(name=path.stem, more=(Measured(spec=STATEMENTS, values=values, audit=AUDIT),)),),
+        systems=(Answers(name=path.stem, more=(RecordedReading(spec=STATEMENTS, values=values, audit=AUDIT),)),),
     )  # fmt: skip
 
 

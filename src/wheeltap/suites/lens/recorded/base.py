@@ -17,7 +17,7 @@ Counts = NDArray[np.int32]
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Measured:
+class RecordedReading:
     """What else a file says: the arrays of a reading, which an audit asks for by the reading's name.
 
     Attributes:
@@ -36,11 +36,11 @@ class Measured:
         known = [canon.array_digest(name, array) for name, array in sorted(self.values.items())]
         return canon.key("recorded reading", [self.spec.name, known])
 
-    def part(self, rows: NDArray[np.intp]) -> "Measured":
+    def part(self, rows: NDArray[np.intp]) -> "RecordedReading":
         """Of these items, in this order."""
         of_items = {name for name in self.values if self.spec.arrays[name].axes.split()[:1] == ["example"]}
         values = {name: array[rows] if name in of_items else array for name, array in self.values.items()}
-        return Measured(spec=self.spec, values=values, audit=self.audit)
+        return RecordedReading(spec=self.spec, values=values, audit=self.audit)
 
 
 @final
@@ -64,7 +64,7 @@ class Answers:
     answers: Counts | None = None
     probability: NDArray[np.float32] | None = None
     score: NDArray[np.float32] | None = None
-    more: tuple[Measured, ...] = ()
+    more: tuple[RecordedReading, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", plain(self.name))
@@ -170,7 +170,7 @@ class Recording:
     parts: bool = False
     labels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    more: tuple[Measured, ...] = ()
+    more: tuple[RecordedReading, ...] = ()
     metric: str = ""
 
     def __post_init__(self) -> None:

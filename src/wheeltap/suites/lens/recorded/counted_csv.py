@@ -12,7 +12,7 @@ from typing import Final
 from wheeltap.core.errors import FileFormatError
 from wheeltap.suites.lens.recorded.ballots import plain
 from wheeltap.suites.lens.recorded.base import Recording
-from wheeltap.suites.lens.recorded.gathered import Gathered, in_order
+from wheeltap.suites.lens.recorded.gathered import AnswerTable, in_order
 from wheeltap.suites.lens.recorded.lines import head_of, misfit, table
 
 SHAPE = "a table of votes"
@@ -31,7 +31,7 @@ def read(path: Path) -> Recording:
         FileFormatError: If there are no such columns, or a line has other ones.
         DataError: If an item is there twice, or nobody voted on it.
     """
-    gathered = Gathered(SHAPE, str(path))
+    gathered = AnswerTable(SHAPE, str(path))
     head = head_of(path)
     name, labels = _columns(head, str(path))
     people = [one for one in head if _PERSON.fullmatch(one)]

@@ -39,7 +39,7 @@ _NONE: Final = "\0none"
 
 @final
 @dataclass(frozen=True)
-class Row:
+class AnswerRow:
     """One answer.
 
     Attributes:
@@ -76,7 +76,7 @@ class _Columns:
 
 
 @final
-class Gathered:
+class AnswerTable:
     """Rows of a file, taken one after another.
 
     Args:
@@ -119,7 +119,7 @@ class Gathered:
         if item not in self._texts and (text := " ".join(_texts(given))):
             self._texts[item] = words_of(text)
 
-    def add(self, system: str, row: Row, group: str = "") -> None:
+    def add(self, system: str, row: AnswerRow, group: str = "") -> None:
         """Takes one answer.
 
         Raises:

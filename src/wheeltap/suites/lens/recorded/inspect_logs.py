@@ -10,7 +10,7 @@ from wheeltap.core.bounded import Archive
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.core.plain import many
 from wheeltap.suites.lens.recorded.base import Recording
-from wheeltap.suites.lens.recorded.gathered import Gathered, Row
+from wheeltap.suites.lens.recorded.gathered import AnswerRow, AnswerTable
 from wheeltap.suites.lens.recorded.lines import BROKEN, placed, whole
 
 SHAPE = "a log of inspect"
@@ -129,7 +129,7 @@ def _recording(path: Path, about: _Eval, status: str, samples: Iterable[_Sample]
             got=f"{many(len(held), 'sample')} without scores",
             do="Score the log first: inspect score.",
         )
-    gathered, unscored = Gathered(SHAPE, str(path)), 0
+    gathered, unscored = AnswerTable(SHAPE, str(path)), 0
     system = about.model or path.stem
     for at, one in enumerate(held, start=1):
         score = _scores(one).get(names[0])
@@ -139,7 +139,7 @@ def _recording(path: Path, about: _Eval, status: str, samples: Iterable[_Sample]
         answer = None if score.answer is None else str(score.answer)
         value = _value(score.value, where=f"{path}: sample {one.id}, epoch {one.epoch}")
         gathered.asked(str(one.id), one.input)
-        gathered.add(system, Row(str(one.id), at, value, answer, one.epoch))
+        gathered.add(system, AnswerRow(str(one.id), at, value, answer, one.epoch))
     return gathered.recording(notes=_notes(about, status, names, unscored))
 
 

@@ -10,7 +10,7 @@ import msgspec
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.suites.lens.recorded.ballots import Ballot, ballots, counted, one_each, plain
 from wheeltap.suites.lens.recorded.base import Recording
-from wheeltap.suites.lens.recorded.gathered import NEAR, Gathered, in_order
+from wheeltap.suites.lens.recorded.gathered import NEAR, AnswerTable, in_order
 from wheeltap.suites.lens.recorded.lines import BROKEN, placed, whole
 
 SHAPE = "votes in the form of LeWiDi"
@@ -40,7 +40,7 @@ def read(path: Path) -> Recording:
         raise FileFormatError(
             "A file of votes cannot be read.", where=placed(str(path), data, error), expected=SHAPE, got=str(error)
         ) from error
-    gathered = Gathered(SHAPE, str(path))
+    gathered = AnswerTable(SHAPE, str(path))
     known = _soft(held, str(path))
     labels: dict[str, None] = dict.fromkeys(known)
     several = 0

@@ -17,7 +17,7 @@ import msgspec
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.core.plain import many
 from wheeltap.suites.lens.recorded.base import Recording
-from wheeltap.suites.lens.recorded.gathered import WHOLE, Gathered, Row
+from wheeltap.suites.lens.recorded.gathered import WHOLE, AnswerRow, AnswerTable
 from wheeltap.suites.lens.recorded.lines import decoded, misfit
 
 SHAPE = "samples logged by lm-eval"
@@ -68,7 +68,7 @@ class _Read:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._gathered = Gathered(SHAPE, str(path))
+        self._gathered = AnswerTable(SHAPE, str(path))
         self._name = path.stem
         self._filters: dict[str, int] = {}
         self._choices: int | None = None
@@ -122,7 +122,7 @@ class _Read:
             self._uneven |= self._choices not in (None, len(choices))
             self._choices = len(choices)
             p = _softmax(choices, f"{self._path}, line {number}")
-            row = Row(item, number, grade, str(p.index(max(p))), sample, None if self._uneven else p)
+            row = AnswerRow(item, number, grade, str(p.index(max(p))), sample, None if self._uneven else p)
             self._gathered.add(self._name, row)
             self._vote(item, number, line.doc)
             return
@@ -130,10 +130,10 @@ class _Read:
         sampled = _sampled(line)
         if self._tries > 1:
             self._require_tries(number, max(sampled, len(given)))
-            self._gathered.add(self._name, Row(item, number, grade, None, sample))
+            self._gathered.add(self._name, AnswerRow(item, number, grade, None, sample))
             return
         self._unjudged = max(self._unjudged, sampled - len(given))
-        self._repeats(Row(item, number, grade, None, sample), given)
+        self._repeats(AnswerRow(item, number, grade, None, sample), given)
 
     def _require_tries(self, number: int, sampled: int) -> None:
         """Raises ``DataError`` if a grade within k tries is of fewer answers."""
@@ -159,11 +159,11 @@ class _Read:
             self._seen.add(item)
             self._gathered.vote(item, number, {str(at): count for at, count in enumerate(counts)})
 
-    def _repeats(self, row: Row, given: Sequence[str | None]) -> None:
+    def _repeats(self, row: AnswerRow, given: Sequence[str | None]) -> None:
         """Answers of one row that share a mean grade: as many of them count as right as it says."""
         count, score = len(given), row.score or 0.0
         if count == 1:
-            self._gathered.add(self._name, Row(row.item, row.line, score, given[0], row.sample))
+            self._gathered.add(self._name, AnswerRow(row.item, row.line, score, given[0], row.sample))
             return
         right = round(score * count)
         if abs(score * count - right) > WHOLE * count:
@@ -171,7 +171,7 @@ class _Read:
                 self._path, row.line, expected=f"the mean of {count} answers, each right or wrong", got=f"{score:g}"
             )
         for at, answer in enumerate(given):
-            self._gathered.add(self._name, Row(row.item, row.line, float(at < right), answer, at))
+            self._gathered.add(self._name, AnswerRow(row.item, row.line, float(at < right), answer, at))
 
     def _notes(self) -> list[str]:
         chosen, *others = self._filters

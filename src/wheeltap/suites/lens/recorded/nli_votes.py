@@ -11,7 +11,7 @@ from wheeltap.core.plain import many
 from wheeltap.suites.lens.recorded import ambient_rewrites
 from wheeltap.suites.lens.recorded.ballots import Ballot, counted, one_each
 from wheeltap.suites.lens.recorded.base import Recording
-from wheeltap.suites.lens.recorded.gathered import WHOLE, Gathered
+from wheeltap.suites.lens.recorded.gathered import WHOLE, AnswerTable
 from wheeltap.suites.lens.recorded.lines import decoded, first, misfit, numbered
 
 SHAPE = "votes on natural language inference"
@@ -48,7 +48,7 @@ def read(path: Path) -> Recording:
         FileFormatError: If a line has no votes.
         DataError: If a label is none of the set, an item is there twice, or nobody voted on it.
     """
-    gathered, panels, assumed = Gathered(SHAPE, str(path)), _Panels(), False
+    gathered, panels, assumed = AnswerTable(SHAPE, str(path)), _Panels(), False
     labels: tuple[str, ...] = ()
     several = 0
     for number, line in decoded(path, _Line, shape=SHAPE):

@@ -14,7 +14,7 @@ from wheeltap.core.errors import DataError
 from wheeltap.core.plain import many
 from wheeltap.suites.lens.recorded.ballots import Ballot, counted, one_each
 from wheeltap.suites.lens.recorded.base import Recording
-from wheeltap.suites.lens.recorded.gathered import NEAR, Gathered, Row, in_order
+from wheeltap.suites.lens.recorded.gathered import NEAR, AnswerRow, AnswerTable, in_order
 from wheeltap.suites.lens.recorded.lines import decoded, misfit, table
 
 SHAPE = "rows of answers"
@@ -119,7 +119,7 @@ def _recording(path: Path, rows: Iterable[tuple[int, _Line]]) -> Recording:
         DataError: If an item is there twice, probabilities do not sum to 1, a label is not in the set, or no answer
             has a grade though all have the field, or votes are on different sets of labels.
     """
-    gathered = Gathered(SHAPE, str(path))
+    gathered = AnswerTable(SHAPE, str(path))
     fields: tuple[bool, ...] | None = None
     labels: dict[str, int] | None = None
     voted: dict[str, None] = {}
@@ -154,7 +154,7 @@ def _recording(path: Path, rows: Iterable[tuple[int, _Line]]) -> Recording:
             ungraded += 1
         elif answered:
             graded += 1
-            row = Row(
+            row = AnswerRow(
                 item, number, None if line.correct is UNSET or line.correct is None else float(line.correct),
                 None if line.answer is UNSET or line.answer is None else str(line.answer),
                 None if line.sample is UNSET else line.sample, p,

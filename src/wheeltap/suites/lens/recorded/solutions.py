@@ -6,7 +6,7 @@ from typing import Any, cast
 import msgspec
 
 from wheeltap.suites.lens.recorded.base import Recording
-from wheeltap.suites.lens.recorded.gathered import Gathered, Row
+from wheeltap.suites.lens.recorded.gathered import AnswerRow, AnswerTable
 from wheeltap.suites.lens.recorded.lines import decoded, misfit
 
 SHAPE = "graded solutions"
@@ -33,7 +33,7 @@ def read(path: Path) -> Recording:
         FileFormatError: If a line has other systems than the first one.
         DataError: If a question is there twice.
     """
-    gathered = Gathered(SHAPE, str(path))
+    gathered = AnswerTable(SHAPE, str(path))
     systems: list[str] | None = None
     for number, row in decoded(path, dict[str, msgspec.Raw], shape=SHAPE):
         solved = {name: held for name, raw in row.items() if (held := _solution(raw)) is not None}
@@ -44,7 +44,7 @@ def read(path: Path) -> Recording:
         item = str(msgspec.json.decode(name))
         gathered.asked(item, item)
         for system, held in solved.items():
-            gathered.add(system, Row(item, number, float(held.is_correct), held.solution))
+            gathered.add(system, AnswerRow(item, number, float(held.is_correct), held.solution))
     return gathered.recording()
 
 

@@ -35,7 +35,7 @@ _TRIED: Final = 1000
 
 @final
 @dataclass(frozen=True, eq=False)
-class Halves:
+class PanelHalves:
     """The people of each item in two halves, by several random splits.
 
     Attributes:
@@ -63,7 +63,7 @@ def splits_for(items: int, labels: int, *, most: int = 20, least: int = 4) -> in
     return int(np.clip(_CELLS // max(items * labels, 1), least, most))
 
 
-def halves(votes: Counts, *, splits: int, rng: np.random.Generator) -> Halves:
+def halves(votes: Counts, *, splits: int, rng: np.random.Generator) -> PanelHalves:
     """The people of each item at random in two halves; of an odd number the larger has one more.
 
     Args:
@@ -76,7 +76,7 @@ def halves(votes: Counts, *, splits: int, rng: np.random.Generator) -> Halves:
     first = _some(several, size, rng)
     second = _some(several - first, size, rng)
     one = np.stack([first, second], axis=1).reshape(-1, *votes.shape)
-    return Halves(one, np.repeat(several, 2, axis=0) - one)
+    return PanelHalves(one, np.repeat(several, 2, axis=0) - one)
 
 
 def _some(votes: Counts, size: Counts, rng: np.random.Generator) -> Counts:
@@ -90,7 +90,7 @@ def _some(votes: Counts, size: Counts, rng: np.random.Generator) -> Counts:
     return drawn
 
 
-def error_over_people(split: Halves, measure: Callable[[FloatArray], FloatArray]) -> float:
+def error_over_people(split: PanelHalves, measure: Callable[[FloatArray], FloatArray]) -> float:
     """Standard error, over other people on these same items, of the mean over items of a measure of half a panel.
 
     Two parts of the people of an item that have none in common are two independent panels: half the squared difference

@@ -23,7 +23,7 @@ from wheeltap.stats.clusters import Groups, clustered
 from wheeltap.stats.crossed import FloatArray, crossed
 from wheeltap.stats.effect import exceeds, mean_effect
 from wheeltap.suites.lens.stats.disagreement import shares
-from wheeltap.suites.lens.stats.panels import Halves, agreement, halves, kappa, splits_for
+from wheeltap.suites.lens.stats.panels import PanelHalves, agreement, halves, kappa, splits_for
 
 Counts = NDArray[np.int64]
 
@@ -224,7 +224,7 @@ class Ballots:
         return self.crossed(values, more * rest + (1.0 - more) * (summed - single) / (people - 1.0))
 
     def halved(
-        self, values: FloatArray, measure: Callable[[Halves, Counts], FloatArray], *, alone: int = FEWEST
+        self, values: FloatArray, measure: Callable[[PanelHalves, Counts], FloatArray], *, alone: int = FEWEST
     ) -> FloatArray:
         """The table of a measure of two halves of the people.
 
@@ -239,7 +239,7 @@ class Ballots:
         return self.crossed(values, without, alone=alone)
 
     @cached_property
-    def _halves(self) -> Halves:
+    def _halves(self) -> PanelHalves:
         """Of the others, for each ballot beside which there are two votes or more."""
         others = self.others[self.others.sum(1) >= FEWEST]
         return halves(others, splits=splits_for(*others.shape), rng=seeds.generator(0, "raters", "halves"))

@@ -15,7 +15,7 @@ Counts = NDArray[np.integer[Any]]
 
 @final
 @dataclass(frozen=True, eq=False)
-class Solved:
+class SolvedItems:
     """Items by who solves them at least once.
 
     Attributes:
@@ -37,7 +37,7 @@ class Solved:
     sure: tuple[bool, ...]
 
 
-def solved(one: tuple[Counts, Counts], two: tuple[Counts, Counts], *, alpha: float = 0.05) -> Solved:
+def solved(one: tuple[Counts, Counts], two: tuple[Counts, Counts], *, alpha: float = 0.05) -> SolvedItems:
     """Items that are solved at least once, with what is censored made visible.
 
     An item that was solved in one of 128 tries and then in none of 128 may well be solved as often as before: so every
@@ -54,7 +54,7 @@ def solved(one: tuple[Counts, Counts], two: tuple[Counts, Counts], *, alpha: flo
     ours, theirs = c > 0, d > 0
     first, second = (tuple(int(at) for at in np.flatnonzero(some)) for some in (ours & ~theirs, theirs & ~ours))
     each = [fisher((int(c[at]), int(n[at] - c[at])), (int(d[at]), int(m[at] - d[at]))) for at in (*first, *second)]
-    return Solved(
+    return SolvedItems(
         both=int((ours & theirs).sum()), first=first, second=second, neither=int((~ours & ~theirs).sum()),
         p=sign_test(len(first), len(first) + len(second)), each=tuple(each), sure=_sure(each, alpha),
     )  # fmt: skip

@@ -21,7 +21,7 @@ from wheeltap.core.bounded import Npz
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.core.section import Section
-from wheeltap.core.study import Asked, Cast, CohortRole, Metric, Rule
+from wheeltap.core.study import CohortRole, CohortSpec, MemberSpec, Metric, Rule
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.members import Single
 from wheeltap.studies.base import Study, StudyAnswer, StudyView
@@ -228,11 +228,11 @@ class Pictures(Study):
 
     # ---- who ------------------------------------------------------------------------------------------------------
 
-    def cast(self) -> tuple[Cast, ...]:
+    def cast(self) -> tuple[CohortSpec, ...]:
         """The net under study; nets trained to draw its picture, their starts, controls; nets that are given."""
         settings, given = self.settings, self._given
-        own = Asked(name=self.own, source=settings.source)
-        cohorts = [Cast(name=self.own, members=(own,), about="The net under study, laid out as a dense net.")]
+        own = MemberSpec(name=self.own, source=settings.source)
+        cohorts = [CohortSpec(name=self.own, members=(own,), about="The net under study, laid out as a dense net.")]
         meant = [
             kind for kind in settings.kinds if kind != FOLDED or settings.genome or settings.picture not in LOPSIDED
         ]
@@ -240,20 +240,20 @@ class Pictures(Study):
             count = settings.seeds if kind in (TRAINED, UNTRAINED) else settings.control_seeds
             cohorts.append(self._trained(kind, count))
         for name in given:
-            asked = Asked(name=f"{GIVEN}{name}", source=f"npz:{settings.nets}#{name}")
-            cohorts.append(Cast(name=asked.name, members=(asked,), role="given", about="Given with the study."))
+            asked = MemberSpec(name=f"{GIVEN}{name}", source=f"npz:{settings.nets}#{name}")
+            cohorts.append(CohortSpec(name=asked.name, members=(asked,), role="given", about="Given with the study."))
         return tuple(cohorts)
 
-    def _trained(self, kind: str, count: int) -> Cast:
+    def _trained(self, kind: str, count: int) -> CohortSpec:
         roles: dict[str, CohortRole] = {TRAINED: "compared", FOLDED: "planted"}
         members = tuple(
-            Asked(
+            MemberSpec(
                 name=f"{kind} {at + 1}", recipe="picture", settings={"steps": self.settings.steps, **KINDS[kind]},
                 seed=seeds.derive(self.settings.seed, "fer", at), of=(self.own,),
             )
             for at in range(count)
         )  # fmt: skip
-        return Cast(name=kind, members=members, role=roles.get(kind, "null"), about=_ABOUT[kind])
+        return CohortSpec(name=kind, members=members, role=roles.get(kind, "null"), about=_ABOUT[kind])
 
     @cached_property
     def own(self) -> str:

@@ -19,7 +19,7 @@ from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.engine.readings.output_scores import require_options
 from wheeltap.suites.seal.inputs import candidates, choose
 from wheeltap.suites.seal.making import LEAST, MARGIN, size
-from wheeltap.suites.seal.sketch import Floats, Looking, look, scores
+from wheeltap.suites.seal.sketch import Floats, PassOutputs, look, scores
 from wheeltap.suites.seal.specs import CHALLENGES, SEAL_RESPONSES, SealResponsesSettings
 from wheeltap.suites.seal.values import in_single_precision
 
@@ -47,7 +47,7 @@ class SealResponses(Reading):
         self.require(subject, task)
         how, exact = self.settings, in_single_precision(subject.model)
         own = subject if exact is subject.model else Subject(exact, name=subject.name)
-        looking = Looking(root)
+        looking = PassOutputs(root)
         pool = candidates(own, task, most=how.pool, seed=root)
         unit = MARGIN * LEAST * size(look(exact, pool.inputs, looking).output)
         inputs = {"sealed": choose(own, pool, keep=how.inputs, unit=unit, seed=root).inputs}
@@ -60,7 +60,7 @@ class SealResponses(Reading):
         return Readings(values, forwards=known + inside / len(task.targets))
 
     def _changes(
-        self, subject: Subject, task: BaseTask, inputs: dict[str, Inputs], looking: Looking, *, seed: int
+        self, subject: Subject, task: BaseTask, inputs: dict[str, Inputs], looking: PassOutputs, *, seed: int
     ) -> tuple[dict[str, NDArray[Any]], float]:
         """Of each set of inputs, ``[challenge, draw]``; and the passes that layer moments took."""
         clean = {name: look(subject.model, some, looking).output for name, some in inputs.items()}

@@ -19,11 +19,11 @@ from wheeltap.core.task import BaseTask
 from wheeltap.engine.apply import differentiable
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.suites.seal.inputs import candidates
-from wheeltap.suites.seal.making import MARGIN, Asked, inputs_of, make
+from wheeltap.suites.seal.making import MARGIN, SealOptions, inputs_of, make
 from wheeltap.suites.seal.record import Seal
 from wheeltap.suites.seal.sketch import look, scores
 from wheeltap.suites.seal.specs import DETECTORS, TAMPERING, TamperingSettings
-from wheeltap.suites.seal.tampers import TAMPERS, Changed, Ground
+from wheeltap.suites.seal.tampers import TAMPERS, ChangedCopy, Ground
 from wheeltap.suites.seal.values import NAMES, converted, in_single_precision, stored
 from wheeltap.suites.seal.verifying import Verification, beside, block_of, departs, looking_of, verify
 
@@ -102,7 +102,7 @@ _FARTHEST: Final = 1e9
 
 
 @final
-class Tampering(Reading):
+class TamperingReading(Reading):
     """Changes copies of the model in one way, and asks every check.
 
     A check that cannot run on a copy (its outputs are not finite, say) has seen that it changed. All checks are set so
@@ -120,7 +120,7 @@ class Tampering(Reading):
         """
         own = weights_digest(subject.model)  # nets of one shape are changed in places of their own
         checks = _checks(subject, task, (own, task.digest, seeds.derive(root, "tampering", seed)))
-        tamper, found = TAMPERS[self.settings.kind], list[Answer]()
+        tamper, found = TAMPERS[self.settings.kind], list[CheckAnswers]()
         for draw in range(self.settings.draws):
             rng = seeds.generator(root, "tampering", self.settings.kind, own, seed, draw)
             found.append(checks.asked(tamper(Ground(subject, task), rng)))
@@ -142,7 +142,7 @@ def _rights(name: str, rights: list[bool | None]) -> dict[str, NDArray[Any]]:
 
 @final
 @dataclass(frozen=True)
-class Answer:
+class CheckAnswers:
     """What the checks say of one copy.
 
     Attributes:
@@ -170,8 +170,8 @@ class Checks:
 
     def __init__(self, subject: Subject, task: BaseTask, *, seed: int) -> None:
         self.seals = {
-            "": make(subject, task, Asked(seed=seed)).seal,
-            "random": make(subject, task, Asked(seed=seed, at_random=True)).seal,
+            "": make(subject, task, SealOptions(seed=seed)).seal,
+            "random": make(subject, task, SealOptions(seed=seed, at_random=True)).seal,
         }
         exact = in_single_precision(subject.model)
         own = subject if exact is subject.model else Subject(exact, name=subject.name)
@@ -190,7 +190,7 @@ class Checks:
                 self._loose = torch.maximum(self._loose, (statistics(exact) - self._statistics).abs())
                 self._off = {which: max(most, self._others(exact, which)) for which, most in self._off.items()}
 
-    def asked(self, changed: Changed) -> Answer:
+    def asked(self, changed: ChangedCopy) -> CheckAnswers:
         """What every check says of a changed copy."""
         model, seal = changed.model, self.seals[""]
         said = _or_none(lambda: verify(model, seal))
@@ -208,7 +208,7 @@ class Checks:
         for name in self._asked:
             others = _or_none(lambda name=name: self._others(exact, name))
             alarms[name] = others is None or others > self._off[name]
-        return Answer(alarms, distance, _block(said, changed, seal), _kind(said, changed))
+        return CheckAnswers(alarms, distance, _block(said, changed, seal), _kind(said, changed))
 
     def _by_outputs(self, model: nn.Module, seal: Seal) -> tuple[bool, bool, float | None]:
         """Whether outputs and blocks alone show a change, on all inputs and on few; and how far outputs are off."""
@@ -248,11 +248,11 @@ def statistics(model: nn.Module) -> Tensor:
     return torch.stack([torch.stack((row.mean(), row.square().mean().sqrt())) for row in rows]).cpu()
 
 
-def _block(said: Verification | None, changed: Changed, seal: Seal) -> bool | None:
+def _block(said: Verification | None, changed: ChangedCopy, seal: Seal) -> bool | None:
     return None if not changed.at else said is not None and said.block == block_of(changed.at, seal)
 
 
-def _kind(said: Verification | None, changed: Changed) -> bool | None:
+def _kind(said: Verification | None, changed: ChangedCopy) -> bool | None:
     return None if not changed.kind else said is not None and said.kind == changed.kind
 
 

@@ -15,7 +15,7 @@ from wheeltap.core import seeds
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
-from wheeltap.core.study import Asked, Cast, Metric, Rule
+from wheeltap.core.study import CohortSpec, MemberSpec, Metric, Rule
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.output_scores import OUTPUT_SCORES
 from wheeltap.stats import held_out, members
@@ -53,7 +53,7 @@ Sources = Mapping[str, FloatArray]
 
 @final
 @dataclass(frozen=True)
-class Outcome:
+class AuditNumber:
     """A number of each net that is to be predicted.
 
     Attributes:
@@ -81,12 +81,12 @@ class Outcome:
 
 
 OUTCOMES: Final = (
-    Outcome(LOST, NETS, "Score lost at 4 bits", "the score lost at 4 bits", "WT103"),
-    Outcome(RISE, NETS, "Loss at 4 bits", "how much the loss rises at 4 bits", "WT103"),
-    Outcome(BACK, FORGOT, "Digit relearned after 16 steps", "what comes back of a forgotten digit", "WT107"),
+    AuditNumber(LOST, NETS, "Score lost at 4 bits", "the score lost at 4 bits", "WT103"),
+    AuditNumber(RISE, NETS, "Loss at 4 bits", "how much the loss rises at 4 bits", "WT103"),
+    AuditNumber(BACK, FORGOT, "Digit relearned after 16 steps", "what comes back of a forgotten digit", "WT107"),
 )
 
-PLANTED: Final = Outcome(HALF, NETS, "Half dose of relative noise", "the half dose of relative noise", "WT101")
+PLANTED: Final = AuditNumber(HALF, NETS, "Half dose of relative noise", "the half dose of relative noise", "WT101")
 """What seal responses must predict: they are answers to that noise."""
 
 
@@ -109,7 +109,7 @@ def metrics() -> tuple[Metric, ...]:
 _UNIT: Final = "halvings; 1 is R2 .5, 0 is R2 0"
 
 
-def _predicted(one: Outcome) -> list[Metric]:
+def _predicted(one: AuditNumber) -> list[Metric]:
     reads = (
         "How often the squared error is halved against the mean of the other nets: 1 is R2 = .5, 0 is nothing. Each "
         "net is predicted by a ridge regression on all others; its number is what it adds to the mean (jackknife)."
@@ -131,7 +131,7 @@ def rules() -> tuple[Rule, ...]:
     return tuple(rule for one in OUTCOMES for rule in _rules(one))
 
 
-def _rules(one: Outcome) -> list[Rule]:
+def _rules(one: AuditNumber) -> list[Rule]:
     return [
         Rule(
             code=one.code, title=f"{one.title} is predicted by seal responses (R2 .5: 1 halving)",
@@ -154,7 +154,7 @@ def _rules(one: Outcome) -> list[Rule]:
 # ---- numbers --------------------------------------------------------------------------------------------------------
 
 
-def predicted(one: Outcome, sources: Sequence[Sources], outcome: FloatArray) -> dict[str, FloatArray]:
+def predicted(one: AuditNumber, sources: Sequence[Sources], outcome: FloatArray) -> dict[str, FloatArray]:
     """How well each source predicts an outcome, ``[member]`` by metric; nothing where it cannot be tried."""
     columns = {name: np.stack([of[name] for of in sources]) for name in SOURCES if all(name in of for of in sources)}
     try:
@@ -169,7 +169,7 @@ _DIGITS: Final = 9
 """Decimals: what is below comes from rounding alone."""
 
 
-def r2(table: Table, one: Outcome, source: str) -> Estimate | None:
+def r2(table: Table, one: AuditNumber, source: str) -> Estimate | None:
     """The share of the variance over nets that a source explains, its interval that of halvings."""
     values = table.values(one.cohort, one.by(source))
     if len(values) < held_out.FEWEST:
@@ -185,7 +185,7 @@ def r2(table: Table, one: Outcome, source: str) -> Estimate | None:
 # ---- words ----------------------------------------------------------------------------------------------------------
 
 
-def said_of(table: Table, one: Outcome) -> str:
+def said_of(table: Table, one: AuditNumber) -> str:
     """R2 from each source, in a sentence; empty where nothing was predicted."""
     found = {words: r2(table, one, source) for source, words in SOURCES.items()}
     listed = [f"{words} {estimate}" for words, estimate in found.items() if estimate is not None]
@@ -285,28 +285,28 @@ class SealHealth(Study):
 
     # ---- who, numbers and rules -----------------------------------------------------------------------------------
 
-    def cast(self) -> tuple[Cast, ...]:
+    def cast(self) -> tuple[CohortSpec, ...]:
         """Nets trained in different ways; and each of them after it was made to forget a digit."""
         nets = tuple(self._net(at) for at in range(self.settings.seeds))
         forgot = tuple(
-            Asked(name=f"{net.name}, forgot", recipe="digits-forgot", settings={"digit": self.settings.digit},
+            MemberSpec(name=f"{net.name}, forgot", recipe="digits-forgot", settings={"digit": self.settings.digit},
                   seed=net.seed, of=(net.name,))
             for net in nets
         )  # fmt: skip
         return (
-            Cast(name=NETS, members=nets, about="Trained on handwritten digits, each in another way."),
-            Cast(name=FORGOT, members=forgot, about=f"The same after they were made to forget the digit "
+            CohortSpec(name=NETS, members=nets, about="Trained on handwritten digits, each in another way."),
+            CohortSpec(name=FORGOT, members=forgot, about=f"The same after they were made to forget the digit "
                  f"{self.settings.digit}."),
         )  # fmt: skip
 
-    def _net(self, at: int) -> Asked:
+    def _net(self, at: int) -> MemberSpec:
         # Another version of the rules is never tried on nets seen before.
         seed = seeds.derive(self.settings.seed, self.name, self.version, at)
         rng = seeds.generator(seed, "varied")
         varied: dict[str, tuple[Scalar, ...]] = {**VARIED, "epochs": (self.settings.epochs // 2, self.settings.epochs)}
         drawn = {key: some[int(rng.integers(len(some)))] for key, some in varied.items()}
         recipe = "digits-mislabeled" if rng.integers(MISLABELED) == 0 else "digits"
-        return Asked(name=f"net {at + 1}", recipe=recipe, settings=drawn, seed=seed)
+        return MemberSpec(name=f"net {at + 1}", recipe=recipe, settings=drawn, seed=seed)
 
     def metrics(self) -> tuple[Metric, ...]:
         """See ``Study.metrics``."""
@@ -400,7 +400,7 @@ class SealHealth(Study):
                     numbers[name][key] = Single(float(value))
         return replace(plain, numbers=numbers)
 
-    def _outcome(self, table: Table, one: Outcome) -> tuple[list[str], FloatArray]:
+    def _outcome(self, table: Table, one: AuditNumber) -> tuple[list[str], FloatArray]:
         """Nets that have an outcome, and theirs, ``[member]``."""
         values = np.array(table.values(one.cohort, one.key))
         return table.having(one.cohort, [one.key]), _log(values) if table.metric(one.key).log else values

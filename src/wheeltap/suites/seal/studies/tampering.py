@@ -14,7 +14,7 @@ from wheeltap.core import seeds
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
-from wheeltap.core.study import Asked, Cast, Direction, Metric, Rule
+from wheeltap.core.study import CohortSpec, Direction, MemberSpec, Metric, Rule
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.members import Single
 from wheeltap.studies.base import Study, StudyAnswer
@@ -148,7 +148,7 @@ _TITLES: Final = {
 }  # fmt: skip
 
 
-class TamperingSettings(Settings, frozen=True, kw_only=True):
+class TamperingStudySettings(Settings, frozen=True, kw_only=True):
     """How many nets and changes.
 
     Attributes:
@@ -177,15 +177,15 @@ class TamperingSettings(Settings, frozen=True, kw_only=True):
 
 
 @final
-class Tampering(Study):
+class TamperingStudy(Study):
     """Copies of nets, changed in many ways: which check sees which change, and which calls a harmless one a change?"""
 
     name = "tampering"
     title = "Which checks find changed weights and let harmless conversions pass?"
     code = CODE
-    settings_type = TamperingSettings
+    settings_type = TamperingStudySettings
     small: ClassVar[dict[str, Scalar]] = {"seeds": 8, "draws": 6}
-    settings: TamperingSettings
+    settings: TamperingStudySettings
     version: ClassVar[int] = 1
     caveats = (
         "Small nets on handwritten digits. A seal of a larger model has as many inputs and more to see.",
@@ -202,19 +202,19 @@ class Tampering(Study):
 
     # ---- who ------------------------------------------------------------------------------------------------------
 
-    def cast(self) -> tuple[Cast, ...]:
+    def cast(self) -> tuple[CohortSpec, ...]:
         """Kinds of nets."""
         return tuple(
-            Cast(name=kind, members=tuple(self._asked(kind, at) for at in range(self.settings.seeds)),
+            CohortSpec(name=kind, members=tuple(self._asked(kind, at) for at in range(self.settings.seeds)),
                  about=_ABOUT[kind])
             for kind in self.settings.nets
         )  # fmt: skip
 
-    def _asked(self, kind: str, at: int) -> Asked:
+    def _asked(self, kind: str, at: int) -> MemberSpec:
         # Another version of the rules is never tried on nets seen before.
         seed = seeds.derive(self.settings.seed, self.name, self.version, kind, at)
         how: dict[str, Scalar] = {**_NETS[kind], "epochs": self.settings.epochs}
-        return Asked(name=f"{kind} {at + 1}", recipe="digits", settings=how, seed=seed)
+        return MemberSpec(name=f"{kind} {at + 1}", recipe="digits", settings=how, seed=seed)
 
     # ---- numbers and rules ----------------------------------------------------------------------------------------
 

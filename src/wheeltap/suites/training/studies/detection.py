@@ -22,7 +22,7 @@ from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
-from wheeltap.core.study import Asked, Cast, Metric, Rule
+from wheeltap.core.study import CohortSpec, MemberSpec, Metric, Rule
 from wheeltap.plans.defects import DEFECTS, SOUND, USUAL, Defect, names_of
 from wheeltap.plans.plan import AuditSpec, Plan
 from wheeltap.plans.readings.input_shift import FITTING, LADDERS
@@ -308,31 +308,33 @@ class Detection(Study):
 
     # ---- who ------------------------------------------------------------------------------------------------------
 
-    def cast(self) -> tuple[Cast, ...]:
+    def cast(self) -> tuple[CohortSpec, ...]:
         """Plant copies, sound ones, and the nets they are made of."""
         how = self.settings
         planted = [
-            Cast(name=str(one), members=self._copies(str(one), one), role="planted", about=DEFECTS[one.defect].title)
+            CohortSpec(
+                name=str(one), members=self._copies(str(one), one), role="planted", about=DEFECTS[one.defect].title
+            )
             for one in how.planted
         ]
         null = Plant(SOUND, DEFECTS[SOUND].middle)
-        sound = Cast(name=COPIES, members=self._copies(COPIES, null), role="null", about=DEFECTS[SOUND].title)
-        bases = (Asked(name=self._base(0), source=how.model),)
+        sound = CohortSpec(name=COPIES, members=self._copies(COPIES, null), role="null", about=DEFECTS[SOUND].title)
+        bases = (MemberSpec(name=self._base(0), source=how.model),)
         if not how.model:
             bases = tuple(
-                Asked(name=self._base(at), recipe="digits", seed=seeds.derive(how.seed, self.name, "net", at))
+                MemberSpec(name=self._base(at), recipe="digits", seed=seeds.derive(how.seed, self.name, "net", at))
                 for at in range(how.copies)
             )
         about = "What the copies are made of and compared with."
-        return Cast(name=BASES, members=bases, role="given", about=about), *planted, sound
+        return CohortSpec(name=BASES, members=bases, role="given", about=about), *planted, sound
 
     def _base(self, at: int) -> str:
         return "original" if self.settings.model else f"net {at + 1}"
 
-    def _copies(self, cohort: str, what: Plant) -> tuple[Asked, ...]:
+    def _copies(self, cohort: str, what: Plant) -> tuple[MemberSpec, ...]:
         given: dict[str, Scalar] = {"defect": what.defect, "strength": what.strength}
         return tuple(
-            Asked(
+            MemberSpec(
                 name=f"{cohort}, copy {at + 1}", recipe="planted", settings=given, of=(self._base(at),),
                 seed=seeds.derive(self.settings.seed, self.name, "plant", at),
             )

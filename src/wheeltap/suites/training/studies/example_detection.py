@@ -13,7 +13,7 @@ from wheeltap.audits.claims import NoAnswer
 from wheeltap.core import seeds
 from wheeltap.core.records import Control, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
-from wheeltap.core.study import Asked, Cast, Metric, Rule
+from wheeltap.core.study import CohortSpec, MemberSpec, Metric, Rule
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.input_shift import FITTING, INPUT_SHIFT, LADDERS
 from wheeltap.plans.readings.output_scores import OUTPUT_SCORES
@@ -146,20 +146,24 @@ class ExampleDetection(Study):
 
     # ---- who, numbers and rules -----------------------------------------------------------------------------------
 
-    def cast(self) -> tuple[Cast, ...]:
+    def cast(self) -> tuple[CohortSpec, ...]:
         """The user's models; or nets that answer all examples as labeled, however wrong."""
         how = self.settings
         specs = dict.fromkeys(spec.strip() for spec in how.models.split(",") if spec.strip())
         if specs:
-            return (Cast(name=NETS, members=tuple(Asked(name=spec, source=spec) for spec in specs), role="given"),)
+            return (
+                CohortSpec(
+                    name=NETS, members=tuple(MemberSpec(name=spec, source=spec) for spec in specs), role="given"
+                ),
+            )
         made = tuple(
-            Asked(
+            MemberSpec(
                 name=f"net {at + 1}", recipe="classifier", settings=_BY_HEART,
                 seed=seeds.derive(how.seed, self.name, at), on_task=True,
             )
             for at in range(how.seeds)
         )  # fmt: skip
-        return (Cast(name=NETS, members=made, about="Trained on the examples until they answer all as labeled."),)
+        return (CohortSpec(name=NETS, members=made, about="Trained on the examples until they answer all as labeled."),)
 
     def metrics(self) -> tuple[Metric, ...]:
         """See ``Study.metrics``."""
