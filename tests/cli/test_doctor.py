@@ -165,10 +165,9 @@ def test_weights_without_data_are_an_error_that_names_one() -> None:
 class Through(nn.Module):
     """Two layers, with something between them that torch cannot look through."""
 
-    def __init__(self, between: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, between: Callable[[Tensor], Tensor], layers: Any) -> None:
         super().__init__()
-        net: Any = zoo.made("mlp").subject.model
-        self.layers, self.between = net, between
+        self.layers, self.between = layers, between
 
     def forward(self, inputs: Tensor) -> Tensor:
         hidden = self.between(self.layers[1](self.layers[0](inputs)))
@@ -179,7 +178,7 @@ def test_a_forward_that_cannot_be_probed_is_told_with_what_still_works() -> None
     def outside(hidden: Tensor) -> Tensor:
         return torch.from_numpy(np.tanh(hidden.detach().numpy()))
 
-    found = of(Through(outside))
+    found = of(Through(outside, zoo.made("mlp").subject.model))
     assert found.covered == 1.0 and found.reaches[0].share == 1.0
     if not found.planted:
         assert "no planted copy" in doctor.answer(found) and "Every audit still runs" in told(found)
