@@ -20,7 +20,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.store import Store
 from wheeltap.report import jsonfile
-from wheeltap.report.unfinished import MISSING
+from wheeltap.report.origin import MISSING
 from wheeltap.sources import digits as source
 
 # ---- a writer that is killed ---------------------------------------------------------------------------------------

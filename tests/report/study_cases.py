@@ -13,7 +13,7 @@ from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Picture, Pictures, Section
 from wheeltap.core.study import Cohort, Member, Metric, Rule, StudyRecord
 from wheeltap.report import png
-from wheeltap.report.unfinished import unfinished
+from wheeltap.report.origin import unfinished
 from wheeltap.stats.members import Single
 from wheeltap.studies import rules
 from wheeltap.studies.table import Table

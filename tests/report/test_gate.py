@@ -32,7 +32,7 @@ from wheeltap.core.records import UNCOVERED, Finding
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import Report, gate
 from wheeltap.report.gate import FailOn, NotPassed
-from wheeltap.report.unfinished import unfinished
+from wheeltap.report.origin import unfinished
 from wheeltap.stats.effect import mean_effect
 
 LEVELS: tuple[FailOn, ...] = ("costs", "may-cost", "cannot-tell", "never")

@@ -19,7 +19,7 @@ from tests.report.study_cases import (
     study_void,
 )
 from wheeltap.core.report import ReportRecord
-from wheeltap.report import Report, html, study_page
+from wheeltap.report import Report, cohorts, html
 
 
 def _open(browser: Any, folder: Path, name: str, **settings: Any) -> tuple[Any, list[str]]:
@@ -83,9 +83,9 @@ def test_everything_is_reached_by_keyboard(browser: Any, tmp_path: Path) -> None
     page.close()
 
 
-def _charts(record: ReportRecord) -> list[study_page.Chart]:
+def _charts(record: ReportRecord) -> list[cohorts.MetricChart]:
     assert record.study is not None
-    return study_page.context(record, record.study)["charts"]
+    return cohorts.context(record, record.study)["charts"]
 
 
 def test_a_chart_has_a_ring_for_each_net_and_a_row_for_each_cohort() -> None:
@@ -107,9 +107,9 @@ def test_at_most_six_charts_of_at_most_six_cohorts_and_the_table_has_all() -> No
         for i, row in enumerate(record.study.rows * 2)
     )
     full = msgspec.structs.replace(record.study, rows=(*record.study.rows, *more))
-    made = study_page.context(msgspec.structs.replace(record, study=full), full)
-    assert len(made["charts"]) == study_page.MOST_CHARTS
-    assert all(chart.alt.count("]") <= study_page.MOST_SERIES for chart in made["charts"])
+    made = cohorts.context(msgspec.structs.replace(record, study=full), full)
+    assert len(made["charts"]) == cohorts.MOST_CHARTS
+    assert all(chart.alt.count("]") <= cohorts.MOST_SERIES for chart in made["charts"])
     assert made["undrawn"] == (9, 3)
     page = html.page(msgspec.structs.replace(record, study=full))
     assert "Not drawn, but in the tables: 9 metrics and 3 cohorts" in page

@@ -22,7 +22,7 @@ from wheeltap.report import Report, deployment, gate
 from wheeltap.report.gate import FailOn
 from wheeltap.report.junit import junit
 from wheeltap.report.markdown import escaped, markdown
-from wheeltap.report.unfinished import unfinished
+from wheeltap.report.origin import unfinished
 
 LEVELS: tuple[FailOn, ...] = ("costs", "may-cost", "cannot-tell", "never")
 EVIL = (

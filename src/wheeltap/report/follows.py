@@ -16,8 +16,7 @@ from wheeltap.core.errors import FileFormatError
 from wheeltap.core.records import UNCOVERED, Finding
 from wheeltap.core.report import ReportRecord
 from wheeltap.plans.plan import ALPHA, MARGIN, Plan
-from wheeltap.report.origin import FILE
-from wheeltap.report.unfinished import missing_trials, unfinished
+from wheeltap.report.origin import FILE, missing_trials, unfinished
 from wheeltap.studies import rules
 from wheeltap.studies.base import VOID
 

@@ -10,7 +10,7 @@ from wheeltap.core.records import UNCOVERED, Finding, FindingStatus
 from wheeltap.core.report import FailOn, ReportRecord
 from wheeltap.core.settings import checked
 from wheeltap.report import words
-from wheeltap.report.unfinished import missing_trials
+from wheeltap.report.origin import missing_trials
 
 PASSED, FAILED, NO_RESULT, VOID = 0, 1, 2, 3
 """Exit codes: nothing stands in the way; a verdict does; there is no result to go by; a control failed."""

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from wheeltap.core.report import ReportRecord
-from wheeltap.report import deployment, drawn, figures, grid, page_top, sections, study_page, view, words
+from wheeltap.report import cohorts, deployment, drawn, figures, page_top, sections, view, words
 from wheeltap.report.drawn import CHART_COLOURS, markup
 from wheeltap.report.origin import origin
 
@@ -27,7 +27,7 @@ def page(record: ReportRecord) -> str:
     """
     parts = {**_frame(record), **sections.page(record.sections)}
     if record.study is not None:
-        parts |= study_page.context(record, record.study)
+        parts |= cohorts.context(record, record.study)
         return environment().get_template("study.html.j2").render(parts)
     return environment().get_template("report.html.j2").render({**parts, **_top(record), **_detail(record)})
 
@@ -41,7 +41,7 @@ def fragment(record: ReportRecord) -> str:
     Returns:
         An HTML fragment.
     """
-    first = _top(record) if record.study is None else study_page.top(record, record.study)
+    first = _top(record) if record.study is None else cohorts.top(record, record.study)
     return environment().get_template("summary.html.j2").render({**_frame(record), **first})
 
 
@@ -95,7 +95,7 @@ def _top(record: ReportRecord) -> dict[str, Any]:
         "shipped": page_top.tables(record),
         "notes": deployment.notes(record, read_on=""),
         "verdicts": view.score_table(record),
-        "parts": grid.parts(view.score_table(record)),
+        "parts": view.parts(view.score_table(record)),
     }
 
 

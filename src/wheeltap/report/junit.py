@@ -10,7 +10,7 @@ from wheeltap.core.records import UNCOVERED, Finding, FindingStatus
 from wheeltap.core.report import FailOn, ReportRecord
 from wheeltap.core.settings import checked
 from wheeltap.report import gate, words
-from wheeltap.report.unfinished import missing_trials
+from wheeltap.report.origin import missing_trials
 
 SUITE = "wheeltap"
 

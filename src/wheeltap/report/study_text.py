@@ -1,21 +1,19 @@
 """A study in the terminal: its answer, its metrics by cohort, its rules with their verdicts; all of it where asked."""
 
 import textwrap
-from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.study import Cohort, MetricRow, StudyRecord
 from wheeltap.report import cohorts, first_screen, view, words
 from wheeltap.report.lines import wrapped
-from wheeltap.report.unfinished import missing_trials
+from wheeltap.report.origin import missing_trials
+from wheeltap.report.sections import fitting
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
-
-T = TypeVar("T")
 
 READ_ON: Final = "All of it: --full, --html FILE."
 
@@ -123,7 +121,7 @@ def _metrics(study: StudyRecord, console: "Console", *, whole: bool) -> None:
         return
     label = _LABEL if console.width >= _NARROW else _NARROW_LABEL
     rows = shown if whole else shown[:_MOST_ROWS]
-    chunks = _chunks(several, lambda cohort: _width(study, rows, cohort), room=console.width - label - _GAP)
+    chunks = fitting(several, lambda cohort: _width(study, rows, cohort) + _GAP, room=console.width - label - _GAP)
     if whole or len(chunks) == 1:
         for chunk in chunks:
             console.print(_table(study, rows, chunk, label=label), highlight=False)
@@ -142,8 +140,8 @@ def _by_cohort(
     tall = accumulate(_lines(_named(cohort), label) for cohort in several)
     rows = several[: max(sum(lines <= _MOST_LINES for lines in tall), 1)]
     used, drawn = 0, 0
-    for chunk in _chunks(
-        shown, lambda row: _column(study, row, rows), room=console.width - label - _GAP - _NETS - _GAP
+    for chunk in fitting(
+        shown, lambda row: _column(study, row, rows) + _GAP, room=console.width - label - _GAP - _NETS - _GAP
     ):
         heads = max(_lines(_titled(row), _column(study, row, rows)) for row in chunk)
         used += heads + sum(_lines(_named(cohort), label) for cohort in rows)
@@ -183,20 +181,6 @@ _NETS = len("10 of 10")
 
 _LEAST_COLUMN = 12
 """Columns that the title of a metric needs."""
-
-
-def _chunks(several: Sequence[T], width: Callable[[T], int], *, room: int) -> list[list[T]]:
-    """What fits side by side."""
-    found: list[list[T]] = [[]]
-    used = 0
-    for one in several:
-        own = width(one) + _GAP
-        if used + own > room and found[-1]:
-            found.append([])
-            used = 0
-        found[-1].append(one)
-        used += own
-    return found
 
 
 _LONGEST_NAME = 16

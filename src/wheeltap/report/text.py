@@ -7,8 +7,7 @@ from wheeltap.core.plain import many
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import deployment, estimates, first_screen, sections, study_text, survival, view, words
 from wheeltap.report.lines import wrapped
-from wheeltap.report.origin import origin
-from wheeltap.report.unfinished import missing_trials
+from wheeltap.report.origin import missing_trials, origin
 from wheeltap.report.view import Cell, FindingView, ScoreTable
 
 if TYPE_CHECKING:
@@ -107,7 +106,9 @@ def _verdicts(record: ReportRecord, console: "Console") -> None:
     if not table.sections:
         wrapped(console, "Nothing was judged: the report holds no findings.")
         return
-    for chunk in _chunks(table, console.width):
+    room = max(console.width, 40) - _label_width(console.width)
+    columns = range(len(table.columns))
+    for chunk in sections.fitting(columns, lambda index: _column_width(table, index) + _GAP, room=room):
         _score_table(table, chunk, console)
     what = many(record.task.examples, "item" if view.is_recorded(record) else "example")
     wrapped(console, f"value [interval]; {table.levels}, on {what}", style="dim")
@@ -165,21 +166,6 @@ def _label_width(width: int) -> int:
     return 22 if width >= 80 else _LEAST_LABEL
 
 
-def _chunks(table: ScoreTable, width: int) -> list[list[int]]:
-    """Columns split over as many tables as the width needs, so that no number is ever wrapped."""
-    room = max(width, 40) - _label_width(width)
-    chunks: list[list[int]] = [[]]
-    used = 0
-    for index in range(len(table.columns)):
-        needs = _column_width(table, index) + _GAP
-        if used + needs > room and chunks[-1]:
-            chunks.append([])
-            used = 0
-        chunks[-1].append(index)
-        used += needs
-    return chunks
-
-
 def _column_width(table: ScoreTable, index: int) -> int:
     widths = [_width(row.cells[index]) for section in table.sections for row in section.rows]
     heading = [len(word) for word in table.columns[index].name.split()]
@@ -204,7 +190,7 @@ def _score_table(table: ScoreTable, chunk: Sequence[int], console: "Console") ->
     console.print(grid, highlight=False)
 
 
-def _section(grid: "Table", section: view.Section, table: ScoreTable, chunk: Sequence[int]) -> None:
+def _section(grid: "Table", section: view.RowGroup, table: ScoreTable, chunk: Sequence[int]) -> None:
     from rich.text import Text
 
     if grid.row_count:

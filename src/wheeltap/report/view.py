@@ -1,6 +1,6 @@
 """The report arranged for reading, as plain strings: what the terminal and the page both show."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -21,6 +21,10 @@ _SEVERITY: tuple[FindingStatus, ...] = (
     "not_applicable",
     "skipped",
 )
+
+
+MOST_COLUMNS = 5
+"""Models or pairs side by side: more do not fit a page."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +48,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Section:
+class RowGroup:
     """Rows of one kind; ``captions`` say what the number in each column is."""
 
     title: str
@@ -66,8 +70,28 @@ class ScoreTable:
     """Score versus inside: networks first, then pairs."""
 
     columns: tuple[Column, ...]
-    sections: tuple[Section, ...]
+    sections: tuple[RowGroup, ...]
     levels: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One instrument or claim on every model or pair of a part; ``caption`` says what its numbers are."""
+
+    name: str
+    code: str
+    caption: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Some of the models or pairs, with everything that was claimed of them; ``label`` says what a row is."""
+
+    title: str
+    heads: tuple[tuple[str, str], ...]
+    claims: tuple[Claim, ...]
+    label: str = "Claim"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +183,24 @@ def score_table(record: ReportRecord) -> ScoreTable:
     )
 
 
+def parts(table: ScoreTable) -> tuple[Part, ...]:
+    """The table in parts, models before pairs."""
+    return tuple(part for section in table.sections for part in _parts(table, section))
+
+
+def _parts(table: ScoreTable, section: RowGroup) -> Iterator[Part]:
+    for start in range(0, len(section.rows), MOST_COLUMNS):
+        rows = section.rows[start : start + MOST_COLUMNS]
+        claims = [
+            Claim(name=column.name, code=column.code, caption=caption, cells=tuple(row.cells[i] for row in rows))
+            for i, (column, caption) in enumerate(zip(table.columns, section.captions, strict=True))
+        ]
+        yield Part(
+            title=section.title if not start else f"{section.title}, continued",
+            heads=tuple((row.label, row.note) for row in rows), claims=tuple(claims),
+        )  # fmt: skip
+
+
 def _columns(record: ReportRecord, code: str) -> list[Column]:
     """One column for a code, or one for each claim where a subject has several under it."""
     mine = [finding for finding in record.findings if finding.code == code]
@@ -193,7 +235,7 @@ def is_score(record: ReportRecord, code: str) -> bool:
     return record.instrument(code).asks == "score"
 
 
-def _section(record: ReportRecord, names: Sequence[str], columns: Sequence[Column], *, pair: bool) -> Section:
+def _section(record: ReportRecord, names: Sequence[str], columns: Sequence[Column], *, pair: bool) -> RowGroup:
     parameters = {one.name: f"{one.parameters:,} parameters" for one in record.subjects if one.role != "recorded"}
     rows = [
         Row(
@@ -206,7 +248,7 @@ def _section(record: ReportRecord, names: Sequence[str], columns: Sequence[Colum
     captions = tuple(_common(row.cells[i].caption for row in rows) for i in range(len(columns)))
     single = "Each system" if is_recorded(record) else "Each network"
     title = "Each pair: the difference" if pair else single
-    return Section(title=title, captions=captions, rows=tuple(rows))
+    return RowGroup(title=title, captions=captions, rows=tuple(rows))
 
 
 def _common(captions: Iterable[str]) -> str:

@@ -14,9 +14,8 @@ from wheeltap.core.errors import FileFormatError, StoreError, UsageError
 from wheeltap.core.records import Cost, Scalar
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.store import Outcomes, Store
-from wheeltap.report.origin import UNREAD
+from wheeltap.report.origin import UNREAD, unfinished
 from wheeltap.report.report import Report
-from wheeltap.report.unfinished import unfinished
 
 
 @dataclass(frozen=True)
