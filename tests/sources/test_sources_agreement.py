@@ -10,7 +10,6 @@ from wheeltap.sources.agreement import Pair
 from wheeltap.sources.grammar import words
 from wheeltap.sources.grammar.constructions import CONSTRUCTIONS
 from wheeltap.sources.hf import LanguageModel
-from wheeltap.suites.circuits.sources import agreement_pairs
 
 NOUNS = (*words.PEOPLE, *words.THINGS, *words.PLACES)
 SINGULAR, PLURAL = {noun.singular for noun in NOUNS}, {noun.plural for noun in NOUNS}
@@ -123,5 +122,6 @@ def test_smollm2_is_well_above_chance_and_below_the_ceiling(smollm2: LanguageMod
 
 
 def test_smollm2_writes_most_minimal_pairs_in_tokens_that_differ_once(smollm2: LanguageModel) -> None:
-    kept = agreement_pairs(smollm2.tokenizer)
+    circuits = pytest.importorskip("wheeltap.suites.circuits.sources", reason="needs the suite circuits")
+    kept = circuits.agreement_pairs(smollm2.tokenizer)
     assert (len(kept.pairs), kept.dropped) == (231, 25)
