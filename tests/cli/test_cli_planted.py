@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from wheeltap.cli import main
-from wheeltap.cli.listing import measured
+from wheeltap.cli.listing import measured_invariances
 from wheeltap.gauge.base import GAUGES
 from wheeltap.perturb import perturbations
 from wheeltap.sources import digits
@@ -80,7 +80,7 @@ def test_an_unknown_defect_is_an_error(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_the_table_of_invariances_is_the_declared_one() -> None:
-    known = measured()
+    known = measured_invariances()
     for row in known.rows:
         assert row.declared == (row.gauge in perturbations.get(row.perturbation).invariant_to), msgspec.to_builtins(row)
         if row.declared:

@@ -174,7 +174,7 @@ def _called(words: list[str]) -> int:
     except WheeltapError as error:
         return _complain(str(error), error.exit_code)
     except KeyboardInterrupt as error:
-        code = 128 + (signal.SIGTERM if isinstance(error, _Ended) else signal.SIGINT)
+        code = 128 + (signal.SIGTERM if isinstance(error, _Termination) else signal.SIGINT)
         return _complain(
             "Interrupted. What was measured or trained is kept; the same command resumes from there.", code
         )
@@ -214,12 +214,12 @@ def _unread() -> int:
     return 128 + 13
 
 
-class _Ended(KeyboardInterrupt):
+class _Termination(KeyboardInterrupt):
     """The process was asked to end (SIGTERM): as by Ctrl-C, so that temporary files are removed."""
 
 
 def _end(*_: object) -> NoReturn:
-    raise _Ended
+    raise _Termination
 
 
 def _drop_output() -> None:

@@ -175,7 +175,7 @@ def run_study(study: PlannedStudy, *, execution: Execution, output: Output, budg
                 study.plan, [], study.task, store=store, workers=execution.workers or 1, watch=watched,
                 memory=execution.memory_bytes, members=study.members(folder), again=COMMAND.get(),
             )  # fmt: skip
-        except _Spent:
+        except _BudgetEnd:
             return stored.judge(store)
         except KeyboardInterrupt:
             if (member := watched.member) is not None and not output.quiet:
@@ -188,7 +188,7 @@ def run_study(study: PlannedStudy, *, execution: Execution, output: Output, budg
 
 
 @final
-class _Spent(KeyboardInterrupt):
+class _BudgetEnd(KeyboardInterrupt):
     """The budget is spent: a run stops as it does at Ctrl-C, with everything kept."""
 
 
@@ -208,4 +208,4 @@ class _BudgetWatch:
             (state.forwards, budget.forwards) if budget.seconds is None else (monotonic() - self._began, budget.seconds)
         )
         if limit is not None and spent >= limit:
-            raise _Spent
+            raise _BudgetEnd

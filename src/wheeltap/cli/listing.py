@@ -205,7 +205,7 @@ WIDTH: Final = 9
 """Characters of the widest cell, "unclear*", and one between two."""
 
 
-class Row(msgspec.Struct, frozen=True):
+class InvarianceRow(msgspec.Struct, frozen=True):
     """One disturbance on twins of one gauge of one network.
 
     Attributes:
@@ -223,24 +223,24 @@ class Row(msgspec.Struct, frozen=True):
     silent: bool
 
 
-class Measured(msgspec.Struct, frozen=True):
+class Invariances(msgspec.Struct, frozen=True):
     """All of them, and the margin."""
 
     margin: float
-    rows: tuple[Row, ...]
+    rows: tuple[InvarianceRow, ...]
 
 
-def measured() -> Measured:
+def measured_invariances() -> Invariances:
     """The packaged measurement."""
     data = resources.files("wheeltap.perturb").joinpath("invariances.json").read_bytes()
-    return msgspec.json.decode(data, type=Measured)
+    return msgspec.json.decode(data, type=Invariances)
 
 
 def print_invariances(console: "Console") -> None:
     """Gauges down, disturbances across: silent, or by how much it shifts."""
     from wheeltap.perturb import perturbations
 
-    known = measured()
+    known = measured_invariances()
     names = list(dict.fromkeys(row.perturbation for row in known.rows))
     for start in range(0, len(names), ACROSS):
         console.print(_invariances(known, names[start : start + ACROSS], first=start == 0))
@@ -258,7 +258,7 @@ def print_invariances(console: "Console") -> None:
         console.print(f"{name}: not measured here; declares to be silent on {declared}")
 
 
-def _invariances(known: Measured, names: list[str], *, first: bool) -> "Table":
+def _invariances(known: Invariances, names: list[str], *, first: bool) -> "Table":
     from rich.table import Table
 
     from wheeltap.gauge.base import GAUGES
@@ -275,7 +275,7 @@ def _invariances(known: Measured, names: list[str], *, first: bool) -> "Table":
     return table
 
 
-def _cell(rows: list[Row], name: str) -> str:
+def _cell(rows: list[InvarianceRow], name: str) -> str:
     from wheeltap.perturb import perturbations
 
     if not rows:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Search:
+class SearchFlags:
     """How a circuit is searched for."""
 
     method: Annotated[
@@ -63,7 +63,7 @@ class Search:
         return {name: value for name, value in given.items() if value is not None}
 
 
-_EXECUTION, _OUTPUT, _SEARCH = Execution(), Output(), Search()
+_EXECUTION, _OUTPUT, _SEARCH = Execution(), Output(), SearchFlags()
 
 _PROCESSES = 2
 """By default, where there are as many processors: each holds the model."""
@@ -100,7 +100,7 @@ def find(  # noqa: PLR0913 - a door: each is a choice of its own
     file: Annotated[Path, Parameter(name=["--file", "-o"], help="Write the circuit to this file.")] = Path(
         "circuit.json"
     ),
-    search: Search = _SEARCH,
+    search: SearchFlags = _SEARCH,
     seed: Seed = 0,
     execution: Execution = _EXECUTION,
     output: Output = _OUTPUT,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-class Detected(msgspec.Struct, frozen=True, kw_only=True):
+class DetectionCounts(msgspec.Struct, frozen=True, kw_only=True):
     """How often one defect was found.
 
     Attributes:
@@ -84,7 +84,7 @@ def plant(
     console.print(f"Planting in copies of {subject.name}; {runs} copies a strength, {effort.draws} draws a dose.")
     with spinner("planting"):
         refused = {name: why for name in chosen if (why := _refused(name, subject, task))}
-    found = [Detected(defect=name, runs=runs, refused=why) for name, why in refused.items()]
+    found = [DetectionCounts(defect=name, runs=runs, refused=why) for name, why in refused.items()]
     left = [name for name in chosen if name not in refused]
     if SOUND in left:
         settings = {
@@ -138,7 +138,7 @@ def _failed(record: ReportRecord) -> Sequence[str]:
     return [f"{control.name}: {control.because}" for control in record.controls if control.status == "failed"]
 
 
-def _counted(name: str, runs: int, record: ReportRecord) -> Detected:
+def _counted(name: str, runs: int, record: ReportRecord) -> DetectionCounts:
     """Of how many copies each code was found, strength by strength."""
     assert record.study is not None, "it is the report of a study"
     strengths = DEFECTS[name].strengths
@@ -152,12 +152,12 @@ def _counted(name: str, runs: int, record: ReportRecord) -> Detected:
         code: smallest_found([(at, count / runs) for at, count in zip(strengths, counts, strict=True)])
         for code, counts in found.items()
     }  # fmt: skip
-    return Detected(
+    return DetectionCounts(
         defect=name, runs=runs, strengths=strengths, found=found, smallest={} if name == SOUND else smallest
     )  # fmt: skip
 
 
-def _print(one: Detected, console: "Console") -> None:
+def _print(one: DetectionCounts, console: "Console") -> None:
     defect = DEFECTS[one.defect]
     console.print()
     if one.refused:
