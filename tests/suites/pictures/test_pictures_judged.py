@@ -9,7 +9,7 @@ from wheeltap.core.study import Cohort
 from wheeltap.stats.members import Single
 from wheeltap.studies import rules
 from wheeltap.studies.table import Table
-from wheeltap.suites.pictures.studies.pictures import METRICS, Pictures
+from wheeltap.suites.pictures.studies.pictures import METRICS, PictureStudy
 from wheeltap.suites.pictures.studies.report import StudyWords
 
 RUNS = 100
@@ -63,7 +63,7 @@ UNIFIED = {
 
 
 def findings(made: Table) -> list[Finding]:
-    planned = Pictures().rules()
+    planned = PictureStudy().rules()
     return settle([rules.draft(rule, made, among=len(planned), alpha=0.05) for rule in planned], alpha=0.05)
 
 
@@ -143,7 +143,7 @@ def of_maps(values: list[float], *, own: float = 17.0) -> Table:
 
 
 def left_out(made: Table) -> tuple[str, str]:
-    control = rules.left_out(made, Pictures().rules())[0]
+    control = rules.left_out(made, PictureStudy().rules())[0]
     return control.status, control.because
 
 

@@ -25,7 +25,7 @@ from wheeltap.runs.studying import create, planned
 from wheeltap.suites.pictures.nets.pictures import PICTURES, picture
 from wheeltap.suites.pictures.recipes.picture import PictureNet
 from wheeltap.suites.pictures.specs import DrawnNet
-from wheeltap.suites.pictures.studies.pictures import KINDS, LOPSIDED, TESTED, Pictures
+from wheeltap.suites.pictures.studies.pictures import KINDS, LOPSIDED, TESTED, PictureStudy
 from wheeltap.testing.study_contract import StudyContract
 
 SMALL: dict[str, Any] = {
@@ -222,7 +222,7 @@ def test_members_are_seeded_as_before_and_named_apart() -> None:
     assert casts["sgd"].members[0].seed != casts["sgd"].members[1].seed
     other = create("pictures", {"seed": 1})
     assert other.cast()[1].members[0].seed != casts["sgd"].members[0].seed
-    assert isinstance(study, Pictures) and Pictures({"genome": "folder/sgd.xml"}).own == "sgd (under study)"
+    assert isinstance(study, PictureStudy) and PictureStudy({"genome": "folder/sgd.xml"}).own == "sgd (under study)"
 
 
 @pytest.mark.parametrize(
@@ -248,5 +248,5 @@ def test_what_cannot_be_done_is_refused_at_once(settings: dict[str, Any], kind: 
 class TestContract(StudyContract):
     """The picture study keeps what every study keeps."""
 
-    study = Pictures
+    study = PictureStudy
     settings: ClassVar[dict[str, Any]] = {**SMALL, "controls": ""}

@@ -210,7 +210,7 @@ class PicturesSettings(specs.SampledSettings, frozen=True, kw_only=True):
 
 
 @final
-class Pictures(Study):
+class PictureStudy(Study):
     """Nets that draw one picture: is the one under study one more of those trained to draw it?"""
 
     name = "pictures"
