@@ -14,7 +14,7 @@ import pytest
 
 from wheeltap.audits.base import studies
 from wheeltap.cli import application, main, study
-from wheeltap.cli.progress import Net, Phase, _Pace, lasting
+from wheeltap.cli.progress import NetProgress, Phase, _Pace, lasting
 from wheeltap.cli.study import in_file, named, plan_of
 from wheeltap.core.study import Statistic
 from wheeltap.plans.store import Store
@@ -210,7 +210,7 @@ def test_a_net_in_the_making_says_how_far_it_is_and_goes_on_where_it_was_stopped
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text(TOML.replace("epochs = 5", "epochs = 60"))
     asked = plan_of(in_file("mine.toml"), "study mine.toml")
-    net, steps, said = Net(), list[tuple[str, int, int]](), list[str]()
+    net, steps, said = NetProgress(), list[tuple[str, int, int]](), list[str]()
 
     def stop(state: loop.Progress) -> None:
         said.append(net.line(state, float(len(said))))

@@ -48,7 +48,7 @@ class Phase:
 
 
 @final
-class Net:
+class NetProgress:
     """The net that is being made."""
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ def run_progress(label: str, *, quiet: bool = False) -> Generator[Watch]:
         TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as bar:
-        phase, net = Phase(), Net()
+        phase, net = Phase(), NetProgress()
         task = bar.add_task(label, total=None, passes="", unit=phase.unit)
 
         def watch(state: State) -> None:
@@ -112,7 +112,7 @@ def run_progress(label: str, *, quiet: bool = False) -> Generator[Watch]:
 def _lines(label: str) -> Generator[Watch]:
     """A line every half minute on how far a run is."""
     since = monotonic()
-    phase, net, last = Phase(), Net(), list[State]()
+    phase, net, last = Phase(), NetProgress(), list[State]()
 
     def watch(state: State) -> None:
         nonlocal since
