@@ -53,7 +53,7 @@ FREE = {
 """Reviewed: text that is no choice, by what it is."""
 
 LATER = {
-    "Asked": {"of", "recipe", "settings", "source"}, "Cohort": {"members", "training"}, "StudySpec": {"settings"},
+    "MemberSpec": {"of", "recipe", "settings", "source"}, "Cohort": {"members", "training"}, "StudySpec": {"settings"},
     "Rule": {"code", "metric", "cohorts", "with_metric", "beyond", "supports", "refutes", "otherwise"},
     "AuditMetric": {"settings", "estimate"}, "Metric": {"code", "unit", "reads"}, "MetricRow": {"verdict"},
     "Plan.trial": {"perturbation", "settings"}, "Plan.reading": {"reading", "settings"},
@@ -68,8 +68,8 @@ LATER = {
 study or the registry where it is planned or run, for a record does not know them."""
 
 RESULTS = {
-    "Plan", "Progress", "Report", "Verification", "Made", "LoadedPair", "Found", "Seal", "Family", "Refusal",
-    "Likeness", "Trained", "LanguageModel", "Choice",
+    "Plan", "Progress", "Report", "Verification", "Artifact", "SealReport", "MemberOrigin", "LoadedPair", "Seal", "Family",
+    "CircuitSearchResult", "Refusal", "Likeness", "SparseNet", "LanguageModel", "Choice",
 }  # fmt: skip
 """Classes that the package makes, not the caller: their methods are doors, their constructors are not."""
 
