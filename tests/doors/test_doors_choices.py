@@ -68,8 +68,8 @@ LATER = {
 study or the registry where it is planned or run, for a record does not know them."""
 
 RESULTS = {
-    "Plan", "Progress", "Report", "Verification", "Artifact", "SealReport", "MemberOrigin", "LoadedPair", "Seal", "Family",
-    "CircuitSearchResult", "Refusal", "Likeness", "SparseNet", "LanguageModel", "Choice",
+    "Plan", "Progress", "Report", "Verification", "Artifact", "SealReport", "MemberOrigin", "LoadedPair", "Seal",
+    "Family", "CircuitSearchResult", "Refusal", "Likeness", "SparseNet", "LanguageModel", "Choice",
 }  # fmt: skip
 """Classes that the package makes, not the caller: their methods are doors, their constructors are not."""
 
