@@ -406,8 +406,10 @@ class PictureStudy(Study):
     def sections(self, case: Case, table: Table) -> list[Section]:
         """See ``Study.sections``."""
         inside, drawn, names = dict[str, Arrays](), dict[str, Any](), dict[tuple[int, ...], str]()
+        about = ""
         with suppress(NoAnswer):
             graph = case.reading(self.graph(case))
+            about = specs.as_text([int(code) for code in graph["about"]])
             if "factor" in graph:
                 labels = specs.as_text([int(code) for code in graph["factors"]]).split("\n")
                 names = {tuple(place): label for place, label in zip(graph["factor"].tolist(), labels, strict=True)}
@@ -417,7 +419,8 @@ class PictureStudy(Study):
             with suppress(NoAnswer):
                 for trial in self.inside(case, subject):
                     inside[subject.name] = case.reading(trial)
-        return report.sections(report.StudyWords(table, (), self.own), inside, drawn, names)
+        pictures, *others = report.sections(report.StudyWords(table, (), self.own), inside, drawn, names)
+        return [msgspec.structs.replace(pictures, says=about), *others]
 
 
 def _singles(read: Arrays) -> dict[str, Single]:
