@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ LONGEST = (
 )  # fmt: skip
 """Files that take longest, as measured. Each is one process's, so they come first: else one would idle in the end."""
 
-UNTRACED = ("audits", "detection", "doors", "plugin_package", "testing")
+UNTRACED = ("audits", "detection", "doors", "plugin_package", "testing", "together")
 """Folders of tests that run without a tracer: what they run is run by others too, and tracing costs a third."""
 
 ALL = "WHEELTAP_TESTS"
@@ -55,6 +56,11 @@ NETS = "WHEELTAP_NETS"
 """As ``wheeltap.recipes.make.FOLDER``, which must not be imported yet."""
 
 _OWN_NETS = pytest.StashKey[Path]()
+
+
+SUITES = ("circuits", "decodable", "lens", "pictures", "seal", "training")
+collect_ignore = [] if all(find_spec(f"wheeltap.suites.{name}") for name in SUITES) else ["together"]
+"""Tests of all suites at once need all of them; each other test of a suite lies in the folder of that suite."""
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -11,9 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from benchmarks.fuzz.readers import Reader, readers
 from wheeltap.core.errors import WheeltapError
+
+if TYPE_CHECKING:
+    from benchmarks.fuzz.readers import Reader
 
 HANG = 20
 """Seconds after which a reader hangs."""
@@ -49,7 +52,7 @@ def memory(*, reset: bool = False) -> int:
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
-def tried(reader: Reader, folder: Path, tally: Tally, label: str) -> None:
+def tried(reader: "Reader", folder: Path, tally: Tally, label: str) -> None:
     """Reads a folder, and notes what comes of it."""
     before, began, failure = memory(reset=True), time.monotonic(), ""
     signal.alarm(HANG)
@@ -78,7 +81,7 @@ def tried(reader: Reader, folder: Path, tally: Tally, label: str) -> None:
         tally.failures.setdefault(failure, label)
 
 
-def fuzzed(name: str, make: Callable[[], Reader], *, mutations: int, seed: str, keep: Path | None = None) -> Tally:
+def fuzzed(name: str, make: "Callable[[], Reader]", *, mutations: int, seed: str, keep: Path | None = None) -> Tally:
     """Mutations of one reader; its sound files must be read."""
     signal.signal(signal.SIGALRM, _hangs)
     tally, reader = Tally(), make()
@@ -114,6 +117,8 @@ def main() -> int:
     given = parser.parse_args()
     failed = 0
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        from benchmarks.fuzz.readers import readers
+
         known = readers(Path(folder))
         for name in given.readers.split(",") if given.readers else known:
             began = time.process_time()

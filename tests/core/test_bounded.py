@@ -12,12 +12,10 @@ import pytest
 
 from benchmarks.fuzz.__main__ import memory
 from wheeltap.core import bounded
-from wheeltap.core.errors import FileError, FileFormatError, MissingFile, WheeltapError
+from wheeltap.core.errors import FileError, FileFormatError, MissingFile
 from wheeltap.core.files import write_whole
 from wheeltap.recipes.base import Given, recipe_of, spec
 from wheeltap.sources import artifact
-from wheeltap.suites.circuits.circuit import load as load_units
-from wheeltap.suites.lens.recorded import read
 
 MEGABYTE = 2**20
 
@@ -143,17 +141,3 @@ def test_a_list_of_contents_larger_than_any(tmp_path: Path) -> None:
                                  + struct.pack("<II", 2**25 + 47, at) + b"\0\0")  # fmt: skip
     with pytest.raises(FileFormatError, match="a list of contents of 33,554,479 bytes"):
         bounded.Archive(tmp_path / "x")
-
-
-def test_units_and_votes_that_no_file_of_this_size_can_mean(tmp_path: Path) -> None:
-    sites = [{"site": "mlp0.units", "units": 2**30, "kept": [0]}]
-    held = {"format": "wheeltap circuit of units, 2", "model": "m", "sites": sites}
-    (tmp_path / "u.json").write_text(json.dumps(held))
-    with pytest.raises(FileFormatError, match="at most 16,777,216"):
-        load_units(tmp_path / "u.json")
-    rows = [{"id": str(at), "votes": {f"label {at}": 2, "none": 1}} for at in range(4200)]
-    (tmp_path / "v.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    before = memory(reset=True)
-    with pytest.raises(WheeltapError, match="table of votes is too large"):
-        read(tmp_path / "v.jsonl")
-    assert memory() - before < 100 * MEGABYTE
