@@ -115,13 +115,11 @@ class Threshold(msgspec.Struct, frozen=True, kw_only=True):
         share: Of the people; 0 keeps all.
         items: How many are kept.
         scores: Share of right answers of each system, the label that most people chose being right.
-        flips: Share of pairs of systems whose order is another one than on all items.
     """
 
     share: float
     items: int
     scores: tuple[float, ...] = ()
-    flips: float | None = None
 
 
 class People(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,11 +127,7 @@ class People(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         items: With two votes or more.
-        single: Items with one vote, which are left out.
-        fewest: Votes of an item.
-        most: Votes of an item.
         labels: Names, where they have any.
-        ordinal: Whether the labels are in an order.
         systems: Whose scores the thresholds hold.
         thresholds: Ascending.
         redrawn: Share of the labels that most people chose which another draw of as many would change.
@@ -144,11 +138,7 @@ class People(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     items: int
-    single: int
-    fewest: int
-    most: int
     labels: tuple[str, ...]
-    ordinal: bool
     systems: tuple[str, ...]
     thresholds: tuple[Threshold, ...]
     redrawn: float
@@ -169,7 +159,6 @@ class AgreementBand(msgspec.Struct, frozen=True, kw_only=True):
         gap: The one minus the other.
         variation: Total variation between its probabilities and the other half (DistCE).
         people: Total variation between the two halves.
-        entropy: Entropy of its probabilities less that of the other half (EntCE), nats; ``None`` of few people.
         points: Share of the other half who chose its label, at each level of confidence.
         levels: Mean confidence at each level.
     """
@@ -182,7 +171,6 @@ class AgreementBand(msgspec.Struct, frozen=True, kw_only=True):
     gap: SystemScore
     variation: float
     people: float
-    entropy: float | None = None
     points: tuple[SystemScore, ...] = ()
     levels: tuple[float, ...] = ()
 

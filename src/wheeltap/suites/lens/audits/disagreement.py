@@ -19,7 +19,6 @@ from wheeltap.stats.effect import has_width, without_point
 from wheeltap.suites.lens.audits import sections
 from wheeltap.suites.lens.audits.headline import amount, lines
 from wheeltap.suites.lens.audits.panel import (
-    FEW_FOR_ENTROPY,
     SUBJECT,
     Beliefs,
     Panel,
@@ -37,7 +36,6 @@ from wheeltap.suites.lens.record import AgreementBand, Closeness, FarItem, Syste
 from wheeltap.suites.lens.specs import LABEL_PROBABILITIES, VOTES, LabelProbabilitiesSettings
 from wheeltap.suites.lens.stats.disagreement import (
     FLOOR,
-    entropy,
     js_distance,
     kl_divergence,
     manhattan,
@@ -149,7 +147,6 @@ def _within(
 
 def bands_of(read: Beliefs) -> tuple[AgreementBand, ...]:
     """A model in each band that has items enough."""
-    enough = read.panel.halves.one[0].sum(-1).min() > FEW_FOR_ENTROPY
     made: list[AgreementBand] = []
     for name in _ALONE:
         gap, items = _within(read, name, _more_sure)
@@ -163,7 +160,6 @@ def bands_of(read: Beliefs) -> tuple[AgreementBand, ...]:
                 share=_mean(read, name, _chose), gap=shown(read.name, spread),
                 variation=_mean(read, name, lambda p, split: total_variation(p, split.target)),
                 people=_mean(read, name, lambda _, split: total_variation(split.other, split.target)),
-                entropy=_mean(read, name, lambda p, split: entropy(p) - entropy(split.target)) if enough else None,
                 points=tuple(point for _, point in levels), levels=tuple(level for level, _ in levels),
             )
         )  # fmt: skip

@@ -323,22 +323,17 @@ def one_label(panel: Panel, held: Sequence[Beliefs], scored: Mapping[str, FloatA
     """
     collapsed = top(panel.votes)
     right = {one.name: (top(one.p) * collapsed).sum(1) for one in held} | dict(scored)
-    whole = np.array([values.mean() for values in right.values()])
     agreed, thresholds = panel.held.max(1), list[Threshold]()
     for share in SHARES:
         # As benchmarks do it: a majority is more than half of the votes.
         kept = agreed > share + _ROUNDING if share in (0.0, 0.5) else agreed >= share - _ROUNDING
         scores = np.array([values[kept].mean() for values in right.values()]) if kept.any() else np.zeros(0)
-        thresholds.append(
-            Threshold(share=share, items=int(kept.sum()), scores=tuple(map(float, scores)),
-                      flips=_flips(whole, scores) if share else None)
-        )  # fmt: skip
+        thresholds.append(Threshold(share=share, items=int(kept.sum()), scores=tuple(map(float, scores))))
     redrawn, order, best = _redrawn(panel, held, seed=seed)
-    two, (few, most) = panel.halves, panel.sizes
+    two = panel.halves
     return People(
-        items=len(panel.votes), single=panel.single, fewest=few, most=most, labels=panel.labels,
-        ordinal=panel.ordinal, systems=tuple(right), thresholds=tuple(thresholds), redrawn=redrawn, order=order,
-        best=best, reordered=_reordered(panel, held), halves=float(another(top(two.one), top(two.two)).mean()),
+        items=len(panel.votes), labels=panel.labels, systems=tuple(right), thresholds=tuple(thresholds),
+        redrawn=redrawn, order=order, best=best, reordered=_reordered(panel, held), halves=float(another(top(two.one), top(two.two)).mean()),
     )  # fmt: skip
 
 
