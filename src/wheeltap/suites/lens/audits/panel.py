@@ -333,7 +333,8 @@ def one_label(panel: Panel, held: Sequence[Beliefs], scored: Mapping[str, FloatA
     two = panel.halves
     return People(
         items=len(panel.votes), labels=panel.labels, systems=tuple(right), thresholds=tuple(thresholds),
-        redrawn=redrawn, order=order, best=best, reordered=_reordered(panel, held), halves=float(another(top(two.one), top(two.two)).mean()),
+        redrawn=redrawn, order=order, best=best, reordered=_reordered(panel, held),
+        halves=float(another(top(two.one), top(two.two)).mean()),
     )  # fmt: skip
 
 
