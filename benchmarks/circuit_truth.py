@@ -25,7 +25,7 @@ from wheeltap.recipes.randomness import reproducible
 from wheeltap.stats.delong1988 import auc
 from wheeltap.stats.effect import share_interval
 from wheeltap.suites.circuits.circuit import Circuit, Graph, packed
-from wheeltap.suites.circuits.engine.attribution import METHODS, EdgeScoring, Method, attribute
+from wheeltap.suites.circuits.engine.attribution import METHODS, EdgeScoringSettings, Method, attribute
 from wheeltap.suites.circuits.engine.edges import proven
 from wheeltap.suites.circuits.pairs import Pairs
 from wheeltap.suites.circuits.sources import task
@@ -85,7 +85,7 @@ def scored(made: Mapping[tuple[str, str, int], Compiled]) -> tuple[dict[tuple[Ke
         for method in METHODS:
             for ablation in ABLATIONS if method not in SLOW or not seed else ():
                 began = time.process_time()
-                circuit = attribute(wired, [batch], EdgeScoring(method=method, ablation=ablation, seed=seed))
+                circuit = attribute(wired, [batch], EdgeScoringSettings(method=method, ablation=ablation, seed=seed))
                 seconds[method] += time.process_time() - began
                 for (what, truth), value in aurocs(wired.graph, circuit, net).items():
                     found[(kind, ablation, what, truth), method, name].append(value)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.levels import WRONG, Row
-from wheeltap.stats.crossed import Crossed, furthest
+from wheeltap.stats.crossed import CrossedMean, furthest
 from wheeltap.stats.sample import Sample
 
 Array = NDArray[np.float64]
@@ -95,7 +95,7 @@ def open_to(means: Array, examples: int, *, one_sided: bool, skewed: bool = True
     def half(sign: float, room: float) -> Array:
         """Of the interval towards draws that cost more, or less."""
         up = np.sqrt(0.5) * furthest(sign * means, noise=0.0)
-        alone = Crossed(
+        alone = CrossedMean(
             centre=zero, draw=spread, example=zero, residual=zero, draw_df=draws - 1, example_df=1, up=up, room=room
         )
         return alone.half_width(ALPHA, skewed=skewed)

@@ -17,7 +17,7 @@ from wheeltap.stats.effect import share_interval, share_kept
 from wheeltap.stats.mogstad2024 import rank_intervals
 from wheeltap.stats.selection import Halves
 from wheeltap.stats.simultaneous import band as whole_band
-from wheeltap.stats.top_ranked import TopRanked
+from wheeltap.stats.top_ranked import TopRankedLoss
 from wheeltap.stats.unpaired import unpaired_effect
 from wheeltap.suites.lens.stats.passk import pass_at
 
@@ -91,7 +91,7 @@ def _ranked(groups: Groups, alike: float, rng: Rng) -> float:
 def _chosen(groups: Groups, alike: float, rng: Rng) -> float:
     """The top-ranked of several candidates none of which costs anything."""
     halves = Halves.drawn(len(groups), splits=4, groups=groups, rng=rng)
-    ranked = TopRanked(shared(groups, alike, rng, rows=CANDIDATES), np.ones(CANDIDATES), halves, "nats")
+    ranked = TopRankedLoss(shared(groups, alike, rng, rows=CANDIDATES), np.ones(CANDIDATES), halves, "nats")
     cost = ranked.cost(margin=0.0)
     return float((cost.value or 0.0) > 0.0 and cost.p is not None and cost.p <= 0.05)
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from benchmarks.levels import WRONG, Row
 from wheeltap.core.study import Direction
 from wheeltap.stats import members
-from wheeltap.stats.members import MemberTest, Scale, Single
-from wheeltap.stats.members.ranks import Ranked
-from wheeltap.stats.members.student import Located
+from wheeltap.stats.members import MemberTest, NumberScale, Single
+from wheeltap.stats.members.ranks import RankCorrelation
+from wheeltap.stats.members.student import LocationLaw
 
 Array = NDArray[np.float64]
 Rng = np.random.Generator
@@ -30,7 +30,7 @@ _DEALT: Final = 10
 """Rules of a study that are drawn; what a study of more says follows, since rules are independent."""
 _MANY: Final = 500_000
 """Samples of what is judged by its distance in standard errors alone: as many as ten thousand studies of fifty rules."""
-_PLAIN: Final = Scale("u")
+_PLAIN: Final = NumberScale("u")
 
 
 def _lognormal(rng: Rng, n: int, deviation: float = 1.0) -> Array:
@@ -135,7 +135,7 @@ def distances(name: str, n: int, *, rules: Sequence[int], rng: Rng) -> Iterator[
 
 def _reach(test: MemberTest, alpha: float) -> float:
     """Standard errors from the estimate to the end of its interval."""
-    assert isinstance(test.law, Located) and test.value is not None
+    assert isinstance(test.law, LocationLaw) and test.value is not None
     return (test.law.interval(alpha)[1] - test.value) / test.law.spread.error
 
 
@@ -145,7 +145,9 @@ def ranked(n: int, rules: Sequence[int]) -> Iterator[Row]:
     orders = np.array(list(permutations(places)))
     correlations, counts = np.unique(np.round(orders @ places / (places @ places), 12), return_counts=True)
     for many in rules:
-        p = np.array([2.0 * min(Ranked(r, n).at_most(0.0), Ranked(r, n).at_least(0.0)) for r in correlations])
+        p = np.array(
+            [2.0 * min(RankCorrelation(r, n).at_most(0.0), RankCorrelation(r, n).at_least(0.0)) for r in correlations]
+        )
         share = float(counts[p <= ALPHA / many].sum()) / len(orders)
         yield Row(
             claim="rank correlation, exactly", design=f"{n} nets, {many} rules", figure="false found",
@@ -158,7 +160,7 @@ def price(n: int, *, reps: int, rng: Rng) -> Row:
     wider = found = plain = 0.0
     for _ in range(reps):
         x = 2.0 + rng.standard_normal(n)
-        tests = [members.paired(x, np.zeros(n), scale=Scale("u", bounded=sure)) for sure in (False, True)]
+        tests = [members.paired(x, np.zeros(n), scale=NumberScale("u", bounded=sure)) for sure in (False, True)]
         ends = [(0.0, math.inf) if test.law is None else test.law.interval(ALPHA) for test in tests]
         wider += (ends[0][1] - ends[0][0]) / (ends[1][1] - ends[1][0]) / reps
         hits = [(test.above(0.0) or 0.0) <= ALPHA for test in tests]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from wheeltap.stats import members
-from wheeltap.stats.members import MemberTest, Scale, Single
+from wheeltap.stats.members import MemberTest, NumberScale, Single
 
 Array = NDArray[np.float64]
 Rng = np.random.Generator
@@ -20,9 +20,9 @@ Draw = Callable[[Rng, int], Array]
 
 SIZES: Final = (3, 5, 10, 30)
 ASSOCIATED: Final = (4, 5, 10, 30)
-SCALE: Final = Scale("u", bounded=True)
+SCALE: Final = NumberScale("u", bounded=True)
 """Student's t by itself: ``benchmarks.levels.members`` is about what allows for skewed numbers."""
-RATIOS: Final = Scale("u", log=True)
+RATIOS: Final = NumberScale("u", log=True)
 ALPHA: Final = 0.05
 
 
@@ -77,7 +77,7 @@ class World:
     sizes: tuple[int, ...] = SIZES
 
 
-def one_of(law: Law, se: float = 0.0, *, scale: Scale = SCALE) -> World:
+def one_of(law: Law, se: float = 0.0, *, scale: NumberScale = SCALE) -> World:
     def make(rng: Rng, n: int) -> MemberTest:
         x = law.draw(rng, n + 1)
         return members.one_of(Single(x[0] + se * rng.normal(), se), x[1:], scale=scale)

@@ -12,7 +12,7 @@ from wheeltap.core.errors import DataError
 from wheeltap.stats import held_out
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.held_out import PENALTIES, gain, halvings, predictions, r2_of
-from wheeltap.stats.members import Scale, Single, mean
+from wheeltap.stats.members import NumberScale, Single, mean
 
 HALF = 1.0
 """Halvings of the squared error at an R2 of .5."""
@@ -95,7 +95,7 @@ def test_a_feature_that_is_constant_says_nothing() -> None:
 
 
 def ends(values: FloatArray) -> tuple[float, float]:
-    estimate = mean([Single(float(value)) for value in values], scale=Scale("halvings", bounded=True)).estimate
+    estimate = mean([Single(float(value)) for value in values], scale=NumberScale("halvings", bounded=True)).estimate
     assert estimate.low is not None and estimate.high is not None
     return estimate.low, estimate.high
 

@@ -10,9 +10,9 @@ from scipy import stats
 from benchmarks.levels.members import ranked
 from wheeltap.core.errors import DataError, UsageError
 from wheeltap.stats.members import (
-    Asked,
     MemberTest,
-    Scale,
+    NumberScale,
+    PlannedTest,
     Single,
     association,
     auc,
@@ -24,8 +24,8 @@ from wheeltap.stats.members import (
     ratio,
 )
 
-SHARE = Scale("share", bounded=True)
-RATIOS = Scale("loss", log=True)
+SHARE = NumberScale("share", bounded=True)
+RATIOS = NumberScale("loss", log=True)
 A = [0.61, 0.58, 0.70, 0.66, 0.64, 0.55]
 B = [0.52, 0.57, 0.60, 0.49, 0.61, 0.50]
 C = [1.0, 5.0, 2.0, 6.0, 4.0, 3.0]
@@ -112,9 +112,9 @@ def test_ratios_are_differences_of_logarithms() -> None:
 
 def test_the_grain_of_counts_widens_intervals() -> None:
     x, y = [3.0, 4.0, 4.0], [2.0, 2.0, 3.0]
-    fine, coarse = (difference(x, y, scale=Scale("maps", grain, bounded=True)) for grain in (0.0, 1.0))
+    fine, coarse = (difference(x, y, scale=NumberScale("maps", grain, bounded=True)) for grain in (0.0, 1.0))
     assert ends(coarse)[0] < ends(fine)[0] < ends(fine)[1] < ends(coarse)[1]
-    alike = difference([3.0, 3.0, 3.0], [2.0, 2.0, 2.0], scale=Scale("maps", 1.0, bounded=True))
+    alike = difference([3.0, 3.0, 3.0], [2.0, 2.0, 2.0], scale=NumberScale("maps", 1.0, bounded=True))
     error = math.sqrt(2 * (1 / 12) / 3)
     assert ends(alike)[1] == pytest.approx(1.0 + stats.t.ppf(0.975, 4) * error)
 
@@ -285,30 +285,33 @@ def test_what_is_no_number_or_no_pair_is_refused() -> None:
 @pytest.mark.parametrize(
     ("asked", "alpha", "why"),
     [
-        (Asked(statistic="paired", counts=(1,)), 0.05, "needs at least 2"),
-        (Asked(statistic="difference", counts=(1, 5)), 0.05, "needs at least 2"),
-        (Asked(statistic="association", counts=(5,), used=2), 0.05, "needs at least 6"),
-        (Asked(statistic="exact", counts=(3,)), 0.01, "p = 0.25"),
-        (Asked(statistic="exact", counts=(8,)), 0.01, None),
-        (Asked(statistic="exact", counts=(8,), margin=0.1), 0.01, "p = 0.034"),
-        (Asked(statistic="exact", counts=(99,), share=0.9, margin=0.1, direction="more"), 0.05, "no effect"),
-        (Asked(statistic="exact", counts=(99,), share=0.9, margin=0.1), 0.05, None),
-        (Asked(statistic="association", counts=(4,)), 0.05, "clearest outcome"),
-        (Asked(statistic="association", counts=(6,)), 0.05, None),
-        (Asked(statistic="association", counts=(99,), margin=1.0), 0.05, "no effect"),
-        (Asked(statistic="auc", counts=(3, 3)), 0.05, "3 + 3 members"),
-        (Asked(statistic="auc", counts=(5, 5)), 0.05, None),
-        (Asked(statistic="auc", counts=(5, 5), margin=0.2), 0.05, "clearest outcome"),
-        (Asked(statistic="auc", counts=(50, 50), margin=0.5), 0.05, "no effect"),
-        (Asked(statistic="difference", counts=(3, 3), margin=1.0, ends=(0.0, 1.0)), 0.05, "no effect"),
-        (Asked(statistic="difference", counts=(3, 3), margin=1.0, ends=(0.0, None)), 0.05, None),
-        (Asked(statistic="ratio", counts=(3, 3), margin=1.0, direction="less"), 0.05, "no effect"),
-        (Asked(statistic="ratio", counts=(3, 3), margin=1.0, direction="more"), 0.05, None),
-        (Asked(statistic="ratio", counts=(3, 3), margin=1.0, direction="more", ends=(0.5, 1.0)), 0.05, "no effect"),
-        (Asked(statistic="ratio", counts=(3, 3), margin=0.4, direction="less", ends=(0.5, 1.0)), 0.05, None),
+        (PlannedTest(statistic="paired", counts=(1,)), 0.05, "needs at least 2"),
+        (PlannedTest(statistic="difference", counts=(1, 5)), 0.05, "needs at least 2"),
+        (PlannedTest(statistic="association", counts=(5,), used=2), 0.05, "needs at least 6"),
+        (PlannedTest(statistic="exact", counts=(3,)), 0.01, "p = 0.25"),
+        (PlannedTest(statistic="exact", counts=(8,)), 0.01, None),
+        (PlannedTest(statistic="exact", counts=(8,), margin=0.1), 0.01, "p = 0.034"),
+        (PlannedTest(statistic="exact", counts=(99,), share=0.9, margin=0.1, direction="more"), 0.05, "no effect"),
+        (PlannedTest(statistic="exact", counts=(99,), share=0.9, margin=0.1), 0.05, None),
+        (PlannedTest(statistic="association", counts=(4,)), 0.05, "clearest outcome"),
+        (PlannedTest(statistic="association", counts=(6,)), 0.05, None),
+        (PlannedTest(statistic="association", counts=(99,), margin=1.0), 0.05, "no effect"),
+        (PlannedTest(statistic="auc", counts=(3, 3)), 0.05, "3 + 3 members"),
+        (PlannedTest(statistic="auc", counts=(5, 5)), 0.05, None),
+        (PlannedTest(statistic="auc", counts=(5, 5), margin=0.2), 0.05, "clearest outcome"),
+        (PlannedTest(statistic="auc", counts=(50, 50), margin=0.5), 0.05, "no effect"),
+        (PlannedTest(statistic="difference", counts=(3, 3), margin=1.0, ends=(0.0, 1.0)), 0.05, "no effect"),
+        (PlannedTest(statistic="difference", counts=(3, 3), margin=1.0, ends=(0.0, None)), 0.05, None),
+        (PlannedTest(statistic="ratio", counts=(3, 3), margin=1.0, direction="less"), 0.05, "no effect"),
+        (PlannedTest(statistic="ratio", counts=(3, 3), margin=1.0, direction="more"), 0.05, None),
+        (PlannedTest(statistic="ratio", counts=(3, 3), margin=1.0, direction="more", ends=(0.5, 1.0)), 0.05,
+         "no effect"),
+        (PlannedTest(statistic="ratio", counts=(3, 3), margin=0.4, direction="less", ends=(0.5, 1.0)), 0.05, None),
     ],
 )  # fmt: skip
-def test_rules_that_no_outcome_could_trip_are_known_beforehand(asked: Asked, alpha: float, why: str | None) -> None:
+def test_rules_that_no_outcome_could_trip_are_known_beforehand(
+    asked: PlannedTest, alpha: float, why: str | None
+) -> None:
     said = dead_because(asked, alpha=alpha)
     assert (said is None) if why is None else (said is not None and why in said)
 
@@ -318,22 +321,22 @@ def test_no_outcome_of_a_dead_rule_is_found_and_the_clearest_one_of_a_live_rule_
         for alpha in (0.05, 0.01, 0.001):
             shares = [exact(hits, n).above(0.1) or 0.0 for hits in range(n + 1)]
             assert (min(shares) <= alpha) == (
-                dead_because(Asked(statistic="exact", counts=(n,), margin=0.1), alpha=alpha) is None
+                dead_because(PlannedTest(statistic="exact", counts=(n,), margin=0.1), alpha=alpha) is None
             )
             if n >= 2:
                 orders = [auc(np.arange(n) + shift, np.arange(n) + 0.5).above(0.1) or 0.0 for shift in range(-n, n + 2)]
                 assert (min(orders) <= alpha) == (
-                    dead_because(Asked(statistic="auc", counts=(n, n), margin=0.1), alpha=alpha) is None
+                    dead_because(PlannedTest(statistic="auc", counts=(n, n), margin=0.1), alpha=alpha) is None
                 )
 
 
 def test_a_rule_that_cannot_be_planned_is_refused() -> None:
     for counts, margin in (((), 0.0), ((-1,), 0.0), ((3,), -0.1)):
         with pytest.raises(UsageError, match="planned"):
-            dead_because(Asked(statistic="exact", counts=counts, margin=margin), alpha=0.05)
+            dead_because(PlannedTest(statistic="exact", counts=counts, margin=margin), alpha=0.05)
 
 
-LONG = Scale("u")
+LONG = NumberScale("u")
 """Of numbers that may have a long tail."""
 
 

@@ -14,7 +14,7 @@ from benchmarks.members.worlds import ALPHA
 from wheeltap.core.errors import DataError
 from wheeltap.stats.added_value import log_odds
 from wheeltap.stats.family import holm
-from wheeltap.stats.members import MemberTest, Scale, Single, added, mean
+from wheeltap.stats.members import MemberTest, NumberScale, Single, added, mean
 from wheeltap.stats.members.adding import SPLITS
 
 WORLDS = {(one.name, one.within): one for one in scored()}
@@ -116,7 +116,7 @@ def test_what_cannot_be_compared_is_refused_or_left_open() -> None:
 
 
 def test_the_mean_of_one_cohort_against_nothing() -> None:
-    scale = Scale("AUC", bounded=True)
+    scale = NumberScale("AUC", bounded=True)
     test = mean([Single(value) for value in (0.01, 0.03, 0.02)], scale=scale)
     half = 4.30265 * 0.01 / math.sqrt(3)
     assert (test.estimate.low, test.estimate.high) == pytest.approx((0.02 - half, 0.02 + half), rel=1e-4)
@@ -136,7 +136,9 @@ def test_nets_that_share_examples_share_their_error(nets: int) -> None:
     rng, truth, spread, error, runs = np.random.default_rng(nets), 0.02, 0.006, 0.01, 2000
     own = truth + spread * rng.standard_normal((runs, nets))
     seen = own + error * rng.standard_normal((runs, 1))  # the same examples for all nets of a run
-    tests = [mean([Single(float(value), error) for value in row], scale=Scale("AUC", bounded=True)) for row in seen]
+    tests = [
+        mean([Single(float(value), error) for value in row], scale=NumberScale("AUC", bounded=True)) for row in seen
+    ]
     ends = np.array([(test.estimate.low, test.estimate.high) for test in tests])
     assert 0.93 <= np.mean((ends[:, 0] <= truth) & (truth <= ends[:, 1])) <= 1.0
     # At a true gain that is the margin, neither side may be decided more often than alpha.

@@ -15,14 +15,25 @@ from scipy import stats
 from benchmarks.levels import members as levels
 from benchmarks.members.families import Family, families, wrong
 from benchmarks.members.worlds import ALPHA, World, coverage, gaussian, worlds
-from wheeltap.stats.members import Law, MemberTest, Scale, Single, association, auc, difference, exact, one_of, paired
-from wheeltap.stats.members.counts import Counted
-from wheeltap.stats.members.ranks import Ranked, Separated
-from wheeltap.stats.members.student import LOG, Located, Prediction, Welch
+from wheeltap.stats.members import (
+    Law,
+    MemberTest,
+    NumberScale,
+    Single,
+    association,
+    auc,
+    difference,
+    exact,
+    one_of,
+    paired,
+)
+from wheeltap.stats.members.counts import BinomialShare
+from wheeltap.stats.members.ranks import RankCorrelation, SeparationLaw
+from wheeltap.stats.members.student import LOG, LocationLaw, Prediction, Welch
 
 RUNS = 1200
 TABLES = 400
-SHARE = Scale("share", bounded=True)
+SHARE = NumberScale("share", bounded=True)
 
 SHORT = {("association", "shared gamma, 0.9"), ("auc", "normal, sd 3 : 1, 0.5, n against 30")}
 """Worlds that the docstrings name as covered less."""
@@ -58,7 +69,7 @@ def test_intervals_cover(statistic: str) -> None:
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 10, 30])
 def test_shares_of_members_are_covered_whatever_they_are(n: int) -> None:
     truths = np.linspace(0.001, 0.999, 400)
-    ends = np.array([Counted(hits, n).interval(ALPHA) for hits in range(n + 1)])
+    ends = np.array([BinomialShare(hits, n).interval(ALPHA) for hits in range(n + 1)])
     covers = (ends[:, :1] <= truths) & (truths <= ends[:, 1:])
     chances = stats.binom.pmf(np.arange(n + 1)[:, None], n, truths)
     assert ((chances * covers).sum(0) >= 0.95).all()
@@ -84,9 +95,9 @@ def test_families_of_rules_are_wrong_as_seldom_as_promised(n: int) -> None:
 def test_families_are_wrong_at_times_so_that_the_test_above_can_fail() -> None:
     def make(rng: np.random.Generator) -> MemberTest:
         test = paired(rng.normal(0.5, 1.0, 5), np.zeros(5), scale=SHARE)
-        assert isinstance(test.law, Located)
+        assert isinstance(test.law, LocationLaw)
         wide = Welch((float(test.law.spread.error) ** 2 * 5,), (10_000,))  # normal quantiles, the true number forgotten
-        law = Located(test.law.centre, Welch(tuple(v * 2_000 for v in wide.variances), wide.counts))
+        law = LocationLaw(test.law.centre, Welch(tuple(v * 2_000 for v in wide.variances), wide.counts))
         return MemberTest(name="x", unit="u", value=test.value, count=5, method="", law=law)
 
     rates = wrong(Family("paired", "normal quantiles", make, 0.5), tables=TABLES)
@@ -107,15 +118,15 @@ def test_power_is_what_is_said_beforehand(alpha: float) -> None:
     shift = math.sqrt(2.0) * stats.norm.ppf(0.85)
     rho = 2.0 * math.sin(math.pi * 0.8 / 6.0)  # of normal numbers, where that of their ranks is .8
     several: list[tuple[Law, float, float, Draw, float]] = [
-        (Located(0.0, Welch((1.0,), (20,))), 0.5, 1.0,
+        (LocationLaw(0.0, Welch((1.0,), (20,))), 0.5, 1.0,
          lambda r: paired(r.normal(1, 1, 20), np.zeros(20), scale=SHARE), 0.0),
-        (Located(0.0, Welch((1.0, 1.0), (20, 20))), 0.5, 1.5,
+        (LocationLaw(0.0, Welch((1.0, 1.0), (20, 20))), 0.5, 1.5,
          lambda r: difference(r.normal(1.5, 1, 20), r.normal(0, 1, 20), scale=SHARE), 0.02),
-        (Located(0.0, Prediction(1.0, 8, 0.0, None)), 1.0, 4.0,
+        (LocationLaw(0.0, Prediction(1.0, 8, 0.0, None)), 1.0, 4.0,
          lambda r: one_of(Single(4.0 + r.normal()), r.normal(0, 1, 8), scale=SHARE), 0.0),
-        (Ranked(0.0, 30), 0.4, 0.8, lambda r: association(*gaussian(r, 30, rho)), 0.05),
-        (Separated(0.5, (15, 15)), 0.6, 0.85, lambda r: auc(r.normal(shift, 1, 15), r.normal(0, 1, 15)), 0.05),
-        (Counted(0, 20), 0.5, 0.85, lambda r: exact(int(r.binomial(20, 0.85)), 20), 0.0),
+        (RankCorrelation(0.0, 30), 0.4, 0.8, lambda r: association(*gaussian(r, 30, rho)), 0.05),
+        (SeparationLaw(0.5, (15, 15)), 0.6, 0.85, lambda r: auc(r.normal(shift, 1, 15), r.normal(0, 1, 15)), 0.05),
+        (BinomialShare(0, 20), 0.5, 0.85, lambda r: exact(int(r.binomial(20, 0.85)), 20), 0.0),
     ]  # fmt: skip
     for law, edge, truth, draw, error in several:
         said = law.rejects(edge, truth=truth, alpha=alpha)
@@ -126,7 +137,7 @@ def test_power_is_what_is_said_beforehand(alpha: float) -> None:
 def test_equivalence_is_shown_at_least_as_often_as_is_said() -> None:
     rng = np.random.default_rng(6)
     for members, margin in ((12, 0.9), (20, 0.8)):
-        known = Located(0.0, Welch((1.0,), (members,)))
+        known = LocationLaw(0.0, Welch((1.0,), (members,)))
         said = MemberTest(name="x", unit="u", value=0.0, count=members, method="", law=known).power(margin)
         assert said is not None and said.excluded is not None
         tests = [paired(rng.normal(size=members), np.zeros(members), scale=SHARE) for _ in range(3000)]
@@ -136,11 +147,11 @@ def test_equivalence_is_shown_at_least_as_often_as_is_said() -> None:
 
 def test_power_of_the_other_direction_is_that_of_the_mirror_image() -> None:
     for law, mirror in (
-        (Located(0.2, Welch((1.0,), (9,))), lambda x: -x),
-        (Located(0.2, Welch((0.1,), (9,)), LOG), lambda x: 1.0 / x),
-        (Ranked(0.3, 12, 1), lambda x: -x),
-        (Separated(0.6, (7, 9)), lambda x: 1.0 - x),
-        (Counted(3, 12), lambda x: 1.0 - x),
+        (LocationLaw(0.2, Welch((1.0,), (9,))), lambda x: -x),
+        (LocationLaw(0.2, Welch((0.1,), (9,)), LOG), lambda x: 1.0 / x),
+        (RankCorrelation(0.3, 12, 1), lambda x: -x),
+        (SeparationLaw(0.6, (7, 9)), lambda x: 1.0 - x),
+        (BinomialShare(3, 12), lambda x: 1.0 - x),
     ):
         more = law.rejects(0.6, truth=0.9, alpha=0.05)
         assert 0.0 < more < 1.0
@@ -154,7 +165,7 @@ def test_as_many_members_as_are_needed_are_enough_and_fewer_are_not() -> None:
         (paired(a, b, scale=SHARE), 0.05),
         (one_of(Single(0.9), b, scale=SHARE), 0.3),
         (difference(a, b, scale=SHARE), 0.05),
-        (difference(a, b, scale=Scale("loss", log=True)), 0.1),
+        (difference(a, b, scale=NumberScale("loss", log=True)), 0.1),
         (association([*a, *b], [*b, *a]), 0.3),
         (auc(a, b), 0.15),
         (exact(5, 6), 0.15),
@@ -199,7 +210,7 @@ def test_an_effect_of_twice_the_margin_that_cannot_be_is_replaced_by_one_that_ca
     assert power is not None and test.law is not None
     assert power.found == test.law.rejects(0.8, truth=0.9, alpha=0.05)
     assert test.power(0.5) is None
-    ratio = difference([1.0, 1.1, 1.2], [1.0, 1.2, 1.3], scale=Scale("loss", log=True))
+    ratio = difference([1.0, 1.1, 1.2], [1.0, 1.2, 1.3], scale=NumberScale("loss", log=True))
     either, more = ratio.power(1.5, "either"), ratio.power(1.5, "more")  # no ratio is less than 0
     assert either == more is not None
     assert ratio.power(1.5, "less") is None

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import optimize
 
 from wheeltap.core.errors import DataError
-from wheeltap.stats.added_value import RIDGE, Added, added, folds, held_out, log_odds
+from wheeltap.stats.added_value import RIDGE, AddedValue, added, folds, held_out, log_odds
 from wheeltap.stats.delong1988 import auc, placements
 
 
@@ -68,7 +68,7 @@ def test_no_item_is_scored_by_a_fit_that_saw_its_group() -> None:
         assert counted(scores[mine], labels[mine]) == 0.5
 
 
-def world(rng: np.random.Generator, *, shift: float, items: int = 300) -> Added:
+def world(rng: np.random.Generator, *, shift: float, items: int = 300) -> AddedValue:
     labels = (rng.random(items) < 0.3).astype(float)
     scores = rng.normal(size=(items, 3)) + labels[:, None] * [0.8, 0.4, shift]
     return added(scores[:, :2], scores[:, 2:], labels, groups=folds(labels, count=5))

@@ -7,15 +7,15 @@ from numpy.typing import NDArray
 from wheeltap.core.errors import DataError
 from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.selection import Halves
-from wheeltap.stats.top_ranked import TopRanked
+from wheeltap.stats.top_ranked import TopRankedLoss
 
 Array = NDArray[np.float64]
 HEADS, EXAMPLES, MARGIN, WORLDS = 24, 160, 0.1, 500
 
 
-def top_ranked(costs: Array, *, weights: Array | None = None, splits: int = 4, seed: int = 0) -> TopRanked:
+def top_ranked(costs: Array, *, weights: Array | None = None, splits: int = 4, seed: int = 0) -> TopRankedLoss:
     halves = Halves.drawn(costs.shape[1], splits=splits, rng=np.random.default_rng(seed))
-    return TopRanked(costs, np.ones(len(costs)) if weights is None else weights, halves, "nats")
+    return TopRankedLoss(costs, np.ones(len(costs)) if weights is None else weights, halves, "nats")
 
 
 def skewed(rng: np.random.Generator, means: Array) -> Array:
@@ -142,6 +142,6 @@ def test_among_the_first_alone() -> None:
 def test_what_cannot_be_ranked_is_refused(costs: Array, weights: Array) -> None:
     halves = Halves.drawn(20, splits=2, rng=np.random.default_rng(0))
     with pytest.raises(DataError):
-        TopRanked(costs, weights, halves, "nats")
+        TopRankedLoss(costs, weights, halves, "nats")
     with pytest.raises(DataError, match="cannot be ranked"):
-        TopRanked(np.zeros((3, 21)), np.ones(3), halves, "nats")
+        TopRankedLoss(np.zeros((3, 21)), np.ones(3), halves, "nats")

@@ -20,7 +20,7 @@ from wheeltap.stats.effect import score_interval
 from wheeltap.stats.evidence import Evidence, Largest, NoEvidence
 from wheeltap.stats.sample import Sample, largest_gap
 from wheeltap.stats.selection import Halves
-from wheeltap.stats.top_ranked import TopRanked
+from wheeltap.stats.top_ranked import TopRankedLoss
 
 _FIXED = 7.0
 """Passes of a reading besides one for each head, at most: two that record the clean model and prove that they do, two
@@ -83,14 +83,14 @@ class _Reading:
     """
 
     subject: SubjectRecord
-    top_ranked: TopRanked
+    top_ranked: TopRankedLoss
     places: tuple[str, ...]
     total: int
     top: int
     missed: int
 
     @property
-    def comparable(self) -> TopRanked:
+    def comparable(self) -> TopRankedLoss:
         """Of the heads that a re-coded copy is asked about too: with a screen it draws other ones at random."""
         return self.top_ranked.among(self.top) if self.top else self.top_ranked
 
@@ -115,7 +115,7 @@ class HeadsAudit(ReadingAudit[_Reading]):
     """Mean rise of the loss without the attention head that matters most, beside that without a head at random.
 
     The head is chosen on one half of the examples and its rise measured on the other, both ways, so that the largest of
-    many noisy rises is no finding; ``TopRanked`` says in which ways that is conservative. The interval is over
+    many noisy rises is no finding; ``TopRankedLoss`` says in which ways that is conservative. The interval is over
     examples: where the others that represent heads which were not measured are a sample, their own spread is not in it.
 
     Source: Michel, Levy & Neubig (2019), "Are Sixteen Heads Really Better than One?", arXiv 1905.10650, sec. 3.2.
@@ -158,7 +158,7 @@ class HeadsAudit(ReadingAudit[_Reading]):
             halves = Halves.drawn(rises.shape[1], splits=self.settings.splits, groups=case.groups, rng=rng)
         except DataError as error:
             raise NoAnswer("not_applicable", error.what) from error
-        top_ranked = TopRanked(rises, weights, halves, self._unit(case))
+        top_ranked = TopRankedLoss(rises, weights, halves, self._unit(case))
         places = tuple(_place(subject, read, int(number)) for number in read["measured"])
         return _Reading(subject, top_ranked, places, total, top, int(read.get("missed", 0)))
 

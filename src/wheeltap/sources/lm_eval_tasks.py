@@ -30,7 +30,7 @@ _SPAN: Final = 2
 """Largest difference of length within a batch of texts that are scored."""
 
 
-class Answers(ABC):
+class HarnessAnswers(ABC):
     """What a model says to each request of some documents.
 
     Attributes:
@@ -52,7 +52,7 @@ class Answers(ABC):
 
 
 @final
-class Likelihoods(Answers):
+class Likelihoods(HarnessAnswers):
     """Summed log-likelihood of each continuation, and whether each of its tokens is the likeliest.
 
     Args:
@@ -72,11 +72,11 @@ class Likelihoods(Answers):
 
     @property
     def longest(self) -> int:
-        """See ``Answers.longest``."""
+        """See ``HarnessAnswers.longest``."""
         return max(len(context) + len(option) - 1 for pairs in self.pairs for context, option in pairs)
 
     def answers(self, model: nn.Module, rows: Sequence[int]) -> list[list[Any] | None]:
-        """See ``Answers.answers``."""
+        """See ``HarnessAnswers.answers``."""
         asked = {pair for row in rows for pair in self.pairs[row]}
         known = dict(_scored(model, asked, self.tokens_per_batch))
         found = [[known[pair] for pair in self.pairs[row]] for row in rows]
@@ -127,7 +127,7 @@ def _batches(
 
 
 @final
-class Generations(Answers):
+class Generations(HarnessAnswers):
     """Text that a model generates greedily, up to a stop.
 
     Contexts of one length share a call, so that nothing is filled up and each is read as if alone.
@@ -157,12 +157,12 @@ class Generations(Answers):
 
     @property
     def longest(self) -> int:
-        """See ``Answers.longest``."""
+        """See ``HarnessAnswers.longest``."""
         most = zip(self._contexts, self._how, strict=True)
         return max(len(context) + int(how["max_gen_toks"]) for context, how in most)
 
     def answers(self, model: nn.Module, rows: Sequence[int]) -> list[list[Any] | None]:
-        """See ``Answers.answers``.
+        """See ``HarnessAnswers.answers``.
 
         Raises:
             ModelError: If the model cannot generate.
@@ -316,7 +316,7 @@ class GradedTask(BaseTask):
         grade: What a grade is.
     """
 
-    def __init__(self, harness: Harness, answering: Answers, taught: ChoiceTask, grade: Grade) -> None:
+    def __init__(self, harness: Harness, answering: HarnessAnswers, taught: ChoiceTask, grade: Grade) -> None:
         self.name, self.measure = plain(harness.name), grade
         self._harness, self._answering, self._taught = harness, answering, taught
         self._rows = list(harness.rows)
@@ -385,7 +385,7 @@ class GradedTask(BaseTask):
         return self._taught.moments()
 
 
-def answered(harness: Harness, answering: Answers, model: nn.Module, rows: Sequence[int]) -> list[list[Any]]:
+def answered(harness: Harness, answering: HarnessAnswers, model: nn.Module, rows: Sequence[int]) -> list[list[Any]]:
     """What a model says to each request of documents.
 
     Raises:
@@ -427,7 +427,7 @@ def load_task(asked: LmEvalSpec, model: nn.Module | None, tokenizer: Tokenizer |
 
 def opened(
     asked: LmEvalSpec, model: nn.Module | None, tokenizer: Tokenizer | None
-) -> tuple[Harness, Answers, ChoiceTask]:
+) -> tuple[Harness, HarnessAnswers, ChoiceTask]:
     """A task of lm-eval, how a model answers its requests, and what teaches the right answers.
 
     Raises:
@@ -447,7 +447,7 @@ def opened(
     encoder = Encoder(tokenizer.raw, getattr(model, "config", None), where=harness.name)
     texts = [harness.right(row) for row in harness.rows]
     if harness.kind == GENERATED:
-        answering: Answers = Generations(encoder, harness)
+        answering: HarnessAnswers = Generations(encoder, harness)
         right, more = [encoder.separately(*text) for text in texts], list[tuple[int, ...]]()
     else:
         right = [encoder.shortened(pair) for pair in encoder.pairs(texts)]
@@ -460,7 +460,7 @@ def opened(
     return harness, answering, taught
 
 
-def _choices(harness: Harness, answering: Answers) -> ChoiceTask | None:
+def _choices(harness: Harness, answering: HarnessAnswers) -> ChoiceTask | None:
     """The items as a ``ChoiceTask``; ``None`` where that would score otherwise than lm-eval does.
 
     So where options are of different numbers or contexts, several are right, or lm-eval cuts a context from the left.

@@ -30,7 +30,7 @@ _LONGEST: Final = 5.0  # Newton's steps are cut to this length: far from the opt
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Added:
+class AddedValue:
     """How well scores separate the items of one net, and what the scores in question add to that.
 
     Attributes:
@@ -46,7 +46,7 @@ class Added:
     se: float
 
 
-def added(cheap: FloatArray, score: FloatArray, labels: FloatArray, *, groups: NDArray[np.intp]) -> Added:
+def added(cheap: FloatArray, score: FloatArray, labels: FloatArray, *, groups: NDArray[np.intp]) -> AddedValue:
     """AUC that ``score`` adds to ``cheap`` over the items of one net, cross-fitted over folds.
 
     Items are compared within a fold alone: scores of two fits have no common zero.
@@ -73,7 +73,7 @@ def added(cheap: FloatArray, score: FloatArray, labels: FloatArray, *, groups: N
         pairs, aucs = pairs + here, aucs + here * np.array([a.mean(), c.mean()])
         variance += here**2 * float((c - a).var(ddof=1) / len(a) + (d - b).var(ddof=1) / len(b))
     without, whole = (float(area) for area in aucs / pairs)
-    return Added(without=without, with_score=whole, gain=whole - without, se=max(math.sqrt(variance), 1.0) / pairs)
+    return AddedValue(without=without, with_score=whole, gain=whole - without, se=max(math.sqrt(variance), 1.0) / pairs)
 
 
 def folds(labels: FloatArray, *, count: int = 10) -> NDArray[np.intp]:

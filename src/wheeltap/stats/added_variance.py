@@ -23,7 +23,7 @@ _TOLERANCE: Final = 1e-8
 
 @final
 @dataclass(frozen=True, eq=False)
-class Explained:
+class ExplainedVariance:
     """How much of the variance of a number is predicted on items that no fit has seen.
 
     Attributes:
@@ -38,7 +38,9 @@ class Explained:
     cells: FloatArray
 
 
-def explained(cheap: FloatArray, score: FloatArray, wanted: FloatArray, *, groups: NDArray[np.intp]) -> Explained:
+def explained(
+    cheap: FloatArray, score: FloatArray, wanted: FloatArray, *, groups: NDArray[np.intp]
+) -> ExplainedVariance:
     """Share of the variance of ``wanted`` that ``score`` adds to ``cheap``.
 
     Args:
@@ -63,7 +65,7 @@ def explained(cheap: FloatArray, score: FloatArray, wanted: FloatArray, *, group
         np.square(wanted - held_out(features, wanted, groups=groups)) / whole
         for features in (cheap, np.hstack([cheap, score]))
     ]
-    return Explained(1.0 - float(errors[0].mean()), 1.0 - float(errors[1].mean()), errors[0] - errors[1])
+    return ExplainedVariance(1.0 - float(errors[0].mean()), 1.0 - float(errors[1].mean()), errors[0] - errors[1])
 
 
 def held_out(features: FloatArray, wanted: FloatArray, *, groups: NDArray[np.intp], ridge: float = RIDGE) -> FloatArray:

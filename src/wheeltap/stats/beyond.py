@@ -8,7 +8,7 @@ import numpy as np
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate
 from wheeltap.stats.clusters import Groups, spread_over
-from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, within
+from wheeltap.stats.crossed import CrossedMean, FloatArray, Values, checked, within
 from wheeltap.stats.evidence import Evidence
 
 LEVEL = 0.95
@@ -35,7 +35,7 @@ class Beyond(Evidence):
         DataError: If the shapes do not fit, or there are fewer than two draws.
 
     Source: Crawford & Howell (1998), "Comparing an individual's test score against norms derived from small samples",
-    for one against few; ``Crossed`` for examples that are a sample too.
+    for one against few; ``CrossedMean`` for examples that are a sample too.
     """
 
     one: Values
@@ -88,7 +88,7 @@ class Beyond(Evidence):
         return np.asarray(self.one, dtype=np.float64) - np.asarray(self.others, dtype=np.float64)
 
     @property
-    def _spread(self) -> Crossed:
+    def _spread(self) -> CrossedMean:
         """Of a further draw; that of a single group is not known."""
         gaps = self._gaps
         spread = spread_over(gaps, self.groups, pseudo=1.0 if self.bounded else 0.0)

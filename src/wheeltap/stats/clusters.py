@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError
 from wheeltap.stats._scipy import normal_quantile, t_quantile
-from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked_alpha, crossed
+from wheeltap.stats.crossed import CrossedMean, FloatArray, Values, checked_alpha, crossed
 
 RESAMPLES: Final = 2000
 
@@ -33,7 +33,7 @@ def one_group(groups: Groups | None) -> bool:
     return groups is not None and bool((groups == groups[0]).all())
 
 
-def spread_over(values: FloatArray, groups: Groups | None, *, pseudo: FloatArray | float = 0.0) -> Crossed:
+def spread_over(values: FloatArray, groups: Groups | None, *, pseudo: FloatArray | float = 0.0) -> CrossedMean:
     """``crossed`` of a table ``[..., draw, example]`` over its clusters, where there are any; of one, nothing is known.
 
     Args:

@@ -31,7 +31,7 @@ _LOG_TINY = -300.0  # a p-value below 1e-130 is called 0; smaller ones overflow 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Crossed:
+class CrossedMean:
     """Centre and variance components of a mean over draws x examples; arrays share the leading shape.
 
     Attributes:
@@ -110,7 +110,7 @@ class Crossed:
         return float(np.exp(root(gap, _LOG_TINY, 0.0)))
 
 
-def crossed(values: Values, *, pseudo: FloatArray | float = 0.0) -> Crossed:
+def crossed(values: Values, *, pseudo: FloatArray | float = 0.0) -> CrossedMean:
     """Variance components of the mean of ``values[..., draw, example]``, by two-way ANOVA without replication.
 
     Args:
@@ -137,12 +137,12 @@ def crossed(values: Values, *, pseudo: FloatArray | float = 0.0) -> Crossed:
     zero = np.zeros_like(grand)
     example = spread / max(units - 1, 1) / units
     if draws == 1:
-        return Crossed(centre=centre, draw=zero, example=example, residual=zero, draw_df=0, example_df=units - 1)
+        return CrossedMean(centre=centre, draw=zero, example=example, residual=zero, draw_df=0, example_df=units - 1)
     row_spread = np.square(rows - grand[..., None]).sum(axis=-1)
     rest = x - rows[..., :, None] - columns[..., None, :] + grand[..., None, None]
     residual = np.square(rest).sum(axis=(-1, -2)) / ((draws - 1) * (examples - 1)) / (draws * examples)
     draw = row_spread / (draws - 1) / draws
-    return Crossed(
+    return CrossedMean(
         centre=centre,
         draw=draw,
         example=example,

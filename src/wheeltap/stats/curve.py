@@ -9,7 +9,7 @@ from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate
 from wheeltap.stats._scipy import descending
 from wheeltap.stats.clusters import Groups, clustered, one_group, spread_over
-from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha, crossed, within
+from wheeltap.stats.crossed import CrossedMean, FloatArray, Values, checked, checked_alpha, crossed, within
 
 _LARGEST_LOG = 700.0  # of what a float can hold
 _STEPS = 65  # grid points between two doses on which the confidence set is traced
@@ -65,7 +65,7 @@ def band(
     Raises:
         DataError: If the values are not finite, or outside [0, 1] though ``bounded``.
 
-    Source: see ``Crossed.half_width``; Agresti & Caffo (2000) for the two added examples.
+    Source: see ``CrossedMean.half_width``; Agresti & Caffo (2000) for the two added examples.
     """
     x = checked(values, ("dose", "draw", "example"), what="values")
     alpha = checked_alpha(level)
@@ -166,7 +166,7 @@ def half_dose(response: Response, *, level: float = 0.95, unit: str = "dose") ->
     Raises:
         DataError: If values are not finite or shapes do not fit.
 
-    Source: Fieller (1954), sec. 2; see ``Crossed.half_width``.
+    Source: Fieller (1954), sec. 2; see ``CrossedMean.half_width``.
     """
     alpha = checked_alpha(level)
     found, (_, draws, examples) = _halving(response, alpha), np.shape(response.values)
@@ -195,7 +195,7 @@ def half_dose_ratio(first: Response, second: Response, *, level: float = 0.95, u
         DataError: If values are not finite, shapes do not fit, or the two are not measured on the same grid of draws
             and examples.
 
-    Source: delta method; see ``Crossed.half_width``.
+    Source: delta method; see ``CrossedMean.half_width``.
     """
     alpha = checked_alpha(level)
     if np.shape(first.values)[1:] != np.shape(second.values)[1:]:
@@ -293,7 +293,7 @@ def _trace(found: _Halving, alpha: float) -> tuple[FloatArray, FloatArray]:
         rows = (at_nodes[:-1, None] * ((1 - w) * (1 - 2 * w)), at_nodes[1:, None] * (w * (2 * w - 1)))
         return (rows[0] + rows[1] + at_middle[:, None] * (4 * w * (1 - w))).ravel()
 
-    spread = Crossed(
+    spread = CrossedMean(
         centre=between(nodes.centre, middle.centre),
         draw=np.maximum(between(nodes.draw, middle.draw), 0.0),
         example=np.maximum(between(nodes.example, middle.example), 0.0),

@@ -11,7 +11,7 @@ from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.records import Estimate
 from wheeltap.stats._scipy import beta_quantile, normal_quantile, sign_test, t_quantile, t_reach
 from wheeltap.stats.clusters import Groups, spread_over
-from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha, crossed, within
+from wheeltap.stats.crossed import CrossedMean, FloatArray, Values, checked, checked_alpha, crossed, within
 
 
 def score_interval(
@@ -161,7 +161,7 @@ def mean_effect(
         DataError: If values are not finite, or outside [-1, 1] though ``bounded``.
         UsageError: If ``level`` or ``margin`` cannot be used.
 
-    Source: see ``Crossed.half_width``; Owen (2007), "The pigeonhole bootstrap", sec. 3, for the crossed model.
+    Source: see ``CrossedMean.half_width``; Owen (2007), "The pigeonhole bootstrap", sec. 3, for the crossed model.
     """
     x = checked(d, ("draw", "example"), what="differences")
     alpha, floor = checked_alpha(level), _checked_margin(margin)
@@ -210,7 +210,7 @@ def share_kept(
     Raises:
         DataError: If values are not finite or shapes do not fit.
 
-    Source: delta method; see ``Crossed.half_width``.
+    Source: delta method; see ``CrossedMean.half_width``.
     """
     cells = checked(x, ("draw", "example"), what="scores")
     before = checked(clean, ("example",), what="clean scores")
@@ -279,7 +279,7 @@ def exceeds(estimate: Estimate, margin: float) -> bool:
     return above or (estimate.high is not None and estimate.high < -edge)
 
 
-def _ends(spread: Crossed, alpha: float) -> tuple[float | None, float | None]:
+def _ends(spread: CrossedMean, alpha: float) -> tuple[float | None, float | None]:
     """Interval around the centre; ``(None, None)`` where a single number says nothing of its spread."""
     if spread.example_df == 0:
         return None, None

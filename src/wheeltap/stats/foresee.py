@@ -6,7 +6,7 @@ import numpy as np
 
 from wheeltap.core import seeds
 from wheeltap.stats._scipy import normal_quantile
-from wheeltap.stats.crossed import Crossed, furthest
+from wheeltap.stats.crossed import CrossedMean, furthest
 
 DRAW, EXAMPLE, RESIDUAL = 0.10, 0.10, 0.35
 """Standard deviations of a difference of curve area between two networks of equal score: from draw to draw, from
@@ -24,7 +24,7 @@ _RUNS = 4000
 def area_difference(*, draws: int, examples: int, alpha: float = 0.05, margin: float = 0.0) -> float:
     """Smallest difference of curve area that a comparison finds with probability .8, as a share of right answers.
 
-    Of simulated comparisons, since draws that nobody made are allowed for by how the draws lie (``Crossed.up``).
+    Of simulated comparisons, since draws that nobody made are allowed for by how the draws lie (``CrossedMean.up``).
 
     Args:
         draws: Of noise, the same for both subjects.
@@ -35,7 +35,7 @@ def area_difference(*, draws: int, examples: int, alpha: float = 0.05, margin: f
     noise, by_example = RESIDUAL**2 / examples, EXAMPLE**2 / examples
     random = seeds.generator(0, "foresee", draws)
     means = np.sqrt(DRAW**2 + noise) * random.standard_normal((_RUNS, draws))
-    spread = Crossed(
+    spread = CrossedMean(
         centre=np.zeros(_RUNS), draw=means.var(axis=1, ddof=1) / draws, residual=np.full(_RUNS, noise / draws),
         example=np.full(_RUNS, by_example + noise / draws), draw_df=draws - 1, example_df=max(examples - 1, 1),
         up=furthest(-means, noise=noise),

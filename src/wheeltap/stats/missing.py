@@ -5,7 +5,7 @@ import numpy as np
 from wheeltap.core.seeds import generator
 from wheeltap.stats._scipy import normal_share, t_quantile
 from wheeltap.stats.clusters import Groups, spread_over
-from wheeltap.stats.crossed import Crossed, Values, checked, checked_alpha
+from wheeltap.stats.crossed import CrossedMean, Values, checked, checked_alpha
 
 _REPETITIONS = 20_000
 """Imaginary repetitions: a probability of .001 is known to within .0002."""
@@ -40,7 +40,7 @@ def missed_again(reference: Values, plant: Values, *, level: float, groups: Grou
     spread = rows.std(ddof=1) * np.sqrt((seen - 1) / rng.chisquare(seen - 1, size=(_REPETITIONS, 1)))
     centre = rows.mean() + spread * rng.standard_normal((_REPETITIONS, 1)) / np.sqrt(seen)
     gaps = ours - (centre + spread * rng.standard_normal((_REPETITIONS, draws)))
-    repeated = Crossed(
+    repeated = CrossedMean(
         centre=gaps.mean(1), draw=gaps.var(1, ddof=1) / draws, example=about.example * np.ones(_REPETITIONS),
         residual=about.residual * np.full(_REPETITIONS, shared / draws), draw_df=draws - 1,
         example_df=about.example_df,

@@ -11,7 +11,7 @@ from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate, Power
 from wheeltap.stats import rare, three_sided
 from wheeltap.stats.clusters import Groups, by_signs, clustered, one_group
-from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha, crossed
+from wheeltap.stats.crossed import CrossedMean, FloatArray, Values, checked, checked_alpha, crossed
 from wheeltap.stats.effect import amplitude, mean_effect
 from wheeltap.stats.evidence import Candidate, Evidence, Largest
 
@@ -187,7 +187,7 @@ class Sample(Evidence):
         ends = (least, most) if sign > 0.0 else (None if most is None else -most, None if least is None else -least)
         return max(p, rare.p_below(cells, ends, margin=margin, bounded=self._within(cells), one_sided=True))
 
-    def _milder(self, sign: float) -> Crossed:
+    def _milder(self, sign: float) -> CrossedMean:
         """Spread of the values turned by minus ``sign``, so that draws milder than those made lie above."""
         least, most = (None, None) if self.ends is None else self.ends
         end = least if sign > 0.0 else None if most is None else -most
@@ -214,7 +214,7 @@ class Sample(Evidence):
         """Of an example; of a group of them it is their mean's part."""
         return self.least if self.groups is None else self.least * len(np.unique(self.groups)) / len(self.groups)
 
-    def _spread(self, x: FloatArray, margin: float) -> Crossed:
+    def _spread(self, x: FloatArray, margin: float) -> CrossedMean:
         cells = clustered(x, self.groups)
         return crossed(cells, pseudo=amplitude(cells) if self._within(x) and not self._signs(x, margin) else 0.0)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate
 from wheeltap.stats.clusters import Groups, spread_over
-from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha
+from wheeltap.stats.crossed import CrossedMean, FloatArray, Values, checked, checked_alpha
 
 _OPTIONS: Final = 32
 """Options whose output is shifted, at most: those answered most too often or too seldom."""
@@ -116,7 +116,7 @@ class Halves:
             for half in (first, ~first)
         ]
         zero = np.zeros(())
-        whole = Crossed(
+        whole = CrossedMean(
             centre=np.asarray(np.mean([spread.centre for spread in spreads]), dtype=np.float64),
             draw=zero,
             example=np.asarray(np.mean([np.sqrt(spread.example) for spread in spreads]) ** 2, dtype=np.float64),

@@ -30,7 +30,16 @@ from scipy import special  # type: ignore[import-untyped]
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Power
 from wheeltap.stats._scipy import normal_quantile, normal_share, root, t_quantile
-from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha, crossed, unseen_reach, within
+from wheeltap.stats.crossed import (
+    CrossedMean,
+    FloatArray,
+    Values,
+    checked,
+    checked_alpha,
+    crossed,
+    unseen_reach,
+    within,
+)
 from wheeltap.stats.effect import amplitude
 
 _ndtr = cast(Callable[[FloatArray], FloatArray], special.ndtr)
@@ -306,7 +315,7 @@ class _Means:
     def _half_width(self, alpha: float, *, up: float = 0.0) -> FloatArray:
         """Of the interval of ``mean_effect``, and of what draws that nobody made add to it."""
         squares = (self.example + self.residual) * self.examples * (self.examples - 1) + 2.0 * self.pseudo**2
-        return Crossed(
+        return CrossedMean(
             centre=np.zeros_like(self._nodes),
             draw=(self.draw + self.residual) * self._nodes,
             example=np.full_like(self._nodes, squares / self._units / (self._units - 1)),

@@ -21,7 +21,7 @@ _ROUNDING = 1e-9
 
 @final
 @dataclass(frozen=True)
-class TopRanked:
+class TopRankedLoss:
     """What removing the top-ranked of many candidates costs, beside what a candidate drawn at random costs.
 
     Each example's cost is that of the candidate which costs most on the half that the example is not in (both ways,
@@ -114,6 +114,6 @@ class TopRanked:
         sample = Sample(row, groups=self.halves.groups)
         return with_fields(sample.effect(level=several, name=name, unit=self.unit), p=None)
 
-    def among(self, candidates: int) -> "TopRanked":
+    def among(self, candidates: int) -> "TopRankedLoss":
         """The same of the first ``candidates`` alone."""
         return replace(self, costs=self.costs[:candidates], weights=self.weights[:candidates])

@@ -16,7 +16,7 @@ from wheeltap.core.records import Control, Estimate, Finding
 from wheeltap.core.study import Cohort, CohortSpec, Metric, MetricRow, Rule, Statistic, StudySpec
 from wheeltap.stats import members
 from wheeltap.stats.evidence import Members
-from wheeltap.stats.members import Asked, MemberTest, Scale, dead_because, difference
+from wheeltap.stats.members import MemberTest, NumberScale, PlannedTest, dead_because, difference
 from wheeltap.studies.measures import score_after, score_before
 from wheeltap.studies.table import LEVEL, Table, scale_of, within
 
@@ -91,7 +91,7 @@ def tested(rule: Rule, table: Table) -> MemberTest:
         raise NoAnswer("error", error.in_line()) from error
 
 
-def _statistic(rule: Rule, table: Table, scale: Scale, keys: Sequence[str]) -> MemberTest:
+def _statistic(rule: Rule, table: Table, scale: NumberScale, keys: Sequence[str]) -> MemberTest:
     key, first, last = rule.metric, rule.cohorts[0], rule.cohorts[-1]
     if rule.statistic == "association":
         return _association(rule, table, keys)
@@ -240,7 +240,7 @@ def _worse(held: Mapping[tuple[str, str], Sequence[float]], rule: Rule, sign: fl
     for key in keys[1:]:
         low, high = (sign * np.array(held[cohort, key]) for cohort in (less, more))
         several = min(len(low), len(high)) > 1
-        test = difference(low.tolist(), high.tolist(), name=key, scale=Scale("")) if several else None
+        test = difference(low.tolist(), high.tolist(), name=key, scale=NumberScale("")) if several else None
         if low.mean() >= high.mean() or (test is not None and (test.above(0.0, "less") or 1.0) > 1.0 - LEVEL):
             return ""
         scores.append(f"{abs(low.mean()):.3f} against {abs(high.mean()):.3f}")
@@ -470,7 +470,7 @@ _MOST_MORE: Final = 30
 """Members more, in each cohort, up to which a number that would do is looked for."""
 
 
-def _asked(rule: Rule, spec: StudySpec, more: int = 0) -> Asked:
+def _asked(rule: Rule, spec: StudySpec, more: int = 0) -> PlannedTest:
     """The test of a rule, were there so many more members in each cohort of several."""
     sizes = [len(_cohort(spec, name).members) for name in rule.cohorts]
     counts = [size + more if size > 1 or size == spec.settings.get("seeds") else size for size in sizes]
@@ -481,7 +481,7 @@ def _asked(rule: Rule, spec: StudySpec, more: int = 0) -> Asked:
     elif rule.statistic in ("association", "exact"):
         counts = [sum(counts)]
     metric = _metric(spec.metrics, rule.metric)
-    return Asked(
+    return PlannedTest(
         statistic=rule.statistic, counts=tuple(counts), margin=0.0 if rule.relative else rule.margin,
         direction=rule.direction, ends=metric.ends, share=rule.share,
         used=len(rule.beyond) + (len(rule.cohorts) - 1) * rule.within if rule.statistic == "association" else 0,

@@ -10,7 +10,7 @@ from wheeltap.core.errors import UnknownName
 from wheeltap.core.records import Estimate
 from wheeltap.core.study import Cohort, CohortRow, Metric, MetricRow
 from wheeltap.stats._scipy import normal_quantile, t_quantile
-from wheeltap.stats.members import Scale, Single, exact, next_net, over_nets
+from wheeltap.stats.members import NumberScale, Single, exact, next_net, over_nets
 
 LEVEL = 0.95
 
@@ -91,9 +91,9 @@ class Table:
         )  # fmt: skip
 
 
-def scale_of(metric: Metric) -> Scale:
+def scale_of(metric: Metric) -> NumberScale:
     """On which its numbers are compared."""
-    return Scale(metric.unit, metric.grain, metric.log, bounded=None not in metric.ends)
+    return NumberScale(metric.unit, metric.grain, metric.log, bounded=None not in metric.ends)
 
 
 def of_one(metric: Metric, own: Single) -> Estimate:

@@ -17,7 +17,7 @@ from benchmarks.nets.bare_transformer import BareTransformer, Shape
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.subject import Subject
-from wheeltap.suites.circuits.engine.attribution import METHODS, EdgeScoring, attribute
+from wheeltap.suites.circuits.engine.attribution import METHODS, EdgeScoringSettings, attribute
 from wheeltap.suites.circuits.engine.edges import EdgeDecoder, EdgeRun, proven
 from wheeltap.suites.circuits.engine.graph import curve, kept_values
 from wheeltap.suites.circuits.nets.sparse_transformer import Shape as SparseShape
@@ -175,7 +175,7 @@ def wanted(on: Bench, method: str, steps: int) -> np.ndarray[Any, Any]:
 @torch.no_grad()
 def test_scores_are_the_slopes_of_patching_one_edge(name: str, method: Any, steps: int) -> None:
     on = bench(name)
-    found = attribute(on.wired, [on.pairs], EdgeScoring(method=method, steps=steps))
+    found = attribute(on.wired, [on.pairs], EdgeScoringSettings(method=method, steps=steps))
     slow = wanted(on, method, steps)
     assert np.abs(slow).max() > 0.01
     assert np.abs(found.scores - slow).max() < 1e-5 * np.abs(slow).max()
@@ -193,7 +193,7 @@ def test_exact_patching_moves_one_edge_at_a_time(name: str) -> None:
     slow = on.slow
     other, _ = slow.run(on.pairs.corrupted)
     full = on.metric(slow.run(on.pairs.clean)[1])
-    found = attribute(on.wired, [on.pairs], EdgeScoring(method="exact")).scores
+    found = attribute(on.wired, [on.pairs], EdgeScoringSettings(method="exact")).scores
     for at in range(0, len(found), 3):
         keep = torch.ones(len(found))
         keep[at] = 0.0
@@ -204,14 +204,14 @@ def test_exact_patching_moves_one_edge_at_a_time(name: str) -> None:
 @pytest.mark.parametrize("ablation", ["patch", "zero"])
 def test_where_the_end_is_linear_patches_of_its_edges_add_up(ablation: Any) -> None:
     on = bench("bare")  # no norm before its logits
-    scores = attribute(on.wired, [on.pairs], EdgeScoring(method="exact", ablation=ablation)).scores
+    scores = attribute(on.wired, [on.pairs], EdgeScoringSettings(method="exact", ablation=ablation)).scores
     ends = [at for at, edge in enumerate(on.wired.graph.edges) if edge.endswith("->logits")]
     every, run = np.ones(len(scores), bool), EdgeRun(on.wired, ablation=ablation)
     full, empty = (kept_values(run, kept, [on.pairs]).mean() for kept in (every, ~every))
     assert scores[ends].sum() == pytest.approx(full - empty)
     for method in ("eap", "eap-ig-activations"):
         assert scores[ends] == pytest.approx(
-            attribute(on.wired, [on.pairs], EdgeScoring(method=method, ablation=ablation)).scores[ends]
+            attribute(on.wired, [on.pairs], EdgeScoringSettings(method=method, ablation=ablation)).scores[ends]
         )
 
 
@@ -219,11 +219,11 @@ def test_where_the_end_is_linear_patches_of_its_edges_add_up(ablation: Any) -> N
 def test_with_frozen_norms_the_end_is_linear_and_the_clean_run_what_it_was(name: str) -> None:
     on = bench(name)
     exact, first = (
-        attribute(on.wired, [on.pairs], EdgeScoring(method=m, frozen=True)).scores for m in ("exact", "eap")
+        attribute(on.wired, [on.pairs], EdgeScoringSettings(method=m, frozen=True)).scores for m in ("exact", "eap")
     )
     ends = [at for at, edge in enumerate(on.wired.graph.edges) if edge.endswith("->logits")]
     assert exact[ends] == pytest.approx(first[ends], rel=1e-4, abs=1e-6)
-    thawed = attribute(on.wired, [on.pairs], EdgeScoring(method="exact")).scores
+    thawed = attribute(on.wired, [on.pairs], EdgeScoringSettings(method="exact")).scores
     assert np.abs(thawed - exact)[ends].max() > 0.01 * np.abs(exact[ends]).max()
     every = torch.ones(len(exact))
     clean = EdgeRun(on.wired).scores(on.pairs, every)
@@ -244,7 +244,7 @@ def test_decoders_of_other_kinds_are_taken_to_pieces_too(name: str) -> None:
     of = pairs(tokens=12)
     wired = proven(Subject(model, name=name), of)
     assert wired.graph.parallel == (name in ("phi", "neox", "falcon-new"))
-    scores, run = attribute(wired, [of], EdgeScoring(method="eap")).scores, EdgeRun(wired)
+    scores, run = attribute(wired, [of], EdgeScoringSettings(method="eap")).scores, EdgeRun(wired)
     way = weights(len(scores)) - 0.5
     step = 1e-3 if name in ("gemma", "qwen3", "bloom") else 1e-5  # these round to single precision inside
     ahead, behind = (run.scores(of, 1.0 + sign * step * way).mean() for sign in (1.0, -1.0))
@@ -265,9 +265,9 @@ def test_heads_that_write_nothing_do_not_hide_what_an_mlp_reads() -> None:
 def test_the_size_of_batches_does_not_matter_and_nothing_is_left_behind() -> None:
     on = bench("Llama")
     before, flags = weights_digest(on.model), [each.requires_grad for each in on.model.parameters()]
-    whole, single = (attribute(on.wired, [on.pairs], EdgeScoring(tokens=tokens)).scores for tokens in (None, 1))
+    whole, single = (attribute(on.wired, [on.pairs], EdgeScoringSettings(tokens=tokens)).scores for tokens in (None, 1))
     parts = [rows_of(on.pairs, slice(0, 1)), rows_of(on.pairs, slice(1, 3))]
-    parted = attribute(on.wired, parts, EdgeScoring()).scores
+    parted = attribute(on.wired, parts, EdgeScoringSettings()).scores
     assert single == pytest.approx(whole, rel=1e-6, abs=1e-9)
     assert parted == pytest.approx(whole, rel=1e-6, abs=1e-9)
     assert weights_digest(on.model) == before
@@ -277,14 +277,14 @@ def test_the_size_of_batches_does_not_matter_and_nothing_is_left_behind() -> Non
 
 def test_the_other_methods_and_metrics() -> None:
     on = bench("GPT2")
-    found = {method: attribute(on.wired, [on.pairs], EdgeScoring(method=method, seed=4)) for method in METHODS}
+    found = {method: attribute(on.wired, [on.pairs], EdgeScoringSettings(method=method, seed=4)) for method in METHODS}
     eap, nodes = found["eap"], found["nodes"]
-    assert eap.scores.tolist() == attribute(on.wired, [on.pairs], EdgeScoring(steps=1)).scores.tolist()
+    assert eap.scores.tolist() == attribute(on.wired, [on.pairs], EdgeScoringSettings(steps=1)).scores.tolist()
     assert eap.node_scores is not None
     assert nodes.scores.tolist() == eap.node_scores[on.wired.graph.ends[:, 0]].tolist()
     assert (
         found["random"].scores.tolist()
-        == attribute(on.wired, [on.pairs], EdgeScoring(method="random", seed=4)).scores.tolist()
+        == attribute(on.wired, [on.pairs], EdgeScoringSettings(method="random", seed=4)).scores.tolist()
     )
     pruned, exact = found["acdc"], found["exact"]
     assert 0 < pruned.kept.sum() < len(exact.scores)
@@ -296,14 +296,14 @@ def test_the_other_methods_and_metrics() -> None:
     one = rows_of(on.pairs, slice(0, 1))
     gap = kept_values(run, every, [one])[0]
     by_loss, plain = (
-        attribute(on.wired, [one], EdgeScoring(method="eap", metric=m)).scores for m in ("loss", "difference")
+        attribute(on.wired, [one], EdgeScoringSettings(method="eap", metric=m)).scores for m in ("loss", "difference")
     )
     assert by_loss == pytest.approx(plain / (1.0 + np.exp(gap)))
 
 
 def test_a_curve_ends_at_the_model_and_starts_near_the_empty_circuit() -> None:
     on = bench("GPT2")
-    circuit = attribute(on.wired, [on.pairs], EdgeScoring(method="eap-ig"))
+    circuit = attribute(on.wired, [on.pairs], EdgeScoringSettings(method="eap-ig"))
     found = curve(EdgeRun(on.wired), circuit, [on.pairs], shares=(0.001, 0.2, 1.0))
     assert found.edges.tolist()[0] == 0
     assert found.edges[-1] == len(on.wired.graph.edges)
@@ -335,6 +335,6 @@ def test_what_is_more_than_a_sum_of_parts_is_refused_by_name() -> None:
     with pytest.raises(UsageError, match="Means are not known"):
         EdgeRun(bench("bare").wired, ablation="mean")
     with pytest.raises(UsageError, match="no pairs"):
-        attribute(bench("bare").wired, [], EdgeScoring())
+        attribute(bench("bare").wired, [], EdgeScoringSettings())
     with pytest.raises(ModelError, match="no norm to freeze"):
-        attribute(bench("bare").wired, [pairs()], EdgeScoring(frozen=True))
+        attribute(bench("bare").wired, [pairs()], EdgeScoringSettings(frozen=True))

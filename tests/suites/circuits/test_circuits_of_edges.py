@@ -30,7 +30,7 @@ from wheeltap.suites.circuits.engine.asking import (
     place_means,
     wired,
 )
-from wheeltap.suites.circuits.engine.attribution import EdgeScoring, attribute
+from wheeltap.suites.circuits.engine.attribution import EdgeScoringSettings, attribute
 from wheeltap.suites.circuits.engine.edges import EdgeRun
 from wheeltap.suites.circuits.pairs import PairBatch
 from wheeltap.suites.circuits.readings import CircuitEffects, CircuitGraph
@@ -262,7 +262,9 @@ class TestGraph:
             (held.clean, held.corrupted, held.answer, held.wrong),
         ]
         slow = [
-            attribute(known, [PairBatch(*(torch.tensor(one[at : at + 1]) for one in side))], EdgeScoring()).scores
+            attribute(
+                known, [PairBatch(*(torch.tensor(one[at : at + 1]) for one in side))], EdgeScoringSettings()
+            ).scores
             for side in swapped[::-1] for at in range(2)
         ]  # fmt: skip
         worth = dict(zip(graph.edges, np.mean(slow, 0), strict=True))

@@ -17,7 +17,7 @@ from wheeltap.plans.store import Outcomes, Store
 from wheeltap.runs.studying import planned
 from wheeltap.sources import digits
 from wheeltap.stats import members
-from wheeltap.stats.members import Scale
+from wheeltap.stats.members import NumberScale
 from wheeltap.suites.training.studies import example_detection as own
 from wheeltap.suites.training.studies.example_detection import ExampleDetection, gain_of
 from wheeltap.testing.study_contract import StudyContract
@@ -89,7 +89,8 @@ def test_labels_dealt_at_random_are_found_no_more_often_than_alpha(case: Case, f
         dealt = rng.permutation(held[0].labels)
         gains = [one.combined(dealt) for one in held]
         tests = [
-            members.mean([gain[gain_of(key)] for gain in gains], name=key, scale=Scale("AUC")) for key in own.WEIGHTS
+            members.mean([gain[gain_of(key)] for gain in gains], name=key, scale=NumberScale("AUC"))
+            for key in own.WEIGHTS
         ]
         least = min(test.above(own.WORTH, "more") or 0.0 for test in tests)
         alarms += least < 0.05 / len(tests)

@@ -24,16 +24,16 @@ from wheeltap.stats.members.adding import added
 from wheeltap.stats.members.base import Law, MemberTest
 from wheeltap.stats.members.counts import exact
 from wheeltap.stats.members.means import mean
-from wheeltap.stats.members.over import Scale, Single, next_net, over_nets
-from wheeltap.stats.members.planning import Asked, dead_because
+from wheeltap.stats.members.over import NumberScale, Single, next_net, over_nets
+from wheeltap.stats.members.planning import PlannedTest, dead_because
 from wheeltap.stats.members.ranks import association, auc
 from wheeltap.stats.members.student import difference, logarithms, one_of, paired, ratio
 
 __all__ = [
-    "Asked",
     "Law",
     "MemberTest",
-    "Scale",
+    "NumberScale",
+    "PlannedTest",
     "Single",
     "added",
     "association",

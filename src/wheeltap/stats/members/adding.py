@@ -14,7 +14,7 @@ from wheeltap.stats.added_value import log_odds
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.members.base import MemberTest
 from wheeltap.stats.members.over import checked
-from wheeltap.stats.members.student import Link, Located, Spread, Welch
+from wheeltap.stats.members.student import LocationLaw, LocationScale, Spread, Welch
 
 FEWEST: Final = 3
 """Members of the smaller cohort, or pairs: half of them are fitted to, and two or more are left to compare."""
@@ -22,14 +22,14 @@ FEWEST: Final = 3
 SPLITS: Final = 400
 """Random halves that are fitted to, at least: with fewer, which halves were drawn shows in the interval."""
 
-GAINS: Final = Link(float, lambda x: max(-1.0, min(x, 1.0)), (-1.0, 1.0))
+GAINS: Final = LocationScale(float, lambda x: max(-1.0, min(x, 1.0)), (-1.0, 1.0))
 
 Mask = NDArray[np.bool_]
 
 
 @final
 @dataclass(frozen=True)
-class Halved(Spread):
+class HalvesSpread(Spread):
     """Of a gain over random halves, from member to member, and of what so few members could not show.
 
     Members that all show the same may still be followed by one that does not. So two more members are allowed for (of
@@ -64,9 +64,9 @@ class Halved(Spread):
         """True number of resampling units."""
         return self.seen.members
 
-    def among(self, members: int) -> "Halved":
+    def among(self, members: int) -> "HalvesSpread":
         """The same with another number of members."""
-        return Halved(self.seen.among(members))
+        return HalvesSpread(self.seen.among(members))
 
 
 def added(
@@ -121,7 +121,7 @@ def added(
     return replace(test, value=value, law=gained(value, counts, [_jackknifed(one) for one in shares]))
 
 
-def gained(value: float, counts: Sequence[int], variances: Sequence[float] = ()) -> Located:
+def gained(value: float, counts: Sequence[int], variances: Sequence[float] = ()) -> LocationLaw:
     """What a gain says of the true one; without ``variances``, where all members show the same.
 
     Args:
@@ -129,7 +129,7 @@ def gained(value: float, counts: Sequence[int], variances: Sequence[float] = ())
         counts: Members of each cohort, or pairs.
         variances: From member to member, of each.
     """
-    return Located(value, Halved(Welch(tuple(variances) or (0.0,) * len(counts), tuple(counts))), GAINS)
+    return LocationLaw(value, HalvesSpread(Welch(tuple(variances) or (0.0,) * len(counts), tuple(counts))), GAINS)
 
 
 def _scores(cohort: Sequence[Sequence[float]] | FloatArray) -> FloatArray:

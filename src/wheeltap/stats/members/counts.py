@@ -10,7 +10,7 @@ from wheeltap.stats.members.base import Law, MemberTest
 
 @final
 @dataclass(frozen=True)
-class Counted(Law):
+class BinomialShare(Law):
     """A share of members, by the binomial distribution.
 
     Attributes:
@@ -61,10 +61,10 @@ class Counted(Law):
             fails, fires = (fails, middle) if rejected else (middle, fires)
         return binomial_share(self.count - fires, self.count, 1.0 - true)
 
-    def among(self, members: int) -> "Counted":
+    def among(self, members: int) -> "BinomialShare":
         """The same with another number of members."""
         # Power and p-values before the fact depend on how many there are alone.
-        return Counted(round(self.hits * members / self.count), members)
+        return BinomialShare(round(self.hits * members / self.count), members)
 
 
 def exact(hits: int, n: int, *, share: float = 0.5, name: str = "share of members", level: float = 0.95) -> MemberTest:
@@ -90,5 +90,5 @@ def exact(hits: int, n: int, *, share: float = 0.5, name: str = "share of member
         raise UsageError("The share to test against cannot be used.", expected="0 to 1", got=str(share))
     return MemberTest(
         name=name, unit="share", value=hits / n, null=share, count=n, level=level,
-        method=f"Clopper-Pearson, {n} member{'s' if n > 1 else ''}", law=Counted(hits, n),
+        method=f"Clopper-Pearson, {n} member{'s' if n > 1 else ''}", law=BinomialShare(hits, n),
     )  # fmt: skip

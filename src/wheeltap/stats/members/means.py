@@ -8,13 +8,13 @@ from typing import final
 import numpy as np
 
 from wheeltap.stats.members.base import MemberTest
-from wheeltap.stats.members.over import Scale, Single, checked, variance
-from wheeltap.stats.members.student import Located, Spread, with_spread
+from wheeltap.stats.members.over import NumberScale, Single, checked, variance
+from wheeltap.stats.members.student import LocationLaw, Spread, with_spread
 
 
 @final
 @dataclass(frozen=True)
-class Sampled(Spread):
+class SharedSampleSpread(Spread):
     """Of the mean of members that were all measured on one sample: its error is theirs together, however many they are.
 
     Attributes:
@@ -43,7 +43,7 @@ class Sampled(Spread):
         """True number of resampling units."""
         return self.count
 
-    def among(self, members: int) -> "Sampled":
+    def among(self, members: int) -> "SharedSampleSpread":
         """The same with another number of members."""
         return replace(self, count=max(2, members))
 
@@ -79,7 +79,7 @@ class Own(Spread):
         return self
 
 
-def mean(singles: Sequence[Single], *, name: str = "mean", scale: Scale, level: float = 0.95) -> MemberTest:
+def mean(singles: Sequence[Single], *, name: str = "mean", scale: NumberScale, level: float = 0.95) -> MemberTest:
     """Mean over members, against 0, by Student's t; of one member alone its number, with its own standard error.
 
     Own standard errors are those of examples that all members share, so they do not average out: t over members alone
@@ -95,7 +95,9 @@ def mean(singles: Sequence[Single], *, name: str = "mean", scale: Scale, level: 
     )  # fmt: skip
     if count > 1:
         own = float(np.mean(np.square(checked([single.se for single in singles]))))
-        return with_spread(test, Sampled(variance(x, scale), count, own), scale=replace(scale, log=False), of=(x,))
+        return with_spread(
+            test, SharedSampleSpread(variance(x, scale), count, own), scale=replace(scale, log=False), of=(x,)
+        )
     [own] = singles
     test = replace(test, method=f"one member: {own.method}, which says nothing of others")
-    return replace(test, law=Located(own.value, Own(own))) if float(checked((own.se,))[0]) > 0.0 else test
+    return replace(test, law=LocationLaw(own.value, Own(own))) if float(checked((own.se,))[0]) > 0.0 else test

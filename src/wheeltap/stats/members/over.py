@@ -29,7 +29,7 @@ class Single:
 
 
 @dataclass(frozen=True)
-class Scale:
+class NumberScale:
     """The unit of a number, how finely it is counted, and whether its ratios are what is comparable.
 
     Attributes:
@@ -53,7 +53,7 @@ class Scale:
         return self.grain**2 / 12
 
 
-def over_nets(values: Sequence[float], *, name: str, scale: Scale, level: float = 0.95) -> Estimate:
+def over_nets(values: Sequence[float], *, name: str, scale: NumberScale, level: float = 0.95) -> Estimate:
     """Mean over nets made alike, with Student's interval; no interval from a single net.
 
     Raises:
@@ -71,7 +71,7 @@ def over_nets(values: Sequence[float], *, name: str, scale: Scale, level: float 
     )
 
 
-def next_net(values: Sequence[float], *, scale: Scale, level: float = 0.95) -> tuple[float, float] | None:
+def next_net(values: Sequence[float], *, scale: NumberScale, level: float = 0.95) -> tuple[float, float] | None:
     """Where one more net made alike will lie with probability ``level``; ``None`` from a single net.
 
     Source: the prediction interval of normal samples; Hahn & Meeker (1991), "Statistical Intervals", sec. 4.7.
@@ -83,7 +83,7 @@ def next_net(values: Sequence[float], *, scale: Scale, level: float = 0.95) -> t
     return float(x.mean() - half), float(x.mean() + half)
 
 
-def variance(x: NDArray[np.float64], scale: Scale) -> float:
+def variance(x: NDArray[np.float64], scale: NumberScale) -> float:
     """Variance from net to net, with that of rounding to the grain."""
     return float(x.var(ddof=1)) + scale.rounding
 

@@ -10,8 +10,8 @@ from wheeltap.core.study import Direction, Statistic
 from wheeltap.stats.crossed import checked_alpha
 from wheeltap.stats.members.adding import FEWEST, gained
 from wheeltap.stats.members.base import Law
-from wheeltap.stats.members.counts import Counted
-from wheeltap.stats.members.ranks import Ranked, Separated
+from wheeltap.stats.members.counts import BinomialShare
+from wheeltap.stats.members.ranks import RankCorrelation, SeparationLaw
 
 Ends = tuple[float | None, float | None]
 
@@ -24,7 +24,7 @@ _FEWEST: Mapping[Statistic, int] = {
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class PlannedTest:
     """A rule's test before there is any number.
 
     Attributes:
@@ -47,7 +47,7 @@ class Asked:
     used: int = 0
 
 
-def dead_because(asked: Asked, *, alpha: float) -> str | None:
+def dead_because(asked: PlannedTest, *, alpha: float) -> str | None:
     """Why no outcome at all could be ``found`` at this alpha; ``None`` where one could.
 
     Args:
@@ -74,7 +74,7 @@ def dead_because(asked: Asked, *, alpha: float) -> str | None:
     return None
 
 
-def _farthest(asked: Asked) -> float:
+def _farthest(asked: PlannedTest) -> float:
     """Largest possible effect in the rule's direction."""
     low, high = (math.inf * sign if end is None else end for sign, end in zip((-1.0, 1.0), asked.ends, strict=True))
     if asked.statistic == "ratio":
@@ -92,21 +92,21 @@ def _farthest(asked: Asked) -> float:
     return {"more": more, "less": less, "either": max(more, less)}[asked.direction]
 
 
-def _smallest_p(asked: Asked) -> float:
+def _smallest_p(asked: PlannedTest) -> float:
     """Of the clearest outcome: of numbers that may vary as little as they like, 0."""
     best: tuple[Law, Law] | None = None
     null = 0.0
     if asked.statistic == "association":
         count = asked.counts[0]
-        best = Ranked(1.0, count, asked.used), Ranked(-1.0, count, asked.used)
+        best = RankCorrelation(1.0, count, asked.used), RankCorrelation(-1.0, count, asked.used)
     elif asked.statistic == "auc":
         null, counts = 0.5, (asked.counts[0], asked.counts[-1])
-        best = Separated(1.0, counts), Separated(0.0, counts)
+        best = SeparationLaw(1.0, counts), SeparationLaw(0.0, counts)
     elif asked.statistic == "added":
         best = gained(1.0, asked.counts), gained(-1.0, asked.counts)
     elif asked.statistic == "exact":
         null, count = asked.share, asked.counts[0]
-        best = Counted(count, count), Counted(0, count)
+        best = BinomialShare(count, count), BinomialShare(0, count)
     if best is None:
         return 0.0
     more, less = best[0].at_most(null + asked.margin), best[1].at_least(null - asked.margin)

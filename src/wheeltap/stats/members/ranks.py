@@ -37,7 +37,7 @@ def _of_orders(members: int) -> FloatArray:
 
 @final
 @dataclass(frozen=True)
-class Ranked(Law):
+class RankCorrelation(Law):
     """A rank correlation, by Fisher's z with Bonett and Wright's error; of no correlation, by the order of the members.
 
     Members in perfect order are no proof of a perfect correlation: with 5 members that happens to one of .9 in every
@@ -102,7 +102,7 @@ class Ranked(Law):
         least = root(lambda r: math.atanh(r) - quantile * self._error(r) - edge, sign * x, self._most)
         return normal_share((true - math.atanh(least)) / self._error(truth))
 
-    def among(self, members: int) -> "Ranked":
+    def among(self, members: int) -> "RankCorrelation":
         """The same with another number of members."""
         return replace(self, count=max(members, self.used + 4))
 
@@ -137,7 +137,7 @@ class Ranked(Law):
 
 @final
 @dataclass(frozen=True)
-class Separated(Law):
+class SeparationLaw(Law):
     """The probability that a member of one cohort has more than one of another, by a score interval with Student's t.
 
     Attributes:
@@ -184,7 +184,7 @@ class Separated(Law):
         least = edge + t_quantile(alpha, self._df) * self._error(edge)
         return 0.0 if least > 1.0 else t_share((true - least) / self._error(true), self._df)
 
-    def among(self, members: int) -> "Separated":
+    def among(self, members: int) -> "SeparationLaw":
         """The same with another number of members."""
         one, two = (max(2, math.ceil(n * members / self.members)) for n in self.counts)
         return replace(self, counts=(one, two))
@@ -256,7 +256,7 @@ def association(
     value = max(-1.0, min(float(a @ b), 1.0))
     if members - used < 4:
         return replace(test, value=value, method=f"{members} members{given}: no interval over members")
-    return replace(test, value=value, law=Ranked(value, members, used))
+    return replace(test, value=value, law=RankCorrelation(value, members, used))
 
 
 def auc(a: Sequence[float], b: Sequence[float], *, name: str = "AUC", level: float = 0.95) -> MemberTest:
@@ -277,7 +277,7 @@ def auc(a: Sequence[float], b: Sequence[float], *, name: str = "AUC", level: flo
     )  # fmt: skip
     if min(counts) < 2:
         return replace(test, method=f"{counts[0]} against {counts[1]} members: no interval over members")
-    return replace(test, law=Separated(share, counts))
+    return replace(test, law=SeparationLaw(share, counts))
 
 
 def _held(beyond: Sequence[FloatArray], groups: Sequence[Hashable], *, members: int) -> FloatArray:

@@ -13,7 +13,7 @@ from wheeltap.stats._scipy import t_beyond, t_quantile, t_share
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.members import skewed
 from wheeltap.stats.members.base import Law, MemberTest
-from wheeltap.stats.members.over import Scale, Single, checked
+from wheeltap.stats.members.over import NumberScale, Single, checked
 
 NO_SPREAD = "members without any spread: no interval over members"
 """Why nothing is tested where all numbers are the same: the next member may differ all the same."""
@@ -150,7 +150,7 @@ class Prediction(Spread):
 
 @final
 @dataclass(frozen=True)
-class Link:
+class LocationScale:
     """The scale on which a location is estimated.
 
     Attributes:
@@ -164,13 +164,13 @@ class Link:
     span: tuple[float, float]
 
 
-PLAIN = Link(float, float, (-math.inf, math.inf))
-LOG = Link(math.log, lambda x: math.exp(max(-700.0, min(x, 700.0))), (0.0, math.inf))
+PLAIN = LocationScale(float, float, (-math.inf, math.inf))
+LOG = LocationScale(math.log, lambda x: math.exp(max(-700.0, min(x, 700.0))), (0.0, math.inf))
 
 
 @final
 @dataclass(frozen=True)
-class Located(Law):
+class LocationLaw(Law):
     """A location whose estimate errs by Student's t, or by what that would be of skewed members, if that is more.
 
     Attributes:
@@ -183,7 +183,7 @@ class Located(Law):
 
     centre: float
     spread: Spread
-    link: Link = PLAIN
+    link: LocationScale = PLAIN
     skewed: bool = False
 
     @property
@@ -214,7 +214,7 @@ class Located(Law):
         distance = abs(self.link.to(truth) - self.link.to(x)) / self.spread.error
         return t_beyond(self._reach(alpha), self.spread.df, distance)
 
-    def among(self, members: int) -> "Located":
+    def among(self, members: int) -> "LocationLaw":
         """The same with another number of members."""
         return replace(self, spread=self.spread.among(members))
 
@@ -234,14 +234,16 @@ class Located(Law):
         return max(reach, skewed.reach(alpha, self.spread.reference, self.spread.df)) if self.skewed else reach
 
 
-def one_of(one: Single, others: Sequence[float], *, name: str = "gap", scale: Scale, level: float = 0.95) -> MemberTest:
+def one_of(
+    one: Single, others: Sequence[float], *, name: str = "gap", scale: NumberScale, level: float = 0.95
+) -> MemberTest:
     """How far one net lies from the mean of nets made alike, with the p-value of "it is one of them".
 
     Its interval and test are those of a prediction: they allow for the spread from net to net, so that few nets never
     make a small difference certain. The net's own standard error is added to that: where the others were measured with
     as much error it is counted twice, on the safe side. It rests on the tails of a normal distribution, which no mean
     makes better: in tables of six rules on lognormal numbers with a deviation of .5, one is falsely found in 11 to 15 %
-    of tables at an alpha of .05, and in 2 to 3 % with ``Scale.log`` (``benchmarks.members``).
+    of tables at an alpha of .05, and in 2 to 3 % with ``NumberScale.log`` (``benchmarks.members``).
 
     Args:
         one: The net in question.
@@ -268,7 +270,7 @@ def one_of(one: Single, others: Sequence[float], *, name: str = "gap", scale: Sc
 
 
 def paired(
-    a: Sequence[float], b: Sequence[float], *, name: str = "difference", scale: Scale, level: float = 0.95
+    a: Sequence[float], b: Sequence[float], *, name: str = "difference", scale: NumberScale, level: float = 0.95
 ) -> MemberTest:
     """Mean of ``a - b`` over pairs of members: the same seed in both cohorts, say, in the same order.
 
@@ -304,9 +306,9 @@ def paired(
 
 
 def difference(
-    a: Sequence[float], b: Sequence[float], *, name: str = "difference", scale: Scale, level: float = 0.95
+    a: Sequence[float], b: Sequence[float], *, name: str = "difference", scale: NumberScale, level: float = 0.95
 ) -> MemberTest:
-    """Difference of the means of two independent cohorts, by Welch's t; with ``Scale.log`` it is ``ratio``.
+    """Difference of the means of two independent cohorts, by Welch's t; with ``NumberScale.log`` it is ``ratio``.
 
     Raises:
         UsageError: If there is no member.
@@ -325,7 +327,7 @@ def difference(
 
 
 def ratio(
-    a: Sequence[float], b: Sequence[float], *, name: str = "ratio", scale: Scale, level: float = 0.95
+    a: Sequence[float], b: Sequence[float], *, name: str = "ratio", scale: NumberScale, level: float = 0.95
 ) -> MemberTest:
     """Ratio of the geometric means of two independent cohorts of positive numbers, by Welch's t on logarithms.
 
@@ -347,7 +349,7 @@ def ratio(
     return difference(a, b, name=name, scale=replace(scale, log=True), level=level)
 
 
-def _on(scale: Scale, values: FloatArray, *, which: str) -> tuple[FloatArray, float]:
+def _on(scale: NumberScale, values: FloatArray, *, which: str) -> tuple[FloatArray, float]:
     """The numbers as they are compared, and the variance of rounding there."""
     if not scale.log:
         return values, scale.rounding
@@ -371,7 +373,7 @@ def logarithms(values: FloatArray, *, which: str) -> FloatArray:
     return np.log(values)
 
 
-def _test(scale: Scale, gap: float, *, name: str, count: int, level: float, method: str) -> MemberTest:
+def _test(scale: NumberScale, gap: float, *, name: str, count: int, level: float, method: str) -> MemberTest:
     """What was seen, before it is tested."""
     if not scale.log:
         return MemberTest(name=name, unit=scale.unit, value=gap, count=count, method=method, level=level)
@@ -381,12 +383,12 @@ def _test(scale: Scale, gap: float, *, name: str, count: int, level: float, meth
     )  # fmt: skip
 
 
-def with_spread(test: MemberTest, spread: Spread, *, scale: Scale, of: Sequence[FloatArray]) -> MemberTest:
+def with_spread(test: MemberTest, spread: Spread, *, scale: NumberScale, of: Sequence[FloatArray]) -> MemberTest:
     """The test with this spread, unless the numbers that it is made of do not vary."""
     largest = max(float(np.abs(values).max()) for values in of)
     if spread.error <= _ROUNDING * largest:
         return replace(test, method=NO_SPREAD)
     assert test.value is not None, "a mean is always defined"
     link, long_tail = LOG if scale.log else PLAIN, not (scale.log or scale.bounded)
-    law = Located(link.to(test.value), spread, link, skewed=long_tail)
+    law = LocationLaw(link.to(test.value), spread, link, skewed=long_tail)
     return replace(test, law=law, method=f"{test.method}{', allowing for skewed numbers' if long_tail else ''}")

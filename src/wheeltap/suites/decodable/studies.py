@@ -29,7 +29,7 @@ from wheeltap.plans.readings.input_shift import INPUT_SHIFT
 from wheeltap.stats import members
 from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.effective import effective_number
-from wheeltap.stats.members import Scale, Single
+from wheeltap.stats.members import NumberScale, Single
 from wheeltap.studies.base import Study, StudyAnswer
 from wheeltap.studies.rules import headline
 from wheeltap.studies.table import Numbers, Table
@@ -283,7 +283,7 @@ def imitation(table: Table) -> list[str]:
     return [f"{start}{'; '.join(each)}."] if each else []
 
 
-_ACCURACY: Final = Scale("accuracy", bounded=True)
+_ACCURACY: Final = NumberScale("accuracy", bounded=True)
 
 
 def equal_scores(table: Table) -> Control:

@@ -15,7 +15,7 @@ from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.stats._scipy import binomial_share
 from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.evidence import Members
-from wheeltap.stats.members import Scale, difference
+from wheeltap.stats.members import NumberScale, difference
 from wheeltap.stats.sample import Sample
 from wheeltap.suites.circuits.audits.common import CHANCE, NO_OTHERS, NULLS, CircuitAudit, CircuitRead
 from wheeltap.suites.circuits.audits.headline import TITLES
@@ -349,7 +349,7 @@ class CircuitStableAudit(CircuitAudit):
         # Other pairs, so two samples: the loss on those searched has noise of its own.
         name = "rise of the loss on held-out pairs"
         # Pairs are examples, and no few nets of a study: Welch's t alone.
-        test = difference(held.tolist(), searched.tolist(), scale=Scale("nats", bounded=True), name=name)
+        test = difference(held.tolist(), searched.tolist(), scale=NumberScale("nats", bounded=True), name=name)
         margin = self.settings.tolerance * read.beyond
         rise = test.toward("more", margin=margin)
         brief = (

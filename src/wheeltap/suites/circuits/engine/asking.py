@@ -16,7 +16,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
 from wheeltap.engine.apply import differentiable
-from wheeltap.suites.circuits.engine.attribution import EdgeScoring, Method, attribute, weights_still
+from wheeltap.suites.circuits.engine.attribution import EdgeScoringSettings, Method, attribute, weights_still
 from wheeltap.suites.circuits.engine.edges import EdgeDecoder, EdgeRun, differences, proven
 from wheeltap.suites.circuits.engine.units import Kept, UnitNet, Values, two_sided
 from wheeltap.suites.circuits.pairs import PairBatch, Pairs, Tokens
@@ -426,7 +426,7 @@ def scored(
     if asked.inverted:
         batches = [PairBatch(one.clean, one.corrupted, one.wrong, one.answer) for one in batches]
     ablation: Literal["patch", "zero"] = "zero" if asked.means is None and not asked.counterfactual else "patch"
-    found = attribute(asked.wired, batches, EdgeScoring(method=method, ablation=ablation, seed=seed))
+    found = attribute(asked.wired, batches, EdgeScoringSettings(method=method, ablation=ablation, seed=seed))
     return found.scores, found.kept
 
 

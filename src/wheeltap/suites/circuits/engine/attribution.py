@@ -36,7 +36,7 @@ Metric = Literal["difference", "loss"]
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class EdgeScoring:
+class EdgeScoringSettings:
     """How edges are scored.
 
     Attributes:
@@ -78,7 +78,7 @@ class EdgeScoring:
             )
 
 
-def attribute(wired: EdgeDecoder, batches: Iterable[PairBatch], settings: EdgeScoring) -> Circuit:
+def attribute(wired: EdgeDecoder, batches: Iterable[PairBatch], settings: EdgeScoringSettings) -> Circuit:
     """Scores of every edge and every component, mean over pairs; nothing is left out of the circuit yet.
 
     A component's score is the sum of those of the edges that leave it: for ``eap``, what patching it would change.
@@ -122,7 +122,7 @@ def metric_of(gap: Tensor, metric: Metric) -> Tensor:
 
 
 def _one_by_one(
-    wired: EdgeDecoder, batches: Sequence[PairBatch], settings: EdgeScoring
+    wired: EdgeDecoder, batches: Sequence[PairBatch], settings: EdgeScoringSettings
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """By how much the metric falls with each edge patched; and which edges are left."""
     edges = len(wired.graph.edges)
@@ -202,7 +202,9 @@ class _Taps:
         return self.single[path]
 
 
-def _first_order(wired: EdgeDecoder, batches: Sequence[PairBatch], settings: EdgeScoring) -> NDArray[np.float64]:
+def _first_order(
+    wired: EdgeDecoder, batches: Sequence[PairBatch], settings: EdgeScoringSettings
+) -> NDArray[np.float64]:
     graph, pairs = wired.graph, sum(len(batch.clean) for batch in batches)
     sums = [torch.zeros(stage.writers, len(stage.readers), dtype=torch.float64, device=wired.subject.device)
             for stage in graph.stages]  # fmt: skip
@@ -232,7 +234,7 @@ def _at_once(wired: EdgeDecoder) -> int:
 class _Attribution:
     """The scores of one small batch."""
 
-    def __init__(self, wired: EdgeDecoder, batch: PairBatch, settings: EdgeScoring) -> None:
+    def __init__(self, wired: EdgeDecoder, batch: PairBatch, settings: EdgeScoringSettings) -> None:
         self.wired, self.batch, self.settings = wired, batch, settings
         self.clean = wired.written(batch.clean).parts
         if settings.ablation == "zero":

@@ -12,13 +12,13 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.typed import to_tensor
 from wheeltap.suites.circuits.circuit import Circuit, Graph
 from wheeltap.suites.circuits.engine.asking import AskedEdges, both_sides, require_parts, wired
-from wheeltap.suites.circuits.engine.attribution import EdgeScoring, attribute
+from wheeltap.suites.circuits.engine.attribution import EdgeScoringSettings, attribute
 from wheeltap.suites.circuits.engine.edges import EdgeDecoder, EdgeRun
 from wheeltap.suites.circuits.engine.units import Kept
 from wheeltap.suites.circuits.pairs import PairBatch, Pairs
 from wheeltap.suites.circuits.stats import SHARES
 
-_HOW: Final = EdgeScoring(method="eap-ig")
+_HOW: Final = EdgeScoringSettings(method="eap-ig")
 
 
 def edge_graph(subject: Subject, pairs: Pairs, kept: Kept, *, most: int) -> dict[str, NDArray[Any]]:

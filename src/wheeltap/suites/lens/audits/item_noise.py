@@ -15,7 +15,7 @@ from wheeltap.core import seeds
 from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.input_shift import FITTING, INPUT_SHIFT, LADDERS, InputShiftSettings
-from wheeltap.stats.added_variance import Explained, explained
+from wheeltap.stats.added_variance import ExplainedVariance, explained
 from wheeltap.stats.clusters import Groups, one_group
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.sample import Sample
@@ -205,13 +205,13 @@ class ItemNoiseAudit(SingleReadingAudit[VotedItems]):
         return made
 
 
-def _added(read: VotedItems, seed: int) -> Explained:
+def _added(read: VotedItems, seed: int) -> ExplainedVariance:
     _, unit = np.unique(np.arange(len(read.people)) if read.groups is None else read.groups, return_inverse=True)
     order = seeds.generator(seed, "item-noise", "folds").permutation(int(unit.max()) + 1)
     return explained(read.cheap, read.weights, read.people, groups=order[unit] % FOLDS)
 
 
-def _gain(made: Explained, groups: Groups | None, name: str, *, margin: float) -> Estimate:
+def _gain(made: ExplainedVariance, groups: Groups | None, name: str, *, margin: float) -> Estimate:
     return Sample(made.cells[None, :], groups=groups).effect(margin=margin, name=name, unit="share of variance")
 
 

@@ -18,7 +18,7 @@ from wheeltap.core.records import Estimate, Finding
 from wheeltap.core.section import Picture, Pictures, Section, Widget
 from wheeltap.core.study import Member, Metric, MetricRow
 from wheeltap.report import png
-from wheeltap.stats.members import Scale, one_of, over_nets
+from wheeltap.stats.members import NumberScale, one_of, over_nets
 from wheeltap.studies.base import StudyView, members_of
 from wheeltap.studies.table import LEVEL, Table, quantile, scale_of
 from wheeltap.suites.pictures.specs import BLOCKS, STEPS, DrawnNet
@@ -297,8 +297,8 @@ class StudyWords:
         errors = self.table.values(TRAINED, ERROR)
         if not errors:
             return "No trained net has a picture."
-        error = over_nets(errors, name="error", scale=Scale("mean squared error"))
-        psnr = over_nets([decibels(one) for one in errors], name="psnr", scale=Scale("dB"))
+        error = over_nets(errors, name="error", scale=NumberScale("mean squared error"))
+        psnr = over_nets([decibels(one) for one in errors], name="psnr", scale=NumberScale("dB"))
         return (
             f"The trained nets draw the picture to {psnr} dB (mean squared error {_number(error)}, color from 0 to 1). "
             "Part of any difference may be one of the pictures; more steps of training bring them nearer."

@@ -20,7 +20,7 @@ from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.output_scores import OUTPUT_SCORES
 from wheeltap.stats import held_out, members
 from wheeltap.stats.crossed import FloatArray
-from wheeltap.stats.members import Scale, Single, over_nets
+from wheeltap.stats.members import NumberScale, Single, over_nets
 from wheeltap.studies.base import Study, StudyAnswer
 from wheeltap.studies.measures import AuditMetric
 from wheeltap.studies.rules import WORST, headline, listed, subject_of
@@ -174,7 +174,7 @@ def r2(table: Table, one: AuditNumber, source: str) -> Estimate | None:
     values = table.values(one.cohort, one.by(source))
     if len(values) < held_out.FEWEST:
         return None
-    halved = over_nets(values, name="R2", scale=Scale("halvings"), level=LEVEL)
+    halved = over_nets(values, name="R2", scale=NumberScale("halvings"), level=LEVEL)
     low, high = (None if end is None else held_out.r2_of(end) for end in (halved.low, halved.high))
     return Estimate(
         name="R2", value=held_out.r2_of(halved.value or 0.0), low=low, high=high, level=LEVEL, n=halved.n, unit="R2",
@@ -426,7 +426,7 @@ class SealHealth(Study):
                 except DataError:
                     break
                 singles = [Single(float(value)) for value in halved]
-                tests.append(members.mean(singles, name=one.key, scale=Scale("halvings", bounded=True)))
+                tests.append(members.mean(singles, name=one.key, scale=NumberScale("halvings", bounded=True)))
         above = [p for test in tests if (p := test.above(0.0, "more")) is not None]
         status = "skipped" if not above else "failed" if min(above) * len(above) < WORST else "passed"
         least = f"the smallest p-value is {min(above):.2g}, of {len(above)}" if above else "there was none to deal"

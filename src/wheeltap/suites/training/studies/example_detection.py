@@ -21,7 +21,7 @@ from wheeltap.stats import members
 from wheeltap.stats.added_value import added, folds
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.delong1988 import placements
-from wheeltap.stats.members import Scale, Single
+from wheeltap.stats.members import NumberScale, Single
 from wheeltap.studies.base import Study, StudyAnswer
 from wheeltap.studies.measures import AuditMetric
 from wheeltap.studies.rules import WORST, headline
@@ -294,7 +294,7 @@ class ExampleDetection(Study):
                 numbers = held.combined(dealt)
                 for key in map(gain_of, held.weights):
                     found.setdefault(key, []).append(numbers[key])
-        scale = Scale(_AUC, bounded=True)
+        scale = NumberScale(_AUC, bounded=True)
         tests = [members.mean(singles, name=key, scale=scale, level=LEVEL) for key, singles in found.items()]
         above = [p for test in tests if (p := test.above(WORTH, "more")) is not None]
         status = "skipped" if not above else "failed" if min(above) * len(above) < WORST else "passed"
