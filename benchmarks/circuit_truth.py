@@ -24,7 +24,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.stats.delong1988 import auc
 from wheeltap.stats.effect import share_interval
-from wheeltap.suites.circuits.circuit import Circuit, Graph, packed
+from wheeltap.suites.circuits.circuit import Circuit, EdgeGraph, packed
 from wheeltap.suites.circuits.engine.attribution import METHODS, EdgeScoringSettings, Method, attribute
 from wheeltap.suites.circuits.engine.edges import proven
 from wheeltap.suites.circuits.pairs import Pairs
@@ -59,7 +59,7 @@ def nets(seeds: int) -> dict[tuple[str, str, int], Compiled]:
     return found
 
 
-def aurocs(graph: Graph, circuit: Circuit, net: Compiled) -> dict[tuple[str, str], float]:
+def aurocs(graph: EdgeGraph, circuit: Circuit, net: Compiled) -> dict[tuple[str, str], float]:
     """Of edges and of nodes (heads and MLPs), with all true edges as truth and with those whose message varies."""
     assert circuit.node_scores is not None
     inner, found = slice(1, -1), dict[tuple[str, str], float]()

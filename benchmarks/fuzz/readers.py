@@ -31,7 +31,7 @@ from wheeltap.sources import load as load_model
 from wheeltap.sources.specs import load_model as load_alone
 from wheeltap.sources.specs import load_task
 from wheeltap.studies import declared
-from wheeltap.suites.circuits.circuit import FORMAT, Circuit, Graph, KeptUnits, UnitCircuit, read_mib, write_mib
+from wheeltap.suites.circuits.circuit import FORMAT, Circuit, EdgeGraph, KeptUnits, UnitCircuit, read_mib, write_mib
 from wheeltap.suites.circuits.circuit import load as load_units
 from wheeltap.suites.circuits.nets.python import PythonTokenizer
 from wheeltap.suites.lens.recorded import read as read_answers
@@ -346,7 +346,7 @@ def _genome() -> Reader:
 
 
 def _circuit(folder: Path) -> Reader:
-    graph = Graph(1, 2, 2, 8)
+    graph = EdgeGraph(1, 2, 2, 8)
     kept = np.ones(len(graph.edges), bool)
     write_mib(Circuit(graph, np.ones(len(kept)), kept, np.ones(len(graph.nodes), bool), kept), folder / "c.json")
     edges = (folder / "c.json").read_bytes()

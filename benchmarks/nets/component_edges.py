@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.nets.bare_transformer import BareTransformer
-from wheeltap.suites.circuits.circuit import Graph
+from wheeltap.suites.circuits.circuit import EdgeGraph
 
 Lines = Mapping[str, Tensor]
 """Of each component (or of what it reads by one channel), which directions of the residual stream, ``[line]``."""
@@ -25,7 +25,7 @@ def true_edges(net: BareTransformer, *, carried: Iterable[int] | None = None) ->
     counted = torch.zeros(net.shape.width, dtype=torch.bool)
     counted[list(range(net.shape.width) if carried is None else carried)] = True
     wrote, read, found, used = written(net), readers(net), set[str](), {"logits"}
-    graph = Graph(net.shape.layers, net.shape.heads, net.shape.heads, net.shape.width)
+    graph = EdgeGraph(net.shape.layers, net.shape.heads, net.shape.heads, net.shape.width)
     for stage in reversed(graph.stages):
         for reader in stage.readers:
             if reader.partition("<")[0] not in used:

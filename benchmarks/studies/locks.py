@@ -17,7 +17,7 @@ from wheeltap.core.study import CohortRole, CohortSpec, MemberSpec, Metric, Rule
 from wheeltap.recipes.base import recipes
 from wheeltap.stats.members import Single
 from wheeltap.studies.base import Size, Study
-from wheeltap.studies.table import Numbers, Table
+from wheeltap.studies.table import MemberTable, Numbers
 
 LOCKED, NOISE, BRITTLE = "locked", "label noise", "brittle lock"
 
@@ -195,7 +195,7 @@ class Locks(Study):
             values[SHIFT] = gains[GAIN] - gains["gain_beyond_output_shift"]
         return {key: Single(value) for key, value in values.items()}
 
-    def controls(self, case: Case, table: Table) -> list[Control]:
+    def controls(self, case: Case, table: MemberTable) -> list[Control]:
         """Is a lock found that opens at a touch of one unit?"""
         if self._letters:
             return []

@@ -16,7 +16,7 @@ from wheeltap.report import png
 from wheeltap.report.origin import unfinished
 from wheeltap.stats.members import Single
 from wheeltap.studies import rules
-from wheeltap.studies.table import Table
+from wheeltap.studies.table import MemberTable
 
 METRICS = (
     Metric(
@@ -101,7 +101,7 @@ def sections() -> tuple[Section, ...]:
     return Section(title="Pictures", blocks=blocks), strips
 
 
-def study_record(table: Table, *, pictures: bool = True) -> StudyRecord:
+def study_record(table: MemberTable, *, pictures: bool = True) -> StudyRecord:
     """The study of a table."""
     names = [(cohort.name, name) for cohort in table.cohorts for name in cohort.members]
     return StudyRecord(
@@ -121,7 +121,7 @@ def study_record(table: Table, *, pictures: bool = True) -> StudyRecord:
     )  # fmt: skip
 
 
-def report_of(table: Table, *, pictures: bool = True, headline: str = "") -> ReportRecord:
+def report_of(table: MemberTable, *, pictures: bool = True, headline: str = "") -> ReportRecord:
     """The report on a table: real drafts, one correction over all."""
     drafts = [rules.draft(rule, table, among=len(RULES), alpha=0.05) for rule in RULES]
     findings = settle(drafts, alpha=0.05)
@@ -138,9 +138,9 @@ def report_of(table: Table, *, pictures: bool = True, headline: str = "") -> Rep
     )  # fmt: skip
 
 
-def table(cohorts: Sequence[Cohort] = COHORTS) -> Table:
+def table(cohorts: Sequence[Cohort] = COHORTS) -> MemberTable:
     """The table of some cohorts."""
-    return Table(cohorts=tuple(cohorts), metrics=METRICS, numbers=numbers(cohorts), lost=LOST)
+    return MemberTable(cohorts=tuple(cohorts), metrics=METRICS, numbers=numbers(cohorts), lost=LOST)
 
 
 def study() -> ReportRecord:

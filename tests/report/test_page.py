@@ -303,7 +303,7 @@ def test_a_void_page_reassures_nobody(pages: dict[str, Path]) -> None:
     assert figures.TONES["calm"] in "".join(panel.wide for panel in _picture(shipped()).panels)
 
 
-def _picture(record: ReportRecord) -> page_top.Picture:
+def _picture(record: ReportRecord) -> page_top.TopPicture:
     picture = page_top.picture(record)
     assert picture is not None
     return picture
@@ -322,12 +322,12 @@ def test_the_picture_ranks_the_rows_of_the_table() -> None:
 
 
 def test_an_axis_is_compressed_only_where_effects_are_many_margins_long() -> None:
-    def scale(*values: float) -> dots.Scale:
+    def scale(*values: float) -> dots.DotScale:
         [table] = deployment.tables(shipped())
         some = next(line for line in table.lines if line.effect is not None)
         assert some.effect is not None
         lines = [replace(some, effect=_exactly(some.effect, value)) for value in values]
-        return dots.Scale.of(lines, factor=100.0, title=("lost",), paired=False)
+        return dots.DotScale.of(lines, factor=100.0, title=("lost",), paired=False)
 
     assert not scale(0.0, 0.1).compressed
     assert scale(0.0, 0.6).compressed

@@ -12,13 +12,13 @@ from wheeltap.core.records import Finding
 from wheeltap.core.study import Cohort, Metric, Rule, Statistic
 from wheeltap.stats.members import Single
 from wheeltap.studies import rules
-from wheeltap.studies.table import Table
+from wheeltap.studies.table import MemberTable
 
 ALPHA = 0.05
 RUNS = 40
 
 
-def table(**cohorts: list[float]) -> Table:
+def table(**cohorts: list[float]) -> MemberTable:
     """A table of one metric, ``x``."""
     names = {cohort: tuple(f"{cohort} {at}" for at in range(len(values))) for cohort, values in cohorts.items()}
     numbers = {
@@ -27,7 +27,7 @@ def table(**cohorts: list[float]) -> Table:
         for name, value in zip(names[cohort], values, strict=True)
     }
     made = tuple(Cohort(name=cohort, members=members) for cohort, members in names.items())
-    return Table(cohorts=made, metrics=(Metric(key="x", title="X", unit="points"),), numbers=numbers, lost={})
+    return MemberTable(cohorts=made, metrics=(Metric(key="x", title="X", unit="points"),), numbers=numbers, lost={})
 
 
 def rule(statistic: Statistic, *cohorts: str, margin: float, **more: object) -> Rule:
@@ -37,7 +37,7 @@ def rule(statistic: Statistic, *cohorts: str, margin: float, **more: object) -> 
     )  # pyright: ignore[reportArgumentType]
 
 
-def judged(made: Table, *planned: Rule) -> list[Finding]:
+def judged(made: MemberTable, *planned: Rule) -> list[Finding]:
     """The settled findings."""
     drafts = [rules.draft(one, made, among=len(planned), alpha=ALPHA) for one in planned]
     return settle(drafts, alpha=ALPHA)
@@ -85,7 +85,7 @@ def test_several_rules_together_raise_no_false_alarm(
     wrong, runs, rng = 0, 300, np.random.default_rng(5)
     for _ in range(runs):
         findings: list[Finding] = []
-        made: list[tuple[Table, Rule]] = []
+        made: list[tuple[MemberTable, Rule]] = []
         for _ in range(4):
             a, b = truth(rng, 5)
             made.append((table(a=a, b=b), rule(statistic, "a", "b", margin=0.0)))
@@ -123,7 +123,7 @@ def test_one_net_is_compared_with_its_like() -> None:
 
 def test_members_that_were_not_made_are_in_no_number() -> None:
     made = table(a=[1.0, 2.0, 3.0], b=[1.0, 2.0, 3.5])
-    short = Table(
+    short = MemberTable(
         cohorts=made.cohorts, metrics=made.metrics,
         numbers={name: held for name, held in made.numbers.items() if name != "a 1"}, lost={"a 1": "It diverged."},
     )  # fmt: skip
@@ -135,7 +135,9 @@ def test_members_that_were_not_made_are_in_no_number() -> None:
 
 def test_a_rule_without_numbers_is_not_answered() -> None:
     made = table(a=[1.0, 2.0], b=[3.0, 4.0])
-    empty = Table(cohorts=made.cohorts, metrics=made.metrics, numbers={}, lost=dict.fromkeys(made.numbers, "Lost."))
+    empty = MemberTable(
+        cohorts=made.cohorts, metrics=made.metrics, numbers={}, lost=dict.fromkeys(made.numbers, "Lost.")
+    )
     [finding] = judged(empty, rule("difference", "a", "b", margin=1.0))
     assert finding.status == "not_applicable"
     assert "No member of a has this number" in finding.because
@@ -165,7 +167,7 @@ def test_the_null_control_of_two_cohorts_rarely_fails_whatever_the_law() -> None
     assert failed == 0
 
 
-def scored(rng: np.random.Generator, shift: float, *, nets: int = 16, log: bool = False) -> Table:
+def scored(rng: np.random.Generator, shift: float, *, nets: int = 16, log: bool = False) -> MemberTable:
     """Copies of nets, flawed and sound, whose second score is higher by ``shift`` in those that are flawed."""
     (base, other), numbers = 20.0 * rng.normal(size=(2, nets)), dict[str, dict[str, Single]]()
     for cohort, own in (("flawed", shift), ("sound", 0.0)):
@@ -176,7 +178,7 @@ def scored(rng: np.random.Generator, shift: float, *, nets: int = 16, log: bool 
             }  # fmt: skip
     metrics = (Metric(key="x", title="Weight noise", unit="", log=log), Metric(key="cheap", title="Outputs", unit=""))
     cohorts = tuple(Cohort(name=c, members=tuple(f"{c} {at}" for at in range(nets))) for c in ("flawed", "sound"))
-    return Table(cohorts=cohorts, metrics=metrics, numbers=numbers, lost={})
+    return MemberTable(cohorts=cohorts, metrics=metrics, numbers=numbers, lost={})
 
 
 ADDED = rule("added", "flawed", "sound", margin=0.02, direction="more", beyond=("cheap",), within=True,
@@ -205,7 +207,7 @@ def test_where_no_added_value_is_shown_the_finding_and_the_headline_say_so_first
 def test_pairs_are_kept_together_where_a_member_is_missing() -> None:
     made = scored(np.random.default_rng(2), 9.0, nets=26)
     numbers = {name: held for name, held in made.numbers.items() if name not in ("flawed 3", "sound 5")}
-    short = Table(cohorts=made.cohorts, metrics=made.metrics, numbers=numbers, lost={})
+    short = MemberTable(cohorts=made.cohorts, metrics=made.metrics, numbers=numbers, lost={})
     [finding] = judged(short, ADDED)
     assert finding.status == "found" and finding.estimates[0].n == 24
 
@@ -213,7 +215,7 @@ def test_pairs_are_kept_together_where_a_member_is_missing() -> None:
 def test_numbers_that_have_no_logarithm_are_an_error_and_no_crash() -> None:
     made = scored(np.random.default_rng(2), 9.0, log=True)
     numbers = {**made.numbers, "sound 2": {**made.numbers["sound 2"], "x": Single(0.0)}}
-    [finding] = judged(Table(cohorts=made.cohorts, metrics=made.metrics, numbers=numbers, lost={}), ADDED)
+    [finding] = judged(MemberTable(cohorts=made.cohorts, metrics=made.metrics, numbers=numbers, lost={}), ADDED)
     assert finding.status == "error" and "positive" in finding.because
 
 

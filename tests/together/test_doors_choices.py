@@ -60,7 +60,8 @@ LATER = {
     "Trial": {"measures", "perturbation", "settings"}, "Finding": {"code", "verdict", "brief", "trials"},
     "Instrument": {"code", "axis", "reads", "otherwise"}, "Hypothesis": {"found", "otherwise", "undecided", "brief"},
     "Subject.count": {"idle"},
-    "Verdict": {"answered"}, "StudyAnswer": {"headline", "notes", "answers", "caveats"}, "Table": {"numbers", "lost"},
+    "Verdict": {"answered"}, "StudyAnswer": {"headline", "notes", "answers", "caveats"},
+    "MemberTable": {"numbers", "lost"},
     "Section": {"says", "brief"}, "Estimate": {"method", "unit"}, "Estimate.exact": {"unit"},
     "Single": {"method"}, "stats.members.MemberTest": {"method", "unit"}, "wt.seal.make": {"watch"},
 }  # fmt: skip
@@ -238,10 +239,10 @@ def compared(**given: Any) -> Callable[[Report], object]:
 
 
 def _table(report: Report) -> Any:
-    from wheeltap.studies.table import Table
+    from wheeltap.studies.table import MemberTable
 
     cohort = Cohort(name="one", members=("a",))
-    return Table((cohort,), (Metric(key="loss", title="Loss", unit=""),), {}, {})
+    return MemberTable((cohort,), (Metric(key="loss", title="Loss", unit=""),), {}, {})
 
 
 def _family() -> Any:
@@ -279,10 +280,10 @@ CHECKED: dict[tuple[str, str], list[Callable[[Report], object]]] = {
     ("Report.__getitem__", "code"): [lambda r: r["WT999"], lambda r: r[100]],  # type: ignore[index]
     ("Report.check", "max_loss"): [lambda r: r.check({"int4": 0.02}), lambda r: r.check({"int8": "low"}),  # type: ignore
                                    lambda r: r.check("costs"), lambda r: r.check({})],  # type: ignore[arg-type]
-    ("Table.having", "cohort"): [lambda r: _table(r).having("two", [])],
-    ("Table.having", "keys"): [lambda r: _table(r).having("one", ["lss"])],
-    ("Table.singles", "cohort"): [lambda r: _table(r).singles("two", "loss")],
-    ("Table.values", "cohort"): [lambda r: _table(r).values("two", "loss")],
+    ("MemberTable.having", "cohort"): [lambda r: _table(r).having("two", [])],
+    ("MemberTable.having", "keys"): [lambda r: _table(r).having("one", ["lss"])],
+    ("MemberTable.singles", "cohort"): [lambda r: _table(r).singles("two", "loss")],
+    ("MemberTable.values", "cohort"): [lambda r: _table(r).values("two", "loss")],
 }  # fmt: skip
 """Doors that take names of what is registered, each called with one that is not."""
 

@@ -56,7 +56,7 @@ _NAMED: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decided:
+class RuleOutcome:
     """One rule with what came of it.
 
     Attributes:
@@ -97,18 +97,18 @@ class Net:
 # ---- rules ----------------------------------------------------------------------------------------------------
 
 
-def decided(record: ReportRecord, study: StudyRecord) -> list[Decided]:
+def decided(record: ReportRecord, study: StudyRecord) -> list[RuleOutcome]:
     """Every rule with its finding."""
     said = {(one.code, one.title, one.subject): one for one in record.findings}
     return [_decided(study, rule, said.get((rule.code, rule.title, subject_of(rule)))) for rule in study.rules]
 
 
-def _decided(study: StudyRecord, rule: Rule, finding: Finding | None) -> Decided:
+def _decided(study: StudyRecord, rule: Rule, finding: Finding | None) -> RuleOutcome:
     named = all(cohort in rule.title for cohort in rule.cohorts)
     first = finding.estimates[0] if finding is not None and finding.estimates else None
     value, bracket = ("", "") if first is None else words.parts(first)
     least = None if finding is None else finding.smallest_detectable
-    return Decided(
+    return RuleOutcome(
         name=words.plain(rule.title), of="" if named else words.plain(subject_of(rule)), code=words.plain(rule.code),
         asks=_asks(study, rule), counts=_counts(study, rule, finding), value=value, bracket=bracket,
         word="not judged" if finding is None else view.verdict(finding),

@@ -49,7 +49,7 @@ class Line:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class DeploymentTable:
     """Rows with their headings.
 
     Attributes:
@@ -78,7 +78,7 @@ class Head:
     partly: bool
 
 
-def tables(record: ReportRecord, *, most: int = MOST_LINES) -> tuple[Table, ...]:
+def tables(record: ReportRecord, *, most: int = MOST_LINES) -> tuple[DeploymentTable, ...]:
     """The tables of the first screen, none where no deployment was asked about.
 
     One model: its rows. Two: rows with both scores and the difference, the largest first. More: a table of every
@@ -312,12 +312,12 @@ def _line(record: ReportRecord, finding: Finding, cells: Sequence[tuple[str, Ton
     )  # fmt: skip
 
 
-def _single(record: ReportRecord, rows: Sequence[Finding], name: str, *, most: int) -> Table:
+def _single(record: ReportRecord, rows: Sequence[Finding], name: str, *, most: int) -> DeploymentTable:
     mine = [row for row in rows if row.subject == name]
     lines = [_line(record, row, _single_cells(record, row)) for row in mine]
     measure = words.plain(record.task.measure)
     lost = "grows, 95 %" if any(_named(row, GROWN) for row in mine) else "lost, 95 %"
-    return Table(
+    return DeploymentTable(
         title=words.plain(name), headings=("shipped as", measure, lost, "changed", _heading(record, mine)),
         lines=tuple(lines[:most]), more=max(len(lines) - most, 0), scale=_scale(record),
     )  # fmt: skip
@@ -346,7 +346,7 @@ def _heading(record: ReportRecord, rows: Sequence[Finding]) -> str:
 
 def _pair(
     record: ReportRecord, rows: Sequence[Finding], pairs: Sequence[str], *, both: Sequence[str], most: int
-) -> Table:
+) -> DeploymentTable:
     """Differences, the largest first; beside them both models' scores, where there are only two."""
     mine = sorted((row for row in rows if row.subject in pairs), key=_size)
     hidden = 0
@@ -357,7 +357,7 @@ def _pair(
     lines = [_line(record, row, _pair_cells(record, rows, row, both), noted=False) for row in mine]
     heading = f"{words.plain(both[1]) if both else 'second'} loses more, 95 %"
     named = tuple(words.plain(name) for name in both) if both else ("pair",)
-    return Table(
+    return DeploymentTable(
         title=words.plain(pairs[0]) if len(pairs) == 1 else "",
         headings=("shipped as", *named, heading, _heading(record, mine)), lines=tuple(lines[:most]),
         more=max(len(lines) - most, 0) + hidden, scale=_scale(record), paired=True,
@@ -394,7 +394,7 @@ def _own(record: ReportRecord, found: Sequence[Finding]) -> tuple[str, Tone]:
     return told, verdict_tone(found[0])
 
 
-def _matrix(record: ReportRecord, rows: Sequence[Finding], names: Sequence[str], *, most: int) -> Table:
+def _matrix(record: ReportRecord, rows: Sequence[Finding], names: Sequence[str], *, most: int) -> DeploymentTable:
     """Every model's score and verdict under every scheme."""
     schemes = list(dict.fromkeys((row.code, row.scheme) for row in rows if row.subject in names))
     lines: list[Line] = []
@@ -411,7 +411,7 @@ def _matrix(record: ReportRecord, rows: Sequence[Finding], names: Sequence[str],
                 tone="quiet",
             )
         )
-    return Table(
+    return DeploymentTable(
         title="", headings=("shipped as", *(words.plain(name) for name in names), ""), lines=tuple(lines[:most]),
         more=max(len(lines) - most, 0), scale=_scale(record),
     )  # fmt: skip

@@ -26,7 +26,7 @@ _STEPS = (1.0, 2.0, 5.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scale:
+class DotScale:
     """The axis of effects, shared by all drawings of one table.
 
     Attributes:
@@ -44,7 +44,7 @@ class Scale:
     paired: bool
 
     @classmethod
-    def of(cls, lines: Sequence[Line], *, factor: float, title: tuple[str, ...], paired: bool) -> "Scale":
+    def of(cls, lines: Sequence[Line], *, factor: float, title: tuple[str, ...], paired: bool) -> "DotScale":
         """The scale on which every row is seen, with zero and the margin."""
         margin = factor * max((line.margin for line in lines), default=0.0)
         effects = [times(line.effect, factor) for line in lines if line.effect is not None]
@@ -103,7 +103,7 @@ def ranked(lines: Sequence[Line], *, paired: bool) -> list[Line]:
     return [line for _, line in known]
 
 
-def one(lines: Sequence[Line], scale: Scale, *, width: int) -> "alt.LayerChart":
+def one(lines: Sequence[Line], scale: DotScale, *, width: int) -> "alt.LayerChart":
     """Rows of one model or pair, their verdicts in words beside them or, where it is narrow, after their names.
 
     Args:
@@ -128,7 +128,7 @@ def one(lines: Sequence[Line], scale: Scale, *, width: int) -> "alt.LayerChart":
 
 
 def several(
-    labels: Sequence[str], series: Sequence[tuple[Style, Sequence[Line]]], scale: Scale, *, width: int
+    labels: Sequence[str], series: Sequence[tuple[Style, Sequence[Line]]], scale: DotScale, *, width: int
 ) -> "alt.LayerChart":
     """Rows of several pairs: in each row a dot for each pair, filled where the two differ.
 
@@ -167,7 +167,7 @@ class _Mark:
     high: float
 
     @classmethod
-    def of(cls, line: Line, scale: Scale, at: float) -> "_Mark":
+    def of(cls, line: Line, scale: DotScale, at: float) -> "_Mark":
         assert line.effect is not None, "only rows with an effect are drawn"
         effect = times(line.effect, scale.factor)
         value = effect.value or 0.0
@@ -177,7 +177,7 @@ class _Mark:
         return cls(at=at, value=value, low=low, high=high)
 
 
-def _ground(lines: Sequence[Line], scale: Scale, rows: Rows) -> list[Any]:
+def _ground(lines: Sequence[Line], scale: DotScale, rows: Rows) -> list[Any]:
     """What is behind the marks: in grey the effects within the margin, their ends, and zero."""
     import altair as alt
 
@@ -206,7 +206,7 @@ def _between(rows: Rows, count: int) -> Any:
     return base.mark_rule(color=figures.BAND, strokeWidth=0.7).encode(y=rows.down("top"))
 
 
-def _dots(marks: Sequence[_Mark], style: Style, scale: Scale, rows: Rows, *, filled: bool = True) -> list[Any]:
+def _dots(marks: Sequence[_Mark], style: Style, scale: DotScale, rows: Rows, *, filled: bool = True) -> list[Any]:
     import altair as alt
 
     told = [{"at": mark.at, "value": mark.value, "low": mark.low, "high": mark.high} for mark in marks]

@@ -64,7 +64,7 @@ class LegendEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Matched:
+class SurvivalPicture:
     """What survives, of one subject: every change of its weights on one axis, and dose by dose."""
 
     subject: str
@@ -146,12 +146,12 @@ def _curve_words(curve: Curve) -> str:
 # ---- what survives --------------------------------------------------------------------------------------------
 
 
-def matched(record: ReportRecord) -> list[Matched]:
+def matched(record: ReportRecord) -> list[SurvivalPicture]:
     """For each subject, what survives which change of its weights."""
     return [_matched(record, one) for one in survival.survival(record)]
 
 
-def _matched(record: ReportRecord, one: survival.Survival) -> Matched:
+def _matched(record: ReportRecord, one: survival.Survival) -> SurvivalPicture:
     sized = survival.sized(record, one.subject)
     places = survival.worst(sized, most=curves.MOST_LINES)
     strips = [one.strips[place] for place in places]
@@ -165,7 +165,7 @@ def _matched(record: ReportRecord, one: survival.Survival) -> Matched:
         f"Drawn are the {len(strips)} of {len(one.strips)} that lose half of the score at the smallest change. "
         "All are in the table."
     )
-    return Matched(
+    return SurvivalPicture(
         subject=one.subject, svg="" if chart is None else markup(figures.svg(chart)), alt=alt, strips=one.strips,
         legend=tuple(LegendEntry.of(strip.label, look) for strip, look in zip(strips, styled, strict=True)),
         note=note if left else "",

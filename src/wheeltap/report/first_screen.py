@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 from wheeltap.audits.headline import TELL
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import deployment, view
-from wheeltap.report.deployment import Line, Table
+from wheeltap.report.deployment import DeploymentTable, Line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,7 +41,7 @@ def heads(record: ReportRecord, console: "Console") -> None:
     console.print(Text(f"{view.examples(record)}; {deployment.controls_line(record)}"), highlight=False)
 
 
-def table(shown: Table, console: "Console") -> None:
+def table(shown: DeploymentTable, console: "Console") -> None:
     """Print a deployment table and, above it, a bar for each row against the margin."""
     from rich.text import Text
 
@@ -59,7 +59,7 @@ def table(shown: Table, console: "Console") -> None:
         console.print(Text(f"and {shown.more} more: --full", style="dim"), highlight=False)
 
 
-def _kept(shown: Table, console: "Console") -> list[int]:
+def _kept(shown: DeploymentTable, console: "Console") -> list[int]:
     """Which cells have something in a row, and room: on a very narrow terminal, the loss alone."""
     every = [at for at in range(len(shown.headings) - 2) if any(line.cells[at] for line in shown.lines)]
     if console.width >= _NARROW or not shown.title:
@@ -68,7 +68,7 @@ def _kept(shown: Table, console: "Console") -> list[int]:
     return [at for at in every if "95 %" in shown.headings[at + 1]]
 
 
-def _grid(shown: Table, console: "Console") -> "Grid":
+def _grid(shown: DeploymentTable, console: "Console") -> "Grid":
     from rich.table import Table as Grid
 
     grid = Grid(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
@@ -95,7 +95,7 @@ def _grid(shown: Table, console: "Console") -> "Grid":
     return grid
 
 
-def _wide(shown: Table, at: int) -> int:
+def _wide(shown: DeploymentTable, at: int) -> int:
     """Columns that a cell takes, its heading included, which is in two lines where it says who loses more."""
     heading = shown.headings[at + 1].replace(" loses more", "\nloses more")
     return max(map(len, (*(line.cells[at] for line in shown.lines), *heading.split("\n"))))
@@ -119,7 +119,7 @@ def _verdict(line: Line) -> "Text":
     return text.append(f" ({note})", style="") if note else text
 
 
-def bars(shown: Table, console: "Console") -> None:
+def bars(shown: DeploymentTable, console: "Console") -> None:
     """Print a bar for each row: the effect, its interval, and the margin as a line. Not for several pairs at once."""
     from rich.text import Text
 

@@ -73,7 +73,7 @@ def _items(lines: Sequence[str], *, last: int = 0) -> list[str]:
 # ---- tables ---------------------------------------------------------------------------------------------------
 
 
-def _table(table: deployment.Table) -> list[list[str]]:
+def _table(table: deployment.DeploymentTable) -> list[list[str]]:
     """A deployment table; without its last column where that says nothing."""
     rows = [_row(line) for line in table.lines]
     if not rows:

@@ -10,7 +10,7 @@ import msgspec
 
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import deployment, dots, drawn, figures, view, words
-from wheeltap.report.deployment import Line, Table
+from wheeltap.report.deployment import DeploymentTable, Line
 from wheeltap.report.drawn import LegendEntry, markup
 
 _ALL = 10**9
@@ -43,7 +43,7 @@ class Said:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
+class PageTable:
     """A deployment table as it fits.
 
     Attributes:
@@ -62,7 +62,7 @@ class Shown:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Panel:
+class PicturePanel:
     """One drawing, made for a page and for a phone; ``alt`` says what it shows to whoever cannot see it."""
 
     title: str
@@ -72,11 +72,11 @@ class Panel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class TopPicture:
     """The deployment table drawn."""
 
     caption: str
-    panels: tuple[Panel, ...]
+    panels: tuple[PicturePanel, ...]
     legend: tuple[LegendEntry, ...] = ()
 
 
@@ -95,13 +95,13 @@ def said(record: ReportRecord) -> Said:
 # ---- tables ---------------------------------------------------------------------------------------------------
 
 
-def tables(record: ReportRecord) -> list[Shown]:
+def tables(record: ReportRecord) -> list[PageTable]:
     """The deployment tables, cut into as many as fit side by side."""
     full = deployment.tables(record, most=_ALL)
     return [part for table in full for part in _fitted(table, _caption(record, table)) if part.lines]
 
 
-def _fitted(table: Table, caption: str) -> Iterator[Shown]:
+def _fitted(table: DeploymentTable, caption: str) -> Iterator[PageTable]:
     """A table of many models in parts; a part says more than ``MOST_LINES`` rows in its folded rest."""
     models = 0 if table.title or table.paired else len(table.headings) - 2
     for start in range(0, max(models, 1), _MOST_COLUMNS):
@@ -109,7 +109,7 @@ def _fitted(table: Table, caption: str) -> Iterator[Shown]:
         label, *middle, verdict = table.headings
         lines = tuple(replace(line, cells=line.cells[cut], tones=line.tones[cut]) for line in table.lines)
         headings, most = (label, *middle[cut], verdict), deployment.MOST_LINES
-        yield Shown(
+        yield PageTable(
             caption=caption, headings=headings, lines=lines[:most], rest=lines[most:], hidden=table.more,
             named=table.paired and not table.title,
         )  # fmt: skip
@@ -120,7 +120,7 @@ def _unit(record: ReportRecord) -> str:
     return f"points of {measure}" if record.task.bounded else measure
 
 
-def _caption(record: ReportRecord, table: Table) -> str:
+def _caption(record: ReportRecord, table: DeploymentTable) -> str:
     if table.title and not table.paired:
         return f"What shipping costs, in {_unit(record)}. In brackets: the 95 % interval."
     if not table.paired:
@@ -134,7 +134,7 @@ def _caption(record: ReportRecord, table: Table) -> str:
 # ---- picture --------------------------------------------------------------------------------------------------
 
 
-def picture(record: ReportRecord) -> Picture | None:
+def picture(record: ReportRecord) -> TopPicture | None:
     """The rows of the first screen drawn; nothing where none has a number."""
     full = deployment.tables(record)
     if not full:
@@ -149,18 +149,18 @@ def _sober(record: ReportRecord, lines: Sequence[Line]) -> list[Line]:
     return [replace(line, tone="quiet") if record.void else line for line in lines]
 
 
-def _single(record: ReportRecord, table: Table) -> Picture | None:
+def _single(record: ReportRecord, table: DeploymentTable) -> TopPicture | None:
     lines = dots.ranked(_sober(record, table.lines), paired=table.paired)
     if not lines:
         return None
-    scale = dots.Scale.of(lines, factor=table.scale, title=_axis(record, table), paired=table.paired)
+    scale = dots.DotScale.of(lines, factor=table.scale, title=_axis(record, table), paired=table.paired)
     wide, narrow = (markup(figures.svg(dots.one(lines, scale, width=width))) for width in (dots.WIDE, dots.NARROW))
     what = "difference" if table.paired else "loss"
     alt = f"Dot plot of the {what} at each row of the table, the largest first. {_spoken(lines, scale)}"
-    return Picture(caption=_legend(scale, what), panels=(Panel(title="", wide=wide, narrow=narrow, alt=alt),))
+    return TopPicture(caption=_legend(scale, what), panels=(PicturePanel(title="", wide=wide, narrow=narrow, alt=alt),))
 
 
-def _axis(record: ReportRecord, table: Table) -> tuple[str, ...]:
+def _axis(record: ReportRecord, table: DeploymentTable) -> tuple[str, ...]:
     if not table.paired:
         return tuple(textwrap.wrap(f"lost ({_unit(record)})", _TITLE))
     second = words.plain(record.subjects[1].name)
@@ -171,13 +171,13 @@ def _gap_axis(record: ReportRecord, worse: str) -> tuple[str, ...]:
     return (*textwrap.wrap(f"difference ({_unit(record)})", _TITLE), f"right: {worse} loses more")
 
 
-def _legend(scale: dots.Scale, what: str) -> str:
+def _legend(scale: dots.DotScale, what: str) -> str:
     """How to read the marks."""
     text = f"Dot: {what}. Line: its 95 % interval. Gray: within the margin ({scale.margin:.3g})."
     return f"{text} Beyond the margin the axis is compressed." if scale.compressed else text
 
 
-def _spoken(lines: Sequence[Line], scale: dots.Scale) -> str:
+def _spoken(lines: Sequence[Line], scale: dots.DotScale) -> str:
     told = (
         f"{line.label}: {words.interval(dots.times(line.effect, scale.factor))}, {line.verdict}"
         for line in lines
@@ -186,20 +186,20 @@ def _spoken(lines: Sequence[Line], scale: dots.Scale) -> str:
     return f"{'; '.join(told)}."
 
 
-def _several(record: ReportRecord) -> Picture | None:
+def _several(record: ReportRecord) -> TopPicture | None:
     """All pairs in one chart; where they are too many, a chart each."""
     by_rival = {name: dots.ranked(_sober(record, table.lines), paired=True) for name, table in _pairs(record)}
     by_rival = {name: lines for name, lines in by_rival.items() if lines}
     lines = dots.ranked([line for mine in by_rival.values() for line in mine], paired=True)
     if not lines:
         return None
-    scale = dots.Scale.of(
+    scale = dots.DotScale.of(
         lines, factor=_pairs(record)[0][1].scale, title=_gap_axis(record, "the named one"), paired=True
     )
     if len(by_rival) > _MOST_SERIES:
         panels = [_panel(name, mine[:_PANEL_ROWS], scale) for name, mine in by_rival.items()]
         caption = f"{_legend(scale, 'difference')} The {_PANEL_ROWS} largest of each."
-        return Picture(caption=caption, panels=tuple(panels))
+        return TopPicture(caption=caption, panels=tuple(panels))
     looks = [drawn.looks(record)[name] for name in by_rival]
     labels = list(dict.fromkeys(line.label for line in lines))[:_MOST_ROWS]
     kept = [[line for line in mine if line.label in labels] for mine in by_rival.values()]
@@ -213,13 +213,15 @@ def _several(record: ReportRecord) -> Picture | None:
     left = len({line.label for line in lines}) - len(labels)
     caption = f"{_legend(scale, 'difference')} Filled: shown to differ."
     caption += f" The {len(labels)} rows with the largest differences." if left else ""
-    return Picture(caption=caption, panels=(Panel(title="", wide=wide, narrow=narrow, alt=alt),), legend=legend)
+    return TopPicture(
+        caption=caption, panels=(PicturePanel(title="", wide=wide, narrow=narrow, alt=alt),), legend=legend
+    )
 
 
-def _pairs(record: ReportRecord) -> list[tuple[str, Table]]:
+def _pairs(record: ReportRecord) -> list[tuple[str, DeploymentTable]]:
     """The second model of each pair, and the table there would be of the two alone."""
     first, *rivals = record.subjects
-    made: list[tuple[str, Table]] = []
+    made: list[tuple[str, DeploymentTable]] = []
     for rival in rivals:
         names = (first.name, rival.name, f"{first.name} vs {rival.name}")
         mine = tuple(finding for finding in record.findings if finding.subject in names)
@@ -228,9 +230,11 @@ def _pairs(record: ReportRecord) -> list[tuple[str, Table]]:
     return made
 
 
-def _panel(name: str, lines: Sequence[Line], scale: dots.Scale) -> Panel:
+def _panel(name: str, lines: Sequence[Line], scale: dots.DotScale) -> PicturePanel:
     svg, name = markup(figures.svg(dots.one(lines, scale, width=dots.NARROW))), words.plain(name)
-    return Panel(title=name, wide=svg, narrow="", alt=f"Dot plot of the differences of {name}. {_spoken(lines, scale)}")
+    return PicturePanel(
+        title=name, wide=svg, narrow="", alt=f"Dot plot of the differences of {name}. {_spoken(lines, scale)}"
+    )
 
 
 # ---- findings -------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from wheeltap.stats.members import Single
 from wheeltap.studies import rules
 from wheeltap.studies.measures import AuditMetric
 from wheeltap.studies.rules import cohort_of
-from wheeltap.studies.table import Numbers, Table
+from wheeltap.studies.table import MemberTable, Numbers
 
 Size = Literal["small", "full"]
 
@@ -141,19 +141,19 @@ class Study(Audit):
             raise NoAnswer("not_applicable", " ".join(gaps))
         return found
 
-    def controls(self, case: Case, table: Table) -> list[Control]:
+    def controls(self, case: Case, table: MemberTable) -> list[Control]:
         """Checks on the instruments whose right answer is known beforehand."""
         return []
 
-    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> StudyAnswer:
+    def said(self, case: Case, table: MemberTable, findings: Sequence[Finding]) -> StudyAnswer:
         """What it says of the settled findings of a study that is not void."""
         return StudyAnswer(headline=rules.headline(self.rules(), findings), caveats=self.caveats)
 
-    def shown(self, case: Case, table: Table) -> StudyView:
+    def shown(self, case: Case, table: MemberTable) -> StudyView:
         """What it shows beside its table."""
         return StudyView(members=members_of(table), rows=table.rows())
 
-    def sections(self, case: Case, table: Table) -> list[Section]:
+    def sections(self, case: Case, table: MemberTable) -> list[Section]:
         """What its page shows beside its table."""
         return []
 
@@ -202,7 +202,7 @@ class Study(Audit):
         answered = partial(self._answered, case, table)
         return Verdict(drafts=drafts, controls=controls, answered=answered, sections=self.sections(case, table))
 
-    def table(self, case: Case) -> Table:
+    def table(self, case: Case) -> MemberTable:
         """Every member's numbers; of those that have none, why."""
         numbers: dict[str, Numbers] = {}
         lost: dict[str, str] = {}
@@ -223,10 +223,10 @@ class Study(Audit):
                 msgspec.structs.replace(one, ends=(-1.0, 1.0)) if one.of_score and one.ends == (None, None) else one
                 for one in metrics
             )
-        return Table(cohorts=planned.cohorts, metrics=metrics, numbers=numbers, lost=lost)
+        return MemberTable(cohorts=planned.cohorts, metrics=metrics, numbers=numbers, lost=lost)
 
     def _answered(
-        self, case: Case, table: Table, findings: Sequence[Finding], void: bool
+        self, case: Case, table: MemberTable, findings: Sequence[Finding], void: bool
     ) -> tuple[str, StudyRecord]:  # fmt: skip
         planned = _planned(case)
         said = StudyAnswer(headline=VOID, caveats=self.caveats) if void else self.said(case, table, findings)
@@ -239,7 +239,7 @@ class Study(Audit):
         return said.headline, record
 
 
-def members_of(table: Table) -> tuple[Member, ...]:
+def members_of(table: MemberTable) -> tuple[Member, ...]:
     """Every member, with what became of it."""
     return tuple(
         Member(

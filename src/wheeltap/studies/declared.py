@@ -48,7 +48,7 @@ from wheeltap.sources.base import require_no_code
 from wheeltap.studies import rules
 from wheeltap.studies.base import Study, StudyAnswer
 from wheeltap.studies.measures import AuditMetric, score_after, score_before
-from wheeltap.studies.table import Table
+from wheeltap.studies.table import MemberTable
 
 LARGEST = 2**20
 """Bytes that such a file may have."""
@@ -281,7 +281,7 @@ class DeclaredStudy(Study):
             for one in self._held.rules
         )  # fmt: skip
 
-    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> StudyAnswer:
+    def said(self, case: Case, table: MemberTable, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study``; where the cohort that loses less is worse all along, that too."""
         worse = rules.worse(table.rows(), self.rules(), case.plan.task.sign)
         said = super().said(case, table, findings)

@@ -18,13 +18,13 @@ from wheeltap.stats import members
 from wheeltap.stats.evidence import Members
 from wheeltap.stats.members import MemberTest, NumberScale, PlannedTest, dead_because, difference
 from wheeltap.studies.measures import score_after, score_before
-from wheeltap.studies.table import LEVEL, Table, scale_of, within
+from wheeltap.studies.table import LEVEL, MemberTable, scale_of, within
 
 WORST = 0.001
 """A null control fails below this p-value, corrected for all its tests: a sound study is rarely void by chance."""
 
 
-def draft(rule: Rule, table: Table, *, among: int, alpha: float) -> Hypothesis:
+def draft(rule: Rule, table: MemberTable, *, among: int, alpha: float) -> Hypothesis:
     """The finding that a rule makes of a table, before the correction.
 
     Args:
@@ -66,7 +66,7 @@ def subject_of(rule: Rule) -> str:
     return f"over {listed(rule.cohorts)}" if pooled else " vs ".join(rule.cohorts)
 
 
-def margin_of(rule: Rule, table: Table) -> float:
+def margin_of(rule: Rule, table: MemberTable) -> float:
     """The smallest effect of interest, in units of the statistic."""
     if not rule.relative:
         return rule.margin
@@ -74,7 +74,7 @@ def margin_of(rule: Rule, table: Table) -> float:
     return rule.margin * abs(float(np.mean(values)))
 
 
-def tested(rule: Rule, table: Table) -> MemberTest:
+def tested(rule: Rule, table: MemberTable) -> MemberTest:
     """The rule's statistic on a table.
 
     Raises:
@@ -91,7 +91,7 @@ def tested(rule: Rule, table: Table) -> MemberTest:
         raise NoAnswer("error", error.in_line()) from error
 
 
-def _statistic(rule: Rule, table: Table, scale: NumberScale, keys: Sequence[str]) -> MemberTest:
+def _statistic(rule: Rule, table: MemberTable, scale: NumberScale, keys: Sequence[str]) -> MemberTest:
     key, first, last = rule.metric, rule.cohorts[0], rule.cohorts[-1]
     if rule.statistic == "association":
         return _association(rule, table, keys)
@@ -114,7 +114,7 @@ def _statistic(rule: Rule, table: Table, scale: NumberScale, keys: Sequence[str]
     return how(one, two, name=key, scale=scale)
 
 
-def _paired(rule: Rule, table: Table, keys: Sequence[str]) -> tuple[list[str], list[str]]:
+def _paired(rule: Rule, table: MemberTable, keys: Sequence[str]) -> tuple[list[str], list[str]]:
     """Members of both cohorts at the same places, where both have these numbers."""
     one, two = (table.having(cohort, keys) for cohort in rule.cohorts)
     places = zip(*(table.cohort(cohort).members for cohort in rule.cohorts), strict=True)
@@ -122,7 +122,7 @@ def _paired(rule: Rule, table: Table, keys: Sequence[str]) -> tuple[list[str], l
     return [a for a, _ in both], [b for _, b in both]
 
 
-def _added(rule: Rule, table: Table) -> MemberTest:
+def _added(rule: Rule, table: MemberTable) -> MemberTest:
     """Numbers that are compared by ratios, on logarithms."""
     keys = [*rule.beyond, rule.metric]
     one, two = _paired(rule, table, keys) if rule.within else [table.having(cohort, keys) for cohort in rule.cohorts]
@@ -134,7 +134,7 @@ def _added(rule: Rule, table: Table) -> MemberTest:
     return members.added(*scores, within=rule.within, name=rule.metric)
 
 
-def _association(rule: Rule, table: Table, keys: Sequence[str]) -> MemberTest:
+def _association(rule: Rule, table: MemberTable, keys: Sequence[str]) -> MemberTest:
     names = [(cohort, name) for cohort in rule.cohorts for name in table.having(cohort, keys)]
     columns = {key: [table.numbers[name][key].value for _, name in names] for key in keys}
     groups = [cohort for cohort, _ in names] if rule.within else ()
@@ -164,7 +164,7 @@ def _otherwise(rule: Rule) -> str:
     return rule.otherwise or _SILENT.get(rule.statistic, "")
 
 
-def _means(rule: Rule, table: Table) -> tuple[Estimate, ...]:
+def _means(rule: Rule, table: MemberTable) -> tuple[Estimate, ...]:
     """The number of each cohort, beside the effect."""
     rows = {row.metric.key: row for row in table.rows()}
     if rule.statistic in ("association", "mean", "exact"):
@@ -172,7 +172,7 @@ def _means(rule: Rule, table: Table) -> tuple[Estimate, ...]:
     return tuple(row.mean for row in rows[rule.metric].cohorts if row.cohort in rule.cohorts)
 
 
-def _numbers(rule: Rule, table: Table) -> str:
+def _numbers(rule: Rule, table: MemberTable) -> str:
     """The cohorts' numbers in a sentence."""
     metric = table.metric(rule.metric)
     title = f"{metric.title} ({metric.unit})" if metric.unit else metric.title
@@ -193,11 +193,11 @@ def _numbers(rule: Rule, table: Table) -> str:
     return f"{title}: {', '.join(phrases)}."
 
 
-def _by_cohort(rule: Rule, table: Table) -> list[tuple[str, Estimate]]:
+def _by_cohort(rule: Rule, table: MemberTable) -> list[tuple[str, Estimate]]:
     return [(cohort, mean) for cohort, mean in zip(_ordered(rule, table), _means(rule, table), strict=True)]
 
 
-def _ordered(rule: Rule, table: Table) -> list[str]:
+def _ordered(rule: Rule, table: MemberTable) -> list[str]:
     rows = {row.metric.key: row for row in table.rows()}
     return [row.cohort for row in rows[rule.metric].cohorts if row.cohort in rule.cohorts]
 
@@ -247,12 +247,12 @@ def _worse(held: Mapping[tuple[str, str], Sequence[float]], rule: Rule, sign: fl
     return f"{less} loses less than {more}, but is worse all along: its score is {scores[0]} before, {scores[1]} after."
 
 
-def left_out(table: Table, planned: Sequence[Rule]) -> list[Control]:
+def left_out(table: MemberTable, planned: Sequence[Rule]) -> list[Control]:
     """Controls that every study has: nets made alike against each other; members that were not made."""
     return [_alike(table, planned), _all_made(table)]
 
 
-def _all_made(table: Table) -> Control:
+def _all_made(table: MemberTable) -> Control:
     whole = sum(len(cohort.members) for cohort in table.cohorts)
     lost = "; ".join(f"{name} ({why})" for name, why in table.lost.items())
     return Control(
@@ -263,7 +263,7 @@ def _all_made(table: Table) -> Control:
     )  # fmt: skip
 
 
-def _alike(table: Table, planned: Sequence[Rule]) -> Control:
+def _alike(table: MemberTable, planned: Sequence[Rule]) -> Control:
     """Nets made alike against each other, by the statistic of each rule: none may be called different.
 
     Of a rule about one net, each net of the other cohort is left out in turn; of a rule about two cohorts, the second
@@ -308,7 +308,7 @@ _HALVES = 4
 """Ways in which a cohort is cut in two."""
 
 
-def _among_alike(rule: Rule, table: Table, values: Sequence[float]) -> list[MemberTest]:
+def _among_alike(rule: Rule, table: MemberTable, values: Sequence[float]) -> list[MemberTest]:
     key, scale = rule.metric, scale_of(table.metric(rule.metric))
     if rule.statistic == "one_of":
         rest = [[*values[:at], *values[at + 1 :]] for at in range(len(values))]

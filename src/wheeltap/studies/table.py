@@ -20,7 +20,7 @@ Numbers = Mapping[str, Single]
 
 @final
 @dataclass(frozen=True, eq=False)
-class Table:
+class MemberTable:
     """Members and their numbers.
 
     Attributes:

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from tests.published import published
 from wheeltap.core.errors import DataError, FileFormatError, MissingFile, ModelError, UsageError
-from wheeltap.suites.circuits.circuit import Circuit, Graph, Origin, is_mib, read_mib, write_mib
+from wheeltap.suites.circuits.circuit import Circuit, EdgeGraph, Origin, is_mib, read_mib, write_mib
 
 ORIGIN = Origin(model="aa", name="net", task="agreement", examples="bb", found={"method": "eap", "target": 0.1})
 
 
-def circuit(graph: Graph, *, seed: int = 0, origin: Origin | None = None) -> Circuit:
+def circuit(graph: EdgeGraph, *, seed: int = 0, origin: Origin | None = None) -> Circuit:
     rng = np.random.default_rng(seed)
     kept = rng.random(len(graph.edges)) < 0.3
     every = np.ones(len(kept), bool)
@@ -29,19 +29,19 @@ def circuit(graph: Graph, *, seed: int = 0, origin: Origin | None = None) -> Cir
 def test_the_published_circuit_reads_and_writes_to_the_same_bytes(tmp_path: Path) -> None:
     path = published("mib-circuit/ioi-eap-ig.json.gz")
     found = read_mib(path)
-    assert found.graph == Graph(12, 12, 12, 768)
+    assert found.graph == EdgeGraph(12, 12, 12, 768)
     assert (len(found.graph.edges), len(found.graph.nodes)) == (32_491, 158)
     assert (int(found.kept.sum()), int(found.nodes.sum()), found.excluded) == (756, 81, 0)
     assert found.scores[found.graph.edges.index("input->a0.h1<q>")] == -0.03757336363196373
     assert (found.graph.touched(found.kept) == found.nodes).all()
-    assert Graph.of_numbers(found.graph.numbers) == found.graph and found.origin is None and is_mib(path)
+    assert EdgeGraph.of_numbers(found.graph.numbers) == found.graph and found.origin is None and is_mib(path)
     assert (found.graph.connected(found.kept) == found.kept).all()
     write_mib(found, tmp_path / "own.json")
     assert (tmp_path / "own.json").read_bytes() == gzip.decompress(path.read_bytes())
 
 
 GRAPHS = st.builds(
-    lambda layers, groups, share, width, parallel, mlps: Graph(
+    lambda layers, groups, share, width, parallel, mlps: EdgeGraph(
         layers, groups * share, groups, width, parallel=parallel, mlps=mlps
     ),
     st.integers(1, 3),
@@ -53,7 +53,7 @@ GRAPHS = st.builds(
 )
 
 
-def slow_edges(graph: Graph) -> set[str]:
+def slow_edges(graph: EdgeGraph) -> set[str]:
     """By the rule that a component reads all that is computed before it."""
     share, edges = graph.heads // graph.groups, set[str]()
     for target in graph.nodes:
@@ -71,7 +71,7 @@ def slow_edges(graph: Graph) -> set[str]:
 
 @given(GRAPHS, st.integers(0, 9))
 @settings(max_examples=30)
-def test_edges_connections_and_files_of_any_graph(graph: Graph, seed: int) -> None:
+def test_edges_connections_and_files_of_any_graph(graph: EdgeGraph, seed: int) -> None:
     assert set(graph.edges) == slow_edges(graph)
     by_stage = sum(stage.writers * len(stage.readers) for stage in graph.stages)
     assert len(graph.edges) == len(set(graph.edges)) == by_stage
@@ -98,7 +98,7 @@ def slow_connected(own: Circuit) -> np.ndarray[Any, Any]:
 
 @pytest.mark.parametrize("suffix", ["json", "json.gz"])
 def test_a_file_keeps_everything(tmp_path: Path, suffix: str) -> None:
-    graph = Graph(2, 4, 2, 16, parallel=True)
+    graph = EdgeGraph(2, 4, 2, 16, parallel=True)
     own = circuit(graph, origin=ORIGIN)
     kept = own.kept & (own.scores > 0)
     own = Circuit(graph, own.scores * (own.scores > 0), kept, own.nodes, own.scores > 0,
@@ -116,7 +116,7 @@ def test_a_file_keeps_everything(tmp_path: Path, suffix: str) -> None:
 
 
 def plain(tmp_path: Path, change: Callable[[dict[str, Any]], Any], *, origin: Origin | None = None) -> Circuit:
-    own = circuit(Graph(1, 2, 2, 8), origin=origin)
+    own = circuit(EdgeGraph(1, 2, 2, 8), origin=origin)
     write_mib(own, tmp_path / "a.json")
     data = json.loads((tmp_path / "a.json").read_text())
     (tmp_path / "a.json").write_text(json.dumps(change(data) or data))
@@ -181,7 +181,7 @@ def test_bytes_that_are_no_json_are_refused(tmp_path: Path) -> None:
 
 
 def test_circuits_rank_and_keep_edges_and_know_their_model() -> None:
-    graph = Graph(1, 1, 1, 4)
+    graph = EdgeGraph(1, 1, 1, 4)
     scores = np.array([3.0, -5.0, 1.0, 0.0, 4.0, -4.0, 2.0, 0.0])[: len(graph.edges)]
     own = circuit(graph, origin=Origin(model="aabb"))
     own = (
@@ -197,15 +197,15 @@ def test_circuits_rank_and_keep_edges_and_know_their_model() -> None:
     assert set(two.named()) == {graph.edges[at] for at in order[:2]}
     assert two.nodes.sum() == len({end for at in order[:2] for end in graph.ends[at]})
     own.require_of("aabb", graph, name="net")
-    for other, fingerprint in ((graph, "ccdd"), (Graph(2, 1, 1, 4), "aabb")):
+    for other, fingerprint in ((graph, "ccdd"), (EdgeGraph(2, 1, 1, 4), "aabb")):
         with pytest.raises(ModelError, match="The circuit is of another model"):
             own.require_of(fingerprint, other, name="net")
 
 
 def test_what_no_circuit_can_be_is_refused() -> None:
     with pytest.raises(UsageError, match="No decoder"):
-        Graph(2, 3, 2)
-    graph = Graph(1, 1, 1)
+        EdgeGraph(2, 3, 2)
+    graph = EdgeGraph(1, 1, 1)
     every, nodes = np.ones(len(graph.edges), bool), np.ones(len(graph.nodes), bool)
     scores = np.zeros(len(every))
     for wrong in (

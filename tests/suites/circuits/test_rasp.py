@@ -17,7 +17,7 @@ from benchmarks.nets.rasp_programs import PROGRAMS, Change, classes, examples, p
 from benchmarks.nets.rasp_superposed import superposed
 from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.recipes.randomness import reproducible
-from wheeltap.suites.circuits.circuit import Graph
+from wheeltap.suites.circuits.circuit import EdgeGraph
 from wheeltap.suites.circuits.engine.units import UnitNet
 from wheeltap.suites.circuits.pairs import Pairs
 
@@ -121,7 +121,7 @@ def test_the_true_circuit_is_what_edge_by_edge_ablation_finds(name: str) -> None
     made = compiled(program(name), distractors=1)
     shape = made.net.shape
     inputs, _ = examples(made.program, seed=1, count=12)
-    graph = Graph(shape.layers, shape.heads, shape.heads)
+    graph = EdgeGraph(shape.layers, shape.heads, shape.heads)
     assert {"->".join(edge) for edge in readings(made.net, inputs)} == {*graph.edges}
     assert changing(made, inputs, torch.zeros_like) == made.edges
     assert changing(made, inputs, lambda value: value.roll(1, 0)) == made.varying

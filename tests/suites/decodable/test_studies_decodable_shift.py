@@ -13,7 +13,7 @@ from wheeltap.core.records import Control
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.study import Cohort
 from wheeltap.stats.members import Single
-from wheeltap.studies.table import Table
+from wheeltap.studies.table import MemberTable
 from wheeltap.suites.decodable import studies as own
 from wheeltap.suites.decodable.studies import CANCELING, RECODED, DecodableShift
 from wheeltap.testing.study_contract import StudyContract
@@ -88,7 +88,7 @@ def numbers(record: ReportRecord) -> dict[str, dict[str, tuple[float, ...]]]:
     return {row.metric.key: {one.cohort: one.values for one in row.cohorts} for row in record.study.rows}
 
 
-def table(values: Mapping[str, Mapping[str, list[float]]]) -> Table:
+def table(values: Mapping[str, Mapping[str, list[float]]]) -> MemberTable:
     """Of cohorts, by metric: members are called after them."""
     cohorts = {name: len(column) for columns in values.values() for name, column in columns.items()}
     held: dict[str, dict[str, Single]] = {f"{name} {at + 1}": {} for name, n in cohorts.items() for at in range(n)}
@@ -97,7 +97,7 @@ def table(values: Mapping[str, Mapping[str, list[float]]]) -> Table:
             for at, value in enumerate(column):
                 held[f"{name} {at + 1}"][key] = Single(value)
     made = tuple(Cohort(name=name, members=tuple(f"{name} {at + 1}" for at in range(n))) for name, n in cohorts.items())
-    return Table(cohorts=made, metrics=own.metrics(4), numbers=held, lost={})
+    return MemberTable(cohorts=made, metrics=own.metrics(4), numbers=held, lost={})
 
 
 def test_a_copy_that_is_not_the_same_fails() -> None:

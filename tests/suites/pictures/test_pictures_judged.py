@@ -8,7 +8,7 @@ from wheeltap.core.records import Finding
 from wheeltap.core.study import Cohort
 from wheeltap.stats.members import Single
 from wheeltap.studies import rules
-from wheeltap.studies.table import Table
+from wheeltap.studies.table import MemberTable
 from wheeltap.suites.pictures.studies.pictures import METRICS, PictureStudy
 from wheeltap.suites.pictures.studies.report import StudyWords
 
@@ -31,7 +31,7 @@ def nets(rng: np.random.Generator, count: int, *, symmetry: float, maps: float, 
     ]
 
 
-def table(own: Net, **cohorts: list[Net]) -> Table:
+def table(own: Net, **cohorts: list[Net]) -> MemberTable:
     numbers = {"face": {key: Single(value) for key, value in {"error": 0.0, **own}.items()}}
     made = [Cohort(name="face", members=("face",))]
     for kind, several in cohorts.items():
@@ -40,10 +40,10 @@ def table(own: Net, **cohorts: list[Net]) -> Table:
         made.append(Cohort(name=name, members=members))
         for member, net in zip(members, several, strict=True):
             numbers[member] = {key: Single(value) for key, value in net.items()}
-    return Table(cohorts=tuple(made), metrics=METRICS, numbers=numbers, lost={})
+    return MemberTable(cohorts=tuple(made), metrics=METRICS, numbers=numbers, lost={})
 
 
-def planted(seed: int, *, own: Net, trained: int = 5, error: float = 4e-4) -> Table:
+def planted(seed: int, *, own: Net, trained: int = 5, error: float = 4e-4) -> MemberTable:
     rng = np.random.default_rng(seed)
     return table(
         own,
@@ -62,12 +62,12 @@ UNIFIED = {
 }
 
 
-def findings(made: Table) -> list[Finding]:
+def findings(made: MemberTable) -> list[Finding]:
     planned = PictureStudy().rules()
     return settle([rules.draft(rule, made, among=len(planned), alpha=0.05) for rule in planned], alpha=0.05)
 
 
-def judged(made: Table) -> tuple[dict[str, str], str, tuple[str, ...]]:
+def judged(made: MemberTable) -> tuple[dict[str, str], str, tuple[str, ...]]:
     found = findings(made)
     words = StudyWords(made, found, "face")
     return {finding.title: finding.status for finding in found}, words.headline(), words.fooled()
@@ -137,12 +137,12 @@ def test_one_more_net_of_the_recipe_is_seldom_called_apart() -> None:
     assert false <= 0.05 * RUNS + 3 * np.sqrt(0.05 * 0.95 * RUNS)
 
 
-def of_maps(values: list[float], *, own: float = 17.0) -> Table:
+def of_maps(values: list[float], *, own: float = 17.0) -> MemberTable:
     """A study of one count alone."""
     return table({"distinct_maps": own}, sgd=[{"error": 4e-4, "distinct_maps": value} for value in values])
 
 
-def left_out(made: Table) -> tuple[str, str]:
+def left_out(made: MemberTable) -> tuple[str, str]:
     control = rules.left_out(made, PictureStudy().rules())[0]
     return control.status, control.because
 
@@ -157,7 +157,7 @@ def test_nets_left_out_in_turn_are_not_called_apart_unless_one_is_foreign() -> N
     made = planted(0, own=UNIFIED, trained=14)
     assert left_out(made)[0] == "passed"
     foreign = {**made.numbers["sgd 1"], "feature_symmetry": Single(0.97)}
-    mixed = Table(cohorts=made.cohorts, metrics=METRICS, numbers={**made.numbers, "sgd 1": foreign}, lost={})
+    mixed = MemberTable(cohorts=made.cohorts, metrics=METRICS, numbers={**made.numbers, "sgd 1": foreign}, lost={})
     assert left_out(mixed)[0] == "failed"
     assert left_out(planted(0, own=UNIFIED, trained=3))[0] == "skipped"
     wide = left_out(of_maps([20.0, 80.0, 45.0, 60.0, 35.0]))

@@ -19,7 +19,7 @@ from wheeltap.sources import digits
 from wheeltap.stats.held_out import halvings, r2_of
 from wheeltap.stats.members import Single
 from wheeltap.studies.rules import draft, require_sound
-from wheeltap.studies.table import Table
+from wheeltap.studies.table import MemberTable
 from wheeltap.suites.seal.readings.responses import SealResponses
 from wheeltap.suites.seal.studies import seal_health as own
 from wheeltap.suites.seal.studies.seal_health import SealHealth, _planted  # pyright: ignore[reportPrivateUsage]
@@ -110,7 +110,7 @@ def test_canceling_units_show_in_responses_and_not_in_outputs() -> None:
 # ---- the rules ----------------------------------------------------------------------------------------------------
 
 
-def table(outcomes: dict[str, np.ndarray], features: np.ndarray, outputs: np.ndarray) -> Table:
+def table(outcomes: dict[str, np.ndarray], features: np.ndarray, outputs: np.ndarray) -> MemberTable:
     cohorts = SealHealth({"seeds": len(features)}).spec().cohorts
     sources = [
         {own.RESPONSES: f, own.OUTPUTS: o, own.BOTH: np.concatenate([f, o])}
@@ -123,11 +123,11 @@ def table(outcomes: dict[str, np.ndarray], features: np.ndarray, outputs: np.nda
         for key, values in made.items():
             for name, value in zip(members, values, strict=True):
                 held.setdefault(name, {})[key] = Single(float(value))
-    return Table(cohorts, own.metrics(), held, {})
+    return MemberTable(cohorts, own.metrics(), held, {})
 
 
 @pytest.fixture(scope="module")
-def planted() -> Table:
+def planted() -> MemberTable:
     """Of 36 nets: responses say all of the score lost, outputs all of the loss; nothing says what is relearnt."""
     rng = np.random.default_rng(8)
     features, outputs = rng.standard_normal((36, 6)), rng.standard_normal((36, 8))
@@ -142,7 +142,7 @@ def predicted(one: own.AuditNumber) -> str:
     return next(rule.title for rule in own.rules() if rule.metric == one.by(own.RESPONSES))
 
 
-def test_planted_nets_are_decided_as_they_were_planted(planted: Table) -> None:
+def test_planted_nets_are_decided_as_they_were_planted(planted: MemberTable) -> None:
     lost, rise, back = own.OUTCOMES
     found = {one.key: own.r2(planted, one, own.RESPONSES) for one in own.OUTCOMES}
     assert all(estimate is not None and estimate.low is not None for estimate in found.values())
@@ -176,7 +176,9 @@ def test_responses_that_see_nothing_fail_the_control() -> None:
         (("not_applicable", "inconclusive", "error"), "cannot be told here"),
     ],
 )  # fmt: skip
-def test_the_headline_says_plainly_whether_it_works(statuses: tuple[Any, ...], words: str, planted: Table) -> None:
+def test_the_headline_says_plainly_whether_it_works(
+    statuses: tuple[Any, ...], words: str, planted: MemberTable
+) -> None:
     findings = [draft(rule, planted, among=6, alpha=0.05).finding for rule in own.rules()]
     mine = iter(statuses)
     settled = [
@@ -185,7 +187,7 @@ def test_the_headline_says_plainly_whether_it_works(statuses: tuple[Any, ...], w
     assert words in own.answer_line(own.rules(), settled)
 
 
-def test_halvings_of_a_table_are_those_of_the_features(planted: Table) -> None:
+def test_halvings_of_a_table_are_those_of_the_features(planted: MemberTable) -> None:
     members = planted.cohort(own.NETS).members
     assert len(planted.values(own.NETS, own.OUTCOMES[0].by(own.RESPONSES))) == len(members)
     x = np.arange(12.0)[:, None]

@@ -15,7 +15,7 @@ from wheeltap.plans.defects import DEFECTS, SOUND, USUAL
 from wheeltap.runs.studying import planned
 from wheeltap.stats.members import Single
 from wheeltap.studies.rules import require_sound
-from wheeltap.studies.table import Table
+from wheeltap.studies.table import MemberTable
 from wheeltap.suites.training.studies import detection as own
 from wheeltap.suites.training.studies.detection import Detection, Plant
 from wheeltap.testing.study_contract import ALPHA, StudyContract
@@ -102,12 +102,12 @@ def test_what_cannot_be_used_is_refused(settings: dict[str, Any], words: str) ->
         Detection(settings)
 
 
-def table(**members: dict[str, float]) -> Table:
+def table(**members: dict[str, float]) -> MemberTable:
     """Of one net in each cohort."""
     metrics = Detection({"defects": "cancel"}).metrics()
     cohorts = tuple(Cohort(name=name.replace("_", " "), members=(name,)) for name in members)
     numbers = {name: {key: Single(value) for key, value in some.items()} for name, some in members.items()}
-    return Table(cohorts=cohorts, metrics=metrics, numbers=numbers, lost={})
+    return MemberTable(cohorts=cohorts, metrics=metrics, numbers=numbers, lost={})
 
 
 def test_a_copy_that_computes_something_else_voids_the_study() -> None:
@@ -129,7 +129,7 @@ def test_the_strongest_plant_must_be_found(hits: int, status: str) -> None:
         f"{one}{name}": {own.ANY: Single(float(at < found[str(one)]))}
         for one in (WEAK, STRONG) for at, name in enumerate(names)
     }  # fmt: skip
-    held = Table(cohorts=cohorts, metrics=Detection({"defects": "cancel"}).metrics(), numbers=numbers, lost={})
+    held = MemberTable(cohorts=cohorts, metrics=Detection({"defects": "cancel"}).metrics(), numbers=numbers, lost={})
     assert own.plants_found(held, [WEAK, STRONG]).status == status
     assert own.plants_found(table(sound_copies={own.ANY: 0.0}), []).status == "skipped"
 

@@ -81,7 +81,7 @@ class Stage:
 
 @final
 @dataclass(frozen=True)
-class Graph:
+class EdgeGraph:
     """The components of a decoder, and every edge between them, in the order of the file.
 
     Edges go stage by stage; within one they are a matrix ``[writer, reader]``, row after row.
@@ -123,7 +123,7 @@ class Graph:
         return np.array([int(getattr(self, name) or 0) for name in self.NUMBERS], dtype=np.int64)
 
     @classmethod
-    def of_numbers(cls, numbers: NDArray[np.int64]) -> "Graph":
+    def of_numbers(cls, numbers: NDArray[np.int64]) -> "EdgeGraph":
         """The inverse of ``numbers``."""
         layers, heads, groups, width, parallel, mlps = map(int, numbers)
         return cls(layers, heads, groups, width or None, parallel=bool(parallel), mlps=bool(mlps))
@@ -223,7 +223,7 @@ class Circuit:
         DataError: If lengths do not fit the graph, or a score is not finite.
     """
 
-    graph: Graph
+    graph: EdgeGraph
     scores: NDArray[np.float64]
     kept: NDArray[np.bool_]
     nodes: NDArray[np.bool_]
@@ -273,7 +273,7 @@ class Circuit:
         """Names of the edges in the circuit."""
         return [self.graph.edges[at] for at in np.flatnonzero(self.kept)]
 
-    def require_of(self, fingerprint: str, graph: Graph, *, name: str) -> None:
+    def require_of(self, fingerprint: str, graph: EdgeGraph, *, name: str) -> None:
         """Raises ``ModelError`` if this is a circuit of another model than ``name``, or could not be one of it."""
         own, other = (
             f"{one.layers} layers, {one.heads} heads in {one.groups} groups, {len(one.edges):,} edges"
@@ -495,7 +495,7 @@ def _parsed(path: Path) -> Mapping[str, Any]:
     return data
 
 
-def _graph(held: Any, *, where: str) -> Graph:
+def _graph(held: Any, *, where: str) -> EdgeGraph:
     cfg = _object(held, where=where, what="cfg")
     sizes = [cfg.get("n_layers"), cfg.get("n_heads"), cfg.get("n_key_value_heads", cfg.get("n_heads"))]
     sizes += [cfg["d_model"]] if "d_model" in cfg else []
@@ -508,7 +508,7 @@ def _graph(held: Any, *, where: str) -> Graph:
         raise _wrong(where, f"a decoder with at most {MOST_EDGES:,} edges", f"{layers} layers of {heads} heads")
     if heads % groups:
         raise _wrong(where, "heads in groups of equal size", f"{heads} heads in {groups} groups")
-    return Graph(layers, heads, groups, width[0] if width else None, parallel=flags[0], mlps=flags[1])
+    return EdgeGraph(layers, heads, groups, width[0] if width else None, parallel=flags[0], mlps=flags[1])
 
 
 def _origin(held: Any, *, where: str) -> Origin:
@@ -518,7 +518,7 @@ def _origin(held: Any, *, where: str) -> Origin:
         raise _wrong(where, f"what {_OWN!r} says of it", str(error)[:160]) from error
 
 
-def _nodes(held: Any, graph: Graph, *, where: str) -> tuple[NDArray[np.bool_], NDArray[np.float64] | None]:
+def _nodes(held: Any, graph: EdgeGraph, *, where: str) -> tuple[NDArray[np.bool_], NDArray[np.float64] | None]:
     given = _object(held, where=where, what="nodes")
     number = {name: at for at, name in enumerate(graph.nodes)}
     kept, scores = np.zeros(len(number), bool), np.zeros(len(number))
@@ -533,7 +533,7 @@ def _nodes(held: Any, graph: Graph, *, where: str) -> tuple[NDArray[np.bool_], N
 
 
 def _edges(
-    held: Any, graph: Graph, *, where: str, strict: bool
+    held: Any, graph: EdgeGraph, *, where: str, strict: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
     number = {name: at for at, name in enumerate(graph.edges)}
     scores, kept, scored = np.zeros(len(number)), np.zeros(len(number), bool), np.zeros(len(number), bool)

@@ -32,7 +32,7 @@ from wheeltap.suites.circuits.audits.common import CHANCE, CircuitAudit, Circuit
 from wheeltap.suites.circuits.circuit import (
     FORMAT,
     Circuit,
-    Graph,
+    EdgeGraph,
     Origin,
     UnitCircuit,
     is_mib,
@@ -237,7 +237,7 @@ def _closest(searches: Mapping[int, Arrays], *, share: float) -> tuple[int, int,
 
 
 def _of_edges(search: Arrays, kept: NDArray[np.bool_], origin: Origin) -> Circuit:
-    graph, every = Graph.of_numbers(search["decoder"]), np.ones(len(kept), bool)
+    graph, every = EdgeGraph.of_numbers(search["decoder"]), np.ones(len(kept), bool)
     return Circuit(graph, search["score"].astype(np.float64), kept, graph.touched(kept), every, origin=origin)
 
 
@@ -318,7 +318,7 @@ def given(path: Path, subject: Subject, task: BaseTask) -> tuple[AuditSpec, ...]
     return _specs({**known, "group": origin.group, **flags, "searched_here": True})
 
 
-def _graph(subject: Subject, task: BaseTask) -> Graph:
+def _graph(subject: Subject, task: BaseTask) -> EdgeGraph:
     """The edges of a model.
 
     Raises:

@@ -6,7 +6,7 @@ import msgspec
 
 from wheeltap.core.settings import Settings
 from wheeltap.plans.readings.base import Array, ReadingSpec
-from wheeltap.suites.circuits.circuit import Graph
+from wheeltap.suites.circuits.circuit import EdgeGraph
 
 Null = Literal["none", "weights", "labels"]
 """``weights``: a net of the same shapes whose weights were drawn again; ``labels``: the two answers change places."""
@@ -66,7 +66,7 @@ CIRCUIT_SEARCH: Final = ReadingSpec(
         "faithful": Array("ranking share", "of the shares of edges in stats.mueller2025.SHARES, by score, then by "
                           "its size: share of the model's mean score difference on held-out pairs that is kept; other "
                           "edges carry what they carry on the corrupted side", optional=True),
-        "decoder": Array("number", f"where parts are edges, of the model: {', '.join(Graph.NUMBERS)}", "count",
+        "decoder": Array("number", f"where parts are edges, of the model: {', '.join(EdgeGraph.NUMBERS)}", "count",
                          optional=True),
         "above": Array("", "units with a threshold above 0; edges with a score above 0, or left by acdc", "count"),
         "target": Array("", "loss that had to be reached, nats"),

@@ -23,7 +23,7 @@ from wheeltap.stats._scipy import binomial_share
 from wheeltap.stats.members import Single
 from wheeltap.studies.base import Study, StudyAnswer
 from wheeltap.studies.rules import headline
-from wheeltap.studies.table import Numbers, Table
+from wheeltap.studies.table import MemberTable, Numbers
 from wheeltap.suites.circuits.audits.view import CircuitView, along, section
 from wheeltap.suites.circuits.circuit import packed
 from wheeltap.suites.circuits.specs import CIRCUIT_GRAPH, CIRCUIT_SEARCH, Null
@@ -236,7 +236,7 @@ class SparseCircuits(Study):
             found[PER_UNIT] = found[EDGES] / found[UNITS]
         return {key: Single(value) for key, value in found.items()}
 
-    def controls(self, case: Case, table: Table) -> list[Control]:
+    def controls(self, case: Case, table: MemberTable) -> list[Control]:
         """Are circuits found where there are none?"""
         reached, tried = dict.fromkeys((words for words, _, _ in _NULLS), 0), 0
         for member in case.plan.subjects:
@@ -257,7 +257,7 @@ class SparseCircuits(Study):
             f"target ({listed}).",
         )]  # fmt: skip
 
-    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> StudyAnswer:
+    def said(self, case: Case, table: MemberTable, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study.said``."""
         return StudyAnswer(
             headline=f"{_ratios(table)} {headline(self.rules(), findings)}",
@@ -300,7 +300,7 @@ class SparseCircuits(Study):
         circuit = packed(found[member.name]["rank"] < int(found[member.name]["size"]))
         return [case.plan.reading(member, CIRCUIT_GRAPH.name, {"circuit": circuit, "group": task})]
 
-    def sections(self, case: Case, table: Table) -> list[Section]:
+    def sections(self, case: Case, table: MemberTable) -> list[Section]:
         """See ``Study.sections``: one task in the first pair of twins, loss against size of both beside nulls."""
         pictured = self._pictured(case)
         if pictured is None:
@@ -352,7 +352,7 @@ def _geometric(values: Sequence[float]) -> float:
     return float(np.exp(np.mean(np.log(np.maximum(values, 1.0)))))
 
 
-def _ratios(table: Table) -> str:
+def _ratios(table: MemberTable) -> str:
     """Ratios of weights and units, dense over sparse, and how much of it density alone explains."""
     shares = {
         key: _geometric(table.values(DENSE, key)) / _geometric(table.values(SPARSE, key))

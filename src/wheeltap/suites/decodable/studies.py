@@ -32,7 +32,7 @@ from wheeltap.stats.effective import effective_number
 from wheeltap.stats.members import NumberScale, Single
 from wheeltap.studies.base import Study, StudyAnswer
 from wheeltap.studies.rules import headline
-from wheeltap.studies.table import Numbers, Table
+from wheeltap.studies.table import MemberTable, Numbers
 from wheeltap.suites.decodable.specs import DECODABLE, FACTOR_EFFECTS, On
 
 
@@ -238,7 +238,7 @@ RECODED, CANCELING = "reparametrized", "canceling"
 """Kinds of copies, as controls."""
 
 
-def alike(table: Table) -> Control:
+def alike(table: MemberTable) -> Control:
     """Has a reparametrized copy the numbers of its net?"""
     name, known = f"{RECODED} copies have the same numbers", dict[str, float]()
     for key in SAME:
@@ -256,7 +256,7 @@ def alike(table: Table) -> Control:
     )  # fmt: skip
 
 
-def wiring(table: Table) -> Control:
+def wiring(table: MemberTable) -> Control:
     """Does the number of disorganization tell nets apart that are disorganized by construction?"""
     name, partners = "disorganization is seen where it was built", _partners(table, MODULES, MIXED, SPREAD)
     if not partners:
@@ -272,7 +272,7 @@ def wiring(table: Table) -> Control:
     )  # fmt: skip
 
 
-def imitation(table: Table) -> list[str]:
+def imitation(table: MemberTable) -> list[str]:
     """What imitation does to modular nets: beside the rules, not corrected, no verdict."""
     each = [
         f"{table.metric(key).title.lower()} {members.difference(copied, learned, name=key, scale=_ACCURACY).estimate}"
@@ -286,7 +286,7 @@ def imitation(table: Table) -> list[str]:
 _ACCURACY: Final = NumberScale("accuracy", bounded=True)
 
 
-def equal_scores(table: Table) -> Control:
+def equal_scores(table: MemberTable) -> Control:
     """Which nets do not score as the others do?"""
     scores = {
         member: single.value
@@ -307,7 +307,7 @@ def equal_scores(table: Table) -> Control:
     )  # fmt: skip
 
 
-def within_kinds(table: Table) -> list[str]:
+def within_kinds(table: MemberTable) -> list[str]:
     """What goes with what among nets of one kind, beside what the rules say of all: not corrected, no verdict."""
     lines: list[str] = []
     kinds = [kind for kind in TRAINED if len(table.having(kind, [SPREAD, LOSS])) >= _SHOWN_WITHIN]
@@ -324,7 +324,7 @@ def within_kinds(table: Table) -> list[str]:
     return lines
 
 
-def _partners(table: Table, one: str, two: str, key: str) -> list[tuple[float, float]]:
+def _partners(table: MemberTable, one: str, two: str, key: str) -> list[tuple[float, float]]:
     """A number of the first members of two cohorts, of the second of both, and so on, where both have it."""
     pairs = zip(table.cohort(one).members, table.cohort(two).members, strict=False)
     found = [[table.numbers.get(name, {}).get(key) for name in pair] for pair in pairs]
@@ -530,7 +530,7 @@ class DecodableShift(Study):
             found[USED] = float(np.mean(used))
         return {key: Single(value) for key, value in found.items() if np.isfinite(value)}
 
-    def controls(self, case: Case, table: Table) -> list[Control]:
+    def controls(self, case: Case, table: MemberTable) -> list[Control]:
         """See ``Study.controls``."""
         return [
             alike(table),
@@ -580,7 +580,7 @@ class DecodableShift(Study):
             raise NoAnswer("not_applicable", "No copy was made.")
         return mean_effect(np.mean(each, 0), margin=margin, bounded=True, name="loss_difference", unit="accuracy")
 
-    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> StudyAnswer:
+    def said(self, case: Case, table: MemberTable, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study.said``."""
         notes = (
             "Disorganization is 1 where every unit serves one factor, and "

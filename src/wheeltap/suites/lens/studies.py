@@ -17,7 +17,7 @@ from wheeltap.plans.plan import Plan
 from wheeltap.stats.members import Single
 from wheeltap.studies.base import Study, StudyAnswer
 from wheeltap.studies.rules import headline
-from wheeltap.studies.table import Numbers, Table
+from wheeltap.studies.table import MemberTable, Numbers
 from wheeltap.suites.lens.specs import SAMPLES
 from wheeltap.suites.lens.stats.support import entropy
 
@@ -304,7 +304,7 @@ class Rlvr(Study):
             GAP: float(gain[~fresh].mean() - gain[fresh].mean()),
         }
 
-    def controls(self, case: Case, table: Table) -> list[Control]:
+    def controls(self, case: Case, table: MemberTable) -> list[Control]:
         """See ``Study.controls``."""
         return [self._again(case), _able(table)]
 
@@ -326,7 +326,7 @@ class Rlvr(Study):
             f"{len(found)}.",
         )  # fmt: skip
 
-    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> StudyAnswer:
+    def said(self, case: Case, table: MemberTable, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study.said``."""
         return StudyAnswer(
             headline=f"{_by_seed(table)} {headline(self.rules(), findings)}",
@@ -335,7 +335,7 @@ class Rlvr(Study):
         )  # fmt: skip
 
 
-def _able(table: Table) -> Control:
+def _able(table: MemberTable) -> Control:
     """Can a teacher answer what bases never do, so that there is something to gain?"""
     name = "teachers solve more than bases within many tries"
     one, two = (table.values(kind, WITHIN) for kind in (BASE, TEACHER))
@@ -350,12 +350,12 @@ def _able(table: Table) -> Control:
     )  # fmt: skip
 
 
-def _by_kind(table: Table) -> str:
+def _by_kind(table: MemberTable) -> str:
     listed = [f"{kind} {sum(values):.0f} of {len(values)}" for kind in TRAINED if (values := table.values(kind, NAMED))]
     return f"Nets named by their signature: {', '.join(listed) or 'none was made'}."
 
 
-def _by_seed(table: Table) -> str:
+def _by_seed(table: MemberTable) -> str:
     """How many nets are named right, and of how many bases every one is."""
     kinds = [table.values(kind, NAMED) for kind in TRAINED]
     count, named_right = sum(map(len, kinds)), sum(map(sum, kinds))

@@ -13,7 +13,7 @@ from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.inputs import as_scores
 from wheeltap.core.subject import Subject
 from wheeltap.engine.fast.folded import computing
-from wheeltap.suites.circuits.circuit import Graph, Stage
+from wheeltap.suites.circuits.circuit import EdgeGraph, Stage
 from wheeltap.suites.circuits.engine import wiring as wirings
 from wheeltap.suites.circuits.engine.wiring import DecoderMap, gave, given, head_outputs, output_bias, put, rows_of
 from wheeltap.suites.circuits.pairs import PairBatch
@@ -126,7 +126,7 @@ class ComponentOutputs:
 
     Attributes:
         parts: The embedding, then of each layer what the heads mixed ``[row, place, head x width]`` and what the MLP
-            wrote ``[row, place, width]``, in the order of ``Graph.writers``.
+            wrote ``[row, place, width]``, in the order of ``EdgeGraph.writers``.
         logits: Of the last place, ``[row, token]``.
     """
 
@@ -266,7 +266,7 @@ def differences(logits: Tensor, batch: PairBatch) -> Tensor:
     return chosen[:, 0] - chosen[:, 1]
 
 
-def _parts(graph: Graph) -> tuple[OutputBlock, ...]:
+def _parts(graph: EdgeGraph) -> tuple[OutputBlock, ...]:
     parts, first = [OutputBlock(0, 1, -1, heads=False)], 1
     for layer in range(graph.layers):
         parts.append(OutputBlock(first, graph.heads, layer, heads=True))
@@ -486,7 +486,7 @@ class _Pass:
         return self._streams(self.wired.graph.stages[-1])[0]
 
 
-def _matrices(graph: Graph, values: Tensor) -> list[Tensor]:
+def _matrices(graph: EdgeGraph, values: Tensor) -> list[Tensor]:
     """Values ``[edge]`` as ``[writer, reader]`` of each stage."""
     sizes = [stage.writers * len(stage.readers) for stage in graph.stages]
     parts = torch.split_with_sizes(values, sizes)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wheeltap.core.subject import Subject
 from wheeltap.core.typed import to_tensor
-from wheeltap.suites.circuits.circuit import Circuit, Graph
+from wheeltap.suites.circuits.circuit import Circuit, EdgeGraph
 from wheeltap.suites.circuits.engine.asking import AskedEdges, both_sides, require_parts, wired
 from wheeltap.suites.circuits.engine.attribution import EdgeScoringSettings, attribute
 from wheeltap.suites.circuits.engine.edges import EdgeDecoder, EdgeRun
@@ -52,14 +52,14 @@ def edge_graph(subject: Subject, pairs: Pairs, kept: Kept, *, most: int) -> dict
     }  # fmt: skip
 
 
-def site_names(graph: Graph) -> list[str]:
+def site_names(graph: EdgeGraph) -> list[str]:
     """Rows of a drawing in order of computation: the embedding, heads and MLP of each layer, the logits."""
     mlps = [""] * graph.layers if not graph.mlps else [f"MLP {layer}" for layer in range(graph.layers)]
     layers = [name for layer, mlp in enumerate(mlps) for name in (f"attention {layer}", mlp) if name]
     return ["embedding", *layers, "logits"]
 
 
-def sites(graph: Graph) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def sites(graph: EdgeGraph) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Row of each component, and its number within that, ``[node]`` each."""
     each = [1, *([graph.heads, 1] if graph.mlps else [graph.heads]) * graph.layers, 1]
     return np.repeat(np.arange(len(each)), each), np.concatenate([np.arange(count) for count in each])
@@ -79,7 +79,7 @@ def _row(batch: PairBatch, row: int) -> PairBatch:
     return PairBatch(*(tensor[row : row + 1] for tensor in held))
 
 
-def _leaving(graph: Graph, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def _leaving(graph: EdgeGraph, scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sums of the scores of edges that leave each component, of those that arrive for the logits, ``[row, node]``."""
     sums = np.zeros((len(scores), len(graph.nodes)))
     for row, one in zip(sums, scores, strict=True):

@@ -25,7 +25,7 @@ from wheeltap.gauge import attention
 from wheeltap.gauge.attention import AttentionLayer
 from wheeltap.gauge.base import SharedTensors
 from wheeltap.gauge.parts import Affine
-from wheeltap.suites.circuits.circuit import CHANNELS, Graph
+from wheeltap.suites.circuits.circuit import CHANNELS, EdgeGraph
 
 TOLERANCE: Final = 1e-4
 """By how much sums of parts may miss the whole, as a share of its largest number."""
@@ -80,7 +80,7 @@ class DecoderMap:
         head: The linear layer that gives the scores; empty where they are more than that.
     """
 
-    graph: Graph
+    graph: EdgeGraph
     blocks: tuple[DecoderBlock, ...]
     width: int
     end: str
@@ -181,7 +181,7 @@ class _Finder:
             raise self._refused(self.subject.name, "blocks of one kind", f"{len(shapes)} kinds")
         heads, groups, parallel, mlps = shapes.pop()
         width = streams[0].given.shape[-1]
-        graph = Graph(len(blocks), heads, groups, width, parallel=parallel, mlps=mlps)
+        graph = EdgeGraph(len(blocks), heads, groups, width, parallel=parallel, mlps=mlps)
         head = self.head if isinstance(self.model.get_submodule(self.head), nn.Linear) else ""
         return DecoderMap(graph, blocks, width, self._end(blocks, streams[-1].gave), head)
 

@@ -24,7 +24,7 @@ from wheeltap.recipes.hooks import Hook, TrainingView
 from wheeltap.recipes.make import make
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.suites.circuits.circuit import Circuit as EdgeCircuit
-from wheeltap.suites.circuits.circuit import Graph
+from wheeltap.suites.circuits.circuit import EdgeGraph
 from wheeltap.suites.circuits.engine.asking import (
     AskedEdges,
     PairRunner,
@@ -289,7 +289,7 @@ class _Ranked:
     sides: Sequence[PairRunner]
     whole: PairRunner
     edges: Callable[[Kept], int]
-    graph: Graph | None = None
+    graph: EdgeGraph | None = None
 
     @property
     def scanned(self) -> int:

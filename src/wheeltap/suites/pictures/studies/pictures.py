@@ -25,7 +25,7 @@ from wheeltap.core.study import CohortRole, CohortSpec, MemberSpec, Metric, Rule
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.members import Single
 from wheeltap.studies.base import Study, StudyAnswer, StudyView
-from wheeltap.studies.table import Numbers, Table
+from wheeltap.studies.table import MemberTable, Numbers
 from wheeltap.suites.pictures import specs
 from wheeltap.suites.pictures.studies import report
 from wheeltap.suites.pictures.studies.report import BY_KEY, ERROR, METRICS, OVER, SHORT, TESTED, TRAINED
@@ -91,7 +91,7 @@ def recoded(own: Numbers, twin: Numbers) -> Control:
     )  # fmt: skip
 
 
-def symmetric_inputs(table: Table, folded: str, *, mirror: bool) -> Control:
+def symmetric_inputs(table: MemberTable, folded: str, *, mirror: bool) -> Control:
     """Do nets that read |x| answer with full symmetry, as they must?
 
     Args:
@@ -368,7 +368,7 @@ class PictureStudy(Study):
         gap = self.drawn(case, member) - self.drawn(case, case.whole.reference)
         return {ERROR: Single(float(np.square(gap).mean())), **_singles(self.read(case, member))}
 
-    def controls(self, case: Case, table: Table) -> list[Control]:
+    def controls(self, case: Case, table: MemberTable) -> list[Control]:
         """See ``Study.controls``."""
         own = case.whole.reference
         return [
@@ -387,7 +387,7 @@ class PictureStudy(Study):
         outcome = case.outcome(self._numbers(case, case.whole.reference)) if case.known([self.graph(case)]) else None
         return outcome is not None and bool(outcome.values.get("mirror", False))
 
-    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> StudyAnswer:
+    def said(self, case: Case, table: MemberTable, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study.said``."""
         own, first = case.whole.reference, self._first(case, TRAINED)
         graph = case.reading(self.graph(case))
@@ -399,11 +399,11 @@ class PictureStudy(Study):
             caveats=report.caveats(moved, words.count, by_hand="factor" in graph),
         )  # fmt: skip
 
-    def shown(self, case: Case, table: Table) -> StudyView:
+    def shown(self, case: Case, table: MemberTable) -> StudyView:
         """See ``Study.shown``."""
         return report.shown(report.StudyWords(table, (), self.own))
 
-    def sections(self, case: Case, table: Table) -> list[Section]:
+    def sections(self, case: Case, table: MemberTable) -> list[Section]:
         """See ``Study.sections``."""
         inside, drawn, names = dict[str, Arrays](), dict[str, Any](), dict[tuple[int, ...], str]()
         about = ""

@@ -20,7 +20,7 @@ from wheeltap.core.study import Member, Metric, MetricRow
 from wheeltap.report import png
 from wheeltap.stats.members import NumberScale, one_of, over_nets
 from wheeltap.studies.base import StudyView, members_of
-from wheeltap.studies.table import LEVEL, Table, quantile, scale_of
+from wheeltap.studies.table import LEVEL, MemberTable, quantile, scale_of
 from wheeltap.suites.pictures.specs import BLOCKS, STEPS, DrawnNet
 
 TRAINED: Final = "sgd"
@@ -242,7 +242,7 @@ class StudyWords:
         own: Name of the net under study, and of its cohort.
     """
 
-    table: Table
+    table: MemberTable
     findings: Sequence[Finding]
     own: str
 

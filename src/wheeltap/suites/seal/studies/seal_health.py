@@ -24,7 +24,7 @@ from wheeltap.stats.members import NumberScale, Single, over_nets
 from wheeltap.studies.base import Study, StudyAnswer
 from wheeltap.studies.measures import AuditMetric
 from wheeltap.studies.rules import WORST, headline, listed, subject_of
-from wheeltap.studies.table import LEVEL, Numbers, Table
+from wheeltap.studies.table import LEVEL, MemberTable, Numbers
 from wheeltap.suites.seal.specs import SEAL_RESPONSES
 
 NETS, FORGOT = "nets", "nets that forgot a digit"
@@ -169,7 +169,7 @@ _DIGITS: Final = 9
 """Decimals: what is below comes from rounding alone."""
 
 
-def r2(table: Table, one: AuditNumber, source: str) -> Estimate | None:
+def r2(table: MemberTable, one: AuditNumber, source: str) -> Estimate | None:
     """The share of the variance over nets that a source explains, its interval that of halvings."""
     values = table.values(one.cohort, one.by(source))
     if len(values) < held_out.FEWEST:
@@ -185,7 +185,7 @@ def r2(table: Table, one: AuditNumber, source: str) -> Estimate | None:
 # ---- words ----------------------------------------------------------------------------------------------------------
 
 
-def said_of(table: Table, one: AuditNumber) -> str:
+def said_of(table: MemberTable, one: AuditNumber) -> str:
     """R2 from each source, in a sentence; empty where nothing was predicted."""
     found = {words: r2(table, one, source) for source, words in SOURCES.items()}
     listed = [f"{words} {estimate}" for words, estimate in found.items() if estimate is not None]
@@ -389,7 +389,7 @@ class SealHealth(Study):
         plain = {PLAIN: _log(seal["plain"].mean(1))} if "plain" in seal else {}
         return {RESPONSES: responses, OUTPUTS: alone, BOTH: both, **plain}
 
-    def table(self, case: Case) -> Table:
+    def table(self, case: Case) -> MemberTable:
         """See ``Study.table``: with what each net adds to how well an outcome is predicted."""
         plain = super().table(case)
         numbers = {name: dict(row) for name, row in plain.numbers.items()}
@@ -400,7 +400,7 @@ class SealHealth(Study):
                     numbers[name][key] = Single(float(value))
         return replace(plain, numbers=numbers)
 
-    def _outcome(self, table: Table, one: AuditNumber) -> tuple[list[str], FloatArray]:
+    def _outcome(self, table: MemberTable, one: AuditNumber) -> tuple[list[str], FloatArray]:
         """Nets that have an outcome, and theirs, ``[member]``."""
         values = np.array(table.values(one.cohort, one.key))
         return table.having(one.cohort, [one.key]), _log(values) if table.metric(one.key).log else values
@@ -409,11 +409,11 @@ class SealHealth(Study):
         records = {record.name: record for record in case.plan.subjects}
         return [self.sources(case.on(records[name]), records[name]) for name in names]
 
-    def controls(self, case: Case, table: Table) -> list[Control]:
+    def controls(self, case: Case, table: MemberTable) -> list[Control]:
         """See ``Study.controls``."""
         return [self._dealt(case, table), _planted(table)]
 
-    def _dealt(self, case: Case, table: Table) -> Control:
+    def _dealt(self, case: Case, table: MemberTable) -> Control:
         """Outcomes that are dealt to other nets at random: nothing can predict them."""
         name, tests = "outcomes dealt to other nets are not predicted", list[members.MemberTest]()
         for one in OUTCOMES:
@@ -435,7 +435,7 @@ class SealHealth(Study):
             because=f"Seal responses must predict nothing of them: {least} (fails below {WORST:g} / their number).",
         )  # fmt: skip
 
-    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> StudyAnswer:
+    def said(self, case: Case, table: MemberTable, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study.said``."""
         notes = tuple(note for one in (*OUTCOMES, PLANTED) if (note := said_of(table, one)))
         return StudyAnswer(
@@ -444,7 +444,7 @@ class SealHealth(Study):
             caveats=self.caveats,
         )  # fmt: skip
 
-    def _agreement(self, case: Case, table: Table) -> list[str]:
+    def _agreement(self, case: Case, table: MemberTable) -> list[str]:
         """How far two halves of the images agree on the score lost at 4 bits: what is luck cannot be predicted.
 
         Source: Spearman (1910) and Brown (1910), for the reliability of both halves together.
@@ -462,7 +462,7 @@ class SealHealth(Study):
         ]
 
 
-def _planted(table: Table) -> Control:
+def _planted(table: MemberTable) -> Control:
     """Seal responses must predict how much of the same noise a net bears: else they see nothing at all."""
     name, found = "seal responses predict the half dose of the same noise", r2(table, PLANTED, RESPONSES)
     if found is None or found.low is None or found.high is None:

@@ -19,7 +19,7 @@ from wheeltap.plans.plan import Plan
 from wheeltap.stats.members import Single
 from wheeltap.studies.base import Study, StudyAnswer
 from wheeltap.studies.rules import headline
-from wheeltap.studies.table import Numbers, Table
+from wheeltap.studies.table import MemberTable, Numbers
 from wheeltap.suites.seal.specs import BENIGN, CHANGES, DETECTORS, FIXED, TAMPERING
 
 CODE: Final = "WT601"
@@ -270,7 +270,7 @@ class TamperingStudy(Study):
                 found[change] = case.reading(self._changed(case.plan, member, change))
         return found
 
-    def controls(self, case: Case, table: Table) -> list[Control]:
+    def controls(self, case: Case, table: MemberTable) -> list[Control]:
         """See ``Study.controls``."""
         every = [self._of(case.on(member), member) for member in case.plan.subjects]
         return [
@@ -282,7 +282,7 @@ class TamperingStudy(Study):
             ),
         ]
 
-    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> StudyAnswer:
+    def said(self, case: Case, table: MemberTable, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study.said``."""
         every = [self._of(case.on(member), member) for member in case.plan.subjects]
         return StudyAnswer(

@@ -30,7 +30,7 @@ from wheeltap.stats.members import Single, exact
 from wheeltap.studies.base import Study, StudyAnswer
 from wheeltap.studies.measures import ANSWERED, PairMetrics, single_of
 from wheeltap.studies.rules import WORST, listed
-from wheeltap.studies.table import Numbers, Table
+from wheeltap.studies.table import MemberTable, Numbers
 
 COPIES, BASES = "sound copies", "originals"
 """Names of cohorts."""
@@ -141,7 +141,7 @@ def rules(planted: Sequence[Plant], kinds: Sequence[type[Audit]], *, copies: int
     return (*added, alarms)
 
 
-def headline(planned: Sequence[Rule], findings: Sequence[Finding], table: Table) -> str:
+def headline(planned: Sequence[Rule], findings: Sequence[Finding], table: MemberTable) -> str:
     """Which defects weights show beyond what is cheap, by which audits; and how many sound copies were alarms."""
     said = {(one.code, one.title): one.status for one in findings}
     lines: list[str] = []
@@ -158,7 +158,7 @@ def headline(planned: Sequence[Rule], findings: Sequence[Finding], table: Table)
     return " ".join([*lines, f"Sound copies distinguished from their originals: {sum(alarms):.0f} of {len(alarms)}."])
 
 
-def same_function(table: Table) -> Control:
+def same_function(table: MemberTable) -> Control:
     """Every copy must compute what its original computes, or a difference would be no news."""
     name = "every copy computes what its original computes"
     values = [value for cohort in table.cohorts for value in table.values(cohort.name, SAME)]
@@ -173,7 +173,7 @@ def same_function(table: Table) -> Control:
     )  # fmt: skip
 
 
-def plants_found(table: Table, planted: Sequence[Plant]) -> Control:
+def plants_found(table: MemberTable, planted: Sequence[Plant]) -> Control:
     """The strongest plants must be found by something, or nothing can be concluded of weaker ones."""
     strongest = {one.defect: str(one) for one in planted}.values()
     shares = {name: sum(values) / len(values) for name in strongest if (values := table.values(name, ANY))}
@@ -195,7 +195,7 @@ def plants_found(table: Table, planted: Sequence[Plant]) -> Control:
     )  # fmt: skip
 
 
-def notes(table: Table, planted: Sequence[Plant], *, shift: bool) -> tuple[str, ...]:
+def notes(table: MemberTable, planted: Sequence[Plant], *, shift: bool) -> tuple[str, ...]:
     """How often each kind was found, by what; and at what cost."""
     kinds = [*(str(one) for one in planted), COPIES]
     cost = "Disturbed inputs were given at least as many passes as any of the disturbances of weights."
@@ -413,11 +413,11 @@ class Detection(Study):
             found[SAME] = Single(float(any(one.name == SAME_OUTPUTS for one in score.estimates)))
         return found
 
-    def controls(self, case: Case, table: Table) -> list[Control]:
+    def controls(self, case: Case, table: MemberTable) -> list[Control]:
         """See ``Study.controls``."""
         return [same_function(table), plants_found(table, self.settings.planted)]
 
-    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> StudyAnswer:
+    def said(self, case: Case, table: MemberTable, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study.said``."""
         lines = notes(table, self.settings.planted, shift=self.settings.shift)
         about = (

@@ -25,7 +25,7 @@ from wheeltap.stats.members import NumberScale, Single
 from wheeltap.studies.base import Study, StudyAnswer
 from wheeltap.studies.measures import AuditMetric
 from wheeltap.studies.rules import WORST, headline
-from wheeltap.studies.table import LEVEL, Numbers, Table
+from wheeltap.studies.table import LEVEL, MemberTable, Numbers
 
 NETS: Final = "nets"
 """The one cohort."""
@@ -283,7 +283,7 @@ class ExampleDetection(Study):
         singles = {key: _auc(values, held.labels) for key, values in alone.items()}
         return {SCORE: Single(float(case.clean(member).mean())), **halves, **singles, **held.combined(held.labels)}
 
-    def controls(self, case: Case, table: Table) -> list[Control]:
+    def controls(self, case: Case, table: MemberTable) -> list[Control]:
         """No score can detect as many labels that are assigned at random."""
         found: dict[str, list[Single]] = {}
         for member in case.plan.subjects:
@@ -306,7 +306,7 @@ class ExampleDetection(Study):
         )  # fmt: skip
         return [control]
 
-    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> StudyAnswer:
+    def said(self, case: Case, table: MemberTable, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study.said``."""
         passes = _PASSES * self.input_draws(case.plan)
         notes = (
