@@ -100,16 +100,16 @@ def unpack(layouts: bytes, packed: bytes) -> dict[str, NDArray[Any]]:
     Raises:
         ValueError: If the bytes are not what the layouts promise, or that is more than ``LARGEST``.
     """
-    told = _layouts.decode(layouts)
-    total = sum(4 * layout.numbers for layout in told)
+    stated = _layouts.decode(layouts)
+    total = sum(4 * layout.numbers for layout in stated)
     if total > LARGEST:
         raise ValueError(f"{total} bytes are promised where {LARGEST} are the most")
-    data = np.frombuffer(_inflated(packed, sum(layout.packed for layout in told)), dtype=np.uint8)
-    ends = accumulate(layout.packed for layout in told)
+    data = np.frombuffer(_inflated(packed, sum(layout.packed for layout in stated)), dtype=np.uint8)
+    ends = accumulate(layout.packed for layout in stated)
     values = {
-        layout.name: _array(layout, data[end - layout.packed : end]) for layout, end in zip(told, ends, strict=True)
+        layout.name: _array(layout, data[end - layout.packed : end]) for layout, end in zip(stated, ends, strict=True)
     }
-    if len(values) < len(told):
+    if len(values) < len(stated):
         raise ValueError("two arrays of one name")
     return values
 

@@ -153,7 +153,7 @@ class Store:
         )
 
     def _connect(self) -> sqlite3.Connection:
-        # Where nothing can be written, SQLite would look for side files that it cannot make: it must be told.
+        # Where nothing can be written, SQLite would look for side files that it cannot make: say so.
         at_rest = not os.access(self.path.parent, os.W_OK) and not Path(f"{self.path}-wal").exists()
         target = f"{self.path.absolute().as_uri()}?immutable=1" if self.readonly and at_rest else self.path
         return sqlite3.connect(target, uri=isinstance(target, str), isolation_level=None, check_same_thread=False)

@@ -1,4 +1,4 @@
-"""Reports: one record, told in the terminal, as JSON and as a page. Never imports torch."""
+"""Reports: one record, shown in the terminal, as JSON and as a page. Never imports torch."""
 
 from wheeltap.report.report import Report
 

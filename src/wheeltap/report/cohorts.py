@@ -122,8 +122,8 @@ def _decided(study: StudyRecord, rule: Rule, finding: Finding | None) -> RuleOut
 def _asks(study: StudyRecord, rule: Rule) -> str:
     titles = {row.metric.key: row.metric.title for row in study.rows}
     beyond = ", ".join(titles.get(key, key) for key in rule.beyond)
-    told = {**_STATISTICS, **_RATIOS} if _by_ratio(study, rule) else _STATISTICS
-    said = told[rule.statistic].format(
+    stated = {**_STATISTICS, **_RATIOS} if _by_ratio(study, rule) else _STATISTICS
+    said = stated[rule.statistic].format(
         first=rule.cohorts[0], last=rule.cohorts[-1], all=", ".join(rule.cohorts), above=f"{rule.above:g}",
         other=titles.get(rule.with_metric, rule.with_metric), beyond=beyond,
     )  # fmt: skip

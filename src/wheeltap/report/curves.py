@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import altair as alt
 
 MOST_LINES = 6
-"""Lines of one chart: more cannot be told apart."""
+"""Lines of one chart: more cannot be distinguished."""
 
 
 @dataclass(frozen=True, kw_only=True)

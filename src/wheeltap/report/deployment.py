@@ -108,9 +108,9 @@ def controls_line(record: ReportRecord) -> str:
     """How many controls passed, in a few words."""
     if not record.controls:
         return "no controls"
-    told = f"controls {sum(c.status == 'passed' for c in record.controls)} of {len(record.controls)} passed"
+    stated = f"controls {sum(c.status == 'passed' for c in record.controls)} of {len(record.controls)} passed"
     rest = words.not_passed(record.controls)
-    return f"{told} ({', '.join(rest)})" if rest else told
+    return f"{stated} ({', '.join(rest)})" if rest else stated
 
 
 def coverage(record: ReportRecord, subject: SubjectRecord) -> float | None:
@@ -390,8 +390,8 @@ def _own(record: ReportRecord, found: Sequence[Finding]) -> tuple[str, Tone]:
     score = _named(found[0], "score") if found else []
     if not found:
         return "", "quiet"
-    told = f"{_score(record, score[0].value)} {found[0].verdict}" if score else found[0].verdict
-    return told, verdict_tone(found[0])
+    stated = f"{_score(record, score[0].value)} {found[0].verdict}" if score else found[0].verdict
+    return stated, verdict_tone(found[0])
 
 
 def _matrix(record: ReportRecord, rows: Sequence[Finding], names: Sequence[str], *, most: int) -> DeploymentTable:

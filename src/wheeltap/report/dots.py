@@ -20,7 +20,7 @@ _SLOT = 12
 """Pixels for each of several marks in a row."""
 
 _COMPRESSED = 8.0
-"""Margins from which an axis is compressed beyond the margin: small effects could not be told apart on an even one."""
+"""Margins from which an axis is compressed beyond the margin: small effects would lie on each other on an even one."""
 
 _STEPS = (1.0, 2.0, 5.0)
 
@@ -70,13 +70,13 @@ class DotScale:
         """Encoding of the axis."""
         import altair as alt
 
-        domain, told = list(self.ends), "format(datum.value, '.4~r')"
+        domain, stated = list(self.ends), "format(datum.value, '.4~r')"
         title = list(self.title)
         if not self.compressed:
             scale = alt.Scale(domain=domain, nice=False)
-            return {"scale": scale, "title": title, "axis": alt.Axis(tickCount=5, grid=False, labelExpr=told)}
+            return {"scale": scale, "title": title, "axis": alt.Axis(tickCount=5, grid=False, labelExpr=stated)}
         scale = alt.Scale(type="symlog", constant=self.margin, domain=domain, nice=False)
-        axis = alt.Axis(values=self._ticks(), grid=False, labelExpr=told, labelOverlap=True)
+        axis = alt.Axis(values=self._ticks(), grid=False, labelExpr=stated, labelOverlap=True)
         return {"scale": scale, "title": title, "axis": axis}
 
     def _ticks(self) -> list[float]:
@@ -209,8 +209,8 @@ def _between(rows: Rows, count: int) -> Any:
 def _dots(marks: Sequence[_Mark], style: Style, scale: DotScale, rows: Rows, *, filled: bool = True) -> list[Any]:
     import altair as alt
 
-    told = [{"at": mark.at, "value": mark.value, "low": mark.low, "high": mark.high} for mark in marks]
-    base, x, y = alt.Chart(figures.data(told)), scale.x, rows.y
+    stated = [{"at": mark.at, "value": mark.value, "low": mark.low, "high": mark.high} for mark in marks]
+    base, x, y = alt.Chart(figures.data(stated)), scale.x, rows.y
     whisker = base.mark_rule(color=style.colour, strokeWidth=2.2 if filled else 1.4)
     shape, inside = cast("Any", style.shape), style.colour if filled else figures.CARD
     dot = base.mark_point(shape=shape, fill=inside, stroke=style.colour, size=85 if filled else 55, opacity=1)

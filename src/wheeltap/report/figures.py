@@ -130,14 +130,14 @@ class Rows:
     ) -> None:
         most = max(int(share * width / _CHAR), 1)
         lines = [textwrap.wrap(name, most, break_long_words=False) or [""] for name in names]
-        self.beside = all(len(told) <= 2 and max(map(len, told)) <= most for told in lines)
+        self.beside = all(len(stated) <= 2 and max(map(len, stated)) <= most for stated in lines)
         if not self.beside:
             lines = [textwrap.wrap(name, int((width - 24) / _CHAR)) or [""] for name in names]
-        tallest = max((len(told) for told in lines), default=1)
+        tallest = max((len(stated) for stated in lines), default=1)
         self._lines, self._words = lines, words
         self._step = max(step, _LINE * tallest) if self.beside and slots == 1 else step
         self._marks = self._step * slots + (0 if slots == 1 else step // 2)
-        sizes = [self._marks + (0 if self.beside else _LINE * len(told) + 4) for told in lines]
+        sizes = [self._marks + (0 if self.beside else _LINE * len(stated) + 4) for stated in lines]
         self._tops = [0, *accumulate(sizes)]
 
     @property
@@ -245,16 +245,16 @@ def forest_chart(findings: Sequence[Finding], names: Sequence[str], *, ends: tup
     import altair as alt
 
     rows = Rows(names, step=24)
-    told = [_effect(finding, rows.at(i)) for i, finding in enumerate(findings)]
+    stated = [_effect(finding, rows.at(i)) for i, finding in enumerate(findings)]
     unit = words.plain(findings[0].estimates[0].unit)
     same: dict[str, Any] = {
         "scale": alt.Scale(domain=list(ends)),
         "title": f"difference ({unit})",
         "axis": alt.Axis(tickCount=5),
     }
-    base = alt.Chart(data(told))
-    unseen = alt.Chart(data([row for row in told if "from" in row])).mark_rule(color=BAND, strokeWidth=11)
-    bounded = alt.Chart(data([row for row in told if row["low"] is not None and row["high"] is not None]))
+    base = alt.Chart(data(stated))
+    unseen = alt.Chart(data([row for row in stated if "from" in row])).mark_rule(color=BAND, strokeWidth=11)
+    bounded = alt.Chart(data([row for row in stated if row["low"] is not None and row["high"] is not None]))
     zero = alt.Chart(data([{"zero": 0}])).mark_rule(color=MUTED, strokeWidth=1)
     shape = alt.condition("datum.found", alt.value("diamond"), alt.value("circle"))
     fill = alt.condition("datum.found", alt.value(SERIES[1]), alt.value(INK))

@@ -39,15 +39,15 @@ def read_from(record: ReportRecord, where: str) -> ReportRecord:
     """
     wrong = next(_contradictions(record), "")
     answers = _answers(record)
-    told, study = record.headline, record.study
-    if answers and told not in answers:
+    stated, study = record.headline, record.study
+    if answers and stated not in answers:
         # The words of another version may be others; its findings are what counts. A study may have words of its own.
-        told = answers[0]
+        stated = answers[0]
         if study is not None and not record.void:
             own = f"{_REPORTED} {' '.join(record.headline.split())}"
             study = msgspec.structs.replace(study, notes=(*study.notes, own))
         elif not wrong and record.provenance.get("wheeltap") == __version__ and not _foreign(record):
-            wrong = f"the answer {record.headline[:80]!r} where its findings say {told[:80]!r}"
+            wrong = f"the answer {record.headline[:80]!r} where its findings say {stated[:80]!r}"
     if wrong:
         raise FileFormatError(
             "The report contradicts itself: it was edited, or damaged.",
@@ -56,7 +56,7 @@ def read_from(record: ReportRecord, where: str) -> ReportRecord:
             got=wrong,
             do="Run the command that wrote it again.",
         )
-    return msgspec.structs.replace(record, headline=told, study=study, provenance={**record.provenance, FILE: where})
+    return msgspec.structs.replace(record, headline=stated, study=study, provenance={**record.provenance, FILE: where})
 
 
 def _answers(record: ReportRecord) -> Sequence[str]:
@@ -69,21 +69,21 @@ def _answers(record: ReportRecord) -> Sequence[str]:
     )  # fmt: skip
     if study is not None:
         worse = rules.worse(study.rows, study.rules, record.task.sign)
-        told = (VOID if record.void else " ".join([rules.headline(study.rules, record.findings), *worse]),)
+        stated = (VOID if record.void else " ".join([rules.headline(study.rules, record.findings), *worse]),)
     else:  # that models give the same outputs is not in a report without a score
         answers = suite_answers(recorded=plan.reference.role == "recorded")
         own = own_lines(plan, record.findings, record.instruments, answers, record.sections)
-        told = tuple(
+        stated = tuple(
             headline(plan, record.findings, record.instruments, own=own, void=record.void, same=same)
             for same in (frozenset[str](), frozenset(subject.name for subject in record.subjects))
         )
-    told = tuple(at_level(one, _alpha(record)) for one in told)
+    stated = tuple(at_level(one, _alpha(record)) for one in stated)
     missing = missing_trials(record)
     if not missing:
-        return told
+        return stated
     first = record.headline.partition("\n")[0]
     kept = unfinished(record, missing).headline.partition(" again")[0]
-    return tuple(f"{first if first.startswith(kept) else kept}\n{one}" for one in told)
+    return tuple(f"{first if first.startswith(kept) else kept}\n{one}" for one in stated)
 
 
 def _foreign(record: ReportRecord) -> bool:

@@ -72,10 +72,10 @@ def _add(suite: Xml.Element, case: _Case, *, again: int) -> None:
     name = case.name if again == 1 else f"{case.name} ({again})"
     test = Xml.SubElement(suite, "testcase", classname=_legal(case.group), name=_legal(name))
     if case.result:
-        told = Xml.SubElement(test, case.result, message=_legal(case.message))
+        stated = Xml.SubElement(test, case.result, message=_legal(case.message))
         if case.result != "skipped":
-            told.set("type", _legal(case.verdict))
-            told.text = _legal(case.text)
+            stated.set("type", _legal(case.verdict))
+            stated.text = _legal(case.text)
         return
     Xml.SubElement(test, "system-out").text = _legal(f"{case.message}\n{case.text}".strip())
 

@@ -133,8 +133,8 @@ def _study(record: ReportRecord, study: StudyRecord) -> list[list[str]]:
         cells = ((escaped(claim.name), *map(_number, claim.cells)) for claim in part.claims[:_MOST_ROWS])
         more = len(part.claims) - _MOST_ROWS
         blocks += [_grid(heads, cells), [f"and {more} more metrics"] if more > 0 else []]
-    told = (cohorts.facts(record, study), cohorts.lost_line(record, study, most=_LAST_NOTES))
-    return [*blocks, [escaped("; ".join(part for part in told if part))], _items(study.caveats)]
+    stated = (cohorts.facts(record, study), cohorts.lost_line(record, study, most=_LAST_NOTES))
+    return [*blocks, [escaped("; ".join(part for part in stated if part))], _items(study.caveats)]
 
 
 def _number(cell: Cell) -> str:
@@ -146,8 +146,8 @@ def _finding(record: ReportRecord, finding: Finding) -> list[str]:
     verdict = finding.verdict or words.status(finding.status, pair=pair)
     first = finding.estimates[0] if finding.estimates else None
     number = "" if first is None else f"{estimates.caption(first)} {words.interval(first)}"
-    told = (finding.code, finding.title, finding.subject)
-    return [*map(escaped, told), _loud(verdict, deployment.verdict_tone(finding)), escaped(number)]
+    stated = (finding.code, finding.title, finding.subject)
+    return [*map(escaped, stated), _loud(verdict, deployment.verdict_tone(finding)), escaped(number)]
 
 
 def _beside(record: ReportRecord) -> list[Finding]:
@@ -159,7 +159,7 @@ def _beside(record: ReportRecord) -> list[Finding]:
 def _facts(record: ReportRecord) -> str:
     """Models with score and coverage, examples and controls, in one line."""
     heads = deployment.heads(record)
-    told = [", ".join(part for part in (head.name, head.score, head.covered) if part) for head in heads[:_MOST_LINES]]
-    more = len(heads) - len(told)
-    told += [f"and {more} more models"] if more > 0 else []
-    return "; ".join(escaped(part) for part in (*told, view.examples(record), deployment.controls_line(record)))
+    stated = [", ".join(part for part in (head.name, head.score, head.covered) if part) for head in heads[:_MOST_LINES]]
+    more = len(heads) - len(stated)
+    stated += [f"and {more} more models"] if more > 0 else []
+    return "; ".join(escaped(part) for part in (*stated, view.examples(record), deployment.controls_line(record)))

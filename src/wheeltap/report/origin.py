@@ -16,17 +16,17 @@ FILE: Final = "reported in"
 
 def origin(record: ReportRecord) -> tuple[str, ...]:
     """What was not measured now, and what was not read; empty where all was measured."""
-    cost, told = record.cost, list[str]()
+    cost, stated = record.cost, list[str]()
     if FILE in record.provenance:
-        told.append(f"As reported in {words.plain(str(record.provenance[FILE]))}, not measured again.")
+        stated.append(f"As reported in {words.plain(str(record.provenance[FILE]))}, not measured again.")
     elif cost.reused and all(subject.role != "recorded" for subject in record.subjects):
-        told.append(
+        stated.append(
             f"{cost.reused:,} of {cost.trials + cost.reused:,} outcomes: from the store (your key), not measured now."
         )
     if UNREAD in record.provenance:
         text = str(record.provenance[UNREAD])
-        told.append(words.plain(f"{text[:1].upper()}{text[1:]}."))
-    return tuple(told)
+        stated.append(words.plain(f"{text[:1].upper()}{text[1:]}."))
+    return tuple(stated)
 
 
 MISSING = "missing_trials"

@@ -178,12 +178,12 @@ def _legend(scale: dots.DotScale, what: str) -> str:
 
 
 def _spoken(lines: Sequence[Line], scale: dots.DotScale) -> str:
-    told = (
+    stated = (
         f"{line.label}: {words.interval(dots.times(line.effect, scale.factor))}, {line.verdict}"
         for line in lines
         if line.effect is not None
     )
-    return f"{'; '.join(told)}."
+    return f"{'; '.join(stated)}."
 
 
 def _several(record: ReportRecord) -> TopPicture | None:

@@ -50,8 +50,8 @@ def scalars(record: ReportRecord) -> dict[str, float]:
     rows = _rows(record)
     for finding, row in zip(record.findings, rows, strict=True):
         if finding.status in gate.MEASURED:
-            told = _numbers(record, finding, row, pair=finding.subject in pairs)
-            found |= {f"{names[finding.subject]}/{k}": v for k, v in told if v is not None and math.isfinite(v)}
+            stated = _numbers(record, finding, row, pair=finding.subject in pairs)
+            found |= {f"{names[finding.subject]}/{k}": v for k, v in stated if v is not None and math.isfinite(v)}
     return found
 
 
@@ -60,8 +60,8 @@ def _means(study: StudyRecord) -> dict[str, float]:
     names, found = _apart(cohort.name for cohort in study.cohorts), dict[str, float]()
     for row in study.rows:
         for one in row.cohorts:
-            told = _ends(f"{names[one.cohort]}/{safe(row.metric.key)}", one.mean)
-            found |= {name: value for name, value in told if value is not None and math.isfinite(value)}
+            stated = _ends(f"{names[one.cohort]}/{safe(row.metric.key)}", one.mean)
+            found |= {name: value for name, value in stated if value is not None and math.isfinite(value)}
     return found
 
 

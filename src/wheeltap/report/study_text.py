@@ -84,9 +84,9 @@ def rules(record: ReportRecord, console: "Console") -> None:
 def members(record: ReportRecord, console: "Console") -> None:
     """Print every member with every number that it has."""
     for net in cohorts.members(_study(record)):
-        told = [net.note, net.status if net.status != "done" else "", net.because]
-        told += [f"{title} {value}" for title, value in net.numbers]
-        said = "; ".join(part for part in told if part)
+        stated = [net.note, net.status if net.status != "done" else "", net.because]
+        stated += [f"{title} {value}" for title, value in net.numbers]
+        said = "; ".join(part for part in stated if part)
         wrapped(console, f"{net.name} ({net.cohort}): {said}", indent=1, hang=2)
 
 
@@ -230,10 +230,10 @@ def _rules(record: ReportRecord, study: StudyRecord, console: "Console") -> None
     grid = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
     same = shown[0].of if len({one.of for one in shown}) == 1 else ""
     grid.add_column(f"rule on {same}" if same else "rule", overflow="fold")
-    told = [(f"{one.value} {one.bracket}".strip(), one.counts, one.word, one.least) for one in shown]
+    stated = [(f"{one.value} {one.bracket}".strip(), one.counts, one.word, one.least) for one in shown]
     for at, name in enumerate(("effect", "counts if", "verdict", "detectable")[: 4 if wide else 3]):
-        grid.add_column(name, min_width=max([len(name), *(len(cells[at]) for cells in told)]), overflow="fold")
-    for one, (effect, counts, word, least) in zip(shown, told, strict=True):
+        grid.add_column(name, min_width=max([len(name), *(len(cells[at]) for cells in stated)]), overflow="fold")
+    for one, (effect, counts, word, least) in zip(shown, stated, strict=True):
         cells = (Text(effect), Text(counts), Text(word, style=first_screen.STYLES[one.tone]), Text(least))
         grid.add_row(Text(f"{one.name} ({one.of})" if one.of and not same else one.name), *cells[: 4 if wide else 3])
     console.print(grid, highlight=False)

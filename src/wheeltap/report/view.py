@@ -96,7 +96,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class FindingView:
-    """One finding in words. ``loud`` ones are told in full everywhere; ``answer`` is what ``word`` leaves unsaid."""
+    """One finding in words. ``loud`` ones are given in full everywhere; ``answer`` is what ``word`` leaves unsaid."""
 
     code: str
     name: str
@@ -172,8 +172,8 @@ def pairs(record: ReportRecord) -> tuple[str, ...]:
 
 def score_table(record: ReportRecord) -> ScoreTable:
     """The score-versus-inside table of ``record``."""
-    told = [code for code in codes(record) if not is_census(record, code)] or codes(record)
-    columns = tuple(column for code in told for column in _columns(record, code))
+    stated = [code for code in codes(record) if not is_census(record, code)] or codes(record)
+    columns = tuple(column for code in stated for column in _columns(record, code))
     paired = pairs(record)
     singles = tuple(dict.fromkeys(f.subject for f in record.findings if f.subject not in paired))
     both = ((singles, False), (paired, True))
@@ -204,8 +204,8 @@ def _parts(table: ScoreTable, section: RowGroup) -> Iterator[Part]:
 def _columns(record: ReportRecord, code: str) -> list[Column]:
     """One column for a code, or one for each claim where a subject has several under it."""
     mine = [finding for finding in record.findings if finding.code == code]
-    told = {subject: {_claim(f) for f in mine if f.subject == subject} for subject in {f.subject for f in mine}}
-    if all(len(claims) == 1 for claims in told.values()):
+    stated = {subject: {_claim(f) for f in mine if f.subject == subject} for subject in {f.subject for f in mine}}
+    if all(len(claims) == 1 for claims in stated.values()):
         return [Column(code=code, name=name_of(record, code))]
     return [Column(code=code, name=words.plain(claim), claim=claim) for claim in dict.fromkeys(map(_claim, mine))]
 
@@ -368,9 +368,9 @@ def _fragile(record: ReportRecord, blocks: BlockMap, *, most: int) -> Iterable[F
 def examples(record: ReportRecord) -> str:
     """How many examples there are, of what, scored how; and what it costs that they come in groups."""
     task = record.task
-    told = f"{many(task.examples, 'example')} of {words.plain(task.name)} ({words.plain(task.measure)})"
+    stated = f"{many(task.examples, 'example')} of {words.plain(task.name)} ({words.plain(task.measure)})"
     grouped = record.provenance.get(GROUPED)
-    return f"{told} {words.plain(str(grouped))}" if grouped else told
+    return f"{stated} {words.plain(str(grouped))}" if grouped else stated
 
 
 def explanation(record: ReportRecord) -> str:

@@ -161,7 +161,7 @@ def not_passed(controls: Sequence[Control]) -> list[str]:
     failed, skipped = ([c for c in controls if c.status == status] for status in ("failed", "skipped"))
     blind = sum(NO_POWER in control.because for control in skipped)
     counts = {"failed": len(failed), "had no power": blind, "skipped": len(skipped) - blind}
-    return [f"{count} {told}" for told, count in counts.items() if count]
+    return [f"{count} {stated}" for stated, count in counts.items() if count]
 
 
 def control_tone(control: Control) -> Tone:

@@ -105,9 +105,9 @@ def _settling(plan: Plan) -> int:
 def within(plan: Plan, allowed: float, prices: Prices | None = None) -> Plan:
     """The plan with as much effort as ``allowed`` passes (seconds, with ``prices``) pay for: never more than it has.
 
-    The copies from which detection power is told go first, then plants stronger than the first; then draws, and what
+    The copies from which detection power is measured go first, plants stronger than the first; then draws, and what
     readings look at; then the block map; then a family's ways of modifying weights beside the one that is judged. What
-    was cut is told in ``cuts``.
+    was cut is listed in ``cuts``.
 
     Raises:
         UsageError: If the least effort costs more, if what is left could find no effect of interest, or of a study,
@@ -223,8 +223,8 @@ def _cuts(whole: Plan, cut: Plan) -> tuple[str, ...]:
 
 def _cut(name: str, many: object, few: object) -> str:
     # What followed the plan's effort, and no longer does, has no number of its own to name.
-    told = f"{name} {few}" if many is None else f"{name} {few} instead of {many}"
-    return f"{name} left out" if few is False else told
+    stated = f"{name} {few}" if many is None else f"{name} {few} instead of {many}"
+    return f"{name} left out" if few is False else stated
 
 
 def _sighted(plan: Plan) -> int:

@@ -203,7 +203,7 @@ class Checkup(msgspec.Struct, frozen=True, kw_only=True):
         proven_on: Examples that the copies answered.
         refused: Why other gauges, or parts of the model, are left alone.
         gauges: Those of the twin, the null control.
-        graded: Further planted copies, from which detection power is told.
+        graded: Further planted copies, from which detection power is measured.
         vouched: Audits whose controls are these copies.
         no_controls: Why a copy is missing.
         reaches: What each noise touches.
@@ -331,11 +331,11 @@ def _reasons(found: gauge.Family | gauge.Refusal) -> tuple[str, ...]:
     Where nothing fits, that is why probing found nothing, which is asked last.
     """
     if isinstance(found, gauge.Family):
-        told = found.refused
+        stated = found.refused
     else:
-        told = tuple(found.because.rpartition(f"; {general.NAME}: ")[2].split("; "))
+        stated = tuple(found.because.rpartition(f"; {general.NAME}: ")[2].split("; "))
     gauges: dict[str, list[str]] = {}
-    for reason in told:
+    for reason in stated:
         about, colon, why = reason.partition(": ")
         known = bool(colon) and set(about.replace(",", " ").split()) <= set(gauge.GAUGES)
         gauges.setdefault(why if known else reason, []).extend([about] if known else [])
@@ -343,7 +343,7 @@ def _reasons(found: gauge.Family | gauge.Refusal) -> tuple[str, ...]:
 
 
 def _runs(made: Plan, subject: Subject) -> Iterator[Plan]:
-    """The plans whose cost is told: that of the default audits, which need no planted copy, and the whole."""
+    """The plans whose cost is reported: that of the default audits, which need no planted copy, and the whole."""
     usual = tuple(spec for spec in made.audits if spec.name in (*default_audits([subject]), *ALWAYS))
     yield msgspec.structs.replace(made, audits=usual, planted=None, stronger=(), graded=())
     yield msgspec.structs.replace(made, audits=tuple(spec for spec in made.audits if spec.name in GROUPS["noise"]))

@@ -138,8 +138,8 @@ class ProcessPool(Executor):
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise _not_sent(error) from error
         self._ends = _CONTEXT.Pipe(duplex=False)
-        told = (payload, _folders(), self._ends[0])
-        return ProcessPoolExecutor(self.workers, mp_context=_CONTEXT, initializer=_set_up, initargs=told)
+        stated = (payload, _folders(), self._ends[0])
+        return ProcessPoolExecutor(self.workers, mp_context=_CONTEXT, initializer=_set_up, initargs=stated)
 
     def _require_a_worker(self, pool: ProcessPoolExecutor) -> None:
         """Waits for the first worker; a script that is not guarded ends each of them before it is set up."""
@@ -217,7 +217,7 @@ def _set_up(payload: bytes, folders: list[str], parent: Connection) -> None:
     try:
         _bench.append(pickle.loads(payload))  # noqa: S301 - made by our own parent process a moment ago
     except Exception as error:
-        # Raised here it would look as if the worker had died; it is told with the first work.
+        # Raised here it would look as if the worker had died; it is reported with the first work.
         _bench.append(error)
 
 

@@ -38,9 +38,9 @@ class StoredPlan:
 def note_run(store: Store, plan: Plan, provenance: dict[str, Scalar], again: str = "") -> None:
     """Keeps a plan that is about to be run, what it is run with, when, and by which command."""
     store.put_plan(plan.key, plan.to_bytes())
-    told = msgspec.json.encode(provenance)
-    store.put_note("provenance", told)
-    store.put_note(f"provenance:{plan.key}", told)
+    stated = msgspec.json.encode(provenance)
+    store.put_note("provenance", stated)
+    store.put_note(f"provenance:{plan.key}", stated)
     store.put_note(f"when:{plan.key}", f"{datetime.now(UTC):%Y-%m-%d %H:%M}".encode())
     if again:
         store.put_note(f"again:{plan.key}", again.encode())

@@ -160,8 +160,8 @@ def half_dose(response: Response, *, level: float = 0.95, unit: str = "dose") ->
     Returns:
         Where the curve never crosses, ``value`` and ``high`` are ``None`` and ``low`` is a lower bound (at most the
         last dose); where it is below half at the first dose, ``value`` and ``low`` are ``None`` and ``high`` is an
-        upper bound. An end that the doses tried do not settle is ``None``. All ``None`` if clean is not told from
-        chance.
+        upper bound. An end that the doses tried do not settle is ``None``. All ``None`` if clean is not
+        distinguished from chance.
 
     Raises:
         DataError: If values are not finite or shapes do not fit.
@@ -239,7 +239,7 @@ def _ratio(log: float) -> float | None:
 
 
 def _halving(response: Response, alpha: float) -> _Halving | None:
-    """Excess over half of the clean score and its crossing; ``None`` if clean is not told from chance."""
+    """Excess over half of the clean score and its crossing; ``None`` if clean is not distinguished from chance."""
     x = _checked_values(response.values, response.doses)
     clean = checked(response.clean, ("example",), what="clean scores")
     if len(clean) != x.shape[2]:

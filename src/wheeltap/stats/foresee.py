@@ -1,4 +1,4 @@
-"""What a plan will be able to find, told before anything runs."""
+"""What a plan will be able to find, known before anything runs."""
 
 from functools import cache
 

@@ -39,7 +39,7 @@ def rank_intervals(
         bounded: Whether each value is a score in [0, 1].
         higher_is_better: Whether rank 1 has the largest mean.
         rare: Where few draws hit hard: of each subject the least and the most that a draw's mean can be. Then no pair
-            is told apart that harder draws than were made could turn round.
+            is distinguished that harder draws than were made could turn round.
 
     Returns:
         One per subject: ``value`` is the rank of the observed mean (the best of those that tie), ``low`` and ``high``
@@ -50,7 +50,7 @@ def rank_intervals(
 
     Source: Mogstad, Romano, Shaikh & Wilhelm (2024), "Inference for ranks with applications to mobility across
     neighbourhoods and academic achievement across countries", Rev. Econ. Stud. 91(1), sec. 3 (ranks from the
-    differences told apart, stepwise); Holm (1979) in place of their bootstrap, which would not know that few draws
+    differences distinguished, stepwise); Holm (1979) in place of their bootstrap, which would not know that few draws
     are few. Each pair's test is ``mean_effect``'s, or ``rare_effect``'s.
     """
     x = _checked(values)

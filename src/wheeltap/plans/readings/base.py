@@ -90,22 +90,22 @@ class _Fit:
 
     def typed(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         of, _, own = name.rpartition("|") if self.spec.each else ("", "", name)
-        told = self.spec.arrays.get(own)
-        if told is None:
+        stated = self.spec.arrays.get(own)
+        if stated is None:
             raise ValueError(f"{self.spec.name} declares no array {name!r}")
-        axes = told.axes.split()
+        axes = stated.axes.split()
         if array.ndim != len(axes):
-            raise ValueError(f"{name} has shape {array.shape}, where [{told.axes}] was declared")
+            raise ValueError(f"{name} has shape {array.shape}, where [{stated.axes}] was declared")
         for axis, length in zip(axes, array.shape, strict=True):
             known = self._length(axis, of, length)
             if length != known:
                 whose = "the task has" if axis == "example" else "other arrays have"
                 raise ValueError(f"{name} has {length} along {axis!r}, where {whose} {known}")
-        typed = array.astype(DTYPES[told.kind])
-        if told.of and not all(0 <= int(at) < len(told.of) for at in typed.flat):
+        typed = array.astype(DTYPES[stated.kind])
+        if stated.of and not all(0 <= int(at) < len(stated.of) for at in typed.flat):
             raise ValueError(f"{name} holds numbers that stand for nothing")
-        if told.kind != "number" and not np.array_equal(typed, array):
-            raise ValueError(f"{name} holds what is no {told.kind}")
+        if stated.kind != "number" and not np.array_equal(typed, array):
+            raise ValueError(f"{name} holds what is no {stated.kind}")
         return typed
 
     def _length(self, axis: str, of: str, length: int) -> int:

@@ -15,7 +15,7 @@ Bits = Annotated[float, msgspec.Meta(gt=0.0)]
 
 
 class CensusSettings(Settings, frozen=True, kw_only=True):
-    """From when on a weight stands out, and how much is told.
+    """From when on a weight stands out, and how much is listed.
 
     The next largest value of its tensor is what a weight of at least 2 is compared with. It must be larger by each of
     these: the bits below, the tail of its tensor, and what few values can do by chance.

@@ -65,8 +65,8 @@ class RecordedRun:
             there = kept.keys()
             new = [outcome for outcome in self.outcomes if outcome.key not in there]
             kept.put_all(new)
-            told: dict[str, Scalar] = {"plan": self.plan.key, "recorded": " ".join([*self.says, *self.notes])}
-            note_run(kept, self.plan, told)
+            stated: dict[str, Scalar] = {"plan": self.plan.key, "recorded": " ".join([*self.says, *self.notes])}
+            note_run(kept, self.plan, stated)
         return len(new)
 
 

@@ -332,8 +332,8 @@ def structure(model: nn.Module) -> Structure:
                 "" if type(part) in _PLAIN else reader.class_of(type(part)),
                 vars(part).keys() - origins(part) - _OF_BUFFERS,
             )
-            told = sorted(one for one in more if not one.startswith(COMPILER))
-            held = [[one, reader.read(f"{path}.{name}.{one}", vars(part)[one])] for one in told]
+            stated = sorted(one for one in more if not one.startswith(COMPILER))
+            held = [[one, reader.read(f"{path}.{name}.{one}", vars(part)[one])] for one in stated]
             parts[path][f"tensor {name}"] = canon.key("tensor", [own, held])
         for name, value in (*_settings(module), *_of_script(module, attributes)):
             place = f"<{number}>.{name}"

@@ -200,17 +200,17 @@ class Recording:
     @property
     def says(self) -> str:
         """What it is, in one line."""
-        told = [many(len(self.items), "item")]
+        stated = [many(len(self.items), "item")]
         if self.systems:
-            told = [many(len(self.systems), "system"), *told, self._answers()]
+            stated = [many(len(self.systems), "system"), *stated, self._answers()]
         if self.votes is not None:
             sums = self.votes.votes.sum(1)
             few, most = int(sums.min()), int(sums.max())
             order = "ordered " if self.votes.ordinal else ""
-            told.append(
+            stated.append(
                 f"{_range(few, most)} vote{'s' if most > 1 else ''} each on {len(self.votes.labels)} {order}labels"
             )
-        return f"{self.shape}: {', '.join(part for part in told if part)}"
+        return f"{self.shape}: {', '.join(part for part in stated if part)}"
 
     def _answers(self) -> str:
         counts = [one.samples for one in self.systems if one.samples is not None]

@@ -197,7 +197,7 @@ class AnswerTable:
         """
         names = list(self._items)
         known = labels or tuple(self._labels)
-        told = list(notes)
+        stated = list(notes)
         there = np.ones(len(names), dtype=np.bool_)
         for held in self._systems.values():
             there &= np.bincount(_ints(held.items), minlength=len(names)) > 0
@@ -210,9 +210,9 @@ class AnswerTable:
         if not there.all():
             whole = int(there.sum())
             have = "has" if whole == 1 else "have"
-            told.append(f"{whole:,} of {len(names):,} items {have} an answer of every system; the rest are out.")
-        systems = tuple(self._answers(name, held, names, told) for name, held in self._systems.items())
-        told += on_all(systems, there)
+            stated.append(f"{whole:,} of {len(names):,} items {have} an answer of every system; the rest are out.")
+        systems = tuple(self._answers(name, held, names, stated) for name, held in self._systems.items())
+        stated += on_all(systems, there)
         votes = self._voted(known, len(names), ordinal) if self._labels else None
         groups: tuple[str, ...] = tuple(self._groups) if any(self._groups) else ()
         asked = labels if any(one.probability is not None for one in systems) else ()
@@ -222,26 +222,26 @@ class AnswerTable:
             kept = cast("list[int]", rows.tolist())
             names = [names[at] for at in kept]
             groups = tuple(groups[at] for at in kept) if groups else ()
-        found = () if groups else self._found(names, told)
+        found = () if groups else self._found(names, stated)
         return Recording(
             shape=self._shape, items=tuple(names), systems=systems, votes=votes, groups=groups, labels=asked,
-            found=found, notes=tuple(told),
+            found=found, notes=tuple(stated),
         )  # fmt: skip
 
-    def _found(self, names: list[str], told: list[str]) -> tuple[int, ...]:
+    def _found(self, names: list[str], stated: list[str]) -> tuple[int, ...]:
         """Groups of items that look alike; none where texts are not known."""
         if not self._texts.keys() >= set(names):
             return ()
         texts = [self._texts[name] for name in names]
         if (found := lookalikes(texts)) is None and (found := copied(texts)) is None:
             return ()
-        told.append(
+        stated.append(
             f"The {len(names):,} items are {sizes_of(found)} that share a template, prefix, passage or text. They "
             "count as groups, not one by one; give each item its group (group) if these are others."
         )
         return tuple(found.tolist())
 
-    def _answers(self, name: str, held: _Columns, names: list[str], told: list[str]) -> Answers:
+    def _answers(self, name: str, held: _Columns, names: list[str], stated: list[str]) -> Answers:
         items, scores = _ints(held.items), np.asarray(held.scores)
         order = np.lexsort((np.asarray(held.samples), items))
         self._require_once(held, order, names)
@@ -255,7 +255,7 @@ class AnswerTable:
                 score = (total / np.maximum(samples, 1)).astype(np.float32)
         return Answers(
             name=name, right=right, samples=samples, score=score,
-            answers=self._drawn(name, held, order, len(names), told), probability=self._believed(held, len(names)),
+            answers=self._drawn(name, held, order, len(names), stated), probability=self._believed(held, len(names)),
         )  # fmt: skip
 
     def _require_once(self, held: _Columns, order: NDArray[np.intp], names: list[str]) -> None:
@@ -267,7 +267,7 @@ class AnswerTable:
             raise _twice(self._where, names[int(items[twice[0]])], (one, two), more=len(twice) - 1)
 
     def _drawn(
-        self, name: str, held: _Columns, order: NDArray[np.intp], items: int, told: list[str]
+        self, name: str, held: _Columns, order: NDArray[np.intp], items: int, stated: list[str]
     ) -> NDArray[np.int32] | None:
         """``[item, draw]``, which of its distinct answers each item's draws gave, numbered as they first came."""
         whose = _ints(held.items)[order]
@@ -276,7 +276,7 @@ class AnswerTable:
         if not held.answered or most == 1:
             return None
         if items * most > MOST_DRAWS:
-            told.append(
+            stated.append(
                 f"Which answers {name} gave is left out: {items:,} items with up to {most:,} answers are too many."
             )
             return None

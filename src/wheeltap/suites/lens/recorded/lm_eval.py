@@ -186,8 +186,10 @@ class _Read:
                 f"The score is that of a majority over an item's answers, not of single ones (filter {chosen})."
             )
         elif self._unjudged:
-            told = f"Up to {many(self._unjudged, 'more answer')} to an item {'was' if self._unjudged == 1 else 'were'}"
-            notes.append(f"{told} sampled and not graded (filter {chosen}).")
+            stated = (
+                f"Up to {many(self._unjudged, 'more answer')} to an item {'was' if self._unjudged == 1 else 'were'}"
+            )
+            notes.append(f"{stated} sampled and not graded (filter {chosen}).")
         if self._voted:
             notes.append("Votes are those in the documents, in the order of the choices.")
         if self._uneven:

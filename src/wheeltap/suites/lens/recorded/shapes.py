@@ -32,7 +32,7 @@ LINES = (
     solutions,
     own,
 )
-"""Shapes of JSON lines, told apart by their first row; the first that fits is taken."""
+"""Shapes of JSON lines, distinguished by their first row; the first that fits is taken."""
 
 DOCUMENTS = (inspect_logs, lewidi)
 """Shapes of one JSON document."""
