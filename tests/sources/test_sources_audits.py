@@ -60,5 +60,3 @@ def test_a_language_model(tmp_path: Path) -> None:
     assert report["subjects"][0]["ends"] == ["model.embed_tokens"], "tied to the head"
     assert len(report["controls"]) >= 5
     assert {control["status"] for control in report["controls"]} == {"passed"}
-    assert main([*arguments, *where]) == 1
-    assert json.loads((tmp_path / "lm.json").read_text())["cost"]["forwards"] == 1
