@@ -213,13 +213,14 @@ def test_checkpoints_make_cohorts(tmp_path: Path) -> None:
         (("direction = \"less\"", "direction = \"les\""), UnknownName, "Did you mean 'less'"),
         (("margin = 0.02", "margin = -1.0"), FileFormatError, "rules"),
         (("seeds = 4", "seeds = 0"), UsageError, "seeds"),
-        (("seeds = 4", "seeds = 1"), UsageError, "member"),
+        (("seeds = 4", "seeds = 9223372036854775807"), UsageError, "N from 1 to"),
         (("epochs = 3", "epoch = 3"), UsageError, "Did you mean 'epochs'"),
         (("examples = \"digits\"", "examples = \"none.npz\""), MissingFile, "none.npz"),
         (("scheme = \"int3\"", "scheme = \"int9\""), UsageError, "int"),
         (("recipe = \"digits\"", "members = [\"hf:nowhere/*\"]"), WheeltapError, "nowhere"),
         (("question =", "questions ="), FileFormatError, "question"),
         (("[[rules]]", "[[rules"), FileFormatError, "TOML"),
+        (("seeds = 4", "seeds = 1"), UsageError, "member"),
     ],
 )  # fmt: skip
 def test_a_wrong_file_says_what_is_wrong(

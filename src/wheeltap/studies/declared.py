@@ -320,14 +320,14 @@ def _members(cohort: str, one: CohortToml) -> list[MemberSpec]:
             expected='other examples to train on, train = "train.npz", or a share that is held out, held_out = 0.33',
             got="on_task = true", do="Remove on_task.",
         )  # fmt: skip
-    seeds = list(range(one.seeds)) if isinstance(one.seeds, int) else one.seeds
-    if not 1 <= len(seeds) <= MOST_MEMBERS:
+    if not 1 <= (one.seeds if isinstance(one.seeds, int) else len(one.seeds)) <= MOST_MEMBERS:
         raise UsageError(
             "A cohort of a recipe needs seeds.",
             where=f"cohort {cohort}",
             expected=f"seeds = N from 1 to {MOST_MEMBERS:,}, or a list of them",
             got=str(one.seeds),
         )
+    seeds = range(one.seeds) if isinstance(one.seeds, int) else one.seeds
     return [MemberSpec(name=f"{cohort} {seed}", recipe=one.recipe, settings=one.settings, seed=seed) for seed in seeds]
 
 
