@@ -102,8 +102,8 @@ def power_control(graded: PowerData, *, alpha: float) -> Control:
         estimates=tuple(power.estimate(len(gaps)) for power in powers),
         because="Probability that a comparison like this one, with as many draws and examples, finds cancelling pairs "
         f"at 4 times the outgoing weights in one hidden layer drawn at random, by their number as a share of the "
-        f"layer's units, with 95% intervals: {chances}. {least} Told from {len(gaps)} planted copies and these draws; "
-        "wheeltap doctor --plant counts as many as you like.",
+        f"layer's units, with 95% intervals: {chances}. {least} Estimated from {len(gaps)} planted copies and these "
+        "draws; wheeltap doctor --plant counts as many as you like.",
     )  # fmt: skip
 
 

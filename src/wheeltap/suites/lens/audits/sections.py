@@ -156,7 +156,7 @@ def _able(gap: TryGap) -> str:
 
     once, within = sign(1), sign(most)
     if most == 1:
-        return "With one try at an item, more able and more certain cannot be told apart."
+        return "With one try at an item, more able and more certain cannot be distinguished."
     if within == 0:
         sure = f"{second if once > 0 else first} is more often right at one try; who" if once else "Who"
         return f"{sure} is more able (solves more within {most:,} tries) is undecided."
