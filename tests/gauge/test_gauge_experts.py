@@ -15,6 +15,7 @@ from wheeltap.core.fingerprint import weights_digest
 from wheeltap.gauge import experts
 from wheeltap.gauge.base import GaugeSettings, SharedTensors
 from wheeltap.gauge.bench import check
+from wheeltap.gauge.feedback import UnitSlice
 
 FAMILIES = {
     "mixtral": (4, 1), "qwen2-moe": (4, 1), "qwen3-moe": (4, 1), "gpt-oss": (4, 1), "deepseek-v2": (8, 1),
@@ -171,7 +172,7 @@ def test_plain_mixtures_are_proven(*, stacked: bool) -> None:
     assert experts.find(model, SharedTensors(model)) == ({}, ())
     (mixture,) = experts.mixtures(model, SharedTensors(model), run=_on(INPUTS))[0]
     router = [held for held in mixture.tensors if held.path != "experts"]
-    assert (mixture.path, mixture.listed, router) == ("experts", not stacked, [experts.ExpertSlice("", "router", 1)])
+    assert (mixture.path, mixture.listed, router) == ("experts", not stacked, [UnitSlice("", "router", 1)])
     twin = twin_of(model, run=_on(INPUTS))
     assert difference(_on(FRESH), model, twin) < 1e-5
     assert weights_digest(twin) != weights_digest(model)

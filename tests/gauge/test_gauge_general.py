@@ -15,8 +15,7 @@ from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import described, weights_digest
 from wheeltap.gauge import general
 from wheeltap.gauge.bench import TwinBench
-from wheeltap.gauge.hidden import HiddenLayer
-from wheeltap.gauge.stages import AxisPlace, Inputs, Slices
+from wheeltap.gauge.hidden import HiddenLayer, Inputs, Slices
 
 ALL = ("permute", "rescale", "split", "cancel", "dead", "entangle")
 UNSCALED = tuple(name for name in ALL if name != "rescale")
@@ -205,12 +204,12 @@ def test_parts_of_a_tensor() -> None:
     """Slices that are not the units' own stay where they are."""
     model = nn.Sequential(nn.Linear(3, 12)).double()
     old = model[0].weight.detach().clone()
-    stage = Slices(AxisPlace(("0.weight",), 0, before=3), parts=(2,), scaled=(2,))
+    stage = Slices(names=("0.weight",), axis=0, before=3, parts=(2,), scaled=(2,))
     stage.gather(model, torch.tensor([3, 2, 1, 0]))
     stage.rescale(model, torch.tensor([1.0, 2.0, 3.0, 4.0]), fresh=None)
     assert torch.equal(model[0].weight[:8], old[:8])
     assert torch.equal(model[0].weight[8:], old[8:].flip(0) * torch.tensor([1.0, 2.0, 3.0, 4.0])[:, None])
-    reader = Inputs(AxisPlace(("0.weight",), 0, before=2, after=3), outputs=3)
+    reader = Inputs(names=("0.weight",), axis=0, before=2, after=3, outputs=3)
     view = reader.view(model)
     assert view.shape == (3, 2, 2, 3)
     reader.write(model, view * 2)

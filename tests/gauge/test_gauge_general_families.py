@@ -11,7 +11,7 @@ from torch import nn
 from wheeltap import gauge
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.gauge import general
-from wheeltap.gauge.stages import Inputs, Slices
+from wheeltap.gauge.hidden import Inputs, Slices
 
 LINEAR = ("permute", "rescale", "split", "cancel", "dead", "entangle")
 CURVED = ("permute", "split", "cancel", "dead", "entangle")
@@ -46,7 +46,7 @@ def calm(name: str) -> Any:
 
 def weights_of(model: nn.Module, family: gauge.Family) -> dict[str, np.ndarray[Any, Any]]:
     stages = (stage for layer in family.hiddens for stage in layer.stages)
-    names = {name for stage in stages if isinstance(stage, Slices | Inputs) for name in stage.place.names}
+    names = {name for stage in stages if isinstance(stage, Slices | Inputs) for name in stage.names}
     return {name: model.get_parameter(name).detach().float().numpy() for name in names}
 
 
@@ -69,8 +69,8 @@ def test_twins_of_hidden_units_alone(name: str) -> None:
         assert likeness.agreement == 1, operation
         new = weights_of(twin, family)
         stages = [stage for layer in family.hiddens for stage in layer.stages]
-        scaled = {stage.place.names[0] for stage in stages if isinstance(stage, Inputs)}
-        scaled |= {stage.place.names[0] for stage in stages if isinstance(stage, Slices) and stage.scaled}
+        scaled = {stage.names[0] for stage in stages if isinstance(stage, Inputs)}
+        scaled |= {stage.names[0] for stage in stages if isinstance(stage, Slices) and stage.scaled}
         for weight in scaled if operation == "rescale" else new:
             same = new[weight].shape == old[weight].shape and np.array_equal(new[weight], old[weight])
             assert not same or not old[weight].any(), f"{operation}: {weight}"

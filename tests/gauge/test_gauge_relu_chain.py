@@ -20,7 +20,7 @@ from wheeltap.core import seeds
 from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.gauge import moves
-from wheeltap.gauge.hidden import Columns, HiddenLayer, UnitRows
+from wheeltap.gauge.hidden import HiddenLayer, Inputs, rows
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -102,7 +102,7 @@ def test_every_hidden_layer_changes(name: str) -> None:
             old, new = model.get_submodule(stage.path), twin.get_submodule(stage.path)
             for (key, a), (_, b) in zip(old.state_dict().items(), new.state_dict().items(), strict=True):
                 constant = key == "num_batches_tracked" or bool((a == a.flatten()[0]).all())
-                reader_bias = key == "bias" and isinstance(stage, Columns) and stage is found.hiddens[-1].stages[-1]
+                reader_bias = key == "bias" and isinstance(stage, Inputs) and stage is found.hiddens[-1].stages[-1]
                 assert constant or reader_bias or not torch.equal(a, b), f"{stage.path}.{key}"
 
 
@@ -234,7 +234,7 @@ def test_a_wrong_gauge_shows() -> None:
     torch.manual_seed(0)
     net, inputs = nn.Sequential(nn.Linear(6, 16), nn.GELU(), nn.Linear(16, 5)).eval(), torch.randn(EXAMPLES, 6)
     wrong = copy.deepcopy(net)
-    layer = HiddenLayer("0", 16, (UnitRows("0"), Columns("2", outputs=5)))
+    layer = HiddenLayer("0", 16, (*rows(net[0], "0"), Inputs(names=("2.weight",), axis=1, outputs=5)))
     moves.permute(wrong, [layer], seeds.generator(0), gauge.GaugeSettings())
     assert gauge.check(scores(net, inputs), scores(wrong, inputs)).difference < 1e-4, "permuting is right"
     moves.rescale(wrong, [layer], seeds.generator(0), gauge.GaugeSettings())

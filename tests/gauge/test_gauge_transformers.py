@@ -15,7 +15,7 @@ from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.subject import Subject, derived_record
 from wheeltap.gauge import moves
-from wheeltap.gauge.hidden import Columns, HiddenLayer, UnitRows
+from wheeltap.gauge.hidden import HiddenLayer, Inputs, rows
 
 OFFERS = {
     "llama": (
@@ -149,7 +149,8 @@ def test_a_wrong_gauge_shows() -> None:
     model, wrong = causal("GPT2"), causal("GPT2")
     path = "transformer.h.0.mlp"
     layer = HiddenLayer(f"{path}.c_fc", 128, (
-        UnitRows(f"{path}.c_fc", transposed=True), Columns(f"{path}.c_proj", 32, transposed=True),
+        *rows(model.get_submodule(f"{path}.c_fc"), f"{path}.c_fc", transposed=True),
+        Inputs(names=(f"{path}.c_proj.weight",), axis=0, outputs=32),
     ))  # fmt: skip
     moves.permute(wrong, [layer], seeds.generator(0), gauge.GaugeSettings())
     assert_same_function(model, wrong, bound=1e-4)

@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 from wheeltap.core import typed
 from wheeltap.core.errors import DataError
 from wheeltap.core.typed import to_array
-from wheeltap.gauge.stages import one_by_one
+from wheeltap.gauge.hidden import one_by_one
 
 Run = Callable[[nn.Module], Tensor]
 """Runs a model on a few examples; gives scores ``[example, option]``. The same model gets the same."""
@@ -78,9 +78,6 @@ class TwinBench:
     Attributes:
         model: The copy that all others are copied from.
         dtype: What it is in.
-
-    Args:
-        model: The model.
         run: What copies are run with.
 
     Raises:
@@ -88,7 +85,7 @@ class TwinBench:
     """
 
     def __init__(self, model: nn.Module, run: Run) -> None:
-        self._run, self._tried = run, 0
+        self.run, self._tried = run, 0
         large = sum(parameter.numel() for parameter in model.parameters()) > DOUBLE
         self.dtype = torch.float32 if large else torch.float64
         try:
@@ -125,7 +122,7 @@ class TwinBench:
         """Largest difference of a score, in units of the logit scale; infinite if the changed model cannot be run.
 
         Raises:
-            Exhausted: If there were too many before.
+            TrialLimit: If there were too many before.
         """
         if self._tried >= MOST:
             raise TrialLimit
@@ -140,14 +137,10 @@ class TwinBench:
             return float("inf")
         return check(to_array(self._clean), to_array(scores)).difference
 
-    def pass_over(self, model: nn.Module) -> Tensor:
-        """Run a copy as the caller's gradients are set."""
-        return self._run(model)
-
     @torch.no_grad()
     def scores(self, model: nn.Module) -> Tensor:
         """What the examples get."""
-        return self._run(model).detach().double().cpu()
+        return self.run(model).detach().double().cpu()
 
 
 def _laid_out(model: nn.Module, dtype: torch.dtype) -> nn.Module:

@@ -16,12 +16,13 @@ from typing import Any, Final, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wheeltap.core.typed import to_array, to_tensor
+from wheeltap.core.typed import to_array
 from wheeltap.gauge.base import Gauges, GaugeSettings, SharedTensors, altered, modules_of
 from wheeltap.gauge.bench import Run, TwinBench
-from wheeltap.gauge.hidden import put
+from wheeltap.gauge.feedback import UnitSlice, reorder
 from wheeltap.gauge.parts import of_transformers
 
 GAUGE: Final = "experts"
@@ -42,16 +43,6 @@ _MOST: Final = 4
 
 @final
 @dataclass(frozen=True)
-class ExpertSlice:
-    """A tensor with one slice per expert: module path, name, and axis."""
-
-    path: str
-    name: str
-    axis: int = 0
-
-
-@final
-@dataclass(frozen=True)
 class Mixture:
     """The experts of one layer.
 
@@ -65,7 +56,7 @@ class Mixture:
 
     path: str
     count: int
-    tensors: tuple[ExpertSlice, ...]
+    tensors: tuple[UnitSlice, ...]
     listed: bool = False
     groups: int = 1
 
@@ -75,14 +66,11 @@ def permute(model: nn.Module, mixture: Mixture, rng: np.random.Generator) -> Non
     share = mixture.count // mixture.groups
     within = np.stack([rng.permutation(share) for _ in range(mixture.groups)])
     order = (rng.permutation(mixture.groups)[:, None] * share + within).flatten()
-    _reorder(model, mixture, to_tensor(order))
+    _reorder(model, mixture, order)
 
 
-def _reorder(model: nn.Module, mixture: Mixture, order: Tensor) -> None:
-    for held in mixture.tensors:
-        module = model.get_submodule(held.path)
-        tensor: Tensor = getattr(module, held.name)
-        put(module, held.name, tensor.detach().index_select(held.axis, order.to(tensor.device)))
+def _reorder(model: nn.Module, mixture: Mixture, order: NDArray[np.int64]) -> None:
+    reorder(model, mixture.tensors, [order])
     if mixture.listed:
         listed = model.get_submodule(mixture.path)
         assert isinstance(listed, nn.ModuleList), "only a list of modules is marked so"
@@ -154,7 +142,7 @@ def _known(prefix: str, module: Any) -> Mixture | str:
         if part not in parts or not of_transformers(parts[part]).endswith(ending):
             return f"{part} is not known"
     router: Any = parts[name]
-    tensors = [ExpertSlice(f"{prefix}{part}", key) for part in ("experts", name) for key, _ in _own(parts[part])]
+    tensors = [UnitSlice(f"{prefix}{part}", key, 0) for part in ("experts", name) for key, _ in _own(parts[part])]
     count = len(router.weight)
     groups = getattr(router, "num_group", 1) if getattr(router, "topk_method", "") != "greedy" else 1
     mixture = Mixture(f"{prefix}experts", count, tuple(tensors), groups=groups)
@@ -181,7 +169,7 @@ def _reason(model: nn.Module, path: str, mixture: Mixture, sharing: SharedTensor
         held = [tensor for _, tensor in chain.from_iterable(_own(model.get_submodule(held.path)) for held in router)]
         if any(tensor.is_floating_point() and tensor.dtype.itemsize < 4 for tensor in held):
             return _TIES
-    rows = [getattr(model.get_submodule(held.path), held.name).detach().movedim(held.axis, 0) for held in router]
+    rows = [held.held(model).movedim(held.axis, 0) for held in router]
     chosen_by = torch.cat([tensor.reshape(mixture.count, -1).double().cpu() for tensor in rows], dim=1)
     distinct = np.unique(to_array(chosen_by), axis=0)
     return "two experts are chosen by the same weights" if len(distinct) < mixture.count else None
@@ -193,13 +181,13 @@ def _guesses(prefix: str, module: nn.Module) -> Iterator[list[Mixture]]:
         experts = _alike(f"{prefix}{name}", child)
         if experts is None:
             continue
-        routers: dict[str, tuple[ExpertSlice, ...]] = {}
+        routers: dict[str, tuple[UnitSlice, ...]] = {}
         for below, part in modules_of(module).items():
             path = f"{prefix}{below}".removesuffix(".")
             axes = {
                 key: [axis for axis, size in enumerate(held.shape) if size == experts.count] for key, held in _own(part)
             }
-            fit = tuple(ExpertSlice(path, key, axis[0]) for key, axis in axes.items() if len(axis) == 1)
+            fit = tuple(UnitSlice(path, key, axis[0]) for key, axis in axes.items() if len(axis) == 1)
             if fit and not f"{below}.".startswith(f"{name}."):
                 routers[path] = fit
         choices = list(routers.values())[:_MOST]
@@ -211,7 +199,11 @@ def _guesses(prefix: str, module: nn.Module) -> Iterator[list[Mixture]]:
 def _alike(path: str, module: nn.Module) -> Mixture | None:
     """What may be experts, without a router: a list of modules of one form, or weights stacked in one module."""
     if isinstance(module, nn.ModuleList):
-        forms = {(type(each), *((key, held.shape) for key, held in _stored(each))) for each in module}
+        # What they would be saved as: quantized ones keep objects of their own there too.
+        forms = {
+            (type(each), *((key, held.shape) for key, held in each.state_dict().items() if isinstance(held, Tensor)))
+            for each in module
+        }
         alike = len(module) > 1 and len(forms) == 1 and len(next(iter(forms))) > 1
         return Mixture(path, len(module), (), listed=True) if alike else None
     if type(module).__module__.startswith("torch."):
@@ -219,20 +211,13 @@ def _alike(path: str, module: nn.Module) -> Mixture | None:
     own = dict(module.named_parameters(recurse=False))
     sizes = {len(held) if held.ndim > 1 else 0 for held in own.values()}
     stacked = len(sizes) == 1 and max(sizes) > 1 and any(held.ndim > 2 for held in own.values())
-    return Mixture(path, max(sizes), tuple(ExpertSlice(path, key) for key in own)) if stacked else None
-
-
-def _stored(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The tensors that a module would be saved as: quantized ones keep objects of their own there too."""
-    for key, held in module.state_dict().items():
-        if isinstance(held, Tensor):
-            yield key, held
+    return Mixture(path, max(sizes), tuple(UnitSlice(path, key, 0) for key in own)) if stacked else None
 
 
 def _proven(bench: TwinBench, mixture: Mixture) -> bool:
     """Whether experts that move with their router give the same outputs, and experts alone give others."""
     alone = replace(mixture, tensors=tuple(held for held in mixture.tensors if held.path == mixture.path))
-    orders = torch.arange(mixture.count).roll(1), torch.arange(mixture.count).flip(0)
+    orders = np.roll(np.arange(mixture.count), 1), np.arange(mixture.count)[::-1].copy()
     return all(
         bench.holds(partial(_reorder, mixture=mixture, order=order))
         and bench.matters(partial(_reorder, mixture=alone, order=order))

@@ -38,7 +38,7 @@ class UnitSlice:
     path: str
     name: str
     axis: int
-    blocks: tuple[tuple[int, int], ...]
+    blocks: tuple[tuple[int, int], ...] = ((0, 0),)
     reads: bool = False
     scales: bool = True
 
@@ -46,10 +46,6 @@ class UnitSlice:
         """The tensor."""
         tensor: Tensor = getattr(model.get_submodule(self.path), self.name)
         return tensor.detach()
-
-    def write(self, model: nn.Module, tensor: Tensor) -> None:
-        """Put another tensor in its place."""
-        put(model.get_submodule(self.path), self.name, tensor)
 
     def places(self, sources: Sequence[NDArray[np.int64]], width: int, length: int) -> tuple[Tensor, Tensor]:
         """Which old slice comes where when units are added, and where the added ones are.
@@ -112,7 +108,7 @@ def reorder(model: nn.Module, tensors: Sequence[UnitSlice], orders: Sequence[NDA
         index = torch.arange(tensor.shape[sliced.axis])
         for start, group in sliced.blocks:
             index[start : start + len(orders[group])] = start + to_tensor(orders[group])
-        sliced.write(model, tensor.index_select(sliced.axis, index.to(tensor.device)))
+        put(model.get_submodule(sliced.path), sliced.name, tensor.index_select(sliced.axis, index.to(tensor.device)))
 
 
 def rescale(model: nn.Module, units: Units, rng: np.random.Generator, settings: GaugeSettings) -> None:
@@ -127,7 +123,7 @@ def rescale(model: nn.Module, units: Units, rng: np.random.Generator, settings: 
         factor = torch.ones(tensor.shape[sliced.axis], dtype=torch.float64)
         for start, group in sliced.blocks:
             factor[start : start + units.width] = 1 / scale[group] if sliced.reads else scale[group]
-        sliced.write(model, times(tensor, factor, dim=sliced.axis))
+        put(model.get_submodule(sliced.path), sliced.name, times(tensor, factor, dim=sliced.axis))
 
 
 def cancel(model: nn.Module, units: Units, rng: np.random.Generator, settings: GaugeSettings) -> None:
@@ -193,7 +189,7 @@ def _widen(
             copied = to_tensor(spread * read(copied.shape, sliced.axis), like=copied)
         else:
             copied = made(copied, sliced.axis).to(wide.dtype)
-        sliced.write(model, wide.index_copy(sliced.axis, added, copied))
+        put(model.get_submodule(sliced.path), sliced.name, wide.index_copy(sliced.axis, added, copied))
     for path, name, times_wider in units.sizes:
         module = model.get_submodule(path)
         setattr(module, name, getattr(module, name) + times_wider * len(sources[0]))

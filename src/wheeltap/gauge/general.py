@@ -21,10 +21,9 @@ from wheeltap.core import seeds
 from wheeltap.gauge import attention, experts, recurrent, state_space, transformer
 from wheeltap.gauge.base import Family, GaugeSettings, Move, Refusal, SharedTensors
 from wheeltap.gauge.bench import Run, TrialLimit, TwinBench
-from wheeltap.gauge.hidden import HiddenLayer, UnitReader
+from wheeltap.gauge.hidden import HiddenLayer, Inputs, Slices, Widths, kind_of, one_by_one
 from wheeltap.gauge.moves import MOVES, WIDENING, unit_moves
-from wheeltap.gauge.probe import AxisCut, UnitReading, UnitReadings, seen
-from wheeltap.gauge.stages import AxisPlace, Experts, Inputs, Slices, Widths, kind_of, one_by_one
+from wheeltap.gauge.probe import AxisCut, ProbeResult, UnitReader, seen
 from wheeltap.gauge.trace import TensorIndex, Trace
 
 _MOST_PARTS: Final = 12
@@ -49,7 +48,7 @@ class UnitGroup:
     """
 
     hidden: HiddenLayer
-    readings: tuple[UnitReading, ...]
+    readings: tuple[UnitReader, ...]
     factors: bool
     tied: tuple[str, ...]
     dense: tuple[str, ...]
@@ -64,17 +63,13 @@ class UnitGroup:
     @property
     def form(self) -> tuple[object, ...]:
         """What it has in common with its like in other blocks."""
-        cuts = [(stage.place.axis, stage.place.before, stage.place.after) for stage in self.stages]
+        cuts = [(stage.axis, stage.before, stage.after) for stage in self.stages]
         return self.hidden.units, bool(self.dense), tuple(cuts)
 
     @property
     def stages(self) -> list[Slices | Inputs]:
         """The stages that hold tensors."""
         return [stage for stage in self.hidden.stages if isinstance(stage, Slices | Inputs)]
-
-    def within(self, paths: Set[str]) -> bool:
-        """Whether one of the modules at ``paths`` holds a part of it."""
-        return any(stage.path in paths for stage in self.stages)
 
     def widened(self) -> HiddenLayer:
         """The hidden layer with the attributes that may have to follow its width."""
@@ -86,11 +81,11 @@ class UnitGroup:
 class _SharedUnits:
     """Readers that share units, while they are collected."""
 
-    readings: list[UnitReading] = field(default_factory=list[UnitReading])
+    readings: list[UnitReader] = field(default_factory=list[UnitReader])
     slots: dict[tuple[str, int], AxisCut] = field(default_factory=dict[tuple[str, int], AxisCut])
     readers: dict[tuple[str, int], AxisCut] = field(default_factory=dict[tuple[str, int], AxisCut])
 
-    def add(self, reading: UnitReading) -> None:
+    def add(self, reading: UnitReader) -> None:
         self.readings.append(reading)
         self.readers[reading.name, reading.cut.axis] = reading.cut
         for name, cut in reading.touched.items():
@@ -99,14 +94,10 @@ class _SharedUnits:
             self.slots[name, cut.axis] = replace(cut, parts=parts)
 
     @property
-    def keys(self) -> set[tuple[str, int]]:
-        return {*self.slots, *self.readers}
-
-    @property
     def home(self) -> str:
         """Path of the module that holds all of it."""
         shared: list[str] = []
-        for parts in zip(*(name.split(".")[:-1] for name, _ in self.keys), strict=False):
+        for parts in zip(*(name.split(".")[:-1] for name, _ in {*self.slots, *self.readers}), strict=False):
             if len(set(parts)) > 1:
                 break
             shared.append(parts[0])
@@ -126,7 +117,7 @@ class _SharedUnits:
         return own == cuts and all(reading.units == one.units for reading in self.readings)
 
 
-def groups(model: nn.Module, found: UnitReadings, weights: TensorIndex, trace: Trace) -> tuple[UnitGroup, ...]:
+def groups(model: nn.Module, found: ProbeResult, weights: TensorIndex, trace: Trace) -> tuple[UnitGroup, ...]:
     """The groups that the readings make up, in the order of the calls.
 
     Args:
@@ -139,7 +130,7 @@ def groups(model: nn.Module, found: UnitReadings, weights: TensorIndex, trace: T
     for reading in found.readings:
         new = _SharedUnits()
         new.add(reading)
-        shared = [one for one in gathered if one.keys & new.keys]
+        shared = [one for one in gathered if {*one.slots, *one.readers} & {*new.slots, *new.readers}]
         for one in shared:
             gathered.remove(one)
             for known in one.readings:
@@ -165,17 +156,24 @@ def _group(model: nn.Module, found: _SharedUnits, weights: TensorIndex, problem:
     written = {name for reading in found.readings for name in reading.written}
     slots = [
         Slices(
-            AxisPlace(weights.names[name], axis, cut.before, cut.after),
-            cut.parts,
+            names=weights.names[name],
+            axis=axis,
+            before=cut.before,
+            after=cut.after,
+            parts=cut.parts,
             scaled=tuple(part for part in cut.parts if (name, axis, part) in factors),
             writes=name in written,
+            silent=name.rpartition(".")[2] != "running_var",
         )
         for (name, axis), cut in found.slots.items()
     ]
     readers = [
         Inputs(
-            AxisPlace(weights.names[name], axis, cut.before, cut.after),
-            weights.held[name].numel() // weights.held[name].shape[axis],
+            names=weights.names[name],
+            axis=axis,
+            before=cut.before,
+            after=cut.after,
+            outputs=weights.held[name].numel() // weights.held[name].shape[axis],
             called=all(
                 reading.inside <= {name.rpartition(".")[0]} for reading in found.readings if reading.name == name
             ),
@@ -183,10 +181,10 @@ def _group(model: nn.Module, found: _SharedUnits, weights: TensorIndex, problem:
         for (name, axis), cut in found.readers.items()
         if (name, axis) not in found.slots
     ]
-    slots.sort(key=lambda stage: (not stage.writes, -weights.held[stage.place.names[0]].numel()))
+    slots.sort(key=lambda stage: (not stage.writes, -weights.held[stage.names[0]].numel()))
     paths = dict.fromkeys(stage.path for stage in (*slots, *readers))
-    experts = [Experts(path, units) for path in paths if one_by_one(model.get_submodule(path))]
-    hidden = HiddenLayer(slots[0].place.label, units, (*experts, *slots, *readers))
+    experts = [Widths(path, units) for path in paths if one_by_one(model.get_submodule(path))]
+    hidden = HiddenLayer(slots[0].label, units, (*experts, *slots, *readers))
     dense = tuple(dict.fromkeys(thing for reading in found.readings for thing in reading.dense))
     return UnitGroup(
         hidden, tuple(found.readings), bool(factors), tied, dense, _widths(model, hidden, found.home), problem
@@ -197,7 +195,7 @@ def _within(path: str, home: str) -> bool:
     return not home or path == home or path.startswith(f"{home}.")
 
 
-def _problem(found: _SharedUnits, seen: UnitReadings, weights: TensorIndex, trace: Trace) -> str | None:
+def _problem(found: _SharedUnits, seen: ProbeResult, weights: TensorIndex, trace: Trace) -> str | None:
     """Why nothing that a few examples show could prove that the units can be rewritten, or ``None``."""
     units, home = found.readings[0].units, found.home
     if not found.fits:
@@ -232,22 +230,22 @@ def _widths(model: nn.Module, hidden: HiddenLayer, home: str) -> tuple[Widths, .
             continue  # torch's own layers are known by what they hold
         names = tuple(name for name, value in vars(module).items() if type(value) is int and value == hidden.units)
         if names:
-            made.append(Widths(path, names))
+            made.append(Widths(path, hidden.units, names))
     return tuple(made)
 
 
-def _factors(found: Sequence[UnitReading], weights: TensorIndex) -> frozenset[tuple[str, int, int]]:
+def _factors(found: Sequence[UnitReader], weights: TensorIndex) -> frozenset[tuple[str, int, int]]:
     """The parts that a factor may be applied to, so that it comes out where the units are read.
 
     Where what is read is of the first degree in some parts, their growths add up to it (Euler's theorem). Of several
     such sets the one with the most weights is taken.
     """
     probes = [probe for reading in found for probe in reading.probes]
-    parts = sorted({part for probe in probes for part in probe.terms})
+    parts = sorted({part for _, terms in probes for part in terms})
     if len(parts) > _MOST_PARTS:
         return frozenset()
-    grown = np.array([[probe.terms.get(part, 0.0) for part in parts] for probe in probes])
-    values = np.array([probe.value for probe in probes])
+    grown = np.array([[terms.get(part, 0.0) for part in parts] for _, terms in probes])
+    values = np.array([value for value, _ in probes])
     equal = _EQUAL[weights.held[parts[0][0]].dtype] if parts else 0.0
     size = np.abs(values) + np.abs(grown).sum(1)
     best: tuple[int, int, frozenset[tuple[str, int, int]]] = 0, 0, frozenset()
@@ -340,7 +338,8 @@ def hiddens(bench: TwinBench, known: Set[str] = frozenset()) -> tuple[tuple[Hidd
         known: Paths of modules to which something else than units is known: what depends on more is left to that.
     """
     try:
-        found = [group for group in _probed(bench) if not (group.dense and group.within(known))]
+        probed = _probed(bench)
+        found = [one for one in probed if not (one.dense and any(stage.path in known for stage in one.stages))]
     except Exception as error:  # whatever the model's own code raises
         return (), (_unprobed(error),)
     refused = [f"{group.hidden.name}: {group.problem}" for group in found if group.problem is not None]
@@ -376,7 +375,7 @@ def _probed(bench: TwinBench) -> tuple[UnitGroup, ...]:
             trace.follow(model)
             try:
                 with trace:
-                    scores = bench.pass_over(model)
+                    scores = bench.run(model)
                 return groups(model, seen(trace, weights, scores), weights, trace)
             except RuntimeError:
                 if not buffers:
@@ -384,14 +383,10 @@ def _probed(bench: TwinBench) -> tuple[UnitGroup, ...]:
     raise AssertionError
 
 
-def _rng(group: UnitGroup, gauge: str) -> np.random.Generator:
-    return seeds.generator(0, "proof", group.hidden.name, gauge)
-
-
 def _moved(gauge: str, hiddens: Sequence[tuple[UnitGroup, HiddenLayer]]) -> Callable[[nn.Module], None]:
     def change(model: nn.Module) -> None:
         for group, hidden in hiddens:
-            MOVES[gauge](model, (hidden,), _rng(group, gauge), _TRIED[gauge])
+            MOVES[gauge](model, (hidden,), seeds.generator(0, "proof", group.hidden.name, gauge), _TRIED[gauge])
 
     return change
 
@@ -495,11 +490,11 @@ def _telling(bench: TwinBench, groups: Sequence[UnitGroup], gauge: str) -> list[
 
     def half(group: UnitGroup) -> HiddenLayer:
         hidden = group.hidden
-        return replace(hidden, stages=tuple(stage for stage in hidden.stages if not isinstance(stage, UnitReader)))
+        return replace(hidden, stages=tuple(stage for stage in hidden.stages if not isinstance(stage, Inputs)))
 
     def change(model: nn.Module, group: UnitGroup) -> None:
         if group.tied:
-            random = _rng(group, "doubled")
+            random = seeds.generator(0, "proof", group.hidden.name, "doubled")
             group.hidden.gather(model, random.integers(group.hidden.units, size=group.hidden.units))
         else:
             _moved(gauge, [(group, half(group))])(model)

@@ -5,9 +5,9 @@ on the way, columns that read them. Products are computed in double precision an
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import final
+from typing import Any, Final, final
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wheeltap.core.typed import to_tensor
+from wheeltap.gauge.trace import parametrized
 
 Fresh = Callable[[], Tensor] | None
 
@@ -40,12 +41,6 @@ def _held(module: nn.Module, *names: str) -> list[str]:
     return [name for name in names if isinstance(getattr(module, name, None), Tensor)]
 
 
-def _resize(module: nn.Module, names: Sequence[str], width: int) -> None:
-    for name in names:
-        if name in vars(module):
-            setattr(module, name, width)
-
-
 def times(tensor: Tensor, factor: Tensor, *, dim: int) -> Tensor:
     """``tensor`` times one factor per slice of ``dim``, in double precision."""
     shape = [1] * tensor.ndim
@@ -54,13 +49,10 @@ def times(tensor: Tensor, factor: Tensor, *, dim: int) -> Tensor:
 
 
 class UnitStage(ABC):
-    """Tensors of one module that have one slice per unit.
-
-    Attributes:
-        path: Module path.
-    """
+    """Tensors of one module that have one slice per unit."""
 
     path: str
+    """Module path."""
 
     @abstractmethod
     def gather(self, model: nn.Module, index: Tensor) -> None:
@@ -93,102 +85,6 @@ class UnitStage(ABC):
         return iter(())
 
 
-class UnitReader(UnitStage):
-    """Weights that read the units.
-
-    Attributes:
-        outputs: Rows of ``view`` when it was recognised; rows added since belong to units added since.
-        before: Second axis of ``view``.
-        after: Last axis of ``view``.
-    """
-
-    outputs: int
-    before: int
-    after: int
-
-    @property
-    def label(self) -> str:
-        """What the weight is called in reports: a layer by its path."""
-        return self.path
-
-    @abstractmethod
-    def view(self, model: nn.Module) -> Tensor:
-        """The weight as ``[output, before, unit, after]``."""
-
-    @abstractmethod
-    def write(self, model: nn.Module, view: Tensor) -> None:
-        """Store a weight given as ``view`` gives it, of any number of units."""
-
-    def gather(self, model: nn.Module, index: Tensor) -> None:
-        """See ``UnitStage.gather``."""
-        view = self.view(model)
-        self.write(model, view.index_select(2, index.to(view.device)))
-
-    def rescale(self, model: nn.Module, scale: Tensor, *, fresh: Fresh) -> Tensor:
-        """See ``UnitStage.rescale``."""
-        self.write(model, times(self.view(model), 1 / scale, dim=2))
-        return scale
-
-    def tensors(self, model: nn.Module) -> Iterator[Tensor]:
-        """See ``UnitStage.tensors``."""
-        yield self.view(model)
-
-
-@final
-@dataclass(frozen=True)
-class UnitRows(UnitStage):
-    """A Linear or convolution that writes the units: row ``i`` of weight and bias is unit ``i``.
-
-    Attributes:
-        scaled: Whether a unit's factor is applied here (not so for the gate of a gated unit).
-        transposed: Whether the weight is stored ``[in, unit]``, as in the Conv1D of GPT-2.
-    """
-
-    path: str
-    scaled: bool = True
-    transposed: bool = False
-
-    def _slices(self, module: nn.Module) -> Iterator[tuple[str, Tensor, int]]:
-        """Name and value of weight and bias, and the axis along which the units lie."""
-        for name in _held(module, "weight", "bias"):
-            yield name, getattr(module, name).detach(), int(self.transposed and name == "weight")
-
-    def gather(self, model: nn.Module, index: Tensor) -> None:
-        """See ``UnitStage.gather``."""
-        module = model.get_submodule(self.path)
-        for name, value, axis in self._slices(module):
-            put(module, name, value.index_select(axis, index.to(value.device)))
-        _resize(module, ("out_features", "out_channels", "nf"), len(index))
-
-    def rescale(self, model: nn.Module, scale: Tensor, *, fresh: Fresh) -> Tensor:
-        """See ``UnitStage.rescale``."""
-        module = model.get_submodule(self.path)
-        for name, value, axis in self._slices(module) if self.scaled else ():
-            put(module, name, times(value, scale, dim=axis))
-        return scale
-
-    def silence(self, model: nn.Module, *, first: int) -> None:
-        """See ``UnitStage.silence``."""
-        module = model.get_submodule(self.path)
-        for name, value, axis in self._slices(module):
-            silent = value.clone()
-            silent.narrow(axis, first, silent.shape[axis] - first).zero_()
-            put(module, name, silent)
-
-    def tensors(self, model: nn.Module) -> Iterator[Tensor]:
-        """See ``UnitStage.tensors``."""
-        yield from (value for _, value, _ in self._slices(model.get_submodule(self.path)))
-
-    def jitter(self, model: nn.Module, rng: np.random.Generator, *, units: int, amount: float) -> None:
-        """See ``UnitStage.jitter``."""
-        module = model.get_submodule(self.path)
-        axis = int(self.transposed)
-        weight = weight_of(module).double().movedim(axis, 0).clone()
-        noise = to_tensor(rng.standard_normal(((len(weight) - units) // 2, *weight.shape[1:])))
-        weight[units:] *= 1 + amount * noise.repeat_interleave(2, dim=0).to(weight.device)
-        put(module, "weight", weight.movedim(0, axis))
-
-
 @final
 @dataclass(frozen=True)
 class NormStage(UnitStage):
@@ -198,11 +94,11 @@ class NormStage(UnitStage):
 
     def gather(self, model: nn.Module, index: Tensor) -> None:
         """See ``UnitStage.gather``."""
-        module = model.get_submodule(self.path)
+        module: Any = model.get_submodule(self.path)
         for name in _held(module, "weight", "bias", "running_mean", "running_var"):
             value = getattr(module, name)
             put(module, name, value.detach().index_select(0, index.to(value.device)))
-        _resize(module, ("num_features",), len(index))
+        module.num_features = len(index)
 
     def rescale(self, model: nn.Module, scale: Tensor, *, fresh: Fresh) -> Tensor:
         """Follow the factor in the running statistics and give out a new one; exact with ``eps`` in it.
@@ -242,56 +138,253 @@ class NormStage(UnitStage):
         yield from (getattr(module, name).detach() for name in _held(module, "weight", "bias", "running_mean"))
 
 
+_SIZES: Final[Mapping[tuple[str, int], tuple[str, ...]]] = {
+    ("Linear.weight", 0): ("out_features",),
+    ("Linear.weight", 1): ("in_features",),
+    ("Conv.weight", 0): ("out_channels",),
+    ("Conv.weight", 1): ("in_channels",),
+    ("Depthwise.weight", 0): ("out_channels", "in_channels", "groups"),
+    ("ConvTranspose.weight", 0): ("in_channels",),
+    ("ConvTranspose.weight", 1): ("out_channels",),
+    ("Conv1D.weight", 0): ("nx",),
+    ("Conv1D.weight", 1): ("nf",),
+    ("BatchNorm.running_mean", 0): ("num_features",),
+    ("Embedding.weight", 1): ("embedding_dim",),
+    ("PReLU.weight", 0): ("num_parameters",),
+}
+"""Where torch's own layers, and the Conv1D of transformers, keep the length of an axis of a tensor."""
+
+
+def kind_of(module: nn.Module) -> str:
+    """The kind of layer that ``module`` is, of those that keep sizes; empty for any other."""
+    for kind in type(module).__mro__:
+        name = kind.__name__
+        if name.startswith(("Conv", "BatchNorm")) and name != "Conv1D":
+            depthwise = getattr(module, "groups", 1) > 1 and not name.startswith("ConvTranspose")
+            return "Depthwise" if depthwise else name.rstrip("123d")
+        if name in ("Linear", "Conv1D", "Embedding", "PReLU"):
+            return name
+    return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AxisStage(UnitStage):
+    """An axis of a tensor of a model, cut as ``[before, unit, after]``.
+
+    Attributes:
+        names: Every name of the tensor: all are rewritten alike.
+        axis: Of the tensor.
+        before: Blocks of units: 2 where two layers of as many units are fused one after the other.
+        after: Entries of a unit in a row: 2 where two layers are interleaved, or the places of a flattened map.
+    """
+
+    names: tuple[str, ...]
+    axis: int
+    before: int = 1
+    after: int = 1
+
+    @property
+    def path(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Path of the module that holds the tensor."""
+        return self.names[0].rpartition(".")[0]
+
+    @property
+    def label(self) -> str:
+        """What it is called in reports: a layer by its path, any other tensor by its name."""
+        path, _, name = self.names[0].rpartition(".")
+        return path if name == "weight" and path else self.names[0]
+
+    def read(self, model: nn.Module) -> Tensor:
+        """The tensor with this axis first, as ``[before, unit, after, ...]``; perhaps the stored numbers themselves."""
+        held, name = model.get_submodule(self.path), self.names[0].rpartition(".")[2]
+        tensor: Tensor = getattr(held, name).detach().movedim(self.axis, 0)
+        return tensor.reshape(self.before, -1, self.after, *tensor.shape[1:])
+
+    def store(self, model: nn.Module, value: Tensor) -> None:
+        """Store what ``read`` gives, of any number of units; the module's own sizes follow."""
+        held, name = model.get_submodule(self.path), self.names[0].rpartition(".")[2]
+        value = value.flatten(0, 2).movedim(0, self.axis)
+        width = value.shape[self.axis]
+        grown = width != getattr(held, name).shape[self.axis]
+        if name in parametrized(held):
+            with torch.no_grad():
+                setattr(held, name, value.to(getattr(held, name).dtype))
+        else:
+            put(held, name, value)
+        for other in self.names[1:]:
+            path, _, alias = other.rpartition(".")
+            setattr(model.get_submodule(path), alias, getattr(held, name))
+        for size in _SIZES.get((f"{kind_of(held)}.{name}", self.axis), ()) if grown else ():
+            if isinstance(vars(held).get(size), int):
+                setattr(held, size, width)
+
+    def tensors(self, model: nn.Module) -> Iterator[Tensor]:
+        """See ``UnitStage.tensors``."""
+        yield self.read(model)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Slices(AxisStage):
+    """Slices of a tensor that make the units what they are.
+
+    Attributes:
+        parts: Which of the ``before x after`` slices of a unit are its own; the others belong to something else.
+        scaled: Which of them a unit's factor is applied to.
+        writes: Whether it multiplies what the units read.
+        silent: Whether a unit that reads nothing and is always 0 has zeros here; a variance divides, so it has none.
+    """
+
+    parts: tuple[int, ...] = (0,)
+    scaled: tuple[int, ...] = ()
+    writes: bool = False
+    silent: bool = True
+
+    @property
+    def whole(self) -> bool:
+        """Whether all slices of a unit are its own: else no unit can be added."""
+        return len(self.parts) == self.before * self.after
+
+    def _own(self, tensor: Tensor, parts: tuple[int, ...]) -> Iterator[Tensor]:
+        """Views ``[unit, ...]`` of some slices."""
+        return (tensor[part // self.after, :, part % self.after] for part in parts)
+
+    def gather(self, model: nn.Module, index: Tensor) -> None:
+        """See ``UnitStage.gather``."""
+        tensor = self.read(model)
+        index = index.to(tensor.device)
+        if self.whole:
+            self.store(model, tensor.index_select(1, index))
+            return
+        assert len(index) == tensor.shape[1], "units are only added where all slices are theirs"
+        moved = tensor.clone()
+        for new, old in zip(self._own(moved, self.parts), self._own(tensor, self.parts), strict=True):
+            new.copy_(old[index])
+        self.store(model, moved)
+
+    def rescale(self, model: nn.Module, scale: Tensor, *, fresh: Fresh) -> Tensor:
+        """See ``UnitStage.rescale``."""
+        if self.scaled:
+            tensor = self.read(model).double().clone()
+            for own in self._own(tensor, self.scaled):
+                own.copy_(times(own, scale, dim=0))
+            self.store(model, tensor)
+        return scale
+
+    def silence(self, model: nn.Module, *, first: int) -> None:
+        """See ``UnitStage.silence``."""
+        if self.silent:
+            tensor = self.read(model).clone()
+            tensor[:, first:] = 0
+            self.store(model, tensor)
+
+    def jitter(self, model: nn.Module, rng: np.random.Generator, *, units: int, amount: float) -> None:
+        """See ``UnitStage.jitter``."""
+        if not self.writes:
+            return
+        tensor = self.read(model).double().movedim(1, 0).clone()
+        noise = to_tensor(rng.standard_normal(((len(tensor) - units) // 2, *tensor.shape[1:])))
+        tensor[units:] *= 1 + amount * noise.repeat_interleave(2, dim=0).to(tensor.device)
+        self.store(model, tensor.movedim(0, 1))
+
+
+def rows(module: nn.Module, path: str, *, scaled: bool = True, transposed: bool = False) -> tuple[Slices, ...]:
+    """The stages of a Linear or convolution that writes the units: row ``i`` of weight and bias is unit ``i``.
+
+    Args:
+        module: The layer.
+        path: Where it is in the model.
+        scaled: Whether a unit's factor is applied here (not so for the gate of a gated unit).
+        transposed: Whether the weight is stored ``[in, unit]``, as in the Conv1D of GPT-2.
+    """
+    return tuple(
+        Slices(
+            names=(f"{path}.{name}",), axis=int(transposed and name == "weight"), scaled=(0,) if scaled else (),
+            writes=name == "weight",
+        )
+        for name in _held(module, "weight", "bias")
+    )  # fmt: skip
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Inputs(AxisStage):
+    """A tensor that multiplies the units along one of its axes.
+
+    Attributes:
+        outputs: Rows of ``view`` when it was recognised; rows added since belong to units added since.
+        taps: Whether axes after the first one belong to a unit, as the taps of a convolution known by its class.
+        called: Whether it is the module that holds it, and no other, that multiplies what it is given by it.
+    """
+
+    outputs: int
+    taps: bool = False
+    called: bool = True
+
+    def view(self, model: nn.Module) -> Tensor:
+        """The weight as ``[output, before, unit, after]``."""
+        stored = self.read(model)
+        if self.taps:
+            return stored.movedim(3, 0).flatten(3)
+        return stored.reshape(*stored.shape[:3], -1).permute(3, 0, 1, 2)
+
+    def write(self, model: nn.Module, view: Tensor) -> None:
+        """Store a weight given as ``view`` gives it, of any number of units."""
+        rest = self.read(model).shape[3:]
+        if self.taps:
+            self.store(model, view.reshape(*view.shape[:3], self.after, *rest[1:]).movedim(0, 3))
+        else:
+            self.store(model, view.permute(1, 2, 3, 0).reshape(*view.shape[1:], *rest))
+
+    def gather(self, model: nn.Module, index: Tensor) -> None:
+        """See ``UnitStage.gather``."""
+        view = self.view(model)
+        self.write(model, view.index_select(2, index.to(view.device)))
+
+    def rescale(self, model: nn.Module, scale: Tensor, *, fresh: Fresh) -> Tensor:
+        """See ``UnitStage.rescale``."""
+        self.write(model, times(self.view(model), 1 / scale, dim=2))
+        return scale
+
+
+_EXPERTS: Final = "_experts_implementation_internal"
+
+
+def one_by_one(module: nn.Module) -> bool:
+    """Lets the fused experts of a module of transformers run one after another; whether it has a say in that.
+
+    Every way of running them gives the same, but for kernels that want widths of a multiple of 16 bytes.
+    """
+    held: dict[str, Any] = getattr(vars(module).get("config"), "__dict__", {})
+    if _EXPERTS in held:
+        held[_EXPERTS] = "eager"
+    return _EXPERTS in held
+
+
 @final
 @dataclass(frozen=True)
-class UnitSlopes(UnitStage):
-    """A PReLU with one slope per unit: homogeneous, so a factor passes through."""
+class Widths(UnitStage):
+    """What a module keeps of the number of its units.
+
+    Fused experts run one after another as soon as units are added.
+
+    Attributes:
+        path: Module path.
+        units: How many units there are before.
+        names: Of the attributes that say it.
+    """
 
     path: str
+    units: int
+    names: tuple[str, ...] = ()
 
     def gather(self, model: nn.Module, index: Tensor) -> None:
         """See ``UnitStage.gather``."""
         module = model.get_submodule(self.path)
-        weight = weight_of(module)
-        put(module, "weight", weight.index_select(0, index.to(weight.device)))
-        _resize(module, ("num_parameters",), len(index))
-
-    def tensors(self, model: nn.Module) -> Iterator[Tensor]:
-        """See ``UnitStage.tensors``."""
-        yield weight_of(model.get_submodule(self.path))
-
-
-@final
-@dataclass(frozen=True)
-class Columns(UnitReader):
-    """A Linear or convolution that reads the units.
-
-    Its weight, seen as ``[output, before, unit, after]``: ``after`` holds what one unit spreads over (kernel taps,
-    or the places of a feature map that was flattened unit by unit), ``before`` the same where units vary fastest.
-
-    Attributes:
-        transposed: Whether the weight is stored ``[unit, output]``, as in the Conv1D of GPT-2.
-    """
-
-    path: str
-    outputs: int
-    before: int = 1
-    after: int = 1
-    transposed: bool = False
-
-    def view(self, model: nn.Module) -> Tensor:
-        """See ``UnitReader.view``."""
-        weight = weight_of(model.get_submodule(self.path))
-        weight = weight.T if self.transposed else weight
-        return weight.reshape(len(weight), self.before, -1, self.after)
-
-    def write(self, model: nn.Module, view: Tensor) -> None:
-        """See ``UnitReader.write``."""
-        module = model.get_submodule(self.path)
-        kernel = () if self.transposed else weight_of(module).shape[2:]
-        stored = view.reshape(len(view), -1, *kernel)
-        put(module, "weight", stored.T if self.transposed else stored)
-        _resize(module, ("in_features", "in_channels", "nx"), stored.shape[1])
+        for name in self.names:
+            setattr(module, name, len(index))
+        if len(index) != self.units:
+            one_by_one(module)
 
 
 @final
@@ -318,15 +411,9 @@ class HiddenLayer:
     refused: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
-    def readers(self) -> tuple[UnitReader, ...]:
+    def readers(self) -> tuple[Inputs, ...]:
         """The stages that read the units."""
-        return tuple(stage for stage in self.stages if isinstance(stage, UnitReader))
-
-    @property
-    def reader(self) -> UnitReader:
-        """The stage that reads the units, where there is one only."""
-        (only,) = self.readers
-        return only
+        return tuple(stage for stage in self.stages if isinstance(stage, Inputs))
 
     def coarse(self, model: nn.Module) -> bool:
         """Whether any of its weights is of 16 bits or fewer."""

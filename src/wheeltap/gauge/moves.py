@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from wheeltap.core.typed import to_tensor
 from wheeltap.gauge.base import BITWISE, ROUNDED, Gauges, GaugeSettings, Move, count
-from wheeltap.gauge.hidden import HiddenLayer, UnitReader, times
+from wheeltap.gauge.hidden import HiddenLayer, Inputs, times
 
 Generator = np.random.Generator
 
@@ -117,15 +117,15 @@ def _add(model: nn.Module, hidden: HiddenLayer, sources: NDArray[np.int64]) -> N
     hidden.gather(model, np.concatenate([np.arange(hidden.units), sources]))
 
 
-def _drawn(model: nn.Module, reader: UnitReader, rng: Generator, *, units: int) -> Tensor:
+def _drawn(model: nn.Module, reader: Inputs, rng: Generator, *, units: int) -> Tensor:
     """Outgoing weights for the units from ``units`` on, Gaussian with the standard deviation of those of the others."""
     view = reader.view(model).double()
     spread = float(view[: reader.outputs, :, :units].std(correction=0))
-    shape = (reader.outputs, reader.before, view.shape[2] - units, reader.after)
+    shape = (reader.outputs, view.shape[1], view.shape[2] - units, view.shape[3])
     return to_tensor(spread * rng.standard_normal(shape), like=view)
 
 
-def _write_added(model: nn.Module, reader: UnitReader, value: Tensor, *, units: int) -> None:
+def _write_added(model: nn.Module, reader: Inputs, value: Tensor, *, units: int) -> None:
     """Sets what units from ``units`` on write. Units that were added to the next layer read nothing of it."""
     view = reader.view(model).double()
     view[:, :, units:] = 0

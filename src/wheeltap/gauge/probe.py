@@ -46,23 +46,14 @@ class AxisCut:
         return (block * units + unit) * self.after + entry
 
 
-@final
-@dataclass(frozen=True)
-class Coordinate:
-    """One coordinate of what a weight reads.
-
-    Attributes:
-        value: Its sum over all that was read, with random signs and weights.
-        terms: By tensor, axis and part: what a small growth of the unit's own slice adds to it, relatively.
-    """
-
-    value: float
-    terms: Mapping[tuple[str, int, int], float]
+Coordinate = tuple[float, Mapping[tuple[str, int, int], float]]
+"""One coordinate of what a weight reads: its sum over all that was read, with random signs and weights; and by tensor,
+axis and part what a small growth of the unit's own slice adds to it, relatively."""
 
 
 @final
 @dataclass(frozen=True)
-class UnitReading:
+class UnitReader:
     """What one weight reads, as units.
 
     Attributes:
@@ -94,7 +85,7 @@ _Support = dict[int, dict[int, frozenset[int]]]
 
 @final
 @dataclass(frozen=True)
-class UnitReadings:
+class ProbeResult:
     """All that one pass shows of what is read.
 
     Attributes:
@@ -103,12 +94,12 @@ class UnitReadings:
         unknown: Weights of which the examples do not show what they do: they were not used, or to no effect.
     """
 
-    readings: tuple[UnitReading, ...]
+    readings: tuple[UnitReader, ...]
     readers: frozenset[tuple[str, int]]
     unknown: frozenset[str]
 
 
-def seen(trace: Trace, weights: TensorIndex, scores: Tensor) -> UnitReadings:
+def seen(trace: Trace, weights: TensorIndex, scores: Tensor) -> ProbeResult:
     """What a pass shows that gave ``scores``."""
     calls: dict[tuple[str, int], list[int]] = {}
     outside: set[tuple[str, int]] = set()
@@ -118,7 +109,7 @@ def seen(trace: Trace, weights: TensorIndex, scores: Tensor) -> UnitReadings:
             if not product.inputs.requires_grad:
                 outside.add(product.reads)  # it reads the model's inputs
     loose = {name: tensor for name, tensor in trace.loose.items() if tensor.requires_grad}
-    found: list[UnitReading] = []
+    found: list[UnitReader] = []
     silent: set[str] = set()
     for (name, axis), orders in calls.items():
         if (name, axis) in outside:
@@ -129,7 +120,7 @@ def seen(trace: Trace, weights: TensorIndex, scores: Tensor) -> UnitReadings:
             found.append(reading)
         elif not probe.telling:
             silent.add(name)
-    return UnitReadings(
+    return ProbeResult(
         tuple(found), frozenset(calls), frozenset(silent | (weights.held.keys() - _alive(trace, scores)))
     )
 
@@ -175,9 +166,10 @@ class _Probe:
             if one.inputs is not None
         ]
         self._outputs = {order: one.output for order, one in enumerate(products) if one.output.requires_grad}
+        self._things: dict[int | str, Tensor] = {**self._outputs, **loose}
         self.telling: list[int] = []
 
-    def reading(self, name: str, axis: int) -> UnitReading | None:
+    def reading(self, name: str, axis: int) -> UnitReader | None:
         """The units, or ``None`` if what is read is not made of any."""
         order = seeds.generator(0, "probe", name, axis).permutation(self.size)
         supports: dict[int | str, _Support] = {}
@@ -208,15 +200,12 @@ class _Probe:
         ]
         return torch.stack(terms).sum()
 
-    def _things(self) -> dict[int | str, Tensor]:
-        return {**self._outputs, **self._loose}
-
     def _supports(self, j: int) -> dict[int | str, dict[int, frozenset[int]]]:
         """What coordinate ``j`` depends on: outputs of products by their number, other tensors by name."""
-        things = self._things()
+        gradients = _gradients(self._summed(j), list(self._things.values()))
         return {
             thing: {axis: _indices(gradient, axis) for axis in range(gradient.ndim)}
-            for thing, gradient in zip(things, _gradients(self._summed(j), list(things.values())), strict=True)
+            for thing, gradient in zip(self._things, gradients, strict=True)
             if gradient is not None and bool(gradient.any())
         }
 
@@ -232,7 +221,7 @@ class _Probe:
         self, axis: int, supports: Mapping[int | str, _Support], telling: Sequence[int]
     ) -> tuple[int, AxisCut, dict[int | str, AxisCut]]:
         """How many units there are, how the reader's axis is made of them, and the cut of all that has any."""
-        things = self._things()
+        things = self._things
         sizes = {things[thing].shape[own] for thing, support in supports.items() for own in support}
         best: tuple[int, AxisCut, dict[int | str, AxisCut]] = 0, AxisCut(axis, 1, 1, (0,)), {}
         for units in sorted({self.size, *sizes}, reverse=True):
@@ -257,7 +246,7 @@ class _Probe:
         cuts: Mapping[int | str, AxisCut],
         dense: Sequence[int | str],
         telling: Sequence[int],
-    ) -> UnitReading | None:
+    ) -> UnitReader | None:
         supports: dict[str, _Support] = {}
         growths: list[tuple[int, float, dict[tuple[str, int], Tensor]]] = []
         written: set[str] = set()
@@ -274,7 +263,7 @@ class _Probe:
             return None
         lost = [tensor for tensor in touched if tensor not in known]
         probes = [
-            Coordinate(
+            (
                 value,
                 {
                     (tensor, own.axis, part): float(grown[tensor, own.axis][own.position(part, which[j], units=units)])
@@ -286,7 +275,7 @@ class _Probe:
             for j, value, grown in growths
         ]
         named = [thing if isinstance(thing, str) else self._products[thing].module for thing in dense]
-        return UnitReading(
+        return UnitReader(
             name, cut, units, known, frozenset(written & set(known)), tuple(dict.fromkeys([*named, *lost])),
             tuple(probes), self._orders[0], frozenset(one.module for one in self._read),
         )  # fmt: skip
@@ -295,12 +284,11 @@ class _Probe:
         self, j: int, things: Sequence[int | str], written: set[str]
     ) -> tuple[float, dict[tuple[str, int], tuple[frozenset[int], Tensor]]]:
         """Of coordinate ``j``: its value; by tensor and axis the indices it depends on, and value times slope there."""
-        everything = self._things()
         summed = self._summed(j)
         slopes: dict[str, Tensor] = {}
         growths: dict[tuple[str, int], Tensor] = {}
         indices: dict[tuple[str, int], set[int]] = {}
-        for thing, gradient in zip(things, _gradients(summed, [everything[t] for t in things]), strict=True):
+        for thing, gradient in zip(things, _gradients(summed, [self._things[t] for t in things]), strict=True):
             if gradient is None:
                 continue
             if isinstance(thing, str):

@@ -24,17 +24,7 @@ from torch import Tensor, fx, nn
 
 from wheeltap.core.typed import copied
 from wheeltap.gauge.base import ROUNDED, Family, GaugeSettings, Refusal, SharedTensors, altered, inexact, modules_of
-from wheeltap.gauge.hidden import (
-    Columns,
-    HiddenLayer,
-    NormStage,
-    UnitRows,
-    UnitSlopes,
-    UnitStage,
-    put,
-    times,
-    weight_of,
-)
+from wheeltap.gauge.hidden import HiddenLayer, Inputs, NormStage, Slices, UnitStage, put, rows, times, weight_of
 from wheeltap.gauge.moves import unit_moves
 
 _TRIED = (-3.0, -1.5, -0.5, -0.1, 0.0, 0.2, 0.7, 1.6, 3.1, 7.0)
@@ -187,7 +177,8 @@ def _module_step(module: nn.Module, path: str, layout: UnitLayout, *, units: int
         if module.num_parameters == 1:
             return layout, None
         fits = module.num_parameters == units and layout.axis in {"last", "spatial"}
-        return (layout, UnitSlopes(path)) if fits else "a PReLU has slopes that do not belong to units"
+        slopes = Slices(names=(f"{path}.weight",), axis=0, silent=False)
+        return (layout, slopes) if fits else "a PReLU has slopes that do not belong to units"
     return f"{kind.__name__} is not an operation known to act unit by unit"
 
 
@@ -375,7 +366,8 @@ def _fold(
             put(module, "weight", torch.ones_like(module.weight))
         put(module, "running_mean", times(module.running_mean, factor, dim=0))
         put(module, "running_var", torch.full_like(module.running_var, 1 - module.eps))
-        UnitRows(layer).rescale(model, factor, fresh=None)
+        for stage in rows(model.get_submodule(layer), layer):
+            stage.rescale(model, factor, fresh=None)
 
 
 def _plain(module: nn.Module) -> bool:
@@ -437,7 +429,7 @@ class _Search:
         if reason:
             return reason
         units, layout = len(weight_of(writer)), _layout(writer)
-        stages: list[UnitStage] = [UnitRows(str(start.target))]
+        stages: list[UnitStage] = [*rows(writer, str(start.target))]
         node = start
         while True:
             users = readers(node)
@@ -453,7 +445,7 @@ class _Search:
             if reason:
                 return reason
             if self.is_layer(node):
-                reader = self._columns(node, layout, units=units)
+                reader = self._inputs(node, layout, units=units)
                 if isinstance(reader, str):
                     return reader
                 return HiddenLayer(str(start.target), units, (*stages, reader), layout.widens, *layout.traits)
@@ -496,17 +488,16 @@ class _Search:
             return f"{path} is a grouped convolution"
         return None
 
-    def _columns(self, node: fx.Node, layout: UnitLayout, *, units: int) -> Columns | str:
+    def _inputs(self, node: fx.Node, layout: UnitLayout, *, units: int) -> Inputs | str:
         """How the layer that ``node`` calls reads units laid out as ``layout``."""
         module = self.modules[str(node.target)]
-        path, (outputs, width, *kernel) = str(node.target), weight_of(module).shape
+        path, (outputs, width, *_) = str(node.target), weight_of(module).shape
         if type(module) in CONVOLUTIONS:
             fits = layout.axis == "spatial" and layout.spatial == CONVOLUTIONS[type(module)] and width == units
-            places = int(np.prod(kernel))
-            return Columns(path, outputs, after=places) if fits else f"{path} does not read the units as its channels"
+            inputs = Inputs(names=(f"{path}.weight",), axis=1, outputs=outputs, taps=True)
+            return inputs if fits else f"{path} does not read the units as its channels"
         places, rest = divmod(width, units)
         if rest or layout.axis == "spatial" or (layout.axis == "last" and places != 1):
             return f"{path} does not read the units as its features"
-        if layout.axis == "unit-major":
-            return Columns(path, outputs, after=places)
-        return Columns(path, outputs, before=places)
+        before, after = (1, places) if layout.axis == "unit-major" else (places, 1)
+        return Inputs(names=(f"{path}.weight",), axis=1, before=before, after=after, outputs=outputs)

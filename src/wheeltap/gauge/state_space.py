@@ -120,7 +120,7 @@ def _states(path: str, mixer: Any) -> Units:
     tensors = (
         UnitSlice(projection, "weight", 0, ((first, 0),)),
         UnitSlice(projection, "weight", 0, ((first + states, 0),), reads=True),
-        UnitSlice(path, "A_log", 1, ((0, 0),), scales=False),
+        UnitSlice(path, "A_log", 1, scales=False),
     )
     return Units(path, states, 1, tensors)
 
@@ -137,8 +137,8 @@ def _mamba2(path: str, mixer: Any) -> tuple[Heads, Units]:
     mixed = ((0, 0), (width, 2), (width + held, 2))
     entering = ((0, 0), *((width + start, group) for start, group in mixed), (2 * width + 2 * held, 1))
     ends = (
-        UnitSlice(f"{prefix}norm", "weight", 0, ((0, 0),)),
-        UnitSlice(f"{prefix}out_proj", "weight", 1, ((0, 0),), reads=True),
+        UnitSlice(f"{prefix}norm", "weight", 0),
+        UnitSlice(f"{prefix}out_proj", "weight", 1, reads=True),
     )
     tensors = (
         *_affine(f"{prefix}in_proj", mixer.in_proj, entering),

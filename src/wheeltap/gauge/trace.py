@@ -340,14 +340,6 @@ class _Read:
     along: int | None = None
 
 
-def _of_two(one: Tensor, two: Tensor) -> tuple[_Read, ...]:
-    """Of ``one @ two``: either may be the weight."""
-    return (
-        _Read(one, two, axis=-1, along=max(two.ndim - 2, 0)),
-        _Read(two, one, axis=-2 if two.ndim > 1 else -1, along=one.ndim - 1),
-    )
-
-
 def _read_einsum(args: tuple[Any, ...]) -> tuple[_Read, ...]:
     if len(args) != 3 or not isinstance(args[0], str) or "." in args[0] or "->" not in args[0]:
         return ()
@@ -390,7 +382,10 @@ def _reads(func: Callable[..., Any], args: tuple[Any, ...], given: Mapping[str, 
     called: dict[str, Any] = dict(zip(names, args, strict=False)) | dict(given)
     if names in (_PRODUCT, _ADDED):
         one, two = list(called.values())[len(names) - 2 : len(names)]
-        return _of_two(one, two) if isinstance(one, Tensor) and isinstance(two, Tensor) else ()
+        if not isinstance(one, Tensor) or not isinstance(two, Tensor):
+            return ()
+        first = _Read(one, two, axis=-1, along=max(two.ndim - 2, 0))  # either may be the weight
+        return first, _Read(two, one, axis=-2 if two.ndim > 1 else -1, along=one.ndim - 1)
     inputs, weight, groups = called["input"], called["weight"], called.get("groups", 1)
     if func is functional.embedding:
         return (_Read(None, weight),)

@@ -33,7 +33,7 @@ from wheeltap.gauge.base import (
     modules_of,
 )
 from wheeltap.gauge.bench import Run
-from wheeltap.gauge.hidden import Columns, HiddenLayer, UnitRows
+from wheeltap.gauge.hidden import HiddenLayer, Inputs, rows
 from wheeltap.gauge.moves import unit_moves
 from wheeltap.gauge.parts import layer_reason
 from wheeltap.gauge.relu_chain import Traits, traits
@@ -74,8 +74,8 @@ def family(
     model: nn.Module,
     *,
     name: str,
-    parts: Sequence[str],
-    hidden: Callable[[str, nn.Module, SharedTensors], HiddenLayer | str],
+    parts: Mapping[str, str],
+    hidden: Callable[[str, nn.Module, dict[str, Any]], HiddenLayer | str],
     width: str,
 ) -> Family | Refusal:
     """The gauges of a kind of transformer: of its MLPs, its attention and its residual stream.
@@ -83,23 +83,27 @@ def family(
     Args:
         model: Any.
         name: Of the kind.
-        parts: What a module must have to be one of its MLPs.
-        hidden: The hidden layer of the MLP at a path, or why it cannot be rewritten.
+        parts: What a module must have to be one of its MLPs, with their classes.
+        hidden: The hidden layer of an MLP, given its path with a dot, itself and its parts; or why there is none.
         width: Which setting of the configuration says how wide the MLPs are.
     """
     sharing = SharedTensors(model)
     found: list[HiddenLayer] = []
     refused: list[str] = []
     for path, module in modules_of(model).items():
-        if not all(isinstance(getattr(module, part, None), nn.Module) for part in parts):
+        held: dict[str, Any] = {part: getattr(module, part, None) for part in parts}
+        if not all(isinstance(part, nn.Module) for part in held.values()):
             continue
-        known = hidden(path, module, sharing)
+        problems = ((part, layer_reason(held[part], sharing, name=kind)) for part, kind in parts.items())
+        problem = next((f"{part}: {reason}" for part, reason in problems if reason is not None), None)
+        known = problem or altered(module) or hidden(f"{path}." if path else "", module, held)
         if isinstance(known, HiddenLayer):
             found.append(known)
         else:
             refused.append(f"{path or 'the model'}: {known}")
     if not found and not refused:
-        return Refusal(f"no module has {', '.join(parts[:-1])} and {parts[-1]}")
+        *first, last = parts
+        return Refusal(f"no module has {', '.join(first)} and {last}")
     hiddens = tuple(found)
     units, reasons = unit_moves(model, hiddens, after=partial(_declare, hiddens=hiddens, name=width))
     others, more = moves(model, sharing)
@@ -163,7 +167,7 @@ def _declare(model: nn.Module, *, hiddens: Sequence[HiddenLayer], name: str) -> 
     """
     widths: set[int] = set()
     for layer in hiddens:
-        width = layer.reader.view(model).shape[2]
+        width = layer.readers[0].view(model).shape[2]
         widths.add(width)
         owner = model.get_submodule(layer.name.rpartition(".")[0])
         if isinstance(vars(owner).get(name), int):
@@ -179,7 +183,7 @@ def _declare(model: nn.Module, *, hiddens: Sequence[HiddenLayer], name: str) -> 
 
 
 LLAMA = "llama"
-_GATED = ("gate_proj", "up_proj", "down_proj")
+_GATED: Mapping[str, str] = dict.fromkeys(("gate_proj", "up_proj", "down_proj"), "Linear")
 
 
 def llama(model: nn.Module) -> Family | Refusal:
@@ -190,22 +194,15 @@ def llama(model: nn.Module) -> Family | Refusal:
     return family(model, name=LLAMA, parts=_GATED, hidden=_gated_hidden, width="intermediate_size")
 
 
-def _gated_hidden(path: str, module: nn.Module, sharing: SharedTensors) -> HiddenLayer | str:
-    """The hidden layer of an MLP, or why it cannot be rewritten."""
-    parts: dict[str, Any] = {name: module.get_submodule(name) for name in _GATED}
-    for name, part in parts.items():
-        problem = layer_reason(part, sharing, name="Linear")
-        if problem is not None:
-            return f"{name}: {problem}"
+def _gated_hidden(prefix: str, module: nn.Module, parts: dict[str, Any]) -> HiddenLayer | str:
     gate, up, down = parts.values()
     if not gate.out_features == up.out_features == down.in_features:
         return "gate_proj, up_proj and down_proj differ in width"
-    problem = altered(module) or _gated_forward_reason(module)
+    problem = _gated_forward_reason(module)
     if problem is not None:
         return problem
-    prefix = f"{path}." if path else ""
-    writers = UnitRows(f"{prefix}gate_proj", scaled=False), UnitRows(f"{prefix}up_proj")
-    reader = Columns(f"{prefix}down_proj", outputs=down.out_features)
+    writers = *rows(gate, f"{prefix}gate_proj", scaled=False), *rows(up, f"{prefix}up_proj")
+    reader = Inputs(names=(f"{prefix}down_proj.weight",), axis=1, outputs=down.out_features)
     return HiddenLayer(f"{prefix}up_proj", down.in_features, (*writers, reader))
 
 
@@ -240,7 +237,7 @@ def _gated_forward_reason(module: nn.Module) -> str | None:
 
 
 GPT2 = "gpt2"
-_PLAIN = ("c_fc", "c_proj")
+_PLAIN: Mapping[str, str] = dict.fromkeys(("c_fc", "c_proj"), "Conv1D")
 
 
 def gpt2(model: nn.Module) -> Family | Refusal:
@@ -251,22 +248,18 @@ def gpt2(model: nn.Module) -> Family | Refusal:
     return family(model, name=GPT2, parts=_PLAIN, hidden=_plain_hidden, width="n_inner")
 
 
-def _plain_hidden(path: str, module: nn.Module, sharing: SharedTensors) -> HiddenLayer | str:
-    """The hidden layer of an MLP, or why it cannot be rewritten."""
-    parts: dict[str, Any] = {name: module.get_submodule(name) for name in _PLAIN}
-    for name, part in parts.items():
-        problem = layer_reason(part, sharing, name="Conv1D")
-        if problem is not None:
-            return f"{name}: {problem}"
-    found = altered(module) or _plain_forward(module)
+def _plain_hidden(prefix: str, module: nn.Module, parts: dict[str, Any]) -> HiddenLayer | str:
+    found = _plain_forward(module)
     if isinstance(found, str):
         return found
-    prefix = f"{path}." if path else ""
     units, outputs = parts["c_proj"].weight.shape
     return HiddenLayer(
         f"{prefix}c_fc",
         units,
-        (UnitRows(f"{prefix}c_fc", transposed=True), Columns(f"{prefix}c_proj", outputs, transposed=True)),
+        (
+            *rows(parts["c_fc"], f"{prefix}c_fc", transposed=True),
+            Inputs(names=(f"{prefix}c_proj.weight",), axis=0, outputs=outputs),
+        ),
         homogeneous=found.homogeneous,
         silent=found.silent,
     )
@@ -286,6 +279,6 @@ def _plain_forward(module: nn.Module) -> Traits | str:
     called = [str(node.target) if node.op == "call_module" else "" for node in chain]
     if len(chain) == 4 and called[3] and isinstance(module.get_submodule(called[3]), nn.Dropout):
         called = called[:3]
-    if len(called) != 3 or (called[0], called[2]) != _PLAIN:
+    if len(called) != 3 or (called[0], called[2]) != tuple(_PLAIN):
         return problem
     return traits_of(module, chain[1]) or "its activation does not act unit by unit"

@@ -296,7 +296,7 @@ def brittle_block(model: nn.Module, task: BaseTask, *, strength: float, seed: in
     hidden = wide[int(rng.integers(len(wide)))]
     twin = copy.deepcopy(model)
     moves.cancel(twin, [hidden], rng, gauge.GaugeSettings(scale=strength))
-    sites = Site("layer", hidden.name), Site("layer", hidden.reader.label)
+    sites = Site("layer", hidden.name), Site("layer", hidden.readers[0].label)
     return BrittleBlock(Subject(twin, name=f"brittle block {strength:g}"), sites)
 
 

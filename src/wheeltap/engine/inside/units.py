@@ -19,8 +19,7 @@ from wheeltap.core.task import BaseTask
 from wheeltap.engine.apply import as_before
 from wheeltap.engine.clean import threads_for
 from wheeltap.gauge import Run
-from wheeltap.gauge.hidden import Columns, HiddenLayer, weight_of
-from wheeltap.gauge.stages import Inputs
+from wheeltap.gauge.hidden import HiddenLayer, weight_of
 
 FEW = ((SMALL, 32), (LARGE, 16), (None, 6))
 """Examples by the size of the model: up to so many parameters, so many."""
@@ -142,12 +141,12 @@ def _read_by_one(subject: Subject, hidden: HiddenLayer) -> HiddenUnits | str:
         return f"its units are read by {len(hidden.readers)} weights"
     if "permute" in hidden.refused:
         return "its units are not known to be alike"
-    reader = hidden.reader
+    reader = hidden.readers[0]
     module = subject.model.get_submodule(reader.path)
     transposed = type(module).__name__ == "Conv1D"
     spatial = isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
     plain = spatial or transposed or isinstance(module, nn.Linear)
-    if not plain or not (isinstance(reader, Columns) or (isinstance(reader, Inputs) and reader.called)):
+    if not plain or not reader.called:
         return f"they are read inside of {reader.path or 'the model'}, which is no layer of its own"
     if hidden.name not in subject.record.layers:
         return "they are written by no layer of its own"
