@@ -135,10 +135,27 @@ def globals_of(code: types.CodeType) -> list[tuple[str, set[str]]]:
 
 
 def tensor_parts(tensor: Tensor) -> tuple[str, list[int], bytes]:
-    """A tensor's dtype, shape and bytes."""
-    flat = tensor.detach().cpu().contiguous()
+    """A tensor's dtype, with the scales of quantized numbers, its shape and bytes."""
+    flat = written(tensor.detach()).cpu().contiguous()
     # Bytes through an integer view: numpy knows no bfloat16.
-    return str(flat.dtype), list(flat.shape), flat.reshape(-1).view(torch.uint8).numpy().tobytes()
+    return kind_of(tensor), list(flat.shape), flat.reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def written(tensor: Tensor) -> Tensor:
+    """Numbers as they stand in memory: of quantized ones their codes; without a sign that is put on in reading."""
+    return tensor.int_repr() if tensor.is_quantized else tensor.resolve_conj().resolve_neg()
+
+
+def kind_of(tensor: Tensor) -> str:
+    """A tensor's dtype, and of a quantized one what its codes stand for."""
+    if not tensor.is_quantized:
+        return str(tensor.dtype)
+    if tensor.qscheme() in (torch.per_tensor_affine, torch.per_tensor_symmetric):
+        held: list[Any] = [tensor.q_scale(), tensor.q_zero_point()]
+    else:
+        scales, zeros = tensor.q_per_channel_scales(), tensor.q_per_channel_zero_points()
+        held = [tensor.q_per_channel_axis(), str(zeros.dtype), [float(one) for one in scales], list(map(float, zeros))]
+    return f"{tensor.dtype} {tensor.qscheme()} {held}"
 
 
 def imported(module: types.ModuleType) -> bool:

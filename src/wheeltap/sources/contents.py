@@ -127,7 +127,8 @@ class FolderContents:
         made = {"config": _meant(cast("Any", config).to_dict())}
         if generation is not None:
             made["generation_config"] = _meant(generation.to_dict())
-        made["tokenizer_config"] = {} if self.tokenizer is None else _of_tokenizer(self.tokenizer())
+        if self.tokenizer is not None:
+            made["tokenizer_config"] = _of_tokenizer(self.tokenizer())
         found = {"tokenizer": _rules(self.folder / "tokenizer.json")}
         for stem, held in made.items():
             said = cast("dict[str, Any]", json.loads(json.dumps(held, default=_plain)))

@@ -282,6 +282,29 @@ def test_each_change_beside_the_weights_is_named(folder: Path, sealed: Path, tmp
         assert any(said in one for one in found(sealed, changed(folder, tmp_path / str(at), change))), name
 
 
+def test_what_no_tokenizer_is_made_of_counts_by_its_bytes(folder: Path, tmp_path: Path) -> None:
+    """Of files that nothing here reads, nothing is known but whether they are the same."""
+
+    def renamed(at: Path) -> None:
+        (at / "tokenizer.json").rename(at / "tekken.json")
+        (at / "chat_template.jinja").write_text("{{ 1 }}")
+        (at / "additional_chat_templates").mkdir()
+        (at / "additional_chat_templates" / "rag.jinja").write_text("{{ 2 }}")
+
+    kept = SealedContents.of(load_model(f"hf:{changed(folder, made := tmp_path / 'made', renamed)}"))
+    assert kept is not None
+    changes: tuple[Callable[[Path], object], ...] = (
+        lambda at: (at / "tekken.json").unlink(),
+        lambda at: (at / "special_tokens_map.json").unlink(),
+        lambda at: (at / "tokenizer_config.json").write_text("{}"),
+        lambda at: shutil.copy(at / "additional_chat_templates" / "rag.jinja", at / "chat_template.jinja"),
+    )
+    for number, change in enumerate((lambda at: None, *changes)):
+        held = load_model(f"hf:{changed(made, tmp_path / str(number), change)}").contents
+        assert held is not None
+        assert bool(differences(kept, held)) == (number > 0), number
+
+
 def test_what_changes_nothing_is_not(folder: Path, sealed: Path, tmp_path: Path) -> None:
     for at, (name, change) in enumerate(HARMLESS.items()):
         assert found(sealed, changed(folder, tmp_path / str(at), change)) == (), name

@@ -2,8 +2,10 @@
 
 import copy
 import importlib
+import re
 import sys
 import types
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,10 @@ import wheeltap as wt
 from wheeltap.cli import main
 from wheeltap.core.anatomy import holds, text
 from wheeltap.core.errors import ModelError
+from wheeltap.core.fingerprint import described
 from wheeltap.suites.seal.making import SealOptions, make
 from wheeltap.suites.seal.structure import structure, unwrapped
+from wheeltap.suites.seal.values import leaves
 from wheeltap.suites.seal.verifying import verify
 
 HELP = "import torch\n\n\ndef act(hidden):\n    return torch.tanh(hidden)\n"
@@ -98,6 +102,67 @@ def test_programs_are_sealed_as_such_and_no_other_pass() -> None:
     assert not any("blocks were not seen" in note for note in frozen.notes), "no block is named"
 
 
+def up(inputs: torch.Tensor) -> torch.Tensor:
+    return inputs + 1.0
+
+
+def down(inputs: torch.Tensor) -> torch.Tensor:
+    return inputs - 2.0
+
+
+up.__name__ = down.__name__ = "add"  # torch tells them apart by numbers that it gives in each process anew
+
+
+class Scale:
+    """A class that is scripted with what calls it."""
+
+    def __init__(self, by: float) -> None:
+        self.by = by
+
+    def scaled(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs * self.by
+
+
+class Calls(nn.Module):
+    """A net whose scripted code calls functions and a class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return down(up(self.layers(Scale(3.0).scaled(inputs))) * 2.0)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_all_code_that_a_program_reaches_counts(tmp_path: Path) -> None:
+    """Also what no module holds: edited in the file, as one without Python would."""
+    torch.manual_seed(1)
+    made, path, other = torch.jit.script(Calls().eval()), tmp_path / "made.pt", tmp_path / "other.pt"
+    sealed_as = structure(made).digest()
+    made.save(path)
+    torch.jit.load(path).save(path)
+    assert structure(torch.jit.load(path)).digest() == sealed_as, "saved again"
+
+    def edited(*changes: tuple[str, str]) -> str:
+        with zipfile.ZipFile(path) as held, zipfile.ZipFile(other, "w") as made:
+            for name in (one for one in held.namelist() if not one.endswith(".debug_pkl")):
+                data = held.read(name).decode("latin-1")
+                for old, new in changes if name.endswith(".py") else ():
+                    data = data.replace(old, new)
+                made.writestr(name, data.encode("latin-1"))
+        return structure(torch.jit.load(other)).digest()
+
+    with zipfile.ZipFile(path) as held:
+        at = next(one for one in held.namelist() if re.search(r"test_seal_structure/.*mangle_\d+\.py$", one))
+    own, numbered = "test_seal_structure.add", f"test_seal_structure.{Path(at).stem}.add"
+    changes = [[("torch.relu(input)", "torch.neg(input)")], [("torch.mul(inputs, by)", "inputs")],
+               [("torch.sub(inputs, 2.)", "torch.sub(inputs, 4.)")],
+               [(numbered, "@"), (own, numbered), ("@", own)]]  # fmt: skip
+    found = [edited(*one) for one in changes]
+    assert (len({*found}), sealed_as in found) == (len(changes), False)
+
+
 @pytest.mark.full
 def test_an_exported_program_is_refused_or_shown_by_its_outputs_alone() -> None:
     seal = make(wt.Subject(Program(1e6).eval()), task(), SealOptions(inputs=4, seed=2)).seal
@@ -118,6 +183,34 @@ def test_constants_of_a_traced_function_count() -> None:
         return structure(made).digest()
 
     assert held(0.0) == held(0.0) != held(1.0)
+
+
+def test_a_model_that_cannot_be_read_as_a_whole_does_not_pass() -> None:
+    (made := net()).view = memoryview(b"ab")
+    report = make(wt.Subject(made), task(), SealOptions(inputs=4, seed=2))
+    found = verify(made, report.seal)
+    assert (found.verdict, found.bits, found.passed) == ("same on the inputs asked", 0, False)
+    assert any("memoryview" in note and "no more than" in note for note in report.thinned)
+    assert any("memoryview" in note for note in found.notes)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
+def test_scales_of_quantized_numbers_count() -> None:
+    """In a buffer, and in an attribute that is none: their codes alone say nothing."""
+
+    def shown(kept: str, scale: float) -> list[object]:
+        rows, scales = torch.arange(12.0).reshape(3, 4), torch.tensor([1.0, scale, 1.0])
+        table = torch.quantize_per_channel(rows * scales[:, None], scales, torch.zeros(3), 0, torch.qint8)
+        made = nn.Linear(4, 3)
+        made.weight.data.zero_()
+        if kept == "buffer":
+            made.register_buffer("table", table)
+        else:
+            made.table = table
+        return [structure(made).digest(), leaves(made, seed=0).get("table", b""), described(made).items]
+
+    for kept, same in (("buffer", [True, False, False]), ("attribute", [False, True, False])):
+        assert [one == two for one, two in zip(shown(kept, 1.0), shown(kept, 2.0), strict=True)] == same
 
 
 PACKAGE = '''"""Version {version}."""

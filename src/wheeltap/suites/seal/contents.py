@@ -1,6 +1,7 @@
 """What lies beside a model's weights, beside what was sealed of it: what differs, is missing or is new."""
 
 from collections.abc import Mapping, Set
+from pathlib import PurePosixPath
 from typing import Final
 
 import msgspec
@@ -57,7 +58,7 @@ def differences(sealed: SealedContents, held: Contents) -> tuple[str, ...]:
     same = {
         stem
         for stem, one in meanings.items()
-        if sealed.meanings.get(stem) == one
+        if one and sealed.meanings.get(stem) == one
         and meanings.get(f"{stem} more", "") in ("", sealed.meanings.get(f"{stem} more"))
     }  # fmt: skip
     parts = dict[str, list[str]]()
@@ -81,12 +82,20 @@ def _moved(one: tuple[str, str], before: _Placed, now: _Placed, same: Set[str]) 
     digest = now.get(one) or before.get(one, "")
     if part == "template":
         others = before if one in now else now
-        return "tokenizer_config" in same and digest in {own for (of, _), own in others.items() if of == part}
+        here = {own for (of, other), own in others.items() if of == part and _template(other) == _template(name)}
+        return "tokenizer_config" in same and digest in here
     if one not in now and part == "tokenizer":
         return "tokenizer_config" in same
     if one not in now and part in _NEEDLESS:  # but other runtimes read all of a GGUF file, and code may read any file
-        return bool(same) and (part == "weights" or not any(of == "code" for of, _ in before))
+        return "config" in same and (part == "weights" or not any(of == "code" for of, _ in before))
     return name in _SETTINGS and _SETTINGS[name] <= same and not digest.startswith(_RAW)
+
+
+def _template(name: str) -> str:
+    """Which template it is: the default one may stand in a file of its own, or in the settings of a tokenizer."""
+    file, _, key = name.partition(": ")
+    stem = key.partition(" #")[0] or PurePosixPath(file).stem
+    return "default" if stem == "chat_template" else stem
 
 
 def _listed(several: list[str]) -> str:

@@ -317,11 +317,12 @@ def structure(model: nn.Module) -> Structure:
             names.setdefault(id(part), f"tensor {path}.{name}")
     reader, places, parts = Describer(names, portable=True), dict[str, tuple[str, str]](), cast("Parts", {})
     program = isinstance(next(iter(modules.values())), torch.jit.ScriptModule | torch.fx.GraphModule)
-    attributes = _scripted(model) if isinstance(model, torch.jit.ScriptModule) else frozenset[str]()
+    attributes, code = _scripted(model) if isinstance(model, torch.jit.ScriptModule) else (frozenset[str](), [])
     for number, (path, module) in enumerate(modules.items()):
         kind = reader.class_of(type(module))
         parts[path] = {f"class {type(module).__qualname__}": canon.key("class", kind)}
         parts[path] |= {_KIND: canon.key("kind", program)} if not path else {}
+        parts[path] |= {"code of the program": canon.key("code", code)} if code and not path else {}
         parts[path] |= {
             "modules": canon.key(
                 "modules", [[name, names[id(inside(one))]] for name, one in children(module, root=not path)]
@@ -375,7 +376,8 @@ def _settings(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """Attributes of a module that its forward may read, hooks among them, and code that torch compiled."""
     program = isinstance(module, torch.jit.ScriptModule | torch.fx.GraphModule)
     for name, value in module_parts(module).items():
-        if name not in _OF_MODULES and not (program and name in _OF_PROGRAMS):
+        copied = name.startswith("__") and isinstance(value, types.MethodType) and _from_file(value.__func__)
+        if name not in _OF_MODULES and not (program and (copied or name in _OF_PROGRAMS)):  # methods of containers
             yield name, value
     for name in OTHER_HOOKS:
         if held := vars(module).get(name):
@@ -400,13 +402,49 @@ _NUMBERED: Final = re.compile(r"___torch_mangle_\d+\.")
 """What torch puts before the second type of a name, and of each process anew."""
 
 
-def _scripted(model: torch.jit.ScriptModule) -> frozenset[str]:
-    """Names that attributes of a scripted module may have: torch lists them in its file alone."""
+def _scripted(model: torch.jit.ScriptModule) -> tuple[frozenset[str], list[Any]]:
+    """What the file of a scripted module holds and torch shows nowhere else.
+
+    Returns:
+        Names that attributes may have; code of every function and class that is reached from the model's class, in
+        the order of first mention, which stands for their names (torch numbers these in each process anew), and
+        constants of code.
+    """
     file = io.BytesIO()
     cast("Any", torch.jit).save(model, file)
     with zipfile.ZipFile(file) as archive:
-        name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-        return frozenset(held for _, held, _ in pickletools.genops(archive.read(name)) if isinstance(held, str))
+        held = {name.partition("/")[2]: name for name in archive.namelist()}
+        words = [(code.name, word) for code, word, _ in pickletools.genops(archive.read(held["data.pkl"]))]
+        texts = {name: archive.read(held[name]).decode() for name in held if _SOURCE.fullmatch(name)}
+        constants = [[name, archive.read(held[name])] for name in sorted(held) if name.startswith("constants")]
+    names = frozenset(word for _, word in words if isinstance(word, str))
+    defined = {
+        f"{name.removeprefix('code/').removesuffix('.py').replace('/', '.')}.{found[1]}": text
+        for name, whole in texts.items() for text in _DEFINITIONS.split(whole) if (found := _DEFINED.match(text))
+    }  # fmt: skip
+    waiting = [str(word).replace(" ", ".") for kind, word in reversed(words) if kind == "GLOBAL"]
+    order, code = dict[str, int](), list[str]()
+
+    def known(name: str) -> str:
+        """The function or class of a name that may go on with a method."""
+        while name not in defined and "." in name:
+            name = name.rpartition(".")[0]
+        return name
+
+    while waiting:
+        if (name := known(waiting.pop())) in defined and name not in order:
+            order[name] = len(order)
+            waiting += reversed(_NAMES.findall(defined[name]))
+    for name in order:
+        text = _NAMES.sub(lambda at: f"<{order.get(known(at[0]))}>{at[0].removeprefix(known(at[0]))}", defined[name])
+        code += [_NUMBERED.sub("", name), text]
+    return names, [code, constants]
+
+
+_SOURCE: Final = re.compile(r"code/.*\.py")
+_DEFINITIONS: Final = re.compile(r"^(?=class |def )", re.MULTILINE)
+_DEFINED: Final = re.compile(r"(?:class|def) (\w+)")
+_NAMES: Final = re.compile(r"__torch__(?:\.\w+)+")
 
 
 def _of_script(module: nn.Module, names: frozenset[str]) -> Iterator[tuple[str, Any]]:

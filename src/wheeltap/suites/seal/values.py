@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wheeltap.core.anatomy import kind_of, written
 from wheeltap.core.bounded import parsing
 from wheeltap.core.errors import FileFormatError, ModelError
 from wheeltap.core.typed import copied, named_modules
@@ -198,9 +199,9 @@ def _key(seed: int) -> bytes:
 
 def _digest(part: Tensor, *, key: bytes) -> bytes:
     floats = part.is_floating_point()
-    state = hashlib.blake2b(f"{'float' if floats else part.dtype} {list(part.shape)}".encode(), digest_size=_DIGEST,
+    state = hashlib.blake2b(f"{'float' if floats else kind_of(part)} {list(part.shape)}".encode(), digest_size=_DIGEST,
                             key=key)  # fmt: skip
-    flat = part.reshape(-1)
+    flat = written(part).reshape(-1)
     for start in range(0, flat.numel(), _BY):
         values = flat[start : start + _BY].cpu().contiguous()
         if floats:

@@ -269,14 +269,14 @@ def _compared(model: nn.Module | Subject, seal: Seal, *, full: bool) -> Verifica
         notes=(*_notes(seal, found.device, inputs), *_unread(made), *_compiled(outer)),
     )  # fmt: skip
     if sealed:
-        return _of_sealed_weights(said, differs, same=found.exact and module is outer)
+        return _of_sealed_weights(said, differs, same=found.exact and module is outer, read=not made.unread)
     said = _of_other_weights(said, seal, looked, (found, differs))
     missing = len(set(seal.body.blocks) - set(looked.seen.order))
     blocks = f"{missing} of {len(seal.body.blocks)} blocks were not seen: a change may start before the one named."
     return msgspec.structs.replace(said, notes=(*said.notes, blocks)) if missing and said.block else said
 
 
-def _of_sealed_weights(said: Verification, differs: Difference, *, same: bool) -> Verification:
+def _of_sealed_weights(said: Verification, differs: Difference, *, same: bool, read: bool) -> Verification:
     """What is said of a model all of whose weights are as sealed, or cast as a whole."""
     agrees, words = said.distance <= 1.0, differs.words()
     if differs.program and agrees:
@@ -286,6 +286,8 @@ def _of_sealed_weights(said: Verification, differs: Difference, *, same: bool) -
     if not agrees:
         installed = f" Installed code is another: {listed(differs.libraries)}." if differs.libraries else ""
         return msgspec.structs.replace(said, detail=_ELSE + installed)
+    if not read:
+        return msgspec.structs.replace(said, verdict=SAME, block="", detail=_NOT_READ)
     verdict: Said = (
         LIBRARY if differs.libraries else "identical" if same and said.conversion == AS_SEALED else "equivalent"
     )
@@ -297,6 +299,10 @@ def _of_sealed_weights(said: Verification, differs: Difference, *, same: bool) -
 _PROGRAM: Final = (
     "Its weights are as sealed. It is a program that torch scripted, traced or exported, of which the seal says "
     "nothing: seal the program itself, or verify the module that it was made of."
+)
+_NOT_READ: Final = (
+    "Every weight is as sealed; not all else could be read, so that nothing is shown beyond these inputs. Notes say "
+    "what: hold it in plain lists, dicts, numbers or tensors, and seal the model again."
 )
 _ELSE: Final = (
     "Every weight and all structure is as sealed, and outputs differ: by another kernel or device, or by what a model "
