@@ -29,7 +29,7 @@ from wheeltap.stats.members import (
 )
 from wheeltap.stats.members.counts import BinomialShare
 from wheeltap.stats.members.ranks import RankCorrelation, SeparationLaw
-from wheeltap.stats.members.student import LOG, LocationLaw, Prediction, Welch
+from wheeltap.stats.members.student import LOG, LocationLaw, prediction, welch
 
 RUNS = 1200
 TABLES = 400
@@ -96,8 +96,9 @@ def test_families_are_wrong_at_times_so_that_the_test_above_can_fail() -> None:
     def make(rng: np.random.Generator) -> MemberTest:
         test = paired(rng.normal(0.5, 1.0, 5), np.zeros(5), scale=SHARE)
         assert isinstance(test.law, LocationLaw)
-        wide = Welch((float(test.law.spread.error) ** 2 * 5,), (10_000,))  # normal quantiles, the true number forgotten
-        law = LocationLaw(test.law.centre, Welch(tuple(v * 2_000 for v in wide.variances), wide.counts))
+        variance = float(test.law.spread.error) ** 2 * 5
+        # Normal quantiles, the true number forgotten.
+        law = LocationLaw(test.law.centre, welch([variance * 2_000], [10_000]))
         return MemberTest(name="x", unit="u", value=test.value, count=5, method="", law=law)
 
     rates = wrong(Family("paired", "normal quantiles", make, 0.5), tables=TABLES)
@@ -118,11 +119,11 @@ def test_power_is_what_is_said_beforehand(alpha: float) -> None:
     shift = math.sqrt(2.0) * stats.norm.ppf(0.85)
     rho = 2.0 * math.sin(math.pi * 0.8 / 6.0)  # of normal numbers, where that of their ranks is .8
     several: list[tuple[Law, float, float, Draw, float]] = [
-        (LocationLaw(0.0, Welch((1.0,), (20,))), 0.5, 1.0,
+        (LocationLaw(0.0, welch((1.0,), (20,))), 0.5, 1.0,
          lambda r: paired(r.normal(1, 1, 20), np.zeros(20), scale=SHARE), 0.0),
-        (LocationLaw(0.0, Welch((1.0, 1.0), (20, 20))), 0.5, 1.5,
+        (LocationLaw(0.0, welch((1.0, 1.0), (20, 20))), 0.5, 1.5,
          lambda r: difference(r.normal(1.5, 1, 20), r.normal(0, 1, 20), scale=SHARE), 0.02),
-        (LocationLaw(0.0, Prediction(1.0, 8, 0.0, None)), 1.0, 4.0,
+        (LocationLaw(0.0, prediction(1.0, 8, own=0.0, own_df=None)), 1.0, 4.0,
          lambda r: one_of(Single(4.0 + r.normal()), r.normal(0, 1, 8), scale=SHARE), 0.0),
         (RankCorrelation(0.0, 30), 0.4, 0.8, lambda r: association(*gaussian(r, 30, rho)), 0.05),
         (SeparationLaw(0.5, (15, 15)), 0.6, 0.85, lambda r: auc(r.normal(shift, 1, 15), r.normal(0, 1, 15)), 0.05),
@@ -137,7 +138,7 @@ def test_power_is_what_is_said_beforehand(alpha: float) -> None:
 def test_equivalence_is_shown_at_least_as_often_as_is_said() -> None:
     rng = np.random.default_rng(6)
     for members, margin in ((12, 0.9), (20, 0.8)):
-        known = LocationLaw(0.0, Welch((1.0,), (members,)))
+        known = LocationLaw(0.0, welch((1.0,), (members,)))
         said = MemberTest(name="x", unit="u", value=0.0, count=members, method="", law=known).power(margin)
         assert said is not None and said.excluded is not None
         tests = [paired(rng.normal(size=members), np.zeros(members), scale=SHARE) for _ in range(3000)]
@@ -147,8 +148,8 @@ def test_equivalence_is_shown_at_least_as_often_as_is_said() -> None:
 
 def test_power_of_the_other_direction_is_that_of_the_mirror_image() -> None:
     for law, mirror in (
-        (LocationLaw(0.2, Welch((1.0,), (9,))), lambda x: -x),
-        (LocationLaw(0.2, Welch((0.1,), (9,)), LOG), lambda x: 1.0 / x),
+        (LocationLaw(0.2, welch((1.0,), (9,))), lambda x: -x),
+        (LocationLaw(0.2, welch((0.1,), (9,)), LOG), lambda x: 1.0 / x),
         (RankCorrelation(0.3, 12, 1), lambda x: -x),
         (SeparationLaw(0.6, (7, 9)), lambda x: 1.0 - x),
         (BinomialShare(3, 12), lambda x: 1.0 - x),

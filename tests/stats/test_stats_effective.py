@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wheeltap.stats.effective import effective_number
+from wheeltap.stats.modularity import effective_number
 
 
 @pytest.mark.parametrize(

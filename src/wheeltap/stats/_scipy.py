@@ -7,31 +7,38 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special  # type: ignore[import-untyped]
 
-_stdtrit = cast(Callable[[float, float], float], special.stdtrit)
-_stdtr = cast(Callable[[float, float], float], special.stdtr)
-_ndtri = cast(Callable[[float], float], special.ndtri)
-_ndtr = cast(Callable[[float], float], special.ndtr)
-_nctdtr = cast(Callable[[float, float, float], float], special.nctdtr)
-_nctdtrinc = cast(Callable[[float, float, float], float], special.nctdtrinc)
-_bdtr = cast(Callable[[int, int, float], float], special.bdtr)
-_betaincinv = cast(Callable[[float, float, float], float], special.betaincinv)
 _brentq = cast(Callable[..., float], optimize.brentq)  # pyright: ignore[reportUnknownMemberType]
 _isotonic = cast(Callable[..., dict[str, NDArray[np.float64]]], optimize.isotonic_regression)
 
 
+def _plain(function: Any) -> Callable[..., float]:
+    """A function of numpy numbers as one of Python's."""
+    return lambda *given: float(function(*given))
+
+
+_stdtrit, _nctdtr, _nctdtrinc = map(_plain, (special.stdtrit, special.nctdtr, special.nctdtrinc))
+_stdtr, _betaincinv = map(_plain, (special.stdtr, special.betaincinv))
+normal_quantile: Callable[[float], float] = _plain(special.ndtri)
+"""Quantile of the standard normal distribution."""
+normal_share: Callable[[float], float] = _plain(special.ndtr)
+"""Share of the standard normal distribution below a quantile."""
+binomial_share: Callable[[int, int, float], float] = _plain(special.bdtr)
+"""Probability of at most ``hits`` in so many ``trials`` that each hit with probability ``share``, in this order."""
+
+
 def t_quantile(alpha: float, df: float) -> float:
     """Two-sided Student t quantile: |t| exceeds it with probability ``alpha``."""
-    return -float(_stdtrit(df, alpha / 2.0))
+    return -_stdtrit(df, alpha / 2.0)
 
 
 def t_share(statistic: float, df: float) -> float:
     """Share of Student's t distribution below ``statistic``."""
-    return float(_stdtr(df, statistic))
+    return _stdtr(df, statistic)
 
 
 def t_beyond(statistic: float, df: float, shift: float) -> float:
     """Probability that a noncentral t is above ``statistic``: the power of a one-sided t test, ``shift`` in errors."""
-    return 1.0 - float(_nctdtr(df, shift, statistic))
+    return 1.0 - _nctdtr(df, shift, statistic)
 
 
 def t_reach(alpha: float, df: int, power: float) -> float:
@@ -39,32 +46,17 @@ def t_reach(alpha: float, df: int, power: float) -> float:
 
     By the noncentral t distribution: the standard error that the test divides by is itself an estimate.
     """
-    return float(_nctdtrinc(df, 1.0 - power, t_quantile(alpha, df)))
-
-
-def normal_quantile(probability: float) -> float:
-    """Quantile of the standard normal distribution."""
-    return float(_ndtri(probability))
-
-
-def normal_share(quantile: float) -> float:
-    """Share of the standard normal distribution below ``quantile``."""
-    return float(_ndtr(quantile))
+    return _nctdtrinc(df, 1.0 - power, t_quantile(alpha, df))
 
 
 def beta_quantile(probability: float, a: float, b: float) -> float:
     """Quantile of the beta distribution."""
-    return float(_betaincinv(a, b, probability))
-
-
-def binomial_share(hits: int, trials: int, share: float) -> float:
-    """Probability of at most ``hits`` in so many trials that each hit with probability ``share``."""
-    return float(_bdtr(hits, trials, share))
+    return _betaincinv(a, b, probability)
 
 
 def sign_test(part: int, whole: int) -> float:
     """Exact two-sided p-value that ``part`` of ``whole`` fair coins fall on one side."""
-    return min(1.0, 2.0 * float(_bdtr(min(part, whole - part), whole, 0.5)))
+    return min(1.0, 2.0 * binomial_share(min(part, whole - part), whole, 0.5))
 
 
 def fisher(first: tuple[int, int], second: tuple[int, int]) -> float:

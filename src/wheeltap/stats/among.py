@@ -79,13 +79,9 @@ def share_of(
     if mean <= 0.0:
         return empty
     share = float(x.mean()) / mean
-    half = _half_width(x - share * y, level) / mean
+    half = float(crossed((x - share * y)[None]).half_width(checked_alpha(level))) / mean
     found = replace(empty, value=share, p=_less(x - below * y))
     return replace(found, low=share - half, high=share + half) if np.isfinite(half) else found
-
-
-def _half_width(values: FloatArray, level: float) -> float:
-    return float(crossed(values[None]).half_width(checked_alpha(level)))
 
 
 def _less(values: FloatArray) -> float:

@@ -78,11 +78,6 @@ class Beyond(Evidence):
         return 1.0 if short <= 0.0 else replace(spread, centre=np.asarray(short)).p_value()
 
     @property
-    def over_groups(self) -> bool:
-        """Whether it has them."""
-        return self.groups is not None
-
-    @property
     def _gaps(self) -> FloatArray:
         """``[draw, example]``."""
         return np.asarray(self.one, dtype=np.float64) - np.asarray(self.others, dtype=np.float64)

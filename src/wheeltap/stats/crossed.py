@@ -235,6 +235,19 @@ def within(x: FloatArray, low: float, high: float, *, what: str) -> FloatArray:
     return x
 
 
+def checked_margin(margin: float, *, positive: bool = False) -> float:
+    """``margin`` itself.
+
+    Raises:
+        UsageError: If it is negative, or not more than 0 where it has to be ``positive``.
+    """
+    if not (margin > 0.0 if positive else margin >= 0.0):
+        raise UsageError(
+            "The margin cannot be used.", expected="more than 0" if positive else "0 or more", got=str(margin)
+        )
+    return margin
+
+
 def checked_alpha(level: float) -> float:
     """1 - ``level``.
 

@@ -106,7 +106,7 @@ class Response:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Halving:
+class _HalfPoint:
     """Excess of the above-chance score over half of the clean one, and where its mean falls through zero.
 
     Attributes:
@@ -170,7 +170,8 @@ def half_dose(response: Response, *, level: float = 0.95, unit: str = "dose") ->
     """
     alpha = checked_alpha(level)
     found, (_, draws, examples) = _halving(response, alpha), np.shape(response.values)
-    shape = f"{draws} draws x {examples} examples{_in_groups(response.groups)}"
+    shape = f"{draws} draws x {examples} examples"
+    shape += "" if response.groups is None else f" in {len(np.unique(response.groups))} groups"
     value = low = high = None
     method = f"not estimated: the clean score is not distinguished from chance, {shape}"
     if found is not None:
@@ -229,16 +230,12 @@ def half_dose_ratio(first: Response, second: Response, *, level: float = 0.95, u
     )
 
 
-def _in_groups(groups: Groups | None) -> str:
-    return "" if groups is None else f" in {len(np.unique(groups))} groups"
-
-
 def _ratio(log: float) -> float | None:
     """``exp(log)``; ``None`` where it is too large, or too near to 0, for a number: the end is open."""
     return float(np.exp(log)) if abs(log) < _LARGEST_LOG else None
 
 
-def _halving(response: Response, alpha: float) -> _Halving | None:
+def _halving(response: Response, alpha: float) -> _HalfPoint | None:
     """Excess over half of the clean score and its crossing; ``None`` if clean is not distinguished from chance."""
     x = _checked_values(response.values, response.doses)
     clean = checked(response.clean, ("example",), what="clean scores")
@@ -254,7 +251,7 @@ def _halving(response: Response, alpha: float) -> _Halving | None:
     logs = _log_doses(response.doses)
     mean = descending(excess.mean(axis=(1, 2)))
     cells = clustered(excess, response.groups)
-    result = _Halving(excess=cells, logs=logs, mean=mean, pseudo=0.5 if share else 0.0, crosses="within")
+    result = _HalfPoint(excess=cells, logs=logs, mean=mean, pseudo=0.5 if share else 0.0, crosses="within")
     if mean[0] < 0.0:
         return replace(result, crosses="before")
     if mean[-1] > 0.0:
@@ -265,7 +262,7 @@ def _halving(response: Response, alpha: float) -> _Halving | None:
     return replace(result, segment=after - 1, share=float(mean[after - 1] / (mean[after - 1] - mean[after])))
 
 
-def _confidence_set(found: _Halving, alpha: float) -> tuple[float | None, float | None]:
+def _confidence_set(found: _HalfPoint, alpha: float) -> tuple[float | None, float | None]:
     """Hull of the doses at which a half-lost score is not rejected; ends that the doses leave open are ``None``."""
     positions, gap = _trace(found, alpha)
     inside = np.flatnonzero(gap <= 0.0)
@@ -280,7 +277,7 @@ def _confidence_set(found: _Halving, alpha: float) -> tuple[float | None, float 
     return (None if found.crosses == "before" else low), (None if found.crosses == "after" else high)
 
 
-def _trace(found: _Halving, alpha: float) -> tuple[FloatArray, FloatArray]:
+def _trace(found: _HalfPoint, alpha: float) -> tuple[FloatArray, FloatArray]:
     """Log doses on a fine grid, and how far beyond its interval the mean excess is from zero there."""
     nodes = crossed(found.excess, pseudo=found.pseudo)
     if len(found.logs) == 1:

@@ -7,11 +7,20 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.core.errors import DataError, UsageError
+from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate
 from wheeltap.stats._scipy import beta_quantile, normal_quantile, sign_test, t_quantile, t_reach
 from wheeltap.stats.clusters import Groups, spread_over
-from wheeltap.stats.crossed import CrossedMean, FloatArray, Values, checked, checked_alpha, crossed, within
+from wheeltap.stats.crossed import (
+    CrossedMean,
+    FloatArray,
+    Values,
+    checked,
+    checked_alpha,
+    checked_margin,
+    crossed,
+    within,
+)
 
 
 def score_interval(
@@ -164,14 +173,14 @@ def mean_effect(
     Source: see ``CrossedMean.half_width``; Owen (2007), "The pigeonhole bootstrap", sec. 3, for the crossed model.
     """
     x = checked(d, ("draw", "example"), what="differences")
-    alpha, floor = checked_alpha(level), _checked_margin(margin)
+    alpha, floor = checked_alpha(level), checked_margin(margin)
     spread = crossed(x, pseudo=amplitude(within(x, -1.0, 1.0, what="differences")) if bounded else 0.0)
     low, high = _ends(spread, alpha)
     p = spread.p_value(floor) if spread.example_df else None
     value = float(x.mean())
     exact = bounded and floor == 0.0 and len(x) == 1 and bool(np.isin(x, (-1.0, 0.0, 1.0)).all())
-    if exact:
-        p = _mcnemar(x)
+    if exact:  # a changed example is as likely gained as lost
+        p = sign_test(int((x > 0).sum()), int((x != 0).sum()))
     if bounded and low is not None and high is not None:
         touch = [value, 0.0] if exact and p is not None and p >= alpha else [value]
         low, high = max(min(low, *touch), -1.0), min(max(high, *touch), 1.0)
@@ -256,7 +265,7 @@ def smallest_detectable(
     """
     checked_alpha(alpha)
     checked_alpha(power)
-    edge = _checked_margin(margin)
+    edge = checked_margin(margin)
     if estimate.low is None or estimate.high is None:
         return None
     half = (estimate.high - estimate.low) / 2
@@ -274,7 +283,7 @@ def exceeds(estimate: Estimate, margin: float) -> bool:
     Raises:
         UsageError: If ``margin`` is negative.
     """
-    edge = _checked_margin(margin)
+    edge = checked_margin(margin)
     above = estimate.low is not None and estimate.low > edge
     return above or (estimate.high is not None and estimate.high < -edge)
 
@@ -292,15 +301,3 @@ def amplitude(x: FloatArray) -> float:
     moved = np.any(np.abs(x) > _NO_WIDTH, axis=0)  # what clusters leave of 0 is rounding
     squares = np.square(x.mean(axis=0)[moved])
     return float(np.sqrt((1.0 + squares.sum()) / (1.0 + moved.sum())))
-
-
-def _mcnemar(x: FloatArray) -> float:
-    """Exact two-sided p-value that a changed example is as likely gained as lost."""
-    gained, changed = int((x > 0).sum()), int((x != 0).sum())
-    return sign_test(gained, changed)
-
-
-def _checked_margin(margin: float) -> float:
-    if not margin >= 0.0:
-        raise UsageError("The margin cannot be used.", expected="0 or more", got=str(margin))
-    return margin

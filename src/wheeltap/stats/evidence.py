@@ -9,11 +9,18 @@ import numpy as np
 
 from wheeltap.core.records import Power
 from wheeltap.core.study import Direction
+from wheeltap.stats.clusters import Groups
 from wheeltap.stats.members.base import MemberTest
 
 
 class Evidence(ABC):
-    """What a claim about one effect rests on. All p-values are two-sided, like ``Estimate.p``."""
+    """What a claim about one effect rests on. All p-values are two-sided, like ``Estimate.p``.
+
+    Attributes:
+        groups: ``[example]``, which group each example is in; ``None`` where they are independent, or it knows of none.
+    """
+
+    groups: Groups | None = None
 
     @abstractmethod
     def below(self, margin: float, *, one_sided: bool) -> float | None:
@@ -42,7 +49,7 @@ class Evidence(ABC):
     @property
     def over_groups(self) -> bool:
         """Whether it allows for the groups that examples come in: a claim on examples without that proves nothing."""
-        return False
+        return self.groups is not None
 
     def __eq__(self, other: object) -> bool:
         """Whether the numbers, and what is known of them, are the same."""

@@ -65,7 +65,28 @@ def breadth(effects: Values, groups: NDArray[np.int64]) -> Breadth:
         without = np.maximum((size * column - x[:, members]) / (size - 1), 0.0)
         left = _weighted(totals[:, None] - column + without, terms[:, None] - _log_terms(column) + _log_terms(without))
         examples[members] = value + len(groups) * np.sqrt((size - 1) / size) * (left.mean() - left)
-    return Breadth(value, examples, _of_units(totals, terms, value))
+    share = totals / max(float(totals.mean()), np.finfo(np.float64).tiny)
+    return Breadth(value, examples, value + share * (_numbers(totals, terms) - value))
+
+
+def effective_number(effects: Values) -> float:
+    """Effective number of columns per row: 1 where each row has one, as many as there are where it has all alike.
+
+    Columns are first put on one scale, each by its sum; rows count by their size. No row and no column that is all 0
+    counts. Not changed by permuting rows, nor by rows that do nothing.
+
+    Args:
+        effects: ``[unit, kind]``, not negative.
+
+    Returns:
+        exp(entropy of a row), weighted mean over rows; not a number where all effects are 0.
+
+    Source: Hill (1973), "Diversity and evenness", order 1.
+    """
+    given = np.asarray(effects, dtype=np.float64)
+    alive = given[:, given.sum(0) > 0.0]
+    scaled = alive / alive.sum(0)
+    return float(_weighted(scaled.sum(1), _log_terms(scaled).sum(1))) if alive.size else float("nan")
 
 
 def _log_terms(x: FloatArray) -> FloatArray:
@@ -82,11 +103,6 @@ def _numbers(totals: FloatArray, terms: FloatArray) -> FloatArray:
     """exp(entropy) of each unit's effects; 1 where there are none."""
     alive = np.where(totals > 0.0, totals, 1.0)
     return np.exp(np.where(totals > 0.0, np.log(alive) - terms / alive, 0.0))
-
-
-def _of_units(totals: FloatArray, terms: FloatArray, value: float) -> FloatArray:
-    share = totals / max(float(totals.mean()), np.finfo(np.float64).tiny)
-    return value + share * (_numbers(totals, terms) - value)
 
 
 def shuffled_breadth(effects: Values, groups: NDArray[np.int64], *, shuffles: int, rng: np.random.Generator) -> float:

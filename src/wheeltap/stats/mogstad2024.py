@@ -5,7 +5,6 @@ from itertools import combinations
 
 import numpy as np
 from msgspec.structs import replace
-from numpy.typing import NDArray
 
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate
@@ -63,15 +62,13 @@ def rank_intervals(
     blank = Estimate(name="rank", value=None, low=None, high=None, level=level, n=examples, unit="rank", method=method)
     return [
         replace(
-            blank, value=_count(means > means[one]), low=_count(beats[:, one]), high=subjects + 1 - _count(beats[one])
+            blank,
+            value=1.0 + float((means > means[one]).sum()),
+            low=1.0 + float(beats[:, one].sum()),
+            high=subjects - float(beats[one].sum()),
         )
         for one in range(subjects)
     ]
-
-
-def _count(others: Values | NDArray[np.bool_]) -> float:
-    """The place behind so many others."""
-    return 1.0 + float(others.sum())
 
 
 def _times(ends: Ends, sign: float) -> Ends:

@@ -69,11 +69,6 @@ class Sample(Evidence):
         return 0.0 if self.margins is None else float(np.mean(self.margins))
 
     @property
-    def over_groups(self) -> bool:
-        """Whether it has them."""
-        return self.groups is not None
-
-    @property
     def _plain(self) -> bool:
         """Whether examples are independent and their values differences of two scores, held against one margin."""
         return self.groups is None and self.margins is None and float(np.abs(self.values).max()) <= 1.0
@@ -82,10 +77,6 @@ class Sample(Evidence):
     def _unseen(self) -> bool:
         """Whether its tests allow for random draws that nobody made."""
         return self.skewed and len(self.values) > 1
-
-    @property
-    def _rare(self) -> bool:
-        return self.ends is not None and not self.skewed
 
     def _within(self, cells: Values) -> bool:
         """Whether imaginary examples are added, one that gains and one that loses: see ``mean_effect``."""
@@ -100,7 +91,7 @@ class Sample(Evidence):
             UsageError: If ``level`` or ``margin`` cannot be used.
         """
         x = np.asarray(self.values, dtype=np.float64)
-        if self.ends is not None and self._rare:
+        if self.ends is not None and not self.skewed:
             cells = clustered(x, self.groups)
             made = rare.rare_effect(cells, self.ends, margin=margin, bounded=self._within(cells), name=name, unit=unit)
             return msgspec.structs.replace(made, n=x.shape[1])
@@ -160,7 +151,7 @@ class Sample(Evidence):
         if margin <= 0.0 or one_group(self.groups):
             return None
         cells = clustered(self._toward(1.0), self.groups)
-        if self.ends is not None and self._rare:
+        if self.ends is not None and not self.skewed:
             return rare.power_of(cells, self.ends, margin=margin, bounded=self._within(cells), alpha=alpha)
         bound = self._bound(1.0)
         found = three_sided.power_of(
@@ -181,7 +172,7 @@ class Sample(Evidence):
         p = three_sided.p_below(
             cells, margin=margin, bound=self._bound(sign), one_sided=True, skewed=self.skewed, least=self._least
         )
-        if self.ends is None or not self._rare or p is None:
+        if self.ends is None or self.skewed or p is None:
             return p
         least, most = self.ends
         ends = (least, most) if sign > 0.0 else (None if most is None else -most, None if least is None else -least)

@@ -27,7 +27,6 @@ from typing import Final, cast, final
 import numpy as np
 from scipy import special  # type: ignore[import-untyped]
 
-from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Power
 from wheeltap.stats._scipy import normal_quantile, normal_share, root, t_quantile
 from wheeltap.stats.crossed import (
@@ -36,6 +35,7 @@ from wheeltap.stats.crossed import (
     Values,
     checked,
     checked_alpha,
+    checked_margin,
     crossed,
     unseen_reach,
     within,
@@ -85,7 +85,7 @@ def p_below(
 
     Source: Schuirmann (1987), two one-sided tests; for each of them, those of this module.
     """
-    x, edge = _checked(values, bound=bound), _checked_margin(margin)
+    x, edge = _checked(values, bound=bound), checked_margin(margin, positive=True)
     if x.size == 1:
         return None
     above = _p_one_sided(x, edge, bound=bound, skewed=skewed, least=least)
@@ -117,7 +117,7 @@ def power_of(  # noqa: PLR0913 - as ``p_below``, and alpha
         DataError: If values are not finite, or beyond the bound.
         UsageError: If ``margin`` or ``alpha`` cannot be used.
     """
-    x, edge = _checked(values, bound=bound), _checked_margin(margin)
+    x, edge = _checked(values, bound=bound), checked_margin(margin, positive=True)
     checked_alpha(alpha)
     draws, examples = x.shape
     if x.size == 1:
@@ -153,7 +153,7 @@ def power_of(  # noqa: PLR0913 - as ``p_below``, and alpha
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class _Weighing:
+class _WeightedMean:
     """The mean of values under random weights, one imaginary value among them: exponential weights, scaled to sum to 1.
 
     That it reaches m has the probability that a sum of exponential numbers times (value - m) is positive. The saddle
@@ -172,7 +172,7 @@ class _Weighing:
     most: float
 
     @classmethod
-    def of(cls, points: FloatArray, weights: FloatArray, *, most: float | None, least: float) -> "_Weighing":
+    def of(cls, points: FloatArray, weights: FloatArray, *, most: float | None, least: float) -> "_WeightedMean":
         """With the imaginary value at ``most``, where the measure is bounded, or beyond the largest and ``least``."""
         largest = float(points.max())
         beyond = max(_BEYOND * largest, least) if most is None else most
@@ -291,7 +291,9 @@ class _Means:
 
     def below(self, margin: float, alpha: float) -> FloatArray:
         """Probability that no effect is shown to be below the margin, for each outcome of the draws' mean square."""
-        weighing = _Weighing.of(self.points, self.shares * self.examples, most=self.bound, least=self.least * margin)
+        weighing = _WeightedMean.of(
+            self.points, self.shares * self.examples, most=self.bound, least=self.least * margin
+        )
         by_example, pull = weighing.upper(-normal_quantile(alpha / 2.0))
         by_draw = np.maximum((self.draw + self.residual) * self._nodes - self.residual, 0.0)
         draws = t_quantile(alpha, self.draws - 1) if self.draws > 1 else 0.0
@@ -343,7 +345,7 @@ def _p_one_sided(x: FloatArray, margin: float, *, bound: float | None, skewed: b
     most = None if bound is None else bound - mean
     # Draws of a single example are no examples: what none of them showed is ``unseen_reach``'s matter.
     far = least * (margin - mean) if x.shape[1] > 1 else 0.0
-    examples = _Weighing.of(points, counts.astype(np.float64), most=most, least=far)
+    examples = _WeightedMean.of(points, counts.astype(np.float64), most=most, least=far)
     part = max(float(spread.draw - spread.residual), 0.0)
     if not spread.draw_df:
         return max(by_interval, _two_sided(examples.z(margin - mean)))
@@ -387,9 +389,3 @@ def _smallest(chances: Callable[[int], tuple[float, float]], start: int) -> int 
 def _checked(values: Values, *, bound: float | None) -> FloatArray:
     x = checked(values, ("draw", "example"), what="losses")
     return x if bound is None else within(x, -bound, bound, what="losses")
-
-
-def _checked_margin(margin: float) -> float:
-    if not margin > 0.0:
-        raise UsageError("The margin cannot be used.", expected="more than 0", got=str(margin))
-    return margin

@@ -43,22 +43,20 @@ def unpaired_effect(
     """
     x, y = checked(one, ("example",), what="values"), checked(two, ("example",), what="values")
     alpha = checked_alpha(level)
-    value = float(x.mean() - y.mean())
+    value, method = float(x.mean() - y.mean()), "normal, two independent samples"
     if groups is not None:
+        method = "t over groups, two independent samples"
         each = [spread_over(values[None, :], groups) for values in (x, y)]
         spread = replace(each[0], centre=np.asarray(value), example=each[0].example + each[1].example)
         half = float(spread.half_width(alpha))
         known = np.isfinite(half) and half > 0.0
-        return Estimate(
-            name=name, value=value, low=value - half if known else None, high=value + half if known else None,
-            level=level, n=min(len(x), len(y)), unit=unit, method="t over groups, two independent samples",
-            p=spread.p_value() if known else None,
-        )  # fmt: skip
-    known = len(x) > 1 and len(y) > 1
-    error = math.sqrt(x.var(ddof=1) / len(x) + y.var(ddof=1) / len(y)) if known else 0.0
-    half = normal_quantile(1.0 - alpha / 2.0) * error if error > 0.0 else None
+        p = spread.p_value() if known else None
+    else:
+        several = len(x) > 1 and len(y) > 1
+        error = math.sqrt(x.var(ddof=1) / len(x) + y.var(ddof=1) / len(y)) if several else 0.0
+        half, known = normal_quantile(1.0 - alpha / 2.0) * error, error > 0.0
+        p = 2.0 * normal_share(-abs(value) / error) if known else None
+    low, high = (value - half, value + half) if known else (None, None)
     return Estimate(
-        name=name, value=value, low=None if half is None else value - half, high=None if half is None else value + half,
-        level=level, n=min(len(x), len(y)), unit=unit, method="normal, two independent samples",
-        p=None if half is None else 2.0 * normal_share(-abs(value) / error),
-    )  # fmt: skip
+        name=name, value=value, low=low, high=high, level=level, n=min(len(x), len(y)), unit=unit, method=method, p=p
+    )

@@ -71,16 +71,11 @@ def wilson_of_items(
     rest = np.asarray(np.bincount(member, weights=right - share), dtype=np.float64)
     over_items = count / (count - 1) * float((rest**2).sum()) / answers**2
     alone = share * (1.0 - share) / answers
-    effect = max(over_items / alone, 1.0) if alone > 0.0 else _largest(member)
+    effect = max(over_items / alone, 1.0) if alone > 0.0 else answers / count  # all alike
     z = t_quantile(checked_alpha(level), count - 1)
     low, high = _ends(share, answers / effect, z)
     worth = f"Wilson, {answers:,} answers worth {answers / effect:,.0f}"
     return Estimate(name=name, value=share, low=low, high=high, level=level, n=count, unit=unit, method=worth)
-
-
-def _largest(member: NDArray[np.integer[Any]]) -> float:
-    """The design effect where all answers are alike: an item's answers are worth one."""
-    return len(member) / (int(member.max()) + 1)
 
 
 def _ends(share: float, n: float, z: float) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.make import make
-from wheeltap.stats.effective import effective_number
+from wheeltap.stats.modularity import effective_number
 from wheeltap.suites.decodable.nets import SHAPES
 from wheeltap.suites.decodable.readings import Decodable, FactorEffects
 from wheeltap.suites.decodable.recipes import OrganizedNet, layers

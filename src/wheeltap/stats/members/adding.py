@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, final
+from dataclasses import replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from wheeltap.stats.added_value import log_odds
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.members.base import MemberTest
 from wheeltap.stats.members.over import checked
-from wheeltap.stats.members.student import LocationLaw, LocationScale, Spread, Welch
+from wheeltap.stats.members.student import LocationLaw, LocationScale, Spread, in_proportion, welch
 
 FEWEST: Final = 3
 """Members of the smaller cohort, or pairs: half of them are fitted to, and two or more are left to compare."""
@@ -27,46 +27,25 @@ GAINS: Final = LocationScale(float, lambda x: max(-1.0, min(x, 1.0)), (-1.0, 1.0
 Mask = NDArray[np.bool_]
 
 
-@final
-@dataclass(frozen=True)
-class HalvesSpread(Spread):
+def over_halves(variances: Sequence[float], counts: Sequence[int]) -> Spread:
     """Of a gain over random halves, from member to member, and of what so few members could not show.
 
     Members that all show the same may still be followed by one that does not. So two more members are allowed for (of
     two cohorts, one more of each), one that speaks wholly for the gain and one wholly against it.
 
-    Attributes:
-        seen: From member to member.
+    Args:
+        variances: From member to member, of each cohort.
+        counts: Members of each cohort, or pairs.
 
     Source: Efron & Stein (1981), for the jackknife of a U-statistic; Bonett & Price (2012), eq. 3, for the two more
     members.
     """
-
-    seen: Welch
-
-    @property
-    def error(self) -> float:
-        """Standard error."""
-        return math.sqrt(self.seen.error**2 + self._unseen)
-
-    @property
-    def _unseen(self) -> float:
-        counts = self.seen.counts
-        return sum(2.0 / len(counts) / (n + 2.0) ** 2 for n in counts)
-
-    @property
-    def df(self) -> float:
-        """Degrees of freedom."""
-        return self.seen.df if self.seen.error > 0.0 else min(self.seen.counts) - 1.0
-
-    @property
-    def members(self) -> int:
-        """True number of resampling units."""
-        return self.seen.members
-
-    def among(self, members: int) -> "HalvesSpread":
-        """The same with another number of members."""
-        return HalvesSpread(self.seen.among(members))
+    seen = welch(variances, counts)
+    unseen = sum(2.0 / len(counts) / (n + 2.0) ** 2 for n in counts)
+    return Spread(
+        math.sqrt(seen.error**2 + unseen), seen.df if seen.error > 0.0 else min(counts) - 1.0, seen.members,
+        among=lambda members: over_halves(variances, in_proportion(counts, members)), reference=seen.reference,
+    )  # fmt: skip
 
 
 def added(
@@ -129,7 +108,7 @@ def gained(value: float, counts: Sequence[int], variances: Sequence[float] = ())
         counts: Members of each cohort, or pairs.
         variances: From member to member, of each.
     """
-    return LocationLaw(value, HalvesSpread(Welch(tuple(variances) or (0.0,) * len(counts), tuple(counts))), GAINS)
+    return LocationLaw(value, over_halves(variances or (0.0,) * len(counts), counts), GAINS)
 
 
 def _scores(cohort: Sequence[Sequence[float]] | FloatArray) -> FloatArray:

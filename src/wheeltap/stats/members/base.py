@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import final
 
-from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Estimate, Power
 from wheeltap.core.settings import checked
 from wheeltap.core.study import Direction
 from wheeltap.stats._scipy import root
-from wheeltap.stats.crossed import checked_alpha
+from wheeltap.stats.crossed import checked_alpha, checked_margin
 
 _SIGNS: Mapping[Direction, tuple[float, ...]] = {"more": (1.0,), "less": (-1.0,), "either": (1.0, -1.0)}
 
@@ -26,17 +25,15 @@ _FAR = 60  # doublings until a detectable effect is given up
 
 
 class Law(ABC):
-    """What the members say of one true number: how compatible each value of it is with what was seen."""
+    """What the members say of one true number: how compatible each value of it is with what was seen.
 
-    @property
-    @abstractmethod
-    def members(self) -> int:
-        """True number of resampling units."""
+    Attributes:
+        members: True number of resampling units.
+        span: Least and largest value that the true number can have.
+    """
 
-    @property
-    @abstractmethod
-    def span(self) -> tuple[float, float]:
-        """Least and largest value that the true number can have."""
+    members: int
+    span: tuple[float, float]
 
     @abstractmethod
     def at_most(self, x: float) -> float:
@@ -120,7 +117,7 @@ class MemberTest:
         Raises:
             UsageError: If the margin is negative.
         """
-        _checked_margin(margin, positive=False)
+        checked_margin(margin)
         if self.law is None:
             return None
         more, less = self.law.at_most(self.null + margin), self.law.at_least(self.null - margin)
@@ -140,7 +137,7 @@ class MemberTest:
 
         Source: Schuirmann (1987), two one-sided tests.
         """
-        _checked_margin(margin, positive=True)
+        checked_margin(margin, positive=True)
         if self.law is None:
             return None
         more, less = self.law.at_least(self.null + margin), self.law.at_most(self.null - margin)
@@ -160,7 +157,7 @@ class MemberTest:
         Raises:
             UsageError: If ``margin`` or ``alpha`` cannot be used.
         """
-        _checked_margin(margin, positive=False)
+        checked_margin(margin)
         checked_alpha(alpha)
         chances = None if self.law is None else self._chances(self.law, margin, direction, alpha=alpha)
         return None if chances is None else Power(found=chances[0], excluded=chances[1])
@@ -201,7 +198,7 @@ class MemberTest:
         Raises:
             UsageError: If ``margin`` or ``alpha`` cannot be used.
         """
-        _checked_margin(margin, positive=False)
+        checked_margin(margin)
         checked_alpha(alpha)
         if (law := self.law) is None:
             return None
@@ -253,10 +250,3 @@ def _sizes() -> Iterator[int]:
     while size <= MOST:
         yield size
         size += max(1, size // 100)
-
-
-def _checked_margin(margin: float, *, positive: bool) -> None:
-    if not (margin > 0.0 if positive else margin >= 0.0):
-        raise UsageError(
-            "The margin cannot be used.", expected="more than 0" if positive else "0 or more", got=str(margin)
-        )

@@ -15,56 +15,47 @@ class BinomialShare(Law):
 
     Attributes:
         hits: Members of which it holds.
-        count: Members.
+        members: How many there are.
 
     Source: Clopper & Pearson (1934), eq. 1-2.
     """
 
     hits: int
-    count: int
-
-    @property
-    def members(self) -> int:
-        """True number of resampling units."""
-        return self.count
-
-    @property
-    def span(self) -> tuple[float, float]:
-        """What the true number can be."""
-        return (0.0, 1.0)
+    members: int
+    span = (0.0, 1.0)
 
     def at_most(self, x: float) -> float:
         """One-sided p-value of "the true number is at most ``x``"."""
         if x >= 1.0 or (x >= 0.0 and self.hits == 0):
             return 1.0
-        return 0.0 if x <= 0.0 else binomial_share(self.count - self.hits, self.count, 1.0 - x)
+        return 0.0 if x <= 0.0 else binomial_share(self.members - self.hits, self.members, 1.0 - x)
 
     def at_least(self, x: float) -> float:
         """One-sided p-value of "the true number is at least ``x``"."""
-        return replace(self, hits=self.count - self.hits).at_most(1.0 - x)
+        return replace(self, hits=self.members - self.hits).at_most(1.0 - x)
 
     def interval(self, alpha: float) -> tuple[float, float]:
         """Clopper and Pearson's."""
-        hits, misses = self.hits, self.count - self.hits
+        hits, misses = self.hits, self.members - self.hits
         low = beta_quantile(alpha / 2.0, hits, misses + 1) if hits else 0.0
         return low, beta_quantile(1.0 - alpha / 2.0, hits + 1, misses) if misses else 1.0
 
     def rejects(self, x: float, *, truth: float, alpha: float) -> float:
         """The binomial probability of enough hits."""
         edge, true = (x, truth) if truth >= x else (1.0 - x, 1.0 - truth)
-        if replace(self, hits=self.count).at_most(edge) > alpha / 2.0:
+        if replace(self, hits=self.members).at_most(edge) > alpha / 2.0:
             return 0.0
-        fails, fires = 0, self.count  # of none it is never rejected
+        fails, fires = 0, self.members  # of none it is never rejected
         while fires - fails > 1:
             middle = (fails + fires) // 2
             rejected = replace(self, hits=middle).at_most(edge) <= alpha / 2.0
             fails, fires = (fails, middle) if rejected else (middle, fires)
-        return binomial_share(self.count - fires, self.count, 1.0 - true)
+        return binomial_share(self.members - fires, self.members, 1.0 - true)
 
     def among(self, members: int) -> "BinomialShare":
         """The same with another number of members."""
         # Power and p-values before the fact depend on how many there are alone.
-        return BinomialShare(round(self.hits * members / self.count), members)
+        return BinomialShare(round(self.hits * members / self.members), members)
 
 
 def exact(hits: int, n: int, *, share: float = 0.5, name: str = "share of members", level: float = 0.95) -> MemberTest:

@@ -2,81 +2,39 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import final
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
+from wheeltap.stats.members import skewed
 from wheeltap.stats.members.base import MemberTest
 from wheeltap.stats.members.over import NumberScale, Single, checked, variance
 from wheeltap.stats.members.student import LocationLaw, Spread, with_spread
 
 
-@final
-@dataclass(frozen=True)
-class SharedSampleSpread(Spread):
+def shared_sample(variance: float, count: int, own: float) -> Spread:
     """Of the mean of members that were all measured on one sample: its error is theirs together, however many they are.
 
-    Attributes:
+    Args:
         variance: From member to member.
         count: Members.
         own: Mean square of their own standard errors, taken to be the same error in all of them: on the safe side.
+
+    Source: Satterthwaite (1946), eq. 17; the own errors are known.
     """
-
-    variance: float
-    count: int
-    own: float
-
-    @property
-    def error(self) -> float:
-        """Standard error."""
-        return math.sqrt(self.variance / self.count + self.own)
-
-    @property
-    def df(self) -> float:
-        """Degrees of freedom, by Satterthwaite (1946), eq. 17; the own errors are known."""
-        part = self.variance / self.count
-        return (part + self.own) ** 2 / (part**2 / (self.count - 1)) if part > 0.0 else math.inf
-
-    @property
-    def members(self) -> int:
-        """True number of resampling units."""
-        return self.count
-
-    def among(self, members: int) -> "SharedSampleSpread":
-        """The same with another number of members."""
-        return replace(self, count=max(2, members))
+    part = variance / count
+    return Spread(
+        math.sqrt(part + own), (part + own) ** 2 / (part**2 / (count - 1)) if part > 0.0 else math.inf, count,
+        among=lambda members: shared_sample(variance, max(2, members), own),
+        reference=partial(skewed.reference, count),
+    )  # fmt: skip
 
 
-@final
-@dataclass(frozen=True)
-class Own(Spread):
-    """Of one member, from what was sampled within it: more members are not foreseen.
-
-    Attributes:
-        one: That member.
-    """
-
-    one: Single
-
-    @property
-    def error(self) -> float:
-        """Standard error."""
-        return self.one.se
-
-    @property
-    def df(self) -> float:
-        """Degrees of freedom."""
-        return math.inf if self.one.df is None else float(self.one.df)
-
-    @property
-    def members(self) -> int:
-        """True number of resampling units."""
-        return 1
-
-    def among(self, members: int) -> "Own":
-        """The same: how members differ is not known."""
-        return self
+def _own(one: Single) -> Spread:
+    """Of one member, from what was sampled within it: how members differ is not known, so more are not foreseen."""
+    df = math.inf if one.df is None else float(one.df)
+    return Spread(one.se, df, 1, among=lambda members: _own(one), reference=partial(skewed.reference, 1))
 
 
 def mean(singles: Sequence[Single], *, name: str = "mean", scale: NumberScale, level: float = 0.95) -> MemberTest:
@@ -96,8 +54,8 @@ def mean(singles: Sequence[Single], *, name: str = "mean", scale: NumberScale, l
     if count > 1:
         own = float(np.mean(np.square(checked([single.se for single in singles]))))
         return with_spread(
-            test, SharedSampleSpread(variance(x, scale), count, own), scale=replace(scale, log=False), of=(x,)
+            test, shared_sample(variance(x, scale), count, own), scale=replace(scale, log=False), of=(x,)
         )
     [own] = singles
     test = replace(test, method=f"one member: {own.method}, which says nothing of others")
-    return replace(test, law=LocationLaw(own.value, Own(own))) if float(checked((own.se,))[0]) > 0.0 else test
+    return replace(test, law=LocationLaw(own.value, _own(own))) if float(checked((own.se,))[0]) > 0.0 else test

@@ -45,7 +45,7 @@ class RankCorrelation(Law):
 
     Attributes:
         correlation: Of the ranks.
-        count: Members.
+        members: How many there are.
         used: Numbers that were fitted beside it: other metrics, and cohorts less one.
 
     Source: Bonett & Wright (2000), "Sample size requirements for estimating Pearson, Kendall and Spearman
@@ -53,18 +53,9 @@ class RankCorrelation(Law):
     """
 
     correlation: float
-    count: int
+    members: int
     used: int = 0
-
-    @property
-    def members(self) -> int:
-        """True number of resampling units."""
-        return self.count
-
-    @property
-    def span(self) -> tuple[float, float]:
-        """What the true number can be."""
-        return (-1.0, 1.0)
+    span = (-1.0, 1.0)
 
     def at_most(self, x: float) -> float:
         """One-sided p-value of "the true number is at most ``x``"."""
@@ -72,7 +63,7 @@ class RankCorrelation(Law):
             return 1.0
         if x <= -1.0:
             return 0.0
-        p = normal_share((math.atanh(x) - self._z) / self._error(self._short))
+        p = normal_share((math.atanh(x) - math.atanh(self._short)) / self._error(self._short))
         return max(p, self._by_order) if x >= 0.0 else p
 
     def at_least(self, x: float) -> float:
@@ -82,8 +73,8 @@ class RankCorrelation(Law):
     def interval(self, alpha: float) -> tuple[float, float]:
         """Both ends."""
         half = -normal_quantile(alpha / 2.0) * self._error(self._short)
-        low = -1.0 if self.correlation < -self._most else math.tanh(self._z - half)
-        high = 1.0 if self.correlation > self._most else math.tanh(self._z + half)
+        low = -1.0 if self.correlation < -self._most else math.tanh(math.atanh(self._short) - half)
+        high = 1.0 if self.correlation > self._most else math.tanh(math.atanh(self._short) + half)
         if self._by_order > alpha / 2.0:
             low = min(low, 0.0)
         if replace(self, correlation=-self.correlation)._by_order > alpha / 2.0:
@@ -104,11 +95,11 @@ class RankCorrelation(Law):
 
     def among(self, members: int) -> "RankCorrelation":
         """The same with another number of members."""
-        return replace(self, count=max(members, self.used + 4))
+        return replace(self, members=max(members, self.used + 4))
 
     @property
     def _free(self) -> int:
-        return self.count - self.used
+        return self.members - self.used
 
     @property
     def _by_order(self) -> float:
@@ -126,10 +117,6 @@ class RankCorrelation(Law):
     @property
     def _short(self) -> float:
         return max(-self._most, min(self.correlation, self._most))
-
-    @property
-    def _z(self) -> float:
-        return math.atanh(self._short)
 
     def _error(self, correlation: float) -> float:
         return math.sqrt((1.0 + correlation**2 / 2.0) / (self._free - 3))
@@ -150,16 +137,12 @@ class SeparationLaw(Law):
 
     share: float
     counts: tuple[int, int]
+    span = (0.0, 1.0)
 
     @property
-    def members(self) -> int:
+    def members(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """True number of resampling units."""
         return sum(self.counts)
-
-    @property
-    def span(self) -> tuple[float, float]:
-        """What the true number can be."""
-        return (0.0, 1.0)
 
     def at_most(self, x: float) -> float:
         """One-sided p-value of "the true number is at most ``x``"."""

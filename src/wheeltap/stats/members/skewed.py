@@ -13,32 +13,28 @@ _SIZES: Final = (*range(2, 13), 16, 24, 32, 64)
 """Members of the samples that are drawn; other numbers are treated as the next smaller one, which is safe."""
 
 
-def of_means(members: int) -> FloatArray:
+def reference(members: int, *, prediction: bool = False) -> FloatArray:
     """Distances of means below the true one, in standard errors, ascending: lognormal, deviation 1 of the log.
 
     The long tail that a sample happens to lack makes its mean too small and its spread too: Student's t then excludes
     the truth in 16 to 19 % of samples of 3 to 8, at an alpha of .05.
+
+    Args:
+        members: Of the sample.
+        prediction: Distances of one more number above the mean of the others, in standard errors of a prediction.
     """
-    return _means(_size(members))
+    return _reference(max(size for size in _SIZES if size <= max(members, _SIZES[0])), prediction)
 
 
 @cache
-def _means(members: int) -> FloatArray:
-    x = _drawn(members, "means")
-    return np.sort((np.exp(0.5) - x.mean(axis=1)) / (x.std(axis=1, ddof=1) / np.sqrt(x.shape[1])))
-
-
-def of_predictions(members: int) -> FloatArray:
-    """Distances of one more number above the mean of ``members`` others, in standard errors of a prediction."""
-    return _predictions(_size(members))
-
-
-@cache
-def _predictions(members: int) -> FloatArray:
-    x = _drawn(members + 1, "predictions")
-    others = x[:, 1:]
-    error = others.std(axis=1, ddof=1) * np.sqrt(1.0 + 1.0 / others.shape[1])
-    return np.sort((x[:, 0] - others.mean(axis=1)) / error)
+def _reference(size: int, prediction: bool) -> FloatArray:
+    members, what = size + prediction, "predictions" if prediction else "means"
+    x = np.exp(seeds.generator(0, "skewed", what, members).standard_normal((_SAMPLES, members)))
+    others = x[:, 1:] if prediction else x
+    spread, mean = others.std(axis=1, ddof=1), others.mean(axis=1)
+    if prediction:
+        return np.sort((x[:, 0] - mean) / (spread * np.sqrt(1.0 + 1.0 / size)))
+    return np.sort((np.exp(0.5) - mean) / (spread / np.sqrt(size)))
 
 
 def beyond(distance: float, reference: FloatArray, df: float) -> float:
@@ -57,11 +53,3 @@ def reach(share: float, reference: FloatArray, df: float) -> float:
     if share * whole <= 1.0:
         return most * (share * whole) ** (-1.0 / df)
     return float(np.interp(whole - share * whole, np.arange(whole), reference))
-
-
-def _size(members: int) -> int:
-    return max(size for size in _SIZES if size <= max(members, _SIZES[0]))
-
-
-def _drawn(members: int, what: str) -> FloatArray:
-    return np.exp(seeds.generator(0, "skewed", what, members).standard_normal((_SAMPLES, members)))

@@ -1,9 +1,9 @@
 """Differences and ratios of members' means, by Student's t with the true number of members."""
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import final
 
 import numpy as np
@@ -22,86 +22,56 @@ _ROUNDING = 1e-12
 """Standard error, as a share of the largest number, at or below which a spread is that of rounding."""
 
 
-class Spread(ABC):
-    """How far an estimated location may be off."""
-
-    @property
-    @abstractmethod
-    def error(self) -> float:
-        """Its standard error."""
-
-    @property
-    @abstractmethod
-    def df(self) -> float:
-        """Degrees of freedom of that error."""
-
-    @property
-    @abstractmethod
-    def members(self) -> int:
-        """True number of resampling units."""
-
-    @abstractmethod
-    def among(self, members: int) -> "Spread":
-        """The same with another number of members."""
-
-    @property
-    def reference(self) -> FloatArray:
-        """How far such a location is off where members are skewed, in standard errors; see ``skewed``."""
-        return skewed.of_means(self.members)
-
-
 @final
 @dataclass(frozen=True)
-class Welch(Spread):
-    """Of a sum of means of independent cohorts, or of the mean of one.
+class Spread:
+    """How far an estimated location may be off.
 
     Attributes:
+        error: Its standard error.
+        df: Degrees of freedom of that error.
+        members: True number of resampling units.
+        among: The same with another number of members.
+        reference: How far such a location is off where members are skewed, in standard errors; see ``skewed``.
+    """
+
+    error: float
+    df: float
+    members: int
+    among: "Callable[[int], Spread]" = field(compare=False)
+    reference: Callable[[], FloatArray] = field(compare=False)
+
+
+def welch(variances: Sequence[float], counts: Sequence[int]) -> Spread:
+    """Of a sum of means of independent cohorts, or of the mean of one.
+
+    Args:
         variances: From member to member, of each cohort.
-        counts: Members of each cohort.
+        counts: Members of each cohort, two or more.
 
     Source: Welch (1947); Satterthwaite (1946), eq. 17.
     """
-
-    variances: tuple[float, ...]
-    counts: tuple[int, ...]
-
-    @property
-    def error(self) -> float:
-        """Standard error."""
-        return math.sqrt(sum(self._parts))
-
-    @property
-    def df(self) -> float:
-        """Degrees of freedom."""
-        whole = sum(self._parts)
-        # Of shares: squares of a tiny variance would be rounded to nothing.
-        return 1.0 / sum((v / whole) ** 2 / (n - 1) for v, n in zip(self._parts, self.counts, strict=True))
-
-    @property
-    def members(self) -> int:
-        """True number of resampling units."""
-        return sum(self.counts)
-
-    def among(self, members: int) -> "Welch":
-        """The same with another number of members."""
-        return replace(self, counts=tuple(max(2, math.ceil(n * members / self.members)) for n in self.counts))
-
-    @property
-    def reference(self) -> FloatArray:
-        """See ``Spread.reference``: of the smaller cohort, since only one of the two may vary."""
-        return skewed.of_means(min(self.counts))
-
-    @property
-    def _parts(self) -> list[float]:
-        return [v / n for v, n in zip(self.variances, self.counts, strict=True)]
+    parts = [v / n for v, n in zip(variances, counts, strict=True)]
+    whole = sum(parts)
+    # Of shares: squares of a tiny variance would be rounded to nothing.
+    df = 1.0 / sum((v / whole) ** 2 / (n - 1) for v, n in zip(parts, counts, strict=True)) if whole > 0.0 else math.inf
+    return Spread(
+        math.sqrt(whole), df, sum(counts),
+        among=lambda members: welch(variances, in_proportion(counts, members)),
+        # Of the smaller cohort, since only one of the two may vary.
+        reference=partial(skewed.reference, min(counts)),
+    )  # fmt: skip
 
 
-@final
-@dataclass(frozen=True)
-class Prediction(Spread):
+def in_proportion(counts: Sequence[int], members: int) -> list[int]:
+    """Members of each cohort, two or more, of so many in all."""
+    return [max(2, math.ceil(n * members / sum(counts))) for n in counts]
+
+
+def prediction(variance: float, count: int, *, own: float, own_df: int | None) -> Spread:
     """Of one more member's distance from the mean of the others, with an error of its own.
 
-    Attributes:
+    Args:
         variance: From member to member.
         count: Of the others.
         own: The one member's squared standard error.
@@ -109,43 +79,15 @@ class Prediction(Spread):
 
     Source: Hahn & Meeker (1991), "Statistical Intervals", sec. 4.7.
     """
-
-    variance: float
-    count: int
-    own: float
-    own_df: int | None
-
-    @property
-    def error(self) -> float:
-        """Standard error."""
-        return math.sqrt(self._others + self.own)
-
-    @property
-    def df(self) -> float:
-        """Degrees of freedom."""
+    whole, df = variance * (1.0 + 1.0 / count) + own, float(count - 1)
+    if own_df is not None and own > 0.0:
         # Never more than the others have: Satterthwaite's number alone covers 92 % with 3 others.
-        if self.own_df is None or self.own == 0.0:
-            return float(self.count - 1)
-        share = self.own / (self._others + self.own)
-        return min(1.0 / ((1.0 - share) ** 2 / (self.count - 1) + share**2 / self.own_df), float(self.count - 1))
-
-    @property
-    def members(self) -> int:
-        """True number of resampling units."""
-        return self.count
-
-    def among(self, members: int) -> "Prediction":
-        """The same with another number of members."""
-        return replace(self, count=max(2, members))
-
-    @property
-    def reference(self) -> FloatArray:
-        """See ``Spread.reference``."""
-        return skewed.of_predictions(self.count)
-
-    @property
-    def _others(self) -> float:
-        return self.variance * (1.0 + 1.0 / self.count)
+        df = min(1.0 / ((1.0 - own / whole) ** 2 / (count - 1) + (own / whole) ** 2 / own_df), df)
+    return Spread(
+        math.sqrt(whole), df, count,
+        among=lambda members: prediction(variance, max(2, members), own=own, own_df=own_df),
+        reference=partial(skewed.reference, count, prediction=True),
+    )  # fmt: skip
 
 
 @final
@@ -187,12 +129,12 @@ class LocationLaw(Law):
     skewed: bool = False
 
     @property
-    def members(self) -> int:
+    def members(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """True number of resampling units."""
         return self.spread.members
 
     @property
-    def span(self) -> tuple[float, float]:
+    def span(self) -> tuple[float, float]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """What the true number can be."""
         return self.link.span
 
@@ -226,12 +168,12 @@ class LocationLaw(Law):
         p = t_share(-distance, self.spread.df)
         if not self.skewed or distance <= 0.0:
             return p
-        return max(p, skewed.beyond(distance, self.spread.reference, self.spread.df) / 2.0)
+        return max(p, skewed.beyond(distance, self.spread.reference(), self.spread.df) / 2.0)
 
     def _reach(self, alpha: float) -> float:
         """Standard errors that the end of an interval is away."""
         reach = t_quantile(alpha, self.spread.df)
-        return max(reach, skewed.reach(alpha, self.spread.reference, self.spread.df)) if self.skewed else reach
+        return max(reach, skewed.reach(alpha, self.spread.reference(), self.spread.df)) if self.skewed else reach
 
 
 def one_of(
@@ -265,7 +207,7 @@ def one_of(
     )  # fmt: skip
     if len(x) < 2:
         return replace(test, method="one net against one: no interval")
-    spread = Prediction(float(x.var(ddof=1)) + rounding, len(x), error**2, one.df)
+    spread = prediction(float(x.var(ddof=1)) + rounding, len(x), own=error**2, own_df=one.df)
     return with_spread(test, spread, scale=scale, of=(place, x))
 
 
@@ -301,7 +243,7 @@ def paired(
     )  # fmt: skip
     if len(gaps) < 2:
         return replace(test, method="one pair of members: no interval")
-    spread = Welch((float(gaps.var(ddof=1)) + one + two,), (len(gaps),))
+    spread = welch((float(gaps.var(ddof=1)) + one + two,), (len(gaps),))
     return with_spread(test, spread, scale=scale, of=(x, y))
 
 
@@ -322,7 +264,7 @@ def difference(
     )  # fmt: skip
     if min(counts) < 2:
         return replace(test, method=f"{counts[0]} against {counts[1]} members: no interval over members")
-    spread = Welch((float(x.var(ddof=1)) + one, float(y.var(ddof=1)) + two), counts)
+    spread = welch((float(x.var(ddof=1)) + one, float(y.var(ddof=1)) + two), counts)
     return with_spread(test, spread, scale=scale, of=(x, y))
 
 

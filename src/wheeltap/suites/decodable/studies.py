@@ -28,8 +28,8 @@ from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.input_shift import INPUT_SHIFT
 from wheeltap.stats import members
 from wheeltap.stats.effect import mean_effect
-from wheeltap.stats.effective import effective_number
 from wheeltap.stats.members import NumberScale, Single
+from wheeltap.stats.modularity import effective_number
 from wheeltap.studies.base import Study, StudyAnswer
 from wheeltap.studies.rules import headline
 from wheeltap.studies.table import MemberTable, Numbers
