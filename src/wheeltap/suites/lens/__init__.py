@@ -4,7 +4,7 @@
     report = wt.lens.read("answers.jsonl", votes="votes.jsonl")
 
 In reading order: ``recorded`` (the shapes of files) and ``runs`` (files as a plan and outcomes), ``audits`` (WT501 to
-WT505) with ``stats`` (pass@k, disagreement, raters, exchangeable orders), ``record`` and ``sections`` (what is shown);
+WT505) with ``stats`` (pass@k, disagreement, raters, exchangeable orders), ``audits.sections`` (what is shown);
 for models at hand ``annotations`` and ``sources`` (items), ``specs`` and ``readings`` (sampled answers, votes, order of
 items); ``recipes``, ``nets`` and ``studies`` (nets that are rewarded), ``cli``.
 """

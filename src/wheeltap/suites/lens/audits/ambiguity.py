@@ -1,7 +1,7 @@
 """WT502: does a model see that a sentence has several readings? The tests of AmbiEnt, item by item, with intervals."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import ClassVar, Final, final
@@ -15,15 +15,15 @@ from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import PAIR, Words
 from wheeltap.core import seeds
 from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
+from wheeltap.core.section import Section, Table
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.base import ReadingSpec
 from wheeltap.stats.clusters import Groups
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.sample import Sample
 from wheeltap.stats.wilson1927 import wilson, wilson_of_items
-from wheeltap.suites.lens.audits import sections
 from wheeltap.suites.lens.audits.headline import amount, lines
-from wheeltap.suites.lens.record import SystemScore, TestShare
+from wheeltap.suites.lens.audits.sections import MOST_SYSTEMS
 from wheeltap.suites.lens.specs import (
     CONTINUATIONS,
     DISTRACTOR,
@@ -58,18 +58,21 @@ class Share:
     items: int
 
     @property
+    def ends(self) -> str:
+        """Of the interval, in percent."""
+        low, high = self.estimate.low, self.estimate.high
+        return "no interval" if low is None or high is None else f"{100 * low:.1f}, {100 * high:.1f}"
+
+    @property
     def said(self) -> str:
         """In percent, with the number of answers, and of items where that is another one."""
-        one = self.estimate
-        ends = "no interval" if one.low is None or one.high is None else f"{100 * one.low:.1f}, {100 * one.high:.1f}"
         of = f"{self.answers:,}" if self.answers == self.items else _over_items(self.answers, self.items)
-        return f"{100 * (one.value or 0.0):.1f} % [{ends}] (n {of})"
+        return f"{100 * (self.estimate.value or 0.0):.1f} % [{self.ends}] (n {of})"
 
-    def row(self, subject: str) -> TestShare:
-        """As tables hold it."""
-        one = self.estimate
-        score = SystemScore(subject=subject, value=one.value or 0.0, low=one.low, high=one.high)
-        return TestShare(subject=subject, what=self.what, score=score, answers=self.answers, items=self.items)
+    def cell(self, *, short: bool) -> str:
+        """As the table holds it, without the number of items where that is to be short."""
+        of = f"{self.answers:,}" if short or self.answers == self.items else _over_items(self.answers, self.items)
+        return f"{100 * (self.estimate.value or 0.0):.1f} [{self.ends}]; {of}"
 
 
 @final
@@ -358,16 +361,19 @@ class AmbiguityAudit(Audit):
                 verdict.drafts.append(self.unanswered(subject.name, gap))
                 continue
             held.append((subject, found))
-            verdict.drafts += self._too_few(case, subject)
+            if case.plan.task.examples < FEWEST_LABELLED and subject.role != "recorded":
+                few = NoAnswer("not_applicable", _TOO_FEW)
+                verdict.drafts.append(self.unanswered(subject.name, few, title=_TITLES[LABELLED]))
             known = list(self._known(case, subject))
             verdict.drafts += [
-                self.draft(case, subject.name, claim, known) for claim in self._claims(case, subject, found)
+                self.draft(case, subject.name, self._claim(case, subject, one), known) for one in found.values()
             ]
         pairs = combinations(held, 2) if len(held) <= MOST else ((held[0], other) for other in held[1:])
         for one, two in pairs:
             verdict.drafts += self._pair(case, one, two)
-        rows = [share.row(subject.name) for subject, found in held for one in found.values() for share in one.shares]
-        verdict.sections += sections.recognized(rows)
+        shares = {(subject.name, share.what): share for subject, found in held for one in found.values()
+                  for share in one.shares}  # fmt: skip
+        verdict.sections += _table(shares)
         return verdict
 
     def _known(self, case: Case, subject: SubjectRecord) -> Iterator[Trial]:
@@ -402,15 +408,6 @@ class AmbiguityAudit(Audit):
         if not found:
             raise NoAnswer("not_applicable", "No item is ambiguous." if p is None else _TOO_FEW)
         return found
-
-    def _too_few(self, case: Case, subject: SubjectRecord) -> list[Hypothesis]:
-        """That sets of labels were not tested, where there are too few items for that alone."""
-        if case.plan.task.examples >= FEWEST_LABELLED or subject.role == "recorded":
-            return []
-        return [self.unanswered(subject.name, NoAnswer("not_applicable", _TOO_FEW), title=_TITLES[LABELLED])]
-
-    def _claims(self, case: Case, subject: SubjectRecord, found: dict[str, TestScores]) -> list[Hypothesis]:
-        return [self._claim(case, subject, one) for one in found.values()]
 
     def _claim(self, case: Case, subject: SubjectRecord, one: TestScores) -> Hypothesis:
         """Shares alone, or a share held against what takes no skill."""
@@ -459,6 +456,19 @@ class AmbiguityAudit(Audit):
             test=test, margin=margin, evidence=sample, words=PAIR, alarm=(test.value or 0.0) < 0.0,
             title=f"{_TITLES.get(first.test, self.title)}: difference", found=said, otherwise=said, brief=said,
         )  # fmt: skip
+
+
+def _table(shares: Mapping[tuple[str, str], Share]) -> list[Section]:
+    """Shares of right answers, by subject and test, with intervals and counts; nothing where nothing was tested."""
+    names, tests = (dict.fromkeys(each) for each in zip(*shares, strict=True)) if shares else ({}, {})
+    subjects = list(names)[:MOST_SYSTEMS]
+    rows = tuple(
+        (what, *("" if (one := shares.get((name, what))) is None else one.cell(short=len(subjects) > 1)
+                 for name in subjects))
+        for what in tests
+    )  # fmt: skip
+    table = Table(heads=("right, % (95 % Wilson; n)", *subjects), rows=rows, place="first")
+    return [Section(title="Tests of ambiguity", blocks=(table,))] if shares else []
 
 
 def _of_items(case: Case, items: Places) -> Groups | None:

@@ -30,9 +30,8 @@ from wheeltap.suites.lens.audits.panel import (
     one_label,
     panel_of,
     raters,
-    shown,
 )
-from wheeltap.suites.lens.record import AgreementBand, Closeness, FarItem, SystemScore
+from wheeltap.suites.lens.audits.sections import AgreementBand, Closeness
 from wheeltap.suites.lens.specs import LABEL_PROBABILITIES, VOTES, LabelProbabilitiesSettings
 from wheeltap.suites.lens.stats.disagreement import (
     FLOOR,
@@ -152,23 +151,21 @@ def bands_of(read: Beliefs) -> tuple[AgreementBand, ...]:
         gap, items = _within(read, name, _more_sure)
         if items < FEWEST_ITEMS:
             continue
-        levels = _levels(read, name)
         spread = read.panel.of_halves(gap, "gap", "difference of probabilities", alone=_ALONE[name])
         made.append(
             AgreementBand(
                 subject=read.name, band=name, items=items, confidence=_mean(read, name, _confidence),
-                share=_mean(read, name, _chose), gap=shown(read.name, spread),
+                share=_mean(read, name, _chose), gap=spread, points=tuple(_levels(read, name)),
                 variation=_mean(read, name, lambda p, split: total_variation(p, split.target)),
                 people=_mean(read, name, lambda _, split: total_variation(split.other, split.target)),
-                points=tuple(point for _, point in levels), levels=tuple(level for level, _ in levels),
             )
         )  # fmt: skip
     return tuple(made)
 
 
-def far_items(read: Beliefs, names: tuple[str, ...], *, seed: int) -> tuple[FarItem, ...]:
-    """Items where a model is furthest from people; the interval is that of the distance to all people."""
-    distance, made = js_distance(read.p, read.panel.held), list[FarItem]()
+def far_items(read: Beliefs, names: tuple[str, ...], *, seed: int) -> list[tuple[str, ...]]:
+    """Rows of the items where a model is furthest from people; the interval is that of the distance to all people."""
+    distance, rows = js_distance(read.p, read.panel.held), list[tuple[str, ...]]()
     for at in np.argsort(-distance, kind="stable")[:FAR]:
         p, votes, item = read.p[at], read.panel.votes[at], int(read.panel.rows[at])
 
@@ -176,26 +173,24 @@ def far_items(read: Beliefs, names: tuple[str, ...], *, seed: int) -> tuple[FarI
             return js_distance(p, held)
 
         low, high = to_all_people(votes, measure, rng=seeds.generator(seed, "disagreement", "item", item))
-        made.append(
-            FarItem(
-                subject=read.name, item=item, id=names[item] if names else "", votes=tuple(map(int, votes)),
-                probability=tuple(map(float, p)), distance=float(distance[at]), low=low, high=high,
-            )
-        )  # fmt: skip
-    return tuple(made)
+        rows.append((
+            (names[item] if names else "") or f"item {item + 1}", " ".join(map(str, votes)),
+            " ".join(f"{one:.2f}" for one in p), f"{distance[at]:.3f}", f"{low:.3f} to {high:.3f}",
+        ))  # fmt: skip
+    return rows
 
 
-def _levels(read: Beliefs, band: str) -> list[tuple[float, SystemScore]]:
+def _levels(read: Beliefs, band: str) -> list[tuple[float, Estimate]]:
     """Mean confidence and share of people at each level of confidence."""
     p = read.p.max(1)
     edges = np.unique(np.quantile(p, np.linspace(0.0, 1.0, LEVELS + 1)[1:-1]))
     level = cast(NDArray[np.intp], np.searchsorted(edges, p, side="left"))
-    found: list[tuple[float, SystemScore]] = []
+    found: list[tuple[float, Estimate]] = []
     for at in range(len(edges) + 1):
         chose, items = _within(read, band, _chose, level == at)
         if items >= FEWEST_ITEMS:
             share = read.panel.of_halves(chose, "share of people", "share", alone=_ALONE[band])
-            found.append((_mean(read, band, _confidence, level == at), shown(read.name, share)))
+            found.append((_mean(read, band, _confidence, level == at), share))
     return found
 
 
@@ -308,9 +303,9 @@ class DisagreementAudit(SingleReadingAudit[Beliefs]):
         verdict.drafts.append(self.draft(case, SUBJECT, hidden(people), []))
         names = () if case.plan.names is None else case.plan.names.items
         verdict.sections.append(sections.people(
-            people, (*(_close(one) for one in held), _people(panel)) if held else (),
+            people, (*map(_close, held), ("half of the people", None, *panel.ceiling)) if held else (),
             [band for one in held for band in bands_of(one)],
-            [item for one in held for item in far_items(one, names, seed=case.plan.seed)],
+            {one.name: far_items(one, names, seed=case.plan.seed) for one in held},
         ))  # fmt: skip
         return verdict
 
@@ -434,14 +429,9 @@ def against(read: Beliefs, margin: float) -> Hypothesis:
 
 def _close(read: Beliefs) -> Closeness:
     panel, p = read.panel, read.p
-    return Closeness(
-        subject=read.name,
-        distance=shown(read.name, panel.of_shares(lambda held, at: js_distance(p[at], held), "JS", JS)),
-        half=shown(read.name, panel.of_halves(lambda split, at: js_distance(p[at], split.target), HALF, JS)),
-        soft=shown(read.name, panel.of_halves(lambda split, at: soft_accuracy(split.target, p[at]), "soft", "share")),
+    return (
+        read.name,
+        panel.of_shares(lambda held, at: js_distance(p[at], held), "JS", JS),
+        panel.of_halves(lambda split, at: js_distance(p[at], split.target), HALF, JS),
+        panel.of_halves(lambda split, at: soft_accuracy(split.target, p[at]), "soft", "share"),
     )
-
-
-def _people(panel: Panel) -> Closeness:
-    half, soft = panel.ceiling
-    return Closeness(subject=SUBJECT, distance=None, half=shown(SUBJECT, half), soft=shown(SUBJECT, soft))

@@ -18,7 +18,7 @@ from wheeltap.stats.clusters import Groups, clustered
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.effect import score_interval, without_point
 from wheeltap.stats.sample import Sample
-from wheeltap.suites.lens.record import People, SystemScore, Threshold
+from wheeltap.suites.lens.audits.sections import OneLabel
 from wheeltap.suites.lens.stats.disagreement import entropy, js_distance, shares, soft_accuracy, top, wasserstein
 from wheeltap.suites.lens.stats.panels import (
     Counts,
@@ -261,11 +261,6 @@ def in_words(one: Estimate) -> str:
     return f"{one.value:.3f} ({one.method if one.method.startswith('no interval') else 'no interval'})"
 
 
-def shown(subject: str, one: Estimate) -> SystemScore:
-    """An estimate as tables hold it."""
-    return SystemScore(subject=subject, value=one.value or 0.0, low=one.low, high=one.high)
-
-
 SUBJECT: Final = "people"
 """Who is said to have been measured."""
 
@@ -312,7 +307,7 @@ def among_people(panel: Panel) -> Hypothesis:
     )  # fmt: skip
 
 
-def one_label(panel: Panel, held: Sequence[Beliefs], scored: Mapping[str, FloatArray], *, seed: int) -> People:
+def one_label(panel: Panel, held: Sequence[Beliefs], scored: Mapping[str, FloatArray], *, seed: int) -> OneLabel:
     """What is lost where items must have one label: items, labels that other people would change, orders of systems.
 
     Args:
@@ -323,15 +318,15 @@ def one_label(panel: Panel, held: Sequence[Beliefs], scored: Mapping[str, FloatA
     """
     collapsed = top(panel.votes)
     right = {one.name: (top(one.p) * collapsed).sum(1) for one in held} | dict(scored)
-    agreed, thresholds = panel.held.max(1), list[Threshold]()
+    agreed, thresholds = panel.held.max(1), list[tuple[float, int, tuple[float, ...]]]()
     for share in SHARES:
         # As benchmarks do it: a majority is more than half of the votes.
         kept = agreed > share + _ROUNDING if share in (0.0, 0.5) else agreed >= share - _ROUNDING
         scores = np.array([values[kept].mean() for values in right.values()]) if kept.any() else np.zeros(0)
-        thresholds.append(Threshold(share=share, items=int(kept.sum()), scores=tuple(map(float, scores))))
+        thresholds.append((share, int(kept.sum()), tuple(map(float, scores))))
     redrawn, order, best = _redrawn(panel, held, seed=seed)
     two = panel.halves
-    return People(
+    return OneLabel(
         items=len(panel.votes), labels=panel.labels, systems=tuple(right), thresholds=tuple(thresholds),
         redrawn=redrawn, order=order, best=best, reordered=_reordered(panel, held),
         halves=float(another(top(two.one), top(two.two)).mean()),
@@ -368,9 +363,9 @@ def _reordered(panel: Panel, held: Sequence[Beliefs]) -> float | None:
     return _flips(right, np.array([-js_distance(one.p, panel.held).mean() for one in held]))
 
 
-def hidden(people: People) -> Hypothesis:
+def hidden(people: OneLabel) -> Hypothesis:
     """What one label an item hides, in words."""
-    kept = {one.share: 1.0 - one.items / people.items for one in people.thresholds}
+    kept = {share: 1.0 - items / people.items for share, items, _ in people.thresholds}
     said = [
         f"{100 * kept[0.5]:.1f} % of the items have no label that more than half chose, and on {100 * kept[1.0]:.0f} % "
         "not all agree.",

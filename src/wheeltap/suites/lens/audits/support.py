@@ -1,8 +1,9 @@
 """WT504: from k samples an item, is more solved, or the same with more certainty? pass@k as curves with bands."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, final
+from typing import Final, final
 
 import numpy as np
 from msgspec.structs import replace
@@ -14,16 +15,17 @@ from wheeltap.audits.claims import PAIR, Words
 from wheeltap.audits.reading_audit import SingleReadingAudit
 from wheeltap.core import seeds
 from wheeltap.core.records import Estimate, SubjectRecord
+from wheeltap.core.section import Block, Table
 from wheeltap.stats.clusters import Groups
 from wheeltap.stats.effect import score_interval, share_interval, without_point
 from wheeltap.stats.evidence import NoEvidence
 from wheeltap.stats.sample import Sample
-from wheeltap.stats.simultaneous import Band, band
+from wheeltap.stats.simultaneous import band
 from wheeltap.suites.lens.audits import sections
 from wheeltap.suites.lens.audits.headline import amount, lines
-from wheeltap.suites.lens.record import ChangedItem, Support, TryCurve, TryGap
+from wheeltap.suites.lens.audits.sections import TryCurve
 from wheeltap.suites.lens.specs import SAMPLES, SamplesSettings
-from wheeltap.suites.lens.stats.passk import pass_all, pass_at, runs_of
+from wheeltap.suites.lens.stats.passk import pass_all, pass_at
 from wheeltap.suites.lens.stats.support import SolvedItems, entropy, solved
 
 ALL: Final = 512
@@ -33,21 +35,6 @@ MOST_GROUPS: Final = 8
 """Parts of a benchmark that are shown by themselves."""
 
 
-class AnswerCounts(Protocol):
-    """Answers of one subject, counted; see ``SubjectAnswers``."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def right(self) -> NDArray[np.int64]: ...  # noqa: D102
-    @property
-    def samples(self) -> NDArray[np.int64]: ...  # noqa: D102
-    @property
-    def counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...  # noqa: D102
-    @property
-    def group(self) -> NDArray[np.int64] | None: ...  # noqa: D102
-
-
 def tries(most: int) -> tuple[int, ...]:
     """Numbers of tries from 1 to ``most``."""
     if most <= ALL:
@@ -55,84 +42,14 @@ def tries(most: int) -> tuple[int, ...]:
     return tuple(sorted({round(k) for k in np.geomspace(1, most, ALL)}))
 
 
-def curves_of(
-    held: Sequence[AnswerCounts], ks: tuple[int, ...], *, seed: int, groups: Groups | None
-) -> tuple[TryCurve, ...]:
-    """One curve for each subject and part of the benchmark; the band of the whole is over groups, where there are."""
-    return tuple(_curve(one, part, ks, seed, groups) for one in held for part in _parts(one))
-
-
-def _curve(
-    one: AnswerCounts, part: tuple[str, NDArray[np.intp]], ks: tuple[int, ...], seed: int, groups: Groups | None
-) -> TryCurve:
-    (group, rows), at, most = part, np.array(ks) - 1, ks[-1]
-    right, samples = one.right[rows], one.samples[rows]
-    solved = pass_at(right, samples, most=most)[:, at]
-    made = band(solved, groups=None if group else groups, rng=_rng(seed, one.name, group))
-    return TryCurve(
-        subject=one.name, group=group, items=len(rows), ks=ks, solved=_floats(made.mean), low=_ends(made.low),
-        high=_ends(made.high), always=_floats(pass_all(right, samples, most=most)[:, at].mean(axis=0)),
-    )  # fmt: skip
-
-
-def gaps_of(
-    one: AnswerCounts, two: AnswerCounts, ks: tuple[int, ...], *, seed: int, groups: Groups | None
-) -> tuple[TryGap, ...]:
-    """The second's pass@k minus the first's, item by item, for each part of the benchmark."""
-    at, name = np.array(ks) - 1, f"{one.name} vs {two.name}"
-    solved = [pass_at(*held.counts, most=ks[-1])[:, at] for held in (one, two)]
-    gap = solved[1] - solved[0]
-    return tuple(
-        _gap(
-            band(gap[rows], difference=True, groups=None if group else groups, rng=_rng(seed, name, group)),
-            ks,
-            (name, group, len(rows)),
-        )
-        for group, rows in _parts(one)
-    )
-
-
-def _gap(made: Band, ks: tuple[int, ...], which: tuple[str, str, int]) -> TryGap:
-    more, fewer = made.low > 0.0, made.high < 0.0
-    name, group, items = which
-    return TryGap(
-        subject=name, group=group, items=items, ks=ks, gap=_floats(made.mean),
-        low=_ends(made.low), high=_ends(made.high), more=runs_of(ks, more), fewer=runs_of(ks, fewer),
-        undecided=runs_of(ks, ~(more | fewer)),
-    )  # fmt: skip
-
-
-def listed_items(
-    one: NDArray[np.int64], two: NDArray[np.int64], found: SolvedItems, *, most: int
-) -> tuple[ChangedItem, ...]:
-    """Items that only one of two solves, the surest first."""
-    order = sorted(range(len(found.each)), key=lambda at: found.each[at])[:most]
-    places = (*found.first, *found.second)
-    return tuple(
-        ChangedItem(item=places[at], id="", first=int(one[places[at]]), second=int(two[places[at]]), p=found.each[at])
-        for at in order
-    )
-
-
-def _parts(one: AnswerCounts) -> Iterator[tuple[str, NDArray[np.intp]]]:
+def _parts(one: "SubjectAnswers") -> Iterator[tuple[str, NDArray[np.intp]]]:
+    """Places of all items, and of those of the largest parts of the benchmark by its number."""
     yield "", np.arange(len(one.right))
     if one.group is not None:
         counts = [int(count) for count in np.bincount(one.group)]
         largest = sorted(range(len(counts)), key=lambda name: -counts[name])[:MOST_GROUPS]
         for name in sorted(name for name in largest if 0 < counts[name] < len(one.right)):
             yield str(name), np.flatnonzero(one.group == name)
-
-
-def _rng(seed: int, name: str, group: str) -> np.random.Generator:
-    return seeds.generator(seed, "band", name, group)
-
-
-def _floats(values: NDArray[Any]) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)
-
-
-def _ends(values: NDArray[Any]) -> tuple[float | None, ...]:
-    return tuple(float(value) if np.isfinite(value) else None for value in values)
 
 
 Counts = NDArray[np.int64]
@@ -225,7 +142,10 @@ class SupportAudit(SingleReadingAudit[SubjectAnswers]):
                 (pass_all(*read.counts, most=most)[:, -1], f"pass^{most}"),
             )
         )
-        more = () if read.answers is None else (_nats(entropy(read.answers), case.groups),)
+        more: tuple[Estimate, ...] = ()
+        if read.answers is not None:
+            name, values = "entropy of answers", entropy(read.answers)
+            more = (without_point(score_interval(values, bounded=False, groups=case.groups, name=name, unit="nats")),)
         tries = f"{most:,} right answers" if most > 1 else "a right answer"
         said = f"solves {once} of the items at one try, {within} within {most:,}, and gives {tries} to {always}."
         found = f"{read.name} {said}"
@@ -233,33 +153,43 @@ class SupportAudit(SingleReadingAudit[SubjectAnswers]):
 
     def judge(self, case: Case) -> Verdict:
         """Also what is claimed of each pair; curves, bands and items for the page."""
-        verdict = super().judge(case)
-        held, gaps, supports = list[SubjectAnswers](), list[TryGap](), list[Support]()
-        for subject in case.plan.subjects:
-            try:
+        verdict, plan = super().judge(case), case.plan
+        held, gaps, blocks = list[SubjectAnswers](), list[TryCurve](), list[Block]()
+        for subject in plan.subjects:
+            with suppress(NoAnswer):
                 held.append(self.read(case, subject))
-            except NoAnswer:
-                continue
         if not held:
             return verdict
         most = min(one.fewest for one in held)
-        curves = curves_of(held, tries(most), seed=case.plan.seed, groups=case.groups)
-        for rival in held[1:] if held[0].name == case.plan.reference.name else []:
-            gaps += gaps_of(held[0], rival, tries(most), seed=case.plan.seed, groups=case.groups)
-            drafts, found = self._pair(case, held[0], rival)
+        curves = [curve for one in held for curve in self._curves(case, one, None, tries(most))]
+        for rival in held[1:] if held[0].name == plan.reference.name else []:
+            gaps += self._curves(case, held[0], rival, tries(most))
+            drafts, tables = self._pair(case, held[0], rival)
             verdict.drafts += drafts
-            supports += found
-        names = case.plan.names
-        parts = {} if names is None else {str(at): name or "(none)" for at, name in enumerate(names.groups)}
-        if names is not None and names.items:
-            supports = [replace(one, items=tuple(replace(kept, id=names.items[kept.item]) for kept in one.items))
-                        for one in supports]  # fmt: skip
-        verdict.sections += sections.tries(
-            [replace(one, group=parts.get(one.group, one.group)) for one in curves],
-            [replace(one, group=parts.get(one.group, one.group)) for one in gaps],
-            supports, self._notes(case, held, most),
-        )  # fmt: skip
+            blocks += tables
+        verdict.sections += sections.tries(curves, gaps, blocks, self._notes(case, held, most))
         return verdict
+
+    def _curves(
+        self, case: Case, one: SubjectAnswers, two: SubjectAnswers | None, ks: tuple[int, ...]
+    ) -> Iterator[TryCurve]:
+        """For each part of the benchmark pass@k, or the second's less the first's, item by item.
+
+        The band of the whole is over groups, where there are.
+        """
+        at, name, names = np.array(ks) - 1, one.name if two is None else pair_name(one, two), case.plan.names
+        known = {} if names is None else {str(at): part or "(none)" for at, part in enumerate(names.groups)}
+        gap = None if two is None else np.subtract(*(pass_at(*held.counts, most=ks[-1])[:, at] for held in (two, one)))
+        for group, rows in _parts(one):
+            counts = one.right[rows], one.samples[rows]
+            made = band(
+                pass_at(*counts, most=ks[-1])[:, at] if gap is None else gap[rows], difference=gap is not None,
+                groups=None if group else case.groups, rng=seeds.generator(case.plan.seed, "band", name, group),
+            )  # fmt: skip
+            yield TryCurve(
+                subject=name, group=known.get(group, group), items=len(rows), ks=ks, band=made,
+                always=pass_all(*counts, most=ks[-1])[:, at].mean(axis=0) if gap is None else None,
+            )  # fmt: skip
 
     def _notes(self, case: Case, held: list[SubjectAnswers], most: int) -> tuple[str, ...]:
         """How many answers there are and how they were drawn, where a live model was sampled; and where k ends."""
@@ -279,20 +209,19 @@ class SupportAudit(SingleReadingAudit[SubjectAnswers]):
                 notes.append(f"k ends at {most:,}: {one.name} has only {only} to {items}{beyond}.")
         return tuple(notes)
 
-    def _pair(
-        self, case: Case, one: SubjectAnswers, two: SubjectAnswers
-    ) -> tuple[list[Hypothesis], tuple[Support, ...]]:
-        name, trials = _pair(one, two), [self.trial(case.plan, subject) for subject in case.plan.subjects]
+    def _pair(self, case: Case, one: SubjectAnswers, two: SubjectAnswers) -> tuple[list[Hypothesis], list[Block]]:
+        """What is claimed of a pair, and tables of what each solves at least once."""
+        name, trials = pair_name(one, two), [self.trial(case.plan, subject) for subject in case.plan.subjects]
         drafts = [self.draft(case, name, self._once(case, one, two), trials)]
         if not np.array_equal(one.samples, two.samples):
             why = (
                 f"Not every item has as many answers by both ({one.name} {one.many} an item, {two.name} {two.many}), "
                 "so which are solved at least once is not comparable. pass@k is."
             )
-            return [*drafts, self.unanswered(name, NoAnswer("not_applicable", why), title=SOLVED)], ()
+            return [*drafts, self.unanswered(name, NoAnswer("not_applicable", why), title=SOLVED)], []
         found = solved(one.counts, two.counts, alpha=case.plan.alpha)
         drafts.append(self.draft(case, name, _solved(one, two, found, case.groups), trials))
-        return drafts, (_support(one, two, found),)
+        return drafts, _tables(one, two, found, () if case.plan.names is None else case.plan.names.items)
 
     def _once(self, case: Case, one: SubjectAnswers, two: SubjectAnswers) -> Hypothesis:
         gap = (two.right / two.samples - one.right / one.samples)[None, :]
@@ -340,18 +269,28 @@ def _solved(one: SubjectAnswers, two: SubjectAnswers, found: SolvedItems, groups
     )  # fmt: skip
 
 
-def _support(one: SubjectAnswers, two: SubjectAnswers, found: SolvedItems) -> Support:
-    return Support(
-        subject=_pair(one, two), samples=one.fewest, both=found.both, first=len(found.first),
-        second=len(found.second), neither=found.neither, p=found.p, sure=sum(found.sure),
-        items=listed_items(one.right, two.right, found, most=SHOWN),
+def _tables(one: SubjectAnswers, two: SubjectAnswers, found: SolvedItems, ids: tuple[str, ...]) -> list[Block]:
+    """How many items each of two solves at least once, and those that one alone solves, the surest first."""
+    places, tried = (*found.first, *found.second), f"{one.fewest:,} {'try' if one.fewest == 1 else 'tries'}"
+    counts = (f"{count:,}" for count in (found.both, len(found.first), len(found.second), found.neither))
+    table = Table(
+        title=f"Items solved at least once in {tried}",
+        heads=("", "both", f"only {one.name}", f"only {two.name}", "neither", "balance", "single items that are sure"),
+        rows=((pair_name(one, two), *counts, f"exact p {found.p:.2g}",
+               f"{sum(found.sure) or 'none'} of {len(places):,}"),), place="first",
     )  # fmt: skip
+    shown = sorted(range(len(places)), key=lambda at: found.each[at])[:SHOWN]
+    few = f" ({len(shown)} of them)" if len(shown) < len(places) else ""
+    items = Table(
+        title=f"The {len(places):,} items that one alone solves, the surest first{few}: right answers of "
+        f"{one.fewest:,}, and p of Fisher's exact test, by itself",
+        heads=("item", one.name, two.name, "p"), place="folded",
+        rows=tuple(((ids[item] if ids else "") or f"item {item + 1}", str(one.right[item]), str(two.right[item]),
+                    f"{found.each[at]:.2g}") for at in shown for item in places[at : at + 1]),
+    )  # fmt: skip
+    return [table, *([items] if shown else [])]
 
 
-def _pair(one: SubjectAnswers, two: SubjectAnswers) -> str:
+def pair_name(one: SubjectAnswers, two: SubjectAnswers) -> str:
+    """What two subjects are called together."""
     return f"{one.name} vs {two.name}"
-
-
-def _nats(values: NDArray[np.float64], groups: Groups | None) -> Estimate:
-    found = score_interval(values, bounded=False, groups=groups, name="entropy of answers", unit="nats")
-    return without_point(found)

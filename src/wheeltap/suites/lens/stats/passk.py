@@ -9,6 +9,8 @@ from wheeltap.core.errors import DataError, UsageError
 from wheeltap.stats.crossed import FloatArray
 
 Counts = NDArray[np.integer]
+Runs = tuple[tuple[int, int], ...]
+"""Numbers of tries as runs, first and last of each."""
 
 _LARGEST = 2**16
 """Samples of an item beyond which no curve is computed."""
@@ -83,7 +85,7 @@ def _require(fine: NDArray[np.bool_], expected: str, c: FloatArray, n: FloatArra
         )
 
 
-def runs_of(ks: Sequence[int], chosen: NDArray[np.bool_]) -> tuple[tuple[int, int], ...]:
+def runs_of(ks: Sequence[int], chosen: NDArray[np.bool_]) -> Runs:
     """The chosen ks as runs, first and last of each."""
     found: list[tuple[int, int]] = []
     before = False
