@@ -10,8 +10,8 @@ from logs import lines
 from tests.published import published
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.suites.lens.recorded import Votes, read
-from wheeltap.suites.lens.recorded.ballots import ballots
 from wheeltap.suites.lens.recorded.gathered import in_order
+from wheeltap.suites.lens.recorded.votes import ballots
 
 NLI = ("entailment", "neutral", "contradiction")
 

@@ -1,6 +1,6 @@
 """Answers that were recorded elsewhere, and votes of people: files that are read without a model.
 
-Each shape of file has a module of its own with ``fits`` and ``read``; ``shapes.read`` finds the one that fits.
+``shapes`` lists which shapes there are, by the fields of a first record, and ``read`` takes the one that fits.
 """
 
 from wheeltap.suites.lens.recorded.base import Answers, Recording, Votes

@@ -1,6 +1,6 @@
 """Logs of inspect: ``.eval`` archives and JSON documents. Epochs are repeats of an item."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -41,20 +41,10 @@ class _Eval(msgspec.Struct, frozen=True):
     task: str = ""
 
 
-class _Header(msgspec.Struct, frozen=True):
-    eval: _Eval
-    status: str = ""
-
-
 class _Log(msgspec.Struct, frozen=True):
     eval: _Eval
     status: str = ""
     samples: list[_Sample] | None = None
-
-
-def fits(document: Any) -> bool:
-    """Whether a JSON document is such a log."""
-    return isinstance(document, dict) and "eval" in document and bool({"plan", "version", "status"} & document.keys())
 
 
 def read(path: Path) -> Recording:
@@ -86,15 +76,14 @@ def read_archive(path: Path) -> Recording:
                 expected="header.json and samples/*.json",
                 got=", ".join(list(archive.members)[:5]) or "nothing",
             )
-        head = _decoded(archive.member(heads[0]), _Header, where=f"{path}: {heads[0]}")
+        head = _decoded(archive.member(heads[0]), _Log, where=f"{path}: {heads[0]}")
         status = head.status if heads[0] == "header.json" else "not finished"
-        return _recording(path, head.eval, status, _samples(archive, path))
-
-
-def _samples(archive: Archive, path: Path) -> Iterator[_Sample]:
-    for name in archive.members:
-        if name.startswith("samples/") and name.endswith(".json"):
-            yield _decoded(archive.member(name), _Sample, where=f"{path}: {name}")
+        samples = (
+            _decoded(archive.member(name), _Sample, where=f"{path}: {name}")
+            for name in archive.members
+            if name.startswith("samples/") and name.endswith(".json")
+        )
+        return _recording(path, head.eval, status, samples)
 
 
 def _decoded(data: bytes, kind: type[T], *, where: str) -> T:
@@ -140,17 +129,13 @@ def _recording(path: Path, about: _Eval, status: str, samples: Iterable[_Sample]
         value = _value(score.value, where=f"{path}: sample {one.id}, epoch {one.epoch}")
         gathered.asked(str(one.id), one.input)
         gathered.add(system, AnswerRow(str(one.id), at, value, answer, one.epoch))
-    return gathered.recording(notes=_notes(about, status, names, unscored))
-
-
-def _notes(about: _Eval, status: str, names: Sequence[str], unscored: int) -> list[str]:
     notes = [f"Task {about.task}; right is what the scorer {names[0]} says"
              + (f"; also there: {', '.join(names[1:])}." if len(names) > 1 else ".")]  # fmt: skip
     if status not in ("success", ""):
         notes.append(f"The run did not come to its end (status: {status}): samples that it had are judged.")
     if unscored:
         notes.append(f"{many(unscored, 'sample')} without a score {'is' if unscored == 1 else 'are'} left out.")
-    return notes
+    return gathered.recording(notes=notes)
 
 
 def _scores(sample: _Sample) -> dict[str, _Score]:

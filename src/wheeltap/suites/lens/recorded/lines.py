@@ -27,19 +27,13 @@ BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NO_NUMBERS: Final = (b"NaN", b"Infinity")
 
 
-def rows(path: Path, kind: type[T], *, shape: str) -> Iterator[T]:
-    """Each line as a record; empty lines are passed over.
+def decoded(path: Path, kind: type[T], *, shape: str) -> Iterator[tuple[int, T]]:
+    """Each line as a record, with its number from 1; empty lines are passed over.
 
     Raises:
         MissingFile: If there is no such file.
         FileFormatError: If a line is not JSON of this type, or cut short; the message names the line.
     """
-    for _, row in decoded(path, kind, shape=shape):
-        yield row
-
-
-def decoded(path: Path, kind: type[T], *, shape: str) -> Iterator[tuple[int, T]]:
-    """The same, each with the number of its line from 1."""
     decoder = msgspec.json.Decoder(kind)
     for number, line in numbered(path):
         try:
@@ -116,15 +110,10 @@ def placed(where: str, data: bytes, error: Exception) -> str:
 _BYTE: Final = re.compile(r"\(byte (\d+)\)")
 
 
-def head_of(path: Path) -> list[str]:
-    """Names of the columns of a table."""
-    return _head(path)[0]
-
-
 _BETWEEN: Final = (",", ";", "\t")
 
 
-def _head(path: Path) -> tuple[list[str], str]:
+def head_of(path: Path) -> tuple[list[str], str]:
     """Names of the columns of a table, and what stands between them: what makes most columns of the first line."""
     line = next(numbered(path), (0, b""))[1]
     try:
@@ -142,7 +131,7 @@ def table(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         MissingFile: If there is no such file.
         FileFormatError: If it is no table, or a row has another number of cells than the head.
     """
-    head, mark = _head(path)
+    head, mark = head_of(path)
     try:
         rows = csv.reader(io.StringIO(whole(path).decode(), newline=""), delimiter=mark)
         next(rows, None)

@@ -46,13 +46,6 @@ class _Line(msgspec.Struct, frozen=True):
     metrics: list[str] | None = None
 
 
-def fits(first: Any) -> bool:
-    """Whether a file whose first row is this has this shape."""
-    return (
-        isinstance(first, dict) and "doc_id" in first and bool({"filtered_resps", "resps", "doc_hash"} & first.keys())
-    )
-
-
 def read(path: Path) -> Recording:
     """The samples of a file: those of the filter that comes first, which is said where there are several.
 

@@ -12,17 +12,15 @@ from msgspec import UNSET, UnsetType
 
 from wheeltap.core.errors import DataError
 from wheeltap.core.plain import many
-from wheeltap.suites.lens.recorded.ballots import Ballot, counted, one_each
 from wheeltap.suites.lens.recorded.base import Recording
 from wheeltap.suites.lens.recorded.gathered import NEAR, AnswerRow, AnswerTable, in_order
 from wheeltap.suites.lens.recorded.lines import decoded, misfit, table
+from wheeltap.suites.lens.recorded.votes import Ballot, counted, one_each
 
 SHAPE = "rows of answers"
 
 VOTED: Final = "rows of votes"
 """What a file is in which nobody answered."""
-
-_SAYS: Final = ("correct", "answer", "probabilities", "votes", "raters")
 
 
 class _Line(msgspec.Struct, frozen=True):
@@ -50,26 +48,14 @@ _BOUNDS: Final = 4
 _FIELDS: Final = _Line.__struct_fields__[:9]
 
 
-def fits(first: Any) -> bool:
-    """Whether a file whose first row is this has this shape."""
-    return isinstance(first, dict) and "id" in first and any(name in first for name in _SAYS)
-
-
-def heads_table(head: Sequence[str]) -> bool:
-    """Whether a table whose first line is this holds such rows."""
-    return {"id", "correct"} <= set(head)
-
-
 def read(path: Path) -> Recording:
     """The rows of a file; a grade may be written as a text."""
-    return _recording(path, _graded(path))
-
-
-def _graded(path: Path) -> Iterator[tuple[int, _Line]]:
-    for number, line in decoded(path, _Line, shape=SHAPE):
-        if isinstance(line.correct, str):
-            line = msgspec.structs.replace(line, correct=_grade(path, number, line.correct))  # noqa: PLW2901
-        yield number, line
+    graded = (
+        (number, msgspec.structs.replace(line, correct=_grade(path, number, line.correct))
+         if isinstance(line.correct, str) else line)
+        for number, line in decoded(path, _Line, shape=SHAPE)
+    )  # fmt: skip
+    return _recording(path, graded)
 
 
 def _grade(path: Path, number: int, text: str) -> float | None:
@@ -120,17 +106,17 @@ def _recording(path: Path, rows: Iterable[tuple[int, _Line]]) -> Recording:
             has a grade though all have the field, or votes are on different sets of labels.
     """
     gathered = AnswerTable(SHAPE, str(path))
-    fields: tuple[bool, ...] | None = None
+    fields: list[str] | None = None
     labels: dict[str, int] | None = None
     voted: dict[str, None] = {}
     together: list[set[str]] = []
     seen, ungraded, graded, several = set[str](), 0, 0, 0
     totals: dict[str, list[float]] = {}
     for number, line in rows:
-        has = _has(line)
+        has = [name for name in _FIELDS if getattr(line, name) is not UNSET]
         fields = has if fields is None else fields
         if has != fields:
-            raise misfit(path, number, expected=_named(fields), got=_named(has))
+            raise misfit(path, number, expected=", ".join(fields), got=", ".join(has))
         item, group = str(line.id), "" if line.group is UNSET else str(line.group)
         gathered.asked(item, [line.prompt, line.question, line.text])
         p: list[float] | None = None
@@ -161,8 +147,14 @@ def _recording(path: Path, rows: Iterable[tuple[int, _Line]]) -> Recording:
             )  # fmt: skip
             gathered.add(system, row, group)
     order, ordinal = in_order(list(labels or voted))
-    if not all(label.lstrip("-").isdecimal() for label in order):
-        _require_one_set(together, where=str(path))
+    if len(together) > 1 and not all(label.lstrip("-").isdecimal() for label in order):
+        raise DataError(
+            "Votes are on different sets of labels.",
+            where=str(path),
+            expected="one set of labels for all items",
+            got="; ".join(", ".join(sorted(one)[:5]) for one in together[:3]),
+            do="Give each question a file of its own.",
+        )
     if labels is not None:
         order, ordinal = tuple(labels), ordinal and order == tuple(labels)
     notes = [*_left_out(ungraded, graded, totals, where=str(path)), *one_each(several)]
@@ -185,18 +177,6 @@ def _joined(sets: list[set[str]], labels: AbstractSet[str]) -> list[set[str]]:
     return [*(one for one in sets if not one & labels), set(labels).union(*(one for one in sets if one & labels))]
 
 
-def _require_one_set(sets: Sequence[AbstractSet[str]], *, where: str) -> None:
-    """Raises ``DataError`` if votes are on several questions."""
-    if len(sets) > 1:
-        raise DataError(
-            "Votes are on different sets of labels.",
-            where=where,
-            expected="one set of labels for all items",
-            got="; ".join(", ".join(sorted(one)[:5]) for one in sets[:3]),
-            do="Give each question a file of its own.",
-        )
-
-
 def _left_out(ungraded: int, graded: int, totals: Mapping[str, Sequence[float]], *, where: str) -> list[str]:
     """What is said of answers whose grade is null, with the scores that they could make."""
     if ungraded and not graded:
@@ -217,17 +197,6 @@ def _left_out(ungraded: int, graded: int, totals: Mapping[str, Sequence[float]],
     ]
     more = [f"{len(bounds) - _BOUNDS} more systems have such answers."] if len(bounds) > _BOUNDS else []
     return [f"{many(ungraded, 'answer')} without a grade (null) left out.", *bounds[:_BOUNDS], *more]
-
-
-def _has(line: _Line) -> tuple[bool, ...]:
-    return (
-        line.system is UNSET, line.sample is UNSET, line.correct is UNSET, line.answer is UNSET,
-        line.probabilities is UNSET, line.group is UNSET, line.votes is UNSET, line.raters is UNSET,
-    )  # fmt: skip
-
-
-def _named(missing: tuple[bool, ...]) -> str:
-    return ", ".join(["id", *(name for name, gone in zip(_FIELDS[1:], missing, strict=True) if not gone)])
 
 
 def _probabilities(p: dict[str, float], labels: dict[str, int], *, where: str) -> list[float]:

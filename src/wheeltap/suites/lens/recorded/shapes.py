@@ -1,40 +1,38 @@
 """Which shape a file of recorded answers has."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import msgspec
 
 from wheeltap.core.bounded import TOO_MUCH, opened, parsing, size_of
 from wheeltap.core.errors import FileFormatError, WheeltapError
-from wheeltap.suites.lens.recorded import (
-    ambient_continuations,
-    ambient_statements,
-    counted_csv,
-    inspect_logs,
-    lewidi,
-    lm_eval,
-    nli_votes,
-    own,
-    passk,
-    solutions,
-)
+from wheeltap.suites.lens.recorded import ambient, graded, inspect_logs, lm_eval, own, votes
 from wheeltap.suites.lens.recorded.base import Recording
 from wheeltap.suites.lens.recorded.lines import BROKEN, DO, NOUN, first, head_of, no_json, numbered, whole
 
-LINES = (
-    passk,
-    lm_eval,
-    nli_votes,
-    ambient_statements,
-    ambient_continuations,
-    solutions,
-    own,
+Shape = tuple[str, str, Callable[[Path], Recording]]
+"""What a file is, in words; the fields of its first record, ``a|b`` where one of several is enough; what reads it.
+
+Fields after a dot are those of some value of the record."""
+
+LINES: Final[tuple[Shape, ...]] = (
+    (graded.COUNTED, "id n c", graded.counts),
+    (lm_eval.SHAPE, "doc_id filtered_resps|resps|doc_hash", lm_eval.read),
+    (votes.NLI, "id|uid q0_gold|label_counter|label_count|label_dist", votes.inference),
+    (ambient.STATED, "example_id template_id disambiguation answer", ambient.statements),
+    (ambient.CONTINUED, "id options num_conts", ambient.continuations),
+    (graded.SOLVED, ".is_correct", graded.solutions),
+    (own.SHAPE, "id correct|answer|probabilities|votes|raters", own.read),
 )
 """Shapes of JSON lines, distinguished by their first row; the first that fits is taken."""
 
-DOCUMENTS = (inspect_logs, lewidi)
+DOCUMENTS: Final[tuple[Shape, ...]] = (
+    (inspect_logs.SHAPE, "eval plan|version|status", inspect_logs.read),
+    (votes.LEWIDI, ".annotations|.soft_label", votes.document),
+)
 """Shapes of one JSON document."""
 
 _ZIP = b"PK"
@@ -69,19 +67,28 @@ def _read(path: Path) -> Recording:
     if start == _ZIP or path.suffix == ".eval":
         return inspect_logs.read_archive(path)
     if path.suffix.lower() == ".csv":
-        return own.read_table(path) if own.heads_table(head_of(path)) else counted_csv.read(path)
-    for shape in LINES:
-        if shape.fits(row):
-            return shape.read(path)
+        return own.read_table(path) if {"id", "correct"} <= {*head_of(path)[0]} else votes.table_of_votes(path)
+    for _, fields, read_lines in LINES:
+        if _fits(row, fields):
+            return read_lines(path)
     broken = _broken(path) if row is None else None
     if row is None:
         row = _document(path)
-    for shape in DOCUMENTS:
-        if shape.fits(row):
-            return shape.read(path)
+    for _, fields, read_document in DOCUMENTS:
+        if _fits(row, fields):
+            return read_document(path)
     if broken is not None:
         raise broken
     raise _unknown(path, row)
+
+
+def _fits(row: Any, fields: str) -> bool:
+    """Whether a record has such fields; see ``Shape``."""
+    if not isinstance(row, dict):
+        return False
+    held = cast("dict[str, Any]", row)
+    inner = {f".{name}" for value in held.values() if isinstance(value, dict) for name in cast("dict[str, Any]", value)}
+    return all(any(name in held or name in inner for name in each.split("|")) for each in fields.split())
 
 
 def _document(path: Path) -> Any:
@@ -126,7 +133,7 @@ def _unknown(path: Path, row: Any) -> FileFormatError:
             got=", ".join(sorted(fields)[:12]),
             do="Run lm_eval with --log_samples, and give the files samples_*.jsonl.",
         )
-    known = ", ".join(shape.SHAPE for shape in (*LINES, *DOCUMENTS, counted_csv))
+    known = ", ".join([*(shape for shape, *_ in (*LINES, *DOCUMENTS)), votes.TABLE])
     return FileFormatError(
         "The file has no shape that is known.",
         where=str(path),

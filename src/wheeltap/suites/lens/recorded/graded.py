@@ -1,0 +1,85 @@
+"""Answers of which a file says how many are right: counts of each item, or solutions of several systems in a row."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+import numpy as np
+
+from wheeltap.core.errors import DataError
+from wheeltap.core.plain import many
+from wheeltap.suites.lens.recorded.base import Answers, Recording
+from wheeltap.suites.lens.recorded.gathered import AnswerRow, AnswerTable
+from wheeltap.suites.lens.recorded.lines import decoded, misfit
+
+COUNTED: Final = "counts of right answers"
+SOLVED: Final = "graded solutions"
+
+MOST: Final = 2**31 - 1
+"""Answers of an item that can be counted."""
+
+_Count = Annotated[int, msgspec.Meta(ge=-MOST, le=MOST)]
+
+
+class _Row(msgspec.Struct, frozen=True):
+    id: str | int
+    n: _Count
+    c: _Count
+    source: str = ""
+
+
+def counts(path: Path) -> Recording:
+    """The counts in a file.
+
+    Raises:
+        FileFormatError: If a line has another shape.
+        DataError: If an item has no sample, or more right answers than samples.
+    """
+    held = [row for _, row in decoded(path, _Row, shape=COUNTED)]
+    right = np.array([row.c for row in held], dtype=np.int32)
+    samples = np.array([row.n for row in held], dtype=np.int32)
+    wrong = [row for row in held if not (row.n >= 1 and 0 <= row.c <= row.n)]
+    if wrong:
+        named = ", ".join(f"{row.id} (c {row.c}, n {row.n})" for row in wrong[:5])
+        raise DataError(
+            "Counts cannot be counts of right answers.",
+            where=str(path),
+            expected="0 <= c <= n and n >= 1 for each item",
+            got=f"{many(len(wrong), 'item')}: {named}",
+        )
+    return Recording(
+        shape=COUNTED, items=tuple(str(row.id) for row in held),
+        systems=(Answers(name=path.stem, right=right, samples=samples),),
+        groups=tuple(row.source for row in held) if any(row.source for row in held) else (), parts=True,
+    )  # fmt: skip
+
+
+class _Solution(msgspec.Struct, frozen=True):
+    is_correct: bool
+    solution: str | None = None
+
+
+def solutions(path: Path) -> Recording:
+    """The solutions in a file; an item is known by its question, or by its ``id`` where there is one.
+
+    Raises:
+        FileFormatError: If a line has other systems than the first one.
+        DataError: If a question is there twice.
+    """
+    gathered = AnswerTable(SOLVED, str(path))
+    systems: list[str] | None = None
+    for number, row in decoded(path, dict[str, msgspec.Raw], shape=SOLVED):
+        solved = dict[str, _Solution]()
+        for name, raw in row.items():
+            with suppress(msgspec.ValidationError):  # what else a row holds
+                solved[name] = msgspec.json.decode(raw, type=_Solution)
+        systems = list(solved) if systems is None else systems
+        if solved.keys() != set(systems):
+            raise misfit(path, number, expected=", ".join(systems), got=", ".join(solved) or "no solution")
+        name = bytes(row.get("id", row.get("question", b'"line %d"' % number)))
+        item = str(msgspec.json.decode(name))
+        gathered.asked(item, item)
+        for system, held in solved.items():
+            gathered.add(system, AnswerRow(item, number, float(held.is_correct), held.solution))
+    return gathered.recording()
