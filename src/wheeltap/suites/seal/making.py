@@ -265,7 +265,7 @@ def make(
                                expected=values.total(before, seed=how.seed)[:12],
                                got=values.total(after, seed=how.seed)[:12])  # fmt: skip
     unread = tuple(
-        f"{where} cannot be read ({why}): wheeltap verify will say no more than \"same on the inputs asked\"."
+        f'{where} cannot be read ({why}): wheeltap verify will say no more than "same on the inputs asked".'
         for where, why in made.unread.items()
     )
     return SealReport(seal, choice, (*unread, *thinned(room, len(blocks), how.inputs)))
