@@ -15,6 +15,7 @@ from wheeltap.core import bounded
 from wheeltap.core.errors import FileError, FileFormatError, MissingFile
 from wheeltap.core.files import write_whole
 from wheeltap.recipes.base import Given, recipe_of, spec
+from wheeltap.report.report import Report
 from wheeltap.sources import artifact
 
 MEGABYTE = 2**20
@@ -53,6 +54,16 @@ def test_a_file_larger_than_it_may_be_is_not_read(tmp_path: Path) -> None:
     with pytest.raises(FileFormatError, match="at most 268,435,456 bytes"):
         bounded.contents(tmp_path / "x", "report")
     assert memory() - before < MEGABYTE
+
+
+def test_a_document_of_more_parts_than_memory_for_them_is_refused(tmp_path: Path) -> None:
+    """Of empty lists each takes 25 times its bytes."""
+    many = b'{"cfg": [' + b"[]," * (bounded.PARTS // 2) + b"[]]}"
+    (path := tmp_path / "x.json").write_bytes(many)
+    before = memory(reset=True)
+    with pytest.raises(FileFormatError, match="A JSON document has too many parts"):
+        Report.read(path)
+    assert memory() - before < 64 * MEGABYTE
 
 
 def test_an_artifact_whose_settings_ask_for_more_than_it_holds(tmp_path: Path) -> None:

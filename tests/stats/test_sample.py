@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import wheeltap
 from benchmarks.levels import Row, chosen, draws, grouped, groups, looks
@@ -55,6 +56,19 @@ def test_once_ten_groups_differ_others_are_taken_to_be_like_them() -> None:
     beyond = each[0].above(0.01)  # of a loss beyond a margin: groups unseen may gain
     assert alike is not None and nine is not None and beyond is not None
     assert alike < 0.001 < beyond and nine > 0.01
+
+
+def test_the_interval_over_groups_is_students_once_enough_of_them_moved() -> None:
+    """Where few did, groups of which all change may be unseen, and it is wider than the share that changed."""
+    rng = np.random.default_rng(0)
+    groups, lost = np.repeat(np.arange(20), 50), (rng.random(1000) < 0.03) * 1.0
+    made = Sample(lost[None], 1.0, groups=groups).effect(margin=0.01, name="x", unit="u")
+    half = stats.sem(lost.reshape(20, 50).mean(1)) * stats.t.isf(0.025, 19)
+    assert (made.low, made.high) == pytest.approx((lost.mean() - half, lost.mean() + half))
+    assert "adjusted" not in made.method
+    few = Sample((lost * (groups < 9))[None], 1.0, groups=groups).effect(margin=0.01, name="x", unit="u")
+    assert (few.high or 0.0) > 0.05
+    assert "adjusted" in few.method
 
 
 def test_signs_of_groups_are_those_of_all_choices() -> None:

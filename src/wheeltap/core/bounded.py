@@ -30,6 +30,9 @@ Line = tuple[int, bytes]
 DOCUMENT: Final = 2**28
 """Bytes of a document that is read as a whole."""
 
+PARTS: Final = 2**23
+"""Lists, objects and items of a document, at most: an empty list of three bytes takes 70 in memory."""
+
 MEMBER: Final = 2**26
 """Bytes of one document in an archive."""
 
@@ -104,6 +107,25 @@ def contents(path: Path, noun: str, *, limit: int = DOCUMENT, do: str = "") -> b
     """All of a file, without the mark of UTF-8 that some programs put before it; see ``opened``."""
     with opened(path, noun, limit=limit, do=do) as file:
         return file.read(limit + 1).removeprefix(codecs.BOM_UTF8)
+
+
+def document(path: Path, noun: str, *, limit: int = DOCUMENT, do: str = "") -> bytes:
+    """All of a JSON file that does not take far more memory than bytes; see ``contents`` and ``few_parts``."""
+    return few_parts(contents(path, noun, limit=limit, do=do), where=path)
+
+
+def few_parts(data: bytes, *, where: object) -> bytes:
+    """The bytes of a JSON document.
+
+    Raises:
+        FileFormatError: If it has more than ``PARTS`` lists, objects and items.
+    """
+    found = sum(map(data.count, (b",", b"[", b"{")))
+    if found > PARTS:
+        raise FileFormatError("A JSON document has too many parts.", where=str(where),
+                              expected=f"at most {PARTS:,} lists, objects and items", got=f"{found:,}",
+                              do="Do not trust this file, or give its rows one a line.")  # fmt: skip
+    return data
 
 
 TOO_MUCH: Final = (RecursionError, MemoryError, OverflowError, UnicodeError)

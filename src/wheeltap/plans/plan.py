@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, cast
 import msgspec
 
 from wheeltap.core import canon
-from wheeltap.core.bounded import contents, decoded
+from wheeltap.core.bounded import decoded, document
 from wheeltap.core.records import Outcome, Scalar, SubjectRecord, TaskRecord, Trial
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.study import StudySpec
@@ -248,7 +248,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             MissingFile: If there is no such file.
             FileFormatError: If it is not a plan.
         """
-        data = contents(path, "plan", limit=_LARGEST_PLAN, do="Make one: wheeltap plan digits")
+        data = document(path, "plan", limit=_LARGEST_PLAN, do="Make one: wheeltap plan digits")
         return cls.from_bytes(data, where=str(path))
 
     @classmethod

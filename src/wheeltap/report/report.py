@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, final
 
-from wheeltap.core.bounded import contents
+from wheeltap.core.bounded import document
 from wheeltap.core.errors import UnknownName, WheeltapError
 from wheeltap.core.records import Control, Cost, Finding
 from wheeltap.core.report import FailOn, ReportRecord
@@ -194,7 +194,7 @@ class Report:
         from wheeltap.report.follows import read_from
 
         where = str(path)
-        data = contents(Path(path), "report", do="Give the path of a report.json.")
+        data = document(Path(path), "report", do="Give the path of a report.json.")
         return cls(read_from(jsonfile.validate(data, where=where), where))
 
     def __repr__(self) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn, cast, final
 import torch
 from torch import Tensor, nn
 
-from wheeltap.core.bounded import contents, opened, parsing, tensors
+from wheeltap.core.bounded import document, opened, parsing, tensors
 from wheeltap.core.errors import FileFormatError, MissingFile, WheeltapError
 from wheeltap.core.files import Digests
 
@@ -165,7 +165,7 @@ def shards(index: Path, *, do: str = "") -> list[str]:
     """
     expected = "a JSON object whose weight_map names *.safetensors files in this folder"
     with parsing(index, "The index of the weights cannot be read.", expected=expected, do=do):
-        names: list[str] = sorted(set(json.loads(contents(index, "index"))["weight_map"].values()))
+        names: list[str] = sorted(set(json.loads(document(index, "index"))["weight_map"].values()))
         if not names or any(Path(name).name != name or Path(name).suffix != ".safetensors" for name in names):
             raise ValueError(f"names such as {', '.join(names[:3])}"[:120])
     return names
@@ -239,7 +239,7 @@ def _object(path: Path) -> dict[str, Any] | None:
         return dict(pairs)
 
     try:
-        held: Any = json.loads(contents(path, "file", limit=_JSON), object_pairs_hook=once)
+        held: Any = json.loads(document(path, "file", limit=_JSON), object_pairs_hook=once)
     except (WheeltapError, ValueError, RecursionError):
         return None
     return cast("dict[str, Any]", held) if isinstance(held, dict) else None
@@ -293,7 +293,7 @@ def _rules(path: Path) -> str:
     if not path.is_file():
         return ""
     try:
-        return digest_of(Tokenizer.from_buffer(contents(path, "tokenizer")).to_str())  # pyright: ignore
+        return digest_of(Tokenizer.from_buffer(document(path, "tokenizer")).to_str())  # pyright: ignore
     except Exception:  # what the package raises has no other type
         return _of_file(path)
 

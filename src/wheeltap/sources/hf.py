@@ -23,7 +23,7 @@ from typing import Any, Literal, cast, final
 from torch import nn
 
 from wheeltap.core import inputs
-from wheeltap.core.bounded import contents, parsing, tensors
+from wheeltap.core.bounded import contents, document, parsing, tensors
 from wheeltap.core.choices import Tokenizer
 from wheeltap.core.errors import DataError, FileFormatError, MissingExtra, MissingFile, ModelError, WheeltapError
 from wheeltap.core.subject import Subject
@@ -393,6 +393,9 @@ def load_folder(folder: Path, *, name: str) -> LanguageModel | HfClassifier:
         MissingExtra: If transformers is not installed.
     """
     config = _config(folder)
+    for file in sorted(folder.glob("*.json")):
+        if file.is_file():
+            document(file, "file")  # transformers reads some of them whole
     found, size = architecture_of(config, where=str(folder)), weights_of(folder)
     transformers = library(needed_for=name)
     if "quantization_config" in config:  # packed: eight numbers of 4 bits in one

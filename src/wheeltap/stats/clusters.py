@@ -19,6 +19,10 @@ _SPREAD_AT: Final = 0.01
 _MOST, _STEPS = 200, 20_000
 """For ``by_signs``: groups at most, and steps at most of the sum of all their sizes."""
 
+ENOUGH: Final = 10
+"""Groups that lose something (that differ) from which others are taken to be like them, though twice as bad where a
+loss is held against a margin."""
+
 Groups = NDArray[np.integer[Any]]
 """``[example]``: which cluster each example is in, any whole numbers."""
 
@@ -31,6 +35,11 @@ def clustered(values: FloatArray, groups: Groups | None) -> FloatArray:
 def one_group(groups: Groups | None) -> bool:
     """Whether all examples are in one group, which says nothing of how others would differ."""
     return groups is not None and bool((groups == groups[0]).all())
+
+
+def enough_moved(values: FloatArray, groups: Groups | None) -> bool:
+    """Whether something is not 0 in enough groups of a table ``[draw, example]`` to tell how groups differ."""
+    return groups is not None and len(np.unique(groups[np.any(values != 0.0, axis=0)])) >= ENOUGH
 
 
 def spread_over(values: FloatArray, groups: Groups | None, *, pseudo: FloatArray | float = 0.0) -> CrossedMean:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate
 from wheeltap.stats._scipy import beta_quantile, normal_quantile, sign_test, t_quantile, t_reach
-from wheeltap.stats.clusters import Groups, spread_over
+from wheeltap.stats.clusters import Groups, enough_moved, spread_over
 from wheeltap.stats.crossed import (
     CrossedMean,
     FloatArray,
@@ -209,7 +209,8 @@ def share_kept(
         x: [draw, example], disturbed.
         clean: [example], undisturbed.
         chance: Score of an answer without information.
-        bounded: Whether scores lie in [0, 1]: two imaginary examples are then added, as in ``mean_effect``.
+        bounded: Whether scores lie in [0, 1]: two imaginary examples are then added, as in ``mean_effect``; no groups
+            where enough of them moved.
         level: Confidence level.
         groups: [example], the cluster of each.
 
@@ -235,7 +236,8 @@ def share_kept(
         )
     share = (float(cells.mean()) - chance) / above
     rest = cells - chance - share * (before - chance)
-    spread = spread_over(rest, groups, pseudo=amplitude(cells - before) if bounded else 0.0)
+    few = bounded and not enough_moved(cells - before, groups)
+    spread = spread_over(rest, groups, pseudo=amplitude(cells - before) if few else 0.0)
     alpha = checked_alpha(level)
     half = float(spread.half_width(alpha)) / abs(above) if spread.example_df else None
     ends = (None, None) if half is None else (share - half, share + half)

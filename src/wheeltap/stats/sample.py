@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Final, final
+from typing import final
 
 import msgspec
 import numpy as np
@@ -10,14 +10,10 @@ import numpy as np
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate, Power
 from wheeltap.stats import rare, three_sided
-from wheeltap.stats.clusters import Groups, by_signs, clustered, one_group
+from wheeltap.stats.clusters import ENOUGH, Groups, by_signs, clustered, enough_moved, one_group
 from wheeltap.stats.crossed import CrossedMean, FloatArray, Values, checked, checked_alpha, crossed
 from wheeltap.stats.effect import amplitude, mean_effect
 from wheeltap.stats.evidence import Candidate, Evidence, Largest
-
-_ENOUGH: Final = 10
-"""Groups that lose something (that differ) from which others are taken to be like them, though twice as bad where a
-loss is held against a margin."""
 
 
 @final
@@ -99,7 +95,8 @@ class Sample(Evidence):
             made = mean_effect(x, level=level, margin=margin, bounded=self._within(x), name=name, unit=unit)
             known = self.margins is None and not self._unseen
             return made if known else msgspec.structs.replace(made, p=self.above(margin))
-        alpha, value, spread = checked_alpha(level), float(x.mean()), self._spread(x, margin)
+        # The interval adds no imaginary group where enough of them moved, whatever the margin of the test.
+        alpha, value, spread = checked_alpha(level), float(x.mean()), self._spread(x, 0.0)
         low = high = None
         if spread.example_df and not one_group(self.groups):
             half = float(spread.half_width(alpha))
@@ -112,7 +109,7 @@ class Sample(Evidence):
         method = f"crossed t{' and signs' if signs else ''}, {len(x)} draws x {x.shape[1]} examples{several}"
         return Estimate(
             name=name, value=value, low=low, high=high, level=level, n=x.shape[1], unit=unit, p=p,
-            method=f"adjusted Wald, {method}" if self._within(x) and not signs else method,
+            method=f"adjusted Wald, {method}" if self._within(x) and not self._signs(x, 0.0) else method,
         )  # fmt: skip
 
     def above(self, margin: float) -> float | None:
@@ -195,7 +192,7 @@ class Sample(Evidence):
             return self.bound + shifted
         lost = sign * np.asarray(self.values, dtype=np.float64).mean(0) > 0.0
         _, sizes = np.unique(self.groups, return_counts=True)
-        if len(np.unique(self.groups[lost])) >= _ENOUGH and sizes.max() > 1:
+        if len(np.unique(self.groups[lost])) >= ENOUGH and sizes.max() > 1:
             return None
         most = (self.bound + shifted) * float(sizes.max()) * len(sizes) / float(sizes.sum())
         return max(most, float(np.abs(clustered(np.asarray(self.values, dtype=np.float64), self.groups)).max()))
@@ -211,9 +208,7 @@ class Sample(Evidence):
 
     def _signs(self, x: FloatArray, margin: float) -> bool:
         """Whether any difference of bounded values is looked for, in enough groups that differ: see ``by_signs``."""
-        if margin > 0.0 or self.groups is None or not self._within(x):
-            return False
-        return len(np.unique(self.groups[np.any(x != 0.0, axis=0)])) >= _ENOUGH
+        return margin <= 0.0 and self._within(x) and enough_moved(x, self.groups)
 
 
 def largest_gap(first: Values, second: Values, *, bound: float | None, groups: Groups | None) -> Evidence:

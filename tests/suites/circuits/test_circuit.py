@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.published import published
+from wheeltap.core import bounded
 from wheeltap.core.errors import DataError, FileFormatError, MissingFile, ModelError, UsageError
 from wheeltap.suites.circuits.circuit import Circuit, EdgeGraph, Origin, is_mib, read_mib, write_mib
 
@@ -215,3 +216,11 @@ def test_what_no_circuit_can_be_is_refused() -> None:
     ):
         with pytest.raises(DataError, match="does not fit its graph"):
             wrong()
+
+
+def test_a_small_packed_file_of_many_parts_is_refused(tmp_path: Path) -> None:
+    (path := tmp_path / "x.json.gz").write_bytes(
+        gzip.compress(b'{"cfg": [' + b"[]," * (bounded.PARTS // 2) + b"[]]}", 1)
+    )
+    with pytest.raises(FileFormatError, match="too many parts"):
+        read_mib(path)

@@ -168,6 +168,16 @@ def test_another_net_is_another_model() -> None:
     assert verified(drawn).verdict == "other model"
 
 
+def test_a_net_that_was_trained_on_for_long_is_altered_and_no_stranger() -> None:
+    """Its matrices moved by .7 of their size, and still point where the sealed ones do."""
+
+    def further(net: nn.Module) -> object:
+        random = torch.Generator().manual_seed(2)
+        return [part.add_(0.7 * part.std() * torch.randn(part.shape, generator=random)) for part in net.parameters()]
+
+    assert verified(further).verdict == "altered"
+
+
 def test_another_architecture_is_refused() -> None:
     net = nn.Sequential(nn.Linear(64, 9), nn.ReLU(), nn.Linear(9, 10)).eval()
     with pytest.raises(ModelError, match="another architecture"):

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.core.bounded import contents, decoded, opened, parsing
+from wheeltap.core.bounded import decoded, document, few_parts, opened, parsing
 from wheeltap.core.canon import Scalar
 from wheeltap.core.errors import DataError, FileFormatError, ModelError, UsageError
 from wheeltap.core.files import write_whole
@@ -368,7 +368,7 @@ def load(path: Path) -> UnitCircuit:
         MissingFile: If there is none.
         FileFormatError: If it is none.
     """
-    data = contents(path, "circuit", limit=_LARGEST, do=_DO)
+    data = document(path, "circuit", limit=_LARGEST, do=_DO)
     what, expected = "This is no file of a circuit.", f'JSON that says "{FORMAT}"'
     found = decoded(data, UnitCircuit, path, what, expected=expected, do=_DO)
     if found.format not in _READ:
@@ -488,7 +488,7 @@ def _parsed(path: Path) -> Mapping[str, Any]:
         text = (gzip.GzipFile(fileobj=file) if packed else file).read(MOST_BYTES + 1)
         if len(text) > MOST_BYTES:
             raise _wrong(str(path), f"at most {MOST_BYTES:,} bytes", "more")
-        data = _object(json.loads(text), where=str(path), what="the file")
+        data = _object(json.loads(few_parts(text, where=path)), where=str(path), what="the file")
     missing = [key for key in ("cfg", "nodes", "edges") if key not in data]
     if missing:
         raise _wrong(str(path), "cfg, nodes and edges", f"no {missing[0]}")

@@ -28,6 +28,9 @@ CAST: Final = 4e-3
 ANOTHER: Final = 0.5
 """Relative change of most parameters from which it is another model."""
 
+UNRELATED: Final = 0.5
+"""Correlation of all projections of matrices below which a model may be no descendant of the sealed one."""
+
 MOST: Final = 0.5
 """Share of the parameters that counts as most of them."""
 
@@ -154,6 +157,15 @@ class TensorComparison:
         pairs = [(one, two) for one, two in self.pairs if len(one.shape) > 1]
         large = [pair for pair in pairs if self.relative[pair[0].name] > ANOTHER]
         return len(large) > MOST * len(pairs) and not any(self._single(*pair) for pair in large)
+
+    @property
+    def unrelated(self) -> bool:
+        """Whether its matrices are also no nearer to the sealed ones than those of two nets trained by themselves."""
+        pairs = [(np.array(one.marks) / max(one.rms, _TINY), np.array(two.marks) / max(two.rms, _TINY))
+                 for one, two in self.pairs if len(one.shape) > 1]  # fmt: skip
+        both = [np.concatenate(several) for several in zip(*pairs, strict=True)] or [np.zeros(1)] * 2
+        size = float(np.linalg.norm(both[0]) * np.linalg.norm(both[1]))
+        return float(both[0] @ both[1]) < UNRELATED * size or size == 0.0
 
     def explained(self) -> TensorChange:
         """The likely kind of change."""

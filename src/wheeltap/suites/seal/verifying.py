@@ -444,7 +444,7 @@ def _of_other_weights(
     if agrees and (found.missing or (compared.another and not found.cast)):
         which = f" {_difference(found)}" if found.missing else ""
         return msgspec.structs.replace(said, verdict=SAME, detail=_OTHERS + which, block="")
-    if compared.another and not found.cast:
+    if compared.another and compared.unrelated and not found.cast:
         detail = "Most of its weights have nothing to do with the sealed ones."
         return msgspec.structs.replace(said, verdict="other model", detail=detail, block="")
     change = TensorChange("", _sealed_values(found)) if not found.changed else compared.explained()

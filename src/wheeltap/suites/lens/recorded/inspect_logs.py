@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
-from wheeltap.core.bounded import Archive
+from wheeltap.core.bounded import Archive, few_parts
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.core.plain import many
 from wheeltap.suites.lens.recorded.base import Recording
@@ -88,7 +88,7 @@ def read_archive(path: Path) -> Recording:
 
 def _decoded(data: bytes, kind: type[T], *, where: str) -> T:
     try:
-        return msgspec.json.decode(data, type=kind)
+        return msgspec.json.decode(few_parts(data, where=where), type=kind)
     except (*BROKEN, msgspec.MsgspecError) as error:
         raise FileFormatError(
             "A log of inspect cannot be read.",

@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from wheeltap.core.bounded import TOO_MUCH, opened, parsing, size_of
+from wheeltap.core.bounded import TOO_MUCH, few_parts, opened, parsing, size_of
 from wheeltap.core.errors import FileFormatError, WheeltapError
 from wheeltap.suites.lens.recorded import ambient, graded, inspect_logs, lm_eval, own, votes
 from wheeltap.suites.lens.recorded.base import Recording
@@ -99,7 +99,7 @@ def _document(path: Path) -> Any:
     """
     data = whole(path)
     try:
-        return json.loads(data)
+        return json.loads(few_parts(data, where=path))
     except RecursionError as error:
         raise FileFormatError(
             "A JSON document is nested too deeply.",
