@@ -15,6 +15,7 @@ from typing import Any, Final, cast, final
 import msgspec
 
 from wheeltap.core import seeds
+from wheeltap.core.bounded import few_parts
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.core.plain import many
 from wheeltap.suites.lens.recorded.ambient import confirmed
@@ -221,7 +222,7 @@ def document(path: Path) -> Recording:
     """
     data = whole(path)
     try:
-        held = msgspec.json.decode(data, type=dict[str, dict[str, Any]])
+        held = msgspec.json.decode(few_parts(data, where=path), type=dict[str, dict[str, Any]])
     except (*BROKEN, msgspec.MsgspecError) as error:
         raise FileFormatError(
             "A file of votes cannot be read.", where=placed(str(path), data, error), expected=LEWIDI, got=str(error)
