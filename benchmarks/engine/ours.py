@@ -13,7 +13,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.fast.heads import HeadAblation, screened
-from wheeltap.engine.fast.low_rank import LowRankCopies, NoisyCopy
+from wheeltap.engine.fast.low_rank import LowRankCopies
 from wheeltap.engine.fast.prefix import PrefixCache
 from wheeltap.perturb.noise import LowRankNoise, RelativeNoise
 
@@ -94,7 +94,7 @@ def low_rank(repeats: int) -> Iterator[Row]:
 
         def together(copies: LowRankCopies = copies, draws: Iterator[int] = draws) -> None:
             first = 8 * next(draws)
-            copies.scores([NoisyCopy(DOSE, seed) for seed in range(first, first + 8)], root=0)
+            copies.scores([(DOSE, seed) for seed in range(first, first + 8)], root=0)
 
         together()  # proves itself against the written disturbance
         found = ratio(_clean(subject, task), together, repeats=repeats, per=8)
@@ -111,7 +111,7 @@ def beside(repeats: int) -> Iterator[Row]:
     copies, draws = LowRankCopies(subject, task, LowRankNoise()), count()
 
     def trial() -> None:
-        copies.scores([NoisyCopy(DOSE, next(draws))], root=0)
+        copies.scores([(DOSE, next(draws))], root=0)
 
     trial()  # proves itself against the written disturbance
     found = ratio(_clean(subject, task), trial, repeats=repeats)

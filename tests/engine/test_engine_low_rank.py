@@ -18,7 +18,7 @@ from wheeltap.core.records import Outcome, Trial
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
-from wheeltap.engine.fast.low_rank import LowRankCopies, NoisyCopy
+from wheeltap.engine.fast.low_rank import LowRankCopies
 from wheeltap.engine.run import run_trials
 from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.models.mlp import mlp
@@ -26,7 +26,7 @@ from wheeltap.perturb.base import Draw, Weights
 from wheeltap.perturb.noise import LowRankNoise
 
 ROOT, SEEDS, DOSE = 7, (3, 4, 9), 0.2
-COPIES = [NoisyCopy(DOSE, seed) for seed in SEEDS]
+COPIES = [(DOSE, seed) for seed in SEEDS]
 
 
 def flat(inputs: Tensor, *, options: int = 4, batch: int = 4) -> Task:
@@ -105,7 +105,7 @@ def test_one_pass_over_the_weights_serves_all_copies() -> None:
     rows: list[int] = []
     first = subject.model.get_submodule("0")
     hook = first.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
-    copies.scores([NoisyCopy(DOSE, seed) for seed in range(8)], root=ROOT)
+    copies.scores([(DOSE, seed) for seed in range(8)], root=ROOT)
     hook.remove()
     assert rows == [8 * 4, 8 * 4, 8 * 1], "three batches of 4, 4 and 1"
 
@@ -135,9 +135,9 @@ def test_as_many_copies_share_a_pass_as_fill_the_cache(tokens: int, at_once: int
 def test_dose_zero_is_the_clean_model() -> None:
     subject, task = CASES["mlp"]()
     clean, copies = task.scores(subject.model), LowRankCopies(subject, task, LowRankNoise())
-    assert torch.allclose(copies.scores([NoisyCopy(0.0, seed) for seed in SEEDS], root=ROOT), clean, atol=1e-6)
+    assert torch.allclose(copies.scores([(0.0, seed) for seed in SEEDS], root=ROOT), clean, atol=1e-6)
     with pytest.raises(UsageError, match="outside the domain"):
-        copies.scores([NoisyCopy(-1.0, 0)], root=ROOT)
+        copies.scores([(-1.0, 0)], root=ROOT)
 
 
 class Centring(nn.Module):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from wheeltap.core.errors import UsageError
-from wheeltap.engine.inside.matching import Search, match
+from wheeltap.engine.inside.matching import match
 
 Floats = NDArray[np.float64]
 
@@ -21,7 +21,7 @@ def test_a_rising_effect_is_met_if_and_only_if_it_gets_so_far(
     def effect(_: NDArray[np.int64], sizes: Floats) -> Floats:
         return cap * np.tanh(scale * sizes**power)
 
-    found = match(effect, np.array([guess]), Search(target=0.1, bound=3.0))
+    found = match(effect, np.array([guess]), target=0.1, bound=3.0)
     furthest = float(effect(np.zeros(1, dtype=np.int64), np.array([3.0]))[0])
     if furthest > 0.1 * 1.01:
         assert found.reached[0]
@@ -41,7 +41,7 @@ def test_many_are_met_in_few_evaluations_each() -> None:
         seen.append(len(index))
         return np.tanh(slope[index] * sizes)
 
-    found = match(effect, np.full(500, 0.05), Search(target=0.1, bound=3.0))
+    found = match(effect, np.full(500, 0.05), target=0.1, bound=3.0)
     assert found.reached.all()
     assert found.effect == pytest.approx(0.1, rel=0.01)
     assert sum(seen) == found.evaluations.sum()
@@ -54,8 +54,8 @@ def test_a_search_ends_where_its_mean_would_be_passed() -> None:
     def effect(index: NDArray[np.int64], sizes: Floats) -> Floats:
         return np.where(index % 2 == 0, np.where(sizes < 0.7, 0.01 * sizes, 1.0), sizes)
 
-    whole = match(effect, np.full(100, 0.05), Search(target=0.1, bound=3.0))
-    bounded = match(effect, np.full(100, 0.05), Search(target=0.1, bound=3.0, mean=5.0))
+    whole = match(effect, np.full(100, 0.05), target=0.1, bound=3.0)
+    bounded = match(effect, np.full(100, 0.05), target=0.1, bound=3.0, mean=5.0)
     assert whole.evaluations.mean() > 5.0 >= bounded.evaluations.mean()
     assert bounded.reached.tolist() == whole.reached.tolist() == [False, True] * 50
     last = effect(np.arange(100), bounded.size)
@@ -63,25 +63,25 @@ def test_a_search_ends_where_its_mean_would_be_passed() -> None:
 
 
 def test_a_jump_over_the_target_is_not_reached() -> None:
-    found = match(lambda _, s: np.where(s < 0.7, 0.01 * s, 1.0), np.array([0.1]), Search(target=0.1, bound=3.0))
+    found = match(lambda _, s: np.where(s < 0.7, 0.01 * s, 1.0), np.array([0.1]), target=0.1, bound=3.0)
     assert not found.reached[0]
     assert found.evaluations[0] <= 40
 
 
 def test_what_does_nothing_is_told_after_few_evaluations() -> None:
-    found = match(lambda _, s: 0.0 * s, np.array([0.1, 3.0]), Search(target=0.1, bound=3.0))
+    found = match(lambda _, s: 0.0 * s, np.array([0.1, 3.0]), target=0.1, bound=3.0)
     assert not found.reached.any()
     assert found.size.tolist() == [3.0, 3.0]
     assert found.evaluations.max() <= 5
 
 
 def test_an_effect_that_comes_and_goes_is_met_on_some_slope() -> None:
-    found = match(lambda _, s: np.abs(np.sin(5 * s)), np.array([0.9]), Search(target=0.3, bound=3.0))
+    found = match(lambda _, s: np.abs(np.sin(5 * s)), np.array([0.9]), target=0.3, bound=3.0)
     assert found.reached[0]
 
 
 def test_what_cannot_be_sought_is_refused() -> None:
     with pytest.raises(UsageError):
-        Search(target=0.0, bound=1.0)
+        match(lambda _, s: s, np.ones(1), target=0.0, bound=1.0)
     with pytest.raises(UsageError):
-        match(lambda _, s: s * np.nan, np.ones(1), Search(target=0.1, bound=3.0))
+        match(lambda _, s: s * np.nan, np.ones(1), target=0.1, bound=3.0)

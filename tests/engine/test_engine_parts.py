@@ -17,7 +17,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.inside.units import to_drawn_rows
 from wheeltap.engine.readings import create
-from wheeltap.engine.readings.parts import BehaviourHalves, UnitAblation, UnitSets, costliest, named, random_like, worst
+from wheeltap.engine.readings.parts import UnitAblation, UnitSets, costliest, halves_of, named, random_like, worst
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.readings.parts import ABLATIONS
 from wheeltap.testing.planted import numbers as doubles
@@ -43,7 +43,7 @@ def task(subject: Subject) -> Task:
 
 
 def bench_of(subject: Subject, task: BaseTask, behaviour: int | None = None) -> UnitSets:
-    return UnitSets(subject, task, BehaviourHalves.of(task, behaviour, seeds.generator(0, "parts", 0, "halves")))
+    return UnitSets(subject, task, halves_of(task, behaviour, seeds.generator(0, "parts", 0, "halves")))
 
 
 def slowly(model: nn.Module, inputs: Tensor, units: Tensor, value: list[Tensor]) -> Tensor:
@@ -125,7 +125,7 @@ def test_the_reading_is_what_its_parts_are(subject: Subject, task: Task) -> None
     assert float(read.values["total"]) == 11 and float(read.values["guided"]) == 1
     bench = bench_of(subject, task)
     chosen = named(bench.hiddens, "0:0,3;2:1", where="net")
-    half = bench.halves.measured_on
+    half = bench.halves[1]
     for name, side in (("without", chosen), ("alone", ~chosen)):
         for place, run in enumerate((bench.zero(side), bench.mean(side))):
             loss = torch.nn.functional.cross_entropy(run.scores[half], task.targets[half], reduction="none")
@@ -140,11 +140,11 @@ def test_the_reading_is_what_its_parts_are(subject: Subject, task: Task) -> None
 
 def test_halves_share_no_example_and_keep_to_the_behaviour(subject: Subject, task: Task) -> None:
     rng = seeds.generator(0, "halves")
-    halves = BehaviourHalves.of(task, None, rng)
-    assert sorted(torch.cat([halves.chosen_on, halves.measured_on]).tolist()) == list(range(60))
+    halves = halves_of(task, None, rng)
+    assert sorted(torch.cat([*halves]).tolist()) == list(range(60))
     common = int(task.targets.mode().values)
-    of_class = BehaviourHalves.of(task, common, rng)
-    members = torch.cat([of_class.chosen_on, of_class.measured_on])
+    of_class = halves_of(task, common, rng)
+    members = torch.cat(of_class)
     assert bool((task.targets[members] == common).all()) and len(members) == int((task.targets == common).sum())
 
 
@@ -152,7 +152,7 @@ def test_what_is_chosen_knows_nothing_of_the_half_that_is_measured(subject: Subj
     bench = bench_of(subject, task)
     chosen = costliest(bench, 0.3, most=100)
     spoilt = task.targets.clone()
-    spoilt[bench.halves.measured_on] = (spoilt[bench.halves.measured_on] + 1) % 3
+    spoilt[bench.halves[1]] = (spoilt[bench.halves[1]] + 1) % 3
     blind = bench_of(subject, Task(task.inputs, spoilt))
     assert torch.equal(costliest(blind, 0.3, most=100), chosen)
     alone = [bench.mean(unit).harm for unit in torch.eye(11, dtype=torch.bool)]
@@ -195,7 +195,7 @@ def test_the_search_finds_the_worst_of_all_subsets_or_one_nearly_as_bad() -> Non
     task = taught(subject.model, numbers(80, 3, seed=3))
     reached: list[float] = []
     for split in range(12):
-        bench = UnitSets(subject, task, BehaviourHalves.of(task, None, seeds.generator(split, "halves")))
+        bench = UnitSets(subject, task, halves_of(task, None, seeds.generator(split, "halves")))
         side = bench.none()
         side[2:10] = True
         subsets = [side.clone().masked_scatter(side, torch.tensor(bits)) for bits in product((False, True), repeat=8)]
@@ -221,7 +221,7 @@ def test_the_slope_promises_what_small_steps_do() -> None:
     bench = bench_of(Subject(model, name="double"), task)
     [units] = masks(1)
     promise = bench.promise(UnitAblation(units, bench.clean, 0.0), seeds.generator(0))
-    held, half = [values.mean(0) for values in activations(model, inputs)], bench.halves.chosen_on
+    held, half = [values.mean(0) for values in activations(model, inputs)], bench.halves[0]
 
     def harm(degree: Tensor) -> float:
         with torch.no_grad():

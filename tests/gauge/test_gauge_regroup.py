@@ -97,7 +97,7 @@ def test_function_noise_is_the_same_draw_by_draw(name: str) -> None:
     for one in (subject, twin):
         known = layer_moments(one, task)
         assert not known.left_out
-        with torch.no_grad(), Disturbance(one, create("function"), WHOLE, known.factors) as disturbance:
+        with torch.no_grad(), Disturbance(one, create("function"), WHOLE, known.known) as disturbance:
             disturbance.apply(0.3, root=0, seed=1)
             given.append(one.model(numbers(50, seed=9)))
     with torch.no_grad():
@@ -113,7 +113,7 @@ def test_function_noise_of_a_folded_norm_is_as_large() -> None:
     moved: list[float] = []
     for one in (subject, cut_anew(subject)):
         known = layer_moments(one, task)
-        with torch.no_grad(), Disturbance(one, create("function"), WHOLE, known.factors) as disturbance:
+        with torch.no_grad(), Disturbance(one, create("function"), WHOLE, known.known) as disturbance:
             clean = copy.deepcopy(one.model)(task.inputs)
             squares: list[float] = []
             for seed in range(60):

@@ -130,9 +130,9 @@ def test_the_scale_is_exact_in_expectation(kind: str) -> None:
     places = output.numel() / layer.units
     assert float(rows.trace()) == pytest.approx(float(output.square().sum()) / places, rel=1e-6)
     collector = moments.Collector(case.subject, [layer], [layer.name])
-    with collector.read.products, torch.no_grad():
+    with collector.products, torch.no_grad():
         case.subject.model(inputs)
-    gram = collector.read.grams[layer.name][0]
+    gram = collector.grams[layer.name][0]
     assert gram.rows == places
     moment = gram.body
     if layer.bias is not None:

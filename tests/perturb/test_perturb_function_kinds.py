@@ -72,7 +72,7 @@ def cases(model: nn.Module, inputs: Tensor, maps: Callable[[], Iterator[Map]]) -
     layers = {layer.name: layer for layer in subject.layers}
     with torch.no_grad():
         return {
-            f"{one.layer} {one.part}": ratio(subject, layers[one.layer], known.factors[one.layer], one)
+            f"{one.layer} {one.part}": ratio(subject, layers[one.layer], known.known[one.layer], one)
             for one in maps()
         }
 
@@ -214,7 +214,7 @@ def test_a_transposed_convolution_at_every_place_of_its_output() -> None:
     )
     subject = Subject(model.eval())
     task = Task(IMAGES, torch.zeros(40, dtype=torch.long))
-    known = layer_moments(subject, task).factors["0"]
+    known = layer_moments(subject, task).known["0"]
     (layer,) = subject.layers
     assert isinstance(known, BlockFactors) and len(known.factors) == 2
     clean = Weights(model[0].weight.detach(), model[0].bias.detach())
@@ -254,7 +254,7 @@ def test_a_weight_that_its_module_computes(norm: Callable[[nn.Module], nn.Module
     subject = Subject(model.eval())
     task = Task(rows, torch.zeros(60, dtype=torch.long))
     settle(subject, task)
-    layer, known = subject.layers[0], layer_moments(subject, task).factors["0"]
+    layer, known = subject.layers[0], layer_moments(subject, task).known["0"]
     assert isinstance(known, Factors)
     held, bias = subject.weight(layer).detach(), model[0].bias.detach()
     with torch.no_grad():
@@ -288,7 +288,7 @@ def test_each_expert_of_a_fused_mixture() -> None:
             inner = nn.functional.silu(gate) * up
             for name, given in (("gate_up_proj", own), ("down_proj", inner)):
                 layer = layers[f"inner.model.layers.0.mlp.experts.{name}"]
-                factors = known.factors[layer.name]
+                factors = known.known[layer.name]
                 assert isinstance(factors, BlockFactors)
                 if factors.factors[at] is not None:
                     seen += 1

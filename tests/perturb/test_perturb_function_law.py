@@ -97,9 +97,9 @@ def test_dose_one_moves_every_layer_by_as_much_as_it_gives(name: str, dtype: tor
     settle(subject, task)
     moments = layer_moments(subject, task)
     ratios = {
-        layer.name: ratio(subject, task, layer, moments.factors[layer.name])
+        layer.name: ratio(subject, task, layer, moments.known[layer.name])
         for layer in subject.layers
-        if layer.name in moments.factors
+        if layer.name in moments.known
     }
     assert ratios.keys() | moments.left_out.keys() == {layer.name for layer in subject.layers}
     bound = 1e-3 if dtype == torch.float32 else 0.10

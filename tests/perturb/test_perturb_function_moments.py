@@ -216,7 +216,7 @@ def test_attention_sinks_count_as_inputs_and_not_as_outputs() -> None:
     tokens = torch.randint(9, (30, 5), generator=torch.Generator().manual_seed(2)).tolist()
     contexts = [[0, *row] for row in tokens]
     task = ChoiceTask(contexts, [[[1], [2]]] * 30, [0] * 30)
-    factors = moments.layer_moments(Subject(model), task).factors["1"]
+    factors = moments.layer_moments(Subject(model), task).known["1"]
     with torch.no_grad():
         # Sequences with the same tokens run once.
         hidden = model[0](torch.tensor(sorted(set(map(tuple, contexts)))))
@@ -230,8 +230,8 @@ def test_moments_in_parts_are_the_moments() -> None:
     """However the layers are divided over passes, and the rows over batches."""
     case = planted("conv")
     whole = case.factors()
-    single = moments.layer_moments(case.subject, case.task, limit=1).factors
-    batched = moments.layer_moments(case.subject, Task(inputs_of(case), case.task.targets, batch=7)).factors
+    single = moments.layer_moments(case.subject, case.task, limit=1).known
+    batched = moments.layer_moments(case.subject, Task(inputs_of(case), case.task.targets, batch=7)).known
     for other in (single, batched):
         assert list(other) == list(whole)
         for name, factors in whole.items():

@@ -10,7 +10,7 @@ from wheeltap.core.errors import UsageError
 from wheeltap.core.layer import Layer
 from wheeltap.core.site import WHOLE
 from wheeltap.engine.apply import Disturbance
-from wheeltap.engine.fast.low_rank import LowRankCopies, NoisyCopy
+from wheeltap.engine.fast.low_rank import LowRankCopies
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, Weights
 from wheeltap.perturb.noise import LowRankNoise, RelativeNoise
@@ -103,7 +103,7 @@ def test_agreement_with_independent_noise_on_the_digits_net() -> None:
     ratios: list[float] = []
     for rank in (1, 4, 16):
         copies = LowRankCopies(subject, task, LowRankNoise({"rank": rank}))
-        low = np.array([lost(copies.scores([NoisyCopy(0.6, seed)], root=0)[0]) for seed in range(draws)])
+        low = np.array([lost(copies.scores([(0.6, seed)], root=0)[0]) for seed in range(draws)])
         error = ((low.var(ddof=1) + np.var(independent, ddof=1)) / draws) ** 0.5
         assert abs(low.mean() - np.mean(independent)) <= 1.96 * error
         ratios.append(float(low.std(ddof=1) / np.std(independent, ddof=1)))

@@ -1,6 +1,6 @@
 """Disturbing a module in place and undoing it from a copy of exactly what changes; and backward passes through it."""
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, final
@@ -51,7 +51,11 @@ class Disturbance:
             and (not perturbation.needs or self.knowledge.covers(layer))
         ]
         self.left_out = {
-            layer.name: self.knowledge.why_not(layer) if perturbation.accepts(layer) else _why_not(layer, perturbation)
+            layer.name: self.knowledge.why_not(layer)
+            if perturbation.accepts(layer)
+            else "its weight is used in more than one place"
+            if layer.tied
+            else f"{perturbation.title}: not defined on it"
             for layer in layers
             if site.covers(layer.name) and layer not in self.layers
         }
@@ -142,7 +146,7 @@ class Disturbance:
                 matrix = layer.matrix(clean.weight).clone()  # of the held weight it may be a copy, not a view
                 matrix[self._position] = layer.matrix(new.weight)[self._position]
                 held.weight.data.copy_(layer.stored(matrix))
-                moved += _distance(held.weight, clean.weight)
+                moved += squares(held.weight.detach() - clean.weight)
             elif isinstance(self.perturbation, Noise):
                 moved += dose**2 * self._move(self.perturbation, layer, dose, draw, keep=keep)
                 biased = self.perturbation.moves_biases
@@ -150,10 +154,10 @@ class Disturbance:
                 new = self.perturbation.replace(layer, clean, dose, draw)
                 # A bias that is left alone is the clean one, not what the last dose made of it.
                 _write(held, Weights(new.weight, clean.bias if new.bias is None else new.bias))
-                moved += _distance(held.weight, clean.weight)
+                moved += squares(held.weight.detach() - clean.weight)
                 biased = new.bias is not None
                 if held.bias is not None and clean.bias is not None and new.bias is not None:
-                    moved += _distance(held.bias, clean.bias)
+                    moved += squares(held.bias.detach() - clean.bias)
             if layer.length is not None:
                 self._set_lengths(layer, layer.length)
             touched += self._reached(layer, draw, biased=biased)
@@ -247,15 +251,6 @@ _NAMED = 4
 """Layers that are named in a sentence; of more the number is given."""
 
 
-def _why_not(layer: Layer, perturbation: Perturbation) -> str:
-    return "its weight is used in more than one place" if layer.tied else f"{perturbation.title}: not defined on it"
-
-
-def _distance(one: Tensor, two: Tensor) -> float:
-    """Squared distance of two tensors."""
-    return squares(one.detach() - two)
-
-
 def _write(held: Weights, new: Weights) -> None:
     with torch.no_grad():
         held.weight.data.copy_(new.weight)
@@ -272,7 +267,9 @@ class ModelState:
 
     def __init__(self, subject: Subject) -> None:
         self._modules = [
-            (module, dict(vars(module)), list(_buffers(module))) for _, module in named_modules(subject.model)
+            (module, dict(vars(module)), [(name, one, one.detach().clone()) for name, one in buffers])
+            for _, module in named_modules(subject.model)
+            for buffers in [list(module.named_buffers(recurse=False))]
         ]
         self._flags = [(parameter, parameter.requires_grad) for parameter in subject.model.parameters()]
 
@@ -290,12 +287,6 @@ class ModelState:
                     buffer.data.copy_(contents)
         for parameter, flag in self._flags:
             parameter.requires_grad_(flag)
-
-
-def _buffers(module: nn.Module) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Name, tensor and a copy of what it holds, of each buffer of one module."""
-    for name, buffer in module.named_buffers(recurse=False):
-        yield name, buffer, buffer.detach().clone()
 
 
 @contextmanager

@@ -69,9 +69,11 @@ def settle(subject: Subject, task: BaseTask) -> CleanPasses:
             draws = _random_state(subject) != drawn
             first = described(subject.model)
             rewritten = any(name.startswith(_WEIGHT) for name in found.differing(first))
-            writes = _writes(subject)
+            # How often torch saw each parameter written into.
+            held = {name: one for name, one in subject.model.named_parameters() if not one.is_inference()}
+            writes = {name: one._version for name, one in held.items()}  # pyright: ignore[reportPrivateUsage]
             tied, right, traces = _used(subject, task)
-            _require_unwritten(subject, writes)
+            _require_unwritten(subject, [name for name, one in held.items() if one._version != writes[name]])  # pyright: ignore[reportPrivateUsage]
             after = described(subject.model)
             passing = first.differing(after)
             _require_still(subject, passing)
@@ -213,15 +215,8 @@ def _require_still(subject: Subject, passing: Set[str]) -> None:
         )
 
 
-def _writes(subject: Subject) -> dict[str, int]:
-    """How often torch saw each parameter written into."""
-    named = subject.model.named_parameters()
-    return {name: parameter._version for name, parameter in named if not parameter.is_inference()}  # pyright: ignore[reportPrivateUsage]
-
-
-def _require_unwritten(subject: Subject, before: dict[str, int]) -> None:
+def _require_unwritten(subject: Subject, written: list[str]) -> None:
     """Raises ``ModelError`` if a pass wrote into a weight, with whatever: it would undo what a disturbance writes."""
-    written = [name for name, count in _writes(subject).items() if before.get(name, count) != count]
     if written:
         raise ModelError(
             "The forward writes into the model's own weights.",

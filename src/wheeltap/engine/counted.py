@@ -111,8 +111,12 @@ def _numbers(value: Any, depth: int = 0) -> Iterator[Numbers]:
             yield bytes(value)
     elif isinstance(value, np.ndarray):
         array = cast("NDArray[Any]", value)
-        if array.dtype.kind in "fiu" and _tells(array):
-            yield array
+        wide = sum(size > 1 for size in array.shape) >= _AXES
+        if array.dtype.kind in "fiu" and (wide or array.size >= _LONG):  # along one axis a long one with two signs
+            with torch.no_grad():
+                tells = is_weight(to_tensor(array.astype(np.float64 if array.dtype.kind == "f" else np.int64)))
+            if tells:
+                yield array
     elif isinstance(value, Mapping | list | tuple):
         listed = [*(cast("Mapping[Any, Any]", value).values() if isinstance(value, Mapping) else cast("Any", value))]
         array = _listed(listed)
@@ -135,16 +139,6 @@ def _listed(values: Iterable[Any]) -> NDArray[Any] | None:
     except ValueError:  # of unequal lengths
         return None
     return array if array.size >= _LONG else None
-
-
-def _tells(array: NDArray[Any]) -> bool:
-    """Whether it is a weight: along one axis a long one with two signs."""
-    wide = sum(size > 1 for size in array.shape) >= _AXES
-    if not (wide or array.size >= _LONG):
-        return False
-    kind = array.astype(np.float64 if array.dtype.kind == "f" else np.int64)
-    with torch.no_grad():
-        return is_weight(to_tensor(kind))
 
 
 _LEAST: Final = 0.005
@@ -211,12 +205,13 @@ def counted(
         ModelError: If answers are computed outside of torch by something that cannot be read.
     """
     held = [one for one in _held(subject.model, described) if not _passes(one.name, passing)]
+    least = _LEAST * sum(parameter.numel() for parameter in subject.model.parameters())
     seen = _Reach({}, frozenset(), frozenset(), outside=False)
     if traces:
-        seen = _followed(traces, held, least=_least(subject))
+        seen = _followed(traces, held, least=least)
     trial = _Trial(subject, task, scores)
     left = [one for one in held if one.name not in seen.names and (one.tensor is not None or seen.outside)]
-    mattering = trial.mattering(left)
+    mattering = trial.mattering(left) if sum(one.size for one in left) >= least else []
     if seen.outside and not mattering and described.unread:
         where, what = next(iter(described.unread.items()))
         raise ModelError(
@@ -234,7 +229,7 @@ def counted(
         own = [*subject.model.parameters(), *(one.tensor for one in held if one.tensor is not None)]
         with torch.no_grad():
             outside = constants(lambda at: batch.one(at).run(subject.model), _changed(own))
-        fixed |= outside if sum(outside.values()) >= _least(subject) else {}
+        fixed |= outside if sum(outside.values()) >= least else {}
     unused = [subject.parameter(path) for path in sorted(seen.idle)]
     alone = bool(fixed) and bool(unused) and not trial.moves(unused)
     return WeightCount(fixed, seen.idle if alone else frozenset(), bool(traces), trial.forwards)
@@ -307,11 +302,6 @@ def _held(model: nn.Module, described: Description) -> Iterator[_Candidate]:
             yield _Candidate(name, one.size, tensor)
 
 
-def _least(subject: Subject) -> float:
-    """Numbers below which what is left open is not tried."""
-    return _LEAST * sum(parameter.numel() for parameter in subject.model.parameters())
-
-
 def _passes(name: str, passing: Set[str]) -> bool:
     return not passing.isdisjoint((f"buffer {name}", f"attribute {name}", f"attribute .{name}"))
 
@@ -332,8 +322,6 @@ class _Trial:
 
     def mattering(self, left: list[_Candidate]) -> list[_Candidate]:
         """Those that the answers depend on, as far as that can be tried."""
-        if sum(one.size for one in left) < _least(self.subject):
-            return []
         given = [one for one in left if one.tensor is None]
         some = sorted(((one, one.tensor) for one in left if one.tensor is not None), key=lambda pair: -pair[0].size)
         if not self.moves([tensor for _, tensor in some]):

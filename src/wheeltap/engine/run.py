@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from itertools import groupby, zip_longest
+from itertools import chain, groupby, zip_longest
 from statistics import median_low
 
 from wheeltap.core.errors import ModelError, StoreError, UsageError, WheeltapError
@@ -44,7 +44,13 @@ def run_trials(trials: list[Trial], runner: TrialRunner, commit: Commit) -> None
     """
     for trial in trials:
         if trial.kind == "make":
-            commit(_made(trial, runner))
+            try:
+                outcome = runner.make(trial)
+            except (StoreError, UsageError):  # not the member's fault: the disk, or what was asked for
+                raise
+            except Exception as error:  # the study has a member less
+                outcome = _failed(trial, error)
+            commit(outcome)
     rest = [trial for trial in trials if trial.kind != "make"]
     by_subject = groupby(_grouped(rest), key=lambda group: group[0].subject)
     for fingerprint, groups in by_subject:
@@ -52,8 +58,8 @@ def run_trials(trials: list[Trial], runner: TrialRunner, commit: Commit) -> None
             subject = runner.subject(fingerprint)
         except ModelError as error:
             # A control copy that cannot be made is a control less; the audits say so.
-            for group in groups:
-                _give_up(group, commit, status="failed", error=error)
+            for trial in chain.from_iterable(groups):
+                commit(_failed(trial, error))
             continue
         with threads_for(subject.record.parameters), unharmed(subject):
             for group in groups:
@@ -62,17 +68,18 @@ def run_trials(trials: list[Trial], runner: TrialRunner, commit: Commit) -> None
 
 
 def _run_group(group: list[Trial], runner: TrialRunner, commit: Commit) -> None:
-    if group[0].kind == "clean":
-        for trial in group:
-            commit(_baseline(trial, runner))
-        return
-    if group[0].kind == "read":
+    if group[0].kind in ("clean", "read"):
         for trial in group:
             try:
-                outcome = runner.reading(trial)
+                outcome = runner.baseline(trial) if trial.kind == "clean" else runner.reading(trial)
             except Exception as error:
-                status = "skipped" if isinstance(error, WheeltapError) else "failed"
-                outcome = Outcome(key=trial.key, status=status, because=in_line(error))
+                record = runner.subject(trial.subject).record
+                if trial.kind == "clean" and (
+                    not isinstance(error, ModelError) or (record.role == "subject" and record.artifact is None)
+                ):
+                    raise  # of a control copy or a made member it costs that, and not the run
+                skipped = trial.kind == "read" and isinstance(error, WheeltapError)
+                outcome = _failed(trial, error, status="skipped" if skipped else "failed")
             commit(outcome)
         return
     if _beside(group, runner, commit):
@@ -83,7 +90,8 @@ def _run_group(group: list[Trial], runner: TrialRunner, commit: Commit) -> None:
     except Exception as error:
         # Not a fault of the run: this disturbance is not defined here (say, too few tokens for layer moments), or a
         # clean pass that it needs failed (layer moments, prefix cache), perhaps for want of memory. The others go on.
-        _give_up(group, commit, status="skipped" if isinstance(error, WheeltapError) else "failed", error=error)
+        for trial in group:
+            commit(_failed(trial, error, status="skipped" if isinstance(error, WheeltapError) else "failed"))
         return
     with disturbance:
         for trial, following in zip_longest(group, group[1:]):
@@ -95,30 +103,8 @@ def _run_group(group: list[Trial], runner: TrialRunner, commit: Commit) -> None:
             commit(outcome)
 
 
-def _made(trial: Trial, runner: TrialRunner) -> Outcome:
-    """The making of a member; where it fails, the study has a member less."""
-    try:
-        return runner.make(trial)
-    except (StoreError, UsageError):  # not the member's fault: the disk, or what was asked for
-        raise
-    except Exception as error:
-        return Outcome(key=trial.key, status="failed", because=in_line(error))
-
-
-def _baseline(trial: Trial, runner: TrialRunner) -> Outcome:
-    """A clean pass; where it is a control copy's or a made member's, its failure costs that and not the run."""
-    try:
-        return runner.baseline(trial)
-    except ModelError as error:
-        record = runner.subject(trial.subject).record
-        if record.role == "subject" and record.artifact is None:
-            raise
-        return Outcome(key=trial.key, status="failed", because=in_line(error))
-
-
-def _give_up(group: list[Trial], commit: Commit, *, status: OutcomeStatus, error: Exception) -> None:
-    for trial in group:
-        commit(Outcome(key=trial.key, status=status, because=in_line(error)))
+def _failed(trial: Trial, error: Exception, *, status: OutcomeStatus = "failed") -> Outcome:
+    return Outcome(key=trial.key, status=status, because=in_line(error))
 
 
 def _beside(group: list[Trial], runner: TrialRunner, commit: Commit) -> bool:

@@ -1,7 +1,6 @@
 """Single trials carried out on the subjects of a plan: those given, members of a study, and control copies."""
 
 import time
-from dataclasses import dataclass
 from typing import Protocol, final
 
 import msgspec
@@ -22,7 +21,7 @@ from wheeltap.engine import readings
 from wheeltap.engine.apply import Disturbance, as_before
 from wheeltap.engine.clean import clean_scores, in_line, require_repeatable, scores_of, settle, threads_for
 from wheeltap.engine.fast.folded import CACHE_BYTES
-from wheeltap.engine.fast.low_rank import LowRankCopies, NoisyCopy
+from wheeltap.engine.fast.low_rank import LowRankCopies
 from wheeltap.engine.fast.prefix import PrefixCache
 from wheeltap.engine.inside.units import few
 from wheeltap.engine.needs.gather import gather, of_another
@@ -32,6 +31,12 @@ from wheeltap.engine.needs.tuning import TuningCopy
 from wheeltap.engine.readings.census import outliers
 from wheeltap.perturb import Perturbation, create
 from wheeltap.perturb.noise import LowRankNoise
+
+_OF_THE_SUBJECT = ("moments", "inputs", "heads", "slopes")
+"""What is read from the subject and task alone, whatever the perturbation's settings."""
+
+_Part = tuple[BaseTask, NDArray[np.intp]]
+"""A part of the task: its examples as a task of their own, and their indices."""
 
 
 class Maker(Protocol):
@@ -48,95 +53,6 @@ class Maker(Protocol):
     def make(self, record: SubjectRecord, trial: Trial) -> Outcome:
         """Makes a member where it is not there yet; its outcome holds the digest of its weights."""
         ...
-
-
-@final
-class SubjectPool:
-    """Subjects by fingerprint. Beside those that were given, one member and one copy are held at a time.
-
-    Args:
-        subjects: As they were given.
-        records: Of members and control copies, each with how it is made.
-        task: The examples.
-        maker: Of the members.
-    """
-
-    def __init__(
-        self, subjects: list[Subject], records: tuple[SubjectRecord, ...], task: BaseTask, maker: Maker | None
-    ) -> None:
-        self._task, self._maker = task, maker
-        self._given = {subject.record.fingerprint: subject for subject in subjects}
-        self._records = {record.fingerprint: record for record in records}
-        self._member: Subject | None = None
-        self._copy: Subject | None = None
-        self._families: dict[str, gauge.Family | None] = {}
-
-    def given(self, fingerprint: str) -> bool:
-        """Whether the subject was given, or is the one held last: nothing has to be made for it."""
-        return fingerprint in self._given or any(
-            one is not None and one.record.fingerprint == fingerprint for one in (self._member, self._copy)
-        )
-
-    def record(self, fingerprint: str) -> SubjectRecord:
-        """How a member or copy is made.
-
-        Raises:
-            UsageError: If the plan names a subject that is not at hand.
-        """
-        found = self._records.get(fingerprint)
-        if found is None:
-            raise self._unknown(fingerprint)
-        return found
-
-    def subject(self, fingerprint: str) -> Subject:
-        """The subject with this fingerprint; a member is loaded or made, a control copy is made from its base.
-
-        Raises:
-            UsageError: If the plan names a subject that is not at hand.
-            WheeltapError: If it cannot be made.
-        """
-        if fingerprint in self._given:
-            self._copy = None  # trials come subject by subject: this one may need the memory
-            return self._given[fingerprint]
-        for held in (self._member, self._copy):
-            if held is not None and held.record.fingerprint == fingerprint:
-                return held
-        record = self.record(fingerprint)
-        if record.made is None or record.base is None:
-            if self._maker is None:
-                raise self._unknown(fingerprint)
-            self._member = self._copy = None
-            member = Subject(self._maker.module(record), name=record.name)
-            settle(member, self._task)
-            member.known_as(record)
-            self._member = member
-            return member
-        self._copy = None
-        if record.base not in self._given and record.base not in self._records:
-            raise self._unknown(fingerprint)
-        base = self.subject(record.base)
-        with as_before(base), threads_for(record.parameters):  # finding its structure runs its forward
-            run = few(self._task, base.model)
-            if record.base not in self._families:
-                found = gauge.find(base.model, run)
-                self._families[record.base] = found if isinstance(found, gauge.Family) else None
-            model = gauge.twin(base.model, record.made, run, family=self._families[record.base])
-        self._copy = base.derived(model, record)
-        return self._copy
-
-    def make(self, trial: Trial) -> Outcome:
-        """Carries out the making of a member."""
-        if self._maker is None:
-            raise self._unknown(trial.subject)
-        return self._maker.make(self.record(trial.subject), trial)
-
-    def _unknown(self, fingerprint: str) -> UsageError:
-        return UsageError(
-            "The plan names a subject that was not given.",
-            where=fingerprint,
-            expected=", ".join(s.name for s in self._given.values()),
-            do="The model changed since the plan was made: make a new plan.",
-        )
 
 
 @final
@@ -163,27 +79,72 @@ class TrialRunner:
         memory: int | None = None,
         maker: Maker | None = None,
     ) -> None:
-        self.task = task
+        self.task, self._maker = task, maker
         self._cache_bytes = CACHE_BYTES if memory is None else memory // 2
         self._moment_bytes = MOMENT_BYTES if memory is None else memory // 2
-        self._pool = SubjectPool(subjects, records, task, maker)
+        self._given = {subject.record.fingerprint: subject for subject in subjects}
+        self._records = {record.fingerprint: record for record in records}
+        self._member: Subject | None = None
+        self._copy: Subject | None = None
+        self._families: dict[str, gauge.Family | None] = {}
         self._known: dict[tuple[str, ...], Knowledge | WheeltapError] = {}
         self._clean: dict[str, Tensor] = {}
         self._prefix: tuple[str, PrefixCache] | None = None
         self._beside: tuple[tuple[str, ...], LowRankCopies | None] | None = None
-        self._part: tuple[tuple[int, Subset], _TaskPart] | None = None
+        self._part: tuple[tuple[int, Subset], _Part] | None = None
         self.forwards = 0.0
 
     def subject(self, fingerprint: str) -> Subject:
-        """The subject with this fingerprint; a member or control copy is made when it is first needed.
+        """The subject with this fingerprint; a member is loaded or made, a control copy is made from its base.
 
         Raises:
             UsageError: If the plan names a subject that is not at hand.
+            WheeltapError: If it cannot be made.
         """
-        if not self._pool.given(fingerprint):
-            self._prefix, self._beside = None, None
-            self._make_room(self._pool.record(fingerprint))
-        return self._pool.subject(fingerprint)
+        if fingerprint in self._given:
+            self._copy = None  # trials come subject by subject: this one may need the memory
+            return self._given[fingerprint]
+        for held in (self._member, self._copy):
+            if held is not None and held.record.fingerprint == fingerprint:
+                return held
+        self._prefix, self._beside = None, None
+        record = self._record(fingerprint)
+        self._make_room(record)
+        if record.made is None or record.base is None:
+            if self._maker is None:
+                raise self._unknown(fingerprint)
+            self._member = self._copy = None
+            member = Subject(self._maker.module(record), name=record.name)
+            settle(member, self.task)
+            member.known_as(record)
+            self._member = member
+            return member
+        self._copy = None
+        if record.base not in self._given and record.base not in self._records:
+            raise self._unknown(fingerprint)
+        base = self.subject(record.base)
+        with as_before(base), threads_for(record.parameters):  # finding its structure runs its forward
+            run = few(self.task, base.model)
+            if record.base not in self._families:
+                found = gauge.find(base.model, run)
+                self._families[record.base] = found if isinstance(found, gauge.Family) else None
+            model = gauge.twin(base.model, record.made, run, family=self._families[record.base])
+        self._copy = base.derived(model, record)
+        return self._copy
+
+    def _record(self, fingerprint: str) -> SubjectRecord:
+        """How a member or copy is made."""
+        if fingerprint not in self._records:
+            raise self._unknown(fingerprint)
+        return self._records[fingerprint]
+
+    def _unknown(self, fingerprint: str) -> UsageError:
+        return UsageError(
+            "The plan names a subject that was not given.",
+            where=fingerprint,
+            expected=", ".join(s.name for s in self._given.values()),
+            do="The model changed since the plan was made: make a new plan.",
+        )
 
     def make(self, trial: Trial) -> Outcome:
         """The making of a member: ``done`` with the digest of its weights, or how its training ended.
@@ -191,7 +152,9 @@ class TrialRunner:
         Raises:
             WheeltapError: If it cannot be made at all.
         """
-        return self._pool.make(trial)
+        if self._maker is None:
+            raise self._unknown(trial.subject)
+        return self._maker.make(self._record(trial.subject), trial)
 
     def know_clean(self, fingerprint: str, scores: NDArray[np.float32]) -> None:
         """Takes a subject's undisturbed scores from a store."""
@@ -204,23 +167,22 @@ class TrialRunner:
             self._clean[fingerprint] = self.scores(subject)
         return self._clean[fingerprint]
 
-    def scores(self, subject: Subject, *, share: float = 1.0, chosen: "_TaskPart | None" = None) -> Tensor:
+    def scores(self, subject: Subject, *, share: float = 1.0, chosen: _Part | None = None) -> Tensor:
         """One pass over the task or the ``chosen`` part, or the ``share`` of one that a prefix cache leaves.
 
         Where memory runs out it is tried again with half of the batch, down to single examples.
         """
-        task = self.task if chosen is None else chosen.task
         self.forwards += share
-        return scores_of(subject.model, task)
+        return scores_of(subject.model, self.task if chosen is None else chosen[0])
 
-    def chosen(self, trial: Trial) -> "_TaskPart | None":
+    def chosen(self, trial: Trial) -> _Part | None:
         """The part of the task that a trial is measured on; the last one made is kept, for the doses of a draw."""
         if trial.subset is None:
             return None
         about = (trial.root, trial.subset)
         if self._part is None or self._part[0] != about:
             index = trial.subset.examples(len(self.task.targets), root=trial.root)
-            self._part = (about, _TaskPart(self.task.part(to_tensor(index)), index))
+            self._part = (about, (self.task.part(to_tensor(index)), index))
         return self._part[1]
 
     def prefix(self, subject: Subject) -> PrefixCache:
@@ -259,12 +221,20 @@ class TrialRunner:
         Raises:
             WheeltapError: If it cannot be read from this task.
         """
-        how = "" if perturbation.needs in READ else str(msgspec.to_builtins(perturbation.settings))
-        about = (subject.record.fingerprint, perturbation.needs, how)
+        needs, settings = perturbation.needs, perturbation.settings
+        how = "" if needs in _OF_THE_SUBJECT else str(msgspec.to_builtins(settings))
+        about = (subject.record.fingerprint, needs, how)
         if about not in self._known:
             self._make_room(subject.record)
             try:
-                self._known[about] = self._gathered(subject, perturbation)
+                if needs == "other":
+                    also = self.subject(settings.also) if settings.also else None
+                    self._known[about] = of_another(subject, self.subject(settings.other), also)
+                elif needs == "tuned":
+                    self._known[about] = TuningCopy(subject, self.task, settings)
+                else:
+                    self._known[about] = known = gather(needs, subject, self.task, limit=self._moment_bytes)
+                    self.forwards += known.forwards
             except WheeltapError as error:
                 self.forwards += 1.0
                 self._known[about] = error
@@ -277,16 +247,6 @@ class TrialRunner:
         """Lets go of what is known so far where it may be large: before more is read, and before a copy is made."""
         if record.parameters >= SMALL:
             self._known.clear()
-
-    def _gathered(self, subject: Subject, perturbation: Perturbation) -> Knowledge:
-        if perturbation.needs == "other":
-            also = perturbation.settings.also
-            return of_another(subject, self.subject(perturbation.settings.other), self.subject(also) if also else None)
-        if perturbation.needs == "tuned":
-            return TuningCopy(subject, self.task, perturbation.settings)
-        known = gather(perturbation.needs, subject, self.task, limit=self._moment_bytes)
-        self.forwards += known.forwards
-        return known
 
     def reading(self, trial: Trial) -> Outcome:
         """One reading of the undisturbed subject.
@@ -361,13 +321,11 @@ class TrialRunner:
             values["rescaled"] = np.array(squared_error.rescaled(scores, self.task.targets.cpu()), dtype=np.float32)
         return Outcome(key=trial.key, status="done", values=values, seconds=time.perf_counter() - began, forwards=1.0)
 
-    def measured(
-        self, subject: Subject, scores: Tensor, chosen: "_TaskPart | None" = None
-    ) -> dict[str, NDArray[np.float32]]:
+    def measured(self, subject: Subject, scores: Tensor, chosen: _Part | None = None) -> dict[str, NDArray[np.float32]]:
         """Every measure's value per example, of the whole task or the ``chosen`` part."""
         clean, targets = self.clean(subject), self.task.targets.cpu()
         if chosen is not None:
-            clean, targets = clean[chosen.index], targets[chosen.index]
+            clean, targets = clean[chosen[1]], targets[chosen[1]]
         return {m.name: to_array(values_of(m, scores, targets, clean)) for m in self.task.measures}
 
     def disturbed(self, trial: Trial, disturbance: Disturbance, *, share: float = 1.0, keep: bool = False) -> Outcome:
@@ -375,18 +333,18 @@ class TrialRunner:
         began = time.perf_counter()
         subject, chosen = disturbance.subject, self.chosen(trial)
         path = "prefix cached" if share < 1.0 else ""
-        share *= 1.0 if chosen is None else len(chosen.index) / len(self.task.targets)
+        share *= 1.0 if chosen is None else len(chosen[1]) / len(self.task.targets)
         status, values, because = "done", {}, ""
         known = disturbance.knowledge
         before = known.forwards
         try:
             disturbance.apply(trial.dose, root=trial.root, seed=trial.seed, keep=keep)
             scores = self.scores(subject, share=share, chosen=chosen)
-            extent = _Extent(disturbance.relative_norm, disturbance.coverage, disturbance.reach)
+            extent = (disturbance.relative_norm, disturbance.coverage, disturbance.reach)
             status, values, because = self._result(subject, scores, extent, chosen)
             because = because or disturbance.untouched
             if values:
-                index = torch.arange(len(self.task.targets)) if chosen is None else to_tensor(chosen.index)
+                index = torch.arange(len(self.task.targets)) if chosen is None else to_tensor(chosen[1])
                 beside = known.kept(scores, index, root=trial.root, seed=trial.seed)
                 values |= {name: to_array(array) for name, array in beside.items()}
         except Exception as error:
@@ -411,12 +369,12 @@ class TrialRunner:
             ModelError: If the scores are not those of the plain path.
         """
         began, before = time.perf_counter(), copies.spent
-        scores = copies.scores([NoisyCopy(trial.dose, trial.seed) for trial in trials], root=trials[0].root)
+        scores = copies.scores([(trial.dose, trial.seed) for trial in trials], root=trials[0].root)
         self.forwards += copies.spent - before + len(trials)
         each, (coverage, reach) = (time.perf_counter() - began) / len(trials), copies.shares
         outcomes: list[Outcome] = []
         for trial, own in zip(trials, scores, strict=True):
-            extent = _Extent(copies.relative_norm(trial.dose), coverage, reach)
+            extent = (copies.relative_norm(trial.dose), coverage, reach)
             status, values, because = self._result(copies.subject, own, extent)
             outcomes.append(
                 Outcome(
@@ -427,11 +385,27 @@ class TrialRunner:
         return outcomes
 
     def _result(
-        self, subject: Subject, scores: Tensor, extent: "_Extent", chosen: "_TaskPart | None" = None
+        self,
+        subject: Subject,
+        scores: Tensor,
+        extent: tuple[float | None, float | None, float | None],
+        chosen: _Part | None = None,
     ) -> tuple[OutcomeStatus, dict[str, NDArray[np.float32]], str]:
-        """Status, values and reason of a disturbed subject's scores."""
+        """Status, values and reason of a disturbed subject's scores.
+
+        Args:
+            subject: The subject.
+            scores: ``[example, option]``.
+            extent: ||change|| / ||weights||, coverage and reach; see ``Disturbance.apply``.
+            chosen: Which examples they are of.
+        """
         if bool(torch.isfinite(scores).all()):
-            values = self.measured(subject, scores, chosen) | extent.values
+            values = self.measured(subject, scores, chosen)
+            for name, number in zip(("relative_norm", "coverage", "reach"), extent, strict=True):
+                # In the type of a store, so that a run that is resumed says the same to the bit; a flipped bit may have
+                # made the norm infinite.
+                if number is not None and number < np.finfo(np.float32).max:
+                    values[name] = np.array(number, dtype=np.float32)
             if all(np.isfinite(array).all() for array in values.values()):
                 return "done", values, ""
         return "diverged", {}, "The disturbed model's outputs are not finite."
@@ -455,39 +429,3 @@ class TrialRunner:
                 got="; ".join(f"{name}: {why}" for name, why in list(found.left_out.items())[:4]) or None,
             )
         return found
-
-
-@dataclass(frozen=True)
-class _Extent:
-    """How much a disturbance changes.
-
-    Attributes:
-        norm: Of the change, as a share of that of the weights.
-        coverage: Share of the weights that it touches; ``None`` where it is of a part of the model.
-        reach: The same without what every format keeps in full precision.
-    """
-
-    norm: float
-    coverage: float | None
-    reach: float | None
-
-    @property
-    def values(self) -> dict[str, NDArray[np.float32]]:
-        """As outcomes keep it, in the type of a store, so that a run that is resumed says the same to the bit."""
-        # A flipped bit may have made the norm infinite.
-        found = {"relative_norm": self.norm} if self.norm < np.finfo(np.float32).max else {}
-        found |= {} if self.coverage is None else {"coverage": self.coverage}
-        found |= {} if self.reach is None else {"reach": self.reach}
-        return {name: np.array(number, dtype=np.float32) for name, number in found.items()}
-
-
-@dataclass(frozen=True)
-class _TaskPart:
-    """A part of the task: its examples as a task of their own, and their indices."""
-
-    task: BaseTask
-    index: NDArray[np.intp]
-
-
-READ = ("moments", "inputs", "heads", "slopes")
-"""What is read from the subject and task alone, whatever the perturbation's settings."""

@@ -1,6 +1,7 @@
 """Tiny subjects with planted structure: what a disturbance does to them is known in closed form."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -38,7 +39,8 @@ class PlantedCase:
         """Layer moments, for perturbations that need them."""
         from wheeltap.engine.needs import moments
 
-        return moments.layer_moments(self.subject, self.task).factors
+        known = moments.layer_moments(self.subject, self.task).known
+        return cast("dict[str, Factors | BlockFactors]", known)
 
 
 @dataclass(frozen=True)

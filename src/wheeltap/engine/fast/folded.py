@@ -42,14 +42,6 @@ class Call:
         """Rows of the batch."""
         return len(self.scores)
 
-    def repeated(self, copies: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Arguments with each tensor's rows repeated, copy after copy; what has no row for each is left as it is."""
-        return (_repeated(self.args, copies, rows=self.rows), _repeated(self.kwargs, copies, rows=self.rows))
-
-    def same(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Whether another call was given the same."""
-        return _same(self.args, args) and _same(self.kwargs, kwargs)
-
 
 @final
 class Calls:
@@ -114,7 +106,7 @@ class Calls:
         @wraps(self.subject.model.forward)
         def answer(*args: Any, **kwargs: Any) -> Tensor:
             call, given = next(at)
-            if not call.same(args, kwargs):
+            if not (_same(call.args, args) and _same(call.kwargs, kwargs)):
                 raise ModelError(
                     "The task's calls depend on what the model answers.",
                     where=f"{self.subject.name} on {self.task.name}",
@@ -145,28 +137,26 @@ class Calls:
                     expected="a task whose scores follow from what model(...) returns",
                     do="Take the plain path: one disturbed pass after another.",
                 )
-        answers = [self._answered(call, self.output(call, copies), copies) for call in self.calls]
+        answers: list[Tensor] = []
+        for call in self.calls:
+            scores, wanted = as_scores(self.output(call, copies)), (copies * call.rows, *call.scores.shape[1:])
+            if scores.shape != wanted:
+                raise ModelError(
+                    "The model does not take its batch row by row.",
+                    where=self.subject.name,
+                    expected=f"scores {list(wanted)} for a batch repeated {copies} times",
+                    got=str(list(scores.shape)),
+                    do="Take the plain path: one disturbed pass after another.",
+                )
+            answers.append(scores.reshape(copies, call.rows, *scores.shape[1:]))
         return torch.stack([self.scores([answer[copy] for answer in answers]) for copy in range(copies)])
 
     @torch.no_grad()
     def output(self, call: Call, copies: int) -> Any:
         """What the model gives in one call that holds ``copies`` variants."""
         self.current = call
-        args, kwargs = call.repeated(copies)
+        args, kwargs = repeated_rows((call.args, call.kwargs), copies, rows=call.rows)
         return self.subject.model(*args, **kwargs)
-
-    def _answered(self, call: Call, output: Any, copies: int) -> Tensor:
-        """The scores of each copy, ``[copy, row, ...]``."""
-        scores, wanted = as_scores(output), (copies * call.rows, *call.scores.shape[1:])
-        if scores.shape != wanted:
-            raise ModelError(
-                "The model does not take its batch row by row.",
-                where=self.subject.name,
-                expected=f"scores {list(wanted)} for a batch repeated {copies} times",
-                got=str(list(scores.shape)),
-                do="Take the plain path: one disturbed pass after another.",
-            )
-        return scores.reshape(copies, call.rows, *scores.shape[1:])
 
 
 @contextmanager
@@ -210,12 +200,17 @@ def require_single_precision(subject: Subject, *, path: str) -> None:
         )
 
 
-def repeated_rows(value: Any, copies: int) -> Any:
-    """Every tensor in a (nested) tuple with its rows repeated, copy after copy."""
+def repeated_rows(value: Any, copies: int, *, rows: int | None = None) -> Any:
+    """Every tensor in a (nested) container with its rows repeated, copy after copy; of ``rows`` alone, where given."""
     if isinstance(value, Tensor):
-        return value.expand(copies, *value.shape).reshape(-1, *value.shape[1:])
-    if isinstance(value, tuple):
-        return tuple(repeated_rows(part, copies) for part in cast("tuple[Any, ...]", value))
+        whole = rows is None or (value.ndim and len(value) == rows)
+        return value.expand(copies, *value.shape).reshape(-1, *value.shape[1:]) if whole else value
+    if isinstance(value, dict):
+        held = cast("dict[Any, Any]", value)
+        return {key: repeated_rows(part, copies, rows=rows) for key, part in held.items()}
+    if isinstance(value, tuple | list):
+        parts = [repeated_rows(part, copies, rows=rows) for part in cast("list[Any]", value)]
+        return parts if isinstance(value, list) else tuple(parts)
     return value
 
 
@@ -226,18 +221,6 @@ def joined_rows(outputs: Sequence[Any]) -> Any:
     if isinstance(outputs[0], tuple):
         return tuple(joined_rows(parts) for parts in zip(*outputs, strict=True))
     return outputs[0]
-
-
-def _repeated(value: Any, copies: int, *, rows: int) -> Any:
-    if isinstance(value, Tensor):
-        return repeated_rows(value, copies) if value.ndim and len(value) == rows else value
-    if isinstance(value, dict):
-        held = cast("dict[Any, Any]", value)
-        return {key: _repeated(part, copies, rows=rows) for key, part in held.items()}
-    if isinstance(value, tuple | list):
-        parts = [_repeated(part, copies, rows=rows) for part in cast("list[Any]", value)]
-        return parts if isinstance(value, list) else tuple(parts)
-    return value
 
 
 def _same(one: Any, two: Any) -> bool:

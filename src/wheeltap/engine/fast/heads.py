@@ -13,7 +13,7 @@ Source: Michel, Levy & Neubig (2019), "Are Sixteen Heads Really Better than One?
 
 import copy
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, cast, final
@@ -37,7 +37,7 @@ from wheeltap.engine.fast.folded import (
     require_same,
     require_single_precision,
 )
-from wheeltap.engine.fast.prefix import NarrowBlock, PrefixCache, StackEnd
+from wheeltap.engine.fast.prefix import PrefixCache, StackEnd, narrowed, narrowing
 from wheeltap.engine.inside.units import few
 from wheeltap.gauge import attention
 from wheeltap.gauge.attention import AttentionLayer
@@ -188,7 +188,7 @@ class HeadAblation:
                 calls.append(Calls(subject, task))
             return calls[0].clean
 
-        with self._opened():
+        with opened(self.subject.model, self._layers):
             self.cache = PrefixCache(subject, first_recorded)
             if not calls:  # no stack of blocks to keep the outputs of
                 first_recorded(subject.model)
@@ -201,7 +201,7 @@ class HeadAblation:
         if any(len(held.wrote) != len(self.calls.calls) for held in self._layers.values()):
             raise _unknown(self.subject, "attention that does not run once in every call")
         last = next(reversed(self._layers.values()))
-        self._narrowing = NarrowBlock(subject, self.calls, self.cache, inner=[last.attention.output.path])
+        self._narrowed = narrowed(subject, self.calls, self.cache, inner=[last.attention.output.path])
         # In narrow passes the copies must be few enough to stay in the processor's cache.
         tokens = max(mixed[..., 0].numel() for mixed in last.mixed)
         self.copies = max(TOKENS // tokens, 1)
@@ -251,7 +251,7 @@ class HeadAblation:
         module = self.subject.model.get_submodule(held.output.path)
         hook = module.register_forward_pre_hook(silence)
         try:
-            with self._opened():
+            with opened(self.subject.model, self._layers):
                 return self.task.scores(self.subject.model)
         finally:
             hook.remove()
@@ -265,7 +265,7 @@ class HeadAblation:
         parts = [heads[start : start + self.copies] for start in range(0, len(heads), self.copies)]
         model, held = self.subject.model, self._layers[layer]
         module = model.get_submodule(held.path)
-        with self._opened():
+        with opened(self.subject.model, self._layers):
             if not covered:
                 whole: list[Tensor] = []
                 for part in parts:
@@ -276,7 +276,7 @@ class HeadAblation:
             for part in parts:
                 with (
                     self.cache.stopping(),
-                    self._narrowing.applied(),
+                    narrowing(self._narrowed),
                     self.cache.starting_at(block, copies=len(part)),
                     computing(module, held.without(model, part)),
                 ):
@@ -287,9 +287,6 @@ class HeadAblation:
                             end.append(reached.output)
             with self.cache.after([joined_rows(end) for end in ends]):
                 return self.calls.folded(len(heads))
-
-    def _opened(self) -> AbstractContextManager[None]:
-        return opened(self.subject.model, self._layers)
 
     def _recording(self) -> ExitStack:
         """Hooks that keep what every attention layer mixes and writes."""
@@ -443,8 +440,10 @@ def first_order(subject: Subject, task: BaseTask, of: Measure) -> Tensor:
                 raise _unscreened(subject, task, of)
             values = of(scores, part.targets.to(scores.device), scores.detach())
             total = values.sum() if single else values.mean()
-            slopes = torch.autograd.grad(total, [gate for held in gates.values() for gate in held])
-            changes[:, index] = -_by_head(slopes, [len(held) for held in gates.values()])
+            slopes = iter(torch.autograd.grad(total, [gate for held in gates.values() for gate in held]))
+            # Layer by layer, in each of them call by call: [row, ..., head, 1].
+            layers = [torch.stack([next(slopes).flatten(1) for _ in held]).sum(0) for held in gates.values()]
+            changes[:, index] = -torch.cat(layers, dim=1).T.float().cpu()
             for held in gates.values():
                 held.clear()
     return changes
@@ -464,18 +463,6 @@ def _parts(task: BaseTask) -> Iterator[Tensor]:
         tokens = [sum(len(context) + len(option) for option in options) for context, options in items]
         size = max(task.tokens_per_batch // max(tokens), 1)
     return (order[start : start + size] for start in range(0, count, size))
-
-
-def _by_head(slopes: Sequence[Tensor], calls: Sequence[int]) -> Tensor:
-    """Slopes ``[head, example]`` of one part; ``[head, 1]`` where its examples share their gates.
-
-    Args:
-        slopes: By each gate, ``[row, ..., head, 1]``: layer by layer, in each of them call by call.
-        calls: How many calls each layer was part of.
-    """
-    own = iter(slopes)
-    layers = [torch.stack([next(own).flatten(1) for _ in range(count)]).sum(0) for count in calls]
-    return torch.cat(layers, dim=1).T.float().cpu()
 
 
 def _gated(found: AttentionLayer, gates: list[Tensor], *, single: bool) -> Callable[..., tuple[Any, ...]]:

@@ -63,13 +63,8 @@ class _Change:
         return rows @ self.left @ self.right
 
 
-@final
-@dataclass(frozen=True)
-class NoisyCopy:
-    """One disturbed copy: how much, and which draw."""
-
-    dose: float
-    seed: int
+Copy = tuple[float, int]
+"""One disturbed copy: the dose, and which draw."""
 
 
 @final
@@ -134,15 +129,15 @@ class LowRankCopies:
         return (calls, fitting) if fitting > 1 else (None, 1)
 
     @torch.no_grad()
-    def scores(self, copies: Sequence[NoisyCopy], *, root: int) -> Tensor:
+    def scores(self, copies: Sequence[Copy], *, root: int) -> Tensor:
         """Scores of disturbed copies, ``[copy, example, option]``.
 
         Raises:
             UsageError: If a dose is out of range.
             ModelError: If they are not those of the written disturbance.
         """
-        for copy in copies:
-            self.noise.require_dose(copy.dose)
+        for dose, _ in copies:
+            self.noise.require_dose(dose)
         parts = [copies[start : start + self.at_once] for start in range(0, len(copies), self.at_once)]
         return torch.cat([(self._pass if self._proven else self._proving)(part, root) for part in parts])
 
@@ -161,13 +156,13 @@ class LowRankCopies:
         every, weights = asked(self.subject, self.site)
         return touched / every, coverage.held(self._layers, sizes, biases=False) / weights
 
-    def _proving(self, copies: Sequence[NoisyCopy], root: int) -> Tensor:
+    def _proving(self, copies: Sequence[Copy], root: int) -> Tensor:
         """The first pass, compared with the plain path."""
         with Disturbance(self.subject, self.noise, self.site) as disturbance:
-            disturbance.apply(copies[0].dose, root=root, seed=copies[0].seed)
+            disturbance.apply(copies[0][0], root=root, seed=copies[0][1])
             expected = [self.task.scores(self.subject.model)]
         untouched = 0 if self._calls is None else 1  # rows that saw each other would show in this one
-        scores = self._pass([*[NoisyCopy(0.0, copies[0].seed)] * untouched, *copies], root)
+        scores = self._pass([*[(0.0, copies[0][1])] * untouched, *copies], root)
         if self._calls is not None:
             expected.insert(0, self._calls.clean)
         self.spent += len(expected)
@@ -175,7 +170,7 @@ class LowRankCopies:
         self._proven = True
         return scores[untouched:]
 
-    def _pass(self, copies: Sequence[NoisyCopy], root: int) -> Tensor:
+    def _pass(self, copies: Sequence[Copy], root: int) -> Tensor:
         changes = {layer.weight: self._change(layer, copies, root) for layer in self._layers}
         with ExitStack() as undo:
             for layer, module in self._uses:
@@ -184,11 +179,11 @@ class LowRankCopies:
                 return self.task.scores(self.subject.model)[None]
             return self._calls.folded(len(copies))
 
-    def _change(self, layer: Layer, copies: Sequence[NoisyCopy], root: int) -> _Change:
+    def _change(self, layer: Layer, copies: Sequence[Copy], root: int) -> _Change:
         """Factors of the stored weight's change, with the dose in the first."""
         weight, norm = self.subject.parameter(layer.weight), self._norms[layer.weight]
-        drawn = [self.noise.factors(layer, weight, Draw(root, copy.seed), norm=norm) for copy in copies]
-        doses = torch.tensor([copy.dose for copy in copies], device=weight.device, dtype=weight.dtype)[:, None, None]
+        drawn = [self.noise.factors(layer, weight, Draw(root, seed), norm=norm) for _, seed in copies]
+        doses = torch.tensor([dose for dose, _ in copies], device=weight.device, dtype=weight.dtype)[:, None, None]
         left, right = torch.stack([d.left for d in drawn]) * doses, torch.stack([d.right for d in drawn])
         return _Change(right.mT, left.mT) if layer.kind in ("transposed", "embedding") else _Change(left, right)
 

@@ -199,10 +199,22 @@ class _Part:
             self.given.append(args[0])
             self.gave.append(output)
 
+    @torch.no_grad()
+    def placewise(self, places: Sequence[Tensor]) -> bool:
+        """Whether the part gives at these places, by call, what it gives on them alone."""
+        for given, gave, some in zip(self.given, self.gave, places, strict=True):
+            alone, whole = self.module(given[:, some].detach()), gave[:, some]
+            if not torch.allclose(alone, whole, rtol=1e-4, atol=1e-5 * float(whole.abs().max())):
+                return False
+        return True
 
-@final
-class NarrowBlock:
-    """The parts of a subject's last block that need not run at every place, with the places where they must.
+
+Narrowed = list[tuple[nn.Module, list[Tensor]]]
+"""Modules that need not run at every place, with the places of each call where they must."""
+
+
+def narrowed(subject: Subject, calls: Calls, cache: PrefixCache, *, inner: Sequence[str] = ()) -> Narrowed:
+    """The parts of a subject's last block that need not run at every place.
 
     Args:
         subject: Undisturbed.
@@ -210,72 +222,51 @@ class NarrowBlock:
         cache: Of the same subject and task.
         inner: Module paths to try besides the last block's own children.
     """
+    if not cache.exact:
+        return []
+    block = subject.model.get_submodule(cache.stack[-1])
+    parts = [_Part(module) for module in (*block.children(), *map(subject.model.get_submodule, inner))]
+    found: list[list[Tensor]] = [[] for _ in parts]  # places with a gradient, by call
 
-    def __init__(self, subject: Subject, calls: Calls, cache: PrefixCache, *, inner: Sequence[str] = ()) -> None:
-        self.subject = subject
-        self._places: list[tuple[nn.Module, list[Tensor]]] = []
-        if not cache.exact:
-            return
-        block = subject.model.get_submodule(cache.stack[-1])
-        tried = [*block.children(), *(subject.model.get_submodule(path) for path in inner)]
-        parts = [_Part(module) for module in tried]
-        for part, places in zip(parts, self._needed(parts, calls, cache), strict=True):
-            if places is not None and _placewise(part, places):
-                self._places.append((part.module, places))
+    def anchored(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (args[0].detach().clone().requires_grad_(), *args[1:])  # a graph starts at the block's input
 
-    @contextmanager
-    def applied(self) -> Generator[None]:
-        """While the block runs, those parts give zeros at places that nothing reads."""
-        with ExitStack() as undo:
-            for module, places in self._places:
-                undo.enter_context(computing(module, _narrowed(module.forward, places)))
-            yield
-
-    def _needed(self, parts: Sequence[_Part], calls: Calls, cache: PrefixCache) -> list[list[Tensor] | None]:
-        """Places with a gradient, for each call; ``None`` for a part that does not run once in each, or at most."""
-        found: list[list[Tensor]] = [[] for _ in parts]
-
-        def anchored(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-            return (args[0].detach().clone().requires_grad_(), *args[1:])  # a graph starts at the block's input
-
-        with ExitStack() as undo:
-            undo.enter_context(as_before(self.subject))
-            undo.enter_context(torch.inference_mode(False))
-            undo.enter_context(torch.enable_grad())
-            self.subject.model.requires_grad_(False)
-            block = self.subject.model.get_submodule(cache.stack[-1])
-            undo.callback(block.register_forward_pre_hook(anchored).remove)
-            for part in parts:
-                undo.callback(part.module.register_forward_hook(part.hook).remove)
-            undo.enter_context(cache.starting_at(cache.stack[-1]))
-            for at, call in enumerate(calls.calls):
-                scores = as_scores(self.subject.model(*call.args, **call.kwargs))
-                there = [part for part in parts if len(part.gave) == at + 1]
-                weights = torch.linspace(0.5, 1.5, scores.numel(), device=scores.device).reshape(scores.shape)
-                outputs = [part.gave[at] for part in there]
-                slopes = torch.autograd.grad(scores, outputs, weights, allow_unused=True, materialize_grads=True)
-                for part, slope in zip(there, slopes, strict=True):
-                    found[parts.index(part)].append(slope.abs().amax((0, 2)).nonzero()[:, 0])
-        return [
-            places
-            if len(places) == len(part.gave) == len(calls.calls)
-            and all(0 < len(some) <= _WORTH * gave.shape[1] for some, gave in zip(places, part.gave, strict=True))
-            else None
-            for part, places in zip(parts, found, strict=True)
-        ]
+    with ExitStack() as undo:
+        undo.enter_context(as_before(subject))
+        undo.enter_context(torch.inference_mode(False))
+        undo.enter_context(torch.enable_grad())
+        subject.model.requires_grad_(False)
+        undo.callback(block.register_forward_pre_hook(anchored).remove)
+        for part in parts:
+            undo.callback(part.module.register_forward_hook(part.hook).remove)
+        undo.enter_context(cache.starting_at(cache.stack[-1]))
+        for at, call in enumerate(calls.calls):
+            scores = as_scores(subject.model(*call.args, **call.kwargs))
+            there = [part for part in parts if len(part.gave) == at + 1]
+            weights = torch.linspace(0.5, 1.5, scores.numel(), device=scores.device).reshape(scores.shape)
+            outputs = [part.gave[at] for part in there]
+            slopes = torch.autograd.grad(scores, outputs, weights, allow_unused=True, materialize_grads=True)
+            for part, slope in zip(there, slopes, strict=True):
+                found[parts.index(part)].append(slope.abs().amax((0, 2)).nonzero()[:, 0])
+    return [
+        (part.module, places)
+        for part, places in zip(parts, found, strict=True)
+        if len(places) == len(part.gave) == len(calls.calls)
+        and all(0 < len(some) <= _WORTH * gave.shape[1] for some, gave in zip(places, part.gave, strict=True))
+        and part.placewise(places)
+    ]
 
 
-@torch.no_grad()
-def _placewise(part: _Part, places: Sequence[Tensor]) -> bool:
-    """Whether the part gives at these places what it gives on them alone."""
-    alone = [part.module(given[:, some].detach()) for given, some in zip(part.given, places, strict=True)]
-    whole = [gave[:, some] for gave, some in zip(part.gave, places, strict=True)]
-    return all(
-        torch.allclose(a, w, rtol=1e-4, atol=1e-5 * float(w.abs().max())) for a, w in zip(alone, whole, strict=True)
-    )
+@contextmanager
+def narrowing(parts: Narrowed) -> Generator[None]:
+    """While the block runs, those parts give zeros at places that nothing reads."""
+    with ExitStack() as undo:
+        for module, places in parts:
+            undo.enter_context(computing(module, _narrow(module.forward, places)))
+        yield
 
 
-def _narrowed(forward: Callable[..., Tensor], places: Sequence[Tensor]) -> Callable[..., Tensor]:
+def _narrow(forward: Callable[..., Tensor], places: Sequence[Tensor]) -> Callable[..., Tensor]:
     """The forward at the places of one call after another, pass after pass; zeros elsewhere."""
     calls = 0
 

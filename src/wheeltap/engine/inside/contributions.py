@@ -97,18 +97,14 @@ def second_moments(
     heard(subject, task, hiddens, listen=listen)
     found: dict[HiddenUnits, Tensor] = {}
     for hidden in hiddens:
-        count, total, products = sums.get(hidden) or _nothing(subject, hidden)
-        # An expert that no row is sent to has units that never move.
+        count, total, products = sums.get(hidden) or (0, torch.zeros(0), torch.zeros(0))
+        if not count:  # an expert that no row is sent to has units that never move
+            places, units = hidden.weight(subject.model).shape[2], hidden.units
+            total = torch.zeros(places, units, dtype=torch.float64, device=subject.device)
+            products = total.new_zeros(places, units, units)
         mean, moments = total / max(count, 1), products / max(count, 1)
         found[hidden] = _centred(moments, mean) if centred else moments
     return found
-
-
-def _nothing(subject: Subject, hidden: HiddenUnits) -> tuple[int, Tensor, Tensor]:
-    """Sums over no row."""
-    places, units = hidden.weight(subject.model).shape[2], hidden.units
-    total = torch.zeros(places, units, dtype=torch.float64, device=subject.device)
-    return 0, total, total.new_zeros(places, units, units)
 
 
 def _centred(moments: Tensor, mean: Tensor) -> Tensor:

@@ -26,32 +26,6 @@ Effects = Callable[[NDArray[np.int64], FloatArray], NDArray[np.floating[Any]]]
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
-class Search:
-    """How sizes are searched for.
-
-    Attributes:
-        target: Effect wanted, in the effect's unit.
-        bound: Largest size allowed.
-        tolerance: Relative error of the effect that is close enough.
-        mean: Bound on their mean over all disturbances: the search ends where it would be passed.
-    """
-
-    target: float
-    bound: float
-    tolerance: float = 0.01
-    mean: float | None = None
-
-    def __post_init__(self) -> None:
-        if not (self.target > 0.0 and self.bound > 0.0 and self.tolerance > 0.0):
-            raise UsageError(
-                "Sizes cannot be searched for so.",
-                expected="a target, a bound and a tolerance above 0",
-                got=f"target {self.target}, bound {self.bound}, tolerance {self.tolerance}",
-            )
-
-
-@final
 @dataclass(frozen=True, eq=False)
 class Matches:
     """What was found; all ``[disturbance]``.
@@ -70,7 +44,15 @@ class Matches:
     evaluations: NDArray[np.int64]
 
 
-def match(effects: Effects, guesses: FloatArray, search: Search) -> Matches:
+def match(
+    effects: Effects,
+    guesses: FloatArray,
+    *,
+    target: float,
+    bound: float,
+    tolerance: float = 0.01,
+    mean: float | None = None,
+) -> Matches:
     """Sizes at which each disturbance has the effect wanted, by bracketing and regula falsi.
 
     Sizes grow from the guess until the effect is passed. Effects grow about linearly with small sizes, so the root is
@@ -79,69 +61,60 @@ def match(effects: Effects, guesses: FloatArray, search: Search) -> Matches:
     Args:
         effects: Gives the effects of some disturbances; must be 0 at size 0 and continuous in size.
         guesses: First size tried of each, ``[disturbance]``; positive.
-        search: What is wanted.
+        target: Effect wanted, in the effect's unit.
+        bound: Largest size allowed.
+        tolerance: Relative error of the effect that is close enough.
+        mean: Bound on their mean evaluations over all disturbances: the search ends where it would be passed.
 
     Raises:
-        UsageError: If an effect is not finite or negative.
+        UsageError: If an effect is not finite or negative, or target, bound or tolerance are not above 0.
 
     Source: Dowell & Jarratt (1971), regula falsi; the halving makes it safe.
     """
-    size, count = np.minimum(guesses, search.bound), len(guesses)
+    if not (target > 0.0 and bound > 0.0 and tolerance > 0.0):
+        raise UsageError(
+            "Sizes cannot be searched for so.",
+            expected="a target, a bound and a tolerance above 0",
+            got=f"target {target}, bound {bound}, tolerance {tolerance}",
+        )
+    size, count = np.minimum(guesses, bound), len(guesses)
     effect = np.zeros(count)
-    low, high = (_Ends(np.full(count, size), np.full(count, size)) for size in (0.0, np.inf))
+    # One end of the bracket of each disturbance: the size, and the effect there.
+    low, high = (np.full((2, count), size) for size in (0.0, np.inf))
     times, open_ = np.zeros(count, dtype=np.int64), np.arange(count)
     for step in range(_STEPS):
-        effect[open_] = _checked(effects(open_, size[open_]))
+        found = np.asarray(effects(open_, size[open_]), dtype=np.float64)
+        if not (np.isfinite(found) & (found >= 0.0)).all():
+            raise UsageError("An effect cannot be matched.", expected="finite numbers, 0 or more", got="another number")
+        effect[open_] = found
         times[open_] += 1
-        below = open_[effect[open_] < search.target]
-        above = open_[effect[open_] >= search.target]
-        low.put(below, size, effect)
-        high.put(above, size, effect)
-        met = np.abs(effect / search.target - 1.0) <= search.tolerance
-        spent = (low.size >= search.bound) | (low.size >= high.size * (1.0 - 1e-9))
+        for end, index in ((low, open_[found < target]), (high, open_[found >= target])):
+            end[:, index] = size[index], effect[index]
+        met = np.abs(effect / target - 1.0) <= tolerance
+        spent = (low[0] >= bound) | (low[0] >= high[0] * (1.0 - 1e-9))
         open_ = np.flatnonzero(~met & ~spent)
-        if not len(open_) or (search.mean is not None and times.sum() + len(open_) > search.mean * count):
+        if not len(open_) or (mean is not None and times.sum() + len(open_) > mean * count):
             break
-        size[open_] = _next(low.part(open_), high.part(open_), search, halve=step % 3 == 2, far=step >= _FAR)
-    return Matches(size, effect, np.abs(effect / search.target - 1.0) <= search.tolerance, times)
-
-
-@dataclass(frozen=True, eq=False)
-class _Ends:
-    """One end of the bracket of each disturbance: the size, and the effect there."""
-
-    size: FloatArray
-    effect: FloatArray
-
-    def put(self, index: NDArray[np.int64], size: FloatArray, effect: FloatArray) -> None:
-        self.size[index], self.effect[index] = size[index], effect[index]
-
-    def part(self, index: NDArray[np.int64]) -> "_Ends":
-        return _Ends(self.size[index], self.effect[index])
+        following = _next(low[:, open_], high[:, open_], target, halve=step % 3 == 2, far=step >= _FAR)
+        size[open_] = np.minimum(following, bound)
+    return Matches(size, effect, np.abs(effect / target - 1.0) <= tolerance, times)
 
 
 _FAR = 12
 """Evaluations after which a size that is still too large is far too large: the effect has long stopped growing."""
 
 
-def _next(low: _Ends, high: _Ends, search: Search, *, halve: bool, far: bool) -> FloatArray:
-    """The next sizes to try."""
+def _next(low: FloatArray, high: FloatArray, target: float, *, halve: bool, far: bool) -> FloatArray:
+    """The next sizes to try, from both ends of the brackets ``[size or effect, disturbance]``."""
     tiny = np.finfo(np.float64).tiny
-    unbounded, first = ~np.isfinite(high.size), low.size == 0.0
-    upper, top = np.where(unbounded, 1.0, high.size), np.where(unbounded, 1.0, high.effect)
-    grown = low.size * np.clip(1.02 * search.target / np.maximum(low.effect, tiny), _GROW**0.25, _GROW)
-    shrunk = upper * (1 / _GROW**2 if far else np.clip(0.98 * search.target / top, 1 / _GROW**2, 0.9))
-    between = np.sqrt(np.maximum(low.size, tiny)) * np.sqrt(upper)
+    unbounded, first = ~np.isfinite(high[0]), low[0] == 0.0
+    upper, top = np.where(unbounded, 1.0, high[0]), np.where(unbounded, 1.0, high[1])
+    grown = low[0] * np.clip(1.02 * target / np.maximum(low[1], tiny), _GROW**0.25, _GROW)
+    shrunk = upper * (1 / _GROW**2 if far else np.clip(0.98 * target / top, 1 / _GROW**2, 0.9))
+    between = np.sqrt(np.maximum(low[0], tiny)) * np.sqrt(upper)
     if not halve:
-        a, b = np.log(np.maximum(low.size, tiny)), np.log(upper)
-        f, g = np.log(np.maximum(low.effect, tiny) / search.target), np.log(top / search.target)
+        a, b = np.log(np.maximum(low[0], tiny)), np.log(upper)
+        f, g = np.log(np.maximum(low[1], tiny) / target), np.log(top / target)
         part = np.clip(-f / np.maximum(g - f, tiny), 0.01, 0.99)
         between = np.exp(a + part * (b - a))
-    return np.where(unbounded, np.minimum(grown, search.bound), np.where(first, shrunk, between))
-
-
-def _checked(effects: NDArray[np.floating[Any]]) -> FloatArray:
-    x = np.asarray(effects, dtype=np.float64)
-    if not (np.isfinite(x) & (x >= 0.0)).all():
-        raise UsageError("An effect cannot be matched.", expected="finite numbers, 0 or more", got="another number")
-    return x
+    return np.where(unbounded, grown, np.where(first, shrunk, between))

@@ -225,12 +225,6 @@ def centred(scores: Tensor) -> Tensor:
     return scores - scores.mean(1, keepdim=True) if scores.shape[1] > 1 else scores
 
 
-def rise(task: BaseTask, of: Measure, *, scores: Tensor, clean: Tensor) -> Tensor:
-    """How much ``of`` is higher on ``scores`` than on the clean ones, ``[example]``."""
-    targets = task.targets.cpu()
-    return of(scores, targets, clean) - of(clean, targets, clean)
-
-
 def means(subject: Subject, task: BaseTask, hiddens: tuple[HiddenUnits, ...]) -> dict[HiddenUnits, Tensor]:
     """Mean of each unit over rows and places of one pass over the task: ``[unit]`` per layer."""
     sums = {hidden: torch.zeros(hidden.units, dtype=torch.float64) for hidden in hiddens}
@@ -273,7 +267,8 @@ class Session:
 
     def rise(self, of: Measure, scores: Tensor) -> Tensor:
         """How much more of a measure the scores have than the clean ones, ``[example]``."""
-        return rise(self.task, of, scores=scores, clean=self.clean)
+        targets = self.task.targets.cpu()
+        return of(scores, targets, self.clean) - of(self.clean, targets, self.clean)
 
     def lost(self, scores: Tensor) -> Tensor:
         """Score lost, ``[example]``: in the task's measure, positive where worse."""

@@ -1,8 +1,7 @@
 """Reading from a clean subject what disturbances need to know of it beyond its weights."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,8 +14,7 @@ from wheeltap.core.task import BaseTask
 from wheeltap.engine.apply import as_before, differentiable
 from wheeltap.engine.needs import moments
 from wheeltap.engine.needs.knowledge import Knowledge, LayerKnowledge
-from wheeltap.engine.needs.multiplied import Product, RowSource, TokenInputs
-from wheeltap.engine.needs.products import Products
+from wheeltap.engine.needs.products import Product, Products
 from wheeltap.gauge import attention
 from wheeltap.gauge.attention import AttentionLayer
 from wheeltap.gauge.base import SharedTensors
@@ -30,8 +28,7 @@ def gather(need: Need, subject: Subject, task: BaseTask, *, limit: int = moments
         ModelError: If it cannot be read from this subject or task.
     """
     if need == "moments":
-        found = moments.layer_moments(subject, task, limit=limit)
-        return LayerKnowledge(found.factors, forwards=task.moment_passes, left_out=found.left_out)
+        return moments.layer_moments(subject, task, limit=limit)
     if need == "inputs":
         return _input_scales(subject, task)
     if need == "heads":
@@ -86,32 +83,26 @@ def _held_by(other: Subject, name: str, layer: Layer, subject: Subject) -> Tenso
     return whole.detach().to(device=mine.device, dtype=mine.dtype)
 
 
-@dataclass
-class _Sum:
-    """Sum over rows of a layer's inputs, and how many rows."""
-
-    total: Tensor
-    rows: int = 0
+_Sums = dict[str, tuple[Tensor, int]]
+"""By layer, the sum over rows of what is read off its inputs, and how many rows."""
 
 
-def _add(sums: dict[str, _Sum], name: str, total: Tensor, rows: int) -> None:
-    held = sums.setdefault(name, _Sum(torch.zeros_like(total)))
-    held.total += total
-    held.rows += rows
+def _add(sums: _Sums, name: str, total: Tensor, rows: int) -> None:
+    held, before = sums.get(name, (torch.zeros_like(total), 0))
+    sums[name] = held + total, before + rows
 
 
-def _means_of(subject: Subject, sums: Mapping[str, _Sum]) -> Iterator[tuple[str, Tensor]]:
-    for name, held in sums.items():
-        if not held.rows:
-            continue  # an expert that no row was sent to
-        if not bool(torch.isfinite(held.total).all()):
+def _means_of(subject: Subject, sums: _Sums) -> dict[str, Tensor]:
+    for name, (total, _) in sums.items():
+        if not bool(torch.isfinite(total).all()):
             raise ModelError("A layer's inputs are not finite on the task.", where=f"{subject.name}: {name}")
-        yield name, held.total / held.rows
+    # An expert that no row was sent to has none.
+    return {name: total / rows for name, (total, rows) in sums.items() if rows}
 
 
 def _input_scales(subject: Subject, task: BaseTask) -> LayerKnowledge:
     """Of every layer whose rows all read one input."""
-    sums: dict[str, _Sum] = {}
+    sums: _Sums = {}
     packed: dict[str, Tensor] = {}
     layers = [layer for layer in subject.layers if not layer.tied]
     left_out = {layer.name: moments.TIED for layer in subject.layers if layer.tied}
@@ -125,9 +116,10 @@ def _input_scales(subject: Subject, task: BaseTask) -> LayerKnowledge:
                 left_out[name] = _SEVERAL
             if product.part == product.parts - 1:
                 packed.pop(name, None)
-        if product.part == 0 and isinstance(source, RowSource | TokenInputs) and name not in left_out:
-            if isinstance(source, TokenInputs):
-                _add(sums, name, source.counts(product.layer.fan_in).double(), int(source.inputs.numel()))
+        if product.part == 0 and source.how != ("table",) and name not in left_out:
+            if source.how == ("tokens",):
+                counts = torch.bincount(source.inputs.flatten(), minlength=product.layer.fan_in)
+                _add(sums, name, counts.double(), int(source.inputs.numel()))
             else:
                 rows = source.rows()
                 _add(sums, name, rows.double().square().sum(0), len(rows))
@@ -137,7 +129,7 @@ def _input_scales(subject: Subject, task: BaseTask) -> LayerKnowledge:
         for batch in task.moments():
             products.begin()
             batch.run(subject.model)
-    known = {name: InputScale(mean.sqrt()) for name, mean in _means_of(subject, sums) if name not in left_out}
+    known = {name: InputScale(mean.sqrt()) for name, mean in _means_of(subject, sums).items() if name not in left_out}
     for layer in layers:
         if layer.name not in known:
             left_out.setdefault(layer.name, layer.unread or moments.NOT_READ)
@@ -154,7 +146,7 @@ def _head_moments(subject: Subject, task: BaseTask) -> LayerKnowledge:
     known = [one for one in found if not isinstance(subject.model.get_submodule(one.path), nn.MultiheadAttention)]
     if not known:
         return LayerKnowledge({})
-    sums: dict[str, _Sum] = {}
+    sums: _Sums = {}
     with ExitStack() as stack, torch.no_grad():
         for layer in known:
 
@@ -167,7 +159,7 @@ def _head_moments(subject: Subject, task: BaseTask) -> LayerKnowledge:
             stack.callback(module.register_forward_pre_hook(read, with_kwargs=True).remove)
         for batch in task.moments():
             batch.run(subject.model)
-    moments_of = {name: HeadMoments(mean) for name, mean in _means_of(subject, sums)}
+    moments_of = {name: HeadMoments(mean) for name, mean in _means_of(subject, sums).items()}
     return LayerKnowledge(moments_of, forwards=task.moment_passes)
 
 

@@ -19,9 +19,9 @@ from wheeltap.core.layer import COMPUTED, Layer
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Moments
 from wheeltap.core.typed import to_tensor
-from wheeltap.engine.needs.multiplied import AddedTable, RowInputs, RowSource, Source, TokenInputs
-from wheeltap.engine.needs.products import Norm, Product, Products
-from wheeltap.perturb.base import BlockFactors, Factors
+from wheeltap.engine.needs.knowledge import LayerKnowledge
+from wheeltap.engine.needs.products import Product, Products, Source
+from wheeltap.perturb.base import BlockFactors, Factors, Known
 from wheeltap.perturb.noise import (
     SUPPORT_IN_16_BITS,
     SUPPORT_TOLERANCE,
@@ -78,122 +78,59 @@ class Gram:
     calls: list[int] = field(default_factory=list[int])
 
 
-@dataclass
-class PassSums:
-    """What passes over the task say of layers, by name.
-
-    Attributes:
-        products: The products they were part of, and what read their outputs.
-        grams: By block of rows.
-        blocks: How many blocks of rows a layer has.
-        tokens: Of embeddings: how often each token came up.
-        tables: Those that are added as they are.
-        first: By layer and block: which input, in the order of a pass, it read first.
-    """
-
-    products: Products
-    grams: dict[str, dict[int, Gram]] = field(default_factory=dict[str, dict[int, Gram]])
-    blocks: dict[str, int] = field(default_factory=dict[str, int])
-    tokens: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
-    tables: set[str] = field(default_factory=set[str])
-    first: dict[tuple[str, int], int] = field(default_factory=dict[tuple[str, int], int])
-
-
-@final
-class Chains:
-    """Which layers are the first of a map that goes on through others, each of which reads the one before alone.
-
-    Args:
-        products: What was read.
-        layers: Those that may be part of a chain.
-    """
-
-    def __init__(self, products: Products, layers: Sequence[Layer]) -> None:
-        linear = {layer.name: layer for layer in layers if layer.kind in ("linear", "transposed") and not layer.unread}
-        self._products = products
-        self._next = {name: linear[read] for name in linear if (read := products.reader_of(name)) in linear}
-        self.inner = {layer.name for layer in self._next.values()}
-
-    def behind(self, layer: Layer) -> list[Layer]:
-        """The layers that a map goes on through, in order."""
-        found: list[Layer] = []
-        while layer.name in self._next:
-            layer = self._next[layer.name]
-            found.append(layer)
-        return found
-
-    def offset(self, subject: Subject, layer: Layer) -> Tensor | None:
-        """What the map adds to what its first weight gives, in double precision and the coordinates of that.
-
-        That is the layer's bias, and what a batch norm or the layers behind it add; ``None`` for nothing.
-        """
-        own = None if layer.bias is None else subject.parameter(layer.bias).detach().double().cpu().flatten()
-        norm = self._products.norm_of(layer.name)
-        if norm is not None:
-            return _before(norm, torch.zeros_like(norm.mean.cpu()) if own is None else own)
-        after = self._next.get(layer.name)
-        beyond = None if after is None else self.offset(subject, after)
-        if after is None or beyond is None:
-            return own
-        matrix = after.matrix(subject.weight(after).detach().double().cpu())
-        back = to_tensor(np.linalg.lstsq(matrix.numpy(), beyond.numpy(), rcond=None)[0])
-        return back if own is None else own + back
-
-
-@dataclass(frozen=True)
-class _Block:
-    """Rows of one layer that read one input.
-
-    Attributes:
-        name: Of the input.
-        times: By how much the module multiplies the parameter before it uses it.
-    """
-
-    layer: Layer
-    rows: slice
-    name: str
-    times: float
-
-
 _Inputs = tuple[InputFactors, InputFactors]
 """Of an input without sinks, by which outputs are scaled, and of the input with them, which is whitened."""
 
 
 @final
-@dataclass
 class MapFactors:
     """Makes factors of what passes over the task say of layers.
+
+    The first layer of a map that goes on through others, each of which reads the one before alone, gets the noise of
+    them all.
 
     Args:
         subject: Whose.
         layers: All that were watched.
+        read: What was read.
         left_out: Takes the reasons for those that get no factors.
     """
 
-    subject: Subject
-    layers: Sequence[Layer]
-    left_out: dict[str, str]
-    _carried: dict[str, Factors] = field(default_factory=dict[str, Factors])
+    def __init__(self, subject: Subject, layers: Sequence[Layer], read: "Collector", left_out: dict[str, str]) -> None:
+        self._subject, self._layers, self._read, self._left_out = subject, layers, read, left_out
+        self._next: dict[str, Layer] = {}
+        self._carried: dict[str, Factors] = {}
 
-    def made(self, read: PassSums, wanted: Sequence[Layer]) -> dict[str, Factors | BlockFactors]:
-        """Factors of the layers whose sums were kept.
+    def made(self, wanted: Sequence[Layer]) -> tuple[dict[str, Factors | BlockFactors], dict[str, Factors]]:
+        """Factors of the layers whose sums were kept, and of those that maps end in, which these replace.
 
         Raises:
             ModelError: If the task has too few rows for a layer that gets as many as any other, or inputs are not
                 finite.
         """
-        self._leave_out(read, wanted)
-        chains = Chains(read.products, [layer for layer in self.layers if layer.name not in self.left_out])
-        names = _numbered(read.first, chains.inner)
+        read = self._read
+        self._leave_out(wanted)
+        linear = {
+            layer.name: layer
+            for layer in self._layers
+            if layer.name not in self._left_out and layer.kind in ("linear", "transposed") and not layer.unread
+        }
+        self._next = {name: linear[of] for name in linear if (of := read.products.reader_of(name)) in linear}
+        inner = {layer.name for layer in self._next.values()}
+        # The name of each block's input: its place in the order of those that maps read.
+        own = {about: call for about, call in read.first.items() if about[0] not in inner}
+        order = {call: at for at, call in enumerate(sorted(set(own.values())))}
+        names = {about: f"input {order[call]}" for about, call in own.items()}
         found: dict[str, Factors | BlockFactors] = {}
         readers: dict[tuple[int, ...], list[tuple[Layer, int]]] = defaultdict(list)
         for layer in wanted:
-            if layer.name in read.tokens:
-                found[layer.name] = self._embedding(layer, read.tokens[layer.name], names[layer.name, 0])
-            elif layer.name in read.tables:
-                found[layer.name] = self._table(layer, names[layer.name, 0])
-            elif layer.name in chains.inner:
-                found[layer.name] = self._still(layer, read.grams[layer.name].pop(0))
+            if layer.name in read.tokens or layer.name in read.tables:
+                found[layer.name] = self._looked_up(layer, read.tokens.get(layer.name), names[layer.name, 0])
+            elif layer.name in inner:  # a later part of a map: the noise is that of the first part
+                require_finite(read.grams[layer.name].pop(0).body.cpu().numpy())
+                weight = _wide(self._subject.parameter(layer.weight).detach())
+                width = layer.fan_in + (layer.bias is not None)
+                found[layer.name] = Factors(out=weight.new_zeros(layer.units, 0), whiten=weight.new_zeros(0, width))
             for part, gram in read.grams.get(layer.name, {}).items() if layer.name not in found else ():
                 readers[tuple(gram.calls)].append((layer, part))
         blocks: dict[str, dict[int, Factors]] = defaultdict(dict)
@@ -203,43 +140,76 @@ class MapFactors:
                 gram = read.grams[layer.name].pop(part)  # the sums are freed on the way
                 times = self._multiple(layer, gram)
                 if times is None:
-                    self.left_out[layer.name] = COMPUTED
+                    self._left_out[layer.name] = COMPUTED
                     continue
-                block = _Block(layer, _rows(layer, part, read.blocks[layer.name]), names[layer.name, part], times)
-                blocks[layer.name][part] = self._of(block, inputs, chains)
+                each = layer.units // read.blocks[layer.name]
+                rows = slice(part * each, (part + 1) * each)
+                blocks[layer.name][part] = self._of(layer, rows, inputs, times, name=names[layer.name, part])
         for name, parts in blocks.items():
             count = read.blocks[name]
             found[name] = parts[0] if count == 1 else BlockFactors(tuple(parts.get(part) for part in range(count)))
-        return found | self._carried
+        return found, self._carried
 
-    def _of(self, block: _Block, inputs: _Inputs, chains: Chains) -> Factors:
-        """Of one block of rows: its outputs set the scale, with what the rest of its map adds to them."""
-        layer, (body, everything) = block.layer, inputs
-        offset, own = chains.offset(self.subject, layer), layer.bias is not None
+    def _behind(self, layer: Layer) -> list[Layer]:
+        """The layers that a map goes on through, in order."""
+        found: list[Layer] = []
+        while layer.name in self._next:
+            layer = self._next[layer.name]
+            found.append(layer)
+        return found
+
+    def _offset(self, layer: Layer) -> Tensor | None:
+        """What the map adds to what its first weight gives, in double precision and the coordinates of that.
+
+        That is the layer's bias, and what a batch norm or the layers behind it add; ``None`` for nothing.
+        """
+        own = None if layer.bias is None else self._subject.parameter(layer.bias).detach().double().cpu().flatten()
+        norm = self._read.products.norm_of(layer.name)
+        if norm is not None:
+            scale, mean, given = (part.cpu() for part in (norm.scale, norm.mean, norm.offset))
+            live = scale.abs() > _SMALLEST_GAIN * scale.abs().max()
+            before = torch.zeros_like(mean) if own is None else own
+            return before - mean + torch.where(live, given / torch.where(live, scale, 1.0), 0.0)
+        after = self._next.get(layer.name)
+        beyond = None if after is None else self._offset(after)
+        if after is None or beyond is None:
+            return own
+        matrix = after.matrix(self._subject.weight(after).detach().double().cpu())
+        back = to_tensor(np.linalg.lstsq(matrix.numpy(), beyond.numpy(), rcond=None)[0])
+        return back if own is None else own + back
+
+    def _of(self, layer: Layer, rows: slice, inputs: _Inputs, times: float, *, name: str) -> Factors:
+        """Of one block of rows: its outputs set the scale, with what the rest of its map adds to them.
+
+        Args:
+            layer: Whose.
+            rows: Those that read one input.
+            inputs: Of that.
+            times: By how much the module multiplies the parameter before it uses it.
+            name: Of the input.
+        """
+        body, everything = inputs
+        offset, own = self._offset(layer), layer.bias is not None
         # Where the first layer of a map has no bias, the noise that a constant makes is the last one's.
-        behind = [] if own else chains.behind(layer)
+        behind = [] if own else self._behind(layer)
         carried = bool(behind) and behind[-1].bias is not None
-        weight = layer.matrix(_wide(self.subject.weight(layer).detach()))[block.rows]
+        weight = layer.matrix(_wide(self._subject.weight(layer).detach()))[rows]
         whiten = everything.whiten_with_constant if own or carried else everything.whiten
-        if own and block.times != 1.0:
-            whiten = torch.cat([whiten[:, :-1], whiten[:, -1:] * block.times], 1)  # what is added is not multiplied
-        made = Factors(
-            out=body.output_root(weight, None if offset is None else offset[block.rows].to(weight) / block.times),
+        if own and times != 1.0:
+            whiten = torch.cat([whiten[:, :-1], whiten[:, -1:] * times], 1)  # what is added is not multiplied
+        first = Factors(
+            out=body.output_root(weight, None if offset is None else offset[rows].to(weight) / times),
             whiten=whiten if own else whiten[:, : layer.fan_in],
-            name=block.name,
+            name=name,
             constant=(offset is not None and body.beyond > 0.0, (own or carried) and everything.beyond > 0.0),
         )
-        if carried:
-            self._carry(behind, made, whiten[:, -1])
-        return made
-
-    def _carry(self, behind: Sequence[Layer], first: Factors, constant: Tensor) -> None:
-        """Gives the last layer of a map noise in its bias alone: what the map's noise makes of a constant."""
-        out, last = first.out, behind[-1]
-        for layer in behind:
-            out = layer.matrix(_wide(self.subject.weight(layer).detach())) @ out
-        whiten = functional.pad(constant[:, None], (last.fan_in, 0))
-        self._carried[last.name] = Factors(out=out, whiten=whiten, name=first.name, constant=first.constant)
+        if carried:  # the last layer of the map gets noise in its bias alone: what the map's makes of a constant
+            out, last = first.out, behind[-1]
+            for one in behind:
+                out = one.matrix(_wide(self._subject.weight(one).detach())) @ out
+            alone = functional.pad(whiten[:, -1][:, None], (last.fan_in, 0))
+            self._carried[last.name] = Factors(out=out, whiten=alone, name=name, constant=first.constant)
+        return first
 
     def _multiple(self, layer: Layer, gram: Gram) -> float | None:
         """By how much a module multiplies a parameter before it uses it (spectral norm); ``None`` for any other change.
@@ -248,65 +218,42 @@ class MapFactors:
         """
         if layer.unread != COMPUTED:
             return 1.0
-        held, used = _wide(self.subject.parameter(layer.weight).detach()), _wide(gram.weight)
+        held, used = _wide(self._subject.parameter(layer.weight).detach()), _wide(gram.weight)
         times = float((held * used).sum() / held.square().sum())
         rounding = torch.finfo(gram.weight.dtype).eps
         alike = times and bool(((used - times * held).abs() <= _ULPS * rounding * used.abs().max()).all())
         return times if alike else None
 
-    def _still(self, layer: Layer, gram: Gram) -> Factors:
-        """Of a layer that is a later part of a map: the noise is that of the first part."""
-        require_finite(gram.body.cpu().numpy())
-        weight = _wide(self.subject.parameter(layer.weight).detach())
-        width = layer.fan_in + (layer.bias is not None)
-        return Factors(out=weight.new_zeros(layer.units, 0), whiten=weight.new_zeros(0, width))
+    def _looked_up(self, layer: Layer, counts: Tensor | None, name: str) -> Factors:
+        """Of an embedding: its inputs are tokens, one-hot, so their second moment is diagonal.
 
-    def _embedding(self, layer: Layer, counts: Tensor, name: str) -> Factors:
-        """An embedding's inputs are tokens, one-hot, so their second moment is diagonal."""
-        support, wide = counts.nonzero()[:, 0], _wide(self.subject.parameter(layer.weight).detach())
+        Of a table that is added place by place (without ``counts``) each place is as frequent as any other.
+        """
+        wide = _wide(self._subject.parameter(layer.weight).detach())
+        if counts is None:
+            rows = wide.reshape(-1, layer.shape[-1])
+            even = len(rows) ** -0.5
+            return Factors(out=rows.T * even, whiten=rows.new_full((len(rows),), 1.0 / even), name=name, table=True)
+        support = counts.nonzero()[:, 0]
         share = (counts[support] / counts.sum()).to(wide.dtype).sqrt()
         return Factors(out=wide[support].T * share, whiten=1.0 / share, support=support, name=name)
 
-    def _table(self, layer: Layer, name: str) -> Factors:
-        """Of a table that is added place by place: each place is an input as frequent as any other."""
-        rows = _wide(self.subject.parameter(layer.weight).detach()).reshape(-1, layer.shape[-1])
-        share = len(rows) ** -0.5
-        return Factors(out=rows.T * share, whiten=rows.new_full((len(rows),), 1.0 / share), name=name, table=True)
-
-    def _leave_out(self, read: PassSums, wanted: Sequence[Layer]) -> None:
+    def _leave_out(self, wanted: Sequence[Layer]) -> None:
         """Drops what gets too few rows because the model sends them elsewhere (experts of a mixture)."""
-        offered = max((gram.rows for parts in read.grams.values() for gram in parts.values()), default=0)
+        grams = self._read.grams
+        offered = max((gram.rows for parts in grams.values() for gram in parts.values()), default=0)
         for layer in wanted:
-            parts, few = read.grams.get(layer.name, {}), ""
+            parts, few = grams.get(layer.name, {}), ""
             for part, gram in list(parts.items()):
                 inputs = len(gram.body) + (layer.bias is not None)
                 if gram.rows >= ROWS_PER_INPUT * inputs:
                     continue
                 if gram.rows == offered:
-                    require_rows(f"{self.subject.name}: {layer.name}", inputs, gram.rows)
+                    require_rows(f"{self._subject.name}: {layer.name}", inputs, gram.rows)
                 few = f"{gram.rows} rows of input, {_needed(inputs)} needed"
                 del parts[part]
             if few and not parts:
-                self.left_out[layer.name] = few
-
-
-def _numbered(first: dict[tuple[str, int], int], inner: set[str]) -> dict[tuple[str, int], str]:
-    """The name of each block's input: its place in the order of those that maps read."""
-    own = {about: call for about, call in first.items() if about[0] not in inner}
-    order = {call: at for at, call in enumerate(sorted(set(own.values())))}
-    return {about: f"input {order[call]}" for about, call in own.items()}
-
-
-def _before(norm: Norm, offset: Tensor) -> Tensor:
-    """The offset that a batch norm gives its layer, in the coordinates of the layer's outputs."""
-    scale, mean, given = (part.cpu() for part in (norm.scale, norm.mean, norm.offset))
-    live = scale.abs() > _SMALLEST_GAIN * scale.abs().max()
-    return offset - mean + torch.where(live, given / torch.where(live, scale, 1.0), 0.0)
-
-
-def _rows(layer: Layer, part: int, blocks: int) -> slice:
-    each = layer.units // blocks
-    return slice(part * each, (part + 1) * each)
+                self._left_out[layer.name] = few
 
 
 def _of_sums(gram: Gram) -> _Inputs:
@@ -335,29 +282,11 @@ MOMENT_BYTES = 2**30
 bound is given."""
 
 
-@dataclass(frozen=True)
-class _Call:
-    """An input that some layers read in one way.
-
-    Attributes:
-        version: Tells an input that was changed in place between two readers.
-    """
-
-    at: int
-    source: Source
-    version: int
+_Sums = tuple[Tensor, Tensor, int, Tensor]
+"""What one call adds: products and sums of its rows without sinks, their number with sinks, and the sinks."""
 
 
-@dataclass(frozen=True)
-class _Sums:
-    """What one call adds: products and sums of its rows without sinks, their number with sinks, and the sinks."""
-
-    body: Tensor
-    total: Tensor
-    rows: int
-    sinks: Tensor
-
-
+@final
 class Collector:
     """Adds up the second moment of what every layer reads.
 
@@ -367,82 +296,89 @@ class Collector:
         subject: Whose.
         layers: All whose products may be read: inputs are numbered over these.
         wanted: Names of those whose sums are kept.
+
+    Attributes:
+        products: The products they were part of, and what read their outputs.
+        grams: By layer and block of rows.
+        blocks: How many blocks of rows a layer has.
+        tokens: Of embeddings: how often each token came up, ``[token]``.
+        tables: Those that are added as they are.
+        first: By layer and block: which input, in the order of a pass, it read first.
     """
 
     def __init__(self, subject: Subject, layers: Sequence[Layer], wanted: Iterable[str]) -> None:
         self._wanted = set(wanted)
-        self.read = PassSums(Products(subject, layers, self._see))
+        self.products = Products(subject, layers, self._see)
+        self.grams: dict[str, dict[int, Gram]] = {}
+        self.blocks: dict[str, int] = {}
+        self.tokens: dict[str, Tensor] = {}
+        self.tables: set[str] = set()
+        self.first: dict[tuple[str, int], int] = {}
         # Layers that share an input follow each other closely; holding every input would hold a whole pass.
-        self._recent: deque[_Call] = deque(maxlen=4)
+        self._recent: deque[tuple[int, Source, int]] = deque(maxlen=4)
         self._last: tuple[int, _Sums] | None = None
         self._batch = Moments(None)
         self._calls = 0
 
     def begin(self, batch: Moments) -> None:
         """Before each batch."""
-        self.read.products.begin()
+        self.products.begin()
         self._recent.clear()
         self._batch = batch
 
     def _see(self, product: Product) -> None:
         name, source = product.layer.name, product.source
         call = self._call(source)
-        read = self.read
-        read.first.setdefault((name, product.part), call.at)
-        read.blocks[name] = product.parts
+        self.first.setdefault((name, product.part), call)
+        self.blocks[name] = product.parts
         if name not in self._wanted:
             return
-        if isinstance(source, TokenInputs):
-            counts = source.counts(product.layer.fan_in)
-            read.tokens[name] = read.tokens.get(name, torch.zeros_like(counts)) + counts
-        elif isinstance(source, AddedTable):
-            read.tables.add(name)
-        elif isinstance(source, RowSource):
-            self._add(product, source, call)
-
-    def _add(self, product: Product, source: RowSource, call: _Call) -> None:
-        if self._last is None or self._last[0] != call.at:
+        if source.how == ("tokens",):
+            counts = torch.bincount(source.inputs.flatten(), minlength=product.layer.fan_in)
+            self.tokens[name] = self.tokens.get(name, torch.zeros_like(counts)) + counts
+            return
+        if source.how == ("table",):
+            self.tables.add(name)
+            return
+        if self._last is None or self._last[0] != call:
             self._last = None  # freed before the next one is made
-            self._last = (call.at, self._sums(source))
-        added = self._last[1]
-        blocks = self.read.grams.setdefault(product.layer.name, {})
+            self._last = (call, self._sums(source))
+        body, total, rows, sinks = self._last[1]
+        blocks = self.grams.setdefault(name, {})
         gram = blocks.get(product.part)
         if gram is None:
-            zero = torch.zeros_like(added.body), torch.zeros_like(added.total)
-            gram = blocks[product.part] = Gram(product.weight.detach(), *zero)
-        gram.body += added.body
-        gram.total += added.total
-        gram.rows += added.rows
-        gram.calls.append(call.at)
-        if len(added.sinks):
-            gram.sinks.append(added.sinks)
+            zeros = torch.zeros_like(body), torch.zeros_like(total)
+            gram = blocks[product.part] = Gram(product.weight.detach(), *zeros)
+        gram.body += body
+        gram.total += total
+        gram.rows += rows
+        gram.calls.append(call)
+        if len(sinks):
+            gram.sinks.append(sinks)
 
-    def _call(self, source: Source) -> _Call:
+    def _call(self, source: Source) -> int:
+        """The number of an input that some layers read in one way."""
         self._calls += 1
-        # Tensors of inference mode have no version: each call is then one of its own.
+        # A version tells an input that was changed in place between two readers.
+        # Tensors of inference mode have none: each call is then one of its own.
         version = self._calls if source.inputs.is_inference() else source.inputs._version
-        for known in self._recent:
-            if known.version == version and known.source.how == source.how and _same(known.source, source):
-                return known
-        made = _Call(self._calls, source, version)
-        self._recent.append(made)
-        return made
+        for at, known, before in self._recent:
+            if before == version and known.how == source.how and _same(known, source):
+                return at
+        self._recent.append((self._calls, source, version))
+        return self._calls
 
-    def _sums(self, source: RowSource) -> _Sums:
-        body, sinks = self._rows(source)
+    def _sums(self, source: Source) -> _Sums:
+        first = self._batch.sinks
+        places = source.by_place(self._batch.inputs) if first else None
+        if places is None:
+            body = source.rows()
+            sinks = body[:0]
+        else:  # sinks as a copy: a view would keep the whole activation alive
+            body, sinks = places[:, first:].flatten(0, 1), places[:, :first].flatten(0, 1).clone()
         # In double precision: single precision leaves noise where the support ends, and rank is decided there.
         wide = body.double()
-        return _Sums(wide.T @ wide, wide.sum(0), len(body) + len(sinks), sinks)
-
-    def _rows(self, source: RowSource) -> tuple[Tensor, Tensor]:
-        """Input rows: those to count everywhere, and the sinks."""
-        first = self._batch.sinks
-        places = source.by_place(self._batch.inputs) if first and isinstance(source, RowInputs) else None
-        if places is None:
-            rows = source.rows()
-            return rows, rows[:0]
-        # A copy: a view would keep the whole activation alive.
-        return places[:, first:].flatten(0, 1), places[:, :first].flatten(0, 1).clone()
+        return wide.T @ wide, wide.sum(0), len(body) + len(sinks), sinks
 
 
 def _same(one: Source, other: Source) -> bool:
@@ -452,20 +388,11 @@ def _same(one: Source, other: Source) -> bool:
     return one.inputs.shape == other.inputs.shape and torch.equal(one.inputs, other.inputs)
 
 
-@final
-@dataclass(frozen=True)
-class LayerMoments:
-    """Factors of every layer whose inputs could be read, by name; of the others why not."""
-
-    factors: dict[str, Factors | BlockFactors]
-    left_out: dict[str, str]
-
-
 TIED = "its weight is used in more than one place"
 NOT_READ = "not reached by these examples, or its input cannot be read"
 
 
-def layer_moments(subject: Subject, task: BaseTask, *, limit: int = MOMENT_BYTES) -> LayerMoments:
+def layer_moments(subject: Subject, task: BaseTask, *, limit: int = MOMENT_BYTES) -> LayerKnowledge:
     """Factors of every layer that the task reaches often enough, from clean passes over its moment inputs.
 
     One pass, or several for a model whose moments would not fit into ``limit`` bytes together.
@@ -475,21 +402,23 @@ def layer_moments(subject: Subject, task: BaseTask, *, limit: int = MOMENT_BYTES
     """
     layers = [layer for layer in subject.layers if not layer.tied]
     _require_positions(subject, task, layers)
-    found = LayerMoments({}, {layer.name: TIED for layer in subject.layers if layer.tied})
-    maps = MapFactors(subject, layers, found.left_out)
-    waiting = layers
+    left_out = {layer.name: TIED for layer in subject.layers if layer.tied}
+    known, ends, waiting = dict[str, Known](), dict[str, Factors](), layers
     while waiting:
         part, waiting = _part(waiting, limit)
         collector = Collector(subject, layers, [layer.name for layer in part])
-        with collector.read.products, torch.no_grad():
+        with collector.products, torch.no_grad():
             for batch in task.moments():
                 collector.begin(batch)
                 batch.run(subject.model)
-        found.factors.update(maps.made(collector.read, part))
+        found, carried = MapFactors(subject, layers, collector, left_out).made(part)
+        known |= found
+        ends |= carried
+    known |= ends
     for layer in layers:
-        if layer.name not in found.factors:
-            found.left_out.setdefault(layer.name, layer.unread or NOT_READ)
-    return found
+        if layer.name not in known:
+            left_out.setdefault(layer.name, layer.unread or NOT_READ)
+    return LayerKnowledge(known, task.moment_passes, left_out)
 
 
 def _part(layers: list[Layer], limit: int) -> tuple[list[Layer], list[Layer]]:

@@ -1,24 +1,91 @@
 """Every product of a layer's weight with what it reads, seen where torch is called, and what becomes of it.
 
 A module may be given something else than it multiplies, compute its weight first, use one slice of it for each expert,
-or multiply in one fused call. Each of torch's functions that multiplies is known here, with what its rows are. So is
-what reads a layer's output next: where that is a batch norm, or one other layer alone, the two are one map.
+or multiply in one fused call. Each of torch's functions that multiplies is known here, with what its rows are:
+numbers, patches, outer products or states of a recurrence. So is what reads a layer's output next: where that is a
+batch norm, or one other layer alone, the two are one map.
 """
 
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, cast, final
+from functools import partial
+from typing import Any, Final, NamedTuple, cast, final
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from wheeltap.core.layer import COMPUTED, Layer
+from wheeltap.core.layer import COMPUTED, Layer, LayerKind
 from wheeltap.core.subject import Subject
-from wheeltap.engine.needs.multiplied import Product, WeightView, multiplied
+
+
+@final
+@dataclass(frozen=True)
+class Source:
+    """An input, and how rows are read off it.
+
+    Attributes:
+        inputs: What the function was given: numbers ``[..., in]``, unless ``how`` says otherwise.
+        how: What else decides the rows. They are numbers of ``tokens``, whose rows (all zero but for a one at the
+            token's place) are never made; of a ``table`` that is added as it is each row ``[place, in]`` is read once.
+        made: Makes rows of anything else than numbers.
+    """
+
+    inputs: Tensor
+    how: tuple[object, ...] = ("numbers",)
+    made: Callable[[], Tensor] | None = None
+
+    def rows(self) -> Tensor:
+        """``[row, in]``, in the order of the columns of ``Layer.matrix``."""
+        return self.inputs.reshape(-1, self.inputs.shape[-1]) if self.made is None else self.made()
+
+    def by_place(self, batch: Tensor) -> Tensor | None:
+        """As ``[example, place, in]`` of a batch of token sequences, also where all places were laid in a row."""
+        if self.made is not None or self.inputs.ndim not in (2, 3):
+            return None
+        if self.inputs.ndim == 3:
+            return self.inputs if self.inputs.shape[:2] == batch.shape else None
+        return self.inputs.view(*batch.shape, -1) if len(self.inputs) == batch.numel() else None
+
+
+@final
+@dataclass(frozen=True)
+class WeightView:
+    """A tensor that is a layer's weight, or part of it.
+
+    Attributes:
+        value: Held, so that its address is not given to another tensor.
+        turned: Whether its last two axes have changed places.
+        part: Which slice of the first axis; ``None`` for all.
+    """
+
+    layer: Layer
+    value: Tensor
+    turned: bool = False
+    part: int | None = None
+
+
+@final
+@dataclass(frozen=True)
+class Product:
+    """One multiplication.
+
+    Attributes:
+        layer: Whose weight was multiplied.
+        part: Which of its equal blocks of rows (an expert's; queries, keys or values); 0 where there is one.
+        parts: How many blocks there are.
+        source: What it was multiplied with.
+        weight: What was multiplied, in the layer's layout: where the module computes its weight, that.
+    """
+
+    layer: Layer
+    part: int
+    parts: int
+    source: Source
+    weight: Tensor
 
 
 @final
@@ -70,7 +137,9 @@ class Products(TorchFunctionMode):
         result = func(*args, **given)
         if not holds_tensor(result):
             return result
-        found = list(multiplied(func, args, given, find=self._weight, result=result))
+        names, products = _FUNCTIONS.get(func, ((), None))
+        called = dict(zip(names, args, strict=False)) | given | {"result": result, "args": args}
+        found = [] if products is None else list(products(self._weight, called))
         self._follow(func, args, given, result, found)
         for product in found:
             self.products[product.layer.name] += 1
@@ -83,8 +152,6 @@ class Products(TorchFunctionMode):
     def _weight(self, value: Any) -> WeightView | None:
         known = self._made.get(id(value))
         return self._base.get(id(value)) if known is None else known
-
-    # ---- what a layer's weight is, under another name ---------------------------------------------------------------
 
     def _alias(self, func: Callable[..., Any], args: tuple[Any, ...], result: Any) -> None:
         """Notes what a function makes of a weight: a view with axes turned, a slice, the same in another dtype."""
@@ -101,11 +168,10 @@ class Products(TorchFunctionMode):
             if result.shape == held.value.shape and result is not held.value:
                 self._made[id(result)] = replace(held, value=result)
 
-    # ---- what reads a layer's output --------------------------------------------------------------------------------
-
     def _follow(
         self, func: Callable[..., Any], args: tuple[Any, ...], given: dict[str, Any], result: Any, found: list[Product]
     ) -> None:
+        """Notes what reads the outputs of layers."""
         for part in flat((*args, *given.values())):
             output = self._outputs.get(id(part))
             # Dropout in eval mode hands its input on.
@@ -136,7 +202,12 @@ class Products(TorchFunctionMode):
         return read if alone else None
 
 
+# ---- what a layer's weight is, under another name, and what reads a layer's output ----------------------------------
+
 _NORMED: Final = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+
+_EPS: Final = 1e-5
+"""What torch's batch norm takes where it is given nothing."""
 
 
 def _norm(called: dict[str, Any]) -> Norm | None:
@@ -151,17 +222,12 @@ def _norm(called: dict[str, Any]) -> Norm | None:
     return Norm(scale, mean.double(), torch.zeros_like(scale) if offset is None else offset.detach().double())
 
 
-_EPS: Final = 1e-5
-"""What torch's function takes where it is given nothing."""
-
 _TURNS: Final = frozenset({torch.transpose, torch.Tensor.transpose, torch.swapaxes, torch.Tensor.swapaxes})
 _TENSOR: Any = torch.Tensor
 _TURNED: Final[frozenset[Any]] = frozenset({_TENSOR.T.__get__, _TENSOR.mT.__get__})
 _SAME: Final = frozenset(
     {"to", "float", "double", "half", "bfloat16", "contiguous", "clone", "detach", "type_as", "type"}
 )
-
-
 _RESHAPED: Final = frozenset({"squeeze", "unsqueeze", "view", "reshape"})
 """What gives the same numbers in the same order: the weight again where its shape is."""
 
@@ -195,3 +261,254 @@ def flat(parts: tuple[Any, ...]) -> Iterator[Any]:
             yield from flat(tuple(cast("list[Any]", part)))
         else:
             yield part
+
+
+# ---- functions of torch that multiply by a weight -------------------------------------------------------------------
+
+Find = Callable[[Any], WeightView | None]
+"""What a value is known as; ``None`` where it is no weight."""
+
+_Called = dict[str, Any]
+_STORED_TURNED: Final = ("transposed", "stacked")
+"""Kinds that store ``[in, unit]``."""
+
+
+def _matmul(find: Find, called: _Called) -> Iterator[Product]:
+    known = find(called["input"])
+    if known is not None and isinstance(called["weight"], Tensor):  # W x: what is read lies in columns
+        return _by_rows(known, called["weight"].mT if called["weight"].ndim > 1 else called["weight"], right=False)
+    return _by_rows(find(called["weight"]), called["input"], right=True)
+
+
+def _by_rows(known: WeightView | None, inputs: Any, *, right: bool) -> Iterator[Product]:
+    """A product with rows of ``inputs``; ``right`` where the weight is its right factor, ``[in, unit]``."""
+    if known is None or known.layer.kind not in ("linear", "transposed", "attention", "plain", "stacked"):
+        return
+    layer, value = known.layer, known.value
+    if right != (known.turned != (layer.kind in _STORED_TURNED)) or value.ndim not in (2, 3):
+        return
+    shape = layer.shape if known.part is None else layer.shape[1:]
+    if tuple(value.shape) != (*shape[:-2], *(shape[:-3:-1] if known.turned else shape[-2:])):
+        return  # reshaped on the way
+    parts = layer.shape[0] if len(layer.shape) == 3 else 1
+    if value.ndim == 2:
+        yield Product(layer, known.part or 0, parts, Source(inputs), value)
+    elif inputs.ndim == 2 or (inputs.ndim == 3 and len(inputs) == parts):
+        for part in range(parts):
+            yield Product(layer, part, parts, Source(inputs if inputs.ndim == 2 else inputs[part]), value)
+
+
+def _grouped(find: Find, called: _Called) -> Iterator[Product]:
+    """Rows up to each offset go to one expert."""
+    known, inputs, ends = find(called["weight"]), called["input"], called.get("offs")
+    if known is None or ends is None or known.value.ndim != 3 or inputs.ndim != 2:
+        return
+    if known.turned == (known.layer.kind in _STORED_TURNED):
+        return
+    first = 0
+    for part, end in enumerate(ends.tolist()):
+        yield Product(known.layer, part, len(known.value), Source(inputs[first:end]), known.value)
+        first = end
+
+
+def _embedding(find: Find, called: _Called) -> Iterator[Product]:
+    known = find(called["weight"])
+    if known is not None and known.layer.kind == "embedding":
+        yield Product(known.layer, 0, 1, Source(called["input"], ("tokens",)), known.value)
+
+
+def _bilinear(find: Find, called: _Called) -> Iterator[Product]:
+    """Rows are products of every two numbers of the two inputs."""
+    known, inputs, other = find(called["weight"]), called["input"], called["other"]
+
+    def made() -> Tensor:
+        one, two = (value.reshape(-1, value.shape[-1]) for value in (inputs, other))
+        return (one[:, :, None] * two[:, None, :]).flatten(1)
+
+    if known is not None and known.layer.kind == "bilinear":
+        yield Product(known.layer, 0, 1, Source(inputs, ("outer",), made), known.value)
+
+
+def _added(find: Find, called: _Called) -> Iterator[Product]:
+    """A parameter that is added, place by place (position embeddings)."""
+    values = called["input"], called["weight"]
+    for value, beside in (values, values[::-1]):
+        known = find(value)
+        whole = known is not None and known.part is None and not known.turned
+        if known is not None and whole and known.layer.kind == "plain" and isinstance(beside, Tensor):
+            yield Product(known.layer, 0, 1, Source(known.value, ("table",)), known.value)
+
+
+_PACKED: Final = ("query", "key", "value")
+
+
+def _attention(find: Find, called: _Called) -> Iterator[Product]:
+    """Packed projections of queries, keys and values; the output's, from the same call with no output projection."""
+    known = find(called.get("in_proj_weight"))
+    if known is not None:
+        for part, name in enumerate(_PACKED):
+            yield Product(known.layer, part, len(_PACKED), Source(called[name]), known.value)
+    for name in _PACKED:
+        yield from _by_rows(find(called.get(f"{name[0]}_proj_weight")), called[name], right=False)
+    last = find(called.get("out_proj_weight"))
+    if last is not None:
+        weight: Tensor = called["out_proj_weight"]
+        still = torch.eye(weight.shape[1], dtype=weight.dtype, device=weight.device)
+        again: Any = {name: value for name, value in called.items() if name not in ("result", "args")}
+        heads = functional.multi_head_attention_forward(**again | {"out_proj_weight": still, "out_proj_bias": None})
+        yield from _by_rows(last, heads[0], right=False)
+
+
+def _cell(find: Find, called: _Called) -> Iterator[Product]:
+    hidden = called["hx"] if isinstance(called["hx"], Tensor) else called["hx"][0]
+    for weight, inputs in ((called["ih"], called["input"]), (called["hh"], hidden)):
+        known = find(weight)
+        if known is not None:
+            yield Product(known.layer, 0, 1, Source(inputs), known.value)
+
+
+def _recurrent(function: Callable[..., Any], find: Find, called: _Called) -> Iterator[Product]:
+    """Each weight of a whole recurrent net with what it is multiplied with, ``[place, example, in]``, layer by layer.
+
+    Args:
+        function: Torch's own, such as ``torch.lstm``; called with one layer and direction at a time.
+        find: See ``Find``.
+        called: What it was called with.
+    """
+    if not isinstance(called["weights"], list | tuple):
+        return  # a packed sequence
+    inputs, hidden, weights, biased, layers, _, _, both_ways, batch_first = called["args"]
+    read = inputs.transpose(0, 1) if batch_first else inputs
+    states: list[Tensor] = [hidden] if isinstance(hidden, Tensor) else list(hidden)  # h, or h and c
+    ways = 2 if both_ways else 1
+    each = len(weights) // (layers * ways)
+    for layer in range(layers):
+        outs: list[Tensor] = []
+        for way in range(ways):
+            at = layer * ways + way
+            own, first = weights[at * each : (at + 1) * each], [state[at : at + 1] for state in states]
+            given = read.flip(0) if way else read
+            state: Any = tuple(first) if len(first) > 1 else first[0]
+            out: Tensor = function(given, state, own, biased, 1, 0.0, False, False, False)[0]
+            for weight, rows in ((own[0], given), (own[1], torch.cat([first[0], out[:-1]]))):
+                known = find(weight)
+                if known is not None:
+                    yield Product(known.layer, 0, 1, Source(rows), known.value)
+            outs.append(out.flip(0) if way else out)
+        read = torch.cat(outs, -1)
+
+
+# ---- convolutions ---------------------------------------------------------------------------------------------------
+
+
+class Window(NamedTuple):
+    """How a convolution goes over its input, by axis: sizes, and zeros before and behind."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    sides: tuple[tuple[int, int], ...]
+
+    @property
+    def reach(self) -> tuple[int, ...]:
+        """Places from the first to the last tap, by axis."""
+        return tuple(dilation * (size - 1) for size, dilation in zip(self.kernel, self.dilation, strict=True))
+
+
+def _window(called: _Called) -> Window:
+    kernel, padding = tuple(called["weight"].shape[2:]), called.get("padding", 0)
+
+    def sizes(given: int | tuple[int, ...]) -> tuple[int, ...]:
+        found = (given,) if isinstance(given, int) else tuple(given)
+        return found * len(kernel) if len(found) == 1 else found
+
+    window = Window(kernel, sizes(called.get("stride", 1)), sizes(called.get("dilation", 1)), ())
+    if not isinstance(padding, str):
+        return window._replace(sides=tuple((size, size) for size in sizes(padding)))
+    totals = window.reach if padding == "same" else (0,) * len(kernel)
+    return window._replace(sides=tuple((total // 2, total - total // 2) for total in totals))
+
+
+def _convolved(kind: LayerKind, find: Find, called: _Called) -> Iterator[Product]:
+    """Of a convolution the patches at each place, of a transposed one those at each place of its output.
+
+    Each product is one group of channels.
+    """
+    known, groups = find(called["weight"]), called.get("groups", 1)
+    if known is None or known.layer.kind != kind or tuple(known.value.shape) != known.layer.shape:
+        return
+    inputs, window = called["input"], _window(called)
+    batch = inputs if inputs.ndim == len(window.kernel) + 2 else inputs[None]
+    channels = batch.split(batch.shape[1] // groups, 1)
+    places = tuple(called["result"].shape[-len(window.kernel) :]) if kind == "conv_transposed" else ()
+    for part in range(groups):
+        made = partial(_back_patches if places else _patches, channels[part], window, *([places] if places else []))
+        how = ("patches", window, part, groups, places)
+        yield Product(known.layer, part, groups, Source(inputs, how, made), known.value)
+
+
+def _patches(inputs: Tensor, window: Window) -> Tensor:
+    """What a convolution multiplies, ``[example x place, channel x tap]`` over any number of axes."""
+    found = functional.pad(inputs, [side for pair in reversed(window.sides) for side in pair])
+    axes = len(window.kernel)
+    for axis in range(axes):
+        found = found.unfold(2 + axis, window.reach[axis] + 1, window.stride[axis])[..., :: window.dilation[axis]]
+    # From [example, channel, *place, *tap] to [example, *place, channel, *tap].
+    return found.movedim(1, 1 + axes).flatten(0, axes).flatten(1)
+
+
+def _back_patches(inputs: Tensor, window: Window, places: tuple[int, ...]) -> Tensor:
+    """What a transposed convolution multiplies at each place of its output, which is of the sizes ``places``.
+
+    It is a convolution, with its taps in reverse, over its input with zeros between the places.
+    """
+    spaced = [(size - 1) * step + 1 for size, step in zip(inputs.shape[2:], window.stride, strict=True)]
+    spread = inputs.new_zeros(*inputs.shape[:2], *spaced)
+    spread[(..., *(slice(None, None, step) for step in window.stride))] = inputs
+    sides: list[tuple[int, int]] = []
+    for axis, reach in enumerate(window.reach):
+        before = reach - window.sides[axis][0]
+        sides.append((before, places[axis] + reach - before - spaced[axis]))
+    rows = _patches(spread, window._replace(stride=(1,) * len(spaced), sides=tuple(sides)))
+    return rows.reshape(len(rows), inputs.shape[1], -1).flip(2).flatten(1)
+
+
+_WEIGHTED: Final = ("input", "weight", "bias")
+_CONVOLVED: Final = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_BACK: Final = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+_CELL: Final = ("input", "hx", "ih", "hh")
+_ATTENTION: Final = (
+    "query", "key", "value", "embed_dim_to_check", "num_heads", "in_proj_weight", "in_proj_bias", "bias_k", "bias_v",
+    "add_zero_attn", "dropout_p", "out_proj_weight", "out_proj_bias",
+)  # fmt: skip
+_GROUPED: Final = [
+    held for where in (torch, functional) for name, held in vars(where).items() if name in ("_grouped_mm", "grouped_mm")
+]  # whichever this version of torch has
+
+_FUNCTIONS: dict[Callable[..., Any], tuple[tuple[str, ...], Callable[[Find, _Called], Iterator[Product]]]] = {
+    functional.linear: (
+        _WEIGHTED,
+        lambda find, called: _by_rows(find(called["weight"]), called["input"], right=False),
+    ),
+    functional.embedding: (_WEIGHTED, _embedding),
+    functional.bilinear: (("input", "other", "weight"), _bilinear),
+    functional.multi_head_attention_forward: (_ATTENTION, _attention),
+    **dict.fromkeys((torch.addmm, torch.baddbmm), (("bias", "input", "weight"), _matmul)),
+    **dict.fromkeys((torch.matmul, torch.mm, torch.bmm), (_WEIGHTED, _matmul)),
+    **dict.fromkeys((torch.Tensor.matmul, torch.Tensor.mm, torch.Tensor.bmm), (_WEIGHTED, _matmul)),
+    **dict.fromkeys(_GROUPED, (_WEIGHTED, _grouped)),
+    **dict.fromkeys((torch.add, torch.Tensor.add, torch.Tensor.add_), (_WEIGHTED, _added)),
+    **dict.fromkeys(
+        (functional.conv1d, functional.conv2d, functional.conv3d), (_CONVOLVED, partial(_convolved, "conv"))
+    ),
+    **dict.fromkeys(
+        (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d),
+        (_BACK, partial(_convolved, "conv_transposed")),
+    ),
+    **dict.fromkeys((torch.lstm_cell, torch.gru_cell, torch.rnn_tanh_cell, torch.rnn_relu_cell), (_CELL, _cell)),
+    **{
+        function: (("input", "hx", "weights"), partial(_recurrent, function))
+        for function in (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
+    },
+}
+"""By function, the names of its arguments, and what finds its products."""

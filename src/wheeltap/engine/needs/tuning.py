@@ -1,9 +1,8 @@
 """Fine-tuning a copy of a subject step by step, as far as trials ask: on which examples, answers and in which order."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast, final
+from typing import Literal, cast, final
 
 import msgspec
 import numpy as np
@@ -69,9 +68,37 @@ def lesson(task: BaseTask, how: FineTuneSettings, *, root: int, seed: int) -> Le
     # Of examples with the same input only the first is drawn.
     first = np.isin(np.arange(len(groups)), np.unique(task.contents or range(len(groups)), return_index=True)[1])
     members = {int(group): np.flatnonzero(first & (groups == group)) for group in np.unique(groups)}
-    chosen = [
-        _drawn(task, how, group, members[group], root=root, seed=seed) for group in _groups_of(task, how, list(members))
-    ]
+    if how.group != -1 and how.group not in members:
+        shown = ", ".join(map(str, list(members)[:20])) + (", ..." if len(members) > 20 else "")
+        raise DataError(
+            f"The task has no behavior {how.group}; its behaviors are {shown}.",
+            where=task.name,
+            expected=shown,
+            got=str(how.group),
+            do="Name another, or give others: task.with_behaviors, behaviors in .npz, behavior in .jsonl.",
+        )
+    # Those of each group that are not held out, the same in every draw.
+    left = {
+        group: np.sort(
+            seeds.generator(root, "fine-tune", "held out", group).permutation(some)[round(how.holdout * len(some)) :]
+        )
+        for group, some in members.items()
+    }
+    chosen: list[_Index] = []
+    for group, some in left.items():
+        if how.data != "all" and (group == how.group) != (how.data in ("targeted", "mixed")):
+            continue
+        if how.shots > len(some):
+            raise DataError(
+                f"Group {group} has {len(some)} examples to draw {how.shots} shots from; "
+                f"{len(members[group]) - len(some)} more are held out.",
+                where=task.name,
+                expected=f"at most {len(some)} shots",
+                got=f"{how.shots}",
+                do="Take fewer shots, hold out less, or give more examples.",
+            )
+        order = seeds.generator(root, "fine-tune", "shots", group, seed).permutation(some)
+        chosen.append(order[: how.shots] if how.shots else some)
     index = np.sort(np.concatenate([*chosen, np.zeros(0, dtype=np.intp)]))
     if not len(index):
         raise DataError(
@@ -83,47 +110,10 @@ def lesson(task: BaseTask, how: FineTuneSettings, *, root: int, seed: int) -> Le
         )
     pool: Tensor | None = None
     if how.data == "mixed":
-        left = [_left(how, group, some, root=root) for group, some in members.items() if group != how.group]
-        pool = to_tensor(np.sort(np.concatenate([*left, np.zeros(0, dtype=np.intp)])))
+        others = [some for group, some in left.items() if group != how.group]
+        pool = to_tensor(np.sort(np.concatenate([*others, np.zeros(0, dtype=np.intp)])))
     answers = _answers(task, how, root=root, seed=seed)
     return Lesson(to_tensor(index), answers, how.batch, root, seed, pool, how.others)
-
-
-def _groups_of(task: BaseTask, how: FineTuneSettings, known: list[int]) -> Iterator[int]:
-    if how.group != -1 and how.group not in known:
-        shown = ", ".join(map(str, known[:20])) + (", ..." if len(known) > 20 else "")
-        raise DataError(
-            f"The task has no behavior {how.group}; its behaviors are {shown}.",
-            where=task.name,
-            expected=shown,
-            got=str(how.group),
-            do="Name another, or give others: task.with_behaviors, behaviors in .npz, behavior in .jsonl.",
-        )
-    for group in known:
-        if how.data == "all" or (group == how.group) == (how.data in ("targeted", "mixed")):
-            yield group
-
-
-def _left(how: FineTuneSettings, group: int, members: _Index, *, root: int) -> _Index:
-    """Those of a group that are not held out, the same in every draw."""
-    held = round(how.holdout * len(members))
-    return np.sort(seeds.generator(root, "fine-tune", "held out", group).permutation(members)[held:])
-
-
-def _drawn(task: BaseTask, how: FineTuneSettings, group: int, members: _Index, *, root: int, seed: int) -> _Index:
-    """The shots of a group."""
-    left = _left(how, group, members, root=root)
-    if how.shots > len(left):
-        raise DataError(
-            f"Group {group} has {len(left)} examples to draw {how.shots} shots from; {len(members) - len(left)} more "
-            "are held out.",
-            where=task.name,
-            expected=f"at most {len(left)} shots",
-            got=f"{how.shots}",
-            do="Take fewer shots, hold out less, or give more examples.",
-        )
-    order = seeds.generator(root, "fine-tune", "shots", group, seed).permutation(left)
-    return order[: how.shots] if how.shots else left
 
 
 def _answers(task: BaseTask, how: FineTuneSettings, *, root: int, seed: int) -> Tensor:
@@ -197,15 +187,15 @@ class TuningCopy(Knowledge):
             if how.adapter.startswith("output") and layer.name != last:
                 continue
             if how.adapter == "lora" and layer.kind != "embedding":
-                parts.append(_LowRank(weight, layer, how.rank, how.rate * spread))
+                parts.append(_Part(weight, "low rank", how.rate * spread, layer, rank=how.rank))
             if whole:
-                parts.append(_Whole(weight, [how.rate * spread]))
+                parts.append(_Part(weight, "whole", how.rate * spread))
             if how.adapter.endswith("gain"):
-                parts.append(_Gain(weight, layer, how.rate))
+                parts.append(_Part(weight, "gain", how.rate, layer))
             if layer.bias is not None and (whole or how.adapter.endswith(("gain", "bias"))):
-                parts.append(_Whole(self._model.get_parameter(layer.bias), [how.rate * size]))
+                parts.append(_Part(self._model.get_parameter(layer.bias), "whole", how.rate * size))
             if whole and layer.length is not None:
-                parts.append(_Whole(self._model.get_parameter(layer.length), [how.rate * spread]))
+                parts.append(_Part(self._model.get_parameter(layer.length), "whole", how.rate * spread))
         if not parts:
             raise DataError(
                 "There is nothing such to train in this model.", where=self._name, expected=how.adapter,
@@ -359,107 +349,87 @@ class _Course:
     diverged: bool = False
 
 
-class _Part(ABC):
+@final
+class _Part:
     """A parameter of the copy, and the numbers that are trained in its stead.
 
-    Attributes:
+    Every element (``whole``); a product of two matrices added to the weight, the first drawn, the second zero at the
+    start (``low rank``); or a number for each unit, whose exponential its weights are multiplied by (``gain``).
+
+    Args:
         held: The parameter.
-        rates: First step size of each of the numbers; 0 for that of the settings.
+        kind: Which of these.
+        rate: First step size; 0 for that of the settings.
+        layer: Whose weight it is, where it is one.
+        rank: Of the product.
+
+    Attributes:
+        rates: First step size of each of the numbers.
         numbers: In at least single precision: small steps would be lost in half.
-    """
-
-    def __init__(self, held: Tensor, rates: list[float]) -> None:
-        self.held, self.rates, self.clean = held, rates, held.detach().clone()
-        self.wide = torch.promote_types(held.dtype, torch.float32)
-        self.numbers: list[Tensor] = []
-
-    def start(self, root: int, seed: int) -> None:
-        """Goes back to the subject's weights."""
-        self.held.copy_(self.clean)
-        self.numbers = self.first(root, seed)
-
-    @abstractmethod
-    def first(self, root: int, seed: int) -> list[Tensor]:
-        """The numbers at the subject's weights."""
-
-    @abstractmethod
-    def take(self, slope: Tensor | None) -> None:
-        """From the gradient by the parameter to gradients by the numbers; none where the loss does not reach it."""
-
-    @abstractmethod
-    def write(self) -> None:
-        """The parameter as the numbers have it."""
-
-
-@final
-class _Whole(_Part):
-    """Every element trained."""
-
-    def first(self, root: int, seed: int) -> list[Tensor]:
-        return [self.held.detach().to(self.wide)]
-
-    def take(self, slope: Tensor | None) -> None:
-        [number] = self.numbers
-        number.grad = None if slope is None else slope.to(number.dtype)
-
-    def write(self) -> None:
-        [number] = self.numbers
-        if number.dtype != self.held.dtype:
-            self.held.copy_(number)
-
-
-@final
-class _LowRank(_Part):
-    """A product of two matrices added to the weight: the first drawn, the second zero at the start.
 
     Source: Hu et al. (2021, arXiv 2106.09685), eq. 3, with a scale of 1.
     """
 
-    def __init__(self, held: Tensor, layer: Layer, rank: int, rate: float) -> None:
-        self._layer, self._rank = layer, min(rank, layer.units, layer.fan_in)
-        # The first factor moves by a tenth of the share of its size; the second makes a change of the share asked for.
-        outer = rate * (layer.fan_in / self._rank) ** 0.5
-        super().__init__(held, [0.1 * rate / layer.fan_in**0.5, outer])
+    def __init__(
+        self,
+        held: Tensor,
+        kind: Literal["whole", "low rank", "gain"],
+        rate: float,
+        layer: Layer | None = None,
+        *,
+        rank: int = 0,
+    ) -> None:
+        self.held, self.kind, self.rates, self._layer = held, kind, [rate], layer
+        self._clean = held.detach().clone()
+        self._wide = torch.promote_types(held.dtype, torch.float32)
+        if layer is not None and kind == "low rank":
+            self._rank = min(rank, layer.units, layer.fan_in)
+            # The first factor moves by a tenth of the share of its size; the second makes a change of the share asked
+            # for.
+            self.rates = [0.1 * rate / layer.fan_in**0.5, rate * (layer.fan_in / self._rank) ** 0.5]
+        self.numbers: list[Tensor] = []
 
-    def first(self, root: int, seed: int) -> list[Tensor]:
-        shape = (self._rank, self._layer.fan_in)
-        stream = torch.Generator().manual_seed(seeds.derive(root, "fine-tune", "low rank", self._layer.weight, seed))
-        inner = torch.randn(shape, generator=stream, dtype=torch.float32, device="cpu").div_(self._layer.fan_in**0.5)
-        inner = inner.to(device=self.held.device, dtype=self.wide)
-        return [inner, inner.new_zeros(self._layer.units, self._rank)]
+    def start(self, root: int, seed: int) -> None:
+        """Goes back to the subject's weights."""
+        self.held.copy_(self._clean)
+        layer = self._layer
+        if layer is None or self.kind == "whole":
+            self.numbers = [self.held.detach().to(self._wide)]
+        elif self.kind == "gain":
+            self.numbers = [self.held.new_zeros(layer.units, dtype=self._wide)]
+        else:
+            stream = torch.Generator().manual_seed(seeds.derive(root, "fine-tune", "low rank", layer.weight, seed))
+            shape = (self._rank, layer.fan_in)
+            inner = torch.randn(shape, generator=stream, dtype=torch.float32, device="cpu").div_(layer.fan_in**0.5)
+            inner = inner.to(device=self.held.device, dtype=self._wide)
+            self.numbers = [inner, inner.new_zeros(layer.units, self._rank)]
 
     def take(self, slope: Tensor | None) -> None:
-        inner, outer = self.numbers
+        """From the gradient by the parameter to gradients by the numbers; none where the loss does not reach it."""
+        layer, first = self._layer, self.numbers[0]
         if slope is None:
-            inner.grad = outer.grad = None
-            return
-        by_weight = self._layer.matrix(slope).to(inner.dtype)
-        inner.grad, outer.grad = outer.T @ by_weight, by_weight @ inner.T
+            for number in self.numbers:
+                number.grad = None
+        elif layer is None or self.kind == "whole":
+            first.grad = slope.to(first.dtype)
+        elif self.kind == "gain":
+            first.grad = (layer.matrix(slope) * layer.matrix(self.held.detach())).sum(1, dtype=first.dtype)
+        else:
+            inner, outer = self.numbers
+            by_weight = layer.matrix(slope).to(inner.dtype)
+            inner.grad, outer.grad = outer.T @ by_weight, by_weight @ inner.T
 
     def write(self) -> None:
-        inner, outer = self.numbers
-        self.held.copy_(self.clean.to(inner.dtype) + self._layer.stored(outer @ inner))
-
-
-@final
-class _Gain(_Part):
-    """Every unit's weights times a number of its own, whose logarithm is trained."""
-
-    def __init__(self, held: Tensor, layer: Layer, rate: float) -> None:
-        super().__init__(held, [rate])
-        self._layer = layer
-
-    def first(self, root: int, seed: int) -> list[Tensor]:
-        return [self.held.new_zeros(self._layer.units, dtype=self.wide)]
-
-    def take(self, slope: Tensor | None) -> None:
-        [gain] = self.numbers
-        matrix = self._layer.matrix
-        gain.grad = None if slope is None else (matrix(slope) * matrix(self.held.detach())).sum(1, dtype=gain.dtype)
-
-    def write(self) -> None:
-        [gain] = self.numbers
-        self.held.copy_(self._layer.stored(self._layer.matrix(self.clean) * gain.exp()[:, None]))
+        """The parameter as the numbers have it."""
+        layer, first = self._layer, self.numbers[0]
+        if layer is None or self.kind == "whole":
+            if first.dtype != self.held.dtype:
+                self.held.copy_(first)
+        elif self.kind == "gain":
+            self.held.copy_(layer.stored(layer.matrix(self._clean) * first.exp()[:, None]))
+        else:
+            inner, outer = self.numbers
+            self.held.copy_(self._clean.to(inner.dtype) + layer.stored(outer @ inner))
 
 
 def _outputs(model: nn.Module, task: BaseTask, layers: Mapping[str, Layer]) -> tuple[dict[str, float], str]:

@@ -1,8 +1,7 @@
 """Pairs of hidden units whose contributions undo each other, and what it costs to lose one of them or both."""
 
 import math
-from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 import torch
@@ -26,8 +25,7 @@ _EXAMPLES = 4
 """Fewer examples cannot be divided into two halves that each tell something."""
 
 
-@dataclass(frozen=True)
-class _Pair:
+class _Pair(NamedTuple):
     """Two units of a layer, as positions in the order of its ``Contributions``."""
 
     layer: int
@@ -71,8 +69,22 @@ class Cancellation(Reading):
             )
         sets = (opposing, [_random_pair(held, pair, rng) for pair in opposing])
         pairs = _Pairs(subject, second, hiddens, held, to=settings.to)
-        values = {**pairs.of_pairs(sets), **_described(held, sets)}
-        values |= _ratios(held, settings.permutations, seeds.generator(root, "cancellation", "writes", seed))
+        rng, nulls = seeds.generator(root, "cancellation", "writes", seed), list[list[float]]()
+        for layer in held:
+            alive = layer.alive.cpu().numpy()
+            orders = (to_tensor(rng.permutation(alive)) for _ in range(settings.permutations))
+            nulls.append([layer.cancellation(order) for order in orders])
+        values = {
+            **pairs.of_pairs(sets),
+            "layer": np.array([float(pair.layer) for pair in opposing]),
+            "units": np.array([
+                [[float(held[pair.layer].order[at]) for at in (pair.one, pair.two)] for pair in pairs] for pairs in sets
+            ]),
+            "opposing": np.array([[_opposing(held[pair.layer], pair) for pair in pairs] for pairs in sets]),
+            "ratio": np.array([layer.cancellation() for layer in held]),
+            "ratio_null": np.array(nulls),
+            "living": np.array([float(len(layer.alive)) for layer in held]),
+        }  # fmt: skip
         shuffles = [seeds.generator(root, "cancellation", "rows", seed, at) for at in range(settings.shuffles)]
         values["rows"], values["beside"] = to_array(two), _beside(subject, hiddens)
         values |= _duplicates(subject, first, dict(zip(hiddens, held, strict=True)), settings.duplicate, shuffles)
@@ -155,30 +167,8 @@ class _Pairs(Session):
         return self.known[key]
 
 
-def _described(held: list[Contributions], sets: tuple[list[_Pair], ...]) -> dict[str, NDArray[Any]]:
-    def opposing(pair: _Pair) -> float:
-        products = held[pair.layer].products
-        return -2.0 * float(products[pair.one, pair.two] / products.sum())
-
-    return {
-        "layer": np.array([float(pair.layer) for pair in sets[0]]),
-        "units": np.array([
-            [[float(held[pair.layer].order[at]) for at in (pair.one, pair.two)] for pair in pairs] for pairs in sets
-        ]),
-        "opposing": np.array([[opposing(pair) for pair in pairs] for pairs in sets]),
-    }  # fmt: skip
-
-
-def _ratios(held: list[Contributions], permutations: int, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
-    def permuted(layer: Contributions) -> list[float]:
-        alive = layer.alive.cpu().numpy()
-        return [layer.cancellation(to_tensor(rng.permutation(alive))) for _ in range(permutations)]
-
-    return {
-        "ratio": np.array([layer.cancellation() for layer in held]),
-        "ratio_null": np.array([permuted(layer) for layer in held]),
-        "living": np.array([float(len(layer.alive)) for layer in held]),
-    }
+def _opposing(layer: Contributions, pair: _Pair) -> float:
+    return -2.0 * float(layer.products[pair.one, pair.two] / layer.products.sum())
 
 
 def _beside(subject: Subject, hiddens: tuple[HiddenUnits, ...]) -> NDArray[np.float64]:

@@ -147,57 +147,37 @@ def _read(model: nn.Module, rng: np.random.Generator) -> Iterator[_Tensor]:
 def _scanned(name: str, tensor: Tensor, learned: bool, rng: np.random.Generator) -> _Tensor:
     wide = tensor if tensor.ndim >= 2 else tensor.reshape(1, -1)
     several = len(wide) if tensor.ndim >= 2 else 0
-    rows = _rows(wide)
-    top, places = _largest(tensor, wide, rows.largest)
-    strange = [(row, *at) for row in np.flatnonzero(rows.strange) for at in np.argwhere(np.isnan(_plain(wide[row])))]
-    alive = rows.digests[rows.largest > 0.0]
-    sizes = np.abs(_drawn(tensor, _SAMPLE, rng)[0])
-    sizes = sizes[np.isfinite(sizes) & (sizes > 0.0)]
-    median = float(np.median(np.log2(sizes))) if sizes.size else 0.0
-    return _Tensor(
-        name=name, values=tensor, learned=learned, top=top, places=places, median=median,
-        strange=np.array(strange, dtype=np.int64).reshape(-1, wide.ndim)[:, -max(tensor.ndim, 1) :], rows=several,
-        dead=int((rows.largest == 0.0).sum()) if several else 0,
-        repeated=len(alive) - len(np.unique(alive)) if several else 0, over=rows.over,
-    )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """What was read of each row of a tensor.
-
-    Attributes:
-        largest: Its largest finite size.
-        strange: Whether it holds NaN.
-        digests: Of its bits.
-        over: How many values of the tensor float16 cannot hold.
-    """
-
-    largest: NDArray[np.float64]
-    strange: NDArray[np.bool_]
-    digests: NDArray[np.int64]
-    over: int
-
-
-def _rows(tensor: Tensor) -> _Rows:
-    size, over = tensor[0].numel(), 0
+    # Of each row its largest finite size, whether it holds NaN, and a digest of its bits.
+    size, over = wide[0].numel(), 0
     step = max(_BLOCK // size, 1)
-    largest, strange, digests = list[Tensor](), list[Tensor](), list[Tensor]()
-    for start in range(0, len(tensor), step):
-        block = tensor[start : start + step].reshape(-1, size)
+    read: list[tuple[Tensor, Tensor, Tensor]] = []
+    for start in range(0, len(wide), step):
+        block = wide[start : start + step].reshape(-1, size)
         block = block.float() if block.dtype.itemsize < 2 else block  # of these torch computes nothing
-        digests.append(_digests(block))
+        digests = _digests(block)
         low, high = torch.aminmax(block, dim=1)
         sizes = torch.maximum(high, -low)
-        strange.append(sizes.isnan())
+        nan = sizes.isnan()
         if not bool(sizes.isfinite().all()):
             block = torch.where(block.isfinite(), block, torch.zeros_like(block))
             sizes = block.abs().amax(1)
-        largest.append(sizes.double())  # in 16 bits the limit itself would be rounded
-        if bool((largest[-1] > _HALF).any()):
+        sizes = sizes.double()  # in 16 bits the limit itself would be rounded
+        read.append((sizes, nan, digests))
+        if bool((sizes > _HALF).any()):
             over += int((block.double().abs() > _HALF).sum())
-    each = [torch.cat(some).cpu().numpy() for some in (largest, strange, digests)]
-    return _Rows(each[0], each[1], each[2], over)
+    largest, holds_nan, marks = (torch.cat(some).cpu().numpy() for some in zip(*read, strict=True))
+    top, places = _largest(tensor, wide, largest)
+    strange = [(row, *at) for row in np.flatnonzero(holds_nan) for at in np.argwhere(np.isnan(_plain(wide[row])))]
+    alive = marks[largest > 0.0]
+    drawn = np.abs(_drawn(tensor, _SAMPLE, rng)[0])
+    drawn = drawn[np.isfinite(drawn) & (drawn > 0.0)]
+    median = float(np.median(np.log2(drawn))) if drawn.size else 0.0
+    return _Tensor(
+        name=name, values=tensor, learned=learned, top=top, places=places, median=median,
+        strange=np.array(strange, dtype=np.int64).reshape(-1, wide.ndim)[:, -max(tensor.ndim, 1) :], rows=several,
+        dead=int((largest == 0.0).sum()) if several else 0,
+        repeated=len(alive) - len(np.unique(alive)) if several else 0, over=over,
+    )  # fmt: skip
 
 
 _BITS: Final = {2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -274,10 +254,16 @@ def _standing(one: _Tensor, settings: CensusSettings) -> Iterator[WeightOutlier]
     chosen = {at for at in several if at not in part and all(abs(one.top[at] - one.top[p]) > bits for p in part)}
     if one.learned:
         chosen |= {at for at, size in enumerate(one.top) if size >= settings.limit}
+    held = one.values.reshape(1) if one.values.ndim == 0 else one.values
     for at in sorted(chosen):
-        outlier = _outlier(one, at)
-        if one.learned or not _by_hand(outlier.value, one.values.dtype):
-            yield outlier
+        place = tuple(one.places[at].tolist())
+        value, size, following = float(held[place].double()), float(one.top[at]), next(iter(one.top[at + 1 :]), None)
+        if not one.learned and _by_hand(value, one.values.dtype):
+            continue
+        row = np.delete(np.abs(_plain(held[place[:-1]])), place[-1]) if held.ndim >= 2 else np.zeros(0)
+        rest = float(row.max(initial=0.0, where=np.isfinite(row)))
+        next_ = None if following is None else size - float(following)
+        yield WeightOutlier(one.name, place, value, size, (next_, size - math.log2(rest) if rest > 0.0 else None))
 
 
 def _alike(one: _Tensor, at: int, other: int, settings: CensusSettings) -> bool:
@@ -286,16 +272,6 @@ def _alike(one: _Tensor, at: int, other: int, settings: CensusSettings) -> bool:
     inline = len(axes) < 2 or any(one.places[at][axis] == one.places[other][axis] for axis in axes)
     bits = settings.vector if one.vector else settings.matrix
     return inline and abs(float(one.top[at] - one.top[other])) <= bits
-
-
-def _outlier(one: _Tensor, at: int) -> WeightOutlier:
-    place = tuple(one.places[at].tolist())
-    held = one.values.reshape(1) if one.values.ndim == 0 else one.values
-    size, following = float(one.top[at]), next(iter(one.top[at + 1 :]), None)
-    row = np.delete(np.abs(_plain(held[place[:-1]])), place[-1]) if held.ndim >= 2 else np.zeros(0)
-    rest = float(row.max(initial=0.0, where=np.isfinite(row)))
-    beyond = (None if following is None else size - float(following), size - math.log2(rest) if rest > 0.0 else None)
-    return WeightOutlier(one.name, place, float(held[place].double()), size, beyond)
 
 
 def _by_hand(value: float, dtype: torch.dtype) -> bool:

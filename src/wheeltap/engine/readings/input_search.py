@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -142,12 +142,8 @@ def _entrance(subject: Subject, task: BaseTask) -> tuple[_Entrance | None, Tenso
     embeddings = [module for _, module in named_modules(subject.model) if isinstance(module, nn.Embedding)]
     outer = _Entrance("input", subject.model)
     inner = _Entrance("embedding", embeddings[0]) if embeddings else None
-    with outer.change(outer.read):
-        if inner is None:
-            clean = task.scores(subject.model)
-        else:
-            with inner.change(inner.read):
-                clean = task.scores(subject.model)
+    with outer.change(outer.read), nullcontext() if inner is None else inner.change(inner.read):
+        clean = task.scores(subject.model)
     for entrance in (outer, inner):
         if entrance is not None and float(entrance.total[2]) and entrance.spread:
             return entrance, clean

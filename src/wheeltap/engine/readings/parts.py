@@ -8,6 +8,7 @@ Source: Gao et al. 2025, arXiv:2511.13653 (necessity and sufficiency of a set by
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final, cast, final
@@ -17,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wheeltap.core import measure, seeds
+from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, ModelError, UnknownName, UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
@@ -90,39 +91,6 @@ def require_part(chosen: Tensor, *, where: str) -> None:
         )
 
 
-def require_asked(subject: Subject, task: BaseTask, *, units: str, behaviour: int | None) -> None:
-    """Refuses, before anything runs, a set of units or a behaviour that there is not.
-
-    A model without hidden units passes: that it has none is a finding, not a mistake of the user's.
-
-    Args:
-        subject: The model.
-        task: The examples.
-        units: ``layer:unit,unit;layer:unit``; empty where the set is yet to be found.
-        behaviour: A group of the task; ``None`` for all examples.
-
-    Raises:
-        UnknownName: If a layer that is _named is none of its hidden layers.
-        UsageError: If it has no such unit, the set is all of them, or no example belongs to the behaviour.
-    """
-    groups = {int(group) for group in np.unique(task.behaviors.cpu().numpy())}
-    if behaviour is not None and behaviour not in groups:
-        raise UsageError(
-            f"No example belongs to the behaviour {behaviour}.",
-            where=task.name,
-            expected=", ".join(map(str, sorted(groups)[:20])) + (", ..." if len(groups) > 20 else ""),
-            got=str(behaviour),
-            do="Correct the setting behaviour, or leave it out to count all examples.",
-        )
-    if not units:
-        return
-    try:
-        hiddens = hidden_units(subject, task)
-    except ModelError:
-        return
-    require_part(named(hiddens, units, where=subject.name), where=subject.name)
-
-
 FEWEST: Final = 10
 """Fewest examples in either half."""
 
@@ -130,31 +98,27 @@ FIRST_STEP: Final = 0.5
 """Share of the promising flips that the search tries first; halved after each failure."""
 
 
-@dataclass(frozen=True)
-class BehaviourHalves:
-    """Examples of a behaviour in two random halves: what is chosen on one is measured on the other."""
+Halves = tuple[Tensor, Tensor]
+"""Examples of a behaviour in two random halves: what is chosen on the first is measured on the second."""
 
-    chosen_on: Tensor
-    measured_on: Tensor
 
-    @classmethod
-    def of(cls, task: BaseTask, behaviour: int | None, rng: np.random.Generator) -> "BehaviourHalves":
-        """Halves of the task's examples, or of those of one of its groups.
+def halves_of(task: BaseTask, behaviour: int | None, rng: np.random.Generator) -> Halves:
+    """Halves of the task's examples, or of those of one of its groups.
 
-        Raises:
-            DataError: If there are too few examples.
-        """
-        groups = task.behaviors.cpu().numpy()
-        members = np.arange(len(groups)) if behaviour is None else np.flatnonzero(groups == behaviour)
-        if len(members) < 2 * FEWEST:
-            raise DataError(
-                "Too few examples to choose units on one half and measure them on the other.",
-                where=task.name if behaviour is None else f"{task.name}: group {behaviour}",
-                expected=f"at least {2 * FEWEST} examples",
-                got=f"{len(members)}",
-                do="Give more examples, or leave the setting behaviour out to count all of them.",
-            )
-        return cls(*task.halves(rng, members))
+    Raises:
+        DataError: If there are too few examples.
+    """
+    groups = task.behaviors.cpu().numpy()
+    members = np.arange(len(groups)) if behaviour is None else np.flatnonzero(groups == behaviour)
+    if len(members) < 2 * FEWEST:
+        raise DataError(
+            "Too few examples to choose units on one half and measure them on the other.",
+            where=task.name if behaviour is None else f"{task.name}: group {behaviour}",
+            expected=f"at least {2 * FEWEST} examples",
+            got=f"{len(members)}",
+            do="Give more examples, or leave the setting behaviour out to count all of them.",
+        )
+    return task.halves(rng, members)
 
 
 @dataclass(frozen=True)
@@ -179,10 +143,10 @@ class UnitSets(Session):
     Args:
         subject: The model.
         task: The examples.
-        halves: Which of them choices are made on.
+        halves: On which of them choices are made, and which measured.
     """
 
-    def __init__(self, subject: Subject, task: BaseTask, halves: BehaviourHalves) -> None:
+    def __init__(self, subject: Subject, task: BaseTask, halves: Halves) -> None:
         super().__init__(subject, task)
         self.halves = halves
         self.hiddens = hidden_units(subject, task)
@@ -228,7 +192,7 @@ class UnitSets(Session):
         return UnitAblation(units, scores, float(self._harm(scores)))
 
     def _harm(self, scores: Tensor) -> Tensor:
-        half, targets = self.halves.chosen_on, self.task.targets.cpu()
+        half, targets = self.halves[0], self.task.targets.cpu()
         return self.loss(scores[half], targets[half], self.clean[half]).mean()
 
     def promise(self, ablated: UnitAblation, rng: np.random.Generator) -> Tensor:
@@ -261,13 +225,12 @@ class UnitSets(Session):
 
     def values(self, runs: Sequence[UnitAblation]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Score and loss per example of the other half, averaged over ``runs``."""
-        half, targets = self.halves.measured_on, self.task.targets.cpu()[self.halves.measured_on]
-
-        def read(by: measure.Measure) -> NDArray[np.float32]:
-            each = [by(run.scores[half], targets, self.clean[half]).double() for run in runs]
-            return to_array(torch.stack(each).mean(0))
-
-        return read(self.task.measure), read(self.loss)
+        half, targets = self.halves[1], self.task.targets.cpu()[self.halves[1]]
+        score, loss = (
+            to_array(torch.stack([by(run.scores[half], targets, self.clean[half]).double() for run in runs]).mean(0))
+            for by in (self.task.measure, self.loss)
+        )
+        return score, loss
 
 
 def worst(
@@ -289,31 +252,6 @@ def worst(
         else:
             step /= 2
     return found
-
-
-@dataclass(frozen=True)
-class AblationDraws:
-    """What is random about the ablations: the same for every set, so that sets are compared under like conditions.
-
-    Attributes:
-        coins: ``[draw, unit]``, whether a unit is ablated in a stochastic draw, if it is on the ablated side.
-        shuffles: Seed of each shuffle of the examples.
-        tries: Steps of the search for the part that hurts most.
-    """
-
-    coins: Tensor
-    shuffles: tuple[int, ...]
-    tries: int
-
-
-def ablations(
-    bench: UnitSets, side: Tensor, draws: AblationDraws, *, rng: np.random.Generator
-) -> list[list[UnitAblation]]:
-    """Every kind of ablation of the units of ``side``, in the order of ``ABLATIONS``; draws in the inner lists."""
-    whole = bench.mean(side)
-    parts = [bench.mean(side & coin) for coin in draws.coins]
-    hostile = worst(bench, side, known=[whole, *parts], tries=draws.tries, rng=rng)
-    return [[bench.zero(side)], [whole], [bench.resampled(side, seed) for seed in draws.shuffles], parts, [hostile]]
 
 
 def costliest(bench: UnitSets, share: float, *, most: int) -> Tensor:
@@ -352,8 +290,28 @@ class PartsReading(Reading):
     spec = PARTS
 
     def require(self, subject: Subject, task: BaseTask) -> None:
-        """See ``Reading.require``: units and the behaviour."""
-        require_asked(subject, task, units=self.settings.units, behaviour=self.settings.behaviour)
+        """See ``Reading.require``: units and the behaviour.
+
+        A model without hidden units passes: that it has none is a finding, not a mistake of the user's.
+
+        Raises:
+            UnknownName: If a layer that is named is none of its hidden layers.
+            UsageError: If it has no such unit, the set is all of them, or no example belongs to the behaviour.
+        """
+        units, behaviour = self.settings.units, self.settings.behaviour
+        groups = {int(group) for group in np.unique(task.behaviors.cpu().numpy())}
+        if behaviour is not None and behaviour not in groups:
+            raise UsageError(
+                f"No example belongs to the behaviour {behaviour}.",
+                where=task.name,
+                expected=", ".join(map(str, sorted(groups)[:20])) + (", ..." if len(groups) > 20 else ""),
+                got=str(behaviour),
+                do="Correct the setting behaviour, or leave it out to count all examples.",
+            )
+        if units:
+            with suppress(ModelError):
+                hiddens = hidden_units(subject, task)
+                require_part(named(hiddens, units, where=subject.name), where=subject.name)
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``; costs about ``(nulls + 1) * 2 * (2 + 2 * draws + 4 * tries)`` passes and one per unit.
@@ -367,7 +325,7 @@ class PartsReading(Reading):
         def stream(name: str) -> np.random.Generator:
             return seeds.generator(root, "parts", seed, name)
 
-        bench = UnitSets(subject, task, BehaviourHalves.of(task, settings.behaviour, stream("halves")))
+        bench = UnitSets(subject, task, halves_of(task, settings.behaviour, stream("halves")))
         if settings.units:
             chosen = named(bench.hiddens, settings.units, where=subject.name)
         else:
@@ -375,16 +333,19 @@ class PartsReading(Reading):
         require_part(chosen, where=subject.name)
         nulls = stream("nulls")
         sets = [chosen, *(random_like(bench, chosen, nulls) for _ in range(settings.nulls))]
-        draws = AblationDraws(
-            to_tensor(stream("coins").random((settings.draws, bench.units)) < 0.5),
-            tuple(seeds.derive(root, "parts", seed, "rows", draw) for draw in range(settings.draws)),
-            settings.tries,
-        )
+        # The same for every set, so that sets are compared under like conditions.
+        coins = to_tensor(stream("coins").random((settings.draws, bench.units)) < 0.5)
+        shuffles = [seeds.derive(root, "parts", seed, "rows", draw) for draw in range(settings.draws)]
         values: dict[str, NDArray[np.float32]] = {}
         values["clean_score"], values["clean_loss"] = bench.values([UnitAblation(bench.none(), bench.clean, 0.0)])
         for name, sides in (("without", sets), ("alone", [~units for units in sets])):
-            search = stream(f"search {name}")
-            tables = [[bench.values(runs) for runs in ablations(bench, side, draws, rng=search)] for side in sides]
+            search, tables = stream(f"search {name}"), list[list[tuple[NDArray[np.float32], NDArray[np.float32]]]]()
+            for side in sides:
+                whole, parts = bench.mean(side), [bench.mean(side & coin) for coin in coins]
+                hostile = worst(bench, side, known=[whole, *parts], tries=settings.tries, rng=search)
+                shuffled = [bench.resampled(side, shuffle) for shuffle in shuffles]
+                kinds = ([bench.zero(side)], [whole], shuffled, parts, [hostile])  # in the order of ABLATIONS
+                tables.append([bench.values(runs) for runs in kinds])
             # [set, ablation, score or loss, example]
             stacked = np.asarray(tables, dtype=np.float32).transpose(2, 1, 0, 3)
             values[f"{name}_score"], values[f"{name}_loss"] = stacked
@@ -395,7 +356,7 @@ class PartsReading(Reading):
             for unit in part.nonzero()[:, 0]
         ]
         values["units"] = np.array(addresses, dtype=np.float32)
-        values["rows"] = to_array(bench.halves.measured_on)
+        values["rows"] = to_array(bench.halves[1])
         values["total"] = np.array(bench.units, dtype=np.float32)
         values["guided"] = np.array(bench.guided, dtype=np.float32)
         return Readings({**values}, bench.passes)

@@ -23,13 +23,12 @@ estimator of the trace", sec. 2 (random signs).
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import zip_longest
-from typing import Any, Final, cast, final
+from itertools import chain, zip_longest
+from typing import Any, Final, NamedTuple, cast, final
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap.core import seeds
@@ -102,7 +101,8 @@ class ScreenMaker:
         Raises:
             ModelError: If no gradient can be had of this model, or no answer depends on its parameters.
         """
-        assert self._tops or scale == 1.0 or self._of_outputs, "whose answers are asked for must be known"
+        outputs = self._task.targets.is_floating_point()
+        assert self._tops or scale == 1.0 or outputs, "whose answers are asked for must be known"
         subject = self._subject
         gradients = (torch.inference_mode(False), torch.enable_grad(), differentiable(subject.model))
         with as_before(subject), ExitStack() as stack:
@@ -125,10 +125,6 @@ class ScreenMaker:
             if name in sums
         }
 
-    @property
-    def _of_outputs(self) -> bool:
-        return self._task.targets.is_floating_point()
-
     def _summed(self) -> dict[str, Tensor]:
         """By parameter, the estimated sum over examples of squared derivatives."""
         sums: dict[str, Tensor] = {}
@@ -141,7 +137,7 @@ class ScreenMaker:
             if at == len(self._tops):
                 self._tops.append(wide.detach().argmax(-1, keepdim=True))
             read, top = wide, self._tops[at]
-            if not self._of_outputs:  # log-odds of each row's top option against all others
+            if not self._task.targets.is_floating_point():  # log-odds of each row's top option against all others
                 read = wide.gather(-1, top)[..., 0] - wide.scatter(-1, top, -torch.inf).logsumexp(-1)
             drawn = self._signs.integers(2, size=tuple(read.shape)) * 2 - 1
             answer = (read * torch.as_tensor(drawn, device=read.device, dtype=read.dtype)).sum()
@@ -207,23 +203,16 @@ def _no_gradient(subject: Subject, got: str) -> ModelError:
 Screens = dict[str, ParameterScreen]
 """By path of the parameter."""
 
-_Ranked = tuple[float, "_Point"]
-"""A number and its score."""
 
-
-@dataclass(frozen=True)
-class _Point:
+class _Point(NamedTuple):
     """One number: its parameter's path and its place in that, flattened."""
 
     parameter: str
-    index: int
+    at: int
 
     def place(self, screens: Screens) -> tuple[int, ...]:
         """Its indices."""
-        return tuple(int(at) for at in np.unravel_index(self.index, tuple(screens[self.parameter].weight.shape)))
-
-    def value(self, screens: Screens) -> float:
-        return float(screens[self.parameter].weight[self.place(screens)])
+        return tuple(int(at) for at in np.unravel_index(self.at, tuple(screens[self.parameter].weight.shape)))
 
 
 @final
@@ -243,20 +232,27 @@ class SinglePoint(Reading):
             ModelError: If no gradient can be had of this model, or the task reaches none of its weights.
         """
         rng = seeds.generator(root, self.name, seed)
-        screening, lists = ScreenMaker(subject, task, signs=rng), list[list[_Ranked]]()
+        screening, lists = ScreenMaker(subject, task, signs=rng), list[list[tuple[float, _Point]]]()
         screens: Screens = {}
         for scale in STATES[: self.settings.states]:
             found = screening.at(scale)
             screens = screens or found
             lists.append(_ranked(found, self.settings.confirm))
-        ranked = _in_turn(lists)[: self.settings.confirm]
-        points = [point for _, point in ranked]
-        nulls = _Nulls(screens, rng, taken=set(points)).drawn(points, self.settings)
-        sorts = _sorts(subject)
-        values: dict[str, Any] = {
-            **_named("candidate", points, screens, sorts),
-            "scores": [score for score, _ in ranked],
-            **_named("null", nulls, screens, sorts),
+        # The first of each list, then the second of each, and so on; none twice.
+        ranked: dict[_Point, float] = {}
+        for score, point in filter(None, chain.from_iterable(zip_longest(*lists))):
+            ranked.setdefault(point, score)
+        points = list(ranked)[: self.settings.confirm]
+        nulls, sorts = _nulls(screens, rng, points, self.settings), _sorts(subject)
+        values: dict[str, Any] = {"scores": [ranked[point] for point in points]}
+        for of, some in (("candidate", points), ("null", nulls)):
+            values |= {
+                f"{of}_parameters": written([point.parameter for point in some]),
+                f"{of}_places": padded([point.place(screens) for point in some]),
+                f"{of}_sorts": [SORTS.index(sorts[point.parameter]) for point in some],
+                f"{of}_values": [_value(point, screens) for point in some],
+            }
+        values |= {
             "screened": sum(screen.weight.numel() for screen in screens.values()) / sum(subject.sizes.values()),
         }
         return Readings(
@@ -264,13 +260,8 @@ class SinglePoint(Reading):
         )
 
 
-def _named(of: str, points: Sequence[_Point], screens: Screens, sorts: dict[str, str]) -> dict[str, Any]:
-    return {
-        f"{of}_parameters": written([point.parameter for point in points]),
-        f"{of}_places": padded([point.place(screens) for point in points]),
-        f"{of}_sorts": [SORTS.index(sorts[point.parameter]) for point in points],
-        f"{of}_values": [point.value(screens) for point in points],
-    }
+def _value(point: _Point, screens: Screens) -> float:
+    return float(screens[point.parameter].weight[point.place(screens)])
 
 
 _OUTPUT_FIRST = ("linear", "conv", "attention", "recurrent")
@@ -298,11 +289,13 @@ def _sorts(subject: Subject) -> dict[str, str]:
     return {path: sort(path) for path in subject.parameters}
 
 
-def _ranked(screens: Screens, count: int) -> list[_Ranked]:
-    """The highest scores over all parameters; which of equal ones, ``perturb.ties`` says."""
+def _ranked(screens: Screens, count: int) -> list[tuple[float, _Point]]:
+    """The highest scores over all parameters, each with its number; which of equal ones, ``perturb.ties`` says."""
     best: list[tuple[float, int, _Point]] = []
     for path, screen in screens.items():
-        table, marks = _table(screen.score), Marks(_table(screen.weight))
+        # As [first index, rest]; a vector as one row.
+        table, weight = (one.reshape(len(one) if one.ndim > 1 else 1, -1) for one in (screen.score, screen.weight))
+        marks = Marks(weight)
         top = least(-table, min(count, table.numel()), marks.at)
         places = top.reshape(-1).nonzero()[:, 0]
         for place, mark in zip(places, marks.at(top), strict=True):
@@ -311,65 +304,39 @@ def _ranked(screens: Screens, count: int) -> list[_Ranked]:
     return [(score, point) for score, _, point in ranked]
 
 
-def _in_turn(lists: list[list[_Ranked]]) -> list[_Ranked]:
-    """The first of each list, then the second of each, and so on; none twice."""
-    found: dict[_Point, float] = {}
-    for of_one_rank in zip_longest(*lists):
-        for score, point in filter(None, of_one_rank):
-            found.setdefault(point, score)
-    return [(score, point) for point, score in found.items()]
+def _nulls(
+    screens: Screens, rng: np.random.Generator, points: Sequence[_Point], settings: SinglePointSettings
+) -> list[_Point]:
+    """Random numbers from all parameters, as many as the settings say, shared out among the sizes of ``points``.
 
+    None is drawn twice, nor one of ``points``; of sizes of which there are too few, the range is doubled.
+    """
+    taken, found = set(points), list[_Point]()
+    everything = sum(screen.weight.numel() for screen in screens.values())
 
-def _table(tensor: Tensor) -> Tensor:
-    """As ``[first index, rest]``; a vector as one row."""
-    return tensor.reshape(len(tensor) if tensor.ndim > 1 else 1, -1)
-
-
-@dataclass
-class _Nulls:
-    """Draws random numbers of a given size from all parameters, none twice."""
-
-    screens: Screens
-    rng: np.random.Generator
-    taken: set[_Point]
-
-    def drawn(self, points: Sequence[_Point], settings: SinglePointSettings) -> list[_Point]:
-        """As many as the settings say, shared out among the sizes of ``points``."""
-        found: list[_Point] = []
-        for rank, point in enumerate(points):
-            share = len(range(rank, settings.nulls, len(points)))
-            if share:
-                found += self._like(abs(point.value(self.screens)), count=share, within=settings.within)
-        return found
-
-    def _like(self, size: float, *, count: int, within: float) -> list[_Point]:
-        """``count`` numbers of about this size, or as many as there are."""
-        wanted = count + len(self.taken)
-        everything = sum(screen.weight.numel() for screen in self.screens.values())
-        sizes = self._counts(size, within)
-        while sizes.sum() < min(wanted, everything) and size > 0.0:
-            within *= 2.0
-            sizes = self._counts(size, within)
-        found: list[_Point] = []
-        # More than are wanted, so that those taken already can be passed over.
-        for place in self.rng.choice(int(sizes.sum()), min(wanted, int(sizes.sum())), replace=False):
-            point = self._point(sizes, int(place), size, within)
-            if point not in self.taken and len(found) < count:
-                self.taken.add(point)
-                found.append(point)
-        return found
-
-    def _near(self, path: str, size: float, within: float) -> Tensor:
+    def near(path: str, size: float, within: float) -> Tensor:
         """Which numbers of a parameter are of the wanted size, flattened."""
-        sizes = self.screens[path].weight.reshape(-1).abs()
+        sizes = screens[path].weight.reshape(-1).abs()
         return torch.logical_and(sizes >= size / within, sizes <= size * within)
 
-    def _counts(self, size: float, within: float) -> NDArray[np.int64]:
-        return np.array([int(self._near(path, size, within).sum()) for path in self.screens])
-
-    def _point(self, counts: NDArray[np.int64], place: int, size: float, within: float) -> _Point:
-        """The number at one place in the list of all numbers of the wanted size."""
-        ends = counts.cumsum()
-        at = int(np.searchsorted(ends, place, side="right"))
-        path = list(self.screens)[at]
-        return _Point(path, int(self._near(path, size, within).nonzero()[place - int(ends[at] - counts[at]), 0]))
+    for rank, like in enumerate(points):
+        count = len(range(rank, settings.nulls, len(points)))
+        if not count:
+            continue
+        # More than are wanted, so that those taken already can be passed over.
+        size, within, wanted = abs(_value(like, screens)), settings.within, count + len(taken)
+        counts = np.array([int(near(path, size, within).sum()) for path in screens])
+        while counts.sum() < min(wanted, everything) and size > 0.0:
+            within *= 2.0
+            counts = np.array([int(near(path, size, within).sum()) for path in screens])
+        ends, own = counts.cumsum(), 0
+        drawn: list[int] = rng.choice(int(counts.sum()), min(wanted, int(counts.sum())), replace=False).tolist()
+        for place in drawn:
+            at = int(np.searchsorted(ends, place, side="right"))
+            path = list(screens)[at]
+            point = _Point(path, int(near(path, size, within).nonzero()[place - int(ends[at] - counts[at]), 0]))
+            if point not in taken and own < count:
+                own += 1
+                taken.add(point)
+                found.append(point)
+    return found

@@ -2,8 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from wheeltap.core.layer import Layer
 from wheeltap.core.subject import Subject
 from wheeltap.core.symmetry import Symmetry
 from wheeltap.core.task import BaseTask
-from wheeltap.engine.inside.matching import Search, match
+from wheeltap.engine.inside.matching import match
 from wheeltap.engine.inside.units import Session
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.plans.readings.symmetry import SYMMETRY_RESPONSE, TRIES, SymmetryResponseSettings
@@ -27,8 +26,7 @@ _ENDLESS = 1e30
 """Effect that stands for outputs that are not finite: larger than any that is sought."""
 
 
-@dataclass(frozen=True)
-class _Place:
+class _Place(NamedTuple):
     """What is changed: one column of a layer's matrix, along a unit vector.
 
     Attributes:
@@ -155,12 +153,21 @@ class _Responses(Session):
     def __init__(self, subject: Subject, task: BaseTask, symmetry: Symmetry) -> None:
         super().__init__(subject, task)
         self.symmetry = symmetry
-        _require_fit(symmetry, self.clean.shape[1], where=f"{subject.name} on {task.name}")
+        where, options = f"{subject.name} on {task.name}", self.clean.shape[1]
+        for moved in (symmetry.outputs, symmetry.signs):
+            if moved is not None and moved.shape[1] != options:
+                raise DataError(
+                    f"The symmetry does not fit the outputs: it moves {moved.shape[1]}, the model gives {options}.",
+                    where=f"{where}: {symmetry.name}",
+                    expected=f"permutations and signs of {options} outputs",
+                    got=f"of {moved.shape[1]}",
+                    do="Give Symmetry(outputs=, signs=) one column per output, or leave them out.",
+                )
         self.spread = float((self.clean - self.clean.mean(0)).square().mean().sqrt())
         if not self.spread > 0.0 or not np.isfinite(self.spread):
             raise ModelError(
                 "The outputs are the same for all examples: there is nothing to be symmetric.",
-                where=f"{subject.name} on {task.name}",
+                where=where,
                 expected="outputs that differ",
                 got=f"a spread of {self.spread}",
             )
@@ -184,8 +191,8 @@ class _Responses(Session):
             shares[index] = [share for _, share in found]
             return np.array([effect for effect, _ in found])
 
-        search = Search(target=settings.effect, bound=settings.reach, mean=TRIES)
-        met = match(effects, np.full(count, min(1.0, settings.reach)), search)
+        reach = settings.reach
+        met = match(effects, np.full(count, min(1.0, reach)), target=settings.effect, bound=reach, mean=TRIES)
         found = {
             "delta": signs * typical * met.size,
             "rms": met.effect,
@@ -219,15 +226,3 @@ def _moved(subject: Subject, layer: Layer, place: _Place, delta: float) -> Gener
         matrix[:, place.source] = before
         if not viewed:
             held.copy_(layer.stored(matrix))
-
-
-def _require_fit(symmetry: Symmetry, options: int, *, where: str) -> None:
-    for moved in (symmetry.outputs, symmetry.signs):
-        if moved is not None and moved.shape[1] != options:
-            raise DataError(
-                f"The symmetry does not fit the outputs: it moves {moved.shape[1]}, the model gives {options}.",
-                where=f"{where}: {symmetry.name}",
-                expected=f"permutations and signs of {options} outputs",
-                got=f"of {moved.shape[1]}",
-                do="Give Symmetry(outputs=, signs=) one column per output, or leave them out.",
-            )

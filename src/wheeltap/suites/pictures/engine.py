@@ -25,7 +25,7 @@ from wheeltap.core.symmetry import Symmetry
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine.apply import Disturbance, unharmed
-from wheeltap.engine.inside.matching import Search, match
+from wheeltap.engine.inside.matching import match
 from wheeltap.engine.needs.gather import gather
 from wheeltap.models.cppn import ACTIVATIONS, Cppn, Layout, colour, coordinates, folded, grid
 from wheeltap.perturb import create
@@ -335,8 +335,8 @@ def at_equal_effect(picture: Evaluation, moves: Moves, *, effect: float, bound: 
     def effects(index: NDArray[np.int64], size: FloatArray) -> FloatArray:
         return picture.respond(moves.part(rows[index]), (signs[index] * size)[:, None]).rmse[:, 0]
 
-    search = Search(target=effect, bound=bound, tolerance=_TOLERANCE)
-    met = match(effects, np.full(len(rows), min(_START, bound)), search)
+    guesses = np.full(len(rows), min(_START, bound))
+    met = match(effects, guesses, target=effect, bound=bound, tolerance=_TOLERANCE)
     found = picture.respond(moves, (signs * met.size).reshape(-1, 2))
     bins = np.where(met.reached, 0, -1)
     symmetry, regions = (
