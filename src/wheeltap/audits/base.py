@@ -14,7 +14,6 @@ from wheeltap.audits.case import Case
 from wheeltap.audits.claims import Hypothesis, NoAnswer, Verdict, ungrouped
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import (
-    Asks,
     Estimate,
     Finding,
     Instrument,
@@ -82,7 +81,7 @@ class Audit(Component, ABC):
     axis: ClassVar[str] = ""
     linear: ClassVar[bool] = False
     otherwise: ClassVar[str] = ""
-    asks: ClassVar[Asks] = "weights"
+    asks: ClassVar[str] = "weights"
     shows: ClassVar[bool] = False
     large: ClassVar[dict[str, Scalar | list[int | float]]] = {}
     spares: ClassVar[dict[str, int]] = {}

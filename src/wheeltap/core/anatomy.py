@@ -7,6 +7,7 @@ code can be set to anything, so the file is compiled and its code compared with 
 """
 
 import ast
+import contextlib
 import dis
 import functools
 import io
@@ -16,8 +17,7 @@ import sysconfig
 import types
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any, Final, cast, final
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -191,63 +191,46 @@ _LEFT_OUT: Final = frozenset({"type_comment", "kind", "type_params", "ctx"})
 _Key = tuple[str, int]
 
 
-@final
-@dataclass(frozen=True)
-class _File:
-    codes: dict[_Key, list[types.CodeType]] = field(default_factory=dict[_Key, list[types.CodeType]])
-    nodes: dict[_Key, list[ast.AST]] = field(default_factory=dict[_Key, list[ast.AST]])
-
-
 def holds(code: types.CodeType) -> bool:
     """Whether the file that the code names holds this code."""
-    return any(same_code(one, code) for one in _file(code).codes.get(_key(code), []))
+    return any(same_code(one, code) for one in _found(code)[0])
 
 
 def text(code: types.CodeType) -> str | None:
     """The syntax tree of a function as text, without its docstring; ``None`` where no file holds this code."""
-    nodes = _file(code).nodes.get(_key(code), []) if holds(code) else []
+    nodes = _found(code)[1] if holds(code) else []
     return _written(nodes[0]) if len(nodes) == 1 else None
 
 
-def _key(code: types.CodeType) -> _Key:
-    return code.co_name, code.co_firstlineno
-
-
-def _file(code: types.CodeType) -> _File:
+def _found(code: types.CodeType) -> tuple[list[types.CodeType], list[ast.AST]]:
+    """What the file that the code names has where the code says it stands, compiled and as syntax trees."""
     path = code.co_filename
     linecache.checkcache(path)
     lines = linecache.getlines(path)  # the same list while the file is the same
     if path not in _READ or _READ[path][0] is not lines:
-        _READ[path] = (lines, _read("".join(lines), path))
-    return _READ[path][1]
+        codes: dict[_Key, list[types.CodeType]] = {}
+        nodes: dict[_Key, list[ast.AST]] = {}
+        _READ[path] = lines, codes, nodes
+        with contextlib.suppress(SyntaxError, ValueError):
+            tree, waiting = ast.parse("".join(lines)), [compile("".join(lines), path, "exec", dont_inherit=True)]
+            while waiting:
+                inner = [one for one in waiting.pop(0).co_consts if isinstance(one, types.CodeType)]
+                waiting += inner
+                for one in inner:
+                    codes.setdefault((one.co_name, one.co_firstlineno), []).append(one)
+            for node in ast.walk(tree):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    first = min([node.lineno, *(one.lineno for one in node.decorator_list)])
+                    nodes.setdefault((node.name, first), []).append(node)
+                elif isinstance(node, ast.Lambda):
+                    nodes.setdefault(("<lambda>", node.lineno), []).append(node)
+    _, codes, nodes = _READ[path]
+    key = code.co_name, code.co_firstlineno
+    return codes.get(key, []), nodes.get(key, [])
 
 
-_READ: Final[dict[str, tuple[list[str], _File]]] = {}
+_READ: Final[dict[str, tuple[list[str], dict[_Key, list[types.CodeType]], dict[_Key, list[ast.AST]]]]] = {}
 """Files that were read and compiled, with the lines that they had."""
-
-
-def _read(text: str, path: str) -> _File:
-    found = _File()
-    try:
-        tree, whole = ast.parse(text), compile(text, path, "exec", dont_inherit=True)
-    except (SyntaxError, ValueError):
-        return found
-    for code in _codes(whole):
-        found.codes.setdefault(_key(code), []).append(code)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            first = min([node.lineno, *(one.lineno for one in node.decorator_list)])
-            found.nodes.setdefault((node.name, first), []).append(node)
-        elif isinstance(node, ast.Lambda):
-            found.nodes.setdefault(("<lambda>", node.lineno), []).append(node)
-    return found
-
-
-def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield constant
-            yield from _codes(constant)
 
 
 def same_code(one: types.CodeType, two: types.CodeType, *, first: int = 0) -> bool:

@@ -2,8 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self, TypeVar, final
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self, final
 
 import numpy as np
 import torch
@@ -14,8 +14,6 @@ from wheeltap.core import canon
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import OWN
 from wheeltap.core.symmetry import Symmetry
-
-Kind = TypeVar("Kind", bound="Annotation")
 
 
 class Annotation(ABC):
@@ -92,15 +90,6 @@ class Annotations:
         votes = [] if self.votes is None else [tensor_digest("ordinal votes" if self.ordinal else "votes", self.votes)]
         symmetry = [] if self.symmetry is None else [self.symmetry.digest]
         return [*groups, *factors, *symmetry, *votes, *(one.digest for one in self.others)]
-
-    def other(self, kind: type[Kind]) -> Kind | None:
-        """The annotation of this class, if there is one."""
-        return next((one for one in self.others if isinstance(one, kind)), None)
-
-    def with_other(self, added: Annotation) -> "Annotations":
-        """The same with one more, in the place of the one of its class."""
-        kept = (one for one in self.others if type(one) is not type(added))
-        return replace(self, others=tuple(sorted((*kept, added), key=lambda one: one.name)))
 
     def part(self, index: Tensor) -> "Annotations":
         """What is known of the examples ``index`` alone: a symmetry does not outlive division."""
@@ -200,18 +189,6 @@ def _no_votes(where: str, examples: int, got: str) -> DataError:
         got=got,
         do="Count the people of each example by the option they chose; leave examples out on which nobody voted.",
     )
-
-
-def require_fit(symmetry: Symmetry, examples: int, *, where: str) -> None:
-    """Raises ``DataError`` if the symmetry acts on another number of examples."""
-    if symmetry.size != examples:
-        raise DataError(
-            "The symmetry does not fit the examples.",
-            where=f"{where}: {symmetry.name}",
-            expected=f"a group acting on {examples} examples",
-            got=f"one acting on {symmetry.size}",
-            do="Make it from the task's own inputs, in their order.",
-        )
 
 
 def tensor_digest(kind: str, tensor: Tensor) -> str:

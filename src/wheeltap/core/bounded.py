@@ -213,7 +213,16 @@ class Archive:
         self.path, self.noun, self.do = path, noun, do
         self.size = size_of(path, noun)
         with self.parsing():
-            _require_few(path, self.size)
+            # Python makes an object of each entry of the list of contents, unasked.
+            with open(path, "rb") as file:
+                file.seek(max(self.size - 2**16 - 98, 0))
+                end = file.read()
+            at, more = end.rfind(b"PK\5\6"), end.rfind(b"PK\6\6")
+            listed = [int.from_bytes(end[at + 12 : at + 16], "little")] if at >= 0 else []
+            listed += [int.from_bytes(end[more + 40 : more + 48], "little")] if more >= 0 else []
+            most = max((one for one in listed if one != 2**32 - 1), default=0)
+            if most > _HEADER:
+                raise ValueError(f"a list of contents of {most:,} bytes, more than {_HEADER:,}")
             self._zip = zipfile.ZipFile(path)
         # What was written twice is there twice; the last one counts.
         self.members = {info.filename: info for info in self._zip.infolist()}
@@ -276,19 +285,6 @@ class Archive:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _require_few(path: Path, size: int) -> None:
-    """Raises ``ValueError`` if a zip's list of contents is large: Python makes an object of each entry, unasked."""
-    with open(path, "rb") as file:
-        file.seek(max(size - 2**16 - 98, 0))
-        end = file.read()
-    at, more = end.rfind(b"PK\5\6"), end.rfind(b"PK\6\6")
-    listed = [int.from_bytes(end[at + 12 : at + 16], "little")] if at >= 0 else []
-    listed += [int.from_bytes(end[more + 40 : more + 48], "little")] if more >= 0 else []
-    most = max((one for one in listed if one != 2**32 - 1), default=0)
-    if most > _HEADER:
-        raise ValueError(f"a list of contents of {most:,} bytes, more than {_HEADER:,}")
 
 
 # ---- arrays ---------------------------------------------------------------------------------------------------------

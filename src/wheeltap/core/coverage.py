@@ -59,10 +59,6 @@ def packed(model: nn.Module) -> tuple[UntouchedModule, ...]:
     return tuple(UntouchedModule(path, count) for path, count in sorted(found.items(), key=lambda item: -item[1]))
 
 
-def _is_matrix(tensor: Tensor) -> bool:
-    return sum(size > 1 for size in tensor.shape) >= 2
-
-
 def _holder(path: str) -> str:
     """The module that a reader knows: torch's quantized layers keep what they pack in modules of their own."""
     parts = path.split(".")
@@ -71,11 +67,11 @@ def _holder(path: str) -> str:
 
 def _beside(module: nn.Module, *, buffers: bool = True) -> Iterator[Tensor]:
     """The packed matrices of a module beside parameters: in buffers, and in objects that torch's layers pack."""
-    if buffers:
-        yield from (one for one in module.buffers(recurse=False) if one.dtype in PACKED and _is_matrix(one))
+    found = [one for one in module.buffers(recurse=False) if buffers and one.dtype in PACKED]
     for held in vars(module).values():
         if isinstance(held, torch.ScriptObject) and not isinstance(held, torch.ScriptModule):
-            yield from (tensor for tensor in _unpacked(held) if _is_matrix(tensor))
+            found += _unpacked(held)
+    yield from (one for one in found if sum(size > 1 for size in one.shape) >= 2)
 
 
 def _unpacked(part: Any) -> Iterator[Tensor]:

@@ -18,10 +18,9 @@ import types
 import weakref
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, cast, final
+from typing import Any, NamedTuple, cast, final
 
 import numpy as np
 import torch
@@ -75,9 +74,7 @@ _LEAST = 8
 """Numbers below which nothing is kept in mind as a possible weight."""
 
 
-@final
-@dataclass(frozen=True)
-class HeldNumber:
+class HeldNumber(NamedTuple):
     """Numbers that a model holds besides its parameters and buffers.
 
     Attributes:

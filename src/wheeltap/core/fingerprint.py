@@ -1,7 +1,7 @@
 """Fingerprints: digests of everything that a model's answers depend on, and of its weights alone."""
 
 import hashlib
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from typing import Any, cast, final
 
@@ -62,7 +62,7 @@ def described(model: nn.Module) -> Description:
             items[f"{_ATTRIBUTE}{path}.{name}"] = reader.read(f"{_ATTRIBUTE}{path}.{name}", value)
     for kind, tensors in (("parameter", model.named_parameters()), ("buffer", model.named_buffers())):
         for name, tensor in tensors:
-            items[f"{kind} {name}"] = _of_tensor(name, tensor)
+            items[f"{kind} {name}"] = _digest_of([(name, tensor)])
             for attribute, value in vars(tensor).items():
                 if attribute not in origins(tensor):
                     items[f"{_ATTRIBUTE}{name}.{attribute}"] = reader.read(f"{_ATTRIBUTE}{name}.{attribute}", value)
@@ -106,24 +106,15 @@ def _hooks_of_all() -> list[Any]:
     return [list(held._global_forward_pre_hooks.values()), list(held._global_forward_hooks.values())]
 
 
-def _of_tensor(name: str, tensor: Tensor) -> str:
-    state = hashlib.blake2b(digest_size=16)
-    for part in _tensor_bytes(name, tensor):
-        state.update(part)
-    return state.hexdigest()
-
-
-def _tensor_bytes(name: str, tensor: Tensor) -> Iterator[bytes]:
-    dtype, shape, data = tensor_parts(tensor)
-    yield canon.canonical([name, dtype, shape])
-    yield data
-
-
 def weights_digest(model: nn.Module) -> str:
     """Digest of every parameter and buffer: name, dtype, shape, bytes. Equal means bit-identical."""
+    return _digest_of([*model.named_parameters(), *model.named_buffers()])
+
+
+def _digest_of(tensors: Iterable[tuple[str, Tensor]]) -> str:
     state = hashlib.blake2b(digest_size=16)
-    tensors = [*model.named_parameters(), *model.named_buffers()]
     for name, tensor in tensors:
-        for part in _tensor_bytes(name, tensor):
-            state.update(part)
+        dtype, shape, data = tensor_parts(tensor)
+        state.update(canon.canonical([name, dtype, shape]))
+        state.update(data)
     return state.hexdigest()

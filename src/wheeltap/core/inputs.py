@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -59,19 +59,15 @@ def as_tensor(given: Any, *, what: str, where: str) -> Tensor:
             return torch.as_tensor(array.astype(array.dtype.newbyteorder("="), copy=False))
         return torch.as_tensor(given)
     except (TypeError, ValueError, RuntimeError) as error:
+        array = isinstance(given, np.ndarray)
+        kind = f"an array of {cast('Any', given).dtype}" if array else type(cast("object", given)).__name__
         raise DataError(
             f"The task's {what} are not numbers.",
             where=where,
             expected="a tensor, a numpy array, or nested lists of numbers of equal length",
-            got=f"{_kind(given)}: {' '.join(str(error).split())[:120]}",
+            got=f"{kind}: {' '.join(str(error).split())[:120]}",
             do="Convert them first, for instance with numpy.asarray(..., dtype='float32'); tokenize and pad text.",
         ) from error
-
-
-def _kind(given: Any) -> str:
-    if isinstance(given, np.ndarray):
-        return f"an array of {cast('np.ndarray[Any, Any]', given).dtype}"
-    return type(given).__name__
 
 
 def tensors(inputs: Inputs) -> dict[str, Tensor]:
@@ -195,46 +191,31 @@ _TABLE = re.compile(
 _RELATIVE = re.compile(r"rel(ative)?_|_rel|bias|bucket")
 
 
-class LengthLimit(NamedTuple):
-    """The longest sequence a model can read, in tokens, and what says so."""
+def longest(model: nn.Module) -> tuple[int, str] | None:
+    """The longest sequence a model can read, in tokens, and what says so; ``None`` where it is not known.
 
-    tokens: int
-    source: str
-
-
-def longest(model: nn.Module) -> LengthLimit | None:
-    """The least of what a model's config allows and its tables of positions hold; ``None`` where neither is known."""
-    found = [*_configured(getattr(model, "config", None)), *_tables(model)]
-    return min(found, default=None)
-
-
-def _configured(config: Any) -> Iterator[LengthLimit]:
+    That is the least of what its config allows and its tables of positions hold.
+    """
+    config: Any = getattr(model, "config", None)
     config = getattr(config, "text_config", None) or config
+    found: list[tuple[int, str]] = []
     for name in _SETTINGS:
         limit = getattr(config, name, None)
-        if isinstance(limit, int) and not isinstance(limit, bool) and limit > 0:
-            yield LengthLimit(max(limit, _stretched(config, limit)), f"config.{name}")
-
-
-def _stretched(config: Any, limit: int) -> int:
-    """The limit after a scaling of rotary positions, where there is one."""
-    scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
-    if not isinstance(scaling, dict):
-        return limit
-    known: dict[str, Any] = dict(scaling)  # pyright: ignore[reportUnknownArgumentType]
-    factor, first = known.get("factor"), known.get("original_max_position_embeddings") or limit
-    return int(first * factor) if isinstance(factor, int | float) and isinstance(first, int) else limit
-
-
-def _tables(model: nn.Module) -> Iterator[LengthLimit]:
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit <= 0:
+            continue
+        scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
+        known: dict[str, Any] = dict(scaling) if isinstance(scaling, dict) else {}  # pyright: ignore[reportUnknownArgumentType]
+        factor, first = known.get("factor"), known.get("original_max_position_embeddings") or limit
+        scaled = int(first * factor) if isinstance(factor, int | float) and isinstance(first, int) else limit
+        found.append((max(limit, scaled), f"config.{name}"))
     for path, module in named_modules(model):
         name = path.rpartition(".")[2]
         if isinstance(module, nn.Embedding) and _TABLE.fullmatch(name) and not _RELATIVE.search(name):
             # Where there is a row for padding, positions are counted from behind it (RoBERTa).
             unused = 0 if module.padding_idx is None else module.padding_idx + 1
-            yield LengthLimit(
-                module.num_embeddings - unused, f"{path}, an embedding of {module.num_embeddings} positions"
-            )
+            count = module.num_embeddings
+            found.append((count - unused, f"{path}, an embedding of {count} positions"))
+    return min(found, default=None)
 
 
 def lengths_of(inputs: Inputs) -> list[int]:
@@ -267,14 +248,13 @@ def require_short(model: nn.Module, lengths: Iterable[int], *, where: str, what:
     """
     several = list(lengths)
     limit = longest(model) if several else None
-    if limit is None or max(several) <= limit.tokens:
+    if limit is None or max(several) <= limit[0]:
         return
-    first = next(at for at, length in enumerate(several) if length > limit.tokens)
-    too_long = sum(length > limit.tokens for length in several)
+    too_long = [at for at, length in enumerate(several) if length > limit[0]]
     raise DataError(
         "An example is longer than the model can read.",
-        where=f"{where}: {what} {first}",
-        expected=f"at most {limit.tokens} tokens ({limit.source})",
-        got=f"{several[first]} tokens; {too_long} of {len(several)} are too long",
+        where=f"{where}: {what} {too_long[0]}",
+        expected=f"at most {limit[0]} tokens ({limit[1]})",
+        got=f"{several[too_long[0]]} tokens; {len(too_long)} of {len(several)} are too long",
         do="Shorten these examples or leave them out, or audit a model with a longer context.",
     )

@@ -20,7 +20,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal, cast, final
+from typing import Literal, NamedTuple, cast
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -42,9 +42,7 @@ LayerKind = Literal[
 """
 
 
-@final
-@dataclass(frozen=True)
-class WeightCandidate:
+class WeightCandidate(NamedTuple):
     """One weight as one module holds it.
 
     Attributes:
@@ -69,9 +67,7 @@ class WeightCandidate:
     length: nn.Parameter | None = None
 
 
-@final
-@dataclass(frozen=True)
-class _Known:
+class _Known(NamedTuple):
     """What a class says of one weight: its attribute, that of the bias, and the layout.
 
     Attributes:
@@ -93,7 +89,12 @@ def candidates(model: nn.Module) -> Iterator[WeightCandidate]:
             continue  # found at the module whose weight they make
         own = dict(module.named_parameters(recurse=False, remove_duplicate=False))
         taken: set[int] = set()
-        for known in (*_of_class(module), *_parametrized(module)):
+        known_ones = _of_class(module)
+        attributes = {one.attribute for one in known_ones}
+        # Attributes that are computed from others, of a module of any class.
+        computed = (name for name in _parametrizations(module) if name not in attributes)
+        others = (_Known(name, _bias_of(name), "plain", axes=0, unread=COMPUTED) for name in computed)
+        for known in (*known_ones, *others):
             for candidate in _candidates(path, module, known):
                 taken.add(id(candidate.parameter))
                 yield candidate
@@ -130,25 +131,15 @@ def _of_class(module: nn.Module) -> tuple[_Known, ...]:
         case nn.RNNBase():
             ends = ("", "_reverse") if module.bidirectional else ("",)
             suffixes = [f"_l{layer}{end}" for layer, end in product(range(module.num_layers), ends)]
-            return tuple(_recurrent(part, suffix) for suffix in suffixes for part in ("ih", "hh", "hr"))
+            names = [f"{part}{suffix}" for suffix in suffixes for part in ("ih", "hh", "hr")]
+            return tuple(_Known(f"weight_{name}", f"bias_{name}", "recurrent", unread=_RECURRENT) for name in names)
         case nn.RNNCellBase():
-            return tuple(_recurrent(part, "") for part in ("ih", "hh"))
+            names = ("ih", "hh")
+            return tuple(_Known(f"weight_{name}", f"bias_{name}", "recurrent", unread=_RECURRENT) for name in names)
         case _:
             # GPT-2 style Conv1D: recognised by name so that transformers is never imported here.
             conv1d = type(module).__name__ == "Conv1D" and type(module).__module__.startswith("transformers.")
             return (_Known("weight", "bias", "transposed"),) if conv1d else ()
-
-
-def _recurrent(part: str, suffix: str) -> _Known:
-    return _Known(f"weight_{part}{suffix}", f"bias_{part}{suffix}", "recurrent", unread=_RECURRENT)
-
-
-def _parametrized(module: nn.Module) -> Iterator[_Known]:
-    """Attributes that are computed from others, of a module of any class."""
-    known = {one.attribute for one in _of_class(module)}
-    for attribute in _parametrizations(module):
-        if attribute not in known:
-            yield _Known(attribute, _bias_of(attribute), "plain", axes=0, unread=COMPUTED)
 
 
 def _parametrizations(module: nn.Module) -> dict[str, nn.Module]:
@@ -299,11 +290,6 @@ class Layer:
         """Number of inputs of one unit (tokens, for an embedding)."""
         return math.prod(self.shape) // self.units
 
-    @property
-    def by_rows(self) -> bool:
-        """Whether the module stores the matrix row after row, or column after column: else rows are in pieces."""
-        return self.kind not in ("conv_transposed", "stacked")
-
     def matrix(self, weight: Tensor) -> Float[Tensor, "unit fan_in"]:
         """The weight as ``[unit, fan_in]``; a view where the layout allows."""
         match self.kind:
@@ -360,27 +346,26 @@ def find_layers(model: nn.Module) -> tuple[Layer, ...]:
     layers: list[Layer] = []
     for candidate in found:
         sharing = users[id(candidate.parameter)]
-        if candidate is next((one for one in sharing if one.known), sharing[0]):
-            layers.append(_layer(candidate, names, tied=len(sharing) > 1))
+        if candidate is not next((one for one in sharing if one.known), sharing[0]):
+            continue
+        weight = names[id(candidate.parameter)]
+        named = ".".join(part for part in (candidate.path, candidate.suffix) if part)
+        name = named if candidate.alone else weight
+        layers.append(
+            Layer(
+                name=name,
+                kind=candidate.kind,
+                weight=weight,
+                bias=None if candidate.bias is None else names[id(candidate.bias)],
+                shape=tuple(candidate.parameter.shape),
+                tied=len(sharing) > 1,
+                groups=candidate.groups,
+                owner=None if name == candidate.path else candidate.path,
+                unread=candidate.unread,
+                length=None if candidate.length is None else names[id(candidate.length)],
+            )
+        )
     return tuple(layers)
-
-
-def _layer(candidate: WeightCandidate, names: dict[int, str], *, tied: bool) -> Layer:
-    weight = names[id(candidate.parameter)]
-    named = [candidate.path, candidate.suffix] if candidate.path else [candidate.suffix]
-    name = ".".join(part for part in named if part) if candidate.alone else weight
-    return Layer(
-        name=name,
-        kind=candidate.kind,
-        weight=weight,
-        bias=None if candidate.bias is None else names[id(candidate.bias)],
-        shape=tuple(candidate.parameter.shape),
-        tied=tied,
-        groups=candidate.groups,
-        owner=None if name == candidate.path else candidate.path,
-        unread=candidate.unread,
-        length=None if candidate.length is None else names[id(candidate.length)],
-    )
 
 
 def find_blocks(model: nn.Module, layers: tuple[Layer, ...]) -> tuple[str, ...]:

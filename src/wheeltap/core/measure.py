@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wheeltap.core.errors import UnknownName, UsageError
-from wheeltap.core.settings import checked
 
 
 class Measure(ABC):
@@ -151,18 +150,16 @@ _SUM = 0.01
 """How far the sum of probabilities in 16 bits may be from 1."""
 
 
-def are_probabilities(scores: Float[Tensor, "example option"]) -> bool:
-    """Whether every row is a distribution over the options already, as after a softmax: logits never are."""
-    if scores.shape[1] < 2 or not scores.is_floating_point():
-        return False
-    return bool((scores >= 0.0).all()) and bool(((scores.sum(1) - 1.0).abs() <= _SUM).all())
-
-
 def log_probabilities(
     scores: Float[Tensor, "example option"], clean: Float[Tensor, "example option"]
 ) -> Float[Tensor, "example option"]:
-    """Log-probabilities of the options, of logits or (where the undisturbed scores are such) of probabilities."""
-    if not are_probabilities(clean):
+    """Log-probabilities of the options, of logits or of probabilities.
+
+    They are the latter where every row of the undisturbed scores is a distribution over the options, as after a
+    softmax: logits never are.
+    """
+    shares = clean.shape[1] >= 2 and clean.is_floating_point() and bool((clean >= 0.0).all())
+    if not (shares and bool(((clean.sum(1) - 1.0).abs() <= _SUM).all())):
         return scores.log_softmax(-1)
     return scores.clamp_min(torch.finfo(torch.float32).tiny).log().log_softmax(-1)
 
@@ -320,29 +317,3 @@ def named(given: Any, *, where: str) -> Measure:
         got=got,
         do="Give a name such as measure='nll', or an instance: measure=MyMeasure(...).",
     )
-
-
-def of_outputs(one: Measure | None) -> bool:
-    """Whether a measure was chosen that may be of wanted outputs: any but ours of options."""
-    return one is not None and one not in STANDARD
-
-
-@checked
-def require_suited(one: Measure, *, outputs: bool, where: str) -> None:
-    """Raises ``UsageError`` if a measure of ours reads other targets than a task has.
-
-    Args:
-        one: The measure.
-        outputs: Whether the targets are wanted outputs; else they are indices of right options.
-        where: Name of the task.
-    """
-    if (one in STANDARD and outputs) or (one in (squared_error, label_accuracy) and not outputs):
-        raise UsageError(
-            f"The measure {one.name} does not fit these targets.",
-            where=f"{where}: measure",
-            expected="squared_error, or label_accuracy for several labels of 0 or 1"
-            if outputs
-            else ", ".join(each.name for each in STANDARD),
-            got=f"{one.name}, with {'floating-point' if outputs else 'whole'} numbers as targets",
-            do="Class labels are whole numbers: targets.long(). Wanted outputs are floating point: targets.float().",
-        )

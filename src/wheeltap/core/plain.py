@@ -77,14 +77,13 @@ def escaped(json: bytes) -> bytes:
     r"""JSON of the same value in which control and direction characters are written as ``\u``: safe in a terminal."""
     if json.isascii() and b"\x7f" not in json:
         return json
-    return _OTHER.sub(lambda found: _escape(found[0]), json.decode()).encode()
 
+    def escape(found: re.Match[str]) -> str:
+        units = found[0].encode("utf-16-be")
+        safe = plain(found[0]) == found[0]
+        return found[0] if safe else "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
-def _escape(character: str) -> str:
-    if plain(character) == character:
-        return character
-    units = character.encode("utf-16-be")
-    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+    return _OTHER.sub(escape, json.decode()).encode()
 
 
 def readable(text: str, encoding: str | None) -> str:

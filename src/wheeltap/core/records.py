@@ -17,7 +17,6 @@ TrialKind = Literal["clean", "disturb", "read", "make"]
 OutcomeStatus = Literal["done", "diverged", "failed", "skipped"]
 FindingStatus = Literal["found", "excluded", "inconclusive", "measured", "not_applicable", "skipped", "error", "void"]
 
-Asks = Literal["score", "deployment", "weights", "learning", "structure", "merging", "census", "benchmark", "circuit"]
 Role = Literal["subject", "twin", "planted", "graded", "recorded"]
 """Recorded: answers of a model that is not at hand, so that nothing can be run."""
 
@@ -317,8 +316,10 @@ class Instrument(ChoiceRecord, frozen=True, kw_only=True):
         axis: What the dose is.
         linear: Whether equal steps of the dose are equal steps of the axis; noise is read in ratios instead.
         otherwise: What ``excluded`` says of a single subject, where that is more than nothing.
-        asks: The score itself; what disturbed weights do to it; how fast it is learned; what is inside; whether two
-            checkpoints can be merged; whether the weights are of a plausible size; what the score leaves out.
+        asks: What it is about: ``score`` itself; ``deployment`` or ``weights``: what disturbed weights do to it;
+            ``learning``: how fast it is learned; ``structure``: what is inside; ``merging`` of two checkpoints;
+            ``census``: whether the weights are of a plausible size; ``benchmark``: what the score leaves out; or a word
+            of a suite's own.
         shows: Whether ``found`` shows something of what is inside.
     """
 
@@ -328,7 +329,7 @@ class Instrument(ChoiceRecord, frozen=True, kw_only=True):
     axis: str = ""
     linear: bool = False
     otherwise: str = ""
-    asks: Asks = "weights"
+    asks: str = "weights"
     shows: bool = False
 
 

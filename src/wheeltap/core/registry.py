@@ -33,13 +33,9 @@ class Registry(Generic[T]):
                 # A plug-in may add names, never replace one: a report must mean the same everywhere.
                 if plugins.setdefault(point.name, point.value) != point.value or point.name in self._paths:
                     package = "an installed package" if point.dist is None else f"the package {point.dist.name!r}"
-                    raise UsageError(
-                        f"The {self.kind} {point.name!r} is declared twice.",
-                        where=f"{package}: {point.value}",
-                        expected="a name that wheeltap and other packages do not have",
-                        got=self._paths.get(point.name, point.name),
-                        do=f"Rename it in the group {self.group!r} of that package, or uninstall the package.",
-                    )
+                    got = self._paths.get(point.name, point.name)
+                    do = f"Rename it in the group {self.group!r} of that package, or uninstall the package."
+                    raise self._twice(point.name, f"{package}: {point.value}", got, do)
             self._plugins = plugins
         return {**self._plugins, **self._paths}
 
@@ -54,14 +50,17 @@ class Registry(Generic[T]):
             UsageError: If the name is taken.
         """
         if self._all().get(name, path) != path:
-            raise UsageError(
-                f"The {self.kind} {name!r} is declared twice.",
-                where=path,
-                expected="a name that wheeltap and other packages do not have",
-                got=self._all()[name],
-                do="Give it another name.",
-            )
+            raise self._twice(name, path, self._all()[name], "Give it another name.")
         self._paths[name] = path
+
+    def _twice(self, name: str, where: str, got: str, do: str) -> UsageError:
+        return UsageError(
+            f"The {self.kind} {name!r} is declared twice.",
+            where=where,
+            expected="a name that wheeltap and other packages do not have",
+            got=got,
+            do=do,
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._all()))

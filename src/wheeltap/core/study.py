@@ -211,7 +211,7 @@ class StudyRecord(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: Registered name.
         question: What it asks.
-        about: What the nets have in common: the picture, the data.
+        about: What the nets have in common: the data, say.
         cohorts: Which nets.
         rules: Fixed beforehand.
         members: Every net, those included that are in no number.

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Final, cast, final
 
+import msgspec
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
@@ -136,12 +137,13 @@ class Subject:
                 except AttributeError as error:
                     raise self._of_a_script(layer) from error
             sizes = self.sizes
+            description = self.settled.description if self.settled else described(self.model)
             # Function-space noise must know the moments of the inputs of these, all of them together.
             kinds = ("linear", "transposed", "attention")
             dense = [layer for layer in self.layers if layer.kind in kinds and not layer.unread]
             self._record = SubjectRecord(
                 name=self.name,
-                fingerprint=self._described().digest(without=self.settled.passing if self.settled else frozenset()),
+                fingerprint=description.digest(without=self.settled.passing if self.settled else frozenset()),
                 parameters=sum(sizes.values()),
                 blocks=find_blocks(self.model, self.layers),
                 layers=tuple(layer.name for layer in self.layers),
@@ -153,9 +155,6 @@ class Subject:
                 path=self.path,
             )
         return self._record
-
-    def _described(self) -> Description:
-        return self.settled.description if self.settled else described(self.model)
 
     def settle(
         self,
@@ -259,21 +258,10 @@ def derived_record(base: SubjectRecord, made: MemberOrigin, *, role: Role, label
         role: What it is for.
         label: Tells controls of one role apart.
     """
-    return SubjectRecord(
-        name=f"{base.name} ({role}{f' {label}' if label else ''})",
-        fingerprint=canon.key("derived", [base.fingerprint, made]),
-        parameters=base.parameters,
-        blocks=base.blocks,
-        layers=base.layers,
-        weights=base.weights,
-        ends=base.ends,
-        untouched=base.untouched,
-        covered=base.covered,
-        widest=base.widest,
-        path=base.path,
-        role=role,
-        base=base.fingerprint,
-        made=made,
+    name = f"{base.name} ({role}{f' {label}' if label else ''})"
+    fingerprint = canon.key("derived", [base.fingerprint, made])
+    return msgspec.structs.replace(
+        base, name=name, fingerprint=fingerprint, role=role, base=base.fingerprint, made=made, artifact=None
     )
 
 

@@ -68,8 +68,12 @@ class Symmetry:
 
     def _require_group(self) -> None:
         """The set holds the identity first, and every product of two of its elements."""
-        table = self._table()
-        if not np.array_equal(table[0], np.concatenate([np.arange(self.size), *self._still()])):
+        table, options = self._table(), 0 if self.signs is None else self.signs.shape[1]
+        examples = self.examples.numpy()
+        outputs = np.tile(np.arange(options), (len(table), 1)) if self.outputs is None else self.outputs.numpy()
+        still: list[NDArray[np.int64]] = [np.arange(self.size)]
+        still += [] if self.outputs is None else [np.arange(outputs.shape[1])]
+        if not np.array_equal(table[0], np.concatenate([*still, np.ones(options, dtype=np.int64)])):
             raise self._wrong(
                 f"the identity as the first element (a row 0, 1, ..., {self.size - 1})",
                 "a first element that moves something",
@@ -77,9 +81,14 @@ class Symmetry:
         known = {row.tobytes() for row in table}
         if len(known) < len(table):
             raise self._wrong("every element once", "the same element twice")
-        for one in table:
-            for other in table:
-                if self._product(one, other).tobytes() not in known:
+        for one in range(len(table)):
+            for other in range(len(table)):  # first the other, then the one
+                parts = [examples[other][examples[one]]]
+                parts += [] if self.outputs is None else [outputs[other][outputs[one]]]
+                if options:
+                    signs = table[:, -options:]
+                    parts.append(signs[one] * signs[other][outputs[one]])
+                if np.concatenate(parts).tobytes() not in known:
                     raise self._wrong("a group: the product of two elements is one too", "a product that is missing")
 
     @property
@@ -138,26 +147,10 @@ class Symmetry:
             apart |= (self.act(element, wanted) - wanted).abs().amax(1) > least
         return float(apart.double().mean())
 
-    def _still(self) -> list[NDArray[np.int64]]:
-        outputs = [] if self.outputs is None else [np.arange(self.outputs.shape[1])]
-        return outputs + ([] if self.signs is None else [np.ones(self.signs.shape[1], dtype=np.int64)])
-
     def _table(self) -> NDArray[np.int64]:
         """``[element, ...]``: where examples and outputs go, and the outputs' signs."""
         parts = [part for part in (self.examples, self.outputs, self.signs) if part is not None]
         return torch.cat([part.long() for part in parts], 1).numpy()
-
-    def _product(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
-        """First ``other``, then ``one``."""
-        parts, start = [other[: self.size][one[: self.size]]], self.size
-        order = np.arange(0 if self.signs is None else self.signs.shape[1])
-        if self.outputs is not None:
-            order = one[start : start + self.outputs.shape[1]]
-            parts.append(other[start : start + len(order)][order])
-            start += len(order)
-        if self.signs is not None:
-            parts.append(one[start:] * other[start:][order])
-        return np.concatenate(parts)
 
     def _wrong(self, expected: str, got: str) -> DataError:
         return DataError("This is not a symmetry of a set of examples.", where=self.name, expected=expected, got=got)

@@ -20,7 +20,6 @@ from wheeltap.core.annotations import (
     checked_groups,
     checked_votes,
     outermost,
-    require_fit,
     tensor_digest,
 )
 from wheeltap.core.errors import DataError, UsageError
@@ -141,7 +140,14 @@ class BaseTask(ABC):
         Raises:
             DataError: If it acts on another number of examples.
         """
-        require_fit(symmetry, len(self.targets), where=self.name)
+        if symmetry.size != len(self.targets):
+            raise DataError(
+                "The symmetry does not fit the examples.",
+                where=f"{self.name}: {symmetry.name}",
+                expected=f"a group acting on {len(self.targets)} examples",
+                got=f"one acting on {symmetry.size}",
+                do="Make it from the task's own inputs, in their order.",
+            )
         return self._annotated(replace(self.annotations, symmetry=symmetry))
 
     @checked
@@ -171,11 +177,13 @@ class BaseTask(ABC):
                 expected=f"{len(self.targets)}, one for each example",
                 got=str(len(annotation)),
             )
-        return self._annotated(self.annotations.with_other(annotation))
+        others = (one for one in self.annotations.others if type(one) is not type(annotation))
+        ordered = tuple(sorted((*others, annotation), key=lambda one: one.name))
+        return self._annotated(replace(self.annotations, others=ordered))
 
     def annotation(self, kind: type[Known]) -> Known | None:
         """The annotation of this class, if the task has one."""
-        return self.annotations.other(kind)
+        return next((one for one in self.annotations.others if isinstance(one, kind)), None)
 
     def _annotated(self: Kind, annotations: Annotations) -> Kind:
         other = copy.copy(self)
@@ -353,7 +361,8 @@ class BaseTask(ABC):
     @property
     def record(self) -> TaskRecord:
         """What stores and reports keep of this task."""
-        grouped = self.annotations.groups is not None
+        known, common = self.annotations, self.common
+        grouped = known.groups is not None
         return TaskRecord(
             name=self.name,
             digest=self.digest,
@@ -363,24 +372,13 @@ class BaseTask(ABC):
             higher_is_better=self.measure.higher_is_better,
             bounded=self.measure.bounded,
             tokens=self.tokens,
-            common=self.common,
-            answer=self._answer,
+            common=common,
+            answer=None if (common or 0.0) < _MANY else int(self.targets.mode()[0]),
             repeats=self.repeats or None,
             distinct=None if grouped or self._by_chance else repeats.few_different(self.contents),
             alike=len(np.unique(sets)) if grouped and (sets := self.copies) is not None else None,
-            found=self._found,
+            found=sizes_of(known.groups.cpu().numpy()) if known.found and known.groups is not None else None,
         )
-
-    @property
-    def _found(self) -> str | None:
-        """How many groups were found, and how large, in words."""
-        known = self.annotations
-        return sizes_of(known.groups.cpu().numpy()) if known.found and known.groups is not None else None
-
-    @property
-    def _answer(self) -> int | None:
-        """The most common right answer, where at least half of the examples have it."""
-        return None if (self.common or 0.0) < _MANY else int(self.targets.mode()[0])
 
     @property
     def common(self) -> float | None:
@@ -433,23 +431,35 @@ class Task(BaseTask):
         self.targets = as_tensor(targets, what="targets", where=name)
         self.more: Inputs | None = None if more is None else as_inputs(more, where=name)
         wanted = None if measure is None else measures.named(measure, where=name)
-        require_targets(self.targets, count(self.inputs), of_outputs=measures.of_outputs(wanted), where=name)
+        of_outputs = wanted is not None and wanted not in measures.STANDARD  # any but ours of options may be
+        require_targets(self.targets, count(self.inputs), of_outputs=of_outputs, where=name)
         outputs = self.targets.is_floating_point()
         if not outputs:
             self.targets = self.targets.long()
         self.measure = wanted or (measures.squared_error if outputs else measures.accuracy)
-        measures.require_suited(self.measure, outputs=outputs, where=name)
-        if self.measure is measures.label_accuracy and not are_labels(self.targets):
+        self._require_sound()
+
+    def _require_sound(self) -> None:
+        one, outputs = self.measure, self.targets.is_floating_point()
+        if one in ((measures.squared_error, measures.label_accuracy), measures.STANDARD)[outputs]:
+            raise UsageError(
+                f"The measure {one.name} does not fit these targets.",
+                where=f"{self.name}: measure",
+                expected="squared_error, or label_accuracy for several labels of 0 or 1"
+                if outputs
+                else ", ".join(each.name for each in measures.STANDARD),
+                got=f"{one.name}, with {'floating-point' if outputs else 'whole'} numbers as targets",
+                do="Class labels are whole numbers: targets.long(). "
+                "Wanted outputs are floating point: targets.float().",
+            )
+        if one is measures.label_accuracy and not are_labels(self.targets):
             raise DataError(
                 "The targets are no labels.",
-                where=name,
+                where=self.name,
                 expected="floating point [example, label], each 0 or 1",
                 got=f"numbers from {float(self.targets.min()):g} to {float(self.targets.max()):g}",
                 do="Give 1 where a label holds and 0 where it does not; wanted outputs are scored by squared_error.",
             )
-        self._require_sound()
-
-    def _require_sound(self) -> None:
         if self.more is not None and shapes(self.more) != shapes(self.inputs):
             raise DataError(
                 "The task's further inputs have another shape than its inputs.",

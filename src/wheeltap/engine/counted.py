@@ -12,9 +12,8 @@ import hashlib
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Set
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Final, cast, final
+from typing import Any, Final, NamedTuple, cast, final
 
 import numpy as np
 import torch
@@ -154,9 +153,7 @@ _SAME: Final = 1e-6
 """Largest difference of scores, as a share of the largest one, at which they are the same."""
 
 
-@final
-@dataclass(frozen=True)
-class WeightCount:
+class WeightCount(NamedTuple):
     """What an answer depends on.
 
     Attributes:
@@ -172,9 +169,7 @@ class WeightCount:
     forwards: float = 0.0
 
 
-@final
-@dataclass(frozen=True)
-class _Candidate:
+class _Candidate(NamedTuple):
     """Something that may hold weights: how much, and the tensor, where it can be changed in place."""
 
     name: str
@@ -235,8 +230,7 @@ def counted(
     return WeightCount(fixed, seen.idle if alone else frozenset(), bool(traces), trial.forwards)
 
 
-@dataclass(frozen=True)
-class _Reach:
+class _Reach(NamedTuple):
     """What the forward of one example came across.
 
     Attributes:

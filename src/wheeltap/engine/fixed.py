@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, Final, cast, final
+from typing import Any, Final, NamedTuple, cast, final
 
 import torch
 from torch import Tensor
@@ -77,9 +77,7 @@ _EVERYWHERE: Final = 2**63
 """A byte behind the last one of any tensor."""
 
 
-@final
-@dataclass(frozen=True)
-class _Origin:
+class _Origin(NamedTuple):
     """What a tensor was computed from.
 
     Attributes:
@@ -99,9 +97,7 @@ class _Origin:
     shifts: int = 0
 
 
-@final
-@dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
     """A vector or a table that activations met number by number, or a plane of bits.
 
     Attributes:
@@ -141,9 +137,7 @@ class Leaf:
         return round(held / self.digits)
 
 
-@final
-@dataclass(frozen=True)
-class _Part:
+class _Part(NamedTuple):
     """A tensor that a function is called with, and what the argument is called."""
 
     role: str

@@ -162,7 +162,7 @@ def _memory(layer: Layer, weight: Tensor, form: _Format) -> _Memory:
     rows = at_least_single(to_rows(layer, weight))
     step = rows.abs().amax(1) / _TOP
     step.masked_fill_(step == 0, 1.0)
-    if not layer.by_rows:
+    if layer.kind in ("conv_transposed", "stacked"):  # the module stores rows in pieces
         return _Memory(form, flat, layer.stored(step[:, None].expand_as(rows)).reshape(-1), 1)
     return _Memory(form, flat, step, 1 if layer.kind == "transposed" else rows.shape[1])
 

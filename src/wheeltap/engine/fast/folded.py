@@ -6,9 +6,8 @@ for models whose rows do not see each other; whoever folds proves that on the su
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import wraps
-from typing import Any, cast, final
+from typing import Any, NamedTuple, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +28,7 @@ TOKENS = 512
 of single passes at 400 tokens, 1.1 at 1,500)."""
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One call of a model: what it was given, and the scores ``[row, ...]`` that it gave."""
 
     args: tuple[Any, ...]

@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, cast, final
+from typing import Any, NamedTuple, cast, final
 
 import numpy as np
 import torch
@@ -350,9 +350,7 @@ _EXAMPLES = 32
 """Read together, of a task that does not say how many fit in a batch."""
 
 
-@final
-@dataclass(frozen=True)
-class HeadScreen:
+class HeadScreen(NamedTuple):
     """Heads ranked by the screen, the top-ranked of them and some others measured.
 
     Attributes:

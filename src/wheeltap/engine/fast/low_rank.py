@@ -9,8 +9,7 @@ Source: Wen, Tran & Ba (2020), "BatchEnsemble", arXiv 2002.06715, eq. 2.
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -28,9 +27,7 @@ from wheeltap.perturb.base import Draw
 from wheeltap.perturb.noise import LowRankNoise
 
 
-@final
-@dataclass(frozen=True)
-class _Change:
+class _Change(NamedTuple):
     """The changes of one stored weight in every copy, ``left @ right``.
 
     Attributes:

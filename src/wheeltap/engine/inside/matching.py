@@ -5,8 +5,7 @@ compared where they do equally much.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +24,7 @@ Effects = Callable[[NDArray[np.int64], FloatArray], NDArray[np.floating[Any]]]
 """Effect of each of some disturbances (their numbers) at a size of its own; both ``[disturbance]``."""
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class Matches:
+class Matches(NamedTuple):
     """What was found; all ``[disturbance]``.
 
     Attributes:

@@ -9,7 +9,7 @@ batch norm, or one other layer alone, the two are one map.
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NamedTuple, cast, final
 
@@ -51,9 +51,7 @@ class Source:
         return self.inputs.view(*batch.shape, -1) if len(self.inputs) == batch.numel() else None
 
 
-@final
-@dataclass(frozen=True)
-class WeightView:
+class WeightView(NamedTuple):
     """A tensor that is a layer's weight, or part of it.
 
     Attributes:
@@ -68,9 +66,7 @@ class WeightView:
     part: int | None = None
 
 
-@final
-@dataclass(frozen=True)
-class Product:
+class Product(NamedTuple):
     """One multiplication.
 
     Attributes:
@@ -88,9 +84,7 @@ class Product:
     weight: Tensor
 
 
-@final
-@dataclass(frozen=True)
-class Norm:
+class Norm(NamedTuple):
     """A batch norm in eval mode, which alone reads a layer's output y: ``scale (y - mean) + offset``.
 
     Attributes:
@@ -166,7 +160,7 @@ class Products(TorchFunctionMode):
             if held.layer.length is None and held.layer.unread != COMPUTED:
                 continue
             if result.shape == held.value.shape and result is not held.value:
-                self._made[id(result)] = replace(held, value=result)
+                self._made[id(result)] = held._replace(value=result)
 
     def _follow(
         self, func: Callable[..., Any], args: tuple[Any, ...], given: dict[str, Any], result: Any, found: list[Product]
@@ -237,16 +231,16 @@ def _derived(func: Callable[..., Any], args: tuple[Any, ...], known: WeightView,
     name = getattr(func, "__name__", "")
     turns = func in _TURNS and {axis % value.ndim for axis in args[1:3]} == {value.ndim - 1, value.ndim - 2}
     if func in _TURNED or turns:
-        yield replace(known, value=result, turned=not known.turned)
+        yield known._replace(value=result, turned=not known.turned)
     elif isinstance(result, Tensor) and (name in _SAME or (whole and name in _RESHAPED)):
-        yield replace(known, value=result)
+        yield known._replace(value=result)
     elif whole and value.ndim == 3 and name in ("__getitem__", "select"):
         index = args[-1]
         if isinstance(index, int) or (isinstance(index, Tensor) and index.ndim == 0 and index.dtype != torch.bool):
-            yield replace(known, value=result, part=int(index) % len(value))
+            yield known._replace(value=result, part=int(index) % len(value))
     elif whole and value.ndim == 3 and name == "unbind" and not any(args[1:]):
         for part, piece in enumerate(cast("Sequence[Tensor]", result)):
-            yield replace(known, value=piece, part=part)
+            yield known._replace(value=piece, part=part)
 
 
 def holds_tensor(value: Any) -> bool:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple, final
 
 import numpy as np
 import torch
@@ -81,9 +81,7 @@ class _Tensor:
         return longest < _ACROSS or self.values.numel() // longest < _ACROSS
 
 
-@final
-@dataclass(frozen=True)
-class WeightOutlier:
+class WeightOutlier(NamedTuple):
     """A weight that stands out by its size.
 
     Attributes:

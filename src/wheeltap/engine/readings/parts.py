@@ -9,9 +9,8 @@ Source: Gao et al. 2025, arXiv:2511.13653 (necessity and sufficiency of a set by
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import accumulate
-from typing import Final, cast, final
+from typing import Final, NamedTuple, cast, final
 
 import numpy as np
 import torch
@@ -121,8 +120,7 @@ def halves_of(task: BaseTask, behaviour: int | None, rng: np.random.Generator) -
     return task.halves(rng, members)
 
 
-@dataclass(frozen=True)
-class UnitAblation:
+class UnitAblation(NamedTuple):
     """What the model did with some units ablated.
 
     Attributes:

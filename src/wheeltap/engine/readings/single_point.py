@@ -22,7 +22,6 @@ estimator of the trace", sec. 2 (random signs).
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Any, Final, NamedTuple, cast, final
 
@@ -54,9 +53,7 @@ PARTS_OF_LARGE: Final = 8
 """The same of a model of ``LARGE`` numbers or more, of which a gradient is itself a lot of memory to go through."""
 
 
-@final
-@dataclass(frozen=True)
-class ParameterScreen:
+class ParameterScreen(NamedTuple):
     """What the screen says of one parameter.
 
     Attributes:

@@ -163,7 +163,7 @@ def _tokens(subject: Subject) -> bool:
 def _sequences(subject: Subject, task: BaseTask, *, most: int, rng: np.random.Generator) -> Tensor:
     """Tokens of the task's examples, one after another, cut into sequences of equal length, ``[sequence, token]``."""
     limit = longest(subject.model)
-    length = LONGEST if limit is None else min(LONGEST, limit.tokens)
+    length = LONGEST if limit is None else min(LONGEST, limit[0])
     flat, wanted = list[Tensor](), most * length
     for batch in task.moments():
         if not isinstance(batch.inputs, Tensor) or sum(map(len, flat)) >= wanted:

@@ -129,7 +129,7 @@ class TextReader:
     def window_of(self, model: nn.Module) -> int:
         """Tokens of a window that this model can read."""
         limit = inputs.longest(model)
-        return self.window if limit is None else max(min(self.window, limit.tokens - len(self.start)), 1)
+        return self.window if limit is None else max(min(self.window, limit[0] - len(self.start)), 1)
 
     def read(self, model: nn.Module, texts: Sequence[Tokens]) -> list[Read]:
         """What the model says of every token of these texts."""
