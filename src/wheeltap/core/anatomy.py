@@ -114,11 +114,6 @@ def content(cell: types.CellType) -> Any:
         return None
 
 
-def listed(part: Any) -> Any:
-    """Iterators among what a copy is made from, as lists."""
-    return list(cast("Iterator[Any]", part)) if isinstance(part, Iterator) else part
-
-
 def globals_of(code: types.CodeType) -> list[tuple[str, set[str]]]:
     """Every global that code loads, nested functions included, with the names of attributes that it may read of it."""
     found: dict[str, set[str]] = {}

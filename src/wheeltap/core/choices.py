@@ -164,7 +164,12 @@ class ChoiceTask(BaseTask):
 
     def forward(self, model: nn.Module) -> Tensor:
         """Summed log-likelihood ``[item, option]``, on the CPU; see ``BaseTask.forward``."""
-        wanted, ends, read = self._wanted(), list[tuple[int, ...]](), list[Tensor]()
+        wanted: dict[tuple[int, ...], set[int]] = {}  # prefix to the next tokens whose log-probability is read there
+        for context, options in zip(self.contexts, self.choices, strict=True):
+            for option in options:
+                for k, token in enumerate(option):
+                    wanted.setdefault(context + option[:k], set()).add(token)
+        ends, read = list[tuple[int, ...]](), list[Tensor]()
         for batch in _batches(self.sequences, self.tokens_per_batch, span=_SPAN):
             found, logprobs = self._read(model, batch, wanted)
             ends += found
@@ -244,15 +249,6 @@ class ChoiceTask(BaseTask):
                 do="Score such a model by a task of your own (a subclass of BaseTask).",
             )
 
-    def _wanted(self) -> dict[tuple[int, ...], set[int]]:
-        """Prefix to the next tokens whose log-probability is read there."""
-        wanted: dict[tuple[int, ...], set[int]] = {}
-        for context, options in zip(self.contexts, self.choices, strict=True):
-            for option in options:
-                for k, token in enumerate(option):
-                    wanted.setdefault(context + option[:k], set()).add(token)
-        return wanted
-
     def _read(
         self, model: nn.Module, batch: list[tuple[int, ...]], wanted: dict[tuple[int, ...], set[int]]
     ) -> tuple[list[tuple[int, ...]], Tensor]:
@@ -278,7 +274,7 @@ class ChoiceTask(BaseTask):
     def _logits(model: nn.Module, ids: Tensor, ends: list[int]) -> Tensor:
         """Logits of the last positions only, as many as are read, where the model can leave out the rest."""
         keep = ids.shape[1] - min(ends)
-        if keep < ids.shape[1] and "logits_to_keep" in _parameters(model):
+        if keep < ids.shape[1] and "logits_to_keep" in inspect.signature(model.forward).parameters:
             return as_scores(model(input_ids=ids, logits_to_keep=keep, use_cache=False))
         return as_scores(model(ids))
 
@@ -287,10 +283,6 @@ class ChoiceTask(BaseTask):
         # Half as many tokens as in a scoring pass: here the model gives scores at every position.
         for batch in _batches(_without_prefixes([*self.sequences, *self.more]), self.tokens_per_batch // 2):
             yield Moments(torch.tensor(batch), sinks=1)
-
-
-def _parameters(model: nn.Module) -> frozenset[str]:
-    return frozenset(inspect.signature(model.forward).parameters)
 
 
 def _without_prefixes(sequences: Iterable[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:

@@ -37,7 +37,6 @@ from wheeltap.core.anatomy import (
     imported,
     in_library,
     installed,
-    listed,
     module_parts,
     origins,
     parts_of_script,
@@ -306,7 +305,9 @@ class Describer:
             # Not written in Python: what a copy of it would be made from says what it holds.
             reducer = copyreg.dispatch_table.get(kind)
             reduced: Any = value.__reduce_ex__(4) if reducer is None else reducer(value)
-            parts.append(reduced if isinstance(reduced, str) else self._each(map(listed, reduced)))
+            if not isinstance(reduced, str):
+                reduced = self._each([list(one) if isinstance(one, Iterator) else one for one in reduced])  # pyright: ignore[reportUnknownArgumentType]
+            parts.append(reduced)
         skipped = origins(cast("object", value))
         held += [(f".{name}", one) for name, one in attributes(value).items() if name not in skipped]
         return self._spread(parts, held)

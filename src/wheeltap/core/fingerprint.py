@@ -1,7 +1,7 @@
 """Fingerprints: digests of everything that a model's answers depend on, and of its weights alone."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import Any, cast, final
 
@@ -57,8 +57,14 @@ def described(model: nn.Module) -> Description:
     reader = Describer(names)
     items: dict[str, str] = {}
     for path, module in named_modules(model):
-        items[f"structure {path}"] = canon.key("structure", [reader.class_of(type(module)), *_places(module, names)])
-        for name, value in _settings(module).items():
+        parts, children = module_parts(module), list[list[list[str]]]()
+        for kind in ("_modules", "_parameters", "_buffers"):  # what is held twice has one name elsewhere
+            held = cast("dict[str, Any]", parts.pop(kind, {}))
+            children.append([[name, "" if part is None else names.get(id(part), "")] for name, part in held.items()])
+        if isinstance(module, torch.jit.ScriptModule):
+            parts["code"] = str(cast("Any", module).code)
+        items[f"structure {path}"] = canon.key("structure", [reader.class_of(type(module)), *children])
+        for name, value in parts.items():
             items[f"{_ATTRIBUTE}{path}.{name}"] = reader.read(f"{_ATTRIBUTE}{path}.{name}", value)
     for kind, tensors in (("parameter", model.named_parameters()), ("buffer", model.named_buffers())):
         for name, tensor in tensors:
@@ -66,10 +72,14 @@ def described(model: nn.Module) -> Description:
             for attribute, value in vars(tensor).items():
                 if attribute not in origins(tensor):
                     items[f"{_ATTRIBUTE}{name}.{attribute}"] = reader.read(f"{_ATTRIBUTE}{name}.{attribute}", value)
-    items["hooks of all modules"] = reader.read("hooks of all modules", _hooks_of_all())
+    every = cast("Any", nn.modules.module)  # hooks that torch calls for every module there is
+    hooks = [list(every._global_forward_pre_hooks.values()), list(every._global_forward_hooks.values())]
+    items["hooks of all modules"] = reader.read("hooks of all modules", hooks)
     items |= dict(reader.items())
-    unread = {_place(where): what for where, what in reader.unread.items()}
-    return Description(items, unread, {_place(where): what for where, what in reader.held.items()})
+    # Where a part of a model stands: an attribute by its path.
+    places = {where: where.removeprefix(_ATTRIBUTE).lstrip(".") for where in (*reader.unread, *reader.held)}
+    unread = {places[where]: what for where, what in reader.unread.items()}
+    return Description(items, unread, {places[where]: what for where, what in reader.held.items()})
 
 
 _VERSION = 2
@@ -77,33 +87,6 @@ _VERSION = 2
 
 _ATTRIBUTE = "attribute "
 """How the names of items begin that are attributes of modules."""
-
-
-def _place(item: str) -> str:
-    """Where a part of a model stands: an attribute by its path."""
-    return item.removeprefix(_ATTRIBUTE).lstrip(".")
-
-
-def _places(module: nn.Module, names: dict[int, str]) -> Iterator[list[list[str]]]:
-    """The names under which a module holds children and tensors: one that is held twice has one name elsewhere."""
-    for kind in ("_modules", "_parameters", "_buffers"):
-        held = cast("dict[str, Any]", vars(module).get(kind, {}))
-        yield [[name, "" if part is None else names.get(id(part), "")] for name, part in held.items()]
-
-
-def _settings(module: nn.Module) -> dict[str, Any]:
-    parts = module_parts(module)
-    for name in ("_modules", "_parameters", "_buffers"):
-        parts.pop(name, None)
-    if isinstance(module, torch.jit.ScriptModule):
-        parts["code"] = str(cast("Any", module).code)
-    return parts
-
-
-def _hooks_of_all() -> list[Any]:
-    """Hooks that torch calls for every module there is."""
-    held = cast("Any", nn.modules.module)
-    return [list(held._global_forward_pre_hooks.values()), list(held._global_forward_hooks.values())]
 
 
 def weights_digest(model: nn.Module) -> str:

@@ -18,7 +18,7 @@ before it was rounded lacks that correction.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal, NamedTuple, cast
 
@@ -40,199 +40,6 @@ LayerKind = Literal[
 ``[unit, in, in]``; ``plain`` ``[*unit, in]``: any other parameter, experts and position embeddings among them;
 ``stacked`` ``[expert, in, unit]``: experts of transformers that are stored transposed.
 """
-
-
-class WeightCandidate(NamedTuple):
-    """One weight as one module holds it.
-
-    Attributes:
-        path: Of the module.
-        suffix: What tells the weight from others of the module; empty where that is clear.
-        alone: Whether the module's attribute is made of this one parameter.
-        known: Whether the module's class says how it is stored.
-        groups: Of a transposed convolution.
-        unread: Why what it is multiplied with cannot be read; empty where it can.
-        length: Of a weight norm: what the norms of its rows are set to.
-    """
-
-    path: str
-    suffix: str
-    kind: LayerKind
-    parameter: nn.Parameter
-    bias: nn.Parameter | None
-    alone: bool = True
-    known: bool = True
-    groups: int = 1
-    unread: str = ""
-    length: nn.Parameter | None = None
-
-
-class _Known(NamedTuple):
-    """What a class says of one weight: its attribute, that of the bias, and the layout.
-
-    Attributes:
-        axes: Of the weight.
-    """
-
-    attribute: str
-    bias: str
-    kind: LayerKind
-    axes: int = 2
-    groups: int = 1
-    unread: str = ""
-
-
-def candidates(model: nn.Module) -> Iterator[WeightCandidate]:
-    """Every weight of every module, in module order: what classes are known for first, then any other parameter."""
-    for path, module in named_modules(model):
-        if isinstance(module, parametrize.ParametrizationList):
-            continue  # found at the module whose weight they make
-        own = dict(module.named_parameters(recurse=False, remove_duplicate=False))
-        taken: set[int] = set()
-        known_ones = _of_class(module)
-        attributes = {one.attribute for one in known_ones}
-        # Attributes that are computed from others, of a module of any class.
-        computed = (name for name in _parametrizations(module) if name not in attributes)
-        others = (_Known(name, _bias_of(name), "plain", axes=0, unread=COMPUTED) for name in computed)
-        for known in (*known_ones, *others):
-            for candidate in _candidates(path, module, known):
-                taken.add(id(candidate.parameter))
-                yield candidate
-        if not isinstance(module, _NORMS):
-            weights = [name for name, held in own.items() if id(held) not in taken and _is_weight(held)]
-            yield from _plain(path, module, {name: own[name] for name in weights}, own)
-
-
-_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)  # pyright: ignore[reportPrivateUsage]
-
-_RECURRENT = "a recurrent weight: its inputs are not read"
-COMPUTED = "its module computes another weight from it"
-
-
-def _of_class(module: nn.Module) -> tuple[_Known, ...]:
-    """The weights of a module that we know."""
-    match module:
-        case nn.MultiheadAttention():
-            # Absent (None) where queries, keys and values differ in width and have weights of their own.
-            return (_Known("in_proj_weight", "in_proj_bias", "attention"),)
-        case nn.Linear():
-            return (_Known("weight", "bias", "linear"),)
-        case nn.Conv1d() | nn.Conv2d() | nn.Conv3d():
-            return (_Known("weight", "bias", "conv", 2 + len(module.kernel_size)),)
-        case nn.ConvTranspose1d() | nn.ConvTranspose2d() | nn.ConvTranspose3d():
-            why, axes = "a transposed convolution: its inputs are not read", 2 + len(module.kernel_size)
-            return (_Known("weight", "bias", "conv_transposed", axes, module.groups, unread=why),)
-        case nn.Embedding():
-            return (_Known("weight", "bias", "embedding"),)
-        case nn.EmbeddingBag():
-            return (_Known("weight", "bias", "embedding", unread="bags of tokens are not read"),)
-        case nn.Bilinear():
-            return (_Known("weight", "bias", "bilinear", 3, unread="a bilinear weight: its inputs are not read"),)
-        case nn.RNNBase():
-            ends = ("", "_reverse") if module.bidirectional else ("",)
-            suffixes = [f"_l{layer}{end}" for layer, end in product(range(module.num_layers), ends)]
-            names = [f"{part}{suffix}" for suffix in suffixes for part in ("ih", "hh", "hr")]
-            return tuple(_Known(f"weight_{name}", f"bias_{name}", "recurrent", unread=_RECURRENT) for name in names)
-        case nn.RNNCellBase():
-            names = ("ih", "hh")
-            return tuple(_Known(f"weight_{name}", f"bias_{name}", "recurrent", unread=_RECURRENT) for name in names)
-        case _:
-            # GPT-2 style Conv1D: recognised by name so that transformers is never imported here.
-            conv1d = type(module).__name__ == "Conv1D" and type(module).__module__.startswith("transformers.")
-            return (_Known("weight", "bias", "transposed"),) if conv1d else ()
-
-
-def _parametrizations(module: nn.Module) -> dict[str, nn.Module]:
-    held = module.parametrizations if parametrize.is_parametrized(module) else nn.ModuleDict()
-    return dict(cast("nn.ModuleDict", held).items())
-
-
-def _candidates(path: str, module: nn.Module, known: _Known) -> Iterator[WeightCandidate]:
-    """The parameter that is a module's weight, or those that it is made of."""
-    made = _originals(module, known.attribute)
-    direct = None if made else getattr(module, known.attribute, None)
-    parameters = [direct] if isinstance(direct, nn.Parameter) and direct.is_floating_point() else made
-    held = getattr(module, known.bias, None)
-    length = _length(module, known.attribute)
-    for parameter in parameters:
-        fits = not known.axes or direct is parameter or parameter.ndim == known.axes
-        fits = fits and (known.kind != "conv_transposed" or parameter.shape[0] % known.groups == 0)
-        yield WeightCandidate(
-            path=path,
-            suffix="" if known.attribute in ("weight", "in_proj_weight") else known.attribute,
-            kind=known.kind if fits else "plain",
-            parameter=parameter,
-            bias=held if isinstance(held, nn.Parameter) else None,
-            alone=len(parameters) == 1,
-            known=known.axes > 0,
-            groups=known.groups if fits else 1,
-            unread=known.unread if direct is parameter or length is not None else COMPUTED,
-            length=length,
-        )
-
-
-def _originals(module: nn.Module, attribute: str) -> list[nn.Parameter]:
-    """The parameters that an attribute is computed from; none where it is a parameter itself.
-
-    Of those with two axes or more; where none varies along two (a weight of one column, say), of these the last of the
-    largest: that is the direction of a weight norm, and not its length.
-    """
-    made = _parametrizations(module).get(attribute)
-    if made is not None:
-        held = list(made.parameters(recurse=False))
-    else:
-        own = dict(module.named_parameters(recurse=False, remove_duplicate=False))
-        held = [own[name] for name in (f"{attribute}_v", f"{attribute}_orig") if name in own and attribute not in own]
-    wide = [parameter for parameter in held if parameter.ndim >= 2 and parameter.is_floating_point()]
-    largest = sorted(wide, key=nn.Parameter.numel)[-1:]
-    return [parameter for parameter in wide if _is_weight(parameter)] or largest
-
-
-def _length(module: nn.Module, attribute: str) -> nn.Parameter | None:
-    """What a weight norm sets the norms of the rows to; ``None`` where the attribute is computed in another way."""
-    own = dict(module.named_parameters(recurse=False, remove_duplicate=False))
-    if f"{attribute}_v" in own and attribute not in own:
-        return own.get(f"{attribute}_g")
-    made = _parametrizations(module).get(attribute)
-    if made is None or [type(one).__name__ for one in made.children()] != ["_WeightNorm"]:
-        return None
-    return dict(made.named_parameters(recurse=False)).get("original0")
-
-
-def _is_weight(parameter: nn.Parameter) -> bool:
-    """Whether it varies along two axes: ``[1, n]`` is a vector."""
-    return parameter.is_floating_point() and sum(size > 1 for size in parameter.shape) >= 2
-
-
-def _plain(
-    path: str, module: nn.Module, weights: dict[str, nn.Parameter], own: dict[str, nn.Parameter]
-) -> Iterator[WeightCandidate]:
-    """Weights that the module's class says nothing of, each with its bias: what is one is no weight itself."""
-    # Experts of transformers tell how they are stored.
-    transposed = vars(module).get("is_transposed") is True
-    stacked = {name for name, held in weights.items() if transposed and held.ndim == 3}
-    biases: dict[str, str] = {}
-    for name, held in weights.items():
-        units = held.numel() // held.shape[-2 if name in stacked else -1]
-        for other in (f"{name}_bias", _bias_of(name)):
-            if other != name and other in own and own[other].numel() == units:
-                biases[name] = other
-    for name, held in weights.items():
-        if name not in biases.values():
-            yield WeightCandidate(
-                path=path,
-                suffix="" if name == "weight" else name,
-                kind="stacked" if name in stacked else "plain",
-                parameter=held,
-                bias=own[biases[name]] if name in biases else None,
-                known=False,
-                unread=f"a parameter of {type(module).__name__}, which may use it in any way",
-            )
-
-
-def _bias_of(attribute: str) -> str:
-    """The usual name of the bias that goes with a weight."""
-    return attribute.replace("weight", "bias") if "weight" in attribute else f"{attribute}_bias"
 
 
 @dataclass(frozen=True)
@@ -317,6 +124,179 @@ class Layer:
                 return matrix.reshape(self.shape)
 
 
+class _Known(NamedTuple):
+    """What a class says of one weight: its attribute, that of the bias, and the layout.
+
+    Attributes:
+        axes: Of the weight.
+    """
+
+    attribute: str
+    bias: str
+    kind: LayerKind
+    axes: int = 2
+    groups: int = 1
+    unread: str = ""
+
+
+def _candidates(model: nn.Module) -> Iterator[tuple[Layer, bool]]:
+    """Every weight of every module, in module order, and whether the module's class says how it is stored.
+
+    What classes are known for comes first, then any other parameter.
+    """
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for path, module in named_modules(model):
+        if isinstance(module, parametrize.ParametrizationList):
+            continue  # found at the module whose weight they make
+        own = dict(module.named_parameters(recurse=False, remove_duplicate=False))
+        taken: set[str] = set()
+        known_ones = _of_class(module)
+        attributes = {one.attribute for one in known_ones}
+        # Attributes that are computed from others, of a module of any class.
+        computed = (name for name in _parametrizations(module) if name not in attributes)
+        others = (_Known(name, _bias_of(name), "plain", axes=0, unread=COMPUTED) for name in computed)
+        for known in (*known_ones, *others):
+            for layer in _of_known(path, module, known, names):
+                taken.add(layer.weight)
+                yield layer, known.axes > 0
+        if not isinstance(module, _NORMS):
+            weights = {name: held for name, held in own.items() if names[id(held)] not in taken and _is_weight(held)}
+            for layer in _plain(path, module, weights, own, names):
+                yield layer, False
+
+
+_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)  # pyright: ignore[reportPrivateUsage]
+
+_RECURRENT = "a recurrent weight: its inputs are not read"
+COMPUTED = "its module computes another weight from it"
+
+
+def _of_class(module: nn.Module) -> tuple[_Known, ...]:
+    """The weights of a module that we know."""
+    match module:
+        case nn.MultiheadAttention():
+            # Absent (None) where queries, keys and values differ in width and have weights of their own.
+            return (_Known("in_proj_weight", "in_proj_bias", "attention"),)
+        case nn.Linear():
+            return (_Known("weight", "bias", "linear"),)
+        case nn.Conv1d() | nn.Conv2d() | nn.Conv3d():
+            return (_Known("weight", "bias", "conv", 2 + len(module.kernel_size)),)
+        case nn.ConvTranspose1d() | nn.ConvTranspose2d() | nn.ConvTranspose3d():
+            why, axes = "a transposed convolution: its inputs are not read", 2 + len(module.kernel_size)
+            return (_Known("weight", "bias", "conv_transposed", axes, module.groups, unread=why),)
+        case nn.Embedding():
+            return (_Known("weight", "bias", "embedding"),)
+        case nn.EmbeddingBag():
+            return (_Known("weight", "bias", "embedding", unread="bags of tokens are not read"),)
+        case nn.Bilinear():
+            return (_Known("weight", "bias", "bilinear", 3, unread="a bilinear weight: its inputs are not read"),)
+        case nn.RNNBase():
+            ends = ("", "_reverse") if module.bidirectional else ("",)
+            suffixes = [f"_l{layer}{end}" for layer, end in product(range(module.num_layers), ends)]
+            names = [f"{part}{suffix}" for suffix in suffixes for part in ("ih", "hh", "hr")]
+            return tuple(_Known(f"weight_{name}", f"bias_{name}", "recurrent", unread=_RECURRENT) for name in names)
+        case nn.RNNCellBase():
+            names = ("ih", "hh")
+            return tuple(_Known(f"weight_{name}", f"bias_{name}", "recurrent", unread=_RECURRENT) for name in names)
+        case _:
+            # GPT-2 style Conv1D: recognised by name so that transformers is never imported here.
+            conv1d = type(module).__name__ == "Conv1D" and type(module).__module__.startswith("transformers.")
+            return (_Known("weight", "bias", "transposed"),) if conv1d else ()
+
+
+def _parametrizations(module: nn.Module) -> dict[str, nn.Module]:
+    held = module.parametrizations if parametrize.is_parametrized(module) else nn.ModuleDict()
+    return dict(cast("nn.ModuleDict", held).items())
+
+
+def _of_known(path: str, module: nn.Module, known: _Known, names: dict[int, str]) -> Iterator[Layer]:
+    """The parameter that is a module's weight, or those that it is made of."""
+    made, length = _originals(module, known.attribute)
+    direct = None if made else getattr(module, known.attribute, None)
+    parameters = [direct] if isinstance(direct, nn.Parameter) and direct.is_floating_point() else made
+    bias = getattr(module, known.bias, None)
+    suffix = "" if known.attribute in ("weight", "in_proj_weight") else known.attribute
+    for parameter in parameters:
+        fits = not known.axes or direct is parameter or parameter.ndim == known.axes
+        fits = fits and (known.kind != "conv_transposed" or parameter.shape[0] % known.groups == 0)
+        weight = names[id(parameter)]
+        name = ".".join(part for part in (path, suffix) if part) if len(parameters) == 1 else weight
+        yield Layer(
+            name=name,
+            kind=known.kind if fits else "plain",
+            weight=weight,
+            bias=names[id(bias)] if isinstance(bias, nn.Parameter) else None,
+            shape=tuple(parameter.shape),
+            groups=known.groups if fits else 1,
+            owner=None if name == path else path,
+            unread=known.unread if direct is parameter or length is not None else COMPUTED,
+            length=None if length is None else names[id(length)],
+        )
+
+
+def _originals(module: nn.Module, attribute: str) -> tuple[list[nn.Parameter], nn.Parameter | None]:
+    """The parameters that an attribute is computed from, and what a weight norm sets the norms of the rows to.
+
+    None where it is a parameter itself. Of those with two axes or more; where none varies along two (a weight of one
+    column, say), of these the last of the largest: that is the direction of a weight norm, and not its length.
+    """
+    made, length = _parametrizations(module).get(attribute), None
+    own = dict(module.named_parameters(recurse=False, remove_duplicate=False))
+    if made is not None:
+        held = list(made.parameters(recurse=False))
+        if [type(one).__name__ for one in made.children()] == ["_WeightNorm"]:
+            length = dict(made.named_parameters(recurse=False)).get("original0")
+    else:
+        held = [own[name] for name in (f"{attribute}_v", f"{attribute}_orig") if name in own and attribute not in own]
+    if f"{attribute}_v" in own and attribute not in own:
+        length = own.get(f"{attribute}_g")
+    wide = [parameter for parameter in held if parameter.ndim >= 2 and parameter.is_floating_point()]
+    largest = sorted(wide, key=nn.Parameter.numel)[-1:]
+    return [parameter for parameter in wide if _is_weight(parameter)] or largest, length
+
+
+def _is_weight(parameter: nn.Parameter) -> bool:
+    """Whether it varies along two axes: ``[1, n]`` is a vector."""
+    return parameter.is_floating_point() and sum(size > 1 for size in parameter.shape) >= 2
+
+
+def _plain(
+    path: str,
+    module: nn.Module,
+    weights: dict[str, nn.Parameter],
+    own: dict[str, nn.Parameter],
+    names: dict[int, str],
+) -> Iterator[Layer]:
+    """Weights that the module's class says nothing of, each with its bias: what is one is no weight itself."""
+    # Experts of transformers tell how they are stored.
+    transposed = vars(module).get("is_transposed") is True
+    stacked = {name for name, held in weights.items() if transposed and held.ndim == 3}
+    biases: dict[str, str] = {}
+    for name, held in weights.items():
+        units = held.numel() // held.shape[-2 if name in stacked else -1]
+        for other in (f"{name}_bias", _bias_of(name)):
+            if other != name and other in own and own[other].numel() == units:
+                biases[name] = other
+    for name, held in weights.items():
+        if name in biases.values():
+            continue
+        called = ".".join(part for part in (path, "" if name == "weight" else name) if part)
+        yield Layer(
+            name=called,
+            kind="stacked" if name in stacked else "plain",
+            weight=names[id(held)],
+            bias=names[id(own[biases[name]])] if name in biases else None,
+            shape=tuple(held.shape),
+            owner=None if called == path else path,
+            unread=f"a parameter of {type(module).__name__}, which may use it in any way",
+        )
+
+
+def _bias_of(attribute: str) -> str:
+    """The usual name of the bias that goes with a weight."""
+    return attribute.replace("weight", "bias") if "weight" in attribute else f"{attribute}_bias"
+
+
 def norms(weight: Tensor, *, like: Tensor) -> Tensor:
     """Norms of what belongs to each number of ``like``, the lengths of a weight norm; in its shape."""
     axes = [axis for axis in range(weight.ndim) if like.ndim != weight.ndim or like.shape[axis] == 1]
@@ -338,33 +318,15 @@ def find_layers(model: nn.Module) -> tuple[Layer, ...]:
 
     That is under the first module whose class says how it is stored, else under the first that holds it.
     """
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    found = list(candidates(model))
-    users: dict[int, list[WeightCandidate]] = {}
-    for candidate in found:
-        users.setdefault(id(candidate.parameter), []).append(candidate)
+    found = list(_candidates(model))
+    users: dict[str, list[tuple[Layer, bool]]] = {}
+    for one in found:
+        users.setdefault(one[0].weight, []).append(one)
     layers: list[Layer] = []
-    for candidate in found:
-        sharing = users[id(candidate.parameter)]
-        if candidate is not next((one for one in sharing if one.known), sharing[0]):
-            continue
-        weight = names[id(candidate.parameter)]
-        named = ".".join(part for part in (candidate.path, candidate.suffix) if part)
-        name = named if candidate.alone else weight
-        layers.append(
-            Layer(
-                name=name,
-                kind=candidate.kind,
-                weight=weight,
-                bias=None if candidate.bias is None else names[id(candidate.bias)],
-                shape=tuple(candidate.parameter.shape),
-                tied=len(sharing) > 1,
-                groups=candidate.groups,
-                owner=None if name == candidate.path else candidate.path,
-                unread=candidate.unread,
-                length=None if candidate.length is None else names[id(candidate.length)],
-            )
-        )
+    for one in found:
+        sharing = users[one[0].weight]
+        if one is next((each for each in sharing if each[1]), sharing[0]):
+            layers.append(replace(one[0], tied=len(sharing) > 1))
     return tuple(layers)
 
 

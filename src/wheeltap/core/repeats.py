@@ -108,10 +108,6 @@ def same(keys: Sequence[str]) -> NDArray[np.int64] | None:
     return None if not keys or firsts(keys) is None else np.unique(keys, return_inverse=True)[1].astype(np.int64)
 
 
-def _flat(part: Tensor, rows: int) -> NDArray[Any]:
-    return to_array(part.detach().cpu().reshape(rows, -1)[:, :_PLACES])
-
-
 def by_chance(inputs: Inputs, keys: Sequence[str]) -> bool:
     """Whether equal inputs are no copies: so few inputs are possible that examples drawn one by one repeat as often.
 
@@ -120,7 +116,7 @@ def by_chance(inputs: Inputs, keys: Sequence[str]) -> bool:
     """
     log = 0.0
     for part in tensors(inputs).values():
-        for column in _flat(part, len(keys)).T:
+        for column in to_array(part.detach().cpu().reshape(len(keys), -1)[:, :_PLACES]).T:
             counts = np.unique(column, return_counts=True)[1]
             log += np.log(np.square(counts / len(keys)).sum() if len(counts) <= _VALUES else 1.0 / len(keys))
     equal = sum(count**2 for count in Counter(keys).values()) / len(keys) ** 2
@@ -209,7 +205,13 @@ def copies(inputs: Inputs, targets: Tensor) -> NDArray[np.int64] | None:
     if len(near) < _LEAST * len(far):
         return None
     whole = [part for part in held.values() if not (part.is_floating_point() or part.is_complex())]
-    return _joined(to_array(x), _REACH * float(near.median()), keys_of(*whole) if whole else None)
+    spatial: Any = import_module("scipy.spatial")
+    links: NDArray[Any] = spatial.KDTree(to_array(x)).query_pairs(_REACH * float(near.median()), output_type="ndarray")
+    if whole:
+        own = np.unique(keys_of(*whole), return_inverse=True)[1]
+        links = links[own[links[:, 0]] == own[links[:, 1]]]
+    sets = _components(links, len(x))
+    return None if firsts([*map(int, sets)]) is None else sets
 
 
 def near_copies(inputs: Inputs, others: Inputs) -> int:
@@ -223,17 +225,6 @@ def near_copies(inputs: Inputs, others: Inputs) -> int:
     at = torch.randperm(count(inputs), generator=torch.Generator().manual_seed(0))[:_SAMPLE]
     share = float((_near(narrow.of(inputs, at), narrow.of(others)) > 0.0).float().mean())
     return round(share * count(inputs)) if share >= _LEAST else 0
-
-
-def _joined(x: NDArray[Any], reach: float, keys: Sequence[str] | None) -> NDArray[np.int64] | None:
-    """Sets of rows of one key that steps of at most ``reach`` join; ``None`` where nearly every row is its own."""
-    spatial: Any = import_module("scipy.spatial")
-    links: NDArray[Any] = spatial.KDTree(x).query_pairs(reach, output_type="ndarray")
-    if keys is not None:
-        own = np.unique(keys, return_inverse=True)[1]
-        links = links[own[links[:, 0]] == own[links[:, 1]]]
-    sets = _components(links, len(x))
-    return None if firsts([*map(int, sets)]) is None else sets
 
 
 def merged(sets: NDArray[np.int64], groups: Tensor | None) -> NDArray[np.int64]:

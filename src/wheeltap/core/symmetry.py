@@ -64,10 +64,7 @@ class Symmetry:
                 raise self._wrong("a permutation in each row", "a row that gives a place twice")
         if self.signs is not None and not bool((self.signs.abs() == 1).all()):
             raise self._wrong("signs of 1 and -1", "another number")
-        self._require_group()
-
-    def _require_group(self) -> None:
-        """The set holds the identity first, and every product of two of its elements."""
+        # The set holds the identity first, and every product of two of its elements.
         table, options = self._table(), 0 if self.signs is None else self.signs.shape[1]
         examples = self.examples.numpy()
         outputs = np.tile(np.arange(options), (len(table), 1)) if self.outputs is None else self.outputs.numpy()

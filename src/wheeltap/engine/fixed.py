@@ -213,7 +213,9 @@ class OriginTrace(TorchDispatchMode):
             for tensor in tensors(args):
                 if self._origin(tensor).inputs:
                     self._regions.pop(place(tensor)[0])
-        parts = [_Part(role, tensor, self._origin(tensor)) for role, tensor in _roles(func, args, given)]
+        names = [argument.name for argument in func._schema.arguments]
+        called = (*zip(names, args, strict=False), *given.items())
+        parts = [_Part(role, one, self._origin(one)) for role, value in called for one in tensors(value)]
         before = {place(part.tensor)[0] for part in parts}
         if any(part.origin.inputs for part in parts):
             # A function of a library of its own may compute with whatever that holds.
@@ -466,14 +468,6 @@ def _information(values: Tensor, *, axis: int | None = None) -> float:
     counts: Tensor = torched.unique(values, return_counts=True, dim=axis)[1]
     share = counts.double() / counts.sum()
     return float(-(share * share.log2()).sum())
-
-
-def _roles(func: Any, args: tuple[Any, ...], given: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor that a function is called with, and the name of its argument."""
-    names = [argument.name for argument in func._schema.arguments]
-    for name, value in (*zip(names, args, strict=False), *given.items()):
-        for tensor in tensors(value):
-            yield name, tensor
 
 
 def tensors(value: Any) -> Iterator[Tensor]:

@@ -114,7 +114,9 @@ class _Heads:
     def settle(self) -> None:
         """Choose the module that is replaced, once the clean pass is over."""
         same = len(self.wrote) == len(self.projected) and all(
-            torch.equal(_first(wrote), projected) and _by_row(wrote, len(projected))
+            torch.equal(_first(wrote), projected)
+            # All that is returned beside it has one entry for each row, or is nothing.
+            and all(one is None or (isinstance(one, Tensor) and len(one) == len(projected)) for one in _rest(wrote))
             for wrote, projected in zip(self.wrote, self.projected, strict=True)
         )
         self.path = self.attention.path if same else self.attention.output.path
@@ -136,17 +138,14 @@ class _Heads:
             changed = repeated_rows(first, len(heads)).view(len(heads), *first.shape).clone()
             for place, head in enumerate(heads):
                 if head is not None:
-                    changed[place] -= self._written(model, self.mixed[at], head)
+                    part = slice(head * self.attention.width, (head + 1) * self.attention.width)
+                    weight = model.get_submodule(self.attention.output.path).get_parameter("weight")
+                    own = weight[part] if self.attention.output.transposed else weight[:, part].T
+                    changed[place] -= self.mixed[at][..., part] @ own
             changed = changed.flatten(0, 1)
             return (changed, *repeated_rows(wrote[1:], len(heads))) if isinstance(wrote, tuple) else changed
 
         return forward
-
-    def _written(self, model: nn.Module, mixed: Tensor, head: int) -> Tensor:
-        """What one head adds to the layer's output, ``[row, place, output]``."""
-        part = slice(head * self.attention.width, (head + 1) * self.attention.width)
-        weight = model.get_submodule(self.attention.output.path).get_parameter("weight")
-        return mixed[..., part] @ (weight[part] if self.attention.output.transposed else weight[:, part].T)
 
 
 @final
@@ -221,21 +220,14 @@ class HeadAblation:
         order = sorted(dict.fromkeys(heads), key=self.heads.index)
         for layer, members in groupby(order, key=lambda head: head.layer):
             of_layer = list(members)
-            scores = self._scores(layer, of_layer)
+            scores = self._without(layer, [*[None] * (not self._proven), *(head.index for head in of_layer)])
+            if not self._proven:
+                # Rows that saw each other would show in the copy that is left as it is.
+                slow = torch.stack([self.clean, self.plainly(of_layer[0])])
+                require_same(scores[:2], slow, path=self.path, where=f"{self.subject.name}: {layer}")
+                self._proven, scores = True, scores[1:]
             kept.update({head: read(own) for head, own in zip(of_layer, scores, strict=True)})
         return torch.stack([kept[head] for head in heads])
-
-    def _scores(self, layer: str, heads: Sequence[HeadAddress]) -> Tensor:
-        """Scores without each of the layer's ``heads``; proven in the first pass."""
-        indices = [head.index for head in heads]
-        if self._proven:
-            return self._without(layer, indices)
-        scores = self._without(layer, [None, *indices])
-        # Rows that saw each other would show in the copy that is left as it is.
-        slow = torch.stack([self.clean, self.plainly(heads[0])])
-        require_same(scores[:2], slow, path=self.path, where=f"{self.subject.name}: {layer}")
-        self._proven = True
-        return scores[1:]
 
     @torch.no_grad()
     def plainly(self, head: HeadAddress) -> Tensor:
@@ -306,10 +298,8 @@ class HeadAblation:
         return undo
 
 
-def _by_row(output: Any, rows: int) -> bool:
-    """Whether all that is returned beside the first tensor has one entry for each row, or is nothing."""
-    rest = cast("tuple[Any, ...]", output)[1:] if isinstance(output, tuple) else ()
-    return all(each is None or (isinstance(each, Tensor) and len(each) == rows) for each in rest)
+def _rest(output: Any) -> tuple[Any, ...]:
+    return cast("tuple[Any, ...]", output)[1:] if isinstance(output, tuple) else ()
 
 
 def _first(output: Any) -> Any:

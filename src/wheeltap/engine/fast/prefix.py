@@ -46,7 +46,12 @@ class PrefixCache:
         self.stack = _stack(subject)
         self._outputs: dict[str, list[Any]] = {path: [] for path in self.stack}
         self.spent = 0.0
-        self.exact = len(self.stack) > 1 and self._record() and self._proven()
+        self.exact = len(self.stack) > 1 and self._record()
+        if self.exact:
+            *_, last = self.stack
+            self.spent += self.share(last)
+            with self.starting_at(last):
+                self.exact = torch.equal(self.score(self.subject.model), self._clean)
 
     def covers(self, block: str) -> bool:
         """Whether a disturbance of ``block`` may use the cache."""
@@ -122,12 +127,6 @@ class PrefixCache:
         if not (fits and in_turn):
             self._outputs.clear()
         return fits and in_turn
-
-    def _proven(self) -> bool:
-        last = self.stack[-1]
-        self.spent += self.share(last)
-        with self.starting_at(last):
-            return torch.equal(self.score(self.subject.model), self._clean)
 
 
 @final

@@ -103,15 +103,12 @@ def second_moments(
             total = torch.zeros(places, units, dtype=torch.float64, device=subject.device)
             products = total.new_zeros(places, units, units)
         mean, moments = total / max(count, 1), products / max(count, 1)
-        found[hidden] = _centred(moments, mean) if centred else moments
+        if centred:  # products of the differences from the mean; a constant unit has none at all
+            varied = moments - mean[:, :, None] * mean[:, None, :]
+            moves = sizes(varied) ** 2 > _STILL * sizes(moments) ** 2
+            moments = varied * moves[:, None] * moves
+        found[hidden] = moments
     return found
-
-
-def _centred(moments: Tensor, mean: Tensor) -> Tensor:
-    """Products of the differences from the mean; a constant unit has none at all."""
-    varied = moments - mean[:, :, None] * mean[:, None, :]
-    moves = sizes(varied) ** 2 > _STILL * sizes(moments) ** 2
-    return varied * moves[:, None] * moves
 
 
 def contributions(

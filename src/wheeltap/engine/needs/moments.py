@@ -363,7 +363,13 @@ class Collector:
         # Tensors of inference mode have none: each call is then one of its own.
         version = self._calls if source.inputs.is_inference() else source.inputs._version
         for at, known, before in self._recent:
-            if before == version and known.how == source.how and _same(known, source):
+            one, two = known.inputs, source.inputs
+            # The same numbers: one tensor, or a copy for each of its readers.
+            if (
+                before == version
+                and known.how == source.how
+                and (one is two or (one.shape == two.shape and torch.equal(one, two)))
+            ):
                 return at
         self._recent.append((self._calls, source, version))
         return self._calls
@@ -379,13 +385,6 @@ class Collector:
         # In double precision: single precision leaves noise where the support ends, and rank is decided there.
         wide = body.double()
         return wide.T @ wide, wide.sum(0), len(body) + len(sinks), sinks
-
-
-def _same(one: Source, other: Source) -> bool:
-    """Whether two inputs are the same numbers: one tensor, or a copy for each of its readers."""
-    if one.inputs is other.inputs:
-        return True
-    return one.inputs.shape == other.inputs.shape and torch.equal(one.inputs, other.inputs)
 
 
 TIED = "its weight is used in more than one place"

@@ -174,9 +174,14 @@ class Products(TorchFunctionMode):
             name = output[1]
             reader = "other"
             if func is functional.batch_norm and part is args[0]:
-                norm = _norm(dict(zip(_NORMED, args, strict=False)) | given)
-                if norm is not None:
-                    reader, self.norms[name] = "norm", norm
+                called = dict(zip(_NORMED, args, strict=False)) | given
+                mean, variance, gain = (called.get(one) for one in ("running_mean", "running_var", "weight"))
+                if not called.get("training") and mean is not None and variance is not None:
+                    scale = (variance.double() + called.get("eps", _EPS)).rsqrt()
+                    scale = scale if gain is None else scale * gain.detach().double()
+                    bias = called.get("bias")
+                    offset = torch.zeros_like(scale) if bias is None else bias.detach().double()
+                    reader, self.norms[name] = "norm", Norm(scale, mean.double(), offset)
             elif len(found) == 1 and found[0].source.inputs is part:
                 reader = f"layer {found[0].layer.name}"
             self.readers.setdefault(name, Counter())[reader] += 1
@@ -202,18 +207,6 @@ _NORMED: Final = ("input", "running_mean", "running_var", "weight", "bias", "tra
 
 _EPS: Final = 1e-5
 """What torch's batch norm takes where it is given nothing."""
-
-
-def _norm(called: dict[str, Any]) -> Norm | None:
-    """What a batch norm does with running statistics; ``None`` where it uses those of the batch."""
-    mean, variance = called.get("running_mean"), called.get("running_var")
-    if called.get("training") or mean is None or variance is None:
-        return None
-    gain, offset = called.get("weight"), called.get("bias")
-    scale = (variance.double() + called.get("eps", _EPS)).rsqrt()
-    if gain is not None:
-        scale = scale * gain.detach().double()
-    return Norm(scale, mean.double(), torch.zeros_like(scale) if offset is None else offset.detach().double())
 
 
 _TURNS: Final = frozenset({torch.transpose, torch.Tensor.transpose, torch.swapaxes, torch.Tensor.swapaxes})

@@ -65,13 +65,13 @@ BUILTIN: dict[str, str] = {
     "cancellation": "wheeltap.engine.readings.cancellation:Cancellation",
     "unit-effects": "wheeltap.engine.readings.unit_effects:UnitEffects",
     "single-point": "wheeltap.engine.readings.single_point:SinglePoint",
-    "parts": "wheeltap.engine.readings.parts:PartsReading",
+    "parts": "wheeltap.engine.readings.parts:UnitParts",
     "head-effects": "wheeltap.engine.readings.head_effects:HeadEffects",
     "input-search": "wheeltap.engine.readings.input_search:InputSearch",
     "symmetry-response": "wheeltap.engine.readings.symmetry:SymmetryResponse",
     "input-shift": "wheeltap.engine.readings.input_shift:InputShift",
     "output-scores": "wheeltap.engine.readings.output_scores:OutputScores",
-    "census": "wheeltap.engine.readings.census:CensusReading",
+    "census": "wheeltap.engine.readings.census:WeightCensus",
 }
 
 readings: Registry[Reading] = Registry(

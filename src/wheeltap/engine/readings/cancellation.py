@@ -80,7 +80,10 @@ class Cancellation(Reading):
             "units": np.array([
                 [[float(held[pair.layer].order[at]) for at in (pair.one, pair.two)] for pair in pairs] for pairs in sets
             ]),
-            "opposing": np.array([[_opposing(held[pair.layer], pair) for pair in pairs] for pairs in sets]),
+            "opposing": np.array([
+                [-2.0 * float(held[p.layer].products[p.one, p.two] / held[p.layer].products.sum()) for p in pairs]
+                for pairs in sets
+            ]),
             "ratio": np.array([layer.cancellation() for layer in held]),
             "ratio_null": np.array(nulls),
             "living": np.array([float(len(layer.alive)) for layer in held]),
@@ -165,10 +168,6 @@ class _Pairs(Session):
                 rows.append(self.rise(measure.nll, scores))
             self.known[key] = torch.stack(rows).numpy()
         return self.known[key]
-
-
-def _opposing(layer: Contributions, pair: _Pair) -> float:
-    return -2.0 * float(layer.products[pair.one, pair.two] / layer.products.sum())
 
 
 def _beside(subject: Subject, hiddens: tuple[HiddenUnits, ...]) -> NDArray[np.float64]:

@@ -100,7 +100,7 @@ class WeightOutlier(NamedTuple):
 
 
 @final
-class CensusReading(Reading):
+class WeightCensus(Reading):
     """What stands out among all weights and buffers by its size.
 
     A weight stands out where it is so much larger than the next largest value of its tensor as the settings say. That
@@ -231,7 +231,7 @@ def _needed(one: _Tensor, most: float, others: int, settings: CensusSettings) ->
 
 def _outliers(tensors: Sequence[_Tensor], settings: CensusSettings) -> list[WeightOutlier]:
     found: list[WeightOutlier] = []
-    for one in tensors:
+    for one in tensors:  # what is no number, and what stands out
         found += [WeightOutlier(one.name, tuple(at.tolist()), math.nan, math.nan, (None, None)) for at in one.strange]
         found += _standing(one, settings)
     return sorted(found, key=lambda outlier: -outlier.size if math.isfinite(outlier.size) else -math.inf)

@@ -282,7 +282,7 @@ def random_like(bench: UnitSets, chosen: Tensor, rng: np.random.Generator) -> Te
 
 
 @final
-class PartsReading(Reading):
+class UnitParts(Reading):
     """Score without a set of hidden units and with it alone, under five kinds of ablation, and of random sets."""
 
     spec = PARTS

@@ -20,7 +20,7 @@ Source: LeCun, Denker & Solla (1989), "Optimal Brain Damage", eq. 2 (first-order
 estimator of the trace", sec. 2 (random signs).
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import chain, zip_longest
 from typing import Any, Final, NamedTuple, cast, final
@@ -126,7 +126,13 @@ class ScreenMaker:
         """By parameter, the estimated sum over examples of squared derivatives."""
         sums: dict[str, Tensor] = {}
         size = sum(parameter.numel() for parameter in self._parameters.values())
-        for at, part in enumerate(_parts(self._task, PARTS if size < LARGE else PARTS_OF_LARGE)):
+        count = len(self._task.targets)
+        try:
+            most = min(PARTS if size < LARGE else PARTS_OF_LARGE, count)
+            parts = [self._task.part(torch.as_tensor(index)) for index in np.array_split(np.arange(count), most)]
+        except DataError:
+            parts = [self._task]  # one gradient then stands for all: rougher, but what there is
+        for at, part in enumerate(parts):
             scores = part.forward(self._subject.model)
             if not scores.requires_grad:
                 raise _no_gradient(self._subject, "a forward that switches gradients off, or reaches no parameter")
@@ -159,16 +165,6 @@ def _scaled(subject: Subject, scale: float) -> Generator[None]:
     finally:
         for parameter, before in zip(held, clean, strict=True):
             parameter.data.copy_(before)
-
-
-def _parts(task: BaseTask, count: int) -> Iterator[BaseTask]:
-    """The task in so many parts; whole where it cannot be divided."""
-    examples = len(task.targets)
-    try:
-        for index in np.array_split(np.arange(examples), min(count, examples)):
-            yield task.part(torch.as_tensor(index))
-    except DataError:
-        yield task  # one gradient then stands for all: rougher, but what there is
 
 
 def _gradients(subject: Subject, of: Tensor, parameters: dict[str, Tensor]) -> dict[str, Tensor]:

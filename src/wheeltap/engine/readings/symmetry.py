@@ -185,11 +185,16 @@ class _Responses(Session):
         def effects(index: NDArray[np.int64], sizes: FloatArray) -> FloatArray:
             # In units of what is typical there, so that one bound serves all layers.
             deltas = signs[index] * typical[index] * sizes
-            found = [
-                self._disturbed(places[int(at) // 2], float(delta)) for at, delta in zip(index, deltas, strict=True)
-            ]
-            shares[index] = [share for _, share in found]
-            return np.array([effect for effect, _ in found])
+            found = np.full(len(index), _ENDLESS)
+            for row, (at, delta) in enumerate(zip(index, deltas, strict=True)):
+                place = places[int(at) // 2]
+                with _moved(self.subject, self.subject.layers[place.layer], place, float(delta)):
+                    change = self.scores() - self.clean
+                finite = bool(torch.isfinite(change).all())
+                shares[at] = float(self.symmetry.share(change)) if finite else 0.0
+                if finite:
+                    found[row] = float(change.square().mean().sqrt()) / self.spread
+            return found
 
         reach = settings.reach
         met = match(effects, np.full(count, min(1.0, reach)), target=settings.effect, bound=reach, mean=TRIES)
@@ -200,14 +205,6 @@ class _Responses(Session):
             "reached": met.reached.astype(np.float64),
         }
         return {name: values.reshape(-1, 2) for name, values in found.items()}
-
-    def _disturbed(self, place: _Place, delta: float) -> tuple[float, float]:
-        """Effect as a share of the spread, and S, of one change."""
-        with _moved(self.subject, self.subject.layers[place.layer], place, delta):
-            change = self.scores() - self.clean
-        if not bool(torch.isfinite(change).all()):
-            return _ENDLESS, 0.0
-        return float(change.square().mean().sqrt()) / self.spread, float(self.symmetry.share(change))
 
 
 @contextmanager
