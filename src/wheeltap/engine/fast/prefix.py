@@ -46,9 +46,9 @@ class PrefixCache:
         self.stack = _stack(subject)
         self._outputs: dict[str, list[Any]] = {path: [] for path in self.stack}
         self.spent = 0.0
-        self.exact = len(self.stack) > 1 and self._record()
-        if self.exact:
-            *_, last = self.stack
+        self.exact = False
+        if len(self.stack) > 1 and self._record():
+            last = self.stack[-1]
             self.spent += self.share(last)
             with self.starting_at(last):
                 self.exact = torch.equal(self.score(self.subject.model), self._clean)
