@@ -72,8 +72,7 @@ def cases(model: nn.Module, inputs: Tensor, maps: Callable[[], Iterator[Map]]) -
     layers = {layer.name: layer for layer in subject.layers}
     with torch.no_grad():
         return {
-            f"{one.layer} {one.part}": ratio(subject, layers[one.layer], known.known[one.layer], one)
-            for one in maps()
+            f"{one.layer} {one.part}": ratio(subject, layers[one.layer], known.known[one.layer], one) for one in maps()
         }
 
 

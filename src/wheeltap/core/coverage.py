@@ -26,13 +26,8 @@ PACKED: Final = (torch.int8, torch.uint8, torch.int32, torch.qint8, torch.quint8
 """Types in which weights are packed. Positions and masks are of 64 bits or booleans."""
 
 
-def parameters(model: nn.Module) -> dict[str, int]:
-    """How many weights each parameter has, by its path, a tied one once."""
-    return {name: parameter.numel() for name, parameter in model.named_parameters()}
-
-
 def sizes(model: nn.Module, *, buffers: bool = True) -> dict[str, int]:
-    """The same, and how many are packed beside parameters, by the module that holds them.
+    """How many weights each parameter has, by its path, a tied one once; and packed ones, by the module that has them.
 
     Args:
         model: Whose weights.
@@ -44,7 +39,7 @@ def sizes(model: nn.Module, *, buffers: bool = True) -> dict[str, int]:
         if count:
             name = ".".join(part for part in (_holder(path), "packed weights") if part)
             beside[name] = beside.get(name, 0) + count
-    return parameters(model) | beside
+    return {name: parameter.numel() for name, parameter in model.named_parameters()} | beside
 
 
 def packed(model: nn.Module) -> tuple[UntouchedModule, ...]:

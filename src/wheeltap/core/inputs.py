@@ -145,20 +145,16 @@ class Moments:
     sinks: int = 0
 
     @property
-    def _tensors(self) -> bool:
-        return isinstance(self.inputs, Tensor | dict)
-
-    @property
     def examples(self) -> int:
         """How many there are."""
-        return count(cast("Inputs", self.inputs)) if self._tensors else len(self.inputs)
+        held: object = self.inputs
+        return count(cast("Inputs", held)) if isinstance(held, Tensor | dict) else len(self.inputs)
 
     def one(self, at: int) -> "Moments":
         """One example alone."""
         some = slice(at, at + 1)
-        return Moments(
-            chosen(cast("Inputs", self.inputs), some) if self._tensors else self.inputs[some], sinks=self.sinks
-        )
+        whole = isinstance(self.inputs, Tensor | dict)
+        return Moments(chosen(cast("Inputs", self.inputs), some) if whole else self.inputs[some], sinks=self.sinks)
 
     def run(self, model: nn.Module) -> Any:
         """One call of the model."""

@@ -1,9 +1,9 @@
 """Examples that repeat others: the same inputs and target once more, or inputs that differ by next to nothing."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
-from typing import Any, Final, cast, final
+from typing import Any, Final, cast
 from zlib import crc32
 
 import numpy as np
@@ -134,36 +134,30 @@ def few_different(keys: Sequence[object]) -> int | None:
     return different if different < _FEWER * len(keys) else None
 
 
-@final
-class _Narrow:
-    """Examples as few numbers each, in units of their spread: of many, as random sums, which keep distances.
+def _narrowed(inputs: Inputs) -> Callable[[Inputs, Tensor], Tensor]:
+    """Makes few numbers of each example, in units of their spread: of many, random sums, which keep distances.
 
     Args:
         inputs: Of the examples that say what varies, and how far.
+
+    Returns:
+        Of inputs, and which of their examples: ``[example, sum]``.
     """
+    generator = torch.Generator().manual_seed(0)
+    spread = _numbers(inputs, torch.randperm(count(inputs), generator=generator)[:_MOST]).std(0)
+    some = spread[spread > 0.0]
+    wide = len(some) > _WIDTH
+    # Of an image the border is constant, but for the noise that makes a copy.
+    varying = (spread > (_FLAT * float(some.median()) if wide else 0.0)).nonzero()[:, 0]
+    width = len(varying)
+    drawn = torch.randn(width, _WIDTH if wide else 0, generator=generator, dtype=torch.float32)
+    sums = (drawn if wide else torch.eye(width, dtype=torch.float32)) / spread[varying, None]
 
-    def __init__(self, inputs: Inputs) -> None:
-        generator = torch.Generator().manual_seed(0)
-        spread = _numbers(inputs, torch.randperm(count(inputs), generator=generator)[:_MOST]).std(0)
-        some = spread[spread > 0.0]
-        wide = len(some) > _WIDTH
-        # Of an image the border is constant, but for the noise that makes a copy.
-        self._varying = (spread > (_FLAT * float(some.median()) if wide else 0.0)).nonzero()[:, 0]
-        width = len(self._varying)
-        self._sums = (
-            torch.randn(width, _WIDTH, generator=generator, dtype=torch.float32)
-            if wide
-            else torch.eye(width, dtype=torch.float32)
-        )
-        self._sums /= spread[self._varying, None]
+    def narrow(of: Inputs, at: Tensor) -> Tensor:
+        pieces = (at[start : start + _MOST] for start in range(0, len(at), _MOST))
+        return torch.cat([_numbers(of, piece)[:, varying] @ sums for piece in pieces])
 
-    def of(self, inputs: Inputs, at: Tensor | None = None) -> Tensor:
-        """``[example, sum]`` of the examples ``at``; of all by default."""
-        if at is not None:
-            return _numbers(inputs, at)[:, self._varying] @ self._sums
-        every = count(inputs)
-        pieces = (torch.arange(start, min(start + _MOST, every)) for start in range(0, every, _MOST))
-        return torch.cat([self.of(inputs, piece) for piece in pieces])
+    return narrow
 
 
 def _numbers(inputs: Inputs, at: Tensor) -> Tensor:
@@ -198,7 +192,7 @@ def copies(inputs: Inputs, targets: Tensor) -> NDArray[np.int64] | None:
     if not _are_numbers(inputs):
         return None
     held = {str(at): part for at, part in enumerate((*tensors(inputs).values(), targets))}
-    x = _Narrow(held).of(held)
+    x = _narrowed(held)(held, torch.arange(len(targets)))
     some = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:_AMONG]
     far = _near(x[some[:_SAMPLE]], x[some])
     near = far[far > 0.0]
@@ -221,9 +215,9 @@ def near_copies(inputs: Inputs, others: Inputs) -> int:
     """
     if not (_are_numbers(inputs) and _are_numbers(others)) or shapes(inputs) != shapes(others):
         return 0
-    narrow = _Narrow(others)
+    narrow = _narrowed(others)
     at = torch.randperm(count(inputs), generator=torch.Generator().manual_seed(0))[:_SAMPLE]
-    share = float((_near(narrow.of(inputs, at), narrow.of(others)) > 0.0).float().mean())
+    share = float((_near(narrow(inputs, at), narrow(others, torch.arange(count(others)))) > 0.0).float().mean())
     return round(share * count(inputs)) if share >= _LEAST else 0
 
 

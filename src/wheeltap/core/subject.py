@@ -115,7 +115,7 @@ class Subject:
     def parameters(self) -> tuple[str, ...]:
         """Paths of the parameters, a tied one once; of a copy, those of its base."""
         apart = {layer.weight for layer in self._apart}
-        return tuple(name for name in coverage.parameters(self.model) if name not in apart)
+        return tuple(name for name, _ in self.model.named_parameters() if name not in apart)
 
     @property
     def path(self) -> str:

@@ -418,9 +418,18 @@ def first_order(subject: Subject, task: BaseTask, of: Measure) -> Tensor:
         undo.enter_context(torch.inference_mode(False))
         undo.enter_context(torch.enable_grad())
         subject.model.requires_grad_(False)
-        for found in known:
+        for found in known:  # each head of each row is multiplied by a gate of its own, or by one for all rows
+
+            def gated(module: nn.Module, args: tuple[Tensor, ...], found: AttentionLayer = found) -> tuple[Any, ...]:
+                mixed = args[0]
+                shape = (len(mixed) if single else 1, *[1] * (mixed.ndim - 2), found.heads, 1)
+                gate = torch.ones(shape, device=mixed.device, dtype=mixed.dtype)
+                gates[found.path].append(gate.requires_grad_())
+                heads = mixed.reshape(*mixed.shape[:-1], found.heads, found.width)
+                return ((heads * gate).reshape(mixed.shape), *args[1:])
+
             module = subject.model.get_submodule(found.output.path)
-            undo.callback(module.register_forward_pre_hook(_gated(found, gates[found.path], single=single)).remove)
+            undo.callback(module.register_forward_pre_hook(gated).remove)
         for index in _parts(task):
             part = task.part(index)
             scores = part.forward(subject.model).float()
@@ -451,20 +460,6 @@ def _parts(task: BaseTask) -> Iterator[Tensor]:
         tokens = [sum(len(context) + len(option) for option in options) for context, options in items]
         size = max(task.tokens_per_batch // max(tokens), 1)
     return (order[start : start + size] for start in range(0, count, size))
-
-
-def _gated(found: AttentionLayer, gates: list[Tensor], *, single: bool) -> Callable[..., tuple[Any, ...]]:
-    """A hook that multiplies each head of each row by a gate: one of its own, or (not ``single``) one for all rows."""
-
-    def multiply(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Any, ...]:
-        mixed = args[0]
-        rows = len(mixed) if single else 1
-        gate = torch.ones(rows, *[1] * (mixed.ndim - 2), found.heads, 1, device=mixed.device, dtype=mixed.dtype)
-        gates.append(gate.requires_grad_())
-        heads = mixed.reshape(*mixed.shape[:-1], found.heads, found.width)
-        return ((heads * gate).reshape(mixed.shape), *args[1:])
-
-    return multiply
 
 
 def _unscreened(subject: Subject, task: BaseTask, of: Measure) -> ModelError:

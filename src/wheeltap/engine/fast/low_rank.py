@@ -136,7 +136,7 @@ class LowRankCopies:
         for dose, _ in copies:
             self.noise.require_dose(dose)
         parts = [copies[start : start + self.at_once] for start in range(0, len(copies), self.at_once)]
-        return torch.cat([(self._pass if self._proven else self._proving)(part, root) for part in parts])
+        return torch.cat([self._pass(part, root) if self._proven else self._first(part, root) for part in parts])
 
     def relative_norm(self, dose: float) -> float:
         """||change|| / ||weights||, of all the subject's weights."""
@@ -153,7 +153,7 @@ class LowRankCopies:
         every, weights = asked(self.subject, self.site)
         return touched / every, coverage.held(self._layers, sizes, biases=False) / weights
 
-    def _proving(self, copies: Sequence[Copy], root: int) -> Tensor:
+    def _first(self, copies: Sequence[Copy], root: int) -> Tensor:
         """The first pass, compared with the plain path."""
         with Disturbance(self.subject, self.noise, self.site) as disturbance:
             disturbance.apply(copies[0][0], root=root, seed=copies[0][1])

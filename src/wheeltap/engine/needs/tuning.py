@@ -155,6 +155,9 @@ class TuningCopy(Knowledge):
         task: Whose examples are trained on, and whose loss.
         how: Data and optimiser.
 
+    Attributes:
+        model: The copy as it is now; it changes with the next call of ``at``.
+
     Raises:
         DataError: If there is nothing such to train on.
     """
@@ -165,9 +168,9 @@ class TuningCopy(Knowledge):
         every = how.adapter != "lora" or how.hide > 0
         self._layers = {layer.name: layer for layer in subject.layers if every or layer.kind != "embedding"}
         lesson(task, how, root=0, seed=0)  # whether it can be given at all does not turn on the draw
-        self._model = copied(subject.model).requires_grad_(False)
-        self._buffers = [(buffer, buffer.detach().clone()) for buffer in self._model.buffers()]
-        self._clean = {name: p.detach().clone() for name, p in self._model.named_parameters()} if how.hide else {}
+        self.model = copied(subject.model).requires_grad_(False)
+        self._buffers = [(buffer, buffer.detach().clone()) for buffer in self.model.buffers()]
+        self._clean = {name: p.detach().clone() for name, p in self.model.named_parameters()} if how.hide else {}
         self._parts = [] if how.hide else self._trained(how)
         self._hidden_for: int | None = None
         self._course: _Course | None = None
@@ -178,10 +181,10 @@ class TuningCopy(Knowledge):
         Raises:
             DataError: If there is nothing such in this model.
         """
-        sizes, last = _outputs(self._model, self._task, self._layers) if how.adapter != "full" or how.rate else ({}, "")
+        sizes, last = _outputs(self.model, self._task, self._layers) if how.adapter != "full" or how.rate else ({}, "")
         parts: list[_Part] = []
         for layer in self._layers.values():
-            weight, size = self._model.get_parameter(layer.weight), sizes.get(layer.name, 1.0)
+            weight, size = self.model.get_parameter(layer.weight), sizes.get(layer.name, 1.0)
             spread = float(weight.detach().float().square().mean().sqrt()) or 1.0
             whole = how.adapter == "full" or (how.adapter == "last" and layer.name == last)
             if how.adapter.startswith("output") and layer.name != last:
@@ -193,9 +196,9 @@ class TuningCopy(Knowledge):
             if how.adapter.endswith("gain"):
                 parts.append(_Part(weight, "gain", how.rate, layer))
             if layer.bias is not None and (whole or how.adapter.endswith(("gain", "bias"))):
-                parts.append(_Part(self._model.get_parameter(layer.bias), "whole", how.rate * size))
+                parts.append(_Part(self.model.get_parameter(layer.bias), "whole", how.rate * size))
             if whole and layer.length is not None:
-                parts.append(_Part(self._model.get_parameter(layer.length), "whole", how.rate * spread))
+                parts.append(_Part(self.model.get_parameter(layer.length), "whole", how.rate * spread))
         if not parts:
             raise DataError(
                 "There is nothing such to train in this model.", where=self._name, expected=how.adapter,
@@ -209,7 +212,7 @@ class TuningCopy(Knowledge):
             return
         self._hidden_for = None  # what fails half-way is not gone on from
         with torch.no_grad():
-            for name, parameter in self._model.named_parameters():
+            for name, parameter in self.model.named_parameters():
                 parameter.copy_(self._clean[name])
         how = FineTuneSettings(group=self._how.group, holdout=self._how.holdout, adapter="output-gain", rate=_HIDE,
                                until=self._how.hide)  # fmt: skip
@@ -231,7 +234,13 @@ class TuningCopy(Knowledge):
         """The copy's own weights after ``dose`` steps; they change with the next call."""
         course = self._course
         if course is None or (course.lesson.root, course.lesson.seed) != (root, seed) or course.done > dose:
-            course = self._course = self._started(root, seed)
+            with torch.no_grad():
+                for buffer, contents in self._buffers:
+                    buffer.copy_(contents)
+            if self._how.hide:
+                self._hide(root)
+            course = self._course_of(lesson(self._task, self._how, root=root, seed=seed), self._how)
+            self._course = course
         try:
             self._go_on(course, round(dose))
         except BaseException:
@@ -239,20 +248,15 @@ class TuningCopy(Knowledge):
             raise
         return {
             layer.name: Weights(
-                weight_in(self._model, layer).detach(),
-                None if layer.bias is None else self._model.get_parameter(layer.bias).detach(),
+                weight_in(self.model, layer).detach(),
+                None if layer.bias is None else self.model.get_parameter(layer.bias).detach(),
             )
             for layer in self._layers.values()
         }
 
-    @property
-    def model(self) -> nn.Module:
-        """The copy as it is now; it changes with the next call of ``at``."""
-        return self._model
-
     def factors(self, layer: str) -> tuple[Tensor, Tensor]:
         """The factors of a layer's change of low rank as they are now, copied: ``[rank, in]`` and ``[unit, rank]``."""
-        [part] = [p for p in self._parts if p.held is self._model.get_parameter(self._layers[layer].weight)]
+        [part] = [p for p in self._parts if p.held is self.model.get_parameter(self._layers[layer].weight)]
         inner, outer = part.numbers
         return inner.clone(), outer.clone()
 
@@ -276,14 +280,6 @@ class TuningCopy(Knowledge):
             kept["covered"] = (task.targets.cpu()[index] == taught[0]).float() * float(alone)
         return kept
 
-    def _started(self, root: int, seed: int) -> "_Course":
-        with torch.no_grad():
-            for buffer, contents in self._buffers:
-                buffer.copy_(contents)
-        if self._how.hide:
-            self._hide(root)
-        return self._course_of(lesson(self._task, self._how, root=root, seed=seed), self._how)
-
     def _course_of(self, lesson: Lesson, how: FineTuneSettings) -> "_Course":
         with torch.no_grad():
             for part in self._parts:
@@ -294,11 +290,11 @@ class TuningCopy(Knowledge):
         return _Course(lesson, how, make(groups))
 
     def _go_on(self, course: "_Course", steps: int) -> None:
-        devices = {p.device for p in self._model.parameters() if p.device.type == "cuda"}
+        devices = {p.device for p in self.model.parameters() if p.device.type == "cuda"}
         with (
             torch.random.fork_rng(devices=list(devices)),  # pyright: ignore[reportUnknownMemberType]
             torch.enable_grad(),
-            differentiable(self._model),
+            differentiable(self.model),
         ):
             while course.done < steps:
                 if not course.diverged:
@@ -310,7 +306,7 @@ class TuningCopy(Knowledge):
         held = [part.held for part in self._parts]
         for parameter in held:
             parameter.requires_grad_(True)
-        loss = self._task.loss(self._model, rows, targets=course.lesson.answers[rows])
+        loss = self._task.loss(self.model, rows, targets=course.lesson.answers[rows])
         if not loss.requires_grad:
             raise ModelError(
                 "The loss does not depend on the weights, so they cannot be trained.",
