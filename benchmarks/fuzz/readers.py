@@ -21,7 +21,7 @@ import wheeltap as wt
 from benchmarks.fuzz import mutations
 from benchmarks.fuzz.mutations import Mutate
 from wheeltap.audits.base import DEFAULT
-from wheeltap.cli.options import Request, settings_in
+from wheeltap.cli.options import RequestFlags, settings_in
 from wheeltap.plans.plan import Plan
 from wheeltap.recipes.base import Given, recipe_of, spec
 from wheeltap.report.report import Report
@@ -184,7 +184,7 @@ def _toml() -> Reader:
         study = declared.read(folder / "study.toml")
         assert study.cast() and study.metrics() and study.rules()
         settings_in(folder / "settings.toml")
-        Request(config=folder / "settings.toml").specs(DEFAULT)
+        RequestFlags(config=folder / "settings.toml").specs(DEFAULT)
 
     return Reader({"study.toml": _STUDY, "settings.toml": _SETTINGS}, read)
 

@@ -12,8 +12,9 @@ from wheeltap.core.subject import Subject
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.plan import CUT
 from wheeltap.report import view
-from wheeltap.runs.budget import Budget, Prices, most_passes, most_trials, sight, within
+from wheeltap.runs.budget import Prices, most_passes, most_trials, sight, within
 from wheeltap.runs.planning import priced
+from wheeltap.runs.request import Budget
 from wheeltap.sources import digits
 from wheeltap.testing.planted import planted
 

@@ -13,7 +13,7 @@ from rich.console import Console
 import wheeltap as wt
 from wheeltap.audits.settle import judge, wanted
 from wheeltap.cli.execution import planned
-from wheeltap.cli.options import Request
+from wheeltap.cli.options import RequestFlags
 from wheeltap.core.errors import ModelError
 from wheeltap.core.records import Cost, Finding, Outcome
 from wheeltap.core.report import ReportRecord
@@ -166,7 +166,7 @@ def test_it_is_part_of_every_plan_once_and_takes_no_pass_and_no_copy(task: Task)
 def test_a_settings_file_sets_it_where_it_was_not_asked_for(tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text("[census]\nmatrix = 9.0\n")
-    plan, _, _ = planned(("digits",), Request(config=file, audits="score"))
+    plan, _, _ = planned(("digits",), RequestFlags(config=file, audits="score"))
     assert [(spec.name, spec.settings) for spec in plan.audits] == [("score", {}), ("census", {"matrix": 9.0})]
 
 

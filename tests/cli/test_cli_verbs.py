@@ -17,7 +17,7 @@ import torch
 from wheeltap.cli import main
 from wheeltap.cli.demo import cast_of_four
 from wheeltap.cli.execution import planned
-from wheeltap.cli.options import Request
+from wheeltap.cli.options import RequestFlags
 from wheeltap.core.errors import WheeltapError
 from wheeltap.plans.store import Store
 from wheeltap.report import jsonfile
@@ -126,7 +126,7 @@ def test_an_unfinished_run_says_what_is_missing_and_how_to_go_on(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     audit = ["audit", "digits", "--audits", "score,relative-noise", "--draws", "6", "--store", "d.wheeltap"]
-    plan, subjects, task = planned(("digits",), Request(audits="score,relative-noise", draws=6))
+    plan, subjects, task = planned(("digits",), RequestFlags(audits="score,relative-noise", draws=6))
 
     def stop(state: loop.Progress) -> None:
         if state.done == 30:

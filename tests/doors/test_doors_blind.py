@@ -64,7 +64,7 @@ def test_noise_that_costs_nothing_voids_the_run_whatever_share_it_reached() -> N
     sound = audited(body, task)
     assert not sound.void and next(one for one in sound.controls if one.name == CONTROL).status == "passed"
     # One number for what was reached, the least, in every sentence.
-    head = deployment.heads(report.record)[0].covered
+    head = deployment.heads(report.record).rows[0][2].word
     share = min(one.coverage for one in report.findings if one.coverage is not None)
     assert 0.5 < share < 0.9 and head == f"weights covered {int(100 * share)} %"
 
@@ -77,7 +77,7 @@ def test_the_share_that_is_shown_is_the_least_of_disturbances_of_all_weights() -
     shares = [replace(one, coverage=share) for one, share in zip(rows, (0.97, 0.6), strict=True)]
     for single_share in (0.3, 1.0):
         record = replace(report.record, findings=(*shares, replace(single, coverage=single_share)))
-        assert deployment.heads(record)[0].covered == "weights covered 60 %"
+        assert deployment.heads(record).rows[0][2].word == "weights covered 60 %"
         assert any("40.0% of the weights" in note for note in deployment.notes(record))
 
 

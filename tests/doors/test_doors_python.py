@@ -25,7 +25,8 @@ import wheeltap as wt
 from wheeltap.core.errors import DataError, ModelError, UnknownName, UsageError
 from wheeltap.core.task import Task
 from wheeltap.runs import examples
-from wheeltap.runs.given import audits_of, subjects_of, task_of
+from wheeltap.runs.given import subjects_of, task_of
+from wheeltap.runs.request import audits_of
 
 INPUTS = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
 

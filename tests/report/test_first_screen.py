@@ -15,9 +15,7 @@ from wheeltap.report.report import Report
 
 
 def screen(record: ReportRecord, width: int = 100) -> str:
-    buffer = io.StringIO()
-    Report(record).text(Console(file=buffer, width=width, color_system=None))
-    return " ".join(buffer.getvalue().split())
+    return " ".join(" ".join(lines(record, width)).split())
 
 
 def of_examples(**changes: object) -> ReportRecord:
@@ -41,12 +39,12 @@ def test_each_row_of_the_table_is_one_line_at_100_columns() -> None:
         ) for f in record.findings
     ]  # fmt: skip
     for each in (record, msgspec.structs.replace(record, findings=tuple(long))):
-        (table,) = deployment.tables(each)
+        (table,) = deployment.lines(each)
         printed = lines(each, 100)
         first = next(at for at, line in enumerate(printed) if line.startswith("shipped as"))
         rows = printed[first + 1 : first + 1 + len(table.lines)]
         for line, row in zip(table.lines, rows, strict=True):
-            assert row.startswith(line.label[:25]) and line.verdict in row, row
+            assert row.startswith(line.label[:25]) and line.verdict.word in row, row
             assert len(row) <= 100
         assert printed[first + 1 + len(table.lines)].strip() == ""
     assert any("(needs 1,400)" in line for line in printed), "examples that would tell"
@@ -86,8 +84,8 @@ def test_one_answer_that_is_nearly_always_right_is_warned_of() -> None:
 def test_a_row_that_reached_few_weights_says_so_and_no_other_row_does() -> None:
     record = shipped()
     part = [msgspec.structs.replace(f, coverage=0.02) if f.scheme == "int8" else f for f in record.findings]
-    (table,) = deployment.tables(msgspec.structs.replace(record, findings=tuple(part)))
-    notes = {line.label: line.note for line in table.lines}
+    (table,) = deployment.lines(msgspec.structs.replace(record, findings=tuple(part)))
+    notes = {line.label: line.verdict.note for line in table.lines}
     assert notes["8 bits, per channel"] == "2 % of the weights"
     assert sum("of the weights" in note for note in notes.values()) == 1
 
@@ -112,7 +110,7 @@ def test_few_examples_foresee_at_least_so_many() -> None:
         msgspec.structs.replace(f, estimates=tuple(msgspec.structs.replace(e, n=60) for e in f.estimates))
         for f in record.findings
     ]
-    (table,) = deployment.tables(msgspec.structs.replace(record, findings=tuple(few)))
-    assert {line.note for line in table.lines if line.label == "4 bits, per channel"} == {
+    (table,) = deployment.lines(msgspec.structs.replace(record, findings=tuple(few)))
+    assert {line.verdict.note for line in table.lines if line.label == "4 bits, per channel"} == {
         "at least 3,000 examples would tell"
     }

@@ -15,7 +15,8 @@ from tests.report.report_pieces import NAMES
 from tests.report.study_cases import STUDIES
 from wheeltap.core.records import Estimate
 from wheeltap.core.report import ReportRecord
-from wheeltap.report import Report, curves, deployment, dots, drawn, figures, html, page_top
+from wheeltap.core.section import Table
+from wheeltap.report import Report, blocks, curves, deployment, dots, drawn, figures, html, sections, shown
 
 THEMES = ("light", "dark")
 ALL = {**CASES, **PAGE_CASES, **{name: STUDIES[name] for name in ("study", "study_plain", "study_many")}}
@@ -234,7 +235,8 @@ def test_the_page_is_well_formed_and_names_no_address(pages: dict[str, Path], na
 def test_the_page_says_things_in_order(pages: dict[str, Path]) -> None:
     page = pages["demo"].read_text()
     first = ("<h1>", 'class="heads"', 'class="stack shipped"', 'class="chart broad"', 'class="notes"', "<nav")
-    parts = (*first, 'id="score"', 'id="findings"', 'id="curves"', 'id="blocks"', 'id="controls"', 'id="cost"')
+    titles = ("every-verdict", "findings", "score-against-dose", "block-map", "controls", "cost")
+    parts = (*first, *(f'id="s-{title}"' for title in titles))
     places = [page.index(part) for part in (*parts, 'id="reading"', "What this does not prove")]
     assert places == sorted(places)
 
@@ -289,41 +291,40 @@ def test_findings_and_long_tables_are_folded_away(pages: dict[str, Path]) -> Non
     assert opened == []
     assert "more row" in page
     first = page[: page.index("<nav")]
-    for line in deployment.tables(many_rows(), most=99)[0].lines:
-        assert line.verdict in first
+    for line in deployment.lines(many_rows())[0].lines:
+        assert line.verdict.word in first
 
 
 def test_a_void_page_reassures_nobody(pages: dict[str, Path]) -> None:
-    record = shipped_void()
     assert 'class="void"' in pages["shipped_void"].read_text()
-    picture = page_top.picture(record)
-    assert picture is not None
-    drawings = "".join(panel.wide + panel.narrow for panel in picture.panels)
-    assert figures.TONES["calm"] not in drawings
-    assert figures.TONES["calm"] in "".join(panel.wide for panel in _picture(shipped()).panels)
+    assert figures.TONES["calm"] not in "".join(_svgs(shipped_void()))
+    assert figures.TONES["calm"] in "".join(_svgs(shipped()))
 
 
-def _picture(record: ReportRecord) -> page_top.TopPicture:
-    picture = page_top.picture(record)
-    assert picture is not None
-    return picture
+def _drawings(record: ReportRecord) -> list[blocks.Drawing]:
+    several = [block for part in shown.first(record, page=True) for block in part.blocks]
+    return [block for block in several if isinstance(block, blocks.Drawing)]
+
+
+def _svgs(record: ReportRecord) -> list[str]:
+    return [figures.svg(chart) for drawing in _drawings(record) for chart in drawing.draw()]
 
 
 def test_the_picture_ranks_the_rows_of_the_table() -> None:
-    [table] = deployment.tables(shipped())
+    [table] = deployment.lines(shipped())
     lines = dots.ranked(table.lines, paired=False)
     values = [line.effect.value for line in lines if line.effect is not None and line.effect.value is not None]
     assert values == sorted(values, reverse=True)
     assert len(values) == sum(line.effect is not None for line in table.lines)
-    drawing = _picture(shipped()).panels[0].wide
+    drawing = _svgs(shipped())[0]
     places = [drawing.index(f">{line.label}<") for line in lines]
     assert places == sorted(places)
-    assert all(line.verdict in drawing for line in lines)
+    assert all(line.verdict.word in drawing for line in lines)
 
 
 def test_an_axis_is_compressed_only_where_effects_are_many_margins_long() -> None:
     def scale(*values: float) -> dots.DotScale:
-        [table] = deployment.tables(shipped())
+        [table] = deployment.lines(shipped())
         some = next(line for line in table.lines if line.effect is not None)
         assert some.effect is not None
         lines = [replace(some, effect=_exactly(some.effect, value)) for value in values]
@@ -341,45 +342,43 @@ def _exactly(effect: Estimate, value: float) -> Estimate:
 
 
 def test_a_chart_has_at_most_six_lines_and_the_table_has_all() -> None:
-    [figure] = drawn.dosed(ten())
-    assert figure.svg.count("mark-line") == curves.MOST_LINES
-    assert len(figure.rows) == 10
-    kept = [entry.label for entry in drawn.legend(ten())]
-    assert len(kept) == curves.MOST_LINES
+    dosed, matched = drawn.dosed(ten()), drawn.matched(many_lines())
+    assert dosed is not None and matched is not None
+    for part in (dosed, matched):
+        drawing, table = part.blocks
+        assert isinstance(drawing, blocks.Drawing) and isinstance(table, Table)
+        assert figures.svg(drawing.draw()[0]).count("mark-line") == len(drawing.legend) == curves.MOST_LINES
+        assert len(table.rows) == 10 and "6 of 10" in drawing.note
     # The first, and those that lose most.
-    assert kept == [subject.name for subject in ten().subjects][:6]
-    [matched] = drawn.matched(many_lines())
-    assert matched.svg.count("mark-line") == curves.MOST_LINES
-    assert (len(matched.strips), len(matched.legend)) == (10, curves.MOST_LINES)
-    assert "6 of 10" in matched.note
+    assert [one.label for one in dosed.blocks[0].legend] == [subject.name for subject in ten().subjects][:6]  # pyright: ignore
 
 
 def test_many_pairs_get_a_chart_each() -> None:
-    assert len(_picture(ten()).panels) == 9
-    assert len(_picture(four()).panels) == 1
-    assert [entry.label for entry in _picture(four()).legend] == ["second", "third", "fourth"]
+    assert len(_drawings(ten())) == 9
+    [drawing] = _drawings(four())
+    assert [entry.label for entry in drawing.legend] == ["second", "third", "fourth"]
 
 
 def test_a_table_of_many_models_is_cut_into_parts_that_fit() -> None:
-    parts = [shown for shown in page_top.tables(ten()) if not shown.named]
-    assert [len(part.headings) - 2 for part in parts] == [6, 4]
-    assert [len(line.cells) for part in parts for line in part.lines] == [6, 6, 6, 4, 4, 4]
+    first = next(block for block in deployment.blocks(ten(), page=True) if isinstance(block, Table))
+    parts = sections.table_view(first)["parts"]
+    assert [len(part["heads"]) - 1 for part in parts] == [6, 4]
+    assert [len(row) - 1 for part in parts for row in part["rows"]] == [6, 6, 6, 4, 4, 4]
 
 
 def test_the_first_sentence_is_large_and_the_rest_is_not() -> None:
-    said = page_top.said(shipped())
-    assert said.large.endswith("pruned.")
-    assert said.small == ("May cost at 4 bits, per channel. Safe at 8 bits, per channel; 4 bits, NF4, groups of 64.",)
-    assert len(page_top.said(ten()).folded) == 5
-    assert page_top.said(long_pair()).large.startswith("organization/")
+    page = html.page(shipped())
+    assert "pruned.</h1>" in page
+    rest = "May cost at 4 bits, per channel. Safe at 8 bits, per channel; 4 bits, NF4, groups of 64."
+    assert f'<p class="headline">{rest}</p>' in page
+    assert "<summary>5 more</summary>" in html.page(ten()) and "<h1>organization/" in html.page(long_pair())
 
 
 def test_a_notebook_shows_headline_table_and_notes() -> None:
-    shown = Report(shipped())._repr_html_()
-    assert "<style" not in shown
-    assert "class=" not in shown
-    for line in deployment.tables(shipped())[0].lines:
-        assert line.label in shown
-        assert all(cell in shown.replace("\u00a0", " ") for cell in line.cells)
-    assert all(note in shown for note in deployment.notes(shipped(), read_on=""))
-    assert "--full" not in shown
+    said = Report(shipped())._repr_html_().replace("\u00a0", " ")
+    assert "<style" not in said and "class=" not in said
+    for line in deployment.lines(shipped())[0].lines:
+        assert line.label in said
+        assert all(str(cell) in said for cell in line.cells)
+    assert all(note in said for note in deployment.notes(shipped(), read_on=""))
+    assert "--full" not in said

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -14,6 +15,7 @@ from tests.report.report_cases import CASES, HOSTILE, demo, four, gaps, hostile,
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.records import Finding
 from wheeltap.core.report import ReportRecord
+from wheeltap.core.section import Cell
 from wheeltap.report import Report, deployment, html, view, words
 from wheeltap.report.report import MissingTableLibrary
 
@@ -22,6 +24,12 @@ def _text(record: ReportRecord, width: int = 80, *, full: bool = True) -> str:
     buffer = io.StringIO()
     Report(record).text(Console(file=buffer, width=width), full=full)
     return buffer.getvalue()
+
+
+def cells(record: ReportRecord) -> list[Cell]:
+    """Every cell of the tables of verdicts."""
+    several = [cell for table in view.verdict_tables(record) for row in table.rows for cell in row[1:]]
+    return [cell for cell in several if isinstance(cell, Cell)]
 
 
 def test_gives_what_the_record_holds() -> None:
@@ -62,10 +70,10 @@ def test_text_fits_its_width_without_color(make: Callable[[], ReportRecord], wid
 @pytest.mark.parametrize("make", [shipped, pair, four, uncovered])
 def test_the_first_screen_has_every_verdict_at_any_width(make: Callable[[], ReportRecord], width: int) -> None:
     text = " ".join(_text(make(), width, full=False).split())
-    for table in deployment.tables(make()):
+    for table in deployment.lines(make()):
         for line in table.lines:
-            shown = [line.verdict] if line.verdict else list(line.cells)
-            assert all(word in text for word in " ".join(shown).split()), line.label
+            said = [line.verdict.word] if line.verdict.word else [part for cell in line.cells for part in cell[:2]]
+            assert all(word in text for word in " ".join(said).split()), line.label
 
 
 def test_the_first_screen_is_short_and_the_full_text_has_all() -> None:
@@ -80,26 +88,20 @@ def test_the_first_screen_is_short_and_the_full_text_has_all() -> None:
 def test_no_number_is_wrapped(width: int) -> None:
     """Each interval of the table stands whole on one line."""
     text = _text(demo(), width)
-    for section in view.score_table(demo()).sections:
-        for row in section.rows:
-            for cell in row.cells:
-                assert cell.value in text
-                assert cell.bracket in text
+    assert all(cell.number in text for cell in cells(demo()))
     for line in text.splitlines():
         assert len(re.findall(r"\[-?\d", line)) == len(re.findall(r"\d\]", line)), line
 
 
 def test_text_says_things_in_order() -> None:
     text = _text(demo())
-    titles = ("Each network", "What was found", "Most fragile", "Controls", "Cost", "does not prove", "Same score")
+    titles = ("Each network", "Findings", "Block map", "Controls", "Cost", "does not prove", "Same score")
     places = [text.index(title) for title in titles]
     assert places == sorted(places)
     assert "smallest detectable 0.012 accuracy" in text
 
 
 def test_the_lead_speaks_of_what_was_asked() -> None:
-    import msgspec
-
     whole = demo()
     asked = {
         "how fast the score falls": ("WT001", "WT101", "WT103"),
@@ -152,11 +154,9 @@ def test_every_interval_in_the_terminal_is_on_the_page(name: str) -> None:
     in_text = set(pattern.findall(_text(record)))
     assert in_text
     assert in_text <= set(pattern.findall(page))
-    for section in view.score_table(record).sections:
-        for row in section.rows:
-            for cell in row.cells:
-                assert cell.bracket in page
-                assert f"<b>{cell.value}</b>" in page or not cell.value
+    for cell in cells(record):
+        value, mark, bracket = cell.number.partition(" [")
+        assert mark + bracket in page and (f"<b>{value}</b>" in page or not value)
 
 
 def test_numbers_of_the_table_are_those_of_the_record() -> None:
@@ -202,19 +202,14 @@ def test_the_frame_has_the_interval_and_the_verdict_of_each_scheme() -> None:
 
 
 def test_two_findings_in_one_cell_show_the_gravest() -> None:
-    import msgspec
-
     record = demo()
     (quantised,) = (f for f in record.findings if (f.subject, f.code) == ("imposter", "WT103"))
     second = msgspec.structs.replace(quantised, status="excluded")
     doubled = msgspec.structs.replace(record, findings=(second, *record.findings))
-    words_shown = {c.word for s in view.score_table(doubled).sections for r in s.rows for c in r.cells}
-    assert "found (worst of 2)" in words_shown
+    assert "found (worst of 2)" in {cell.word for cell in cells(doubled)}
 
 
 def test_two_claims_under_one_code_have_a_column_each() -> None:
-    import msgspec
-
     record = CASES["single"]()
     first = record.findings[0]
     claims = [
@@ -225,11 +220,9 @@ def test_two_claims_under_one_code_have_a_column_each() -> None:
     ]
     quiet = [msgspec.structs.replace(finding, status="excluded") for finding in claims]
     assert "A set of units is necessary (WT205" in _text(msgspec.structs.replace(record, findings=tuple(quiet)))
-    table = view.score_table(msgspec.structs.replace(record, findings=(*record.findings, *claims)))
-    titles = {c.name: i for i, c in enumerate(table.columns) if c.code == "WT205"}
-    assert list(titles) == ["A set of units is necessary", "A set of units is sufficient"]
-    [row] = [r for section in table.sections for r in section.rows if r.label == first.subject]
-    assert [row.cells[i].word for i in titles.values()] == ["found", "cannot tell"]
+    [table] = view.verdict_tables(msgspec.structs.replace(record, findings=(*record.findings, *claims)))
+    rows = {row[0].word: row[1].word for row in table.rows if "WT205" in row[0].note}  # pyright: ignore
+    assert rows == {"A set of units is necessary": "found", "A set of units is sufficient": "cannot tell"}
     for width in (60, 80):
         buffer = io.StringIO()
         Report(msgspec.structs.replace(record, findings=(*record.findings, *claims))).text(
@@ -241,17 +234,15 @@ def test_two_claims_under_one_code_have_a_column_each() -> None:
 
 
 def test_the_claims_of_a_pair_stand_below_those_of_its_networks() -> None:
-    import msgspec
-
     record = demo()
     noise = [f for f in record.findings if f.code == "WT101"]
     first = [msgspec.structs.replace(f, title=_as_told("Noise", f)) for f in noise]
     skipped = [msgspec.structs.replace(f, status="skipped", verdict="skipped") for f in noise]
     second = [msgspec.structs.replace(f, title=_as_told("Other noise", f)) for f in skipped]
     rest = [f for f in record.findings if f.code != "WT101"]
-    table = view.score_table(msgspec.structs.replace(record, findings=(*rest, *first, *second)))
-    [place] = [i for i, column in enumerate(table.columns) if column.name == "Other noise"]
-    assert {row.cells[place].word for section in table.sections for row in section.rows} == {"skipped"}
+    tables = view.verdict_tables(msgspec.structs.replace(record, findings=(*rest, *first, *second)))
+    found = [cell.word for table in tables for row in table.rows if row[0][0] == "Other noise" for cell in row[1:]]  # pyright: ignore
+    assert len(tables) == 2 and set(found) == {"skipped"}
 
 
 def _as_told(title: str, finding: Finding) -> str:

@@ -85,12 +85,10 @@ def test_markdown_is_short_and_has_nothing_but_text_and_tables(make: Callable[[]
 def test_markdown_has_the_rows_of_the_deployment_table() -> None:
     record = shipped()
     page = _Page(Report(record).markdown())
-    [table] = deployment.tables(record)
+    [table] = deployment.lines(record)
     assert page.cells[0] == list(table.headings)
-    notes = [f" ({line.note})" if line.note else "" for line in table.lines]
-    assert page.cells[1:] == [
-        [line.label, *line.cells, f"{line.verdict}{note}"] for line, note in zip(table.lines, notes, strict=True)
-    ]
+    said = [f"{one.word} ({one.note})" if one.note else one.word for one in (line.verdict for line in table.lines)]
+    assert page.cells[1:] == [[line.label, *line.cells, word] for line, word in zip(table.lines, said, strict=True)]
     assert "costs" in page.cells[5][-1] and "(1,400 examples would tell)" in page.cells[3][-1]
     assert record.headline in page.text
     assert "controls 3 of 4 passed" in page.text and "weights covered 99 %" in page.text
@@ -120,18 +118,17 @@ def test_markdown_of_a_comparison_has_no_empty_column() -> None:
 
 def test_markdown_without_deployment_has_the_findings() -> None:
     page = _Page(markdown(single()))
-    assert page.cells[0] == ["code", "what", "of", "verdict", "number"]
-    assert page.cells[1][0] == "WT101" and page.cells[1][3] == "found", "what fails comes first"
-    assert page.cells[2][4] == "accuracy 0.830 [0.778, 0.882]"
+    assert page.cells[0] == ["claim", "model", "number", "verdict"]
+    assert page.cells[1][0].endswith("(WT101)") and page.cells[1][3] == "found", "what fails comes first"
+    assert page.cells[2][0::2] == ["Benchmark score: accuracy (WT001)", "0.830 [0.778, 0.882]"]
     assert "holds no findings" in markdown(empty())
 
 
 def test_markdown_names_what_fails_beside_the_deployment_table() -> None:
     alarm = finding("WT101", "found", "net", estimate("area", 0.3, 0.01))
     record = msgspec.structs.replace(shipped(), findings=(*shipped().findings, alarm))
-    assert ["WT101", "Survival under relative weight noise", "net", "found"] in [
-        cells[:4] for cells in _Page(markdown(record)).cells
-    ]
+    alone = ["Survival under relative weight noise: area (accuracy) (WT101)", "net", "0.300 [0.290, 0.310]", "found"]
+    assert alone in _Page(markdown(record)).cells
 
 
 def test_markdown_says_first_that_it_proves_nothing() -> None:

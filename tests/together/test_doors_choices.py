@@ -25,7 +25,7 @@ from wheeltap import recipes as recipe_package
 from wheeltap.audits import Audit
 from wheeltap.audits.base import audits, studies
 from wheeltap.cli import application, main
-from wheeltap.cli.options import Execution, Output, Request
+from wheeltap.cli.options import ExecutionFlags, Output, RequestFlags
 from wheeltap.core.errors import UnknownName, UsageError, WheeltapError
 from wheeltap.core.settings import is_choice, words_of
 from wheeltap.core.site import Site
@@ -395,7 +395,7 @@ def test_every_name_in_the_file_of_a_study_is_checked(tmp_path: Path, capsys: py
 
 
 def test_every_choice_in_a_settings_file_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    hints = {name: one for kind in (Request, Execution, Output) for name, one in get_type_hints(kind).items()}
+    hints = {name: one for kind in (RequestFlags, ExecutionFlags, Output) for name, one in get_type_hints(kind).items()}
     choices = {name: words_of(one) for name, one in hints.items() if is_choice(one)}
     assert "fail_on" in choices and "partial" in choices
     for name, words in choices.items():

@@ -8,13 +8,13 @@ from typing import Annotated, Final
 from cyclopts import App, Parameter
 
 from wheeltap.audits.base import studies
-from wheeltap.cli.options import Execution, Output, Request, default_store
+from wheeltap.cli.options import ExecutionFlags, Output, RequestFlags, default_store
 from wheeltap.core.errors import UsageError
 from wheeltap.core.plain import many
 from wheeltap.report import files
 from wheeltap.sources.base import is_code, is_code_of_examples
 
-_REQUEST, _EXECUTION, _OUTPUT = Request(), Execution(), Output()
+_REQUEST, _EXECUTION, _OUTPUT = RequestFlags(), ExecutionFlags(), Output()
 
 PATIENCE: Final = 1.0
 """Seconds that timing some trials may take."""
@@ -32,8 +32,8 @@ def audit(
             "each what disturbances do to it."
         ),
     ] = None,
-    request: Request = _REQUEST,
-    execution: Execution = _EXECUTION,
+    request: RequestFlags = _REQUEST,
+    execution: ExecutionFlags = _EXECUTION,
     output: Output = _OUTPUT,
 ) -> int:
     """Audits one model: what rounding, pruning, noise, flipped bits and the loss of one weight cost it.
@@ -55,8 +55,8 @@ def compare(
     a: Model,
     b: Annotated[str, Parameter(help="The other model.")],
     *more: Annotated[str, Parameter(help="Further models, each compared with the first.")],
-    request: Request = _REQUEST,
-    execution: Execution = _EXECUTION,
+    request: RequestFlags = _REQUEST,
+    execution: ExecutionFlags = _EXECUTION,
     output: Output = _OUTPUT,
 ) -> int:
     """Compares models on the same examples and draws: which of them loses more when it is shipped?
@@ -83,7 +83,7 @@ def _models(
     file: Annotated[
         Path | None, Parameter(name=["--file", "-o"], help="Where to write the plan. [default: NAME.plan.json]")
     ] = None,
-    request: Request = _REQUEST,
+    request: RequestFlags = _REQUEST,
 ) -> int:
     """Writes down what an audit, a comparison or a study would run, and what it would cost at most.
 

@@ -9,7 +9,7 @@ from typing import Final, final
 from wheeltap import sources
 from wheeltap.audits.base import DEFAULT
 from wheeltap.cli import COMMAND
-from wheeltap.cli.options import Execution, Output, Request, default_store
+from wheeltap.cli.options import ExecutionFlags, Output, RequestFlags, default_store, listed
 from wheeltap.cli.progress import run_progress, share, spinner
 from wheeltap.core.errors import UsageError
 from wheeltap.core.subject import Subject
@@ -19,8 +19,8 @@ from wheeltap.recipes.make import Pace
 from wheeltap.report import files
 from wheeltap.report.report import Report
 from wheeltap.runs import loop, planning, samples, stored, studying
-from wheeltap.runs.budget import Budget
 from wheeltap.runs.loop import MakingProgress, Progress, Watch
+from wheeltap.runs.request import Budget
 from wheeltap.runs.studying import PlannedStudy
 from wheeltap.sources.base import require_no_code
 from wheeltap.sources.specs import SharedExamples, located
@@ -54,30 +54,24 @@ def load(specs: Sequence[str], data: str | Path | None, *, names: Sequence[str] 
     return [shared.subject, *others], shared.task
 
 
-def planned(specs: tuple[str, ...], request: Request) -> tuple[Plan, list[Subject], BaseTask]:
+def planned(specs: tuple[str, ...], request: RequestFlags) -> tuple[Plan, list[Subject], BaseTask]:
     """The plan that flags and settings file ask for, with what it needs to run."""
     data = request.examples
     request.specs(DEFAULT)  # before anything is loaded: a mistyped name should not cost a minute
-    subjects, task = load(specs, data, names=request.names)
-    made = planning.plan(
-        subjects,
-        task,
-        audits=request.specs(planning.default_audits(subjects)),
-        schemes=request.for_,
-        effort=request.effort(max(subject.record.parameters for subject in subjects)),
-        budget=request.budget,
-        seed=request.seed,
-        alpha=request.alpha,
-        margin=request.margin,
-        partial=request.partial,
-        sources=specs,
-        data=None if data is None else located(data),
+    subjects, task = load(specs, data, names=listed(request.name))
+    made = planning.planned(
+        subjects, task, request.asked(subjects), sources=specs, data=None if data is None else located(data)
     )
     return made, subjects, task
 
 
 def plan_and_run(
-    specs: tuple[str, ...], request: Request, *, execution: Execution, output: Output, samples_to: Path | None = None
+    specs: tuple[str, ...],
+    request: RequestFlags,
+    *,
+    execution: ExecutionFlags,
+    output: Output,
+    samples_to: Path | None = None,
 ) -> int:
     """Audits the one model named, or compares the others with the first; gives the exit code.
 
@@ -102,7 +96,7 @@ def plan_and_run(
     return code
 
 
-def run_plan(path: Path, *, allow_code: bool, execution: Execution, output: Output) -> int:
+def run_plan(path: Path, *, allow_code: bool, execution: ExecutionFlags, output: Output) -> int:
     """Runs a plan from its file, and the code that it names only where that is allowed; gives the exit code."""
     output.prepare()
     plan = Plan.read(path)
@@ -127,7 +121,7 @@ def run_plan(path: Path, *, allow_code: bool, execution: Execution, output: Outp
 
 
 def run_on(
-    plan: Plan, subjects: list[Subject], task: BaseTask, *, execution: Execution, output: Output,
+    plan: Plan, subjects: list[Subject], task: BaseTask, *, execution: ExecutionFlags, output: Output,
     after: Callable[[], None] | None = None,
 ) -> Report:  # fmt: skip
     """Runs a plan of models with progress; nothing is printed of the report yet.
@@ -156,7 +150,9 @@ def run_on(
         )  # fmt: skip
 
 
-def run_study(study: PlannedStudy, *, execution: Execution, output: Output, budget: Budget | None = None) -> Report:
+def run_study(
+    study: PlannedStudy, *, execution: ExecutionFlags, output: Output, budget: Budget | None = None
+) -> Report:
     """Runs a study's plan with progress.
 
     Args:

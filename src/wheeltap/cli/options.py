@@ -3,7 +3,7 @@
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, cast
@@ -13,13 +13,14 @@ from cyclopts import ArgumentCollection, Parameter, Token
 from cyclopts.validators import Number
 
 from wheeltap.core.bounded import contents, parsing
-from wheeltap.core.docs import described
 from wheeltap.core.errors import FileError, UnknownName, UsageError
 from wheeltap.core.files import ODD_PATH
 from wheeltap.core.report import FailOn, ReportRecord
 from wheeltap.plans.plan import ALPHA, ERROR_MARGIN, HIGHEST, MARGIN, AuditSpec, Effort
+from wheeltap.runs.request import Request, said_of
 
 if TYPE_CHECKING:
+    from wheeltap.core.subject import Subject
     from wheeltap.report.report import Report
 
 STDOUT: Final = Path("-")
@@ -38,15 +39,18 @@ def _whole(_: object, tokens: Sequence[Token]) -> int:
 Whole = Annotated[int, Parameter(converter=_whole)]
 """A whole number; part of one is refused."""
 
-Seed = Annotated[Whole, Parameter(help="Root of every draw.")]
+_SAID: Final = said_of(Request)
+
+Seed = Annotated[Whole, Parameter(help=_SAID["seed"])]
 
 AllowCode = Annotated[
     bool, Parameter(negative="", help="Run the code that the file names (module:callable): look at it first.")
 ]
 
-Budget = Annotated[
-    str | None, Parameter(help="What it may cost: 200f (passes over the examples), 90s, 10m or 2h; draws are cut.")
-]
+Alpha = Annotated[float, Parameter(validator=Number(gt=0, lte=HIGHEST), help=_SAID["alpha"])]
+
+NoFlag = Annotated[Effort | None, Parameter(parse=False)]
+"""A field of a request that the command line gives by another flag."""
 
 
 # ---- what is asked ------------------------------------------------------------------------------------------------
@@ -54,10 +58,10 @@ Budget = Annotated[
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What to measure and how hard."""
+class RequestFlags(Request):
+    """What to measure and how hard, as flags and keys of a settings file; and which examples."""
 
-    for_: Annotated[
+    schemes: Annotated[
         str | None,
         Parameter(
             name="--for",
@@ -104,12 +108,13 @@ class Request:
             "table [bit-flips].",
         ),
     ] = None
-    budget: Budget = None
+    effort: NoFlag = None
+    budget: Annotated[
+        str | None,
+        Parameter(help="What it may cost: 200f (passes over the examples), 90s, 10m or 2h; draws are cut."),
+    ] = None
     seed: Seed = 0
-    alpha: Annotated[
-        float,
-        Parameter(validator=Number(gt=0, lte=HIGHEST), help="Chance of any false alarm, all findings together."),
-    ] = ALPHA
+    alpha: Alpha = ALPHA
     partial: Annotated[
         bool, Parameter(negative="", help="Conclude although less than 90 % of the weights could be disturbed.")
     ] = False
@@ -119,11 +124,6 @@ class Request:
     config: Annotated[
         Path | None, Parameter(help="TOML file with any of these, and a table of settings per audit.")
     ] = None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What the models are called; empty where that is not said."""
-        return _listed(self.name)
 
     @property
     def examples(self) -> str | None:
@@ -163,7 +163,7 @@ class Request:
         from wheeltap.audits.census import ALWAYS
         from wheeltap.audits.schemes import schemes as require_schemes
 
-        given = None if self.audits is None else _listed(self.audits)
+        given = None if self.audits is None else listed(self.audits)
         if given == ():
             raise UsageError(
                 "No audit is named.",
@@ -172,8 +172,8 @@ class Request:
                 got="none",
                 do="Leave it out for the usual audits, or see: wheeltap list audits",
             )
-        if self.for_ is not None:
-            require_schemes(self.for_)
+        if self.schemes is not None:
+            require_schemes(self.schemes)
             given = (*(given or ("score",)), "deployment")
         tables = {} if self.config is None else _tables(self.config)
         names = dict.fromkeys((*base.expanded(map(base.named, given or default)), *ALWAYS))
@@ -181,17 +181,16 @@ class Request:
             base.create(name, tables.get(name, {}))
         return [AuditSpec(name=name, settings=tables.get(name, {})) for name in names]
 
-    def effort(self, parameters: int) -> Effort:
-        """Draws: those asked for, or by the model's size."""
-        from wheeltap.runs.planning import default_effort
+    def asked(self, subjects: "Sequence[Subject]") -> Request:
+        """The request for these models: audits with their settings, and draws by the largest model's size."""
+        from wheeltap.runs.planning import default_audits, effort_of
 
-        default = default_effort(parameters)
-        if self.draws is None:
-            return default
-        return msgspec.structs.replace(default, draws=self.draws, control_draws=min(self.draws, default.control_draws))
+        effort = effort_of(self.draws, max(subject.record.parameters for subject in subjects))
+        return replace(self, audits=self.specs(default_audits(subjects)), effort=effort)  # pyright: ignore[reportArgumentType]
 
 
-def _listed(text: str) -> tuple[str, ...]:
+def listed(text: str) -> tuple[str, ...]:
+    """Names with commas between them, each once."""
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
@@ -217,7 +216,7 @@ def _require_size(_: object, text: str | None) -> None:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Execution:
+class ExecutionFlags:
     """Where outcomes are kept and who computes them."""
 
     store: Annotated[
@@ -375,10 +374,10 @@ def _more(record: ReportRecord) -> Iterator[tuple[str, str]]:
 
 
 _FLAGS: Final = {
-    field.name.removesuffix("_"): f"--{field.name.strip('_').replace('_', '-')}"
-    for kind in (Request, Execution, Output)
-    for field in fields(kind)
-    if field.name not in ("config", "include_path")
+    name: f"--{name.replace('_', '-')}"
+    for kind in (RequestFlags, ExecutionFlags, Output)
+    for name in ("for" if field.name == "schemes" else field.name for field in fields(kind))
+    if name not in ("config", "include_path", "effort")
 }
 """What a settings file may set, and the flag that sets the same; one that the verb does not have is left aside."""
 
@@ -451,5 +450,4 @@ def _joined(value: Any) -> Any:
 
 def documented(settings: type[msgspec.Struct]) -> Mapping[str, str]:
     """What the docstrings of a class of settings, and of those it is built on, say of each."""
-    said = [described(kind.__doc__, "Attributes") for kind in reversed(settings.__mro__)]
-    return {name: text.replace("``", "") for one in said for name, text in one.items()}
+    return {name: text.replace("``", "") for name, text in said_of(settings).items()}

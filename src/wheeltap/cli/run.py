@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from wheeltap.cli.options import AllowCode, Execution, Output
+from wheeltap.cli.options import AllowCode, ExecutionFlags, Output
 from wheeltap.core.errors import UsageError, WheeltapError
 
 if TYPE_CHECKING:
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from wheeltap.plans.store import Outcomes, Store
     from wheeltap.runs.stored import StoredPlan
 
-_EXECUTION, _OUTPUT = Execution(), Output()
+_EXECUTION, _OUTPUT = ExecutionFlags(), Output()
 
 
 def run(
     plan: Annotated[Path, Parameter(help="A file made by: wheeltap plan.")],
     *,
     allow_code: AllowCode = False,
-    execution: Execution = _EXECUTION,
+    execution: ExecutionFlags = _EXECUTION,
     output: Output = _OUTPUT,
 ) -> int:
     """Runs a plan; what its store already holds is not run again.

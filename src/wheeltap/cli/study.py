@@ -13,10 +13,11 @@ from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
 from wheeltap.audits.base import studies
-from wheeltap.cli.options import AllowCode, Execution, Output, Seed, Whole, documented
+from wheeltap.cli.options import AllowCode, Alpha, ExecutionFlags, NoFlag, Output, Seed, Whole, documented
 from wheeltap.core.errors import UsageError, WheeltapError
-from wheeltap.plans.plan import ALPHA, HIGHEST, Effort
+from wheeltap.plans.plan import ALPHA, Effort
 from wheeltap.report import files
+from wheeltap.runs.request import StudyRequest
 from wheeltap.studies.base import Study
 
 if TYPE_CHECKING:
@@ -40,27 +41,22 @@ Try it:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class StudyOptions:
+class StudyFlags(StudyRequest):
     """What all studies have beside their settings."""
 
+    effort: NoFlag = None
     draws: Annotated[
         Whole | None,
         Parameter(validator=Number(gte=2), help="Draws of noise per dose, where an audit is a metric. [default: 32]"),
     ] = None
     seed: Annotated[Seed, Parameter(validator=Number(gte=0, lt=2**63))] = 0
-    alpha: Annotated[
-        float,
-        Parameter(
-            validator=Number(gt=0, lte=HIGHEST),
-            help="Chance of any rule being called true falsely, all rules together; of being called false, likewise.",
-        ),
-    ] = ALPHA
+    alpha: Alpha = ALPHA
     allow_code: AllowCode = False
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class StudyRun(Execution):
+class StudyRun(ExecutionFlags):
     """Where a study's outcomes are kept, who computes them, and for how long."""
 
     budget: Annotated[
@@ -72,13 +68,13 @@ class StudyRun(Execution):
     ] = None
 
 
-_OPTIONS, _RUN, _OUTPUT = StudyOptions(), StudyRun(), Output()
+_OPTIONS, _RUN, _OUTPUT = StudyFlags(), StudyRun(), Output()
 
 PlanFile = Annotated[
     Path | None, Parameter(name=["--file", "-o"], help="Where to write the plan. [default: NAME.plan.json]")
 ]
 
-_TAKEN: Final = {"size", *(field.name for kind in (StudyOptions, StudyRun, Output) for field in fields(kind))}
+_TAKEN: Final = {"size", *(field.name for kind in (StudyFlags, StudyRun, Output) for field in fields(kind))}
 
 
 def flag(study: str, setting: str) -> str:
@@ -134,7 +130,7 @@ def in_file(name: str, *, allow_code: bool = False) -> Study:
     )
 
 
-def plan_of(found: Study, command: str, options: StudyOptions = _OPTIONS) -> "PlannedStudy":
+def plan_of(found: Study, command: str, options: StudyFlags = _OPTIONS) -> "PlannedStudy":
     """The plan of a study, as this command made it."""
     from wheeltap.cli.progress import step_progress
     from wheeltap.runs import studying
@@ -142,13 +138,13 @@ def plan_of(found: Study, command: str, options: StudyOptions = _OPTIONS) -> "Pl
     draws = options.draws
     effort = None if draws is None else Effort(draws=draws, control_draws=draws)
     with step_progress(f"planning {command}") as watch:
-        made = studying.planned(found, effort=effort, seed=options.seed, alpha=options.alpha, watch=watch)
+        made = studying.planned(found, replace(options, effort=effort), watch=watch)
     return replace(made, plan=msgspec.structs.replace(made.plan, command=command))
 
 
-def _run(name: str, found: Study, options: StudyOptions, execution: StudyRun, output: Output) -> int:
+def _run(name: str, found: Study, options: StudyFlags, execution: StudyRun, output: Output) -> int:
     from wheeltap.cli.execution import STUDY, run_study
-    from wheeltap.runs.budget import Budget
+    from wheeltap.runs.request import Budget
 
     output.prepare()
     budget = None if execution.budget is None else Budget.parse(execution.budget)
@@ -156,7 +152,7 @@ def _run(name: str, found: Study, options: StudyOptions, execution: StudyRun, ou
     return output.give(run_study(made, execution=execution, output=output, budget=budget))
 
 
-def _write(name: str, found: Study, options: StudyOptions, file: Path | None) -> int:
+def _write(name: str, found: Study, options: StudyFlags, file: Path | None) -> int:
     from wheeltap.cli.execution import STUDY
     from wheeltap.cli.run import described
 
@@ -203,13 +199,13 @@ def _command(name: str, *, plan: bool) -> Callable[..., int]:
 
     def command(**given: Any) -> int:
         settings = {key.removeprefix("set_"): one for key, one in given.items() if key.startswith("set_")}
-        options: StudyOptions = given.get("options", _OPTIONS)
+        options: StudyFlags = given.get("options", _OPTIONS)
         found = named(name, settings, size=given.get("size", "small"), seed=options.seed)
         if plan:
             return _write(name, found, options, given.get("file"))
         return _run(name, found, options, given.get("execution", _RUN), given.get("output", _OUTPUT))
 
-    shared = [_keyword("size", Size, "small"), _keyword("options", StudyOptions, _OPTIONS)]
+    shared = [_keyword("size", Size, "small"), _keyword("options", StudyFlags, _OPTIONS)]
     more = [_keyword("execution", StudyRun, _RUN), _keyword("output", Output, _OUTPUT)]
     parameters = [*_flags(kind), *shared, *([_keyword("file", PlanFile, None)] if plan else more)]
     command.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
@@ -232,12 +228,12 @@ Named = Annotated[str, Parameter(help="A TOML file that holds a study; or the na
 
 
 def _run_file(
-    name: Named, *, options: StudyOptions = _OPTIONS, execution: StudyRun = _RUN, output: Output = _OUTPUT
+    name: Named, *, options: StudyFlags = _OPTIONS, execution: StudyRun = _RUN, output: Output = _OUTPUT
 ) -> int:
     return _run(name, in_file(name, allow_code=options.allow_code), options, execution, output)
 
 
-def _write_file(name: Named, *, options: StudyOptions = _OPTIONS, file: PlanFile = None) -> int:
+def _write_file(name: Named, *, options: StudyFlags = _OPTIONS, file: PlanFile = None) -> int:
     return _write(name, in_file(name, allow_code=options.allow_code), options, file)
 
 

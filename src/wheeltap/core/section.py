@@ -4,7 +4,7 @@ A block whose parts do not fit each other raises ``ValueError`` when it is made,
 """
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -17,6 +17,9 @@ Place = Literal["first", "page", "folded"]
 In the terminal, what is not first is printed where all of a report is asked for.
 """
 
+Tone = Literal["alarm", "warn", "calm", "quiet"]
+"""Bad news; undecided, but leaning to it; shown to be no bad news; nothing to see."""
+
 Look = Literal["line", "points", "null", "reference", "mark", "range"]
 
 
@@ -27,18 +30,39 @@ class Text(ChoiceRecord, frozen=True, kw_only=True, tag="text"):
     place: Place = "first"
 
 
+class Cell(NamedTuple):
+    """A cell of several parts.
+
+    Attributes:
+        word: A verdict, or what a row is called.
+        number: With its interval, as text.
+        tone: Of the word.
+        note: In small letters, or in brackets.
+    """
+
+    word: str = ""
+    number: str = ""
+    tone: Tone = "quiet"
+    note: str = ""
+
+
 class Table(ChoiceRecord, frozen=True, kw_only=True, tag="table"):
     """Named rows.
 
     Attributes:
         heads: One for each column; the first is that of the names.
-        rows: A cell for each head, a text or a number with its interval.
+        rows: A cell for each head: a text, a number with its interval, or several parts.
         title: What the numbers are.
+        most: Rows on a first screen; of more, the last one is kept too.
+        narrow: Columns that a narrow screen shows, by number, where a row is one line whose first cell may be cut;
+            empty where first cells fold, and columns that do not fit go into another table.
     """
 
     heads: tuple[str, ...]
-    rows: tuple[tuple[str | Estimate, ...], ...]
+    rows: tuple[tuple[str | Estimate | Cell, ...], ...]
     title: str = ""
+    most: int = 8
+    narrow: tuple[int, ...] = ()
     place: Place = "page"
 
     def __post_init__(self) -> None:

@@ -1,20 +1,20 @@
 """A study arranged for reading: rules with their verdicts, metrics by cohort, members; what every renderer shows."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 from wheeltap.core.plain import many
-from wheeltap.core.records import Estimate, Finding
+from wheeltap.core.records import Finding
 from wheeltap.core.report import ReportRecord
+from wheeltap.core.section import Block, Cell, Place, Table, Text, Tone
 from wheeltap.core.study import Cohort, CohortRow, Member, MetricRow, Rule, StudyRecord
 from wheeltap.report import deployment, estimates, figures, view, words
-from wheeltap.report.drawn import markup
+from wheeltap.report.blocks import Drawing, ReportPart
 from wheeltap.report.origin import missing_trials
-from wheeltap.report.view import MOST_COLUMNS, Cell, Claim, Part
 from wheeltap.studies.rules import subject_of
 
-ROLES: Final = {
+_ROLES: Final = {
     "studied": "asked about",
     "compared": "what they are compared with",
     "null": "control: must show nothing",
@@ -73,25 +73,12 @@ class RuleOutcome:
     asks: str
     counts: str
     value: str
-    bracket: str
     word: str
-    tone: words.Tone
+    tone: Tone
     least: str
     supports: str
     refutes: str
     because: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Net:
-    """One member with all of its numbers, each in words."""
-
-    name: str
-    cohort: str
-    status: str
-    because: str
-    note: str
-    numbers: tuple[tuple[str, str], ...]
 
 
 # ---- rules ----------------------------------------------------------------------------------------------------
@@ -106,11 +93,11 @@ def decided(record: ReportRecord, study: StudyRecord) -> list[RuleOutcome]:
 def _decided(study: StudyRecord, rule: Rule, finding: Finding | None) -> RuleOutcome:
     named = all(cohort in rule.title for cohort in rule.cohorts)
     first = finding.estimates[0] if finding is not None and finding.estimates else None
-    value, bracket = ("", "") if first is None else words.parts(first)
     least = None if finding is None else finding.smallest_detectable
     return RuleOutcome(
         name=words.plain(rule.title), of="" if named else words.plain(subject_of(rule)), code=words.plain(rule.code),
-        asks=_asks(study, rule), counts=_counts(study, rule, finding), value=value, bracket=bracket,
+        asks=_asks(study, rule), counts=_counts(study, rule, finding),
+        value="" if first is None else words.interval(first),
         word="not judged" if finding is None else view.verdict(finding),
         tone="quiet" if finding is None else view.tone_of(finding),
         least="" if least is None else words.number(least), supports=words.plain(rule.supports),
@@ -153,22 +140,6 @@ def _counts(study: StudyRecord, rule: Rule, finding: Finding | None) -> str:
     return {"more": f"above {high}", "less": f"below {low}", "either": either}[rule.direction]
 
 
-def rules_part(record: ReportRecord, study: StudyRecord) -> Part:
-    """The rules as a table: effect, what counts, verdict."""
-    claims = [
-        Claim(
-            name=one.name, code=one.code, caption=one.of,
-            cells=(
-                Cell(value=one.value, bracket=one.bracket), Cell(value=one.counts), Cell(word=one.word, tone=one.tone),
-            ),
-        )
-        for one in decided(record, study)
-    ]  # fmt: skip
-    level = estimates.levels(finding.estimates[0] for finding in record.findings if finding.estimates)
-    heads = (("Effect", level), ("Counts if", ""), ("Verdict", ""))
-    return Part(title="Rules, fixed before the first net was made", heads=heads, claims=tuple(claims), label="Rule")
-
-
 # ---- metrics --------------------------------------------------------------------------------------------------
 
 
@@ -189,37 +160,6 @@ def of_cohort(row: MetricRow, cohort: Cohort) -> CohortRow | None:
     return next((one for one in row.cohorts if one.cohort == cohort.name), None)
 
 
-def metric_parts(study: StudyRecord) -> tuple[Part, ...]:
-    """Metrics by cohorts, in parts that fit side by side."""
-    return tuple(_metric_parts(study))
-
-
-def _metric_parts(study: StudyRecord) -> Iterator[Part]:
-    several, title = cohorts(study), "Mean over nets, with the interval of that mean"
-    for start in range(0, len(several), MOST_COLUMNS):
-        shown = several[start : start + MOST_COLUMNS]
-        claims = [
-            Claim(
-                name=words.plain(row.metric.title), code=words.plain(row.metric.code),
-                caption=words.plain(row.metric.unit), cells=tuple(cell(study, row, cohort) for cohort in shown),
-            )
-            for row in rows(study)
-        ]  # fmt: skip
-        heads = tuple((words.plain(cohort.name), counted(study, cohort)) for cohort in shown)
-        yield Part(title=f"{title}{', continued' if start else ''}", heads=heads, claims=tuple(claims), label="Metric")
-
-
-def cell(study: StudyRecord, row: MetricRow, cohort: Cohort) -> Cell:
-    """A metric's mean over a cohort; how many nets have it, where some of those measured do not."""
-    found = of_cohort(row, cohort)
-    if found is None:
-        return Cell(word="no number")
-    value, bracket = words.parts(found.mean)
-    fewer = len(found.values) < _measured(study, cohort)
-    said = [words.plain(found.beside), f"{len(found.values)} of {len(cohort.members)} nets" if fewer else ""]
-    return Cell(value=value, bracket=bracket, word="; ".join(part for part in said if part))
-
-
 def _measured(study: StudyRecord, cohort: Cohort) -> int:
     return sum(member.cohort == cohort.name and member.status == "done" for member in study.members)
 
@@ -237,25 +177,6 @@ def reads(row: MetricRow) -> str:
 
 
 # ---- members --------------------------------------------------------------------------------------------------
-
-
-def left_out(study: StudyRecord) -> list[Member]:
-    """Members that are in no number."""
-    return [member for member in study.members if member.status != "done"]
-
-
-def members(study: StudyRecord) -> list[Net]:
-    """Every member with every number that it has."""
-    return [
-        Net(
-            name=words.plain(member.name), cohort=words.plain(member.cohort), status=words.plain(member.status),
-            because=words.plain(member.because), note=words.plain(member.note),
-            numbers=tuple(
-                (words.plain(row.metric.title), words.number(value)) for row, value in _numbers(study, member)
-            ),
-        )
-        for member in study.members
-    ]  # fmt: skip
 
 
 def _numbers(study: StudyRecord, member: Member) -> Iterator[tuple[MetricRow, float]]:
@@ -292,7 +213,7 @@ def columns(study: StudyRecord) -> dict[str, tuple[type, list[str | float | int 
 
 def facts(record: ReportRecord, study: StudyRecord) -> str:
     """Nets, examples and controls in one line."""
-    whole, lost = len(study.members), len(left_out(study))
+    whole, lost = len(study.members), sum(one.status != "done" for one in study.members)
     nets = f"{many(whole, 'net')} in {many(len(study.cohorts), 'cohort')}"
     nets += f" ({lost} {'without their numbers so far' if missing_trials(record) else 'left out'})" if lost else ""
     task = f"{many(record.task.examples, 'example')} of {words.plain(record.task.name)}"
@@ -310,7 +231,9 @@ def _of(study: StudyRecord, training: str, known: Collection[str]) -> str:
 def lost_line(record: ReportRecord, study: StudyRecord, *, most: int) -> str:
     """Who is left out and why, in one line; empty where nobody is."""
     reasons: dict[str, list[str]] = {}
-    for one in left_out(study):
+    for one in study.members:
+        if one.status == "done":
+            continue
         because = words.plain(one.because).rstrip(".") or "no reason given"
         reasons.setdefault(because, []).append(words.plain(one.name))
     groups = [f"{_few(names)} ({because})" for because, names in reasons.items()]
@@ -331,96 +254,155 @@ def level(study: StudyRecord) -> str:
     return f"{levels}, of a single net over what was sampled within it" if alone else levels
 
 
-def spoken(row: MetricRow, shown: Sequence[Cohort]) -> str:
-    """A metric of some cohorts in a sentence each."""
-    pairs = ((cohort, of_cohort(row, cohort)) for cohort in shown)
-    return " ".join(f"{words.plain(c.name)}: {_number(one.mean)}." for c, one in pairs if one is not None)
+# ---- blocks ---------------------------------------------------------------------------------------------------
+
+_MOST_CHARTS, _MOST_SERIES = 6, 6
+"""Metrics that are drawn, and cohorts of one chart: those of the rules first."""
+
+_WIDE: Final = 3
+"""Cohorts that have a column each on a first screen; of more, each has a row, with the metrics of the first rules."""
+
+_FEW_METRICS, _MOST_COHORTS = 2, 5
+"""Of a first screen, where cohorts are rows."""
 
 
-def _number(mean: Estimate) -> str:
-    return words.interval(mean)
+def first(record: ReportRecord, study: StudyRecord, *, page: bool) -> ReportPart:
+    """What stands first: the rules with their verdicts, charts, metrics by cohort; in a terminal, verdicts last."""
+    several, shown = cohorts(study), rows(study)
+    blocks: list[Block | Drawing] = []
+    charts = [_chart(row, several[:_MOST_SERIES]) for row in shown[:_MOST_CHARTS]]
+    if charts:
+        left = {"metric": len(shown) - len(charts), "cohort": max(len(several) - _MOST_SERIES, 0)}
+        missing = " and ".join(many(count, what) for what, count in left.items() if count)
+        said = f"{_RINGS} Not drawn, but in the tables: {missing}." if missing else _RINGS
+        blocks = [*charts, Text(place="page", text=said), metrics_table(study, place="first")]
+        blocks += [metrics_table(study, place="page")] if len(several) > _WIDE else []
+    least = [one.least or "none" for one in decided(record, study)]
+    said = Text(text=f"Detectable effect of each, in this order: {', '.join(least)}.")
+    rules = (rules_table(record, study), said)
+    return ReportPart(blocks=(*rules, *blocks) if page else (*blocks, *rules))
 
 
-# ---- the page --------------------------------------------------------------------------------------------------
+_RINGS: Final = (
+    "A ring is one net. The filled mark is the mean over the nets of a cohort, its line the 95 % interval of that "
+    "mean; of a single net, the interval over what was sampled within it. Diamond: the nets that are asked about."
+)
 
 
-MOST_CHARTS: Final = 6
-"""Metrics that are drawn: those of the rules first."""
-
-MOST_SERIES: Final = 6
-"""Cohorts of one chart, likewise."""
-
-MOST_ROWS: Final = 8
-"""Metrics of a table that are not folded away."""
+def text_of(lines: Sequence[str]) -> list[Text]:
+    """Some lines as a block; none where there are none."""
+    return [Text(text="\n\n".join(lines), place="page")] if lines else []
 
 
-@dataclass(frozen=True, kw_only=True)
-class MetricChart:
-    """One metric drawn: a row for each cohort, a ring for each net; ``alt`` says what it shows."""
-
-    title: str
-    code: str
-    svg: Any
-    alt: str
-    word: str
-    tone: str
-    reads: str
-
-
-def context(record: ReportRecord, study: StudyRecord) -> dict[str, Any]:
-    """What the template of a study shows beside what every page has."""
-    parts = metric_parts(study)
-    shown = cohorts(study)[:MOST_SERIES]
-    return {
-        "study": study,
-        "facts": facts(record, study),
-        "lost": left_out(study),
-        "decided": decided(record, study),
-        "rules": rules_part(record, study),
-        "charts": [_chart(row, shown) for row in rows(study)[:MOST_CHARTS]],
-        "undrawn": (max(len(study.rows) - MOST_CHARTS, 0), max(len(study.cohorts) - len(shown), 0)),
-        "tables": [_cut(part, slice(MOST_ROWS)) for part in parts],
-        "more": [_cut(part, slice(MOST_ROWS, None)) for part in parts] if len(study.rows) > MOST_ROWS else [],
-        "cohorts": [
-            (words.plain(c.name), ROLES[c.role], counted(study, c), words.plain(c.about)) for c in study.cohorts
-        ],
-        "reads": [(words.plain(row.metric.title), reads(row)) for row in rows(study)],
-        "members": members(study),
-        "notes": (),
-    }
+def rules_table(record: ReportRecord, study: StudyRecord) -> Table:
+    """The rules: effect, what counts, verdict."""
+    found = decided(record, study)
+    same = found[0].of if len({one.of for one in found}) == 1 else ""
+    made: list[tuple[str | Cell, ...]] = []
+    for one in found:
+        name = f"{one.name} ({one.of})" if one.of and not same else one.name
+        made.append((name, Cell(number=one.value), one.counts, Cell(word=one.word, tone=one.tone)))
+    heads = (f"Rule on {same}" if same else "Rule", "effect", "counts if", "verdict")
+    return Table(title=RULES, heads=heads, rows=tuple(made), place="first")
 
 
-def top(record: ReportRecord, study: StudyRecord) -> dict[str, Any]:
-    """What a notebook shows of a study."""
-    return {
-        "heads": (),
-        "shipped": (),
-        "notes": (facts(record, study), *map(words.plain, study.caveats[:1])),
-        "verdicts": {"levels": level(study)},
-        "parts": (rules_part(record, study), *metric_parts(study)),
-    }
+RULES: Final = "Rules, fixed before the first net was made"
 
 
-def _cut(part: Part, rows: slice) -> Part:
-    return replace(part, claims=part.claims[rows])
+def metrics_table(study: StudyRecord, *, place: Place) -> Table:
+    """Means over nets: metrics by cohorts; where cohorts are many, on a first screen a row for each of them."""
+    several, shown = cohorts(study), rows(study)
+    title = f"Mean over nets, {level(study)}"
+    if place != "first" or len(several) <= _WIDE:
+        heads = ("Metric", *(f"{words.plain(one.name)}, {counted(study, one)}" for one in several))
+        made = [
+            (
+                Cell(word=words.plain(row.metric.title), note=row.metric.code),
+                *(cell(study, row, one) for one in several),
+            )
+            for row in shown
+        ]
+        return Table(title=title, heads=heads, rows=tuple(made), place=place)
+    chosen, more = shown[:_FEW_METRICS], len(shown) - _FEW_METRICS
+    heads = ("Cohort", "nets", *(words.plain(row.metric.title) for row in chosen))
+    turned = [
+        (words.plain(one.name), counted(study, one).removesuffix("s").removesuffix(" net"),
+         *(cell(study, row, one) for row in chosen))
+        for one in several
+    ]  # fmt: skip
+    title += f" ({many(more, 'more metric')} with --full)" if more > 0 else ""
+    return Table(title=title, heads=heads, rows=tuple(turned), most=_MOST_COHORTS, place=place)
 
 
-def _chart(row: MetricRow, shown: Sequence[Cohort]) -> MetricChart:
-    means: list[dict[str, Any]] = []
-    nets: list[dict[str, Any]] = []
-    there = [cohort for cohort in shown if of_cohort(row, cohort) is not None]
-    for at, cohort in enumerate(there):
-        found = of_cohort(row, cohort)
-        assert found is not None, "cohorts without the number were left out"
-        ends = {"value": found.mean.value, "low": found.mean.low, "high": found.mean.high}
-        means.append({"row": at, "studied": cohort.role == "studied", **ends})
-        # A single net is its own mean.
-        nets += [{"row": at, "value": value} for value in found.values if len(found.values) > 1]
-    names, unit = [cohort.name for cohort in there], words.plain(row.metric.unit)
-    svg = figures.svg(figures.net_chart(names, means, nets, unit=unit))
-    title = words.plain(row.metric.title)
-    return MetricChart(
-        title=title, code=words.plain(row.metric.code), svg=markup(svg),
-        alt=f"Dot plot of {title}, a row for each cohort. {spoken(row, there)}", word=words.plain(row.verdict),
-        tone="alarm" if row.alarm else "quiet", reads=reads(row),
+def cell(study: StudyRecord, row: MetricRow, cohort: Cohort) -> Cell:
+    """A metric's mean over a cohort; how many nets have it, where some of those measured do not."""
+    found = of_cohort(row, cohort)
+    if found is None:
+        return Cell(word="no number")
+    fewer = len(found.values) < _measured(study, cohort)
+    said = [words.plain(found.beside), f"{len(found.values)} of {len(cohort.members)} nets" if fewer else ""]
+    return Cell(number=words.interval(found.mean), note="; ".join(part for part in said if part))
+
+
+def detail(record: ReportRecord, study: StudyRecord) -> list[ReportPart]:
+    """What stands below it: what is not proven, the rules in full, what is read together, every net."""
+    caveats = [f"- {text}" for text in study.caveats] or ["- It holds for these nets and these examples only."]
+    parts = [ReportPart(title="What this does not prove", blocks=(Text(text="\n\n".join(caveats), place="page"),))]
+    asked = [study.question, study.about]
+    for one in decided(record, study):
+        of = f" ({one.of})" if one.of else ""
+        least = f" Four of five such studies would have found an effect of {one.least}." if one.least else ""
+        asked.append(f"{one.name}{of} [{one.code}]: {one.word}. {one.asks}. It counts if {one.counts}.{least}")
+        asked += [
+            f"- {when}: {text}" for when, text in (("If found", one.supports), ("If excluded", one.refutes)) if text
+        ]
+    rules = Text(text="\n\n".join(filter(None, asked)), place="page")
+    note = "as fixed before the first net was made, and what came of each"
+    parts.append(ReportPart(title="Rules", blocks=(rules, *view.findings(record)), folded=True, note=note))
+    if study.notes or study.answers:
+        read = [*(f"- {line}" for line in study.notes), *(f"{asks} {says}" for asks, says in study.answers)]
+        parts.append(ReportPart(title="Read together", blocks=(Text(text="\n\n".join(read), place="page"),)))
+    return parts
+
+
+def nets(study: StudyRecord) -> ReportPart:
+    """Every cohort, and every net with all of its numbers."""
+    lost = [one for one in study.members if one.status != "done"]
+    said = [f"{words.plain(one.status)} {one.name} ({one.cohort}): {one.because or 'no reason given.'}" for one in lost]
+    kinds = tuple((one.name, counted(study, one), _ROLES[one.role], one.about) for one in study.cohorts)
+    found: list[tuple[str | Cell, ...]] = []
+    for one in study.members:
+        numbers = "; ".join(f"{row.metric.title} {words.number(value)}" for row, value in _numbers(study, one))
+        why = "" if one.status == "done" else one.status
+        found.append(
+            (Cell(word=one.name, note=one.note), one.cohort, Cell(word=why, tone="warn", note=one.because), numbers)
+        )
+    blocks: list[Block] = [Text(text="\n\n".join(said), place="page")] if said else []
+    blocks += [
+        Table(heads=("Cohort", "nets", "role", "what they have in common"), rows=kinds, most=100),
+        Table(title="Every number of every net", heads=("Net", "cohort", "left out", "numbers"), rows=tuple(found),
+              most=1000, place="folded"),
+    ]  # fmt: skip
+    out = f", {len(lost)} left out" if lost else ""
+    note = f"{many(len(study.members), 'net')} in {many(len(study.cohorts), 'cohort')}{out}"
+    return ReportPart(title="Every net", blocks=tuple(blocks), folded=not lost, note=note)
+
+
+def _chart(row: MetricRow, shown: Sequence[Cohort]) -> Drawing:
+    """One metric drawn: a row for each cohort, a ring for each net."""
+    there = [(cohort, found) for cohort in shown if (found := of_cohort(row, cohort)) is not None]
+    means = [
+        {"row": at, "studied": cohort.role == "studied", "value": found.mean.value, "low": found.mean.low,
+         "high": found.mean.high}
+        for at, (cohort, found) in enumerate(there)
+    ]  # fmt: skip
+    # A single net is its own mean.
+    rings = [{"row": at, "value": value} for at, (_, found) in enumerate(there) for value in found.values
+             if len(found.values) > 1]  # fmt: skip
+    title, unit = words.plain(row.metric.title), words.plain(row.metric.unit)
+    said = " ".join(f"{words.plain(cohort.name)}: {words.interval(found.mean)}." for cohort, found in there)
+    return Drawing(
+        title=title, code=row.metric.code, alt=f"Dot plot of {title}, a row for each cohort. {said}",
+        draw=lambda: (figures.net_chart([cohort.name for cohort, _ in there], means, rings, unit=unit),),
+        chip=Cell(words.plain(row.verdict), tone="alarm" if row.alarm else "quiet") if row.verdict else None,
     )  # fmt: skip

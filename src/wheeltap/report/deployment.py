@@ -1,15 +1,21 @@
 """The deployment table: what each way of shipping a model costs, and how two models differ in that."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+
+import msgspec
 
 from wheeltap.audits.deployment import SPARED
 from wheeltap.audits.headline import FULL, SHOW, TELL, margin_of, of_all, percent, rounded, times
 from wheeltap.audits.losses import GROWN
 from wheeltap.core.records import UNCOVERED, Estimate, Finding, SubjectRecord
 from wheeltap.core.report import ReportRecord
-from wheeltap.report import view, words
-from wheeltap.report.words import Tone
+from wheeltap.core.section import Block, Cell, Table, Text
+from wheeltap.report import dots, drawn, view, words
+from wheeltap.report.blocks import Drawing, LegendEntry
+from wheeltap.report.dots import DeploymentTable, Line
 
 MOST_LINES = 15
 """Rows of a table on the first screen."""
@@ -20,88 +26,28 @@ _NAMED = 3
 _NAMED_FROM = 0.01
 """Share of the weights from which a module that was left alone is named."""
 
+_MOST_SERIES, _PANEL_ROWS = 6, 8
+"""Pairs in one chart: more cannot be distinguished; rows of a chart of several pairs."""
+
+_LONG_NAME, _TITLE = 24, 50
+"""Letters of a name, and of a line below an axis."""
+
 READ_ON = "All of it: --full, --html FILE."
 """Where the rest is, for who reads in a terminal."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """One scheme of one model, or of one pair.
-
-    Attributes:
-        label: What was done to the weights.
-        cells: One text a column, between the label and the verdict.
-        tones: How loudly each cell is shown.
-        verdict: In words.
-        note: What would decide it, in words; empty where it is decided.
-        effect: What a picture draws; ``None`` where nothing was measured.
-        margin: In the unit of the effect.
-    """
-
-    label: str
-    cells: tuple[str, ...]
-    tones: tuple[Tone, ...]
-    verdict: str
-    tone: Tone
-    note: str = ""
-    effect: Estimate | None = None
-    margin: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeploymentTable:
-    """Rows with their headings.
-
-    Attributes:
-        title: The model or pair it is about; empty where it is about several.
-        headings: Of label, cells and verdict.
-        more: How many rows were left out.
-        scale: What effects are multiplied by to be shown: 100 for points.
-        paired: Whether effects are differences of two models.
-    """
-
-    title: str
-    headings: tuple[str, ...]
-    lines: tuple[Line, ...]
-    more: int = 0
-    scale: float = 1.0
-    paired: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Head:
-    """One model in one line: its score, and the share of its weights that was disturbed."""
-
-    name: str
-    score: str
-    covered: str
-    partly: bool
-
-
-def tables(record: ReportRecord, *, most: int = MOST_LINES) -> tuple[DeploymentTable, ...]:
-    """The tables of the first screen, none where no deployment was asked about.
-
-    One model: its rows. Two: rows with both scores and the difference, the largest first. More: a table of every
-    model's scores, then the largest differences from the first.
-
-    Args:
-        record: The report.
-        most: Rows of each.
-    """
-    rows = [finding for finding in record.findings if record.instrument(finding.code).asks == "deployment"]
-    if not rows:
-        return ()
-    names, pairs = [s.name for s in record.subjects], list(view.pairs(record))
-    if len(names) == 1:
-        return (_single(record, rows, names[0], most=most),)
-    if len(pairs) == 1:
-        return (_pair(record, rows, pairs, both=names, most=most),)
-    return (_matrix(record, rows, names, most=most), _pair(record, rows, pairs, both=(), most=most))
-
-
-def heads(record: ReportRecord) -> tuple[Head, ...]:
-    """Every model of the report in one line."""
-    return tuple(_head(record, subject) for subject in record.subjects)
+def heads(record: ReportRecord) -> Table:
+    """Every model in one line: its score, and the share of its weights that was disturbed."""
+    rows: list[tuple[str | Cell, ...]] = []
+    for subject in record.subjects:
+        share = coverage(record, subject)
+        mine = (f for f in record.findings if f.subject == subject.name and view.is_score(record, f.code))
+        score = next((f.estimates[0] for f in mine if f.estimates), None)
+        covered = "" if share is None else f"weights covered {percent(share)}"
+        tone = "alarm" if share is not None and share < FULL else "quiet"
+        stated = "not scored" if score is None else _score(record, score.value, unit=True)
+        rows.append((words.plain(subject.name), stated, Cell(word=covered, tone=tone)))
+    return Table(heads=("", "", ""), rows=tuple(rows), most=1000, place="first")
 
 
 def controls_line(record: ReportRecord) -> str:
@@ -142,7 +88,7 @@ def notes(record: ReportRecord, *, read_on: str = READ_ON) -> tuple[str, ...]:
         )
         said = (_ANSWERS, several if len(tested) > 1 else "", _AGAIN if SHOW in record.headline else "", read_on)
         return tuple(part for part in said if part)
-    open_rows = (line.note for table in tables(record) for line in table.lines)
+    open_rows = (line.verdict.note for table in lines(record) for line in table.lines)
     if any(TELL in text for text in (record.headline, *open_rows)):
         found.append(_ONCE)
     return (*found, f"{_PROVES} {read_on}".strip())
@@ -204,19 +150,24 @@ def _left_alone(record: ReportRecord, subject: SubjectRecord) -> str:
     return f"Left alone in {words.plain(subject.name)}, {1 - share:.1%} of the weights{named}."
 
 
-def _head(record: ReportRecord, subject: SubjectRecord) -> Head:
-    share = coverage(record, subject)
-    mine = (f for f in record.findings if f.subject == subject.name and view.is_score(record, f.code) and f.estimates)
-    score = next((f.estimates[0] for f in mine), None)
-    return Head(
-        name=words.plain(subject.name),
-        score="not scored" if score is None else _score(record, score.value, unit=True),
-        covered="" if share is None else f"weights covered {percent(share)}",
-        partly=share is not None and share < FULL,
-    )
-
-
 # ---- rows -----------------------------------------------------------------------------------------------------
+
+
+def lines(record: ReportRecord) -> tuple[DeploymentTable, ...]:
+    """The rows of the first screen, none where no deployment was asked about.
+
+    One model: its rows. Two: rows with both scores and the difference, the largest first. More: a table of every
+    model's scores, then the largest differences from the first.
+    """
+    rows = [finding for finding in record.findings if record.instrument(finding.code).asks == "deployment"]
+    if not rows:
+        return ()
+    names, pairs = [s.name for s in record.subjects], list(view.pairs(record))
+    if len(names) == 1:
+        return (_single(record, rows, names[0]),)
+    if len(pairs) == 1:
+        return (_pair(record, rows, pairs, both=names),)
+    return (_matrix(record, rows, names), _pair(record, rows, pairs, both=()))
 
 
 def _scale(record: ReportRecord) -> float:
@@ -233,18 +184,18 @@ def _score(record: ReportRecord, value: float | None, *, unit: bool = False) -> 
 
 def _effect(record: ReportRecord, row: Finding) -> str:
     """A loss or difference with its interval: in points, for a share of right answers; of an error, as its growth."""
-    effect = row.estimates[0]
-    if grown := _named(row, GROWN):
-        value, low, high = (words.OPEN if end is None else times(end) for end in _ends(grown[0]))
+    if not row.estimates:
+        return ""
+    effect, grown = row.estimates[0], _named(row, GROWN)
+    shown = grown[0] if grown else effect
+    ends = (shown.value, shown.low, shown.high)
+    if grown:
+        value, low, high = (words.OPEN if end is None else times(end) for end in ends)
         return f"x {value} [{low}, {high}]"
     if not record.task.bounded:
         return words.interval(effect)
-    value, low, high = (words.OPEN if end is None else f"{100 * end + 0.0:.1f}" for end in _ends(effect))
+    value, low, high = (words.OPEN if end is None else f"{100 * end + 0.0:.1f}" for end in ends)
     return f"{value} [{low}, {high}]".replace("-0.0", "0.0")
-
-
-def _ends(effect: Estimate) -> tuple[float | None, float | None, float | None]:
-    return effect.value, effect.low, effect.high
 
 
 def _named(finding: Finding, name: str) -> list[Estimate]:
@@ -259,79 +210,47 @@ def label(finding: Finding) -> str:
 
 def _note(finding: Finding) -> str:
     """What would decide an open row."""
-    part = finding.coverage
+    part, power = finding.coverage, finding.power
     concludes = finding.status in ("found", "excluded", "inconclusive") or finding.verdict == UNCOVERED
     if part is not None and part < FULL and concludes:
         return f"{percent(part)} of the weights"
-    if finding.status in ("found", "inconclusive") and (left := _left(finding)):
-        return f"no better than {left}"
-    if finding.status != "inconclusive":
+    named = next((one.name for one in finding.estimates if one.name.startswith("above always ")), "")
+    if named and finding.status in ("found", "inconclusive"):
+        return f"no better than {named.removeprefix('above ')}"
+    if finding.status != "inconclusive" or power is None:
         return ""
-    n, power = (finding.estimates[0].n if finding.estimates else 0), finding.power
-    if power is None:
-        return ""
+    n = finding.estimates[0].n if finding.estimates else 0
     if power.examples is not None and power.examples > n:
         few = "at least " if n < _FEW else ""
         many = f"{rounded(power.examples)} examples" if power.groups is None else f"{rounded(power.groups)} groups"
         return f"{few}{many} {TELL}"
     if power.draws is not None:
         return f"{rounded(power.draws)} draws {TELL}"
-    return "near the margin" if power.examples is not None else MORE
-
-
-MORE = "more draws and examples"
-"""What an open row needs, where neither alone would do."""
-
-
-def _left(finding: Finding) -> str:
-    """What the disturbed score is not shown to be better than; empty where it is."""
-    named = next((one.name for one in finding.estimates if one.name.startswith("above always ")), "")
-    return named.removeprefix("above ")
+    return "near the margin" if power.examples is not None else f"more {TELL}"
 
 
 _FEW = 200
 """Examples below which their spread is too poorly known to foresee how many would do."""
 
 
-def verdict_tone(finding: Finding) -> Tone:
-    """How loudly a verdict is shown: nothing undecided is calm."""
-    if finding.status == "found":
-        return "alarm" if finding.alarm else "quiet"
-    if finding.status in ("error", "void"):
-        return "alarm"
-    if finding.leaning or finding.verdict == UNCOVERED:
-        return "warn"
-    return "calm" if finding.status == "excluded" else "quiet"
-
-
-def _line(record: ReportRecord, finding: Finding, cells: Sequence[tuple[str, Tone]], *, noted: bool = True) -> Line:
+def _line(finding: Finding, *cells: str | Cell, noted: bool = True) -> Line:
     return Line(
-        label=label(finding), cells=tuple(text for text, _ in cells), tones=tuple(tone for _, tone in cells),
-        verdict=finding.verdict, tone=verdict_tone(finding), note=_note(finding) if noted else "",
+        label=label(finding), cells=cells,
+        verdict=Cell(finding.verdict, tone=view.tone_of(finding), note=_note(finding) if noted else ""),
         effect=finding.estimates[0] if finding.estimates else None, margin=finding.margin or 0.0,
     )  # fmt: skip
 
 
-def _single(record: ReportRecord, rows: Sequence[Finding], name: str, *, most: int) -> DeploymentTable:
-    mine = [row for row in rows if row.subject == name]
-    lines = [_line(record, row, _single_cells(record, row)) for row in mine]
-    measure = words.plain(record.task.measure)
+def _single(record: ReportRecord, rows: Sequence[Finding], name: str) -> DeploymentTable:
+    mine, found = [row for row in rows if row.subject == name], list[Line]()
+    for row in mine:
+        score, changed = _named(row, "score"), _named(row, "answers changed")
+        own = _score(record, score[0].value) if score else ""
+        share = f"{100 * (changed[0].value or 0.0):.1f} %" if changed else ""
+        found.append(_line(row, own, _effect(record, row), share))
     lost = "grows, 95 %" if any(_named(row, GROWN) for row in mine) else "lost, 95 %"
-    return DeploymentTable(
-        title=words.plain(name), headings=("shipped as", measure, lost, "changed", _heading(record, mine)),
-        lines=tuple(lines[:most]), more=max(len(lines) - most, 0), scale=_scale(record),
-    )  # fmt: skip
-
-
-def _single_cells(record: ReportRecord, row: Finding) -> list[tuple[str, Tone]]:
-    if not row.estimates:
-        return [("", "quiet")] * 3
-    score, changed = _named(row, "score"), _named(row, "answers changed")
-    return [
-        (_score(record, score[0].value) if score else "", "quiet"),
-        (_effect(record, row), "quiet"),
-        (f"{100 * (changed[0].value or 0.0):.1f} %" if changed else "", "quiet"),
-    ]
+    heads = ("shipped as", words.plain(record.task.measure), lost, "changed", _heading(record, mine))
+    return DeploymentTable(title=words.plain(name), headings=heads, lines=tuple(found), scale=_scale(record))
 
 
 def _heading(record: ReportRecord, rows: Sequence[Finding]) -> str:
@@ -345,73 +264,173 @@ def _heading(record: ReportRecord, rows: Sequence[Finding]) -> str:
 
 
 def _pair(
-    record: ReportRecord, rows: Sequence[Finding], pairs: Sequence[str], *, both: Sequence[str], most: int
+    record: ReportRecord, rows: Sequence[Finding], pairs: Sequence[str], *, both: Sequence[str]
 ) -> DeploymentTable:
-    """Differences, the largest first; beside them both models' scores, where there are only two."""
-    mine = sorted((row for row in rows if row.subject in pairs), key=_size)
-    hidden = 0
-    if not both:  # too many to list: those where a difference was shown
-        hidden = len(mine)
-        mine = [row for row in mine if row.status == "found" or row.leaning]
-        hidden -= len(mine)
-    lines = [_line(record, row, _pair_cells(record, rows, row, both), noted=False) for row in mine]
+    """Differences, the largest first and what was not measured last; both models' scores, where there are only two."""
+
+    def size(row: Finding) -> float:
+        value = row.estimates[0].value if row.estimates else None
+        return 1.0 if value is None else -abs(value)
+
+    every = sorted((row for row in rows if row.subject in pairs), key=size)
+    # Of several pairs, too many to list: those where a difference was shown.
+    mine = every if both else [row for row in every if row.status == "found" or row.leaning]
+    found = list[Line]()
+    for row in mine:
+        same = [one for one in rows if (one.code, one.scheme) == (row.code, row.scheme)]
+        own = [_own(record, [one for one in same if one.subject == name]) for name in both]
+        found.append(_line(row, *(own or [words.plain(row.subject)]), _effect(record, row), noted=False))
     heading = f"{words.plain(both[1]) if both else 'second'} loses more, 95 %"
     named = tuple(words.plain(name) for name in both) if both else ("pair",)
     return DeploymentTable(
         title=words.plain(pairs[0]) if len(pairs) == 1 else "",
-        headings=("shipped as", *named, heading, _heading(record, mine)), lines=tuple(lines[:most]),
-        more=max(len(lines) - most, 0) + hidden, scale=_scale(record), paired=True,
+        headings=("shipped as", *named, heading, _heading(record, mine)), lines=tuple(found),
+        hidden=len(every) - len(mine), scale=_scale(record), paired=True,
     )  # fmt: skip
 
 
-def _size(row: Finding) -> float:
-    """Sorts differences: the largest first, and what was not measured last."""
-    value = row.estimates[0].value if row.estimates else None
-    return 1.0 if value is None else -abs(value)
-
-
-def _pair_cells(
-    record: ReportRecord, rows: Sequence[Finding], row: Finding, both: Sequence[str]
-) -> list[tuple[str, Tone]]:
-    gap = _effect(record, row) if row.estimates else ""
-    if not both:
-        return [(words.plain(row.subject), "quiet"), (gap, "quiet")]
-    own = [[one for one in rows if one.subject == name and _same(one, row)] for name in both]
-    return [*(_own(record, one) for one in own), (gap, "quiet")]
-
-
-def _same(one: Finding, row: Finding) -> bool:
-    """Whether two findings are about one way of shipping."""
-    return one.code == row.code and one.scheme == row.scheme
-
-
-def _own(record: ReportRecord, found: Sequence[Finding]) -> tuple[str, Tone]:
+def _own(record: ReportRecord, found: Sequence[Finding]) -> Cell:
     """A model's own score and verdict under one scheme."""
-    score = _named(found[0], "score") if found else []
     if not found:
-        return "", "quiet"
-    stated = f"{_score(record, score[0].value)} {found[0].verdict}" if score else found[0].verdict
-    return stated, verdict_tone(found[0])
+        return Cell()
+    score = _named(found[0], "score")
+    number = _score(record, score[0].value) if score else ""
+    return Cell(found[0].verdict, number, view.tone_of(found[0]))
 
 
-def _matrix(record: ReportRecord, rows: Sequence[Finding], names: Sequence[str], *, most: int) -> DeploymentTable:
+def _matrix(record: ReportRecord, rows: Sequence[Finding], names: Sequence[str]) -> DeploymentTable:
     """Every model's score and verdict under every scheme."""
-    schemes = list(dict.fromkeys((row.code, row.scheme) for row in rows if row.subject in names))
-    lines: list[Line] = []
-    for code, scheme in schemes:
-        same = [row for row in rows if (row.code, row.scheme) == (code, scheme) and row.subject in names]
+    mine, found = [row for row in rows if row.subject in names], list[Line]()
+    for code, scheme in dict.fromkeys((row.code, row.scheme) for row in mine):
+        same = [row for row in mine if (row.code, row.scheme) == (code, scheme)]
         cells = [_own(record, [row for row in same if row.subject == name]) for name in names]
         plain = label(same[0]) if len({label(row) for row in same}) == 1 else "without its worst weight"
-        lines.append(
-            Line(
-                label=plain,
-                cells=tuple(t for t, _ in cells),
-                tones=tuple(t for _, t in cells),
-                verdict="",
-                tone="quiet",
-            )
-        )
-    return DeploymentTable(
-        title="", headings=("shipped as", *(words.plain(name) for name in names), ""), lines=tuple(lines[:most]),
-        more=max(len(lines) - most, 0), scale=_scale(record),
+        found.append(Line(label=plain, cells=tuple(cells), verdict=Cell()))
+    heads = ("shipped as", *(words.plain(name) for name in names), "")
+    return DeploymentTable(title="", headings=heads, lines=tuple(found), scale=_scale(record))
+
+
+# ---- blocks ---------------------------------------------------------------------------------------------------
+
+
+def blocks(record: ReportRecord, *, page: bool) -> list[Block | Drawing]:
+    """The tables of the first screen with their picture: behind the first one, in a terminal before it."""
+    shown, made = lines(record), list[Block | Drawing]()
+    pictures = list(_single_picture(record, shown[0]) if len(shown) == 1 else _several(record) if shown else ())
+    for at, table in enumerate(shown):
+        rows = tuple((line.label, *line.cells, line.verdict) for line in table.lines)
+        last = len(table.headings) - 1
+        narrow = (last - 1, last) if table.paired else (2, last) if table.title else tuple(range(1, last))
+        block = Table(
+            title=_caption(record, table), heads=table.headings, rows=rows, most=MOST_LINES, narrow=narrow,
+            place="first",
+        )  # fmt: skip
+        made += [block] if rows else []
+        if at == 0:
+            made = [*made, *pictures] if page else [*pictures, *made]
+        if table.hidden:
+            more = f"and {table.hidden} more without a shown difference: see every verdict."
+            made.append(Text(text=more if rows else f"No difference was shown in {table.hidden} comparisons."))
+    return made
+
+
+def _unit(record: ReportRecord) -> str:
+    measure = words.plain(record.task.measure)
+    return f"points of {measure}" if record.task.bounded else measure
+
+
+def _caption(record: ReportRecord, table: DeploymentTable) -> str:
+    if table.title and not table.paired:
+        return f"What shipping costs, in {_unit(record)}; in brackets the 95 % interval"
+    if not table.paired:
+        return "Score and verdict of each model"
+    if table.title:
+        return f"Score and verdict of each model; the difference in {_unit(record)}, the largest first"
+    first = words.plain(record.subjects[0].name)
+    return f"How much more each loses than {first}, in {_unit(record)}, the largest first"
+
+
+# ---- picture --------------------------------------------------------------------------------------------------
+
+
+def _sober(record: ReportRecord, lines: Sequence[Line]) -> list[Line]:
+    """Rows without anything to go by where the report is void."""
+    return [replace(line, verdict=line.verdict._replace(tone="quiet")) if record.void else line for line in lines]
+
+
+def _single_picture(record: ReportRecord, table: DeploymentTable) -> Iterator[Drawing]:
+    ranked = dots.ranked(_sober(record, table.lines[:MOST_LINES]), paired=table.paired)
+    if not ranked:
+        return
+    if table.paired:
+        second = words.plain(record.subjects[1].name)
+        title = _gap_axis(record, second if len(second) <= _LONG_NAME else "the second")
+    else:
+        title = tuple(textwrap.wrap(f"lost ({_unit(record)})", _TITLE))
+    scale = dots.DotScale.of(ranked, factor=table.scale, title=title, paired=table.paired)
+    what = "difference" if table.paired else "loss"
+    yield Drawing(
+        alt=f"Dot plot of the {what} at each row of the table, the largest first. {_spoken(ranked, scale)}",
+        draw=lambda: tuple(dots.one(ranked, scale, width=width) for width in (dots.WIDE, dots.NARROW)),
+        note=_legend(scale, what), printed=partial(dots.bars, table), place="first",
+    )  # fmt: skip
+
+
+def _gap_axis(record: ReportRecord, worse: str) -> tuple[str, ...]:
+    return (*textwrap.wrap(f"difference ({_unit(record)})", _TITLE), f"right: {worse} loses more")
+
+
+def _legend(scale: dots.DotScale, what: str) -> str:
+    """How to read the marks."""
+    text = f"Dot: {what}. Line: its 95 % interval. Gray: within the margin ({scale.margin:.3g})."
+    return f"{text} Beyond the margin the axis is compressed." if scale.compressed else text
+
+
+def _spoken(lines: Sequence[Line], scale: dots.DotScale) -> str:
+    stated = (
+        f"{line.label}: {words.interval(dots.times(line.effect, scale.factor))}, {line.verdict.word}"
+        for line in lines
+        if line.effect is not None
+    )
+    return f"{'; '.join(stated)}."
+
+
+def _several(record: ReportRecord) -> Iterator[Drawing]:
+    """All pairs in one chart; where they are too many, a chart each."""
+    first, *rivals = record.subjects
+    by_rival: dict[str, list[Line]] = {}
+    for rival in rivals:
+        names = (first.name, rival.name, f"{first.name} vs {rival.name}")
+        mine = tuple(finding for finding in record.findings if finding.subject in names)
+        alone = msgspec.structs.replace(record, subjects=(first, rival), findings=mine)
+        for table in lines(alone):
+            if table.paired and (ranked := dots.ranked(_sober(record, table.lines), paired=True)):
+                by_rival[rival.name] = ranked
+    every = dots.ranked([line for mine in by_rival.values() for line in mine], paired=True)
+    if not every:
+        return
+    title = _gap_axis(record, "the named one")
+    scale = dots.DotScale.of(every, factor=_scale(record), title=title, paired=True)
+    if len(by_rival) > _MOST_SERIES:
+        for at, (name, mine) in enumerate(by_rival.items()):
+            note = f"{_legend(scale, 'difference')} The {_PANEL_ROWS} largest of each." if at == 0 else ""
+            yield Drawing(
+                title=words.plain(name), note=note, place="first",
+                alt=f"Dot plot of the differences of {words.plain(name)}. {_spoken(mine[:_PANEL_ROWS], scale)}",
+                draw=lambda mine=mine: (dots.one(mine[:_PANEL_ROWS], scale, width=dots.NARROW),),
+            )  # fmt: skip
+        return
+    looks = [drawn.looks(record)[name] for name in by_rival]
+    labels = list(dict.fromkeys(line.label for line in every))[:_PANEL_ROWS]
+    kept = [[line for line in mine if line.label in labels] for mine in by_rival.values()]
+    series = list(zip(looks, kept, strict=True))
+    alt = "Dot plot of the differences of each pair, the largest first. "
+    alt += " ".join(f"{words.plain(name)}: {_spoken(mine, scale)}" for name, mine in by_rival.items())
+    left = len({line.label for line in every}) - len(labels)
+    note = f"{_legend(scale, 'difference')} Filled: shown to differ."
+    yield Drawing(
+        alt=alt, place="first",
+        draw=lambda: tuple(dots.several(labels, series, scale, width=width) for width in (dots.WIDE, dots.NARROW)),
+        legend=tuple(LegendEntry.of(name, look) for name, look in zip(by_rival, looks, strict=True)),
+        note=f"{note} The {len(labels)} rows with the largest differences." if left else note,
     )  # fmt: skip

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from wheeltap.core.records import Estimate
+from wheeltap.core.section import Cell
 from wheeltap.report import figures
-from wheeltap.report.deployment import Line
 from wheeltap.report.figures import Rows, Style
 
 if TYPE_CHECKING:
     import altair as alt
+    from rich.console import Console
 
 WIDE, NARROW = 900, 364
 """Widths of the two drawings of a table: of a page, and of a phone."""
@@ -23,6 +24,45 @@ _COMPRESSED = 8.0
 """Margins from which an axis is compressed beyond the margin: small effects would lie on each other on an even one."""
 
 _STEPS = (1.0, 2.0, 5.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One scheme of one model, or of one pair.
+
+    Attributes:
+        label: What was done to the weights.
+        cells: One a column, between the label and the verdict.
+        verdict: In words, with what would decide it, where it is open.
+        effect: What a picture draws; ``None`` where nothing was measured.
+        margin: In the unit of the effect.
+    """
+
+    label: str
+    cells: tuple[str | Cell, ...]
+    verdict: Cell
+    effect: Estimate | None = None
+    margin: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeploymentTable:
+    """Rows with their headings.
+
+    Attributes:
+        title: The model or pair it is about; empty where it is about several.
+        headings: Of label, cells and verdict.
+        hidden: How many rows without a shown difference were left out.
+        scale: What effects are multiplied by to be shown: 100 for points.
+        paired: Whether effects are differences of two models.
+    """
+
+    title: str
+    headings: tuple[str, ...]
+    lines: tuple[Line, ...]
+    hidden: int = 0
+    scale: float = 1.0
+    paired: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,13 +155,13 @@ def one(lines: Sequence[Line], scale: DotScale, *, width: int) -> "alt.LayerChar
         The chart.
     """
     wide = width == WIDE
-    names = [line.label if wide else f"{line.label}: {line.verdict}" for line in lines]
-    words = [line.verdict for line in lines] if wide else []
+    names = [line.label if wide else f"{line.label}: {line.verdict.word}" for line in lines]
+    words = [line.verdict.word for line in lines] if wide else []
     rows = Rows(names, width=width, step=_WIDE_STEP if wide else _NARROW_STEP, words=words, share=_share(width))
     marks = [_Mark.of(line, scale, rows.at(i)) for i, line in enumerate(lines)]
     layers = [*_ground(lines, scale, rows)]
     for tone in figures.TONES:
-        same = [mark for line, mark in zip(lines, marks, strict=True) if line.tone == tone]
+        same = [mark for line, mark in zip(lines, marks, strict=True) if line.verdict.tone == tone]
         style = Style(colour=figures.TONES[tone], shape=figures.TONE_SHAPES[tone], width=2.2)
         layers += _dots(same, style, scale, rows)
     return figures.finish([*layers, *rows.layers], height=rows.height, width=width, rows=rows)
@@ -148,7 +188,7 @@ def several(
         mine = {line.label: line for line in lines}
         places = [(mine[label], rows.at(i, slot)) for i, label in enumerate(labels) if label in mine]
         for found in (True, False):
-            same = [_Mark.of(line, scale, at) for line, at in places if (line.tone == "alarm") == found]
+            same = [_Mark.of(line, scale, at) for line, at in places if (line.verdict.tone == "alarm") == found]
             layers += _dots(same, style, scale, rows, filled=found)
     return figures.finish([*layers, *rows.layers], height=rows.height, width=width, rows=rows)
 
@@ -218,3 +258,76 @@ def _dots(marks: Sequence[_Mark], style: Style, scale: DotScale, rows: Rows, *, 
         whisker.encode(x=alt.X("low:Q", **x), x2="high:Q", y=y),
         dot.encode(x=alt.X("value:Q", **x), y=y),
     ]
+
+
+# ---- in a terminal ----------------------------------------------------------------------------------------------
+
+_BAR_LABEL, _NARROW_LABEL, _NARROW_SCREEN = 28, 16, 76
+_MOST_BARS = 15
+_CUT = 6.0
+"""Margins at which an axis of bars ends."""
+
+
+def bars(shown: DeploymentTable, console: "Console") -> None:
+    """Print a bar for each row: the effect, its interval, and the margin as a line. Not for several pairs at once."""
+    from rich.text import Text
+
+    from wheeltap.report.sections import STYLES
+
+    drawn = [line for line in shown.lines[:_MOST_BARS] if line.effect is not None and line.effect.value is not None]
+    if not drawn or not shown.title:
+        return
+    label = _BAR_LABEL if console.width >= _NARROW_SCREEN else _NARROW_LABEL
+    axis = _Axis(drawn, paired=shown.paired, width=min(max(console.width - label - 2, 20), 60))
+    what = "difference" if shown.paired else "lost"
+    caption = f"{what}: #, with its 95 % interval; {axis.mark} is the margin ({shown.scale * drawn[0].margin:.3g})"
+    console.print(Text(caption, style="dim"), highlight=False)
+    for line in drawn:
+        text = Text(f"{line.label if len(line.label) <= label else f'{line.label[: label - 1]}…':<{label}} ")
+        text.append(axis.bar(line), style="" if line.verdict.tone == "quiet" else STYLES[line.verdict.tone])
+        console.print(text, highlight=False, no_wrap=True)
+
+
+class _Axis:
+    """Where a value falls among the columns of a bar chart.
+
+    Args:
+        lines: What is drawn.
+        paired: Whether effects may point either way.
+        width: Columns.
+    """
+
+    mark = "|"
+
+    def __init__(self, lines: list[Line], *, paired: bool, width: int) -> None:
+        ends = [end for line in lines if line.effect for end in (line.effect.value, line.effect.low, line.effect.high)]
+        known = [end for end in ends if end is not None]
+        most = max(line.margin for line in lines)
+        # Cut: one broken row must not squeeze those that the margin decides.
+        self.high = min(max([*known, 1.5 * most]), _CUT * most)
+        self.low = max(min([*known, -1.5 * most if paired else 0.0]), -_CUT * most)
+        self.paired, self.width = paired, width
+
+    def place(self, value: float) -> int:
+        """Column of a value."""
+        share = (value - self.low) / ((self.high - self.low) or 1.0)
+        return round(min(max(share, 0.0), 1.0) * (self.width - 1))
+
+    def bar(self, line: Line) -> str:
+        """One row: interval, bar over it, zero and margin marked."""
+        effect = line.effect
+        assert effect is not None and effect.value is not None, "only drawn rows have bars"
+        cells = [" "] * self.width
+        low = self.low if effect.low is None else effect.low
+        high = self.high if effect.high is None else effect.high
+        self._fill(cells, low, high, "-")
+        self._fill(cells, min(0.0, effect.value), max(0.0, effect.value), "=")
+        cells[self.place(0.0)] = ":"
+        for margin in (line.margin, -line.margin) if self.paired else (line.margin,):
+            cells[self.place(margin)] = self.mark
+        cells[self.place(effect.value)] = ">" if effect.value > self.high else "<" if effect.value < self.low else "#"
+        return "".join(cells).rstrip()
+
+    def _fill(self, cells: list[str], low: float, high: float, mark: str) -> None:
+        for at in range(self.place(low), self.place(high) + 1):
+            cells[at] = mark

@@ -1,16 +1,22 @@
 """The report as one self-contained page: no font, no address to fetch; one drawing serves both themes."""
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from wheeltap.core.report import ReportRecord
-from wheeltap.report import cohorts, deployment, drawn, figures, page_top, sections, view, words
-from wheeltap.report.drawn import CHART_COLOURS, markup
+from wheeltap.core.section import Table, Text
+from wheeltap.report import cohorts, deployment, figures, sections, shown, view, words
+from wheeltap.report.blocks import CHART_COLOURS, markup
 from wheeltap.report.origin import origin
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 __all__ = ["CHART_COLOURS", "DARK", "environment", "fragment", "markup", "page"]
+
+_MOST_SAID, _SHORT = 3, 60
+"""Lines of the headline that are not folded away, after the first; letters below which its first sentence is shown with
+the next one."""
 
 # Dark counterparts of figures.SERIES, in its order: each reads at 4.5 to 1 or better on the dark page.
 DARK = ("#7fb0ff", "#ffa25c", "#74cf98", "#d79be8", "#5fd0de", "#ff8e9c", "#d9c54a", "#b7b7c9")
@@ -25,15 +31,32 @@ def page(record: ReportRecord) -> str:
     Returns:
         A complete HTML document.
     """
-    parts = {**_frame(record), **sections.page(record.sections)}
-    if record.study is not None:
-        parts |= cohorts.context(record, record.study)
-        return environment().get_template("study.html.j2").render(parts)
-    return environment().get_template("report.html.j2").render({**parts, **_top(record), **_detail(record)})
+    study = record.study
+    first = sections.page(parts := shown.first(record, page=True))
+    rest = [*shown.detail(record), *shown.ending(record)]
+    both = {**sections.page([*parts, *rest]), "count": len(first["sections"])}
+    failed = [words.plain(control.name) for control in record.controls if control.status == "failed"]
+    subjects = [(words.plain(s.name), f"{s.parameters:,}", words.plain(s.fingerprint)) for s in record.subjects]
+    provenance = [(words.plain(key), words.scalar(value)) for key, value in sorted(record.provenance.items())]
+    frame = {
+        **_top(record), **both, "palette": list(zip(figures.SERIES, DARK, strict=True)), "failed": failed,
+        "chart_colours": CHART_COLOURS, "command": words.plain(record.command), "origin": origin(record),
+        "subjects": subjects, "provenance": provenance, "recorded": view.is_recorded(record),
+        "unproven": () if study is not None else [sections.page([shown.unproven(record)])["sections"][0]],
+        "title": words.plain(record.task.name if study is None else study.name),
+    }  # fmt: skip
+    if study is not None:
+        terms = [(words.plain(row.metric.title), cohorts.reads(row)) for row in cohorts.rows(study)]
+        reading = {"explanation": words.STUDY_EXPLANATION, "terms": [*terms, *words.STUDY_READING]}
+    else:
+        own = words.LENS_READING if view.is_recorded(record) else words.READING
+        instruments = [(view.name_of(record, code), _reads(record, code)) for code in view.codes(record)]
+        reading = {"explanation": view.explanation(record), "terms": [*instruments, *own]}
+    return environment().get_template("page.html.j2").render({**frame, **reading})
 
 
 def fragment(record: ReportRecord) -> str:
-    """Headline, deployment table and notes, for a notebook; every verdict where no deployment was asked about.
+    """Headline, tables and notes, for a notebook.
 
     Args:
         record: The report.
@@ -41,8 +64,11 @@ def fragment(record: ReportRecord) -> str:
     Returns:
         An HTML fragment.
     """
-    first = _top(record) if record.study is None else cohorts.top(record, record.study)
-    return environment().get_template("summary.html.j2").render({**_frame(record), **first})
+    blocks = [block for part in shown.first(record, page=True) for block in part.blocks]
+    first = [block for block in blocks if block.place == "first"]
+    shown_tables = [sections.table_view(block) for block in first if isinstance(block, Table)]
+    said = [text for block in first if isinstance(block, Text) for text in words.paragraphs(block.text)]
+    return environment().get_template("summary.html.j2").render({**_top(record), "tables": shown_tables, "texts": said})
 
 
 def environment() -> "Environment":
@@ -66,51 +92,22 @@ def _shown(value: object) -> object:
     return words.plain(value, lines=True) if type(value) is str else value
 
 
-def _frame(record: ReportRecord) -> dict[str, Any]:
-    """What every page has."""
-    return {
-        "record": record,
-        "recorded": view.is_recorded(record),
-        "words": words,
-        "palette": list(zip(figures.SERIES, DARK, strict=True)),
-        "chart_colours": CHART_COLOURS,
-        "command": words.plain(record.command),
-        "said": page_top.said(record),
-        "examples": view.examples(record),
-        "controls_line": deployment.controls_line(record),
-        "failed": [control.name for control in view.controls(record) if control.status == "failed"],
-        "controls": view.controls(record),
-        "cost": view.cost_line(record),
-        "origin": origin(record),
-        "groups": [(group, page_top.verdicts(group)) for group in view.groups(record)],
-        "subjects": [(words.plain(s.name), f"{s.parameters:,}", words.plain(s.fingerprint)) for s in record.subjects],
-        "provenance": [(words.plain(key), words.scalar(value)) for key, value in sorted(record.provenance.items())],
-    }
-
-
 def _top(record: ReportRecord) -> dict[str, Any]:
-    """What the first screen of a report on models shows."""
+    """What stands above the first table and below it: the answer, models, examples and controls, notes."""
+    study, (line, *others) = record.study, view.headlines(record)
+    sentences, count = re.split(r"(?<=[.!?]) (?=[A-Z])", line), 1
+    while count < len(sentences) and len(" ".join(sentences[:count])) < _SHORT:
+        count += 1
+    small = [*filter(None, [" ".join(sentences[count:])]), *others]
+    if study is None:
+        facts = f"{view.examples(record)}; {deployment.controls_line(record)}"
+        notes, heads = deployment.notes(record, read_on=""), sections.table_view(deployment.heads(record))["parts"]
+    else:
+        facts, notes, heads = cohorts.facts(record, study), (), []
     return {
-        "heads": deployment.heads(record),
-        "shipped": page_top.tables(record),
-        "notes": deployment.notes(record, read_on=""),
-        "verdicts": view.score_table(record),
-        "parts": view.parts(view.score_table(record)),
-    }
-
-
-def _detail(record: ReportRecord) -> dict[str, Any]:
-    """What stands below it."""
-    return {
-        "picture": page_top.picture(record),
-        "explanation": view.explanation(record),
-        "forests": drawn.forests(record),
-        "legend": drawn.legend(record),
-        "curves": drawn.dosed(record),
-        "survival": drawn.matched(record),
-        "maps": drawn.maps(record),
-        "instruments": [(view.name_of(record, code), _reads(record, code)) for code in view.codes(record)],
-    }
+        "record": record, "words": words, "large": " ".join(sentences[:count]), "small": small[:_MOST_SAID],
+        "folded": small[_MOST_SAID:], "heads": heads, "facts": facts, "notes": notes,
+    }  # fmt: skip
 
 
 def _reads(record: ReportRecord, code: str) -> str:

@@ -2,17 +2,20 @@
 
 import base64
 import hashlib
+import re
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
+from wheeltap.core.records import Estimate
 from wheeltap.core.registry import Registry
-from wheeltap.core.section import Axis, Block, Chart, Graph, Pictures, Section, Series, Table, Text, Widget
+from wheeltap.core.section import Axis, Cell, Chart, Graph, Pictures, Section, Series, Table, Text, Tone, Widget
 from wheeltap.report import figures, words
-from wheeltap.report.drawn import LegendEntry, markup
+from wheeltap.report.blocks import Drawing, FindingList, LegendEntry, ReportPart, markup
 from wheeltap.report.lines import wrapped
 
 if TYPE_CHECKING:
@@ -20,11 +23,15 @@ if TYPE_CHECKING:
 
     import altair as alt
     from rich.console import Console
+    from rich.text import Text as Words
 
 T = TypeVar("T")
 
-_MOST_ROWS: Final = 8
-"""Rows of a table on the first screen; of more, the last one is kept too."""
+_PAGE_ROWS, _MOST_COLUMNS = 15, 6
+"""Rows of a table on the page that are not folded away; columns side by side, where each holds several parts."""
+
+_LABEL, _SHORT_LABEL, _NARROW = 28, 16, 76
+"""Columns of a terminal for what a row is called, in one line or at least; those below which a screen is narrow."""
 
 _HEIGHT: Final = 260
 _LONGEST: Final = 26
@@ -49,63 +56,97 @@ widgets: Final = Registry("widget", "wheeltap.widgets", {}, WidgetDrawing)
 # ---- the page ---------------------------------------------------------------------------------------------------
 
 
-def page(sections: Sequence[Section]) -> dict[str, Any]:
+def page(sections: Sequence[Section | ReportPart]) -> dict[str, Any]:
     """What the templates show of them, the scripts that they need, and what a policy must allow for these."""
     blocks = [block for section in sections for block in section.blocks]
-    graphs = any(isinstance(block, Graph) for block in blocks)
-    script = _script() if graphs else ""
-    sources = [f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"] if graphs else []
+    sources, script = list[str](), ""
+    if any(isinstance(block, Graph) for block in blocks):
+        script = resources.files("wheeltap.report").joinpath("templates/graph.js").read_text("utf-8")
+        sources = [f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"]
     for name in dict.fromkeys(block.name for block in blocks if isinstance(block, Widget)):
         sources += widgets.get(name)().sources() if name in set(widgets) else ()
-    return {
-        "sections": [_section(f"section-{at + 1}", one) for at, one in enumerate(sections)],
-        "script": markup(script),
-        "sources": " ".join(sources),
-    }
+    seen = Counter[str]()
+    shown: list[dict[str, Any]] = []
+    for section in sections:
+        name = re.sub(r"[^a-z]+", "-", section.title.lower()).strip("-") or "section"
+        seen[name] += 1
+        shown.append(_section(name if seen[name] == 1 else f"{name}-{seen[name]}", section))
+    return {"sections": shown, "script": markup(script), "sources": " ".join(sources)}
 
 
-def _section(name: str, section: Section) -> dict[str, Any]:
+def _section(name: str, section: Section | ReportPart) -> dict[str, Any]:
     """A section, with charts that follow each other in one group."""
     groups: list[dict[str, Any]] = []
     for block in section.blocks:
-        shown = {"kind": str(type(block).__struct_config__.tag), "place": block.place, **_PAGE[type(block)](block)}
-        grid = isinstance(block, Chart) and block.place != "folded"
+        shown = {"kind": type(block).__name__.lower(), "place": block.place, **_PAGE[type(block)](block)}
+        grid = isinstance(block, Chart | Drawing) and block.place != "folded" and not shown.get("slim")
         if grid and groups and groups[-1]["grid"]:
             groups[-1]["blocks"].append(shown)
         else:
             groups.append({"grid": grid, "blocks": [shown]})
     return {
-        "id": name, "title": words.plain(section.title), "says": words.paragraphs(section.says), "groups": groups,
-        "folded": section.folded, "first": any(block.place == "first" for block in section.blocks),
+        "id": f"s-{name}", "title": words.plain(section.title), "says": words.paragraphs(section.says),
+        "groups": groups, "folded": section.folded,
+        "note": section.note if isinstance(section, ReportPart) else "",
+        "first": any(one.place == "first" for one in section.blocks),
         "wide": any(isinstance(block, Widget) for block in section.blocks),
     }  # fmt: skip
 
 
-def _script() -> str:
-    return resources.files("wheeltap.report").joinpath("templates/graph.js").read_text("utf-8")
-
-
 def _page_text(block: Text) -> dict[str, Any]:
-    return {"text": words.paragraphs(block.text)}
+    return {"text": words.paragraphs(block.text), "title": "More"}
 
 
-def _page_table(block: Table) -> dict[str, Any]:
+def table_view(block: Table) -> dict[str, Any]:
+    """A table as templates show it: without empty columns, in parts that fit side by side, long ones folded."""
+    right, rows = _numeric(block), [[_cell(cell) for cell in row] for row in block.rows]
+    kept = [at for at in range(1, len(block.heads)) if any(any(row[at].values()) for row in rows)]
+    several = any(isinstance(cell, Cell) for row in block.rows for cell in row[1:])
+    most = _MOST_COLUMNS if several and not (block.narrow and block.heads[-1]) else max(len(kept), 1)
+    parts = [[0, *kept[start : start + most]] for start in range(0, len(kept), most)] or [[0]]
+    style = "shipped" if block.narrow else "score" if several else ""
+    limit = max(block.most, _PAGE_ROWS)
     return {
-        "title": words.plain(block.title), "heads": list(map(words.plain, block.heads)),
-        "rows": _cells(block), "right": _numeric(block),
+        "title": words.plain(block.title), "style": style, "lone": several and len(kept) == 1,
+        "parts": [
+            {
+                "heads": [words.plain(block.heads[at]) for at in part],
+                "right": [right[at] and bool(at) for at in part],
+                "rows": [[row[at] for at in part] for row in rows[:limit]],
+                "rest": [[row[at] for at in part] for row in rows[limit:]],
+            }
+            for part in parts
+        ],
     }  # fmt: skip
 
 
-def _cells(table: Table) -> list[list[str]]:
-    return [
-        [words.plain(cell) if isinstance(cell, str) else words.interval(cell) for cell in row] for row in table.rows
-    ]
+def _cell(cell: str | Estimate | Cell) -> dict[str, str]:
+    if isinstance(cell, Cell):
+        value, bracket = _parts(cell.number)
+        note = words.plain(cell.note)
+        return {"text": "", "value": value, "bracket": bracket, "word": words.plain(cell.word), "tone": cell.tone,
+                "note": note} if cell != Cell() else {}  # fmt: skip
+    text = words.plain(cell) if isinstance(cell, str) else words.interval(cell)
+    return {"text": text, "value": "", "bracket": "", "word": "", "note": ""}
+
+
+def _parts(number: str) -> tuple[str, str]:
+    """Value and interval."""
+    value, mark, bracket = words.plain(number).partition(" [")
+    return value, f"[{bracket}" if mark else ""
 
 
 def _numeric(table: Table) -> list[bool]:
-    """Which columns hold numbers and no sentences."""
-    columns = ([row[at] for row in _cells(table)] for at in range(len(table.heads)))
-    return [all(len(cell) <= _LONGEST for cell in column) for column in columns]
+    """Which columns hold numbers and no sentences, so that they end at one line."""
+    found: list[bool] = []
+    for at in range(len(table.heads)):
+        texts = [printed(row[at]).plain for row in table.rows]
+        own = any(isinstance(row[at], Cell) for row in table.rows) and not table.narrow
+        found.append(not own and all(len(text) <= _LONGEST and _NUMBER.match(text) for text in texts if text))
+    return found
+
+
+_NUMBER: Final = re.compile(r"x |-?\d")
 
 
 def _page_chart(block: Chart) -> dict[str, Any]:
@@ -113,7 +154,15 @@ def _page_chart(block: Chart) -> dict[str, Any]:
     legend = [LegendEntry.of(name, look, width=look.width) for name, look in looks.items()] if len(looks) > 1 else []
     return {
         "title": words.plain(block.title), "svg": markup(figures.svg(draw(block))), "alt": words.plain(block.alt),
-        "legend": legend, "note": words.plain(block.note),
+        "legend": legend, "note": words.plain(block.note), "slim": "", "code": "", "chip": None,
+    }  # fmt: skip
+
+
+def _page_drawing(block: Drawing) -> dict[str, Any]:
+    wide, *slim = (markup(figures.svg(chart)) for chart in block.draw())
+    return {
+        "title": words.plain(block.title), "svg": wide, "slim": slim[0] if slim else "", "alt": block.alt,
+        "code": words.plain(block.code), "chip": block.chip, "legend": block.legend, "note": words.plain(block.note),
     }  # fmt: skip
 
 
@@ -138,8 +187,8 @@ def _page_widget(block: Widget) -> dict[str, Any]:
 
 
 _PAGE: "Final[Mapping[type, Callable[[Any], dict[str, Any]]]]" = {
-    Text: _page_text, Table: _page_table, Chart: _page_chart, Graph: _page_graph, Pictures: _page_pictures,
-    Widget: _page_widget,
+    Text: _page_text, Table: table_view, Chart: _page_chart, Drawing: _page_drawing, Graph: _page_graph,
+    Pictures: _page_pictures, Widget: _page_widget, FindingList: vars,
 }  # fmt: skip
 
 
@@ -219,8 +268,11 @@ def _layers(one: Series, look: figures.Style | None, x: Any, y: Any) -> Iterator
 
 # ---- the terminal -----------------------------------------------------------------------------------------------
 
+STYLES: Final[dict[Tone, str]] = {"alarm": "bold red", "warn": "yellow", "calm": "green", "quiet": "dim"}
+"""By tone."""
 
-def terminal(sections: Sequence[Section], console: "Console", *, full: bool = False) -> None:
+
+def terminal(sections: Sequence[Section | ReportPart], console: "Console", *, full: bool = False) -> None:
     """Print the first blocks of every section; with ``full``, all that text can show.
 
     Args:
@@ -228,29 +280,36 @@ def terminal(sections: Sequence[Section], console: "Console", *, full: bool = Fa
         console: Where to.
         full: Whether everything is printed, each section with its title.
     """
-    for at, section in enumerate(sections):
+    begun = False
+    for section in sections:
         blocks = [block for block in section.blocks if full or block.place == "first"]
         if not (blocks or section.says):
             continue
-        if at:
+        if begun:
             console.print()
-        if full or section.folded:
+        begun = True
+        if section.title and (full or section.folded):
             wrapped(console, f"{section.title}{'' if full else ':'}", style="bold")
         for text in words.paragraphs(section.says):
             wrapped(console, text)
-        for block in blocks:
+        for at, block in enumerate(blocks):
+            if at and isinstance(block, Table):
+                console.print()
             _print(block, console, full=full)
 
 
-def _print(block: Block, console: "Console", *, full: bool) -> None:
+def _print(block: Any, console: "Console", *, full: bool) -> None:
     match block:
         case Text():
             for text in words.paragraphs(block.text):
-                wrapped(console, text)
+                wrapped(console, text, hang=2 if text.startswith("- ") else 0)
         case Table():
             _grid(block, console, full=full)
         case Chart():
             wrapped(console, f"{block.title}: {block.alt}", style="dim")
+        case Drawing():
+            if block.printed is not None:
+                block.printed(console)
         case Graph():
             wrapped(
                 console,
@@ -259,8 +318,28 @@ def _print(block: Block, console: "Console", *, full: bool) -> None:
             )
         case Pictures():
             wrapped(console, f"{block.title or 'Pictures'}: {len(block.pictures):,}, on the page.", style="dim")
-        case Widget():
+        case FindingList():
+            _findings(block, console)
+        case _:
             wrapped(console, block.alt, style="dim")
+
+
+_TELL: Final = re.compile(r"^(.+?)(?: examples)? would tell$")
+
+
+def printed(cell: str | Estimate | Cell) -> "Words":
+    """A cell as the terminal shows it, in one line."""
+    from rich.text import Text as Words
+
+    if not isinstance(cell, Cell):
+        return Words(words.plain(cell) if isinstance(cell, str) else words.interval(cell))
+    parts = [Words(words.plain(cell.number))] if cell.number else []
+    if cell.word:
+        parts.append(Words(words.plain(cell.word), style="" if cell.tone == "quiet" else STYLES[cell.tone]))
+    if cell.note:  # in short: a row is one line
+        note = _TELL.sub(r"needs \1", words.plain(cell.note))
+        parts.append(Words(f"({note})"))
+    return Words(" ").join(parts)
 
 
 def _grid(table: Table, console: "Console", *, full: bool) -> None:
@@ -268,27 +347,72 @@ def _grid(table: Table, console: "Console", *, full: bool) -> None:
     from rich.table import Table as Grid
     from rich.text import Text as Words
 
-    if table.title:
+    if table.title and not table.narrow:
         wrapped(console, f"{table.title}:", style="dim")
-    rows = _cells(table)
-    if not full and len(rows) > _MOST_ROWS:
-        rows = [*rows[: _MOST_ROWS - 1], rows[-1]]
-    longest, right = max(map(len, (*(row[0] for row in rows), table.heads[0]))), _numeric(table)
-    label = min(longest, max(console.width // 3, 12))
-    widths = [max(map(len, (*(row[at] for row in rows), *head.split(), ""))) for at, head in enumerate(table.heads)]
-    room, gap = console.width - label, 2 if sum(widths[1:]) + 2 * len(widths) + label <= console.width else 1
-    for chunk in fitting(range(1, len(table.heads)), lambda at: widths[at] + gap, room=room - gap):
-        grid = Grid(box=None, padding=(0, gap, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
-        spare = console.width - sum(widths[at] + gap for at in chunk) - gap
-        grid.add_column(Words(table.heads[0]), max_width=max(label, min(longest, spare)), overflow="fold")
+    rows = table.rows if full or len(table.rows) <= table.most else (*table.rows[: table.most - 1], table.rows[-1])
+    cells, right = [[printed(cell) for cell in row] for row in rows], _numeric(table)
+    heads = [words.plain(head) for head in table.heads]
+    kept = [at for at in range(1, len(heads)) if any(row[at].plain for row in cells)]
+    if table.narrow and console.width < _NARROW:
+        kept = [at for at in kept if at in table.narrow]
+    whole = [max(map(len, (*(row[at].plain for row in cells), *head.split(), ""))) for at, head in enumerate(heads)]
+    parts = [max(map(len, (*(_unbroken(row[at]) for row in rows), *head.split(), ""))) for at, head in enumerate(heads)]
+    third = console.width // 3
+    shared = third if sum(parts[at] + 1 for at in kept) + third < console.width else console.width // 5
+    label = min(whole[0], _SHORT_LABEL if table.narrow else max(shared, 12))
+    gap = 2 if not table.narrow and sum(whole[at] + 2 for at in kept) + label <= console.width else 1
+    for chunk in fitting(kept, lambda at: parts[at] + gap, room=console.width - label):
+        # Room for whole cells comes before that for the first column, and last is that for headings in one line.
+        wide, spare = {0: label, **{at: parts[at] for at in chunk}}, console.width - label
+        spare -= sum(parts[at] + gap for at in chunk)
+        wanted = [*((at, whole[at]) for at in (*chunk, 0)), *((at, len(heads[at])) for at in reversed(chunk))]
+        for at, most in wanted:
+            more = min(max(most - wide[at], 0), spare)
+            wide[at], spare = wide[at] + more, spare - more
+        cut = bool(table.narrow) and wide[0] >= min(whole[0], _LABEL)
+        grid = Grid(box=None, padding=(0, gap, 0, 0), pad_edge=False, show_edge=False, show_header=any(heads),
+                    header_style="bold")  # fmt: skip
+        grid.add_column(Words(heads[0]), width=wide[0], no_wrap=cut, overflow="ellipsis" if cut else "fold")
         for at in chunk:
             side = "right" if right[at] else "left"
-            grid.add_column(Words(table.heads[at]), justify=side, min_width=min(widths[at], room), overflow="fold")
-        for row in rows:
-            grid.add_row(Words(row[0]), *(Words(row[at]) for at in chunk))
+            grid.add_column(Words(heads[at]), justify=side, width=wide[at], overflow="fold")
+        for row in cells:
+            grid.add_row(row[0], *(row[at] for at in chunk))
         console.print(grid, highlight=False)
     if len(rows) < len(table.rows):
         wrapped(console, f"and {len(table.rows) - len(rows)} more: --full", style="dim")
+
+
+def _unbroken(cell: str | Estimate | Cell) -> str:
+    """The longest part of a cell that stands in one line at any width."""
+    if isinstance(cell, Cell):
+        return max((cell.number, cell.word, *cell.note.split()), key=len)
+    text = printed(cell).plain
+    return text if len(text) <= _LONGEST else max(text.split(), key=len)[:_LONGEST]
+
+
+def _findings(block: FindingList, console: "Console") -> None:
+    """Findings in full; in one line for each verdict those that need no reading."""
+    wrapped(console, block.label, style="bold", indent=1)
+    for one in block.findings:
+        if one.loud:
+            wrapped(console, f"{one.word}: {one.title} ({one.code})", style=STYLES[one.tone], indent=3, hang=2)
+            for name, value, _ in one.estimates:
+                wrapped(console, f"{name}: {value}", indent=5)
+            if one.detectable:
+                wrapped(console, f"smallest detectable effect: {one.detectable}", style="dim", indent=5)
+            for text in one.because:
+                wrapped(console, text, indent=5)
+    quiet = [one for one in block.findings if not one.loud]
+    codes = [one.code for one in quiet]
+    for word in dict.fromkeys(one.word for one in quiet):
+        said = list[str]()
+        for one in quiet:
+            if one.word == word:
+                least = f"smallest detectable {one.detectable}" if one.detectable else ""
+                name = one.title if codes.count(one.code) > 1 or one.answer else one.name
+                said.append(f"{name} ({'; '.join(part for part in (one.answer, one.code, least) if part)})")
+        wrapped(console, f"{word}: {'; '.join(said)}", indent=3, hang=2)
 
 
 def fitting(several: Sequence[T], width: Callable[[T], int], *, room: int) -> list[list[T]]:

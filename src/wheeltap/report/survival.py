@@ -20,38 +20,22 @@ _WIDTH = 460
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
-    """The score at one dose.
-
-    Attributes:
-        dose: In words, with its unit where it is short.
-        norm: ||change|| / ||weights||, in words; empty where it is not known.
-        kept: Share of the above-chance score that is kept, clipped to 0 to 1; ``None`` where there is nothing to keep.
-    """
-
-    dose: str
-    norm: str
-    score: str
-    bracket: str
-    kept: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Strip:
     """One way of changing the weights of one subject, mildest first.
 
     Attributes:
         label: The instrument and which way of it.
         half: Dose at which half of the above-chance score is lost.
-        norm_at_half: Size of the change there.
+        size: Of the change there, ||change|| / ||weights||.
+        steps: Dose, score with its interval and size of the change, mildest first.
     """
 
     code: str
     label: str
     unit: str
-    steps: tuple[Step, ...]
     half: str
-    norm_at_half: str
+    size: str
+    steps: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,58 +61,28 @@ def sized(record: ReportRecord, subject: str) -> list[Curve]:
     mine = [
         c
         for c in record.curves
-        if words.plain(c.subject) == words.plain(subject) and c.role == "subject" and _has_size(c)
+        if words.plain(c.subject) == words.plain(subject)
+        and c.role == "subject"
+        and any(norm is not None for norm in c.norms)
     ]
     return sorted(mine, key=lambda curve: (curve.code, bool(curve.variant)))
 
 
-def _has_size(curve: Curve) -> bool:
-    return any(norm is not None for norm in curve.norms)
-
-
-def _mildest_first(curve: Curve) -> list[int]:
-    """Places of a curve's doses by damage: fewer bits are more of it."""
-    order = list(range(len(curve.doses)))
-    return order[::-1] if curve.unit == "bits" else order
-
-
-def _label(record: ReportRecord, curve: Curve) -> str:
-    name = view.name_of(record, curve.code)
-    return f"{name}: {words.plain(curve.variant)}" if curve.variant else name
-
-
-def _clean(record: ReportRecord, subject: str) -> float | None:
-    score = (
-        f.estimates[0].value
-        for f in record.findings
-        if f.subject == subject and view.is_score(record, f.code) and f.estimates
-    )
-    return next(score, None)
-
-
 def _strip(record: ReportRecord, curve: Curve) -> Strip:
-    clean = _clean(record, curve.subject)
+    order = list(range(len(curve.doses)))
+    steps: list[str] = []
+    for at in order[::-1] if curve.unit == "bits" else order:  # fewer bits are more damage
+        norm, ends = curve.norms[at] if curve.norms else None, (curve.low[at], curve.high[at])
+        low, high = (words.OPEN if end is None else words.number(end, like=ends) for end in ends)
+        size = "" if norm is None else f", size {norm:.2g}"
+        steps.append(f"{curve.doses[at]:.3g}: {words.number(curve.score[at], like=ends)} [{low}, {high}]{size}")
+    name = view.name_of(record, curve.code)
     return Strip(
-        code=curve.code,
-        label=_label(record, curve),
-        unit=words.plain(curve.unit),
-        steps=tuple(_step(curve, at, clean) for at in _mildest_first(curve)),
+        code=curve.code, label=f"{name}: {words.plain(curve.variant)}" if curve.variant else name,
+        unit=words.plain(curve.unit), steps="; ".join(steps),
         half="not measured" if curve.half is None else words.interval(curve.half),
-        norm_at_half=words.number(norm) if (norm := norm_at_half(curve)) is not None else "",
-    )
-
-
-def _step(curve: Curve, at: int, clean: float | None) -> Step:
-    norm, score = curve.norms[at] if curve.norms else None, curve.score[at]
-    above = None if clean is None else clean - curve.chance
-    ends = (curve.low[at], curve.high[at])
-    return Step(
-        dose=f"{curve.doses[at]:.3g}",
-        norm="" if norm is None else f"{norm:.2g}",
-        score=words.number(score, like=ends),
-        bracket=f"[{', '.join(words.OPEN if end is None else words.number(end, like=ends) for end in ends)}]",
-        kept=None if not above else min(max((score - curve.chance) / above, 0.0), 1.0),
-    )
+        size=words.number(norm) if (norm := norm_at_half(curve)) is not None else "",
+    )  # fmt: skip
 
 
 def norm_at_half(curve: Curve) -> float | None:

@@ -1,15 +1,16 @@
 """The report arranged for reading, as plain strings: what the terminal and the page both show."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
 from wheeltap.core.plain import many
-from wheeltap.core.records import UNCOVERED, BlockMap, Control, Finding, FindingStatus
+from wheeltap.core.records import UNCOVERED, Finding, FindingStatus
 from wheeltap.core.report import ReportRecord
+from wheeltap.core.section import Cell, Place, Table, Tone
 from wheeltap.plans.plan import CUT, GROUPED
 from wheeltap.report import estimates, words
-from wheeltap.report.words import Tone
+from wheeltap.report.blocks import FindingList, FindingView
 
 _SEVERITY: tuple[FindingStatus, ...] = (
     "void",
@@ -21,130 +22,6 @@ _SEVERITY: tuple[FindingStatus, ...] = (
     "not_applicable",
     "skipped",
 )
-
-
-MOST_COLUMNS = 5
-"""Models or pairs side by side: more do not fit a page."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One instrument on one subject or pair: a verdict in words, a value and its interval."""
-
-    word: str = ""
-    value: str = ""
-    bracket: str = ""
-    tone: Tone = "quiet"
-    caption: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One subject or pair."""
-
-    label: str
-    note: str
-    cells: tuple[Cell, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowGroup:
-    """Rows of one kind; ``captions`` say what the number in each column is."""
-
-    title: str
-    captions: tuple[str, ...]
-    rows: tuple[Row, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Column:
-    """A heading in plain words and its code; ``claim`` where the code stands for several claims of one subject."""
-
-    code: str
-    name: str
-    claim: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreTable:
-    """Score versus inside: networks first, then pairs."""
-
-    columns: tuple[Column, ...]
-    sections: tuple[RowGroup, ...]
-    levels: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claim:
-    """One instrument or claim on every model or pair of a part; ``caption`` says what its numbers are."""
-
-    name: str
-    code: str
-    caption: str
-    cells: tuple[Cell, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """Some of the models or pairs, with everything that was claimed of them; ``label`` says what a row is."""
-
-    title: str
-    heads: tuple[tuple[str, str], ...]
-    claims: tuple[Claim, ...]
-    label: str = "Claim"
-
-
-@dataclass(frozen=True, kw_only=True)
-class FindingView:
-    """One finding in words. ``loud`` ones are given in full everywhere; ``answer`` is what ``word`` leaves unsaid."""
-
-    code: str
-    name: str
-    title: str
-    word: str
-    tone: Tone
-    estimates: tuple[tuple[str, str, str], ...]
-    detectable: str
-    because: tuple[str, ...]
-    loud: bool
-    answer: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """All findings about one subject or pair."""
-
-    label: str
-    pair: bool
-    findings: tuple[FindingView, ...]
-
-    @property
-    def loud(self) -> bool:
-        """Whether any finding needs to be read."""
-        return any(finding.tone == "alarm" for finding in self.findings)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ControlView:
-    """One control in words."""
-
-    name: str
-    kind: str
-    status: str
-    tone: Tone
-    estimates: tuple[tuple[str, str, str], ...]
-    because: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FragileBlock:
-    """One block and what disturbing it alone costs."""
-
-    subject: str
-    instrument: str
-    dose: str
-    block: str
-    drop: str
 
 
 def is_recorded(record: ReportRecord) -> bool:
@@ -160,7 +37,9 @@ def headlines(record: ReportRecord) -> tuple[str, ...]:
 
 def codes(record: ReportRecord) -> tuple[str, ...]:
     """Finding codes of the report, the benchmark score first."""
-    return tuple(sorted({finding.code for finding in record.findings}, key=lambda code: _place(record, code)))
+    return tuple(
+        sorted({finding.code for finding in record.findings}, key=lambda code: (not is_score(record, code), code))
+    )
 
 
 def pairs(record: ReportRecord) -> tuple[str, ...]:
@@ -170,44 +49,43 @@ def pairs(record: ReportRecord) -> tuple[str, ...]:
     return tuple(name for name in named if name not in single and " vs " in name)
 
 
-def score_table(record: ReportRecord) -> ScoreTable:
-    """The score-versus-inside table of ``record``."""
+def verdict_tables(record: ReportRecord, *, place: Place = "page") -> list[Table]:
+    """Every claim on every model, then on every pair: its number and verdict."""
     stated = [code for code in codes(record) if not is_census(record, code)] or codes(record)
-    columns = tuple(column for code in stated for column in _columns(record, code))
+    claims = [(code, name, claim) for code in stated for name, claim in _claims(record, code)]
     paired = pairs(record)
     singles = tuple(dict.fromkeys(f.subject for f in record.findings if f.subject not in paired))
-    both = ((singles, False), (paired, True))
-    sections = tuple(_section(record, names, columns, pair=pair) for names, pair in both if names)
-    return ScoreTable(
-        columns=columns, sections=sections, levels=estimates.levels(e for f in record.findings for e in f.estimates)
-    )
+    levels = estimates.levels(e for f in record.findings for e in f.estimates)
+    of_one = "Each system" if is_recorded(record) else "Each network"
+    parameters = {one.name: f"{one.parameters:,} parameters" for one in record.subjects if one.role != "recorded"}
+    made: list[Table] = []
+    for names, pair in ((singles, False), (paired, True)):
+        rows: list[tuple[Cell, ...]] = []
+        for code, name, claim in claims:
+            found = [
+                [f for f in record.findings if (f.subject, f.code) == (one, code) and claim in ("", _claim(f))]
+                for one in names
+            ]
+            cells, captions = (
+                zip(*(_cell(record, each, pair=pair) for each in found), strict=True) if found else ((), ())
+            )
+            rows.append((Cell(word=name, note="; ".join(part for part in (code, _common(captions)) if part)), *cells))
+        if names:
+            title = "Each pair: the difference" if pair else of_one
+            heads = [f"{words.plain(name)}{f' ({parameters[name]})' if name in parameters else ''}" for name in names]
+            made.append(
+                Table(title=f"{title}; {levels}", heads=("Claim", *heads), rows=tuple(rows), most=30, place=place)
+            )
+    return made
 
 
-def parts(table: ScoreTable) -> tuple[Part, ...]:
-    """The table in parts, models before pairs."""
-    return tuple(part for section in table.sections for part in _parts(table, section))
-
-
-def _parts(table: ScoreTable, section: RowGroup) -> Iterator[Part]:
-    for start in range(0, len(section.rows), MOST_COLUMNS):
-        rows = section.rows[start : start + MOST_COLUMNS]
-        claims = [
-            Claim(name=column.name, code=column.code, caption=caption, cells=tuple(row.cells[i] for row in rows))
-            for i, (column, caption) in enumerate(zip(table.columns, section.captions, strict=True))
-        ]
-        yield Part(
-            title=section.title if not start else f"{section.title}, continued",
-            heads=tuple((row.label, row.note) for row in rows), claims=tuple(claims),
-        )  # fmt: skip
-
-
-def _columns(record: ReportRecord, code: str) -> list[Column]:
-    """One column for a code, or one for each claim where a subject has several under it."""
+def _claims(record: ReportRecord, code: str) -> list[tuple[str, str]]:
+    """What rows of a code are called: its instrument, or each claim where a subject has several under it."""
     mine = [finding for finding in record.findings if finding.code == code]
     stated = {subject: {_claim(f) for f in mine if f.subject == subject} for subject in {f.subject for f in mine}}
     if all(len(claims) == 1 for claims in stated.values()):
-        return [Column(code=code, name=name_of(record, code))]
-    return [Column(code=code, name=words.plain(claim), claim=claim) for claim in dict.fromkeys(map(_claim, mine))]
+        return [(name_of(record, code), "")]
+    return [(words.plain(claim), claim) for claim in dict.fromkeys(map(_claim, mine))]
 
 
 def _claim(finding: Finding) -> str:
@@ -215,14 +93,23 @@ def _claim(finding: Finding) -> str:
     return finding.title.removesuffix(": difference")
 
 
+def claims_table(record: ReportRecord, found: Sequence[Finding], *, label: str, most: int, several: bool) -> Table:
+    """A row for each finding: what its number is, the number, the verdict; of which model, where there are several."""
+    rows: list[tuple[str | Cell, ...]] = []
+    paired = pairs(record)
+    for one in found:
+        what, number, _ = estimates.line(one.estimates[0]) if one.estimates else ("", "", "")
+        word = verdict(one, pair=one.subject in paired)
+        name = f"{words.plain(one.title)}{f': {what}' if what else ''}"
+        model = (words.plain(one.subject),) if several else ()
+        rows.append((Cell(word=name, note=one.code), *model, number, Cell(word=word, tone=tone_of(one))))
+    heads = (label, *(("model",) if several else ()), "number", "verdict")
+    return Table(heads=heads, rows=tuple(rows), most=most, place="first")
+
+
 def name_of(record: ReportRecord, code: str) -> str:
     """Plain name of the instrument with this code."""
     return words.plain(record.instrument(code).name)
-
-
-def _place(record: ReportRecord, code: str) -> tuple[bool, str]:
-    """Where a code stands: the score first."""
-    return not is_score(record, code), code
 
 
 def is_census(record: ReportRecord, code: str) -> bool:
@@ -235,22 +122,6 @@ def is_score(record: ReportRecord, code: str) -> bool:
     return record.instrument(code).asks == "score"
 
 
-def _section(record: ReportRecord, names: Sequence[str], columns: Sequence[Column], *, pair: bool) -> RowGroup:
-    parameters = {one.name: f"{one.parameters:,} parameters" for one in record.subjects if one.role != "recorded"}
-    rows = [
-        Row(
-            label=words.plain(name),
-            note=parameters.get(name, ""),
-            cells=tuple(_cell(record, _of(record, name, column), pair=pair) for column in columns),
-        )
-        for name in names
-    ]
-    captions = tuple(_common(row.cells[i].caption for row in rows) for i in range(len(columns)))
-    single = "Each system" if is_recorded(record) else "Each network"
-    title = "Each pair: the difference" if pair else single
-    return RowGroup(title=title, captions=captions, rows=tuple(rows))
-
-
 def _common(captions: Iterable[str]) -> str:
     """One caption for a column: all there are, or how they all begin where each row has one of its own."""
     several = list(dict.fromkeys(caption for caption in captions if caption))
@@ -259,57 +130,53 @@ def _common(captions: Iterable[str]) -> str:
     return f"{' '.join(shared)} ..." if len(several) > 2 and shared else " / ".join(several)
 
 
-def _of(record: ReportRecord, subject: str, column: Column) -> list[Finding]:
-    mine = (finding for finding in record.findings if (finding.subject, finding.code) == (subject, column.code))
-    return [finding for finding in mine if not column.claim or _claim(finding) == column.claim]
-
-
-def _cell(record: ReportRecord, findings: Sequence[Finding], *, pair: bool) -> Cell:
-    """The gravest finding of its cell; says how many others stand behind it."""
+def _cell(record: ReportRecord, findings: Sequence[Finding], *, pair: bool) -> tuple[Cell, str]:
+    """The gravest finding of its cell, and what its number is; says how many others stand behind it."""
     if not findings:
-        return Cell(word="" if is_recorded(record) else "not measured")
+        return Cell(word="" if is_recorded(record) else "not measured"), ""
     worst = min(findings, key=lambda finding: _SEVERITY.index(finding.status))
-    word = _answer(record, worst, pair=pair) or verdict(worst, pair=pair)
-    if worst.status == "measured":
-        word = ""
+    word = "" if worst.status == "measured" else _answer(record, worst, pair=pair) or verdict(worst, pair=pair)
     if len(findings) > 1:
         word = f"{word} (worst of {len(findings)})".strip()
     tone = tone_of(worst) if word else "quiet"
     if not worst.estimates:
-        return Cell(word=word, tone=tone)
+        return Cell(word=word, tone=tone), ""
     first = worst.estimates[0]
-    value, bracket = estimates.parts(first, found=worst.status == "found")
-    return Cell(word=word, value=value, bracket=bracket, tone=tone, caption=estimates.caption(first))
+    number = " ".join(filter(None, estimates.parts(first, found=worst.status == "found")))
+    return Cell(word=word, number=number, tone=tone), estimates.caption(first)
 
 
-def groups(record: ReportRecord) -> tuple[Group, ...]:
+def findings(record: ReportRecord) -> tuple[FindingList, ...]:
     """Findings by subject; pairs first, because they are what a comparison was made for."""
-    paired = pairs(record)
-    named = dict.fromkeys((*paired, *(finding.subject for finding in record.findings)))
-    return tuple(_group(record, name, pair=name in paired) for name in named)
-
-
-def _group(record: ReportRecord, name: str, *, pair: bool) -> Group:
-    found = sorted((f for f in record.findings if f.subject == name), key=lambda f: _place(record, f.code))
-    views = tuple(_finding(record, finding, pair=pair) for finding in found)
-    return Group(label=words.plain(name), pair=pair, findings=views)
+    paired, made = pairs(record), list[FindingList]()
+    for name in dict.fromkeys((*paired, *(finding.subject for finding in record.findings))):
+        found = sorted(
+            (f for f in record.findings if f.subject == name), key=lambda f: (not is_score(record, f.code), f.code)
+        )
+        views = tuple(_finding(record, finding, pair=name in paired) for finding in found)
+        count = Counter[tuple[str, Tone]]((one.word, one.tone) for one in views)
+        tones: tuple[Tone, ...] = ("alarm", "warn", "quiet", "calm")
+        chips = tuple(
+            Cell(word=f"{word} {number}" if number > 1 else word, tone=tone)
+            for each in tones
+            for (word, tone), number in count.items()
+            if tone == each
+        )
+        made.append(FindingList(label=words.plain(name), findings=views, chips=chips))
+    return tuple(made)
 
 
 def _finding(record: ReportRecord, finding: Finding, *, pair: bool) -> FindingView:
     least = finding.smallest_detectable
     unit = words.plain(finding.estimates[0].unit) if finding.estimates else ""
+    name = name_of(record, finding.code)
     return FindingView(
-        code=finding.code,
-        name=name_of(record, finding.code),
-        title=words.plain(finding.title),
-        word=verdict(finding, pair=pair),
-        tone=tone_of(finding),
-        estimates=tuple(estimates.line(estimate) for estimate in finding.estimates),
+        code=finding.code, name=name, title=words.plain(finding.title) or name, word=verdict(finding, pair=pair),
+        tone=tone_of(finding), estimates=tuple(estimates.line(estimate) for estimate in finding.estimates),
         detectable="" if least is None else f"{words.number(least)} {unit}".strip(),
-        because=words.paragraphs(finding.because),
-        loud=finding.status not in ("excluded", "measured"),
+        because=words.paragraphs(finding.because), loud=finding.status not in ("excluded", "measured"),
         answer=_answer(record, finding, pair=pair),
-    )
+    )  # fmt: skip
 
 
 def _answer(record: ReportRecord, finding: Finding, *, pair: bool) -> str:
@@ -329,40 +196,29 @@ def verdict(finding: Finding, *, pair: bool = False) -> str:
     return words.plain(finding.verdict) or words.status(finding.status, pair=pair)
 
 
-def controls(record: ReportRecord) -> tuple[ControlView, ...]:
-    """Every control, failed ones first."""
+def controls_table(record: ReportRecord) -> Table:
+    """Every control, failed ones first: what it is, and what was measured."""
     order = ("failed", "skipped", "passed")
-    return tuple(_control(control) for control in sorted(record.controls, key=lambda c: order.index(c.status)))
+    rows: list[tuple[str | Cell, ...]] = []
+    for one in sorted(record.controls, key=lambda control: order.index(control.status)):
+        lines = [estimates.line(estimate) for estimate in one.estimates]
+        said = [*(f"{name}: {value}" for name, value, _ in lines), *words.paragraphs(one.because)]
+        name = Cell(word=words.plain(one.name), note=words.CONTROL_KINDS[one.kind])
+        rows.append((name, Cell(word=one.status, tone=words.CONTROL_TONES[one.status]), " ".join(said)))
+    return Table(heads=("Control", "Status", "Measured"), rows=tuple(rows), most=100)
 
 
-def _control(control: Control) -> ControlView:
-    return ControlView(
-        name=words.plain(control.name),
-        kind=words.CONTROL_KINDS[control.kind],
-        status=control.status,
-        tone=words.control_tone(control),
-        estimates=tuple(estimates.line(estimate) for estimate in control.estimates),
-        because=words.paragraphs(control.because),
-    )
-
-
-def fragile(record: ReportRecord, *, rows: int = 6) -> tuple[FragileBlock, ...]:
+def fragile_table(record: ReportRecord, *, rows: int = 6) -> Table:
     """The most fragile blocks of each block map, the largest loss first: about ``rows`` in all, one a map at least."""
-    most = max(1, rows // max(1, len(record.blocks)))
-    return tuple(block for blocks in record.blocks for block in _fragile(record, blocks, most=most))
-
-
-def _fragile(record: ReportRecord, blocks: BlockMap, *, most: int) -> Iterable[FragileBlock]:
-    known = [(name, drop) for name, drop in zip(blocks.blocks, blocks.drops, strict=True) if drop.value is not None]
-    known.sort(key=lambda item: -(item[1].value or 0.0))
-    for name, drop in known[:most]:
-        yield FragileBlock(
-            subject=words.plain(blocks.subject),
-            instrument=name_of(record, blocks.code),
-            dose=words.number(blocks.dose),
-            block=words.plain(name),
-            drop=words.interval(drop),
-        )
+    most, made = max(1, rows // max(1, len(record.blocks))), list[tuple[str, ...]]()
+    for one in record.blocks:
+        known = [(name, drop) for name, drop in zip(one.blocks, one.drops, strict=True) if drop.value is not None]
+        known.sort(key=lambda item: -(item[1].value or 0.0))
+        subject, instrument, dose = words.plain(one.subject), name_of(record, one.code), words.number(one.dose)
+        made += [
+            (f"{subject}: {words.plain(name)}", instrument, dose, words.interval(drop)) for name, drop in known[:most]
+        ]
+    return Table(heads=("block", "instrument", "dose", "loss of score"), rows=tuple(made), most=rows)
 
 
 def examples(record: ReportRecord) -> str:

@@ -3,14 +3,11 @@
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
 
 from wheeltap.audits.controls import NO_POWER
 from wheeltap.core.plain import plain, rounded
 from wheeltap.core.records import Control, Estimate, FindingStatus, Scalar
-
-Tone = Literal["alarm", "warn", "calm", "quiet"]
-"""Bad news; undecided, but leaning to it; shown to be no bad news; nothing to see."""
+from wheeltap.core.section import Tone
 
 UNKNOWN = "no number"
 OPEN = "open"
@@ -153,7 +150,7 @@ CONTROL_KINDS: dict[str, str] = {
     "baseline": "Two clean passes: must agree",
     "gate": "Gate: must hold before the first trial",
 }
-_CONTROL_TONES: dict[str, Tone] = {"passed": "calm", "failed": "alarm", "skipped": "quiet"}
+CONTROL_TONES: dict[str, Tone] = {"passed": "calm", "failed": "alarm", "skipped": "quiet"}
 
 
 def not_passed(controls: Sequence[Control]) -> list[str]:
@@ -164,10 +161,7 @@ def not_passed(controls: Sequence[Control]) -> list[str]:
     return [f"{count} {stated}" for stated, count in counts.items() if count]
 
 
-def control_tone(control: Control) -> Tone:
-    """How loudly a control's status is shown."""
-    return _CONTROL_TONES[control.status]
-
+NO_CONTROLS = "No control was part of this run, so nothing checked the instruments in it."
 
 VOID_HEADLINE = "VOID: do not use the verdicts below"
 VOID = (
@@ -234,6 +228,12 @@ READING: tuple[tuple[str, str], ...] = (
             "verdict in either look stays within alpha. Looking until a row is decided raises it."
         ),
     ),
+)
+
+STUDY_EXPLANATION = (
+    "A study asks about kinds of nets and not about one of them: each net counts as one observation, and intervals are "
+    "over nets. What is compared, the statistic and the smallest effect of interest were part of the plan before the "
+    "first net was made."
 )
 
 STUDY_READING: tuple[tuple[str, str], ...] = (

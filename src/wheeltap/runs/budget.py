@@ -1,9 +1,7 @@
 """Budgets: how much a run may cost, and the plan that stays within it."""
 
 import math
-import re
 from collections.abc import Iterator
-from typing import Self
 
 import msgspec
 
@@ -16,42 +14,11 @@ from wheeltap.core.errors import UsageError
 from wheeltap.plans.plan import AuditSpec, Effort, Plan
 from wheeltap.stats import foresee
 
-_FORM = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(f|m|min|s|h)\s*")
-_SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _FEWEST = 4
 """With fewer draws no control vouches for anything."""
 
 _STEPS = 64
 """Shares of the effort that are tried."""
-
-
-class Budget(msgspec.Struct, frozen=True):
-    """Passes over the task, or seconds, that a run may spend; exactly one of them.
-
-    Attributes:
-        forwards: Passes of the whole task through a model.
-        seconds: Wall-clock of planning, running and judging.
-    """
-
-    forwards: float | None = None
-    seconds: float | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """A budget such as ``200f`` (passes), ``90s``, ``10m`` or ``2h``.
-
-        Raises:
-            UsageError: If it is none.
-        """
-        found = _FORM.fullmatch(text)
-        if found is None or float(found[1]) <= 0:
-            raise UsageError(
-                "The budget cannot be read.",
-                expected="a positive number with its unit: 200f (passes over the examples), 90s, 10m or 2h",
-                got=text,
-            )
-        size = float(found[1])
-        return cls(forwards=size) if found[2] == "f" else cls(seconds=size * _SECONDS[found[2]])
 
 
 class Prices(msgspec.Struct, frozen=True, kw_only=True):

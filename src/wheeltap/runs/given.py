@@ -1,9 +1,7 @@
 """What a user gives in place of a subject and a task: a bare module, tensors, arrays, a Dataset or a DataLoader."""
 
-import math
-import operator
 from collections.abc import Mapping, Sequence
-from typing import Any, SupportsFloat, cast
+from typing import Any, cast
 
 import numpy as np
 from torch import Tensor, nn
@@ -13,7 +11,6 @@ from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.inputs import by_name
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
-from wheeltap.plans.plan import HIGHEST, AuditSpec, Effort
 from wheeltap.runs import examples
 
 Model = Subject | nn.Module
@@ -21,9 +18,6 @@ Model = Subject | nn.Module
 
 Examples = BaseTask | Sequence[Any] | Mapping[str, Any] | Dataset[Any] | DataLoader[Any]
 """A task, or what one is made of: see ``task_of``."""
-
-Audits = str | AuditSpec | Sequence[str | AuditSpec]
-"""Names of audits, or specs with settings; a single one may stand by itself."""
 
 
 def subjects_of(given: Model | Sequence[Model], *, names: Sequence[str] = ()) -> list[Subject]:
@@ -132,107 +126,3 @@ def _is_sequence(given: Any) -> bool:
         return False
     kind = cast("type[Any]", type(given))
     return callable(getattr(kind, "__getitem__", None)) and callable(getattr(kind, "__len__", None))
-
-
-def audits_of(given: Audits | None) -> list[str | AuditSpec]:
-    """Names and specs one by one; none where none are asked for.
-
-    Raises:
-        UsageError: If something else is among them.
-    """
-    if isinstance(given, str):  # as on the command line
-        return [name.strip() for name in given.split(",")]
-    several: list[Any] = [given] if isinstance(given, AuditSpec) else list(cast("Sequence[Any]", given or ()))
-    for one in several:
-        if not isinstance(one, str | AuditSpec):
-            raise UsageError(
-                "This names no audit.",
-                where="audits",
-                expected="names such as 'score', or wt.AuditSpec('score', {...}) with settings",
-                got=f"{type(one).__name__}: {one!r}"[:120],
-                do="Give one name or a list of them; see: wheeltap list audits",
-            )
-    return several
-
-
-def schemes_of(given: str | Sequence[str]) -> str:
-    """Names of deployment schemes, with commas between.
-
-    Raises:
-        UsageError: If something else is among them.
-    """
-    several = cast("Sequence[Any]", (given,) if isinstance(given, str) else given)
-    if isinstance(several, tuple | list) and all(isinstance(one, str) for one in several):  # pyright: ignore[reportUnnecessaryIsInstance]
-        return ",".join(several)
-    raise UsageError(
-        "This names no deployment scheme.",
-        where="schemes",
-        expected="names such as 'nf4,int8', or a list of them",
-        got=repr(given)[:120],
-        do="See: wheeltap list schemes",
-    )
-
-
-def whole_of(value: Any, *, name: str, least: int | None = None, do: str = "") -> int:
-    """A whole number as Python's own.
-
-    Args:
-        value: What was given.
-        name: Of the argument.
-        least: The smallest that can be used.
-        do: What to do where it is something else.
-
-    Raises:
-        UsageError: If it is something else.
-    """
-    try:
-        whole = operator.index(value)
-    except TypeError:
-        whole = None
-    if whole is None or (least is not None and whole < least):
-        raise UsageError(
-            f"The argument {name} cannot be used.",
-            where=name,
-            expected="a whole number" if least is None else f"a whole number from {least} on",
-            got=repr(value)[:120],
-            do=do or f"Give {name}={least or 0}, say.",
-        )
-    return whole
-
-
-def alpha_of(value: Any) -> float:
-    """A level as Python's own number.
-
-    Raises:
-        UsageError: If it is something else.
-    """
-    try:
-        alpha = float(value) if isinstance(value, SupportsFloat) else math.nan
-    except (TypeError, ValueError):
-        alpha = math.nan
-    if not 0.0 < alpha <= HIGHEST:
-        raise UsageError(
-            "The argument alpha cannot be used.",
-            where="alpha",
-            expected=f"a number above 0, and at most {HIGHEST}",
-            got=repr(value)[:120],
-            do="Give alpha=0.05, say: the chance of a false verdict.",
-        )
-    return alpha
-
-
-def effort_of(value: Any) -> Effort | None:
-    """Draws, or none where they are chosen by the model's size.
-
-    Raises:
-        UsageError: If it is something else.
-    """
-    if value is None or isinstance(value, Effort):
-        return value
-    raise UsageError(
-        "The argument effort cannot be used.",
-        where="effort",
-        expected="a wt.Effort, or None for one that suits the model's size",
-        got=repr(value)[:120],
-        do="Give effort=wt.Effort(draws=8), say.",
-    )

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -27,8 +28,9 @@ from wheeltap.plans.plan import Plan
 from wheeltap.plans.store import Outcomes, Store
 from wheeltap.report.report import Report
 from wheeltap.runs.executors import Executor, ProcessPool, Serial
-from wheeltap.runs.given import Examples, Model, subjects_of, task_of, whole_of
+from wheeltap.runs.given import Examples, Model, subjects_of, task_of
 from wheeltap.runs.planning import require_installed, require_named
+from wheeltap.runs.request import door, whole_of
 from wheeltap.runs.stored import note_run, noted, require_audits, unread
 from wheeltap.runs.studying import MemberMaker
 
@@ -73,17 +75,42 @@ class Progress:
 Watch = Callable[[Progress], None]
 
 
-def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """Where outcomes are kept, and who computes them.
+
+    Attributes:
+        store: File that keeps every outcome; a rerun resumes. In a temporary file if not given.
+        workers: Processes; 1 runs in this one.
+        watch: Called after each trial; where this process makes a member, several times a second too. What it raises
+            ends the run, and what was measured or made so far is kept.
+        memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.
+    """
+
+    store: str | Path | None = None
+    workers: int = 1
+    watch: Watch | None = None
+    memory: int | None = None
+
+
+class ExecutionOptions(TypedDict, total=False):
+    """Fields of ``Execution`` as keywords."""
+
+    store: str | Path | None
+    workers: int
+    watch: Watch | None
+    memory: int | None
+
+
+@door(Execution)
+def run(
     plan: Plan,
     subjects: Model | Sequence[Model],
     task: Examples,
     *,
-    store: str | Path | None = None,
-    workers: int = 1,
-    watch: Watch | None = None,
-    memory: int | None = None,
     members: MemberMaker | None = None,
     again: str = "",
+    **asked: Unpack[ExecutionOptions],
 ) -> Report:
     """Runs what the store lacks of a plan, and judges.
 
@@ -91,20 +118,18 @@ def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
         plan: What to run.
         subjects: The models it names; a bare module is called as its class.
         task: The examples it names: a task, or what one is made of (see ``given.task_of``).
-        store: File that keeps every outcome; a rerun resumes. In a temporary file if not given.
-        workers: Processes; 1 runs in this one.
-        watch: Called after each trial; where this process makes a member, several times a second too. What it raises
-            ends the run, and what was measured or made so far is kept.
-        memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.
+        members: Who makes or loads the subjects that are not given: see ``PlannedStudy.members``.
         again: The command that started it, which resumes it; kept in the store and said where it is not over.
-        members: Who makes or loads the subjects that are not given: see ``studying.members_of``.
+        asked: What is passed on.
 
     Raises:
         UsageError: If the subjects or the task are not those of the plan, or lack what its settings name.
         StoreError: If the store cannot be used.
         ModelError: If a clean pass is not finite or not repeatable.
     """
-    workers = whole_of(workers, name="workers", least=1)
+    how = Execution(**asked)
+    store, memory = how.store, how.memory
+    workers = whole_of(how.workers, name="workers", least=1)
     if memory is not None:
         memory = whole_of(memory, name="memory", least=1, do="Give bytes: memory=4_000_000_000 is 4 GB.")
     require_audits(plan, where="the plan")
@@ -124,7 +149,7 @@ def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
         note_run(kept, plan, provenance(plan, several), again)
         records = (*plan.subjects, *plan.controls)
         runner = TrialRunner(several, records, task, memory=memory, maker=members)
-        running = _Run(plan, runner, kept, executor, watch)
+        running = _Run(plan, runner, kept, executor, how.watch)
         running.take(members, here=workers == 1)
         running.spent = sum(one.forwards for one in settled)
         running.require_same_answers(several)

@@ -6,7 +6,7 @@ from pathlib import Path
 from secrets import token_bytes
 from statistics import fmean
 from time import perf_counter
-from typing import Any, Final, final
+from typing import Any, Final, Unpack, final
 
 import msgspec
 import numpy as np
@@ -17,12 +17,12 @@ from wheeltap.audits.base import Audit, Case, expanded
 from wheeltap.audits.case import NO_ERROR
 from wheeltap.audits.census import ALWAYS
 from wheeltap.audits.noise import NoiseAudit
-from wheeltap.audits.settle import audits_of
+from wheeltap.audits.settle import audits_of as audits_in
 from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
 from wheeltap.core.measure import chance_of, values_of
 from wheeltap.core.records import Outcome, SubjectRecord, Trial
-from wheeltap.core.settings import LARGE, SMALL, checked
+from wheeltap.core.settings import LARGE, SMALL
 from wheeltap.core.subject import Subject, derived_record
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
@@ -38,8 +38,9 @@ from wheeltap.plans.plan import ERROR_MARGIN, MARGIN, AuditSpec, Effort, Plan, S
 from wheeltap.plans.store import Store
 from wheeltap.recipes.base import recipes
 from wheeltap.runs import given
-from wheeltap.runs.budget import Budget, Prices, least, within
-from wheeltap.runs.given import Audits, Examples, Model
+from wheeltap.runs.budget import Prices, least, within
+from wheeltap.runs.given import Examples, Model
+from wheeltap.runs.request import Budget, Request, RequestOptions, audits_of, door, margin_of
 
 
 def require_named(plan: Plan, subjects: Sequence[Subject], task: BaseTask) -> None:
@@ -54,7 +55,7 @@ def require_named(plan: Plan, subjects: Sequence[Subject], task: BaseTask) -> No
         UsageError: If the task has no such group, or a reading that is asked for names what a subject or the task
             does not have (see ``Reading.require``).
     """
-    for audit in audits_of(plan):
+    for audit in audits_in(plan):
         for group in audit.groups():
             _require_group(task, group, audit.name)
         for subject in subjects:
@@ -174,7 +175,7 @@ class _Timing:
         """Times audit after audit, those that cost most first, as long as there is time."""
         plan = self.plan
         run_trials([plan.clean(plan.reference)], self.runner, self._commit)
-        for audit in sorted(audits_of(plan), key=lambda audit: -audit.most_passes(plan)):
+        for audit in sorted(audits_in(plan), key=lambda audit: -audit.most_passes(plan)):
             one = self.clean * max(audit.most_passes(plan), 1.0) / max(audit.most(plan), 1)
             left = until - perf_counter()
             if one < left:
@@ -248,85 +249,75 @@ def default_effort(parameters: int) -> Effort:
     return Effort(draws=4, control_draws=4, block_draws=1)
 
 
+def effort_of(draws: int | None, parameters: int) -> Effort:
+    """Draws: so many of noise, or as many as suit a model of this size."""
+    usual = default_effort(parameters)
+    if draws is None:
+        return usual
+    return msgspec.structs.replace(usual, draws=draws, control_draws=min(draws, usual.control_draws))
+
+
 def default_audits(subjects: Sequence[Subject]) -> tuple[str, ...]:
     """Names of the audits that are run where none are asked for."""
     large = max(subject.record.parameters for subject in subjects) >= LARGE
     return tuple(name for name in audits_base.DEFAULT if not (large and name == "single-point"))
 
 
-@checked
-def plan(  # noqa: PLR0913 - a door: each is a choice of its own
+@door(Request)
+def plan(
     subjects: Model | Sequence[Model],
     task: Examples,
     *,
-    audits: Audits | None = None,
-    effort: Effort | None = None,
-    budget: Budget | str | None = None,
-    seed: int = 0,
-    alpha: float = 0.05,
-    schemes: str | Sequence[str] | None = None,
-    margin: float | None = None,
-    partial: bool = False,
     command: str | None = None,
     sources: tuple[str, ...] = (),
     data: str | None = None,
+    **asked: Unpack[RequestOptions],
 ) -> Plan:
     """What an audit of the first subject, and a comparison of the others with it, would run.
 
     Args:
         subjects: One model, or several to compare with the first; a bare module is called as its class.
         task: The examples: a task, or what one is made of (see ``given.task_of``).
-        audits: Names (see ``wheeltap list audits``), or specs with settings, or a single one.
-        effort: Draws; by default chosen by the model's size.
-        budget: What it may cost, such as ``200f`` (passes) or ``10m``: effort is cut to fit (see ``Plan.cuts``).
-        seed: Root of every draw.
-        alpha: Probability of any false alarm, over all findings together; of any false reassurance, likewise.
-        schemes: How the models will be shipped, such as ``"nf4,int8"``: what the audit ``deployment`` judges.
-        margin: Smallest loss of score of interest: a share of right answers (by default .02), of an error without a
-            bound (.1), or of the way from chance to any other score (.02).
-        partial: Whether verdicts are given although many weights were left alone.
         command: The verb it is for; by default that of as many subjects.
         sources: How the command line loads each subject.
         data: Path of the task's data.
+        asked: What is passed on.
 
     Raises:
         UsageError: If an audit, a setting or what it names is not known, names are equal, or the budget is too small.
         ModelError: If a model fails on the task, or rewrites its weights in each pass.
     """
-    seed, alpha = given.whole_of(seed, name="seed"), given.alpha_of(alpha)
-    if margin is not None:
-        margin = _margin(margin)
-    asked, several, task = _shipped(given.audits_of(audits), schemes), *_settled(subjects, task)
-    if margin is not None:
-        margin = _margin(margin, of_answers=task.measure.bounded)
-    specs = _specs([*(asked or default_audits(several)), *ALWAYS], largest := max(s.record.parameters for s in several))
+    return planned(subjects, task, Request(**asked), command=command, sources=sources, data=data)
+
+
+def planned(
+    subjects: Model | Sequence[Model],
+    task: Examples,
+    request: Request,
+    *,
+    command: str | None = None,
+    sources: tuple[str, ...] = (),
+    data: str | None = None,
+) -> Plan:
+    """The plan of a request; see ``plan``."""
+    request = request.sound()
+    several, task = _settled(subjects, task)
+    margin = _usual_margin(several[0], task) if request.margin is None else request.margin
+    if request.margin is not None:
+        margin = margin_of(margin, of_answers=task.measure.bounded)
+    asked = audits_of(request.audits) or default_audits(several)
+    largest = max(s.record.parameters for s in several)
+    specs = _specs([*asked, *ALWAYS], largest)
     made = Plan(
         command=command or ("audit" if len(several) == 1 else "compare"),
         subjects=tuple(subject.record for subject in several), task=task.record, audits=specs,
-        effort=given.effort_of(effort) or default_effort(largest), sizes=_sizes(several, task, specs),
+        effort=request.effort or default_effort(largest), sizes=_sizes(several, task, specs),
         versions={name: kind.get(name).version for kind in (perturbations, readings) for name in kind},
-        seed=seed, alpha=alpha, margin=_usual_margin(several[0], task) if margin is None else margin, partial=partial,
-        sources=sources, data=data,
-        **_copies(several[0], task, specs, seed),
+        seed=request.seed, alpha=request.alpha, margin=margin, partial=request.partial, sources=sources, data=data,
+        **_copies(several[0], task, specs, request.seed),
     )  # fmt: skip
     require_named(made, several, task)
-    return made if budget is None else _afforded(made, budget, several, task)
-
-
-def _shipped(asked: Sequence[str | AuditSpec], schemes: str | Sequence[str] | None) -> Sequence[str | AuditSpec]:
-    """The audits asked for; the one of deployment judges these schemes, with the settings that it is given."""
-    if schemes is None:
-        return asked
-    judged: dict[str, Any] = {"schemes": given.schemes_of(schemes)}
-    kept = [one for one in asked or ("score",) if one != "deployment"]
-    if not any(isinstance(one, AuditSpec) and one.name == "deployment" for one in kept):
-        kept.append(AuditSpec(name="deployment"))
-    return [
-        AuditSpec(name=one.name, settings={**one.settings, **judged})
-        if isinstance(one, AuditSpec) and one.name == "deployment"
-        else one
-        for one in kept
-    ]
+    return made if request.budget is None else _afforded(made, request.budget, several, task)
 
 
 def _settled(subjects: Model | Sequence[Model], task: Examples) -> tuple[list[Subject], BaseTask]:
@@ -336,19 +327,6 @@ def _settled(subjects: Model | Sequence[Model], task: Examples) -> tuple[list[Su
     for subject in several:
         settle(subject, examples)
     return several, examples
-
-
-def _margin(margin: Any, *, of_answers: bool = False) -> float:
-    """A share; of right answers less than all of them: 1 was meant as a point."""
-    if not (isinstance(margin, int | float) and 0.0 < margin <= 1.0) or (of_answers and margin == 1.0):
-        raise UsageError(
-            "The margin cannot be used.",
-            where="margin",
-            expected="a share above 0 and below 1, such as .02 (2 points of accuracy), of an error at most 1",
-            got=f"{margin!r}",
-            do="Give the smallest loss that you care about, as a share: for one point, .01.",
-        )
-    return float(margin)
 
 
 def _usual_margin(subject: Subject, task: BaseTask) -> float:

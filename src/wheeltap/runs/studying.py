@@ -32,8 +32,8 @@ from wheeltap.plans.plan import Effort, Plan
 from wheeltap.recipes import base as recipes
 from wheeltap.recipes.base import Given, Recipe, recipe_of
 from wheeltap.recipes.make import Artifact, make
-from wheeltap.runs.given import alpha_of, whole_of
 from wheeltap.runs.planning import require_named
+from wheeltap.runs.request import StudyRequest
 from wheeltap.sources.base import addressed, require_no_code
 from wheeltap.sources.specs import SharedExamples, load_model, load_task
 from wheeltap.studies.base import Study
@@ -335,16 +335,14 @@ class PlannedStudy:
 
 
 def planned(
-    study: Study, *, effort: Effort | None = None, seed: int = 0, alpha: float = 0.05,
-    watch: Callable[[str, int, int], None] = lambda what, done, total: None,
+    study: Study, request: StudyRequest | None = None,
+    *, watch: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> PlannedStudy:  # fmt: skip
     """The plan of a study; no member is made.
 
     Args:
-        study: With its settings.
-        effort: Draws of the audits that are measures of its members.
-        seed: Root of every draw of a disturbance or reading; what a recipe draws follows from the study's settings.
-        alpha: Probability of any false ``found`` over all rules together; of any false ``excluded``, likewise.
+        study: With its settings: what a recipe draws follows from them.
+        request: Effort and seed of the audits and readings that are measures of its members, and the level of rules.
         watch: Called with how many nets are drawn up: each takes passes over the examples.
 
     Raises:
@@ -352,8 +350,8 @@ def planned(
         UsageError: If a rule is dead, its cohorts do not fit it, or the examples lack what a reading is asked for.
         ModelError: If a member cannot be measured on the examples.
     """
-    seed, alpha, spec = whole_of(seed, name="seed"), alpha_of(alpha), study.spec()
-    require_sound(spec, alpha=alpha)
+    request, spec = (request or StudyRequest()).sound(), study.spec()
+    require_sound(spec, alpha=request.alpha)
     cast = study.cast()
     given = [asked.source for one in cast for asked in one.members if asked.source]
     examples = Examples.of(study, given)
@@ -367,7 +365,7 @@ def planned(
     spec = msgspec.structs.replace(spec, cohorts=cohorts)
     made = Plan(
         command=f"study {study.name}", subjects=tuple(records.values()), task=task.record, audits=(),
-        effort=effort or Effort(), seed=seed, alpha=alpha, study=spec,
+        effort=request.effort or Effort(), seed=request.seed, alpha=request.alpha, study=spec,
         sources=tuple(sources.get(record.fingerprint, "") for record in records.values()), data=study.examples,
         versions={name: kind.get(name).version for kind in (perturbations, readings) for name in kind},
         no_controls="The members of a study have no control copies of their own.",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from wheeltap.cli.options import Execution, Output, Seed, Whole
+from wheeltap.cli.options import ExecutionFlags, Output, Seed, Whole
 from wheeltap.suites.circuits.specs import Ablation, Method
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class SearchFlags:
         return {name: value for name, value in given.items() if value is not None}
 
 
-_EXECUTION, _OUTPUT, _SEARCH = Execution(), Output(), SearchFlags()
+_EXECUTION, _OUTPUT, _SEARCH = ExecutionFlags(), Output(), SearchFlags()
 
 _PROCESSES = 2
 """By default, where there are as many processors: each holds the model."""
@@ -102,7 +102,7 @@ def find(  # noqa: PLR0913 - a door: each is a choice of its own
     ),
     search: SearchFlags = _SEARCH,
     seed: Seed = 0,
-    execution: Execution = _EXECUTION,
+    execution: ExecutionFlags = _EXECUTION,
     output: Output = _OUTPUT,
 ) -> int:
     """Finds a small circuit that does a task, and checks it: sufficient, necessary, nulls, stable.
@@ -126,7 +126,7 @@ def check(
     *,
     task: Task,
     seed: Seed = 0,
-    execution: Execution = _EXECUTION,
+    execution: ExecutionFlags = _EXECUTION,
     output: Output = _OUTPUT,
 ) -> int:
     """Checks a circuit: is it sufficient, is it necessary, would one be found where there is none, is it stable?
@@ -190,7 +190,7 @@ def train(  # noqa: PLR0913 - a door: each is a choice of its own
 
 
 def _judged(  # noqa: PLR0913 - what the two doors have in common
-    model: str, task: str, asked: "dict[str, Scalar] | Path", *, seed: int, execution: Execution, output: Output,
+    model: str, task: str, asked: "dict[str, Scalar] | Path", *, seed: int, execution: ExecutionFlags, output: Output,
     file: Path | None = None,
 ) -> int:  # fmt: skip
     """Plans and runs the audits of a circuit, prints the report, writes the circuit."""

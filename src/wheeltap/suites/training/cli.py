@@ -12,7 +12,7 @@ from rich.table import Table
 
 from wheeltap import sources
 from wheeltap.audits.power import smallest_found
-from wheeltap.cli.options import Request, Whole
+from wheeltap.cli.options import Whole
 from wheeltap.cli.progress import run_progress, spinner, step_progress
 from wheeltap.core.errors import ModelError, WheeltapError
 from wheeltap.core.report import ReportRecord
@@ -24,7 +24,8 @@ from wheeltap.plans.plan import Effort
 from wheeltap.recipes.base import Given, recipe_of, spec
 from wheeltap.report.files import require_writable, write
 from wheeltap.report.lines import terminal
-from wheeltap.runs import loop, studying
+from wheeltap.runs import loop, planning, studying
+from wheeltap.runs.request import StudyRequest
 from wheeltap.suites.training.studies import detection as rules
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def plant(
     with spinner("loading"):
         loaded = sources.load(model, data=data)
     subject, task = loaded.subject, loaded.task
-    effort = Request(draws=draws).effort(subject.record.parameters)
+    effort = planning.effort_of(draws, subject.record.parameters)
     console = terminal()
     console.print(f"Planting in copies of {subject.name}; {runs} copies a strength, {effort.draws} draws a dose.")
     with spinner("planting"):
@@ -125,7 +126,7 @@ def _shifts(subject: Subject, task: BaseTask) -> bool:
 def _studied(settings: dict[str, str | int | bool], effort: Effort) -> ReportRecord:
     """The study, made and measured in a folder that is deleted."""
     with step_progress("planning") as planning:
-        asked = studying.planned(studying.create("detection", settings), effort=effort, watch=planning)
+        asked = studying.planned(studying.create("detection", settings), StudyRequest(effort=effort), watch=planning)
     with tempfile.TemporaryDirectory(prefix="wheeltap-") as folder, run_progress("planting") as watch:
         members = asked.members(Path(folder) / "made")
         report = loop.run(

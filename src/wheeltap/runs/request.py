@@ -1,0 +1,274 @@
+"""What is asked of a run: one struct for the arguments of Python, the flags and a settings file.
+
+A function takes the fields of such a struct as keywords with ``door``: names, defaults and docs stand here alone.
+"""
+
+import inspect
+import math
+import operator
+import re
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final, ParamSpec, Self, SupportsFloat, TypedDict, TypeVar, cast, get_type_hints
+
+import msgspec
+
+from wheeltap.core.docs import described
+from wheeltap.core.errors import UsageError
+from wheeltap.core.settings import checked
+from wheeltap.plans.plan import ALPHA, ERROR_MARGIN, HIGHEST, MARGIN, AuditSpec, Effort
+
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
+
+Audits = str | AuditSpec | Sequence[str | AuditSpec]
+"""Names of audits, or specs with settings; a single one may stand by itself."""
+
+
+_FORM: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(f|m|min|s|h)\s*")
+_SECONDS: Final = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+class Budget(msgspec.Struct, frozen=True):
+    """Passes over the task, or seconds, that a run may spend; exactly one of them.
+
+    Attributes:
+        forwards: Passes of the whole task through a model.
+        seconds: Wall-clock of planning, running and judging.
+    """
+
+    forwards: float | None = None
+    seconds: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """A budget such as ``200f`` (passes), ``90s``, ``10m`` or ``2h``.
+
+        Raises:
+            UsageError: If it is none.
+        """
+        found = _FORM.fullmatch(text)
+        if found is None or float(found[1]) <= 0:
+            raise UsageError(
+                "The budget cannot be read.",
+                expected="a positive number with its unit: 200f (passes over the examples), 90s, 10m or 2h",
+                got=text,
+            )
+        size = float(found[1])
+        return cls(forwards=size) if found[2] == "f" else cls(seconds=size * _SECONDS[found[2]])
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRequest:
+    """How hard is measured, from which draws, and at what level.
+
+    Attributes:
+        effort: Draws; by default chosen by the model's size.
+        seed: Root of every draw.
+        alpha: Probability of any false alarm, over all findings together; of any false reassurance, likewise.
+    """
+
+    effort: Effort | None = None
+    seed: int = 0
+    alpha: float = ALPHA
+
+    def sound(self) -> Self:
+        """The same with Python's own numbers.
+
+        Raises:
+            UsageError: If one of them cannot be used.
+        """
+        if self.effort is not None and not isinstance(self.effort, Effort):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(
+                "The argument effort cannot be used.",
+                where="effort",
+                expected="a wt.Effort, or None for one that suits the model's size",
+                got=repr(self.effort)[:120],
+                do="Give effort=wt.Effort(draws=8), say.",
+            )
+        try:
+            alpha = float(self.alpha) if isinstance(self.alpha, SupportsFloat) else math.nan  # pyright: ignore[reportUnnecessaryIsInstance]
+        except (TypeError, ValueError):
+            alpha = math.nan
+        if not 0.0 < alpha <= HIGHEST:
+            raise UsageError(
+                "The argument alpha cannot be used.",
+                where="alpha",
+                expected=f"a number above 0, and at most {HIGHEST}",
+                got=repr(self.alpha)[:120],
+                do="Give alpha=0.05, say: the chance of a false verdict.",
+            )
+        return replace(self, seed=whole_of(self.seed, name="seed"), alpha=alpha)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request(StudyRequest):
+    """What is measured of models, how hard, and at what level.
+
+    Attributes:
+        audits: Names (see ``wheeltap list audits``), or specs with settings, or a single one.
+        budget: What it may cost, such as ``200f`` (passes) or ``10m``: effort is cut to fit (see ``Plan.cuts``).
+        schemes: How the models will be shipped, such as ``"nf4,int8"``: what the audit ``deployment`` judges.
+        margin: Smallest loss of score of interest: a share of right answers (by default MARGIN), of an error without a
+            bound (ERROR_MARGIN), or of the way from chance to any other score (MARGIN).
+        partial: Whether verdicts are given although many weights were left alone.
+    """
+
+    audits: Audits | None = None
+    budget: Budget | str | None = None
+    schemes: str | Sequence[str] | None = None
+    margin: float | None = None
+    partial: bool = False
+
+    def sound(self) -> Self:
+        """The same with numbers of Python's own, and audits one by one; that of deployment judges the schemes.
+
+        Raises:
+            UsageError: If one of them cannot be used.
+        """
+        margin = None if self.margin is None else margin_of(self.margin)
+        return replace(super().sound(), margin=margin, audits=self._shipped(audits_of(self.audits)))
+
+    def _shipped(self, asked: Sequence[str | AuditSpec]) -> Sequence[str | AuditSpec]:
+        if self.schemes is None:
+            return asked
+        several = cast("Sequence[Any]", (self.schemes,) if isinstance(self.schemes, str) else self.schemes)
+        if not isinstance(several, tuple | list) or not all(isinstance(one, str) for one in several):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(
+                "This names no deployment scheme.",
+                where="schemes",
+                expected="names such as 'nf4,int8', or a list of them",
+                got=repr(self.schemes)[:120],
+                do="See: wheeltap list schemes",
+            )
+        kept = [one for one in asked or ("score",) if one != "deployment"]
+        known = [isinstance(one, AuditSpec) and one.name == "deployment" for one in kept]
+        if not any(known):
+            kept, known = [*kept, AuditSpec(name="deployment")], [*known, True]
+        judged = {"schemes": ",".join(several)}
+        return [
+            AuditSpec(name=one.name, settings={**one.settings, **judged})
+            if ours and isinstance(one, AuditSpec)
+            else one
+            for one, ours in zip(kept, known, strict=True)
+        ]
+
+
+class StudyOptions(TypedDict, total=False):
+    """Fields of ``StudyRequest`` as keywords."""
+
+    effort: Effort | None
+    seed: int
+    alpha: float
+
+
+class RequestOptions(StudyOptions, total=False):
+    """Fields of ``Request`` as keywords."""
+
+    audits: Audits | None
+    budget: Budget | str | None
+    schemes: str | Sequence[str] | None
+    margin: float | None
+    partial: bool
+
+
+def door(*kinds: type) -> Callable[[Callable[Given, Found]], Callable[Given, Found]]:
+    """Gives a function that takes ``**asked`` the fields of these structs as keywords, with defaults and docs.
+
+    In its docstring, ``asked: ...`` stands for what the structs say of them. Choices are checked.
+    """
+
+    def forwarding(own: Callable[Given, Found]) -> Callable[Given, Found]:
+        signature, doc = inspect.signature(own), inspect.cleandoc(own.__doc__ or "")
+        kept = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        lines = list[str]()
+        for kind in kinds:
+            hints = get_type_hints(kind, include_extras=True)
+            for field in fields(kind):
+                kept.append(
+                    inspect.Parameter(
+                        field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+                    )
+                )
+                text = textwrap.fill(f"{field.name}: {said_of(kind)[field.name]}", 108, subsequent_indent="    ")
+                lines.append(textwrap.indent(text, "    "))
+        own.__signature__ = signature.replace(parameters=kept)  # pyright: ignore[reportFunctionMemberAccess]
+        own.__doc__ = doc.replace("    asked: What is passed on.", "\n".join(lines))
+        return checked(own)
+
+    return forwarding
+
+
+def said_of(kind: type) -> dict[str, str]:
+    """What a struct of a request says of each field, usual margins in numbers."""
+    said = {
+        name: text for each in reversed(kind.__mro__) for name, text in described(each.__doc__, "Attributes").items()
+    }
+    usual = {"ERROR_MARGIN": f"{ERROR_MARGIN:g}", "MARGIN": f"{MARGIN:g}"}
+    return {name: re.sub("|".join(usual), lambda found: usual[found[0]], text) for name, text in said.items()}
+
+
+def audits_of(given: Audits | None) -> list[str | AuditSpec]:
+    """Names and specs one by one; none where none are asked for.
+
+    Raises:
+        UsageError: If something else is among them.
+    """
+    if isinstance(given, str):  # as on the command line
+        return [name.strip() for name in given.split(",")]
+    several: list[Any] = [given] if isinstance(given, AuditSpec) else list(cast("Sequence[Any]", given or ()))
+    for one in several:
+        if not isinstance(one, str | AuditSpec):
+            raise UsageError(
+                "This names no audit.",
+                where="audits",
+                expected="names such as 'score', or wt.AuditSpec('score', {...}) with settings",
+                got=f"{type(one).__name__}: {one!r}"[:120],
+                do="Give one name or a list of them; see: wheeltap list audits",
+            )
+    return several
+
+
+def margin_of(margin: Any, *, of_answers: bool = False) -> float:
+    """A share; of right answers less than all of them: 1 was meant as a point.
+
+    Raises:
+        UsageError: If it is something else.
+    """
+    if not (isinstance(margin, int | float) and 0.0 < margin <= 1.0) or (of_answers and margin == 1.0):
+        raise UsageError(
+            "The margin cannot be used.",
+            where="margin",
+            expected="a share above 0 and below 1, such as .02 (2 points of accuracy), of an error at most 1",
+            got=f"{margin!r}",
+            do="Give the smallest loss that you care about, as a share: for one point, .01.",
+        )
+    return float(margin)
+
+
+def whole_of(value: Any, *, name: str, least: int | None = None, do: str = "") -> int:
+    """A whole number as Python's own.
+
+    Args:
+        value: What was given.
+        name: Of the argument.
+        least: The smallest that can be used.
+        do: What to do where it is something else.
+
+    Raises:
+        UsageError: If it is something else.
+    """
+    try:
+        whole = operator.index(value)
+    except TypeError:
+        whole = None
+    if whole is None or (least is not None and whole < least):
+        raise UsageError(
+            f"The argument {name} cannot be used.",
+            where=name,
+            expected="a whole number" if least is None else f"a whole number from {least} on",
+            got=repr(value)[:120],
+            do=do or f"Give {name}={least or 0}, say.",
+        )
+    return whole
