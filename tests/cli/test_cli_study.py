@@ -108,7 +108,7 @@ def test_status_and_report_take_a_study(here: Path, capsys: pytest.CaptureFixtur
     first, judged = report(here / "out" / "report.json"), report(here / "judged.json")
     assert [part for part in first if first[part] != judged[part]] == ["cost"]
     assert main(["report", "judged.json", "--full"]) == 0
-    assert "untrained 2 (untrained): Benchmark score" in " ".join(capsys.readouterr().out.split())
+    assert "untrained 2 untrained Benchmark score" in " ".join(capsys.readouterr().out.split())
     assert main(["report", "judged.json", "wt001"]) == 0
     assert "WT001 trained vs untrained: found" in capsys.readouterr().out
     assert main(["report", "judged.json", "--html", "judged.html"]) == 0

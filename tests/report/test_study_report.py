@@ -87,7 +87,7 @@ def test_many_cohorts_are_rows_of_the_first_screen(width: int) -> None:
         [own] = [one for one in metric.cohorts if one.cohort == cohort.name]
         assert words.parts(own.mean)[0] in line
     said = " ".join(" ".join(lines).split())
-    names = tuple(f"{one.name}  " for one in COHORTS) + ("trained with sharpness-aware 0", "trained with ")
+    names = (*(f"{one.name}  " for one in COHORTS), "trained with ")
     left = len(held.cohorts) - sum(line.startswith(names) for line in lines)
     assert f"and {left} more: --full" in said and "3 more metrics with --full" in said
     whole = " ".join(" ".join(shown(record, width=width, full=True)).split())
