@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from wheeltap.core.records import Trial
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
-from wheeltap.engine.run import run_trials
-from wheeltap.engine.trial_runner import TrialRunner
+from wheeltap.engine.trial_runner import TrialRunner, run_trials
 from wheeltap.stats.effect import mean_effect
 
 INPUTS, OUTPUTS, DOSE = 5, 3, 0.3

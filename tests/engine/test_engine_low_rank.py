@@ -19,8 +19,7 @@ from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.fast.low_rank import LowRankCopies
-from wheeltap.engine.run import run_trials
-from wheeltap.engine.trial_runner import TrialRunner
+from wheeltap.engine.trial_runner import TrialRunner, run_trials
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb.base import Draw, Weights
 from wheeltap.perturb.noise import LowRankNoise

@@ -14,8 +14,7 @@ from wheeltap.core.records import Outcome, Scalar, Trial
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
-from wheeltap.engine.run import run_trials
-from wheeltap.engine.trial_runner import TrialRunner
+from wheeltap.engine.trial_runner import TrialRunner, run_trials
 from wheeltap.perturb import perturbations
 
 Case = tuple[Subject, BaseTask]

@@ -13,8 +13,7 @@ from wheeltap.core.settings import SMALL
 from wheeltap.core.site import Site
 from wheeltap.core.subject import Subject
 from wheeltap.engine.fast.prefix import PrefixCache
-from wheeltap.engine.run import run_trials
-from wheeltap.engine.trial_runner import TrialRunner
+from wheeltap.engine.trial_runner import TrialRunner, run_trials
 
 VOCABULARY, WIDTH, BLOCKS = 13, 384, 4
 

@@ -23,8 +23,10 @@ from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.apply import Disturbance, unharmed
-from wheeltap.engine.run import run_trials  # noqa: F401 - the script below takes it from here
-from wheeltap.engine.trial_runner import TrialRunner
+from wheeltap.engine.trial_runner import (
+    TrialRunner,
+    run_trials,  # noqa: F401 - the script below takes it from here
+)
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb import Perturbation
 from wheeltap.perturb.base import Draw, Noise, Weights

@@ -13,8 +13,7 @@ from wheeltap.core.errors import ModelError, StoreError
 from wheeltap.core.records import Outcome, Trial
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
-from wheeltap.engine.run import run_trials
-from wheeltap.engine.trial_runner import TrialRunner
+from wheeltap.engine.trial_runner import TrialRunner, run_trials
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.store import Store
 from wheeltap.report.report import Report

@@ -15,8 +15,7 @@ from wheeltap.core.errors import DataError, ModelError, UsageError
 from wheeltap.core.records import Scalar
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
-from wheeltap.engine.inside.contributions import contributions, correlations, second_moments
-from wheeltap.engine.inside.units import hidden_units, means
+from wheeltap.engine.inside.units import contributions, correlations, hidden_units, means, second_moments
 from wheeltap.engine.readings import create, readings
 from wheeltap.engine.readings.unit_effects import _shares  # pyright: ignore[reportPrivateUsage]
 from wheeltap.models.mlp import mlp

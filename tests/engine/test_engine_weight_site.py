@@ -14,8 +14,7 @@ from wheeltap.core.site import Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.apply import Disturbance
-from wheeltap.engine.run import run_trials
-from wheeltap.engine.trial_runner import TrialRunner
+from wheeltap.engine.trial_runner import TrialRunner, run_trials
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb import create, perturbations
 

@@ -10,8 +10,7 @@ from benchmarks.nets.uncommon import uncommon
 from wheeltap.core.records import Outcome, Trial
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.engine.clean import settle
-from wheeltap.engine.run import run_trials
-from wheeltap.engine.trial_runner import TrialRunner
+from wheeltap.engine.trial_runner import TrialRunner, run_trials
 from wheeltap.perturb import create
 from wheeltap.testing.planted import PlantedCase
 

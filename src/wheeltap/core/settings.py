@@ -154,6 +154,19 @@ class ChoiceRecord(msgspec.Struct, frozen=True):
         require_fields(self)
 
 
+def described(doc: str | None, section: str) -> dict[str, str]:
+    """What a docstring says of arguments or attributes: the lines of a section by name, each as one line.
+
+    Args:
+        doc: A docstring, in Google's form.
+        section: Its heading: ``Args`` or ``Attributes``.
+    """
+    _, _, after = inspect.cleandoc(doc or "").partition(f"{section}:\n")
+    listed = re.split(r"\n(?=\S)", after)[0]
+    parts = re.split(r"\n    (?=\w+: )", f"\n{listed}")[1:]
+    return {name: " ".join(text.split()) for name, _, text in (part.partition(": ") for part in parts)}
+
+
 SMALL: Final = 2_000_000
 """Weights below which a model is small: a pass costs less than shortcuts, threads, or to forget what was read of it."""
 

@@ -1,6 +1,13 @@
-"""Single trials carried out on the subjects of a plan: those given, members of a study, and control copies."""
+"""Trials carried out on the subjects of a plan: those given, members of a study, and control copies.
+
+They are grouped so that each model is made, measured and put back once, and committed one by one.
+"""
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from itertools import chain, groupby, zip_longest
+from statistics import median_low
 from typing import Protocol, final
 
 import msgspec
@@ -10,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wheeltap import gauge
-from wheeltap.core.errors import ModelError, UsageError, WheeltapError
+from wheeltap.core.errors import ModelError, StoreError, UsageError, WheeltapError
 from wheeltap.core.measure import chance_of, squared_error, values_of
 from wheeltap.core.records import Outcome, OutcomeStatus, SubjectRecord, Subset, Trial
 from wheeltap.core.settings import SMALL
@@ -18,7 +25,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine import readings
-from wheeltap.engine.apply import Disturbance, as_before
+from wheeltap.engine.apply import Disturbance, as_before, unharmed
 from wheeltap.engine.clean import clean_scores, in_line, require_repeatable, scores_of, settle, threads_for
 from wheeltap.engine.fast.folded import CACHE_BYTES
 from wheeltap.engine.fast.low_rank import LowRankCopies
@@ -429,3 +436,135 @@ class TrialRunner:
                 got="; ".join(f"{name}: {why}" for name, why in list(found.left_out.items())[:4]) or None,
             )
         return found
+
+
+# ---- runs ---------------------------------------------------------------------------------------------------------
+
+Commit = Callable[[Outcome], None]
+
+
+def _order(trial: Trial) -> tuple[object, ...]:
+    """Same subject together, then same disturbance, then same draw, doses rising."""
+    settings = sorted((name, str(value)) for name, value in trial.settings.items())
+    return (trial.perturbation, settings, trial.site.kind, trial.site.name, trial.seed, trial.dose)
+
+
+def _grouped(trials: list[Trial]) -> Iterator[list[Trial]]:
+    def shared(trial: Trial) -> tuple[object, ...]:
+        return (trial.subject, *_order(trial)[:4])
+
+    # Subjects in the order in which they were asked for: the reference before its copies.
+    place = {fingerprint: at for at, fingerprint in enumerate(dict.fromkeys(t.subject for t in trials))}
+    clean_first = sorted(trials, key=lambda t: (place[t.subject], t.kind != "clean", *_order(t)))
+    for _, members in groupby(clean_first, key=shared):
+        yield list(members)
+
+
+def run_trials(trials: list[Trial], runner: TrialRunner, commit: Commit) -> None:
+    """Carries out ``trials`` and hands each outcome to ``commit`` as soon as it is there.
+
+    Every subject touched is proven bit-identical afterwards, also when this raises.
+
+    Raises:
+        RestorationError: If a subject did not come back as it was.
+        ModelError: If a baseline is not finite or not repeatable.
+    """
+    for trial in trials:
+        if trial.kind == "make":
+            try:
+                outcome = runner.make(trial)
+            except (StoreError, UsageError):  # not the member's fault: the disk, or what was asked for
+                raise
+            except Exception as error:  # the study has a member less
+                outcome = _failed(trial, error)
+            commit(outcome)
+    rest = [trial for trial in trials if trial.kind != "make"]
+    by_subject = groupby(_grouped(rest), key=lambda group: group[0].subject)
+    for fingerprint, groups in by_subject:
+        try:
+            subject = runner.subject(fingerprint)
+        except ModelError as error:
+            # A control copy that cannot be made is a control less; the audits say so.
+            for trial in chain.from_iterable(groups):
+                commit(_failed(trial, error))
+            continue
+        with threads_for(subject.record.parameters), unharmed(subject):
+            for group in groups:
+                _run_group(group, runner, commit)
+        del subject  # nothing may hold a control copy any more when the next one is made
+
+
+def _run_group(group: list[Trial], runner: TrialRunner, commit: Commit) -> None:
+    if group[0].kind in ("clean", "read"):
+        for trial in group:
+            try:
+                outcome = runner.baseline(trial) if trial.kind == "clean" else runner.reading(trial)
+            except Exception as error:
+                record = runner.subject(trial.subject).record
+                if trial.kind == "clean" and (
+                    not isinstance(error, ModelError) or (record.role == "subject" and record.artifact is None)
+                ):
+                    raise  # of a control copy or a made member it costs that, and not the run
+                skipped = trial.kind == "read" and isinstance(error, WheeltapError)
+                outcome = _failed(trial, error, status="skipped" if skipped else "failed")
+            commit(outcome)
+        return
+    if _beside(group, runner, commit):
+        return
+    try:
+        disturbance = runner.disturbance(group[0])
+        cache = _cache(group[0], runner)  # now, while the weights are clean
+    except Exception as error:
+        # Not a fault of the run: this disturbance is not defined here (say, too few tokens for layer moments), or a
+        # clean pass that it needs failed (layer moments, prefix cache), perhaps for want of memory. The others go on.
+        for trial in group:
+            commit(_failed(trial, error, status="skipped" if isinstance(error, WheeltapError) else "failed"))
+        return
+    with disturbance:
+        for trial, following in zip_longest(group, group[1:]):
+            keep = following is not None and (following.root, following.seed) == (trial.root, trial.seed)
+            # What the cache knows is skipped: a share of a pass is left.
+            with nullcontext() if cache is None else cache.starting_at(trial.site.name):
+                share = 1.0 if cache is None else cache.share(trial.site.name)
+                outcome = runner.disturbed(trial, disturbance, share=share, keep=keep)
+            commit(outcome)
+
+
+def _failed(trial: Trial, error: Exception, *, status: OutcomeStatus = "failed") -> Outcome:
+    return Outcome(key=trial.key, status=status, because=in_line(error))
+
+
+def _beside(group: list[Trial], runner: TrialRunner, commit: Commit) -> bool:
+    """Adds low-rank noise of a large model beside its weights instead of writing it; says whether that was possible.
+
+    A trial that fails so is tried again the plain way, with all that are left: its outcome says why.
+    """
+    if runner.subject(group[0].subject).record.parameters < SMALL:
+        return False
+    copies = runner.beside(group[0])
+    if copies is None:
+        return False
+    # The first is compared with the plain path: at a dose neither so small that a difference could hide, nor so large
+    # that rounding would look like one.
+    middle = median_low(trial.dose for trial in group)
+    left = sorted(group, key=lambda trial: abs(trial.dose - middle))
+    while left:
+        together = left[: copies.at_once]
+        try:
+            outcomes = runner.disturbed_beside(together, copies)
+        except Exception:  # whatever a model's own code raises, memory that ran out, scores that are not the plain ones
+            break
+        for outcome in outcomes:
+            commit(outcome)
+        del left[: len(together)]
+    group[:] = [trial for trial in group if trial in left]
+    return not left
+
+
+def _cache(trial: Trial, runner: TrialRunner) -> PrefixCache | None:
+    """The prefix cache, where the trial disturbs one block of a large model that it can stand in for."""
+    subject = runner.subject(trial.subject)
+    if trial.site.kind != "block" or subject.record.parameters < SMALL or runner.task.adaptive:
+        return None
+    cache = runner.prefix(subject)
+    return cache if cache.covers(trial.site.name) else None

@@ -25,8 +25,7 @@ from wheeltap.core.typed import to_array
 from wheeltap.engine.apply import unharmed
 from wheeltap.engine.clean import in_line, settle, threads_for
 from wheeltap.engine.inside.units import few
-from wheeltap.engine.run import run_trials
-from wheeltap.engine.trial_runner import TrialRunner
+from wheeltap.engine.trial_runner import TrialRunner, run_trials
 from wheeltap.gauge import general
 from wheeltap.gauge.base import GaugeSettings
 from wheeltap.plans.plan import Plan

@@ -21,8 +21,7 @@ import torch
 
 from wheeltap.core.errors import UsageError, WheeltapError
 from wheeltap.core.records import Outcome, Trial
-from wheeltap.engine.run import Commit, run_trials
-from wheeltap.engine.trial_runner import TrialRunner
+from wheeltap.engine.trial_runner import Commit, TrialRunner, run_trials
 
 
 class Executor(ABC):

@@ -31,8 +31,7 @@ from wheeltap.engine.clean import in_line, settle, threads_for
 from wheeltap.engine.inside.units import few, hidden_units
 from wheeltap.engine.readings import create as reading
 from wheeltap.engine.readings import readings
-from wheeltap.engine.run import run_trials
-from wheeltap.engine.trial_runner import TrialRunner
+from wheeltap.engine.trial_runner import TrialRunner, run_trials
 from wheeltap.perturb import create, perturbations
 from wheeltap.plans.plan import ERROR_MARGIN, MARGIN, AuditSpec, Effort, Plan, Sizes
 from wheeltap.plans.store import Store

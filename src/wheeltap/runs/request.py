@@ -14,9 +14,8 @@ from typing import Any, Final, ParamSpec, Self, SupportsFloat, TypedDict, TypeVa
 
 import msgspec
 
-from wheeltap.core.docs import described
 from wheeltap.core.errors import UsageError
-from wheeltap.core.settings import checked
+from wheeltap.core.settings import checked, described
 from wheeltap.plans.plan import ALPHA, ERROR_MARGIN, HIGHEST, MARGIN, AuditSpec, Effort
 
 Given = ParamSpec("Given")

@@ -13,8 +13,18 @@ from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
-from wheeltap.engine.inside.contributions import Contributions, contributions, correlations, second_moments
-from wheeltap.engine.inside.units import HiddenUnits, Session, centred, hidden_units, means, to_value
+from wheeltap.engine.inside.units import (
+    Contributions,
+    HiddenUnits,
+    Session,
+    centred,
+    contributions,
+    correlations,
+    hidden_units,
+    means,
+    second_moments,
+    to_value,
+)
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.plans.readings.cancellation import CANCELLATION, CancellationSettings
 
