@@ -1,7 +1,7 @@
 """The first passes of a model: it settles, shows what each call of it changes, and where its weights are used."""
 
 from collections.abc import Callable, Generator, Set
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, final
 
@@ -341,45 +341,37 @@ def _used(subject: Subject, task: BaseTask) -> tuple[frozenset[str], frozenset[s
 class _Entry(nn.Module):
     """A model whose inputs and answers are noted; nothing can hook on a scripted one."""
 
-    def __init__(self, model: nn.Module, fixed: OriginTrace | None) -> None:
+    def __init__(self, model: nn.Module, fixed: OriginTrace) -> None:
         super().__init__()
         self.model, self._fixed = model, fixed
 
     def forward(self, *args: Any, **named: Any) -> Any:
-        if self._fixed is not None:
-            self._fixed.inputs((args, named))
+        self._fixed.inputs((args, named))
         output = self.model(*args, **named)
-        if self._fixed is not None:
-            self._fixed.answer(output)
+        self._fixed.answer(output)
         return output
 
 
 def _watched(model: nn.Module, example: Moments, uses: _Uses, fixed: OriginTrace | None) -> bool:
     """Runs one example, and says whether that was possible."""
-    undo: list[Callable[[], None]] = []
     try:
-        for path, module in named_modules(model):
-            if isinstance(module, torch.jit.ScriptModule):
-                continue
+        with ExitStack() as stack:
+            for path, module in named_modules(model):
+                if isinstance(module, torch.jit.ScriptModule):
+                    continue
 
-            def enter(module: nn.Module, args: Any, path: str = path) -> None:
-                uses.inside.append(path)
+                def enter(module: nn.Module, args: Any, path: str = path) -> None:
+                    uses.inside.append(path)
 
-            def leave(module: nn.Module, args: Any, output: Any) -> None:
-                uses.inside.pop()
+                def leave(module: nn.Module, args: Any, output: Any) -> None:
+                    uses.inside.pop()
 
-            undo.append(module.register_forward_pre_hook(enter).remove)
-            undo.append(module.register_forward_hook(leave).remove)
-        with torch.no_grad(), ExitStack() as watching:
-            if fixed is not None:
-                watching.enter_context(fixed)
-            watching.enter_context(uses)
-            example.run(_Entry(model, fixed).eval())
+                stack.callback(module.register_forward_pre_hook(enter).remove)
+                stack.callback(module.register_forward_hook(leave).remove)
+            with torch.no_grad(), nullcontext() if fixed is None else fixed, uses:
+                example.run(model if fixed is None else _Entry(model, fixed).eval())
     except Exception:
         # A model that reads inputs in a way of its own may not take one example: then its weights' uses stay unknown
         # here, and whatever it cannot do fails where it is asked for.
         return False
-    finally:
-        for remove in undo:
-            remove()
     return True

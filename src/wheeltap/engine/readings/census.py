@@ -287,45 +287,24 @@ def _flips(tensors: Sequence[_Tensor], settings: CensusSettings, rng: np.random.
     at = np.searchsorted(np.cumsum([one.values.numel() for one in learned]), drawn, side="right")
     tried, seen = np.zeros(BITS, dtype=np.int64), np.zeros(BITS, dtype=np.int64)
     for one, count in zip(learned, np.bincount(at, minlength=len(learned)), strict=True):
-        form = _Form.of(one.values.dtype)
-        for value in np.abs(_drawn(one.values, int(count), rng)[0][:count]):
-            exponent = form.exponent(float(value))
-            for bit in range(form.bits):
-                if not exponent >> bit & 1:
-                    after = form.flipped(float(value), bit)
-                    stands = after is None or after >= settings.limit
-                    if after is not None and not stands and len(one.top):
+        # Of a binary format: what is taken from the exponent's bits, and how many there are.
+        bias = 1 - round(math.log2(torch.finfo(one.values.dtype).smallest_normal))
+        bits = (2 * bias + 1).bit_length()
+        for value in np.abs(_drawn(one.values, int(count), rng)[0][:count]).tolist():
+            # None of zero and of what is below the normal numbers.
+            exponent = max(math.frexp(value)[1] - 1 + bias, 0) if value > 0.0 else 0
+            for bit in (bit for bit in range(bits) if not exponent >> bit & 1):
+                stands = exponent + 2**bit == 2 * bias + 1  # it is finite no more
+                if not stands:
+                    # Where no bit is set there is no leading one either: the flip makes it.
+                    after = math.log2(value) + 2**bit if exponent else float(2**bit - bias)
+                    stands = after >= settings.limit
+                    if not stands and len(one.top):
                         top = float(one.top[0])
                         stands = after >= _SET and after - top > _needed(one, top, len(one.top), settings)
-                    tried[form.bits - 1 - bit] += 1
-                    seen[form.bits - 1 - bit] += stands
+                tried[bits - 1 - bit] += 1
+                seen[bits - 1 - bit] += stands
     return tried, seen
-
-
-@final
-@dataclass(frozen=True)
-class _Form:
-    """A binary format: how many bits its exponent has, and what is taken from them."""
-
-    bits: int
-    bias: int
-
-    @classmethod
-    def of(cls, dtype: torch.dtype) -> "_Form":
-        bias = 1 - round(math.log2(torch.finfo(dtype).smallest_normal))
-        return cls((2 * bias + 1).bit_length(), bias)
-
-    def exponent(self, value: float) -> int:
-        """The exponent's bits of a number from 0; none of zero and of what is below the normal numbers."""
-        return max(math.frexp(value)[1] - 1 + self.bias, 0) if value > 0.0 else 0
-
-    def flipped(self, value: float, bit: int) -> float | None:
-        """Log2 of a number from 0 with this bit of its exponent set; ``None`` where it is finite no more."""
-        exponent = self.exponent(value)
-        if exponent + 2**bit == 2 * self.bias + 1:
-            return None
-        # Where no bit is set there is no leading one either: the flip makes it.
-        return math.log2(value) + 2**bit if exponent else float(2**bit - self.bias)
 
 
 def _table(found: Sequence[WeightOutlier]) -> dict[str, Any]:
