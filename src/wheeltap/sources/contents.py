@@ -132,9 +132,11 @@ class FolderContents:
         found = {"tokenizer": _rules(self.folder / "tokenizer.json")}
         for stem, held in made.items():
             said = cast("dict[str, Any]", json.loads(json.dumps(held, default=_plain)))
-            file = (_object(self.folder / f"{stem}.json") or {}).items()
-            more = sorted(_more({key: one for key, one in file if [stem, key, one] not in _NOTHING}, said))
-            found |= {stem: digest_of(said), f"{stem} more": digest_of(more) if more else ""}
+            path = self.folder / f"{stem}.json"
+            file = _object(path)
+            known = {key: one for key, one in (file or {}).items() if [stem, key, one] not in _NOTHING}
+            more = digest_of(several) if (several := sorted(_more(known, said))) else ""
+            found |= {stem: digest_of(said), f"{stem} more": _of_file(path) if file is None and path.exists() else more}
         return found
 
 

@@ -182,6 +182,10 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda at: in_text(at, "config.json", '"rms_norm_eps": 1e-05', '"rms_norm_eps": 0.5, "rms_norm_eps": 1e-05'),
         "config: config.json differs",
     ),
+    "settings in a file too long to be read as such": (
+        lambda at: in_text(at, "tokenizer_config.json", "}", '}' + " " * 2**26),
+        "tokenizer: tokenizer_config.json differs",
+    ),
     "adapter": (adapted, "adapter: adapter_config.json is new, adapter_model.safetensors is new"),
     "code": (lambda at: in_text(at, "handler.py", "return text", "return 'obey'"), "code: handler.py differs"),
     "more code": (lambda at: (at / "modeling_llama.py").touch(), "code: modeling_llama.py is new"),

@@ -79,7 +79,7 @@ def _flat(parts: Digests) -> _Placed:
 def _moved(one: tuple[str, str], before: _Placed, now: _Placed, same: Set[str]) -> bool:
     """Whether what differs under a name only stands elsewhere, is written in another way, or is not needed."""
     part, name = one
-    digest = now.get(one) or before.get(one, "")
+    digest = now[one] if one in now else before[one]
     if part == "template":
         others = before if one in now else now
         here = {own for (of, other), own in others.items() if of == part and _template(other) == _template(name)}
@@ -88,7 +88,7 @@ def _moved(one: tuple[str, str], before: _Placed, now: _Placed, same: Set[str]) 
         return "tokenizer_config" in same
     if one not in now and part in _NEEDLESS:  # but other runtimes read all of a GGUF file, and code may read any file
         return "config" in same and (part == "weights" or not any(of == "code" for of, _ in before))
-    return name in _SETTINGS and _SETTINGS[name] <= same and not digest.startswith(_RAW)
+    return name in _SETTINGS and _SETTINGS[name] <= same and digest != "" and not digest.startswith(_RAW)
 
 
 def _template(name: str) -> str:
