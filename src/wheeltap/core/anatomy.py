@@ -12,6 +12,8 @@ import dis
 import functools
 import io
 import linecache
+import pickletools
+import re
 import sys
 import sysconfig
 import types
@@ -172,12 +174,71 @@ def parts_of_script(function: Any) -> list[list[Any]]:
         return [[part, archive.read(name)] for part, name in kept]
 
 
-def called_by(function: types.FunctionType) -> Iterator[types.FunctionType]:
-    """Functions that another one loads as globals, or as attributes of modules that it loads."""
+def script_file(module: torch.jit.ScriptModule) -> tuple[frozenset[str], list[Any]]:
+    """What the file of a scripted module holds and torch shows nowhere else.
+
+    Returns:
+        Names that attributes may have; code of every function and class that is reached from the module's class, in
+        the order of first mention, which stands for their names (torch numbers these in each process anew), and
+        constants of code.
+    """
+    file = io.BytesIO()
+    cast("Any", torch.jit).save(module, file)
+    with zipfile.ZipFile(file) as archive:
+        held = {name.partition("/")[2]: name for name in archive.namelist()}
+        words = [(code.name, word) for code, word, _ in pickletools.genops(archive.read(held["data.pkl"]))]
+        texts = {name: archive.read(held[name]).decode() for name in held if _SOURCE.fullmatch(name)}
+        constants = [[name, archive.read(held[name])] for name in sorted(held) if name.startswith("constants")]
+    names = frozenset(word for _, word in words if isinstance(word, str))
+    defined = {
+        f"{name.removeprefix('code/').removesuffix('.py').replace('/', '.')}.{found[1]}": text
+        for name, whole in texts.items() for text in _DEFINITIONS.split(whole) if (found := _DEFINED.match(text))
+    }  # fmt: skip
+    waiting = [str(word).replace(" ", ".") for kind, word in reversed(words) if kind == "GLOBAL"]
+    order, code = dict[str, int](), list[str]()
+
+    def known(name: str) -> str:
+        """The function or class of a name that may go on with a method."""
+        while name not in defined and "." in name:
+            name = name.rpartition(".")[0]
+        return name
+
+    while waiting:
+        if (name := known(waiting.pop())) in defined and name not in order:
+            order[name] = len(order)
+            waiting += reversed(_NAMES.findall(defined[name]))
+    for name in order:
+        text = _NAMES.sub(lambda at: f"<{order.get(known(at[0]))}>{at[0].removeprefix(known(at[0]))}", defined[name])
+        code += [NUMBERED.sub("", name), text]
+    return names, [code, constants]
+
+
+_SOURCE: Final = re.compile(r"code/.*\.py")
+_DEFINITIONS: Final = re.compile(r"^(?=class |def )", re.MULTILINE)
+_DEFINED: Final = re.compile(r"(?:class|def) (\w+)")
+_NAMES: Final = re.compile(r"__torch__(?:\.\w+)+")
+
+
+NUMBERED: Final = re.compile(r"___torch_mangle_\d+\.")
+"""What torch puts before the second type of a name, and of each process anew."""
+
+
+def script_attributes(module: nn.Module, names: frozenset[str]) -> Iterator[tuple[str, Any]]:
+    """Attributes of a scripted module besides its tensors and modules."""
+    inside = cast("Any", getattr(module, "_c", None))
+    kinds = ("_modules", "_parameters", "_buffers")
+    known = {"training", *(name for kind in kinds for name, _ in getattr(module, kind).items())}
+    for name in sorted(names - known):
+        if inside.hasattr(name):
+            yield f"{name} (scripted)", inside.getattr(name)
+
+
+def called_by(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    """What a function loads as globals, or as attributes of modules that it loads, each with its name."""
     for name, read in globals_of(function.__code__):
         found = function.__globals__.get(name)
-        several = [vars(found).get(one) for one in sorted(read)] if isinstance(found, types.ModuleType) else [found]
-        yield from (one for one in several if type(one) is types.FunctionType)
+        known = isinstance(found, types.ModuleType) and imported(found)
+        yield from ((one, vars(found).get(one)) for one in sorted(read)) if known else ((name, found),)
 
 
 _LEFT_OUT: Final = frozenset({"type_comment", "kind", "type_params", "ctx"})

@@ -305,6 +305,8 @@ class Describer:
             # Not written in Python: what a copy of it would be made from says what it holds.
             reducer = copyreg.dispatch_table.get(kind)
             reduced: Any = value.__reduce_ex__(4) if reducer is None else reducer(value)
+            if isinstance(reduced, str) and not _found(value, reduced):
+                return self._unreadable(value, "it says its name alone")
             if not isinstance(reduced, str):
                 reduced = self._each([list(one) if isinstance(one, Iterator) else one for one in reduced])  # pyright: ignore[reportUnknownArgumentType]
             parts.append(reduced)
@@ -410,7 +412,7 @@ class Describer:
         kinds = [self.class_of(kind)] if self._own(kind) else []
         known = installed(value.__name__, value) and (not self._portable or imported(value))
         if known or f"module {value.__name__}" in self._inside:
-            put = [name for name in sorted(attributes) if self._portable and self._put(space.get(name))]
+            put = [name for name in sorted(attributes) if self._portable and self._put(name, space.get(name))]
             return [
                 *kinds,
                 f"module {value.__name__}",
@@ -423,11 +425,15 @@ class Describer:
         finally:
             self._inside.discard(f"module {value.__name__}")
 
-    def _put(self, held: Any) -> bool:
-        """Whether something was put into an installed module: it is of no installed file."""
+    def _put(self, name: str, held: Any) -> bool:
+        """Whether something under a name was put into an installed module: it is of no installed file."""
         if type(held) is types.FunctionType:
             return not (_of_library(held.__code__.co_filename) and anatomy.holds(held.__code__) and at_home(held))
-        return not isinstance(held, type) and self._own(cast("type[Any]", type(held)))
+        if type(held) is types.BuiltinFunctionType:
+            return held.__name__ != name
+        if isinstance(held, functools.partial | types.MethodType | torch.jit.ScriptFunction | _CACHE):
+            return True
+        return self._own(held if isinstance(held, type) else cast("type[Any]", type(held)))
 
     def _global(self, label: str, held: Any) -> str:
         if isinstance(held, type):
@@ -509,9 +515,16 @@ class Describer:
         self._from_files[inner] = [code.co_qualname]  # what it closes over may lead to itself
         cells = [content(cell) for cell in inner.__closure__ or ()]
         wrapped = [self._from_file(one, deep=deep) for one in cells if type(one) is types.FunctionType]
-        called = [self._from_file(one) for one in called_by(inner)] if deep else []
+        called = [said for name, one in called_by(inner) if (said := self._called(name, one))] if deep else []
         self._from_files[inner] = [code.co_qualname, wrapped, called]
         return self._from_files[inner]
+
+    def _called(self, name: str, value: Any) -> Any:
+        """What a function of an installed file calls: its code, or that it is none of an installed package."""
+        if type(value) is types.FunctionType:
+            return self._from_file(value)
+        odd = not imported(value) if isinstance(value, types.ModuleType) else self._put(name, value)
+        return ["put", type(value).__qualname__] if odd else None
 
     def _raw(self, value: Any) -> Any:
         """The code of a library's method alone; of its attributes those that are plain."""
@@ -519,6 +532,12 @@ class Describer:
         if type(inner) is types.FunctionType:
             return self._code(inner.__code__)
         return self._digest(value) if type(value) in _PLAIN else None
+
+
+def _found(value: object, name: str) -> bool:
+    """Whether an object stands under a name in an installed module."""
+    held = (one for one in list(sys.modules.values()) if type(one) is types.ModuleType and name in vars(one))
+    return any(vars(one)[name] is value and installed(one.__name__, one) for one in held)
 
 
 _CALLED = ("forward", "__call__", "_call_impl", "_wrapped_call_impl")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core import canon
-from wheeltap.core.anatomy import module_parts, origins, tensor_parts
+from wheeltap.core.anatomy import module_parts, origins, script_attributes, script_file, tensor_parts
 from wheeltap.core.describe import SHAPE, Describer, HeldNumber
 from wheeltap.core.typed import named_modules
 
@@ -54,15 +54,18 @@ def described(model: nn.Module) -> Description:
         ("module", named_modules(model)), ("parameter", model.named_parameters()), ("buffer", model.named_buffers()),
     ):  # fmt: skip
         names |= {id(part): f"{kind} {name}" for name, part in held}
-    reader = Describer(names)
+    reader, scripts = Describer(names), dict[str, frozenset[str]]()
     items: dict[str, str] = {}
     for path, module in named_modules(model):
         parts, children = module_parts(module), list[list[list[str]]]()
         for kind in ("_modules", "_parameters", "_buffers"):  # what is held twice has one name elsewhere
             held = cast("dict[str, Any]", parts.pop(kind, {}))
             children.append([[name, "" if part is None else names.get(id(part), "")] for name, part in held.items()])
-        if isinstance(module, torch.jit.ScriptModule):
-            parts["code"] = str(cast("Any", module).code)
+        top = next((one for one in scripts if not one or f"{path}.".startswith(f"{one}.")), None)
+        if top is None and isinstance(module, torch.jit.ScriptModule):
+            top = path
+            scripts[path], parts["code"] = script_file(module)
+        parts |= {} if top is None else dict(script_attributes(module, scripts[top]))
         items[f"structure {path}"] = canon.key("structure", [reader.class_of(type(module)), *children])
         for name, value in parts.items():
             items[f"{_ATTRIBUTE}{path}.{name}"] = reader.read(f"{_ATTRIBUTE}{path}.{name}", value)

@@ -35,6 +35,9 @@ CREATE TABLE outcomes (
 CREATE TABLE plans (id INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, plan BLOB NOT NULL);
 """
 _LAYOUT = {" ".join(statement.split()) for statement in _SCHEMA.split(";") if statement.strip()}
+_ORDER = "plans"
+"""Name under which the order of plans is kept."""
+
 _FIND = "SELECT status, layouts, vals, seconds, forwards, because, path, seal FROM outcomes WHERE key=?"
 _FOREIGN = "SELECT key, status, layouts, vals, seconds, forwards, because, path, seal FROM outcomes WHERE NOT own(seal)"
 _DIGEST = 16
@@ -293,6 +296,7 @@ class Store:
                 self._trust(f"plan:{key}", bytes(plan))
             for name, value in self._db.execute("SELECT name, value FROM meta WHERE name GLOB 'note:*'").fetchall():
                 self._trust(name, str(value).encode())
+            self._seal_order()
             return len(seals)
 
     def put_plan(self, key: str, plan: bytes) -> None:
@@ -301,6 +305,15 @@ class Store:
             self._db.execute("DELETE FROM plans WHERE key=?", (key,))
             self._db.execute("INSERT INTO plans (key, plan) VALUES (?, ?)", (key, plan))
             self._seal(f"plan:{key}", plan)
+            self._seal_order()
+
+    def _seal_order(self) -> None:
+        """Seals which plans there are and which was put last: rows can be deleted and given other numbers."""
+        rows = self._db.execute("SELECT key, plan FROM plans ORDER BY id").fetchall()
+        own = [str(key) for key, plan in rows if self._sealed(f"plan:{key}", bytes(plan)) is not None]
+        text = msgspec.json.encode(own)
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_ORDER, text.decode()))
+        self._seal(_ORDER, text)
 
     def plan(self) -> bytes | None:
         """The plan that was run last, if any."""
@@ -310,8 +323,19 @@ class Store:
         """Every plan that was run, by its key, the one that was run last at the end."""
         with self._explained():
             rows = self._db.execute("SELECT key, plan FROM plans ORDER BY id").fetchall()
-            found = {str(key): self._sealed(f"plan:{key}", bytes(plan)) for key, plan in rows}
-            return {key: plan for key, plan in found.items() if plan is not None}
+            held = {str(key): self._sealed(f"plan:{key}", bytes(plan)) for key, plan in rows}
+            found = {key: plan for key, plan in held.items() if plan is not None}
+            row = self._db.execute("SELECT value FROM meta WHERE +name=?", (_ORDER,)).fetchone()
+            text = None if row is None else self._sealed(_ORDER, str(row[0]).encode())
+            order: list[str] = [] if text is None else msgspec.json.decode(text, type=list[str])
+            if found.keys() - order or (text is not None and [key for key in order if key not in found]):
+                raise StoreError(
+                    "The store does not say with your key which plan was run last.", where=str(self.path),
+                    expected="the plans that were put into it, in their order", got="others, or no order",
+                    do="Run the audit again into it: nothing that it holds is measured again. If you trust all who "
+                    f"could write it: wheeltap report {self.path} --trust",
+                )  # fmt: skip
+            return {key: found[key] for key in order}
 
     def put_note(self, name: str, value: bytes) -> None:
         """Keeps a named note (provenance), replacing the last one of that name."""

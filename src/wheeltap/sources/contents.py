@@ -217,7 +217,7 @@ def _of_file(path: Path, sealed: str | None = None) -> str:
             "config.json": [_meant(held), _before_5(held.get("transformers_version"))],
             "generation_config.json": _meant(held),
         }
-        return digest_of(about.get(path.name, held))
+        return digest_of(about.get(path.name, held), ordered=True)
     with opened(path, "file") as file:
         return f"raw:{size}:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
@@ -247,9 +247,9 @@ def _object(path: Path) -> dict[str, Any] | None:
     return cast("dict[str, Any]", held) if isinstance(held, dict) else None
 
 
-def digest_of(value: object) -> str:
-    """SHA-256 of what JSON says, whatever the order of keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=_plain).encode()).hexdigest()
+def digest_of(value: object, *, ordered: bool = False) -> str:
+    """SHA-256 of what JSON says; the order of keys counts in files, where ids may follow it."""
+    return hashlib.sha256(json.dumps(value, sort_keys=not ordered, default=_plain).encode()).hexdigest()
 
 
 def _plain(value: Any) -> object:
@@ -356,7 +356,11 @@ def _strays(files: Sequence[Path], model: nn.Module, unexpected: Sequence[str]) 
 def _read(shard: Path, name: str) -> Tensor:
     from safetensors import safe_open
 
-    with safe_open(shard, "pt") as file:  # pyright: ignore[reportUnknownVariableType]
+    with (
+        parsing(shard, "A tensor that the model does not hold cannot be read.", expected="numbers that torch knows",
+                do="Leave it out of the file."),
+        safe_open(shard, "pt") as file,  # pyright: ignore[reportUnknownVariableType]
+    ):  # fmt: skip
         return cast("Tensor", file.get_tensor(name))  # pyright: ignore[reportUnknownMemberType]
 
 

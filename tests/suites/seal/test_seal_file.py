@@ -80,16 +80,18 @@ def test_two_thousand_mutations_and_none_is_taken_for_a_seal() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"{}", b"[" * 100_000, b"\x80\x04.", b'{"version":2}', b'{"version":3}', b"null"]
+    "data", [b"", b"{}", b"[" * 100_000, b"\x80\x04.", b'{"version":3}', b'{"version":4}', b"null"]
 )
 def test_what_is_no_seal_is_refused(data: bytes) -> None:
     with pytest.raises(FileFormatError):
         parse(data)
 
 
-@pytest.mark.parametrize(("version", "hint"), [(1, "Seal the model again"), (3, "Update wheeltap")])
+@pytest.mark.parametrize(
+    ("version", "hint"), [(1, "Seal the model again"), (2, "Seal the model again"), (4, "Update wheeltap")]
+)
 def test_another_version_is_named(version: int, hint: str) -> None:
-    data = digits()[1].seal.bytes().replace(b'"version":2', b'"version":%d' % version)
+    data = digits()[1].seal.bytes().replace(b'"version":3', b'"version":%d' % version)
     with pytest.raises(FileFormatError, match=rf"(?s)version {version}.*{hint}"):
         parse(data)
 

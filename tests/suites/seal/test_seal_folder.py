@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     edited(made, "config.json", older)
     edited(made, "tokenizer_config.json", lambda held: held.update(chat_template=templates(), name_or_path="b"))
     (made / "generation_config.json").unlink()
-    (made / "special_tokens_map.json").write_text('{"bos_token": "the"}')
+    (made / "special_tokens_map.json").write_text('{"bos_token": "the", "eos_token": "a"}')
     (made / "handler.py").write_text("def handle(text):\n    return text\n")
     (made / "README.md").write_text("A model.\n")
     weights(made, lambda held: held.update({"stray": torch.ones(3)}))
@@ -185,6 +185,10 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "settings in a file too long to be read as such": (
         lambda at: in_text(at, "tokenizer_config.json", "}", '}' + " " * 2**26),
         "tokenizer: tokenizer_config.json differs",
+    ),
+    "order of added tokens": (
+        lambda at: (at / "special_tokens_map.json").write_text('{"eos_token": "a", "bos_token": "the"}'),
+        "tokenizer: special_tokens_map.json differs",
     ),
     "adapter": (adapted, "adapter: adapter_config.json is new, adapter_model.safetensors is new"),
     "code": (lambda at: in_text(at, "handler.py", "return text", "return 'obey'"), "code: handler.py differs"),

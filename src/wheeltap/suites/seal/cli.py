@@ -171,8 +171,8 @@ def _verify(  # noqa: PLR0913 - a door: each is a choice of its own
     ] = False,
     key: Annotated[Path | None, Parameter(help="Require a signature by this Ed25519 public key (PEM).")] = None,
     expect_name: Annotated[
-        str, Parameter(help="Require a seal of the model with this name, as --name of wheeltap seal gave it.")
-    ] = "",
+        str | None, Parameter(help="Require a seal of the model with this name, as --name of wheeltap seal gave it.")
+    ] = None,
     allow_other_library: Annotated[
         bool,
         Parameter(
@@ -209,7 +209,12 @@ def _verify(  # noqa: PLR0913 - a door: each is a choice of its own
     with spinner("loading"):
         subject = sources.load_model(model)
     with spinner("verifying"):
-        found = verified(subject, held, full=full, key=key, name=expect_name)
+        from wheeltap.core.errors import UsageError
+
+        if expect_name == "":
+            raise UsageError("No name is expected.", where="--expect-name", expected="the name of a model", got="''",
+                             do="Give the name, or leave --expect-name out: a variable may be empty.")  # fmt: skip
+        found = verified(subject, held, full=full, key=key, name=expect_name or "")
     code = 0 if found.passed or (allow_other_library and found.verdict == LIBRARY) else 1
     result = msgspec.json.encode({**msgspec.structs.asdict(found), "passed": code == 0})
     text = escaped(msgspec.json.format(result, indent=2))

@@ -24,8 +24,9 @@ from wheeltap.suites.seal.contents import SealedContents
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-VERSION: Final = 2
-"""Of the format: another one is refused. Version 1 kept no structure and no digest of all tensors at once."""
+VERSION: Final = 3
+"""Of the format: another one is refused. Version 1 kept no structure and no digest of all tensors at once; version 2
+not all code of scripted programs, no scales of quantized numbers and no order of settings."""
 
 LARGEST: Final = 64 * 1024
 """Bytes of a seal, at most."""
@@ -35,6 +36,9 @@ LOOSEST: Final = 2.0
 
 _ENDS: Final = ("<f4", "<f8", "<i4", "<i8", "|u1", "|b1")
 """Kinds of numbers that a seal may hold."""
+
+_AXES: Final = 16
+"""Axes of an array in a seal, at most."""
 
 _INT32: Final = 2**31 - 1
 
@@ -75,6 +79,8 @@ class PackedArray(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if self.kind not in _ENDS or min(self.shape, default=0) < 0:
                 raise ValueError(f"{self.kind} {list(self.shape)}")
             held = np.frombuffer(base64.b64decode(self.data, validate=True), dtype=self.kind)
+            if len(self.shape) > _AXES or max(self.shape, default=0) > LARGEST:
+                raise ValueError(f"{list(self.shape)[:_AXES]}")
             if math.prod(self.shape) != len(held):
                 raise ValueError(f"{len(held)} numbers for {list(self.shape)}")
         except (ValueError, binascii.Error) as error:
@@ -341,14 +347,14 @@ def _require_version(data: bytes, *, where: str) -> None:
             "The seal is of a version that is not known here.", where=where, expected=f"version {VERSION}",
             got=f"version {version}"[:40],
             do="Seal the model again: earlier seals keep too little to hold against someone who means harm."
-            if version == 1 else "Update wheeltap, or seal the model again.",
+            if version in range(1, VERSION) else "Update wheeltap, or seal the model again.",
         )  # fmt: skip
 
 
 _LARGEST = 2**16
 """Bytes of a file with a key."""
 
-_PREFIX: Final = b"wheeltap-seal 2 "
+_PREFIX: Final = f"wheeltap-seal {VERSION} ".encode()
 
 _AHEAD: Final = datetime.timedelta(days=1)
 """How far a clock may be behind the one of the machine that sealed."""
@@ -366,7 +372,7 @@ def _day(text: str, what: str) -> datetime.date:
         FileFormatError: If it is none.
     """
     try:
-        return datetime.date.fromisoformat(text)
+        return datetime.datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=datetime.UTC).date()
     except ValueError as error:
         raise FileFormatError(f"The seal's {what} is no date.", expected="YYYY-MM-DD", got=text[:40]) from error
 

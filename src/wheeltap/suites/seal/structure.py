@@ -2,11 +2,7 @@
 
 import base64
 import inspect
-import io
-import pickletools
-import re
 import types
-import zipfile
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +16,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from wheeltap.core import anatomy, canon
-from wheeltap.core.anatomy import in_library, module_parts, origins, same_code
+from wheeltap.core.anatomy import (
+    NUMBERED,
+    in_library,
+    module_parts,
+    origins,
+    same_code,
+    script_attributes,
+    script_file,
+)
 from wheeltap.core.bounded import parsing
 from wheeltap.core.describe import COMPILER, SHAPE, Describer
 from wheeltap.core.errors import FileFormatError, ModelError
@@ -317,17 +321,23 @@ def structure(model: nn.Module) -> Structure:
             names.setdefault(id(part), f"tensor {path}.{name}")
     reader, places, parts = Describer(names, portable=True), dict[str, tuple[str, str]](), cast("Parts", {})
     program = isinstance(next(iter(modules.values())), torch.jit.ScriptModule | torch.fx.GraphModule)
-    attributes, code = _scripted(model) if isinstance(model, torch.jit.ScriptModule) else (frozenset[str](), [])
+    scripts = dict[str, frozenset[str]]()
     for number, (path, module) in enumerate(modules.items()):
         kind = reader.class_of(type(module))
         parts[path] = {f"class {type(module).__qualname__}": canon.key("class", kind)}
         parts[path] |= {_KIND: canon.key("kind", program)} if not path else {}
-        parts[path] |= {"code of the program": canon.key("code", code)} if code and not path else {}
+        top = next((one for one in scripts if not one or f"{path}.".startswith(f"{one}.")), None)
+        if top is None and isinstance(module, torch.jit.ScriptModule):
+            top = path
+            scripts[path], code = script_file(module)
+            parts[path]["code of the program"] = canon.key("code", code)
         parts[path] |= {
             "modules": canon.key(
                 "modules", [[name, names[id(inside(one))]] for name, one in children(module, root=not path)]
             )
         }
+        empty = [name for kind in _PARTS for name, part in vars(module).get(kind, {}).items() if part is None]
+        parts[path] |= {"empty places": canon.key("empty", sorted(empty))} if empty else {}
         for name, part in _tensors(module):
             own, more = (
                 "" if type(part) in _PLAIN else reader.class_of(type(part)),
@@ -336,7 +346,7 @@ def structure(model: nn.Module) -> Structure:
             stated = sorted(one for one in more if not one.startswith(COMPILER))
             held = [[one, reader.read(f"{path}.{name}.{one}", vars(part)[one])] for one in stated]
             parts[path][f"tensor {name}"] = canon.key("tensor", [own, held])
-        for name, value in (*_settings(module), *_of_script(module, attributes)):
+        for name, value in (*_settings(module), *(() if top is None else script_attributes(module, scripts[top]))):
             place = f"<{number}>.{name}"
             places[place] = (path, name)
             parts[path][name] = reader.read(place, value)
@@ -376,8 +386,12 @@ def _settings(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """Attributes of a module that its forward may read, hooks among them, and code that torch compiled."""
     program = isinstance(module, torch.jit.ScriptModule | torch.fx.GraphModule)
     for name, value in module_parts(module).items():
-        copied = name.startswith("__") and isinstance(value, types.MethodType) and _from_file(value.__func__)
-        if name not in _OF_MODULES and not (program and (copied or name in _OF_PROGRAMS)):  # methods of containers
+        own = not callable(value) or isinstance(
+            value, type | torch.jit.ScriptModule | cast("Any", torch)._C.ScriptMethod
+        )
+        own = own or (isinstance(value, types.MethodType) and _from_file(value.__func__))
+        passing = own and (name in _OF_PROGRAMS or name.startswith("__"))  # the latter are methods of containers
+        if name not in _OF_MODULES and not (program and passing):
             yield name, value
     for name in OTHER_HOOKS:
         if held := vars(module).get(name):
@@ -395,65 +409,7 @@ def _settings(module: nn.Module) -> Iterator[tuple[str, Any]]:
         methods = [name for name in held._c._method_names() if not name.startswith("__")]
         for name in methods:
             code, constants = held._c._get_method(name).code_with_constants
-            yield f"code of {name}", [_NUMBERED.sub("", code), dict(constants)]
-
-
-_NUMBERED: Final = re.compile(r"___torch_mangle_\d+\.")
-"""What torch puts before the second type of a name, and of each process anew."""
-
-
-def _scripted(model: torch.jit.ScriptModule) -> tuple[frozenset[str], list[Any]]:
-    """What the file of a scripted module holds and torch shows nowhere else.
-
-    Returns:
-        Names that attributes may have; code of every function and class that is reached from the model's class, in
-        the order of first mention, which stands for their names (torch numbers these in each process anew), and
-        constants of code.
-    """
-    file = io.BytesIO()
-    cast("Any", torch.jit).save(model, file)
-    with zipfile.ZipFile(file) as archive:
-        held = {name.partition("/")[2]: name for name in archive.namelist()}
-        words = [(code.name, word) for code, word, _ in pickletools.genops(archive.read(held["data.pkl"]))]
-        texts = {name: archive.read(held[name]).decode() for name in held if _SOURCE.fullmatch(name)}
-        constants = [[name, archive.read(held[name])] for name in sorted(held) if name.startswith("constants")]
-    names = frozenset(word for _, word in words if isinstance(word, str))
-    defined = {
-        f"{name.removeprefix('code/').removesuffix('.py').replace('/', '.')}.{found[1]}": text
-        for name, whole in texts.items() for text in _DEFINITIONS.split(whole) if (found := _DEFINED.match(text))
-    }  # fmt: skip
-    waiting = [str(word).replace(" ", ".") for kind, word in reversed(words) if kind == "GLOBAL"]
-    order, code = dict[str, int](), list[str]()
-
-    def known(name: str) -> str:
-        """The function or class of a name that may go on with a method."""
-        while name not in defined and "." in name:
-            name = name.rpartition(".")[0]
-        return name
-
-    while waiting:
-        if (name := known(waiting.pop())) in defined and name not in order:
-            order[name] = len(order)
-            waiting += reversed(_NAMES.findall(defined[name]))
-    for name in order:
-        text = _NAMES.sub(lambda at: f"<{order.get(known(at[0]))}>{at[0].removeprefix(known(at[0]))}", defined[name])
-        code += [_NUMBERED.sub("", name), text]
-    return names, [code, constants]
-
-
-_SOURCE: Final = re.compile(r"code/.*\.py")
-_DEFINITIONS: Final = re.compile(r"^(?=class |def )", re.MULTILINE)
-_DEFINED: Final = re.compile(r"(?:class|def) (\w+)")
-_NAMES: Final = re.compile(r"__torch__(?:\.\w+)+")
-
-
-def _of_script(module: nn.Module, names: frozenset[str]) -> Iterator[tuple[str, Any]]:
-    """Attributes of a scripted module besides its tensors and modules."""
-    inside = cast("Any", getattr(module, "_c", None))
-    known = {"training", *(name for name, _ in holding(module, "_modules")), *(name for name, _ in _tensors(module))}
-    for name in sorted(names - known):
-        if inside.hasattr(name):
-            yield f"{name} (scripted)", inside.getattr(name)
+            yield f"code of {name}", [NUMBERED.sub("", code), dict(constants)]
 
 
 def _hooks_of_all() -> list[Any]:

@@ -54,10 +54,13 @@ def converted(model: nn.Module, name: str) -> Generator[bool]:
     Yields:
         Whether the conversion changes anything, and makes nothing infinite.
     """
-    kept: list[tuple[Tensor, Tensor]] = []
+    kept = list[tuple[Tensor, Tensor]]()
     with torch.no_grad():
         try:
-            kept = [] if name == AS_SEALED else _cast(model, name)
+            for part in [] if name == AS_SEALED else _taken(model, name):
+                kept.append((part, part.detach().clone()))  # before it is written to: whatever happens is put back
+                for dtype in _KINDS[name][0]:
+                    part.copy_(part.to(dtype))
             finite = all(bool((held.isfinite() == before.isfinite()).all()) for held, before in kept)
             yield finite and (name == AS_SEALED or any(not torch.equal(held, before) for held, before in kept))
         finally:
@@ -65,14 +68,19 @@ def converted(model: nn.Module, name: str) -> Generator[bool]:
                 held.copy_(before)
 
 
-def _cast(model: nn.Module, name: str) -> list[tuple[Tensor, Tensor]]:
-    dtypes, takes = _KINDS[name]
-    found = [held for held, kind in _kinds(model) if held.is_floating_point() and takes(held, kind)]
-    kept = [(held, held.detach().clone()) for held in found]
+def _taken(model: nn.Module, name: str) -> list[Tensor]:
+    """What a conversion casts.
+
+    Raises:
+        ModelError: If numbers of it share memory, so that they cannot be written one by one.
+    """
+    found = [held for held, kind in _kinds(model) if held.is_floating_point() and _KINDS[name][1](held, kind)]
     for held in found:
-        for dtype in dtypes:
-            held.copy_(held.to(dtype))
-    return kept
+        if any(step == 0 and size > 1 for step, size in zip(held.stride(), held.shape, strict=True)):
+            raise ModelError("Numbers of a tensor share memory.", expected="a place in memory for each number",
+                             got=f"{list(held.shape)} with steps {list(held.stride())}",
+                             do="Give the model a copy of its own: tensor.contiguous().")  # fmt: skip
+    return found
 
 
 def _kinds(model: nn.Module) -> list[tuple[Tensor, str]]:

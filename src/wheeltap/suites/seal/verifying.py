@@ -355,8 +355,10 @@ def _require_consistent(seal: Seal, total: int) -> None:
     shapes = {tuple(one.seen.output.floats().shape) for one in body.stored}
     blocks = {one.seen.blocks.floats().shape[::2] for one in body.stored}
     loose = (body.tolerances.output, *body.tolerances.blocks)
+    sizes = [size(one.seen.output.floats()) for one in body.stored] if total else [0.0]
     sound = (
-        shapes == {(total, DIRECTIONS)}
+        all(0.0 < one < np.inf for one in sizes)
+        and shapes == {(total, DIRECTIONS)}
         and blocks == {(len(body.blocks), BLOCK_DIRECTIONS)}
         and len(body.tolerances.blocks) == len(body.blocks)
         and all(0.0 < one <= LOOSEST for one in loose)
