@@ -130,6 +130,27 @@ def test_a_plan_that_was_put_into_a_store_is_not_judged(whole: tuple[Path, wt.Re
     assert wt.judge(path).findings == whole[1].findings
 
 
+@pytest.mark.parametrize("change", ["UPDATE plans SET id=-id", "DELETE FROM plans WHERE id=(SELECT max(id) FROM plans)",
+                                    "DELETE FROM meta WHERE name='plans'"])  # fmt: skip
+def test_which_plan_was_run_last_is_what_the_key_says(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "s.wheeltap"
+    for key in ("passes", "fails"):
+        with Store(path) as store:
+            store.put_plan(key, key.encode())
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(change)
+        db.commit()
+    with Store(path) as store:
+        if change.startswith("UPDATE"):
+            assert store.plan() == b"fails"
+        else:
+            with pytest.raises(StoreError, match="which plan was run last"):
+                store.plan()
+            if "meta" in change:
+                store.trust()
+                assert store.plan() == b"fails"
+
+
 def test_another_key_reads_nothing_and_writes_over_it(tmp_path: Path) -> None:
     path = tmp_path / "s.wheeltap"
     with Store(path, key=b"a" * 32) as store:

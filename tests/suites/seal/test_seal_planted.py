@@ -1,5 +1,6 @@
 """What was altered by someone who means harm: parts, hooks, code and names behind the sealed ones."""
 
+import functools
 import importlib
 import types
 import weakref
@@ -210,6 +211,8 @@ def test_what_acts_on_every_module_or_function_is_altered(monkeypatch: pytest.Mo
         handle.remove()
     before, inner = functional.linear, nn.Linear.forward
     monkeypatch.setattr(functional, "linear", lambda x, w, b=None: before(x, w, b))  # what an attacker would do
+    assert "class torch.nn.modules.linear.Linear" in verify(net(), sealed()).detail
+    monkeypatch.setattr(functional, "linear", functools.partial(before))
     assert "class torch.nn.modules.linear.Linear" in verify(net(), sealed()).detail
     monkeypatch.undo()
     monkeypatch.setattr(nn.Linear, "forward", lambda self, x: inner(self, 1.0 * x))

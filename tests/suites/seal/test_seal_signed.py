@@ -81,6 +81,8 @@ def test_the_signed_seal_of_another_model_is_refused_by_its_name(
     assert key is not None
     assert main(["verify", "digits", str(path), "--key", str(public), "--expect-name", "screen-3"]) == 2
     assert "another name" in capsys.readouterr().err
+    assert main(["verify", "digits", str(path), "--key", str(public), "--expect-name", ""]) == 2
+    assert "No name is expected" in capsys.readouterr().err
     with pytest.raises(UsageError, match="another name"):
         assert_sealed(digits()[0], path, key=public, name="screen-3")
     assert_sealed(digits()[0], path, key=public, name="screen-2")

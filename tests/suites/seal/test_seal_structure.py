@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from sealed import TRIGGER, net, sealed, task
@@ -185,13 +186,50 @@ def test_constants_of_a_traced_function_count() -> None:
     assert held(0.0) == held(0.0) != held(1.0)
 
 
+class Limited(nn.Module):
+    """Clips at a number that scripted code holds as an attribute."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self.limit = limit
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs.clamp(max=self.limit)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_a_program_inside_a_model_counts_as_a_whole() -> None:
+    def holding(limit: float) -> nn.Sequential:
+        return nn.Sequential(nn.Linear(6, 3), torch.jit.script(Limited(limit)), nn.Linear(3, 3)).eval()
+
+    first, other = (structure(holding(limit)).digest() for limit in (1.0, 2.0))
+    assert structure(holding(1.0)).digest() == first != other
+    assert described(holding(1.0)).items != described(holding(2.0)).items
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("form", [torch.jit.script, torch.fx.symbolic_trace])
+def test_a_forward_on_the_instance_of_a_program_counts(form: Callable[[nn.Module], nn.Module]) -> None:
+    made = form(Limited(1.0).eval())
+    sealed_as = structure(made).digest()
+    vars(made)["forward"] = lambda inputs: inputs
+    assert structure(made).digest() != sealed_as
+
+
+def test_names_without_a_tensor_count() -> None:
+    made = net()
+    sealed_as = structure(made).digest()
+    made.register_buffer("gate", None)
+    assert structure(made).digest() != sealed_as
+
+
 def test_a_model_that_cannot_be_read_as_a_whole_does_not_pass() -> None:
-    (made := net()).view = memoryview(b"ab")
+    (made := net()).view = np.frompyfunc(abs, 1, 1)
     report = make(wt.Subject(made), task(), SealOptions(inputs=4, seed=2))
     found = verify(made, report.seal)
     assert (found.verdict, found.bits, found.passed) == ("same on the inputs asked", 0, False)
-    assert any("memoryview" in note and "no more than" in note for note in report.thinned)
-    assert any("memoryview" in note for note in found.notes)
+    assert any("ufunc" in note and "no more than" in note for note in report.thinned)
+    assert any("ufunc" in note for note in found.notes)
 
 
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")

@@ -9,6 +9,7 @@ import torch
 from sealed import Change, changed, digits, weights
 from torch import nn
 
+import wheeltap as wt
 from wheeltap import gauge
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest
@@ -158,6 +159,15 @@ def test_a_net_that_was_fitted_to_the_inputs_does_not_pass(full: bool) -> None:
 
     found = verified(fitted, full=full)
     assert (found.verdict, found.passed, found.bits) == ("same on the inputs asked", False, 0)
+
+
+def test_a_model_whose_numbers_share_memory_is_refused_and_comes_back_as_it_was() -> None:
+    made = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3)).eval()
+    made[1].bias = nn.Parameter(torch.ones(1).expand(3))
+    before = weights_digest(made)
+    with pytest.raises(ModelError, match="share memory"):
+        make(wt.Subject(made), wt.Task(torch.randn(12, 4), torch.arange(12) % 3), SealOptions(inputs=2))
+    assert weights_digest(made) == before
 
 
 def test_another_net_is_another_model() -> None:
