@@ -35,9 +35,6 @@ CREATE TABLE outcomes (
 CREATE TABLE plans (id INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, plan BLOB NOT NULL);
 """
 _LAYOUT = {" ".join(statement.split()) for statement in _SCHEMA.split(";") if statement.strip()}
-_ORDER = "plans"
-"""Name under which the order of plans is kept."""
-
 _FIND = "SELECT status, layouts, vals, seconds, forwards, because, path, seal FROM outcomes WHERE key=?"
 _FOREIGN = "SELECT key, status, layouts, vals, seconds, forwards, because, path, seal FROM outcomes WHERE NOT own(seal)"
 _DIGEST = 16
@@ -307,13 +304,18 @@ class Store:
             self._seal(f"plan:{key}", plan)
             self._seal_order()
 
+    @property
+    def _order(self) -> str:
+        """Name under which the order of plans is kept, of each key its own."""
+        return f"plans:{mark(b'plans', self._key).hex()[:16]}"
+
     def _seal_order(self) -> None:
         """Seals which plans there are and which was put last: rows can be deleted and given other numbers."""
         rows = self._db.execute("SELECT key, plan FROM plans ORDER BY id").fetchall()
         own = [str(key) for key, plan in rows if self._sealed(f"plan:{key}", bytes(plan)) is not None]
         text = msgspec.json.encode(own)
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_ORDER, text.decode()))
-        self._seal(_ORDER, text)
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (self._order, text.decode()))
+        self._seal(self._order, text)
 
     def plan(self) -> bytes | None:
         """The plan that was run last, if any."""
@@ -325,8 +327,8 @@ class Store:
             rows = self._db.execute("SELECT key, plan FROM plans ORDER BY id").fetchall()
             held = {str(key): self._sealed(f"plan:{key}", bytes(plan)) for key, plan in rows}
             found = {key: plan for key, plan in held.items() if plan is not None}
-            row = self._db.execute("SELECT value FROM meta WHERE +name=?", (_ORDER,)).fetchone()
-            text = None if row is None else self._sealed(_ORDER, str(row[0]).encode())
+            row = self._db.execute("SELECT value FROM meta WHERE +name=?", (self._order,)).fetchone()
+            text = None if row is None else self._sealed(self._order, str(row[0]).encode())
             order: list[str] = [] if text is None else msgspec.json.decode(text, type=list[str])
             if found.keys() - order or (text is not None and [key for key in order if key not in found]):
                 raise StoreError(
