@@ -174,17 +174,20 @@ class ModifyAudit(Audit):
     def _rank(self, case: Case, verdict: Verdict) -> None:
         """Adds to each subject's finding its rank by what it loses at the tested dose, where there are several."""
         subjects = case.plan.subjects
-        if len(subjects) < 2 or one_group(case.groups):
+        if len(subjects) < 2:
             return
         sign = case.plan.task.sign
         try:
             reads = [self._read(case, subject, self.variants()[0]) for subject in subjects]
         except NoAnswer:
             return
+        groups = reads[0].groups(case)
+        if one_group(groups) or any(not np.array_equal(read.on, reads[0].on) for read in reads):
+            return
         at = reads[0].variant.doses.index(self.settings.tested)
         kept = np.stack([sign * (read.scores[at] - read.clean[None, :]) for read in reads])
         ends = [ends_of(case, float(read.clean.mean()), sign) for read in reads]
-        ranks = rank_intervals(clustered(kept, case.groups), rare=ends if reads[0].variant.rare else None)
+        ranks = rank_intervals(clustered(kept, groups), rare=ends if reads[0].variant.rare else None)
         for place, rank in enumerate(ranks):
             named = msgspec.structs.replace(
                 rank, name="rank by what is kept", unit=f"of {len(subjects)}, 1 loses least"
