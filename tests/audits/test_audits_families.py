@@ -86,8 +86,8 @@ def test_scores_and_sizes_are_those_of_copies_changed_by_hand(
 def test_what_a_way_needs_to_know_is_what_its_perturbation_declares(name: str) -> None:
     audit = base.create(name)
     assert isinstance(audit, ModifyAudit)
-    for variant in audit.variants():
-        assert variant.needs == create(variant.perturbation, variant.settings).needs, variant
+    for scheme in audit.family():
+        assert scheme.needs == create(scheme.perturbation, scheme.settings).needs, scheme
 
 
 def test_what_to_expect_when_it_is_shipped(subject: Subject, report: Report) -> None:

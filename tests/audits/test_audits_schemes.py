@@ -56,7 +56,7 @@ def test_every_scheme_fits_its_perturbation(name: str) -> None:
     made = create(one.perturbation, dict(one.settings))
     made.require_dose(one.dose)
     assert one.random == made.random
-    assert one.needs == bool(made.needs)
+    assert one.needs == made.needs
     assert one.rare == (one.perturbation == "flip")
 
 

@@ -162,7 +162,7 @@ class DeploymentAudit(Audit):
 
     def most_passes(self, plan: Plan) -> float:
         """One for each trial, and one over the inputs of every subject where a scheme reads them."""
-        reads = sum(one.needs for one in self.schemes) * len(plan.subjects)
+        reads = sum(bool(one.needs) for one in self.schemes) * len(plan.subjects)
         return self.most(plan) + reads * plan.sizes.moments
 
     def judge(self, case: Case) -> Verdict:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from wheeltap.audits.base import Case, NoAnswer, Verdict, training_passes
 from wheeltap.audits.losses import Losses
-from wheeltap.audits.modify import DoseScores, ModifyAudit, ModifySettings, Variant
+from wheeltap.audits.modify import DoseScores, ModifyAudit, ModifySettings
+from wheeltap.audits.schemes import Scheme
 from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.sample import Sample
@@ -60,16 +61,17 @@ class FineTuningAudit(ModifyAudit):
         "draws": 2, "doses": [4, 16], "adapter": "lora", "batch": 8, "lr": 1e-3,
     }  # fmt: skip
 
-    def variants(self) -> tuple[Variant, ...]:
+    def family(self) -> tuple[Scheme, ...]:
         """One group taught other answers first, which is what can be forgotten for; then all taught their own."""
         how, doses = self.settings, self._listed()
         shared: dict[str, Scalar] = {
             "lr": how.lr, "batch": how.batch, "optimizer": how.optimizer, "adapter": how.adapter, "rank": how.rank,
         }  # fmt: skip
         new: dict[str, Scalar] = {**shared, "data": "targeted", "group": how.group, "labels": "wrong"}
+        more, rest = "on more of the same", {**shared, "data": "all"}
         return (
-            Variant("", "fine-tune", doses, new, how.draws),
-            Variant("on more of the same", "fine-tune", doses, {**shared, "data": "all"}, how.draws),
+            Scheme(label="", perturbation="fine-tune", ladder=doses, settings=new, draws=how.draws),
+            Scheme(label=more, perturbation="fine-tune", ladder=doses, settings=rest, draws=how.draws),
         )
 
     def groups(self) -> tuple[int, ...]:
@@ -80,12 +82,12 @@ class FineTuningAudit(ModifyAudit):
         """One for each trial, and the training: each draw goes once to its last dose."""
         each = training_passes(plan, steps=max(self._listed()), batch=self.settings.batch)
         return super().most_passes(plan) + each * sum(
-            v.draws for subject in plan.subjects for v in self._wanted_of(subject)
+            one.draws for subject in plan.subjects for one in self._wanted_of(subject)
         )
 
-    def label(self, variant: Variant, dose: float) -> str:
+    def label(self, scheme: Scheme, dose: float) -> str:
         """Steps and data."""
-        taught = variant.label or f"on group {self.settings.group} with new answers"
+        taught = scheme.label or f"on group {self.settings.group} with new answers"
         return f"{dose:g} step{'s' * (dose != 1)} {taught}"
 
     def shipped(self, there: Losses, subject: SubjectRecord) -> str:
@@ -124,7 +126,7 @@ class FineTuningAudit(ModifyAudit):
             draft = verdict.drafts[at]
             if draft.test is None:
                 continue
-            read = self._read(case, subject, self.variants()[0])
+            read = self._read(case, subject, self.family()[0])
             learnt = self._learnt(case, read)
             # Enough steps make any net forget: alone it is a measurement, and only a difference of two is news.
             estimates = (*draft.finding.estimates, *learnt)
@@ -135,7 +137,7 @@ class FineTuningAudit(ModifyAudit):
     def _learnt(self, case: Case, read: DoseScores) -> list[Estimate]:
         """Share of the group's other examples that get the new answer, step by step."""
         found: list[Estimate] = []
-        for dose, row in zip(read.variant.doses, read.trials, strict=True):
+        for dose, row in zip(read.scheme.ladder, read.trials, strict=True):
             taught, group = case.measured(row, "taught"), case.measured(row, "group")
             trained = case.measured(row, "trained")
             if taught is None or group is None or trained is None:

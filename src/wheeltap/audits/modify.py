@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 import msgspec
@@ -13,6 +13,8 @@ from wheeltap.audits.base import Audit, Case, Count, Hypothesis, Margin, NoAnswe
 from wheeltap.audits.case import Values
 from wheeltap.audits.claims import LOSS, PAIR
 from wheeltap.audits.losses import Losses, ends_of, remarks, shipped
+from wheeltap.audits.schemes import Scheme
+from wheeltap.audits.schemes import scheme as ready
 from wheeltap.core.records import Curve, Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import SMALL, Settings
 from wheeltap.plans.plan import Plan
@@ -20,6 +22,9 @@ from wheeltap.stats.clusters import Groups, clustered, one_group
 from wheeltap.stats.curve import Response, band, band_ends, half_dose
 from wheeltap.stats.mogstad2024 import rank_intervals
 from wheeltap.stats.rare import allowing_band, inner, where_it_falls
+
+_WORST = (1.0, 4.0, 16.0)
+"""Weights of each layer whose worst bit is flipped, where the worst are taken first."""
 
 _SLOPES = 3.0
 """Passes that reading slopes takes: one forward, and one backward, which counts as two."""
@@ -44,38 +49,8 @@ class ModifySettings(Settings, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Variant:
-    """One way of doing a modification.
-
-    Attributes:
-        label: What tells it from the family's others; empty for the one the verdict is about.
-        perturbation: Registered name.
-        doses: Mildest first.
-        draws: Of what is random; 1 where nothing is.
-        unit: Of its doses, where they are not the family's.
-        layers: Last names of layers; it is asked only of subjects that have one of them. Of all, where empty.
-        needs: What must be known of a subject first, as the perturbation declares it.
-        rare: Whether few of its draws hit hard: intervals then allow for what no draw has shown.
-    """
-
-    label: str
-    perturbation: str
-    doses: tuple[float, ...]
-    settings: dict[str, Scalar] = field(default_factory=dict[str, Scalar])
-    draws: int = 1
-    unit: str = ""
-    layers: tuple[str, ...] = ()
-    needs: str = ""
-    rare: bool = False
-
-    def fits(self, subject: SubjectRecord) -> bool:
-        """Whether the names of a subject's layers leave it anything to change."""
-        return not self.layers or any(name.rpartition(".")[2] in self.layers for name in subject.layers)
-
-
-@dataclass(frozen=True)
 class DoseScores:
-    """What one subject keeps under one variant.
+    """What one subject keeps under one scheme, along its ladder.
 
     Attributes:
         trials: ``[dose][draw]``.
@@ -84,7 +59,7 @@ class DoseScores:
         on: ``[example]`` of the whole task: which ones are scored.
     """
 
-    variant: Variant
+    scheme: Scheme
     trials: list[list[Trial]]
     scores: Values
     clean: Values
@@ -96,8 +71,8 @@ class DoseScores:
 
     def at(self, case: Case, dose: float) -> Losses:
         """The same at one dose."""
-        at = self.variant.doses.index(dose)
-        return Losses(case, self.trials[at], self.scores[at], self.clean, self.on, self.variant.rare)
+        at = self.scheme.ladder.index(dose)
+        return Losses(case, self.trials[at], self.scores[at], self.clean, self.on, self.scheme.rare)
 
 
 class ModifyAudit(Audit):
@@ -113,11 +88,11 @@ class ModifyAudit(Audit):
     spares: ClassVar[dict[str, int]] = {"draws": 4}
 
     @abstractmethod
-    def variants(self) -> tuple[Variant, ...]:
+    def family(self) -> tuple[Scheme, ...]:
         """The family: the one that is judged first."""
 
     @abstractmethod
-    def label(self, variant: Variant, dose: float) -> str:
+    def label(self, scheme: Scheme, dose: float) -> str:
         """What was done, in words that name the estimate."""
 
     def severity(self, dose: float) -> float:
@@ -129,32 +104,32 @@ class ModifyAudit(Audit):
         return severity
 
     def ask(self, case: Case) -> list[Trial]:
-        """Every dose and draw of every variant on every subject."""
+        """Every dose and draw of every scheme on every subject."""
         if not case.known(case.plan.baselines()):
             return []
         return [
             trial
             for subject in case.plan.subjects
-            for variant in self._wanted_of(subject)
-            for row in self._trials(case, subject, variant)
+            for scheme in self._wanted_of(subject)
+            for row in self._trials(case, subject, scheme)
             for trial in row
         ]
 
     def fixed_doses(self) -> tuple[tuple[str, float], ...]:
-        """The doses of every variant."""
-        return tuple((variant.perturbation, dose) for variant in self._wanted() for dose in variant.doses)
+        """The doses of every scheme."""
+        return tuple((scheme.perturbation, dose) for scheme in self._wanted() for dose in scheme.ladder)
 
     def most(self, plan: Plan) -> int:
-        """All doses, draws and variants of every subject."""
-        return sum(len(v.doses) * v.draws for subject in plan.subjects for v in self._wanted_of(subject))
+        """All doses and draws of every subject."""
+        return sum(len(one.ladder) * one.draws for subject in plan.subjects for one in self._wanted_of(subject))
 
     def most_passes(self, plan: Plan) -> float:
         """One for each trial, and what is read of every subject first."""
         needed = [
-            (subject.name, variant.needs)
+            (subject.name, scheme.needs)
             for subject in plan.subjects
-            for variant in self._wanted_of(subject)
-            if variant.needs
+            for scheme in self._wanted_of(subject)
+            if scheme.needs
         ]
         # Of small subjects what was read for one way of doing it is still known for the next.
         read = needed if plan.reference.parameters >= SMALL else set(needed)
@@ -178,16 +153,16 @@ class ModifyAudit(Audit):
             return
         sign = case.plan.task.sign
         try:
-            reads = [self._read(case, subject, self.variants()[0]) for subject in subjects]
+            reads = [self._read(case, subject, self.family()[0]) for subject in subjects]
         except NoAnswer:
             return
         groups = reads[0].groups(case)
         if one_group(groups) or any(not np.array_equal(read.on, reads[0].on) for read in reads):
             return
-        at = reads[0].variant.doses.index(self.settings.tested)
+        at = reads[0].scheme.ladder.index(self.settings.tested)
         kept = np.stack([sign * (read.scores[at] - read.clean[None, :]) for read in reads])
         ends = [ends_of(case, float(read.clean.mean()), sign) for read in reads]
-        ranks = rank_intervals(clustered(kept, groups), rare=ends if reads[0].variant.rare else None)
+        ranks = rank_intervals(clustered(kept, groups), rare=ends if reads[0].scheme.rare else None)
         for place, rank in enumerate(ranks):
             named = msgspec.structs.replace(
                 rank, name="rank by what is kept", unit=f"of {len(subjects)}, 1 loses least"
@@ -201,42 +176,42 @@ class ModifyAudit(Audit):
         listed = {*self.settings.doses, self.settings.tested}
         return tuple(sorted(listed, key=self.severity))
 
-    def _wanted(self) -> tuple[Variant, ...]:
-        return self.variants() if self.settings.others else self.variants()[:1]
+    def _wanted(self) -> tuple[Scheme, ...]:
+        return self.family() if self.settings.others else self.family()[:1]
 
-    def _wanted_of(self, subject: SubjectRecord) -> list[Variant]:
-        return [variant for variant in self._wanted() if variant.fits(subject)]
+    def _wanted_of(self, subject: SubjectRecord) -> list[Scheme]:
+        return [scheme for scheme in self._wanted() if scheme.fits(subject)]
 
-    def _trials(self, case: Case, subject: SubjectRecord, variant: Variant) -> list[list[Trial]]:
+    def _trials(self, case: Case, subject: SubjectRecord, scheme: Scheme) -> list[list[Trial]]:
         return [
             [
-                case.plan.trial(subject, variant.perturbation, settings=variant.settings, dose=dose, seed=seed)
-                for seed in range(variant.draws)
+                case.plan.trial(subject, scheme.perturbation, settings=scheme.settings, dose=dose, seed=seed)
+                for seed in range(scheme.draws)
             ]
-            for dose in variant.doses
+            for dose in scheme.ladder
         ]
 
     def scored(self, case: Case, trials: list[list[Trial]]) -> NDArray[np.bool_]:
         """Which examples count, ``[example]``: all of them, here."""
         return np.ones(case.plan.task.examples, dtype=bool)
 
-    def _read(self, case: Case, subject: SubjectRecord, variant: Variant) -> DoseScores:
+    def _read(self, case: Case, subject: SubjectRecord, scheme: Scheme) -> DoseScores:
         case.require_above_chance(subject)
-        trials = self._trials(case, subject, variant)
+        trials = self._trials(case, subject, scheme)
         table = case.table(trials)
         on = self.scored(case, trials)
-        return DoseScores(variant, trials, table[:, :, on], case.clean(subject)[on], on)
+        return DoseScores(scheme, trials, table[:, :, on], case.clean(subject)[on], on)
 
     # ---- one subject ------------------------------------------------------------------------------------------
 
     def _single(self, case: Case, subject: SubjectRecord) -> Hypothesis:
         try:
-            read = self._read(case, subject, self.variants()[0])
+            read = self._read(case, subject, self.family()[0])
         except NoAnswer as gap:
             return self.unanswered(subject.name, gap)
-        variant, there = read.variant, read.at(case, self.settings.tested)
+        scheme, there = read.scheme, read.at(case, self.settings.tested)
         edge = there.edge(subject, own=self.settings.margin)
-        losses = {dose: read.at(case, dose).loss(self.label(variant, dose), edge=edge) for dose in variant.doses}
+        losses = {dose: read.at(case, dose).loss(self.label(scheme, dose), edge=edge) for dose in scheme.ladder}
         tested = losses.pop(self.settings.tested)
         words = f"{subject.name} loses {tested} of its score at {tested.name}{there.diverged}"
         left = there.no_better
@@ -255,39 +230,39 @@ class ModifyAudit(Audit):
 
     def _curves(self, case: Case, subject: SubjectRecord) -> list[Curve]:
         found: list[Curve] = []
-        for variant in self._wanted_of(subject):
+        for scheme in self._wanted_of(subject):
             try:
-                read = self._read(case, subject, variant)
+                read = self._read(case, subject, scheme)
             except NoAnswer:
                 continue  # not defined on this subject: the others are shown
             found.append(self._curve(case, subject, read))
         return found
 
     def _curve(self, case: Case, subject: SubjectRecord, read: DoseScores) -> Curve:
-        task, variant = case.plan.task, read.variant
+        task, scheme = case.plan.task, read.scheme
         # Doses are kept ascending, whichever way damage grows.
-        order = sorted(range(len(variant.doses)), key=variant.doses.__getitem__)
-        level = inner(0.95) if variant.rare else 0.95
+        order = sorted(range(len(scheme.ladder)), key=scheme.ladder.__getitem__)
+        level = inner(0.95) if scheme.rare else 0.95
         groups = read.groups(case)
         mean, low, high = band(read.scores[order], bounded=task.bounded, level=level, groups=groups)
-        if variant.rare:
+        if scheme.rare:
             low, high = allowing_band((low, high), read.scores[order].mean(2), ends_of(case, 0.0, 1.0))
         return Curve(
-            code=self.code, title=self.title, subject=subject.name, role=subject.role, unit=variant.unit or self.unit,
-            measure=task.measure, chance=case.chance, level=0.95, doses=tuple(variant.doses[i] for i in order),
+            code=self.code, title=self.title, subject=subject.name, role=subject.role, unit=scheme.unit or self.unit,
+            measure=task.measure, chance=case.chance, level=0.95, doses=tuple(scheme.ladder[i] for i in order),
             score=tuple(map(float, mean)), low=band_ends(low), high=band_ends(high),
-            half=self._half(case, read), variant=variant.label,
+            half=self._half(case, read), variant=scheme.label,
             norms=tuple(case.norm(read.trials[i]) for i in order),
         )  # fmt: skip
 
     def _half(self, case: Case, read: DoseScores) -> Estimate:
         """The dose at which half of the above-chance score is lost, between the doses tried."""
-        severities = np.array([self.severity(dose) for dose in read.variant.doses])
+        severities = np.array([self.severity(dose) for dose in read.scheme.ladder])
         response = Response(
             values=read.scores, clean=read.clean, doses=severities, chance=case.chance, groups=read.groups(case)
         )
         found = half_dose(response, unit=self.unit)
-        found = self._half_allowing(case, read, found) if read.variant.rare else found
+        found = self._half_allowing(case, read, found) if read.scheme.rare else found
         ends = [None if end is None else self.dose_of(end) for end in (found.low, found.high)]
         if self.dose_of(1.0) > self.dose_of(2.0):
             ends.reverse()
@@ -301,7 +276,7 @@ class ModifyAudit(Audit):
         _, low, high = band(sign * read.scores, bounded=bounded, level=inner(0.95), groups=groups)
         ends = allowing_band((low, high), sign * read.scores.mean(2), ends_of(case, 0.0, sign))
         target = sign * (case.chance + float(read.clean.mean())) / 2.0
-        first, last = where_it_falls(np.array([self.severity(dose) for dose in read.variant.doses]), ends, target)
+        first, last = where_it_falls(np.array([self.severity(dose) for dose in read.scheme.ladder]), ends, target)
         return msgspec.structs.replace(
             found,
             low=None if found.low is None or first is None else min(found.low, first),
@@ -312,10 +287,10 @@ class ModifyAudit(Audit):
     # ---- pairs ------------------------------------------------------------------------------------------------
 
     def _pair(self, case: Case, rival: SubjectRecord) -> Hypothesis:
-        plan, variant = case.plan, self.variants()[0]
+        plan, scheme = case.plan, self.family()[0]
         name, title = pair(plan.reference, rival), f"{self.title}: difference"
         try:
-            reads = [self._read(case, subject, variant) for subject in (plan.reference, rival)]
+            reads = [self._read(case, subject, scheme) for subject in (plan.reference, rival)]
             one, two = (read.at(case, self.settings.tested) for read in reads)
             edge = two.edge(plan.reference, rival, own=self.settings.margin)
             gap = two.loss_beyond(one, "loss_difference", edge=edge)
@@ -326,7 +301,7 @@ class ModifyAudit(Audit):
             for subject, there in zip((plan.reference, rival), (one, two), strict=True)
         ]
         words = (
-            f"At {self.label(variant, self.settings.tested)}, {rival.name} loses {gap} more of its score than "
+            f"At {self.label(scheme, self.settings.tested)}, {rival.name} loses {gap} more of its score than "
             f"{plan.reference.name}. Of what is above chance, {plan.reference.name} keeps {kept[0]} and {rival.name} "
             f"{kept[1]}: where the clean scores differ, compare these."
         )
@@ -360,15 +335,11 @@ class BitFlipSettings(ModifySettings, frozen=True, kw_only=True):
     """Share of stored bits that flip: a memory's bit error rate.
 
     Few draws flip a bit that matters, so those of the format that is judged are many.
-
-    Attributes:
-        worst: Weights of each layer whose worst bit is flipped, where the worst are taken first.
     """
 
     doses: tuple[float, ...] = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
     tested: float = 1e-6
     draws: Count = 64
-    worst: tuple[float, ...] = (1, 4, 16)
 
 
 @final
@@ -388,24 +359,18 @@ class QuantizationAudit(ModifyAudit):
     settings_type = QuantizationSettings
     unit = "bits"
 
-    def variants(self) -> tuple[Variant, ...]:
+    def family(self) -> tuple[Scheme, ...]:
         """Per channel first; then a coarser grid, finer ones, 4-bit formats, and large inputs spared."""
         doses = self._listed()
         few = tuple(dose for dose in doses if dose <= 4) or doses
         return (
-            Variant("", "quantize", doses, {"scale": "channel"}),
-            Variant("one grid per tensor", "quantize", doses, {"scale": "tensor"}),
-            Variant("groups of 128", "quantize", few, {"scale": "group", "group": 128}),
-            Variant("groups of 32", "quantize", few, {"scale": "group", "group": 32}),
-            Variant("NF4, groups of 64", "quantize", (4,), {"scale": "group", "group": 64, "grid": "nf4"}),
-            Variant("FP4, groups of 64", "quantize", (4,), {"scale": "group", "group": 64, "grid": "fp4"}),
-            Variant(
-                "large inputs spared, groups of 128",
-                "quantize-aware",
-                few,
-                {"scale": "group", "group": 128},
-                needs="inputs",
-            ),
+            ready("int4").along(doses),
+            ready("int4-tensor").along(doses, "one grid per tensor"),
+            ready("int4-g128").along(few, "groups of 128"),
+            ready("int4-g32").along(few, "groups of 32"),
+            ready("nf4").along((4,), "NF4, groups of 64"),
+            ready("fp4").along((4,), "FP4, groups of 64"),
+            ready("int4-g128-aware").along(few, "large inputs spared, groups of 128"),
         )
 
     def severity(self, dose: float) -> float:
@@ -416,9 +381,9 @@ class QuantizationAudit(ModifyAudit):
         """Bits."""
         return -math.log2(severity)
 
-    def label(self, variant: Variant, dose: float) -> str:
+    def label(self, scheme: Scheme, dose: float) -> str:
         """Bits and grid."""
-        return f"{dose:g} bits {variant.label or 'per channel'}"
+        return f"{dose:g} bits {scheme.label or 'per channel'}"
 
 
 @final
@@ -439,28 +404,24 @@ class PruningAudit(ModifyAudit):
     settings_type = PruningSettings
     unit = "share of weights removed"
 
-    def variants(self) -> tuple[Variant, ...]:
+    def family(self) -> tuple[Scheme, ...]:
         """By magnitude first; then by what is added to the output, in the 2:4 pattern, whole, and at random."""
         doses = self._listed()
         return (
-            Variant("", "prune", doses),
-            Variant("what adds least (Wanda)", "prune-wanda", doses, needs="inputs"),
-            Variant("2 of every 4", "prune-nm", (0.5,)),
-            Variant("whole units", "prune-units", doses[:3], needs="inputs"),
-            Variant(
-                "whole heads",
-                "prune-heads",
-                doses[:3],
+            ready("prune30").along(doses),
+            ready("wanda50").along(doses, "what adds least (Wanda)"),
+            ready("prune-2:4").along((0.5,), "2 of every 4"),
+            Scheme(label="whole units", perturbation="prune-units", ladder=doses[:3], needs="inputs"),
+            Scheme(
+                label="whole heads", perturbation="prune-heads", ladder=doses[:3], needs="heads", layers=WITH_HEADS,
                 unit="share of each layer's heads removed, rounded to whole heads",
-                layers=WITH_HEADS,
-                needs="heads",
             ),
-            Variant("at random", "prune-random", doses[:3], draws=self.settings.draws),
-        )
+            Scheme(label="at random", perturbation="prune-random", ladder=doses[:3], draws=self.settings.draws),
+        )  # fmt: skip
 
-    def label(self, variant: Variant, dose: float) -> str:
+    def label(self, scheme: Scheme, dose: float) -> str:
         """Share and rule."""
-        return f"{dose:.0%} pruned{f', {variant.label}' if variant.label else ''}"
+        return f"{dose:.0%} pruned{f', {scheme.label}' if scheme.label else ''}"
 
 
 @final
@@ -486,26 +447,22 @@ class BitFlipAudit(ModifyAudit):
     }  # fmt: skip
     unit = "share of bits flipped"
 
-    def variants(self) -> tuple[Variant, ...]:
+    def family(self) -> tuple[Scheme, ...]:
         """Any bit of float32 first; then bfloat16, int8, and the worst weights of int8."""
         doses, draws = self._listed(), self.settings.draws
         few = min(draws, 4)
         return (
-            Variant("", "flip", doses, {"format": "float32"}, draws, rare=True),
-            Variant("stored as bfloat16", "flip", doses, {"format": "bfloat16"}, few, rare=True),
-            Variant("stored as int8", "flip", doses, {"format": "int8"}, few, rare=True),
-            Variant(
-                "int8, worst weights first",
-                "flip-worst",
-                self.settings.worst,
-                {"format": "int8"},
-                unit="weights of each layer flipped",
-                needs="slopes",
+            ready("flips1e-6").along(doses, draws=draws),
+            ready("flips1e-6-bfloat16").along(doses, "stored as bfloat16", draws=few),
+            ready("flips1e-6-int8").along(doses, "stored as int8", draws=few),
+            Scheme(
+                label="int8, worst weights first", perturbation="flip-worst", ladder=_WORST,
+                settings={"format": "int8"}, unit="weights of each layer flipped", needs="slopes",
             ),
-        )
+        )  # fmt: skip
 
-    def label(self, variant: Variant, dose: float) -> str:
+    def label(self, scheme: Scheme, dose: float) -> str:
         """Error rate and format."""
-        if variant.perturbation == "flip-worst":
-            return f"{dose:g} weights of each layer flipped, {variant.label}"
-        return f"{dose:.0e} of all bits flipped{f', {variant.label}' if variant.label else ' (float32)'}"
+        if scheme.perturbation == "flip-worst":
+            return f"{dose:g} weights of each layer flipped, {scheme.label}"
+        return f"{dose:.0e} of all bits flipped{f', {scheme.label}' if scheme.label else ' (float32)'}"

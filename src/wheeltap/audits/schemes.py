@@ -2,42 +2,56 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
 
 from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.core.records import Scalar, SubjectRecord
 
-Kind = Literal["rounding", "storing", "pruning", "noise", "bits"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Scheme:
-    """One way of shipping a model.
+    """One way of changing the weights: at one dose, as a model is shipped, or along a ladder of doses.
 
     Attributes:
-        name: As ``--for`` takes it.
-        label: In words, as the rows of a table have it.
+        name: As ``--for`` takes it; empty where it is no way of shipping.
+        label: In words, as the rows of a table have it; empty for the curve that a family is judged by.
         perturbation: Registered name.
-        dose: In the perturbation's unit.
+        dose: In the perturbation's unit, as it is shipped.
         random: Whether it is drawn.
-        rare: Whether few of its draws hit hard.
-        needs: Whether its layers' inputs are read first.
+        rare: Whether few of its draws hit hard: intervals then allow for what no draw has shown.
+        needs: What is read of each layer first, as the perturbation declares it.
+        spares_ends: Whether practice leaves the embeddings and the head of a language model in full precision.
+        ladder: Doses of its curve, mildest first.
+        draws: At each dose of the ladder.
+        unit: Of the ladder, where it is not the family's.
+        layers: Last names of layers; it is asked only of subjects that have one of them. Of all, where empty.
     """
 
-    name: str
+    name: str = ""
     label: str
-    kind: Kind
     perturbation: str
-    dose: float
+    dose: float = 0.0
     settings: dict[str, Scalar] = field(default_factory=dict[str, Scalar])
     random: bool = False
     rare: bool = False
-    needs: bool = False
+    needs: str = ""
+    spares_ends: bool = False
+    ladder: tuple[float, ...] = ()
+    draws: int = 1
+    unit: str = ""
+    layers: tuple[str, ...] = ()
+
+    def along(self, ladder: tuple[float, ...], label: str = "", *, draws: int = 1) -> "Scheme":
+        """Its curve over these doses, under another label."""
+        return replace(self, ladder=ladder, label=label, draws=draws)
 
     def spared(self, subject: SubjectRecord) -> tuple[str, ...]:
-        """Layers that practice leaves in full precision: the embeddings and the head of a language model."""
-        return subject.ends if self.kind in ("rounding", "pruning") else ()
+        """Layers that practice leaves in full precision."""
+        return subject.ends if self.spares_ends else ()
+
+    def fits(self, subject: SubjectRecord) -> bool:
+        """Whether the names of a subject's layers leave it anything to change."""
+        return not self.layers or any(name.rpartition(".")[2] in self.layers for name in subject.layers)
 
 
 def _rounded(found: re.Match[str]) -> Scheme | None:
@@ -49,8 +63,9 @@ def _rounded(found: re.Match[str]) -> Scheme | None:
     settings: dict[str, Scalar] = {"scale": "group" if group else "tensor" if grid else "channel"}
     settings |= {"group": group} if group else {}
     return Scheme(
-        name=found[0], label=f"{bits} bits, {label}{', large inputs spared' if aware else ''}", kind="rounding",
-        perturbation="quantize-aware" if aware else "quantize", dose=bits, settings=settings, needs=aware,
+        name=found[0], label=f"{bits} bits, {label}{', large inputs spared' if aware else ''}", dose=bits,
+        perturbation="quantize-aware" if aware else "quantize", settings=settings, needs="inputs" if aware else "",
+        spares_ends=True,
     )  # fmt: skip
 
 
@@ -60,13 +75,13 @@ def _format(found: re.Match[str]) -> Scheme | None:
         return None
     settings: dict[str, Scalar] = {"scale": "group", "group": group, "grid": grid}
     label = f"4 bits, {grid.upper()}, groups of {group}"
-    return Scheme(name=found[0], label=label, kind="rounding", perturbation="quantize", dose=4, settings=settings)
+    return Scheme(name=found[0], label=label, perturbation="quantize", dose=4, settings=settings, spares_ends=True)
 
 
 def _cast(found: re.Match[str]) -> Scheme:
     dtype = {"bf16": "bfloat16", "fp16": "float16"}[found[0]]
     label = f"stored as {dtype}"
-    return Scheme(name=found[0], label=label, kind="storing", perturbation="cast", dose=16, settings={"dtype": dtype})
+    return Scheme(name=found[0], label=label, perturbation="cast", dose=16, settings={"dtype": dtype})
 
 
 def _pruned(found: re.Match[str]) -> Scheme | None:
@@ -74,13 +89,13 @@ def _pruned(found: re.Match[str]) -> Scheme | None:
     if not 0 < share < 100:
         return None
     return Scheme(
-        name=found[0], label=f"{share} % pruned{', Wanda' if wanda else ''}", kind="pruning",
-        perturbation="prune-wanda" if wanda else "prune", dose=share / 100, needs=wanda,
+        name=found[0], label=f"{share} % pruned{', Wanda' if wanda else ''}", dose=share / 100,
+        perturbation="prune-wanda" if wanda else "prune", needs="inputs" if wanda else "", spares_ends=True,
     )  # fmt: skip
 
 
 def _pattern(found: re.Match[str]) -> Scheme:
-    return Scheme(name=found[0], label="2 of every 4 pruned", kind="pruning", perturbation="prune-nm", dose=0.5)
+    return Scheme(name=found[0], label="2 of every 4 pruned", perturbation="prune-nm", dose=0.5, spares_ends=True)
 
 
 def _noise(found: re.Match[str]) -> Scheme | None:
@@ -88,7 +103,7 @@ def _noise(found: re.Match[str]) -> Scheme | None:
     if not 0 < percent <= 1000:
         return None
     return Scheme(
-        name=found[0], label=f"{percent:g} % noise on each weight", kind="noise", perturbation="relative",
+        name=found[0], label=f"{percent:g} % noise on each weight", perturbation="relative",
         dose=percent / 100, random=True,
     )  # fmt: skip
 
@@ -98,7 +113,7 @@ def _flips(found: re.Match[str]) -> Scheme | None:
     if not 0 < rate < 1:
         return None
     return Scheme(
-        name=found[0], label=f"bit errors, rate {rate:.2g}, {stored}", kind="bits", perturbation="flip", dose=rate,
+        name=found[0], label=f"bit errors, rate {rate:.2g}, {stored}", perturbation="flip", dose=rate,
         settings={"format": stored}, random=True, rare=True,
     )  # fmt: skip
 
