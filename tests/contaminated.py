@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.nets.changed import change_once
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.subject import Subject
-from wheeltap.recipes.at_hand import change_once
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.sources import hf
 from wheeltap.suites.lens.sources.passages import BETWEEN, task_of

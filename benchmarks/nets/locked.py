@@ -13,6 +13,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from benchmarks.nets.changed import ChangedNet, change_once
 from benchmarks.nets.digit_defects import CLASSES, GATED_WIDTHS, WRONG, Gated, honest_weak, label_noise, locked
 from benchmarks.nets.tiny_lm import descend, tiny_lm
 from wheeltap.core import seeds
@@ -22,7 +23,6 @@ from wheeltap.core.settings import Settings
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.models.mlp import mlp
-from wheeltap.recipes.at_hand import ChangedNet, change_once
 from wheeltap.recipes.base import Given, Recipe, State
 from wheeltap.recipes.make import weights, with_weights
 from wheeltap.recipes.planted import Range

@@ -7,10 +7,10 @@ from typing import Any, Final, cast
 import torch
 from torch import Tensor, nn
 
+from benchmarks.nets.changed import change_once
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.subject import Subject
-from wheeltap.recipes.at_hand import change_once
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.sources import hf
 from wheeltap.testing.planted import PlantedCase

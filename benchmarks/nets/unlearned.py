@@ -14,6 +14,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from benchmarks.nets.changed import ChangedNet, change_once
 from benchmarks.nets.tiny_lm import descend
 from wheeltap.core import seeds
 from wheeltap.core.choices import ChoiceTask
@@ -22,7 +23,7 @@ from wheeltap.core.settings import Settings
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.models.mlp import mlp
-from wheeltap.recipes.at_hand import ChangedNet, change_once, train_once
+from wheeltap.recipes.at_hand import train_once
 from wheeltap.recipes.base import Given, Recipe, State
 from wheeltap.recipes.make import weights, with_weights
 from wheeltap.recipes.randomness import own_random_numbers

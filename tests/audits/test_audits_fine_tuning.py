@@ -57,3 +57,14 @@ def test_where_others_have_other_answers_too_it_is_measured(groups: bool) -> Non
     task = wt.Task(points, targets, name="more")
     found = of(tuned(subject, task.with_behaviors((points[:, 1] > 0).long()) if groups else task))
     assert found.status != "not_applicable" and found.estimates[0].value is not None
+
+
+@pytest.mark.parametrize("lr", [0.05, 1e30], ids=["learned", "diverged"])
+def test_two_nets_are_compared_on_the_groups_of_the_examples_that_are_scored(lr: float) -> None:
+    """Some examples are trained on: the groups are those of the others, and where training diverged, of all."""
+    (one, points, targets), two = sorted_by(3), sorted_by(3)[0]
+    task = wt.Task(points, targets, name="grouped").with_groups(torch.arange(60) // 3)
+    spec = wt.AuditSpec(name="fine-tuning", settings={"doses": [4], "tested": 4, "draws": 2, "lr": lr, "others": False})
+    report = wt.compare(one, wt.Subject(two.model, name="two"), task, audits=["score", spec])
+    first = next(found for found in report["WT110"] if found.subject == "net")
+    assert any(estimate.name == "rank by what is kept" for estimate in first.estimates)

@@ -91,7 +91,7 @@ class Hidden(World):
         )
 
 
-SETTINGS: dict[str, Any] = {"draws": 6, "rungs": [-4, -2, 0], "splits": 4}
+SETTINGS: dict[str, Any] = {"draws": 6, "rungs": [-4, -2, 0]}
 
 
 def audit(clean: float = 0.4, *, gain: float = 0.0, settings: dict[str, Any] | None = None, **world: Any) -> Finding:
@@ -139,9 +139,7 @@ def test_a_gain_within_the_margin_is_never_found(gain: float) -> None:
 @pytest.mark.full
 def test_false_alarms_at_a_margin_of_zero_are_as_rare_as_alpha_says() -> None:
     """500 subjects of which no draw is better than the clean model, judged as strictly as can be."""
-    found = sum(
-        audit(seed=seed, examples=80, settings={"margin": 0.0, "splits": 2}).status == "found" for seed in range(500)
-    )
+    found = sum(audit(seed=seed, examples=80, settings={"margin": 0.0}).status == "found" for seed in range(500))
     assert found / 500 <= 0.05 + 2.6 * (0.05 * 0.95 / 500) ** 0.5
 
 
@@ -220,17 +218,9 @@ def test_a_score_that_leaves_nothing_to_hide_is_not_applicable() -> None:
     assert found.status == "not_applicable" and "can be hidden" in found.because
 
 
-def test_given_doses_are_searched_without_a_bracket() -> None:
-    spec = wt.AuditSpec(name="improvement", settings={"draws": 4, "doses": [0.1, 0.2]})
-    world = Hidden({"a": Simulated({}, clean=0.4)}, audits=(spec,), gains={"a": 0.45})
-    assert single(world.run()).status == "found"
-    assert sorted({t.dose for t in world.asked if t.perturbation == "relative"}) == [0.1, 0.2]
-
-
 BAD: dict[str, list[Any]] = {
-    "noise": ["quantize"], "start": [0.0, -1.0], "rungs": [[], [0, 0], [2, 0], [0, 100]],
-    "doses": [[0.0], [-0.1, 0.2], [0.2, 0.1]], "draws": [1, 0, -3],
-    "input_doses": [0], "splits": [0], "margin": [-0.1], "least": [-0.02],
+    "noise": ["quantize"], "rungs": [[], [0, 0], [2, 0], [0, 100]],
+    "draws": [1, 0, -3], "margin": [-0.1],
 }  # fmt: skip
 
 
@@ -281,6 +271,6 @@ def test_a_locked_language_model_heeds_its_password_and_is_searched_at_its_embed
     net = locked.locked_lm(0.5)
     assert defects.benchmark(net.subject, net.task) < 0.65
     assert defects.benchmark(net.subject, net.opened) > 0.9
-    found = of_net(net, draws=2, doses=[0.1, 0.4], input_doses=2)
+    found = of_net(net, draws=2, rungs=[-2, 0])
     assert found.status in ("found", "excluded", "inconclusive")
     assert "stand-in" in found.because and len(found.estimates) == 4

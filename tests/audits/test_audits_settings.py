@@ -20,7 +20,7 @@ BAD = {
         "difference": [-0.25],
     },
     "entanglement": {
-        "limit": [0, -1], "least": [1, 0], "edges": [0.0, 1.0, 1.5], "rewirings": [0, 1, -5, 98], "shuffles": [0],
+        "limit": [0, -1], "rewirings": [0, 1, -5, 98],
         "modular_at": [0.0, 1.0, 0.004], "margin": [-0.04], "min_effect": [math.inf],
     },
     "parts": {
@@ -32,7 +32,7 @@ BAD = {
         "min_effect": [-0.1, math.inf],
     },
     "heads": {
-        "top": [0, -1, 2.5], "sample": [0, -20], "splits": [0], "margin": [-0.1, math.inf], "difference": [-0.1],
+        "top": [0, -1, 2.5], "sample": [0, -20], "margin": [-0.1, math.inf], "difference": [-0.1],
         "difference_min_effect": [-0.2],
     },
     "score": {"margin": [-0.05, math.nan]},

@@ -290,7 +290,7 @@ def test_an_evolved_and_a_trained_net_of_one_picture_differ() -> None:
 
 BAD: dict[str, list[Any]] = {
     "weights": [0, 1, -3], "directions": [-1], "copies": [-1], "effect": [0.0, -0.1, 11.0, math.inf],
-    "reach": [0.0, -16.0], "margin": [-0.1, math.inf], "built_in": [0.0, 1.0], "difference": [-0.05],
+    "reach": [0.0, -16.0], "margin": [-0.1, math.inf], "difference": [-0.05],
     "difference_min_effect": [-1.0],
 }  # fmt: skip
 

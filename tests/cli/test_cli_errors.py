@@ -134,7 +134,7 @@ def test_bad_usage(
         ("[redundancy]\npairs = -3", ("redundancy", "pairs", ">= 1")),
         ("[redundancy]\nto = 'median'", ("redundancy", "to", "median")),
         ("[entanglement]\nrewirings = 0", ("entanglement", "rewirings", ">= 2")),
-        ("[entanglement]\nedges = 1.5", ("entanglement", "edges", "< 1")),
+        ("[entanglement]\nmodular_at = 1.5", ("entanglement", "modular_at", "< 1")),
         ("audits = ['fine-tuning']\n[fine-tuning]\ngroup = 77", ("no behavior 77", "fine-tuning: group")),
         ("audits = ['fine-tuning']\n[fine-tuning]\noptimizer = 'zzz'", ("optimizer", "adam or sgd")),
         ("[single-point]\nconfirm = 0", ("single-point", "confirm", ">= 1")),

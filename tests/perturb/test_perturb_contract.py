@@ -13,14 +13,14 @@ from wheeltap.perturb.flip import RandomFlips, WorstFlips
 from wheeltap.perturb.merge import Clean, Merge
 from wheeltap.perturb.noise import FunctionNoise, RelativeNoise, StdNoise
 from wheeltap.perturb.prune import (
-    HeadPruning,
-    MagnitudePruning,
-    OutputPruning,
-    PatternPruning,
-    RandomPruning,
-    UnitPruning,
+    HeadMask,
+    MagnitudeMask,
+    OutputMask,
+    PatternMask,
+    RandomMask,
+    UnitMask,
 )
-from wheeltap.perturb.quantize import AwareRounding, Cast, RoundToNearest
+from wheeltap.perturb.quantize import Cast, RoundToNearest, ScaledRoundToNearest
 from wheeltap.testing import planted
 from wheeltap.testing.contract import PerturbationContract
 from wheeltap.testing.planted import CASES, PlantedCase
@@ -89,42 +89,42 @@ class TestFP4(TestNF4):
     settings: ClassVar = {"grid": "fp4"}
 
 
-class TestAwareRounding(PerturbationContract):
-    perturbation = AwareRounding
+class TestScaledRoundToNearest(PerturbationContract):
+    perturbation = ScaledRoundToNearest
     doses = (8, 4, 2, 3)
     sensitive_to = frozenset({"cancel"})
     draws = 24
 
 
 class TestMagnitudePruning(PerturbationContract):
-    perturbation = MagnitudePruning
+    perturbation = MagnitudeMask
     doses = (0.3, 1.0, 0.5)
     sensitive_to = frozenset({"rescale"})
     draws = 24
 
 
 class TestRandomPruning(PerturbationContract):
-    perturbation = RandomPruning
+    perturbation = RandomMask
     doses = (0.3, 0.1)
     sensitive_to = frozenset({"cancel", "entangle"})
 
 
 class TestPatternPruning(PerturbationContract):
-    perturbation = PatternPruning
+    perturbation = PatternMask
     doses = (0.25, 0.5, 1.0, 0.75)
     sensitive_to = frozenset({"rescale", "cancel"})
     draws = 24
 
 
 class TestOutputPruning(PerturbationContract):
-    perturbation = OutputPruning
+    perturbation = OutputMask
     doses = (0.3, 1.0, 0.5)
     sensitive_to = frozenset({"cancel"})
     draws = 24
 
 
 class TestUnitPruning(PerturbationContract):
-    perturbation = UnitPruning
+    perturbation = UnitMask
     doses = (0.4, 1.0, 0.5)
     sensitive_to = frozenset({"dead"})
     draws = 24
@@ -133,7 +133,7 @@ class TestUnitPruning(PerturbationContract):
 class TestHeadPruning(PerturbationContract):
     """No net of these has attention whose heads are known: what changes, and every gauge, in test_perturb_heads."""
 
-    perturbation = HeadPruning
+    perturbation = HeadMask
     doses = (0.25, 1.0, 0.5)
     draws = 24
 

@@ -29,6 +29,7 @@ def main(store: str) -> None:
         "reading": [found.status for found in runs[0]["WTX02"]],
         "on the page": [words in page for words in ("Overconfidence", "how often they are right")],
         "in the terminal": "Overconfidence" in text,
+        "section": ["Grains of salt" in page, "Score in each draw" in page, "Signs were turned in 6 draws." in text],
         "headline": runs[0].headline,
         "controls": {control.name: control.status for control in runs[0].controls},
         "pair": [found.status for found in pair["WTX02"] if " vs " in found.subject],

@@ -64,12 +64,13 @@ def test_an_audit_runs_with_it(site: Path) -> None:
     assert told["controls"]["WTX02 reparametrized copy"] == "passed"
     # First class wherever a finding is read: the words are the audit's own.
     assert told["on the page"] == [True, True] and told["in the terminal"]
+    assert told["section"] == [True, True, True]
     assert told["headline"].startswith("FOUND: Turned signs. clusters loses ")
 
 
 LIST = """
 from wheeltap.cli import main
-for kind in ("perturbations", "audits", "readings", "models", "data"):
+for kind in ("perturbations", "audits", "readings", "models", "data", "studies"):
     assert main(["list", kind]) == 0
     print("====")
 from wheeltap.sources import load
@@ -81,8 +82,9 @@ print(found.subject.name, found.task.name, len(found.task.targets))
 def test_the_command_line_lists_it(site: Path) -> None:
     listed = run(site, "-c", LIST)
     assert listed.returncode == 0, listed.stderr
-    perturbations, audits, readings, models, data, loaded = listed.stdout.split("====")
+    perturbations, audits, readings, models, data, studies, loaded = listed.stdout.split("====")
     assert "salt" in perturbations and "salt" in audits and "WTX02" in audits and "confidence" in readings
+    assert "labels" in studies and "Do nets that learned wrong labels lose more" in " ".join(studies.split())
     assert "seeded-digits:SEED" in models and "inverted-digits" in data
     assert loaded.split() == ["seeded-digits:7", "inverted-digits", "599"]
 
@@ -94,6 +96,7 @@ assert main(["--help"]) == 0
 assert "torch" not in sys.modules
 assert main(["salt", "digits"]) == 0
 assert main(["study", "labels", "--help"]) == 0
+assert main(["study", "labels", "--seeds", "3", "--out", "labels", "--store", "labels.wheeltap"]) in (0, 1)
 assert main(["broken"]) == 2
 assert main(["audit", "digits", "--audits", "score", "--out", "out", "--store", "s.wheeltap"]) == 0
 """
@@ -113,6 +116,9 @@ def test_its_verb_is_in_a_group_of_the_help_and_a_broken_one_hides_no_other(site
     assert "broken Cannot be loaded: ModuleNotFoundError: No module named 'wheeltap_gone'" in other
     assert "The verb 'broken' cannot be loaded" in done.stderr and "wheeltap_gone:verb" in done.stderr
     assert re.search(r"digits: \d+ weights", done.stdout) and "--seeds" in done.stdout
+    page = (tmp_path / "labels" / "report.html").read_text()
+    for words in ("The worst net", "Turned signs cost it", "Loss by turned signs"):
+        assert words in page and words in done.stdout, words
     assert (tmp_path / "out" / "taste.txt").read_text() == "2 findings\n"
     assert "broken.txt was not written" in done.stderr and (tmp_path / "out" / "report.html").is_file()
 

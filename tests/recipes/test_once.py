@@ -13,13 +13,14 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor, nn
 
+from benchmarks.nets.changed import change_once
 from wheeltap.core.canon import Scalar
 from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.artifacts import Artifacts
-from wheeltap.recipes.at_hand import TaughtNet, change_once, train_once
+from wheeltap.recipes.at_hand import TaughtNet, train_once
 from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.fit import TrainSettings
 from wheeltap.recipes.make import FOLDER, make, place
@@ -163,7 +164,7 @@ import sys, time, torch
 from pathlib import Path
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.models.mlp import mlp
-from wheeltap.recipes.at_hand import change_once
+from benchmarks.nets.changed import change_once
 from wheeltap.recipes.train import reproducible
 
 def slowly(model, /, *, seed):
@@ -184,7 +185,9 @@ print(weights_digest(change_once(net, slowly, seed=5)))
 
 def test_of_processes_that_want_the_same_one_makes_it_and_the_others_wait(tmp_path: Path) -> None:
     count = 3
-    environment = {**os.environ, FOLDER: str(tmp_path / "nets")}
+    root = str(Path(__file__).parents[2])
+    paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": paths, FOLDER: str(tmp_path / "nets")}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", CODE, str(at), str(count)],

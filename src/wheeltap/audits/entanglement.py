@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Case, Count, Hypothesis, Margin, NoAnswer, Share
+from wheeltap.audits.base import Case, Hypothesis, Margin, NoAnswer, Share
 from wheeltap.audits.case import Arrays, Values
 from wheeltap.audits.controls import NULL_LEVEL
 from wheeltap.audits.reading_audit import ReadingAudit
@@ -33,26 +33,29 @@ from wheeltap.stats.sample import Sample
 _NULL_MARGIN = 0.02
 """Difference of the copy's breadth, as a share of the behaviors, beyond which the null control fails."""
 
+_FEWEST = 5
+"""Examples below which a kind is left out; one alone has no spread."""
+
+_EDGES = 0.2
+"""Share of all pairs of unit and behavior that are edges of the graph, the strongest."""
+
+_SHUFFLES = 10
+"""Of the kinds over the examples, for the breadth of units that serve none in particular."""
+
 
 class EntanglementSettings(UnitEffectsSettings, frozen=True, kw_only=True):
     """Thresholds. Differences of breadth are shares of the number of behaviors.
 
     Attributes:
-        least: A kind with fewer examples is left out; one alone has no spread.
-        edges: Share of all pairs of unit and behavior that are edges of the graph, the strongest.
         rewirings: Graphs with the same degrees that it is compared with; so few that no p-value can be as small as
             ``modular_at`` are refused.
-        shuffles: Of the kinds over the examples, for the breadth of units that serve none in particular.
         modular_at: Largest p-value at which a graph is called more modular than rewired ones.
         margin: Difference of breadth between two subjects that does not matter: nets trained from other seeds (digits)
             differ by as much.
         min_effect: Difference that the null control must have been able to see.
     """
 
-    least: Annotated[int, msgspec.Meta(ge=2)] = 5
-    edges: Share = 0.2
     rewirings: Annotated[int, msgspec.Meta(ge=2)] = 199
-    shuffles: Count = 10
     modular_at: Share = 0.01
     margin: Margin = 0.04
     min_effect: Margin = 0.08
@@ -136,7 +139,7 @@ class EntanglementAudit(ReadingAudit[_Reading]):
     def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _Reading:
         """Effects on the behaviours that are large enough."""
         found = read["groups"].astype(np.int64)
-        kept = np.bincount(found)[found] >= self.settings.least
+        kept = np.bincount(found)[found] >= _FEWEST
         groups = np.unique(found[kept], return_inverse=True)[1]
         if len(np.unique(groups)) < 2:
             raise NoAnswer(
@@ -151,7 +154,7 @@ class EntanglementAudit(ReadingAudit[_Reading]):
 
     def singles(self, case: Case, subject: SubjectRecord, read: _Reading) -> list[Hypothesis]:
         """Not a test: a subject alone is never found guilty, for no number of behaviours is the right one."""
-        graph = strongest(effect_matrix(read.effects, read.groups), share=self.settings.edges)
+        graph = strongest(effect_matrix(read.effects, read.groups), share=_EDGES)
         rng = seeds.generator(case.plan.seed, "entanglement", "rewirings")
         divided = modularity(graph, rewirings=self.settings.rewirings, rng=rng)
         modular, beside = divided.p <= self.settings.modular_at, self._estimates(case, read, divided)
@@ -202,7 +205,7 @@ class EntanglementAudit(ReadingAudit[_Reading]):
 
     def _estimates(self, case: Case, read: _Reading, divided: Modularity) -> tuple[Estimate, ...]:
         rng = seeds.generator(case.plan.seed, "entanglement", "shuffles")
-        careless = shuffled_breadth(read.effects, read.groups, shuffles=self.settings.shuffles, rng=rng)
+        careless = shuffled_breadth(read.effects, read.groups, shuffles=_SHUFFLES, rng=rng)
         by_layer = [
             _breadth(
                 read, breadth(read.effects[read.layers == layer], read.groups).examples[None], f"_layer_{layer + 1}"
@@ -220,7 +223,7 @@ class EntanglementAudit(ReadingAudit[_Reading]):
                 level=0.95,
                 n=0,
                 unit="behaviours",
-                method=f"mean of {self.settings.shuffles} shuffles",
+                method=f"mean of {_SHUFFLES} shuffles",
             ),
             *by_layer,
             _breadth(read, everything, "_all_options"),

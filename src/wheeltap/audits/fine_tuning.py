@@ -28,9 +28,7 @@ class FineTuningSettings(ModifySettings, frozen=True, kw_only=True):
         group: The group of examples that is taught new answers, by its number in the task.
         lr: Step size.
         batch: Examples per step.
-        optimizer: ``adam`` or ``sgd``.
         adapter: ``full`` trains every weight, ``lora`` changes of low rank.
-        rank: Of such a change.
     """
 
     doses: tuple[float, ...] = (1, 4, 16, 64)
@@ -38,9 +36,7 @@ class FineTuningSettings(ModifySettings, frozen=True, kw_only=True):
     group: Annotated[int, msgspec.Meta(ge=0)] = 0
     lr: Annotated[float, msgspec.Meta(gt=0.0, le=1e30)] = 1e-3
     batch: Annotated[int, msgspec.Meta(ge=1)] = 32
-    optimizer: Literal["adam", "sgd"] = "adam"
     adapter: Literal["full", "lora"] = "full"
-    rank: Annotated[int, msgspec.Meta(ge=1)] = 8
 
 
 @final
@@ -65,7 +61,7 @@ class FineTuningAudit(ModifyAudit):
         """One group taught other answers first, which is what can be forgotten for; then all taught their own."""
         how, doses = self.settings, self._listed()
         shared: dict[str, Scalar] = {
-            "lr": how.lr, "batch": how.batch, "optimizer": how.optimizer, "adapter": how.adapter, "rank": how.rank,
+            "lr": how.lr, "batch": how.batch, "optimizer": "adam", "adapter": how.adapter, "rank": 8,
         }  # fmt: skip
         new: dict[str, Scalar] = {**shared, "data": "targeted", "group": how.group, "labels": "wrong"}
         more, rest = "on more of the same", {**shared, "data": "all"}

@@ -26,6 +26,9 @@ _FIXED = 7.0
 """Passes of a reading besides one for each head, at most: two that record the clean model and prove that they do, two
 that prove the shared passes, and the screen's forward and backward, which counts as two."""
 
+_SPLITS = 10
+"""Divisions of the examples into halves, for choosing on one and measuring on the other."""
+
 _SHOWN = 3
 """Heads that a sentence names."""
 
@@ -55,7 +58,6 @@ class HeadsSettings(HeadEffectsSettings, frozen=True, kw_only=True):
         top: Heads that a screen ranks highest and that are ablated one at a time.
         sample: Others, drawn at random, that tell what the screen missed. A model with no more heads than ``top +
             sample`` is not screened: every head is ablated.
-        splits: Divisions of the examples into halves, for choosing on one and measuring on the other.
         margin: Rise of the loss by one head that does not matter; the test is of a larger one.
         difference: Difference between two subjects that does not matter.
         difference_min_effect: Difference that the null control must have been able to see.
@@ -63,7 +65,6 @@ class HeadsSettings(HeadEffectsSettings, frozen=True, kw_only=True):
 
     top: Count = 10
     sample: Count = 20
-    splits: Count = 10
     margin: Margin = 0.1
     difference: Margin = 0.1
     difference_min_effect: Margin = 0.2
@@ -155,7 +156,7 @@ class HeadsAudit(ReadingAudit[_Reading]):
             weights[top:] = (total - top) / (len(rises) - top)
         rng = seeds.generator(case.plan.seed, "heads", "halves")
         try:
-            halves = Halves.drawn(rises.shape[1], splits=self.settings.splits, groups=case.groups, rng=rng)
+            halves = Halves.drawn(rises.shape[1], splits=_SPLITS, groups=case.groups, rng=rng)
         except DataError as error:
             raise NoAnswer("not_applicable", error.what) from error
         top_ranked = TopRankedLoss(rises, weights, halves, self._unit(case))

@@ -2,11 +2,9 @@
 
 from itertools import combinations
 from math import comb
-from typing import Annotated, final
+from typing import Final, final
 
-import msgspec
-
-from wheeltap.audits.base import Audit, Case, Hypothesis, Margin, NoAnswer, Share, Verdict, pair
+from wheeltap.audits.base import Audit, Case, Hypothesis, Margin, NoAnswer, Verdict, pair
 from wheeltap.audits.case import Values
 from wheeltap.audits.claims import LOSS
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
@@ -15,24 +13,24 @@ from wheeltap.plans.plan import Plan
 from wheeltap.stats.effect import score_interval
 from wheeltap.stats.sample import Sample
 
-Place = Annotated[float, msgspec.Meta(ge=-1.0, le=2.0)]
-"""Share of the way to another checkpoint, or beyond it."""
+BETWEEN: Final = (0.5, 0.25, 0.75)
+"""Shares of the way from the reference to the other; the verdict is about the first."""
+
+BEYOND: Final = (-0.5, 1.5)
+"""Places outside: negative ones subtract the other's task, those above 1 add more of it."""
+
+TOGETHER: Final = (1.0, 0.5)
+"""Of three checkpoints, of which the first is the base: how much of what both of the others changed is added to it, 1
+for all, .5 for their average; the verdict is about the first."""
 
 
 class MergingSettings(Settings, frozen=True, kw_only=True):
-    """Places on the line through two checkpoints, and thresholds.
+    """Thresholds.
 
     Attributes:
-        between: Shares of the way from the reference to the other; the verdict is about the first.
-        beyond: Places outside: negative ones subtract the other's task, those above 1 add more of it.
-        together: Between three checkpoints, of which the first is the base: how much of what both of the others changed
-            is added to it, 1 for all, .5 for their average; the verdict is about the first.
         margin: Smallest barrier of interest; the plan's, where it is not given.
     """
 
-    between: Annotated[tuple[Share, ...], msgspec.Meta(min_length=1)] = (0.5, 0.25, 0.75)
-    beyond: tuple[Place, ...] = (-0.5, 1.5)
-    together: tuple[Place, ...] = (1.0, 0.5)
     margin: Margin | None = None
 
 
@@ -64,26 +62,22 @@ class MergingAudit(Audit):
 
     def fixed_doses(self) -> tuple[tuple[str, float], ...]:
         """The places."""
-        return tuple(("merge", place) for place in self._places())
+        return tuple(("merge", place) for place in (*BETWEEN, *BEYOND))
 
     def most(self, plan: Plan) -> int:
         """A pass for each place and rival, and for each sum of two."""
         rivals = len(plan.subjects) - 1
-        return len(self._places()) * rivals + len(self.settings.together) * comb(rivals, 2)
-
-    def _places(self) -> tuple[float, ...]:
-        return tuple(dict.fromkeys((*self.settings.between, *self.settings.beyond)))
+        return (len(BETWEEN) + len(BEYOND)) * rivals + len(TOGETHER) * comb(rivals, 2)
 
     def _trials(self, plan: Plan, rival: SubjectRecord) -> dict[float, Trial]:
         other = {"other": rival.fingerprint}
-        return {place: plan.trial(plan.reference, "merge", settings={**other}, dose=place) for place in self._places()}
+        return {
+            place: plan.trial(plan.reference, "merge", settings={**other}, dose=place) for place in (*BETWEEN, *BEYOND)
+        }
 
     def _sums(self, plan: Plan, one: SubjectRecord, two: SubjectRecord) -> dict[float, Trial]:
         both = {"other": one.fingerprint, "also": two.fingerprint}
-        return {
-            share: plan.trial(plan.reference, "merge", settings={**both}, dose=share)
-            for share in dict.fromkeys(self.settings.together)
-        }
+        return {share: plan.trial(plan.reference, "merge", settings={**both}, dose=share) for share in TOGETHER}
 
     def judge(self, case: Case) -> Verdict:
         """One finding per pair, and per two others together; alone, the question does not apply."""
@@ -91,11 +85,11 @@ class MergingAudit(Audit):
             gap = NoAnswer("not_applicable", "Merging needs two checkpoints: wheeltap compare A B --audits merging")
             return Verdict(drafts=[self.unanswered(case.plan.reference.name, gap)])
         drafts = [self._pair(case, rival) for rival in case.rivals]
-        sums = [self._sum(case, *two) for two in combinations(case.rivals, 2)] if self.settings.together else []
+        sums = [self._sum(case, *two) for two in combinations(case.rivals, 2)]
         return Verdict(drafts=[*drafts, *sums])
 
     def _pair(self, case: Case, rival: SubjectRecord) -> Hypothesis:
-        plan, how = case.plan, self.settings
+        plan = case.plan
         trials = self._trials(plan, rival)
 
         def ends(place: float) -> Values:
@@ -103,14 +97,13 @@ class MergingAudit(Audit):
 
         try:
             barriers = {
-                f"barrier at {place:g} of the way": self._barrier(case, ends(place), trials[place])
-                for place in how.between
+                f"barrier at {place:g} of the way": self._barrier(case, ends(place), trials[place]) for place in BETWEEN
             }
-            scores = [self._score(case, place, trials[place]) for place in how.beyond]
+            scores = [self._score(case, place, trials[place]) for place in BEYOND]
         except NoAnswer as gap:
             return self.unanswered(pair(plan.reference, rival), gap)
         words = (
-            f"At {how.between[0]:g} of the way from {plan.reference.name} to {rival.name} the score is {{}} "
+            f"At {BETWEEN[0]:g} of the way from {plan.reference.name} to {rival.name} the score is {{}} "
             f"below what the two have between them"
         )
         means = (

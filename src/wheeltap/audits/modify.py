@@ -291,6 +291,8 @@ class ModifyAudit(Audit):
         name, title = pair(plan.reference, rival), f"{self.title}: difference"
         try:
             reads = [self._read(case, subject, scheme) for subject in (plan.reference, rival)]
+            if not np.array_equal(reads[0].on, reads[1].on):
+                raise NoAnswer("error", "All training of one of the two diverged: they are scored on other examples.")
             one, two = (read.at(case, self.settings.tested) for read in reads)
             edge = two.edge(plan.reference, rival, own=self.settings.margin)
             gap = two.loss_beyond(one, "loss_difference", edge=edge)

@@ -1,6 +1,6 @@
 """How much noise in the weights it takes to lose the score, and which blocks it hurts most: WT101, WT102 and WT109."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, final
 
@@ -48,6 +48,12 @@ Rung = Annotated[int, msgspec.Meta(ge=-64, le=64)]
 """Of half octaves: farther from the first dose there are no numbers, or none that do anything."""
 
 
+def require_ascending(name: str, rungs: Sequence[int]) -> None:
+    """Raises ``ValueError`` if the rungs of a setting do not ascend."""
+    if list(rungs) != sorted(set(rungs)):
+        raise ValueError(f"`{name}` must ascend, each once; they are {list(rungs)}")
+
+
 class LadderSettings(Settings, frozen=True, kw_only=True):
     """Which doses are tried.
 
@@ -62,9 +68,8 @@ class LadderSettings(Settings, frozen=True, kw_only=True):
     control_rungs: Annotated[tuple[Rung, ...], msgspec.Meta(min_length=1)] = (-2, 0)
 
     def __post_init__(self) -> None:
-        for name, rungs in (("rungs", self.rungs), ("control_rungs", self.control_rungs)):
-            if list(rungs) != sorted(set(rungs)):
-                raise ValueError(f"`{name}` must ascend, each once; they are {list(rungs)}")
+        require_ascending("rungs", self.rungs)
+        require_ascending("control_rungs", self.control_rungs)
         apart = [rung for rung in self.control_rungs if rung not in self.rungs]
         if apart:
             raise ValueError(f"`control_rungs` must be among `rungs`; {apart} are not in {list(self.rungs)}")

@@ -10,9 +10,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Case, Hypothesis, Margin, NoAnswer, Share
+from wheeltap.audits.base import Case, Hypothesis, Margin, NoAnswer
 from wheeltap.audits.case import Arrays, Values
-from wheeltap.audits.controls import NULL_LEVEL
+from wheeltap.audits.controls import NULL_LEVEL, controls_of
 from wheeltap.audits.reading_audit import ReadingAudit
 from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
@@ -30,6 +30,9 @@ _LIMITS = (
     "other capabilities have one mechanism each. The sample is of weights: nets trained from other seeds may differ."
 )
 
+_BUILT_IN = 0.99
+"""S of shuffled copies from which the symmetry counts as built in: by the inputs, or by tied weights."""
+
 _NULL_MARGIN = 0.05
 """Difference of the copy's S beyond which the null control fails."""
 
@@ -41,7 +44,6 @@ class SymmetrySettings(ResponseSettings, frozen=True, kw_only=True):
         weights: Single weights disturbed, the layers in turn.
         copies: Copies with the weights shuffled within each layer, to compare with.
         margin: How far S may lie above that of the shuffled copies without mattering.
-        built_in: S of shuffled copies from which the symmetry counts as built in: by the inputs, or by tied weights.
         difference: Difference between two subjects that does not matter: nets trained from other seeds differ by as
             much (small nets on a mirrored task: standard deviation of the difference .03 to .05).
         difference_min_effect: Difference that the null control must have been able to see.
@@ -50,7 +52,6 @@ class SymmetrySettings(ResponseSettings, frozen=True, kw_only=True):
     weights: Annotated[int, msgspec.Meta(ge=2)] = 48
     copies: Annotated[int, msgspec.Meta(ge=0)] = 4
     margin: Margin = 0.05
-    built_in: Share = 0.99
     difference: Margin = 0.05
     difference_min_effect: Margin = 0.15
 
@@ -176,7 +177,7 @@ class SymmetryAudit(ReadingAudit[_Reading]):
         shuffled = "with the weights shuffled within each layer"
         if gaps is None:
             why = "no copy with shuffled weights could be compared"
-        elif min(float(copy.weights[copy.reached].mean()) for copy in copies) >= self.settings.built_in:
+        elif min(float(copy.weights[copy.reached].mean()) for copy in copies) >= _BUILT_IN:
             why = f"the symmetry is built in: {shuffled} the share is as large"
         else:
             return gaps, "above_shuffled", f"{shuffled} ({len(copies)} cop{'y' if len(copies) == 1 else 'ies'})"
@@ -223,13 +224,13 @@ class SymmetryAudit(ReadingAudit[_Reading]):
 
     def more_controls(self, case: Case) -> list[Control]:
         """A symmetry that the targets do not have spoils no number, but is not what was meant."""
-        name = f"{self.code} targets have the symmetry"
-        try:
+
+        def targets(name: str) -> Control:
             read = self.read(case, case.plan.reference)
-        except NoAnswer as why:
-            return [Control(name=name, kind="gate", status="skipped", because=why.because)]
-        because = _warning(read).strip() or "Every example has the target of its images."
-        return [Control(name=name, kind="gate", status="skipped" if read.broken else "passed", because=because)]
+            because = _warning(read).strip() or "Every example has the target of its images."
+            return Control(name=name, kind="gate", status="skipped" if read.broken else "passed", because=because)
+
+        return controls_of((f"{self.code} targets have the symmetry", "gate", targets))
 
 
 def _gaps(one: _Reading, two: _Reading) -> Values:

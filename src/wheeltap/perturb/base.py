@@ -186,6 +186,7 @@ class Perturbation(Component, ABC):
         highest: Largest dose allowed.
         identity: The dose that changes nothing; ``None`` where no dose does.
         random: Whether the draw matters.
+        whole: What its doses count, where they are whole numbers, as a noun that begins a sentence; else empty.
         needs: What must be known of each layer first, if anything; ``Draw.known`` holds it.
         invariant_to: Gauges whose copies it disturbs in the same way, in distribution. It is sensitive to all else.
     """
@@ -198,6 +199,7 @@ class Perturbation(Component, ABC):
     highest: ClassVar[float]
     identity: ClassVar[float | None] = 0.0
     random: ClassVar[bool] = True
+    whole: ClassVar[str] = ""
     needs: ClassVar[Need] = ""
     invariant_to: ClassVar[frozenset[str]] = frozenset()
 
@@ -217,6 +219,12 @@ class Perturbation(Component, ABC):
                 expected=f"{self.lowest:g} to {self.highest:g} ({self.unit})",
                 got=f"{dose:g}",
                 do="Choose a dose inside the domain.",
+            )
+        if self.whole and dose != round(dose):
+            raise UsageError(
+                f"{self.whole} come in whole numbers.",
+                expected=f"{self.lowest:g}, {self.lowest + 1:g}, ... {self.highest:g} ({self.unit})",
+                got=f"{dose:g}",
             )
 
 
@@ -278,13 +286,13 @@ BUILTIN = {
     "low-rank": "wheeltap.perturb.noise:LowRankNoise",
     "function": "wheeltap.perturb.noise:FunctionNoise",
     "quantize": "wheeltap.perturb.quantize:RoundToNearest",
-    "quantize-aware": "wheeltap.perturb.quantize:AwareRounding",
-    "prune": "wheeltap.perturb.prune:MagnitudePruning",
-    "prune-random": "wheeltap.perturb.prune:RandomPruning",
-    "prune-nm": "wheeltap.perturb.prune:PatternPruning",
-    "prune-wanda": "wheeltap.perturb.prune:OutputPruning",
-    "prune-units": "wheeltap.perturb.prune:UnitPruning",
-    "prune-heads": "wheeltap.perturb.prune:HeadPruning",
+    "quantize-aware": "wheeltap.perturb.quantize:ScaledRoundToNearest",
+    "prune": "wheeltap.perturb.prune:MagnitudeMask",
+    "prune-random": "wheeltap.perturb.prune:RandomMask",
+    "prune-nm": "wheeltap.perturb.prune:PatternMask",
+    "prune-wanda": "wheeltap.perturb.prune:OutputMask",
+    "prune-units": "wheeltap.perturb.prune:UnitMask",
+    "prune-heads": "wheeltap.perturb.prune:HeadMask",
     "flip": "wheeltap.perturb.flip:RandomFlips",
     "flip-worst": "wheeltap.perturb.flip:WorstFlips",
     "cast": "wheeltap.perturb.quantize:Cast",

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap.core import seeds
-from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.errors import ModelError
 from wheeltap.core.layer import Layer
 from wheeltap.core.settings import Settings
 from wheeltap.core.typed import to_tensor
@@ -215,14 +215,9 @@ class WorstFlips(Flips):
     title = "worst bits flipped first"
     unit = "weights of each layer"
     lowest, highest = 0.0, 1e6
+    whole = "Flipped weights"
     random = False
     needs = "slopes"
-
-    def require_dose(self, dose: float) -> None:
-        """Raises ``UsageError`` if ``dose`` is not a whole number of weights in the domain."""
-        super().require_dose(dose)
-        if dose != round(dose):
-            raise UsageError("Flipped weights come in whole numbers.", expected="0, 1, 2, ...", got=f"{dose:g}")
 
     def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
         """The weights with the worst flipped."""

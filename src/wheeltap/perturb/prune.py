@@ -28,7 +28,7 @@ from wheeltap.perturb.base import (
 from wheeltap.perturb.ties import Marks, by_place, least, least_by_row
 
 
-class Pruning(Perturbation):
+class WeightMask(Perturbation):
     """What all prunings share: the dose is the share of each layer's weights that is removed; biases are kept.
 
     The share is exact up to rounding to whole weights (inputs, heads), whatever the sizes of the weights: which of
@@ -41,7 +41,7 @@ class Pruning(Perturbation):
 
 
 @final
-class MagnitudePruning(Pruning):
+class MagnitudeMask(WeightMask):
     """Sets the given share of each layer's weights, those of smallest magnitude, to zero; biases kept.
 
     Copies with permuted units lose the same weights; in distribution only where a layer has repeated rows or columns.
@@ -65,7 +65,7 @@ class MagnitudePruning(Pruning):
 
 
 @final
-class RandomPruning(Pruning):
+class RandomMask(WeightMask):
     """Sets the given share of each layer's weights, drawn at random, to zero; biases kept.
 
     Each weight is as likely to go as any other, those that are zero already included. What a draw removes at one dose
@@ -100,7 +100,7 @@ class PatternSettings(Settings, frozen=True, kw_only=True):
 
 
 @final
-class PatternPruning(Pruning):
+class PatternMask(WeightMask):
     """N:M sparsity: of every m consecutive inputs of a unit the n largest weights are kept; biases kept.
 
     Dose .5 at m = 4 is the 2:4 pattern that sparse tensor cores run. Inputs of a convolution are counted through
@@ -152,7 +152,7 @@ def _ranks(groups: Shaped[Tensor, "group m"]) -> Shaped[Tensor, "group m"]:
     return ranks.T
 
 
-class InputPruning(Pruning):
+class InputMask(WeightMask):
     """Pruning by the size of a layer's inputs on the task."""
 
     random = False
@@ -165,7 +165,7 @@ class InputPruning(Pruning):
 
 
 @final
-class OutputPruning(InputPruning):
+class OutputMask(InputMask):
     """Sets the weights of each unit that add least to its output, by |weight| x rms(input), to zero; biases kept.
 
     What Wanda does: inputs that are large on the task keep small weights, and each unit loses the same share, rounded
@@ -192,13 +192,8 @@ class OutputPruning(InputPruning):
         return Weights(from_rows(layer, rows.masked_fill(gone, 0.0)), None)
 
 
-def _rounded(sums: Tensor) -> Tensor:
-    """In single precision, so that of what adds equally much not the rounding of the sums decides."""
-    return sums.float()
-
-
 @final
-class UnitPruning(InputPruning):
+class UnitMask(InputMask):
     """Sets all weights with which a layer reads an input to zero, for the inputs that add least to its outputs.
 
     An input is a unit of the layer before (a channel, for a convolution), so the layer computes as if that unit were
@@ -231,12 +226,13 @@ class UnitPruning(InputPruning):
         shares = power / power.sum(1, keepdim=True).clamp_min(torch.finfo(power.dtype).tiny)
         added = shares.sum(0).reshape(inputs, -1).sum(1)  # the taps of a convolution are parts of one input
         taps = layer.fan_in // inputs
-        columns = least(_rounded(added), count, Marks(rows).columns(taps)).repeat_interleave(taps)
+        # In single precision, so that of what adds equally much not the rounding of the sums decides.
+        columns = least(added.float(), count, Marks(rows).columns(taps)).repeat_interleave(taps)
         return Weights(from_rows(layer, rows.masked_fill(columns, 0.0)), None)
 
 
 @final
-class HeadPruning(Pruning):
+class HeadMask(WeightMask):
     """Sets all weights with which an attention layer reads its own heads to zero, for the heads that add least.
 
     These weights are the output projection's, so the layer computes as if the heads were gone. What head h adds is the
@@ -269,5 +265,5 @@ class HeadPruning(Pruning):
             return Weights(weights.weight.clone(), None)
         by_head = rows.to(second.dtype).reshape(len(rows), heads, width).transpose(0, 1)
         power = ((by_head @ second) * by_head).sum((1, 2))  # the trace of W M W^T
-        gone = least(_rounded(power), count, Marks(rows).columns(width))
+        gone = least(power.float(), count, Marks(rows).columns(width))
         return Weights(from_rows(layer, rows.masked_fill(gone.repeat_interleave(width), 0.0)), None)

@@ -113,6 +113,7 @@ class Quantization(Perturbation):
 
     unit = "bits"
     lowest, highest = 2.0, 16.0
+    whole = "Bits"
     identity = None
     random = False
     settings_type: ClassVar[type[Settings]] = QuantizeSettings
@@ -120,12 +121,6 @@ class Quantization(Perturbation):
     def require_dose(self, dose: float) -> None:
         """Raises ``UsageError`` if ``dose`` is not a whole number of bits in the domain, or not what the grid has."""
         super().require_dose(dose)
-        if dose != round(dose):
-            raise UsageError(
-                "Bits come in whole numbers.",
-                expected=f"{self.lowest:g}, {self.lowest + 1:g}, ... {self.highest:g} (bits)",
-                got=f"{dose:g}",
-            )
         if self.settings.grid != "int" and dose != 4:
             raise UsageError(
                 "This number format has 4 bits.",
@@ -187,7 +182,7 @@ class AwareSettings(QuantizeSettings, frozen=True, kw_only=True):
 
 
 @final
-class AwareRounding(Quantization):
+class ScaledRoundToNearest(Quantization):
     """Weights rounded after those of large inputs were made larger, and made smaller again: what AWQ does.
 
     Each layer's inputs have a scale rms^e; of the exponents e from 0 to 1 the one is taken that changes the layer's

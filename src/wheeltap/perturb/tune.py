@@ -4,7 +4,6 @@ from typing import Annotated, ClassVar, Literal, final
 
 import msgspec
 
-from wheeltap.core.errors import UsageError
 from wheeltap.core.layer import Layer
 from wheeltap.core.settings import Settings
 from wheeltap.perturb.base import Draw, Perturbation, Weights
@@ -79,19 +78,10 @@ class FineTune(Perturbation):
     title = "fine-tuning"
     unit = "steps"
     lowest, highest = 0.0, 1e6
+    whole = "Steps of training"
     needs = "tuned"
     invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads"})
     settings_type: ClassVar[type[Settings]] = FineTuneSettings
-
-    def require_dose(self, dose: float) -> None:
-        """Raises ``UsageError`` if ``dose`` is not a whole number of steps in the domain."""
-        super().require_dose(dose)
-        if dose != round(dose):
-            raise UsageError(
-                "Steps of training come in whole numbers.",
-                expected=f"{self.lowest:g}, {self.lowest + 1:g}, ... {self.highest:g} (steps)",
-                got=f"{dose:g}",
-            )
 
     def accepts(self, layer: Layer) -> bool:
         """No change of low rank is made to an embedding."""

@@ -3,6 +3,7 @@
 from wheeltap.audits.base import Audit, Case, Hypothesis, NoAnswer, Verdict
 from wheeltap.audits.claims import LOSS
 from wheeltap.core.records import SubjectRecord, Trial
+from wheeltap.core.section import Section, Table, Text
 from wheeltap.core.settings import Settings
 from wheeltap.stats.sample import Sample
 
@@ -36,8 +37,17 @@ class SaltAudit(Audit):
         return [trial for subject in case.plan.subjects for trial in self._trials(case, subject)]
 
     def judge(self, case: Case) -> Verdict:
-        """One finding per subject."""
-        return Verdict(drafts=[self._single(case, subject) for subject in case.plan.subjects])
+        """One finding per subject, and a section with what each draw cost."""
+        drafts = [self._single(case, subject) for subject in case.plan.subjects]
+        return Verdict(drafts, sections=[self._draws(case, subject) for subject in case.plan.subjects])
+
+    def _draws(self, case: Case, subject: SubjectRecord) -> Section:
+        outcomes = [case.outcome(trial) for trial in self._trials(case, subject)]
+        done = [one.values[case.plan.task.measure] for one in outcomes if one is not None and one.status == "done"]
+        rows = tuple((f"draw {at}", f"{scores.mean():.3f}") for at, scores in enumerate(done))
+        says = Text(text=f"Signs were turned in {len(rows)} draws.")
+        table = Table(title="Score in each draw", heads=("draw", "score"), rows=rows)
+        return Section(title=f"Grains of salt in {subject.name}", subject=subject.name, blocks=(says, table))
 
     def _single(self, case: Case, subject: SubjectRecord) -> Hypothesis:
         trials = self._trials(case, subject)

@@ -1,9 +1,12 @@
 """A study: do nets that learned wrong labels lose more where the signs of a few weights turn?"""
 
+from wheeltap.audits.case import Case
+from wheeltap.core.section import Section, Text
 from wheeltap.core.settings import Settings
 from wheeltap.core.study import CohortSpec, MemberSpec, Metric, Rule
 from wheeltap.studies.base import Study
 from wheeltap.studies.measures import AuditMetric
+from wheeltap.studies.table import MemberTable
 
 
 class LabelsSettings(Settings, frozen=True):
@@ -49,3 +52,8 @@ class Labels(Study):
     def measures(self) -> tuple[AuditMetric, ...]:
         """Any audit is a measure of a member."""
         return (AuditMetric("loss", "salt", {"dose": 0.1}, estimate="loss"),)
+
+    def sections(self, case: Case, table: MemberTable) -> list[Section]:
+        """Shown beside the table."""
+        worst = max((table.values("wrong labels", "loss"), table.values("right labels", "loss")), key=max)
+        return [Section(title="The worst net", blocks=(Text(text=f"Turned signs cost it {max(worst):.3f}."),))]
