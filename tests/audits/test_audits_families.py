@@ -40,6 +40,12 @@ def report(subject: Subject) -> Report:
     return found
 
 
+def twin(subject: Subject, name: str, **settings: float) -> torch.nn.Module:
+    family = gauge.find(subject.model)
+    assert isinstance(family, gauge.Family)
+    return gauge.twin(subject.model, gauge.describe(family, name, **settings))
+
+
 def curve(report: Report, code: str, variant: str = "") -> Curve:
     [found] = [c for c in report.record.curves if (c.code, c.variant) == (code, variant)]
     return found
@@ -157,9 +163,7 @@ def test_the_page_lines_up_what_survives(report: Report) -> None:
 
 
 def test_of_two_the_one_that_loses_more_is_named(subject: Subject) -> None:
-    family = gauge.find(subject.model)
-    assert isinstance(family, gauge.Family)
-    cancelling = gauge.twin(subject.model, gauge.describe(family, "cancel", seed=0, pairs=0.5, scale=16.0))
+    cancelling = twin(subject, "cancel", seed=0, pairs=0.5, scale=16.0)
     rival = Subject(cancelling, name="cancelling")
     report = wt.compare(subject, rival, digits.task(), audits=["score", "quantization"])
     [found] = [f for f in report["WT103"] if " vs " in f.subject]
@@ -190,9 +194,7 @@ def test_ranks_and_half_doses_of_flipped_bits_allow_for_draws_that_were_not_made
 
 
 def test_merging_two_nets_of_one_shape_and_of_two(subject: Subject) -> None:
-    family = gauge.find(subject.model)
-    assert isinstance(family, gauge.Family)
-    permuted = Subject(gauge.twin(subject.model, gauge.describe(family, "permute", seed=1)), name="permuted")
+    permuted = Subject(twin(subject, "permute", seed=1), name="permuted")
     near = Subject(copy.deepcopy(subject.model), name="near")
     with torch.no_grad():
         for parameter in near.model.parameters():
@@ -249,10 +251,8 @@ def test_two_tasks_are_added_to_the_base(subject: Subject) -> None:
 
 
 def test_several_are_ranked_with_what_the_data_allow(subject: Subject) -> None:
-    family = gauge.find(subject.model)
-    assert isinstance(family, gauge.Family)
-    worse = gauge.twin(subject.model, gauge.describe(family, "cancel", seed=0, pairs=0.5, scale=16.0))
-    same = gauge.twin(subject.model, gauge.describe(family, "permute", seed=0))
+    worse = twin(subject, "cancel", seed=0, pairs=0.5, scale=16.0)
+    same = twin(subject, "permute", seed=0)
     nets = [subject, Subject(same, name="same"), Subject(worse, name="worse")]
     task = digits.task()
     plan = wt.plan(nets, task, audits=["score", "quantization"])
@@ -262,9 +262,7 @@ def test_several_are_ranked_with_what_the_data_allow(subject: Subject) -> None:
 
 
 def test_a_headline_claims_nothing_that_was_not_measured(subject: Subject) -> None:
-    family = gauge.find(subject.model)
-    assert isinstance(family, gauge.Family)
-    permuted = Subject(gauge.twin(subject.model, gauge.describe(family, "permute", seed=1)), name="permuted")
+    permuted = Subject(twin(subject, "permute", seed=1), name="permuted")
     other = torch.nn.Sequential(torch.nn.Linear(64, 20), torch.nn.ReLU(), torch.nn.Linear(20, 10)).eval()
     task = digits.task()
     without = wt.compare(subject, permuted, task, audits=["merging"]).headline

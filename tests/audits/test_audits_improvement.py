@@ -11,9 +11,7 @@ from worlds import CHANCE, Simulated, World, finding
 import wheeltap as wt
 from benchmarks.nets import digit_defects as defects
 from benchmarks.nets import locked
-from wheeltap.audits.base import create
 from wheeltap.core import seeds
-from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Finding, Outcome, TaskRecord, Trial
 from wheeltap.core.report import ReportRecord
 
@@ -216,23 +214,6 @@ def test_noise_that_always_diverges_gains_nothing() -> None:
 def test_a_score_that_leaves_nothing_to_hide_is_not_applicable() -> None:
     found = audit(0.93)
     assert found.status == "not_applicable" and "can be hidden" in found.because
-
-
-BAD: dict[str, list[Any]] = {
-    "noise": ["quantize"], "rungs": [[], [0, 0], [2, 0], [0, 100]],
-    "draws": [1, 0, -3], "margin": [-0.1],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", list(BAD))
-def test_a_setting_that_makes_no_sense_is_refused_by_name(name: str) -> None:
-    for value in BAD[name]:
-        with pytest.raises(UsageError, match=name):
-            create("improvement", {name: value})
-
-
-def test_every_setting_is_tried() -> None:
-    assert set(BAD) == set(create("improvement").settings.__struct_fields__)
 
 
 # ---- planted nets ----------------------------------------------------------------------------------------------------

@@ -40,6 +40,13 @@ BAD = {
         "schemes": ["", "int99", "int4;int8"], "margin": [-0.02, math.inf], "draws": [0, 1.5], "flips": [0, -1],
         "spare_ends": ["yes", 2],
     },
+    "symmetry": {
+        "weights": [0, 1, -3], "directions": [-1], "copies": [-1], "effect": [0.0, -0.1, 11.0, math.inf],
+        "reach": [0.0, -16.0], "margin": [-0.1, math.inf], "difference": [-0.05], "difference_min_effect": [-1.0],
+    },
+    "improvement": {
+        "noise": ["quantize"], "rungs": [[], [0, 0], [2, 0], [0, 100]], "draws": [1, 0, -3], "margin": [-0.1],
+    },
     "relative-noise": LADDER, "function-noise": LADDER,
 }  # fmt: skip
 

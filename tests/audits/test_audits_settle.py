@@ -43,6 +43,10 @@ def planted(above: float | None, below: float | None, *, value: float = 0.001, *
     )
 
 
+def named(test: Estimate) -> Finding:
+    return Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="yes")
+
+
 def statuses(*drafts: Hypothesis, alpha: float = 0.05) -> list[FindingStatus]:
     return [finding.status for finding in settle(drafts, alpha=alpha)]
 
@@ -164,7 +168,7 @@ def at_the_margin(rng: np.random.Generator, rate: float, *, count: int = 6) -> l
     for _ in range(count):
         values = (rng.random((1, 150)) < rate).astype(np.float64)
         test = mean_effect(values, margin=rate, bounded=True, unit="u")
-        told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="yes")
+        told = named(test)
         made.append(Hypothesis(told, test=test, margin=rate, evidence=Sample(values, 1.0), one_sided=True))
     return made
 
@@ -188,7 +192,7 @@ def test_the_values_decide_and_not_the_interval() -> None:
     none = np.zeros((1, 150))
     test = mean_effect(none, margin=MARGIN, bounded=True, unit="u")
     assert test.high is not None and test.high < MARGIN
-    told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="yes")
+    told = named(test)
     by_values = Hypothesis(told, test=test, margin=MARGIN, one_sided=True, evidence=Sample(none, 1.0))
     assert statuses(by_values) == ["inconclusive"]
     one_test = three_sided.p_below(none, margin=MARGIN, bound=1.0, one_sided=True)
@@ -202,7 +206,7 @@ def test_where_few_draws_hit_hard_what_none_showed_is_allowed_for() -> None:
     for draws, status in ((8, "inconclusive"), (640, "excluded")):
         values = np.zeros((draws, 400))
         test = rare.rare_effect(values, (-0.1, 0.9), margin=MARGIN, bounded=True, unit="u")
-        told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="yes")
+        told = named(test)
         sample = Sample(values, 1.0, (-0.1, 0.9))
         draft = Hypothesis(told, test=test, margin=MARGIN, one_sided=True, evidence=sample)
         [found] = settle([draft], alpha=0.05)
@@ -218,7 +222,7 @@ def test_where_few_draws_hit_hard_what_none_showed_is_allowed_for() -> None:
 def test_power_is_told_at_the_level_of_the_strictest_test() -> None:
     values = (np.random.default_rng(3).random((1, 300)) < 0.01).astype(np.float64)
     test = mean_effect(values, margin=MARGIN, bounded=True, unit="u")
-    told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="yes")
+    told = named(test)
     draft = Hypothesis(told, test=test, margin=MARGIN, one_sided=True, evidence=Sample(values, 1.0))
     alone, *_ = settle([draft], alpha=0.05)
     many, *_ = settle([draft, *(planted(0.9, 0.9) for _ in range(4))], alpha=0.05)
@@ -235,7 +239,7 @@ def test_every_undecided_test_against_a_margin_says_what_would_decide_it() -> No
     for lost in (1, 2, 4):
         values = (np.arange(90) < lost).astype(np.float64)[None]
         test = mean_effect(values, margin=MARGIN, bounded=True, unit="u")
-        told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="yes")
+        told = named(test)
         [found] = settle([Hypothesis(told, test=test, margin=MARGIN, evidence=Sample(values, 1.0))], alpha=0.05)
         assert found.status == "inconclusive" and found.power is not None and found.power.examples is not None
         assert found.power.examples > 90
@@ -286,7 +290,7 @@ def test_an_undecided_effect_leans_only_to_the_side_of_an_alarm(
     low: float | None, high: float | None, one_sided: bool, leans: bool
 ) -> None:
     test = Estimate(name="e", value=0.0, low=low, high=high, level=0.95, n=90, unit="u", method="m", p=0.9)
-    told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="yes")
+    told = named(test)
     draft = Hypothesis(told, test=test, evidence=NoEvidence(), margin=MARGIN, one_sided=one_sided, words=LOSS)
     [found] = settle([draft], alpha=0.05)
     assert found.leaning == leans and found.verdict == ("may cost" if leans else "cannot tell")
@@ -305,7 +309,7 @@ def test_a_sentence_on_the_margin_is_said_only_of_the_effect_that_is_reported() 
 @pytest.mark.parametrize("value", [0.001, 0.03])
 def test_where_a_control_failed_no_verdict_is_left(value: float) -> None:
     test = Estimate(name="e", value=value, low=0.0005, high=0.05, level=0.95, n=90, unit="u", method="m", p=0.9)
-    told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="yes")
+    told = named(test)
     [found] = settle(
         [Hypothesis(told, test=test, evidence=NoEvidence(), margin=MARGIN, otherwise="It may be so.")], alpha=0.05
     )

@@ -8,9 +8,7 @@ from numpy.typing import NDArray
 from single_worlds import CONFIRM, EXAMPLES, NULLS, answered, drafts, losing, plan_of, settled
 from torch import nn
 
-from wheeltap.audits.single_point import SinglePointAudit
 from wheeltap.core import seeds
-from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Estimate, Finding, Outcome, Trial
 from wheeltap.core.site import Site
 from wheeltap.core.subject import Subject
@@ -248,9 +246,3 @@ def test_a_pair_is_compared_on_the_same_examples() -> None:
     assert pair.status != "found" and gap.value == pytest.approx(0.01) and gap.level == pytest.approx(1 - 0.05 / 9)
     assert gap.high is not None and gap.high < 0.05, "two per cent of the examples differ, and only they count"
     assert (pair.title, pair.scheme, pair.verdict) == ("without its worst weight", "worst-weight", "cannot tell")
-
-
-def test_settings_out_of_range_are_refused() -> None:
-    for wrong in ({"confirm": 0}, {"nulls": -1}, {"margin": -0.1}, {"passes": 3}):
-        with pytest.raises(UsageError):
-            SinglePointAudit(dict(wrong))

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from wheeltap.core.errors import UsageError
 from wheeltap.core.layer import Layer
 from wheeltap.core.records import Outcome, Trial
 from wheeltap.core.subject import Subject
@@ -63,14 +62,6 @@ def test_biases_are_stored_too_and_what_is_stored_so_already_stays(dtype: str) -
     assert torch.equal(once.weight, again.weight) and once.weight.data_ptr() != again.weight.data_ptr()
     same = Weights(held.weight.to(getattr(torch, dtype)))
     assert torch.equal(create("cast", {"dtype": dtype}).replace(LAYER, same, 16.0, Draw(0, 0)).weight, same.weight)
-
-
-@pytest.mark.parametrize("dose", [15.0, 8.0, 17.0])
-def test_there_are_sixteen_bits(dose: float) -> None:
-    with pytest.raises(UsageError):
-        create("cast").require_dose(dose)
-    with pytest.raises(UsageError):
-        create("cast", {"dtype": "float8"})
 
 
 @pytest.mark.parametrize(("dtype", "status"), [("float16", "diverged"), ("bfloat16", "done")])

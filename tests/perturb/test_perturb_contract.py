@@ -4,11 +4,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import ClassVar
 
+import pytest
+
 from wheeltap import gauge
+from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.layer import Layer
+from wheeltap.core.records import Scalar
 from wheeltap.engine.needs.gather import of_another
 from wheeltap.engine.needs.knowledge import Knowledge
-from wheeltap.perturb import BUILTIN
-from wheeltap.perturb.base import EVERY_GAUGE
+from wheeltap.perturb import BUILTIN, create
+from wheeltap.perturb.base import EVERY_GAUGE, Draw, Weights
 from wheeltap.perturb.flip import RandomFlips, WorstFlips
 from wheeltap.perturb.merge import Clean, Merge
 from wheeltap.perturb.noise import FunctionNoise, RelativeNoise, StdNoise
@@ -23,7 +28,7 @@ from wheeltap.perturb.prune import (
 from wheeltap.perturb.quantize import Cast, RoundToNearest, ScaledRoundToNearest
 from wheeltap.testing import planted
 from wheeltap.testing.contract import PerturbationContract
-from wheeltap.testing.planted import CASES, PlantedCase
+from wheeltap.testing.planted import CASES, PlantedCase, numbers
 
 
 class TestClean(PerturbationContract):
@@ -192,6 +197,33 @@ class TestMerge(PerturbationContract):
         name = case.subject.name
         other = planted.planted(name, seed=1) if name in CASES else planted.clusters()
         return of_another(case.subject, other.subject)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("function", "needs the layer's moments"), ("quantize-aware", "size of the layer's inputs"),
+        ("prune-wanda", "size of the layer's inputs"), ("prune-units", "size of the layer's inputs"),
+        ("prune-heads", "moments of what each head hands on"), ("flip-worst", "slopes of the loss"),
+        ("merge", "other checkpoint's weights"),
+    ],
+)  # fmt: skip
+def test_without_what_it_needs_it_says_so(name: str, words: str) -> None:
+    layer = Layer(name="x", kind="linear", weight="x.weight", bias=None, shape=(6, 8))
+    with pytest.raises(ModelError, match=words):
+        create(name).replace(layer, Weights(numbers(6, 8, seed=0)), 1.0, Draw(0, 0))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("cast", {"dtype": "float8"}, "dtype"), ("low-rank", {"rank": 0}, "rank"),
+        ("quantize", {"grid": "nf4"}, "4 bits"), ("quantize", {"grid": "fp4"}, "4 bits"),
+    ],
+)  # fmt: skip
+def test_settings_and_doses_that_do_not_fit_are_refused(name: str, settings: dict[str, Scalar], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        create(name, settings).require_dose(3)
 
 
 def test_every_gauge_is_known_by_name() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from wheeltap.core import seeds
-from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.errors import UsageError
 from wheeltap.core.layer import Layer, LayerKind
 from wheeltap.core.records import Scalar
 from wheeltap.core.site import WHOLE
@@ -312,15 +312,3 @@ def test_the_worst_flips_are_far_worse_than_as_many_at_random() -> None:
     random = [loss("flip", 5, seed) for seed in range(20)]
     assert loss("flip-worst", 5, 0) > 1.5 * max(random)
     assert loss("flip-worst", 0, 0) < loss("flip-worst", 1, 0) < loss("flip-worst", 5, 0)
-
-
-@pytest.mark.parametrize("count", [0.5, 2.5, -1.0, 1e7])
-def test_flipped_weights_come_in_whole_numbers(count: float) -> None:
-    with pytest.raises(UsageError):
-        create("flip-worst").require_dose(count)
-
-
-def test_without_slopes_it_says_so() -> None:
-    held = Weights(numbers(2, 3, seed=0))
-    with pytest.raises(ModelError, match="slopes of the loss"):
-        create("flip-worst").replace(layer("linear", (2, 3)), held, 1, Draw(0, 0))

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from wheeltap import gauge
 from wheeltap.core import measure
 from wheeltap.core.choices import ChoiceTask
-from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.layer import Layer, LayerKind
 from wheeltap.core.site import WHOLE, Site
@@ -151,21 +150,6 @@ def test_of_heads_that_add_equally_much_as_many_go_as_the_dose_says() -> None:
         found = pruned(weight, values, dose)
         assert int((found == 0).all(0).sum()) == 2 * lost
         assert torch.equal(found[:, [0, 1, 4, 5]], weight[:, [0, 1, 4, 5]])
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_what_stays_keeps_its_bits(dtype: torch.dtype) -> None:
-    weight = numbers(6, 16, seed=6).to(dtype)
-    found = pruned(weight, numbers(50, 4, 4, seed=7), 0.5)
-    assert found.dtype == dtype
-    gone = (found == 0).all(0)
-    assert int(gone.sum()) == 8
-    assert torch.equal(found[:, ~gone], weight[:, ~gone])
-
-
-def test_without_moments_it_says_so() -> None:
-    with pytest.raises(ModelError, match="moments of what each head hands on"):
-        create("prune-heads").replace(layer("linear", (6, 8)), Weights(numbers(6, 8, seed=0)), 0.5, Draw(0, 0))
 
 
 # Tiny transformers.

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from wheeltap.core.errors import UsageError
 from wheeltap.core.layer import Layer
 from wheeltap.core.site import WHOLE
 from wheeltap.engine.apply import Disturbance
@@ -67,16 +66,6 @@ def test_its_spectral_norm_is_larger_than_that_of_independent_noise_of_the_same_
     root = (192 * 768) ** 0.5 / (192**0.5 + 768**0.5)
     assert ratios[0] == pytest.approx(root, rel=0.03)
     assert ratios[0] > ratios[1] > ratios[2] > 1.5
-
-
-def test_draws_are_their_own_and_the_same_again() -> None:
-    assert torch.equal(_change(2, shape=(6, 8), seed=3), _change(2, shape=(6, 8), seed=3))
-    assert not torch.equal(_change(2, shape=(6, 8), seed=3), _change(2, shape=(6, 8), seed=4))
-
-
-def test_a_rank_below_one_is_refused() -> None:
-    with pytest.raises(UsageError, match="rank"):
-        create("low-rank", {"rank": 0})
 
 
 @pytest.mark.full

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.layer import Layer
 from wheeltap.core.site import WHOLE
@@ -166,16 +166,3 @@ def test_the_other_model_is_left_alone() -> None:
             disturbance.apply(dose, root=0, seed=0)
     for name, held in theirs.subject.model.state_dict().items():
         assert torch.equal(held, before[name])
-
-
-def test_without_another_checkpoint_it_says_so() -> None:
-    held = Weights(numbers(2, 3, seed=0))
-    layer = Layer(name="x", kind="linear", weight="x.weight", bias=None, shape=(2, 3))
-    with pytest.raises(ModelError, match="other checkpoint's weights"):
-        create("merge").replace(layer, held, 0.5, Draw(0, 0))
-
-
-@pytest.mark.parametrize("dose", [-1.001, 2.001])
-def test_doses_far_off_the_line_are_refused(dose: float) -> None:
-    with pytest.raises(UsageError):
-        create("merge").require_dose(dose)

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wheeltap.core.errors import UsageError
 from wheeltap.core.layer import Layer, LayerKind
 from wheeltap.core.records import Scalar
 from wheeltap.perturb import create, perturbations
@@ -92,15 +90,6 @@ def test_all_levels_are_used(bits: int) -> None:
 
 
 @given(
-    hnp.arrays(np.float64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=5), elements=st.floats(-1e3, 1e3)),
-    st.sampled_from(BITS),
-)
-def test_rounding_twice_is_rounding_once(weight: NDArray[np.float64], bits: int) -> None:
-    once = quantized(torch.tensor(weight), bits)
-    torch.testing.assert_close(quantized(once, bits), once, rtol=1e-12, atol=0)
-
-
-@given(
     hnp.arrays(np.float64, (3, 4), elements=st.floats(-1e3, 1e3)),
     st.sampled_from(BITS),
     st.permutations(range(3)),
@@ -119,28 +108,10 @@ def test_rounding_follows_a_change_of_units(weight: NDArray[np.float64], bits: i
     torch.testing.assert_close(scaled, quantized(torch.tensor(weight), bits) * 2.0**power, rtol=1e-12, atol=1e-290)
 
 
-def test_a_row_of_zeros_stays() -> None:
-    weight = torch.tensor([[0.0, 0.0], [1.0, -0.3]])
-    assert torch.equal(quantized(weight, 2), torch.tensor([[0.0, 0.0], [1.0, 0.0]]))
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("bits", BITS)
-def test_half_precision_is_rounded_as_in_single(dtype: torch.dtype, bits: int) -> None:
-    weight = numbers(20, 30, seed=3).to(dtype)
-    assert torch.equal(quantized(weight, bits), quantized(weight.float(), bits).to(dtype))
-
-
 def test_small_rows_in_half_precision_stay_finite() -> None:
     """Their step, 6e-8 / 127, is zero in half precision."""
     weight = torch.full((2, 3), 6e-8, dtype=torch.float16)
     assert torch.equal(quantized(weight, 8), weight)
-
-
-@pytest.mark.parametrize("bits", [2.5, 1.0, 17.0, 3.999999])
-def test_bits_are_whole_numbers_in_the_domain(bits: float) -> None:
-    with pytest.raises(UsageError):
-        create("quantize").require_dose(bits)
 
 
 def spread(*shape: int) -> Tensor:
@@ -181,27 +152,11 @@ def test_a_version_gives_the_bits_it_always_gave(
     assert digest.hexdigest() == expected
 
 
-def test_an_unknown_scale_is_refused() -> None:
-    with pytest.raises(UsageError, match="expected: channel or tensor or group"):
-        create("quantize", {"scale": "row"})
-
-
 # Pruning.
 
 
 def pruned(weight: Tensor, share: float) -> Tensor:
     return create("prune").replace(layer("linear", tuple(weight.shape)), Weights(weight), share, DRAW).weight
-
-
-@given(st.integers(1, 6), st.integers(1, 40), st.floats(0, 1))
-def test_exactly_the_share_is_removed_and_the_smallest(units: int, fan_in: int, share: float) -> None:
-    weight = numbers(units, fan_in, seed=units * 41 + fan_in)
-    found, count = pruned(weight, share), round(share * weight.numel())
-    gone = found == 0
-    assert int(gone.sum()) == count
-    assert torch.equal(found[~gone], weight[~gone])
-    if 0 < count < weight.numel():
-        assert float(weight[gone].abs().max()) < float(weight[~gone].abs().min())
 
 
 @given(hnp.arrays(np.float32, (4, 5), elements=st.floats(-4, 4, width=16).map(round)), st.floats(0, 1))
@@ -214,14 +169,6 @@ def test_exactly_the_share_is_removed_of_equal_weights(weight: NDArray[np.float3
     np.testing.assert_array_equal(found[size > threshold], weight[size > threshold])
     assert np.count_nonzero(found == 0) == max(count, np.count_nonzero(weight == 0))
     assert ((found == weight) | (found == 0)).all()
-
-
-def test_more_pruning_removes_a_superset() -> None:
-    weight = numbers(10, 10, seed=5)
-    gone = [pruned(weight, share) == 0 for share in (0.0, 0.1, 0.3, 0.3, 0.9, 1.0)]
-    assert all(bool((less <= more).all()) for less, more in pairwise(gone))
-    assert not bool(gone[0].any())
-    assert bool(gone[-1].all())
 
 
 def test_biases_are_kept() -> None:

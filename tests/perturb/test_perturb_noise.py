@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.errors import UsageError
 from wheeltap.core.layer import Layer
 from wheeltap.core.records import Scalar
 from wheeltap.core.site import WHOLE
@@ -207,12 +207,6 @@ def test_the_closed_form_is_half_the_trace_of_the_hessian() -> None:
 def test_no_closed_form_is_made_up() -> None:
     with pytest.raises(UsageError, match="Did you mean 'relative'"):
         linear_regression().rise("relativ", 0.1)
-
-
-def test_function_noise_without_moments_says_so() -> None:
-    small = Layer(name="x", kind="linear", weight="w", bias=None, shape=(2, 2))
-    with pytest.raises(ModelError, match="needs the layer's moments"):
-        create("function").replace(small, Weights(torch.ones(2, 2)), 0.1, Draw(0, 0))
 
 
 @pytest.mark.parametrize(("name", "settings"), KINDS)

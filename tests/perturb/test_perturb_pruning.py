@@ -1,6 +1,5 @@
 """Pruning at random, in a pattern and by what weights add to outputs, against slow loops and laws."""
 
-from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -12,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.errors import UsageError
 from wheeltap.core.layer import Layer, LayerKind
 from wheeltap.core.records import Scalar
 from wheeltap.core.site import WHOLE, Site
@@ -47,33 +46,11 @@ def pruned(
 # At random.
 
 
-def test_the_share_removed_is_the_dose() -> None:
-    """Of a million weights, to the weight; those that stay are as they were."""
-    weight = numbers(1000, 1000, seed=0).float()
-    for share in (0.001, 0.1, 0.5, 0.9):
-        found = pruned("prune-random", weight, share)
-        gone = found == 0
-        assert int(gone.sum()) == round(share * weight.numel())
-        assert torch.equal(found[~gone], weight[~gone])
-
-
-def test_all_or_nothing_at_the_ends() -> None:
-    weight = numbers(20, 30, seed=1)
-    assert torch.equal(pruned("prune-random", weight, 0.0), weight)
-    assert not pruned("prune-random", weight, 1.0).any()
-
-
 def test_every_place_is_removed_as_often() -> None:
     """Over 2,000 draws each of 12 weights goes in a quarter of them, within five standard deviations."""
     weight = torch.ones(3, 4)
     gone = torch.stack([pruned("prune-random", weight, 0.25, draw=Draw(0, seed)) == 0 for seed in range(2000)])
     assert (gone.double().mean(0) - 0.25).abs().max() < 5 * (0.25 * 0.75 / 2000) ** 0.5
-
-
-def test_a_larger_dose_of_a_draw_removes_a_superset() -> None:
-    weight = torch.ones(40, 50)
-    gone = [pruned("prune-random", weight, share) == 0 for share in (0.0, 0.1, 0.4, 1.0)]
-    assert all(bool((less <= more).all()) for less, more in pairwise(gone))
 
 
 def test_layers_are_drawn_apart() -> None:
@@ -121,18 +98,6 @@ def test_ties_keep_the_first(weight: NDArray[np.float32], m: int, data: st.DataO
     gone = data.draw(st.integers(0, m))
     found = pruned("prune-nm", torch.tensor(weight), gone / m, m=m)
     np.testing.assert_array_equal(found, in_pattern(weight, m, m - gone))
-
-
-@given(st.integers(0, 100), st.sampled_from([2, 4, 8]), st.integers(1, 6), st.data())
-def test_exactly_n_of_every_m_stay(seed: int, m: int, groups: int, data: st.DataObject) -> None:
-    n = data.draw(st.integers(0, m))
-    found = pruned("prune-nm", numbers(3, groups * m, seed=seed), (m - n) / m, m=m)
-    assert bool(((found != 0).reshape(-1, m).sum(1) == n).all())
-
-
-def test_pruning_in_a_pattern_twice_is_pruning_once() -> None:
-    once = pruned("prune-nm", numbers(5, 22, seed=3), 0.5)
-    assert torch.equal(pruned("prune-nm", once, 0.5), once)
 
 
 @pytest.mark.parametrize(("share", "m"), [(0.3, 4), (0.5, 3), (0.26, 4), (1 / 3, 4)])
@@ -199,16 +164,6 @@ def test_silent_inputs_go_first() -> None:
     assert int((found == 0).sum()) == 5
 
 
-def test_embeddings_are_left_alone() -> None:
-    assert not create("prune-wanda").accepts(layer("embedding", (9, 6)))
-    assert create("prune-wanda").accepts(layer("linear", (9, 6)))
-
-
-def test_without_inputs_it_says_so() -> None:
-    with pytest.raises(ModelError, match="size of the layer's inputs"):
-        pruned("prune-wanda", numbers(2, 3, seed=0), 0.5)
-
-
 def test_large_inputs_keep_small_weights() -> None:
     """A layer whose large weights read small inputs: pruned by size it loses its function, by output hardly any."""
     size = torch.tensor([0.01, 10.0]).repeat(20)
@@ -268,17 +223,6 @@ def test_what_a_pruned_unit_adds_is_what_is_lost() -> None:
             torch.testing.assert_close(model(case.task.inputs), expected)
 
 
-def test_tokens_are_no_units() -> None:
-    assert not create("prune-units").accepts(layer("embedding", (9, 6)))
-    with pytest.raises(ModelError, match="size of the layer's inputs"):
-        pruned("prune-units", numbers(2, 3, seed=0), 0.5)
-
-
-@pytest.mark.parametrize("name", ["prune-random", "prune-nm", "prune-wanda", "prune-units"])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_what_stays_keeps_its_bits(name: str, dtype: torch.dtype) -> None:
-    weight = numbers(6, 16, seed=9).to(dtype)
-    found = pruned(name, weight, 0.5, draw=Draw(0, 0, InputScale(torch.ones(16, dtype=torch.float64))))
-    assert found.dtype == dtype
-    assert bool(((found == weight) | (found == 0)).all())
-    assert 0.25 < float((found == 0).double().mean()) < 0.75
+@pytest.mark.parametrize("name", ["prune-wanda", "prune-units"])
+def test_tokens_are_no_inputs(name: str) -> None:
+    assert not create(name).accepts(layer("embedding", (9, 6))) and create(name).accepts(layer("linear", (9, 6)))

@@ -256,6 +256,9 @@ class PerturbationContract:
         for dose in (*wrong, float("nan"), float("inf"), -float("inf")):
             with pytest.raises(UsageError):
                 self.made().require_dose(dose)
+        if self.perturbation.whole:
+            with pytest.raises(UsageError, match=f"{self.perturbation.whole} come in whole numbers"):
+                self.made().require_dose(self.doses[0] + 0.5)
 
     def test_unknown_settings_are_refused(self) -> None:
         """A setting that it does not have: ``UsageError``."""
