@@ -6,7 +6,8 @@ only where fresh draws show the same, a plant is missed only where fresh draws s
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, final
+from functools import wraps
+from typing import Literal, ParamSpec, final
 
 import msgspec
 import numpy as np
@@ -128,7 +129,37 @@ def same_function(case: Case, subject: SubjectRecord) -> tuple[bool, str, Estima
     return exact, words, compared.estimate
 
 
-Check = tuple[str, Literal["null", "planted", "gate"], Callable[[str], Control]]
+Kind = Literal["null", "planted", "gate"]
+
+Given = ParamSpec("Given")
+
+Ruling = tuple[Literal["passed", "failed", "skipped"], tuple[Estimate, ...], str]
+"""What a check says: the control's status, its numbers, and the reason."""
+
+
+def control(name: str, kind: Kind) -> Callable[[Callable[Given, Ruling]], Callable[Given, Control]]:
+    """Makes a control of a check: it is skipped, with the reason, where the check raises ``NoAnswer``.
+
+    Args:
+        name: Of the control.
+        kind: Whether it must show nothing, must be found, or says whether numbers can be used.
+    """
+
+    def made(check: Callable[Given, Ruling]) -> Callable[Given, Control]:
+        @wraps(check)
+        def answered(*args: Given.args, **kwargs: Given.kwargs) -> Control:
+            try:
+                status, estimates, because = check(*args, **kwargs)
+            except NoAnswer as gap:
+                return Control(name=name, kind=kind, status="skipped", because=gap.because)
+            return Control(name=name, kind=kind, status=status, estimates=estimates, because=because)
+
+        return answered
+
+    return made
+
+
+Check = tuple[str, Kind, Callable[[str], Control]]
 """The name of a control, its kind, and what makes it by its name: that raises where it has no answer."""
 
 

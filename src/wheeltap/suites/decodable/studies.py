@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from wheeltap.audits.case import Case, Values
 from wheeltap.audits.claims import NoAnswer
-from wheeltap.audits.controls import silent, surely
+from wheeltap.audits.controls import Ruling, control, controls_of, silent, surely
 from wheeltap.core import seeds
 from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
@@ -238,38 +238,37 @@ RECODED, CANCELING = "reparametrized", "canceling"
 """Kinds of copies, as controls."""
 
 
-def alike(table: MemberTable) -> Control:
+@control(f"{RECODED} copies have the same numbers", "null")
+def alike(table: MemberTable) -> Ruling:
     """Has a reparametrized copy the numbers of its net?"""
-    name, known = f"{RECODED} copies have the same numbers", dict[str, float]()
+    known = dict[str, float]()
     for key in SAME:
         if partners := _partners(table, MODULES, RECODED, key):
             known[key] = max(abs(one - two) for one, two in partners)
     if not known:
-        return Control(name=name, kind="null", status="skipped", because="No copy has any number.")
+        raise NoAnswer("skipped", "No copy has any number.")
     failed = any(gap > SAME[key] for key, gap in known.items())
     each = ", ".join(f"{table.metric(key).title.lower()} {gap:.2g} ({SAME[key]:g})" for key, gap in known.items())
-    return Control(
-        name=name, kind="null", status="failed" if failed else "passed",
-        estimates=tuple(Estimate.exact(f"largest difference: {key}", gap, table.metric(key).unit) for key, gap in
-                        known.items()),
-        because=f"They compute the same function. Largest difference (allowed): {each}.",
-    )  # fmt: skip
+    exact = (Estimate.exact(f"largest difference: {key}", gap, table.metric(key).unit) for key, gap in known.items())
+    because = f"They compute the same function. Largest difference (allowed): {each}."
+    return "failed" if failed else "passed", tuple(exact), because
 
 
-def wiring(table: MemberTable) -> Control:
+@control("disorganization is seen where it was built", "planted")
+def wiring(table: MemberTable) -> Ruling:
     """Does the number of disorganization tell nets apart that are disorganized by construction?"""
-    name, partners = "disorganization is seen where it was built", _partners(table, MODULES, MIXED, SPREAD)
+    partners = _partners(table, MODULES, MIXED, SPREAD)
     if not partners:
-        return Control(name=name, kind="planted", status="skipped", because="No pair of nets has the number.")
+        raise NoAnswer("skipped", "No pair of nets has the number.")
     least = min(two - one for one, two in partners)
     highest = max(one for one, _ in partners)
     sound = least > 0.0 and highest <= 1.0 + SAME[SPREAD]
-    return Control(
-        name=name, kind="planted", status="passed" if sound else "failed",
-        estimates=(Estimate.exact("least_difference", least, "factors per unit", n=len(partners)),),
-        because=f"No unit of a modular net can move more than one factor: the most is {highest:.4f}, and it must be 1. "
-        f"Every mixed net must have more than the modular net of its seed: the least difference is {least:.3g}.",
-    )  # fmt: skip
+    because = (
+        f"No unit of a modular net can move more than one factor: the most is {highest:.4f}, and it must be 1. "
+        f"Every mixed net must have more than the modular net of its seed: the least difference is {least:.3g}."
+    )
+    exact = Estimate.exact("least_difference", least, "factors per unit", n=len(partners))
+    return "passed" if sound else "failed", (exact,), because
 
 
 def imitation(table: MemberTable) -> list[str]:
@@ -286,25 +285,25 @@ def imitation(table: MemberTable) -> list[str]:
 _ACCURACY: Final = NumberScale("accuracy", bounded=True)
 
 
-def equal_scores(table: MemberTable) -> Control:
+@control("trained nets score alike", "gate")
+def equal_scores(table: MemberTable) -> Ruling:
     """Which nets do not score as the others do?"""
     scores = {
         member: single.value
         for kind in TRAINED
         for member, single in zip(table.having(kind, [SCORE]), table.singles(kind, SCORE), strict=True)
     }
-    name = "trained nets score alike"
     if not scores:
-        return Control(name=name, kind="gate", status="skipped", because="No net has a score.")
+        raise NoAnswer("skipped", "No net has a score.")
     middle = float(np.median(list(scores.values())))
     outside = {member: score for member, score in scores.items() if abs(score - middle) > ALIKE}
     each = ", ".join(f"{member} {score:.3f}" for member, score in outside.items())
-    return Control(
-        name=name, kind="gate", status="skipped" if outside else "passed",
-        estimates=(Estimate.exact("nets_outside", float(len(outside)), "nets", n=len(scores)),),
-        because=f"Their median score is {middle:.3f}; {len(outside)} of {len(scores)} lie more than {ALIKE:g} from "
-        f"it{f': {each}. They stay in every number' if outside else ''}.",
-    )  # fmt: skip
+    because = (
+        f"Their median score is {middle:.3f}; {len(outside)} of {len(scores)} lie more than {ALIKE:g} from "
+        f"it{f': {each}. They stay in every number' if outside else ''}."
+    )
+    exact = Estimate.exact("nets_outside", float(len(outside)), "nets", n=len(scores))
+    return "skipped" if outside else "passed", (exact,), because
 
 
 def within_kinds(table: MemberTable) -> list[str]:
@@ -534,38 +533,30 @@ class DecodableShift(Study):
         """See ``Study.controls``."""
         return [
             alike(table),
-            self._silent_noise(case),
+            *controls_of(("noise costs reparametrized copies as much", "null", partial(self._silent_noise, case))),
             self._canceling(case),
             wiring(table),
             equal_scores(table),
         ]
 
-    def _silent_noise(self, case: Case) -> Control:
+    def _silent_noise(self, case: Case, name: str) -> Control:
         """Does noise in the weights cost a reparametrized copy as much as its net?"""
-        name = "noise costs reparametrized copies as much"
-        try:
-            gap = self._gap(case, RECODED, NOISE, margin=ALIKE)
-        except NoAnswer as why:
-            return Control(name=name, kind="null", status="skipped", because=why.because)
+        gap = self._gap(case, RECODED, NOISE, margin=ALIKE)
         because = f"Function-space noise costs the copies {gap} more of the score than their nets: it must be nothing."
         return surely(silent(name, gap, margin=ALIKE, min_effect=MATTERS, because=because), gap)
 
-    def _canceling(self, case: Case) -> Control:
+    @control("canceling units are found", "planted")
+    def _canceling(self, case: Case) -> Ruling:
         """Is a copy with canceling units found to be fragile?"""
-        name = "canceling units are found"
-        try:
-            gap = self._gap(case, CANCELING, RELATIVE, margin=MATTERS)
-        except NoAnswer as why:
-            return Control(name=name, kind="planted", status="skipped", because=why.because)
+        gap = self._gap(case, CANCELING, RELATIVE, margin=MATTERS)
         found = gap.p is not None and gap.p <= FOUND and (gap.value or 0.0) > MATTERS
         undecided = gap.high is None or gap.high > MATTERS
         why = " It may be there: too few draws to be sure." if undecided and not found else ""
-        return Control(
-            name=name, kind="planted", status="passed" if found else "skipped" if undecided else "failed",
-            estimates=(gap,),
-            because=f"Copies with canceling units compute the same function and lose {gap} more of the score under "
-            f"relative noise; more than {MATTERS:g} must be found at p <= {FOUND:g}.{why}",
-        )  # fmt: skip
+        because = (
+            f"Copies with canceling units compute the same function and lose {gap} more of the score under "
+            f"relative noise; more than {MATTERS:g} must be found at p <= {FOUND:g}.{why}"
+        )
+        return "passed" if found else "skipped" if undecided else "failed", (gap,), because
 
     def _gap(self, case: Case, kind: str, key: str, *, margin: float) -> Estimate:
         """How much more copies lose than their nets, mean over them: draws and examples are the sample."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from wheeltap.audits.case import Case
 from wheeltap.audits.claims import NoAnswer
+from wheeltap.audits.controls import Ruling, control
 from wheeltap.core import seeds
 from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
@@ -308,23 +309,21 @@ class Rlvr(Study):
         """See ``Study.controls``."""
         return [self._again(case), _able(table)]
 
-    def _again(self, case: Case) -> Control:
+    @control("a base that is sampled again is unchanged", "null")
+    def _again(self, case: Case) -> Ruling:
         """Is a base that is sampled again called changed?"""
-        name, found = "a base that is sampled again is unchanged", dict[str, str]()
-        for member in case.plan.subjects:
-            if _kind(member) == BASE:
-                try:
-                    found[member.name] = _signature(self.compared(case, member, again=1))
-                except NoAnswer as gap:
-                    return Control(name=name, kind="null", status="skipped", because=gap.because)
+        found = {
+            member.name: _signature(self.compared(case, member, again=1))
+            for member in case.plan.subjects
+            if _kind(member) == BASE
+        }
         wrong = {base: said for base, said in found.items() if said != UNCHANGED}
         listed = ", ".join(f"{base} ({said})" for base, said in wrong.items())
-        return Control(
-            name=name, kind="null", status="failed" if wrong else "passed" if found else "skipped",
-            estimates=(Estimate.exact("bases_called_changed", float(len(wrong)), "nets", n=len(found)),),
-            because=f"Other draws from the same net must have no signature. Called changed: {listed or 'none'} of "
-            f"{len(found)}.",
-        )  # fmt: skip
+        exact = Estimate.exact("bases_called_changed", float(len(wrong)), "nets", n=len(found))
+        said = (
+            f"Other draws from the same net must have no signature. Called changed: {listed or 'none'} of {len(found)}."
+        )
+        return "failed" if wrong else "passed" if found else "skipped", (exact,), said
 
     def said(self, case: Case, table: MemberTable, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study.said``."""
@@ -335,19 +334,19 @@ class Rlvr(Study):
         )  # fmt: skip
 
 
-def _able(table: MemberTable) -> Control:
+@control("teachers solve more than bases within many tries", "planted")
+def _able(table: MemberTable) -> Ruling:
     """Can a teacher answer what bases never do, so that there is something to gain?"""
-    name = "teachers solve more than bases within many tries"
     one, two = (table.values(kind, WITHIN) for kind in (BASE, TEACHER))
     if not one or not two:
-        return Control(name=name, kind="planted", status="skipped", because="No base or no teacher has its numbers.")
+        raise NoAnswer("skipped", "No base or no teacher has its numbers.")
     least = float(np.mean(two) - np.mean(one))
-    return Control(
-        name=name, kind="planted", status="passed" if least > CLEAR else "skipped",
-        estimates=(Estimate.exact("difference", least, "share of items", n=len(two)),),
-        because=f"On average {least:.3f} more of the items; where it is not above {CLEAR:g}, there is little that "
-        "distillation could widen.",
-    )  # fmt: skip
+    because = (
+        f"On average {least:.3f} more of the items; where it is not above {CLEAR:g}, there is little that "
+        "distillation could widen."
+    )
+    exact = Estimate.exact("difference", least, "share of items", n=len(two))
+    return "passed" if least > CLEAR else "skipped", (exact,), because
 
 
 def _by_kind(table: MemberTable) -> str:

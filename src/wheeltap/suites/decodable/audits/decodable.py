@@ -11,7 +11,7 @@ import numpy as np
 
 from wheeltap.audits.base import Case, Hypothesis, NoAnswer
 from wheeltap.audits.case import Arrays
-from wheeltap.audits.controls import silent
+from wheeltap.audits.controls import controls_of, silent
 from wheeltap.audits.reading_audit import SingleReadingAudit
 from wheeltap.core.records import OWN, Control, Estimate, SubjectRecord
 from wheeltap.plans.plan import Plan
@@ -166,17 +166,18 @@ class DecodableAudit(SingleReadingAudit[Factors]):
             return [Control(name=name, kind="null", status="skipped", because=gap.because) for name in names]
         own = factors.pop(OWN, None)
         measured = [factor for factor in factors.values() if factor.measured]
-        return [
-            self._random_labels(names[0], measured),
-            self._random_subspaces(names[1], [factor for factor in measured if factor.erased]),
-            self._own(names[2], own),
-        ]
+        erased = [factor for factor in measured if factor.erased]
+        return controls_of(
+            (names[0], "null", lambda name: self._random_labels(name, measured)),
+            (names[1], "null", lambda name: self._random_subspaces(name, erased)),
+            (names[2], "planted", lambda name: self._own(name, own)),
+        )
 
     def _random_labels(self, name: str, factors: list[DecodedFactor]) -> Control:
         """Random labels must not be decodable."""
         level, margin = self.settings.null_level, self.settings.null_margin
         if not factors:
-            return Control(name=name, kind="null", status="skipped", because="No factor was measured.")
+            raise NoAnswer("skipped", "No factor was measured.")
         gains = [
             mean_effect(layer["control"] - layer.majority, level=level, name="above_majority", unit="share")
             for factor in factors
@@ -197,7 +198,7 @@ class DecodableAudit(SingleReadingAudit[Factors]):
         ranked = [one for one in factors if one.reachable and len(factors) * one.chance <= 1.0 - settings.null_level]
         if not ranked and not wide:
             why = "Nothing was ablated, or there are too few random subspaces in layers too narrow to show an error."
-            return Control(name=name, kind="null", status="skipped", because=why)
+            raise NoAnswer("skipped", why)
         used = [sum(held.used for held in factor.held) for factor in ranked]
         failed = any(count == settings.held for count in used) or any(layer.loud for layer in wide)
         layers = wide or [layer for factor in ranked for layer in factor.erased]
@@ -227,7 +228,7 @@ class DecodableAudit(SingleReadingAudit[Factors]):
         """What encodes the model's own answers must not come out as unused."""
         if own is None or not own.measured or not any(layer.erased for layer in own.decodable):
             why = "The options are each example's own, the answers do not vary enough, or no probe decodes them."
-            return Control(name=name, kind="planted", status="skipped", because=why)
+            raise NoAnswer("skipped", why)
         use, wrong = own.layers[0].use, 1.0 - self.settings.null_level
         steepest = own.layers[0]["steepest"]
         # The least p-value that there can be: of outputs that do not move at all.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from wheeltap.audits.case import Case
 from wheeltap.audits.claims import NoAnswer
+from wheeltap.audits.controls import Ruling, control
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
@@ -462,16 +463,14 @@ class SealHealth(Study):
         ]
 
 
-def _planted(table: MemberTable) -> Control:
+@control("seal responses predict the half dose of the same noise", "planted")
+def _planted(table: MemberTable) -> Ruling:
     """Seal responses must predict how much of the same noise a net bears: else they see nothing at all."""
-    name, found = "seal responses predict the half dose of the same noise", r2(table, PLANTED, RESPONSES)
+    found = r2(table, PLANTED, RESPONSES)
     if found is None or found.low is None or found.high is None:
-        return Control(name=name, kind="planted", status="skipped", because="Too few nets have a half dose.")
-    status = "passed" if found.low > 0.0 else "failed" if found.high < WORKS else "skipped"
-    return Control(
-        name=name, kind="planted", status=status, estimates=(found,),
-        because=f"Held-out R2 {found}: passes above 0, fails below {WORKS:g}; between, so few nets do not show it.",
-    )  # fmt: skip
+        raise NoAnswer("skipped", "Too few nets have a half dose.")
+    because = f"Held-out R2 {found}: passes above 0, fails below {WORKS:g}; between, so few nets do not show it."
+    return "passed" if found.low > 0.0 else "failed" if found.high < WORKS else "skipped", (found,), because
 
 
 def _log(values: NDArray[Any] | float) -> FloatArray:

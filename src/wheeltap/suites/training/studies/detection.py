@@ -16,6 +16,7 @@ import msgspec
 from wheeltap.audits.base import Audit, audits
 from wheeltap.audits.case import Case
 from wheeltap.audits.claims import NoAnswer
+from wheeltap.audits.controls import Ruling, control
 from wheeltap.audits.power import WANTED
 from wheeltap.audits.score import SAME_OUTPUTS
 from wheeltap.core import seeds
@@ -158,41 +159,37 @@ def headline(planned: Sequence[Rule], findings: Sequence[Finding], table: Member
     return " ".join([*lines, f"Sound copies distinguished from their originals: {sum(alarms):.0f} of {len(alarms)}."])
 
 
-def same_function(table: MemberTable) -> Control:
+@control("every copy computes what its original computes", "gate")
+def same_function(table: MemberTable) -> Ruling:
     """Every copy must compute what its original computes, or a difference would be no news."""
-    name = "every copy computes what its original computes"
     values = [value for cohort in table.cohorts for value in table.values(cohort.name, SAME)]
     if not values:
-        return Control(name=name, kind="gate", status="skipped", because="No copy was compared.")
+        raise NoAnswer("skipped", "No copy was compared.")
     other = sum(value == 0.0 for value in values)
-    return Control(
-        name=name, kind="gate", status="failed" if other else "passed",
-        estimates=(Estimate.exact("copies_that_differ", float(other), "copies", n=len(values)),),
-        because=f"The outputs of {len(values) - other} of {len(values)} copies differ from the original's by no more "
-        "than rounding.",
-    )  # fmt: skip
+    said = f"The outputs of {len(values) - other} of {len(values)} copies differ from the original's by no more than"
+    exact = Estimate.exact("copies_that_differ", float(other), "copies", n=len(values))
+    return "failed" if other else "passed", (exact,), f"{said} rounding."
 
 
-def plants_found(table: MemberTable, planted: Sequence[Plant]) -> Control:
+@control("a planted defect is found", "planted")
+def plants_found(table: MemberTable, planted: Sequence[Plant]) -> Ruling:
     """The strongest plants must be found by something, or nothing can be concluded of weaker ones."""
     strongest = {one.defect: str(one) for one in planted}.values()
     shares = {name: sum(values) / len(values) for name in strongest if (values := table.values(name, ANY))}
-    name = "a planted defect is found"
     if not shares:
-        return Control(name=name, kind="planted", status="skipped", because="No planted copy was compared.")
+        raise NoAnswer("skipped", "No planted copy was compared.")
     best = max(shares, key=lambda one: shares[one])
     values = table.values(best, ANY)
     share = exact(round(sum(values)), len(values), share=WANTED, name="largest_share_found")
     below = share.above(0.0, "less")
     shown = below is not None and below < WORST
     listed_shares = ", ".join(f"{one} {share:.0%}" for one, share in shares.items())
-    return Control(
-        name=name, kind="planted", status="passed" if shares[best] >= WANTED else "failed" if shown else "skipped",
-        estimates=(share.estimate,),
-        because=f"Copies with the strongest plants that were distinguished from the original: {listed_shares}; of one "
+    because = (
+        f"Copies with the strongest plants that were distinguished from the original: {listed_shares}; of one "
         f"defect it should be at least {WANTED:.0%}. It fails where it is shown to be less (p below {WORST:g}); in "
-        "between, more draws, more copies or a stronger plant would decide.",
-    )  # fmt: skip
+        "between, more draws, more copies or a stronger plant would decide."
+    )
+    return "passed" if shares[best] >= WANTED else "failed" if shown else "skipped", (share.estimate,), because
 
 
 def notes(table: MemberTable, planted: Sequence[Plant], *, shift: bool) -> tuple[str, ...]:
