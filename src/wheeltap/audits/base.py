@@ -243,14 +243,14 @@ GROUPS = {
 
 def expanded(names: Iterable[str]) -> tuple[str, ...]:
     """Names of audits, with each group's in its place; each once."""
-    return tuple(dict.fromkeys(one for name in names for one in _members(name)))
-
-
-def _members(name: str) -> tuple[str, ...]:
-    if name in GROUPS or name in audits:
-        return GROUPS.get(name, (name,))
-    grouped = sorted((one for one in audits if audits.get(one).group == name), key=lambda one: audits.get(one).code)
-    return tuple(grouped) or (name,)
+    found = list[str]()
+    for name in names:
+        if name in GROUPS or name in audits:
+            found += GROUPS.get(name, (name,))
+        else:
+            grouped = [one for one in audits if audits.get(one).group == name]
+            found += sorted(grouped, key=lambda one: audits.get(one).code) or [name]
+    return tuple(dict.fromkeys(found))
 
 
 studies: Registry[Audit] = Registry("study", "wheeltap.studies", STUDIES, Audit)  # pyright: ignore[reportAbstractUsage]

@@ -107,8 +107,14 @@ class CensusAudit(SingleReadingAudit[Census]):
         numbers = (Estimate.exact("outlier weights", float(read.count), "weights"), *_power(read))
         facts = " ".join(read.facts)
         if not read.count:
+            tried, top, sight = sum(read.tried), read.tried[0], ""
+            if top:
+                sight = (
+                    f"A flip of the top exponent bit would have shown in {read.seen[0] / top:.1%} of {top:,} weights "
+                    f"drawn at random, a flip from 0 to 1 of any exponent bit in {sum(read.seen) / tried:.1%}."
+                )
             found = f"No weight of {subject.name} stands out by its size ({read.tensors} tensors read)."
-            said = " ".join((found, self._sight(read), _SMALLER, facts)).strip()
+            said = " ".join((found, sight, _SMALLER, facts)).strip()
             return [Hypothesis(test=None, status="measured", found=said, beside=numbers, words=WORDS)]
         others = self._others(case, subject)
         named = [f"{one}{_elsewhere(one, others)}" for one in read.outliers]
@@ -128,16 +134,6 @@ class CensusAudit(SingleReadingAudit[Census]):
                 except NoAnswer:
                     continue
         return found
-
-    def _sight(self, read: Census) -> str:
-        """What a flip upward of an exponent bit would show."""
-        tried, top = sum(read.tried), read.tried[0]
-        if not top:
-            return ""
-        return (
-            f"A flip of the top exponent bit would have shown in {read.seen[0] / top:.1%} of {top:,} weights drawn at "
-            f"random, a flip from 0 to 1 of any exponent bit in {sum(read.seen) / tried:.1%}."
-        )
 
 
 def _power(read: Census) -> tuple[Estimate, ...]:

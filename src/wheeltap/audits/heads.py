@@ -199,6 +199,10 @@ class HeadsAudit(ReadingAudit[_Reading]):
     def compared(self, case: Case, rival: SubjectRecord, one: _Reading, two: _Reading) -> Hypothesis:
         """Whose loss rises more without its own top-ranked head."""
         margin, min_effect = self._scaled(case, self.settings.difference, self.settings.difference_min_effect)
+        evidence: Evidence = NoEvidence()  # see ``_Reading.evidence``
+        if not (one.top or two.top):
+            first, second = (np.asarray(read.top_ranked.costs) for read in (one, two))
+            evidence = largest_gap(first, second, bound=None, groups=case.groups)
         gap = one.top_ranked.halves.effect(
             two.top_ranked.table - one.top_ranked.table, level=1.0 - case.plan.alpha, margin=margin, bounded=False,
             name="difference of rises", unit=one.top_ranked.unit,
@@ -208,7 +212,7 @@ class HeadsAudit(ReadingAudit[_Reading]):
             f"example more than that of {one.subject.name} without its own ({one.best})"
         )
         return Hypothesis(
-            test=gap, margin=margin, evidence=_gap_evidence(case, one, two), min_effect=min_effect,
+            test=gap, margin=margin, evidence=evidence, min_effect=min_effect,
             by_example=False,
             found=f"{words}. {_LIMITS}",
             otherwise=f"{words}: not shown to be more than {margin:.2g} either way. {_LIMITS}",
@@ -225,14 +229,6 @@ class HeadsAudit(ReadingAudit[_Reading]):
             found=f"A reparametrized copy must not look different: without its top-ranked head the loss rises by "
             f"{gap} more ({level:.1%} interval); the run is void if it is shown to differ by more than {margin:.2g}.",
         )  # fmt: skip
-
-
-def _gap_evidence(case: Case, one: _Reading, two: _Reading) -> Evidence:
-    """That neither model's top-ranked head costs more by the margin than the other's; see ``_Reading.evidence``."""
-    if one.top or two.top:
-        return NoEvidence()
-    first, second = (np.asarray(read.top_ranked.costs) for read in (one, two))
-    return largest_gap(first, second, bound=None, groups=case.groups)
 
 
 def _place(subject: SubjectRecord, read: Arrays, number: int) -> str:

@@ -231,7 +231,14 @@ class InputShiftAudit(ReadingAudit[_Reading]):
             f"{tau:.2f}: 1 is the same order, -1 the opposite one; with so few models this is weak evidence."
         )
         names = {subject.name for subject in case.plan.subjects}
-        return [_with(draft, ranked, words) if draft.finding.subject in names else draft for draft in drafts]
+        for at, draft in enumerate(drafts):
+            if draft.finding.subject in names:
+                estimates = (*draft.finding.estimates, ranked)
+                finding = msgspec.structs.replace(
+                    draft.finding, estimates=estimates, because=draft.finding.because + words
+                )
+                drafts[at] = replace(draft, finding=finding, otherwise=draft.otherwise + words)
+        return drafts
 
     def _sample(self, case: Case, lost: Values, *, most: float) -> Sample:
         """Losses ``[draw, example]``; ``most`` is the largest there can be of a share of right answers.
@@ -268,13 +275,6 @@ class InputShiftAudit(ReadingAudit[_Reading]):
                 )
             )
         return found
-
-
-def _with(draft: Hypothesis, estimate: Estimate, words: str) -> Hypothesis:
-    """The finding with another number beside the tested one."""
-    found = draft.finding
-    found = msgspec.structs.replace(found, estimates=(*found.estimates, estimate), because=found.because + words)
-    return replace(draft, finding=found, otherwise=draft.otherwise + words)
 
 
 def _tau(one: Values, two: Values) -> float | None:

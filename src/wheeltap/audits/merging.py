@@ -99,7 +99,13 @@ class MergingAudit(Audit):
             barriers = {
                 f"barrier at {place:g} of the way": self._barrier(case, ends(place), trials[place]) for place in BETWEEN
             }
-            scores = [self._score(case, place, trials[place]) for place in BEYOND]
+            scores = [
+                score_interval(
+                    case.values(trials[place]), bounded=plan.task.bounded, groups=case.groups,
+                    name=f"score at {place:g} of the way", unit=plan.task.measure,
+                )
+                for place in BEYOND
+            ]  # fmt: skip
         except NoAnswer as gap:
             return self.unanswered(pair(plan.reference, rival), gap)
         words = (
@@ -156,11 +162,3 @@ class MergingAudit(Audit):
             otherwise=f"{words}: not shown to be more than {margin:.2g}. {means}",
         )  # fmt: skip
         return self.draft(case, name, claim, trials.values())
-
-    def _score(self, case: Case, place: float, trial: Trial) -> Estimate:
-        """The score beyond either end."""
-        task = case.plan.task
-        name = f"score at {place:g} of the way"
-        return score_interval(
-            case.values(trial), bounded=task.bounded, groups=case.groups, name=name, unit=task.measure
-        )

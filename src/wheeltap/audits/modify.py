@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
@@ -140,7 +141,9 @@ class ModifyAudit(Audit):
         verdict = Verdict()
         for subject in case.plan.subjects:
             verdict.drafts.append(self._single(case, subject))
-            verdict.curves += self._curves(case, subject)
+            for scheme in self._wanted_of(subject):
+                with suppress(NoAnswer):  # not defined on this subject: the others are shown
+                    verdict.curves.append(self._curve(case, subject, self._read(case, subject, scheme)))
         for rival in case.rivals:
             verdict.drafts.append(self._pair(case, rival))
         self._rank(case, verdict)
@@ -227,16 +230,6 @@ class ModifyAudit(Audit):
     def shipped(self, there: Losses, subject: SubjectRecord) -> str:
         """What to expect of it when it is shipped so, in words."""
         return shipped(there.expected(subject))
-
-    def _curves(self, case: Case, subject: SubjectRecord) -> list[Curve]:
-        found: list[Curve] = []
-        for scheme in self._wanted_of(subject):
-            try:
-                read = self._read(case, subject, scheme)
-            except NoAnswer:
-                continue  # not defined on this subject: the others are shown
-            found.append(self._curve(case, subject, read))
-        return found
 
     def _curve(self, case: Case, subject: SubjectRecord, read: DoseScores) -> Curve:
         task, scheme = case.plan.task, read.scheme

@@ -25,6 +25,7 @@ from wheeltap.audits.noise_controls import (
     NoiseResponse,
     area_cells,
     area_difference,
+    response_at,
     within_range,
 )
 from wheeltap.audits.power import Gap, PowerData
@@ -32,7 +33,7 @@ from wheeltap.core.records import BlockMap, Curve, Estimate, Scalar, SubjectReco
 from wheeltap.core.settings import SMALL, Settings
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.plans.plan import Plan
-from wheeltap.stats.curve import Response, area_values, band, band_ends, half_dose, half_dose_ratio
+from wheeltap.stats.curve import area_values, band, band_ends, half_dose, half_dose_ratio
 from wheeltap.stats.evidence import NoEvidence
 from wheeltap.stats.sample import Sample
 
@@ -292,7 +293,11 @@ class NoiseAudit(Audit):
         return Verdict(drafts=[self.unanswered(name, gap) for name in names])
 
     def _read(self, case: Case, centre: int, verdict: Verdict) -> None:
-        measured = {subject.name: self._measure(case, subject, centre) for subject in self._measured(case)}
+        doses = self._doses(centre)
+        measured = {
+            subject.name: response_at(case, subject, doses, self._grid(case, subject, doses))
+            for subject in self._measured(case)
+        }
         vouchers = self._vouchers(case, centre)
         drawn = [*(one for one in measured.values() if one.subject.role != "graded"), *vouchers.copies()]
         verdict.curves += [self._curve(case, one) for one in drawn]
@@ -304,18 +309,11 @@ class NoiseAudit(Audit):
         blind = f"{self.title} is not silent on reparametrized copies, so none can serve as its control."
         verdict.controls += vouchers.judged(blind=blind, planted=self.plant_must_show)
         if self.plant_must_show:
-            verdict.graded = self._graded(case, measured)
+            copies = case.plan.graded if case.plan.effort.draws > 1 and case.plan.task.examples > 1 else ()
+            gaps = [Gap.of_cells(copy, area_cells(reference, measured[copy.name]), case.groups) for copy in copies]
+            verdict.graded = PowerData(self.code, case.way(self.settings.margin), gaps)
         if self._block_grid(case, centre):
             verdict.blocks.append(self._block_map(case, centre))
-
-    def _measure(self, case: Case, subject: SubjectRecord, centre: int) -> NoiseResponse:
-        doses = self._doses(centre)
-        grid = self._grid(case, subject, doses)
-        response = Response(
-            values=case.table(grid), clean=case.clean(subject), doses=np.array(doses),
-            chance=case.chance, groups=case.groups,
-        )  # fmt: skip
-        return NoiseResponse(subject, response, [trial for row in grid for trial in row])
 
     def _curve(self, case: Case, one: NoiseResponse) -> Curve:
         task, response = case.plan.task, one.response
@@ -379,13 +377,6 @@ class NoiseAudit(Audit):
         )  # fmt: skip
         trials, title = (*reference.trials, *rival.trials), f"{self.title}: difference"
         return self.draft(case, pair(reference.subject, rival.subject), claim, trials, title=title)
-
-    def _graded(self, case: Case, measured: dict[str, NoiseResponse]) -> PowerData:
-        """What this audit would find of fewer planted units, in a comparison with the reference."""
-        reference, draws = measured[case.plan.reference.name], case.plan.effort.draws
-        copies = case.plan.graded if draws > 1 and case.plan.task.examples > 1 else ()
-        gaps = [Gap.of_cells(copy, area_cells(reference, measured[copy.name]), case.groups) for copy in copies]
-        return PowerData(self.code, case.way(self.settings.margin), gaps)
 
     # ---- block map --------------------------------------------------------------------------------------------
 

@@ -43,6 +43,19 @@ class NoiseResponse:
         return replace(self, response=replace(some, values=some.values[doses], doses=np.asarray(some.doses)[doses]))
 
 
+def response_at(case: Case, subject: SubjectRecord, doses: list[float], grid: list[list[Trial]]) -> NoiseResponse:
+    """What a subject scores in a grid of trials ``[dose][draw]``.
+
+    Raises:
+        NoAnswer: If a trial failed, was skipped or has not run.
+    """
+    response = Response(
+        values=case.table(grid), clean=case.clean(subject), doses=np.array(doses), chance=case.chance,
+        groups=case.groups,
+    )  # fmt: skip
+    return NoiseResponse(subject, response, [trial for row in grid for trial in row])
+
+
 def area_cells(one: NoiseResponse, two: NoiseResponse) -> NDArray[np.float64]:
     """How much more of its score ``one`` keeps, ``[draw, example]``, on the draws and examples they share.
 
@@ -204,17 +217,8 @@ class NoiseControls:
     # ---- measuring --------------------------------------------------------------------------------------------
 
     def measured(self, subject: SubjectRecord, grid: list[list[Trial]] | None = None) -> NoiseResponse:
-        """A copy's response at the doses of controls.
-
-        Raises:
-            NoAnswer: If a trial failed, was skipped or has not run.
-        """
-        grid = self._grid(subject) if grid is None else grid
-        response = Response(
-            values=self.case.table(grid), clean=self.case.clean(subject), doses=np.array(self.doses),
-            chance=self.case.chance, groups=self.case.groups,
-        )  # fmt: skip
-        return NoiseResponse(subject, response, self._flat(grid))
+        """A copy's response at the doses of controls; see ``response_at``."""
+        return response_at(self.case, subject, self.doses, self._grid(subject) if grid is None else grid)
 
     def copies(self) -> list[NoiseResponse]:
         """What was measured of the twin, and of the plant that decided; nothing of a copy that gave no answer."""
@@ -249,13 +253,6 @@ class NoiseControls:
         gap = self._gap(self._reference, self.measured(plant), level=level, margin=margin)
         return Plants(effect=gap, copy=plant, weaker=self.plants.index(plant))
 
-    def _missed(self) -> float | None:
-        """Probability that the strongest plant is missed by a sound audit, from draws that the control does not use."""
-        sign, doses = self.case.plan.task.sign, np.array(self.doses)
-        pilot = self.measured(self.plants[-1], self._pilot())
-        areas = [sign * area_values(one.response.values, doses) for one in (self._reference, pilot)]
-        return missed_again(*areas, level=plant_level(len(self.plants)), groups=self.case.groups)
-
     # ---- judging ----------------------------------------------------------------------------------------------
 
     def judged(self, *, blind: str, planted: bool) -> list[Control]:
@@ -287,7 +284,12 @@ class NoiseControls:
         if not self.plants:
             raise NoAnswer("skipped", self.case.plan.no_controls)
         seen = self._seen(list(self._tried())[-1])
-        missed = self._missed() if self._all_missed() and self._known(self._pilot()) else None
+        missed = None
+        if self._all_missed() and self._known(self._pilot()):
+            # Probability that the strongest is missed by a sound audit, from draws that the control does not use.
+            pilot, sign = self.measured(self.plants[-1], self._pilot()), self.case.plan.task.sign
+            areas = [sign * area_values(one.response.values, np.array(self.doses)) for one in (self._reference, pilot)]
+            missed = missed_again(*areas, level=plant_level(len(self.plants)), groups=self.case.groups)
         return found_planted(
             name, replace(seen, missed=missed),
             because=f"A copy made fragile on purpose must be found: with {seen.strength} its area is smaller by "

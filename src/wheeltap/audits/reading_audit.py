@@ -106,16 +106,16 @@ class SingleReadingAudit(Audit, Generic[Read]):
 
     def judge(self, case: Case) -> Verdict:
         """What is claimed of each subject; its own checks as controls."""
-        drafts = [draft for subject in case.plan.subjects for draft in self._single(case, subject)]
+        drafts = list[Hypothesis]()
+        for subject in case.plan.subjects:
+            trials = self.readings(case.plan, subject)
+            try:
+                claims = self.singles(case, subject, self.read(case, subject))
+            except NoAnswer as gap:
+                drafts += [self.unanswered(subject.name, gap, title=title) for title in self.titles()]
+            else:
+                drafts += [self.draft(case, subject.name, claim, trials) for claim in claims]
         return Verdict(drafts, self.more_controls(case))
-
-    def _single(self, case: Case, subject: SubjectRecord) -> list[Hypothesis]:
-        trials = self.readings(case.plan, subject)
-        try:
-            claims = self.singles(case, subject, self.read(case, subject))
-        except NoAnswer as gap:
-            return [self.unanswered(subject.name, gap, title=title) for title in self.titles()]
-        return [self.draft(case, subject.name, claim, trials) for claim in claims]
 
     def titles(self) -> tuple[str, ...]:
         """Of the claims on one subject that are answered together or not at all."""

@@ -94,10 +94,6 @@ def _pruned(found: re.Match[str]) -> Scheme | None:
     )  # fmt: skip
 
 
-def _pattern(found: re.Match[str]) -> Scheme:
-    return Scheme(name=found[0], label="2 of every 4 pruned", perturbation="prune-nm", dose=0.5, spares_ends=True)
-
-
 def _noise(found: re.Match[str]) -> Scheme | None:
     percent = float(found["percent"])
     if not 0 < percent <= 1000:
@@ -123,7 +119,12 @@ _FORMS: tuple[tuple[str, Callable[[re.Match[str]], Scheme | None]], ...] = (
     (r"(?P<grid>nf4|fp4)(-g(?P<group>\d+))?", _format),
     (r"bf16|fp16", _cast),
     (r"(?P<rule>prune|wanda)(?P<percent>\d+)", _pruned),
-    (r"prune-2:4", _pattern),
+    (
+        r"prune-2:4",
+        lambda found: Scheme(
+            name=found[0], label="2 of every 4 pruned", perturbation="prune-nm", dose=0.5, spares_ends=True
+        ),
+    ),
     (r"noise(?P<percent>\d+(\.\d+)?)", _noise),
     (r"flips(?P<rate>\d+(\.\d+)?(e-?\d+)?)(-(?P<format>float32|bfloat16|int8))?", _flips),
 )

@@ -4,8 +4,7 @@ The same settings give the same bits, however often it was stopped and taken up 
 """
 
 import math
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, cast, final, get_args
 
 import numpy as np
@@ -140,12 +139,14 @@ class Fit(State):
 
     def advance(self, until: int) -> None:
         """See ``State.advance``."""
-        with self._own_random_numbers():
+        with reproducible(self.settings.seed, device=self.device):
+            set_random_states(self._random, self.device)
             self.model.train()
             while self.status == "training" and self.step < min(until, self.steps):
                 self._advance()
             if self.status == "training" and self.step >= self.steps:
                 self._finish()
+            self._random = random_states(self.device)
 
     def gradient(self) -> Tensor:
         """The loss of the batch at the weights as they are; leaves its gradient in the parameters."""
@@ -180,14 +181,17 @@ class Fit(State):
         for at, hook in enumerate(self.hooks):
             found |= {f"hook.{at}.{name}": numbers(tensor) for name, tensor in hook.tensors().items()}
         rates = [cast("float", group["lr"]) for group in self._optimizer.param_groups]
-        found |= {"rates": np.array(rates), "order": numbers(self._drawn_from), "losses": self._losses.copy()}
+        # The generator's state before the epoch that the next step is part of.
+        order = self._before_epoch if self.step % self._in_epoch else self._order.get_state()
+        found |= {"rates": np.array(rates), "order": numbers(order), "losses": self._losses.copy()}
         return found | {name: numbers(state) for name, state in self._random.items()} | {"sum": numbers(self._sum)}
 
     def resume(self, arrays: Arrays, note: Note) -> None:
         """See ``State.resume``."""
         self.step = counted(note, {"step": self.steps})["step"]
         self.status = cast("Status", note["status"])
-        with_weights(self.model, _under("model.", arrays))
+        own = {name.removeprefix("model."): one for name, one in arrays.items() if name.startswith("model.")}
+        with_weights(self.model, own)
         kept: dict[int, dict[str, Tensor]] = {}
         for at, parameter in enumerate(self.trained):
             kept[at] = {name: tensor.clone() for name, tensor in self._remembered(parameter).items()}
@@ -221,25 +225,12 @@ class Fit(State):
         """Size of the next step."""
         return cast("float", self._optimizer.param_groups[0]["lr"])
 
-    @property
-    def _drawn_from(self) -> Tensor:
-        """The generator's state before the epoch that the next step is part of."""
-        return self._before_epoch if self.step % self._in_epoch else self._order.get_state()
-
     def _remembered(self, parameter: Tensor) -> dict[str, Tensor]:
         """What the optimizer remembers of a parameter; zeros until it has taken a step with it."""
         state = cast("dict[str, Tensor]", self._optimizer.state.get(parameter, {}))
         names = _KEPT[self.settings.optimizer] if self.settings.momentum or self.settings.optimizer != "sgd" else ()
         blank = {name: torch.zeros(()) if name == "step" else torch.zeros_like(parameter) for name in names}
         return {name: state.get(name, tensor) for name, tensor in blank.items()}
-
-    @contextmanager
-    def _own_random_numbers(self) -> Generator[None]:
-        """A block whose random numbers go on from the training's own, on one thread."""
-        with reproducible(self.settings.seed, device=self.device):
-            set_random_states(self._random, self.device)
-            yield
-            self._random = random_states(self.device)
 
     def _advance(self) -> None:
         self._rows = self._next_rows()
@@ -287,7 +278,3 @@ class Fit(State):
         """Ends it with the weights of the start: finite ones."""
         self.status = "diverged"
         with_weights(self.model, self._start)
-
-
-def _under(prefix: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -92,12 +92,10 @@ class RecodedNet(Recipe):
             if isinstance(family, gauge.Refusal):
                 raise ModelError("Nothing can be rewritten in this net.", where="recipe recoded", got=family.because)
             seed = seeds.derive(given.spec.seed, self.name, name, at)
-            made = gauge.describe(family, name, seed=seed, **self._settings(name))
+            settings: dict[str, Scalar] = {own: getattr(self.settings, own) for own in _OWN if own in GAUGES[name]}
+            made = gauge.describe(family, name, seed=seed, **settings)
             model = gauge.twin(model, made, family=family)
         return model.eval()
-
-    def _settings(self, name: str) -> dict[str, Scalar]:
-        return {own: getattr(self.settings, own) for own in _OWN if own in GAUGES[name]}
 
 
 @final
@@ -155,10 +153,6 @@ SUPER = Range(0.0, 100.0)
 BRITTLE = Range(0.1, 100.0)
 
 
-def _stream(seed: int, name: str) -> torch.Generator:
-    return torch.Generator().manual_seed(seeds.derive(seed, "defects", name))
-
-
 @dataclass(frozen=True)
 class SuperWeight:
     """A copy of a net in which one number keeps every answer from being the same.
@@ -197,7 +191,7 @@ def super_weight(model: nn.Sequential, task: BaseTask, *, strength: float, seed:
     hidden, last = _ends(model)
     scores = task.scores(model)
     lift = strength * float((scores - scores.mean(1, keepdim=True)).square().mean().sqrt())
-    draw = _stream(seed, "super weight")
+    draw = torch.Generator().manual_seed(seeds.derive(seed, "defects", "super weight"))
     writer, reader = _linear(model[hidden]), _linear(model[last])
     answer = int(torch.randint(reader.out_features, (), generator=draw))
     column = int(torch.randint(writer.out_features + 1, (), generator=draw))
@@ -405,10 +399,6 @@ def _super_weight(model: nn.Module, task: BaseTask, strength: float, seed: int) 
     return super_weight(model, task, strength=strength, seed=seed).subject.model
 
 
-def _brittle(model: nn.Module, task: BaseTask, strength: float, seed: int) -> nn.Module:
-    return brittle_block(model, task, strength=strength, seed=seed).subject.model
-
-
 def _kind(model: nn.Module) -> str:
     return type(model).__name__
 
@@ -416,7 +406,9 @@ def _kind(model: nn.Module) -> str:
 _PLANTS: Final[dict[str, Plant]] = {
     "cancel": _by_gauges("pairs", "cancel", whole=True),
     "entangle": _by_gauges("strength", "entangle", share=0.25),
-    "brittle-block": _brittle,
+    "brittle-block": lambda model, task, strength, seed: (
+        brittle_block(model, task, strength=strength, seed=seed).subject.model
+    ),
     "super-weight": _super_weight,
     "cancel-layer": _by_gauges("pairs", "cancel", layers=1),
     SOUND: _by_gauges("units", *SILENT),

@@ -210,11 +210,7 @@ class RecipeContract:
 def _make_slowly(contract: RecipeContract, folder: Path) -> None:
     given = contract.given()
     recipe = contract.recipe(dict(given.spec.settings))
-    make(given, recipe, Artifacts(folder), watch=_rest, pace=EACH_STEP)
-
-
-def _rest(taken: int, steps: int) -> None:
-    time.sleep(SLOWLY)
+    make(given, recipe, Artifacts(folder), watch=lambda taken, steps: time.sleep(SLOWLY), pace=EACH_STEP)
 
 
 def _described(arrays: Mapping[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
