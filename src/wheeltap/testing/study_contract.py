@@ -12,6 +12,7 @@ from wheeltap.core.errors import UsageError
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.study import StudySpec
 from wheeltap.plans.plan import Plan
+from wheeltap.runs.request import StudyRequest
 from wheeltap.runs.studying import planned
 from wheeltap.studies.base import Study
 from wheeltap.studies.rules import require_sound
@@ -50,11 +51,12 @@ class StudyContract:
         """Rules that could come out either way, in the key: one that is changed afterwards is another plan."""
         spec = self.made().spec()
         require_sound(spec, alpha=ALPHA)
-        plan = planned(self.made(), effort=self.effort).plan
+        request = StudyRequest(effort=self.effort)
+        plan = planned(self.made(), request).plan
         other = msgspec.structs.replace(spec.rules[0], margin=spec.rules[0].margin + 0.125)
         moved = msgspec.structs.replace(plan, study=msgspec.structs.replace(spec, rules=(other, *spec.rules[1:])))
         assert plan.key != moved.key, "a rule that is changed afterwards must be another plan"
-        assert plan.key == planned(self.made(), effort=self.effort).plan.key
+        assert plan.key == planned(self.made(), request).plan.key
         assert Plan.from_bytes(plan.to_bytes(), where="memory") == plan
 
     def test_its_settings_read_back(self) -> None:
