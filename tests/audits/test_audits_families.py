@@ -151,10 +151,10 @@ def test_the_page_lines_up_what_survives(report: Report) -> None:
     [one] = survival(report.record)
     labels = [strip.label for strip in one.strips]
     assert labels[0] == "Quantization" and "Pruning: what adds least (Wanda)" in labels
-    bits = one.strips[0]
-    assert [step.dose for step in bits.steps] == ["8", "6", "4", "3", "2"]  # mildest first
-    assert bits.steps[0].kept == pytest.approx(1.0, abs=0.01)
-    sizes = [float(step.norm) for step in bits.steps]
+    steps = [step.split() for step in one.strips[0].steps.split("; ")]  # dose: score [low, high], size 0.1
+    assert [step[0] for step in steps] == ["8:", "6:", "4:", "3:", "2:"]  # mildest first
+    assert float(steps[0][1]) == pytest.approx(report["WT001"][0].estimates[0].value, abs=0.01)
+    sizes = [float(step[-1]) for step in steps]
     assert sizes == sorted(sizes)
     size = norm_at_half(curve(report, "WT104"))
     assert size is not None and 0.4 < size < 0.8

@@ -78,7 +78,7 @@ def test_a_band_without_ends_is_told_and_drawn(tmp_path: Any) -> None:
     curves = [curve for curve in report.record.curves if not curve.variant]
     assert isinstance(curves[0], Curve) and set(curves[0].low) == set(curves[0].high) == {None}
     [one] = survival(report.record)
-    assert {step.bracket for strip in one.strips for step in strip.steps} == {"[open, open]"}
+    assert all("[open, open]" in step for strip in one.strips for step in strip.steps.split("; "))
     page = report.html(tmp_path / "report.html")
     assert "Infinity" not in page.read_text() and "NaN" not in page.read_text()
 
