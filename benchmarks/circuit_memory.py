@@ -19,7 +19,7 @@ import torch
 
 from wheeltap.core.subject import Subject
 from wheeltap.sources import hf
-from wheeltap.suites.circuits.engine.attribution import EdgeScoringSettings, attribute
+from wheeltap.suites.circuits.engine.attribution import attribute
 from wheeltap.suites.circuits.engine.edges import EdgeRun, proven
 from wheeltap.suites.circuits.pairs import PairBatch
 
@@ -71,7 +71,7 @@ def measured(shape: str, method: Any, count: int, places: int, steps: int) -> di
     _ = subject.record.fingerprint
     wired = proven(subject, pairs)
     before, began = _peak(reset=True), time.process_time()
-    attribute(wired, [pairs], EdgeScoringSettings(method=method, steps=steps))
+    attribute(wired, [pairs], method, steps=steps)
     seconds, rise = time.process_time() - began, _peak() - before
     began = time.process_time()
     EdgeRun(wired).scores(pairs, torch.ones(len(wired.graph.edges)))

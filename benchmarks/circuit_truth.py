@@ -9,6 +9,7 @@ import argparse
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -24,8 +25,8 @@ from wheeltap.core.subject import Subject
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.stats.delong1988 import auc
 from wheeltap.stats.effect import share_interval
-from wheeltap.suites.circuits.circuit import Circuit, EdgeGraph, packed
-from wheeltap.suites.circuits.engine.attribution import METHODS, EdgeScoringSettings, Method, attribute
+from wheeltap.suites.circuits.circuit import EdgeGraph, packed
+from wheeltap.suites.circuits.engine.attribution import Method, attribute
 from wheeltap.suites.circuits.engine.edges import proven
 from wheeltap.suites.circuits.pairs import Pairs
 from wheeltap.suites.circuits.sources import task
@@ -37,7 +38,7 @@ SLOW: tuple[Method, ...] = ("exact", "acdc")
 STEPS = 200
 """Of the training of nets that circuits are planted in."""
 
-ABLATIONS = ("patch", "zero")
+ABLATIONS: tuple[Literal["patch", "zero"], ...] = ("patch", "zero")
 STRICT = ("values of other prompts", "random subsets", "the worst subset found")
 """Ablations under which the planted false account is wrong."""
 
@@ -59,14 +60,18 @@ def nets(seeds: int) -> dict[tuple[str, str, int], Compiled]:
     return found
 
 
-def aurocs(graph: EdgeGraph, circuit: Circuit, net: Compiled) -> dict[tuple[str, str], float]:
+def aurocs(
+    graph: EdgeGraph, method: Method, scores: NDArray[np.float64], net: Compiled
+) -> dict[tuple[str, str], float]:
     """Of edges and of nodes (heads and MLPs), with all true edges as truth and with those whose message varies."""
-    assert circuit.node_scores is not None
     inner, found = slice(1, -1), dict[tuple[str, str], float]()
+    nodes = graph.leaving(scores)
+    if method == "nodes":  # each edge has the score of its source
+        nodes[graph.ends[:, 0]] = scores
     for name, edges in (("all", net.edges), ("varying", net.varying)):
         true = np.isin(graph.edges, sorted(edges))
-        found["edges", name] = _auc(circuit.scores, true)
-        found["nodes", name] = _auc(circuit.node_scores[inner], graph.touched(true)[inner])
+        found["edges", name] = _auc(scores, true)
+        found["nodes", name] = _auc(nodes[inner], graph.touched(true)[inner])
     return found
 
 
@@ -82,12 +87,12 @@ def scored(made: Mapping[tuple[str, str, int], Compiled]) -> tuple[dict[tuple[Ke
     for (kind, name, seed), net in made.items():
         batch = pairs(net.program, seed=seed, count=PAIRS)
         wired = proven(Subject(net.net, name=name), batch)
-        for method in METHODS:
+        for method in get_args(Method):
             for ablation in ABLATIONS if method not in SLOW or not seed else ():
                 began = time.process_time()
-                circuit = attribute(wired, [batch], EdgeScoringSettings(method=method, ablation=ablation, seed=seed))
+                scores, _ = attribute(wired, [batch], method, ablation=ablation, seed=seed)
                 seconds[method] += time.process_time() - began
-                for (what, truth), value in aurocs(wired.graph, circuit, net).items():
+                for (what, truth), value in aurocs(wired.graph, method, scores, net).items():
                     found[(kind, ablation, what, truth), method, name].append(value)
     return found, seconds
 
@@ -100,7 +105,7 @@ def programs(seeds: int) -> None:
     print(f"AUROC, median over {len(PROGRAMS)} programs and {seeds} seeds; kind, method: " + " | ".join(
         f"{what}, {ablation}, truth {truth}" for ablation, what, truth in shown) + " | CPU-s a net")  # fmt: skip
     for kind in ("plain", "superposed"):
-        for method in METHODS:
+        for method in get_args(Method):
             nets_of = len(found[(kind, *shown[0]), method, "reverse"]) * len(PROGRAMS)
             cells = [
                 np.median([one for name in PROGRAMS for one in found[(kind, *key), method, name]]) for key in shown

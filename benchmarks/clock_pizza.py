@@ -25,7 +25,7 @@ from benchmarks.nets.bare_transformer import BareTransformer, Shape
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.engine.readings import create
 from wheeltap.suites.circuits import sources
-from wheeltap.suites.circuits.engine.asking import pairs_of
+from wheeltap.suites.circuits.engine.ablation import pairs_of
 from wheeltap.suites.circuits.engine.units import UnitNet
 from wheeltap.suites.circuits.pairs import Pairs
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,13 +17,11 @@ from benchmarks.nets.bare_transformer import BareTransformer, Shape
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.subject import Subject
-from wheeltap.suites.circuits.engine.attribution import METHODS, EdgeScoringSettings, attribute
+from wheeltap.suites.circuits.engine.attribution import THRESHOLD, Method, attribute
 from wheeltap.suites.circuits.engine.edges import EdgeDecoder, EdgeRun, proven
-from wheeltap.suites.circuits.engine.graph import curve, kept_values
 from wheeltap.suites.circuits.nets.sparse_transformer import Shape as SparseShape
 from wheeltap.suites.circuits.nets.sparse_transformer import SparseTransformer
 from wheeltap.suites.circuits.pairs import PairBatch
-from wheeltap.suites.circuits.stats import faithfulness
 
 NETS = ("GPT2", "Llama", "bare")
 STEP = 1e-4
@@ -52,10 +50,6 @@ def pairs(*, count: int = 3, places: int = 5, at: int = 1, tokens: int = 20) -> 
     corrupted[:, at] = (clean[:, at] + torch.randint(1, tokens, (count,), generator=random)) % tokens
     answer = torch.randint(0, tokens, (count,), generator=random)
     return PairBatch(clean, corrupted, answer, (answer + 7) % tokens)
-
-
-def rows_of(batch: PairBatch, rows: slice) -> PairBatch:
-    return PairBatch(*(tensor[rows] for tensor in (batch.clean, batch.corrupted, batch.answer, batch.wrong)))
 
 
 def made(name: str) -> nn.Module:
@@ -118,14 +112,14 @@ def test_means_and_zeros_take_the_place_of_what_is_not_kept(name: str) -> None:
     like = written[0]["input"].new_zeros(on.pairs.clean.shape)[..., None]
     rows = {name: torch.cat([one[name].flatten(0, 1) for one in written]) for name in written[0]}
     averages = {name: own.mean(0) + like for name, own in rows.items()}
-    parts = [on.wired.written(tokens).parts for tokens in contexts]
+    parts = [on.wired.written(tokens) for tokens in contexts]
     means = [torch.cat([part.flatten(0, 1) for part in own]).mean(0)[None, None] for own in zip(*parts, strict=True)]
-    found = EdgeRun(on.wired, ablation="mean", means=means).logits(on.pairs, keep)
+    found = EdgeRun(on.wired, means).logits(on.pairs, keep)
     _, wanted = slow.run(on.pairs.clean, by_edges(on, keep, averages))
     assert (found - wanted).abs().max() < 1e-5 * wanted.abs().max()
     nothing = {name: torch.zeros_like(own) for name, own in averages.items()}
     _, wanted = slow.run(on.pairs.clean, by_edges(on, keep, nothing))
-    found = EdgeRun(on.wired, ablation="zero").logits(on.pairs, keep)
+    found = EdgeRun(on.wired, "zero").logits(on.pairs, keep)
     assert (found - wanted).abs().max() < 1e-5 * wanted.abs().max()
 
 
@@ -175,15 +169,10 @@ def wanted(on: Bench, method: str, steps: int) -> np.ndarray[Any, Any]:
 @torch.no_grad()
 def test_scores_are_the_slopes_of_patching_one_edge(name: str, method: Any, steps: int) -> None:
     on = bench(name)
-    found = attribute(on.wired, [on.pairs], EdgeScoringSettings(method=method, steps=steps))
+    scores, left = attribute(on.wired, [on.pairs], method, steps=steps)
     slow = wanted(on, method, steps)
-    assert np.abs(slow).max() > 0.01
-    assert np.abs(found.scores - slow).max() < 1e-5 * np.abs(slow).max()
-    assert found.node_scores is not None
-    sums = [
-        slow[[edge.startswith(f"{node}->") for edge in on.wired.graph.edges]].sum() for node in on.wired.graph.nodes
-    ]
-    assert np.abs(found.node_scores - sums).max() < 1e-4 * np.abs(slow).max()
+    assert np.abs(slow).max() > 0.01 and left.all()
+    assert np.abs(scores - slow).max() < 1e-5 * np.abs(slow).max()
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -193,7 +182,7 @@ def test_exact_patching_moves_one_edge_at_a_time(name: str) -> None:
     slow = on.slow
     other, _ = slow.run(on.pairs.corrupted)
     full = on.metric(slow.run(on.pairs.clean)[1])
-    found = attribute(on.wired, [on.pairs], EdgeScoringSettings(method="exact")).scores
+    found, _ = attribute(on.wired, [on.pairs], "exact")
     for at in range(0, len(found), 3):
         keep = torch.ones(len(found))
         keep[at] = 0.0
@@ -204,30 +193,17 @@ def test_exact_patching_moves_one_edge_at_a_time(name: str) -> None:
 @pytest.mark.parametrize("ablation", ["patch", "zero"])
 def test_where_the_end_is_linear_patches_of_its_edges_add_up(ablation: Any) -> None:
     on = bench("bare")  # no norm before its logits
-    scores = attribute(on.wired, [on.pairs], EdgeScoringSettings(method="exact", ablation=ablation)).scores
+    scores, _ = attribute(on.wired, [on.pairs], "exact", ablation=ablation)
     ends = [at for at, edge in enumerate(on.wired.graph.edges) if edge.endswith("->logits")]
-    every, run = np.ones(len(scores), bool), EdgeRun(on.wired, ablation=ablation)
-    full, empty = (kept_values(run, kept, [on.pairs]).mean() for kept in (every, ~every))
-    assert scores[ends].sum() == pytest.approx(full - empty)
+    assert scores[ends].sum() == pytest.approx(kept_mean(on, ablation) - kept_mean(on, ablation, share=0.0))
     for method in ("eap", "eap-ig-activations"):
-        assert scores[ends] == pytest.approx(
-            attribute(on.wired, [on.pairs], EdgeScoringSettings(method=method, ablation=ablation)).scores[ends]
-        )
+        assert scores[ends] == pytest.approx(attribute(on.wired, [on.pairs], method, ablation=ablation)[0][ends])
 
 
-@pytest.mark.parametrize("name", ["GPT2", "Llama"])
-def test_with_frozen_norms_the_end_is_linear_and_the_clean_run_what_it_was(name: str) -> None:
-    on = bench(name)
-    exact, first = (
-        attribute(on.wired, [on.pairs], EdgeScoringSettings(method=m, frozen=True)).scores for m in ("exact", "eap")
-    )
-    ends = [at for at, edge in enumerate(on.wired.graph.edges) if edge.endswith("->logits")]
-    assert exact[ends] == pytest.approx(first[ends], rel=1e-4, abs=1e-6)
-    thawed = attribute(on.wired, [on.pairs], EdgeScoringSettings(method="exact")).scores
-    assert np.abs(thawed - exact)[ends].max() > 0.01 * np.abs(exact[ends]).max()
-    every = torch.ones(len(exact))
-    clean = EdgeRun(on.wired).scores(on.pairs, every)
-    assert EdgeRun(on.wired, frozen=True).scores(on.pairs, every).tolist() == pytest.approx(clean.tolist(), rel=1e-4)
+def kept_mean(on: Bench, ablation: Any = "patch", *, share: float = 1.0, kept: Any = None) -> float:
+    """Of the difference of the two logits with these edges, or a share of all, kept."""
+    keep = torch.full((len(on.wired.graph.edges),), share) if kept is None else torch.as_tensor(kept).double()
+    return float(EdgeRun(on.wired, ablation).scores(on.pairs, keep).mean())
 
 
 @pytest.mark.parametrize("name", ["phi", "neox", "bloom", "falcon-new", "gemma", "qwen3", "sparse", "both ways"])
@@ -244,7 +220,7 @@ def test_decoders_of_other_kinds_are_taken_to_pieces_too(name: str) -> None:
     of = pairs(tokens=12)
     wired = proven(Subject(model, name=name), of)
     assert wired.graph.parallel == (name in ("phi", "neox", "falcon-new"))
-    scores, run = attribute(wired, [of], EdgeScoringSettings(method="eap")).scores, EdgeRun(wired)
+    (scores, _), run = attribute(wired, [of], "eap"), EdgeRun(wired)
     way = weights(len(scores)) - 0.5
     step = 1e-3 if name in ("gemma", "qwen3", "bloom") else 1e-5  # these round to single precision inside
     ahead, behind = (run.scores(of, 1.0 + sign * step * way).mean() for sign in (1.0, -1.0))
@@ -265,56 +241,30 @@ def test_heads_that_write_nothing_do_not_hide_what_an_mlp_reads() -> None:
 def test_the_size_of_batches_does_not_matter_and_nothing_is_left_behind() -> None:
     on = bench("Llama")
     before, flags = weights_digest(on.model), [each.requires_grad for each in on.model.parameters()]
-    whole, single = (attribute(on.wired, [on.pairs], EdgeScoringSettings(tokens=tokens)).scores for tokens in (None, 1))
-    parts = [rows_of(on.pairs, slice(0, 1)), rows_of(on.pairs, slice(1, 3))]
-    parted = attribute(on.wired, parts, EdgeScoringSettings()).scores
-    assert single == pytest.approx(whole, rel=1e-6, abs=1e-9)
+    whole, _ = attribute(on.wired, [on.pairs])
+    parted, _ = attribute(on.wired, [on.pairs.part(slice(0, 1)), on.pairs.part(slice(1, 3))])
     assert parted == pytest.approx(whole, rel=1e-6, abs=1e-9)
     assert weights_digest(on.model) == before
     assert [each.requires_grad for each in on.model.parameters()] == flags
     assert not any(each._forward_hooks or each._forward_pre_hooks for each in on.model.modules())
 
 
-def test_the_other_methods_and_metrics() -> None:
+def test_the_other_methods() -> None:
     on = bench("GPT2")
-    found = {method: attribute(on.wired, [on.pairs], EdgeScoringSettings(method=method, seed=4)) for method in METHODS}
-    eap, nodes = found["eap"], found["nodes"]
-    assert eap.scores.tolist() == attribute(on.wired, [on.pairs], EdgeScoringSettings(steps=1)).scores.tolist()
-    assert eap.node_scores is not None
-    assert nodes.scores.tolist() == eap.node_scores[on.wired.graph.ends[:, 0]].tolist()
-    assert (
-        found["random"].scores.tolist()
-        == attribute(on.wired, [on.pairs], EdgeScoringSettings(method="random", seed=4)).scores.tolist()
-    )
-    pruned, exact = found["acdc"], found["exact"]
-    assert 0 < pruned.kept.sum() < len(exact.scores)
-    assert pruned.scores[-1] == pytest.approx(exact.scores[-1])  # the first that is tried
-    assert (pruned.scores[pruned.kept] >= 0.01).all()
-    run, every = EdgeRun(on.wired), np.ones(len(exact.scores), bool)
-    lost = kept_values(run, every, [on.pairs]).mean() - kept_values(run, pruned.kept, [on.pairs]).mean()
-    assert lost == pytest.approx(pruned.scores[~pruned.kept].sum())
-    one = rows_of(on.pairs, slice(0, 1))
-    gap = kept_values(run, every, [one])[0]
-    by_loss, plain = (
-        attribute(on.wired, [one], EdgeScoringSettings(method="eap", metric=m)).scores for m in ("loss", "difference")
-    )
-    assert by_loss == pytest.approx(plain / (1.0 + np.exp(gap)))
-
-
-def test_a_curve_ends_at_the_model_and_starts_near_the_empty_circuit() -> None:
-    on = bench("GPT2")
-    circuit = attribute(on.wired, [on.pairs], EdgeScoringSettings(method="eap-ig"))
-    found = curve(EdgeRun(on.wired), circuit, [on.pairs], shares=(0.001, 0.2, 1.0))
-    assert found.edges.tolist()[0] == 0
-    assert found.edges[-1] == len(on.wired.graph.edges)
-    assert found.nodes[-1] == len(on.wired.graph.nodes)
-    assert found.values[0] == pytest.approx(found.empty)
-    assert found.values[-1] == pytest.approx(found.full)
-    share = faithfulness(found.values.mean(1), empty=found.empty.mean(), full=found.full.mean())
-    assert (share[0], share[-1]) == pytest.approx((0.0, 1.0))
-    other = proven(Subject(made("GPT2"), name="other"), on.pairs)
-    with pytest.raises(ModelError, match="The circuit is of another model"):
-        curve(EdgeRun(other), circuit, [on.pairs])
+    found = {method: attribute(on.wired, [on.pairs], method, seed=4) for method in get_args(Method)}
+    scores = {method: own for method, (own, _) in found.items()}
+    assert scores["eap"].tolist() == attribute(on.wired, [on.pairs], steps=1)[0].tolist()
+    graph = on.wired.graph
+    for node, own in zip(graph.nodes, graph.leaving(scores["eap"]), strict=True):
+        edges = [edge.startswith(f"{node}->") for edge in graph.edges]
+        assert own == pytest.approx(scores["eap"][edges].sum(), abs=1e-12)
+        assert (scores["nodes"][edges] == own).all()
+    assert scores["random"].tolist() == attribute(on.wired, [on.pairs], "random", seed=4)[0].tolist()
+    pruned, kept = found["acdc"]
+    assert 0 < kept.sum() < len(kept)
+    assert pruned[-1] == pytest.approx(scores["exact"][-1])  # the first that is tried
+    assert (pruned[kept] >= THRESHOLD).all()
+    assert kept_mean(on) - kept_mean(on, kept=kept) == pytest.approx(pruned[~kept].sum())
 
 
 def refused(model: nn.Module, **how: Any) -> str:
@@ -332,9 +282,5 @@ def test_what_is_more_than_a_sum_of_parts_is_refused_by_name() -> None:
     few = SparseTransformer(SparseShape(vocabulary=20, places=8, width=16, head=8, active=0.5))
     assert "The edges of this model are not known" in refused(few)
     assert "32 bits" in refused(made("GPT2").bfloat16())
-    with pytest.raises(UsageError, match="Means are not known"):
-        EdgeRun(bench("bare").wired, ablation="mean")
     with pytest.raises(UsageError, match="no pairs"):
-        attribute(bench("bare").wired, [], EdgeScoringSettings())
-    with pytest.raises(ModelError, match="no norm to freeze"):
-        attribute(bench("bare").wired, [pairs()], EdgeScoringSettings(frozen=True))
+        attribute(bench("bare").wired, [])

@@ -25,7 +25,7 @@ from wheeltap.runs import planning
 from wheeltap.sources import artifact
 from wheeltap.suites.circuits import runs
 from wheeltap.suites.circuits.circuit import Circuit, UnitCircuit, is_mib, load, read_mib
-from wheeltap.suites.circuits.engine.asking import halves, pairs_of
+from wheeltap.suites.circuits.engine.ablation import halves, pairs_of
 from wheeltap.suites.seal.contents import SealedContents, differences
 
 MODULE = """

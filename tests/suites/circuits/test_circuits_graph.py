@@ -19,8 +19,8 @@ from wheeltap.core.subject import Subject
 from wheeltap.engine.readings import create
 from wheeltap.suites.circuits.audits.view import CircuitView, DefinedLoss, Frontier, section
 from wheeltap.suites.circuits.circuit import packed
-from wheeltap.suites.circuits.engine.asking import halves, pairs_of, reference
-from wheeltap.suites.circuits.engine.units import UnitNet
+from wheeltap.suites.circuits.engine.ablation import halves, pairs_of, reference
+from wheeltap.suites.circuits.engine.units import UnitNet, two_sided
 from wheeltap.suites.circuits.readings import CircuitGraph
 from wheeltap.testing.planted import PlantedCase
 from wheeltap.testing.reading_contract import ReadingContract
@@ -102,7 +102,7 @@ def test_a_report_shows_the_circuit_with_its_losses_and_nulls(tmp_path: Path) ->
     net = UnitNet(PLANTED.net, next(iter(held.batches())).clean)
     [table] = blocks(report.record, Table, "Loss by every definition")
     losses = {str(row[0]): row[1:] for row in table.rows}
-    whole = torch.cat([net.loss(batch) for batch in held.batches()]).mean().detach()
+    whole = torch.cat([two_sided(net.gaps(batch)) for batch in held.batches()]).mean().detach()
     assert isinstance(losses["whole net"][0], Estimate)
     assert losses["whole net"][0].value == pytest.approx(float(whole), abs=1e-6)
     loss, beside = losses["circuit alone, the rest at its mean"]

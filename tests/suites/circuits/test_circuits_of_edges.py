@@ -21,8 +21,8 @@ from wheeltap.runs import planning
 from wheeltap.runs.loop import run
 from wheeltap.suites.circuits import runs
 from wheeltap.suites.circuits.circuit import Circuit, packed, read_mib
-from wheeltap.suites.circuits.engine.asking import (
-    AskedEdges,
+from wheeltap.suites.circuits.engine.ablation import (
+    EdgePairs,
     halves,
     of_group,
     other_sides,
@@ -30,7 +30,7 @@ from wheeltap.suites.circuits.engine.asking import (
     place_means,
     wired,
 )
-from wheeltap.suites.circuits.engine.attribution import EdgeScoringSettings, attribute
+from wheeltap.suites.circuits.engine.attribution import attribute
 from wheeltap.suites.circuits.engine.edges import EdgeRun
 from wheeltap.suites.circuits.pairs import PairBatch
 from wheeltap.suites.circuits.readings import CircuitEffects, CircuitGraph
@@ -46,10 +46,10 @@ SUBJECT = Subject(PLANTED.net, name="planted")
 EDGES = 110
 
 
-def asked(*, inverted: bool = False, zero: bool = False) -> AskedEdges:
+def asked(*, inverted: bool = False, zero: bool = False) -> EdgePairs:
     pairs = halves(pairs_of(TASK))[1]
     known = wired(SUBJECT, pairs)
-    return AskedEdges(known, pairs, None if zero else place_means(known, TASK), inverted=inverted)
+    return EdgePairs(pairs, known, "zero" if zero else place_means(known, TASK), inverted=inverted)
 
 
 def plain() -> torch.Tensor:
@@ -67,12 +67,12 @@ class TestAsking:
         own, every, none = plain(), torch.ones(EDGES), torch.zeros(EDGES)
         one = asked()
         sides = other_sides(one.pairs)
-        for found in (one.gaps(None), one.gaps(every), one.zeroed(every), one.patched(every, sides)):
+        for found in (one.gaps(None), one.gaps(every), one.gaps(every, "zero"), one.gaps(every, sides)):
             assert torch.allclose(found, own, atol=1e-3)
-        assert torch.allclose(one.patched(none, sides), -own.flip(0), atol=1e-3)
+        assert torch.allclose(one.gaps(none, sides), -own.flip(0), atol=1e-3)
         assert torch.equal(asked(inverted=True).gaps(None), -one.gaps(None))
         # Nothing that differs reaches the end: the two sides cannot differ but in which answer is right.
-        for found in (one.gaps(none), one.zeroed(none), asked(zero=True).gaps(none)):
+        for found in (one.gaps(none), one.gaps(none, "zero"), asked(zero=True).gaps(none)):
             assert torch.allclose(found[0], -found[1], atol=1e-4)
 
     @pytest.mark.parametrize("inverted", [False, True])
@@ -89,7 +89,7 @@ class TestAsking:
     def test_means_are_of_each_place(self) -> None:
         known = asked().wired
         sequences = pairs_of(TASK).clean + pairs_of(TASK).corrupted
-        slow = [known.written(torch.tensor([sequence])).parts for sequence in sequences]
+        slow = [known.written(torch.tensor([sequence])) for sequence in sequences]
         for at, mean in enumerate(place_means(known, TASK)):
             whole = torch.stack([parts[at][0].double() for parts in slow]).mean(0)
             assert mean.shape[0] == 1 and torch.allclose(mean[0].double(), whole, atol=1e-5)
@@ -151,7 +151,7 @@ class TestSearch:
         reading = create("circuit-search", {"method": "eap", "target": 0.0, "recovered": 0.75})
         searched = halves(pairs_of(TASK))[0]
         found = reading.read(Subject(weaker.net), TASK, root=0, seed=0).values
-        own = float(AskedEdges(wired(Subject(weaker.net), searched), searched, None).gaps(None).neg().double()
+        own = float(EdgePairs(searched, wired(Subject(weaker.net), searched)).gaps(None).neg().double()
                     .exp().log1p().mean())  # fmt: skip
         chance = np.log(2.0)
         assert 0.2 < own < 0.6 and float(found["target"]) == pytest.approx(chance - 0.75 * (chance - own), rel=1e-4)
@@ -262,9 +262,7 @@ class TestGraph:
             (held.clean, held.corrupted, held.answer, held.wrong),
         ]
         slow = [
-            attribute(
-                known, [PairBatch(*(torch.tensor(one[at : at + 1]) for one in side))], EdgeScoringSettings()
-            ).scores
+            attribute(known, [PairBatch(*(torch.tensor(one[at : at + 1]) for one in side))])[0]
             for side in swapped[::-1] for at in range(2)
         ]  # fmt: skip
         worth = dict(zip(graph.edges, np.mean(slow, 0), strict=True))

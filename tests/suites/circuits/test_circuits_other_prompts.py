@@ -15,9 +15,9 @@ from benchmarks.nets.bare_transformer import BareTransformer, Shape
 from wheeltap.core.records import Finding
 from wheeltap.core.subject import Subject
 from wheeltap.suites.circuits.circuit import packed
-from wheeltap.suites.circuits.engine.asking import (
-    AskedEdges,
-    UnitPairRunner,
+from wheeltap.suites.circuits.engine.ablation import (
+    EdgePairs,
+    UnitPairs,
     alone,
     contexts,
     other_prompts,
@@ -144,7 +144,7 @@ def test_units_hold_what_a_slow_pass_on_the_other_prompt_has(seed: int) -> None:
 
             slow.append(torch.from_numpy(slow_scores(model, torch.tensor([row]), cut))[0])
         with torch.no_grad():
-            found = UnitPairRunner(net, pairs, {}).patched(mask, prompts)
+            found = UnitPairs(pairs, net).gaps(mask, prompts)
         assert torch.allclose(found, as_gaps(torch.stack(slow), pairs), atol=1e-5)
 
 
@@ -189,7 +189,7 @@ def test_edges_carry_what_components_write_for_the_other_prompt() -> None:
             held: dict[str, Tensor] = {}
             ran(rows[other], held, note=True)
             slow.append(ran(row, held, note=False))
-        found = AskedEdges(known, pairs, None).patched(mask, prompts)
+        found = EdgePairs(pairs, known).gaps(mask, prompts)
         assert torch.allclose(found, as_gaps(torch.stack(slow), pairs), atol=1e-5)
 
 

@@ -92,12 +92,12 @@ def test_gradients_of_masks_are_those_of_one_unit_at_a_time() -> None:
     batch = PairBatch(TOKENS, TOKENS.roll(1, 0), torch.tensor([1, 2, 3]), torch.tensor([4, 5, 6]))
     means = {name: mean.double() for name, mean in net.means([TOKENS]).items()}
     mask = (0.25 + 0.5 * drawn_mask(net, 5)).requires_grad_()
-    (slope,) = torch.autograd.grad(net.loss(batch, mask, means).mean(), mask)
+    (slope,) = torch.autograd.grad(two_sided(net.gaps(batch, mask, means)).mean(), mask)
     with torch.no_grad():
         for unit in range(0, net.units, 7):
             step = torch.zeros(net.units, dtype=torch.float64)
             step[unit] = 1e-5
-            ends = [float(net.loss(batch, mask + sign * step, means).mean()) for sign in (1.0, -1.0)]
+            ends = [float(two_sided(net.gaps(batch, mask + sign * step, means)).mean()) for sign in (1.0, -1.0)]
             assert (ends[0] - ends[1]) / 2e-5 == pytest.approx(float(slope[unit]), abs=1e-5)
 
 
@@ -231,7 +231,7 @@ def test_a_net_is_left_as_it_was() -> None:
     planted = planted_nets.true()
     model = copy.deepcopy(planted.net)
     net = UnitNet(model, planted.pairs.clean)
-    net.loss(planted.pairs, torch.ones(net.units), net.means([planted.pairs.clean]))
+    net.gaps(planted.pairs, torch.ones(net.units), net.means([planted.pairs.clean]))
     assert weights_digest(model) == weights_digest(planted.net)
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())

@@ -5,8 +5,8 @@ import gzip
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, cast, final
@@ -175,17 +175,11 @@ class EdgeGraph:
         ]
         return np.array(pairs, dtype=np.int64)
 
-    def connected(self, kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Those of the edges ``kept [edge]`` that lie on a path of kept edges from ``input`` to ``logits``."""
-        ends, fed, heard = self.ends, np.zeros(len(self.nodes), bool), np.zeros(len(self.nodes), bool)
-        fed[0] = heard[-1] = True
-        chosen = np.flatnonzero(kept)
-        # Edges are in order of computation: one sweep each way reaches everything.
-        for source, target in ends[chosen]:
-            fed[target] |= fed[source]
-        for source, target in ends[chosen[::-1]]:
-            heard[source] |= heard[target]
-        return kept & fed[ends[:, 0]] & heard[ends[:, 1]]
+    def leaving(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Of each component the sum of the scores ``[edge]`` of the edges that leave it, ``[node]``."""
+        sums = np.zeros(len(self.nodes))
+        np.add.at(sums, self.ends[:, 0], scores)
+        return sums
 
     def touched(self, kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Which nodes are an end of an edge in ``kept [edge]``, ``[node]``."""
@@ -233,45 +227,13 @@ class Circuit:
 
     def __post_init__(self) -> None:
         edges, nodes = len(self.graph.edges), len(self.graph.nodes)
+        of_nodes = np.zeros(nodes) if self.node_scores is None else self.node_scores
         held = [len(self.scores), len(self.kept), len(self.scored), len(self.nodes)]
-        if held != [edges, edges, edges, nodes] or len(self._node_scores) not in (0, nodes):
+        if held != [edges, edges, edges, nodes] or len(of_nodes) != nodes:
             raise _unfit(f"{edges:,} edges and {nodes:,} nodes", f"values for {held}")
-        strange = int((~np.isfinite(self.scores)).sum() + (~np.isfinite(self._node_scores)).sum())
+        strange = int((~np.isfinite(self.scores)).sum() + (~np.isfinite(of_nodes)).sum())
         if strange:
             raise _unfit("finite scores", f"{strange:,} that are NaN or infinite")
-
-    @property
-    def _node_scores(self) -> NDArray[np.float64]:
-        return np.zeros(0) if self.node_scores is None else self.node_scores
-
-    @property
-    def excluded(self) -> int:
-        """Edges without a score."""
-        return int((~self.scored).sum())
-
-    def ranked(self, *, signed: bool = False) -> NDArray[np.int64]:
-        """Numbers of the scored edges, those with the largest score first, by size or ``signed``; of equals the first.
-
-        MIB ranks by size where a circuit should behave as the model does (CMD), signed where it should do the task
-        best (CPR).
-        """
-        values = self.scores if signed else np.abs(self.scores)
-        order = np.argsort(-values, kind="stable")
-        return order[self.scored[order]]
-
-    def top(self, edges: int, *, signed: bool = False) -> "Circuit":
-        """The circuit of so many edges with the largest scores; see ``ranked``."""
-        kept = np.zeros(len(self.scores), bool)
-        kept[self.ranked(signed=signed)[:edges]] = True
-        return self.keeping(kept)
-
-    def keeping(self, kept: NDArray[np.bool_]) -> "Circuit":
-        """The circuit of the edges ``kept [edge]``, and of the components at their ends."""
-        return replace(self, kept=kept, nodes=self.graph.touched(kept))
-
-    def named(self) -> Sequence[str]:
-        """Names of the edges in the circuit."""
-        return [self.graph.edges[at] for at in np.flatnonzero(self.kept)]
 
     def require_of(self, fingerprint: str, graph: EdgeGraph, *, name: str) -> None:
         """Raises ``ModelError`` if this is a circuit of another model than ``name``, or could not be one of it."""
@@ -428,8 +390,8 @@ def read_mib(path: Path) -> Circuit:
     """The circuit in a file of MIB, or in one of ours.
 
     An edge that the file does not name is not in the circuit. One whose score is missing or not finite (dumps of others
-    hold ``Infinity``) has no score, and is in the circuit where the file says so; ``excluded`` counts both. In our own
-    files every score is finite.
+    hold ``Infinity``) has no score, and is in the circuit where the file says so. In our own files every score is
+    finite.
 
     Raises:
         MissingFile: If there is no such file.

@@ -18,7 +18,7 @@ from wheeltap.core.errors import DataError
 Tokens = tuple[int, ...]
 
 BATCH = 64
-"""Pairs of a batch."""
+"""Pairs of a batch, and sequences of one pass where means are taken."""
 
 
 @final
@@ -41,6 +41,10 @@ class PairBatch:
     def __len__(self) -> int:
         """Number of pairs."""
         return len(self.answer)
+
+    def part(self, rows: slice, *, device: torch.device | None = None) -> "PairBatch":
+        """Some of the pairs, on a device."""
+        return PairBatch(*(held[rows].to(device) for held in (self.clean, self.corrupted, self.answer, self.wrong)))
 
 
 @final

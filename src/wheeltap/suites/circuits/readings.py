@@ -16,20 +16,21 @@ from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.suites.circuits.circuit import unpacked
-from wheeltap.suites.circuits.engine.asking import (
+from wheeltap.suites.circuits.engine.ablation import (
     CircuitOnPairs,
-    UnitPairRunner,
+    UnitPairs,
     alone,
-    edges_asked,
+    edge_pairs,
     halves,
+    net_of,
     of_group,
     other_prompts,
     pairs_of,
     reference,
-    require_parts,
+    unit_pairs,
 )
 from wheeltap.suites.circuits.engine.graph import edge_graph
-from wheeltap.suites.circuits.engine.units import Inside, Kept, UnitNet
+from wheeltap.suites.circuits.engine.units import CircuitWeights, Kept, UnitNet
 from wheeltap.suites.circuits.pairs import Pairs
 from wheeltap.suites.circuits.specs import (
     CIRCUIT_EFFECTS,
@@ -59,14 +60,14 @@ class CircuitEffects(Reading):
         how = self.settings
         kept, task = unpacked(how.circuit), of_group(task, how.group, rephrased=how.rephrased, most=how.pairs)
         with torch.no_grad():
-            searched, held, counts = (edges_asked if how.parts == "edges" else units_asked)(subject, task, kept)
+            searched, held, counts = (edge_pairs if how.parts == "edges" else unit_pairs)(subject, task, kept)
             root = seeds.derive(root, self.name, seed)
             ablated = CircuitOnPairs(searched, held, kept, root, how.ablation)
             prompts = [other_prompts(held.pairs, root=root, draw=draw) for draw in range(RESAMPLES)]
             masks = (ablated.mask, 1.0 - ablated.mask)
             found: dict[str, NDArray[Any]] = {
                 "gap": np.stack([to_array(ablated.gaps(name)) for name in DEFINITIONS]),
-                "resampled": np.stack([[to_array(held.patched(mask, one)) for one in prompts] for mask in masks]),
+                "resampled": np.stack([[to_array(held.gaps(mask, one)) for one in prompts] for mask in masks]),
                 "alone": alone(prompts[0]),
                 "searched": to_array(ablated.fitted()),
                 "subset": np.stack([to_array(ablated.subset(draw)) for draw in range(how.subsets)]),
@@ -74,17 +75,17 @@ class CircuitEffects(Reading):
                 "random_removed": np.array([ablated.random(draw, remove=True) for draw in range(how.random)]),
             }  # fmt: skip
         found |= {key: np.array(count) for key, count in counts.items()}
-        if isinstance(held, UnitPairRunner):
+        if isinstance(held, UnitPairs):
             found["disturbed"] = self._disturbed(held, kept, root)
         drawn = 2.0 * RESAMPLES + how.subsets + 2.0 * how.random + 2.0 * len(KINDS) * how.weight_draws
         passes = len(DEFINITIONS) + drawn + 12.0
         return Readings(found, forwards=passes)
 
-    def _disturbed(self, held: UnitPairRunner, kept: Kept, root: int) -> NDArray[Any]:
+    def _disturbed(self, held: UnitPairs, kept: Kept, root: int) -> NDArray[Any]:
         """Loss with weights disturbed, ``[kind, place, draw]``: of a copy."""
         how = self.settings
-        net = UnitNet(copy.deepcopy(held.net.model), next(iter(held.pairs.batches())).clean)
-        inside, asked = Inside(net, kept), UnitPairRunner(net, held.pairs, {}, inverted=held.inverted)
+        net = UnitNet(copy.deepcopy(held.net.model), next(held.pairs.batches()).clean)
+        inside, copied = CircuitWeights(net, kept), UnitPairs(held.pairs, net, inverted=held.inverted)
         found = np.zeros((len(KINDS), 2, how.weight_draws))
         with torch.no_grad():
             for kind, name in enumerate(KINDS):
@@ -93,28 +94,8 @@ class CircuitEffects(Reading):
                         flags = inside.others(root=root, draw=draw) if place else inside.own
                         rng = seeds.generator(root, "weights", name, place, draw)
                         with inside.disturbed(name, flags, noise=how.noise, rng=rng):
-                            found[kind, place, draw] = float(asked.loss(None))
+                            found[kind, place, draw] = float(copied.loss(None))
         return found
-
-
-def units_asked(subject: Subject, task: BaseTask, kept: Kept) -> tuple[UnitPairRunner, UnitPairRunner, dict[str, int]]:
-    """Pairs that are searched on and pairs that are held out, asked of the units; how large circuit and net are."""
-    searched, held = halves(pairs_of(task))
-    net = fitting(subject, kept, searched)
-    values, every = net.means(reference(task)), np.ones(net.units, dtype=np.bool_)
-    counts = {"units": int(kept.sum()), "edges": net.edges(kept), "all_units": net.units, "all_edges": net.edges(every)}
-    return UnitPairRunner(net, searched, values), UnitPairRunner(net, held, values), counts
-
-
-def fitting(subject: Subject, kept: Kept, pairs: Pairs) -> UnitNet:
-    """The units of the model, made sure that a circuit is of as many.
-
-    Raises:
-        ModelError: If it is of others.
-    """
-    net = UnitNet(subject.model, next(iter(pairs.batches())).clean)
-    require_parts(subject, kept, net.units, "units")
-    return net
 
 
 Floats = NDArray[np.float64]
@@ -137,12 +118,20 @@ class CircuitGraph(Reading):
         how = self.settings
         kept, task = unpacked(how.circuit), of_group(task, how.group)
         _, held = halves(pairs_of(task))
-        some = _alike(held, how.pairs)
-        shown = {**_contexts(some), **_worded(some)}
+        # The first few pairs that are as long as most are.
+        lengths = [len(one) for one in held.clean]
+        usual = max(sorted(set(lengths)), key=lengths.count)
+        some = held.part([at for at, length in enumerate(lengths) if length == usual][: how.pairs])
+        shown: dict[str, NDArray[Any]] = {
+            "tokens": np.array([some.clean, some.corrupted]), "answer": np.array([some.answer, some.wrong]),
+        }  # fmt: skip
+        if some.texts:
+            clean, corrupted = ([(one[at], one[2 + at]) for one in some.texts] for at in range(2))
+            shown["text"] = np.array(list(msgspec.json.encode([*clean, *corrupted])))
         if how.parts == "edges":
             return Readings(shown | edge_graph(subject, some, kept, most=how.edges), forwards=12.0)
         with torch.no_grad():
-            net = fitting(subject, kept, held)
+            net = net_of(subject, kept, held)
             numbers = np.flatnonzero(kept)
             mean, spread = _moments(net, numbers, reference(task))
             found = _weights(net, numbers, spread, most=how.edges)
@@ -155,24 +144,6 @@ class CircuitGraph(Reading):
                 **_shown(net, numbers, some), **shown,
             }  # fmt: skip
         return Readings(found, forwards=2.0)
-
-
-def _alike(pairs: Pairs, count: int) -> Pairs:
-    """The first few pairs that are as long as most are."""
-    lengths = [len(one) for one in pairs.clean]
-    usual = max(sorted(set(lengths)), key=lengths.count)
-    return pairs.part([at for at, length in enumerate(lengths) if length == usual][:count])
-
-
-def _contexts(some: Pairs) -> dict[str, NDArray[Any]]:
-    """Both sides of pairs of one length, and what should follow."""
-    return {"tokens": np.array([some.clean, some.corrupted]), "answer": np.array([some.answer, some.wrong])}
-
-
-def _worded(some: Pairs) -> dict[str, NDArray[Any]]:
-    """The same as text; nothing where it is not known."""
-    clean, corrupted = ([(one[at], one[2 + at]) for one in some.texts] for at in range(2))
-    return {"text": np.array(list(msgspec.json.encode([*clean, *corrupted])))} if some.texts else {}
 
 
 def _all(recorded: dict[str, Tensor], net: UnitNet) -> Tensor:

@@ -42,11 +42,11 @@ from wheeltap.suites.circuits.circuit import (
     read_mib,
     write_mib,
 )
-from wheeltap.suites.circuits.engine.asking import (
+from wheeltap.suites.circuits.engine.ablation import (
     REPHRASED,
     ROUNDS,
-    AskedEdges,
-    UnitPairRunner,
+    EdgePairs,
+    UnitPairs,
     halves,
     of_group,
     pairs_of,
@@ -134,15 +134,15 @@ def _seconds(how: CircuitAuditSettings, subject: Subject, task: BaseTask) -> tup
     with threads_for(subject.record.parameters), torch.no_grad():
         if how.method == "masks":
             net = UnitNet(subject.model, next(searched.batches()).clean)
-            asked, parts = UnitPairRunner(net, searched, {}), net.units
-            step = UnitPairRunner(net, searched.part(range(min(how.batch, len(searched)))), {})
+            whole, parts = UnitPairs(searched, net), net.units
+            step = UnitPairs(searched.part(range(min(how.batch, len(searched)))), net)
         else:
             known = wired(subject, searched)
-            asked = step = AskedEdges(known, searched, None, counterfactual=how.ablation == "patch")
+            whole = step = EdgePairs(searched, known, "patch" if how.ablation == "patch" else "zero")
             parts = len(known.graph.edges)
-        mask = (torch.arange(parts, device=asked.device) % 2).float()
-        slope = _timed(lambda: asked.slope(mask))
-        return _timed(lambda: asked.gaps(mask)), _timed(lambda: step.slope(mask)), slope
+        mask = (torch.arange(parts, device=whole.device) % 2).float()
+        slope = _timed(lambda: whole.slope(mask))
+        return _timed(lambda: whole.gaps(mask)), _timed(lambda: step.slope(mask)), slope
 
 
 def _timed(run: Callable[[], object]) -> float:
@@ -212,7 +212,7 @@ def found(plan: Plan, subject: Subject, task: BaseTask, store: Path) -> UnitCirc
     )  # fmt: skip
     if audit.parts == "edges":
         return _of_edges(searches[at], kept, origin)
-    net = UnitNet(subject.model, next(iter(pairs_of(task).batches())).clean)
+    net = UnitNet(subject.model, next(pairs_of(task).batches()).clean)
     sites = of_units(kept, tuple((site.name, site.units) for site in net.sites))
     return UnitCircuit(format=FORMAT, sites=sites, **msgspec.structs.asdict(origin))
 

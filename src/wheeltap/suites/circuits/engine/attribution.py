@@ -1,26 +1,25 @@
-"""What each edge is worth to first order: edge attribution patching and relatives, and faithfulness by size."""
+"""What each edge is worth to first order: edge attribution patching and relatives."""
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, Literal, final
+from typing import Final, Literal, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from wheeltap.core import seeds
-from wheeltap.core.errors import ModelError, UnknownName, UsageError
+from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.engine.apply import differentiable
-from wheeltap.suites.circuits.circuit import Circuit, Origin, Stage
-from wheeltap.suites.circuits.engine.edges import EdgeDecoder, EdgeRun, before, differences
+from wheeltap.suites.circuits.circuit import Stage
+from wheeltap.suites.circuits.engine.calls import Change, hooked
+from wheeltap.suites.circuits.engine.edges import EdgeDecoder, EdgeRun, differences
 from wheeltap.suites.circuits.pairs import PairBatch
 
 Method = Literal["eap", "eap-ig", "eap-ig-activations", "nodes", "exact", "acdc", "random"]
-METHODS: Final[tuple[Method, ...]] = ("eap", "eap-ig", "eap-ig-activations", "nodes", "exact", "acdc", "random")
 
 BYTES: Final = 2**27
 """What a backward pass and the gradients of its readers may take: larger batches are hardly faster."""
@@ -31,122 +30,84 @@ _ACTIVATIONS: Final = 24
 MOST_EXACT: Final = 5_000
 """Edges that are patched one by one."""
 
-Metric = Literal["difference", "loss"]
+THRESHOLD: Final = 0.01
+"""Fall of the metric below which ``acdc`` leaves an edge out."""
+
+Scores = NDArray[np.float64]
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
-class EdgeScoringSettings:
-    """How edges are scored.
+def attribute(
+    wired: EdgeDecoder,
+    batches: Iterable[PairBatch],
+    method: Method = "eap-ig",
+    *,
+    steps: int = 5,
+    ablation: Literal["patch", "zero"] = "patch",
+    seed: int = 0,
+) -> tuple[Scores, NDArray[np.bool_]]:
+    """Scores of every edge, mean over pairs, and which edges the method leaves: all of them but for ``acdc``.
 
-    Attributes:
-        method: ``eap`` (gradient on the clean context), ``eap-ig`` (mean gradient on the way of the embedding from the
-            corrupted context to the clean one), ``eap-ig-activations`` (the same way for what each layer writes, one
-            layer after another), ``nodes`` (each edge has the score of its source: the sum of those of ``eap``),
-            ``exact`` (each edge patched by itself), ``acdc`` (each edge patched in turn, from the end, and left so
-            where that costs less than ``threshold``), ``random``.
-        steps: On that way, for the methods with ``ig``.
-        metric: ``difference`` of the logits of answer and wrong answer, or minus the ``loss`` between the two.
-        ablation: What an edge is patched with: what its source writes on the corrupted context, or nothing (``zero``):
-            then what is the same on both contexts, such as the places of tokens, counts too.
-        frozen: Whether norms keep the scales that they have on the clean context.
-        threshold: For ``acdc``, in units of the metric.
-        tokens: Rows times places that are taken at once; by default as many as take some ``BYTES``.
-        seed: For ``random``.
-    """
-
-    method: Method = "eap-ig"
-    steps: int = 5
-    metric: Metric = "difference"
-    ablation: Literal["patch", "zero"] = "patch"
-    frozen: bool = False
-    threshold: float = 0.01
-    tokens: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise UnknownName("method", self.method, METHODS)
-        if self.metric not in ("difference", "loss"):
-            raise UnknownName("metric", self.metric, ("difference", "loss"))
-        if self.ablation not in ("patch", "zero"):
-            raise UnknownName("ablation", self.ablation, ("patch", "zero"))
-        if self.steps < 1 or (self.tokens is not None and self.tokens < 1) or not self.threshold >= 0.0:
-            got = f"{self.steps} steps, {self.tokens} tokens, a threshold of {self.threshold}"
-            raise UsageError(
-                "Edges cannot be scored so.", expected="1 or more steps and tokens, no less than 0", got=got
-            )
-
-
-def attribute(wired: EdgeDecoder, batches: Iterable[PairBatch], settings: EdgeScoringSettings) -> Circuit:
-    """Scores of every edge and every component, mean over pairs; nothing is left out of the circuit yet.
-
-    A component's score is the sum of those of the edges that leave it: for ``eap``, what patching it would change.
+    The metric is the logit of the answer less that of the wrong answer: a score says by how much it falls.
 
     Args:
         wired: The decoder.
         batches: Pairs; those of a batch have equally long contexts.
-        settings: How.
+        method: ``eap`` (gradient on the clean context), ``eap-ig`` (mean gradient on the way of the embedding from the
+            corrupted context to the clean one), ``eap-ig-activations`` (the same way for what each layer writes, one
+            layer after another), ``nodes`` (each edge has the score of its source: the sum of those of ``eap``),
+            ``exact`` (each edge patched by itself), ``acdc`` (each edge patched in turn, from the end, and left so
+            where that costs less than ``THRESHOLD``), ``random``.
+        steps: On that way, for the methods with ``ig``.
+        ablation: What an edge is patched with: what its source writes on the corrupted context, or nothing (``zero``):
+            then what is the same on both contexts, such as the places of tokens, counts too.
+        seed: For ``random``.
 
     Raises:
         ModelError: If the metric or a gradient is not finite.
         UsageError: If there are no pairs, or too many edges for a method that patches one by one.
     """
-    held = [batch for batch in batches if len(batch.clean)]
+    held, graph = [batch for batch in batches if len(batch.clean)], wired.graph
     if not held:
         raise UsageError("There are no pairs to score edges on.", expected="one pair or more", got="none")
-    graph = wired.graph
-    kept = np.ones(len(graph.edges), bool)
-    if settings.method == "random":
-        scores = seeds.generator(settings.seed, "random edges").standard_normal(len(graph.edges))
-    elif settings.method in ("exact", "acdc"):
-        scores, kept = _one_by_one(wired, held, settings)
+    if method in ("exact", "acdc"):
+        return _one_by_one(wired, held, method, ablation)
+    if method == "random":
+        scores = seeds.generator(seed, "random edges").standard_normal(len(graph.edges))
     else:
-        scores = _first_order(wired, held, settings)
-    nodes = np.zeros(len(graph.nodes))
-    np.add.at(nodes, graph.ends[:, 0], scores)
-    if settings.method == "nodes":
-        scores = nodes[graph.ends[:, 0]]
-    subject = wired.subject
-    origin = Origin(model=subject.record.fingerprint, name=subject.name, found={"method": settings.method})
-    every = np.ones(len(kept), bool)
-    return Circuit(graph, scores, kept, graph.touched(kept), every, node_scores=nodes, origin=origin)
-
-
-def metric_of(gap: Tensor, metric: Metric) -> Tensor:
-    """The metric of each pair, ``[pair]``, of the difference of its two logits: the more, the better the answer."""
-    return gap if metric == "difference" else functional.logsigmoid(gap)
+        scores = _first_order(wired, held, method, steps, ablation)
+    if method == "nodes":
+        scores = graph.leaving(scores)[graph.ends[:, 0]]
+    return scores, np.ones(len(graph.edges), bool)
 
 
 # ---- one by one ------------------------------------------------------------------------------------------------
 
 
 def _one_by_one(
-    wired: EdgeDecoder, batches: Sequence[PairBatch], settings: EdgeScoringSettings
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    wired: EdgeDecoder, batches: Sequence[PairBatch], method: Method, ablation: Literal["patch", "zero"]
+) -> tuple[Scores, NDArray[np.bool_]]:
     """By how much the metric falls with each edge patched; and which edges are left."""
     edges = len(wired.graph.edges)
     if edges > MOST_EXACT:
         raise UsageError(
             "There are too many edges to patch one by one.",
-            where=f"{wired.subject.name}: method {settings.method!r}",
+            where=f"{wired.subject.name}: method {method!r}",
             expected=f"at most {MOST_EXACT:,} edges",
             got=f"{edges:,}",
             do="Use method 'eap-ig'.",
         )
-    run = EdgeRun(wired, ablation=settings.ablation, frozen=settings.frozen)
-    like = next(wired.model.parameters())
+    run, like = EdgeRun(wired, ablation), next(wired.model.parameters())
     keep, scores = torch.ones(edges, dtype=like.dtype, device=like.device), np.zeros(edges)
 
     def value() -> float:
-        return float(torch.cat([metric_of(run.scores(batch, keep), settings.metric) for batch in batches]).mean())
+        return float(torch.cat([run.scores(batch, keep) for batch in batches]).mean())
 
     before = value()
     for edge in reversed(range(edges)):
         keep[edge] = 0.0
         patched = value()
         scores[edge] = before - patched
-        if settings.method == "acdc" and scores[edge] < settings.threshold:
+        if method == "acdc" and scores[edge] < THRESHOLD:
             before = patched
         else:
             keep[edge] = 1.0
@@ -171,47 +132,42 @@ class _Taps:
     single: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     streams: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
 
-    @contextmanager
-    def hooked(self, wired: EdgeDecoder) -> Generator[None]:
+    def hooked(self, wired: EdgeDecoder) -> AbstractContextManager[None]:
         """While the block runs, a pass fills them."""
-        model, wiring = wired.model, wired.wiring
-        with ExitStack() as undo:
-            for layer, block in enumerate(wiring.blocks):
-                for path in dict.fromkeys(affine.path for affine in wiring.projections(layer)):
-                    tap = partial(self._project, path)
-                    undo.callback(model.get_submodule(path).register_forward_hook(tap).remove)
-                if block.through:
-                    module = model.get_submodule(block.through[0])
-                    tap = partial(before, partial(self._stream, layer))
-                    undo.callback(module.register_forward_pre_hook(tap, with_kwargs=True).remove)
-            for path in [block.reads.path for block in wiring.blocks if block.mlp] + [wiring.end]:
-                tap = partial(before, partial(self._single, path))
-                undo.callback(model.get_submodule(path).register_forward_pre_hook(tap, with_kwargs=True).remove)
-            yield
+        wiring, before, after = wired.wiring, dict[str, Change](), dict[str, Change]()
 
-    def _project(self, path: str, _: nn.Module, __: Any, output: Tensor) -> None:
-        self.projected[path] = output
+        def project(path: str, output: Tensor) -> Tensor:
+            self.projected[path] = output
+            return output
 
-    def _stream(self, layer: int, stream: Tensor) -> Tensor:
-        self.streams[layer] = stream.detach()
-        return stream
+        def note(layer: int, stream: Tensor) -> Tensor:
+            self.streams[layer] = stream.detach()
+            return stream
 
-    def _single(self, path: str, stream: Tensor) -> Tensor:
-        # The stream goes on past the reader: what the gradient is wanted by is the way into the reader alone.
-        self.single[path] = stream.view_as(stream)
-        return self.single[path]
+        def single(path: str, stream: Tensor) -> Tensor:
+            # The stream goes on past the reader: what the gradient is wanted by is the way into the reader alone.
+            self.single[path] = stream.view_as(stream)
+            return self.single[path]
+
+        for layer, block in enumerate(wiring.blocks):
+            after |= {affine.path: partial(project, affine.path) for affine in wiring.projections(layer)}
+            if block.through:
+                before[block.through[0]] = partial(note, layer)
+        readers = [block.reads.path for block in wiring.blocks if block.mlp] + [wiring.end]
+        return hooked(wired.model, before | {path: partial(single, path) for path in readers}, after)
 
 
 def _first_order(
-    wired: EdgeDecoder, batches: Sequence[PairBatch], settings: EdgeScoringSettings
-) -> NDArray[np.float64]:
+    wired: EdgeDecoder, batches: Sequence[PairBatch], method: Method, steps: int, ablation: Literal["patch", "zero"]
+) -> Scores:
     graph, pairs = wired.graph, sum(len(batch.clean) for batch in batches)
     sums = [torch.zeros(stage.writers, len(stage.readers), dtype=torch.float64, device=wired.subject.device)
             for stage in graph.stages]  # fmt: skip
+    number = wired.wiring.width * next(wired.model.parameters()).element_size()
+    tokens = BYTES // (number * (_ACTIVATIONS * graph.layers + 2 * _READERS))
     with weights_still(wired.model), differentiable(wired.model):
-        tokens = settings.tokens or _at_once(wired)
         for batch in (part for whole in batches for part in wired.split(whole, tokens=tokens)):
-            _Attribution(wired, batch, settings).add_to(sums)
+            _Attribution(wired, batch, ablation).add_to(sums, method, steps if "ig" in method else 1)
     scores = torch.cat([total.flatten() for total in sums]).cpu().numpy() / pairs
     if not np.isfinite(scores).all():
         raise ModelError(
@@ -225,38 +181,29 @@ def _first_order(
     return -scores
 
 
-def _at_once(wired: EdgeDecoder) -> int:
-    number = wired.wiring.width * next(wired.model.parameters()).element_size()
-    return BYTES // (number * (_ACTIVATIONS * wired.graph.layers + 2 * _READERS))
-
-
 @final
 class _Attribution:
     """The scores of one small batch."""
 
-    def __init__(self, wired: EdgeDecoder, batch: PairBatch, settings: EdgeScoringSettings) -> None:
-        self.wired, self.batch, self.settings = wired, batch, settings
-        self.clean = wired.written(batch.clean).parts
-        if settings.ablation == "zero":
+    def __init__(self, wired: EdgeDecoder, batch: PairBatch, ablation: Literal["patch", "zero"]) -> None:
+        self.wired, self.batch = wired, batch
+        self.clean = wired.written(batch.clean)
+        if ablation == "zero":
             self.corrupted = tuple(torch.zeros_like(part) for part in self.clean)
         else:
-            self.corrupted = wired.written(batch.corrupted).parts
+            self.corrupted = wired.written(batch.corrupted)
         moved = [two - one for one, two in zip(self.clean, self.corrupted, strict=True)]
         # Places where nothing differs add nothing: of causal models those before the first token that does.
         differs = torch.stack([part.ne(0.0).any(-1).any(0) for part in moved]).any(0).nonzero()
         self.since = int(differs[0]) if len(differs) else 0
         self.moved = [part[:, self.since :] for part in moved]
 
-    def add_to(self, sums: list[Tensor]) -> None:
+    def add_to(self, sums: list[Tensor], method: Method, steps: int) -> None:
         """Adds the sum over this batch of every edge's score, times -1, to each stage's ``[writer, reader]``."""
-        settings, every = self.settings, range(len(self.wired.parts))
-        steps = settings.steps if "ig" in settings.method else 1
-        with ExitStack() as undo:
-            if settings.frozen:
-                undo.enter_context(self.wired.frozen(self.batch.clean).applied())
-            for moving, parts in [(at, [at]) for at in every] if "activations" in settings.method else [(0, every)]:
-                for step in range(1, steps + 1):
-                    self._add(sums, self._gradients(moving, step / steps), parts=parts, weight=1.0 / steps)
+        every = range(len(self.wired.parts))
+        for moving, parts in [(at, [at]) for at in every] if "activations" in method else [(0, every)]:
+            for step in range(1, steps + 1):
+                self._add(sums, self._gradients(moving, step / steps), parts=parts, weight=1.0 / steps)
 
     def _gradients(self, moving: int, share: float) -> _Taps:
         """Gradients of the metric where every tap was, with one part so far on the way from corrupted to clean."""
@@ -268,15 +215,15 @@ class _Attribution:
             taps.hooked(wired),
             wired.replacing({moving: lambda _: start.clone()}),
         ):  # blocks may add to it in place
-            gap = differences(wired.logits(self.batch.clean), self.batch)
-            value = metric_of(gap, self.settings.metric).sum()
+            value = differences(wired.logits(self.batch.clean), self.batch).sum()
         after = {**taps.projected, **taps.single}
         wanted = {path: tensor for path, tensor in after.items() if tensor.requires_grad}
         found = torch.autograd.grad(value, [*wanted.values()], allow_unused=True, materialize_grads=True)
         slopes = {path: slope[:, self.since :] for path, slope in zip(wanted, found, strict=True)}
         streams = {layer: stream[:, self.since :] for layer, stream in taps.streams.items()}
-        projected, single = ({path: slopes[path] for path in kind if path in slopes} for kind in (
-            taps.projected, taps.single))  # fmt: skip
+        projected, single = (
+            {path: slopes[path] for path in kind if path in slopes} for kind in (taps.projected, taps.single)
+        )
         return _Taps(projected, single, streams)
 
     def _add(self, sums: list[Tensor], slopes: _Taps, *, parts: Sequence[int], weight: float) -> None:
@@ -287,11 +234,10 @@ class _Attribution:
             if stage.writers > first:
                 window[at] = self._by_reader(stage, slopes).flatten(1)
             if window and (at == len(stages) - 1 or sum(map(len, window.values())) >= _READERS):
-                counts = {stage: len(one) for stage, one in window.items()}
-                together = torch.cat([*window.values()])
+                own, together = {stage: sums[stage] for stage in window}, torch.cat([*window.values()])
                 window.clear()
                 for part in parts:
-                    self._add_part({stage: sums[stage] for stage in counts}, together, part, weight)
+                    self._add_part(own, together, part, weight)
 
     def _add_part(self, sums: Mapping[int, Tensor], slopes: Tensor, at: int, weight: float) -> None:
         """Adds one part's products to the sums of some stages; ``slopes`` are of all their readers, in order."""

@@ -1,143 +1,28 @@
-"""Edges of a decoder: what its components write and read, run edge by edge, with the scale of norms held."""
+"""Edges of a decoder: what its components write and read, run edge by edge."""
 
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.errors import ModelError
 from wheeltap.core.inputs import as_scores
 from wheeltap.core.subject import Subject
-from wheeltap.engine.fast.folded import computing
-from wheeltap.suites.circuits.circuit import EdgeGraph, Stage
-from wheeltap.suites.circuits.engine import wiring as wirings
-from wheeltap.suites.circuits.engine.wiring import DecoderMap, gave, given, head_outputs, output_bias, put, rows_of
+from wheeltap.gauge.parts import Affine
+from wheeltap.suites.circuits.circuit import Stage
+from wheeltap.suites.circuits.engine.calls import Change, hooked
+from wheeltap.suites.circuits.engine.wiring import DecoderMap, find, head_outputs, output_bias
 from wheeltap.suites.circuits.pairs import PairBatch
-
-_TOLERANCE: Final = 1e-4
-"""By how much a norm with its own scale put back may miss itself, as a share of its largest output."""
-
-_EXTENT: Final = 1e3
-"""Size of the row by which a gain is found: so large that what norms add to a mean square does not count."""
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class FixedNorm:
-    """A norm with fixed scales.
-
-    Attributes:
-        gain: ``[feature]``, up to a factor that ``scale`` makes good.
-        offset: ``[feature]``.
-        centred: Whether it takes the mean away.
-        scale: Of each place, ``[row, place, 1]``.
-    """
-
-    gain: Tensor
-    offset: Tensor
-    centred: bool
-    scale: Tensor
-
-    def __call__(self, stream: Tensor, *_: Any, **__: Any) -> Tensor:
-        """Of ``[copy x row, place, width]``; of fewer places, the last ones."""
-        scale = self.scale[:, -stream.shape[1] :]
-        copies = len(stream) // len(scale)
-        return _centred(stream, self.centred) * self.gain * scale.repeat(copies, 1, 1) + self.offset
-
-
-@final
-class Frozen:
-    """The norms among some modules, with their scales on clean contexts.
-
-    Args:
-        subject: Whose.
-        paths: Modules that are given the residual stream; those that are no norms are left as they are.
-        clean: Contexts ``[row, place]``.
-
-    Raises:
-        ModelError: If none is a norm of a known form while some change with the scale of what they are given.
-    """
-
-    def __init__(self, subject: Subject, paths: Sequence[str], clean: Tensor) -> None:
-        self.subject = subject
-        self.scaled: dict[str, FixedNorm] = {}
-
-        def take(path: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            if len(args) == 1 and isinstance(output, Tensor) and path not in self.scaled:
-                found = _scaled(module, args[0], output)
-                if found is not None:
-                    self.scaled[path] = found
-
-        with ExitStack() as undo, torch.no_grad():
-            for path in dict.fromkeys(paths):
-                undo.callback(subject.model.get_submodule(path).register_forward_hook(partial(take, path)).remove)
-            subject.model(clean)
-        if not self.scaled:
-            raise ModelError(
-                "There is no norm to freeze.",
-                where=subject.name,
-                expected="norms that give gain * (x - mean) / scale + offset of the residual stream",
-                got="none",
-                do="Leave frozen out: without norms, components read the stream as it is.",
-            )
-
-    @contextmanager
-    def applied(self) -> Generator[None]:
-        """While the block runs, the norms have these scales."""
-        with ExitStack() as undo:
-            for path, scaled in self.scaled.items():
-                undo.enter_context(computing(self.subject.model.get_submodule(path), scaled))
-            yield
-
-
-def _centred(stream: Tensor, centred: bool) -> Tensor:
-    return stream - stream.mean(-1, keepdim=True) if centred else stream
-
-
-def _scaled(module: nn.Module, stream: Tensor, output: Tensor) -> FixedNorm | None:
-    """The norm that gives ``output`` for ``stream``; ``None`` if it is none."""
-    if stream.shape != output.shape:
-        return None
-    row = _EXTENT * (torch.arange(stream.shape[-1], device=stream.device) % 2 * 2 - 1).to(stream.dtype)
-    tried = torch.stack([row, row + _EXTENT / 2, torch.zeros_like(row)])[:, None]
-    own, lifted, offset = module.forward(tried)[:, 0]
-    # Only a norm that takes the mean away does not see that a row was lifted.
-    centred = bool(torch.allclose(own, lifted, rtol=_TOLERANCE, atol=_TOLERANCE))
-    gain = (own - offset) / _centred(row, centred)
-    plain = _centred(stream, centred) * gain
-    size = (plain * plain).sum(-1, keepdim=True)
-    scale = ((output - offset) * plain).sum(-1, keepdim=True) / size.clamp_min(torch.finfo(size.dtype).tiny)
-    found = FixedNorm(gain, offset, centred, scale)
-    miss = float((found(stream) - output).abs().max())
-    # A linear layer is also reproduced by fixed scales: a norm is what gives the same for a longer row.
-    longer = module.forward(2.0 * tried[:1])[0, 0]
-    is_norm = torch.allclose(longer, own, rtol=_TOLERANCE, atol=_TOLERANCE)
-    return found if is_norm and miss <= _TOLERANCE * float(output.abs().max()) else None
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class ComponentOutputs:
-    """What the components wrote in one pass.
-
-    Attributes:
-        parts: The embedding, then of each layer what the heads mixed ``[row, place, head x width]`` and what the MLP
-            wrote ``[row, place, width]``, in the order of ``EdgeGraph.writers``.
-        logits: Of the last place, ``[row, token]``.
-    """
-
-    parts: tuple[Tensor, ...]
-    logits: Tensor
 
 
 @final
 @dataclass(frozen=True)
 class OutputBlock:
-    """One tensor of ``ComponentOutputs``: writers from ``first`` on; heads of ``layer``, or what has no heads."""
+    """One tensor of what components write: writers from ``first`` on; heads of ``layer``, or what has no heads."""
 
     first: int
     count: int
@@ -147,52 +32,52 @@ class OutputBlock:
 
 @final
 class EdgeDecoder:
-    """A decoder whose edges are known; ``edge_run.proven`` makes one and proves it.
+    """A decoder whose edges are known; ``proven`` makes one and proves it.
 
     Args:
         subject: The model, called as ``model(tokens)``.
         wiring: Of it.
 
     Attributes:
-        parts: Where the writers are in ``ComponentOutputs.parts``.
+        parts: Where the writers are in what ``written`` gives.
     """
 
     def __init__(self, subject: Subject, wiring: DecoderMap) -> None:
         self.subject, self.model, self.wiring = subject, subject.model, wiring
         self.graph = wiring.graph
-        self.parts = _parts(self.graph)
-
-    def on_device(self, pairs: PairBatch, rows: slice) -> PairBatch:
-        """Some of the pairs, where the model is."""
-        tensors = (pairs.clean, pairs.corrupted, pairs.answer, pairs.wrong)
-        return PairBatch(*(tensor[rows].to(self.subject.device) for tensor in tensors))
+        kinds = [(-1, False), *((layer, heads) for layer in range(self.graph.layers) for heads in (
+            (True, False) if self.graph.mlps else (True,)))]  # fmt: skip
+        parts, first = list[OutputBlock](), 0
+        for layer, heads in kinds:
+            parts.append(OutputBlock(first, self.graph.heads if heads else 1, layer, heads=heads))
+            first += parts[-1].count
+        self.parts = tuple(parts)
 
     def split(self, pairs: PairBatch, *, tokens: int) -> Iterable[PairBatch]:
         """Pairs on the device, as many at once as have ``tokens`` or fewer (one pair at least)."""
         rows = max(tokens // pairs.clean.shape[1], 1)
-        return (self.on_device(pairs, slice(at, at + rows)) for at in range(0, len(pairs.clean), rows))
-
-    def frozen(self, clean: Tensor) -> Frozen:
-        """The norms by which components read the stream, with the scales that they have on ``clean``."""
-        blocks, end = self.wiring.blocks, self.wiring.end
-        readers = [(*block.through, *block.reads.through, block.reads.path) for block in blocks]
-        return Frozen(self.subject, [path for paths in readers for path in paths if path] + [end], clean)
+        return (pairs.part(slice(at, at + rows), device=self.subject.device) for at in range(0, len(pairs.clean), rows))
 
     @torch.no_grad()
-    def written(self, tokens: Tensor) -> ComponentOutputs:
-        """What every component writes in a plain pass over ``tokens [row, place]``."""
+    def written(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        """What every component writes in a plain pass over ``tokens [row, place]``.
+
+        The embedding, then of each layer what the heads mixed ``[row, place, head x width]`` and what the MLP wrote
+        ``[row, place, width]``, in the order of ``EdgeGraph.writers``.
+        """
         held: dict[int, Tensor] = {}
-        with self.replacing({at: partial(_keep, held, at) for at in range(len(self.parts))}):
-            logits = self.logits(tokens)
-        return ComponentOutputs(tuple(held[at] for at in range(len(self.parts))), logits)
+
+        def keep(at: int, values: Tensor) -> Tensor:
+            held[at] = values.clone()  # others may add to it in place
+            return values
+
+        with self.replacing({at: partial(keep, at) for at in range(len(self.parts))}):
+            self.logits(tokens)
+        return tuple(held[at] for at in range(len(self.parts)))
 
     def logits(self, tokens: Tensor) -> Tensor:
         """Of the last place, ``[row, token]``; at the others the head is left out, where it is a layer of its own."""
-        with ExitStack() as undo:
-            if self.wiring.head:
-                hook = partial(before, lambda states: states[:, -1:])
-                module = self.model.get_submodule(self.wiring.head)
-                undo.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+        with hooked(self.model, {self.wiring.head: lambda states: states[:, -1:]} if self.wiring.head else None):
             return as_scores(self.model(tokens))[:, -1]
 
     def spread(self, at: int, values: Tensor) -> Tensor:
@@ -202,21 +87,17 @@ class EdgeDecoder:
             head_outputs(self.model, self.wiring.blocks[part.layer].attention, values) if part.heads else values[None]
         )
 
-    @contextmanager
-    def replacing(self, changes: dict[int, Callable[[Tensor], Tensor]]) -> Generator[None]:
+    def replacing(self, changes: Mapping[int, Change]) -> AbstractContextManager[None]:
         """While the block runs, what the writers of these parts give is what ``changes`` makes of it."""
-        with ExitStack() as undo:
-            for at, change in changes.items():
-                part = self.parts[at]
-                block = self.wiring.blocks[max(part.layer, 0)]
-                if part.layer >= 0 and not part.heads:
-                    hook = self.model.get_submodule(block.mlp).register_forward_hook(partial(_after, change))
-                else:
-                    path = block.attention.output.path if part.heads else block.path
-                    module = self.model.get_submodule(path)
-                    hook = module.register_forward_pre_hook(partial(before, change), with_kwargs=True)
-                undo.callback(hook.remove)
-            yield
+        before, after = dict[str, Change](), dict[str, Change]()
+        for at, change in changes.items():
+            part = self.parts[at]
+            block = self.wiring.blocks[max(part.layer, 0)]
+            if part.layer >= 0 and not part.heads:
+                after[block.mlp] = change
+            else:
+                before[block.attention.output.path if part.heads else block.path] = change
+        return hooked(self.model, before, after)
 
     def projected(self, layer: int, normed: Tensor) -> list[tuple[str, Tensor, Tensor]]:
         """Queries, keys and values of readers that each have an input of their own.
@@ -237,7 +118,7 @@ class EdgeDecoder:
             found.append((affine.path, rows, values))
         return found
 
-    def channels(self, layer: int) -> list[tuple[wirings.Affine, Tensor]]:
+    def channels(self, layer: int) -> list[tuple[Affine, Tensor]]:
         """Of each channel where its projection is, and which readers of the stage read by it."""
         stage = next(stage for stage in self.graph.stages if stage.layer == layer)
         return [
@@ -245,11 +126,12 @@ class EdgeDecoder:
             for channel, affine in zip(self.wiring.counts(), self.wiring.projections(layer), strict=True)
         ]
 
-    def maps(self, affine: wirings.Affine, count: int) -> tuple[Tensor, Tensor]:
+    def maps(self, affine: Affine, count: int) -> tuple[Tensor, Tensor]:
         """The weights of each of ``count`` heads, ``[head, output, feature]``, and which outputs these are."""
         weight = self.model.get_submodule(affine.path).get_parameter("weight")
         matrix = weight.T if affine.transposed else weight
-        rows = rows_of(affine, len(matrix)).to(matrix.device)
+        every = torch.arange(len(matrix)).view(-1, affine.period or len(matrix))
+        rows = every[:, affine.first : affine.last].flatten().to(matrix.device)
         return matrix[rows].view(count, -1, matrix.shape[1]), rows
 
     def through(self, paths: Sequence[str], stream: Tensor) -> Tensor:
@@ -265,39 +147,6 @@ def differences(logits: Tensor, batch: PairBatch) -> Tensor:
     chosen = logits.gather(1, torch.stack([batch.answer, batch.wrong], 1))
     return chosen[:, 0] - chosen[:, 1]
 
-
-def _parts(graph: EdgeGraph) -> tuple[OutputBlock, ...]:
-    parts, first = [OutputBlock(0, 1, -1, heads=False)], 1
-    for layer in range(graph.layers):
-        parts.append(OutputBlock(first, graph.heads, layer, heads=True))
-        first += graph.heads
-        if graph.mlps:
-            parts.append(OutputBlock(first, 1, layer, heads=False))
-            first += 1
-    return tuple(parts)
-
-
-def _keep(held: dict[int, Tensor], at: int, values: Tensor) -> Tensor:
-    held[at] = values.clone()  # others may add to it in place
-    return values
-
-
-def before(change: Callable[[Tensor], Tensor], _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A hook that runs before a module and changes the first tensor that it is given."""
-    taken = given(args, kwargs)
-    assert taken is not None, "found as a module that is given a tensor"
-    return put(args, kwargs, change(taken))
-
-
-def _after(change: Callable[[Tensor], Tensor], _: nn.Module, __: Any, output: Any) -> Any:
-    first = gave(output)
-    assert first is not None, "found as a module that returns a tensor"
-    changed = change(first)
-    return changed if isinstance(output, Tensor) else (changed, *output[1:])
-
-
-Ablation = Literal["patch", "mean", "zero"]
-"""What is read over an edge that is not kept: what its source wrote on the corrupted context, its mean, nothing."""
 
 BYTES: Final = 2**27
 """What components write and read, one by one, may take, where rows can be taken in parts."""
@@ -319,10 +168,18 @@ def proven(subject: Subject, pairs: PairBatch) -> EdgeDecoder:
     Raises:
         ModelError: If its edges are not known, or are not all there is.
     """
-    _require_wide(subject)
+    dtype = next(subject.model.parameters()).dtype
+    if dtype.itemsize < 4:
+        raise ModelError(
+            "Edges cannot be proven in numbers this short.",
+            where=subject.name,
+            expected="weights of 32 bits or more",
+            got=str(dtype).removeprefix("torch."),
+            do="Convert the model with .float().",
+        )
     few = slice(0, _TRIED)
-    wired = EdgeDecoder(subject, wirings.find(subject, pairs.clean[few].to(subject.device)))
-    tried, run = wired.on_device(pairs, few), EdgeRun(wired)
+    wired = EdgeDecoder(subject, find(subject, pairs.clean[few].to(subject.device)))
+    tried, run = pairs.part(few, device=subject.device), EdgeRun(wired)
     for keep, tokens in ((1.0, tried.clean), (0.0, tried.corrupted)):
         with torch.no_grad():
             plain = as_scores(wired.model(tokens))[:, -1]
@@ -339,38 +196,23 @@ def proven(subject: Subject, pairs: PairBatch) -> EdgeDecoder:
     return wired
 
 
+Ablated = Literal["patch", "zero"] | Sequence[Tensor]
+"""What is read over an edge that is not kept: what its source wrote on the corrupted context, nothing, or the mean of
+each part over rows and places of other contexts."""
+
+
 @final
+@dataclass(frozen=True, eq=False)
 class EdgeRun:
     """Runs a decoder with some edges kept and the others ablated.
 
-    Args:
+    Attributes:
         wired: The decoder.
-        ablation: What is read over an edge that is not kept.
-        means: For ``mean``: the mean of each part over rows and places of other contexts.
-        frozen: Whether norms keep the scale that they have on the clean context: else what is left of a circuit can
-            work through the scale alone.
-
-    Raises:
-        UsageError: If means are asked for and not given, or the other way round.
+        ablated: What is read over an edge that is not kept.
     """
 
-    def __init__(
-        self,
-        wired: EdgeDecoder,
-        *,
-        ablation: Ablation = "patch",
-        means: Sequence[Tensor] | None = None,
-        frozen: bool = False,
-    ) -> None:
-        if (ablation == "mean") != (means is not None):
-            raise UsageError(
-                "Means are not known, or not asked for.",
-                where=wired.subject.name,
-                expected="means with the ablation 'mean', and only with it",
-                got=f"ablation {ablation!r} {'without' if means is None else 'with'} means",
-                do="Give edge_asking.place_means(wired, task).",
-            )
-        self.wired, self.ablation, self.means, self.frozen = wired, ablation, means, frozen
+    wired: EdgeDecoder
+    ablated: Ablated = "patch"
 
     @torch.no_grad()
     def scores(self, pairs: PairBatch, keep: Tensor) -> Tensor:
@@ -385,15 +227,13 @@ class EdgeRun:
     def logits(self, batch: PairBatch, keep: Tensor) -> Tensor:
         """Logits of the last place, ``[pair, token]``; has a gradient by ``keep``, if that has one."""
         # A pass on the clean context in which the ablated values of each part take the place of what is not kept.
-        one = _Pass(self.wired, self._ablated(batch), keep.to(next(self.wired.model.parameters())))
-        with ExitStack() as undo:
-            if self.frozen:
-                undo.enter_context(self.wired.frozen(batch.clean).applied())
-            undo.enter_context(one.hooked())
+        if isinstance(self.ablated, str):
+            ablated = self.wired.written(batch.corrupted) if self.ablated == "patch" else None
+        else:
+            ablated = self.ablated
+        one = _Pass(self.wired, ablated, keep.to(next(self.wired.model.parameters())))
+        with one.hooked():
             return self.wired.logits(batch.clean)
-
-    def _ablated(self, batch: PairBatch) -> Sequence[Tensor] | None:
-        return self.wired.written(batch.corrupted).parts if self.ablation == "patch" else self.means
 
 
 @final
@@ -402,8 +242,12 @@ class _Pass:
 
     def __init__(self, wired: EdgeDecoder, ablated: Sequence[Tensor] | None, keep: Tensor) -> None:
         self.wired, self.ablated = wired, ablated
-        self.keep = {(stage.layer, stage.writers): mask for stage, mask in zip(
-            wired.graph.stages, _matrices(wired.graph, keep), strict=True)}  # fmt: skip
+        stages = wired.graph.stages
+        parts = torch.split_with_sizes(keep, [stage.writers * len(stage.readers) for stage in stages])
+        self.keep = {
+            (stage.layer, stage.writers): part.view(stage.writers, -1)
+            for part, stage in zip(parts, stages, strict=True)
+        }
         self.still: list[Tensor] = []
         self.moved: list[Tensor] = []
         self.gathered: Tensor | None = None
@@ -412,18 +256,16 @@ class _Pass:
 
     @contextmanager
     def hooked(self) -> Generator[None]:
-        wired, model = self.wired, self.wired.model
-        with ExitStack() as undo:
-            undo.enter_context(wired.replacing({at: partial(self._wrote, at) for at in range(len(wired.parts))}))
-            for layer, block in enumerate(wired.wiring.blocks):
-                for path in dict.fromkeys(affine.path for affine in wired.wiring.projections(layer)):
-                    module = model.get_submodule(path)
-                    undo.callback(module.register_forward_hook(partial(self._projection, layer, path)).remove)
-                if block.mlp:
-                    module, into = model.get_submodule(block.reads.path), partial(self._into_mlp, layer)
-                    undo.callback(module.register_forward_pre_hook(partial(before, into), with_kwargs=True).remove)
-            module = model.get_submodule(wired.wiring.end)
-            undo.callback(module.register_forward_pre_hook(partial(before, self._into_end), with_kwargs=True).remove)
+        wired = self.wired
+        before: dict[str, Change] = {wired.wiring.end: lambda _: self._streams(wired.graph.stages[-1])[0]}
+        after: dict[str, Change] = {}
+        for layer, block in enumerate(wired.wiring.blocks):
+            for affine in wired.wiring.projections(layer):
+                after[affine.path] = partial(self._projection, layer, affine.path)
+            if block.mlp:
+                before[block.reads.path] = partial(self._into_mlp, layer)
+        parts = {at: partial(self._wrote, at) for at in range(len(wired.parts))}
+        with wired.replacing(parts), hooked(wired.model, before, after):
             yield
 
     def _wrote(self, at: int, values: Tensor) -> Tensor:
@@ -463,14 +305,17 @@ class _Pass:
             self.streams[key] = self._streams(stage)
         return self.streams[key]
 
-    def _projection(self, layer: int, path: str, _: nn.Module, __: Any, output: Tensor) -> Tensor:
+    def _projection(self, layer: int, path: str, output: Tensor) -> Tensor:
         if path not in self.projections:
             streams, block = self._stage(layer), self.wired.wiring.blocks[layer]
             heads = sum(self.wired.wiring.counts().values())
             normed = self.wired.through(block.through, streams[:heads])
             for own, rows, values in self.wired.projected(layer, normed):
                 held = self.projections.get(own)
-                held = values.new_zeros(*values.shape[:2], _outputs(self.wired.model, own)) if held is None else held
+                if held is None:
+                    module: Any = self.wired.model.get_submodule(own)
+                    outputs = int(getattr(module, "out_features", None) or module.nf)
+                    held = values.new_zeros(*values.shape[:2], outputs)
                 self.projections[own] = held.index_copy(2, rows, values)
         return self.projections.pop(path)
 
@@ -481,31 +326,3 @@ class _Pass:
         else:
             streams = self._streams([stage for stage in graph.stages if stage.layer == layer][-1])
         return self.wired.through(block.reads.through, streams)[0]
-
-    def _into_end(self, _: Tensor) -> Tensor:
-        return self._streams(self.wired.graph.stages[-1])[0]
-
-
-def _matrices(graph: EdgeGraph, values: Tensor) -> list[Tensor]:
-    """Values ``[edge]`` as ``[writer, reader]`` of each stage."""
-    sizes = [stage.writers * len(stage.readers) for stage in graph.stages]
-    parts = torch.split_with_sizes(values, sizes)
-    return [part.view(stage.writers, -1) for part, stage in zip(parts, graph.stages, strict=True)]
-
-
-def _outputs(model: nn.Module, path: str) -> int:
-    """How many outputs a layer has."""
-    module: Any = model.get_submodule(path)
-    return int(getattr(module, "out_features", None) or module.nf)
-
-
-def _require_wide(subject: Subject) -> None:
-    dtype = next(subject.model.parameters()).dtype
-    if dtype.itemsize < 4:
-        raise ModelError(
-            "Edges cannot be proven in numbers this short.",
-            where=subject.name,
-            expected="weights of 32 bits or more",
-            got=str(dtype).removeprefix("torch."),
-            do="Convert the model with .float().",
-        )

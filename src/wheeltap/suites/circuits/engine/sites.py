@@ -4,18 +4,16 @@ Found by watching one pass, whatever the model's classes are called: layers that
 layer that writes back to the residual stream.
 """
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Literal, cast, final
+from typing import Final, Literal, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
 
 from wheeltap.core.errors import ModelError
-from wheeltap.core.inputs import as_scores
-from wheeltap.core.typed import named_modules
+from wheeltap.suites.circuits.engine.calls import Call, hooked, watched
 
 LAYERS: Final = ("Linear", "Conv1D", "NonDynamicallyQuantizableLinear")
 """Classes of layers whose inputs and outputs are units; Conv1D is that of GPT-2."""
@@ -90,8 +88,7 @@ def sublayers(model: nn.Module, tokens: Tensor) -> tuple[Sublayer, ...]:
         ModelError: If its layers are not of that form.
     """
     few = tokens[:1, -_TRIED:]
-    calls, head = _calls(model, few)
-    groups = _grouped(calls)
+    groups, head = _grouped(model, few)
     found, kinds = list[Sublayer](), dict[bool, int]()
     stream = groups[0].width if groups else 0
     for ins, out in zip(groups[::2], groups[1::2], strict=False):
@@ -104,18 +101,15 @@ def sublayers(model: nn.Module, tokens: Tensor) -> tuple[Sublayer, ...]:
     rest = groups[2 * len(found) :]
     others = [group for group in rest if group.paths != (head,)]  # a vocabulary may be as wide as the stream
     if not found or any(group.outputs == (stream,) for group in others) or sum(len(one.paths) for one in rest) > 1:
-        raise _unknown(groups, stream)
+        listed = "; ".join(f"{', '.join(group.paths)} [{group.width} -> {group.outputs}]" for group in groups[:4])
+        raise ModelError(
+            "The units of this model are not known.", where="circuits",
+            expected="layers that read the residual stream, then one that writes to it, again and again; each called "
+            "once",
+            got=f"a stream of {stream}: {listed}"[:300] if groups else "no linear layer",
+            do="Use a decoder made of attention and MLPs with plain linear layers.",
+        )  # fmt: skip
     return tuple(found)
-
-
-def _unknown(groups: Sequence["_Group"], stream: int) -> ModelError:
-    listed = "; ".join(f"{', '.join(group.paths)} [{group.width} -> {group.outputs}]" for group in groups[:4])
-    return ModelError(
-        "The units of this model are not known.", where="circuits",
-        expected="layers that read the residual stream, then one that writes to it, again and again; each called once",
-        got=f"a stream of {stream}: {listed}"[:300] if groups else "no linear layer",
-        do="Use a decoder made of attention and MLPs with plain linear layers.",
-    )  # fmt: skip
 
 
 def sources(model: nn.Module, tokens: Tensor, layer: Sublayer) -> Tensor:
@@ -125,37 +119,30 @@ def sources(model: nn.Module, tokens: Tensor, layer: Sublayer) -> Tensor:
     follows queries and keys less.
     """
     total, few = sum(layer.widths), tokens[:1, :2]
-    raised = torch.zeros(layer.hidden, device=tokens.device)
+    largest = torch.zeros(layer.hidden, device=tokens.device)
     found = torch.zeros(layer.hidden, dtype=torch.long, device=tokens.device)
     clean = _hidden_of(model, few, layer.out)[0, -1]
-    for start in range(0, total, _ROWS):
-        rows = min(_ROWS, total - start)
-        with _raised(model, layer, start, rows):
-            moved = (_hidden_of(model, few.expand(rows, -1), layer.out)[:, -1] - clean).abs()
-        most, at = moved.max(0)
-        found = torch.where(most > raised, at + start, found)
-        raised = torch.maximum(raised, most)
-    return found
 
-
-_ROWS: Final = 512
-
-
-@contextmanager
-def _raised(model: nn.Module, layer: Sublayer, start: int, rows: int) -> Generator[None]:
-    """In row ``r`` of a batch, output ``start + r`` is raised by 1 at all places."""
-    offsets = [sum(layer.widths[:at]) for at in range(len(layer.widths))]
-
-    def raise_(offset: int, _module: nn.Module, _args: Any, output: Tensor) -> Tensor:
+    def raised(first: int, rows: int, output: Tensor) -> Tensor:
+        """In row ``r`` of a batch, output ``first + r`` of a layer is raised by 1 at all places."""
         changed = output.clone()
-        own = torch.arange(start - offset, start - offset + rows, device=output.device)
+        own = torch.arange(first, first + rows, device=output.device)
         inside = (own >= 0) & (own < output.shape[-1])
         changed[inside.nonzero()[:, 0], :, own[inside]] += 1.0
         return changed
 
-    with _hooked((model.get_submodule(path), partial(raise_, offset)) for path, offset in zip(layer.ins, offsets,
-                                                                                           strict=True)):  # fmt: skip
-        yield
+    for start in range(0, total, _ROWS):
+        rows = min(_ROWS, total - start)
+        firsts = {path: start - sum(layer.widths[:at]) for at, path in enumerate(layer.ins)}
+        with hooked(model, after={path: partial(raised, first, rows) for path, first in firsts.items()}):
+            moved = (_hidden_of(model, few.expand(rows, -1), layer.out)[:, -1] - clean).abs()
+        most, at = moved.max(0)
+        found = torch.where(most > largest, at + start, found)
+        largest = torch.maximum(largest, most)
+    return found
+
+
+_ROWS: Final = 512
 
 
 class _Enough(Exception):
@@ -166,18 +153,15 @@ def _hidden_of(model: nn.Module, tokens: Tensor, out: str) -> Tensor:
     """What the layer ``out`` is given, ``[example, place, unit]``."""
     held: list[Tensor] = []
 
-    def take(_module: nn.Module, args: tuple[Any, ...]) -> None:
-        held.append(args[0].detach())
+    def take(given: Tensor) -> Tensor:
+        held.append(given.detach())
         raise _Enough
 
-    hook = model.get_submodule(out).register_forward_pre_hook(take)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), hooked(model, {out: take}):
             model(tokens)
     except _Enough:
         pass
-    finally:
-        hook.remove()
     return held[0]
 
 
@@ -185,90 +169,47 @@ def _mixes(model: nn.Module, tokens: Tensor, ins: Sequence[str], out: str) -> bo
     """Whether later places of what ``out`` is given depend on what ``ins`` give at the first one."""
     clean = _hidden_of(model, tokens, out)
 
-    def change(_module: nn.Module, _args: Any, output: Tensor) -> Tensor:
+    def change(output: Tensor) -> Tensor:
         changed = output.clone()
         changed[:, 0] = changed[:, 0] + 1.0
         return changed
 
-    with _hooked((model.get_submodule(path), change) for path in ins):
+    with hooked(model, after=dict.fromkeys(ins, change)):
         return not torch.equal(_hidden_of(model, tokens, out)[:, 1:], clean[:, 1:])
 
 
-@contextmanager
-def _hooked(hooks: Any) -> Generator[None]:
-    handles = [module.register_forward_hook(hook) for module, hook in hooks]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+class _Group(NamedTuple):
+    """Layers that were given the same tensor, one after another: paths, how wide each output and the input are."""
 
-
-# ---- the order of layers ---------------------------------------------------------------------------------------
-
-
-@final
-@dataclass
-class _Group:
-    """Layers that were given the same tensor, one after another."""
-
-    given: Tensor
-    calls: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        return tuple(path for path, _ in self.calls)
-
-    @property
-    def outputs(self) -> tuple[int, ...]:
-        return tuple(width for _, width in self.calls)
-
-    @property
-    def width(self) -> int:
-        return self.given.shape[-1]
-
-
-@final
-@dataclass(frozen=True)
-class _Call:
-    path: str
-    given: Tensor
+    paths: tuple[str, ...]
+    outputs: tuple[int, ...]
     width: int
 
 
-def _calls(model: nn.Module, tokens: Tensor) -> tuple[list[_Call], str]:
-    """Every call of a linear layer, in order, and which layer gives the scores (empty: none does).
+def _grouped(model: nn.Module, tokens: Tensor) -> tuple[list[_Group], str]:
+    """The linear layers in order of calls, and which of them gives the scores (empty: none does).
 
     Raises:
         ModelError: If a layer is called twice, or the model cannot read the tokens.
     """
-    calls: list[_Call] = []
-    last: list[Tensor] = []
-
-    def note(path: str, _module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        calls.append(_Call(path, cast("Tensor", args[0]).detach().clone(), int(output.shape[-1])))
-        last[:] = [output]
-
-    leaves = [(path, module) for path, module in named_modules(model) if type(module).__name__ in LAYERS]
-    with _hooked((module, partial(note, path)) for path, module in leaves), torch.no_grad():
-        scores = as_scores(model(tokens))
-    paths = [call.path for call in calls]
-    shaped = all(call.given.shape[:-1] == tokens.shape for call in calls)
-    if len(set(paths)) != len(paths) or not shaped:
+    calls, counts, scores = watched(model, tokens)
+    linear = [call for call in calls if type(model.get_submodule(call.path)).__name__ in LAYERS]
+    shaped = all(call.took.shape[:-1] == tokens.shape for call in linear)
+    if not shaped or any(counts[call.path] > 1 for call in linear):
         raise ModelError(
             "The units of this model are not known.", where="circuits",
             expected="linear layers that are called once for each pass, with [example, place, unit]",
             got="a layer that is called twice" if shaped else "inputs of another shape",
         )  # fmt: skip
-    gives = bool(last) and last[0].shape == scores.shape and torch.equal(last[0].to(scores), scores)
-    return calls, paths[-1] if gives else ""
-
-
-def _grouped(calls: Sequence[_Call]) -> list[_Group]:
-    groups: list[_Group] = []
-    for call in calls:
-        same = groups and groups[-1].given.shape == call.given.shape and torch.equal(groups[-1].given, call.given)
-        if not same:
-            groups.append(_Group(call.given))
-        groups[-1].calls.append((call.path, call.width))
-    return groups
+    groups: list[list[Call]] = []
+    for call in linear:
+        if not groups or not torch.equal(groups[-1][0].took, call.took):
+            groups.append([])
+        groups[-1].append(call)
+    last = linear[-1] if linear else None
+    gives = last is not None and last.gave.shape == scores.shape and torch.equal(last.gave.to(scores), scores)
+    found = [
+        _Group(tuple(call.path for call in own), tuple(call.returned.shape[-1] for call in own), own[0].took.shape[-1])
+        for own in groups
+    ]
+    return found, last.path if last is not None and gives else ""

@@ -1,10 +1,10 @@
 """A decoder with units ablated, or with disturbed weights inside and outside a circuit."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, Final, final
+from typing import Final, final
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from wheeltap.core import seeds
 from wheeltap.core.inputs import as_scores
 from wheeltap.core.typed import to_tensor
 from wheeltap.gauge.hidden import weight_of
+from wheeltap.suites.circuits.engine.calls import Change, hooked
 from wheeltap.suites.circuits.engine.sites import Sublayer, UnitSite, sources, sublayers
 from wheeltap.suites.circuits.pairs import PairBatch
 
@@ -61,41 +62,21 @@ class UnitNet:
             mask: ``[unit]``, from 0 (ablated) to 1 (kept), over all sites; nothing is ablated without one.
             values: What stands for ablated units; 0 where a site has none.
         """
-        with self._masked(mask, values or {}):
+        changes = nullcontext() if mask is None else self._at(partial(self._masked, mask, values or {}))
+        with changes:
             return as_scores(self.model(tokens))[:, -1]
 
-    @contextmanager
-    def _masked(self, mask: Tensor | None, values: Values) -> Generator[None]:
-        def change(site: UnitSite, given: Tensor) -> Tensor:
-            assert mask is not None
-            own = mask[self.slices[site.name]].to(given.dtype)
-            held = values.get(site.name)
-            return given * own if held is None else given * own + held.to(given.dtype) * (1.0 - own)
+    def _masked(self, mask: Tensor, values: Values, site: UnitSite, given: Tensor) -> Tensor:
+        own = mask[self.slices[site.name]].to(given.dtype)
+        held = values.get(site.name)
+        return given * own if held is None else given * own + held.to(given.dtype) * (1.0 - own)
 
-        with self._at({} if mask is None else {site: partial(change, site) for site in self.sites}):
-            yield
-
-    @contextmanager
-    def _at(self, changes: Mapping[UnitSite, Callable[[Tensor], Tensor]]) -> Generator[None]:
+    def _at(self, change: Callable[[UnitSite, Tensor], Tensor]) -> AbstractContextManager[None]:
         """While the block runs, the units of each site are what a function makes of them."""
-
-        def before(change: Callable[[Tensor], Tensor], _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-            return (change(args[0]), *args[1:])
-
-        def after(change: Callable[[Tensor], Tensor], _module: nn.Module, _args: Any, output: Tensor) -> Tensor:
-            return change(output)
-
-        with ExitStack() as undo:
-            for site, change in changes.items():
-                for path in site.layers:
-                    module = self.model.get_submodule(path)
-                    handle = (
-                        module.register_forward_pre_hook(partial(before, change))
-                        if site.side == "input"
-                        else module.register_forward_hook(partial(after, change))
-                    )
-                    undo.callback(handle.remove)
-            yield
+        before, after = dict[str, Change](), dict[str, Change]()
+        for site in self.sites:
+            (before if site.side == "input" else after).update(dict.fromkeys(site.layers, partial(change, site)))
+        return hooked(self.model, before, after)
 
     def recorded(self, tokens: Tensor) -> dict[str, Tensor]:
         """What every unit holds in a clean pass, by site: ``[example, place, unit]``."""
@@ -105,7 +86,7 @@ class UnitNet:
             found[site.name] = given.detach()
             return given
 
-        with torch.no_grad(), self._at({site: partial(keep, site) for site in self.sites}):
+        with torch.no_grad(), self._at(keep):
             self.model(tokens)
         return found
 
@@ -125,15 +106,11 @@ class UnitNet:
 
     # ---- pairs ------------------------------------------------------------------------------------------------
 
-    def loss(self, batch: PairBatch, mask: Tensor | None = None, values: Values | None = None) -> Tensor:
-        """Cross-entropy between the two answers, mean of both sides of each pair: nats, ``[pair]``.
-
-        Chance is ln 2. ``[example, ...]`` values must hold both sides: the clean ones first.
-        """
-        return two_sided(self.gaps(batch, mask, values))
-
     def gaps(self, batch: PairBatch, mask: Tensor | None = None, values: Values | None = None) -> Tensor:
-        """How much higher the right answer's score is than the other one's, ``[side, pair]``: clean, corrupted."""
+        """How much higher the right answer's score is than the other one's, ``[side, pair]``: clean, corrupted.
+
+        ``[example, ...]`` values must hold both sides: the clean ones first.
+        """
         tokens = torch.cat([batch.clean, batch.corrupted]).to(self.device)
         right = torch.cat([batch.answer, batch.wrong]).to(self.device)
         other = torch.cat([batch.wrong, batch.answer]).to(self.device)
@@ -169,7 +146,8 @@ class UnitNet:
 
     def _wire(self, path: str, rows: Tensor, columns: Tensor) -> "Wire":
         module = self.model.get_submodule(path)
-        return Wire(path, rows, columns, transposed=type(module).__name__ == "Conv1D").seen(self.model)
+        transposed, held = type(module).__name__ == "Conv1D", weight_of(module)
+        return Wire(path, rows, columns, transposed, ((held.T if transposed else held) != 0).cpu())
 
 
 @final
@@ -189,16 +167,12 @@ class Wire:
     rows: Tensor
     columns: Tensor
     transposed: bool
-    nonzero: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
+    nonzero: Tensor
 
     def weight(self, model: nn.Module) -> Tensor:
         """The matrix, ``[output, input]``: a view of what the module holds."""
         held = weight_of(model.get_submodule(self.path))
         return held.T if self.transposed else held
-
-    def seen(self, model: nn.Module) -> "Wire":
-        """The same, with what is not 0 now."""
-        return replace(self, nonzero=(self.weight(model) != 0).cpu())
 
 
 def two_sided(gaps: Tensor) -> Tensor:
@@ -210,43 +184,39 @@ _BITS: Final = 4
 
 
 @final
-class Inside:
+class CircuitWeights:
     """Which weights lie between units of a circuit, and which others there are. The net must be a copy: it is changed.
 
     Args:
         net: Of a copy of the model.
         kept: The circuit.
+
+    Attributes:
+        own: Weights of the circuit: flags over all weights in order.
     """
 
     def __init__(self, net: UnitNet, kept: Kept) -> None:
         self.net = net
         mask = to_tensor(np.asarray(kept))
-        self._wires = net.wires
-        inside = [wire.nonzero & mask[wire.rows][:, None] & mask[wire.columns] for wire in self._wires]
-        self._inside = torch.cat([one.flatten() for one in inside])
-        nonzero = torch.cat([wire.nonzero.flatten() for wire in self._wires])
-        self._others = to_array(nonzero & ~self._inside)
-        self.count = int(self._inside.sum())
+        inside = [wire.nonzero & mask[wire.rows][:, None] & mask[wire.columns] for wire in net.wires]
+        self.own = torch.cat([one.flatten() for one in inside])
+        nonzero = torch.cat([wire.nonzero.flatten() for wire in net.wires])
+        self._others = (nonzero & ~self.own).nonzero()[:, 0].numpy()
 
     def others(self, *, root: int, draw: int) -> Tensor:
         """As many weights that are not 0 outside of the circuit, drawn at random: flags over all weights in order."""
         rng = seeds.generator(root, "other weights", draw)
-        taken = rng.choice(self._others, size=min(self.count, len(self._others)), replace=False)
-        flags = torch.zeros(len(self._inside), dtype=torch.bool)
+        taken = rng.choice(self._others, size=min(int(self.own.sum()), len(self._others)), replace=False)
+        flags = torch.zeros(len(self.own), dtype=torch.bool)
         flags[to_tensor(taken)] = True
         return flags
-
-    @property
-    def own(self) -> Tensor:
-        """Weights of the circuit: flags over all weights in order."""
-        return self._inside
 
     @contextmanager
     def disturbed(self, kind: str, flags: Tensor, *, noise: float, rng: np.random.Generator) -> Generator[None]:
         """While the block runs, the weights that are flagged are disturbed."""
         held, start = list[tuple[Tensor, Tensor]](), 0
         try:
-            for wire in self._wires:
+            for wire in self.net.wires:
                 weight = wire.weight(self.net.model)
                 own = flags[start : start + weight.numel()].view(weight.shape).to(weight.device)
                 start += weight.numel()
@@ -269,8 +239,3 @@ def _changed(kind: str, weight: Tensor, *, noise: float, rng: np.random.Generato
         case _:
             drawn = to_tensor(rng.standard_normal(weight.shape).astype(np.float32), like=weight)
             return weight * (1.0 + noise * drawn)
-
-
-def to_array(flags: Tensor) -> NDArray[np.int64]:
-    """Where flags are set."""
-    return flags.nonzero()[:, 0].numpy()

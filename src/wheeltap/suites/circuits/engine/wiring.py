@@ -7,12 +7,11 @@ give other numbers: tensors alone do not tell, where a norm returns the one it w
 No class of block needs to be known.
 """
 
-from collections import Counter
 from collections.abc import Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final, cast, final
+from typing import Final, final
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +19,12 @@ from torch import Tensor, nn
 from wheeltap.core.errors import ModelError
 from wheeltap.core.inputs import as_scores
 from wheeltap.core.subject import Subject
-from wheeltap.core.typed import named_modules
 from wheeltap.gauge import attention
 from wheeltap.gauge.attention import AttentionLayer
 from wheeltap.gauge.base import SharedTensors
 from wheeltap.gauge.parts import Affine
 from wheeltap.suites.circuits.circuit import CHANNELS, EdgeGraph
+from wheeltap.suites.circuits.engine.calls import Call, Change, hooked, watched
 
 TOLERANCE: Final = 1e-4
 """By how much sums of parts may miss the whole, as a share of its largest number."""
@@ -96,31 +95,6 @@ class DecoderMap:
         return dict(zip(CHANNELS, (self.graph.heads, self.graph.groups, self.graph.groups), strict=True))
 
 
-def given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-    """The first tensor that a module was called with."""
-    return next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), None)
-
-
-def gave(output: Any) -> Tensor | None:
-    """The first tensor that a module returned."""
-    several = cast("Sequence[Any]", output) if isinstance(output, tuple | list) else (output,)
-    first = several[0] if several else None
-    return first if isinstance(first, Tensor) else None
-
-
-def put(args: tuple[Any, ...], kwargs: dict[str, Any], tensor: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What a module was called with, its first tensor replaced."""
-    place = next((at for at, value in enumerate(args) if isinstance(value, Tensor)), None)
-    if place is not None:
-        return (*args[:place], tensor, *args[place + 1 :]), kwargs
-    return args, {**kwargs, next(key for key, value in kwargs.items() if isinstance(value, Tensor)): tensor}
-
-
-def rows_of(part: Affine, outputs: int) -> Tensor:
-    """Which outputs of its module the rows of a map are, ``[row]``."""
-    return torch.arange(outputs).view(-1, part.period or outputs)[:, part.first : part.last].flatten()
-
-
 def head_outputs(model: nn.Module, layer: AttentionLayer, mixed: Tensor) -> Tensor:
     """What each head writes, ``[head, row, place, width]``, of what they mixed ``[row, place, head x width]``."""
     weight = model.get_submodule(layer.output.path).get_parameter("weight")
@@ -150,24 +124,13 @@ def find(subject: Subject, tokens: Tensor) -> DecoderMap:
 
 
 @final
-@dataclass(frozen=True, eq=False)
-class _Call:
-    """A call of a module: the tensors themselves, and what was in them (some are added to in place afterward)."""
-
-    path: str
-    given: Tensor
-    gave: Tensor
-    took: Tensor
-    returned: Tensor
-
-
-@final
 class _Finder:
     def __init__(self, subject: Subject, tokens: Tensor) -> None:
         self.subject, self.model, self.tokens = subject, subject.model, tokens
         self.layers = self._attention(tokens)
-        self.calls = self._watched()
-        self.by_path = {call.path: call for call in self.calls if call.path in self.once}
+        self.calls, counts, scores = watched(self.model, tokens)
+        self.head = next((one.path for one in self.calls if one.gave is scores and counts[one.path] == 1), "")
+        self.by_path = {call.path: call for call in self.calls if counts[call.path] == 1}
 
     @torch.no_grad()
     def wiring(self) -> DecoderMap:
@@ -207,34 +170,6 @@ class _Finder:
             )
         return found
 
-    @torch.no_grad()
-    def _watched(self) -> list[_Call]:
-        """Every call of a module from a tensor to a tensor, in order of return; keeps which are called once."""
-        calls: list[_Call] = []
-        took: dict[str, Tensor] = {}
-        counts: Counter[str] = Counter()
-
-        def before(path: str, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            counts[path] += 1
-            taken = given(args, kwargs)
-            if taken is not None:
-                took[path] = taken.clone()
-
-        def after(path: str, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            taken, returned = given(args, kwargs), gave(output)
-            if taken is not None and returned is not None:
-                calls.append(_Call(path, taken, returned, took[path], returned.clone()))
-
-        with ExitStack() as undo:
-            for path, module in named_modules(self.model):
-                hook = module.register_forward_pre_hook(partial(before, path), with_kwargs=True)
-                undo.callback(hook.remove)
-                undo.callback(module.register_forward_hook(partial(after, path), with_kwargs=True).remove)
-            scores = as_scores(self.model(self.tokens))
-        self.head = next((one.path for one in calls if one.gave is scores and counts[one.path] == 1), "")
-        self.once = {path for path, count in counts.items() if count == 1}
-        return calls
-
     def _block(self, layer: AttentionLayer) -> DecoderBlock:
         """The innermost module around ``layer`` that gives what it is given, and what heads and MLP add."""
         inputs = [self.by_path.get(part.path) for part in (layer.query, layer.key, layer.value)]
@@ -254,7 +189,7 @@ class _Finder:
             layer.path, "projections of the residual stream or of a norm of it", "something else in between"
         )
 
-    def _through(self, reader: _Call, stream: _Call) -> tuple[str, ...] | None:
+    def _through(self, reader: Call, stream: Call) -> tuple[str, ...] | None:
         """The modules by which ``stream`` becomes what ``reader`` is given; ``None`` where it does so otherwise."""
         through: list[str] = []
         while reader.given is not stream.given:
@@ -268,7 +203,7 @@ class _Finder:
         # The tensor may have been added to in between.
         return tuple(through) if torch.equal(reader.took, stream.took) else None
 
-    def _parts(self, call: _Call, layer: AttentionLayer, through: tuple[str, ...], output: _Call) -> DecoderBlock:
+    def _parts(self, call: Call, layer: AttentionLayer, through: tuple[str, ...], output: Call) -> DecoderBlock:
         wrote = head_outputs(self.model, layer, self.by_path[layer.output.path].took).sum(0)
         bias = output_bias(self.model, layer)
         if not _close(wrote if bias is None else wrote + bias, output.returned):
@@ -297,13 +232,13 @@ class _Finder:
         after the heads, and by which alone the MLP reads: given the old numbers, the MLP does what it did.
         """
         with self._moved(blocks, ()):
-            moved = {call.path: call for call in self._watched()}
+            moved = {call.path: call for call in watched(self.model, self.tokens)[0]}
         choices = [self._choices(block, moved) if block.mlp else [] for block in blocks]
         found = [list[tuple[StreamReader, bool]]() for _ in blocks]
         for at in range(max(map(len, choices))):
             tried = [own[at] if at < len(own) else None for own in choices]
             with self._moved(blocks, [one[0].path for one in tried if one is not None]):
-                held = {call.path: call for call in self._watched()}
+                held = {call.path: call for call in watched(self.model, self.tokens)[0]}
             for block, one, fits in zip(blocks, tried, found, strict=True):
                 if one is not None and self._same(held[block.mlp]):
                     fits.append(one)
@@ -317,7 +252,7 @@ class _Finder:
             for block, fits in zip(blocks, found, strict=True)
         )
 
-    def _choices(self, block: DecoderBlock, moved: dict[str, _Call]) -> list[tuple[StreamReader, bool]]:
+    def _choices(self, block: DecoderBlock, moved: dict[str, Call]) -> list[tuple[StreamReader, bool]]:
         """Modules that are given the stream, or what the heads read of it, and whether before what the heads write."""
         stream, inside = moved[block.path].took, f"{block.path}."
         apart = [path for path in self.by_path if path.startswith(inside) and path not in block.through]
@@ -332,27 +267,22 @@ class _Finder:
             for one in _outermost([one for one in own if _close(one.took, what)])
         ]
 
-    def _same(self, call: _Call) -> bool:
+    def _same(self, call: Call) -> bool:
         clean = self.by_path[call.path]
         return _close(call.took, clean.took) and _close(call.returned, clean.returned)
 
     @contextmanager
     def _moved(self, blocks: Sequence[DecoderBlock], pinned: Sequence[str]) -> Generator[None]:
         """Blocks are given other numbers and heads write others, of the stream's size; ``pinned`` are given the old."""
-        drawn, instead = torch.Generator().manual_seed(0), dict[str, Tensor]()
-        with ExitStack() as undo:
-            for block in blocks:
-                taken = self.by_path[block.path].took
-                scale = float(taken.abs().max()) or 1.0
-                one, two = (scale * torch.randn(taken.shape, generator=drawn).to(taken) for _ in range(2))
-                instead[block.path] = taken + one
-                module = self.model.get_submodule(block.attention.output.path)
-                undo.callback(module.register_forward_hook(partial(_more, two)).remove)
-            instead |= {path: self.by_path[path].took for path in pinned}
-            for path, tensor in instead.items():
-                module = self.model.get_submodule(path)
-                hook = module.register_forward_pre_hook(partial(_instead, tensor), with_kwargs=True)
-                undo.callback(hook.remove)
+        drawn, before, after = torch.Generator().manual_seed(0), dict[str, Change](), dict[str, Change]()
+        for block in blocks:
+            taken = self.by_path[block.path].took
+            scale = float(taken.abs().max()) or 1.0
+            one, two = (scale * torch.randn(taken.shape, generator=drawn).to(taken) for _ in range(2))
+            before[block.path] = partial(_instead, taken + one)
+            after[block.attention.output.path] = partial(torch.add, two)
+        before |= {path: partial(_instead, self.by_path[path].took) for path in pinned}
+        with hooked(self.model, before, after):
             yield
 
     def _end(self, blocks: Sequence[DecoderBlock], last: Tensor) -> str:
@@ -377,12 +307,8 @@ class _Finder:
         )
 
 
-def _more(added: Tensor, _: nn.Module, __: Any, output: Tensor) -> Tensor:
-    return output + added
-
-
-def _instead(tensor: Tensor, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return put(args, kwargs, tensor.clone())  # it may be added to in place
+def _instead(tensor: Tensor, _: Tensor) -> Tensor:
+    return tensor.clone()  # it may be added to in place
 
 
 def _related(path: str, other: str) -> bool:
@@ -390,7 +316,7 @@ def _related(path: str, other: str) -> bool:
     return f"{path}.".startswith(f"{other}.") or f"{other}.".startswith(f"{path}.")
 
 
-def _outermost(calls: Sequence[_Call]) -> list[_Call]:
+def _outermost(calls: Sequence[Call]) -> list[Call]:
     """Those of which none is inside another."""
     return [one for one in calls if not any(one.path.startswith(f"{two.path}.") for two in calls)]
 

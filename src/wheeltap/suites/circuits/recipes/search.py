@@ -23,12 +23,11 @@ from wheeltap.recipes.fit import Fit, TrainSettings
 from wheeltap.recipes.hooks import Hook, TrainingView
 from wheeltap.recipes.make import make
 from wheeltap.recipes.randomness import reproducible
-from wheeltap.suites.circuits.circuit import Circuit as EdgeCircuit
 from wheeltap.suites.circuits.circuit import EdgeGraph
-from wheeltap.suites.circuits.engine.asking import (
-    AskedEdges,
+from wheeltap.suites.circuits.engine.ablation import (
+    EdgePairs,
     PairRunner,
-    UnitPairRunner,
+    UnitPairs,
     halves,
     mean_loss,
     of_group,
@@ -39,10 +38,9 @@ from wheeltap.suites.circuits.engine.asking import (
     wired,
 )
 from wheeltap.suites.circuits.engine.edges import EdgeDecoder, EdgeRun
-from wheeltap.suites.circuits.engine.graph import curve
 from wheeltap.suites.circuits.engine.units import Kept, UnitNet, two_sided
 from wheeltap.suites.circuits.specs import CIRCUIT_SEARCH, EASY, CircuitSearchSettings
-from wheeltap.suites.circuits.stats import faithfulness
+from wheeltap.suites.circuits.stats import SHARES, faithfulness
 
 Ablation = Literal["mean", "zero"]
 
@@ -132,7 +130,7 @@ class CircuitMasks(Recipe):
 
     def blank(self, given: Given) -> Masks:
         """See ``Recipe.blank``."""
-        first = next(iter(pairs_of(given.examples).batches()))
+        first = next(pairs_of(given.examples).batches())
         return Masks(UnitNet(given.of[0], first.clean).units).eval()
 
     def start(self, given: Given) -> Fit:
@@ -142,7 +140,7 @@ class CircuitMasks(Recipe):
         searched = halves(pairs_of(task))[0]
         # A copy: gradients may not be left in the weights of the net that is given.
         model = copy.deepcopy(given.of[0]).requires_grad_(False).eval()
-        net = UnitNet(model, next(iter(searched.batches())).clean)
+        net = UnitNet(model, next(searched.batches()).clean)
         masks = Masks(net.units).to(net.device)
         with reproducible(seeds.derive(given.spec.seed, self.name, "init")):
             noise = torch.randn(net.units)
@@ -151,11 +149,8 @@ class CircuitMasks(Recipe):
         values = {} if how.ablation == "zero" else net.means(reference(task))
 
         def loss(rows: Tensor, step: int) -> Tensor:
-            mask, some = (
-                masks(),
-                UnitPairRunner(net, searched.part([int(row) for row in rows]), values, inverted=how.inverted),
-            )
-            return some.loss(mask) + how.penalty * mask.sum()
+            mask, batch = masks(), searched.part([*map(int, rows)])
+            return UnitPairs(batch, net, values, inverted=how.inverted).loss(mask) + how.penalty * mask.sum()
 
         settings = TrainSettings(
             seed=seeds.derive(given.spec.seed, self.name, "order"), steps=how.steps, batch=how.batch, rate=how.rate,
@@ -205,7 +200,7 @@ class CircuitSearch(Reading):
         with torch.no_grad():
             found = _found(ranked, target=how.target or _aim(ranked.whole, share=how.recovered))
             held = ranked.sides[1]
-            if not seed and how.null == "none" and isinstance(held, AskedEdges):
+            if not seed and how.null == "none" and isinstance(held, EdgePairs):
                 found |= _accounted(held, ranked.scores)
         passes = SCANNED + REFINED + (how.steps * how.batch / max(len(task.targets), 1) if how.method == "masks" else
                                       GRADIENTS[how.method]) * 6.0  # fmt: skip
@@ -219,11 +214,11 @@ class CircuitSearch(Reading):
                              expected="mean or zero", got="patch",
                              do="Give --ablation mean, or search edges: --method eap-ig.")  # fmt: skip
         thresholds = to_array(self._learned(model, task, seed=seeds.derive(root, self.name, seed)).thresholds)
-        net = UnitNet(model, next(iter(searched.batches())).clean)
+        net = UnitNet(model, next(searched.batches()).clean)
         with torch.no_grad():
             values = {} if how.ablation == "zero" else net.means(reference(task))
-        sides = [UnitPairRunner(net, pairs, values, inverted=how.null == "labels") for pairs in (searched, held)]
-        whole = UnitPairRunner(UnitNet(subject.model, next(iter(searched.batches())).clean), searched, {})
+        sides = [UnitPairs(pairs, net, values, inverted=how.null == "labels") for pairs in (searched, held)]
+        whole = UnitPairs(searched, UnitNet(subject.model, next(searched.batches()).clean))
         return _Ranked(
             _places(thresholds), thresholds.astype(np.float64), int((thresholds > 0).sum()), sides, whole, net.edges
         )
@@ -233,12 +228,11 @@ class CircuitSearch(Reading):
         how, halved = self.settings, halves(pairs_of(task))
         assert how.method != "masks"
         known = wired(subject, halved[0])
-        whole = AskedEdges(known, halved[0], None)
+        whole = EdgePairs(halved[0], known)
         if model is not subject.model:
             known = EdgeDecoder(Subject(model, name=subject.name), known.wiring)
-        means = place_means(known, task) if how.ablation == "mean" else None
-        inverted, patched = how.null == "labels", how.ablation == "patch"
-        sides = [AskedEdges(known, pairs, means, inverted=inverted, counterfactual=patched) for pairs in halved]
+        ablated = place_means(known, task) if how.ablation == "mean" else how.ablation
+        sides = [EdgePairs(pairs, known, ablated, inverted=how.null == "labels") for pairs in halved]
         scores, left = scored(sides[0], how.method, seed=seeds.derive(root, self.name, seed), again=seed > 0)
         # Edges that acdc does not leave come last.
         order = np.lexsort((-scores, ~left))
@@ -297,18 +291,25 @@ class _Ranked:
         return SCANNED if self.graph is None else SCANNED_EDGES
 
 
-def _accounted(held: AskedEdges, scores: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
-    """How much of the model circuits of MIB's sizes account for; nothing where both sides get the same answer."""
-    known = held.wired
-    none, every = np.zeros(len(scores), bool), np.ones(len(scores), bool)
-    circuit = EdgeCircuit(known.graph, scores, none, known.graph.touched(none), every)
-    found: list[NDArray[np.float64]] = []
-    for signed in (True, False):
-        one = curve(EdgeRun(known), circuit, list(held.pairs.batches()), signed=signed)
-        if one.full.mean() == one.empty.mean():
-            return {}
-        found.append(faithfulness(one.values.mean(1), empty=one.empty.mean(), full=one.full.mean()))
-    return {"faithful": np.stack(found)}
+def _accounted(held: EdgePairs, scores: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+    """How much of the model circuits of MIB's sizes account for; nothing where both sides get the same answer.
+
+    MIB ranks edges signed where a circuit should do the task best (CPR), by size where it should behave as the model
+    does (CMD).
+    """
+    run, batches, total = EdgeRun(held.wired), list(held.pairs.batches()), len(scores)
+    like = next(held.wired.model.parameters())
+
+    def gap(kept: NDArray[np.bool_]) -> np.float64:
+        keep = to_tensor(kept.astype(np.float64), like=like)
+        return torch.cat([run.scores(batch, keep) for batch in batches]).double().cpu().numpy().mean()
+
+    empty, full = (gap(np.full(total, keep)) for keep in (False, True))
+    if full == empty:
+        return {}
+    ranks = [_places(by) for by in (scores, np.abs(scores))]
+    gaps = [np.array([gap(rank < int(share * total)) for share in SHARES]) for rank in ranks]
+    return {"faithful": np.stack([faithfulness(one, empty=empty, full=full) for one in gaps])}
 
 
 def _places(values: NDArray[Any]) -> NDArray[np.int64]:

@@ -1,8 +1,9 @@
-"""Pairs of a task asked of a decoder: those searched on and those held out, whole, or with units or edges ablated."""
+"""Pairs of a task answered by a decoder: those searched on and those held out, with units or edges ablated."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, Literal, Protocol, final
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, final
 
 import numpy as np
 import torch
@@ -16,84 +17,71 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
 from wheeltap.engine.apply import differentiable
-from wheeltap.suites.circuits.engine.attribution import EdgeScoringSettings, Method, attribute, weights_still
-from wheeltap.suites.circuits.engine.edges import EdgeDecoder, EdgeRun, differences, proven
+from wheeltap.suites.circuits.engine.attribution import Method, attribute, weights_still
+from wheeltap.suites.circuits.engine.edges import Ablated, EdgeDecoder, EdgeRun, differences, proven
 from wheeltap.suites.circuits.engine.units import Kept, UnitNet, Values, two_sided
-from wheeltap.suites.circuits.pairs import PairBatch, Pairs, Tokens
-
-BATCH: Final = 64
-"""Sequences of one pass, where means are taken."""
+from wheeltap.suites.circuits.pairs import BATCH, PairBatch, Pairs, Tokens
 
 Prompts = NDArray[np.intp]
 """For each context of some pairs, ``[side, pair]`` in the order of ``Pairs.order``, another one, by its number: the
 clean contexts in that order, then the corrupted ones."""
 
 
-class PairRunner(Protocol):
-    """Some pairs, asked of a net of which parts (units, or edges) are ablated. Masks are ``[part]``, 1 for kept.
+Instead = Literal["zero"] | Prompts | None
+"""What stands for ablated parts: nothing, what other prompts give at the same places, or what stood for them in the
+search."""
 
-    Score gaps are those of ``UnitPairRunner.gaps``.
+
+@dataclass(frozen=True)
+class PairRunner(ABC):
+    """Some pairs, answered by a net of which parts (units, or edges) are ablated. Masks are ``[part]``, 1 for kept.
+
+    Attributes:
+        pairs: In order of length.
+        inverted: Whether the two answers change places.
     """
 
+    pairs: Pairs
+    inverted: bool = field(default=False, kw_only=True)
+
     @property
+    @abstractmethod
     def device(self) -> torch.device:
         """Where the model is."""
-        ...
 
     @property
-    def pairs(self) -> Pairs:
-        """The pairs."""
-        ...
-
-    @property
+    @abstractmethod
     def slices(self) -> Mapping[str, slice]:
         """Parts of one kind: random circuits have as many of each."""
-        ...
 
-    def gaps(self, mask: Tensor | None) -> Tensor:
-        """With what is not kept ablated as it was searched; nothing is ablated without a mask."""
-        ...
+    def gaps(self, mask: Tensor | None, instead: Instead = None) -> Tensor:
+        """How much higher the right answer's score is, ``[side, pair]``, in the order of ``Pairs.order``.
 
-    def zeroed(self, mask: Tensor) -> Tensor:
-        """With nothing in the place of what is not kept."""
-        ...
+        Nothing is ablated without a mask.
+        """
+        gaps = self._gaps(mask, instead)
+        return -gaps if self.inverted else gaps
 
-    def patched(self, mask: Tensor, prompts: Prompts) -> Tensor:
-        """With what another prompt gives, at the same places, in the place of what is not kept."""
-        ...
+    @abstractmethod
+    def _gaps(self, mask: Tensor | None, instead: Instead) -> Tensor: ...
 
+    @abstractmethod
     def slope(self, mask: Tensor) -> tuple[float, Tensor]:
         """The mean loss, and its gradient by the mask."""
-        ...
 
 
 @final
 @dataclass(frozen=True)
-class UnitPairRunner:
-    """Some pairs, asked of a net of which units are ablated.
+class UnitPairs(PairRunner):
+    """Some pairs, and a net of which units are ablated.
 
     Attributes:
         net: The units.
-        pairs: In order of length.
         values: What stands for ablated units.
-        inverted: Whether the two answers change places.
     """
 
     net: UnitNet
-    pairs: Pairs
-    values: Values
-    inverted: bool = False
-
-    def gaps(self, mask: Tensor | None, values: Values | None = None) -> Tensor:
-        """How much higher the right answer's score is, ``[side, pair]``, in the order of ``Pairs.order``."""
-        parts = [self.net.gaps(batch, mask, self.values if values is None else values) for batch in
-                 self.pairs.batches()]  # fmt: skip
-        gaps = torch.cat(parts, 1)
-        return -gaps if self.inverted else gaps
-
-    def loss(self, mask: Tensor | None, values: Values | None = None) -> Tensor:
-        """Mean cross-entropy of the right one of two answers over both sides of the pairs; nats."""
-        return two_sided(self.gaps(mask, values)).mean()
+    values: Values = field(default_factory=dict[str, Tensor])
 
     @property
     def device(self) -> torch.device:
@@ -105,25 +93,24 @@ class UnitPairRunner:
         """The units of each site."""
         return self.net.slices
 
-    def zeroed(self, mask: Tensor) -> Tensor:
-        """See ``PairRunner.zeroed``."""
-        return self.gaps(mask, {})
+    def _gaps(self, mask: Tensor | None, instead: Instead) -> Tensor:
+        batches = list(self.pairs.batches())
+        if instead is None or isinstance(instead, str):
+            values = [self.values if instead is None else dict[str, Tensor]()] * len(batches)
+        else:
+            values = (self.net.recorded(tokens.to(self.device)) for tokens in contexts(self.pairs, instead))
+        return torch.cat([self.net.gaps(one, mask, held) for one, held in zip(batches, values, strict=True)], 1)
 
-    def patched(self, mask: Tensor, prompts: Prompts) -> Tensor:
-        """See ``PairRunner.patched``."""
-        parts = [
-            self.net.gaps(batch, mask, self.net.recorded(tokens.to(self.device)))
-            for batch, tokens in zip(self.pairs.batches(), contexts(self.pairs, prompts), strict=True)
-        ]
-        gaps = torch.cat(parts, 1)
-        return -gaps if self.inverted else gaps
+    def loss(self, mask: Tensor | None) -> Tensor:
+        """Mean cross-entropy of the right one of two answers over both sides of the pairs; nats."""
+        return two_sided(self.gaps(mask)).mean()
 
     def slope(self, mask: Tensor) -> tuple[float, Tensor]:
         """See ``PairRunner.slope``."""
-        asked = mask.clone().requires_grad_()
+        free = mask.clone().requires_grad_()
         with torch.enable_grad():
-            loss = self.loss(asked)
-            (slope,) = torch.autograd.grad(loss, asked)
+            loss = self.loss(free)
+            (slope,) = torch.autograd.grad(loss, free)
         return float(loss), slope
 
 
@@ -206,19 +193,13 @@ def halves(pairs: Pairs) -> tuple[Pairs, Pairs]:
     return pairs.part(every[::2]), pairs.part(every[1::2])
 
 
-def reference(task: BaseTask) -> Sequence[Tensor]:
-    """What means are taken over, ``[example, place]`` each: see ``Pairs.reference``."""
-    pairs = pairs_of(task)
-    return by_length(pairs.reference or (*pairs.clean, *pairs.corrupted))
-
-
-def by_length(sequences: Sequence[Sequence[int]], *, batch: int = BATCH) -> list[Tensor]:
-    """Sequences of one length side by side, ``[example, place]``, some at a time."""
-    lengths: dict[int, list[Sequence[int]]] = {}
-    for sequence in sequences:
+def reference(task: BaseTask) -> list[Tensor]:
+    """What means are taken over, ``[example, place]`` each, some of one length at a time: see ``Pairs.reference``."""
+    pairs, lengths = pairs_of(task), dict[int, list[Tokens]]()
+    for sequence in pairs.reference or (*pairs.clean, *pairs.corrupted):
         lengths.setdefault(len(sequence), []).append(sequence)
     return [
-        torch.tensor(held[start : start + batch]) for held in lengths.values() for start in range(0, len(held), batch)
+        torch.tensor(held[start : start + BATCH]) for held in lengths.values() for start in range(0, len(held), BATCH)
     ]
 
 
@@ -258,26 +239,21 @@ SLOPE_BYTES: Final = 2**29
 
 @final
 @dataclass(frozen=True)
-class AskedEdges:
-    """Some pairs, asked of a decoder of which edges are ablated; see ``PairRunner``.
+class EdgePairs(PairRunner):
+    """Some pairs, and a decoder of which edges are ablated.
 
     Attributes:
         wired: The decoder.
-        pairs: In order of length.
-        means: Of each part at each place ``[1, place, feature]``; ablated edges carry nothing without them.
-        inverted: Whether the two answers change places.
-        counterfactual: Whether ablated edges carry what their source writes on the other side of the pair instead.
+        ablated: What ablated edges carry: nothing, what their source writes on the other side of the pair, or the mean
+            of each part at each place ``[1, place, feature]``.
     """
 
     wired: EdgeDecoder
-    pairs: Pairs
-    means: Sequence[Tensor] | None
-    inverted: bool = False
-    counterfactual: bool = False
+    ablated: Ablated = "zero"
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """See ``PairRunner.device``."""
         return self.wired.subject.device
 
     @property
@@ -287,18 +263,19 @@ class AskedEdges:
         ends = np.cumsum([0, *sizes]).tolist()
         return {str(at): slice(ends[at], ends[at + 1]) for at in range(len(sizes))}
 
-    def gaps(self, mask: Tensor | None) -> Tensor:
-        """How much higher the right answer's score is, ``[side, pair]``, in the order of ``Pairs.order``."""
-        return self._gaps(lambda batch: self._plain(batch) if mask is None else self._run(batch).scores(batch, mask))
+    def _gaps(self, mask: Tensor | None, instead: Instead) -> Tensor:
+        tokens = None if instead is None or isinstance(instead, str) else contexts(self.pairs, instead)
 
-    def zeroed(self, mask: Tensor) -> Tensor:
-        """See ``PairRunner.zeroed``."""
-        return self._gaps(lambda batch: EdgeRun(self.wired, ablation="zero").scores(batch, mask))
+        def of(whole: PairBatch) -> Tensor:
+            if tokens is not None and mask is not None:
+                return EdgeRun(self.wired).scores(replace(whole, corrupted=next(tokens)), mask)
+            if mask is not None:
+                return (self._run(whole) if instead is None else EdgeRun(self.wired, "zero")).scores(whole, mask)
+            batch = whole.part(slice(None), device=self.device)
+            with torch.no_grad():
+                return differences(self.wired.logits(batch.clean), batch)
 
-    def patched(self, mask: Tensor, prompts: Prompts) -> Tensor:
-        """See ``PairRunner.patched``."""
-        tokens, run = contexts(self.pairs, prompts), EdgeRun(self.wired)
-        return self._gaps(lambda whole: run.scores(replace(whole, corrupted=next(tokens)), mask))
+        return torch.cat([of(both_sides(batch)).view(2, -1) for batch in self.pairs.batches()], 1)
 
     def slope(self, mask: Tensor) -> tuple[float, Tensor]:
         """See ``PairRunner.slope``: a few pairs at a time."""
@@ -306,33 +283,19 @@ class AskedEdges:
         each = sum(stage.writers for stage in graph.stages) * width * mask.element_size()
         loss, slope = 0.0, torch.zeros_like(mask)
         with weights_still(self.wired.model), differentiable(self.wired.model), torch.enable_grad():
-            for whole in self._both():
-                for batch in self.wired.split(whole, tokens=SLOPE_BYTES // each):
-                    asked = mask.clone().requires_grad_()
-                    gap = differences(self._run(batch).logits(batch, asked), batch)
+            for whole in self.pairs.batches():
+                for batch in self.wired.split(both_sides(whole), tokens=SLOPE_BYTES // each):
+                    free = mask.clone().requires_grad_()
+                    gap = differences(self._run(batch).logits(batch, free), batch)
                     value = functional.softplus(gap if self.inverted else -gap).sum() / (2 * len(self.pairs))
-                    slope += torch.autograd.grad(value, asked)[0]
+                    slope += torch.autograd.grad(value, free)[0]
                     loss += float(value.detach())
         return loss, slope
 
-    def _both(self) -> Iterator[PairBatch]:
-        return (both_sides(batch) for batch in self.pairs.batches())
-
-    def _gaps(self, of: Callable[[PairBatch], Tensor]) -> Tensor:
-        gaps = torch.cat([of(batch).view(2, -1) for batch in self._both()], 1)
-        return -gaps if self.inverted else gaps
-
-    @torch.no_grad()
-    def _plain(self, whole: PairBatch) -> Tensor:
-        batch = self.wired.on_device(whole, slice(None))
-        return differences(self.wired.logits(batch.clean), batch)
-
     def _run(self, batch: PairBatch) -> EdgeRun:
-        if self.counterfactual:
-            return EdgeRun(self.wired)
-        if self.means is None:
-            return EdgeRun(self.wired, ablation="zero")
-        return EdgeRun(self.wired, ablation="mean", means=[part[:, : batch.clean.shape[1]] for part in self.means])
+        if isinstance(self.ablated, str):
+            return EdgeRun(self.wired, self.ablated)
+        return EdgeRun(self.wired, [part[:, : batch.clean.shape[1]] for part in self.ablated])
 
 
 def both_sides(batch: PairBatch) -> PairBatch:
@@ -365,7 +328,7 @@ def place_means(wired: EdgeDecoder, task: BaseTask) -> list[Tensor]:
     sums: list[Tensor] = []
     counts = torch.zeros(places, dtype=torch.float64)
     for tokens in reference(task):
-        parts = wired.written(tokens[:, :places].to(wired.subject.device)).parts
+        parts = wired.written(tokens[:, :places].to(wired.subject.device))
         sums = sums or [part.new_zeros(places, part.shape[-1], dtype=torch.float64) for part in parts]
         for total, part in zip(sums, parts, strict=True):
             total[: part.shape[1]] += part.double().sum(0)
@@ -378,8 +341,8 @@ def place_means(wired: EdgeDecoder, task: BaseTask) -> list[Tensor]:
     ]
 
 
-def edges_asked(subject: Subject, task: BaseTask, kept: Kept) -> tuple[AskedEdges, AskedEdges, dict[str, int]]:
-    """Pairs that are searched on and pairs that are held out, asked of the edges; how large circuit and net are.
+def edge_pairs(subject: Subject, task: BaseTask, kept: Kept) -> tuple[EdgePairs, EdgePairs, dict[str, int]]:
+    """Pairs that are searched on and pairs that are held out; how large circuit and net are.
 
     Raises:
         ModelError: If the circuit is of another model.
@@ -391,8 +354,28 @@ def edges_asked(subject: Subject, task: BaseTask, kept: Kept) -> tuple[AskedEdge
     means = place_means(known, task)
     counts = {"units": int(graph.touched(kept).sum()), "edges": int(kept.sum()), "all_units": len(graph.nodes),
               "all_edges": len(graph.edges)}  # fmt: skip
-    searched, held = (AskedEdges(known, pairs, means) for pairs in halved)
+    searched, held = (EdgePairs(pairs, known, means) for pairs in halved)
     return searched, held, counts
+
+
+def unit_pairs(subject: Subject, task: BaseTask, kept: Kept) -> tuple[UnitPairs, UnitPairs, dict[str, int]]:
+    """The same of units.
+
+    Raises:
+        ModelError: If the circuit is of another model.
+    """
+    searched, held = halves(pairs_of(task))
+    net = net_of(subject, kept, searched)
+    values, every = net.means(reference(task)), np.ones(net.units, dtype=np.bool_)
+    counts = {"units": int(kept.sum()), "edges": net.edges(kept), "all_units": net.units, "all_edges": net.edges(every)}
+    return UnitPairs(searched, net, values), UnitPairs(held, net, values), counts
+
+
+def net_of(subject: Subject, kept: Kept, pairs: Pairs) -> UnitNet:
+    """The units of the model; ``ModelError`` if a circuit is of other than so many."""
+    net = UnitNet(subject.model, next(pairs.batches()).clean)
+    require_parts(subject, kept, net.units, "units")
+    return net
 
 
 def require_parts(subject: Subject, kept: Kept, count: int, parts: str) -> None:
@@ -405,29 +388,25 @@ def require_parts(subject: Subject, kept: Kept, count: int, parts: str) -> None:
         )  # fmt: skip
 
 
-def scored(
-    asked: AskedEdges, method: Method, *, seed: int, again: bool
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def scored(of: EdgePairs, method: Method, *, seed: int, again: bool) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Scores of all edges by both sides of the pairs, and which of them the method leaves, ``[edge]`` each.
 
     The metric is the difference of the two logits.
 
     Args:
-        asked: The pairs.
+        of: The pairs.
         method: Of ``attribution``.
         seed: Of what is drawn.
         again: Whether as many pairs are drawn with replacement: most methods draw nothing by themselves.
     """
-    pairs = asked.pairs
+    pairs = of.pairs
     if again:
         rows = seeds.generator(seed, "pairs that edges are scored on").integers(len(pairs), size=len(pairs))
         pairs = pairs.part(rows.tolist())
     batches = [both_sides(batch) for batch in pairs.batches()]
-    if asked.inverted:
+    if of.inverted:
         batches = [PairBatch(one.clean, one.corrupted, one.wrong, one.answer) for one in batches]
-    ablation: Literal["patch", "zero"] = "zero" if asked.means is None and not asked.counterfactual else "patch"
-    found = attribute(asked.wired, batches, EdgeScoringSettings(method=method, ablation=ablation, seed=seed))
-    return found.scores, found.kept
+    return attribute(of.wired, batches, method, ablation="zero" if of.ablated == "zero" else "patch", seed=seed)
 
 
 ROUNDS: Final = 4
@@ -467,11 +446,16 @@ class CircuitOnPairs:
         what, _, how = definition.partition(" ")
         if how == "adversarial":
             return self.held.gaps(self.worst())
-        return _gaps(self.held, self.mask if what == "keep" else 1.0 - self.mask, how)
+        return self._by(self.held, self.mask if what == "keep" else 1.0 - self.mask, how)
 
     def fitted(self) -> Tensor:
         """With the circuit alone on the pairs searched, ``[side, pair]``."""
-        return _gaps(self.searched, self.mask, self.by)
+        return self._by(self.searched, self.mask, self.by)
+
+    @staticmethod
+    def _by(pairs: PairRunner, mask: Tensor, how: str) -> Tensor:
+        """With what is not kept at its mean, at zero, or patched from the counterfactual."""
+        return pairs.gaps(mask, "zero" if how == "zero" else other_sides(pairs.pairs) if how == "patch" else None)
 
     def subset(self, draw: int) -> Tensor:
         """With a random half of what is outside at its mean, ``[side, pair]``."""
@@ -496,18 +480,7 @@ class CircuitOnPairs:
         rng, drawn = seeds.generator(self.root, "random circuit", draw), self.mask.clone()
         for held in self.held.slices.values():
             drawn[held] = drawn[held][to_tensor(rng.permutation(held.stop - held.start)).to(drawn.device)]
-        return mean_loss(_gaps(self.held, 1.0 - drawn if remove else drawn, self.by))
-
-
-def _gaps(asked: PairRunner, mask: Tensor, how: str) -> Tensor:
-    """With what is not kept at its mean, at zero, or patched from the counterfactual."""
-    match how:
-        case "zero":
-            return asked.zeroed(mask)
-        case "patch":
-            return asked.patched(mask, other_sides(asked.pairs))
-        case _:
-            return asked.gaps(mask)
+        return mean_loss(self._by(self.held, 1.0 - drawn if remove else drawn, self.by))
 
 
 def mean_loss(gaps: Tensor) -> float:
