@@ -123,5 +123,4 @@ def test_smollm2_is_well_above_chance_and_below_the_ceiling(smollm2: LanguageMod
 
 def test_smollm2_writes_most_minimal_pairs_in_tokens_that_differ_once(smollm2: LanguageModel) -> None:
     circuits = pytest.importorskip("wheeltap.suites.circuits.sources", reason="needs the suite circuits")
-    kept = circuits.agreement_pairs(smollm2.tokenizer)
-    assert (len(kept.pairs), kept.dropped) == (231, 25)
+    assert len(circuits.agreement_pairs(smollm2.tokenizer)) == 231

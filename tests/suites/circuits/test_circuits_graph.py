@@ -17,7 +17,7 @@ from wheeltap.core.records import Estimate
 from wheeltap.core.section import Chart, Graph, Table
 from wheeltap.core.subject import Subject
 from wheeltap.engine.readings import create
-from wheeltap.suites.circuits.audits.view import CircuitView, DefinedLoss, Frontier, section
+from wheeltap.suites.circuits.audits.view import CircuitView, DefinedLoss, Search, section
 from wheeltap.suites.circuits.circuit import packed
 from wheeltap.suites.circuits.engine.ablation import halves, pairs_of, reference
 from wheeltap.suites.circuits.engine.units import UnitNet, two_sided
@@ -117,7 +117,8 @@ def test_a_report_shows_the_circuit_with_its_losses_and_nulls(tmp_path: Path) ->
 
 def test_what_lies_beyond_the_axis_is_in_the_table_alone() -> None:
     own = Estimate(name="loss", value=0.12, low=0.1, high=0.14, level=0.95, n=256, unit="nats", method="m")
-    tried = Frontier(name="quote", null=False, sizes=(1, 9, 40), losses=(9.0, 0.5, 0.1), size=40)
+    read = {"sizes": np.array([1, 9, 40]), "losses": np.array([9.0, 0.5, 0.1]), "size": np.array(40)}
+    tried = Search("quote", False, read)
     looks = []
     for beside in ((0.5, 0.6, 0.7), (9.0, 12.0)):
         loss = DefinedLoss(name="alone", loss=own, null="random circuits", beside=beside)

@@ -106,12 +106,12 @@ def test_all_tasks_on_python_like_lines_are_groups_and_nonsense_follows() -> Non
 def test_agreement_changes_the_number_of_the_subject_alone() -> None:
     tokenizer = ByWord()
     kept = source.agreement_pairs(tokenizer, each=200)
-    assert (len(kept.pairs), kept.dropped) == (800, 0)
+    assert len(kept) == 800
     spelled = {number: word for word, number in tokenizer.known.items()}
     forms = {frozenset(noun) for noun in (*words.PEOPLE, *words.THINGS)}
     singular = {noun.singular for noun in (*words.PEOPLE, *words.THINGS)}
     patient = 0
-    for clean, corrupted, answer in zip(kept.pairs.clean, kept.pairs.corrupted, kept.pairs.answer, strict=True):
+    for clean, corrupted, answer in zip(kept.clean, kept.corrupted, kept.answer, strict=True):
         changed = [(spelled[a], spelled[b]) for a, b in zip(clean, corrupted, strict=True) if a != b]
         assert len(changed) == 1 and frozenset(changed[0]) in forms
         verb = spelled[answer]
@@ -128,7 +128,7 @@ def test_agreement_changes_the_number_of_the_subject_alone() -> None:
 def test_agreement_drops_what_does_not_fit() -> None:
     many = [noun.plural for noun in words.PEOPLE]
     whole, kept = source.agreement_pairs(ByWord(), each=40), source.agreement_pairs(ByWord(many), each=40)
-    assert len(kept.pairs) + kept.dropped == len(whole.pairs) == 160 and 0 < len(kept.pairs) < kept.dropped
+    assert len(whole) == 160 and 0 < len(kept) < 80
     with pytest.raises(DataError, match="No pair of the agreement task"):
         source.agreement_pairs(ByWord([*many, *(noun.plural for noun in words.THINGS)]), each=8)
 

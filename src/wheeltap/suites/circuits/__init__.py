@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from wheeltap.core.lazy import lazy
 
 if TYPE_CHECKING:
+    from wheeltap.suites.circuits.cli import SparseNetSpec
     from wheeltap.suites.circuits.doors import CircuitSearchResult, check, find, task
     from wheeltap.suites.circuits.recipes.sparse import sparsify
-    from wheeltap.suites.circuits.runs import SparseNet, SparseNetSpec, train
+    from wheeltap.suites.circuits.runs import SparseNet, train
 
 __all__ = ["CircuitSearchResult", "SparseNet", "SparseNetSpec", "check", "find", "sparsify", "task", "train"]
 
@@ -26,7 +27,7 @@ __getattr__ = lazy(
     __name__,
     {
         "CircuitSearchResult": "doors",
-        "check": "doors", "find": "doors", "task": "doors", "SparseNet": "runs", "SparseNetSpec": "runs",
+        "check": "doors", "find": "doors", "task": "doors", "SparseNet": "runs", "SparseNetSpec": "cli",
         "train": "runs", "sparsify": "recipes.sparse",
     },
 )  # fmt: skip

@@ -400,7 +400,10 @@ def read_mib(path: Path) -> Circuit:
     data = _parsed(path)
     where = str(path)
     graph = _graph(data["cfg"], where=where)
-    origin = _origin(data[_OWN], where=where) if _OWN in data else None
+    try:
+        origin = msgspec.convert(data[_OWN], Origin) if _OWN in data else None
+    except msgspec.ValidationError as error:
+        raise _wrong(where, f"what {_OWN!r} says of it", str(error)[:160]) from error
     nodes, node_scores = _nodes(data["nodes"], graph, where=where)
     scores, kept, scored = _edges(data["edges"], graph, where=where, strict=origin is not None)
     return Circuit(graph, scores, kept, nodes, scored, node_scores=node_scores, origin=origin)
@@ -473,13 +476,6 @@ def _graph(held: Any, *, where: str) -> EdgeGraph:
     return EdgeGraph(layers, heads, groups, width[0] if width else None, parallel=flags[0], mlps=flags[1])
 
 
-def _origin(held: Any, *, where: str) -> Origin:
-    try:
-        return msgspec.convert(held, Origin)
-    except msgspec.ValidationError as error:
-        raise _wrong(where, f"what {_OWN!r} says of it", str(error)[:160]) from error
-
-
 def _nodes(held: Any, graph: EdgeGraph, *, where: str) -> tuple[NDArray[np.bool_], NDArray[np.float64] | None]:
     given = _object(held, where=where, what="nodes")
     number = {name: at for at, name in enumerate(graph.nodes)}
@@ -521,7 +517,7 @@ def _object(value: Any, *, where: str, what: str) -> Mapping[str, Any]:
 
 
 def _score(held: Mapping[str, Any], *, where: str, what: str) -> float:
-    value = held.get("score")
+    value = held["score"]
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise _wrong(where, f"a number as the score of {what}", str(value)[:60])
     # Whole numbers beyond the largest float are no scores either.
@@ -536,10 +532,4 @@ def _flag(held: Mapping[str, Any], *, where: str, what: str) -> bool:
 
 
 def _wrong(where: str, expected: str, got: str) -> FileFormatError:
-    return FileFormatError(
-        "The file holds no circuit.",
-        where=where,
-        expected=expected,
-        got=got,
-        do=_REWRITE,
-    )
+    return FileFormatError("The file holds no circuit.", where=where, expected=expected, got=got, do=_REWRITE)

@@ -63,7 +63,28 @@ class SearchFlags:
         return {name: value for name, value in given.items() if value is not None}
 
 
-_EXECUTION, _OUTPUT, _SEARCH = ExecutionFlags(), Output(), SearchFlags()
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SparseNetSpec:
+    """What net is trained; also the flags of ``wheeltap circuits train``."""
+
+    share: Annotated[
+        float, Parameter(validator=Number(gt=0, lte=1), help="Of each matrix, weights that are not 0.")
+    ] = 0.05
+    dense: Annotated[bool, Parameter(negative="", help="Its twin of equal loss, with all weights.")] = False
+    steps: Annotated[
+        Whole | None, Parameter(validator=Number(gte=1), help="Batches in all; by default what the two nets need.")
+    ] = None
+    model: Annotated[
+        str | None, Parameter(help="A decoder of your own, module:callable, instead of the small one.")
+    ] = None
+    data: Annotated[
+        Path | None, Parameter(help="With --model: its sequences, .npz with an array tokens [sequence, place].")
+    ] = None
+    seed: Annotated[Whole, Parameter(help="Of weights and order.")] = 0
+
+
+_EXECUTION, _OUTPUT, _SEARCH, _NET = ExecutionFlags(), Output(), SearchFlags(), SparseNetSpec()
 
 _PROCESSES = 2
 """By default, where there are as many processors: each holds the model."""
@@ -142,25 +163,12 @@ def check(
 
 
 @circuits.command
-def train(  # noqa: PLR0913 - a door: each is a choice of its own
+def train(
     *,
     file: Annotated[Path, Parameter(name=["--file", "-o"], help="Write the net to this file.")] = Path(
         "net.safetensors"
     ),
-    share: Annotated[
-        float, Parameter(validator=Number(gt=0, lte=1), help="Of each matrix, weights that are not 0.")
-    ] = 0.05,
-    dense: Annotated[bool, Parameter(negative="", help="Its twin of equal loss, with all weights.")] = False,
-    steps: Annotated[
-        Whole | None, Parameter(validator=Number(gte=1), help="Batches in all; by default what the two nets need.")
-    ] = None,
-    model: Annotated[
-        str | None, Parameter(help="A decoder of your own, module:callable, instead of the small one.")
-    ] = None,
-    data: Annotated[
-        Path | None, Parameter(help="With --model: its sequences, .npz with an array tokens [sequence, place].")
-    ] = None,
-    seed: Annotated[Whole, Parameter(help="Of weights and order.")] = 0,
+    spec: SparseNetSpec = _NET,
     quiet: Annotated[bool, Parameter(negative="", help="Print no progress.")] = False,
 ) -> int:
     """Trains a small decoder with sparse weights on lines that look like Python, on which its circuits can be found.
@@ -179,12 +187,11 @@ def train(  # noqa: PLR0913 - a door: each is a choice of its own
 
     require_writable(file)
     with step_progress("training", quiet=quiet) as watch:
-        asked = runs.SparseNetSpec(share=1.0 if dense else share, steps=steps, seed=seed)
-        made = runs.train(asked, file, model=model, data=data, watch=lambda done, total: watch("step", done, total))
+        made = runs.train(spec, file, watch=lambda done, total: watch("step", done, total))
     print(
         f"{file}: {made.nonzero:,} weights that are not 0; loss on sequences held out {made.loss:.4f} nats per token."
     )
-    if model is None:
+    if spec.model is None:
         print(f"Find a circuit: wheeltap circuits find artifact:{file} --task quote")
     return 0
 
@@ -216,7 +223,7 @@ def _judged(  # noqa: PLR0913 - what the two doors have in common
     store = execution.store or default_store(subjects[0].name)
     if not output.quiet:
         with spinner("timing a pass"):
-            left = runs.foreseen(plan, subjects[0], examples, store=store, workers=execution.workers or 1)
+            left = runs.remaining(plan, subjects[0], examples, store=store, workers=execution.workers or 1)
         searches = f"{left.searches} search{'es' * (left.searches != 1)}"
         readings = f"{left.judgments} reading{'s' * (left.judgments != 1)} of what the circuit does"
         about = f"about {lasting(left.seconds)} as the machine is now: {searches}, {readings}"

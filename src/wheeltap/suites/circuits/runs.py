@@ -1,21 +1,18 @@
 """Runs of circuits: nets trained for them, what a search will take, and the circuit that a finished run judged."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 import msgspec
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from wheeltap.audits.base import Case, NoAnswer, create
+from wheeltap.audits.base import Case, create
 from wheeltap.audits.case import Arrays
 from wheeltap.core.canon import Scalar
 from wheeltap.core.errors import ModelError, UsageError
-from wheeltap.core.records import Trial
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.clean import threads_for
@@ -28,7 +25,8 @@ from wheeltap.sources import artifact
 from wheeltap.sources.arrays import load_sequences
 from wheeltap.sources.specs import load_model
 from wheeltap.suites.circuits.audits.claims import CircuitStableAudit
-from wheeltap.suites.circuits.audits.common import CHANCE, CircuitAudit, CircuitAuditSettings
+from wheeltap.suites.circuits.audits.common import CHANCE, CircuitAudit, CircuitAuditSettings, unable
+from wheeltap.suites.circuits.audits.view import answer
 from wheeltap.suites.circuits.circuit import (
     FORMAT,
     Circuit,
@@ -57,6 +55,9 @@ from wheeltap.suites.circuits.recipes.search import GRADIENTS, REFINED, SCANNED,
 from wheeltap.suites.circuits.recipes.sparse import DENSE, sparsified
 from wheeltap.suites.circuits.specs import CIRCUIT_EFFECTS, CIRCUIT_SEARCH, DEFINITIONS, KINDS, RESAMPLES
 
+if TYPE_CHECKING:
+    from wheeltap.suites.circuits.cli import SparseNetSpec
+
 _HELD: Final = 4
 """Passes of a search beside those of its sizes: held-out pairs, the whole net, no part of it."""
 
@@ -66,8 +67,7 @@ _PATIENCE: Final = 0.5
 
 
 @final
-@dataclass(frozen=True)
-class Foreseen:
+class RemainingWork(NamedTuple):
     """What is left to do of a run on a circuit.
 
     Attributes:
@@ -81,7 +81,7 @@ class Foreseen:
     judgments: int
 
 
-def foreseen(plan: Plan, subject: Subject, task: BaseTask, *, store: Path, workers: int) -> Foreseen:
+def remaining(plan: Plan, subject: Subject, task: BaseTask, *, store: Path, workers: int) -> RemainingWork:
     """Times one pass with parts ablated and one step of a search; counts what the store lacks.
 
     Args:
@@ -105,7 +105,7 @@ def foreseen(plan: Plan, subject: Subject, task: BaseTask, *, store: Path, worke
     weights = 2 * len(KINDS) * how.weight_draws * (how.method == "masks")
     passes = len(DEFINITIONS) + 2 * RESAMPLES + how.subsets + 2 * how.random + weights
     whole = searches * search + judgments * (passes * each + ROUNDS * slope)
-    return Foreseen(whole / max(workers, 1), searches, judgments)
+    return RemainingWork(whole / max(workers, 1), searches, judgments)
 
 
 def _left(plan: Plan, audits: list[CircuitAudit], store: Path, *, rephrased: bool) -> tuple[int, int]:
@@ -114,18 +114,15 @@ def _left(plan: Plan, audits: list[CircuitAudit], store: Path, *, rephrased: boo
         with Store(store, readonly=True) as held:
             case = Case(plan, Outcomes(held))
             if case.known(plan.baselines()) and case.known(audits[0].searches(plan, plan.reference)):
-                asked = {trial.key: trial for audit in audits for trial in audit.ask(case) if not case.known([trial])}
-                return _count(asked, CIRCUIT_SEARCH.name), _count(asked, CIRCUIT_EFFECTS.name)
+                wanted = {trial.key: trial for audit in audits for trial in audit.ask(case) if not case.known([trial])}
+                kinds = [trial.perturbation for trial in wanted.values()]
+                return kinds.count(CIRCUIT_SEARCH.name), kinds.count(CIRCUIT_EFFECTS.name)
             own = sum(not case.known([trial]) for trial in audits[0].searches(plan, plan.reference))
     else:
         own = len(audits[0].searches(plan, plan.reference))
     more = sum(audit.settings.again for audit in audits if isinstance(audit, CircuitStableAudit))
     nulls = sum(audit.most_more() for audit in audits if audit.name == "circuit-nulls")
     return own + more + nulls, 1 + rephrased
-
-
-def _count(asked: dict[str, Trial], reading: str) -> int:
-    return sum(trial.perturbation == reading for trial in asked.values())
 
 
 def _seconds(how: CircuitAuditSettings, subject: Subject, task: BaseTask) -> tuple[float, float, float]:
@@ -186,8 +183,8 @@ def found(plan: Plan, subject: Subject, task: BaseTask, store: Path) -> UnitCirc
     assert isinstance(audit, CircuitAudit)
     with Store(store, readonly=True) as held:
         case, trials = Case(plan, Outcomes(held)), audit.searches(plan, plan.reference)
-        searches = {at: read for at, trial in enumerate(trials) if (read := _read(case, trial)) is not None}
-    if not searches or audit.unable(next(iter(searches.values()))):
+        searches = {at: read for at, trial in enumerate(trials) if (read := answer(case, trial)) is not None}
+    if not searches or unable(float(next(iter(searches.values()))["own"])):
         return None
     how, undecided = audit.settings, ""
     target = how.target or float(next(iter(searches.values()))["target"])
@@ -211,17 +208,11 @@ def found(plan: Plan, subject: Subject, task: BaseTask, store: Path) -> UnitCirc
         undecided=undecided,
     )  # fmt: skip
     if audit.parts == "edges":
-        return _of_edges(searches[at], kept, origin)
+        graph, scores = EdgeGraph.of_numbers(searches[at]["decoder"]), searches[at]["score"].astype(np.float64)
+        return Circuit(graph, scores, kept, graph.touched(kept), np.ones(len(kept), bool), origin=origin)
     net = UnitNet(subject.model, next(pairs_of(task).batches()).clean)
     sites = of_units(kept, tuple((site.name, site.units) for site in net.sites))
     return UnitCircuit(format=FORMAT, sites=sites, **msgspec.structs.asdict(origin))
-
-
-def _read(case: Case, trial: Trial) -> Arrays | None:
-    try:
-        return case.reading(trial)
-    except NoAnswer:
-        return None
 
 
 def _closest(searches: Mapping[int, Arrays], *, share: float) -> tuple[int, int, float]:
@@ -234,11 +225,6 @@ def _closest(searches: Mapping[int, Arrays], *, share: float) -> tuple[int, int,
     lowest = min(loss for _, _, loss in tried)
     enough = max(lowest, CHANCE - share * (CHANCE - lowest)) if lowest < CHANCE else lowest
     return min(one for one in tried if one[2] <= enough)
-
-
-def _of_edges(search: Arrays, kept: NDArray[np.bool_], origin: Origin) -> Circuit:
-    graph, every = EdgeGraph.of_numbers(search["decoder"]), np.ones(len(kept), bool)
-    return Circuit(graph, search["score"].astype(np.float64), kept, graph.touched(kept), every, origin=origin)
 
 
 _HOW: Final = ("method", "recovered", "pairs", "steps", "batch", "rate", "ablation")
@@ -337,24 +323,7 @@ _OTHERS: Final[dict[str, Scalar]] = {"method": "eap-ig", **EDGES}
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
-class SparseNetSpec:
-    """What is trained.
-
-    Attributes:
-        share: Of each matrix, weights that are not 0.
-        steps: Batches in all; as many as the recipe takes where ``None``.
-        seed: Of weights and order.
-    """
-
-    share: float = 0.05
-    steps: int | None = None
-    seed: int = 0
-
-
-@final
-@dataclass(frozen=True)
-class SparseNet:
+class SparseNet(NamedTuple):
     """What was trained.
 
     Attributes:
@@ -366,9 +335,7 @@ class SparseNet:
     loss: float
 
 
-def train(
-    asked: SparseNetSpec, out: Path, *, model: str | None = None, data: Path | None = None, watch: Watch | None = None
-) -> SparseNet:
+def train(asked: "SparseNetSpec", out: Path, *, watch: Watch | None = None) -> SparseNet:
     """Trains the small decoder of the recipe ``sparse``, or a decoder of the user's own; writes it to a file.
 
     States are kept in the user's cache: broken off, it is taken up again.
@@ -377,23 +344,22 @@ def train(
         UsageError: If a model is given without data, or data without a model.
         WheeltapError: If it cannot be trained.
     """
-    shelf = place("circuits")
-    if model is None and data is None:
-        settings: dict[str, Scalar] = dict(DENSE) if asked.share == 1.0 else {"share": asked.share}
-        spec = base.spec("sparse", settings | ({} if asked.steps is None else {"steps": asked.steps}), seed=asked.seed)
+    shelf, share = place("circuits"), 1.0 if asked.dense else asked.share
+    how: dict[str, Scalar] = {"share": share}
+    if asked.steps is not None:
+        how["steps"] = asked.steps
+    if asked.model is None and asked.data is None:
+        spec = base.spec("sparse", {**DENSE, **how} if share == 1.0 else how, seed=asked.seed)
         made = make(base.Given(spec), base.recipe_of(spec), Artifacts(shelf) if shelf else None, watch=watch)
         artifact.save(made.done(f"recipe {spec.recipe}"), spec, out)
-    elif model is None or data is None:
+    elif asked.model is None or asked.data is None:
         raise UsageError(
             "A decoder of your own is trained on sequences of your own.", where="wheeltap circuits train",
             expected="--model module:callable and --data FILE.npz, or neither",
-            got="--data alone" if model is None else "--model alone",
+            got="--data alone" if asked.model is None else "--model alone",
         )  # fmt: skip
     else:
-        how: dict[str, Scalar] = {"share": asked.share, "embedding_share": asked.share**0.5}
-        how |= {} if asked.steps is None else {"steps": asked.steps}
-        made = sparsified(
-            load_model(model).model, load_sequences(data), how, seed=asked.seed, folder=shelf, watch=watch
-        )
-        artifact.save_weights(made.done(f"{model}"), out)
+        model, tokens = load_model(asked.model).model, load_sequences(asked.data)
+        made = sparsified(model, tokens, how, seed=asked.seed, folder=shelf, watch=watch)
+        artifact.save_weights(made.done(f"{asked.model}"), out)
     return SparseNet(int(made.report["nonzero"][0]), float(made.report["validation"][-1]))

@@ -17,7 +17,6 @@ from wheeltap.sources import agreement as sentences
 from wheeltap.sources import jsonl
 from wheeltap.sources.base import DataSource, ExampleReader
 from wheeltap.sources.grammar import words
-from wheeltap.sources.grammar.words import Forms
 from wheeltap.suites.circuits.nets import python
 from wheeltap.suites.circuits.nets.python import Variant, decode
 from wheeltap.suites.circuits.pairs import Pairs, Tokens, require_pair
@@ -96,26 +95,10 @@ def _marked(asked: Sequence[_Some], *, name: str, seed: int) -> ChoiceTask:
     return task(pairs, name=name).with_factors({"rephrased": marks})
 
 
-@final
-class AgreementPairs(NamedTuple):
-    """Pairs of the agreement task.
-
-    Attributes:
-        pairs: Those that differ in one token.
-        dropped: How many this tokenizer writes otherwise.
-    """
-
-    pairs: Pairs
-    dropped: int
-
-
-def agreement(tokenizer: Tokenizer, *, seed: int = 0) -> ChoiceTask:
-    """Agreement of the verb with its subject, whose number the corrupted context changes; see ``agreement_pairs``."""
-    return task(agreement_pairs(tokenizer, seed=seed).pairs, name="agreement pairs")
-
-
-def agreement_pairs(tokenizer: Tokenizer, *, seed: int = 0, each: int = sentences.PER_CONSTRUCTION) -> AgreementPairs:
+def agreement_pairs(tokenizer: Tokenizer, *, seed: int = 0, each: int = sentences.PER_CONSTRUCTION) -> Pairs:
     """Minimal pairs: "The farmer near the bridges" and "The farmers near the bridges", with " walks" and " walk".
+
+    Agreement of the verb with its subject, whose number the corrupted context changes.
 
     Args:
         tokenizer: The model's.
@@ -144,14 +127,10 @@ def agreement_pairs(tokenizer: Tokenizer, *, seed: int = 0, each: int = sentence
             got=f"{len(found)} pairs, none of them so",
             do="Give pairs of your own in a .jsonl file.",
         )
-    return AgreementPairs(Pairs(*zip(*kept, strict=True), texts=tuple(texts)), len(found) - len(kept))
+    return Pairs(*zip(*kept, strict=True), texts=tuple(texts))
 
 
-def _forms(nouns: tuple[Forms, ...]) -> dict[str, str]:
-    return {one: two for noun in nouns for one, two in (noun, noun[::-1])}
-
-
-_OTHER: Final = _forms((*words.PEOPLE, *words.THINGS))
+_OTHER: Final = {one: two for noun in (*words.PEOPLE, *words.THINGS) for one, two in (noun, noun[::-1])}
 """Each form of a subject: its other number."""
 
 
@@ -319,4 +298,4 @@ class PairData(DataSource):
                 expected="a language model with its tokenizer: smollm2, hf:DIR or gguf:FILE",
                 got="a model that reads no text",
             )
-        return agreement(reader.tokenizer)
+        return task(agreement_pairs(reader.tokenizer), name="agreement pairs")

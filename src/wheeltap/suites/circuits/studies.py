@@ -24,7 +24,7 @@ from wheeltap.stats.members import Single
 from wheeltap.studies.base import Study, StudyAnswer
 from wheeltap.studies.rules import headline
 from wheeltap.studies.table import MemberTable, Numbers
-from wheeltap.suites.circuits.audits.view import CircuitView, along, section
+from wheeltap.suites.circuits.audits.view import CircuitView, Search, section
 from wheeltap.suites.circuits.circuit import packed
 from wheeltap.suites.circuits.specs import CIRCUIT_GRAPH, CIRCUIT_SEARCH, Null
 
@@ -306,7 +306,7 @@ class SparseCircuits(Study):
         if pictured is None:
             return []
         task, found = pictured
-        own = {name: along(name, read, null=False) for name, read in found.items()}
+        own = {name: Search(name, False, read) for name, read in found.items()}
         made: list[Section] = []
         for member in (one for one in case.plan.subjects if one.name in found):
             alone, read = case.on(member), found[member.name]
@@ -315,7 +315,7 @@ class SparseCircuits(Study):
             try:
                 graph = case.reading(self._graphs(alone, member)[0])
                 nulls = self._nulls_by_task(alone, member)[task]
-                tried += [along(words, case.reading(trial), null=True) for trial, words in nulls]
+                tried += [Search(words, True, case.reading(trial)) for trial, words in nulls]
             except NoAnswer:
                 continue
             made.append(section(CircuitView(

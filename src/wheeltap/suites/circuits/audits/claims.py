@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from wheeltap.audits.base import Case, Hypothesis, NoAnswer, Verdict
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import Words
-from wheeltap.core.records import Estimate, SubjectRecord, Trial
+from wheeltap.core.records import Estimate, FindingStatus, SubjectRecord, Trial
 from wheeltap.stats._scipy import binomial_share
 from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.evidence import Members
 from wheeltap.stats.members import NumberScale, difference
 from wheeltap.stats.sample import Sample
-from wheeltap.suites.circuits.audits.common import CHANCE, NO_OTHERS, NULLS, CircuitAudit, CircuitRead
+from wheeltap.suites.circuits.audits.common import CHANCE, NO_OTHERS, NULLS, CircuitAudit, CircuitRead, two_sided
 from wheeltap.suites.circuits.audits.headline import TITLES
 from wheeltap.suites.circuits.audits.view import graphs, section, views
 from wheeltap.suites.circuits.specs import KINDS, Null
@@ -91,22 +91,16 @@ class CircuitSufficientAudit(CircuitAudit):
     def _claim(self, read: CircuitRead, key: str) -> Hypothesis:
         words, title = ABLATIONS[key], f"{self.title}: {ABLATIONS[key]}"
         if not read.asked(key):
-            return Hypothesis(test=None, title=title, status="not_applicable", found=NO_OTHERS, alarm=False)
+            return unasked(title, NO_OTHERS)
         sample = read.rises(key, share=self.settings.tolerance)
-        margin = sample.margin
-        rise = sample.effect(margin=margin, name=f"rise of the loss, {words}", unit="nats")
+        rise = sample.effect(margin=sample.margin, name=f"rise of the loss, {words}", unit="nats")
+        about = f"{read.size}." if key == "keep mean" else read.left_out(key)
         numbers = (
             f"With everything else ablated ({words}) the loss is {read.loss(key).mean():.3f} nats, of the whole net "
-            f"{read.whole(key).mean():.3f}, of a guess 0.693: a rise of {rise}; {margin:.3f} would do."
-        )
-        beside = read.faithfulness() if key == "keep mean" else ()
-        about = f"{read.size}." if key == "keep mean" else read.left_out(key)
-        return Hypothesis(
-            test=rise, margin=margin, evidence=sample, words=_SUFFICIENT,
-            one_sided=True, title=title, beside=beside,
-            found=f"The circuit is not sufficient under {words}. {numbers} {about}".strip(),
-            otherwise=f"{numbers} {about}".strip(),
-        )  # fmt: skip
+            f"{read.whole(key).mean():.3f}, of a guess 0.693: a rise of {rise}; {sample.margin:.3f} would do. {about}"
+        ).strip()
+        claim = measured(title, rise, sample, _SUFFICIENT, f"The circuit is not sufficient under {words}. ", numbers)
+        return replace(claim, beside=read.faithfulness()) if key == "keep mean" else claim
 
 
 REMOVED: Final = {"remove mean": "mean ablation", "remove zero": "zero ablation",
@@ -147,32 +141,25 @@ class CircuitNecessaryAudit(CircuitAudit):
     def _left(self, read: CircuitRead, key: str) -> Hypothesis:
         words = REMOVED[key]
         if not read.asked(key):
-            return Hypothesis(
-                test=None, title=f"{self.title}: {words}", status="not_applicable", found=NO_OTHERS, alarm=False
-            )
+            return unasked(f"{self.title}: {words}", NO_OTHERS)
         loss = read.loss(key)
         half = self.settings.half
         sample = Sample((CHANCE - loss)[None, :], margins=half * (CHANCE - read.whole(key)), least=1.0 / half)
-        margin = sample.margin
-        left = sample.effect(margin=margin, name=f"left without it, {words}", unit="nats")
+        left = sample.effect(margin=sample.margin, name=f"left without it, {words}", unit="nats")
         numbers = (
             f"With the circuit ablated ({words}) the loss is {loss.mean():.3f} nats, of the whole net "
             f"{read.whole(key).mean():.3f}, of a guess {CHANCE:.3f}: {left} of {read.beyond:.3f} is left. "
             f"{read.left_out(key)}"
         ).strip()
-        return Hypothesis(
-            test=left, margin=margin, evidence=sample, words=_NECESSARY,
-            one_sided=True, title=f"{self.title}: {words}",
-            found=f"The circuit is not necessary ({words}): the rest does the task without it. {numbers}",
-            otherwise=numbers,
-        )  # fmt: skip
+        said = f"The circuit is not necessary ({words}): the rest does the task without it. "
+        return measured(f"{self.title}: {words}", left, sample, _NECESSARY, said, numbers)
 
 
 def _weights(read: CircuitRead, at: int) -> Hypothesis:
     """What one disturbance of the circuit's weights costs beyond the same on as many others."""
     title = f"Weights of the circuit: {KINDS[at]}"
     if not read.weights:
-        return Hypothesis(test=None, title=title, status="not_applicable", found=_NO_WEIGHTS, alarm=False)
+        return unasked(title, _NO_WEIGHTS)
     own, others = (read.read["disturbed"][at, place].astype(np.float64) for place in range(2))
     gap = mean_effect((own - others)[:, None], margin=_SMALL * read.beyond, name=f"{KINDS[at]}: rise in the circuit "
                       "beyond as many others", unit="nats")  # fmt: skip
@@ -273,7 +260,7 @@ class CircuitNullsAudit(CircuitAudit):
             try:
                 found.append(case.reading(trial))
             except NoAnswer as gap:
-                return Hypothesis(test=None, title=title, status=gap.status, found=gap.because, alarm=False)
+                return unasked(title, gap.because, gap.status)
         reached = [int(one["size"]) for one in found if int(one["size"])]
         target = float(found[0]["target"])
         lows = ", ".join(f"{float(one['losses'].min()):.3f}" for one in found)
@@ -342,10 +329,8 @@ class CircuitStableAudit(CircuitAudit):
         """Whether the loss is higher on held-out pairs than it is on those that the circuit was searched on."""
         title = self.titles()[0]
         if self.settings.circuit and not self.settings.searched_here:
-            return Hypothesis(
-                test=None, title=title, status="not_applicable", found=_UNKNOWN, brief=_UNKNOWN, alarm=False
-            )
-        searched, held = read.searched, read.loss(f"keep {self.settings.ablation}")
+            return replace(unasked(title, _UNKNOWN), brief=_UNKNOWN)
+        searched, held = two_sided(read.read["searched"]), read.loss(f"keep {self.settings.ablation}")
         # Other pairs, so two samples: the loss on those searched has noise of its own.
         name = "rise of the loss on held-out pairs"
         # Pairs are examples, and no few nets of a study: Welch's t alone.
@@ -372,18 +357,14 @@ class CircuitStableAudit(CircuitAudit):
         try:
             read = self.parsed(subject, case.reading(self.effects(case, subject, rephrased=True)))
         except NoAnswer as gap:
-            return Hypothesis(test=None, title=title, status="not_applicable", found=gap.because, alarm=False)
+            return unasked(title, gap.because)
         how = f"keep {self.settings.ablation}"
         sample = read.rises(how, share=self.settings.tolerance)
-        margin = sample.margin
-        rise = sample.effect(margin=margin, name="rise of the loss on rephrased pairs", unit="nats")
+        rise = sample.effect(margin=sample.margin, name="rise of the loss on rephrased pairs", unit="nats")
         numbers = f"The loss is {read.loss(how).mean():.3f} nats, of the whole net {read.own:.3f}: a rise of {rise}."
-        return Hypothesis(
-            test=rise, margin=margin, evidence=sample, words=_STABLE,
-            one_sided=True, title=title,
-            found=f"The circuit fails on prompts that say the same in other words. {numbers}",
-            otherwise=f"On prompts that say the same in other words: {numbers}",
-        )  # fmt: skip
+        fails = "The circuit fails on prompts that say the same in other words. "
+        claim = measured(title, rise, sample, _STABLE, fails, numbers)
+        return replace(claim, otherwise=f"On prompts that say the same in other words: {numbers}")
 
     def _again(self, case: Case, subject: SubjectRecord) -> Hypothesis:
         title, kept = self.titles()[2], list[NDArray[np.bool_]]()
@@ -391,12 +372,12 @@ class CircuitStableAudit(CircuitAudit):
             try:
                 found = case.reading(trial)
             except NoAnswer as gap:
-                return Hypothesis(test=None, title=title, status=gap.status, found=gap.because, alarm=False)
+                return unasked(title, gap.because, gap.status)
             if int(found["size"]):
                 kept.append(found["rank"] < int(found["size"]))
         if len(kept) < 2:
             says = f"Of {self.settings.again} searches by other seeds {len(kept)} reach the target."
-            return Hypothesis(test=None, title=title, status="inconclusive", found=says, alarm=False)
+            return unasked(title, says, "inconclusive")
         shared = [float((one & two).sum() / (one | two).sum()) for one, two in combinations(kept, 2)]
         often = np.mean(kept, axis=0)
         unit = f"share of {self.parts}"
@@ -409,6 +390,19 @@ class CircuitStableAudit(CircuitAudit):
             found=f"{len(kept)} searches by other seeds find circuits of {sizes} {self.parts}. Two of them share "
             f"{np.mean(shared):.0%} of their {self.parts}; of {once:,} that any has, {always:,} are in every one.",
         )  # fmt: skip
+
+
+def unasked(title: str, why: str, status: FindingStatus = "not_applicable") -> Hypothesis:
+    """A claim that was not tested, and why."""
+    return Hypothesis(test=None, title=title, status=status, found=why, alarm=False)
+
+
+def measured(title: str, test: Estimate, sample: Sample, words: Words, said: str, numbers: str) -> Hypothesis:
+    """A claim on losses of pairs: what is said where the effect is above the margin, and its numbers in any case."""
+    return Hypothesis(
+        test=test, margin=sample.margin, evidence=sample, words=words, one_sided=True, title=title,
+        found=f"{said}{numbers}", otherwise=numbers,
+    )  # fmt: skip
 
 
 def _pairs(count: int) -> str:

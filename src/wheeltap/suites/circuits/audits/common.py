@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal, final
+from typing import Annotated, Final, Literal, NamedTuple, final
 
 import msgspec
 import numpy as np
@@ -54,11 +54,9 @@ class CircuitRead:
     """Losses on held-out pairs, nats: mean over the two sides of each.
 
     Attributes:
-        name: Of the model.
         read: The reading's arrays.
     """
 
-    name: str
     read: Arrays
 
     def loss(self, definition: str) -> Floats:
@@ -92,15 +90,6 @@ class CircuitRead:
         if not missing:
             return ""
         return f"{missing:,} of {len(self.comparable):,} pairs are left out: no other pair is as long."
-
-    @property
-    def searched(self) -> Floats:
-        """Loss of the circuit alone on the pairs searched, by the ablation it was searched by, ``[searched pair]``."""
-        return two_sided(self.read["searched"])
-
-    def gaps(self, definition: str) -> Floats:
-        """Mean score of the right answer less that of the other one, ``[pair]``."""
-        return self.read["gap"][DEFINITIONS.index(definition)].astype(np.float64).mean(0)
 
     @property
     def own(self) -> float:
@@ -139,14 +128,15 @@ class CircuitRead:
 
         Source: Wang et al. 2022, arXiv:2211.00593, section 4; the logarithm is ours.
         """
-        whole, empty, kept = (self.gaps(name) for name in ("whole", "empty", "keep mean"))
-        losses = tuple(self.loss(name) for name in ("whole", "empty", "keep mean"))
+        names = ("whole", "empty", "keep mean")
+        gaps = [self.read["gap"][DEFINITIONS.index(name)].astype(np.float64).mean(0) for name in names]
+        losses = [self.loss(name) for name in names]
         linear = _jackknife(
-            lambda rows: _share(whole[rows].mean(), empty[rows].mean(), kept[rows].mean()), len(whole),
+            lambda rows: _share(*(float(one[rows].mean()) for one in gaps)), len(gaps[0]),
             name="faithfulness, linear: share of the score difference",
         )  # fmt: skip
         logged = _jackknife(
-            lambda rows: _share(*(float(np.log(one[rows].mean() + 1e-12)) for one in losses)), len(whole),
+            lambda rows: _share(*(float(np.log(one[rows].mean() + 1e-12)) for one in losses)), len(gaps[0]),
             name="faithfulness, logarithmic: share of the log loss",
         )  # fmt: skip
         return linear, logged
@@ -165,18 +155,14 @@ def _share(whole: float, empty: float, kept: float) -> float:
 def _jackknife(of: Statistic, count: int, *, name: str) -> Estimate:
     """A statistic of pairs with an interval from leaving out a part of them at a time."""
     rows, parts = np.arange(count), min(count, _PARTS)
-    value = float(of(rows))
+    value, method = float(of(rows)), f"jackknife over {parts} parts of the pairs" if count > 1 else "one pair"
+    found = Estimate(name=name, value=value, low=None, high=None, level=0.95, n=count, unit="share", method=method)
     if count < 2:
-        return Estimate(
-            name=name, value=value, low=None, high=None, level=0.95, n=count, unit="share", method="one pair"
-        )
+        return found
     left = np.array([of(rows[rows % parts != part]) for part in range(parts)])
     error = float(np.sqrt((parts - 1) / parts * ((left - left.mean()) ** 2).sum()))
     half = float(t_quantile(0.05, parts - 1)) * error
-    return Estimate(
-        name=name, value=value, low=value - half, high=value + half, level=0.95, n=count, unit="share",
-        method=f"jackknife over {parts} parts of the pairs",
-    )  # fmt: skip
+    return msgspec.structs.replace(found, low=value - half, high=value + half)
 
 
 _PARTS: Final = 20
@@ -225,8 +211,7 @@ class CircuitAuditSettings(CircuitSearchSettings, frozen=True, kw_only=True):
 
 
 @final
-@dataclass(frozen=True)
-class Chosen:
+class Chosen(NamedTuple):
     """The circuit that is judged.
 
     Attributes:
@@ -299,17 +284,12 @@ class CircuitAudit(Audit):
         if self.settings.circuit:
             return Chosen(self.settings.circuit, self.settings.penalty)
         found = [case.reading(trial) for trial in self.searches(case.plan, subject)]
-        if self.unable(found[0]):
-            raise NoAnswer("not_applicable", _unable(subject.name, float(found[0]["own"])))
+        _require_able(subject.name, float(found[0]["own"]))
         sizes = {at: int(one["size"]) for at, one in enumerate(found) if int(one["size"])}
         if not sizes:
             raise NoAnswer("not_applicable", _none(subject, found))
         at = min(sizes, key=lambda one: sizes[one])
         return Chosen(packed(found[at]["rank"] < sizes[at]), self.penalties[at])
-
-    def unable(self, found: Arrays) -> bool:
-        """Whether the whole net hardly does better than a guess, by a search: there is nothing to explain."""
-        return float(found["own"]) > (1.0 - ABLE) * CHANCE
 
     def effects(self, case: Case, subject: SubjectRecord, *, rephrased: bool = False) -> Trial:
         """What the circuit does.
@@ -358,9 +338,8 @@ class CircuitAudit(Audit):
         Raises:
             NoAnswer: If the whole net cannot do the task: there is nothing to explain.
         """
-        found = CircuitRead(subject.name, read)
-        if found.own > (1.0 - ABLE) * CHANCE:
-            raise NoAnswer("not_applicable", _unable(subject.name, found.own))
+        found = CircuitRead(read)
+        _require_able(subject.name, found.own)
         return found
 
     def judge(self, case: Case) -> Verdict:
@@ -390,5 +369,14 @@ def _none(subject: SubjectRecord, found: list[Arrays]) -> str:
     )
 
 
-def _unable(name: str, own: float) -> str:
-    return f"{name} cannot do the task: its own loss is {own:.3f} nats, a guess has {CHANCE:.3f}. Nothing to explain."
+def unable(own: float) -> bool:
+    """Whether a net of this loss hardly does better than a guess: there is nothing to explain."""
+    return own > (1.0 - ABLE) * CHANCE
+
+
+def _require_able(name: str, own: float) -> None:
+    if unable(own):
+        raise NoAnswer(
+            "not_applicable",
+            f"{name} cannot do the task: its own loss is {own:.3f} nats, a guess has {CHANCE:.3f}. Nothing to explain.",
+        )

@@ -1,9 +1,9 @@
 """What a report shows of a circuit beside its findings: the graph, losses with their nulls, loss against size."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -55,8 +55,7 @@ def graphs(audit: CircuitAudit, case: Case, subject: SubjectRecord) -> list[Tria
     return [case.plan.reading(subject, CIRCUIT_GRAPH.name, given)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class DefinedLoss:
+class DefinedLoss(NamedTuple):
     """The loss by one definition, in nats; the same of each null, where there are any, and what these are."""
 
     name: str
@@ -65,15 +64,22 @@ class DefinedLoss:
     beside: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Frontier:
-    """Loss against size along one search; ``size`` is that of the smallest circuit at the target, 0 for none."""
+class Search(NamedTuple):
+    """What was searched in, whether that is a null, and what was found."""
 
     name: str
     null: bool
-    sizes: tuple[int, ...]
-    losses: tuple[float, ...]
-    size: int
+    found: Arrays
+
+    @property
+    def size(self) -> int:
+        """Of the smallest circuit at the target, 0 for none."""
+        return int(self.found["size"])
+
+    @property
+    def lowest(self) -> str:
+        """Lowest loss of any circuit tried."""
+        return fixed(float(self.found["losses"].min()), 3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,24 +108,23 @@ class CircuitView:
     size: str
     graph: Arrays | None = None
     losses: tuple[DefinedLoss, ...] = ()
-    tried: tuple[Frontier, ...] = ()
+    tried: tuple[Search, ...] = ()
 
 
 def views(audit: CircuitAudit, case: Case) -> Iterator[CircuitView]:
     """Of every subject with a circuit that was read."""
     for subject in case.plan.subjects:
         try:
-            read = CircuitRead(subject.name, case.reading(audit.effects(case, subject)))
-            searched = _searched(audit, case, subject)
+            read = CircuitRead(case.reading(audit.effects(case, subject)))
+            tried = _searched(audit, case, subject)
         except NoAnswer:
             continue
-        targets = [float(found["target"]) for _, _, found in searched]
         yield CircuitView(
-            subject=subject.name, task=case.plan.task.name, target=targets[0] if targets else None, parts=audit.parts,
+            subject=subject.name, task=case.plan.task.name, parts=audit.parts, tried=tuple(tried),
+            target=float(tried[0].found["target"]) if tried else None,
             kept=int(read.read[audit.parts]), of=int(read.read[f"all_{audit.parts}"]), size=read.size,
             losses=tuple(_losses(read, audit.settings.ablation, grouped=case.groups is not None)),
-            tried=tuple(along(name, found, null=null) for name, null, found in searched),
-            graph=next((_read(case, trial) for trial in graphs(audit, case, subject)), None),
+            graph=next((answer(case, trial) for trial in graphs(audit, case, subject)), None),
         )  # fmt: skip
 
 
@@ -131,8 +136,7 @@ def section(view: CircuitView) -> Section:
     blocks.append(_frontier(view))
     if view.tried:
         found = tuple(
-            (one.name, "null" if one.null else "task", f"{one.size:,}" if one.size else "none",
-             fixed(min(one.losses), 3))
+            (one.name, "null" if one.null else "task", f"{one.size:,}" if one.size else "none", one.lowest)
             for one in view.tried
         )  # fmt: skip
         heads = ("In", "Kind", f"{view.parts.capitalize()} at the target", "Lowest loss")
@@ -142,7 +146,7 @@ def section(view: CircuitView) -> Section:
             "Loss by every definition, with nulls: mean cross-entropy of the two answers on held-out pairs, nats, with "
             "its 95 % interval over pairs (over draws, for weights)"
         )
-        rows = tuple((one.name, one.loss, _beside(one)) for one in view.losses)
+        rows = tuple((one.name, one.loss, _nulls(one)) for one in view.losses)
         blocks.append(Table(title=title, heads=("What is ablated", "Loss", "Null"), rows=rows))
     return Section(
         title=f"Circuit of {name}", says=f"{view.subject}: {view.size}; {target}a guess has {CHANCE:.3f}.",
@@ -159,30 +163,23 @@ def _losses(read: CircuitRead, by: str, *, grouped: bool) -> Iterator[DefinedLos
     Which pairs are held out is not known, so that there are no intervals where they come in groups.
     """
     parts = "unit" if read.weights else "edge"
+    rows: list[tuple[str, NDArray[Any], str, NDArray[Any]]] = []
     for name in filter(read.asked, _WORDS):
         what, _, how = name.partition(" ")
-        known = _RANDOM[what] if how == by else ""
-        random = f"random circuits of as many {parts}s" if known else ""
-        yield _row(
-            _WORDS[name].replace("every unit", f"every {parts}"),
-            read.loss(name),
-            random,
-            read.read[known] if known else (),
-            grouped=grouped,
-        )
+        random = _RANDOM[what] if how == by else ""
+        words = _WORDS[name].replace("every unit", f"every {parts}")
+        null = f"random circuits of as many {parts}s" if random else ""
+        rows.append((words, read.loss(name), null, read.read[random] if random else np.zeros(0)))
+    pairs = len(rows)
     for kind, (own, others) in zip(KINDS, read.read["disturbed"], strict=True) if read.weights else ():
-        yield _row(f"whole net, {kind} of the circuit's weights", own, "as many other weights", others, grouped=False)
+        rows.append((f"whole net, {kind} of the circuit's weights", own, "as many other weights", others))
+    for at, (name, losses, null, beside) in enumerate(rows):
+        loss = mean_effect(np.asarray(losses, dtype=np.float64)[None, :], margin=0.0, name="loss", unit="nats")
+        loss = msgspec.structs.replace(loss, low=None, high=None) if grouped and at < pairs else loss
+        yield DefinedLoss(name, loss, null, tuple(float(one) for one in beside))
 
 
-def _row(
-    name: str, losses: NDArray[Any], null: str, beside: Sequence[float] | NDArray[Any], *, grouped: bool
-) -> DefinedLoss:
-    loss = mean_effect(np.asarray(losses, dtype=np.float64)[None, :], margin=0.0, name="loss", unit="nats")
-    loss = msgspec.structs.replace(loss, low=None, high=None) if grouped else loss
-    return DefinedLoss(name=name, loss=loss, null=null, beside=tuple(float(one) for one in beside))
-
-
-def _beside(one: DefinedLoss) -> str:
+def _nulls(one: DefinedLoss) -> str:
     """What the loss is where nothing is known."""
     if not one.beside:
         return ""
@@ -193,48 +190,36 @@ def _beside(one: DefinedLoss) -> str:
 # ---- loss against size ----------------------------------------------------------------------------------------
 
 
-_Search = tuple[str, bool, Arrays]
-"""What was searched in, whether that is a null, what was found."""
-
-
-def _searched(audit: CircuitAudit, case: Case, subject: SubjectRecord) -> list[_Search]:
+def _searched(audit: CircuitAudit, case: Case, subject: SubjectRecord) -> list[Search]:
     """One search for the task, and every search in a null that has run."""
     penalty, plan, tries = audit.chosen(case, subject).penalty, case.plan, range(audit.settings.tries)
     # Of a circuit that is given, only searches by other seeds have run.
     own = (audit.search(plan, subject, penalty=penalty, seed=at) for at in range(audit.settings.again + 1))
-    found = [(plan.task.name, False, read) for trial in own if (read := _read(case, trial)) is not None][:1]
+    found = [Search(plan.task.name, False, read) for trial in own if (read := answer(case, trial)) is not None][:1]
     for null, words in NULLS.items():
         trials = (audit.search(plan, subject, penalty=penalty, null=null, seed=at) for at in tries)
-        found += [(words, True, read) for trial in trials if (read := _read(case, trial)) is not None]
+        found += [Search(words, True, read) for trial in trials if (read := answer(case, trial)) is not None]
     return found
 
 
-def _read(case: Case, trial: Trial) -> Arrays | None:
+def answer(case: Case, trial: Trial) -> Arrays | None:
+    """What was read; ``None`` where nothing was."""
     try:
         return case.reading(trial)
     except NoAnswer:
         return None
 
 
-def along(name: str, found: Arrays, *, null: bool) -> Frontier:
-    """Loss against size along a search, by what it was in, what it found, and whether that is a null."""
-    return Frontier(
-        name=name, null=null, sizes=tuple(int(one) for one in found["sizes"]),
-        losses=tuple(float(one) for one in found["losses"]), size=int(found["size"]),
-    )  # fmt: skip
-
-
 def _frontier(view: CircuitView) -> Chart:
     """Loss against size of every search, the circuit on held-out pairs, random ones of its size."""
     drawn, top = view.tried[:_MOST_LINES], _HIGHEST * CHANCE
-    series = [
-        Series(
-            name=one.name, look="null" if one.null else "points",
-            x=tuple(float(pair[0]) for pair in known), y=tuple(pair[1] for pair in known),
-        )
-        for one in drawn
-        if (known := [pair for pair in zip(one.sizes, one.losses, strict=True) if pair[1] <= top])
-    ]  # fmt: skip
+    sizes = [size for one in drawn for size in one.found["sizes"].tolist()]
+    series: list[Series] = []
+    for one in drawn:
+        size, loss = (one.found[key].astype(np.float64) for key in ("sizes", "losses"))
+        if (known := loss <= top).any():
+            x, y = tuple(size[known].tolist()), tuple(loss[known].tolist())
+            series.append(Series(name=one.name, look="null" if one.null else "points", x=x, y=y))
     own = next((one for one in view.losses if one.beside), None)
     if own is not None and own.loss.value is not None and view.kept:
         # What lies outside the axis would push the whole drawing aside.
@@ -247,13 +232,13 @@ def _frontier(view: CircuitView) -> Chart:
     said: list[str] = []
     for one in drawn:
         reached = f"reaches the target with {one.size:,} {view.parts}" if one.size else "does not reach the target"
-        said.append(f"{one.name}: {reached}, lowest loss {fixed(min(one.losses), 3)}")
+        said.append(f"{one.name}: {reached}, lowest loss {one.lowest}")
     target = "" if view.target is None else f", the target is {view.target:.3g}"
     return Chart(
         title="Loss against size", series=tuple(series),
         alt=f"Loss against {view.parts} kept; a guess has {fixed(CHANCE, 3)}{target}. {'; '.join(said)}.",
         x=Axis(title=f"{view.parts} kept", log=True, low=1.0,
-               high=float(max(2, view.kept, *(size for one in drawn for size in one.sizes)))),
+               high=float(max(2, view.kept, *sizes))),
         y=Axis(title="loss (nats)", low=0.0, high=top),
         levels=((CHANCE, "a guess"), *(() if view.target is None else ((view.target, "target"),))),
         note="Lines: on pairs searched; dashed: where no circuit should be found. Diamond: the circuit on held-out "
@@ -275,10 +260,11 @@ def _graph(view: CircuitView, read: Arrays) -> list[Block]:
     drawn = [at for at in range(len(read["unit"])) if len(read["unit"]) <= _MOST_UNITS or at in ends]
     place = {at: number for number, at in enumerate(drawn)}
     owner, unit = ([int(one) for one in read[key]] for key in ("site", "unit"))
+    head = " head" if edges else ""
     nodes = tuple(
-        Node(row=owner[at], name=_name(sites[owner[at]], unit[at], edges=edges), center=float(read["mean"][at]),
-             spread=float(read["spread"][at]), values=tuple(map(float, held[:, at])))
-        for at in drawn
+        Node(row=row, name=name if edges and not name.startswith("attention") else f"{name}{head} {unit[at]}",
+             center=float(read["mean"][at]), spread=float(read["spread"][at]), values=tuple(map(float, held[:, at])))
+        for at, row, name in ((at, owner[at], sites[owner[at]]) for at in drawn)
     )  # fmt: skip
     links = tuple(
         Link(source=place[int(source)], target=place[int(target)], weight=float(weight))
@@ -314,12 +300,6 @@ def _graph(view: CircuitView, read: Arrays) -> list[Block]:
         graph,
         Table(title=f"{'Components' if edges else 'Units'} in numbers", heads=heads, rows=rows, place="folded"),
     ]
-
-
-def _name(site: str, unit: int, *, edges: bool) -> str:
-    if edges:
-        return f"{site} head {unit}" if site.startswith("attention") else site
-    return f"{site} {unit}"
 
 
 def _examples(read: Arrays) -> Iterator[View]:

@@ -97,12 +97,6 @@ class PythonTokenizer:
         return self.start(text)
 
 
-def half(words: Sequence[str], *, second: bool) -> Sequence[str]:
-    """The first or the second half."""
-    middle = len(words) // 2
-    return words[middle:] if second else words[:middle]
-
-
 Picked = TypeVar("Picked")
 
 _BLOCK: Final = 4096
@@ -121,7 +115,7 @@ class PythonDraw:
     def __init__(self, rng: np.random.Generator, *, second: bool | None = None) -> None:
         self._rng, self._held = rng, list[float]()
         self.names, self.functions, self.words = (
-            tuple(kind) if second is None else tuple(half(kind, second=second))
+            kind if second is None else kind[len(kind) // 2 :] if second else kind[: len(kind) // 2]
             for kind in (VARIABLES, FUNCTIONS, WORDS)
         )
 
@@ -279,9 +273,8 @@ IDIOMS: Final[Mapping[str, Callable[[PythonDraw], Idiom]]] = {
 }
 
 
-Variant = Literal["plain", "rephrased", "inverted", "irrelevant"]
+Variant = Literal["plain", "rephrased", "irrelevant"]
 Split = Literal["train", "test"]
-_Both = tuple[list[list[str]], tuple[str, str]]
 
 NAMES: Final = tuple(IDIOMS)
 
@@ -309,8 +302,8 @@ def pairs(
         seed: Of what is drawn.
         count: How many.
         variant: ``plain``; ``rephrased``: the same rule with other names, words and lines before, one of which is of
-            the same idiom; ``inverted``: the plain pairs with their answers swapped; ``irrelevant``: the answer
-            follows from whether the number of the first name is even, and the contexts differ in this name alone.
+            the same idiom; ``irrelevant``: the answer follows from whether the number of the first name is even, and
+            the contexts differ in this name alone.
         split: Lines before the idiom are of one split alone: no pair is in both, whatever the seeds.
         places: Tokens of each context.
 
@@ -320,48 +313,44 @@ def pairs(
     """
     if name not in IDIOMS:
         raise UnknownName("task on Python-like lines", name, NAMES)
-    rephrased, rng = variant == "rephrased", seeds.generator(seed, "python pairs", name, split)
-    drawn = _Drawn(name, PythonDraw(rng, second=rephrased), rephrased)
+    rephrased = variant == "rephrased"
+    draw = PythonDraw(seeds.generator(seed, "python pairs", name, split), second=rephrased)
     contexts, ends, seen = list[list[list[str]]](), list[tuple[str, str]](), set[tuple[str, ...]]()
     for _ in range(count * TRIES):
         if len(contexts) == count:
             break
-        found = drawn.lines(places, split=split)
+        found = _lines(name, draw, places, split, rephrased=rephrased)
         if found is None:
             continue
-        make = _irrelevant if variant == "irrelevant" else _plain
-        both, follow = make(*found, len(contexts), drawn.draw)
+        before, idiom = found
+        number = len(contexts)
+        if variant == "irrelevant":
+            both, follow = _irrelevant(before, idiom, number, draw)
+        else:
+            both = [before + idiom.context(end) for end in (number % 2, 1 - number % 2)]
+            follow = idiom.ends[number % 2], idiom.ends[1 - number % 2]
         known = [tuple(context) for context in both]
         if seen.isdisjoint(known):
             seen.update(known)
             contexts.append(both)
-            ends.append((follow[1], follow[0]) if variant == "inverted" else follow)
+            ends.append(follow)
     else:
-        raise _too_few(len(contexts), count, name, places)
+        raise UsageError(
+            "There are not so many pairs of this length.",
+            where=f"task {name} on Python-like lines",
+            expected=f"{count} pairs of {places} tokens",
+            got=f"{len(contexts)} after {count * TRIES} draws",
+            do="Ask for fewer pairs, or for more places.",
+        )
     tokens = torch.tensor([[encode(context) for context in both] for both in contexts])
     follow = torch.tensor([encode(pair) for pair in ends])
     return PairBatch(tokens[:, 0], tokens[:, 1], follow[:, 0], follow[:, 1])
 
 
-def _too_few(found: int, count: int, name: str, places: int) -> UsageError:
-    return UsageError(
-        "There are not so many pairs of this length.",
-        where=f"task {name} on Python-like lines",
-        expected=f"{count} pairs of {places} tokens",
-        got=f"{found} after {count * TRIES} draws",
-        do="Ask for fewer pairs, or for more places.",
-    )
-
-
-def _plain(before: list[str], idiom: Idiom, number: int, draw: PythonDraw) -> _Both:
-    """Both contexts, and what follows either."""
-    del draw  # the idiom decides
-    end = number % 2
-    return [before + idiom.context(end), before + idiom.context(1 - end)], (idiom.ends[end], idiom.ends[1 - end])
-
-
-def _irrelevant(before: list[str], idiom: Idiom, number: int, draw: PythonDraw) -> _Both:
-    """The same where the first name decides: what the idiom is about stays as it is, either way as often."""
+def _irrelevant(
+    before: list[str], idiom: Idiom, number: int, draw: PythonDraw
+) -> tuple[list[list[str]], tuple[str, str]]:
+    """Contexts where the first name decides, and what follows either: what the idiom is about stays as it is."""
     label, at = number % 2, _first_name(before)
     whole = before + idiom.context(number // 2 % 2)
     names = [draw.pick([name for name in draw.names if VARIABLES.index(name) % 2 == odd]) for odd in (label, 1 - label)]
@@ -372,41 +361,31 @@ def _first_name(tokens: list[str]) -> int:
     return next(at for at, token in enumerate(tokens) if token in VARIABLES)
 
 
-@final
-@dataclass(frozen=True)
-class _Drawn:
-    """Lines before an idiom, and the idiom."""
+def _lines(
+    name: str, draw: PythonDraw, places: int, split: Split, *, rephrased: bool
+) -> tuple[list[str], Idiom] | None:
+    """Lines before an idiom, a plain one first, and the idiom: together ``places`` tokens, of this split.
 
-    name: str
-    draw: PythonDraw
-    rephrased: bool = False
-
-    def lines(self, places: int, *, split: Split) -> tuple[list[str], Idiom] | None:
-        """Together ``places`` tokens, of this split; ``None`` where those drawn are others."""
-        idiom = IDIOMS[self.name](self.draw)
-        before = self._before(places - len(idiom.context(0)))
-        # Without the first name: the nonsense variant replaces it, and no pair may change its split so.
-        if not before or zlib.crc32(" ".join(_without_name(before)).encode()) % 2 != (split == "test"):
-            return None
-        return before, idiom
-
-    def _before(self, room: int) -> list[str]:
-        """Whole lines, a plain one first, with ``room`` tokens; none where those drawn have more."""
-        forms = REPHRASED if self.rephrased else PLAIN
-        others = [other for name, other in IDIOMS.items() if name != self.name]
-        first, lines = simple(self.draw, forms), list[list[str]]()
-        if self.rephrased:
-            lines.append(IDIOMS[self.name](self.draw).line(self.draw.below(2)))
-        while (left := room - len(first) - sum(map(len, lines))) > 0:
-            other = self.draw.chance(OTHER)
-            line = self.draw.pick(others)(self.draw).line(self.draw.below(2)) if other else simple(self.draw, forms)
-            lines.insert(self.draw.below(len(lines) + 1), line)
-        return [] if left else [*first, *(token for line in lines for token in line)]
-
-
-def _without_name(tokens: list[str]) -> list[str]:
-    at = _first_name(tokens)
-    return tokens[:at] + tokens[at + 1 :]
+    ``None`` where those drawn are others.
+    """
+    idiom = IDIOMS[name](draw)
+    room, forms = places - len(idiom.context(0)), REPHRASED if rephrased else PLAIN
+    others = [other for task, other in IDIOMS.items() if task != name]
+    first, lines = simple(draw, forms), list[list[str]]()
+    if rephrased:
+        lines.append(IDIOMS[name](draw).line(draw.below(2)))
+    while (left := room - len(first) - sum(map(len, lines))) > 0:
+        other = draw.chance(OTHER)
+        line = draw.pick(others)(draw).line(draw.below(2)) if other else simple(draw, forms)
+        lines.insert(draw.below(len(lines) + 1), line)
+    if left:
+        return None
+    before = [*first, *(token for line in lines for token in line)]
+    # Without the first name: the nonsense variant replaces it, and no pair may change its split so.
+    at = _first_name(before)
+    if zlib.crc32(" ".join(before[:at] + before[at + 1 :]).encode()) % 2 != (split == "test"):
+        return None
+    return before, idiom
 
 
 CORPUS_PLACES: Final = 48

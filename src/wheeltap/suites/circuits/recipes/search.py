@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal, cast, final
 
 import msgspec
@@ -198,7 +198,10 @@ class CircuitSearch(Reading):
         )
         ranked = (self._units if how.method == "masks" else self._edges)(subject, model, task, root=root, seed=seed)
         with torch.no_grad():
-            found = _found(ranked, target=how.target or _aim(ranked.whole, share=how.recovered))
+            target = how.target
+            if not target:  # the loss of what does a share of what the whole net does beyond chance
+                target = max(EASY, CHANCE - how.recovered * (CHANCE - mean_loss(ranked.whole.gaps(None))))
+            found = ranked.found(target)
             held = ranked.sides[1]
             if not seed and how.null == "none" and isinstance(held, EdgePairs):
                 found |= _accounted(held, ranked.scores)
@@ -262,35 +265,6 @@ def drawn_again(model: nn.Module, *, seed: int) -> nn.Module:
     return other
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class _Ranked:
-    """Units or edges in the order in which circuits take them up.
-
-    Attributes:
-        rank: Place of each, the best from 0, ``[part]``.
-        scores: What they are ranked by, ``[part]``.
-        above: How many the method itself would keep.
-        sides: Pairs that are searched on, pairs that are held out.
-        whole: Those that are searched on, asked of the model itself: also where the search is in a null.
-        edges: Weights between some units, or how many edges some are.
-        graph: Of edges; ``None`` of units.
-    """
-
-    rank: NDArray[np.int64]
-    scores: NDArray[np.float64]
-    above: int
-    sides: Sequence[PairRunner]
-    whole: PairRunner
-    edges: Callable[[Kept], int]
-    graph: EdgeGraph | None = None
-
-    @property
-    def scanned(self) -> int:
-        """Sizes that are tried first."""
-        return SCANNED if self.graph is None else SCANNED_EDGES
-
-
 def _accounted(held: EdgePairs, scores: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
     """How much of the model circuits of MIB's sizes account for; nothing where both sides get the same answer.
 
@@ -317,45 +291,55 @@ def _places(values: NDArray[Any]) -> NDArray[np.int64]:
     return np.argsort(np.argsort(-values, kind="stable"), kind="stable")
 
 
-def _aim(whole: PairRunner, *, share: float) -> float:
-    """The loss of what does a share of what the whole net does beyond chance on pairs that are searched on."""
-    return max(EASY, CHANCE - share * (CHANCE - mean_loss(whole.gaps(None))))
-
-
-def _found(ranked: _Ranked, *, target: float) -> dict[str, NDArray[Any]]:
-    """Every array of the reading."""
-    scan, above, total = _Scan(ranked), ranked.above, len(ranked.rank)
-    size = scan.smallest(target, lambda searched: float(two_sided(searched).mean()), known=above)
-    scaled = scan.smallest(target, lambda searched: float(two_sided(_scaled(searched)(searched)).mean()), known=above)
-    device = ranked.sides[1].device
-    whole, none = (mean_loss(ranked.sides[1].gaps(mask)) for mask in (None, torch.zeros(total, device=device)))
-    tried = sorted(scan.gaps)
-    decoder = {} if ranked.graph is None else {"decoder": ranked.graph.numbers}
-    return decoder | {
-        "rank": ranked.rank, "score": ranked.scores, "above": np.array(above),
-        "size": np.array(size), "edges": np.array(scan.edges(size)), "edges_above": np.array(scan.edges(above)),
-        "loss": np.array(scan.held(size)), "loss_above": np.array(scan.held(above)),
-        "calibrated": np.array(scan.held(scaled, scaled=True)), "calibrated_size": np.array(scaled),
-        "calibrated_edges": np.array(scan.edges(scaled)),
-        "own": np.array(whole), "empty": np.array(none), "sizes": np.array(tried),
-        "losses": np.array([mean_loss(scan.gaps[one]) for one in tried]),
-        "weights": np.array(scan.edges(total)), "target": np.array(target),
-    }  # fmt: skip
-
-
 @final
-class _Scan:
-    """Circuits of the first parts by rank: their score gaps on the pairs searched, each computed once."""
+@dataclass(frozen=True, eq=False)
+class _Ranked:
+    """Units or edges in the order in which circuits take them up.
 
-    def __init__(self, ranked: _Ranked) -> None:
-        self.ranked, self.rank = ranked, ranked.rank
-        self.gaps: dict[int, Tensor] = {}
+    Attributes:
+        rank: Place of each, the best from 0, ``[part]``.
+        scores: What they are ranked by, ``[part]``.
+        above: How many the method itself would keep.
+        sides: Pairs that are searched on, pairs that are held out.
+        whole: Those that are searched on, asked of the model itself: also where the search is in a null.
+        weights: Weights between some units, or how many edges some are.
+        graph: Of edges; ``None`` of units.
+        gaps: Score gaps on the pairs searched of the circuit of the first parts by rank, by their number.
+    """
 
-    def smallest(self, target: float, loss: Callable[[Tensor], float], *, known: int) -> int:
+    rank: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    above: int
+    sides: Sequence[PairRunner]
+    whole: PairRunner
+    weights: Callable[[Kept], int]
+    graph: EdgeGraph | None = None
+    gaps: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
+
+    def found(self, target: float) -> dict[str, NDArray[Any]]:
+        """Every array of the reading."""
+        above, total, held = self.above, len(self.rank), self.sides[1]
+        size = self._smallest(target, lambda searched: float(two_sided(searched).mean()))
+        scaled = self._smallest(target, lambda searched: float(two_sided(_scaled(searched)(searched)).mean()))
+        whole, none = (mean_loss(held.gaps(mask)) for mask in (None, torch.zeros(total, device=held.device)))
+        tried = sorted(self.gaps)
+        decoder = {} if self.graph is None else {"decoder": self.graph.numbers}
+        return decoder | {
+            "rank": self.rank, "score": self.scores, "above": np.array(above),
+            "size": np.array(size), "edges": np.array(self._edges(size)), "edges_above": np.array(self._edges(above)),
+            "loss": np.array(self._held(size)), "loss_above": np.array(self._held(above)),
+            "calibrated": np.array(self._held(scaled, scaled=True)), "calibrated_size": np.array(scaled),
+            "calibrated_edges": np.array(self._edges(scaled)),
+            "own": np.array(whole), "empty": np.array(none), "sizes": np.array(tried),
+            "losses": np.array([mean_loss(self.gaps[one]) for one in tried]),
+            "weights": np.array(self._edges(total)), "target": np.array(target),
+        }  # fmt: skip
+
+    def _smallest(self, target: float, loss: Callable[[Tensor], float]) -> int:
         """The fewest parts whose loss is at most the target; 0 where there are none."""
-        total = len(self.rank)
-        points = sorted({int(size) for size in np.geomspace(1, total, self.ranked.scanned).round()} | {max(known, 1)})
-        enough = [size for size in points if loss(self._of(size)) <= target]
+        scanned = SCANNED if self.graph is None else SCANNED_EDGES
+        points = {int(size) for size in np.geomspace(1, len(self.rank), scanned).round()} | {max(self.above, 1)}
+        enough = [size for size in sorted(points) if loss(self._of(size)) <= target]
         if not enough:
             return 0
         high = enough[0]
@@ -369,21 +353,22 @@ class _Scan:
 
     def _of(self, size: int) -> Tensor:
         if size not in self.gaps:
-            self.gaps[size] = self.ranked.sides[0].gaps(self._mask(size)).cpu()
+            self.gaps[size] = self._alone(size, self.sides[0])
         return self.gaps[size]
 
-    def _mask(self, size: int) -> Tensor:
-        return to_tensor((self.rank < size).astype(np.float32)).to(self.ranked.sides[0].device)
+    def _alone(self, size: int, pairs: PairRunner) -> Tensor:
+        """Score gaps of the circuit of so many parts on some pairs."""
+        return pairs.gaps(to_tensor((self.rank < size).astype(np.float32)).to(pairs.device)).cpu()
 
-    def edges(self, size: int) -> int:
+    def _edges(self, size: int) -> int:
         """Weights between the units of a circuit, or its edges."""
-        return self.ranked.edges(self.rank < size) if size else 0
+        return self.weights(self.rank < size) if size else 0
 
-    def held(self, size: int, *, scaled: bool = False) -> float:
+    def _held(self, size: int, *, scaled: bool = False) -> float:
         """Loss on pairs that were held out; chance where there is no circuit."""
         if not size:
             return CHANCE
-        gaps = self.ranked.sides[1].gaps(self._mask(size)).cpu()
+        gaps = self._alone(size, self.sides[1])
         return float(two_sided(_scaled(self._of(size))(gaps) if scaled else gaps).mean())
 
 

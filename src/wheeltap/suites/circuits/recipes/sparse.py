@@ -1,6 +1,5 @@
 """Transformers with sparse weights and their dense twins: trained on a generated corpus, or from a model at hand."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -317,20 +316,15 @@ class SparsifiedModel(LocalRecipe):
         return sparse_fit(model, lesson, how, held=rest, seed=seeds.derive(seed, self.name, "order"))
 
 
-def sparsify(  # noqa: PLR0913 - a door: each is a choice of its own
+def sparsify(
     module: Net,
     data: Any,
     *,
-    share: float = 0.05,
-    embedding_share: float | None = None,
-    steps: int = 1800,
-    batch: int = 20,
-    rate: float = 2e-2,
-    settings: Mapping[str, Scalar] | None = None,
     places: int = 48,
     seed: int = 0,
     folder: str | Path | None = None,
     watch: Watch | None = None,
+    **settings: Scalar,
 ) -> Net:
     """A copy of a causal language model, trained on with fewer and fewer weights that are not 0.
 
@@ -340,51 +334,30 @@ def sparsify(  # noqa: PLR0913 - a door: each is a choice of its own
         module: Called with tokens ``[sequence, place]``, gives scores ``[sequence, place, token]`` or an object with
             ``.logits``. It is left as it is; where it is, the copy is trained.
         data: Tokens: integers ``[sequence, place]``, or one row ``[place]`` that is cut into sequences.
-        share: Of each matrix, weights that are not 0 in the end; 1 for a dense twin.
-        embedding_share: The same of embeddings and of the matrix that gives scores; the root of ``share`` by default.
-        steps: Batches in all.
-        batch: Sequences per step.
-        rate: Largest step size.
-        settings: Others of ``SparsifiedSettings``.
         places: Tokens of a sequence where ``data`` is one row.
         seed: Of the order of the sequences, and of which are held out.
-        folder: Where its state and the result are kept: an interrupted call is resumed by the same call.
+        folder: Where its state and the result are kept: an interrupted call is resumed by the same call. Nothing is
+            where not all of the model could be read: another one could have the same key.
         watch: Called with the steps taken, and those in all.
+        settings: ``share``, ``steps``, ``batch``, ``rate`` and all others of ``SparsifiedSettings``;
+            ``embedding_share`` is the root of ``share`` where it is not said.
 
     Raises:
         DataError: If there are no two sequences of two tokens, or tokens that the model does not know.
         ModelError: If the model does not score each next token, reads later tokens, or training diverged.
         UsageError: If a setting cannot be used.
     """
-    how = {
-        "share": share, "embedding_share": math.sqrt(share) if embedding_share is None else embedding_share,
-        "steps": steps, "batch": batch, "rate": rate, **(settings or {}),
-    }  # fmt: skip
-    made = sparsified(module, sequences(data, places=places), how, seed=seed, folder=folder, watch=watch)
+    made = sparsified(module, sequences(data, places=places), settings, seed=seed, folder=folder, watch=watch)
     return cast("Net", made.done(_WHERE))
 
 
 def sparsified(
-    module: nn.Module,
-    tokens: Tensor,
-    settings: Mapping[str, Scalar],
-    *,
-    seed: int = 0,
-    folder: str | Path | None = None,
-    watch: Watch | None = None,
-) -> Artifact:
-    """As ``sparsify``, with what was recorded: ``validation`` and ``nonzero`` (see ``HeldOutLoss``).
-
-    Args:
-        module: A causal language model.
-        tokens: ``[sequence, place]``.
-        settings: Of ``SparsifiedSettings``.
-        seed: Of the order of the sequences, and of which are held out.
-        folder: Where its state and the result are kept. Nothing is where not all of the model could be read: another
-            one could have the same key.
-        watch: Called with the steps taken, and those in all.
-    """
-    recipe, task = SparsifiedModel(dict(settings)), Task(tokens[:, :-1], tokens[:, -1], name="sequences")
+    module: nn.Module, tokens: Tensor, settings: Mapping[str, Scalar], *, seed: int = 0,
+    folder: str | Path | None = None, watch: Watch | None = None,
+) -> Artifact:  # fmt: skip
+    """As ``sparsify``, with what was recorded: ``validation`` and ``nonzero`` (see ``HeldOutLoss``)."""
+    settings = {"embedding_share": float(settings.get("share", SparsifiedSettings().share)) ** 0.5, **settings}
+    recipe, task = SparsifiedModel(settings), Task(tokens[:, :-1], tokens[:, -1], name="sequences")
     of, known = named(module)
     spec = specified(SparsifiedModel, settings, seed=seed, of=(of,), data=task.digest)
     given = Given(spec, (module,), task, next(module.parameters()).device)
