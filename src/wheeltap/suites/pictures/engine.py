@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from math import isqrt
-from typing import Any, Final, cast, final
+from typing import Any, Final, NamedTuple, cast, final
 
 import numpy as np
 import torch
@@ -412,8 +412,7 @@ def _size(change: Tensor) -> float:
 
 
 @final
-@dataclass(frozen=True)
-class Number:
+class Number(NamedTuple):
     """A number of one net.
 
     Attributes:
@@ -463,14 +462,10 @@ class Sight:
                 expected="a Task whose inputs are the pixels of a square: x, y, distance and 1, row by row",
                 got=f"{type(task).__name__} of {len(task.targets)} examples",
             )
-        groups = task.annotations.behaviors
-        regions = None
-        if groups is not None:
-            owner = groups.numpy()
-            regions = cast("NDArray[np.bool_]", owner == np.unique(owner)[:, None])
-        if folds:
-            return cls(size, *turned(size, folds), regions)
-        return cls(size, None, task.annotations.symmetry, regions)
+        owner = None if task.annotations.behaviors is None else task.annotations.behaviors.numpy()
+        regions = None if owner is None else cast("NDArray[np.bool_]", owner == np.unique(owner)[:, None])
+        points, symmetry = turned(size, folds) if folds else (None, task.annotations.symmetry)
+        return cls(size, points, symmetry, regions)
 
     @cached_property
     def inputs(self) -> Float[Tensor, "point 4"]:
@@ -501,25 +496,24 @@ def swept(net: Cppn, sight: Sight, how: MovedSettings, *, root: int) -> Sweep:
 
 
 def _responses(net: Cppn, sight: Sight, how: NumbersSettings, root: int) -> dict[str, Number]:
-    found: dict[str, Number] = {}
+    sampled: dict[str, tuple[Sweep, ClusterMean]] = {}
     level = swept(net, sight, how, root=root)
     if sight.symmetry is not None:
-        found |= _sampled("response_symmetry", level, level.symmetry)
-        rng = seeds.generator(root, "fer", "directions")
-        moves = random_directions(net, how.directions, rng=rng)
+        sampled["response_symmetry"] = level, level.symmetry
+        moves = random_directions(net, how.directions, rng=seeds.generator(root, "fer", "directions"))
         picture = Evaluation(net, sight.inputs, symmetry=sight.symmetry)
         along = at_equal_effect(picture, moves, effect=how.effect)
-        found |= _sampled("direction_symmetry", along, along.symmetry)
+        sampled["direction_symmetry"] = along, along.symmetry
     if sight.regions is not None:
         if not sight.on_square:
             level = swept(net, Sight(sight.size, regions=sight.regions), how, root=root)
-        found |= _sampled("regions", level, level.regions)
-    return found
-
-
-def _sampled(key: str, level: Sweep, mean: ClusterMean) -> dict[str, Number]:
-    """Nothing where fewer than two reached the effect: of a single one the spread is unknown."""
-    return {} if mean.clusters < 2 else {key: Number(mean.value, mean.se, mean.clusters, level.unreached)}
+        sampled["regions"] = level, level.regions
+    # Nothing where fewer than two reached the effect: of a single one the spread is unknown.
+    return {
+        key: Number(mean.value, mean.se, mean.clusters, sweep.unreached)
+        for key, (sweep, mean) in sampled.items()
+        if mean.clusters > 1
+    }
 
 
 def _maps(net: Cppn, sight: Sight) -> dict[str, Number]:
@@ -559,8 +553,7 @@ def _noise(net: Cppn, sight: Sight, how: NumbersSettings, root: int) -> dict[str
     with torch.no_grad():
         target = net(sight.inputs)
     task = Task(sight.inputs, target, measure=measure.squared_error, batch=len(target))
-    if sight.symmetry is not None:
-        task = task.with_symmetry(sight.symmetry)
+    task = task if sight.symmetry is None else task.with_symmetry(sight.symmetry)
     try:
         dose, share = noise_responses(Subject(net), task, "function", effect=how.effect, draws=how.draws, root=root)
     except ModelError:  # too few points for the layers' moments

@@ -60,20 +60,6 @@ class GenomeLink:
 
 
 @final
-@dataclass(frozen=True)
-class _Place:
-    """Where a node is in the layered net.
-
-    Attributes:
-        level: Longest path from an input.
-        last: Highest level at which it is still held.
-    """
-
-    level: int
-    last: int
-
-
-@final
 class Genome:
     """A CPPN as a graph.
 
@@ -92,6 +78,10 @@ class Genome:
         self.name, self.nodes, self.links = name, tuple(nodes), tuple(links)
         self._node = {node.key: node for node in self.nodes}
         self._require_sound()
+        self._inputs, self._outputs = (
+            [next(node.key for node in self.nodes if node.kind == kind and node.label == name) for name in names]
+            for kind, names in (("in", INPUTS), ("out", OUTPUTS))
+        )
         self._into: dict[Key, list[GenomeLink]] = {node.key: [] for node in self.nodes}
         for link in self.links:
             self._into[link.target].append(link)
@@ -124,9 +114,6 @@ class Genome:
     def _wrong(self, expected: str, got: str) -> DataError:
         return DataError("The genome is not a valid network.", where=self.name, expected=expected, got=got)
 
-    def _labelled(self, names: Sequence[str], kind: str) -> list[Key]:
-        return [next(n.key for n in self.nodes if n.kind == kind and n.label == name) for name in names]
-
     def _require_acyclic(self) -> None:
         """Takes away nodes that nothing left leads into, until none is left: on a cycle, some stay."""
         waiting = {key: len(into) for key, into in self._into.items()}
@@ -150,9 +137,9 @@ class Genome:
         Depth first from hue, saturation and brightness, along incoming links in file order: this fixes the place of
         every unit, and with it the ids of the published weights.
         """
-        order: list[Key] = self._labelled(INPUTS, "in")
+        order: list[Key] = [*self._inputs]
         done = set(order)
-        stack = [(root, 0) for root in reversed(self._labelled(OUTPUTS, "out"))]
+        stack = [(root, 0) for root in reversed(self._outputs)]
         while stack:
             key, at = stack.pop()
             if key in done:
@@ -166,19 +153,17 @@ class Genome:
         return tuple(order)
 
     @cached_property
-    def _places(self) -> dict[Key, _Place]:
-        level: dict[Key, int] = {}
-        for key in self.order:
-            level[key] = 1 + max((level[link.source] for link in self._into[key]), default=0)
-            if self._node[key].kind == "in":
-                level[key] = 0
-        top = max(level.values())
-        last = dict(level)
+    def _levels(self) -> dict[Key, range]:
+        """Levels at which each node is held: from its longest path from an input on, as long as something reads it."""
+        first = dict.fromkeys(self._inputs, 0)
+        for key in self.order[len(INPUTS) :]:
+            first[key] = 1 + max((first[link.source] for link in self._into[key]), default=0)
+        last = dict(first)
         for key in self.order:
             for link in self._into[key]:
-                last[link.source] = max(last[link.source], level[key] - 1)
-        last |= dict.fromkeys(self._labelled(OUTPUTS, "out"), top)
-        return {key: _Place(level[key], last[key]) for key in self.order}
+                last[link.source] = max(last[link.source], first[key] - 1)
+        last |= dict.fromkeys(self._outputs, max(first.values()))
+        return {key: range(first[key], last[key] + 1) for key in self.order}
 
     def evaluate(self, inputs: Float[Tensor, "pixel 4"]) -> Float[Tensor, "pixel 3"]:
         """Hue, saturation and brightness at each pixel, node by node, in double precision.
@@ -186,13 +171,13 @@ class Genome:
         The layered net is checked against it.
         """
         inputs = inputs.double()
-        values: dict[Key, Tensor] = {key: inputs[:, at] for at, key in enumerate(self._labelled(INPUTS, "in"))}
+        values: dict[Key, Tensor] = {key: inputs[:, at] for at, key in enumerate(self._inputs)}
         for key in self.order[len(INPUTS) :]:
             total = torch.zeros_like(inputs[:, 0])
             for link in self._into[key]:
                 total = total + link.weight * values[link.source]
             values[key] = activation(self._node[key].activation)(total)
-        return torch.stack([values[key] for key in self._labelled(OUTPUTS, "out")], 1)
+        return torch.stack([values[key] for key in self._outputs], 1)
 
     def render(self, size: int) -> NDArray[np.float32]:
         """The picture, ``[row, column, 3]``: red, green and blue from 0 to 1."""
@@ -207,12 +192,24 @@ class Genome:
         Raises:
             UsageError: If the net would be too large.
         """
-        return Cppn.of(self._layout, self._kernels())
+        layout, units = self._laid_out
+        kernels = [np.zeros(shape) for shape in layout.shapes]
+        for level in range(1, layout.layers + 1):
+            below, here = units[level - 1 : level + 1]
+            for key, unit in here.items():
+                if self._levels[key].start < level:
+                    kernels[level - 1][below[key], unit] = 1.0
+                    continue
+                for link in self._into[key]:
+                    kernels[level - 1][below[link.source], unit] += link.weight
+        for at, key in enumerate(self._outputs):
+            kernels[-1][units[-1][key], at] = 1.0
+        return Cppn.of(layout, [kernel.astype(np.float32) for kernel in kernels])
 
     @cached_property
-    def _slots(self) -> list[dict[Key, tuple[str, int]]]:
-        """For each level, the block of every node held there and its place in it."""
-        top = max(place.level for place in self._places.values())
+    def _laid_out(self) -> tuple[Layout, list[dict[Key, int]]]:
+        """The layout, and the unit of every node held at each level; of the inputs, their own places."""
+        top = max(held.start for held in self._levels.values())
         if top > MOST_LAYERS:
             raise UsageError(
                 "The genome is too deep for a layered net.",
@@ -220,55 +217,29 @@ class Genome:
                 expected=f"at most {MOST_LAYERS} links from an input to an output",
                 got=f"{top:,}",
             )
-        levels: list[dict[Key, tuple[str, int]]] = []
+        slots: list[dict[Key, tuple[str, int]]] = []
+        sizes: dict[str, int] = {}
         for level in range(top + 1):
             counts: dict[str, int] = {}
-            slots: dict[Key, tuple[str, int]] = {}
+            slots.append({})
             for key in self.order:
-                place = self._places[key]
-                if place.level <= level <= place.last:
-                    new = place.level == level and level > 0
-                    block = self._node[key].activation if new else CACHE
-                    slots[key] = (block, counts.get(block, 0))
+                held = self._levels[key]
+                if level in held:
+                    block = self._node[key].activation if 0 < level == held.start else CACHE
+                    slots[-1][key] = (block, counts.get(block, 0))
                     counts[block] = counts.get(block, 0) + 1
-            levels.append(slots)
-        return levels
-
-    @cached_property
-    def _layout(self) -> Layout:
-        sizes: dict[str, int] = {}
-        for slots in self._slots:
-            for block, at in slots.values():
-                sizes[block] = max(sizes.get(block, 0), at + 1)
-        return Layout(len(self._slots) - 1, tuple(sorted(sizes.items())))
-
-    def _units(self, level: int) -> dict[Key, int]:
-        """Unit of every node held at a level; of the inputs, their own places."""
-        if level == 0:
-            return {key: at for at, key in enumerate(self._labelled(INPUTS, "in"))}
-        starts = {name: start for name, start, _ in self._layout.spans}
-        return {key: starts[block] + at for key, (block, at) in self._slots[level].items()}
-
-    def _kernels(self) -> list[NDArray[np.float32]]:
-        kernels = [np.zeros(shape) for shape in self._layout.shapes]
-        for level in range(1, self._layout.layers + 1):
-            below, here = self._units(level - 1), self._units(level)
-            for key, unit in here.items():
-                if self._places[key].level < level:
-                    kernels[level - 1][below[key], unit] = 1.0
-                for link in self._into[key] if self._places[key].level == level else ():
-                    kernels[level - 1][below[link.source], unit] += link.weight
-        top = self._units(self._layout.layers)
-        for at, key in enumerate(self._labelled(OUTPUTS, "out")):
-            kernels[-1][top[key], at] = 1.0
-        return [kernel.astype(np.float32) for kernel in kernels]
+            sizes |= {block: max(sizes.get(block, 0), count) for block, count in counts.items()}
+        layout = Layout(top, tuple(sorted(sizes.items())))
+        starts = {name: start for name, start, _ in layout.spans}
+        units = [{key: starts[block] + at for key, (block, at) in held.items()} for held in slots]
+        return layout, [{key: at for at, key in enumerate(self._inputs)}, *units[1:]]
 
     def factors(self) -> Mapping[int, str]:
         """Published id in the layered net of every named link, with its name."""
         found: dict[int, str] = {}
         for link in self.links:
-            if link.name and link.target in self._places:
-                level = self._places[link.target].level
-                source, target = self._units(level - 1)[link.source], self._units(level)[link.target]
-                found[self._layout.flat_id(level - 1, source, target)] = link.name
+            if link.name and link.target in self._levels:
+                (layout, units), level = self._laid_out, self._levels[link.target].start
+                source, target = units[level - 1][link.source], units[level][link.target]
+                found[layout.flat_id(level - 1, source, target)] = link.name
         return found

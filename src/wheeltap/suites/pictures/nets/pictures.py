@@ -327,19 +327,12 @@ SEEDS: Final = Colour(0.08, 0.80, 0.55)
 LEAVES: Final = Colour(0.30, 0.45, 0.30)
 
 
-def flower(petals: int = 6) -> KnownPicture:
-    """A flower that looks the same after a turn by one petal and in a mirror.
+PETALS: Final = 6
 
-    Args:
-        petals: How many.
 
-    Raises:
-        UsageError: If there are fewer than 4 or more than 12.
-    """
-    if not 4 <= petals <= 12:
-        raise UsageError("A flower cannot have so many petals.", expected="4 to 12", got=str(petals))
+def _flower() -> KnownPicture:
     sketch = Sketch()
-    _petals(sketch, petals)
+    _petals(sketch)
     sketch.edge("heart", {"d": -3.0, "bias": NamedWeight(1.25, "heart size")}, steps=4)
     sketch.edge("seeds", {"d": -3.0, "bias": NamedWeight(0.65, "seed ring")}, steps=4)
     for part in ("petals", "spots"):
@@ -354,39 +347,31 @@ def flower(petals: int = 6) -> KnownPicture:
     ]
     return KnownPicture(
         "flower",
-        f"A flower with {petals} petals, the same after a turn by {360 / petals:g} degrees and in a mirror: gaussians "
+        f"A flower with {PETALS} petals, the same after a turn by {360 / PETALS:g} degrees and in a mirror: gaussians "
         "across equally turned directions add up.",
         sketch.paint(layers, LEAVES, name="flower"),
         {"petals": ("petals seen",), "heart": ("heart seen",)},
-        lambda size: turned(size, petals),
+        lambda size: turned(size, PETALS),
     )
 
 
-def _petals(sketch: Sketch, petals: int) -> None:
-    """Ridges along as many rays as petals, and a bump at their distance from the centre."""
-    rays = _rays(sketch, petals)
+def _petals(sketch: Sketch) -> None:
+    """Ridges along as many rays as petals, and a bump at their distance from the centre.
+
+    Petals are opposite each other: one node for two is 1 along both rays and -1 beside them.
+    """
+    width, rays = 0.63 * PETALS, list[str]()
+    for line in range(PETALS // 2):
+        angle = 2 * math.pi * line / PETALS
+        across = {"x": width * math.cos(angle), "y": width * math.sin(angle)}
+        reads = {name: weight for name, weight in across.items() if abs(weight) > 1e-12}
+        rays.append(sketch.add(f"ray {line}", "gaussian", reads))
     sketch.add("rays", "identity", {**dict.fromkeys(rays, 1.0), "bias": len(rays) - 1.0})
     sketch.add("reach", "gaussian", {"d": NamedWeight(-1.6, "bloom"), "bias": 1.5})
     shape = {"rays": NamedWeight(1.0, "petal division"), "reach": 2.5, "bias": NamedWeight(-2.38, "petal width")}
     sketch.add("petal", "identity", shape)
     sketch.edge("petals", {"petal": 3.0})
     sketch.edge("spots", {"petal": 3.0, "bias": NamedWeight(-2.0, "spot size")})
-
-
-def _rays(sketch: Sketch, petals: int) -> list[str]:
-    """Nodes that are 1 along a ray and -1 beside it; where petals are opposite each other, one for both."""
-    lines = petals if petals % 2 else petals // 2
-    width, names = 0.63 * petals, list[str]()
-    for line in range(lines):
-        angle = 2 * math.pi * line / petals
-        across, along = {"x": math.cos(angle), "y": math.sin(angle)}, {"x": -math.sin(angle), "y": math.cos(angle)}
-        if petals % 2:
-            sketch.add(f"beside {line}", "abs", across)
-            sketch.add(f"behind {line}", "relu", along)
-            across = {f"beside {line}": 1.0, f"behind {line}": 1.0}
-        reads = {name: width * weight for name, weight in across.items() if abs(weight) > 1e-12}
-        names.append(sketch.add(f"ray {line}", "gaussian", reads))
-    return names
 
 
 def turned(size: int, petals: int) -> tuple[Points, Symmetry]:
@@ -468,7 +453,7 @@ def _house(sketch: Sketch) -> None:
     sketch.cover("windows seen", "windows")
 
 
-PICTURES: Final[dict[str, Callable[[], KnownPicture]]] = {"face": _face, "flower": flower, "scene": _scene}
+PICTURES: Final[dict[str, Callable[[], KnownPicture]]] = {"face": _face, "flower": _flower, "scene": _scene}
 """Each is built when it is asked for."""
 
 

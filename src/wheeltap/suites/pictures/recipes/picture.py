@@ -7,8 +7,9 @@ Source: Kumar et al. 2025, arXiv:2505.11581, and its code (the text names neithe
 nets that no longer move is ours: where every pixel is clipped the gradient is 0, and the recipe has no way out.
 """
 
-from typing import Any, Final, cast, final
+from typing import Annotated, Any, Final, cast, final
 
+import msgspec
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -30,14 +31,18 @@ from wheeltap.suites.pictures.recipes.picture_loss import PictureLoss
 
 _FIRST_DECAY, _SECOND_DECAY, _ADAM_EPS = 0.9, 0.999, 1e-8
 _NORM_EPS = 1e-12
-_LARGEST: Final = 1e12
+_LARGEST: Final = 10**12
 """Of a setting: beyond it, a scale would not fit single precision."""
 _TRUNCATED_STD = 0.87962566
 """Standard deviation of a standard normal cut off at -2 and 2."""
 
 
-class PaintSettings(Settings, frozen=True):
-    """How nets are trained, and as what kind.
+Positive = Annotated[int, msgspec.Meta(ge=1, le=_LARGEST)]
+NonNegative = Annotated[float, msgspec.Meta(ge=0.0, le=_LARGEST)]
+
+
+class PictureSettings(Settings, frozen=True, kw_only=True):
+    """What is drawn, by which net, and how that is trained.
 
     Attributes:
         steps: Updates; 0 leaves a net untrained.
@@ -55,45 +60,39 @@ class PaintSettings(Settings, frozen=True):
         patience: Steps without any gradient after which a net starts again.
         solved: Error at which a net may well have no gradient.
         tries: Starts before a net is given up.
+        picture: One of wheeltap's own pictures; where empty, the task of the spec is drawn: inputs of each pixel and
+            its color.
+        size: Of that picture, in pixels a side.
+        layout: Of the net; where empty, that of the net that the spec is made from, or that draws the picture.
 
     Raises:
-        UsageError: If they cannot be used.
+        UsageError: If pruning ends before it begins.
     """
 
-    steps: int = 4000
-    rate: float = 3e-3
-    records: int = 40
+    steps: Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)] = 4000
+    rate: Annotated[float, msgspec.Meta(gt=0.0, le=_LARGEST)] = 3e-3
+    records: Positive = 40
     fold: Fold = ""
     units: str = ""
-    l1: float = 0.0
-    decay: float = 0.0
-    rho: float = 0.0
-    share: float = 1.0
-    prune_from: float = 0.1
-    prune_to: float = 0.7
-    prune_every: int = 20
-    patience: int = 10
-    solved: float = 1e-8
-    tries: int = 5
+    l1: NonNegative = 0.0
+    decay: NonNegative = 0.0
+    rho: NonNegative = 0.0
+    share: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1.0
+    prune_from: NonNegative = 0.1
+    prune_to: Annotated[float, msgspec.Meta(le=1.0)] = 0.7
+    prune_every: Positive = 20
+    patience: Positive = 10
+    solved: NonNegative = 1e-8
+    tries: Positive = 5
+    picture: str = ""
+    size: int = 64
+    layout: str = ""
 
     def __post_init__(self) -> None:
-        lowest: dict[str, float] = {
-            "steps": 0, "records": 1, "l1": 0, "decay": 0, "rho": 0, "prune_from": 0, "prune_every": 1,
-            "patience": 1, "solved": 0, "tries": 1,
-        }  # fmt: skip
-        given = {name: getattr(self, name) for name in lowest}
-        wrong = [name for name, least in lowest.items() if not least <= given[name] <= _LARGEST]
-        wrong += () if 0.0 < self.rate <= _LARGEST else ("rate",)
-        wrong += () if 0.0 < self.share <= 1.0 else ("share",)
-        wrong += () if self.prune_from < self.prune_to <= 1 else ("prune_to",)
-        if wrong:
-            raise UsageError(
-                "A net cannot be trained with these settings.",
-                where="recipe picture",
-                expected=f"numbers up to {_LARGEST:g}; a rate above 0; a share above 0 and up to 1; "
-                "prune_from < prune_to <= 1; records, prune_every, patience, tries of 1 or more; others of 0 or more",
-                got=", ".join(f"{name} {getattr(self, name)}" for name in wrong),
-            )
+        if not self.prune_from < self.prune_to:
+            got = f"{self.prune_from} and {self.prune_to}"
+            what, expected = "Pruning cannot end before it begins.", "prune_from < prune_to"
+            raise UsageError(what, where="recipe picture", expected=expected, got=got)
 
     def laid_out(self, layout: Layout) -> Layout:
         """The layout of the nets: the given one, or as deep and wide with other units.
@@ -140,7 +139,7 @@ class Trainee(State):
         loss: Of its layout, against its picture; its own.
     """
 
-    def __init__(self, settings: PaintSettings, seed: int, *, loss: PictureLoss) -> None:
+    def __init__(self, settings: PictureSettings, seed: int, *, loss: PictureLoss) -> None:
         self.settings, self.seed, self.loss = settings, seed, loss
         self.recorded = settings.recorded
         self.status = cast("Status", "training")
@@ -258,8 +257,8 @@ class Trainee(State):
             self.restarts += 1
         origin = seeds.derive(self.seed, "paint", self.restarts) if self.restarts else self.seed
         self._weights.copy_(self.loss.pack(start(self.loss.layout, origin)))
-        for state in (self._first, self._second):
-            state.zero_()
+        self._first.zero_()
+        self._second.zero_()
         self._mask.fill_(1.0)
         self.step = self.still = 0
         self.error = self.loss.value(self._weights)
@@ -272,21 +271,6 @@ def _norm(values: Float[Tensor, " weight"]) -> float:
 
 MOST_PIXELS: Final = 1024**2
 MOST_INPUT: Final = 1e3
-
-
-class PictureSettings(PaintSettings, frozen=True):
-    """What is drawn, by which net.
-
-    Attributes:
-        picture: One of wheeltap's own pictures; where empty, the task of the spec is drawn: inputs of each pixel and
-            its color.
-        size: Of that picture, in pixels a side.
-        layout: Of the net; where empty, that of the net that the spec is made from, or that draws the picture.
-    """
-
-    picture: str = ""
-    size: int = 64
-    layout: str = ""
 
 
 class PictureNet(Recipe):

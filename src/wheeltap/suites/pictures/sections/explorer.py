@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -15,13 +15,12 @@ from wheeltap.core.plain import plain
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Widget
 from wheeltap.report.sections import WidgetDrawing
-from wheeltap.suites.pictures.specs import DrawnNet
+from wheeltap.suites.pictures.specs import BLOCKS, DrawnNet
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-ACTIVATIONS: Final = ("abs", "cache", "cos", "gaussian", "identity", "relu", "sigmoid", "sin", "tanh")
 FOLDS: Final = ("", "abs-x")
 INPUTS: Final = 4
 OUTPUTS: Final = 3
@@ -75,7 +74,7 @@ def page(nets: Sequence[DrawnNet], *, title: str, note: str = "") -> str:
     Raises:
         UsageError: If there is no net, or one does not fit its architecture.
     """
-    explorer = _part(nets, addressed=True, webassembly=True)
+    explorer = embed(nets, addressed=True, webassembly=True)
     context = {"title": title, "note": note, "script_hash": script_hash(), "explorer": explorer}
     return _environment().get_template("explorer.html.j2").render(context)
 
@@ -88,13 +87,14 @@ def alone(record: ReportRecord) -> str | None:
     return None if data is None else page(_nets(data), title=title, note=record.headline)
 
 
-def embed(nets: Sequence[DrawnNet], *, webassembly: bool = False) -> "Markup":
+def embed(nets: Sequence[DrawnNet], *, addressed: bool = False, webassembly: bool = False) -> "Markup":
     """The explorer for another page. It lives in a shadow tree: neither page's style reaches the other.
 
     A content security policy must allow inline style, and the script by ``script_hash()``.
 
     Args:
         nets: The nets, in the order in which they stand side by side.
+        addressed: Whether its state is kept in the address of the page.
         webassembly: Computes about three times as fast; a policy must then allow ``'wasm-unsafe-eval'`` too.
 
     Returns:
@@ -103,19 +103,6 @@ def embed(nets: Sequence[DrawnNet], *, webassembly: bool = False) -> "Markup":
     Raises:
         UsageError: If there is no net, or one does not fit its architecture.
     """
-    return _part(nets, addressed=False, webassembly=webassembly)
-
-
-def script_hash() -> str:
-    """The explorer's script, as a source of a content security policy (``script-src``).
-
-    Returns:
-        ``sha256-`` and the digest, to be put in single quotes.
-    """
-    return "sha256-" + base64.b64encode(hashlib.sha256(_script().encode()).digest()).decode()
-
-
-def _part(nets: Sequence[DrawnNet], *, addressed: bool, webassembly: bool) -> "Markup":
     from markupsafe import Markup
 
     if not nets:
@@ -130,6 +117,11 @@ def _part(nets: Sequence[DrawnNet], *, addressed: bool, webassembly: bool) -> "M
         "intro": INTRO,
     }
     return Markup(_environment().get_template("explorer_part.html.j2").render(context))  # noqa: S704 (escaped by the template)
+
+
+def script_hash() -> str:
+    """The explorer's script, as a source of a content security policy (``script-src``), to be put in single quotes."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(_script().encode()).digest()).decode()
 
 
 def _data(net: DrawnNet) -> dict[str, Any]:
@@ -154,14 +146,14 @@ def _parsed(net: DrawnNet) -> tuple[int, list[tuple[str, int]]]:
         depth, listed = net.arch.split(";")
         pairs = [block.split(":") for block in listed.split(",")]
         blocks = [(kind, int(count)) for kind, count in pairs]
-        sound = int(depth) >= 1 and all(kind in ACTIVATIONS and count >= 1 for kind, count in blocks)
+        sound = int(depth) >= 1 and all(kind in BLOCKS and count >= 1 for kind, count in blocks)
     except ValueError:
         sound, depth, blocks = False, "0", []
     if not sound or net.fold not in FOLDS:
         raise UsageError(
             "The explorer cannot draw a net of this architecture.",
             where=net.name,
-            expected=f"layers;activation:units,... with activations among {', '.join(ACTIVATIONS)}; fold '' or 'abs-x'",
+            expected=f"layers;activation:units,... with activations among {', '.join(BLOCKS)}; fold '' or 'abs-x'",
             got=f"{net.arch!r}, fold {net.fold!r}",
             do="Give the net's architecture in this form.",
         )
@@ -170,12 +162,12 @@ def _parsed(net: DrawnNet) -> tuple[int, list[tuple[str, int]]]:
 
 def _kernels(net: DrawnNet, widths: Sequence[int]) -> list[NDArray[np.float32]]:
     """The net's kernels, from the inputs on, each [unit in, unit out] in rows."""
-    sizes = [inner * outer for inner, outer in pairwise(widths)]
+    sizes, shapes = [inner * outer for inner, outer in pairwise(widths)], [f"{i}x{o}" for i, o in pairwise(widths)]
     if len(net.weights) != 4 * sum(sizes):
         raise UsageError(
             "The weights of a net do not fit its architecture.",
             where=net.name,
-            expected=f"kernels of shapes {_shapes(pairwise(widths))}: {4 * sum(sizes):,} bytes",
+            expected=f"kernels of shapes {', '.join(shapes)}: {4 * sum(sizes):,} bytes",
             got=f"{len(net.weights):,} bytes",
             do="Give one kernel a layer, of shape (units in, units out), in the order of the layers, as float32.",
         )
@@ -192,9 +184,10 @@ def _kernels(net: DrawnNet, widths: Sequence[int]) -> list[NDArray[np.float32]]:
 
 
 def _check_links(net: DrawnNet, widths: Sequence[int]) -> None:
-    for name, link in [*((key, _link(key)) for key in net.labels), *((str(link), link) for link in net.links)]:
-        layer, source, target = link if link is not None else (-1, 0, 0)
-        if not (0 <= layer < len(widths) - 1 and 0 <= source < widths[layer] and 0 <= target < widths[layer + 1]):
+    labels = {key: key.split(",") for key in net.labels} | {str(link): list(map(str, link)) for link in net.links}
+    for name, parts in labels.items():
+        layer, source, target = map(int, parts) if len(parts) == 3 and all(map(str.isdecimal, parts)) else (-1, 0, 0)
+        if not (0 <= layer < len(widths) - 1 and source < widths[layer] and target < widths[layer + 1]):
             raise UsageError(
                 "A label or link names a weight that the net does not have.",
                 where=net.name,
@@ -202,17 +195,6 @@ def _check_links(net: DrawnNet, widths: Sequence[int]) -> None:
                 got=name,
                 do="Check the numbering: kernel 0 leads from the four inputs to the first hidden layer.",
             )
-
-
-def _link(key: str) -> tuple[int, int, int] | None:
-    parts = key.split(",")
-    if len(parts) != 3 or not all(part.isdecimal() for part in parts):
-        return None
-    return int(parts[0]), int(parts[1]), int(parts[2])
-
-
-def _shapes(shapes: Iterable[tuple[int, ...]]) -> str:
-    return ", ".join("x".join(map(str, shape)) for shape in shapes)
 
 
 def _script() -> str:

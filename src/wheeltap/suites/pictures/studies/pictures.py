@@ -56,14 +56,14 @@ def same_function(case: Case, graph: Trial) -> Control:
         why = "The graph was not read." if outcome is None else outcome.because
         return Control(name=name, kind="gate", status="skipped" if outcome is None else "failed", because=why)
     gap, rmse = (float(outcome.values.get(key, np.inf)) for key in ("gap", "rmse"))
-    numbers = {
-        ("largest_difference", "share of hue, saturation or brightness"): gap,
-        ("picture_in_single_precision", "root mean square of color"): rmse,
-    }
+    numbers = (
+        ("largest_difference", gap, "share of hue, saturation or brightness"),
+        ("picture_in_single_precision", rmse, "root mean square of color"),
+    )
     rounded = f"off by a root mean square of {rmse:.1e} in color" if np.isfinite(rmse) else "not finite everywhere"
     return Control(
         name=name, kind="gate", status="passed" if gap <= SAME else "failed",
-        estimates=tuple(Estimate.exact(name, n, unit) for (name, unit), n in numbers.items() if np.isfinite(n)),
+        estimates=tuple(Estimate.exact(*one) for one in numbers if np.isfinite(one[1])),
         because=f"In double precision, and with weights rounded to single precision in both, they differ by at most "
         f"{gap:.1e} of the range of hue, saturation or brightness at any pixel ({SAME:g} is allowed). In single "
         f"precision, in which nets are measured, the picture is {rounded}.",
@@ -230,7 +230,7 @@ class PictureStudy(Study):
 
     def cast(self) -> tuple[CohortSpec, ...]:
         """The net under study; nets trained to draw its picture, their starts, controls; nets that are given."""
-        settings, given = self.settings, self._given
+        settings = self.settings
         own = MemberSpec(name=self.own, source=settings.source)
         cohorts = [CohortSpec(name=self.own, members=(own,), about="The net under study, laid out as a dense net.")]
         meant = [
@@ -239,7 +239,7 @@ class PictureStudy(Study):
         for kind in (TRAINED, UNTRAINED, *meant):
             count = settings.seeds if kind in (TRAINED, UNTRAINED) else settings.control_seeds
             cohorts.append(self._trained(kind, count))
-        for name in given:
+        for name in self._given:
             asked = MemberSpec(name=f"{GIVEN}{name}", source=f"npz:{settings.nets}#{name}")
             cohorts.append(CohortSpec(name=asked.name, members=(asked,), role="given", about="Given with the study."))
         return tuple(cohorts)

@@ -7,7 +7,7 @@ weights, nets to explore.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final, Literal, final
+from typing import Any, Final, Literal, NamedTuple, final
 
 import msgspec
 import numpy as np
@@ -156,8 +156,7 @@ BY_KEY: Final = {metric.key: metric for metric in METRICS}
 
 
 @final
-@dataclass(frozen=True)
-class TestedMargin:
+class TestedMargin(NamedTuple):
     """How a verdict rests on a metric.
 
     Attributes:
@@ -251,19 +250,17 @@ class StudyWords:
         """Trained nets that have numbers."""
         return len(self.table.values(TRAINED, ERROR))
 
-    def _row(self, key: str) -> MetricRow | None:
-        return next((row for row in self.table.rows() if row.metric.key == key), None)
-
-    def _mean(self, row: MetricRow, cohort: str) -> Estimate | None:
-        return next((one.mean for one in row.cohorts if one.cohort == cohort), None)
+    def _of(self, key: str, cohort: str) -> Estimate | None:
+        """The mean of a cohort by one metric."""
+        rows = (row for row in self.table.rows() if row.metric.key == key)
+        return next((one.mean for row in rows for one in row.cohorts if one.cohort == cohort), None)
 
     def _ahead(self, key: str) -> float:
         """How far the net under study lies from the trained ones on the side of unified nets."""
-        row = self._row(key)
-        own, theirs = (None if row is None else self._mean(row, name) for name in (self.own, TRAINED))
-        if row is None or own is None or theirs is None:
+        own, theirs = (self._of(key, name) for name in (self.own, TRAINED))
+        if own is None or theirs is None:
             return 0.0
-        return ((own.value or 0.0) - (theirs.value or 0.0)) * (1.0 if row.metric.toward == "high" else -1.0)
+        return ((own.value or 0.0) - (theirs.value or 0.0)) * (1.0 if self.table.metric(key).toward == "high" else -1.0)
 
     def headline(self) -> str:
         """The result in one sentence."""
@@ -338,7 +335,8 @@ class StudyWords:
             for row in self.table.rows():
                 kind = self.likeness(row.metric.key, cohort.name)
                 if kind:
-                    said.setdefault(kind, []).append(self._beside(row, cohort.name))
+                    own, theirs = (_number(self._of(row.metric.key, name)) for name in (self.own, cohort.name))
+                    said.setdefault(kind, []).append(f"{_small(row.metric.title)} ({theirs}, against {own})")
             count = len(self.table.values(cohort.name, ERROR))
             starts = {
                 "passes": "Look unified", "open": f"Not distinguished, with {count} of them,",
@@ -348,38 +346,33 @@ class StudyWords:
             lines += [f"{cohort.name}: {' '.join(parts)}"] if parts else []
         return tuple(lines)
 
-    def _beside(self, row: MetricRow, cohort: str) -> str:
-        own, theirs = self._mean(row, self.own), self._mean(row, cohort)
-        return f"{_small(row.metric.title)} ({_number(theirs)}, against {_number(own)})"
-
     def noise_answer(self) -> tuple[tuple[str, str], ...]:
         """Whether function-space noise separates the nets where weight sweeps do."""
-        rows = [self._row(key) for key in ("response_symmetry", "noise_symmetry")]
-        own = self.table.numbers.get(self.own, {})
-        sweeps, noise = rows
-        if sweeps is None or noise is None or not {"response_symmetry", "noise_symmetry"} <= own.keys():
+        keys = ("response_symmetry", "noise_symmetry")
+        if not {*keys} <= self.table.numbers.get(self.own, {}).keys():
             return ()
+        sweeps, noise = (self.table.metric(key).title for key in keys)
         status = {finding.title: finding.status for finding in self.findings}
-        shown = status.get(sweeps.metric.title) == "found", status.get(noise.metric.title) == "found"
+        shown = status.get(sweeps) == "found", status.get(noise) == "found"
         answer = {
             (True, True): "Yes. Both do.",
             (True, False): "Weight sweeps do; for function-space noise it is not shown.",
             (False, True): "It does; for weight sweeps it is not shown.",
             (False, False): "It is shown for neither.",
         }[shown]
-        if shown == (True, True) and (self._ahead("response_symmetry") > 0) != (self._ahead("noise_symmetry") > 0):
+        if shown == (True, True) and (self._ahead(keys[0]) > 0) != (self._ahead(keys[1]) > 0):
             answer = "Both do, in opposite directions: they disagree on which net is the more symmetric."
-        both = "; ".join(self._against(row) for row in (sweeps, noise))
-        dose = self._row("noise_dose")
-        more = (
-            "" if dose is None else f" The dose that changes the picture as much: {self._against(dose, title=False)}."
-        )
+        both = f"{sweeps.lower()} {self._against(keys[0])}; {noise.lower()} {self._against(keys[1])}"
+        dose = self._against("noise_dose")
+        more = f" The dose that changes the picture as much: {dose}." if dose else ""
         question = "Does function-space noise separate them where weight sweeps do?"
         return ((question, f"{answer} {both[:1].upper()}{both[1:]}.{more}"),)
 
-    def _against(self, row: MetricRow, *, title: bool = True) -> str:
-        own, theirs = self._mean(row, self.own), self._mean(row, TRAINED)
-        return f"{f'{row.metric.title.lower()} ' if title else ''}{_number(own)} against {theirs or 'none'}"
+    def _against(self, key: str) -> str:
+        """The number of the net under study beside that of the trained ones; empty where no net has it."""
+        if all(row.metric.key != key for row in self.table.rows()):
+            return ""
+        return f"{_number(self._of(key, self.own))} against {self._of(key, TRAINED) or 'none'}"
 
 
 def _small(title: str) -> str:
@@ -399,9 +392,8 @@ def caveats(moved: Sequence[tuple[str, Arrays]], count: int, *, by_hand: bool) -
         by_hand: Whether the net under study was written by hand.
     """
     (own, read), *trained = moved
-    also = (
-        f"; {_moved(trained[0][1])} of each trained net, the same places in every net of one layout" if trained else ""
-    )
+    same = "of each trained net, the same places in every net of one layout"
+    also = f"; {_moved(trained[0][1])} {same}" if trained else ""
     known = [
         f"One net is compared with {count} trained by one recipe to draw one picture: nothing here is about gradient "
         "descent at large, about language models, or about how the one net came to be.",
@@ -447,11 +439,9 @@ def shown(words: "StudyWords") -> StudyView:
         return msgspec.structs.replace(one, note=f"{decibels(error):.1f} dB" if error > 0.0 else "")
 
     def row(one: MetricRow) -> MetricRow:
-        beside = [LIKENESS[words.likeness(one.metric.key, cohort.cohort)] for cohort in one.cohorts]
-        cohorts = [
-            msgspec.structs.replace(cohort, beside=said) for cohort, said in zip(one.cohorts, beside, strict=True)
-        ]
-        return msgspec.structs.replace(one, cohorts=tuple(cohorts))
+        said = [LIKENESS[words.likeness(one.metric.key, cohort.cohort)] for cohort in one.cohorts]
+        beside = (msgspec.structs.replace(cohort, beside=own) for cohort, own in zip(one.cohorts, said, strict=True))
+        return msgspec.structs.replace(one, cohorts=tuple(beside))
 
     return StudyView(members=tuple(map(member, members_of(table))), rows=tuple(map(row, table.rows())))
 
@@ -477,14 +467,19 @@ def sections(
         for name, read in inside.items()
         if "maps" in read
     )
-    made = [Section(title="Pictures", blocks=(
-        Pictures(pictures=pictures), *((Pictures(pictures=maps, title="Feature maps", wide=True, place="folded", note=(
+    blocks = [Pictures(pictures=pictures)]
+    if maps:
+        note = (
             "What every hidden unit gives at every place of the picture, a row for each layer from the inputs (top) to "
             "the output: red for -1, white for 0, blue for 1."
-        )),) if maps else ()),
-    ))]  # fmt: skip
-    nobody: Mapping[tuple[int, ...], str] = {}
-    known = {name: names if name == words.own else nobody for name, read in inside.items() if "kernels" in read}
+        )
+        blocks.append(Pictures(pictures=maps, title="Feature maps", wide=True, place="folded", note=note))
+    made = [Section(title="Pictures", blocks=tuple(blocks))]
+    known = {
+        name: dict(names) if name == words.own else dict[tuple[int, ...], str]()
+        for name, read in inside.items()
+        if "kernels" in read
+    }
     if not known:
         return made
     strips = [strip for name, labels in known.items() for strip in _strips(name, inside[name], labels)]
