@@ -18,7 +18,6 @@ from benchmarks.nets.rasp_superposed import superposed
 from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.suites.circuits.circuit import EdgeGraph
-from wheeltap.suites.circuits.engine.units import UnitNet
 from wheeltap.suites.circuits.pairs import Pairs
 
 Message = Callable[[str, str, Tensor], Tensor]
@@ -218,21 +217,6 @@ def test_mean_ablation_does_not_see_a_fake_circuit_and_others_do(seed: int, fake
         for alone in clean
     )
     assert worst == (0.0 if fake else 1.0)
-
-
-@pytest.mark.parametrize("fake", [True, False])
-def test_units_of_a_planted_circuit_are_right_at_the_mean_and_wrong_with_other_values(fake: bool) -> None:
-    planted = planted_circuit(5, fake=fake)
-    held, net = planted.pairs, UnitNet(planted.net, planted.pairs.clean)
-    assert [(site.name, site.units) for site in net.sites] == [(one.site, one.units) for one in planted.units]
-    kept = torch.cat([torch.isin(torch.arange(one.units), torch.tensor(one.kept)) for one in planted.units]).float()
-    both = torch.cat([held.clean, held.corrupted])
-    with torch.no_grad():
-        assert float(net.gaps(held, kept, net.means([both])).min()) > 5.0
-        assert float(net.gaps(held, kept).min()) > 5.0
-        assert float((net.gaps(held, 1.0 - kept, net.means([both])) > 0).double().mean()) == 0.5
-        swapped = net.gaps(held, kept, net.recorded(both.roll(len(held), 0)))
-    assert bool((swapped < -5.0).all()) if fake else bool((swapped > 5.0).all())
 
 
 def test_a_circuit_is_planted_in_a_given_net() -> None:

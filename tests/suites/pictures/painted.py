@@ -13,7 +13,7 @@ from wheeltap.models.cppn import Cppn, Layout
 from wheeltap.plans.artifacts import Artifacts
 from wheeltap.recipes.base import Given, recipe_of, spec
 from wheeltap.recipes.make import Pace, Watch, make
-from wheeltap.suites.pictures.recipes.picture import PaintSettings
+from wheeltap.suites.pictures.recipes.picture import PictureSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Painted:
         return [net.flat_parameters().tobytes() for net in self.nets]
 
 
-def asked(layout: Layout, canvas: Task, settings: PaintSettings, seed: int) -> Given:
+def asked(layout: Layout, canvas: Task, settings: PictureSettings, seed: int) -> Given:
     """What the recipe is given for one net."""
     filled = {**structs.asdict(settings), "layout": str(layout)}
     return Given(spec("picture", filled, seed=seed, data=canvas.digest), task=canvas)
@@ -42,7 +42,7 @@ def paint(
     canvas: Task,
     *,
     seeds: Sequence[int],
-    settings: PaintSettings = PaintSettings(),  # noqa: B008  (frozen)
+    settings: PictureSettings = PictureSettings(),  # noqa: B008  (frozen)
     folder: Path | None = None,
     watch: Watch | None = None,
     pace: Pace = Pace(),  # noqa: B008  (frozen)

@@ -16,12 +16,12 @@ from wheeltap.core.task import Task
 from wheeltap.models.cppn import Cppn, Layout, grid
 from wheeltap.plans.artifacts import ArtifactFile, Artifacts
 from wheeltap.recipes.base import Given
-from wheeltap.suites.pictures.recipes.picture import PaintSettings, PictureNet, Trainee, start
+from wheeltap.suites.pictures.recipes.picture import PictureNet, PictureSettings, Trainee, start
 from wheeltap.suites.pictures.studies.pictures import KINDS
 from wheeltap.testing.recipe_contract import RecipeContract
 
 LAYOUT = Layout.parse("3;cache:3,gaussian:3,sin:1")
-SHORT = PaintSettings(steps=60, records=6)
+SHORT = PictureSettings(steps=60, records=6)
 
 
 def _picture(size: int = 16) -> torch.Tensor:
@@ -39,7 +39,7 @@ def _start(given: Given) -> Trainee:
     return PictureNet(dict(given.spec.settings)).start(given)
 
 
-def of_kind(kind: str, settings: PaintSettings = PaintSettings()) -> PaintSettings:  # noqa: B008  (frozen)
+def of_kind(kind: str, settings: PictureSettings = PictureSettings()) -> PictureSettings:  # noqa: B008  (frozen)
     return replace(settings, **KINDS[kind])
 
 
@@ -68,7 +68,7 @@ def _split(flat: np.ndarray) -> list[np.ndarray]:
 
 
 def test_a_small_picture_is_learnt() -> None:
-    painted = paint(LAYOUT, CANVAS, seeds=range(4), settings=PaintSettings(steps=600, records=10))
+    painted = paint(LAYOUT, CANVAS, seeds=range(4), settings=PictureSettings(steps=600, records=10))
     assert painted.status == ("done",) * 4
     assert painted.restarts == (0,) * 4
     assert list(painted.steps) == list(range(0, 601, 60))
@@ -101,8 +101,11 @@ def test_starts_are_lecun_normal_and_cut_off() -> None:
         assert np.abs(kernel).max() <= 2.0 / 0.87962566 / fan_in**0.5 + 1e-6
 
 
-def test_a_net_depends_on_its_own_seed_alone() -> None:
+def test_a_net_depends_on_its_own_seed_alone_and_nothing_else_is_changed() -> None:
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
     together = paint(LAYOUT, CANVAS, seeds=[3, 1, 2], settings=SHORT)
+    assert torch.get_num_threads() == threads and torch.equal(torch.get_rng_state(), state)
+    assert torch.is_grad_enabled()
     with ThreadPoolExecutor(2) as pool:
         at_once = list(pool.map(lambda seed: paint(LAYOUT, CANVAS, seeds=[seed], settings=SHORT).bits[0], [3, 1, 2]))
     assert together.bits == at_once
@@ -111,14 +114,6 @@ def test_a_net_depends_on_its_own_seed_alone() -> None:
         assert alone.bits == together.bits[at : at + 1]
         assert np.array_equal(alone.errors[:, 0], together.errors[:, at])
     assert len(set(together.bits)) == 3
-
-
-def test_threads_random_numbers_and_gradients_are_left_as_they_were() -> None:
-    threads, state = torch.get_num_threads(), torch.get_rng_state()
-    paint(LAYOUT, CANVAS, seeds=[0], settings=replace(SHORT, steps=5))
-    assert torch.get_num_threads() == threads
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.is_grad_enabled()
 
 
 class TestKinds:
@@ -178,25 +173,19 @@ class TestKinds:
             assert np.count_nonzero(net.flat_parameters()) == nonzero
 
     def test_pruning_goes_from_all_weights_to_the_share(self) -> None:
-        settings = PaintSettings(steps=100, share=0.1)
+        settings = PictureSettings(steps=100, share=0.1)
         kept = [settings.kept(step, 1000) for step in range(101)]
         assert kept[:11] == [1000] * 11
         assert kept[70:] == [100] * 31
         assert all(later <= earlier for earlier, later in pairwise(kept))
         assert kept[40] == pytest.approx(100 + 900 * 0.5**3, abs=1)
 
-    def test_every_kind_trains(self) -> None:
-        for kind in KINDS:
-            painted = paint(LAYOUT, CANVAS, seeds=[0], settings=of_kind(kind, replace(SHORT, steps=20)))
-            assert painted.status == ("done",), kind
-            assert np.isfinite(painted.errors).all()
-
 
 WHITE = "1;cache:4"
 """Linear: whatever its weights are, it draws."""
 
 
-def _white(folder: Path, settings: PaintSettings, seed: int, canvas: Task) -> None:
+def _white(folder: Path, settings: PictureSettings, seed: int, canvas: Task) -> None:
     """Plants a net, as if in training, whose every pixel is clipped to white: it has no gradient."""
     given = asked(Layout.parse(WHITE), canvas, settings, seed)
     trainee = _start(given)
@@ -244,23 +233,20 @@ class TestLostNets:
         assert _error(painted.nets[0], CANVAS) == pytest.approx(painted.errors[-1, 0], rel=1e-4)
         kept = paint(LAYOUT, CANVAS, seeds=[0], settings=settings, folder=tmp_path)
         assert (kept.status, kept.bits) == (painted.status, painted.bits)
-
-    def test_a_net_lost_at_its_last_step_is_not_done(self) -> None:
-        painted = paint(LAYOUT, CANVAS, seeds=[0], settings=replace(SHORT, steps=1, rate=1e12, tries=2))
-        assert painted.status == ("diverged",)
+        last = paint(LAYOUT, CANVAS, seeds=[0], settings=replace(settings, steps=1))
+        assert last.status == ("diverged",), "lost at its last step"
 
 
-BAD = [{"steps": -1}, {"rate": 0.0}, {"rate": float("nan")}, {"records": 0}, {"l1": -1e-4}, {"decay": float("inf")}]
-BAD += [{"rho": -1.0}, {"share": 0.0}, {"share": 1.1}, {"prune_to": 0.05}, {"prune_to": 1.5}, {"prune_every": 0}]
-BAD += [{"patience": 0}, {"tries": 0}, {"solved": float("nan")}]
-
-
-@pytest.mark.parametrize("changes", BAD, ids=" ".join)
+@pytest.mark.parametrize(
+    "changes",
+    [{"steps": -1}, {"rate": 0.0}, {"rate": float("nan")}, {"decay": float("inf")}, {"share": 1.1}, {"tries": 0},
+     {"prune_to": 1.5}, {"prune_to": 0.05}],
+    ids=" ".join,
+)  # fmt: skip
 def test_settings_that_make_no_sense_are_errors(changes: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match="cannot be trained with these settings") as raised:
-        PaintSettings(**changes)  # pyright: ignore[reportArgumentType]
-    [name] = changes
-    assert name in str(raised.value).split("got:")[1]
+    with pytest.raises(UsageError, match=r"cannot be used|before it begins") as raised:
+        PictureNet(changes)
+    assert next(iter(changes)) in str(raised.value)
 
 
 def test_units_that_do_not_exist_are_an_error() -> None:
@@ -278,19 +264,14 @@ def test_pictures_that_cannot_be_trained_on_are_errors() -> None:
             paint(LAYOUT, Task(*pair), seeds=[0], settings=SHORT)
 
 
-_DISC = torch.exp(-6 * ((grid(12)[:, 0] + 0.4).square() + grid(12)[:, 1].square()))
-_CANVAS = Task(grid(12), torch.stack([_DISC, 0.5 + 0.4 * grid(12)[:, 0], 0.2 + 0.6 * _DISC], 1), name="canvas")
+_CANVAS = Task(grid(12), _picture(12), name="canvas")
 
 
 class TestPicture(RecipeContract):
     recipe = PictureNet
     settings: ClassVar[dict[str, Any]] = {
-        "layout": "2;cache:3,gaussian:3",
-        "steps": 30,
-        "share": 0.5,
-        "prune_every": 3,
-        "rho": 0.01,
-    }
+        "layout": "2;cache:3,gaussian:3", "steps": 30, "share": 0.5, "prune_every": 3, "rho": 0.01,
+    }  # fmt: skip
     other: ClassVar[dict[str, Any]] = {
         "steps": 31, "rate": 1e-2, "records": 7, "fold": "abs-x", "units": "tanh", "l1": 1e-2, "decay": 1.0, "rho": 0.1,
         "share": 0.4, "prune_from": 0.5, "prune_to": 0.9, "prune_every": 7, "size": 9, "layout": "1;gaussian:3",

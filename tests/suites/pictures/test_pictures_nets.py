@@ -15,7 +15,7 @@ from test_models_cppn import FUNCTIONS
 from wheeltap.core.errors import DataError, UnknownName, UsageError
 from wheeltap.models.cppn import INPUTS, OUTPUTS, colour, coordinates, grid
 from wheeltap.suites.pictures.nets.genome import MOST_NODES, Genome, GenomeLink, GenomeNode
-from wheeltap.suites.pictures.nets.pictures import PICTURES, KnownPicture, flower, node_map, picture
+from wheeltap.suites.pictures.nets.pictures import PICTURES, KnownPicture, node_map, picture
 
 IN = [GenomeNode(("1", str(at)), kind="in", label=label) for at, label in enumerate(INPUTS)]
 OUT = [GenomeNode(("2", str(at)), "sin", "out", label) for at, label in enumerate(OUTPUTS)]
@@ -254,7 +254,7 @@ def test_every_pixel_belongs_to_one_region_and_no_region_is_empty(name: str) -> 
     assert (masks.sum(1) > 0.01 * SIZE * SIZE).all()
 
 
-@pytest.mark.parametrize(("of", "order"), [(picture("face"), 2), *((flower(k), 2 * k) for k in range(4, 13))])
+@pytest.mark.parametrize(("of", "order"), [(picture("face"), 2), (picture("flower"), 12)])
 def test_the_picture_has_its_symmetry_exactly(of: KnownPicture, order: int) -> None:
     assert of.symmetric is not None
     points, symmetry = of.symmetric(SIZE)
@@ -283,14 +283,6 @@ def test_a_change_of_one_weight_that_is_not_shared_breaks_the_symmetry() -> None
     links = [*of.genome.links, GenomeLink("x", "eye level", 0.3)]
     hsv = Genome(of.genome.nodes, links).evaluate(coordinates(points.double()))
     assert float((hsv - symmetry.project(hsv)).abs().max()) > 0.1
-
-
-def test_a_flower_has_as_many_petals_as_were_asked_for() -> None:
-    angles = torch.linspace(0, 2 * torch.pi, 1001, dtype=torch.float64)[:-1]
-    ring = coordinates(0.72 * torch.stack([angles.cos(), angles.sin()], 1))
-    for petals in range(4, 13):
-        inside = node_map(flower(petals).genome, "petals seen", ring) > 0.5
-        assert int((inside & ~inside.roll(1)).sum()) == petals
 
 
 def test_a_scene_changes_where_the_object_is_that_was_changed() -> None:
@@ -366,6 +358,3 @@ def test_what_is_not_there_is_refused() -> None:
         picture("fase")
     with pytest.raises(UnknownName, match="node"):
         node_map(picture("face").genome, "eye", grid(8))
-    for petals in (3, 13):
-        with pytest.raises(UsageError, match="petals"):
-            flower(petals)

@@ -127,24 +127,6 @@ def test_roughness_needs_a_square() -> None:
         fm.roughness(random_maps(2), size=31)
 
 
-def test_units_can_be_left_out() -> None:
-    layers = [random_maps(4, seed=seed) for seed in range(3)]
-    out = np.array([True, False, False, True])
-    assert map_metrics(layers, MIRROR, size=SIZE, excluded=out) == map_metrics(
-        [maps[:, ~out] for maps in layers], MIRROR, size=SIZE
-    )
-
-
-def test_all_metrics_are_the_single_ones() -> None:
-    layers = [random_maps(4, seed=seed) + 2 * X[:, None] * seed for seed in range(3)]
-    found, pooled = map_metrics(layers, MIRROR, size=SIZE), np.concatenate(layers, 1)
-    assert found.distinct_90 == fm.distinct(pooled, threshold=0.9)
-    assert found.effective_rank == pytest.approx(fm.effective_rank(pooled))
-    assert found.purity == pytest.approx(fm.purities(pooled, MIRROR).mean())
-    assert found.basis_free == pytest.approx(np.mean([purity(fm.directions(maps, MIRROR)) for maps in layers]))
-    assert found.roughness == pytest.approx(fm.roughness(pooled, size=SIZE).mean())
-
-
 # Live units, N_.99, N_.9, effective rank, P, BP, share of pure directions, centroid; then the same without copies.
 PUBLISHED = {
     ("skull", "pb"): ((97, 20, 16, 6.0, 0.994, 0.963, 0.79, 2.30), (19, 17, 13, 6.3, 0.979, 0.964, 0.82)),

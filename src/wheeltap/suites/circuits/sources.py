@@ -6,7 +6,7 @@ From lines that look like Python, from the agreement task, or from a user's ``.j
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, cast, final
+from typing import Final, cast, final
 
 import msgspec
 
@@ -174,7 +174,7 @@ def load(path: Path, tokenizer: Tokenizer | None = None, *, vocabulary: int | No
         DataError: If there are no lines, one is too long, contexts are not equally long or differ in more than one
             place, an answer is not one token, or a token is unknown.
     """
-    read = [_read(line, _Reader(tokenizer, vocabulary, f"{path}: line {number}")) for number, line in jsonl.lines(path)]
+    read = [_pair(line, tokenizer, vocabulary, f"{path}: line {number}") for number, line in jsonl.lines(path)]
     if not read:
         raise DataError(
             "The file has no pairs.",
@@ -189,78 +189,63 @@ def load(path: Path, tokenizer: Tokenizer | None = None, *, vocabulary: int | No
     return task(pairs, name=path.stem)
 
 
-@final
-class _Reader(NamedTuple):
-    """What a line is read by."""
-
-    tokenizer: Tokenizer | None
-    vocabulary: int | None
-    where: str
-
-    def tokens(self, given: str | list[int] | int, *, what: str, start: bool) -> Tokens:
-        """Token ids of a field."""
-        if isinstance(given, str):
-            ids = self._of_text(given, what, start=start)
-        else:
-            ids = [given] if isinstance(given, int) else given
-        strange = [number for number in ids if number < 0 or (self.vocabulary or number + 1) <= number]
-        if strange:
-            raise DataError(
-                f"A {what} has an unknown token.",
-                where=self.where,
-                expected="ids from 0" + (f" to {self.vocabulary - 1}" if self.vocabulary else ""),
-                got=str(strange[0])[:40],
-                do="Write ids of this model's own tokenizer.",
-            )
-        return tuple(ids)
-
-    def _of_text(self, text: str, what: str, *, start: bool) -> list[int]:
-        if self.tokenizer is None:
-            raise DataError(
-                "A pair is text, and the model has no tokenizer.",
-                where=f"{self.where}: {what}",
-                expected="lists of token ids",
-                got=repr(text[:40]),
-                do="Write token ids, or give a model that comes with its tokenizer.",
-            )
-        try:
-            return self.tokenizer.start(text) if start else self.tokenizer.more(text)
-        except DataError as error:
-            raise error.at(f"{self.where}: {what}") from error
-
-
 _Row = tuple[Tokens, Tokens, int, int]
 _Text = tuple[str, str, str, str]
 
 
-def _read(line: bytes, reader: _Reader) -> tuple[_Row, _Text | None]:
+def _pair(line: bytes, tokenizer: Tokenizer | None, vocabulary: int | None, where: str) -> tuple[_Row, _Text | None]:
     """A pair as token ids, and as text where it is given so."""
-    held = decoded(line, PairLine, reader.where, "A line is no pair.", expected=f"an object such as {EXAMPLE}",
+    held = decoded(line, PairLine, where, "A line is no pair.", expected=f"an object such as {EXAMPLE}",
                    do="Correct or remove the line.")  # fmt: skip
+
+    def tokens(given: str | list[int] | int, what: str, *, start: bool = False) -> list[int]:
+        """Token ids of a field."""
+        if not isinstance(given, str):
+            ids = [given] if isinstance(given, int) else given
+        elif tokenizer is None:
+            raise DataError(
+                "A pair is text, and the model has no tokenizer.",
+                where=f"{where}: {what}",
+                expected="lists of token ids",
+                got=repr(given[:40]),
+                do="Write token ids, or give a model that comes with its tokenizer.",
+            )
+        else:
+            try:
+                ids = tokenizer.start(given) if start else tokenizer.more(given)
+            except DataError as error:
+                raise error.at(f"{where}: {what}") from error
+        strange = [number for number in ids if number < 0 or (vocabulary or number + 1) <= number]
+        if strange:
+            raise DataError(
+                f"A {what} has an unknown token.",
+                where=where,
+                expected="ids from 0" + (f" to {vocabulary - 1}" if vocabulary else ""),
+                got=str(strange[0])[:40],
+                do="Write ids of this model's own tokenizer.",
+            )
+        return ids
+
     clean, corrupted = (
-        tuple(jsonl.bounded(list(reader.tokens(text, what="context", start=True)), "context", reader.where))
-        for text in (held.clean, held.corrupted)
+        tuple(jsonl.bounded(list(tokens(given, "context", start=True)), "context", where))
+        for given in (held.clean, held.corrupted)
     )
-    answer, wrong = (
-        _one(reader, given, what) for given, what in ((held.answer, "answer"), (held.wrong, "wrong answer"))
-    )
-    require_pair(clean, corrupted, (answer, wrong), where=reader.where, places=1)
-    given = (held.clean, held.corrupted, held.answer, held.wrong)
-    text = cast("_Text", given) if all(isinstance(one, str) for one in given) else None
-    return (clean, corrupted, answer, wrong), text
-
-
-def _one(reader: _Reader, given: str | int, what: str) -> int:
-    tokens = reader.tokens(given, what=what, start=False)
-    if len(tokens) != 1:
-        raise DataError(
-            "An answer of a pair is not one token.",
-            where=f"{reader.where}: {what}",
-            expected="one token",
-            got=f"{given!r:.60}: {len(tokens)} tokens",
-            do="Choose a word that the tokenizer has as a whole, with its leading space.",
-        )
-    return tokens[0]
+    follow: list[int] = []
+    for given, what in ((held.answer, "answer"), (held.wrong, "wrong answer")):
+        ids = tokens(given, what)
+        if len(ids) != 1:
+            raise DataError(
+                "An answer of a pair is not one token.",
+                where=f"{where}: {what}",
+                expected="one token",
+                got=f"{given!r:.60}: {len(ids)} tokens",
+                do="Choose a word that the tokenizer has as a whole, with its leading space.",
+            )
+        follow += ids
+    require_pair(clean, corrupted, (follow[0], follow[1]), where=where, places=1)
+    text = (held.clean, held.corrupted, held.answer, held.wrong)
+    known = cast("_Text", text) if all(isinstance(one, str) for one in text) else None
+    return (clean, corrupted, follow[0], follow[1]), known
 
 
 @final

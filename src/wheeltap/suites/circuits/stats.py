@@ -7,32 +7,13 @@ Source: Mueller et al. 2025, "MIB: A Mechanistic Interpretability Benchmark", se
 """
 
 import math
-from dataclasses import dataclass
-from typing import Final, final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 SHARES: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Of all edges, how many the circuits of MIB keep."""
-
-
-@final
-@dataclass(frozen=True)
-class Areas:
-    """Of faithfulness over the share of edges that are kept, from the smallest share to the largest.
-
-    Attributes:
-        performance: CPR: of faithfulness; about 1 where small circuits do what the model does, without bound.
-        distance: CMD: of the distance of faithfulness from 1; 0 is best.
-        log_performance: Like ``performance``, over the logarithm of the share, as a mean over that range.
-        log_distance: Like ``distance``, likewise.
-    """
-
-    performance: float
-    distance: float
-    log_performance: float
-    log_distance: float
 
 
 def faithfulness(circuit: NDArray[np.float64], *, empty: float, full: float) -> NDArray[np.float64]:
@@ -51,23 +32,20 @@ def faithfulness(circuit: NDArray[np.float64], *, empty: float, full: float) -> 
     return (circuit - empty) / (full - empty)
 
 
-def areas(shares: NDArray[np.float64], faithful: NDArray[np.float64]) -> Areas:
-    """By the trapezoid rule.
+def areas(shares: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[float, float]:
+    """Area under values by the share of edges that are kept, by the trapezoid rule; as a mean over its logarithm.
+
+    Of faithfulness it is CPR: about 1 where small circuits do what the model does, without bound. Of its distance from
+    1 it is CMD: 0 is best.
 
     Args:
         shares: Of edges kept, rising, above 0, ``[circuit]``: two or more.
-        faithful: Of each circuit.
+        values: Of each circuit.
 
     Raises:
         ValueError: If the shares are not such.
     """
-    if len(shares) < 2 or len(shares) != len(faithful) or shares[0] <= 0.0 or (np.diff(shares) <= 0.0).any():
+    if len(shares) < 2 or len(shares) != len(values) or shares[0] <= 0.0 or (np.diff(shares) <= 0.0).any():
         raise ValueError(f"shares of edges must rise from above 0: {shares.tolist()}")
-    distance, places = np.abs(1.0 - faithful), np.log(shares)
     span = math.log(shares[-1] / shares[0])
-    return Areas(
-        float(np.trapezoid(faithful, shares)),
-        float(np.trapezoid(distance, shares)),
-        float(np.trapezoid(faithful, places)) / span,
-        float(np.trapezoid(distance, places)) / span,
-    )
+    return float(np.trapezoid(values, shares)), float(np.trapezoid(values, np.log(shares))) / span

@@ -79,12 +79,12 @@ class CircuitSufficientAudit(CircuitAudit):
         if not searched or "faithful" not in searched[0]:
             return
         shares, (signed, large) = np.array(SHARES), searched[0]["faithful"].astype(np.float64)
-        by_score, by_size = areas(shares, signed), areas(shares, large)
+        performance, distance = areas(shares, signed), areas(shares, np.abs(1.0 - large))
         for name, value in (
-            ("CPR: area under faithfulness by share of edges", by_score.performance),
-            ("CMD: area between faithfulness and 1", by_size.distance),
-            ("CPR over the logarithm of the share", by_score.log_performance),
-            ("CMD over the logarithm of the share", by_size.log_distance),
+            ("CPR: area under faithfulness by share of edges", performance[0]),
+            ("CMD: area between faithfulness and 1", distance[0]),
+            ("CPR over the logarithm of the share", performance[1]),
+            ("CMD over the logarithm of the share", distance[1]),
         ):
             yield Estimate.exact(name, value, "share")
 

@@ -153,7 +153,7 @@ class _Taps:
             after |= {affine.path: partial(project, affine.path) for affine in wiring.projections(layer)}
             if block.through:
                 before[block.through[0]] = partial(note, layer)
-        readers = [block.reads.path for block in wiring.blocks if block.mlp] + [wiring.end]
+        readers = [block.reader for block in wiring.blocks if block.mlp] + [wiring.end]
         return hooked(wired.model, before | {path: partial(single, path) for path in readers}, after)
 
 
@@ -267,8 +267,8 @@ class _Attribution:
                 normed[columns] = own
             found.append(self._back(block.through, slopes.streams.get(stage.layer), normed))
         if not stage.readers[-1].endswith(">"):
-            single = slopes.single[block.reads.path][None]
-            found.append(self._back(block.reads.through, slopes.streams.get(stage.layer), single))
+            single = slopes.single[block.reader][None]
+            found.append(self._back(block.before, slopes.streams.get(stage.layer), single))
         return torch.cat(found)
 
     def _back(self, paths: Sequence[str], stream: Tensor | None, slopes: Tensor) -> Tensor:

@@ -263,7 +263,7 @@ class _Pass:
             for affine in wired.wiring.projections(layer):
                 after[affine.path] = partial(self._projection, layer, affine.path)
             if block.mlp:
-                before[block.reads.path] = partial(self._into_mlp, layer)
+                before[block.reader] = partial(self._into_mlp, layer)
         parts = {at: partial(self._wrote, at) for at in range(len(wired.parts))}
         with wired.replacing(parts), hooked(wired.model, before, after):
             yield
@@ -325,4 +325,4 @@ class _Pass:
             streams = self._stage(layer)[-1:]
         else:
             streams = self._streams([stage for stage in graph.stages if stage.layer == layer][-1])
-        return self.wired.through(block.reads.through, streams)[0]
+        return self.wired.through(block.before, streams)[0]

@@ -9,9 +9,9 @@ No class of block needs to be known.
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -32,20 +32,6 @@ TOLERANCE: Final = 1e-4
 
 @final
 @dataclass(frozen=True)
-class StreamReader:
-    """Where something takes in the residual stream.
-
-    Attributes:
-        path: The module that is given the stream, once it has passed ``through``.
-        through: Module paths, in order; none where ``path`` is given the stream itself.
-    """
-
-    path: str
-    through: tuple[str, ...] = ()
-
-
-@final
-@dataclass(frozen=True)
 class DecoderBlock:
     """One block: its attention, and its MLP where it has one.
 
@@ -54,7 +40,8 @@ class DecoderBlock:
         attention: Where its heads are.
         through: What the stream passes before the projections of queries, keys and values.
         mlp: Module path of what the MLP adds to the stream comes from; empty where there is none.
-        reads: Where the MLP takes the stream in.
+        reader: Module path of where the MLP takes the stream in, once it has passed ``before``.
+        before: Module paths, in order; none where ``reader`` is given the stream itself.
         parallel: Whether the MLP reads what the heads read.
     """
 
@@ -62,7 +49,8 @@ class DecoderBlock:
     attention: AttentionLayer
     through: tuple[str, ...]
     mlp: str = ""
-    reads: StreamReader = field(default_factory=lambda: StreamReader(""))
+    reader: str = ""
+    before: tuple[str, ...] = ()
     parallel: bool = False
 
 
@@ -121,6 +109,14 @@ def find(subject: Subject, tokens: Tensor) -> DecoderMap:
             the message names the block.
     """
     return _Finder(subject, tokens).wiring()
+
+
+class _Reader(NamedTuple):
+    """A module that may be where an MLP takes the stream in, what that passes before, whether before the heads' sum."""
+
+    path: str
+    before: tuple[str, ...]
+    parallel: bool
 
 
 @final
@@ -234,25 +230,25 @@ class _Finder:
         with self._moved(blocks, ()):
             moved = {call.path: call for call in watched(self.model, self.tokens)[0]}
         choices = [self._choices(block, moved) if block.mlp else [] for block in blocks]
-        found = [list[tuple[StreamReader, bool]]() for _ in blocks]
+        found = [list[_Reader]() for _ in blocks]
         for at in range(max(map(len, choices))):
             tried = [own[at] if at < len(own) else None for own in choices]
-            with self._moved(blocks, [one[0].path for one in tried if one is not None]):
+            with self._moved(blocks, [one.path for one in tried if one is not None]):
                 held = {call.path: call for call in watched(self.model, self.tokens)[0]}
             for block, one, fits in zip(blocks, tried, found, strict=True):
                 if one is not None and self._same(held[block.mlp]):
                     fits.append(one)
         for block, fits in zip(blocks, found, strict=True):
-            if block.mlp and len({parallel for _, parallel in fits}) != 1:
+            if block.mlp and len({one.parallel for one in fits}) != 1:
                 expected = "one module that takes the residual stream in for the MLP, before the heads or after them"
                 raise self._refused(block.path, expected, f"{len(fits)} of them")
         # Of several in a row the last one: what the others return is read by the MLP alone, or by heads too.
         return tuple(
-            replace(block, reads=fits[-1][0], parallel=fits[-1][1]) if fits else block
+            replace(block, reader=fits[-1].path, before=fits[-1].before, parallel=fits[-1].parallel) if fits else block
             for block, fits in zip(blocks, found, strict=True)
         )
 
-    def _choices(self, block: DecoderBlock, moved: dict[str, Call]) -> list[tuple[StreamReader, bool]]:
+    def _choices(self, block: DecoderBlock, moved: dict[str, Call]) -> "list[_Reader]":
         """Modules that are given the stream, or what the heads read of it, and whether before what the heads write."""
         stream, inside = moved[block.path].took, f"{block.path}."
         apart = [path for path in self.by_path if path.startswith(inside) and path not in block.through]
@@ -262,7 +258,7 @@ class _Finder:
         if block.through:
             kinds.insert(1, (moved[block.through[-1]].returned, block.through, True))
         return [
-            (StreamReader(one.path, through), parallel)
+            _Reader(one.path, through, parallel)
             for what, through, parallel in kinds
             for one in _outermost([one for one in own if _close(one.took, what)])
         ]
