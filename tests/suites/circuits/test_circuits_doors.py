@@ -26,7 +26,6 @@ from wheeltap.sources import artifact
 from wheeltap.suites.circuits import runs
 from wheeltap.suites.circuits.circuit import Circuit, UnitCircuit, is_mib, load, read_mib
 from wheeltap.suites.circuits.engine.ablation import halves, pairs_of
-from wheeltap.suites.seal.contents import SealedContents, differences
 
 MODULE = """
 from benchmarks.nets.planted_circuit import planted_circuit
@@ -228,21 +227,14 @@ def test_a_pair_that_is_none_is_named_by_its_line(place: Path, capsys: pytest.Ca
 
 def test_a_net_of_a_recipe_comes_back_from_its_file(tmp_path: Path) -> None:
     spec = base.spec("sparse", {"steps": 2, "width": 16, "layers": 1}, seed=5)
-    made = make(base.Given(spec), base.recipe_of(spec))
-    artifact.save(made.model, spec, tmp_path / "net.safetensors")
-    again = artifact.load_artifact(tmp_path / "net.safetensors").subject
+    made, path = make(base.Given(spec), base.recipe_of(spec)), tmp_path / "net.safetensors"
+    artifact.save(made.model, spec, path)
+    again = artifact.load_artifact(path).subject
     held = dict(again.model.named_parameters())
     assert again.name == "net" and all((held[name] == one).all() for name, one in made.model.named_parameters())
-    kept, same = SealedContents.of(again), artifact.load_artifact(tmp_path / "net.safetensors").subject.contents
-    artifact.save(made.model, base.spec("sparse", {"steps": 2, "width": 16, "layers": 1}, seed=6), tmp_path / "six.st")
-    other = artifact.load_artifact(tmp_path / "six.st").subject.contents
-    assert kept is not None and same is not None and other is not None
-    assert differences(kept, same) == ()
-    assert differences(kept, other) == ("config: header wheeltap artifact differs.",), "what it says of its making"
-    data = (tmp_path / "net.safetensors").read_bytes()
+    data = path.read_bytes()
     renamed = data.replace(b'\\"sparse\\"', b'\\"sparsa\\"')
-    for number, changed in enumerate((data[:100], data[:-8], renamed, b"pickle")):
-        path = tmp_path / f"changed{number}.safetensors"
+    for changed in (data[:100], data[:-8], renamed, b"pickle"):
         path.write_bytes(changed)
         with pytest.raises(WheeltapError):
             artifact.load_artifact(path)

@@ -11,7 +11,7 @@ import wheeltap as wt
 from benchmarks.published import at_fixed_deltas, at_no_effect, changes
 from published import cppn
 from wheeltap.core import symmetry
-from wheeltap.core.errors import DataError, ModelError, UsageError
+from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.symmetry import Symmetry
 from wheeltap.models.cppn import Cppn, Fold, Layout, grid
@@ -123,8 +123,6 @@ def test_what_does_not_fit_is_refused() -> None:
         Evaluation(random_net(), grid(8), symmetry=mirrored(9))
     with pytest.raises(DataError):
         Evaluation(random_net(), grid(8), regions=torch.zeros(2, 64, dtype=torch.bool))
-    with pytest.raises(UsageError):
-        mv.random_directions(random_net(), 0, rng=np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("target", [0.02, 0.1])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap.core import measure, seeds
-from wheeltap.core.errors import DataError, ModelError, UsageError
+from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
 from wheeltap.core.symmetry import Symmetry
@@ -129,13 +129,8 @@ def chosen_weights(net: Cppn, how: MovedSettings, *, root: int) -> Moves:
 def random_directions(net: Cppn, count: int, *, rng: np.random.Generator) -> Moves:
     """Random directions: a kernel, a unit it leaves and a unit vector over that unit's outgoing weights, at random.
 
-    Raises:
-        UsageError: If ``count`` is not positive.
-
     Source: Kumar et al. 2025, arXiv:2505.11581, App. F.
     """
-    if count < 1:
-        raise UsageError("There is no direction to move in.", expected="1 or more", got=str(count))
     shapes = net.layout.shapes
     layer = rng.integers(len(shapes), size=count)
     sizes: NDArray[np.int64] = np.array(shapes, dtype=np.int64)[layer]

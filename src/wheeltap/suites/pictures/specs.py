@@ -1,8 +1,9 @@
 """The specs of what is read of a net that draws a picture: its numbers, what it draws, what is inside, its graph."""
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from numpy.typing import NDArray
 
 from wheeltap.core.settings import Settings
 from wheeltap.plans.readings.base import Array, ReadingSpec
@@ -191,6 +192,6 @@ def as_bytes(text: str) -> list[int]:
     return list(text.encode())
 
 
-def as_text(codes: list[int]) -> str:
+def as_text(codes: NDArray[Any]) -> str:
     """The inverse of ``as_bytes``."""
-    return bytes(codes).decode()
+    return bytes(codes.tolist()).decode()

@@ -394,7 +394,7 @@ class PictureStudy(Study):
         moved = [(one.name, self.read(case, one)) for one in (own, first) if one is not None]
         words = report.StudyWords(table, findings, self.own)
         return StudyAnswer(
-            headline=words.headline(), about=specs.as_text([int(code) for code in graph["about"]]),
+            headline=words.headline(), about=specs.as_text(graph["about"]),
             notes=(words.distance(), *words.lacking(), *words.fooled()), answers=words.noise_answer(),
             caveats=report.caveats(moved, words.count, by_hand="factor" in graph),
         )  # fmt: skip
@@ -409,9 +409,9 @@ class PictureStudy(Study):
         about = ""
         with suppress(NoAnswer):
             graph = case.reading(self.graph(case))
-            about = specs.as_text([int(code) for code in graph["about"]])
+            about = specs.as_text(graph["about"])
             if "factor" in graph:
-                labels = specs.as_text([int(code) for code in graph["factors"]]).split("\n")
+                labels = specs.as_text(graph["factors"]).split("\n")
                 names = {tuple(place): label for place, label in zip(graph["factor"].tolist(), labels, strict=True)}
         for subject in case.whole.subjects:
             with suppress(NoAnswer):

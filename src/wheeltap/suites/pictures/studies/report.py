@@ -189,16 +189,14 @@ TESTED: Final = {
 }
 """The other metrics are shown beside these."""
 
+_BOOTSTRAP: Final = "bootstrap over {{sampled}} {} of this net; {{short}} changes up or down fell short"
 OVER: Final[dict[str, str]] = {
-    "response_symmetry": "bootstrap over {sampled} weights of this net; {short} changes up or down fell short",
-    "direction_symmetry": "bootstrap over {sampled} directions of this net; {short} changes up or down fell short",
-    "regions": "bootstrap over {sampled} weights of this net; {short} changes up or down fell short",
+    **{key: _BOOTSTRAP.format("weights") for key in ("response_symmetry", "regions")},
+    "direction_symmetry": _BOOTSTRAP.format("directions"),
     "feature_symmetry": "over {sampled} layers",
-    "unit_parity": "over {sampled} units",
-    "roughness": "over {sampled} units",
+    **dict.fromkeys(("unit_parity", "roughness"), "over {sampled} units"),
     "modularity": "over {sampled} rewired graphs",
-    "noise_symmetry": "over {sampled} draws",
-    "noise_dose": "over {sampled} draws",
+    **dict.fromkeys(("noise_symmetry", "noise_dose"), "over {sampled} draws"),
 }
 """What the error of a number within its net is over."""
 
