@@ -26,9 +26,10 @@ def true(seed: int = 3, count: int = 48) -> Planted:
     return planted_circuit(seed, fake=False, count=count)
 
 
-def random_net(seed: int = 0) -> BareTransformer:
+def random_net(seed: int = 0, **sizes: int) -> BareTransformer:
     """A tiny decoder with random weights, some of them 0, in double precision."""
-    shape = Shape(tokens=9, places=6, classes=9, layers=2, heads=2, head=3, units=5, width=6, causal=True)
+    tiny = {"tokens": 9, "places": 6, "classes": 9, "layers": 2, "heads": 2, "head": 3, "units": 5, "width": 6}
+    shape = Shape(**{**tiny, **sizes}, causal=True)
     net, draw = BareTransformer(shape), torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in net.parameters():

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.nets.bare_transformer import BareTransformer, Shape
+from benchmarks.nets.bare_transformer import BareTransformer
 from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.suites.circuits.engine.units import UnitNet, two_sided
@@ -175,14 +175,7 @@ def test_units_of_other_decoders_are_found(kind: str, values: list[int]) -> None
 
 
 def wide_net(words: int, units: int) -> BareTransformer:
-    model = BareTransformer(
-        Shape(tokens=words, classes=words, places=8, layers=2, heads=2, head=4, units=units, width=12, causal=True)
-    )
-    draw = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=draw))
-    return model.eval()
+    return planted_nets.random_net(tokens=words, classes=words, places=8, head=4, units=units, width=12)
 
 
 @pytest.mark.parametrize(("words", "units"), [(12, 10), (12, 12), (10, 10)])
@@ -194,7 +187,7 @@ def test_a_vocabulary_may_be_as_wide_as_the_stream_or_an_mlp(words: int, units: 
 
 def test_a_head_of_two_layers_is_no_mlp() -> None:
     model = wide_net(12, 10)
-    model.unembed = nn.Sequential(nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 12))
+    model.unembed = nn.Sequential(nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 12)).double()
     with pytest.raises(ModelError, match="units of this model are not known"):
         UnitNet(model, TOKENS)
 

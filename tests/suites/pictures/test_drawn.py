@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_sources_genomes import GREY, xml
+from test_sources_genomes import INPUTS as AXES
 
 import wheeltap as wt
 from published import DATA, needs_data
@@ -16,8 +18,7 @@ from wheeltap.sources import load, load_model
 from wheeltap.sources.specs import load_task
 from wheeltap.suites.pictures.nets.genome import Genome, GenomeLink, GenomeNode
 from wheeltap.suites.pictures.nets.pictures import PICTURES, KnownPicture, mirror_image, mirrored_share, picture
-from wheeltap.suites.pictures.sources.drawn import MIRRORED, is_mirrored, known_symmetry
-from wheeltap.suites.pictures.sources.genomes import read_genome
+from wheeltap.suites.pictures.sources.drawn import MIRRORED, picture_named
 
 QUICK = {
     "seeds": 2, "control_seeds": 1, "size": 16, "steps": 3, "controls": "abs-x", "weights": 6, "links": 12,
@@ -45,41 +46,24 @@ def test_the_share_that_is_its_own_mirror_image_is_that_of_the_picture() -> None
     assert mirrored_share(Genome(bump(0.0).nodes, [])) == 1.0  # of one color
 
 
-def test_symmetry_is_asked_for_where_there_is_enough_of_it() -> None:
-    assert is_mirrored(bump(0.05))
-    assert "% of the picture is its own mirror image: metrics ask" in known_symmetry(bump(0.05))
-    assert not is_mirrored(bump(0.4))
-    said = known_symmetry(bump(0.4))
-    assert said.startswith(f"Only {int(100 * mirrored_share(bump(0.4)))} % of")
-    assert "left out" in said
+def test_symmetry_is_asked_for_where_there_is_enough_of_it(tmp_path: Path) -> None:
+    lopsided, even = (picture_named("genome", str(written(tmp_path / f"{at}.xml", at=at))) for at in (0.4, 0.05))
+    assert even.symmetric is mirror_image and "% of the picture is its own mirror image: metrics ask" in even.about
+    assert lopsided.symmetric is None
+    assert f"Only {int(100 * mirrored_share(bump(0.4)))} % of" in lopsided.about and "left out" in lopsided.about
 
 
 @needs_data
 @pytest.mark.parametrize(("name", "share"), [("skull", 0.86), ("butterfly", 0.92)])
 def test_the_published_pictures_are_symmetric_enough(name: str, share: float) -> None:
-    found = read_genome(DATA / f"{name}.zip")
-    assert mirrored_share(found) == pytest.approx(share, abs=0.01)
-    assert mirrored_share(found) > MIRRORED + 0.05
-    assert is_mirrored(found)
-
-
-XML = """<genome><nodes>{nodes}</nodes><links>{links}</links></genome>"""
+    found = picture_named("genome", str(DATA / f"{name}.zip"))
+    assert found.symmetric is mirror_image and mirrored_share(found.genome) == pytest.approx(share, abs=0.01)
+    assert mirrored_share(found.genome) > MIRRORED + 0.05
 
 
 def written(path: Path, *, at: float) -> Path:
     """The same bump as a file: a grey genome."""
-    labels = [("in", label, "identity") for label in INPUTS] + [("out", "ink", "gaussian")]
-    nodes = [
-        f'<node type="{kind}" label="{label}"><marking branch="b" id="{number}"/><activation>{name}(x)</activation>'
-        "</node>"
-        for number, (kind, label, name) in enumerate(labels)
-    ]
-    links = [
-        f'<link><marking branch="b" id="{9 + source}"/><source branch="b" id="{source}"/><target branch="b" id="4"/>'
-        f"<weight>{weight}</weight></link>"
-        for source, weight in ((0, 1.0), (3, -at))
-    ]
-    path.write_text(XML.format(nodes="".join(nodes), links="".join(links)))
+    path.write_text(xml([*AXES, *GREY], [(0, 4, "1.0"), (3, 4, str(-at))]))
     return path
 
 

@@ -168,7 +168,7 @@ class SparseCircuits(Study):
         wanted = [trial for task in range(self.settings.tasks) for trial in self._searches(case, member, task)]
         if not case.known(wanted):
             return wanted
-        return [*wanted, *(trial for trial, _ in self._nulls(case, member)), *self._graphs(case, member)]
+        return [*wanted, *(trial for _, trial, _ in self._nulls(case, member)), *self._graphs(case, member)]
 
     def _searches(self, case: Case, member: SubjectRecord, task: int) -> list[Trial]:
         return [self._search(case, member, task, penalty) for penalty in self._penalties]
@@ -185,23 +185,18 @@ class SparseCircuits(Study):
         }  # fmt: skip
         return case.plan.reading(member, CIRCUIT_SEARCH.name, given)
 
-    def _nulls(self, case: Case, member: SubjectRecord) -> list[tuple[Trial, str]]:
-        """Searches in nulls, each with what it is one of."""
-        return [one for found in self._nulls_by_task(case, member).values() for one in found]
-
-    def _nulls_by_task(self, case: Case, member: SubjectRecord) -> dict[int, list[tuple[Trial, str]]]:
-        """The same by task, of those tasks of which a circuit was found."""
-        found: dict[int, list[tuple[Trial, str]]] = {task: [] for task in range(self.settings.tasks)}
+    def _nulls(self, case: Case, member: SubjectRecord) -> list[tuple[int, Trial, str]]:
+        """Searches in nulls, of those tasks of which a circuit was found: task, search, what it is one of."""
+        found, tasks = list[tuple[int, Trial, str]](), self.settings.tasks
         net = [one.name for one in case.whole.subjects].index(member.name)
-        for at in range(min(self.settings.nulls, len(_NULLS) * len(found))):
-            task = (at + net * self.settings.nulls) % len(found)
-            words, null, nonsense = _NULLS[(task + at // len(found) + net) % len(_NULLS)]
+        for at in range(min(self.settings.nulls, len(_NULLS) * tasks)):
+            task = (at + net * self.settings.nulls) % tasks
+            words, null, nonsense = _NULLS[(task + at // tasks + net) % len(_NULLS)]
             best = self._best(case, member, task)
             if best is not None:
                 group = task + len(TASKS) * nonsense
-                trial = self._search(case, member, group, self._penalties[best[0]], null)
-                found[task].append((trial, words))
-        return found
+                found.append((task, self._search(case, member, group, self._penalties[best[0]], null), words))
+        return sorted(found, key=lambda one: one[0])
 
     def _best(self, case: Case, member: SubjectRecord, task: int) -> tuple[int, Arrays] | None:
         """Which penalty found the smallest circuit, and what it found; ``None`` where none did.
@@ -241,7 +236,7 @@ class SparseCircuits(Study):
         reached, tried = dict.fromkeys((words for words, _, _ in _NULLS), 0), 0
         for member in case.plan.subjects:
             try:
-                for trial, words in self._nulls(case, member):
+                for _, trial, words in self._nulls(case, member):
                     reached[words] += int(case.reading(trial)["size"]) > 0
                     tried += 1
             except NoAnswer:
@@ -314,7 +309,7 @@ class SparseCircuits(Study):
             tried = [own[member.name], *(one for name, one in own.items() if name != member.name)]
             try:
                 graph = case.reading(self._graphs(alone, member)[0])
-                nulls = self._nulls_by_task(alone, member)[task]
+                nulls = [(trial, words) for of, trial, words in self._nulls(alone, member) if of == task]
                 tried += [Search(words, True, case.reading(trial)) for trial, words in nulls]
             except NoAnswer:
                 continue

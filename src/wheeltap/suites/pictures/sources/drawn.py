@@ -123,33 +123,21 @@ def picture_named(kind: str, rest: str) -> KnownPicture:
             do=f"wheeltap study pictures --picture {rest}",
         )
     found = read_genome(path)
-    layout, said = found.layerize().layout, known_symmetry(found)
-    about = (
-        f"The picture of {path.name}: {len(found.layerize().links())} links, laid out as {layout.layers} layers of "
-        f"{layout.width} units. {said}"
-    )
-    return KnownPicture(found.name, about, found, {}, mirror_image if is_mirrored(found) else None)
-
-
-def is_mirrored(genome: Genome) -> bool:
-    """Whether enough of a genome's picture is its own mirror image.
-
-    Nobody knows beforehand what a genome draws: to ask of a lopsided picture whether its changes are mirror images
-    would be to ask for a symmetry that is not there.
-    """
-    return mirrored_share(genome) >= MIRRORED
-
-
-def known_symmetry(genome: Genome) -> str:
-    """One sentence on how much of a genome's picture is its own mirror image, and what follows."""
-    share = mirrored_share(genome)
-    if is_mirrored(genome):
-        return f"{100 * share:.0f} % of the picture is its own mirror image: metrics ask for this symmetry."
-    # Rounded down, so that it never reads as what was asked for.
-    return (
-        f"Only {int(100 * share)} % of the picture is its own mirror image ({100 * MIRRORED:.0f} % are needed): "
+    net, share = found.layerize(), mirrored_share(found)
+    # Nobody knows beforehand what a genome draws: to ask of a lopsided picture whether its changes are mirror images
+    # would be to ask for a symmetry that is not there.
+    mirrored = share >= MIRRORED
+    said = (
+        f"{100 * share:.0f} % of the picture is its own mirror image: metrics ask for this symmetry."
+        if mirrored  # else rounded down, so that it never reads as what was asked for
+        else f"Only {int(100 * share)} % of the picture is its own mirror image ({100 * MIRRORED:.0f} % are needed): "
         "metrics of symmetry are left out."
     )
+    about = (
+        f"The picture of {path.name}: {len(net.links())} links, laid out as {net.layout.layers} layers of "
+        f"{net.layout.width} units. {said}"
+    )
+    return KnownPicture(found.name, about, found, {}, mirror_image if mirrored else None)
 
 
 def task_named(kind: str, rest: str) -> Task:
