@@ -209,7 +209,7 @@ class CircuitNullsAudit(CircuitAudit):
         return len(self.searched) * self.settings.tries
 
     def _searches(self, case: Case, subject: SubjectRecord, null: Null) -> list[Trial]:
-        penalty = self.chosen(case, subject).penalty
+        _, penalty = self.chosen(case, subject)
         seeds = range(self.settings.tries)
         return [self.search(case.plan, subject, penalty=penalty, null=null, seed=at) for at in seeds]
 
@@ -314,7 +314,7 @@ class CircuitStableAudit(CircuitAudit):
         return 1 + self.settings.again
 
     def _searches(self, case: Case, subject: SubjectRecord) -> list[Trial]:
-        penalty = self.chosen(case, subject).penalty
+        _, penalty = self.chosen(case, subject)
         return [self.search(case.plan, subject, penalty=penalty, seed=1 + at) for at in range(self.settings.again)]
 
     def titles(self) -> tuple[str, ...]:

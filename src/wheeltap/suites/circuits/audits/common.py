@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal, NamedTuple, final
+from typing import Annotated, Final, Literal, final
 
 import msgspec
 import numpy as np
@@ -210,19 +210,6 @@ class CircuitAuditSettings(CircuitSearchSettings, frozen=True, kw_only=True):
     searched_here: bool = False
 
 
-@final
-class Chosen(NamedTuple):
-    """The circuit that is judged.
-
-    Attributes:
-        circuit: Units that are kept, as a setting.
-        penalty: That found it.
-    """
-
-    circuit: str
-    penalty: float
-
-
 class CircuitAudit(Audit):
     """Searches for the smallest circuit that reaches the target, unless one is given; then reads what it does."""
 
@@ -275,21 +262,21 @@ class CircuitAudit(Audit):
         """What a circuit is made of."""
         return "units" if self.settings.method == "masks" else "edges"
 
-    def chosen(self, case: Case, subject: SubjectRecord) -> Chosen:
-        """The circuit that is judged: the one given, or the smallest that a search found.
+    def chosen(self, case: Case, subject: SubjectRecord) -> tuple[str, float]:
+        """The circuit that is judged, as a setting, and the penalty that found it: one given, or the smallest found.
 
         Raises:
             NoAnswer: If no search reached the target.
         """
         if self.settings.circuit:
-            return Chosen(self.settings.circuit, self.settings.penalty)
+            return self.settings.circuit, self.settings.penalty
         found = [case.reading(trial) for trial in self.searches(case.plan, subject)]
         _require_able(subject.name, float(found[0]["own"]))
         sizes = {at: int(one["size"]) for at, one in enumerate(found) if int(one["size"])}
         if not sizes:
             raise NoAnswer("not_applicable", _none(subject, found))
         at = min(sizes, key=lambda one: sizes[one])
-        return Chosen(packed(found[at]["rank"] < sizes[at]), self.penalties[at])
+        return packed(found[at]["rank"] < sizes[at]), self.penalties[at]
 
     def effects(self, case: Case, subject: SubjectRecord, *, rephrased: bool = False) -> Trial:
         """What the circuit does.
@@ -302,7 +289,7 @@ class CircuitAudit(Audit):
             raise NoAnswer("not_applicable", _OTHER_VERSION.format(version, CIRCUIT_EFFECTS.version))
         names = set(CircuitEffectsSettings.__struct_fields__) & set(CircuitAuditSettings.__struct_fields__)
         given: dict[str, Scalar] = {name: getattr(self.settings, name) for name in sorted(names)}
-        own = {"circuit": self.chosen(case, subject).circuit, "rephrased": rephrased, "parts": self.parts}
+        own = {"circuit": self.chosen(case, subject)[0], "rephrased": rephrased, "parts": self.parts}
         return case.plan.reading(subject, CIRCUIT_EFFECTS.name, {**given, **own})
 
     def ask(self, case: Case) -> list[Trial]:

@@ -50,7 +50,7 @@ def graphs(audit: CircuitAudit, case: Case, subject: SubjectRecord) -> list[Tria
     Raises:
         NoAnswer: If there is no circuit.
     """
-    circuit = audit.chosen(case, subject).circuit
+    circuit, _ = audit.chosen(case, subject)
     given: dict[str, Scalar] = {"circuit": circuit, "parts": audit.parts, "group": audit.settings.group}
     return [case.plan.reading(subject, CIRCUIT_GRAPH.name, given)]
 
@@ -192,7 +192,7 @@ def _nulls(one: DefinedLoss) -> str:
 
 def _searched(audit: CircuitAudit, case: Case, subject: SubjectRecord) -> list[Search]:
     """One search for the task, and every search in a null that has run."""
-    penalty, plan, tries = audit.chosen(case, subject).penalty, case.plan, range(audit.settings.tries)
+    (_, penalty), plan, tries = audit.chosen(case, subject), case.plan, range(audit.settings.tries)
     # Of a circuit that is given, only searches by other seeds have run.
     own = (audit.search(plan, subject, penalty=penalty, seed=at) for at in range(audit.settings.again + 1))
     found = [Search(plan.task.name, False, read) for trial in own if (read := answer(case, trial)) is not None][:1]

@@ -189,8 +189,11 @@ def net_named(kind: str, rest: str) -> Cppn:
     return nets[name]
 
 
-class _DrawnNet(ModelSource):
-    """A net that draws, with the square picture that it draws."""
+class PictureModels(ModelSource):
+    """A net that draws, with the square picture that it draws; see ``net_named``."""
+
+    form = "picture:NAME"
+    title = "The net of a built-in picture; ,SIZE behind the name is the side of its square."
 
     def load(self, rest: str, *, name: str) -> LoadedModel:
         """See ``ModelSource.load``."""
@@ -200,31 +203,26 @@ class _DrawnNet(ModelSource):
 
 
 @final
-class PictureModels(_DrawnNet):
-    """See ``net_named``."""
-
-    form = "picture:NAME"
-    title = "The net of a built-in picture; ,SIZE behind the name is the side of its square."
-
-
-@final
-class GenomeModels(_DrawnNet):
-    """See ``net_named``."""
+class GenomeModels(PictureModels):
+    """The same of a genome."""
 
     form = "genome:FILE"
     title = "The net of a Picbreeder genome, XML or a zip file with it; ,SIZE as of picture."
 
 
 @final
-class NetFiles(_DrawnNet):
-    """See ``net_named``."""
+class NetFiles(PictureModels):
+    """The same of a file of nets, without a picture."""
 
     form = "npz:FILE#NAME"
     title = "One of the layered nets that an .npz file holds with their layout."
 
 
-class _Squares(DataSource):
-    """The square picture, pixel by pixel."""
+class PictureData(DataSource):
+    """The square picture, pixel by pixel; see ``task_named``."""
+
+    form = "picture:NAME"
+    title = "The pixels of a built-in picture; ,SIZE behind the name is the side of its square."
 
     def load(self, rest: str, reader: ExampleReader) -> Task:
         """See ``DataSource.load``."""
@@ -232,16 +230,8 @@ class _Squares(DataSource):
 
 
 @final
-class PictureData(_Squares):
-    """See ``task_named``."""
-
-    form = "picture:NAME"
-    title = "The pixels of a built-in picture; ,SIZE behind the name is the side of its square."
-
-
-@final
-class GenomeData(_Squares):
-    """See ``task_named``."""
+class GenomeData(PictureData):
+    """The same of a genome."""
 
     form = "genome:FILE"
     title = "The pixels of the picture of a Picbreeder genome; ,SIZE as of picture."
