@@ -19,7 +19,7 @@ Change = Callable[[Tensor], Tensor]
 
 @final
 @dataclass(frozen=True, eq=False)
-class Call:
+class ModuleCall:
     """A call of a module: the tensors themselves, and what was in them (some are added to in place afterward)."""
 
     path: str
@@ -30,9 +30,9 @@ class Call:
 
 
 @torch.no_grad()
-def watched(model: nn.Module, tokens: Tensor) -> tuple[list[Call], Counter[str], Tensor]:
+def watched(model: nn.Module, tokens: Tensor) -> tuple[list[ModuleCall], Counter[str], Tensor]:
     """Every call of a module from a tensor to a tensor, in order of return; how often each is called; the scores."""
-    calls: list[Call] = []
+    calls: list[ModuleCall] = []
     took: dict[str, Tensor] = {}
     counts: Counter[str] = Counter()
 
@@ -45,7 +45,7 @@ def watched(model: nn.Module, tokens: Tensor) -> tuple[list[Call], Counter[str],
     def after(path: str, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         taken, returned = _given(args, kwargs), _gave(output)
         if taken is not None and returned is not None:
-            calls.append(Call(path, taken, returned, took[path], returned.clone()))
+            calls.append(ModuleCall(path, taken, returned, took[path], returned.clone()))
 
     with ExitStack() as undo:
         for path, module in named_modules(model):

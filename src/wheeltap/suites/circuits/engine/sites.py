@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core.errors import ModelError
-from wheeltap.suites.circuits.engine.calls import Call, hooked, watched
+from wheeltap.suites.circuits.engine.calls import ModuleCall, hooked, watched
 
 LAYERS: Final = ("Linear", "Conv1D", "NonDynamicallyQuantizableLinear")
 """Classes of layers whose inputs and outputs are units; Conv1D is that of GPT-2."""
@@ -201,7 +201,7 @@ def _grouped(model: nn.Module, tokens: Tensor) -> tuple[list[_Group], str]:
             expected="linear layers that are called once for each pass, with [example, place, unit]",
             got="a layer that is called twice" if shaped else "inputs of another shape",
         )  # fmt: skip
-    groups: list[list[Call]] = []
+    groups: list[list[ModuleCall]] = []
     for call in linear:
         if not groups or not torch.equal(groups[-1][0].took, call.took):
             groups.append([])

@@ -24,7 +24,7 @@ from wheeltap.gauge.attention import AttentionLayer
 from wheeltap.gauge.base import SharedTensors
 from wheeltap.gauge.parts import Affine
 from wheeltap.suites.circuits.circuit import CHANNELS, EdgeGraph
-from wheeltap.suites.circuits.engine.calls import Call, Change, hooked, watched
+from wheeltap.suites.circuits.engine.calls import Change, ModuleCall, hooked, watched
 
 TOLERANCE: Final = 1e-4
 """By how much sums of parts may miss the whole, as a share of its largest number."""
@@ -185,7 +185,7 @@ class _Finder:
             layer.path, "projections of the residual stream or of a norm of it", "something else in between"
         )
 
-    def _through(self, reader: Call, stream: Call) -> tuple[str, ...] | None:
+    def _through(self, reader: ModuleCall, stream: ModuleCall) -> tuple[str, ...] | None:
         """The modules by which ``stream`` becomes what ``reader`` is given; ``None`` where it does so otherwise."""
         through: list[str] = []
         while reader.given is not stream.given:
@@ -199,7 +199,9 @@ class _Finder:
         # The tensor may have been added to in between.
         return tuple(through) if torch.equal(reader.took, stream.took) else None
 
-    def _parts(self, call: Call, layer: AttentionLayer, through: tuple[str, ...], output: Call) -> DecoderBlock:
+    def _parts(
+        self, call: ModuleCall, layer: AttentionLayer, through: tuple[str, ...], output: ModuleCall
+    ) -> DecoderBlock:
         wrote = head_outputs(self.model, layer, self.by_path[layer.output.path].took).sum(0)
         bias = output_bias(self.model, layer)
         if not _close(wrote if bias is None else wrote + bias, output.returned):
@@ -248,7 +250,7 @@ class _Finder:
             for block, fits in zip(blocks, found, strict=True)
         )
 
-    def _choices(self, block: DecoderBlock, moved: dict[str, Call]) -> "list[_Reader]":
+    def _choices(self, block: DecoderBlock, moved: dict[str, ModuleCall]) -> "list[_Reader]":
         """Modules that are given the stream, or what the heads read of it, and whether before what the heads write."""
         stream, inside = moved[block.path].took, f"{block.path}."
         apart = [path for path in self.by_path if path.startswith(inside) and path not in block.through]
@@ -263,7 +265,7 @@ class _Finder:
             for one in _outermost([one for one in own if _close(one.took, what)])
         ]
 
-    def _same(self, call: Call) -> bool:
+    def _same(self, call: ModuleCall) -> bool:
         clean = self.by_path[call.path]
         return _close(call.took, clean.took) and _close(call.returned, clean.returned)
 
@@ -312,7 +314,7 @@ def _related(path: str, other: str) -> bool:
     return f"{path}.".startswith(f"{other}.") or f"{other}.".startswith(f"{path}.")
 
 
-def _outermost(calls: Sequence[Call]) -> list[Call]:
+def _outermost(calls: Sequence[ModuleCall]) -> list[ModuleCall]:
     """Those of which none is inside another."""
     return [one for one in calls if not any(one.path.startswith(f"{two.path}.") for two in calls)]
 
