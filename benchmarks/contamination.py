@@ -12,6 +12,7 @@ and by the audit, which leaves out an order that texts tell and asks for more th
 import argparse
 import datetime
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import wheeltap as wt
+from wheeltap.core import seeds
 from wheeltap.core.subject import Subject
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.sources import hf
@@ -31,8 +33,7 @@ from wheeltap.sources.smollm2 import load_smollm2
 from wheeltap.stats.family import holm
 from wheeltap.suites.lens.audits.contamination import CopyReading, CopyTest
 from wheeltap.suites.lens.readings.contamination import Contamination
-from wheeltap.suites.lens.sources import passages
-from wheeltap.suites.lens.sources.passages import task_of
+from wheeltap.suites.lens.sources.passages import task_of, value_of
 from wheeltap.suites.lens.specs import CONTAMINATION
 from wheeltap.suites.lens.stats.exchangeability import order_test
 
@@ -129,8 +130,37 @@ def gsm8k() -> list[tuple[str, str]]:
     return [(one, two) for one, two in pairs if two]
 
 
+_NAMES: Final = ("Ana", "Ben", "Chloe", "Dev", "Elif", "Farid", "Grace", "Hugo", "Ines", "Jamal", "Kofi", "Lena")
+_THINGS: Final = ("apples", "books", "candles", "eggs", "marbles", "pencils", "ribbons", "shells", "stamps", "tickets")
+_PLACES: Final = ("the market", "a fair", "school", "the harbor", "a garden", "the station", "the library", "a shop")
+_TEMPLATES: Final = (
+    ("{name} has {a} {thing} and finds {b} more at {place}. How many {thing} does {name} have now?", "a+b"),
+    ("At {place} {name} sells {a} {thing} for ${c} each. How many dollars does {name} get?", "a*c"),
+    ("{name} packs {a} {thing} into every box and fills {c} boxes at {place}. How many {thing} are packed?", "a*c"),
+    ("{name} brings {s} {thing} to {place} and gives {a} of them to {other}. How many {thing} are left?", "s-a"),
+    ("{other} owns {a} {thing}, and {name} owns {c} times as many. How many {thing} do both own?", "a+a*c"),
+    ("{name} buys {a} {thing} at {place} on Monday and {b} on Friday, then loses {c}. How many are left?", "a+b-c"),
+    ("For {c} days {name} carries {a} {thing} to {place} a day and {other} takes {b} in all. How many stay?", "a*c-b"),
+    ("{name} shares {m} {thing} equally among {c} friends at {place}. How many {thing} does each friend get?", "m/c"),
+)  # fmt: skip
+
+
+def problem(kind: int, rng: np.random.Generator) -> str:
+    text, rule = _TEMPLATES[kind]
+    name, other = (_NAMES[int(at)] for at in rng.choice(len(_NAMES), 2, replace=False))
+    a, b, c = int(rng.integers(20, 100)), int(rng.integers(10, 20)), int(rng.integers(2, 10))
+    numbers = {"a": a, "b": b, "c": c, "s": a + int(rng.integers(10, 100)), "m": a * c}
+    places = {"thing": _THINGS[int(rng.integers(len(_THINGS)))], "place": _PLACES[int(rng.integers(len(_PLACES)))]}
+    value = value_of(re.sub("[abcms]", lambda found: str(numbers[found.group()]), rule))
+    assert value is not None and value.denominator == 1, "templates have whole answers"
+    return f"{text.format(name=name, other=other, **places, **numbers)}\nAnswer: {value}"
+
+
 def generated(count: int, *, seed: int) -> list[tuple[str, str]]:
-    return [(str(one), str(two)) for one, two in passages.pairs(count, seed=seed)]
+    """Word problems and their twins: two draws from one template, so that either could have been the first."""
+    rng = seeds.generator(seed, "fresh twins")
+    kinds = rng.integers(0, len(_TEMPLATES), count)
+    return [(problem(int(kind), rng), problem(int(kind), rng)) for kind in kinds]
 
 
 def auroc(copy: CopyReading) -> str:

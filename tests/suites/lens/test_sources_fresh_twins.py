@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tests.published import published
-from wheeltap.suites.lens.sources.passages import pairs, problems, twin
+from wheeltap.suites.lens.sources.passages import twin
 
 DUCKS = (
     "Janet's ducks lay 16 eggs per day. She eats three and bakes with four. She gets $23 for each other egg. How much?",
@@ -14,35 +14,15 @@ DUCKS = (
 )
 
 
-def test_drawn_problems_have_the_answer_that_their_words_say() -> None:
-    rules = {
-        "and finds": lambda n: n[0] + n[1], "for $": lambda n: n[0] * n[1], "into every box": lambda n: n[0] * n[1],
-        "gives": lambda n: n[0] - n[1], "times as many": lambda n: n[0] * (1 + n[1]),
-        "on Monday": lambda n: n[0] + n[1] - n[2], "a day": lambda n: n[0] * n[1] - n[2],
-        "shares": lambda n: n[0] // n[1],
-    }  # fmt: skip
-    seen = set()
-    for problem in problems(200, seed=4):
-        [name] = [name for name in rules if name in problem.text]
-        assert problem.answer == rules[name]([int(number) for number in re.findall(r"\d+", problem.text)]), problem
-        seen.add(name)
-    assert seen == set(rules)
-
-
-def test_the_same_seed_draws_the_same() -> None:
-    assert pairs(5, seed=1) == pairs(5, seed=1) != pairs(5, seed=2)
-    assert all(one != two for one, two in pairs(50, seed=1))
-
-
 def test_a_twin_has_other_numbers_and_their_answer() -> None:
     made = twin(*DUCKS, seed=0)
     assert made is not None
     own, other = made
-    assert (own.text, own.answer) == (DUCKS[0], 207)
-    eggs, price = map(int, re.findall(r"\d+", other.text))
+    assert own == f"{DUCKS[0]}\nAnswer: 207"
+    eggs, price, answer = map(int, re.findall(r"\d+", other))
     # 16 stands for a word elsewhere, so that it stays.
-    assert eggs == 16 and price != 23 and other.answer == 9 * price
-    assert re.sub(r"\d+", "#", own.text) == re.sub(r"\d+", "#", other.text)
+    assert eggs == 16 and price != 23 and answer == 9 * price
+    assert re.sub(r"\d+", "#", own) == re.sub(r"\d+", "#", other)
 
 
 @pytest.mark.parametrize(
@@ -70,10 +50,9 @@ def test_twins_of_gsm8k() -> None:
         if both is None:
             continue
         made += 1
-        own, other = both
-        old, new = (re.findall(r"\d+", one.text) for one in (own, other))
+        (*old, _), (*new, answer) = (re.findall(r"\d+", one) for one in both)
         assert [len(number) for number in old] == [len(number) for number in new] and old != new
-        assert other.answer > 0 and other.answer == by_hand(row["answer"], dict(zip(old, new, strict=True)))
+        assert int(answer) > 0 and int(answer) == by_hand(row["answer"], dict(zip(old, new, strict=True)))
     assert made > 100
 
 

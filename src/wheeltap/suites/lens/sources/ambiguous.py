@@ -182,67 +182,62 @@ _VERBS: Final = (
 _CAUSES: Final = str.split("rain noise fire strike delay snow price heat")
 
 
-def _two(rng: np.random.Generator, words: list[str], count: int = 2) -> list[str]:
+def _words(rng: np.random.Generator, words: list[str], count: int) -> list[str]:
     return [str(word) for word in rng.choice(words, count, replace=False)]
 
 
-Drawn = tuple[str, str, tuple[tuple[str, Label], tuple[str, Label]], str]
-"""Premise, hypothesis, each reading with its label, distractor."""
+def _people(rng: np.random.Generator) -> dict[str, object]:
+    return dict(zip(("one", "two", "other"), _words(rng, _PEOPLE, 3), strict=True))
 
 
-def _attachment(rng: np.random.Generator) -> Drawn:
-    """Who has the tool: the one who saw, or the one who was seen."""
-    (one, two, other), tool, saw = _two(rng, _PEOPLE, 3), rng.choice(_TOOLS), rng.choice(_SAW)
-    return (
-        f"The {one} {saw} the {two} with the {tool}.", f"The {one} used the {tool}.",
-        ((f"Using the {tool}, the {one} {saw} the {two}.", "entailment"),
-         (f"The {one} {saw} the {two} who had the {tool}.", "neutral")),
-        f"The {one} {saw} the {other} with the {tool}.",
-    )  # fmt: skip
+def _seen(rng: np.random.Generator) -> dict[str, object]:
+    return {**_people(rng), "tool": rng.choice(_TOOLS), "saw": rng.choice(_SAW)}
 
 
-def _quantified(rng: np.random.Generator) -> Drawn:
-    """Not all, or none."""
-    (group, other), (verb, past) = _two(rng, _GROUPS), _VERBS[rng.integers(len(_VERBS))]
-    return (
-        f"All of the {group} did not {verb}.", f"At least one of the {group} {past}.",
-        ((f"None of the {group} {past}.", "contradiction"),
-         (f"Some but not all of the {group} {past}.", "entailment")),
-        f"All of the {other} did not {verb}.",
-    )  # fmt: skip
+def _did_not(rng: np.random.Generator) -> dict[str, object]:
+    group, other = _words(rng, _GROUPS, 2)
+    verb, past = _VERBS[rng.integers(len(_VERBS))]
+    return {"group": group, "other": other, "verb": verb, "past": past}
 
 
-def _because(rng: np.random.Generator) -> Drawn:
-    """A cause of what was not done, or none of what was."""
-    (group, other), (verb, past) = _two(rng, _GROUPS), _VERBS[rng.integers(len(_VERBS))]
-    cause = rng.choice(_CAUSES)
-    return (
-        f"The {group} did not {verb} because of the {cause}.", f"The {group} {past}.",
-        ((f"Because of the {cause}, the {group} did not {verb}.", "contradiction"),
-         (f"The {group} {past}, but not because of the {cause}.", "entailment")),
-        f"The {other} did not {verb} because of the {cause}.",
-    )  # fmt: skip
+def _caused(rng: np.random.Generator) -> dict[str, object]:
+    return {**_did_not(rng), "cause": rng.choice(_CAUSES)}
 
 
-def _scope(rng: np.random.Generator) -> Drawn:
-    return _quantified(rng) if rng.random() < 0.5 else _because(rng)
+def _called(rng: np.random.Generator) -> dict[str, object]:
+    words = {**_people(rng), "done": rng.choice(_DONE)}
+    return {**words, "called": rng.choice(_CALLED), "who": rng.choice(["she", "he"])}
 
 
-def _pronoun(rng: np.random.Generator) -> Drawn:
-    """Whom "she" or "he" is."""
-    (one, two, other), done = _two(rng, _PEOPLE, 3), rng.choice(_DONE)
-    called, who = rng.choice(_CALLED), rng.choice(["she", "he"])
-    return (
-        f"The {one} {called} the {two} after {who} had {done}.", f"The {two} had {done}.",
-        ((f"The {one} {called} the {two} after the {one} had {done}.", "neutral"),
-         (f"The {one} {called} the {two} after the {two} had {done}.", "entailment")),
-        f"The {one} {called} the {other} after {who} had {done}.",
-    )  # fmt: skip
+Template = tuple[Callable[[np.random.Generator], dict[str, object]], str, str, tuple[tuple[str, Label], ...], str]
+"""What draws the words; premise, hypothesis, each reading with its label, distractor."""
 
-
-KINDS: Final[dict[str, Callable[[np.random.Generator], Drawn]]] = {
-    "attachment": _attachment, "scope": _scope, "pronoun": _pronoun,
+KINDS: Final[Mapping[str, tuple[Template, ...]]] = {
+    "attachment": ((  # who has the tool: the one who saw, or the one who was seen
+        _seen, "The {one} {saw} the {two} with the {tool}.", "The {one} used the {tool}.",
+        (("Using the {tool}, the {one} {saw} the {two}.", "entailment"),
+         ("The {one} {saw} the {two} who had the {tool}.", "neutral")),
+        "The {one} {saw} the {other} with the {tool}.",
+    ),),
+    "scope": ((  # not all, or none
+        _did_not, "All of the {group} did not {verb}.", "At least one of the {group} {past}.",
+        (("None of the {group} {past}.", "contradiction"),
+         ("Some but not all of the {group} {past}.", "entailment")),
+        "All of the {other} did not {verb}.",
+    ), (  # a cause of what was not done, or none of what was
+        _caused, "The {group} did not {verb} because of the {cause}.", "The {group} {past}.",
+        (("Because of the {cause}, the {group} did not {verb}.", "contradiction"),
+         ("The {group} {past}, but not because of the {cause}.", "entailment")),
+        "The {other} did not {verb} because of the {cause}.",
+    )),
+    "pronoun": ((  # whom "she" or "he" is
+        _called, "The {one} {called} the {two} after {who} had {done}.", "The {two} had {done}.",
+        (("The {one} {called} the {two} after the {one} had {done}.", "neutral"),
+         ("The {one} {called} the {two} after the {two} had {done}.", "entailment")),
+        "The {one} {called} the {other} after {who} had {done}.",
+    ),),
 }  # fmt: skip
+"""Templates of each kind."""
 
 
 def examples(*, seed: int = 0, each: int = EACH) -> tuple[Example, ...]:
@@ -252,18 +247,21 @@ def examples(*, seed: int = 0, each: int = EACH) -> tuple[Example, ...]:
         seed: Equal seeds give equal items, on every machine.
         each: Ambiguous items of a kind.
     """
-    seen: set[str] = set()
+    seen = set[str]()
     streams = {kind: seeds.generator(seed, "ambiguous", kind) for kind in KINDS}
-    made = [
-        _example(kind, number, streams[kind], seen) for number in range(2 * each) for kind in KINDS
-    ]  # fmt: skip
-    return tuple(made)
+    return tuple(_example(kind, number, streams[kind], seen) for number in range(2 * each) for kind in KINDS)
 
 
 def _example(kind: str, number: int, rng: np.random.Generator, seen: set[str]) -> Example:
     """An ambiguous item for an even ``number``; for an odd one, one of the readings of another draw."""
     while True:
-        premise, hypothesis, meant, distractor = KINDS[kind](rng)
+        templates = KINDS[kind]
+        draw, first_text, second_text, read_as, other_text = templates[
+            0 if len(templates) == 1 or rng.random() < 0.5 else 1
+        ]
+        words = draw(rng)
+        premise, hypothesis, distractor = (text.format(**words) for text in (first_text, second_text, other_text))
+        meant = [(text.format(**words), label) for text, label in read_as]
         plain = number % 2 == 1
         if plain:
             premise, _ = meant[number // 2 % 2]
@@ -278,7 +276,7 @@ def _example(kind: str, number: int, rng: np.random.Generator, seen: set[str]) -
 
 @final
 class AmbiguousData(DataSource):
-    """See ``task``."""
+    """See ``examples``."""
 
     form = NAME
     title = "Ambiguous sentences with their readings, generated; for language models."
@@ -296,12 +294,7 @@ class AmbiguousData(DataSource):
                 expected="smollm2, hf:DIR or gguf:FILE of a causal language model",
                 got="a model that reads no text, or a classifier",
             )
-        return task(reader.tokenizer)
-
-
-def task(tokenizer: Tokenizer, *, seed: int = 0) -> ChoiceTask:
-    """The set as a task for a model that reads ``tokenizer``'s tokens."""
-    return task_of(examples(seed=seed), tokenizer, name=NAME)
+        return task_of(examples(), reader.tokenizer, name=NAME)
 
 
 FIELDS: Final = frozenset({"premise", "hypothesis", "labels", "disambiguations"})
@@ -338,7 +331,7 @@ class _Line(msgspec.Struct, frozen=True):
 
 @final
 class AmbientFiles(DataSource):
-    """See ``load_ambient``."""
+    """See ``examples_in``."""
 
     form = "FILE.jsonl"
     title = "Lines with premise, hypothesis, labels, disambiguations: ambiguous inferences, as AmbiEnt has them."
@@ -351,36 +344,29 @@ class AmbientFiles(DataSource):
     def load(self, rest: str, reader: ExampleReader) -> ChoiceTask:
         """See ``DataSource.load``."""
         assert reader.tokenizer is not None, "it fits"
-        return load_ambient(Path(rest), reader.tokenizer)
+        return task_of(examples_in(Path(rest)), reader.tokenizer, name=Path(rest).stem)
 
 
-def load_ambient(path: Path, tokenizer: Tokenizer) -> ChoiceTask:
-    """The items of a file as a task.
+def examples_in(path: Path) -> list[Example]:
+    """The items of a file, with distractors for their ambiguous sentences.
 
     Raises:
         MissingFile: If it is not there.
         FileFormatError: If a line is no such item; it is named by its number, from 1.
         DataError: If a label is none of the set, or an item is there twice.
     """
-    return task_of(examples_in(path), tokenizer, name=path.stem)
-
-
-def examples_in(path: Path) -> list[Example]:
-    """The items of a file; see ``load_ambient``."""
     held = list(_read(path))
     nouns = lexicon([one.side(side) for one, _ in held for side in SIDES])
-    found: list[Example] = []
-    seen = set[str]()
+    found = dict[str, Example]()
     for one, rewrites in held:
-        if one.id in seen:
+        if one.id in found:
             raise DataError("An item is there twice.", where=str(path), expected="an id for each item", got=one.id)
-        seen.add(one.id)
         readings = {
             side: SentenceReadings(several, distractor(one.side(side), nouns, name=f"{one.id} {side}"))
             for side, several in rewrites.items()
         }
-        found.append(replace(one, readings=readings))
-    return found
+        found[one.id] = replace(one, readings=readings)
+    return list(found.values())
 
 
 def _read(path: Path) -> Iterator[tuple[Example, dict[str, tuple[str, ...]]]]:
@@ -393,24 +379,37 @@ def _read(path: Path) -> Iterator[tuple[Example, dict[str, tuple[str, ...]]]]:
             do="Correct or remove the line; an item without a hypothesis or labels cannot be asked for labels.",
         ):  # fmt: skip
             row = msgspec.json.decode(line, type=_Line)
-            rewrites = _rewrites(row.disambiguations)
-        yield _item(row, rewrites, where)
+            rewrites = row.disambiguations
+            if isinstance(rewrites, str):  # what Python prints of the list
+                rewrites = msgspec.convert(ast.literal_eval(rewrites), list[_Rewrite])
+        labels = _labels(row, rewrites, where)
+        flags = {"premise": row.premise_ambiguous, "hypothesis": row.hypothesis_ambiguous}
+        readings = {
+            side: tuple(dict.fromkeys(one.premise if side == "premise" else one.hypothesis for one in rewrites))
+            for side in SIDES
+            if flags[side] and rewrites
+        }
+        yield Example(id=str(row.id), premise=row.premise, hypothesis=row.hypothesis, labels=labels), readings
 
 
-def _rewrites(held: list[_Rewrite] | str) -> list[_Rewrite]:
-    """The rewrites; some files have what Python prints of the list."""
-    if not isinstance(held, str):
-        return held
-    return msgspec.convert(ast.literal_eval(held), list[_Rewrite])
+def _labels(row: _Line, rewrites: list[_Rewrite], where: str) -> tuple[Label, ...]:
+    """The labels of an item, each once.
 
-
-def _item(row: _Line, rewrites: list[_Rewrite], where: str) -> tuple[Example, dict[str, tuple[str, ...]]]:
+    Raises:
+        DataError: If one is none of the set, no reading has one of them, or a sentence is empty.
+    """
     labels = [one.strip() for one in row.labels.split(",")]
     # A label of the item that none of its rewrites has is kept: the released test items have one.
     outside = sorted({*labels, *(one.label for one in rewrites)} - set(LABELS))
     if outside:
         raise DataError("A label is not in the set.", where=where, expected=", ".join(LABELS), got=", ".join(outside))
-    _require_said(row, rewrites, where)
+    said = {"premise": row.premise, "hypothesis": row.hypothesis}
+    for at, one in enumerate(rewrites, start=1):
+        said |= {f"premise of reading {at}": one.premise, f"hypothesis of reading {at}": one.hypothesis}
+    empty = [name for name, text in said.items() if not text.strip()]
+    if empty:
+        raise DataError("A sentence is empty.", where=where, expected="words", got=f"nothing in {', '.join(empty)}",
+                        do="Give the sentence, or remove the line.")  # fmt: skip
     if rewrites and not {one.label for one in rewrites} & set(labels):
         raise DataError(
             "No reading has a label of the item.",
@@ -419,39 +418,14 @@ def _item(row: _Line, rewrites: list[_Rewrite], where: str) -> tuple[Example, di
             got=row.labels,
             do="Correct the labels: they are those that are right under some reading.",
         )
-    flags = {"premise": row.premise_ambiguous, "hypothesis": row.hypothesis_ambiguous}
-    readings = {
-        side: tuple(dict.fromkeys(one.premise if side == "premise" else one.hypothesis for one in rewrites))
-        for side in SIDES
-        if flags[side] and rewrites
-    }
-    example = Example(id=str(row.id), premise=row.premise, hypothesis=row.hypothesis,
-                      labels=tuple(cast("list[Label]", list(dict.fromkeys(labels)))))  # fmt: skip
-    return example, readings
-
-
-def _require_said(row: _Line, rewrites: list[_Rewrite], where: str) -> None:
-    """Raises ``DataError`` if a sentence is empty."""
-    said = {"premise": row.premise, "hypothesis": row.hypothesis}
-    for at, one in enumerate(rewrites, start=1):
-        said |= {f"premise of reading {at}": one.premise, f"hypothesis of reading {at}": one.hypothesis}
-    empty = [name for name, text in said.items() if not text.strip()]
-    if empty:
-        raise DataError("A sentence is empty.", where=where, expected="words", got=f"nothing in {', '.join(empty)}",
-                        do="Give the sentence, or remove the line.")  # fmt: skip
+    return tuple(cast("list[Label]", list(dict.fromkeys(labels))))
 
 
 def lexicon(sentences: Sequence[str]) -> tuple[str, ...]:
     """Words in the place of a noun somewhere: after an article or the like, before a verb, a preposition or an end."""
-    found = set[str]()
-    for sentence in sentences:
-        words = _WORD.findall(sentence)
-        found.update(
-            word
-            for before, word, after in zip(words, words[1:], [*words[2:], "."], strict=False)
-            if _is_noun(before, word, after)
-        )
-    return tuple(sorted(found))
+    several = [_WORD.findall(sentence) for sentence in sentences]
+    places = (each for words in several for each in zip(words, words[1:], [*words[2:], "."], strict=False))
+    return tuple(sorted({word for before, word, after in places if _is_noun(before, word, after)}))
 
 
 def _is_noun(before: str, word: str, after: str) -> bool:

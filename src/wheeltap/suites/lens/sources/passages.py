@@ -1,13 +1,12 @@
 """Tasks of plain texts for language models, from ``.jsonl`` files: a text and perhaps its twin, or a word problem.
 
-Word problems in arithmetic that were never published are drawn from templates, or are published ones with other
-numbers. Answers are exact: a model that knows arithmetic solves both versions, and one that knows the text solves one.
+Twins of word problems in arithmetic are published ones with other numbers. Answers are exact: a model that knows
+arithmetic solves both versions, and one that knows the text solves one.
 """
 
 import ast
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -60,8 +59,7 @@ class PassageLine(msgspec.Struct, frozen=True):
         """Text and twin; ``None`` of a problem without a twin."""
         if self.text is not None:
             return self.text, self.twin
-        made = twin(self.question or "", self.answer or "", seed=0)
-        return None if made is None else (str(made[0]), str(made[1]))
+        return twin(self.question or "", self.answer or "", seed=0)
 
 
 @final
@@ -100,15 +98,19 @@ def load_passages(path: Path, tokenizer: Tokenizer) -> ChoiceTask:
     places, known, read, paired = list[str](), set[str](), 0, 0
     for number, line in lines(path):
         read += 1
-        pair = _line(line, f"{path}: line {number}").pair
-        if pair is None:
+        where = f"{path}: line {number}"
+        row = decoded(line, PassageLine, where, _NO_TEXT, expected=_EXPECTED, do=_DO)
+        if not row.text and not (row.question and row.answer):
+            got = "an empty text" if row.text == "" else "none of the two"
+            raise FileFormatError(_NO_TEXT, where=where, expected=_EXPECTED, got=got, do=_DO)
+        if (pair := row.pair) is None:
             continue
         paired += 1
-        _require_alike([*found[:1], pair], f"{path}: line {number}")
+        _require_alike([*found[:1], pair], where)
         same = {" ".join(text.lower().split()) for text in pair if text is not None}
         if not same & known:
             found.append(pair)
-            places.append(f"{path}: line {number}")
+            places.append(where)
         known |= same
     if not found:
         raise DataError(
@@ -148,7 +150,11 @@ def task_of(
     for at, (text, twin) in enumerate(pairs):
         place = places[at] if places else f"{name}: item {at + 1}"
         own = _tokens(tokenizer.more(text), f"{place}, text")
-        other = _shuffled(own, at) if twin is None else _tokens(tokenizer.more(twin), f"{place}, twin")
+        if twin is None:
+            order = seeds.generator(0, "passages", "shuffled", at).permutation(len(own))
+            other = [own[int(token)] for token in order]
+        else:
+            other = _tokens(tokenizer.more(twin), f"{place}, twin")
         choices.append([own, other])
     own_texts = tuple(text for text, _ in pairs)
     twins = tuple(twin for _, twin in pairs if twin is not None)
@@ -199,17 +205,6 @@ _EXPECTED: Final = 'an object such as {"text": "...", "twin": "..."} or {"questi
 _DO: Final = "Correct or remove the line."
 
 
-def _line(line: bytes, where: str) -> PassageLine:
-    found = decoded(line, PassageLine, where, _NO_TEXT, expected=_EXPECTED, do=_DO)
-    if not found.text and not (found.question and found.answer):
-        raise _no_text(where, "an empty text" if found.text == "" else "none of the two")
-    return found
-
-
-def _no_text(where: str, got: str) -> FileFormatError:
-    return FileFormatError(_NO_TEXT, where=where, expected=_EXPECTED, got=got, do=_DO)
-
-
 def _require_alike(found: list[tuple[str, str | None]], where: str) -> None:
     text, twin = found[-1]
     if (twin is None) != (found[0][1] is None):
@@ -242,11 +237,6 @@ def _tokens(ids: list[int], where: str) -> list[int]:
     return ids
 
 
-def _shuffled(ids: list[int], item: int) -> list[int]:
-    order = seeds.generator(0, "passages", "shuffled", item).permutation(len(ids))
-    return [ids[int(at)] for at in order]
-
-
 _CONSTANTS: Final = frozenset({0, 1, 2, 3, 4, 5, 7, 8, 10, 12, 16, 24, 30, 50, 52, 60, 100, 365, 1000})
 """Numbers that a solution may use for a word (half, a week, a dozen, percent): they are never changed."""
 
@@ -264,62 +254,8 @@ _OPERATIONS: Final[tuple[tuple[type[ast.operator], Callable[[Fraction, Fraction]
     (ast.Div, lambda one, two: one / two),
 )
 
-_NAMES: Final = ("Ana", "Ben", "Chloe", "Dev", "Elif", "Farid", "Grace", "Hugo", "Ines", "Jamal", "Kofi", "Lena")
-_THINGS: Final = ("apples", "books", "candles", "eggs", "marbles", "pencils", "ribbons", "shells", "stamps", "tickets")
-_PLACES: Final = ("the market", "a fair", "school", "the harbor", "a garden", "the station", "the library", "a shop")
-_TEMPLATES: Final = (
-    ("{name} has {a} {thing} and finds {b} more at {place}. How many {thing} does {name} have now?", "a+b"),
-    ("At {place} {name} sells {a} {thing} for ${c} each. How many dollars does {name} get?", "a*c"),
-    ("{name} packs {a} {thing} into every box and fills {c} boxes at {place}. How many {thing} are packed?", "a*c"),
-    ("{name} brings {s} {thing} to {place} and gives {a} of them to {other}. How many {thing} are left?", "s-a"),
-    ("{other} owns {a} {thing}, and {name} owns {c} times as many. How many {thing} do both own?", "a+a*c"),
-    ("{name} buys {a} {thing} at {place} on Monday and {b} on Friday, then loses {c}. How many are left?", "a+b-c"),
-    ("For {c} days {name} carries {a} {thing} to {place} a day and {other} takes {b} in all. How many stay?", "a*c-b"),
-    ("{name} shares {m} {thing} equally among {c} friends at {place}. How many {thing} does each friend get?", "m/c"),
-)  # fmt: skip
 
-
-@final
-@dataclass(frozen=True)
-class Problem:
-    """A word problem.
-
-    Attributes:
-        text: What is asked.
-        answer: The exact answer.
-    """
-
-    text: str
-    answer: int
-
-    def __str__(self) -> str:
-        return f"{self.text}\nAnswer: {self.answer}"
-
-
-def problems(count: int, *, seed: int) -> list[Problem]:
-    """So many problems, each from a template, names, things, places and numbers drawn at random."""
-    return [made for made, _ in pairs(count, seed=seed)]
-
-
-def pairs(count: int, *, seed: int) -> list[tuple[Problem, Problem]]:
-    """Problems and their twins: two draws from one template, so that either could have been the first."""
-    rng = seeds.generator(seed, "fresh twins")
-    kinds = rng.integers(0, len(_TEMPLATES), count)
-    return [(_drawn(int(kind), rng), _drawn(int(kind), rng)) for kind in kinds]
-
-
-def _drawn(kind: int, rng: np.random.Generator) -> Problem:
-    text, rule = _TEMPLATES[kind]
-    name, other = (_NAMES[int(at)] for at in rng.choice(len(_NAMES), 2, replace=False))
-    a, b, c = int(rng.integers(20, 100)), int(rng.integers(10, 20)), int(rng.integers(2, 10))
-    numbers = {"a": a, "b": b, "c": c, "s": a + int(rng.integers(10, 100)), "m": a * c}
-    places = {"thing": _THINGS[int(rng.integers(len(_THINGS)))], "place": _PLACES[int(rng.integers(len(_PLACES)))]}
-    value = _value(re.sub("[abcms]", lambda found: str(numbers[found.group()]), rule))
-    assert value is not None and value.denominator == 1, "templates have whole answers"
-    return Problem(text.format(name=name, other=other, **places, **numbers), int(value))
-
-
-def twin(question: str, solution: str, *, seed: int) -> tuple[Problem, Problem] | None:
+def twin(question: str, solution: str, *, seed: int) -> tuple[str, str] | None:
     """A published problem and the same with other numbers of as many digits, with the answer that these have.
 
     The steps of the solution (``<<16-3-4=9>>``, as in GSM8K) say how numbers become the answer. Changed are numbers of
@@ -332,8 +268,8 @@ def twin(question: str, solution: str, *, seed: int) -> tuple[Problem, Problem] 
         seed: Of the numbers.
 
     Returns:
-        The problem as published and its twin; ``None`` where steps do not lead from the question to the answer, or no
-        other numbers were found.
+        The problem as published and its twin, each with its answer; ``None`` where steps do not lead from the question
+        to the answer, or no other numbers were found.
 
     Source: Mirzadeh et al. (2024), "GSM-Symbolic" (arXiv:2410.05229), for the idea; here the size of numbers is kept.
     """
@@ -342,37 +278,29 @@ def twin(question: str, solution: str, *, seed: int) -> tuple[Problem, Problem] 
     answer = _number(solution.rpartition("####")[2])
     if not steps or answer is None or answer.denominator != 1 or steps[-1][1] != answer:
         return None
-    if any(value is None or _value(rule) != value for rule, value in steps):
+    if any(value is None or value_of(rule) != value for rule, value in steps):
         return None
     used = {operand for rule, _ in steps for operand in _OPERAND.findall(rule)}
-    free = sorted((_changeable(question) & used) - {str(value) for _, value in steps})
+    plain: list[str] = _NUMBER.findall(question)
+    every = [_number(written) for written in _ANY.findall(question)]
+    # Numbers that stand for no word and are written in one way only: 15 is not where $15.00 is too.
+    once = {n for n in plain if int(n) not in _CONSTANTS and plain.count(n) == every.count(Fraction(n))}
+    free = sorted((once & used) - {str(value) for _, value in steps})
     rng = seeds.generator(seed, "fresh twins", question)
     for _ in range(_TRIES if free else 0):
-        other = {old: _as_long(old, rng) for old in free}
+        other = {old: "".join(map(str, (rng.integers(1, 10), *rng.integers(0, 10, len(old) - 1)))) for old in free}
         moved = _followed(steps, other) if all(old != new for old, new in other.items()) else None
         if moved is not None and moved != answer:
             text = _NUMBER.sub(lambda found: other.get(found.group(), found.group()), question)  # noqa: B023
-            return Problem(question, int(answer)), Problem(text, int(moved))
+            return f"{question}\nAnswer: {answer}", f"{text}\nAnswer: {moved}"
     return None
-
-
-def _as_long(number: str, rng: np.random.Generator) -> str:
-    digits = len(number)
-    return "".join(str(digit) for digit in (rng.integers(1, 10), *rng.integers(0, 10, digits - 1)))
-
-
-def _changeable(question: str) -> set[str]:
-    """Numbers of a question that stand for no word and are written in one way only: 15 is not where $15.00 is too."""
-    plain: list[str] = _NUMBER.findall(question)
-    every = [_number(written) for written in _ANY.findall(question)]
-    return {n for n in plain if int(n) not in _CONSTANTS and plain.count(n) == every.count(Fraction(n))}
 
 
 def _followed(steps: list[tuple[str, Fraction | None]], other: Mapping[str, str]) -> Fraction | None:
     """What the steps lead to with other numbers; ``None`` where a whole number would become none, or one negative."""
     known, value = dict(other), None
     for rule, before in steps:
-        value = _value(_OPERAND.sub(lambda found: f"({known.get(found.group(), found.group())})", rule))
+        value = value_of(_OPERAND.sub(lambda found: f"({known.get(found.group(), found.group())})", rule))
         if value is None or before is None or value < 0 or (before.denominator == 1 and value.denominator != 1):
             return None
         known[str(before)] = str(value)
@@ -386,7 +314,7 @@ def _number(text: str) -> Fraction | None:
         return None
 
 
-def _value(rule: str) -> Fraction | None:
+def value_of(rule: str) -> Fraction | None:
     """The value of sums, differences, products and quotients of numbers; ``None`` of anything else."""
     try:
         return _evaluated(ast.parse(re.sub(r"(?<!\d)0+(?=\d)", "", rule), mode="eval").body)
