@@ -173,10 +173,8 @@ SHAPES: Final = World(
     net=_relu_net,
 )
 
-
-def shapes() -> Task:
-    """Images that nets are measured on."""
-    return SHAPES.task()
+shapes: Final = SHAPES.task
+"""Images that nets are measured on."""
 
 
 # ---- points of a painted picture ------------------------------------------------------------------------------------
@@ -237,10 +235,8 @@ POINTS: Final = World(
 )
 """All points of some blocks of the picture are held out, so that a net is asked to paint what it has not seen."""
 
-
-def points() -> Task:
-    """Points that nets are measured on."""
-    return POINTS.task()
+points: Final = POINTS.task
+"""Points that nets are measured on."""
 
 
 # ---- starts of sentences --------------------------------------------------------------------------------------------
@@ -339,7 +335,5 @@ SENTENCES: Final = World(
     net=SentenceReader,
 )
 
-
-def sentences() -> Task:
-    """Sentences that nets are measured on."""
-    return SENTENCES.task()
+sentences: Final = SENTENCES.task
+"""Sentences that nets are measured on."""

@@ -422,8 +422,8 @@ class DecodableShift(Study):
         for kind, gauges in ((RECODED, self.domain.rewritten), (CANCELING, "cancel")):
             kinds[kind] = tuple(
                 MemberSpec(
-                    name=_name(kind, at), recipe="recoded", settings={"gauges": gauges}, seed=at,
-                    of=(_name(MODULES, at),),
+                    name=f"{kind} {at + 1}", recipe="recoded", settings={"gauges": gauges}, seed=at,
+                    of=(f"{MODULES} {at + 1}",),
                 )
                 for at in range(self.settings.control_seeds)
             )  # fmt: skip
@@ -441,11 +441,11 @@ class DecodableShift(Study):
         imitates = kind in (MIXED, COPIED)
         return tuple(
             MemberSpec(
-                name=_name(kind, at), recipe="organized", settings=given,
+                name=f"{kind} {at + 1}", recipe="organized", settings=given,
                 # One seed, one lesson and start: nets of one number differ by their kind alone. Who imitates has a
                 # lesson that its teacher had not. Another version of the rules is never tried on nets seen before.
                 seed=seeds.derive(how.seed, self.name, self.version, "imitate" if imitates else "learn", at),
-                of=(_name(MODULES, at),) if imitates else (),
+                of=(f"{MODULES} {at + 1}",) if imitates else (),
             )
             for at in range(how.seeds)
         )  # fmt: skip
@@ -465,16 +465,17 @@ class DecodableShift(Study):
     def ask_of(self, case: Case, member: SubjectRecord) -> list[Trial]:
         """Noise and rounding in the weights, and three readings."""
         noise = [trial for key in _NOISES for row in self._noise(case.plan, member, key) for trial in row]
-        rounded = [self._rounded(case.plan, member, bits) for bits in _BITS.values()]
-        return [*noise, *rounded, *self._readings(case.plan, member)]
+        return [*noise, *self._rounded(case.plan, member).values(), *self._readings(case.plan, member)]
 
     def _noise(self, plan: Plan, member: SubjectRecord, key: str) -> list[list[Trial]]:
         """Trials of noise in the weights, ``[dose][draw]``, that a metric rests on."""
         draws, doses = range(self.settings.draws), dict(zip(_NOISES, self.domain.doses, strict=True))
         return [[plan.trial(member, _NOISES[key], dose=dose, seed=seed) for seed in draws] for dose in doses[key]]
 
-    def _rounded(self, plan: Plan, member: SubjectRecord, bits: int) -> Trial:
-        return plan.trial(member, "quantize", settings={"scale": "channel"}, dose=float(bits))
+    def _rounded(self, plan: Plan, member: SubjectRecord) -> dict[str, Trial]:
+        """Trials of rounding, by metric."""
+        return {key: plan.trial(member, "quantize", settings={"scale": "channel"}, dose=float(bits))
+                for key, bits in _BITS.items()}  # fmt: skip
 
     def _readings(self, plan: Plan, member: SubjectRecord) -> tuple[Trial, Trial, Trial]:
         asked: dict[str, Scalar] = {
@@ -518,8 +519,8 @@ class DecodableShift(Study):
         found[SPREAD] = effective_number(effects["effect"][0])
         found[INPUTS] = score - float(shifted["score"][:, known].mean())
         found |= {key: float(self._lost(case, member, key).mean()) for key in _NOISES}
-        for key, bits in _BITS.items():
-            found[key] = score - float(case.values(self._rounded(plan, member, bits))[known].mean())
+        for key, trial in self._rounded(plan, member).items():
+            found[key] = score - float(case.values(trial)[known].mean())
         measured = [name for name in self.domain.factors if f"{name}|correct" in probes]
         if measured:
             found[DECODED] = float(np.mean([probes[f"{name}|correct"].mean() for name in measured]))
@@ -561,12 +562,9 @@ class DecodableShift(Study):
     def _gap(self, case: Case, kind: str, key: str, *, margin: float) -> Estimate:
         """How much more copies lose than their nets, mean over them: draws and examples are the sample."""
         there = {member.name: member for member in case.plan.subjects}
-        names = [(_name(MODULES, at), _name(kind, at)) for at in range(self.settings.seeds)]
-        each = [
-            self._lost(case, there[copy], key) - self._lost(case, there[net], key)
-            for net, copy in names
-            if net in there and copy in there
-        ]
+        names = ((f"{MODULES} {at + 1}", f"{kind} {at + 1}") for at in range(self.settings.seeds))
+        each = [self._lost(case, there[copy], key) - self._lost(case, there[net], key)
+                for net, copy in names if net in there and copy in there]  # fmt: skip
         if not each:
             raise NoAnswer("not_applicable", "No copy was made.")
         return mean_effect(np.mean(each, 0), margin=margin, bounded=True, name="loss_difference", unit="accuracy")
@@ -583,8 +581,3 @@ class DecodableShift(Study):
             headline=headline(self.rules(), findings), about=self.domain.about, notes=notes,
             caveats=self.caveats,
         )  # fmt: skip
-
-
-def _name(kind: str, at: int) -> str:
-    """Name of a net, by its kind and its number from 0."""
-    return f"{kind} {at + 1}"

@@ -143,18 +143,28 @@ def imported(
     clusters = groups if sampled else found
     clusters = () if len(set(clusters)) == len(clusters) else clusters  # where each is its own, items are independent
     more = tuple(one for part in parts for one in part.more)
-    systems = _named([system for part in parts for system in _labelled(part, parts, votes)])
+    systems = [system for part in parts for system in _labelled(part, parts, votes)]
+    if len({one.name for one in systems}) < len(systems):
+        systems = [replace(one, name=f"{one.name} ({at})") for at, one in enumerate(systems, start=1)]
     if audits is None:
         asked, why = _fitting(systems, votes, more)
-        notes = [*notes, *why, *_unused(groups, clusters, asked)]
+        notes = [*notes, *why]
+        if groups and "support" not in asked:
+            over = f"Intervals and tests are over the {many(len(set(clusters)), 'group')}. " if clusters else ""
+            notes.append(f"{over}Parts (group) are shown by themselves with pass@k alone.")
         audits = [AuditSpec(name=name) for name in asked]
     if sum(part.votes is not None for part in parts) > 1:
         notes.append("Several files have votes: those of the first are read.")
+    given = [one.spec for one in (*more, *(own for system in systems for own in system.more))]
     subjects = tuple(SubjectRecord(name=one.name, fingerprint=one.digest, parameters=0, role="recorded")
-                     for one in systems) or (_nobody(votes),)  # fmt: skip
+                     for one in systems)  # fmt: skip
+    if not subjects and votes is None:
+        raise DataError("There is nothing to judge.", expected="answers or votes", got="neither")
+    if not subjects and votes is not None:
+        subjects = (SubjectRecord(name="people", fingerprint=votes.digest, parameters=0, role="recorded"),)
     plan = Plan(
         command="lens", subjects=subjects, task=_task(items, systems, votes, clusters), alpha=alpha, seed=seed,
-        audits=tuple(audits), versions=_versions(systems, more),
+        audits=tuple(audits), versions={spec.name: spec.version for spec in (*_READ, *given)},
         no_controls="Recorded answers have no control copies.", names=_names(items, groups, parts),
     )  # fmt: skip
     outcomes = [
@@ -163,7 +173,10 @@ def imported(
         for outcome in _outcomes(plan, subject, one, _Known(votes, groups, clusters, more))
     ]
     said = tuple(recording.says for recording in recordings)
-    return RecordedRun(plan, tuple(outcomes), said, (*notes, *_noted(parts)))
+    # With the name of the file, where other files do not have the same note.
+    noted = (note if all(note in other.notes for other in parts) else f"{_whose(part)}: {note}"
+             for part in parts for note in part.notes)  # fmt: skip
+    return RecordedRun(plan, tuple(outcomes), said, (*notes, *noted))
 
 
 def _groups(parts: Sequence[Recording]) -> tuple[tuple[str, ...], bool]:
@@ -193,15 +206,6 @@ def _require_one_metric(recordings: Sequence[Recording]) -> None:
             got=", ".join(f"{one.metric} in {_whose(one)}" for one in named),
             do="Compare logs of the same task, graded by the same metric; or look at each file by itself.",
         )
-
-
-def _noted(parts: Sequence[Recording]) -> list[str]:
-    """Notes of all files: with the name of the file, where other files do not have the same one."""
-    return [
-        note if all(note in other.notes for other in parts) else f"{_whose(part)}: {note}"
-        for part in parts
-        for note in part.notes
-    ]
 
 
 def _whose(part: Recording) -> str:
@@ -251,12 +255,6 @@ def _names(items: tuple[str, ...], groups: tuple[str, ...], parts: Sequence[Reco
     )
 
 
-def _versions(systems: Sequence[Answers], more: Sequence[RecordedReading]) -> dict[str, int]:
-    """Of the readings that are there."""
-    given = [one.spec for one in (*more, *(own for system in systems for own in system.more))]
-    return {spec.name: spec.version for spec in (*_READ, *given)}
-
-
 def _common(recordings: Sequence[Recording]) -> tuple[tuple[str, ...], list[str]]:
     """Items that all files have, in the order of the first, and what was left out."""
     sets = [set(one.items) for one in recordings]
@@ -275,37 +273,21 @@ def _common(recordings: Sequence[Recording]) -> tuple[tuple[str, ...], list[str]
     more = [
         said for one in recordings for said in on_all(one.systems, np.array([item in shared for item in one.items]))
     ]
-    return items, [_shared(len(items), sizes), *more]
-
-
-def _named(systems: list[Answers]) -> list[Answers]:
-    """The same with a name of its own for each."""
-    names = [one.name for one in systems]
-    if len(set(names)) == len(names):
-        return systems
-    return [replace(one, name=f"{one.name} ({at})") for at, one in enumerate(systems, start=1)]
-
-
-def _nobody(votes: Votes | None) -> SubjectRecord:
-    if votes is None:
-        raise DataError("There is nothing to judge.", expected="answers or votes", got="neither")
-    return SubjectRecord(name="people", fingerprint=votes.digest, parameters=0, role="recorded")
+    are, these = ("is", "it is") if len(items) == 1 else ("are", "these are")
+    return items, [f"{many(len(items), 'item')} {are} in all files, of {sizes}; only {these} judged.", *more]
 
 
 def _task(
     items: tuple[str, ...], systems: Sequence[Answers], votes: Votes | None, clusters: Sequence[str | int]
 ) -> TaskRecord:
-    plain = all(not one.repeated and (one.score is None or _shares(one.score)) for one in systems)
+    shares = all(one.score is None or bool(((one.score >= 0.0) & (one.score <= 1.0)).all()) for one in systems)
+    plain = shares and not any(one.repeated for one in systems)
     shared = [list(clusters)] if clusters else []
     digest = canon.key("recorded items", [list(items), "" if votes is None else votes.digest, *shared])
     return TaskRecord(
         name="recorded answers", digest=digest, examples=len(items), measure="accuracy", measures=("accuracy",),
         bounded=plain,
     )  # fmt: skip
-
-
-def _shares(score: NDArray[np.float32]) -> bool:
-    return bool(((score >= 0.0) & (score <= 1.0)).all())
 
 
 def _fitting(
@@ -328,13 +310,29 @@ def _fitting(
         several = int((votes.votes.sum(1) > 1).sum())
         marks = several > 1 and int(votes.votes.max()) == 1
         if marks and not named:
-            raise _marks(several)
+            raise DataError(
+                "Votes look like marks of right answers.",
+                expected="how many people chose each label; some label of some item with two votes or more",
+                got=f"one vote for each of several labels on {several} items, and never two",
+                do="Give how many people chose each label. Where several answers are right, leave the votes out.",
+            )
         if marks:
             return named, [*why, _MARKS.format(several)]
+        items = len(votes.votes)
         if several < 2 and not named:
-            raise _unsplit(several, len(votes.votes))
+            raise DataError(
+                "One item does not say how far people agree." if several else "One vote an item cannot be split.",
+                expected="2 votes or more on each of 2 items or more",
+                got=f"{several} of {many(items, 'item')} with 2 votes or more",
+                do="How far people agree is known only where several voted on the same item: give all their votes.",
+            )
         named[plain:plain] = ["disagreement"] * (several > 1)
-        why += _unsplit_note(several, len(votes.votes))
+        of_items, single = many(items, "item"), items - several
+        if several < 2:
+            why.append(f"Votes are not judged: {several} of {of_items} with 2 votes or more, and one cannot be split.")
+        elif single:
+            left = f"{single:,} of {of_items} {'has' if single == 1 else 'have'} one vote, which cannot be split:"
+            why.append(f"{left} left out of what is said of people.")
     if not named:
         raise DataError(
             "There is nothing to judge.",
@@ -368,46 +366,6 @@ _MARKS: Final = (
     "Votes are not judged: on {:,} items several labels have one vote each, and no label of any item has two, as where "
     "several answers are right; people would agree somewhere."
 )
-
-
-def _marks(several: int) -> DataError:
-    return DataError(
-        "Votes look like marks of right answers.",
-        expected="how many people chose each label; some label of some item with two votes or more",
-        got=f"one vote for each of several labels on {several} items, and never two",
-        do="Give how many people chose each label. Where several answers are right, leave the votes out.",
-    )
-
-
-def _unsplit(several: int, items: int) -> DataError:
-    return DataError(
-        "One item does not say how far people agree." if several else "One vote an item cannot be split.",
-        expected="2 votes or more on each of 2 items or more",
-        got=f"{several} of {many(items, 'item')} with 2 votes or more",
-        do="How far people agree is known only where several voted on the same item: give all their votes.",
-    )
-
-
-def _unsplit_note(several: int, items: int) -> list[str]:
-    single = items - several
-    if several < 2:
-        return [
-            f"Votes are not judged: {several} of {many(items, 'item')} with 2 votes or more, and one cannot be split."
-        ]
-    left = f"{single:,} of {many(items, 'item')} {'has' if single == 1 else 'have'} one vote, which cannot be split:"
-    return [f"{left} left out of what is said of people."] if single else []
-
-
-def _unused(groups: tuple[str, ...], clusters: Sequence[str | int], asked: Sequence[str]) -> list[str]:
-    if not groups or "support" in asked:
-        return []
-    over = f"Intervals and tests are over the {many(len(set(clusters)), 'group')}. " if clusters else ""
-    return [f"{over}Parts (group) are shown by themselves with pass@k alone."]
-
-
-def _shared(items: int, sizes: str) -> str:
-    are, these = ("is", "it is") if items == 1 else ("are", "these are")
-    return f"{many(items, 'item')} {are} in all files, of {sizes}; only {these} judged."
 
 
 def _numbered(groups: Sequence[str | int]) -> NDArray[np.int64]:

@@ -7,15 +7,9 @@ import msgspec
 from wheeltap.core.settings import Settings
 from wheeltap.plans.readings.base import Array, ReadingSpec
 
-
-class VotesSettings(Settings, frozen=True, kw_only=True):
-    """Nothing is asked: votes are known of the items, whatever the subject."""
-
-
 VOTES: Final = ReadingSpec(
     name="votes",
     title="Votes of people on each item",
-    settings_type=VotesSettings,
     arrays={
         "votes": Array("example label", "how many people chose it", "count"),
         "ordinal": Array("", "whether the labels are in an order, with equal steps between them", "flag"),
@@ -58,14 +52,9 @@ SAMPLES: Final = ReadingSpec(
 """Sampled answers: k of them are k draws of one subject at one dose of randomness."""
 
 
-class LabelProbabilitiesSettings(Settings, frozen=True, kw_only=True):
-    """Nothing is asked."""
-
-
 LABEL_PROBABILITIES: Final = ReadingSpec(
     name="label-probabilities",
     title="Probability of each label",
-    settings_type=LabelProbabilitiesSettings,
     arrays={"probability": Array("example label", "probability of the label; they sum to 1 over labels")},
 )
 """What a subject believes of each item: of a live classifier, its softmax."""

@@ -327,10 +327,13 @@ class Rlvr(Study):
 
     def said(self, case: Case, table: MemberTable, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study.said``."""
+        listed = [f"{kind} {sum(values):.0f} of {len(values)}" for kind in TRAINED
+                  if (values := table.values(kind, NAMED))]  # fmt: skip
+        by_kind = f"Nets named by their signature: {', '.join(listed) or 'none was made'}."
         return StudyAnswer(
             headline=f"{_by_seed(table)} {headline(self.rules(), findings)}",
             about="Four operations on digits modulo 13, in a corpus that is partly wrong; transformers of one block.",
-            notes=(_by_kind(table),), caveats=self.caveats,
+            notes=(by_kind,), caveats=self.caveats,
         )  # fmt: skip
 
 
@@ -347,11 +350,6 @@ def _able(table: MemberTable) -> Ruling:
     )
     exact = Estimate.exact("difference", least, "share of items", n=len(two))
     return "passed" if least > CLEAR else "skipped", (exact,), because
-
-
-def _by_kind(table: MemberTable) -> str:
-    listed = [f"{kind} {sum(values):.0f} of {len(values)}" for kind in TRAINED if (values := table.values(kind, NAMED))]
-    return f"Nets named by their signature: {', '.join(listed) or 'none was made'}."
 
 
 def _by_seed(table: MemberTable) -> str:

@@ -1,6 +1,5 @@
 """WT203: which factors can a linear probe read off a layer although the outputs do not depend on them?"""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
@@ -82,18 +81,33 @@ class DecodableAudit(SingleReadingAudit[Factors]):
 
     def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> Factors:
         """Each factor, and how many others are held against random subspaces."""
-        arrays = _by_factor(read)
+        arrays = dict[str, Arrays]()
+        for key, array in read.items():
+            name, mark, own = key.rpartition("|")  # a name may hold the mark that stands between it and its arrays
+            if mark:
+                arrays.setdefault(name, {})[own] = array
         if not arrays:
             raise NoAnswer(
                 "not_applicable",
                 "The examples come without factors: labels of what a task could read (task.with_factors; arrays "
                 "factor_NAME in an .npz file; factors in the lines of a .jsonl file).",
             )
-        layers, copies = _names(subject, read, self.settings), int(read["copies"])
+        places = {"layers": subject.layers, "blocks": subject.blocks,
+                  "named": tuple(dict.fromkeys(_listed(self.settings.layers)))}  # fmt: skip
+        known, copies = places[DECODABLE.meant("kind", read["kind"])], int(read["copies"])
+        layers = [known[int(at)] for at in read["layers"]]
         labels = {name: mine["labels"] for name, mine in arrays.items() if name != OWN and "labels" in mine}
         factors: Factors = {}
         for name, mine in arrays.items():
-            status, found = DECODABLE.meant("status", mine["status"]), self._layers(layers, mine)
+            status, found = DECODABLE.meant("status", mine["status"]), tuple[FactorLayer, ...]()
+            if "majority" in mine:
+                by_layer = {key: array for key, array in mine.items() if key not in _WHOLE}
+                count = len(mine["rank"])  # the model's own answers are read off the last layer alone
+                found = tuple(
+                    FactorLayer(place, {key: array[at] for key, array in by_layer.items()}, mine["majority"],
+                                self.settings)
+                    for at, place in enumerate(layers[len(layers) - count :])
+                )  # fmt: skip
             others = {other: one for other, one in labels.items() if other != name}
             factors[name] = DecodedFactor(
                 name, status, int(mine["classes"]), mine.get("targets", np.zeros((2, 1))), found, case.plan.alpha,
@@ -101,18 +115,6 @@ class DecodableAudit(SingleReadingAudit[Factors]):
             )  # fmt: skip
         own = {name: factor for name, factor in factors.items() if name == OWN}
         return together(factor for name, factor in factors.items() if name not in own) | own
-
-    def _layers(self, names: Sequence[str], mine: Arrays) -> tuple[FactorLayer, ...]:
-        """What was read of a factor on each layer; the model's own answers are read off the last one alone."""
-        if "majority" not in mine:
-            return ()
-        by_layer = {key: array for key, array in mine.items() if key not in _WHOLE}
-        each = [{key: array[at] for key, array in by_layer.items()} for at in range(len(mine["rank"]))]
-        read_off = names[len(names) - len(each) :]
-        return tuple(
-            FactorLayer(name, arrays, mine["majority"], self.settings)
-            for name, arrays in zip(read_off, each, strict=True)
-        )
 
     def singles(self, case: Case, subject: SubjectRecord, read: Factors) -> list[Hypothesis]:
         """One claim of each factor."""
@@ -125,11 +127,8 @@ class DecodableAudit(SingleReadingAudit[Factors]):
         if not factor.measured:
             return blank(found=_WHY_NOT[factor.status])
         if not any(float(layer["rank"]) >= 0.0 for layer in factor.layers):
-            narrow = (
-                f"Every layer has too few directions for the {factor.classes} classes of {factor.name}: ablating its "
-                "subspace would ablate everything."
-            )
-            return blank(found=narrow)
+            return blank(found=f"Every layer has too few directions for the {factor.classes} classes of {factor.name}: "
+                         "ablating its subspace would ablate everything.")  # fmt: skip
         if not factor.decodable:
             return self._not_decodable(title, factor, words)
         # The other way round a factor that is surely used a little could be called unused: never.
@@ -242,22 +241,6 @@ class DecodableAudit(SingleReadingAudit[Factors]):
             f"without it the outputs move {use} of what they move at most. The run is void if that is shown to be "
             f"less than {self.settings.margin:g}.{why if blind else ''}",
         )  # fmt: skip
-
-
-def _names(subject: SubjectRecord, read: Arrays, settings: DecodableAuditSettings) -> list[str]:
-    given = tuple(dict.fromkeys(_listed(settings.layers)))
-    known = {"layers": subject.layers, "blocks": subject.blocks, "named": given}[DECODABLE.meant("kind", read["kind"])]
-    return [known[int(at)] for at in read["layers"]]
-
-
-def _by_factor(read: Arrays) -> dict[str, Arrays]:
-    """The arrays of each factor; a name may hold the mark that stands between it and theirs."""
-    found: dict[str, Arrays] = {}
-    for key, array in read.items():
-        name, mark, own = key.rpartition("|")
-        if mark:
-            found.setdefault(name, {})[own] = array
-    return found
 
 
 def _listed(text: str) -> list[str]:
@@ -409,11 +392,8 @@ def estimates(factor: DecodedFactor) -> tuple[Estimate, ...]:
     Only the first estimate of a finding is tested.
     """
     found: list[Estimate] = [factor.best.gain, factor.correlation]
-    found += (
-        []
-        if factor.nearest is None
-        else [msgspec.structs.replace(factor.nearest[1], name=f"variance of {factor.nearest[0]}")]
-    )
+    if factor.nearest is not None:
+        found.append(msgspec.structs.replace(factor.nearest[1], name=f"variance of {factor.nearest[0]}"))
     for layer in factor.layers:
         found.append(layer.accuracy)
         if layer.erased:
@@ -424,30 +404,21 @@ def estimates(factor: DecodedFactor) -> tuple[Estimate, ...]:
 def _erased(layer: FactorLayer) -> list[Estimate]:
     """What was measured where the subspace was ablated."""
     unit = "nats of KL, or share of the outputs' variance"
-    shares = [
+    found = [
         layer.share("matched", name="use of random subspaces as large"),
         layer.share("projected", name="use without the probe's directions"),
     ]
-    effects = [
-        mean_effect(
-            layer[which].reshape(-1, layer[which].shape[-1]), name=f"moved by {which}: {layer.place}", unit=unit
-        )
-        for which in ("erased", "steepest", "random")
-    ]
-    lost = mean_effect(layer["lost"][None], name=f"score lost: {layer.place}", unit="score")
-    sizes = [
-        _plain(f"size of the change, {what}: {layer.place}", float(size), unit="share of the layer's spread")
-        for what, size in zip(_SIZES, layer["sizes"], strict=True)
-    ]
-    angles = [
-        _plain(f"angle to the steepest subspace, {what}: {layer.place}", float(angle), unit="degrees")
-        for what, angle in zip(("the factor's", "mean of random ones"), layer["angles"], strict=True)
-    ]
-    return [*shares, *effects, lost, layer.left, *sizes, *angles]
-
-
-def _plain(name: str, value: float, *, unit: str) -> Estimate:
-    return Estimate(
-        name=name, value=value, low=None, high=None, level=0.95, n=1, unit=unit,
-        method="of the ablated subspaces; no interval",
-    )  # fmt: skip
+    for which in ("erased", "steepest", "random"):
+        effect, name = layer[which].reshape(-1, layer[which].shape[-1]), f"moved by {which}: {layer.place}"
+        found.append(mean_effect(effect, name=name, unit=unit))
+    found += [mean_effect(layer["lost"][None], name=f"score lost: {layer.place}", unit="score"), layer.left]
+    sizes = zip((f"size of the change, {what}" for what in _SIZES), layer["sizes"], strict=True)
+    what = ("angle to the steepest subspace, the factor's", "angle to the steepest subspace, mean of random ones")
+    angles = zip(what, layer["angles"], strict=True)
+    for numbers, unit in ((sizes, "share of the layer's spread"), (angles, "degrees")):
+        for name, value in numbers:
+            found.append(Estimate(
+                name=f"{name}: {layer.place}", value=float(value), low=None, high=None, level=0.95, n=1, unit=unit,
+                method="of the ablated subspaces; no interval",
+            ))  # fmt: skip
+    return found

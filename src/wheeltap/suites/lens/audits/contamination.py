@@ -285,6 +285,14 @@ _SHOWS: Final = {
     COMPLETION: "has seen the items in training: it completes them word by word.",
 }
 
+_MEANT: Final = {
+    ORDER: "Where each item continues the one before, as in a story, a dialog or a known series, a model that never "
+    "saw the file prefers its order too.",
+    VERSIONS: "Any model of English finds twins with errors or in worse style less likely. Only twins that are as good "
+    "items as the published ones, fresh ones from the same source say, make this a sign of training.",
+    COMPLETION: "Twins that differ in style show style: the more words alone sort rightly, the less this says.",
+}
+
 _ABSENT: Final = (
     "That does not show that the texts are unseen: a model may have seen them in other words, in another order, too "
     "rarely, or before training that hides it."
@@ -345,10 +353,7 @@ class ContaminationAudit(SingleReadingAudit[ContaminationReading]):
 
     def readings(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
         """The model as it is, and copies taught the items."""
-        return [self.trial(plan, subject), self._taught(plan, subject)]
-
-    def _taught(self, plan: Plan, subject: SubjectRecord) -> Trial:
-        return self.trial(plan, subject, epochs=self.settings.exposures)
+        return [self.trial(plan, subject), self.trial(plan, subject, epochs=self.settings.exposures)]
 
     def most_passes(self, plan: Plan) -> float:
         """Neighbors in every arrangement, of items, twins and new items, by model and copies; and the teaching."""
@@ -361,7 +366,7 @@ class ContaminationAudit(SingleReadingAudit[ContaminationReading]):
 
     def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> ContaminationReading:
         """The model and its taught copies."""
-        taught = case.reading(self._taught(case.plan, subject))
+        taught = case.reading(self.readings(case.plan, subject)[1])
         root = case.plan.seed
         copies = (CopyReading(taught, at, root=root) for at in range(len(taught["epochs"])))
         return ContaminationReading(
@@ -438,23 +443,9 @@ def _claim(read: ContaminationReading, shown: CopyTest, power: dict[int, Estimat
     return Hypothesis(
         test=shown.effect, evidence=NoEvidence(), title=shown.title, one_sided=True, beside=beside,
         words={ORDER: _ORDERED, VERSIONS: _LIKELIER}.get(shown.title, _WORDS),
-        brief=f"{brief} {shown.numbers}", found=f"{brief} {shown.numbers} {_meant(shown)}",
+        brief=f"{brief} {shown.numbers}", found=f"{brief} {shown.numbers} {_MEANT[shown.title]}",
         otherwise=f"No evidence in {read.name}. {shown.numbers} {_ABSENT} {_said(power)}",
     )  # fmt: skip
-
-
-def _meant(shown: CopyTest) -> str:
-    if shown.title == VERSIONS:
-        return (
-            "Any model of English finds twins with errors or in worse style less likely. Only twins that are as good "
-            "items as the published ones, fresh ones from the same source say, make this a sign of training."
-        )
-    if shown.title == COMPLETION:
-        return "Twins that differ in style show style: the more words alone sort rightly, the less this says."
-    return (
-        "Where each item continues the one before, as in a story, a dialog or a known series, a model that never saw "
-        "the file prefers its order too."
-    )
 
 
 def _overlap(read: ContaminationReading, *, run: int) -> Hypothesis:
@@ -489,30 +480,28 @@ def _measured(read: ContaminationReading, power: dict[int, Estimate]) -> Hypothe
         msgspec.structs.replace(estimate, name=f"taught {_times(epochs)}: {estimate.name}")
         for epochs, estimate in power.items()
     )
-    scores = [_sorted_by_scores(copy) for copy in read.taught if copy.paired]
-    said = " ".join(part for part in (_left_out(read), _said(power), _easy(read)) if part)
+    scores = list[str]()
+    for copy in read.taught if read.model.paired else ():
+        known = {one.name.removeprefix("AUROC of "): one.value or 0.0 for one in copy.detectors()}
+        listed = ", ".join(f"{name} {value:.2f}" for name, value in known.items())
+        scores.append(f"Taught {_times(copy.epochs)}, AUROC of own texts against twins: {listed}.")
+    said, model = [_said(power)], read.model
+    count = int(model.read["repeated"][0]) if "repeated" in model.read else 0
+    if count:
+        items = len(model.read["loss"][0])
+        said.insert(0, f"Of {items + count} lines {count} repeat another one and are left out.")
+    if model.paired:
+        # What sorts the pairs without any model, where that leaves a model nothing to show.
+        share, name = max((float(np.mean(picks)), name) for name, picks in model.model_free().items())
+        rightly = (1.0 + share) / 2.0
+        if rightly >= EASY:
+            said.append(
+                f"With these twins a preference shows little: {name} alone sort {100 * rightly:.0f} % of the pairs."
+            )
     return Hypothesis(
-        test=None, title=POWER, status="measured", alarm=False, beside=beside, brief=said,
-        found=" ".join([said, *scores]) or "No copy could be taught.",
+        test=None, title=POWER, status="measured", alarm=False, beside=beside, brief=" ".join(said),
+        found=" ".join([*said, *scores]),
     )  # fmt: skip
-
-
-def _easy(read: ContaminationReading) -> str:
-    """What sorts the pairs without any model, where that leaves a model nothing to show."""
-    if not read.model.paired:
-        return ""
-    share, name = max((float(np.mean(picks)), name) for name, picks in read.model.model_free().items())
-    sorted_rightly = (1.0 + share) / 2.0
-    if sorted_rightly < EASY:
-        return ""
-    return f"With these twins a preference shows little: {name} alone sort {100 * sorted_rightly:.0f} % of the pairs."
-
-
-def _left_out(read: ContaminationReading) -> str:
-    """How many lines repeat another one."""
-    count = int(read.model.read["repeated"][0]) if "repeated" in read.model.read else 0
-    items = len(read.model.read["loss"][0])
-    return f"Of {items + count} lines {count} repeat another one and are left out." if count else ""
 
 
 def _said(power: dict[int, Estimate]) -> str:
@@ -520,21 +509,13 @@ def _said(power: dict[int, Estimate]) -> str:
     if not power:
         return "No test is left that could find anything."
     times = "once" if list(power) == [1] else f"{', '.join(str(epochs) for epochs in power)} times"
-    chances = ", ".join(map(_chance, power.values()))
+    ends = [(one.low or 0.0, one.high or 0.0) for one in power.values()]
+    values = ["not known" if high - low >= WIDE else f"{one.value or 0.0:.2f}"
+              for one, (low, high) in zip(power.values(), ends, strict=True)]  # fmt: skip
+    chances = ", ".join(f"{value} [{low:.2f}, {high:.2f}]" for value, (low, high) in zip(values, ends, strict=True))
     said = f"A copy taught the items {times} would be found with probability {chances}."
     blind = (max(power.items())[1].value or 0.0) < ENOUGH
     return f"{said} {NO_POWER}: the one taught most would be missed too often." if blind else said
-
-
-def _chance(one: Estimate) -> str:
-    low, high = one.low or 0.0, one.high or 0.0
-    return f"{'not known' if high - low >= WIDE else f'{one.value or 0.0:.2f}'} [{low:.2f}, {high:.2f}]"
-
-
-def _sorted_by_scores(copy: CopyReading) -> str:
-    known = {one.name.removeprefix("AUROC of "): one.value or 0.0 for one in copy.detectors()}
-    shown = ", ".join(f"{name} {value:.2f}" for name, value in known.items())
-    return f"Taught {_times(copy.epochs)}, AUROC of own texts against twins: {shown}."
 
 
 def _times(epochs: int) -> str:

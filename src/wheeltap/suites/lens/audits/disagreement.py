@@ -1,6 +1,7 @@
 """WT501: is a model as close to people as people are to each other, item by item, also where they disagree?"""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from itertools import combinations
 from typing import Final, cast, final
 
@@ -13,6 +14,7 @@ from wheeltap.audits.claims import PAIR, Words
 from wheeltap.audits.reading_audit import SingleReadingAudit
 from wheeltap.core import seeds
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
+from wheeltap.core.settings import Settings
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.effect import has_width, without_point
@@ -32,7 +34,7 @@ from wheeltap.suites.lens.audits.panel import (
     raters,
 )
 from wheeltap.suites.lens.audits.sections import AgreementBand, Closeness
-from wheeltap.suites.lens.specs import LABEL_PROBABILITIES, VOTES, LabelProbabilitiesSettings
+from wheeltap.suites.lens.specs import LABEL_PROBABILITIES, VOTES
 from wheeltap.suites.lens.stats.disagreement import (
     FLOOR,
     js_distance,
@@ -212,7 +214,7 @@ MOST: Final = 3
 """Systems up to which every pair is compared; of more, the first one with each of the others."""
 
 
-class DisagreementSettings(LabelProbabilitiesSettings, frozen=True, kw_only=True):
+class DisagreementSettings(Settings, frozen=True, kw_only=True):
     """Thresholds.
 
     Attributes:
@@ -280,7 +282,10 @@ class DisagreementAudit(SingleReadingAudit[Beliefs]):
 
     def judge(self, case: Case) -> Verdict:
         """Also what people say without any model, what one label hides, and each pair; tables for the page."""
-        panel = self._panel_of_any(case)
+        panel = None
+        for subject in case.plan.subjects:  # the votes are the same whoever answers
+            with suppress(NoAnswer):
+                panel = panel or self._panel(case, subject)
         if panel is None:
             return super().judge(case)
         held: list[Beliefs] = []
@@ -299,32 +304,18 @@ class DisagreementAudit(SingleReadingAudit[Beliefs]):
             ]
         pairs = combinations(held, 2) if len(held) <= MOST else ((held[0], other) for other in held[1:])
         verdict.drafts += [self._pair(case, *two) for two in pairs]
-        people = one_label(panel, held, self._scored(case, panel, held), seed=case.plan.seed)
+        # Of systems of which no probabilities are known, scores.
+        known, names = {one.name for one in held}, () if case.plan.names is None else case.plan.names.items
+        scored = {one.name: case.clean(one)[panel.rows].astype(np.float64) for one in case.plan.subjects
+                  if one.name not in known and case.known([case.plan.clean(one)])}  # fmt: skip
+        people = one_label(panel, held, scored, seed=case.plan.seed)
         verdict.drafts.append(self.draft(case, SUBJECT, hidden(people), []))
-        names = () if case.plan.names is None else case.plan.names.items
         verdict.sections.append(sections.people(
             people, (*map(_close, held), ("half of the people", None, *panel.ceiling)) if held else (),
             [band for one in held for band in bands_of(one)],
             {one.name: far_items(one, names, seed=case.plan.seed) for one in held},
         ))  # fmt: skip
         return verdict
-
-    def _panel_of_any(self, case: Case) -> Panel | None:
-        """The votes, which are the same whoever answers; ``None`` where none were read."""
-        for subject in case.plan.subjects:
-            try:
-                return self._panel(case, subject)
-            except NoAnswer:
-                continue
-        return None
-
-    def _scored(self, case: Case, panel: Panel, held: list[Beliefs]) -> dict[str, FloatArray]:
-        """Scores ``[item]`` of systems of which no probabilities are known."""
-        found: dict[str, FloatArray] = {}
-        for subject in case.plan.subjects:
-            if subject.name not in {one.name for one in held} and case.known([case.plan.clean(subject)]):
-                found[subject.name] = case.clean(subject)[panel.rows].astype(np.float64)
-        return found
 
     def _pair(self, case: Case, one: Beliefs, two: Beliefs) -> Hypothesis:
         margin = case.plan.margin if self.settings.margin is None else self.settings.margin

@@ -24,10 +24,16 @@ _NAMED: Final = 3
 def lines(subjects: Sequence[SubjectRecord], findings: Sequence[Finding], sections: Sequence[Section]) -> list[str]:
     """What was found first, then what was excluded and what is undecided; what was measured, where nothing is shown."""
     found = [_named(finding) for finding in findings if finding.status == "found"]
-    measured = [f for f in findings if f.status == "measured" and (f.title == POWER or not _shown(findings))]
-    less = [_excluded(finding) for finding in findings if finding.status == "excluded"]
+    less = list[str]()
+    for one in findings:
+        if one.status == "excluded":
+            what = "a difference of more than" if " vs " in one.subject else "more than"
+            first = one.because.split(". ")[0].rstrip(".").removeprefix(f"{one.subject} ")
+            less.append(f"{one.subject}: {one.verdict} ({what} {_limit(one)} is excluded): {first}.")
+    # What was measured is not needed for an answer where anything was found or excluded.
+    measured = [f for f in findings if f.status == "measured" and (f.title == POWER or not (found or less))]
     # The sentence for a headline is of what was found: of what was not, the reason begins with it.
-    still = sorted((f for f in findings if f.status == "inconclusive"), key=_undecided)
+    still = sorted((f for f in findings if f.status == "inconclusive"), key=lambda f: f.verdict == "cannot tell")
     more = [f"Undecided: {len(still) - _MOST} more."] if len(still) > _MOST else []
     opened = [*(_open(finding) for finding in still[:_MOST]), *more]
     return [
@@ -39,25 +45,9 @@ def lines(subjects: Sequence[SubjectRecord], findings: Sequence[Finding], sectio
     ]
 
 
-def _shown(findings: Sequence[Finding]) -> bool:
-    """Whether anything was found or excluded: then what was measured is not needed for an answer."""
-    return any(finding.status in ("found", "excluded") for finding in findings)
-
-
 def _named(finding: Finding) -> str:
     """What was found, with the name of whom it is about, once."""
     return f"{finding.subject}: {finding.said.removeprefix(f'{finding.subject} ')}"
-
-
-def _undecided(finding: Finding) -> bool:
-    """Sorts those that lean to an effect first."""
-    return finding.verdict == "cannot tell"
-
-
-def _excluded(finding: Finding) -> str:
-    what = "a difference of more than" if " vs " in finding.subject else "more than"
-    first = finding.because.split(". ")[0].rstrip(".").removeprefix(f"{finding.subject} ")
-    return f"{finding.subject}: {finding.verdict} ({what} {_limit(finding)} is excluded): {first}."
 
 
 def _limit(finding: Finding, times: int = 1) -> str:
@@ -74,17 +64,13 @@ def _open(finding: Finding) -> str:
     """
     # Without a test, what is undecided is so for the reason that is given.
     number = f": {amount(finding.estimates[0])}" if finding.estimates else f": {finding.because.removesuffix('.')}"
-    many = "" if any(map(_shows, finding.estimates[:1])) else enough_for([finding], "items")
+    shown = any((one.low or 0.0) > 0.0 or (one.high or 0.0) < 0.0 for one in finding.estimates[:1])
+    many = "" if shown else enough_for([finding], "items")
     more = "" if not many else (
         f"; about {many} {SHOW} {_limit(finding, 2)}, or exclude {_limit(finding)} if there is none"
     )  # fmt: skip
     verdict = finding.verdict[:1].upper() + finding.verdict[1:]
     return f"{verdict}: {finding.subject}, {finding.title[:1].lower()}{finding.title[1:]}{number}{more}."
-
-
-def _shows(effect: Estimate) -> bool:
-    """Whether its interval leaves zero out."""
-    return (effect.low is not None and effect.low > 0.0) or (effect.high is not None and effect.high < 0.0)
 
 
 def _unanswered(findings: Sequence[Finding]) -> list[str]:

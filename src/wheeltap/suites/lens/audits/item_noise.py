@@ -74,11 +74,6 @@ class VotedItems:
     weights: FloatArray
     groups: Groups | None = None
 
-    @property
-    def cheap(self) -> FloatArray:
-        """Outputs and inputs together."""
-        return np.hstack([self.outputs, self.inputs])
-
 
 @final
 class ItemNoiseAudit(SingleReadingAudit[VotedItems]):
@@ -101,15 +96,13 @@ class ItemNoiseAudit(SingleReadingAudit[VotedItems]):
 
     def readings(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
         """Probabilities, votes, and scores under disturbed inputs."""
-        return [self.trial(plan, subject), plan.reading(subject, VOTES.name, {}), self._disturbed(plan, subject)]
-
-    def _disturbed(self, plan: Plan, subject: SubjectRecord) -> Trial:
         asked: dict[str, Scalar] = {
             "shift_draws": self.input_draws,
             "image": self.settings.image,
             "shifts": self.settings.shifts,
         }
-        return plan.reading(subject, INPUT_SHIFT.name, asked)
+        more = plan.reading(subject, VOTES.name, {}), plan.reading(subject, INPUT_SHIFT.name, asked)
+        return [self.trial(plan, subject), *more]
 
     @property
     def input_draws(self) -> int:
@@ -208,7 +201,7 @@ class ItemNoiseAudit(SingleReadingAudit[VotedItems]):
 def _added(read: VotedItems, seed: int) -> ExplainedVariance:
     _, unit = np.unique(np.arange(len(read.people)) if read.groups is None else read.groups, return_inverse=True)
     order = seeds.generator(seed, "item-noise", "folds").permutation(int(unit.max()) + 1)
-    return explained(read.cheap, read.weights, read.people, groups=order[unit] % FOLDS)
+    return explained(np.hstack([read.outputs, read.inputs]), read.weights, read.people, groups=order[unit] % FOLDS)
 
 
 def _gain(made: ExplainedVariance, groups: Groups | None, name: str, *, margin: float) -> Estimate:

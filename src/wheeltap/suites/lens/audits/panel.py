@@ -31,7 +31,7 @@ from wheeltap.suites.lens.stats.panels import (
     resampled,
     splits_for,
 )
-from wheeltap.suites.lens.stats.raters import FEWEST, Ballots, Offset, kappa_of, mean_over, offsets
+from wheeltap.suites.lens.stats.raters import FEWEST, Ballots, kappa_of, mean_over, offsets
 
 FEW_FOR_ENTROPY: Final = 5
 """Votes up to which entropies are not compared: those of so few people say next to nothing of what all would say.
@@ -82,15 +82,10 @@ class Panel:
         return halves(self.votes, splits=splits_for(items, labels), rng=rng)
 
     @property
-    def sizes(self) -> tuple[int, int]:
-        """Fewest and most votes of an item."""
-        people = self.votes.sum(1)
-        return int(people.min()), int(people.max())
-
-    @property
     def people(self) -> str:
         """How many, in words."""
-        few, most = self.sizes
+        sizes = self.votes.sum(1)
+        few, most = int(sizes.min()), int(sizes.max())
         return f"{few}" if few == most else f"{few} to {most}"
 
     @property
@@ -150,11 +145,6 @@ class Panel:
         most = None if bound is None else max(bound, float(np.abs(cells).max()))
         return Sample(cells, most, groups=groups)
 
-    def _half(self, moved: Callable[[FloatArray, NDArray[np.integer]], FloatArray]) -> float:
-        """Half the interval of the mean of a measure of entropies of votes, and of the items these are of."""
-        made = self.of_shares(lambda held, at: moved(entropy(held), at), "moved", "1")
-        return math.inf if made.low is None or made.high is None else (made.high - made.low) / 2.0
-
     @property
     def refused(self) -> str:
         """Why entropies are not compared; empty where they are."""
@@ -170,7 +160,13 @@ class Panel:
         if self.refused:
             return (), self.refused
         own, theirs = entropy(p), entropy(self.held)
-        found = correlation(own, theirs, name="correlation of entropies", over=self._half)
+
+        def half(moved: Callable[[FloatArray, NDArray[np.integer]], FloatArray]) -> float:
+            """Half the interval of the mean of a measure of entropies of votes, and of the items these are of."""
+            made = self.of_shares(lambda held, at: moved(entropy(held), at), "moved", "1")
+            return math.inf if made.low is None or made.high is None else (made.high - made.low) / 2.0
+
+        found = correlation(own, theirs, name="correlation of entropies", over=half)
         found = found if self.groups is None else without_interval(found)
         gap = self.of_shares(lambda held, at: own[at] - entropy(held), "entropy less that of votes (EntCE)", "nats")
         if self.typical >= ENOUGH_FOR_ENTROPY or found.value is None:
@@ -210,22 +206,17 @@ def panel_of(
     if len(rows) < 2:
         why = f"{len(rows)} of {len(votes)} items have two votes: how people agree needs two people on an item."
         raise NoAnswer("not_applicable", why)
-    named = labels if len(labels) == votes.shape[1] else ()
+    named, known = labels if len(labels) == votes.shape[1] else (), None
+    if "ballots" in read:  # who chose what, on these items
+        place = np.full(len(votes), -1)
+        place[rows] = np.arange(len(rows))
+        item, rater, label = read["ballots"].astype(np.int64).T
+        kept = place[item] >= 0
+        known = Ballots(place[item[kept]], rater[kept], label[kept], votes[rows])
     return Panel(
-        votes[rows], rows, len(votes) - len(rows), bool(read["ordinal"]), named, seed, _known(read, rows), raters,
+        votes[rows], rows, len(votes) - len(rows), bool(read["ordinal"]), named, seed, known, raters,
         None if groups is None else groups[rows],
     )  # fmt: skip
-
-
-def _known(read: Arrays, rows: NDArray[np.intp]) -> Ballots | None:
-    """Who chose what, on these items."""
-    if "ballots" not in read:
-        return None
-    place = np.full(len(read["votes"]), -1)
-    place[rows] = np.arange(len(rows))
-    item, rater, label = read["ballots"].astype(np.int64).T
-    kept = place[item] >= 0
-    return Ballots(place[item[kept]], rater[kept], label[kept], read["votes"].astype(np.int64)[rows])
 
 
 def mean_of(values: FloatArray, name: str, unit: str, groups: Groups | None = None) -> Estimate:
@@ -325,10 +316,13 @@ def one_label(panel: Panel, held: Sequence[Beliefs], scored: Mapping[str, FloatA
         scores = np.array([values[kept].mean() for values in right.values()]) if kept.any() else np.zeros(0)
         thresholds.append((share, int(kept.sum()), tuple(map(float, scores))))
     redrawn, order, best = _redrawn(panel, held, seed=seed)
+    # Pairs that the score by one label and the distance to people order differently.
+    by_label = np.array([right[one.name].mean() for one in held])
+    reordered = _flips(by_label, np.array([-js_distance(one.p, panel.held).mean() for one in held]))
     two = panel.halves
     return OneLabel(
         items=len(panel.votes), labels=panel.labels, systems=tuple(right), thresholds=tuple(thresholds),
-        redrawn=redrawn, order=order, best=best, reordered=_reordered(panel, held),
+        redrawn=redrawn, order=order, best=best, reordered=reordered,
         halves=float(another(top(two.one), top(two.two)).mean()),
     )  # fmt: skip
 
@@ -355,12 +349,6 @@ def _flips(one: FloatArray, two: FloatArray) -> float | None:
     at = np.triu_indices(len(one), 1)
     signs = [np.sign(np.round(x[at[0]] - x[at[1]], 12)) for x in (one, two)]
     return float((np.abs(signs[0] - signs[1]) / 2.0).mean())
-
-
-def _reordered(panel: Panel, held: Sequence[Beliefs]) -> float | None:
-    """Pairs that the score by one label and the distance to people order differently."""
-    right = np.array([(top(one.p) * top(panel.votes)).sum(1).mean() for one in held])
-    return _flips(right, np.array([-js_distance(one.p, panel.held).mean() for one in held]))
 
 
 def hidden(people: OneLabel) -> Hypothesis:
@@ -414,7 +402,12 @@ def raters(panel: Panel) -> list[Hypothesis]:
     found = offsets(known, ordinal=panel.ordinal)
     odd = sorted((one for one in found if one.sure), key=lambda one: -one.size)
     few, more = sum(one.gap is None for one in found), len(odd) - _SHOWN
-    beside = tuple(_named(one, panel) for one in odd[:_SHOWN])
+    beside: tuple[Estimate, ...] = ()
+    for one in odd[:_SHOWN]:
+        assert one.gap is not None, "a rater who differs has votes"
+        who = panel.raters[one.rater] if one.rater < len(panel.raters) else f"rater {one.rater + 1}"
+        what = "" if one.label is None else f" chooses {panel.labels[one.label] if panel.labels else one.label}"
+        beside = (*beside, msgspec.structs.replace(one.gap, name=f"{who}{what}: {one.gap.name}"))
     listed = "; ".join(f"{one.name.partition(':')[0]} {one}" for one in beside)
     said = (
         f"{known.raters} people gave {len(known.item):,} votes; intervals are over people and items.{_few(known)} "
@@ -478,10 +471,3 @@ def _over(panel: Panel, known: Ballots, given: FloatArray, without: FloatArray, 
     people = panel.votes.sum(1)
     values = np.bincount(known.item, weights=given, minlength=len(people)) / people
     return panel.mean(values, *name, table=lambda _: known.crossed(values, without))
-
-
-def _named(one: Offset, panel: Panel) -> Estimate:
-    assert one.gap is not None, "a rater who differs has votes"
-    who = panel.raters[one.rater] if one.rater < len(panel.raters) else f"rater {one.rater + 1}"
-    what = "" if one.label is None else f" chooses {panel.labels[one.label] if panel.labels else one.label}"
-    return msgspec.structs.replace(one.gap, name=f"{who}{what}: {one.gap.name}")

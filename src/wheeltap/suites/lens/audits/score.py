@@ -109,7 +109,8 @@ def of_answers(case: Case, one: SubjectRecord, two: SubjectRecord, *, margin: fl
     differ = f"{one.name} does better on {first:,} items, {two.name} on {second:,}"
     if first + second == 0:
         differ = "There is no item on which they differ"
-    of_one, of_two = (_number(scores, percent=shares) for scores in (a, b))
+    of_one, of_two = (f"{fixed(100 * mean, 1)} %" if shares else f"{mean:.3g}"
+                      for mean in (float(np.mean(a)), float(np.mean(b))))  # fmt: skip
     scores = f"{one.name} scores {of_one}, {two.name} {of_two}"
     if not has_width(gap):
         same = f"{scores}. The difference is the same on every item, so there is no interval and no test."
@@ -125,10 +126,6 @@ def of_answers(case: Case, one: SubjectRecord, two: SubjectRecord, *, margin: fl
         otherwise=f"{scores} (difference {amount(gap)}; {tests}). {words}",
         brief=f"{of_one} v {of_two}: {better} is better (difference {amount(gap)}; {tests}).",
     )  # fmt: skip
-
-
-def _number(scores: Values, *, percent: bool) -> str:
-    return f"{fixed(100 * float(np.mean(scores)), 1)} %" if percent else f"{float(np.mean(scores)):.3g}"
 
 
 def are_shares(*several: Values) -> bool:

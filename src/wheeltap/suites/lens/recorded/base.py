@@ -202,7 +202,12 @@ class Recording:
         """What it is, in one line."""
         stated = [many(len(self.items), "item")]
         if self.systems:
-            stated = [many(len(self.systems), "system"), *stated, self._answers()]
+            counts = [one.samples for one in self.systems if one.samples is not None]
+            said = "probabilities of labels" if any(one.probability is not None for one in self.systems) else ""
+            if counts:
+                few, most = min(int(c.min()) for c in counts), max(int(c.max()) for c in counts)
+                said = f"{_range(few, most)} answer{'s' if most > 1 else ''} each"
+            stated = [many(len(self.systems), "system"), *stated, said]
         if self.votes is not None:
             sums = self.votes.votes.sum(1)
             few, most = int(sums.min()), int(sums.max())
@@ -211,13 +216,6 @@ class Recording:
                 f"{_range(few, most)} vote{'s' if most > 1 else ''} each on {len(self.votes.labels)} {order}labels"
             )
         return f"{self.shape}: {', '.join(part for part in stated if part)}"
-
-    def _answers(self) -> str:
-        counts = [one.samples for one in self.systems if one.samples is not None]
-        if not counts:
-            return "probabilities of labels" if any(one.probability is not None for one in self.systems) else ""
-        few, most = min(int(c.min()) for c in counts), max(int(c.max()) for c in counts)
-        return f"{_range(few, most)} answer{'s' if most > 1 else ''} each"
 
     def part(self, items: tuple[str, ...]) -> "Recording":
         """The same of these items alone, in this order."""

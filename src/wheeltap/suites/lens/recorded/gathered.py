@@ -242,9 +242,18 @@ class AnswerTable:
         return tuple(found.tolist())
 
     def _answers(self, name: str, held: _Columns, names: list[str], stated: list[str]) -> Answers:
+        """Of one system.
+
+        Raises:
+            DataError: If an item has two answers of one number.
+        """
         items, scores = _ints(held.items), np.asarray(held.scores)
         order = np.lexsort((np.asarray(held.samples), items))
-        self._require_once(held, order, names)
+        ordered, numbers = items[order], np.asarray(held.samples)[order]
+        twice = np.flatnonzero((ordered[1:] == ordered[:-1]) & (numbers[1:] == numbers[:-1]))
+        if len(twice):
+            one, two = sorted(held.lines[int(order[at])] for at in (twice[0], twice[0] + 1))
+            raise _twice(self._where, names[int(ordered[twice[0]])], (one, two), more=len(twice) - 1)
         samples = np.bincount(items, minlength=len(names)).astype(np.int32)
         right = score = None
         if held.graded:
@@ -257,14 +266,6 @@ class AnswerTable:
             name=name, right=right, samples=samples, score=score,
             answers=self._drawn(name, held, order, len(names), stated), probability=self._believed(held, len(names)),
         )  # fmt: skip
-
-    def _require_once(self, held: _Columns, order: NDArray[np.intp], names: list[str]) -> None:
-        """Raises ``DataError`` if an item has two answers of one number."""
-        items, samples = _ints(held.items)[order], np.asarray(held.samples)[order]
-        twice = np.flatnonzero((items[1:] == items[:-1]) & (samples[1:] == samples[:-1]))
-        if len(twice):
-            one, two = sorted(held.lines[int(order[at])] for at in (twice[0], twice[0] + 1))
-            raise _twice(self._where, names[int(items[twice[0]])], (one, two), more=len(twice) - 1)
 
     def _drawn(
         self, name: str, held: _Columns, order: NDArray[np.intp], items: int, stated: list[str]

@@ -261,7 +261,7 @@ def _example(kind: str, number: int, rng: np.random.Generator, seen: set[str]) -
         ]
         words = draw(rng)
         premise, hypothesis, distractor = (text.format(**words) for text in (first_text, second_text, other_text))
-        meant = [(text.format(**words), label) for text, label in read_as]
+        meant: list[tuple[str, Label]] = [(text.format(**words), label) for text, label in read_as]
         plain = number % 2 == 1
         if plain:
             premise, _ = meant[number // 2 % 2]

@@ -65,13 +65,9 @@ def order_test(likelihoods: FloatArray, rng: np.random.Generator, *, draws: int 
         chosen = rng.integers(0, arrangements, (shards, min(_BLOCK, draws - start)))
         as_likely += int((np.take_along_axis(scores, chosen, axis=1).sum(axis=0) >= seen - _SAME * shards).sum())
     gains = likelihoods[:, 0] - likelihoods[:, 1:].mean(axis=1)
-    return Order((1 + as_likely) / (1 + draws), _above_zero(gains), gains)
-
-
-def _above_zero(values: FloatArray) -> float:
-    """One-sided p-value of Student's t that a mean is not above 0; 1 where there is no spread."""
-    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
-    return 1.0 if error == 0.0 else 1.0 - t_share(float(values.mean() / error), len(values) - 1)
+    error = gains.std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else 0.0
+    p_t = 1.0 if error == 0.0 else 1.0 - t_share(float(gains.mean() / error), len(gains) - 1)
+    return Order((1 + as_likely) / (1 + draws), p_t, gains)
 
 
 def flipped(gaps: FloatArray, rng: np.random.Generator, *, draws: int = DRAWS) -> float:

@@ -82,12 +82,10 @@ _OTHERS: Final = (
 )
 
 
-def _lexicon() -> dict[str, int]:
-    known = {word: at for line in (*_OTHERS, *_ENGLISH) for at, word in enumerate(line.split())}
-    return {**known, **{word: 10 * (at + 2) for line in _TENS for at, word in enumerate(line.split())}}
-
-
-_NUMBERS: Final = _lexicon()
+_NUMBERS: Final = {
+    **{word: at for line in (*_OTHERS, *_ENGLISH) for at, word in enumerate(line.split())},
+    **{word: 10 * (at + 2) for line in _TENS for at, word in enumerate(line.split())},
+}
 
 
 def cues(texts: Sequence[str], shards: Sequence[Shard], rng: np.random.Generator) -> dict[str, float]:
@@ -129,7 +127,8 @@ def _look(
     for likeness in alike:
         near = [likeness[np.ix_(shard, shard)] for shard in shards]
         for lag in range(1, 1 + min(LAGS, max(map(len, shards)) - 1)):
-            seen.append((CUES[-1], sum((_near(*both, lag) for both in zip(near, orders, strict=True)), np.zeros(1))))
+            sums = (shard[order[:, :-lag], order[:, lag:]].sum(1) for shard, order in zip(near, orders, strict=True))
+            seen.append((CUES[-1], sum(sums, np.zeros(1))))  # of the likeness of texts at a distance
     scores = np.array([_standardized(statistic) for _, statistic in seen])
     largest = scores.max(axis=0)
     found: dict[str, float] = {str(cue): 1.0 for cue in CUES}
@@ -157,11 +156,6 @@ def _equal_steps(steps: FloatArray) -> FloatArray:
     """How many steps from a text to the next repeat another one, ``[draw, step]``; steps of 0 do not count."""
     ordered = np.sort(np.where(steps == 0.0, np.nan, steps), axis=1)
     return np.asarray((np.diff(ordered, axis=1) == 0.0).sum(axis=1), dtype=np.float64)
-
-
-def _near(alike: FloatArray, order: Shard, lag: int) -> FloatArray:
-    """Sum of the likeness of texts at a distance, under each permutation."""
-    return np.asarray(alike[order[:, :-lag], order[:, lag:]].sum(axis=1), dtype=np.float64)
 
 
 def _alike(texts: Sequence[str], used: Shard, parts: Callable[[str], list[str]]) -> FloatArray:
@@ -193,12 +187,14 @@ def _features(texts: Sequence[str]) -> Iterator[Feature]:
     """What texts differ in, ``[text]`` each."""
     kinds: tuple[tuple[str, Callable[[str], list[float]]], ...] = (
         ("numbers", _digits), ("numbers", _numerals), ("numbers", _roman), ("numbers", _spelled),
-        ("dates", _plain_dates), ("dates", _written_dates), ("dates", _weekdays), ("letters", _labels),
+        ("dates", _plain_dates), ("dates", _written_dates),
+        ("dates", _weekdays),
+        ("letters", _labels),
     )  # fmt: skip
     for cue, parsed in kinds:
         several = [parsed(text) for text in texts]
         for slot in (0, 1, 2, -1):
-            yield from _known(cue, [_at(each, slot) for each in several])
+            yield from _known(cue, [each[slot] if -len(each) <= slot < len(each) else np.nan for each in several])
     words = [_words(text) for text in texts]
     counts = Counter(word for each in words for word in set(each))
     rarest = [min(each, key=lambda word: counts[word], default=None) for each in words]
@@ -212,14 +208,11 @@ def _features(texts: Sequence[str]) -> Iterator[Feature]:
         [len(text) for text in texts], [len(each) for each in words], [len(one or "") for one in rarest],
         [max(map(len, each), default=0) for each in words], [text.count("\n") for text in texts],
         *([len(each[end]) if each else 0 for each in words] for end in (0, -1)),
-        *([sum(map(of_kind, text)) for text in texts] for of_kind in (str.isupper, str.isdigit, _is_sign)),
+        *([sum(map(of_kind, text)) for text in texts] for of_kind in (str.isupper, str.isdigit)),
+        [sum(not sign.isalnum() and not sign.isspace() for sign in text) for text in texts],
     )  # fmt: skip
     for lengths in sizes:
         yield from _known("lengths", [float(length) for length in lengths])
-
-
-def _is_sign(letter: str) -> bool:
-    return not letter.isalnum() and not letter.isspace()
 
 
 def _known(cue: str, values: Sequence[float]) -> Iterator[Feature]:
@@ -227,10 +220,6 @@ def _known(cue: str, values: Sequence[float]) -> Iterator[Feature]:
     array = np.array(values, dtype=np.float64)
     if len(np.unique(array[np.isfinite(array)])) > 1:
         yield cue, array
-
-
-def _at(values: Sequence[float], slot: int) -> float:
-    return values[slot] if -len(values) <= slot < len(values) else np.nan
 
 
 def _digits(text: str) -> list[float]:
@@ -254,13 +243,10 @@ def _numerals(text: str) -> list[float]:
 
 
 def _roman(text: str) -> list[float]:
-    words = [word for word in _WORD.findall(text) if word.isupper() or word.islower()]
-    return [_of_roman(word) for word in map(str.lower, words) if _ROMAN.fullmatch(word)]
-
-
-def _of_roman(word: str) -> float:
-    values = [_ROMANS[letter] for letter in word]
-    return float(sum(one if one >= after else -one for one, after in zip(values, (*values[1:], 0), strict=True)))
+    words = [word.lower() for word in _WORD.findall(text) if word.isupper() or word.islower()]
+    several = [[_ROMANS[letter] for letter in word] for word in words if _ROMAN.fullmatch(word)]
+    return [float(sum(one if one >= after else -one for one, after in zip(values, (*values[1:], 0), strict=True)))
+            for values in several]  # fmt: skip
 
 
 def _spelled(text: str) -> list[float]:
@@ -269,15 +255,11 @@ def _spelled(text: str) -> list[float]:
     for word in (*_words(text), ""):
         value = 100 if word in ("hundred", "hundredth") else _NUMBERS.get(word)
         if value is None and not (held and word == "and"):
-            found += [float(reduce(_joined, held))] if held else []
+            found += [float(reduce(lambda one, two: one * two if two == 100 else one + two, held))] if held else []
             held = []
         elif value is not None:
             held.append(value)
     return found
-
-
-def _joined(before: int, value: int) -> int:
-    return before * value if value == 100 else before + value
 
 
 def _labels(text: str) -> list[float]:

@@ -1,6 +1,5 @@
 """Which items are solved at least once by one of two, and how much of that could be chance."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -56,12 +55,9 @@ def solved(one: tuple[Counts, Counts], two: tuple[Counts, Counts], *, alpha: flo
     each = [fisher((int(c[at]), int(n[at] - c[at])), (int(d[at]), int(m[at] - d[at]))) for at in (*first, *second)]
     return SolvedItems(
         both=int((ours & theirs).sum()), first=first, second=second, neither=int((~ours & ~theirs).sum()),
-        p=sign_test(len(first), len(first) + len(second)), each=tuple(each), sure=_sure(each, alpha),
+        p=sign_test(len(first), len(first) + len(second)), each=tuple(each), 
+        sure=tuple(p is not None and p <= alpha for p in holm(each)),
     )  # fmt: skip
-
-
-def _sure(each: Sequence[float], alpha: float) -> tuple[bool, ...]:
-    return tuple(p is not None and p <= alpha for p in holm(each))
 
 
 def entropy(answers: Counts) -> NDArray[np.float64]:
