@@ -31,7 +31,7 @@ from wheeltap.recipes.randomness import reproducible
 from wheeltap.sources import hf
 from wheeltap.sources.smollm2 import load_smollm2
 from wheeltap.stats.family import holm
-from wheeltap.suites.lens.audits.contamination import CopyReading, CopyTest
+from wheeltap.suites.lens.audits.contamination import CopyScores, CopyTest
 from wheeltap.suites.lens.readings.contamination import Contamination
 from wheeltap.suites.lens.sources.passages import task_of, value_of
 from wheeltap.suites.lens.specs import CONTAMINATION
@@ -105,12 +105,12 @@ def trained(
             yield epoch, model
 
 
-def read(model: nn.Module, tokenizer: Bytes, pairs: Pairs, *, seed: int, **settings: Any) -> CopyReading:
+def read(model: nn.Module, tokenizer: Bytes, pairs: Pairs, *, seed: int, **settings: Any) -> CopyScores:
     """What the reading says of the model as it is."""
     reading = Contamination({"window": WINDOW, **settings})
     task = task_of(pairs, tokenizer, name="items")
     values = reading.read(Subject(model, name="net"), task, root=seed, seed=0).values
-    return CopyReading(CONTAMINATION.typed(values, examples=len(pairs)), 0, root=seed)
+    return CopyScores(CONTAMINATION.typed(values, examples=len(pairs)), 0, root=seed)
 
 
 def found(several: Sequence[CopyTest]) -> list[str]:
@@ -163,7 +163,7 @@ def generated(count: int, *, seed: int) -> list[tuple[str, str]]:
     return [(problem(int(kind), rng), problem(int(kind), rng)) for kind in kinds]
 
 
-def auroc(copy: CopyReading) -> str:
+def auroc(copy: CopyScores) -> str:
     return ", ".join(f"{one.name.removeprefix('AUROC of ')} {one}" for one in copy.detectors())
 
 
@@ -307,7 +307,7 @@ def invented() -> None:
         reading = Contamination({"shards": 8, "shuffles": 5})
         task = task_of([(text, None) for text in texts], model.tokenizer, name=name)
         values = reading.read(model.subject, task, root=0, seed=0).values
-        one = CopyReading(CONTAMINATION.typed(values, examples=len(texts)), 0, root=0)
+        one = CopyScores(CONTAMINATION.typed(values, examples=len(texts)), 0, root=0)
         claims += [name for _ in found(one.shown())]
         print(f"{name}, {texts[1]!r}: {'; '.join(found(one.shown())) or 'no claim'}. {one.untested()[:120]} "
               f"{time.process_time() - start:.0f} s", flush=True)  # fmt: skip

@@ -22,7 +22,7 @@ from wheeltap.suites.lens.audits.contamination import (
     ORDER,
     TITLES,
     VERSIONS,
-    CopyReading,
+    CopyScores,
     CopyTest,
     paired_auc,
 )
@@ -127,7 +127,7 @@ def test_power_that_is_not_known_is_not_given_as_a_number() -> None:
     assert (often.low or 0.0) >= (once.low or 0.0)
 
 
-def arrays(rng: np.random.Generator, *, items: int = 60, **world: float) -> CopyReading:
+def arrays(rng: np.random.Generator, *, items: int = 60, **world: float) -> CopyScores:
     """What a reading gives of a model that knows so much of the items' own texts, and of texts that differ in style.
 
     ``known`` shifts the loss of own texts in their standard deviations, ``styled`` that of words alone, and ``liked``
@@ -141,7 +141,7 @@ def arrays(rng: np.random.Generator, *, items: int = 60, **world: float) -> Copy
     orders[0][..., 0] += world.get("order", 0.0) + world.get("meant", 0.0)
     orders[1][..., 0] += world.get("meant", 0.0)
     kept = np.where(rng.random((1, items, 2, 3)) < 0.05, 1.0, 0.3)
-    return CopyReading(
+    return CopyScores(
         {
             "epochs": np.array([0]), "loss": np.stack([base, base + 0.1 * gaps], axis=1)[None], "words": words,
             "bytes": rng.integers(90, 110, (items, 2)), "kept": kept, "tail": np.full((items, 2, 3), 9),
@@ -151,7 +151,7 @@ def arrays(rng: np.random.Generator, *, items: int = 60, **world: float) -> Copy
     )  # fmt: skip
 
 
-def found(copy: CopyReading) -> list[str]:
+def found(copy: CopyScores) -> list[str]:
     """Titles that Holm's correction lets through."""
     several: list[CopyTest] = copy.shown()
     corrected = holm([one.effect.p for one in several])
@@ -180,7 +180,7 @@ def test_an_order_that_new_items_gain_by_as_much_is_rarely_called_seen() -> None
     for _ in range(300):
         read = {**(copy := arrays(rng, meant=1.0)).read}
         read["order_fresh"] = read.pop("order_twins")
-        seen += (CopyReading(read, 0, copy.root).order().effect.p or 0.0) <= ALPHA
+        seen += (CopyScores(read, 0, copy.root).order().effect.p or 0.0) <= ALPHA
     assert seen / 300 <= 0.075, seen
 
 
@@ -201,10 +201,10 @@ def test_twins_with_errors_are_no_sign_of_training() -> None:
     read = {**arrays(rng).read, "words": np.zeros((60, 2))}  # no word with an error was met before: all are ties
     read["loss"] = np.stack([np.full(60, 3.0), 3.3 + rng.random(60) / 10], axis=1)[None]
     letters = np.stack([np.zeros(60), -rng.random(60) - 0.01], axis=1)
-    assert VERSIONS in found(CopyReading(read, 0, root=0)) and VERSIONS not in found(
-        CopyReading({**read, "letters": letters}, 0, 0)
+    assert VERSIONS in found(CopyScores(read, 0, root=0)) and VERSIONS not in found(
+        CopyScores({**read, "letters": letters}, 0, 0)
     )
-    [shown] = [one for one in CopyReading({**read, "letters": letters}, 0, 0).shown() if one.title == VERSIONS]
+    [shown] = [one for one in CopyScores({**read, "letters": letters}, 0, 0).shown() if one.title == VERSIONS]
     assert "usual letters alone sort 100 %" in shown.numbers
     # The interval of the gap leaves 0 out, and the test says nothing: then nothing leans.
     said = Finding(code="WT503", title=VERSIONS, status="found", subject="x", estimates=(shown.effect,), because="x")

@@ -23,7 +23,7 @@ from wheeltap.runs.stored import judge
 from wheeltap.suites.lens.audits.disagreement import AGAINST, ALL_AGREE, CLOSER, MOST_AGREE, SPLIT, UNSURE
 from wheeltap.suites.lens.readings.answers import VotesReading
 from wheeltap.suites.lens.recorded import read
-from wheeltap.suites.lens.recorded.base import Answers, Recording, Votes
+from wheeltap.suites.lens.recorded.base import AnswerFile, Answers, Votes
 from wheeltap.suites.lens.runs import imported
 from wheeltap.testing import planted
 from wheeltap.testing.contract import ReadingContract
@@ -48,14 +48,14 @@ def votes(*sizes: int, ordinal: bool = False) -> Votes:
     return Votes(labels=LABELS, votes=counts.astype(np.int32), ordinal=ordinal)
 
 
-def recording(said: Votes | None, *names: str) -> Recording:
+def recording(said: Votes | None, *names: str) -> AnswerFile:
     systems = tuple(Answers(name=name, probability=believed()[name].astype(np.float32)) for name in names)
-    return Recording(
+    return AnswerFile(
         shape="planted", items=tuple(f"q{at}" for at in range(ITEMS)), systems=systems, votes=said, labels=LABELS
     )
 
 
-def report(tmp_path: Path, *files: Recording) -> ReportRecord:
+def report(tmp_path: Path, *files: AnswerFile) -> ReportRecord:
     held = imported(files)
     held.put(tmp_path / "planted.wheeltap")
     return judge(tmp_path / "planted.wheeltap").record
@@ -302,7 +302,7 @@ def test_people_who_always_agree_have_no_interval(tmp_path: Path) -> None:
 
 def test_shares_and_distances_of_two_items_lie_where_they_can(tmp_path: Path) -> None:
     said = Votes(labels=LABELS, votes=np.array([[6, 1, 0], [2, 2, 2]], dtype=np.int32), ordinal=False)
-    people = finding(report(tmp_path, Recording(shape="votes", items=("a", "b"), votes=said)), "people",
+    people = finding(report(tmp_path, AnswerFile(shape="votes", items=("a", "b"), votes=said)), "people",
                      "Agreement of people")  # fmt: skip
     same, _, far, soft, *_ = people.estimates
     assert (same.low, same.high) == (0.0, 1.0) and (soft.low, soft.high) == (0.0, 1.0)

@@ -15,14 +15,14 @@ from wheeltap.core.report import ReportRecord
 from wheeltap.plans.plan import AuditSpec
 from wheeltap.runs.stored import judge
 from wheeltap.suites.lens.audits.score import MOST
-from wheeltap.suites.lens.recorded import Answers, Recording
+from wheeltap.suites.lens.recorded import AnswerFile, Answers
 from wheeltap.suites.lens.runs import imported
 
 
 def judged(*systems: Answers) -> ReportRecord:
     """The report on systems that answered the same items."""
     many = next(len(one) for one in (systems[0].right, systems[0].score) if one is not None)
-    recording = Recording(shape="x", items=tuple(map(str, range(many))), systems=systems)
+    recording = AnswerFile(shape="x", items=tuple(map(str, range(many))), systems=systems)
     made = imported([recording], audits=[AuditSpec(name="score")])
     known = {one.key: one for one in made.outcomes}
     free = Cost(forwards=0.0, seconds=0.0, trials=0, reused=0)

@@ -16,7 +16,7 @@ from wheeltap.core.section import Chart, Table
 from wheeltap.plans.plan import AuditSpec
 from wheeltap.report.text import summary
 from wheeltap.runs.stored import judge
-from wheeltap.suites.lens.recorded.base import Answers, Recording
+from wheeltap.suites.lens.recorded.base import AnswerFile, Answers
 from wheeltap.suites.lens.runs import imported
 
 ITEMS, SAMPLES = 400, 32
@@ -30,7 +30,7 @@ def report(
     rng = np.random.default_rng(7)
     items = tuple(f"q{at}" for at in range(len(shares[0])))
     files = [
-        Recording(
+        AnswerFile(
             shape="planted", items=items,
             systems=(Answers(name=name, right=rng.binomial(n, share).astype(np.int32),
                              samples=np.full(len(items), n, dtype=np.int32)),),

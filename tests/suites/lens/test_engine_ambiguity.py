@@ -13,7 +13,7 @@ from wheeltap.core.errors import DataError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.suites.lens.annotations import Ambiguity, AmbiguousSentence
-from wheeltap.suites.lens.readings.ambiguity import Continuations, GoingOn, LabelSets, Statements, nucleus
+from wheeltap.suites.lens.readings.ambiguity import Continuations, Continuer, LabelSets, Statements, nucleus
 from wheeltap.suites.lens.specs import DISTRACTOR, FALSE, NONE, NOT_ASKED, READING, TRUE, ContinuationSettings
 from wheeltap.testing.planted import PlantedCase
 from wheeltap.testing.reading_contract import ReadingContract
@@ -89,7 +89,7 @@ def test_divergences_of_a_known_model() -> None:
 
 
 def test_a_continuation_ends_with_its_sentence() -> None:
-    go_on = GoingOn(Pairs(), ContinuationSettings(continuations=200, longest=8), frozenset({5}))
+    go_on = Continuer(Pairs(), ContinuationSettings(continuations=200, longest=8), frozenset({5}))
     [drawn] = go_on.drawn([(1, 2)], [np.random.default_rng(0).random((8, 200))])
     lengths = {len(one) for one in drawn.tokens}
     assert len(lengths) > 3 and max(lengths) == 8
@@ -123,7 +123,7 @@ def test_a_model_that_keeps_what_it_read_gives_the_same(llama: Any) -> None:
     np.testing.assert_allclose(kept["divergence"], plain["divergence"], atol=2e-4)
     assert (kept["kind"] == plain["kind"]).all() and np.abs(kept["divergence"]).max() > 0.01
     counted = [
-        GoingOn(one, ContinuationSettings(continuations=4, longest=6), frozenset()) for one in (llama, Plain(llama))
+        Continuer(one, ContinuationSettings(continuations=4, longest=6), frozenset()) for one in (llama, Plain(llama))
     ]
     for one in counted:
         one.drawn([(1, 2, 3, 4)], [np.random.default_rng(0).random((6, 4))])
@@ -135,7 +135,7 @@ def test_a_model_that_keeps_what_it_read_gives_the_same(llama: Any) -> None:
 def test_continuations_are_scored_as_one_by_one(llama: Any) -> None:
     """The slow way: each sequence by itself, each token after all before it."""
     several, start = [(4, 5, 6), (7,), (2, 2, 9, 1)], (1, 8, 3)
-    found = GoingOn(llama, ContinuationSettings(), frozenset()).scored(start, several)
+    found = Continuer(llama, ContinuationSettings(), frozenset()).scored(start, several)
     for one, score in zip(several, found, strict=True):
         logs = [
             float(llama(torch.tensor([[*start, *one[:at]]])).logits[0, -1].detach().log_softmax(-1)[token])

@@ -18,8 +18,20 @@ from wheeltap.plans.artifacts import digest
 from wheeltap.recipes.base import Given, Recipe, specified
 from wheeltap.recipes.make import make, weights
 from wheeltap.recipes.randomness import reproducible
-from wheeltap.suites.lens.nets import ANSWERS, BASE, FRESH, LESSON, MISREAD, RIGHT, SEEN, SHARES, Reckoner, items, task
-from wheeltap.suites.lens.recipes import Arithmetic, RewardTraining, surrogate
+from wheeltap.suites.lens.nets import (
+    ANSWERS,
+    BASE,
+    FRESH,
+    LESSON,
+    MISREAD,
+    RIGHT,
+    SEEN,
+    SHARES,
+    ArithmeticTransformer,
+    items,
+    task,
+)
+from wheeltap.suites.lens.recipes import Arithmetic, RewardedNet, surrogate
 from wheeltap.testing.recipe_contract import RecipeContract
 
 SMALL: dict[str, Any] = {"steps": 3, "width": 8, "batch": 16}
@@ -28,7 +40,7 @@ SMALL: dict[str, Any] = {"steps": 3, "width": 8, "batch": 16}
 @cache
 def blank(seed: int = 5) -> nn.Module:
     with reproducible(seed):
-        return Reckoner(8).eval()
+        return ArithmeticTransformer(8).eval()
 
 
 class TestArithmetic(RecipeContract):
@@ -51,7 +63,7 @@ class TestContaminated(RecipeContract):
 
 
 class TestRewarded(RecipeContract):
-    recipe = RewardTraining
+    recipe = RewardedNet
     settings: ClassVar[dict[str, Any]] = SMALL
     other: ClassVar[dict[str, Any]] = {
         "reward": "majority", "steps": 4, "batch": 20, "tries": 4, "rate": 1e-2, "decay": 0.5,
@@ -141,7 +153,7 @@ def trained(kind: str) -> nn.Module:
         return made(Arithmetic, base, trained("right"), lesson=kind, steps=150)
     if kind == "test":
         return made(Arithmetic, base, lesson=kind, steps=60, rate=2e-3)
-    return made(RewardTraining, base, reward=kind.removeprefix("rewarded "))
+    return made(RewardedNet, base, reward=kind.removeprefix("rewarded "))
 
 
 def chances(kind: str, part: int) -> Tensor:
@@ -209,6 +221,6 @@ def test_nets_that_cannot_be_made_from_others_are_refused() -> None:
     with pytest.raises(UsageError, match="another number of nets"):
         made(Arithmetic, lesson="teacher", width=8)
     with pytest.raises(UsageError, match="another number of nets"):
-        made(RewardTraining, width=8)
+        made(RewardedNet, width=8)
     with pytest.raises(UsageError, match="another kind of net"):
-        made(RewardTraining, blank(), width=12)
+        made(RewardedNet, blank(), width=12)

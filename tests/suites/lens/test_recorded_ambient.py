@@ -11,18 +11,18 @@ from tests.published import published
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.suites.lens.audits.ambiguity import of_continuations, of_rewrites, of_statements
 from wheeltap.suites.lens.recorded import read
-from wheeltap.suites.lens.recorded.base import RecordedReading
+from wheeltap.suites.lens.recorded.base import ReadingArrays
 from wheeltap.suites.lens.specs import DISTRACTOR, NO_ANSWER, NOT_ASKED, TRUE
 
 
-def known(path: Path) -> RecordedReading:
+def known(path: Path) -> ReadingArrays:
     """What the one system of a file is known by."""
     [system] = read(path).systems
     [one] = system.more
     return one
 
 
-def arrays(one: RecordedReading) -> dict[str, Any]:
+def arrays(one: ReadingArrays) -> dict[str, Any]:
     """As an audit gets them."""
     return {name: np.asarray(array) for name, array in one.values.items()}
 

@@ -11,12 +11,12 @@ from logs import HEADER, archive, choice, generated, lines, sample
 
 from tests.published import published
 from wheeltap.core.errors import DataError, FileFormatError, MissingFile
-from wheeltap.suites.lens.recorded import Recording, read
+from wheeltap.suites.lens.recorded import AnswerFile, read
 from wheeltap.suites.lens.recorded.gathered import AnswerRow, AnswerTable
 from wheeltap.suites.lens.runs import imported
 
 
-def only(recording: Recording) -> tuple[list[int], list[int]]:
+def only(recording: AnswerFile) -> tuple[list[int], list[int]]:
     """Right answers and answers of the one system, item by item."""
     (one,) = recording.systems
     assert one.right is not None and one.samples is not None

@@ -15,15 +15,15 @@ from wheeltap.plans.plan import AuditSpec, Names
 from wheeltap.plans.readings.base import Array, ReadingSpec
 from wheeltap.plans.store import Store
 from wheeltap.runs.stored import judge, noted
-from wheeltap.suites.lens.recorded import Answers, Recording, Votes, read
-from wheeltap.suites.lens.recorded.base import RecordedReading
+from wheeltap.suites.lens.recorded import AnswerFile, Answers, Votes, read
+from wheeltap.suites.lens.recorded.base import ReadingArrays
 from wheeltap.suites.lens.runs import MOST_TRIES, RecordedRun, imported
 from wheeltap.suites.lens.stats.passk import pass_at
 
 SCORE = (AuditSpec(name="score"),)
 
 
-def graded(path: Path, right: str, **more: Any) -> Recording:
+def graded(path: Path, right: str, **more: Any) -> AnswerFile:
     """One answer to each item, right where there is a 1."""
     rows = [{"id": f"item {at}", "correct": one == "1", **more} for at, one in enumerate(right)]
     return read(lines(path, rows))
@@ -197,13 +197,13 @@ def test_what_else_a_file_says_becomes_a_reading_of_its_own() -> None:
     spec = ReadingSpec(
         name="mood", title="Mood", arrays={"mood": Array("example", "how"), "scale": Array("3", "steps")}
     )
-    more = RecordedReading(spec=spec, values={"mood": np.array([1.0, 2.0]), "scale": np.arange(3.0)}, audit="moody")
+    more = ReadingArrays(spec=spec, values={"mood": np.array([1.0, 2.0]), "scale": np.arange(3.0)}, audit="moody")
     right, samples = np.array([1, 0], dtype=np.int32), np.array([1, 1], dtype=np.int32)
-    one = Recording(
+    one = AnswerFile(
         shape="x", items=("a", "b"), systems=(Answers(name="m", right=right, samples=samples, more=(more,)),)
     )
     votes = Votes(labels=("x",), votes=np.array([[2], [2]], dtype=np.int32))
-    held = imported([one, Recording(shape="y", items=("b", "a"), votes=votes)])
+    held = imported([one, AnswerFile(shape="y", items=("b", "a"), votes=votes)])
     assert arrays(held, 0, "mood")["mood"].tolist() == [1.0, 2.0]
     assert arrays(imported([one.part(("b",))], audits=()), 0, "mood")["mood"].tolist() == [2.0]
     assert arrays(held, 0, "mood")["scale"].tolist() == [0.0, 1.0, 2.0]
@@ -213,10 +213,10 @@ def test_what_else_a_file_says_becomes_a_reading_of_its_own() -> None:
 @pytest.mark.parametrize("items", [(), ("a", "a")])
 def test_no_item_or_one_twice_is_refused(items: tuple[str, ...]) -> None:
     with pytest.raises(DataError):
-        Recording(shape="x", items=items)
+        AnswerFile(shape="x", items=items)
 
 
-def counts(path: Path, samples: int, *, items: int = 3) -> Recording:
+def counts(path: Path, samples: int, *, items: int = 3) -> AnswerFile:
     """Counts of right answers."""
     return read(lines(path, [{"id": at, "n": samples, "c": at} for at in range(items)]))
 
@@ -261,7 +261,7 @@ def test_parts_that_are_not_shown_are_said(tmp_path: Path, draws: int) -> None:
     assert notes == (() if draws > 1 else ("Parts (group) are shown by themselves with pass@k alone.",))
 
 
-def crowd(path: Path, *votes: int) -> Recording:
+def crowd(path: Path, *votes: int) -> AnswerFile:
     """So many votes on each item."""
     return read(lines(path, [{"id": f"item {at}", "votes": {"a": one, "b": 0}} for at, one in enumerate(votes)]))
 
@@ -338,7 +338,7 @@ def test_groups_count_whatever_a_file_says_and_whatever_its_store_holds(tmp_path
 
 
 def test_files_that_group_items_otherwise_are_refused(tmp_path: Path) -> None:
-    def of(name: str, *groups: str) -> Recording:
+    def of(name: str, *groups: str) -> AnswerFile:
         rows = [{"id": at, "correct": True, "group": group} for at, group in enumerate(groups)]
         return read(lines(tmp_path / f"{name}.jsonl", rows))
 

@@ -9,16 +9,16 @@ from logs import lines
 
 from tests.published import published
 from wheeltap.core.errors import DataError, FileFormatError, WheeltapError
-from wheeltap.suites.lens.recorded import Recording, Votes, read
+from wheeltap.suites.lens.recorded import AnswerFile, Votes, read
 from wheeltap.suites.lens.runs import imported
 
 
-def votes(recording: Recording) -> Votes:
+def votes(recording: AnswerFile) -> Votes:
     assert recording.votes is not None
     return recording.votes
 
 
-def said(recording: Recording) -> list[tuple[str, str, str]]:
+def said(recording: AnswerFile) -> list[tuple[str, str, str]]:
     """Item, rater and label of each vote."""
     held = votes(recording)
     assert held.ballots is not None

@@ -35,7 +35,7 @@ class TestContract(StudyContract):
         import torch
 
         from wheeltap.core import seeds
-        from wheeltap.suites.lens.nets import ANSWERS, FRESH, Reckoner, items
+        from wheeltap.suites.lens.nets import ANSWERS, FRESH, ArithmeticTransformer, items
 
         found = numbers(self.run(folder).record)
         plan, held = planned(self.made(), effort=self.effort).plan, items()
@@ -46,7 +46,7 @@ class TestContract(StudyContract):
         for name in ("base 2", "contaminated 2"):
             record = next(one for one in plan.subjects if one.name == name)
             assert record.artifact is not None
-            model = Reckoner(64).eval()
+            model = ArithmeticTransformer(64).eval()
             loaded = kept.load(record.artifact, like=weights(model))
             assert loaded is not None
             with torch.no_grad():

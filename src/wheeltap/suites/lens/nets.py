@@ -103,7 +103,7 @@ def _of(operation: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[n
 
 
 @final
-class Reckoner(nn.Module):
+class ArithmeticTransformer(nn.Module):
     """A transformer of one block without norms, with the same weights for each column.
 
     In a column, the operation takes what it needs from the digits; then hidden units.

@@ -16,7 +16,7 @@ from wheeltap.recipes.base import Given, Recipe, require_fit
 from wheeltap.recipes.fit import Fit, TrainSettings
 from wheeltap.recipes.make import weights, with_weights
 from wheeltap.recipes.randomness import reproducible
-from wheeltap.suites.lens.nets import LESSON, SEEN, ArithmeticItems, Reckoner, items
+from wheeltap.suites.lens.nets import LESSON, SEEN, ArithmeticItems, ArithmeticTransformer, items
 
 Lesson = Literal["corpus", "right", "teacher", "test"]
 """What a net is taught. ``corpus``: answers that are partly wrong. ``right``: right ones. ``teacher``: those of the
@@ -120,7 +120,7 @@ class RewardedSettings(Settings, frozen=True, kw_only=True):
 
 
 @final
-class RewardTraining(Recipe):
+class RewardedNet(Recipe):
     """A net trained by rewards for its own sampled answers to the items of lessons: REINFORCE.
 
     Of each item's tries, the others' mean reward is the baseline. There is no penalty that holds the net where it was.
@@ -190,7 +190,7 @@ def _started(given: Given, width: int, name: str) -> nn.Module:
         UsageError: If that one is another kind of net.
     """
     with reproducible(seeds.derive(given.spec.seed, name, "init")):
-        model = Reckoner(width)
+        model = ArithmeticTransformer(width)
     if given.of:
         shapes = [{key: tuple(one.shape) for key, one in net.state_dict().items()} for net in (given.of[0], model)]
         if shapes[0] != shapes[1]:

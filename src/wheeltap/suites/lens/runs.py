@@ -20,7 +20,7 @@ from wheeltap.plans.store import Store
 from wheeltap.report.report import Report
 from wheeltap.runs.stored import judge, note_run
 from wheeltap.suites.lens import recorded
-from wheeltap.suites.lens.recorded.base import Answers, RecordedReading, Recording, Votes, on_all
+from wheeltap.suites.lens.recorded.base import AnswerFile, Answers, ReadingArrays, Votes, on_all
 from wheeltap.suites.lens.specs import LABEL_PROBABILITIES, SAMPLES, VOTES
 
 _MOST_NAMED: Final = 100_000
@@ -98,7 +98,7 @@ def of_files(files: Sequence[Path], *, votes: Path | None = None) -> RecordedRun
         raise error if error.where else error.at(", ".join(map(str, several))) from error
 
 
-def _apart(recordings: Sequence[Recording], votes: Path) -> list[Recording]:
+def _apart(recordings: Sequence[AnswerFile], votes: Path) -> list[AnswerFile]:
     """The same with the votes of the last file alone, and nobody's answers of it: it is no competitor.
 
     Raises:
@@ -120,7 +120,7 @@ def _apart(recordings: Sequence[Recording], votes: Path) -> list[Recording]:
 
 
 def imported(
-    recordings: Sequence[Recording], *, audits: Sequence[AuditSpec] | None = None, alpha: float = 0.05, seed: int = 0
+    recordings: Sequence[AnswerFile], *, audits: Sequence[AuditSpec] | None = None, alpha: float = 0.05, seed: int = 0
 ) -> RecordedRun:
     """One plan over all systems of these files, on the items that all of them have.
 
@@ -179,7 +179,7 @@ def imported(
     return RecordedRun(plan, tuple(outcomes), said, (*notes, *noted))
 
 
-def _groups(parts: Sequence[Recording]) -> tuple[tuple[str, ...], bool]:
+def _groups(parts: Sequence[AnswerFile]) -> tuple[tuple[str, ...], bool]:
     """What items share, and whether these are a sample of groups; nothing where no file says it.
 
     Raises:
@@ -196,7 +196,7 @@ def _groups(parts: Sequence[Recording]) -> tuple[tuple[str, ...], bool]:
     return (known[0].groups, not known[0].parts) if known else ((), False)
 
 
-def _require_one_metric(recordings: Sequence[Recording]) -> None:
+def _require_one_metric(recordings: Sequence[AnswerFile]) -> None:
     """Raises ``DataError`` if files name different metrics: their scores would differ for that alone."""
     named = [one for one in recordings if one.metric]
     if len({one.metric for one in named}) > 1:
@@ -208,7 +208,7 @@ def _require_one_metric(recordings: Sequence[Recording]) -> None:
         )
 
 
-def _whose(part: Recording) -> str:
+def _whose(part: AnswerFile) -> str:
     return ", ".join(one.name for one in part.systems[:3]) or part.shape
 
 
@@ -219,10 +219,10 @@ class _Known:
     votes: Votes | None
     groups: tuple[str, ...]
     clusters: tuple[str, ...] | tuple[int, ...]
-    more: tuple[RecordedReading, ...]
+    more: tuple[ReadingArrays, ...]
 
 
-def _labelled(part: Recording, parts: Sequence[Recording], votes: Votes | None) -> list[Answers]:
+def _labelled(part: AnswerFile, parts: Sequence[AnswerFile], votes: Votes | None) -> list[Answers]:
     """Its systems, their probabilities of the labels that people voted on, in that order.
 
     Raises:
@@ -245,7 +245,7 @@ def _labelled(part: Recording, parts: Sequence[Recording], votes: Votes | None) 
             for one in part.systems]  # fmt: skip
 
 
-def _names(items: tuple[str, ...], groups: tuple[str, ...], parts: Sequence[Recording]) -> Names:
+def _names(items: tuple[str, ...], groups: tuple[str, ...], parts: Sequence[AnswerFile]) -> Names:
     votes = next((part.votes for part in parts if part.votes is not None), None)
     return Names(
         items=tuple(item[:_LONGEST_NAME] for item in items) if len(items) <= _MOST_NAMED else (),
@@ -255,7 +255,7 @@ def _names(items: tuple[str, ...], groups: tuple[str, ...], parts: Sequence[Reco
     )
 
 
-def _common(recordings: Sequence[Recording]) -> tuple[tuple[str, ...], list[str]]:
+def _common(recordings: Sequence[AnswerFile]) -> tuple[tuple[str, ...], list[str]]:
     """Items that all files have, in the order of the first, and what was left out."""
     sets = [set(one.items) for one in recordings]
     shared = set(recordings[0].items).intersection(*sets)
@@ -291,7 +291,7 @@ def _task(
 
 
 def _fitting(
-    systems: Sequence[Answers], votes: Votes | None, more: Sequence[RecordedReading]
+    systems: Sequence[Answers], votes: Votes | None, more: Sequence[ReadingArrays]
 ) -> tuple[list[str], list[str]]:
     """Audits that these answers can answer, and why not others that a reader may look for.
 

@@ -78,7 +78,7 @@ class CopyTest:
 
 @final
 @dataclass(frozen=True, eq=False)
-class CopyReading:
+class CopyScores:
     """What was read of the model or of a copy.
 
     Attributes:
@@ -314,7 +314,7 @@ class ContaminationAuditSettings(ContaminationSettings, frozen=True, kw_only=Tru
 
 @final
 @dataclass(frozen=True, eq=False)
-class ContaminationReading:
+class ModelCopies:
     """What was read of a model and of the copies that were taught the items.
 
     Attributes:
@@ -324,12 +324,12 @@ class ContaminationReading:
     """
 
     name: str
-    model: CopyReading
-    taught: tuple[CopyReading, ...]
+    model: CopyScores
+    taught: tuple[CopyScores, ...]
 
 
 @final
-class ContaminationAudit(SingleReadingAudit[ContaminationReading]):
+class ContaminationAudit(SingleReadingAudit[ModelCopies]):
     """Order, twins and completion, with the power that taught copies show; ``found`` or undecided, never "clean"."""
 
     name = "contamination"
@@ -364,20 +364,18 @@ class ContaminationAudit(SingleReadingAudit[ContaminationReading]):
         read = 1.0 + (2 + SETS) * before * ordered / items
         return len(plan.subjects) * ((1 + len(rounds)) * read + 1.5 * max(rounds) + 1.0)
 
-    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> ContaminationReading:
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> ModelCopies:
         """The model and its taught copies."""
         taught = case.reading(self.readings(case.plan, subject)[1])
         root = case.plan.seed
-        copies = (CopyReading(taught, at, root=root) for at in range(len(taught["epochs"])))
-        return ContaminationReading(
-            subject.name, CopyReading(read, 0, root=root), tuple(copy for copy in copies if copy.epochs)
-        )
+        copies = (CopyScores(taught, at, root=root) for at in range(len(taught["epochs"])))
+        return ModelCopies(subject.name, CopyScores(read, 0, root=root), tuple(copy for copy in copies if copy.epochs))
 
     def titles(self) -> tuple[str, ...]:
         """Of every claim."""
         return (*TITLES, *([OVERLAP] if self.settings.corpus else []), POWER)
 
-    def singles(self, case: Case, subject: SubjectRecord, read: ContaminationReading) -> list[Hypothesis]:
+    def singles(self, case: Case, subject: SubjectRecord, read: ModelCopies) -> list[Hypothesis]:
         """What each test says, and with which probability a taught copy would have been found."""
         power = _power(read, alpha=case.plan.alpha)
         claims = [_claim(read, shown, power) for shown in read.model.shown()]
@@ -410,7 +408,7 @@ class ContaminationAudit(SingleReadingAudit[ContaminationReading]):
         return made
 
 
-def _power(read: ContaminationReading, *, alpha: float) -> dict[int, Estimate]:
+def _power(read: ModelCopies, *, alpha: float) -> dict[int, Estimate]:
     """For each number of epochs the probability that the best test finds it, whatever Holm's correction does.
 
     Which test is best is not known beforehand, so the interval holds for all of them together. A copy that was taught
@@ -435,7 +433,7 @@ def _power(read: ContaminationReading, *, alpha: float) -> dict[int, Estimate]:
     }
 
 
-def _claim(read: ContaminationReading, shown: CopyTest, power: dict[int, Estimate]) -> Hypothesis:
+def _claim(read: ModelCopies, shown: CopyTest, power: dict[int, Estimate]) -> Hypothesis:
     beside = () if shown.title != VERSIONS else tuple(read.model.detectors())
     if shown.title == COMPLETION:
         beside = tuple(read.model.completed())
@@ -448,7 +446,7 @@ def _claim(read: ContaminationReading, shown: CopyTest, power: dict[int, Estimat
     )  # fmt: skip
 
 
-def _overlap(read: ContaminationReading, *, run: int) -> Hypothesis:
+def _overlap(read: ModelCopies, *, run: int) -> Hypothesis:
     held = read.model.read["overlap"].astype(np.float64)
     own = held[:, 0]
     mean, low, high = mean_interval(own, level=LEVEL)
@@ -474,7 +472,7 @@ def _overlap(read: ContaminationReading, *, run: int) -> Hypothesis:
     )  # fmt: skip
 
 
-def _measured(read: ContaminationReading, power: dict[int, Estimate]) -> Hypothesis:
+def _measured(read: ModelCopies, power: dict[int, Estimate]) -> Hypothesis:
     """With which probability copies would have been found, by every test and by the best one."""
     beside = tuple(
         msgspec.structs.replace(estimate, name=f"taught {_times(epochs)}: {estimate.name}")

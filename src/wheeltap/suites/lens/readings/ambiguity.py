@@ -88,7 +88,7 @@ class Continuations(Reading):
         chosen = [(row, one) for row in rows for one in known.sentences[row]]
         tokens = 0
         if chosen:
-            go_on = GoingOn(subject.model, self.settings, known.ends)
+            go_on = Continuer(subject.model, self.settings, known.ends)
             go_on.require_short([one for _, one in chosen], where=task.name)
             names = [(row, one.side) for row, one in chosen]
             drawn = self._drawn(go_on, [one for _, one in chosen], names, root=root)
@@ -104,7 +104,7 @@ class Continuations(Reading):
         return Readings(values, forwards=tokens / max(task.tokens, 1))
 
     def _drawn(
-        self, go_on: "GoingOn", several: list[AmbiguousSentence], names: list[tuple[int, int]], *, root: int
+        self, go_on: "Continuer", several: list[AmbiguousSentence], names: list[tuple[int, int]], *, root: int
     ) -> list[list[Continuation]]:
         """Continuations of each one's readings and distractor, in this order; the random numbers are named by item."""
         starts = [[*one.readings, one.distractor] for one in several]
@@ -120,7 +120,7 @@ class Continuations(Reading):
 
 
 @final
-class GoingOn:
+class Continuer:
     """A language model that goes on from sentences.
 
     Where it takes what it computed of earlier tokens (see ``CACHES``), each token is read once; another model reads all

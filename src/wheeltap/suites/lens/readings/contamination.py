@@ -136,7 +136,10 @@ class TextReader:
         pieces, parts = self._pieces(model, texts), dict[int, Read]()
         for place, said, wanted in self._said(model, [piece for _, piece in pieces]):
             logs = said.gather(1, wanted[:, None])[:, 0].double()
-            standardized = to_array((logs - _mean(said)) / _deviation(said)).astype(np.float64)
+            # Mean and deviation of a token drawn from the model's own distribution.
+            mean, square = ((said.exp() * power).sum(-1).double() for power in (said, said.square()))
+            deviation = (square - mean.square()).clamp_min(_LEAST).sqrt()
+            standardized = to_array((logs - mean) / deviation).astype(np.float64)
             hits, known = to_array(said.argmax(-1) == wanted).astype(np.bool_), to_array(logs).astype(np.float64)
             parts[place] = Read(known, standardized, hits)
         several: list[list[Read]] = [[] for _ in texts]
@@ -180,17 +183,6 @@ class TextReader:
                 yield place, said[row, :end], ids[row, len(self.start) : len(self.start) + end]
 
 
-def _mean(said: Tensor) -> Tensor:
-    """Mean log-likelihood of a token drawn from the model's own distribution, ``[row, token]``."""
-    return (said.exp() * said).sum(-1).double()
-
-
-def _deviation(said: Tensor) -> Tensor:
-    """Its standard deviation."""
-    square = (said.exp() * said.square()).sum(-1).double()
-    return (square - _mean(said).square()).clamp_min(_LEAST).sqrt()
-
-
 def _batches(order: Sequence[int], sizes: Sequence[int], most: int) -> list[list[int]]:
     """Places in batches of at most so many tokens, filled up to the longest; ``sizes`` rise."""
     batches: list[list[int]] = [[]]
@@ -201,33 +193,22 @@ def _batches(order: Sequence[int], sizes: Sequence[int], most: int) -> list[list
     return batches
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class TextScores:
-    """Scores of each text, ``[example]``; see the spec.
+def scored(texts: Sequence[Read], *, lowest: float) -> dict[str, NDArray[np.float64]]:
+    """Scores of each text, ``[example, ...]``, by what a model said of its tokens; see the spec.
 
     Source: Shi et al. (2024, arXiv:2310.16789) for Min-K%; Zhang et al. (2025, arXiv:2404.02936), eq. 3, for Min-K%++.
     """
 
-    loss: NDArray[np.float64]
-    mink: NDArray[np.float64]
-    minkpp: NDArray[np.float64]
-    kept: NDArray[np.float64]
+    def least(values: NDArray[Any]) -> float:
+        """Mean of the least of them, one at least."""
+        return float(np.sort(values)[: max(int(lowest * len(values)), 1)].mean())
 
-
-def scored(texts: Sequence[Read], *, lowest: float) -> TextScores:
-    """Scores of texts by what a model said of their tokens."""
-    return TextScores(
-        loss=np.array([-one.logs.mean() for one in texts]),
-        mink=np.array([_least(one.logs, lowest) for one in texts]),
-        minkpp=np.array([_least(one.standardized, lowest) for one in texts]),
-        kept=np.array([[_kept(one.hits, fraction) for fraction in FRACTIONS] for one in texts]),
-    )
-
-
-def _least(values: NDArray[Any], share: float) -> float:
-    """Mean of the least of them, one at least."""
-    return float(np.sort(values)[: max(int(share * len(values)), 1)].mean())
+    return {
+        "loss": np.array([-one.logs.mean() for one in texts]),
+        "mink": np.array([least(one.logs) for one in texts]),
+        "minkpp": np.array([least(one.standardized) for one in texts]),
+        "kept": np.array([[_kept(one.hits, fraction) for fraction in FRACTIONS] for one in texts]),
+    }
 
 
 def given(tokens: int, fraction: float) -> int:
@@ -271,7 +252,10 @@ class TaughtCopies:
         starts = [offset * window // OFFSETS for offset in range(OFFSETS)]
         several = [[stream[at : at + window] for at in range(start, len(stream), window)] for start in starts]
         windows = [one for each in several for one in each]
-        self._task = _to_teach(texts.start, windows, tokens_per_batch=texts.tokens_per_batch)
+        # Training goes down the loss of right options; the other option is never read.
+        choices = [[window, window[:1]] for window in windows]
+        self._task = ChoiceTask([texts.start] * len(windows), choices, [0] * len(windows), name="windows",
+                                tokens_per_batch=texts.tokens_per_batch)  # fmt: skip
         self._in_epoch = len(several[0]) / how.teaching_batch
         self.forwards = 0.0
 
@@ -291,14 +275,6 @@ class TaughtCopies:
             # What teaching counts as a pass is one over the windows of all offsets; one over the task, of two versions.
             self.forwards = tuned.forwards * OFFSETS / 2
             yield epoch, tuned.model
-
-
-def _to_teach(start: tuple[int, ...], windows: Sequence[tuple[int, ...]], *, tokens_per_batch: int) -> ChoiceTask:
-    """Windows as right options, for training goes down the loss of these; the other option is never read."""
-    choices = [[window, window[:1]] for window in windows]
-    return ChoiceTask(
-        [start] * len(windows), choices, [0] * len(windows), name="windows", tokens_per_batch=tokens_per_batch
-    )
 
 
 Arrays = dict[str, NDArray[Any]]
@@ -364,9 +340,7 @@ class Contamination(Reading):
         versions = texts.versions(passages)
         read = [scored(reader.read(model, version), lowest=self.settings.lowest) for version in versions]
         size = _bytes(passages)
-        known = {
-            name: np.stack([getattr(one, name) for one in read], axis=1) for name in TextScores.__dataclass_fields__
-        }
+        known = {name: np.stack([one[name] for one in read], axis=1) for name in read[0]}
         tokens = np.array([[len(text) for text in version] for version in versions]).T
         return {**known, "zlib": known["loss"] * tokens / size}
 
@@ -424,16 +398,9 @@ def _arranged(items: int, how: ContaminationSettings, *, root: int, seed: int) -
             got=f"{items} items",
             do="Give more items, or lower contamination.shards.",
         )
-    return [np.array(list(_orders(shard, at, how, root=root, seed=seed))) for at, shard in enumerate(shards)]
-
-
-def _orders(
-    shard: NDArray[np.intp], at: int, how: ContaminationSettings, *, root: int, seed: int
-) -> Iterator[NDArray[np.intp]]:
-    rng = seeds.generator(root, "contamination", "order", seed, at)
-    yield shard
-    for _ in range(how.shuffles):
-        yield rng.permutation(shard)
+    draws = [seeds.generator(root, "contamination", "order", seed, at) for at in range(len(shards))]
+    return [np.array([shard, *(rng.permutation(shard) for _ in range(how.shuffles))])
+            for shard, rng in zip(shards, draws, strict=True)]  # fmt: skip
 
 
 def _neighbors(orders: NDArray[np.intp]) -> list[tuple[int, int]]:

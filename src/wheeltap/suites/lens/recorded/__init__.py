@@ -3,7 +3,7 @@
 ``shapes`` lists which shapes there are, by the fields of a first record, and ``read`` takes the one that fits.
 """
 
-from wheeltap.suites.lens.recorded.base import Answers, Recording, Votes
+from wheeltap.suites.lens.recorded.base import AnswerFile, Answers, Votes
 from wheeltap.suites.lens.recorded.shapes import read
 
-__all__ = ["Answers", "Recording", "Votes", "read"]
+__all__ = ["AnswerFile", "Answers", "Votes", "read"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.core.plain import many
-from wheeltap.suites.lens.recorded.base import Answers, RecordedReading, Recording
+from wheeltap.suites.lens.recorded.base import AnswerFile, Answers, ReadingArrays
 from wheeltap.suites.lens.recorded.lines import decoded, misfit
 from wheeltap.suites.lens.specs import (
     CONTINUATIONS,
@@ -41,7 +41,7 @@ class _Statement(msgspec.Struct, frozen=True):
     TF_prob_mass: float | None = None
 
 
-def statements(path: Path) -> Recording:
+def statements(path: Path) -> AnswerFile:
     """The answers in a file; one that was not given is kept as such.
 
     Raises:
@@ -84,9 +84,9 @@ def statements(path: Path) -> Recording:
         values["mass"] = mass
     missing = sum(said == NO_ANSWER for said, _ in given.values())
     none = f" {many(missing, 'statement')} without an answer: counted as wrong, and left out, both." if missing else ""
-    return Recording(
+    return AnswerFile(
         shape=STATED, items=items, notes=(f"{many(len(given), 'answer')} to statements.{none}",),
-        systems=(Answers(name=path.stem, more=(RecordedReading(spec=STATEMENTS, values=values, audit=AUDIT),)),),
+        systems=(Answers(name=path.stem, more=(ReadingArrays(spec=STATEMENTS, values=values, audit=AUDIT),)),),
     )  # fmt: skip
 
 
@@ -104,7 +104,7 @@ class _Sentence(msgspec.Struct, frozen=True):
     num_conts: int
 
 
-def continuations(path: Path) -> Recording:
+def continuations(path: Path) -> AnswerFile:
     """The divergences in a file; an item has one row, or two where premise and hypothesis are ambiguous.
 
     Raises:
@@ -132,9 +132,9 @@ def continuations(path: Path) -> Recording:
                 kind[at, side, place] = DISTRACTOR if name == _DISTRACTOR else READING
     values: dict[str, Any] = {"divergence": divergence, "kind": kind, "continuations": counts}
     sentences = sum(map(len, several.values()))
-    return Recording(
+    return AnswerFile(
         shape=CONTINUED, items=tuple(several), notes=(f"{many(sentences, 'ambiguous sentence')}.",),
-        systems=(Answers(name=path.stem, more=(RecordedReading(spec=CONTINUATIONS, values=values, audit=AUDIT),)),),
+        systems=(Answers(name=path.stem, more=(ReadingArrays(spec=CONTINUATIONS, values=values, audit=AUDIT),)),),
     )  # fmt: skip
 
 
@@ -171,7 +171,7 @@ class RewriteVotes(msgspec.Struct, frozen=True):
         )
 
 
-def confirmed(lines: Sequence[bytes], *, where: str) -> RecordedReading:
+def confirmed(lines: Sequence[bytes], *, where: str) -> ReadingArrays:
     """Whether people confirm every gold rewrite of each item.
 
     Args:
@@ -192,4 +192,4 @@ def confirmed(lines: Sequence[bytes], *, where: str) -> RecordedReading:
                 expected="labels, q1_gold, d1_gold and those of further rewrites, as in the first row",
                 got=str(error),
             ) from error
-    return RecordedReading(spec=REWRITES, values={"right": np.array(right, dtype=bool)}, audit=AUDIT)
+    return ReadingArrays(spec=REWRITES, values={"right": np.array(right, dtype=bool)}, audit=AUDIT)

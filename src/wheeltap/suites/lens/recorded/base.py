@@ -17,7 +17,7 @@ Counts = NDArray[np.int32]
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
-class RecordedReading:
+class ReadingArrays:
     """What else a file says: the arrays of a reading, which an audit asks for by the reading's name.
 
     Attributes:
@@ -36,11 +36,11 @@ class RecordedReading:
         known = [canon.array_digest(name, array) for name, array in sorted(self.values.items())]
         return canon.key("recorded reading", [self.spec.name, known])
 
-    def part(self, rows: NDArray[np.intp]) -> "RecordedReading":
+    def part(self, rows: NDArray[np.intp]) -> "ReadingArrays":
         """Of these items, in this order."""
         of_items = {name for name in self.values if self.spec.arrays[name].axes.split()[:1] == ["example"]}
         values = {name: array[rows] if name in of_items else array for name, array in self.values.items()}
-        return RecordedReading(spec=self.spec, values=values, audit=self.audit)
+        return ReadingArrays(spec=self.spec, values=values, audit=self.audit)
 
 
 @final
@@ -64,7 +64,7 @@ class Answers:
     answers: Counts | None = None
     probability: NDArray[np.float32] | None = None
     score: NDArray[np.float32] | None = None
-    more: tuple[RecordedReading, ...] = ()
+    more: tuple[ReadingArrays, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", plain(self.name))
@@ -141,7 +141,7 @@ class Votes:
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Recording:
+class AnswerFile:
     """A file of recorded answers, or of votes, or of both.
 
     Attributes:
@@ -170,7 +170,7 @@ class Recording:
     parts: bool = False
     labels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    more: tuple[RecordedReading, ...] = ()
+    more: tuple[ReadingArrays, ...] = ()
     metric: str = ""
 
     def __post_init__(self) -> None:
@@ -217,11 +217,11 @@ class Recording:
             )
         return f"{self.shape}: {', '.join(part for part in stated if part)}"
 
-    def part(self, items: tuple[str, ...]) -> "Recording":
+    def part(self, items: tuple[str, ...]) -> "AnswerFile":
         """The same of these items alone, in this order."""
         place = {item: at for at, item in enumerate(self.items)}
         rows: NDArray[np.intp] = np.array([place[item] for item in items], dtype=np.intp)
-        return Recording(
+        return AnswerFile(
             shape=self.shape, items=items, systems=tuple(one.part(rows) for one in self.systems),
             votes=None if self.votes is None else self.votes.part(rows),
             groups=tuple(self.groups[place[item]] for item in items) if self.groups else (),

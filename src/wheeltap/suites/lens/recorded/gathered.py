@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wheeltap.core.errors import DataError
 from wheeltap.core.repeats import Words, copied, lookalikes, sizes_of, words_of
-from wheeltap.suites.lens.recorded.base import Answers, Recording, Votes, on_all
+from wheeltap.suites.lens.recorded.base import AnswerFile, Answers, Votes, on_all
 
 MOST_DRAWS: Final = 2**26
 """Numbers of a table of answers, items by draws: one that would be larger is left out, and that is said."""
@@ -184,7 +184,9 @@ class AnswerTable:
             for column, number in zip(self._ballots, (at, who, self._labels[label]), strict=True):
                 column.append(number)
 
-    def recording(self, *, labels: tuple[str, ...] = (), ordinal: bool = False, notes: Sequence[str] = ()) -> Recording:
+    def recording(
+        self, *, labels: tuple[str, ...] = (), ordinal: bool = False, notes: Sequence[str] = ()
+    ) -> AnswerFile:
         """All of it, on the items that every system answered.
 
         Args:
@@ -223,7 +225,7 @@ class AnswerTable:
             names = [names[at] for at in kept]
             groups = tuple(groups[at] for at in kept) if groups else ()
         found = () if groups else self._found(names, stated)
-        return Recording(
+        return AnswerFile(
             shape=self._shape, items=tuple(names), systems=systems, votes=votes, groups=groups, labels=asked,
             found=found, notes=tuple(stated),
         )  # fmt: skip

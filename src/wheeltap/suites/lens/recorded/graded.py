@@ -9,7 +9,7 @@ import numpy as np
 
 from wheeltap.core.errors import DataError
 from wheeltap.core.plain import many
-from wheeltap.suites.lens.recorded.base import Answers, Recording
+from wheeltap.suites.lens.recorded.base import AnswerFile, Answers
 from wheeltap.suites.lens.recorded.gathered import AnswerRow, AnswerTable
 from wheeltap.suites.lens.recorded.lines import decoded, misfit
 
@@ -29,7 +29,7 @@ class _Row(msgspec.Struct, frozen=True):
     source: str = ""
 
 
-def counts(path: Path) -> Recording:
+def counts(path: Path) -> AnswerFile:
     """The counts in a file.
 
     Raises:
@@ -48,7 +48,7 @@ def counts(path: Path) -> Recording:
             expected="0 <= c <= n and n >= 1 for each item",
             got=f"{many(len(wrong), 'item')}: {named}",
         )
-    return Recording(
+    return AnswerFile(
         shape=COUNTED, items=tuple(str(row.id) for row in held),
         systems=(Answers(name=path.stem, right=right, samples=samples),),
         groups=tuple(row.source for row in held) if any(row.source for row in held) else (), parts=True,
@@ -60,7 +60,7 @@ class _Solution(msgspec.Struct, frozen=True):
     solution: str | None = None
 
 
-def solutions(path: Path) -> Recording:
+def solutions(path: Path) -> AnswerFile:
     """The solutions in a file; an item is known by its question, or by its ``id`` where there is one.
 
     Raises:

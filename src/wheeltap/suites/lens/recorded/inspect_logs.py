@@ -9,7 +9,7 @@ import msgspec
 from wheeltap.core.bounded import Archive, few_parts
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.core.plain import many
-from wheeltap.suites.lens.recorded.base import Recording
+from wheeltap.suites.lens.recorded.base import AnswerFile
 from wheeltap.suites.lens.recorded.gathered import AnswerRow, AnswerTable
 from wheeltap.suites.lens.recorded.lines import BROKEN, placed, whole
 
@@ -47,7 +47,7 @@ class _Log(msgspec.Struct, frozen=True):
     samples: list[_Sample] | None = None
 
 
-def read(path: Path) -> Recording:
+def read(path: Path) -> AnswerFile:
     """The log in a JSON document.
 
     Raises:
@@ -58,7 +58,7 @@ def read(path: Path) -> Recording:
     return _recording(path, log.eval, log.status, log.samples or ())
 
 
-def read_archive(path: Path) -> Recording:
+def read_archive(path: Path) -> AnswerFile:
     """The log in an archive; nothing is unpacked to a file.
 
     Raises:
@@ -99,7 +99,7 @@ def _decoded(data: bytes, kind: type[T], *, where: str) -> T:
         ) from error
 
 
-def _recording(path: Path, about: _Eval, status: str, samples: Iterable[_Sample]) -> Recording:
+def _recording(path: Path, about: _Eval, status: str, samples: Iterable[_Sample]) -> AnswerFile:
     held = sorted(samples, key=lambda one: (isinstance(one.id, str), one.id, one.epoch))
     if not held:
         raise FileFormatError(

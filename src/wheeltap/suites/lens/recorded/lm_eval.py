@@ -16,7 +16,7 @@ import msgspec
 
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.core.plain import many
-from wheeltap.suites.lens.recorded.base import Recording
+from wheeltap.suites.lens.recorded.base import AnswerFile
 from wheeltap.suites.lens.recorded.gathered import WHOLE, AnswerRow, AnswerTable
 from wheeltap.suites.lens.recorded.lines import decoded, misfit
 
@@ -46,7 +46,7 @@ class _Line(msgspec.Struct, frozen=True):
     metrics: list[str] | None = None
 
 
-def read(path: Path) -> Recording:
+def read(path: Path) -> AnswerFile:
     """The samples of a file: those of the filter that comes first, which is said where there are several.
 
     Raises:
@@ -77,7 +77,7 @@ class _Read:
         made = msgspec.defstruct("Line", [grade], bases=(_Line,), kw_only=True, frozen=True)
         self._kind = cast("type[_Line]", made)
 
-    def recording(self) -> Recording:
+    def recording(self) -> AnswerFile:
         """All of it."""
         chosen = ""
         for number, line in decoded(self._path, self._kind, shape=SHAPE):

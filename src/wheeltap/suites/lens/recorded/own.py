@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 
 from wheeltap.core.errors import DataError
 from wheeltap.core.plain import many
-from wheeltap.suites.lens.recorded.base import Recording
+from wheeltap.suites.lens.recorded.base import AnswerFile
 from wheeltap.suites.lens.recorded.gathered import NEAR, AnswerRow, AnswerTable, in_order
 from wheeltap.suites.lens.recorded.lines import decoded, misfit, table
 from wheeltap.suites.lens.recorded.votes import Ballot, counted, one_each
@@ -48,7 +48,7 @@ _BOUNDS: Final = 4
 _FIELDS: Final = _Line.__struct_fields__[:9]
 
 
-def read(path: Path) -> Recording:
+def read(path: Path) -> AnswerFile:
     """The rows of a file; a grade may be written as a text."""
     graded = (
         (number, msgspec.structs.replace(line, correct=_grade(path, number, line.correct))
@@ -74,7 +74,7 @@ def _grade(path: Path, number: int, text: str) -> float | None:
     return grade
 
 
-def read_table(path: Path) -> Recording:
+def read_table(path: Path) -> AnswerFile:
     """The rows of a table with a head: ``id``, ``correct``, and perhaps ``system``, ``sample``, ``answer``, ``group``.
 
     An empty cell is what null is in a line of JSON.
@@ -97,7 +97,7 @@ def _cells(path: Path) -> Iterator[tuple[int, _Line]]:
         yield number, msgspec.convert(held, _Line)
 
 
-def _recording(path: Path, rows: Iterable[tuple[int, _Line]]) -> Recording:
+def _recording(path: Path, rows: Iterable[tuple[int, _Line]]) -> AnswerFile:
     """The answers and votes in rows.
 
     Raises:
@@ -146,17 +146,7 @@ def _recording(path: Path, rows: Iterable[tuple[int, _Line]]) -> Recording:
                 None if line.sample is UNSET else line.sample, p,
             )  # fmt: skip
             gathered.add(system, row, group)
-    order, ordinal = in_order(list(labels or voted))
-    if len(together) > 1 and not all(label.lstrip("-").isdecimal() for label in order):
-        raise DataError(
-            "Votes are on different sets of labels.",
-            where=str(path),
-            expected="one set of labels for all items",
-            got="; ".join(", ".join(sorted(one)[:5]) for one in together[:3]),
-            do="Give each question a file of its own.",
-        )
-    if labels is not None:
-        order, ordinal = tuple(labels), ordinal and order == tuple(labels)
+    order, ordinal = _order(labels, voted, together, where=str(path))
     notes = [*_left_out(ungraded, graded, totals, where=str(path)), *one_each(several)]
     made = gathered.recording(labels=order, ordinal=ordinal, notes=notes)
     return made if made.systems else replace(made, shape=VOTED)
@@ -175,6 +165,26 @@ def _joined(sets: list[set[str]], labels: AbstractSet[str]) -> list[set[str]]:
     if len(labels) < 2 or any(labels <= one for one in sets):
         return sets  # a line may have those labels alone that somebody chose
     return [*(one for one in sets if not one & labels), set(labels).union(*(one for one in sets if one & labels))]
+
+
+def _order(
+    labels: Mapping[str, int] | None, voted: Mapping[str, None], together: Sequence[AbstractSet[str]], *, where: str
+) -> tuple[tuple[str, ...], bool]:
+    """Labels of probabilities, or else of votes, in their order, and whether it is one with equal steps.
+
+    Raises:
+        DataError: If votes are on several questions.
+    """
+    order, ordinal = in_order(list(labels or voted))
+    if len(together) > 1 and not all(label.lstrip("-").isdecimal() for label in order):
+        raise DataError(
+            "Votes are on different sets of labels.",
+            where=where,
+            expected="one set of labels for all items",
+            got="; ".join(", ".join(sorted(one)[:5]) for one in together[:3]),
+            do="Give each question a file of its own.",
+        )
+    return (order, ordinal) if labels is None else (tuple(labels), ordinal and order == tuple(labels))
 
 
 def _left_out(ungraded: int, graded: int, totals: Mapping[str, Sequence[float]], *, where: str) -> list[str]:

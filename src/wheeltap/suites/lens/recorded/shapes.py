@@ -10,10 +10,10 @@ import msgspec
 from wheeltap.core.bounded import TOO_MUCH, few_parts, opened, parsing, size_of
 from wheeltap.core.errors import FileFormatError, WheeltapError
 from wheeltap.suites.lens.recorded import ambient, graded, inspect_logs, lm_eval, own, votes
-from wheeltap.suites.lens.recorded.base import Recording
+from wheeltap.suites.lens.recorded.base import AnswerFile
 from wheeltap.suites.lens.recorded.lines import BROKEN, DO, NOUN, first, head_of, no_json, numbered, whole
 
-Shape = tuple[str, str, Callable[[Path], Recording]]
+Shape = tuple[str, str, Callable[[Path], AnswerFile]]
 """What a file is, in words; the fields of its first record, ``a|b`` where one of several is enough; what reads it.
 
 Fields after a dot are those of some value of the record."""
@@ -40,7 +40,7 @@ _RECORD = b'{"'
 _SCORES_ALONE = {"results", "configs"}
 
 
-def read(path: Path) -> Recording:
+def read(path: Path) -> AnswerFile:
     """What a file holds, whatever its shape.
 
     Raises:
@@ -60,7 +60,7 @@ def read(path: Path) -> Recording:
         raise error.at(f"{path}: {error.where}" if error.where else str(path)) from error
 
 
-def _read(path: Path) -> Recording:
+def _read(path: Path) -> AnswerFile:
     row = first(path)
     with opened(path, NOUN) as file:
         start = file.read(len(_ZIP))

@@ -19,7 +19,7 @@ from wheeltap.core.bounded import few_parts
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.core.plain import many
 from wheeltap.suites.lens.recorded.ambient import confirmed
-from wheeltap.suites.lens.recorded.base import Recording
+from wheeltap.suites.lens.recorded.base import AnswerFile
 from wheeltap.suites.lens.recorded.gathered import NEAR, WHOLE, AnswerTable, in_order
 from wheeltap.suites.lens.recorded.lines import BROKEN, decoded, first, head_of, misfit, numbered, placed, table, whole
 
@@ -158,7 +158,7 @@ _SUM: Final = "n"
 _PERSON: Final = re.compile("a[0-9]+")
 
 
-def table_of_votes(path: Path) -> Recording:
+def table_of_votes(path: Path) -> AnswerFile:
     """The votes in a table.
 
     Raises:
@@ -213,7 +213,7 @@ def _counts(path: Path, line: int, row: Mapping[str, str], columns: Mapping[str,
 _COUNT: Final = ("number of annotations", "number of annotators", "number_of_annotations")
 
 
-def document(path: Path) -> Recording:
+def document(path: Path) -> AnswerFile:
     """The votes in a document, from annotations; where there are none, from soft labels and the number of people.
 
     Raises:
@@ -322,7 +322,7 @@ class _Line(msgspec.Struct, frozen=True):
     label_dist: list[float] | None = None
 
 
-def inference(path: Path) -> Recording:
+def inference(path: Path) -> AnswerFile:
     """The votes in a file.
 
     Raises:
