@@ -215,13 +215,6 @@ def test_twins_with_errors_are_no_sign_of_training() -> None:
     assert (shown.effect.low or 0.0) > 0.2 and settled.verdict == "cannot tell" and not settled.leaning
 
 
-def test_the_loss_gap_alone_would_be_wrong_of_reworded_twins() -> None:
-    rng = np.random.default_rng(0)
-    gaps = [arrays(rng, styled=1.6, liked=1.0).read["loss"][0] for _ in range(50)]
-    t = [float(np.mean(g[:, 1] - g[:, 0]) / np.std(g[:, 1] - g[:, 0], ddof=1) * 60**0.5) for g in gaps]
-    assert min(t) > 3.0
-
-
 def test_what_is_known_is_found_and_the_power_says_how_often() -> None:
     for world in ({"known": 0.45}, {"order": 0.7}):
         rng = np.random.default_rng(1)

@@ -163,18 +163,6 @@ def test_intervals_over_people_hold_for_the_same_items(sizes: tuple[int, int]) -
     assert LOW - NOISE <= hits / REPEATS <= HIGH + NOISE, hits / REPEATS
 
 
-def test_a_bootstrap_of_two_people_would_not_hold() -> None:
-    """Why it is not done: of two people who agree, every draw agrees, be it of two or, as is advised, of one."""
-    truth, votes = people((2, 2), 20_000, seed=6)
-    rng = np.random.default_rng(7)
-    p, within = believed(truth), list[float]()
-    for size in (1, 2):
-        drawn = dis.shares(rng.multinomial(size, dis.shares(votes), size=(20, len(votes))))
-        within.append(dis.js_distance(p, drawn).var(axis=0, ddof=1).mean())
-    fresh = dis.js_distance(p, dis.shares(rng.multinomial(2, truth, size=(20, len(votes)))))
-    assert max(within) < 0.8 * fresh.var(axis=0, ddof=1).mean()
-
-
 @pytest.mark.parametrize("sizes", SIZES)
 def test_intervals_of_one_item_hold(sizes: tuple[int, int]) -> None:
     """At least as often as they say, of few people; the whole set of likely distributions is tried."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from logs import HEADER, archive, choice, generated, lines, sample
 
 from tests.published import published
-from wheeltap.core.errors import DataError, FileFormatError, MissingFile
+from wheeltap.core.errors import DataError
 from wheeltap.suites.lens.recorded import AnswerFile, read
 from wheeltap.suites.lens.recorded.gathered import AnswerRow, AnswerTable
 from wheeltap.suites.lens.runs import imported
@@ -43,12 +43,6 @@ class TestOwnRows:
         assert only(found) == ([2, 0], [3, 1])
         answers = found.systems[0].answers
         assert answers is not None and answers.tolist() == [[0, 1, 1], [-1, -1, -1]]
-
-    def test_votes_on_several_questions_are_refused(self, tmp_path: Path) -> None:
-        rows = [{"id": 0, "votes": {"yes": 2, "no": 1}}, {"id": 1, "votes": {"red": 2, "blue": 1}}]
-        with pytest.raises(DataError, match="different sets of labels") as error:
-            read(lines(tmp_path / "v.jsonl", rows))
-        assert error.value.got == "no, yes; blue, red"
 
     def test_a_line_may_have_those_labels_alone_that_somebody_chose(self, tmp_path: Path) -> None:
         rows = [{"id": 0, "votes": {"yes": 3}}, {"id": 1, "votes": {"no": 1, "maybe": 2}},
@@ -86,26 +80,6 @@ class TestOwnRows:
         assert only(table) == only(lined) == ([1, 1], [2, 1]) and table.systems[0].name == "x"
         assert table.notes == lined.notes and table.systems[0].digest == lined.systems[0].digest
 
-    @pytest.mark.parametrize(
-        ("row", "got"), [("a,x,maybe", "maybe"), ("a,one,1", "one"), (",0,1", "'id': ''"), ("a,0", "2 columns")]
-    )
-    def test_a_wrong_row_of_a_table_is_named(self, tmp_path: Path, row: str, got: str) -> None:
-        path = tmp_path / "t.csv"
-        path.write_text(f"id,sample,correct\nb,0,1\n{row}\n")
-        with pytest.raises(FileFormatError, match="line 3") as error:
-            read(path)
-        assert got in (error.value.got or "")
-
-    def test_a_grade_in_words_that_are_no_grade(self, tmp_path: Path) -> None:
-        with pytest.raises(FileFormatError, match="line 1") as error:
-            read(lines(tmp_path / "m.jsonl", [{"id": 1, "correct": "maybe"}]))
-        assert error.value.got == "correct: maybe"
-
-    def test_a_score_beyond_what_can_be_summed(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match="score is too large") as error:
-            read(lines(tmp_path / "m.jsonl", [{"id": 1, "correct": 0.5}, {"id": 2, "correct": -1e308}]))
-        assert "line 2" in (error.value.where or "") and error.value.got == "-1e+308"
-
     def test_who_answered_more_items_has_a_score_on_all_of_them(self, tmp_path: Path) -> None:
         rows = [{"id": at, "system": name, "correct": None if name == "y" and at == 3 else at != 3}
                 for at in range(4) for name in "xy"]  # fmt: skip
@@ -130,11 +104,6 @@ class TestOwnRows:
             {"id": at, "sample": draw, "correct": None if draw == at else True} for at in (0, 1) for draw in (0, 1, 2)
         ]
         assert only(read(lines(tmp_path / "m.jsonl", rows))) == ([2, 2], [2, 2])
-
-    def test_no_grade_at_all_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match="No answer is graded") as error:
-            read(lines(tmp_path / "m.jsonl", [{"id": 1, "correct": None}]))
-        assert error.value.got == "null in 1 line"
 
     def test_several_systems_keep_the_items_that_all_answered(self, tmp_path: Path) -> None:
         rows = [
@@ -230,12 +199,6 @@ class TestLmEval:
         assert only(found) == ([1, 1, 1], [1, 1, 1])
         assert "those of the filter strict-match; also there: flexible-extract" in " ".join(found.notes)
 
-    def test_logs_of_two_tasks_in_one_file_are_refused(self, tmp_path: Path) -> None:
-        rows = [generated(0, ["4"], 1.0), generated(1, ["4"], 1.0), generated(0, ["5"], 0.0, name="other")]
-        with pytest.raises(DataError, match="Filters of a log") as error:
-            read(lines(tmp_path / "s.jsonl", rows))
-        assert error.value.got == "2 under strict-match, 1 under other"
-
     def test_repeats_share_their_mean(self, tmp_path: Path) -> None:
         rows = [generated(0, ["4", "5", "4", "3"], 0.5), generated(1, ["1", "1", "1", "1"], 0.0)]
         found = read(lines(tmp_path / "s.jsonl", rows))
@@ -249,22 +212,10 @@ class TestLmEval:
         assert "that of a majority over an item's answers, not of single ones (filter maj@3)" in notes
         assert "not graded" not in notes
 
-    @pytest.mark.parametrize("grade", ["nan", "inf", None])
-    def test_a_grade_that_is_no_number_is_refused_with_the_line(self, tmp_path: Path, grade: str | None) -> None:
-        rows = [generated(0, ["4"], 1.0), generated(1, ["4"], 1.0, exact_match=grade)]
-        with pytest.raises(FileFormatError, match="line 2") as error:
-            read(lines(tmp_path / "s.jsonl", rows))
-        assert error.value.got == str(grade)
-
     def test_repeats_of_which_only_the_first_was_graded(self, tmp_path: Path) -> None:
         found = read(lines(tmp_path / "s.jsonl", [generated(0, ["4", "5"], 1.0, filtered_resps=["4"])]))
         assert only(found) == ([1], [1])
         assert "Up to 1 more answer to an item was sampled and not graded" in " ".join(found.notes)
-
-    def test_a_mean_that_repeats_cannot_have_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(FileFormatError, match="line 1") as error:
-            read(lines(tmp_path / "s.jsonl", [generated(0, ["4", "5"], 0.3)]))
-        assert error.value.got == "0.3"
 
     def test_the_flattened_shape(self, tmp_path: Path) -> None:
         """One answer without the lists around it; repeats each in a row of its own."""
@@ -274,23 +225,6 @@ class TestLmEval:
             for at in range(3)
         ]
         assert only(read(lines(tmp_path / "s.jsonl", rows))) == ([3, 3], [3, 3])
-
-    def test_scores_of_tasks_are_no_answers(self, tmp_path: Path) -> None:
-        path = tmp_path / "results.json"
-        path.write_text(json.dumps({"results": {"x": {"acc": 0.5}}, "configs": {}, "versions": {}}, indent=1))
-        with pytest.raises(FileFormatError, match="no answers") as error:
-            read(path)
-        assert "--log_samples" in (error.value.do or "")
-
-    def test_a_log_without_a_grade_is_refused(self, tmp_path: Path) -> None:
-        row = {"doc_id": 0, "resps": [["4"]], "filtered_resps": ["4"], "filter": "none", "bypass": None}
-        with pytest.raises(FileFormatError, match="whether it is right"):
-            read(lines(tmp_path / "s.jsonl", [row]))
-
-    def test_a_document_twice_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match="twice") as error:
-            read(lines(tmp_path / "s.jsonl", [choice(0, [-1.0, -2.0], 0)] * 2))
-        assert (error.value.where or "").endswith("line 2")
 
 
 class TestInspect:
@@ -315,11 +249,6 @@ class TestInspect:
     def test_whole_grades_are_right_or_wrong(self, tmp_path: Path, value: object, right: int) -> None:
         assert only(read(archive(tmp_path / "x.eval", [sample(1, 1, value)]))) == ([right], [1])
 
-    def test_a_grade_that_is_no_number_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match="no number") as error:
-            read(archive(tmp_path / "x.eval", [sample(1, 1, "maybe")]))
-        assert error.value.got == "maybe"
-
     def test_json_and_archive_say_the_same(self, tmp_path: Path) -> None:
         samples = [sample(at, 1, "CI"[at % 2]) for at in range(5)]
         path = tmp_path / "x.json"
@@ -334,13 +263,6 @@ class TestInspect:
     def test_a_run_that_did_not_end_is_said(self, tmp_path: Path) -> None:
         found = read(archive(tmp_path / "x.eval", [sample(1, 1, "C")], header={**HEADER, "status": "cancelled"}))
         assert "status: cancelled" in " ".join(found.notes)
-
-    def test_a_header_alone_is_refused(self, tmp_path: Path) -> None:
-        path = tmp_path / "x.json"
-        path.write_text(json.dumps(HEADER))
-        for log in (path, archive(tmp_path / "x.eval", [])):
-            with pytest.raises(FileFormatError, match="holds no samples"):
-                read(log)
 
     def test_real_logs(self) -> None:
         folder = published("inspect-logs")
@@ -363,18 +285,6 @@ class TestSolutions:
         assert right == {"6b_finetuning": 286, "6b_verification": 515, "175b_finetuning": 458, "175b_verification": 742}
         assert found.says.endswith("4 systems, 1,319 items, 1 answer each")
 
-    def test_another_system_is_named_with_its_line(self, tmp_path: Path) -> None:
-        rows = [{"question": str(at), "m": {"is_correct": True, "solution": ""}} for at in range(3)]
-        rows.append({"question": "3", "n": {"is_correct": True, "solution": ""}})
-        with pytest.raises(FileFormatError, match="line 4") as error:
-            read(lines(tmp_path / "x.jsonl", rows))
-        assert (error.value.expected, error.value.got) == ("m", "n")
-
-
-def test_no_file_at_all(tmp_path: Path) -> None:
-    with pytest.raises(MissingFile):
-        read(tmp_path / "nowhere.jsonl")
-
 
 class TestWithinTries:
     """Logs of lm-eval that are graded by what k answers reach."""
@@ -383,11 +293,6 @@ class TestWithinTries:
         graded = {"metrics": ["pass@4"], "pass@4": 1.0}
         given = {"resps": [["x"] * answers], "filtered_resps": ["x"] * answers}
         return [{"doc_id": at, "doc_hash": f"h{at}", **given, **graded} for at in range(3)]
-
-    def test_of_fewer_answers_it_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match="pass@4 is not defined for so few answers") as error:
-            read(lines(tmp_path / "samples_x.jsonl", self.rows(1)))
-        assert error.value.got == "1" and (error.value.where or "").endswith("line 1")
 
     def test_of_enough_it_is_the_score_and_not_that_of_single_answers(self, tmp_path: Path) -> None:
         found = read(lines(tmp_path / "samples_x.jsonl", self.rows(5)))

@@ -150,11 +150,13 @@ class CopyScores:
                 f"; new items of the same form in the same order gain {float((fresh.gains / tokens).mean()):.3g} (p = "
                 f"{fresh.p:.2g}), beyond twice that p = {more.p:.2g}"
             )
-        mean, low, high = mean_interval(found.gains / tokens, level=LEVEL)
-        effect = Estimate(
-            name="likelier in the given order", value=mean, low=low, high=high, level=LEVEL, n=len(tokens),
-            unit="nats a token", method="exact test over shards; t interval", p=p,
-        )  # fmt: skip
+        effect = t_mean(
+            found.gains / tokens,
+            "likelier in the given order",
+            "nats a token",
+            "exact test over shards; t interval",
+            p=p,
+        )
         numbers = (
             f"Given order against {order.shape[1] - 1} shuffles of each of {len(tokens)} shards: {effect} nats a "
             f"token, exact p = {found.p:.2g} (t test, as the interval, {found.p_t:.2g}){beyond}."
@@ -170,12 +172,9 @@ class CopyScores:
         loss, free = self.read["loss"][self.at], self.model_free()
         gaps, picks = loss[:, 1] - loss[:, 0], np.sign(loss[:, 1] - loss[:, 0])
         best = max(free, key=lambda name: (float(np.mean(free[name])), name))  # named; all of them must be beaten
-        mean, low, high = mean_interval(gaps, level=LEVEL)
         p = max(flipped(gaps, self._rng("flips")), *(more_often(picks, signs) for signs in free.values()))
-        effect = Estimate(
-            name="own text likelier than its twin", value=mean, low=low, high=high, level=LEVEL, n=len(gaps),
-            unit="nats a token", method="exact sign flips and exact McNemar against no model; t interval", p=p,
-        )  # fmt: skip
+        method = "exact sign flips and exact McNemar against no model; t interval"
+        effect = t_mean(gaps, "own text likelier than its twin", "nats a token", method, p=p)
         numbers = (
             f"Own texts are likelier than their twins by {effect} nats a token, in {_share(picks)} of {len(gaps)} "
             f"pairs; {best} alone sort {_share(free[best])} rightly (p = {p:.2g})."
@@ -229,11 +228,8 @@ class CopyScores:
         kept = self.read["kept"][self.at]
         for side, version in enumerate(("own texts", "twins")[: kept.shape[1]]):
             for at, fraction in enumerate(FRACTIONS):
-                mean, low, high = mean_interval(kept[:, side, at], level=LEVEL)
-                yield Estimate(
-                    name=f"tail of {version} completed after {100 * fraction:.0f} %", value=mean, low=low, high=high,
-                    level=LEVEL, n=len(kept), unit="share of the tail", method="t interval",
-                )  # fmt: skip
+                name = f"tail of {version} completed after {100 * fraction:.0f} %"
+                yield t_mean(kept[:, side, at], name, "share of the tail")
 
 
 def paired_auc(own: FloatArray, twins: FloatArray, *, name: str) -> Estimate:
@@ -242,11 +238,16 @@ def paired_auc(own: FloatArray, twins: FloatArray, *, name: str) -> Estimate:
     Source: Obuchowski (1997), "Nonparametric analysis of clustered ROC curve data", eq. 3.
     """
     above, below = placements(own, twins)
-    value, low, high = mean_interval(above + below - above.mean(), level=LEVEL)
-    inside = [None if end is None else min(max(end, 0.0), 1.0) for end in (low, high)]
+    found = t_mean(above + below - above.mean(), name, "AUROC", "DeLong's placements, by pairs")
+    low, high = (None if end is None else min(max(end, 0.0), 1.0) for end in (found.low, found.high))
+    return msgspec.structs.replace(found, low=low, high=high)
+
+
+def t_mean(values: FloatArray, name: str, unit: str, method: str = "t interval", *, p: float | None = None) -> Estimate:
+    """Mean of ``[item]`` with its t interval at ``LEVEL``, and the p-value of another test of it."""
+    mean, low, high = mean_interval(values, level=LEVEL)
     return Estimate(
-        name=name, value=value, low=inside[0], high=inside[1], level=LEVEL, n=len(own), unit="AUROC",
-        method="DeLong's placements, by pairs",
+        name=name, value=mean, low=low, high=high, level=LEVEL, n=len(values), unit=unit, method=method, p=p
     )  # fmt: skip
 
 
@@ -449,21 +450,14 @@ def _claim(read: ModelCopies, shown: CopyTest, power: dict[int, Estimate]) -> Hy
 def _overlap(read: ModelCopies, *, run: int) -> Hypothesis:
     held = read.model.read["overlap"].astype(np.float64)
     own = held[:, 0]
-    mean, low, high = mean_interval(own, level=LEVEL)
-    share = Estimate(
-        name=f"runs of {run} words in the corpus", value=mean, low=low, high=high, level=LEVEL, n=len(own),
-        unit="share of runs", method="t interval",
-    )  # fmt: skip
+    share = t_mean(own, f"runs of {run} words in the corpus", "share of runs")
     numbers = f"The corpus holds a run of {run} words of {int((own > 0).sum())} of {len(own)} items"
     if held.shape[1] == 1:
         why = f"{numbers}. Without twins nothing says how many would be there by chance."
         return Hypothesis(test=None, title=OVERLAP, status="measured", found=why, beside=(share,), alarm=False)
     p = more_often(own, held[:, 1])
-    mean, low, high = mean_interval(own - held[:, 1], level=LEVEL)
-    gap = Estimate(
-        name="overlap of own texts less that of twins", value=mean, low=low, high=high, level=LEVEL, n=len(own),
-        unit="share of runs", method="exact sign test; t interval", p=p,
-    )  # fmt: skip
+    name, method = "overlap of own texts less that of twins", "exact sign test; t interval"
+    gap = t_mean(own - held[:, 1], name, "share of runs", method, p=p)
     numbers = f"{numbers}, and of {int((held[:, 1] > 0).sum())} twins (p = {p:.2g})"
     return Hypothesis(
         test=gap, evidence=NoEvidence(), title=OVERLAP, one_sided=True, words=_HELD, beside=(share,),

@@ -1,0 +1,147 @@
+"""Files of recorded answers and votes that are refused: what is wrong is named, and where."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from logs import HEADER, archive, choice, generated, sample
+
+from wheeltap.core.errors import DataError, FileFormatError, WheeltapError
+from wheeltap.suites.lens.recorded import read
+
+DEEP = "[" * 200_000 + "]" * 200_000
+HALVES = {"id": 1, "probabilities": {"a": 0.5, "b": 0.5}}
+NEUTRAL = {"id": 1, "q0_gold": ["neutral"]}
+SOFT = {"1": 0.5, "2": 0.5, "3": 0.0}
+STATED = {"example_id": "1_c", "ambiguous_sentence_key": "premise", "disambiguation": "It rains.", "template_id": 0,
+          "answer": True, "prediction": 1.0}  # fmt: skip
+WENT_ON = {"id": 1, "options": {"y0": {"KL_div": 0.1}, "d": {"KL_div": 0.5}}, "num_conts": 9}
+WITHIN = {"resps": [["x"]], "filtered_resps": ["x"], "metrics": ["pass@4"], "pass@4": 1.0}
+SOLVED = [{"question": str(at), "m": {"is_correct": True, "solution": ""}} for at in range(3)]
+
+Case = tuple[str, Any, type[WheeltapError], str, dict[str, str]]
+"""Name of the file; its rows, document or text; the error, what it says, and its parts: ``got`` and ``expected`` whole,
+``where`` by its end, ``in_got`` and ``do`` in part."""
+
+OWN: list[Case] = [
+    ("v.jsonl", [{"id": 0, "votes": {"yes": 2, "no": 1}}, {"id": 1, "votes": {"red": 2, "blue": 1}}], DataError,
+     "different sets of labels", {"got": "no, yes; blue, red"}),
+    ("t.csv", "id,sample,correct\nb,0,1\na,x,maybe\n", FileFormatError, "line 3", {"in_got": "maybe"}),
+    ("t.csv", "id,sample,correct\nb,0,1\na,one,1\n", FileFormatError, "line 3", {"in_got": "one"}),
+    ("t.csv", "id,sample,correct\nb,0,1\n,0,1\n", FileFormatError, "line 3", {"in_got": "'id': ''"}),
+    ("t.csv", "id,sample,correct\nb,0,1\na,0\n", FileFormatError, "line 3", {"in_got": "2 columns"}),
+    ("m.jsonl", [{"id": 1, "correct": "maybe"}], FileFormatError, "line 1", {"got": "correct: maybe"}),
+    ("m.jsonl", [{"id": 1, "correct": 0.5}, {"id": 2, "correct": -1e308}], DataError, "score is too large",
+     {"where": "line 2", "got": "-1e+308"}),
+    ("m.jsonl", [{"id": 1, "correct": None}], DataError, "No answer is graded", {"got": "null in 1 line"}),
+    ("m.jsonl", [{"id": 1, "correct": True}, {"id": 2, "answer": "4"}], FileFormatError, "line 2",
+     {"in_got": "id, answer"}),
+    ("m.jsonl", [{"id": 1, "correct": True}, {"id": 2, "correct": "perhaps"}], FileFormatError, "line 2",
+     {"in_got": "correct: perhaps"}),
+    ("m.jsonl", [{"id": 1, "correct": True}, {"id": 2, "correct": True, "sample": 0}], FileFormatError, "line 2",
+     {"in_got": "id, sample, correct"}),
+    *(("m.jsonl", [HALVES, {"id": 2, "probabilities": p}], DataError, "Probabilities", {"where": "line 2"})
+      for p in ({"a": 0.5, "b": 0.4}, {"a": 1.5, "b": -0.5}, {"a": 0.5, "c": 0.5}, {"a": 1.0})),
+    ("m.jsonl", [{**HALVES, "votes": {"a": 1, "c": 1}}], DataError, "not in the set", {"got": "c"}),
+    *(("m.jsonl", [row] * 2, DataError, "twice", {"got": "1, as on line 1"})
+      for row in ({"id": 1, "correct": True}, {"id": 1, "sample": 3, "correct": True})),
+    *(("m.jsonl", [{"id": at, "correct": float("nan") if at == place else 1.0} for at in range(3)], FileFormatError,
+       f"line {place + 1}", {"do": "NaN"}) for place in (0, 1)),
+    ("v.jsonl", [{"id": "a", "votes": {"x": 1, "y": 2}}, {"id": "b", "votes": {"x": 0, "y": 0}}], DataError,
+     "Nobody voted", {"got": "0 votes on 1: b"}),
+    ("v.jsonl", [{"id": "a", "votes": {"x": 1, "y": 2}}] * 2, DataError, "twice", {"where": "line 2"}),
+    *(("v.jsonl", [{"id": "x", "raters": raters}], WheeltapError, "v.jsonl", {})
+      for raters in ({"ann": {"x": 1}}, {"ann": 3.5}, ["yes"])),
+]  # fmt: skip
+
+LOGS: list[Case] = [
+    ("s.jsonl", [generated(0, ["4"], 1.0), generated(1, ["4"], 1.0), generated(0, ["5"], 0.0, name="other")], DataError,
+     "Filters of a log", {"got": "2 under strict-match, 1 under other"}),
+    *(("s.jsonl", [generated(0, ["4"], 1.0), generated(1, ["4"], 1.0, exact_match=grade)], FileFormatError, "line 2",
+       {"got": str(grade)}) for grade in ("nan", "inf", None)),
+    ("s.jsonl", [generated(0, ["4", "5"], 0.3)], FileFormatError, "line 1", {"got": "0.3"}),
+    ("results.json", json.dumps({"results": {"x": {"acc": 0.5}}, "configs": {}, "versions": {}}, indent=1),
+     FileFormatError, "no answers", {"do": "--log_samples"}),
+    ("s.jsonl", [{"doc_id": 0, "resps": [["4"]], "filtered_resps": ["4"], "filter": "none", "bypass": None}],
+     FileFormatError, "whether it is right", {}),
+    ("s.jsonl", [choice(0, [-1.0, -2.0], 0)] * 2, DataError, "twice", {"where": "line 2"}),
+    ("s.jsonl", [{"doc_id": at, "doc_hash": f"h{at}", **WITHIN} for at in range(3)], DataError,
+     "pass@4 is not defined for so few answers", {"got": "1", "where": "line 1"}),
+    ("x.eval", [sample(1, 1, "maybe")], DataError, "no number", {"got": "maybe"}),
+    ("x.eval", [], FileFormatError, "holds no samples", {}),
+    ("x.json", HEADER, FileFormatError, "holds no samples", {}),
+    ("x.json", {**HEADER, "samples": [{"id": 1, "scores": {"match": 3}}]}, FileFormatError, "cannot be read", {}),
+    ("x.jsonl", [*SOLVED, {"question": "3", "n": {"is_correct": True, "solution": ""}}], FileFormatError, "line 4",
+     {"expected": "m", "got": "n"}),
+]  # fmt: skip
+
+VOTES: list[Case] = [
+    ("x.jsonl", [{"uid": "a", "label_dist": [1 / 3, 1 / 3, 1 / 3]}], DataError, "cannot be counted", {}),
+    ("x.jsonl", [NEUTRAL, {"id": 2, "q0_gold": ["neutrall"]}], DataError, "not in the set",
+     {"got": "neutrall", "where": "line 2"}),
+    ("x.json", {"a": {"soft_label": {"0": 0.5, "1": 0.5}}}, FileFormatError, "no votes", {}),
+    ("x.json", {"a": {"soft_label": {"0": 0.5, "1": 0.5}, "number of annotations": 3}}, DataError, "no shares", {}),
+    ("x.json", {"a": {"annotations": "1,2", "soft_label": SOFT}, "b": {"annotations": "1,4", "soft_label": SOFT}},
+     DataError, "not in the set", {"got": "4", "where": ": b"}),
+    ("x.json", '{\n"a": {"annotations": {"x": "1"}},\n"b": {"annotations": NaN}\n}', FileFormatError, "line 3", {}),
+    ("x.json", {"1": {"annotations": "1,0", "annotators": "A1,A2"}, "2": {"annotations": "0,0", "annotators": "A2"}},
+     FileFormatError, "do not fit the people", {}),
+    *(("x.json", {"a": row}, DataError, "x.json", {}) for row in (
+        {"annotations": {"x": {}}, "soft_label": {"0": 1}},
+        {"soft_label": {"0": "x", "1": 0}, "number of annotations": 3},
+        {"soft_label": {"0": 1, "1": 0}, "number of annotations": None},
+    )),
+    *(("x.csv", f"id,n,c_a,c_b\n1,1,1,0\n{body}", FileFormatError, "line 3", {"got": got}) for body, got in (
+        ("7,4,2,1\n", "3 votes"), ("7,3,2\n", "3 columns"), ("7,3,x,1\n", "could not convert string to float: 'x'"),
+    )),
+    *(("x.csv", f"id,c_a,c_b,n\n1,2,1,3\n2,{row}\n", FileFormatError, "does not fit",
+       {"where": "x.csv, line 3", "expected": "whole numbers of votes"})
+      for row in ("1.5,1,3", "nan,1,3", "inf,1,3", "2,1,3.5")),
+    ("x.csv", "id,text\n1,hello\n", FileFormatError, "no columns of votes", {}),
+    ("x.csv", "id,c_a,c_b\n1,2,1\n2,0,0\n", DataError, "x.csv", {}),
+    ("x.csv", "id,a1,a2,c_0,c_1\nx,0,1,2,0\n", DataError, r"people \(a1, a2", {}),
+    *(("x.jsonl", [STATED, {**STATED, **changed}], DataError, what, {"where": "line 2"}) for changed, what in (
+        ({"template_id": 4}, "none of the four templates"), ({"template_id": 3}, "none of the four templates"),
+        ({"example_id": 2, "prediction": 0.5}, "neither true nor false"), ({}, "is there twice"),
+    )),
+    ("x.jsonl", [WENT_ON] * 3, DataError, "more than twice", {}),
+    ("x.jsonl", [{**WENT_ON, "options": {"y0": {"KL_div": 0.1}}}], FileFormatError, "does not fit", {}),
+    ("x.jsonl", [WENT_ON, {**WENT_ON, "options": {"y0": {}, "d": {}}}], FileFormatError, "does not fit", {}),
+    ("x.jsonl", [{**NEUTRAL, "labels": ["neutral"], "q1_gold": ["neutral"], "d1_gold": [True]}, {**NEUTRAL, "id": 2}],
+     FileFormatError, "no votes on its rewrites", {}),
+]  # fmt: skip
+
+SHAPELESS: list[Case] = [
+    *(("x.jsonl", text.encode("latin-1"), FileFormatError, "no shape that is known", {})
+      for text in ("hello\n", "[1, 2]\n", '[{"id": 1, "correct": true}]', "\xff\xfe", '{"a": 1}\n')),
+    *((name, text.encode(), FileFormatError, "The file is empty", {"where": name})
+      for name in ("x.jsonl", "x.csv", "x.eval") for text in ("", "\n\n", "\ufeff")),
+    ("x.jsonl", f'{{"id": 2, "correct": true, "more": {DEEP}}}\n', FileFormatError, "nested too deeply",
+     {"where": "x.jsonl, line 1"}),
+    ("x.jsonl", f'{{"id": 1, "correct": true}}\n{{"id": 2, "correct": true, "more": {DEEP}}}\n', FileFormatError,
+     "nested too deeply", {"where": "x.jsonl, line 2"}),
+    ("x.json", f'{{\n"a": {DEEP}\n}}', FileFormatError, "nested too deeply", {"where": "x.json"}),
+]  # fmt: skip
+
+
+def written(path: Path, content: Any) -> Path:
+    """Rows as lines or as an archive, an object as a document, bytes and text as they are."""
+    if path.suffix == ".eval" and isinstance(content, list):
+        return archive(path, content)
+    rows = "".join(f"{json.dumps(row)}\n" for row in content) if isinstance(content, list) else content
+    text = json.dumps(rows, indent=2) if isinstance(rows, dict) else rows
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_what_is_wrong_is_named(tmp_path: Path) -> None:
+    for name, content, kind, what, parts in (*OWN, *LOGS, *VOTES, *SHAPELESS):
+        with pytest.raises(kind, match=what) as caught:
+            read(written(tmp_path / name, content))
+        error, shown = caught.value, f"{name}, {what}: {caught.value}"
+        assert str(tmp_path / name) in (error.where or ""), shown
+        for part in parts.keys() & {"got", "expected"}:
+            assert getattr(error, part) == parts[part], shown
+        assert (error.where or "").endswith(parts.get("where", "")), shown
+        assert parts.get("in_got", "") in (error.got or "") and parts.get("do", "") in (error.do or ""), shown
