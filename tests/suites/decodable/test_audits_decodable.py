@@ -163,48 +163,9 @@ def status(plan: Plan, arrays: Arrays, **settings: Any) -> Finding:
     return by_factor(judged(plan, reading(f=arrays), **settings))["f"]
 
 
-def test_unused_means_unused_in_every_layer_where_it_can_be_read(plan: Plan) -> None:
-    assert status(plan, factor(0.02, 0.03)).status == "found"
-    assert status(plan, factor(0.02, 0.5)).status == "excluded"
-    assert status(plan, factor(0.5, 0.02)).status == "excluded"
-    unsure = factor(0.02, 0.1, seed=1)
-    unsure["random"] = 10.0 * unsure["random"]
-    assert status(plan, unsure).status == "inconclusive"
-
-
-def test_a_layer_off_which_it_cannot_be_read_does_not_count(plan: Plan) -> None:
-    arrays = factor(0.02, 0.5)
-    arrays["correct"][1] = np.random.default_rng(1).random(EXAMPLES) < 0.5
-    assert status(plan, arrays).status == "found"
-
-
-def test_what_is_used_a_little_but_surely_is_not_called_unused(plan: Plan) -> None:
-    arrays = factor(0.05)
-    arrays["random"] = 1e-4 * arrays["random"]
-    got = status(plan, arrays)
-    assert got.status == "excluded" and "more than without random subspaces" in got.because
-
-
-def test_as_much_as_random_subspaces_and_much_of_the_most_is_not_unused(plan: Plan) -> None:
-    arrays = factor(0.3)
-    arrays["random"] = 15.0 * arrays["random"]
-    got = status(plan, arrays)
-    assert got.status == "excluded" and "narrow" in got.because
-    assert "not shown to be more than without random subspaces" in got.because
-
-
-def test_near_the_margin_and_as_much_as_random_subspaces_stays_open(plan: Plan) -> None:
-    arrays = factor(0.1, seed=1)
-    arrays["random"] = 5.0 * arrays["random"]
-    got = status(plan, arrays)
-    assert got.status == "inconclusive" and "is undecided" in got.because
-    assert got.smallest_detectable is not None and got.smallest_detectable > 0.0
-
-
 def busy(use: float, seed: int) -> Arrays:
     """A factor of a layer where random subspaces move the outputs as much: only the margin decides."""
-    arrays = factor(use, seed=seed)
-    return arrays | {"random": 10.0 * arrays["random"]}
+    return changed(use, random=10.0, seed=seed)
 
 
 def test_at_the_margin_unused_is_said_no_more_often_than_alpha(plan: Plan) -> None:
@@ -215,24 +176,38 @@ def test_at_the_margin_unused_is_said_no_more_often_than_alpha(plan: Plan) -> No
     assert all(status(plan, busy(0.05, seed)).status == "found" for seed in range(10))
 
 
-def test_too_few_examples_leave_open_what_more_would_settle(plan: Plan) -> None:
-    assert status(plan, factor(0.0, accuracy=0.5)).status == "not_applicable"
-    few = status(plan, factor(0.0, accuracy=0.6, examples=24))
-    assert few.status == "inconclusive" and "too few examples" in few.because
+def changed(*uses: float, random: float = 1.0, draws: int = DRAWS, seed: int = 0, **arrays: Any) -> Arrays:
+    """A factor with its random subspaces that many times as strong, so many of them, and other arrays."""
+    made = factor(*uses, seed=seed)
+    return made | {"random": random * made["random"][:, :draws], **arrays}
 
 
-@pytest.mark.parametrize("why", STATUSES[1:])
-def test_what_cannot_be_measured_says_why(plan: Plan, why: str) -> None:
-    got = status(plan, {"status": STATUSES.index(why), "classes": 1.0} | {"rank": np.zeros(0)})
-    assert got.status == "not_applicable" and "class" in got.because
-
-
-def test_a_layer_too_narrow_and_a_layer_without_slopes(plan: Plan) -> None:
-    narrow, flat = factor(0.02), factor(0.02)
-    narrow["rank"], flat["rank"] = np.array([-3.0]), np.array([0.0])
-    assert "too few directions" in status(plan, narrow).because
-    got = status(plan, flat)
-    assert got.status == "inconclusive" and "no slope" in got.because
+def test_what_is_read_of_a_factor_says_what_it_is(plan: Plan) -> None:
+    """Unused means unused in every layer off which it can be read; the rest says why."""
+    by_chance = np.random.default_rng(1).random(EXAMPLES) < 0.5
+    second = np.stack([factor(0.02, 0.5)["correct"][0], by_chance])
+    half = {"erased": 0.5 * factor(0.06, seed=1)["steepest"]}
+    cases: list[tuple[Arrays, str, tuple[str, ...]]] = [
+        (factor(0.02, 0.03), "found", ()), (factor(0.02, 0.5), "excluded", ()), (factor(0.5, 0.02), "excluded", ()),
+        (changed(0.02, 0.1, random=10.0, seed=1), "inconclusive", ()),
+        (factor(0.02, 0.5) | {"correct": second}, "found", ()),  # off the second layer it cannot be read
+        (changed(0.05, random=1e-4), "excluded", ("more than without random subspaces",)),
+        (changed(0.3, random=15.0), "excluded", ("narrow", "not shown to be more than without random subspaces")),
+        (changed(0.1, random=5.0, seed=1), "inconclusive", ("is undecided",)),
+        (factor(0.0, accuracy=0.5), "not_applicable", ()),
+        (factor(0.0, accuracy=0.6, examples=24), "inconclusive", ("too few examples",)),
+        *(({"status": at, "classes": 1.0, "rank": np.zeros(0)}, "not_applicable", ("class",))
+          for at in range(1, len(STATUSES))),
+        (changed(0.02, rank=np.array([-3.0])), "not_applicable", ("too few directions",)),
+        (changed(0.02, rank=np.array([0.0])), "inconclusive", ("no slope",)),
+        (changed(0.06, random=1e-4, draws=8, seed=1), "inconclusive", ("set draws to 20 or more",)),
+        (changed(0.06, random=1e-4, draws=8, seed=1, **half), "excluded", ("set draws to 20 or more",)),
+    ]  # fmt: skip
+    for at, (arrays, expected, words) in enumerate(cases):
+        got = status(plan, arrays)
+        assert got.status == expected and all(word in got.because for word in words), (at, got)
+    near = status(plan, changed(0.1, random=5.0, seed=1))
+    assert near.smallest_detectable is not None and near.smallest_detectable > 0.0
 
 
 def test_examples_without_factors(plan: Plan) -> None:
@@ -328,16 +303,6 @@ def test_of_ten_factors_the_used_ones_are_found_with_the_draws_of_all(plan: Plan
     got = by_factor(judged(plan, reading(**factors)))
     assert {finding.status for finding in got.values()} == {"excluded"}
     assert all("corrected for 10 factors; 320 draws" in finding.because for finding in got.values())
-
-
-def test_with_too_few_draws_the_draws_are_blamed(plan: Plan) -> None:
-    arrays = factor(0.06, seed=1)
-    arrays["random"] = 1e-4 * arrays["random"][:, :8]
-    got = status(plan, arrays)
-    assert got.status == "inconclusive" and "set draws to 20 or more" in got.because
-    arrays["erased"] = 0.5 * arrays["steepest"]
-    got = status(plan, arrays)
-    assert got.status == "excluded" and "set draws to 20 or more" in got.because
 
 
 def test_what_alone_would_count_as_used_is_not_called_unused(plan: Plan) -> None:

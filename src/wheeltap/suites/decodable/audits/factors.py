@@ -220,7 +220,7 @@ class DecodedFactor:
     @property
     def perhaps(self) -> bool:
         """Whether it might be used after all: alone it would count as used, or no random subspace does as much."""
-        return self.beyond <= max(self.alpha, self._least)
+        return self.beyond <= max(self.alpha, 1.0 / (1.0 + self.draws))
 
     @property
     def remaining(self) -> FactorLayer | None:
@@ -237,13 +237,9 @@ class DecodedFactor:
         return len(self.layers[0].drawn)
 
     @property
-    def _least(self) -> float:
-        return 1.0 / (1.0 + self.draws)
-
-    @property
     def reachable(self) -> bool:
         """Whether it would count as used if no random subspace did as much."""
-        return self._least * (1 + len(self.rivals)) <= self.alpha * (1.0 + 1e-9)
+        return (1 + len(self.rivals)) / (1.0 + self.draws) <= self.alpha * (1.0 + 1e-9)
 
     @cached_property
     def moves(self) -> bool:

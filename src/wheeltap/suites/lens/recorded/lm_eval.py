@@ -78,7 +78,11 @@ class _Read:
         self._kind = cast("type[_Line]", made)
 
     def recording(self) -> AnswerFile:
-        """All of it."""
+        """All of it.
+
+        Raises:
+            DataError: If filters are of different documents: then a log holds several tasks.
+        """
         chosen = ""
         for number, line in decoded(self._path, self._kind, shape=SHAPE):
             self._filters[line.filter] = self._filters.get(line.filter, 0) + 1
@@ -90,12 +94,6 @@ class _Read:
             chosen = chosen or line.filter
             if line.filter == chosen:
                 self._take(number, line, grade)
-        self._require_alike()
-        labels = () if self._choices is None or self._uneven else tuple(str(at) for at in range(self._choices))
-        return replace(self._gathered.recording(labels=labels, notes=self._notes()), metric=self.metric)
-
-    def _require_alike(self) -> None:
-        """Raises ``DataError`` if filters are of different documents: then a log holds several tasks."""
         if len(set(self._filters.values())) > 1:
             raise DataError(
                 "Filters of a log were applied to different numbers of answers.",
@@ -104,6 +102,8 @@ class _Read:
                 got=", ".join(f"{count:,} under {name}" for name, count in self._filters.items()),
                 do="Give the log of one task in a file.",
             )
+        labels = () if self._choices is None or self._uneven else tuple(str(at) for at in range(self._choices))
+        return replace(self._gathered.recording(labels=labels, notes=self._notes()), metric=self.metric)
 
     def _take(self, number: int, line: _Line, grade: float) -> None:
         item = f"{line.doc_id} {line.doc_hash[:16]}".rstrip()
@@ -122,22 +122,18 @@ class _Read:
         given = [None if one is None else str(one) for one in answers] or [None]
         sampled = _sampled(line)
         if self._tries > 1:
-            self._require_tries(number, max(sampled, len(given)))
+            if max(sampled, len(given)) < self._tries:
+                raise DataError(
+                    f"{self.metric} is not defined for so few answers.",
+                    where=f"{self._path}, line {number}",
+                    expected=f"{self._tries:,} answers to the item, or more",
+                    got=f"{max(sampled, len(given)):,}",
+                    do="Log pass@1 as well, or sample as many answers.",
+                )
             self._gathered.add(self._name, AnswerRow(item, number, grade, None, sample))
             return
         self._unjudged = max(self._unjudged, sampled - len(given))
         self._repeats(AnswerRow(item, number, grade, None, sample), given)
-
-    def _require_tries(self, number: int, sampled: int) -> None:
-        """Raises ``DataError`` if a grade within k tries is of fewer answers."""
-        if sampled < self._tries:
-            raise DataError(
-                f"{self.metric} is not defined for so few answers.",
-                where=f"{self._path}, line {number}",
-                expected=f"{self._tries:,} answers to the item, or more",
-                got=f"{sampled:,}",
-                do="Log pass@1 as well, or sample as many answers.",
-            )
 
     def _vote(self, item: str, number: int, doc: Any) -> None:
         """Votes that ride along in the document, one count for each choice; in all documents or in none."""

@@ -71,8 +71,14 @@ def _read(path: Path) -> AnswerFile:
     for _, fields, read_lines in LINES:
         if _fits(row, fields):
             return read_lines(path)
-    broken = _broken(path) if row is None else None
+    broken = None
     if row is None:
+        number, line = next(iter(numbered(path)))
+        if line.startswith(_RECORD):  # it begins like a record
+            try:
+                msgspec.json.decode(line)
+            except BROKEN as error:
+                broken = no_json(path, number, line, error, expected="JSON lines")
         row = _document(path)
     for _, fields, read_document in DOCUMENTS:
         if _fits(row, fields):
@@ -110,17 +116,6 @@ def _document(path: Path) -> Any:
         ) from error
     except ValueError:
         return None
-
-
-def _broken(path: Path) -> FileFormatError | None:
-    """What is wrong with a first line that begins like a record, and is none; ``None`` where it does not."""
-    number, line = next(iter(numbered(path)))
-    if line.startswith(_RECORD):
-        try:
-            msgspec.json.decode(line)
-        except BROKEN as error:
-            return no_json(path, number, line, error, expected="JSON lines")
-    return None
 
 
 def _unknown(path: Path, row: Any) -> FileFormatError:
