@@ -122,18 +122,14 @@ class ArithmeticTransformer(nn.Module):
     def forward(self, inputs: Tensor) -> Any:
         """Scores of every answer, ``[item, answer]``: sums of those of its digits."""
         stream = (self.word(inputs) + self.place(torch.arange(3, device=inputs.device))).flatten(0, 1)
-        query, key, value = (
-            _by_head(part) for part in (self.query(stream[:, :1]), self.key(stream), self.value(stream))
+        query, key, value = (  # [column, head, place, feature]
+            part.reshape(*part.shape[:2], _HEADS, -1).transpose(1, 2)
+            for part in (self.query(stream[:, :1]), self.key(stream), self.value(stream))
         )
         weights = (query @ key.transpose(2, 3) / query.shape[-1] ** 0.5).softmax(-1)
         held = stream[:, 0] + self.output((weights @ value).transpose(1, 2).flatten(2))[:, 0]
         digits = self.digit(held + self.down(self.units(self.up(held)))).unflatten(0, (-1, DIGITS))
         return (digits[:, 0, :, None] + digits[:, 1, None, :]).flatten(1)
-
-
-def _by_head(values: Tensor) -> Tensor:
-    """``[column, place, feature]`` as ``[column, head, place, feature]``."""
-    return values.reshape(values.shape[0], values.shape[1], _HEADS, -1).transpose(1, 2)
 
 
 def task() -> Task:

@@ -16,6 +16,7 @@ from wheeltap.core import seeds
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
 from wheeltap.plans.plan import Plan
+from wheeltap.stats._scipy import normal_quantile
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.effect import has_width, without_point
 from wheeltap.suites.lens.audits import sections
@@ -28,7 +29,6 @@ from wheeltap.suites.lens.audits.panel import (
     by_choice,
     hidden,
     in_words,
-    mean_of,
     one_label,
     panel_of,
     raters,
@@ -46,7 +46,7 @@ from wheeltap.suites.lens.stats.disagreement import (
     total_variation,
     wasserstein,
 )
-from wheeltap.suites.lens.stats.panels import PanelHalves, among, error_over_people, over_people, to_all_people
+from wheeltap.suites.lens.stats.panels import PanelHalves, among, error_over_people, to_all_people
 
 Chosen = NDArray[np.bool_]
 
@@ -383,9 +383,13 @@ def _over_people(read: Beliefs) -> Estimate:
     def measure(held: FloatArray) -> FloatArray:
         return js_distance(read.p, held)
 
-    halves = read.panel.halves
-    found = over_people(mean_of(measure(halves.target).mean(0), HALF, JS), error_over_people(halves, measure))
-    return without_point(found)
+    halves, level = read.panel.halves, 0.95
+    values = measure(halves.target).mean(0)
+    value, half = float(values.mean()), normal_quantile((1.0 + level) / 2.0) * error_over_people(halves, measure)
+    return without_point(Estimate(
+        name=f"{HALF}, these items with other people", value=value, low=value - half, high=value + half, level=level,
+        n=len(values), unit=JS, method="halves of the people of each item",
+    ))  # fmt: skip
 
 
 HALF: Final = "JS distance to half of the people"

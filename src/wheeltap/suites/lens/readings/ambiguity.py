@@ -1,7 +1,7 @@
 """What a language model says of the readings of ambiguous sentences, and how differently those go on."""
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -156,7 +156,11 @@ class Continuer:
         """
         found: list[Continuation | None] = [None] * len(starts)
         with torch.no_grad():
-            for places in _alike(starts, max(CONTINUATIONS_AT_ONCE // self.how.continuations, 1)):
+            # Starts of one length together: nothing is filled up, so no position is masked.
+            by_length = [[at for at, start in enumerate(starts) if len(start) == length]
+                         for length in sorted({len(start) for start in starts})]  # fmt: skip
+            most = max(CONTINUATIONS_AT_ONCE // self.how.continuations, 1)
+            for places in (some[at : at + most] for some in by_length for at in range(0, len(some), most)):
                 rows = [starts[at] for at in places for _ in range(self.how.continuations)]
                 tokens, logprob = self._draw(rows, np.concatenate([uniform[at] for at in places], axis=1))
                 for number, at in enumerate(places):
@@ -235,13 +239,6 @@ class Continuer:
             return rows
         cache.reorder_cache(torch.zeros(len(after), dtype=torch.long, device=self._device))
         return torch.cat([rows, self._called(after[:, :-1], cache)[0]], 1)
-
-
-def _alike(starts: Sequence[Tokens], most: int) -> Iterator[list[int]]:
-    """Places of starts of one length, so many at once: nothing is filled up, so no position is masked."""
-    for length in sorted({len(start) for start in starts}):
-        places = [at for at, start in enumerate(starts) if len(start) == length]
-        yield from (places[first : first + most] for first in range(0, len(places), most))
 
 
 def nucleus(logs: Tensor, top_p: float, uniform: Tensor) -> Tensor:

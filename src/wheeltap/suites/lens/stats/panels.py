@@ -135,17 +135,6 @@ def to_all_people(
     return float(found.min()), float(found.max())
 
 
-def over_people(estimate: Estimate, error: float) -> Estimate:
-    """The same number with the interval that holds for these items alone, whoever votes on them."""
-    assert estimate.value is not None, "a mean over items"
-    half = normal_quantile((1.0 + estimate.level) / 2.0) * error
-    return Estimate(
-        name=f"{estimate.name}, these items with other people", value=estimate.value, low=estimate.value - half,
-        high=estimate.value + half, level=estimate.level, n=estimate.n, unit=estimate.unit,
-        method="halves of the people of each item",
-    )  # fmt: skip
-
-
 def resampled(votes: Counts, *, draws: int, rng: np.random.Generator) -> Iterator[FloatArray]:
     """Labels ``[item, label]`` that most would have chosen, had as many people been drawn from those who voted."""
     held, people = shares(votes), np.asarray(votes).sum(1)

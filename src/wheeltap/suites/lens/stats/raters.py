@@ -44,11 +44,6 @@ FEWEST: Final = 2
 """Votes of one rater beside others, below which nothing is said of that rater."""
 
 
-def _chi_squared(freedom: float) -> FloatArray:
-    """Equally likely chi-squared numbers, over their freedom."""
-    return _gammaincinv(freedom / 2.0, (np.arange(_NODES) + 0.5) / _NODES) / (freedom / 2.0)
-
-
 @final
 @dataclass(frozen=True, eq=False)
 class Ballots:
@@ -156,7 +151,9 @@ class Ballots:
             return np.zeros(rows)
         by_items = (float(pull @ pull - of_item @ of_item / rows) - items * squares) / (items * (items - 1))
         example = float(values.var(ddof=1)) / items
-        own = np.maximum(squares / _chi_squared(freedom) - by_items, 0.0)
+        # Equally likely chi-squared numbers, over their freedom.
+        drawn = _gammaincinv(freedom / 2.0, (np.arange(_NODES) + 0.5) / _NODES) / (freedom / 2.0)
+        own = np.maximum(squares / drawn - by_items, 0.0)
         spread = np.sqrt(example + scale * own)
         most = float(spread.max()) * normal_quantile(1.0 - _ALPHA / 8.0)
         wide = root(lambda x: float(_ndtr(-x / spread).mean()) - _ALPHA / 2.0, 0.0, most)
