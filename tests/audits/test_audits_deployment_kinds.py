@@ -16,6 +16,7 @@ from worlds import CHANCE, Simulated, World, flat
 import wheeltap as wt
 from benchmarks.nets.tiny_lm import sequences, tiny_lm
 from wheeltap.audits.deployment import DeploymentAudit
+from wheeltap.audits.losses import FEW_CARRY, grown_of
 from wheeltap.audits.schemes import scheme
 from wheeltap.audits.settle import OPEN
 from wheeltap.core.errors import UsageError
@@ -389,3 +390,10 @@ def test_a_copy_that_was_rescaled_is_held_against_noise_of_a_share_of_each_weigh
     [control] = [c for c in report.controls if c.name == "WT100 reparametrized copy"]
     assert control.status == "passed" and "5 % noise on each weight" in control.because
     assert np.isfinite(control.estimates[0].value or np.nan)
+
+
+def test_a_growth_that_few_examples_decide_says_so() -> None:
+    rng = np.random.default_rng(0)
+    even, heavy = rng.chisquare(1, 2000), np.exp(2.5 * rng.standard_normal(2000))
+    methods = [grown_of(2.0 * one[None], one, groups=None).method for one in (even, heavy)]
+    assert [FEW_CARRY in one for one in methods] == [False, True]

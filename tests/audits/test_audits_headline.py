@@ -132,7 +132,7 @@ def test_what_share_of_the_weights_was_disturbed_comes_first_where_it_is_not_nea
     text = told(score(), *(shipped(name, "excluded", coverage=one, partly=one < 0.9) for name, one in both.items()))
     where = " at int8" if share >= 0.9 else ""
     start = f"ONLY {said} % OF THE WEIGHTS WERE DISTURBED{where}. " if said else ""
-    assert text == f"{start}SAFE AT ALL 2 SCHEMES TRIED: loses no more than 2.0 points."
+    assert text == f"{start}SAFE AT BOTH SCHEMES TRIED: loses no more than 2.0 points."
 
 
 def test_with_too_few_weights_disturbed_there_is_no_answer() -> None:

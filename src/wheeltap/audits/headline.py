@@ -223,7 +223,9 @@ class _Sentences:
         elif unanswered:
             start = f"NO ANSWER {_at(gaps)}: {(failed or gaps)[0].because.partition(f' {MEASURED}')[0]}"
         else:
-            tried = f"AT ALL {len(safe)} SCHEMES TRIED" if len(safe) > 1 else _at(safe)
+            tried = (
+                f"AT {'BOTH' if len(safe) == 2 else f'ALL {len(safe)}'} SCHEMES TRIED" if len(safe) > 1 else _at(safe)
+            )
             most = f"loses no more than {amount(safe[0].margin or 0.0, self.plan.task)}"
             if all(map(_grown, safe)):
                 most = f"{self.plan.task.measure} grows x {times(margin_of(safe[0]))} at most"

@@ -105,7 +105,7 @@ def answer(found: "Checkup") -> str:
         return f"Not usable as it is: {found.covered:.1%} of the weights can be disturbed, so nothing is concluded."
     if found.gaps:
         return f"Usable with gaps: {'; '.join(gap.title for gap in found.gaps)}."
-    return f"Ready: {share} disturbed, and every control can run."
+    return f"Ready: {share} disturbed by noise, and every control can run."
 
 
 def show(found: "Checkup", console: "Console") -> None:

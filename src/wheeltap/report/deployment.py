@@ -94,11 +94,14 @@ def notes(record: ReportRecord, *, read_on: str = READ_ON) -> tuple[str, ...]:
     return (*found, f"{_PROVES} {read_on}".strip())
 
 
-_ONCE = "Look again once, with the number named: both looks keep false verdicts within alpha; more do not."
+_ONCE = (
+    "Look again once, with the number named (for a loss of 0 or of twice the margin): both looks keep false verdicts "
+    "within alpha; more do not."
+)
 
 
 _ANSWERS = "Holds for these items and answers."
-_AGAIN = "Look again once, with the number named and a fifth of alpha: both looks err in at most 1.2 alpha."
+_AGAIN = "Look again once, with the number named and a fifth of alpha: both looks err in at most 1.2 times alpha."
 
 
 _PROVES = "Holds for these examples only; passing does not make a network correct or safe."

@@ -298,7 +298,8 @@ def cost_line(record: ReportRecord) -> str:
     cost = record.cost
     if is_recorded(record):
         return f"Nothing was run: the answers were recorded. {words.seconds(cost.seconds)}"
-    trials = f"{cost.trials:,} trials, {cost.reused:,} of them taken from the store; " if cost.trials else ""
+    whole = cost.trials + cost.reused
+    trials = f"{whole:,} trials, {cost.reused:,} of them taken from the store; " if whole else ""
     forwards = "forward pass" if cost.forwards == 1 else "forward passes"
     cut = f". Cut to the budget: {record.provenance[CUT]}" if CUT in record.provenance else ""
     return f"{trials}{words.count(cost.forwards)} {forwards} over the whole task, {words.seconds(cost.seconds)}{cut}"

@@ -97,7 +97,7 @@ def within(plan: Plan, allowed: float, prices: Prices | None = None) -> Plan:
         "The budget is too small for these audits.",
         expected=f"at least {_amount(cost(cheapest), prices)}{draws}; {sight(cheapest)}",
         got=_amount(allowed, prices),
-        do="Give more" + (f", or leave out what costs most: {costliest}." if several else "."),
+        do="Give a larger --budget" + (f", or leave out what costs most: {costliest}." if several else "."),
     )
 
 

@@ -446,7 +446,7 @@ def _require_alive(rule: Rule, spec: StudySpec, alpha: float) -> None:
     why = dead_because(_asked(rule, spec), alpha=alpha)
     if why is not None:
         raise UsageError(
-            "No outcome could ever trip this rule.",
+            "This rule could not be decided by any outcome.",
             where=f"rule {rule.title}",
             expected="a rule that some outcome would decide",
             got=f"{why} ({len(spec.rules) * alpha:g} over {len(spec.rules)} rules)" if len(spec.rules) > 1 else why,
