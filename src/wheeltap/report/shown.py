@@ -51,9 +51,9 @@ def detail(record: ReportRecord, *, text: bool = False) -> Parts:
         record: The report.
         text: Whether sections stand here alone; on a page those with something first stand there whole.
     """
+    if record.study is not None:  # all of its sections stand here: its table stands first
+        return [*cohorts.detail(record, record.study), *record.sections, cohorts.nets(record.study)]
     sections = [one for one in record.sections if text or not _is_first(one)]
-    if record.study is not None:
-        return [*cohorts.detail(record, record.study), *sections, cohorts.nets(record.study)]
     tables = view.verdict_tables(record)
     found = view.findings(record)
     every = ReportPart(
