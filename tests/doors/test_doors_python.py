@@ -321,7 +321,7 @@ def test_one_audit_may_stand_by_itself() -> None:
         ({"audits": "scroe"}, UnknownName, "Did you mean 'score'?"),
         ({"audits": [3]}, UsageError, "wt.AuditSpec"),
         ({"audits": {"score": 1}.items()}, UsageError, "names no audit"),
-        ({"alpha": float("nan")}, UsageError, "above 0 and below 1"),
+        ({"alpha": float("nan")}, UsageError, "above 0, and at most 0.5"),
         ({"alpha": 0}, UsageError, "got: 0"),
         ({"alpha": 1.0}, UsageError, "got: 1.0"),
         ({"alpha": ".05"}, UsageError, "got: '.05'"),

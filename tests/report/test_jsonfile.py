@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -168,3 +170,14 @@ def test_a_missing_folder_is_made_and_one_that_cannot_be_is_named(tmp_path: Path
 def test_a_full_disk_is_said() -> None:
     with pytest.raises(FileError, match=r"disk is full(.|\n)*/dev/full"):
         files.write("/dev/full", b"x")
+
+
+def test_a_pipe_is_written_to(tmp_path: Path) -> None:
+    pipe, got = tmp_path / "pipe", list[bytes]()
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
+    reader.start()
+    files.write(pipe, b"{}\n")
+    reader.join(timeout=10)
+    assert got == [b"{}\n"]
+    assert stat.S_ISFIFO(pipe.stat().st_mode)

@@ -176,21 +176,13 @@ def test_a_missing_table_library_is_named() -> None:
 @pytest.mark.skipif(
     not any(find_spec(m) for m in ("polars", "pandas", "pyarrow")), reason="needs polars, pandas or pyarrow"
 )
-def test_the_frame_has_one_row_per_estimate() -> None:
+def test_the_frame_has_one_row_per_estimate_with_its_interval_and_verdict() -> None:
     import narwhals as nw
 
     frame = nw.from_native(Report(gaps()).frame(), eager_only=True)
     assert frame.columns == list(view.estimate_columns(gaps()))
     assert frame["low"].to_list() == [0.5, None, None, 11000.0, None, None]
     assert nw.from_native(Report(CASES["empty"]()).frame(), eager_only=True).shape == (0, 18)
-
-
-@pytest.mark.skipif(
-    not any(find_spec(m) for m in ("polars", "pandas", "pyarrow")), reason="needs polars, pandas or pyarrow"
-)
-def test_the_frame_has_the_interval_and_the_verdict_of_each_scheme() -> None:
-    import narwhals as nw
-
     frame = nw.from_native(Report(shipped()).frame(), eager_only=True)
     rows = [row for row in frame.iter_rows(named=True) if row["scheme"]]
     first = {row["scheme"]: row for row in reversed(rows)}

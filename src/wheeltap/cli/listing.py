@@ -1,7 +1,7 @@
 """``wheeltap list``."""
 
 from importlib import resources
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 
 import msgspec
 from cyclopts import Parameter
@@ -45,30 +45,60 @@ def list_(
     console = terminal()
     if name is not None:
         return _explain(kind, name, console)
-    tables = {
-        "audits": _audits,
-        "studies": _studies,
-        "recipes": _recipes,
-        "schemes": _schemes,
-        "perturbations": _perturbations,
-        "readings": _readings,
-        "measures": _measures,
-        "models": _models,
-        "data": _data,
-    }
-    for one in (kind,) if kind else tables:
+    for one in (kind,) if kind else get_args(Kind):
         if one == "perturbations" and invariances:
             print_invariances(console)
         else:
-            console.print(_table(one, tables[one]()))
+            console.print(_table(one, _listed(one)))
     return 0
+
+
+def _listed(kind: Kind) -> list[tuple[str, ...]]:
+    """What there is of a kind, a row each."""
+    from wheeltap.audits.base import audits, studies
+    from wheeltap.audits.schemes import ALSO, READY, scheme
+    from wheeltap.core.measure import BY_NAME
+    from wheeltap.engine.readings import readings
+    from wheeltap.perturb import perturbations
+    from wheeltap.recipes.base import recipes
+    from wheeltap.sources.base import data, models
+
+    match kind:
+        case "audits":
+            found = map(audits.get, audits)
+            return [(one.name, one.code, _with_settings(one.title, one.settings_type)) for one in found]
+        case "studies" | "recipes":
+            several = [(name, (studies if kind == "studies" else recipes).get(name)) for name in
+                       (studies if kind == "studies" else recipes)]  # fmt: skip
+            return [(name, _with_settings(one.title, one.settings_type)) for name, one in several]
+        case "schemes":
+            ready = [(name, scheme(name).label) for name in READY]
+            return [*ready, *((name, f"another name of {ours}") for name, ours in ALSO.items())]
+        case "perturbations":
+            each = [(name, perturbations.get(name)) for name in perturbations]
+            return [(name, one.title, f"dose {one.lowest:g} to {one.highest:g} {one.unit}") for name, one in each]
+        case "readings":
+            rows: list[tuple[str, ...]] = []
+            for name in readings:
+                spec = readings.get(name).spec
+                rows.append((name, spec.title))
+                rows += [("", f"{array} [{of.axes}]: {of.says.replace('``', '')}") for array, of in spec.arrays.items()]
+            return rows
+        case "measures":
+            return [(name, (type(one).__doc__ or "").splitlines()[0]) for name, one in BY_NAME.items()]
+        case "models":
+            return [(one.form, one.title) for one in map(models.get, models)]
+        case "data":
+            return [(one.form, one.title) for one in map(data.get, data)]
 
 
 def _explain(kind: str | None, name: str, console: "Console") -> int:
     """Prints what one audit, study or recipe does, and its settings with their defaults, a line each."""
     from rich.text import Text
 
+    from wheeltap.audits.base import audits, named, studies
     from wheeltap.core.errors import UsageError
+    from wheeltap.recipes.base import recipes
 
     if kind not in ("audits", "studies", "recipes"):
         raise UsageError(
@@ -76,39 +106,23 @@ def _explain(kind: str | None, name: str, console: "Console") -> int:
             expected="wheeltap list audits NAME, wheeltap list studies NAME or wheeltap list recipes NAME",
             got=f"wheeltap list {kind} {name}",
         )
-    title, reads, settings = _explained(kind, name)
-    console.print(Text(title, style="bold"))
-    console.print(Text(reads))
-    said = documented(settings)
-    rows = [(f.name, _default(f.default), said.get(f.name, "")) for f in msgspec.structs.fields(settings)]
+    reads, code = "", ""
+    if kind == "recipes":
+        found = recipes.get(name)
+    else:
+        found = audits.get(named(name)) if kind == "audits" else studies.get(name)
+        reads, code = found.reads, f" ({found.code})" if kind == "audits" else ""
+    console.print(Text(f"{found.name}{code}: {found.title}", style="bold"))
+    console.print(Text(reads or (found.__doc__ or "").partition("\n")[0]))
+    said = documented(found.settings_type)
+    rows: list[tuple[str, ...]] = []
+    for field in msgspec.structs.fields(found.settings_type):
+        usual: Any = field.default
+        listed = ",".join(f"{v:g}" for v in usual) if isinstance(usual, tuple) else str(usual)  # pyright: ignore
+        rows.append((field.name, "by the plan" if usual is None else listed, said.get(field.name, "")))
     if rows:
         console.print(_table("settings", rows))
     return 0
-
-
-def _explained(kind: str, name: str) -> tuple[str, str, type[msgspec.Struct]]:
-    """Heading, a sentence and the class of the settings."""
-    from wheeltap.audits.base import audits, named, studies
-
-    if kind == "recipes":
-        from wheeltap.recipes.base import recipes
-
-        made = recipes.get(name)
-        return f"{made.name}: {made.title}", _first_line(made), made.settings_type
-    found = audits.get(named(name)) if kind == "audits" else studies.get(name)
-    code = f" ({found.code})" if kind == "audits" else ""
-    return f"{found.name}{code}: {found.title}", found.reads or _first_line(found), found.settings_type
-
-
-def _first_line(found: type) -> str:
-    return (found.__doc__ or "").partition("\n")[0]
-
-
-def _schemes() -> list[tuple[str, ...]]:
-    from wheeltap.audits.schemes import ALSO, READY, scheme
-
-    rows: list[tuple[str, ...]] = [(name, scheme(name).label) for name in READY]
-    return [*rows, *((name, f"another name of {ours}") for name, ours in ALSO.items())]
 
 
 def _table(title: str, rows: list[tuple[str, ...]]) -> object:
@@ -123,77 +137,10 @@ def _table(title: str, rows: list[tuple[str, ...]]) -> object:
     return table
 
 
-def _audits() -> list[tuple[str, ...]]:
-    from wheeltap.audits import audits
-
-    rows: list[tuple[str, ...]] = []
-    for name in audits:
-        found = audits.get(name)
-        rows.append((name, found.code, _with_settings(found.title, found.settings_type)))
-    return rows
-
-
-def _studies() -> list[tuple[str, ...]]:
-    from wheeltap.audits.base import studies
-
-    return [(name, _with_settings(studies.get(name).title, studies.get(name).settings_type)) for name in studies]
-
-
-def _recipes() -> list[tuple[str, ...]]:
-    from wheeltap.recipes.base import recipes
-
-    return [(name, _with_settings(recipes.get(name).title, recipes.get(name).settings_type)) for name in recipes]
-
-
 def _with_settings(title: str, settings: type[msgspec.Struct]) -> str:
     names = ", ".join(field.name for field in msgspec.structs.fields(settings))
     stop = "" if title.endswith((".", "?")) else "."
     return f"{title}{stop}{f' Settings: {names}' if names else ''}"
-
-
-def _default(value: object) -> str:
-    if value is None:
-        return "by the plan"
-    return ",".join(f"{v:g}" for v in value) if isinstance(value, tuple) else str(value)  # pyright: ignore
-
-
-def _perturbations() -> list[tuple[str, ...]]:
-    from wheeltap.perturb import perturbations
-
-    rows: list[tuple[str, ...]] = []
-    for name in perturbations:
-        found = perturbations.get(name)
-        rows.append((name, found.title, f"dose {found.lowest:g} to {found.highest:g} {found.unit}"))
-    return rows
-
-
-def _readings() -> list[tuple[str, ...]]:
-    from wheeltap.engine.readings import readings
-
-    rows: list[tuple[str, ...]] = []
-    for name in readings:
-        spec = readings.get(name).spec
-        rows.append((name, spec.title))
-        rows += [("", f"{array} [{of.axes}]: {of.says.replace('``', '')}") for array, of in spec.arrays.items()]
-    return rows
-
-
-def _measures() -> list[tuple[str, ...]]:
-    from wheeltap.core.measure import BY_NAME
-
-    return [(name, (type(found).__doc__ or "").splitlines()[0]) for name, found in BY_NAME.items()]
-
-
-def _models() -> list[tuple[str, ...]]:
-    from wheeltap.sources.base import models
-
-    return [(found.form, found.title) for found in map(models.get, models)]
-
-
-def _data() -> list[tuple[str, ...]]:
-    from wheeltap.sources.base import data
-
-    return [(found.form, found.title) for found in map(data.get, data)]
 
 
 # ---- invariances, as they were measured -----------------------------------------------------------------------------

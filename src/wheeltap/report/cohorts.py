@@ -289,11 +289,6 @@ _RINGS: Final = (
 )
 
 
-def text_of(lines: Sequence[str]) -> list[Text]:
-    """Some lines as a block; none where there are none."""
-    return [Text(text="\n\n".join(lines), place="page")] if lines else []
-
-
 def rules_table(record: ReportRecord, study: StudyRecord) -> Table:
     """The rules: effect, what counts, verdict."""
     found = decided(record, study)

@@ -81,7 +81,7 @@ def curve_chart(instrument: Instrument, curves: Sequence[Curve], looks: dict[str
     """
     import altair as alt
 
-    able = [curve for curve in curves if any(_logable(curve))]
+    able = [curve for curve in curves if any(dose > 0 for dose in curve.doses)]
     if not able:
         return None
     scale, axis = _x_scale(instrument, able)
@@ -99,10 +99,6 @@ def curve_chart(instrument: Instrument, curves: Sequence[Curve], looks: dict[str
     for curve in ranked:
         layers += _half(curve, _look(curve, looks), frame)
     return figures.finish(layers, height=270)
-
-
-def _logable(curve: Curve) -> list[float]:
-    return [dose for dose in curve.doses if dose > 0]
 
 
 def _is_share(curves: Sequence[Curve]) -> bool:

@@ -1,12 +1,12 @@
 """Every drawing of the page below its first screen: the chart, its words for who cannot see it, its numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
 from wheeltap.core.plain import many
-from wheeltap.core.records import BlockMap, Curve, Finding
+from wheeltap.core.records import Curve, Finding
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Table
 from wheeltap.report import curves, figures, survival, view, words
@@ -37,7 +37,7 @@ def dosed(record: ReportRecord) -> ReportPart | None:
         alt = f"Line chart of {words.plain(mine[0].measure)} against {name.lower()}. "
         alt += " ".join(_curve_words(curve) for curve in mine)
         note = "" if len(some) == len(mine) else f"{len(some)} of {len(mine)} curves are drawn; all are in numbers."
-        draw = partial(_curve_chart, record, code, some)
+        draw = partial(_alone, curves.curve_chart, record.instrument(code), some, known)
         blocks.append(Drawing(title=name, code=code, alt=alt, draw=draw, note=note))
         rows = tuple((words.plain(c.subject), c.area or "not measured", c.half or "not measured") for c in mine)
         heads = ("Network", "Area", "Half-dose")
@@ -50,9 +50,12 @@ def dosed(record: ReportRecord) -> ReportPart | None:
     for role, (label, dash) in kinds.items():
         if any(curve.role == role for curve in shown):
             legend.append(LegendEntry(label=label, outline="", colour="muted", dash=dash))
-    drawings = [block for block in blocks if isinstance(block, Drawing)]
-    first = replace(drawings[0], legend=tuple(legend))
-    return ReportPart(title="Score against dose", says=_DOSED, blocks=(first, *drawings[1:], *_tables(blocks)))
+    blocks[0] = replace(blocks[0], legend=tuple(legend))  # pyright: ignore[reportArgumentType] - a drawing
+    return ReportPart(title="Score against dose", says=_DOSED, blocks=_tables_last(blocks))
+
+
+def _tables_last(blocks: Sequence[Drawing | Table]) -> tuple[Drawing | Table, ...]:
+    return tuple(sorted(blocks, key=lambda block: isinstance(block, Table)))
 
 
 _DOSED: Final = (
@@ -62,12 +65,9 @@ _DOSED: Final = (
 )
 
 
-def _tables(blocks: Sequence[Drawing | Table]) -> list[Table]:
-    return [block for block in blocks if isinstance(block, Table)]
-
-
-def _curve_chart(record: ReportRecord, code: str, shown: Sequence[Curve]) -> tuple[Any, ...]:
-    return (curves.curve_chart(record.instrument(code), shown, looks(record)),)
+def _alone(make: Callable[..., Any], *parts: Any, **more: Any) -> tuple[Any, ...]:
+    """What a drawing of one chart gives."""
+    return (make(*parts, **more),)
 
 
 def _curve_words(curve: Curve) -> str:
@@ -98,7 +98,7 @@ def matched(record: ReportRecord) -> ReportPart | None:
         blocks.append(
             Drawing(
                 title=one.subject, alt=alt, note=note if len(one.strips) > len(strips) else "",
-                draw=partial(_matched_chart, some, styled),
+                draw=partial(_alone, survival.matched_chart, some, styled),
                 legend=tuple(LegendEntry.of(strip.label, look) for strip, look in zip(strips, styled, strict=True)),
             )
         )  # fmt: skip
@@ -107,18 +107,13 @@ def matched(record: ReportRecord) -> ReportPart | None:
         blocks.append(Table(title=f"{one.subject}, dose by dose", heads=heads, rows=rows, most=100, place="folded"))
     if not blocks:
         return None
-    drawings = [block for block in blocks if isinstance(block, Drawing)]
-    return ReportPart(title="What survives", says=_SURVIVES, blocks=(*drawings, *_tables(blocks)))
+    return ReportPart(title="What survives", says=_SURVIVES, blocks=_tables_last(blocks))
 
 
 _SURVIVES: Final = (
     "The ways in which the weights were changed, side by side. The axis is the size of the change, so that lines "
     "can be compared: at one size, the lower line is the worse kind of change."
 )
-
-
-def _matched_chart(shown: Sequence[Curve], styled: Sequence[figures.Style]) -> tuple[Any, ...]:
-    return (survival.matched_chart(shown, styled),)
 
 
 # ---- block maps -----------------------------------------------------------------------------------------------
@@ -137,16 +132,15 @@ def maps(record: ReportRecord) -> ReportPart | None:
             alt = f"Bar chart of the loss of score when one block of {subject} is disturbed. "
             alt += "; ".join(f"{block}: {words.interval(drop)}" for block, drop in rows)
             note = f"{name} at dose {words.number(one.dose)}"
-            draw = partial(_block_chart, one, known[one.subject].colour, ends)
+            draw = partial(_alone, figures.block_chart, one, known[one.subject].colour, ends=ends)
             blocks.append(Drawing(title=subject, alt=alt, draw=draw, note=note))
             title = f"{subject}: blocks in numbers ({name})"
             blocks.append(Table(title=title, heads=("Block", "Loss of score"), rows=rows, most=100, place="folded"))
-    drawings = [block for block in blocks if isinstance(block, Drawing)]
-    if not drawings:
+    if not blocks:
         return None
-    note = many(len(drawings), "map")
+    count = len(blocks) // 2
     return ReportPart(
-        title="Block map", says=_MAPS, blocks=(*drawings, *_tables(blocks)), folded=len(drawings) > 2, note=note
+        title="Block map", says=_MAPS, blocks=_tables_last(blocks), folded=count > 2, note=many(count, "map")
     )
 
 
@@ -154,10 +148,6 @@ _MAPS: Final = (
     "One block at a time is disturbed at the same dose. A long bar is a block whose disturbance costs much of the "
     "score; the line through its end is the interval."
 )
-
-
-def _block_chart(one: BlockMap, colour: str, ends: tuple[float, float]) -> tuple[Any, ...]:
-    return (figures.block_chart(one, colour, ends=ends),)
 
 
 # ---- differences ----------------------------------------------------------------------------------------------
@@ -203,5 +193,5 @@ def _forest(record: ReportRecord, pair: str, findings: Sequence[Finding], ends: 
         for name, f in zip(names, findings, strict=True)
     )
     alt = f"Differences between the two networks of {words.plain(pair)}, with intervals. {'; '.join(said)}."
-    draw = lambda: (figures.forest_chart(findings, names, ends=ends),)  # noqa: E731
+    draw = partial(_alone, figures.forest_chart, findings, names, ends=ends)
     return Drawing(title=words.plain(pair), alt=alt, draw=draw)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, SupportsFloat, cast, final
+from typing import Any, Final, SupportsFloat, final
 
 from wheeltap.audits.schemes import scheme
 from wheeltap.core.errors import UnknownName, UsageError, WheeltapError
@@ -110,7 +110,15 @@ def require_passed(record: ReportRecord, fail_on: FailOn) -> None:
     _require_result(record)
     if fail_on == "never":
         return
-    _require_answered(unanswered(record))
+    silent = unanswered(record)
+    if silent:
+        raise NotPassed(
+            "Nothing that was asked has an answer.",
+            where=", ".join(dict.fromkeys(words.plain(finding.subject) for finding in silent)),
+            expected="an answer to one question at least",
+            got="; ".join(dict.fromkeys(words.plain(finding.because) for finding in silent)),
+            do="Ask another audit, or give data that it can be asked of: wheeltap list audits.",
+        )
     found = failing(record, fail_on)
     if found:
         raise NotPassed(
@@ -148,8 +156,16 @@ def require_losses(record: ReportRecord, max_loss: Mapping[str, float]) -> None:
     Source: Berger (1982), "Multiparameter hypothesis testing and acceptance sampling": intersection-union tests need no
     correction.
     """
+    if not isinstance(max_loss, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(
+            "The largest losses cannot be used.",
+            where="max_loss",
+            expected='a limit for each scheme: {"int4": 0.01}',
+            got=repr(max_loss)[:120],
+            do="A verdict is named by itself: report.check(fail_on=...).",
+        )
     limits: dict[str, float] = {}
-    for name, value in _limits(max_loss).items():
+    for name, value in max_loss.items():
         known, limit = _known(record, name), _limit(name, value, record.task.bounded)
         limits[known] = min(limit, limits.get(known, limit))  # one scheme may go by two names
     if not limits:
@@ -226,18 +242,6 @@ def _known(record: ReportRecord, name: str) -> str:
     raise UnknownName("deployment scheme in this report", name, schemes)
 
 
-def _limits(given: Any) -> Mapping[str, float]:
-    if not isinstance(given, Mapping):
-        raise UsageError(
-            "The largest losses cannot be used.",
-            where="max_loss",
-            expected='a limit for each scheme: {"int4": 0.01}',
-            got=repr(given)[:120],
-            do="A verdict is named by itself: report.check(fail_on=...).",
-        )
-    return cast("Mapping[str, float]", given)
-
-
 def _limit(name: str, value: Any, of_answers: bool) -> float:
     """In units of the measure; of right answers less than all of them: 5 was meant as points."""
     number = isinstance(value, SupportsFloat) and not isinstance(value, bool)
@@ -282,17 +286,6 @@ def _require_covered(found: tuple[Finding, ...]) -> None:
             expected="at least 90 % of them, biases and norms not counted",
             got=f"{least:.0%}",
             do="Give partial=True (--partial) to conclude all the same.",
-        )
-
-
-def _require_answered(found: tuple[Finding, ...]) -> None:
-    if found:
-        raise NotPassed(
-            "Nothing that was asked has an answer.",
-            where=", ".join(dict.fromkeys(words.plain(finding.subject) for finding in found)),
-            expected="an answer to one question at least",
-            got="; ".join(dict.fromkeys(words.plain(finding.because) for finding in found)),
-            do="Ask another audit, or give data that it can be asked of: wheeltap list audits.",
         )
 
 

@@ -47,11 +47,11 @@ def page(record: ReportRecord) -> str:
     }  # fmt: skip
     if study is not None:
         terms = [(words.plain(row.metric.title), cohorts.reads(row)) for row in cohorts.rows(study)]
-        reading = {"explanation": words.STUDY_EXPLANATION, "terms": [*terms, *words.STUDY_READING]}
+        reading = {"explanation": words.STUDY_EXPLANATION, "terms": [*terms, *words.STUDY_READING.items()]}
     else:
         own = words.LENS_READING if view.is_recorded(record) else words.READING
         instruments = [(view.name_of(record, code), _reads(record, code)) for code in view.codes(record)]
-        reading = {"explanation": view.explanation(record), "terms": [*instruments, *own]}
+        reading = {"explanation": view.explanation(record), "terms": [*instruments, *own.items()]}
     return environment().get_template("page.html.j2").render({**frame, **reading})
 
 

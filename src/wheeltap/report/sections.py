@@ -19,8 +19,6 @@ from wheeltap.report.blocks import Drawing, FindingList, LegendEntry, ReportPart
 from wheeltap.report.lines import wrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import altair as alt
     from rich.console import Console
     from rich.text import Text as Words
@@ -78,7 +76,7 @@ def _section(name: str, section: Section | ReportPart) -> dict[str, Any]:
     """A section, with charts that follow each other in one group."""
     groups: list[dict[str, Any]] = []
     for block in section.blocks:
-        shown = {"kind": type(block).__name__.lower(), "place": block.place, **_PAGE[type(block)](block)}
+        shown = {"kind": type(block).__name__.lower(), "place": block.place, **_view(block)}
         grid = isinstance(block, Chart | Drawing) and block.place != "folded" and not shown.get("slim")
         if grid and groups and groups[-1]["grid"]:
             groups[-1]["blocks"].append(shown)
@@ -91,10 +89,6 @@ def _section(name: str, section: Section | ReportPart) -> dict[str, Any]:
         "first": any(one.place == "first" for one in section.blocks),
         "wide": any(isinstance(block, Widget) for block in section.blocks),
     }  # fmt: skip
-
-
-def _page_text(block: Text) -> dict[str, Any]:
-    return {"text": words.paragraphs(block.text), "title": "More"}
 
 
 def table_view(block: Table) -> dict[str, Any]:
@@ -149,47 +143,44 @@ def _numeric(table: Table) -> list[bool]:
 _NUMBER: Final = re.compile(r"x |-?\d")
 
 
-def _page_chart(block: Chart) -> dict[str, Any]:
-    looks = _looks(block)
-    legend = [LegendEntry.of(name, look, width=look.width) for name, look in looks.items()] if len(looks) > 1 else []
-    return {
-        "title": words.plain(block.title), "svg": markup(figures.svg(draw(block))), "alt": words.plain(block.alt),
-        "legend": legend, "note": words.plain(block.note), "slim": "", "code": "", "chip": None,
-    }  # fmt: skip
-
-
-def _page_drawing(block: Drawing) -> dict[str, Any]:
-    wide, *slim = (markup(figures.svg(chart)) for chart in block.draw())
-    return {
-        "title": words.plain(block.title), "svg": wide, "slim": slim[0] if slim else "", "alt": block.alt,
-        "code": words.plain(block.code), "chip": block.chip, "legend": block.legend, "note": words.plain(block.note),
-    }  # fmt: skip
-
-
-def _page_graph(block: Graph) -> dict[str, Any]:
-    # No "<" may stand in the data: it could end the element it stands in.
-    data = words.plain(msgspec.json.encode(block).decode()).replace("<", "\\u003c")
-    return {"title": words.plain(block.title), "data": markup(data), "note": words.plain(block.note)}
-
-
-def _page_pictures(block: Pictures) -> dict[str, Any]:
-    pictures = [
-        {"address": "data:image/png;base64," + base64.b64encode(one.png).decode(), "alt": words.plain(one.alt),
-         "name": words.plain(one.name), "says": words.plain(one.says)}
-        for one in block.pictures
-    ]  # fmt: skip
-    return {"title": words.plain(block.title), "note": words.plain(block.note), "wide": block.wide, "each": pictures}
-
-
-def _page_widget(block: Widget) -> dict[str, Any]:
-    known = block.name in set(widgets)
-    return {"drawn": widgets.get(block.name)().markup(block.data) if known else "", "alt": words.plain(block.alt)}
-
-
-_PAGE: "Final[Mapping[type, Callable[[Any], dict[str, Any]]]]" = {
-    Text: _page_text, Table: table_view, Chart: _page_chart, Drawing: _page_drawing, Graph: _page_graph,
-    Pictures: _page_pictures, Widget: _page_widget, FindingList: vars,
-}  # fmt: skip
+def _view(block: Any) -> dict[str, Any]:
+    """A block as templates show it."""
+    match block:
+        case Text():
+            return {"text": words.paragraphs(block.text), "title": "More"}
+        case Table():
+            return table_view(block)
+        case FindingList():
+            return vars(block)
+        case Widget():
+            known = block.name in set(widgets)
+            drawn = widgets.get(block.name)().markup(block.data) if known else ""
+            return {"drawn": drawn, "alt": words.plain(block.alt)}
+        case _:
+            pass
+    shown = {"title": words.plain(block.title), "note": words.plain(block.note)}
+    match block:
+        case Chart():
+            looks = _looks(block)
+            legend = [LegendEntry.of(name, look, width=look.width) for name, look in looks.items()]
+            svg, alt = markup(figures.svg(draw(block))), words.plain(block.alt)
+            legend = legend if len(legend) > 1 else []
+            return {**shown, "svg": svg, "alt": alt, "legend": legend, "slim": "", "code": "", "chip": None}
+        case Drawing():
+            wide, *slim = (markup(figures.svg(chart)) for chart in block.draw())
+            shown |= {"svg": wide, "slim": slim[0] if slim else "", "alt": block.alt, "legend": block.legend}
+            return {**shown, "code": words.plain(block.code), "chip": block.chip}
+        case Graph():
+            # No "<" may stand in the data: it could end the element it stands in.
+            data = words.plain(msgspec.json.encode(block).decode()).replace("<", "\\u003c")
+            return {**shown, "data": markup(data)}
+        case _:
+            pictures = [
+                {"address": "data:image/png;base64," + base64.b64encode(one.png).decode(), "alt": words.plain(one.alt),
+                 "name": words.plain(one.name), "says": words.plain(one.says)}
+                for one in block.pictures
+            ]  # fmt: skip
+            return {**shown, "wide": block.wide, "each": pictures}
 
 
 # ---- charts -----------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from wheeltap.core.report import ReportRecord
+from wheeltap.core.section import Text
 from wheeltap.core.study import StudyRecord
 from wheeltap.report import cohorts, deployment, sections, shown, view, words
 from wheeltap.report.blocks import ReportPart
@@ -76,8 +77,8 @@ def write(record: ReportRecord, console: "Console", *, full: bool = False) -> No
             reads = [
                 f"- {row.metric.title}: {said}" for row in cohorts.rows(record.study) if (said := cohorts.reads(row))
             ]
-            numbers = [cohorts.metrics_table(record.study, place="page"), *cohorts.text_of(reads)]
-            parts.insert(0, ReportPart(title="Numbers", blocks=tuple(numbers)))
+            numbers = (cohorts.metrics_table(record.study, place="page"), Text(text="\n\n".join(reads)))
+            parts.insert(0, ReportPart(title="Numbers", blocks=numbers))
         else:
             fragile = view.fragile_table(record)
             parts += [ReportPart(title="Most fragile blocks", blocks=(fragile,))] if fragile.rows else []

@@ -64,7 +64,9 @@ def percent(level: float) -> str:
 
 def parts(estimate: Estimate) -> tuple[str, str]:
     """The value and the bracketed interval of an estimate; either may say that it is missing."""
-    value, low, high = (v if v is None or math.isfinite(v) else None for v in _triple(estimate))
+    value, low, high = (
+        v if v is None or math.isfinite(v) else None for v in (estimate.value, estimate.low, estimate.high)
+    )
     if value is None:
         if low is not None and high is None:
             return f"above {number(low)}", ""
@@ -97,10 +99,6 @@ def _bracketed(
         return shown, "[exact]"
     ends = (OPEN if end is None else show(end, like=triple) for end in (low, high))
     return shown, f"[{', '.join(ends)}]"
-
-
-def _triple(estimate: Estimate) -> tuple[float | None, float | None, float | None]:
-    return estimate.value, estimate.low, estimate.high
 
 
 def interval(estimate: Estimate) -> str:
@@ -169,66 +167,44 @@ VOID = (
     "nothing, or missed a defect that was planted for it to find. The numbers are kept for diagnosis only."
 )
 
-READING: tuple[tuple[str, str], ...] = (
-    (
-        "Why the two kinds of noise can disagree",
-        (
-            "The same function can be written in many weight settings. Relative noise depends on the setting, "
-            "function-space noise on what each layer computes, so a difference in the first alone locates the "
-            "fragility "
-            "in the weights and not in what they compute. A difference in the second alone may come from how the maps "
-            "are cut into layers."
-        ),
+READING: dict[str, str] = {
+    "Why the two kinds of noise can disagree": (
+        "The same function can be written in many weight settings. Relative noise depends on the setting, function-"
+        "space noise on what each layer computes, so a difference in the first alone locates the fragility in the "
+        "weights and not in what they compute. A difference in the second alone may come from how the maps are cut "
+        "into layers."
     ),
-    (
-        "Curve area and half-dose",
-        (
-            "The area is the mean score over the range of doses that was tried: a network that falls sooner has a "
-            "smaller area. The half-dose is the dose at which half of the score above chance is lost."
-        ),
+    "Curve area and half-dose": (
+        "The area is the mean score over the range of doses that was tried: a network that falls sooner has a smaller"
+        " area. The half-dose is the dose at which half of the score above chance is lost."
     ),
-    (
-        "Intervals",
-        (
-            "A number in brackets after another is its interval: the range of true values the data are compatible "
-            "with at the stated level. A side marked 'open' is one on which the data give no limit."
-        ),
+    "Intervals": (
+        "A number in brackets after another is its interval: the range of true values the data are compatible with at"
+        " the stated level. A side marked 'open' is one on which the data give no limit."
     ),
-    (
-        "Verdicts and the margin",
-        (
-            "The margin is the smallest loss of interest. 'Costs' (for a pair, 'differ') means that the loss is shown "
-            "to exceed it; 'safe' ('equivalent') that it is shown not to; 'may cost' ('may differ') that there is a "
-            "loss, not shown to be above or below it; 'cannot tell' that not even that was shown. All tests of a "
-            "report are corrected together, on either side, so that many looks make neither a false alarm nor a false "
-            "reassurance likely; the interval beside a verdict is that of the one number."
-        ),
+    "Verdicts and the margin": (
+        "The margin is the smallest loss of interest. 'Costs' (for a pair, 'differ') means that the loss is shown to "
+        "exceed it; 'safe' ('equivalent') that it is shown not to; 'may cost' ('may differ') that there is a loss, "
+        "not shown to be above or below it; 'cannot tell' that not even that was shown. All tests of a report are "
+        "corrected together, on either side, so that many looks make neither a false alarm nor a false reassurance "
+        "likely; the interval beside a verdict is that of the one number."
     ),
-    (
-        "Controls",
-        (
-            "A control is a network whose right answer is known beforehand: a reparametrized copy must show nothing, a "
-            "planted defect must be found, two clean passes must agree. They are disturbed and judged exactly as the "
-            "real ones."
-        ),
+    "Controls": (
+        "A control is a network whose right answer is known beforehand: a reparametrized copy must show nothing, a "
+        "planted defect must be found, two clean passes must agree. They are disturbed and judged exactly as the real"
+        " ones."
     ),
-    (
-        "Void",
-        (
-            "When a control fails the whole audit is void. That concerns the instrument in this run and "
-            "nothing about the networks."
-        ),
+    "Void": (
+        "When a control fails the whole audit is void. That concerns the instrument in this run and nothing about the"
+        " networks."
     ),
-    (
-        "How many examples would tell",
-        (
-            "With so many examples (or draws) of the same kind, no loss at all would be called safe, and a loss of "
-            "twice the margin would be called costly, each four times out of five. A loss near the margin takes "
-            "more; at the margin itself no number decides. The number is for one more look: the probability of a false "
-            "verdict in either look stays within alpha. Looking until a row is decided raises it."
-        ),
+    "How many examples would tell": (
+        "With so many examples (or draws) of the same kind, no loss at all would be called safe, and a loss of twice "
+        "the margin would be called costly, each four times out of five. A loss near the margin takes more; at the "
+        "margin itself no number decides. The number is for one more look: the probability of a false verdict in "
+        "either look stays within alpha. Looking until a row is decided raises it."
     ),
-)
+}
 
 STUDY_EXPLANATION = (
     "A study asks about kinds of nets and not about one of them: each net counts as one observation, and intervals are "
@@ -236,52 +212,40 @@ STUDY_EXPLANATION = (
     "first net was made."
 )
 
-STUDY_READING: tuple[tuple[str, str], ...] = (
-    (
-        "Verdicts and what counts",
-        (
-            "'Found' means that the effect is shown to be larger than the smallest effect of interest; 'excluded' that "
-            "it is shown not to be; 'maybe' that there is an effect, not shown to be larger or smaller than that; "
-            "'cannot tell' that not even that was shown. All rules of a study are corrected together, on either side; "
-            "the interval beside a verdict is that of the one number."
-        ),
+STUDY_READING: dict[str, str] = {
+    "Verdicts and what counts": (
+        "'Found' means that the effect is shown to be larger than the smallest effect of interest; 'excluded' that it"
+        " is shown not to be; 'maybe' that there is an effect, not shown to be larger or smaller than that; 'cannot "
+        "tell' that not even that was shown. All rules of a study are corrected together, on either side; the "
+        "interval beside a verdict is that of the one number."
     ),
-    (
-        "Intervals",
-        (
-            "A number in brackets after another is its interval: the range of true values the data are compatible "
-            "with at the stated level. Few nets give wide ones. Of a single net, the interval is over what was sampled "
-            "within it, and says nothing about other nets of its kind."
-        ),
+    "Intervals": (
+        "A number in brackets after another is its interval: the range of true values the data are compatible with at"
+        " the stated level. Few nets give wide ones. Of a single net, the interval is over what was sampled within "
+        "it, and says nothing about other nets of its kind."
     ),
-    (
-        "Detectable",
-        "The smallest effect that such a study, with as many nets that vary as much, finds four times out of five.",
+    "Detectable": (
+        "The smallest effect that such a study, with as many nets that vary as much, finds four times out of five."
     ),
-    *(pair for pair in READING if pair[0] in ("Controls", "Void")),
-)
+    "Controls": READING["Controls"],
+    "Void": READING["Void"],
+}
 """How to read a study."""
 
-LENS_READING: tuple[tuple[str, str], ...] = (
-    *(pair for pair in READING if pair[0] == "Intervals"),
-    (
-        "Verdicts and the margin",
-        (
-            "'Differ' means that a difference is shown; 'equivalent' that one of more than the margin is excluded; "
-            "'may differ' that there seems to be one, not shown after correction; 'cannot tell' that not even that was "
-            "shown. A difference is the second system less the first. All tests of a report are corrected together; "
-            "the interval and p-value beside a verdict are those of the one number."
-        ),
+LENS_READING: dict[str, str] = {
+    "Intervals": READING["Intervals"],
+    "Verdicts and the margin": (
+        "'Differ' means that a difference is shown; 'equivalent' that one of more than the margin is excluded; 'may "
+        "differ' that there seems to be one, not shown after correction; 'cannot tell' that not even that was shown. "
+        "A difference is the second system less the first. All tests of a report are corrected together; the interval"
+        " and p-value beside a verdict are those of the one number."
     ),
-    (
-        "How many items would tell",
-        (
-            "With so many items of the same kind, no difference at all would be called equivalent, and one of twice "
-            "the margin would be shown, each four times out of five. The number is for one more look, at a "
-            "fifth of alpha: any difference is found, so two looks at all of alpha err more often than one does."
-        ),
+    "How many items would tell": (
+        "With so many items of the same kind, no difference at all would be called equivalent, and one of twice the "
+        "margin would be shown, each four times out of five. The number is for one more look, at a fifth of alpha: "
+        "any difference is found, so two looks at all of alpha err more often than one does."
     ),
-)
+}
 """How to read a report on recorded answers."""
 
 LENS_SCORE = (

@@ -11,7 +11,7 @@ from wheeltap.audits.modify import ModifyAudit
 from wheeltap.audits.noise import NoiseAudit
 from wheeltap.audits.settle import audits_of
 from wheeltap.core.errors import UsageError
-from wheeltap.plans.plan import AuditSpec, Effort, Plan
+from wheeltap.plans.plan import Effort, Plan
 from wheeltap.stats import foresee
 
 _FEWEST = 4
@@ -61,12 +61,8 @@ def most_trials(plan: Plan) -> int:
 
 def most_passes(plan: Plan) -> float:
     """Upper bound on the passes over the task that a plan's trials can take."""
-    return _settling(plan) + sum(audit.most_passes(plan) for audit in audits_of(plan))
-
-
-def _settling(plan: Plan) -> int:
-    """Passes of the undisturbed models: the first one of each subject, in which it settles, and the baselines."""
-    return len(plan.subjects) + len(plan.baselines())
+    # Passes of the undisturbed models: the first one of each subject, in which it settles, and the baselines.
+    return (len(plan.subjects) + len(plan.baselines())) + sum(audit.most_passes(plan) for audit in audits_of(plan))
 
 
 def within(plan: Plan, allowed: float, prices: Prices | None = None) -> Plan:
@@ -86,7 +82,7 @@ def within(plan: Plan, allowed: float, prices: Prices | None = None) -> Plan:
         if cost(candidate) <= allowed:
             _require_sight(candidate, plan, allowed, prices)
             return candidate if candidate == plan else msgspec.structs.replace(candidate, cuts=_cuts(plan, candidate))
-    blind, cheapest = _least(plan, _FEWEST), _least(plan, _sighted(plan))
+    blind, cheapest = (list(_cheaper(plan, fewest))[-1] for fewest in (_FEWEST, _sighted(plan)))
     if cost(blind) <= allowed:
         _require_sight(blind, plan, allowed, prices)
     costliest = max(audits_of(cheapest), key=lambda audit: audit.most_passes(cheapest)).name
@@ -133,7 +129,13 @@ def _cheaper(plan: Plan, fewest: int) -> Iterator[Plan]:
     ungraded = msgspec.structs.replace(plan, graded=(), stronger=())
     yield ungraded
     unmapped = msgspec.structs.replace(ungraded, effort=msgspec.structs.replace(plan.effort, block_draws=0))
-    for barer in (ungraded, unmapped, msgspec.structs.replace(unmapped, audits=_alone(unmapped))):
+    alone = tuple(  # without a family's other ways of modifying weights
+        msgspec.structs.replace(spec, settings={**spec.settings, "others": False})
+        if isinstance(audit, ModifyAudit) and audit.settings.others
+        else spec
+        for spec, audit in zip(unmapped.audits, audits_of(unmapped), strict=True)
+    )
+    for barer in (ungraded, unmapped, msgspec.structs.replace(unmapped, audits=alone)):
         for step in range(_STEPS - 1, 0, -1):
             yield _less(barer, step / _STEPS, fewest)
 
@@ -152,21 +154,6 @@ def _less(plan: Plan, share: float, fewest: int) -> Plan:
         for spec, audit in zip(plan.audits, audits_of(plan), strict=True)
     )
     return msgspec.structs.replace(plan, effort=fewer, audits=audits)
-
-
-def _least(plan: Plan, fewest: int) -> Plan:
-    """The last of the cheaper ones."""
-    return list(_cheaper(plan, fewest))[-1]
-
-
-def _alone(plan: Plan) -> tuple[AuditSpec, ...]:
-    """The audits without a family's other ways of modifying weights."""
-    return tuple(
-        msgspec.structs.replace(spec, settings={**spec.settings, "others": False})
-        if isinstance(audit, ModifyAudit) and audit.settings.others
-        else spec
-        for spec, audit in zip(plan.audits, audits_of(plan), strict=True)
-    )
 
 
 def _cuts(whole: Plan, cut: Plan) -> tuple[str, ...]:
@@ -196,16 +183,12 @@ def _cut(name: str, many: object, few: object) -> str:
 
 def _sighted(plan: Plan) -> int:
     """The fewest draws a dose with which comparisons see what is worth telling; if none do, the fewest that vouch."""
-    if _compares(plan):
+    if len(plan.subjects) > 1 and plan.task.bounded:
         for draws in range(_FEWEST, plan.effort.draws + 1):
             fewer = msgspec.structs.replace(plan, effort=msgspec.structs.replace(plan.effort, draws=draws))
             if all(_least_area(fewer, noise) <= noise.settings.min_effect for noise in _noise(fewer)):
                 return draws
     return _FEWEST
-
-
-def _compares(plan: Plan) -> bool:
-    return len(plan.subjects) > 1 and plan.task.bounded
 
 
 def _noise(plan: Plan) -> list[NoiseAudit]:
@@ -221,7 +204,7 @@ def _least_area(plan: Plan, noise: NoiseAudit) -> float:
 
 def _require_sight(plan: Plan, whole: Plan, allowed: float, prices: Prices | None) -> None:
     """Raises ``UsageError`` if a comparison under noise could see nothing that its audit calls worth telling."""
-    if not _compares(plan):
+    if len(plan.subjects) == 1 or not plan.task.bounded:
         return
     for noise in _noise(plan):
         least, most = _least_area(plan, noise), noise.settings.min_effect
@@ -237,7 +220,7 @@ def _require_sight(plan: Plan, whole: Plan, allowed: float, prices: Prices | Non
 
 def _needed(plan: Plan, noise: NoiseAudit, prices: Prices | None) -> str:
     """What it takes for a comparison to see what is worth telling."""
-    cheapest = _least(plan, _sighted(plan))
+    cheapest = list(_cheaper(plan, _sighted(plan)))[-1]
     if _least_area(cheapest, noise) > noise.settings.min_effect:
         return "not with this plan's draws"
     cost = most_passes if prices is None else prices.seconds

@@ -109,18 +109,14 @@ def used(made: Plan, runner: TrialRunner) -> Iterator[Proof]:
     kept = usable(made, outcomes.get).controls
     original = outcomes[made.clean(made.reference).key].values["scores"]
     for record in records:
-        outcome, name = outcomes[made.clean(record).key], TWIN if record.role == "twin" else _strength(record)
+        outcome, name = outcomes[made.clean(record).key], TWIN
+        if record.role != "twin" and record.made is not None:
+            name = f"{PLANTED} {record.made.settings['scale']:g}"  # in the outgoing weights of its layer
         if outcome.status != "done":
             yield Proof(gauge=name, holds=False, because=outcome.because)
             continue
         alike = gauge.check(original, outcome.values["scores"])
         yield Proof(gauge=name, holds=record in kept, difference=alike.difference, agreement=alike.agreement)
-
-
-def _strength(planted: SubjectRecord) -> str:
-    """What is planted: how strong, in the outgoing weights of its layer."""
-    assert planted.made is not None
-    return f"{PLANTED} {planted.made.settings['scale']:g}"
 
 
 ENOUGH: Final = 0.95
@@ -281,7 +277,11 @@ def checkup(subject: Subject, task: BaseTask) -> Checkup:
     with unharmed(subject), threads_for(subject.record.parameters):
         found = gauge.find(subject.model, few(task, subject.model))
         some = some_of(task, subject.record.parameters)
-        tried = _tried(subject, some, found) if isinstance(found, gauge.Family) else {}
+        tried: dict[str, Any] = {}
+        if isinstance(found, gauge.Family):
+            units = sum(hidden.units for hidden in found.hiddens)
+            tried = {"family": found.name, "hidden": len(found.hiddens), "units": units,
+                     "proofs": tuple(proofs(subject, some, found))}  # fmt: skip
     return Checkup(
         subject=made.reference,
         examples=made.task.examples,
@@ -312,16 +312,6 @@ def _at_chance(made: Plan, outcomes: Mapping[str, Outcome]) -> str:
         return Case(made, outcomes.get).headroom(made.reference).because
     except NoAnswer as gap:
         return gap.because
-
-
-def _tried(subject: Subject, some: BaseTask, family: gauge.Family) -> dict[str, Any]:
-    """What is known of the gauges of a family, these tried."""
-    return {
-        "family": family.name,
-        "hidden": len(family.hiddens),
-        "units": sum(hidden.units for hidden in family.hiddens),
-        "proofs": tuple(proofs(subject, some, family)),
-    }
 
 
 def _reasons(found: gauge.Family | gauge.Refusal) -> tuple[str, ...]:

@@ -36,9 +36,8 @@ from wheeltap.perturb import create, perturbations
 from wheeltap.plans.plan import ERROR_MARGIN, MARGIN, AuditSpec, Effort, Plan, Sizes
 from wheeltap.plans.store import Store
 from wheeltap.recipes.base import recipes
-from wheeltap.runs import given
 from wheeltap.runs.budget import Prices, least, within
-from wheeltap.runs.given import Examples, Model
+from wheeltap.runs.given import Examples, Model, subjects_of, task_of
 from wheeltap.runs.request import Budget, Request, RequestOptions, audits_of, door, margin_of
 
 
@@ -316,12 +315,17 @@ def planned(
         **_copies(several[0], task, specs, request.seed),
     )  # fmt: skip
     require_named(made, several, task)
-    return made if request.budget is None else _afforded(made, request.budget, several, task)
+    if request.budget is None:
+        return made
+    allowed = request.budget if isinstance(request.budget, Budget) else Budget.parse(str(request.budget))
+    if allowed.seconds is None:
+        return within(made, allowed.forwards or 0.0)
+    return within(made, allowed.seconds, priced(made, several, task, seconds=TIMING * allowed.seconds))
 
 
 def _settled(subjects: Model | Sequence[Model], task: Examples) -> tuple[list[Subject], BaseTask]:
     """The subjects after their first pass, by which their fingerprints are known, and the task."""
-    examples, several = given.task_of(task).once(), given.subjects_of(subjects)
+    examples, several = task_of(task).once(), subjects_of(subjects)
     _require_names(several)
     for subject in several:
         settle(subject, examples)
@@ -349,32 +353,21 @@ def _copies(subject: Subject, task: BaseTask, specs: Sequence[AuditSpec], seed: 
     return {"twin": twin, "planted": planted, **more, "no_controls": why_not}
 
 
-def _afforded(made: Plan, budget: Budget | str, subjects: Sequence[Subject], task: BaseTask) -> Plan:
-    """The plan cut to its budget; where that is a time, some of its trials are timed."""
-    allowed = budget if isinstance(budget, Budget) else Budget.parse(str(budget))
-    if allowed.seconds is None:
-        return within(made, allowed.forwards or 0.0)
-    return within(made, allowed.seconds, priced(made, subjects, task, seconds=TIMING * allowed.seconds))
-
-
 def _sizes(subjects: Sequence[Subject], task: BaseTask, specs: Sequence[AuditSpec]) -> Sizes:
     """What the cost of readings depends on; units are counted only where an audit asks each of them."""
     counted = any(audits_base.audits.get(spec.name).by_units for spec in specs)
-    factors = task.annotations.factors.values()
+    factors, hidden = task.annotations.factors.values(), dict[str, int]()
+    for subject in subjects if counted else ():
+        try:
+            hidden[subject.record.fingerprint] = sum(one.units for one in hidden_units(subject, task))
+        except Exception:  # no structure is known, or the model cannot be copied
+            hidden[subject.record.fingerprint] = 0
     return Sizes(
-        hidden={subject.record.fingerprint: _hidden(subject, task) for subject in subjects if counted},
+        hidden=hidden,
         factors=tuple(len(np.unique(to_array(values))) for values in factors),
         symmetric=task.annotations.symmetry is not None,
         moments=task.moment_passes,
     )
-
-
-def _hidden(subject: Subject, task: BaseTask) -> int:
-    """How many hidden units can be ablated; none where the structure is not known."""
-    try:
-        return sum(hidden.units for hidden in hidden_units(subject, task))
-    except Exception:  # no structure is known, or the model cannot be copied
-        return 0
 
 
 def _specs(asked: Sequence[str | AuditSpec], parameters: int) -> tuple[AuditSpec, ...]:
@@ -390,17 +383,15 @@ def _specs(asked: Sequence[str | AuditSpec], parameters: int) -> tuple[AuditSpec
                 single.append(one)
             if isinstance(one, str):
                 known.add(one)
-    specs = tuple(_spec(audit, parameters) for audit in single)
+    given = [AuditSpec(name=audit) if isinstance(audit, str) else audit for audit in single]
+    # On a large model the costly settings are spared unless these say otherwise.
+    specs = tuple(
+        AuditSpec(spec.name, {**audits_base.sparing(spec.name, parameters), **spec.settings}) for spec in given
+    )
     for spec in specs:
         for name, dose in audits_base.create(spec.name, dict(spec.settings)).fixed_doses():
             create(name).require_dose(dose)
     return specs
-
-
-def _spec(audit: str | AuditSpec, parameters: int) -> AuditSpec:
-    """The audit with its settings; on a large model the costly ones are spared unless the settings say otherwise."""
-    spec = AuditSpec(name=audit) if isinstance(audit, str) else audit
-    return msgspec.structs.replace(spec, settings={**audits_base.sparing(spec.name, parameters), **spec.settings})
 
 
 def _require_names(subjects: list[Subject]) -> None:

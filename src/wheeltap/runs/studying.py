@@ -20,7 +20,7 @@ from wheeltap.core.errors import DataError, ModelError, StoreError, UsageError, 
 from wheeltap.core.plain import many
 from wheeltap.core.records import Outcome, OutcomeStatus, SubjectRecord, TaskRecord, Trial
 from wheeltap.core.repeats import near_copies
-from wheeltap.core.study import CohortSpec, MemberSpec, Statistic, StudySpec
+from wheeltap.core.study import MemberSpec, Statistic, StudySpec
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.core.typed import to_tensor
@@ -357,7 +357,10 @@ def planned(
     examples = Examples.of(study, given)
     task = examples.task
     require_fractions(spec, task.record)
-    drafted = _drafted(study.name, cast, examples, watch)
+    drafted, every = _Drafted(examples), [(one.name, asked) for one in cast for asked in one.members]
+    for done, (cohort, asked) in enumerate(every):
+        watch("nets", done, len(every))
+        drafted.add(asked, where=f"{study.name}, cohort {cohort}")
     records, sources = drafted.records, drafted.sources
     cohorts = tuple(
         msgspec.structs.replace(cohort, training=drafted.training(cohort.members)) for cohort in spec.cohorts
@@ -394,17 +397,6 @@ def again(plan: Plan, *, allow_code: bool = False) -> PlannedStudy:
         require_no_code(known.values(), examples=(study.examples, study.training), where=plan.command)
     examples = Examples.of(study, list(known.values()))
     return PlannedStudy(plan, examples.task, known, examples.training)
-
-
-def _drafted(
-    study: str, cast: Sequence[CohortSpec], examples: Examples, watch: Callable[[str, int, int], None]
-) -> "_Drafted":
-    """All members, without making any."""
-    drafted, every = _Drafted(examples), [(one.name, asked) for one in cast for asked in one.members]
-    for done, (cohort, asked) in enumerate(every):
-        watch("nets", done, len(every))
-        drafted.add(asked, where=f"{study}, cohort {cohort}")
-    return drafted
 
 
 class _Drafted:

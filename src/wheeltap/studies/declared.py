@@ -43,7 +43,7 @@ from wheeltap.core.bounded import contents, parsing
 from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, UsageError
 from wheeltap.core.records import Finding, Scalar
 from wheeltap.core.settings import Settings, unknown_word
-from wheeltap.core.study import CohortRole, CohortSpec, Direction, MemberSpec, Metric, Rule, Side, Statistic
+from wheeltap.core.study import CohortRole, CohortSpec, MemberSpec, Metric, Rule, Side
 from wheeltap.sources.base import require_no_code
 from wheeltap.studies import rules
 from wheeltap.studies.base import Study, StudyAnswer
@@ -83,25 +83,13 @@ class MetricToml(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     most: float | None = None
 
 
-class RuleToml(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A rule; see ``Rule``."""
+class RuleToml(Rule, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A rule as a file has it: with a margin, its code that of its metric, and a title where it needs none."""
 
-    metric: str
-    cohorts: list[str]
-    statistic: Statistic
-    margin: Annotated[float, msgspec.Meta(ge=0.0)]
-    direction: Direction = "either"
-    relative: bool = False
-    with_metric: str = ""
-    beyond: list[str] = []
-    within: bool = False
-    above: float = 0.5
-    share: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 0.5
+    code: str = ""
     title: str = ""
-    supports: str = ""
-    refutes: str = ""
-    otherwise: str = ""
-    alarm: bool = False
+    margin: Annotated[float, msgspec.Meta(ge=0.0)]  # pyright: ignore[reportGeneralTypeIssues] - must be given
+    share: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 0.5
 
 
 class Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -268,18 +256,15 @@ class DeclaredStudy(Study):
     def rules(self) -> tuple[Rule, ...]:
         """See ``Study``."""
         codes = {metric.key: metric.code for metric in self.metrics()}
-        short = Counter(_short(one) for one in self._held.rules)
-        return tuple(
-            Rule(
-                code=codes.get(one.metric, self.code),
-                title=one.title or (_short(one) if short[_short(one)] == 1 else _long(one)),
-                metric=one.metric, cohorts=tuple(one.cohorts), statistic=one.statistic, direction=one.direction,
-                margin=one.margin, relative=one.relative, with_metric=one.with_metric, beyond=tuple(one.beyond),
-                within=one.within, above=one.above, share=one.share, supports=one.supports, refutes=one.refutes,
-                otherwise=one.otherwise, alarm=one.alarm,
-            )
-            for one in self._held.rules
-        )  # fmt: skip
+        short, made = Counter(_short(one) for one in self._held.rules), list[Rule]()
+        for one in self._held.rules:
+            title = one.title or _short(one)
+            if not one.title and short[title] > 1:  # several rules about one metric of the same cohorts
+                title = f"{title}, {one.statistic}, {one.direction}, margin {one.margin:g}"
+            given: dict[str, Any] = msgspec.structs.asdict(one)
+            given |= {"title": title, "code": codes.get(one.metric, self.code)}
+            made.append(Rule(**given))
+        return tuple(made)
 
     def said(self, case: Case, table: MemberTable, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study``; where the cohort that loses less is worse all along, that too."""
@@ -298,11 +283,6 @@ class DeclaredStudy(Study):
 def _short(one: RuleToml) -> str:
     """What a rule without a title is called."""
     return f"{one.metric}: {' vs '.join(one.cohorts)}"
-
-
-def _long(one: RuleToml) -> str:
-    """The same, where several rules are about one metric of the same cohorts."""
-    return f"{_short(one)}, {one.statistic}, {one.direction}, margin {one.margin:g}"
 
 
 def _titled(key: str, one: MetricToml) -> str:

@@ -186,20 +186,11 @@ def _numbers(rule: Rule, table: MemberTable) -> str:
         return f"{title} of {listed(rule.cohorts)} ({many(len(table.values(rule.cohorts[0], rule.metric)), 'net')})."
     if rule.statistic == "added":
         title += f", added to {listed([table.metric(key).title.lower() for key in rule.beyond])}"
+    [row] = [row for row in table.rows() if row.metric.key == rule.metric]
     phrases = [
-        f"{cohort} {mean} ({many(len(table.values(cohort, rule.metric)), 'net')})"
-        for cohort, mean in _by_cohort(rule, table)
+        f"{one.cohort} {one.mean} ({many(len(one.values), 'net')})" for one in row.cohorts if one.cohort in rule.cohorts
     ]
     return f"{title}: {', '.join(phrases)}."
-
-
-def _by_cohort(rule: Rule, table: MemberTable) -> list[tuple[str, Estimate]]:
-    return [(cohort, mean) for cohort, mean in zip(_ordered(rule, table), _means(rule, table), strict=True)]
-
-
-def _ordered(rule: Rule, table: MemberTable) -> list[str]:
-    rows = {row.metric.key: row for row in table.rows()}
-    return [row.cohort for row in rows[rule.metric].cohorts if row.cohort in rule.cohorts]
 
 
 def listed(words: Sequence[str]) -> str:
@@ -410,8 +401,8 @@ def _require_known(rule: Rule, spec: StudySpec) -> None:
 
 def _require_cohorts(rule: Rule, spec: StudySpec) -> None:
     """Raises ``UsageError`` if a statistic cannot be one of these cohorts."""
-    sizes = [len(_cohort(spec, name).members) for name in rule.cohorts]
-    wanted = ""
+    members = [set(_cohort(spec, name).members) for name in rule.cohorts]
+    sizes, wanted = [len(_cohort(spec, name).members) for name in rule.cohorts], ""
     if rule.statistic in _TWO and len(sizes) != 2:
         wanted = "two cohorts"
     elif rule.statistic == "one_of" and sizes[0] != 1:
@@ -426,7 +417,7 @@ def _require_cohorts(rule: Rule, spec: StudySpec) -> None:
         wanted = "a margin that is not relative: a ratio is one already"
     elif (rule.statistic == "paired" or (rule.statistic == "added" and rule.within)) and sizes[0] != sizes[1]:
         wanted = "as many members in both cohorts, in the same order"
-    elif rule.statistic in _TWO and _share_members(rule, spec):
+    elif rule.statistic in _TWO and members[0] & members[1]:
         wanted = "two cohorts that share no member"
     if wanted:
         raise UsageError(
@@ -435,11 +426,6 @@ def _require_cohorts(rule: Rule, spec: StudySpec) -> None:
             expected=wanted,
             got=", ".join(f"{name} ({size})" for name, size in zip(rule.cohorts, sizes, strict=True)),
         )
-
-
-def _share_members(rule: Rule, spec: StudySpec) -> bool:
-    one, two = (set(_cohort(spec, name).members) for name in rule.cohorts)
-    return bool(one & two)
 
 
 def _require_alive(rule: Rule, spec: StudySpec, alpha: float) -> None:
