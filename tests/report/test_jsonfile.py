@@ -15,7 +15,7 @@ import pytest
 
 from tests.report.report_cases import CASES, demo, empty, estimate, finding, shipped
 from wheeltap.core.errors import DataError, FileError, FileFormatError, MissingFile, WheeltapError
-from wheeltap.core.records import Asks, FindingStatus, Role
+from wheeltap.core.records import FindingStatus, Role
 from wheeltap.core.report import SCHEMA, ReportRecord
 from wheeltap.report import Report, files, jsonfile
 
@@ -59,7 +59,6 @@ def test_the_schema_has_the_words_of_the_records() -> None:
     assert properties["schema"]["const"] == SCHEMA
     assert jsonfile.schema()["$id"].endswith(SCHEMA.rpartition("/")[2])
     assert tuple(defs["finding"]["properties"]["status"]["enum"]) == get_args(FindingStatus)
-    assert tuple(defs["instrument"]["properties"]["asks"]["enum"]) == get_args(Asks)
     assert tuple(defs["role"]["enum"]) == get_args(Role)
     assert {one.status for one in shipped().findings} == set(get_args(FindingStatus)) - {"skipped", "void"}
 
@@ -73,7 +72,6 @@ def test_the_schema_has_the_words_of_the_records() -> None:
         lambda raw: raw["findings"][1]["power"].update(found=1.5),
         lambda raw: raw["subjects"][0].update(role="copy"),
         lambda raw: raw["subjects"][0]["untouched"][0].pop("size"),
-        lambda raw: raw["instruments"][0].update(asks="shipping"),
     ],
 )
 def test_the_schema_refuses_what_is_wrong(change: Callable[[dict[str, Any]], object]) -> None:
