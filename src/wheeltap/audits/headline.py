@@ -436,5 +436,5 @@ def _lower(text: str) -> str:
 
 def _points(gap: Estimate) -> str:
     """A difference of shares in points."""
-    value, low, high = ("open" if end is None else f"{100 * end + 0.0:.1f}" for end in (gap.value, gap.low, gap.high))
-    return f"{value} points [{low}, {high}]"
+    value, low, high = ("open" if end is None else f"{100 * end:.1f}" for end in (gap.value, gap.low, gap.high))
+    return f"{value} points [{low}, {high}]".replace("-0.0", "0.0")

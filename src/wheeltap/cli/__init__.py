@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import sys
+import warnings
 import traceback
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
@@ -144,7 +145,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     COMMAND.set(shlex.join(("wheeltap", *words)))
     out, errors = cast("TextIO", Screen(sys.stdout)), cast("TextIO", Screen(sys.stderr))
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors), warnings.catch_warnings():
+        # Torch says so of every copy of a scripted program, at length.
+        warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf", UserWarning)
         return _called(words)
 
 

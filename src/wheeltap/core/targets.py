@@ -71,7 +71,9 @@ def _reshaped(targets: Tensor) -> str:
     if targets.ndim == 2 and targets.shape[1] == 1:
         return "For class labels: targets.squeeze(1). For regression make them floating point: targets.float()."
     labels = targets.ndim == 2 and bool(((targets == 0) | (targets == 1)).all())
-    more = " For several labels of 0 or 1: targets.float() with measure='label_accuracy'." if labels else ""
+    more = (
+        " For several labels of 0 or 1: wt.Task(inputs, targets.float(), measure='label_accuracy')." if labels else ""
+    )
     return f"Give one whole number per example: the index of its right option. For regression use floating point.{more}"
 
 
@@ -168,7 +170,8 @@ def require_no_logits(scores: Tensor, targets: Tensor, *, where: str) -> None:
         where=f"{where}: measure",
         expected="outputs near 0 and 1, or a measure of labels",
         got=f"outputs from {float(scores.min()):.3g} to {float(scores.max()):.3g}",
-        do="Give measure='label_accuracy' (share of the labels that are right)"
+        do="Give wt.Task(inputs, targets, measure='label_accuracy'), the share of the labels that are right (on the "
+        "command line from a module:callable)"
         + (
             "."
             if several

@@ -98,7 +98,7 @@ VOTES: list[Case] = [
     *(("x.csv", f"id,c_a,c_b,n\n1,2,1,3\n2,{row}\n", FileFormatError, "does not fit",
        {"where": "x.csv, line 3", "expected": "whole numbers of votes"})
       for row in ("1.5,1,3", "nan,1,3", "inf,1,3", "2,1,3.5")),
-    ("x.csv", "id,text\n1,hello\n", FileFormatError, "no columns of votes", {}),
+    ("x.csv", "id,text\n1,hello\n", FileFormatError, "neither answers nor votes", {}),
     ("x.csv", "id,c_a,c_b\n1,2,1\n2,0,0\n", DataError, "x.csv", {}),
     ("x.csv", "id,a1,a2,c_0,c_1\nx,0,1,2,0\n", DataError, r"people \(a1, a2", {}),
     *(("x.jsonl", [STATED, {**STATED, **changed}], DataError, what, {"where": "line 2"}) for changed, what in (

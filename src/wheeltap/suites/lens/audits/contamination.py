@@ -478,6 +478,8 @@ def _measured(read: ModelCopies, power: dict[int, Estimate]) -> Hypothesis:
         listed = ", ".join(f"{name} {value:.2f}" for name, value in known.items())
         scores.append(f"Taught {_times(copy.epochs)}, AUROC of own texts against twins: {listed}.")
     said, model = [_said(power)], read.model
+    if any((one.effect.p if one.effect.p is not None else 1.0) <= 0.05 for one in model.shown()):
+        said.append("Copies start from this model: where it knows the items already, that is no power.")
     count = int(model.read["repeated"][0]) if "repeated" in model.read else 0
     if count:
         items = len(model.read["loss"][0])

@@ -16,7 +16,7 @@ import msgspec
 
 from wheeltap.core import seeds
 from wheeltap.core.bounded import few_parts
-from wheeltap.core.errors import DataError, FileFormatError
+from wheeltap.core.errors import DataError, FileFormatError, nearest
 from wheeltap.core.plain import many
 from wheeltap.suites.lens.recorded.ambient import confirmed
 from wheeltap.suites.lens.recorded.base import AnswerFile
@@ -171,13 +171,16 @@ def table_of_votes(path: Path) -> AnswerFile:
     name = next((one for one in _NAMES if one in head), None)
     labels = {plain(one.removeprefix(_PREFIX)): one for one in head if one.startswith(_PREFIX)}
     if name is None or len(labels) < 2:
+        near = [one for one in ("correct", "id") if one not in head and nearest(one, head)]
         raise FileFormatError(
-            "A table has no columns of votes.",
+            "A table has neither answers nor votes.",
             where=str(path),
             expected=f"a column {' or '.join(_NAMES[:2])}, and one {_PREFIX}LABEL for each label; of answers, id and "
             "correct",
             got=", ".join(head)[:200] or "an empty file",
-            do="See docs/lens.md for what a table may look like.",
+            do=f"Did you mean {near[0]}, where it says {nearest(near[0], head)[0]}?"
+            if near
+            else "See docs/lens.md for what a table may look like.",
         )
     people = [one for one in head if _PERSON.fullmatch(one)]
     for number, row in table(path):
