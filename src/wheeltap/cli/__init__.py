@@ -5,8 +5,8 @@ import os
 import shlex
 import signal
 import sys
-import warnings
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from importlib.metadata import EntryPoint, entry_points
