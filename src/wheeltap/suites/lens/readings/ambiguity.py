@@ -89,7 +89,9 @@ class Continuations(Reading):
         tokens = 0
         if chosen:
             go_on = Continuer(subject.model, self.settings, known.ends)
-            go_on.require_short([one for _, one in chosen], where=task.name)
+            sizes = [max(map(len, (one.sentence, *one.readings, one.distractor))) for _, one in chosen]
+            longest = [size + self.settings.longest for size in sizes]
+            require_short(subject.model, longest, where=task.name, what="sentence")
             names = [(row, one.side) for row, one in chosen]
             drawn = self._drawn(go_on, [one for _, one in chosen], names, root=root)
             for (row, one), several in zip(chosen, drawn, strict=True):
@@ -141,11 +143,6 @@ class Continuer:
         known = inspect.signature(model.forward).parameters
         self._cache = next((name for name in CACHES if {name, "use_cache"} <= known.keys()), "")
         self._keeps = "logits_to_keep" in known
-
-    def require_short(self, several: Sequence[AmbiguousSentence], *, where: str) -> None:
-        """Raises ``DataError`` if a sentence with its continuation is longer than the model can read."""
-        longest = [max(map(len, (one.sentence, *one.readings, one.distractor))) for one in several]
-        require_short(self.model, [size + self.how.longest for size in longest], where=where, what="sentence")
 
     def drawn(self, starts: Sequence[Tokens], uniform: Sequence[NDArray[np.float64]]) -> list[Continuation]:
         """Continuations of each start.

@@ -133,7 +133,10 @@ class TextReader:
 
     def read(self, model: nn.Module, texts: Sequence[Tokens]) -> list[Read]:
         """What the model says of every token of these texts."""
-        pieces, parts = self._pieces(model, texts), dict[int, Read]()
+        size, parts = self.window_of(model), dict[int, Read]()
+        # Windows in order, each with the place of its text.
+        pieces = [(at, text[start : start + size]) for at, text in enumerate(texts)
+                  for start in range(0, len(text), size)]  # fmt: skip
         for place, said, wanted in self._said(model, [piece for _, piece in pieces]):
             logs = said.gather(1, wanted[:, None])[:, 0].double()
             # Mean and deviation of a token drawn from the model's own distribution.
@@ -160,13 +163,6 @@ class TextReader:
             logs = said.gather(1, wanted[:, None])[len(cut[place][0]) :]
             totals[place] = logs.double().sum().item()
         return totals
-
-    def _pieces(self, model: nn.Module, texts: Sequence[Tokens]) -> list[tuple[int, Tokens]]:
-        """Windows in order, each with the place of its text."""
-        size = self.window_of(model)
-        return [
-            (at, text[start : start + size]) for at, text in enumerate(texts) for start in range(0, len(text), size)
-        ]
 
     def _said(self, model: nn.Module, rows: Sequence[Tokens]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Of each row its place, log-probabilities ``[token, vocabulary]`` and tokens; short rows first."""

@@ -171,7 +171,10 @@ def recombined(texts: Sequence[str]) -> list[tuple[str, ...]]:
     Sets differ in where texts are cut, so that a mark of a few words is whole in most of them. Sets of which fewer than
     half are new are left out; all are where texts are one template with one word of its own each.
     """
-    units = [_units(text) for text in texts]
+    units = list[list[int]]()  # where words start; where words are not spaced, every second sign
+    for text in texts:
+        words = [word.start() for word in _WORD.finditer(text)]
+        units.append((words or [0]) if len(words) > 1 or text.isascii() else list(range(0, len(text), 2)))
     pieces = max(2, round(float(np.median([len(some) for some in units])) / PIECE))
     drawn = [_new(texts, units, pieces, seeds.generator(0, "passages", "recombined", at)) for at in range(TRIES)]
     sets = [some for some in dict.fromkeys(drawn) if 2 * len(set(some) - set(texts)) >= len(texts)]
@@ -192,12 +195,6 @@ def _new(
     return tuple(
         "".join(cut[(at + shift) % len(texts)][piece] for piece, shift in enumerate(shifts)) for at in range(len(texts))
     )
-
-
-def _units(text: str) -> list[int]:
-    """Where words start; where words are not spaced, every second sign."""
-    words = [word.start() for word in _WORD.finditer(text)]
-    return (words or [0]) if len(words) > 1 or text.isascii() else list(range(0, len(text), 2))
 
 
 _NO_TEXT: Final = "A line is neither a text nor a word problem."
