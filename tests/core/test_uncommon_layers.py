@@ -51,10 +51,11 @@ def test_names_are_unique_and_tell_the_module(kind: str) -> None:
         assert layer.name in (layer.module, layer.weight) or layer.name.startswith(f"{layer.module}.")
 
 
-@pytest.mark.parametrize("kind", list(MODELS))
+@pytest.mark.parametrize("kind", [*MODELS, *CASES])
 def test_matrices_have_a_row_for_each_unit_and_go_back(kind: str) -> None:
-    subject = uncommon(kind).subject
+    subject = (uncommon if kind in MODELS else planted)(kind).subject
     for layer in subject.layers:
+        assert subject.parameter(layer.weight).shape == layer.shape
         weight = subject.parameter(layer.weight).detach()
         matrix = layer.matrix(weight)
         assert matrix.shape == (layer.units, layer.fan_in)

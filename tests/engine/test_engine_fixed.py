@@ -34,6 +34,13 @@ def seeded(make: Callable[[], nn.Module]) -> nn.Module:
         return make().eval()
 
 
+def hidden(make: Callable[[], nn.Module]) -> dict[str, int]:
+    """Weights that are no parameters, of a model that has settled."""
+    subject = Subject(seeded(make))
+    settle(subject, task())
+    return subject.fixed
+
+
 def frozen(module: nn.Module) -> nn.Module:
     """The same with every parameter a buffer."""
     for inner in module.modules():
@@ -158,9 +165,7 @@ class Tables(nn.Module):
 
 
 def test_tables_are_no_weights() -> None:
-    subject = Subject(seeded(Tables))
-    settle(subject, task())
-    assert subject.fixed == {}
+    assert hidden(Tables) == {}
 
 
 def test_a_copy_that_a_module_keeps_of_its_weights_counts_beside_them() -> None:
@@ -173,9 +178,7 @@ def test_a_copy_that_a_module_keeps_of_its_weights_counts_beside_them() -> None:
         def forward(self, inputs: Tensor) -> Tensor:
             return self.head(F.linear(inputs, self.kept).relu().mean(1))
 
-    subject = Subject(seeded(Cached))
-    settle(subject, task())
-    assert subject.fixed == {"kept": 96}
+    assert hidden(Cached) == {"kept": 96}
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -253,9 +256,9 @@ class Planes(nn.Module):
 )  # fmt: skip
 def test_planes_of_bits_are_weights_and_masks_of_relations_are_none(way: str, bits: int) -> None:
     """Each weight counts once, however many planes hold its digits."""
-    subject = Subject(seeded(lambda: Net(lambda: Planes(way, bits))))
-    settle(subject, task())
-    assert sum(subject.fixed.values()) == (0 if way in ("relations", "windows") else 96)
+    assert sum(hidden(lambda: Net(lambda: Planes(way, bits))).values()) == (
+        0 if way in ("relations", "windows") else 96
+    )
 
 
 @pytest.mark.parametrize("rows", [2, 3])
@@ -280,9 +283,7 @@ def test_two_rows_that_are_read_one_by_one_are_weights(way: str, rows: int) -> N
                     read = [torch.linalg.vector_norm(given - row, dim=-1) for row in self.rows]
             return self.head(torch.stack(read, -1))
 
-    subject = Subject(seeded(Few))
-    settle(subject, task())
-    assert sum(subject.fixed.values()) == 32 * rows
+    assert sum(hidden(Few).values()) == 32 * rows
 
 
 def test_a_file_that_the_forward_reads_counts_where_it_computes_outside_of_torch(tmp_path: Path) -> None:
@@ -292,9 +293,7 @@ def test_a_file_that_the_forward_reads_counts_where_it_computes_outside_of_torch
         def forward(self, inputs: Tensor) -> Tensor:
             return torch.from_numpy(inputs.numpy() @ np.load(tmp_path / "weight.npy"))
 
-    subject = Subject(seeded(lambda: Net(Reading)))
-    settle(subject, task())
-    assert subject.fixed == {"an array [8, 12] of the forward": 96}
+    assert hidden(lambda: Net(Reading)) == {"an array [8, 12] of the forward": 96}
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pickle", "raw"])
@@ -333,9 +332,7 @@ def test_bits_that_signs_are_compared_with_are_weights(way: str) -> None:
             signs = (inputs > 0.0)[..., None, :]
             return (signs ^ self.bits if way == "^" else signs == self.bits).sum(-1).float()
 
-    subject = Subject(seeded(lambda: Net(Binary)))
-    settle(subject, task())
-    assert subject.fixed == {"body.bits": 96}
+    assert hidden(lambda: Net(Binary)) == {"body.bits": 96}
 
 
 class Sound(nn.Module):
@@ -364,9 +361,7 @@ class Sound(nn.Module):
 
 @pytest.mark.parametrize("way", ["norm", "segments", "own weights in numpy"])
 def test_norms_segments_and_own_weights_in_numpy_are_no_hidden_weights(way: str) -> None:
-    subject = Subject(seeded(lambda: Net(lambda: Sound(way))))
-    settle(subject, task())
-    assert subject.fixed == {}
+    assert hidden(lambda: Net(lambda: Sound(way))) == {}
 
 
 class Beside(nn.Module):
@@ -436,9 +431,7 @@ def test_a_view_that_shares_its_storage_with_a_parameter_is_none() -> None:
         def forward(self, inputs: Tensor) -> Tensor:
             return self.head(F.linear(inputs, self.own).relu().mean(1) * F.linear(inputs, self.other).relu().mean(1))
 
-    subject = Subject(seeded(Shared))
-    settle(subject, task())
-    assert subject.fixed == {"other": 96}
+    assert hidden(Shared) == {"other": 96}
 
 
 def test_weights_that_nothing_can_read_are_refused_where_answers_come_from_them() -> None:

@@ -68,6 +68,10 @@ def written(subject: Subject, task: BaseTask, noise: LowRankNoise, *, seed: int,
     return task.scores(model)
 
 
+def is_near(own: Tensor, slow: Tensor) -> bool:
+    return float((own - slow).abs().max()) <= 1e-5 * float(slow.abs().max())
+
+
 @pytest.mark.parametrize("rank", [1, 3])
 @pytest.mark.parametrize("name", CASES)
 def test_folded_copies_equal_written_ones(name: str, rank: int) -> None:
@@ -81,7 +85,7 @@ def test_folded_copies_equal_written_ones(name: str, rank: int) -> None:
         assert found.shape == (len(SEEDS), *clean.shape)
         for own, seed in zip(found, SEEDS, strict=True):
             slow = written(subject, task, noise, seed=seed)
-            assert float((own - slow).abs().max()) <= 1e-5 * float(slow.abs().max())
+            assert is_near(own, slow)
             assert float((slow - clean).abs().max()) > 1e-3 * float(slow.abs().max())
     assert weights_digest(subject.model) == before
     assert not any("forward" in vars(module) for module in subject.model.modules())
@@ -93,8 +97,7 @@ def test_a_site_is_all_that_is_disturbed(name: str, site: Site) -> None:
     noise = LowRankNoise()
     found = LowRankCopies(subject, task, noise, site).scores(COPIES, root=ROOT)
     for own, seed in zip(found, SEEDS, strict=True):
-        slow = written(subject, task, noise, seed=seed, site=site)
-        assert float((own - slow).abs().max()) <= 1e-5 * float(slow.abs().max())
+        assert is_near(own, written(subject, task, noise, seed=seed, site=site))
 
 
 def test_one_pass_over_the_weights_serves_all_copies() -> None:
@@ -118,8 +121,7 @@ def test_where_answers_are_too_large_to_be_kept_copies_go_one_by_one(name: str) 
     found = copies.scores(COPIES, root=ROOT)
     assert copies.spent == 2.0, "the plain pass of the proof"
     for own, seed in zip(found, SEEDS, strict=True):
-        slow = written(subject, task, noise, seed=seed)
-        assert float((own - slow).abs().max()) <= 1e-5 * float(slow.abs().max())
+        assert is_near(own, written(subject, task, noise, seed=seed))
     assert not any("forward" in vars(module) for module in subject.model.modules())
 
 
@@ -251,6 +253,10 @@ def _run(runner: TrialRunner, trials: list[Trial]) -> dict[str, Outcome]:
     return found
 
 
+def is_slow(outcome: Outcome, trial: Trial, subject: Subject, task: BaseTask) -> bool:
+    return np.allclose(outcome.values["nll"], measured_slowly(trial, subject.model, task)["nll"], atol=2e-5)
+
+
 @pytest.mark.parametrize(
     ("batch", "path"), [(4, "low-rank folded, rank 2"), (300, "low-rank beside the weights, rank 2")]
 )
@@ -280,7 +286,7 @@ def test_what_cannot_share_a_pass_takes_the_plain_path() -> None:
         assert [(found[t.key].status, found[t.key].path) for t in trials] == [("done", "")] * len(trials)
     for trial in _asked(mixing):
         outcome = _run(TrialRunner([mixing], (), task), [trial])[trial.key]
-        assert np.allclose(outcome.values["nll"], measured_slowly(trial, mixing.model, task)["nll"], atol=2e-5)
+        assert is_slow(outcome, trial, mixing, task)
 
 
 class Named(nn.Module):
@@ -295,12 +301,8 @@ class Named(nn.Module):
         return self.out(input=self.inner(input=hidden).relu())
 
 
-class Faint(nn.Module):
+class Faint(Wide):
     """A layer's weight is used a second time, outside the layer, to little effect."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.enter, self.inner, self.out = nn.Linear(6, 1500), nn.Linear(1500, 1400), nn.Linear(1400, 4)
 
     def forward(self, inputs: Tensor) -> Tensor:
         hidden = self.inner(self.enter(inputs).relu())
@@ -314,9 +316,7 @@ def test_layers_may_be_called_by_name() -> None:
     found = _run(TrialRunner([subject], (), task), trials)
     for trial in trials:
         assert found[trial.key].path == "low-rank folded, rank 2"
-        assert np.allclose(
-            found[trial.key].values["nll"], measured_slowly(trial, subject.model, task)["nll"], atol=2e-5
-        )
+        assert is_slow(found[trial.key], trial, subject, task)
 
 
 @pytest.mark.parametrize("batch", [4, 600])
@@ -326,17 +326,11 @@ def test_a_faint_second_use_of_a_weight_does_not_hide_behind_a_small_dose(batch:
     found = _run(TrialRunner([subject], (), task), trials)
     assert {outcome.path for outcome in found.values()} == {""}
     for trial in trials[:3]:
-        assert np.allclose(
-            found[trial.key].values["nll"], measured_slowly(trial, subject.model, task)["nll"], atol=2e-5
-        )
+        assert is_slow(found[trial.key], trial, subject, task)
 
 
-class Failing(nn.Module):
+class Failing(Wide):
     """Does not let itself be recorded."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.enter, self.inner, self.out = nn.Linear(6, 1500), nn.Linear(1500, 1400), nn.Linear(1400, 4)
 
     def forward(self, inputs: Tensor) -> Tensor:
         if self._forward_hooks:

@@ -54,8 +54,6 @@ def test_multihead_attention_has_a_packed_and_an_output_projection() -> None:
         ("a", "attention", "a.in_proj_weight", "a.in_proj_bias", (12, 4)),
         ("a.out_proj", "linear", "a.out_proj.weight", "a.out_proj.bias", (4, 4)),
     ]
-    apart = find_layers(nn.MultiheadAttention(4, 2, kdim=3, vdim=5))
-    assert [layer.name for layer in apart] == ["q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj"]
 
 
 def test_a_tied_weight_is_one_layer() -> None:
@@ -138,14 +136,6 @@ def test_stored_is_the_inverse_of_matrix(kind: LayerKind, sizes: list[int], grou
     matrix = layer.matrix(weight)
     assert matrix.shape == (layer.units, layer.fan_in)
     assert torch.equal(layer.stored(matrix), weight)
-
-
-@pytest.mark.parametrize("kind", CASES)
-def test_shapes_agree_with_the_parameters(kind: str) -> None:
-    subject = planted(kind).subject
-    for layer in subject.layers:
-        assert subject.parameter(layer.weight).shape == layer.shape
-        assert layer.bias is None or subject.parameter(layer.bias).shape == (layer.units,)
 
 
 def test_blocks_are_the_children_of_the_longest_list() -> None:

@@ -77,8 +77,7 @@ def settle(subject: Subject, task: BaseTask) -> CleanPasses:
             after = described(subject.model)
             passing = first.differing(after)
             _require_still(subject, passing)
-            weights = counted(subject, task, traces, described=first, passing=passing, scores=scores)
-            forwards += weights.forwards
+            forwards += counted(subject, task, traces, described=first, passing=passing, scores=scores)
             if draws or _tensors_among(subject, passing):
                 require_repeatable(subject, scores, clean_scores(subject, task))
                 forwards += 1.0
@@ -92,7 +91,6 @@ def settle(subject: Subject, task: BaseTask) -> CleanPasses:
         task=task.digest, scores=scores, description=after, found=found, passing=passing, forwards=forwards
     )
     subject.settle(settled, tied=tied, right=right)
-    subject.count(weights.fixed, idle=weights.idle, traced=weights.traced)
     return settled
 
 

@@ -153,22 +153,6 @@ _SAME: Final = 1e-6
 """Largest difference of scores, as a share of the largest one, at which they are the same."""
 
 
-class WeightCount(NamedTuple):
-    """What an answer depends on.
-
-    Attributes:
-        fixed: Weights that are no parameters, by name: how many.
-        idle: Paths of parameters that the answers do not depend on, where something else holds weights.
-        traced: Whether the forward could be followed, packed buffers too.
-        forwards: Passes over the task that this took.
-    """
-
-    fixed: dict[str, int]
-    idle: frozenset[str]
-    traced: bool
-    forwards: float = 0.0
-
-
 class _Candidate(NamedTuple):
     """Something that may hold weights: how much, and the tensor, where it can be changed in place."""
 
@@ -185,8 +169,8 @@ def counted(
     described: Description,
     passing: Set[str],
     scores: Tensor,
-) -> WeightCount:
-    """Counts the weights that are no parameters.
+) -> float:
+    """Counts the weights that are no parameters, and has the subject know of them.
 
     Args:
         subject: The model.
@@ -195,6 +179,9 @@ def counted(
         described: What the model holds.
         passing: What each call of it changes: that is no weight.
         scores: Of the undisturbed model, ``[example, option]``.
+
+    Returns:
+        Passes over the task that this took.
 
     Raises:
         ModelError: If answers are computed outside of torch by something that cannot be read.
@@ -227,14 +214,15 @@ def counted(
         fixed |= outside if sum(outside.values()) >= least else {}
     unused = [subject.parameter(path) for path in sorted(seen.idle)]
     alone = bool(fixed) and bool(unused) and not trial.moves(unused)
-    return WeightCount(fixed, seen.idle if alone else frozenset(), bool(traces), trial.forwards)
+    subject.count(fixed, idle=seen.idle if alone else frozenset(), traced=bool(traces))
+    return trial.forwards
 
 
 class _Reach(NamedTuple):
     """What the forward of one example came across.
 
     Attributes:
-        fixed: See ``WeightCount``.
+        fixed: Weights that are no parameters, by name: how many.
         names: Of everything that the answers depend on.
         idle: Paths of the parameters that they do not depend on.
         outside: Whether some of it was computed outside of torch.
