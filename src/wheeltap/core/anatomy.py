@@ -316,18 +316,12 @@ def _same_constant(one: Any, two: Any) -> bool:
 def _written(value: Any) -> str:
     """A part of a syntax tree as text; functions and classes without their docstrings."""
     if isinstance(value, ast.AST):
-        parts = [
-            f"{name}={_written(held)}"
-            for name, held in _fields(value)
-            if name not in _LEFT_OUT and held not in (None, [])
-        ]
+        fields = dict(ast.iter_fields(value))
+        if isinstance(value, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and ast.get_docstring(value):
+            fields["body"] = fields["body"][1:]
+        kept = {name: held for name, held in fields.items() if name not in _LEFT_OUT and held not in (None, [])}
+        parts = [f"{name}={_written(held)}" for name, held in kept.items()]
         return f"{type(value).__name__}({', '.join(parts)})"
     if isinstance(value, list):
         return f"[{', '.join(map(_written, cast('list[Any]', value)))}]"
     return f"{type(value).__name__} {value!r}"
-
-
-def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
-    documented = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and ast.get_docstring(node)
-    for name, held in ast.iter_fields(node):
-        yield name, held[1:] if documented and name == "body" else held

@@ -76,24 +76,14 @@ class ChoiceTask(BaseTask):
         self.choices = tuple(tuple(tuple(o) for o in options) for options in choices)
         self.more = tuple(tuple(s) for s in more)
         self.measure: Measure = measure.accuracy
-        self._require_sound(len(targets))
-        self.targets = torch.tensor(list(targets), dtype=torch.long)
-        require_fitting(self.targets, len(self.choices[0]), where=self.name)
-        self.sequences = _without_prefixes(
-            context + option[:-1]
-            for context, options in zip(self.contexts, self.choices, strict=True)
-            for option in options
-        )
-
-    def _require_sound(self, targets: int) -> None:
         if not self.contexts:
             raise DataError("The task is empty.", where=self.name, expected="at least one item", got="none")
-        if not len(self.contexts) == len(self.choices) == targets:
+        if not len(self.contexts) == len(self.choices) == len(targets):
             raise DataError(
                 "The task's contexts, choices and answers differ in number.",
                 where=self.name,
                 expected=f"{len(self.contexts)} of each",
-                got=f"{len(self.choices)} choices, {targets} answers",
+                got=f"{len(self.choices)} choices, {len(targets)} answers",
             )
         for index, (context, options) in enumerate(zip(self.contexts, self.choices, strict=True)):
             if not context or len(options) < 2 or not all(options) or len(options) != len(self.choices[0]):
@@ -104,6 +94,13 @@ class ChoiceTask(BaseTask):
                     got=f"a context of {len(context)} tokens, options of {[len(o) for o in options]} tokens",
                     do="Give every item a context and the same number of non-empty choices.",
                 )
+        self.targets = torch.tensor(list(targets), dtype=torch.long)
+        require_fitting(self.targets, len(self.choices[0]), where=self.name)
+        self.sequences = _without_prefixes(
+            context + option[:-1]
+            for context, options in zip(self.contexts, self.choices, strict=True)
+            for option in options
+        )
 
     @property
     def digest(self) -> str:

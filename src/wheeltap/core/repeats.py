@@ -284,7 +284,9 @@ def lookalikes(texts: Sequence[Words], *, placed: bool = False) -> NDArray[np.in
     start = _same_start(texts)
     end = _same_start([text[:start:-1] for text in texts])
     several = [_parts(text[start : len(text) - end][:_LONGEST], placed) for text in texts]
-    parts = _own(several)
+    # Beside those that all texts have; none of a text with few.
+    rest = [each[held < _ALL * len(several)] for each, held in zip(several, _counts(several), strict=True)]
+    parts = [each if len(each) >= _LEAST_WORDS else each[:0] for each in rest]
     if sum(map(len, parts)) < _OWN * sum(map(len, several)):
         return None
     group = _linked(parts)
@@ -352,12 +354,6 @@ def _counts(several: list[_Parts]) -> list[NDArray[np.intp]]:
     """How many texts have each part, part by part."""
     _, place, counts = np.unique(np.concatenate(several), return_inverse=True, return_counts=True)
     return np.split(counts[place], np.cumsum([len(each) for each in several])[:-1])
-
-
-def _own(several: list[_Parts]) -> list[_Parts]:
-    """The parts of each text beside those that all texts have; none of a text with few."""
-    rest = [each[held < _ALL * len(several)] for each, held in zip(several, _counts(several), strict=True)]
-    return [each if len(each) >= _LEAST_WORDS else each[:0] for each in rest]
 
 
 def _linked(parts: list[_Parts]) -> NDArray[np.intp]:

@@ -4,7 +4,7 @@ They are grouped so that each model is made, measured and put back once, and com
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import chain, groupby, zip_longest
 from statistics import median_low
@@ -449,17 +449,6 @@ def _order(trial: Trial) -> tuple[object, ...]:
     return (trial.perturbation, settings, trial.site.kind, trial.site.name, trial.seed, trial.dose)
 
 
-def _grouped(trials: list[Trial]) -> Iterator[list[Trial]]:
-    def shared(trial: Trial) -> tuple[object, ...]:
-        return (trial.subject, *_order(trial)[:4])
-
-    # Subjects in the order in which they were asked for: the reference before its copies.
-    place = {fingerprint: at for at, fingerprint in enumerate(dict.fromkeys(t.subject for t in trials))}
-    clean_first = sorted(trials, key=lambda t: (place[t.subject], t.kind != "clean", *_order(t)))
-    for _, members in groupby(clean_first, key=shared):
-        yield list(members)
-
-
 def run_trials(trials: list[Trial], runner: TrialRunner, commit: Commit) -> None:
     """Carries out ``trials`` and hands each outcome to ``commit`` as soon as it is there.
 
@@ -479,7 +468,11 @@ def run_trials(trials: list[Trial], runner: TrialRunner, commit: Commit) -> None
                 outcome = _failed(trial, error)
             commit(outcome)
     rest = [trial for trial in trials if trial.kind != "make"]
-    by_subject = groupby(_grouped(rest), key=lambda group: group[0].subject)
+    # Subjects in the order in which they were asked for: the reference before its copies.
+    place = {fingerprint: at for at, fingerprint in enumerate(dict.fromkeys(t.subject for t in rest))}
+    rest.sort(key=lambda t: (place[t.subject], t.kind != "clean", *_order(t)))
+    grouped = (list(members) for _, members in groupby(rest, key=lambda t: (t.subject, *_order(t)[:4])))
+    by_subject = groupby(grouped, key=lambda group: group[0].subject)
     for fingerprint, groups in by_subject:
         try:
             subject = runner.subject(fingerprint)

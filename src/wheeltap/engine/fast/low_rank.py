@@ -168,21 +168,21 @@ class LowRankCopies:
         return scores[untouched:]
 
     def _pass(self, copies: Sequence[Copy], root: int) -> Tensor:
-        changes = {layer.weight: self._change(layer, copies, root) for layer in self._layers}
+        changes: dict[str, _Change] = {}
+        for layer in self._layers:  # factors of the stored weight's change, with the dose in the first
+            weight, norm = self.subject.parameter(layer.weight), self._norms[layer.weight]
+            drawn = [self.noise.factors(layer, weight, Draw(root, seed), norm=norm) for _, seed in copies]
+            doses = torch.tensor([dose for dose, _ in copies], device=weight.device, dtype=weight.dtype)
+            left = torch.stack([d.left for d in drawn]) * doses[:, None, None]
+            right = torch.stack([d.right for d in drawn])
+            turned = layer.kind in ("transposed", "embedding")
+            changes[layer.weight] = _Change(right.mT, left.mT) if turned else _Change(left, right)
         with ExitStack() as undo:
             for layer, module in self._uses:
                 undo.enter_context(computing(module, self._forward(layer, module, changes[layer.weight])))
             if self._calls is None:
                 return self.task.scores(self.subject.model)[None]
             return self._calls.folded(len(copies))
-
-    def _change(self, layer: Layer, copies: Sequence[Copy], root: int) -> _Change:
-        """Factors of the stored weight's change, with the dose in the first."""
-        weight, norm = self.subject.parameter(layer.weight), self._norms[layer.weight]
-        drawn = [self.noise.factors(layer, weight, Draw(root, seed), norm=norm) for _, seed in copies]
-        doses = torch.tensor([dose for dose, _ in copies], device=weight.device, dtype=weight.dtype)[:, None, None]
-        left, right = torch.stack([d.left for d in drawn]) * doses, torch.stack([d.right for d in drawn])
-        return _Change(right.mT, left.mT) if layer.kind in ("transposed", "embedding") else _Change(left, right)
 
     def _forward(self, layer: Layer, module: nn.Module, change: _Change) -> Callable[..., Tensor]:
         plain: Callable[..., Tensor] = module.forward

@@ -150,14 +150,6 @@ class MapFactors:
             found[name] = parts[0] if count == 1 else BlockFactors(tuple(parts.get(part) for part in range(count)))
         return found, self._carried
 
-    def _behind(self, layer: Layer) -> list[Layer]:
-        """The layers that a map goes on through, in order."""
-        found: list[Layer] = []
-        while layer.name in self._next:
-            layer = self._next[layer.name]
-            found.append(layer)
-        return found
-
     def _offset(self, layer: Layer) -> Tensor | None:
         """What the map adds to what its first weight gives, in double precision and the coordinates of that.
 
@@ -191,7 +183,9 @@ class MapFactors:
         body, everything = inputs
         offset, own = self._offset(layer), layer.bias is not None
         # Where the first layer of a map has no bias, the noise that a constant makes is the last one's.
-        behind = [] if own else self._behind(layer)
+        behind = list[Layer]()
+        while not own and (last := behind[-1] if behind else layer).name in self._next:
+            behind.append(self._next[last.name])
         carried = bool(behind) and behind[-1].bias is not None
         weight = layer.matrix(_wide(self._subject.weight(layer).detach()))[rows]
         whiten = everything.whiten_with_constant if own or carried else everything.whiten

@@ -152,7 +152,10 @@ def _scanned(name: str, tensor: Tensor, learned: bool, rng: np.random.Generator)
     for start in range(0, len(wide), step):
         block = wide[start : start + step].reshape(-1, size)
         block = block.float() if block.dtype.itemsize < 2 else block  # of these torch computes nothing
-        digests = _digests(block)
+        # A sum of each row's bits that differs where rows do, but for one pair in 2**64.
+        signs = to_tensor(seeds.generator(0, "census", "rows").integers(-(2**62), 2**62, size) | 1)
+        bits = block.contiguous().view(_BITS[block.dtype.itemsize])
+        digests = (bits * signs.to(block.device)).sum(1)
         low, high = torch.aminmax(block, dim=1)
         sizes = torch.maximum(high, -low)
         nan = sizes.isnan()
@@ -180,13 +183,6 @@ def _scanned(name: str, tensor: Tensor, learned: bool, rng: np.random.Generator)
 
 _BITS: Final = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Whole numbers of as many bytes."""
-
-
-def _digests(block: Tensor) -> Tensor:
-    """A sum of each row's bits that differs where rows do, but for one pair in 2**64."""
-    marks = seeds.generator(0, "census", "rows").integers(-(2**62), 2**62, block.shape[1]) | 1
-    bits = block.contiguous().view(_BITS[block.dtype.itemsize])
-    return (bits * to_tensor(marks).to(block.device)).sum(1)
 
 
 def _plain(values: Tensor) -> NDArray[np.float64]:
