@@ -139,32 +139,6 @@ class _Known(NamedTuple):
     unread: str = ""
 
 
-def _candidates(model: nn.Module) -> Iterator[tuple[Layer, bool]]:
-    """Every weight of every module, in module order, and whether the module's class says how it is stored.
-
-    What classes are known for comes first, then any other parameter.
-    """
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    for path, module in named_modules(model):
-        if isinstance(module, parametrize.ParametrizationList):
-            continue  # found at the module whose weight they make
-        own = dict(module.named_parameters(recurse=False, remove_duplicate=False))
-        taken: set[str] = set()
-        known_ones = _of_class(module)
-        attributes = {one.attribute for one in known_ones}
-        # Attributes that are computed from others, of a module of any class.
-        computed = (name for name in _parametrizations(module) if name not in attributes)
-        others = (_Known(name, _bias_of(name), "plain", axes=0, unread=COMPUTED) for name in computed)
-        for known in (*known_ones, *others):
-            for layer in _of_known(path, module, known, names):
-                taken.add(layer.weight)
-                yield layer, known.axes > 0
-        if not isinstance(module, _NORMS):
-            weights = {name: held for name, held in own.items() if names[id(held)] not in taken and _is_weight(held)}
-            for layer in _plain(path, module, weights, own, names):
-                yield layer, False
-
-
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)  # pyright: ignore[reportPrivateUsage]
 
 _RECURRENT = "a recurrent weight: its inputs are not read"
@@ -318,7 +292,25 @@ def find_layers(model: nn.Module) -> tuple[Layer, ...]:
 
     That is under the first module whose class says how it is stored, else under the first that holds it.
     """
-    found = list(_candidates(model))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found: list[tuple[Layer, bool]] = []  # and whether the module's class says how it is stored
+    for path, module in named_modules(model):
+        if isinstance(module, parametrize.ParametrizationList):
+            continue  # found at the module whose weight they make
+        own = dict(module.named_parameters(recurse=False, remove_duplicate=False))
+        taken: set[str] = set()
+        known_ones = _of_class(module)
+        attributes = {one.attribute for one in known_ones}
+        # Attributes that are computed from others, of a module of any class.
+        computed = (name for name in _parametrizations(module) if name not in attributes)
+        others = (_Known(name, _bias_of(name), "plain", axes=0, unread=COMPUTED) for name in computed)
+        for known in (*known_ones, *others):
+            for layer in _of_known(path, module, known, names):
+                taken.add(layer.weight)
+                found.append((layer, known.axes > 0))
+        if not isinstance(module, _NORMS):
+            weights = {name: held for name, held in own.items() if names[id(held)] not in taken and _is_weight(held)}
+            found += [(layer, False) for layer in _plain(path, module, weights, own, names)]
     users: dict[str, list[tuple[Layer, bool]]] = {}
     for one in found:
         users.setdefault(one[0].weight, []).append(one)

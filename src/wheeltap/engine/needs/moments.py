@@ -7,6 +7,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, final
 
 import numpy as np
@@ -336,14 +337,23 @@ class Collector:
             return
         if self._last is None or self._last[0] != call:
             self._last = None  # freed before the next one is made
-            self._last = (call, self._sums(source))
-        body, total, rows, sinks = self._last[1]
+            first = self._batch.sinks
+            places = source.by_place(self._batch.inputs) if first else None
+            if places is None:
+                body = source.rows()
+                sinks = body[:0]
+            else:  # sinks as a copy: a view would keep the whole activation alive
+                body, sinks = places[:, first:].flatten(0, 1), places[:, :first].flatten(0, 1).clone()
+            # In double precision: single precision leaves noise where the support ends, and rank is decided there.
+            wide = body.double()
+            self._last = (call, (wide.T @ wide, wide.sum(0), len(body) + len(sinks), sinks))
+        products, total, rows, sinks = self._last[1]
         blocks = self.grams.setdefault(name, {})
         gram = blocks.get(product.part)
         if gram is None:
-            zeros = torch.zeros_like(body), torch.zeros_like(total)
+            zeros = torch.zeros_like(products), torch.zeros_like(total)
             gram = blocks[product.part] = Gram(product.weight.detach(), *zeros)
-        gram.body += body
+        gram.body += products
         gram.total += total
         gram.rows += rows
         gram.calls.append(call)
@@ -368,18 +378,6 @@ class Collector:
         self._recent.append((self._calls, source, version))
         return self._calls
 
-    def _sums(self, source: Source) -> _Sums:
-        first = self._batch.sinks
-        places = source.by_place(self._batch.inputs) if first else None
-        if places is None:
-            body = source.rows()
-            sinks = body[:0]
-        else:  # sinks as a copy: a view would keep the whole activation alive
-            body, sinks = places[:, first:].flatten(0, 1), places[:, :first].flatten(0, 1).clone()
-        # In double precision: single precision leaves noise where the support ends, and rank is decided there.
-        wide = body.double()
-        return wide.T @ wide, wide.sum(0), len(body) + len(sinks), sinks
-
 
 TIED = "its weight is used in more than one place"
 NOT_READ = "not reached by these examples, or its input cannot be read"
@@ -398,7 +396,10 @@ def layer_moments(subject: Subject, task: BaseTask, *, limit: int = MOMENT_BYTES
     left_out = {layer.name: TIED for layer in subject.layers if layer.tied}
     known, ends, waiting = dict[str, Known](), dict[str, Factors](), layers
     while waiting:
-        part, waiting = _part(waiting, limit)
+        # As many as fit into the memory bound, counted as if none shared a moment.
+        sizes = [0 if layer.kind == "embedding" else 8 * (layer.fan_in + 1) ** 2 for layer in waiting]
+        fitting = max(sum(size <= limit for size in accumulate(sizes)), 1)
+        part, waiting = waiting[:fitting], waiting[fitting:]
         collector = Collector(subject, layers, [layer.name for layer in part])
         with collector.products, torch.no_grad():
             for batch in task.moments():
@@ -412,16 +413,6 @@ def layer_moments(subject: Subject, task: BaseTask, *, limit: int = MOMENT_BYTES
         if layer.name not in known:
             left_out.setdefault(layer.name, layer.unread or NOT_READ)
     return LayerKnowledge(known, task.moment_passes, left_out)
-
-
-def _part(layers: list[Layer], limit: int) -> tuple[list[Layer], list[Layer]]:
-    """As many of ``layers`` as fit into the memory bound (counted as if none shared a moment), and the rest."""
-    size = 0
-    for at, layer in enumerate(layers):
-        size += 0 if layer.kind == "embedding" else 8 * (layer.fan_in + 1) ** 2
-        if at and size > limit:
-            return layers[:at], layers[at:]
-    return layers, []
 
 
 def _require_positions(subject: Subject, task: BaseTask, layers: Iterable[Layer]) -> None:

@@ -118,8 +118,18 @@ class WeightCensus(Reading):
         tensors = list(_read(subject.model, rng))
         found = _outliers(tensors, self.settings)
         tried, seen = _flips(tensors, self.settings, rng)
+        named = found[: self.settings.name]
+        letters = np.zeros((len(named), max((len(one.name) for one in named), default=0)))
+        places = np.full((len(named), max((len(one.place) for one in named), default=0)), -1.0)
+        for at, one in enumerate(named):
+            letters[at, : len(one.name)] = [ord(letter) for letter in one.name]
+            places[at, : len(one.place)] = one.place
+        number = [math.isfinite(one.value) for one in named]
+        parts = [math.frexp(one.value if known else 0.0) for one, known in zip(named, number, strict=True)]
+        beyond = [[-1.0 if bits is None else bits for bits in one.beyond] for one in named]
         values: dict[str, Any] = {
-            "outliers": len(found), "tensors": len(tensors), **_table(found[: self.settings.name]),
+            "outliers": len(found), "tensors": len(tensors), "letters": letters, "places": places, "number": number,
+            "values": np.array(parts).reshape(-1, 2), "beyond": np.array(beyond).reshape(-1, 2),
             "tried": tried, "seen": seen,
         }  # fmt: skip
         values |= {name: sum(getattr(one, name) for one in tensors) for name in ("rows", "dead", "repeated", "over")}
@@ -301,18 +311,3 @@ def _flips(tensors: Sequence[_Tensor], settings: CensusSettings, rng: np.random.
                 tried[bits - 1 - bit] += 1
                 seen[bits - 1 - bit] += stands
     return tried, seen
-
-
-def _table(found: Sequence[WeightOutlier]) -> dict[str, Any]:
-    """The outliers as arrays."""
-    letters = np.zeros((len(found), max((len(one.name) for one in found), default=0)))
-    places = np.full((len(found), max((len(one.place) for one in found), default=0)), -1.0)
-    for at, one in enumerate(found):
-        letters[at, : len(one.name)] = [ord(letter) for letter in one.name]
-        places[at, : len(one.place)] = one.place
-    number = [math.isfinite(one.value) for one in found]
-    values = [math.frexp(one.value if known else 0.0) for one, known in zip(found, number, strict=True)]
-    return {
-        "letters": letters, "places": places, "number": number, "values": np.array(values).reshape(-1, 2),
-        "beyond": np.array([[-1.0 if b is None else b for b in one.beyond] for one in found]).reshape(-1, 2),
-    }  # fmt: skip

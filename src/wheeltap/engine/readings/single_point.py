@@ -144,7 +144,21 @@ class ScreenMaker:
                 read = wide.gather(-1, top)[..., 0] - wide.scatter(-1, top, -torch.inf).logsumexp(-1)
             drawn = self._signs.integers(2, size=tuple(read.shape)) * 2 - 1
             answer = (read * torch.as_tensor(drawn, device=read.device, dtype=read.dtype)).sum()
-            for name, gradient in _gradients(self._subject, answer, self._parameters).items():
+            try:
+                found = torch.autograd.grad(answer, list(self._parameters.values()), allow_unused=True)
+            except RuntimeError as error:
+                if "modified by an inplace operation" not in str(error):
+                    raise
+                raise ModelError(
+                    "The model changes a layer's input after the layer has read it.",
+                    where=self._subject.name,
+                    expected="inputs that keep their values until the forward pass is over",
+                    do="Replace the operation in place behind this layer by one that makes a new tensor.",
+                ) from error
+            reached = cast("tuple[Tensor | None, ...]", found)
+            for name, gradient in zip(self._parameters, reached, strict=True):
+                if gradient is None:
+                    continue  # of one that these answers do not depend on
                 one = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
                 sums[name] = one.square() if name not in sums else sums[name].addcmul_(one, one)
         return sums
@@ -165,23 +179,6 @@ def _scaled(subject: Subject, scale: float) -> Generator[None]:
     finally:
         for parameter, before in zip(held, clean, strict=True):
             parameter.data.copy_(before)
-
-
-def _gradients(subject: Subject, of: Tensor, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
-    try:
-        found = torch.autograd.grad(of, list(parameters.values()), allow_unused=True)
-    except RuntimeError as error:
-        if "modified by an inplace operation" not in str(error):
-            raise
-        raise ModelError(
-            "The model changes a layer's input after the layer has read it.",
-            where=subject.name,
-            expected="inputs that keep their values until the forward pass is over",
-            do="Replace the operation in place behind this layer by one that makes a new tensor.",
-        ) from error
-    # None of one that these answers do not depend on.
-    reached = cast("tuple[Tensor | None, ...]", found)
-    return {name: one for name, one in zip(parameters, reached, strict=True) if one is not None}
 
 
 def _no_gradient(subject: Subject, got: str) -> ModelError:
