@@ -7,8 +7,8 @@
 
 In reading order: ``doors`` (find, check, train), ``pairs`` (prompts that differ in one point) and ``sources`` (where
 they come from), ``circuit`` (what a circuit is, in a file), ``specs``, ``engine`` and ``readings`` (ablating, scoring),
-``recipes`` and ``nets`` (searching, and sparse decoders), ``audits`` (WT301 to WT304) with ``runs`` and ``stats``,
-``record`` and ``sections`` (what is shown), ``studies``, ``cli``.
+``recipes`` and ``nets`` (searching, and sparse decoders), ``audits`` (WT301 to WT304, and what is shown) with ``runs``
+and ``stats``, ``studies``, ``cli``.
 """
 
 from typing import TYPE_CHECKING

@@ -87,7 +87,7 @@ def find(
         seed: Root of every draw.
         workers: Processes; 1 runs in this one.
         settings: ``method``, ``target`` (nats), ``pairs``, ``penalties``, ``steps``, ``ablation``, and all others of
-            ``audits.circuit.CircuitAuditSettings``.
+            ``audits.common.CircuitAuditSettings``.
 
     Raises:
         WheeltapError: If the model's units (edges) are not known, or the task has no pairs.

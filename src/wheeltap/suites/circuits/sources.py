@@ -54,7 +54,7 @@ _Some = tuple[str, Variant, int]
 
 
 def python_task(name: str, *, seed: int = 0, count: int = COUNT) -> ChoiceTask:
-    """One of the eight tasks on Python-like lines, in ids of ``models.python_words.TOKENS``.
+    """One of the eight tasks on Python-like lines, in ids of ``nets.python.TOKENS``.
 
     A quarter as many rephrased pairs follow, with the factor ``rephrased``; means are over the corpus.
 

@@ -16,7 +16,7 @@ Ablation = Literal["mean", "zero", "patch"]
 side of the pair."""
 
 Method = Literal["masks", "eap", "eap-ig", "eap-ig-activations", "nodes", "acdc", "exact", "random"]
-"""``masks`` keeps units; every other method keeps edges between components (see ``engine.circuits.attribution``)."""
+"""``masks`` keeps units; every other method keeps edges between components (see ``engine.attribution``)."""
 
 
 class CircuitSearchSettings(Settings, frozen=True, kw_only=True):
@@ -120,7 +120,7 @@ class CircuitEffectsSettings(Settings, frozen=True, kw_only=True):
     """Of which circuit, and how often what is drawn at random is drawn.
 
     Attributes:
-        circuit: Units, or edges, that are kept: ``unit_circuit.packed``.
+        circuit: Units, or edges, that are kept: ``circuit.packed``.
         parts: Which of the two they are.
         pairs: How many are held out at most; 0 for all.
         group: Which of the task's groups it is for; -1 for all of its pairs.
@@ -173,7 +173,7 @@ class CircuitGraphSettings(Settings, frozen=True, kw_only=True):
     """Of which circuit, and how much of it is given.
 
     Attributes:
-        circuit: Units, or edges, that are kept: ``unit_circuit.packed``.
+        circuit: Units, or edges, that are kept: ``circuit.packed``.
         parts: Which of the two they are.
         group: Which of the task's groups it is for; -1 for all of its pairs.
         edges: Weights between its units that are given, those first that carry most; edges with the largest scores.

@@ -182,7 +182,7 @@ class CircuitAuditSettings(CircuitSearchSettings, frozen=True, kw_only=True):
 
     Attributes:
         target: See ``CircuitSearchSettings``; by default what ``recovered`` says.
-        circuit: Units (edges) that are kept: ``unit_circuit.packed``; one is searched for where empty.
+        circuit: Units (edges) that are kept: ``circuit.packed``; one is searched for where empty.
         subsets: See ``CircuitEffectsSettings``.
         random: See there.
         weight_draws: See there.
