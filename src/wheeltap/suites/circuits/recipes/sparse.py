@@ -1,5 +1,6 @@
 """Transformers with sparse weights and their dense twins: trained on a generated corpus, or from a model at hand."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from wheeltap.core.settings import Settings
 from wheeltap.core.task import Task
 from wheeltap.core.typed import named_modules
 from wheeltap.plans.artifacts import Artifacts
-from wheeltap.recipes.at_hand import LocalRecipe, named
+from wheeltap.recipes.at_hand import named
 from wheeltap.recipes.base import Given, Recipe, require_fit, specified
 from wheeltap.recipes.fit import Fit, TrainSettings
 from wheeltap.recipes.hooks import Decay, Hook, MatrixMask, TopK, TrainingView, UnitGradient, annealed
@@ -294,13 +295,17 @@ class SparsifiedSettings(SparsitySettings, frozen=True, kw_only=True):
 
 
 @final
-class SparsifiedModel(LocalRecipe):
+class SparsifiedModel(Recipe):
     """The net, trained on the next token of the task's sequences (inputs, and the target as the last token)."""
 
     name = "sparsified"
     title = "language model at hand, trained on with sparse weights"
     settings_type = SparsifiedSettings
     settings: SparsifiedSettings
+
+    def blank(self, given: Given) -> nn.Module:
+        """See ``Recipe.blank``: a copy of the net."""
+        return copy.deepcopy(given.of[0]).eval()
 
     def start(self, given: Given) -> Fit:
         """See ``Recipe.start``."""
