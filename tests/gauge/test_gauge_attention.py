@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_transformers import assert_same_function, causal, in_float64, logits, moved
+from tiny_transformers import assert_same_function, causal, hooked, in_float64, logits, moved, with_part
 from torch import nn
 
 from wheeltap import gauge
@@ -162,12 +162,6 @@ def test_a_wrong_gauge_is_seen() -> None:
     assert gauge.check(logits(model), logits(twin)).difference > 0.1
 
 
-def test_same_draws_same_bits() -> None:
-    model = causal("GPT2")
-    digests = [weights_digest(twin_of(model, every, seed=seed)) for seed in (1, 1, 2)]
-    assert digests[0] == digests[1] != digests[2]
-
-
 @pytest.mark.parametrize("bias", [True, False])
 def test_multihead_attention_of_torch(bias: bool) -> None:
     torch.manual_seed(0)
@@ -202,54 +196,42 @@ class Lora(nn.Linear):
     pass
 
 
-def _sinks(model: Any) -> None:
-    model.model.layers[0].self_attn.sinks = nn.Parameter(torch.zeros(4))
-
-
-def _subclass(model: Any) -> None:
-    model.model.layers[0].self_attn.q_proj = Lora(32, 32)
-
-
-def _hook(model: Any) -> None:
-    model.model.layers[0].self_attn.v_proj.register_forward_hook(lambda module, args, output: output)
-
-
-def _forward(model: Any) -> None:
-    model.model.layers[0].self_attn.forward = lambda *args, **kwargs: None
-
-
-def _shared(model: Any) -> None:
-    model.model.layers[0].self_attn.v_proj = model.model.layers[1].self_attn.v_proj
-
-
-def _narrow(model: Any) -> None:
-    model.model.layers[0].self_attn.k_proj = nn.Linear(32, 12)
-
-
-def _columns(model: Any) -> None:
-    model.model.layers[0].self_attn.o_proj = nn.Linear(24, 32)
-
-
-def _kernel(model: Any) -> None:
-    model.config._attn_implementation_internal = "sinks"
-
-
-def _whole(model: Any) -> None:
-    model.model.layers[0].self_attn.q_proj.weight = nn.Parameter(torch.ones(32, 32).int(), requires_grad=False)
-
-
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (_sinks, "it holds sinks, which is not known"),
-        (_subclass, "q_proj: it is a Lora, not a plain Linear"),
-        (_hook, "v_proj: it has forward hooks"),
-        (_forward, "its forward method was replaced"),
-        (_shared, "v_proj: it shares its weights with another module"),
-        (_narrow, "not whole heads of 8"),
-        (_columns, "o_proj reads 24 columns, not 4 heads of 8"),
-        (_kernel, "its attention function 'sinks' is not known"),
-        (_whole, "q_proj: its weights are of type torch.int32"),
+        (
+            with_part("model.layers.0.self_attn.sinks", lambda _: nn.Parameter(torch.zeros(4))),
+            "it holds sinks, which is not known",
+        ),
+        (
+            with_part("model.layers.0.self_attn.q_proj", lambda _: Lora(32, 32)),
+            "q_proj: it is a Lora, not a plain Linear",
+        ),
+        (hooked("model.layers.0.self_attn.v_proj"), "v_proj: it has forward hooks"),
+        (
+            with_part("model.layers.0.self_attn.forward", lambda _: lambda *args, **kwargs: None),
+            "its forward method was replaced",
+        ),
+        (
+            with_part("model.layers.0.self_attn.v_proj", lambda model: model.model.layers[1].self_attn.v_proj),
+            "v_proj: it shares its weights with another module",
+        ),
+        (with_part("model.layers.0.self_attn.k_proj", lambda _: nn.Linear(32, 12)), "not whole heads of 8"),
+        (
+            with_part("model.layers.0.self_attn.o_proj", lambda _: nn.Linear(24, 32)),
+            "o_proj reads 24 columns, not 4 heads of 8",
+        ),
+        (
+            with_part("config._attn_implementation_internal", lambda _: "sinks"),
+            "its attention function 'sinks' is not known",
+        ),
+        (
+            with_part(
+                "model.layers.0.self_attn.q_proj.weight",
+                lambda _: nn.Parameter(torch.ones(32, 32).int(), requires_grad=False),
+            ),
+            "q_proj: its weights are of type torch.int32",
+        ),
     ],
 )
 def test_refusals_say_why(change: Callable[[Any], None], reason: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_families import FAMILIES, made, run_on
+from tiny_transformers import hooked, with_part
 from torch import nn
 
 from wheeltap import gauge
@@ -130,22 +131,6 @@ def test_a_wrong_gauge_is_seen(name: str, wrong: Callable[[nn.Module, AttentionL
     assert difference(name, model, twin) > 100 * BOUND
 
 
-def _strange(model: Any) -> None:
-    model.bert.encoder.layer[0].attention.self.scale = nn.Parameter(torch.ones(4))
-
-
-def _inside(model: Any) -> None:
-    model.bert.encoder.layer[0].attention.output.gate = nn.Linear(32, 32)
-
-
-def _hooked(model: Any) -> None:
-    model.bert.encoder.layer[0].attention.self.register_forward_hook(lambda module, args, output: output)
-
-
-def _replaced(model: Any) -> None:
-    model.bert.encoder.layer[0].attention.self = nn.Identity()
-
-
 def _missing(model: Any) -> None:
     del model.bert.encoder.layer[0].attention.self.key
 
@@ -153,10 +138,19 @@ def _missing(model: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (_strange, "it holds self.scale, which is not known"),
-        (_inside, "it holds output.gate, which is not known"),
-        (_hooked, "self: it has forward hooks"),
-        (_replaced, "it has no self.key, self.query, self.value"),
+        (
+            with_part("bert.encoder.layer.0.attention.self.scale", lambda _: nn.Parameter(torch.ones(4))),
+            "it holds self.scale, which is not known",
+        ),
+        (
+            with_part("bert.encoder.layer.0.attention.output.gate", lambda _: nn.Linear(32, 32)),
+            "it holds output.gate, which is not known",
+        ),
+        (hooked("bert.encoder.layer.0.attention.self"), "self: it has forward hooks"),
+        (
+            with_part("bert.encoder.layer.0.attention.self", lambda _: nn.Identity()),
+            "it has no self.key, self.query, self.value",
+        ),
         (_missing, "it has no self.key"),
     ],
 )

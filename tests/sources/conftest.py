@@ -5,11 +5,11 @@ import importlib.util
 import pytest
 
 from wheeltap.sources import smollm2 as source
-from wheeltap.sources.hf import LanguageModel
+from wheeltap.sources.base import LoadedModel
 
 
 @pytest.fixture(scope="session")
-def smollm2() -> LanguageModel:
+def smollm2() -> LoadedModel:
     """SmolLM2-135M-Instruct, loaded once."""
     if importlib.util.find_spec("transformers") is None:
         pytest.skip("needs the extra llm")

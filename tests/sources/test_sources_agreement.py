@@ -7,9 +7,9 @@ import pytest
 
 from wheeltap.sources import agreement
 from wheeltap.sources.agreement import Pair
+from wheeltap.sources.base import LoadedModel
 from wheeltap.sources.grammar import words
 from wheeltap.sources.grammar.constructions import CONSTRUCTIONS
-from wheeltap.sources.hf import LanguageModel
 
 NOUNS = (*words.PEOPLE, *words.THINGS, *words.PLACES)
 SINGULAR, PLURAL = {noun.singular for noun in NOUNS}, {noun.plural for noun in NOUNS}
@@ -105,7 +105,7 @@ def test_the_vocabulary_is_wide_and_its_forms_differ() -> None:
     assert not verbs & {"read", "cost", "put", "cut", "set", "hit", "let", "shut", "hurt", "quit", "bet", "spread"}
 
 
-def test_smollm2_has_enough_positions_and_single_token_verbs(smollm2: LanguageModel) -> None:
+def test_smollm2_has_enough_positions_and_single_token_verbs(smollm2: LoadedModel) -> None:
     task = agreement.task(smollm2.tokenizer)
     assert task.tokens >= 3000
     assert task.tokens >= 1.5 * smollm2.subject.record.widest
@@ -113,7 +113,7 @@ def test_smollm2_has_enough_positions_and_single_token_verbs(smollm2: LanguageMo
     assert len(task.targets) == 224 and float(task.targets.float().mean()) == 0.5
 
 
-def test_smollm2_is_well_above_chance_and_below_the_ceiling(smollm2: LanguageModel) -> None:
+def test_smollm2_is_well_above_chance_and_below_the_ceiling(smollm2: LoadedModel) -> None:
     task = agreement.task(smollm2.tokenizer)
     right = (task.scores(smollm2.subject.model).argmax(-1) == task.targets).tolist()
     assert sum(right) / len(right) == pytest.approx(0.86, abs=0.04)
@@ -121,6 +121,6 @@ def test_smollm2_is_well_above_chance_and_below_the_ceiling(smollm2: LanguageMod
     assert sum(simple) / len(simple) > 0.85
 
 
-def test_smollm2_writes_most_minimal_pairs_in_tokens_that_differ_once(smollm2: LanguageModel) -> None:
+def test_smollm2_writes_most_minimal_pairs_in_tokens_that_differ_once(smollm2: LoadedModel) -> None:
     circuits = pytest.importorskip("wheeltap.suites.circuits.sources", reason="needs the suite circuits")
     assert len(circuits.agreement_pairs(smollm2.tokenizer)) == 231

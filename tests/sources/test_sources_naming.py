@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import tiny_llama
 
 from wheeltap.cli.execution import load
 from wheeltap.core.errors import UsageError
@@ -76,9 +75,3 @@ def test_checkpoints_of_two_runs_can_be_compared(llama_folder: Path, tmp_path: P
 def test_names_that_do_not_fit(names: tuple[str, ...]) -> None:
     with pytest.raises(UsageError, match=r"2 names that differ, for digits, digits(.|\n)*--name before,after"):
         load(("digits", "digits"), None, names=names)
-
-
-def test_a_name_of_its_own_reaches_errors(tmp_path: Path) -> None:
-    assert tiny_llama().config.model_type == "llama"
-    (subject,), _ = load(("digits",), None, names=("mine",))
-    assert subject.name == "mine"

@@ -32,14 +32,7 @@ def tiny_llama(*, vocabulary: int = len(WORDS), positions: int = 64) -> Any:
         eos_token_id=2,
         tie_word_embeddings=True,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        with hf.quiet(transformers):
-            model = transformers.LlamaForCausalLM(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(8.0) if parameter.ndim == 2 else None
-    return model
+    return _random(config, "LlamaForCausalLM")
 
 
 def _random(config: Any, kind: str) -> Any:

@@ -64,7 +64,7 @@ def test_ranks_of_scores_hold_together_too() -> None:
     bars = np.quantile(rng.random((2, 100_000)).mean(axis=0), [0.95, 0.95, 0.85, 0.7])[:, None]
     for _ in range(runs):
         right = ((rng.random((1, 200)) + rng.random((4, 200))) / 2 < bars) * 1.0
-        found = rank_intervals(right, bounded=True)
+        found = rank_intervals(right)
         held += all(
             e.low is not None and e.high is not None and e.low <= one and other <= e.high
             for e, one, other in zip(found, (1, 1, 3, 4), (2, 2, 3, 4), strict=True)
@@ -78,8 +78,6 @@ def test_subjects_far_apart_get_single_ranks() -> None:
     found = rank_intervals(crossed_table(rng, means, 8, 100))
     assert [(e.low, e.value, e.high) for e in found] == [(4, 4, 4), (1, 1, 1), (3, 3, 3), (2, 2, 2)]
     assert {e.unit for e in found} == {"rank"}
-    turned = rank_intervals(crossed_table(rng, means, 8, 100), higher_is_better=False)
-    assert [e.value for e in turned] == [1, 4, 2, 3]
 
 
 def test_a_pair_that_cannot_be_told_apart_shares_its_ranks() -> None:
@@ -117,7 +115,7 @@ def false_ranks(draws: int, rare: list[Ends] | None, *, runs: int = 150, example
     for _ in range(runs):
         ruined = rng.random((3, draws, 1)) < rates[:, None, None]
         lost = rng.random((3, draws, examples)) < np.where(ruined, 0.9, usual[:, None, None])
-        found = zip(rank_intervals(1.0 - lost, bounded=True, rare=rare), ranks, strict=True)
+        found = zip(rank_intervals(1.0 - lost, rare=rare), ranks, strict=True)
         wrong += any(not (e.low or 0) <= rank <= (e.high or 0) for e, rank in found)
     return wrong / runs
 
@@ -132,10 +130,8 @@ def test_ranks_allow_for_draws_harder_than_any_that_were_made(draws: int) -> Non
 def test_ranks_far_apart_are_told_all_the_same() -> None:
     rng = np.random.default_rng(19)
     right = (rng.random((3, 64, 100)) < np.array([0.9, 0.2, 0.6])[:, None, None]) * 1.0
-    found = rank_intervals(right, bounded=True, rare=SCORES)
+    found = rank_intervals(right, rare=SCORES)
     assert [(e.low, e.high) for e in found] == [(1, 1), (3, 3), (2, 2)]
-    turned = rank_intervals(right, bounded=True, rare=SCORES, higher_is_better=False)
-    assert [(e.low, e.high) for e in turned] == [(3, 3), (1, 1), (2, 2)]
     endless = rank_intervals(right, rare=[(0.0, None)] * 3)
     assert [(e.low, e.high) for e in endless] == [(1, 3)] * 3, "a draw may cost anything, so nobody is surely first"
 
@@ -160,5 +156,3 @@ def test_what_has_no_ranks_is_refused() -> None:
         rank_intervals(np.zeros((1, 10)))
     with pytest.raises(DataError, match="wrong shape"):
         rank_intervals(np.zeros(10))
-    with pytest.raises(DataError, match="bounded measure"):
-        rank_intervals(np.array([[0.0, 3.0], [1.0, 0.0]]), bounded=True)

@@ -70,7 +70,7 @@ study or the registry where it is planned or run, for a record does not know the
 
 RESULTS = {
     "Plan", "Progress", "Report", "Verification", "Artifact", "SealReport", "MemberOrigin", "LoadedPair", "Seal",
-    "Family", "CircuitSearchResult", "Refusal", "Likeness", "SparseNet", "LanguageModel", "Choice",
+    "Family", "CircuitSearchResult", "Refusal", "Likeness", "SparseNet", "LoadedModel", "Choice",
 }  # fmt: skip
 """Classes that the package makes, not the caller: their methods are doors, their constructors are not."""
 

@@ -120,7 +120,16 @@ def twin(model: nn.Module, made: MemberOrigin, run: Run | None = None, *, family
         family = _recognised(model, made.family, run)
     for gauge in made.operations:
         _require_offered(family, gauge)
-    copied = _copied(model)
+    try:
+        copied = typed.copied(model)
+    except (TypeError, RuntimeError, NotImplementedError) as error:
+        raise ModelError(
+            "The model cannot be copied, so no reparametrized copy of it can be made.",
+            where=type(model).__name__,
+            expected="a module that copy.deepcopy can copy",
+            got=f"{type(error).__name__}: {error}",
+            do="Keep locks, files and tensors with a gradient history out of the module's attributes.",
+        ) from error
     widened = False
     # Maps that are cut anew are no longer known: that comes last, whatever the order.
     for gauge in sorted(made.operations, key=lambda gauge: gauge == regroup.NAME):
@@ -156,19 +165,6 @@ def _require_offered(family: Family, gauge: str) -> None:
             got=family.why_not(gauge),
             do="Leave it out, or ask for another one.",
         )
-
-
-def _copied(model: nn.Module) -> nn.Module:
-    try:
-        return typed.copied(model)
-    except (TypeError, RuntimeError, NotImplementedError) as error:
-        raise ModelError(
-            "The model cannot be copied, so no reparametrized copy of it can be made.",
-            where=type(model).__name__,
-            expected="a module that copy.deepcopy can copy",
-            got=f"{type(error).__name__}: {error}",
-            do="Keep locks, files and tensors with a gradient history out of the module's attributes.",
-        ) from error
 
 
 __all__ = [

@@ -225,7 +225,7 @@ def _recognised(
         return f"attention of the class {type(module).__name__} is not known"
     below = modules_of(module)
     kind = next((kind for kind in kinds if set(kind.parts) <= set(below)), kinds[0])
-    problem = _holds(module, kind) or _parts_reason(module, kind, sharing)
+    problem = _reason(module, kind, sharing)
     if problem is not None:
         return problem
     kernel = getattr(vars(module).get("config"), "_attn_implementation", None)
@@ -243,8 +243,8 @@ def _recognised(
     return replace(read, rotary=rotary), reasons
 
 
-def _holds(module: nn.Module, kind: Kind) -> str | None:
-    """What ``module`` holds and should not, or lacks, or ``None``."""
+def _reason(module: nn.Module, kind: Kind, sharing: SharedTensors) -> str | None:
+    """What ``module`` holds and should not, or lacks, or which part is not what it should be; ``None`` if all is so."""
     known = {*kind.parts, *kind.also, *kind.norms, *kind.inner}
     # A parameter of its own could be one per head, as attention sinks are.
     held = {key for key, _ in module.named_parameters() if key.rpartition(".")[0] in ("", *kind.inner)}
@@ -255,11 +255,8 @@ def _holds(module: nn.Module, kind: Kind) -> str | None:
     if strange:
         return f"it holds {', '.join(strange)}, which is not known"
     missing = sorted(set(kind.parts) - within)
-    return f"it has no {', '.join(missing)}" if missing else None
-
-
-def _parts_reason(module: nn.Module, kind: Kind, sharing: SharedTensors) -> str | None:
-    """Why the parts of an attention layer are not what they should be, or ``None`` if they are."""
+    if missing:
+        return f"it has no {', '.join(missing)}"
     for name, classes in kind.inner.items():
         part = module.get_submodule(name)
         problem = altered(part) if of_transformers(part) in classes else f"it is a {type(part).__name__}"

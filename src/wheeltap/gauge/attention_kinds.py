@@ -206,19 +206,12 @@ def grouped(prefix: str, module: Any, *, parts: tuple[str, str], heads: int, gro
 _FUSED: Final = ("query_key_value", "dense")
 
 
-def _neox(prefix: str, module: Any) -> AttentionLayer | str:
-    heads = module.dense.weight.shape[1] // module.head_size
-    return grouped(prefix, module, parts=_FUSED, heads=heads, groups=heads)
-
-
-def _bloom(prefix: str, module: Any) -> AttentionLayer | str:
-    if module.pretraining_tp > 1 and module.slow_but_exact:
+def _fused(prefix: str, module: Any) -> AttentionLayer | str:
+    if getattr(module, "pretraining_tp", 1) > 1 and module.slow_but_exact:
         return "slow_but_exact is set"
-    return grouped(prefix, module, parts=_FUSED, heads=module.num_heads, groups=module.num_heads)
-
-
-def _falcon(prefix: str, module: Any) -> AttentionLayer | str:
-    return grouped(prefix, module, parts=_FUSED, heads=module.num_heads, groups=module.num_kv_heads)
+    size = getattr(module, "head_size", 0)
+    heads = module.dense.weight.shape[1] // size if size else module.num_heads
+    return grouped(prefix, module, parts=_FUSED, heads=heads, groups=getattr(module, "num_kv_heads", heads))
 
 
 def _phi3(prefix: str, module: Any) -> AttentionLayer | str:
@@ -287,12 +280,12 @@ KINDS: Final[Mapping[str, tuple[Kind, ...]]] = {
         ),
     ),
     "Phi3Attention": (Kind("Linear", ("qkv_proj", "o_proj"), _phi3, rotary="first"),),
-    "GPTNeoXAttention": (Kind("Linear", _FUSED, _neox, rotary="first"),),
+    "GPTNeoXAttention": (Kind("Linear", _FUSED, _fused, rotary="first"),),
     "FalconAttention": (
-        Kind("FalconLinear", _FUSED, _falcon, also=("attention_dropout",), rotary="all", why_not=_alibi),
+        Kind("FalconLinear", _FUSED, _fused, also=("attention_dropout",), rotary="all", why_not=_alibi),
     ),
     "BloomAttention": (
-        Kind("Linear", _FUSED, _bloom, also=("attention_dropout",), why_not=lambda path, modules: {"heads": SLOPES}),
+        Kind("Linear", _FUSED, _fused, also=("attention_dropout",), why_not=lambda path, modules: {"heads": SLOPES}),
     ),
     "ViTAttention": (Kind("Linear", _PROJECTIONS, _separate),),
     **dict.fromkeys(("OPTAttention", "BartAttention"), (Kind("Linear", _OUT, partial(_separate, parts=_OUT)),)),

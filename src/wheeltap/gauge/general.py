@@ -139,13 +139,11 @@ def groups(model: nn.Module, found: ProbeResult, weights: TensorIndex, trace: Tr
     made = [_group(model, one, weights, _problem(one, found, weights, trace)) for one in gathered]
     made.sort(key=lambda group: min(reading.order for reading in group.readings))
     names = Counter(group.hidden.name for group in made)
-    return tuple(group if names[group.hidden.name] == 1 else _with_readers(group) for group in made)
-
-
-def _with_readers(group: UnitGroup) -> UnitGroup:
-    """The group by the names of what writes and what reads it."""
-    read = ", ".join(dict.fromkeys(reading.name for reading in group.readings))
-    return replace(group, hidden=replace(group.hidden, name=f"{group.hidden.name} to {read}"))
+    for at, group in enumerate(made):
+        if names[group.hidden.name] > 1:  # by what reads it too
+            read = ", ".join(dict.fromkeys(reading.name for reading in group.readings))
+            made[at] = replace(group, hidden=replace(group.hidden, name=f"{group.hidden.name} to {read}"))
+    return tuple(made)
 
 
 def _group(model: nn.Module, found: _SharedUnits, weights: TensorIndex, problem: str | None) -> UnitGroup:

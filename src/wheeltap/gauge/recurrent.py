@@ -58,10 +58,6 @@ class _Input:
     axis: int
     size: str
 
-    def sliced(self, blocks: tuple[tuple[int, int], ...]) -> list[UnitSlice]:
-        """Its tensors, with units at ``blocks``."""
-        return [UnitSlice(self.path, name, int(bool(self.size)), blocks, reads=bool(self.size)) for name in self.names]
-
 
 def find(model: nn.Module, sharing: SharedTensors, *, run: Run | None = None) -> Gauges:
     """The gauges of the recurrent layers of ``model``, each proven on its outputs, and reasons for the others.
@@ -221,7 +217,8 @@ class _Follower:
         if not blocks:
             return f"{path} reads its units in a way that is not followed"
         entry = self.candidates[path]
-        self.tensors += entry.sliced(blocks)
+        reads = bool(entry.size)
+        self.tensors += [UnitSlice(path, name, int(reads), blocks, reads=reads) for name in entry.names]
         self.sizes += [(path, entry.size, len(blocks))] if entry.size else []
         return None
 

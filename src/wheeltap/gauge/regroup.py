@@ -45,15 +45,15 @@ class Split(nn.Module):
 
     def __init__(self, whole: nn.Linear, first: int) -> None:
         super().__init__()
-        self.one, self.two = _rows(whole, slice(0, first)), _rows(whole, slice(first, None))
+        bias = cast("Tensor | None", whole.bias)
+        self.one, self.two = (
+            _linear(whole.weight[rows], None if bias is None else bias[rows])
+            for rows in (slice(0, first), slice(first, None))
+        )
 
     def forward(self, inputs: Tensor) -> Tensor:
         """As the whole layer."""
         return torch.cat([self.one(inputs), self.two(inputs)], -1)
-
-
-def _rows(whole: nn.Linear, rows: slice) -> nn.Linear:
-    return _linear(whole.weight[rows], None if whole.bias is None else whole.bias[rows])  # pyright: ignore[reportUnnecessaryComparison]
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:

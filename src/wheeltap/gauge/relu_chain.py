@@ -127,7 +127,6 @@ _ACTIVATION_CALLS: set[Any] = {
 }  # fmt: skip
 _ARITHMETIC: set[Any] = {getattr(operator, name) for name in ("add", "sub", "mul", "truediv")}
 """Acts unit by unit where the other operand is a number."""
-_UNCHANGED: set[Any] = {"contiguous"}
 _DROPOUT_CALLS: set[Any] = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d}
 _CLAMPS: set[Any] = {torch.clamp, torch.clamp_min, "clamp", "clamp_", "clamp_min", "clamp_min_"}
 _FLATTENS: set[Any] = {torch.flatten, "flatten"}
@@ -140,11 +139,24 @@ def step(node: fx.Node, module: nn.Module | None, layout: UnitLayout, *, units: 
     if module is not None:
         return _module_step(module, str(node.target), layout, units=units)
     target = node.target
-    for known, handle in _CALLS:
-        if target in known:
-            return handle(node, layout)
-    if with_number(node):
+    if target in _ACTIVATION_CALLS or with_number(node):
         return _activation_call(node, layout)
+    if target in _DROPOUT_CALLS and _argument(node, 2, "training", True) is not False:
+        return "dropout is active"
+    if target in _CLAMPS and (_argument(node, 1, "min", None) != 0 or _argument(node, 2, "max", None) is not None):
+        return "clamp has a bound other than 0"
+    if target in _DROPOUT_CALLS or target in _CLAMPS or target == "contiguous":
+        return layout, None
+    if target in _POOLS:
+        return _pooled(layout, _POOLS[target], indices=node.kwargs.get("return_indices", False) is not False)
+    if target is F.pad:
+        return _pad_call(node, layout)
+    if target in _FLATTENS:
+        return _flattened(layout, (_argument(node, 1, "start_dim", 0), _argument(node, 2, "end_dim", -1)))
+    if target in _VIEWS:
+        return _view_call(node, layout)
+    if target in _MEANS:
+        return _mean_call(node, layout)
     name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
     return f"{name} is not an operation known to act unit by unit"
 
@@ -256,42 +268,6 @@ def _mean_call(node: fx.Node, layout: UnitLayout) -> Step | str:
         return "a mean is not over all places of a unit"
     kept = _argument(node, 2, "keepdim", False)
     return (layout if kept else replace(layout, axis="last", spatial=0)), None
-
-
-_Handler = Callable[[fx.Node, UnitLayout], Step | str]
-_CALLS: tuple[tuple[Any, _Handler], ...] = (
-    (_ACTIVATION_CALLS, _activation_call),
-    (_UNCHANGED, lambda node, layout: (layout, None)),
-    (
-        _DROPOUT_CALLS,
-        lambda node, layout: (
-            "dropout is active" if _argument(node, 2, "training", True) is not False else (layout, None)
-        ),
-    ),
-    (
-        _CLAMPS,
-        lambda node, layout: (
-            (layout, None)
-            if _argument(node, 1, "min", None) == 0 and _argument(node, 2, "max", None) is None
-            else "clamp has a bound other than 0"
-        ),
-    ),
-    (
-        _POOLS,
-        lambda node, layout: _pooled(
-            layout, _POOLS[node.target], indices=node.kwargs.get("return_indices", False) is not False
-        ),
-    ),
-    ({F.pad}, _pad_call),
-    (
-        _FLATTENS,
-        lambda node, layout: _flattened(
-            layout, (_argument(node, 1, "start_dim", 0), _argument(node, 2, "end_dim", -1))
-        ),
-    ),
-    (_VIEWS, _view_call),
-    (_MEANS, _mean_call),
-)
 
 
 def _is_shape(node: Any) -> bool:

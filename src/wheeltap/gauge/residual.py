@@ -96,11 +96,10 @@ def _gemma(name: str) -> TransformerNet:
 
 
 def _mamba(name: str, *inside: str) -> TransformerNet:
-    return TransformerNet(
-        top=f"{name}ForCausalLM",
+    return replace(
+        _llama(name),
         base=(f"{name}Model", "backbone"),
         block=f"{name}Block",
-        blocks="layers",
         inner={"mixer": f"{name}Mixer"},
         extra=("mixer", *(f"mixer.{part}" for part in inside)),
         reads={"norm": ("mixer.in_proj",)},
@@ -114,26 +113,24 @@ _PHI3: Final = replace(
     _llama("Phi3"),
     reads={"input_layernorm": ("self_attn.qkv_proj",), "post_attention_layernorm": ("mlp.gate_up_proj",)},
 )
-_GPT2: Final = TransformerNet(
+_GPT2: Final = replace(
+    _llama("GPT2"),
     top="GPT2LMHeadModel",
     base=("GPT2Model", "transformer"),
     block="GPT2Block",
     blocks="h",
     inner={"attn": "GPT2Attention", "mlp": "GPT2MLP"},
-    extra=(),
     reads={"ln_1": ("attn.c_attn",), "ln_2": ("mlp.c_fc",)},
     writers=("attn.c_proj", "mlp.c_proj"),
     embeddings=("wte", "wpe"),
     final="ln_f",
     fixed=_MEAN,
 )
-_NEOX: Final = TransformerNet(
-    top="GPTNeoXForCausalLM",
+_NEOX: Final = replace(
+    _llama("GPTNeoX"),
     base=("GPTNeoXModel", "gpt_neox"),
     block="GPTNeoXLayer",
-    blocks="layers",
     inner={"attention": "GPTNeoXAttention", "mlp": "GPTNeoXMLP"},
-    extra=(),
     reads={"input_layernorm": ("attention.query_key_value",), "post_attention_layernorm": ("mlp.dense_h_to_4h",)},
     writers=("attention.dense", "mlp.dense_4h_to_h"),
     embeddings=("embed_in",),
@@ -148,13 +145,12 @@ _PHI: Final = replace(
     final="final_layernorm",
     fixed=_MEAN,
 )
-_VIT: Final = TransformerNet(
+_VIT: Final = replace(
+    _llama("ViT"),
     top=None,
     base=("ViTModel", "vit"),
     block="ViTLayer",
-    blocks="layers",
     inner={"attention": "ViTAttention", "mlp": "ViTMLP"},
-    extra=(),
     reads={
         "layernorm_before": ("attention.q_proj", "attention.k_proj", "attention.v_proj"),
         "layernorm_after": ("mlp.fc1",),

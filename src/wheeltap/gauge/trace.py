@@ -268,13 +268,9 @@ class Trace(TorchFunctionMode):
             along = weight.axes[how.along]
             whole = along is not None and kept.shape[how.axis] == self._weights.held[weight.name].shape[along]
             reads = (weight.name, along) if along is not None and whole else None
-        self.products.append(TracedProduct(operands, output, kept, reads, how.axis, self._here))
+        self.products.append(TracedProduct(operands, output, kept, reads, how.axis, "".join(self._inside[-1:])))
         # The model may go on to write into what it was given.
         return output.clone()
-
-    @property
-    def _here(self) -> str:
-        return self._inside[-1] if self._inside else ""
 
     def _normed(self, func: Callable[..., Any], args: tuple[Any, ...], given: dict[str, Any]) -> Tensor:
         """A batch norm in eval mode, spelled out: torch gives no gradient for its running statistics."""
@@ -314,7 +310,7 @@ class Trace(TorchFunctionMode):
                 if one.dtype is torch.bool:
                     self._compared[id(one)] = one  # kept, so that no other tensor gets its id
             if not results and getattr(func, "__name__", "") in _ASKING and self._inside:
-                self.deciding.add(self._here)
+                self.deciding.add(self._inside[-1])
 
 
 _ASKING: Final = ("__bool__", "item", "__int__", "__float__", "__index__", "tolist")

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wheeltap.core.choices import Tokenizer
-    from wheeltap.sources.hf import LanguageModel
+    from wheeltap.sources.base import LoadedModel
     from wheeltap.sources.specs import LoadedPair, load, load_model, load_task, names_of
 
-_HOME = {"LanguageModel": "sources.hf", "Tokenizer": "core.choices"}
+_HOME = {"LoadedModel": "sources.base", "Tokenizer": "core.choices"}
 
-__all__ = ["LanguageModel", "LoadedPair", "Tokenizer", "load", "load_model", "load_task", "names_of"]
+__all__ = ["LoadedModel", "LoadedPair", "Tokenizer", "load", "load_model", "load_task", "names_of"]
 
 
 def __getattr__(name: str) -> Any:

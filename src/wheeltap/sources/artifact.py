@@ -78,7 +78,7 @@ def save_weights(model: nn.Module, path: Path) -> None:
     """
     from safetensors.torch import save as bytes_of
 
-    held = {name: tensor.detach().clone().contiguous() for name, tensor in _state(model).items()}
+    held = {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}
     write_whole(path, bytes_of(held))
 
 
@@ -101,7 +101,8 @@ def load_artifact(path: Path, *, name: str = "") -> LoadedModel:
     recipe = recipe_of(spec)
     # Without memory first: settings may ask for a net that is larger than the file, or than the machine.
     with torch.device("meta"), parsing(path, _NO_NET, expected=_EXPECTED, do=_DO):
-        shapes = {name: tuple(one.shape) for name, one in _state(recipe.blank(Given(spec))).items()}
+        state = cast("dict[str, Tensor]", recipe.blank(Given(spec)).state_dict())
+        shapes = {name: tuple(one.shape) for name, one in state.items()}
     if {name: one.shape for name, one in held.items()} != shapes:
         raise _wrong(path, "other weights than the recipe makes")
     blank = recipe.blank(Given(spec))
@@ -112,10 +113,6 @@ def load_artifact(path: Path, *, name: str = "") -> LoadedModel:
     subject = Subject(with_weights(blank, arrays).eval(), name=name or path.stem)
     subject.contents = HeaderContents(said)
     return LoadedModel(subject, tokenizer=recipe.tokenizer)
-
-
-def _state(model: nn.Module) -> dict[str, Tensor]:
-    return cast("dict[str, Tensor]", model.state_dict())
 
 
 def _wrong(path: Path, got: str) -> FileFormatError:

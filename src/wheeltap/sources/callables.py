@@ -2,8 +2,6 @@
 
 import importlib
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast, final
 
@@ -75,19 +73,23 @@ class CallableData(DataSource):
 
 def _called(spec: str) -> object:
     path, _, attribute = spec.partition(":")
-    with _current_folder_importable():
-        try:
-            return _found(spec, path, attribute)()
-        except WheeltapError:
-            raise
-        except (Exception, SystemExit) as error:
-            # A module that is a script may end the process when it is imported: its exit code would pass for ours.
-            raise ModelError(
-                "The code that makes the model failed.",
-                where=spec,
-                got=f"{type(error).__name__}: {error}",
-                do="Call it from Python to see where; the error above is its own.",
-            ) from error
+    before = list(sys.path)
+    sys.path.insert(0, str(Path.cwd()))
+    importlib.invalidate_caches()
+    try:
+        return _found(spec, path, attribute)()
+    except WheeltapError:
+        raise
+    except (Exception, SystemExit) as error:
+        # A module that is a script may end the process when it is imported: its exit code would pass for ours.
+        raise ModelError(
+            "The code that makes the model failed.",
+            where=spec,
+            got=f"{type(error).__name__}: {error}",
+            do="Call it from Python to see where; the error above is its own.",
+        ) from error
+    finally:
+        sys.path[:] = before
 
 
 def _parts(made: object) -> tuple[object, object]:
@@ -121,14 +123,3 @@ def _found(spec: str, path: str, attribute: str) -> Any:
             do="Name a function without arguments that returns the model: module:function.",
         )
     return target
-
-
-@contextmanager
-def _current_folder_importable() -> Generator[None]:
-    before = list(sys.path)
-    sys.path.insert(0, str(Path.cwd()))
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        sys.path[:] = before

@@ -105,7 +105,10 @@ class FolderContents:
 
     def _digests(self, known: Mapping[str, str], *, bounded: bool) -> Digests:
         loaded, found = _weight_files(self.folder, self.model), dict[str, dict[str, str]]()
-        files = [(_part(name), name, path) for name, path in _files(self.folder)]
+        files = [
+            (next((one for one, pattern in _PARTS if re.fullmatch(pattern, name, re.IGNORECASE)), "other"), name, path)
+            for name, path in _files(self.folder)
+        ]
         coded = any(part == "code" for part, _, _ in files)
         for part, name, path in files:
             shown = _DOCUMENTS.fullmatch(name) or (not coded and _SHOWN.fullmatch(name))
@@ -196,10 +199,6 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
                     got="more", do="Keep the model in a folder of its own, with nothing beside what it needs.",
                 )  # fmt: skip
             yield name, path
-
-
-def _part(name: str) -> str:
-    return next((part for part, pattern in _PARTS if re.fullmatch(pattern, name, re.IGNORECASE)), "other")
 
 
 def _of_file(path: Path, sealed: str | None = None) -> str:

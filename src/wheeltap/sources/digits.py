@@ -44,20 +44,16 @@ class DigitSplit:
 @cache
 def split() -> DigitSplit:
     """The fixed split, a third of each digit for testing: 1,198 train and 599 test examples."""
-    inputs, targets = _images()
+    from sklearn.datasets import load_digits
+
+    images, digits = cast("tuple[Any, Any]", load_digits(return_X_y=True))
+    inputs, targets = (np.asarray(images) / 16.0).astype(np.float32), np.asarray(digits).astype(np.int64)
     order = seeds.generator(0, "digits", "split").permutation(len(targets))
     # Sorted by digit (stably, so shuffled within each): every third example is then a stratified third.
     order = order[np.argsort(targets[order], kind="stable")]
     test = np.zeros(len(order), dtype=bool)
     test[order[::3]] = True
     return DigitSplit(*(torch.as_tensor(part) for part in (inputs[~test], targets[~test], inputs[test], targets[test])))
-
-
-def _images() -> tuple["np.ndarray[Any, np.dtype[np.float32]]", "np.ndarray[Any, np.dtype[np.int64]]"]:
-    from sklearn.datasets import load_digits
-
-    inputs, targets = cast("tuple[Any, Any]", load_digits(return_X_y=True))
-    return (np.asarray(inputs) / 16.0).astype(np.float32), np.asarray(targets).astype(np.int64)
 
 
 def train(seed: int, *, dropout: float = 0.0) -> nn.Sequential:

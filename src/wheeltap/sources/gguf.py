@@ -30,7 +30,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.recipes.train import own_random_numbers
 from wheeltap.sources import hf
 from wheeltap.sources.base import LoadedModel, ModelSource, refuse_pickle
-from wheeltap.sources.hf import HfTokenizer, LanguageModel
+from wheeltap.sources.hf import HfTokenizer, language_model
 from wheeltap.sources.model_size import Size, require_modest
 
 _MAGIC = b"GGUF"
@@ -110,13 +110,6 @@ class _Reader:
             self.fail(f"{value} {what}, more than the {most} that make sense")
         return value
 
-    def modest(self, name: str, value: int) -> None:
-        """Whole numbers say how many layers and tokens there are: none is larger than one of its kind."""
-        try:
-            require_modest({name: value})
-        except ValueError as error:
-            self.fail(str(error))
-
     def string(self) -> str:
         return self.bytes(self.count("Q", _MAX_STRING, "bytes in a string")).decode("utf-8", "replace")
 
@@ -169,22 +162,23 @@ def _body(reader: _Reader) -> GgufHeader:
         if name == "general.alignment" and kind == _UINT32:
             alignment = max(reader.number("I"), 1)
         elif kind in _WHOLE and name.partition(".")[0] not in _BESIDE:
-            reader.modest(name, reader.number(_WHOLE[kind]))
+            try:  # how many layers and tokens there are: none is larger than one of its kind
+                require_modest({name: reader.number(_WHOLE[kind])})
+            except ValueError as error:
+                reader.fail(str(error))
         else:
             reader.skip_value(kind)
         if name in entries:
             reader.fail(f"two entries {name[:80]!r}")
         entries[name] = start, reader.file.tell()
-    places = tuple(_place(reader) for _ in range(tensors))
+    places: list[TensorPlace] = []
+    for _ in range(tensors):
+        name = reader.string()
+        shape = tuple(reader.number("Q") for _ in range(reader.count("I", 8, "dimensions")))
+        places.append(TensorPlace(name, shape, reader.number("I"), reader.number("Q")))
     if len({place.name for place in places}) < len(places):
         reader.fail("two tensors with one name")
-    return GgufHeader(places, -(-reader.file.tell() // alignment) * alignment, entries)
-
-
-def _place(reader: _Reader) -> TensorPlace:
-    name = reader.string()
-    shape = tuple(reader.number("Q") for _ in range(reader.count("I", 8, "dimensions")))
-    return TensorPlace(name, shape, reader.number("I"), reader.number("Q"))
+    return GgufHeader(tuple(places), -(-reader.file.tell() // alignment) * alignment, entries)
 
 
 @final
@@ -199,10 +193,10 @@ class GgufFiles(ModelSource):
         """See ``ModelSource.load``."""
         path = Path(rest).expanduser()
         refuse_pickle(path)
-        return load_gguf(path, name=name).loaded
+        return load_gguf(path, name=name)
 
 
-def load_gguf(path: Path, *, name: str) -> LanguageModel:
+def load_gguf(path: Path, *, name: str) -> LoadedModel:
     """The language model in a GGUF file, dequantized to float32, in eval mode, on the CPU.
 
     Raises:
@@ -223,7 +217,7 @@ def load_gguf(path: Path, *, name: str) -> LanguageModel:
         read = {tensor for tensor, to in _read(path, header, model).items() if to not in contrary}
     subject = Subject(model.eval(), name=name)
     subject.contents = GgufContents(path, {tensor: width for tensor, width in widths.items() if tensor not in read})
-    return LanguageModel(subject, HfTokenizer(tokenizer))
+    return language_model(subject, HfTokenizer(tokenizer))
 
 
 def _read(path: Path, header: GgufHeader, model: nn.Module) -> Mapping[str, str]:

@@ -7,7 +7,6 @@ import contextlib
 import importlib
 import importlib.machinery
 import importlib.util
-import inspect
 import io
 import json
 import math
@@ -15,7 +14,7 @@ import re
 import sys
 import types
 import warnings
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, final
@@ -98,12 +97,18 @@ def architecture_of(config: Mapping[str, Any], *, where: str) -> Architecture:
     """
     named: Any = config.get("architectures")
     name = str(cast("list[Any]", named)[0]) if isinstance(named, list) and named else ""
-    if name.endswith("ForSequenceClassification"):
-        _require_one_label(config, name, where)
-        return Architecture(name, "text")
-    if re.search(r"ForImageClassification(WithTeacher)?$", name):
-        _require_one_label(config, name, where)
-        return Architecture(name, "image")
+    kind = re.search(r"For(SequenceClassification|ImageClassification(WithTeacher)?)$", name)
+    if kind and config.get("problem_type") == "multi_label_classification":
+        raise ModelError(
+            "The classifier gives several labels per example.",
+            where=where,
+            expected="one right label per example",
+            got=f"architectures: {name}, problem_type: multi_label_classification",
+            do="Ask one label: wrap the model so that it gives torch.stack([torch.zeros_like(z), z], dim=1) for that "
+            "label's logit z, and name it module:callable.",
+        )
+    if kind:
+        return Architecture(name, "text" if kind[1].startswith("Sequence") else "image")
     if config.get("is_encoder_decoder") is True:
         raise _refused(name, "an encoder-decoder model, which wheeltap cannot score items with", where)
     head = re.search(r"For([A-Z]\w*)$", name)
@@ -113,25 +118,6 @@ def architecture_of(config: Mapping[str, Any], *, where: str) -> Architecture:
         raise _refused(name, what or f"a model for {spaced}", where)
     headless = bool(re.search(r"(Model|Encoder)$", name)) and "LMHead" not in name
     return Architecture(name, "language", family=str(config.get("model_type", "")), headless=headless)
-
-
-def require_language(found: Architecture, families: Collection[str], *, where: str) -> None:
-    """Checks that a model can be loaded as a causal language model, where its class leaves that open.
-
-    Args:
-        found: What its config says.
-        families: Those of which transformers has causal language models.
-        where: The folder.
-
-    Raises:
-        ModelError: If it cannot.
-    """
-    if found.kind != "language" or found.family in families:
-        return
-    if found.headless:
-        raise without_head(found.name, where=where)
-    if found.name.endswith("ForConditionalGeneration"):
-        raise _refused(found.name, "a model that reads more than text", where)
 
 
 def without_head(name: str, *, where: str) -> ModelError:
@@ -155,18 +141,6 @@ def _refused(name: str, what: str, where: str) -> ModelError:
         got=f"architectures: {name or 'not named'}: {what}",
         do=_WRAP,
     )
-
-
-def _require_one_label(config: Mapping[str, Any], name: str, where: str) -> None:
-    if config.get("problem_type") == "multi_label_classification":
-        raise ModelError(
-            "The classifier gives several labels per example.",
-            where=where,
-            expected="one right label per example",
-            got=f"architectures: {name}, problem_type: multi_label_classification",
-            do="Ask one label: wrap the model so that it gives torch.stack([torch.zeros_like(z), z], dim=1) for that "
-            "label's logit z, and name it module:callable.",
-        )
 
 
 _TOKENS, _NUMBERS = 8192, 2**22
@@ -194,11 +168,6 @@ class HfClassifier:
         """The labels, where they are names and not only numbered."""
         generic = all(re.fullmatch(r"LABEL_\d+", label) for label in self.labels)
         return () if generic else self.labels
-
-    @property
-    def arguments(self) -> frozenset[str]:
-        """Names of what the model may be called with."""
-        return frozenset(inspect.signature(self.subject.model.forward).parameters)
 
     @property
     def wanted(self) -> str:
@@ -292,18 +261,9 @@ class NoTokenizer:
         )
 
 
-@final
-@dataclass(frozen=True)
-class LanguageModel:
-    """A subject that reads tokens, and the tokenizer that makes them."""
-
-    subject: Subject
-    tokenizer: Tokenizer
-
-    @property
-    def loaded(self) -> LoadedModel:
-        """The same with the task that it brings: subject-verb agreement."""
-        return LoadedModel(self.subject, lambda: agreement.task(self.tokenizer), self.tokenizer)
+def language_model(subject: Subject, tokenizer: Tokenizer) -> LoadedModel:
+    """A subject that reads tokens, with the task that it brings: subject-verb agreement."""
+    return LoadedModel(subject, lambda: agreement.task(tokenizer), tokenizer)
 
 
 @final
@@ -318,11 +278,7 @@ class Folders(ModelSource):
         """See ``ModelSource.load``."""
         path = Path(rest).expanduser()
         refuse_pickle(path)
-        found = load_folder(path, name=name)
-        if isinstance(found, LanguageModel):
-            return found.loaded
-        tokenizer = None if found.tokenizer is None else HfTokenizer(found.tokenizer)
-        return LoadedModel(found.subject, tokenizer=tokenizer, classifier=found)
+        return load_folder(path, name=name)
 
 
 def library(name: str = "transformers", *, needed_for: str) -> Any:
@@ -345,7 +301,14 @@ def _without_broken_torchaudio() -> Generator[None]:
     (a CUDA build beside a CPU torch, say) would keep us from every text model. Empty rather than absent, because
     transformers may have noted before that it is installed.
     """
-    if not _torchaudio_is_broken():
+    broken = False
+    try:
+        importlib.import_module("torchaudio")
+    except ModuleNotFoundError:
+        pass
+    except (ImportError, OSError, RuntimeError):
+        broken = True
+    if not broken:
         yield
         return
     empty = types.ModuleType("torchaudio")
@@ -355,16 +318,6 @@ def _without_broken_torchaudio() -> Generator[None]:
         yield
     finally:
         sys.modules.pop("torchaudio", None)
-
-
-def _torchaudio_is_broken() -> bool:
-    try:
-        importlib.import_module("torchaudio")
-    except ModuleNotFoundError:
-        return False
-    except (ImportError, OSError, RuntimeError):
-        return True
-    return False
 
 
 @contextlib.contextmanager
@@ -381,7 +334,7 @@ def quiet(transformers: Any) -> Generator[None]:
         log.set_verbosity(before)
 
 
-def load_folder(folder: Path, *, name: str) -> LanguageModel | HfClassifier:
+def load_folder(folder: Path, *, name: str) -> LoadedModel:
     """The model in ``folder``, in float32 and eval mode, on the CPU: ``architectures`` in its config says of what kind.
 
     It comes with its tokenizer, where there is one; without one a language model reads token ids alone.
@@ -406,17 +359,16 @@ def load_folder(folder: Path, *, name: str) -> LanguageModel | HfClassifier:
     subject.contents = FolderContents(folder, model, unexpected, again)
     if found.kind == "language":
         tokenizer = read_tokenizer(transformers, folder) if known else NoTokenizer(str(folder), _TOKENIZER_FILES[:3])
-        return LanguageModel(subject, tokenizer)
+        return language_model(subject, tokenizer)
     own: Any = model.config
     labels = tuple(str(own.id2label.get(at, f"LABEL_{at}")) for at in range(own.num_labels))
-    return HfClassifier(subject, found.kind, labels, again() if again is not None and found.kind == "text" else None)
-
-
-LANGUAGE = Architecture("", "language")
+    reader = read_tokenizer(transformers, folder) if known and found.kind == "text" else None
+    classifier = HfClassifier(subject, found.kind, labels, None if reader is None else reader.raw)
+    return LoadedModel(subject, tokenizer=reader, classifier=classifier)
 
 
 def read_model(
-    transformers: Any, folder: Path, found: Architecture = LANGUAGE, *, size: Size
+    transformers: Any, folder: Path, found: Architecture, *, size: Size
 ) -> tuple[nn.Module, tuple[str, ...]]:  # fmt: skip
     """The model in a folder that has passed the checks, and names of tensors in its files that it has no place for.
 
@@ -425,7 +377,11 @@ def read_model(
         ModelError: If transformers refuses it, or weights are missing or of another shape than the config says.
     """
     families = getattr(transformers.models.auto.modeling_auto, "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", {})
-    require_language(found, families, where=str(folder))
+    if found.kind == "language" and found.family not in families:  # its class leaves open what it is
+        if found.headless:
+            raise without_head(found.name, where=str(folder))
+        if found.name.endswith("ForConditionalGeneration"):
+            raise _refused(found.name, "a model that reads more than text", str(folder))
     door: Any = getattr(transformers, DOORS[found.kind])
     with translated(transformers, folder, "model"):
         config: Any = transformers.AutoConfig.from_pretrained(str(folder), **_LOCAL)

@@ -4,6 +4,7 @@ For language models with ``context``, ``choices``, ``answer``, perhaps also ``gr
 classifiers with ``text`` and ``label``, perhaps also ``text_pair``, ``group`` and ``factors``.
 """
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, final
@@ -55,25 +56,33 @@ class JsonLines(DataSource):
         return load_items(path, reader.tokenizer)
 
 
-class Item(msgspec.Struct, frozen=True):
+class LineNotes(msgspec.Struct, frozen=True, kw_only=True):
+    """What a line may say of an item or text.
+
+    Attributes:
+        group: Name or number of what it shares with others, a template or passage; in all lines or in none.
+        behavior: Name or number of the behavior that it is one of, where that is another; likewise.
+        factors: Labels of factors, by name, for the audit ``decodable``; the same names in all lines.
+    """
+
+    group: int | str | None = None
+    behavior: int | str | None = None
+    factors: dict[str, int] = {}
+
+
+class Item(LineNotes, frozen=True, kw_only=True):
     """One line.
 
     Attributes:
         context: What the model reads first.
         choices: How it may go on. A choice keeps its leading space: ``" Paris"`` after ``"The capital is"``.
         answer: Index of the right choice, or its text.
-        group: Name or number of what the item shares with others, a template or passage; in all lines or in none.
-        behavior: Name or number of the behavior that the item is one of, where that is another; likewise.
-        factors: Labels of factors, by name, for the audit ``decodable``; the same names in all lines.
         votes: How many people chose each choice, for the audit ``disagreement``; in all lines or in none.
     """
 
     context: str
     choices: list[str]
     answer: int | str
-    group: int | str | None = None
-    behavior: int | str | None = None
-    factors: dict[str, int] = {}
     votes: list[int] | None = None
 
 
@@ -95,11 +104,15 @@ def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceTask:
     notes = Notes()
     for number, line in lines(path):
         where = f"{path}: line {number}"
-        item = _item(line, where)
+        item = decoded(
+            line, Item, where, "A line is not an item.",
+            expected='an object such as {"context": "2 + 2 =", "choices": [" 4", " 5"], "answer": 0}',
+            do="Correct or remove the line.",
+        )  # fmt: skip
         _require_item(item, len(choices[0]) if choices else len(item.choices), where)
         targets.append(_index(item, where))
         contexts.append(bounded(tokenizer.start(item.context), "context", where))
-        notes.add({"group": item.group, "behavior": item.behavior}, item.factors, where=where)
+        notes.add(item, where=where)
         votes += _voted(item, voted=len(votes), before=len(targets) - 1, where=where)
         choices.append([bounded(tokenizer.more(choice), "choice", where) for choice in item.choices])
     if not targets:
@@ -124,17 +137,17 @@ class Notes:
         self._labels: dict[str, list[int | str]] = {"group": [], "behavior": []}
         self._factors: list[dict[str, int]] = []
 
-    def add(self, labels: dict[str, int | str | None], factors: dict[str, int], *, where: str) -> None:
+    def add(self, line: LineNotes, *, where: str) -> None:
         """Takes those of one line.
 
         Raises:
             DataError: If they are not of the same kind as those of the lines before.
         """
         self._lines += 1
-        for name, label in labels.items():
-            if label is not None:
-                self._labels[name].append(label)
-            if (count := len(self._labels[name])) not in (0, self._lines):
+        for name, labels in self._labels.items():
+            if (label := getattr(line, name)) is not None:
+                labels.append(label)
+            if (count := len(labels)) not in (0, self._lines):
                 raise DataError(
                     f"Some items have a {name} and some have none.",
                     where=where,
@@ -142,7 +155,7 @@ class Notes:
                     got=f"{count} {name}s in {self._lines} items so far",
                     do=f"Give each item the name of its {name}, or take the {name}s out.",
                 )
-        self._factors.append(_same_factors(factors, self._factors[0] if self._factors else factors, where))
+        self._factors.append(_same_factors(line.factors, self._factors[0] if self._factors else line.factors, where))
 
     def added_to(self, task: Kind) -> Kind:
         """The task of these lines, with what was taken of them."""
@@ -173,11 +186,6 @@ def first(path: Path) -> dict[str, object]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
     return cast("dict[str, object]", held) if isinstance(held, dict) else {}
-
-
-def _item(line: bytes, where: str) -> Item:
-    expected = 'an object such as {"context": "2 + 2 =", "choices": [" 4", " 5"], "answer": 0}'
-    return decoded(line, Item, where, "A line is not an item.", expected=expected, do="Correct or remove the line.")
 
 
 def _require_item(item: Item, options: int, where: str) -> None:
@@ -284,24 +292,18 @@ def bounded(ids: list[int], what: str, where: str) -> list[int]:
 _ARGUMENTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
-class LabeledText(msgspec.Struct, frozen=True):
+class LabeledText(LineNotes, frozen=True, kw_only=True):
     """One line.
 
     Attributes:
         text: What is classified.
         label: Number or name of the right label; of a model with one output, the number it should give.
         text_pair: The second text of a pair; in all lines or in none.
-        group: Name or number of what the text shares with others, a template or passage; in all lines or in none.
-        behavior: Name or number of the behavior that the text is one of, where that is another; likewise.
-        factors: Labels of factors, by name, for the audit ``decodable``; the same names in all lines.
     """
 
     text: str
     label: int | float | str
     text_pair: str | None = None
-    group: int | str | None = None
-    behavior: int | str | None = None
-    factors: dict[str, int] = {}
 
 
 def load_texts(path: Path, classifier: HfClassifier) -> Task:
@@ -330,7 +332,11 @@ def load_texts(path: Path, classifier: HfClassifier) -> Task:
     notes = Notes()
     for number, line in lines(path):
         where = f"{path}: line {number}"
-        text = _text(line, where)
+        text = decoded(
+            line, LabeledText, where, "A line is no text with a label.",
+            expected='an object such as {"text": "Fine.", "label": 1}',
+            do="Correct or remove the line; items with choices are for language models.",
+        )  # fmt: skip
         if texts and (text.text_pair is None) != (texts[0].text_pair is None):
             raise DataError(
                 "Some texts have a second one and some have none.",
@@ -339,7 +345,7 @@ def load_texts(path: Path, classifier: HfClassifier) -> Task:
                 got="a line without text_pair" if text.text_pair is None else "a line with text_pair",
             )
         targets.append(_target(text.label, classifier.labels, where))
-        notes.add({"group": text.group, "behavior": text.behavior}, text.factors, where=where)
+        notes.add(text, where=where)
         texts.append(text)
     if not texts:
         raise DataError(
@@ -352,14 +358,6 @@ def load_texts(path: Path, classifier: HfClassifier) -> Task:
     outputs = torch.tensor(targets)
     wanted = outputs.reshape(-1, 1) if len(classifier.labels) == 1 else outputs.long()
     return notes.added_to(Task(inputs, wanted, name=path.stem))
-
-
-def _text(line: bytes, where: str) -> LabeledText:
-    return decoded(
-        line, LabeledText, where, "A line is no text with a label.",
-        expected='an object such as {"text": "Fine.", "label": 1}',
-        do="Correct or remove the line; items with choices are for language models.",
-    )  # fmt: skip
 
 
 def _target(label: float | str, labels: Sequence[str], where: str) -> float:
@@ -401,7 +399,8 @@ def _tokens(texts: Sequence[LabeledText], classifier: HfClassifier, path: Path) 
             got="none",
             do="Set tokenizer.pad_token and model.config.pad_token_id as in training, and save both again.",
         )
-    known = {name: encoded[name] for name in _ARGUMENTS if name in encoded and name in classifier.arguments}
+    arguments = inspect.signature(classifier.subject.model.forward).parameters
+    known = {name: encoded[name] for name in _ARGUMENTS if name in encoded and name in arguments}
     if raw.pad_token_id is None:
         return {name: torch.tensor(rows) for name, rows in known.items()}
     with hf.translated(transformers, path, "tokenizer's text"):

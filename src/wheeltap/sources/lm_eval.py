@@ -77,16 +77,19 @@ class LmEvalSpec:
         """
         head, _, folder = text.removeprefix(PREFIX).partition(",include=")
         name, *settings = [part.strip() for part in head.split(",")]
-        stated = dict[str, str]()
-        for setting in settings:
-            key, _, value = setting.partition("=")
-            if not value:
-                raise _unreadable(text, setting)
-            if key not in _SETTINGS:
-                raise UnknownName("setting of a task of lm-eval", key, _SETTINGS)
-            stated[key] = value
-        if not text.startswith(PREFIX) or not name:
-            raise _unreadable(text, name)
+        stated = {key: value for key, _, value in (setting.partition("=") for setting in settings)}
+        bad = next((setting for setting in settings if not setting.partition("=")[2]), None)
+        unknown = next((key for key in stated if key not in _SETTINGS), None)
+        if unknown is not None and bad is None:
+            raise UnknownName("setting of a task of lm-eval", unknown, _SETTINGS)
+        if bad is not None or not text.startswith(PREFIX) or not name:
+            raise UsageError(
+                "The task cannot be read.",
+                where=text,
+                expected=f"lm_eval:NAME, perhaps with settings: {_EXAMPLE}",
+                got=(name if bad is None else bad) or "nothing",
+                do="See docs/lm-eval.md.",
+            )
         counts = {"limit": 0, "fewshot": None} | {
             key: _whole(text, key, stated[key]) for key in ("limit", "fewshot") if key in stated
         }
@@ -117,13 +120,3 @@ def _whole(text: str, name: str, value: str) -> int:
             do=f"Leave {name} out for {whole}.",
         )
     return int(value)
-
-
-def _unreadable(text: str, got: str) -> UsageError:
-    return UsageError(
-        "The task cannot be read.",
-        where=text,
-        expected=f"lm_eval:NAME, perhaps with settings: {_EXAMPLE}",
-        got=got or "nothing",
-        do="See docs/lm-eval.md.",
-    )

@@ -8,6 +8,7 @@ import json
 import random
 import warnings
 from collections.abc import Generator, Sequence
+from types import SimpleNamespace
 from typing import Any, Final, cast, final
 
 import numpy as np
@@ -92,8 +93,11 @@ class Harness:
 
     Attributes:
         asked: Which.
+        name: Of the task.
         task: lm-eval's own.
+        kind: One of ``KINDS``.
         documents: In its order.
+        rows: Their numbers.
         requests: ``[document][request]``: lm-eval's instances.
         metric: What documents are graded by.
         filter: Which filter makes answers of what the model said.
@@ -106,16 +110,15 @@ class Harness:
     """
 
     def __init__(self, asked: LmEvalSpec) -> None:
-        self.asked = asked
-        self._load()
-
-    def _load(self) -> None:
-        self.task = _loaded(self.asked)
+        self.asked, self.name = asked, asked.name
+        self.task = _loaded(asked)
+        self.kind = str(self.task.OUTPUT_TYPE)
         _require_supported(self.task, self.name)
         with _translated(self.name), _offline(), _seeded():
             _prepare(self.task, self.asked)
             documents = self.task.doc_iterator(rank=0, limit=self.asked.limit or None, world_size=1)
             self.documents: list[dict[str, Any]] = [doc for _, doc in documents]
+        self.rows = range(len(self.documents))
         self.requests: list[list[Any]] = [[] for _ in self.documents]
         for instance in self.task.instances:
             self.requests[instance.doc_id].append(instance)
@@ -129,27 +132,8 @@ class Harness:
         if self.kind == GENERATED:
             _require_greedy(self.requests, self.name)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"asked": self.asked}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.asked = state["asked"]
-        self._load()
-
-    @property
-    def name(self) -> str:
-        """Of the task."""
-        return self.asked.name
-
-    @property
-    def kind(self) -> str:
-        """One of ``KINDS``."""
-        return str(self.task.OUTPUT_TYPE)
-
-    @property
-    def rows(self) -> range:
-        """Numbers of the documents."""
-        return range(len(self.documents))
+    def __reduce__(self) -> "tuple[type[Harness], tuple[LmEvalSpec]]":
+        return Harness, (self.asked,)
 
     @property
     def plain(self) -> bool:
@@ -412,7 +396,7 @@ class Encoder:
         Raises:
             DataError: If one has no tokens, or a continuation is longer than the model can read.
         """
-        asked = [_Request(args) for args in texts]
+        asked = [SimpleNamespace(args=args) for args in texts]
         self._captured = []
         self._lm.loglikelihood(self, asked, disable_tqdm=True)
         for at, (context, option) in enumerate(self._captured):
@@ -472,11 +456,3 @@ class Encoder:
     def _loglikelihood_tokens(self, requests: Sequence[tuple[Any, list[int], list[int]]], **_: Any) -> list[Any]:
         self._captured = [(tuple(context), tuple(option)) for _, context, option in requests]
         return []
-
-
-@final
-class _Request:
-    """What lm-eval calls an instance, as far as it is read here."""
-
-    def __init__(self, args: tuple[str, str]) -> None:
-        self.args = args

@@ -36,44 +36,32 @@ class HarnessAnswers(ABC):
     Attributes:
         adaptive: Whether later calls of the model depend on its earlier answers.
         tokens_per_batch: Bound on the tokens of one call.
+        longest: Tokens of the longest text.
     """
 
     adaptive: bool = False
     tokens_per_batch: int = 1024
+    longest: int
 
     @abstractmethod
     def answers(self, model: nn.Module, rows: Sequence[int]) -> list[list[Any] | None]:
         """``[document][request]`` in lm-eval's own form; ``None`` for a document where numbers were not finite."""
-
-    @property
-    @abstractmethod
-    def longest(self) -> int:
-        """Tokens of the longest text."""
 
 
 @final
 class Likelihoods(HarnessAnswers):
     """Summed log-likelihood of each continuation, and whether each of its tokens is the likeliest.
 
-    Args:
+    Attributes:
         pairs: ``[document][request]``: tokens of context and continuation, as they fit the model.
         cut: Whether a context was cut from the left.
     """
 
-    def __init__(self, pairs: Sequence[Sequence[Pair]], *, cut: bool) -> None:
-        self.pairs, self.cut = [list(several) for several in pairs], cut
-
-    @classmethod
-    def of(cls, encoder: Encoder, harness: Harness) -> "Likelihoods":
-        """Of a task."""
+    def __init__(self, encoder: Encoder, harness: Harness) -> None:
         encoded = [encoder.pairs([one.args for one in harness.requests[row]]) for row in harness.rows]
-        fitting = [[encoder.shortened(pair) for pair in pairs] for pairs in encoded]
-        return cls(fitting, cut=fitting != encoded)
-
-    @property
-    def longest(self) -> int:
-        """See ``HarnessAnswers.longest``."""
-        return max(len(context) + len(option) - 1 for pairs in self.pairs for context, option in pairs)
+        self.pairs = [[encoder.shortened(pair) for pair in pairs] for pairs in encoded]
+        self.cut = self.pairs != encoded
+        self.longest = max(len(context) + len(option) - 1 for pairs in self.pairs for context, option in pairs)
 
     def answers(self, model: nn.Module, rows: Sequence[int]) -> list[list[Any] | None]:
         """See ``HarnessAnswers.answers``."""
@@ -141,7 +129,10 @@ class Generations(HarnessAnswers):
         utils = library("lm_eval.models.utils")
         raw: Any = encoder.raw
         eos: str | None = None if raw.eos_token_id is None else raw.decode(raw.eos_token_id)
-        self._raw, self._how, self._until, self._contexts = raw, [], [], []
+        self._raw = raw
+        self._how: list[dict[str, Any]] = []
+        self._until: list[list[str]] = []
+        self._contexts: list[tuple[int, ...]] = []
         self._pad = next((one for one in (raw.pad_token_id, raw.unk_token_id, raw.eos_token_id) if one is not None), 0)
         for row in harness.rows:
             text, given = harness.requests[row][0].args
@@ -150,16 +141,8 @@ class Generations(HarnessAnswers):
             how.pop("temperature", None)
             self._contexts.append(encoder.context(text, int(how["max_gen_toks"])))
             self._how.append(how)
-
-    _contexts: list[tuple[int, ...]]
-    _how: list[dict[str, Any]]
-    _until: list[list[str]]
-
-    @property
-    def longest(self) -> int:
-        """See ``HarnessAnswers.longest``."""
         most = zip(self._contexts, self._how, strict=True)
-        return max(len(context) + int(how["max_gen_toks"]) for context, how in most)
+        self.longest = max(len(context) + int(how["max_gen_toks"]) for context, how in most)
 
     def answers(self, model: nn.Module, rows: Sequence[int]) -> list[list[Any] | None]:
         """See ``HarnessAnswers.answers``.
@@ -194,18 +177,28 @@ class Generations(HarnessAnswers):
             )
         transformers = hf.library(needed_for="tasks of lm-eval")
         ids = torch.tensor(batch, device=next(model.parameters()).device)
-        count, watch = ids.shape[1], _Watch(len(batch))
-        stop = _Stop(self._raw, until, count)
+        count, lost = ids.shape[1], torch.zeros(len(batch), dtype=torch.bool)
+
+        def stopped(input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
+            """Whether each text has come to a stop; those that have are not read further."""
+            texts: list[str] = self._raw.batch_decode(input_ids[:, count:])
+            return torch.tensor([any(stop and stop in text for stop in until) for text in texts], device=ids.device)
+
+        def watched(input_ids: Tensor, scores: Tensor) -> Tensor:
+            """The scores as they are; notes whose were not finite."""
+            lost.logical_or_(torch.isnan(scores).any(-1).cpu())
+            return scores
+
         rest = {key: value for key, value in how.items() if key not in ("max_gen_toks", "max_length")}
         with hf.quiet(transformers):
             given: Tensor = generate(
                 input_ids=ids, attention_mask=torch.ones_like(ids), pad_token_id=self._pad, use_cache=True,
                 max_length=how.get("max_length", count + how["max_gen_toks"]),
-                stopping_criteria=transformers.StoppingCriteriaList([stop]),
-                logits_processor=transformers.LogitsProcessorList([watch]), **rest,
+                stopping_criteria=transformers.StoppingCriteriaList([stopped]),
+                logits_processor=transformers.LogitsProcessorList([watched]), **rest,
             )  # fmt: skip
         texts = [self._cut(self._raw.decode(row[count:], skip_special_tokens=True), until) for row in given]
-        return [None if lost else text for text, lost in zip(texts, watch.lost, strict=True)]
+        return [None if gone else text for text, gone in zip(texts, map(bool, lost), strict=True)]
 
     @staticmethod
     def _cut(text: str, until: Iterable[str]) -> str:
@@ -213,29 +206,6 @@ class Generations(HarnessAnswers):
         for stop in until:
             text = text.split(stop, maxsplit=1)[0] if stop else text
         return text
-
-
-class _Stop:
-    """Whether each text has come to a stop; those that have are not read further."""
-
-    def __init__(self, raw: Any, until: Sequence[str], begin: int) -> None:
-        self._raw, self._until, self._begin = raw, [stop for stop in until if stop], begin
-
-    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
-        texts: list[str] = self._raw.batch_decode(input_ids[:, self._begin :])
-        return torch.tensor([any(stop in text for stop in self._until) for text in texts], device=input_ids.device)
-
-
-class _Watch:
-    """Notes whose scores were not finite, and leaves them as they are."""
-
-    def __init__(self, texts: int) -> None:
-        self.lost = [False] * texts
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        bad = torch.isnan(scores).any(-1).tolist()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        self.lost = [lost or bool(now) for lost, now in zip(self.lost, bad, strict=True)]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-        return scores
 
 
 # ---- documents that lm-eval grades ----------------------------------------------------------------------------------
@@ -451,7 +421,7 @@ def opened(
         right, more = [encoder.separately(*text) for text in texts], list[tuple[int, ...]]()
     else:
         right = [encoder.shortened(pair) for pair in encoder.pairs(texts)]
-        answering = Likelihoods.of(encoder, harness)
+        answering = Likelihoods(encoder, harness)
         more = [context + option[:-1] for pairs in answering.pairs for context, option in pairs]
     taught = ChoiceTask(
         [context for context, _ in right], [[option, option] for _, option in right], [0] * len(right),

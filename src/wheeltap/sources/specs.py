@@ -171,6 +171,10 @@ def _refuse_path(spec: str) -> None:
 class SharedExamples:
     """Models that are measured on the same examples: those of the first of them.
 
+    Attributes:
+        subject: The first model.
+        task: The examples.
+
     Args:
         spec: Of the first model.
         data: The examples, where they are not its own.
@@ -182,16 +186,7 @@ class SharedExamples:
 
     def __init__(self, spec: str, *, data: str | Path | None, name: str = "") -> None:
         self._first, self._data = load(spec, data=data, name=name), data
-
-    @property
-    def subject(self) -> Subject:
-        """The first model."""
-        return self._first.subject
-
-    @property
-    def task(self) -> BaseTask:
-        """The examples."""
-        return self._first.task
+        self.subject, self.task = self._first.subject, self._first.task
 
     def other(self, spec: str, *, name: str = "") -> Subject:
         """Another model, if it reads the examples, and gives its labels, as the first one does.

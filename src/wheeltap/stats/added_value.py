@@ -85,18 +85,17 @@ def folds(labels: FloatArray, *, count: int = 10) -> NDArray[np.intp]:
     return dealt
 
 
-def held_out(features: FloatArray, labels: FloatArray, *, groups: NDArray[np.intp], ridge: float = RIDGE) -> FloatArray:
+def held_out(features: FloatArray, labels: FloatArray, *, groups: NDArray[np.intp]) -> FloatArray:
     """Log-odds ``[item]`` of label 1, each from a fit to the items of other groups alone.
 
     Args:
         features: [item, feature].
         labels: [item], 0 or 1.
         groups: [item], the group of each item: all items of a group are scored by one fit.
-        ridge: See ``RIDGE``.
     """
     _, group = np.unique(groups, return_inverse=True)
     seen = group != np.arange(int(group.max()) + 1)[:, None]
-    return log_odds(features, labels, seen=seen, ridge=ridge)[group, np.arange(len(labels))]
+    return log_odds(features, labels, seen=seen)[group, np.arange(len(labels))]
 
 
 def log_odds(

@@ -9,9 +9,12 @@ from numpy.typing import NDArray
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError
 from wheeltap.stats._scipy import normal_quantile, t_quantile
-from wheeltap.stats.crossed import CrossedMean, FloatArray, Values, checked_alpha, crossed
+from wheeltap.stats.crossed import CrossedMean, FloatArray, Values, crossed
 
 RESAMPLES: Final = 2000
+
+LEVEL: Final = 0.95
+"""Of the interval of a mean over clusters."""
 
 _SPREAD_AT: Final = 0.01
 """Two-sided level whose quantiles say how much further clusters of unequal size are spread: see ``by_cluster``."""
@@ -168,7 +171,6 @@ def cluster_means(
     *,
     bins: NDArray[np.integer[Any]] | None = None,
     count: int = 1,
-    level: float = 0.95,
 ) -> list[ClusterMean]:
     """Mean of the values of each bin, with an interval that resamples whole clusters.
 
@@ -179,7 +181,6 @@ def cluster_means(
         clusters: Cluster of each value, ``[value]``, any whole numbers.
         bins: Bin of each value, from 0 to ``count`` - 1; a value with another number belongs to none.
         count: Number of bins.
-        level: Confidence level.
 
     Raises:
         DataError: If a value is not finite, or lengths differ.
@@ -200,19 +201,19 @@ def cluster_means(
     sums, numbers = np.zeros((whole, count)), np.zeros((whole, count))
     np.add.at(sums, (member, places[inside]), x[inside])
     np.add.at(numbers, (member, places[inside]), 1.0)
-    return [_mean(sums[:, at], numbers[:, at], checked_alpha(level)) for at in range(count)]
+    return [_mean(sums[:, at], numbers[:, at]) for at in range(count)]
 
 
-def _mean(sums: FloatArray, numbers: FloatArray, alpha: float) -> ClusterMean:
+def _mean(sums: FloatArray, numbers: FloatArray) -> ClusterMean:
     """Mean of one bin; clusters without a value in it are no part of its sample."""
-    there = numbers > 0.0
+    there, alpha = numbers > 0.0, 1.0 - LEVEL
     sums, numbers, clusters = sums[there], numbers[there], int(there.sum())
     value = float(sums.sum() / numbers.sum()) if clusters else 0.0
     if clusters < 2:
-        return ClusterMean(value, 0.0, None, None, 1 - alpha, int(numbers.sum()), clusters)
+        return ClusterMean(value, 0.0, None, None, LEVEL, int(numbers.sum()), clusters)
     times = seeds.generator(0, "clusters", clusters).multinomial(clusters, np.full(clusters, 1 / clusters), RESAMPLES)
     # Means vary less over resamples of n clusters than over n new clusters, by the factor (n - 1) / n in variance.
     off = ((times @ sums) / (times @ numbers) - value) * np.sqrt(clusters / (clusters - 1))
     wider = t_quantile(alpha, clusters - 1) / normal_quantile(1 - alpha / 2)
     low, high = value + wider * np.quantile(off, [alpha / 2, 1 - alpha / 2])
-    return ClusterMean(value, float(off.std(ddof=1)), float(low), float(high), 1 - alpha, int(numbers.sum()), clusters)
+    return ClusterMean(value, float(off.std(ddof=1)), float(low), float(high), LEVEL, int(numbers.sum()), clusters)

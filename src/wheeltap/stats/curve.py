@@ -11,6 +11,7 @@ from wheeltap.stats._scipy import descending
 from wheeltap.stats.clusters import Groups, clustered, one_group, spread_over
 from wheeltap.stats.crossed import CrossedMean, FloatArray, Values, checked, checked_alpha, crossed, within
 
+_LEVEL = 0.95  # of half doses
 _LARGEST_LOG = 700.0  # of what a float can hold
 _STEPS = 65  # grid points between two doses on which the confidence set is traced
 
@@ -143,7 +144,7 @@ class _HalfPoint:
         return ((1 - w) * self.excess[k] + w * self.excess[k + 1]) / slope
 
 
-def half_dose(response: Response, *, level: float = 0.95, unit: str = "dose") -> Estimate:
+def half_dose(response: Response, *, unit: str = "dose") -> Estimate:
     """Dose at which half of the above-chance score is lost, in ``unit`` of the doses.
 
     The retention r(dose) = (score - chance) / (clean - chance) is interpolated linearly in log dose after isotonic
@@ -154,7 +155,6 @@ def half_dose(response: Response, *, level: float = 0.95, unit: str = "dose") ->
 
     Args:
         response: Its scores.
-        level: Confidence level.
         unit: Unit of the doses.
 
     Returns:
@@ -168,7 +168,7 @@ def half_dose(response: Response, *, level: float = 0.95, unit: str = "dose") ->
 
     Source: Fieller (1954), sec. 2; see ``CrossedMean.half_width``.
     """
-    alpha = checked_alpha(level)
+    alpha = 1.0 - _LEVEL
     found, (_, draws, examples) = _halving(response, alpha), np.shape(response.values)
     shape = f"{draws} draws x {examples} examples"
     shape += "" if response.groups is None else f" in {len(np.unique(response.groups))} groups"
@@ -179,11 +179,11 @@ def half_dose(response: Response, *, level: float = 0.95, unit: str = "dose") ->
         value = float(np.exp(found.log_half)) if found.crosses == "within" else None
         low, high = (None, None) if one_group(response.groups) else _confidence_set(found, alpha)
     return Estimate(
-        name="half_dose", value=value, low=low, high=high, level=level, n=examples, unit=unit, method=method
+        name="half_dose", value=value, low=low, high=high, level=_LEVEL, n=examples, unit=unit, method=method
     )
 
 
-def half_dose_ratio(first: Response, second: Response, *, level: float = 0.95, unit: str = "ratio") -> Estimate:
+def half_dose_ratio(first: Response, second: Response, *, unit: str = "ratio") -> Estimate:
     """Half dose of ``first`` over that of ``second``, on the same draws and examples, with the p-value of "ratio 1".
 
     Each cell's pull on log half dose is its excess at the crossing over the slope there (the delta method); the
@@ -198,7 +198,7 @@ def half_dose_ratio(first: Response, second: Response, *, level: float = 0.95, u
 
     Source: delta method; see ``CrossedMean.half_width``.
     """
-    alpha = checked_alpha(level)
+    alpha = 1.0 - _LEVEL
     if np.shape(first.values)[1:] != np.shape(second.values)[1:]:
         raise DataError(
             "Half doses are compared on the same draws and examples.",
@@ -210,7 +210,7 @@ def half_dose_ratio(first: Response, second: Response, *, level: float = 0.95, u
     pulls = [None if half is None else half.pull() for half in halves]
     n = np.shape(first.values)[2]
     missing = Estimate(
-        name="half_dose_ratio", value=None, low=None, high=None, level=level, n=n, unit=unit,
+        name="half_dose_ratio", value=None, low=None, high=None, level=_LEVEL, n=n, unit=unit,
         method="not estimated: a half dose is outside the doses tried",
     )  # fmt: skip
     if pulls[0] is None or pulls[1] is None or halves[0] is None or halves[1] is None:
@@ -220,19 +220,19 @@ def half_dose_ratio(first: Response, second: Response, *, level: float = 0.95, u
     spread = replace(spread, centre=np.asarray(log_ratio))
     half = float(spread.half_width(alpha))
     known = spread.example_df > 0 and not one_group(first.groups)
+    # An end that is too large, or too near to 0, for a number is open.
+    low, high = (
+        float(np.exp(log)) if known and abs(log) < _LARGEST_LOG else None
+        for log in (log_ratio - half, log_ratio + half)
+    )
     return msgspec.structs.replace(
         missing,
         value=float(np.exp(log_ratio)),
-        low=_ratio(log_ratio - half) if known else None,
-        high=_ratio(log_ratio + half) if known else None,
+        low=low,
+        high=high,
         p=spread.p_value() if known else None,
         method="delta method on log half dose, paired crossed t",
     )
-
-
-def _ratio(log: float) -> float | None:
-    """``exp(log)``; ``None`` where it is too large, or too near to 0, for a number: the end is open."""
-    return float(np.exp(log)) if abs(log) < _LARGEST_LOG else None
 
 
 def _halving(response: Response, alpha: float) -> _HalfPoint | None:

@@ -228,22 +228,18 @@ def share_kept(
         raise DataError(
             "Clean scores are paired with others.", expected=f"{cells.shape[1]} examples", got=str(len(before))
         )
-    above = float(before.mean()) - chance
-    method = f"delta method, crossed t, {cells.shape[0]} draws x {cells.shape[1]} examples"
-    if above == 0.0:
-        return Estimate(
-            name="share kept", value=None, low=None, high=None, level=level, n=len(before), unit="share", method=method
-        )
-    share = (float(cells.mean()) - chance) / above
-    rest = cells - chance - share * (before - chance)
-    few = bounded and not enough_moved(cells - before, groups)
-    spread = spread_over(rest, groups, pseudo=amplitude(cells - before) if few else 0.0)
-    alpha = checked_alpha(level)
-    half = float(spread.half_width(alpha)) / abs(above) if spread.example_df else None
-    ends = (None, None) if half is None else (share - half, share + half)
+    above, alpha = float(before.mean()) - chance, checked_alpha(level)
+    share = low = high = None
+    if above != 0.0:
+        share = (float(cells.mean()) - chance) / above
+        rest = cells - chance - share * (before - chance)
+        few = bounded and not enough_moved(cells - before, groups)
+        spread = spread_over(rest, groups, pseudo=amplitude(cells - before) if few else 0.0)
+        half = float(spread.half_width(alpha)) / abs(above)
+        low, high = (share - half, share + half) if spread.example_df else (None, None)
     return Estimate(
-        name="share kept", value=share, low=ends[0], high=ends[1], level=level, n=len(before), unit="share",
-        method=method,
+        name="share kept", value=share, low=low, high=high, level=level, n=len(before), unit="share",
+        method=f"delta method, crossed t, {cells.shape[0]} draws x {cells.shape[1]} examples",
     )  # fmt: skip
 
 

@@ -43,8 +43,9 @@ def halvings(features: FloatArray, outcome: FloatArray) -> FloatArray:
         DataError: If lengths differ, a number is not finite, members are few, or all outcomes are the same.
     """
     _require(features, outcome)
-    whole, without = _errors(features, outcome), _without_each(features, outcome)
-    return _about(_halved(*whole), np.array([_halved(*each) for each in without]))
+    sums = np.array([_errors(features, outcome), *_without_each(features, outcome)])
+    halved = -np.log2(np.maximum(sums[:, 0] / sums[:, 1], _EXACT))
+    return _about(float(halved[0]), halved[1:])
 
 
 def gain(more: FloatArray, fewer: FloatArray, outcome: FloatArray) -> FloatArray:
@@ -97,10 +98,6 @@ def _errors(features: FloatArray, outcome: FloatArray) -> tuple[float, float]:
 def _without_each(features: FloatArray, outcome: FloatArray) -> list[tuple[float, float]]:
     kept = ~np.eye(len(outcome), dtype=bool)
     return [_errors(features[row], outcome[row]) for row in kept]
-
-
-def _halved(error: float, baseline: float) -> float:
-    return -float(np.log2(max(error / baseline, _EXACT)))
 
 
 def _about(value: float, without: FloatArray) -> FloatArray:

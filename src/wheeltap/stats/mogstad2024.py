@@ -8,35 +8,26 @@ from msgspec.structs import replace
 
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate
-from wheeltap.stats.crossed import FloatArray, Values, checked, checked_alpha
+from wheeltap.stats.crossed import FloatArray, Values, checked
 from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.family import holm
 from wheeltap.stats.rare import Ends, rare_effect
 
+_LEVEL = 0.95
 _UNSEEN = ", allowing for draws that were not made"
 
 
-def rank_intervals(
-    values: Values,
-    *,
-    level: float = 0.95,
-    bounded: bool = False,
-    higher_is_better: bool = True,
-    rare: Sequence[Ends] | None = None,
-) -> list[Estimate]:
+def rank_intervals(values: Values, *, rare: Sequence[Ends] | None = None) -> list[Estimate]:
     """Rank of each subject by its mean, 1 the best, with the best and worst rank that the data allow.
 
     A subject's best rank is one more than the number of subjects surely better than it, its worst rank the number
     of subjects less those surely worse. "Surely" is for all pairs at once: every ordered pair is a one-sided
     hypothesis ("the first is no better") and one Holm correction goes over them all, so with probability at least
-    ``level`` every interval contains the true rank, or all of those that subjects of equal mean share.
+    .95 every interval contains the true rank, or all of those that subjects of equal mean share.
 
     Args:
-        values: [subject, example], or [subject, draw, example]: the same for every subject. One draw is taken as no
-            sampling of draws.
-        level: Probability with which all the intervals hold together.
-        bounded: Whether each value is a score in [0, 1].
-        higher_is_better: Whether rank 1 has the largest mean.
+        values: [subject, example], or [subject, draw, example]: the same for every subject; larger is better. One draw
+            is taken as no sampling of draws.
         rare: Where few draws hit hard: of each subject the least and the most that a draw's mean can be. Then no pair
             is distinguished that harder draws than were made could turn round.
 
@@ -53,13 +44,10 @@ def rank_intervals(
     are few. Each pair's test is ``mean_effect``'s, or ``rare_effect``'s.
     """
     x = _checked(values)
-    alpha = checked_alpha(level)
     subjects, draws, examples = x.shape
-    sign = 1.0 if higher_is_better else -1.0
-    ends = None if rare is None else [_times(each, sign) for each in rare]
-    beats, means = _told_apart(sign * x, alpha, bounded=bounded, rare=ends), sign * x.mean(axis=(1, 2))
+    beats, means = _distinguished(x, rare), x.mean(axis=(1, 2))
     method = f"all pairs, one-sided, Holm; crossed t, {draws} draws x {examples} examples{_UNSEEN if rare else ''}"
-    blank = Estimate(name="rank", value=None, low=None, high=None, level=level, n=examples, unit="rank", method=method)
+    blank = Estimate(name="rank", value=None, low=None, high=None, level=_LEVEL, n=examples, unit="rank", method=method)
     return [
         replace(
             blank,
@@ -71,12 +59,6 @@ def rank_intervals(
     ]
 
 
-def _times(ends: Ends, sign: float) -> Ends:
-    """The ends of what is multiplied by 1 or -1."""
-    low, high = (None if end is None else sign * end for end in ends)
-    return (low, high) if sign > 0.0 else (high, low)
-
-
 def _less(one: Ends, other: Ends) -> Ends:
     """The ends of a difference."""
     (low, high), (least, most) = one, other
@@ -86,23 +68,23 @@ def _less(one: Ends, other: Ends) -> Ends:
     )
 
 
-def _told_apart(x: FloatArray, alpha: float, *, bounded: bool, rare: Sequence[Ends] | None) -> FloatArray:
+def _distinguished(x: FloatArray, rare: Sequence[Ends] | None) -> FloatArray:
     """``[winner, loser]``: 1 where the first is surely the better of the two, for all pairs at once."""
     pairs = list(combinations(range(len(x)), 2))
     raw: list[float | None] = []
     for one, other in pairs:
         gaps = x[one] - x[other]
         if rare is None:
-            found = mean_effect(gaps, bounded=bounded, unit="score")
+            found = mean_effect(gaps, unit="score")
         else:
-            found = rare_effect(gaps, _less(rare[one], rare[other]), bounded=bounded, unit="score")
+            found = rare_effect(gaps, _less(rare[one], rare[other]), unit="score")
         half = (1.0 if found.p is None else found.p) / 2
         raw += [half, 1.0 - half] if (found.value or 0.0) > 0.0 else [1.0 - half, half]
     beats = np.zeros((len(x), len(x)))
     adjusted = holm(raw)
     for index, (one, other) in enumerate(pairs):
         for winner, loser, p in ((one, other, adjusted[2 * index]), (other, one, adjusted[2 * index + 1])):
-            beats[winner, loser] = float(p is not None and p <= alpha)
+            beats[winner, loser] = float(p is not None and p <= 1.0 - _LEVEL)
     return beats
 
 

@@ -28,11 +28,6 @@ def inner(level: float) -> float:
     return 1.0 - (1.0 - level) / 2.0
 
 
-def at_either_end(draws: int, *, level: float = 0.95) -> float:
-    """Largest probability of draws beyond either end of what was seen, with its part of the error of ``level``."""
-    return unseen(draws, (1.0 - level) / 4.0)
-
-
 def allowing(estimate: Estimate, means: Values, ends: Ends, *, level: float = 0.95) -> Estimate:
     """The estimate with an interval that allows for draws harder, or milder, than any that were made.
 
@@ -47,7 +42,7 @@ def allowing(estimate: Estimate, means: Values, ends: Ends, *, level: float = 0.
         level: Of the wider interval.
     """
     x = checked(means, ("draw",), what="means of draws")
-    share, (least, most) = at_either_end(len(x), level=level), ends
+    share, (least, most) = unseen(len(x), (1.0 - level) / 4.0), ends
     low, high = estimate.low, estimate.high
     low = None if low is None or least is None else low - share * max(float(x.min()) - least, 0.0)
     high = None if high is None or most is None else high + share * max(most - float(x.max()), 0.0)
@@ -64,7 +59,7 @@ def allowing_band(band: tuple[FloatArray, FloatArray], means: Values, ends: Ends
         ends: Of such a number; where one is ``None``, that end of the band is infinite.
     """
     x = checked(means, ("dose", "draw"), what="means of draws")
-    (low, high), (least, most), share = band, ends, at_either_end(x.shape[1])
+    (low, high), (least, most), share = band, ends, unseen(x.shape[1], 0.05 / 4.0)
     return (
         np.full(len(low), -np.inf) if least is None else low - share * np.maximum(x.min(1) - least, 0.0),
         np.full(len(high), np.inf) if most is None else high + share * np.maximum(most - x.max(1), 0.0),

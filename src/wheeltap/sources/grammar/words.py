@@ -24,10 +24,6 @@ def _plural(noun: str) -> str:
     return f"{noun}s"
 
 
-def _third_person(verb: str) -> str:
-    return f"{verb}es" if verb.endswith("o") else _plural(verb)
-
-
 def _nouns(words: str) -> tuple[Forms, ...]:
     """One noun a word; ``child:children`` gives an irregular plural."""
     pairs = (word.partition(":") for word in words.split())
@@ -35,7 +31,7 @@ def _nouns(words: str) -> tuple[Forms, ...]:
 
 
 def _verbs(words: str) -> tuple[Forms, ...]:
-    return tuple(Forms(_third_person(verb), verb) for verb in words.split())
+    return tuple(Forms(f"{verb}es" if verb.endswith("o") else _plural(verb), verb) for verb in words.split())
 
 
 def _adjectives(words: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ distribution of the statistic and not from a fixed interval. So a rule is settle
     test.power(0.02, "less", alpha=alpha)        # Power(found, excluded)
     test.needed(0.02, "less", alpha=alpha)       # members for .8 of both
     test.smallest_detectable(0.02, "less", alpha=alpha)
-    dead_because(Asked(statistic="auc", counts=(3, 3), margin=0.1), alpha=0.01)   # why it can never be found, or None
+    dead_because(PlannedTest(statistic="auc", counts=(3, 3), margin=0.1), alpha=0.01)    # why it can never be found
 
 Where nothing can be tested (one member, or numbers that are all the same), there is no interval and every p-value is
 ``None``; ``method`` says why. Numbers that cannot be used (not finite, not paired, not positive in a ratio) are errors.

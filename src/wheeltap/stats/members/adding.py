@@ -54,7 +54,6 @@ def added(
     *,
     within: bool = False,
     name: str = "added AUC",
-    level: float = 0.95,
 ) -> MemberTest:
     """AUC that the last score adds to the others for telling the first cohort from the second; no effect is 0.
 
@@ -71,7 +70,6 @@ def added(
         within: Whether a member is compared only with the one at the same place of the other cohort: copies of one net,
             say, which differ less than nets do. The regressions are of their differences.
         name: Of the estimate.
-        level: Of the interval.
 
     Raises:
         DataError: If a score is not finite, the cohorts differ in their scores, or do not pair where ``within``.
@@ -90,7 +88,7 @@ def added(
     counts = [len(x)] if within else [len(x), len(y)]
     shown = f"{counts[0]} pairs of members" if within else f"{counts[0]} against {counts[1]} members"
     test = MemberTest(
-        name=name, unit="AUC", value=None, count=sum(counts), level=level,
+        name=name, unit="AUC", value=None, count=sum(counts),
         method=f"{shown}, fitted to random halves of them and compared on the others; jackknife over members",
     )  # fmt: skip
     if min(counts) < FEWEST:

@@ -58,7 +58,7 @@ class BinomialShare(Law):
         return BinomialShare(round(self.hits * members / self.members), members)
 
 
-def exact(hits: int, n: int, *, share: float = 0.5, name: str = "share of members", level: float = 0.95) -> MemberTest:
+def exact(hits: int, n: int, *, share: float = 0.5, name: str = "share of members") -> MemberTest:
     """Share of members of which something holds, by Clopper and Pearson's interval; no effect is ``share``.
 
     It covers at least its level for every true share: 98 to 100 % with 3 members, 95 to 100 % with 30. Mid-p values
@@ -70,7 +70,6 @@ def exact(hits: int, n: int, *, share: float = 0.5, name: str = "share of member
         n: Members.
         share: What it is tested against.
         name: Of the estimate.
-        level: Of the interval.
 
     Raises:
         UsageError: If the counts or the share cannot be used.
@@ -80,6 +79,6 @@ def exact(hits: int, n: int, *, share: float = 0.5, name: str = "share of member
     if not 0.0 <= share <= 1.0:
         raise UsageError("The share to test against cannot be used.", expected="0 to 1", got=str(share))
     return MemberTest(
-        name=name, unit="share", value=hits / n, null=share, count=n, level=level,
+        name=name, unit="share", value=hits / n, null=share, count=n,
         method=f"Clopper-Pearson, {n} member{'s' if n > 1 else ''}", law=BinomialShare(hits, n),
     )  # fmt: skip

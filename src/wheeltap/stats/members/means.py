@@ -37,7 +37,7 @@ def _own(one: Single) -> Spread:
     return Spread(one.se, df, 1, among=lambda members: _own(one), reference=partial(skewed.reference, 1))
 
 
-def mean(singles: Sequence[Single], *, name: str = "mean", scale: NumberScale, level: float = 0.95) -> MemberTest:
+def mean(singles: Sequence[Single], *, name: str = "mean", scale: NumberScale) -> MemberTest:
     """Mean over members, against 0, by Student's t; of one member alone its number, with its own standard error.
 
     Own standard errors are those of examples that all members share, so they do not average out: t over members alone
@@ -49,7 +49,7 @@ def mean(singles: Sequence[Single], *, name: str = "mean", scale: NumberScale, l
     """
     x, count = checked([single.value for single in singles]), len(singles)
     test = MemberTest(
-        name=name, unit=scale.unit, value=float(x.mean()), count=count, level=level, method=f"t over {count} members"
+        name=name, unit=scale.unit, value=float(x.mean()), count=count, method=f"t over {count} members"
     )  # fmt: skip
     if count > 1:
         own = float(np.mean(np.square(checked([single.se for single in singles]))))

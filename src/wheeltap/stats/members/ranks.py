@@ -197,7 +197,6 @@ def association(
     beyond: Sequence[Sequence[float]] = (),
     groups: Sequence[Hashable] = (),
     name: str = "rank correlation",
-    level: float = 0.95,
 ) -> MemberTest:
     """Spearman's correlation of two metrics over members; partial, where other metrics or cohorts are held fixed.
 
@@ -211,7 +210,6 @@ def association(
         beyond: Other metrics of the members, each in the same order: their ranks are fitted and removed.
         groups: A label of each member: each label's mean rank is removed, for the correlation within cohorts.
         name: Of the estimate.
-        level: Of the interval.
 
     Raises:
         UsageError: If there is no member.
@@ -230,7 +228,7 @@ def association(
     used = int(np.linalg.matrix_rank(held)) - 1
     given = f", given {used} other number{'s' if used > 1 else ''}" if used else ""
     test = MemberTest(
-        name=name, unit="correlation", value=None, count=members, level=level,
+        name=name, unit="correlation", value=None, count=members,
         method=f"Spearman, {members} members{given}; Fisher's z with Bonett and Wright's error, and order",
     )  # fmt: skip
     a, b = (_beyond(mean_ranks(values), held) for values in several[:2])
@@ -242,7 +240,7 @@ def association(
     return replace(test, value=value, law=RankCorrelation(value, members, used))
 
 
-def auc(a: Sequence[float], b: Sequence[float], *, name: str = "AUC", level: float = 0.95) -> MemberTest:
+def auc(a: Sequence[float], b: Sequence[float], *, name: str = "AUC") -> MemberTest:
     """Probability that a member of ``a`` has more than one of ``b`` (ties half); no effect is .5.
 
     The interval assumes cohorts that vary about as much as each other, or are about as large. Where the smaller of two
@@ -255,7 +253,7 @@ def auc(a: Sequence[float], b: Sequence[float], *, name: str = "AUC", level: flo
     x, y = checked(a), checked(b)
     share, counts = delong1988.auc(x, y), (len(x), len(y))
     test = MemberTest(
-        name=name, unit="probability", value=share, null=0.5, count=sum(counts), level=level,
+        name=name, unit="probability", value=share, null=0.5, count=sum(counts),
         method=f"AUC, {counts[0]} against {counts[1]} members; Newcombe's score interval with Student's t",
     )  # fmt: skip
     if min(counts) < 2:

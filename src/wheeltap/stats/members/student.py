@@ -176,9 +176,7 @@ class LocationLaw(Law):
         return max(reach, skewed.reach(alpha, self.spread.reference(), self.spread.df)) if self.skewed else reach
 
 
-def one_of(
-    one: Single, others: Sequence[float], *, name: str = "gap", scale: NumberScale, level: float = 0.95
-) -> MemberTest:
+def one_of(one: Single, others: Sequence[float], *, name: str = "gap", scale: NumberScale) -> MemberTest:
     """How far one net lies from the mean of nets made alike, with the p-value of "it is one of them".
 
     Its interval and test are those of a prediction: they allow for the spread from net to net, so that few nets never
@@ -192,7 +190,6 @@ def one_of(
         others: One number of each other net.
         name: Of the estimate.
         scale: Unit and grain of the numbers; with ``log`` it is the ratio to the others' geometric mean.
-        level: Of the interval.
 
     Raises:
         UsageError: If there is no other net.
@@ -202,7 +199,7 @@ def one_of(
     place, _ = _on(scale, checked((one.value,)), which="the net in question")
     error = float(checked((one.se,))[0]) / (one.value if scale.log else 1.0)
     test = _test(
-        scale, float(place[0] - x.mean()), name=name, count=len(x), level=level,
+        scale, float(place[0] - x.mean()), name=name, count=len(x),
         method=f"prediction t, 1 net against {len(x)}",
     )  # fmt: skip
     if len(x) < 2:
@@ -211,9 +208,7 @@ def one_of(
     return with_spread(test, spread, scale=scale, of=(place, x))
 
 
-def paired(
-    a: Sequence[float], b: Sequence[float], *, name: str = "difference", scale: NumberScale, level: float = 0.95
-) -> MemberTest:
+def paired(a: Sequence[float], b: Sequence[float], *, name: str = "difference", scale: NumberScale) -> MemberTest:
     """Mean of ``a - b`` over pairs of members: the same seed in both cohorts, say, in the same order.
 
     Args:
@@ -221,7 +216,6 @@ def paired(
         b: Of the partner of each, in the same order.
         name: Of the estimate.
         scale: Unit and grain of the numbers; with ``log`` it is the geometric mean of ``a / b``.
-        level: Of the interval.
 
     Raises:
         UsageError: If there is no member.
@@ -238,7 +232,7 @@ def paired(
         )
     gaps = x - y
     test = _test(
-        scale, float(gaps.mean()), name=name, count=len(gaps), level=level,
+        scale, float(gaps.mean()), name=name, count=len(gaps),
         method=f"paired t, {len(gaps)} pairs of members",
     )  # fmt: skip
     if len(gaps) < 2:
@@ -247,9 +241,7 @@ def paired(
     return with_spread(test, spread, scale=scale, of=(x, y))
 
 
-def difference(
-    a: Sequence[float], b: Sequence[float], *, name: str = "difference", scale: NumberScale, level: float = 0.95
-) -> MemberTest:
+def difference(a: Sequence[float], b: Sequence[float], *, name: str = "difference", scale: NumberScale) -> MemberTest:
     """Difference of the means of two independent cohorts, by Welch's t; with ``NumberScale.log`` it is ``ratio``.
 
     Raises:
@@ -259,7 +251,7 @@ def difference(
     (x, one), (y, two) = _on(scale, checked(a), which="first cohort"), _on(scale, checked(b), which="second cohort")
     counts = len(x), len(y)
     test = _test(
-        scale, float(x.mean() - y.mean()), name=name, count=sum(counts), level=level,
+        scale, float(x.mean() - y.mean()), name=name, count=sum(counts),
         method=f"Welch's t, {counts[0]} against {counts[1]} members",
     )  # fmt: skip
     if min(counts) < 2:
@@ -268,9 +260,7 @@ def difference(
     return with_spread(test, spread, scale=scale, of=(x, y))
 
 
-def ratio(
-    a: Sequence[float], b: Sequence[float], *, name: str = "ratio", scale: NumberScale, level: float = 0.95
-) -> MemberTest:
+def ratio(a: Sequence[float], b: Sequence[float], *, name: str = "ratio", scale: NumberScale) -> MemberTest:
     """Ratio of the geometric means of two independent cohorts of positive numbers, by Welch's t on logarithms.
 
     No effect is a ratio of 1. Of cohorts whose numbers are distributed alike but for a factor it is the ratio of their
@@ -282,13 +272,12 @@ def ratio(
         b: Of each member of the other cohort.
         name: Of the estimate.
         scale: Grain of the numbers; the ratio has no unit.
-        level: Of the interval.
 
     Raises:
         UsageError: If there is no member.
         DataError: If a value is not finite, or not positive.
     """
-    return difference(a, b, name=name, scale=replace(scale, log=True), level=level)
+    return difference(a, b, name=name, scale=replace(scale, log=True))
 
 
 def _on(scale: NumberScale, values: FloatArray, *, which: str) -> tuple[FloatArray, float]:
@@ -315,12 +304,12 @@ def logarithms(values: FloatArray, *, which: str) -> FloatArray:
     return np.log(values)
 
 
-def _test(scale: NumberScale, gap: float, *, name: str, count: int, level: float, method: str) -> MemberTest:
+def _test(scale: NumberScale, gap: float, *, name: str, count: int, method: str) -> MemberTest:
     """What was seen, before it is tested."""
     if not scale.log:
-        return MemberTest(name=name, unit=scale.unit, value=gap, count=count, method=method, level=level)
+        return MemberTest(name=name, unit=scale.unit, value=gap, count=count, method=method)
     return MemberTest(
-        name=name, unit="ratio", value=LOG.back(gap), null=1.0, count=count, level=level,
+        name=name, unit="ratio", value=LOG.back(gap), null=1.0, count=count,
         method=f"ratio of geometric means, on logarithms: {method}",
     )  # fmt: skip
 

@@ -316,7 +316,7 @@ class StudyWords:
         own = self.table.numbers.get(self.own, {}).get(key)
         if own is None or not values or not metric.toward or cohort in (self.own, TRAINED):
             return ""
-        gap = one_of(own, values, name="gap", scale=scale_of(metric), level=LEVEL)
+        gap = one_of(own, values, name="gap", scale=scale_of(metric))
         ahead = (gap.value or 0.0) * (1.0 if metric.toward == "high" else -1.0)
         if ahead <= quantile(own) * own.se + ROUNDING * abs(own.value):
             return "passes"

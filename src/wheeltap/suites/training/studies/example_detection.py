@@ -25,7 +25,7 @@ from wheeltap.stats.members import NumberScale, Single
 from wheeltap.studies.base import Study, StudyAnswer
 from wheeltap.studies.measures import AuditMetric
 from wheeltap.studies.rules import WORST, headline
-from wheeltap.studies.table import LEVEL, MemberTable, Numbers
+from wheeltap.studies.table import MemberTable, Numbers
 
 NETS: Final = "nets"
 """The one cohort."""
@@ -295,7 +295,7 @@ class ExampleDetection(Study):
                 for key in map(gain_of, held.weights):
                     found.setdefault(key, []).append(numbers[key])
         scale = NumberScale(_AUC, bounded=True)
-        tests = [members.mean(singles, name=key, scale=scale, level=LEVEL) for key, singles in found.items()]
+        tests = [members.mean(singles, name=key, scale=scale) for key, singles in found.items()]
         above = [p for test in tests if (p := test.above(WORTH, "more")) is not None]
         status = "skipped" if not above else "failed" if min(above) * len(above) < WORST else "passed"
         control = Control(
