@@ -47,11 +47,6 @@ class NumberScale:
     log: bool = False
     bounded: bool = False
 
-    @property
-    def rounding(self) -> float:
-        """Variance of rounding to the grain."""
-        return self.grain**2 / 12
-
 
 def over_nets(values: Sequence[float], *, name: str, scale: NumberScale, level: float = 0.95) -> Estimate:
     """Mean over nets made alike, with Student's interval; no interval from a single net.
@@ -85,7 +80,7 @@ def next_net(values: Sequence[float], *, scale: NumberScale, level: float = 0.95
 
 def variance(x: NDArray[np.float64], scale: NumberScale) -> float:
     """Variance from net to net, with that of rounding to the grain."""
-    return float(x.var(ddof=1)) + scale.rounding
+    return float(x.var(ddof=1)) + scale.grain**2 / 12
 
 
 def checked(values: Sequence[float]) -> NDArray[np.float64]:

@@ -282,9 +282,10 @@ def ratio(a: Sequence[float], b: Sequence[float], *, name: str = "ratio", scale:
 
 def _on(scale: NumberScale, values: FloatArray, *, which: str) -> tuple[FloatArray, float]:
     """The numbers as they are compared, and the variance of rounding there."""
+    rounding = scale.grain**2 / 12
     if not scale.log:
-        return values, scale.rounding
-    return logarithms(values, which=which), scale.rounding / float(values.mean()) ** 2
+        return values, rounding
+    return logarithms(values, which=which), rounding / float(values.mean()) ** 2
 
 
 def logarithms(values: FloatArray, *, which: str) -> FloatArray:
