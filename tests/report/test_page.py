@@ -12,6 +12,7 @@ import pytest
 from tests.report.page_cases import PAGE_CASES, long_pair, many_lines, many_rows, ten
 from tests.report.report_cases import CASES, demo, four, hostile, shipped, shipped_void, single
 from tests.report.report_pieces import NAMES
+from tests.report.shipped_cases import model, score
 from tests.report.study_cases import STUDIES
 from wheeltap.core.records import Estimate
 from wheeltap.core.report import ReportRecord
@@ -382,3 +383,13 @@ def test_a_notebook_shows_headline_table_and_notes() -> None:
         assert all(str(cell) in said for cell in line.cells)
     assert all(note in said for note in deployment.notes(shipped(), read_on=""))
     assert "--full" not in said
+
+
+def test_models_without_a_share_of_weights_are_named_with_their_score() -> None:
+    """Recorded answers, say."""
+    bare = msgspec.structs.replace(model("system"), role="recorded", covered=0)
+    record = msgspec.structs.replace(shipped(), subjects=(bare,), findings=(score("system"),))
+    for said in (html.page(record), html.fragment(record)):
+        assert "system" in said and "97.0 %" in said and "weights covered" not in said
+    absent = msgspec.structs.replace(four(), findings=tuple(f for f in four().findings if "third" not in f.subject))
+    assert "fourth" in html.page(absent) and "fourth" in html.fragment(absent)
