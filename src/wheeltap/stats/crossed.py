@@ -235,16 +235,25 @@ def within(x: FloatArray, low: float, high: float, *, what: str) -> FloatArray:
     return x
 
 
-def checked_margin(margin: float, *, positive: bool = False) -> float:
+def checked_margin(margin: float) -> float:
     """``margin`` itself.
 
     Raises:
-        UsageError: If it is negative, or not more than 0 where it has to be ``positive``.
+        UsageError: If it is negative.
     """
-    if not (margin > 0.0 if positive else margin >= 0.0):
-        raise UsageError(
-            "The margin cannot be used.", expected="more than 0" if positive else "0 or more", got=str(margin)
-        )
+    if not margin >= 0.0:
+        raise UsageError("The margin cannot be used.", expected="0 or more", got=str(margin))
+    return margin
+
+
+def positive_margin(margin: float) -> float:
+    """``margin`` itself.
+
+    Raises:
+        UsageError: If it is not more than 0.
+    """
+    if not margin > 0.0:
+        raise UsageError("The margin cannot be used.", expected="more than 0", got=str(margin))
     return margin
 
 

@@ -35,8 +35,8 @@ from wheeltap.stats.crossed import (
     Values,
     checked,
     checked_alpha,
-    checked_margin,
     crossed,
+    positive_margin,
     unseen_reach,
     within,
 )
@@ -85,7 +85,7 @@ def p_below(
 
     Source: Schuirmann (1987), two one-sided tests; for each of them, those of this module.
     """
-    x, edge = _checked(values, bound=bound), checked_margin(margin, positive=True)
+    x, edge = _checked(values, bound=bound), positive_margin(margin)
     if x.size == 1:
         return None
     above = _p_one_sided(x, edge, bound=bound, skewed=skewed, least=least)
@@ -117,7 +117,7 @@ def power_of(  # noqa: PLR0913 - as ``p_below``, and alpha
         DataError: If values are not finite, or beyond the bound.
         UsageError: If ``margin`` or ``alpha`` cannot be used.
     """
-    x, edge = _checked(values, bound=bound), checked_margin(margin, positive=True)
+    x, edge = _checked(values, bound=bound), positive_margin(margin)
     checked_alpha(alpha)
     draws, examples = x.shape
     if x.size == 1:

@@ -10,7 +10,7 @@ from wheeltap.core.records import Estimate, Power
 from wheeltap.core.settings import checked
 from wheeltap.core.study import Direction
 from wheeltap.stats._scipy import root
-from wheeltap.stats.crossed import checked_alpha, checked_margin
+from wheeltap.stats.crossed import checked_alpha, checked_margin, positive_margin
 
 _SIGNS: Mapping[Direction, tuple[float, ...]] = {"more": (1.0,), "less": (-1.0,), "either": (1.0, -1.0)}
 
@@ -137,7 +137,7 @@ class MemberTest:
 
         Source: Schuirmann (1987), two one-sided tests.
         """
-        checked_margin(margin, positive=True)
+        positive_margin(margin)
         if self.law is None:
             return None
         more, less = self.law.at_least(self.null + margin), self.law.at_most(self.null - margin)
