@@ -103,7 +103,7 @@ def test_of_a_factor_that_is_used_the_terminal_says_so_by_name(capsys: pytest.Ca
     assert report.headline == f"No effect above the margin: decodable but unused: {USED}."
     report.text()
     table = " ".join(capsys.readouterr().out.split())
-    assert f"use of {USED}: {layer}" in table and " used [" in table
+    assert f"use of {USED}: {layer}" in table and "] used" in table
     report.text(full=True)
     assert f"excluded: Decodable but unused: {USED} (used; WT203" in " ".join(capsys.readouterr().out.split())
 
