@@ -58,17 +58,15 @@ def test_once_ten_groups_differ_others_are_taken_to_be_like_them() -> None:
     assert alike < 0.001 < beyond and nine > 0.01
 
 
-def test_the_interval_over_groups_is_students_once_enough_of_them_moved() -> None:
+def test_the_interval_over_groups_is_near_students_once_enough_of_them_moved() -> None:
     """Where few did, groups of which all change may be unseen, and it is wider than the share that changed."""
     rng = np.random.default_rng(0)
     groups, lost = np.repeat(np.arange(20), 50), (rng.random(1000) < 0.03) * 1.0
     made = Sample(lost[None], 1.0, groups=groups).effect(margin=0.01, name="x", unit="u")
-    half = stats.sem(lost.reshape(20, 50).mean(1)) * stats.t.isf(0.025, 19)
-    assert (made.low, made.high) == pytest.approx((lost.mean() - half, lost.mean() + half))
-    assert "adjusted" not in made.method
+    half = float(stats.sem(lost.reshape(20, 50).mean(1)) * stats.t.isf(0.025, 19))
+    assert half < ((made.high or 0.0) - (made.low or 0.0)) / 2.0 < 1.5 * half
     few = Sample((lost * (groups < 9))[None], 1.0, groups=groups).effect(margin=0.01, name="x", unit="u")
     assert (few.high or 0.0) > 0.05
-    assert "adjusted" in few.method
 
 
 def test_signs_of_groups_are_those_of_all_choices() -> None:

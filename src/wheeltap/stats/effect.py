@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate
 from wheeltap.stats._scipy import beta_quantile, normal_quantile, sign_test, t_quantile, t_reach
-from wheeltap.stats.clusters import Groups, enough_moved, spread_over
+from wheeltap.stats.clusters import Groups, clustered, enough_moved, spread_over
 from wheeltap.stats.crossed import (
     CrossedMean,
     FloatArray,
@@ -209,8 +209,7 @@ def share_kept(
         x: [draw, example], disturbed.
         clean: [example], undisturbed.
         chance: Score of an answer without information.
-        bounded: Whether scores lie in [0, 1]: two imaginary examples are then added, as in ``mean_effect``; no groups
-            where enough of them moved.
+        bounded: Whether scores lie in [0, 1]: two imaginary examples are then added, as in ``mean_effect``.
         level: Confidence level.
         groups: [example], the cluster of each.
 
@@ -233,8 +232,9 @@ def share_kept(
     if above != 0.0:
         share = (float(cells.mean()) - chance) / above
         rest = cells - chance - share * (before - chance)
-        few = bounded and not enough_moved(cells - before, groups)
-        spread = spread_over(rest, groups, pseudo=amplitude(cells - before) if few else 0.0)
+        moved = cells - before
+        far = amplitude(clustered(moved, groups), enough=enough_moved(moved, groups))
+        spread = spread_over(rest, groups, pseudo=far if bounded else 0.0)
         half = float(spread.half_width(alpha)) / abs(above)
         low, high = (share - half, share + half) if spread.example_df else (None, None)
     return Estimate(
@@ -294,8 +294,12 @@ def _ends(spread: CrossedMean, alpha: float) -> tuple[float | None, float | None
     return centre - half, centre + half
 
 
-def amplitude(x: FloatArray) -> float:
-    """How far the two imaginary examples moved: root mean square over the moved ones and one that moved all the way."""
+def amplitude(x: FloatArray, *, enough: bool = False) -> float:
+    """How far the two imaginary examples moved: root mean square over the moved ones and one that moved all the way.
+
+    Of groups few ever do: where ``enough`` of them moved, that one moved twice as far as the furthest.
+    """
     moved = np.any(np.abs(x) > _NO_WIDTH, axis=0)  # what clusters leave of 0 is rounding
     squares = np.square(x.mean(axis=0)[moved])
-    return float(np.sqrt((1.0 + squares.sum()) / (1.0 + moved.sum())))
+    far = min(4.0 * float(squares.max(initial=0.0)), 1.0) if enough else 1.0
+    return float(np.sqrt((far + squares.sum()) / (1.0 + moved.sum())))

@@ -95,8 +95,9 @@ class Sample(Evidence):
             made = mean_effect(x, level=level, margin=margin, bounded=self._within(x), name=name, unit=unit)
             known = self.margins is None and not self._unseen
             return made if known else msgspec.structs.replace(made, p=self.above(margin))
-        # The interval adds no imaginary group where enough of them moved, whatever the margin of the test.
-        alpha, value, spread = checked_alpha(level), float(x.mean()), self._spread(x, 0.0)
+        alpha, value, cells = checked_alpha(level), float(x.mean()), clustered(x, self.groups)
+        far = amplitude(cells, enough=enough_moved(x, self.groups)) if self._within(x) else 0.0
+        spread = crossed(cells, pseudo=far)  # whatever the margin of the test
         low = high = None
         if spread.example_df and not one_group(self.groups):
             half = float(spread.half_width(alpha))
@@ -109,7 +110,7 @@ class Sample(Evidence):
         method = f"crossed t{' and signs' if signs else ''}, {len(x)} draws x {x.shape[1]} examples{several}"
         return Estimate(
             name=name, value=value, low=low, high=high, level=level, n=x.shape[1], unit=unit, p=p,
-            method=f"adjusted Wald, {method}" if self._within(x) and not self._signs(x, 0.0) else method,
+            method=f"adjusted Wald, {method}" if self._within(x) else method,
         )  # fmt: skip
 
     def above(self, margin: float) -> float | None:
