@@ -96,8 +96,8 @@ class Sample(Evidence):
             known = self.margins is None and not self._unseen
             return made if known else msgspec.structs.replace(made, p=self.above(margin))
         alpha, value, cells = checked_alpha(level), float(x.mean()), clustered(x, self.groups)
-        far = amplitude(cells, enough=enough_moved(x, self.groups)) if self._within(x) else 0.0
-        spread = crossed(cells, pseudo=far)  # whatever the margin of the test
+        adjusted = self._within(x) and not self._signs(x, margin)
+        spread = crossed(cells, pseudo=amplitude(cells, enough=enough_moved(x, self.groups)) if adjusted else 0.0)
         low = high = None
         if spread.example_df and not one_group(self.groups):
             half = float(spread.half_width(alpha))
@@ -110,7 +110,7 @@ class Sample(Evidence):
         method = f"crossed t{' and signs' if signs else ''}, {len(x)} draws x {x.shape[1]} examples{several}"
         return Estimate(
             name=name, value=value, low=low, high=high, level=level, n=x.shape[1], unit=unit, p=p,
-            method=f"adjusted Wald, {method}" if self._within(x) else method,
+            method=f"adjusted Wald, {method}" if adjusted else method,
         )  # fmt: skip
 
     def above(self, margin: float) -> float | None:
