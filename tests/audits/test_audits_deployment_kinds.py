@@ -24,7 +24,7 @@ from wheeltap.core.records import UNCOVERED, Control, Finding
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.report import deployment
-from wheeltap.report.gate import NotPassed
+from wheeltap.report.gate import GateError
 from wheeltap.report.report import Report
 from wheeltap.testing.planted import PlantedCase, clusters, linear_regression
 
@@ -239,7 +239,7 @@ def test_where_most_weights_are_out_of_reach_nothing_is_concluded_unless_asked(s
         assert left["int2"] == replace(rows(asked)["int2"], partly=True)
         assert not rows(asked)["int2"].partly and not report.passed
         for name in ("int2", "int8"):
-            with pytest.raises(NotPassed, match=rf"(?s)Too few of the weights.*{int(100 * share)}.*partial=True"):
+            with pytest.raises(GateError, match=rf"(?s)Too few of the weights.*{int(100 * share)}.*partial=True"):
                 report.check(max_loss={name: 0.99})
         del left["int2"]
     for name, row in left.items():

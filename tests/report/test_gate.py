@@ -31,7 +31,7 @@ from wheeltap.core.errors import UnknownName, UsageError, WheeltapError
 from wheeltap.core.records import UNCOVERED, Finding
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import Report, gate
-from wheeltap.report.gate import FailOn, NotPassed
+from wheeltap.report.gate import FailOn, GateError
 from wheeltap.report.origin import unfinished
 from wheeltap.stats.effect import mean_effect
 
@@ -97,7 +97,7 @@ def test_the_exit_code_of_each_level(record: ReportRecord, codes: Sequence[int])
     assert report.passed is (codes[0] == 0)
     for level, code in zip(LEVELS, codes, strict=True):
         if code:
-            with pytest.raises(NotPassed):
+            with pytest.raises(GateError):
                 report.check(fail_on=level)
         else:
             report.check(fail_on=level)
@@ -125,7 +125,7 @@ def test_a_milder_level_fails_on_all_that_a_stricter_one_does(rows: list[Row]) -
 
 
 def test_a_report_that_does_not_pass_says_what_stands_in_the_way() -> None:
-    with pytest.raises(NotPassed) as caught:
+    with pytest.raises(GateError) as caught:
         Report(shipped()).check()
     assert isinstance(caught.value, AssertionError) and isinstance(caught.value, WheeltapError)
     assert "3 bits, groups of 32: costs 0.209 [0.172, 0.246]" in str(caught.value)
@@ -145,7 +145,7 @@ def test_a_report_that_does_not_pass_says_what_stands_in_the_way() -> None:
     ids=["void", "unfinished", "uncovered", "unanswered"],
 )
 def test_a_report_without_a_result_says_why(record: ReportRecord, says: str) -> None:
-    with pytest.raises(NotPassed, match=says):
+    with pytest.raises(GateError, match=says):
         Report(record).check()
 
 
@@ -154,13 +154,13 @@ def test_a_loss_is_held_against_the_upper_end_of_its_interval() -> None:
     high = {one.scheme: one.estimates[0].high or 0.0 for one in report.findings if one.scheme and one.estimates}
     for name, end in high.items():
         report.check(max_loss={name: end})
-        with pytest.raises(NotPassed, match=f"{name}: loses"):
+        with pytest.raises(GateError, match=f"{name}: loses"):
             report.check(max_loss={name: end - 1e-9})
 
 
 def test_every_scheme_not_shown_is_named_and_no_other() -> None:
     limits = {"int8": 0.01, "nf4": 0.01, "int3-g32": 0.01, "wanda50": 0.5, "int4-g128-aware": 0.5, "worst-weight": 0.02}
-    with pytest.raises(NotPassed) as caught:
+    with pytest.raises(GateError) as caught:
         Report(shipped()).check(max_loss=limits)
     said = caught.value.got or ""
     assert [part.split(":")[0] for part in said.split("; ")] == ["nf4", "int3-g32", "wanda50", "int4-g128-aware"]
@@ -172,7 +172,7 @@ def test_every_scheme_not_shown_is_named_and_no_other() -> None:
 def test_another_name_of_a_scheme_is_known_and_an_unknown_one_is_not() -> None:
     report = Report(shipped())
     report.check(max_loss={"bnb_4bit_nf4": 0.02})
-    with pytest.raises(NotPassed, match="nf4: loses"):
+    with pytest.raises(GateError, match="nf4: loses"):
         report.check(max_loss={"bnb_4bit_nf4": 0.01, "nf4": 0.5})
     with pytest.raises(UnknownName, match="Did you mean 'int4-g32'"):
         report.check(max_loss={"int4-g31": 0.02})
@@ -194,18 +194,18 @@ def test_a_limit_that_means_nothing_is_refused(bad: float) -> None:
 def test_limits_hold_for_every_model_and_not_for_pairs() -> None:
     report = Report(pair())
     report.check(max_loss={"int8": 0.01})
-    with pytest.raises(NotPassed) as caught:
+    with pytest.raises(GateError) as caught:
         report.check(max_loss={"int4": 0.04})
     assert "int4 of new: loses" in str(caught.value)
     assert "int4 of old" not in str(caught.value)
     without = msgspec.structs.replace(pair(), findings=tuple(one for one in pair().findings if one.subject != "new"))
-    with pytest.raises(NotPassed, match="int8 of new: not measured"):
+    with pytest.raises(GateError, match="int8 of new: not measured"):
         Report(without).check(max_loss={"int8": 0.01})
 
 
 @pytest.mark.parametrize("make", [shipped_void, uncovered, lambda: unfinished(shipped(), 3)], ids="vuf")
 def test_nothing_is_shown_where_there_is_no_result(make: Callable[[], ReportRecord]) -> None:
-    with pytest.raises(NotPassed):
+    with pytest.raises(GateError):
         Report(make()).check(max_loss={"int8": 0.9})
 
 
@@ -215,9 +215,9 @@ def test_an_open_interval_shows_nothing() -> None:
     record = msgspec.structs.replace(
         only("int8"), findings=(msgspec.structs.replace(lost, estimates=(open_end,)), worst_weight("net"))
     )
-    with pytest.raises(NotPassed, match="its interval is open"):
+    with pytest.raises(GateError, match="its interval is open"):
         Report(record).check(max_loss={"int8": 0.9})
-    with pytest.raises(NotPassed, match=r"one-sided level 99\.75 %"):
+    with pytest.raises(GateError, match=r"one-sided level 99\.75 %"):
         Report(record).check(max_loss={"worst-weight": 0.0})
 
 
@@ -260,10 +260,10 @@ def test_a_real_report_passes_by_what_it_shows(real: Report) -> None:
         k: v.verdict for k, v in said.items()
     }
     assert not real.passed
-    with pytest.raises(NotPassed, match="90 % pruned"):
+    with pytest.raises(GateError, match="90 % pruned"):
         real.check()
     real.check(max_loss={"int8": 0.02})
-    with pytest.raises(NotPassed, match="prune90: loses"):
+    with pytest.raises(GateError, match="prune90: loses"):
         real.check(max_loss={"int8": 0.02, "prune90": 0.02})
 
 

@@ -20,7 +20,7 @@ MEASURED: Final[tuple[FindingStatus, ...]] = ("found", "excluded", "inconclusive
 
 
 @final
-class NotPassed(WheeltapError, AssertionError):
+class GateError(WheeltapError, AssertionError):
     """A report that does not pass, or a loss that is not shown to stay under its limit."""
 
     exit_code = FAILED
@@ -105,14 +105,14 @@ def require_passed(record: ReportRecord, fail_on: FailOn) -> None:
         fail_on: The mildest verdict that fails.
 
     Raises:
-        NotPassed: Where ``exit_code`` is not 0.
+        GateError: Where ``exit_code`` is not 0.
     """
     _require_result(record)
     if fail_on == "never":
         return
     silent = unanswered(record)
     if silent:
-        raise NotPassed(
+        raise GateError(
             "Nothing that was asked has an answer.",
             where=", ".join(dict.fromkeys(words.plain(finding.subject) for finding in silent)),
             expected="an answer to one question at least",
@@ -121,7 +121,7 @@ def require_passed(record: ReportRecord, fail_on: FailOn) -> None:
         )
     found = failing(record, fail_on)
     if found:
-        raise NotPassed(
+        raise GateError(
             "The report does not pass.",
             where=_subjects(record),
             expected=f"no verdict that fails (fail_on={fail_on!r})",
@@ -149,7 +149,7 @@ def require_losses(record: ReportRecord, max_loss: Mapping[str, float]) -> None:
             of a share of right answers.
 
     Raises:
-        NotPassed: If one is not shown, or the report has no result to go by.
+        GateError: If one is not shown, or the report has no result to go by.
         UnknownName: If the report holds no such scheme.
         UsageError: If a limit cannot be used, or none is given.
 
@@ -175,7 +175,7 @@ def require_losses(record: ReportRecord, max_loss: Mapping[str, float]) -> None:
     _require_result(record)
     open_ones = [gap for name, limit in limits.items() for gap in _gaps(record, name, limit)]
     if open_ones:
-        raise NotPassed(
+        raise GateError(
             "A loss is not shown to stay under its limit.",
             where=_subjects(record),
             expected=f"the upper end of each loss's interval at most its limit ({_level(record, limits)})",
@@ -260,7 +260,7 @@ def _require_result(record: ReportRecord) -> None:
     """Raises where the run is not over or a control failed."""
     missing = missing_trials(record)
     if missing:
-        raise NotPassed(
+        raise GateError(
             "The run is not over, so there is no result to go by.",
             where=_subjects(record),
             got=f"at least {missing:,} trials have not run",
@@ -268,7 +268,7 @@ def _require_result(record: ReportRecord) -> None:
         )
     if record.void:
         failed = [words.plain(control.name) for control in record.controls if control.status == "failed"]
-        raise NotPassed(
+        raise GateError(
             "A control failed, so this run proves nothing about the model.",
             where=_subjects(record),
             expected="controls that passed",
@@ -280,7 +280,7 @@ def _require_result(record: ReportRecord) -> None:
 def _require_covered(found: tuple[Finding, ...]) -> None:
     if found:
         least = min((finding.coverage for finding in found if finding.coverage is not None), default=0.0)
-        raise NotPassed(
+        raise GateError(
             "Too few of the weights were disturbed to call anything safe.",
             where=", ".join(dict.fromkeys(words.plain(finding.subject) for finding in found)),
             expected="at least 90 % of them, biases and norms not counted",

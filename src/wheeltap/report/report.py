@@ -82,7 +82,7 @@ class Report:
             fail_on: The mildest verdict that fails, where no ``max_loss`` is given.
 
         Raises:
-            NotPassed: If so. It is an ``AssertionError``, too.
+            GateError: If so. It is an ``AssertionError``, too.
             UnknownName: If the report holds no scheme of such a name.
             UsageError: If a limit cannot be used.
         """

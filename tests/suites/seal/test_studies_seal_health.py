@@ -40,7 +40,9 @@ class TestContract(StudyContract):
     def test_every_rule_has_its_finding_and_few_nets_decide_nothing(self, folder: Path) -> None:
         record = self.run(folder).record
         assert [one.title for one in record.findings] == [rule.title for rule in own.rules()]
-        assert record.headline.startswith("Whether an audit can be distilled into seal responses cannot be told here")
+        assert record.headline.startswith(
+            "Whether an audit can be distilled into seal responses cannot be decided here"
+        )
         status = {control.name: control.status for control in record.controls}
         assert status["outcomes dealt to other nets are not predicted"] == "passed"
 
@@ -169,11 +171,11 @@ def test_responses_that_see_nothing_fail_the_control() -> None:
     [
         (("found", "found", "found"), "can be distilled"),
         (("found", "excluded", "inconclusive"), "in part: R2 above 0.5 is shown for the score lost at 4 bits; it is "
-         "excluded for how much the loss rises at 4 bits; it cannot be told for what comes back"),
+         "excluded for how much the loss rises at 4 bits; it is undecided for what comes back"),
         (("excluded", "excluded", "excluded"), "cannot be distilled"),
         (("excluded", "excluded", "inconclusive"), "not shown to work: R2 above 0.5 is excluded for the score lost at "
-         "4 bits and how much the loss rises at 4 bits; it cannot be told for"),
-        (("not_applicable", "inconclusive", "error"), "cannot be told here"),
+         "4 bits and how much the loss rises at 4 bits; it is undecided for"),
+        (("not_applicable", "inconclusive", "error"), "cannot be decided here"),
     ],
 )  # fmt: skip
 def test_the_headline_says_plainly_whether_it_works(

@@ -107,7 +107,7 @@ class OrganizedNet(Recipe):
             seed=seeds.derive(given.spec.seed, self.name, "order"), epochs=how.epochs, batch=how.batch, rate=how.rate
         )
         missing = self._missing(model, given)
-        held = [WeightMask([layer.weight for layer, _ in missing], [gone.to(given.device) for _, gone in missing])]
+        held = [TrainingMask([layer.weight for layer, _ in missing], [gone.to(given.device) for _, gone in missing])]
         return Fit(model, loss, examples=how.examples, settings=settings, hooks=held if missing else [])
 
     def _missing(self, model: nn.Module, given: Given) -> list[tuple[nn.Linear, Tensor]]:
@@ -128,7 +128,7 @@ class OrganizedNet(Recipe):
 
 @final
 @dataclass(eq=False)
-class WeightMask(Hook):
+class TrainingMask(Hook):
     """Weights that are not there stay 0.
 
     Attributes:

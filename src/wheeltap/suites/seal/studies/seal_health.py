@@ -206,7 +206,7 @@ def answer_line(planned: Sequence[Rule], findings: Sequence[Finding]) -> str:
         return "An audit cannot be distilled into seal responses here: they predict nothing that was asked."
     parts = (
         (found, f"R2 above {WORKS:g} is shown for"), (excluded, "it is excluded for" if found else
-         f"R2 above {WORKS:g} is excluded for"), (open_, "it cannot be told for"),
+         f"R2 above {WORKS:g} is excluded for"), (open_, "it is undecided for"),
     )  # fmt: skip
     listing = "; ".join(f"{words} {listed(of)}" for of, words in parts if of)
     if found:
@@ -214,7 +214,7 @@ def answer_line(planned: Sequence[Rule], findings: Sequence[Finding]) -> str:
     if excluded:
         return f"The distillation is not shown to work: {listing}."
     return (
-        f"Whether an audit can be distilled into seal responses cannot be told here: of {len(open_)} outcomes, none "
+        f"Whether an audit can be distilled into seal responses cannot be decided here: of {len(open_)} outcomes, none "
         "was decided."
     )
 
