@@ -78,7 +78,7 @@ class MemberTable:
         whole = len(cohort.members) > 1
         if whole and metric.ends == (0.0, 1.0) and set(values) <= {0.0, 1.0}:
             # Whether something holds of each: nets that are all alike are no proof that the next one is.
-            mean = exact(round(sum(values)), len(values), name=metric.key, level=LEVEL).estimate
+            mean = exact(round(sum(values)), len(values), name=metric.key).estimate
             mean = msgspec.structs.replace(mean, p=None, unit=metric.unit)
         elif whole:
             mean = over_nets(values, name=metric.key, scale=scale, level=LEVEL)
