@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
-from wheeltap.core.study import DrawnNet
 from wheeltap.suites.pictures.sections import explorer
+from wheeltap.suites.pictures.specs import DrawnNet
 
 CHROMIUM = "/usr/bin/chromium"
 DEPTH, WIDTH = 12, 22
