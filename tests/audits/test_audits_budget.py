@@ -167,7 +167,7 @@ def test_doses_are_told_of_audits_that_have_them(names: tuple[str, ...], at_a_do
         within(plan, 1)
     assert ("draws a dose" in str(caught.value)) == drawn
     left_out = str(caught.value).partition("leave out what costs most: ")[2].removesuffix(".")
-    assert left_out in names if len(names) > 1 else "do: Give more." in str(caught.value)
+    assert left_out in names if len(names) > 1 else "do: Give a larger --budget." in str(caught.value)
 
 
 @pytest.mark.parametrize(("budget", "least"), [(300, 200), (600, 500), (1000, 850), (2000, 1200)])

@@ -136,7 +136,7 @@ def test_bad_usage(
         ("[entanglement]\nrewirings = 0", ("entanglement", "rewirings", ">= 2")),
         ("[entanglement]\nmodular_at = 1.5", ("entanglement", "modular_at", "< 1")),
         ("audits = ['fine-tuning']\n[fine-tuning]\ngroup = 77", ("no behavior 77", "fine-tuning: group")),
-        ("audits = ['fine-tuning']\n[fine-tuning]\noptimizer = 'zzz'", ("optimizer", "adam or sgd")),
+        ("audits = ['fine-tuning']\n[fine-tuning]\nadapter = 'zzz'", ("adapter", "full or lora")),
         ("[single-point]\nconfirm = 0", ("single-point", "confirm", ">= 1")),
         ("[relative-noise]\nrungs = []", ("relative-noise", "rungs", "length >= 1")),
         ("[function-noise]\ncontrol_rungs = [3]", ("control_rungs", "[3]", "[-4, -2, 0, 1, 2, 4]")),

@@ -135,7 +135,7 @@ _PAGES = (("out/report.json", "out/report.html"), ("judged.json", "judged.html")
 
 
 def _cost(page: Path) -> bytes:
-    found = re.search(rb'<h2 id="cost">Cost</h2>\n<p>[^<]*</p>', page.read_bytes())
+    found = re.search(rb'<h2 id="s-cost">Cost</h2>\n<p[^>]*>[^<]*</p>', page.read_bytes())
     assert found is not None
     return found[0]
 

@@ -9,7 +9,7 @@ from wheeltap.testing.contract import AuditContract, StoreContract, StoreLike
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "relearning": {"group": 0},
-    "improvement": {"draws": 3, "rungs": [-4, 0], "splits": 2},
+    "improvement": {"draws": 3, "rungs": [-4, 0]},
 }
 """Of audits that need others than their defaults here."""
 

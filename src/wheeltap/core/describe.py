@@ -305,7 +305,7 @@ class Describer:
             # Not written in Python: what a copy of it would be made from says what it holds.
             reducer = copyreg.dispatch_table.get(kind)
             reduced: Any = value.__reduce_ex__(4) if reducer is None else reducer(value)
-            if isinstance(reduced, str) and not _found(value, reduced):
+            if isinstance(reduced, str) and not (_found(value, reduced) or attributes(value)):
                 return self._unreadable(value, "it says its name alone")
             if not isinstance(reduced, str):
                 reduced = self._each([list(one) if isinstance(one, Iterator) else one for one in reduced])  # pyright: ignore[reportUnknownArgumentType]

@@ -38,7 +38,7 @@ class TestContract(StudyContract):
         from wheeltap.suites.lens.nets import ANSWERS, FRESH, ArithmeticTransformer, items
 
         found = numbers(self.run(folder).record)
-        plan, held = planned(self.made(), effort=self.effort).plan, items()
+        plan, held = planned(self.made(), StudyRequest(effort=self.effort)).plan, items()
         kept = Artifacts(folder_of(folder / "study.wheeltap"))
         rows = torch.cat([held.rows(1), held.rows(2)])
         uniform = seeds.generator(plan.seed, "samples", 0).random((len(rows), SMALL["draws"]))

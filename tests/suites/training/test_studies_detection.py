@@ -12,6 +12,7 @@ from wheeltap.core.records import Estimate, Finding
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.study import Cohort
 from wheeltap.plans.defects import DEFECTS, SOUND, USUAL
+from wheeltap.runs.request import StudyRequest
 from wheeltap.runs.studying import planned
 from wheeltap.stats.members import Single
 from wheeltap.studies.rules import require_sound
@@ -57,7 +58,7 @@ class TestContract(StudyContract):
 
     def test_disturbed_inputs_are_given_as_many_passes_as_any_weights(self) -> None:
         for draws in (2, 64):
-            plan = planned(self.made(), effort=wt.Effort(draws=draws)).plan
+            plan = planned(self.made(), StudyRequest(effort=wt.Effort(draws=draws))).plan
             study = Detection(dict(self.settings))
             pair = study.pair(Case(plan, lambda _: None), plan.subjects[-1])
             assert pair is not None

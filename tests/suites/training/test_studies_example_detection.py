@@ -14,6 +14,7 @@ from wheeltap.core.errors import WheeltapError
 from wheeltap.core.records import Finding
 from wheeltap.core.report import ReportRecord
 from wheeltap.plans.store import Outcomes, Store
+from wheeltap.runs.request import StudyRequest
 from wheeltap.runs.studying import planned
 from wheeltap.sources import digits
 from wheeltap.stats import members
@@ -50,7 +51,7 @@ def fragile(store: Path) -> ReportRecord:
 @pytest.fixture(scope="module")
 def case(store: Path, fragile: ReportRecord) -> Iterator[Case]:
     with Store(store) as kept:
-        yield Case(planned(asked(), effort=EFFORT).plan, Outcomes(kept, retry=False))
+        yield Case(planned(asked(), StudyRequest(effort=EFFORT)).plan, Outcomes(kept, retry=False))
 
 
 def findings(record: ReportRecord) -> dict[str, Finding]:
@@ -152,7 +153,7 @@ def test_a_net_and_a_file_of_ones_own(tmp_path: Path) -> None:
 )
 def test_labels_that_cannot_be_used_are_refused_before_anything_is_made(label: str, said: str) -> None:
     with pytest.raises(WheeltapError, match=said):
-        planned(asked(label), effort=EFFORT)
+        planned(asked(label), StudyRequest(effort=EFFORT))
 
 
 def test_examples_without_labels_or_right_options_are_refused(tmp_path: Path) -> None:
@@ -165,7 +166,7 @@ def test_examples_without_labels_or_right_options_are_refused(tmp_path: Path) ->
         np.savez(tmp_path / f"{name}.npz", allow_pickle=False, inputs=inputs, **arrays)
         own_data = {"models": NETS[0], "data": str(tmp_path / f"{name}.npz")}
         with pytest.raises(WheeltapError, match=said):
-            planned(ExampleDetection(own_data), effort=EFFORT)
+            planned(ExampleDetection(own_data), StudyRequest(effort=EFFORT))
 
 
 def test_nets_of_its_own_get_examples_with_wrong_labels() -> None:
@@ -173,6 +174,6 @@ def test_nets_of_its_own_get_examples_with_wrong_labels() -> None:
     wrong = made.annotations.factors["wrong"].bool()
     assert bool(((made.targets != true) == wrong).all()) and int(wrong.sum()) == round(digits.WRONG * len(true))
     asked = ExampleDetection(ExampleDetection.sized("small"))
-    plan = planned(asked, effort=EFFORT).plan
+    plan = planned(asked, StudyRequest(effort=EFFORT)).plan
     assert plan.task.digest == made.digest and len(plan.subjects) == asked.settings.seeds
     assert {subject.artifact.data for subject in plan.subjects if subject.artifact is not None} == {made.digest}
