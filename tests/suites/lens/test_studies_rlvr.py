@@ -10,6 +10,7 @@ import pytest
 from wheeltap.core.report import ReportRecord
 from wheeltap.plans.artifacts import Artifacts
 from wheeltap.recipes.make import weights, with_weights
+from wheeltap.runs.request import StudyRequest
 from wheeltap.runs.studying import folder_of, planned
 from wheeltap.studies.rules import require_sound
 from wheeltap.suites.lens import studies as own
