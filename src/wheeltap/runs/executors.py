@@ -214,7 +214,10 @@ def _set_up(payload: bytes, folders: list[str], parent: Connection) -> None:
     sys.path.extend(folder for folder in dict.fromkeys(folders) if folder not in sys.path)
     torch.set_num_threads(1)
     try:
-        _bench.append(pickle.loads(payload))  # noqa: S301 - made by our own parent process a moment ago
+        try:
+            _bench.append(pickle.loads(payload))  # noqa: S301 - made by our own parent process a moment ago
+        except KeyError:  # what another thread is importing is missing from sys.modules for a moment
+            _bench.append(pickle.loads(payload))  # noqa: S301
     except Exception as error:
         # Raised here it would look as if the worker had died; it is reported with the first work.
         _bench.append(error)
