@@ -87,7 +87,8 @@ def matched(record: ReportRecord) -> ReportPart | None:
         sized = survival.sized(record, one.subject)
         places = survival.worst(sized, most=curves.MOST_LINES)
         strips, some = [one.strips[place] for place in places], [sized[place] for place in places]
-        styled = list(figures.styles(f"{strip.code} {strip.label}" for strip in strips).values())
+        names = [f"{strip.code} {strip.label}" for strip in strips]  # two may have one, in a report of others
+        styled = list(map(figures.styles(names).__getitem__, names))
         alt = f"Line chart of the score of {one.subject} against the size of the change of its weights. " + " ".join(
             f"{strip.label}: half of the score above chance is lost at {strip.half} {strip.unit}." for strip in strips
         )
