@@ -10,17 +10,14 @@ import ast
 import contextlib
 import dis
 import functools
-import io
 import linecache
-import pickletools
-import re
 import sys
 import sysconfig
 import types
-import zipfile
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -138,6 +135,42 @@ def tensor_parts(tensor: Tensor) -> tuple[str, list[int], bytes]:
     return kind_of(tensor), list(flat.shape), flat.reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
+def dense_parts(tensor: Tensor) -> dict[str, Tensor]:
+    """Of a tensor of another layout those that it stores: which numbers are stored counts, and not their sum alone.
+
+    Raises:
+        NotImplementedError: If the layout is not known here.
+    """
+    if tensor.layout is torch.sparse_coo:
+        return {"indices": tensor._indices(), "values": tensor._values()}
+    if tensor.layout in _COMPRESSED:
+        return {name: getattr(tensor, name)() for name in (*_COMPRESSED[tensor.layout], "values")}
+    if tensor.is_mkldnn:
+        return {"values": tensor.to_dense()}
+    raise NotImplementedError(f"layout {tensor.layout}")
+
+
+_COMPRESSED: Final = {
+    layout: ("crow_indices", "col_indices") if rows else ("ccol_indices", "row_indices")
+    for layout, rows in (
+        (torch.sparse_csr, True), (torch.sparse_bsr, True), (torch.sparse_csc, False), (torch.sparse_bsc, False),
+    )
+}  # fmt: skip
+
+
+def memory_of(held: Tensor | np.ndarray[Any, Any]) -> tuple[int, int]:
+    """First byte of the memory that numbers lie in, and the one behind the last; the same byte of what has none."""
+    if isinstance(held, Tensor):
+        plain = held.layout is torch.strided and held.numel() and not held.is_meta
+        start, width, steps = (held.data_ptr(), held.element_size(), held.stride()) if plain else (0, 0, (0,))
+    else:
+        start, width, steps = held.ctypes.data, 1, held.strides
+    if not width or 0 in held.shape:
+        return 0, 0
+    size = [(n - 1) * by * width for n, by in zip(held.shape, steps, strict=True)]
+    return start + sum(by for by in size if by < 0), start + sum(by for by in size if by > 0) + held.itemsize
+
+
 def written(tensor: Tensor) -> Tensor:
     """Numbers as they stand in memory: of quantized ones their codes; without a sign that is put on in reading."""
     return tensor.int_repr() if tensor.is_quantized else tensor.resolve_conj().resolve_neg()
@@ -164,73 +197,6 @@ def at_home(function: types.FunctionType) -> bool:
     """Whether a function of an installed file looks names up in the module of that file."""
     module = sys.modules.get(str(function.__globals__.get("__name__")))
     return module is not None and vars(module) is function.__globals__
-
-
-def parts_of_script(function: Any) -> list[list[Any]]:
-    """Code and constants of a scripted function, as its file would hold them: torch shows constants nowhere else."""
-    with zipfile.ZipFile(io.BytesIO(function.save_to_buffer())) as archive:
-        parts = [(name.partition("/")[2], name) for name in sorted(archive.namelist())]
-        kept = [(part, name) for part, name in parts if part.startswith("constants") or part.endswith(".py")]
-        return [[part, archive.read(name)] for part, name in kept]
-
-
-def script_file(module: torch.jit.ScriptModule) -> tuple[frozenset[str], list[Any]]:
-    """What the file of a scripted module holds and torch shows nowhere else.
-
-    Returns:
-        Names that attributes may have; code of every function and class that is reached from the module's class, in
-        the order of first mention, which stands for their names (torch numbers these in each process anew), and
-        constants of code.
-    """
-    file = io.BytesIO()
-    cast("Any", torch.jit).save(module, file)
-    with zipfile.ZipFile(file) as archive:
-        held = {name.partition("/")[2]: name for name in archive.namelist()}
-        words = [(code.name, word) for code, word, _ in pickletools.genops(archive.read(held["data.pkl"]))]
-        texts = {name: archive.read(held[name]).decode() for name in held if _SOURCE.fullmatch(name)}
-        constants = [[name, archive.read(held[name])] for name in sorted(held) if name.startswith("constants")]
-    names = frozenset(word for _, word in words if isinstance(word, str))
-    defined = {
-        f"{name.removeprefix('code/').removesuffix('.py').replace('/', '.')}.{found[1]}": text
-        for name, whole in texts.items() for text in _DEFINITIONS.split(whole) if (found := _DEFINED.match(text))
-    }  # fmt: skip
-    waiting = [str(word).replace(" ", ".") for kind, word in reversed(words) if kind == "GLOBAL"]
-    order, code = dict[str, int](), list[str]()
-
-    def known(name: str) -> str:
-        """The function or class of a name that may go on with a method."""
-        while name not in defined and "." in name:
-            name = name.rpartition(".")[0]
-        return name
-
-    while waiting:
-        if (name := known(waiting.pop())) in defined and name not in order:
-            order[name] = len(order)
-            waiting += reversed(_NAMES.findall(defined[name]))
-    for name in order:
-        text = _NAMES.sub(lambda at: f"<{order.get(known(at[0]))}>{at[0].removeprefix(known(at[0]))}", defined[name])
-        code += [NUMBERED.sub("", name), text]
-    return names, [code, constants]
-
-
-_SOURCE: Final = re.compile(r"code/.*\.py")
-_DEFINITIONS: Final = re.compile(r"^(?=class |def )", re.MULTILINE)
-_DEFINED: Final = re.compile(r"(?:class|def) (\w+)")
-_NAMES: Final = re.compile(r"__torch__(?:\.\w+)+")
-
-
-NUMBERED: Final = re.compile(r"___torch_mangle_\d+\.")
-"""What torch puts before the second type of a name, and of each process anew."""
-
-
-def script_attributes(module: nn.Module, names: frozenset[str]) -> Iterator[tuple[str, Any]]:
-    """Attributes of a scripted module besides its tensors and modules."""
-    inside = cast("Any", getattr(module, "_c", None))
-    kinds = ("_modules", "_parameters", "_buffers")
-    known = {"training", *(name for kind in kinds for name, _ in getattr(module, kind).items())}
-    for name in sorted(names - known):
-        if inside.hasattr(name):
-            yield f"{name} (scripted)", inside.getattr(name)
 
 
 def called_by(function: types.FunctionType) -> Iterator[tuple[str, Any]]:

@@ -32,6 +32,7 @@ from wheeltap.core.anatomy import (
     attributes,
     called_by,
     content,
+    dense_parts,
     globals_of,
     holds_more,
     imported,
@@ -39,9 +40,9 @@ from wheeltap.core.anatomy import (
     installed,
     module_parts,
     origins,
-    parts_of_script,
     tensor_parts,
 )
+from wheeltap.core.scripted import function_parts
 
 MOST_PARTS = 200_000
 """Objects read of one model, besides its tensors' numbers: what lies beyond is listed as unread."""
@@ -98,12 +99,14 @@ class Describer:
     Attributes:
         unread: Where something stands that could not be read, and what it is.
         held: Numbers that may be weights, by where they stand.
+        numbers: Tensors and arrays that were read, each with where it stands.
         places: Where an object is read whose digest is its place.
     """
 
     def __init__(self, names: Mapping[int, str], *, portable: bool = False) -> None:
         self.unread: dict[str, str] = {}
         self.held: dict[str, HeldNumber] = {}
+        self.numbers: list[tuple[str, Tensor | np.ndarray[Any, Any]]] = []
         self.places: dict[str, str] = {}
         self._portable = portable
         self._names = names
@@ -188,6 +191,7 @@ class Describer:
         if issubclass(kind, np.ndarray | np.generic):
             array = cast("np.ndarray[Any, np.dtype[Any]]", np.asarray(value))
             self._hold(array.size, cast("object", value))
+            self.numbers.append(("".join(self._place), array))
             held = self._each(array.ravel().tolist()) if array.dtype.hasobject else array.tobytes()
             plain = kind is np.ndarray or issubclass(kind, np.generic)
             more = [] if plain else [self.class_of(cast("type[object]", kind)), self._pairs(attributes(value))]
@@ -266,13 +270,16 @@ class Describer:
         if tensor.is_meta:
             return _digested("meta", str(tensor.dtype), list(tensor.shape))
         self._hold(tensor.numel(), tensor)
+        self.numbers.append(("".join(self._place), tensor))
         own = {name: vars(tensor)[name] for name in vars(tensor) if name not in origins(tensor)}
         own = {name: held for name, held in own.items() if not (self._portable and name.startswith(COMPILER))}
         more = [self._pairs(own)] if own else []
         try:
-            if tensor.layout is not torch.strided:
-                tensor = tensor.detach().to_dense()
-            return _digested("tensor", *tensor_parts(tensor), *more)
+            if tensor.layout is torch.strided:
+                return _digested("tensor", *tensor_parts(tensor), *more)
+            stored = [[name, *tensor_parts(one)] for name, one in dense_parts(tensor.detach()).items()]
+            form = [str(tensor.layout), list(tensor.shape), tensor.layout is torch.sparse_coo and tensor.is_coalesced()]
+            return _digested("tensor", *form, stored, *more)
         except (RuntimeError, NotImplementedError) as error:
             return self._unreadable(tensor, " ".join(str(error).split())[:100])
 
@@ -339,7 +346,7 @@ class Describer:
         if issubclass(kind, property):
             return _digested("property", self._each((value.fget, value.fset)))
         if issubclass(kind, torch.jit.ScriptFunction):
-            return _digested("script", *(parts_of_script(value) if self._portable else [str(value.code)]))
+            return _digested("script", *(function_parts(value) if self._portable else [str(value.code)]))
         if self._portable and issubclass(kind, _CACHE):
             _CACHE.cache_clear(value)  # what it holds is no code: it is computed again
             called = [one for one in gc.get_referents(value) if callable(one) and not isinstance(one, type)]

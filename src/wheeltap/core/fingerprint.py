@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core import canon
-from wheeltap.core.anatomy import module_parts, origins, script_attributes, script_file, tensor_parts
+from wheeltap.core.anatomy import module_parts, origins, tensor_parts
 from wheeltap.core.describe import SHAPE, Describer, HeldNumber
+from wheeltap.core.scripted import Script, script_of, shown
 from wheeltap.core.typed import named_modules
 
 
@@ -54,7 +55,7 @@ def described(model: nn.Module) -> Description:
         ("module", named_modules(model)), ("parameter", model.named_parameters()), ("buffer", model.named_buffers()),
     ):  # fmt: skip
         names |= {id(part): f"{kind} {name}" for name, part in held}
-    reader, scripts = Describer(names), dict[str, frozenset[str]]()
+    reader, scripts = Describer(names), dict[str, Script]()
     items: dict[str, str] = {}
     for path, module in named_modules(model):
         parts, children = module_parts(module), list[list[list[str]]]()
@@ -64,8 +65,14 @@ def described(model: nn.Module) -> Description:
         top = next((one for one in scripts if not one or f"{path}.".startswith(f"{one}.")), None)
         if top is None and isinstance(module, torch.jit.ScriptModule):
             top = path
-            scripts[path], parts["code"] = script_file(module)
-        parts |= {} if top is None else dict(script_attributes(module, scripts[top]))
+            scripts[path] = script_of(module)
+            items[f"code {path}"] = canon.key("code", scripts[path].code)
+        if top is not None:
+            saved = scripts[top].attributes.get(path.removeprefix(top).lstrip("."), {})
+            items |= {f"{_ATTRIBUTE}{path}.{name} (saved)": canon.key("saved", one) for name, one in saved.items()}
+            parts = {name: one for name, one in parts.items() if not isinstance(one, _OF_SCRIPTS)} | dict(
+                shown(module, saved)
+            )
         items[f"structure {path}"] = canon.key("structure", [reader.class_of(type(module)), *children])
         for name, value in parts.items():
             items[f"{_ATTRIBUTE}{path}.{name}"] = reader.read(f"{_ATTRIBUTE}{path}.{name}", value)
@@ -87,6 +94,11 @@ def described(model: nn.Module) -> Description:
 
 _VERSION = 2
 """Since 2 attributes of tensors count, and so do weights that no layer holds: shares of before are not kept."""
+
+_OF_SCRIPTS: Any = tuple(
+    getattr(cast("Any", torch)._C, name) for name in ("ScriptModule", "ConcreteModuleType", "ScriptMethod")
+)
+"""Kinds of attributes by which torch holds a scripted module, which is read from its file."""
 
 _ATTRIBUTE = "attribute "
 """How the names of items begin that are attributes of modules."""

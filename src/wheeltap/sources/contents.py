@@ -176,29 +176,30 @@ def shards(index: Path, *, do: str = "") -> list[str]:
     return names
 
 
-def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+def _files(folder: Path) -> list[tuple[str, Path]]:
     """All files below a folder that are in no hidden folder, by their paths in it, in order.
 
     Raises:
-        FileFormatError: If there are too many.
+        FileFormatError: If there are too many of them, or of folders.
     """
-    count = 0
+    found = list[tuple[str, Path]]()
 
     def unread(error: OSError) -> NoReturn:
         raise error
 
-    for place, folders, files in os.walk(folder, followlinks=True, onerror=unread):
+    walk = os.walk(folder, followlinks=True, onerror=unread)
+    for places, (place, folders, files) in enumerate(walk, 1):  # links may lead to more places than there are
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for file in sorted(files):
-            path = Path(place) / file
-            name = path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
-            count += 1
-            if count > _MOST:
-                raise FileFormatError(
-                    "The model's folder has too many files to seal.", where=str(folder), expected=f"{_MOST} or less",
-                    got="more", do="Keep the model in a folder of its own, with nothing beside what it needs.",
-                )  # fmt: skip
-            yield name, path
+        paths = [Path(place) / file for file in sorted(files)]
+        found += [
+            (one.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode(), one) for one in paths
+        ]
+        if max(len(found), places) > _MOST:
+            raise FileFormatError(
+                "The model's folder has too many files to seal.", where=str(folder), expected=f"{_MOST} or less",
+                got="more", do="Keep the model in a folder of its own, with nothing beside what it needs.",
+            )  # fmt: skip
+    return found
 
 
 def _of_file(path: Path, sealed: str | None = None) -> str:

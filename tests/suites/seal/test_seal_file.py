@@ -14,7 +14,7 @@ from wheeltap.core.errors import FileFormatError, MissingFile
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.suites.seal.making import SealOptions, make, room_for
-from wheeltap.suites.seal.record import LARGEST, load, parse
+from wheeltap.suites.seal.record import LARGEST, VERSION, load, parse
 from wheeltap.suites.seal.verifying import verify
 
 
@@ -80,7 +80,7 @@ def test_two_thousand_mutations_and_none_is_taken_for_a_seal() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"{}", b"[" * 100_000, b"\x80\x04.", b'{"version":3}', b'{"version":4}', b"null"]
+    "data", [b"", b"{}", b"[" * 100_000, b"\x80\x04.", b'{"version":4}', b'{"version":5}', b"null"]
 )
 def test_what_is_no_seal_is_refused(data: bytes) -> None:
     with pytest.raises(FileFormatError):
@@ -88,10 +88,10 @@ def test_what_is_no_seal_is_refused(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "hint"), [(1, "Seal the model again"), (2, "Seal the model again"), (4, "Update wheeltap")]
+    ("version", "hint"), [(1, "Seal the model again"), (3, "Seal the model again"), (5, "Update wheeltap")]
 )
 def test_another_version_is_named(version: int, hint: str) -> None:
-    data = digits()[1].seal.bytes().replace(b'"version":3', b'"version":%d' % version)
+    data = digits()[1].seal.bytes().replace(b'"version":%d' % VERSION, b'"version":%d' % version)
     with pytest.raises(FileFormatError, match=rf"(?s)version {version}.*{hint}"):
         parse(data)
 

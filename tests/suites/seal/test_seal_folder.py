@@ -360,11 +360,22 @@ def test_a_live_model_has_no_files_and_verification_says_so(folder: Path, sealed
     assert SealedContents.of(Subject(subject.model)) is None
 
 
-def test_a_folder_with_too_many_files_is_refused(folder: Path, tmp_path: Path) -> None:
-    def crowded(at: Path) -> None:
-        (at / "more").symlink_to(at)  # a loop
+def looped(at: Path) -> None:
+    (at / "more").symlink_to(at)
 
-    held = load_model(f"hf:{changed(folder, tmp_path / 'many', crowded)}").contents
+
+def fanned(at: Path) -> None:
+    """2 ** 30 ways through empty folders."""
+    for number in range(30):
+        (at / f"d{number}").mkdir()
+        for name in "ab":
+            (at / f"d{number}" / name).symlink_to(at / f"d{number + 1}")
+    (at / "d30").mkdir()
+
+
+@pytest.mark.parametrize("change", [looped, fanned])
+def test_a_folder_with_too_many_files_is_refused(folder: Path, tmp_path: Path, change: Callable[[Path], None]) -> None:
+    held = load_model(f"hf:{changed(folder, tmp_path / 'many', change)}").contents
     assert held is not None
     with pytest.raises(FileFormatError, match="too many files"):
         held.digests()

@@ -3,12 +3,13 @@
 import copy
 import importlib
 import re
+import subprocess
 import sys
 import types
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -198,13 +199,28 @@ class Limited(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
-def test_a_program_inside_a_model_counts_as_a_whole() -> None:
+@pytest.mark.parametrize("part", ["Limited", "Stating"])
+def test_a_program_inside_a_model_counts_as_a_whole(part: str) -> None:
     def holding(limit: float) -> nn.Sequential:
-        return nn.Sequential(nn.Linear(6, 3), torch.jit.script(Limited(limit)), nn.Linear(3, 3)).eval()
+        return nn.Sequential(nn.Linear(6, 3), torch.jit.script(globals()[part](limit)), nn.Linear(3, 3)).eval()
 
     first, other = (structure(holding(limit)).digest() for limit in (1.0, 2.0))
     assert structure(holding(1.0)).digest() == first != other
     assert described(holding(1.0)).items != described(holding(2.0)).items
+
+
+class Stating(Limited):
+    """The same, whose file holds a state without the attribute's name."""
+
+    limit: float
+
+    @torch.jit.export
+    def __getstate__(self) -> tuple[float, bool]:
+        return self.limit, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[float, bool]) -> None:
+        self.limit, self.training = state[0], state[1]
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
@@ -249,6 +265,54 @@ def test_scales_of_quantized_numbers_count() -> None:
 
     for kept, same in (("buffer", [True, False, False]), ("attribute", [False, True, False])):
         assert [one == two for one, two in zip(shown(kept, 1.0), shown(kept, 2.0), strict=True)] == same
+
+
+@pytest.mark.filterwarnings("ignore:Sparse:UserWarning")
+def test_stored_numbers_of_a_sparse_attribute_count() -> None:
+    """Zeros that are stored, and the layout: what is computed of a sparse tensor may depend on both."""
+
+    def shown(mask: torch.Tensor) -> list[object]:
+        (made := net()).mask = mask
+        return [structure(made).digest(), described(made).items]
+
+    plain = torch.eye(3).to_sparse_coo()
+    stored = torch.sparse_coo_tensor(torch.tensor([[0, 0, 1, 2], [0, 1, 1, 2]]), torch.tensor([1.0, 0.0, 1.0, 1.0]))
+    assert shown(plain) == shown(torch.eye(3).to_sparse_coo())
+    for other in (stored.coalesce(), plain.to_sparse_csr(), plain.to_sparse_csc(), torch.eye(3)):
+        assert not any(one == two for one, two in zip(shown(plain), shown(other), strict=True))
+
+
+def test_an_attribute_in_the_memory_of_a_weight_counts() -> None:
+    """Code that writes to it changes the weight."""
+    found = list[list[str]]()
+    for shared in ("none", "tensor", "array"):
+        made, array = net(), np.zeros(8, dtype=np.float32)
+        if shared == "array":
+            cast("nn.Linear", made[0]).bias = nn.Parameter(torch.from_numpy(array))
+        made.kept = [cast("nn.Linear", made[0]).bias.detach() if shared == "tensor" else array]
+        found.append([name for name in structure(made).parts[""] if name.startswith("memory")])
+    assert found == [[], *[["memory of attribute kept of the model[0]", "memory of tensor 0.bias"]] * 2]
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_objects_of_scripted_classes_count_where_no_python_class_is_known(tmp_path: Path) -> None:
+    """Read in a process that did not script them, as deployed programs are; and alike each time, for stores."""
+    code = (
+        "import sys\nimport torch\nfrom torch import nn\n\n\n@torch.jit.script\nclass Clip:\n"
+        "    def __init__(self, limit: float):\n        self.limit = limit\n\n"
+        "    def run(self, inputs: torch.Tensor):\n        return inputs.clamp(max=self.limit)\n\n\n"
+        "class Net(nn.Module):\n    def __init__(self, limit):\n        super().__init__()\n"
+        "        self.clip = Clip(limit)\n\n    def forward(self, inputs):\n        return self.clip.run(inputs)\n\n\n"
+        "for limit in (1.0, 2.0):\n    made = torch.jit.script(Net(limit).eval())\n"
+        "    torch.jit.save(made, f'{sys.argv[1]}/{limit:g}.pt')\n"
+    )
+    (tmp_path / "making.py").write_text(code)
+    subprocess.run([sys.executable, str(tmp_path / "making.py"), str(tmp_path)], check=True, capture_output=True)
+    first, again, other = (torch.jit.load(tmp_path / f"{name}.pt").eval() for name in (1, 1, 2))
+    first(torch.ones(2, 3))
+    assert structure(first).digest() == structure(again).digest() != structure(other).digest()
+    assert (described(first).items, described(first).unread) == (described(again).items, {})
+    assert described(first).items != described(other).items
 
 
 PACKAGE = '''"""Version {version}."""

@@ -24,9 +24,10 @@ from wheeltap.suites.seal.contents import SealedContents
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Of the format: another one is refused. Version 1 kept no structure and no digest of all tensors at once; version 2
-not all code of scripted programs, no scales of quantized numbers and no order of settings."""
+not all code of scripted programs, no scales of quantized numbers and no order of settings; version 3 not all attributes
+of scripted programs, and of sparse attributes the sums alone."""
 
 LARGEST: Final = 64 * 1024
 """Bytes of a seal, at most."""

@@ -11,23 +11,23 @@ from importlib import metadata
 from typing import Any, Final, cast, final
 
 import msgspec
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from wheeltap.core import anatomy, canon
 from wheeltap.core.anatomy import (
-    NUMBERED,
     in_library,
+    memory_of,
     module_parts,
     origins,
     same_code,
-    script_attributes,
-    script_file,
 )
 from wheeltap.core.bounded import parsing
 from wheeltap.core.describe import COMPILER, SHAPE, Describer
 from wheeltap.core.errors import FileFormatError, ModelError
+from wheeltap.core.scripted import NUMBERED, Script, script_of
 
 _CHILD: Final[dict[type, str]] = {nn.DataParallel: "module", DistributedDataParallel: "module"}
 """Wrappers of torch, and under which name they hold what they call."""
@@ -273,6 +273,8 @@ _TEXT: Final = 2**22
 
 _PLAIN: Final = (Tensor, nn.Parameter, nn.Buffer)
 
+Numbers = Tensor | np.ndarray[Any, Any]
+
 Parts = dict[str, dict[str, str]]
 """Digests by owner (a module's path, or code) and name."""
 
@@ -321,7 +323,7 @@ def structure(model: nn.Module) -> Structure:
             names.setdefault(id(part), f"tensor {path}.{name}")
     reader, places, parts = Describer(names, portable=True), dict[str, tuple[str, str]](), cast("Parts", {})
     program = isinstance(next(iter(modules.values())), torch.jit.ScriptModule | torch.fx.GraphModule)
-    scripts = dict[str, frozenset[str]]()
+    scripts = dict[str, Script]()
     for number, (path, module) in enumerate(modules.items()):
         kind = reader.class_of(type(module))
         parts[path] = {f"class {type(module).__qualname__}": canon.key("class", kind)}
@@ -329,8 +331,8 @@ def structure(model: nn.Module) -> Structure:
         top = next((one for one in scripts if not one or f"{path}.".startswith(f"{one}.")), None)
         if top is None and isinstance(module, torch.jit.ScriptModule):
             top = path
-            scripts[path], code = script_file(module)
-            parts[path]["code of the program"] = canon.key("code", code)
+            scripts[path] = script_of(module)
+            parts[path]["code of the program"] = canon.key("code", scripts[path].code)
         parts[path] |= {
             "modules": canon.key(
                 "modules", [[name, names[id(inside(one))]] for name, one in children(module, root=not path)]
@@ -346,12 +348,18 @@ def structure(model: nn.Module) -> Structure:
             stated = sorted(one for one in more if not one.startswith(COMPILER))
             held = [[one, reader.read(f"{path}.{name}.{one}", vars(part)[one])] for one in stated]
             parts[path][f"tensor {name}"] = canon.key("tensor", [own, held])
-        for name, value in (*_settings(module), *(() if top is None else script_attributes(module, scripts[top]))):
+        if top is not None:
+            saved = scripts[top].attributes.get(path.removeprefix(top).lstrip("."), {})
+            parts[path] |= {
+                f"{name or 'saved state'} (scripted)": canon.key("scripted", one) for name, one in saved.items()
+            }
+        for name, value in _settings(module):
             place = f"<{number}>.{name}"
             places[place] = (path, name)
             parts[path][name] = reader.read(place, value)
-    parts[""] |= {f"memory of tensor {name}": canon.key("memory", name) for name in _overlapping(modules)}
     items = {"hooks of all modules": reader.read("hooks of all modules", _hooks_of_all()), **dict(reader.items())}
+    others = [(_where(at, places), held) for at, held in reader.numbers]
+    parts[""] |= {f"memory of {name}": canon.key("memory", name) for name in _overlapping(modules, others)}
     libraries = {name: one for name, one in items.items() if name.startswith(_LIBRARY)}
     _gather(parts, {name: one for name, one in items.items() if name not in libraries}, reader, places)
     return Structure(parts, libraries, {_where(at, places): why for at, why in reader.unread.items()}, program)
@@ -362,20 +370,18 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
         yield from holding(module, kind)
 
 
-def _overlapping(modules: dict[str, nn.Module]) -> list[str]:
-    """Buffers in the memory of another tensor: code that writes to them changes that one too."""
+def _overlapping(modules: dict[str, nn.Module], others: Iterable[tuple[str, Numbers]]) -> list[str]:
+    """Buffers and attributes in the memory of another tensor: code that writes to them changes that one too."""
     spans, seen = list[tuple[int, int, str, bool]](), set[int]()
     for path, module in modules.items():
         buffers = {id(part) for _, part in holding(module, "_buffers")}
         for name, part in _tensors(module):
-            plain = type(part) in _PLAIN and part.layout == torch.strided and part.numel() and not part.is_meta
-            if plain and id(part) not in seen:
+            if type(part) in _PLAIN and id(part) not in seen:
                 seen.add(id(part))
-                size = 1 + sum((n - 1) * by for n, by in zip(part.shape, part.stride(), strict=True))
-                ends = part.data_ptr(), part.data_ptr() + size * part.element_size()
-                spans.append((*ends, f"{path}.{name}".strip("."), id(part) in buffers))
+                spans.append((*memory_of(part), f"tensor {path}.{name}".replace(" .", " "), id(part) in buffers))
+    spans += [(*memory_of(held), name, True) for name, held in others if type(held) in (*_PLAIN, np.ndarray)]
     found, reach = set[str](), list[tuple[int, int, str, bool]]()
-    for one in sorted(spans):
+    for one in sorted(one for one in spans if one[0] < one[1]):
         reach = [other for other in reach if other[1] > one[0]]
         found |= {name for other in reach if one[3] or other[3] for name in (one[2], other[2])}
         reach.append(one)
