@@ -1,6 +1,7 @@
 """``wheeltap seal`` and ``wheeltap verify``."""
 
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -14,7 +15,7 @@ from wheeltap.core.plain import many
 if TYPE_CHECKING:
     from wheeltap.suites.seal.contents import SealedContents
     from wheeltap.suites.seal.inputs import Choice
-    from wheeltap.suites.seal.making import SealReport
+    from wheeltap.suites.seal.making import SealOptions, SealReport
     from wheeltap.suites.seal.record import Lineage, Seal
     from wheeltap.suites.seal.verifying import Verification
 
@@ -28,31 +29,49 @@ _ANSWERS: Final = {
 }
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SealFlags:
+    """What a seal is to hold."""
+
+    inputs: Annotated[Whole, Parameter(validator=Number(gte=2, lte=64), help="Inputs that the seal keeps.")] = 16
+    seed: Annotated[
+        Whole | None, Parameter(help="What all that is random is drawn from; drawn itself where not given.")
+    ] = None
+    audit: Annotated[
+        Path | None, Parameter(help="The report (JSON) of the audit that this model went through: its answer is kept.")
+    ] = None
+    of: Annotated[Path | None, Parameter(help="The seal of the model that this one was converted from.")] = None
+    conversion: Annotated[str, Parameter(help="With --of: what was done to it, in words.")] = ""
+    expires: Annotated[str, Parameter(help="Last day on which the seal holds, YYYY-MM-DD.")] = ""
+    sign: Annotated[
+        Path | None, Parameter(help="Sign it with this Ed25519 private key (PEM), which only you can read.")
+    ] = None
+
+    def options(self, fingerprint: str, lineage: "Lineage | None") -> "SealOptions":
+        """As ``make`` takes them, of a model with this fingerprint."""
+        from wheeltap.suites.seal.making import SealOptions
+
+        seed = secrets.randbits(48) if self.seed is None else self.seed
+        audit = _answer(self.audit, fingerprint)
+        return SealOptions(inputs=self.inputs, seed=seed, expires=self.expires, of=lineage, audit=audit)
+
+
+_SEAL = SealFlags()
+
 seal = App(name="seal", group="Deploy", help_format="plaintext")
 
 
 @seal.default
-def _seal(  # noqa: PLR0913 - a door: each is a choice of its own
+def _seal(
     model: Annotated[str, Parameter(help="digits, hf:FOLDER, gguf:FILE or another of: wheeltap list models.")],
     *,
     file: Annotated[Path, Parameter(name=["--file", "-o"], help="Write the seal to this file.")] = Path("model.seal"),
     data: Annotated[Path | None, Parameter(help="Examples that inputs are taken from, as for audit.")] = None,
-    inputs: Annotated[Whole, Parameter(validator=Number(gte=2, lte=64), help="Inputs that the seal keeps.")] = 16,
     name: Annotated[
         str, Parameter(help="What the model is called; by default as its folder or file. See --expect-name of verify.")
     ] = "",
-    seed: Annotated[
-        Whole | None, Parameter(help="What all that is random is drawn from; drawn itself where not given.")
-    ] = None,
-    audit: Annotated[
-        Path | None, Parameter(help="The report (JSON) of the audit that this model went through: its answer is kept.")
-    ] = None,
-    of: Annotated[Path | None, Parameter(help="The seal of the model that this one was converted from.")] = None,
-    conversion: Annotated[str, Parameter(help="With --of: what was done to it, in words.")] = "",
-    expires: Annotated[str, Parameter(help="Last day on which the seal holds, YYYY-MM-DD.")] = "",
-    sign: Annotated[
-        Path | None, Parameter(help="Sign it with this Ed25519 private key (PEM), which only you can read.")
-    ] = None,
+    held: SealFlags = _SEAL,
     quiet: Annotated[bool, Parameter(negative="", help="Print no progress.")] = False,
 ) -> int:
     """Writes a small file by which a deployed copy of this model can be checked.
@@ -70,20 +89,16 @@ def _seal(  # noqa: PLR0913 - a door: each is a choice of its own
     from wheeltap import sources
     from wheeltap.cli.progress import step_progress
     from wheeltap.report.files import require_writable
-    from wheeltap.suites.seal.making import SealOptions, make
+    from wheeltap.suites.seal.making import make
     from wheeltap.suites.seal.record import signed
 
     require_writable(file)
-    lineage = _lineage(of, conversion)
+    lineage = _lineage(held.of, held.conversion)
     loaded = sources.load(model, data=data, name=name)
-    asked = SealOptions(
-        inputs=inputs, seed=secrets.randbits(48) if seed is None else seed, expires=expires, of=lineage,
-        audit=_answer(audit, loaded.subject.record.fingerprint),
-    )  # fmt: skip
+    options = held.options(loaded.subject.record.fingerprint, lineage)
     with step_progress("sealing", quiet=quiet) as watch:
-        made = make(loaded.subject, loaded.task, asked, watch=watch)
-    kept = made.seal if sign is None else signed(made.seal, sign)
-    kept.save(file)
+        made = make(loaded.subject, loaded.task, options, watch=watch)
+    (made.seal if held.sign is None else signed(made.seal, held.sign)).save(file)
     _print_sealed(made, file)
     return 0
 
@@ -199,29 +214,24 @@ def _verify(  # noqa: PLR0913 - a door: each is a choice of its own
     from wheeltap.cli.progress import spinner
     from wheeltap.core.plain import escaped
     from wheeltap.report.files import require_writable, write
-    from wheeltap.suites.seal.record import load
+    from wheeltap.suites.seal.record import load, require_valid
     from wheeltap.suites.seal.verifying import LIBRARY
     from wheeltap.suites.seal.verifying import verify as verified
 
     if json is not None and json != STDOUT:
         require_writable(json)
-    held = load(sealed)
+    require_valid(held := load(sealed), key=key, name=expect_name)
     with spinner("loading"):
         subject = sources.load_model(model)
     with spinner("verifying"):
-        from wheeltap.core.errors import UsageError
-
-        if expect_name == "":
-            raise UsageError("No name is expected.", where="--expect-name", expected="the name of a model", got="''",
-                             do="Give the name, or leave --expect-name out: a variable may be empty.")  # fmt: skip
-        found = verified(subject, held, full=full, key=key, name=expect_name or "")
+        found = verified(subject, held, full=full, key=key, name=expect_name)
     code = 0 if found.passed or (allow_other_library and found.verdict == LIBRARY) else 1
     result = msgspec.json.encode({**msgspec.structs.asdict(found), "passed": code == 0})
     text = escaped(msgspec.json.format(result, indent=2))
     if json == STDOUT:
         print(text.decode())
         return code
-    _print_verified(found, held, key=key, named=bool(expect_name))
+    _print_verified(found, held, key=key, named=expect_name is not None)
     if json is not None:
         print(f"Written: {write(json, text)}")
     return code

@@ -402,25 +402,30 @@ def _message(body: Body) -> bytes:
     return _PREFIX + canon.canonical(body)
 
 
-def require_valid(seal: Seal, *, key: Path | None = None, name: str = "", day: datetime.date | None = None) -> None:
+def require_valid(
+    seal: Seal, *, key: Path | None = None, name: str | None = None, day: datetime.date | None = None
+) -> None:
     """Raises an error if a seal does not hold on a day, is of another model, or is not signed as it says or must be.
 
     Args:
         seal: Read by ``record.load``, so that its digest is that of its body.
         key: A PEM file with the Ed25519 public key by which it must be signed. An embedded signature is checked in any
             case, by the embedded key.
-        name: Of the model that it must be of; empty for any.
+        name: Of the model that it must be of; ``None`` for any.
         day: Today by default, in UTC.
 
     Raises:
-        UsageError: If it has expired, is dated in the future, is of another model, is unsigned or signed by another
-            key where one is required, or its signature is wrong.
+        UsageError: If the name is empty; if the seal has expired, is dated in the future, is of another model, is
+            unsigned or signed by another key where one is required, or its signature is wrong.
         MissingExtra: If there is a signature, and ``cryptography`` is not installed.
         MissingFile: If there is no such key.
         FileFormatError: If the file holds no such key, or a date of the seal is none.
     """
     body, now = seal.body, day or today()
-    if name and name != body.name:
+    if name == "":
+        raise UsageError("No name is expected.", where="--expect-name", expected="the name of a model", got="''",
+                         do="Give the name, or leave --expect-name out: a variable may be empty.")  # fmt: skip
+    if name not in (None, body.name):
         raise UsageError("The seal is of a model with another name.", where="--expect-name", expected=name,
                          got=body.name, do="Take the seal of this model.")  # fmt: skip
     if (made := _day(body.sealed, "date")) > now + _AHEAD:

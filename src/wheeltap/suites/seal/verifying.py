@@ -207,7 +207,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
 @checked
 def verify(
     model: nn.Module | Subject, seal: Seal | str | os.PathLike[str], *, full: bool = False,
-    key: str | os.PathLike[str] | None = None, name: str = "", today: datetime.date | None = None,
+    key: str | os.PathLike[str] | None = None, name: str | None = None, today: datetime.date | None = None,
 ) -> Verification:  # fmt: skip
     """Whether a model is the one that was sealed; it comes back bit for bit as it was.
 
@@ -216,7 +216,7 @@ def verify(
         seal: Or the path of its file.
         full: Ask every sealed input, also where it is sure after a few that something changed.
         key: PEM file of the Ed25519 public key by which the seal must be signed.
-        name: Of the model that the seal must be of: a signed seal of another model is refused. Empty for any.
+        name: Of the model that the seal must be of: a signed seal of another model is refused. ``None`` for any.
         today: The day in UTC, for seals that expire.
 
     Raises:
