@@ -130,6 +130,28 @@ DAMAGES: list[tuple[Callable[[Path], object], type[Exception], str]] = [
 ]
 
 
+REPLACE = {"type": "Replace", "pattern": {"String": "b"}, "content": "b" * 10}
+TEMPLATE = {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}}] * 10, "pair": [],
+            "special_tokens": {}}  # fmt: skip
+LARGE: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a table of 4 billion": lambda held: held["model"]["vocab"].update(x=4_000_000_000),
+    "a billion characters of one": lambda held: held.update(
+        normalizer={"type": "Sequence", "normalizers": [REPLACE] * 9}),
+    "a billion tokens of one": lambda held: held.update(
+        post_processor={"type": "Sequence", "processors": [TEMPLATE] * 9}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", LARGE)
+def test_a_tokenizer_that_makes_far_more_of_a_text_is_refused(llama_folder: Path, change: str) -> None:
+    path = llama_folder / "tokenizer.json"
+    held = json.loads(path.read_text())
+    LARGE[change](held)
+    path.write_text(json.dumps(held))
+    with pytest.raises(FileFormatError, match="far more of a text"):
+        load(f"hf:{llama_folder}")
+
+
 @pytest.mark.parametrize(("damage", "error", "words"), DAMAGES)
 def test_damaged_folders(
     llama_folder: Path, damage: Callable[[Path], object], error: type[Exception], words: str

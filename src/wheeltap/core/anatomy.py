@@ -14,7 +14,9 @@ import linecache
 import sys
 import sysconfig
 import types
+from collections import OrderedDict, deque
 from collections.abc import Iterator
+from pathlib import PurePath
 from typing import Any, Final, cast
 
 import numpy as np
@@ -57,21 +59,55 @@ def in_library(file: str) -> bool:
 
 
 def installed(name: str, module: types.ModuleType | None) -> bool:
-    """Whether a module belongs to Python or an installed package; one that has no file counts as the user's."""
+    """Whether a module belongs to Python or an installed package: by its file, or as one that Python has compiled in.
+
+    One that has neither counts as the user's, whatever its name: a file of the user's may be called as one of Python's.
+    """
     file = getattr(module, "__file__", None)
-    return name.partition(".")[0] in sys.stdlib_module_names or (file is not None and in_library(file))
+    if file is None:
+        within = getattr(getattr(module, "__spec__", None), "origin", None) in ("built-in", "frozen")
+        return within and name.partition(".")[0] in sys.stdlib_module_names
+    return in_library(file)
 
 
 def attributes(value: Any) -> dict[str, Any]:
-    """Attributes of an instance, in ``__dict__`` and slots."""
-    found: dict[str, Any] = dict(getattr(value, "__dict__", {}))
-    for kind in type(value).__mro__:
+    """Attributes of an instance, in ``__dict__`` and slots, as they lie there, whatever its class shows of them."""
+    kinds = type(value).__mro__
+    dicts = [held for kind in kinds if type(held := vars(kind).get("__dict__")) is types.GetSetDescriptorType]
+    found: dict[str, Any] = dict(dicts[-1].__get__(value) if dicts else getattr(value, "__dict__", {}))
+    for kind in kinds:
         slots = vars(kind).get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else slots:
             hidden = f"_{kind.__name__.lstrip('_')}{name}" if name.startswith("__") and name[-2:] != "__" else name
             if name not in ("__dict__", "__weakref__"):
-                found[name] = getattr(value, hidden, None)
+                place = vars(kind).get(hidden)
+                found[name] = None
+                with contextlib.suppress(AttributeError):  # nothing is there
+                    member = type(place) is types.MemberDescriptorType
+                    found[name] = place.__get__(value) if member else getattr(value, hidden)
     return found
+
+
+def elements(value: Any) -> list[Any]:
+    """What a list, tuple, deque or set holds, in order, whatever a class of its own shows of it."""
+    kind: Any = next(one for one in (list, tuple, deque, set, frozenset) if isinstance(value, one))
+    return list(kind.__iter__(value))
+
+
+def pairs_of(value: Any) -> list[tuple[Any, Any]]:
+    """Keys and values of a mapping, in order; of a dict whatever a class of its own shows of it."""
+    ordered: Any = OrderedDict
+    if isinstance(value, dict):
+        return list((ordered if isinstance(value, OrderedDict) else dict[Any, Any]).items(cast("Any", value)))
+    return list(value.items())
+
+
+def text_of(value: Any) -> str:
+    """A number, text, bytes or path as text, whatever a class of its own says it is."""
+    if isinstance(value, PurePath):
+        return PurePath.__str__(value)
+    kind: Any = next(one for one in (int, float, complex, str, bytes, bytearray) if isinstance(value, one))
+    return kind.__repr__(value)
 
 
 _UNREAD_OF_MODULES = frozenset(

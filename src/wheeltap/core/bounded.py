@@ -33,6 +33,9 @@ DOCUMENT: Final = 2**28
 PARTS: Final = 2**23
 """Lists, objects and items of a document, at most: an empty list of three bytes takes 70 in memory."""
 
+SETTINGS: Final = 2**22
+"""The same of files of settings, and of lists of tensors: they may be nested, and an object of one item takes 285."""
+
 MEMBER: Final = 2**26
 """Bytes of one document in an archive."""
 
@@ -109,23 +112,27 @@ def contents(path: Path, noun: str, *, limit: int = DOCUMENT, do: str = "") -> b
         return file.read(limit + 1).removeprefix(codecs.BOM_UTF8)
 
 
-def document(path: Path, noun: str, *, limit: int = DOCUMENT, do: str = "") -> bytes:
+def document(path: Path, noun: str, *, limit: int = DOCUMENT, do: str = "", parts: int = PARTS) -> bytes:
     """All of a JSON file that does not take far more memory than bytes; see ``contents`` and ``few_parts``."""
-    return few_parts(contents(path, noun, limit=limit, do=do), where=path)
+    return few_parts(contents(path, noun, limit=limit, do=do), where=path, most=parts)
 
 
-def few_parts(data: bytes, *, where: object) -> bytes:
+def few_parts(data: bytes, *, where: object, most: int = PARTS) -> bytes:
     """The bytes of a JSON document.
 
     Raises:
-        FileFormatError: If it has more than ``PARTS`` lists, objects and items.
+        FileFormatError: If it has more than ``most`` lists, objects and items.
     """
-    found = sum(map(data.count, (b",", b"[", b"{")))
-    if found > PARTS:
+    if (found := parts_of(data)) > most:
         raise FileFormatError("A JSON document has too many parts.", where=str(where),
-                              expected=f"at most {PARTS:,} lists, objects and items", got=f"{found:,}",
+                              expected=f"at most {most:,} lists, objects and items", got=f"{found:,}",
                               do="Do not trust this file, or give its rows one a line.")  # fmt: skip
     return data
+
+
+def parts_of(data: bytes) -> int:
+    """How many lists, objects and items a JSON document has, at most."""
+    return sum(map(data.count, (b",", b"[", b"{")))
 
 
 TOO_MUCH: Final = (RecursionError, MemoryError, OverflowError, UnicodeError)
@@ -401,7 +408,7 @@ def tensors(path: Path, noun: str, *, do: str = "") -> tuple[dict[str, Tensor], 
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(size - 8, _HEADER):
             raise ValueError(f"a header of {length:,} bytes in a file of {size:,} bytes")
-        held = msgspec.json.decode(file.read(length), type=dict[str, Any])
+        held = msgspec.json.decode(few_parts(file.read(length), where=path, most=SETTINGS), type=dict[str, Any])
         beside = msgspec.convert(held.pop("__metadata__", {}), dict[str, str])
         found = msgspec.convert(held, dict[str, Tensor])
         at = 0

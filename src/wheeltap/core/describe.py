@@ -19,7 +19,7 @@ import weakref
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
-from pathlib import Path
+from pathlib import Path, PosixPath, PurePath, WindowsPath
 from typing import Any, NamedTuple, cast, final
 
 import numpy as np
@@ -33,6 +33,7 @@ from wheeltap.core.anatomy import (
     called_by,
     content,
     dense_parts,
+    elements,
     globals_of,
     holds_more,
     imported,
@@ -40,7 +41,9 @@ from wheeltap.core.anatomy import (
     installed,
     module_parts,
     origins,
+    pairs_of,
     tensor_parts,
+    text_of,
 )
 from wheeltap.core.scripted import function_parts
 
@@ -61,7 +64,7 @@ def _skipped(name: str, held: object) -> bool:
     return name in _SKIPPED_OF_CLASSES and (name != "__dict__" or type(held) is types.GetSetDescriptorType)
 
 
-_NAMED = (torch.dtype, torch.device, torch.layout, torch.memory_format, Path, range, slice)
+_NAMED = (torch.dtype, torch.device, torch.layout, torch.memory_format, range, slice)
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 
 _SINGLE = 4
@@ -200,10 +203,12 @@ class Describer:
             issubclass(kind, torch.device) or (issubclass(kind, torch.dtype) and value.is_floating_point)
         ):
             return _digested(type(value).__name__)
-        if issubclass(kind, _NAMED):
-            return _digested(kind.__name__, str(value))
+        if issubclass(kind, _NAMED) or kind in (PosixPath, WindowsPath):
+            ends = (value.start, value.stop, value.step) if issubclass(kind, range | slice) else ()
+            plain = all(type(one) in (int, type(None)) for one in ends)
+            return _digested(kind.__name__, *([str(value)] if plain else self._each(ends)))
         if issubclass(kind, torch.Generator):
-            return _digested("generator", *tensor_parts(value.get_state()))
+            return _digested("generator", *tensor_parts(torch.Generator.get_state(value)))
         if issubclass(kind, Enum):
             more = [self._digest(value.value)] if self._portable else []
             return _digested("enum", self.class_of(type(cast("object", value))), value.name, *more)
@@ -289,25 +294,25 @@ class Describer:
         parts: list[Any] = ["object", self.class_of(kind)]
         held: list[tuple[str, Any]] = []
         if isinstance(value, Mapping):
-            pairs = cast("Mapping[Any, Any]", value).items()
+            pairs = pairs_of(cast("Any", value))
             held += [(f"[{self._step(key)}]", one) for key, one in pairs]
             if issubclass(kind, OrderedDict):  # a look-up finds what was put in past its order
-                known = set(map(id, cast("Any", value)))
+                known = {id(key) for key, _ in pairs}
                 past = ((key, one) for key, one in dict[Any, Any].items(cast("Any", value)) if id(key) not in known)
                 held += [(f"[{self._step(key)}] past the order", one) for key, one in past]
             if self._portable and isinstance(value, defaultdict):
                 held.append((".default_factory", cast("Any", value).default_factory))
         elif isinstance(value, set | frozenset):
-            parts.append(sorted(self._each(value)))
+            parts.append(sorted(self._each(elements(cast("Any", value)))))
         elif isinstance(value, list | tuple | deque):
-            listed_parts = list(cast("list[Any]", value))
+            listed_parts = elements(cast("Any", value))
             if listed_parts and all(type(one) is float for one in listed_parts):
                 self._hold(len(listed_parts))
             held += [(f"[{at}]", one) for at, one in enumerate(listed_parts)]
-        elif isinstance(value, int | float | complex | str | bytes | bytearray):
+        elif isinstance(value, int | float | complex | str | bytes | bytearray | PurePath):
             if isinstance(value, bytes | bytearray):
                 self._hold(len(value) // _SINGLE)
-            parts.append(repr(value))
+            parts.append(text_of(value))
         elif holds_more(kind):
             # Not written in Python: what a copy of it would be made from says what it holds.
             reducer = copyreg.dispatch_table.get(kind)
@@ -317,7 +322,7 @@ class Describer:
             if not isinstance(reduced, str):
                 reduced = self._each([list(one) if isinstance(one, Iterator) else one for one in reduced])  # pyright: ignore[reportUnknownArgumentType]
             parts.append(reduced)
-        skipped = origins(cast("object", value))
+        skipped = {*origins(cast("object", value)), *(attributes(Path()) if isinstance(value, PurePath) else ())}
         held += [(f".{name}", one) for name, one in attributes(value).items() if name not in skipped]
         return self._spread(parts, held)
 
@@ -464,10 +469,11 @@ class Describer:
         if top == "torch" and issubclass(kind, nn.Module):
             forward = vars(kind).get("forward")
             return _digested(*parts, self._digest(forward), self._raw(forward))
-        if top in sys.stdlib_module_names or top in ("torch", "numpy"):
+        known = installed(kind.__module__, sys.modules.get(kind.__module__))
+        if known and (top in sys.stdlib_module_names or top in ("torch", "numpy")):
             return _digested(*parts)
         own = {name: held for name, held in vars(kind).items() if not _skipped(name, held)}
-        if installed(kind.__module__, sys.modules.get(kind.__module__)) or top == "wheeltap":
+        if known or top == "wheeltap":
             # An installed package's own globals are not read: its code stands for it.
             return _digested(*parts, [[name, self._raw(held)] for name, held in own.items()])
         return self._spread(parts, [(f".{name}", held) for name, held in own.items()])
@@ -493,10 +499,11 @@ class Describer:
         if own:
             return self._spread(parts, [(f".{name}", one) for name, one in held.items()])
         file = getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
-        if kind.__module__.partition(".")[0] in sys.stdlib_module_names or not file.endswith(".py"):
+        if kind.__module__.partition(".")[0] in sys.stdlib_module_names or not file.endswith((".py", ".pyc")):
             return _digested(*parts)
         if (label := f"library {kind.__module__}") not in self._items:
-            self._items[label] = canon.digest("file", Path(file).read_bytes())
+            data = Path(file).read_bytes()
+            self._items[label] = canon.digest("file", data[_DATED:] if file.endswith(".pyc") else data)
         items = [(name, one, self._from_file(one, deep=name in _CALLED)) for name, one in held.items()]
         return _digested(*parts, [[name, code] for name, one, code in items if not _passing(name, one, code, file)])
 
@@ -552,6 +559,9 @@ _CALLED = ("forward", "__call__", "_call_impl", "_wrapped_call_impl")
 
 _GENERATED = ("__init__", "__eq__", "__repr__", "__hash__", "__replace__", "__setstate__")
 """Methods that Python or torch.compile may write itself, and that no pass calls."""
+
+_DATED = 16
+"""Bytes at the beginning of compiled code that say when it was compiled."""
 
 _HEAP_TYPE = 1 << 9
 """Flag of classes that were not compiled into Python."""

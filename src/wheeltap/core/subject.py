@@ -353,7 +353,7 @@ def _require_numbers(model: nn.Module, name: str) -> None:
                     do="Load the weights before the audit; call a lazy module once.",
                 )
             # Masks are buffers that hold -inf on purpose; only weights must be finite.
-            strange = ~torch.isfinite(tensor) if kind == "parameter" else torch.zeros(0)
+            strange = ~torch.isfinite(tensor.detach()) if kind == "parameter" else torch.zeros(0)
             if bool(strange.any()):
                 first = torch.unravel_index(strange.flatten().byte().argmax(), strange.shape)
                 raise ModelError(

@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn, cast, final
 import torch
 from torch import Tensor, nn
 
-from wheeltap.core.bounded import document, opened, parsing, tensors
+from wheeltap.core.bounded import SETTINGS, document, opened, parsing, tensors
 from wheeltap.core.errors import FileFormatError, MissingFile, WheeltapError
 from wheeltap.core.files import Digests
 
@@ -241,7 +241,7 @@ def _object(path: Path) -> dict[str, Any] | None:
         return dict(pairs)
 
     try:
-        held: Any = json.loads(document(path, "file", limit=_JSON), object_pairs_hook=once)
+        held: Any = json.loads(document(path, "file", limit=_JSON, parts=SETTINGS // 2), object_pairs_hook=once)
     except (WheeltapError, ValueError, RecursionError):
         return None
     return cast("dict[str, Any]", held) if isinstance(held, dict) else None

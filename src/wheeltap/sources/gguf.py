@@ -37,7 +37,7 @@ _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
 _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _STRING, _ARRAY, _UINT32 = 8, 9, 4
-_MAX_ENTRIES, _MAX_TENSORS, _MAX_STRING, _MAX_ARRAY = 10_000, 100_000, 16_000_000, 16_000_000
+_MAX_ENTRIES, _MAX_TENSORS, _MAX_STRING, _MAX_LISTED = 10_000, 100_000, 16_000_000, 2**21
 _MAX_DEPTH = 4
 _BESIDE = ("general", "tokenizer", "quantize", "split")
 """How names of entries begin that say nothing of the model's size."""
@@ -80,6 +80,7 @@ class _Reader:
     def __init__(self, file: IO[bytes], path: Path) -> None:
         self.file, self.path = file, path
         self.size = path.stat().st_size
+        self.listed = 0
 
     def fail(self, got: str) -> NoReturn:
         raise FileFormatError(
@@ -119,7 +120,8 @@ class _Reader:
         elif kind == _STRING:
             self.skip(self.number("Q"))
         elif kind == _ARRAY and depth < _MAX_DEPTH:
-            inner, count = self.number("I"), self.count("Q", _MAX_ARRAY, "values in a list")
+            inner, count = self.number("I"), self.count("Q", _MAX_LISTED - self.listed, "values in lists")
+            self.listed += count  # the reader makes objects of each: the largest vocabularies in use have 1.3 million
             if inner in _SIZES:
                 self.skip(_SIZES[inner] * count)
             else:

@@ -22,7 +22,7 @@ from typing import Any, Literal, cast, final
 from torch import nn
 
 from wheeltap.core import inputs
-from wheeltap.core.bounded import contents, document, parsing, tensors
+from wheeltap.core.bounded import SETTINGS, contents, document, parsing, tensors
 from wheeltap.core.choices import Tokenizer
 from wheeltap.core.errors import DataError, FileFormatError, MissingExtra, MissingFile, ModelError, WheeltapError
 from wheeltap.core.subject import Subject
@@ -30,7 +30,7 @@ from wheeltap.core.task import Task
 from wheeltap.sources import agreement
 from wheeltap.sources.base import LoadedModel, ModelSource, refuse_pickle
 from wheeltap.sources.contents import FolderContents, shards
-from wheeltap.sources.model_size import Size, require_modest
+from wheeltap.sources.model_size import LARGEST_ID, MOST_TIMES, Size, require_modest, require_modest_tokenizer
 
 Kind = Literal["language", "text", "image"]
 """A causal language model; a classifier of texts; one of images."""
@@ -348,7 +348,7 @@ def load_folder(folder: Path, *, name: str) -> LoadedModel:
     config = _config(folder)
     for file in sorted(folder.glob("*.json")):
         if file.is_file():
-            document(file, "file")  # transformers reads some of them whole
+            document(file, "file", parts=SETTINGS)  # transformers reads some of them whole
     found, size = architecture_of(config, where=str(folder)), weights_of(folder)
     transformers = library(needed_for=name)
     if "quantization_config" in config:  # packed: eight numbers of 4 bits in one
@@ -414,7 +414,13 @@ def read_tokenizer(transformers: Any, folder: Path) -> HfTokenizer:
 
     Raises:
         ModelError: If transformers refuses it.
+        FileFormatError: If it makes far more of a text than there is.
     """
+    if (file := folder / "tokenizer.json").is_file():
+        with parsing(file, "The tokenizer makes far more of a text than there is.",
+                     expected=f"ids up to {LARGEST_ID:,}, texts up to {MOST_TIMES:,} times as long",
+                     do="Do not trust this file."):  # fmt: skip
+            require_modest_tokenizer(document(file, "tokenizer", parts=SETTINGS))
     with translated(transformers, folder, "tokenizer"):
         raw = transformers.AutoTokenizer.from_pretrained(str(folder), **_LOCAL)
         raw("a b")  # settings of other types than they should have fail where they are used

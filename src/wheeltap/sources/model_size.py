@@ -1,12 +1,15 @@
 """How large a model can be that files describe: known before any of it is made."""
 
 import contextlib
+import json
+import math
 import re
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast, final
 
+import msgspec
 import torch
 from torch import nn
 from torch.nn.modules import module as registering
@@ -78,3 +81,80 @@ def require_modest(held: Mapping[str, Any]) -> None:
             left += [(name, one) for one in cast("list[Any]", value)]
         elif isinstance(value, int) and abs(value) > next(most for kind, most in _MOST if re.search(kind, name)):
             raise ValueError(f"{name}: {value:,}"[:120])
+
+
+class _TokenizerModel(msgspec.Struct, frozen=True):
+    vocab: Any = None
+
+
+class _AddedToken(msgspec.Struct, frozen=True):
+    id: int = 0
+
+
+class _TokenizerFile(msgspec.Struct, frozen=True):
+    """What of ``tokenizer.json`` may take far more memory and time than it has bytes."""
+
+    model: _TokenizerModel = _TokenizerModel()
+    added_tokens: list[_AddedToken] = []
+    normalizer: Any = None
+    pre_tokenizer: Any = None
+    post_processor: Any = None
+    decoder: Any = None
+
+
+LARGEST_ID: Final = 2**22
+"""Of a token; tables have room up to it. The largest vocabularies in use have 262,144 tokens."""
+
+MOST_TIMES: Final = 2**14
+"""How many times as long as the text what a tokenizer makes of it may be."""
+
+_TIMES: Final = {
+    "Precompiled": 256, "NFKD": 18, "NFKC": 18, "NFD": 4, "ByteLevel": 4, "Metaspace": 2, "Prepend": 2,
+    **dict.fromkeys(
+        ("NFC", "Lowercase", "Strip", "StripAccents", "BertNormalizer", "BertPreTokenizer", "Split", "Digits",
+         "Punctuation",
+         "Whitespace", "WhitespaceSplit", "UnicodeScripts", "CharDelimiterSplit", "BertProcessing", "RobertaProcessing",
+         "ByteFallback", "Fuse", "WordPiece", "BPEDecoder", "CTC"), 1),
+}  # fmt: skip
+"""How many times as long as it was a step may make a text, about; 4 of one that is not known."""
+
+
+def require_modest_tokenizer(data: bytes) -> None:
+    """Raises ``ValueError`` if a ``tokenizer.json`` names a very large id, or makes far more text of a text.
+
+    A file that is none is left to the tokenizer's own reader.
+    """
+    try:
+        held = msgspec.json.decode(data, type=_TokenizerFile)
+    except (msgspec.DecodeError, RecursionError):
+        return
+    known: Any = held.model.vocab
+    vocab = cast("dict[str, Any]", known) if isinstance(known, dict) else {}
+    ids = (*(one for one in vocab.values() if isinstance(one, int)), *(one.id for one in held.added_tokens))
+    if (most := max(ids, default=0)) > LARGEST_ID:
+        raise ValueError(f"a token of number {most:,}")
+    for steps in ([held.normalizer, held.pre_tokenizer, held.post_processor], [held.decoder]):
+        if (times := math.prod(map(_times, steps))) > MOST_TIMES:
+            raise ValueError(f"texts that become about {times:,} times as long")
+
+
+def _times(step: Any) -> int:
+    """How many times as long as it was a step of a tokenizer may make a text."""
+    if not isinstance(step, dict):
+        return 1
+    known = cast("dict[str, Any]", step)
+    inner = [
+        one for name in ("normalizers", "pretokenizers", "processors", "decoders") for one in known.get(name) or ()
+    ]
+    match known.get("type"):
+        case "Sequence":
+            return math.prod(map(_times, inner))
+        case "Replace":
+            content, literal = str(known.get("content")), known.get("pattern")
+            plain = isinstance(literal, dict) and bool(cast("dict[str, Any]", literal).get("String"))
+            return max(len(content), 1) + (not plain)
+        case "TemplateProcessing":
+            pieces = [known.get(name) for name in ("single", "pair")]
+            return max(1, *(json.dumps(one).count('"Sequence"') for one in pieces))
+        case kind:
+            return _TIMES.get(str(kind), 4)

@@ -240,6 +240,28 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
 }  # fmt: skip
 
 
+def test_a_template_may_not_take_the_place_of_one_of_another_file(folder: Path, tmp_path: Path) -> None:
+    """A processor's, and one in a folder inside, are not what the tokenizer's is in older runtimes."""
+
+    def base(at: Path) -> None:
+        (at / "original").mkdir()
+        for path, text in (("chat_template.jinja", "{{ 1 }}"), ("original/chat_template.jinja", "{{ 2 }}")):
+            (at / path).write_text(text)
+        (at / "processor_config.json").write_text('{"chat_template": "{{ 2 }}"}')
+        edited(at, "tokenizer_config.json", lambda held: held.pop("chat_template", None))
+
+    first = changed(folder, tmp_path / "first", base)
+    kept = SealedContents.of(load_model(f"hf:{first}"))
+    assert kept is not None
+    for number, change in enumerate((
+        lambda at: edited(at, "tokenizer_config.json", lambda held: held.update(chat_template="{{ 2 }}")),
+        lambda at: (at / "original" / "chat_template.jinja").write_text("{{ 1 }}"),
+    )):  # fmt: skip
+        other = load_model(f"hf:{changed(first, tmp_path / str(number), change)}").contents
+        assert other is not None
+        assert any(one.startswith("template:") for one in differences(kept, other)), number
+
+
 def saved_again(folder: Path, **how: Any) -> None:
     """As transformers saves what it loaded; in another form than before."""
     held: Any = hf.load_folder(folder, name="again")

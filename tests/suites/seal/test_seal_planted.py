@@ -7,7 +7,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache, update_wrapper
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import Any
 
 import numpy as np
@@ -286,6 +286,43 @@ class Five(int):
     """A number that may say it equals others."""
 
 
+class Limit(float):
+    """A number that says nothing of itself."""
+
+    def __repr__(self) -> str:
+        return "a limit"
+
+
+class Public(dict[str, float]):
+    """A dict that leaves out some of its items."""
+
+    def items(self) -> Any:
+        return [(key, one) for key, one in super().items() if not key.startswith("_")]
+
+
+class Few(list[float]):
+    """A list that shows its beginning."""
+
+    def __iter__(self) -> Any:
+        return iter(self[:1])
+
+
+class Marked(PosixPath):
+    """A path with more in it."""
+
+    limit = 1.0
+
+
+def marked(limit: float) -> Marked:
+    (path := Marked("/x")).limit = limit
+    return path
+
+
+def record(limit: float) -> Any:
+    (held := np.zeros(1, dtype=[("at", "O")]))["at"][0] = Limit(limit)
+    return held
+
+
 CLAIM = Claim()
 
 
@@ -310,6 +347,12 @@ HELD: dict[str, tuple[Any, Callable[[], Any]]] = {
     "constants": (bent, other_constants),
     "ordered": (OrderedDict(a=1.0), past_order),
     "array": (np.zeros(3), lambda: np.ma.array(np.zeros(3), mask=[0, 1, 0])),
+    "number": (Limit(1.0), lambda: Limit(2.0)),
+    "dict": (Public(_limit=1.0), lambda: Public(_limit=2.0)),
+    "list": (Few([0.0, 1.0]), lambda: Few([0.0, 2.0])),
+    "path": (marked(1.0), lambda: marked(2.0)),
+    "slice": (slice(None, Limit(1.0)), lambda: slice(None, Limit(2.0))),
+    "record": (record(1.0), lambda: record(2.0)),
     "cache": (lru_cache(bent), lambda: update_wrapper(lru_cache(opened), bent)),
 }  # fmt: skip
 """What is sealed as an attribute of a layer, and what looks like it."""

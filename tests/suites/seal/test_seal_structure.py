@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import py_compile
 import re
 import subprocess
 import sys
@@ -232,6 +233,16 @@ def test_a_forward_on_the_instance_of_a_program_counts(form: Callable[[nn.Module
     assert structure(made).digest() != sealed_as
 
 
+@pytest.mark.parametrize("name", ["meta", "_name", "__limit__"])
+def test_what_the_class_of_a_traced_module_may_ask_for_counts(name: str) -> None:
+    def shown(value: object) -> str:
+        made = torch.fx.symbolic_trace(Limited(1.0).eval())
+        vars(made)[name] = value
+        return structure(made).digest()
+
+    assert shown({"limit": 1.0}) == shown({"limit": 1.0}) != shown({"limit": 2.0})
+
+
 def test_names_without_a_tensor_count() -> None:
     made = net()
     sealed_as = structure(made).digest()
@@ -292,6 +303,9 @@ def test_an_attribute_in_the_memory_of_a_weight_counts() -> None:
         made.kept = [cast("nn.Linear", made[0]).bias.detach() if shared == "tensor" else array]
         found.append([name for name in structure(made).parts[""] if name.startswith("memory")])
     assert found == [[], *[["memory of attribute kept of the model[0]", "memory of tensor 0.bias"]] * 2]
+    (made := net()).register_buffer("first", table := torch.zeros(3))
+    made.register_buffer("second", table)
+    assert {"memory of tensor first", "memory of tensor second"} <= structure(made).parts[""].keys()
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
@@ -327,6 +341,25 @@ class Shift(nn.Module):
         """One more."""
         return hidden + 1.0
 '''
+
+
+@pytest.mark.parametrize("place", ["turtle.py", "site-packages/built_pack.pyc"])
+def test_code_counts_by_where_its_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """One that is called as a module of Python's is the user's; one that is installed without its source counts too."""
+    path, found = tmp_path / place, list[str]()
+    path.parent.mkdir(exist_ok=True)
+    monkeypatch.syspath_prepend(str(path.parent))
+    for more in ("1.0", "1.0", "2.25"):
+        (source := tmp_path / "source.py").write_text(PACKAGE.format(version=more).replace("1.0", more))
+        if path.suffix == ".py":
+            path.write_text(source.read_text())
+        else:
+            py_compile.compile(str(source), cfile=str(path))
+        monkeypatch.delitem(sys.modules, path.stem, raising=False)
+        importlib.invalidate_caches()
+        found.append(structure(importlib.import_module(path.stem).Shift().eval()).digest())
+    monkeypatch.delitem(sys.modules, path.stem)
+    assert found[0] == found[1] != found[2]
 
 
 def test_another_version_of_a_package_is_an_outcome_of_its_own(

@@ -2,20 +2,23 @@
 
 import copy
 import datetime
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
-from sealed import Change, changed, digits, weights
+from sealed import Change, changed, digits, task, weights
 from torch import nn
 
 import wheeltap as wt
 from wheeltap import gauge
-from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.errors import FileFormatError, ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.sources import load
+from wheeltap.suites.seal.inputs import drawn_again
 from wheeltap.suites.seal.making import SealOptions, inputs_of, make
-from wheeltap.suites.seal.record import Seal, today
+from wheeltap.suites.seal.record import Seal, UniformInputs, today
 from wheeltap.suites.seal.verifying import Verification, verify
 
 
@@ -318,6 +321,50 @@ def test_a_runtime_without_weights_is_verified_by_its_outputs() -> None:
     found = verify(Runtime(0.0), made.seal)
     assert (found.verdict, found.bits, "cannot be read" in found.detail) == ("same on the inputs asked", 0, True)
     assert not verify(Runtime(0.05), made.seal).passed
+
+
+HOSTILE: dict[str, dict[str, Any]] = {
+    "a product that wraps": {"shape": (3, 8 * pow(3, -1, 2**64) % 2**64)},
+    "lengths below 0": {"shape": (-2, -4)},
+    "too many axes": {"shape": (1,) * 70},
+    "no numbers between": {"least": (5.0,) * 4},
+    "numbers too far apart": {"least": (-1e308,) * 4, "most": (1e308,) * 4},
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE)
+def test_a_hostile_description_of_inputs_is_refused(change: str) -> None:
+    drawn = UniformInputs(seed=(1, 2, 3, 4), shape=(6,), least=(0.0,) * 4, most=(1.0,) * 4)
+    assert drawn_again(drawn).shape == (4, 6)
+    with pytest.raises(FileFormatError, match="cannot be drawn"):
+        drawn_again(msgspec.structs.replace(drawn, **HOSTILE[change]))
+
+
+class Tied(nn.Module):
+    """A decoder whose weights are a view of the encoder's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.enc, self.dec = nn.Linear(6, 8), nn.Linear(8, 6)
+        self.dec.weight = nn.Parameter(self.enc.weight.detach().t())
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.dec(self.enc(inputs).relu())
+
+
+def test_a_model_with_views_of_weights_comes_back_as_it_was() -> None:
+    made, untouched = Tied().eval(), Tied().state_dict()
+    seal = make(wt.Subject(made), task(), SealOptions(inputs=4, seed=2)).seal
+    assert all(torch.equal(one, untouched[name]) for name, one in made.state_dict().items())
+    assert verify(made, seal).verdict == "identical"
+
+
+def test_a_model_that_nobody_may_write_to_is_refused() -> None:
+    with torch.inference_mode():
+        made = nn.Sequential(nn.Linear(6, 3)).eval()
+    with pytest.raises(ModelError, match="inference_mode"):
+        make(wt.Subject(made), task(), SealOptions(inputs=4, seed=2))
 
 
 def test_inputs_too_large_to_keep_are_drawn_again() -> None:

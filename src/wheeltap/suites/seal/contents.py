@@ -81,9 +81,9 @@ def _moved(one: tuple[str, str], before: _Placed, now: _Placed, same: Set[str]) 
     part, name = one
     digest = now[one] if one in now else before[one]
     if part == "template":
-        others = before if one in now else now
-        here = {own for (of, other), own in others.items() if of == part and _template(other) == _template(name)}
-        return "tokenizer_config" in same and digest in here
+        texts = {own for held in (before, now) for (of, other), own in held.items()
+                 if of == part and _template(other) == _template(name)}  # fmt: skip
+        return "tokenizer_config" in same and len(texts) == 1
     if one not in now and part == "tokenizer":
         return "tokenizer_config" in same
     if one not in now and part in _NEEDLESS:  # but other runtimes read all of a GGUF file, and code may read any file
@@ -92,10 +92,13 @@ def _moved(one: tuple[str, str], before: _Placed, now: _Placed, same: Set[str]) 
 
 
 def _template(name: str) -> str:
-    """Which template it is: the default one may stand in a file of its own, or in the settings of a tokenizer."""
+    """Which template it is, and whose: the default one may stand in a file of its own, or in a tokenizer's settings."""
     file, _, key = name.partition(": ")
-    stem = key.partition(" #")[0] or PurePosixPath(file).stem
-    return "default" if stem == "chat_template" else stem
+    path = PurePosixPath(file)
+    place = path.parent.as_posix().removesuffix("additional_chat_templates").strip("./")
+    owner = "processor" if path.name.startswith("processor") else ""
+    stem = key.partition(" #")[0] or path.stem
+    return f"{place}:{owner}:{'' if stem == 'chat_template' else stem}"
 
 
 def _listed(several: list[str]) -> str:

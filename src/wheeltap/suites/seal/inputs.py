@@ -1,5 +1,6 @@
 """Which inputs a seal keeps: those under which most weights, if changed, change the output beyond its tolerance."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, cast, final
@@ -138,12 +139,16 @@ def drawn_again(how: UniformInputs) -> Tensor:
     """These inputs, ``[input, ...]``: the same numbers each time.
 
     Raises:
-        FileFormatError: If they would be too many or too large.
+        FileFormatError: If they would be too many or too large, or are no numbers between two.
     """
-    size = int(np.prod(how.shape)) * len(how.seed)
-    if not 0 < size <= _LARGEST or not len(how.seed) == len(how.least) == len(how.most):
+    lengths = 0 < len(how.shape) <= _AXES and all(0 < one <= _LARGEST for one in how.shape)
+    size = math.prod(how.shape) * len(how.seed) if lengths else 0
+    between = all(-_FAR <= low <= high <= _FAR for low, high in zip(how.least, how.most, strict=False))
+    if not 0 < size <= _LARGEST or not between or not len(how.seed) == len(how.least) == len(how.most):
         raise FileFormatError(
-            "The seal's inputs cannot be drawn.", expected=f"at most {_LARGEST:,} numbers", got=f"{size:,}"
+            "The seal's inputs cannot be drawn.",
+            expected=f"at most {_LARGEST:,} numbers, of each input between two",
+            got=f"{len(how.seed)} of {how.shape}"[:80],
         )
     rows = [
         seeds.generator(seed, "input").uniform(least, most, size=how.shape).astype(np.float32)
@@ -153,6 +158,8 @@ def drawn_again(how: UniformInputs) -> Tensor:
 
 
 _LARGEST: Final = 2**26
+_AXES: Final = 16
+_FAR: Final = 1e38
 
 
 def _tokens(subject: Subject) -> bool:

@@ -229,6 +229,9 @@ def make(
         DataError: If the task's inputs cannot be kept.
     """
     how = asked or SealOptions()
+    if locked := [name for name, part in values.held(subject.model) if part.is_inference()]:
+        raise ModelError("A tensor was made under torch.inference_mode, and cannot be written to.", where=locked[0],
+                         expected="an ordinary tensor", do="Make the model outside of that mode.")  # fmt: skip
     made = structure(subject.model)
     before = values.leaves(subject.model, seed=how.seed)
     exact = in_single_precision(subject.model)

@@ -257,9 +257,8 @@ _OF_BUFFERS: Final = frozenset({"persistent", "_is_buffer"})
 
 _OF_PROGRAMS: Final = frozenset(
     {
-        "_initializing", "_c", "_concrete_type", "_actual_script_module", "_name", "forward", "training", "train",
-        "eval", "_graph", "_code", "_codegen", "_replace_hooks", "_create_node_hooks", "_erase_node_hooks",
-        "_deepcopy_hooks", "shape_env", "meta", "_lineno_map", "_prologue_start", "_tracer_cls", "_tracer_extras",
+        "_initializing", "_c", "_concrete_type", "_actual_script_module", "forward", "training", "train", "eval",
+        "_graph", "_code", "_codegen", "_replace_hooks", "_create_node_hooks", "_erase_node_hooks", "_deepcopy_hooks",
     }
 )  # fmt: skip
 """What a scripted or exported module holds beside the code that it runs, and that no pass reads."""
@@ -371,12 +370,15 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _overlapping(modules: dict[str, nn.Module], others: Iterable[tuple[str, Numbers]]) -> list[str]:
-    """Buffers and attributes in the memory of another tensor: code that writes to them changes that one too."""
+    """Buffers and attributes in the memory of another tensor: code that writes to them changes that one too.
+
+    A buffer under two names is in its own memory twice; a parameter (tied weights) is not: no pass writes to it.
+    """
     spans, seen = list[tuple[int, int, str, bool]](), set[int]()
     for path, module in modules.items():
         buffers = {id(part) for _, part in holding(module, "_buffers")}
         for name, part in _tensors(module):
-            if type(part) in _PLAIN and id(part) not in seen:
+            if type(part) in _PLAIN and (id(part) in buffers or id(part) not in seen):
                 seen.add(id(part))
                 spans.append((*memory_of(part), f"tensor {path}.{name}".replace(" .", " "), id(part) in buffers))
     spans += [(*memory_of(held), name, True) for name, held in others if type(held) in (*_PLAIN, np.ndarray)]
@@ -396,7 +398,7 @@ def _settings(module: nn.Module) -> Iterator[tuple[str, Any]]:
             value, type | torch.jit.ScriptModule | cast("Any", torch)._C.ScriptMethod
         )
         own = own or (isinstance(value, types.MethodType) and _from_file(value.__func__))
-        passing = own and (name in _OF_PROGRAMS or name.startswith("__"))  # the latter are methods of containers
+        passing = own and (name in _OF_PROGRAMS or (name.startswith("__") and callable(value)))  # methods of containers
         if name not in _OF_MODULES and not (program and passing):
             yield name, value
     for name in OTHER_HOOKS:

@@ -64,7 +64,7 @@ def converted(model: nn.Module, name: str) -> Generator[bool]:
             finite = all(bool((held.isfinite() == before.isfinite()).all()) for held, before in kept)
             yield finite and (name == AS_SEALED or any(not torch.equal(held, before) for held, before in kept))
         finally:
-            for held, before in kept:
+            for held, before in reversed(kept):  # a copy of what shares memory may be of what was written already
                 held.copy_(before)
 
 
@@ -72,7 +72,7 @@ def _taken(model: nn.Module, name: str) -> list[Tensor]:
     """What a conversion casts.
 
     Raises:
-        ModelError: If numbers of it share memory, so that they cannot be written one by one.
+        ModelError: If numbers of a tensor share memory, so that they cannot be written one by one.
     """
     found = [held for held, kind in _kinds(model) if held.is_floating_point() and _KINDS[name][1](held, kind)]
     for held in found:
