@@ -3,6 +3,7 @@
 By the doors that people use; the same nets with weights that are reached are told apart by the same call.
 """
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 import wheeltap as wt
 from benchmarks.nets import zoo
+from wheeltap.audits.score import SAME_OUTPUTS
 from wheeltap.core.errors import ModelError
 from wheeltap.core.records import UNCOVERED
 from wheeltap.core.subject import Subject
@@ -221,3 +223,59 @@ def test_a_folded_norm_is_called_the_same_outputs_though_the_layers_have_the_sam
     report = wt.compare(made.subject, Subject(body, name="other"), task, audits=["relative-noise"])
     assert made.subject.record.layers == Subject(body).record.layers
     assert "DIFFER" in report.headline and "Both give the same outputs: the difference is in how" in report.headline
+
+
+class Padded(nn.Module):
+    """A net with one more option: masked by a large number, as padded label sets are, or never chosen."""
+
+    def __init__(self, body: nn.Module, at: float) -> None:
+        super().__init__()
+        self.body, self.at = body, at
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        scores = self.body(inputs)
+        return torch.cat([scores, torch.full_like(scores[:, :1], self.at)], dim=1)
+
+
+def test_a_masked_option_makes_no_two_nets_the_same() -> None:
+    body, task = learned()
+    other = copy.deepcopy(body)
+    with torch.no_grad():
+        for part in other.parameters():
+            part.add_(0.3 * part.std() * torch.randn(part.shape, generator=torch.Generator().manual_seed(3)))
+    nets = [Subject(Padded(net, -1e9).eval(), name=name) for net, name in ((body, "one"), (other, "two"))]
+    report = wt.compare(*nets, task, audits=["score"])
+    assert not any(one.name == SAME_OUTPUTS for found in report.record.findings for one in found.estimates)
+    twin = Subject(Padded(copy.deepcopy(body), -1e9).eval(), name="twin")
+    report = wt.compare(nets[0], twin, task, audits=["score"])
+    assert any(one.name == SAME_OUTPUTS for found in report.record.findings for one in found.estimates)
+
+
+def test_nets_with_other_numbers_of_options_are_compared_by_their_scores() -> None:
+    body, task = learned()
+    more = Subject(Padded(copy.deepcopy(body), -99.0).eval(), name="more")
+    report = wt.compare(Subject(body, name="one"), more, task, audits=["score"])
+    assert all(found.status != "error" for found in report.record.findings)
+
+
+class Noisy(Padded):
+    """Adds random numbers to its answers."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        scores = super().forward(inputs)
+        return torch.cat([scores[:, :-1] + torch.randn_like(scores[:, :-1]), scores[:, -1:]], dim=1)
+
+
+def test_a_masked_option_hides_no_noise() -> None:
+    body, task = learned()
+    with pytest.raises(ModelError, match="not deterministic"):
+        audited(Noisy(body, -1e9), task)
+
+
+def test_answers_that_depend_on_the_batch_are_named() -> None:
+    body, task = learned()
+    width = next(one.in_features for one in body.modules() if isinstance(one, nn.Linear))
+    mixed = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(width, track_running_stats=False), body).eval()
+    for net, named in ((body, False), (mixed, True)):
+        report = audited(net, task)
+        assert any("in its batch" in note for note in deployment.notes(report.record)) is named

@@ -224,10 +224,11 @@ class Case:
         return outcome.values[self.plan.task.measure].astype(np.float64)
 
     def measured(self, trials: Sequence[Trial], measure: str) -> Values | None:
-        """Another measure than the score, ``[trial, example]``; ``None`` where a trial does not have it."""
+        """Another measure than the score, ``[trial, example]``; ``None`` where one lacks it or has another shape."""
         outcomes = [self._lookup(trial.key) for trial in trials]
         rows = [o.values[measure] for o in outcomes if o is not None and measure in o.values]
-        return np.stack(rows).astype(np.float64) if rows and len(rows) == len(trials) else None
+        alike = len(rows) == len(trials) and len({row.shape for row in rows}) == 1
+        return np.stack(rows).astype(np.float64) if alike else None
 
     def examples(self, trial: Trial) -> int:
         """How many examples a trial is measured on."""

@@ -31,7 +31,11 @@ SAME_OUTPUTS = "difference of outputs"
 """Name of the estimate beside a difference of scores where two subjects compute the same function."""
 
 _ROUNDING = 1e-3
-"""Largest difference of outputs, as a share of their scale, that another order of the same sums may make."""
+"""Largest difference of an option's outputs, as a share of their spread over examples, that another order of the same
+sums may make."""
+
+_PLACES = 4.0 * float(np.finfo(np.float32).eps)
+"""And as a share of their size: options that are masked by a large number have no other spread."""
 
 
 def same_outputs(case: Case, rival: SubjectRecord) -> Estimate | None:
@@ -40,13 +44,13 @@ def same_outputs(case: Case, rival: SubjectRecord) -> Estimate | None:
     if scores is None:
         return None
     one, two = scores
-    scale = float(np.std(one - one.mean(1 if one.shape[1] > 1 else 0, keepdims=True))) or 1.0
-    gap = float(np.abs(one - two).max()) / scale
-    if not gap <= _ROUNDING:
+    gaps, spread = np.abs(one - two).max(0), one.std(0)
+    beyond = np.maximum(gaps - _PLACES * np.abs(one).max(0), 0.0)
+    if not (beyond <= _ROUNDING * spread).all():
         return None
     return Estimate(
-        name=SAME_OUTPUTS, value=gap, low=None, high=None, level=0.95, n=len(one), unit="share of their scale",
-        method="largest over examples and options",
+        name=SAME_OUTPUTS, value=float((beyond / np.where(spread > 0.0, spread, 1.0)).max()), low=None, high=None,
+        level=0.95, n=len(one), unit="share of their spread over examples", method="largest over examples and options",
     )  # fmt: skip
 
 
@@ -64,6 +68,17 @@ def _as_probabilities(case: Case, subject: SubjectRecord) -> str:
     return (
         f"\n\nWarning: the outputs of {subject.name} are probabilities (each row is positive and sums to 1) and were "
         "taken as such, without a softmax: if they are logits all the same, shift them by a constant."
+    )
+
+
+def _mixed(case: Case, subject: SubjectRecord) -> str:
+    """That answers depend on the batch, as a paragraph, where they do."""
+    if not subject.mixes:
+        return ""
+    return (
+        f"\n\nWarning: an answer of {subject.name} depends on which other examples are in its batch (batch statistics, "
+        "experts of limited capacity): all of this holds for batches as they were here. Measure in batches of one, "
+        "Task(..., batch=1), if that is how it will be used."
     )
 
 
@@ -145,7 +160,7 @@ class ScoreAudit(Audit):
         )
         headroom = case.headroom(subject)
         status = "inconclusive" if headroom.verdict == TOO_FEW else "found" if headroom.verdict else "measured"
-        warnings = "".join(warning(case, subject) for warning in (_as_probabilities, _no_error, _hidden))
+        warnings = "".join(warning(case, subject) for warning in (_as_probabilities, _no_error, _hidden, _mixed))
         claim = Hypothesis(
             test=None, status=status, found=headroom.because or f"{because}{warnings}",
             beside=(score,), words=Words(headroom.verdict, "measured", "measured", undecided=headroom.verdict),

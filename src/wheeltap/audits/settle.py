@@ -180,7 +180,8 @@ def _settled(draft: Hypothesis, sides: tuple[float | None, float | None], *, alp
         status = "excluded"
         # Else there is no margin, or the tested effect is not the one that is reported.
         if draft.margin > 0.0 and finding.estimates[:1] == (test,):
-            because = f"{because} {EXCLUDED.format(draft.margin)}"
+            first, *others = because.split("\n\n")
+            because = "\n\n".join([f"{first} {EXCLUDED.format(draft.margin)}", *others])
     if status == "inconclusive" and draft.undecided:
         because = f"{because} {draft.undecided}"
     power = None

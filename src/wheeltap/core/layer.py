@@ -17,6 +17,7 @@ before it was rounded lacks that correction.
 """
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
@@ -248,7 +249,7 @@ def _plain(
     biases: dict[str, str] = {}
     for name, held in weights.items():
         units = held.numel() // held.shape[-2 if name in stacked else -1]
-        for other in (f"{name}_bias", _bias_of(name)):
+        for other in (f"{name}_bias", _bias_of(name), re.sub(r"^[wW](?=\d*$)", "b", name)):
             if other != name and other in own and own[other].numel() == units:
                 biases[name] = other
     for name, held in weights.items():

@@ -66,6 +66,7 @@ class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):
         ends: Layers that turn tokens into vectors, and vectors into scores of tokens: deployment leaves them alone.
         untouched: Modules with weights that are in no layer, the largest first; norms and biases among them.
         covered: Number of weights in layers.
+        mixes: Whether an example's answer depends on which others are in its batch.
         artifact: How a recipe makes it, for the member of a study that is made when it is first needed.
     """
 
@@ -79,6 +80,7 @@ class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):
     untouched: tuple[UntouchedModule, ...] = ()
     covered: int = 0
     widest: int = 0
+    mixes: bool = False
     path: str = "plain"
     role: Role = "subject"
     base: str | None = None

@@ -59,6 +59,7 @@ class Subject:
         settled: What passes over a task showed, once one was made.
         fixed: Weights that are no parameters, by name, with how many numbers each has: known once it is settled.
         idle: Parameters that the answers do not depend on, where something else holds weights.
+        mixes: Whether an example's answer depends on which others are in its batch: known once it is settled.
         contents: What lies beside the weights, where the model comes from a folder or file.
 
     Raises:
@@ -71,6 +72,7 @@ class Subject:
         self.layers: tuple[Layer, ...] = find_layers(model)
         self.fixed: dict[str, int] = {}
         self.idle: Set[str] = frozenset()
+        self.mixes = False
         self.contents: Contents | None = None
         self._traced = False
         self._apart: tuple[Layer, ...] = ()
@@ -150,6 +152,7 @@ class Subject:
                 weights=tuple(layer.weight for layer in self.layers),
                 ends=coverage.ends(self.model, self.layers),
                 untouched=coverage.untouched(self.layers, sizes, fixed=self.fixed.keys()),
+                mixes=self.mixes,
                 covered=coverage.held(self.layers, sizes),
                 widest=max((layer.fan_in + 1 for layer in dense), default=0),
                 path=self.path,

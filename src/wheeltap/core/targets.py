@@ -125,7 +125,10 @@ def require_scores(scores: Tensor, examples: int, *, where: str) -> None:
         return
     do = "Wrap the model so that it returns logits per example (or an object with .logits)."
     if scores.shape == (examples,):
-        do = "Wrap the model so that it returns one row per example: output.reshape(-1, 1)."
+        do = (
+            "Wrap the model so that it returns one row per example. Regression: output.reshape(-1, 1). Two classes by "
+            "one logit z: torch.stack([torch.zeros_like(z), z], dim=1)."
+        )
     if scores.ndim == 3 and scores.shape[0] == examples:
         do += " A language model, with scores at every position, reads a wt.ChoiceTask."
     raise ModelError(

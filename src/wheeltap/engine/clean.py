@@ -77,6 +77,7 @@ def settle(subject: Subject, task: BaseTask) -> CleanPasses:
             after = described(subject.model)
             passing = first.differing(after)
             _require_still(subject, passing)
+            subject.mixes = _mixes(subject, task, scores)
             forwards += counted(subject, task, traces, described=first, passing=passing, scores=scores)
             if draws or _tensors_among(subject, passing):
                 require_repeatable(subject, scores, clean_scores(subject, task))
@@ -154,6 +155,24 @@ def require_repeatable(subject: Subject, known: Tensor, scores: Tensor) -> None:
         )
 
 
+_ALONE = 1e-2
+"""Largest difference of an example's scores where it is in a batch of two, as a share of the scores' spread: kernels
+for other sizes sum in another order."""
+
+
+def _mixes(subject: Subject, task: BaseTask, scores: Tensor) -> bool:
+    """Whether an example's answer depends on which others are in its batch."""
+    some = torch.tensor([0, len(scores) // 2])
+    try:
+        few = scores_of(subject.model, task.part(some))
+    except Exception:  # a task of another kind, or a model for batches of one size: what it cannot do it is not asked
+        return False
+    if len(scores) < 3 or few.shape != scores[some].shape:
+        return False
+    rounding = torch.finfo(next(subject.model.parameters()).dtype).eps * float(scores[some].abs().median())
+    return float(((few - scores[some]).abs() - 8.0 * rounding).max()) > _ALONE * _spread(scores)
+
+
 def _tensors_among(subject: Subject, passing: Set[str]) -> bool:
     """Whether buffers, or tensors that modules hold, are what each call changes: a count of calls is none."""
     buffers = {f"buffer {name}" for name, _ in subject.model.named_buffers()}
@@ -175,13 +194,22 @@ def _random_state(subject: Subject) -> str:
 
 
 def gap_of(one: Tensor, two: Tensor) -> float:
-    """Largest difference of two models' scores, as a share of how far the first one's are apart.
+    """Largest difference of two models' scores, as a share of how far apart the first one's are over examples.
 
-    That is between the options of an example; between examples where each has one number.
+    That is of the option in the middle: one that is masked by a large number says nothing of the others. A few units
+    in the last place of such a number are no difference.
     """
-    axis = 1 if one.shape[1] > 1 else 0
-    spread = float((one - one.mean(axis, keepdim=True)).abs().max()) or 1.0
-    return float((one - two).abs().max()) / spread
+    places = 4.0 * torch.finfo(torch.float32).eps * one.abs()
+    return float(((one - two).abs() - places).clamp(min=0.0).max()) / _spread(one)
+
+
+def _spread(scores: Tensor) -> float:
+    each = scores.std(0, correction=0)
+    apart = each[each > 0.0]
+    if not len(apart):  # one example, or the same answer for all
+        axis = 1 if scores.shape[1] > 1 else 0
+        return float((scores - scores.mean(axis, keepdim=True)).abs().max()) or 1.0
+    return float(apart.median())
 
 
 def _require_plain_numbers(subject: Subject) -> None:

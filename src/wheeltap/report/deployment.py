@@ -72,7 +72,7 @@ def coverage(record: ReportRecord, subject: SubjectRecord) -> float | None:
 def notes(record: ReportRecord, *, read_on: str = READ_ON) -> tuple[str, ...]:
     """What was left alone, what was spared, what was not asked, how to read on: one line each."""
     said = [text for finding in record.findings for text in words.paragraphs(finding.because)]
-    found = [text for text in said if text.startswith("Warning: ")]
+    found = [*dict.fromkeys(text for text in said if text.startswith("Warning: "))]
     found += _examples(record)
     found += [note for subject in record.subjects if (note := _left_alone(record, subject))]
     found += [text for text in said if text.startswith(SPARED)][:1]
