@@ -111,10 +111,13 @@ def outermost(groups: Sequence[Any] | NDArray[Any] | Tensor) -> Sequence[Any] | 
     Names are numbered in order of their first use.
 
     Raises:
-        DataError: If no level holds all others.
+        DataError: If no level holds all others, or a name is empty.
     """
     given = np.asarray(groups.cpu() if isinstance(groups, Tensor) else groups)
     if given.dtype.kind in "USO" and given.ndim in (1, 2) and all(isinstance(one, str) for one in given.flat):
+        if nameless := int((given == "").sum()):
+            raise DataError("Some examples have no group.", expected="a name for each", got=f"{nameless} empty names",
+                            do="Give an example that shares nothing a name of its own.")  # fmt: skip
         numbers = {name: at for at, name in enumerate(dict.fromkeys(given.flat))}
         given = np.vectorize(numbers.__getitem__, otypes=[np.int64])(given)
     if given.ndim != 2 or given.dtype.kind not in "iu" or not given.size:

@@ -328,7 +328,13 @@ def _too_large(what: str, got: float, most: float, where: str) -> DataError:
     digits = (
         f"{got:g}" if isinstance(got, float) else str(got) if abs(got) < 10**20 else "a number of more than 20 digits"
     )
-    return DataError(f"A {what} is too large.", where=where, expected=f"at most {most:,}", got=digits)
+    return DataError(
+        f"A {what} is too large.",
+        where=where,
+        expected=f"at most {most:,}",
+        got=digits,
+        do="Correct it: such a number is most likely an error of what wrote the file.",
+    )
 
 
 def _twice(where: str, item: str, lines: tuple[int, int], *, more: int = 0) -> DataError:

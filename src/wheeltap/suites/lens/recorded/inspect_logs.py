@@ -75,6 +75,7 @@ def read_archive(path: Path) -> AnswerFile:
                 where=str(path),
                 expected="header.json and samples/*.json",
                 got=", ".join(list(archive.members)[:5]) or "nothing",
+                do="Give answers, votes or a log; arrays of examples are for wheeltap audit --data.",
             )
         head = _decoded(archive.member(heads[0]), _Log, where=f"{path}: {heads[0]}")
         status = head.status if heads[0] == "header.json" else "not finished"

@@ -96,7 +96,7 @@ def first(path: Path) -> Any:
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
     raise FileFormatError("The file is empty.", where=str(path), expected="answers or votes, one object a line",
-                          got=f"{path.stat().st_size:,} bytes")  # fmt: skip
+                          got=f"{path.stat().st_size:,} bytes", do="Write it again.")  # fmt: skip
 
 
 def placed(where: str, data: bytes, error: Exception) -> str:
