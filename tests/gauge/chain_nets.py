@@ -1,11 +1,13 @@
 """Plain nets of every kind that is recognised, built the same each time, with inputs for them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from twins import Wired
 
 EXAMPLES = 512
 
@@ -47,33 +49,29 @@ class HandWritten(nn.Module):
         return self.fc4(self.fc3(x).clamp(min=0))
 
 
-class ConvNet(nn.Module):
+def _conv(net: Any, x: Tensor) -> Tensor:
     """Norm before and after the activation, padding, pooling, and a flatten by shape."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6, eps=1e-3)
-        self.conv2, self.bn2 = nn.Conv2d(6, 8, 3), nn.BatchNorm2d(8)
-        self.fc1, self.bn3, self.fc2 = nn.Linear(8 * 4, 10), nn.BatchNorm1d(10), nn.Linear(10, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 2)
-        x = self.bn2(F.relu(self.conv2(F.pad(x, (1, 1, 1, 1)))))
-        x = F.avg_pool2d(x, 2)
-        x = x.view(x.shape[0], -1)
-        return self.fc2(F.relu(self.bn3(self.fc1(x))))
+    x = F.max_pool2d(F.relu(net.bn1(net.conv1(x))), 2)
+    x = net.bn2(F.relu(net.conv2(F.pad(x, (1, 1, 1, 1)))))
+    x = F.avg_pool2d(x, 2)
+    x = x.view(x.shape[0], -1)
+    return net.fc2(F.relu(net.bn3(net.fc1(x))))
 
 
-class PlainNorm(nn.Module):
+def conv() -> nn.Module:
+    return Wired(
+        _conv, conv1=nn.Conv2d(1, 6, 3, padding=1), bn1=nn.BatchNorm2d(6, eps=1e-3), conv2=nn.Conv2d(6, 8, 3),
+        bn2=nn.BatchNorm2d(8), fc1=nn.Linear(8 * 4, 10), bn3=nn.BatchNorm1d(10), fc2=nn.Linear(10, 4),
+    )  # fmt: skip
+
+
+def plain_norm() -> nn.Module:
     """A batch norm without gain, one slope per channel, a mean over places."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(1, 6, 3, padding=1, padding_mode="reflect"), nn.BatchNorm2d(6, affine=False)
-        self.act, self.conv2, self.out = nn.PReLU(6), nn.Conv2d(6, 7, 3), nn.Linear(7, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.out(torch.relu_(self.conv2(self.act(self.bn1(self.conv1(x))))).mean((-2, -1)))
+    return Wired(
+        lambda net, x: net.out(torch.relu_(net.conv2(net.act(net.bn1(net.conv1(x))))).mean((-2, -1))),
+        conv1=nn.Conv2d(1, 6, 3, padding=1, padding_mode="reflect"), bn1=nn.BatchNorm2d(6, affine=False),
+        act=nn.PReLU(6), conv2=nn.Conv2d(6, 7, 3), out=nn.Linear(7, 4),
+    )  # fmt: skip
 
 
 def conv1d() -> nn.Module:
@@ -93,37 +91,29 @@ def places() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 7), nn.ReLU(), nn.Flatten(), nn.Linear(21, 4))
 
 
-class Block(nn.Module):
+def _block(net: Any, x: Tensor) -> Tensor:
+    x = F.relu(net.stem(x))
+    return net.head(F.relu(x + net.back(F.relu(net.inner(x)))))
+
+
+def block() -> nn.Module:
     """A residual block: the inner pair can be re-coded, what feeds the sum cannot."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.inner, self.back, self.head = (
-            nn.Linear(12, 8),
-            nn.Linear(8, 16),
-            nn.Linear(16, 8),
-            nn.Linear(8, 4),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.stem(x))
-        return self.head(F.relu(x + self.back(F.relu(self.inner(x)))))
+    parts = {"stem": nn.Linear(12, 8), "inner": nn.Linear(8, 16), "back": nn.Linear(16, 8), "head": nn.Linear(8, 4)}
+    return Wired(_block, **parts)
 
 
-class ResNet(nn.Module):
+def _resnet(net: Any, x: Tensor) -> Tensor:
+    x = F.relu(net.bn0(net.stem(x)))
+    x = F.relu(x + net.bn2(net.conv2(F.relu(net.bn1(net.conv1(x))))))
+    return net.out(x.mean((2, 3)))
+
+
+def resnet() -> nn.Module:
     """Two batch norms that feed a sum, one of them on the way past the block: no hidden units there, but gains."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.bn0 = nn.Conv2d(1, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
-        self.conv1, self.bn1 = nn.Conv2d(6, 5, 3, padding=1, bias=False), nn.BatchNorm2d(5)
-        self.conv2, self.bn2 = nn.Conv2d(5, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
-        self.out = nn.Linear(6, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn0(self.stem(x)))
-        x = F.relu(x + self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
-        return self.out(x.mean((2, 3)))
+    widths = {"stem": (1, 6), "conv1": (6, 5), "conv2": (5, 6)}
+    parts = {name: nn.Conv2d(*width, 3, padding=1, bias=False) for name, width in widths.items()}
+    norms = {"bn0": nn.BatchNorm2d(6), "bn1": nn.BatchNorm2d(5), "bn2": nn.BatchNorm2d(6)}
+    return Wired(_resnet, **parts, **norms, out=nn.Linear(6, 4))
 
 
 def smooth() -> nn.Module:
@@ -131,28 +121,26 @@ def smooth() -> nn.Module:
                          nn.Linear(8, 5))  # fmt: skip
 
 
-class SmoothCalls(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b, self.c = nn.Linear(12, 20), nn.Linear(20, 16), nn.Linear(16, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.c(F.silu(self.b(F.gelu(self.a(x), approximate="tanh").tanh())))
+def smooth_calls() -> nn.Module:
+    return Wired(
+        lambda net, x: net.c(F.silu(net.b(F.gelu(net.a(x), approximate="tanh").tanh()))),
+        a=nn.Linear(12, 20), b=nn.Linear(20, 16), c=nn.Linear(16, 5),
+    )  # fmt: skip
 
 
 UNITS = ("permute", "rescale", "split", "cancel", "dead", "entangle")
 NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], tuple[str, ...]]] = {
     "mlp": (mlp, (12,), ("0", "3", "6")),
     "hand-written": (HandWritten, (12,), ("fc1", "fc2", "fc3")),
-    "conv": (ConvNet, (1, 8, 8), ("conv1", "conv2", "fc1")),
-    "plain-norm": (PlainNorm, (1, 6, 6), ("conv1", "conv2")),
+    "conv": (conv, (1, 8, 8), ("conv1", "conv2", "fc1")),
+    "plain-norm": (plain_norm, (1, 6, 6), ("conv1", "conv2")),
     "conv1d": (conv1d, (2, 16), ("0", "4")),
     "conv3d": (conv3d, (1, 6, 6, 6), ("0", "3")),
     "places": (places, (3, 6), ("0",)),
-    "block": (Block, (12,), ("inner",)),
-    "resnet": (ResNet, (1, 6, 6), ("conv1",)),
+    "block": (block, (12,), ("inner",)),
+    "resnet": (resnet, (1, 6, 6), ("conv1",)),
     "smooth": (smooth, (12,), ("0", "2", "4")),
-    "smooth-calls": (SmoothCalls, (12,), ("a", "b")),
+    "smooth-calls": (smooth_calls, (12,), ("a", "b")),
 }
 
 

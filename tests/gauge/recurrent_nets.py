@@ -5,112 +5,128 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from twins import Wired, on
 
 WIDTH = 10
-PROBED = torch.randn(16, 7, 5, generator=torch.Generator().manual_seed(0))
-FRESH = torch.randn(40, 9, 5, generator=torch.Generator().manual_seed(1))
-
-
-def on(inputs: Tensor) -> Callable[[Any], Tensor]:
-    def run(model: Any) -> Tensor:
-        with torch.no_grad():
-            return model(inputs.to(next(model.parameters()).dtype))
-
-    return run
-
-
-class Last(nn.Module):
-    """Reads the last place of a recurrent layer."""
-
-    def __init__(self, body: nn.RNNBase) -> None:
-        super().__init__()
-        self.body, self.head = body, nn.Linear((1 + body.bidirectional) * body.hidden_size, 6)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.body(x)[0][:, -1].relu())
-
-
-class States(Last):
-    """Reads the last states, both directions in reverse, and the mean of all places with something else between."""
-
-    def __init__(self, body: nn.RNNBase) -> None:
-        super().__init__(body)
-        self.head = nn.Linear(4 * body.hidden_size + 3, 6)
-
-    def forward(self, x: Tensor) -> Tensor:
-        given, (states, _) = self.body(x)
-        return self.head(torch.cat([states[-1], x[:, 0, :3], states[-2], given.mean(1)], dim=1))
-
-
-class Attending(Last):
-    """Weights places by what they hold: two layers read it, one through the other."""
-
-    def __init__(self, body: nn.RNNBase) -> None:
-        super().__init__(body)
-        self.ask, self.mix = nn.Linear(body.hidden_size, 4), nn.Conv1d(body.hidden_size, 8, 3)
-        self.weigh, self.end = nn.Linear(4, 1), nn.Linear(8, 6)
-
-    def forward(self, x: Tensor) -> Tensor:
-        given = self.body(x)[0]
-        weights = self.weigh(self.ask(given).tanh()).softmax(1)
-        return self.head((weights * given).sum(1)) + self.end(self.mix(given.mT).amax(2))
-
-
-class Stacked(Last):
-    """One layer into another, of another kind."""
-
-    def __init__(self, body: nn.RNNBase) -> None:
-        super().__init__(body)
-        self.second = nn.GRU(body.hidden_size, 7, batch_first=True, bidirectional=True)
-        self.head = nn.Linear(14, 6)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.second(self.body(x)[0])[0][:, -1])
-
-
-class Answering(Last):
-    """What one layer read is what another one starts from."""
-
-    def __init__(self, body: nn.RNNBase) -> None:
-        super().__init__(body)
-        self.answer = nn.LSTM(4, body.hidden_size, body.num_layers, batch_first=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        _, state = self.body(x)
-        return self.head(self.answer(x[:, :3, :4], state)[0][:, -1])
-
-
-class Cell(nn.Module):
-    """A cell in a loop, which starts from nothing."""
-
-    def __init__(self, cell: nn.RNNCellBase) -> None:
-        super().__init__()
-        self.cell, self.head = cell, nn.Linear(WIDTH, 6)
-
-    def forward(self, x: Tensor) -> Tensor:
-        state: Any = None
-        for at in range(x.shape[1]):
-            state = self.cell(x[:, at], state)
-        return self.head(state[0] if isinstance(state, tuple) else state)
+PROBED = on(torch.randn(16, 7, 5, generator=torch.Generator().manual_seed(0)))
+FRESH = on(torch.randn(40, 9, 5, generator=torch.Generator().manual_seed(1)))
 
 
 def body(kind: str, **settings: Any) -> Any:
     return getattr(nn, kind)(5, WIDTH, batch_first=True, **settings)
 
 
+def last(net: Any, x: Tensor) -> Tensor:
+    """Reads the last place."""
+    return net.head(net.body(x)[0][:, -1].relu())
+
+
+def states(net: Any, x: Tensor) -> Tensor:
+    """Reads the last states, both directions in reverse, and the mean of all places with something else between."""
+    given, (states, _) = net.body(x)
+    return net.head(torch.cat([states[-1], x[:, 0, :3], states[-2], given.mean(1)], dim=1))
+
+
+def attending(net: Any, x: Tensor) -> Tensor:
+    """Weights places by what they hold: two layers read it, one through the other."""
+    given = net.body(x)[0]
+    weights = net.weigh(net.ask(given).tanh()).softmax(1)
+    return net.head((weights * given).sum(1)) + net.end(net.mix(given.mT).amax(2))
+
+
+def answering(net: Any, x: Tensor) -> Tensor:
+    """What one layer read is what another one starts from."""
+    return net.head(net.answer(x[:, :3, :4], net.body(x)[1])[0][:, -1])
+
+
+def stepping(net: Any, x: Tensor) -> Tensor:
+    """A cell in a loop, which starts from nothing."""
+    state: Any = None
+    for at in range(x.shape[1]):
+        state = net.body(x[:, at], state)
+    return net.head(state[0] if isinstance(state, tuple) else state)
+
+
+def mixed(net: Any, x: Tensor) -> Tensor:
+    """Another layer starts from what is mixed before."""
+    _, (state, cell) = net.body(x)
+    return net.head(net.answer(x[:, :3, :4], (state.tanh() + state.flip(-1), cell))[0][:, -1])
+
+
+def wired(body: Any, read: Callable[[Any, Tensor], Tensor] = last, *, width: int = 0, **parts: Any) -> nn.Module:
+    """A recurrent layer and a head that reads so many numbers."""
+    return Wired(read, body=body, head=nn.Linear(width or WIDTH, 6), **parts)
+
+
 NETS: dict[str, Callable[[], nn.Module]] = {
-    "lstm": lambda: Last(body("LSTM")),
-    "gru": lambda: Last(body("GRU", num_layers=2)),
-    "tanh": lambda: Last(body("RNN", bias=False)),
-    "relu": lambda: Last(body("RNN", nonlinearity="relu", num_layers=2)),
-    "both ways": lambda: Last(body("LSTM", num_layers=2, bidirectional=True)),
-    "states": lambda: States(body("LSTM", num_layers=2, bidirectional=True)),
-    "attending": lambda: Attending(body("GRU")),
-    "stacked": lambda: Stacked(body("LSTM", num_layers=2)),
-    "answering": lambda: Answering(body("LSTM", num_layers=2)),
-    "cell": lambda: Cell(nn.LSTMCell(5, WIDTH)),
-    "gru cell": lambda: Cell(nn.GRUCell(5, WIDTH)),
+    "lstm": lambda: wired(body("LSTM")),
+    "gru": lambda: wired(body("GRU", num_layers=2)),
+    "tanh": lambda: wired(body("RNN", bias=False)),
+    "relu": lambda: wired(body("RNN", nonlinearity="relu", num_layers=2)),
+    "both ways": lambda: wired(body("LSTM", num_layers=2, bidirectional=True), width=2 * WIDTH),
+    "states": lambda: wired(body("LSTM", num_layers=2, bidirectional=True), states, width=4 * WIDTH + 3),
+    "attending": lambda: wired(
+        body("GRU"), attending, ask=nn.Linear(WIDTH, 4), mix=nn.Conv1d(WIDTH, 8, 3), weigh=nn.Linear(4, 1),
+        end=nn.Linear(8, 6),
+    ),
+    # One layer into another, of another kind.
+    "stacked": lambda: wired(
+        body("LSTM", num_layers=2), lambda net, x: net.head(net.second(net.body(x)[0])[0][:, -1]), width=14,
+        second=nn.GRU(WIDTH, 7, batch_first=True, bidirectional=True),
+    ),
+    "answering": lambda: wired(
+        body("LSTM", num_layers=2), answering, answer=nn.LSTM(4, WIDTH, 2, batch_first=True)
+    ),
+    "cell": lambda: wired(nn.LSTMCell(5, WIDTH), stepping),
+    "gru cell": lambda: wired(nn.GRUCell(5, WIDTH), stepping),
+}  # fmt: skip
+
+FIXED: dict[str, Callable[[], nn.Module]] = {
+    "starts from zeros of a width that is written in the code": lambda: wired(
+        body("GRU"), lambda net, x: net.head(net.body(x, x.new_zeros(1, len(x), WIDTH))[0][:, -1])
+    ),
+    "a norm of all units before they are read": lambda: wired(
+        body("GRU"), lambda net, x: net.head(net.norm(net.body(x)[0][:, -1])), norm=_normed()
+    ),
 }
+"""Nets to which no unit can be added."""
+
+
+def _normed() -> nn.Module:
+    norm = nn.LayerNorm(WIDTH)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    return norm
+
+
+def _hooked() -> nn.Module:
+    model = wired(body("GRU"))
+    model.get_submodule("body").register_forward_hook(lambda module, args, output: output)
+    return model
+
+
+def _weight_normed() -> nn.Module:
+    model = wired(body("GRU"))
+    nn.utils.parametrizations.weight_norm(model.get_submodule("body"), "weight_hh_l0")
+    return model
+
+
+REFUSED: dict[str, Callable[[], nn.Module]] = {
+    "head reads its units in a way that is not followed": lambda: wired(  # it starts from a state that is a parameter
+        body("GRU"), lambda net, x: net.head(net.body(x, net.start.expand(-1, len(x), -1).contiguous())[0][:, -1]),
+        start=nn.Parameter(torch.randn(1, 1, WIDTH)),
+    ),
+    "answer starts from its units in a way that is not followed": lambda: wired(
+        body("LSTM"), mixed, answer=nn.LSTM(4, WIDTH, batch_first=True)
+    ),
+    "what it computes is read by more than layers": lambda: wired(body("GRU"), lambda net, x: net.body(x)[0][:, -1]),
+    "the model's outputs do not depend on it": lambda: wired(
+        body("GRU"), lambda net, x: net.head(net.body(x)[0][:, -1] * 0) + x.mean(1)[:, :1]
+    ),
+    "what its units write is projected before it is read": lambda: wired(body("LSTM", proj_size=4), width=4),
+    "it is a ParametrizedGRU, not a recurrent layer of torch itself": _weight_normed,
+    "it has forward hooks": _hooked,
+}  # fmt: skip
 
 
 def net(name: str) -> Any:
@@ -120,64 +136,3 @@ def net(name: str) -> Any:
         for parameter in model.parameters():
             parameter.mul_(2)
     return model.eval()
-
-
-class Starting(Last):
-    """Starts from a state that is a parameter."""
-
-    def __init__(self, body: nn.RNNBase) -> None:
-        super().__init__(body)
-        self.start = nn.Parameter(torch.randn(1, 1, WIDTH))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.body(x, self.start.expand(-1, len(x), -1).contiguous())[0][:, -1])
-
-
-class Normed(Last):
-    """A norm of all units before they are read."""
-
-    def __init__(self, body: nn.RNNBase) -> None:
-        super().__init__(body)
-        self.norm = nn.LayerNorm(WIDTH)
-        nn.init.normal_(self.norm.weight)
-        nn.init.normal_(self.norm.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.norm(self.body(x)[0][:, -1]))
-
-
-class Mixed(Answering):
-    """Starts from what is mixed before."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        _, (state, cell) = self.body(x)
-        return self.head(self.answer(x[:, :3, :4], (state.tanh() + state.flip(-1), cell))[0][:, -1])
-
-
-class Zeros(Last):
-    """Starts from zeros of a width that is written in the code."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.body(x, x.new_zeros(1, len(x), WIDTH))[0][:, -1])
-
-
-class Bare(Last):
-    """Its outputs are the units themselves."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.body(x)[0][:, -1]
-
-
-class Unheard(Last):
-    """Nothing of it gets to the outputs."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.body(x)[0][:, -1] * 0) + x.mean(1)[:, :1]
-
-
-class Projected(Last):
-    """Reads what the units of the layer are projected to."""
-
-    def __init__(self, body: nn.RNNBase) -> None:
-        super().__init__(body)
-        self.head = nn.Linear(body.proj_size, 6)

@@ -18,7 +18,7 @@ def net() -> nn.Sequential:
     return nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)).eval()
 
 
-def test_describe_writes_every_default() -> None:
+def test_describe_writes_every_default_and_each_setting_has_a_gauge() -> None:
     made = gauge.describe("relu-chain", "permute", "rescale", seed=5)
     assert made == MemberOrigin(
         family="relu-chain", operations=("permute", "rescale"), settings={"spread": 1.0}, seed=5, version=gauge.VERSION
@@ -26,17 +26,11 @@ def test_describe_writes_every_default() -> None:
     made = gauge.describe(gauge.find(net()), "cancel", seed=5, pairs=8)
     assert made.settings == {"pairs": 8, "scale": 4.0, "jitter": 0.0}
     assert msgspec.json.decode(msgspec.json.encode(made), type=MemberOrigin) == made
-
-
-def test_every_setting_belongs_to_a_gauge() -> None:
-    owned = [name for names in gauge.GAUGES.values() for name in names]
-    assert set(owned) == set(gauge.GaugeSettings.__struct_fields__)
-
-
-def test_left_out_settings_are_defaults() -> None:
+    owned = {name for names in gauge.GAUGES.values() for name in names}
+    assert owned == set(gauge.GaugeSettings.__struct_fields__)
     short = MemberOrigin(family="relu-chain", operations=("rescale",), settings={}, seed=5, version=gauge.VERSION)
     a, b = gauge.twin(net(), short), gauge.twin(net(), gauge.describe("relu-chain", "rescale", seed=5))
-    assert torch.equal(a[0].weight, b[0].weight)
+    assert torch.equal(a[0].weight, b[0].weight), "what is left out is the default"
 
 
 @pytest.mark.parametrize(
@@ -69,16 +63,12 @@ def test_bad_derivations(family: str, operations: tuple[str, ...], settings: dic
     assert message in str(caught.value)
 
 
-def test_another_version_is_an_error() -> None:
+def test_another_version_or_family_is_an_error() -> None:
     with pytest.raises(UsageError, match="another version"):
         gauge.twin(net(), MemberOrigin(family="relu-chain", operations=("permute",), settings={}, seed=0, version=1))
-
-
-def test_another_family_is_an_error() -> None:
-    with pytest.raises(ModelError, match="no module has gate_proj"):
-        gauge.twin(net(), gauge.describe("llama", "permute", seed=0))
-    with pytest.raises(ModelError, match="no module has c_fc"):
-        gauge.twin(net(), gauge.describe("gpt2", "permute", seed=0))
+    for family, part in (("llama", "gate_proj"), ("gpt2", "c_fc")):
+        with pytest.raises(ModelError, match=f"no module has {part}"):
+            gauge.twin(net(), gauge.describe(family, "permute", seed=0))
     with pytest.raises(UnknownName):
         gauge.describe("swiglu", "permute", seed=0)
 
@@ -129,9 +119,6 @@ def test_check_by_hand() -> None:
     one = np.array([[1.0], [3.0]])  # About the mean over examples: +-1.
     assert gauge.check(one, one + 0.5) == (0.5, 1)
     assert gauge.check(np.ones((2, 2)), np.ones((2, 2))) == (0, 1)
-
-
-@pytest.mark.parametrize("shape", [(3, 2), (0, 2), (2,)])
-def test_check_refuses_other_shapes(shape: tuple[int, ...]) -> None:
-    with pytest.raises(DataError, match="cannot be compared"):
-        gauge.check(np.zeros((2, 2)) if shape != (0, 2) else np.zeros(shape), np.zeros(shape))
+    for shape, other in (((3, 2), (2, 2)), ((0, 2), (0, 2)), ((2,), (2, 2))):
+        with pytest.raises(DataError, match="cannot be compared"):
+            gauge.check(np.zeros(other), np.zeros(shape))

@@ -1,84 +1,78 @@
-"""Attention: heads permuted and bases mixed in real tiny transformers, and what must be refused."""
+"""Attention of known classes: heads permuted and bases mixed in real tiny transformers, and what must be refused."""
 
 import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tiny_families import FAMILIES, made, run_on
 from tiny_transformers import assert_same_function, causal, hooked, in_float64, logits, moved, with_part
 from torch import nn
+from twins import BOUND, apart, attention_in, require_same_numbers, turned
 
 from wheeltap import gauge
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.gauge import attention as attentions
-from wheeltap.gauge.attention import AttentionLayer, mix_queries, mix_values, permute_heads
-from wheeltap.gauge.base import SharedTensors
+from wheeltap.gauge.attention import TRIED, mix_queries, mix_values, orthogonal, permute_heads
 
-CONDITION = 4.0
-NAMES = ("Llama", "Mistral", "Qwen2", "Qwen3", "GPT2")
+EVERY = ("query", "heads", "value")
+NORMED = ("gemma3", "qwen3-moe", "phi-normed")
+SLOPES = ("bloom", "falcon-alibi")
+FIRST = "model.layers.0.self_attn"
+BERT = "bert.encoder.layer.0.attention"
 
-
-def permute(model: nn.Module, layer: AttentionLayer, rng: np.random.Generator) -> None:
-    permute_heads(model, layer, rng)
-
-
-def values(model: nn.Module, layer: AttentionLayer, rng: np.random.Generator) -> None:
-    mix_values(model, layer, rng, condition=CONDITION)
-
-
-def queries(model: nn.Module, layer: AttentionLayer, rng: np.random.Generator) -> None:
-    if "query" in layer.moves:
-        mix_queries(model, layer, rng, condition=CONDITION)
-
-
-def every(model: nn.Module, layer: AttentionLayer, rng: np.random.Generator) -> None:
-    for move in (queries, permute, values):
-        move(model, layer, rng)
-
-
-Move = Callable[[nn.Module, AttentionLayer, np.random.Generator], None]
-MOVES: dict[str, Move] = {"heads": permute, "value": values, "query": queries, "all": every}
-
-
-def found(model: nn.Module) -> tuple[AttentionLayer, ...]:
-    return attentions.find(model, SharedTensors(model))[0]
+member = cache(made)
 
 
 def refused(model: nn.Module) -> str:
-    return "; ".join(attentions.find(model, SharedTensors(model))[1])
+    return "; ".join(attention_in(model)[1])
 
 
-def twin_of(model: nn.Module, move: Move, *, seed: int = 0) -> Any:
-    twin = copy.deepcopy(model)
-    rng = np.random.default_rng(seed)
-    for layer in found(model):
-        move(twin, layer, rng)
-    return twin
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("move", MOVES)
-def test_twins_compute_the_same(name: str, move: str) -> None:
+@pytest.mark.parametrize("name", ["Llama", "Mistral", "Qwen2", "Qwen3", "GPT2"])
+@pytest.mark.parametrize("moves", [*([move] for move in EVERY), EVERY])
+def test_twins_compute_the_same(name: str, moves: tuple[str, ...]) -> None:
     model = causal(name)
     before = weights_digest(model)
-    twin = twin_of(model, MOVES[move])
-    assert_same_function(model, twin, bound=1e-4)
-    changed = (name, move) != ("Qwen3", "query")
-    assert (weights_digest(twin) != before) == changed
+    twin = turned(model, *moves)
+    assert_same_function(model, twin, bound=BOUND)
+    assert (weights_digest(twin) != before) == ((name, *moves) != ("Qwen3", "query"))
     assert weights_digest(model) == before
     model = in_float64(model)
-    assert_same_function(model, twin_of(model, MOVES[move]), bound=1e-9)
+    assert_same_function(model, turned(model, *moves), bound=1e-9)
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if not name.startswith("mamba")])
+def test_twins_of_many_families_compute_the_same(name: str) -> None:
+    model, run = member(name), run_on(name, seed=1)
+    (layers, _), before = attention_in(model), weights_digest(model)
+    assert len(layers) == (6 if name in ("t5", "bart") else 2)
+    missing = {"query"} if name in NORMED else {"heads"} if name in SLOPES else set[str]()
+    for layer in layers:
+        shared = {"heads"} if name == "t5" and not layer.path.endswith("EncDecAttention") else missing
+        assert set(layer.moves) == set(TRIED) - shared
+    for move in TRIED:
+        twin = turned(model, move)
+        assert (weights_digest(twin) != before) == (move not in missing), move
+        assert apart(run, model, twin) <= BOUND, move
+    assert weights_digest(model) == before
+
+
+@pytest.mark.parametrize("name", ["neox", "falcon-grouped", "gpt-oss", "deepseek-v3", "bert", "phi3"])
+def test_heads_keep_every_bit_of_16_bit_weights(name: str) -> None:
+    model = copy.deepcopy(member(name)).bfloat16()
+    twin = turned(model, "heads")
+    assert require_same_numbers(model, twin) >= 2
+    assert apart(run_on(name, seed=1), model.float(), twin.float()) <= BOUND
 
 
 def test_every_weight_moves_a_lot() -> None:
     model = causal("Llama")
-    parts = {"heads": "qkvo", "value": "vo", "query": "qk"}
-    for move, changed in parts.items():
-        twin = twin_of(model, MOVES[move])
+    for move, changed in {"heads": "qkvo", "value": "vo", "query": "qk"}.items():
+        twin = turned(model, move)
         for part in "qkvo":
             # A permutation of few heads may leave one layer as it is: all layers together.
             paths = [f"model.layers.{k}.self_attn.{part}_proj.weight" for k in range(3)]
@@ -87,20 +81,31 @@ def test_every_weight_moves_a_lot() -> None:
 
 
 def test_what_is_found() -> None:
-    layer = found(causal("Mistral"))[1]
-    assert (layer.path, layer.heads, layer.groups, layer.width) == ("model.layers.1.self_attn", 4, 2, 12)
-    assert layer.rotary
-    assert layer.moves == ("heads", "value", "query")
-    layer = found(causal("GPT2"))[2]
-    assert (layer.path, layer.heads, layer.groups, layer.width) == ("transformer.h.2.attn", 4, 4, 8)
-    assert not layer.rotary
-    assert (layer.value.path, layer.value.first, layer.value.last) == ("transformer.h.2.attn.c_attn", 64, 96)
+    (_, mistral, _), _ = attention_in(causal("Mistral"))
+    assert (mistral.path, mistral.heads, mistral.groups, mistral.width) == ("model.layers.1.self_attn", 4, 2, 12)
+    assert mistral.rotary and mistral.moves == ("heads", "value", "query")
+    (_, _, gpt2), _ = attention_in(causal("GPT2"))
+    assert (gpt2.path, gpt2.heads, gpt2.groups, gpt2.width) == ("transformer.h.2.attn", 4, 4, 8)
+    assert not gpt2.rotary
+    assert (gpt2.value.path, gpt2.value.first, gpt2.value.last) == ("transformer.h.2.attn.c_attn", 64, 96)
+    (_, neox), _ = attention_in(member("neox"))
+    assert (neox.path, neox.heads, neox.groups) == ("gpt_neox.layers.1.attention", 4, 4)
+    assert (neox.width, neox.rotary) == (8, 2)
+    rows, fused = neox.key.read(member("neox")), member("neox").gpt_neox.layers[1].attention.query_key_value
+    assert torch.equal(rows[8:16, :-1], fused.weight[32:40].detach().double())
+    assert torch.equal(rows[8:16, -1], fused.bias[32:40].detach().double())
+    (falcon, _), _ = attention_in(member("falcon-grouped"))
+    assert (falcon.heads, falcon.groups, falcon.width, falcon.rotary) == (4, 2, 8, 8)
+    (deepseek, _), _ = attention_in(member("deepseek-v2"))
+    assert (deepseek.heads, deepseek.width, len(deepseek.query.read(member("deepseek-v2")))) == (4, 6, 48)
+    assert attention_in(member("gpt-oss"))[0][0].per_head == ("sinks",)
+    assert [layer.path for layer in attention_in(member("bert"))[0]] == [BERT, BERT.replace("0", "1")]
 
 
 def test_heads_stay_with_their_group() -> None:
     """Each new key head is an old one, and the queries that read it are those that read the old one."""
     model = causal("Llama")
-    twin = twin_of(model, permute, seed=3)
+    twin = turned(model, "heads", seed=3)
     for k in range(3):
         old, new = (m.model.layers[k].self_attn for m in (model, twin))
         keys, queries = ([part.weight.detach().reshape(-1, 8, 32) for part in (a.k_proj, a.q_proj)] for a in (old, new))
@@ -117,8 +122,7 @@ def test_heads_stay_with_their_group() -> None:
 
 def test_condition_is_kept() -> None:
     model = causal("Llama").double()
-    twin = twin_of(model, every)
-    twin = twin_of(model, values)
+    twin = turned(model, "value")
     spreads: list[float] = []
     for k in range(3):
         old, new = (m.model.layers[k].self_attn.v_proj.weight.detach() for m in (model, twin))
@@ -127,17 +131,16 @@ def test_condition_is_kept() -> None:
             torch.testing.assert_close(basis @ old[group], new[group])
             assert float((basis - torch.eye(8)).norm()) > 1
             spreads.append(float(torch.linalg.cond(basis)))
-    assert 1.5 < min(spreads) <= max(spreads) <= CONDITION + 1e-9
+    assert 1.5 < min(spreads) <= max(spreads) <= 4 + 1e-9
     plain = copy.deepcopy(model)
-    for layer in found(model):
-        mix_values(plain, layer, np.random.default_rng(0), condition=1.0)
+    mix_values(plain, attention_in(model)[0][0], np.random.default_rng(0), condition=1.0)
     value = [m.model.layers[0].self_attn.v_proj.weight.detach()[:8] for m in (model, plain)]
     assert float(torch.linalg.cond(value[1] @ torch.linalg.pinv(value[0]))) == pytest.approx(1)
 
 
 def test_rotary_queries_are_turned_in_pairs() -> None:
     model = causal("Llama").double()
-    twin = twin_of(model, queries)
+    twin = turned(model, "query")
     old, new = (m.model.layers[0].self_attn for m in (model, twin))
     pairs = torch.eye(4).repeat(2, 2).bool()
     scales: list[torch.Tensor] = []
@@ -155,11 +158,34 @@ def test_rotary_queries_are_turned_in_pairs() -> None:
 
 
 def test_a_wrong_gauge_is_seen() -> None:
-    """A basis that does not commute with the rotary embedding: outputs move."""
+    """A basis that does not commute with the rotary embedding, sinks that stay: outputs move."""
     model = causal("Llama")
     twin = copy.deepcopy(model)
-    queries(twin, replace(found(model)[0], rotary=False), np.random.default_rng(0))
+    mix_queries(twin, replace(attention_in(model)[0][0], rotary=0), np.random.default_rng(0), condition=4.0)
     assert gauge.check(logits(model), logits(twin)).difference > 0.1
+    for name in ("phi", "neox", "gpt-oss"):
+        model = copy.deepcopy(member(name))
+        layers, _ = attention_in(model)
+        for layer in layers:
+            for own in layer.per_head:
+                model.get_submodule(layer.path).get_parameter(own).data.mul_(10)
+        twin = copy.deepcopy(model)
+        for layer in layers:
+            if layer.per_head:
+                permute_heads(twin, replace(layer, per_head=()), np.random.default_rng(3))
+            else:
+                mix_queries(twin, replace(layer, rotary=0), np.random.default_rng(0), condition=4.0)
+        assert apart(run_on(name, seed=1), model, twin) > 100 * BOUND, name
+
+
+@pytest.mark.parametrize("name", ["bloom", "falcon-alibi", "t5"])
+def test_heads_that_differ_in_position_do_not_change_places(name: str) -> None:
+    model = member(name)
+    assert ": heads: each head has a" in refused(model)
+    twin, rng = copy.deepcopy(model), np.random.default_rng(0)
+    for layer in attention_in(model)[0]:
+        permute_heads(twin, layer, rng)
+    assert apart(run_on(name, seed=1), model, twin) > 100 * BOUND
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -170,8 +196,8 @@ def test_multihead_attention_of_torch(bias: bool) -> None:
         nn.init.normal_(layer.self_attn.in_proj_bias)
         nn.init.normal_(layer.self_attn.out_proj.bias)
     inputs = torch.randn(20, 30, 24)
-    for move in MOVES.values():
-        twin = twin_of(layer, move)
+    for moves in (*([move] for move in EVERY), EVERY):
+        twin = turned(layer, *moves)
         with torch.no_grad():
             likeness = gauge.check(layer(inputs).flatten(0, 1).numpy(), twin(inputs).flatten(0, 1).numpy())
         assert likeness.difference < 1e-4
@@ -179,76 +205,107 @@ def test_multihead_attention_of_torch(bias: bool) -> None:
         assert moved(layer, twin, "self_attn.in_proj_weight") > 0.1
 
 
-def test_odd_multihead_attention_is_refused() -> None:
-    assert "bias_k, bias_v, which is not known" in refused(nn.MultiheadAttention(8, 2, add_bias_kv=True))
-    assert "q_proj_weight" in refused(nn.MultiheadAttention(8, 2, kdim=4, vdim=4))
-    assert "add_zero_attn" in refused(nn.MultiheadAttention(8, 2, add_zero_attn=True))
-
-
-def test_query_norms_leave_the_other_moves() -> None:
-    model = causal("Qwen3")
-    layers, reasons = attentions.find(model, SharedTensors(model))
-    assert [layer.moves for layer in layers] == [("heads", "value")] * 3
-    assert reasons[0] == "model.layers.0.self_attn: query: q_norm and k_norm act on each coordinate of queries and keys"
-
-
 class Lora(nn.Linear):
     pass
+
+
+LLAMA: list[tuple[Callable[[Any], Any], str]] = [
+    (with_part(f"{FIRST}.sinks", lambda _: nn.Parameter(torch.zeros(4))), "it holds sinks, which is not known"),
+    (with_part(f"{FIRST}.q_proj", lambda _: Lora(32, 32)), "q_proj: it is a Lora, not a plain Linear"),
+    (hooked(f"{FIRST}.v_proj"), "v_proj: it has forward hooks"),
+    (with_part(f"{FIRST}.forward", lambda _: lambda *args, **kwargs: None), "its forward method was replaced"),
+    (
+        with_part(f"{FIRST}.v_proj", lambda model: model.model.layers[1].self_attn.v_proj),
+        "v_proj: it shares its weights with another module",
+    ),
+    (with_part(f"{FIRST}.k_proj", lambda _: nn.Linear(32, 12)), "not whole heads of 8"),
+    (with_part(f"{FIRST}.o_proj", lambda _: nn.Linear(24, 32)), "o_proj reads 24 columns, not 4 heads of 8"),
+    (
+        with_part("config._attn_implementation_internal", lambda _: "sinks"),
+        "its attention function 'sinks' is not known",
+    ),
+    (
+        with_part(f"{FIRST}.q_proj.weight", lambda _: nn.Parameter(torch.ones(32, 32).int(), requires_grad=False)),
+        "q_proj: its weights are of type torch.int32",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "reason"), LLAMA)
+def test_refusals_say_why(change: Callable[[Any], None], reason: str) -> None:
+    model = causal("Llama")
+    change(model)
+    assert reason in refused(model)
+    assert FIRST not in {layer.path for layer in attention_in(model)[0]}
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
         (
-            with_part("model.layers.0.self_attn.sinks", lambda _: nn.Parameter(torch.zeros(4))),
-            "it holds sinks, which is not known",
+            with_part(f"{BERT}.self.scale", lambda _: nn.Parameter(torch.ones(4))),
+            "it holds self.scale, which is not known",
         ),
-        (
-            with_part("model.layers.0.self_attn.q_proj", lambda _: Lora(32, 32)),
-            "q_proj: it is a Lora, not a plain Linear",
-        ),
-        (hooked("model.layers.0.self_attn.v_proj"), "v_proj: it has forward hooks"),
-        (
-            with_part("model.layers.0.self_attn.forward", lambda _: lambda *args, **kwargs: None),
-            "its forward method was replaced",
-        ),
-        (
-            with_part("model.layers.0.self_attn.v_proj", lambda model: model.model.layers[1].self_attn.v_proj),
-            "v_proj: it shares its weights with another module",
-        ),
-        (with_part("model.layers.0.self_attn.k_proj", lambda _: nn.Linear(32, 12)), "not whole heads of 8"),
-        (
-            with_part("model.layers.0.self_attn.o_proj", lambda _: nn.Linear(24, 32)),
-            "o_proj reads 24 columns, not 4 heads of 8",
-        ),
-        (
-            with_part("config._attn_implementation_internal", lambda _: "sinks"),
-            "its attention function 'sinks' is not known",
-        ),
-        (
-            with_part(
-                "model.layers.0.self_attn.q_proj.weight",
-                lambda _: nn.Parameter(torch.ones(32, 32).int(), requires_grad=False),
-            ),
-            "q_proj: its weights are of type torch.int32",
-        ),
+        (with_part(f"{BERT}.output.gate", lambda _: nn.Linear(32, 32)), "it holds output.gate, which is not known"),
+        (hooked(f"{BERT}.self"), "self: it has forward hooks"),
+        (with_part(f"{BERT}.self", lambda _: nn.Identity()), "it has no self.key, self.query, self.value"),
+        (lambda model: delattr(model.get_submodule(f"{BERT}.self"), "key"), "it has no self.key"),
     ],
 )
-def test_refusals_say_why(change: Callable[[Any], None], reason: str) -> None:
-    model = causal("Llama")
+def test_refusals_of_a_class_in_two_parts_say_why(change: Callable[[Any], None], reason: str) -> None:
+    model = made("bert")
     change(model)
-    assert reason in refused(model)
-    assert "model.layers.0.self_attn" not in {layer.path for layer in found(model)}
+    layers, reasons = attention_in(model)
+    assert reasons == (f"{BERT}: {reason}",) and len(layers) == 1
 
 
-def test_rotary_embeddings_must_be_known() -> None:
+def test_odd_settings_and_sizes_are_refused() -> None:
+    assert "bias_k, bias_v, which is not known" in refused(nn.MultiheadAttention(8, 2, add_bias_kv=True))
+    assert "q_proj_weight" in refused(nn.MultiheadAttention(8, 2, kdim=4, vdim=4))
+    assert "add_zero_attn" in refused(nn.MultiheadAttention(8, 2, add_zero_attn=True))
+    assert "reorder_and_upcast_attn is set" in refused(causal("GPT2", reorder_and_upcast_attn=True))
+    for name, path, part, reason in (
+        (
+            "gpt-oss", "model.layers.0.self_attn.sinks", nn.Parameter(torch.zeros(3)),
+            "its sinks are of shape [3], not one for each of 4 heads",
+        ),
+        (
+            "neox", "gpt_neox.layers.0.attention.query_key_value", nn.Linear(32, 90),
+            "90 fused rows and 32 output columns are not 4 whole heads in 4 groups",
+        ),
+        ("phi3", "model.layers.1.self_attn.qkv_proj", nn.Linear(32, 60), "60 fused rows"),
+        (
+            "deepseek-v3", "model.layers.1.self_attn.kv_b_proj", nn.Linear(16, 60),
+            "rows of queries, and of keys and values, are not 4 whole heads",
+        ),
+        ("phi", "model.rotary_emb.inv_freq", torch.ones(5), "query: the rotary embedding turns 10 of 8 coordinates"),
+    ):  # fmt: skip
+        model = made(name)
+        with_part(path, lambda _, part=part: part)(model)
+        assert reason in attention_in(model)[1][0]
+    model = made("bloom")
+    model.transformer.h[0].self_attention.slow_but_exact = True
+    model.transformer.h[0].self_attention.pretraining_tp = 2
+    assert "slow_but_exact is set" in attention_in(model)[1][0]
+
+
+def test_what_is_left_of_odd_attention() -> None:
+    """Norms of queries, and rotary embeddings that are not known, leave the other moves; cross attention is apart."""
+    layers, reasons = attention_in(causal("Qwen3"))
+    assert [layer.moves for layer in layers] == [("heads", "value")] * 3
+    assert reasons[0] == f"{FIRST}: query: q_norm and k_norm act on each coordinate of queries and keys"
     model = causal("Llama")
     model.model.rotary_emb.inv_freq = model.model.rotary_emb.inv_freq[:2]
     assert "query: the rotary embedding turns 4 of 8 coordinates" in refused(model)
     model.model.rotary_emb = nn.Identity()
     assert "query: the rotary embedding Identity is not known" in refused(model)
     assert "the model: query: no rotary embedding was found above it" in refused(model.model.layers[0].self_attn)
-    assert {layer.moves for layer in found(model)} == {("heads", "value")}
+    assert {layer.moves for layer in attention_in(model)[0]} == {("heads", "value")}
+    crossed = causal("GPT2", add_cross_attention=True)
+    assert "h.0.crossattention: it holds q_attn" in refused(crossed)
+    assert [layer.path for layer in attention_in(crossed)[0]] == [f"transformer.h.{k}.attn" for k in range(3)]
+    scaled = causal("GPT2", scale_attn_by_inverse_layer_idx=True, scale_attn_weights=False)
+    assert_same_function(scaled, turned(scaled, *EVERY), bound=BOUND)
 
 
 def test_unknown_classes_are_refused() -> None:
@@ -259,21 +316,12 @@ def test_unknown_classes_are_refused() -> None:
 
     model.model.layers[1].self_attn = MyAttention(model.config, 1)
     assert "model.layers.1.self_attn: attention of the class MyAttention is not known" in refused(model)
-    assert len(found(model)) == 2
-
-
-def test_odd_gpt2_attention_is_refused() -> None:
-    assert "reorder_and_upcast_attn is set" in refused(causal("GPT2", reorder_and_upcast_attn=True))
-    crossed = causal("GPT2", add_cross_attention=True)
-    assert "h.0.crossattention: it holds q_attn" in refused(crossed)
-    assert [layer.path for layer in found(crossed)] == [f"transformer.h.{k}.attn" for k in range(3)]
-    scaled = causal("GPT2", scale_attn_by_inverse_layer_idx=True, scale_attn_weights=False)
-    assert_same_function(scaled, twin_of(scaled, every), bound=1e-4)
+    assert len(attention_in(model)[0]) == 2
 
 
 def test_orthogonal_is_uniform() -> None:
     """Columns are orthonormal and, unlike plain QR's, as often of one sign as of the other."""
     rng = np.random.default_rng(0)
-    drawn = torch.stack([attentions.orthogonal(rng, 5) for _ in range(2000)])
+    drawn = torch.stack([orthogonal(rng, 5) for _ in range(2000)])
     torch.testing.assert_close(drawn @ drawn.mT, torch.eye(5).double().expand(2000, 5, 5))
     assert float(drawn.mean(0).abs().max()) < 4 / math.sqrt(5 * 2000)

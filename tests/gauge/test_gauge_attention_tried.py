@@ -8,22 +8,16 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from twins import BOUND, apart, on
 
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.gauge import attention as attentions
-from wheeltap.gauge.attention import AttentionLayer, mix_queries, mix_values, permute_heads
+from wheeltap.gauge.attention import TRIED, AttentionLayer
 from wheeltap.gauge.base import SharedTensors
-from wheeltap.gauge.bench import check
 
-BOUND = 1e-4
 WIDTH, HEADS = 24, 4
-PROBED = torch.randn(10, 6, WIDTH, generator=torch.Generator().manual_seed(0))
-FRESH = torch.randn(20, 9, WIDTH, generator=torch.Generator().manual_seed(1))
-MOVES: dict[str, Callable[[nn.Module, AttentionLayer, np.random.Generator], None]] = {
-    "heads": permute_heads,
-    "value": lambda model, layer, rng: mix_values(model, layer, rng, condition=4.0),
-    "query": lambda model, layer, rng: mix_queries(model, layer, rng, condition=4.0),
-}
+PROBED = on(torch.randn(10, 6, WIDTH, generator=torch.Generator().manual_seed(0)))
+FRESH = on(torch.randn(20, 9, WIDTH, generator=torch.Generator().manual_seed(1)))
 
 
 def attended(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | float = 0.0) -> Tensor:
@@ -160,16 +154,8 @@ def net(kind: Callable[[], nn.Module]) -> Any:
     return model.eval()
 
 
-def on(inputs: Tensor) -> Callable[[Any], Tensor]:
-    def run(model: Any) -> Tensor:
-        with torch.no_grad():
-            return model(inputs.to(next(model.parameters()).dtype))
-
-    return run
-
-
 def found(model: nn.Module) -> tuple[AttentionLayer, ...]:
-    return attentions.find(model, SharedTensors(model), run=on(PROBED))[0]
+    return attentions.find(model, SharedTensors(model), run=PROBED)[0]
 
 
 HOLD: dict[type[nn.Module], tuple[str, ...]] = {
@@ -198,9 +184,9 @@ def test_what_holds_is_found(kind: type[nn.Module]) -> None:
     for move in HOLD[kind]:
         twin = copy.deepcopy(model)
         for layer in layers:
-            MOVES[move](twin, layer, np.random.default_rng(5))
+            TRIED[move](twin, layer, np.random.default_rng(5))
         assert weights_digest(twin) != before
-        assert check(on(FRESH)(model).numpy(), on(FRESH)(twin).numpy()).difference <= BOUND
+        assert apart(FRESH, model, twin) <= BOUND
 
 
 def test_layers_that_are_not_what_they_seem_are_left_alone() -> None:
@@ -214,5 +200,5 @@ def test_layers_that_are_not_what_they_seem_are_left_alone() -> None:
 
 def test_known_classes_are_not_tried() -> None:
     layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 32, batch_first=True)
-    model = nn.Sequential(layer, nn.Flatten(), nn.Linear(WIDTH * PROBED.shape[1], 7)).eval()
+    model = nn.Sequential(layer, nn.Flatten(), nn.Linear(6 * WIDTH, 7)).eval()
     assert found(model) == attentions.find(model, SharedTensors(model))[0] != ()

@@ -32,50 +32,35 @@ def without(model: nn.Module, reader: str, unit: int, value: Tensor) -> nn.Modul
 
 
 @pytest.mark.parametrize(
-    ("model", "features", "layers"),
-    [
-        (Odd("slopes"), READS, [("first", "last", UNITS)]),
-        (Odd("fed back"), READS, []),
-        (Pictures(), 36, [("widen", "narrow", 12)]),
-    ],
-    ids=["gain", "fed back", "pictures"],
+    ("model", "features", "layer", "reader", "units"),
+    [(Odd("slopes"), READS, "first", "last", UNITS), (Pictures(), 36, "widen", "narrow", 12)],
+    ids=["gain", "pictures"],
 )
-def test_units_are_taken_away_as_weights_would_be(
-    model: nn.Module, features: int, layers: list[tuple[str, str, int]]
+def test_units_are_ablated_as_weights_would_be(
+    model: nn.Module, features: int, layer: str, reader: str, units: int
 ) -> None:
     subject, task = settled(made(model), features=features)
-    if not layers:
-        with pytest.raises(ModelError, match="its units are read by 2 weights"):
-            hidden_units(subject, task)
-        return
     hiddens = {hidden.layer: hidden for hidden in hidden_units(subject, task)}
-    value = means(subject, task, tuple(hiddens.values()))
-    for layer, reader, units in layers:
-        hidden = hiddens[layer]
-        assert (hidden.reader, hidden.units) == (reader, units)
-        moved = 0.0
-        for unit in range(0, units, 3):
-            index = torch.tensor([unit])
-            with replaced(subject, {hidden: to_value(index, value[hidden][index])}):
-                fast = task.scores(subject.model)
-            slow = task.scores(without(subject.model, reader, unit, value[hidden][unit]))
-            assert torch.allclose(fast, slow, atol=1e-5)
-            moved = max(moved, float((fast - task.scores(subject.model)).abs().max()))
-        assert moved > 0.01
+    hidden, value = hiddens[layer], means(subject, task, tuple(hiddens.values()))
+    assert (hidden.reader, hidden.units) == (reader, units)
+    moved = 0.0
+    for unit in range(0, units, 3):
+        index = torch.tensor([unit])
+        with replaced(subject, {hidden: to_value(index, value[hidden][index])}):
+            fast = task.scores(subject.model)
+        slow = task.scores(without(subject.model, reader, unit, value[hidden][unit]))
+        assert torch.allclose(fast, slow, atol=1e-5)
+        moved = max(moved, float((fast - task.scores(subject.model)).abs().max()))
+    assert moved > 0.01
 
 
-@pytest.mark.parametrize(
-    ("model", "because"),
-    [
+def test_units_that_are_left_out_say_why() -> None:
+    for model, because in (
         (Gated(), "both: they are read inside of the model, which is no layer of its own"),
         (Odd("read twice"), "first: its units are read by 2 weights"),
+        (Odd("fed back"), "its units are read by 2 weights"),
         (Odd("weighed"), "first: its units are not known to be alike"),
         (Odd("branches"), "branches on the values that it computes"),
-    ],
-    ids=["own", "twice", "weighed", "branches"],
-)
-def test_units_that_are_left_out_say_why(model: nn.Module, because: str) -> None:
-    subject, task = settled(made(model))
-    with pytest.raises(ModelError) as caught:
-        hidden_units(subject, task)
-    assert because in str(caught.value)
+    ):
+        with pytest.raises(ModelError, match=because):
+            hidden_units(*settled(made(model)))

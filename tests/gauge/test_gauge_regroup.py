@@ -2,11 +2,13 @@
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
+from twins import Wired
 
 from wheeltap import gauge
 from wheeltap.core.records import SubjectRecord
@@ -20,16 +22,13 @@ from wheeltap.engine.needs.moments import layer_moments
 from wheeltap.perturb import create
 
 
-class Convolved(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.norm = nn.Conv2d(1, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
-        self.inner, self.second = nn.Conv2d(6, 6, 3, padding=1), nn.BatchNorm2d(6)
-        self.head = nn.Linear(6, 4)
+def convolved() -> nn.Module:
+    def read(net: Any, rows: Tensor) -> Tensor:
+        first = net.norm(net.stem(rows.view(-1, 1, 4, 4))).relu()
+        return net.head((first + net.second(net.inner(first)).relu()).mean((2, 3)))
 
-    def forward(self, rows: Tensor) -> Tensor:
-        first = self.norm(self.stem(rows.view(-1, 1, 4, 4))).relu()
-        return self.head((first + self.second(self.inner(first)).relu()).mean((2, 3)))
+    layers = {"stem": nn.Conv2d(1, 6, 3, padding=1, bias=False), "inner": nn.Conv2d(6, 6, 3, padding=1)}
+    return Wired(read, **layers, norm=nn.BatchNorm2d(6), second=nn.BatchNorm2d(6), head=nn.Linear(6, 4))
 
 
 def mlp(norm: Callable[[nn.Module], nn.Module] = lambda layer: layer) -> nn.Module:
@@ -39,7 +38,7 @@ def mlp(norm: Callable[[nn.Module], nn.Module] = lambda layer: layer) -> nn.Modu
 NETS: dict[str, Callable[[], nn.Module]] = {
     "an mlp": mlp,
     "a weight norm": lambda: mlp(parametrizations.weight_norm),
-    "batch norms": Convolved,
+    "batch norms": convolved,
 }
 
 

@@ -8,14 +8,18 @@ import torch
 import torch.nn.functional as F
 from tiny_transformers import TOKENS, assert_same_function, causal, in_float64
 from torch import Tensor, nn
+from twins import Wired
 
 from wheeltap import gauge
 from wheeltap.core import seeds
 from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject, derived_record
+from wheeltap.engine.apply import Disturbance
 from wheeltap.gauge import moves
 from wheeltap.gauge.hidden import HiddenLayer, Inputs, rows
+from wheeltap.perturb import create
 
 OFFERS = {
     "llama": (
@@ -31,10 +35,6 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("GPT2", {"tie_word_embeddings": False}),
     "gpt2-tied": ("GPT2", {"tie_word_embeddings": True}),
 }
-
-
-def sound(family: str) -> tuple[str, ...]:
-    return tuple(name for name in OFFERS[family] if name not in {"cancel", "entangle"})
 
 
 def family_of(kind: str) -> str:
@@ -72,16 +72,15 @@ def test_relu_offers_rescaling_as_well() -> None:
     assert weights_digest(model) != weights_digest(twin)
 
 
-def _operations() -> list[Any]:
-    made: list[Any] = []
-    for kind in KINDS:
-        offers, some = OFFERS[family_of(kind)], sound(family_of(kind))
-        for names in (*((name,) for name in offers), some, some[::-1], offers[::-1]):
-            made.append(pytest.param(kind, names, id=f"{kind}: {'+'.join(names)}"))
-    return made
+SOUND = {family: tuple(name for name in OFFERS[family] if name not in {"cancel", "entangle"}) for family in OFFERS}
 
 
-@pytest.mark.parametrize(("kind", "operations"), _operations())
+def operations(kind: str) -> tuple[tuple[str, ...], ...]:
+    offers, some = OFFERS[family_of(kind)], SOUND[family_of(kind)]
+    return (*((name,) for name in offers), some, some[::-1], offers[::-1])
+
+
+@pytest.mark.parametrize(("kind", "operations"), [(kind, names) for kind in KINDS for names in operations(kind)])
 def test_twins_compute_the_same_function(kind: str, operations: tuple[str, ...]) -> None:
     model, family = calm(kind), family_of(kind)
     before = weights_digest(model)
@@ -102,7 +101,7 @@ def test_the_base_model_is_recognised_too() -> None:
     found = gauge.find(model)
     assert isinstance(found, gauge.Family)
     assert found.offers == OFFERS["gpt2"]
-    twin = gauge.twin(model, gauge.describe(found, *sound("gpt2"), seed=0))
+    twin = gauge.twin(model, gauge.describe(found, *SOUND["gpt2"], seed=0))
     tokens = torch.randint(0, 101, (20, 30), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         one, two = (net(tokens).last_hidden_state.flatten(0, 1).numpy() for net in (model, twin))
@@ -118,28 +117,23 @@ def test_the_same_derivation_gives_the_same_bits(name: str, family: str) -> None
         assert (digests[0] == digests[2]) == (operation in {"fold", "shift"}), operation
 
 
-def test_cancel_declares_the_width() -> None:
+def test_cancel_widens_and_declares_it() -> None:
     model = causal("Llama")
     twin = gauge.twin(model, gauge.describe("llama", "cancel", seed=1, pairs=4, scale=3.0))
-    mlp = twin.model.layers[1].mlp
+    mlp, old = twin.model.layers[1].mlp, model.model.layers[1].mlp.down_proj.weight.detach()
     assert twin.config.intermediate_size == mlp.intermediate_size == mlp.down_proj.in_features == 56
-    assert mlp.gate_proj.weight.shape == mlp.up_proj.weight.shape == (56, 32)
-    assert torch.equal(mlp.gate_proj.weight[48::2], mlp.gate_proj.weight[49::2])
-    assert torch.equal(mlp.up_proj.weight[48::2], mlp.up_proj.weight[49::2])
-    assert torch.equal(mlp.down_proj.weight[:, 48::2], -mlp.down_proj.weight[:, 49::2])
-    old = model.model.layers[1].mlp.down_proj.weight.detach()
-    assert torch.equal(mlp.down_proj.weight[:, :48], old)
-    assert 2 < float(mlp.down_proj.weight.detach()[:, 48::2].std() / old.std()) < 4
-
-
-def test_cancel_widens_and_declares_it() -> None:
+    for part in (mlp.gate_proj.weight, mlp.up_proj.weight):
+        assert part.shape == (56, 32) and torch.equal(part[48::2], part[49::2])
+    written = mlp.down_proj.weight.detach()
+    assert torch.equal(written[:, 48::2], -written[:, 49::2]) and torch.equal(written[:, :48], old)
+    assert 2 < float(written[:, 48::2].std() / old.std()) < 4
     model = causal("GPT2")
     twin = gauge.twin(model, gauge.describe("gpt2", "cancel", seed=1, pairs=4))
     mlp = twin.transformer.h[1].mlp
     assert twin.config.n_inner == mlp.c_fc.nf == mlp.c_proj.nx == 136
     assert mlp.c_fc.weight.shape == (32, 136) and mlp.c_proj.weight.shape == (136, 32)
-    assert torch.equal(mlp.c_fc.weight[:, 128::2], mlp.c_fc.weight[:, 129::2])
-    assert torch.equal(mlp.c_fc.bias[128::2], mlp.c_fc.bias[129::2])
+    for part in (mlp.c_fc.weight, mlp.c_fc.bias[None]):
+        assert torch.equal(part[:, 128::2], part[:, 129::2])
     assert torch.equal(mlp.c_proj.weight[128::2], -mlp.c_proj.weight[129::2])
     assert model.config.n_inner is None
 
@@ -177,71 +171,69 @@ def test_sixteen_bit_weights() -> None:
     assert found.offers == ("permute", "cancel", "dead", "heads")
 
 
-def test_a_rotated_twin_is_disturbed_only_where_its_base_is() -> None:
-    subject = Subject(causal("Llama", tie_word_embeddings=True))
+def test_a_rotated_twin_is_disturbed_only_where_its_base_is_and_counts_alike() -> None:
+    subject = Subject(causal("Llama", tie_word_embeddings=True), name="tied")
     made = gauge.describe("llama", "rotate", seed=0)
     child = subject.derived(gauge.twin(subject.model, made), derived_record(subject.record, made, role="twin"))
-    assert [(layer.name, layer.tied) for layer in child.layers] == [
-        (layer.name, layer.tied) for layer in subject.layers
-    ]
+    assert [(layer.name, layer.tied) for layer in child.layers] == [(each.name, each.tied) for each in subject.layers]
     assert child.model.lm_head.weight is not child.model.model.embed_tokens.weight
     assert "lm_head" not in [layer.name for layer in child.layers]
+    assert child.record.ends == subject.record.ends == ("model.embed_tokens",)
+    for site in (WHOLE, Site.without(["model.embed_tokens"])):
+        shares: list[float | None] = []
+        for one in (subject, child):
+            with Disturbance(one, create("relative"), site) as disturbance, torch.no_grad():
+                before = one.model(TOKENS).logits
+                disturbance.apply(0.1, root=0, seed=0)
+                assert not torch.equal(one.model(TOKENS).logits, before)
+            shares.append(disturbance.coverage)
+        assert shares[0] is not None and 0.9 < shares[0] < 1.0
+        assert shares[0] == shares[1]
+    # A part of a model has no coverage.
+    with Disturbance(subject, create("relative"), Site("block", subject.record.blocks[-1])) as disturbance:
+        disturbance.apply(0.1, root=0, seed=0)
+        assert disturbance.coverage is None
 
 
-class Gated(nn.Module):
-    """Has the parts of a gated MLP; ``kind`` says what its forward does with them."""
-
-    def __init__(self, kind: str = "right", act: nn.Module | None = None) -> None:
-        super().__init__()
-        self.gate_proj, self.up_proj, self.down_proj = nn.Linear(6, 10), nn.Linear(6, 10), nn.Linear(10, 6)
-        self.act_fn, self.kind = act or nn.SiLU(), kind
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.kind == "right":
-            return self.down_proj(self.up_proj(x) * self.act_fn(self.gate_proj(x)))
-        if self.kind == "function":
-            return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
-        if self.kind == "swapped":
-            return self.down_proj(self.gate_proj(x) * self.act_fn(self.up_proj(x)))
-        if self.kind == "sum":
-            return self.down_proj(self.act_fn(self.gate_proj(x)) + self.up_proj(x))
-        if self.kind == "scaled":
-            return self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x)) * 2
-        if self.kind == "branch" and x.sum() > 0:
-            return x
-        return self.down_proj(self.up_proj(self.down_proj(self.act_fn(self.gate_proj(x) * self.gate_proj(x)))))
+Forward = Callable[[Any, Tensor], Tensor]
+GATED_MLPS: dict[str, Forward] = {
+    "right": lambda m, x: m.down_proj(m.up_proj(x) * m.act_fn(m.gate_proj(x))),
+    "function": lambda m, x: m.down_proj(F.silu(m.gate_proj(x)) * m.up_proj(x)),
+    "swapped": lambda m, x: m.down_proj(m.gate_proj(x) * m.act_fn(m.up_proj(x))),
+    "sum": lambda m, x: m.down_proj(m.act_fn(m.gate_proj(x)) + m.up_proj(x)),
+    "scaled": lambda m, x: m.down_proj(m.act_fn(m.gate_proj(x)) * m.up_proj(x)) * 2,
+    "branch": lambda m, x: x if x.sum() > 0 else m.down_proj(m.up_proj(x) * m.act_fn(m.gate_proj(x))),
+    "other": lambda m, x: m.down_proj(m.up_proj(m.down_proj(m.act_fn(m.gate_proj(x) * m.gate_proj(x))))),
+}
+PLAIN_MLPS: dict[str, Forward] = {
+    "right": lambda m, x: m.dropout(m.c_proj(m.act(m.c_fc(x)))),
+    "call": lambda m, x: m.c_proj(torch.tanh(m.c_fc(x))),
+    "sum": lambda m, x: m.c_proj(m.act(m.c_fc(x))) + x,
+    "twice": lambda m, x: m.c_proj(m.c_fc(x) * m.c_fc(x)),
+    "bare": lambda m, x: m.c_proj(m.c_fc(x)),
+    "branch": lambda m, x: x if x.sum() > 0 else m.c_proj(m.act(m.c_fc(x))),
+}
+"""What a module with the parts of such an MLP may do with them."""
 
 
-class Mlp(nn.Module):
-    """Has the parts of an MLP of GPT-2; ``kind`` says what its forward does with them."""
+def gated(kind: str = "right", act: nn.Module | None = None) -> Any:
+    parts = {"gate_proj": nn.Linear(6, 10), "up_proj": nn.Linear(6, 10), "down_proj": nn.Linear(10, 6)}
+    return Wired(GATED_MLPS[kind], **parts, act_fn=act or nn.SiLU())
 
-    def __init__(self, kind: str = "right", act: nn.Module | None = None) -> None:
-        super().__init__()
-        conv1d: Any = type(causal("GPT2").transformer.h[0].mlp.c_fc)
-        self.c_fc, self.c_proj = conv1d(10, 6), conv1d(6, 10)
-        self.act, self.dropout, self.kind = act or nn.GELU(), nn.Dropout(0.1), kind
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.kind == "branch" and x.sum() > 0:
-            return x
-        if self.kind == "call":
-            return self.c_proj(torch.tanh(self.c_fc(x)))
-        if self.kind == "sum":
-            return self.c_proj(self.act(self.c_fc(x))) + x
-        if self.kind == "twice":
-            return self.c_proj(self.c_fc(x) * self.c_fc(x))
-        if self.kind == "bare":
-            return self.c_proj(self.c_fc(x))
-        return self.dropout(self.c_proj(self.act(self.c_fc(x))))
+def plain(kind: str = "right", act: nn.Module | None = None) -> Any:
+    conv1d: Any = type(causal("GPT2").transformer.h[0].mlp.c_fc)
+    parts = {"c_fc": conv1d(10, 6), "c_proj": conv1d(6, 10), "dropout": nn.Dropout(0.1)}
+    return Wired(PLAIN_MLPS[kind], **parts, act=act or nn.GELU())
 
 
 @pytest.mark.parametrize(
     ("model", "offers", "names"),
     [
-        (Gated, OFFERS["llama"][:6], ["up_proj"]),
-        (lambda: nn.Sequential(Gated(), Gated("function"), nn.Linear(6, 3)), OFFERS["llama"][:6], None),
-        (lambda: nn.Sequential(Mlp(), Mlp("sum")), OFFERS["gpt2"][:5], ["0.c_fc"]),
-        (lambda: nn.Sequential(Mlp("call"), Mlp("sum")), OFFERS["gpt2"][:5], ["0.c_fc"]),
+        (gated, OFFERS["llama"][:6], ["up_proj"]),
+        (lambda: nn.Sequential(gated(), gated("function"), nn.Linear(6, 3)), OFFERS["llama"][:6], None),
+        (lambda: nn.Sequential(plain(), plain("sum")), OFFERS["gpt2"][:5], ["0.c_fc"]),
+        (lambda: nn.Sequential(plain("call"), plain("sum")), OFFERS["gpt2"][:5], ["0.c_fc"]),
     ],
 )
 def test_own_modules(model: Callable[[], nn.Module], offers: tuple[str, ...], names: list[str] | None) -> None:
@@ -266,11 +258,11 @@ GATED, PLAIN = "its forward is not down(act(gate(x)) * up(x))", "its forward is 
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
-        *((lambda kind=kind: Gated(kind), GATED) for kind in ("swapped", "sum", "scaled", "other")),
-        *((lambda kind=kind: Mlp(kind), PLAIN) for kind in ("sum", "twice", "bare")),
-        *((lambda kind=kind: kind("branch"), "cannot be traced") for kind in (Gated, Mlp)),
-        *((lambda kind=kind: kind(act=nn.Softmax(-1)), "unit by unit") for kind in (Gated, Mlp)),
-        *((lambda kind=kind: kind(act=nn.PReLU(10)), "unit by unit") for kind in (Gated, Mlp)),
+        *((lambda kind=kind: gated(kind), GATED) for kind in ("swapped", "sum", "scaled", "other")),
+        *((lambda kind=kind: plain(kind), PLAIN) for kind in ("sum", "twice", "bare")),
+        *((lambda kind=kind: kind("branch"), "cannot be traced") for kind in (gated, plain)),
+        *((lambda kind=kind: kind(act=nn.Softmax(-1)), "unit by unit") for kind in (gated, plain)),
+        *((lambda kind=kind: kind(act=nn.PReLU(10)), "unit by unit") for kind in (gated, plain)),
         (lambda: nn.Linear(3, 3), "no module has gate_proj"),
     ],
 )
@@ -278,21 +270,18 @@ def test_look_alikes_are_refused(model: Callable[[], nn.Module], reason: str) ->
     assert reason in gauge.find(model().eval()).because
 
 
-@pytest.mark.parametrize(("kind", "first", "last"), [(Gated, "up_proj", "down_proj"), (Mlp, "c_fc", "c_proj")])
-def test_parts_that_are_not_plain_are_refused(kind: Callable[[], nn.Module], first: str, last: str) -> None:
-    tied = nn.Sequential(kind(), kind()).eval()
-    tied[1].get_submodule(first).weight = tied[0].get_submodule(first).weight
-    assert "shares its weights" in gauge.find(tied).because
-    hooked = kind().eval()
-    hooked.get_submodule(last).register_forward_pre_hook(lambda module, args: None)
-    assert "forward hooks" in gauge.find(hooked).because
-    replaced = kind().eval()
-    replaced.forward = lambda x: x
-    assert "forward method was replaced" in gauge.find(replaced).because
-
-
-def test_parts_of_another_class_or_size_are_refused() -> None:
-    uneven, odd, other = Gated().eval(), Gated().eval(), Mlp().eval()
+def test_parts_that_are_not_plain_are_refused() -> None:
+    for kind, first, last in ((gated, "up_proj", "down_proj"), (plain, "c_fc", "c_proj")):
+        tied = nn.Sequential(kind(), kind()).eval()
+        tied[1].get_submodule(first).weight = tied[0].get_submodule(first).weight
+        assert "shares its weights" in gauge.find(tied).because
+        hooked = kind().eval()
+        hooked.get_submodule(last).register_forward_pre_hook(lambda module, args: None)
+        assert "forward hooks" in gauge.find(hooked).because
+        replaced = kind().eval()
+        replaced.forward = lambda x: x
+        assert "forward method was replaced" in gauge.find(replaced).because
+    uneven, odd, other = gated().eval(), gated().eval(), plain().eval()
     uneven.gate_proj, odd.down_proj, other.c_fc = nn.Linear(6, 1), nn.Bilinear(3, 3, 3), nn.Linear(6, 10)
     assert "differ in width" in gauge.find(uneven).because
     assert "down_proj: it is a Bilinear, not a plain Linear" in gauge.find(odd).because
@@ -300,7 +289,7 @@ def test_parts_of_another_class_or_size_are_refused() -> None:
 
 
 def test_only_sound_parts_are_rewritten() -> None:
-    model = nn.Sequential(Gated(), Gated("sum"), Gated()).double().eval()
+    model = nn.Sequential(gated(), gated("sum"), gated()).double().eval()
     model[0].config = type("Config", (), {"intermediate_size": 10})()
     found = gauge.find(model)
     assert isinstance(found, gauge.Family)

@@ -5,7 +5,7 @@ from typing import Any
 
 from wheeltap.audits.base import BUILTIN, audits
 from wheeltap.plans.store import Store
-from wheeltap.testing.contract import AuditContract, StoreContract, StoreLike
+from wheeltap.testing.contract import AuditContract, StoreContract
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "relearning": {"group": 0},
@@ -15,7 +15,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 class TestStore(StoreContract):
-    def opened(self, path: Path) -> StoreLike:
+    def opened(self, path: Path) -> Store:
         return Store(path)
 
 

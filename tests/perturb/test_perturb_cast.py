@@ -42,12 +42,9 @@ def test_float16_is_that_of_numpy(value: float) -> None:
     assert stored([value], "float16") == [float(np.float32(value).astype(np.float16))]
 
 
-def test_halves_go_to_the_even_number() -> None:
+def test_halves_go_to_the_even_number_and_what_is_too_large_or_small_to_infinity_or_zero() -> None:
     assert stored([1 + 2**-8, 1 + 3 * 2**-8], "bfloat16") == [1.0, 1 + 2**-6]
     assert stored([1 + 2**-11, 1 + 3 * 2**-11], "float16") == [1.0, 1 + 2**-9]
-
-
-def test_what_is_too_large_becomes_infinite_and_what_is_too_small_zero() -> None:
     assert stored([65519.0, 65520.0, -1e6, 1e-8], "float16") == [65504.0, float("inf"), -float("inf"), 0.0]
     assert stored([1e30, 1e-30], "bfloat16") == [to_bfloat16(1e30), to_bfloat16(1e-30)]
 

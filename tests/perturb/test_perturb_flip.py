@@ -2,7 +2,7 @@
 
 import math
 import struct
-from functools import cache
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,46 +11,30 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from one_layer import SHAPES, disturbed
 from torch import Tensor
 from torch.nn import functional
 
 from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
-from wheeltap.core.layer import Layer, LayerKind
-from wheeltap.core.records import Scalar
+from wheeltap.core.layer import LayerKind
 from wheeltap.core.site import WHOLE
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.needs.gather import gather
 from wheeltap.perturb import create
-from wheeltap.perturb.base import Draw, Slopes, Weights
+from wheeltap.perturb.base import Slopes
 from wheeltap.perturb.flip import FORMATS, _hits  # the law of the draw, tested by itself
 from wheeltap.testing.planted import clusters, numbers
 
-SHAPES: dict[LayerKind, tuple[int, ...]] = {
-    "linear": (3, 10),
-    "transposed": (10, 3),
-    "conv": (3, 2, 2, 2),
-    "embedding": (4, 9),
-    "attention": (6, 8),
-}
 FLOATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 BITS = [(name, bit) for name, form in FORMATS.items() for bit in range(form.bits)]
 
 
-def layer(kind: LayerKind, shape: tuple[int, ...]) -> Layer:
-    return Layer(name="x", kind=kind, weight="x.weight", bias=None, shape=shape)
+flipped = partial(disturbed, "flip")
 
 
-def flipped(weight: Tensor, dose: float, *, kind: LayerKind = "linear", seed: int = 0, **told: Scalar) -> Tensor:
-    made = create("flip", told)
-    return made.replace(layer(kind, tuple(weight.shape)), Weights(weight), dose, Draw(0, seed)).weight
-
-
-def worst(weight: Tensor, slopes: Tensor, count: int, *, kind: LayerKind = "linear", **told: Scalar) -> Tensor:
-    made = create("flip-worst", told)
-    made.require_dose(count)
-    draw = Draw(0, 0, Slopes(slopes))
-    return made.replace(layer(kind, tuple(weight.shape)), Weights(weight), count, draw).weight
+def worst(weight: Tensor, slopes: Tensor, count: int, **settings: Any) -> Tensor:
+    return disturbed("flip-worst", weight, count, known=Slopes(slopes), **settings)
 
 
 def by_hand(value: float, bit: int, form: str, step: float = 1.0) -> tuple[float, float]:
@@ -102,10 +86,8 @@ def test_bytes_are_on_the_grid_of_their_channel(kind: LayerKind) -> None:
     expected = [moved(float(v), 6, "int8", float(s)) for v, s in zip(weight.flatten(), grid, strict=True)]
     found = flipped(weight, 1.0, kind=kind, format="int8", bit=6)
     torch.testing.assert_close(found, torch.tensor(expected).reshape(weight.shape), rtol=1e-5, atol=1e-6)
-
-
-def test_a_channel_of_zeros_has_bytes_too() -> None:
-    assert torch.equal(flipped(torch.zeros(1, 3), 1.0, format="int8", bit="sign"), torch.full((1, 3), -128.0))
+    zeros = flipped(torch.zeros(1, 3), 1.0, format="int8", bit="sign")
+    assert torch.equal(zeros, torch.full((1, 3), -128.0)), "a channel of zeros has bytes too"
 
 
 @pytest.mark.parametrize("form", list(FLOATS))
@@ -117,12 +99,6 @@ def test_the_same_flips_twice_give_the_weights_back(form: str, seed: int, dose: 
         once = flipped(weight, dose, seed=seed, format=form, bit=bit)
         again = flipped(once, dose, seed=seed, format=form, bit=bit)
         assert torch.equal(again.view(torch.uint8), weight.view(torch.uint8))
-
-
-def hit_bits(weight: Tensor, found: Tensor, form: str) -> NDArray[np.int64]:
-    """How often each bit differs, from the lowest."""
-    apart = (weight.view(FORMATS[form].code) ^ found.view(FORMATS[form].code)).numpy()
-    return np.array([int(((apart >> bit) & 1).sum()) for bit in range(FORMATS[form].bits)])
 
 
 @pytest.mark.parametrize(
@@ -138,9 +114,10 @@ def hit_bits(weight: Tensor, found: Tensor, form: str) -> NDArray[np.int64]:
 def test_the_share_of_bits_that_flip_is_the_dose(bit: Any, may: range) -> None:
     """Each candidate on its own, within five standard deviations; no other bit ever."""
     weight, dose = numbers(500, 400, seed=3).float(), 0.01
-    counts = hit_bits(weight, flipped(weight, dose, bit=bit), "float32")
+    apart = (weight.view(torch.int32) ^ flipped(weight, dose, bit=bit).view(torch.int32)).numpy()
     spread = (dose * (1 - dose) * weight.numel()) ** 0.5
-    for place, count in enumerate(counts):
+    for place in range(32):
+        count = int(((apart >> place) & 1).sum())
         assert abs(count - dose * weight.numel()) < 5 * spread if place in may else count == 0
 
 
@@ -173,64 +150,32 @@ def test_hits_are_those_of_a_coin_for_each(probability: float) -> None:
     assert abs(early - sizes.sum() / 2) < 5 * sizes.sum() ** 0.5
 
 
-@pytest.mark.parametrize("probability", [0.0, 1e-300, 1.0])
-def test_hits_at_the_ends(probability: float) -> None:
-    found = [*_hits(seeds.generator(0, "ends"), 1000, probability)]
-    assert sum(map(len, found)) == (1000 if probability == 1 else 0)
+def test_hits_at_the_ends() -> None:
+    for probability in (0.0, 1e-300, 1.0):
+        found = [*_hits(seeds.generator(0, "ends"), 1000, probability)]
+        assert sum(map(len, found)) == (1000 if probability == 1 else 0)
 
 
-def test_only_flips_disturb() -> None:
+def test_only_flips_disturb_and_may_give_infinity_and_nan() -> None:
     """In a format coarser than the weights the others keep every bit: nothing is rounded."""
     weight = numbers(100, 100, seed=5).float()
     found = flipped(weight, 0.01, format="bfloat16", bit="mantissa")
     assert 0 < int((found != weight).sum()) < 0.1 * weight.numel()
     assert torch.equal(flipped(weight, 0.0, format="int8"), weight)
-
-
-def test_a_flip_may_give_infinity_and_nan() -> None:
-    """1 and 1.5 with the highest bit of the exponent flipped; trials on such weights count as diverged."""
+    # 1 and 1.5 with the highest bit of the exponent flipped; trials on such weights count as diverged.
     found = flipped(torch.tensor([[1.0, 1.5, 0.5]]), 1.0, bit=30)
-    assert found[0, 0] == math.inf
-    assert found[0, 1].isnan()
-    assert found[0, 2] == 2.0**127
+    assert found[0, 0] == math.inf and found[0, 1].isnan() and found[0, 2] == 2.0**127
 
 
-@pytest.mark.parametrize(
-    "told",
-    [
-        {"bit": 32},
-        {"bit": -1},
-        {"bit": "low"},
-        {"format": "int8", "bit": 8},
-        {"format": "int8", "bit": "exponent"},
-        {"format": "int4"},
-        {"format": "bfloat16", "bit": 16},
-    ],
-)
 @pytest.mark.parametrize("name", ["flip", "flip-worst"])
-def test_bits_that_a_format_does_not_have_are_refused(name: str, told: dict[str, Scalar]) -> None:
-    with pytest.raises(UsageError, match="setting of the perturbation"):
-        create(name, told)
+def test_bits_that_a_format_does_not_have_are_refused(name: str) -> None:
+    wrong = [("float32", 32), ("float32", -1), ("float32", "low"), ("int8", 8), ("int8", "exponent"), ("bfloat16", 16)]
+    for form, bit in [*wrong, ("int4", "any")]:
+        with pytest.raises(UsageError, match="setting of the perturbation"):
+            create(name, {"format": form, "bit": bit})
 
 
 # The worst first.
-
-
-def worst_by_hand(
-    weight: NDArray[np.float32], slopes: NDArray[np.float32], told: dict[str, Any]
-) -> list[tuple[float, float]]:
-    """How much each weight's worst flip raises the loss, and what the weight is then: every bit of it is tried."""
-    form, grid = told["format"], steps("linear", weight).flatten()
-    found: list[tuple[float, float]] = []
-    for at, (value, slope) in enumerate(zip(weight.flatten(), slopes.flatten(), strict=True)):
-        options: list[tuple[float, float]] = []
-        for bit in told["bits"]:
-            new = moved(float(value), bit, form, float(grid[at]))
-            change = new - float(value)
-            rise = 0.0 if slope == 0 else (float(slope) * change if math.isfinite(change) else math.inf)
-            options.append((rise, new))
-        found.append(max(options, key=lambda option: option[0]))
-    return found
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 7, 30, 99])
@@ -245,15 +190,22 @@ def worst_by_hand(
     ],
 )
 def test_the_worst_flips_as_by_hand(count: int, form: str, bit: Any, bits: range) -> None:
+    """Every bit of every weight is tried: how much its flip raises the loss, and what the weight is then."""
     weight, slopes = numbers(3, 10, seed=6).float(), numbers(3, 10, seed=7).float()
     slopes[0, :4] = 0.0
-    rises, after = zip(*worst_by_hand(weight.numpy(), slopes.numpy(), {"format": form, "bits": bits}), strict=True)
+    grid, options = steps("linear", weight.numpy()).flatten(), list[tuple[float, float]]()
+    for value, slope, step in zip(weight.flatten().tolist(), slopes.flatten().tolist(), grid, strict=True):
+        after = [moved(value, each, form, float(step)) for each in bits]
+        changes = [new - value for new in after]
+        raised = [0.0 if not slope else slope * each if math.isfinite(each) else math.inf for each in changes]
+        options.append(max(zip(raised, after, strict=True), key=lambda option: option[0]))
+    rises, after = zip(*options, strict=True)
     found = worst(weight, slopes, count, format=form, bit=bit).flatten()
     hit = found != weight.flatten()
     assert int(hit.sum()) == min(count, 30)
     torch.testing.assert_close(found[hit], torch.tensor(after)[hit], rtol=1e-5, atol=1e-6, equal_nan=True)
-    told = np.array(rises)
-    assert told[hit].min(initial=math.inf) >= told[~hit].max(initial=-math.inf)
+    raised = np.array(rises)
+    assert raised[hit].min(initial=math.inf) >= raised[~hit].max(initial=-math.inf)
 
 
 def test_more_flips_hit_a_superset() -> None:
@@ -292,23 +244,17 @@ def test_slopes_are_read_in_the_layout_of_the_weight() -> None:
     torch.testing.assert_close(stored, flat)
 
 
-trained = cache(clusters)
-
-
-def loss(name: str, count: int, seed: int) -> float:
-    """Mean loss of the trained net after ``count`` flips of bytes in each layer."""
-    case = trained()
+def test_the_worst_flips_are_far_worse_than_as_many_at_random() -> None:
+    """By the mean loss of a trained net whose bytes are flipped, as many in each layer."""
+    case = clusters()
     known = gather("slopes", case.subject, case.task)
     sizes = [case.subject.parameter(each.weight).numel() for each in case.subject.layers]
-    share = 3 * count / sum(sizes) / 8
-    with Disturbance(case.subject, create(name, {"format": "int8"}), WHOLE, known) as disturbance:
-        disturbance.apply(count if name == "flip-worst" else share, root=0, seed=seed)
-        with torch.no_grad():
-            scores = case.subject.model(case.task.inputs)
-    return float(functional.cross_entropy(scores, case.task.targets))
 
+    def loss(name: str, count: int, seed: int = 0) -> float:
+        with Disturbance(case.subject, create(name, {"format": "int8"}), WHOLE, known) as disturbance:
+            disturbance.apply(count if name == "flip-worst" else 3 * count / sum(sizes) / 8, root=0, seed=seed)
+            with torch.no_grad():
+                return float(functional.cross_entropy(case.subject.model(case.task.inputs), case.task.targets))
 
-def test_the_worst_flips_are_far_worse_than_as_many_at_random() -> None:
-    random = [loss("flip", 5, seed) for seed in range(20)]
-    assert loss("flip-worst", 5, 0) > 1.5 * max(random)
-    assert loss("flip-worst", 0, 0) < loss("flip-worst", 1, 0) < loss("flip-worst", 5, 0)
+    assert loss("flip-worst", 5) > 1.5 * max(loss("flip", 5, seed) for seed in range(20))
+    assert loss("flip-worst", 0) < loss("flip-worst", 1) < loss("flip-worst", 5)

@@ -1,8 +1,12 @@
-"""Rounding per group, in 4-bit formats and with large inputs spared, against slow loops, tables and torchao."""
+"""Rounding in every scale and format, and with large inputs spared, against slow loops, tables and torchao."""
 
 import bisect
+import hashlib
 import itertools
+import math
 import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -12,28 +16,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+from one_layer import SHAPES, disturbed, layer, rows_of
 from scipy import stats
 from torch import Tensor, nn
 
 from wheeltap.core.errors import UsageError
-from wheeltap.core.layer import Layer, LayerKind
+from wheeltap.core.layer import LayerKind
 from wheeltap.core.records import Scalar
 from wheeltap.engine.needs.gather import gather
-from wheeltap.perturb import create
+from wheeltap.perturb import create, perturbations
 from wheeltap.perturb.base import Draw, InputScale, Weights
 from wheeltap.perturb.quantize import NF4, snap
 from wheeltap.recipes.train import reproducible
 from wheeltap.testing.planted import numbers, with_own_answers
 
 BITS = (2, 3, 4, 6, 8)
-
-SHAPES: dict[LayerKind, tuple[int, ...]] = {
-    "linear": (3, 20),
-    "transposed": (20, 3),
-    "conv": (3, 5, 2, 2),
-    "embedding": (4, 19),
-    "attention": (6, 8),
-}
 
 QLORA = (
     -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
@@ -45,21 +42,18 @@ QLORA = (
 E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 """FP4's magnitudes, by code: an even code is a mantissa bit of 0."""
 
+WEIGHTS = hnp.arrays(np.float64, (3, 4), elements=st.floats(-1e3, 1e3))
 
-def layer(kind: LayerKind, shape: tuple[int, ...]) -> Layer:
-    return Layer(name="x", kind=kind, weight="x.weight", bias=None, shape=shape)
-
-
-def rounded(weight: Tensor, bits: float, *, kind: LayerKind = "linear", name: str = "quantize", **told: Any) -> Tensor:
-    known = told.pop("known", None)
-    made = create(name, cast("dict[str, Scalar]", told))
-    made.require_dose(bits)
-    return made.replace(layer(kind, tuple(weight.shape)), Weights(weight), bits, Draw(0, 0, known)).weight
+rounded = partial(disturbed, "quantize")
+spared = partial(disturbed, "quantize-aware")
 
 
-def groups(kind: LayerKind, array: NDArray[np.float64], size: int) -> list[NDArray[np.float64]]:
-    """The weights that share a scale, as views: consecutive inputs of one unit, or numbers of one token's vector."""
-    rows = array.T if kind == "transposed" else array.reshape(len(array), -1)
+def sharing(kind: LayerKind, array: NDArray[np.float64], scale: str | int) -> list[NDArray[np.float64]]:
+    """The weights that share a scale, as views: so many consecutive inputs of one unit, all of them, or the tensor."""
+    if scale == "tensor":
+        return [array]
+    rows = rows_of(kind, array)
+    size = rows.shape[1] if isinstance(scale, str) else scale
     return [row[start : start + size] for row in rows for start in range(0, len(row), size)]
 
 
@@ -78,37 +72,80 @@ def fp4(value: float, largest: float, _: int) -> float:
     return float(np.copysign(E2M1[code] * (largest / 6), value))
 
 
-@pytest.mark.parametrize("size", [2, 7, 8, 32])
+@pytest.mark.parametrize("kind", list(SHAPES))
+@pytest.mark.parametrize("scale", ["channel", "tensor", 2, 7, 8, 32])
 @pytest.mark.parametrize(
     ("grid", "bits", "slow"), [*(("int", bits, integer) for bits in BITS), ("nf4", 4, nf4), ("fp4", 4, fp4)]
 )
-@pytest.mark.parametrize("kind", list(SHAPES))
-def test_each_group_is_rounded_as_by_hand(kind: LayerKind, grid: str, bits: int, slow: Any, size: int) -> None:
-    """Ragged last groups too: 7 divides none of the rows, 32 is longer than all of them."""
+def test_what_shares_a_scale_is_rounded_as_by_hand(
+    kind: LayerKind, grid: str, bits: int, slow: Callable[[float, float, int], float], scale: str | int
+) -> None:
+    """One weight at a time. Ragged last groups too: 7 divides none of the rows, 32 is longer than all of them."""
     weight = numbers(*SHAPES[kind], seed=1)
     expected = weight.numpy().copy()
-    for group in groups(kind, expected, size):
+    for group in sharing(kind, expected, scale):
         largest = float(np.abs(group).max())
-        group[...] = [slow(float(value), largest, bits) for value in group]
-    found = rounded(weight, bits, kind=kind, scale="group", group=size, grid=grid)
+        group[...] = np.reshape([slow(float(value), largest, bits) for value in group.flat], group.shape)
+    settings: dict[str, Scalar] = {"scale": scale} if isinstance(scale, str) else {"scale": "group", "group": scale}
+    found = rounded(weight, bits, kind=kind, grid=grid, **settings)
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("grid", ["nf4", "fp4"])
-@pytest.mark.parametrize("scale", ["channel", "tensor"])
-def test_formats_take_every_scale(grid: str, scale: str) -> None:
-    weight, slow = numbers(3, 20, seed=2), {"nf4": nf4, "fp4": fp4}[grid]
-    largest = weight.abs().amax(1) if scale == "channel" else weight.abs().max().expand(3)
-    expected = [[slow(v, float(top), 4) for v in row] for row, top in zip(weight.tolist(), largest, strict=True)]
-    np.testing.assert_allclose(rounded(weight, 4, scale=scale, grid=grid), expected, rtol=1e-12)
+@given(WEIGHTS, st.sampled_from(BITS), st.permutations(range(3)), st.permutations(range(4)), st.integers(-20, 20))
+def test_rounding_follows_permutations_and_changes_of_units(
+    weight: NDArray[np.float64], bits: int, rows: list[int], columns: list[int], power: int
+) -> None:
+    direct, scale = rounded(torch.tensor(weight), bits), 2.0**power
+    assert torch.equal(rounded(torch.tensor(weight)[rows][:, columns], bits), direct[rows][:, columns])
+    torch.testing.assert_close(rounded(torch.tensor(weight) * scale, bits), direct * scale, rtol=1e-12, atol=1e-290)
 
 
-def test_nf4_has_the_published_values() -> None:
-    assert NF4 == QLORA
+def spread(*shape: int) -> Tensor:
+    """Numbers in [-1, 1) that no random number generator had a part in."""
+    count = math.prod(shape)
+    return ((torch.arange(1, count + 1) * 2654435761 % 2**20).double() / 2**19 - 1).reshape(shape)
 
 
-def test_nf4_is_made_of_normal_quantiles() -> None:
+@pytest.mark.parametrize(
+    ("name", "settings", "doses", "expected"),
+    [
+        ("quantize", {}, (2, 3, 4, 6, 8, 16), "c9ec69ba63be53601b4bc40d29b74808"),
+        ("quantize", {"scale": "channel"}, (2, 3, 4, 6, 8, 16), "c9ec69ba63be53601b4bc40d29b74808"),
+        ("quantize", {"scale": "tensor"}, (2, 3, 4, 6, 8, 16), "3d3281ef3291d6de5cc285458bb6016d"),
+        ("prune", {}, (0.0, 0.1, 0.5, 0.9, 1.0), "6f890052f3774739a45f1830fd95e151"),
+        ("quantize", {"scale": "group", "group": 4}, (2, 3, 4, 8), "23c15bdb85af84002227210090a345c7"),
+        ("quantize", {"scale": "group", "group": 4, "grid": "nf4"}, (4,), "d4a92745a0b824c301010a14d7def57e"),
+        ("quantize", {"grid": "fp4"}, (4,), "373f3a4505dfa72f2bcefee7aaf96774"),
+        ("prune-random", {}, (0.1, 0.5), "ea58654e0325569d59b00b6891606842"),
+        ("prune-nm", {}, (0.25, 0.5), "bfadd1bca35a6dbf041d0197a90c4ba5"),
+        ("flip", {"format": "int8"}, (0.01, 0.2), "ab50e576428b0a683440ffade9fec930"),
+        ("flip", {"bit": "mantissa"}, (0.01, 0.2), "08186957278a3057dd753bb99f769078"),
+        ("flip", {"format": "bfloat16", "bit": "sign"}, (0.3,), "f1aed088135c2d1486f2ae93b691ac0c"),
+    ],
+)
+def test_a_version_gives_the_bits_it_always_gave(
+    name: str, settings: dict[str, Scalar], doses: tuple[float, ...], expected: str
+) -> None:
+    """If this fails, raise the perturbation's ``version``: stores hold outcomes of these weights."""
+    digest = hashlib.blake2b(digest_size=16)
+    for kind, shape in SHAPES.items():
+        for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+            for dose in doses:
+                found = disturbed(name, spread(*shape).to(dtype), dose, kind=kind, **settings)
+                digest.update(found.contiguous().view(torch.uint8).numpy().tobytes())
+    assert perturbations.get(name).version == (2 if name in ("prune", "prune-random", "prune-nm") else 1)
+    assert digest.hexdigest() == expected
+
+
+@pytest.mark.parametrize(("name", "dose"), [("prune", 0.5), ("quantize", 3)])
+def test_biases_are_kept(name: str, dose: float) -> None:
+    held = Weights(numbers(3, 4, seed=0), numbers(3, seed=1))
+    assert create(name).replace(layer("linear", (3, 4)), held, dose, Draw(0, 0)).bias is None
+
+
+def test_nf4_has_the_published_values_which_are_normal_quantiles() -> None:
     """As its authors make it: halves of 8 and 9 quantiles that share 0, from probability .9677083 inwards."""
+    assert NF4 == QLORA
     normal = cast(Any, stats.norm)
     upper = normal.ppf(np.linspace(0.9677083, 0.5, 9)[:-1])
     lower = -normal.ppf(np.linspace(0.9677083, 0.5, 8)[:-1])
@@ -129,10 +166,9 @@ def test_the_nearest_value_of_nf4_everywhere(dtype: torch.dtype) -> None:
 
 
 def test_fp4_ties_go_to_the_even_mantissa() -> None:
-    ties = [(low + high) / 2 for low, high in itertools.pairwise(E2M1)]
+    ties = torch.tensor([(low + high) / 2 for low, high in itertools.pairwise(E2M1)])
     expected = torch.tensor([0.0, 1.0, 1.0, 2.0, 2.0, 4.0, 4.0])
-    assert torch.equal(snap(torch.tensor(ties), "fp4"), expected)
-    assert torch.equal(snap(-torch.tensor(ties), "fp4"), -expected)
+    assert torch.equal(snap(ties.clone(), "fp4"), expected) and torch.equal(snap(-ties, "fp4"), -expected)
 
 
 @given(
@@ -145,7 +181,7 @@ def test_formats_give_only_their_values_and_rounding_twice_is_rounding_once(
 ) -> None:
     once = rounded(torch.tensor(weight), 4, scale="group", group=size, grid=grid)
     levels = np.array(QLORA if grid == "nf4" else [*E2M1, *(-level for level in E2M1)]) / (6 if grid == "fp4" else 1)
-    for before, after in zip(groups("linear", weight, size), groups("linear", once.numpy(), size), strict=True):
+    for before, after in zip(sharing("linear", weight, size), sharing("linear", once.numpy(), size), strict=True):
         largest = np.abs(before).max()
         if largest > 1e-300:
             gaps = np.abs(after[:, None] - largest * levels[None]).min(1)
@@ -159,25 +195,26 @@ def test_formats_give_only_their_values_and_rounding_twice_is_rounding_once(
 @pytest.mark.parametrize(("grid", "bits"), [*(("int", bits) for bits in BITS), ("nf4", 4), ("fp4", 4)])
 def test_half_precision_is_rounded_as_in_single(dtype: torch.dtype, grid: str, bits: int) -> None:
     weight = numbers(20, 30, seed=3).to(dtype)
-    for told in ({"scale": "group", "group": 8, "grid": grid}, {"grid": grid}):
-        assert torch.equal(rounded(weight, bits, **told), rounded(weight.float(), bits, **told).to(dtype))
+    for settings in ({"scale": "group", "group": 8, "grid": grid}, {"grid": grid}):
+        assert torch.equal(rounded(weight, bits, **settings), rounded(weight.float(), bits, **settings).to(dtype))
 
 
-def test_groups_of_zeros_stay() -> None:
-    rows = torch.tensor([[0.0, 0.0], [1.0, -0.3]])
+def test_groups_of_zeros_and_small_rows_in_half_precision_stay() -> None:
+    rows, weight = torch.tensor([[0.0, 0.0], [1.0, -0.3]]), torch.tensor([[0.0, 0.0, 1.0, -0.3]])
     assert torch.equal(rounded(rows, 2), torch.tensor([[0.0, 0.0], [1.0, 0.0]]))
-    weight = torch.tensor([[0.0, 0.0, 1.0, -0.3]])
     assert torch.equal(rounded(weight, 2, scale="group", group=2), torch.tensor([[0.0, 0.0, 1.0, 0.0]]))
     for grid in ("nf4", "fp4"):
         assert not rounded(weight, 4, scale="group", group=2, grid=grid)[:, :2].any()
+    small = torch.full((2, 3), 6e-8, dtype=torch.float16)  # a step of 6e-8 / 127 is zero in half precision
+    assert torch.equal(rounded(small, 8), small)
 
 
 def test_smaller_groups_are_rounded_more_finely() -> None:
     """Of 4 bits on normal weights: error falls with the size of the group, and NF4 is better than even steps."""
     weight = numbers(64, 512, seed=4)
 
-    def error(**told: Any) -> float:
-        return float((rounded(weight, 4, **told) - weight).square().mean())
+    def error(**settings: Any) -> float:
+        return float((rounded(weight, 4, **settings) - weight).square().mean())
 
     sizes = [error(scale="group", group=size) for size in (32, 64, 128)]
     assert sizes == sorted(sizes)
@@ -187,12 +224,12 @@ def test_smaller_groups_are_rounded_more_finely() -> None:
 
 @pytest.mark.parametrize("name", ["quantize", "quantize-aware"])
 @pytest.mark.parametrize(
-    ("told", "words"),
+    ("settings", "words"),
     [({"scale": "row"}, "scale"), ({"scale": "group", "group": 1}, "group"), ({"group": 32}, "without scale='group'")],
 )
-def test_settings_that_make_no_sense_are_refused(name: str, told: dict[str, Scalar], words: str) -> None:
+def test_settings_that_make_no_sense_are_refused(name: str, settings: dict[str, Scalar], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        create(name, told)
+        create(name, settings)
 
 
 @pytest.fixture(scope="module")
@@ -210,10 +247,9 @@ def torchao() -> Any:
 def test_torchao_rounds_groups_alike(torchao: Any, bits: int, size: int) -> None:
     """It multiplies by the scale's inverse, so weights within rounding of a tie may fall to the other side."""
     weight, top = numbers(16, 256, seed=5).float(), 2 ** (bits - 1) - 1
-    block = (1, size)
-    told = (torch.int8, -top, top)
-    scale, zero = torchao.choose_qparams_affine(weight, torchao.MappingType.SYMMETRIC, block, *told)
-    codes = torchao.quantize_affine(weight, block, scale, zero, *told)
+    block, range_ = (1, size), (torch.int8, -top, top)
+    scale, zero = torchao.choose_qparams_affine(weight, torchao.MappingType.SYMMETRIC, block, *range_)
+    codes = torchao.quantize_affine(weight, block, scale, zero, *range_)
     theirs = torchao.dequantize_affine(codes, block, scale, zero, torch.int8, -top, top)
     found = rounded(weight, bits, scale="group", group=size)
     ratio = weight / scale.repeat_interleave(size, 1)
@@ -255,16 +291,16 @@ def spared_slowly(weight: NDArray[np.float64], rms: NDArray[np.float64], bits: i
 def test_the_best_exponent_is_found_as_by_hand(bits: int, exponents: int) -> None:
     weight, rms = numbers(6, 30, seed=6), numbers(30, seed=7).exp()
     expected = spared_slowly(weight.numpy(), rms.numpy(), bits, exponents)
-    found = rounded(weight, bits, name="quantize-aware", exponents=exponents, known=InputScale(rms))
+    found = spared(weight, bits, exponents=exponents, known=InputScale(rms))
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
 
 @given(st.integers(0, 30), st.sampled_from([2, 3, 4, 8]), st.sampled_from(["channel", "group", "tensor"]))
 def test_outputs_change_no_more_than_by_plain_rounding(seed: int, bits: int, scale: str) -> None:
     weight, rms = numbers(5, 24, seed=seed), (1.5 * numbers(24, seed=seed + 1)).exp()
-    told: dict[str, Any] = {"scale": scale, **({"group": 8} if scale == "group" else {})}
-    plain = error_of_outputs(weight, rounded(weight, bits, **told), rms)
-    found = rounded(weight, bits, name="quantize-aware", known=InputScale(rms), **told)
+    settings: dict[str, Any] = {"scale": scale, **({"group": 8} if scale == "group" else {})}
+    plain = error_of_outputs(weight, rounded(weight, bits, **settings), rms)
+    found = spared(weight, bits, known=InputScale(rms), **settings)
     assert error_of_outputs(weight, found, rms) <= plain * (1 + 1e-12)
 
 
@@ -273,25 +309,18 @@ def test_a_few_large_inputs_are_spared() -> None:
     weight, rms = numbers(64, 200, seed=8), torch.ones(200, dtype=torch.float64)
     rms[:2] = 100.0
     plain = error_of_outputs(weight, rounded(weight, 4), rms)
-    found = error_of_outputs(weight, rounded(weight, 4, name="quantize-aware", known=InputScale(rms)), rms)
-    assert found < 0.5 * plain
+    assert error_of_outputs(weight, spared(weight, 4, known=InputScale(rms)), rms) < 0.5 * plain
 
 
-def test_equal_inputs_are_rounded_plainly_and_silent_ones_do_no_harm() -> None:
-    weight = numbers(5, 24, seed=9)
-    plain = rounded(weight, 3)
+def test_equal_inputs_and_tokens_are_rounded_plainly_and_silent_ones_do_no_harm() -> None:
+    weight, tokens = numbers(5, 24, seed=9), numbers(7, 6, seed=10)
     for rms in (torch.ones(24), torch.zeros(24)):
-        assert torch.equal(rounded(weight, 3, name="quantize-aware", known=InputScale(rms)), plain)
+        assert torch.equal(spared(weight, 3, known=InputScale(rms)), rounded(weight, 3))
     some = torch.ones(24)
     some[::2] = 0.0
-    assert bool(rounded(weight, 3, name="quantize-aware", known=InputScale(some)).isfinite().all())
-
-
-def test_tokens_are_rounded_plainly() -> None:
-    weight = numbers(7, 6, seed=10)
-    seen = InputScale(numbers(7, seed=11).abs())
-    found = rounded(weight, 3, kind="embedding", name="quantize-aware", known=seen)
-    assert torch.equal(found, rounded(weight, 3, kind="embedding"))
+    assert bool(spared(weight, 3, known=InputScale(some)).isfinite().all())
+    found = spared(tokens, 3, kind="embedding", known=InputScale(numbers(7, seed=11).abs()))
+    assert torch.equal(found, rounded(tokens, 3, kind="embedding"))
 
 
 def test_inputs_of_a_convolution_are_its_patches() -> None:
@@ -304,9 +333,7 @@ def test_inputs_of_a_convolution_are_its_patches() -> None:
     known = gather("inputs", case.subject, case.task).at(3, root=0, seed=0)[first.name]
     assert isinstance(known, InputScale)
     torch.testing.assert_close(known.rms, size.double().flatten().repeat_interleave(4), rtol=0.15, atol=0)
-    held = Weights(case.subject.parameter(first.weight).detach())
-    plain, spared = (
-        create(name).replace(first, held, 3, Draw(0, 0, known)).weight for name in ("quantize", "quantize-aware")
-    )
-    changes = [nn.functional.conv2d(case.task.inputs, new - held.weight).square().mean() for new in (plain, spared)]
+    held = case.subject.parameter(first.weight).detach()
+    plain, best = (disturbed(name, held, 3, kind="conv", known=known) for name in ("quantize", "quantize-aware"))
+    changes = [nn.functional.conv2d(case.task.inputs, new - held).square().mean() for new in (plain, best)]
     assert float(changes[1]) < 0.8 * float(changes[0])  # .41 to .76 on six nets

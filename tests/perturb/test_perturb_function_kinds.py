@@ -14,6 +14,7 @@ from basis import directions
 from law_nets import numbers
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
+from twins import Wired
 
 from benchmarks.nets.uncommon import uncommon
 from wheeltap.core.layer import Layer
@@ -64,25 +65,24 @@ def ratio(subject: Subject, layer: Layer, known: Factors | BlockFactors, of: Map
     return (moved / float(out.double().square().sum())) ** 0.5
 
 
-def cases(model: nn.Module, inputs: Tensor, maps: Callable[[], Iterator[Map]]) -> dict[str, float]:
+def known_of(model: nn.Module, inputs: Tensor) -> tuple[Subject, dict[str, Any]]:
+    """The model as a subject, and what function-space noise knows of its layers on these inputs."""
     subject = Subject(model.eval())
     task = Task(inputs, torch.zeros(len(inputs), dtype=torch.long))
     settle(subject, task)
-    known = layer_moments(subject, task)
+    return subject, layer_moments(subject, task).known
+
+
+def require_law(model: nn.Module, inputs: Tensor, maps: Callable[[], Iterator[Map]], *, count: int) -> None:
+    subject, known = known_of(model, inputs)
     layers = {layer.name: layer for layer in subject.layers}
     with torch.no_grad():
-        return {
-            f"{one.layer} {one.part}": ratio(subject, layers[one.layer], known.known[one.layer], one) for one in maps()
-        }
+        found = [ratio(subject, layers[one.layer], known[one.layer], one) for one in maps()]
+    assert found == pytest.approx([1.0] * count, abs=1e-6)
 
 
-class Last(nn.Module):
-    def __init__(self, body: nn.Module) -> None:
-        super().__init__()
-        self.body = body
-
-    def forward(self, rows: Tensor) -> Tensor:
-        return self.body(rows)[0][:, -1, :3]
+def last(body: nn.Module) -> nn.Module:
+    return Wired(lambda net, rows: net.body(rows)[0][:, -1, :3], body=body)
 
 
 SEQUENCES = numbers(60, 5, 4, mean=0.5).double()
@@ -95,7 +95,7 @@ def seeded(make: Callable[[], nn.Module]) -> nn.Module:
 
 
 def test_recurrent_weights_at_every_step() -> None:
-    model: Any = seeded(lambda: Last(nn.LSTM(4, 6, 2, batch_first=True)))
+    model: Any = seeded(lambda: last(nn.LSTM(4, 6, 2, batch_first=True)))
     lstm = model.body
 
     def maps() -> Iterator[Map]:
@@ -117,13 +117,11 @@ def test_recurrent_weights_at_every_step() -> None:
             below = torch.stack(after, 1)
         torch.testing.assert_close(below[:, -1, :3], model(SEQUENCES))
 
-    found = cases(model, SEQUENCES, maps)
-    assert len(found) == 4
-    assert found == pytest.approx(dict.fromkeys(found, 1.0), abs=1e-6)
+    require_law(model, SEQUENCES, maps, count=4)
 
 
 def test_a_gru_that_reads_both_ways() -> None:
-    model: Any = seeded(lambda: Last(nn.GRU(4, 5, bidirectional=True, batch_first=True)))
+    model: Any = seeded(lambda: last(nn.GRU(4, 5, bidirectional=True, batch_first=True)))
     gru = model.body
 
     def maps() -> Iterator[Map]:
@@ -140,22 +138,14 @@ def test_a_gru_that_reads_both_ways() -> None:
             yield Map(f"body.weight_ih_l0{end}", inputs.flatten(0, 1))
             yield Map(f"body.weight_hh_l0{end}", torch.cat(before))
 
-    found = cases(model, SEQUENCES, maps)
-    assert len(found) == 4
-    assert found == pytest.approx(dict.fromkeys(found, 1.0), abs=1e-6)
-
-
-class Attends(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.attend = nn.MultiheadAttention(4, 2, batch_first=True)
-
-    def forward(self, rows: Tensor) -> Tensor:
-        return self.attend(rows, rows.cumsum(1), rows.cumsum(1), need_weights=False)[0].mean(1)
+    require_law(model, SEQUENCES, maps, count=4)
 
 
 def test_packed_projections_of_different_inputs_and_the_one_of_heads() -> None:
-    model: Any = seeded(Attends)
+    def read(net: Any, rows: Tensor) -> Tensor:
+        return net.attend(rows, rows.cumsum(1), rows.cumsum(1), need_weights=False)[0].mean(1)
+
+    model: Any = seeded(lambda: Wired(read, attend=nn.MultiheadAttention(4, 2, batch_first=True)))
 
     def maps() -> Iterator[Map]:
         attend, sums = model.attend, SEQUENCES.cumsum(1)
@@ -169,9 +159,7 @@ def test_packed_projections_of_different_inputs_and_the_one_of_heads() -> None:
             yield Map("attend", rows.flatten(0, 1), part)
         yield Map("attend.out_proj", heads.flatten(0, 1))
 
-    found = cases(model, SEQUENCES, maps)
-    assert len(found) == 4
-    assert found == pytest.approx(dict.fromkeys(found, 1.0), abs=1e-6)
+    require_law(model, SEQUENCES, maps, count=4)
 
 
 IMAGES = numbers(40, 6, 5, 5, mean=0.4).double()
@@ -186,9 +174,7 @@ def windows(images: Tensor, kernel: int) -> Tensor:
 
 def test_each_group_of_a_depthwise_convolution() -> None:
     model = seeded(lambda: nn.Sequential(nn.Conv2d(6, 12, 3, groups=6), nn.Flatten()))
-    found = cases(model, IMAGES, lambda: (Map("0", windows(IMAGES[:, at : at + 1], 3), at) for at in range(6)))
-    assert len(found) == 6
-    assert found == pytest.approx(dict.fromkeys(found, 1.0), abs=1e-6)
+    require_law(model, IMAGES, lambda: (Map("0", windows(IMAGES[:, at : at + 1], 3), at) for at in range(6)), count=6)
 
 
 def test_a_convolution_and_the_batch_norm_that_reads_it() -> None:
@@ -202,8 +188,7 @@ def test_a_convolution_and_the_batch_norm_that_reads_it() -> None:
         norm.bias.copy_(torch.linspace(4, -1, 4))
         scale = norm.weight / (norm.running_var + norm.eps).sqrt()
         offset = norm.bias - scale * norm.running_mean
-    found = cases(model, IMAGES, lambda: iter([Map("0", windows(IMAGES, 3), 0, scale, offset)]))
-    assert found == pytest.approx({"0 0": 1.0}, abs=1e-6)
+    require_law(model, IMAGES, lambda: iter([Map("0", windows(IMAGES, 3), 0, scale, offset)]), count=1)
 
 
 def test_a_transposed_convolution_at_every_place_of_its_output() -> None:
@@ -212,9 +197,8 @@ def test_a_transposed_convolution_at_every_place_of_its_output() -> None:
         lambda: nn.Sequential(nn.ConvTranspose2d(6, 4, 3, stride=2, padding=1, output_padding=1, groups=2))
     )
     subject = Subject(model.eval())
-    task = Task(IMAGES, torch.zeros(40, dtype=torch.long))
-    known = layer_moments(subject, task).known["0"]
     (layer,) = subject.layers
+    known = layer_moments(subject, Task(IMAGES, torch.zeros(40, dtype=torch.long))).known["0"]
     assert isinstance(known, BlockFactors) and len(known.factors) == 2
     clean = Weights(model[0].weight.detach(), model[0].bias.detach())
     with torch.no_grad():
@@ -229,19 +213,12 @@ def test_a_transposed_convolution_at_every_place_of_its_output() -> None:
 
 
 def test_a_bilinear_layer() -> None:
-    class Pairs(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.map = nn.Bilinear(4, 4, 3)
-
-        def forward(self, rows: Tensor) -> Tensor:
-            return self.map(rows[:, 0], rows[:, 1])
-
     def maps() -> Iterator[Map]:
         one, two = SEQUENCES[:, 0], SEQUENCES[:, 1]
         yield Map("map", torch.stack([torch.outer(a, b).flatten() for a, b in zip(one, two, strict=True)]))
 
-    assert cases(seeded(Pairs), SEQUENCES, maps) == pytest.approx({"map 0": 1.0}, abs=1e-6)
+    pairs = seeded(lambda: Wired(lambda net, rows: net.map(rows[:, 0], rows[:, 1]), map=nn.Bilinear(4, 4, 3)))
+    require_law(pairs, SEQUENCES, maps, count=1)
 
 
 @pytest.mark.parametrize("norm", [parametrizations.weight_norm, parametrizations.spectral_norm, nn.utils.weight_norm])
@@ -250,10 +227,8 @@ def test_a_weight_that_its_module_computes(norm: Callable[[nn.Module], nn.Module
     """In what the module multiplies by: of a spectral norm, in what it divides, scaled alike."""
     rows = SEQUENCES.flatten(1)
     model: Any = seeded(lambda: nn.Sequential(norm(nn.Linear(20, 6)), nn.Tanh(), nn.Linear(6, 3)))
-    subject = Subject(model.eval())
-    task = Task(rows, torch.zeros(60, dtype=torch.long))
-    settle(subject, task)
-    layer, known = subject.layers[0], layer_moments(subject, task).known["0"]
+    subject, every = known_of(model, rows)
+    layer, known = subject.layers[0], every["0"]
     assert isinstance(known, Factors)
     held, bias = subject.weight(layer).detach(), model[0].bias.detach()
     with torch.no_grad():

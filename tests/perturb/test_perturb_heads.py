@@ -4,14 +4,16 @@ from typing import Any, cast
 
 import pytest
 import torch
+from one_layer import disturbed
 from tiny_transformers import TOKENS, VOCABULARY, causal, in_float64
-from torch import Tensor, nn
+from torch import Tensor
+from twins import Wired
 
 from wheeltap import gauge
 from wheeltap.core import measure
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.core.layer import Layer, LayerKind
+from wheeltap.core.layer import LayerKind
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
@@ -20,26 +22,17 @@ from wheeltap.engine.fast.heads import HeadAblation, HeadAddress, found_attentio
 from wheeltap.engine.needs.gather import gather
 from wheeltap.engine.needs.knowledge import LayerKnowledge
 from wheeltap.perturb import create
-from wheeltap.perturb.base import EVERY_GAUGE, Draw, HeadMoments, Weights
+from wheeltap.perturb.base import EVERY_GAUGE, HeadMoments
 from wheeltap.testing.planted import numbers, planted
 
 FAMILIES = ("GPT2", "Llama", "Mistral", "Qwen2", "Qwen3")
 GROUPED = {"Llama": 2, "Mistral": 2, "Qwen2": 1, "Qwen3": 2}
 
 
-class Last(nn.Module):
+def last(lm: Any) -> Subject:
     """A language model with one row of scores per example: those at the last place."""
-
-    def __init__(self, lm: nn.Module) -> None:
-        super().__init__()
-        self.lm = lm
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.lm(tokens, logits_to_keep=1).logits[:, -1]
-
-
-def last(family: str) -> Subject:
-    return Subject(Last(causal(family)).eval(), name=family)
+    model = Wired(lambda net, tokens: net.lm(tokens, logits_to_keep=1).logits[:, -1], lm=lm)
+    return Subject(model.eval(), name="last")
 
 
 def task(rows: int = 6) -> Task:
@@ -103,15 +96,10 @@ def written(subject: Subject, of: BaseTask) -> dict[str, Tensor]:
 # One layer, by hand.
 
 
-def layer(kind: LayerKind, shape: tuple[int, ...]) -> Layer:
-    return Layer(name="x", kind=kind, weight="x.weight", bias=None, shape=shape)
-
-
 def pruned(weight: Tensor, values: Tensor, dose: float, *, kind: LayerKind = "linear") -> Tensor:
     """The weight without the least heads, whose values were ``[place, head, width]``."""
     second = torch.einsum("phi,phj->hij", values, values) / len(values)
-    held = layer(kind, tuple(weight.shape))
-    return create("prune-heads").replace(held, Weights(weight), dose, Draw(0, 0, HeadMoments(second))).weight
+    return disturbed("prune-heads", weight, dose, kind=kind, known=HeadMoments(second))
 
 
 @pytest.mark.parametrize("dose", [0.0, 0.2, 0.4, 0.5, 0.8, 1.0])
@@ -132,8 +120,8 @@ def test_heads_that_write_least_are_read_no_more(kind: LayerKind, dose: float) -
     assert torch.equal(found.T if kind == "transposed" else found, expected)
 
 
-def test_a_head_whose_large_parts_undo_each_other_writes_nothing() -> None:
-    """Its inputs and weights are the largest; only their second moment tells that they cancel."""
+def test_what_a_head_writes_decides_and_of_equal_ones_as_many_go_as_the_dose_says() -> None:
+    """Inputs and weights of the first head are the largest; only their second moment tells that they cancel."""
     values, weight = numbers(50, 4, 2, seed=2), numbers(6, 8, seed=3)
     values[:, 1] = 100.0 * values[:, 1, :1]
     weight[:, 2] = 10.0
@@ -141,9 +129,6 @@ def test_a_head_whose_large_parts_undo_each_other_writes_nothing() -> None:
     found = pruned(weight, values, 0.25)
     assert not found[:, 2:4].any()
     assert torch.equal(found[:, [0, 1, 4, 5, 6, 7]], weight[:, [0, 1, 4, 5, 6, 7]])
-
-
-def test_of_heads_that_add_equally_much_as_many_go_as_the_dose_says() -> None:
     values, weight = numbers(50, 4, 2, seed=4), numbers(6, 8, seed=5)
     values[:, 1] = values[:, 3] = 0.0
     for dose, lost in ((0.25, 1), (0.5, 2)):
@@ -156,31 +141,25 @@ def test_of_heads_that_add_equally_much_as_many_go_as_the_dose_says() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_a_head_adds_is_the_power_of_what_it_writes(family: str) -> None:
-    subject, of = last(family), task()
+def test_what_a_head_adds_is_the_power_of_what_it_writes_and_the_least_one_is_removed(family: str) -> None:
+    """In each layer, as ablated by the slow path, which sets the head's values to zero."""
+    subject, of = last(causal(family)), task()
     slow, held = written(subject, of), moments(subject, of)
     assert list(held) == list(slow) and len(held) == 3
     for path, one in held.items():
         weight = by_head(subject, path)
-        fast = torch.einsum("hoi,hij,hoj->h", weight, one.second, weight)
-        torch.testing.assert_close(fast, slow[path])
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_one_head_removed_is_a_pass_without_it(family: str) -> None:
-    """Of each layer the head that writes least, as ablated by the slow path, which sets its values to zero."""
-    subject, of = last(family), task()
-    bench, least = HeadAblation(subject, of), written(subject, of)
+        torch.testing.assert_close(torch.einsum("hoi,hij,hoj->h", weight, one.second, weight), slow[path])
+    bench = HeadAblation(subject, of)
     for found in found_attention(subject):
-        slow = bench.plainly(HeadAddress(found.path, int(least[found.output.path].argmin())))
-        fast = scores(subject, of, 0.25, Site("layer", found.output.path))
-        torch.testing.assert_close(fast, slow, atol=1e-5 * float(slow.abs().max()), rtol=0.0)
-        assert float((slow - bench.clean).abs().max()) > 1e-3 * float(slow.abs().max())
+        without = bench.plainly(HeadAddress(found.path, int(slow[found.output.path].argmin())))
+        fast, size = scores(subject, of, 0.25, Site("layer", found.output.path)), float(without.abs().max())
+        torch.testing.assert_close(fast, without, atol=1e-5 * size, rtol=0.0)
+        assert float((without - bench.clean).abs().max()) > 1e-3 * size
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_only_output_weights_change_and_they_come_back(family: str) -> None:
-    subject, of = last(family), task()
+    subject, of = last(causal(family)), task()
     projections = {f"{each.output.path}.weight" for each in found_attention(subject)}
     held, digest = known(subject, of), weights_digest(subject.model)
     assert held.forwards == 1.0
@@ -201,7 +180,7 @@ def test_only_output_weights_change_and_they_come_back(family: str) -> None:
 
 def test_all_heads_removed_is_no_attention() -> None:
     """What is left of each attention layer is its bias."""
-    subject, of = last("Llama"), task()
+    subject, of = last(causal("Llama")), task()
     hooks = [
         subject.model.get_submodule(each.output.path).register_forward_hook(
             lambda module, _, output: cast(Any, module).bias.expand_as(output)
@@ -217,7 +196,7 @@ def test_all_heads_removed_is_no_attention() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_heads_that_write_nothing_go_first_and_change_nothing(family: str) -> None:
     """The values of one key and value head are always 0, so every query head that reads it writes nothing."""
-    subject, of = last(family), task()
+    subject, of = last(causal(family)), task()
     groups = GROUPED.get(family, 4)
     share = 4 // groups
     for found in found_attention(subject):
@@ -265,11 +244,7 @@ def test_twins_lose_the_same_heads(family: str) -> None:
 
 
 def test_every_gauge_was_tried() -> None:
-    offers: set[str] = set()
-    for family in ("GPT2", "Llama", "Mixtral"):
-        found = gauge.find(causal(family), probed)
-        assert isinstance(found, gauge.Family)
-        offers |= set(found.offers)
+    offers = set[str]().union(*(gauge.find(causal(family), probed).offers for family in ("GPT2", "Llama", "Mixtral")))
     assert offers - {"regroup"} == EVERY_GAUGE - {"regroup"} == create("prune-heads").invariant_to
 
 
@@ -292,7 +267,7 @@ def test_layers_of_an_unknown_class_are_left_as_they_are() -> None:
         pass
 
     model.model.layers[1].self_attn.__class__ = Own
-    subject = Subject(Last(model).eval(), name="own")
+    subject = last(model)
     held = known(subject, task())
     assert list(held.known) == [f"lm.model.layers.{at}.self_attn.o_proj" for at in (0, 2)]
     with Disturbance(subject, create("prune-heads"), WHOLE, held) as disturbance:

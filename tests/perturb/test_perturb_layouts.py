@@ -20,14 +20,10 @@ SHAPES: dict[str, tuple[LayerKind, tuple[int, ...], int]] = {
 }
 
 
-def layer(name: str) -> Layer:
-    kind, shape, groups = SHAPES[name]
-    return Layer(name="x", kind=kind, weight="x.weight", bias=None, shape=shape, groups=groups)
-
-
 def both(name: str, perturbation: str, dose: float, **settings: str | int) -> tuple[Tensor, Tensor]:
     """Matrices before and after; what is given is left as it is."""
-    held = layer(name)
+    kind, shape, groups = SHAPES[name]
+    held = Layer(name="x", kind=kind, weight="x.weight", bias=None, shape=shape, groups=groups)
     weight = numbers(*held.shape, seed=0).float()
     before = weight.clone()
     made = create(perturbation, dict(settings)).replace(held, Weights(weight), dose, Draw(0, 0))
@@ -36,38 +32,21 @@ def both(name: str, perturbation: str, dose: float, **settings: str | int) -> tu
 
 
 @pytest.mark.parametrize("name", list(SHAPES))
-def test_each_row_is_rounded_on_its_own_grid(name: str) -> None:
+def test_rows_are_disturbed_as_the_layout_stores_them(name: str) -> None:
     before, after = both(name, "quantize", 3.0)
     for row, rounded in zip(before, after, strict=True):
         step = row.abs().max() / 3
         torch.testing.assert_close(rounded, (row / step).round() * step)
-
-
-@pytest.mark.parametrize("name", list(SHAPES))
-def test_two_of_every_four_inputs_of_a_row_stay(name: str) -> None:
     before, after = both(name, "prune-nm", 0.5)
     for row, pruned in zip(before.reshape(-1, 4), after.reshape(-1, 4), strict=True):
-        kept = row.abs().topk(2).indices
-        assert torch.equal(pruned.nonzero()[:, 0], kept.sort().values)
-
-
-@pytest.mark.parametrize("name", list(SHAPES))
-def test_a_flipped_sign_of_a_byte_is_worth_128_steps_of_its_row(name: str) -> None:
-    before, after = both(name, "flip", 1.0, format="int8", bit="sign")
+        assert torch.equal(pruned.nonzero()[:, 0], row.abs().topk(2).indices.sort().values)
+    before, after = both(name, "flip", 1.0, format="int8", bit="sign")  # is worth 128 steps of its row
     steps = before.abs().amax(1, keepdim=True) / 127
     torch.testing.assert_close((after - before).abs(), (128 * steps).expand_as(before))
-
-
-@pytest.mark.parametrize("name", list(SHAPES))
-def test_low_rank_noise_is_of_low_rank(name: str) -> None:
     before, after = both(name, "low-rank", 0.3, rank=2)
     change = (after - before).double()
     assert int(torch.linalg.matrix_rank(change, rtol=1e-5)) == 2
     assert float(change.norm() / before.norm()) == pytest.approx(0.3, rel=1e-5)
-
-
-@pytest.mark.parametrize("name", list(SHAPES))
-@pytest.mark.parametrize("perturbation", ["prune", "prune-random"])
-def test_pruning_removes_exactly_the_share(name: str, perturbation: str) -> None:
-    before, after = both(name, perturbation, 0.25)
-    assert int((after == 0).sum()) == round(0.25 * before.numel())
+    for perturbation in ("prune", "prune-random"):
+        before, after = both(name, perturbation, 0.25)
+        assert int((after == 0).sum()) == round(0.25 * before.numel())

@@ -1,6 +1,4 @@
-"""Low-rank noise: its size, its moments, the contract, and how it compares with independent noise."""
-
-from typing import ClassVar
+"""Low-rank noise: its size, its moments, and how it compares with independent noise."""
 
 import numpy as np
 import pytest
@@ -14,18 +12,7 @@ from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, Weights
 from wheeltap.perturb.noise import LowRankNoise, RelativeNoise
 from wheeltap.sources import digits
-from wheeltap.testing.contract import PerturbationContract
 from wheeltap.testing.planted import numbers
-
-
-class TestLowRankNoise(PerturbationContract):
-    perturbation = LowRankNoise
-    doses = (0.05, 0.5)
-    sensitive_to = frozenset({"rescale", "cancel"})
-
-
-class TestLowRankNoiseOfRank3(TestLowRankNoise):
-    settings: ClassVar = {"rank": 3}
 
 
 def _change(rank: int, *, shape: tuple[int, int], seed: int = 0) -> torch.Tensor:

@@ -3,19 +3,19 @@
 import numpy as np
 import pytest
 import torch
+from function_cases import inputs_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from wheeltap.core.errors import UsageError
 from wheeltap.core.layer import Layer
 from wheeltap.core.records import Scalar
 from wheeltap.core.site import WHOLE
 from wheeltap.engine.apply import Disturbance
 from wheeltap.perturb import create
 from wheeltap.perturb.base import BY, Draw, Noise, Weights, move
-from wheeltap.testing.planted import CASES, LinearRegression, linear_regression, numbers, planted
+from wheeltap.testing.planted import CASES, PlantedCase, linear_regression, numbers, planted
 
 LAYER = Layer(name="x", kind="linear", weight="x.weight", bias="x.bias", shape=(200, 300))
 KINDS: list[tuple[str, dict[str, Scalar]]] = [
@@ -48,46 +48,31 @@ def units(name: str) -> tuple[Tensor, Tensor]:
     return tuple(torch.full_like(part, float(np.std(part.numpy()))) for part in (before.weight, before.bias))  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize(("name", "chosen"), KINDS)
-def test_the_standard_deviation_is_the_dose(name: str, chosen: dict[str, Scalar]) -> None:
-    for change, unit in zip(moved(name, chosen, 0.25), units(name), strict=True):
-        standard = (change / unit / 0.25).flatten().numpy()
-        n = len(standard)
-        assert abs(standard.mean()) < 5 / n**0.5
-        assert abs((standard**2).mean() - 1) < 5 * 2**0.5 / n**0.5
-
-
-@pytest.mark.parametrize("name", ["relative", "std"])
-def test_gaussian_draws_are_gaussian(name: str) -> None:
-    change, unit = moved(name, {}, 0.1)[0], units(name)[0]
-    assert stats.kstest((change / unit / 0.1).flatten().numpy(), "norm").pvalue > 1e-3
-
-
-@pytest.mark.parametrize("name", ["relative", "std"])
-def test_sign_draws_move_every_weight_by_exactly_the_dose(name: str) -> None:
-    for change, unit in zip(moved(name, {"draw": "sign"}, 0.125), units(name), strict=True):
-        torch.testing.assert_close(change.abs(), 0.125 * unit, rtol=1e-9, atol=1e-12)
-        assert abs(float(change.sign().mean())) < 5 / change.numel() ** 0.5
-
-
-@pytest.mark.parametrize(("name", "chosen"), KINDS)
-def test_weight_and_bias_move_apart(name: str, chosen: dict[str, Scalar]) -> None:
-    weight, bias = moved(name, chosen, 0.1)
-    for drawn in (*weight.T[:5], weight.flatten()[:200], weight.T.flatten()[:200]):
-        assert abs(float(np.corrcoef(drawn, bias)[0, 1])) < 5 / 200**0.5
-
-
-@pytest.mark.parametrize(("name", "chosen"), KINDS)
-def test_a_bias_is_drawn_apart_from_a_weight_of_its_size(name: str, chosen: dict[str, Scalar]) -> None:
-    thin = Layer(name="x", kind="linear", weight="x.weight", bias="x.bias", shape=(200, 1))
-    before = Weights(numbers(200, 1, seed=0), numbers(200, seed=1))
-    after = create(name, chosen).replace(thin, before, 0.5, Draw(0, 0))
-    assert after.bias is not None
-    assert before.bias is not None
-    drawn = [(after.weight / before.weight - 1).flatten(), after.bias / before.bias - 1]
-    if name == "std":
-        drawn = [(after.weight - before.weight).flatten(), after.bias - before.bias]
-    assert abs(float(np.corrcoef(*drawn)[0, 1])) < 5 / 200**0.5
+def test_each_number_moves_by_its_unit_times_the_dose_and_apart_from_all_others() -> None:
+    for name, chosen in KINDS:
+        changes = moved(name, chosen, 0.125)
+        for change, unit in zip(changes, units(name), strict=True):
+            standard = (change / unit / 0.125).flatten().numpy()
+            n = len(standard)
+            assert abs(standard.mean()) < 5 / n**0.5
+            assert abs((standard**2).mean() - 1) < 5 * 2**0.5 / n**0.5
+            if chosen:
+                torch.testing.assert_close(change.abs(), 0.125 * unit, rtol=1e-9, atol=1e-12)
+                assert abs(float(change.sign().mean())) < 5 / n**0.5
+            elif n > 200:
+                assert stats.kstest(standard, "norm").pvalue > 1e-3
+        weight, bias = changes
+        for drawn in (*weight.T[:5], weight.flatten()[:200], weight.T.flatten()[:200]):
+            assert abs(float(np.corrcoef(drawn, bias)[0, 1])) < 5 / 200**0.5
+        # Also where the weight has the bias's size.
+        thin = Layer(name="x", kind="linear", weight="x.weight", bias="x.bias", shape=(200, 1))
+        before = Weights(numbers(200, 1, seed=0), numbers(200, seed=1))
+        after = create(name, chosen).replace(thin, before, 0.5, Draw(0, 0))
+        assert after.bias is not None and before.bias is not None
+        pair = [(after.weight - before.weight).flatten(), after.bias - before.bias]
+        if name == "relative":
+            pair = [pair[0] / before.weight.flatten(), pair[1] / before.bias]
+        assert abs(float(np.corrcoef(*pair)[0, 1])) < 5 / 200**0.5
 
 
 @given(st.floats(0, 64), st.sampled_from(KINDS), st.integers(0, 5))
@@ -110,26 +95,23 @@ def test_relative_noise_follows_any_rescaling_draw_by_draw(scales: list[float], 
     torch.testing.assert_close(two, one * by, rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("name", ["relative", "std"])
-def test_zeros_and_constants(name: str) -> None:
+def test_zeros_stay_and_of_std_noise_constants_too() -> None:
     small = Layer(name="x", kind="linear", weight="w", bias=None, shape=(2, 2))
-    after = create(name).replace(small, Weights(torch.zeros(2, 2)), 1.0, Draw(0, 0)).weight
-    assert torch.equal(after, torch.zeros(2, 2))
-    constant = create("std").replace(small, Weights(torch.ones(2, 2)), 1.0, Draw(0, 0)).weight
-    assert torch.equal(constant, torch.ones(2, 2))
+    for name, held in (("relative", torch.zeros(2, 2)), ("std", torch.zeros(2, 2)), ("std", torch.ones(2, 2))):
+        assert torch.equal(create(name).replace(small, Weights(held), 1.0, Draw(0, 0)).weight, held)
 
 
-@pytest.mark.parametrize("name", ["relative", "std"])
-def test_a_tied_weight_moves_once_with_both_its_users(name: str) -> None:
-    case = planted("tied")
-    model = case.subject.model
-    before = model.embed.weight.detach().clone()
-    with Disturbance(case.subject, create(name, {"draw": "sign"}), WHOLE) as disturbance:
-        disturbance.apply(0.5, root=0, seed=0)
-        assert model.out.weight is model.embed.weight
-        change = (model.embed.weight.detach() - before).abs()
-    unit = before.abs() if name == "relative" else torch.full_like(before, float(before.std(correction=0)))
-    torch.testing.assert_close(change, 0.5 * unit)
+def test_a_tied_weight_moves_once_with_both_its_users() -> None:
+    for name in ("relative", "std"):
+        case = planted("tied")
+        model = case.subject.model
+        before = model.embed.weight.detach().clone()
+        with Disturbance(case.subject, create(name, {"draw": "sign"}), WHOLE) as disturbance:
+            disturbance.apply(0.5, root=0, seed=0)
+            assert model.out.weight is model.embed.weight
+            change = (model.embed.weight.detach() - before).abs()
+        unit = before.abs() if name == "relative" else torch.full_like(before, float(before.std(correction=0)))
+        torch.testing.assert_close(change, 0.5 * unit)
 
 
 @pytest.mark.parametrize("kind", CASES)
@@ -159,54 +141,51 @@ def test_layers_are_drawn_apart_and_whatever_the_order() -> None:
 # The closed form: expected rise of a linear model's squared error.
 
 
-def rises(case: LinearRegression, name: str, chosen: dict[str, Scalar], *, dose: float, draws: int) -> Tensor:
-    """Rise of the mean squared error in each draw."""
-    made = create(name, chosen)
-    factors = case.factors() if made.needs else None
-    model, task = case.subject.model, case.task
-
-    def error() -> float:
-        with torch.no_grad():
-            return float((model(case.inputs) - task.targets).square().sum(1).mean())
-
-    clean, found = error(), []
-    with Disturbance(case.subject, made, WHOLE, factors) as disturbance:
-        for seed in range(draws):
-            disturbance.apply(dose, root=0, seed=seed)
-            found.append(error() - clean)
-    assert error() == clean
-    return torch.tensor(found, dtype=torch.float64)
+def rise(case: PlantedCase, name: str, dose: float) -> float:
+    """Noise of mean zero raises the squared error of example x by E|dW x + db|^2: the cross term averages to zero."""
+    inputs, (weight, bias) = inputs_of(case), (held.detach() for held in case.subject.model.parameters())
+    second, units = inputs.square().mean(0), len(weight)
+    if name == "std":
+        spread = weight.var(correction=0) * units * second.sum() + units * bias.var(correction=0)
+    elif name == "relative":
+        spread = (weight.square() @ second).sum() + bias.square().sum()
+    else:
+        spread = (inputs @ weight.T + bias).square().sum(1).mean()
+    return dose**2 * float(spread)
 
 
 @pytest.mark.parametrize(("name", "chosen"), [*KINDS, ("function", {})])
 @pytest.mark.parametrize("dose", [0.02, 0.7])
 def test_a_linear_model_loses_what_the_closed_form_says(name: str, chosen: dict[str, Scalar], dose: float) -> None:
-    """The expected rise of the squared error is sigma^2 / 2 tr H, whatever the residual."""
-    case = linear_regression(residual=0.5)
-    found = rises(case, name, chosen, dose=dose, draws=600)
-    error = float(found.std()) / len(found) ** 0.5
-    expected = case.rise(name, dose)
-    assert abs(float(found.mean()) - expected) < 4 * error
-    if dose > 0.5:
-        assert error < 0.05 * expected
+    case, made = linear_regression(), create(name, chosen)
+    model, task = case.subject.model, case.task
+
+    def error() -> float:
+        with torch.no_grad():
+            return float((model(inputs_of(case)) - task.targets).square().sum(1).mean())
+
+    clean, risen, expected = error(), list[float](), rise(case, name, dose)
+    with Disturbance(case.subject, made, WHOLE, case.factors() if made.needs else None) as disturbance:
+        for seed in range(600):
+            disturbance.apply(dose, root=0, seed=seed)
+            risen.append(error() - clean)
+    assert error() == clean
+    spread = float(np.std(risen, ddof=1)) / len(risen) ** 0.5
+    assert abs(float(np.mean(risen)) - expected) < 4 * spread
+    assert dose < 0.5 or spread < 0.05 * expected
 
 
 def test_the_closed_form_is_half_the_trace_of_the_hessian() -> None:
     """For std noise on the weight alone, with the Hessian from autograd."""
     case = linear_regression()
+    inputs, (weight, bias) = inputs_of(case), (held.detach() for held in case.subject.model.parameters())
 
     def loss(weight: Tensor) -> Tensor:
-        return (case.inputs @ weight.T + case.bias - case.task.targets).square().sum(1).mean()
+        return (inputs @ weight.T + bias - case.task.targets).square().sum(1).mean()
 
-    hessian = torch.autograd.functional.hessian(loss, case.weight).reshape(24, 24)
-    noise = float(case.weight.std(correction=0))
-    bias = 4 * float(case.bias.var(correction=0))
-    assert case.rise("std", 1.0) == pytest.approx(noise**2 / 2 * float(hessian.trace()) + bias)
-
-
-def test_no_closed_form_is_made_up() -> None:
-    with pytest.raises(UsageError, match="Did you mean 'relative'"):
-        linear_regression().rise("relativ", 0.1)
+    trace = float(torch.autograd.functional.hessian(loss, weight).reshape(24, 24).trace())
+    noise, rest = float(weight.var(correction=0)), 4 * float(bias.var(correction=0))
+    assert rise(case, "std", 1.0) == pytest.approx(noise / 2 * trace + rest)
 
 
 @pytest.mark.parametrize(("name", "settings"), KINDS)

@@ -1,5 +1,7 @@
-"""Pruning at random, in a pattern and by what weights add to outputs, against slow loops and laws."""
+"""Pruning by size, at random, in a pattern and by what weights add to outputs, against slow loops and laws."""
 
+import math
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -9,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+from one_layer import SHAPES, disturbed, layer, rows_of
 from torch import Tensor, nn
 
 from wheeltap.core.errors import UsageError
 from wheeltap.core.layer import Layer, LayerKind
-from wheeltap.core.records import Scalar
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.needs.gather import gather
@@ -22,42 +24,32 @@ from wheeltap.perturb.base import Draw, InputScale, Weights
 from wheeltap.recipes.train import reproducible
 from wheeltap.testing.planted import numbers, with_own_answers
 
-SHAPES: dict[LayerKind, tuple[int, ...]] = {
-    "linear": (3, 10),
-    "transposed": (10, 3),
-    "conv": (3, 5, 2, 1),
-    "embedding": (4, 9),
-    "attention": (6, 8),
-}
+FEW_NUMBERS = st.floats(-4, 4, width=16).map(round)
+
+by_output = partial(disturbed, "prune-wanda")
 
 
-def layer(kind: LayerKind, shape: tuple[int, ...]) -> Layer:
-    return Layer(name="x", kind=kind, weight="x.weight", bias=None, shape=shape)
-
-
-def pruned(
-    name: str, weight: Tensor, share: float, *, kind: LayerKind = "linear", draw: Draw | None = None, **told: Scalar
-) -> Tensor:
-    made = create(name, told)
-    made.require_dose(share)
-    return made.replace(layer(kind, tuple(weight.shape)), Weights(weight), share, draw or Draw(0, 0)).weight
+@given(hnp.arrays(np.float32, (4, 5), elements=FEW_NUMBERS), st.floats(0, 1))
+def test_exactly_the_share_is_removed_of_equal_weights(weight: NDArray[np.float32], share: float) -> None:
+    """All below the threshold, none above it, and of those at it as many as are short; what is zero already counts."""
+    found, count = disturbed("prune", torch.tensor(weight), share).numpy(), round(share * weight.size)
+    size = np.abs(weight)
+    threshold = sorted(size.flat)[count - 1] if count else -math.inf
+    assert not found[size < threshold].any()
+    np.testing.assert_array_equal(found[size > threshold], weight[size > threshold])
+    assert np.count_nonzero(found == 0) == max(count, np.count_nonzero(weight == 0))
+    assert ((found == weight) | (found == 0)).all()
 
 
 # At random.
 
 
-def test_every_place_is_removed_as_often() -> None:
+def test_every_place_is_removed_as_often_and_layers_are_drawn_apart() -> None:
     """Over 2,000 draws each of 12 weights goes in a quarter of them, within five standard deviations."""
-    weight = torch.ones(3, 4)
-    gone = torch.stack([pruned("prune-random", weight, 0.25, draw=Draw(0, seed)) == 0 for seed in range(2000)])
+    gone = torch.stack([disturbed("prune-random", torch.ones(3, 4), 0.25, seed=seed) == 0 for seed in range(2000)])
     assert (gone.double().mean(0) - 0.25).abs().max() < 5 * (0.25 * 0.75 / 2000) ** 0.5
-
-
-def test_layers_are_drawn_apart() -> None:
     made, held = create("prune-random"), Weights(torch.ones(30, 30))
-    one, two = (
-        Layer(name=n, kind="linear", weight=f"{n}.weight", bias=None, shape=(30, 30)) for n in ("first", "second")
-    )
+    one, two = (Layer(name=n, kind="linear", weight=f"{n}.weight", bias=None, shape=(30, 30)) for n in ("one", "two"))
     first, second = (made.replace(each, held, 0.5, Draw(0, 0)).weight == 0 for each in (one, two))
     assert abs(float((first == second).double().mean()) - 0.5) < 0.1
 
@@ -81,37 +73,25 @@ def in_pattern(rows: NDArray[Any], m: int, keep: int) -> NDArray[Any]:
 @pytest.mark.parametrize("kind", list(SHAPES))
 def test_each_group_keeps_its_largest_as_by_hand(kind: LayerKind, m: int, gone: int) -> None:
     weight = numbers(*SHAPES[kind], seed=2)
-    array = weight.numpy()
-    rows = array.T if kind == "transposed" else array.reshape(len(array), -1)
-    expected = in_pattern(rows, m, m - gone)
-    found = pruned("prune-nm", weight, gone / m, kind=kind, m=m)
+    expected = in_pattern(rows_of(kind, weight.numpy()), m, m - gone)
+    found = disturbed("prune-nm", weight, gone / m, kind=kind, m=m)
     assert found.shape == weight.shape
-    np.testing.assert_array_equal(found, (expected.T if kind == "transposed" else expected).reshape(array.shape))
+    np.testing.assert_array_equal(rows_of(kind, found.numpy()), expected)
 
 
-@given(
-    hnp.arrays(np.float32, (3, 11), elements=st.floats(-4, 4, width=16).map(round)),
-    st.sampled_from([2, 3, 4, 8]),
-    st.data(),
-)
+@given(hnp.arrays(np.float32, (3, 11), elements=FEW_NUMBERS), st.sampled_from([2, 3, 4, 8]), st.data())
 def test_ties_keep_the_first(weight: NDArray[np.float32], m: int, data: st.DataObject) -> None:
     gone = data.draw(st.integers(0, m))
-    found = pruned("prune-nm", torch.tensor(weight), gone / m, m=m)
+    found = disturbed("prune-nm", torch.tensor(weight), gone / m, m=m)
     np.testing.assert_array_equal(found, in_pattern(weight, m, m - gone))
 
 
-@pytest.mark.parametrize(("share", "m"), [(0.3, 4), (0.5, 3), (0.26, 4), (1 / 3, 4)])
-def test_shares_that_a_pattern_cannot_have_are_refused(share: float, m: int) -> None:
-    with pytest.raises(UsageError, match=f"multiple of 1/{m}"):
-        create("prune-nm", {"m": m}).require_dose(share)
-
-
-def test_thirds_are_shares_of_three() -> None:
+def test_shares_that_a_pattern_cannot_have_are_refused() -> None:
+    for share, m in ((0.3, 4), (0.5, 3), (0.26, 4), (1 / 3, 4)):
+        with pytest.raises(UsageError, match=f"multiple of 1/{m}"):
+            create("prune-nm", {"m": m}).require_dose(share)
     for share in (1 / 3, 2 / 3, 0.3333333, 0.6666667):
         create("prune-nm", {"m": 3}).require_dose(share)
-
-
-def test_a_pattern_needs_at_least_two() -> None:
     with pytest.raises(UsageError):
         create("prune-nm", {"m": 1})
 
@@ -123,7 +103,7 @@ def test_a_pattern_needs_at_least_two() -> None:
 def test_each_unit_loses_what_adds_least(seed: int, fan_in: int, share: float) -> None:
     """Sorted row by row, one weight at a time; what is left over goes where it is least of the row's largest."""
     weight, rms = numbers(4, fan_in, seed=seed), numbers(fan_in, seed=seed + 1).exp()
-    found = pruned("prune-wanda", weight, share, draw=Draw(0, 0, InputScale(rms)))
+    found = by_output(weight, share, known=InputScale(rms))
     expected, left = weight.clone(), list[tuple[float, int, int]]()
     each, more = divmod(round(share * 4 * fan_in), 4)
     for unit in range(4):
@@ -141,27 +121,21 @@ def test_each_unit_loses_what_adds_least(seed: int, fan_in: int, share: float) -
 
 @pytest.mark.parametrize("kind", ["transposed", "conv", "attention"])
 def test_every_layout_is_pruned_unit_by_unit(kind: LayerKind) -> None:
-    weight = numbers(*SHAPES[kind], seed=4)
-    held = layer(kind, SHAPES[kind])
-    rms = numbers(held.fan_in, seed=5).exp()
-    found = held.matrix(pruned("prune-wanda", weight, 0.5, kind=kind, draw=Draw(0, 0, InputScale(rms))))
-    flat = pruned("prune-wanda", held.matrix(weight).contiguous(), 0.5, draw=Draw(0, 0, InputScale(rms)))
-    assert torch.equal(found, flat)
+    weight, held = numbers(*SHAPES[kind], seed=4), layer(kind, SHAPES[kind])
+    known = InputScale(numbers(held.fan_in, seed=5).exp())
+    found = held.matrix(by_output(weight, 0.5, kind=kind, known=known))
+    assert torch.equal(found, by_output(held.matrix(weight).contiguous(), 0.5, known=known))
     assert bool(((found == 0).sum(1) == held.fan_in // 2).all())
 
 
-def test_equal_inputs_are_pruned_by_size_alone() -> None:
+def test_equal_inputs_are_pruned_by_size_alone_and_silent_ones_go_first() -> None:
     weight = numbers(1, 40, seed=6)
-    even = Draw(0, 0, InputScale(torch.full((40,), 3.0)))
-    assert torch.equal(pruned("prune-wanda", weight, 0.3, draw=even), pruned("prune", weight, 0.3))
-
-
-def test_silent_inputs_go_first() -> None:
-    weight, rms = numbers(5, 10, seed=7), torch.ones(10)
+    even = InputScale(torch.full((40,), 3.0))
+    assert torch.equal(by_output(weight, 0.3, known=even), disturbed("prune", weight, 0.3))
+    rms = torch.ones(10)
     rms[3] = 0.0
-    found = pruned("prune-wanda", weight, 0.1, draw=Draw(0, 0, InputScale(rms)))
-    assert not found[:, 3].any()
-    assert int((found == 0).sum()) == 5
+    found = by_output(numbers(5, 10, seed=7), 0.1, known=InputScale(rms))
+    assert not found[:, 3].any() and int((found == 0).sum()) == 5
 
 
 def test_large_inputs_keep_small_weights() -> None:
@@ -191,7 +165,7 @@ def test_inputs_that_add_least_are_read_no_more(kind: LayerKind, share: float) -
     """Input by input (all taps of a channel together), by its shares of each output's power."""
     weight, held = numbers(*SHAPES[kind], seed=10), layer(kind, SHAPES[kind])
     rms = numbers(held.fan_in, seed=11).exp()
-    taps = 2 if kind == "conv" else 1
+    taps = 4 if kind == "conv" else 1
     expected = held.matrix(weight).clone()
     power = (expected * rms) ** 2
     inputs = held.fan_in // taps
@@ -202,7 +176,7 @@ def test_inputs_that_add_least_are_read_no_more(kind: LayerKind, share: float) -
 
     for at in sorted(range(inputs), key=added)[: round(share * inputs)]:
         expected[:, at * taps : (at + 1) * taps] = 0.0
-    found = pruned("prune-units", weight, share, kind=kind, draw=Draw(0, 0, InputScale(rms)))
+    found = disturbed("prune-units", weight, share, kind=kind, known=InputScale(rms))
     assert torch.equal(held.matrix(found), expected)
 
 

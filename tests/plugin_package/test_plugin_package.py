@@ -1,7 +1,6 @@
 """A perturbation and an audit from another package, really installed: found, run, and held to the contracts."""
 
 import importlib.util
-import json
 import os
 import re
 import shutil
@@ -49,23 +48,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_audit_runs_with_it(site: Path) -> None:
-    done = run(site, "-W", "error", str(HERE / "run_salt.py"), str(site.parent / "run.wheeltap"))
+    done = run(site, "-W", "error", str(HERE / "run_salt.py"), str(site), str(site.parent / "run.wheeltap"))
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["version"] == "0.1.0"
-    assert Path(told["home"]).is_relative_to(site)
-    assert (told["status"], told["verdict"]) == ("found", "costs")
-    assert told["loss"] > 0.02
-    assert told["done"] == [True] * 6
-    assert told["forwards"][0] >= 6
-    assert told["forwards"][1] == 1
-    assert told["versions"] == 1
-    assert told["reading"] == ["excluded"] and told["pair"] == ["excluded"]
-    assert told["controls"]["WTX02 reparametrized copy"] == "passed"
-    # First class wherever a finding is read: the words are the audit's own.
-    assert told["on the page"] == [True, True] and told["in the terminal"]
-    assert told["section"] == [True, True, True]
-    assert told["headline"].startswith("FOUND: Turned signs. clusters loses ")
 
 
 LIST = """
@@ -79,7 +63,7 @@ print(found.subject.name, found.task.name, len(found.task.targets))
 """
 
 
-def test_the_command_line_lists_it(site: Path) -> None:
+def test_the_command_line_lists_it_where_it_is_installed(site: Path) -> None:
     listed = run(site, "-c", LIST)
     assert listed.returncode == 0, listed.stderr
     perturbations, audits, readings, models, data, studies, loaded = listed.stdout.split("====")
@@ -87,6 +71,8 @@ def test_the_command_line_lists_it(site: Path) -> None:
     assert "labels" in studies and "Do nets that learned wrong labels lose more" in " ".join(studies.split())
     assert "seeded-digits:SEED" in models and "inverted-digits" in data
     assert loaded.split() == ["seeded-digits:7", "inverted-digits", "599"]
+    without = run(site.parent, "-m", "wheeltap", "list", "perturbations")
+    assert without.returncode == 0 and "salt" not in without.stdout
 
 
 VERBS = """
@@ -117,12 +103,6 @@ def test_its_verb_is_in_a_group_of_the_help_and_a_broken_one_hides_no_other(site
     assert re.search(r"digits: \d+ weights", done.stdout) and "--seeds" in done.stdout
     assert (tmp_path / "out" / "taste.txt").read_text() == "2 findings\n"
     assert "broken.txt was not written" in done.stderr and (tmp_path / "out" / "report.html").is_file()
-
-
-def test_it_is_not_there_without_the_package(site: Path) -> None:
-    listed = run(site.parent, "-m", "wheeltap", "list", "perturbations")
-    assert listed.returncode == 0, listed.stderr
-    assert "salt" not in listed.stdout
 
 
 def test_its_own_contract_tests_pass(site: Path) -> None:

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core.typed import to_tensor
-from wheeltap.gauge.attention_kinds import KINDS, MOVES, SLOPES, AttentionLayer, Kind, Moved, Reasons, prove
+from wheeltap.gauge.attention_kinds import KINDS, MOVES, SLOPES, AttentionLayer, HeadMove, Kind, Reasons, prove
 from wheeltap.gauge.base import SharedTensors, altered, modules_of
 from wheeltap.gauge.bench import Run
 from wheeltap.gauge.hidden import put
 from wheeltap.gauge.parts import Affine, layer_reason, of_transformers
 
-__all__ = ["MOVES", "AttentionLayer", "find", "mix_queries", "mix_values", "orthogonal", "permute_heads"]
+__all__ = ["MOVES", "TRIED", "AttentionLayer", "find", "mix_queries", "mix_values", "orthogonal", "permute_heads"]
 
 _SPAN: Final = 2.0
 """Log singular values are normal draws cut off at this many standard deviations."""
@@ -90,13 +90,12 @@ def mix_queries(model: nn.Module, attention: AttentionLayer, rng: np.random.Gene
 
 
 _CONDITION: Final = 4.0
-"""Of the bases by which unknown layers are tried."""
-
-_MOVES: Final[dict[str, Moved]] = {
+TRIED: Final[dict[str, HeadMove]] = {
     "heads": permute_heads,
     "value": partial(mix_values, condition=_CONDITION),
     "query": partial(mix_queries, condition=_CONDITION),
 }
+"""The moves by which unknown layers are tried, each of one layer in place."""
 
 
 def orthogonal(rng: np.random.Generator, width: int) -> Tensor:
@@ -184,7 +183,7 @@ def find(
     refused: list[str] = []
     seen: list[str] = []
     if run is not None:
-        found += prove(model, run, unknown=_unknown(modules), sharing=sharing, moves=_MOVES)
+        found += prove(model, run, unknown=_unknown(modules), sharing=sharing, moves=TRIED)
         seen += [layer.path for layer in found]
     for path, module in modules.items():
         inside = path in seen or path.startswith(tuple(f"{other}." if other else "" for other in seen))

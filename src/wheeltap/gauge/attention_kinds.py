@@ -307,7 +307,7 @@ KINDS: Final[Mapping[str, tuple[Kind, ...]]] = {
 """By class name, the ways it is written; the first one whose parts are all there is meant."""
 
 
-Moved = Callable[[nn.Module, AttentionLayer, np.random.Generator], None]
+HeadMove = Callable[[nn.Module, AttentionLayer, np.random.Generator], None]
 """Rewrites one layer in place."""
 
 _NAMED: Final = (("queries", "keys", "values"), ("query", "key", "value"), ("q", "k", "v"))
@@ -317,7 +317,12 @@ _MOST_HEADS: Final = 3
 
 
 def prove(
-    model: nn.Module, run: Run, *, unknown: Mapping[str, nn.Module], sharing: SharedTensors, moves: Mapping[str, Moved]
+    model: nn.Module,
+    run: Run,
+    *,
+    unknown: Mapping[str, nn.Module],
+    sharing: SharedTensors,
+    moves: Mapping[str, HeadMove],
 ) -> tuple[AttentionLayer, ...]:
     """Of modules that may be attention, those of which some move keeps the outputs, with these moves.
 
@@ -348,7 +353,7 @@ def prove(
 
 
 def _proven(
-    bench: TwinBench, layers: Sequence[AttentionLayer], moves: Mapping[str, Moved]
+    bench: TwinBench, layers: Sequence[AttentionLayer], moves: Mapping[str, HeadMove]
 ) -> tuple[AttentionLayer, ...]:
     """The layers with the moves that hold on all of them; none where none does."""
     held = {move for move in MOVES if _holds(bench, layers, move, moves[move])}
@@ -364,7 +369,7 @@ def _proven(
     return tuple(replace(layer, moves=tuple(move for move in MOVES if move in held)) for layer in layers if held)
 
 
-def _holds(bench: TwinBench, layers: Sequence[AttentionLayer], move: str, moved: Moved) -> bool:
+def _holds(bench: TwinBench, layers: Sequence[AttentionLayer], move: str, moved: HeadMove) -> bool:
     """Whether a move keeps the outputs, and would not if half of it were left out."""
     half = {"heads": "output", "value": "output", "query": "key"}[move]
     if any(layer.rotary % 2 or (move == "heads" and layer.heads < 2) for layer in layers):

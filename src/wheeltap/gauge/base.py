@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, cast, final
+from typing import Annotated, Any, cast, final
 
 import msgspec
 import numpy as np
@@ -126,6 +126,18 @@ def written_settings(operations: Sequence[str], settings: GaugeSettings) -> dict
 
 Move = Callable[[nn.Module, np.random.Generator, GaugeSettings], None]
 """Rewrites a copy of a recognised model in place."""
+
+Rewrite = Callable[[nn.Module, Any, np.random.Generator, GaugeSettings], None]
+"""Rewrites one part of it: a layer, or what else was found."""
+
+
+def in_turn(
+    model: nn.Module, rng: np.random.Generator, settings: GaugeSettings, *, parts: Sequence[Any], rewrite: Rewrite
+) -> None:
+    """Rewrites some parts of a model one after another: a ``Move``, once it is known which and how."""
+    for part in parts:
+        rewrite(model, part, rng, settings)
+
 
 Gauges = tuple[dict[str, Move], tuple[str, ...]]
 """What rewrites a copy, by gauge that holds; and reasons for the others."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wheeltap.core.typed import to_array
-from wheeltap.gauge.base import Gauges, GaugeSettings, SharedTensors, altered, modules_of
+from wheeltap.gauge.base import Gauges, SharedTensors, altered, in_turn, modules_of
 from wheeltap.gauge.bench import Run, TwinBench
 from wheeltap.gauge.feedback import UnitSlice, reorder
 from wheeltap.gauge.parts import of_transformers
@@ -89,14 +89,8 @@ def find(model: nn.Module, sharing: SharedTensors, *, run: Run | None = None) ->
     """
     found, refused = mixtures(model, sharing, run=run)
     reasons = tuple(f"{path or 'the model'}: {GAUGE}: {reason}" for path, reason in refused.items())
-    return ({GAUGE: partial(_moved, mixtures=found)} if found else {}), reasons
-
-
-def _moved(
-    model: nn.Module, rng: np.random.Generator, settings: GaugeSettings, *, mixtures: tuple[Mixture, ...]
-) -> None:
-    for mixture in mixtures:
-        permute(model, mixture, rng)
+    move = partial(in_turn, parts=found, rewrite=lambda model, mixture, rng, settings: permute(model, mixture, rng))
+    return ({GAUGE: move} if found else {}), reasons
 
 
 def mixtures(

@@ -7,9 +7,9 @@ on a copy; where the outputs stay, and would not have stayed if what reads the u
 
 from collections import Counter
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Any, Final, final
 
 import numpy as np
@@ -76,45 +76,19 @@ class UnitGroup:
         return replace(self.hidden, stages=(*self.widths, *self.hidden.stages))
 
 
-@final
-@dataclass
-class _SharedUnits:
-    """Readers that share units, while they are collected."""
+Axis = tuple[str, int]
+"""Of a tensor, by its name."""
 
-    readings: list[UnitReader] = field(default_factory=list[UnitReader])
-    slots: dict[tuple[str, int], AxisCut] = field(default_factory=dict[tuple[str, int], AxisCut])
-    readers: dict[tuple[str, int], AxisCut] = field(default_factory=dict[tuple[str, int], AxisCut])
 
-    def add(self, reading: UnitReader) -> None:
-        self.readings.append(reading)
-        self.readers[reading.name, reading.cut.axis] = reading.cut
+def _axes(readings: Sequence[UnitReader]) -> tuple[dict[Axis, AxisCut], dict[Axis, AxisCut]]:
+    """The axes that hold slices of the units that some readers share, and those along which these are read."""
+    slots: dict[Axis, AxisCut] = {}
+    for reading in readings:
         for name, cut in reading.touched.items():
-            known = self.slots.get((name, cut.axis))
+            known = slots.get((name, cut.axis))
             parts = cut.parts if known is None else tuple(sorted({*known.parts, *cut.parts}))
-            self.slots[name, cut.axis] = replace(cut, parts=parts)
-
-    @property
-    def home(self) -> str:
-        """Path of the module that holds all of it."""
-        shared: list[str] = []
-        for parts in zip(*(name.split(".")[:-1] for name, _ in {*self.slots, *self.readers}), strict=False):
-            if len(set(parts)) > 1:
-                break
-            shared.append(parts[0])
-        return ".".join(shared)
-
-    @property
-    def fits(self) -> bool:
-        """Whether its readers agree on what a unit is."""
-        one = self.readings[0]
-        cuts = {(key, self.slots[key].before, self.slots[key].after) for key in self.slots}
-        own = {
-            ((name, cut.axis), cut.before, cut.after)
-            for reading in self.readings
-            for name, cut in [*reading.touched.items(), (reading.name, reading.cut)]
-            if (name, cut.axis) in self.slots
-        }
-        return own == cuts and all(reading.units == one.units for reading in self.readings)
+            slots[name, cut.axis] = replace(cut, parts=parts)
+    return slots, {(reading.name, reading.cut.axis): reading.cut for reading in readings}
 
 
 def groups(model: nn.Module, found: ProbeResult, weights: TensorIndex, trace: Trace) -> tuple[UnitGroup, ...]:
@@ -126,17 +100,14 @@ def groups(model: nn.Module, found: ProbeResult, weights: TensorIndex, trace: Tr
         weights: Its tensors.
         trace: Of the pass.
     """
-    gathered: list[_SharedUnits] = []
+    gathered: list[list[UnitReader]] = []
     for reading in found.readings:
-        new = _SharedUnits()
-        new.add(reading)
-        shared = [one for one in gathered if {*one.slots, *one.readers} & {*new.slots, *new.readers}]
-        for one in shared:
-            gathered.remove(one)
-            for known in one.readings:
-                new.add(known)
-        gathered.append(new)
-    made = [_group(model, one, weights, _problem(one, found, weights, trace)) for one in gathered]
+        own = {*chain.from_iterable(_axes([reading]))}
+        shared = [some for some in gathered if own & {*chain.from_iterable(_axes(some))}]
+        for some in shared:
+            gathered.remove(some)
+        gathered.append([reading, *chain.from_iterable(shared)])
+    made = [_group(model, readings, found, weights, trace) for readings in gathered]
     made.sort(key=lambda group: min(reading.order for reading in group.readings))
     names = Counter(group.hidden.name for group in made)
     for at, group in enumerate(made):
@@ -146,12 +117,21 @@ def groups(model: nn.Module, found: ProbeResult, weights: TensorIndex, trace: Tr
     return tuple(made)
 
 
-def _group(model: nn.Module, found: _SharedUnits, weights: TensorIndex, problem: str | None) -> UnitGroup:
-    found.readings.sort(key=lambda reading: reading.order)
-    units = found.readings[0].units
-    tied = tuple(sorted({name for name, axis in found.slots if (name, axis) in found.readers}))
-    factors = () if tied else _factors(found.readings, weights)
-    written = {name for reading in found.readings for name in reading.written}
+def _group(
+    model: nn.Module, readings: list[UnitReader], found: ProbeResult, weights: TensorIndex, trace: Trace
+) -> UnitGroup:
+    owned, read = _axes(readings)
+    home: list[str] = []  # path of the module that holds all of it
+    for parts in zip(*(name.split(".")[:-1] for name, _ in {*owned, *read}), strict=False):
+        if len(set(parts)) > 1:
+            break
+        home.append(parts[0])
+    problem = _problem(readings, found, weights, trace, ".".join(home))
+    readings.sort(key=lambda reading: reading.order)
+    units = readings[0].units
+    tied = tuple(sorted({name for name, axis in owned if (name, axis) in read}))
+    factors = () if tied else _factors(readings, weights)
+    written = {name for reading in readings for name in reading.written}
     slots = [
         Slices(
             names=weights.names[name],
@@ -163,7 +143,7 @@ def _group(model: nn.Module, found: _SharedUnits, weights: TensorIndex, problem:
             writes=name in written,
             silent=name.rpartition(".")[2] != "running_var",
         )
-        for (name, axis), cut in found.slots.items()
+        for (name, axis), cut in owned.items()
     ]
     readers = [
         Inputs(
@@ -172,33 +152,38 @@ def _group(model: nn.Module, found: _SharedUnits, weights: TensorIndex, problem:
             before=cut.before,
             after=cut.after,
             outputs=weights.held[name].numel() // weights.held[name].shape[axis],
-            called=all(
-                reading.inside <= {name.rpartition(".")[0]} for reading in found.readings if reading.name == name
-            ),
+            called=all(reading.inside <= {name.rpartition(".")[0]} for reading in readings if reading.name == name),
         )
-        for (name, axis), cut in found.readers.items()
-        if (name, axis) not in found.slots
+        for (name, axis), cut in read.items()
+        if (name, axis) not in owned
     ]
     slots.sort(key=lambda stage: (not stage.writes, -weights.held[stage.names[0]].numel()))
     paths = dict.fromkeys(stage.path for stage in (*slots, *readers))
     experts = [Widths(path, units) for path in paths if one_by_one(model.get_submodule(path))]
     hidden = HiddenLayer(slots[0].label, units, (*experts, *slots, *readers))
-    dense = tuple(dict.fromkeys(thing for reading in found.readings for thing in reading.dense))
-    return UnitGroup(
-        hidden, tuple(found.readings), bool(factors), tied, dense, _widths(model, hidden, found.home), problem
-    )
+    dense = tuple(dict.fromkeys(thing for reading in readings for thing in reading.dense))
+    widths = _widths(model, hidden, ".".join(home))
+    return UnitGroup(hidden, tuple(readings), bool(factors), tied, dense, widths, problem)
 
 
 def _within(path: str, home: str) -> bool:
     return not home or path == home or path.startswith(f"{home}.")
 
 
-def _problem(found: _SharedUnits, seen: ProbeResult, weights: TensorIndex, trace: Trace) -> str | None:
+def _problem(
+    readings: Sequence[UnitReader], seen: ProbeResult, weights: TensorIndex, trace: Trace, home: str
+) -> str | None:
     """Why nothing that a few examples show could prove that the units can be rewritten, or ``None``."""
-    units, home = found.readings[0].units, found.home
-    if not found.fits:
+    units, (slots, readers) = readings[0].units, _axes(readings)
+    cuts = {
+        ((name, cut.axis), cut.before, cut.after)
+        for reading in readings
+        for name, cut in [*reading.touched.items(), (reading.name, reading.cut)]
+        if (name, cut.axis) in slots
+    }
+    if len(cuts) != len(slots) or any(reading.units != units for reading in readings):
         return "its units are cut in different ways by what reads them"
-    for name, axis in sorted(found.slots.keys() & (seen.readers - found.readers.keys())):
+    for name, axis in sorted(slots.keys() & (seen.readers - readers.keys())):
         return f"axis {axis} of {name} reads something else, too"
     for path in sorted(trace.deciding):
         if _within(path, home):

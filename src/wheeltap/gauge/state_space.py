@@ -7,7 +7,6 @@ heads share a time step, groups of heads share their states, and a norm takes al
 Source: Gu & Dao 2023, "Mamba", section 3.4 and algorithm 2; Dao & Gu 2024, "Transformers are SSMs", section 7.1.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, final
@@ -16,7 +15,7 @@ import numpy as np
 from torch import nn
 
 from wheeltap.gauge import feedback
-from wheeltap.gauge.base import Gauges, GaugeSettings, Move, SharedTensors, altered, modules_of
+from wheeltap.gauge.base import Gauges, GaugeSettings, Move, SharedTensors, altered, in_turn, modules_of
 from wheeltap.gauge.feedback import Units, UnitSlice, reorder
 from wheeltap.gauge.parts import layer_reason, of_transformers
 
@@ -73,23 +72,16 @@ def find(model: nn.Module, sharing: SharedTensors) -> Gauges:
     if not states and not heads:
         return {}, tuple(refused)
     moves: dict[str, Move] = {
-        "permute": partial(_permute, states=tuple(states), heads=tuple(heads)),
+        "permute": partial(in_turn, parts=(*states, *heads), rewrite=_permute),
         "rescale": partial(feedback.each, gauge="rescale", units=(*states, *gains)),
     }
     return moves, tuple(refused)
 
 
-def _permute(
-    model: nn.Module,
-    rng: np.random.Generator,
-    settings: GaugeSettings,
-    *,
-    states: Sequence[Units],
-    heads: Sequence[Heads],
-) -> None:
-    for one in states:
-        feedback.permute(model, one, rng, settings)
-    for layer in heads:
+def _permute(model: nn.Module, layer: Units | Heads, rng: np.random.Generator, settings: GaugeSettings) -> None:
+    if isinstance(layer, Units):
+        feedback.permute(model, layer, rng, settings)
+    else:
         permute_heads(model, layer, rng)
 
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-import numpy as np
 import torch
 from torch import fx, nn
 
@@ -24,11 +23,12 @@ from wheeltap.gauge.base import (
     ROUNDED,
     Family,
     Gauges,
-    GaugeSettings,
     Move,
     Refusal,
+    Rewrite,
     SharedTensors,
     altered,
+    in_turn,
     inexact,
     modules_of,
 )
@@ -57,13 +57,12 @@ def traits_of(module: nn.Module, node: fx.Node) -> Traits | None:
     return traits(node.target) if node.op == "call_function" and callable(node.target) and not node.kwargs else None
 
 
-_Rewrite = Callable[[nn.Module, Any, np.random.Generator, GaugeSettings], None]
-_ATTENTION: Final[Mapping[str, _Rewrite]] = {
+_ATTENTION: Final[Mapping[str, Rewrite]] = {
     "heads": lambda model, layer, rng, settings: attention.permute_heads(model, layer, rng),
     "value": lambda model, layer, rng, settings: attention.mix_values(model, layer, rng, condition=settings.condition),
     "query": lambda model, layer, rng, settings: attention.mix_queries(model, layer, rng, condition=settings.condition),
 }
-_RESIDUAL: Final[Mapping[str, _Rewrite]] = {
+_RESIDUAL: Final[Mapping[str, Rewrite]] = {
     "fold": lambda model, found, rng, settings: residual.fold(model, found),
     "shift": lambda model, found, rng, settings: residual.shift(model, found),
     "rotate": lambda model, found, rng, settings: residual.rotate(model, found, rng),
@@ -130,7 +129,7 @@ def moves(model: nn.Module, sharing: SharedTensors, *, run: Run | None = None) -
         elif inexact(model, gauge, *(layer.output.path for layer in fit)):
             reasons.append(f"{gauge}: {ROUNDED}")
         else:
-            held[gauge] = partial(_each, parts=fit, move=move)
+            held[gauge] = partial(in_turn, parts=fit, rewrite=move)
     stream = residual.find(model)
     if isinstance(stream, Refusal):
         return held, (*reasons, *(f"{gauge}: {stream.because}" for gauge in _RESIDUAL))
@@ -141,20 +140,8 @@ def moves(model: nn.Module, sharing: SharedTensors, *, run: Run | None = None) -
         if gauge in stream.moves and inexact(model, gauge, *paths):
             reasons.append(f"{gauge}: {ROUNDED}")
         elif gauge in stream.moves:
-            held[gauge] = partial(_each, parts=(stream,), move=move)
+            held[gauge] = partial(in_turn, parts=(stream,), rewrite=move)
     return held, tuple(reasons)
-
-
-def _each(
-    model: nn.Module,
-    rng: np.random.Generator,
-    settings: GaugeSettings,
-    *,
-    parts: tuple[Any, ...],
-    move: _Rewrite,
-) -> None:
-    for part in parts:
-        move(model, part, rng, settings)
 
 
 def _declare(model: nn.Module, *, hiddens: Sequence[HiddenLayer], name: str) -> None:
@@ -195,45 +182,38 @@ def llama(model: nn.Module) -> Family | Refusal:
 
 
 def _gated_hidden(prefix: str, module: nn.Module, parts: dict[str, Any]) -> HiddenLayer | str:
+    """The hidden layer, or why the forward of ``module`` is not ``down(act(gate(x)) * up(x))``."""
     gate, up, down = parts.values()
     if not gate.out_features == up.out_features == down.in_features:
         return "gate_proj, up_proj and down_proj differ in width"
-    problem = _gated_forward_reason(module)
-    if problem is not None:
-        return problem
-    writers = *rows(gate, f"{prefix}gate_proj", scaled=False), *rows(up, f"{prefix}up_proj")
-    reader = Inputs(names=(f"{prefix}down_proj.weight",), axis=1, outputs=down.out_features)
-    return HiddenLayer(f"{prefix}up_proj", down.in_features, (*writers, reader))
-
-
-def _gated_forward_reason(module: nn.Module) -> str | None:
-    """Why the forward of ``module`` is not ``down(act(gate(x)) * up(x))``, or ``None`` if it is."""
     graph = leaf_graph(module)
     if isinstance(graph, str):
         return graph
     nodes = [node for node in graph.nodes if node.op not in ("placeholder", "output")]
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
-    down = next((node for node in reversed(graph.nodes) if node.op == "output"), None)
-    problem = "its forward is not down(act(gate(x)) * up(x))"
-    if len(nodes) != 5 or len(inputs) != 1 or down is None:
-        return problem
-    by_target = {str(node.target): node for node in nodes if node.op == "call_module"}
+    end = next((node for node in reversed(graph.nodes) if node.op == "output"), None)
+    called = {str(node.target): node for node in nodes if node.op == "call_module"}
     product = next((n for n in nodes if n.op == "call_function" and n.target in (operator.mul, torch.mul)), None)
-    if product is None or not set(_GATED) <= set(by_target):
+    problem = "its forward is not down(act(gate(x)) * up(x))"
+    if len(nodes) != 5 or len(inputs) != 1 or end is None or product is None or not set(_GATED) <= set(called):
         return problem
-    up, gate, last = by_target["up_proj"], by_target["gate_proj"], by_target["down_proj"]
-    act = next(node for node in nodes if node not in (up, gate, last, product))
+    gated, raised, last = (called[name] for name in _GATED)
+    act = next(node for node in nodes if node not in (gated, raised, last, product))
     right = (
-        up.args == (inputs[0],)
-        and gate.args == (inputs[0],)
-        and act.args == (gate,)
-        and set(product.args) == {act, up}
+        raised.args == (inputs[0],)
+        and gated.args == (inputs[0],)
+        and act.args == (gated,)
+        and set(product.args) == {act, raised}
         and last.args == (product,)
-        and down.args == (last,)
+        and end.args == (last,)
     )
     if not right:
         return problem
-    return None if traits_of(module, act) is not None else "its activation does not act unit by unit"
+    if traits_of(module, act) is None:
+        return "its activation does not act unit by unit"
+    writers = *rows(gate, f"{prefix}gate_proj", scaled=False), *rows(up, f"{prefix}up_proj")
+    reader = Inputs(names=(f"{prefix}down_proj.weight",), axis=1, outputs=down.out_features)
+    return HiddenLayer(f"{prefix}up_proj", down.in_features, (*writers, reader))
 
 
 GPT2 = "gpt2"
@@ -249,24 +229,7 @@ def gpt2(model: nn.Module) -> Family | Refusal:
 
 
 def _plain_hidden(prefix: str, module: nn.Module, parts: dict[str, Any]) -> HiddenLayer | str:
-    found = _plain_forward(module)
-    if isinstance(found, str):
-        return found
-    units, outputs = parts["c_proj"].weight.shape
-    return HiddenLayer(
-        f"{prefix}c_fc",
-        units,
-        (
-            *rows(parts["c_fc"], f"{prefix}c_fc", transposed=True),
-            Inputs(names=(f"{prefix}c_proj.weight",), axis=0, outputs=outputs),
-        ),
-        homogeneous=found.homogeneous,
-        silent=found.silent,
-    )
-
-
-def _plain_forward(module: nn.Module) -> Traits | str:
-    """The traits of the activation, if the forward is ``c_proj(act(c_fc(x)))``, with dropout after it or not."""
+    """The hidden layer, if the forward is ``c_proj(act(c_fc(x)))``, with dropout after it or not; or why it is not."""
     graph = leaf_graph(module)
     if isinstance(graph, str):
         return graph
@@ -281,4 +244,10 @@ def _plain_forward(module: nn.Module) -> Traits | str:
         called = called[:3]
     if len(called) != 3 or (called[0], called[2]) != tuple(_PLAIN):
         return problem
-    return traits_of(module, chain[1]) or "its activation does not act unit by unit"
+    found = traits_of(module, chain[1])
+    if found is None:
+        return "its activation does not act unit by unit"
+    units, outputs = parts["c_proj"].weight.shape
+    writers = rows(parts["c_fc"], f"{prefix}c_fc", transposed=True)
+    reader = Inputs(names=(f"{prefix}c_proj.weight",), axis=0, outputs=outputs)
+    return HiddenLayer(f"{prefix}c_fc", units, (*writers, reader), homogeneous=found.homogeneous, silent=found.silent)

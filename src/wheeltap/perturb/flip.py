@@ -8,7 +8,7 @@ Source: Rakin et al. (2019), "Bit-Flip Attack", arXiv 1903.12269, section 3 (wor
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from typing import ClassVar, Literal, NamedTuple, final
@@ -92,14 +92,24 @@ class _StoredWeights:
 
     Attributes:
         weight: ``[weight]``, in at least single precision.
-        codes: ``[weight]``: the stored bits, as integers.
         step: ``[weight]``: what one step of ``int8`` is worth.
     """
 
     form: _Format
     weight: Tensor
-    codes: Tensor
     step: Tensor | None
+
+    @cached_property
+    def codes(self) -> Tensor:
+        """The stored bits, as integers."""
+        if self.step is None:
+            return self.weight.to(self.form.number).view(self.form.code)
+        return (self.weight / self.step).round_().to(torch.int8)
+
+    @cached_property
+    def before(self) -> Tensor:
+        """The numbers that are stored."""
+        return self._numbers(self.codes)
 
     def flipped(self, masks: Tensor) -> Tensor:
         """The weights after the bits of ``masks`` were flipped."""
@@ -114,11 +124,6 @@ class _StoredWeights:
             rise = torch.where(change.isfinite(), rise, math.inf).masked_fill_(slope == 0, 0.0)
         return rise
 
-    @cached_property
-    def before(self) -> Tensor:
-        """The numbers that are stored."""
-        return self._numbers(self.codes)
-
     def _numbers(self, codes: Tensor) -> Tensor:
         if self.step is not None:
             return codes.to(self.weight.dtype) * self.step
@@ -130,41 +135,24 @@ def _mask(bit: int, like: Tensor) -> Tensor:
     return torch.tensor(1 << bit).to(like)
 
 
-@dataclass(frozen=True)
-class _Memory:
-    """A layer's weights in the order in which the module stores them.
-
-    Attributes:
-        flat: ``[weight]``, of the module's own dtype.
-        step: ``[channel]``: one step of ``int8`` in each channel; ``[weight]`` where channels are in pieces.
-        every: Every how many weights the step changes.
-    """
-
-    form: _Format
-    flat: Tensor
-    step: Tensor | None
-    every: int
-
-    def read(self, at: Tensor | slice) -> _StoredWeights:
-        """The weights at some places."""
-        weight = at_least_single(self.flat[at])
-        if self.step is None:
-            return _StoredWeights(self.form, weight, weight.to(self.form.number).view(self.form.code), None)
-        places = at if isinstance(at, Tensor) else torch.arange(at.start, at.stop, device=self.flat.device)
-        step = self.step[torch.div(places, self.every, rounding_mode="floor") % len(self.step)]
-        return _StoredWeights(self.form, weight, (weight / step).round_().to(torch.int8), step)
-
-
-def _memory(layer: Layer, weight: Tensor, form: _Format) -> _Memory:
+def _reader(layer: Layer, weight: Tensor, form: _Format) -> Callable[[Tensor | slice], _StoredWeights]:
+    """What reads a layer's weights at some places, in the order in which the module stores them."""
     flat = weight.reshape(-1)
     if form.number != torch.int8:
-        return _Memory(form, flat, None, 1)
+        return lambda at: _StoredWeights(form, at_least_single(flat[at]), None)
     rows = at_least_single(to_rows(layer, weight))
     step = rows.abs().amax(1) / _TOP
     step.masked_fill_(step == 0, 1.0)
+    every = 1 if layer.kind == "transposed" else rows.shape[1]  # so many weights in a row have one step
     if layer.kind in ("conv_transposed", "stacked"):  # the module stores rows in pieces
-        return _Memory(form, flat, layer.stored(step[:, None].expand_as(rows)).reshape(-1), 1)
-    return _Memory(form, flat, step, 1 if layer.kind == "transposed" else rows.shape[1])
+        step, every = layer.stored(step[:, None].expand_as(rows)).reshape(-1), 1
+
+    def read(at: Tensor | slice) -> _StoredWeights:
+        places = at if isinstance(at, Tensor) else torch.arange(at.start, at.stop, device=flat.device)
+        own = step[torch.div(places, every, rounding_mode="floor") % len(step)]
+        return _StoredWeights(form, at_least_single(flat[at]), own)
+
+    return read
 
 
 class Flips(Perturbation):
@@ -188,16 +176,13 @@ class RandomFlips(Flips):
 
     def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
         """The weights with the drawn bits flipped; the cost grows with the number of flips alone."""
-        weight, settings = weights.weight, self.settings
-        memory = _memory(layer, weight, FORMATS[settings.format])
-        found = memory.flat.clone()
-        candidates = settings.candidates
+        weight, form, candidates = weights.weight, FORMATS[self.settings.format], self.settings.candidates
+        read, found = _reader(layer, weight, form), weight.flatten().clone()
         stream = seeds.generator(draw.root, "flip", draw.seed, layer.weight)
         for places, masks in _by_weight(_hits(stream, weight.numel() * len(candidates), dose), candidates):
             at = to_tensor(places).to(weight.device)
             # Hits of one weight never are in two parts, so each is read as it was.
-            flipped = memory.read(at).flipped(to_tensor(masks).to(weight.device, memory.form.code))
-            found[at] = flipped.to(weight.dtype)
+            found[at] = read(at).flipped(to_tensor(masks).to(weight.device, form.code)).to(weight.dtype)
         return Weights(found.reshape(weight.shape), None)
 
 
@@ -223,37 +208,24 @@ class WorstFlips(Flips):
         """The weights with the worst flipped."""
         if not isinstance(draw.known, Slopes):
             raise ModelError("The worst flips need the slopes of the loss.", where=layer.name)
-        weight = weights.weight
-        memory = _memory(layer, weight, FORMATS[self.settings.format])
-        slopes = draw.known.weight.reshape(-1).to(at_least_single(memory.flat[:1]))
-        rises = _rises(memory, slopes, self.settings.candidates)
+        weight, candidates = weights.weight, self.settings.candidates
+        read, found = _reader(layer, weight, FORMATS[self.settings.format]), weight.flatten().clone()
+        slopes = draw.known.weight.reshape(-1).to(at_least_single(found[:1]))
+        rises = torch.empty_like(slopes)
+        for start in range(0, len(slopes), _CHUNK):
+            part = slice(start, min(start + _CHUNK, len(slopes)))
+            stored, slope = read(part), slopes[part]
+            rises[part] = reduce(torch.maximum, (stored.rise(bit, slope) for bit in candidates))
         marks = Marks(weight.reshape(len(weight), -1))
         at = least(rises.neg_(), min(round(dose), len(slopes)), marks.at).nonzero()[:, 0]
-        masks = _worst(memory.read(at), slopes[at], self.settings.candidates)
-        found = memory.flat.clone()
-        found[at] = memory.read(at).flipped(masks).to(weight.dtype)
+        stored, slope = read(at), slopes[at]
+        worst, masks = torch.full_like(slope, -math.inf), torch.zeros_like(stored.codes)
+        for bit in candidates:  # of equally bad ones the lowest
+            rise = stored.rise(bit, slope)
+            masks = torch.where(rise > worst, _mask(bit, masks), masks)
+            worst = torch.maximum(worst, rise)
+        found[at] = stored.flipped(masks).to(weight.dtype)
         return Weights(found.reshape(weight.shape), None)
-
-
-def _rises(memory: _Memory, slopes: Tensor, candidates: range) -> Tensor:
-    """By how much each weight's worst flip raises the loss."""
-    rises = torch.empty_like(slopes)
-    for start in range(0, len(slopes), _CHUNK):
-        part = slice(start, min(start + _CHUNK, len(slopes)))
-        stored, slope = memory.read(part), slopes[part]
-        rises[part] = reduce(torch.maximum, (stored.rise(bit, slope) for bit in candidates))
-    return rises
-
-
-def _worst(stored: _StoredWeights, slope: Tensor, candidates: range) -> Tensor:
-    """The masks of the flips that raise the loss most, one for each weight; of equally bad bits the lowest."""
-    best = torch.full_like(slope, -math.inf)
-    masks = torch.zeros_like(stored.codes)
-    for bit in candidates:
-        rise = stored.rise(bit, slope)
-        masks = torch.where(rise > best, _mask(bit, masks), masks)
-        best = torch.maximum(best, rise)
-    return masks
 
 
 _PART = 1 << 20

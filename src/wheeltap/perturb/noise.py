@@ -160,20 +160,6 @@ class NoiseRankSettings(Settings, frozen=True, kw_only=True):
 
 
 @final
-@dataclass(frozen=True)
-class LowRank:
-    """The change of one weight at dose 1, as a product: ``left @ right``.
-
-    Attributes:
-        left: ``[unit, rank]``.
-        right: ``[rank, fan_in]``.
-    """
-
-    left: Tensor
-    right: Tensor
-
-
-@final
 class LowRankNoise(Noise):
     """Each weight matrix plus a random matrix of low rank, with the dose as its relative Frobenius norm.
 
@@ -193,8 +179,8 @@ class LowRankNoise(Noise):
     settings_type: ClassVar[type[Settings]] = NoiseRankSettings
     moves_biases: ClassVar[bool] = False
 
-    def factors(self, layer: Layer, weight: Tensor, draw: Draw, *, norm: float | None = None) -> LowRank:
-        """The change of ``weight`` at dose 1.
+    def factors(self, layer: Layer, weight: Tensor, draw: Draw, *, norm: float | None = None) -> tuple[Tensor, Tensor]:
+        """The change of ``weight`` at dose 1, as a product of two: ``[unit, rank]`` and ``[rank, fan_in]``.
 
         Args:
             layer: Whose weight.
@@ -207,12 +193,11 @@ class LowRankNoise(Noise):
         left, right = drawn[: units * rank].reshape(units, rank), drawn[units * rank :].reshape(rank, fan_in)
         # The product's norm from its small Gram matrices: |U V|^2 = tr(U'U V V').
         size = ((left.T @ left) * (right @ right.T).T).sum().sqrt()
-        return LowRank(left * ((squares(weight) ** 0.5 if norm is None else norm) / size), right)
+        return left * ((squares(weight) ** 0.5 if norm is None else norm) / size), right
 
     def direction(self, layer: Layer, weights: Weights, draw: Draw) -> Weights:
         """The product of both factors, as the module stores it."""
-        factors = self.factors(layer, weights.weight, draw)
-        return Weights(layer.stored(torch.mm(factors.left, factors.right)))
+        return Weights(layer.stored(torch.mm(*self.factors(layer, weights.weight, draw))))
 
 
 SUPPORT_TOLERANCE = 1e-9

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
-Marked = Callable[[Tensor], Tensor]
+MarksAt = Callable[[Tensor], Tensor]
 """Gives the marks of the places that a mask names, in the order of places."""
 
 _CODES = {2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -72,7 +72,7 @@ class Marks:
         """Marks of whole rows."""
         return self._sums[0][where]
 
-    def columns(self, width: int = 1) -> Marked:
+    def columns(self, width: int = 1) -> MarksAt:
         """Gives marks of every ``width`` columns together; those that are all zero already come first."""
 
         def marked(where: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ def by_place(where: Bool[Tensor, "..."]) -> Int[Tensor, " marked"]:
     return torch.zeros(int(where.count_nonzero()), dtype=torch.int64, device=where.device)
 
 
-def least(scores: Shaped[Tensor, "*size"], count: int, marked: Marked) -> Bool[Tensor, "*size"]:
+def least(scores: Shaped[Tensor, "*size"], count: int, marked: MarksAt) -> Bool[Tensor, "*size"]:
     """Which ``count`` scores are smallest: exactly so many; of equal ones those with the smallest marks."""
     if count == 0:
         return torch.zeros_like(scores, dtype=torch.bool)

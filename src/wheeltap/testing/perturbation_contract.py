@@ -2,7 +2,7 @@
 
 import copy
 from functools import cache
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pytest
@@ -25,13 +25,6 @@ from wheeltap.gauge.moves import MOVES
 from wheeltap.perturb.base import Draw, Need, Perturbation, Weights
 from wheeltap.testing import planted
 from wheeltap.testing.planted import CASES, PlantedCase
-
-GAUGES: dict[str, tuple[tuple[str, ...], dict[str, Scalar]]] = {name: ((name,), {}) for name in gauge.GAUGES}
-"""Gauges that can be declared, each with the operations and settings that make its twins.
-
-``cancel`` stands for pairs that repeat existing units (jitter 0): pairs that read something new are no linear
-re-coding of the hidden layer.
-"""
 
 _case = cache(planted.planted)
 _clusters = cache(planted.clusters)
@@ -63,13 +56,12 @@ def _subject_for(name: str) -> PlantedCase | None:
 
 @cache
 def _twin(name: str, seed: int) -> PlantedCase:
-    """A twin of the net on which a gauge is tried: the same one for every perturbation."""
+    """A twin of the net on which a gauge is tried, by the gauge's defaults: the same one for every perturbation."""
     case = _subject_for(name)
     assert case is not None, f"no net to try {name} on"
     family = gauge.find(case.subject.model)
     assert isinstance(family, gauge.Family)
-    operations, settings = GAUGES[name]
-    twin = gauge.twin(case.subject.model, gauge.describe(family, *operations, seed=seed, **settings))
+    twin = gauge.twin(case.subject.model, gauge.describe(family, name, seed=seed))
     return PlantedCase(Subject(twin, name="twin"), case.task)
 
 
@@ -91,21 +83,15 @@ class _Stop(Exception):
     """Raised by a check to see what is left behind."""
 
 
-class Shift(NamedTuple):
-    """Mean score of a disturbed twin minus that of the disturbed original, with its confidence interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-def _bits(tensor: Tensor) -> bytes:
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-
-
 def _same(one: Weights, two: Weights) -> bool:
-    pairs = ((one.weight, two.weight), (one.bias, two.bias))
-    return all(a is b or (a is not None and b is not None and _bits(a) == _bits(b)) for a, b in pairs)
+    """Whether all of it is equal to the bit."""
+    for a, b in ((one.weight, two.weight), (one.bias, two.bias)):
+        if a is None or b is None:
+            if a is not b:
+                return False
+        elif not torch.equal(*(x.detach().contiguous().view(torch.uint8) for x in (a, b))):
+            return False
+    return True
 
 
 class PerturbationContract:
@@ -169,7 +155,7 @@ class PerturbationContract:
         assert kind.name and kind.title and kind.unit, "name, title and unit must be given"
         assert kind.version >= 1, "the version starts at 1"
         assert kind.lowest <= kind.highest, "the domain is empty"
-        assert kind.invariant_to <= set(GAUGES), f"unknown gauges: {set(kind.invariant_to) - set(GAUGES)}"
+        assert kind.invariant_to <= set(gauge.GAUGES), f"unknown gauges: {set(kind.invariant_to) - set(gauge.GAUGES)}"
         assert not kind.invariant_to & self.sensitive_to, "declared invariant and sensitive"
         for dose in self.doses:
             self.made().require_dose(dose)
@@ -265,25 +251,24 @@ class PerturbationContract:
         with pytest.raises(UsageError):
             self.perturbation({**self.settings, "no such setting": 1})
 
-    @pytest.mark.parametrize("name", list(GAUGES))
+    @pytest.mark.parametrize("name", list(gauge.GAUGES))
     def test_declared_invariances_hold(self, name: str) -> None:
         """Twins of a declared gauge score alike, within the margin; those it is sensitive to do not."""
-        if self.inert or name not in self.perturbation.invariant_to | self.sensitive_to or not _subject_for(name):
-            return
-        found = self.shift(name)
-        found_text = f"{name} twins score {found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}] against the original"
-        if name in self.perturbation.invariant_to:
-            assert -self.margin < found.low and found.high < self.margin, f"not shown to be invariant: {found_text}"
-        else:
-            assert found.high < -self.margin or found.low > self.margin, f"not shown to be sensitive: {found_text}"
-
-    def shift(self, name: str) -> Shift:
-        """How much a gauge's twins differ in score, over replicates of a twin and a draw each, at the last dose."""
         case = _subject_for(name)
-        assert case is not None, f"no net to try {name} on"
+        if self.inert or case is None or name not in self.perturbation.invariant_to | self.sensitive_to:
+            return
+        # Replicates of a twin and a draw each, at the last dose.
         twins = [_twin(name, seed) for seed in range(self.draws)]
         theirs = np.array([self.score(twin, self.known(twin), seed) for seed, twin in enumerate(twins)])
-        return _interval(theirs - _scores(type(self), case))
+        apart = theirs - _scores(type(self), case)
+        value, error = float(apart.mean()), float(apart.std(ddof=1)) / len(apart) ** 0.5
+        half = float(cast(Any, stats.t).ppf(0.9995, len(apart) - 1)) * error
+        low, high = value - half, value + half
+        found = f"{name} twins score {value:+.3f} [{low:+.3f}, {high:+.3f}] against the original"
+        if name in self.perturbation.invariant_to:
+            assert -self.margin < low and high < self.margin, f"not shown to be invariant: {found}"
+        else:
+            assert high < -self.margin or low > self.margin, f"not shown to be sensitive: {found}"
 
     def score(self, case: PlantedCase, known: Knowledge, seed: int) -> float:
         """Mean score of a net, disturbed at the last dose."""
@@ -305,10 +290,3 @@ def _require_alike(old: Tensor | None, new: Tensor | None, *, where: str) -> Non
     assert new.shape == old.shape, f"{where}: shape {list(new.shape)} for {list(old.shape)}"
     assert new.dtype == old.dtype, f"{where}: {new.dtype} for {old.dtype}"
     assert bool(torch.isfinite(new).all()), f"{where}: not finite"
-
-
-def _interval(differences: NDArray[Any]) -> Shift:
-    value = float(differences.mean())
-    error = float(differences.std(ddof=1)) / len(differences) ** 0.5
-    half = float(cast(Any, stats.t).ppf(0.9995, len(differences) - 1)) * error
-    return Shift(value, value - half, value + half)

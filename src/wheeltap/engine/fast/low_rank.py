@@ -173,8 +173,8 @@ class LowRankCopies:
             weight, norm = self.subject.parameter(layer.weight), self._norms[layer.weight]
             drawn = [self.noise.factors(layer, weight, Draw(root, seed), norm=norm) for _, seed in copies]
             doses = torch.tensor([dose for dose, _ in copies], device=weight.device, dtype=weight.dtype)
-            left = torch.stack([d.left for d in drawn]) * doses[:, None, None]
-            right = torch.stack([d.right for d in drawn])
+            left = torch.stack([one for one, _ in drawn]) * doses[:, None, None]
+            right = torch.stack([two for _, two in drawn])
             turned = layer.kind in ("transposed", "embedding")
             changes[layer.weight] = _Change(right.mT, left.mT) if turned else _Change(left, right)
         with ExitStack() as undo:
