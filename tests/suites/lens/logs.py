@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from wheeltap.suites.lens.recorded import AnswerFile, read
+
 
 def lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     """JSON lines."""
@@ -49,3 +51,17 @@ def archive(path: Path, samples: Iterable[Mapping[str, Any]], *, header: Mapping
             file.writestr(f"samples/{one['id']}_epoch_{one['epoch']}.json", json.dumps(one))
         file.writestr("header.json", json.dumps(header))
     return path
+
+
+def written(path: Path, content: Any) -> Path:
+    """Rows as lines or as an archive, an object as a document, bytes and text as they are."""
+    if isinstance(content, list):
+        return archive(path, content) if path.suffix == ".eval" else lines(path, content)
+    text = json.dumps(content, indent=2) if isinstance(content, dict) else content
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def loaded(path: Path, content: Any) -> AnswerFile:
+    """What is read of a file with this content."""
+    return read(written(path, content))

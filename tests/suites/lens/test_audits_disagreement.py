@@ -12,7 +12,7 @@ from tests.blocks import blocks, rows, texts
 from tests.published import published
 from wheeltap.audits.base import create
 from wheeltap.core.errors import DataError
-from wheeltap.core.records import Finding
+from wheeltap.core.records import Estimate, Finding
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Table
 from wheeltap.core.subject import Subject
@@ -55,15 +55,19 @@ def recording(said: Votes | None, *names: str) -> AnswerFile:
     )
 
 
-def report(tmp_path: Path, *files: AnswerFile) -> ReportRecord:
-    held = imported(files)
-    held.put(tmp_path / "planted.wheeltap")
-    return judge(tmp_path / "planted.wheeltap").record
+def report(folder: Path, *files: AnswerFile) -> ReportRecord:
+    folder.mkdir(exist_ok=True)
+    imported(files).put(folder / "planted.wheeltap")
+    return judge(folder / "planted.wheeltap").record
 
 
 def finding(record: ReportRecord, subject: str, title: str) -> Finding:
     [one] = [one for one in record.findings if (one.subject, one.title) == (subject, title)]
     return one
+
+
+def number(found: Finding, name: str) -> Estimate:
+    return {one.name: one for one in found.estimates}[name]
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +87,8 @@ def test_too_sure_where_people_disagree(three: ReportRecord) -> None:
     sure, knows = (finding(three, name, UNSURE) for name in ("sure", "knows"))
     assert (sure.status, sure.verdict) == ("found", "overconfident")
     assert knows.status in ("excluded", "inconclusive")
-    [gap] = [one for one in knows.estimates if one.name == "confidence less share of people"]
-    assert gap.low is not None and gap.high is not None and gap.low <= 0.0 <= gap.high
+    gap = number(knows, "confidence less share of people")
+    assert gap.low <= 0.0 <= gap.high
 
 
 def test_pairs_are_compared_on_the_same_items(three: ReportRecord) -> None:
@@ -92,9 +96,8 @@ def test_pairs_are_compared_on_the_same_items(three: ReportRecord) -> None:
     assert pair.status == "found" and "knows is closer" in pair.because and pair.alarm  # the second is further
     assert not any(one.alarm for one in three.findings if one.status in ("measured", "inconclusive", "excluded"))
     expected = np.square(believed()["far"] - truth()).sum(1).mean()  # to all people, whatever the votes
-    measured = finding(three, "far", "Distance to people").estimates
-    [square] = [one for one in measured if one.name == "squared distance to all people"]
-    assert square.low is not None and square.high is not None and square.low <= expected <= square.high
+    square = number(finding(three, "far", "Distance to people"), "squared distance to all people")
+    assert square.low <= expected <= square.high
 
 
 def test_few_votes_favor_a_model_that_is_too_sure(tmp_path: Path) -> None:
@@ -143,16 +146,13 @@ def test_the_ceiling_is_beside_the_scores_and_on_the_page(three: ReportRecord) -
 def test_entropies_of_few_people_are_refused(tmp_path: Path) -> None:
     few = finding(report(tmp_path, recording(votes(5), "knows")), "knows", "Distance to people")
     assert "Entropies are not compared: with 5 votes" in few.because
-    (tmp_path / "more").mkdir()
     many = finding(report(tmp_path / "more", recording(votes(30), "knows")), "knows", "Distance to people")
-    [r] = [one for one in many.estimates if one.name == "correlation of entropies"]
-    assert r.value is not None and r.value > 0.8 and "Entropies" not in many.because
+    assert number(many, "correlation of entropies").value > 0.8 and "Entropies" not in many.because
 
 
 def test_ordered_labels_have_a_distance_in_steps(tmp_path: Path) -> None:
     record = report(tmp_path, recording(votes(4, 6, ordinal=True), "knows"))
-    names = [one.name for one in finding(record, "knows", "Distance to people").estimates]
-    assert "Wasserstein distance to votes" in names
+    assert number(finding(record, "knows", "Distance to people"), "Wasserstein distance to votes").unit == "steps"
 
 
 def test_items_with_one_vote_are_left_out_and_that_is_said(tmp_path: Path) -> None:
@@ -174,11 +174,15 @@ def test_nobody_voted_twice(tmp_path: Path) -> None:
 
 
 def test_one_opinion(tmp_path: Path) -> None:
-    """All say the same: kappa is not defined, and nothing is divided by zero."""
+    """All say the same: kappa is not defined, nothing is divided by zero, and no number of people has an interval."""
     same = Votes(labels=LABELS, votes=np.tile(np.array([4, 0, 0], dtype=np.int32), (ITEMS, 1)))
     record = report(tmp_path, recording(same, "knows"))
     assert finding(record, "knows", UNSURE).status == "not_applicable"
     assert finding(record, "knows", AGAINST).verdict == "further"
+    people = finding(record, "people", "Agreement of people")
+    assert people.estimates[0].value == 1.0 and all(one.low is one.high is None for one in people.estimates)
+    assert "1.000 (no interval: the same number on all 600 items)" in people.because
+    assert "(kappa undefined: nobody disagrees)" in people.because
 
 
 def test_scores_without_probabilities_are_shown_by_agreement(tmp_path: Path) -> None:
@@ -198,13 +202,13 @@ def test_scores_without_probabilities_are_shown_by_agreement(tmp_path: Path) -> 
 def test_the_crowd_of_ambient(tmp_path: Path) -> None:
     """Fleiss' kappa .345 and a mean entropy of .448 nats, as counted by others; majorities 116, 120, 105 ..."""
     record = report(tmp_path, read(published("ambient/crowdworker_annotations.jsonl")))
-    estimates = {one.name: one for one in finding(record, "people", "Agreement of people").estimates}
-    assert estimates["Fleiss' kappa"].value == pytest.approx(0.345, abs=5e-4)
-    assert estimates["entropy of votes"].value == pytest.approx(0.448, abs=5e-4)
+    people = finding(record, "people", "Agreement of people")
+    assert number(people, "Fleiss' kappa").value == pytest.approx(0.345, abs=5e-4)
+    assert number(people, "entropy of votes").value == pytest.approx(0.448, abs=5e-4)
     assert "Unfinished" not in record.headline
     assert _kept(record) == [542, 542 - 12 - 2, 116 + 120 + 105 + 98, 116]
-    far = estimates["JS distance of two halves"]
-    assert far.low is not None and far.high is not None and far.low < 0.20 < far.high
+    far = number(people, "JS distance of two halves")
+    assert far.low < 0.20 < far.high
 
 
 def test_the_people_of_convabuse(tmp_path: Path) -> None:
@@ -213,7 +217,7 @@ def test_the_people_of_convabuse(tmp_path: Path) -> None:
     assert _kept(record)[0] == 851
     agreement = finding(record, "people", "Agreement of people")
     assert "2 items with one vote are left out" in agreement.because
-    assert "Wasserstein distance of two halves" in {one.name for one in agreement.estimates}  # in order
+    assert number(agreement, "Wasserstein distance of two halves").value is not None  # in order
 
 
 # ---- who voted ----------------------------------------------------------------------------------------------------
@@ -234,8 +238,6 @@ def by_raters(raters: int, each: int, *, odd: float = 0.0) -> Votes:
 
 def test_people_who_are_known_are_a_sample_too(tmp_path: Path) -> None:
     said = by_raters(6, 3, odd=0.8)
-    for name in ("apart", "strangers"):
-        (tmp_path / name).mkdir()
     apart = report(tmp_path / "apart", recording(said, "knows", "far"))
     strangers = report(tmp_path / "strangers", recording(replace(said, raters=(), ballots=None), "knows", "far"))
     for subject, title, name in (
@@ -243,16 +245,13 @@ def test_people_who_are_known_are_a_sample_too(tmp_path: Path) -> None:
         ("far", "Distance to people", "JS distance to votes"),
         ("far", AGAINST, "further than people"),
     ):
-        both = [
-            {one.name: one for one in finding(record, subject, title).estimates}[name] for record in (apart, strangers)
-        ]
-        widths = [one.high - one.low for one in both if one.low is not None and one.high is not None]
+        both = [number(finding(record, subject, title), name) for record in (apart, strangers)]
+        widths = [one.high - one.low for one in both]
         assert both[0].value == pytest.approx(both[1].value) and widths[0] > 1.1 * widths[1], name
     odd = finding(apart, "people", "Raters")
     assert "1 of them differs" in odd.because and "p0 chooses yes" in odd.because
     assert "of single people it is" in finding(apart, "people", "One person left out").because
-    follows = finding(apart, "knows", "One person left out").estimates[0]
-    assert follows.value is not None and follows.value > 0.0
+    assert finding(apart, "knows", "One person left out").estimates[0].value > 0.0
     alone = finding(strangers, "people", "Agreement of people").because
     assert "intervals suppose other people on every item" in alone
     assert "suppose" not in finding(apart, "people", "Agreement of people").because
@@ -267,13 +266,12 @@ def test_two_people_who_vote_on_everything_say_nothing_of_others(tmp_path: Path)
     assert "They are few" in said and "Two people do not say how often others would agree" in said
     assert "no interval" in finding(record, "people", "One person left out").because
     assert finding(record, "far", AGAINST).status == "inconclusive"
-    soft = {one.name: one for one in finding(record, "far", "Distance to people").estimates}["soft accuracy"]
-    assert soft.low is not None and soft.high is not None  # what a system gets of each of them is known
+    # What a system gets of each of them is known.
+    assert number(finding(record, "far", "Distance to people"), "soft accuracy").low is not None
 
 
 def test_one_person_who_gave_all_votes_is_not_people(tmp_path: Path) -> None:
     said = by_raters(2, 2)
-    assert said.ballots is not None
     alone = replace(said, ballots=said.ballots * np.array([1, 0, 1], dtype=np.int32), raters=("p0",))
     record = report(tmp_path, recording(alone, "knows"))
     assert finding(record, "people", "Raters").status == "not_applicable"
@@ -284,29 +282,13 @@ def test_one_person_who_gave_all_votes_is_not_people(tmp_path: Path) -> None:
 # ---- a live model -------------------------------------------------------------------------------------------------
 
 
-class Doubled(torch.nn.Module):
-    """Surer of the same answers."""
-
-    def forward(self, scores: torch.Tensor) -> torch.Tensor:
-        return 2.0 * scores
-
-
-def test_people_who_always_agree_have_no_interval(tmp_path: Path) -> None:
-    said = Votes(labels=LABELS, votes=np.tile([3, 0, 0], (ITEMS, 1)).astype(np.int32), ordinal=False)
-    people = finding(report(tmp_path, recording(said)), "people", "Agreement of people")
-    assert people.estimates[0].value == 1.0
-    assert all(one.low is None and one.high is None for one in people.estimates)
-    assert "1.000 (no interval: the same number on all 600 items)" in people.because
-    assert "(kappa undefined: nobody disagrees)" in people.because
-
-
 def test_shares_and_distances_of_two_items_lie_where_they_can(tmp_path: Path) -> None:
     said = Votes(labels=LABELS, votes=np.array([[6, 1, 0], [2, 2, 2]], dtype=np.int32), ordinal=False)
     people = finding(report(tmp_path, AnswerFile(shape="votes", items=("a", "b"), votes=said)), "people",
                      "Agreement of people")  # fmt: skip
     same, _, far, soft, *_ = people.estimates
     assert (same.low, same.high) == (0.0, 1.0) and (soft.low, soft.high) == (0.0, 1.0)
-    assert far.low == 0.0 and far.high is not None and far.high <= 0.8326
+    assert far.low == 0.0 and far.high <= 0.8326
 
 
 def test_systems_that_all_tie_change_no_places(tmp_path: Path) -> None:
@@ -341,12 +323,9 @@ def test_a_live_model_is_judged_like_a_recorded_one() -> None:
     subject, task = planted.clusters().subject, asked()
     record = wt.audit(subject, task, audits=["disagreement"]).record
     measured = finding(record, subject.name, "Distance to people")
-    p = torch.softmax(task.scores(subject.model), 1).numpy()
-    assert task.annotations.votes is not None
-    counts = task.annotations.votes.numpy()
+    p, counts = torch.softmax(task.scores(subject.model), 1).numpy(), task.annotations.votes.numpy()
     soft = (counts / counts.sum(1, keepdims=True))[np.arange(len(p)), p.argmax(1)].mean()
-    [one] = [one for one in measured.estimates if one.name == "soft accuracy"]
-    assert one.value == pytest.approx(soft, abs=1e-6)
+    assert number(measured, "soft accuracy").value == pytest.approx(soft, abs=1e-6)
     assert finding(record, "people", "Agreement of people").status == "measured"
 
 
@@ -361,7 +340,9 @@ def test_a_live_model_on_items_without_votes_says_so() -> None:
 
 def test_two_live_models_are_told_what_was_found_beside_the_score() -> None:
     one, task = planted.clusters().subject, asked()
-    two = Subject(torch.nn.Sequential(one.model, Doubled()).eval(), name="sure")
+    surer = torch.nn.Linear(options := int(task.targets.max()) + 1, options, bias=False)
+    surer.weight.data = 2.0 * torch.eye(options)
+    two = Subject(torch.nn.Sequential(one.model, surer).eval(), name="sure")
     record = wt.compare(Subject(one.model, name="one"), two, task, audits=["score", "disagreement"]).record
     assert "nothing else was compared" not in record.headline
     first, *more = record.headline.splitlines()
@@ -373,7 +354,6 @@ def test_votes_belong_to_the_task() -> None:
     plain, voted = planted.clusters().task, asked()
     assert len({plain.digest, voted.digest, asked(ordinal=True).digest}) == 3
     part = voted.part(torch.tensor([5, 3])).annotations.votes
-    assert part is not None and voted.annotations.votes is not None
     assert torch.equal(part, voted.annotations.votes[[5, 3]])
 
 
@@ -385,7 +365,6 @@ def test_votes_that_do_not_fit_are_refused(given: list[object]) -> None:
 
 def test_other_labels_than_people_voted_on() -> None:
     case, task = planted.clusters(), asked()
-    assert task.annotations.votes is not None
     more = task.with_votes(torch.cat([task.annotations.votes, torch.zeros(len(task.targets), 1).long()], 1))
     record = wt.audit(Subject(case.subject.model, name="net"), more, audits=["disagreement"]).record
     assert finding(record, "net", "Distance to people").status == "not_applicable"

@@ -1,18 +1,22 @@
-"""Files of recorded answers and votes that are refused: what is wrong is named, and where."""
+"""Files of answers and votes that are damaged, unsafe, mixed or wrong: refused whole, with what is wrong and where."""
 
 import json
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from logs import HEADER, archive, choice, generated, sample
+from logs import HEADER, archive, choice, generated, lines, loaded, sample
 
-from wheeltap.core.errors import DataError, FileFormatError, WheeltapError
+from wheeltap.core import bounded
+from wheeltap.core.errors import DataError, FileFormatError, MissingFile, WheeltapError
 from wheeltap.suites.lens.recorded import read
 
 DEEP = "[" * 200_000 + "]" * 200_000
 HALVES = {"id": 1, "probabilities": {"a": 0.5, "b": 0.5}}
 NEUTRAL = {"id": 1, "q0_gold": ["neutral"]}
+GROUPED = [{"id": "a", "correct": True, "group": "old"}, {"id": "b", "correct": True, "group": "new"}]
 SOFT = {"1": 0.5, "2": 0.5, "3": 0.0}
 STATED = {"example_id": "1_c", "ambiguous_sentence_key": "premise", "disambiguation": "It rains.", "template_id": 0,
           "answer": True, "prediction": 1.0}  # fmt: skip
@@ -46,6 +50,8 @@ OWN: list[Case] = [
     ("m.jsonl", [{**HALVES, "votes": {"a": 1, "c": 1}}], DataError, "not in the set", {"got": "c"}),
     *(("m.jsonl", [row] * 2, DataError, "twice", {"got": "1, as on line 1"})
       for row in ({"id": 1, "correct": True}, {"id": 1, "sample": 3, "correct": True})),
+    *(("m.jsonl", [*GROUPED, {"correct": True, **wrong}], DataError, "group is not clear", {})
+      for wrong in ({"id": "a", "group": "new"}, {"id": "c", "group": ""})),
     *(("m.jsonl", [{"id": at, "correct": float("nan") if at == place else 1.0} for at in range(3)], FileFormatError,
        f"line {place + 1}", {"do": "NaN"}) for place in (0, 1)),
     ("v.jsonl", [{"id": "a", "votes": {"x": 1, "y": 2}}, {"id": "b", "votes": {"x": 0, "y": 0}}], DataError,
@@ -80,6 +86,7 @@ VOTES: list[Case] = [
     ("x.jsonl", [{"uid": "a", "label_dist": [1 / 3, 1 / 3, 1 / 3]}], DataError, "cannot be counted", {}),
     ("x.jsonl", [NEUTRAL, {"id": 2, "q0_gold": ["neutrall"]}], DataError, "not in the set",
      {"got": "neutrall", "where": "line 2"}),
+    ("x.jsonl", [NEUTRAL] * 2, DataError, "twice", {}),
     ("x.json", {"a": {"soft_label": {"0": 0.5, "1": 0.5}}}, FileFormatError, "no votes", {}),
     ("x.json", {"a": {"soft_label": {"0": 0.5, "1": 0.5}, "number of annotations": 3}}, DataError, "no shares", {}),
     ("x.json", {"a": {"annotations": "1,2", "soft_label": SOFT}, "b": {"annotations": "1,4", "soft_label": SOFT}},
@@ -125,23 +132,118 @@ SHAPELESS: list[Case] = [
 ]  # fmt: skip
 
 
-def written(path: Path, content: Any) -> Path:
-    """Rows as lines or as an archive, an object as a document, bytes and text as they are."""
-    if path.suffix == ".eval" and isinstance(content, list):
-        return archive(path, content)
-    rows = "".join(f"{json.dumps(row)}\n" for row in content) if isinstance(content, list) else content
-    text = json.dumps(rows, indent=2) if isinstance(rows, dict) else rows
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return path
-
-
 def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     for name, content, kind, what, parts in (*OWN, *LOGS, *VOTES, *SHAPELESS):
         with pytest.raises(kind, match=what) as caught:
-            read(written(tmp_path / name, content))
+            loaded(tmp_path / name, content)
         error, shown = caught.value, f"{name}, {what}: {caught.value}"
         assert str(tmp_path / name) in (error.where or ""), shown
         for part in parts.keys() & {"got", "expected"}:
             assert getattr(error, part) == parts[part], shown
         assert (error.where or "").endswith(parts.get("where", "")), shown
         assert parts.get("in_got", "") in (error.got or "") and parts.get("do", "") in (error.do or ""), shown
+
+
+# ---- archives ------------------------------------------------------------------------------------------------------
+
+
+def added(path: Path, data: str | bytes, *names: str) -> None:
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+        for name in names:
+            file.writestr(name, data)
+
+
+def understated(path: Path) -> None:
+    """A member is larger than the list of contents says."""
+    with zipfile.ZipFile(path) as file:
+        size = file.getinfo("samples/1_epoch_1.json").file_size.to_bytes(4, "little")
+    data = bytearray(path.read_bytes())
+    at = data.index(size, data.index(b"PK\x01\x02"))
+    data[at : at + 4] = (100).to_bytes(4, "little")
+    path.write_bytes(data)
+
+
+def flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[60] ^= 0xFF
+    path.write_bytes(data)
+
+
+def another(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("hello.txt", "hello")
+
+
+OUTSIDE = ("../x.json", "samples/../../x.json", "/etc/x", "C:\\x.json", "a\\..\\..\\x", "C:x")
+MEMBERS = [f"samples/{at + 9}_epoch_1.json" for at in range(bounded.LEAST // bounded.MEMBER + 1)]
+Damage = Callable[[Path], Any]
+
+DAMAGED: list[tuple[Damage, str, str]] = [
+    *((lambda path, name=name: added(path, "{}", name), "leads out of it", repr(name)) for name in OUTSIDE),
+    (lambda path: added(path, b" " * (bounded.MEMBER + 1), MEMBERS[0]), "inflates beyond a bound", ""),
+    # None of these members is too large by itself.
+    (lambda path: added(path, b" " * bounded.MEMBER, *MEMBERS), "inflates beyond a bound", ""),
+    (understated, "log cannot be read", ""),
+    *((lambda path, keep=keep: path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)]),
+       "log cannot be read", "") for keep in (0.5, 0.98)),
+    (flipped, "log cannot be read", ""),
+    (another, "no log of inspect", "hello.txt"),
+    (lambda path: added(path, f'{{"id": 2, "more": {DEEP}}}', MEMBERS[0]),
+     f"(?s)cannot be read.*{MEMBERS[0]}", ""),
+]  # fmt: skip
+
+
+def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
+    for damage, what, got in DAMAGED:
+        path = archive(tmp_path / "x.eval", [sample(at + 1, 1, "C", input="x" * 10_000) for at in range(3)])
+        damage(path)
+        with pytest.raises(FileFormatError, match=what) as caught:
+            read(path)
+        assert got in (caught.value.got or ""), (what, got)
+
+
+# ---- lines ---------------------------------------------------------------------------------------------------------
+
+FILES: dict[str, list[dict[str, Any]]] = {
+    "own": [{"id": str(at), "correct": True, "answer": "é" * 9} for at in range(6)],
+    "counts": [{"id": str(at), "n": 8, "c": 4} for at in range(6)],
+    "lm_eval": [choice(at, [-1.0, -2.0], 0) for at in range(6)],
+    "generated": [generated(at, ["4"], 1.0) for at in range(6)],
+    "solutions": [{"question": str(at), "m": {"is_correct": True, "solution": ""}} for at in range(6)],
+    "votes": [{"id": str(at), "q0_gold": ["neutral"]} for at in range(6)],
+}
+
+
+def test_a_log_that_is_cut_or_has_lines_of_two_shapes_is_refused_with_the_line(tmp_path: Path) -> None:
+    for name, rows in FILES.items():
+        whole = lines(tmp_path / "x.jsonl", rows).read_bytes()
+        (tmp_path / "x.jsonl").write_bytes(b"\xef\xbb\xbf" + whole)  # the mark of UTF-8 is passed over
+        assert read(tmp_path / "x.jsonl").items == loaded(tmp_path / "y.jsonl", rows).items
+        last = len(whole.rstrip().rpartition(b"\n")[2])
+        for cut in (2, 12, 30):
+            (tmp_path / "x.jsonl").write_bytes(whole[: -min(cut, last)])
+            with pytest.raises(FileFormatError, match="line 6") as error:
+                read(tmp_path / "x.jsonl")
+            assert "cut short" in (error.value.do or "")
+        for other in FILES.keys() - {name}:
+            with pytest.raises(FileFormatError, match="line 4"):
+                loaded(tmp_path / "x.jsonl", [*rows[:3], {**FILES[other][3], "id": "other"}])
+    document = "\ufeff" + json.dumps({**HEADER, "samples": [sample(1, 1, "C")]}, indent=1)
+    assert loaded(tmp_path / "x.json", document).items == ("1",)
+
+
+def test_a_folder_is_said_to_be_one(tmp_path: Path) -> None:
+    with pytest.raises(MissingFile, match="got: a folder"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("number", [10**21, 2**31, 2**63])
+def test_numbers_that_are_too_large_are_refused_with_the_line(tmp_path: Path, number: int) -> None:
+    for row in ({"n": number, "c": 1}, {"n": 8, "c": number}, {"votes": {"a": number}},
+                {"sample": number, "correct": True}):  # fmt: skip
+        rows = [{"id": "a", **{name: {"a": 1} if name == "votes" else 1 for name in row}}, {"id": "b", **row}]
+        if "sample" in row and number < 2**62:
+            assert len(loaded(tmp_path / "x.jsonl", rows).items) == 2
+            continue
+        with pytest.raises(DataError, match="line 2"):
+            loaded(tmp_path / "x.jsonl", rows)

@@ -1,0 +1,317 @@
+"""Files of recorded answers and votes in every shape: who answered what, how often that was right, who chose what."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from logs import HEADER, choice, generated, loaded, sample
+
+from tests.published import published
+from wheeltap.core.errors import DataError, FileFormatError
+from wheeltap.suites.lens.recorded import AnswerFile, Answers, Votes, read
+from wheeltap.suites.lens.recorded.gathered import AnswerRow, AnswerTable, in_order
+from wheeltap.suites.lens.recorded.votes import ballots
+from wheeltap.suites.lens.runs import imported
+
+NLI = ("entailment", "neutral", "contradiction")
+SCALE = ("-3", "-2", "-1", "0", "1")
+HALF, LOGS = 1 / (1 + np.exp(-1.0)), np.exp([[-1.0, -2.0, -4.0], [-3.0, -1.0, -1.5]])
+SOFT = {str(label): 0.0 for label in range(1, 7)}
+
+Case = tuple[str, Any, dict[str, Any]]
+"""Name of the file, its content, and what is read: see ``held``; notes may be given in part (``noted``, ``silent``)."""
+
+OWN: list[Case] = [
+    ("m.jsonl", [{"id": "a", "correct": True}, {"id": 7, "correct": 0}],
+     {"items": ("a", "7"), "systems": ["m"], "right": [1, 0], "samples": [1, 1],
+      "says": "rows of answers: 1 system, 2 items, 1 answer each"}),
+    # Repeats of an item go together in the order of their numbers.
+    ("m.jsonl", [{"id": "a", "sample": 2, "correct": True, "answer": "4"},
+                 {"id": "b", "sample": 0, "correct": False, "answer": None},
+                 {"id": "a", "sample": 0, "correct": False, "answer": "5"},
+                 {"id": "a", "sample": 1, "correct": True, "answer": "4"}],
+     {"right": [2, 0], "samples": [3, 1], "answers": [[0, 1, 1], [-1, -1, -1]]}),
+    # A line may have those labels alone that somebody chose.
+    ("v.jsonl", [{"id": 0, "votes": {"yes": 3}}, {"id": 1, "votes": {"no": 1, "maybe": 2}},
+                 {"id": 2, "votes": {"yes": 1, "maybe": 2}}, {"id": 3, "votes": {"other": 3}}],
+     {"says": "rows of votes: 4 items, 3 votes each on 4 labels"}),
+    ("s.jsonl", [{"id": 0, "votes": {"1": 2, "2": 1}}, {"id": 1, "votes": {"4": 2, "5": 1}}],
+     {"votes": [[2, 1, 0, 0, 0], [0, 0, 0, 2, 1]]}),
+    ("x.jsonl", [{"id": "a", "votes": {"5": 1, "1": 2}}, {"id": "b", "votes": {"2": 1}}],
+     {"voted": tuple("12345"), "ordinal": True, "votes": [[2, 0, 0, 0, 1], [0, 1, 0, 0, 0]]}),
+    # Were answers without a grade wrong or right, the score would be another one: no score without that bound.
+    ("m.jsonl", [{"id": at, "correct": (True, None, False, None)[at], "answer": "4"} for at in range(4)],
+     {"items": ("0", "2"), "right": [1, 0], "samples": [1, 1], "notes": (
+         "2 answers without a grade (null) left out.",
+         "m: 50.0 % without them, 25.0 % of all answers if they are wrong, 75.0 % if they are right.")}),
+    ("m.jsonl", [{"id": at, "sample": draw, "correct": None if draw == at else True} for at in (0, 1)
+                 for draw in (0, 1, 2)], {"right": [2, 2], "samples": [2, 2]}),
+    ("t.csv", "id,correct\n1,0.5\n2,1\n", {"score": [0.5, 1.0]}),
+    ("m.jsonl", [{"id": "a", "sample": at, "correct": score} for at, score in enumerate((0.5, 1.0))],
+     {"right": None, "score": [0.75]}),
+    ("m.jsonl", [{"id": "a", "system": "one", "correct": True}, {"id": "b", "system": "one", "correct": True},
+                 {"id": "b", "system": "two", "correct": False}],
+     {"items": ("b",), "systems": ["one", "two"], "noted": "1 of 2 items has"}),
+    ("m.jsonl", [{"id": "a", "probabilities": {"no": 0.25, "yes": 0.75}, "votes": {"yes": 3}},
+                 {"id": "b", "probabilities": {"yes": 0.5, "no": 0.5}, "votes": {"yes": 1, "no": 2}}],
+     {"labels": ("no", "yes"), "voted": ("no", "yes"), "votes": [[0, 3], [2, 1]],
+      "probability": [[0.25, 0.75], [0.5, 0.5]]}),
+    ("m.jsonl", [{"id": "a", "correct": True, "group": "old"}, {"id": "b", "correct": True, "group": "new"}],
+     {"groups": ("old", "new")}),
+]  # fmt: skip
+
+LM_EVAL: list[Case] = [
+    ("samples_x.jsonl", [choice(0, [-1.0, -2.0, -4.0], 0), choice(1, [-3.0, -1.0, -1.5], 0)],
+     {"right": [1, 0], "samples": [1, 1], "probability": LOGS / LOGS.sum(1, keepdims=True), "labels": ("0", "1", "2"),
+      "noted": "Right is acc; also there: acc_norm."}),
+    ("s.jsonl", [choice(0, [-1.0, -2.0], 0, filtered_resps=[[-1.0, True], [-2.0, False]], arguments=[["?", " a"]])],
+     {"probability": [[HALF, 1 - HALF]]}),
+    ("s.jsonl", [choice(0, [-1.0, -2.0], 0), choice(1, [-1.0, -2.0, -3.0], 0)],
+     {"probability": None, "labels": (), "noted": "different numbers of choices"}),
+    ("s.jsonl", [choice(at, [-1.0, -2.0], 0, doc={"label_count": [3, at]}) for at in range(2)],
+     {"votes": [[3, 0], [3, 1]], "voted": ("0", "1"), "labels": ("0", "1")}),
+    ("s.jsonl", [row for doc in range(3) for row in (generated(doc, ["4"], 1.0),
+                                                     generated(doc, ["5"], 0.0, name="flexible-extract"))],
+     {"right": [1, 1, 1], "samples": [1, 1, 1],
+      "noted": "those of the filter strict-match; also there: flexible-extract"}),
+    ("s.jsonl", [generated(0, ["4", "5", "4", "3"], 0.5), generated(1, ["1", "1", "1", "1"], 0.0)],
+     {"right": [2, 0], "samples": [4, 4], "answers": [[0, 1, 0, 2], [0, 0, 0, 0]]}),
+    ("s.jsonl", [generated(0, ["4", "5", "4"], 1.0, "maj@3", filtered_resps=["4"])], {"silent": "not graded",
+     "noted": "that of a majority over an item's answers, not of single ones (filter maj@3)"}),
+    ("s.jsonl", [generated(0, ["4", "5"], 1.0, filtered_resps=["4"])],
+     {"right": [1], "samples": [1], "noted": "Up to 1 more answer to an item was sampled and not graded"}),
+    # The flattened shape: one answer without the lists around it; repeats each in a row of its own.
+    ("s.jsonl", [{"doc_id": doc, "filtered_resps": "4", "resps": ["4"], "filter": "none", "exact_match": "1.0",
+                  "sample": at} for doc in range(2) for at in range(3)], {"right": [3, 3], "samples": [3, 3]}),
+    ("samples_x.jsonl", [{"doc_id": at, "doc_hash": f"h{at}", "resps": [["x"] * 5], "filtered_resps": ["x"] * 5,
+                          "metrics": ["pass@4"], "pass@4": 1.0} for at in range(3)],
+     {"right": [1, 1, 1], "samples": [1, 1, 1],
+      "noted": "The score is pass@4 of each item's answers, not of single ones."}),
+]  # fmt: skip
+
+INSPECT: list[Case] = [
+    ("x.eval", [sample("b", 2, "I"), sample("b", 1, "C"), sample("a", 1, "N"), sample("a", 2, "C")],
+     {"items": ("a", "b"), "systems": ["maker/model"], "right": [1, 1], "samples": [2, 2],
+      "answers": [[0, 1], [0, 1]]}),
+    *(("x.eval", [sample(1, 1, value)], {"right": None, "score": [score]})
+      for value, score in (("P", 0.5), (0.25, 0.25), ({"f1": 0.75}, 0.75), ("3.5", 3.5))),
+    *(("x.eval", [sample(1, 1, value)], {"right": [right], "samples": [1]})
+      for value, right in ((True, 1), ("yes", 1), ("C", 1), (1, 1), ("I", 0), (False, 0))),
+    ("x.eval", [sample(1, 1, "C"), sample(2, 1, "C", scores=None)],
+     {"items": ("1",), "noted": "1 sample without a score is left out"}),
+    ("x.json", {**HEADER, "status": "cancelled", "samples": [sample(1, 1, "C")]}, {"noted": "status: cancelled"}),
+]  # fmt: skip
+
+VOTES: list[Case] = [
+    ("x.jsonl", [{"id": 1, "q0_gold": ["neutral", "neutral", "entailment"]}, {"id": "2_c", "q0_gold": "['neutral']"}],
+     {"voted": NLI, "votes": [[1, 2, 0], [0, 1, 0]], "ordinal": False}),
+    *(("x.jsonl", [{"uid": "a", **row}], {"voted": NLI, "votes": [[38, 60, 2]], "notes": notes}) for row, notes in (
+        ({"label_counter": {"n": 60, "e": 38, "c": 2}, "label_dist": [0.38, 0.6, 0.02]}, ()),
+        ({"label_count": [38, 60, 2]}, ()),
+        ({"label_dist": [0.38, 0.6, 0.02]},
+         ("The file has shares and no counts: 100 votes an item, as ChaosNLI has.",)),
+    )),
+    ("x.jsonl", [{"uid": "a", "label_counter": {"1": 90, "2": 10}}], {"voted": ("1", "2"), "votes": [[90, 10]]}),
+    # A pair that two panels were asked is two items.
+    ("x.jsonl", [{"id": 1, "q0_gold": ["neutral"]}, {"id": 1, "q0_gold": ["entailment"]}],
+     {"items": ("1", "1 (2)"), "noted": "second time"}),
+    ("x.json", {"1": {"annotations": "0,-1,-3", "soft_label": {"0": 0.33, "1": 0.67}},
+                "2": {"annotations": "1,1", "soft_label": {"0": 1.0, "1": 0.0}}},
+     {"voted": SCALE, "ordinal": True, "votes": [[1, 0, 1, 1, 0], [0, 0, 0, 0, 2]]}),
+    ("x.json", {"1": {"annotations": {"Ann1": "3", "Ann2": "5"}, "soft_label": SOFT}},
+     {"voted": tuple("123456"), "ordinal": True, "votes": [[0, 0, 1, 0, 1, 0]]}),
+    ("x.json", {"a": {"soft_label": {"0": 0.667, "1": 0.333}, "number of annotations": 3}}, {"votes": [[2, 1]]}),
+    ("x.csv", "example_id,n,c_1,c_0,c_-1\r\n7.0,3,2,1,0\r\n8.0,1,0,0,1\r\n",
+     {"items": ("7", "8"), "voted": ("-1", "0", "1"), "ordinal": True, "votes": [[0, 1, 2], [1, 0, 0]]}),
+]  # fmt: skip
+
+
+def held(found: AnswerFile) -> dict[str, Any]:
+    """What was read, by name; of several systems, the arrays of the first one."""
+    one, votes = (found.systems or (Answers(name=""),))[0], found.votes
+    own = {name: getattr(one, name) for name in ("right", "samples", "answers", "probability", "score")}
+    known = {name: getattr(found, name) for name in ("items", "says", "notes", "labels", "groups")}
+    people = {} if votes is None else {"voted": votes.labels, "votes": votes.votes, "ordinal": votes.ordinal}
+    return own | known | people | {"systems": [system.name for system in found.systems]}
+
+
+def test_what_a_file_holds(tmp_path: Path) -> None:
+    for name, content, expected in (*OWN, *LM_EVAL, *INSPECT, *VOTES):
+        found = held(loaded(tmp_path / name, content))
+        notes = " ".join(found["notes"])
+        assert expected.get("noted", "") in notes and expected.get("silent", "none") not in notes, (content, notes)
+        for key in expected.keys() - {"noted", "silent"}:
+            value = expected[key]
+            if isinstance(found[key], np.ndarray):
+                np.testing.assert_allclose(found[key], value, atol=1e-6, err_msg=f"{key} of {content}")
+            else:
+                assert found[key] == value, (content, key)
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_a_table_of_answers_is_read_as_its_rows_are(tmp_path: Path, mark: str) -> None:
+    rows = [("a", "x", 0, "true", "4"), ("a", "x", 1, "False", "05"), ("b", "x", 0, "1", ""), ("b", "x", 1, "", "5")]
+    head = ("id", "system", "sample", "correct", "answer")
+    grades = {"true": True, "False": False, "1": 1, "": None}
+    same = [{"id": item, "system": name, "sample": at, "correct": grades[grade], "answer": said or None}
+            for item, name, at, grade, said in rows]  # fmt: skip
+    table = loaded(tmp_path / "t.csv", "\n".join(mark.join(map(str, row)) for row in (head, *rows)))
+    lined = loaded(tmp_path / "t.jsonl", same)
+    as_texts = [{**row, "correct": grade} for row, (_, _, _, grade, _) in zip(same, rows, strict=True)]
+    for one in (table, lined, loaded(tmp_path / "s.jsonl", as_texts)):
+        assert held(one)["right"].tolist() == [1, 1] and held(one)["samples"].tolist() == [2, 1]
+    assert table.systems[0].name == "x" and table.notes == lined.notes
+    assert table.systems[0].digest == lined.systems[0].digest
+
+
+def test_who_answered_more_items_has_a_score_on_all_of_them(tmp_path: Path) -> None:
+    rows = [{"id": at, "system": name, "correct": None if name == "y" and at == 3 else at != 3}
+            for at in range(4) for name in "xy"]  # fmt: skip
+    said = "x: score 0.750 on all 4 items that it answered, 1.000 on these."
+    assert loaded(tmp_path / "m.jsonl", rows).notes[-1] == said
+    graded = [row for row in rows if row["correct"] is not None]
+    apart = [loaded(tmp_path / f"{name}.jsonl", [row for row in graded if row["system"] == name]) for name in "xy"]
+    assert imported(apart).notes == ("3 items are in all files, of 4, 3; only these are judged.", said)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.one_of(st.none(), st.sampled_from("xyz"))), min_size=1, max_size=30))
+def test_answers_are_numbered_as_they_first_came(rows: list[tuple[int, str | None]]) -> None:
+    gathered = AnswerTable("test", "nowhere")
+    expected, texts = dict[str, list[int]](), dict[str, list[str]]()
+    for line, (item, answer) in enumerate(rows):
+        seen, own = texts.setdefault(str(item), []), expected.setdefault(str(item), [])
+        gathered.add("m", AnswerRow(str(item), line, 1.0, answer, len(own)))
+        if answer is not None and answer not in seen:
+            seen.append(answer)
+        own.append(-1 if answer is None else seen.index(answer))
+    found = gathered.recording().systems[0].answers
+    most = max(map(len, expected.values()))
+    if most == 1 or not any(texts.values()):
+        assert found is None
+    else:
+        assert found is not None
+        assert found.tolist() == [own + [-1] * (most - len(own)) for own in expected.values()]
+
+
+def test_json_and_archive_say_the_same(tmp_path: Path) -> None:
+    samples = [sample(at, 1, "CI"[at % 2]) for at in range(5)]
+    one, two = loaded(tmp_path / "x.eval", samples), loaded(tmp_path / "x.json", {**HEADER, "samples": samples})
+    assert (one.items, one.systems[0].digest) == (two.items, two.systems[0].digest)
+
+
+def test_real_logs() -> None:
+    folder = published("inspect-logs")
+    (scored,), (unscored,), (document,) = map(folder.glob, ("*15-18-04*.eval", "*15-17-00*.eval", "*.json"))
+    assert held(read(scored))["right"].sum() == 8
+    assert held(read(document))["right"].tolist() == [1, 1, 0]
+    assert read(folder / "mmlu-summary-choices.eval").systems[0].name == "openai/gpt-4o"
+    with pytest.raises(DataError, match="No sample of the log is scored"):
+        read(unscored)
+
+
+def test_four_released_solutions() -> None:
+    found = read(published("gsm8k/example_model_solutions.jsonl"))
+    right = {one.name: int(one.right.sum()) for one in found.systems if one.right is not None}
+    assert right == {"6b_finetuning": 286, "6b_verification": 515, "175b_finetuning": 458, "175b_verification": 742}
+    assert found.says.endswith("4 systems, 1,319 items, 1 answer each")
+
+
+# ---- votes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (["a", "b", "a"], [["a"], ["b"], ["a"]]), ("a,b, a", [["a"], ["b"], ["a"]]),
+        ("['a', 'b', None]", [["a"], ["b"], []]), ("[1, -1.0, 0]", [["1"], ["-1"], ["0"]]),
+        ({"Ann1": "a", "Ann2": "a,b"}, [["a"], ["a", "b"]]), ([1, True, 2.0], [["1"], ["True"], ["2"]]),
+    ],
+)  # fmt: skip
+def test_ballots(value: object, expected: list[list[str]]) -> None:
+    assert ballots(value, where="here") == expected
+
+
+@pytest.mark.parametrize("value", [3, "[open('x')]", "[" * 200, ["a", {"b": 1}], "x" * 100_001])
+def test_what_is_no_ballot_is_refused(value: object) -> None:
+    with pytest.raises(FileFormatError, match="cannot be read"):
+        ballots(value, where="here")
+
+
+def test_numbers_with_equal_steps_are_in_an_order() -> None:
+    for labels, expected in (
+        (["1", "-1", "-3", "0"], (SCALE, True)), (["0", "1"], (("0", "1"), False)), (["b", "a"], (("a", "b"), False)),
+        (["1", "900", "3"], (("1", "3", "900"), False)), (["0.5", "1", "2"], (("0.5", "1", "2"), False)),
+        (["inf", "nan", "1"], (("1", "inf", "nan"), False)),
+    ):  # fmt: skip
+        assert in_order(labels) == expected
+
+
+def votes(recording: AnswerFile) -> Votes:
+    assert recording.votes is not None
+    return recording.votes
+
+
+def test_the_crowd_of_ambient() -> None:
+    found = votes(read(published("ambient/crowdworker_annotations.jsonl")))
+    sizes = found.votes.max(1)
+    assert found.votes.shape == (542, 3) and set(found.votes.sum(1).tolist()) == {9}
+    assert [int((sizes == size).sum()) for size in range(9, 2, -1)] == [116, 120, 105, 98, 89, 12, 2]
+    assert found.ballots is None
+
+
+def test_convabuse_names_eight_people() -> None:
+    sizes = {name: len(read(published(f"convabuse/{name}.csv")).items) for name in ("train", "test", "valid")}
+    assert sizes == {"train": 2501, "test": 853, "valid": 831}
+    train = votes(read(published("convabuse/train.csv")))
+    assert train.labels == SCALE and train.ordinal and len(set(train.votes.sum(1).tolist())) > 3
+    recording = read(published("convabuse/test.csv"))
+    test, (note,) = votes(recording), imported([recording]).notes
+    assert note.startswith("2 of 853 items have one vote")
+    assert test.ballots is not None and len(test.raters) == 8 and len(test.ballots) == test.votes.sum()
+    again = np.zeros_like(test.votes)
+    np.add.at(again, (test.ballots[:, 0], test.ballots[:, 2]), 1)
+    assert np.array_equal(again, test.votes)
+
+
+def said(recording: AnswerFile) -> list[tuple[str, str, str]]:
+    """Item, rater and label of each vote."""
+    known = votes(recording)
+    assert known.ballots is not None
+    return [(recording.items[i], known.raters[r], known.labels[label]) for i, r, label in known.ballots]
+
+
+def test_who_voted(tmp_path: Path) -> None:
+    rows = [{"id": "x", "raters": {"ann": "yes", "bob": "no"}}, {"id": "y", "raters": {"bob": "yes", "cy": "yes"}}]
+    made = loaded(tmp_path / "v.jsonl", rows)
+    assert said(made) == [("x", "ann", "yes"), ("x", "bob", "no"), ("y", "bob", "yes"), ("y", "cy", "yes")]
+    assert votes(made).votes.sum(1).tolist() == [2, 2]
+    assert said(made.part(("y",))) == said(made)[2:]
+    plan = imported([made]).plan
+    assert plan.names is not None and plan.names.raters == ("ann", "bob", "cy")
+    document = {"1": {"annotations": "1,0,1", "annotators": "A1,A2,A3"}, "2": {"annotations": "0,0"}}
+    # People who are known of some items alone are nothing to go by.
+    assert votes(loaded(tmp_path / "v.json", document)).ballots is None
+    document["2"]["annotators"] = "A2,A4"
+    assert said(loaded(tmp_path / "v.json", document))[2:] == [("1", "A3", "1"), ("2", "A2", "0"), ("2", "A4", "0")]
+    table = loaded(tmp_path / "v.csv", "id,a1,a2,c_0,c_1\nx,0,1,1,1\ny,1,,0,1\n")
+    assert said(table) == [("x", "a1", "0"), ("x", "a2", "1"), ("y", "a1", "1")]
+
+
+def test_several_choices_of_one_person_are_one_vote(tmp_path: Path) -> None:
+    people = {"ann": "entailment, neutral", "bob": "neutral", "cy": "neutral"}
+    made = loaded(tmp_path / "v.json", {str(at): {"annotations": people} for at in range(40)})
+    assert votes(made).votes.sum(1).tolist() == [3] * 40
+    of_ann = [label for _, who, label in said(made) if who == "ann"]
+    assert len(of_ann) == 40 and 8 < of_ann.count("neutral") < 32  # one of the two, at random
+    assert any("40 times a person chose several labels" in note for note in made.notes)
+    assert np.array_equal(votes(read(tmp_path / "v.json")).votes, votes(made).votes)
+
+
+def test_labels_that_soft_labels_lack_are_read_whatever_is_drawn_of_the_first_item(tmp_path: Path) -> None:
+    soft = {"a": 1.0, "b": 0.0, "c": 0.0}
+    for first in "01234567":
+        rows = {first: {"annotations": {"ann": "a, x", "bob": "a"}, "soft_label": soft}, "y": {"annotations": "x,a"}}
+        assert "x" in votes(loaded(tmp_path / "v.json", rows)).labels
