@@ -1,23 +1,30 @@
-"""WT504 on recorded answers with a planted truth: sharper but narrower, more able, and the same."""
+"""WT504 on planted truths, recorded and live: sharper but narrower, more able, the same; and how answers are drawn."""
 
 import re
-from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
+from torch import nn
 
+import wheeltap as wt
 from tests.blocks import blocks, rows, texts
+from wheeltap.core.errors import DataError
 from wheeltap.core.records import Finding
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Chart, Table
+from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.plans.plan import AuditSpec
 from wheeltap.report.text import summary
 from wheeltap.runs.stored import judge
+from wheeltap.suites.lens.readings.answers import Samples
 from wheeltap.suites.lens.recorded.base import AnswerFile, Answers
 from wheeltap.suites.lens.runs import imported
+from wheeltap.suites.lens.stats.passk import pass_at
 
 ITEMS, SAMPLES = 400, 32
 ONCE, SOLVED = "Difference at one try (pass@1)", "Solved at least once"
@@ -43,9 +50,6 @@ def report(
     return judge(tmp_path / "planted.wheeltap").record
 
 
-Change = Callable[[np.ndarray], np.ndarray]
-
-
 def finding(record: ReportRecord, title: str) -> Finding:
     [one] = [one for one in record.findings if one.title == title]
     return one
@@ -55,6 +59,13 @@ def finding(record: ReportRecord, title: str) -> Finding:
 def ability() -> np.ndarray:
     """Chances of the first system: most items are solved sometimes, a few hardly ever."""
     return np.random.default_rng(0).beta(0.6, 0.8, size=ITEMS)
+
+
+def said(record: ReportRecord) -> str:
+    """What is printed, on one line."""
+    console = Console(record=True, width=100, file=StringIO())
+    summary(record, console)
+    return " ".join(console.export_text().split())
 
 
 def test_sharper_and_narrower(tmp_path: Path, ability: np.ndarray) -> None:
@@ -69,36 +80,16 @@ def test_sharper_and_narrower(tmp_path: Path, ability: np.ndarray) -> None:
     [(both, first, second, neither, _, sure)] = rows(record, "Items solved").values()
     assert int(first) > 20 and int(second) <= 2 and int(sure.partition(" ")[0]) < int(first)
     assert sum(map(int, (both, first, second, neither))) == ITEMS
+    out = said(record)
+    assert f"after is more certain, base is more able: it solves more items within {SAMPLES} tries." in out
+    assert "base: all k right (pass^k)" in out and "after: all k right (pass^k)" in out  # at every k shown
 
 
 def test_more_able(tmp_path: Path, ability: np.ndarray) -> None:
     record = report(tmp_path, np.where(ability > 0.5, ability, 0.0), ability)
     assert finding(record, SOLVED).verdict == "grew" and not finding(record, SOLVED).alarm
-
-
-def said(record: ReportRecord) -> str:
-    """What is printed, on one line."""
-    console = Console(record=True, width=100, file=StringIO())
-    summary(record, console)
-    return " ".join(console.export_text().split())
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "answer"),
-    [
-        (lambda p: p, lambda p: np.where(p > 0.3, np.minimum(p + 0.25, 1.0), 0.0),
-         "after is more certain, base is more able: it solves more items within {} tries."),
-        (lambda p: np.where(p > 0.5, p, 0.0), lambda p: p,
-         "after is more able: it solves more items within {} tries and is more often right at one try."),
-        (lambda p: p, lambda p: p, "Who is more able (solves more within {} tries) is undecided."),
-    ],
-)  # fmt: skip
-def test_who_is_more_able_and_who_more_certain_is_said(
-    tmp_path: Path, ability: np.ndarray, first: Change, second: Change, answer: str
-) -> None:
-    out = said(report(tmp_path, first(ability), second(ability)))
-    assert answer.format(SAMPLES) in out
-    assert "base: all k right (pass^k)" in out and "after: all k right (pass^k)" in out  # at every k shown
+    able = f"after is more able: it solves more items within {SAMPLES} tries and is more often right at one try."
+    assert able in said(record)
 
 
 def test_the_same(tmp_path: Path, ability: np.ndarray) -> None:
@@ -108,6 +99,8 @@ def test_the_same(tmp_path: Path, ability: np.ndarray) -> None:
     assert finding(record, SOLVED).status == "inconclusive"
     assert blocks(record, Chart, "Gain")[0].spans == ((1, SAMPLES),)
     assert rows(record, "Items solved")["base vs after"][-1].startswith("none of")
+    assert f"Who is more able (solves more within {SAMPLES} tries) is undecided." in said(record)
+    assert not any(text.startswith("k ends") for text in texts(record))  # at all that there is
 
 
 def test_other_numbers_of_answers_are_not_compared_by_what_is_solved_once(tmp_path: Path, ability: np.ndarray) -> None:
@@ -126,14 +119,7 @@ def test_one_item_with_few_answers_ends_k_and_that_is_said(tmp_path: Path, abili
     note = f"k ends at 3: after has only 3 answers to 1 item; on the other {ITEMS - 1:,} it would end at {SAMPLES}."
     assert note in texts(record)
     assert "(base 32 an item, after 3 to 32)" in finding(record, SOLVED).because
-    console = Console(record=True, width=100, file=StringIO())
-    summary(record, console)
-    assert note in " ".join(console.export_text().split())
-
-
-def test_all_that_there_is_ends_k_without_a_word(tmp_path: Path, ability: np.ndarray) -> None:
-    record = report(tmp_path, ability, ability)
-    assert not any(text.startswith("k ends") for text in texts(record))
+    assert note in said(record)
 
 
 def test_few_items_that_never_differ_are_undecided_and_what_would_decide_is_said(tmp_path: Path) -> None:
@@ -151,3 +137,60 @@ def test_nobody_differs(tmp_path: Path) -> None:
     record = report(tmp_path, sure, sure)
     assert finding(record, SOLVED).status == "inconclusive"
     assert blocks(record, Chart, "Gain")[0].spans == ((1, SAMPLES),)
+
+
+class Given(nn.Module):
+    """Gives its inputs, times a number, as scores of options."""
+
+    def __init__(self, sharpness: float, options: int = 3) -> None:
+        super().__init__()
+        self.last = nn.Linear(options, options, bias=False)
+        with torch.no_grad():
+            self.last.weight.copy_(sharpness * torch.eye(options))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(x)
+
+
+PROBABILITY = torch.tensor([[0.7, 0.2, 0.1], [0.05, 0.05, 0.9], [1 / 3, 1 / 3, 1 / 3]], dtype=torch.float64)
+TASK = Task(PROBABILITY.log().float().repeat(40, 1), torch.tensor([0, 1, 2]).repeat(40))
+
+
+def test_options_are_drawn_as_often_as_the_model_gives_them() -> None:
+    read = Samples({"draws": 500}).read(Subject(Given(1.0).eval()), TASK, root=0, seed=0).values
+    for item in range(3):
+        shares = np.bincount(read["answers"][item::3].ravel(), minlength=3) / (40 * 500)
+        np.testing.assert_allclose(shares, PROBABILITY[item], atol=4 * np.sqrt(0.25 / 20_000))
+    assert (read["right"] == (read["answers"] == TASK.targets.numpy()[:, None]).sum(1)).all()
+    # pass@k of independent draws is 1 - (1 - p)^k, in the mean over items of one probability.
+    found = pass_at(read["right"], read["samples"], most=4)[::3].mean(axis=0)
+    np.testing.assert_allclose(found, 1 - 0.3 ** np.arange(1, 5), atol=0.02)
+
+
+def test_a_low_temperature_gives_the_best_option() -> None:
+    read = Samples({"draws": 50, "temperature": 0.01}).read(Subject(Given(1.0).eval()), TASK, root=0, seed=0).values
+    assert (read["answers"][0::3] == 0).all() and (read["answers"][1::3] == 2).all()
+
+
+def test_targets_that_are_no_options_are_refused() -> None:
+    numbers = Task(torch.randn(4, 3), torch.randn(4, 3), measure="squared_error")
+    with pytest.raises(DataError, match="right options"):
+        Samples().read(Subject(Given(1.0).eval()), numbers, root=0, seed=0)
+
+
+def test_a_sharper_copy_solves_more_at_one_try_and_fewer_within_many() -> None:
+    base, sharp = (wt.Subject(Given(by, 4).eval(), name=name) for by, name in ((0.5, "base"), (3.0, "sharp")))
+    rng = torch.Generator().manual_seed(0)
+    scores = torch.randn(300, 4, generator=rng)
+    right = torch.where(torch.rand(300, generator=rng) < 0.7, scores.argmax(1), scores.argmin(1))
+    report = wt.compare(base, sharp, wt.Task(scores, right), audits=["support"])
+    [solved] = [one for one in report.findings if one.title == "Solved at least once"]
+    assert solved.status == "found" and solved.verdict == "shrank"
+    assert "more at 1" in blocks(report.record, Chart, "Gain")[0].alt
+
+
+def test_parts_of_a_task_are_numbered_in_order_where_they_are_given() -> None:
+    parts = torch.tensor([10**9 + 7, -2, 10**9]).repeat(40)
+    read = Samples({"draws": 2}).read(Subject(Given(1.0).eval()), TASK.with_groups(parts), root=0, seed=0).values
+    assert read["group"].tolist() == [2, 0, 1] * 40
+    assert "group" not in Samples({"draws": 2}).read(Subject(Given(1.0).eval()), TASK, root=0, seed=0).values

@@ -12,7 +12,6 @@ import wheeltap as wt
 from tests.blocks import blocks
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Scalar
-from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Chart
 from wheeltap.plans.artifacts import digest
 from wheeltap.recipes.base import Given, Recipe, specified
@@ -22,7 +21,6 @@ from wheeltap.suites.lens.nets import (
     ANSWERS,
     BASE,
     FRESH,
-    LESSON,
     MISREAD,
     RIGHT,
     SEEN,
@@ -189,24 +187,11 @@ def test_a_teacher_widens_and_the_test_is_remembered() -> None:
     assert abs(once("teacher", SEEN) - once("teacher")) < 0.08
 
 
-def test_lessons_and_tests_share_no_item() -> None:
-    """So that nets which were taught lessons alone have not seen the test."""
-    rows = [set(map(tuple, items().inputs[items().rows(part)].flatten(1).tolist())) for part in (LESSON, SEEN, FRESH)]
-    assert not (rows[0] & rows[1] or rows[0] & rows[2] or rows[1] & rows[2])
-
-
-def compared(kind: str) -> ReportRecord:
-    """What WT504 says of the base and a net made from it, both live."""
-    subjects = (wt.Subject(trained(one), name=name) for one, name in (("corpus", "base"), (kind, "after")))
-    return wt.compare(*subjects, task(), audits=["support"]).record
-
-
-@pytest.mark.parametrize(
-    ("kind", "verdict"), [("rewarded right", "shrank"), ("teacher", "grew")]
-)  # fmt: skip
+@pytest.mark.parametrize(("kind", "verdict"), [("rewarded right", "shrank"), ("teacher", "grew")])
 def test_support_is_audited_on_live_nets(kind: str, verdict: str) -> None:
     """A higher score both times; what it was worth is said, seen and fresh items side by side."""
-    record = compared(kind)
+    subjects = (wt.Subject(trained(one), name=name) for one, name in (("corpus", "base"), (kind, "after")))
+    record = wt.compare(*subjects, task(), audits=["support"]).record
     found = {one.title: one for one in record.findings}
     assert found["Difference at one try (pass@1)"].status == "found"
     assert found["Solved at least once"].verdict == verdict

@@ -1,0 +1,247 @@
+"""What needs no model: what style and letters show of texts, orders that texts show of themselves, exact tests."""
+
+import datetime
+import itertools
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from benchmarks.contamination import NOUNS, ROMAN
+from wheeltap.stats.delong1988 import auc
+from wheeltap.suites.lens.stats.exchangeability import flipped, mean_interval, more_often, order_test
+from wheeltap.suites.lens.stats.model_free import CONTEXT, FOLDS, by_letters, by_words, compressed, overlap, words
+from wheeltap.suites.lens.stats.order_cues import CUES, SHOWN, cues
+
+PLAIN = ("red", "green", "blue", "one", "two", "three", "up", "down", "left", "right")
+
+
+def drawn(rng: np.random.Generator, *more: str) -> str:
+    return " ".join(rng.choice((*PLAIN, *more), 12))
+
+
+def test_style_is_seen_and_two_draws_are_not() -> None:
+    rng = np.random.default_rng(0)
+    alike = by_words([(drawn(rng), drawn(rng)) for _ in range(150)])
+    styled = by_words([(drawn(rng), drawn(rng, "moreover", "thus")) for _ in range(150)])
+    assert abs(auc(alike[:, 0], alike[:, 1]) - 0.5) < 0.12
+    assert auc(styled[:, 0], styled[:, 1]) > 0.85
+
+
+def misspelled(rng: np.random.Generator, text: str) -> str:
+    """With two neighboring letters of a long word exchanged."""
+    every = text.split()
+    at = int(rng.choice([at for at, word in enumerate(every) if len(word) > 3]))
+    every[at] = f"{every[at][0]}{every[at][2]}{every[at][1]}{every[at][3:]}"
+    return " ".join(every)
+
+
+def test_misspelled_words_are_no_ties_by_letters() -> None:
+    rng = np.random.default_rng(0)
+    texts = [drawn(rng) for _ in range(60)]
+    scores = by_letters([(text, misspelled(rng, text)) for text in texts])
+    assert np.mean(scores[:, 0] > scores[:, 1]) > 0.95
+    alike = by_letters([(drawn(rng), drawn(rng)) for _ in range(400)])
+    assert abs(np.mean(alike[:, 0] > alike[:, 1]) - 0.5) < 0.09  # 3.5 standard errors
+
+
+def test_letters_are_counted_in_the_other_own_texts() -> None:
+    pairs = [("abab", "ba"), ("abba", "c"), ("bab", "abc")]
+    letters = 4  # a, b, c, and what is none of them
+
+    def after(run: str, letter: str, texts: list[str]) -> float:
+        """By the definition, from the shortest context to this one."""
+        shorter = after(run[1:], letter, texts) if run else 1.0 / letters
+        long = ["\n" * CONTEXT + text for text in texts]
+        places = [(text, at) for text in long for at in range(CONTEXT, len(text)) if text[:at].endswith(run)]
+        return (sum(text[at] == letter for text, at in places) + shorter) / (len(places) + 1)
+
+    assert len(pairs) < FOLDS
+    for at, pair in enumerate(pairs):
+        others = [own for place, (own, _) in enumerate(pairs) if place != at]
+        for side, text in enumerate(pair):
+            padded = "\n" * CONTEXT + text
+            logs = [
+                np.log(after(padded[end - CONTEXT : end], padded[end], others)) for end in range(CONTEXT, len(padded))
+            ]
+            assert by_letters(pairs)[at, side] == pytest.approx(np.mean(logs))
+
+
+def test_a_pair_is_scored_by_the_others() -> None:
+    # A word that one pair alone has cannot have been counted: it says nothing of that pair.
+    scores = by_words([(f"word{at}", f"other{at}") for at in range(20)])
+    np.testing.assert_array_equal(scores, np.zeros((20, 2)))
+
+
+def test_the_share_of_runs_in_a_corpus() -> None:
+    corpus = "The cat sat on the mat; the dog ran."
+    texts = ["cat sat on the roof", "THE DOG RAN.", "a bird", "dog ran"]
+    read = words(corpus)
+
+    def by_hand(text: str, size: int) -> float:
+        own = words(text)
+        size = min(size, len(own))
+        runs = [own[at : at + size] for at in range(len(own) - size + 1)]
+        return float(np.mean([any(read[at : at + size] == run for at in range(len(read))) for run in runs]))
+
+    for size in (1, 3, 4):
+        assert overlap(texts, corpus, length=size) == pytest.approx([by_hand(text, size) for text in texts])
+    assert overlap(texts, corpus, length=4) == pytest.approx([0.5, 1.0, 0.0, 1.0])
+
+
+def test_compressed_size() -> None:
+    assert compressed(["a" * 100, "abc"]).tolist() == [len(zlib.compress(b"a" * 100, 9)), len(zlib.compress(b"abc", 9))]
+
+
+def enumerated(likelihoods: np.ndarray) -> float:
+    """Share of all assignments of one arrangement to each shard that are as likely as the given ones."""
+    scores = (likelihoods - likelihoods.mean(1, keepdims=True)) / likelihoods.std(1, keepdims=True)
+    shards, arrangements = scores.shape
+    sums = [
+        sum(scores[s, a] for s, a in enumerate(each)) for each in itertools.product(range(arrangements), repeat=shards)
+    ]
+    return float(np.mean(np.array(sums) >= scores[:, 0].sum() - 1e-9))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_p_value_is_the_share_of_all_assignments(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    likelihoods = rng.normal(size=(4, 5)) * [[1.0], [10.0], [0.1], [3.0]]
+    likelihoods[:, 0] += 0.5 * likelihoods.std(axis=1)
+    found = order_test(likelihoods, rng, draws=40_000)
+    assert found.p == pytest.approx(enumerated(likelihoods), abs=4 * np.sqrt(0.25 / 40_000))
+    gains = likelihoods[:, 0] - likelihoods[:, 1:].mean(axis=1)
+    assert found.p_t == pytest.approx(stats.ttest_1samp(gains, 0.0, alternative="greater").pvalue)
+
+
+def test_where_nothing_was_seen_p_values_are_uniform() -> None:
+    rng = np.random.default_rng(0)
+    # Skewed and heavy: no law is assumed. Arrangements of one shard depend on each other, and are exchangeable.
+    ps = [
+        order_test(rng.standard_t(2, size=(6, 11)) ** 3 + rng.normal(size=(6, 1)), rng, draws=999).p for _ in range(600)
+    ]
+    assert stats.kstest(ps, "uniform").pvalue > 0.01
+    assert np.mean(np.array(ps) <= 0.05) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 600)
+
+
+def test_a_known_order_is_found() -> None:
+    rng = np.random.default_rng(1)
+    likelihoods = rng.normal(size=(8, 21))
+    likelihoods[:, 0] += 1.5
+    assert order_test(likelihoods, rng).p < 0.01
+    assert order_test(-likelihoods, rng).p > 0.5
+
+
+def test_shards_that_tell_nothing_reject_nothing() -> None:
+    found = order_test(np.full((4, 6), -3.0), np.random.default_rng(0))
+    assert (found.p, found.p_t) == (1.0, 1.0)
+
+
+@settings(max_examples=25)
+@given(st.lists(st.floats(-50, 50), min_size=3, max_size=3), st.floats(0.1, 100))
+def test_neither_shift_nor_scale_of_a_shard_matters(shifts: list[float], scale: float) -> None:
+    likelihoods = np.random.default_rng(3).normal(size=(3, 6))
+    moved = scale * likelihoods + np.array(shifts)[:, None]
+    one, two = (order_test(some, np.random.default_rng(5), draws=500).p for some in (likelihoods, moved))
+    assert one == two
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_flipped_signs_against_all_of_them(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    gaps = rng.normal(0.4, 1.0, 8)
+    sums = np.array([np.dot(signs, gaps) for signs in itertools.product((-1, 1), repeat=8)])
+    exact = float(np.mean(sums >= gaps.sum() - 1e-9))
+    assert flipped(gaps, rng, draws=40_000) == pytest.approx(exact, abs=4 * np.sqrt(0.25 / 40_000))
+
+
+def test_more_often_is_the_exact_one_sided_test() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        one, two = rng.integers(0, 2, (2, 40)).astype(float)
+        above, below = int((one > two).sum()), int((one < two).sum())
+        exact = stats.binomtest(above, above + below, 0.5, alternative="greater").pvalue
+        assert more_often(one, two) == pytest.approx(exact)
+    assert more_often(np.ones(5), np.ones(5)) == 1.0
+
+
+def test_the_interval_is_that_of_student() -> None:
+    values = np.random.default_rng(0).normal(size=12)
+    mean, low, high = mean_interval(values, level=0.9)
+    wanted = stats.t.interval(0.9, 11, loc=values.mean(), scale=stats.sem(values))
+    assert (mean, low, high) == pytest.approx((values.mean(), *wanted))
+    assert mean_interval(np.ones(3), level=0.9) == (1.0, None, None)
+
+
+DAY = datetime.date(2021, 3, 1)
+
+
+def nouns(seed: int = 0) -> list[str]:
+    return [str(word) for word in np.random.default_rng(seed).permutation(NOUNS)]
+
+
+def found(texts: list[str], *, shards: int = 8) -> set[str]:
+    parts = np.array_split(np.arange(len(texts)), shards)
+    return {cue for cue, p in cues(texts, parts, np.random.default_rng(0)).items() if p <= SHOWN}
+
+
+def date(at: int, form: str, step: int = 1) -> str:
+    return (DAY + datetime.timedelta(days=step * at)).strftime(form)
+
+
+MONTHS = ["Jan", "Feb", "März", "April", "Mai", "Juni", "Juli", "Aug"]
+SPELLED = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+HAN = (
+    "一", "二", "三", "四", "五", "六", "七", "八", "九", "十", "十一", "十二", "十三", "十四", "十五", "十六",
+    "十七", "十八", "十九", "二十",
+)  # fmt: skip
+
+FORMS: list[tuple[str, Callable[[int, str], str]]] = [
+    ("numbers", lambda at, word: f"Question {at + 1}. What is a {word}?"),
+    ("numbers", lambda at, word: f"What is a {word}? ({90 - 2 * at} left)"),
+    ("numbers", lambda at, word: f"{at % 10} of 10: {word}"),
+    ("numbers", lambda at, word: f"In {1900 + 4 * at} the {word} was made."),
+    ("numbers", lambda at, word: f"{ROMAN[at % 20]}. Draw a {word}"),
+    ("numbers", lambda at, word: f"Step {SPELLED[at % 12]}: {word}"),
+    ("numbers", lambda at, word: f"Paso {['uno', 'dos', 'tres', 'cuatro', 'cinco', 'seis'][at % 6]}: {word}"),
+    ("numbers", lambda at, word: f"The twenty-{['first', 'second', 'third', 'fourth', 'fifth'][at % 5]} {word}"),
+    ("numbers", lambda at, word: f"{HAN[at % 20]}、{word}"),
+    ("numbers", lambda at, word: f"{''.join(chr(0x660 + int(one)) for one in str(at + 1))} {word}"),
+    ("dates", lambda at, word: f"On {date(at, '%Y-%m-%d')} the {word} was sold."),
+    ("dates", lambda at, word: f"{date(at, '%d.%m.%Y', 5)}: {word}"),
+    ("dates", lambda at, word: f"{date(at, '%m/%d/%Y', 9)}: {word}"),
+    ("dates", lambda at, word: f"Sold on {date(at, '%B %d, %Y', 3)}, a {word}"),
+    ("dates", lambda at, word: f"Verkauft am 1. {MONTHS[at % 8]}: {word}"),
+    ("dates", lambda at, word: f"{date(at, '%A')}: buy a {word}"),
+    ("letters", lambda at, word: f"{'ABCD'[at % 4]}) {word}"),
+    ("similar neighbors", lambda at, word: (f"What is a {word}?", f"Who likes a {word}?", f"Buy {word}.")[at % 3]),
+    ("similar neighbors", lambda at, word: f"{('law', 'medicine', 'history', 'music')[at // 10]}: a {word}"),
+]
+
+
+@pytest.mark.parametrize(("cue", "form"), FORMS)
+def test_what_texts_tell_of_their_order(cue: str, form: Callable[[int, str], str]) -> None:
+    assert cue in found([form(at, word) for at, word in enumerate(nouns())])
+
+
+@pytest.mark.parametrize("tail", ["?", " that stood there in the yard for so many of the years, would you say?"])
+def test_texts_that_are_sorted(tail: str) -> None:
+    for order in (sorted(NOUNS), sorted(NOUNS)[::-1], sorted(NOUNS, key=lambda word: word[::-1])):
+        assert "alphabetical order" in found([f"Tell me what is a {word}{tail}" for word in order])
+    assert "lengths" in found([f"What is a {word}{tail}" for word in sorted(nouns(), key=len)])
+    assert found([f"What is a {word}{tail}" for word in [*nouns()[:20], *sorted(nouns()[20:])]])  # half of them
+
+
+def test_random_orders_are_rarely_said_to_follow_anything() -> None:
+    told = [
+        bool(found([f"Item {number}: what is a {word}, by {date(number, '%d %b %Y')}?" for number, word in rows]))
+        for seed in range(40)
+        for rows in [list(zip(np.random.default_rng(seed).integers(1, 99, 40).tolist(), nouns(seed), strict=True))]
+    ]
+    # Of 40 at 1 %, three or more are seen once in 130 times.
+    assert sum(told) <= 2
+    assert set(CUES) == set(cues(nouns(), [np.arange(40)], np.random.default_rng(0)))
