@@ -1,7 +1,7 @@
-"""A decoder written out head by head and edge by edge, without hooks or gradients: the oracle of circuits.
+"""A transformer written out head by head and edge by edge, without hooks or gradients: the oracle of circuits.
 
 It reads the weights of GPT-2, Llama and the bare transformer into float64, one matrix for each head. What every reader
-is given is a sum that the caller may change.
+is given is a sum that the caller may change. Biases of outputs are written by nobody: they have entries of their own.
 """
 
 import math
@@ -31,8 +31,9 @@ class Layer:
 class SlowDecoder:
     """See the module."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, every: bool = False) -> None:
         self.rotary: float | None = None
+        self.causal, self.every = True, every
         kind = type(model).__name__
         read = {"GPT2LMHeadModel": self._gpt2, "LlamaForCausalLM": self._llama, "BareTransformer": self._bare}[kind]
         self.layers: list[Layer] = []
@@ -41,7 +42,7 @@ class SlowDecoder:
     def run(
         self, tokens: Tensor, read: Read | None = None, write: Callable[[str, Tensor], Tensor] | None = None
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """What every component wrote ``[row, place, width]``, and the logits of the last place.
+        """What every component wrote ``[row, place, width]``, and the logits of the last place (of every one).
 
         Args:
             tokens: ``[row, place]``.
@@ -55,12 +56,14 @@ class SlowDecoder:
             for head in range(len(layer.output[0])):
                 query, key, value = (self._channel(layer, at, head, channel, read, written) for channel in "qkv")
                 scores = query @ key.mT / math.sqrt(query.shape[-1])
-                scores = scores.masked_fill(torch.ones(scores.shape[-2:]).triu(1).bool(), -torch.inf)
+                if self.causal:
+                    scores = scores.masked_fill(torch.ones(scores.shape[-2:]).triu(1).bool(), -torch.inf)
                 own[f"a{at}.h{head}"] = scores.softmax(-1) @ value @ layer.output[0][head].T
             written |= {name: write(name, tensor) for name, tensor in own.items()}
             written[f"bias{at}"] = layer.output[1].expand_as(written["input"])
             written[f"m{at}"] = write(f"m{at}", layer.mlp(layer.mlp_norm(read(f"m{at}", written))))
-        return written, self.head(self.norm(read("logits", written)))[:, -1]
+        logits = self.head(self.norm(read("logits", written)))
+        return written, logits if self.every else logits[:, -1]
 
     def _channel(self, layer: Layer, at: int, head: int, channel: str, read: Read, written: Written) -> Tensor:
         weight, bias = layer.maps[channel]
@@ -117,7 +120,7 @@ class SlowDecoder:
         self.head = lambda x: x @ model.lm_head.weight.double().T
 
     def _bare(self, model: Any) -> None:
-        heads, places = model.shape.heads, model.position.weight.double()
+        heads, places, self.causal = model.shape.heads, model.position.weight.double(), model.shape.causal
         self.embed = lambda tokens: model.embed.weight.double()[tokens] + places[: tokens.shape[1]]
         for block in model.blocks:
             held = block.attention

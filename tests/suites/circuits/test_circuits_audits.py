@@ -1,15 +1,30 @@
-"""What the audits of circuits say of planted ones: the true account, one that mean ablation does not see through."""
+"""What the audits of circuits say of planted ones, the line that sums them up, and what the page of the study shows."""
 
 from typing import Any
 
+import msgspec
+import numpy as np
 import planted_nets
 import pytest
 
 import wheeltap as wt
 from benchmarks.nets.planted_circuit import Planted, planted_circuit
-from wheeltap.core.records import Finding
+from wheeltap.audits.case import Case
+from wheeltap.core.canon import ArtifactSpec
+from wheeltap.core.records import Estimate, Finding, FindingStatus, Outcome, SubjectRecord, TaskRecord, Trial
+from wheeltap.core.section import Chart, Graph, Table
+from wheeltap.plans.plan import Plan
 from wheeltap.report.report import Report
+from wheeltap.suites.circuits.audits.claims import (
+    CircuitNecessaryAudit,
+    CircuitNullsAudit,
+    CircuitStableAudit,
+    CircuitSufficientAudit,
+)
+from wheeltap.suites.circuits.audits.common import CircuitAudit
+from wheeltap.suites.circuits.audits.headline import of_circuit
 from wheeltap.suites.circuits.circuit import packed
+from wheeltap.suites.circuits.studies import SparseCircuits
 
 CHEAP: dict[str, Any] = {"random": 19, "weight_draws": 2, "subsets": 4, "steps": 3, "tries": 1, "again": 2}
 
@@ -68,3 +83,148 @@ def test_a_search_that_fails_says_why() -> None:
     report = judged(planted, "circuit-sufficient", circuit="", penalties="0.5", target=1e-12)
     said = {finding.because for finding in by_title(report).values()}
     assert len(said) == 1 and "nothing to explain" in said.pop().lower()
+
+
+def rows(audit: type[CircuitAudit], count: int, status: FindingStatus) -> list[Finding]:
+    """The first few claims of one audit, all of one status."""
+    titles = audit().titles()[:count]
+    shared = Estimate.exact("shared", 0.44, "share of units", n=3)
+    return [
+        Finding(
+            code=audit.code, title=title, status=status, subject="net", because=f"{audit.brief}, {title}. And more.",
+            brief=f"{audit.brief}, {title}.", margin=0.1, estimates=(shared,),
+        )
+        for title in titles
+    ]  # fmt: skip
+
+
+SOUND: list[Finding] = [
+    *rows(CircuitSufficientAudit, 6, "excluded"), *rows(CircuitNecessaryAudit, 4, "excluded"),
+    *rows(CircuitNullsAudit, 3, "excluded"), *rows(CircuitStableAudit, 2, "excluded"),
+]  # fmt: skip
+PLACES = {"mean": 0, "other prompts": 3, "remove mean": 6, "random": 10, "labels": 12, "held out": 13, "rephrased": 14}
+
+
+def told(**changed: FindingStatus) -> str:
+    """The line where some findings have another status."""
+    findings = list(SOUND)
+    for name, status in changed.items():
+        at = PLACES[name.replace("_", " ")]
+        findings[at] = msgspec.structs.replace(findings[at], status=status)
+    return of_circuit("net", findings, "37 of 2,816 units")
+
+
+def test_a_sound_circuit_is_evidence_and_says_of_what() -> None:
+    line = told()
+    assert line.startswith("EVIDENCE: the circuit of net (37 of 2,816 units) does the task alone under mean ablation,")
+    assert "without it the task fails (mean ablation" in line.lower() and "Better than its nulls." in line
+    assert line.endswith("Holds when rephrased.")
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "start", "says"),
+    [
+        ("mean", "found", "SUFFICIENT ONLY UNDER ZERO ABLATION", "does not do it alone under mean ablation"),
+        ("other_prompts", "found", "SUFFICIENT ONLY UNDER MEAN ABLATION, ZERO", "So the rest may still be used."),
+        ("other_prompts", "inconclusive", "CANNOT TELL", "undecided under values of other prompts"),
+        ("remove_mean", "found", "NOT NECESSARY", "the rest does the task without it (mean ablation)"),
+        ("remove_mean", "inconclusive", "CANNOT TELL", "undecided whether the rest does"),
+        ("random", "found", "NOT EVIDENCE", "found where nothing is, Circuit beats its nulls: random circuits."),
+        ("labels", "found", "NOT EVIDENCE", "found where nothing is, Circuit beats its nulls: answers swapped."),
+        ("labels", "error", "CANNOT TELL", "Nulls without an answer: answers swapped."),
+        ("held_out", "found", "NOT STABLE", "rise when rephrased, Circuit is stable: held-out pairs."),
+        ("rephrased", "found", "NOT STABLE", "Fails when rephrased."),
+    ],
+)
+def test_one_thing_against_it_is_said_first(name: str, status: FindingStatus, start: str, says: str) -> None:
+    line = told(**{name: status})
+    assert line.startswith(start), line
+    assert says in line
+
+
+def test_a_null_outweighs_everything_and_a_failing_circuit_is_not_sufficient() -> None:
+    assert told(other_prompts="found", labels="found").startswith("NOT EVIDENCE")
+    failing = [*rows(CircuitSufficientAudit, 6, "found"), *SOUND[6:]]
+    assert of_circuit("net", failing, "").startswith("NOT SUFFICIENT: the circuit of net does not do the task alone")
+
+
+def test_what_was_not_asked_is_no_evidence() -> None:
+    line = of_circuit("net", SOUND[:10], "37 of 2,816 units")
+    assert line.startswith("CANNOT TELL") and "Nulls were not asked for." in line
+    none = [msgspec.structs.replace(finding, status="not_applicable") for finding in SOUND]
+    assert of_circuit("net", none, "") == f"NO ANSWER on a circuit of net: {SOUND[0].because}"
+
+
+SITES = ("mlp0.read", "mlp0.units", "mlp0.write")
+
+
+def _searched(size: int) -> dict[str, Any]:
+    return {
+        "rank": np.arange(30), "size": np.array(size), "edges": np.array(9), "weights": np.array(90),
+        "sizes": np.array([1, 5, 30]), "losses": np.array([0.7, 0.1 if size else 0.7, 0.05 if size else 0.7]),
+    }  # fmt: skip
+
+
+def _graph() -> dict[str, Any]:
+    return {
+        "names": np.array(list("\n".join(SITES).encode())), "site": np.array([0, 1, 2]), "unit": np.array([4, 2, 4]),
+        "mean": np.zeros(3), "spread": np.ones(3), "held": np.ones((2, 2, 3)), "source": np.array([0, 1]),
+        "target": np.array([1, 2]), "weight": np.array([0.5, -0.5]), "edges": np.array(2),
+        "tokens": np.array([[[3, 4], [5, 6]], [[3, 5], [5, 7]]]), "answer": np.array([[1, 1], [2, 2]]),
+        "gap": np.ones((2, 2)),
+    }  # fmt: skip
+
+
+def _outcome(trial: Trial) -> Outcome:
+    """Task 0 is solved by sparse nets alone, task 1 by all; nulls reach nothing."""
+    how = dict(trial.settings)
+    if trial.kind != "read":
+        found = {"accuracy": np.ones(4)}
+    elif trial.perturbation == "circuit-graph":
+        found = _graph()
+    elif how.get("null") != "none" or int(how["group"]) >= 8:
+        found = _searched(0)
+    else:
+        sparse = trial.subject in SPARSE
+        found = _searched(5 if int(how["group"]) == 1 else 5 * sparse)
+    return Outcome(key=trial.key, status="done", values=found)
+
+
+STUDY = SparseCircuits({"seeds": 2, "tasks": 2, "penalties": "1e-3"})
+SPARSE = {f"sparse {at}" for at in (1, 2)}
+PLAN = Plan(
+    command="study", audits=(), seed=0, alpha=0.05, study=STUDY.spec(),
+    task=TaskRecord(name="lines", digest="0f" * 16, examples=4, measure="accuracy", measures=("accuracy",)),
+    subjects=tuple(
+        SubjectRecord(name=asked.name, fingerprint=asked.name, parameters=90, artifact=ArtifactSpec(recipe="sparse"))
+        for cast in STUDY.cast() for asked in cast.members
+    ),
+)  # fmt: skip
+
+
+def test_one_task_of_the_first_pair_is_shown_with_both_twins_and_its_nulls() -> None:
+    known: dict[str, Outcome] = {}
+    asked: list[Trial] = []
+    while True:
+        case = Case(PLAN, known.get)
+        more = [trial for trial in STUDY.ask(case) if trial.key not in known]
+        if not more:
+            break
+        asked += more
+        known |= {trial.key: _outcome(trial) for trial in more}
+    graphs = [trial for trial in asked if trial.perturbation == "circuit-graph"]
+    assert [trial.settings["group"] for trial in graphs] == [1, 1] and len({trial.subject for trial in graphs}) == 2
+
+    sections = STUDY.judge(case).sections
+    assert [one.subject for one in sections] == ["sparse 1", "dense 1"]
+    for one in sections:
+        assert one.title == f"Circuit of {one.subject}, bracket" and one.brief == "5 of 30 units"
+        assert "5 of 30 units, 9 of 90 weights between units" in one.says
+        [graph], [frontier], [_, found] = (
+            [block for block in one.blocks if isinstance(block, kind)] for kind in (Graph, Chart, Table)
+        )
+        assert graph.rows == SITES and [node.name.rpartition(" ")[2] for node in graph.nodes] == ["4", "2", "4"]
+        assert [link.weight for link in graph.links] == [0.5, -0.5] and len(graph.views) == 4
+        assert [row[1] for row in found.rows] == ["task", "task", "null", "null", "null"]
+        assert {row[2] for row in found.rows if row[1] == "null"} == {"none"}
+        assert found.rows[0][0] == one.subject and frontier.series

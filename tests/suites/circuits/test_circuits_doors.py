@@ -52,13 +52,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a user's module and pairs in it; the current one."""
     (tmp_path / "mynets.py").write_text(MODULE)
     pairs = planted_nets.true(count=32).pairs
-    lines = [
-        {"clean": clean, "corrupted": corrupted, "answer": answer, "wrong": wrong}
-        for clean, corrupted, answer, wrong in zip(
-            pairs.clean.tolist(), pairs.corrupted.tolist(), pairs.answer.tolist(), pairs.wrong.tolist(), strict=True
-        )
-    ]
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    names = ("clean", "corrupted", "answer", "wrong")
+    rows = zip(*(getattr(pairs, name).tolist() for name in names), strict=True)
+    written(tmp_path / "pairs.jsonl", [json.dumps(dict(zip(names, row, strict=True))) for row in rows])
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
@@ -107,6 +103,11 @@ def test_in_python_it_is_found_saved_and_checked(place: Path) -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 
+def written(path: Path, lines: list[str]) -> Path:
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
 def test_pairs_that_are_there_twice_are_asked_once(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = (place / "pairs.jsonl").read_text().splitlines()
     swap = {"clean": "corrupted", "corrupted": "clean", "answer": "wrong", "wrong": "answer"}
@@ -119,11 +120,6 @@ def test_pairs_that_are_there_twice_are_asked_once(place: Path, capsys: pytest.C
     assert main(find()) in (1, 2)
     said = capsys.readouterr()
     assert "two pairs that differ" in " ".join((said.out + said.err).split())
-
-
-def written(path: Path, lines: list[str]) -> Path:
-    path.write_text("\n".join(lines) + "\n")
-    return path
 
 
 def test_a_net_that_cannot_do_the_task_has_no_circuit(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -220,7 +216,7 @@ def test_a_pair_that_is_none_is_named_by_its_line(place: Path, capsys: pytest.Ca
     lines = (place / "pairs.jsonl").read_text().splitlines()
     broken = json.loads(lines[2])
     broken["corrupted"] = broken["corrupted"][:-1]
-    (place / "pairs.jsonl").write_text("\n".join([*lines[:2], json.dumps(broken)]) + "\n")
+    written(place / "pairs.jsonl", [*lines[:2], json.dumps(broken)])
     assert main(find()) == 2
     assert "line 3" in capsys.readouterr().err
 

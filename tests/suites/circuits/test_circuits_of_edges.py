@@ -1,6 +1,7 @@
 """Circuits of edges: asked by the laws of ablation, found where they were planted, judged as those of units are."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -62,141 +63,151 @@ def plain() -> torch.Tensor:
     return torch.stack([gaps, corrupted[rows, batch.wrong] - corrupted[rows, batch.answer]])
 
 
-class TestAsking:
-    def test_with_every_edge_it_is_the_net_and_with_none_the_other_side(self) -> None:
-        own, every, none = plain(), torch.ones(EDGES), torch.zeros(EDGES)
-        one = asked()
-        sides = other_sides(one.pairs)
-        for found in (one.gaps(None), one.gaps(every), one.gaps(every, "zero"), one.gaps(every, sides)):
-            assert torch.allclose(found, own, atol=1e-3)
-        assert torch.allclose(one.gaps(none, sides), -own.flip(0), atol=1e-3)
-        assert torch.equal(asked(inverted=True).gaps(None), -one.gaps(None))
-        # Nothing that differs reaches the end: the two sides cannot differ but in which answer is right.
-        for found in (one.gaps(none), one.gaps(none, "zero"), asked(zero=True).gaps(none)):
-            assert torch.allclose(found[0], -found[1], atol=1e-4)
-
-    @pytest.mark.parametrize("inverted", [False, True])
-    def test_slopes_are_differences(self, inverted: bool) -> None:
-        one, mask = asked(inverted=inverted), torch.full((EDGES,), 0.5)
-        loss, slope = one.slope(mask)
-        assert loss == pytest.approx(float(functional.softplus(-one.gaps(mask)).mean()), rel=1e-4)
-        for at in slope.abs().topk(5).indices:
-            step = torch.zeros(EDGES)
-            step[at] = 1e-2
-            ends = [float(functional.softplus(-one.gaps(mask + sign * step)).double().mean()) for sign in (1.0, -1.0)]
-            assert float(slope[at]) == pytest.approx((ends[0] - ends[1]) / 2e-2, rel=0.02, abs=1e-4)
-
-    def test_means_are_of_each_place(self) -> None:
-        known = asked().wired
-        sequences = pairs_of(TASK).clean + pairs_of(TASK).corrupted
-        slow = [known.written(torch.tensor([sequence])) for sequence in sequences]
-        for at, mean in enumerate(place_means(known, TASK)):
-            whole = torch.stack([parts[at][0].double() for parts in slow]).mean(0)
-            assert mean.shape[0] == 1 and torch.allclose(mean[0].double(), whole, atol=1e-5)
-
-    def test_kinds_of_edges_cover_all(self) -> None:
-        held = [range(EDGES)[one] for one in asked().slices.values()]
-        assert [at for some in held for at in some] == list(range(EDGES))
-        names = asked().wired.graph.edges
-        assert all(len({names[at].split("->")[1].split(".")[0] for at in some}) == 1 for some in held)
+def test_with_every_edge_it_is_the_net_and_with_none_the_other_side() -> None:
+    own, every, none = plain(), torch.ones(EDGES), torch.zeros(EDGES)
+    one = asked()
+    sides = other_sides(one.pairs)
+    for found in (one.gaps(None), one.gaps(every), one.gaps(every, "zero"), one.gaps(every, sides)):
+        assert torch.allclose(found, own, atol=1e-3)
+    assert torch.allclose(one.gaps(none, sides), -own.flip(0), atol=1e-3)
+    assert torch.equal(asked(inverted=True).gaps(None), -one.gaps(None))
+    # Nothing that differs reaches the end: the two sides cannot differ but in which answer is right.
+    for found in (one.gaps(none), one.gaps(none, "zero"), asked(zero=True).gaps(none)):
+        assert torch.allclose(found[0], -found[1], atol=1e-4)
 
 
+@pytest.mark.parametrize("inverted", [False, True])
+def test_slopes_are_differences(inverted: bool) -> None:
+    one, mask = asked(inverted=inverted), torch.full((EDGES,), 0.5)
+    loss, slope = one.slope(mask)
+    assert loss == pytest.approx(float(functional.softplus(-one.gaps(mask)).mean()), rel=1e-4)
+    for at in slope.abs().topk(5).indices:
+        step = torch.zeros(EDGES)
+        step[at] = 1e-2
+        ends = [float(functional.softplus(-one.gaps(mask + sign * step)).double().mean()) for sign in (1.0, -1.0)]
+        assert float(slope[at]) == pytest.approx((ends[0] - ends[1]) / 2e-2, rel=0.02, abs=1e-4)
+
+
+def test_means_are_of_each_place() -> None:
+    known = asked().wired
+    sequences = pairs_of(TASK).clean + pairs_of(TASK).corrupted
+    slow = [known.written(torch.tensor([sequence])) for sequence in sequences]
+    for at, mean in enumerate(place_means(known, TASK)):
+        whole = torch.stack([parts[at][0].double() for parts in slow]).mean(0)
+        assert mean.shape[0] == 1 and torch.allclose(mean[0].double(), whole, atol=1e-5)
+
+
+def test_kinds_of_edges_cover_all() -> None:
+    held = [range(EDGES)[one] for one in asked().slices.values()]
+    assert [at for some in held for at in some] == list(range(EDGES))
+    names = asked().wired.graph.edges
+    assert all(len({names[at].split("->")[1].split(".")[0] for at in some}) == 1 for some in held)
+
+
+@cache
 def search(**settings: Any) -> dict[str, np.ndarray]:
     reading = create("circuit-search", {"method": "eap-ig", **settings})
     return reading.spec.typed(reading.read(SUBJECT, TASK, root=0, seed=0).values, examples=len(TASK.targets))
 
 
-class TestSearch:
-    class TestContract(ReadingContract):
-        reading = CircuitSearch
-        settings: ClassVar[dict[str, Any]] = {"method": "eap", "pairs": 8, "target": 0.0}
+class TestSearchContract(ReadingContract):
+    reading = CircuitSearch
+    settings: ClassVar[dict[str, Any]] = {"method": "eap", "pairs": 8, "target": 0.0}
 
-        def case(self) -> PlantedCase:
-            return PlantedCase(SUBJECT, TASK)
-
-    @pytest.mark.parametrize("method", ["eap", "eap-ig", "eap-ig-activations", "acdc"])
-    def test_a_planted_circuit_is_found(self, method: str) -> None:
-        found = search(method=method)
-        assert 0 < found["size"] == found["edges"] < 8 and found["loss"] < 0.15 and found["weights"] == EDGES
-        assert sorted(found["rank"]) == list(range(EDGES))
-        assert 8 < found["above"] < EDGES or method == "acdc"
-
-    def test_circuits_of_mibs_sizes_are_accounted_for(self) -> None:
-        found, held = search(), halves(pairs_of(TASK))[1]
-        run, batches = EdgeRun(wired(SUBJECT, held)), list(held.batches())
-
-        def value(kept: np.ndarray) -> float:
-            return float(torch.cat([run.scores(batch, torch.tensor(kept).double()) for batch in batches]).mean())
-
-        empty, full = value(np.zeros(EDGES)), value(np.ones(EDGES))
-        for row, by in zip(found["faithful"], (found["score"], np.abs(found["score"])), strict=True):
-            for share, faithful in zip(SHARES, row, strict=True):
-                kept = np.isin(np.arange(EDGES), np.argsort(-by, kind="stable")[: int(share * EDGES)])
-                assert float(faithful) == pytest.approx((value(kept) - empty) / (full - empty), abs=1e-4)
-            assert row[-1] == pytest.approx(1.0, abs=1e-4) and row[0] == 0.0
-        assert "faithful" not in search(null="labels")
-
-    def test_random_edges_are_many(self) -> None:
-        assert search(method="random")["size"] > 20
-
-    @pytest.mark.parametrize("null", ["weights", "labels"])
-    def test_nothing_is_found_where_nothing_is(self, null: str) -> None:
-        found = search(null=null, target=0.0)
-        assert found["size"] == 0 and found["losses"].min() > 0.5 and found["target"] == np.float32(EASY)
-
-    def test_without_a_target_it_follows_from_what_the_net_does(self) -> None:
-        weaker = planted_nets.true(count=32)
-        with torch.no_grad():
-            weaker.net.unembed.weight.mul_(0.07)
-        reading = create("circuit-search", {"method": "eap", "target": 0.0, "recovered": 0.75})
-        searched = halves(pairs_of(TASK))[0]
-        found = reading.read(Subject(weaker.net), TASK, root=0, seed=0).values
-        own = float(EdgePairs(searched, wired(Subject(weaker.net), searched)).gaps(None).neg().double()
-                    .exp().log1p().mean())  # fmt: skip
-        chance = np.log(2.0)
-        assert 0.2 < own < 0.6 and float(found["target"]) == pytest.approx(chance - 0.75 * (chance - own), rel=1e-4)
-
-    def test_searches_by_other_seeds_score_other_draws_of_the_pairs(self) -> None:
-        ranks = [create("circuit-search", {"method": "eap"}).read(SUBJECT, TASK, root=0, seed=seed).values["rank"]
-                 for seed in (0, 1, 2)]  # fmt: skip
-        assert not np.array_equal(ranks[0], ranks[1]) and not np.array_equal(ranks[1], ranks[2])
-
-    def test_no_more_pairs_than_wanted_at_equal_distances(self) -> None:
-        few = of_group(TASK, -1, most=4)
-        assert [len(half) for half in halves(pairs_of(few))] == [4, 4]
-        assert pairs_of(few).clean == pairs_of(TASK).clean[::8]
-        assert of_group(TASK, -1, most=32) is TASK is of_group(TASK, -1)
+    def case(self) -> PlantedCase:
+        return PlantedCase(SUBJECT, TASK)
 
 
-class TestEffects:
-    class TestContract(ReadingContract):
-        reading = CircuitEffects
-        settings: ClassVar[dict[str, Any]] = {
-            "circuit": packed(np.arange(EDGES) < 40), "parts": "edges", "random": 19, "subsets": 2, "pairs": 4,
-        }  # fmt: skip
+@pytest.mark.parametrize("method", ["eap", "eap-ig", "eap-ig-activations", "acdc"])
+def test_a_planted_circuit_is_found(method: str) -> None:
+    found = search(method=method)
+    assert 0 < found["size"] == found["edges"] < 8 and found["loss"] < 0.15 and found["weights"] == EDGES
+    assert sorted(found["rank"]) == list(range(EDGES))
+    assert 8 < found["above"] < EDGES or method == "acdc"
 
-        def case(self) -> PlantedCase:
-            return PlantedCase(SUBJECT, TASK)
 
-    @pytest.mark.parametrize("size", [2, 12])
-    def test_the_decoy_alone_is_enough_but_with_the_deciders_it_is_needed(self, size: int) -> None:
-        kept = search()["rank"] < size
-        reading = create("circuit-effects", {"circuit": packed(kept), "parts": "edges", "random": 19})
-        read = reading.read(SUBJECT, TASK, root=0, seed=0).values
-        loss = {name: float(np.logaddexp(0.0, -gap).mean()) for name, gap in zip(DEFINITIONS, read["gap"], strict=True)}
-        assert max(loss["whole"], loss["keep mean"], loss["keep patch"]) < 0.15
-        assert loss["remove mean"] > 0.5 and loss["empty"] > 0.5
-        # Mean ablation does not tell the two accounts apart: what the edges carry for the other answer does.
-        assert loss["remove patch"] > 5.0 if size == 12 else loss["remove patch"] < 0.15
-        assert read["random"].min() > loss["keep mean"] and "disturbed" not in read
-        assert loss["keep adversarial"] >= loss["keep mean"]
-        assert [int(read[key]) for key in ("edges", "all_edges", "all_units")] == [size, EDGES, 12]
-        assert 2 < int(read["units"]) < 12
+def test_circuits_of_mibs_sizes_are_accounted_for() -> None:
+    found, held = search(), halves(pairs_of(TASK))[1]
+    run, batches = EdgeRun(wired(SUBJECT, held)), list(held.batches())
 
-    def test_a_circuit_of_units_is_none_of_edges(self) -> None:
-        reading = create("circuit-effects", {"circuit": packed(planted_nets.flags(PLANTED)), "parts": "edges"})
-        with pytest.raises(ModelError, match="another model"):
-            reading.read(SUBJECT, TASK, root=0, seed=0)
+    def value(kept: np.ndarray) -> float:
+        return float(torch.cat([run.scores(batch, torch.tensor(kept).double()) for batch in batches]).mean())
+
+    empty, full = value(np.zeros(EDGES)), value(np.ones(EDGES))
+    for row, by in zip(found["faithful"], (found["score"], np.abs(found["score"])), strict=True):
+        for share, faithful in zip(SHARES, row, strict=True):
+            kept = np.isin(np.arange(EDGES), np.argsort(-by, kind="stable")[: int(share * EDGES)])
+            assert float(faithful) == pytest.approx((value(kept) - empty) / (full - empty), abs=1e-4)
+        assert row[-1] == pytest.approx(1.0, abs=1e-4) and row[0] == 0.0
+    assert "faithful" not in search(null="labels")
+
+
+def test_random_edges_are_many() -> None:
+    assert search(method="random")["size"] > 20
+
+
+@pytest.mark.parametrize("null", ["weights", "labels"])
+def test_nothing_is_found_where_nothing_is(null: str) -> None:
+    found = search(null=null, target=0.0)
+    assert found["size"] == 0 and found["losses"].min() > 0.5 and found["target"] == np.float32(EASY)
+
+
+def test_without_a_target_it_follows_from_what_the_net_does() -> None:
+    weaker = planted_nets.true(count=32)
+    with torch.no_grad():
+        weaker.net.unembed.weight.mul_(0.07)
+    reading = create("circuit-search", {"method": "eap", "target": 0.0, "recovered": 0.75})
+    searched = halves(pairs_of(TASK))[0]
+    found = reading.read(Subject(weaker.net), TASK, root=0, seed=0).values
+    own = float(EdgePairs(searched, wired(Subject(weaker.net), searched)).gaps(None).neg().double()
+                .exp().log1p().mean())  # fmt: skip
+    chance = np.log(2.0)
+    assert 0.2 < own < 0.6 and float(found["target"]) == pytest.approx(chance - 0.75 * (chance - own), rel=1e-4)
+
+
+def test_searches_by_other_seeds_score_other_draws_of_the_pairs() -> None:
+    ranks = [create("circuit-search", {"method": "eap"}).read(SUBJECT, TASK, root=0, seed=seed).values["rank"]
+             for seed in (0, 1, 2)]  # fmt: skip
+    assert not np.array_equal(ranks[0], ranks[1]) and not np.array_equal(ranks[1], ranks[2])
+
+
+def test_no_more_pairs_than_wanted_at_equal_distances() -> None:
+    few = of_group(TASK, -1, most=4)
+    assert [len(half) for half in halves(pairs_of(few))] == [4, 4]
+    assert pairs_of(few).clean == pairs_of(TASK).clean[::8]
+    assert of_group(TASK, -1, most=32) is TASK is of_group(TASK, -1)
+
+
+class TestEffectsContract(ReadingContract):
+    reading = CircuitEffects
+    settings: ClassVar[dict[str, Any]] = {
+        "circuit": packed(np.arange(EDGES) < 40), "parts": "edges", "random": 19, "subsets": 2, "pairs": 4,
+    }  # fmt: skip
+
+    def case(self) -> PlantedCase:
+        return PlantedCase(SUBJECT, TASK)
+
+
+@pytest.mark.parametrize("size", [2, 12])
+def test_the_decoy_alone_is_enough_but_with_the_deciders_it_is_needed(size: int) -> None:
+    kept = search()["rank"] < size
+    reading = create("circuit-effects", {"circuit": packed(kept), "parts": "edges", "random": 19})
+    read = reading.read(SUBJECT, TASK, root=0, seed=0).values
+    loss = {name: float(np.logaddexp(0.0, -gap).mean()) for name, gap in zip(DEFINITIONS, read["gap"], strict=True)}
+    assert max(loss["whole"], loss["keep mean"], loss["keep patch"]) < 0.15
+    assert loss["remove mean"] > 0.5 and loss["empty"] > 0.5
+    # Mean ablation does not tell the two accounts apart: what the edges carry for the other answer does.
+    assert loss["remove patch"] > 5.0 if size == 12 else loss["remove patch"] < 0.15
+    assert read["random"].min() > loss["keep mean"] and "disturbed" not in read
+    assert loss["keep adversarial"] >= loss["keep mean"]
+    assert [int(read[key]) for key in ("edges", "all_edges", "all_units")] == [size, EDGES, 12]
+    assert 2 < int(read["units"]) < 12
+
+
+def test_a_circuit_of_units_is_none_of_edges() -> None:
+    reading = create("circuit-effects", {"circuit": packed(planted_nets.flags(PLANTED)), "parts": "edges"})
+    with pytest.raises(ModelError, match="another model"):
+        reading.read(SUBJECT, TASK, root=0, seed=0)
 
 
 def test_it_is_found_judged_kept_and_judged_again(tmp_path: Path) -> None:
@@ -242,50 +253,51 @@ def test_it_is_found_judged_kept_and_judged_again(tmp_path: Path) -> None:
         runs.given(tmp_path / "circuit.json", larger, TASK)
 
 
-class TestGraph:
-    class TestContract(ReadingContract):
-        reading = CircuitGraph
-        settings: ClassVar[dict[str, Any]] = {"circuit": packed(np.arange(EDGES) < 40), "parts": "edges", "pairs": 2}
+class TestGraphContract(ReadingContract):
+    reading = CircuitGraph
+    settings: ClassVar[dict[str, Any]] = {"circuit": packed(np.arange(EDGES) < 40), "parts": "edges", "pairs": 2}
 
-        def case(self) -> PlantedCase:
-            return PlantedCase(SUBJECT, TASK)
+    def case(self) -> PlantedCase:
+        return PlantedCase(SUBJECT, TASK)
 
-    def test_edges_have_their_scores_one_example_at_a_time(self) -> None:
-        kept = search()["rank"] < 12
-        reading = create("circuit-graph", {"circuit": packed(kept), "parts": "edges", "pairs": 2})
-        found = reading.spec.typed(reading.read(SUBJECT, TASK, root=0, seed=0).values, examples=len(TASK.targets))
-        held = halves(pairs_of(TASK))[1].part([0, 1])
-        known = wired(SUBJECT, held)
-        graph, names = known.graph, bytes(found["names"].tolist()).decode().split("\n")
-        swapped = [
-            (held.corrupted, held.clean, held.wrong, held.answer),
-            (held.clean, held.corrupted, held.answer, held.wrong),
-        ]
-        slow = [
-            attribute(known, [PairBatch(*(torch.tensor(one[at : at + 1]) for one in side))])[0]
-            for side in swapped[::-1] for at in range(2)
-        ]  # fmt: skip
-        worth = dict(zip(graph.edges, np.mean(slow, 0), strict=True))
-        components = [(names[site], unit) for site, unit in zip(found["site"], found["unit"], strict=True)]
-        touched = [graph.nodes[at] for at in np.flatnonzero(graph.touched(kept))]
-        assert [named(*one) for one in components] == touched
-        assert len(found["weight"]) == found["edges"] == 12
-        for source, target, weight in zip(found["source"], found["target"], found["weight"], strict=True):
-            alike = [value for name, value in worth.items() if ends(name) == (touched[source], touched[target])]
-            assert min(abs(float(weight) - value) for value in alike) < 1e-4
-        # Of one example: what leaves a component over the circuit.
-        own = sum(value for name, value, on in zip(graph.edges, slow[3], kept, strict=True) if on and
-                  ends(name)[0] == touched[0])  # fmt: skip
-        assert found["held"][1, 1, 0] == pytest.approx(own, abs=1e-4) and abs(own) > 0.1
 
-    def test_a_page_has_its_components(self, tmp_path: Path) -> None:
-        how = {"circuit": packed(search()["rank"] < 12), "method": "eap-ig", "random": 19, "subsets": 1}
-        report = wt.audit(SUBJECT, TASK, audits=[AuditSpec("circuit-sufficient", how)])
-        [graph] = blocks(report.record, Graph)
-        assert graph.noun == "component" and graph.shared and len(graph.links) == 12 and len(graph.views) == 8
-        assert {node.name for node in graph.nodes if graph.rows[node.row] == "logits"} <= {"logits"}
-        page = report.html(tmp_path / "report.html").read_text()
-        assert "Components and edges" in page and "Heads that an edge touches" in page
+def test_edges_have_their_scores_one_example_at_a_time() -> None:
+    kept = search()["rank"] < 12
+    reading = create("circuit-graph", {"circuit": packed(kept), "parts": "edges", "pairs": 2})
+    found = reading.spec.typed(reading.read(SUBJECT, TASK, root=0, seed=0).values, examples=len(TASK.targets))
+    held = halves(pairs_of(TASK))[1].part([0, 1])
+    known = wired(SUBJECT, held)
+    graph, names = known.graph, bytes(found["names"].tolist()).decode().split("\n")
+    swapped = [
+        (held.corrupted, held.clean, held.wrong, held.answer),
+        (held.clean, held.corrupted, held.answer, held.wrong),
+    ]
+    slow = [
+        attribute(known, [PairBatch(*(torch.tensor(one[at : at + 1]) for one in side))])[0]
+        for side in swapped[::-1] for at in range(2)
+    ]  # fmt: skip
+    worth = dict(zip(graph.edges, np.mean(slow, 0), strict=True))
+    components = [(names[site], unit) for site, unit in zip(found["site"], found["unit"], strict=True)]
+    touched = [graph.nodes[at] for at in np.flatnonzero(graph.touched(kept))]
+    assert [named(*one) for one in components] == touched
+    assert len(found["weight"]) == found["edges"] == 12
+    for source, target, weight in zip(found["source"], found["target"], found["weight"], strict=True):
+        alike = [value for name, value in worth.items() if ends(name) == (touched[source], touched[target])]
+        assert min(abs(float(weight) - value) for value in alike) < 1e-4
+    # Of one example: what leaves a component over the circuit.
+    own = sum(value for name, value, on in zip(graph.edges, slow[3], kept, strict=True) if on and
+              ends(name)[0] == touched[0])  # fmt: skip
+    assert found["held"][1, 1, 0] == pytest.approx(own, abs=1e-4) and abs(own) > 0.1
+
+
+def test_a_page_has_its_components(tmp_path: Path) -> None:
+    how = {"circuit": packed(search()["rank"] < 12), "method": "eap-ig", "random": 19, "subsets": 1}
+    report = wt.audit(SUBJECT, TASK, audits=[AuditSpec("circuit-sufficient", how)])
+    [graph] = blocks(report.record, Graph)
+    assert graph.noun == "component" and graph.shared and len(graph.links) == 12 and len(graph.views) == 8
+    assert {node.name for node in graph.nodes if graph.rows[node.row] == "logits"} <= {"logits"}
+    page = report.html(tmp_path / "report.html").read_text()
+    assert "Components and edges" in page and "Heads that an edge touches" in page
 
 
 def named(site: str, unit: int) -> str:

@@ -7,8 +7,9 @@ import numpy as np
 import planted_nets
 import pytest
 import torch
+from edge_oracle import SlowDecoder
 from test_circuits_units import TOKENS, slow_scores
-from torch import Tensor, nn
+from torch import Tensor
 
 import wheeltap as wt
 from benchmarks.nets.bare_transformer import BareTransformer, Shape
@@ -148,49 +149,23 @@ def test_units_hold_what_a_slow_pass_on_the_other_prompt_has(seed: int) -> None:
         assert torch.allclose(found, as_gaps(torch.stack(slow), pairs), atol=1e-5)
 
 
+@torch.no_grad()
 def test_edges_carry_what_components_write_for_the_other_prompt() -> None:
     """Of all edges out of some components: the same as putting what these write into a plain pass."""
-    model, pairs = planted_nets.random_net(3).float(), some_pairs(9, seed=3)
+    model, pairs = planted_nets.random_net(3), some_pairs(9, seed=3)
     known = wired(Subject(model, name="random"), pairs)
     gone = {"a0.h1", "m0", "a1.h0"}
-    mask = torch.tensor([edge.split("->")[0] not in gone for edge in known.graph.edges]).float()
+    mask = torch.tensor([edge.split("->")[0] not in gone for edge in known.graph.edges]).double()
     rows, _, _ = in_order(pairs)
-    heads = {0: slice(3, 6), 1: slice(0, 3)}  # of each layer's mixed values, those of the head that is ablated
-    modules = {f"a{layer}": model.attention(layer).output for layer in heads} | {"m0": model.mlp(0)}
-
-    def ran(row: tuple[int, ...], held: dict[str, Tensor], *, note: bool) -> Tensor:
-        def before(name: str, own: slice, _: nn.Module, args: tuple[Tensor, ...]) -> Any:
-            values = args[0].clone()
-            if note:
-                held[name] = values
-            else:
-                values[..., own] = held[name][..., own]
-            return (values,)
-
-        def after(_: nn.Module, __: Any, output: Tensor) -> Tensor:
-            return held.setdefault("m0", output) if note else held["m0"]
-
-        handles = [
-            modules[f"a{layer}"].register_forward_pre_hook(
-                lambda module, args, layer=layer, own=own: before(f"a{layer}", own, module, args)
-            )
-            for layer, own in heads.items()
-        ]
-        handles.append(modules["m0"].register_forward_hook(after))
-        with torch.no_grad():
-            scores = model(torch.tensor([row]))[0, -1]
-        for handle in handles:
-            handle.remove()
-        return scores
-
+    slow = SlowDecoder(model)
     for prompts in (other_sides(pairs), *(other_prompts(pairs, root=0, draw=draw) for draw in range(3))):
-        slow: list[Tensor] = []
+        scores: list[Tensor] = []
         for row, other in zip(rows, prompts.flat, strict=True):
-            held: dict[str, Tensor] = {}
-            ran(rows[other], held, note=True)
-            slow.append(ran(row, held, note=False))
+            held, _ = slow.run(torch.tensor([rows[other]]))
+            ran = slow.run(torch.tensor([row]), write=lambda name, own, held=held: held[name] if name in gone else own)
+            scores.append(ran[1][0])
         found = EdgePairs(pairs, known).gaps(mask, prompts)
-        assert torch.allclose(found, as_gaps(torch.stack(slow), pairs), atol=1e-5)
+        assert torch.allclose(found, as_gaps(torch.stack(scores), pairs).to(found), atol=1e-5)
 
 
 # ---- which prompt each one gets -------------------------------------------------------------------------------

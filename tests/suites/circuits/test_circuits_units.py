@@ -9,8 +9,10 @@ import numpy as np
 import planted_nets
 import pytest
 import torch
+from tiny_transformers import causal
 from torch import Tensor, nn
 
+from benchmarks.nets import zoo
 from benchmarks.nets.bare_transformer import BareTransformer
 from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import weights_digest
@@ -106,60 +108,34 @@ def test_edges_are_weights_between_units_that_are_kept() -> None:
     net = UnitNet(model, TOKENS)
     kept = drawn_mask(net, 9).numpy() > 0
 
-    def at(site: str, number: int) -> bool:
-        return bool(kept[net.slices[site].start + number])
-
     count = 0
     for layer in range(2):
-        for name in ("query", "key", "value"):
-            weight = model.state_dict()[f"blocks.{layer}.attention.{name}.weight"]
-            count += sum(
-                bool(weight[i, j] != 0) and at(f"attention{layer}.{name}", i) and at(f"attention{layer}.read", j)
-                for i in range(weight.shape[0]) for j in range(weight.shape[1])
-            )  # fmt: skip
-        between = (("output", f"attention{layer}.value", f"attention{layer}.write"),
-                   ("rise", f"mlp{layer}.read", f"mlp{layer}.units"),
-                   ("fall", f"mlp{layer}.units", f"mlp{layer}.write"))  # fmt: skip
-        for name, source, to in between:
-            part = "attention" if name == "output" else "mlp"
-            weight = model.state_dict()[f"blocks.{layer}.{part}.{name}.weight"]
-            count += sum(
-                bool(weight[i, j] != 0) and at(to, i) and at(source, j)
-                for i in range(weight.shape[0]) for j in range(weight.shape[1])
-            )  # fmt: skip
+        attention, mlp = f"attention{layer}", f"mlp{layer}"
+        maps = {f"attention.{channel}": (f"{attention}.read", f"{attention}.{channel}")
+                for channel in ("query", "key", "value")}  # fmt: skip
+        maps |= {"attention.output": (f"{attention}.value", f"{attention}.write"),
+                 "mlp.rise": (f"{mlp}.read", f"{mlp}.units"), "mlp.fall": (f"{mlp}.units", f"{mlp}.write")}  # fmt: skip
+        for path, (source, to) in maps.items():
+            weight = model.state_dict()[f"blocks.{layer}.{path}.weight"].numpy()
+            count += int((weight[kept[net.slices[to]]][:, kept[net.slices[source]]] != 0).sum())
     assert net.edges(kept) == count > 0
     everything = sum(int((p != 0).sum()) for n, p in model.named_parameters() if "blocks" in n and p.ndim == 2)
     assert net.edges(np.ones(net.units, dtype=bool)) == everything
 
 
-def library_net(kind: str) -> nn.Module:
-    transformers = pytest.importorskip("transformers", reason="extra llm")
-    small: dict[str, Any] = {"vocab_size": 20, "bos_token_id": 0, "eos_token_id": 0}
-    torch.manual_seed(0)
-    match kind:
-        case "gpt2":
-            return transformers.GPT2LMHeadModel(
-                transformers.GPT2Config(n_positions=8, n_embd=12, n_layer=2, n_head=3, **small)
-            ).eval()
-        case "llama":
-            return transformers.LlamaForCausalLM(
-                transformers.LlamaConfig(hidden_size=12, intermediate_size=10, num_hidden_layers=2, head_dim=2,
-                                         num_attention_heads=6, num_key_value_heads=3, **small)
-            ).eval()  # fmt: skip
-        case _:
-            return transformers.GPTNeoXForCausalLM(
-                transformers.GPTNeoXConfig(hidden_size=12, intermediate_size=10, num_hidden_layers=2,
-                                           num_attention_heads=3, **small)
-            ).eval()  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("kind", "values"),
-    [("gpt2", list(range(24, 36))), ("llama", [12 + 6 + 2 * (at // 4) + at % 2 for at in range(12)]),
+    [("GPT2", list(range(24, 36))), ("Llama", [12 + 6 + 2 * (at // 4) + at % 2 for at in range(12)]),
      ("neox", [12 * (at // 4) + 8 + at % 4 for at in range(12)])],
 )  # fmt: skip
 def test_units_of_other_decoders_are_found(kind: str, values: list[int]) -> None:
-    model = library_net(kind)
+    sizes: dict[str, Any] = {
+        "GPT2": {"n_embd": 12, "n_layer": 2, "n_head": 3},
+        "Llama": {"hidden_size": 12, "num_hidden_layers": 2, "head_dim": 2, "num_attention_heads": 6,
+                  "num_key_value_heads": 3},
+        "neox": {},
+    }[kind]  # fmt: skip
+    model = causal(kind, **sizes) if sizes else zoo.MEMBERS[kind].made().eval()
     before = weights_digest(model)
     net = UnitNet(model, TOKENS)
     assert [layer.name for layer in net.layers] == ["attention0", "mlp0", "attention1", "mlp1"]
@@ -193,23 +169,9 @@ def test_a_head_of_two_layers_is_no_mlp() -> None:
 
 
 def test_what_is_no_such_decoder_is_refused() -> None:
-    class Twice(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.embed, self.one = nn.Embedding(9, 4), nn.Linear(4, 4)
-
-        def forward(self, tokens: Tensor) -> Tensor:
-            return self.one(self.one(self.embed(tokens)))
-
-    class Uneven(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.embed, self.one, self.two = nn.Embedding(9, 4), nn.Linear(4, 7), nn.Linear(7, 9)
-
-        def forward(self, tokens: Tensor) -> Tensor:
-            return self.two(self.one(self.embed(tokens)))
-
-    for model in (Twice(), Uneven()):
+    twice = nn.Linear(4, 4)
+    uneven = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 7), nn.Linear(7, 9))
+    for model in (nn.Sequential(nn.Embedding(9, 4), twice, twice), uneven):
         with pytest.raises(ModelError, match="units of this model are not known"):
             UnitNet(model.eval(), TOKENS)
 

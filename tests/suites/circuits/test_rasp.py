@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from edge_oracle import SlowDecoder, Written
 from torch import Tensor, nn
 
 from benchmarks.nets.bare_transformer import BareTransformer
@@ -37,44 +38,19 @@ def alone(_writer: str, _reader: str, value: Tensor) -> Tensor:
 
 
 @cache
-def parameters(net: BareTransformer) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Weights and biases of its layers, by path."""
-    layers = {name: layer for name, layer in net.named_modules() if isinstance(layer, nn.Linear | nn.Embedding)}
-    weight = {name: layer.weight.detach().double() for name, layer in layers.items()}
-    return weight, {
-        name: layer.bias.detach().double() for name, layer in layers.items() if isinstance(layer, nn.Linear)
-    }
+def decoder(net: BareTransformer) -> SlowDecoder:
+    return SlowDecoder(net, every=True)
 
 
+@torch.no_grad()
 def slow(net: BareTransformer, inputs: Tensor, message: Message = alone) -> tuple[Tensor, dict[str, Tensor]]:
     """Logits, and what each component wrote; every reader adds up for itself what it gets of each writer."""
-    weight, bias = parameters(net)
-    wrote = {"input": weight["embed"][inputs] + weight["position"][: inputs.shape[1]]}
-    always = torch.zeros(net.shape.width, dtype=torch.float64)
 
-    def read(name: str, reader: str, rows: slice = slice(None)) -> Tensor:
-        stream = always + sum(message(writer, reader, value) for writer, value in wrote.items())
-        return stream @ weight[name][rows].T + bias[name][rows]
+    def read(reader: str, written: Written) -> Tensor:
+        return sum(own if name.startswith("bias") else message(name, reader, own) for name, own in written.items())
 
-    for layer in range(net.shape.layers):
-        block, heads = f"blocks.{layer}", dict[str, Tensor]()
-        for head in range(net.shape.heads):
-            rows = slice(head * net.shape.head, (head + 1) * net.shape.head)
-            query, key, value = (
-                read(f"{block}.attention.{name}", f"a{layer}.h{head}<{name[0]}>", rows)
-                for name in ("query", "key", "value")
-            )
-            scores = torch.einsum("eif,ejf->eij", query, key) / net.shape.head**0.5
-            seen = torch.ones(scores.shape[1:]).tril() if net.shape.causal else torch.ones(scores.shape[1:])
-            share = (scores - scores.amax(2, keepdim=True)).exp() * seen
-            taken = (share / share.sum(2, keepdim=True)) @ value
-            heads[f"a{layer}.h{head}"] = taken @ weight[f"{block}.attention.output"][:, rows].T
-        wrote |= heads
-        always = always + bias[f"{block}.attention.output"]
-        hidden = read(f"{block}.mlp.rise", f"m{layer}").clamp(min=0.0)
-        wrote[f"m{layer}"] = hidden @ weight[f"{block}.mlp.fall"].T
-        always = always + bias[f"{block}.mlp.fall"]
-    return read("unembed", "logits"), wrote
+    written, logits = decoder(net).run(inputs, read)
+    return logits, {name: own for name, own in written.items() if not name.startswith("bias")}
 
 
 def readings(net: BareTransformer, inputs: Tensor) -> list[tuple[str, str]]:
