@@ -14,8 +14,7 @@ from benchmarks.levels import bands
 from tests.published import published
 from wheeltap.core.errors import DataError
 from wheeltap.stats.simultaneous import FEWEST, band
-from wheeltap.suites.lens.stats.passk import pass_all, pass_at, runs_of
-from wheeltap.suites.lens.stats.support import entropy, solved
+from wheeltap.suites.lens.stats.passk import entropy, pass_all, pass_at, runs_of, solved
 
 
 @given(st.data())

@@ -18,8 +18,10 @@ from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.suites.circuits.circuit import unpacked
 from wheeltap.suites.circuits.engine.ablation import (
     CircuitOnPairs,
+    EdgePairs,
     UnitPairs,
     alone,
+    both_sides,
     edge_pairs,
     halves,
     net_of,
@@ -27,9 +29,11 @@ from wheeltap.suites.circuits.engine.ablation import (
     other_prompts,
     pairs_of,
     reference,
+    require_parts,
     unit_pairs,
+    wired,
 )
-from wheeltap.suites.circuits.engine.graph import edge_graph
+from wheeltap.suites.circuits.engine.attribution import attribute
 from wheeltap.suites.circuits.engine.units import CircuitWeights, Kept, UnitNet
 from wheeltap.suites.circuits.pairs import Pairs
 from wheeltap.suites.circuits.specs import (
@@ -129,7 +133,7 @@ class CircuitGraph(Reading):
             clean, corrupted = ([(one[at], one[2 + at]) for one in some.texts] for at in range(2))
             shown["text"] = np.array(list(msgspec.json.encode([*clean, *corrupted])))
         if how.parts == "edges":
-            return Readings(shown | edge_graph(subject, some, kept, most=how.edges), forwards=12.0)
+            return Readings(shown | _edge_graph(subject, some, kept, most=how.edges), forwards=12.0)
         with torch.no_grad():
             net = net_of(subject, kept, held)
             numbers = np.flatnonzero(kept)
@@ -138,35 +142,31 @@ class CircuitGraph(Reading):
             sizes = [site.units for site in net.sites]
             sites = np.repeat(np.arange(len(sizes)), sizes)
             within = np.concatenate([np.arange(size) for size in sizes])
+            (batch,) = some.batches()
+            # At the last places of both sides.
+            last = _held(net, torch.cat([batch.clean, batch.corrupted]), numbers)[:, -1]
             found |= {
                 "names": np.array(list("\n".join(site.name for site in net.sites).encode())),
                 "site": sites[numbers], "unit": within[numbers], "mean": mean, "spread": spread,
-                **_shown(net, numbers, some), **shown,
+                "held": last.reshape(2, len(some), len(numbers)), "gap": to_array(net.gaps(batch)), **shown,
             }  # fmt: skip
         return Readings(found, forwards=2.0)
 
 
-def _all(recorded: dict[str, Tensor], net: UnitNet) -> Tensor:
-    """What every unit holds, over all sites in order, ``[example, place, unit]``."""
-    return torch.cat([recorded[site.name] for site in net.sites], -1)
+def _held(net: UnitNet, tokens: Tensor, numbers: NDArray[np.int64]) -> NDArray[Any]:
+    """What some units hold in a clean pass, ``[example, place, unit]``."""
+    recorded = net.recorded(tokens.to(net.device))
+    return to_array(torch.cat([recorded[site.name] for site in net.sites], -1))[..., numbers]
 
 
 def _moments(net: UnitNet, numbers: NDArray[np.int64], sequences: Sequence[Tensor]) -> tuple[Floats, Floats]:
     """Mean and standard deviation of some units over all places of some sequences, ``[unit]`` each."""
     sums, squares, count = np.zeros(len(numbers)), np.zeros(len(numbers)), 0
     for tokens in sequences:
-        held = to_array(_all(net.recorded(tokens.to(net.device)), net).flatten(0, 1))[:, numbers].astype(np.float64)
+        held = _held(net, tokens, numbers).reshape(-1, len(numbers)).astype(np.float64)
         sums, squares, count = sums + held.sum(0), squares + (held**2).sum(0), count + len(held)
     mean = sums / count
     return mean, np.sqrt(np.maximum(squares / count - mean**2, 0.0))
-
-
-def _shown(net: UnitNet, numbers: NDArray[np.int64], some: Pairs) -> dict[str, NDArray[Any]]:
-    """What some units hold at the last places of both sides of some pairs, and how the net answers them."""
-    (batch,) = some.batches()
-    held = _all(net.recorded(torch.cat([batch.clean, batch.corrupted]).to(net.device)), net)[:, -1]
-    held = to_array(held)[:, numbers].reshape(2, len(some), len(numbers))
-    return {"held": held, "gap": to_array(net.gaps(batch))}
 
 
 def _weights(net: UnitNet, numbers: NDArray[np.int64], spread: Floats, *, most: int) -> dict[str, NDArray[Any]]:
@@ -185,4 +185,40 @@ def _weights(net: UnitNet, numbers: NDArray[np.int64], spread: Floats, *, most: 
     first = np.argsort(-carried, kind="stable")[:most]
     return {
         "source": source[first], "target": target[first], "weight": weight[first], "edges": np.array(len(weight)),
+    }  # fmt: skip
+
+
+def _edge_graph(subject: Subject, pairs: Pairs, kept: Kept, *, most: int) -> dict[str, NDArray[Any]]:
+    """Arrays of the reading that are of a circuit of edges; scores are those of EAP-IG, in logits.
+
+    Edges are scored on one pair and one side of it at a time.
+
+    Raises:
+        ModelError: If its edges are not known, or the circuit is of another model.
+    """
+    known = wired(subject, pairs)
+    graph = known.graph
+    require_parts(subject, kept, len(graph.edges), "edges")
+    rows = [both_sides(batch).part(slice(row, row + 1)) for batch in pairs.batches() for row in range(2 * len(batch))]
+    # Clean sides first, 0 for edges outside the circuit, [row, edge].
+    scores = np.stack([attribute(known, [row])[0] * kept for row in rows])
+    numbers = np.flatnonzero(graph.touched(kept))
+    place = np.full(len(graph.nodes), -1)
+    place[numbers] = np.arange(len(numbers))
+    worth = scores.mean(0)
+    first = np.argsort(-np.abs(worth), kind="stable")[: min(most, int(kept.sum()))]
+    # Of each component the edges that leave it, of the logits those that arrive, [row, node].
+    held = np.stack([graph.leaving(row) for row in scores])
+    held[:, -1] = [row[graph.ends[:, 1] == len(graph.nodes) - 1].sum() for row in scores]
+    # A row of the drawing for each: the embedding, the heads and the MLP of each layer, the logits.
+    layers = [f"{kind} {layer}" for layer in range(graph.layers) for kind in ("attention", "MLP")[: 1 + graph.mlps]]
+    each = [1, *([graph.heads, 1] if graph.mlps else [graph.heads]) * graph.layers, 1]
+    return {
+        "names": np.array(list("\n".join(["embedding", *layers, "logits"]).encode())),
+        "site": np.repeat(np.arange(len(each)), each)[numbers],
+        "unit": np.concatenate([np.arange(count) for count in each])[numbers],
+        "mean": np.zeros(len(numbers)), "spread": np.ones(len(numbers)),
+        "held": held[:, numbers].reshape(2, len(pairs), len(numbers)),
+        "source": place[graph.ends[first, 0]], "target": place[graph.ends[first, 1]], "weight": worth[first],
+        "edges": np.array(kept.sum()), "gap": EdgePairs(pairs, known).gaps(None).cpu().numpy(),
     }  # fmt: skip

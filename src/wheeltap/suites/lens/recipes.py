@@ -80,11 +80,7 @@ class Arithmetic(Recipe):
         def loss(some: Tensor, step: int) -> Tensor:
             return functional.cross_entropy(model(inputs[some]), taught[some])
 
-        settings = TrainSettings(
-            seed=seeds.derive(given.spec.seed, self.name, "order"), steps=how.steps, batch=how.batch, rate=how.rate,
-            decay=how.decay, optimizer="adamw",
-        )  # fmt: skip
-        return Fit(model, loss, examples=len(rows), settings=settings)
+        return Fit(model, loss, examples=len(rows), settings=_settings(how, given, self.name))
 
     def lesson(self, given: Given) -> BaseTask:
         """See ``Recipe.lesson``."""
@@ -156,11 +152,7 @@ class RewardedNet(Recipe):
             tried = torch.multinomial(logs.detach().exp(), how.tries, replacement=True)
             return surrogate(logs.gather(1, tried), reward(rows[some], tried))
 
-        settings = TrainSettings(
-            seed=seeds.derive(given.spec.seed, self.name, "order"), steps=how.steps, batch=how.batch, rate=how.rate,
-            decay=how.decay, optimizer="adamw",
-        )  # fmt: skip
-        return Fit(model, loss, examples=len(rows), settings=settings)
+        return Fit(model, loss, examples=len(rows), settings=_settings(how, given, self.name))
 
     def _reward(self, given: Given, held: ArithmeticItems) -> Callable[[Tensor, Tensor], Tensor]:
         """Of items ``[item]`` and answers ``[item, try]``, the rewards ``[item, try]``."""
@@ -200,6 +192,13 @@ def _started(given: Given, width: int, name: str) -> nn.Module:
             )  # fmt: skip
         with_weights(model, weights(given.of[0]))
     return model.eval()
+
+
+def _settings(how: ArithmeticSettings | RewardedSettings, given: Given, name: str) -> TrainSettings:
+    return TrainSettings(
+        seed=seeds.derive(given.spec.seed, name, "order"), steps=how.steps, batch=how.batch, rate=how.rate,
+        decay=how.decay, optimizer="adamw",
+    )  # fmt: skip
 
 
 def _require_count(given: Given, count: int, where: str) -> None:

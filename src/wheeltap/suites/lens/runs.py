@@ -167,10 +167,16 @@ def imported(
         audits=tuple(audits), versions={spec.name: spec.version for spec in (*_READ, *given)},
         no_controls="Recorded answers have no control copies.", names=_names(items, groups, parts),
     )  # fmt: skip
+    shared = {"group": _numbered(clusters)} if clusters else {}
+    held: list[_ReadingValues] = [(one.spec, one.values) for one in more]
+    if votes is not None:
+        who = {} if votes.ballots is None else {"ballots": votes.ballots}
+        held.insert(0, (VOTES, {"votes": votes.votes, "ordinal": np.array(votes.ordinal), **who, **shared}))
+    parted = {"group": _numbered(groups)} if groups else {}
     outcomes = [
         outcome
         for subject, one in zip(subjects, systems or (None,), strict=True)
-        for outcome in _outcomes(plan, subject, one, _Known(votes, groups, clusters, more))
+        for outcome in _outcomes(plan, subject, one, held, shared, parted)
     ]
     said = tuple(recording.says for recording in recordings)
     # With the name of the file, where other files do not have the same note.
@@ -210,16 +216,6 @@ def _require_one_metric(recordings: Sequence[AnswerFile]) -> None:
 
 def _whose(part: AnswerFile) -> str:
     return ", ".join(one.name for one in part.systems[:3]) or part.shape
-
-
-@dataclass(frozen=True)
-class _Known:
-    """What is known of the items, whoever answers them."""
-
-    votes: Votes | None
-    groups: tuple[str, ...]
-    clusters: tuple[str, ...] | tuple[int, ...]
-    more: tuple[ReadingArrays, ...]
 
 
 def _labelled(part: AnswerFile, parts: Sequence[AnswerFile], votes: Votes | None) -> list[Answers]:
@@ -372,32 +368,37 @@ def _numbered(groups: Sequence[str | int]) -> NDArray[np.int64]:
     return np.unique(np.array(groups), return_inverse=True)[1].astype(np.int64)
 
 
-def _outcomes(plan: Plan, subject: SubjectRecord, one: Answers | None, known: _Known) -> list[Outcome]:
-    found: list[Outcome] = []
+_Values = Mapping[str, NDArray[Any]]
+_ReadingValues = tuple[ReadingSpec, _Values]
 
-    def reading(spec: ReadingSpec, values: Mapping[str, NDArray[Any]]) -> None:
-        key = plan.reading(subject, spec.name, {}).key
-        found.append(Outcome(key=key, status="done", values=spec.typed(dict(values), examples=plan.task.examples)))
 
-    shared = {"group": _numbered(known.clusters)} if known.clusters else {}
+def _outcomes(
+    plan: Plan,
+    subject: SubjectRecord,
+    one: Answers | None,
+    held: Sequence[_ReadingValues],
+    shared: _Values,
+    parts: _Values,
+) -> list[Outcome]:
+    """What is known of the items, ``held``, and of one system's answers.
 
-    if known.votes is not None:
-        who = {} if known.votes.ballots is None else {"ballots": known.votes.ballots}
-        reading(VOTES, {"votes": known.votes.votes, "ordinal": np.array(known.votes.ordinal), **who, **shared})
-    for given in (*known.more, *(() if one is None else one.more)):
-        reading(given.spec, given.values)
+    ``shared`` and ``parts`` say which items share something, and which part of the benchmark each is from.
+    """
+
+    def kept(spec: ReadingSpec, values: _Values) -> Outcome:
+        typed = spec.typed(dict(values), examples=plan.task.examples)
+        return Outcome(key=plan.reading(subject, spec.name, {}).key, status="done", values=typed)
+
+    found = [kept(*each) for each in held]
     if one is None:
         return found
+    found += [kept(more.spec, more.values) for more in one.more]
     if (share := one.mean) is not None:
-        clean: dict[str, NDArray[Any]] = {"accuracy": share, "chance": np.array(0.0, dtype=np.float32), **shared}
+        clean = {"accuracy": share, "chance": np.array(0.0, dtype=np.float32), **shared}
         found.append(Outcome(key=plan.clean(subject).key, status="done", values=clean))
     if one.right is not None and one.samples is not None:
-        values: dict[str, NDArray[Any]] = {"right": one.right, "samples": one.samples}
-        if one.answers is not None:
-            values["answers"] = one.answers
-        if known.groups:
-            values["group"] = _numbered(known.groups)
-        reading(SAMPLES, values)
+        answers = {} if one.answers is None else {"answers": one.answers}
+        found.append(kept(SAMPLES, {"right": one.right, "samples": one.samples, **answers, **parts}))
     if one.probability is not None:
-        reading(LABEL_PROBABILITIES, {"probability": one.probability})
+        found.append(kept(LABEL_PROBABILITIES, {"probability": one.probability}))
     return found

@@ -20,7 +20,7 @@ from wheeltap.studies.base import Study, StudyAnswer
 from wheeltap.studies.rules import headline
 from wheeltap.studies.table import MemberTable, Numbers
 from wheeltap.suites.lens.specs import SAMPLES
-from wheeltap.suites.lens.stats.support import entropy
+from wheeltap.suites.lens.stats.passk import entropy
 
 BASE, TEACHER = "base", "teacher"
 REWARDED, DISTILLED, CONTAMINATED, MAJORITY, RANDOM = "rewarded", "distilled", "contaminated", "majority", "random"

@@ -209,7 +209,7 @@ class CircuitSearch(Reading):
                                       GRADIENTS[how.method]) * 6.0  # fmt: skip
         return Readings(found, forwards=passes)
 
-    def _units(self, subject: Subject, model: nn.Module, task: BaseTask, *, root: int, seed: int) -> "_Ranked":
+    def _units(self, subject: Subject, model: nn.Module, task: BaseTask, *, root: int, seed: int) -> "_PartOrder":
         """By thresholds of masks."""
         how, (searched, held) = self.settings, halves(pairs_of(task))
         if how.ablation == "patch":
@@ -222,11 +222,11 @@ class CircuitSearch(Reading):
             values = {} if how.ablation == "zero" else net.means(reference(task))
         sides = [UnitPairs(pairs, net, values, inverted=how.null == "labels") for pairs in (searched, held)]
         whole = UnitPairs(searched, UnitNet(subject.model, next(searched.batches()).clean))
-        return _Ranked(
+        return _PartOrder(
             _places(thresholds), thresholds.astype(np.float64), int((thresholds > 0).sum()), sides, whole, net.edges
         )
 
-    def _edges(self, subject: Subject, model: nn.Module, task: BaseTask, *, root: int, seed: int) -> "_Ranked":
+    def _edges(self, subject: Subject, model: nn.Module, task: BaseTask, *, root: int, seed: int) -> "_PartOrder":
         """By scores of edges. A net whose weights were drawn again has the edges of the one that it was made of."""
         how, halved = self.settings, halves(pairs_of(task))
         assert how.method != "masks"
@@ -241,7 +241,7 @@ class CircuitSearch(Reading):
         order = np.lexsort((-scores, ~left))
         above = int((left if how.method == "acdc" else scores > 0.0).sum())
         rank = np.argsort(order, kind="stable")
-        return _Ranked(rank, scores, above, sides, whole, lambda kept: int(kept.sum()), known.graph)
+        return _PartOrder(rank, scores, above, sides, whole, lambda kept: int(kept.sum()), known.graph)
 
     def _learned(self, model: nn.Module, task: BaseTask, *, seed: int) -> Masks:
         how = self.settings
@@ -293,7 +293,7 @@ def _places(values: NDArray[Any]) -> NDArray[np.int64]:
 
 @final
 @dataclass(frozen=True, eq=False)
-class _Ranked:
+class _PartOrder:
     """Units or edges in the order in which circuits take them up.
 
     Attributes:

@@ -25,8 +25,7 @@ from wheeltap.suites.lens.audits import sections
 from wheeltap.suites.lens.audits.headline import amount, lines
 from wheeltap.suites.lens.audits.sections import TryCurve
 from wheeltap.suites.lens.specs import SAMPLES, SamplesSettings
-from wheeltap.suites.lens.stats.passk import pass_all, pass_at
-from wheeltap.suites.lens.stats.support import SolvedItems, entropy, solved
+from wheeltap.suites.lens.stats.passk import SolvedItems, entropy, pass_all, pass_at, solved
 
 ALL: Final = 512
 """Numbers of tries up to which every one is looked at; beyond, so many in equal ratios."""

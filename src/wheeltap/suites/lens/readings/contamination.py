@@ -97,7 +97,7 @@ _LEAST: Final = 1e-12
 
 @final
 @dataclass(frozen=True, eq=False)
-class Read:
+class TokenScores:
     """What a model says of a text.
 
     Attributes:
@@ -131,9 +131,9 @@ class TextReader:
         limit = inputs.longest(model)
         return self.window if limit is None else max(min(self.window, limit[0] - len(self.start)), 1)
 
-    def read(self, model: nn.Module, texts: Sequence[Tokens]) -> list[Read]:
+    def read(self, model: nn.Module, texts: Sequence[Tokens]) -> list[TokenScores]:
         """What the model says of every token of these texts."""
-        size, parts = self.window_of(model), dict[int, Read]()
+        size, parts = self.window_of(model), dict[int, TokenScores]()
         # Windows in order, each with the place of its text.
         pieces = [(at, text[start : start + size]) for at, text in enumerate(texts)
                   for start in range(0, len(text), size)]  # fmt: skip
@@ -144,11 +144,12 @@ class TextReader:
             deviation = (square - mean.square()).clamp_min(_LEAST).sqrt()
             standardized = to_array((logs - mean) / deviation).astype(np.float64)
             hits, known = to_array(said.argmax(-1) == wanted).astype(np.bool_), to_array(logs).astype(np.float64)
-            parts[place] = Read(known, standardized, hits)
-        several: list[list[Read]] = [[] for _ in texts]
+            parts[place] = TokenScores(known, standardized, hits)
+        several: list[list[TokenScores]] = [[] for _ in texts]
         for place, (at, _) in enumerate(pieces):
             several[at].append(parts[place])
-        return [Read(*(np.concatenate([getattr(one, name) for one in some]) for name in Read.__dataclass_fields__))
+        names = TokenScores.__dataclass_fields__
+        return [TokenScores(*(np.concatenate([getattr(one, name) for one in some]) for name in names))
                 for some in several]  # fmt: skip
 
     def half(self, model: nn.Module) -> int:
@@ -189,7 +190,7 @@ def _batches(order: Sequence[int], sizes: Sequence[int], most: int) -> list[list
     return batches
 
 
-def scored(texts: Sequence[Read], *, lowest: float) -> dict[str, NDArray[np.float64]]:
+def scored(texts: Sequence[TokenScores], *, lowest: float) -> dict[str, NDArray[np.float64]]:
     """Scores of each text, ``[example, ...]``, by what a model said of its tokens; see the spec.
 
     Source: Shi et al. (2024, arXiv:2310.16789) for Min-K%; Zhang et al. (2025, arXiv:2404.02936), eq. 3, for Min-K%++.
@@ -225,8 +226,15 @@ OFFSETS: Final = 4
 """Places at which the first window may start, or a copy would know the items at one place of a window alone."""
 
 
-@final
-class TaughtCopies:
+def taught_copies(
+    subject: Subject,
+    texts: Texts,
+    epochs: Sequence[int],
+    *,
+    window: int,
+    how: ContaminationSettings,
+    draw: tuple[int, int],
+) -> Iterator[tuple[int, nn.Module, float]]:
     """The model, and copies of it after some epochs of the items one after the other, cut into windows.
 
     Windows start at several offsets and are drawn from all of them: after as many steps as one epoch of one offset
@@ -235,42 +243,35 @@ class TaughtCopies:
     Args:
         subject: Undisturbed; it is never touched.
         texts: The items.
+        epochs: Rising; of 0 it is the subject's own model.
         window: Tokens of a window.
         how: Step size and batch.
         draw: Root and seed of the order in which windows come.
+
+    Yields:
+        Epochs, a model that is good until the next one is asked for, and passes over the task so far.
     """
-
-    def __init__(
-        self, subject: Subject, texts: Texts, *, window: int, how: ContaminationSettings, draw: tuple[int, int]
-    ) -> None:
-        self._subject, self._how, self._draw = subject, how, draw
-        stream = tuple(token for text in texts.listed(0) for token in text)
-        starts = [offset * window // OFFSETS for offset in range(OFFSETS)]
-        several = [[stream[at : at + window] for at in range(start, len(stream), window)] for start in starts]
-        windows = [one for each in several for one in each]
-        # Training goes down the loss of right options; the other option is never read.
-        choices = [[window, window[:1]] for window in windows]
-        self._task = ChoiceTask([texts.start] * len(windows), choices, [0] * len(windows), name="windows",
-                                tokens_per_batch=texts.tokens_per_batch)  # fmt: skip
-        self._in_epoch = len(several[0]) / how.teaching_batch
-        self.forwards = 0.0
-
-    def copies(self, epochs: Sequence[int]) -> Iterator[tuple[int, nn.Module]]:
-        """For each rising number of epochs a model, good until the next one is asked for; of 0 the subject's."""
-        how = FineTuneSettings(
-            data="all", holdout=0.0, batch=self._how.teaching_batch, lr=self._how.teaching_rate, optimizer="adam"
-        )
-        tuned: TuningCopy | None = None
-        for epoch in epochs:
-            if epoch == 0:
-                yield 0, self._subject.model
-                continue
-            tuned = TuningCopy(self._subject, self._task, how) if tuned is None else tuned
-            root, seed = self._draw
-            tuned.at(max(1, round(epoch * self._in_epoch)), root=root, seed=seed)
-            # What teaching counts as a pass is one over the windows of all offsets; one over the task, of two versions.
-            self.forwards = tuned.forwards * OFFSETS / 2
-            yield epoch, tuned.model
+    stream = tuple(token for text in texts.listed(0) for token in text)
+    starts = [offset * window // OFFSETS for offset in range(OFFSETS)]
+    several = [[stream[at : at + window] for at in range(start, len(stream), window)] for start in starts]
+    windows = [one for each in several for one in each]
+    # Training goes down the loss of right options; the other option is never read.
+    choices = [[window, window[:1]] for window in windows]
+    task = ChoiceTask([texts.start] * len(windows), choices, [0] * len(windows), name="windows",
+                      tokens_per_batch=texts.tokens_per_batch)  # fmt: skip
+    tuning = FineTuneSettings(
+        data="all", holdout=0.0, batch=how.teaching_batch, lr=how.teaching_rate, optimizer="adam"
+    )  # fmt: skip
+    tuned: TuningCopy | None = None
+    for epoch in epochs:
+        if epoch == 0:
+            yield 0, subject.model, 0.0
+            continue
+        tuned = TuningCopy(subject, task, tuning) if tuned is None else tuned
+        root, seed = draw
+        tuned.at(max(1, round(epoch * len(several[0]) / how.teaching_batch)), root=root, seed=seed)
+        # What teaching counts as a pass is one over the windows of all offsets; one over the task, of two versions.
+        yield epoch, tuned.model, tuned.forwards * OFFSETS / 2
 
 
 Arrays = dict[str, NDArray[Any]]
@@ -307,9 +308,9 @@ class Contamination(Reading):
         orders = {name: several for name, several in places.items() if several and free}
         # Where no test is left, nothing is learned of copies.
         epochs = sorted({int(one) for one in how.epochs.split(",")}) if orders or passages.twins else [0]
-        taught = TaughtCopies(subject, texts, window=reader.window_of(subject.model), how=how, draw=(root, seed))
-        rows = list[Arrays]()
-        for epoch, model in taught.copies(epochs):
+        window, rows, teaching = reader.window_of(subject.model), list[Arrays](), 0.0
+        for epoch, model, spent in taught_copies(subject, texts, epochs, window=window, how=how, draw=(root, seed)):
+            teaching = spent
             rows.append({"epochs": np.array(epoch), **self._known(model, reader, texts, passages)})
             for name, several in orders.items():
                 made = [_order(model, reader, texts.listed(version), arranged) for version in several]
@@ -328,7 +329,7 @@ class Contamination(Reading):
         values = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
         # Two items are read for each pair of neighbors, as two versions of an example are in a pass over the task.
         neighbors = sum(map(len, orders.values())) * sum(len(_neighbors(some)) for some in arranged) / len(texts.items)
-        cost = len(rows) * (len(versions) / 2 + neighbors) + taught.forwards
+        cost = len(rows) * (len(versions) / 2 + neighbors) + teaching
         return Readings({**values, **fixed}, forwards=cost)
 
     def _known(self, model: nn.Module, reader: TextReader, texts: Texts, passages: Passages) -> Arrays:

@@ -53,10 +53,10 @@ def read(path: Path) -> AnswerFile:
         FileFormatError: If a line has another shape than the first one, or no metric says what is right.
         DataError: If a document is there twice under one filter.
     """
-    return _Read(path).recording()
+    return _LogReader(path).recording()
 
 
-class _Read:
+class _LogReader:
     """One reading of a file."""
 
     def __init__(self, path: Path) -> None:

@@ -54,13 +54,6 @@ class PassageLine(msgspec.Struct, frozen=True):
     question: str | None = None
     answer: str | None = None
 
-    @property
-    def pair(self) -> tuple[str, str | None] | None:
-        """Text and twin; ``None`` of a problem without a twin."""
-        if self.text is not None:
-            return self.text, self.twin
-        return twin(self.question or "", self.answer or "", seed=0)
-
 
 @final
 class PassageFiles(DataSource):
@@ -103,7 +96,8 @@ def load_passages(path: Path, tokenizer: Tokenizer) -> ChoiceTask:
         if not row.text and not (row.question and row.answer):
             got = "an empty text" if row.text == "" else "none of the two"
             raise FileFormatError(_NO_TEXT, where=where, expected=_EXPECTED, got=got, do=_DO)
-        if (pair := row.pair) is None:
+        pair = twin(row.question or "", row.answer or "", seed=0) if row.text is None else (row.text, row.twin)
+        if pair is None:
             continue
         paired += 1
         _require_alike([*found[:1], pair], where)
