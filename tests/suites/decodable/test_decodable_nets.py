@@ -20,13 +20,14 @@ from wheeltap.suites.decodable.nets import (
     Joint,
     SentenceReader,
     World,
+    combinations,
 )
 
 WORLDS = pytest.mark.parametrize("world", (SHAPES, SENTENCES), ids=lambda world: world.name)
 
 
 def labels_of(world: World, options: Any) -> Any:
-    return world.combinations()[options.numpy()]
+    return combinations(world.factors)[options.numpy()]
 
 
 @WORLDS
@@ -39,7 +40,7 @@ def test_a_lesson_has_every_value_and_no_held_out_pair(world: World) -> None:
     for one, first, two, second in world.held:
         assert not ((labels[:, names.index(one)] == first) & (labels[:, names.index(two)] == second)).any()
     # Every other combination is taught.
-    assert len(set(options.numpy())) == int((~world.held_out(world.combinations())).sum())
+    assert len(set(options.numpy())) == int((~world.held_out(combinations(world.factors))).sum())
 
 
 @WORLDS
@@ -54,7 +55,7 @@ def test_the_task_is_half_familiar_and_half_shifted_and_always_the_same(world: W
 
 @WORLDS
 def test_options_and_combinations_are_inverse(world: World) -> None:
-    every = world.combinations()
+    every = combinations(world.factors)
     assert to_array(world.options(every)).tolist() == list(range(len(every)))
     assert len(every) == np.prod(list(world.factors.values()))
 
@@ -63,7 +64,7 @@ def test_options_and_combinations_are_inverse(world: World) -> None:
 def test_joint_scores_are_sums_of_the_values_scores(world: World) -> None:
     parts = torch.randn(3, sum(world.factors.values()), generator=torch.Generator().manual_seed(0))
     joint, starts = Joint(world.factors)(parts), np.cumsum([0, *list(world.factors.values())[:-1]])
-    for option, values in enumerate(world.combinations()):
+    for option, values in enumerate(combinations(world.factors)):
         wanted = sum(parts[:, int(start + value)] for start, value in zip(starts, values, strict=True))
         assert torch.allclose(joint[:, option], torch.as_tensor(wanted), atol=1e-6)
 
@@ -81,14 +82,14 @@ def test_factors_are_independent_but_for_the_held_out_pairs(world: World) -> Non
 def test_every_factor_is_in_the_pixels(name: str) -> None:
     """Its value can be seen from nearest images far above chance, whatever the others are."""
     inputs, options = SHAPES.lesson(2000, seed=1)
-    labels = SHAPES.combinations()[options.numpy()][:, list(SHAPES.factors).index(name)]
+    labels = combinations(SHAPES.factors)[options.numpy()][:, list(SHAPES.factors).index(name)]
     known = KNeighborsClassifier(5).fit(to_array(inputs[:1500]), labels[:1500])
     assert known.score(to_array(inputs[1500:]), labels[1500:]) > 1.0 / SHAPES.factors[name] + 0.2
 
 
 def test_every_point_is_where_its_values_say() -> None:
     """Recomputed in another way, from the coordinates of points with drawn values."""
-    labels = POINTS.combinations()[np.random.default_rng(0).integers(36, size=500)]
+    labels = combinations(POINTS.factors)[np.random.default_rng(0).integers(36, size=500)]
     x, y, distance = to_array(POINTS.drawn(labels, generator(0, "points"))).T.astype(np.float64)
     assert distance == pytest.approx(np.sqrt(x * x + y * y), abs=1e-6)
     assert np.searchsorted([-1 / 3, 1 / 3], x).tolist() == labels[:, 0].tolist()
@@ -100,8 +101,8 @@ def test_every_point_is_where_its_values_say() -> None:
 def test_a_lesson_lacks_the_blocks_that_are_held_out() -> None:
     """No point of the left, lower block; no point that is on a stripe and on a ring. All else is there."""
     _, options = POINTS.lesson(4000, seed=1)
-    seen = {tuple(row) for row in POINTS.combinations()[options.numpy()].tolist()}
-    every = {tuple(row) for row in POINTS.combinations().tolist()}
+    seen = {tuple(row) for row in combinations(POINTS.factors)[options.numpy()].tolist()}
+    every = {tuple(row) for row in combinations(POINTS.factors).tolist()}
     assert every - seen == {row for row in every if row[:2] == (0, 0) or row[2:] == (1, 1)}
 
 

@@ -56,10 +56,6 @@ class World:
     drawn: Callable[[Labels, np.random.Generator], Tensor]
     net: Callable[[int], nn.Module]
 
-    def combinations(self) -> Labels:
-        """Every combination of values, ``[option, factor]``, in the order of a net's options."""
-        return combinations(self.factors)
-
     def held_out(self, labels: Labels) -> NDArray[np.bool_]:
         """Which rows of values have a pair that never goes together in training, ``[example]``."""
         names, found = list(self.factors), np.zeros(len(labels), dtype=np.bool_)
@@ -76,7 +72,7 @@ class World:
 
     def lesson(self, count: int, *, seed: int) -> tuple[Tensor, Tensor]:
         """Inputs to train a net with, ``[example, ...]``, and their options; none has a held-out pair."""
-        rng, every = seeds.generator(seed, self.name, "lesson"), self.combinations()
+        rng, every = seeds.generator(seed, self.name, "lesson"), combinations(self.factors)
         seen = every[~self.held_out(every)]
         labels = seen[rng.integers(len(seen), size=count)]
         return self.drawn(labels, rng), self.options(labels)
@@ -86,7 +82,7 @@ class World:
 
         Groups are ``TRAINED`` and ``SHIFTED``; the factors are known.
         """
-        rng, every = seeds.generator(0, self.name, "task"), self.combinations()
+        rng, every = seeds.generator(0, self.name, "task"), combinations(self.factors)
         apart = self.held_out(every)
         labels = np.concatenate([part[np.arange(self.examples) % len(part)] for part in (every[~apart], every[apart])])
         made = Task(self.drawn(labels, rng), self.options(labels), name=self.name)

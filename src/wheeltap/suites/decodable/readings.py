@@ -28,7 +28,7 @@ from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.suites.decodable.engine.ablation import Bench, FactorAblation, laid_out
 from wheeltap.suites.decodable.engine.activations import named, places
 from wheeltap.suites.decodable.engine.subspaces import renumbered, singled, svd
-from wheeltap.suites.decodable.specs import DECODABLE, FACTOR_EFFECTS, KINDS, DecodableSettings
+from wheeltap.suites.decodable.specs import DECODABLE, FACTOR_EFFECTS, KINDS, DecodableSettings, listed
 
 Values = NDArray[np.floating[Any]]
 
@@ -104,8 +104,7 @@ def chosen_factors(task: BaseTask, text: str) -> dict[str, Tensor]:
     Raises:
         UnknownName: If it knows no factor of such a name.
     """
-    known = dict(task.annotations.factors)
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    known, names = dict(task.annotations.factors), listed(text)
     for name in names:
         if name not in known:
             raise UnknownName("factor", name, known)

@@ -1,7 +1,6 @@
 """``wheeltap doctor --plant``: which planted defects are found in copies of a model, by the study ``detection``."""
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -93,7 +92,8 @@ def plant(
             "copies": runs, "shift": _shifts(subject, task),
         }  # fmt: skip
         record = _studied(settings, effort)
-        console.print(*([record.headline, *_failed(record)] if record.void else []), sep="\n")
+        failed = [f"{control.name}: {control.because}" for control in record.controls if control.status == "failed"]
+        console.print(*([record.headline, *failed] if record.void else []), sep="\n")
         found += [_counted(name, runs, record) for name in left]
     for one in found:
         _print(one, console)
@@ -133,10 +133,6 @@ def _studied(settings: dict[str, str | int | bool], effort: Effort) -> ReportRec
             asked.plan, [], asked.task, store=Path(folder) / "run.wheeltap", watch=watch, members=members
         )  # fmt: skip
     return report.record
-
-
-def _failed(record: ReportRecord) -> Sequence[str]:
-    return [f"{control.name}: {control.because}" for control in record.controls if control.status == "failed"]
 
 
 def _counted(name: str, runs: int, record: ReportRecord) -> DetectionCounts:

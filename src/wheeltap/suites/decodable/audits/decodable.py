@@ -18,7 +18,7 @@ from wheeltap.stats.among import share_of
 from wheeltap.stats.effect import mean_effect, smallest_detectable
 from wheeltap.stats.evidence import NoEvidence
 from wheeltap.suites.decodable.audits.factors import DecodableAuditSettings, DecodedFactor, FactorLayer, together
-from wheeltap.suites.decodable.specs import DECODABLE
+from wheeltap.suites.decodable.specs import DECODABLE, listed
 
 _WHY_NOT: Final = {
     "one class": "It has one class only, so there is nothing to distinguish.",
@@ -73,9 +73,9 @@ class DecodableAudit(SingleReadingAudit[Factors]):
         classes. Beside the factors the model's own answers, of rank 1, are ablated at the last layer.
         """
         how = self.settings
-        factors = len(_listed(how.factors)) or len(classes)
+        factors = len(listed(how.factors)) or len(classes)
         ranks = min(factors, max(classes) - 1)
-        layers = len(_listed(how.layers)) or min(how.most, max(len(subject.layers) - 1, 1))
+        layers = len(listed(how.layers)) or min(how.most, max(len(subject.layers) - 1, 1))
         each, beside = 2 + how.held + min(how.matched, how.draws), 1 + how.draws * factors
         return layers * (factors * each + ranks * beside) + each + beside
 
@@ -93,7 +93,7 @@ class DecodableAudit(SingleReadingAudit[Factors]):
                 "factor_NAME in an .npz file; factors in the lines of a .jsonl file).",
             )
         places = {"layers": subject.layers, "blocks": subject.blocks,
-                  "named": tuple(dict.fromkeys(_listed(self.settings.layers)))}  # fmt: skip
+                  "named": tuple(listed(self.settings.layers))}  # fmt: skip
         known, copies = places[DECODABLE.meant("kind", read["kind"])], int(read["copies"])
         layers = [known[int(at)] for at in read["layers"]]
         labels = {name: mine["labels"] for name, mine in arrays.items() if name != OWN and "labels" in mine}
@@ -241,11 +241,6 @@ class DecodableAudit(SingleReadingAudit[Factors]):
             f"without it the outputs move {use} of what they move at most. The run is void if that is shown to be "
             f"less than {self.settings.margin:g}.{why if blind else ''}",
         )  # fmt: skip
-
-
-def _listed(text: str) -> list[str]:
-    """Names separated by commas."""
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 _TOO: Final = "the use of a correlated factor counts here too."

@@ -20,6 +20,7 @@ from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import named_modules
 from wheeltap.engine.apply import differentiable
 from wheeltap.engine.inside.units import hidden_units
+from wheeltap.suites.decodable.specs import listed
 
 Change = Callable[[Tensor, Tensor], Tensor]
 """From the vectors ``[row, feature]`` of a layer and the example ``[row]`` that each is of, to what is put there."""
@@ -62,14 +63,14 @@ class Places:
     def some(self, most: int) -> "Places":
         """At most so many of them, evenly spaced; the last one is among them where all are."""
         count = len(self.all)
-        if count <= most:
-            return self
-        chosen = [round((at + 1) * count / (most + 1)) - 1 for at in range(most)]
-        return Places(self.kind, tuple(self.all[at] for at in chosen), tuple(self.index[at] for at in chosen))
+        spaced = [round((at + 1) * count / (most + 1)) - 1 for at in range(most)]
+        return self if count <= most else self._kept(spaced)
 
     def without(self, missing: Sequence[Place]) -> "Places":
         """Those that are not ``missing``."""
-        kept = [at for at, place in enumerate(self.all) if place not in missing]
+        return self._kept([at for at, place in enumerate(self.all) if place not in missing])
+
+    def _kept(self, kept: Sequence[int]) -> "Places":
         return Places(self.kind, tuple(self.all[at] for at in kept), tuple(self.index[at] for at in kept))
 
 
@@ -80,7 +81,7 @@ def named(subject: Subject, text: str) -> Places:
         UnknownName: If there is no module of such a name.
     """
     known = {path for path, _ in named_modules(subject.model) if path}
-    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    names = listed(text)
     for name in names:
         if name not in known:
             raise UnknownName("module", name, known)

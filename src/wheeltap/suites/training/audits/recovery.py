@@ -58,12 +58,12 @@ class RelearningSettings(Settings, frozen=True, kw_only=True):
 
     Attributes:
         group: The forget group, by its number in the task.
-        shots: ScoredExamples of it that are trained on.
+        shots: Examples of it that are trained on.
         steps: Of training on them, ascending; the verdict is about the last.
         benign_steps: Of training on every other group, ascending.
         draws: Sets of shots.
         holdout: Share of each group that is never trained on.
-        batch: ScoredExamples per step.
+        batch: Examples per step.
         lr: Step size. With a large one everything is learned at once, by a net that never knew it too: see the curve.
         optimizer: ``adam`` or ``sgd``.
         adapter: ``full`` trains every weight, ``lora`` changes of low rank.
@@ -71,7 +71,7 @@ class RelearningSettings(Settings, frozen=True, kw_only=True):
         attacks: Ways to bring the group back, trained on the shots and on some examples of other groups; beside the
             training on the shots alone.
         attack_steps: Steps of each.
-        others: ScoredExamples of other groups.
+        others: Examples of other groups.
         control_draws: Sets of shots of the control: another group, hidden in a copy, has to come back.
         noise: Doses of relative noise.
         noise_draws: Draws at each.

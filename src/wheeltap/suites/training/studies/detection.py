@@ -306,7 +306,7 @@ class Detection(Study):
     # ---- who ------------------------------------------------------------------------------------------------------
 
     def cast(self) -> tuple[CohortSpec, ...]:
-        """Plant copies, sound ones, and the nets they are made of."""
+        """Planted copies, sound ones, and the nets they are made of."""
         how = self.settings
         planted = [
             CohortSpec(

@@ -15,7 +15,7 @@ from wheeltap.core.records import Control, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
 from wheeltap.core.study import CohortSpec, MemberSpec, Metric, Rule
 from wheeltap.plans.plan import Plan
-from wheeltap.plans.readings.input_shift import FITTING, INPUT_SHIFT, LADDERS
+from wheeltap.plans.readings.input_shift import INPUT_SHIFT
 from wheeltap.plans.readings.output_scores import OUTPUT_SCORES
 from wheeltap.stats import members
 from wheeltap.stats.added_value import added, folds
@@ -26,6 +26,7 @@ from wheeltap.studies.base import Study, StudyAnswer
 from wheeltap.studies.measures import AuditMetric
 from wheeltap.studies.rules import WORST, headline
 from wheeltap.studies.table import MemberTable, Numbers
+from wheeltap.suites.training.studies.detection import SHIFT_PASSES
 
 NETS: Final = "nets"
 """The one cohort."""
@@ -45,9 +46,6 @@ WEIGHTS: Final = {RELATIVE: "Relative noise", FUNCTION: "Function-space noise"}
 
 _CODES: Final = {RELATIVE: "WT101", FUNCTION: "WT102"}
 _AUC: Final = "AUC"
-
-_PASSES: Final = min(map(len, FITTING.values())) * len(LADDERS["noise"])
-"""Passes of one net that a draw of disturbed inputs takes at least: where the inputs are a table."""
 
 _BY_HEART: Final[dict[str, Scalar]] = {"hidden": "192,192", "epochs": 150, "batch": 100, "rate": 6e-3}
 """Of the recipe: chosen so that nets answer every example as labeled, and for nothing else."""
@@ -239,7 +237,7 @@ class ExampleDetection(Study):
         """Draws of each disturbance of the inputs, so that they take as many passes as noise in the weights can."""
         alone = msgspec.structs.replace(plan, subjects=plan.subjects[:1], study=None)
         weights = sum(measure.made().most_passes(alone) for measure in self.measures())
-        return math.ceil(weights / _PASSES)
+        return math.ceil(weights / SHIFT_PASSES)
 
     def _curve(self, case: Case, measure: AuditMetric) -> list[list[Trial]]:
         """Trials of a curve, ``[dose][draw]``; the walk to its doses has fewer draws and is left out."""
@@ -308,7 +306,7 @@ class ExampleDetection(Study):
 
     def said(self, case: Case, table: MemberTable, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study.said``."""
-        passes = _PASSES * self.input_draws(case.plan)
+        passes = SHIFT_PASSES * self.input_draws(case.plan)
         notes = (
             *(
                 f"Outputs and inputs together reach a mean AUC of {row.cohorts[0].mean}: no more than what is left to "
