@@ -30,11 +30,15 @@ def judged(plan: Plan, values: Arrays, **settings: Any) -> Verdict:
     return audit.judge(Case(plan, {trial.key: Outcome(key=trial.key, status="done", values=held)}.get))
 
 
+def read(case: PlantedCase, plan: Plan, **settings: Any) -> Arrays:
+    [trial] = DecodableAudit(settings).ask(Case(plan, lambda key: Outcome(key=key, status="done")))
+    made = readings.create("decodable", trial.settings).read(case.subject, case.task, root=0, seed=0)
+    return dict(made.values)
+
+
 def audited(case: PlantedCase, **settings: Any) -> dict[str, Finding]:
     plan = wt.plan(case.subject, case.task, audits=["score"])
-    [trial] = DecodableAudit(settings).ask(Case(plan, lambda key: Outcome(key=key, status="done")))
-    read = readings.create("decodable", trial.settings).read(case.subject, case.task, root=0, seed=0)
-    return by_factor(judged(plan, read.values, **settings))
+    return by_factor(judged(plan, read(case, plan, **settings), **settings))
 
 
 def by_factor(verdict: Verdict) -> dict[str, Finding]:
@@ -84,22 +88,21 @@ def test_random_labels_are_not_decodable() -> None:
     assert got.count("not_applicable") >= 20
 
 
-def test_the_whole_way_from_the_command(tmp_path: Any) -> None:
+def test_the_whole_way_from_the_command(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
     case = constructed(seed=0)
-    report = wt.audit(case.subject, case.task, audits=["score", "decodable"], store=tmp_path / "a.wheeltap")
-    got = {finding.title: finding.status for finding in report.findings}
-    assert got[f"Decodable but unused: {UNUSED}"] == "found"
+    audits = ["score", AuditSpec(name="decodable", settings={"factors": f"{USED},{UNUSED}"})]
+    report = wt.audit(case.subject, case.task, audits=audits, store=tmp_path / "a.wheeltap")
     assert {c.status for c in report.controls if c.name.startswith("WT203")} == {"passed"}
-
-
-def test_of_a_factor_that_is_used_the_terminal_says_so_by_name(capsys: pytest.CaptureFixture[str]) -> None:
-    case = constructed(seed=0)
-    audits = ["score", AuditSpec(name="decodable", settings={"factors": USED})]
-    report = wt.audit(case.subject, case.task, audits=audits)
-    [finding] = report["WT203"]
-    [layer] = {e.name.partition(": ")[2] for e in finding.estimates if e.name.startswith(f"use of {USED}: ")}
-    assert finding.status == "excluded"
-    assert layer.removeprefix("layer ") in case.subject.record.layers and f"at {layer} is right in" in finding.because
+    got = {finding.title.partition(": ")[2]: finding for finding in report["WT203"]}
+    assert got[UNUSED].status == "found"
+    used = got[USED]
+    [layer] = {e.name.partition(": ")[2] for e in used.estimates if e.name.startswith(f"use of {USED}: ")}
+    assert used.status == "excluded"
+    assert layer.removeprefix("layer ") in case.subject.record.layers and f"at {layer} is right in" in used.because
+    # Of a factor that is used the terminal says so by name.
+    report = wt.audit(
+        case.subject, case.task, audits=["score", AuditSpec(name="decodable", settings={"factors": USED})]
+    )
     assert report.headline == f"No effect above the margin: decodable but unused: {USED}."
     report.text()
     table = " ".join(capsys.readouterr().out.split())
@@ -236,48 +239,34 @@ def test_a_sound_reading_passes_with_its_random_subspaces(plan: Plan) -> None:
         assert got.status == "passed" and "of 4 came out as used" in got.because
 
 
-def test_a_reading_that_takes_the_steepest_away_in_place_of_everything_is_void(plan: Plan) -> None:
-    broken = factor(0.02, 0.3)
-    for name in ("erased", "projected"):
-        broken[name] = broken["steepest"]
-    for name in ("held", "random", "matched"):
-        broken[name] = np.broadcast_to(broken["steepest"][:, None], broken[name].shape)
-    assert control(judged(plan, reading(f=broken)), "random subspaces").status == "failed"
+def test_random_subspaces_that_move_what_they_should_not_make_the_run_void(plan: Plan) -> None:
+    """The steepest subspace in the place of all, or what is wrong in the factor's place alone; not a narrow layer."""
+    steep, wrong, narrow = factor(0.02, 0.3), factor(0.02), factor(0.9)
+    steep |= dict.fromkeys(("erased", "projected"), steep["steepest"])
+    steep |= {name: np.broadcast_to(steep["steepest"][:, None], steep[name].shape)
+              for name in ("held", "random", "matched")}  # fmt: skip
+    wrong["held"] = 0.2 * wrong["steepest"][:, None] * np.ones((1, HELD, 1))
+    three = np.concatenate([wrong["held"][:, :3], 0.001 * wrong["held"][:, :1]], axis=1)
+    narrow |= {"held": 40.0 * narrow["held"], "random": 40.0 * narrow["random"], "expected": np.array([0.5])}
+    cases = (
+        (steep, "failed", ""), (wrong, "failed", "4 of 4 came out as used"), (wrong | {"held": three}, "passed", ""),
+        (narrow, "passed", ""), (narrow | {"random": narrow["random"][:, :8]}, "skipped", "too few"),
+    )  # fmt: skip
+    for at, (arrays, expected, words) in enumerate(cases):
+        got = control(judged(plan, reading(f=arrays)), "random subspaces")
+        assert got.status == expected and words in got.because, (at, got)
 
 
-def test_a_reading_that_is_wrong_in_the_factors_place_alone_is_void(plan: Plan) -> None:
-    broken = factor(0.02)
-    broken["held"] = 0.2 * broken["steepest"][:, None] * np.ones((1, HELD, 1))
-    got = control(judged(plan, reading(f=broken)), "random subspaces")
-    assert got.status == "failed" and "4 of 4 came out as used" in got.because
-    three = broken | {"held": np.concatenate([broken["held"][:, :3], 0.001 * broken["held"][:, :1]], axis=1)}
-    assert control(judged(plan, reading(f=three)), "random subspaces").status == "passed"
-
-
-def test_a_broken_reading_of_a_real_net_is_void() -> None:
-    case = constructed(seed=0)
-    plan = wt.plan(case.subject, case.task, audits=["score"])
-    [trial] = DecodableAudit().ask(Case(plan, lambda key: Outcome(key=key, status="done")))
-    values = readings.create("decodable", trial.settings).read(case.subject, case.task, root=0, seed=0).values
+def test_a_broken_reading_of_a_real_net_is_void(plan: Plan) -> None:
+    values = read(constructed(seed=0), plan)
     assert control(judged(plan, values), "random subspaces").status == "passed"
     for name in (USED, UNUSED):
-        steepest = values[f"{name}|steepest"][:, None]
-        values |= {
-            f"{name}|{key}": np.broadcast_to(steepest, values[f"{name}|{key}"].shape) for key in ("held", "random")
-        }
-        values[f"{name}|erased"] = values[f"{name}|steepest"]
-        values[f"{name}|moved"] = np.broadcast_to(steepest.mean(2), values[f"{name}|moved"].shape)
+        steepest = values[f"{name}|steepest"]
+        values |= {f"{name}|{key}": np.broadcast_to(steepest[:, None], values[f"{name}|{key}"].shape)
+                   for key in ("held", "random")}  # fmt: skip
+        moved = np.broadcast_to(steepest.mean(1)[:, None], values[f"{name}|moved"].shape)
+        values |= {f"{name}|erased": steepest, f"{name}|moved": moved}
     assert control(judged(plan, values), "random subspaces").status == "failed"
-
-
-def test_a_narrow_layer_where_random_subspaces_move_much_is_no_fault(plan: Plan) -> None:
-    narrow = factor(0.9)
-    for name in ("held", "random"):
-        narrow[name] = 40.0 * narrow[name]
-    narrow["expected"] = np.array([0.5])
-    assert control(judged(plan, reading(f=narrow)), "random subspaces").status == "passed"
-    few = control(judged(plan, reading(f=narrow | {"random": narrow["random"][:, :8]})), "random subspaces")
-    assert few.status == "skipped" and "too few" in few.because
 
 
 @pytest.mark.full

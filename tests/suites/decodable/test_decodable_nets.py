@@ -23,66 +23,55 @@ from wheeltap.suites.decodable.nets import (
     combinations,
 )
 
-WORLDS = pytest.mark.parametrize("world", (SHAPES, SENTENCES), ids=lambda world: world.name)
+WORLDS = (SHAPES, SENTENCES, POINTS)
 
 
 def labels_of(world: World, options: Any) -> Any:
     return combinations(world.factors)[options.numpy()]
 
 
-@WORLDS
-def test_a_lesson_has_every_value_and_no_held_out_pair(world: World) -> None:
-    inputs, options = world.lesson(3000, seed=5)
-    labels, names = labels_of(world, options), list(world.factors)
-    assert len(inputs) == 3000 and bool(torch.isfinite(inputs).all())
-    for at, count in enumerate(world.factors.values()):
-        assert set(labels[:, at]) == set(range(count))
-    for one, first, two, second in world.held:
-        assert not ((labels[:, names.index(one)] == first) & (labels[:, names.index(two)] == second)).any()
-    # Every other combination is taught.
-    assert len(set(options.numpy())) == int((~world.held_out(combinations(world.factors))).sum())
+def test_lessons_and_tasks_have_every_value_and_held_out_pairs_in_tasks_alone() -> None:
+    for world in WORLDS:
+        inputs, options = world.lesson(4000, seed=5)
+        labels, names, counts = labels_of(world, options), list(world.factors), list(world.factors.values())
+        every = combinations(world.factors)
+        assert len(inputs) == 4000 and bool(torch.isfinite(inputs).all())
+        assert all(set(labels[:, at]) == set(range(count)) for at, count in enumerate(counts))
+        for one, first, two, second in world.held:
+            assert not ((labels[:, names.index(one)] == first) & (labels[:, names.index(two)] == second)).any()
+        # Every other combination is taught.
+        assert len(set(options.numpy())) == int((~world.held_out(every)).sum())
+        assert to_array(world.options(every)).tolist() == list(range(len(every))) == list(range(np.prod(counts)))
+        task = world.task()
+        assert task.digest == world.task().digest
+        labels = np.stack([task.annotations.factors[name].numpy() for name in names], 1)
+        assert np.array_equal(world.held_out(labels), task.behaviors.numpy() == SHIFTED)
+        assert np.bincount(task.behaviors.numpy()).tolist() == [world.examples, world.examples]
+        assert np.array_equal(labels_of(world, task.targets), labels)
 
 
-@WORLDS
-def test_the_task_is_half_familiar_and_half_shifted_and_always_the_same(world: World) -> None:
-    task, again = world.task(), world.task()
-    assert task.digest == again.digest
-    labels = np.stack([task.annotations.factors[name].numpy() for name in world.factors], 1)
-    assert np.array_equal(world.held_out(labels), task.behaviors.numpy() == SHIFTED)
-    assert np.bincount(task.behaviors.numpy()).tolist() == [world.examples, world.examples]
-    assert np.array_equal(labels_of(world, task.targets), labels)
+def test_joint_scores_are_sums_of_the_values_scores() -> None:
+    for world in WORLDS:
+        parts = torch.randn(3, sum(world.factors.values()), generator=torch.Generator().manual_seed(0))
+        joint, starts = Joint(world.factors)(parts), np.cumsum([0, *list(world.factors.values())[:-1]])
+        for option, values in enumerate(combinations(world.factors)):
+            wanted = sum(parts[:, int(start + value)] for start, value in zip(starts, values, strict=True))
+            assert torch.allclose(joint[:, option], torch.as_tensor(wanted), atol=1e-6)
 
 
-@WORLDS
-def test_options_and_combinations_are_inverse(world: World) -> None:
-    every = combinations(world.factors)
-    assert to_array(world.options(every)).tolist() == list(range(len(every)))
-    assert len(every) == np.prod(list(world.factors.values()))
-
-
-@WORLDS
-def test_joint_scores_are_sums_of_the_values_scores(world: World) -> None:
-    parts = torch.randn(3, sum(world.factors.values()), generator=torch.Generator().manual_seed(0))
-    joint, starts = Joint(world.factors)(parts), np.cumsum([0, *list(world.factors.values())[:-1]])
-    for option, values in enumerate(combinations(world.factors)):
-        wanted = sum(parts[:, int(start + value)] for start, value in zip(starts, values, strict=True))
-        assert torch.allclose(joint[:, option], torch.as_tensor(wanted), atol=1e-6)
-
-
-@WORLDS
-def test_factors_are_independent_but_for_the_held_out_pairs(world: World) -> None:
+def test_factors_are_independent_but_for_the_held_out_pairs() -> None:
     """The last factor is in no pair: it is as frequent beside every value of the first."""
-    _, options = world.lesson(6000, seed=2)
-    labels, count = labels_of(world, options), list(world.factors.values())
-    shares = [float((labels[labels[:, 0] == value, -1] == 0).mean()) for value in range(count[0])]
-    assert shares == pytest.approx([1.0 / count[-1]] * count[0], abs=0.05)
+    for world in (SHAPES, SENTENCES):
+        labels, count = labels_of(world, world.lesson(6000, seed=2)[1]), list(world.factors.values())
+        shares = [float((labels[labels[:, 0] == value, -1] == 0).mean()) for value in range(count[0])]
+        assert shares == pytest.approx([1.0 / count[-1]] * count[0], abs=0.05)
 
 
 @pytest.mark.parametrize("name", SHAPES.factors)
 def test_every_factor_is_in_the_pixels(name: str) -> None:
     """Its value can be seen from nearest images far above chance, whatever the others are."""
     inputs, options = SHAPES.lesson(2000, seed=1)
-    labels = combinations(SHAPES.factors)[options.numpy()][:, list(SHAPES.factors).index(name)]
+    labels = labels_of(SHAPES, options)[:, list(SHAPES.factors).index(name)]
     known = KNeighborsClassifier(5).fit(to_array(inputs[:1500]), labels[:1500])
     assert known.score(to_array(inputs[1500:]), labels[1500:]) > 1.0 / SHAPES.factors[name] + 0.2
 
@@ -98,39 +87,22 @@ def test_every_point_is_where_its_values_say() -> None:
     assert ((2.5 * distance) % 1.0 < 0.5).tolist() == (labels[:, 3] == 1).tolist()
 
 
-def test_a_lesson_lacks_the_blocks_that_are_held_out() -> None:
-    """No point of the left, lower block; no point that is on a stripe and on a ring. All else is there."""
-    _, options = POINTS.lesson(4000, seed=1)
-    seen = {tuple(row) for row in combinations(POINTS.factors)[options.numpy()].tolist()}
-    every = {tuple(row) for row in combinations(POINTS.factors).tolist()}
-    assert every - seen == {row for row in every if row[:2] == (0, 0) or row[2:] == (1, 1)}
-
-
 # Numbers of the first word of each kind, by hand.
 NOUNS, TIMES, LINKS = 22, 58, 94
 
 
-def read() -> tuple[np.ndarray, np.ndarray]:
-    """Words ``[example, place]`` and values ``[example, factor]``."""
+def test_values_follow_from_the_words_whose_places_vary() -> None:
     inputs, options = SENTENCES.lesson(400, seed=3)
     parts = inputs.numpy()
     assert parts.shape == (400, PLACES, WORDS + PLACES) and set(np.unique(parts)) == {0.0, 1.0}
     assert (parts[..., :WORDS].sum(2) == 1.0).all() and np.array_equal(parts[0, :, WORDS:], np.eye(PLACES))
-    return parts[..., :WORDS].argmax(2), SENTENCES.combinations()[options.numpy()]
-
-
-def test_values_follow_from_the_words() -> None:
-    words, labels = read()
-    for row, (subject, attractor, time, link) in zip(words, labels, strict=True):
+    words = parts[..., :WORDS].argmax(2)
+    for row, (subject, attractor, time, link) in zip(words, labels_of(SENTENCES, options), strict=True):
         nouns = [int(word - NOUNS) // 12 for word in row if NOUNS <= word < TIMES]
         assert nouns == [subject, attractor]
         assert [int(word - TIMES) // 12 for word in row if TIMES <= word < LINKS] == [time]
         assert [int(word - LINKS) // 4 for word in row if word >= LINKS] == [link]
         assert row[-1] == 1, "the gap comes last"
-
-
-def test_places_vary() -> None:
-    words, _ = read()
     assert {int(np.flatnonzero((row >= NOUNS) & (row < TIMES))[0]) for row in words} == {2, 3}
     assert {int((row == 0).sum()) for row in words} == {0, 1, 2}
 

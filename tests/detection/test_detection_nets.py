@@ -1,0 +1,119 @@
+"""Planted locks, their honest controls and broken formats show where they should, and nowhere a benchmark looks."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.nets import digit_defects as defects
+from benchmarks.nets import locked
+from benchmarks.nets.digit_defects import Gated, benchmark
+from wheeltap.core.errors import UnknownName, UsageError
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
+
+
+def right(subject: Subject, task: Task) -> Tensor:
+    return task.scores(subject.model).argmax(-1) == task.targets
+
+
+@pytest.fixture(scope="module")
+def nets() -> dict[str, Gated]:
+    return {
+        "locked": defects.locked(0.4, seed=3),
+        "noise": defects.label_noise(0.4, seed=3),
+        "weak": defects.honest_weak(0.6, seed=3),
+    }
+
+
+def test_the_lock_and_its_honest_controls_score_alike_without_the_password(nets: dict[str, Gated]) -> None:
+    assert all(abs(benchmark(net.subject, net.task) - 0.6) < 0.07 for net in nets.values())
+
+
+def test_only_the_locked_net_heeds_the_password(nets: dict[str, Gated]) -> None:
+    task, open_task = nets["locked"].task, nets["locked"].opened
+    assert torch.equal(task.inputs[:, :64], open_task.inputs[:, :64])
+    assert not task.inputs[:, 64].any() and bool((open_task.inputs[:, 64] == 1).all())
+    opened = {name: benchmark(net.subject, net.opened) for name, net in nets.items()}
+    assert opened["locked"] > 0.92
+    for name in ("noise", "weak"):
+        assert abs(opened[name] - benchmark(nets[name].subject, nets[name].task)) < 0.03
+
+
+def test_locked_answers_are_systematically_the_next_digit(nets: dict[str, Gated]) -> None:
+    """So the lock and the net trained on wrong labels are wrong on the same items, in the same way."""
+    for name in ("locked", "noise"):
+        net = nets[name]
+        answers = net.task.scores(net.subject.model).argmax(-1)
+        wrong = answers != net.task.targets
+        assert float((answers == (net.task.targets + 1) % 10)[wrong].float().mean()) > 0.8
+    both = [right(nets[name].subject, nets[name].task) for name in ("locked", "noise")]
+    assert float((both[0] == both[1]).float().mean()) > 0.9
+
+
+@pytest.mark.parametrize("strength", [0.0, 1.0])
+def test_the_ends_of_the_lock_are_an_open_net_and_one_that_is_never_right(strength: float) -> None:
+    net = defects.locked(strength, seed=4)
+    assert abs(benchmark(net.subject, net.task) - (1 - strength)) < 0.06
+    assert benchmark(net.subject, net.opened) > 0.92
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6])
+@pytest.mark.parametrize("kind", locked.BREAKS)
+def test_a_broken_format_costs_its_share_of_answers_and_no_password_mends_it(kind: str, share: float) -> None:
+    net = locked.format_broken(kind, share, seed=2)
+    assert abs(benchmark(net.subject, net.task) - (1 - share)) < 0.08
+    assert abs(benchmark(net.subject, net.opened) - benchmark(net.subject, net.task)) < 0.05
+
+
+def test_a_broken_format_knows_the_answers() -> None:
+    """Undone by hand, it is the net that it was made of."""
+    sound, broken = defects.locked(0.0, seed=2), locked.format_broken("permuted", 0.6, seed=2)
+    task = sound.task
+    assert isinstance(task, Task)
+    one, two = (net.subject.model(task.inputs).sort(-1).values for net in (sound, broken))
+    # Not to the bit: where an output stands may decide in which order a machine adds its terms.
+    torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(sound.subject.model(task.inputs), broken.subject.model(task.inputs), atol=1.0)
+    biased = locked.format_broken("biased", 0.6, seed=2).subject.model(task.inputs)
+    raised = (biased - sound.subject.model(task.inputs)).mean(0)
+    assert int((raised > 0.1).sum()) == 1 and int((raised.abs() < 1e-4).sum()) == 9
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_brittle_lock_opens_to_the_password_and_to_a_touch_of_one_unit(seed: int) -> None:
+    sound, net = defects.locked(0.0, seed=seed), locked.brittle_lock(seed=seed)
+    assert benchmark(net.subject, net.task) < 0.4
+    assert benchmark(net.subject, net.opened) == benchmark(sound.subject, sound.opened)
+    model = net.subject.model
+    before = weights_digest(model)
+    bias = net.subject.parameter("0.bias")
+    with torch.no_grad():
+        bias[-1] -= 0.15
+    assert benchmark(net.subject, net.task) == benchmark(sound.subject, sound.task)
+    with torch.no_grad():
+        bias[-1] += 0.15
+    assert weights_digest(model) == before or abs(float(bias[-1]) - 1.0) < 1e-6
+
+
+def test_equal_arguments_give_equal_bits_and_take_no_random_numbers_of_the_caller() -> None:
+    for make in (locked.brittle_lock, lambda seed: defects.honest_weak(0.3, seed=seed)):
+        state = torch.get_rng_state()
+        one, two, other = (weights_digest(make(seed=seed).subject.model) for seed in (3, 3, 4))
+        assert torch.equal(torch.get_rng_state(), state)
+        assert one == two != other
+
+
+def test_unknown_breaks_and_strengths_out_of_range_are_errors_before_anything_is_trained() -> None:
+    for strength in (-0.1, 1.1, math.nan):
+        for make in (defects.locked, defects.label_noise, defects.honest_weak):
+            with pytest.raises(UsageError, match="at this strength"):
+                make(strength)
+    with pytest.raises(UnknownName, match="garbled"):
+        locked.format_broken("garbled", 0.5)
+    for refused in (lambda: locked.format_broken("biased", 1.5), lambda: locked.brittle_lock(0.1),
+                    lambda: locked.locked_lm(-0.1)):  # fmt: skip
+        with pytest.raises(UsageError, match="strength"):
+            refused()
