@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import ClassVar, Final, final
 
 import msgspec
@@ -22,7 +21,7 @@ from wheeltap.stats.clusters import Groups
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.sample import Sample
 from wheeltap.stats.wilson1927 import wilson, wilson_of_items
-from wheeltap.suites.lens.audits.headline import amount, lines
+from wheeltap.suites.lens.audits.headline import amount, lines, pairs_of
 from wheeltap.suites.lens.audits.sections import MOST_SYSTEMS
 from wheeltap.suites.lens.specs import (
     CONTINUATIONS,
@@ -259,9 +258,6 @@ def _over(right: Flags, asked: Flags, item: NDArray[np.intp], what: str) -> Shar
 PART: Final = 192
 """Items of a trial: what is broken off loses so many."""
 
-MOST: Final = 3
-"""Systems up to which every pair is compared; of more, the first with each of the others."""
-
 _TITLES: Final = {
     WENT_ON: "Readings against a distractor",
     LABELLED: "Sets of labels",
@@ -368,8 +364,7 @@ class AmbiguityAudit(Audit):
             verdict.drafts += [
                 self.draft(case, subject.name, self._claim(case, subject, one), known) for one in found.values()
             ]
-        pairs = combinations(held, 2) if len(held) <= MOST else ((held[0], other) for other in held[1:])
-        for one, two in pairs:
+        for one, two in pairs_of(held):
             verdict.drafts += self._pair(case, one, two)
         shares = {(subject.name, share.what): share for subject, found in held for one in found.values()
                   for share in one.shares}  # fmt: skip

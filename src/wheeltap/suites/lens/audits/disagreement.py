@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from itertools import combinations
 from typing import Final, cast, final
 
 import numpy as np
@@ -20,7 +19,7 @@ from wheeltap.stats._scipy import normal_quantile
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.effect import has_width, without_point
 from wheeltap.suites.lens.audits import sections
-from wheeltap.suites.lens.audits.headline import amount, lines
+from wheeltap.suites.lens.audits.headline import amount, lines, pairs_of
 from wheeltap.suites.lens.audits.panel import (
     SUBJECT,
     Beliefs,
@@ -210,8 +209,6 @@ REVERSED: Final = (
     "By squared distance to all people it is the other way ({}): "
     "JS distance to few votes favors a model that is too sure."
 )
-MOST: Final = 3
-"""Systems up to which every pair is compared; of more, the first one with each of the others."""
 
 
 class DisagreementSettings(Settings, frozen=True, kw_only=True):
@@ -302,8 +299,7 @@ class DisagreementAudit(SingleReadingAudit[Beliefs]):
             verdict.drafts += [
                 self.draft(case, subject.name, claim, trials) for claim in self.singles(case, subject, one)
             ]
-        pairs = combinations(held, 2) if len(held) <= MOST else ((held[0], other) for other in held[1:])
-        verdict.drafts += [self._pair(case, *two) for two in pairs]
+        verdict.drafts += [self._pair(case, *two) for two in pairs_of(held)]
         # Of systems of which no probabilities are known, scores.
         known, names = {one.name for one in held}, () if case.plan.names is None else case.plan.names.items
         scored = {one.name: case.clean(one)[panel.rows].astype(np.float64) for one in case.plan.subjects

@@ -1,7 +1,8 @@
 """The answer on a benchmark in a few lines: what was found of each system and pair, what was excluded, what is open."""
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from typing import Final, TypeVar
 
 from wheeltap.audits.headline import SHOW, enough_for
 from wheeltap.core.plain import fixed
@@ -19,6 +20,16 @@ POWER: Final = "What would have been found"
 
 _NAMED: Final = 3
 """Systems that a line names before it counts the rest."""
+
+_PAIRED: Final = 3
+"""Systems up to which every pair is compared."""
+
+T = TypeVar("T")
+
+
+def pairs_of(systems: Sequence[T]) -> Iterator[tuple[T, T]]:
+    """Every pair of a few systems; of more, the first one with each of the others."""
+    return ((one, two) for one, two in combinations(systems, 2) if len(systems) <= _PAIRED or one is systems[0])
 
 
 def lines(subjects: Sequence[SubjectRecord], findings: Sequence[Finding], sections: Sequence[Section]) -> list[str]:
