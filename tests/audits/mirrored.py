@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from wheeltap.core import measure, symmetry
-from wheeltap.core.errors import UnknownName
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
@@ -33,8 +32,7 @@ class MirroredNet(nn.Module):
 
     def __init__(self, kind: Kind, *, smooth: bool = True) -> None:
         super().__init__()
-        if kind not in KINDS:
-            raise UnknownName("kind of mirrored net", kind, KINDS)
+
         self.kind: Kind = kind
         self.one = mlp((2, 12, 8, 2))
         if smooth:

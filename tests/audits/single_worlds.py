@@ -1,13 +1,14 @@
 """Worlds of single weights, without a model: what each screen names, and what each removal costs."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from worlds import subject as record_of
 
 import wheeltap as wt
-from wheeltap.audits.base import Case, Hypothesis
+from wheeltap.audits.base import Case
 from wheeltap.audits.settle import settle
 from wheeltap.audits.single_point import SinglePointAudit
 from wheeltap.core.records import Finding, Outcome, TaskRecord, Trial
@@ -19,7 +20,7 @@ Right = Callable[[Trial, int], NDArray[np.floating]]
 """The score per example of a trial without the weight of one row (candidates 0 to 2, random ones from 100)."""
 
 
-def plan_of(names: tuple[str, ...], *, measure: str = "accuracy") -> Plan:
+def plan_of(*names: str, measure: str = "accuracy") -> Plan:
     bounded = measure == "accuracy"
     task = TaskRecord(
         name="world", digest="task", examples=EXAMPLES, measure=measure, measures=(measure,), bounded=bounded,
@@ -90,14 +91,16 @@ def answered(
     raise AssertionError("it never stops asking")
 
 
+def single(right: Right, *, margin: float | None = None, **how: Any) -> Finding:
+    """The finding on one subject."""
+    [found] = settled(answered(plan_of("net"), right, **how), margin=margin)
+    return found
+
+
 def losing(shares: dict[int, float]) -> Right:
     """Without the weight of a row, this share of the first examples goes wrong."""
     return lambda trial, row: (np.arange(EXAMPLES) >= round(shares.get(row, 0.0) * EXAMPLES)).astype(np.float64)
 
 
 def settled(case: Case, *, margin: float | None = None) -> list[Finding]:
-    return settle(drafts(case, margin=margin), alpha=case.plan.alpha)
-
-
-def drafts(case: Case, *, margin: float | None = None) -> list[Hypothesis]:
-    return SinglePointAudit({"margin": margin}).judge(case).drafts
+    return settle(SinglePointAudit({"margin": margin}).judge(case).drafts, alpha=case.plan.alpha)

@@ -25,30 +25,26 @@ EVERY_KIND = (
 """Noise, modifications and readings together: what can be cut of each."""
 
 
+SMALL = planted("mlp")
+
+
+def small(*audits: str | wt.AuditSpec) -> wt.Plan:
+    return wt.plan(SMALL.subject, SMALL.task, audits=audits or None)
+
+
 @pytest.fixture(scope="module")
 def plan() -> wt.Plan:
-    case = planted("mlp")
-    return wt.plan(case.subject, case.task, audits=EVERY_KIND)
+    return small(*EVERY_KIND)
 
 
-@pytest.fixture(scope="module")
-def usual() -> wt.Plan:
-    case = planted("mlp")
-    return wt.plan(case.subject, case.task)
-
-
-@pytest.mark.parametrize(
-    ("text", "forwards", "seconds"),
-    [("200f", 200, None), (" 1.5 f", 1.5, None), ("90s", None, 90), ("10m", None, 600), ("2h", None, 7200)],
-)
-def test_budgets_are_read(text: str, forwards: float | None, seconds: float | None) -> None:
-    assert Budget.parse(text) == Budget(forwards=forwards, seconds=seconds)
-
-
-@pytest.mark.parametrize("text", ["", "200", "f", "-3f", "0f", "3 weeks", "1e9f", "10 m 5 s"])
-def test_what_is_no_budget_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="cannot be read"):
-        Budget.parse(text)
+def test_budgets_are_read_and_what_is_none_is_refused() -> None:
+    for text, forwards, seconds in (
+        ("200f", 200, None), (" 1.5 f", 1.5, None), ("90s", None, 90), ("10m", None, 600), ("2h", None, 7200),
+    ):  # fmt: skip
+        assert Budget.parse(text) == Budget(forwards=forwards, seconds=seconds)
+    for text in ("", "200", "f", "-3f", "0f", "3 weeks", "1e9f", "10 m 5 s"):
+        with pytest.raises(UsageError, match="cannot be read"):
+            Budget.parse(text)
 
 
 def test_a_plan_stays_within_its_budget_and_spends_what_it_may(plan: wt.Plan) -> None:
@@ -66,7 +62,8 @@ def test_a_plan_stays_within_its_budget_and_spends_what_it_may(plan: wt.Plan) ->
     assert 32 > draws[0] > draws[1] > draws[2] >= 4
 
 
-def test_the_usual_audits_are_cut_by_draws_of_noise_of_flips_and_of_weights_in_proportion(usual: wt.Plan) -> None:
+def test_the_usual_audits_are_cut_by_draws_of_noise_of_flips_and_of_weights_in_proportion() -> None:
+    usual = small()
     whole = most_passes(usual)
     assert within(usual, whole) == usual and not usual.cut
     flips: list[int] = []
@@ -81,20 +78,16 @@ def test_the_usual_audits_are_cut_by_draws_of_noise_of_flips_and_of_weights_in_p
     with pytest.raises(UsageError, match="too small for these audits") as caught:
         within(usual, 1)
     least = _settings(within(usual, _least(caught.value)))
-    assert least["deployment"] == {"draws": 4, "flips": 16} and least["single-point"] == {
-        "nulls": 5,
-        "confirm": 1,
-        "states": 1,
-    }
+    assert least["deployment"] == {"draws": 4, "flips": 16}
+    assert least["single-point"] == {"nulls": 5, "confirm": 1, "states": 1}
 
 
 def test_flips_that_were_asked_for_are_cut_from_there_and_none_where_no_scheme_has_them() -> None:
-    case = planted("mlp")
-    asked = wt.plan(case.subject, case.task, audits=[wt.AuditSpec("deployment", {"flips": 100})])
+    asked = small(wt.AuditSpec("deployment", {"flips": 100}))
     cut = within(asked, most_passes(asked) - 50)
     flips = _settings(cut)["deployment"]["flips"]
     assert 50 <= flips < 60 and f"deployment: flips {flips} instead of 100" in cut.cut
-    without = wt.plan(case.subject, case.task, audits=[wt.AuditSpec("deployment", {"schemes": "int4,noise5"})])
+    without = small(wt.AuditSpec("deployment", {"schemes": "int4,noise5"}))
     cut = within(without, most_passes(without) - 8)
     assert "flips" not in cut.cut and _settings(cut)["deployment"] == {"schemes": "int4,noise5", "draws": 8}
 
@@ -110,12 +103,15 @@ def test_what_readings_look_at_is_cut_with_the_draws() -> None:
         assert least[audit][name] < half[audit].get(name, whole) <= whole
 
 
-def test_what_is_left_out_last_are_ways_of_modifying_that_are_not_judged(plan: wt.Plan) -> None:
-    with pytest.raises(UsageError) as caught:
-        within(plan, 1)
-    cut = within(plan, _least(caught.value))
+def test_a_budget_too_small_names_what_would_do_and_other_ways_of_modifying_are_left_out_last(plan: wt.Plan) -> None:
+    with pytest.raises(UsageError, match="too small for these audits") as caught:
+        within(plan, 10)
+    cut = within(plan, least := _least(caught.value))
+    assert most_passes(cut) <= least
     assert cut.effort.block_draws == 0 and "no block map" in cut.cut
     assert _settings(cut)["quantization"]["others"] is False and "quantization: others left out" in cut.cut
+    with pytest.raises(UsageError):
+        within(plan, least - 1)
 
 
 def _settings(plan: wt.Plan) -> dict[str, dict[str, Any]]:
@@ -124,15 +120,6 @@ def _settings(plan: wt.Plan) -> dict[str, dict[str, Any]]:
 
 def _least(error: UsageError) -> int:
     return int(str(error).split("at least ")[1].split()[0])
-
-
-def test_a_budget_too_small_names_what_would_do(plan: wt.Plan) -> None:
-    with pytest.raises(UsageError, match="too small for these audits") as caught:
-        within(plan, 10)
-    least = _least(caught.value)
-    assert most_passes(within(plan, least)) <= least
-    with pytest.raises(UsageError):
-        within(plan, least - 1)
 
 
 def test_a_comparison_that_could_see_nothing_is_refused() -> None:
@@ -146,49 +133,46 @@ def test_a_comparison_that_could_see_nothing_is_refused() -> None:
     assert "difference of curve area" in sight(plan)
 
 
+DOSES: list[tuple[tuple[str, ...], bool, bool]] = [
+    (("score",), False, False),
+    (("score", "decodable"), False, False),
+    (("single-point", "entanglement", "symmetry"), False, False),
+    (("score", "relative-noise"), False, True),
+    (("score", "quantization"), True, False),
+    (("score", "deployment"), True, False),
+    (("relative-noise", "pruning"), True, True),
+]
+"""Audits, whether they have a dose, and whether it is drawn."""
+
+
+def test_doses_are_told_of_audits_that_have_them() -> None:
+    for names, at_a_dose, drawn in DOSES:
+        plan = small(*names)
+        assert ("at one dose" in sight(plan)) == at_a_dose
+        assert ("not known beforehand" in sight(plan)) != at_a_dose
+        with pytest.raises(UsageError, match="too small for these audits") as caught:
+            within(plan, 1)
+        assert ("draws a dose" in str(caught.value)) == drawn
+        left_out = str(caught.value).partition("leave out what costs most: ")[2].removesuffix(".")
+        assert left_out in names if len(names) > 1 else "do: Give a larger --budget." in str(caught.value)
+
+
 @pytest.mark.parametrize(
-    ("names", "at_a_dose", "drawn"),
+    ("audits", "budget", "least"),
     [
-        (("score",), False, False),
-        (("score", "decodable"), False, False),
-        (("single-point", "entanglement", "symmetry"), False, False),
-        (("score", "relative-noise"), False, True),
-        (("score", "quantization"), True, False),
-        (("score", "deployment"), True, False),
-        (("relative-noise", "pruning"), True, True),
+        (EVERY_KIND, 300, 200), (None, 60, 50), (EVERY_KIND, 600, 500), (EVERY_KIND, 1000, 850),
+        (EVERY_KIND, 2000, 1200), (None, 100, 85), (None, 400, 380),
     ],
-)
-def test_doses_are_told_of_audits_that_have_them(names: tuple[str, ...], at_a_dose: bool, drawn: bool) -> None:
-    case = planted("mlp")
-    plan = wt.plan(case.subject, case.task, audits=names)
-    assert ("at one dose" in sight(plan)) == at_a_dose
-    assert ("not known beforehand" in sight(plan)) != at_a_dose
-    with pytest.raises(UsageError, match="too small for these audits") as caught:
-        within(plan, 1)
-    assert ("draws a dose" in str(caught.value)) == drawn
-    left_out = str(caught.value).partition("leave out what costs most: ")[2].removesuffix(".")
-    assert left_out in names if len(names) > 1 else "do: Give a larger --budget." in str(caught.value)
-
-
-@pytest.mark.parametrize(("budget", "least"), [(300, 200), (600, 500), (1000, 850), (2000, 1200)])
-def test_a_run_of_every_kind_of_audit_makes_no_more_passes(budget: int, least: int) -> None:
+)  # fmt: skip
+def test_a_run_makes_no_more_passes(audits: tuple[str, ...] | None, budget: int, least: int) -> None:
     subject, task = digits.subject(name="digits"), digits.task()
-    report = wt.audit(subject, task, audits=EVERY_KIND, budget=f"{budget}f")
-    assert least <= report.cost.forwards <= budget
-    assert not report.void
-    assert report.record.provenance[CUT] == wt.plan(subject, task, audits=EVERY_KIND, budget=f"{budget}f").cut
-    assert "Cut to the budget: detection power is not measured" in view.cost_line(report.record)
-
-
-@pytest.mark.parametrize(("budget", "least"), [(60, 50), (100, 85), (400, 380)])
-def test_a_run_of_the_default_audits_makes_no_more_passes(budget: int, least: int) -> None:
-    subject, task = digits.subject(name="digits"), digits.task()
-    report = wt.audit(subject, task, budget=f"{budget}f")
+    report = wt.audit(subject, task, audits=audits, budget=f"{budget}f")
     assert least <= report.cost.forwards <= budget and not report.void
-    cut = wt.plan(subject, task, budget=f"{budget}f").cut
-    assert report.record.provenance[CUT] == cut and "deployment: flips" in cut
+    cut = wt.plan(subject, task, audits=audits, budget=f"{budget}f").cut
+    assert report.record.provenance[CUT] == cut and f"Cut to the budget: {cut}" in view.cost_line(report.record)
+    assert ("detection power is not measured" if audits else "deployment: flips") in cut
     with pytest.raises(UsageError, match=r"at least 57 passes; it can find .* a loss of score of 0\.06 at one dose"):
-        wt.audit(subject, task, budget="50f")
+        wt.plan(subject, task, budget="50f")
 
 
 @pytest.mark.full
@@ -220,8 +204,7 @@ def test_a_language_model_makes_no_more_passes() -> None:
 
 
 def test_a_time_budget_counts_what_goes_with_passes() -> None:
-    case = planted("mlp")
-    plan = wt.plan(case.subject, case.task, audits=["score", "relative-noise"])
+    plan = small("score", "relative-noise")
     whole, trials = most_passes(plan), most_trials(plan)
     clean, beside = Prices(clean=1.0), Prices(clean=1.0, beside={"relative-noise": 3.0}, kept=0.5, copy=10.0, spent=7.0)
     reserve = clean.seconds(plan) / whole
@@ -232,6 +215,8 @@ def test_a_time_budget_counts_what_goes_with_passes() -> None:
     assert beside.seconds(few) <= 600.0 and most_passes(few) < most_passes(many)
     with pytest.raises(UsageError, match=r"at least \d+ s \(4 draws a dose\)"):
         within(plan, 20.0, beside)
+    ample = wt.plan(SMALL.subject, SMALL.task, audits=["score", "relative-noise"], budget="2h")
+    assert ample.effort.draws == 32 and not ample.cut
 
 
 def test_every_audit_is_timed_where_there_is_time_and_the_model_stays_as_it_was() -> None:
@@ -247,34 +232,8 @@ def test_every_audit_is_timed_where_there_is_time_and_the_model_stays_as_it_was(
     assert nothing.clean > 0.0 and not nothing.beside
 
 
-def test_a_time_budget_that_is_ample_cuts_nothing() -> None:
-    case = planted("mlp")
-    timed = wt.plan(case.subject, case.task, audits=["score", "relative-noise"], budget="2h")
-    assert timed.effort.draws == 32 and not timed.cut
-
-
-@pytest.mark.parametrize("name", ["quantization", "pruning", "bit-flips"])
-def test_what_a_modification_reads_first_is_within_the_bound(name: str) -> None:
-    case = planted("mlp")
-    made = wt.plan(case.subject, case.task, audits=["score", name])
-    report = wt.run(made, case.subject, case.task)
-    assert most_passes(made) - 3 <= report.cost.forwards <= most_passes(made)
-
-
-@pytest.mark.parametrize(("name", "settings"), [("fine-tuning", {}), ("relearning", {"group": 1})])
-def test_what_training_takes_is_within_the_bound(name: str, settings: dict[str, Any]) -> None:
-    subject, task = digits.subject(name="digits"), digits.task()
-    made = wt.plan(subject, task, audits=["score", wt.AuditSpec(name=name, settings=settings)])
-    report = wt.run(made, subject, task)
-    # The last batch of each round through the examples is a smaller one.
-    assert 0.95 * most_passes(made) <= report.cost.forwards <= most_passes(made)
-
-
 def test_a_budget_takes_draws_from_modifications_too() -> None:
-    case = planted("mlp")
-    whole = wt.plan(case.subject, case.task, audits=["score", "bit-flips"])
-    cut = wt.plan(case.subject, case.task, audits=["score", "bit-flips"], budget=f"{most_passes(whole) / 2:.0f}f")
-    draws = next(audit.settings["draws"] for audit in cut.audits if audit.name == "bit-flips")
-    assert isinstance(draws, int) and 4 <= draws < 64 and most_passes(cut) <= most_passes(whole) / 2
-    report = wt.run(cut, case.subject, case.task)
-    assert report.cost.forwards <= most_passes(cut)
+    half = most_passes(small("score", "bit-flips")) / 2
+    cut = wt.plan(SMALL.subject, SMALL.task, audits=["score", "bit-flips"], budget=f"{half:.0f}f")
+    assert 4 <= _settings(cut)["bit-flips"]["draws"] < 64 and most_passes(cut) <= half
+    assert wt.run(cut, SMALL.subject, SMALL.task).cost.forwards <= most_passes(cut)

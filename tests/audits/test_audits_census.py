@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
+from reports import finding
 from rich.console import Console
 
 import wheeltap as wt
@@ -36,24 +37,31 @@ def task() -> Task:
     return digits.task()
 
 
-def corrupt(*, unread: bool = True) -> Subject:
-    """A sound net with one huge weight; where ``unread``, of a unit that is always off, so that no answer changes."""
+def changed(name: str, **numbers: float) -> Subject:
+    """A sound net with numbers written into ``2.weight``, by row and column: ``_3_5=2.0``."""
     model = copy.deepcopy(digits.train(0))
     with torch.no_grad():
-        if unread:
-            model.get_parameter("0.weight")[5] = 0.0
-            model.get_parameter("0.bias")[5] = -1.0
-        model.get_parameter("2.weight")[3, 5] = LARGE
-    return Subject(model, name="corrupt")
+        for place, value in numbers.items():
+            row, column = map(int, place.split("_")[1:])
+            model.get_parameter("2.weight")[row, column] = value
+    return Subject(model, name=name)
+
+
+def corrupt() -> Subject:
+    """One huge weight, of a unit that is always off, so that no answer changes."""
+    made = changed("corrupt", _3_5=LARGE)
+    with torch.no_grad():
+        made.model.get_parameter("0.weight")[5] = 0.0
+        made.model.get_parameter("0.bias")[5] = -1.0
+    return Subject(made.model, name="corrupt")
 
 
 def sound() -> Subject:
-    return Subject(digits.train(0), name="sound")
+    return changed("sound")
 
 
 def of(report: Report, name: str) -> Finding:
-    [found] = [finding for finding in report["WT002"] if finding.subject == name]
-    return found
+    return finding(report, "WT002", name)
 
 
 def shown(report: Report) -> str:
@@ -93,13 +101,8 @@ def test_a_comparison_says_of_which_model_it_is(task: Task) -> None:
 
 
 def test_of_many_weights_and_many_models_the_first_are_named(task: Task) -> None:
-    several: list[Subject] = []
-    for at in range(5):
-        model = copy.deepcopy(digits.train(0))
-        with torch.no_grad():
-            for unit in range(7):
-                model.get_parameter("2.weight")[unit, unit] = 2.0 ** (70 + unit) * 1.1 * (-1) ** unit
-        several.append(Subject(model, name=f"net {at}"))
+    numbers = {f"_{unit}_{unit}": 2.0 ** (70 + unit) * 1.1 * (-1) ** unit for unit in range(7)}
+    several = [changed(f"net {at}", **numbers) for at in range(5)]
     plan = planning.plan(several, task, audits=["score"])
     report = Report(judged(plan, several, task))
     found = of(report, "net 4")
@@ -135,11 +138,6 @@ def test_where_nothing_stands_out_it_says_what_would_have_and_adds_nothing_to_th
         assert gate.exit_code(report.record, "cannot-tell") == gate.exit_code(bare.record, "cannot-tell")
 
 
-def test_a_report_on_the_census_alone_shows_it(task: Task) -> None:
-    report = wt.audit(sound(), task, audits="census")
-    assert {finding.code for finding in report.findings} == {"WT002"} and "Weight census" in shown(report)
-
-
 def test_it_is_no_test_so_no_other_verdict_depends_on_it(task: Task) -> None:
     pair = [corrupt(), sound()]
     plan = planning.plan(pair, task, audits=["score", "pruning"], effort=wt.Effort(draws=4, control_draws=4))
@@ -169,13 +167,15 @@ def test_a_settings_file_sets_it_where_it_was_not_asked_for(tmp_path: Path) -> N
     assert [(spec.name, spec.settings) for spec in plan.audits] == [("score", {}), ("census", {"matrix": 9.0})]
 
 
-def test_its_settings_decide(task: Task) -> None:
-    model = copy.deepcopy(digits.train(0))
-    with torch.no_grad():
-        model.get_parameter("2.weight")[3, 5] = 300.0
-    assert of(wt.audit(model, task, audits="census"), "Sequential").status == "found"
-    strict = wt.AuditSpec("census", {"matrix": 20.0})
-    assert of(wt.audit(model, task, audits=strict), "Sequential").status == "measured"
+def test_its_settings_decide_and_what_is_no_number_is_named(task: Task) -> None:
+    for settings, status in (({}, "found"), ({"matrix": 20.0}, "measured")):
+        report = wt.audit(changed("net", _3_5=300.0), task, audits=wt.AuditSpec("census", settings))
+        assert of(report, "net").status == status
+        assert {one.code for one in report.findings} == {"WT002"} and "Weight census" in shown(report)
+    model = torch.nn.Sequential(copy.deepcopy(digits.train(0)), torch.nn.BatchNorm1d(10, affine=False)).eval()
+    model[1].register_buffer("spare", torch.tensor([[1.0, math.nan], [0.0, 0.0]]))
+    found = of(wt.audit(model, task, audits="census"), "Sequential")
+    assert "1.spare[0, 1] = NaN" in found.because and found.status == "found"
 
 
 def test_a_model_without_finite_answers_is_refused_with_the_weight_named(task: Task) -> None:
@@ -190,19 +190,8 @@ def test_a_model_without_finite_answers_is_refused_with_the_weight_named(task: T
 
 
 def test_a_weight_that_is_not_finite_is_refused_and_its_place_told() -> None:
-    model = copy.deepcopy(digits.train(0))
-    with torch.no_grad():
-        model.get_parameter("2.weight")[3, 5] = math.inf
-        model.get_parameter("2.weight")[7, 0] = math.nan
     with pytest.raises(ModelError, match=r"2 NaN or infinite values, the first at \[3, 5\]"):
-        Subject(model)
-
-
-def test_what_is_no_number_is_named(task: Task) -> None:
-    model = torch.nn.Sequential(copy.deepcopy(digits.train(0)), torch.nn.BatchNorm1d(10, affine=False)).eval()
-    model[1].register_buffer("spare", torch.tensor([[1.0, math.nan], [0.0, 0.0]]))
-    found = of(wt.audit(model, task, audits="census"), "Sequential")
-    assert "1.spare[0, 1] = NaN" in found.because and found.status == "found"
+        changed("broken", _3_5=math.inf, _7_0=math.nan)
 
 
 def judged(plan: Plan, subjects: list[Subject], task: Task, *, broken: bool = False) -> ReportRecord:

@@ -3,14 +3,14 @@
 import msgspec
 import numpy as np
 import pytest
+import reports
 import torch
 from torch import nn
 from worlds import Simulated, World, falling, subject
 
 import wheeltap as wt
 from wheeltap.audits.controls import Null, Plants, destroyed, found_planted, silent, silent_twice, surely
-from wheeltap.core.records import Control, Estimate
-from wheeltap.core.report import ReportRecord
+from wheeltap.core.records import Estimate
 from wheeltap.report.report import Report
 from wheeltap.stats.effect import mean_effect
 
@@ -22,101 +22,84 @@ def interval(low: float | None, high: float | None, *, level: float = 0.99) -> E
     return Estimate(name="e", value=value, low=low, high=high, level=level, n=9, unit="u", method="m")
 
 
-def named(report: ReportRecord | Report, name: str) -> Control:
-    [control] = [control for control in report.controls if control.name == name]
-    return control
-
-
 # ---- the rule ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("gap", "margin", "status"),
-    [
-        (interval(-0.01, 0.01), 0.05, "passed"),
-        (interval(-0.3, 0.3), 0.05, "skipped"),  # nothing short of .4 would have failed it
-        (interval(-0.01, 0.01), 2.0, "skipped"),  # no share of answers differs by 2
-        (interval(None, None), 0.05, "skipped"),
-        (interval(0.06, 0.08), 0.05, "failed"),
-        (interval(-0.5, -0.06), 0.05, "failed"),
-    ],
-)
-def test_what_must_show_nothing(gap: Estimate, margin: float, status: str) -> None:
-    control = silent("name", gap, margin=margin, min_effect=0.1, because="Why.")
-    assert (control.kind, control.status) == ("null", status)
-    assert ("have failed" in control.because) == (status == "skipped")
-    assert control.estimates == (gap,)
+NULLS = [
+    (interval(-0.01, 0.01), 0.05, "passed"),
+    (interval(-0.3, 0.3), 0.05, "skipped"),  # nothing short of .4 would have failed it
+    (interval(-0.01, 0.01), 2.0, "skipped"),  # no share of answers differs by 2
+    (interval(None, None), 0.05, "skipped"),
+    (interval(0.06, 0.08), 0.05, "failed"),
+    (interval(-0.5, -0.06), 0.05, "failed"),
+]
 
 
-@pytest.mark.parametrize(("p", "status"), [(0.0009, "failed"), (0.01, "skipped")])
-def test_what_is_looked_at_once_must_differ_surely(p: float, status: str) -> None:
-    gap = msgspec.structs.replace(interval(0.06, 0.08, level=0.95), p=p)
-    control = surely(silent("name", gap, margin=0.05, min_effect=0.1, because="Why."), gap)
-    assert control.status == status and ("not so surely" in control.because) == (status == "skipped")
+def test_what_must_show_nothing_or_may_only_err_upwards() -> None:
+    for gap, margin, status in NULLS:
+        control = silent("name", gap, margin=margin, min_effect=0.1, because="Why.")
+        assert (control.kind, control.status, control.estimates) == ("null", status, (gap,))
+        assert ("have failed" in control.because) == (status == "skipped")
+    for gap, status in ((interval(-0.5, -0.4), "passed"), (interval(0.4, 0.5), "failed")):
+        assert silent("n", gap, margin=0.05, min_effect=0.3, because="", one_sided=True).status == status
 
 
-def test_what_may_only_err_upwards() -> None:
-    assert silent("n", interval(-0.5, -0.4), margin=0.05, min_effect=0.3, because="", one_sided=True).status == "passed"
-    assert silent("n", interval(0.4, 0.5), margin=0.05, min_effect=0.3, because="", one_sided=True).status == "failed"
+def test_what_is_looked_at_once_must_differ_surely() -> None:
+    for p, status in ((0.0009, "failed"), (0.01, "skipped")):
+        gap = msgspec.structs.replace(interval(0.06, 0.08, level=0.95), p=p)
+        control = surely(silent("name", gap, margin=0.05, min_effect=0.1, because="Why."), gap)
+        assert control.status == status and ("not so surely" in control.because) == (status == "skipped")
 
 
-@pytest.mark.parametrize(
-    ("again", "status"),
-    [
-        (None, "failed"),
-        (interval(0.06, 0.09), "failed"),
-        (interval(-0.01, 0.01), "passed"),  # it was chance, and fresh draws would have shown a difference of interest
-        (interval(-0.3, 0.4), "skipped"),  # fresh draws show nothing
-        (interval(-0.09, -0.06), "skipped"),  # nor do they where they point to the other side
-    ],
-)
-def test_what_seems_to_differ_fails_only_if_fresh_draws_say_so_too(again: Estimate | None, status: str) -> None:
-    null = Null(gap=interval(0.06, 0.08), again=again, margin=0.05, min_effect=0.1)
-    control = silent_twice("name", null, because="Why.")
-    assert (control.kind, control.status) == ("null", status)
-    assert null.confirmed == (status == "failed")
-    assert ("not with fresh draws" in control.because) == (again is not None and status != "failed")
+AGAIN = [
+    (None, "failed"),
+    (interval(0.06, 0.09), "failed"),
+    (interval(-0.01, 0.01), "passed"),  # it was chance, and fresh draws would have shown a difference of interest
+    (interval(-0.3, 0.4), "skipped"),  # fresh draws show nothing
+    (interval(-0.09, -0.06), "skipped"),  # nor do they where they point to the other side
+]
 
 
-def test_a_second_look_changes_nothing_where_the_first_showed_nothing() -> None:
-    null = Null(gap=interval(-0.01, 0.01), again=interval(0.06, 0.09), margin=0.05, min_effect=0.1)
-    assert not null.apart and not null.confirmed
+def test_what_seems_to_differ_fails_only_if_fresh_draws_say_so_too() -> None:
+    for again, status in AGAIN:
+        null = Null(gap=interval(0.06, 0.08), again=again, margin=0.05, min_effect=0.1)
+        control = silent_twice("name", null, because="Why.")
+        assert (control.kind, control.status) == ("null", status)
+        assert null.confirmed == (status == "failed")
+        assert ("not with fresh draws" in control.because) == (again is not None and status != "failed")
+    nothing = Null(gap=interval(-0.01, 0.01), again=interval(0.06, 0.09), margin=0.05, min_effect=0.1)
+    assert not nothing.apart and not nothing.confirmed, "a second look changes nothing where the first showed nothing"
 
 
-@pytest.mark.parametrize(
-    ("effect", "missed", "status", "told"),
-    [
-        (interval(0.02, 0.5), None, "passed", ""),
-        (interval(0.02, 0.5), 0.0, "passed", ""),
-        (interval(-0.02, 0.05), None, "skipped", "No power"),
-        (interval(-0.02, 0.05), 0.4, "skipped", "with probability 0.4"),
-        (interval(-0.02, 0.05), 0.0009, "failed", "missed"),
-        (interval(None, None), None, "skipped", "No power"),
-        (msgspec.structs.replace(interval(-0.3, -0.2), p=0.0009), 0.4, "failed", "sounder"),
-        (msgspec.structs.replace(interval(-0.3, -0.2), p=0.01), 0.4, "skipped", "No power"),
-    ],
-)
-def test_what_must_be_found(effect: Estimate, missed: float | None, status: str, told: str) -> None:
-    plants = Plants(effect=effect, copy=subject("planted", role="planted"), missed=missed)
-    control = found_planted("name", plants, because="Why.")
-    assert (control.kind, control.status) == ("planted", status)
-    assert told in control.because and plants.found == (status == "passed")
-    assert plants.strength == "cancelling units at 4 times the outgoing weights"
+FOUND = [
+    (interval(0.02, 0.5), None, "passed", ""),
+    (interval(0.02, 0.5), 0.0, "passed", ""),
+    (interval(-0.02, 0.05), None, "skipped", "No power"),
+    (interval(-0.02, 0.05), 0.4, "skipped", "with probability 0.4"),
+    (interval(-0.02, 0.05), 0.0009, "failed", "missed"),
+    (interval(None, None), None, "skipped", "No power"),
+    (msgspec.structs.replace(interval(-0.3, -0.2), p=0.0009), 0.4, "failed", "sounder"),
+    (msgspec.structs.replace(interval(-0.3, -0.2), p=0.01), 0.4, "skipped", "No power"),
+]
+LARGE = [
+    (interval(0.3, 0.5), None, "passed"),
+    (interval(0.02, 0.1), interval(0.01, 0.15), "failed"),
+    (interval(0.02, 0.1), interval(0.0, 0.3), "skipped"),
+    (interval(0.02, 0.1), None, "skipped"),
+    (interval(0.1, 0.4), interval(0.0, 0.5), "skipped"),
+]
 
 
-@pytest.mark.parametrize(
-    ("effect", "surely", "status"),
-    [
-        (interval(0.3, 0.5), None, "passed"),
-        (interval(0.02, 0.1), interval(0.01, 0.15), "failed"),
-        (interval(0.02, 0.1), interval(0.0, 0.3), "skipped"),
-        (interval(0.02, 0.1), None, "skipped"),
-        (interval(0.1, 0.4), interval(0.0, 0.5), "skipped"),
-    ],
-)
-def test_what_must_be_large_is_not_shown_by_a_little(effect: Estimate, surely: Estimate | None, status: str) -> None:
+def test_what_must_be_found_and_what_must_be_large() -> None:
     """Noise that destroys the weights and costs a tenth of the score has not destroyed them."""
-    assert destroyed("name", effect, least=0.2, surely=surely, because="Why.").status == status
+    for effect, missed, status, told in FOUND:
+        plants = Plants(effect=effect, copy=subject("planted", role="planted"), missed=missed)
+        control = found_planted("name", plants, because="Why.")
+        assert (control.kind, control.status) == ("planted", status)
+        assert told in control.because and plants.found == (status == "passed")
+        assert plants.strength == "cancelling units at 4 times the outgoing weights"
+    for effect, sure, status in LARGE:
+        assert destroyed("name", effect, least=0.2, surely=sure, because="Why.").status == status
 
 
 @pytest.mark.parametrize("shape", [(1, 60), (8, 60), (32, 20)])
@@ -154,10 +137,10 @@ def test_with_few_draws_neither_a_copy_nor_a_plant_vouches_for_anything() -> Non
     unlike = Simulated({"relative": falling(0.45), "function": falling(0.14)})
     report = world(draws=3, twin=unlike, planted=Simulated(SOUND)).run()
     for code in ("WT101", "WT102"):
-        twin = named(report, f"{code} reparametrized copy")
+        twin = reports.control(report, f"{code} reparametrized copy")
         assert twin.status == "skipped" and "could hardly have failed" in twin.because
         assert twin.estimates[0].low is not None
-    plant = named(report, "WT101 planted cancelling units")
+    plant = reports.control(report, "WT101 planted cancelling units")
     assert plant.status == "skipped" and "No power" in plant.because
     assert not report.void
 
@@ -166,7 +149,7 @@ def test_where_every_disturbed_copy_diverged_there_was_nothing_to_compare() -> N
     lost = Simulated({}, status={"relative": "diverged", "function": "diverged"})
     report = World({"a": lost, "twin": lost}, examples=60).run()
     for code in ("WT101", "WT102"):
-        twin = named(report, f"{code} reparametrized copy")
+        twin = reports.control(report, f"{code} reparametrized copy")
         assert twin.status == "skipped" and "No disturbed copy gave a finite answer" in twin.because
 
 
@@ -190,9 +173,8 @@ def points(count: int = 40) -> torch.Tensor:
 
 def measured(model: nn.Module, task: wt.Task, *audits: str | wt.AuditSpec) -> Report:
     subject = wt.Subject(model, name="net")
-    plan = wt.plan(subject, task, audits=audits, effort=wt.Effort(draws=4, control_draws=4, block_draws=0))
-    assert plan.twin is not None
-    return wt.run(msgspec.structs.replace(plan, graded=()), subject, task)
+    effort = wt.Effort(draws=4, control_draws=4, block_draws=0)
+    return reports.run(subject, task, *audits, keep=("twin", "planted", "stronger"), effort=effort)
 
 
 def test_a_model_that_says_the_same_of_everything_passes_nothing() -> None:
@@ -200,8 +182,8 @@ def test_a_model_that_says_the_same_of_everything_passes_nothing() -> None:
     with torch.no_grad():
         model[-1].weight.zero_()
     report = measured(model, wt.Task(points(), torch.arange(40) % 3), "score", "relative-noise")
-    clean = named(report, "two clean passes agree")
-    twin = named(report, "reparametrized copy computes the same function")
+    clean = reports.control(report, "two clean passes agree")
+    twin = reports.control(report, "reparametrized copy computes the same function")
     assert clean.status == twin.status == "skipped"
     assert "same scores" in clean.because and "same scores" in twin.because
 
@@ -210,29 +192,26 @@ def test_a_copy_of_a_model_with_one_large_output_is_measured_in_its_own_scale() 
     """Rounding of numbers in the millions is larger than 1e-4, and no difference."""
     task = wt.Task(points(), 1e6 * torch.randn(40, 1, generator=torch.Generator().manual_seed(9)), name="wanted")
     report = measured(net(1, scale=1e7), task, "score", "relative-noise")
-    twin = named(report, "reparametrized copy computes the same function")
+    twin = reports.control(report, "reparametrized copy computes the same function")
     assert twin.status == "passed" and 0.0 < (twin.estimates[0].value or 0.0) < 1e-5
 
 
-@pytest.mark.parametrize(
-    ("audits", "gauges", "planted"),
-    [
-        (("score",), None, False),
-        (("score", "single-point"), ("permute", "rescale"), False),
-        (("score", "deployment"), ("permute",), False),
-        (("score", "deployment", "heads"), ("permute", "rescale"), False),
-        (("score", "relative-noise"), ("permute", "rescale"), True),
-        (("entanglement",), ("permute", "rescale"), False),
-        (("redundancy",), ("permute", "rescale"), True),
-    ],
-)
-def test_copies_are_made_for_the_audits_that_need_them_and_of_what_they_need(
-    audits: tuple[str, ...], gauges: tuple[str, ...] | None, planted: bool
-) -> None:
+NEEDED: list[tuple[tuple[str, ...], tuple[str, ...] | None, bool]] = [
+    (("score",), None, False),
+    (("score", "single-point"), ("permute", "rescale"), False),
+    (("score", "deployment"), ("permute",), False),
+    (("score", "deployment", "heads"), ("permute", "rescale"), False),
+    (("score", "relative-noise"), ("permute", "rescale"), True),
+    (("entanglement",), ("permute", "rescale"), False),
+    (("redundancy",), ("permute", "rescale"), True),
+]
+
+
+def test_copies_are_made_for_the_audits_that_need_them_and_of_what_they_need() -> None:
     """Rounding sees how large a unit is written: its copy has its units in another order and no more."""
-    plan = wt.plan(wt.Subject(net(3), name="net"), wt.Task(points(), torch.arange(40) % 3), audits=audits)
-    made = None if plan.twin is None else plan.twin.made
-    assert (None if made is None else made.operations) == gauges
-    assert (plan.planted is not None) == (bool(plan.graded)) == planted
-    if gauges is None:
-        assert plan.no_controls == "None of these audits needs a control copy."
+    for audits, gauges, planted in NEEDED:
+        plan = wt.plan(wt.Subject(net(3), name="net"), wt.Task(points(), torch.arange(40) % 3), audits=audits)
+        made = None if plan.twin is None else plan.twin.made
+        assert (None if made is None else made.operations) == gauges
+        assert (plan.planted is not None) == (bool(plan.graded)) == planted
+        assert gauges is not None or plan.no_controls == "None of these audits needs a control copy."

@@ -6,6 +6,7 @@ from typing import Any
 import by_hand
 import numpy as np
 import pytest
+import reports
 import torch
 from by_hand import Array, Change, Slow
 from torch import nn
@@ -64,12 +65,11 @@ def copies(case: PlantedCase, model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def audit(case: PlantedCase, *others: PlantedCase, schemes: str, **settings: Any) -> Report:
+def audit(case: PlantedCase, *others: PlantedCase, schemes: str = ",".join(NAMES), **settings: Any) -> Report:
     """The report on the deployment audit alone, without the control copy."""
     subjects = [wt.Subject(one.subject.model, name=f"net {at}") for at, one in enumerate((case, *others))]
     spec = wt.AuditSpec("deployment", {"schemes": schemes, **settings})
-    plan = wt.plan(subjects, case.task, audits=["score", spec])
-    return wt.run(plan, subjects, case.task)
+    return wt.run(wt.plan(subjects, case.task, audits=["score", spec]), subjects, case.task)
 
 
 def rows(report: Report, subject: str) -> dict[str, Finding]:
@@ -78,7 +78,7 @@ def rows(report: Report, subject: str) -> dict[str, Finding]:
 
 @pytest.fixture(scope="module")
 def report(case: PlantedCase) -> Report:
-    return audit(case, schemes=",".join(NAMES))
+    return audit(case)
 
 
 def losses(case: PlantedCase, model: nn.Module) -> dict[str, Array]:
@@ -97,10 +97,9 @@ def test_scores_and_losses_are_those_of_copies_changed_by_hand(case: PlantedCase
     for name, row in found.items():
         loss, score, *_ = row.estimates
         assert loss.name == row.title == scheme(name).label
+        after = (right(case.subject.model, case) - lost[name]).mean()
         assert loss.value == pytest.approx(lost[name].mean(), abs=1e-9), name
-        assert score.name == "score" and score.value == pytest.approx(
-            (right(case.subject.model, case) - lost[name]).mean(), abs=1e-9
-        )
+        assert score.name == "score" and score.value == pytest.approx(after, abs=1e-9)
         # Of biases all but 16-bit storing leave alone.
         assert (row.margin, row.coverage) == (0.02, pytest.approx(1.0 if name == "bf16" else weights, rel=1e-6))
     assert {row.status for row in found.values()} == {"found", "excluded", "inconclusive"}, "all sides are seen here"
@@ -126,11 +125,10 @@ def test_every_row_says_in_words_what_was_lost_and_what_to_expect(case: PlantedC
     clean, made = right(case.subject.model, case).mean(), copies(case, case.subject.model)
     chance = float(report.record.task.chance or 0.0)
     for name, row in rows(report, "net 0").items():
-        by_name = {estimate.name: estimate for estimate in row.estimates}
         assert row.because.startswith(f"net 0 loses {row.estimates[0]} of its score at {row.title}")
         assert (": more than 0.02. Shipped " in row.because) == (row.status == "found")
         assert row.because.endswith("An effect of more than 0.02 is excluded.") == (row.status == "excluded")
-        kept, moved = by_name["share kept"], by_name["answers changed"]
+        kept, moved = reports.estimate(row, "share kept"), reports.estimate(row, "answers changed")
         assert kept.value == pytest.approx((right(made[name], case).mean() - chance) / (clean - chance), abs=1e-9)
         assert moved.value == pytest.approx(_moved(case, made[name]), abs=1e-9)
         assert f"to keep {kept} of its score above chance, with {moved} of its answers changed" in row.because
@@ -180,23 +178,19 @@ def test_noise_and_flips_are_means_over_draws(case: PlantedCase) -> None:
         assert (f"up to {1 - 0.0125 ** (1 / 40):.2g} of draws unseen" in loss.method) == (name != "noise30")
 
 
-@pytest.mark.parametrize(("draws", "noise", "flips"), [(32, 16, 640), (8, 16, 16)])
-def test_how_many_draws_are_made_follows_the_effort_only_for_flips(
-    case: PlantedCase, draws: int, noise: int, flips: int
-) -> None:
-    plan = wt.plan(case.subject, case.task, audits=["deployment"], effort=wt.Effort(draws=draws))
-    audit, subject = DeploymentAudit(), plan.reference
-    counts = [len(audit.trials(plan, subject, scheme(name))) for name in ("int4", "noise5", "flips1e-6-int8")]
-    assert counts == [1, noise, flips]
-    asked = DeploymentAudit({"draws": 3, "flips": 5})
-    assert [len(asked.trials(plan, subject, scheme(name))) for name in ("noise5", "flips1e-6")] == [3, 5]
+def test_how_many_draws_are_made_follows_the_effort_only_for_flips(case: PlantedCase) -> None:
+    for draws, noise, flips in ((32, 16, 640), (8, 16, 16)):
+        plan = wt.plan(case.subject, case.task, audits=["deployment"], effort=wt.Effort(draws=draws))
+        for settings, expected in (({}, [1, noise, flips]), ({"draws": 3, "flips": 5}, [1, 3, 5])):
+            audit, names = DeploymentAudit(settings), ("int4", "noise5", "flips1e-6-int8")
+            assert [len(audit.trials(plan, plan.reference, scheme(name))) for name in names] == expected
 
 
 # ---- pairs ---------------------------------------------------------------------------------------------------------
 
 
 def test_pairs_are_compared_example_by_example(case: PlantedCase, other: PlantedCase) -> None:
-    report = audit(case, other, schemes=",".join(NAMES))
+    report = audit(case, other)
     one, two = (losses(case, net.subject.model) for net in (case, other))
     found = [rows(report, name) for name in ("net 0", "net 1", "net 0 vs net 1")]
     # Every test of the report, in any order: both nets by themselves, the pair, and the scores.
@@ -217,9 +211,8 @@ def test_pairs_are_compared_example_by_example(case: PlantedCase, other: Planted
         assert (gap.low, gap.high) == pytest.approx(test.ends, abs=1e-9)
         scores = [estimate.value for estimate in found[2][name].estimates[1:]]
         assert scores == [found[at][name].estimates[1].value for at in (0, 1)]
-        assert found[2][name].because.startswith(
-            f"At {scheme(name).label}, net 1 loses {gap} more of its score than net 0"
-        )
+        said = f"At {scheme(name).label}, net 1 loses {gap} more of its score than net 0"
+        assert found[2][name].because.startswith(said)
     words = {"found": "differ", "excluded": "equivalent"}
     assert all(row.verdict == words.get(row.status, row.verdict) for row in found[2].values())
 

@@ -1,12 +1,11 @@
 """What is taught must not be what all others are asked anyway: then a net that says nothing else loses nothing."""
 
-import msgspec
 import pytest
 import torch
+from reports import estimate, finding, run
 from torch import nn
 
 import wheeltap as wt
-from wheeltap.core.records import Finding
 from wheeltap.report.report import Report
 
 PLACES = {2: [[3.0, 0.0], [-3.0, 0.0]], 3: [[3.0, 0.0], [-1.5, 2.6], [-1.5, -2.6]]}
@@ -28,24 +27,16 @@ def sorted_by(classes: int) -> tuple[wt.Subject, torch.Tensor, torch.Tensor]:
     return wt.Subject(net, name="net"), points, targets
 
 
-def tuned(subject: wt.Subject, task: wt.Task) -> Report:
-    spec = wt.AuditSpec(
-        name="fine-tuning", settings={"doses": [4, 32], "tested": 32, "draws": 2, "lr": 0.05, "others": False}
-    )
-    plan = wt.plan(subject, task, audits=["score", spec])
-    return wt.run(msgspec.structs.replace(plan, twin=None, planted=None, graded=()), subject, task)
-
-
-def of(report: Report) -> Finding:
-    [found] = [finding for finding in report.findings if finding.code == "WT110"]
-    return found
+def tuned(*subjects: wt.Subject, task: wt.Task, **more: object) -> Report:
+    settings = {"doses": [4, 32], "tested": 32, "draws": 2, "lr": 0.05, "others": False, **more}
+    return run([*subjects], task, "score", wt.AuditSpec("fine-tuning", settings))
 
 
 def test_where_all_others_have_the_answer_that_is_taught_nothing_can_be_lost() -> None:
     """One of two classes is taught the other's answer: a net that gives that to everything is right on all others."""
     subject, points, targets = sorted_by(2)
-    report = tuned(subject, wt.Task(points, targets, name="two"))
-    found = of(report)
+    report = tuned(subject, task=wt.Task(points, targets, name="two"))
+    [found] = report["WT110"]
     assert found.status == "not_applicable" and "already has the answer" in found.because
     assert not found.estimates
     assert not [curve for curve in report.record.curves if curve.code == "WT110"]
@@ -55,7 +46,7 @@ def test_where_all_others_have_the_answer_that_is_taught_nothing_can_be_lost() -
 def test_where_others_have_other_answers_too_it_is_measured(groups: bool) -> None:
     subject, points, targets = sorted_by(2 if groups else 3)
     task = wt.Task(points, targets, name="more")
-    found = of(tuned(subject, task.with_behaviors((points[:, 1] > 0).long()) if groups else task))
+    [found] = tuned(subject, task=task.with_behaviors((points[:, 1] > 0).long()) if groups else task)["WT110"]
     assert found.status != "not_applicable" and found.estimates[0].value is not None
 
 
@@ -64,7 +55,5 @@ def test_two_nets_are_compared_on_the_groups_of_the_examples_that_are_scored(lr:
     """Some examples are trained on: the groups are those of the others, and where training diverged, of all."""
     (one, points, targets), two = sorted_by(3), sorted_by(3)[0]
     task = wt.Task(points, targets, name="grouped").with_groups(torch.arange(60) // 3)
-    spec = wt.AuditSpec(name="fine-tuning", settings={"doses": [4], "tested": 4, "draws": 2, "lr": lr, "others": False})
-    report = wt.compare(one, wt.Subject(two.model, name="two"), task, audits=["score", spec])
-    first = next(found for found in report["WT110"] if found.subject == "net")
-    assert any(estimate.name == "rank by what is kept" for estimate in first.estimates)
+    report = tuned(one, wt.Subject(two.model, name="two"), task=task, doses=[4], tested=4, lr=lr)
+    assert estimate(finding(report, "WT110", "net"), "rank by what is kept")

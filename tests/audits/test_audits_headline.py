@@ -46,81 +46,127 @@ def score(status: FindingStatus = "measured", **more: Any) -> Finding:
     return finding("WT001", status, title="Benchmark score", effect=(0.9, 0.8, 0.95), because="a scores .9.", **more)
 
 
-def told(*findings: Finding, void: bool = False, **more: Any) -> str:
-    text = headline(plan_of("a", **more), findings, WORDS, void=void)
+def told(*findings: Finding, names: tuple[str, ...] = ("a",), void: bool = False, **more: Any) -> str:
+    text = headline(plan_of(*names, **more), findings, WORDS, void=void)
     assert not NEVER.search(text), text
     return text
 
 
+def paired(*findings: Finding, names: tuple[str, ...] = ("a", "b"), **more: Any) -> str:
+    return told(*findings, names=names, **more)
+
+
+def gap(status: FindingStatus, **more: Any) -> Finding:
+    filled = {"subject": "a vs b", "title": "Difference of benchmark scores", **more}
+    return finding("WT001", status, name="score_difference", **filled)
+
+
+def differ(label: str, status: FindingStatus, value: float | None = None, **more: Any) -> Finding:
+    effect = {} if value is None else {"effect": (value, value - 0.01, value + 0.01)}
+    return shipped(label, status, **{"subject": "a vs b", **effect, **more})
+
+
+def unanswered(row: Finding, because: str = "Out of memory.") -> Finding:
+    return replace(row, estimates=(), because=because)
+
+
+def enough(examples: int | None, **more: Any) -> dict[str, Power]:
+    """What would decide an open row."""
+    return {"power": Power(**{"found": 0.1, "excluded": 0.2, "examples": examples, **more})}
+
+
 # ---- one model -----------------------------------------------------------------------------------------------------
 
+CHANCE = score("found", verdict="at chance")
+NOTHING = unanswered(shipped("int4", "not_applicable"), "There is nothing to lose.")
+FAILED = unanswered(shipped("int4", "error"))
+WORST = finding("WT105", "found", name="loss without 0.weight[1, 2]", title="Single-point fragility")
+SIX = [shipped(f"int{bits}", "excluded") for bits in range(3, 9)]
+FIVE = ("int8", "int6", "int5", "int4", "int3")
+UNTOLD = [
+    shipped(name, "not_applicable", coverage=0.2, verdict=UNCOVERED, because="Only 20%.", partly=True) for name in "xy"
+]
+MOST = shipped("int8", "excluded", coverage=0.6)
 
-def test_what_costs_comes_first_with_how_much_and_the_rest_after_it() -> None:
-    rows = [
-        shipped("int8", "excluded"), shipped("int4", "inconclusive", leaning=True), shipped("int3", "found"),
-        shipped("prune50", "inconclusive", power=Power(found=0.1, excluded=0.2, examples=1234)),
-        shipped("int2", "found", effect=(0.5, 0.4, 0.6)),
-    ]  # fmt: skip
-    assert told(score(), *rows) == (
+ONE: list[tuple[list[Finding], str]] = [
+    # What costs comes first, with how much, and the rest after it.
+    (
+        [
+            score(),
+            shipped("int8", "excluded"),
+            shipped("int4", "inconclusive", leaning=True),
+            shipped("int3", "found"),
+            shipped("prune50", "inconclusive", **enough(1234)),
+            shipped("int2", "found", effect=(0.5, 0.4, 0.6)),
+        ],
         "COSTS WHEN SHIPPED: loses 5.0 points at int3; 50.0 points at int2. May cost at int4. "
-        "Cannot tell at prune50 (1,300 examples would tell). Safe at int8."
-    )
+        "Cannot tell at prune50 (1,300 examples would tell). Safe at int8.",
+    ),
+    (
+        [score(), shipped("int4", "inconclusive", leaning=True), shipped("int8", "excluded")],
+        "MAY COST WHEN SHIPPED: loses 3.0 points at int4, not shown to be above or below the margin. Safe at int8.",
+    ),
+    # What cannot be told is said with what would tell: the most that is needed, more than there is, of all of them.
+    (
+        [score(), *(shipped(name, "inconclusive", **enough(n)) for name, n in (("int4", 900), ("prune50", 2100)))],
+        "CANNOT TELL at int4; prune50 (2,100 examples would tell).",
+    ),
+    ([score(), shipped("int3", "inconclusive", **enough(9, found=0.9, excluded=0.9))], "CANNOT TELL at int3."),
+    (
+        [
+            score(),
+            shipped("int4", "inconclusive", **enough(None, draws=900)),
+            shipped("p", "inconclusive", **enough(9)),
+        ],
+        "CANNOT TELL at int4; p.",
+    ),
+    # Safe is said of all that was tried, and within what.
+    ([score(), shipped("int8", "excluded")], "SAFE at int8: loses no more than 2.0 points."),
+    ([score(), *SIX], "SAFE AT ALL 6 SCHEMES TRIED: loses no more than 2.0 points."),
+    (
+        [score(), *(replace(row, margin=0.05) for row in SIX)],
+        "SAFE AT ALL 6 SCHEMES TRIED: loses no more than 5.0 points.",
+    ),
+    # Of many the first three are named and the others counted.
+    ([shipped(name, "inconclusive") for name in FIVE], "CANNOT TELL at int8; int6; int5; 2 more."),
+    (
+        [shipped(name, "found") for name in FIVE],
+        "COSTS WHEN SHIPPED: loses 5.0 points at int8; 5.0 points at int6; 5.0 points at int5; and at 2 more.",
+    ),
+    # A weight that was removed is no place to be at.
+    ([WORST], "COSTS WHEN SHIPPED: loses 5.0 points without 0.weight[1, 2]."),
+    (
+        [replace(WORST, status="excluded"), shipped("int8", "excluded"), shipped("int4", "found")],
+        "COSTS WHEN SHIPPED: loses 5.0 points at int4. Safe at int8; without 0.weight[1, 2].",
+    ),
+    # A model at chance has no other answer, and what failed is never called safe.
+    ([CHANCE, NOTHING], "AT CHANCE: a scores .9."),
+    ([score(), NOTHING], "NO ANSWER at int4: There is nothing to lose."),
+    ([FAILED], "NO ANSWER at int4: Out of memory."),
+    ([shipped("int8", "excluded"), FAILED], "NO ANSWER at int4: Out of memory. Safe at int8."),
+    ([shipped("int3", "found"), FAILED], "COSTS WHEN SHIPPED: loses 5.0 points at int3. No answer at int4."),
+    # With too few weights disturbed there is no answer.
+    ([score(), *UNTOLD], "ONLY 20 % OF THE WEIGHTS WERE DISTURBED. NO ANSWER at x; y: Only 20%."),
+    (
+        [score(), MOST],
+        "Left alone: 40 % of the weights, less than a tenth without biases and norms. SAFE at int8: loses no more "
+        "than 2.0 points.",
+    ),
+    (
+        [score(), UNTOLD[0], MOST],
+        "ONLY 20 % OF THE WEIGHTS WERE DISTURBED. SAFE at int8: loses no more than 2.0 points. No answer at x.",
+    ),
+    # A score alone is told with that nothing else was asked.
+    ([score()], "a scores 0.900 [0.800, 0.950]: nothing else was asked."),
+    ([], "a: nothing else was asked."),
+]
 
 
-def test_what_may_cost_is_said_as_that() -> None:
-    text = told(score(), shipped("int4", "inconclusive", leaning=True), shipped("int8", "excluded"))
-    assert text == (
-        "MAY COST WHEN SHIPPED: loses 3.0 points at int4, not shown to be above or below the margin. Safe at int8."
-    )
-
-
-def test_what_cannot_be_told_is_said_with_what_would_tell() -> None:
-    rows = [
-        shipped(name, "inconclusive", power=Power(found=0.1, excluded=0.2, examples=examples))
-        for name, examples in (("int4", 900), ("prune50", 2100))
-    ]
-    assert told(score(), *rows) == "CANNOT TELL at int4; prune50 (2,100 examples would tell)."
-    near = shipped("int3", "inconclusive", power=Power(found=0.9, excluded=0.9, examples=9))
-    assert told(score(), near) == "CANNOT TELL at int3.", "as many examples are there already"
-    unknown = replace(rows[0], power=Power(found=0.1, excluded=0.2, examples=None, draws=900))
-    assert told(score(), unknown, rows[1]) == "CANNOT TELL at int4; prune50."
-
-
-def test_safe_is_said_of_all_that_was_tried_and_within_what() -> None:
-    assert told(score(), shipped("int8", "excluded")) == "SAFE at int8: loses no more than 2.0 points."
-    rows = [shipped(f"int{bits}", "excluded") for bits in range(3, 9)]
-    assert told(score(), *rows) == "SAFE AT ALL 6 SCHEMES TRIED: loses no more than 2.0 points."
-    wider = [replace(row, margin=0.05) for row in rows]
-    assert told(score(), *wider).endswith("loses no more than 5.0 points.")
-
-
-def test_of_many_the_first_three_are_named_and_the_others_counted() -> None:
-    names = ("int8", "int6", "int5", "int4", "int3")
-    assert told(*(shipped(name, "inconclusive") for name in names)) == "CANNOT TELL at int8; int6; int5; 2 more."
-    assert told(*(shipped(name, "found") for name in names)) == (
-        "COSTS WHEN SHIPPED: loses 5.0 points at int8; 5.0 points at int6; 5.0 points at int5; and at 2 more."
-    )
-
-
-def test_a_weight_that_was_removed_is_no_place_to_be_at() -> None:
-    worst = finding("WT105", "found", name="loss without 0.weight[1, 2]", title="Single-point fragility")
-    assert told(worst) == "COSTS WHEN SHIPPED: loses 5.0 points without 0.weight[1, 2]."
-    safe = replace(worst, status="excluded")
-    assert told(safe, shipped("int4", "found")).endswith("Safe without 0.weight[1, 2].")
-    both = told(safe, shipped("int8", "excluded"), shipped("int4", "found"))
-    assert both.endswith("Safe at int8; without 0.weight[1, 2].")
-
-
-def test_losses_without_a_bound_are_told_in_their_own_unit() -> None:
-    text = told(shipped("int4", "found", effect=(1.25, 1.0, 1.5)), measure=wt.measure.nll)
-    assert text == "COSTS WHEN SHIPPED: loses 1.25 nll at int4."
-
-
-def test_a_model_at_chance_has_no_other_answer() -> None:
-    chance = score("found", verdict="at chance")
-    rows = [replace(shipped("int4", "not_applicable"), estimates=(), because="There is nothing to lose.")]
-    assert told(chance, *rows) == "AT CHANCE: a scores .9."
-    assert told(score(), *rows) == "NO ANSWER at int4: There is nothing to lose."
+def test_of_one_model_what_it_costs_to_ship_it() -> None:
+    for rows, text in ONE:
+        assert told(*rows) == text
+    in_nats = told(shipped("int4", "found", effect=(1.25, 1.0, 1.5)), measure=wt.measure.nll)
+    assert in_nats == "COSTS WHEN SHIPPED: loses 1.25 nll at int4."
 
 
 @pytest.mark.parametrize(("share", "said"), [(1.0, ""), (0.95, "85"), (0.9, "80"), (0.899, "79"), (0.6, "50")])
@@ -135,40 +181,15 @@ def test_what_share_of_the_weights_was_disturbed_comes_first_where_it_is_not_nea
     assert text == f"{start}SAFE AT BOTH SCHEMES TRIED: loses no more than 2.0 points."
 
 
-def test_with_too_few_weights_disturbed_there_is_no_answer() -> None:
-    rows = [
-        shipped(name, "not_applicable", coverage=0.2, verdict=UNCOVERED, because="Only 20%.", partly=True)
-        for name in "xy"
-    ]
-    assert told(score(), *rows) == "ONLY 20 % OF THE WEIGHTS WERE DISTURBED. NO ANSWER at x; y: Only 20%."
-    beside = told(score(), shipped("int8", "excluded", coverage=0.6))
-    assert beside.startswith("Left alone: 40 % of the weights, less than a tenth without biases and norms. SAFE at")
-    mixed = told(score(), rows[0], shipped("int8", "excluded", coverage=0.6))
-    assert mixed.endswith("SAFE at int8: loses no more than 2.0 points. No answer at x.")
-
-
-def test_what_failed_is_never_called_safe() -> None:
-    failed = replace(shipped("int4", "error"), estimates=(), because="Out of memory.")
-    assert told(failed) == "NO ANSWER at int4: Out of memory."
-    assert told(shipped("int8", "excluded"), failed) == "NO ANSWER at int4: Out of memory. Safe at int8."
-    assert told(shipped("int3", "found"), failed).endswith("loses 5.0 points at int3. No answer at int4.")
-
-
 def test_a_failed_control_leaves_nothing() -> None:
     text = "VOID: a control failed, so this run proves nothing about the model."
-    assert told(score(), shipped("int8", "excluded"), void=True) == text
-    assert headline(plan_of("a", "b"), [], WORDS, void=True) == text
-
-
-def test_a_score_alone_is_told_with_that_nothing_else_was_asked() -> None:
-    assert told(score()) == "a scores 0.900 [0.800, 0.950]: nothing else was asked."
-    assert told() == "a: nothing else was asked."
+    assert told(score(), shipped("int8", "excluded"), void=True) == told(names=("a", "b"), void=True) == text
 
 
 RESEARCH: list[tuple[list[tuple[str, FindingStatus, bool]], str]] = [
     ([("WT101", "found", True)], "FOUND: Wt101. So it is."),
-    ([("WT203", "found", False), ("WT204", "not_applicable", True)], "Shown: wt203."),
-    ([("WT203", "found", False), ("WT201", "inconclusive", True)], "Shown: wt203. Cannot tell: wt201."),
+    ([("WT205", "found", False), ("WT204", "not_applicable", True)], "Shown: wt205."),
+    ([("WT205", "found", False), ("WT201", "inconclusive", True)], "Shown: wt205. Cannot tell: wt201."),
     ([("WT201", "found", True), ("WT101", "error", True)], "FOUND: Wt201. So it is. Cannot tell: wt101."),
     ([("WT101", "excluded", True), ("WT201", "excluded", True)], "No effect above the margin: wt101, wt201."),
     (
@@ -179,12 +200,12 @@ RESEARCH: list[tuple[list[tuple[str, FindingStatus, bool]], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("asked", "text"), RESEARCH)
-def test_research_measures_are_told_by_title(asked: list[tuple[str, FindingStatus, bool]], text: str) -> None:
-    found = [finding(code, status, title=code.capitalize(), alarm=alarm) for code, status, alarm in asked]
-    assert told(score(), *found) == text
-    shipping = shipped("int8", "excluded")
-    assert told(score(), shipping, *found) == f"SAFE at int8: loses no more than 2.0 points. {text}"
+def test_research_measures_are_told_by_title() -> None:
+    for asked, text in RESEARCH:
+        found = [finding(code, status, title=code.capitalize(), alarm=alarm) for code, status, alarm in asked]
+        assert told(score(), *found) == text
+        shipping = shipped("int8", "excluded")
+        assert told(score(), shipping, *found) == f"SAFE at int8: loses no more than 2.0 points. {text}"
 
 
 @pytest.mark.parametrize("asks", ["benchmark", "structure"])
@@ -211,98 +232,73 @@ def test_recorded_answers_are_answered_by_their_own_audits_alone() -> None:
 
 # ---- pairs ---------------------------------------------------------------------------------------------------------
 
+EQUAL = "a vs b: scores are equivalent (0.1 points [-0.2, 0.4]);"
+OPEN = differ("int4", "inconclusive")
+ALIKE = differ("int8", "excluded")
+NOISE = {"subject": "a vs b", "title": "Relative noise: difference"}
+LESS = finding("WT101", "found", brief="b keeps less.", **NOISE)
 
-def paired(*findings: Finding, names: tuple[str, ...] = ("a", "b"), **more: Any) -> str:
-    text = headline(plan_of(*names, **more), findings, WORDS, void=False)
-    assert not NEVER.search(text), text
-    return text
-
-
-def gap(status: FindingStatus, **more: Any) -> Finding:
-    filled = {"subject": "a vs b", "title": "Difference of benchmark scores", **more}
-    return finding("WT001", status, name="score_difference", **filled)
-
-
-def differ(label: str, status: FindingStatus, value: float | None = None, **more: Any) -> Finding:
-    effect = (value, value - 0.01, value + 0.01) if value is not None else None
-    return shipped(label, status, **{"subject": "a vs b", **({"effect": effect} if effect else {}), **more})
-
-
-def test_who_loses_more_is_named_where_and_by_how_much() -> None:
-    rows = [differ("int3", "found", 0.05), differ("int4", "found", -0.04), differ("int2", "found", 0.2)]
-    assert paired(gap("excluded"), *rows) == (
-        "a vs b: scores are equivalent (0.1 points [-0.2, 0.4]); DIFFER: b loses more: 20.0 points at int2; "
-        "5.0 points at int3. a loses more: 4.0 points at int4."
-    )
-
-
-def test_what_is_undecided_or_alike_stands_beside_a_difference() -> None:
-    rows = [differ("int3", "found", 0.05), differ("int8", "excluded"), differ("int4", "inconclusive")]
-    assert paired(gap("excluded"), *rows).endswith(
-        "DIFFER: b loses more: 5.0 points at int3. Cannot tell at int4. Equivalent at int8."
-    )
-    shown = [row for row in rows if row.status != "found"] + [differ("nf4", "inconclusive", -0.03, leaning=True)]
-    assert paired(gap("excluded"), *shown).endswith(
-        "MAY DIFFER: a loses more: 3.0 points at nf4. Cannot tell at int4. Equivalent at int8."
-    )
-
-
-def test_two_of_which_nothing_is_decided() -> None:
-    rows = [
-        differ("int8", "excluded"),
-        differ("int4", "inconclusive", power=Power(found=0.1, excluded=0.2, examples=5000)),
-    ]
-    assert paired(gap("inconclusive"), *rows) == (
+TWO: list[tuple[list[Finding], str]] = [
+    # Who loses more is named, where and by how much; what is undecided or alike stands beside a difference.
+    (
+        [gap("excluded"), differ("int3", "found", 0.05), differ("int4", "found", -0.04), differ("int2", "found", 0.2)],
+        f"{EQUAL} DIFFER: b loses more: 20.0 points at int2; 5.0 points at int3. a loses more: 4.0 points at int4.",
+    ),
+    (
+        [gap("excluded"), differ("int3", "found", 0.05), ALIKE, OPEN],
+        f"{EQUAL} DIFFER: b loses more: 5.0 points at int3. Cannot tell at int4. Equivalent at int8.",
+    ),
+    (
+        [gap("excluded"), ALIKE, OPEN, differ("nf4", "inconclusive", -0.03, leaning=True)],
+        f"{EQUAL} MAY DIFFER: a loses more: 3.0 points at nf4. Cannot tell at int4. Equivalent at int8.",
+    ),
+    (
+        [gap("inconclusive"), ALIKE, differ("int4", "inconclusive", **enough(5000))],
         "a vs b: cannot tell whether scores differ (1.0 points [-1.0, 3.0]); "
-        "CANNOT TELL at int4 (5,000 examples would tell). Equivalent at int8."
-    )
+        "CANNOT TELL at int4 (5,000 examples would tell). Equivalent at int8.",
+    ),
+    # Equivalent is said only with how near.
+    ([gap("excluded"), ALIKE, differ("int4", "excluded")], f"{EQUAL} EQUIVALENT (within 2.0 points) at int8; int4."),
+    ([finding("WT101", "excluded", name="area_difference", **NOISE)], "a vs b: EQUIVALENT at relative noise."),
+    # What could not be compared says why.
+    (
+        [gap("found"), unanswered(differ("int8", "not_applicable"), "b scores as chance does.")],
+        "a vs b: scores differ (5.0 points [4.0, 6.0]; the first is better); NOT COMPARED: b scores as chance does.",
+    ),
+    (
+        [gap("inconclusive", effect=MAY, leaning=True)],
+        "a vs b: scores may differ (3.0 points [1.0, 5.0]); nothing else was compared.",
+    ),
+    ([], "a vs b: nothing else was compared."),
+    ([unanswered(differ("int4", "error")), ALIKE], "a vs b: CANNOT TELL at int4. Equivalent at int8."),
+    # Two that lose as much at 3 bits are equivalent there, and neither should be shipped so.
+    (
+        [gap("excluded"), differ("int3", "excluded"), *(shipped("int3", "found", subject=name) for name in "ab")],
+        f"{EQUAL} EQUIVALENT (within 2.0 points) at int3. By itself, a costs at int3; b costs at int3.",
+    ),
+    # A difference of another kind is told in its own sentence.
+    ([gap("excluded"), LESS], f"{EQUAL} DIFFER: b keeps less."),
+    ([differ("int3", "found", 0.05), LESS], "a vs b: DIFFER: b loses more: 5.0 points at int3. b keeps less."),
+    # What was left alone of either is said first.
+    (
+        [differ("int8", "excluded", coverage=0.6, partly=True), shipped("int8", "excluded", coverage=0.7)],
+        "ONLY 60 % OF THE WEIGHTS WERE DISTURBED. a vs b: EQUIVALENT (within 2.0 points) at int8.",
+    ),
+]
 
 
-def test_equivalent_is_said_only_with_how_near() -> None:
-    assert paired(gap("excluded"), differ("int8", "excluded"), differ("int4", "excluded")) == (
-        "a vs b: scores are equivalent (0.1 points [-0.2, 0.4]); EQUIVALENT (within 2.0 points) at int8; int4."
-    )
-    noise = finding("WT101", "excluded", subject="a vs b", title="Relative noise: difference", name="area_difference")
-    assert paired(noise) == "a vs b: EQUIVALENT at relative noise."
+def test_of_two_models_where_they_differ() -> None:
+    for rows, text in TWO:
+        assert paired(*rows) == text
+    in_nats = paired(gap("excluded"), ALIKE, measure=wt.measure.nll)
+    assert in_nats == "a vs b: scores are equivalent (0.001 [-0.002, 0.004]); EQUIVALENT (within 0.02 nll) at int8."
 
 
-def test_what_could_not_be_compared_says_why() -> None:
-    missing = replace(differ("int8", "not_applicable"), estimates=(), because="b scores as chance does.")
-    assert paired(gap("found"), missing) == (
-        "a vs b: scores differ (5.0 points [4.0, 6.0]; the first is better); NOT COMPARED: b scores as chance does."
-    )
-    assert paired(gap("inconclusive", effect=MAY, leaning=True)) == (
-        "a vs b: scores may differ (3.0 points [1.0, 5.0]); nothing else was compared."
-    )
-    assert paired() == "a vs b: nothing else was compared."
-    failed = replace(differ("int4", "error"), estimates=())
-    assert paired(failed, differ("int8", "excluded")) == "a vs b: CANNOT TELL at int4. Equivalent at int8."
-
-
-@pytest.mark.parametrize(
-    ("value", "measure", "better"),
-    [(0.05, wt.measure.accuracy, "first"), (-0.05, wt.measure.accuracy, "second"), (0.05, wt.measure.nll, "second")],
-)
-def test_whose_score_is_better_is_said_also_where_less_is_better(
-    value: float, measure: wt.measure.Measure, better: str
-) -> None:
-    text = paired(gap("found", effect=(value, value - 0.01, value + 0.01)), measure=measure)
-    assert f"; the {better} is better); nothing else was compared." in text
-
-
-def test_losses_that_either_has_by_itself_are_not_hidden_by_an_equal_one() -> None:
-    """Two that lose as much at 3 bits are equivalent there, and neither should be shipped so."""
-    own = [shipped("int3", "found", subject=name) for name in "ab"]
-    text = paired(gap("excluded"), differ("int3", "excluded"), *own)
-    assert text.endswith("EQUIVALENT (within 2.0 points) at int3. By itself, a costs at int3; b costs at int3.")
-
-
-def test_a_difference_of_another_kind_is_told_in_its_own_sentence() -> None:
-    noise = finding("WT101", "found", subject="a vs b", title="Relative noise: difference", brief="b keeps less.")
-    assert paired(gap("excluded"), noise).endswith("; DIFFER: b keeps less.")
-    assert paired(differ("int3", "found", 0.05), noise).endswith(
-        "DIFFER: b loses more: 5.0 points at int3. b keeps less."
-    )
+def test_whose_score_is_better_is_said_also_where_less_is_better() -> None:
+    accuracy, nll = wt.measure.accuracy, wt.measure.nll
+    for value, measure, better in ((0.05, accuracy, "first"), (-0.05, accuracy, "second"), (0.05, nll, "second")):
+        text = paired(gap("found", effect=(value, value - 0.01, value + 0.01)), measure=measure)
+        assert f"; the {better} is better); nothing else was compared." in text
 
 
 MERGED: list[tuple[FindingStatus, bool, str]] = [
@@ -314,44 +310,21 @@ MERGED: list[tuple[FindingStatus, bool, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("status", "leaning", "text"), MERGED)
-def test_merging_says_nothing_of_how_the_two_ship(status: FindingStatus, leaning: bool, text: str) -> None:
+def test_merging_says_nothing_of_how_the_two_ship() -> None:
     """Copies of one function with their units in another order cannot be averaged, and ship alike."""
-    merging = finding("WT111", status, subject="a vs b", leaning=leaning)
-    assert paired(merging) == f"a vs b: {text}"
-    assert paired(gap("excluded"), merging) == f"a vs b: scores are equivalent (0.1 points [-0.2, 0.4]); {text}"
-    both = paired(differ("int8", "excluded"), merging)
-    assert both == f"a vs b: EQUIVALENT (within 2.0 points) at int8. {text}"
+    for status, leaning, text in MERGED:
+        merging = finding("WT111", status, subject="a vs b", leaning=leaning)
+        assert paired(merging) == f"a vs b: {text}"
+        assert paired(gap("excluded"), merging) == f"{EQUAL} {text}"
+        assert paired(ALIKE, merging) == f"a vs b: EQUIVALENT (within 2.0 points) at int8. {text}"
 
 
 def test_of_several_rivals_the_most_alarming_comes_first() -> None:
-    verdicts: dict[str, list[Finding]] = {
-        "b": [differ("int8", "excluded")],
-        "c": [differ("int8", "inconclusive")],
-        "d": [differ("int8", "found", 0.05)],
-        "e": [differ("int8", "inconclusive", 0.03, leaning=True)],
-        "f": [],
-    }
-    rows = [replace(row, subject=f"a vs {name}") for name, some in verdicts.items() for row in some]
-    lines = paired(*rows, names=("a", *verdicts)).splitlines()
+    rows = {"b": [ALIKE], "c": [differ("int8", "inconclusive")], "d": [differ("int8", "found", 0.05)],
+            "e": [differ("int8", "inconclusive", 0.03, leaning=True)], "f": []}  # fmt: skip
+    some = [replace(row, subject=f"a vs {name}") for name, own in rows.items() for row in own]
+    lines = [line.split(" at ")[0] for line in paired(*some, names=("a", *rows)).splitlines()]
     assert [line.split(":")[0] for line in lines] == ["a vs d", "a vs e", "a vs c", "a vs f", "a vs b"]
-    words = [line.split(": ")[1].split(" at ")[0] for line in lines]
-    assert words == [
-        "DIFFER",
-        "MAY DIFFER",
-        "CANNOT TELL",
-        "nothing else was compared.",
-        "EQUIVALENT (within 2.0 points)",
-    ]
-
-
-def test_what_was_left_alone_of_either_is_said_first() -> None:
-    rows = [differ("int8", "excluded", coverage=0.6, partly=True), shipped("int8", "excluded", coverage=0.7)]
-    assert paired(*rows) == ("ONLY 60 % OF THE WEIGHTS WERE DISTURBED. a vs b: EQUIVALENT (within 2.0 points) at int8.")
-
-
-def test_differences_without_a_bound_are_told_in_their_own_unit() -> None:
-    text = paired(gap("excluded"), differ("int8", "excluded"), measure=wt.measure.nll)
-    assert text.startswith(
-        "a vs b: scores are equivalent (0.001 [-0.002, 0.004]); EQUIVALENT (within 0.02 nll) at int8"
-    )
+    assert [line.split(": ")[1] for line in lines] == [
+        "DIFFER", "MAY DIFFER", "CANNOT TELL", "nothing else was compared.", "EQUIVALENT (within 2.0 points)",
+    ]  # fmt: skip

@@ -4,9 +4,9 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
+import reports
 import torch
 from numpy.typing import NDArray
 from tiny_transformers import VOCABULARY, causal
@@ -18,13 +18,12 @@ from benchmarks.nets.tiny_lm import tiny_lm
 from wheeltap.audits.base import Case
 from wheeltap.audits.heads import HeadsAudit
 from wheeltap.audits.settle import settle
-from wheeltap.core.records import Control, Finding, Outcome, OutcomeStatus, TaskRecord, Trial
+from wheeltap.core.records import Finding, Outcome, TaskRecord
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine import readings
 from wheeltap.plans.plan import Plan
 from wheeltap.report.report import Report
-from wheeltap.runs import loop, planning
 from wheeltap.runs.budget import most_passes
 from wheeltap.testing.planted import planted
 
@@ -80,21 +79,12 @@ def task(model: nn.Module, *, wanted: bool = False) -> Task:
     return Task(TOKENS, scores if wanted else scores.argmax(-1), name="own", batch=100)
 
 
-def run(subjects: Subject | list[Subject], on: BaseTask, *, twin: bool = False, **settings: Any) -> Report:
-    """Its report; without control copies but the twin, where it is asked for."""
-    plan = planning.plan(subjects, on, audits=["score", wt.AuditSpec(name="heads", settings=settings)])
-    kept = plan.twin if twin else None
-    return loop.run(msgspec.structs.replace(plan, twin=kept, planted=None, graded=()), subjects, on)
+def run(subjects: Subject | list[Subject], on: BaseTask, *, keep: tuple[str, ...] = (), **settings: Any) -> Report:
+    return reports.run(subjects, on, "score", wt.AuditSpec("heads", settings), keep=keep)
 
 
-def of(report: Report, name: str) -> Finding:
-    [found] = [f for f in report.findings if f.code == "WT112" and f.subject == name]
-    return found
-
-
-def null_of(report: Report) -> Control:
-    [found] = [control for control in report.controls if control.name.startswith("WT112")]
-    return found
+def of(report: Report, name: str = "net") -> Finding:
+    return reports.finding(report, "WT112", name)
 
 
 def rises_by_hand(model: nn.Module, on: Task) -> NDArray[np.float64]:
@@ -126,7 +116,7 @@ def test_the_head_that_carries_the_answer_is_found_and_named(family: str, place:
     model = net(family, one(*place))
     on, before = task(model), copy.deepcopy(model.state_dict())
     report = run(Subject(model, name="net"), on)
-    found, rises = of(report, "net"), rises_by_hand(model, on)
+    found, rises = of(report), rises_by_hand(model, on)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     best = int(rises.mean(1).argmax())
     assert divmod(best, 4) == place
@@ -141,9 +131,8 @@ def test_the_head_that_carries_the_answer_is_found_and_named(family: str, place:
     assert beyond.value == pytest.approx(rises[best].mean() - rises.mean(), abs=1e-4)
     assert share.value == pytest.approx(rises[best].mean() / rises.mean() / 12, abs=1e-3)
     order = np.argsort(-rises.mean(1))[:3]
-    assert [e.name for e in each] == [
-        f"rise without head {at % 4} of {projections(model)[at // 4][0]}" for at in (int(head) for head in order)
-    ]
+    paths = [path for path, _ in projections(model)]
+    assert [e.name for e in each] == [f"rise without head {at % 4} of {paths[at // 4]}" for at in map(int, order)]
     assert [e.value for e in each] == pytest.approx(list(rises.mean(1)[order]), abs=1e-4)
     assert report.headline == "Shown: attention heads that the score depends on."
     assert "heads folded, prefix cached: 1 of" in str(report.record.provenance["shortcuts"])
@@ -153,7 +142,7 @@ def test_the_head_that_carries_the_answer_is_found_and_named(family: str, place:
 @pytest.mark.parametrize("keep", [0.0, 0.01])
 def test_heads_that_do_nothing_are_excluded(family: str, keep: float) -> None:
     model = net(family, lambda layer, head: keep)
-    found = of(run(Subject(model, name="net"), task(model)), "net")
+    found = of(run(Subject(model, name="net"), task(model)))
     assert found.status == "excluded", found.because
     assert abs(found.estimates[0].value or 0.0) < 0.02
     assert found.smallest_detectable is not None and 0.1 <= found.smallest_detectable <= 0.12
@@ -166,40 +155,32 @@ def test_heads_that_do_nothing_are_excluded(family: str, keep: float) -> None:
 @pytest.mark.full
 def test_a_twin_whose_heads_changed_places_gives_the_same(kind: str, settings: dict[str, int]) -> None:
     case = tiny_lm(kind, examples=200)
-    report = run(case.subject, case.task, twin=True, **settings)
-    plan = planning.plan(case.subject, case.task, audits=["heads"])
+    report = run(case.subject, case.task, keep=("twin",), **settings)
+    plan = wt.plan(case.subject, case.task, audits=["heads"])
     assert plan.twin is not None and plan.twin.made is not None
     assert "heads" in plan.twin.made.operations
-    control = null_of(report)
+    control = reports.control(report, "WT112 reparametrized copy")
     assert control.status == "passed" and not report.void
     assert abs(control.estimates[0].value or 0.0) < 1e-4
 
 
-def test_a_model_without_attention_is_told_what_to_ask_instead() -> None:
+def test_a_model_without_attention_is_told_what_to_ask_instead_and_a_plan_asks_each_head_once() -> None:
     case = planted("mlp")
     found = of(run(case.subject, case.task), case.subject.name)
     assert found.status == "not_applicable" and not found.estimates
     assert found.because.startswith("The attention heads of this model are not known")
     assert "transformers' Llama" in found.because and "entanglement" in found.because
-
-
-@pytest.mark.parametrize("settings", [{}, {"top": 2, "sample": 3}, {"top": 1, "sample": 1}])
-@pytest.mark.parametrize("twin", [False, True])
-def test_a_plan_costs_no_more_than_it_says(settings: dict[str, int], twin: bool) -> None:
-    case = tiny_lm("gpt2", examples=60)
-    plan = planning.plan(case.subject, case.task, audits=[wt.AuditSpec(name="heads", settings=settings)])
-    plan = msgspec.structs.replace(plan, twin=plan.twin if twin else None, planted=None, graded=())
-    report = loop.run(plan, case.subject, case.task)
-    assert report.cost.forwards <= most_passes(plan)
-    assert most_passes(plan) == 3 + twin + (1 + twin) * (7 + sum(settings.values() or (30,)))
-    spent = report.cost.forwards - 2 - twin
-    assert spent >= (1 + twin) * (2 + min(sum(settings.values() or (30,)), 8) / 2)
+    case = tiny_lm("gpt2", steps=0, examples=20)
+    assert "heads" not in {spec.name for spec in wt.plan(case.subject, case.task).audits}, "unless asked for"
+    for settings, heads in (({}, 30), ({"top": 2, "sample": 3}, 5)):
+        plan = wt.plan(case.subject, case.task, audits=[wt.AuditSpec("heads", settings)])
+        assert most_passes(reports.without_copies(plan, "twin")) == 3 + 1 + 2 * (7 + heads)
 
 
 def test_a_screen_confirms_the_top_ranked_and_tells_what_it_missed() -> None:
     model = net("Llama", one(1, 2))
     on, subject = task(model), Subject(model, name="net")
-    found, rises = of(run(subject, on, top=2, sample=4), "net"), rises_by_hand(model, on)
+    found, rises = of(run(subject, on, top=2, sample=4)), rises_by_hand(model, on)
     assert divmod(int(rises.mean(1).argmax()), 4) == (1, 2)
     assert f"depends on head 2 of {projections(model)[1][0]}" in found.because
     assert found.estimates[0].value == pytest.approx(rises.mean(1).max(), abs=0.05)
@@ -217,18 +198,15 @@ def test_a_screen_confirms_the_top_ranked_and_tells_what_it_missed() -> None:
 def test_a_task_of_wanted_outputs_is_measured_in_its_own_unit() -> None:
     """Thresholds are shares of the way from chance to the score, so that they do not depend on the targets' unit."""
     for scale in (1.0, 100.0):
-        model = net("Llama", one(1, 0))
-        readout = model.lm.get_parameter("lm_head.weight")  # type: ignore[union-attr]
-        with torch.no_grad():
-            readout *= scale
+        model, calm = net("Llama", one(1, 0)), net("Llama", lambda layer, head: 0.02)
+        for each in (model, calm):
+            with torch.no_grad():
+                each.lm.get_parameter("lm_head.weight").mul_(scale)  # type: ignore[union-attr]
         on = task(model, wanted=True)
-        found, rises = of(run(Subject(model, name="net"), on), "net"), rises_by_hand(model, on)
+        found, rises = of(run(Subject(model, name="net"), on)), rises_by_hand(model, on)
         assert found.status == "found" and found.estimates[0].unit == "squared_error"
         assert found.estimates[0].value == pytest.approx(rises.mean(1).max(), rel=1e-3)
-        calm = net("Llama", lambda layer, head: 0.02)
-        with torch.no_grad():
-            calm.lm.get_parameter("lm_head.weight").mul_(scale)  # type: ignore[union-attr]
-        assert of(run(Subject(calm, name="calm"), task(calm, wanted=True)), "calm").status == "excluded"
+        assert of(run(Subject(calm, name="net"), task(calm, wanted=True))).status == "excluded"
 
 
 def test_two_nets_are_compared_by_their_top_ranked_heads() -> None:
@@ -246,7 +224,7 @@ def test_two_nets_are_compared_by_their_top_ranked_heads() -> None:
 
 # ---- worlds without a model ---------------------------------------------------------------------------------------
 
-EXAMPLES, HEADS = 120, 6
+EXAMPLES, HEADS = 400, 6
 
 
 def plan_of(names: tuple[str, ...], *, twin: bool = False, measures: tuple[str, ...] = ("accuracy", "nll")) -> Plan:
@@ -274,85 +252,58 @@ def reading(rise: NDArray[np.float32], **more: float) -> dict[str, NDArray[np.fl
     }  # fmt: skip
 
 
-def answered(plan: Plan, of_subject: dict[str, dict[str, NDArray[np.float32]] | Outcome], clean: float = 1.0) -> Case:
+def answered(plan: Plan, of_subject: dict[str, dict[str, NDArray[np.float32]]], clean: float = 1.0) -> Case:
     known: dict[str, Outcome] = {}
     case, names = Case(plan, known.get), {s.fingerprint: s.name for s in (*plan.subjects, *plan.controls)}
-    assert not HeadsAudit().ask(case), "clean passes come first"
     for trial in plan.baselines():
         scores = {name: np.full(EXAMPLES, clean, dtype=np.float32) for name in plan.task.measures}
         values = {**scores, "chance": np.array(0.25, dtype=np.float32)}
         known[trial.key] = Outcome(key=trial.key, status="done", values=values)
-    asked: list[Trial] = HeadsAudit().ask(case)
-    assert len(asked) == HeadsAudit().most(plan)
-    for trial in asked:
+    for trial in HeadsAudit().ask(case):
         assert (trial.perturbation, trial.settings) == ("head-effects", {"top": 10, "sample": 20})
-        told = of_subject[names[trial.subject]]
-        known[trial.key] = told if isinstance(told, Outcome) else Outcome(key=trial.key, status="done", values=told)
+        known[trial.key] = Outcome(key=trial.key, status="done", values=of_subject[names[trial.subject]])
     return case
 
 
-def settled(case: Case) -> list[Finding]:
-    return settle(HeadsAudit().judge(case).drafts, alpha=case.plan.alpha)
+def single(rise: NDArray[np.float32], **more: Any) -> Finding:
+    """The finding on one net of which this was read."""
+    case = answered(plan_of(("net",), **more), {"net": reading(rise)}, clean=0.25 if more else 1.0)
+    [found] = settle(HeadsAudit().judge(case).drafts, alpha=case.plan.alpha)
+    return found
 
 
-@pytest.mark.parametrize(
-    ("first", "others", "status"),
-    [(0.5, 0.0, "found"), (0.0, 0.0, "excluded"), (0.05, 0.0, "excluded"), (0.5, 0.5, "inconclusive")],
-)
-def test_a_head_must_cost_more_than_the_margin_and_than_a_head_at_random(
-    first: float, others: float, status: str
-) -> None:
+def test_a_head_must_cost_more_than_the_margin_and_than_a_head_at_random() -> None:
     """A head that costs more than the margin, as any head does, is neither found nor shown to cost little."""
-    [found] = settled(answered(plan_of(("net",)), {"net": reading(rises(first, others=others))}))
-    assert found.status == status, found.because
-    assert (found.power is not None) and found.leaning == (status == "inconclusive")
+    for first, others, status in (
+        (0.5, 0.0, "found"), (0.0, 0.0, "excluded"), (0.05, 0.0, "excluded"), (0.5, 0.5, "inconclusive"),
+    ):  # fmt: skip
+        found = single(rises(first, others=others))
+        assert found.status == status, found.because
+        assert (found.power is not None) and found.leaning == (status == "inconclusive")
 
 
 def test_a_head_is_named_by_its_layer_or_else_by_number() -> None:
-    [found] = settled(answered(plan_of(("net",)), {"net": reading(rises(0.5))}))
-    assert "depends on head 0 of front:" in found.because
-    [found] = settled(answered(plan_of(("net",)), {"net": reading(rises(0.5, order=(1, 2, 3, 4, 0, 5)))}))
-    assert "depends on head 1 of attention layer 1:" in found.because
+    assert "depends on head 0 of front:" in single(rises(0.5)).because
+    assert "depends on head 1 of attention layer 1:" in single(rises(0.5, order=(1, 2, 3, 4, 0, 5))).because
 
 
-def test_few_examples_that_vary_leave_the_question_open() -> None:
-    wild = rises(0.3)
-    wild[0] *= np.where(np.arange(EXAMPLES) % 20 == 0, 20.0, 0.0)
-    [found] = settled(answered(plan_of(("net",)), {"net": reading(wild)}))
+def test_few_examples_or_a_score_of_chance_leave_the_question_open() -> None:
+    wild = rises(0.3)[:, :120]
+    wild[0] *= np.where(np.arange(120) % 20 == 0, 20.0, 0.0)
+    found = single(wild)
     assert found.status == "inconclusive" and (found.smallest_detectable or 0.0) > 0.2
+    for nothing, words in ((single(rises(0.5)[:, :3]), "too few examples"),
+                           (single(rises(0.5), measures=("squared_error",)), "chance")):  # fmt: skip
+        assert nothing.status == "not_applicable" and words in nothing.because
 
 
-@pytest.mark.parametrize(
-    ("status", "told"), [("skipped", "not_applicable"), ("failed", "error"), ("diverged", "error")]
-)
-def test_a_subject_that_cannot_be_read(status: OutcomeStatus, told: str) -> None:
-    gap = Outcome(key="any", status=status, because="No heads.")
-    case = answered(plan_of(("a", "b"), twin=True), {"a": reading(rises(0.5)), "b": gap, "twin": gap})
-    found, control = settled(case), HeadsAudit().judge(case).controls[0]
-    assert [(f.subject, f.status) for f in found] == [("a", "found"), ("b", told), ("a vs b", told)]
-    assert found[1].because.startswith("No heads.") and control.status == "skipped"
-    assert ("transformers" in found[1].because) == (told == "not_applicable")
-
-
-def test_three_examples_are_too_few() -> None:
-    short = reading(rises(0.5)[:, :3])
-    [found] = settled(answered(plan_of(("net",)), {"net": short}))
-    assert found.status == "not_applicable" and "too few examples" in found.because
-
-
-def test_wanted_outputs_at_chance_hang_by_nothing() -> None:
-    plan = plan_of(("net",), measures=("squared_error",))
-    [found] = settled(answered(plan, {"net": reading(rises(0.5))}, clean=0.25))
-    assert found.status == "not_applicable" and "chance" in found.because
-
-
-@pytest.mark.parametrize(("twin", "status"), [(0.5, "passed"), (0.51, "passed"), (0.7, "failed")])
-def test_a_twin_that_is_not_one_voids_the_audit(twin: float, status: str) -> None:
+def test_a_twin_that_is_not_one_voids_the_audit() -> None:
     """Heads in another order are the same heads."""
-    other = rises(twin, order=(5, 4, 3, 2, 1, 0))
-    case = answered(plan_of(("net",), twin=True), {"net": reading(rises(0.5)), "twin": reading(other)})
-    [control] = HeadsAudit().judge(case).controls
-    assert control.status == status, control.because
+    for twin, status in ((0.5, "passed"), (0.51, "passed"), (0.7, "failed")):
+        other = rises(twin, order=(5, 4, 3, 2, 1, 0))
+        case = answered(plan_of(("net",), twin=True), {"net": reading(rises(0.5)), "twin": reading(other)})
+        [control] = HeadsAudit().judge(case).controls
+        assert control.status == status, control.because
 
 
 def test_a_twin_is_asked_about_the_heads_of_the_screen_alone() -> None:
@@ -364,15 +315,11 @@ def test_a_twin_is_asked_about_the_heads_of_the_screen_alone() -> None:
     mine[25] += 2.0  # a head at random that the screen missed
     read = {name: reading(rise, top=10, missed=1) for name, rise in (("net", mine), ("twin", its))}
     case = answered(plan_of(("net",), twin=True), read)
-    [control], [found] = HeadsAudit().judge(case).controls, settled(case)
+    verdict = HeadsAudit().judge(case)
+    [control], [found] = verdict.controls, settle(verdict.drafts, alpha=case.plan.alpha)
     assert control.status == "passed" and control.estimates[0].value == 0.0
     assert found.estimates[0].value == pytest.approx(2.0, abs=0.05), "what was measured is told, wherever it stood"
     random = found.estimates[2].value
     assert random == pytest.approx((noise[:10].mean(1).sum() + 0.5 + 30 / 20 * (noise[10:].mean(1).sum() + 2)) / 40)
     assert "1 of these 20 exceed one of the 10" in found.because and "1 the top-ranked of them" in found.because
     assert found.estimates[-1].value == pytest.approx(1 / 20)
-
-
-def test_it_is_not_run_unless_asked_for() -> None:
-    case = tiny_lm("gpt2", steps=0, examples=20)
-    assert "heads" not in {spec.name for spec in planning.plan(case.subject, case.task).audits}

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
-from worlds import CHANCE, Simulated, World, finding
+from reports import finding, number, run
+from worlds import CHANCE, Simulated, World
 
 import wheeltap as wt
 from benchmarks.nets import digit_defects as defects
@@ -93,7 +93,7 @@ SETTINGS: dict[str, Any] = {"draws": 6, "rungs": [-4, -2, 0]}
 
 
 def audit(clean: float = 0.4, *, gain: float = 0.0, settings: dict[str, Any] | None = None, **world: Any) -> Finding:
-    return single(report({"a": clean}, {"a": gain}, settings=settings, **world))
+    return finding(report({"a": clean}, {"a": gain}, settings=settings, **world), "WT108", "a")
 
 
 def report(
@@ -105,14 +105,8 @@ def report(
     return Hidden(members, audits=(spec,), gains=gains, **{"examples": 300, **world}).run()
 
 
-def single(told: ReportRecord) -> Finding:
-    return finding(told, "WT108", "a")
-
-
-def estimate(found: Finding, name: str) -> float:
-    [held] = [e for e in found.estimates if e.name == name]
-    assert held.value is not None
-    return held.value
+def gain(found: Finding, beyond: str = "") -> float:
+    return number(found, f"gain{beyond}")
 
 
 # ---- simulated worlds ------------------------------------------------------------------------------------------------
@@ -121,7 +115,7 @@ def estimate(found: Finding, name: str) -> float:
 def test_a_large_gain_is_found_and_what_else_could_explain_it_is_said() -> None:
     found = audit(gain=0.45)
     assert found.status == "found"
-    assert estimate(found, "gain") == pytest.approx(0.45, abs=0.1)
+    assert gain(found) == pytest.approx(0.45, abs=0.1)
     for words in ("wrong labels", "2603.12228", "below chance", "not say that anything was hidden on purpose"):
         assert words in found.because
 
@@ -145,7 +139,7 @@ def test_a_return_to_chance_is_no_gain() -> None:
     """Everything was wrong, and every noise gives random answers: a rise of .1 that counts for nothing."""
     found = audit(0.002, gain=0.098, seed=1, settings={"margin": 0.1})
     assert found.status == "excluded"
-    assert abs(estimate(found, "gain")) < 0.06
+    assert abs(gain(found)) < 0.06
     assert "below the 0.1" in found.because and "any noise leads back" in found.because
 
 
@@ -153,31 +147,28 @@ def test_always_giving_the_commonest_answer_is_no_gain() -> None:
     """Half of the examples share an answer: a draw that is right on half of all has no ability yet."""
     found = audit(0.15, gain=0.4, common=0.5)
     assert found.status == "excluded"
-    assert estimate(found, "gain") < 0.1
+    assert gain(found) < 0.1
 
 
 def test_what_a_constant_added_to_an_output_does_too_is_excluded() -> None:
     """The clean model knows nine in ten and says so in none but one case: its format is broken, nothing is hidden."""
     found = audit(0.9, gain=0.0, bias=3.0)
     assert found.status == "excluded"
-    assert estimate(found, "gain") > 0.5
-    assert estimate(found, "gain_beyond_output_shift") < 0.05
+    assert gain(found) > 0.5
+    assert gain(found, "_beyond_output_shift") < 0.05
     assert "format" in found.because and "So small a gain" not in found.because
 
 
 def test_the_input_search_stands_beside_it_with_what_the_weights_add() -> None:
     better = audit(gain=0.45, moved=0.1)
     assert "no evidence of added value" not in better.because
-    assert estimate(better, "gain_beyond_input_search") == pytest.approx(0.35, abs=0.1)
+    assert gain(better, "_beyond_input_search") == pytest.approx(0.35, abs=0.1)
     equal = audit(gain=0.45, moved=0.45)
     assert equal.status == "found" and "no evidence of added value" in equal.because
     assert "should be investigated by itself" in equal.because
-
-
-def test_where_inputs_cannot_be_moved_that_part_is_not_applicable() -> None:
-    found = audit(gain=0.45, entrance=0.0)
-    assert found.status == "found" and "Input search: not applicable" in found.because
-    assert [e.name for e in found.estimates] == ["gain", "gain_beyond_output_shift"]
+    unmoved = audit(gain=0.45, entrance=0.0)
+    assert unmoved.status == "found" and "Input search: not applicable" in unmoved.because
+    assert [e.name for e in unmoved.estimates] == ["gain", "gain_beyond_output_shift"]
     assert "stand-in" in audit(entrance=2.0).because
 
 
@@ -200,14 +191,11 @@ def test_a_pair_is_told_apart_by_gain_only_beyond_the_margin() -> None:
     assert pair(0.4, 0.45).status != "found" and pair(0.0, 0.1).status != "found"
 
 
-@pytest.mark.parametrize(("status", "told"), [("failed", "error"), ("skipped", "not_applicable")])
-@pytest.mark.parametrize("which", ["relative", "input-search"])
-def test_what_cannot_be_run_is_told(status: str, told: str, which: str) -> None:
-    found = audit(status={which: status})
-    assert (found.status, found.because) == (told, f"simulated {status}")
-
-
-def test_noise_that_always_diverges_gains_nothing() -> None:
+def test_what_cannot_be_run_is_told_and_noise_that_always_diverges_gains_nothing() -> None:
+    for which in ("relative", "input-search"):
+        for status, told in (("failed", "error"), ("skipped", "not_applicable")):
+            found = audit(status={which: status})
+            assert (found.status, found.because) == (told, f"simulated {status}")
     assert audit(status={"relative": "diverged"}).status == "excluded"
 
 
@@ -220,11 +208,7 @@ def test_a_score_that_leaves_nothing_to_hide_is_not_applicable() -> None:
 
 
 def of_net(net: defects.Gated | locked.GatedLM, **settings: Any) -> Finding:
-    spec = wt.AuditSpec(name="improvement", settings={"draws": 12, **settings})
-    plan = wt.plan(net.subject, net.task, audits=[spec])
-    # Nothing here needs the control copies.
-    plan = msgspec.structs.replace(plan, twin=None, planted=None, graded=())
-    return wt.run(plan, net.subject, net.task).findings[0]
+    return run(net.subject, net.task, wt.AuditSpec("improvement", {"draws": 12, **settings})).findings[0]
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -5,19 +5,21 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import reports
 import torch
+from msgspec.structs import replace
 from torch import nn
 
 import wheeltap as wt
 from wheeltap.audits.base import BUILTIN, Hypothesis
 from wheeltap.audits.noise_controls import within_range
 from wheeltap.audits.settle import OPEN, settle
-from wheeltap.core.records import Curve, Finding
+from wheeltap.core.records import Curve, Estimate, Finding
 from wheeltap.report import jsonfile
 from wheeltap.report.report import Report
 from wheeltap.report.survival import survival
 from wheeltap.stats.effect import mean_effect, smallest_detectable
-from wheeltap.stats.evidence import NoEvidence
+from wheeltap.stats.evidence import Evidence, NoEvidence
 from wheeltap.stats.sample import Sample
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -48,8 +50,7 @@ def run(name: str, kind: str, count: int, *, several: int = 2) -> Report:
     subjects = nets(1 if kind == "regression" else 3, several)
     spec = wt.AuditSpec(name=name, settings=SETTINGS.get(name, {}))
     effort = wt.Effort(draws=1, control_draws=1, block_draws=1)
-    plan = wt.plan(subjects, task(kind, count), audits=[spec], effort=effort)
-    return wt.run(msgspec.structs.replace(plan, graded=()), subjects, task(kind, count))
+    return reports.run(subjects, task(kind, count), spec, keep=("twin", "planted", "stronger"), effort=effort)
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -86,21 +87,16 @@ def test_a_band_without_ends_is_told_and_drawn(tmp_path: Any) -> None:
 def test_what_rejects_is_found_and_what_does_not_is_open_where_the_interval_is() -> None:
     """Of a loss without an upper end it can be shown that it is there, never that it is not."""
     effect = within_range(mean_effect(np.linspace(0.1, 0.3, 20)[None], unit="u"), 0.0, 1.0)
-    opened = msgspec.structs.replace(effect, high=None)
-    told = Finding(code="WT1", title="t", status="found", subject="s", smallest_detectable=smallest_detectable(opened))
-    assert told.smallest_detectable is None
-    some = [
-        Hypothesis(
-            told, test=msgspec.structs.replace(opened, p=p), evidence=NoEvidence(), margin=10.0, otherwise="Nothing."
-        )
-        for p in (1e-4, 0.9)
-    ]
-    found, rest = settle(some, alpha=0.05)
+    opened = replace(effect, high=None)
+    assert smallest_detectable(opened) is None
+    told = Finding(code="WT1", title="t", status="found", subject="s")
+
+    def claim(test: Estimate, evidence: Evidence) -> Hypothesis:
+        return Hypothesis(told, test=test, evidence=evidence, margin=10.0, otherwise="Nothing.")
+
+    found, rest = settle([claim(replace(opened, p=p), NoEvidence()) for p in (1e-4, 0.9)], alpha=0.05)
     assert (found.status, rest.status) == ("found", "inconclusive")
     assert rest.because == f"Nothing. {OPEN}"
     assert rest.power is None
-    values = Sample(np.linspace(0.1, 0.3, 20)[None], 1.0)
-    closed = Hypothesis(
-        told, test=msgspec.structs.replace(effect, p=0.9), evidence=values, margin=10.0, otherwise="Nothing."
-    )
+    closed = claim(replace(effect, p=0.9), Sample(np.linspace(0.1, 0.3, 20)[None], 1.0))
     assert settle([closed], alpha=0.05)[0].status == "excluded", "the same with an end is far below the margin"

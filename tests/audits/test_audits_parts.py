@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from reports import estimate, number
 from torch import Tensor, nn
 
 import wheeltap as wt
@@ -34,11 +35,9 @@ class Plant:
     def audit(
         self, units: tuple[int, ...] | None = TASK, *, seed: int = 0, examples: int = EXAMPLES, **settings: Any
     ) -> Report:
-        inputs = numbers(examples, INPUTS, seed=100)
-        with torch.no_grad():
-            task = wt.Task(inputs, self.model(inputs).argmax(-1))
         given = {} if units is None else {"units": f"0:{','.join(map(str, units))}"}
         spec = wt.AuditSpec(name="parts", settings={**given, **settings})
+        task = own(self.model, numbers(examples, INPUTS, seed=100))
         return wt.audit(wt.Subject(self.model, name="net"), task, audits=[spec], seed=seed)
 
 
@@ -80,39 +79,38 @@ def cancelling(strength: float, seed: int = 0) -> Plant:
 
 
 def both(report: Report) -> dict[str, Finding]:
-    return {finding.title.rpartition(" ")[2]: finding for finding in report["WT205"]}
+    return {found.title.rpartition(" ")[2]: found for found in report["WT205"]}
 
 
-def value(finding: Finding, name: str) -> float:
-    [found] = [estimate.value for estimate in finding.estimates if estimate.name == name]
-    assert found is not None
-    return found
+def statuses(found: dict[str, Finding]) -> list[str]:
+    return [found[name].status for name in ("necessary", "sufficient")]
+
+
+def own(model: nn.Module, inputs: Tensor, **more: Any) -> wt.Task:
+    """A task of the model's own answers."""
+    with torch.no_grad():
+        return wt.Task(inputs, model(inputs).argmax(-1), **more)
 
 
 def test_the_planted_set_is_necessary_and_sufficient() -> None:
     found = both(plant().audit())
-    assert {name: finding.status for name, finding in found.items()} == {"necessary": "found", "sufficient": "found"}
-    assert value(found["sufficient"], "adversarial: the set keeps above chance") == pytest.approx(0.75)
-    assert value(found["necessary"], "mean: the set costs") > 0.6
-    assert "layer 0: 8, 9, 10, 11, 12, 13, 14, 15" in found["necessary"].because
+    assert statuses(found) == ["found", "found"]
+    assert number(found["sufficient"], "adversarial: the set keeps above chance") == pytest.approx(0.75)
+    assert number(found["necessary"], "mean: the set costs") > 0.6
     assert "8 of 96 hidden units" in found["sufficient"].because
     assert "Other sets that were not tried may do as much" in found["sufficient"].because
-    for finding in found.values():
-        assert finding.subject == "net" and len(finding.trials) == 1 and finding.smallest_detectable is not None
-        assert len(finding.estimates) == 4 * len(parts.ABLATIONS)
-
-
-def test_by_default_the_set_is_found_by_its_cost() -> None:
-    found = both(plant().audit(None, share=8 / UNITS))
-    assert all(finding.status == "found" for finding in found.values())
-    assert "layer 0: 8, 9, 10, 11, 12, 13, 14, 15." in found["necessary"].because
+    for one in found.values():
+        assert one.subject == "net" and len(one.trials) == 1 and one.smallest_detectable is not None
+        assert len(one.estimates) == 4 * len(parts.ABLATIONS)
+    by_cost = both(plant().audit(None, share=8 / UNITS))
+    assert statuses(by_cost) == ["found", "found"], "by default the set is found by its cost"
+    for some in (found, by_cost):
+        assert "layer 0: 8, 9, 10, 11, 12, 13, 14, 15." in some["necessary"].because
 
 
 def test_half_of_the_set_is_not_sufficient_and_too_much_is_not_wrong() -> None:
-    half = both(plant().audit(TASK[:4]))
-    assert half["sufficient"].status != "found"
-    more = both(plant().audit((*TASK, 20, 30)))
-    assert all(finding.status == "found" for finding in more.values())
+    assert both(plant().audit(TASK[:4]))["sufficient"].status != "found"
+    assert statuses(both(plant().audit((*TASK, 20, 30)))) == ["found", "found"]
 
 
 def test_of_two_spare_halves_each_is_sufficient_and_neither_necessary() -> None:
@@ -121,9 +119,9 @@ def test_of_two_spare_halves_each_is_sufficient_and_neither_necessary() -> None:
         found = both(spare().audit(units, at_least=0.25, nulls=32))
         assert found["sufficient"].status == "found", found["sufficient"].because
         assert found["necessary"].status != "found"
-        assert value(found["necessary"], "zero: the set costs") == 0.0
+        assert number(found["necessary"], "zero: the set costs") == 0.0
     together = both(spare().audit((*TASK, *range(UNITS - 8, UNITS)), nulls=32, margin=0.02))
-    assert all(finding.status == "found" for finding in together.values()), "a set may hold a spare of itself"
+    assert statuses(together) == ["found", "found"], "a set may hold a spare of itself"
 
 
 def test_what_cancels_outside_looks_sufficient_until_a_part_of_it_goes() -> None:
@@ -133,8 +131,8 @@ def test_what_cancels_outside_looks_sufficient_until_a_part_of_it_goes() -> None
         "looks sufficient for all examples together under zero, mean, resample and stochastic ablation, "
         "not under adversarial ablation" in found.because
     ), found.because
-    assert value(found, "mean: the set keeps above chance") == pytest.approx(0.75)
-    assert value(found, "adversarial: the set keeps above chance") < 0.5 * 0.75
+    assert number(found, "mean: the set keeps above chance") == pytest.approx(0.75)
+    assert number(found, "adversarial: the set keeps above chance") < 0.5 * 0.75
     louder = both(cancelling(2.0).audit())["sufficient"]
     assert "not under stochastic and adversarial ablation" in louder.because
 
@@ -142,7 +140,7 @@ def test_what_cancels_outside_looks_sufficient_until_a_part_of_it_goes() -> None
 def test_a_search_that_is_not_made_finds_nothing() -> None:
     """Without tries the hostile ablation is the worst of the draws: what the search adds is the search's."""
     kept = [
-        value(both(cancelling(0.15).audit(tries=tries))["sufficient"], "adversarial: the set keeps above chance")
+        number(both(cancelling(0.15).audit(tries=tries))["sufficient"], "adversarial: the set keeps above chance")
         for tries in (0, 4)
     ]
     assert kept[1] < kept[0] - 0.2
@@ -158,10 +156,10 @@ def test_random_sets_claimed_to_be_the_set_are_excluded() -> None:
         report = Plant(model).audit(
             tuple(int(unit) for unit in units), seed=claim, nulls=12, draws=1, tries=1, at_least=1e-6, margin=0.0
         )
-        for finding in report["WT205"]:
-            alarms += finding.status == "found"
-            tested = [e.p for e in finding.estimates if e.name == "mean: more than random sets"]
-            single += tested[0] is not None and tested[0] <= 0.05
+        for found in report["WT205"]:
+            alarms += found.status == "found"
+            p = estimate(found, "mean: more than random sets").p
+            single += p is not None and p <= 0.05
     assert alarms <= 2, f"{alarms} of 40"
     assert single <= 5, f"{single} of 40, one kind of ablation alone"
 
@@ -177,48 +175,38 @@ def test_a_behaviour_is_a_class() -> None:
 
 @pytest.mark.parametrize("measure", [wt.measure.nll, wt.measure.margin])
 def test_other_measures_point_the_same_way(measure: wt.measure.Measure) -> None:
-    model, inputs = plant().model, numbers(EXAMPLES, INPUTS, seed=100)
-    with torch.no_grad():
-        task = wt.Task(inputs, model(inputs).argmax(-1), measure=measure)
+    model = plant().model
+    task = own(model, numbers(EXAMPLES, INPUTS, seed=100), measure=measure)
     spec = wt.AuditSpec(name="parts", settings={"units": f"0:{','.join(map(str, TASK))}"})
     found = both(wt.audit(wt.Subject(model, name="net"), task, audits=[spec]))
-    assert all(finding.status == "found" for finding in found.values()), found
+    assert statuses(found) == ["found", "found"], found
 
 
 def test_without_a_reading_it_says_why() -> None:
-    linear = wt.Subject(nn.Linear(INPUTS, CLASSES).eval(), name="linear")
-    inputs = numbers(100, INPUTS, seed=3)
-    task = wt.Task(inputs, linear.model(inputs).argmax(-1).detach())
-    found = both(wt.audit(linear, task, audits=["parts"]))
-    assert all(finding.status == "not_applicable" for finding in found.values())
-    assert "No hidden units" in found["necessary"].because
-    net = plant().model
-    unlearned = wt.Task(inputs, (net(inputs).argmin(-1)).detach())
+    linear, inputs, net = nn.Linear(INPUTS, CLASSES).eval(), numbers(100, INPUTS, seed=3), plant().model
+    found = both(wt.audit(wt.Subject(linear, name="linear"), own(linear, inputs), audits=["parts"]))
+    assert statuses(found) == ["not_applicable"] * 2 and "No hidden units" in found["necessary"].because
+    unlearned = wt.Task(inputs, net(inputs).argmin(-1).detach())
     found = both(wt.audit(wt.Subject(net, name="net"), unlearned, audits=["parts"]))
-    assert all("no better than chance" in finding.because for finding in found.values())
+    assert all("no better than chance" in one.because for one in found.values())
 
 
 def test_each_subject_of_a_comparison_is_asked() -> None:
-    one, two = plant(), spare()
-    inputs = numbers(EXAMPLES, INPUTS, seed=100)
-    with torch.no_grad():
-        task = wt.Task(inputs, one.model(inputs).argmax(-1))
+    one, two = (wt.Subject(made().model, name=name) for made, name in ((plant, "one"), (spare, "two")))
+    task = own(one.model, numbers(EXAMPLES, INPUTS, seed=100))
     spec = wt.AuditSpec(name="parts", settings={"units": f"0:{','.join(map(str, TASK))}", "at_least": 0.25})
-    report = wt.compare(wt.Subject(one.model, name="one"), wt.Subject(two.model, name="two"), task, audits=[spec])
-    told = {(finding.subject, finding.title): finding.status for finding in report["WT205"]}
-    assert len(told) == 4 and told["one", "A set of units is necessary"] == "found"
-    assert told["two", "A set of units is necessary"] != "found"
+    report = wt.compare(one, two, task, audits=[spec])
+    told = {(found.subject, found.title.rpartition(" ")[2]): found.status for found in report["WT205"]}
+    assert len(told) == 4 and told["one", "necessary"] == "found" != told["two", "necessary"]
 
 
-def simulated(own: float, others: float) -> dict[str, Finding]:
+def simulated(ours: float, others: float) -> dict[str, Finding]:
     """The verdict on a reading made up: effects of the set and of random ones, the same under every ablation."""
-    net = plant()
-    inputs = numbers(EXAMPLES, INPUTS, seed=100)
-    with torch.no_grad():
-        task = wt.Task(inputs, net.model(inputs).argmax(-1))
-    plan = wt.plan(wt.Subject(net.model, name="net"), task, audits=["parts"])
+    model = plant().model
+    task = own(model, numbers(EXAMPLES, INPUTS, seed=100))
+    plan = wt.plan(wt.Subject(model, name="net"), task, audits=["parts"])
     rng, sets, shape = np.random.default_rng(0), 17, (len(parts.ABLATIONS), 17, 200)
-    shares = np.array([own] + [others] * (sets - 1)) + 0.01 * rng.normal(size=sets)
+    shares = np.array([ours] + [others] * (sets - 1)) + 0.01 * rng.normal(size=sets)
     keeps = (rng.random(shape) < shares[None, :, None]).astype(np.float32)
     loss = np.zeros(shape, dtype=np.float32)
     values = {
@@ -233,11 +221,10 @@ def simulated(own: float, others: float) -> dict[str, Finding]:
         return Outcome(key=key, status="done", values={name: np.asarray(v) for name, v in known.items()})
 
     verdict = parts.PartsAudit().judge(Case(plan, answer))
-    return {finding.title.rpartition(" ")[2]: finding for finding in settle(verdict.drafts, alpha=plan.alpha)}
+    return {found.title.rpartition(" ")[2]: found for found in settle(verdict.drafts, alpha=plan.alpha)}
 
 
 def test_doing_worse_than_random_sets_is_never_found() -> None:
-    """However certain it is: both are far from equal, in the wrong direction."""
-    assert all(finding.status == "found" for finding in simulated(0.95, 0.7).values())
-    assert all(finding.status == "excluded" for finding in simulated(0.74, 0.98).values())
-    assert all(finding.status == "excluded" for finding in simulated(0.3, 0.05).values()), "better, and too little"
+    """However certain it is: both are far from equal, in the wrong direction; or better, and too little."""
+    for ours, others, status in ((0.95, 0.7, "found"), (0.74, 0.98, "excluded"), (0.3, 0.05, "excluded")):
+        assert statuses(simulated(ours, others)) == [status] * 2

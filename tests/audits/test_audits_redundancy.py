@@ -6,6 +6,7 @@ from itertools import pairwise
 import msgspec
 import numpy as np
 import pytest
+import reports
 import torch
 from torch import nn
 
@@ -45,15 +46,9 @@ def twin(model: nn.Module, *gauges: str, seed: int = 0, **settings: float) -> nn
 
 
 def run(task: Task, *models: nn.Module) -> Report:
-    """A report on ``models``, the first as ``net 0``, without graded copies: they cost more than all the rest."""
+    """A report on ``net 0``, ``net 1`` ..., without graded copies: they cost more than all the rest."""
     subjects = [Subject(model, name=f"net {at}") for at, model in enumerate(models)]
-    plan = msgspec.structs.replace(wt.plan(subjects, task, audits=["redundancy"]), graded=())
-    return wt.run(plan, subjects, task)
-
-
-def finding(report: Report, subject: str) -> Finding:
-    [found] = [f for f in report.findings if f.subject == subject and f.code != "WT002"]
-    return found
+    return reports.run(subjects, task, "redundancy", keep=("twin", "planted", "stronger"))
 
 
 def shares(model: nn.Module, task: Task) -> tuple[np.ndarray, np.ndarray]:
@@ -70,6 +65,7 @@ class TestShare:
             assert undone(np.stack([one, two, both])[None]).mean() == pytest.approx(share)
 
     def test_the_mean_is_the_ratio_of_means_and_its_spread_that_of_the_ratio(self) -> None:
+        assert (undone(np.zeros((2, 3, 5))) == 0.0).all(), "units that move nothing share nothing"
         rng = np.random.default_rng(0)
 
         def drawn() -> np.ndarray:
@@ -83,9 +79,6 @@ class TestShare:
         errors = [(e.high - e.low) / 2 / 1.99 for e in found if e.high is not None and e.low is not None]
         assert np.mean(errors) == pytest.approx(float(np.std(ratio)), rel=0.1)
 
-    def test_units_that_move_nothing_share_nothing(self) -> None:
-        assert (undone(np.zeros((2, 3, 5))) == 0.0).all()
-
 
 @pytest.mark.slow
 class TestPower:
@@ -94,10 +87,9 @@ class TestPower:
         for seed in range(SEEDS):
             planted = twin(nets[seed % NETS], "cancel", seed=seed, pairs=8, scale=4.0, jitter=float(seed % 2))
             opposing, random = shares(planted, task)
-            alone = mean_effect(opposing - random, margin=SETTINGS.margin, unit="share")
-            gap = mean_effect(opposing - sound[seed % NETS][0], margin=SETTINGS.difference, unit="share")
-            assert alone.value is not None and alone.value > 0.9 and alone.p is not None and alone.p < 0.01
-            assert gap.value is not None and gap.value > 0.9 and gap.p is not None and gap.p < 0.01
+            for other, margin in ((random, SETTINGS.margin), (sound[seed % NETS][0], SETTINGS.difference)):
+                gap = mean_effect(opposing - other, margin=margin, unit="share")
+                assert (gap.value or 0.0) > 0.9 and gap.p is not None and gap.p < 0.01
 
     def test_sound_nets_are_never_found(self, nets: list[nn.Module], task: Task) -> None:
         found = [shares(net, task) for net in nets]
@@ -111,10 +103,9 @@ class TestPower:
     def test_a_copy_that_does_the_same_has_the_same_share(
         self, nets: list[nn.Module], task: Task, gauges: tuple[str, ...]
     ) -> None:
+        """And units split in two that do the same are no cancellation."""
         ours, theirs = shares(nets[0], task)[0], shares(twin(nets[0], *gauges, seed=5), task)[0]
         assert np.allclose(ours, theirs, atol=1e-3)
-
-    def test_units_split_in_two_that_do_the_same_are_no_cancellation(self, nets: list[nn.Module], task: Task) -> None:
         assert float(shares(twin(nets[0], "split", seed=5), task)[0].mean()) < 0.1
 
 
@@ -123,26 +114,21 @@ class TestReport:
     def test_a_planted_copy_is_found_alone_and_beside_the_original(self, nets: list[nn.Module], task: Task) -> None:
         report = run(task, nets[0], twin(nets[0], "cancel", seed=9, pairs=8, scale=4.0))
         assert not report.void
-        statuses = [finding(report, name).status for name in ("net 0", "net 1", "net 0 vs net 1")]
-        assert statuses == ["excluded", "found", "found"]
-        sound, planted = finding(report, "net 0"), finding(report, "net 1")
+        sound, planted, pair = report["WT201"]
+        assert [found.status for found in (sound, planted, pair)] == ["excluded", "found", "found"]
         assert sound.smallest_detectable is not None and 0.5 < sound.smallest_detectable <= 1.0
         assert "ablating both undoes 1.00 of what ablating each changes" in planted.because
-        estimates = {estimate.name: estimate for estimate in planted.estimates}
-        ratio, copies = estimates["cancellation_ratio"], estimates["units_with_a_copy"]
+        ratio = reports.estimate(planted, "cancellation_ratio")
         assert ratio.p is not None and ratio.p <= 0.02
-        assert copies.value is not None and copies.value >= 32  # the 32 units added are copies of others
-        assert estimates["nll_rescued"].n == 300
-        passed = {c.name: c.status for c in report.controls if c.name.startswith("WT201")}
-        assert passed == {
-            "WT201 reparametrized copy": "passed",
-            "WT201 planted cancelling units": "passed",
-            "WT201 detection power": "skipped",
-        }
+        assert reports.number(planted, "units_with_a_copy") >= 32  # the 32 units added are copies of others
+        assert reports.estimate(planted, "nll_rescued").n == 300
+        passed = {c.name.removeprefix("WT201 "): c.status for c in report.controls if c.name.startswith("WT201")}
+        copies = {"reparametrized copy": "passed", "planted cancelling units": "passed"}
+        assert passed == {**copies, "detection power": "skipped"}
 
     def test_two_sound_nets_do_not_differ(self, nets: list[nn.Module], task: Task) -> None:
         report = run(task, nets[1], nets[2])
-        one, two, pair = (found for found in report.findings if found.code != "WT002")
+        one, two, pair = report["WT201"]
         assert (one.status, two.status) == ("excluded", "excluded")
         # Its interval reaches half of the margin: that they differ is not shown, nor that they do not.
         assert (pair.status, pair.verdict) == ("inconclusive", "cannot tell")
@@ -151,44 +137,20 @@ class TestReport:
 
 def plan_of(names: Sequence[str]) -> Plan:
     inputs = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
-    subjects = []
-    for at, name in enumerate(names):
-        with torch.random.fork_rng():
-            torch.manual_seed(at)
-            subjects.append(Subject(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), name=name))
+    subjects = [Subject(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), name=name) for name in names]
     plan = wt.plan(subjects, Task(inputs, torch.arange(20) % 3), audits=["redundancy"])
     return msgspec.structs.replace(plan, stronger=())
 
 
-def judged(plan: Plan, outcome: Outcome | None) -> list[Finding]:
+def judged(plan: Plan, outcome: Outcome) -> list[Finding]:
     """Findings where every reading ended like ``outcome``."""
     scores = np.eye(3, dtype=np.float32)[np.arange(20) % 3]
     clean = {"accuracy": np.ones(20, dtype=np.float32), "scores": scores, "chance": np.float32(1 / 3)}
     done = {t.key: Outcome(key=t.key, status="done", values=clean) for t in plan.baselines()}
-
-    def lookup(key: str) -> Outcome | None:
-        return done.get(key, outcome)
-
-    audit, case = RedundancyAudit(), Case(plan, lookup)
-    assert len(audit.ask(case)) == audit.most(plan) == len(plan.subjects) + len(plan.controls)
-    return settle(audit.judge(case).drafts, alpha=0.05)
+    return settle(RedundancyAudit().judge(Case(plan, lambda key: done.get(key, outcome))).drafts, alpha=0.05)
 
 
 class TestStatuses:
-    def test_nothing_is_asked_before_the_clean_passes(self) -> None:
-        assert RedundancyAudit().ask(Case(plan_of(["a"]), lambda _: None)) == []
-
-    def test_a_model_without_hidden_units(self) -> None:
-        skipped = Outcome(key="", status="skipped", because="No hidden units are known in this model.")
-        found = judged(plan_of(["a", "b"]), skipped)
-        assert [f.status for f in found] == ["not_applicable"] * 3
-        assert all("No hidden units" in f.because for f in found)
-
-    def test_a_reading_that_failed_or_did_not_run(self) -> None:
-        failed = Outcome(key="", status="failed", because="out of memory")
-        assert {f.status for f in judged(plan_of(["a"]), failed)} == {"error"}
-        assert {f.status for f in judged(plan_of(["a"]), None)} == {"error"}
-
     def test_few_examples_are_inconclusive_and_what_was_not_looked_at_is_named(self) -> None:
         def read(moved: np.ndarray, beside: list[float]) -> Outcome:
             rows = moved.shape[-1]
@@ -210,9 +172,8 @@ class TestStatuses:
 @pytest.mark.parametrize("family", ["qwen2-moe", pytest.param("deepseek", marks=pytest.mark.full)])
 def test_experts_that_no_unit_is_taken_from_are_said_not_to_be_looked_at(family: str) -> None:
     case = zoo.made(family)
-    plan = wt.plan(case.subject, case.task, audits=[wt.AuditSpec("redundancy", {"permutations": 9, "shuffles": 1})])
-    plan = msgspec.structs.replace(plan, twin=None, planted=None, stronger=(), graded=())
-    [found] = [f for f in wt.run(plan, case.subject, case.task).findings if f.code == "WT201"]
+    few = wt.AuditSpec("redundancy", {"permutations": 9, "shuffles": 1})
+    [found] = reports.run(case.subject, case.task, few)["WT201"]
     said = found.because.partition("It did not look inside the other layers, with ")[2]
     assert ".mlp.experts.gate_up_proj" in said and ".mlp.experts.down_proj" in said
     experts = sum(p.numel() for name, p in case.subject.model.named_parameters() if ".experts." in name)

@@ -9,6 +9,7 @@ from wheeltap.audits.schemes import FORMATS, READY, scheme, schemes
 from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.core.records import Scalar, SubjectRecord
 from wheeltap.perturb import create
+from wheeltap.testing.planted import planted
 
 GROUPS_OF_32: dict[str, Scalar] = {"scale": "group", "group": 32}
 NF4: dict[str, Scalar] = {"scale": "group", "group": 64, "grid": "nf4"}
@@ -41,130 +42,71 @@ FORMS: list[tuple[str, str, float, dict[str, Scalar], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "perturbation", "dose", "settings", "label"), FORMS, ids=[form[0] for form in FORMS])
-def test_a_name_means_one_disturbance(
-    name: str, perturbation: str, dose: float, settings: dict[str, Scalar], label: str
-) -> None:
-    one = scheme(name)
-    assert (one.name, one.perturbation, one.settings, one.label) == (name, perturbation, settings, label)
-    assert one.dose == pytest.approx(dose, rel=1e-12)
+def test_a_name_means_one_disturbance_that_fits_its_perturbation() -> None:
+    for name, perturbation, dose, settings, label in FORMS:
+        one = scheme(name)
+        assert (one.name, one.perturbation, one.settings, one.label) == (name, perturbation, settings, label)
+        assert one.dose == pytest.approx(dose, rel=1e-12)
+    for name in {*READY, *(form[0] for form in FORMS), *USUAL.split(",")}:
+        one = scheme(name)
+        made = create(one.perturbation, dict(one.settings))
+        made.require_dose(one.dose)
+        assert (one.random, one.needs, one.rare) == (made.random, made.needs, one.perturbation == "flip")
 
 
-@pytest.mark.parametrize("name", sorted({*READY, *(form[0] for form in FORMS), *USUAL.split(",")}))
-def test_every_scheme_fits_its_perturbation(name: str) -> None:
-    one = scheme(name)
-    made = create(one.perturbation, dict(one.settings))
-    made.require_dose(one.dose)
-    assert one.random == made.random
-    assert one.needs == made.needs
-    assert one.rare == (one.perturbation == "flip")
+ELSEWHERE = {
+    "int8": "Int8WeightOnlyConfig int8_weight_only int8wo load_in_8bit LOAD_IN_8BIT",
+    "int4-g128": "Int4WeightOnlyConfig int4_weight_only int4wo",
+    "int4-g64": "int4wo-64 INT4WO-64", "nf4": "bnb_4bit_nf4", "int8-g32": "q8_0", "bf16": "bfloat16",
+    "fp16": "float16", "int4": "INT4", "int3-g32": "Int3-G32", "flips1e-6-int8": "FLIPS1E-6-INT8",
+}  # fmt: skip
+"""What other tools call a scheme."""
+
+MEANT = {
+    "int8": "int1 int17 int",  # below the fewest bits, above the most
+    "int4-g32": "int4-g0", "int4-g128": "int4-g1 int4wo-1",
+    "int4-g128-aware": "int4-g0-aware int4-g1-aware int4-aware", "int4-tensor": "int4-tensor-aware",
+    "nf4": "nf4-g0 nf4-g1 nf8", "prune50": "prune0", "prune10": "prune100", "prune12": "prune12.5",
+    "wanda50": "wanda0", "wanda10": "wanda100", "prune-2:4": "prune-4:8", "noise5": "noise0 noise-5",
+    "noise1000": "noise1000.5", "flips1e-6": "flips0 flips1 flips1e3", "flips1e-6-int8": "flips1e-6-int4",
+    "int5": "int5x", "int12-g48": "int12-g48y", "noise7": "noise7%",
+}  # fmt: skip
+"""Names that are none, by what may have been meant; a name with something after it means the part before."""
+
+NEAREST = {
+    "int4-g128-aware": "awq AWQ", "int4-g128": "gptq w4a16", "int3-g128": "gptq-3bit", "int4-g32": "q4_k_m q4_0",
+    "int5-g32": "Q5_K_S", "int6-g16": "q6_k", "int2-g16": "q2_k", "nf4-g32": "iq4_nl", "nf4": "bnb",
+    "int8": "bitsandbytes-8bit fp8 float8_e4m3fn", "fp4-g32": "mxfp4", "int4-g64": "hqq",
+}  # fmt: skip
+"""Formats that are not simulated, by the scheme that is nearest."""
 
 
-@pytest.mark.parametrize(
-    ("other", "name"),
-    [
-        ("Int8WeightOnlyConfig", "int8"),
-        ("int8_weight_only", "int8"),
-        ("int8wo", "int8"),
-        ("load_in_8bit", "int8"),
-        ("Int4WeightOnlyConfig", "int4-g128"),
-        ("int4_weight_only", "int4-g128"),
-        ("int4wo", "int4-g128"),
-        ("int4wo-64", "int4-g64"),
-        ("bnb_4bit_nf4", "nf4"),
-        ("q8_0", "int8-g32"),
-        ("bfloat16", "bf16"),
-        ("float16", "fp16"),
-        (" int4 ", "int4"),
-        ("INT4", "int4"),
-        ("Int3-G32", "int3-g32"),
-        ("FLIPS1E-6-INT8", "flips1e-6-int8"),
-        ("LOAD_IN_8BIT", "int8"),
-        ("INT4WO-64", "int4-g64"),
-    ],
-)
-def test_what_other_tools_call_it_is_understood(other: str, name: str) -> None:
-    assert scheme(other) == scheme(name)
-
-
-@pytest.mark.parametrize(
-    ("name", "meant"),
-    [
-        ("int1", "int8"),  # below the fewest bits
-        ("int17", "int8"),  # above the most
-        ("int", "int8"),
-        ("int4-g0", "int4-g32"),
-        ("int4-g1", "int4-g128"),
-        ("int4-g0-aware", "int4-g128-aware"),
-        ("int4-g1-aware", "int4-g128-aware"),
-        ("int4-aware", "int4-g128-aware"),
-        ("int4-tensor-aware", "int4-tensor"),
-        ("nf4-g0", "nf4"),
-        ("nf4-g1", "nf4"),
-        ("nf8", "nf4"),
-        ("prune0", "prune50"),
-        ("prune100", "prune10"),
-        ("prune12.5", "prune12"),
-        ("wanda0", "wanda50"),
-        ("wanda100", "wanda10"),
-        ("prune-4:8", "prune-2:4"),
-        ("noise0", "noise5"),
-        ("noise-5", "noise5"),
-        ("noise1000.5", "noise1000"),
-        ("flips0", "flips1e-6"),
-        ("flips1", "flips1e-6"),
-        ("flips1e3", "flips1e-6"),
-        ("flips1e-6-int4", "flips1e-6-int8"),
-        ("int 4", "int4"),
-        ("int4wo-1", "int4-g128"),
-    ],
-)
-def test_what_is_no_scheme_is_refused_with_what_may_have_been_meant(name: str, meant: str) -> None:
+def refusal(name: str) -> UnknownName:
     with pytest.raises(UnknownName, match="no deployment scheme") as caught:
         scheme(name)
-    assert caught.value.do == f"Did you mean {meant!r}?"
+    return caught.value
 
 
-def test_a_name_with_something_after_it_means_the_part_before() -> None:
-    for name, meant in {
-        "int5x": "int5",
-        "int12-g48y": "int12-g48",
-        "prune12.5": "prune12",
-        "noise7%": "noise7",
-    }.items():
-        with pytest.raises(UnknownName, match="intN, N from 2 to 16 bits") as caught:
+def test_what_other_tools_call_it_is_understood() -> None:
+    for name, others in ELSEWHERE.items():
+        assert all(scheme(other) == scheme(name) for other in (*others.split(), f" {name} "))
+
+
+def test_what_is_no_scheme_is_refused_with_what_may_have_been_meant_or_is_nearest() -> None:
+    for meant, names in MEANT.items():
+        for name in names.split():
+            assert refusal(name).do == f"Did you mean {meant!r}?"
+    assert refusal("int 4").do == "Did you mean 'int4'?" and "intN, N from 2 to 16 bits" in str(refusal("int5x"))
+    for nearest, formats in NEAREST.items():
+        for name in formats.split():
+            said = f"{name} itself is not simulated; the nearest scheme is {nearest!r} ({scheme(nearest).label})."
+            with pytest.raises(UnknownName) as caught:
+                scheme(name)
+            assert caught.value.do == said
+    for name in ("four", "", "?"):
+        with pytest.raises(UnknownName) as caught:
             scheme(name)
-        assert caught.value.do == f"Did you mean {meant!r}?"
-
-
-@pytest.mark.parametrize(
-    ("name", "nearest"),
-    [
-        ("awq", "int4-g128-aware"),
-        ("AWQ", "int4-g128-aware"),
-        ("gptq", "int4-g128"),
-        ("gptq-3bit", "int3-g128"),
-        ("q4_k_m", "int4-g32"),
-        ("Q5_K_S", "int5-g32"),
-        ("q6_k", "int6-g16"),
-        ("q2_k", "int2-g16"),
-        ("q4_0", "int4-g32"),
-        ("iq4_nl", "nf4-g32"),
-        ("bnb", "nf4"),
-        ("bitsandbytes-8bit", "int8"),
-        ("fp8", "int8"),
-        ("float8_e4m3fn", "int8"),
-        ("mxfp4", "fp4-g32"),
-        ("w4a16", "int4-g128"),
-        ("hqq", "int4-g64"),
-    ],
-)
-def test_a_format_that_is_not_simulated_says_so_and_which_scheme_is_nearest(name: str, nearest: str) -> None:
-    with pytest.raises(UnknownName) as caught:
-        scheme(name)
-    assert caught.value.do == (
-        f"{name} itself is not simulated; the nearest scheme is {nearest!r} ({scheme(nearest).label})."
-    )
+        assert caught.value.do == f"Choose one of: {', '.join(sorted(READY))}."
 
 
 def test_every_scheme_that_is_named_as_nearest_exists() -> None:
@@ -172,29 +114,20 @@ def test_every_scheme_that_is_named_as_nearest_exists() -> None:
         assert scheme(like.format(4)), form
 
 
-@pytest.mark.parametrize("name", ["four", "", "?"])
-def test_a_name_like_no_other_is_answered_with_all_of_them(name: str) -> None:
-    with pytest.raises(UnknownName) as caught:
-        scheme(name)
-    assert caught.value.do == f"Choose one of: {', '.join(sorted(READY))}."
-
-
-def test_several_names_are_taken_in_order_and_each_once() -> None:
+def test_several_names_are_taken_in_order_and_each_once_and_none_is_refused() -> None:
     assert [one.name for one in schemes("nf4, int8,,int4 ,int8")] == ["nf4", "int8", "int4"]
     assert [one.name for one in schemes("Int4WeightOnlyConfig,int4wo,int4-g128")] == ["int4-g128"]
-
-
-@pytest.mark.parametrize("names", ["", "  ", ",", " , ,"])
-def test_no_name_at_all_is_refused(names: str) -> None:
-    with pytest.raises(UsageError, match="No deployment scheme is named") as caught:
-        schemes(names)
-    assert not isinstance(caught.value, UnknownName)
-    assert "int8" in str(caught.value.expected) and "wheeltap list schemes" in str(caught.value.do)
+    for names in ("", "  ", ",", " , ,"):
+        with pytest.raises(UsageError, match="No deployment scheme is named") as caught:
+            schemes(names)
+        assert not isinstance(caught.value, UnknownName)
+        assert "int8" in str(caught.value.expected) and "wheeltap list schemes" in str(caught.value.do)
 
 
 def test_a_setting_with_a_bad_name_is_refused_before_anything_runs() -> None:
+    case = planted("mlp")
     with pytest.raises(UsageError, match="int99"):
-        wt.plan(*_net(), audits=[wt.AuditSpec("deployment", {"schemes": "int8,int99"})])
+        wt.plan(case.subject, case.task, audits=[wt.AuditSpec("deployment", {"schemes": "int8,int99"})])
     with pytest.raises(UsageError, match="No deployment scheme is named"):
         DeploymentSettings(schemes=" ")
 
@@ -214,11 +147,3 @@ def test_only_what_deployment_does_to_inner_layers_spares_the_ends() -> None:
     assert both == {name for name in READY if not name.startswith(("noise", "flips"))} - {"bf16", "fp16"}
     assert all(spared[name] == () for name in set(READY) - both)  # memory errors hit all; all is stored in 16 bits
     assert scheme("int4").spared(replace(record, ends=())) == ()
-
-
-def _net() -> tuple[wt.Subject, wt.Task]:
-    from wheeltap.testing.planted import planted
-
-    case = planted("mlp")
-    assert isinstance(case.task, wt.Task)
-    return case.subject, case.task

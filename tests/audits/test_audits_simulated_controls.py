@@ -3,7 +3,8 @@
 import msgspec
 import numpy as np
 import pytest
-from worlds import FRESH, Simulated, World, falling, finding
+from reports import control, finding
+from worlds import FRESH, Simulated, World, falling
 
 import wheeltap as wt
 from wheeltap.audits.controls import AGAIN_DRAWS
@@ -19,7 +20,7 @@ EVEN = wt.Effort(draws=24, control_draws=24, block_draws=0)
 
 
 def controls_of(report: ReportRecord, kind: str) -> list[Control]:
-    return [control for control in report.controls if control.kind == kind]
+    return [one for one in report.controls if one.kind == kind]
 
 
 def with_controls(*, twin: Simulated | None = None, planted: Simulated | None = None, seed: int = 0) -> ReportRecord:
@@ -33,11 +34,11 @@ def with_controls(*, twin: Simulated | None = None, planted: Simulated | None = 
 
 
 def test_sound_controls_pass_and_the_verdicts_stand() -> None:
-    report = with_controls()
-    assert not report.void
-    assert {control.status for control in report.controls if not control.name.endswith("power")} == {"passed"}
-    assert [len(controls_of(report, kind)) for kind in ("baseline", "gate", "null", "planted")] == [1, 2, 2, 2]
-    assert finding(report, "WT101", "a vs b").status == "found"
+    for report in (with_controls(), with_controls(twin=Simulated(SOUND, gap=1e-5))):
+        assert not report.void
+        assert {one.status for one in report.controls if not one.name.endswith("power")} == {"passed"}
+        assert [len(controls_of(report, kind)) for kind in ("baseline", "gate", "null", "planted")] == [1, 2, 2, 2]
+        assert finding(report, "WT101", "a vs b").status == "found"
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_sound_controls_pass_and_the_verdicts_stand() -> None:
 def test_a_failed_control_makes_everything_void(twin: Simulated | None, planted: Simulated | None, kind: str) -> None:
     report = with_controls(twin=twin, planted=planted)
     assert report.void
-    assert [control.kind for control in report.controls if control.status == "failed"] == [kind]
+    assert [one.kind for one in report.controls if one.status == "failed"] == [kind]
     assert {f.status for f in report.findings} == {"void"}
     assert all(f.because.startswith("A control failed, so nothing is concluded.") for f in report.findings)
     assert {f.verdict for f in report.findings} == {"void"} and not any(f.leaning for f in report.findings)
@@ -69,8 +70,7 @@ def test_a_plant_that_the_subject_hides_is_no_failure_and_a_stronger_one_is_foun
         world = World({**members, "stronger": stronger}, examples=300, effort=EVEN, draw_sd=0.2)
         report = world.run()
         assert not report.void
-        [control] = [c for c in report.controls if c.name == "WT101 planted cancelling units"]
-        return world, control
+        return world, control(report, "WT101 planted cancelling units")
 
     world, found = planted(strong)
     assert found.status == "passed"
@@ -83,50 +83,35 @@ def test_a_plant_that_the_subject_hides_is_no_failure_and_a_stronger_one_is_foun
     assert {trial.subject for trial in fresh} == {"fingerprint of a (stronger)"}
 
 
-def test_stronger_plants_are_asked_for_only_where_the_first_is_not_found() -> None:
-    members = {"a": Simulated(SOUND), "planted": Simulated(BREAKS_SOON), "stronger": Simulated(BREAKS_SOON)}
-    world = World(members, examples=300, effort=EVEN, draw_sd=0.2)
-    report = world.run()
-    assert not [trial for trial in world.asked if trial.subject == "fingerprint of a (stronger)"]
-    assert [c.status for c in report.controls if c.kind == "gate"] == ["passed"]
+def test_stronger_plants_are_asked_for_only_where_the_first_is_not_found_or_no_exact_copy() -> None:
+    strong = Simulated(BREAKS_SOON)
+    for first, gates in ((strong, ["passed"]), (Simulated(BREAKS_SOON, gap=0.1), ["skipped", "passed"])):
+        members = {"a": Simulated(SOUND), "planted": first, "stronger": strong}
+        world = World(members, examples=300, effort=EVEN, draw_sd=0.2)
+        report = world.run()
+        asked = any(trial.subject == "fingerprint of a (stronger)" for trial in world.asked)
+        assert asked == (first is not strong)
+        assert [one.status for one in report.controls if one.kind == "gate"] == gates
+        assert [one.status for one in report.controls if one.kind == "planted"][:1] == ["passed"]
 
 
-def test_a_copy_that_is_not_exact_is_no_plant_and_a_stronger_one_takes_its_place() -> None:
-    members = {
-        "a": Simulated(SOUND), "planted": Simulated(BREAKS_SOON, gap=0.1), "stronger": Simulated(BREAKS_SOON),
-    }  # fmt: skip
-    report = World(members, examples=300, effort=EVEN, draw_sd=0.2).run()
-    assert [c.status for c in report.controls if c.kind == "gate"] == ["skipped", "passed"]
-    assert [c.status for c in report.controls if c.kind == "planted"][:1] == ["passed"]
+def stored(dtype: str, gap: float) -> Control:
+    """What the gate says of a copy in a world of models in some numerical type."""
+    world = World({"a": Simulated(SOUND), "twin": Simulated(SOUND, gap=gap)}, audits=("relative-noise",))
+    path, plan = {"path": f"plain/cpu/{dtype}"}, world.plan()
+    assert plan.twin is not None
+    subjects = tuple(msgspec.structs.replace(one, **path) for one in plan.subjects)
+    plan = msgspec.structs.replace(plan, subjects=subjects, twin=msgspec.structs.replace(plan.twin, **path))
+    [gate] = controls_of(world.run(plan), "gate")
+    return gate
 
 
-class Stored(World):
-    """A world of models in some numerical type."""
-
-    dtype = "float32"
-
-    def plan(self) -> wt.Plan:
-        made = super().plan()
-        told = {"path": f"plain/cpu/{self.dtype}"}
-        assert made.twin is not None
-        return msgspec.structs.replace(
-            made, subjects=tuple(msgspec.structs.replace(one, **told) for one in made.subjects),
-            twin=msgspec.structs.replace(made.twin, **told),
-        )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("dtype", "gap", "status"),
-    [
+def test_a_copy_in_16_bits_is_one_up_to_their_rounding() -> None:
+    for dtype, gap, status in (
         ("float32", 5e-5, "passed"), ("float32", 0.005, "skipped"), ("bfloat16", 0.005, "passed"),
         ("bfloat16", 0.01, "skipped"), ("float16", 0.005, "skipped"),
-    ],
-)  # fmt: skip
-def test_a_copy_in_16_bits_is_one_up_to_their_rounding(dtype: str, gap: float, status: str) -> None:
-    world = Stored({"a": Simulated(SOUND), "twin": Simulated(SOUND, gap=gap)}, audits=("relative-noise",))
-    world.dtype = dtype
-    [gate] = controls_of(world.run(), "gate")
-    assert gate.status == status
+    ):  # fmt: skip
+        assert stored(dtype, gap).status == status
 
 
 def test_a_twin_that_seems_to_differ_is_looked_at_again_with_fresh_draws() -> None:
@@ -135,24 +120,22 @@ def test_a_twin_that_seems_to_differ_is_looked_at_again_with_fresh_draws() -> No
     world = World({"a": Simulated(SOUND), "twin": unlucky}, examples=300, effort=EVEN, draw_sd=0.2)
     report = world.run()
     assert not report.void
-    [twin] = [c for c in report.controls if c.name == "WT101 reparametrized copy"]
+    twin = control(report, "WT101 reparametrized copy")
     assert twin.status == "passed" and "not with fresh draws" in twin.because and len(twin.estimates) == 1
-    fresh = [trial for trial in world.asked if trial.seed >= FRESH]
-    assert len(fresh) == 2 * 2 * AGAIN_DRAWS * EVEN.control_draws and {trial.perturbation for trial in fresh} == {
-        "relative"
-    }
+    fresh = [trial.perturbation for trial in world.asked if trial.seed >= FRESH]
+    assert fresh == ["relative"] * 2 * 2 * AGAIN_DRAWS * EVEN.control_draws
 
 
-def test_two_clean_passes_that_differ_make_everything_void() -> None:
+def test_two_clean_passes_that_differ_make_everything_void_and_no_copy_is_skipped() -> None:
     world = World({"a": Simulated(SOUND)}, examples=200, effort=MANY)
-    world.run()
-    plan = world.plan()
-    again = plan.clean(plan.reference, seed=1)
-    first = world.known[again.key]
+    sound, plan = world.run(), world.plan()
+    assert [one.status for one in sound.controls if one.kind in ("null", "planted")] == ["skipped"] * 4
+    assert not sound.void
+    first = world.known[plan.clean(plan.reference, seed=1).key]
     scores = first.values["scores"] + np.float32(1e-3)
-    world.known[again.key] = Outcome(key=again.key, status="done", values={**first.values, "scores": scores})
+    world.known[first.key] = Outcome(key=first.key, status="done", values={**first.values, "scores": scores})
     report = world.run()
-    assert report.void and [c.kind for c in report.controls if c.status == "failed"] == ["baseline"]
+    assert report.void and [one.kind for one in report.controls if one.status == "failed"] == ["baseline"]
 
 
 @pytest.mark.parametrize("which", ["twin", "planted"])
@@ -163,8 +146,8 @@ def test_a_copy_that_is_not_exact_is_dropped_and_said_so(which: str, gap: float)
     report = with_controls(**{which: wrong})  # pyright: ignore[reportArgumentType]
     assert not report.void
     kind = {"twin": "null", "planted": "planted"}[which]
-    assert {control.status for control in controls_of(report, kind)} == {"skipped"}
-    [gate] = [control for control in controls_of(report, "gate") if control.status == "skipped"]
+    assert {one.status for one in controls_of(report, kind)} == {"skipped"}
+    [gate] = [one for one in controls_of(report, "gate") if one.status == "skipped"]
     assert "not used as a control" in gate.because
     assert all(curve.role != which for curve in report.curves)
     assert finding(report, "WT101", "a vs b").status == "found"
@@ -173,17 +156,6 @@ def test_a_copy_that_is_not_exact_is_dropped_and_said_so(which: str, gap: float)
     copy = f"fingerprint of a ({which})"
     assert {trial.perturbation for trial in world.asked if trial.subject == copy} == {"none"}
     assert getattr(usable(world.plan(), world.known.get), which) is None
-
-
-def test_an_exact_copy_is_used() -> None:
-    report = with_controls(twin=Simulated(SOUND, gap=1e-5))
-    assert {control.status for control in report.controls if not control.name.endswith("power")} == {"passed"}
-
-
-def test_no_copy_is_skipped_and_said_so() -> None:
-    report = World({"a": Simulated(SOUND)}, examples=200, effort=MANY).run()
-    assert [c.status for c in report.controls if c.kind in ("null", "planted")] == ["skipped"] * 4
-    assert not report.void
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import msgspec
 import numpy as np
 import pytest
+import reports
 import torch
 from numpy.typing import NDArray
 from single_worlds import CHANCE, CONFIRM, EXAMPLES, NULLS, answered, losing, plan_of, settled
@@ -17,12 +18,11 @@ from wheeltap.core.records import Control, Outcome, Trial
 from wheeltap.core.subject import Subject
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.single_point import SORTS, written
-from wheeltap.runs import loop, planning
 
 
 def test_what_one_screen_names_is_removed_in_both() -> None:
     """Two subjects that depend on one weight alike, which the screen of the second does not name."""
-    plan = plan_of(("a", "b"))
+    plan = plan_of("a", "b")
     case = answered(plan, losing({0: 0.3}), first={plan.subjects[1].fingerprint: 10})
     one, two, pair = settled(case)
     # No example differs, yet 200 examples do not exclude a difference of two points among 36 pairs of weights.
@@ -35,7 +35,7 @@ def test_what_one_screen_names_is_removed_in_both() -> None:
 
 def test_what_is_not_there_in_the_other_is_left_out() -> None:
     """Of other shapes: what the first one's screen names, the second does not have."""
-    plan = plan_of(("a", "b"))
+    plan = plan_of("a", "b")
     second = plan.subjects[1].fingerprint
 
     def right(trial: Trial, row: int) -> NDArray[np.floating]:
@@ -47,12 +47,11 @@ def test_what_is_not_there_in_the_other_is_left_out() -> None:
 
 
 def control(case: Case) -> Control:
-    [found] = [one for one in SinglePointAudit().judge(case).controls if one.name == "WT105 reparametrized copy"]
-    return found
+    return reports.control(SinglePointAudit().judge(case), "WT105 reparametrized copy")
 
 
 def with_twin() -> tuple[Plan, str]:
-    plan = plan_of(("net",))
+    plan = plan_of("net")
     twin = msgspec.structs.replace(plan.reference, name="net (twin)", fingerprint="f" * 32, role="twin")
     return msgspec.structs.replace(plan, twin=twin), twin.fingerprint
 
@@ -72,56 +71,43 @@ def test_a_copy_that_loses_as_much_passes() -> None:
     assert sorted(row for subject, row in removed if subject != twin) == [*range(CONFIRM), *range(100, 100 + NULLS)]
 
 
-def test_a_copy_whose_screen_names_other_weights_voids_the_run() -> None:
+def test_a_copy_whose_screen_names_other_weights_voids_the_run_and_one_that_could_not_have_failed_is_none() -> None:
     plan, twin = with_twin()
     found = control(answered(plan, losing({0: 0.3}), first={twin: 10}))
     assert found.status == "failed" and found.estimates[0].value == pytest.approx(-0.3)
-
-
-def test_a_copy_that_could_not_have_failed_is_no_control() -> None:
-    plan, twin = with_twin()
     noise = np.random.default_rng(0).random((2, EXAMPLES)) > 0.3
-
-    def right(trial: Trial, row: int) -> NDArray[np.floating]:
-        return noise[int(trial.subject == twin)].astype(np.float64)
-
-    found = control(answered(plan, right))
+    found = control(answered(plan, lambda trial, row: noise[int(trial.subject == twin)] * 1.0))
     assert found.status == "skipped" and "could hardly have failed" in found.because
 
 
-@pytest.mark.parametrize(
-    ("sort", "place", "said"),
-    [
-        ("gain of a norm", (7,), "back.weight[7] (a gain of a norm; value 2.5)"),
-        ("bias", (7,), "back.weight[7] (a bias; value 2.5)"),
-        ("number", (), "back.weight (value 2.5)"),
-        ("weight", (1, 0, 3), "back.weight[1, 0, 3] (value 2.5)"),
-        ("input and output", (1, 4), "back.weight[1, 4] (input 1, output 4; value 2.5)"),
-        (
-            "output and input",
-            (1, 0, 2, 3),
-            "back.weight[1, 0, 2, 3] (output 1, input 0 at 2, 3 of the kernel; value 2.5)",
-        ),
-    ],
-)
-def test_it_is_said_what_a_number_is(sort: str, place: tuple[int, ...], said: str) -> None:
-    plan, known = plan_of(("net",)), dict[str, Outcome]()
-    case, audit = Case(plan, known.get), SinglePointAudit({"confirm": 1, "nulls": 0})
-    values = {
-        "candidate_parameters": written(["back.weight"]), "candidate_places": np.array([place], dtype=np.int32),
-        "candidate_sorts": np.array([SORTS.index(sort)]), "candidate_values": np.array([2.5]),
-        "null_parameters": written([]), "null_places": np.zeros((0, len(place)), dtype=np.int32),
-        "null_sorts": np.zeros(0), "null_values": np.zeros(0), "scores": np.ones(1), "screened": np.array(1.0),
-    }  # fmt: skip
-    for trial in plan.baselines():
+SAID = [
+    ("gain of a norm", (7,), "back.weight[7] (a gain of a norm; value 2.5)"),
+    ("bias", (7,), "back.weight[7] (a bias; value 2.5)"),
+    ("number", (), "back.weight (value 2.5)"),
+    ("weight", (1, 0, 3), "back.weight[1, 0, 3] (value 2.5)"),
+    ("input and output", (1, 4), "back.weight[1, 4] (input 1, output 4; value 2.5)"),
+    ("output and input", (1, 0, 2, 3), "back.weight[1, 0, 2, 3] (output 1, input 0 at 2, 3 of the kernel; value 2.5)"),
+]
+
+
+def test_it_is_said_what_a_number_is() -> None:
+    for sort, place, said in SAID:
+        values = {
+            "candidate_parameters": written(["back.weight"]), "candidate_places": np.array([place], dtype=np.int32),
+            "candidate_sorts": np.array([SORTS.index(sort)]), "candidate_values": np.array([2.5]),
+            "null_parameters": written([]), "null_places": np.zeros((0, len(place)), dtype=np.int32),
+            "null_sorts": np.zeros(0), "null_values": np.zeros(0), "scores": np.ones(1), "screened": np.array(1.0),
+        }  # fmt: skip
+        plan, known = plan_of("net"), dict[str, Outcome]()
+        case, audit = Case(plan, known.get), SinglePointAudit({"confirm": 1, "nulls": 0})
         clean = {"accuracy": np.ones(EXAMPLES), "chance": np.array(CHANCE)}
-        known[trial.key] = Outcome(key=trial.key, status="done", values=clean)
-    for _ in range(2):
-        for trial in audit.ask(case):
-            answer = values if trial.kind == "read" else {"accuracy": np.zeros(EXAMPLES)}
-            known.setdefault(trial.key, Outcome(key=trial.key, status="done", values=answer))
-    [found] = settle(audit.judge(case).drafts, alpha=0.05)
-    assert found.status == "found" and f"Without {said} it loses 1.000" in found.because
+        known |= {trial.key: Outcome(key=trial.key, status="done", values=clean) for trial in plan.baselines()}
+        for _ in range(2):
+            for trial in audit.ask(case):
+                answer = values if trial.kind == "read" else {"accuracy": np.zeros(EXAMPLES)}
+                known.setdefault(trial.key, Outcome(key=trial.key, status="done", values=answer))
+        [found] = settle(audit.judge(case).drafts, alpha=0.05)
+        assert found.status == "found" and f"Without {said} it loses 1.000" in found.because
 
 
 def depthwise(*, spread: float, seed: int) -> nn.Sequential:
@@ -151,9 +137,6 @@ def test_a_rescaled_and_permuted_depthwise_net_is_not_called_different(seed: int
     case = zoo.made("depthwise")
     copy = Subject(depthwise(spread=3.0, seed=seed), name="copy")
     assert torch.allclose(case.task.scores(copy.model), case.task.scores(case.subject.model), atol=1e-3)
-    audits = [wt.AuditSpec("single-point", {"nulls": 2})]
-    plan = planning.plan([case.subject, copy], case.task, audits=audits)
-    plan = msgspec.structs.replace(plan, twin=None, planted=None, graded=())
-    found = {f.subject: f for f in loop.run(plan, [case.subject, copy], case.task).findings if f.code == "WT105"}
-    pair = found[f"{case.subject.name} vs copy"]
+    report = reports.run([case.subject, copy], case.task, wt.AuditSpec("single-point", {"nulls": 2}))
+    pair = reports.finding(report, "WT105", f"{case.subject.name} vs copy")
     assert pair.verdict in ("equivalent", "cannot tell") and pair.estimates[0].value == pytest.approx(0.0, abs=2e-3)

@@ -16,7 +16,6 @@ from wheeltap.audits.settle import judge, wanted
 from wheeltap.core import seeds
 from wheeltap.core.records import (
     Cost,
-    Finding,
     MemberOrigin,
     Outcome,
     OutcomeStatus,
@@ -112,9 +111,9 @@ class World:
             margin=self.margin,
         )  # fmt: skip
 
-    def run(self) -> ReportRecord:
+    def run(self, plan: wt.Plan | None = None) -> ReportRecord:
         """Asks and answers until nothing new is wanted, as a run does; then judges."""
-        plan = self.plan()
+        plan = plan or self.plan()
         names = {s.fingerprint: s.name for s in plan.subjects}
         names |= {s.fingerprint: s.name.partition("(")[2][:-1] for s in plan.controls}
         for _ in range(200):
@@ -153,8 +152,3 @@ class World:
         hit = seeds.generator(self.seed, name, trial.perturbation, "draw", trial.seed).normal() * self.draw_sd
         logit = math.log(share / (1.0 - share)) + 0.5 * hard + hit
         return (stream.random(self.examples) < 1.0 / (1.0 + np.exp(-logit))).astype(np.float32)
-
-
-def finding(report: ReportRecord, code: str, name: str) -> Finding:
-    [found] = [f for f in report.findings if f.code == code and f.subject == name]
-    return found

@@ -18,62 +18,51 @@ def described(model: nn.Module) -> list[tuple[str, str, str, str | None, tuple[i
     return [(layer.name, layer.kind, layer.weight, layer.bias, layer.shape) for layer in find_layers(model)]
 
 
+class Own(nn.Linear):
+    """A subclass of a known module."""
+
+
+FOUND: list[tuple[nn.Module, list[tuple[str, str, str, str | None, tuple[int, ...]]]]] = [
+    (
+        nn.Sequential(
+            nn.Embedding(7, 4), nn.Linear(4, 3), nn.Conv1d(3, 2, 5, bias=False), nn.Conv2d(4, 6, (3, 2), groups=2),
+            nn.Conv3d(1, 2, 2), nn.LayerNorm(3), nn.BatchNorm1d(3), nn.ReLU(),
+        ),
+        [
+            ("0", "embedding", "0.weight", None, (7, 4)),
+            ("1", "linear", "1.weight", "1.bias", (3, 4)),
+            ("2", "conv", "2.weight", None, (2, 3, 5)),
+            ("3", "conv", "3.weight", "3.bias", (6, 2, 3, 2)),
+            ("4", "conv", "4.weight", "4.bias", (2, 1, 2, 2, 2)),
+        ],
+    ),
+    (nn.Sequential(Own(2, 3)), [("0", "linear", "0.weight", "0.bias", (3, 2))]),
+    (nn.Linear(2, 3), [("", "linear", "weight", "bias", (3, 2))]),  # a lone module has an empty name
+    (
+        nn.ModuleDict({"a": nn.MultiheadAttention(4, 2)}),  # a packed projection, and that of the output
+        [
+            ("a", "attention", "a.in_proj_weight", "a.in_proj_bias", (12, 4)),
+            ("a.out_proj", "linear", "a.out_proj.weight", "a.out_proj.bias", (4, 4)),
+        ],
+    ),
+]  # fmt: skip
+
+
 def test_every_kind_of_module_is_found() -> None:
-    model = nn.Sequential(
-        nn.Embedding(7, 4),
-        nn.Linear(4, 3),
-        nn.Conv1d(3, 2, 5, bias=False),
-        nn.Conv2d(4, 6, (3, 2), groups=2),
-        nn.Conv3d(1, 2, 2),
-        nn.LayerNorm(3),
-        nn.BatchNorm1d(3),
-        nn.ReLU(),
-    )
-    assert described(model) == [
-        ("0", "embedding", "0.weight", None, (7, 4)),
-        ("1", "linear", "1.weight", "1.bias", (3, 4)),
-        ("2", "conv", "2.weight", None, (2, 3, 5)),
-        ("3", "conv", "3.weight", "3.bias", (6, 2, 3, 2)),
-        ("4", "conv", "4.weight", "4.bias", (2, 1, 2, 2, 2)),
-    ]
+    for model, layers in FOUND:
+        assert described(model) == layers
 
 
-def test_a_subclass_of_a_known_module_is_found() -> None:
-    class Own(nn.Linear):
-        pass
+def test_a_weight_that_several_modules_share_is_one_layer() -> None:
+    def ties(model: nn.Module) -> list[tuple[str, bool]]:
+        return [(layer.name, layer.tied) for layer in find_layers(model)]
 
-    assert described(nn.Sequential(Own(2, 3))) == [("0", "linear", "0.weight", "0.bias", (3, 2))]
-
-
-def test_a_lone_module_is_a_layer_with_an_empty_name() -> None:
-    assert described(nn.Linear(2, 3)) == [("", "linear", "weight", "bias", (3, 2))]
-
-
-def test_multihead_attention_has_a_packed_and_an_output_projection() -> None:
-    assert described(nn.ModuleDict({"a": nn.MultiheadAttention(4, 2)})) == [
-        ("a", "attention", "a.in_proj_weight", "a.in_proj_bias", (12, 4)),
-        ("a.out_proj", "linear", "a.out_proj.weight", "a.out_proj.bias", (4, 4)),
-    ]
-
-
-def test_a_tied_weight_is_one_layer() -> None:
-    layers = find_layers(TiedNet())
-    assert [(layer.name, layer.kind, layer.tied) for layer in layers] == [
-        ("embed", "embedding", True),
-        ("inner", "linear", False),
-    ]
-
-
-def test_a_module_used_twice_is_one_layer_and_not_tied() -> None:
+    assert ties(TiedNet()) == [("embed", True), ("inner", False)]
     shared = nn.Linear(3, 3)
-    layers = find_layers(nn.Sequential(shared, nn.ReLU(), shared))
-    assert [(layer.name, layer.tied) for layer in layers] == [("0", False)]
-
-
-def test_three_linears_with_one_weight_are_one_layer() -> None:
+    assert ties(nn.Sequential(shared, nn.ReLU(), shared)) == [("0", False)], "a module that is used twice is not tied"
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3, bias=False))
     model[1].weight = model[2].weight = model[0].weight
-    assert [(layer.weight, layer.tied) for layer in find_layers(model)] == [("0.weight", True)]
+    assert ties(model) == [("0", True)]
 
 
 def test_gpt2_style_conv1d_is_transposed() -> None:
@@ -113,20 +102,15 @@ def computed(layer: Layer, module: nn.Module) -> tuple[Tensor, Tensor]:
     return module.double()(inputs).flatten(1), out
 
 
-@pytest.mark.parametrize(
-    "module", [nn.Linear(3, 2), nn.Embedding(5, 3), nn.Conv1d(2, 3, 4), nn.Conv2d(2, 3, (2, 3)), nn.Conv3d(1, 2, 2)]
-)
-def test_the_matrix_is_what_the_module_multiplies_by(module: nn.Module) -> None:
-    (layer,) = find_layers(module)
-    theirs, ours = computed(layer, module)
-    torch.testing.assert_close(theirs, ours)
+def test_the_matrix_is_what_the_module_multiplies_by() -> None:
+    for module in (
+        nn.Linear(3, 2), nn.Embedding(5, 3), nn.Conv1d(2, 3, 4), nn.Conv2d(2, 3, (2, 3)), nn.Conv3d(1, 2, 2),
+    ):  # fmt: skip
+        (layer,) = find_layers(module)
+        torch.testing.assert_close(*computed(layer, module))
 
 
-@given(
-    st.sampled_from(get_args(LayerKind)),
-    st.lists(st.integers(1, 4), min_size=3, max_size=4),
-    st.integers(1, 3),
-)
+@given(st.sampled_from(get_args(LayerKind)), st.lists(st.integers(1, 4), min_size=3, max_size=4), st.integers(1, 3))
 def test_stored_is_the_inverse_of_matrix(kind: LayerKind, sizes: list[int], groups: int) -> None:
     shape = tuple(sizes if kind in ("conv", "conv_transposed", "bilinear", "plain", "stacked") else sizes[:2])
     groups = groups if kind == "conv_transposed" else 1
@@ -151,9 +135,7 @@ def test_blocks_are_the_children_of_the_longest_list() -> None:
     net = Net()
     blocks = find_blocks(net, find_layers(net))
     assert blocks == ("embed", *(f"layers.{k}" for k in range(11)), "pair.0", "pair.1", "head")
-
-
-def test_every_layer_is_its_own_block_where_there_is_no_list() -> None:
+    # Where there is no list every layer is its own.
     model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Sequential(nn.Linear(3, 4)), nn.Linear(4, 1))
     assert find_blocks(model, find_layers(model)) == ("0", "2.0", "3")
     lone = nn.ModuleList([nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))])

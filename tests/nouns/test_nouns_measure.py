@@ -63,32 +63,30 @@ def test_squared_error_is_what_numpy_says(rows: Row, targets: Row) -> None:
     )
 
 
-def test_what_an_undisturbed_model_gets() -> None:
+def test_a_divergence_is_never_negative_ignores_shifts_and_is_none_of_the_clean_scores() -> None:
     scores, targets = numbers(50, 4, seed=0), torch.arange(50) % 4
     assert bool((measure.agreement(scores, targets, scores) == 1).all())
     assert bool((measure.kl(scores, targets, scores) == 0).all())
-
-
-def test_a_divergence_is_never_negative_and_ignores_shifts() -> None:
     scores, clean = numbers(500, 3, seed=1) * 1e-5, numbers(500, 3, seed=2) * 1e-5
     targets = torch.zeros(500, dtype=torch.long)
     assert bool((measure.kl(scores.float(), targets, clean.float()) >= 0).all())
-    shifted = measure.kl(numbers(5, 3, seed=3) + 100, targets[:5], numbers(5, 3, seed=4) - 100)
-    torch.testing.assert_close(shifted, measure.kl(numbers(5, 3, seed=3), targets[:5], numbers(5, 3, seed=4)))
+    one, two = numbers(5, 3, seed=3), numbers(5, 3, seed=4)
+    shifted = measure.kl(one + 100, targets[:5], two - 100)
+    torch.testing.assert_close(shifted, measure.kl(one, targets[:5], two))
 
 
-@pytest.mark.parametrize("options", [2, 5])
-def test_chance_is_what_no_information_gets(options: int) -> None:
-    scores, targets = numbers(40, options, seed=5), torch.arange(40) % options
-    assert measure.accuracy.chance(scores, targets) == pytest.approx(1 / options)
-    assert measure.agreement.chance(scores, targets) == pytest.approx(1 / options)
-    assert measure.nll.chance(scores, targets) == pytest.approx(math.log(options))
-    assert measure.margin.chance(scores, targets) == 0
-    entropy = torch.distributions.Categorical(logits=scores).entropy().mean()
-    assert measure.kl.chance(scores, targets) == pytest.approx(math.log(options) - float(entropy), rel=1e-4)
-    wanted = numbers(40, options, seed=6)
-    spread = ((wanted - wanted.mean(0)) ** 2).sum(1).mean()
-    assert measure.squared_error.chance(scores, wanted) == pytest.approx(float(spread))
+def test_chance_is_what_no_information_gets() -> None:
+    for options in (2, 5):
+        scores, targets = numbers(40, options, seed=5), torch.arange(40) % options
+        wanted = numbers(40, options, seed=6)
+        entropy = float(torch.distributions.Categorical(logits=scores).entropy().mean())
+        for kind, chance in (
+            (measure.accuracy, 1 / options), (measure.agreement, 1 / options), (measure.nll, math.log(options)),
+            (measure.margin, 0), (measure.kl, math.log(options) - entropy),
+        ):  # fmt: skip
+            assert kind.chance(scores, targets) == pytest.approx(chance, rel=1e-4), kind
+        spread = ((wanted - wanted.mean(0)) ** 2).sum(1).mean()
+        assert measure.squared_error.chance(scores, wanted) == pytest.approx(float(spread))
 
 
 def test_names_and_directions() -> None:

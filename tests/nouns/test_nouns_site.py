@@ -1,7 +1,6 @@
 """A site names exactly the weights that it covers."""
 
 import msgspec
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,21 +18,13 @@ def test_a_single_weight_tells_its_layer_and_place(path: str, row: int, column: 
     assert msgspec.json.decode(msgspec.json.encode(site), type=Site) == site
 
 
-def test_a_single_weight_covers_its_own_layer_alone() -> None:
-    site = Site.weight("blocks.1.up", row=3, column=4)
-    covered = [
-        name for name in ("blocks.1.up", "blocks.1", "blocks.1.up.inner", "blocks.11.up", "up", "") if site.covers(name)
-    ]
-    assert covered == ["blocks.1.up"]
-
-
-@pytest.mark.parametrize(
-    "site", [WHOLE, Site("layer", "a[1,2]"), Site("block", "a"), Site("weight", "a"), Site("weight", "a[1]")]
-)
-def test_other_sites_have_no_place(site: Site) -> None:
-    assert site.position is None
-
-
-def test_weights_of_other_places_are_other_sites() -> None:
+def test_a_single_weight_covers_its_own_layer_alone_and_other_sites_have_no_place() -> None:
+    site, names = (
+        Site.weight("blocks.1.up", row=3, column=4),
+        ("blocks.1", "blocks.1.up.inner", "blocks.11.up", "up", ""),
+    )
+    assert site.covers("blocks.1.up") and not any(site.covers(name) for name in names)
     sites = {Site.weight("a", row=row, column=column) for row in range(3) for column in range(3)}
     assert len(sites) == 9 and len({str(site) for site in sites}) == 9
+    for other in (WHOLE, Site("layer", "a[1,2]"), Site("block", "a"), Site("weight", "a"), Site("weight", "a[1]")):
+        assert other.position is None

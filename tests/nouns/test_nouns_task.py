@@ -1,6 +1,5 @@
 """Tasks: examples in a fixed order, scored in batches, refused where they cannot be."""
 
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -84,19 +83,14 @@ def test_choices_score_as_slowly_computed(kind: type[Causal], items: Any) -> Non
     torch.testing.assert_close(task.scores(model).double(), slowly(model, task), atol=1e-5, rtol=1e-5)
 
 
-def test_a_sequence_that_another_one_starts_with_is_never_run() -> None:
+def test_a_sequence_that_another_one_starts_with_is_never_run_and_one_token_needs_its_context_alone() -> None:
     task = ChoiceTask([[1, 2], [1, 2], [1, 2, 3]], [[[3, 4, 5], [3]], [[6], [0]], [[4], [5]]], [0, 0, 0])
     assert task.sequences == ((1, 2, 3, 4),)
     model = causal()
     torch.testing.assert_close(task.scores(model).double(), slowly(causal(), task), atol=1e-5, rtol=1e-5)
     assert model.shapes == [(1, 4)]
-
-
-def test_single_token_options_need_their_context_alone() -> None:
-    task = ChoiceTask([[1, 2], [3, 4]], [[[1], [2], [3]], [[4], [5], [6]]], [0, 2])
-    model = causal()
-    assert task.scores(model).shape == (2, 3)
-    assert model.shapes == [(2, 2)]
+    task, model = ChoiceTask([[1, 2], [3, 4]], [[[1], [2], [3]], [[4], [5], [6]]], [0, 2]), causal()
+    assert task.scores(model).shape == (2, 3) and model.shapes == [(2, 2)]
 
 
 class Peeking(Causal):
@@ -149,9 +143,7 @@ def test_a_choice_digest_sees_all_that_is_scored() -> None:
         digest(more=[[1]]),
         digest(contexts=((3,), (1, 2)), choices=(((3,), (4,)), ((1,), (2,))), targets=(1, 0)),
     }
-    assert len(same) == 1
-    assert len(others) == 6
-    assert not same & others
+    assert (len(same), len(others)) == (1, 6) and not same & others
 
 
 def test_digests_with_groups_are_those_of_stores_written_before() -> None:
@@ -166,25 +158,24 @@ def test_digests_with_groups_are_those_of_stores_written_before() -> None:
     assert items.with_factors(factors).digest == "bfc87854f50f6b534590a28312f4b2df"
 
 
-@pytest.mark.parametrize(
-    ("contexts", "choices", "targets", "message"),
-    [
-        ([], [], [], "The task is empty"),
-        ([[1]], [[[1], [2]]], [], "1 choices, 0 answers"),
-        ([[1], [2]], [[[1], [2]]], [0, 0], "2 of each"),
-        ([[1], []], [[[1], [2]]] * 2, [0, 0], "item 1\n"),
-        ([[1]], [[[1]]], [0], "options of [1] tokens"),
-        ([[1]], [[[1], []]], [0], "options of [1, 0] tokens"),
-        ([[1], [1]], [[[1], [2]], [[1], [2], [3]]], [0, 0], "item 1\n"),
-        ([[1], [1]], [[[1], [2]]] * 2, [0, 2], "example 1\n"),
-        ([[1]], [[[1], [2]]], [-1], "an integer from 0 to 1"),
-    ],
-)
-def test_items_that_cannot_be_scored(contexts: Any, choices: Any, targets: Any, message: str) -> None:
-    with pytest.raises(DataError) as caught:
-        ChoiceTask(contexts, choices, targets, name="mine")
-    assert message in str(caught.value)
-    assert "mine" in str(caught.value)
+ITEMS: list[tuple[Any, Any, Any, str]] = [
+    ([], [], [], "The task is empty"),
+    ([[1]], [[[1], [2]]], [], "1 choices, 0 answers"),
+    ([[1], [2]], [[[1], [2]]], [0, 0], "2 of each"),
+    ([[1], []], [[[1], [2]]] * 2, [0, 0], "item 1\n"),
+    ([[1]], [[[1]]], [0], "options of [1] tokens"),
+    ([[1]], [[[1], []]], [0], "options of [1, 0] tokens"),
+    ([[1], [1]], [[[1], [2]], [[1], [2], [3]]], [0, 0], "item 1\n"),
+    ([[1], [1]], [[[1], [2]]] * 2, [0, 2], "example 1\n"),
+    ([[1]], [[[1], [2]]], [-1], "an integer from 0 to 1"),
+]
+
+
+def test_items_that_cannot_be_scored() -> None:
+    for contexts, choices, targets, message in ITEMS:
+        with pytest.raises(DataError) as caught:
+            ChoiceTask(contexts, choices, targets, name="mine")
+        assert message in str(caught.value) and "mine" in str(caught.value)
 
 
 # Tasks of examples.
@@ -216,9 +207,7 @@ def test_a_digest_sees_inputs_targets_order_and_measure() -> None:
         Task(inputs, targets, measure=measure.nll).digest,
         Task(inputs, targets, more=inputs[:1]).digest,
     }
-    assert len(same) == 1
-    assert len(others) == 9
-    assert not same & others
+    assert (len(same), len(others)) == (1, 9) and not same & others
 
 
 def test_tokens_are_distinct_rows() -> None:
@@ -243,43 +232,40 @@ def test_the_measures_that_are_recorded() -> None:
     assert Task(torch.zeros(2, 3), torch.tensor([True, False])).targets.dtype == torch.long
 
 
-@pytest.mark.parametrize(
-    ("made", "message"),
-    [
-        (lambda: Task(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long)), "The task is empty"),
-        (lambda: Task(torch.tensor(1.0), torch.tensor(1)), "The task is empty"),
-        (lambda: Task(torch.zeros(3, 2), torch.zeros(2, dtype=torch.long)), "3 targets, one per input"),
-        (lambda: Task(torch.zeros(3, 2), torch.tensor(1)), "wrong shape"),
-        (lambda: Task(torch.zeros(3, 2), torch.zeros(3)), "float32 [3]"),
-        (lambda: Task(torch.zeros(3, 2), torch.zeros(3, 1, dtype=torch.long)), "int64 [3, 1]"),
-        (lambda: Task(torch.tensor([[0.0], [NAN]]), torch.tensor([0, 0])), "task: example 1"),
-        (lambda: Task(torch.tensor([0.0, NAN]), torch.tensor([0, 0])), "task: example 1"),
-        (lambda: Task(torch.zeros(2, 1), torch.tensor([[0.0], [float("inf")]])), "targets are not all finite"),
-        (lambda: Task(torch.zeros(2, 1), torch.tensor([0, 0]), more=torch.tensor([[NAN]])), "further inputs are not"),
-        (lambda: Task(torch.zeros(2, 1), torch.tensor([0, 0]), more=torch.zeros(4, 2)), "[row, 1]"),
-    ],
-)
-def test_examples_that_cannot_be_used(made: Callable[[], Task], message: str) -> None:
-    with pytest.raises(DataError) as caught:
-        made()
-    assert message in str(caught.value)
+TWO = torch.tensor([0, 0])
+EXAMPLES: list[tuple[Tensor, Tensor, Tensor | None, str]] = [
+    (torch.zeros(0, 3), torch.zeros(0, dtype=torch.long), None, "The task is empty"),
+    (torch.tensor(1.0), torch.tensor(1), None, "The task is empty"),
+    (torch.zeros(3, 2), TWO, None, "3 targets, one per input"),
+    (torch.zeros(3, 2), torch.tensor(1), None, "wrong shape"),
+    (torch.zeros(3, 2), torch.zeros(3), None, "float32 [3]"),
+    (torch.zeros(3, 2), torch.zeros(3, 1, dtype=torch.long), None, "int64 [3, 1]"),
+    (torch.tensor([[0.0], [NAN]]), TWO, None, "task: example 1"),
+    (torch.tensor([0.0, NAN]), TWO, None, "task: example 1"),
+    (torch.zeros(2, 1), torch.tensor([[0.0], [float("inf")]]), None, "targets are not all finite"),
+    (torch.zeros(2, 1), TWO, torch.tensor([[NAN]]), "further inputs are not"),
+    (torch.zeros(2, 1), TWO, torch.zeros(4, 2), "[row, 1]"),
+]
 
 
-def test_targets_that_the_model_does_not_offer() -> None:
-    task = Task(torch.zeros(3, 2), torch.tensor([0, 1, 2]))
-    with pytest.raises(DataError, match="from 0 to 1"):
-        task.scores(nn.Linear(2, 2).eval())
-    with pytest.raises(DataError, match=r"expected: \[3, 2\]\n  got: \[3, 1\]"):
-        Task(torch.zeros(3, 2), torch.zeros(3, 1)).scores(nn.Linear(2, 2).eval())
-    with pytest.raises(DataError, match="got: -1"):
-        Task(torch.zeros(1, 2), torch.tensor([-1])).scores(nn.Linear(2, 2).eval())
+def test_examples_that_cannot_be_used() -> None:
+    for inputs, targets, more, message in EXAMPLES:
+        with pytest.raises(DataError) as caught:
+            Task(inputs, targets, more=more)
+        assert message in str(caught.value)
 
 
-def test_outputs_that_are_no_scores() -> None:
-    task = Task(torch.zeros(3, 2), torch.tensor([0, 1, 0]))
-    shaped = nn.Sequential(nn.Linear(2, 4), nn.Unflatten(1, (2, 2))).eval()
+def test_targets_that_the_model_does_not_offer_and_outputs_that_are_no_scores() -> None:
+    model, rows = nn.Linear(2, 2).eval(), torch.zeros(3, 2)
+    for targets, match in (
+        (torch.tensor([0, 1, 2]), "from 0 to 1"),
+        (torch.zeros(3, 1), r"expected: \[3, 2\]\n  got: \[3, 1\]"),
+        (torch.tensor([0, 1, -1]), "got: -1"),
+    ):
+        with pytest.raises(DataError, match=match):
+            Task(rows, targets).scores(model)
     with pytest.raises(ModelError, match=r"\[3, options\]"):
-        task.scores(shaped)
+        Task(rows, torch.tensor([0, 1, 0])).scores(nn.Sequential(nn.Linear(2, 4), nn.Unflatten(1, (2, 2))).eval())
 
 
 def test_scores_are_found_in_whatever_a_model_returns() -> None:

@@ -32,55 +32,40 @@ def test_a_mirror_splits_every_function_into_an_even_and_an_odd_part() -> None:
     assert torch.allclose(group.project(odd), torch.zeros_like(odd), atol=1e-15)
 
 
-@pytest.mark.parametrize(("folds", "mirrored", "order"), [(4, False, 4), (6, True, 12), (5, False, 5), (3, True, 6)])
-def test_the_projection_is_a_projection_that_every_element_leaves_alone(folds: int, mirrored: bool, order: int) -> None:
-    points = polar(3, 12 if folds != 5 else 10)
-    group = symmetry.rotations(points, folds=folds, mirrored=mirrored)
-    values = torch.randn(2, len(points), 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    kept = group.project(values)
-    assert group.order == order
-    assert torch.allclose(group.project(kept), kept)
-    for element in range(order):
-        assert torch.allclose(group.act(element, kept), kept)
-    assert not torch.allclose(kept, values)
-
-
-def test_a_grid_without_the_symmetry_is_refused() -> None:
-    with pytest.raises(DataError, match="do not have this symmetry"):
-        symmetry.rotations(square(8), folds=6)
-    with pytest.raises(DataError, match="do not have this symmetry"):
-        symmetry.mirror(square(8) + 0.1)
-
-
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (lambda: symmetry.mirror(square(4), axis=2), "no such coordinate"),
-        (lambda: symmetry.mirror(torch.zeros(4, 2)), "same coordinates"),
-        (lambda: symmetry.mirror(torch.zeros(4)), "no points to move"),
-        (lambda: symmetry.mirror(torch.zeros(0, 2)), "no points to move"),
-        (lambda: symmetry.mirror(square(4) * float("nan")), "no points to move"),
-        (lambda: symmetry.rotations(square(4), folds=0), "whole parts of a circle"),
-        (lambda: symmetry.rotations(torch.randn(4, 3), folds=2), "whole parts of a circle"),
-        (lambda: symmetry.of_points("none", square(4), maps=[]), "at least one element"),
-    ],
-)
-def test_points_that_nothing_can_be_made_of_are_refused(make: Callable[[], Symmetry], words: str) -> None:
-    with pytest.raises(DataError, match=words):
-        make()
-
-
-def test_outputs_may_move_and_change_sign() -> None:
-    still, swap = torch.tensor([0, 1, 2]), torch.tensor([2, 1, 0])
-    group = Symmetry(
-        "odd",
-        torch.stack([still, swap]),
-        outputs=torch.tensor([[0, 1], [1, 0]]),
-        signs=torch.tensor([[1.0, 1.0], [-1.0, -1.0]]),
-    )
+def test_the_projection_is_a_projection_that_every_element_leaves_alone() -> None:
+    for folds, mirrored, order in ((4, False, 4), (6, True, 12), (5, False, 5), (3, True, 6)):
+        points = polar(3, 12 if folds != 5 else 10)
+        group = symmetry.rotations(points, folds=folds, mirrored=mirrored)
+        values = torch.randn(2, len(points), 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        kept = group.project(values)
+        assert group.order == order and not torch.allclose(kept, values)
+        for again in (group.project(kept), *(group.act(element, kept) for element in range(order))):
+            assert torch.allclose(again, kept)
+    # Outputs may move and change sign.
+    swap, signs = torch.tensor([[0, 1, 2], [2, 1, 0]]), torch.tensor([[1.0, 1.0], [-1.0, -1.0]])
+    group = Symmetry("odd", swap, outputs=torch.tensor([[0, 1], [1, 0]]), signs=signs)
     values = torch.tensor([[1.0, 2.0], [3.0, -3.0], [-2.0, -1.0]])
-    assert torch.equal(group.act(1, values), values)
-    assert torch.equal(group.project(values), values)
+    assert torch.equal(group.act(1, values), values) and torch.equal(group.project(values), values)
+
+
+REFUSED: list[tuple[Callable[[], Symmetry], str]] = [
+    (lambda: symmetry.rotations(square(8), folds=6), "do not have this symmetry"),
+    (lambda: symmetry.mirror(square(8) + 0.1), "do not have this symmetry"),
+    (lambda: symmetry.mirror(square(4), axis=2), "no such coordinate"),
+    (lambda: symmetry.mirror(torch.zeros(4, 2)), "same coordinates"),
+    (lambda: symmetry.mirror(torch.zeros(4)), "no points to move"),
+    (lambda: symmetry.mirror(torch.zeros(0, 2)), "no points to move"),
+    (lambda: symmetry.mirror(square(4) * float("nan")), "no points to move"),
+    (lambda: symmetry.rotations(square(4), folds=0), "whole parts of a circle"),
+    (lambda: symmetry.rotations(torch.randn(4, 3), folds=2), "whole parts of a circle"),
+    (lambda: symmetry.of_points("none", square(4), maps=[]), "at least one element"),
+]
+
+
+def test_points_that_nothing_can_be_made_of_are_refused() -> None:
+    for make, words in REFUSED:
+        with pytest.raises(DataError, match=words):
+            make()
 
 
 def test_what_is_no_group_is_refused() -> None:

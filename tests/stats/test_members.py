@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from scipy import stats
+from simulation import ends as interval
 
 from benchmarks.levels.members import ranked
 from wheeltap.core.errors import DataError, UsageError
@@ -20,6 +21,7 @@ from wheeltap.stats.members import (
     difference,
     exact,
     one_of,
+    over_nets,
     paired,
     ratio,
 )
@@ -50,9 +52,7 @@ every = pytest.mark.parametrize("name", SEVERAL)
 
 
 def ends(test: MemberTest) -> tuple[float, float]:
-    low, high = test.estimate.low, test.estimate.high
-    assert low is not None and high is not None
-    return low, high
+    return interval(test.estimate)
 
 
 def test_one_net_against_others_as_in_the_textbook() -> None:
@@ -61,8 +61,9 @@ def test_one_net_against_others_as_in_the_textbook() -> None:
     gap = 0.7 - np.mean(A)
     half = stats.t.ppf(0.975, 5) * error
     assert ends(test) == pytest.approx((gap - half, gap + half))
-    assert test.estimate.p == pytest.approx(2 * stats.t.sf(abs(gap) / error, 5))
-    assert test.estimate.n == 6
+    assert test.estimate.p == pytest.approx(2 * stats.t.sf(abs(gap) / error, 5)) and test.estimate.n == 6
+    expected = stats.t.interval(0.95, 5, loc=np.mean(A), scale=stats.sem(A))
+    assert interval(over_nets(A, name="s", scale=SHARE)) == pytest.approx(expected)
 
 
 def test_an_error_of_its_own_adds_to_the_spread_and_few_degrees_of_freedom_to_the_width() -> None:
@@ -95,13 +96,8 @@ def test_ratios_are_differences_of_logarithms() -> None:
     assert ends(test) == pytest.approx(tuple(np.exp(slow.confidence_interval())))
     assert test.estimate.p == pytest.approx(slow.pvalue)
     assert test.estimate.value == pytest.approx(stats.gmean(A) / stats.gmean(B[:4]))
-    assert test.above(0.1, "more") == pytest.approx(
-        min(
-            1.0,
-            2
-            * stats.ttest_ind(np.log(A), np.log(B[:4]) + math.log(1.1), equal_var=False, alternative="greater").pvalue,
-        )
-    )
+    beyond = stats.ttest_ind(np.log(A), np.log(B[:4]) + math.log(1.1), equal_var=False, alternative="greater")
+    assert test.above(0.1, "more") == pytest.approx(min(1.0, 2 * beyond.pvalue))
     assert ends(paired(A, B, scale=RATIOS)) == pytest.approx(
         tuple(np.exp(stats.ttest_rel(np.log(A), np.log(B)).confidence_interval()))
     )
@@ -251,35 +247,32 @@ def test_what_cannot_be_tested_has_no_interval_and_says_why() -> None:
 
 
 def test_what_is_no_number_or_no_pair_is_refused() -> None:
-    with pytest.raises(UsageError, match="no net"):
-        difference([], [0.5], scale=SHARE)
-    with pytest.raises(DataError, match="not finite"):
-        auc([0.5, math.nan], [0.4, 0.3])
-    with pytest.raises(DataError, match="not finite"):
-        one_of(Single(0.5, math.inf), [0.4, 0.3], scale=SHARE)
-    with pytest.raises(DataError, match="6 and 5 members"):
-        paired(A, B[:5], scale=SHARE)
-    with pytest.raises(DataError, match="6, 5"):
-        association(A, B[:5])
-    with pytest.raises(DataError, match="6, 6, 5"):
-        association(A, B, groups=[0, 0, 1, 1, 1])
+    for error, match, made in (
+        (UsageError, "no net", lambda: difference([], [0.5], scale=SHARE)),
+        (UsageError, "no net", lambda: over_nets([], name="s", scale=SHARE)),
+        (UsageError, "share", lambda: exact(1, 3, share=1.5)),
+        (DataError, "not finite", lambda: auc([0.5, math.nan], [0.4, 0.3])),
+        (DataError, "not finite", lambda: one_of(Single(0.5, math.inf), [0.4, 0.3], scale=SHARE)),
+        (DataError, "not finite", lambda: one_of(Single(0.5), [0.5, math.nan], scale=SHARE)),
+        (DataError, "6 and 5 members", lambda: paired(A, B[:5], scale=SHARE)),
+        (DataError, "6, 5", lambda: association(A, B[:5])),
+        (DataError, "6, 6, 5", lambda: association(A, B, groups=[0, 0, 1, 1, 1])),
+    ):
+        with pytest.raises(error, match=match):
+            made()
     with pytest.raises(DataError, match="positive") as caught:
         ratio(A, [0.5, 0.0, 0.2], scale=SHARE)
     assert caught.value.where == "second cohort, net 2"
     for hits, n in ((4, 3), (-1, 3), (0, 0)):
         with pytest.raises(UsageError, match="cannot be counted"):
             exact(hits, n)
-    with pytest.raises(UsageError, match="share"):
-        exact(1, 3, share=1.5)
     test = paired(A, B, scale=SHARE)
-    for ask in (
-        lambda: test.above(-0.1),
-        lambda: test.below(0.0),
-        lambda: test.power(-1.0),
-        lambda: test.power(math.nan),
-    ):
+    for ask, margin in ((test.above, -0.1), (test.below, 0.0), (test.power, -1.0), (test.power, math.nan)):
         with pytest.raises(UsageError, match="margin"):
-            ask()
+            ask(margin)
+    for counts, margin in (((), 0.0), ((-1,), 0.0), ((3,), -0.1)):
+        with pytest.raises(UsageError, match="planned"):
+            dead_because(PlannedTest(statistic="exact", counts=counts, margin=margin), alpha=0.05)
 
 
 @pytest.mark.parametrize(
@@ -320,20 +313,12 @@ def test_no_outcome_of_a_dead_rule_is_found_and_the_clearest_one_of_a_live_rule_
     for n in range(1, 12):
         for alpha in (0.05, 0.01, 0.001):
             shares = [exact(hits, n).above(0.1) or 0.0 for hits in range(n + 1)]
-            assert (min(shares) <= alpha) == (
-                dead_because(PlannedTest(statistic="exact", counts=(n,), margin=0.1), alpha=alpha) is None
-            )
+            rule = PlannedTest(statistic="exact", counts=(n,), margin=0.1)
+            assert (min(shares) <= alpha) == (dead_because(rule, alpha=alpha) is None)
             if n >= 2:
                 orders = [auc(np.arange(n) + shift, np.arange(n) + 0.5).above(0.1) or 0.0 for shift in range(-n, n + 2)]
-                assert (min(orders) <= alpha) == (
-                    dead_because(PlannedTest(statistic="auc", counts=(n, n), margin=0.1), alpha=alpha) is None
-                )
-
-
-def test_a_rule_that_cannot_be_planned_is_refused() -> None:
-    for counts, margin in (((), 0.0), ((-1,), 0.0), ((3,), -0.1)):
-        with pytest.raises(UsageError, match="planned"):
-            dead_because(PlannedTest(statistic="exact", counts=counts, margin=margin), alpha=0.05)
+                rule = PlannedTest(statistic="auc", counts=(n, n), margin=0.1)
+                assert (min(orders) <= alpha) == (dead_because(rule, alpha=alpha) is None)
 
 
 LONG = NumberScale("u")

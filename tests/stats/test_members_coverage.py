@@ -11,6 +11,7 @@ from functools import cache
 import numpy as np
 import pytest
 from scipy import stats
+from simulation import covers, slack
 
 from benchmarks.levels import members as levels
 from benchmarks.members.families import Family, families, wrong
@@ -24,7 +25,9 @@ from wheeltap.stats.members import (
     auc,
     difference,
     exact,
+    next_net,
     one_of,
+    over_nets,
     paired,
 )
 from wheeltap.stats.members.counts import BinomialShare
@@ -40,10 +43,6 @@ SHORT = {("association", "shared gamma, 0.9"), ("auc", "normal, sd 3 : 1, 0.5, n
 
 WIDE = {"association": 5, "auc": 3}
 """Statistics of ranks, and up to how many members they only cover at least so much."""
-
-
-def slack(rate: float, runs: int) -> float:
-    return 3.1 * math.sqrt(rate * (1.0 - rate) / runs)
 
 
 @cache
@@ -73,6 +72,20 @@ def test_shares_of_members_are_covered_whatever_they_are(n: int) -> None:
     covers = (ends[:, :1] <= truths) & (truths <= ends[:, 1:])
     chances = stats.binom.pmf(np.arange(n + 1)[:, None], n, truths)
     assert ((chances * covers).sum(0) >= 0.95).all()
+
+
+@pytest.mark.parametrize("nets", [2, 5, 12])
+def test_the_mean_of_all_nets_and_one_more_net_lie_where_they_are_said_to(nets: int) -> None:
+    """And a net that is one of them is called apart as seldom as alpha says; one that is apart is found with five."""
+    rows = np.random.default_rng(1).normal(0.6, 0.03, (4000, nets + 1))
+    held = np.zeros(3)
+    for one, *others in rows:
+        low, high = next_net(others, scale=SHARE) or (1.0, 0.0)
+        gap = one_of(Single(one), others, scale=SHARE).estimate
+        held += [covers(over_nets(others, name="s", scale=SHARE), 0.6), low <= one <= high, (gap.p or 0.0) > 0.05]
+    assert (np.abs(held / len(rows) - 0.95) < slack(0.95, len(rows), errors=4.0)).all()
+    apart = [one_of(Single(0.75, 0.014), row, scale=SHARE).estimate.p or 0.0 for row in rows[:, :5]]
+    assert nets < 5 or np.mean(np.array(apart) <= 0.05) > 0.9
 
 
 SKEWED = {("one_of", name) for name in ("gamma 4", "accuracy, beta(20, 2)", "lognormal .5", "gamma 4, by ratio")} | {
@@ -186,6 +199,7 @@ def test_as_many_members_as_are_needed_are_enough_and_fewer_are_not() -> None:
 
 def test_one_net_is_never_told_from_others_by_more_others_than_its_own_spread_allows() -> None:
     assert one_of(Single(0.6), [0.5, 0.6, 0.4, 0.55], scale=SHARE).needed(0.05) is None
+    assert over_nets([0.5], name="s", scale=SHARE).low is None and next_net([0.5], scale=SHARE) is None
 
 
 def test_the_smallest_detectable_effect_is_found_four_times_in_five() -> None:

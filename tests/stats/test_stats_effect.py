@@ -7,24 +7,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from simulation import covers, ends
 
 from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.records import Estimate
 from wheeltap.stats.crossed import crossed
 from wheeltap.stats.effect import (
+    FEW,
     exceeds,
+    has_width,
     mean_effect,
     score_interval,
+    share_interval,
     smallest_detectable,
+    without_point,
 )
 
 
-def paired(gained: int, lost: int, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of two subjects that differ on ``gained`` + ``lost`` of ``n`` examples."""
-    a, b = np.ones(n), np.ones(n)
-    b[:gained] = 0.0
-    a[gained : gained + lost] = 0.0
-    return a, b
+def paired(gained: int, lost: int, n: int) -> np.ndarray:
+    """Difference ``[draw, example]`` of the scores of two subjects that differ on ``gained`` + ``lost`` examples."""
+    return np.repeat([1.0, -1.0, 0.0], [gained, lost, n - gained - lost])[None]
+
+
+def given_interval(low: float | None, high: float | None, value: float | None = None) -> Estimate:
+    return Estimate(name="x", value=value, low=low, high=high, level=0.95, n=9, unit="u", method="given")
 
 
 def anova_by_loops(d: np.ndarray) -> tuple[float, float, float]:
@@ -51,9 +57,7 @@ TABLES = st.tuples(st.integers(2, 6), st.integers(2, 12), st.integers(0, 2**32 -
 def test_variance_components_match_loops(shape: tuple[int, int]) -> None:
     d = np.random.default_rng(7).normal(size=shape)
     got = crossed(d)
-    cells = d.size
-    want = anova_by_loops(d)
-    assert np.array([got.draw, got.example, got.residual]) * cells == pytest.approx(want, rel=1e-10)
+    assert np.array([got.draw, got.example, got.residual]) * d.size == pytest.approx(anova_by_loops(d), rel=1e-10)
     assert (got.draw_df, got.example_df) == (shape[0] - 1, shape[1] - 1)
 
 
@@ -78,43 +82,34 @@ def test_interval_from_mean_squares_by_loops(d: np.ndarray, draw: float) -> None
         t_draw * ms_draw + t_example * max(ms_example - ms_rest, 0.0),
         t_example * ms_example + t_draw * max(ms_draw - ms_rest, 0.0),
     )
-    got = mean_effect(d, unit="nat")
-    assert got.low is not None and got.high is not None
-    assert (got.high - got.low) / 2 == pytest.approx(math.sqrt(want), rel=1e-8)
-    assert (got.high + got.low) / 2 == pytest.approx(d.mean(), abs=1e-9)
+    low, high = ends(mean_effect(d, unit="nat"))
+    assert (high - low) / 2 == pytest.approx(math.sqrt(want), rel=1e-8)
+    assert (high + low) / 2 == pytest.approx(d.mean(), abs=1e-9)
 
 
-def test_one_draw_is_the_paired_t_test() -> None:
+def test_one_draw_is_the_paired_t_test_and_one_example_a_t_test_over_draws() -> None:
     a, b = np.random.default_rng(1).normal(size=(2, 40))
-    got = mean_effect((a - b)[None, :], unit="nat")
-    want = stats.ttest_rel(a, b)
-    interval = want.confidence_interval(0.95)
-    assert (got.low, got.high) == pytest.approx((interval.low, interval.high), rel=1e-9)
-    assert got.p == pytest.approx(want.pvalue, rel=1e-6)
-    assert got.n == 40
-
-
-def test_one_example_is_a_t_test_over_draws() -> None:
+    got, want = mean_effect((a - b)[None, :], unit="nat"), stats.ttest_rel(a, b)
+    assert ends(got) == pytest.approx(tuple(want.confidence_interval(0.95)), rel=1e-9)
+    assert got.p == pytest.approx(want.pvalue, rel=1e-6) and got.n == 40
     d = np.random.default_rng(2).normal(1.0, 1.0, size=(6, 1))
-    got = mean_effect(d, unit="nat")
-    want = stats.ttest_1samp(d[:, 0], 0.0)
-    assert got.p == pytest.approx(want.pvalue, rel=1e-6)
-    assert got.low == pytest.approx(want.confidence_interval(0.95).low, rel=1e-9)
-    assert got.n == 1
+    got, want = mean_effect(d, unit="nat"), stats.ttest_1samp(d[:, 0], 0.0)
+    assert ends(got) == pytest.approx(tuple(want.confidence_interval(0.95)), rel=1e-9)
+    assert got.p == pytest.approx(want.pvalue, rel=1e-6) and got.n == 1
 
 
 def test_a_single_number_has_no_interval_and_proves_nothing() -> None:
-    for estimate in (mean_effect(np.array([[0.7]]), unit="nat"), mean_effect(np.ones((1, 1)), unit="nat")):
-        assert (estimate.low, estimate.high, estimate.p) == (None, None, None)
-        assert not exceeds(estimate, 0.0)
-        assert smallest_detectable(estimate) is None
-        assert smallest_detectable(estimate, df=3, margin=0.5) is None
+    estimate = mean_effect(np.array([[0.7]]), unit="nat")
+    assert (estimate.low, estimate.high, estimate.p) == (None, None, None)
+    assert not exceeds(estimate, 0.0)
+    assert smallest_detectable(estimate) is None
+    assert smallest_detectable(estimate, df=3, margin=0.5) is None
 
 
 @settings(max_examples=60)
 @given(st.integers(0, 12), st.integers(0, 12), st.integers(24, 60))
 def test_mcnemar_against_scipy(gained: int, lost: int, n: int) -> None:
-    got = mean_effect(np.subtract(*paired(gained, lost, n))[None, :], bounded=True, unit="accuracy")
+    got = mean_effect(paired(gained, lost, n), bounded=True, unit="accuracy")
     want = stats.binomtest(gained, gained + lost, 0.5).pvalue if gained + lost else 1.0
     assert got.p == pytest.approx(want, rel=1e-9)
     assert got.value == pytest.approx((gained - lost) / n)
@@ -123,15 +118,13 @@ def test_mcnemar_against_scipy(gained: int, lost: int, n: int) -> None:
 @settings(max_examples=60)
 @given(st.integers(0, 15), st.integers(0, 15), st.integers(30, 400))
 def test_bonett_price_with_t_for_z(gained: int, lost: int, n: int) -> None:
-    got = mean_effect(np.subtract(*paired(gained, lost, n))[None, :], bounded=True, unit="accuracy")
+    got = mean_effect(paired(gained, lost, n), bounded=True, unit="accuracy")
     up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
     half = stats.t.ppf(0.975, n + 1) * math.sqrt((up + down - (up - down) ** 2) / (n + 1))
     low, high = max(up - down - half, -1.0), min(up - down + half, 1.0)
     if got.p is not None and got.p >= 0.05:
         low, high = min(low, 0.0), max(high, 0.0)
-    assert got.low is not None and got.high is not None
-    assert (got.low, got.high) == pytest.approx((low, high), abs=1e-12)
-    assert got.high > got.low
+    assert ends(got) == pytest.approx((low, high), abs=1e-12) and ends(got)[1] > ends(got)[0]
 
 
 def test_test_and_interval_agree_at_the_edge() -> None:
@@ -139,34 +132,26 @@ def test_test_and_interval_agree_at_the_edge() -> None:
     for n in (30, 360, 5000):
         for gained in range(13):
             for lost in range(gained + 1):
-                got = mean_effect(np.subtract(*paired(gained, lost, n))[None, :], bounded=True, unit="accuracy")
-                assert got.p is not None
+                got = mean_effect(paired(gained, lost, n), bounded=True, unit="accuracy")
                 assert exceeds(got, 0.0) == (got.p < 0.05), (gained, lost, n)
 
 
-def test_nothing_seen_is_not_nothing() -> None:
-    zero = np.zeros((1, 50))
-    got = mean_effect(zero, unit="accuracy", bounded=True)
-    assert got.low is not None and got.high is not None
-    assert got.high == -got.low > 1.9 * math.sqrt(2) / 52
+def test_nothing_seen_is_not_nothing_and_a_constant_effect_is_certain() -> None:
+    low, high = ends(mean_effect(np.zeros((1, 50)), unit="accuracy", bounded=True))
+    assert high == -low > 1.9 * math.sqrt(2) / 52
     # Four draws on the same examples say no more of the examples that were not drawn.
-    four = mean_effect(np.zeros((4, 50)), unit="accuracy", bounded=True)
-    assert (four.low, four.high) == pytest.approx((got.low, got.high))
-    same_computation = mean_effect(np.zeros((4, 50)), unit="accuracy")
-    assert (same_computation.low, same_computation.high, same_computation.p) == (0.0, 0.0, 1.0)
-
-
-def test_a_constant_effect_is_certain() -> None:
-    got = mean_effect(np.full((3, 20), 0.25), unit="nat")
-    assert (got.low, got.high, got.p) == (0.25, 0.25, 0.0)
+    assert ends(mean_effect(np.zeros((4, 50)), unit="accuracy", bounded=True)) == pytest.approx((low, high))
+    for same_computation, p in ((np.zeros((4, 50)), 1.0), (np.full((3, 20), 0.25), 0.0)):
+        got, value = mean_effect(same_computation, unit="accuracy"), same_computation[0, 0]
+        assert (got.low, got.high, got.p) == (value, value, p)
 
 
 @settings(max_examples=50)
 @given(TABLES, st.floats(0.01, 100.0))
 def test_scale_and_sign(d: np.ndarray, scale: float) -> None:
     one, other = mean_effect(d, unit="nat"), mean_effect(-scale * d, unit="nat")
-    assert one.low is not None and one.high is not None
-    assert (other.low, other.high) == pytest.approx((-scale * one.high, -scale * one.low), rel=1e-9, abs=1e-12)
+    low, high = ends(one)
+    assert ends(other) == pytest.approx((-scale * high, -scale * low), rel=1e-9, abs=1e-12)
     assert other.p == pytest.approx(one.p, rel=1e-6)
 
 
@@ -190,30 +175,29 @@ def test_p_value_is_the_interval_inverted(d: np.ndarray, margin: float, level: f
 
 
 def test_verdicts() -> None:
-    def interval(low: float | None, high: float | None) -> Estimate:
-        return Estimate(name="x", value=None, low=low, high=high, level=0.95, n=9, unit="u", method="given")
-
-    assert exceeds(interval(0.03, 0.05), 0.02) and exceeds(interval(-0.05, -0.03), 0.02)
-    assert not exceeds(interval(0.01, 0.05), 0.02) and not exceeds(interval(-0.05, 0.05), 0.02)
-    assert exceeds(interval(0.03, None), 0.02) and not exceeds(interval(None, 0.05), 0.02)
-    with pytest.raises(UsageError):
-        exceeds(interval(0.0, 1.0), -0.1)
-    with pytest.raises(UsageError):
-        exceeds(interval(0.0, 1.0), float("nan"))
+    for low, high, beyond in (
+        (0.03, 0.05, True), (-0.05, -0.03, True), (0.01, 0.05, False), (-0.05, 0.05, False), (0.03, None, True),
+        (None, 0.05, False),
+    ):  # fmt: skip
+        assert exceeds(given_interval(low, high), 0.02) == beyond
+    for margin in (-0.1, float("nan")):
+        with pytest.raises(UsageError):
+            exceeds(given_interval(0.0, 1.0), margin)
 
 
 def test_smallest_detectable_in_closed_form() -> None:
-    estimate = Estimate(name="x", value=0.0, low=-1.96, high=1.96, level=0.95, n=9, unit="u", method="given")
+    estimate = given_interval(-1.96, 1.96, 0.0)
     assert smallest_detectable(estimate) == pytest.approx(2.8016, abs=1e-3)
     assert smallest_detectable(estimate, margin=0.5) == pytest.approx(3.3016, abs=1e-3)
     assert smallest_detectable(estimate, alpha=0.01, power=0.9) == pytest.approx(3.8574, abs=1e-3)
+    assert smallest_detectable(given_interval(0.5, 0.5, 0.5), margin=0.4) == pytest.approx(0.4)
 
 
 def test_score_interval_against_scipy() -> None:
     for right in (0, 1, 25, 49, 50):
         got = score_interval(np.arange(50) < right, bounded=True, unit="accuracy")
         want = stats.binomtest(right, 50).proportion_ci(0.95, "exact")
-        assert (got.low, got.high) == pytest.approx((want.low, want.high), abs=1e-12)
+        assert ends(got) == pytest.approx((want.low, want.high), abs=1e-12)
     x = np.random.default_rng(4).normal(size=12)
     low, high = stats.t.interval(0.9, 11, loc=x.mean(), scale=stats.sem(x))
     got = score_interval(x, level=0.9, bounded=False, unit="nat")
@@ -222,18 +206,17 @@ def test_score_interval_against_scipy() -> None:
 
 def test_refuses_what_it_cannot_use() -> None:
     good = np.ones(5)
-    with pytest.raises(DataError, match="NaN"):
-        score_interval(np.array([1.0, np.nan]), bounded=False, unit="nat")
-    with pytest.raises(DataError, match="bounded"):
-        score_interval(2 * good, bounded=True, unit="nat")
-    with pytest.raises(DataError, match="shape"):
-        mean_effect(good, unit="nat")
-    with pytest.raises(DataError, match="bounded"):
-        mean_effect(np.full((2, 3), -1.5), unit="nat", bounded=True)
-    with pytest.raises(UsageError, match="level"):
-        score_interval(good, level=1.0, bounded=True, unit="accuracy")
-    with pytest.raises(UsageError, match="margin"):
-        mean_effect(np.ones((2, 3)), margin=-0.1, unit="nat")
+    for error, match, asked in (
+        (DataError, "NaN", lambda: score_interval(np.array([1.0, np.nan]), bounded=False, unit="nat")),
+        (DataError, "bounded", lambda: score_interval(2 * good, bounded=True, unit="nat")),
+        (DataError, "shape", lambda: mean_effect(good, unit="nat")),
+        (DataError, "bounded", lambda: mean_effect(np.full((2, 3), -1.5), unit="nat", bounded=True)),
+        (DataError, "bounded", lambda: share_interval(np.array([0.0, 2.0]), unit="1")),
+        (UsageError, "level", lambda: score_interval(good, level=1.0, bounded=True, unit="accuracy")),
+        (UsageError, "margin", lambda: mean_effect(np.ones((2, 3)), margin=-0.1, unit="nat")),
+    ):
+        with pytest.raises(error, match=match):
+            asked()
 
 
 @pytest.mark.parametrize(("nets", "alpha"), [(3, 0.05), (5, 0.01), (8, 0.01)])
@@ -244,9 +227,40 @@ def test_a_t_test_of_few_finds_what_it_could_find_four_times_out_of_five(nets: i
     for _ in range(runs):
         x = rng.standard_normal(nets)
         half = float(stats.t.ppf(0.975, nets - 1) * x.std(ddof=1) / nets**0.5)
-        told = Estimate(name="x", value=0.0, low=-half, high=half, level=0.95, n=nets, unit="", method="")
-        reach.append(smallest_detectable(told, alpha=alpha, df=nets - 1) * nets**0.5 / x.std(ddof=1))
+        told = smallest_detectable(given_interval(-half, half, 0.0), alpha=alpha, df=nets - 1)
+        reach.append(told * nets**0.5 / x.std(ddof=1))
     assert np.ptp(reach) < 1e-9  # in standard errors always the same
     tests = rng.standard_normal((runs, nets)) + reach[0] / nets**0.5
     found = float((stats.ttest_1samp(tests, 0.0, axis=1).pvalue <= alpha).mean())
     assert abs(found - 0.8) < 4 * (0.16 / runs) ** 0.5
+
+
+# ---- means of scores in [0, 1] -------------------------------------------------------------------------------------
+
+
+def test_a_share_always_has_a_width_and_stays_within() -> None:
+    for value in (0.0, 0.3, 0.5, 1.0):
+        for items in (1, 5, 29, 30, 400):
+            low, high = ends(share_interval(np.full(items, value), unit="1"))
+            assert 0.0 <= low <= value <= high <= 1.0 and high - low > 0.5 / items
+    right = np.array([1.0, 0.0, 1.0] * 40)
+    assert share_interval(right, unit="1") == score_interval(right, bounded=True, unit="1")
+
+
+@pytest.mark.parametrize("items", [5, 12, FEW - 1, FEW, 100])
+@pytest.mark.parametrize("repeats", [2, 8])
+def test_coverage_of_means_of_repeats(items: int, repeats: int) -> None:
+    rng, runs, inside = np.random.default_rng(items * repeats), 1500, 0
+    for _ in range(runs):
+        values = rng.binomial(repeats, rng.beta(0.6, 0.6, size=items)) / repeats
+        inside += covers(share_interval(values, unit="1"), 0.5)
+    assert inside / runs >= 0.93
+    assert items < FEW or inside / runs <= 0.97
+
+
+def test_a_point_is_no_interval() -> None:
+    point, real = (score_interval(np.array(values), bounded=False, unit="1") for values in ([2.0, 2.0], [2.0, 3.0]))
+    assert not has_width(point) and has_width(real)
+    none = without_point(point)
+    assert (none.low, none.high, none.value) == (None, None, 2.0) and "all 2 items" in none.method
+    assert without_point(real) == real

@@ -4,13 +4,17 @@ from itertools import permutations, product
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
+from simulation import covers
 
 from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.modularity import (
     best_division,
     breadth,
     effect_matrix,
+    effective_number,
     modularity,
     rewired,
     shuffled_breadth,
@@ -46,19 +50,20 @@ def slow_breadth(effects: NDArray[np.float64], groups: NDArray[np.int64]) -> flo
 
 class TestBreadth:
     def test_closed_forms(self) -> None:
-        one, all_, two = [5.0, 0, 0, 0], [1.0, 1, 1, 1], [3.0, 3, 0, 0]
-        for rows, expected in (([one], 1), ([all_], 4), ([two], 2), ([one, all_], (5 * 1 + 4 * 4) / 9)):
+        one, all_, two, none = [5.0, 0, 0, 0], [1.0, 1, 1, 1], [3.0, 3, 0, 0], [0.0] * 4
+        for rows, expected in (
+            ([one], 1), ([all_], 4), ([two], 2), ([one, all_], (5 * 1 + 4 * 4) / 9), ([two, none], 2)
+        ):  # fmt: skip
             assert breadth(*spread_over(np.array(rows), 3)).value == pytest.approx(expected)
-
-    def test_units_that_do_nothing_do_not_count(self) -> None:
-        effects, groups = spread_over(np.array([[1.0, 1, 0], [0, 0, 0]]), 4)
-        assert breadth(effects, groups).value == pytest.approx(2)
-        nothing = breadth(np.zeros((3, 12)), groups)
+        nothing = breadth(np.zeros((3, 12)), np.repeat(np.arange(3), 4))
         assert nothing.value == 0 and np.isfinite(nothing.examples).all() and np.isfinite(nothing.units).all()
 
-    def test_the_slow_way(self) -> None:
+    def test_the_slow_way_and_shuffled_groups_that_mean_nothing(self) -> None:
         effects, groups = some(7, (5, 9, 30), seed=1)
         assert breadth(effects, groups).value == pytest.approx(slow_breadth(effects, groups))
+        effects, groups = spread_over(np.eye(4) + 0.01, 50)
+        assert breadth(effects, groups).value < 1.3
+        assert 3.8 < shuffled_breadth(effects, groups, shuffles=5, rng=np.random.default_rng(0)) <= 4
 
     def test_what_an_example_adds_is_the_jackknife_within_its_group(self) -> None:
         effects, groups = some(7, (4, 9, 15), seed=2)
@@ -87,14 +92,35 @@ class TestBreadth:
 
         truth, runs = breadth(*drawn(4000)).value, 300
         found = [mean_effect(breadth(*drawn(40)).examples[None, :], unit="") for _ in range(runs)]
-        covered = np.mean([e.low is not None and e.high is not None and e.low <= truth <= e.high for e in found])
-        assert 0.91 <= covered <= 0.98
+        assert 0.91 <= np.mean([covers(e, truth) for e in found]) <= 0.98
 
-    def test_shuffled_groups_mean_nothing(self) -> None:
-        effects, groups = spread_over(np.eye(4) + 0.01, 50)
-        rng = np.random.default_rng(0)
-        assert breadth(effects, groups).value < 1.3
-        assert 3.8 < shuffled_breadth(effects, groups, shuffles=5, rng=rng) <= 4
+
+EFFECTIVE: list[tuple[object, float]] = [
+    (np.eye(4), 1.0),
+    (np.ones((3, 4)), 4.0),
+    ([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]], 2.0),
+    ([[9.0, 0.0], [0.0, 1e-3]], 1.0),  # columns of other scales count alike
+    ([[0.0, 0.0], [1.0, 1.0]], 2.0),  # dead rows do not count
+    ([[1.0, 0.0], [2.0, 0.0]], 1.0),  # nor dead columns
+    ([[3.0, 3.0], [1.0, 0.0], [0.0, 1.0]], 1.75),  # half of all effect
+]
+
+
+def test_the_effective_number_is_the_planted_one() -> None:
+    for effects, number in EFFECTIVE:
+        assert effective_number(np.array(effects, dtype=float)) == pytest.approx(number)
+    assert np.isnan(effective_number(np.zeros((2, 3))))
+
+
+@given(st.integers(0, 1000))
+def test_order_and_scale_of_columns_and_splitting_rows_do_not_matter(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    effects = rng.exponential(size=(6, 3)) * (rng.random((6, 3)) < 0.7)
+    if np.isnan(value := effective_number(effects)):
+        return
+    assert 1.0 - 1e-9 <= value <= 3.0 + 1e-9
+    assert effective_number(effects[rng.permutation(6)] * rng.uniform(0.1, 9.0, 3)) == pytest.approx(value)
+    assert effective_number(np.concatenate([effects / 2, effects / 2])) == pytest.approx(value)
 
 
 def test_effect_matrix_takes_means() -> None:
@@ -162,13 +188,9 @@ class TestModularity:
         assert np.mean(np.array(p) <= 0.1) <= 0.25
         assert 0.3 < np.mean(p) < 0.7
 
-    def test_the_order_of_units_does_not_matter(self) -> None:
+    def test_the_order_of_units_does_not_matter_and_without_choice_there_is_no_spread(self) -> None:
         graph = np.random.default_rng(7).random((30, 5)) < 0.3
-        one, two = (
-            modularity(some, rewirings=9, rng=np.random.default_rng(0)) for some in (graph, graph[::-1])
-        )  # fmt: skip
+        one, two = (modularity(some, rewirings=9, rng=np.random.default_rng(0)) for some in (graph, graph[::-1]))
         assert one.value == two.value and (one.rewired == two.rewired).all()
-
-    def test_a_graph_without_choice_has_no_spread(self) -> None:
         found = modularity(np.ones((4, 3), dtype=bool), rewirings=9, rng=np.random.default_rng(0))
         assert found.p == 1.0 and found.z == 0.0 and found.value == pytest.approx(0.0)
