@@ -1,7 +1,6 @@
 """What an audit sees: a plan, and what is known so far of its trials."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, final
 
@@ -32,20 +31,6 @@ _FITTED = 20
 
 _SKILL = (0.2, 0.5)
 """Share of the error of a constant that outputs in other units explain at most as they are, and at least scaled."""
-
-
-@final
-@dataclass(frozen=True)
-class Headroom:
-    """Whether an undisturbed score leaves something to lose.
-
-    Attributes:
-        verdict: Why there is nothing to lose: see ``AT_CHANCE``; empty where there is something.
-        because: The same in a sentence.
-    """
-
-    verdict: str = ""
-    because: str = ""
 
 
 def _wrong_way(task: TaskRecord) -> str:
@@ -282,8 +267,11 @@ class Case:
         """The undisturbed score per example."""
         return self.values(self.plan.clean(subject))
 
-    def headroom(self, subject: SubjectRecord) -> Headroom:
-        """Whether the undisturbed score is shown to be better than chance, so that there is something to lose."""
+    def headroom(self, subject: SubjectRecord) -> tuple[str, str]:
+        """Why the undisturbed score leaves nothing to lose: in a word (see ``AT_CHANCE``), and in a sentence.
+
+        Both are empty where the score is shown to be better than chance, so that there is something to lose.
+        """
         task, clean, chance = self.plan.task, self.clean(subject), self.chance
         score = score_interval(clean, bounded=task.bounded, groups=self.groups, name=task.measure, unit=task.measure)
         near, far = (score.low, score.high) if task.higher_is_better else (score.high, score.low)
@@ -291,27 +279,25 @@ class Case:
             gap = score_interval(clean - self._constant, bounded=False, groups=self.groups, unit=task.measure)
             near, far = (None if end is None else chance + end for end in (gap.high, gap.low))
             if other := self._other_units(subject):
-                return Headroom(UNITS, f"{subject.name} scores {score}, chance is {chance:.3g}: {other}")
+                return UNITS, f"{subject.name} scores {score}, chance is {chance:.3g}: {other}"
         if near is None or far is None:
-            return Headroom()  # one example has no spread: its losses still vary from draw to draw
+            return "", ""  # one example has no spread: its losses still vary from draw to draw
         common = 0.0 if task.common is None else task.common
         if task.sign * (near - chance) > 0.0 and (task.common is None or near > common):
-            return Headroom()
+            return "", ""
         scores = f"{subject.name} scores {score}"
         if task.sign * (far - chance) < 0.0 and not self._one_answer(subject):
             shown = f"{scores}, shown to be worse than chance ({chance:.3g}), so there is nothing to lose"
-            return Headroom(WORSE, f"{shown}: {_wrong_way(task)}")
+            return WORSE, f"{shown}: {_wrong_way(task)}"
         if self._says_nothing(score, far):
             few = f"{task.examples:,} example{'s' * (task.examples != 1)} {self.grouped(subject)}".rstrip()
             least = f"{max(chance, common) if task.bounded else chance:.3g}"
-            return Headroom(TOO_FEW, f"{scores} on {few}: too few examples to say whether that is better than {least}.")
+            return TOO_FEW, f"{scores} on {few}: too few examples to say whether that is better than {least}."
         if task.sign * (near - chance) <= 0.0:
             why = "." if task.bounded or task.higher_is_better else f": {_wrong_way(task)}"
-            return Headroom(AT_CHANCE, f"{scores}, chance is {chance:.3g}, so there is nothing to lose{why}")
-        return Headroom(
-            AT_CHANCE,
-            f"{scores}, and {task.always} scores {common:.3f}: not shown to be better, so there is nothing to lose.",
-        )
+            return AT_CHANCE, f"{scores}, chance is {chance:.3g}, so there is nothing to lose{why}"
+        beaten = f"{task.always} scores {common:.3f}: not shown to be better, so there is nothing to lose."
+        return AT_CHANCE, f"{scores}, and {beaten}"
 
     def _other_units(self, subject: SubjectRecord) -> str:
         """That outputs follow the targets and are in other units, in words; empty where it is not so."""
@@ -363,9 +349,9 @@ class Case:
 
     def require_above_chance(self, subject: SubjectRecord) -> None:
         """Raises ``NoAnswer`` if the subject has nothing to lose."""
-        headroom = self.headroom(subject)
-        if headroom.verdict:
-            raise NoAnswer("not_applicable", headroom.because)
+        verdict, because = self.headroom(subject)
+        if verdict:
+            raise NoAnswer("not_applicable", because)
 
     def skipped(self, trials: Iterable[Trial]) -> bool:
         """Whether all of them were skipped: the disturbance is not defined there."""

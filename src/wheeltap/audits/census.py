@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -34,30 +35,11 @@ _ROUNDED: Final = 10.0
 
 @final
 @dataclass(frozen=True)
-class Outlier:
-    """A weight that stands out.
-
-    Attributes:
-        at: Path of its tensor and its indices.
-        value: As text.
-        beyond: What it is compared with, in words.
-    """
-
-    at: str
-    value: str
-    beyond: str
-
-    def __str__(self) -> str:
-        return f"{self.at} = {self.value}{f', {self.beyond}' if self.beyond else ''}"
-
-
-@final
-@dataclass(frozen=True)
 class Census:
     """What was read of a subject.
 
     Attributes:
-        outliers: Those that are named.
+        outliers: Those that are named: path and indices, and value and what it is compared with, in words.
         count: How many there are.
         tensors: How many were read.
         facts: Beside it, in words: rows that are zero or repeated, values too large for float16.
@@ -65,7 +47,7 @@ class Census:
         seen: How many of these a flip would show.
     """
 
-    outliers: tuple[Outlier, ...]
+    outliers: dict[str, str]
     count: int
     tensors: int
     facts: tuple[str, ...]
@@ -97,7 +79,7 @@ class CensusAudit(SingleReadingAudit[Census]):
         """Names, values and counts."""
         named = zip(read["letters"], read["places"], read["values"], read["number"], read["beyond"], strict=True)
         return Census(
-            outliers=tuple(_outlier(*one) for one in named), count=int(read["outliers"]),
+            outliers=dict(_outlier(*one) for one in named), count=int(read["outliers"]),
             tensors=int(read["tensors"]), facts=_facts(read),
             tried=tuple(map(int, read["tried"])), seen=tuple(map(int, read["seen"])),
         )  # fmt: skip
@@ -117,7 +99,7 @@ class CensusAudit(SingleReadingAudit[Census]):
             said = " ".join((found, sight, _SMALLER, facts)).strip()
             return [Hypothesis(test=None, status="measured", found=said, beside=numbers, words=WORDS)]
         others = self._others(case, subject)
-        named = [f"{one}{_elsewhere(one, others)}" for one in read.outliers]
+        named = [f"{at} = {said}{_elsewhere(at, others)}" for at, said in read.outliers.items()]
         more = read.count - len(named)
         listed = "; ".join(named) + (f"; and {more} more" if more else "")
         first = f"{subject.name}: {named[0]}{f' (and {read.count - 1} more)' if read.count > 1 else ''}."
@@ -128,11 +110,8 @@ class CensusAudit(SingleReadingAudit[Census]):
         """What was read of the other subjects, as far as it was."""
         found: dict[str, Census] = {}
         for other in case.plan.subjects:
-            if other != subject:
-                try:
-                    found[other.name] = self.read(case, other)
-                except NoAnswer:
-                    continue
+            with suppress(NoAnswer):
+                found |= {} if other == subject else {other.name: self.read(case, other)}
         return found
 
 
@@ -147,25 +126,27 @@ def _power(read: Census) -> tuple[Estimate, ...]:
 
 def _outlier(
     letters: Sequence[float], places: Sequence[float], value: Sequence[float], number: bool, beyond: Sequence[float]
-) -> Outlier:
+) -> tuple[str, str]:
+    """Where a weight is; its value, and how far it is beyond the next largest."""
     name = "".join(chr(int(letter)) for letter in letters if letter)
     place = ", ".join(str(int(at)) for at in places if at >= 0)
     said = f"{math.ldexp(float(value[0]), int(value[1])):.2g}" if number else "NaN"
     tensor, row = (float(bits) for bits in beyond)
-    compared = f"{_times(tensor)} the next largest of its tensor" if tensor >= 0.0 else ""
+    if tensor >= 0.0:
+        said += f", {_times(tensor)} the next largest of its tensor"
     if row > tensor >= 0.0:
-        compared = f"{compared} ({_times(row)} that of its row)"
-    return Outlier(f"{name}[{place}]", said, compared)
+        said += f" ({_times(row)} that of its row)"
+    return f"{name}[{place}]", said
 
 
 def _times(bits: float) -> str:
     return f"2^{bits:.0f} times" if bits >= _ROUNDED else f"{2.0**bits:.0f} times"
 
 
-def _elsewhere(one: Outlier, others: dict[str, Census]) -> str:
+def _elsewhere(at: str, others: dict[str, Census]) -> str:
     """In which other subjects the same weight does not stand out; not known of one with more than are named."""
     known = {name: read for name, read in others.items() if read.count == len(read.outliers)}
-    without = [name for name, read in known.items() if one.at not in {other.at for other in read.outliers}]
+    without = [name for name, read in known.items() if at not in read.outliers]
     return f" (no outlier in {', '.join(without)})" if without else ""
 
 

@@ -131,13 +131,13 @@ def same_function(case: Case, subject: SubjectRecord) -> tuple[bool, str, Estima
 
 Kind = Literal["null", "planted", "gate"]
 
-Given = ParamSpec("Given")
+Arguments = ParamSpec("Arguments")
 
 Ruling = tuple[Literal["passed", "failed", "skipped"], tuple[Estimate, ...], str]
 """What a check says: the control's status, its numbers, and the reason."""
 
 
-def control(name: str, kind: Kind) -> Callable[[Callable[Given, Ruling]], Callable[Given, Control]]:
+def control(name: str, kind: Kind) -> Callable[[Callable[Arguments, Ruling]], Callable[Arguments, Control]]:
     """Makes a control of a check: it is skipped, with the reason, where the check raises ``NoAnswer``.
 
     Args:
@@ -145,9 +145,9 @@ def control(name: str, kind: Kind) -> Callable[[Callable[Given, Ruling]], Callab
         kind: Whether it must show nothing, must be found, or says whether numbers can be used.
     """
 
-    def made(check: Callable[Given, Ruling]) -> Callable[Given, Control]:
+    def made(check: Callable[Arguments, Ruling]) -> Callable[Arguments, Control]:
         @wraps(check)
-        def answered(*args: Given.args, **kwargs: Given.kwargs) -> Control:
+        def answered(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Control:
             try:
                 status, estimates, because = check(*args, **kwargs)
             except NoAnswer as gap:

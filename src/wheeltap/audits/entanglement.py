@@ -68,7 +68,7 @@ class EntanglementSettings(UnitEffectsSettings, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class _Reading:
+class _UnitEffects:
     """What a reading gave of one subject, on the examples of behaviours that are large enough.
 
     Attributes:
@@ -105,7 +105,7 @@ class _Reading:
 
 
 @final
-class EntanglementAudit(ReadingAudit[_Reading]):
+class EntanglementAudit(ReadingAudit[_UnitEffects]):
     """Effective number of behaviours per unit, and modularity of units and behaviours beside rewired graphs."""
 
     name = "entanglement"
@@ -136,7 +136,7 @@ class EntanglementAudit(ReadingAudit[_Reading]):
         limit = max(self.spares["limit"], math.ceil(share * whole))
         return {"limit": limit} if limit < whole else {}
 
-    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _Reading:
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _UnitEffects:
         """Effects on the behaviours that are large enough."""
         found = read["groups"].astype(np.int64)
         kept = np.bincount(found)[found] >= _FEWEST
@@ -150,9 +150,9 @@ class EntanglementAudit(ReadingAudit[_Reading]):
         everything = read["all"][:, kept]
         effects = read["right"][:, kept] if "right" in read else everything
         clusters = None if case.groups is None else case.groups[kept]
-        return _Reading(effects, everything, groups, read["layer"].astype(np.int64), int(read["total"]), clusters)
+        return _UnitEffects(effects, everything, groups, read["layer"].astype(np.int64), int(read["total"]), clusters)
 
-    def singles(self, case: Case, subject: SubjectRecord, read: _Reading) -> list[Hypothesis]:
+    def singles(self, case: Case, subject: SubjectRecord, read: _UnitEffects) -> list[Hypothesis]:
         """Not a test: a subject alone is never found guilty, for no number of behaviours is the right one."""
         graph = strongest(effect_matrix(read.effects, read.groups), share=_EDGES)
         rng = seeds.generator(case.plan.seed, "entanglement", "rewirings")
@@ -173,7 +173,7 @@ class EntanglementAudit(ReadingAudit[_Reading]):
             )
         ]
 
-    def compared(self, case: Case, rival: SubjectRecord, one: _Reading, two: _Reading) -> Hypothesis:
+    def compared(self, case: Case, rival: SubjectRecord, one: _UnitEffects, two: _UnitEffects) -> Hypothesis:
         """Whose units serve more behaviours."""
         plan = case.plan
         if (plan.reference.layers, plan.reference.parameters) == (rival.layers, rival.parameters):
@@ -189,7 +189,7 @@ class EntanglementAudit(ReadingAudit[_Reading]):
             otherwise=f"{words} Not shown to be more than {margin:.2g} either way.",
         )  # fmt: skip
 
-    def null(self, case: Case, one: _Reading, two: _Reading) -> Hypothesis:
+    def null(self, case: Case, one: _UnitEffects, two: _UnitEffects) -> Hypothesis:
         """Permuted and rescaled units serve as many; where other units were found in the copy, nothing is compared."""
         _require_same_units(one, two)
         margin, min_effect = (share * one.behaviours for share in (_NULL_MARGIN, self.settings.min_effect))
@@ -203,7 +203,7 @@ class EntanglementAudit(ReadingAudit[_Reading]):
             f"{margin:.2g}.",
         )  # fmt: skip
 
-    def _estimates(self, case: Case, read: _Reading, divided: Modularity) -> tuple[Estimate, ...]:
+    def _estimates(self, case: Case, read: _UnitEffects, divided: Modularity) -> tuple[Estimate, ...]:
         rng = seeds.generator(case.plan.seed, "entanglement", "shuffles")
         careless = shuffled_breadth(read.effects, read.groups, shuffles=_SHUFFLES, rng=rng)
         by_layer = [
@@ -231,7 +231,7 @@ class EntanglementAudit(ReadingAudit[_Reading]):
         )
 
 
-def _require_same_units(one: _Reading, two: _Reading) -> None:
+def _require_same_units(one: _UnitEffects, two: _UnitEffects) -> None:
     """Raises ``NoAnswer`` where other units were found in two models that have as many.
 
     Structure that no trace gives is found by trying out, which may fail on one of two copies: then a difference of
@@ -246,14 +246,14 @@ def _require_same_units(one: _Reading, two: _Reading) -> None:
         )
 
 
-def _gaps(one: _Reading, two: _Reading) -> Values:
+def _gaps(one: _UnitEffects, two: _UnitEffects) -> Values:
     """How much broader the units of ``two`` are, ``[unit, example]``; with samples of units, those by rank."""
     a, b = one.pieces, two.pieces
     shared = min(len(a), len(b))
     return b - a if shared == 1 else b[:shared] - a[:shared]
 
 
-def _breadth(read: _Reading, pieces: Values, of: str = "") -> Estimate:
+def _breadth(read: _UnitEffects, pieces: Values, of: str = "") -> Estimate:
     """Without a p-value: that it is not 0 is no news."""
     found = Sample(pieces, groups=read.clusters).effect(name=f"behaviors_per_unit{of}", unit="behaviors")
     return msgspec.structs.replace(found, p=None)
@@ -268,7 +268,9 @@ def _modular(divided: Modularity) -> Estimate:
     )  # fmt: skip
 
 
-def _words(name: str, read: _Reading, estimates: tuple[Estimate, ...], divided: Modularity, *, modular: bool) -> str:
+def _words(
+    name: str, read: _UnitEffects, estimates: tuple[Estimate, ...], divided: Modularity, *, modular: bool
+) -> str:
     whole, careless = estimates[:2]
     sample = "" if len(read.effects) == read.total else f" (a sample of {len(read.effects)} of {read.total} units)"
     compared = "more modular than" if modular else "not shown to be more modular than"

@@ -71,7 +71,7 @@ class HeadsSettings(HeadEffectsSettings, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class _Reading:
+class _HeadEffects:
     """What a reading gave of one subject.
 
     Attributes:
@@ -112,7 +112,7 @@ class _Reading:
 
 
 @final
-class HeadsAudit(ReadingAudit[_Reading]):
+class HeadsAudit(ReadingAudit[_HeadEffects]):
     """Mean rise of the loss without the attention head that matters most, beside that without a head at random.
 
     The head is chosen on one half of the examples and its rise measured on the other, both ways, so that the largest of
@@ -140,7 +140,7 @@ class HeadsAudit(ReadingAudit[_Reading]):
         """As if every head that is ablated stood in the first block, behind which a whole pass follows."""
         return _FIXED + self.settings.top + self.settings.sample
 
-    def read(self, case: Case, subject: SubjectRecord, *, seed: int = 0) -> _Reading:
+    def read(self, case: Case, subject: SubjectRecord, *, seed: int = 0) -> _HeadEffects:
         """What was read; says what else to ask where attention is not known."""
         try:
             return super().read(case, subject, seed=seed)
@@ -148,7 +148,7 @@ class HeadsAudit(ReadingAudit[_Reading]):
             because = f"{gap.because} {_ELSE}" if gap.status == "not_applicable" else gap.because
             raise NoAnswer(gap.status, because) from gap
 
-    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _Reading:
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _HeadEffects:
         """Rises of the loss, with what each stands for where the other heads are a sample."""
         rises, top, total = read["rise"], int(read.get("top", 0)), len(read["head"])
         weights = np.ones(len(rises))
@@ -161,7 +161,7 @@ class HeadsAudit(ReadingAudit[_Reading]):
             raise NoAnswer("not_applicable", error.what) from error
         top_ranked = TopRankedLoss(rises, weights, halves, self._unit(case))
         places = tuple(_place(subject, read, int(number)) for number in read["measured"])
-        return _Reading(subject, top_ranked, places, total, top, int(read.get("missed", 0)))
+        return _HeadEffects(subject, top_ranked, places, total, top, int(read.get("missed", 0)))
 
     @staticmethod
     def _unit(case: Case) -> str:
@@ -179,7 +179,7 @@ class HeadsAudit(ReadingAudit[_Reading]):
             raise NoAnswer("not_applicable", "The score is that of chance, so no head matters to it.")
         return [threshold * whole for threshold in thresholds]
 
-    def singles(self, case: Case, subject: SubjectRecord, read: _Reading) -> list[Hypothesis]:
+    def singles(self, case: Case, subject: SubjectRecord, read: _HeadEffects) -> list[Hypothesis]:
         """Whether the loss rises without the head that matters most."""
         (margin,) = self._scaled(case, self.settings.margin)
         tested = replace(read.top_ranked.cost(margin=margin, level=1.0 - case.plan.alpha), name="rise without one head")
@@ -196,10 +196,10 @@ class HeadsAudit(ReadingAudit[_Reading]):
         )  # fmt: skip
         return [claim]
 
-    def compared(self, case: Case, rival: SubjectRecord, one: _Reading, two: _Reading) -> Hypothesis:
+    def compared(self, case: Case, rival: SubjectRecord, one: _HeadEffects, two: _HeadEffects) -> Hypothesis:
         """Whose loss rises more without its own top-ranked head."""
         margin, min_effect = self._scaled(case, self.settings.difference, self.settings.difference_min_effect)
-        evidence: Evidence = NoEvidence()  # see ``_Reading.evidence``
+        evidence: Evidence = NoEvidence()  # see ``_HeadEffects.evidence``
         if not (one.top or two.top):
             first, second = (np.asarray(read.top_ranked.costs) for read in (one, two))
             evidence = largest_gap(first, second, bound=None, groups=case.groups)
@@ -218,7 +218,7 @@ class HeadsAudit(ReadingAudit[_Reading]):
             otherwise=f"{words}: not shown to be more than {margin:.2g} either way. {_LIMITS}",
         )  # fmt: skip
 
-    def null(self, case: Case, one: _Reading, two: _Reading) -> Hypothesis:
+    def null(self, case: Case, one: _HeadEffects, two: _HeadEffects) -> Hypothesis:
         """The same examples and halves: what differs is rounding, or a head that was taken for another."""
         margin, min_effect = self._scaled(case, _NULL_MARGIN, self.settings.difference_min_effect)
         level, tables = NULL_LEVEL, (two.comparable.table, one.comparable.table)
@@ -238,7 +238,7 @@ def _place(subject: SubjectRecord, read: Arrays, number: int) -> str:
     return f"head {int(read['head'][number])} of {path}"
 
 
-def _estimates(read: _Reading) -> tuple[Estimate, ...]:
+def _estimates(read: _HeadEffects) -> tuple[Estimate, ...]:
     """What stands beside the tested rise."""
     best = read.top_ranked
     beyond = replace(best.beyond(), name="more than a head at random", p=None)
@@ -249,7 +249,7 @@ def _estimates(read: _Reading) -> tuple[Estimate, ...]:
     return (beyond, random, replace(best.share(), name="share of the rises of all heads"), *each, *missed)
 
 
-def _missed(read: _Reading) -> tuple[Estimate, Estimate]:
+def _missed(read: _HeadEffects) -> tuple[Estimate, Estimate]:
     """Share of the heads at random that outdo one of the screen's, in either direction; and the top-ranked of these."""
     means = np.asarray(read.top_ranked.costs).mean(1)
     above = int((means[read.top :] > means[: read.top].max()).sum())
@@ -262,7 +262,7 @@ def _missed(read: _Reading) -> tuple[Estimate, Estimate]:
     return share(read.missed, "above one of the screen's"), share(above, "above the screen's top-ranked")
 
 
-def _beside(read: _Reading, beside: tuple[Estimate, ...]) -> str:
+def _beside(read: _HeadEffects, beside: tuple[Estimate, ...]) -> str:
     """How sure the choice is, what a head at random costs, how concentrated it is, and which heads come next."""
     best, halves = read.top_ranked, 2 * len(read.top_ranked.halves.first)
     beyond, random, share = beside[:3]
@@ -280,7 +280,7 @@ def _beside(read: _Reading, beside: tuple[Estimate, ...]) -> str:
     )
 
 
-def _measured(read: _Reading) -> str:
+def _measured(read: _HeadEffects) -> str:
     """Which heads were ablated, and what a screen missed."""
     if not read.top:
         return "Every head was ablated in turn."

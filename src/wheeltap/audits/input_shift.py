@@ -14,6 +14,7 @@ from wheeltap.core.records import Curve, Estimate, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.input_shift import FITTING, INPUT_SHIFT, LADDERS, InputShiftSettings
 from wheeltap.stats.curve import band, band_ends
+from wheeltap.stats.delong1988 import mean_ranks
 from wheeltap.stats.sample import Sample
 
 DOSES: Final = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 1.6)
@@ -50,13 +51,12 @@ class ShiftAuditSettings(InputShiftSettings, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class _Reading:
+class _ShiftLosses:
     """Losses of score, positive where worse, in the measure's unit.
 
     Attributes:
         by_shift: Of each disturbance, ``[level, draw, example]``.
         under_noise: Under relative noise, ``[dose, draw, example]``.
-        trials: Those of the noise.
     """
 
     subject: SubjectRecord
@@ -78,7 +78,7 @@ class _Reading:
 
 
 @final
-class InputShiftAudit(ReadingAudit[_Reading]):
+class InputShiftAudit(ReadingAudit[_ShiftLosses]):
     """Score lost under declared disturbances of the inputs, beside noise in the weights at matched loss."""
 
     name = "input-shift"
@@ -129,7 +129,7 @@ class InputShiftAudit(ReadingAudit[_Reading]):
 
     # ---- judging ----------------------------------------------------------------------------------------------
 
-    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _Reading:
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _ShiftLosses:
         """Losses, disturbance by disturbance; and under noise in the weights."""
         sign, clean = case.plan.task.sign, case.clean(subject)
         above = sign * (float(clean.mean()) - case.chance)
@@ -143,9 +143,9 @@ class InputShiftAudit(ReadingAudit[_Reading]):
             self.reading.meant("shift", number): lost[shifts == number].reshape(levels, draws, -1)
             for number in dict.fromkeys(shifts.tolist())
         }
-        return _Reading(subject, by_shift, sign * (clean - case.table(self._noise(case.plan, subject))))
+        return _ShiftLosses(subject, by_shift, sign * (clean - case.table(self._noise(case.plan, subject))))
 
-    def singles(self, case: Case, subject: SubjectRecord, read: _Reading) -> list[Hypothesis]:
+    def singles(self, case: Case, subject: SubjectRecord, read: _ShiftLosses) -> list[Hypothesis]:
         """Whether the inputs' disturbances cost more than the margin, and which; the noise that costs as much."""
         how, level = self.settings, self.settings.level
         margin = case.margin(how.margin)
@@ -180,7 +180,7 @@ class InputShiftAudit(ReadingAudit[_Reading]):
         )  # fmt: skip
         return [claim]
 
-    def compared(self, case: Case, rival: SubjectRecord, one: _Reading, two: _Reading) -> Hypothesis:
+    def compared(self, case: Case, rival: SubjectRecord, one: _ShiftLosses, two: _ShiftLosses) -> Hypothesis:
         """Who loses more, under the same changed inputs."""
         how, margin = self.settings, case.margin(self.settings.margin)
         more = self._sample(case, two.at(how.level) - one.at(how.level), most=2.0)
@@ -252,7 +252,7 @@ class InputShiftAudit(ReadingAudit[_Reading]):
         found = self._sample(case, lost, most=1.0).effect(name=name, unit=case.plan.task.measure)
         return msgspec.structs.replace(found, p=None)
 
-    def _curves(self, case: Case, read: _Reading) -> list[Curve]:
+    def _curves(self, case: Case, read: _ShiftLosses) -> list[Curve]:
         task, sign, clean = case.plan.task, case.plan.task.sign, case.clean(read.subject)
         found: list[Curve] = []
         for at, (name, losses) in enumerate(read.by_shift.items()):
@@ -284,12 +284,6 @@ def _tau(one: Values, two: Values) -> float | None:
     return float((first * second).sum()) / scale if scale else None
 
 
-def _ranks(values: Values) -> Values:
-    """Ranks from 0, equal values sharing their mean rank."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts + 1) / 2)[place]
-
-
 def _alike(one: Values, two: Values, *, grouped: bool) -> Estimate:
     """Spearman's rank correlation over examples; no number where either loss is the same of every example.
 
@@ -298,7 +292,7 @@ def _alike(one: Values, two: Values, *, grouped: bool) -> Estimate:
     Source: interval of Bonett & Wright (2000), Psychometrika 65, "Sample size requirements for estimating Pearson,
     Kendall and Spearman correlations", eq. 5.
     """
-    a, b = (_ranks(values) - (len(values) - 1) / 2 for values in (one, two))
+    a, b = (mean_ranks(np.asarray(values, dtype=np.float64)) - (len(values) + 1) / 2 for values in (one, two))
     scale = float(np.sqrt((a @ a) * (b @ b)))
     value = low = high = None
     if scale > 0.0:

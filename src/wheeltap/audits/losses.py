@@ -204,7 +204,7 @@ def losing(case: Case) -> list[SubjectRecord]:
 
     def loses(subject: SubjectRecord) -> bool:
         try:
-            return not case.headroom(subject).verdict
+            return not case.headroom(subject)[0]
         except NoAnswer:  # its clean pass failed, and so would everything else
             return False
 

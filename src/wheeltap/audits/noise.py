@@ -55,18 +55,27 @@ def require_ascending(name: str, rungs: Sequence[int]) -> None:
         raise ValueError(f"`{name}` must ascend, each once; they are {list(rungs)}")
 
 
-class LadderSettings(Settings, frozen=True, kw_only=True):
-    """Which doses are tried.
+class NoiseSettings(Settings, frozen=True, kw_only=True):
+    """Which doses are tried, and thresholds.
 
     Attributes:
         start: First dose tried; from here the walk goes to where half of the score is lost.
         rungs: Doses of the curve, in half octaves from the last dose that kept half of the score; ascending.
         control_rungs: The doses, among ``rungs``, at which controls are measured; ascending.
+        fragile_below: A subject is fragile if half of its score is lost below this dose, with confidence.
+        margin: Smallest difference of curve area of interest; the plan's margin, where it is not given. This and
+            the other thresholds on scores are shares: of right answers, or of the way from chance to the score.
+        min_effect: Difference of area that controls must have been able to see, and that a budget must leave in reach.
+        block_map: Whether blocks are also disturbed one at a time.
     """
 
     start: Dose
     rungs: Annotated[tuple[Rung, ...], msgspec.Meta(min_length=1)] = (-4, -2, 0, 1, 2, 4)
     control_rungs: Annotated[tuple[Rung, ...], msgspec.Meta(min_length=1)] = (-2, 0)
+    fragile_below: Dose
+    margin: Margin | None = None
+    min_effect: Margin = 0.10
+    block_map: bool = True
 
     def __post_init__(self) -> None:
         require_ascending("rungs", self.rungs)
@@ -126,23 +135,6 @@ _LEAST_SCORE = 0.05
 
 _RECORDED = 2.0
 """Passes, at most, that record what the blocks of a large model give and prove it, before one of them is disturbed."""
-
-
-class NoiseSettings(LadderSettings, frozen=True, kw_only=True):
-    """Thresholds.
-
-    Attributes:
-        fragile_below: A subject is fragile if half of its score is lost below this dose, with confidence.
-        margin: Smallest difference of curve area of interest; the plan's margin, where it is not given. This and
-            the other thresholds on scores are shares: of right answers, or of the way from chance to the score.
-        min_effect: Difference of area that controls must have been able to see, and that a budget must leave in reach.
-        block_map: Whether blocks are also disturbed one at a time.
-    """
-
-    fragile_below: Dose
-    margin: Margin | None = None
-    min_effect: Margin = 0.10
-    block_map: bool = True
 
 
 class NoiseAudit(Audit):
@@ -213,8 +205,7 @@ class NoiseAudit(Audit):
         )  # fmt: skip
 
     def _trial(self, case: Case, subject: SubjectRecord, dose: float, seed: int, site: Site = WHOLE) -> Trial:
-        settings: dict[str, Scalar] = {}
-        return case.plan.trial(subject, self.perturbation, settings=settings, site=site, dose=dose, seed=seed)
+        return case.plan.trial(subject, self.perturbation, site=site, dose=dose, seed=seed)
 
     def _grid(self, case: Case, subject: SubjectRecord, doses: list[float]) -> list[list[Trial]]:
         draws = range(case.plan.effort.draws)
@@ -339,15 +330,10 @@ class NoiseAudit(Audit):
         sound = half.low is not None and half.low >= limit
         status = "found" if fragile else "excluded" if sound else "inconclusive"
         diverged = case.diverged(trials)
+        lost = f"{diverged} of {len(trials)} disturbed runs gave no finite answer and count as chance."
         because = (
-            f"Half of {curve.subject}'s above-chance score is lost at {_words(half)} ({self.noise}); "
-            f"it is called fragile below {limit:g}."
-            + (
-                f" {diverged} of {len(trials)} disturbed runs gave no finite answer and count as chance."
-                if diverged
-                else ""
-            )
-            + _sentence(case.untouched(trials))
+            f"Half of {curve.subject}'s above-chance score is lost at {_words(half)} ({self.noise}); it is called "
+            f"fragile below {limit:g}.{_sentence(lost if diverged else '')}{_sentence(case.untouched(trials))}"
         )
         claim = Hypothesis(test=None, status=status, found=because, beside=(half, curve.area), words=_FRAGILE)
         return self.draft(case, curve.subject, claim, trials)

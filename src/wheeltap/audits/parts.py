@@ -94,30 +94,6 @@ class Ablation:
         return all((test.p or 0.0) <= alpha for test, _ in self.tests)
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What was read of one side of one subject."""
-
-    side: Side
-    ablations: tuple[Ablation, ...]
-
-    @property
-    def weakest(self) -> tuple[Estimate, float]:
-        """The test that rejects least, and its threshold: all must reject for the claim to hold.
-
-        Source: Berger (1982), "Multiparameter hypothesis testing and acceptance sampling" (intersection-union test).
-        """
-        tests = [test for ablation in self.ablations for test in ablation.tests]
-        return max(tests, key=lambda test: (test[0].p or 0.0, test[1] - (test[0].value or 0.0)))
-
-    @property
-    def evidence(self) -> Smallest:
-        """That one ablation leaves too much (or keeps too little), whichever: the claim does not hold then."""
-        own = [(one.sample, one.least) for one in self.ablations if one.least is not None]
-        beyond = [(one.random, one.margin) for one in self.ablations if one.margin is not None]
-        return Smallest([*own, *beyond])
-
-
 @final
 class PartsAudit(SingleReadingAudit[Arrays]):
     """Score lost without a set of hidden units and kept with it alone, against random sets of equal size."""
@@ -157,17 +133,16 @@ class PartsAudit(SingleReadingAudit[Arrays]):
         return [self._claim(case, subject, read, side) for side in (NECESSARY, SUFFICIENT)]
 
     def _claim(self, case: Case, subject: SubjectRecord, read: Arrays, side: Side) -> Hypothesis:
-        answer = self._answer(case, read, side)
+        answer = _Answer(case, subject, read, side, self._ablations(case, read, side), self.settings)
         test, threshold = answer.weakest
-        words = _Words(case, subject, read, answer, self.settings)
         numbers = [e for a in answer.ablations for e in (a.own, a.beyond, a.best, a.loss)]
         return Hypothesis(
             test=test, margin=threshold, evidence=answer.evidence, title=side.title,
             beside=tuple(e for e in numbers if e is not test), one_sided=True, alarm=False,
-            found=words.found(), otherwise=words.otherwise(),
+            found=answer.found(), otherwise=answer.otherwise(),
         )  # fmt: skip
 
-    def _answer(self, case: Case, read: Arrays, side: Side) -> Answer:
+    def _ablations(self, case: Case, read: Arrays, side: Side) -> tuple[Ablation, ...]:
         """Every ablation's numbers, turned so that more is always more of what is claimed."""
         sign = 1.0 if case.plan.task.higher_is_better else -1.0
         clean, scores = sign * read["clean_score"], sign * read[f"{side.name}_score"]
@@ -179,12 +154,9 @@ class PartsAudit(SingleReadingAudit[Arrays]):
         least = self.settings.at_least * (clean - sign * case.chance)
         margin = case.scaled(self.settings.margin)
         groups = case.groups_of(read["rows"].astype(np.intp))
-        return Answer(
-            side,
-            tuple(
-                _ablation(case, side, kind, values=(effects[at], losses[at]), groups=groups, thresholds=(least, margin))
-                for at, kind in enumerate(ABLATIONS)
-            ),
+        return tuple(
+            _ablation(case, side, kind, values=(effects[at], losses[at]), groups=groups, thresholds=(least, margin))
+            for at, kind in enumerate(ABLATIONS)
         )
 
 
@@ -233,19 +205,36 @@ def _upwards(test: Estimate, threshold: float) -> Estimate:
 
 @final
 @dataclass(frozen=True)
-class _Words:
-    """What is said of one answer."""
+class _Answer:
+    """What was read of one side of one subject, and what is said of it."""
 
     case: Case
     subject: SubjectRecord
     read: Arrays
-    answer: Answer
+    side: Side
+    ablations: tuple[Ablation, ...]
     settings: PartsAuditSettings
+
+    @property
+    def weakest(self) -> tuple[Estimate, float]:
+        """The test that rejects least, and its threshold: all must reject for the claim to hold.
+
+        Source: Berger (1982), "Multiparameter hypothesis testing and acceptance sampling" (intersection-union test).
+        """
+        tests = [test for ablation in self.ablations for test in ablation.tests]
+        return max(tests, key=lambda test: (test[0].p or 0.0, test[1] - (test[0].value or 0.0)))
+
+    @property
+    def evidence(self) -> Smallest:
+        """That one ablation leaves too much (or keeps too little), whichever: the claim does not hold then."""
+        own = [(one.sample, one.least) for one in self.ablations if one.least is not None]
+        beyond = [(one.random, one.margin) for one in self.ablations if one.margin is not None]
+        return Smallest([*own, *beyond])
 
     def found(self) -> str:
         """Where the claim is shown."""
-        side = self.answer.side
-        low = min((a.own for a in self.answer.ablations if a.least is not None), key=lambda own: own.value or 0.0)
+        side = self.side
+        low = min((a.own for a in self.ablations if a.least is not None), key=lambda own: own.value or 0.0)
         return (
             f"{self._set()} is {side.claim} for {self._behaviour()}. {side.shown}, it {side.does} at least {low} of "
             f"the score, and more than random sets do. {self._units()} {self._others()}"
@@ -253,9 +242,9 @@ class _Words:
 
     def otherwise(self) -> str:
         """Where it is not: under which ablations it looks as if, and under which not."""
-        claim, alpha = self.answer.side.claim, self.case.plan.alpha
-        yes = [a.kind for a in self.answer.ablations if a.holds(alpha)]
-        no = [a.kind for a in self.answer.ablations if not a.holds(alpha)]
+        claim, alpha = self.side.claim, self.case.plan.alpha
+        yes = [a.kind for a in self.ablations if a.holds(alpha)]
+        no = [a.kind for a in self.ablations if not a.holds(alpha)]
         if not yes:
             said = f"is not shown to be {claim} for {self._behaviour()} under any ablation."
         elif no:
@@ -265,7 +254,7 @@ class _Words:
             )
         else:
             said = f"looks {claim} for {self._behaviour()}, but not once all tests of this report are allowed for."
-        test, _ = self.answer.weakest
+        test, _ = self.weakest
         return f"{self._set()} {said} The weakest number is {test} ({test.name}). {self._units()} {self._others()}"
 
     def _set(self) -> str:
@@ -288,8 +277,8 @@ class _Words:
 
     def _others(self) -> str:
         """What it does not prove: other sets may do as well; and how hard the worst ablation was looked for."""
-        side, settings = self.answer.side, self.settings
-        best = max((a.best for a in self.answer.ablations if a.kind == "mean"), key=lambda e: e.value or 0.0)
+        side, settings = self.side, self.settings
+        best = max((a.best for a in self.ablations if a.kind == "mean"), key=lambda e: e.value or 0.0)
         alone = (
             " If they all have one answer, a set that always gives it would look sufficient too."
             if settings.behaviour is not None and side is SUFFICIENT

@@ -57,7 +57,7 @@ def undone(moved: Values) -> Values:
 
 
 @dataclass(frozen=True)
-class _Reading:
+class _PairEffects:
     """What a reading gave of one subject, and the groups of the examples that it measured."""
 
     values: Arrays
@@ -71,14 +71,9 @@ class _Reading:
         cost = self.values[name][_OPPOSING]
         return cost[:, :_BOTH].sum(1) - cost[:, _BOTH]
 
-    def cost(self, name: str) -> tuple[float, float]:
-        """Mean cost of ablating one unit of an opposing pair, and of ablating both."""
-        cost = self.values[name][_OPPOSING]
-        return float(cost[:, :_BOTH].mean()), float(cost[:, _BOTH].mean())
-
 
 @final
-class RedundancyAudit(PlantedReadingAudit[_Reading]):
+class RedundancyAudit(PlantedReadingAudit[_PairEffects]):
     """Cancelling pairs of hidden units, by exact ablation; cancellation and copies in each layer beside nulls."""
 
     name = "redundancy"
@@ -99,11 +94,11 @@ class RedundancyAudit(PlantedReadingAudit[_Reading]):
         """On one half contributions and shuffles, on the other the clean pass, means, and each pair's three ways."""
         return 0.5 * (1 + self.settings.shuffles + 2 + 2 * 3 * self.settings.pairs)
 
-    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _Reading:
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _PairEffects:
         """The arrays as they are."""
-        return _Reading(read, case.groups_of(read["rows"].astype(np.intp)))
+        return _PairEffects(read, case.groups_of(read["rows"].astype(np.intp)))
 
-    def singles(self, case: Case, subject: SubjectRecord, read: _Reading) -> list[Hypothesis]:
+    def singles(self, case: Case, subject: SubjectRecord, read: _PairEffects) -> list[Hypothesis]:
         """Whether ablating both units of a pair undoes more than in random pairs."""
         how, name = self.settings, subject.name
         tested = _beyond_random(read).effect(margin=how.margin, name="share_undone", unit="share")
@@ -119,7 +114,7 @@ class RedundancyAudit(PlantedReadingAudit[_Reading]):
         )  # fmt: skip
         return [claim]
 
-    def compared(self, case: Case, rival: SubjectRecord, one: _Reading, two: _Reading) -> Hypothesis:
+    def compared(self, case: Case, rival: SubjectRecord, one: _PairEffects, two: _PairEffects) -> Hypothesis:
         """In which of the two ablating both undoes more."""
         margin = self.settings.difference
         sample = _more_undone(one, two)
@@ -134,7 +129,7 @@ class RedundancyAudit(PlantedReadingAudit[_Reading]):
             otherwise=f"{words} Not shown to be more than {margin:g} either way.",
         )  # fmt: skip
 
-    def null(self, case: Case, one: _Reading, two: _Reading) -> Hypothesis:
+    def null(self, case: Case, one: _PairEffects, two: _PairEffects) -> Hypothesis:
         """Permuted and rescaled units cancel as much."""
         level, margin = NULL_LEVEL, _NULL_MARGIN
         gap = _more_undone(one, two).effect(level=level, margin=margin, name="share_difference", unit="share")
@@ -144,7 +139,7 @@ class RedundancyAudit(PlantedReadingAudit[_Reading]):
             f"{gap} ({level:.1%} interval); the run is void if it is shown to differ by more than {margin:.2g}.",
         )  # fmt: skip
 
-    def plant(self, case: Case, planted: _Reading, *, level: float) -> Hypothesis:
+    def plant(self, case: Case, planted: _PairEffects, *, level: float) -> Hypothesis:
         """Units that cancel by construction."""
         margin = _PLANT_MARGIN
         share = _beyond_random(planted).effect(level=level, margin=margin, name="share_undone", unit="share")
@@ -154,7 +149,7 @@ class RedundancyAudit(PlantedReadingAudit[_Reading]):
             f"in random pairs ({level:.1%} interval).",
         )  # fmt: skip
 
-    def _more(self, case: Case, read: _Reading) -> tuple[Estimate, ...]:
+    def _more(self, case: Case, read: _PairEffects) -> tuple[Estimate, ...]:
         """What else was measured; only the first estimate of a finding is tested."""
         shares = [
             Sample(read.undone(which), groups=read.groups).effect(name=name, unit="share")
@@ -169,21 +164,23 @@ class RedundancyAudit(PlantedReadingAudit[_Reading]):
         return (*shares, *rescues, _cancellation(read.values), _copies(read.values))
 
 
-def _beyond_random(read: _Reading) -> Sample:
+def _beyond_random(read: _PairEffects) -> Sample:
     """How much more is undone in the most opposing pairs than in random ones, ``[pair, example]``."""
     return Sample(read.undone(_OPPOSING) - read.undone(_RANDOM), groups=read.groups)
 
 
-def _more_undone(one: _Reading, two: _Reading) -> Sample:
+def _more_undone(one: _PairEffects, two: _PairEffects) -> Sample:
     """How much larger the share undone is in ``two``, ``[pair, example]``; pairs by rank."""
     a, b = one.undone(_OPPOSING), two.undone(_OPPOSING)
     shared = min(len(a), len(b))
     return Sample(b[:shared] - a[:shared], groups=one.groups)
 
 
-def _words(read: _Reading, measure: str) -> str:
+def _words(read: _PairEffects, measure: str) -> str:
     """What stands beside the tested share."""
-    (one, both), values = read.cost("lost"), read.values
+    values = read.values
+    cost = values["lost"][_OPPOSING]
+    one, both = float(cost[:, :_BOTH].mean()), float(cost[:, _BOTH].mean())
     ratio, null, layer = _worst_ratio(values)
     copies, living = int(values["duplicates"].sum()), int(values["living"].sum())
     return (

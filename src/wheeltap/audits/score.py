@@ -140,12 +140,8 @@ class ScoreAudit(Audit):
 
     def judge(self, case: Case) -> Verdict:
         """One finding per subject, one per pair."""
-        verdict = Verdict()
-        for subject in case.plan.subjects:
-            verdict.drafts.append(self._single(case, subject))
-        for rival in case.rivals:
-            verdict.drafts.append(self._pair(case, rival))
-        return verdict
+        singles = [self._single(case, subject) for subject in case.plan.subjects]
+        return Verdict([*singles, *(self._pair(case, rival) for rival in case.rivals)])
 
     def _single(self, case: Case, subject: SubjectRecord) -> Hypothesis:
         task = case.plan.task
@@ -158,12 +154,12 @@ class ScoreAudit(Audit):
             f"{subject.name} scores {score} ({task.measure}; chance {case.chance:.3f}) on "
             f"{many(task.examples, 'example')}. This is all that a benchmark sees."
         )
-        headroom = case.headroom(subject)
-        status = "inconclusive" if headroom.verdict == TOO_FEW else "found" if headroom.verdict else "measured"
+        verdict, nothing = case.headroom(subject)
+        status = "inconclusive" if verdict == TOO_FEW else "found" if verdict else "measured"
         warnings = "".join(warning(case, subject) for warning in (_as_probabilities, _no_error, _hidden, _mixed))
         claim = Hypothesis(
-            test=None, status=status, found=headroom.because or f"{because}{warnings}",
-            beside=(score,), words=Words(headroom.verdict, "measured", "measured", undecided=headroom.verdict),
+            test=None, status=status, found=nothing or f"{because}{warnings}", beside=(score,),
+            words=Words(verdict, "measured", "measured", undecided=verdict),
         )  # fmt: skip
         return self.draft(case, subject.name, claim, [case.plan.clean(subject)])
 

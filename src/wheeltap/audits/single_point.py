@@ -102,7 +102,7 @@ _Lost = list[tuple[_Weight, Values]]
 
 
 @dataclass(frozen=True)
-class _Reading:
+class _WeightLosses:
     """A subject's candidates and random weights, each with its loss of score per example.
 
     Attributes:
@@ -144,7 +144,7 @@ class _Reading:
 
 
 @final
-class SinglePointAudit(ReadingAudit[_Reading]):
+class SinglePointAudit(ReadingAudit[_WeightLosses]):
     """Removes, one at a time, the weights that screens rank highest, and random ones of similar size.
 
     Each weight that is named in one of two compared subjects is removed in the other too.
@@ -227,7 +227,7 @@ class SinglePointAudit(ReadingAudit[_Reading]):
 
     # ---- judging ----------------------------------------------------------------------------------------------
 
-    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _Reading:
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _WeightLosses:
         """The weights that it names, and those that others name, each with what its loss costs."""
         clean = case.clean(subject)
 
@@ -237,9 +237,9 @@ class SinglePointAudit(ReadingAudit[_Reading]):
         own, others, nulls = self._removals(case, subject, read)
         # What is skipped is not there: the two are of other shapes.
         there = [weight for weight in others if not case.skipped([weight.trial])]
-        return _Reading(subject, lost(own), lost(there), lost(nulls), float(read["screened"]))
+        return _WeightLosses(subject, lost(own), lost(there), lost(nulls), float(read["screened"]))
 
-    def singles(self, case: Case, subject: SubjectRecord, read: _Reading) -> list[Hypothesis]:
+    def singles(self, case: Case, subject: SubjectRecord, read: _WeightLosses) -> list[Hypothesis]:
         """Whether the worst weight costs more than the margin, and than any random one."""
         weight, loss = read.worst
         case.require_above_chance(subject)
@@ -268,7 +268,7 @@ class SinglePointAudit(ReadingAudit[_Reading]):
         )  # fmt: skip
         return [claim]
 
-    def compared(self, case: Case, rival: SubjectRecord, one: _Reading, two: _Reading) -> Hypothesis:
+    def compared(self, case: Case, rival: SubjectRecord, one: _WeightLosses, two: _WeightLosses) -> Hypothesis:
         """Which loses more without its own worst weight."""
         plan = case.plan
         for subject in (plan.reference, rival):
@@ -300,7 +300,7 @@ class SinglePointAudit(ReadingAudit[_Reading]):
             otherwise=f"{words}: not shown to be more than {bar:.2g} either way. {_LIMITS}",
         )  # fmt: skip
 
-    def null(self, case: Case, one: _Reading, two: _Reading) -> Hypothesis:
+    def null(self, case: Case, one: _WeightLosses, two: _WeightLosses) -> Hypothesis:
         """By what the twin loses more, each by its own screens alone: that the two agree is what is tested."""
         found = super().null(case, *(replace(read, others=[], nulls=[]) for read in (one, two)))
         return replace(found, margin=max(found.margin, case.way(self.settings.margin)))
@@ -309,19 +309,14 @@ class SinglePointAudit(ReadingAudit[_Reading]):
         name = f"loss without {weight.address}"
         return _sample(case, loss).effect(level=1.0 - case.plan.alpha, name=name, unit=case.plan.task.measure)
 
-    def _beside(self, case: Case, read: _Reading) -> tuple[Estimate, ...]:
+    def _beside(self, case: Case, read: _WeightLosses) -> tuple[Estimate, ...]:
         """The other candidates, the worst random weight, and the worst candidate's own number."""
         worst, random = read.worst[0], read.random
         losses = [self._loss(case, w, loss) for w, loss in read.candidates if w is not worst]
         if random is not None:
             name = f"largest of {len(read.nulls)} random losses, {random[0].address}"
             losses.append(msgspec.structs.replace(self._loss(case, *random), name=name))
-        values = () if worst.value is None else (
-            Estimate(
-                name=f"weight {worst.address}", value=worst.value, low=worst.value, high=worst.value, level=1.0, n=1,
-                unit="weight", method="exact",
-            ),
-        )  # fmt: skip
+        values = () if worst.value is None else (Estimate.exact(f"weight {worst.address}", worst.value, "weight"),)
         unit, sign = case.plan.task.measure, case.plan.task.sign
         without = float((case.clean(read.subject) - sign * read.worst[1]).mean())
         score = Estimate(
@@ -343,14 +338,14 @@ def _worst_of(several: int, effect: Estimate) -> Estimate:
     return msgspec.structs.replace(effect, p=None if effect.p is None else min(1.0, several * effect.p))
 
 
-def _compared(read: _Reading) -> str:
+def _compared(read: _WeightLosses) -> str:
     if read.random is None:
         return "There are no other weights to compare with."
     weight, loss = read.random
     return f"Of {len(read.nulls)} random weights of similar size the worst, {weight}, costs {loss.mean():.3f}."
 
 
-def _cost(read: _Reading, screens: int) -> str:
+def _cost(read: _WeightLosses, screens: int) -> str:
     missed = "" if read.screened >= 1.0 else f" The screens could read {read.screened:.1%} of the weights."
     confirmed = len(read.candidates)
     return (

@@ -57,7 +57,7 @@ class SymmetrySettings(ResponseSettings, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class _Reading:
+class _SymmetricShares:
     """What a reading gave of one subject or copy.
 
     Attributes:
@@ -82,7 +82,7 @@ class _Reading:
 
 
 @final
-class SymmetryAudit(ReadingAudit[_Reading]):
+class SymmetryAudit(ReadingAudit[_SymmetricShares]):
     """Mean S of single weights at equal effect, above that of copies with their weights shuffled within layers.
 
     A weight with several changes is one observation: intervals are over weights (and copies).
@@ -118,7 +118,7 @@ class SymmetryAudit(ReadingAudit[_Reading]):
 
     # ---- judging ----------------------------------------------------------------------------------------------
 
-    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _Reading:
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _SymmetricShares:
         """S of every weight and direction, over its signs."""
         if not bool(read["known"]):
             raise NoAnswer("not_applicable", _NONE)
@@ -131,14 +131,14 @@ class SymmetryAudit(ReadingAudit[_Reading]):
                 f"Fewer than two of {single.sum()} weights can change the outputs by {self.settings.effect:g} of "
                 "their spread: ask for a smaller effect.",
             )
-        return _Reading(
+        return _SymmetricShares(
             shares[single], reached[single], shares[~single], reached[~single],
             float(1.0 - effective.mean()), float(read["floor"]), float(read["own"]), float(read["broken"]),
         )  # fmt: skip
 
-    def _shuffled(self, case: Case, subject: SubjectRecord) -> list[_Reading]:
+    def _shuffled(self, case: Case, subject: SubjectRecord) -> list[_SymmetricShares]:
         """The shuffled copies that answer at all: shuffled, a sparse net may give the same for every input."""
-        found: list[_Reading] = []
+        found: list[_SymmetricShares] = []
         for trial in self.readings(case.plan, subject)[1:]:
             try:
                 found.append(self.parsed(case, subject, case.reading(trial)))
@@ -146,7 +146,7 @@ class SymmetryAudit(ReadingAudit[_Reading]):
                 continue
         return found
 
-    def singles(self, case: Case, subject: SubjectRecord, read: _Reading) -> list[Hypothesis]:
+    def singles(self, case: Case, subject: SubjectRecord, read: _SymmetricShares) -> list[Hypothesis]:
         """Whether S is larger than in the shuffled copies."""
         copies, how = self._shuffled(case, subject), self.settings
         cells, name, beside = self._tested(read, copies)
@@ -167,7 +167,7 @@ class SymmetryAudit(ReadingAudit[_Reading]):
         )  # fmt: skip
         return [claim]
 
-    def _tested(self, read: _Reading, copies: list[_Reading]) -> tuple[Values, str, str]:
+    def _tested(self, read: _SymmetricShares, copies: list[_SymmetricShares]) -> tuple[Values, str, str]:
         """How much S lies above that of copies whose weights mean nothing, its name, and what that is in words.
 
         Where such copies answer symmetrically too, any weights would: it is built in, and S is compared with the floor.
@@ -183,7 +183,7 @@ class SymmetryAudit(ReadingAudit[_Reading]):
             return gaps, "above_shuffled", f"{shuffled} ({len(copies)} cop{'y' if len(copies) == 1 else 'ies'})"
         return floor[None, :], "above_floor", f"for a change unrelated to it ({why})"
 
-    def _beside(self, read: _Reading, copies: list[_Reading]) -> list[Estimate]:
+    def _beside(self, read: _SymmetricShares, copies: list[_SymmetricShares]) -> list[Estimate]:
         """What stands beside the tested number."""
         shuffled = np.array([copy.weights[copy.reached].mean() for copy in copies])
         found: list[Estimate] = []
@@ -195,7 +195,7 @@ class SymmetryAudit(ReadingAudit[_Reading]):
         exact = {"floor": read.floor, "outputs_themselves": read.own, "unreached": read.unreached}
         return [*found, *(Estimate.exact(name, value, "share") for name, value in exact.items())]
 
-    def compared(self, case: Case, rival: SubjectRecord, one: _Reading, two: _Reading) -> Hypothesis:
+    def compared(self, case: Case, rival: SubjectRecord, one: _SymmetricShares, two: _SymmetricShares) -> Hypothesis:
         """In which of the two S is larger."""
         how = self.settings
         cells = _gaps(one, two)
@@ -212,7 +212,7 @@ class SymmetryAudit(ReadingAudit[_Reading]):
             otherwise=f"{words} Not shown to be more than {how.difference:g} either way. {limits}",
         )  # fmt: skip
 
-    def null(self, case: Case, one: _Reading, two: _Reading) -> Hypothesis:
+    def null(self, case: Case, one: _SymmetricShares, two: _SymmetricShares) -> Hypothesis:
         """The same function, so the same S."""
         level, margin = NULL_LEVEL, _NULL_MARGIN
         gap = _over_weights(_gaps(one, two), level=level, margin=margin, name="difference")
@@ -233,7 +233,7 @@ class SymmetryAudit(ReadingAudit[_Reading]):
         return controls_of((f"{self.code} targets have the symmetry", "gate", targets))
 
 
-def _gaps(one: _Reading, two: _Reading) -> Values:
+def _gaps(one: _SymmetricShares, two: _SymmetricShares) -> Values:
     """How much larger S is in ``two``, ``[1, weight]``: at the same places where the nets are of one shape.
 
     Places are drawn at random, so pairing other ones only loses precision.
@@ -248,7 +248,7 @@ def _gaps(one: _Reading, two: _Reading) -> Values:
     return (two.weights[:shared] - one.weights[:shared])[both][None, :]
 
 
-def _above_shuffled(read: _Reading, copies: list[_Reading]) -> Values | None:
+def _above_shuffled(read: _SymmetricShares, copies: list[_SymmetricShares]) -> Values | None:
     """How much larger S is than in the shuffled copies, ``[copy, weight]``; ``None`` where too few can be compared."""
     if not copies:
         return None
@@ -258,7 +258,7 @@ def _above_shuffled(read: _Reading, copies: list[_Reading]) -> Values | None:
     return np.stack([read.weights - copy.weights for copy in copies])[:, common]
 
 
-def _direction_gap(one: _Reading, two: _Reading) -> tuple[Estimate, ...]:
+def _direction_gap(one: _SymmetricShares, two: _SymmetricShares) -> tuple[Estimate, ...]:
     shared = min(len(one.directions), len(two.directions))
     both = one.directions_reached[:shared] & two.directions_reached[:shared]
     if both.sum() < 2:
@@ -279,14 +279,14 @@ def _over_weights(shares: Values, *, name: str, margin: float = 0.0, level: floa
     return msgspec.structs.replace(found, method=method)
 
 
-def _left_out(read: _Reading) -> str:
+def _left_out(read: _SymmetricShares) -> str:
     """How many changes are no part of the mean."""
     if read.unreached == 0.0:
         return "All changes had that effect."
     return f"{read.unreached:.0%} of the changes cannot have that effect and are left out."
 
 
-def _warning(read: _Reading) -> str:
+def _warning(read: _SymmetricShares) -> str:
     """A paragraph of its own where the symmetry is none of the targets; nothing where it is one."""
     if not read.broken:
         return ""

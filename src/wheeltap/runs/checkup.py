@@ -309,7 +309,7 @@ def _largest(sizes: Mapping[str, int]) -> tuple[UntouchedModule, ...]:
 def _at_chance(made: Plan, outcomes: Mapping[str, Outcome]) -> str:
     """Why an audit would find nothing to lose, in its words; empty where it would not."""
     try:
-        return Case(made, outcomes.get).headroom(made.reference).because
+        return Case(made, outcomes.get).headroom(made.reference)[1]
     except NoAnswer as gap:
         return gap.because
 

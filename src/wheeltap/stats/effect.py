@@ -105,18 +105,15 @@ def _carried_by(parts: NDArray[Any]) -> float:
     return float(np.sum(parts) ** 2 / np.square(parts, dtype=np.float64).sum())
 
 
-def share_interval(
-    values: Values, *, level: float = 0.95, groups: Groups | None = None, name: str = "score", unit: str
-) -> Estimate:
+def share_interval(values: Values, *, groups: Groups | None = None, name: str = "score", unit: str) -> Estimate:
     """Mean over examples of scores in [0, 1] that need not be 0 or 1: partial credit, means of repeated answers.
 
     Its interval always has a width: Clopper-Pearson's of 0/1 values, of fewer than ``FEW`` examples and where all
     values are the same; there it is wider than needed, because scores in [0, 1] vary less than 0/1 ones of the same
-    mean. Else Student's t, cut at 0 and 1.
+    mean. Else Student's t, cut at 0 and 1. Its level is .95.
 
     Args:
         values: [example].
-        level: Confidence level.
         groups: [example], the cluster of each.
         name: Name of the estimate.
         unit: Unit of the values.
@@ -125,10 +122,10 @@ def share_interval(
         DataError: If the values are not finite, or not within [0, 1].
     """
     x = within(checked(values, ("example",), what="values"), 0.0, 1.0, what="values")
-    spread = score_interval(x, level=level, bounded=False, groups=groups, name=name, unit=unit)
+    spread = score_interval(x, bounded=False, groups=groups, name=name, unit=unit)
     few = len(x) < FEW or bool(np.isin(x, (0.0, 1.0)).all()) or not has_width(spread)
     if few or spread.low is None or spread.high is None:
-        return score_interval(x, level=level, bounded=True, groups=groups, name=name, unit=unit)
+        return score_interval(x, bounded=True, groups=groups, name=name, unit=unit)
     return msgspec.structs.replace(spread, low=max(spread.low, 0.0), high=min(spread.high, 1.0))
 
 

@@ -17,6 +17,7 @@ from wheeltap.stats.sample import Sample
 from wheeltap.stats.selection import Halves
 
 _ROUNDING = 1e-9
+_ALPHA = 1.0 - 0.95
 
 
 @final
@@ -107,9 +108,9 @@ class TopRankedLoss:
         found = share_of(*sides, level=level, name="share of the sum")
         return with_fields(found, p=None, method=found.method.partition(";")[0])
 
-    def each(self, candidate: int, *, name: str, level: float = 0.95) -> Estimate:
+    def each(self, candidate: int, *, name: str) -> Estimate:
         """Mean cost of one candidate over all examples; at a level that allows for its having been chosen by it."""
-        several = 1.0 - (1.0 - level) / len(self.weights)
+        several = 1.0 - _ALPHA / len(self.weights)
         row = np.asarray(self.costs)[candidate][None, :]
         sample = Sample(row, groups=self.halves.groups)
         return with_fields(sample.effect(level=several, name=name, unit=self.unit), p=None)

@@ -12,6 +12,8 @@ from wheeltap.stats.crossed import checked_alpha
 
 Flags = NDArray[np.bool_]
 
+_LEVEL = 0.95
+
 
 def wilson(right: int, n: int, *, level: float = 0.95, name: str = "share", unit: str = "share") -> Estimate:
     """Share of ``n`` independent answers that are right, in ``unit``, with Wilson's score interval.
@@ -34,21 +36,17 @@ def wilson(right: int, n: int, *, level: float = 0.95, name: str = "share", unit
     return Estimate(name=name, value=right / n, low=low, high=high, level=level, n=n, unit=unit, method="Wilson")
 
 
-def wilson_of_items(
-    right: Flags, items: NDArray[np.integer[Any]], *, level: float = 0.95, name: str = "share", unit: str = "share"
-) -> Estimate:
+def wilson_of_items(right: Flags, items: NDArray[np.integer[Any]], *, name: str = "share") -> Estimate:
     """Share of answers that are right, several to an item, with Wilson's interval of as many as they are worth.
 
     Answers to one item are alike: n of them are worth n / deff, where deff is the variance of the share over items
     against that of as many independent answers. It is never taken to be below 1. The normal quantile is widened to
-    Student's of the items that there are.
+    Student's of the items that there are, at a level of .95.
 
     Args:
         right: ``[answer]``.
         items: ``[answer]``, which item it is of: any whole numbers.
-        level: Confidence level.
         name: Name of the estimate.
-        unit: Unit of the share.
 
     Returns:
         Its ``n`` is the number of items. Without ends where there is one item alone.
@@ -66,16 +64,15 @@ def wilson_of_items(
     _, member = np.unique(items, return_inverse=True)
     count = int(member.max()) + 1
     if count == 1:
-        return Estimate(name=name, value=share, low=None, high=None, level=level, n=1, unit=unit,
+        return Estimate(name=name, value=share, low=None, high=None, level=_LEVEL, n=1, unit="share",
                         method=f"no interval: {answers} answers to one item")  # fmt: skip
     rest = np.asarray(np.bincount(member, weights=right - share), dtype=np.float64)
     over_items = count / (count - 1) * float((rest**2).sum()) / answers**2
     alone = share * (1.0 - share) / answers
     effect = max(over_items / alone, 1.0) if alone > 0.0 else answers / count  # all alike
-    z = t_quantile(checked_alpha(level), count - 1)
-    low, high = _ends(share, answers / effect, z)
+    low, high = _ends(share, answers / effect, t_quantile(checked_alpha(_LEVEL), count - 1))
     worth = f"Wilson, {answers:,} answers worth {answers / effect:,.0f}"
-    return Estimate(name=name, value=share, low=low, high=high, level=level, n=count, unit=unit, method=worth)
+    return Estimate(name=name, value=share, low=low, high=high, level=_LEVEL, n=count, unit="share", method=worth)
 
 
 def _ends(share: float, n: float, z: float) -> tuple[float, float]:
