@@ -16,7 +16,7 @@ import sysconfig
 import types
 from collections import OrderedDict, deque
 from collections.abc import Iterator
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, Final, cast
 
 import numpy as np
@@ -327,3 +327,47 @@ def _written(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_written, cast('list[Any]', value)))}]"
     return f"{type(value).__name__} {value!r}"
+
+
+# ---- what belongs to an installed package, and what was put in its place ------------------------------------------
+
+CACHE: Any = functools._lru_cache_wrapper  # pyright: ignore[reportPrivateUsage]
+"""The class of functions with a cache."""
+
+_HEAP_TYPE = 1 << 9
+"""Flag of classes that were not compiled into Python."""
+
+_OURS = str(Path(__file__).parents[1])
+
+
+def of_library(file: str) -> bool:
+    """Whether a file of code belongs to Python, an installed package, or this one."""
+    return in_library(file) or file.startswith(_OURS)
+
+
+def is_own(kind: type) -> bool:
+    """Whether a class is the user's, by where it is found and not by what it says of itself."""
+    if not kind.__flags__ & _HEAP_TYPE:
+        return False
+    found: Any = sys.modules.get(kind.__module__)
+    library = installed(kind.__module__, found) or kind.__module__.partition(".")[0] == "wheeltap"
+    for name in kind.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return not library or found is not kind
+
+
+def is_patch(name: str, held: Any) -> bool:
+    """Whether something under a name was put into an installed module: it is of no installed file."""
+    if type(held) is types.FunctionType:
+        return not (of_library(held.__code__.co_filename) and holds(held.__code__) and at_home(held))
+    if type(held) is types.BuiltinFunctionType:
+        return held.__name__ != name
+    if isinstance(held, functools.partial | types.MethodType | torch.jit.ScriptFunction | CACHE):
+        return True
+    return is_own(held if isinstance(held, type) else cast("type[Any]", type(held)))
+
+
+def in_installed_module(value: object, name: str) -> bool:
+    """Whether an object stands under a name in an installed module."""
+    held = (one for one in list(sys.modules.values()) if type(one) is types.ModuleType and name in vars(one))
+    return any(vars(one)[name] is value and installed(one.__name__, one) for one in held)

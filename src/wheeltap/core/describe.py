@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from wheeltap.core import anatomy, canon
 from wheeltap.core.anatomy import (
+    CACHE,
     at_home,
     attributes,
     called_by,
@@ -37,9 +38,13 @@ from wheeltap.core.anatomy import (
     globals_of,
     holds_more,
     imported,
+    in_installed_module,
     in_library,
     installed,
+    is_own,
+    is_patch,
     module_parts,
+    of_library,
     origins,
     pairs_of,
     tensor_parts,
@@ -142,7 +147,8 @@ class Describer:
         """Name of the class, whose code becomes an item."""
         if id(kind) in self._classes:
             return self._classes[id(kind)]
-        name = f"class {kind.__qualname__}" if self._own(kind) else f"class {kind.__module__}.{kind.__qualname__}"
+        module = "" if self._portable and is_own(kind) else f"{kind.__module__}."
+        name = f"class {module}{kind.__qualname__}"
         taken = sum(known == name or known.startswith(f"{name} #") for known in self._classes.values())
         name = f"{name} #{taken}" if taken else name
         self._classes[id(kind)] = name
@@ -171,7 +177,7 @@ class Describer:
         self._alive.append(value)
         try:
             found, kind = self._of_kind(value), cast("type[Any]", type(value))
-            if self._portable and self._own(kind):
+            if self._portable and is_own(kind):
                 found = _digested("of", self.class_of(kind), found)
         except Exception as error:  # whatever the object's own code raises, and what is nested too deeply
             found = self._unreadable(value, f"{type(error).__name__}: {error}"[:100])
@@ -317,7 +323,7 @@ class Describer:
             # Not written in Python: what a copy of it would be made from says what it holds.
             reducer = copyreg.dispatch_table.get(kind)
             reduced: Any = value.__reduce_ex__(4) if reducer is None else reducer(value)
-            if isinstance(reduced, str) and not (_found(value, reduced) or attributes(value)):
+            if isinstance(reduced, str) and not (in_installed_module(value, reduced) or attributes(value)):
                 return self._unreadable(value, "it says its name alone")
             if not isinstance(reduced, str):
                 reduced = self._each([list(one) if isinstance(one, Iterator) else one for one in reduced])  # pyright: ignore[reportUnknownArgumentType]
@@ -352,8 +358,8 @@ class Describer:
             return _digested("property", self._each((value.fget, value.fset)))
         if issubclass(kind, torch.jit.ScriptFunction):
             return _digested("script", *(function_parts(value) if self._portable else [str(value.code)]))
-        if self._portable and issubclass(kind, _CACHE):
-            _CACHE.cache_clear(value)  # what it holds is no code: it is computed again
+        if self._portable and issubclass(kind, CACHE):
+            CACHE.cache_clear(value)  # what it holds is no code: it is computed again
             called = [one for one in gc.get_referents(value) if callable(one) and not isinstance(one, type)]
             passing = (*functools.WRAPPER_ASSIGNMENTS, "cache_parameters")
             more = {name: one for name, one in cast("dict[str, Any]", vars(value)).items() if name not in passing}
@@ -368,7 +374,7 @@ class Describer:
         if type(function.__globals__) is not dict:
             return self._unreadable(function, "it looks names up in something else than a dict")
         cells = [content(cell) for cell in function.__closure__ or ()]
-        own = not (_of_library if self._portable else in_library)(function.__code__.co_filename)
+        own = not (of_library if self._portable else in_library)(function.__code__.co_filename)
         own = own or (self._portable and not (anatomy.holds(function.__code__) and at_home(function)))
         named = [function.__qualname__] if self._portable and own else [function.__module__, function.__qualname__]
         parts: list[Any] = ["function", *named]
@@ -421,10 +427,10 @@ class Describer:
         if not issubclass(kind, types.ModuleType):
             return [self._global(label, value)]
         space = cast("dict[str, Any]", vars(value))
-        kinds = [self.class_of(kind)] if self._own(kind) else []
+        kinds = [self.class_of(kind)] if self._portable and is_own(kind) else []
         known = installed(value.__name__, value) and (not self._portable or imported(value))
         if known or f"module {value.__name__}" in self._inside:
-            put = [name for name in sorted(attributes) if self._portable and self._put(name, space.get(name))]
+            put = [name for name in sorted(attributes) if self._portable and is_patch(name, space.get(name))]
             return [
                 *kinds,
                 f"module {value.__name__}",
@@ -436,16 +442,6 @@ class Describer:
             return kinds + [item for label, one in held for item in self._reached(label, one, attributes)]
         finally:
             self._inside.discard(f"module {value.__name__}")
-
-    def _put(self, name: str, held: Any) -> bool:
-        """Whether something under a name was put into an installed module: it is of no installed file."""
-        if type(held) is types.FunctionType:
-            return not (_of_library(held.__code__.co_filename) and anatomy.holds(held.__code__) and at_home(held))
-        if type(held) is types.BuiltinFunctionType:
-            return held.__name__ != name
-        if isinstance(held, functools.partial | types.MethodType | torch.jit.ScriptFunction | _CACHE):
-            return True
-        return self._own(held if isinstance(held, type) else cast("type[Any]", type(held)))
 
     def _global(self, label: str, held: Any) -> str:
         if isinstance(held, type):
@@ -480,19 +476,9 @@ class Describer:
 
     # ---- on other machines ------------------------------------------------------------------------------------
 
-    def _own(self, kind: type) -> bool:
-        """Whether a class is the user's, by where it is found and not by what it says of itself."""
-        if not self._portable or not kind.__flags__ & _HEAP_TYPE:
-            return False
-        found: Any = sys.modules.get(kind.__module__)
-        library = installed(kind.__module__, found) or kind.__module__.partition(".")[0] == "wheeltap"
-        for name in kind.__qualname__.split("."):
-            found = getattr(found, name, None)
-        return not library or found is not kind
-
     def _class_anywhere(self, kind: type) -> str:
         """A class, the same on each machine; of an installed one the file, and what in it is not from such a file."""
-        own = self._own(kind)
+        own = is_own(kind)
         parts: list[Any] = ["class", *([] if own else [kind.__module__]), kind.__qualname__]
         parts += [[self.class_of(base) for base in kind.__bases__], self.class_of(type(kind))]
         held = {name: one for name, one in vars(kind).items() if not _skipped(name, one)}
@@ -514,7 +500,7 @@ class Describer:
             value: A method or another attribute of an installed class, or a function.
             deep: Whether the functions that it calls by name are looked at too.
         """
-        if self._own(cast("type[object]", type(value))):
+        if is_own(cast("type[object]", type(value))):
             return self._digest(value)
         inner = getattr(value, "__func__", None) or getattr(value, "fget", None) or getattr(value, "func", value)
         if type(inner) is not types.FunctionType:
@@ -522,7 +508,7 @@ class Describer:
             plain = kind in _PLAIN or issubclass(kind, type) or not (callable(inner) or hasattr(kind, "__get__"))
             return None if plain or isinstance(inner, _BUILT_IN) else self._digest(inner)
         code = inner.__code__
-        if not _of_library(code.co_filename) or not anatomy.holds(code):
+        if not of_library(code.co_filename) or not anatomy.holds(code):
             return self._digest(inner)
         if inner in self._from_files:
             return self._from_files[inner]
@@ -537,7 +523,7 @@ class Describer:
         """What a function of an installed file calls: its code, or that it is none of an installed package."""
         if type(value) is types.FunctionType:
             return self._from_file(value)
-        odd = not imported(value) if isinstance(value, types.ModuleType) else self._put(name, value)
+        odd = not imported(value) if isinstance(value, types.ModuleType) else is_patch(name, value)
         return ["put", type(value).__qualname__] if odd else None
 
     def _raw(self, value: Any) -> Any:
@@ -548,12 +534,6 @@ class Describer:
         return self._digest(value) if type(value) in _PLAIN else None
 
 
-def _found(value: object, name: str) -> bool:
-    """Whether an object stands under a name in an installed module."""
-    held = (one for one in list(sys.modules.values()) if type(one) is types.ModuleType and name in vars(one))
-    return any(vars(one)[name] is value and installed(one.__name__, one) for one in held)
-
-
 _CALLED = ("forward", "__call__", "_call_impl", "_wrapped_call_impl")
 """Methods of a module by which torch calls it."""
 
@@ -562,9 +542,6 @@ _GENERATED = ("__init__", "__eq__", "__repr__", "__hash__", "__replace__", "__se
 
 _DATED = 16
 """Bytes at the beginning of compiled code that say when it was compiled."""
-
-_HEAP_TYPE = 1 << 9
-"""Flag of classes that were not compiled into Python."""
 
 
 def _passing(name: str, value: Any, code: Any, file: str) -> bool:
@@ -592,17 +569,8 @@ def _installed(code: Any) -> bool:
     return all(_installed(one) for several in cast("list[list[Any]]", code[1:]) for one in several)
 
 
-def _of_library(file: str) -> bool:
-    return in_library(file) or file.startswith(_OURS)
-
-
-_OURS = str(Path(__file__).parents[1])
-
-
 SHAPE = " shape"
 """How names of items end that say which parts an object has."""
-
-_CACHE: Any = functools._lru_cache_wrapper  # pyright: ignore[reportPrivateUsage]
 
 _BUILT_IN = (
     types.BuiltinFunctionType, types.WrapperDescriptorType, types.MethodWrapperType, types.MethodDescriptorType,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from wheeltap.core import canon
 from wheeltap.core.anatomy import module_parts, origins, tensor_parts
 from wheeltap.core.describe import SHAPE, Describer, HeldNumber
-from wheeltap.core.scripted import Script, script_of, shown
+from wheeltap.core.scripted import scripts_in, shown
 from wheeltap.core.typed import named_modules
 
 
@@ -55,20 +55,16 @@ def described(model: nn.Module) -> Description:
         ("module", named_modules(model)), ("parameter", model.named_parameters()), ("buffer", model.named_buffers()),
     ):  # fmt: skip
         names |= {id(part): f"{kind} {name}" for name, part in held}
-    reader, scripts = Describer(names), dict[str, Script]()
+    reader = Describer(names)
     items: dict[str, str] = {}
-    for path, module in named_modules(model):
+    for path, module, code, saved in scripts_in(named_modules(model)):
         parts, children = module_parts(module), list[list[list[str]]]()
         for kind in ("_modules", "_parameters", "_buffers"):  # what is held twice has one name elsewhere
             held = cast("dict[str, Any]", parts.pop(kind, {}))
             children.append([[name, "" if part is None else names.get(id(part), "")] for name, part in held.items()])
-        top = next((one for one in scripts if not one or f"{path}.".startswith(f"{one}.")), None)
-        if top is None and isinstance(module, torch.jit.ScriptModule):
-            top = path
-            scripts[path] = script_of(module)
-            items[f"code {path}"] = canon.key("code", scripts[path].code)
-        if top is not None:
-            saved = scripts[top].attributes.get(path.removeprefix(top).lstrip("."), {})
+        if code is not None:
+            items[f"code {path}"] = canon.key("code", code)
+        if saved is not None:
             items |= {f"{_ATTRIBUTE}{path}.{name} (saved)": canon.key("saved", one) for name, one in saved.items()}
             parts = {name: one for name, one in parts.items() if not isinstance(one, _OF_SCRIPTS)} | dict(
                 shown(module, saved)

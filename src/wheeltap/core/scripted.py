@@ -34,7 +34,7 @@ def function_parts(function: Any) -> list[list[Any]]:
         return [[part, archive.read(name)] for part, name in kept]
 
 
-class Script(NamedTuple):
+class _Script(NamedTuple):
     """A scripted module without its weights.
 
     Attributes:
@@ -48,7 +48,7 @@ class Script(NamedTuple):
     attributes: dict[str, dict[str, Any]]
 
 
-def script_of(module: torch.jit.ScriptModule) -> Script:
+def _script_of(module: torch.jit.ScriptModule) -> _Script:
     """What the file of a scripted module says besides its weights."""
     file = io.BytesIO()
     cast("Any", torch.jit).save(module, file)
@@ -82,7 +82,29 @@ def script_of(module: torch.jit.ScriptModule) -> Script:
     for name in order:
         text = _NAMES.sub(lambda at: f"<{order.get(known(at[0]))}>{at[0].removeprefix(known(at[0]))}", defined[name])
         code += [NUMBERED.sub("", name), text]
-    return Script([code, constants], _attributes(module, _Reader(io.BytesIO(data)).load(), _Values(order, stored)))
+    return _Script([code, constants], _attributes(module, _Reader(io.BytesIO(data)).load(), _Values(order, stored)))
+
+
+def scripts_in(
+    modules: Iterable[tuple[str, nn.Module]],
+) -> Iterator[tuple[str, nn.Module, list[Any] | None, dict[str, Any] | None]]:
+    """Modules with what the files of scripted ones say of them.
+
+    Args:
+        modules: By their paths, each before those within it.
+
+    Yields:
+        Path and module; of a script that is in no other one, its code; of all of a script, their saved attributes.
+    """
+    scripts = dict[str, _Script]()
+    for path, module in modules:
+        top = next((one for one in scripts if not one or f"{path}.".startswith(f"{one}.")), None)
+        code = None
+        if top is None and isinstance(module, torch.jit.ScriptModule):
+            top, scripts[path] = path, _script_of(module)
+            code = scripts[path].code
+        saved = None if top is None else scripts[top].attributes.get(path.removeprefix(top).lstrip("."), {})
+        yield path, module, code, saved
 
 
 class _Saved:

@@ -27,7 +27,7 @@ from wheeltap.core.anatomy import (
 from wheeltap.core.bounded import parsing
 from wheeltap.core.describe import COMPILER, SHAPE, Describer
 from wheeltap.core.errors import FileFormatError, ModelError
-from wheeltap.core.scripted import NUMBERED, Script, script_of
+from wheeltap.core.scripted import NUMBERED, scripts_in
 
 _CHILD: Final[dict[type, str]] = {nn.DataParallel: "module", DistributedDataParallel: "module"}
 """Wrappers of torch, and under which name they hold what they call."""
@@ -322,16 +322,12 @@ def structure(model: nn.Module) -> Structure:
             names.setdefault(id(part), f"tensor {path}.{name}")
     reader, places, parts = Describer(names, portable=True), dict[str, tuple[str, str]](), cast("Parts", {})
     program = isinstance(next(iter(modules.values())), torch.jit.ScriptModule | torch.fx.GraphModule)
-    scripts = dict[str, Script]()
-    for number, (path, module) in enumerate(modules.items()):
+    for number, (path, module, code, saved) in enumerate(scripts_in(modules.items())):
         kind = reader.class_of(type(module))
         parts[path] = {f"class {type(module).__qualname__}": canon.key("class", kind)}
         parts[path] |= {_KIND: canon.key("kind", program)} if not path else {}
-        top = next((one for one in scripts if not one or f"{path}.".startswith(f"{one}.")), None)
-        if top is None and isinstance(module, torch.jit.ScriptModule):
-            top = path
-            scripts[path] = script_of(module)
-            parts[path]["code of the program"] = canon.key("code", scripts[path].code)
+        if code is not None:
+            parts[path]["code of the program"] = canon.key("code", code)
         parts[path] |= {
             "modules": canon.key(
                 "modules", [[name, names[id(inside(one))]] for name, one in children(module, root=not path)]
@@ -347,11 +343,9 @@ def structure(model: nn.Module) -> Structure:
             stated = sorted(one for one in more if not one.startswith(COMPILER))
             held = [[one, reader.read(f"{path}.{name}.{one}", vars(part)[one])] for one in stated]
             parts[path][f"tensor {name}"] = canon.key("tensor", [own, held])
-        if top is not None:
-            saved = scripts[top].attributes.get(path.removeprefix(top).lstrip("."), {})
-            parts[path] |= {
-                f"{name or 'saved state'} (scripted)": canon.key("scripted", one) for name, one in saved.items()
-            }
+        parts[path] |= {
+            f"{name or 'saved state'} (scripted)": canon.key("scripted", one) for name, one in (saved or {}).items()
+        }
         for name, value in _settings(module):
             place = f"<{number}>.{name}"
             places[place] = (path, name)
