@@ -1,4 +1,4 @@
-"""Sites of the whole model but some layers."""
+"""Sites: which layers they cover."""
 
 import msgspec
 import pytest
@@ -23,29 +23,28 @@ def test_all_layers_but_the_named_ones_are_covered(names: list[str], other: str)
     assert msgspec.json.decode(msgspec.json.encode(site), type=Site) == site
 
 
-def test_what_is_below_a_spared_layer_is_covered() -> None:
+PARTS = st.lists(st.sampled_from(["a", "ab", "0", "10"]), min_size=1, max_size=3)
+
+
+@given(PARTS, PARTS)
+def test_blocks_and_layers_cover_what_lies_below_them(site: list[str], layer: list[str]) -> None:
+    one, two = ".".join(site), ".".join(layer)
+    assert WHOLE.covers(two)
+    assert Site("block", one).covers(two) == (layer[: len(site)] == site)
+    assert Site("layer", one).covers(two) == (layer == site)
+    assert (str(Site("block", one)), str(WHOLE)) == (one, "whole")
+
+
+def test_what_is_below_a_spared_layer_is_covered_and_without_none_is_the_whole() -> None:
     site = Site.without(["lm_head", "embed"])
-    assert site == Site("inner", "embed,lm_head")
-    assert [name for name in ("embed", "embed.more", "lm", "head", "") if site.covers(name)] == [
-        "embed.more", "lm", "head", "",
-    ]  # fmt: skip
-    assert str(site) == "all but embed, lm_head"
-
-
-def test_without_none_is_the_whole() -> None:
+    assert site == Site("inner", "embed,lm_head") and str(site) == "all but embed, lm_head"
+    covered = [name for name in ("embed", "embed.more", "lm", "head", "") if site.covers(name)]
+    assert covered == ["embed.more", "lm", "head", ""]
     assert Site.without(()) is WHOLE
     assert WHOLE.spared == set() and WHOLE.everywhere
-    assert not any(
-        site.everywhere for site in (Site("block", "a"), Site("layer", "a"), Site.weight("a", row=0, column=0))
-    )
-
-
-def test_it_is_another_trial_than_the_whole() -> None:
+    others = (Site("block", "a"), Site("layer", "a"), Site.weight("a", row=0, column=0))
+    assert not any(site.everywhere for site in others)
     common = {"subject": "a", "task": "b", "measures": (), "perturbation": "quantize", "version": 1}
-    keys = {Trial(**common, site=site).key for site in (WHOLE, Site.without(["a"]), Site.without(["a", "b"]))}
-    assert len(keys) == 3
-
-
-def test_a_comma_in_a_name_is_refused() -> None:
+    assert len({Trial(**common, site=site).key for site in (WHOLE, Site.without(["a"]), Site.without(["a", "b"]))}) == 3
     with pytest.raises(UsageError, match="comma"):
         Site.without(["a", "b,c"])

@@ -41,7 +41,7 @@ def test_nine_of_ten_weights_are_in_layers(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [*MODELS, *CASES])
-def test_names_are_unique_and_tell_the_module(kind: str) -> None:
+def test_names_are_unique_and_tell_the_module_and_matrices_have_a_row_for_each_unit(kind: str) -> None:
     subject = (uncommon if kind in MODELS else planted)(kind).subject
     names = [layer.name for layer in subject.layers]
     assert len(set(names)) == len(names) == len({layer.weight for layer in subject.layers})
@@ -49,12 +49,6 @@ def test_names_are_unique_and_tell_the_module(kind: str) -> None:
         held = subject.model.get_submodule(layer.module)
         assert any(own is subject.parameter(layer.weight) for own in held.parameters())
         assert layer.name in (layer.module, layer.weight) or layer.name.startswith(f"{layer.module}.")
-
-
-@pytest.mark.parametrize("kind", [*MODELS, *CASES])
-def test_matrices_have_a_row_for_each_unit_and_go_back(kind: str) -> None:
-    subject = (uncommon if kind in MODELS else planted)(kind).subject
-    for layer in subject.layers:
         assert subject.parameter(layer.weight).shape == layer.shape
         weight = subject.parameter(layer.weight).detach()
         matrix = layer.matrix(weight)
@@ -112,16 +106,13 @@ def test_attention_of_several_widths_has_three_projections() -> None:
     ]
 
 
-def test_experts_are_rows_of_all_experts() -> None:
+def test_experts_are_rows_of_all_experts_also_where_they_are_stored_transposed() -> None:
     layers = named(uncommon("mixtral").subject.model)
     gate = layers["inner.model.layers.0.mlp.gate"]
     assert (gate.kind, gate.weight, gate.shape) == ("plain", "inner.model.layers.0.mlp.gate.weight", (4, 8))
     up, down = (layers[f"inner.model.layers.1.mlp.experts.{name}_proj"] for name in ("gate_up", "down"))
     assert (up.kind, up.units, up.fan_in) == ("plain", 4 * 24, 8)
     assert (down.kind, down.units, down.fan_in) == ("plain", 4 * 8, 12)
-
-
-def test_experts_that_are_stored_transposed_are_rows_as_well() -> None:
     subject = uncommon("gpt-oss").subject
     up = named(subject.model)["inner.model.layers.0.mlp.experts.gate_up_proj"]
     assert (up.kind, up.shape, up.units, up.fan_in) == ("stacked", (4, 8, 24), 4 * 24, 8)
@@ -140,11 +131,10 @@ def test_a_computed_weight_is_the_parameter_behind_it() -> None:
     assert [layer.weight for layer in hooked.values()] == ["0.weight_v", "3.weight_v", "5.weight_v"]
     assert {layer.length for layer in hooked.values()} == {"0.weight_g", "3.weight_g", "5.weight_g"}
     assert not any(layer.unread for layer in (*layers.values(), *hooked.values()))
-    assert "computes another weight" in named(uncommon("pruned").subject.model)["3"].unread
-    assert named(uncommon("pruned").subject.model)["3"].weight == "3.weight_orig"
-    assert (
-        named(uncommon("weight norm of an lstm").subject.model)["layer.weight_hh_l0"].weight == "layer.weight_hh_l0_v"
-    )
+    pruned = named(uncommon("pruned").subject.model)["3"]
+    assert "computes another weight" in pruned.unread and pruned.weight == "3.weight_orig"
+    lstm = named(uncommon("weight norm of an lstm").subject.model)
+    assert lstm["layer.weight_hh_l0"].weight == "layer.weight_hh_l0_v"
 
 
 @pytest.mark.parametrize("sizes", [(1, 5), (5, 1)])
@@ -246,26 +236,14 @@ class Ends(nn.Module):
             self.out.weight = self.tokens.weight
 
 
-@pytest.mark.parametrize(
-    ("tied", "first", "expected"),
-    [
+def test_ends_are_embeddings_and_the_head_outside_the_blocks() -> None:
+    for tied, first, expected in (
         (False, False, ("tokens", "positions", "out")),
         (True, False, ("tokens", "positions")),
         (True, True, ("out", "positions")),
-    ],
-)
-def test_ends_are_embeddings_and_the_head_outside_the_blocks(
-    tied: bool, first: bool, expected: tuple[str, ...]
-) -> None:
-    assert Subject(Ends(tied=tied, head_first=first).eval()).record.ends == expected
-
-
-@pytest.mark.parametrize("kind", ["mlp", "conv", "attention"])
-def test_a_model_without_an_embedding_has_no_ends(kind: str) -> None:
-    assert planted(kind).subject.record.ends == ()
-
-
-def test_ends_of_models_of_transformers() -> None:
+    ):
+        assert Subject(Ends(tied=tied, head_first=first).eval()).record.ends == expected
+    assert all(planted(kind).subject.record.ends == () for kind in ("mlp", "conv", "attention"))
     assert uncommon("mixtral").subject.record.ends == ("inner.model.embed_tokens", "inner.lm_head")
     assert planted("tied").subject.record.ends == ("embed",)
 

@@ -70,10 +70,8 @@ def test_noise_that_costs_nothing_voids_the_run_whatever_share_it_reached() -> N
     share = min(one.coverage for one in report.findings if one.coverage is not None)
     assert 0.5 < share < 0.9 and head == f"weights covered {int(100 * share)} %"
 
-
-def test_the_share_that_is_shown_is_the_least_of_disturbances_of_all_weights() -> None:
-    body, task = learned()
-    report = audited(body, task)
+    # Of disturbances of all weights: that of a single one is none.
+    report = sound
     [first, *_] = rows = [one for one in report.findings if one.code == "WT100"]
     single = replace(first, code="WT105", scheme="worst-weight", coverage=0.3)
     shares = [replace(one, coverage=share) for one, share in zip(rows, (0.97, 0.6), strict=True)]
@@ -166,12 +164,8 @@ def test_a_model_that_is_not_deterministic_is_refused_every_time(kind: type[Drop
             torch.manual_seed(0)
             with pytest.raises(ModelError, match="not deterministic"):
                 audited(kind(body), task, store=tmp_path / "s.wheeltap")
-
-
-def test_so_is_the_second_of_two_models_that_keeps_something_of_its_last_call() -> None:
-    body, task = learned()
-    with pytest.raises(ModelError, match="not deterministic"):
-        wt.compare(body, Averaging(zoo.made("mlp").subject.model).eval(), task, audits="score")
+    with pytest.raises(ModelError, match="not deterministic"):  # so is the second of two
+        wt.compare(zoo.made("mlp").subject.model, kind(body).eval(), task, audits="score")
 
 
 def test_a_forward_that_restores_its_weights_is_refused_with_that_reason() -> None:
@@ -190,9 +184,8 @@ def test_a_forward_that_restores_its_weights_is_refused_with_that_reason() -> No
 
 
 def test_a_lazy_module_that_was_never_called_is_an_error_in_words() -> None:
-    with pytest.raises(ModelError, match="has no data") as caught:
+    with pytest.raises(ModelError, match=r"has no data(.|\n)*lazy"):
         Subject(nn.Sequential(nn.LazyLinear(3)).eval())
-    assert "lazy" in str(caught.value)
 
 
 def test_where_every_trial_raised_the_headline_is_the_error() -> None:
@@ -279,3 +272,33 @@ def test_answers_that_depend_on_the_batch_are_named() -> None:
     for net, named in ((body, False), (mixed, True)):
         report = audited(net, task)
         assert any("in its batch" in note for note in deployment.notes(report.record)) is named
+
+
+class Bag(nn.Module):
+    """The mean of token vectors, and a small layer: nearly all of it is its embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.head = nn.Embedding(400, 6), nn.Linear(6, 3)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(self.embed(tokens).mean(1))
+
+
+def test_the_embedding_of_a_classifier_is_rounded_for_it_is_no_language_model() -> None:
+    net = Bag().eval()
+    tokens = torch.randint(0, 400, (300, 5), generator=torch.Generator().manual_seed(1))
+    targets = net(tokens).argmax(1)
+    report = wt.audit(net, (tokens, targets), schemes="int2")
+    (subject,), (finding,) = report.record.subjects, report["WT100"]
+    assert subject.ends == () and finding.coverage is not None
+    weights = net.embed.weight.numel() + net.head.weight.numel()
+    assert finding.coverage == pytest.approx(weights / sum(one.numel() for one in net.parameters()))
+    with torch.no_grad():
+        for weight in (net.embed.weight, net.head.weight):
+            step = weight.abs().amax(1, keepdim=True)  # 2 bits: -1, 0 and 1 times the largest of a row
+            weight.copy_((weight / step).round() * step)
+        lost = 1.0 - float((net(tokens).argmax(1) == targets).float().mean())
+    assert finding.estimates[0].value is not None
+    assert abs(finding.estimates[0].value - lost) < 1e-6 and lost > 0.1

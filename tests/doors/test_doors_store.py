@@ -15,6 +15,7 @@ from torch import nn
 import wheeltap as wt
 from wheeltap.cli import main
 from wheeltap.core.errors import UsageError
+from wheeltap.core.records import Outcome
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.store import Store
 from wheeltap.runs import loop
@@ -55,31 +56,23 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> 
 # ---- several plans ---------------------------------------------------------------------------------------------
 
 
-def test_show_lists_the_plans_and_prints_the_last(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_any_plan_of_a_store_is_listed_shown_and_judged(
+    two: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = said(capsys, "report", str(two))
     assert re.search(r"plan 1 of 2, run \d{4}-\d\d-\d\d \d\d:\d\d: audit: first on examples: score", text)
     assert re.search(r"plan 2 of 2, run [\d: -]+: compare: first, second on examples: score, quantization", text)
     assert "Plan 2 was run last" in text and "--plan 1" in text
     assert "second" in text.partition("--plan 1")[2]
-
-
-def test_any_plan_of_a_store_is_shown_and_judged(two: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "second" not in said(capsys, "report", str(two), "--plan", "1")
-    files = {number: tmp_path / f"{number}.json" for number in (1, 2)}
-    for number, file in files.items():
-        asked = ("report", str(two), "--plan", str(number), "--json", str(file), "--fail-on", "never")
-        said(capsys, *asked)
-    one, both = (json.loads(file.read_text()) for file in files.values())
-    assert [len(data["subjects"]) for data in (one, both)] == [1, 2]
+    shown = list[Any]()
+    for more in (["--plan", "1"], ["--plan", "2"], []):
+        said(capsys, "report", str(two), *more, "--json", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html"))
+        shown.append(json.loads((tmp_path / "r.json").read_text()))
+    one, both, last = shown
+    assert [len(data["subjects"]) for data in (one, both)] == [1, 2] and last == both
     assert [data["provenance"]["seed"] for data in (one, both)] == [3, 0]
-    last = tmp_path / "last.json"
-    said(capsys, "report", str(two), "--json", str(last), "--fail-on", "never")
-    assert json.loads(last.read_text()) == both
     assert [len(judge(two, plan=number).record.subjects) for number in (1, 2)] == [1, 2]
-    assert main(["report", str(two), "--plan", "1", "--html", str(tmp_path / "one.html")]) == 0
-
-
-def test_a_finding_of_an_earlier_plan(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "WT001 first" in said(capsys, "report", str(two), "WT001", "--plan", "1")
     assert "no finding code" in said(capsys, "report", str(two), "WT103", "--plan", "1", code=2)
     assert "WT103" in said(capsys, "report", str(two), "WT103")
@@ -111,9 +104,8 @@ def test_a_store_of_before_has_no_dates_and_is_judged(tmp_path: Path, capsys: py
     with Store(path) as store:  # as it was left by what kept neither dates nor the provenance of each plan
         store._db.execute("DELETE FROM meta WHERE name LIKE '%when:%' OR name LIKE '%provenance:%'")
     assert judge(path).findings == report.findings and judge(path).record.provenance["seed"] == 0
-    assert said(capsys, "status", str(path)).startswith(
-        "audit: first on examples: score, census 3 of 3 trials have run"
-    )
+    text = said(capsys, "status", str(path))
+    assert text.startswith("audit: first on examples: score, census 3 of 3 trials have run")
 
 
 def test_a_plan_of_another_version_does_not_hide_the_others(
@@ -151,9 +143,7 @@ def test_status_of_a_run_that_is_not_over(tmp_path: Path, capsys: pytest.Capture
     with pytest.raises(KeyboardInterrupt):
         wt.run(plan, wt.Subject(net(), name="net"), GIVEN, store=store, watch=stop)
     text = said(capsys, "status", str(store))
-    there, wanted, to_go = (
-        int(number) for number in re.findall(r"(\d+) of (\d+) trials have run (\d+) trials to go so far", text)[0]
-    )
+    there, wanted, to_go = map(int, re.findall(r"(\d+) of (\d+) trials have run (\d+) trials to go so far", text)[0])
     assert there == 5 and there + to_go == wanted
     most = re.search(r"may ask for more: at most ([\d,]+) in all", text)
     assert most is not None and int(most[1].replace(",", "")) > wanted
@@ -165,8 +155,6 @@ def test_status_of_a_run_that_is_not_over(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_status_tells_failures_of_this_plan_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from wheeltap.core.records import Outcome
-
     path = tmp_path / "s.wheeltap"
     wt.audit(net(), GIVEN, name="first", audits="score", store=path)
     with Store(path) as store:

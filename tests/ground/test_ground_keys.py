@@ -7,13 +7,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wheeltap.core import canon, seeds
 from wheeltap.core.records import Subset, Trial
-from wheeltap.core.site import WHOLE, Site
 from wheeltap.plans.plan import Plan
 from wheeltap.testing import store_contract as own
 
@@ -21,29 +19,14 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 HELD: dict[str, Any] = json.loads((GOLDEN / "keys.json").read_text(encoding="utf-8"))
 
 
-# Keys that never change: a store made by one version must be found by the next.
-
-
-def test_the_golden_file_is_of_this_key_version() -> None:
+def test_keys_and_seeds_never_change() -> None:
+    """A store made by one version must be found by the next."""
     assert HELD["key_version"] == canon.KEY_VERSION
-
-
-@pytest.mark.parametrize("held", HELD["trials"], ids=lambda held: held["key"])
-def test_trial_keys_never_change(held: dict[str, Any]) -> None:
-    assert msgspec.convert(held["record"], Trial).key == held["key"]
-
-
-@pytest.mark.parametrize("held", HELD["plans"], ids=lambda held: held["key"])
-def test_plan_keys_never_change(held: dict[str, Any]) -> None:
-    assert msgspec.convert(held["record"], Plan).key == held["key"]
-
-
-@pytest.mark.parametrize("held", HELD["seeds"], ids=lambda held: str(held["seed"]))
-def test_derived_seeds_never_change(held: dict[str, Any]) -> None:
-    assert seeds.derive(*held["stream"]) == held["seed"]
-
-
-def test_the_golden_file_is_what_its_script_writes() -> None:
+    for kind, name in ((Trial, "trials"), (Plan, "plans")):
+        assert [msgspec.convert(held["record"], kind).key for held in HELD[name]] == [
+            held["key"] for held in HELD[name]
+        ]
+    assert [seeds.derive(*held["stream"]) for held in HELD["seeds"]] == [held["seed"] for held in HELD["seeds"]]
     assert json.loads(json.dumps(runpy.run_path(str(GOLDEN / "renew.py"))["golden"]())) == HELD
 
 
@@ -55,11 +38,6 @@ def test_a_trial_keeps_its_key_through_a_file(trial: Trial) -> None:
     again = msgspec.json.decode(msgspec.json.encode(trial), type=Trial)
     assert again == trial
     assert again.key == trial.key
-
-
-@given(own.trials(), own.trials())
-def test_keys_are_equal_exactly_for_equal_content(one: Trial, two: Trial) -> None:
-    assert (one.key == two.key) == (repr(one) == repr(two))
 
 
 @given(own.perturbation_settings(), st.randoms(use_true_random=False))
@@ -95,27 +73,19 @@ def test_a_field_at_its_default_is_content_too() -> None:
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_numbers_come_back_to_the_bit(number: float) -> None:
+def test_canonical_bytes_are_sorted_and_tight_and_numbers_come_back_to_the_bit(number: float) -> None:
     again = json.loads(canon.canonical([number]))[0]
     assert np.float64(again).tobytes() == np.float64(number).tobytes()
-
-
-def test_canonical_bytes_are_sorted_and_tight() -> None:
-    assert (
-        canon.canonical({"b": 1, "a": {"z": [1.5, True, None], "y": "é"}})
-        == '{"a":{"y":"é","z":[1.5,true,null]},"b":1}'.encode()
-    )
+    tight = '{"a":{"y":"é","z":[1.5,true,null]},"b":1}'.encode()
+    assert canon.canonical({"b": 1, "a": {"z": [1.5, True, None], "y": "é"}}) == tight
 
 
 # Digests.
 
 
 @given(st.lists(st.binary(max_size=6), max_size=4), st.lists(st.binary(max_size=6), max_size=4))
-def test_parts_are_framed(one: list[bytes], two: list[bytes]) -> None:
+def test_parts_are_framed_and_the_kind_is_a_namespace(one: list[bytes], two: list[bytes]) -> None:
     assert (canon.digest("kind", *one) == canon.digest("kind", *two)) == (one == two)
-
-
-def test_the_kind_is_a_namespace() -> None:
     assert canon.digest("a", b"bc") != canon.digest("ab", b"c")
     assert canon.key("trial", [1]) != canon.key("plan", [1])
     assert len(canon.key("trial", [1])) == 32
@@ -133,25 +103,3 @@ def test_array_digests_see_dtype_shape_and_every_number() -> None:
     digests = {canon.array_digest("x", other) for other in others} | {canon.array_digest("y", array)}
     assert same not in digests
     assert len(digests) == 6
-
-
-# Sites.
-
-
-PATHS = st.lists(st.sampled_from(["a", "ab", "0", "10"]), min_size=1, max_size=3)
-
-
-@given(PATHS, PATHS)
-def test_sites_cover_what_lies_below_them(site: list[str], layer: list[str]) -> None:
-    one, two = ".".join(site), ".".join(layer)
-    assert WHOLE.covers(two)
-    assert Site("block", one).covers(two) == (layer[: len(site)] == site)
-    assert Site("layer", one).covers(two) == (layer == site)
-
-
-def test_a_site_is_no_prefix_of_a_longer_name() -> None:
-    assert not Site("block", "layers.1").covers("layers.10")
-    assert Site("block", "layers.1").covers("layers.1.mlp")
-    assert not Site("layer", "layers.1").covers("layers.1.mlp")
-    assert str(WHOLE) == "whole"
-    assert str(Site("block", "layers.1")) == "layers.1"

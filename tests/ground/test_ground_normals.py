@@ -50,14 +50,6 @@ def test_their_distribution_is_the_normal_one() -> None:
         assert abs(int((np.abs(numbers) > beyond).sum()) - wanted) < 5 * wanted**0.5 + 1
 
 
-def test_each_is_independent_of_the_next_ones() -> None:
-    numbers = drawn(2**20).astype(np.float64)
-    for values in (numbers, np.abs(numbers), numbers**2):
-        centred = (values - values.mean()) / values.std()
-        for lag in (1, 2, 3, 4, 5, 64, 2**16):
-            assert abs(float((centred[lag:] * centred[:-lag]).mean())) < 5 / 2**10
-
-
 def test_steps_are_as_narrow_as_said() -> None:
     """Between neighbours that the table tells apart; and the farthest."""
     numbers = np.unique(drawn(2**22))

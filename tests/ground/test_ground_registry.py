@@ -1,5 +1,6 @@
 """Registries: built-ins, entry points of really present distributions, and what is refused."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from wheeltap.audits.base import Audit, audits
 from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.core.registry import Registry
 from wheeltap.perturb import BUILTIN, Perturbation, create, perturbations
+
+Plugged = Callable[..., Registry[Perturbation]]
 
 MODULE = """
 from wheeltap.perturb.noise import RelativeNoise, StdNoise
@@ -27,18 +30,21 @@ instance = Own()
 """
 
 
-def installed(folder: Path, group: str, **points: str) -> None:
-    """A distribution in ``folder`` with these entry points, as pip would leave it."""
-    info = folder / "wheeltap_ground_plugin-1.0.dist-info"
+@pytest.fixture
+def plugged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Registry[Perturbation]]:
+    """Makes registries with entry points of a distribution, as pip would leave it: each call one of its own group."""
+    info = tmp_path / "wheeltap_ground_plugin-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: wheeltap-ground-plugin\nVersion: 1.0\n")
-    lines = "\n".join(f"{name} = {value}" for name, value in points.items())
-    (info / "entry_points.txt").write_text(f"[{group}]\n{lines}\n")
-    (folder / "wheeltap_ground_plugin.py").write_text(MODULE)
+    (tmp_path / "wheeltap_ground_plugin.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
 
+    def registry(group: str = "wheeltap.ground", **points: str) -> Registry[Perturbation]:
+        lines = "\n".join(f"{name} = {value}" for name, value in points.items())
+        (info / "entry_points.txt").write_text(f"[{group}]\n{lines}\n")
+        return Registry("perturbation", group, BUILTIN, Perturbation)
 
-def registry(group: str = "wheeltap.perturbations") -> Registry[Perturbation]:
-    return Registry("perturbation", group, BUILTIN, Perturbation)
+    return registry
 
 
 def test_every_builtin_is_there_under_its_own_name() -> None:
@@ -52,60 +58,35 @@ def test_every_builtin_is_there_under_its_own_name() -> None:
     assert issubclass(audits.get("score"), Audit)
 
 
-def test_a_near_miss_is_told() -> None:
-    with pytest.raises(UnknownName, match="Did you mean 'relative'") as caught:
-        perturbations.get("relativ")
-    assert isinstance(caught.value, LookupError)
-    assert isinstance(caught.value, ValueError)
-    with pytest.raises(UnknownName, match="Did you mean 'quantize'"):
-        perturbations.get("Quantise")
-    with pytest.raises(UnknownName, match="Did you mean 'pruning'"):
-        audits.get("prunning")
+def test_a_near_miss_is_told_and_a_far_miss_is_given_the_list(plugged: Plugged) -> None:
+    misses = {"relativ": "relative", "Quantise": "quantize", "prunning": "pruning"}
+    for (name, meant), known in zip(misses.items(), (perturbations, perturbations, audits), strict=True):
+        with pytest.raises(UnknownName, match=f"Did you mean '{meant}'") as caught:
+            known.get(name)
+        assert isinstance(caught.value, LookupError) and isinstance(caught.value, ValueError)
+    listed = "Choose one of: cast, erase, fine-tune, flip, flip-worst, function, low-rank, merge, none"
+    with pytest.raises(UnknownName, match=listed):
+        plugged().get("zzzzzz")
 
 
-def test_a_far_miss_is_given_the_list() -> None:
-    with pytest.raises(
-        UnknownName, match="Choose one of: cast, erase, fine-tune, flip, flip-worst, function, low-rank, merge, none"
-    ):
-        registry("wheeltap.no-such-group").get("zzzzzz")
-
-
-def test_a_plugin_adds_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    installed(tmp_path, "wheeltap.ground-adds", own="wheeltap_ground_plugin:Own")
-    monkeypatch.syspath_prepend(tmp_path)
-    found = registry("wheeltap.ground-adds")
+def test_a_plugin_adds_names_and_replaces_none(plugged: Plugged) -> None:
+    """A report must mean the same everywhere."""
+    found = plugged(own="wheeltap_ground_plugin:Own")
     assert set(found) == {*BUILTIN, "own"}
     assert found.get("own").name == "own"
-
-
-def test_a_plugin_that_takes_a_builtins_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A report must mean the same everywhere."""
-    installed(tmp_path, "wheeltap.ground-replaces", relative="wheeltap_ground_plugin:StdNoise")
-    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UsageError, match="'relative' is declared twice") as caught:
-        registry("wheeltap.ground-replaces").get("std")
+        plugged(relative="wheeltap_ground_plugin:StdNoise").get("std")
     assert "the package 'wheeltap-ground-plugin'" in str(caught.value) and "Rename it" in str(caught.value)
 
 
-@pytest.mark.parametrize("attribute", ["Unrelated", "instance", "Settings"])
-def test_what_is_no_perturbation_is_refused(attribute: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    group = f"wheeltap.ground-wrong-{attribute}"
-    installed(tmp_path, group, wrong=f"wheeltap_ground_plugin:{attribute}")
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(UsageError, match="'wrong' is not a Perturbation") as caught:
-        registry(group).get("wrong")
-    assert f"wheeltap_ground_plugin:{attribute}" in str(caught.value)
-    assert group in str(caught.value)
-
-
-@pytest.mark.parametrize("value", ["wheeltap_no_such_module:Own", "wheeltap_ground_plugin:NoSuchName"])
-def test_a_broken_plugin_is_named(value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    group = f"wheeltap.ground-broken-{value[-3:]}"
-    installed(tmp_path, group, broken=value)
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(UsageError, match="'broken' cannot be loaded") as caught:
-        registry(group).get("broken")
-    assert value in str(caught.value)
+def test_what_is_no_perturbation_or_broken_is_named(plugged: Plugged) -> None:
+    wrong = dict.fromkeys(("Unrelated", "instance", "Settings"), "is not a Perturbation")
+    values = {f"wheeltap_ground_plugin:{name}": words for name, words in wrong.items()}
+    broken = ("wheeltap_no_such_module:Own", "wheeltap_ground_plugin:NoSuchName")
+    for value, words in (values | dict.fromkeys(broken, "cannot be loaded")).items():
+        with pytest.raises(UsageError, match=f"'wrong' {words}") as caught:
+            plugged("wheeltap.ground-wrong", wrong=value).get("wrong")
+        assert value in str(caught.value) and "wheeltap.ground-wrong" in str(caught.value)
 
 
 def test_settings_are_checked() -> None:

@@ -47,17 +47,15 @@ def test_what_is_kept_comes_back(tmp_path: Path) -> None:
     assert np.array_equal(found.report["errors"], REPORT["errors"])
     assert artifacts.load_state(SPEC, like=ARRAYS) is None
     assert _files(artifacts.folder) == [f"{SPEC.key}.safetensors"]
-
-
-def test_a_state_is_another_file_and_can_be_dropped(tmp_path: Path) -> None:
-    artifacts = Artifacts(tmp_path)
-    artifacts.keep_state(SPEC, KEPT)
-    assert artifacts.load(SPEC, like=ARRAYS) is None
-    found = artifacts.load_state(SPEC, like=ARRAYS)
-    assert found is not None and found.note["step"] == 3
-    artifacts.drop_state(SPEC)
-    artifacts.drop_state(SPEC)
-    assert _files(tmp_path) == []
+    # A state is another file, and can be dropped.
+    states = Artifacts(tmp_path / "c")
+    states.keep_state(SPEC, KEPT)
+    assert states.load(SPEC, like=ARRAYS) is None
+    state = states.load_state(SPEC, like=ARRAYS)
+    assert state is not None and state.note["step"] == 3
+    for _ in range(2):
+        states.drop_state(SPEC)
+    assert _files(states.folder) == []
 
 
 def test_a_digest_is_of_names_types_shapes_and_numbers() -> None:
@@ -80,25 +78,22 @@ def test_what_others_put_there_is_not_taken_for_ones_own(tmp_path: Path, monkeyp
         others.setenv(VARIABLE, "the key of someone else")
         artifacts.keep(SPEC, KEPT)
         artifacts.keep_state(SPEC, KEPT)
-    with pytest.raises(FileFormatError, match="one that this user made"):
-        artifacts.load(SPEC, like=ARRAYS)
-    with pytest.raises(FileFormatError, match="one that this user made"):
-        artifacts.load_state(SPEC, like=ARRAYS)
+    for load_one in (artifacts.load, artifacts.load_state):
+        with pytest.raises(FileFormatError, match="one that this user made"):
+            load_one(SPEC, like=ARRAYS)
     assert artifacts.load(SPEC, like=ARRAYS, expected=KEPT.digest) is not None
 
 
 def test_another_digest_is_refused_and_both_are_named(tmp_path: Path) -> None:
     artifacts = Artifacts(tmp_path)
-    other = "f" * 32
-    with pytest.raises(StoreError, match="not the one that was measured") as raised:
-        artifacts.keep(SPEC, KEPT, expected=other)
-    assert KEPT.digest in str(raised.value) and other in str(raised.value)
-    assert not tmp_path.exists() or _files(tmp_path) == []
+    refused = pytest.raises(StoreError, match=f"not the one that was measured(.|\n)*{'f' * 32}(.|\n)*{KEPT.digest}")
+    with refused:
+        artifacts.keep(SPEC, KEPT, expected="f" * 32)
+    assert _files(tmp_path) == []
     artifacts.keep(SPEC, KEPT, expected=KEPT.digest)
     assert artifacts.load(SPEC, like=ARRAYS, expected=KEPT.digest) is not None
-    with pytest.raises(StoreError, match="not the one that was measured") as raised:
-        artifacts.load(SPEC, like=ARRAYS, expected=other)
-    assert KEPT.digest in str(raised.value) and other in str(raised.value)
+    with refused:
+        artifacts.load(SPEC, like=ARRAYS, expected="f" * 32)
 
 
 def _rewritten(
@@ -143,47 +138,43 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_file_that_is_anything_else_is_an_error(tmp_path: Path, damage: str) -> None:
+def test_a_file_that_is_anything_else_is_an_error(tmp_path: Path) -> None:
     artifacts = Artifacts(tmp_path)
     artifacts.keep(SPEC, KEPT)
     data = artifacts.path(SPEC).read_bytes()
-    assert DAMAGES[damage](data) != data
-    artifacts.path(SPEC).write_bytes(DAMAGES[damage](data))
-    with pytest.raises(FileFormatError, match="artifact cannot be used") as raised:
-        artifacts.load(SPEC, like=ARRAYS)
-    assert "Delete the file" in str(raised.value)
-    assert ("at most" in str(raised.value)) == (damage == "too large")
-
-
-def test_numbers_that_are_not_finite_are_an_error_even_where_they_were_written(tmp_path: Path) -> None:
-    artifacts = Artifacts(tmp_path)
-    for kept in (
-        ArtifactFile({"a": np.array([np.inf])}),
-        ArtifactFile({"a": np.array([1.0])}, report={"b": np.array([np.nan])}),
-    ):
+    for name, damage in DAMAGES.items():
+        assert damage(data) != data
+        artifacts.path(SPEC).write_bytes(damage(data))
+        with pytest.raises(FileFormatError, match="artifact cannot be used") as raised:
+            artifacts.load(SPEC, like=ARRAYS)
+        assert "Delete the file" in str(raised.value)
+        assert ("at most" in str(raised.value)) == (name == "too large")
+    # Numbers that are not finite, even where they were written.
+    one, nan = np.array([1.0]), np.array([np.nan])
+    for kept in (ArtifactFile({"a": np.array([np.inf])}), ArtifactFile({"a": one}, report={"b": nan})):
         artifacts.keep(SPEC, kept)
         with pytest.raises(FileFormatError, match="finite numbers"):
             artifacts.load(SPEC, like={"a": np.zeros(1)})
 
 
-def test_a_folder_in_its_place_is_an_error(tmp_path: Path) -> None:
-    artifacts = Artifacts(tmp_path)
-    artifacts.path(SPEC).mkdir()
+def test_where_nothing_can_be_written_or_moved_the_error_says_so(tmp_path: Path) -> None:
+    artifacts = Artifacts(tmp_path / "kept")
+    artifacts.path(SPEC).mkdir(parents=True)
     with pytest.raises(FileFormatError, match="artifact cannot be used"):
         artifacts.load(SPEC, like=ARRAYS)
     with pytest.raises(StoreError, match="cannot be written"):
         artifacts.keep(SPEC, KEPT)
-    assert [file.name for file in tmp_path.iterdir()] == [f"{SPEC.key}.safetensors"]
-
-
-def test_where_nothing_can_be_written_the_error_says_so(tmp_path: Path) -> None:
+    assert [file.name for file in artifacts.folder.iterdir()] == [f"{SPEC.key}.safetensors"]
     (tmp_path / "file").write_text("in the way")
-    artifacts = Artifacts(tmp_path / "file" / "folder")
+    inside = Artifacts(tmp_path / "file" / "folder")
     with pytest.raises(StoreError, match="cannot be written"):
-        artifacts.keep(SPEC, KEPT)
-    with pytest.raises(StoreError, match="Name a folder"), artifacts.lock(SPEC):
+        inside.keep(SPEC, KEPT)
+    with pytest.raises(StoreError, match="Name a folder"), inside.lock(SPEC):
         raise AssertionError("it was not locked")
+    with pytest.raises(StoreError, match="out of the way either"):
+        inside.set_aside(tmp_path / "file" / "k")
+    # What another process has set aside already is no error.
+    assert artifacts.set_aside(artifacts.folder / "gone").parent == artifacts.folder
 
 
 def test_two_that_write_at_the_same_time_do_not_write_into_one_file(tmp_path: Path) -> None:
@@ -208,14 +199,6 @@ def test_a_file_can_be_read_by_whoever_the_umask_lets(tmp_path: Path) -> None:
     artifacts.keep(SPEC, KEPT)
     (tmp_path / "other").write_bytes(b"")
     assert artifacts.path(SPEC).stat().st_mode == (tmp_path / "other").stat().st_mode
-
-
-def test_what_another_process_has_set_aside_already_is_no_error(tmp_path: Path) -> None:
-    artifacts = Artifacts(tmp_path)
-    assert artifacts.set_aside(artifacts.path(SPEC)).parent == tmp_path
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StoreError, match="out of the way either"):
-        artifacts.set_aside(tmp_path / "file" / "k")
 
 
 def test_torch_is_not_needed() -> None:
@@ -288,26 +271,16 @@ def test_a_damaged_file_is_set_aside_and_made_again(broken: Path, damage: str, f
     assert _make(broken).steps == 0  # no warning any more
 
 
-@pytest.mark.parametrize(
-    "note", [{"status": "well"}, {"step": -1}, {"step": 10**9}, {"step": "a"}], ids=lambda note: str(*note.values())
-)
+@pytest.mark.parametrize("note", [{"status": "well"}, {"step": -1}, {"step": 10**9}, {"step": "a"}, {}], ids=str)
 def test_a_state_that_there_cannot_be_is_set_aside_too(broken: Path, note: dict[str, Any]) -> None:
-    given, artifacts = _given(), Artifacts(broken)
+    given, artifacts, whole = _given(), Artifacts(broken), _make().digest
     state = recipe_of(given.spec).start(given)
-    artifacts.keep_state(given.spec, ArtifactFile(state.arrays(), {**state.note(), **note}))
-    with pytest.warns(UserWarning, match="a status, and counts"):
-        assert _make(broken).digest == _make().digest
-
-
-def test_random_numbers_that_there_cannot_be_are_set_aside_too(broken: Path) -> None:
-    given, artifacts = _given(), Artifacts(broken)
-    state = recipe_of(given.spec).start(given)
-    for name in ("order", "random"):
-        arrays = state.arrays()
-        arrays[name] = np.full_like(arrays[name], 255)
-        artifacts.keep_state(given.spec, ArtifactFile(arrays, state.note()))
-        with pytest.warns(UserWarning, match="random number generators"):
-            assert _make(broken).digest == _make().digest
+    arrays = state.arrays()
+    strange = [{name: np.full_like(arrays[name], 255)} for name in ("order", "random")]
+    for change in [{}] if note else strange:
+        artifacts.keep_state(given.spec, ArtifactFile({**arrays, **change}, {**state.note(), **note}))
+        with pytest.warns(UserWarning, match="random number generators" if change else "a status, and counts"):
+            assert _make(broken).digest == whole
         artifacts.path(given.spec).unlink()
 
 

@@ -228,12 +228,10 @@ class TestHooks:
         for one, two in zip(wanted, averaged.parameters(), strict=True):
             torch.testing.assert_close(one.float(), two.detach(), rtol=1e-4, atol=1e-6)
 
-    @pytest.mark.parametrize(
-        "wrong", [{"noise": -1.0}, {"rho": float("nan")}, {"share": 0.0}, {"average": 1.0}], ids=str
-    )
-    def test_what_is_out_of_range_is_refused(self, wrong: dict[str, float]) -> None:
-        with pytest.raises(UsageError, match="cannot be trained with these settings"):
-            hooks(**wrong)
+    def test_what_is_out_of_range_is_refused(self) -> None:
+        for wrong in ({"noise": -1.0}, {"rho": float("nan")}, {"share": 0.0}, {"average": 1.0}):
+            with pytest.raises(UsageError, match="cannot be trained with these settings"):
+                hooks(**wrong)
 
 
 class TestEnds:
@@ -279,40 +277,33 @@ class TestEnds:
             return nn.functional.cross_entropy(net(big[rows]), TARGETS[rows])
 
         fit = Fit(net, loss, examples=50, settings=settings)
-        fit.advance(fit.steps)
-        assert fit.status == "diverged"
+        for _ in range(2):
+            fit.advance(fit.steps)
+            assert fit.status == "diverged"
         assert _bits(fit.made()) == _bits(_net())
         assert all(np.isfinite(array).all() for array in fit.report().values())
-        fit.advance(fit.steps)
-        assert fit.status == "diverged"
-
-    def test_a_classifier_that_diverges_is_an_error(self) -> None:
         with pytest.raises(ModelError, match="diverged"):
             train_classifier(_net(), INPUTS * 1e15, targets=TARGETS, settings=TrainSettings(rate=1e30))
 
     def test_gradients_and_modes_are_left_clean(self) -> None:
         threads, state = torch.get_num_threads(), torch.get_rng_state()
-        made = _done(_fit(_net(dropout=0.3), some=[Sharpness(0.1)]))
+        with torch.no_grad():
+            made = _done(_fit(_net(dropout=0.3), some=[Sharpness(0.1)]))
+            assert not torch.is_grad_enabled()
         assert not made.training and all(parameter.grad is None for parameter in made.parameters())
         assert torch.get_num_threads() == threads and torch.equal(torch.get_rng_state(), state)
 
-    @pytest.mark.parametrize(
-        "wrong",
-        [{"epochs": 0}, {"batch": 0}, {"rate": 0.0}, {"rate": float("nan")}, {"decay": -1.0}, {"optimizer": "lion"},
-         {"schedule": "falling"}, {"momentum": 1.0}, {"steps": -1}],
-        ids=str,
-    )  # fmt: skip
-    def test_settings_that_make_no_sense_are_errors(self, wrong: dict[str, Any]) -> None:
-        with pytest.raises(UsageError, match="training settings cannot be used") as raised:
-            TrainSettings(**wrong)
-        assert str(next(iter(wrong.values()))) in str(raised.value)
+    def test_settings_that_make_no_sense_are_errors(self) -> None:
+        for name, wrong in (
+            ("epochs", 0), ("batch", 0), ("rate", 0.0), ("rate", float("nan")), ("decay", -1.0), ("optimizer", "lion"),
+            ("schedule", "falling"), ("momentum", 1.0), ("steps", -1),
+        ):  # fmt: skip
+            with pytest.raises(UsageError, match=f"training settings cannot be used(.|\n)*{wrong}"):
+                TrainSettings(**{name: wrong})
 
 
 def test_weights_of_16_bits_come_back_bit_by_bit() -> None:
-    net = _net().bfloat16()
-    other = mlp((6, 8, 8, 3)).bfloat16()
-    assert _bits(other) != _bits(net)
-    assert weights(net)["0.weight"].dtype == np.int16
+    net, other = _net().bfloat16(), mlp((6, 8, 8, 3)).bfloat16()
+    assert _bits(other) != _bits(net) and weights(net)["0.weight"].dtype == np.int16
     assert _bits(with_weights(other, weights(net))) == _bits(net)
-    for one, two in zip(net.parameters(), other.parameters(), strict=True):
-        assert torch.equal(one, two)
+    assert all(torch.equal(one, two) for one, two in zip(net.parameters(), other.parameters(), strict=True))

@@ -22,10 +22,8 @@ def made(**settings: Any) -> torch.nn.Module:
 
 def test_it_reads_flat_images_and_square_ones_alike() -> None:
     net = made()
-    assert isinstance(net, RowReader)
-    assert isinstance(TASK.inputs, torch.Tensor)
-    assert torch.equal(net(TASK.inputs), net(TASK.inputs.reshape(40, 4, 4)))
-    assert net(TASK.inputs).shape == (40, 4)
+    assert isinstance(net, RowReader) and isinstance(TASK.inputs, torch.Tensor)
+    assert torch.equal(net(TASK.inputs), net(TASK.inputs.reshape(40, 4, 4))) and net(TASK.inputs).shape == (40, 4)
     assert [type(block) for block in net.blocks] == [Block, Block]
 
 

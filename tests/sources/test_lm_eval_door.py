@@ -28,15 +28,7 @@ DOSE = 0.05
 
 @dataclass(frozen=True)
 class Audited:
-    """What an audit of a local task left.
-
-    Attributes:
-        name: Of the task.
-        model: The model.
-        folder: Where it all is.
-        code: Exit code.
-        lines: Of its samples; first those of the filter that was judged.
-    """
+    """What an audit of a local task left: its samples, first those of the filter that was judged."""
 
     name: str
     model: Any
@@ -145,19 +137,13 @@ def _numbers(answers: Any) -> list[Any]:
         return [float(answers == "True")] if answers in ("True", "False") else [answers]
 
 
-def test_samples_without_a_task_are_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["audit", "digits", "--samples", str(tmp_path / "s.jsonl")]) == 2
-    assert "tasks of lm-eval alone" in capsys.readouterr().err and not (tmp_path / "s.jsonl").exists()
-
-
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
+def test_flags_that_do_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for flags, words in (
         (["--include-path", "."], "needs the name of one"),
         (["--task", "lm_eval:arc_easy", "--data", "x.jsonl"], "given in two ways"),
         (["--task", "arc_easy"], "task cannot be read"),
-    ],
-)
-def test_flags_that_do_not_go_together(flags: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["audit", "digits", *flags]) == 2
-    assert words in capsys.readouterr().err
+        (["--samples", str(tmp_path / "s.jsonl")], "tasks of lm-eval alone"),
+    ):
+        assert main(["audit", "digits", *flags]) == 2
+        assert words in capsys.readouterr().err
+    assert not (tmp_path / "s.jsonl").exists()

@@ -69,29 +69,36 @@ def test_no_context_comes_twice_and_seeds_give_other_items() -> None:
 
 def test_items_are_the_same_today_and_tomorrow() -> None:
     """Pinned: a changed item changes every key of every stored language trial."""
-    first = agreement.pairs()[:4]
-    assert [(p.context, p.choices, p.answer) for p in first] == PINNED
+    assert [(p.context, p.choices, p.answer) for p in agreement.pairs()[:4]] == [
+        ("In her opinion, your writer", (" was", " were"), 0),
+        ("Perhaps unexpectedly, my loyal child beside the fences", (" was", " were"), 0),
+        ("The artist near the orchards beside the stations", (" was", " were"), 0),
+        ("Down by the river, the rusty chair that the queens own", (" lies", " lie"), 0),
+    ]
 
 
-PINNED: list[tuple[str, tuple[str, str], int]] = [
-    ("In her opinion, your writer", (" was", " were"), 0),
-    ("Perhaps unexpectedly, my loyal child beside the fences", (" was", " were"), 0),
-    ("The artist near the orchards beside the stations", (" was", " were"), 0),
-    ("Down by the river, the rusty chair that the queens own", (" lies", " lie"), 0),
-]
-
-
-def test_contexts_are_starts_of_sentences() -> None:
+def test_contexts_are_starts_of_sentences_that_vary() -> None:
     for pair in agreement.pairs():
         assert pair.context[0].isupper() and not pair.context.endswith(" ") and "  " not in pair.context
         assert all(choice.startswith(" ") and choice[1:].islower() for choice in pair.choices)
-        nouns = [w for w in pair.context.replace(",", "").split() if w in SINGULAR | PLURAL]
-        assert len(nouns) >= 1
-
-
-def test_first_words_vary() -> None:
+        assert {*pair.context.replace(",", "").split()} & (SINGULAR | PLURAL)
     firsts = Counter(pair.context.split()[0] for pair in agreement.pairs())
     assert len(firsts) > 40 and max(firsts.values()) < 0.3 * 512
+
+
+def test_the_factors_say_what_they_should() -> None:
+    pairs = agreement.scored()
+    known = agreement.factors(pairs)
+    said = {
+        pair.context: tuple(int(known[name][at]) for name in ("number", "nearest", "opener"))
+        for at, pair in enumerate(pairs)
+    }
+    assert said["The artist near the orchards beside the stations"] == (0, 1, 0)
+    assert said["That night, my queens"] == (1, 1, 1)
+    assert said["Only one of the statues"] == (0, 1, 0)
+    assert said["On Sundays, her citizen and her thief"] == (1, 0, 1)
+    assert said["Down by the river, the witch, in addition to the sailors,"] == (0, 1, 1)
+    assert float(known["number"].double().mean()) == 0.5
 
 
 def test_the_vocabulary_is_wide_and_its_forms_differ() -> None:
@@ -105,16 +112,12 @@ def test_the_vocabulary_is_wide_and_its_forms_differ() -> None:
     assert not verbs & {"read", "cost", "put", "cut", "set", "hit", "let", "shut", "hurt", "quit", "bet", "spread"}
 
 
-def test_smollm2_has_enough_positions_and_single_token_verbs(smollm2: LoadedModel) -> None:
+def test_smollm2_has_enough_positions_and_is_well_above_chance_and_below_the_ceiling(smollm2: LoadedModel) -> None:
     task = agreement.task(smollm2.tokenizer)
     assert task.tokens >= 3000
     assert task.tokens >= 1.5 * smollm2.subject.record.widest
     assert all(len(option) == 1 for options in task.choices for option in options)
     assert len(task.targets) == 224 and float(task.targets.float().mean()) == 0.5
-
-
-def test_smollm2_is_well_above_chance_and_below_the_ceiling(smollm2: LoadedModel) -> None:
-    task = agreement.task(smollm2.tokenizer)
     right = (task.scores(smollm2.subject.model).argmax(-1) == task.targets).tolist()
     assert sum(right) / len(right) == pytest.approx(0.86, abs=0.04)
     simple = [ok for ok, pair in zip(right, agreement.scored(), strict=True) if pair.construction == "simple"]

@@ -20,21 +20,27 @@ EFFORT = wt.Effort(draws=4, control_draws=4, block_draws=0)
 LABELS = ("bad", "fine", "good")
 
 
+def saved(folder: Path, model: Any, **special: str) -> str:
+    """The spec of a folder with a model; with marks of its own, beside its tokenizer."""
+    model.save_pretrained(folder)
+    if special:
+        save_tokenizer(folder, **special)
+    return f"hf:{folder}"
+
+
+PAD = {"pad_token": "[unk]"}
+
+
 @pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bert(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A classifier of texts, saved with its tokenizer."""
-    folder = tmp_path_factory.mktemp("folders") / "bert"
-    tiny_bert().save_pretrained(folder)
-    save_tokenizer(folder, pad_token="[unk]")
-    return folder
+    return saved(tmp_path_factory.mktemp("folders") / "bert", tiny_bert(), **PAD)
 
 
 @pytest.fixture(scope="module")
-def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def vit(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A classifier of images."""
-    folder = tmp_path_factory.mktemp("folders") / "vit"
-    tiny_vit().save_pretrained(folder)
-    return folder
+    return saved(tmp_path_factory.mktemp("folders") / "vit", tiny_vit())
 
 
 def sentences(count: int) -> list[str]:
@@ -54,10 +60,10 @@ def alone(model: Any, text: str) -> torch.Tensor:
         return model(input_ids=ids).logits[0]
 
 
-def test_texts_are_filled_up_and_masked(bert: Path, tmp_path: Path) -> None:
+def test_texts_are_filled_up_and_masked(bert: str, tmp_path: Path) -> None:
     texts = sentences(12)
     lines = [{"text": text, "label": LABELS[at % 3]} for at, text in enumerate(texts)]
-    loaded = load(f"hf:{bert}", data=write(tmp_path / "own.jsonl", *lines))
+    loaded = load(bert, data=write(tmp_path / "own.jsonl", *lines))
     task = loaded.task
     assert isinstance(task, Task) and isinstance(task.inputs, dict)
     assert sorted(task.inputs) == ["attention_mask", "input_ids"] and task.targets.tolist() == [0, 1, 2] * 4
@@ -67,25 +73,22 @@ def test_texts_are_filled_up_and_masked(bert: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(task.scores(loaded.subject.model), slow, atol=1e-5, rtol=1e-5)
 
 
-def test_groups_factors_and_numbered_labels(bert: Path, tmp_path: Path) -> None:
+def test_groups_factors_and_numbered_labels(bert: str, tmp_path: Path) -> None:
     first = {"text": "the dog runs", "label": 2, "group": "animals", "factors": {"plural": 0}}
     second = {"text": "it is old", "label": "bad", "group": "rest", "factors": {"plural": 1}}
-    task = load(f"hf:{bert}", data=write(tmp_path / "own.jsonl", first, second)).task
+    task = load(bert, data=write(tmp_path / "own.jsonl", first, second)).task
     assert task.targets.tolist() == [2, 0] and task.behaviors.tolist() == [0, 1]
     assert task.annotations.factors["plural"].tolist() == [0, 1]
 
 
-def test_pairs_of_texts(tmp_path: Path) -> None:
-    folder = tmp_path / "pairs"
-    tiny_bert().save_pretrained(folder)
-    save_tokenizer(folder, pad_token="[unk]")
+def test_pairs_of_texts(bert: str, tmp_path: Path) -> None:
     pairs = [{"text": "the dog", "text_pair": "runs", "label": 1}, {"text": "a cat", "text_pair": "is old", "label": 0}]
-    task = load(f"hf:{folder}", data=write(tmp_path / "own.jsonl", *pairs)).task
+    task = load(bert, data=write(tmp_path / "own.jsonl", *pairs)).task
     assert isinstance(task, Task) and isinstance(task.inputs, dict)
     words = [WORDS.index(word) for word in ("a", "cat", "is", "old")]
     assert task.inputs["input_ids"][1].tolist() == words
     with pytest.raises(DataError, match=r"line 2(.|\n)*without text_pair"):
-        load(f"hf:{folder}", data=write(tmp_path / "own.jsonl", pairs[0], {"text": "a cat", "label": 0}))
+        load(bert, data=write(tmp_path / "own.jsonl", pairs[0], {"text": "a cat", "label": 0}))
 
 
 @pytest.mark.parametrize(
@@ -103,84 +106,75 @@ def test_pairs_of_texts(tmp_path: Path) -> None:
         ({"text": "the dog", "label": 0, "group": 1}, DataError, "Some items have a group"),
     ],
 )
-def test_lines_that_cannot_be_used(bert: Path, tmp_path: Path, line: Any, error: type[Exception], words: str) -> None:
+def test_lines_that_cannot_be_used(bert: str, tmp_path: Path, line: Any, error: type[Exception], words: str) -> None:
     data = write(tmp_path / "bad.jsonl", {"text": "it is", "label": 0}, line)
     with pytest.raises(error, match=words):
-        load(f"hf:{bert}", data=data)
+        load(bert, data=data)
 
 
-def test_files_that_cannot_be_used(bert: Path, vit: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="data file is empty"):
-        load(f"hf:{bert}", data=write(tmp_path / "none.jsonl"))
-    with pytest.raises(UsageError, match="Text cannot be read by this model"):
-        load(f"hf:{vit}", data=write(tmp_path / "own.jsonl", {"text": "it", "label": 0}))
-    with pytest.raises(UsageError, match=r'no examples to test(.|\n)*"label": "bad"'):
-        load(f"hf:{bert}")
-    with pytest.raises(UsageError, match=r"no examples to test(.|\n)*pixel_values"):
-        load(f"hf:{vit}")
-
-
-def test_a_tokenizer_that_cannot_fill_up(tmp_path: Path) -> None:
-    folder = tmp_path / "bert"
-    tiny_bert().save_pretrained(folder)
-    save_tokenizer(folder)
+def test_files_that_cannot_be_used(bert: str, vit: str, tmp_path: Path) -> None:
+    one, unfilled = write(tmp_path / "own.jsonl", {"text": "it", "label": 0}), saved(tmp_path / "unfilled", tiny_bert())
+    for spec, data, error, words in (
+        (bert, write(tmp_path / "none.jsonl"), DataError, "data file is empty"),
+        (vit, one, UsageError, "Text cannot be read by this model"),
+        (bert, None, UsageError, r'no examples to test(.|\n)*"label": "bad"'),
+        (vit, None, UsageError, r"no examples to test(.|\n)*pixel_values"),
+        (unfilled, one, UsageError, r"tokenizer\.save_pretrained"),
+    ):
+        with pytest.raises(error, match=words):
+            load(spec, data=data)
+    save_tokenizer(tmp_path / "unfilled")  # which cannot fill up
     even = write(tmp_path / "even.jsonl", {"text": "the dog", "label": 0}, {"text": "a cat", "label": 1})
-    assert len(load(f"hf:{folder}", data=even).task.targets) == 2
+    assert len(load(unfilled, data=even).task.targets) == 2
     odd = write(tmp_path / "odd.jsonl", {"text": "the dog", "label": 0}, {"text": "it", "label": 1})
     with pytest.raises(DataError, match="pad_token"):
-        load(f"hf:{folder}", data=odd)
+        load(unfilled, data=odd)
 
 
 def test_a_classifier_without_a_tokenizer_reads_arrays(tmp_path: Path) -> None:
-    folder = tmp_path / "bert"
-    tiny_bert().save_pretrained(folder)
-    with pytest.raises(UsageError, match=r"tokenizer\.save_pretrained"):
-        load(f"hf:{folder}", data=write(tmp_path / "own.jsonl", {"text": "it", "label": 0}))
+    spec = saved(tmp_path / "bert", tiny_bert())
     ids = np.random.default_rng(0).integers(1, 16, size=(6, 5))
     mask = np.ones_like(ids)
     mask[:, 4] = 0
     np.savez(tmp_path / "own.npz", input_ids=ids, attention_mask=mask, targets=np.arange(6) % 3)
-    loaded = load(f"hf:{folder}", data=tmp_path / "own.npz")
+    loaded = load(spec, data=tmp_path / "own.npz")
     assert loaded.tokenizer is None
     model: Any = loaded.subject.model
     with torch.no_grad():
         cut = model(input_ids=torch.tensor(ids[:, :4])).logits
     torch.testing.assert_close(loaded.task.scores(model), cut, atol=1e-5, rtol=1e-5)
     np.savez(tmp_path / "plain.npz", inputs=ids[:, :4], targets=np.arange(6) % 3)
-    plain = load(f"hf:{folder}", data=tmp_path / "plain.npz").task
+    plain = load(spec, data=tmp_path / "plain.npz").task
     torch.testing.assert_close(plain.scores(model), cut, atol=1e-5, rtol=1e-5)
 
 
 def test_one_output_makes_a_regression(tmp_path: Path) -> None:
-    folder = tmp_path / "rated"
-    tiny_bert(id2label={0: "LABEL_0"}, label2id={"LABEL_0": 0}).save_pretrained(folder)
-    save_tokenizer(folder, pad_token="[unk]")
+    spec = saved(tmp_path / "rated", tiny_bert(id2label={0: "LABEL_0"}, label2id={"LABEL_0": 0}), **PAD)
     lines = [{"text": "the dog", "label": 3.5}, {"text": "it", "label": 2}]
-    task = load(f"hf:{folder}", data=write(tmp_path / "own.jsonl", *lines)).task
+    task = load(spec, data=write(tmp_path / "own.jsonl", *lines)).task
     assert task.measure.name == "squared_error" and task.targets.tolist() == [[3.5], [2.0]]
     with pytest.raises(DataError, match="expected: a number"):
-        load(f"hf:{folder}", data=write(tmp_path / "bad.jsonl", {"text": "it", "label": "LABEL_0"}))
+        load(spec, data=write(tmp_path / "bad.jsonl", {"text": "it", "label": "LABEL_0"}))
 
 
-@pytest.mark.parametrize("name", ["pixel_values", "inputs"])
-def test_images(vit: Path, tmp_path: Path, name: str) -> None:
+def test_images(vit: str, tmp_path: Path) -> None:
     images = np.random.default_rng(0).normal(size=(5, 3, 8, 8))
-    np.savez(tmp_path / "own.npz", **{name: images}, targets=np.arange(5) % 4)
-    loaded = load(f"hf:{vit}", data=tmp_path / "own.npz")
-    model: Any = loaded.subject.model
-    with torch.no_grad():
-        scores = model(pixel_values=torch.tensor(images).float()).logits
-    torch.testing.assert_close(loaded.task.scores(model), scores)
-    assert loaded.labels == ()
-
-
-@pytest.mark.parametrize(
-    "images", [np.zeros((4, 3, 8, 8), "uint8"), np.zeros((4, 8, 8), "float32"), np.zeros((4, 192), "float32")]
-)
-def test_images_that_are_not_prepared(vit: Path, tmp_path: Path, images: Any) -> None:
-    np.savez(tmp_path / "own.npz", inputs=images, targets=np.arange(4))
-    with pytest.raises(DataError, match="AutoImageProcessor"):
-        load(f"hf:{vit}", data=tmp_path / "own.npz")
+    for name in ("pixel_values", "inputs"):
+        np.savez(tmp_path / "own.npz", **{name: images}, targets=np.arange(5) % 4)
+        loaded = load(vit, data=tmp_path / "own.npz")
+        model: Any = loaded.subject.model
+        with torch.no_grad():
+            scores = model(pixel_values=torch.tensor(images).float()).logits
+        torch.testing.assert_close(loaded.task.scores(model), scores)
+        assert loaded.labels == ()
+    for shape, kind in (((4, 3, 8, 8), "uint8"), ((4, 8, 8), "float32"), ((4, 192), "float32")):  # not prepared
+        np.savez(tmp_path / "own.npz", inputs=np.zeros(shape, kind), targets=np.arange(4))
+        with pytest.raises(DataError, match="AutoImageProcessor"):
+            load(vit, data=tmp_path / "own.npz")
+    large = saved(tmp_path / "vit", tiny_vit(image_size=224, patch_size=112))
+    np.savez(tmp_path / "own.npz", pixel_values=np.zeros((2, 3, 224, 224), "float32"), targets=np.arange(2))
+    task = load(large, data=tmp_path / "own.npz").task
+    assert isinstance(task, Task) and task.batch == 27
 
 
 @pytest.mark.parametrize(
@@ -191,34 +185,25 @@ def test_images_that_are_not_prepared(vit: Path, tmp_path: Path, images: Any) ->
         (("input_id",), "Call it input_ids"),
     ],
 )
-def test_arrays_whose_names_say_nothing(bert: Path, tmp_path: Path, names: tuple[str, ...], words: str) -> None:
+def test_arrays_whose_names_say_nothing(bert: str, tmp_path: Path, names: tuple[str, ...], words: str) -> None:
     arrays = {name: np.ones((4, 3), dtype=int) for name in names}
     np.savez(tmp_path / "own.npz", **arrays, targets=np.arange(4) % 3)
     with pytest.raises(DataError, match=words):
-        load(f"hf:{bert}", data=tmp_path / "own.npz")
+        load(bert, data=tmp_path / "own.npz")
 
 
-def test_large_examples_make_small_batches(vit: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "vit"
-    tiny_vit(image_size=224, patch_size=112).save_pretrained(folder)
-    np.savez(tmp_path / "own.npz", pixel_values=np.zeros((2, 3, 224, 224), "float32"), targets=np.arange(2))
-    task = load(f"hf:{folder}", data=tmp_path / "own.npz").task
-    assert isinstance(task, Task) and task.batch == 27
-
-
-def test_other_labels_cannot_be_compared(bert: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
+def test_other_labels_cannot_be_compared(bert: str, tmp_path: Path) -> None:
     turned = {0: "good", 1: "fine", 2: "bad"}
-    tiny_bert(id2label=turned, label2id={name: at for at, name in turned.items()}).save_pretrained(other)
-    save_tokenizer(other, pad_token="[unk]")
+    model = tiny_bert(id2label=turned, label2id={name: at for at, name in turned.items()})
+    other = saved(tmp_path / "other", model, **PAD)
     data = write(tmp_path / "own.jsonl", {"text": "the dog", "label": 0}, {"text": "it", "label": 1})
     with pytest.raises(UsageError, match=r"labels of bert: bad, fine, good\n  got: good, fine, bad"):
-        load_all((f"hf:{bert}", f"hf:{other}"), data)
-    subjects, _ = load_all((f"hf:{bert}", f"hf:{bert}"), data)
+        load_all((bert, other), data)
+    subjects, _ = load_all((bert, bert), data)
     assert [subject.name for subject in subjects] == ["bert", "bert-2"]
 
 
-def test_lost_weights_are_told(bert: Path, tmp_path: Path) -> None:
+def test_lost_weights_are_told(bert: str, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     folder = tmp_path / "lost"
@@ -231,18 +216,18 @@ def test_lost_weights_are_told(bert: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-def test_audits_of_classifiers(bert: Path, vit: Path, tmp_path: Path) -> None:
+def test_audits_of_classifiers(bert: str, vit: str, tmp_path: Path) -> None:
     texts = sentences(60)
     draft = write(tmp_path / "own.jsonl", *({"text": text, "label": 0} for text in texts))
-    loaded = load(f"hf:{bert}", data=draft)
+    loaded = load(bert, data=draft)
     right = loaded.task.scores(loaded.subject.model).argmax(1).tolist()
     data = write(tmp_path / "own.jsonl", *({"text": t, "label": LABELS[y]} for t, y in zip(texts, right, strict=True)))
     images = np.random.default_rng(0).normal(size=(60, 3, 8, 8)).astype("float32")
     with torch.no_grad():
-        seen = load(f"hf:{vit}", data=data_of(tmp_path, images, np.zeros(60, int)))
+        seen = load(vit, data=data_of(tmp_path, images, np.zeros(60, int)))
         answers = seen.task.scores(seen.subject.model).argmax(1).numpy()
     audits = ["score", "relative-noise", "function-noise", "quantization"]
-    for spec, file in ((f"hf:{bert}", data), (f"hf:{vit}", data_of(tmp_path, images, answers))):
+    for spec, file in ((bert, data), (vit, data_of(tmp_path, images, answers))):
         held = load(spec, data=file)
         report = wt.audit(held.subject, held.task, audits=audits, effort=EFFORT)
         assert report["WT001"][0].estimates[0].value == 1.0

@@ -2,69 +2,101 @@
 
 import json
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from letters import Letters
 
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, FileFormatError, MissingFile, UsageError
-from wheeltap.core.task import Task
+from wheeltap.core.task import BaseTask, Task
 from wheeltap.sources import load_task
 from wheeltap.sources.arrays import load_arrays
 
-WORDS = {" 4": 1, " 5": 2, "2 + 2 =": 3, " Paris": 4, " Rome": 5, "The capital of France is": 6}
+STILL = np.arange(4)
+SWAPPED = np.stack([STILL, STILL[::-1]])
 
 
-class Lookup:
-    """A tokenizer of whole strings, with a start token 0."""
-
-    def start(self, text: str) -> list[int]:
-        return [0, WORDS[text]]
-
-    def more(self, text: str) -> list[int]:
-        return [WORDS[text]] if text else []
+def arrays(folder: Path, **more: Any) -> BaseTask:
+    """A task of four examples, with these arrays beside or in place of its own."""
+    held = {"inputs": np.eye(4, dtype=np.float32), "targets": STILL, **more}
+    np.savez(folder / "own.npz", **{name: one for name, one in held.items() if one is not None})
+    return load_task(folder / "own.npz")
 
 
-def save(path: Path, **arrays: Any) -> Path:
-    np.savez(path, **arrays)
-    return path
+def items(folder: Path, *lines: object) -> BaseTask:
+    """A task of these lines."""
+    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    (folder / "own.jsonl").write_text("\n".join(texts) + "\n")
+    return load_task(folder / "own.jsonl", tokenizer=Letters())
+
+
+# ---- arrays ----------------------------------------------------------------------------------------------------
 
 
 def test_arrays_are_read_in_the_types_that_torch_uses(tmp_path: Path) -> None:
     inputs = np.arange(12.0).reshape(4, 3).astype(">f8")
-    task = load_task(save(tmp_path / "own.npz", inputs=inputs, targets=np.array([0, 1, 2, 0], dtype=np.uint8)))
-    assert isinstance(task, Task)
+    task = arrays(tmp_path, inputs=inputs, targets=np.array([0, 1, 2, 0], dtype=np.uint8))
+    assert isinstance(task, Task) and isinstance(task.inputs, torch.Tensor)
     assert task.inputs.dtype == torch.float32 and task.targets.dtype == torch.int64
     assert task.inputs.tolist() == inputs.tolist() and task.targets.tolist() == [0, 1, 2, 0]
     assert task.name == "own"
+    assert arrays(tmp_path, targets=np.ones((4, 1), dtype=np.float32)).measure.name == "squared_error"
 
 
-def test_wanted_outputs_make_a_regression_task(tmp_path: Path) -> None:
-    task = load_task(save(tmp_path / "r.npz", inputs=np.ones((3, 2)), targets=np.ones((3, 1), dtype=np.float32)))
-    assert task.measure.name == "squared_error"
+def test_arrays_beside_the_examples_are_known_of_them(tmp_path: Path) -> None:
+    odd, votes = np.array([0, 1, 0, 1], dtype=np.uint8), np.array([[2, 1], [0, 3], [1, 1], [4, 0]], dtype=np.uint8)
+    plain = arrays(tmp_path)
+    factors = arrays(tmp_path, factor_odd=odd, factor_big=np.array([False, True] * 2))
+    assert plain.annotations.factors == {}
+    assert {name: labels.tolist() for name, labels in factors.annotations.factors.items()} == {
+        "odd": [0, 1, 0, 1],
+        "big": [0, 1, 0, 1],
+    }
+    moved = arrays(tmp_path, symmetry=SWAPPED)
+    assert moved.annotations.symmetry is not None and moved.annotations.symmetry.order == 2
+    voted = [arrays(tmp_path, **{name: votes}) for name in ("votes", "ordinal_votes")]
+    for task in voted:
+        assert task.annotations.votes is not None and task.annotations.votes.tolist() == votes.tolist()
+    assert [task.annotations.ordinal for task in voted] == [False, True]
+    assert len({task.digest for task in (plain, factors, moved, *voted)}) == 5
 
 
-@pytest.mark.parametrize(
-    ("arrays", "error", "words"),
-    [
-        ({"inputs": np.ones((3, 2))}, FileFormatError, "no array 'targets'"),
-        ({"x": np.ones(3)}, FileFormatError, "got: x"),
-        ({"inputs": np.ones((3, 2)), "targets": np.array([1, "a", None], dtype=object)}, FileFormatError, "pickle"),
-        ({"inputs": np.array(["a", "b"]), "targets": np.array([0, 1])}, FileFormatError, "does not hold numbers"),
-        ({"inputs": np.ones((3, 2)), "targets": np.array([0, 1])}, DataError, "differ in number"),
-        ({"inputs": np.ones((3, 2)), "targets": np.zeros((3, 2), dtype=int)}, DataError, "wrong shape"),
-        ({"inputs": np.array([[1.0], [np.nan]]), "targets": np.array([0, 1])}, DataError, "example 1"),
-        ({"inputs": np.ones((0, 2)), "targets": np.zeros(0, dtype=int)}, DataError, "empty"),
-        ({"inputs": np.float32(3.0), "targets": np.array([0])}, DataError, "no axes"),
-    ],
-)
-def test_arrays_that_make_no_task(tmp_path: Path, arrays: dict[str, Any], error: type[Exception], words: str) -> None:
-    with pytest.raises(error, match=words):
-        load_task(save(tmp_path / "bad.npz", **arrays))
+BAD_ARRAYS: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"targets": None}, FileFormatError, "no array 'targets'"),
+    ({"inputs": None, "targets": None, "x": np.ones(3)}, FileFormatError, "got: x"),
+    ({"targets": np.array([1, "a", None, 0], dtype=object)}, FileFormatError, "pickle"),
+    ({"inputs": np.array(["a", "b", "c", "d"])}, FileFormatError, "does not hold numbers"),
+    ({"targets": np.array([0, 1])}, DataError, "differ in number"),
+    ({"targets": np.zeros((4, 2), dtype=int)}, DataError, "wrong shape"),
+    ({"inputs": np.array([[1.0], [np.nan], [2.0], [3.0]])}, DataError, "example 1"),
+    ({"inputs": np.ones((0, 2)), "targets": np.zeros(0, dtype=int)}, DataError, "empty"),
+    ({"inputs": np.float32(3.0), "targets": np.array([0])}, DataError, "no axes"),
+    ({"factor_odd": np.array([0, 1, 0])}, DataError, "do not fit"),
+    ({"factor_odd": np.array([0.0, 1.0, 0.0, 1.0])}, DataError, "do not fit"),
+    ({"factor_odd": np.array([[0, 1, 0, 1]])}, DataError, "do not fit"),
+    ({"factor_odd": np.array(["a", "b", "a", "b"])}, FileFormatError, "does not hold numbers"),
+    ({f"factor_{at}": STILL for at in range(65)}, DataError, "too many factors"),
+    ({"votes": np.array([[2, 1], [0, 0], [1, 1], [4, 0]])}, DataError, "votes do not fit"),
+    ({"symmetry": np.stack([STILL, STILL * 0])}, DataError, "not a symmetry"),
+    ({"symmetry": np.stack([STILL, np.roll(STILL, 1)])}, DataError, "not a symmetry"),
+    ({"symmetry": STILL[None] + 5}, DataError, "not a symmetry"),
+    ({"symmetry": STILL}, DataError, "not a symmetry"),
+    ({"symmetry": SWAPPED[:, 1:3] - 1}, DataError, "does not fit the examples"),
+    ({"symmetry": STILL[None]}, DataError, "between 2 and"),
+    ({"symmetry": np.stack([STILL, STILL + 1])}, DataError, "place 4"),
+    ({"symmetry": STILL[None] * 1.0}, DataError, "does not say where"),
+    ({"symmetry": np.ones((1, 4), dtype=bool)}, DataError, "does not say where"),
+]
+
+
+def test_arrays_that_make_no_task(tmp_path: Path) -> None:
+    for more, error, words in BAD_ARRAYS:
+        with pytest.raises(error, match=words):
+            arrays(tmp_path, **more)
 
 
 def test_an_array_that_unpacks_to_too_much_is_refused_from_its_header(tmp_path: Path) -> None:
@@ -75,56 +107,34 @@ def test_an_array_that_unpacks_to_too_much_is_refused_from_its_header(tmp_path: 
         load_arrays(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04 cut short"])
-def test_a_file_that_is_not_npz(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "bad.npz"
-    path.write_bytes(content)
-    with pytest.raises(FileFormatError, match="cannot be read"):
-        load_task(path)
-
-
-def test_an_npz_cut_short(tmp_path: Path) -> None:
-    path = save(tmp_path / "cut.npz", inputs=np.ones((100, 20)), targets=np.zeros(100, dtype=int))
-    path.write_bytes(path.read_bytes()[:-300])
-    with pytest.raises(FileFormatError, match="cannot be read"):
-        load_task(path)
-
-
 @pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
-@pytest.mark.parametrize("at", [60, 400, 900])
-def test_an_npz_with_a_flipped_byte(tmp_path: Path, write: Callable[..., None], at: int) -> None:
-    path = tmp_path / "flip.npz"
+def test_a_damaged_npz(tmp_path: Path, write: Any) -> None:
+    path = tmp_path / "bad.npz"
     write(path, inputs=np.random.default_rng(0).random((100, 20)), targets=np.zeros(100, dtype=int))
-    data = bytearray(path.read_bytes())
-    data[at] ^= 255
-    path.write_bytes(data)
-    with pytest.raises(FileFormatError, match="cannot be read"):
-        load_task(path)
+    data = path.read_bytes()
+    flipped = [data[:at] + bytes([data[at] ^ 255]) + data[at + 1 :] for at in (60, 400, 900)]
+    for content in (b"", b"not an archive", b"PK\x03\x04 cut short", data[:-300], *flipped):
+        path.write_bytes(content)
+        with pytest.raises(FileFormatError, match="cannot be read"):
+            load_task(path)
 
 
-def write_pickle(path: Path) -> None:
-    path.write_bytes(pickle.dumps({"inputs": [1]}))
+# ---- files of any kind -----------------------------------------------------------------------------------------
 
 
-def write_checkpoint(path: Path) -> None:
-    torch.save({"weight": torch.ones(3)}, path)
-
-
-@pytest.mark.parametrize("write", [write_pickle, write_checkpoint])
 @pytest.mark.parametrize("name", ["data.npz", "data.jsonl", "data.pkl", "data.pt", "data.bin"])
-def test_a_pickle_is_refused_whatever_it_is_called(tmp_path: Path, name: str, write: Callable[[Path], None]) -> None:
-    write(tmp_path / name)
-    with pytest.raises(FileFormatError, match="pickle, which can run any code"):
-        load_task(tmp_path / name, tokenizer=Lookup())
+def test_a_pickle_is_refused_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+    torch.save({"weight": torch.ones(3)}, tmp_path / "checkpoint")
+    for data in (pickle.dumps({"inputs": [1]}), (tmp_path / "checkpoint").read_bytes()):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(FileFormatError, match="pickle, which can run any code"):
+            load_task(tmp_path / name, tokenizer=Letters())
 
 
-@pytest.mark.parametrize("name", ["none.npz", "none.jsonl"])
-def test_a_data_file_that_is_not_there(tmp_path: Path, name: str) -> None:
-    with pytest.raises(MissingFile, match="no data file at this path"):
-        load_task(tmp_path / name, tokenizer=Lookup())
-
-
-def test_other_endings_and_text_without_a_tokenizer_are_refused(tmp_path: Path) -> None:
+def test_files_of_no_use(tmp_path: Path) -> None:
+    for name in ("none.npz", "none.jsonl"):
+        with pytest.raises(MissingFile, match="no data file at this path"):
+            load_task(tmp_path / name, tokenizer=Letters())
     (tmp_path / "data.csv").write_text("a,b\n")
     (tmp_path / "data.jsonl").write_text("{}\n")
     with pytest.raises(UsageError, match="kind of data file"):
@@ -133,63 +143,76 @@ def test_other_endings_and_text_without_a_tokenizer_are_refused(tmp_path: Path) 
         load_task(tmp_path / "data.jsonl")
 
 
-GOOD = {"context": "2 + 2 =", "choices": [" 4", " 5"], "answer": 0}
-CAPITAL = {"context": "The capital of France is", "choices": [" Rome", " Paris"], "answer": " Paris"}
+# ---- items -----------------------------------------------------------------------------------------------------
 
-
-def lines(path: Path, *items: object) -> Path:
-    path.write_text("\n".join(item if isinstance(item, str) else json.dumps(item) for item in items) + "\n")
-    return path
+SUM: dict[str, Any] = {"context": "2 + 2 =", "choices": [" 4", " 5"], "answer": 0}
+CAPITAL: dict[str, Any] = {"context": "The capital is", "choices": [" Rome", " Paris"], "answer": " Paris"}
 
 
 def test_items_are_tokenised_apart_and_answers_may_be_texts(tmp_path: Path) -> None:
-    task = load_task(lines(tmp_path / "own.jsonl", GOOD, "", CAPITAL), tokenizer=Lookup())
+    task = items(tmp_path, SUM, "", CAPITAL)
     assert isinstance(task, ChoiceTask)
-    assert task.contexts == ((0, 3), (0, 6))
-    assert task.choices == (((1,), (2,)), ((5,), (4,)))
+    assert [list(context) for context in task.contexts] == [Letters().start(one["context"]) for one in (SUM, CAPITAL)]
+    options = [[Letters().more(text) for text in one["choices"]] for one in (SUM, CAPITAL)]
+    assert [[list(option) for option in one] for one in task.choices] == options
     assert task.targets.tolist() == [0, 1]
+    assert task.annotations.factors == {} and task.annotations.votes is None
 
 
-@pytest.mark.parametrize(
-    ("bad", "error", "words"),
-    [
-        ("{not json", FileFormatError, "line 3"),
-        ("[1, 2]", FileFormatError, "line 3"),
-        ('{"context": "2 + 2 ="}', FileFormatError, "line 3(.|\n)*choices"),
-        ({**GOOD, "choices": [" 4", 5]}, FileFormatError, "line 3"),
-        ({**GOOD, "answer": 2}, DataError, "line 3(.|\n)*none of the choices|none of the choices(.|\n)*line 3"),
-        ({**GOOD, "answer": -1}, DataError, "none of the choices(.|\n)*line 3"),
-        ({**GOOD, "answer": "4"}, DataError, "none of the choices(.|\n)*line 3"),
-        ({**GOOD, "answer": True}, FileFormatError, "line 3"),
-        ({**GOOD, "choices": [" 4"]}, DataError, "wrong number of choices(.|\n)*line 3"),
-        ({**GOOD, "choices": [" 4", " 5", " Rome"]}, DataError, "wrong number of choices(.|\n)*line 3"),
-        ({**GOOD, "choices": [" 4", " 4"]}, DataError, "same choice twice(.|\n)*line 3"),
-        ({**GOOD, "choices": [" 4", ""]}, DataError, "no tokens(.|\n)*line 3"),
-    ],
-)
-def test_a_bad_line_is_named_by_its_number(tmp_path: Path, bad: object, error: type[Exception], words: str) -> None:
-    with pytest.raises(error, match=words):
-        load_task(lines(tmp_path / "bad.jsonl", GOOD, CAPITAL, bad, GOOD), tokenizer=Lookup())
+def test_lines_may_have_factors_and_votes(tmp_path: Path) -> None:
+    task = items(
+        tmp_path,
+        {**SUM, "factors": {"odd": 0, "big": 3}, "votes": [2, 1]},
+        {**SUM, "factors": {"big": 1, "odd": 1}, "votes": [0, 3]},
+    )
+    known = task.annotations
+    assert {name: labels.tolist() for name, labels in known.factors.items()} == {"odd": [0, 1], "big": [3, 1]}
+    assert known.votes is not None and known.votes.tolist() == [[2, 1], [0, 3]]
 
 
-def test_a_line_of_bytes_that_are_not_text(tmp_path: Path) -> None:
-    (tmp_path / "bad.jsonl").write_bytes(json.dumps(GOOD).encode() + b'\n{"context": "\xff\xfe"}\n')
+BAD_LINES: list[tuple[tuple[object, ...], type[Exception], str]] = [
+    ((SUM, CAPITAL, "{not json"), FileFormatError, "not an item"),
+    ((SUM, CAPITAL, "[1, 2]"), FileFormatError, "not an item"),
+    ((SUM, CAPITAL, '{"context": "2 + 2 ="}'), FileFormatError, "choices"),
+    ((SUM, CAPITAL, {**SUM, "choices": [" 4", 5]}), FileFormatError, "not an item"),
+    ((SUM, CAPITAL, {**SUM, "answer": 2}), DataError, "none of the choices"),
+    ((SUM, CAPITAL, {**SUM, "answer": -1}), DataError, "none of the choices"),
+    ((SUM, CAPITAL, {**SUM, "answer": "4"}), DataError, "none of the choices"),
+    ((SUM, CAPITAL, {**SUM, "answer": True}), FileFormatError, "not an item"),
+    ((SUM, CAPITAL, {**SUM, "choices": [" 4"]}), DataError, "wrong number of choices"),
+    ((SUM, CAPITAL, {**SUM, "choices": [" 4", " 5", " Rome"]}), DataError, "wrong number of choices"),
+    ((SUM, CAPITAL, {**SUM, "choices": [" 4", " 4"]}), DataError, "same choice twice"),
+    ((SUM, CAPITAL, {**SUM, "choices": [" 4", ""]}), DataError, "no tokens"),
+    (({**SUM, "factors": {"odd": 0}}, SUM), DataError, "other factors than the first"),
+    (({**SUM, "factors": {"odd": 0}}, {**SUM, "factors": {"even": 0}}), DataError, "other factors than the first"),
+    (({**SUM, "factors": {"odd": 0.5}},), FileFormatError, "not an item"),
+    (({**SUM, "factors": {"odd": "yes"}},), FileFormatError, "not an item"),
+    (({**SUM, "factors": {str(at): 0 for at in range(65)}},), DataError, "too many factors"),
+    (({**SUM, "factors": {"odd": 2**63}},), DataError, "too large a number"),
+    (({**SUM, "votes": [2, 1]}, SUM), DataError, "Some items have votes and some have none"),
+    ((SUM, {**SUM, "votes": [2, 1]}), DataError, "Some items have votes and some have none"),
+    (({**SUM, "votes": [2, 1, 0]},), DataError, "votes on another number of choices"),
+]
+
+
+def test_a_bad_line_is_named_by_its_number(tmp_path: Path) -> None:
+    for lines, error, words in BAD_LINES:
+        with pytest.raises(error, match=words) as caught:
+            items(tmp_path, *lines, SUM)
+        assert f"line {len(lines)}" in str(caught.value), words
+    (tmp_path / "bad.jsonl").write_bytes(json.dumps(SUM).encode() + b'\n{"context": "\xff\xfe"}\n')
     with pytest.raises(FileFormatError, match="line 2"):
-        load_task(tmp_path / "bad.jsonl", tokenizer=Lookup())
+        load_task(tmp_path / "bad.jsonl", tokenizer=Letters())
 
 
-@pytest.mark.parametrize("content", ["", "\n\n  \n"])
-def test_a_file_without_items(tmp_path: Path, content: str) -> None:
-    (tmp_path / "empty.jsonl").write_text(content)
-    with pytest.raises(DataError, match="data file is empty"):
-        load_task(tmp_path / "empty.jsonl", tokenizer=Lookup())
-
-
-def test_a_line_and_a_file_that_are_too_long(tmp_path: Path) -> None:
-    (tmp_path / "long.jsonl").write_bytes(json.dumps(GOOD).encode() + b"\n" + b" " * 1_000_002)
-    with pytest.raises(DataError, match="line 2"):
-        load_task(tmp_path / "long.jsonl", tokenizer=Lookup())
-    with (tmp_path / "huge.jsonl").open("wb") as file:
+def test_a_file_without_items_and_what_is_too_long(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    for content, words in ((b"", "data file is empty"), (b"\n\n  \n", "data file is empty"),
+                           (json.dumps(SUM).encode() + b"\n" + b" " * 1_000_002, "line 2")):  # fmt: skip
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=words):
+            load_task(path, tokenizer=Letters())
+    with path.open("wb") as file:
         file.truncate(300_000_000)
     with pytest.raises(DataError, match="file is too large"):
-        load_task(tmp_path / "huge.jsonl", tokenizer=Lookup())
+        load_task(path, tokenizer=Letters())

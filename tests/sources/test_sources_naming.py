@@ -71,7 +71,7 @@ def test_checkpoints_of_two_runs_can_be_compared(llama_folder: Path, tmp_path: P
     assert load_one(specs[0], name="mine").subject.name == "mine"
 
 
-@pytest.mark.parametrize("names", [("one",), ("one", "two", "three"), ("one", "one"), ("one", " ")])
-def test_names_that_do_not_fit(names: tuple[str, ...]) -> None:
-    with pytest.raises(UsageError, match=r"2 names that differ, for digits, digits(.|\n)*--name before,after"):
-        load(("digits", "digits"), None, names=names)
+def test_names_that_do_not_fit() -> None:
+    for names in (("one",), ("one", "two", "three"), ("one", "one"), ("one", " ")):
+        with pytest.raises(UsageError, match=r"2 names that differ, for digits, digits(.|\n)*--name before,after"):
+            load(("digits", "digits"), None, names=names)

@@ -54,14 +54,11 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
             del sys.modules[name]
 
 
-def test_digits_are_the_net_and_the_test_split() -> None:
+def test_digits_are_the_net_and_the_test_split_or_own_data(tmp_path: Path) -> None:
     loaded = load("digits")
     assert loaded.subject.name == "digits" and loaded.tokenizer is None
     assert loaded.task.digest == digits.task().digest
     assert described(load_model("digits").model).digest() == loaded.subject.record.fingerprint
-
-
-def test_own_data_takes_the_place_of_the_models_task(tmp_path: Path) -> None:
     np.savez(tmp_path / "own.npz", inputs=np.zeros((5, 64)), targets=np.arange(5))
     loaded = load("digits", data=tmp_path / "own.npz")
     assert loaded.task.name == "own" and len(loaded.task.targets) == 5
@@ -101,18 +98,14 @@ def test_a_callable_that_gives_a_model_alone_needs_data(workplace: Path) -> None
         ("gguf:nowhere.gguf", MissingFile, "no GGUF file at this path"),
         ("some.gguf", UsageError, "gguf:some.gguf"),
         ("../" + "x" * 300, UnknownName, "no model called"),
+        ("model", UsageError, "hf:model"),
     ],
 )
 def test_specs_that_give_nothing(workplace: Path, spec: str, error: type[Exception], words: str) -> None:
     (workplace / "failing_nets.py").write_text("def net(:\n")
+    (workplace / "model").mkdir()
     with pytest.raises(error, match=words):
         load(spec)
-
-
-def test_a_folder_without_its_kind_says_which(workplace: Path) -> None:
-    (workplace / "model").mkdir()
-    with pytest.raises(UsageError, match="hf:model"):
-        load("model")
 
 
 @pytest.mark.parametrize("spec", ["{}", "gguf:{}", "hf:{}"])

@@ -17,21 +17,11 @@ def tiny_llama(*, vocabulary: int = len(WORDS), positions: int = 64) -> Any:
     if importlib.util.find_spec("transformers") is None:
         pytest.skip("needs the extra llm")
     transformers = hf.library(needed_for="tests")
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "head_dim": 8}
     config = transformers.LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        max_position_embeddings=positions,
-        rms_norm_eps=1e-5,
-        rope_theta=10000.0,
-        bos_token_id=1,
-        eos_token_id=2,
-        tie_word_embeddings=True,
-    )
+        vocab_size=vocabulary, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=positions,
+        rms_norm_eps=1e-5, rope_theta=10000.0, bos_token_id=1, eos_token_id=2, tie_word_embeddings=True, **sizes,
+    )  # fmt: skip
     return _random(config, "LlamaForCausalLM")
 
 
@@ -48,13 +38,15 @@ def _random(config: Any, kind: str) -> Any:
     return model
 
 
+_SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
 def tiny_bert(kind: str = "BertForSequenceClassification", **settings: Any) -> Any:
     """A random BERT of two layers that reads 12 positions."""
     transformers = hf.library(needed_for="tests")
-    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
     labels = {"id2label": {0: "bad", 1: "fine", 2: "good"}, "label2id": {"bad": 0, "fine": 1, "good": 2}}
     config = transformers.BertConfig(
-        **{"vocab_size": len(WORDS), "max_position_embeddings": 12, "pad_token_id": 0, **sizes, **labels, **settings}
+        **{"vocab_size": len(WORDS), "max_position_embeddings": 12, "pad_token_id": 0, **_SIZES, **labels, **settings}
     )
     return _random(config, kind)
 
@@ -62,8 +54,7 @@ def tiny_bert(kind: str = "BertForSequenceClassification", **settings: Any) -> A
 def tiny_vit(kind: str = "ViTForImageClassification", **settings: Any) -> Any:
     """A random ViT of two layers for images of 3 x 8 x 8."""
     transformers = hf.library(needed_for="tests")
-    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = transformers.ViTConfig(**{"image_size": 8, "patch_size": 4, "num_labels": 4, **sizes, **settings})
+    config = transformers.ViTConfig(**{"image_size": 8, "patch_size": 4, "num_labels": 4, **_SIZES, **settings})
     return _random(config, kind)
 
 

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -13,31 +12,9 @@ from torch.utils.data import DataLoader, IterableDataset, RandomSampler, Sequent
 from wheeltap.core.errors import DataError, WheeltapError
 from wheeltap.core.inputs import Inputs, as_inputs, as_tensor, by_name, count, tensors
 
-
-@dataclass(frozen=True)
-class Limits:
-    """Bounds on what is read: more is a mistake, or would fill the memory."""
-
-    examples: int = 100_000
-    bytes: int = 4_000_000_000
-
-    def require(self, *, examples: int, size: int = 0) -> None:
-        """Raises ``DataError`` if so many examples, or so many bytes of them, are too many."""
-        if examples > self.examples:
-            self._refuse("There are too many examples.", f"{self.examples:,}", f"{examples:,}")
-        if size > self.bytes:
-            expected, got = (f"{value / 1e9:.1f} GB" for value in (self.bytes, size))
-            self._refuse("The examples take too much memory.", expected, f"{got} or more")
-
-    def _refuse(self, what: str, expected: str, got: str) -> None:
-        raise DataError(
-            what,
-            where=_WHERE,
-            expected=f"at most {expected}",
-            got=got,
-            do="A few thousand are enough for every audit: torch.utils.data.Subset(dataset, range(2000)).",
-        )
-
+MOST_EXAMPLES = 100_000
+MOST_BYTES = 4_000_000_000
+"""Bounds on what is read: more is a mistake, or would fill the memory."""
 
 TARGETS = ("labels", "label", "targets", "target")
 """What the targets are called in an example that is a mapping."""
@@ -48,7 +25,7 @@ _BATCH = 64
 Batch = tuple[Inputs, Tensor]
 
 
-def read(given: Any, *, limits: Limits | None = None) -> Batch:
+def read(given: Any, *, most: int = MOST_BYTES) -> Batch:
     """Inputs and targets of every example.
 
     A ``DataLoader`` that shuffles a whole ``Dataset`` is read in the order of the ``Dataset``, for a task has a fixed
@@ -58,19 +35,19 @@ def read(given: Any, *, limits: Limits | None = None) -> Batch:
     Args:
         given: A ``DataLoader``, a ``Dataset`` or a sequence. An example is a pair ``(x, y)``, or a mapping with one of
             ``TARGETS``; ``x`` may be a mapping too: the model is then called by name.
-        limits: On what is read.
+        most: Bytes that examples may take.
 
     Raises:
         DataError: If there are none or too many, they change from one reading to the next, differ in shape, or are of
             another form.
     """
-    length, limits = _length(given), limits or Limits()
-    limits.require(examples=length or 0)
+    length = _length(given)
+    _require_few(length or 0, 0, most)
     try:
         with _same_random_numbers(given):
             loader = _in_order(given)
             _require_steady(loader)
-            return _joined(loader, length, limits)
+            return _joined(loader, length, most)
     except WheeltapError:
         raise
     except Exception as error:
@@ -110,7 +87,7 @@ def _length(given: Any) -> int | None:
 
 
 def _is_loader(given: Any) -> bool:
-    return isinstance(given, DataLoader)
+    return isinstance(given, DataLoader)  # not in place: what it holds has no types
 
 
 def _streams(loader: Any) -> bool:
@@ -180,7 +157,21 @@ def _require_steady(loader: Any) -> None:
         )
 
 
-def _joined(loader: Iterable[Any], length: int | None, limits: Limits) -> Batch:
+def _require_few(examples: int, size: int, most: int) -> None:
+    """Raises ``DataError`` if so many examples, or so many bytes of them, are too many."""
+    if examples <= MOST_EXAMPLES and size <= most:
+        return
+    count = examples > MOST_EXAMPLES
+    raise DataError(
+        "There are too many examples." if count else "The examples take too much memory.",
+        where=_WHERE,
+        expected=f"at most {MOST_EXAMPLES:,}" if count else f"at most {most / 1e9:.1f} GB",
+        got=f"{examples:,}" if count else f"{size / 1e9:.1f} GB or more",
+        do="A few thousand are enough for every audit: torch.utils.data.Subset(dataset, range(2000)).",
+    )
+
+
+def _joined(loader: Iterable[Any], length: int | None, most: int) -> Batch:
     """All batches as one; ``length`` is how many examples there will be, where that is known."""
     batches: list[Batch] = []
     examples = size = 0
@@ -191,7 +182,7 @@ def _joined(loader: Iterable[Any], length: int | None, limits: Limits) -> Batch:
         examples += count(batch[0])
         size += sum(tensor.nbytes for tensor in (*tensors(batch[0]).values(), batch[1]))
         whole = size if length is None else size * max(length, examples) // examples
-        limits.require(examples=examples, size=whole)
+        _require_few(examples, whole, most)
     if not examples:
         raise DataError("The task is empty.", where=_WHERE, expected="at least one example", got="none")
     inputs = {name: torch.cat([tensors(batch[0])[name] for batch in batches]) for name in tensors(batches[0][0])}
@@ -286,4 +277,4 @@ def _stack(parts: list[Any], what: str) -> Tensor:
     return torch.stack(made)
 
 
-__all__ = ["TARGETS", "Limits", "parted", "read"]
+__all__ = ["TARGETS", "parted", "read"]
