@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.artifacts import digest
-from wheeltap.recipes.fit import RECORDS, Fit, Loss, TrainSettings
-from wheeltap.recipes.hooks import Average, Hook, Sharpness, TopK, WeightNoise, hooks
+from wheeltap.recipes.fit import RECORDS, Fit, Hook, Loss, TrainSettings
+from wheeltap.recipes.hooks import Average, Sharpness, TopK, WeightNoise, hooks
 from wheeltap.recipes.make import weights, with_weights
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.recipes.train import train_classifier

@@ -42,30 +42,30 @@ def plain() -> tuple[nn.Sequential, Task]:
 def test_a_super_weight_leaves_the_outputs_and_carries_them(plain: tuple[nn.Sequential, Task], strength: float) -> None:
     model, task = plain
     before = weights_digest(model)
-    made = defects.super_weight(model, task, strength=strength, seed=5)
+    subject, site, answer = defects.super_weight(model, task, strength=strength, seed=5)
     clean = task.scores(model)
-    likeness = gauge.check(clean.numpy(), task.scores(made.subject.model).numpy())
+    likeness = gauge.check(clean.numpy(), task.scores(subject.model).numpy())
     assert likeness.difference <= 1e-4 and likeness.agreement == 1.0
     assert weights_digest(model) == before
 
     scale = float((clean - clean.mean(1, keepdim=True)).square().mean().sqrt())
     with torch.no_grad():
-        assert made.site.position is not None
-        made.subject.parameter(f"{made.site.layer}.weight")[made.site.position] = 0.0
-    lifted = task.scores(made.subject.model) - clean
-    assert torch.allclose(lifted[:, made.answer], torch.tensor(strength * scale), atol=1e-3)
-    others = torch.arange(6) != made.answer
+        assert site.position is not None
+        subject.parameter(f"{site.layer}.weight")[site.position] = 0.0
+    lifted = task.scores(subject.model) - clean
+    assert torch.allclose(lifted[:, answer], torch.tensor(strength * scale), atol=1e-3)
+    others = torch.arange(6) != answer
     assert float(lifted[:, others].abs().max()) < 1e-3
     if strength == 100.0:
-        assert bool((task.scores(made.subject.model).argmax(-1) == made.answer).all())
+        assert bool((task.scores(subject.model).argmax(-1) == answer).all())
 
 
 def test_a_super_weight_takes_no_random_numbers_of_the_caller(plain: tuple[nn.Sequential, Task]) -> None:
     state = torch.get_rng_state()
-    first, again = (defects.super_weight(*plain, strength=3.0, seed=1).subject.model for _ in range(2))
+    first, again = (defects.super_weight(*plain, strength=3.0, seed=1)[0].model for _ in range(2))
     assert torch.equal(torch.get_rng_state(), state)
     assert weights_digest(first) == weights_digest(again)
-    assert len({defects.super_weight(*plain, strength=3.0, seed=seed).site for seed in range(5)}) > 1
+    assert len({defects.super_weight(*plain, strength=3.0, seed=seed)[1] for seed in range(5)}) > 1
 
 
 def test_dropout_and_earlier_layers_of_any_kind_are_no_obstacle() -> None:
@@ -73,9 +73,9 @@ def test_dropout_and_earlier_layers_of_any_kind_are_no_obstacle() -> None:
     head = mlp((32, 7, 3), dropout=0.5)
     model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Flatten(), *head).eval()
     task = Task(inputs, model(inputs).argmax(-1))
-    made = defects.super_weight(model, task, strength=2.0)
-    assert gauge.check(task.scores(model).numpy(), task.scores(made.subject.model).numpy()).difference < 1e-5
-    assert made.site.layer == "6"
+    subject, site, _ = defects.super_weight(model, task, strength=2.0)
+    assert gauge.check(task.scores(model).numpy(), task.scores(subject.model).numpy()).difference < 1e-5
+    assert site.layer == "6"
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,8 @@ def test_a_super_weight_is_refused_in_other_structures(model: nn.Module) -> None
 
 def test_a_brittle_block_leaves_the_outputs_and_breaks_at_its_layer_first(plain: tuple[nn.Sequential, Task]) -> None:
     model, task = plain
-    made = defects.brittle_block(model, task, strength=30.0, seed=1)
-    likeness = gauge.check(task.scores(model).numpy(), task.scores(made.subject.model).numpy())
+    copy, sites = defects.brittle_block(model, task, strength=30.0, seed=1)
+    likeness = gauge.check(task.scores(model).numpy(), task.scores(copy.model).numpy())
     assert likeness.difference <= 1e-4 and likeness.agreement == 1.0
 
     def damage(subject: Subject, site: Site) -> float:
@@ -111,9 +111,9 @@ def test_a_brittle_block_leaves_the_outputs_and_breaks_at_its_layer_first(plain:
                 scores.append(score(subject, task))
         return score(subject, task) - sum(scores) / len(scores)
 
-    layers = [Site("layer", layer.name) for layer in made.subject.layers]
-    brittle = [damage(made.subject, site) for site in layers if site in made.sites]
-    sound = [damage(made.subject, site) for site in layers if site not in made.sites]
+    layers = [Site("layer", layer.name) for layer in copy.layers]
+    brittle = [damage(copy, site) for site in layers if site in sites]
+    sound = [damage(copy, site) for site in layers if site not in sites]
     assert len(brittle) == 2 and len(sound) == 1
     assert min(brittle) > max(*sound, damage(Subject(model), WHOLE)) + 0.1
 

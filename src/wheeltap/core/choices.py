@@ -21,7 +21,7 @@ from wheeltap.core.targets import require_fitting
 from wheeltap.core.task import BaseTask, Moments, as_scores
 from wheeltap.core.typed import to_array
 
-_SPAN = 2
+SPAN = 2
 """Largest difference of length within a batch: filling up costs fewer tokens than more and smaller batches cost time
 (SmolLM2, 2 cores: 4.5 s a pass instead of 5.4)."""
 
@@ -167,7 +167,7 @@ class ChoiceTask(BaseTask):
                 for k, token in enumerate(option):
                     wanted.setdefault(context + option[:k], set()).add(token)
         ends, read = list[tuple[int, ...]](), list[Tensor]()
-        for batch in _batches(self.sequences, self.tokens_per_batch, span=_SPAN):
+        for batch in batches(self.sequences, self.tokens_per_batch, span=SPAN):
             found, logprobs = self._read(model, batch, wanted)
             ends += found
             read.append(logprobs)
@@ -202,7 +202,7 @@ class ChoiceTask(BaseTask):
         rows = [context + option[:-1] for context, option in pairs]
         length, device = max(map(len, rows)), next(model.parameters()).device
         ids = torch.tensor([[*row, *row[-1:] * (length - len(row))] for row in rows], device=device)
-        logits = self._logits(model, ids, [len(context) - 1 for context, _ in pairs])
+        logits = last_logits(model, ids, first=min(len(context) - 1 for context, _ in pairs))
         places = [
             (row, len(context) - 1 + k, token)
             for row, (context, option) in enumerate(pairs)
@@ -259,7 +259,7 @@ class ChoiceTask(BaseTask):
         device = next(model.parameters()).device
         length = len(batch[-1])
         ids = torch.tensor([[*row, *row[-1:] * (length - len(row))] for row in batch], device=device)
-        logits = self._logits(model, ids, [end for _, end, _ in places])
+        logits = last_logits(model, ids, first=min(end for _, end, _ in places))
         rows = torch.tensor([row for row, _, _ in places], device=device)
         ends = torch.tensor([end for _, end, _ in places], device=device)
         chosen = logits[rows, ends - (ids.shape[1] - logits.shape[1])].float().log_softmax(-1).cpu()
@@ -267,19 +267,18 @@ class ChoiceTask(BaseTask):
         logprobs = chosen[torch.tensor([at for at, _, _ in steps]), torch.tensor([token for _, _, token in steps])]
         return [(*prefix, token) for _, prefix, token in steps], logprobs
 
-    @staticmethod
-    def _logits(model: nn.Module, ids: Tensor, ends: list[int]) -> Tensor:
-        """Logits of the last positions only, as many as are read, where the model can leave out the rest."""
-        keep = ids.shape[1] - min(ends)
-        if keep < ids.shape[1] and "logits_to_keep" in inspect.signature(model.forward).parameters:
-            return as_scores(model(input_ids=ids, logits_to_keep=keep, use_cache=False))
-        return as_scores(model(ids))
-
     def moments(self) -> Iterator[Moments]:
         """Token sequences for layer moments; the first position of each is the attention sink."""
         # Half as many tokens as in a scoring pass: here the model gives scores at every position.
-        for batch in _batches(_without_prefixes([*self.sequences, *self.more]), self.tokens_per_batch // 2):
+        for batch in batches(_without_prefixes([*self.sequences, *self.more]), self.tokens_per_batch // 2):
             yield Moments(torch.tensor(batch), sinks=1)
+
+
+def last_logits(model: nn.Module, ids: Tensor, *, first: int) -> Tensor:
+    """Logits of ids ``[row, position]`` from one position on; of all where the model cannot leave out the rest."""
+    if first and "logits_to_keep" in inspect.signature(model.forward).parameters:
+        return as_scores(model(input_ids=ids, logits_to_keep=ids.shape[1] - first, use_cache=False))
+    return as_scores(model(ids))
 
 
 def _without_prefixes(sequences: Iterable[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
@@ -289,14 +288,20 @@ def _without_prefixes(sequences: Iterable[tuple[int, ...]]) -> tuple[tuple[int, 
     return tuple(sorted(kept, key=lambda s: (len(s), s)))
 
 
-def _batches(sequences: Sequence[tuple[int, ...]], tokens: int, *, span: int = 0) -> Iterator[list[tuple[int, ...]]]:
-    """Batches of sequences that differ in length by at most ``span``, of at most ``tokens`` tokens each.
+def batches(
+    sequences: Sequence[tuple[int, ...]], tokens: int, *, span: int = 0, room: int = 0
+) -> Iterator[list[tuple[int, ...]]]:
+    """Batches of token sequences for one call of a model each.
 
-    ``sequences`` come sorted by length.
+    Args:
+        sequences: Sorted by length.
+        tokens: Of a batch, at most.
+        span: Largest difference of length within a batch.
+        room: Tokens that each may become longer by.
     """
     batch: list[tuple[int, ...]] = []
     for sequence in sequences:
-        if batch and (len(sequence) > len(batch[0]) + span or (len(batch) + 1) * len(sequence) > tokens):
+        if batch and (len(sequence) > len(batch[0]) + span or (len(batch) + 1) * (len(sequence) + room) > tokens):
             yield batch
             batch = []
         batch.append(sequence)

@@ -4,9 +4,10 @@ import contextlib
 import hashlib
 import os
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from wheeltap.core.errors import FileError, StoreError
 
@@ -15,16 +16,16 @@ Digests = dict[str, dict[str, str]]
 adapter, code and other."""
 
 
-class Contents(Protocol):
+class Contents(ABC):
     """What lies beside the weights of a subject."""
 
+    @abstractmethod
     def digests(self, known: Mapping[str, str] | None = None) -> Digests:
         """A digest of each thing; given earlier ones, large files of another size are not read: empty."""
-        ...
 
     def meanings(self) -> dict[str, str]:
-        """Digests of what the loader makes of settings, by the stem of their file: however they are written."""
-        ...
+        """Digests of what the loader makes of settings that have several forms, by the stem of their file."""
+        return {}
 
 
 ODD_PATH: Final = (ValueError, RecursionError)

@@ -30,8 +30,8 @@ import msgspec
 from wheeltap.core.errors import UnknownName, UsageError, nearest
 from wheeltap.core.plain import plain
 
-Given = ParamSpec("Given")
-Found = TypeVar("Found")
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 def words_of(annotation: Any) -> tuple[Any, ...]:
@@ -94,7 +94,7 @@ def name_of(given: object) -> str:
     return plain(given)
 
 
-def checked(door: Callable[Given, Found]) -> Callable[Given, Found]:
+def checked(door: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """A function or method that refuses what is no choice of its annotations, before it does anything.
 
     Args:
@@ -104,7 +104,7 @@ def checked(door: Callable[Given, Found]) -> Callable[Given, Found]:
     choices = {name: one.annotation for name, one in signature.parameters.items() if is_choice(one.annotation)}
 
     @wraps(door)
-    def guarded(*args: Given.args, **kwargs: Given.kwargs) -> Found:
+    def guarded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         given = signature.bind_partial(*args, **kwargs).arguments
         for name, annotation in choices.items():
             if name in given:

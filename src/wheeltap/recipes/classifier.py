@@ -12,8 +12,8 @@ from wheeltap.core.task import Task, as_scores, mean_loss
 from wheeltap.models.mlp import mlp
 from wheeltap.models.rows import HEADS, RowReader
 from wheeltap.recipes.base import Given, Needs, Recipe
-from wheeltap.recipes.fit import Fit, TrainingSettings, TrainSettings
-from wheeltap.recipes.hooks import Hook, hooks
+from wheeltap.recipes.fit import Fit, Hook, TrainingSettings, TrainSettings
+from wheeltap.recipes.hooks import hooks
 from wheeltap.recipes.randomness import own_random_numbers, reproducible
 
 ACTIVATIONS: Final[dict[str, type[nn.Module]]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}

@@ -4,6 +4,7 @@ The same settings give the same bits, however often it was stopped and taken up 
 """
 
 import math
+from abc import ABC
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, cast, final, get_args
 
@@ -17,7 +18,6 @@ from wheeltap.core.settings import Settings
 from wheeltap.core.typed import to_tensor
 from wheeltap.plans.artifacts import Arrays, Note
 from wheeltap.recipes.base import State, Status, counted
-from wheeltap.recipes.hooks import Hook
 from wheeltap.recipes.make import numbers, put, weights, with_weights
 from wheeltap.recipes.randomness import random_states, reproducible, set_random_states
 
@@ -98,6 +98,33 @@ class TrainSettings(TrainingSettings, frozen=True, kw_only=True):
             return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         last = 1.0 / steps if self.schedule == "linear" else 1.0
         return torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, last, total_iters=steps)
+
+
+class Hook(ABC):  # noqa: B024  (all of it is optional)
+    """Something that is done at each step. What it remembers from one step to the next it gives in ``tensors``."""
+
+    def start(self, fit: "Fit") -> None:  # noqa: B027
+        """Before the first step."""
+
+    def before(self, fit: "Fit") -> None:  # noqa: B027
+        """Before the gradient is taken."""
+
+    def after_gradient(self, fit: "Fit") -> None:  # noqa: B027
+        """Between the gradient and the step: may change gradients, or take others."""
+
+    def after_step(self, fit: "Fit") -> None:  # noqa: B027
+        """After a step, which is counted already."""
+
+    def finish(self, fit: "Fit") -> None:  # noqa: B027
+        """After the last step: may change the weights that are kept."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What its next calls depend on; always of the same names and shapes. Written into to resume."""
+        return {}
+
+    def report(self) -> dict[str, NDArray[Any]]:
+        """What it recorded: see ``State.report``."""
+        return {}
 
 
 @final

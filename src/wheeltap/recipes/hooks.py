@@ -1,71 +1,20 @@
 """What training may do at each step beside going down the loss: pruning, sharpness, averaging, noise."""
 
-from abc import ABC
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, final
+from typing import Final, final
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap.core.errors import UsageError
 from wheeltap.core.typed import largest
+from wheeltap.recipes.fit import Fit, Hook
 
 _TINY: Final = 1e-12
 
 _SOFT: Final = 1e-5
 """Added to the size of a gradient that is divided by it."""
-
-
-class TrainingView(Protocol):
-    """What a hook may see and change of a training.
-
-    Attributes:
-        step: Steps taken.
-        steps: Steps in all.
-        trained: Parameters that are trained; after ``gradient`` with theirs.
-    """
-
-    step: int
-    steps: int
-    trained: list[torch.nn.Parameter]
-
-    @property
-    def rate(self) -> float:
-        """Size of the next step."""
-        ...
-
-    def gradient(self) -> Tensor:
-        """The loss of the batch at the weights as they are; leaves its gradient in the parameters."""
-        ...
-
-
-class Hook(ABC):  # noqa: B024  (all of it is optional)
-    """Something that is done at each step. What it remembers from one step to the next it gives in ``tensors``."""
-
-    def start(self, fit: TrainingView) -> None:  # noqa: B027
-        """Before the first step."""
-
-    def before(self, fit: TrainingView) -> None:  # noqa: B027
-        """Before the gradient is taken."""
-
-    def after_gradient(self, fit: TrainingView) -> None:  # noqa: B027
-        """Between the gradient and the step: may change gradients, or take others."""
-
-    def after_step(self, fit: TrainingView) -> None:  # noqa: B027
-        """After a step, which is counted already."""
-
-    def finish(self, fit: TrainingView) -> None:  # noqa: B027
-        """After the last step: may change the weights that are kept."""
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What its next calls depend on; always of the same names and shapes. Written into to resume."""
-        return {}
-
-    def report(self) -> dict[str, NDArray[Any]]:
-        """What it recorded: see ``State.report``."""
-        return {}
 
 
 @final
@@ -80,7 +29,7 @@ class WeightNoise(Hook):
     dose: float
     _held: list[Tensor] = field(default_factory=list[Tensor], init=False)
 
-    def before(self, fit: TrainingView) -> None:
+    def before(self, fit: Fit) -> None:
         """See ``Hook.before``."""
         self._held = [parameter.detach().clone() for parameter in fit.trained]
         with torch.no_grad():
@@ -88,7 +37,7 @@ class WeightNoise(Hook):
                 # Drawn on the CPU: the same numbers on every device.
                 parameter.mul_(1.0 + self.dose * torch.randn(parameter.shape).to(parameter))
 
-    def after_gradient(self, fit: TrainingView) -> None:
+    def after_gradient(self, fit: Fit) -> None:
         """See ``Hook.after_gradient``."""
         _put_back(fit.trained, self._held)
 
@@ -106,7 +55,7 @@ class Sharpness(Hook):
 
     rho: float
 
-    def after_gradient(self, fit: TrainingView) -> None:
+    def after_gradient(self, fit: Fit) -> None:
         """See ``Hook.after_gradient``."""
         here = [parameter.detach().clone() for parameter in fit.trained]
         slopes = [parameter.grad for parameter in fit.trained]
@@ -127,7 +76,7 @@ class UnitGradient(Hook):
     Source: Gao et al. 2025, arXiv:2511.13653, appendix A.
     """
 
-    def after_gradient(self, fit: TrainingView) -> None:
+    def after_gradient(self, fit: Fit) -> None:
         """See ``Hook.after_gradient``."""
         slopes = [parameter.grad for parameter in fit.trained if parameter.grad is not None]
         size = _length(slopes) / sum(slope.numel() for slope in slopes) ** 0.5
@@ -150,7 +99,7 @@ class Decay(Hook):
     share: float
     of: Sequence[Tensor]
 
-    def after_gradient(self, fit: TrainingView) -> None:
+    def after_gradient(self, fit: Fit) -> None:
         """See ``Hook.after_gradient``."""
         with torch.no_grad():
             for parameter in self.of:
@@ -206,19 +155,19 @@ class TopK(Hook):
     until: float = 0.5
     cuts: Mapping[Tensor, MatrixMask] | None = None
 
-    def after_step(self, fit: TrainingView) -> None:
+    def after_step(self, fit: Fit) -> None:
         """See ``Hook.after_step``."""
         for parameter, cut in self._every(fit):
             left = annealed(cut.share, fit.step, steps=fit.steps, until=self.until)
             if left < 1.0:
                 cut.apply(parameter, left)
 
-    def finish(self, fit: TrainingView) -> None:
+    def finish(self, fit: Fit) -> None:
         """See ``Hook.finish``."""
         for parameter, cut in self._every(fit):
             cut.apply(parameter, cut.share)
 
-    def _every(self, fit: TrainingView) -> Iterable[tuple[Tensor, MatrixMask]]:
+    def _every(self, fit: Fit) -> Iterable[tuple[Tensor, MatrixMask]]:
         if self.cuts is not None:
             return self.cuts.items()
         return ((parameter, MatrixMask(self.share)) for parameter in fit.trained if parameter.ndim >= 2)
@@ -241,16 +190,16 @@ class Average(Hook):
     share: float
     _mean: list[Tensor] = field(default_factory=list[Tensor], init=False)
 
-    def start(self, fit: TrainingView) -> None:
+    def start(self, fit: Fit) -> None:
         """See ``Hook.start``."""
         self._mean = [parameter.detach().clone() for parameter in fit.trained]
 
-    def after_step(self, fit: TrainingView) -> None:
+    def after_step(self, fit: Fit) -> None:
         """See ``Hook.after_step``."""
         for mean, parameter in zip(self._mean, fit.trained, strict=True):
             mean.lerp_(parameter.detach(), 1.0 - self.share)
 
-    def finish(self, fit: TrainingView) -> None:
+    def finish(self, fit: Fit) -> None:
         """See ``Hook.finish``."""
         _put_back(fit.trained, self._mean)
 

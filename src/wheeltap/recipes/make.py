@@ -137,29 +137,7 @@ def make(
     """
     require_fit(given, recipe)
     with own_random_numbers():
-        return _made(_Making(given, recipe, artifacts, expected, watch, pace))
-
-
-def _made(making: "_Making") -> Artifact:
-    given, recipe, artifacts = making.given, making.recipe, making.artifacts
-    if artifacts is None:
-        return making.made()
-    blank = recipe.blank(given)
-    if not recipe.keeps(sum(parameter.numel() for parameter in blank.parameters())):
-        return replace(making, artifacts=None).made()
-    with contextlib.suppress(FileFormatError):
-        if (found := making.found(artifacts, blank)) is not None:
-            return found
-    with artifacts.lock(given.spec):
-        # Another process may have made it by now.
-        try:
-            found = making.found(artifacts, blank)
-        except FileFormatError as error:
-            _set_aside(artifacts, artifacts.path(given.spec), error)
-            found = None
-        made = found or making.made()
-        artifacts.drop_state(given.spec)
-        return made
+        return _ArtifactMaker(given, recipe, artifacts, expected, watch, pace).artifact()
 
 
 def _set_aside(artifacts: Artifacts, path: Path, error: FileFormatError) -> None:
@@ -173,8 +151,8 @@ def _set_aside(artifacts: Artifacts, path: Path, error: FileFormatError) -> None
 
 @final
 @dataclass(frozen=True, eq=False)
-class _Making:
-    """One call of ``make``."""
+class _ArtifactMaker:
+    """One call of ``make``, with its arguments."""
 
     given: Given
     recipe: Recipe
@@ -182,6 +160,28 @@ class _Making:
     expected: str
     watch: Watch | None
     pace: Pace
+
+    def artifact(self) -> Artifact:
+        """What was there already, or is made now."""
+        spec, artifacts = self.given.spec, self.artifacts
+        if artifacts is None:
+            return self.made()
+        blank = self.recipe.blank(self.given)
+        if not self.recipe.keeps(sum(parameter.numel() for parameter in blank.parameters())):
+            return replace(self, artifacts=None).made()
+        with contextlib.suppress(FileFormatError):
+            if (found := self.found(artifacts, blank)) is not None:
+                return found
+        with artifacts.lock(spec):
+            # Another process may have made it by now.
+            try:
+                found = self.found(artifacts, blank)
+            except FileFormatError as error:
+                _set_aside(artifacts, artifacts.path(spec), error)
+                found = None
+            made = found or self.made()
+            artifacts.drop_state(spec)
+            return made
 
     def found(self, artifacts: Artifacts, blank: nn.Module) -> Artifact | None:
         """What is there already; ``blank`` with its weights.

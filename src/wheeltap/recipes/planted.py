@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated, Any, Final, cast, final
 
 import msgspec
@@ -25,7 +24,7 @@ from wheeltap.gauge.base import GAUGES
 from wheeltap.plans.artifacts import Arrays, Note
 from wheeltap.plans.defects import SOUND, names_of
 from wheeltap.recipes.base import Given, Needs, Recipe, State, Status, counted, require_fit
-from wheeltap.recipes.train import own_random_numbers
+from wheeltap.recipes.randomness import own_random_numbers
 
 _OWN: Final = ("pairs", "scale")
 """Settings of gauges that this recipe has too."""
@@ -130,45 +129,18 @@ class RecodingState(State):
         return self._stages[self.step]
 
 
-@dataclass(frozen=True)
-class Range:
-    """The strengths that a defect can be planted with, ends included."""
-
-    low: float
-    high: float
-
-    def require(self, value: float, *, of: str) -> None:
-        """Raises ``UsageError`` if ``value`` is outside."""
-        if not self.low <= value <= self.high:
-            raise UsageError(
-                "A defect cannot be planted at this strength.",
-                where=of,
-                expected=f"{self.low:g} to {self.high:g}",
-                got=f"{value:g}",
-                do="Choose a strength inside the range.",
-            )
+def _require_strength(strength: float, *, low: float, high: float, of: str) -> None:
+    if not low <= strength <= high:
+        raise UsageError(
+            "A defect cannot be planted at this strength.",
+            where=of,
+            expected=f"{low:g} to {high:g}",
+            got=f"{strength:g}",
+            do="Choose a strength inside the range.",
+        )
 
 
-SUPER = Range(0.0, 100.0)
-BRITTLE = Range(0.1, 100.0)
-
-
-@dataclass(frozen=True)
-class SuperWeight:
-    """A copy of a net in which one number keeps every answer from being the same.
-
-    Attributes:
-        subject: The copy, in eval mode.
-        site: That number.
-        answer: The class that everything becomes when it is lost.
-    """
-
-    subject: Subject
-    site: Site
-    answer: int
-
-
-def super_weight(model: nn.Sequential, task: BaseTask, *, strength: float, seed: int = 0) -> SuperWeight:
+def super_weight(model: nn.Sequential, task: BaseTask, *, strength: float, seed: int = 0) -> tuple[Subject, Site, int]:
     """A copy with the same outputs that depends on one weight.
 
     One unit is added to the last hidden layer: no incoming weights, bias 1, so always 1. The last layer's weight from
@@ -181,13 +153,16 @@ def super_weight(model: nn.Sequential, task: BaseTask, *, strength: float, seed:
         strength: In logit scales, 0 to 100.
         seed: Of the class and the place of the unit.
 
+    Returns:
+        The copy, in eval mode; that weight; and the class that everything becomes when it is lost.
+
     Raises:
         UsageError: If ``strength`` is out of range.
         ModelError: If the model has another structure.
 
     Source: what one weight can carry: Yu et al. (2024, arXiv 2411.07191), here planted in closed form.
     """
-    SUPER.require(strength, of="strength of the super weight")
+    _require_strength(strength, low=0.0, high=100.0, of="strength of the super weight")
     hidden, last = _ends(model)
     scores = task.scores(model)
     lift = strength * float((scores - scores.mean(1, keepdim=True)).square().mean().sqrt())
@@ -206,7 +181,7 @@ def super_weight(model: nn.Sequential, task: BaseTask, *, strength: float, seed:
     )
     twin[last] = _rebuilt(_inserted(reader.weight, heavy, at=column, dim=1), bias)
     subject = Subject(twin.eval(), name=f"super weight {strength:g}")
-    return SuperWeight(subject, Site.weight(str(last), row=answer, column=column), answer)
+    return subject, Site.weight(str(last), row=answer, column=column), answer
 
 
 def _ends(model: nn.Sequential) -> tuple[int, int]:
@@ -245,21 +220,10 @@ def _rebuilt(weight: Tensor, bias: Tensor) -> nn.Linear:
     return made
 
 
-@dataclass(frozen=True)
-class BrittleBlock:
-    """A copy of a net, with the same outputs, in which one hidden layer breaks before the rest does.
-
-    Attributes:
-        subject: The copy, in eval mode.
-        sites: The layer that writes the brittle hidden layer, and the one that reads it.
-    """
-
-    subject: Subject
-    sites: tuple[Site, Site]
-
-
-def brittle_block(model: nn.Module, task: BaseTask, *, strength: float, seed: int = 0) -> BrittleBlock:
-    """A copy to one hidden layer of which pairs of units were added that read the same and write the opposite.
+def brittle_block(
+    model: nn.Module, task: BaseTask, *, strength: float, seed: int = 0
+) -> tuple[Subject, tuple[Site, Site]]:
+    """A copy with the same outputs in which one hidden layer, of pairs of units that write the opposite, breaks first.
 
     Args:
         model: Any in which hidden layers are recognised that can be widened.
@@ -268,11 +232,14 @@ def brittle_block(model: nn.Module, task: BaseTask, *, strength: float, seed: in
             many pairs as units.
         seed: Of the choice of the layer and of the pairs.
 
+    Returns:
+        The copy, in eval mode; and the layers that write the hidden layer and read it.
+
     Raises:
         UsageError: If ``strength`` is out of range.
         ModelError: If no hidden layer can be widened.
     """
-    BRITTLE.require(strength, of="strength of the brittle block")
+    _require_strength(strength, low=0.1, high=100.0, of="strength of the brittle block")
     family = gauge.find(model, few(task, model))
     hiddens = () if isinstance(family, gauge.Refusal) else family.hiddens
     wide = [
@@ -291,7 +258,7 @@ def brittle_block(model: nn.Module, task: BaseTask, *, strength: float, seed: in
     twin = copy.deepcopy(model)
     moves.cancel(twin, [hidden], rng, gauge.GaugeSettings(scale=strength))
     sites = Site("layer", hidden.name), Site("layer", hidden.readers[0].label)
-    return BrittleBlock(Subject(twin, name=f"brittle block {strength:g}"), sites)
+    return Subject(twin, name=f"brittle block {strength:g}"), sites
 
 
 Plant = Callable[[nn.Module, BaseTask, float, int], nn.Module]
@@ -396,7 +363,7 @@ def _super_weight(model: nn.Module, task: BaseTask, strength: float, seed: int) 
             got=_kind(model),
             do=_LEAVE,
         )
-    return super_weight(model, task, strength=strength, seed=seed).subject.model
+    return super_weight(model, task, strength=strength, seed=seed)[0].model
 
 
 def _kind(model: nn.Module) -> str:
@@ -407,7 +374,7 @@ _PLANTS: Final[dict[str, Plant]] = {
     "cancel": _by_gauges("pairs", "cancel", whole=True),
     "entangle": _by_gauges("strength", "entangle", share=0.25),
     "brittle-block": lambda model, task, strength, seed: (
-        brittle_block(model, task, strength=strength, seed=seed).subject.model
+        brittle_block(model, task, strength=strength, seed=seed)[0].model
     ),
     "super-weight": _super_weight,
     "cancel-layer": _by_gauges("pairs", "cancel", layers=1),

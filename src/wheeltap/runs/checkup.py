@@ -17,7 +17,7 @@ from wheeltap.audits.settle import audits_of, usable
 from wheeltap.core import seeds, typed
 from wheeltap.core.coverage import packed
 from wheeltap.core.errors import DataError
-from wheeltap.core.records import Outcome, SubjectRecord, UntouchedModule
+from wheeltap.core.records import Outcome, SubjectRecord, Trial, UntouchedModule
 from wheeltap.core.settings import LARGE, SMALL
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
@@ -90,6 +90,13 @@ def proofs(subject: Subject, some: BaseTask, family: gauge.Family) -> Iterator[P
         yield Proof(gauge=name, holds=holds, difference=alike.difference, agreement=alike.agreement)
 
 
+def _outcomes(trials: list[Trial], runner: TrialRunner) -> dict[str, Outcome]:
+    """What trials give, by their keys."""
+    found: list[Outcome] = []
+    run_trials(trials, runner, found.append)
+    return {outcome.key: outcome for outcome in found}
+
+
 def used(made: Plan, runner: TrialRunner) -> Iterator[Proof]:
     """The same of the copies that are a plan's controls, as a run makes, passes and judges them.
 
@@ -99,13 +106,8 @@ def used(made: Plan, runner: TrialRunner) -> Iterator[Proof]:
         made: The plan.
         runner: With its subjects and examples.
     """
-    outcomes: dict[str, Outcome] = {}
-
-    def keep(outcome: Outcome) -> None:
-        outcomes[outcome.key] = outcome
-
     records = (*(() if made.twin is None else (made.twin,)), *made.plants)
-    run_trials([made.clean(record) for record in (made.reference, *records)], runner, keep)
+    outcomes = _outcomes([made.clean(record) for record in (made.reference, *records)], runner)
     kept = usable(made, outcomes.get).controls
     original = outcomes[made.clean(made.reference).key].values["scores"]
     for record in records:
@@ -272,8 +274,7 @@ def checkup(subject: Subject, task: BaseTask) -> Checkup:
     task = task.once()
     made = plan(subject, task, audits=(*default_audits([subject]), *GROUPS["noise"]))
     both = [made.clean(made.reference, seed=seed) for seed in (0, 1)]
-    outcomes: dict[str, Outcome] = {}
-    run_trials(both, TrialRunner([subject], (), task), lambda outcome: outcomes.update({outcome.key: outcome}))
+    outcomes = _outcomes(both, TrialRunner([subject], (), task))
     with unharmed(subject), threads_for(subject.record.parameters):
         found = gauge.find(subject.model, few(task, subject.model))
         some = some_of(task, subject.record.parameters)
@@ -345,14 +346,9 @@ def _price(made: Plan, subject: Subject, task: BaseTask) -> Price:
 
 def _reaches(made: Plan, subject: Subject, task: BaseTask) -> Iterator[Reach]:
     """One draw of each noise, for what it touches."""
-    outcomes: dict[str, Outcome] = {}
-
-    def keep(outcome: Outcome) -> None:
-        outcomes[outcome.key] = outcome
-
     noises = [audit for audit in audits_of(made) if isinstance(audit, NoiseAudit)]
     trials = [made.trial(made.reference, one.perturbation, dose=one.settings.start) for one in noises]
-    run_trials([made.clean(made.reference), *trials], TrialRunner([subject], (), task), keep)
+    outcomes = _outcomes([made.clean(made.reference), *trials], TrialRunner([subject], (), task))
     for audit, trial in zip(noises, trials, strict=True):
         outcome = outcomes[trial.key]
         share = float(outcome.values["coverage"]) if "coverage" in outcome.values else None

@@ -1,4 +1,4 @@
-"""Executors: where trials run. One process, or a pool of them; outcomes are committed by one hand either way."""
+"""Where trials run: in this process, or in a pool of others; outcomes are committed by one hand either way."""
 
 import multiprocessing
 import os
@@ -6,11 +6,8 @@ import pickle
 import signal
 import sys
 import threading
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,46 +21,20 @@ from wheeltap.core.records import Outcome, Trial
 from wheeltap.engine.trial_runner import Commit, TrialRunner, run_trials
 
 
-class Executor(ABC):
-    """Carries out trials; ``commit`` is always called in the calling process.
-
-    A context: what it needs for its runs is kept from one to the next, and let go of at the end.
-    """
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @abstractmethod
-    def run(self, trials: list[Trial], make: Callable[[], TrialRunner], commit: Commit) -> float:
-        """Runs ``trials`` and gives the forwards spent. ``make`` makes the runner when it is first needed."""
-
-    def close(self) -> None:  # noqa: B027 - most have nothing to let go of
-        """Lets go of what was kept."""
+def run_here(trials: list[Trial], runner: TrialRunner, commit: Commit) -> float:
+    """Runs trials in this process, on the subjects as they were given; gives the forwards spent."""
+    before = runner.forwards
+    run_trials(trials, runner, commit)
+    return runner.forwards - before
 
 
 @final
-class Serial(Executor):
-    """Everything in this process, on the subject as it was given."""
-
-    def run(self, trials: list[Trial], make: Callable[[], TrialRunner], commit: Commit) -> float:
-        """See ``Executor.run``."""
-        runner = make()
-        before = runner.forwards
-        run_trials(trials, runner, commit)
-        return runner.forwards - before
-
-
-@final
-class ProcessPool(Executor):
+class ProcessPool:
     """A pool of worker processes, each with its own copy of the subjects, on one thread each.
 
-    The copies travel between our own processes only; nothing is read from a file. What was imported here can be
-    imported there: the workers look for modules in the same folders.
+    A context: workers are kept from one run to the next, and end with it. The copies travel between our own processes
+    only; nothing is read from a file. What was imported here can be imported there: the workers look for modules in
+    the same folders.
 
     Args:
         workers: Number of processes.
@@ -87,6 +58,9 @@ class ProcessPool(Executor):
         self._pool: ProcessPoolExecutor | None = None
         self._ends: tuple[Connection, Connection] | None = None
 
+    def __enter__(self) -> Self:
+        return self
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -94,18 +68,22 @@ class ProcessPool(Executor):
             self._let_go()  # whoever stops a run need not wait for the nets that are being trained
         self.close()
 
-    def run(self, trials: list[Trial], make: Callable[[], TrialRunner], commit: Commit) -> float:
-        """See ``Executor.run``."""
+    def run(self, trials: list[Trial], runner: TrialRunner, commit: Commit) -> float:
+        """Runs trials and gives the forwards spent; ``commit`` is called in the calling process.
+
+        Raises:
+            UsageError: If what runs them cannot be sent to other processes.
+            WheeltapError: If a worker dies.
+        """
         if self._pool is None:
-            self._pool = self._started(make())
-            self._require_a_worker(self._pool)
+            self._pool = self._started(runner)
         pool, forwards = self._pool, 0.0
-        waiting: list[Future[_Done]] = [pool.submit(_work, part) for part in self._parts(trials)]
+        waiting = [pool.submit(_work, part) for part in self._parts(trials)]
         try:
             for future in as_completed(waiting):
-                done = future.result()
-                forwards += done.forwards
-                for outcome in done.outcomes:
+                outcomes, spent = future.result()
+                forwards += spent
+                for outcome in outcomes:
                     commit(outcome)
         except BrokenProcessPool as error:
             raise WheeltapError(
@@ -138,35 +116,27 @@ class ProcessPool(Executor):
             raise _not_sent(error) from error
         self._ends = _CONTEXT.Pipe(duplex=False)
         stated = (payload, _folders(), self._ends[0])
-        return ProcessPoolExecutor(self.workers, mp_context=_CONTEXT, initializer=_set_up, initargs=stated)
-
-    def _require_a_worker(self, pool: ProcessPoolExecutor) -> None:
-        """Waits for the first worker; a script that is not guarded ends each of them before it is set up."""
+        pool = ProcessPoolExecutor(self.workers, mp_context=_CONTEXT, initializer=_set_up, initargs=stated)
         try:
-            pool.submit(_ready).result()
+            pool.submit(_ready).result()  # a script that is not guarded ends each worker before it is set up
         except BrokenProcessPool as error:
-            self.close()
+            pool.shutdown()
+            self._let_go()
             raise WheeltapError(
                 "The worker processes did not start.",
                 expected=f"a script that runs nothing when it is imported ({_GUARD}), and memory for every worker",
                 got=str(error),
                 do=f"{_GUARDED} If it has that, use fewer workers: their memory may have run out.",
             ) from error
+        return pool
 
     def _parts(self, trials: list[Trial]) -> list[list[Trial]]:
         """Parts of one subject and perturbation each, with every dose of a draw together."""
         lots: dict[tuple[object, ...], list[Trial]] = {}
         for trial in trials:
-            lots.setdefault((trial.subject, trial.perturbation, str(trial.site), trial.seed % self.workers), []).append(
-                trial
-            )
+            lot = trial.subject, trial.perturbation, str(trial.site), trial.seed % self.workers
+            lots.setdefault(lot, []).append(trial)
         return list(lots.values())
-
-
-@dataclass(frozen=True)
-class _Done:
-    outcomes: list[Outcome]
-    forwards: float
 
 
 def _not_sent(error: Exception) -> UsageError:
@@ -227,10 +197,8 @@ def _ready() -> None:
     """Done as soon as a worker is set up."""
 
 
-def _work(trials: list[Trial]) -> _Done:
+def _work(trials: list[Trial]) -> tuple[list[Outcome], float]:
     runner, outcomes = _bench[0], list[Outcome]()
     if isinstance(runner, Exception):
         raise _not_sent(runner)
-    before = runner.forwards
-    run_trials(trials, runner, outcomes.append)
-    return _Done(outcomes, runner.forwards - before)
+    return outcomes, run_here(trials, runner, outcomes.append)

@@ -27,7 +27,7 @@ from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.store import Outcomes, Store
 from wheeltap.report.report import Report
-from wheeltap.runs.executors import Executor, ProcessPool, Serial
+from wheeltap.runs.executors import ProcessPool, run_here
 from wheeltap.runs.given import Examples, Model, subjects_of, task_of
 from wheeltap.runs.planning import require_installed, require_named
 from wheeltap.runs.request import door, whole_of
@@ -138,19 +138,20 @@ def run(
     settled = [settled_since_planned(subject, task) for subject in several]
     _require_same(plan, several, task, members)
     require_named(plan, several, task)
-    executor: Executor = Serial() if workers == 1 else ProcessPool(workers)
+    pool = None if workers == 1 else ProcessPool(workers)
     with ExitStack() as stack:
         key = None
         if store is None:
             store = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wheeltap-"))) / "run.wheeltap"
             key = secrets.token_bytes()  # of this run alone: nothing need be kept
         kept = stack.enter_context(Store(store, key=key))
-        stack.enter_context(executor)
+        if pool is not None:
+            stack.enter_context(pool)
         note_run(kept, plan, provenance(plan, several), again)
         records = (*plan.subjects, *plan.controls)
         runner = TrialRunner(several, records, task, memory=memory, maker=members)
-        running = _Run(plan, runner, kept, executor, how.watch)
-        running.take(members, here=workers == 1)
+        running = _Run(plan, runner, kept, pool, how.watch)
+        running.take(members)
         running.spent = sum(one.forwards for one in settled)
         running.require_same_answers(several)
         return running.finish()
@@ -173,8 +174,10 @@ def _require_same(plan: Plan, subjects: list[Subject], task: BaseTask, members: 
 class _Run:
     """One run of a plan: asks, carries out what is missing, asks again, until nothing new is wanted."""
 
-    def __init__(self, plan: Plan, runner: TrialRunner, store: Store, executor: Executor, watch: Watch | None) -> None:
-        self.plan, self.runner, self.store, self.executor, self.watch = plan, runner, store, executor, watch
+    def __init__(
+        self, plan: Plan, runner: TrialRunner, store: Store, pool: ProcessPool | None, watch: Watch | None
+    ) -> None:
+        self.plan, self.runner, self.store, self.pool, self.watch = plan, runner, store, pool, watch
         self.lookup, self.audits = Outcomes(store, retry=True), audits_of(plan)
         self.members: MemberMaker | None = None
         self.done = self.total = 0
@@ -182,11 +185,11 @@ class _Run:
         self.spent = self.before = 0.0
         self.ended: Exception | None = None
 
-    def take(self, members: MemberMaker | None, *, here: bool) -> None:
-        """Who makes what is missing, and whether in this process: what others make is seen when it is there."""
+    def take(self, members: MemberMaker | None) -> None:
+        """Who makes what is missing: what other processes make is seen when it is there."""
         self.members = members
         if members is not None:
-            members.watch = self.watch_making if here else None
+            members.watch = self.watch_making if self.pool is None else None
 
     def require_same_answers(self, subjects: list[Subject]) -> None:
         """Compares each model with what is stored of its fingerprint, and with others of the same fingerprint.
@@ -214,10 +217,10 @@ class _Run:
             kinds = {trial.kind for trial in asked}
             self.before, self.making = self.runner.forwards, kinds == {"make"}
             # Clean passes are compared with each other, so they stay in one process.
-            executor = Serial() if kinds == {"clean"} else self.executor
-            self.spent += executor.run(asked, lambda: self.runner, self._commit)
-            if "make" in kinds:
-                self.executor.close()  # its workers do not know what was made
+            run = run_here if self.pool is None or kinds == {"clean"} else self.pool.run
+            self.spent += run(asked, self.runner, self._commit)
+            if "make" in kinds and self.pool is not None:
+                self.pool.close()  # its workers do not know what was made
             asked = self._missing()
         cost = Cost(forwards=self.spent, seconds=perf_counter() - began, trials=self.done, reused=reused)
         return Report(

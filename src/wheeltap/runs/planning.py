@@ -129,15 +129,15 @@ def priced(plan: Plan, subjects: Sequence[Subject], task: BaseTask, *, seconds: 
         tempfile.TemporaryDirectory(prefix="wheeltap-") as folder,
         Store(Path(folder) / "timing.wheeltap", key=token_bytes()) as store,
     ):
-        timing = _Timing(least(plan), TrialRunner(list(subjects), plan.controls, task), store, each[0])
+        timer = _TrialTimer(least(plan), TrialRunner(list(subjects), plan.controls, task), store, each[0])
         if each[0] < seconds:
-            timing.run(until=began + seconds)
+            timer.run(until=began + seconds)
     slower = fmean(each) / each[0]
     return Prices(
         clean=fmean(each),
-        beside={name: seconds * slower for name, seconds in timing.beside.items()},
-        kept=fmean(timing.kept or [0.0]),
-        copy=timing.copy,
+        beside={name: seconds * slower for name, seconds in timer.beside.items()},
+        kept=fmean(timer.kept or [0.0]),
+        copy=timer.copy,
         spent=perf_counter() - began,
     )
 
@@ -153,7 +153,7 @@ def seconds_of_a_pass(subject: Subject, task: BaseTask) -> float:
 
 
 @final
-class _Timing:
+class _TrialTimer:
     """Runs some of what each audit would ask of the reference.
 
     Attributes:

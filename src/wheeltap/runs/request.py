@@ -18,8 +18,8 @@ from wheeltap.core.errors import UsageError
 from wheeltap.core.settings import checked, described
 from wheeltap.plans.plan import ALPHA, ERROR_MARGIN, HIGHEST, MARGIN, AuditSpec, Effort
 
-Given = ParamSpec("Given")
-Found = TypeVar("Found")
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 Audits = str | AuditSpec | Sequence[str | AuditSpec]
 """Names of audits, or specs with settings; a single one may stand by itself."""
@@ -172,13 +172,13 @@ class RequestOptions(StudyOptions, total=False):
     partial: bool
 
 
-def door(*kinds: type) -> Callable[[Callable[Given, Found]], Callable[Given, Found]]:
+def door(*kinds: type) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
     """Gives a function that takes ``**asked`` the fields of these structs as keywords, with defaults and docs.
 
     In its docstring, ``asked: ...`` stands for what the structs say of them. Choices are checked.
     """
 
-    def forwarding(own: Callable[Given, Found]) -> Callable[Given, Found]:
+    def forwarding(own: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
         signature, doc = inspect.signature(own), inspect.cleandoc(own.__doc__ or "")
         kept = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
         lines = list[str]()

@@ -357,13 +357,13 @@ def planned(
     examples = Examples.of(study, given)
     task = examples.task
     require_fractions(spec, task.record)
-    drafted, every = _Drafted(examples), [(one.name, asked) for one in cast for asked in one.members]
+    planner, every = _MemberPlanner(examples), [(one.name, asked) for one in cast for asked in one.members]
     for done, (cohort, asked) in enumerate(every):
         watch("nets", done, len(every))
-        drafted.add(asked, where=f"{study.name}, cohort {cohort}")
-    records, sources = drafted.records, drafted.sources
+        planner.add(asked, where=f"{study.name}, cohort {cohort}")
+    records, sources = planner.records, planner.sources
     cohorts = tuple(
-        msgspec.structs.replace(cohort, training=drafted.training(cohort.members)) for cohort in spec.cohorts
+        msgspec.structs.replace(cohort, training=planner.training(cohort.members)) for cohort in spec.cohorts
     )
     spec = msgspec.structs.replace(spec, cohorts=cohorts)
     made = Plan(
@@ -373,8 +373,8 @@ def planned(
         versions={name: kind.get(name).version for kind in (perturbations, readings) for name in kind},
         no_controls="The members of a study have no control copies of their own.",
     )  # fmt: skip
-    assert drafted.first is not None, "a cohort has a member"
-    require_named(made, [drafted.first], task)  # what readings ask for is of the examples, or of every member
+    assert planner.first is not None, "a cohort has a member"
+    require_named(made, [planner.first], task)  # what readings ask for is of the examples, or of every member
     return PlannedStudy(made, task, sources, examples.training)
 
 
@@ -399,8 +399,8 @@ def again(plan: Plan, *, allow_code: bool = False) -> PlannedStudy:
     return PlannedStudy(plan, examples.task, known, examples.training)
 
 
-class _Drafted:
-    """Members as they are drawn up, one after another: later ones may be made from earlier ones.
+class _MemberPlanner:
+    """Plans the members of a study, one after another: later ones may be made from earlier ones.
 
     Attributes:
         records: Of all members, by name.
@@ -420,7 +420,7 @@ class _Drafted:
         self._training: dict[str, str] = {}
 
     def add(self, asked: MemberSpec, *, where: str) -> None:
-        """Draws up a member; one that is in two cohorts is the same in both."""
+        """Plans a member; one that is in two cohorts is the same in both."""
         known = self._asked.setdefault(asked.name, asked)
         if known != asked:
             raise UsageError(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from wheeltap.core.bounded import contents, decoded, parsing, tensors
 from wheeltap.core.canon import ArtifactSpec
 from wheeltap.core.errors import FileFormatError
-from wheeltap.core.files import Digests, write_whole
+from wheeltap.core.files import Contents, Digests, write_whole
 from wheeltap.core.subject import Subject
 from wheeltap.recipes.base import Given, recipe_of
 from wheeltap.recipes.make import weights, with_weights
@@ -32,7 +32,7 @@ _LARGEST: Final = 2**31
 
 @final
 @dataclass(frozen=True)
-class HeaderContents:
+class HeaderContents(Contents):
     """The header of a file of weights that says how its net is made."""
 
     settings: Mapping[str, str]
@@ -40,10 +40,6 @@ class HeaderContents:
     def digests(self, known: Mapping[str, str] | None = None) -> Digests:
         """A digest of each entry."""
         return {"config": {f"header {key}": digest_of(value) for key, value in self.settings.items()}}
-
-    def meanings(self) -> dict[str, str]:
-        """None: entries have one form."""
-        return {}
 
 
 @final

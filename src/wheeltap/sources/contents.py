@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from wheeltap.core.bounded import SETTINGS, document, opened, parsing, tensors
 from wheeltap.core.errors import FileFormatError, MissingFile, WheeltapError
-from wheeltap.core.files import Digests
+from wheeltap.core.files import Contents, Digests
 
 _MOST: Final = 128
 """Files of a folder, at most."""
@@ -75,7 +75,7 @@ _NUMBERS: Final = 2**20
 
 @final
 @dataclass(frozen=True)
-class FolderContents:
+class FolderContents(Contents):
     """Contents of a Hugging Face folder.
 
     Attributes:

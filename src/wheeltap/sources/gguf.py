@@ -25,7 +25,7 @@ from torch.overrides import TorchFunctionMode
 
 from wheeltap.core.bounded import opened
 from wheeltap.core.errors import FileFormatError, ModelError
-from wheeltap.core.files import Digests
+from wheeltap.core.files import Contents, Digests
 from wheeltap.core.subject import Subject
 from wheeltap.recipes.train import own_random_numbers
 from wheeltap.sources import hf
@@ -348,7 +348,7 @@ _PARTS: Final = (("tokenizer.chat_template", "template"), ("tokenizer.", "tokeni
 
 @final
 @dataclass(frozen=True)
-class GgufContents:
+class GgufContents(Contents):
     """Settings in a GGUF file, and its tensors that the model does not hold.
 
     Attributes:
@@ -372,10 +372,6 @@ class GgufContents:
                     at, about = header.data + one.offset, f"{one.kind} {list(one.shape)}"
                     found.setdefault("weights", {})[f"tensor {one.name}"] = _of_bytes(file, at, at + width, about)
         return found
-
-    def meanings(self) -> dict[str, str]:
-        """None: entries have one form."""
-        return {}
 
 
 def _of_bytes(file: BufferedReader, start: int, stop: int, about: str = "") -> str:

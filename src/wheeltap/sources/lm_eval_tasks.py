@@ -6,7 +6,6 @@ the model generates.
 """
 
 import copy
-import inspect
 import json
 import math
 from abc import ABC, abstractmethod
@@ -17,17 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core import canon
-from wheeltap.core.choices import ChoiceTask, Tokenizer
+from wheeltap.core.choices import SPAN, ChoiceTask, Tokenizer, batches, last_logits
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.measure import Measure
 from wheeltap.core.plain import plain
-from wheeltap.core.task import BaseTask, Moments, as_scores
+from wheeltap.core.task import BaseTask, Moments
 from wheeltap.sources import hf
 from wheeltap.sources.lm_eval import PREFIX, LmEvalSpec
 from wheeltap.sources.lm_eval_harness import CHOSEN, GENERATED, Encoder, Harness, Pair, library, quiet
-
-_SPAN: Final = 2
-"""Largest difference of length within a batch of texts that are scored."""
 
 
 class HarnessAnswers(ABC):
@@ -78,11 +74,10 @@ def _scored(model: nn.Module, asked: Iterable[Pair], tokens: int) -> Iterator[tu
         wanted.setdefault(context + option[:-1], []).append((context, option))
     ordered = sorted(wanted, key=lambda text: (len(text), text))
     device = next(model.parameters()).device
-    for batch in _batches(ordered, tokens, span=_SPAN):
+    for batch in batches(ordered, tokens, span=SPAN):
         length = len(batch[-1])
         ids = torch.tensor([[*text, *text[-1:] * (length - len(text))] for text in batch], device=device)
-        keep = length - min(len(context) - 1 for text in batch for context, _ in wanted[text])
-        logits = _logits(model, ids, keep)
+        logits = last_logits(model, ids, first=min(len(context) - 1 for text in batch for context, _ in wanted[text]))
         for row, text in enumerate(batch):
             for context, option in wanted[text]:
                 first = len(context) - 1 - (length - logits.shape[1])
@@ -90,28 +85,6 @@ def _scored(model: nn.Module, asked: Iterable[Pair], tokens: int) -> Iterator[tu
                 right = torch.tensor(option, device=device)
                 total = read.gather(1, right[:, None]).double().sum()
                 yield (context, option), (float(total), bool((read.argmax(-1) == right).all()))
-
-
-def _logits(model: nn.Module, ids: Tensor, keep: int) -> Tensor:
-    """Logits of the last ``keep`` positions, or of all where the model cannot leave out the rest."""
-    known = inspect.signature(model.forward).parameters
-    if keep < ids.shape[1] and "logits_to_keep" in known:
-        return as_scores(model(input_ids=ids, logits_to_keep=keep, use_cache=False))
-    return as_scores(model(ids))
-
-
-def _batches(
-    texts: Sequence[tuple[int, ...]], tokens: int, *, span: int, room: int = 0
-) -> Iterator[list[tuple[int, ...]]]:
-    """Batches of texts, sorted by length, that differ by at most ``span`` and have at most ``tokens`` tokens."""
-    batch: list[tuple[int, ...]] = []
-    for text in texts:
-        if batch and (len(text) > len(batch[0]) + span or (len(batch) + 1) * (len(text) + room) > tokens):
-            yield batch
-            batch = []
-        batch.append(text)
-    if batch:
-        yield batch
 
 
 @final
@@ -158,7 +131,7 @@ class Generations(HarnessAnswers):
             how, until = self._how[several[0]], self._until[several[0]]
             texts = sorted({self._contexts[row] for row in several}, key=lambda text: (len(text), text))
             said: dict[tuple[int, ...], str | None] = {}
-            for batch in _batches(texts, self.tokens_per_batch, span=0, room=int(how["max_gen_toks"])):
+            for batch in batches(texts, self.tokens_per_batch, room=int(how["max_gen_toks"])):
                 said |= zip(batch, self._generated(model, batch, how, until), strict=True)
             stated |= {row: said[self._contexts[row]] for row in several}
         return [None if (text := stated[row]) is None else [text] for row in rows]

@@ -1,6 +1,6 @@
 """What a reading measures and gives: its spec, free of torch, which the engine's code and the audits share."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Literal, final
 
 import numpy as np
@@ -69,8 +69,8 @@ class ReadingSpec:
         Raises:
             ValueError: If one is missing, unknown, of other axes, or holds what its kind cannot.
         """
-        fit = _Fit(self, examples)
-        typed = {name: fit.typed(name, np.asarray(array)) for name, array in values.items()}
+        sizes: dict[tuple[str, str], int] = {}  # of each axis, as it was the first time
+        typed = {name: self._array(name, np.asarray(one), examples, sizes) for name, one in values.items()}
         # What is given for each of several may be left out for any of them.
         needed = [name for name, array in self.arrays.items() if not array.optional]
         missing = [name for name in needed if name not in values]
@@ -78,26 +78,17 @@ class ReadingSpec:
             raise ValueError(f"{self.name} gives no {', '.join(missing)}")
         return typed
 
-
-@final
-@dataclass
-class _Fit:
-    """Arrays of one outcome against their spec; remembers how long each axis is."""
-
-    spec: ReadingSpec
-    examples: int
-    sizes: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
-
-    def typed(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
-        of, _, own = name.rpartition("|") if self.spec.each else ("", "", name)
-        stated = self.spec.arrays.get(own)
+    def _array(self, name: str, array: NDArray[Any], examples: int, sizes: dict[tuple[str, str], int]) -> NDArray[Any]:
+        of, _, own = name.rpartition("|") if self.each else ("", "", name)
+        stated = self.arrays.get(own)
         if stated is None:
-            raise ValueError(f"{self.spec.name} declares no array {name!r}")
+            raise ValueError(f"{self.name} declares no array {name!r}")
         axes = stated.axes.split()
         if array.ndim != len(axes):
             raise ValueError(f"{name} has shape {array.shape}, where [{stated.axes}] was declared")
         for axis, length in zip(axes, array.shape, strict=True):
-            known = self._length(axis, of, length)
+            known = int(axis) if axis.isdigit() else sizes.setdefault((of, axis), length)
+            known = examples if axis == "example" else known
             if length != known:
                 whose = "the task has" if axis == "example" else "other arrays have"
                 raise ValueError(f"{name} has {length} along {axis!r}, where {whose} {known}")
@@ -107,9 +98,3 @@ class _Fit:
         if stated.kind != "number" and not np.array_equal(typed, array):
             raise ValueError(f"{name} holds what is no {stated.kind}")
         return typed
-
-    def _length(self, axis: str, of: str, length: int) -> int:
-        """How long an axis is: as it is called, as the task is, or as it was the first time."""
-        if axis == "example":
-            return self.examples
-        return int(axis) if axis.isdigit() else self.sizes.setdefault((of, axis), length)

@@ -13,8 +13,7 @@ from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
 from wheeltap.core.settings import Settings
 from wheeltap.recipes.base import Given, Recipe, require_fit
-from wheeltap.recipes.fit import Fit, TrainSettings
-from wheeltap.recipes.hooks import Hook, TrainingView
+from wheeltap.recipes.fit import Fit, Hook, TrainSettings
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.suites.decodable.nets import POINTS, SENTENCES, SHAPES, World
 from wheeltap.suites.decodable.specs import On
@@ -139,7 +138,7 @@ class TrainingMask(Hook):
     weights: Sequence[Tensor]
     absent: Sequence[Tensor]
 
-    def after_step(self, fit: TrainingView) -> None:
+    def after_step(self, fit: Fit) -> None:
         """See ``Hook.after_step``."""
         with torch.no_grad():
             for weight, gone in zip(self.weights, self.absent, strict=True):

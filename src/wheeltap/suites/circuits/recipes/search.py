@@ -19,8 +19,7 @@ from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.recipes.base import Given, Needs, Recipe, require_fit, specified
-from wheeltap.recipes.fit import Fit, TrainSettings
-from wheeltap.recipes.hooks import Hook, TrainingView
+from wheeltap.recipes.fit import Fit, Hook, TrainSettings
 from wheeltap.recipes.make import make
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.suites.circuits.circuit import EdgeGraph
@@ -103,11 +102,11 @@ class _Step(torch.autograd.Function):
 class ThresholdBounds(Hook):
     """Thresholds stay between -1 and 1, and no gradient is longer than 1."""
 
-    def after_gradient(self, fit: TrainingView) -> None:
+    def after_gradient(self, fit: Fit) -> None:
         """See ``Hook.after_gradient``."""
         torch.nn.utils.clip_grad_norm_(fit.trained, 1.0)
 
-    def after_step(self, fit: TrainingView) -> None:
+    def after_step(self, fit: Fit) -> None:
         """See ``Hook.after_step``."""
         with torch.no_grad():
             for parameter in fit.trained:

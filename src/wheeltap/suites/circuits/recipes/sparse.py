@@ -23,8 +23,8 @@ from wheeltap.core.typed import named_modules
 from wheeltap.plans.artifacts import Artifacts
 from wheeltap.recipes.at_hand import named
 from wheeltap.recipes.base import Given, Recipe, require_fit, specified
-from wheeltap.recipes.fit import Fit, TrainSettings
-from wheeltap.recipes.hooks import Decay, Hook, MatrixMask, TopK, TrainingView, UnitGradient, annealed
+from wheeltap.recipes.fit import Fit, Hook, TrainSettings
+from wheeltap.recipes.hooks import Decay, MatrixMask, TopK, UnitGradient, annealed
 from wheeltap.recipes.make import Artifact, Watch, make
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.suites.circuits.nets.python import TOKENS, PythonTokenizer, corpus
@@ -109,7 +109,7 @@ class HeldOutLoss(Hook):
     matrices: Sequence[Tensor]
     _found: Tensor = field(default_factory=lambda: torch.zeros(1), init=False)
 
-    def finish(self, fit: TrainingView) -> None:
+    def finish(self, fit: Fit) -> None:
         """See ``Hook.finish``."""
         self.model.eval()
         with torch.no_grad():
