@@ -123,7 +123,7 @@ def _rows(found: "Checkup") -> Iterator[tuple[str, str]]:
     from wheeltap.cli.progress import lasting
 
     subject = found.subject
-    yield "model", f"{subject.name}: {found.weights:,} weights, {many(found.examples, 'example')}"
+    yield "model", f"{subject.name}: {subject.parameters:,} weights, {many(found.examples, 'example')}"
     yield "disturbed", "; ".join(_disturbed(found))
     yield "structure", _structure(found)
     if found.family:

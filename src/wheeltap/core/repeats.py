@@ -356,25 +356,15 @@ def _counts(several: list[_Parts]) -> list[NDArray[np.intp]]:
     return np.split(counts[place], np.cumsum([len(each) for each in several])[:-1])
 
 
-def _linked(parts: list[_Parts]) -> NDArray[np.intp]:
-    """The first text of each one's group: texts are joined where they are alike, also by way of others."""
-    root = np.arange(len(parts))
-
-    def top(at: int) -> int:
-        while root[at] != at:
-            root[at] = root[root[at]]
-            at = int(root[at])
-        return at
-
-    last = dict[int, int]()
+def _linked(parts: list[_Parts]) -> NDArray[np.int64]:
+    """The number of each text's group: texts are joined where they are alike, also by way of others."""
+    links, last = list[tuple[int, int]](), dict[int, int]()
     for at, (each, held) in enumerate(zip(parts, _counts(parts), strict=True)):
         sketch: list[int] = each[held > 1][:_SKETCH].tolist()
-        for other, common in Counter(last[part] for part in sketch if part in last).most_common(_CANDIDATES):
-            one, two = top(at), top(other)
-            if common >= _SHARED and one != two and _likeness(each, parts[other]) >= _ALIKE:
-                root[max(one, two)] = min(one, two)
+        near = Counter(last[part] for part in sketch if part in last).most_common(_CANDIDATES)
+        links += [(at, two) for two, both in near if both >= _SHARED and _likeness(each, parts[two]) >= _ALIKE]
         last |= dict.fromkeys(sketch, at)
-    return np.array([top(at) for at in range(len(parts))])
+    return _components(np.array(links, dtype=np.int64).reshape(-1, 2), len(parts))
 
 
 def _likeness(one: _Parts, two: _Parts) -> float:

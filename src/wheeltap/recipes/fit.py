@@ -172,7 +172,11 @@ class Fit(State):
             while self.status == "training" and self.step < min(until, self.steps):
                 self._advance()
             if self.status == "training" and self.step >= self.steps:
-                self._finish()
+                for hook in reversed(self.hooks):
+                    hook.finish(self)
+                self.status = "done"
+                if not all(np.isfinite(array).all() for array in weights(self.model).values()):
+                    self._diverge()
             self._random = random_states(self.device)
 
     def gradient(self) -> Tensor:
@@ -260,7 +264,13 @@ class Fit(State):
         return {name: state.get(name, tensor) for name, tensor in blank.items()}
 
     def _advance(self) -> None:
-        self._rows = self._next_rows()
+        at = self.step % self._in_epoch
+        if not self._epoch or at == 0:
+            if at == 0:
+                self._before_epoch = self._order.get_state()
+            order = torch.randperm(self._examples, generator=self._order)
+            self._epoch = cast("Sequence[Tensor]", order.split(self.settings.batch))  # pyright: ignore[reportUnknownMemberType]
+        self._rows = self._epoch[at]
         for hook in self.hooks:
             hook.before(self)
         loss = self.gradient()
@@ -273,15 +283,6 @@ class Fit(State):
             hook.after_step(self)
         self._record(loss)
 
-    def _next_rows(self) -> Tensor:
-        at = self.step % self._in_epoch
-        if not self._epoch or at == 0:
-            if at == 0:
-                self._before_epoch = self._order.get_state()
-            order = torch.randperm(self._examples, generator=self._order)
-            self._epoch = cast("Sequence[Tensor]", order.split(self.settings.batch))  # pyright: ignore[reportUnknownMemberType]
-        return self._epoch[at]
-
     def _record(self, loss: Tensor) -> None:
         self._sum += loss
         at = int(np.searchsorted(self._ends, self.step))
@@ -292,14 +293,6 @@ class Fit(State):
                 self._diverge()
                 return
             self._losses[at:] = total / (self.step - (int(self._ends[at - 1]) if at else 0))
-
-    def _finish(self) -> None:
-        for hook in reversed(self.hooks):
-            hook.finish(self)
-        sound = all(np.isfinite(array).all() for array in weights(self.model).values())
-        self.status = "done"
-        if not sound:
-            self._diverge()
 
     def _diverge(self) -> None:
         """Ends it with the weights of the start: finite ones."""

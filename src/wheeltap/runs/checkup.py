@@ -230,12 +230,7 @@ class Checkup(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def covered(self) -> float:
         """Share of the weights that some disturbance changes; packed ones count as weights."""
-        return self.subject.covered / self.weights
-
-    @property
-    def weights(self) -> int:
-        """How many weights there are, packed ones among them."""
-        return self.subject.parameters
+        return self.subject.covered / self.subject.parameters
 
     @property
     def twin(self) -> bool:
@@ -298,7 +293,14 @@ def checkup(subject: Subject, task: BaseTask) -> Checkup:
         vouched=tuple(spec.name for spec in made.audits if audits.get(spec.name).copies),
         no_controls=made.no_controls,
         reaches=tuple(_reaches(made, subject, task)),
-        costs=tuple(_price(one, subject, task) for one in _runs(made, subject)),
+        costs=tuple(
+            Price(
+                audits=tuple(spec.name for spec in one.audits),
+                passes=most_passes(one),
+                seconds=priced(one, [subject], task, seconds=TIMING).seconds(one),
+            )
+            for one in _runs(made, subject)
+        ),
         **tried,
     )
 
@@ -337,11 +339,6 @@ def _runs(made: Plan, subject: Subject) -> Iterator[Plan]:
     usual = tuple(spec for spec in made.audits if spec.name in (*default_audits([subject]), *ALWAYS))
     yield msgspec.structs.replace(made, audits=usual, planted=None, stronger=(), graded=())
     yield msgspec.structs.replace(made, audits=tuple(spec for spec in made.audits if spec.name in GROUPS["noise"]))
-
-
-def _price(made: Plan, subject: Subject, task: BaseTask) -> Price:
-    seconds = priced(made, [subject], task, seconds=TIMING).seconds(made)
-    return Price(audits=tuple(spec.name for spec in made.audits), passes=most_passes(made), seconds=seconds)
 
 
 def _reaches(made: Plan, subject: Subject, task: BaseTask) -> Iterator[Reach]:

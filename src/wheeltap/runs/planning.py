@@ -50,17 +50,34 @@ def require_named(plan: Plan, subjects: Sequence[Subject], task: BaseTask) -> No
         task: Its examples.
 
     Raises:
-        UsageError: If the task has no such group, or a reading that is asked for names what a subject or the task
-            does not have (see ``Reading.require``).
+        UsageError: If the task has no such group, a disturbance that is asked for by name is defined on none of a
+            subject's layers, or a reading names what a subject or the task does not have (see ``Reading.require``).
     """
     for audit in audits_in(plan):
+        known = sorted({int(one) for one in task.behaviors})
         for group in audit.groups():
-            _require_group(task, group, audit.name)
+            if group not in known:
+                raise UsageError(
+                    f"The task has no behavior {group}.",
+                    where=f"{audit.name}: group",
+                    expected=", ".join(map(str, known[:20])) + (", ..." if len(known) > 20 else ""),
+                    got=str(group),
+                    do="Name another, or give others: task.with_behaviors, behaviors in .npz, behavior in .jsonl.",
+                )
         for subject in subjects:
             for trial in audit.readings(plan, subject.record):
                 reading(trial.perturbation, trial.settings).require(subject, task)
             for label, trial in audit.named_trials(plan, subject.record):
-                _require_taken(subject, label, trial)
+                kind = create(trial.perturbation, trial.settings)
+                covered = [layer for layer in subject.layers if trial.site.covers(layer.name)]
+                if not any(kind.accepts(layer) for layer in covered):
+                    raise UsageError(
+                        f"{subject.name} cannot be shipped so: {label}.",
+                        where=f"--for, {subject.name}",
+                        expected=f"a layer on which it is defined ({kind.title})",
+                        got=", ".join(layer.name for layer in covered[:5]) or "no layer beside embeddings and head",
+                        do="Leave this scheme out, or choose another one: wheeltap list schemes.",
+                    )
 
 
 def require_installed(trials: Sequence[Trial]) -> None:
@@ -77,32 +94,6 @@ def require_installed(trials: Sequence[Trial]) -> None:
                 got=f"no such {known.kind} here",
                 do=f"Install that package in this environment; then it is shown by: wheeltap list {known.kind}s",
             )
-
-
-def _require_taken(subject: Subject, label: str, trial: Trial) -> None:
-    """Raises ``UsageError`` if a disturbance that was asked for by name is defined on none of a subject's layers."""
-    kind = create(trial.perturbation, trial.settings)
-    covered = [layer for layer in subject.layers if trial.site.covers(layer.name)]
-    if not any(kind.accepts(layer) for layer in covered):
-        raise UsageError(
-            f"{subject.name} cannot be shipped so: {label}.",
-            where=f"--for, {subject.name}",
-            expected=f"a layer on which it is defined ({kind.title})",
-            got=", ".join(layer.name for layer in covered[:5]) or "no layer beside embeddings and head",
-            do="Leave this scheme out, or choose another one: wheeltap list schemes.",
-        )
-
-
-def _require_group(task: BaseTask, group: int, audit: str) -> None:
-    known = sorted({int(one) for one in task.behaviors})
-    if group not in known:
-        raise UsageError(
-            f"The task has no behavior {group}.",
-            where=f"{audit}: group",
-            expected=", ".join(map(str, known[:20])) + (", ..." if len(known) > 20 else ""),
-            got=str(group),
-            do="Name another, or give others: task.with_behaviors, behaviors in .npz, behavior in .jsonl.",
-        )
 
 
 _DRAWS: Final = 12
@@ -326,7 +317,14 @@ def planned(
 def _settled(subjects: Model | Sequence[Model], task: Examples) -> tuple[list[Subject], BaseTask]:
     """The subjects after their first pass, by which their fingerprints are known, and the task."""
     examples, several = task_of(task).once(), subjects_of(subjects)
-    _require_names(several)
+    names = [subject.name for subject in several]
+    if not names or len(set(names)) < len(names):
+        raise UsageError(
+            "Subjects must have different names.",
+            expected="one name per subject",
+            got=", ".join(names) or "no subject",
+            do="Give each a name: wt.Subject(model, name=...).",
+        )
     for subject in several:
         settle(subject, examples)
     return several, examples
@@ -392,17 +390,6 @@ def _specs(asked: Sequence[str | AuditSpec], parameters: int) -> tuple[AuditSpec
         for name, dose in audits_base.create(spec.name, dict(spec.settings)).fixed_doses():
             create(name).require_dose(dose)
     return specs
-
-
-def _require_names(subjects: list[Subject]) -> None:
-    names = [subject.name for subject in subjects]
-    if not names or len(set(names)) < len(names):
-        raise UsageError(
-            "Subjects must have different names.",
-            expected="one name per subject",
-            got=", ".join(names) or "no subject",
-            do="Give each a name: wt.Subject(model, name=...).",
-        )
 
 
 PLANTED_PAIRS = 0.25

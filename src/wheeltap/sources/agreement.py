@@ -85,14 +85,14 @@ def _fresh(
     )
 
 
-def scored(*, seed: int = 0) -> tuple[Pair, ...]:
+def scored() -> tuple[Pair, ...]:
     """The items that ``task`` scores, in its order."""
-    return pairs(seed=seed)[: SCORED_PER_CONSTRUCTION * len(CONSTRUCTIONS)]
+    return pairs()[: SCORED_PER_CONSTRUCTION * len(CONSTRUCTIONS)]
 
 
-def task(tokenizer: Tokenizer, *, seed: int = 0) -> ChoiceTask:
+def task(tokenizer: Tokenizer) -> ChoiceTask:
     """The task for a model that reads ``tokenizer``'s tokens: 224 items scored, 288 more for layer moments."""
-    items, extra = scored(seed=seed), pairs(seed=seed)[len(scored(seed=seed)) :]
+    items, extra = scored(), pairs()[len(scored()) :]
     made = ChoiceTask(
         [tokenizer.start(item.context) for item in items],
         [[tokenizer.more(choice) for choice in item.choices] for item in items],

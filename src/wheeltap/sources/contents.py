@@ -350,7 +350,10 @@ def _strays(files: Sequence[Path], model: nn.Module, unexpected: Sequence[str]) 
         name, shard, _ = one
         twice = counts[name] > 1 or f"{prefix}.{name}" in counts
         if twice or name in wide or (one in others and not (fits and one in renamed)):
-            yield f"tensor {name}" + (f" in {shard.name}" if counts[name] > 1 else ""), _of_tensor(_read(shard, name))
+            part = _read(shard, name)
+            state = hashlib.sha256(f"{part.dtype} {list(part.shape)}".encode())
+            state.update(part.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            yield f"tensor {name}" + (f" in {shard.name}" if counts[name] > 1 else ""), state.hexdigest()
 
 
 def _read(shard: Path, name: str) -> Tensor:
@@ -369,9 +372,3 @@ def _rounded(part: Tensor, kind: torch.dtype) -> bool:
     flat = part.contiguous().reshape(-1)
     pieces = (flat[at : at + _NUMBERS] for at in range(0, len(flat), _NUMBERS))
     return any(not torch.equal(one.to(kind).to(one.dtype).view(torch.uint8), one.view(torch.uint8)) for one in pieces)
-
-
-def _of_tensor(part: Tensor) -> str:
-    state = hashlib.sha256(f"{part.dtype} {list(part.shape)}".encode())
-    state.update(part.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return state.hexdigest()

@@ -69,9 +69,9 @@ def train(seed: int, *, dropout: float = 0.0) -> nn.Sequential:
     return cast("nn.Sequential", once(Given(asked)))
 
 
-def subject(*, seed: int = 0, dropout: float = 0.0, name: str = "digits") -> Subject:
+def subject(*, seed: int = 0, name: str = "digits") -> Subject:
     """The trained net as a subject; half a second on one core, the first time."""
-    return Subject(train(seed, dropout=dropout), name=name)
+    return Subject(train(seed), name=name)
 
 
 def task() -> Task:

@@ -120,13 +120,18 @@ def architecture_of(config: Mapping[str, Any], *, where: str) -> Architecture:
     return Architecture(name, "language", family=str(config.get("model_type", "")), headless=headless)
 
 
+_USABLE = (
+    "a causal language model (...ForCausalLM), or a classifier (...ForSequenceClassification, "
+    "...ForImageClassification)"
+)
+
+
 def without_head(name: str, *, where: str) -> ModelError:
     """The error of a model that was saved without the part that gives scores."""
     return ModelError(
         "The model has no head: it gives hidden states, not scores.",
         where=where,
-        expected="a causal language model (...ForCausalLM), or a classifier (...ForSequenceClassification, "
-        "...ForImageClassification)",
+        expected=_USABLE,
         got=f"architectures: {name}",
         do="Save the whole model, with the head that was trained; or wrap it with a head of your own. " + _WRAP,
     )
@@ -136,8 +141,7 @@ def _refused(name: str, what: str, where: str) -> ModelError:
     return ModelError(
         "Models of this kind cannot be audited as they are.",
         where=where,
-        expected="a causal language model (...ForCausalLM), or a classifier (...ForSequenceClassification, "
-        "...ForImageClassification)",
+        expected=_USABLE,
         got=f"architectures: {name or 'not named'}: {what}",
         do=_WRAP,
     )

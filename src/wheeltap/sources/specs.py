@@ -24,7 +24,6 @@ from wheeltap.sources.base import (
 from wheeltap.sources.base import (
     data as sources_of_data,
 )
-from wheeltap.sources.hf import HfClassifier
 
 
 @dataclass(frozen=True)
@@ -87,15 +86,12 @@ def load_model(spec: str, *, name: str = "") -> Subject:
     return _model(spec, name).subject
 
 
-def load_task(
-    data: str | Path, *, tokenizer: Tokenizer | None = None, classifier: HfClassifier | None = None
-) -> BaseTask:
+def load_task(data: str | Path, *, tokenizer: Tokenizer | None = None) -> BaseTask:
     """Examples by themselves.
 
     Args:
         data: One of ``wheeltap list data``: a file, say.
         tokenizer: Whose tokens a language model reads, where they are text.
-        classifier: Which one they are for, if it is one from a Hugging Face folder.
 
     Raises:
         UnknownName: If nothing has this name.
@@ -103,7 +99,7 @@ def load_task(
         MissingFile: If a file is not there.
         FileFormatError: If it is a pickle, or not what its name says.
     """
-    return _examples(os.fspath(data), ExampleReader(tokenizer, classifier))
+    return _examples(os.fspath(data), ExampleReader(tokenizer))
 
 
 def _examples(text: str, reader: ExampleReader) -> BaseTask:
