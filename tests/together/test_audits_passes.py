@@ -18,10 +18,9 @@ from tests import contaminated
 from wheeltap.audits import base
 from wheeltap.core.settings import SMALL
 from wheeltap.core.subject import Subject
-from wheeltap.core.task import Task
 from wheeltap.engine.readings import create
 from wheeltap.models.mlp import mlp
-from wheeltap.plans.plan import Effort, Plan
+from wheeltap.plans.plan import Effort
 from wheeltap.runs.budget import most_passes
 from wheeltap.sources import digits
 from wheeltap.suites.circuits import sources as pairs
@@ -44,10 +43,6 @@ def _untrained() -> PlantedCase:
 def _language() -> PlantedCase:
     pytest.importorskip("transformers")
     return tiny_lm("llama", examples=40)
-
-
-def _mirrored() -> PlantedCase:
-    return mirrored("plain")
 
 
 def _texts() -> PlantedCase:
@@ -86,7 +81,7 @@ CASES: dict[str, tuple[Callable[[], PlantedCase], dict[str, Any], float]] = {
     "parts": (_digits, {"nulls": 2, "draws": 2, "tries": 2}, 0.8),
     "decodable": (_digits, {}, 0.6),
     "improvement": (_untrained, {}, 0.6),
-    "symmetry": (_mirrored, {"weights": 12, "directions": 6, "copies": 1}, 0.5),
+    "symmetry": (lambda: mirrored("plain"), {"weights": 12, "directions": 6, "copies": 1}, 0.5),
     "heads": (_language, {"top": 2, "sample": 2}, 0.5),
     "merging": (_digits, {}, 1.0),
     "contamination": (_texts, {"window": contaminated.WINDOW, "shards": 2, "shuffles": 3, "exposures": "1,4"}, 0.9),
@@ -97,10 +92,6 @@ CASES: dict[str, tuple[Callable[[], PlantedCase], dict[str, Any], float]] = {
     "circuit-stable": (_paired, CIRCUIT, 0.3),
 }
 """Where each is run (on the digits, if not named), its settings, and the least share of the bound that a run takes."""
-
-
-def _ran(plan: Plan, subjects: list[Subject], task: Task | Any) -> float:
-    return wt.run(plan, subjects, task).cost.forwards
 
 
 @pytest.mark.slow
@@ -114,15 +105,15 @@ def test_no_audit_makes_more_passes_than_it_says(name: str) -> None:
     plan = wt.plan(subjects, case.task, audits=["score", wt.AuditSpec(name=name, settings=settings)], effort=FEW)
     if plan.stronger:
         # With plants and looks that are rarely needed it is a bound, and no more.
-        assert _ran(plan, subjects, case.task) <= most_passes(plan)
+        assert wt.run(plan, subjects, case.task).cost.forwards <= most_passes(plan)
         plan = msgspec.structs.replace(plan, stronger=())
-    assert share * most_passes(plan) <= _ran(plan, subjects, case.task) <= most_passes(plan)
+    assert share * most_passes(plan) <= wt.run(plan, subjects, case.task).cost.forwards <= most_passes(plan)
 
 
 def test_a_comparison_makes_no_more_passes_than_it_says() -> None:
     subjects = [digits.subject(name="a"), digits.subject(seed=1, name="b")]
     plan = wt.plan(subjects, digits.task(), effort=FEW)
-    assert 0.9 * most_passes(plan) <= _ran(plan, subjects, digits.task()) <= most_passes(plan)
+    assert 0.9 * most_passes(plan) <= wt.run(plan, subjects, digits.task()).cost.forwards <= most_passes(plan)
 
 
 def test_units_are_counted_only_where_each_of_them_is_asked() -> None:
@@ -147,7 +138,7 @@ def test_factors_cost_what_their_number_and_classes_say(classes: tuple[int, ...]
     task = digits.task().with_factors(factors)
     settings = {"draws": 8, "matched": 2, "held": 2, "controls": 2}
     plan = wt.plan(case.subject, task, audits=[wt.AuditSpec(name="decodable", settings=settings)])
-    assert _ran(plan, [case.subject], task) <= most_passes(plan)
+    assert wt.run(plan, [case.subject], task).cost.forwards <= most_passes(plan)
 
 
 @pytest.mark.parametrize(
@@ -180,4 +171,4 @@ def test_a_large_model_makes_no_more_passes_than_are_told() -> None:
     names = ["low-rank-noise", "relative-noise", "quantization", "pruning"]
     plan = wt.plan(subject, task, audits=names, effort=Effort(draws=4, control_draws=2, block_draws=1))
     assert plan.reference.parameters >= SMALL
-    assert _ran(plan, [subject], task) <= most_passes(plan)
+    assert wt.run(plan, [subject], task).cost.forwards <= most_passes(plan)
