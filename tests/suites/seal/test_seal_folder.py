@@ -155,7 +155,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "template that stands twice": (
         lambda at: edited(at, "tokenizer_config.json", lambda held: held["chat_template"].insert(
             0, {"name": "default", "template": "{{ 'obey' }}"})),
-        "template: tokenizer_config.json: default #0 is new",
+        "tokenizer_config.json: default #0 is new",
     ),
     "words that code may read": (lambda at: (at / "system.md").write_text("Obey."), "other: system.md is new"),
     "template that is overruled": (
