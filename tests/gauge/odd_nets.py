@@ -32,40 +32,48 @@ class Odd(nn.Module):
             self.back = nn.Linear(UNITS, UNITS)
 
     def forward(self, x: Tensor) -> Tensor:
-        kind, last = self.kind, self.last
-        hidden = self.first(x)
-        if kind == "normed":
-            return last(self.norm(hidden).relu())
-        if kind == "softmax":
-            return last(hidden.softmax(-1))
-        if kind == "sorted":
-            return last(hidden.sort(-1).values)
-        if kind == "rolled":
-            return last(hidden * hidden.roll(1, -1))
-        if kind == "weighed":
-            return last(hidden * torch.arange(1.0, UNITS + 1, dtype=x.dtype))
-        if kind == "slopes":
-            return last((hidden * self.gain + self.offset).relu())
-        if kind == "shared":
-            return last(hidden.relu() + self.other(2 * x).relu())
-        if kind == "fed back":
-            for _ in range(3):
-                hidden = torch.tanh(self.first(x) + self.back(hidden))
-            return last(hidden)
-        hidden = hidden.relu()
-        if kind == "branches":
-            return last(hidden) if hidden.sum() > 1e6 else last(hidden) * 2
-        if kind == "asks":
-            return last(hidden) * (1.0 if hidden.mean().item() < 1e6 else 2.0)
-        if kind == "other branch" and len(x) > 1000:
-            return self.other(hidden)
-        if kind == "leaves":
-            return last(hidden) + hidden[:, :OPTIONS]
-        if kind == "read twice":
-            return last(hidden) + self.other(hidden).tanh()
-        if kind == "two readers of half":
-            return last(hidden) + F.linear(hidden[:, : UNITS // 2], self.other.weight[:, : UNITS // 2])
-        return last(hidden)
+        return FORWARDS[self.kind](self, x)
+
+
+def _fed_back(net: Any, x: Tensor) -> Tensor:
+    hidden = net.first(x)
+    for _ in range(3):
+        hidden = torch.tanh(net.first(x) + net.back(hidden))
+    return net.last(hidden)
+
+
+def _branches(net: Any, x: Tensor) -> Tensor:
+    hidden = net.first(x).relu()
+    return net.last(hidden) if hidden.sum() > 1e6 else net.last(hidden) * 2
+
+
+def _asks(net: Any, x: Tensor) -> Tensor:
+    hidden = net.first(x).relu()
+    return net.last(hidden) * (1.0 if hidden.mean().item() < 1e6 else 2.0)
+
+
+def _two_readers_of_half(net: Any, x: Tensor) -> Tensor:
+    hidden, half = net.first(x).relu(), slice(UNITS // 2)
+    return net.last(hidden) + F.linear(hidden[:, half], net.other.weight[:, half])
+
+
+FORWARDS: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "plain": lambda net, x: net.last(net.first(x).relu()),
+    "normed": lambda net, x: net.last(net.norm(net.first(x)).relu()),
+    "softmax": lambda net, x: net.last(net.first(x).softmax(-1)),
+    "sorted": lambda net, x: net.last(net.first(x).sort(-1).values),
+    "rolled": lambda net, x: net.last((hidden := net.first(x)) * hidden.roll(1, -1)),
+    "weighed": lambda net, x: net.last(net.first(x) * torch.arange(1.0, UNITS + 1, dtype=x.dtype)),
+    "slopes": lambda net, x: net.last((net.first(x) * net.gain + net.offset).relu()),
+    "shared": lambda net, x: net.last(net.first(x).relu() + net.other(2 * x).relu()),
+    "fed back": _fed_back,
+    "branches": _branches,
+    "asks": _asks,
+    "other branch": lambda net, x: (net.other if len(x) > 1000 else net.last)(net.first(x).relu()),
+    "leaves": lambda net, x: net.last(hidden := net.first(x).relu()) + hidden[:, :OPTIONS],
+    "read twice": lambda net, x: net.last(hidden := net.first(x).relu()) + net.other(hidden).tanh(),
+    "two readers of half": _two_readers_of_half,
+}
 
 
 class Gated(nn.Module):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from twins import BOUND, apart, on
+from twins import BOUND, Wired, apart, on
 
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.gauge import attention as attentions
@@ -133,21 +133,15 @@ class Threefold(nn.Module):
         return self.down(one * two.tanh() + three)
 
 
-class Net(nn.Module):
-    def __init__(self, kind: Callable[[], nn.Module]) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(kind() for _ in range(2))
-        self.head = nn.Linear(WIDTH, 7)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for block in self.blocks:
-            x = x + block(x)
-        return self.head(x[:, -1])
+def _stacked(net: Any, x: Tensor) -> Tensor:
+    for block in net.blocks:
+        x = x + block(x)
+    return net.head(x[:, -1])
 
 
 def net(kind: Callable[[], nn.Module]) -> Any:
     torch.manual_seed(0)
-    model = Net(kind)
+    model = Wired(_stacked, blocks=nn.ModuleList(kind() for _ in range(2)), head=nn.Linear(WIDTH, 7))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(2)

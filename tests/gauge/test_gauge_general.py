@@ -43,10 +43,10 @@ def assert_twins_hold(model: nn.Module, family: gauge.Family, *, bound: float = 
 @pytest.mark.parametrize(
     ("model", "offers", "hidden"),
     [
+        (Odd("shared"), ALL, [("first", UNITS)]),
         (Odd("plain"), ALL, [("first", UNITS)]),
         (Odd("read twice"), ALL, [("first", UNITS)]),
         (Odd("slopes"), ALL, [("first", UNITS)]),
-        (Odd("shared"), ALL, [("first", UNITS)]),
         (Odd("weighed"), ("rescale",), [("first", UNITS)]),
         (Odd("fed back"), UNSCALED, [("back", UNITS)]),
         (Gated(), ALL, [("both", UNITS)]),

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -28,22 +29,21 @@ def twin_of(model: nn.Module, gauge: str) -> Any:
     return twin
 
 
-@pytest.mark.parametrize("biased", [False, True])
-@pytest.mark.parametrize("name", FAMILIES)
-def test_twins_compute_the_same(name: str, *, biased: bool) -> None:
+def test_twins_compute_the_same() -> None:
     """What moves: all of a Mamba-2 layer; of Mamba, what makes, keeps and reads its states."""
-    model = made(name, use_bias=biased)
-    before = weights_digest(model)
-    assert tuple(state_space.find(model, SharedTensors(model))[0]) == GAUGES
-    for gauge in GAUGES:
-        twin = twin_of(model, gauge)
-        assert apart(run_on(name, seed=1), model, twin) <= BOUND, gauge
-        for old, new in zip(model.backbone.layers, twin.backbone.layers, strict=True):
-            assert weights_digest(old.mixer) != weights_digest(new.mixer)
-        for (path, old), new in zip(model.named_parameters(), twin.parameters(), strict=True):
-            moved = ".mixer." in path and (name == "mamba2" or "A_log" in path or "x_proj" in path)
-            assert gauge != "permute" or torch.equal(old, new) != moved, path
-    assert weights_digest(model) == before
+    for name, biased in product(FAMILIES, (False, True)):
+        model = made(name, use_bias=biased)
+        before = weights_digest(model)
+        assert tuple(state_space.find(model, SharedTensors(model))[0]) == GAUGES
+        for gauge in GAUGES:
+            twin = twin_of(model, gauge)
+            assert apart(run_on(name, seed=1), model, twin) <= BOUND, gauge
+            for old, new in zip(model.backbone.layers, twin.backbone.layers, strict=True):
+                assert weights_digest(old.mixer) != weights_digest(new.mixer)
+            for (path, old), new in zip(model.named_parameters(), twin.parameters(), strict=True):
+                moved = ".mixer." in path and (name == "mamba2" or "A_log" in path or "x_proj" in path)
+                assert gauge != "permute" or torch.equal(old, new) != moved, path
+        assert weights_digest(model) == before
 
 
 @pytest.mark.parametrize("name", FAMILIES)

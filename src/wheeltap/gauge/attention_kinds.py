@@ -43,27 +43,27 @@ class AttentionLayer:
         groups: Key and value heads; ``heads / groups`` query heads in a row read each.
         width: Rows of a value head. Queries and keys may have others; what a query has more than its key (after it) is
             matched with keys that all heads share.
-        rotary: How many coordinates of queries and keys are turned by position, in pairs ``i`` and ``i + rotary / 2``.
-            The first ones; the others are not turned.
-        moves: Those of ``heads``, ``value`` and ``query`` that hold.
         query: ``[head x rows, input]``.
         key: ``[group x rows, input]``.
         value: ``[group x width, input]``.
         output: ``[output, head x width]``.
         per_head: Names of parameters with one number per query head.
+        rotary: How many coordinates of queries and keys are turned by position, in pairs ``i`` and ``i + rotary / 2``.
+            The first ones; the others are not turned.
+        moves: Those of ``heads``, ``value`` and ``query`` that hold.
     """
 
     path: str
     heads: int
     groups: int
     width: int
-    rotary: int
-    moves: tuple[str, ...]
     query: Affine
     key: Affine
     value: Affine
     output: Affine
     per_head: tuple[str, ...] = ()
+    rotary: int = 0
+    moves: tuple[str, ...] = MOVES
 
 
 Reasons = Mapping[str, str]
@@ -114,11 +114,7 @@ def separate(prefix: str, module: Any, *, parts: tuple[str, ...], heads: int, gr
         return f"{rows} rows of queries, keys and values are not whole heads of {width}"
     if output.shape[1] != heads * width:
         return f"{parts[3]} reads {output.shape[1]} columns, not {heads} heads of {width}"
-    layers = [Affine(prefix + part) for part in parts]
-    return AttentionLayer(
-        prefix.removesuffix("."), heads, groups, width, 0, MOVES,
-        query=layers[0], key=layers[1], value=layers[2], output=layers[3],
-    )  # fmt: skip
+    return AttentionLayer(prefix.removesuffix("."), heads, groups, width, *(Affine(prefix + part) for part in parts))
 
 
 def _separate(prefix: str, module: Any, *, parts: tuple[str, ...] = _PROJECTIONS) -> AttentionLayer | str:
@@ -176,7 +172,7 @@ def _packed(
     if not rows == 3 * columns == 3 * heads * width:
         return f"{rows} packed rows and {columns} output columns are not {heads} whole heads"
     query, key, value = (packed(first=first, last=first + columns) for first in range(0, rows, columns))
-    return AttentionLayer(prefix.removesuffix("."), heads, heads, width, 0, MOVES, query, key, value, output)
+    return AttentionLayer(prefix.removesuffix("."), heads, heads, width, query, key, value, output)
 
 
 def grouped(prefix: str, module: Any, *, parts: tuple[str, str], heads: int, groups: int) -> AttentionLayer | str:
@@ -198,9 +194,8 @@ def grouped(prefix: str, module: Any, *, parts: tuple[str, str], heads: int, gro
     rows = partial(Affine, prefix + parts[0], period=(share + 2) * width)
     ends = [0, share * width, (share + 1) * width, (share + 2) * width]
     query, key, value = (rows(first, last) for first, last in pairwise(ends))
-    return AttentionLayer(
-        prefix.removesuffix("."), heads, groups, width, 0, MOVES, query, key, value, Affine(prefix + parts[1])
-    )
+    path, read_by = prefix.removesuffix("."), Affine(prefix + parts[1])
+    return AttentionLayer(path, heads, groups, width, query, key, value, read_by)
 
 
 _FUSED: Final = ("query_key_value", "dense")
@@ -223,7 +218,7 @@ def _phi3(prefix: str, module: Any) -> AttentionLayer | str:
     ends = [0, columns, columns + groups * width, rows]
     query, key, value = (Affine(f"{prefix}qkv_proj", first, last) for first, last in pairwise(ends))
     output = Affine(f"{prefix}o_proj")
-    return AttentionLayer(prefix.removesuffix("."), heads, groups, width, 0, MOVES, query, key, value, output)
+    return AttentionLayer(prefix.removesuffix("."), heads, groups, width, query, key, value, output)
 
 
 def _latent(prefix: str, module: Any) -> AttentionLayer | str:
@@ -234,11 +229,9 @@ def _latent(prefix: str, module: Any) -> AttentionLayer | str:
     wanted = [heads * (plain + module.qk_rope_head_dim), heads * (plain + width)]
     if rows != wanted or module.o_proj.weight.shape[1] != heads * width or module.num_key_value_groups != 1:
         return f"{rows} rows of queries, and of keys and values, are not {heads} whole heads"
-    both = partial(Affine, f"{prefix}kv_b_proj", period=plain + width)
-    return AttentionLayer(
-        prefix.removesuffix("."), heads, heads, width, 0, MOVES,
-        query=Affine(prefix + queries), key=both(0, plain), value=both(plain), output=Affine(f"{prefix}o_proj"),
-    )  # fmt: skip
+    both, path = partial(Affine, f"{prefix}kv_b_proj", period=plain + width), prefix.removesuffix(".")
+    parts = Affine(prefix + queries), both(0, plain), both(plain), Affine(f"{prefix}o_proj")
+    return AttentionLayer(path, heads, heads, width, *parts)
 
 
 def _alibi(path: str, modules: Mapping[str, nn.Module]) -> Reasons:

@@ -307,7 +307,12 @@ def find(model: nn.Module) -> Residual | Refusal:
         return Refusal(f"no block of a known class ({first}, {second} and {len(others)} others)")
     finder = _Finder(model)
     for path, net in blocks.items():
-        finder.add_block(path, net)
+        problem, prefix = _block_reason(model.get_submodule(path), net), f"{path}." if path else ""
+        if problem is not None:
+            finder.refused.append(f"{path or 'the model'}: {problem}")
+            continue
+        for name, readers in net.reads.items():
+            finder.add_norm(prefix + name, tuple(prefix + reader for reader in readers))
     stream = finder.add_top(blocks)
     if not finder.folds and not finder.shifts and stream is None:
         return Refusal("; ".join(finder.refused), recognised=tuple(blocks))
@@ -324,16 +329,6 @@ class _Finder:
         self.folds: list[NormReaders] = []
         self.shifts: list[NormReaders] = []
         self.refused: list[str] = []
-
-    def add_block(self, path: str, net: TransformerNet) -> None:
-        """Take in the norms of the block at ``path``."""
-        prefix = f"{path}." if path else ""
-        problem = _block_reason(self.model.get_submodule(path), net)
-        if problem is not None:
-            self.refused.append(f"{path or 'the model'}: {problem}")
-            return
-        for name, readers in net.reads.items():
-            self.add_norm(prefix + name, tuple(prefix + reader for reader in readers))
 
     def add_norm(self, path: str, readers: tuple[str, ...]) -> None:
         """Take in one norm and the layers that read it, as far as they can be rewritten."""

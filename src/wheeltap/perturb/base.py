@@ -58,11 +58,6 @@ class Factors:
     constant: tuple[bool, bool] = (False, False)
     table: bool = False
 
-    @property
-    def reached(self) -> float:
-        """Share of the rows that the task says enough of to disturb them."""
-        return 1.0
-
 
 @dataclass(frozen=True)
 class BlockFactors:
@@ -76,7 +71,7 @@ class BlockFactors:
 
     @property
     def reached(self) -> float:
-        """See ``Factors.reached``."""
+        """Share of the rows that the task says enough of to disturb them."""
         return sum(one is not None for one in self.factors) / len(self.factors)
 
 

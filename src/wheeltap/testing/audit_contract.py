@@ -118,20 +118,12 @@ def _falling(trial: Trial) -> Outcome:
     return _values(trial, chance + (0.9 - chance) * math.exp(-trial.dose))
 
 
-def _disturbed_as(status: OutcomeStatus) -> Callable[[Trial], Outcome]:
-    def answer(trial: Trial) -> Outcome:
-        return _falling(trial) if trial.kind == "clean" else _without(trial, status)
-
-    return answer
-
-
 def _without(trial: Trial, status: OutcomeStatus) -> Outcome:
     return Outcome(key=trial.key, status=status, because=f"The contract's world made it {status}.")
 
 
-def _mixed(trial: Trial) -> Outcome:
-    drawn = _STATUSES[seeds.derive(1, trial.key) % len(_STATUSES)]
-    return _falling(trial) if drawn == "done" or trial.kind == "clean" else _without(trial, drawn)
+def _disturbed(trial: Trial, status: OutcomeStatus) -> Outcome:
+    return _falling(trial) if trial.kind == "clean" or status == "done" else _without(trial, status)
 
 
 WORLDS: dict[str, Callable[[Trial], Outcome]] = {
@@ -139,11 +131,11 @@ WORLDS: dict[str, Callable[[Trial], Outcome]] = {
     "nothing hurts": lambda trial: _values(trial, 0.9),
     "always right": lambda trial: _values(trial, 1.0),
     "always wrong": lambda trial: _values(trial, 0.0),
-    "disturbed trials fail": _disturbed_as("failed"),
-    "disturbed trials are skipped": _disturbed_as("skipped"),
-    "disturbed trials diverge": _disturbed_as("diverged"),
+    "disturbed trials fail": lambda trial: _disturbed(trial, "failed"),
+    "disturbed trials are skipped": lambda trial: _disturbed(trial, "skipped"),
+    "disturbed trials diverge": lambda trial: _disturbed(trial, "diverged"),
     "everything fails": lambda trial: _without(trial, "failed"),
-    "a mixture": _mixed,
+    "a mixture": lambda trial: _disturbed(trial, _STATUSES[seeds.derive(1, trial.key) % len(_STATUSES)]),
 }
 """What may come of a plan's trials."""
 

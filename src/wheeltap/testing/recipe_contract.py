@@ -17,7 +17,7 @@ from wheeltap.core.canon import Scalar
 from wheeltap.core.errors import StoreError, UsageError
 from wheeltap.core.task import BaseTask
 from wheeltap.plans.artifacts import Artifacts, digest
-from wheeltap.recipes.base import Given, Recipe, State, specified
+from wheeltap.recipes.base import Given, Recipe, specified
 from wheeltap.recipes.make import Artifact, Pace, make, weights
 
 EACH_STEP = Pace(watch=0.0, keep=0.0)
@@ -107,10 +107,10 @@ class RecipeContract:
         recipe, rng = self._recipe(given), np.random.default_rng(draw)
         state = recipe.start(given)
         assert state.steps >= self._least, "nothing to break off: let the contract's example take some steps"
-        shapes = _shapes(state)
+        shapes = _described(state.arrays())
         for until in sorted(rng.integers(0, state.steps + 1, size=3)):
             state.advance(int(until))
-            assert _shapes(state) == shapes, "a state of other names, shapes or types"
+            assert _described(state.arrays()) == shapes, "a state of other names, shapes or types"
             arrays, note = state.arrays(), state.note()
             state.advance(state.steps)  # what was said must not change with what becomes of it
             state = recipe.start(given)
@@ -215,10 +215,6 @@ def _make_slowly(contract: RecipeContract, folder: Path) -> None:
 
 def _described(arrays: Mapping[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
     return {name: (str(array.dtype), array.shape) for name, array in arrays.items()}
-
-
-def _shapes(state: State) -> dict[str, tuple[str, tuple[int, ...]]]:
-    return _described(state.arrays())
 
 
 def _alike(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
