@@ -114,7 +114,8 @@ def separate(prefix: str, module: Any, *, parts: tuple[str, ...], heads: int, gr
         return f"{rows} rows of queries, keys and values are not whole heads of {width}"
     if output.shape[1] != heads * width:
         return f"{parts[3]} reads {output.shape[1]} columns, not {heads} heads of {width}"
-    return AttentionLayer(prefix.removesuffix("."), heads, groups, width, *(Affine(prefix + part) for part in parts))
+    of_query, of_key, of_value, of_output = (Affine(prefix + part) for part in parts)
+    return AttentionLayer(prefix.removesuffix("."), heads, groups, width, of_query, of_key, of_value, of_output)
 
 
 def _separate(prefix: str, module: Any, *, parts: tuple[str, ...] = _PROJECTIONS) -> AttentionLayer | str:
