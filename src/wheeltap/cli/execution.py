@@ -19,7 +19,7 @@ from wheeltap.recipes.make import Pace
 from wheeltap.report import files
 from wheeltap.report.report import Report
 from wheeltap.runs import loop, planning, samples, stored, studying
-from wheeltap.runs.loop import MakingProgress, Progress, Watch
+from wheeltap.runs.loop import MakingProgress, Progress
 from wheeltap.runs.request import Budget
 from wheeltap.runs.studying import PlannedStudy
 from wheeltap.sources.base import require_no_code
@@ -165,18 +165,29 @@ def run_study(
     output.prepare(store)
     folder = studying.folder_of(store)
     with run_progress(study.plan.command, quiet=output.quiet) as watch:
-        watched = _BudgetWatch(watch, budget)
+        net: MakingProgress | None = None
+        began, limits = monotonic(), budget or Budget()
+
+        def within_budget(state: Progress) -> None:
+            nonlocal net
+            net = state.member
+            watch(state)
+            in_seconds = limits.seconds is not None
+            spent, limit = (monotonic() - began, limits.seconds) if in_seconds else (state.forwards, limits.forwards)
+            if limit is not None and spent >= limit:
+                raise _BudgetEnd
+
         try:
             return loop.run(
-                study.plan, [], study.task, store=store, workers=execution.workers or 1, watch=watched,
+                study.plan, [], study.task, store=store, workers=execution.workers or 1, watch=within_budget,
                 memory=execution.memory_bytes, members=study.members(folder), again=COMMAND.get(),
             )  # fmt: skip
         except _BudgetEnd:
             return stored.judge(store)
         except KeyboardInterrupt:
-            if (member := watched.member) is not None and not output.quiet:
+            if net is not None and not output.quiet:
                 print(
-                    f"wheeltap: {member.name} was stopped at {share(member)}. Its state is kept in {folder}: training "
+                    f"wheeltap: {net.name} was stopped at {share(net)}. Its state is kept in {folder}: training "
                     f"goes on from there, and {Pace().keep:g} s of it are lost at most.",
                     file=sys.stderr,
                 )
@@ -186,22 +197,3 @@ def run_study(
 @final
 class _BudgetEnd(KeyboardInterrupt):
     """The budget is spent: a run stops as it does at Ctrl-C, with everything kept."""
-
-
-@final
-class _BudgetWatch:
-    """A watch that ends the run when the budget is spent, and remembers which net was in the making."""
-
-    def __init__(self, watch: Watch, budget: Budget | None) -> None:
-        self.member: MakingProgress | None = None
-        self._watch, self._budget, self._began = watch, budget or Budget(), monotonic()
-
-    def __call__(self, state: Progress) -> None:
-        self.member = state.member
-        self._watch(state)
-        budget = self._budget
-        spent, limit = (
-            (state.forwards, budget.forwards) if budget.seconds is None else (monotonic() - self._began, budget.seconds)
-        )
-        if limit is not None and spent >= limit:
-            raise _BudgetEnd

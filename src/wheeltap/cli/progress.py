@@ -48,23 +48,33 @@ class Phase:
 
 
 @final
-class NetProgress:
-    """The net that is being made."""
+class Pace:
+    """The time that is left of the part of some work that is under way, at its own pace so far."""
 
     def __init__(self) -> None:
-        self.last: MakingProgress | None = None
-        self._first, self._since = 0, 0.0
+        self._part, self._first, self._since = "", 0, 0.0
 
-    def line(self, state: State, now: float) -> str:
-        """``making modules 3: 41 %, 20 s left``; empty where none is being made."""
-        before, self.last = self.last, state.member
-        if self.last is None:
-            return ""
-        if before is None or before.name != self.last.name:
-            self._first, self._since = self.last.step, now
-        taken, left = self.last.step - self._first, self.last.steps - self.last.step
-        time = f", {lasting((now - self._since) * left / taken)} left" if taken else ""
-        return f"making {self.last.name}: {share(self.last)}{time}"
+    def left(self, part: str, done: int, total: int, now: float) -> str:
+        """``20 s left``; empty where nothing of this part was done while it was watched."""
+        if part != self._part:
+            self._part, self._first, self._since = part, done, now
+        taken = done - self._first
+        return f"{lasting((now - self._since) * (total - done) / taken)} left" if taken else ""
+
+
+def making(pace: Pace, net: MakingProgress | None, now: float) -> str:
+    """``making modules 3: 41 %, 20 s left``; empty where no net is being made."""
+    if net is None:
+        pace.left("", 0, 0, now)
+        return ""
+    left = pace.left(net.name, net.step, net.steps, now)
+    return f"making {net.name}: {share(net)}{left and f', {left}'}"
+
+
+def planning(pace: Pace, label: str, part: str, done: int, total: int) -> str:
+    """``planning: nets, 5 of 48, about 2 min left``."""
+    left = pace.left(part, done, total, monotonic())
+    return f"{label}: {part}, {done} of {total}{left and f', about {left}'}"
 
 
 def share(member: MakingProgress) -> str:
@@ -94,7 +104,7 @@ def run_progress(label: str, *, quiet: bool = False) -> Generator[Watch]:
         TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as bar:
-        phase, net = Phase(), NetProgress()
+        phase, pace = Phase(), Pace()
         task = bar.add_task(label, total=None, passes="", unit=phase.unit)
 
         def watch(state: State) -> None:
@@ -102,7 +112,7 @@ def run_progress(label: str, *, quiet: bool = False) -> Generator[Watch]:
                 bar.reset(task)
             done, total = phase.of(state)
             passes = "" if state.making else f"{state.forwards:.0f} passes"
-            said = net.line(state, monotonic()) or label
+            said = making(pace, state.member, monotonic()) or label
             bar.update(task, completed=done, total=total, passes=passes, unit=phase.unit, description=said)
 
         yield watch
@@ -112,7 +122,7 @@ def run_progress(label: str, *, quiet: bool = False) -> Generator[Watch]:
 def _lines(label: str) -> Generator[Watch]:
     """A line every half minute on how far a run is."""
     since = monotonic()
-    phase, net, last = Phase(), NetProgress(), list[State]()
+    phase, pace, last = Phase(), Pace(), list[State]()
 
     def watch(state: State) -> None:
         nonlocal since
@@ -127,8 +137,8 @@ def _lines(label: str) -> Generator[Watch]:
         done, total = phase.of(last[0])
         # Where all that is known has run, what follows from it is not known yet.
         left = f", about {lasting((now - since) * (total - done) / done)} left" if 0 < done < total else ""
-        making = net.line(last[0], now)
-        return f", {int(done):,} of {total:,} {phase.unit}{left}" + (f"; {making}" if making else "")
+        net = making(pace, last[0].member, now)
+        return f", {int(done):,} of {total:,} {phase.unit}{left}{net and f'; {net}'}"
 
     with _heartbeat(label, how_far):
         yield watch
@@ -155,40 +165,25 @@ def _heartbeat(label: str, how_far: Callable[[], str]) -> Generator[None]:
 @contextmanager
 def step_progress(label: str, *, quiet: bool = False) -> Generator[Callable[[str, int, int], None]]:
     """A watch of work in named parts, each of so many steps: a line that is written over, or one every half minute."""
-    console, pace = terminal(errors=True), _Pace(label)
+    console, pace = terminal(errors=True), Pace()
     if quiet or console.is_terminal:
         with nullcontext() if quiet else console.status(Text(label)) as status:
             yield (
-                lambda what, done, total: None if status is None else status.update(Text(pace.line(what, done, total)))
+                lambda part, done, total: (
+                    None if status is None else status.update(Text(planning(pace, label, part, done, total)))
+                )
             )
         return
     last = monotonic()
 
-    def watch(what: str, done: int, total: int) -> None:
+    def watch(part: str, done: int, total: int) -> None:
         nonlocal last
-        line = pace.line(what, done, total)
+        line = planning(pace, label, part, done, total)
         if monotonic() - last >= EVERY:
             last = monotonic()
             print(f"wheeltap: {line}", file=sys.stderr, flush=True)
 
     yield watch
-
-
-@final
-class _Pace:
-    """How far named parts of some work are, each with the time left at its own pace so far."""
-
-    def __init__(self, label: str) -> None:
-        self._label, self._what, self._first, self._since = label, "", 0, 0.0
-
-    def line(self, what: str, done: int, total: int) -> str:
-        """``planning: nets, 5 of 48, about 2 min left``."""
-        now = monotonic()
-        if what != self._what:
-            self._what, self._first, self._since = what, done, now
-        taken = done - self._first
-        left = f", about {lasting((now - self._since) * (total - done) / taken)} left" if taken else ""
-        return f"{self._label}: {what}, {done} of {total}{left}"
 
 
 @contextmanager

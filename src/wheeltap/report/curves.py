@@ -3,8 +3,8 @@
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from wheeltap.core.records import Curve, Instrument
 from wheeltap.report import figures, words
@@ -15,15 +15,6 @@ if TYPE_CHECKING:
 
 MOST_LINES = 6
 """Lines of one chart: more cannot be distinguished."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Frame:
-    """Settings of the two axes, the same for every layer of a chart; whether equal steps of the dose are ratios."""
-
-    x: dict[str, Any]
-    y: dict[str, Any]
-    ratios: bool
 
 
 def drawn(curves: Sequence[Curve], *, sign: float) -> list[Curve]:
@@ -38,12 +29,12 @@ def drawn(curves: Sequence[Curve], *, sign: float) -> list[Curve]:
     subjects = [curve for curve in curves if curve.role == "subject"]
     if len(subjects) <= MOST_LINES:
         return subjects
-    worst = sorted(subjects[1:], key=lambda curve: _kept(curve, sign))[: MOST_LINES - 1]
+
+    def kept(curve: Curve) -> float:
+        return sign * sum(curve.score) / len(curve.score) if curve.score else math.inf
+
+    worst = sorted(subjects[1:], key=kept)[: MOST_LINES - 1]
     return [curve for curve in subjects if curve is subjects[0] or curve in worst]
-
-
-def _kept(curve: Curve, sign: float) -> float:
-    return sign * sum(curve.score) / len(curve.score) if curve.score else math.inf
 
 
 def _x_scale(instrument: Instrument, curves: Sequence[Curve]) -> tuple[Any, Any]:
@@ -85,36 +76,35 @@ def curve_chart(instrument: Instrument, curves: Sequence[Curve], looks: dict[str
     if not able:
         return None
     scale, axis = _x_scale(instrument, able)
-    x: dict[str, Any] = {"scale": scale, "axis": axis, "title": _dose_title(instrument, able[0])}
-    domain = alt.Scale(domain=[0, 1]) if _is_share(able) else alt.Scale(zero=False)
-    y: dict[str, Any] = {"scale": domain, "title": words.plain(able[0].measure), "axis": alt.Axis(tickCount=5)}
-    frame = _Frame(x=x, y=y, ratios=scale.to_dict().get("type") == "log")
-    layers: list[Any] = [_chance(able[0], frame)] if _is_share(able) else []
+    ratios = scale.to_dict().get("type") == "log"
+    title = words.plain(instrument.axis) or f"dose ({words.plain(able[0].unit)})"
+    ends = [end for curve in able for end in (*curve.score, *curve.low, *curve.high) if end is not None]
+    share = min(ends) >= -0.01 and max(ends) <= 1.01  # as shares of right answers are
+    domain = alt.Scale(domain=[0, 1]) if share else alt.Scale(zero=False)
+    x: Any = partial(alt.X, scale=scale, axis=axis, title=title)
+    y: Any = partial(alt.Y, scale=domain, title=words.plain(able[0].measure), axis=alt.Axis(tickCount=5))
+    layers: list[Any] = []
+    if share:
+        chance: Any = alt.Chart(figures.data([{"score": able[0].chance}]))
+        layers.append(chance.mark_rule(color=figures.MUTED, strokeDash=[2, 4], strokeWidth=1).encode(y=y("score:Q")))
+    subjects = [(curve, looks[curve.subject]) for curve in able if curve.role == "subject"]
+    for curve, look in subjects:
+        bounded = [row for row in _points(curve) if row["low"] is not None and row["high"] is not None]
+        band: Any = alt.Chart(figures.data(bounded)).mark_area(color=look.colour, opacity=0.13)
+        layers.append(band.encode(x=x("dose:Q"), y=y("low:Q"), y2="high:Q"))
     # Controls last: thin dashes stay visible on the wide line of the subject they follow.
-    order = {"subject": 0, "twin": 1, "planted": 1}
-    ranked = sorted(able, key=lambda curve: order[curve.role])
-    layers += [_band(curve, _look(curve, looks), frame) for curve in ranked if curve.role == "subject"]
-    for curve in ranked:
-        layers += _line(curve, _look(curve, looks), frame)
-    for curve in ranked:
-        layers += _half(curve, _look(curve, looks), frame)
+    controls = [(curve, Style(colour=figures.CONTROL_COLOURS[curve.role], shape="circle"))
+                for curve in able if curve.role != "subject"]  # fmt: skip
+    for curve, look in (*subjects, *controls):
+        base: Any = alt.Chart(figures.data(_points(curve)))
+        line = base.mark_line(color=look.colour, strokeWidth=look.width, strokeDash=figures.DASHES[curve.role])
+        layers.append(line.encode(x=x("dose:Q"), y=y("score:Q")))
+        if curve.role == "subject":
+            marks = base.mark_point(stroke=look.colour, shape=look.shape, size=38, strokeWidth=1.4)
+            layers.append(marks.encode(x=x("dose:Q"), y=y("score:Q")))
+    for curve, look in subjects:
+        layers += _half(curve, look, x, y, ratios=ratios)
     return figures.finish(layers, height=270)
-
-
-def _is_share(curves: Sequence[Curve]) -> bool:
-    """Whether every score and band lies between 0 and 1, as shares of right answers do."""
-    ends = [end for curve in curves for end in (*curve.score, *curve.low, *curve.high) if end is not None]
-    return min(ends) >= -0.01 and max(ends) <= 1.01
-
-
-def _dose_title(instrument: Instrument, curve: Curve) -> str:
-    return words.plain(instrument.axis) or f"dose ({words.plain(curve.unit)})"
-
-
-def _look(curve: Curve, looks: dict[str, Style]) -> Style:
-    if curve.role == "subject":
-        return looks[curve.subject]
-    return Style(colour=figures.CONTROL_COLOURS[curve.role], shape="circle")
 
 
 def _points(curve: Curve) -> list[dict[str, Any]]:
@@ -122,45 +112,23 @@ def _points(curve: Curve) -> list[dict[str, Any]]:
     return [{"dose": d, "score": s, "low": low, "high": high} for d, s, low, high in rows if d > 0]
 
 
-def _band(curve: Curve, look: Style, frame: _Frame) -> Any:
-    import altair as alt
-
-    bounded = [row for row in _points(curve) if row["low"] is not None and row["high"] is not None]
-    base = alt.Chart(figures.data(bounded)).mark_area(color=look.colour, opacity=0.13)
-    return base.encode(x=alt.X("dose:Q", **frame.x), y=alt.Y("low:Q", **frame.y), y2="high:Q")
-
-
-def _line(curve: Curve, look: Style, frame: _Frame) -> list[Any]:
-    import altair as alt
-
-    subject = curve.role == "subject"
-    base = alt.Chart(figures.data(_points(curve)))
-    x, y = alt.X("dose:Q", **frame.x), alt.Y("score:Q", **frame.y)
-    dash = figures.DASHES[curve.role]
-    line = base.mark_line(color=look.colour, strokeWidth=look.width, strokeDash=dash).encode(x=x, y=y)
-    if not subject:
-        return [line]
-    marks = base.mark_point(stroke=look.colour, shape=cast("Any", look.shape), size=38, strokeWidth=1.4)
-    return [line, marks.encode(x=x, y=y)]
-
-
-def _half(curve: Curve, look: Style, frame: _Frame) -> list[Any]:
+def _half(curve: Curve, look: Style, x: Any, y: Any, *, ratios: bool) -> list[Any]:
     """The half-dose on its curve: a filled mark with a whisker as long as its interval."""
     import altair as alt
 
     half = curve.half
-    if curve.role != "subject" or half is None or half.value is None or half.value <= 0:
+    if half is None or half.value is None or half.value <= 0:
         return []
-    row: dict[str, Any] = {"dose": half.value, "score": _between(curve, half.value, ratios=frame.ratios)}
+    row: dict[str, Any] = {"dose": half.value, "score": _between(curve, half.value, ratios=ratios)}
     if half.low is not None and half.high is not None and half.low > 0:
         row |= {"from": half.low, "to": half.high}
-    base, shape = alt.Chart(figures.data([row])), cast("Any", look.shape)
-    x, y = alt.X("dose:Q", **frame.x), alt.Y("score:Q", **frame.y)
-    mark = base.mark_point(shape=shape, color=look.colour, filled=True, size=120, opacity=1).encode(x=x, y=y)
-    if "from" not in row:
-        return [mark]
-    start = alt.X("from:Q", **frame.x)
-    return [base.mark_rule(color=look.colour, strokeWidth=3).encode(x=start, x2="to:Q", y=y), mark]
+    base: Any = alt.Chart(figures.data([row]))
+    mark = base.mark_point(shape=look.shape, color=look.colour, filled=True, size=120, opacity=1)
+    layers = [mark.encode(x=x("dose:Q"), y=y("score:Q"))]
+    if "from" in row:
+        rule = base.mark_rule(color=look.colour, strokeWidth=3)
+        layers.insert(0, rule.encode(x=x("from:Q"), x2="to:Q", y=y("score:Q")))
+    return layers
 
 
 def _between(curve: Curve, dose: float, *, ratios: bool) -> float:
@@ -171,10 +139,3 @@ def _between(curve: Curve, dose: float, *, ratios: bool) -> float:
             at, start, end = (math.log(one) if ratios else one for one in (dose, left, right))
             return above + (below - above) * (at - start) / (end - start)
     return points[0][1] if dose < points[0][0] else points[-1][1]
-
-
-def _chance(curve: Curve, frame: _Frame) -> Any:
-    import altair as alt
-
-    base = alt.Chart(figures.data([{"score": curve.chance}]))
-    return base.mark_rule(color=figures.MUTED, strokeDash=[2, 4], strokeWidth=1).encode(y=alt.Y("score:Q", **frame.y))

@@ -17,6 +17,9 @@ WIDE, NARROW = 900, 364
 """Widths of the two drawings of a table: of a page, and of a phone."""
 
 _WIDE_STEP, _NARROW_STEP = 25, 17
+_SHARE = 0.38
+"""Of a wide drawing that names may take."""
+
 _SLOT = 12
 """Pixels for each of several marks in a row."""
 
@@ -75,6 +78,7 @@ class DotScale:
         ends: Of the axis.
         title: What is on it, in lines.
         paired: Whether effects have a margin on either side.
+        compressed: Whether steps grow beyond the margin.
     """
 
     factor: float
@@ -82,6 +86,7 @@ class DotScale:
     ends: tuple[float, float]
     title: tuple[str, ...]
     paired: bool
+    compressed: bool
 
     @classmethod
     def of(cls, lines: Sequence[Line], *, factor: float, title: tuple[str, ...], paired: bool) -> "DotScale":
@@ -90,42 +95,32 @@ class DotScale:
         effects = [times(line.effect, factor) for line in lines if line.effect is not None]
         shown = (1.3 * margin, -1.3 * margin if paired else 0.0)
         low, high = figures.ends_of(effects, *shown)
-        if cls._long(low, high, margin):
+        compressed = margin > 0.0 and max(-low, high) > _COMPRESSED * margin
+        if compressed:
             # Room at an end grows with it: what is little beyond the margin is much within it.
             low, high = figures.span_of(effects, *shown)
             low, high = 1.06 * low - 0.2 * margin, 1.06 * high + 0.2 * margin
-        return cls(factor=factor, margin=margin, ends=(low, high), title=title, paired=paired)
-
-    @property
-    def compressed(self) -> bool:
-        """Whether steps grow beyond the margin."""
-        return self._long(*self.ends, self.margin)
-
-    @staticmethod
-    def _long(low: float, high: float, margin: float) -> bool:
-        return margin > 0.0 and max(-low, high) > _COMPRESSED * margin
+        return cls(
+            factor=factor, margin=margin, ends=(low, high), title=title, paired=paired, compressed=compressed
+        )  # fmt: skip
 
     @property
     def x(self) -> dict[str, Any]:
         """Encoding of the axis."""
         import altair as alt
 
-        domain, stated = list(self.ends), "format(datum.value, '.4~r')"
-        title = list(self.title)
+        (low, high), stated = self.ends, "format(datum.value, '.4~r')"
         if not self.compressed:
-            scale = alt.Scale(domain=domain, nice=False)
-            return {"scale": scale, "title": title, "axis": alt.Axis(tickCount=5, grid=False, labelExpr=stated)}
-        scale = alt.Scale(type="symlog", constant=self.margin, domain=domain, nice=False)
-        axis = alt.Axis(values=self._ticks(), grid=False, labelExpr=stated, labelOverlap=True)
-        return {"scale": scale, "title": title, "axis": axis}
-
-    def _ticks(self) -> list[float]:
-        """Zero, the margin, then ones, twos and fives beyond it."""
-        low, high = self.ends
+            scale = alt.Scale(domain=[low, high], nice=False)
+            axis = alt.Axis(tickCount=5, grid=False, labelExpr=stated)
+            return {"scale": scale, "title": list(self.title), "axis": axis}
+        # Zero, the margin, then ones, twos and fives beyond it.
         ladder = [float(f"{step:g}e{power}") for power in range(-9, 13) for step in _STEPS]
         above = [self.margin, *(tick for tick in ladder if tick > 1.6 * self.margin)]
-        ticks = [0.0, *above, *(-tick for tick in above)]
-        return sorted(tick for tick in ticks if low <= tick <= high)
+        ticks = sorted(tick for tick in (0.0, *above, *(-tick for tick in above)) if low <= tick <= high)
+        scale = alt.Scale(type="symlog", constant=self.margin, domain=[low, high], nice=False)
+        axis = alt.Axis(values=ticks, grid=False, labelExpr=stated, labelOverlap=True)
+        return {"scale": scale, "title": list(self.title), "axis": axis}
 
 
 def times(effect: Estimate, factor: float) -> Estimate:
@@ -157,8 +152,10 @@ def one(lines: Sequence[Line], scale: DotScale, *, width: int) -> "alt.LayerChar
     wide = width == WIDE
     names = [line.label if wide else f"{line.label}: {line.verdict.word}" for line in lines]
     words = [line.verdict.word for line in lines] if wide else []
-    rows = Rows(names, width=width, step=_WIDE_STEP if wide else _NARROW_STEP, words=words, share=_share(width))
-    marks = [_Mark.of(line, scale, rows.at(i)) for i, line in enumerate(lines)]
+    rows = Rows(
+        names, width=width, step=_WIDE_STEP if wide else _NARROW_STEP, words=words, share=_SHARE if wide else 0.0
+    )
+    marks = [_mark(line, scale, rows.at(i)) for i, line in enumerate(lines)]
     layers = [*_ground(lines, scale, rows)]
     for tone in figures.TONES:
         same = [mark for line, mark in zip(lines, marks, strict=True) if line.verdict.tone == tone]
@@ -181,40 +178,27 @@ def several(
     Returns:
         The chart.
     """
-    rows = Rows(labels, width=width, step=_SLOT, slots=len(series), share=_share(width))
+    rows = Rows(labels, width=width, step=_SLOT, slots=len(series), share=_SHARE if width == WIDE else 0.0)
     by_label = {line.label: line for _, lines in series for line in lines}
     layers = [*_ground([by_label[label] for label in labels], scale, rows), _between(rows, len(labels))]
     for slot, (style, lines) in enumerate(series):
         mine = {line.label: line for line in lines}
         places = [(mine[label], rows.at(i, slot)) for i, label in enumerate(labels) if label in mine]
         for found in (True, False):
-            same = [_Mark.of(line, scale, at) for line, at in places if (line.verdict.tone == "alarm") == found]
+            same = [_mark(line, scale, at) for line, at in places if (line.verdict.tone == "alarm") == found]
             layers += _dots(same, style, scale, rows, filled=found)
     return figures.finish([*layers, *rows.layers], height=rows.height, width=width, rows=rows)
 
 
-def _share(width: int) -> float:
-    return 0.38 if width == WIDE else 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Mark:
+def _mark(line: Line, scale: DotScale, at: float) -> dict[str, float]:
     """An effect at its place; an open end reaches the end of the axis."""
-
-    at: float
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, line: Line, scale: DotScale, at: float) -> "_Mark":
-        assert line.effect is not None, "only rows with an effect are drawn"
-        effect = times(line.effect, scale.factor)
-        value = effect.value or 0.0
-        bare = effect.low is None and effect.high is None
-        low = value if bare else scale.ends[0] if effect.low is None else effect.low
-        high = value if bare else scale.ends[1] if effect.high is None else effect.high
-        return cls(at=at, value=value, low=low, high=high)
+    assert line.effect is not None, "only rows with an effect are drawn"
+    effect = times(line.effect, scale.factor)
+    value = effect.value or 0.0
+    bare = effect.low is None and effect.high is None
+    low = value if bare else scale.ends[0] if effect.low is None else effect.low
+    high = value if bare else scale.ends[1] if effect.high is None else effect.high
+    return {"at": at, "value": value, "low": low, "high": high}
 
 
 def _ground(lines: Sequence[Line], scale: DotScale, rows: Rows) -> list[Any]:
@@ -246,11 +230,12 @@ def _between(rows: Rows, count: int) -> Any:
     return base.mark_rule(color=figures.BAND, strokeWidth=0.7).encode(y=rows.down("top"))
 
 
-def _dots(marks: Sequence[_Mark], style: Style, scale: DotScale, rows: Rows, *, filled: bool = True) -> list[Any]:
+def _dots(
+    marks: Sequence[dict[str, float]], style: Style, scale: DotScale, rows: Rows, *, filled: bool = True
+) -> list[Any]:
     import altair as alt
 
-    stated = [{"at": mark.at, "value": mark.value, "low": mark.low, "high": mark.high} for mark in marks]
-    base, x, y = alt.Chart(figures.data(stated)), scale.x, rows.y
+    base, x, y = alt.Chart(figures.data(marks)), scale.x, rows.y
     whisker = base.mark_rule(color=style.colour, strokeWidth=2.2 if filled else 1.4)
     shape, inside = cast("Any", style.shape), style.colour if filled else figures.CARD
     dot = base.mark_point(shape=shape, fill=inside, stroke=style.colour, size=85 if filled else 55, opacity=1)
@@ -278,56 +263,38 @@ def bars(shown: DeploymentTable, console: "Console") -> None:
     if not drawn or not shown.title:
         return
     label = _BAR_LABEL if console.width >= _NARROW_SCREEN else _NARROW_LABEL
-    axis = _Axis(drawn, paired=shown.paired, width=min(max(console.width - label - 2, 20), 60))
+    most = max(line.margin for line in drawn)
+    low, high = figures.span_of(
+        (line.effect for line in drawn if line.effect), 1.5 * most, -1.5 * most if shown.paired else 0.0
+    )
+    # Cut: one broken row must not squeeze those that the margin decides.
+    ends, width = (max(low, -_CUT * most), min(high, _CUT * most)), min(max(console.width - label - 2, 20), 60)
     what = "difference" if shown.paired else "lost"
-    caption = f"{what}: #, with its 95 % interval; {axis.mark} is the margin ({shown.scale * drawn[0].margin:.3g})"
+    caption = f"{what}: #, with its 95 % interval; | is the margin ({shown.scale * drawn[0].margin:.3g})"
     console.print(Text(caption, style="dim"), highlight=False)
     for line in drawn:
         text = Text(f"{line.label if len(line.label) <= label else f'{line.label[: label - 1]}…':<{label}} ")
-        text.append(axis.bar(line), style="" if line.verdict.tone == "quiet" else STYLES[line.verdict.tone])
+        bar = _bar(line, ends, paired=shown.paired, width=width)
+        text.append(bar, style="" if line.verdict.tone == "quiet" else STYLES[line.verdict.tone])
         console.print(text, highlight=False, no_wrap=True)
 
 
-class _Axis:
-    """Where a value falls among the columns of a bar chart.
+def _bar(line: Line, ends: tuple[float, float], *, paired: bool, width: int) -> str:
+    """One row of so many columns: interval, bar over it, zero and margin marked."""
+    effect, (least, most) = line.effect, ends
+    assert effect is not None and effect.value is not None, "only drawn rows have bars"
 
-    Args:
-        lines: What is drawn.
-        paired: Whether effects may point either way.
-        width: Columns.
-    """
+    def place(value: float) -> int:
+        share = (value - least) / ((most - least) or 1.0)
+        return round(min(max(share, 0.0), 1.0) * (width - 1))
 
-    mark = "|"
-
-    def __init__(self, lines: list[Line], *, paired: bool, width: int) -> None:
-        ends = [end for line in lines if line.effect for end in (line.effect.value, line.effect.low, line.effect.high)]
-        known = [end for end in ends if end is not None]
-        most = max(line.margin for line in lines)
-        # Cut: one broken row must not squeeze those that the margin decides.
-        self.high = min(max([*known, 1.5 * most]), _CUT * most)
-        self.low = max(min([*known, -1.5 * most if paired else 0.0]), -_CUT * most)
-        self.paired, self.width = paired, width
-
-    def place(self, value: float) -> int:
-        """Column of a value."""
-        share = (value - self.low) / ((self.high - self.low) or 1.0)
-        return round(min(max(share, 0.0), 1.0) * (self.width - 1))
-
-    def bar(self, line: Line) -> str:
-        """One row: interval, bar over it, zero and margin marked."""
-        effect = line.effect
-        assert effect is not None and effect.value is not None, "only drawn rows have bars"
-        cells = [" "] * self.width
-        low = self.low if effect.low is None else effect.low
-        high = self.high if effect.high is None else effect.high
-        self._fill(cells, low, high, "-")
-        self._fill(cells, min(0.0, effect.value), max(0.0, effect.value), "=")
-        cells[self.place(0.0)] = ":"
-        for margin in (line.margin, -line.margin) if self.paired else (line.margin,):
-            cells[self.place(margin)] = self.mark
-        cells[self.place(effect.value)] = ">" if effect.value > self.high else "<" if effect.value < self.low else "#"
-        return "".join(cells).rstrip()
-
-    def _fill(self, cells: list[str], low: float, high: float, mark: str) -> None:
-        for at in range(self.place(low), self.place(high) + 1):
+    cells, value = [" "] * width, effect.value
+    interval = least if effect.low is None else effect.low, most if effect.high is None else effect.high
+    for (start, end), mark in ((interval, "-"), ((min(0.0, value), max(0.0, value)), "=")):
+        for at in range(place(start), place(end) + 1):
             cells[at] = mark
+    cells[place(0.0)] = ":"
+    for margin in (line.margin, -line.margin) if paired else (line.margin,):
+        cells[place(margin)] = "|"
+    cells[place(value)] = ">" if value > most else "<" if value < least else "#"
+    return "".join(cells).rstrip()

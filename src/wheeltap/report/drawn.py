@@ -83,29 +83,35 @@ def _curve_words(curve: Curve) -> str:
 def matched(record: ReportRecord) -> ReportPart | None:
     """For each subject, what survives which change of its weights."""
     blocks: list[Drawing | Table] = []
-    for one in survival.survival(record):
-        sized = survival.sized(record, one.subject)
-        places = survival.worst(sized, most=curves.MOST_LINES)
-        strips, some = [one.strips[place] for place in places], [sized[place] for place in places]
-        names = [f"{strip.code} {strip.label}" for strip in strips]  # two may have one, in a report of others
-        styled = list(map(figures.styles(names).__getitem__, names))
-        alt = f"Line chart of the score of {one.subject} against the size of the change of its weights. " + " ".join(
-            f"{strip.label}: half of the score above chance is lost at {strip.half} {strip.unit}." for strip in strips
+    for subject in dict.fromkeys(curve.subject for curve in record.curves if curve.role == "subject"):
+        name, sized = words.plain(subject), survival.sized(record, subject)
+        if not sized:
+            continue
+        some = survival.worst(sized, most=curves.MOST_LINES)
+        labels = [survival.label(record, curve) for curve in some]
+        keys = [f"{curve.code} {label}" for curve, label in zip(some, labels, strict=True)]
+        styled = list(map(figures.styles(keys).__getitem__, keys))  # two may have one, in a report of others
+        alt = f"Line chart of the score of {name} against the size of the change of its weights. " + " ".join(
+            f"{label}: half of the score above chance is lost at {survival.half(curve)} {words.plain(curve.unit)}."
+            for curve, label in zip(some, labels, strict=True)
         )
         note = (
-            f"Drawn are the {len(strips)} of {len(one.strips)} that lose half of the score at the smallest change. "
+            f"Drawn are the {len(some)} of {len(sized)} that lose half of the score at the smallest change. "
             "All are in the table."
         )
-        blocks.append(
-            Drawing(
-                title=one.subject, alt=alt, note=note if len(one.strips) > len(strips) else "",
-                draw=partial(_alone, survival.matched_chart, some, styled),
-                legend=tuple(LegendEntry.of(strip.label, look) for strip, look in zip(strips, styled, strict=True)),
+        legend = tuple(LegendEntry.of(label, look) for label, look in zip(labels, styled, strict=True))
+        draw = partial(_alone, survival.matched_chart, some, styled)
+        note = note if len(sized) > len(some) else ""
+        blocks.append(Drawing(title=name, alt=alt, note=note, draw=draw, legend=legend))
+        rows = tuple(
+            (
+                f"{survival.label(record, curve)} ({words.plain(curve.unit)})", survival.half(curve),
+                "" if (norm := survival.norm_at_half(curve)) is None else words.number(norm), survival.steps(curve),
             )
+            for curve in sized
         )  # fmt: skip
-        rows = tuple((f"{strip.label} ({strip.unit})", strip.half, strip.size, strip.steps) for strip in one.strips)
         heads = ("Change, mildest first", "Half is lost at", "size", "score at each dose")
-        blocks.append(Table(title=f"{one.subject}, dose by dose", heads=heads, rows=rows, most=100, place="folded"))
+        blocks.append(Table(title=f"{name}, dose by dose", heads=heads, rows=rows, most=100, place="folded"))
     if not blocks:
         return None
     return ReportPart(title="What survives", says=_SURVIVES, blocks=_tables_last(blocks))

@@ -10,7 +10,7 @@ import msgspec
 
 from wheeltap import __version__
 from wheeltap.audits.base import audits, suite_answers
-from wheeltap.audits.claims import CLAIM, LOSS, PAIR, Words
+from wheeltap.audits.claims import CLAIM, LOSS, PAIR
 from wheeltap.audits.headline import at_level, headline, own_lines
 from wheeltap.core.errors import FileFormatError
 from wheeltap.core.records import UNCOVERED, Finding
@@ -123,7 +123,11 @@ def _of_words(finding: Finding) -> Iterator[str]:
 
 def _of_numbers(finding: Finding, *, alpha: float, among: int) -> Iterator[str]:
     """Whether the tested effect lies where the status says, of what is said in the words of a loss or difference."""
-    families = [words for words in (LOSS, PAIR) if finding.verdict in _all(words)]
+    families = [
+        words
+        for words in (LOSS, PAIR)
+        if finding.verdict in (words.found, words.excluded, words.leaning, words.undecided)
+    ]
     if not families or not finding.estimates or not finding.margin or finding.status not in _SETTLED:
         return
     effect = finding.estimates[0]
@@ -139,10 +143,6 @@ def _of_numbers(finding: Finding, *, alpha: float, among: int) -> Iterator[str]:
     # What passes Bonferroni's rule among all findings passes Holm's among those that were tested.
     if finding.status != "found" and size > finding.margin and effect.p is not None and effect.p * among <= alpha:
         yield said
-
-
-def _all(words: Words) -> tuple[str, ...]:
-    return words.found, words.excluded, words.leaning, words.undecided
 
 
 def _named(finding: Finding) -> str:

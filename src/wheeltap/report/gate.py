@@ -125,7 +125,7 @@ def require_passed(record: ReportRecord, fail_on: FailOn) -> None:
             "The report does not pass.",
             where=_subjects(record),
             expected=f"no verdict that fails (fail_on={fail_on!r})",
-            got="; ".join(_told(finding) for finding in found),
+            got="; ".join(_in_line(finding) for finding in found),
             do="Read the report: report.text(full=True).",
         )
     _require_covered(uncovered(record))
@@ -293,7 +293,7 @@ def _subjects(record: ReportRecord) -> str:
     return ", ".join(words.plain(subject.name) for subject in record.subjects)
 
 
-def _told(finding: Finding) -> str:
+def _in_line(finding: Finding) -> str:
     """A finding in one line."""
     said = finding.verdict or words.status(finding.status)
     number = f" {words.interval(finding.estimates[0])}" if finding.estimates else ""

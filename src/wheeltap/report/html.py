@@ -37,7 +37,7 @@ def page(record: ReportRecord) -> str:
     both = {**sections.page([*parts, *rest]), "count": len(first["sections"])}
     failed = [words.plain(control.name) for control in record.controls if control.status == "failed"]
     subjects = [(words.plain(s.name), f"{s.parameters:,}", words.plain(s.fingerprint)) for s in record.subjects]
-    provenance = [(words.plain(key), words.scalar(value)) for key, value in sorted(record.provenance.items())]
+    provenance = [(words.plain(key), words.plain(str(value))) for key, value in sorted(record.provenance.items())]
     frame = {
         **_top(record), **both, "palette": list(zip(figures.SERIES, DARK, strict=True)), "failed": failed,
         "chart_colours": CHART_COLOURS, "command": words.plain(record.command), "origin": origin(record),

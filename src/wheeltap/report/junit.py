@@ -2,7 +2,6 @@
 
 import re
 from collections import Counter
-from dataclasses import dataclass
 from typing import Final, Literal
 from xml.etree import ElementTree as Xml
 
@@ -24,16 +23,6 @@ _ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 _DECIDED: Final[tuple[FindingStatus, ...]] = ("found", "excluded", "measured")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Case:
-    group: str
-    name: str
-    result: Result
-    verdict: str
-    message: str
-    text: str
-
-
 @checked
 def junit(record: ReportRecord, fail_on: FailOn) -> bytes:
     """One suite with a test for each finding; some test is red exactly where ``gate.exit_code`` is not 0.
@@ -49,78 +38,65 @@ def junit(record: ReportRecord, fail_on: FailOn) -> bytes:
     Returns:
         UTF-8 bytes.
     """
-    cases = [*_of_run(record, fail_on), *(_of(finding, fail_on) for finding in record.findings)]
-    count = Counter(case.result for case in cases)
-    suite = Xml.Element(
-        "testsuite",
-        name=SUITE,
-        tests=str(len(cases)),
-        failures=str(count["failure"]),
-        errors=str(count["error"]),
-        skipped=str(count["skipped"]),
-        time=f"{record.cost.seconds:.3f}",
-    )
+    suite = Xml.Element("testsuite", name=SUITE)
+    suite.extend([*_of_run(record, fail_on), *(_of(finding, fail_on) for finding in record.findings)])
     named: Counter[tuple[str, str]] = Counter()
-    for case in cases:
-        named[case.group, case.name] += 1
-        _add(suite, case, again=named[case.group, case.name])
+    for test in suite:
+        key = test.attrib["classname"], test.attrib["name"]
+        named[key] += 1
+        if named[key] > 1:
+            test.set("name", f"{key[1]} ({named[key]})")
+    count = Counter(test[0].tag for test in suite)
+    suite.set("tests", str(len(suite)))
+    for attribute, result in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        suite.set(attribute, str(count[result]))
+    suite.set("time", f"{record.cost.seconds:.3f}")
     Xml.indent(suite)
     return Xml.tostring(suite, encoding="utf-8", xml_declaration=True) + b"\n"
 
 
-def _add(suite: Xml.Element, case: _Case, *, again: int) -> None:
-    name = case.name if again == 1 else f"{case.name} ({again})"
-    test = Xml.SubElement(suite, "testcase", classname=_legal(case.group), name=_legal(name))
-    if case.result:
-        stated = Xml.SubElement(test, case.result, message=_legal(case.message))
-        if case.result != "skipped":
-            stated.set("type", _legal(case.verdict))
-            stated.text = _legal(case.text)
-        return
-    Xml.SubElement(test, "system-out").text = _legal(f"{case.message}\n{case.text}".strip())
+def _test(group: str, name: str, result: Result, verdict: str, message: str, text: str = "") -> Xml.Element:
+    """A test of a group, with the element that says what came of it."""
+    test = Xml.Element("testcase", classname=_legal(group), name=_legal(name))
+    if result:
+        stated = Xml.SubElement(test, result, message=_legal(message))
+        if result != "skipped":
+            stated.set("type", _legal(verdict))
+            stated.text = _legal(text)
+    else:
+        Xml.SubElement(test, "system-out").text = _legal(f"{message}\n{text}".strip())
+    return test
 
 
-def _of_run(record: ReportRecord, fail_on: FailOn) -> list[_Case]:
+def _of_run(record: ReportRecord, fail_on: FailOn) -> list[Xml.Element]:
     """What keeps the whole run from having a result: a test each."""
-    found: list[_Case] = []
+    found: list[Xml.Element] = []
     missing = missing_trials(record)
     if missing:
         said = f"At least {missing:,} trials have not run. Run the same command again: it resumes where it stopped."
-        found.append(_error("the run is over", "unfinished", said))
+        found.append(_test(SUITE, "the run is over", "error", "unfinished", said))
     if record.void:
         failed = [control for control in record.controls if control.status == "failed"]
         said = "\n".join(f"{control.name}: {control.because}" for control in failed)
-        found.append(_error("the controls pass", "void", words.VOID, said))
+        found.append(_test(SUITE, "the controls pass", "error", "void", words.VOID, said))
     open_ones = () if fail_on == "never" else gate.unanswered(record)
     if open_ones:
         said = "\n".join(dict.fromkeys(one.because for one in open_ones))
-        found.append(_error("there is an answer", "no answer", "Nothing that was asked has an answer.", said))
+        message = "Nothing that was asked has an answer."
+        found.append(_test(SUITE, "there is an answer", "error", "no answer", message, said))
     return found
 
 
-def _error(name: str, verdict: str, message: str, text: str = "") -> _Case:
-    return _Case(group=SUITE, name=name, result="error", verdict=verdict, message=message, text=text)
-
-
-def _of(finding: Finding, fail_on: FailOn) -> _Case:
+def _of(finding: Finding, fail_on: FailOn) -> Xml.Element:
     verdict = finding.verdict or words.status(finding.status)
     number = f" {words.interval(finding.estimates[0])}" if finding.estimates else ""
-    return _Case(
-        group=finding.subject,
-        name=finding.title,
-        result=_result(finding, fail_on),
-        verdict=verdict,
-        message=f"{verdict}{number}",
-        text="\n".join((*words.paragraphs(finding.because), f"({finding.code})")),
-    )
-
-
-def _result(finding: Finding, fail_on: FailOn) -> Result:
+    result: Result = "" if finding.status in _DECIDED else "skipped"
     if finding.verdict == UNCOVERED and fail_on != "never":
-        return "error"
-    if gate.fails(finding, fail_on):
-        return "error" if finding.status == "error" else "failure"
-    return "" if finding.status in _DECIDED else "skipped"
+        result = "error"
+    elif gate.fails(finding, fail_on):
+        result = "error" if finding.status == "error" else "failure"
+    text = "\n".join((*words.paragraphs(finding.because), f"({finding.code})"))
+    return _test(finding.subject, finding.title, result, verdict, f"{verdict}{number}", text)
 
 
 def _legal(text: str) -> str:

@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from wheeltap.core.records import Estimate, Finding, FindingStatus
@@ -38,30 +38,26 @@ def scalars(record: ReportRecord) -> dict[str, float]:
     Args:
         record: The report.
     """
-    found = {"passed": float(gate.exit_code(record, "costs") == gate.PASSED)}
+    found: dict[str, float | None] = {"passed": float(gate.exit_code(record, "costs") == gate.PASSED)}
     if record.study is None:
         shares = [share for s in record.subjects if (share := deployment.coverage(record, s)) is not None]
-        found |= {"coverage": min(shares)} if shares else {}
-    if record.void:
-        return found
-    if record.study is not None:
+        found["coverage"] = min(shares, default=None)
+    if record.study is not None and not record.void:
         found |= _means(record.study)
     names, pairs = _apart(finding.subject for finding in record.findings), set(view.pairs(record))
-    rows = _rows(record)
-    for finding, row in zip(record.findings, rows, strict=True):
-        if finding.status in gate.MEASURED:
+    for finding, row in zip(record.findings, _rows(record), strict=True):
+        if finding.status in gate.MEASURED and not record.void:
             stated = _numbers(record, finding, row, pair=finding.subject in pairs)
-            found |= {f"{names[finding.subject]}/{k}": v for k, v in stated if v is not None and math.isfinite(v)}
-    return found
+            found |= {f"{names[finding.subject]}/{name}": value for name, value in stated}
+    return {name: value for name, value in found.items() if value is not None and math.isfinite(value)}
 
 
-def _means(study: StudyRecord) -> dict[str, float]:
+def _means(study: StudyRecord) -> dict[str, float | None]:
     """The mean of every metric over every cohort."""
-    names, found = _apart(cohort.name for cohort in study.cohorts), dict[str, float]()
+    names, found = _apart(cohort.name for cohort in study.cohorts), dict[str, float | None]()
     for row in study.rows:
         for one in row.cohorts:
-            stated = _ends(f"{names[one.cohort]}/{safe(row.metric.key)}", one.mean)
-            found |= {name: value for name, value in stated if value is not None and math.isfinite(value)}
+            found |= _ends(f"{names[one.cohort]}/{safe(row.metric.key)}", [one.mean])
     return found
 
 
@@ -69,24 +65,20 @@ def _numbers(record: ReportRecord, finding: Finding, row: str, *, pair: bool) ->
     """Numbers of one finding, by what follows the name of its subject."""
     asks = record.instrument(finding.code).asks
     if asks == "score" and not pair:
-        yield from _interval("score", finding)
+        yield from _ends("score", finding.estimates)
         return
     what = "difference" if pair else "lost" if finding.scheme else "value"
-    yield from _interval(f"{row}/{what}", finding)
+    yield from _ends(f"{row}/{what}", finding.estimates)
     yield f"{row}/verdict", LEANING if finding.leaning else VERDICTS.get(finding.status)
     if finding.scheme and not pair:
         beside = {estimate.name: estimate.value for estimate in finding.estimates}
         yield from ((f"{row}/{key}", beside.get(name)) for name, key in _BESIDE.items())
 
 
-def _interval(name: str, finding: Finding) -> Iterator[tuple[str, float | None]]:
-    """The tested number and its ends."""
-    for first in finding.estimates[:1]:
-        yield from _ends(name, first)
-
-
-def _ends(name: str, number: Estimate) -> Iterator[tuple[str, float | None]]:
-    yield from ((name, number.value), (f"{name}_low", number.low), (f"{name}_high", number.high))
+def _ends(name: str, numbers: Sequence[Estimate]) -> Iterator[tuple[str, float | None]]:
+    """The first of some numbers and its ends."""
+    for first in numbers[:1]:
+        yield from ((name, first.value), (f"{name}_low", first.low), (f"{name}_high", first.high))
 
 
 def _rows(record: ReportRecord) -> list[str]:

@@ -1,7 +1,6 @@
 """What survives: every kind of change of the weights on one page, dose by dose and at matched size of the change."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from math import exp, log
 from typing import TYPE_CHECKING, Any
@@ -19,43 +18,6 @@ _WIDTH = 460
 """Of the chart: its letters can be read on a phone too."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Strip:
-    """One way of changing the weights of one subject, mildest first.
-
-    Attributes:
-        label: The instrument and which way of it.
-        half: Dose at which half of the above-chance score is lost.
-        size: Of the change there, ||change|| / ||weights||.
-        steps: Dose, score with its interval and size of the change, mildest first.
-    """
-
-    code: str
-    label: str
-    unit: str
-    half: str
-    size: str
-    steps: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Survival:
-    """All that was done to one subject."""
-
-    subject: str
-    strips: tuple[Strip, ...]
-
-
-def survival(record: ReportRecord) -> tuple[Survival, ...]:
-    """Every subject's strips, in the order in which the instruments were run; controls are left out."""
-    subjects = dict.fromkeys(curve.subject for curve in record.curves if curve.role == "subject")
-    found = [
-        Survival(subject=words.plain(name), strips=tuple(_strip(record, curve) for curve in sized(record, name)))
-        for name in subjects
-    ]
-    return tuple(one for one in found if one.strips)
-
-
 def sized(record: ReportRecord, subject: str) -> list[Curve]:
     """A subject's curves whose sizes are known, by code; the one that a verdict is about first."""
     mine = [
@@ -68,21 +30,27 @@ def sized(record: ReportRecord, subject: str) -> list[Curve]:
     return sorted(mine, key=lambda curve: (curve.code, bool(curve.variant)))
 
 
-def _strip(record: ReportRecord, curve: Curve) -> Strip:
+def label(record: ReportRecord, curve: Curve) -> str:
+    """The instrument and which way of it."""
+    name = view.name_of(record, curve.code)
+    return f"{name}: {words.plain(curve.variant)}" if curve.variant else name
+
+
+def half(curve: Curve) -> str:
+    """The dose at which half of the above-chance score is lost."""
+    return "not measured" if curve.half is None else words.interval(curve.half)
+
+
+def steps(curve: Curve) -> str:
+    """Dose, score with its interval and size of the change, mildest first."""
     order = list(range(len(curve.doses)))
-    steps: list[str] = []
+    made: list[str] = []
     for at in order[::-1] if curve.unit == "bits" else order:  # fewer bits are more damage
         norm, ends = curve.norms[at] if curve.norms else None, (curve.low[at], curve.high[at])
         low, high = (words.OPEN if end is None else words.number(end, like=ends) for end in ends)
         size = "" if norm is None else f", size {norm:.2g}"
-        steps.append(f"{curve.doses[at]:.3g}: {words.number(curve.score[at], like=ends)} [{low}, {high}]{size}")
-    name = view.name_of(record, curve.code)
-    return Strip(
-        code=curve.code, label=f"{name}: {words.plain(curve.variant)}" if curve.variant else name,
-        unit=words.plain(curve.unit), steps="; ".join(steps),
-        half="not measured" if curve.half is None else words.interval(curve.half),
-        size=words.number(norm) if (norm := norm_at_half(curve)) is not None else "",
-    )  # fmt: skip
+        made.append(f"{curve.doses[at]:.3g}: {words.number(curve.score[at], like=ends)} [{low}, {high}]{size}")
+    return "; ".join(made)
 
 
 def norm_at_half(curve: Curve) -> float | None:
@@ -97,11 +65,11 @@ def norm_at_half(curve: Curve) -> float | None:
     return None
 
 
-def worst(curves: Sequence[Curve], *, most: int) -> list[int]:
-    """Places of the curves that fit one chart: those that lose half of the score at the smallest change."""
+def worst(curves: Sequence[Curve], *, most: int) -> list[Curve]:
+    """The curves that fit one chart, in their order: those that lose half of the score at the smallest change."""
     known = [norm_at_half(curve) for curve in curves]
     order = sorted(range(len(curves)), key=lambda at: (known[at] is None, known[at] or 0.0, not _points(curves[at])))
-    return sorted(order[:most])
+    return [curves[at] for at in sorted(order[:most])]
 
 
 def matched_chart(curves: Sequence[Curve], looks: Sequence[figures.Style]) -> "alt.LayerChart | None":

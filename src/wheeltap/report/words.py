@@ -2,11 +2,11 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from wheeltap.audits.controls import NO_POWER
 from wheeltap.core.plain import plain, rounded
-from wheeltap.core.records import Control, Estimate, FindingStatus, Scalar
+from wheeltap.core.records import Control, Estimate, FindingStatus
 from wheeltap.core.section import Tone
 
 UNKNOWN = "no number"
@@ -74,41 +74,22 @@ def parts(estimate: Estimate) -> tuple[str, str]:
             return f"below {number(high)}", ""
         if low is None:
             return UNKNOWN, ""
-    if estimate.unit == "bits":
-        # Bit widths are counts: 4 bits, never 4.000.
-        value, low, high = (None if end is None else round(end, 1) for end in (value, low, high))
-        show = _few
+    numbers = (value, low, high)
+    if estimate.unit == "bits":  # counts: 4 bits, never 4.000
+        value, low, high = (None if end is None else round(end, 1) for end in numbers)
+        shown = [None if end is None else f"{end:g}" for end in (value, low, high)]
     else:
-        show = number
-    return _bracketed(show, (value, low, high), exact=estimate.level >= 1)
-
-
-def _few(value: float | None, *, like: Iterable[float | None] = ()) -> str:
-    del like
-    return UNKNOWN if value is None else f"{value:g}"
-
-
-def _bracketed(
-    show: Callable[..., str], triple: tuple[float | None, float | None, float | None], *, exact: bool
-) -> tuple[str, str]:
-    value, low, high = triple
-    shown = show(value, like=(low, high))
+        shown = [None if end is None else number(end, like=numbers) for end in numbers]
     if low is None and high is None:
-        return shown, "[no interval]"
-    if low == value == high and exact:
-        return shown, "[exact]"
-    ends = (OPEN if end is None else show(end, like=triple) for end in (low, high))
-    return shown, f"[{', '.join(ends)}]"
+        return shown[0] or UNKNOWN, "[no interval]"
+    if low == value == high and estimate.level >= 1:
+        return shown[0] or UNKNOWN, "[exact]"
+    return shown[0] or UNKNOWN, f"[{shown[1] or OPEN}, {shown[2] or OPEN}]"
 
 
 def interval(estimate: Estimate) -> str:
     """An estimate with its interval on one line: ``0.966 [0.950, 0.980]``."""
     return " ".join(part for part in parts(estimate) if part)
-
-
-def scalar(value: Scalar) -> str:
-    """A setting or version as text."""
-    return plain(str(value))
 
 
 _SINGLE: dict[FindingStatus, str] = {

@@ -14,12 +14,11 @@ from wheeltap.audits.claims import NoAnswer, Verdict
 from wheeltap.core.records import Control, Finding, Instrument, Scalar, SubjectRecord, Trial
 from wheeltap.core.section import Section
 from wheeltap.core.settings import checked
-from wheeltap.core.study import CohortSpec, Member, Metric, MetricRow, Rule, StudyRecord, StudySpec
+from wheeltap.core.study import Cohort, CohortSpec, Member, Metric, MetricRow, Rule, StudyRecord, StudySpec
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.members import Single
 from wheeltap.studies import rules
 from wheeltap.studies.measures import AuditMetric
-from wheeltap.studies.rules import cohort_of
 from wheeltap.studies.table import MemberTable, Numbers
 
 Size = Literal["small", "full"]
@@ -45,20 +44,6 @@ class StudyAnswer:
     notes: tuple[str, ...] = ()
     answers: tuple[tuple[str, str], ...] = ()
     caveats: tuple[str, ...] = ()
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class StudyView:
-    """What a study shows beside its table.
-
-    Attributes:
-        members: Every net, with what it draws where it draws something.
-        rows: The table.
-    """
-
-    members: tuple[Member, ...]
-    rows: tuple[MetricRow, ...]
 
 
 class Study(Audit):
@@ -149,9 +134,9 @@ class Study(Audit):
         """What it says of the settled findings of a study that is not void."""
         return StudyAnswer(headline=rules.headline(self.rules(), findings), caveats=self.caveats)
 
-    def shown(self, case: Case, table: MemberTable) -> StudyView:
-        """What it shows beside its table."""
-        return StudyView(members=members_of(table), rows=table.rows())
+    def shown(self, case: Case, table: MemberTable) -> tuple[tuple[Member, ...], tuple[MetricRow, ...]]:
+        """Every net, with what it draws where it draws something, and the table."""
+        return members_of(table), table.rows()
 
     def sections(self, case: Case, table: MemberTable) -> list[Section]:
         """What its page shows beside its table."""
@@ -159,7 +144,10 @@ class Study(Audit):
 
     def spec(self) -> StudySpec:
         """The study as a plan keeps it."""
-        cohorts = tuple(cohort_of(cast) for cast in self.cast())
+        cohorts = tuple(
+            Cohort(name=cast.name, members=tuple(one.name for one in cast.members), role=cast.role, about=cast.about)
+            for cast in self.cast()
+        )
         every: dict[str, Scalar | None] = msgspec.to_builtins(self.settings)
         given = {name: value for name, value in every.items() if value is not None}
         return StudySpec(
@@ -187,11 +175,12 @@ class Study(Audit):
 
     def most(self, plan: Plan) -> int:
         """Upper bound on the number of trials it may ask for."""
-        return sum(self._most_of(Case(plan, lambda _: None).on(member), member) for member in plan.subjects)
-
-    def _most_of(self, case: Case, member: SubjectRecord) -> int:
-        own = sum(measure.made().most(case.plan) for measure in self.measures())
-        return len(case.plan.baselines()) + max(own, len(self.ask_of(case, member)))
+        most = 0
+        for member in plan.subjects:
+            case = Case(plan, lambda _: None).on(member)
+            own = sum(measure.made().most(case.plan) for measure in self.measures())
+            most += len(case.plan.baselines()) + max(own, len(self.ask_of(case, member)))
+        return most
 
     def judge(self, case: Case) -> Verdict:
         """One draft for each rule, by the rules of the plan and not by those of today's code."""
@@ -227,13 +216,13 @@ class Study(Audit):
 
     def _answered(
         self, case: Case, table: MemberTable, findings: Sequence[Finding], void: bool
-    ) -> tuple[str, StudyRecord]:  # fmt: skip
+    ) -> tuple[str, StudyRecord]:
         planned = _planned(case)
         said = StudyAnswer(headline=VOID, caveats=self.caveats) if void else self.said(case, table, findings)
-        shown = self.shown(case, table)
+        members, rows = self.shown(case, table)
         record = StudyRecord(
             name=planned.name, question=self.question, about=said.about, cohorts=planned.cohorts, rules=planned.rules,
-            members=shown.members, rows=rules.with_verdicts(shown.rows, planned.rules, findings), notes=said.notes,
+            members=members, rows=rules.with_verdicts(rows, planned.rules, findings), notes=said.notes,
             answers=said.answers, caveats=said.caveats,
         )  # fmt: skip
         return said.headline, record

@@ -245,8 +245,8 @@ class DeclaredStudy(Study):
     def _metrics(self, key: str, one: MetricToml) -> Iterator[Metric]:
         audit = audits.get(named(one.audit))
         yield Metric(
-            key=key, title=one.title or _titled(key, one), unit=one.unit, toward=one.toward, reads=audit.reads,
-            code=audit.code, ends=(one.least, one.most), of_score=bool(audit.number) and not one.estimate,
+            key=key, title=one.title or f"{audit.title} ({one.scheme or key})", unit=one.unit, toward=one.toward,
+            reads=audit.reads, code=audit.code, ends=(one.least, one.most), of_score=bool(audit.number) and not one.estimate,
         )  # fmt: skip
         if audit.number == "loss" and not one.estimate:
             for made, when in ((score_before(key), "before"), (score_after(key), "after")):
@@ -283,11 +283,6 @@ class DeclaredStudy(Study):
 def _short(one: RuleToml) -> str:
     """What a rule without a title is called."""
     return f"{one.metric}: {' vs '.join(one.cohorts)}"
-
-
-def _titled(key: str, one: MetricToml) -> str:
-    title = audits.get(named(one.audit)).title
-    return f"{title} ({one.scheme or key})"
 
 
 def _members(cohort: str, one: CohortToml) -> list[MemberSpec]:

@@ -47,20 +47,15 @@ class AuditMetric:
         """The trials it rests on; ``case`` is of the member alone."""
         return self.made().ask(case)
 
-    @property
-    def of_loss(self) -> bool:
-        """Whether it is a loss of score: then the score before and after it are numbers of the member too."""
-        return not self.estimate and self.made().number == "loss"
-
     def numbers(self, case: Case, member: SubjectRecord) -> dict[str, Single]:
-        """What the audit found of the member; of a loss, with the score before and after it.
+        """What the audit found of the member; of a loss of score, with the score before and after it.
 
         Raises:
             NoAnswer: If it found nothing, or has no such number.
         """
         finding = self._finding(case, member)
         found = single_of(self._estimate(finding))
-        if not self.of_loss:
+        if self.estimate or self.made().number != "loss":
             return {self.key: found}
         lost = case.plan.task.sign * found.value
         known = [one.value for one in finding.estimates if one.name == "score" and one.value is not None]
@@ -168,9 +163,8 @@ class PairMetrics:
     def findings(self, case: Case) -> dict[str, Finding]:
         """What was found of the pair, by code: the first finding of each."""
         drafts = [draft for audit in self.made() for draft in audit.judge(case).drafts]
-        settled = settle(drafts, alpha=case.plan.alpha)
-        whole = settled
+        found = settle(drafts, alpha=case.plan.alpha)
         if not case.plan.partial:
-            whole = [covered(finding, draft.reach) for finding, draft in zip(settled, drafts, strict=True)]
+            found = [covered(finding, draft.reach) for finding, draft in zip(found, drafts, strict=True)]
         both = pair(*case.plan.subjects)
-        return {one.code: one for one in reversed(whole) if one.subject == both}
+        return {one.code: one for one in reversed(found) if one.subject == both}

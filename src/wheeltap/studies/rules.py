@@ -13,7 +13,7 @@ from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, UnknownName, UsageError
 from wheeltap.core.plain import many
 from wheeltap.core.records import Control, Estimate, Finding
-from wheeltap.core.study import Cohort, CohortSpec, Metric, MetricRow, Rule, Statistic, StudySpec
+from wheeltap.core.study import Cohort, Metric, MetricRow, Rule, Statistic, StudySpec
 from wheeltap.stats import members
 from wheeltap.stats.evidence import Members
 from wheeltap.stats.members import MemberTest, NumberScale, PlannedTest, dead_because, difference
@@ -240,18 +240,15 @@ def _worse(held: Mapping[tuple[str, str], Sequence[float]], rule: Rule, sign: fl
 
 def left_out(table: MemberTable, planned: Sequence[Rule]) -> list[Control]:
     """Controls that every study has: nets made alike against each other; members that were not made."""
-    return [_alike(table, planned), _all_made(table)]
-
-
-def _all_made(table: MemberTable) -> Control:
     whole = sum(len(cohort.members) for cohort in table.cohorts)
     lost = "; ".join(f"{name} ({why})" for name, why in table.lost.items())
-    return Control(
+    made = Control(
         name="every member has its numbers", kind="gate", status="skipped" if lost else "passed",
         estimates=(Estimate.exact("members_left_out", float(len(table.lost)), "members", n=whole),),
         because=f"{whole - len(table.lost)} of {whole} members have."
         + (f" Left out of every number: {lost}." if lost else ""),
     )  # fmt: skip
+    return [_alike(table, planned), made]
 
 
 def _alike(table: MemberTable, planned: Sequence[Rule]) -> Control:
@@ -323,25 +320,19 @@ def with_verdicts(
     """The table with a word on each metric that the first of its rules is about."""
     said = {(one.code, one.title, one.subject): one for one in findings}
     found: list[MetricRow] = []
-    for one in rows:
-        row, own = one, [said.get((r.code, r.title, subject_of(r))) for r in planned if r.metric == one.metric.key]
-        first = next((one for one in own if one is not None), None)
+    for row in rows:
+        own = (said.get((r.code, r.title, subject_of(r))) for r in planned if r.metric == row.metric.key)
+        first = next(filter(None, own), None)
         if first is not None:
             alarm, word = first.status == "found" and first.alarm, first.verdict or first.status.replace("_", " ")
-            row = msgspec.structs.replace(row, verdict=word, alarm=alarm)
-        found.append(row)
+            found.append(msgspec.structs.replace(row, verdict=word, alarm=alarm))
+        else:
+            found.append(row)
     return tuple(found)
 
 
 _TWO: tuple[Statistic, ...] = ("one_of", "paired", "difference", "ratio", "auc", "added")
 """Statistics of two cohorts."""
-
-
-def cohort_of(cast: CohortSpec) -> Cohort:
-    """A cohort as a plan keeps it."""
-    return Cohort(
-        name=cast.name, members=tuple(one.name for one in cast.members), role=cast.role, about=cast.about
-    )  # fmt: skip
 
 
 def require_sound(spec: StudySpec, *, alpha: float) -> None:

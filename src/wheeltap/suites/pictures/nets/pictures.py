@@ -7,7 +7,7 @@ construction: a face (mirror image), a flower (turns and mirror images) and a sc
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple, final
+from typing import Final, Literal, final
 
 import numpy as np
 import torch
@@ -25,39 +25,18 @@ EDGE: Final = 3.0
 """Weight of each step that makes an edge sharper: the largest that Picbreeder's site allowed."""
 
 
-class NamedWeight(NamedTuple):
-    """A weight with a meaning: what it does to the picture."""
-
-    weight: float
-    name: str
-
+NamedWeight = tuple[float, str]
+"""A weight with a meaning: what it does to the picture."""
 
 Weights = Mapping[str, float | NamedWeight]
 """What a node reads: the weight of each link, by the node it comes from."""
 
+Colour = tuple[float, float, float]
+"""Hue (0 to 1, once round), saturation and brightness (0 to 1)."""
 
-class Colour(NamedTuple):
-    """Hue (0 to 1, once round), saturation and brightness (0 to 1)."""
-
-    hue: float
-    saturation: float
-    brightness: float
-
-
-@final
-@dataclass(frozen=True)
-class PaintLayer:
-    """A part of the picture that lies on another.
-
-    Attributes:
-        mask: GenomeNode that is 1 on the part and 0 elsewhere.
-        colour: Of the part.
-        over: Of what lies below it.
-    """
-
-    mask: str
-    colour: Colour
-    over: Colour
+PaintLayer = tuple[str, Colour, Colour]
+"""A part of the picture that lies on another: a node that is 1 on the part and 0 elsewhere; its colour, and that of
+what lies below it."""
 
 
 @final
@@ -75,7 +54,7 @@ class Sketch:
         """
         self._nodes.append(GenomeNode(name, activation, kind, name if kind == "out" else ""))
         for source, weight in reads.items():
-            value, factor = weight if isinstance(weight, NamedWeight) else (weight, "")
+            value, factor = weight if isinstance(weight, tuple) else (weight, "")
             self._links.append(GenomeLink(source, name, value, factor))
         return name
 
@@ -113,7 +92,7 @@ class Sketch:
         """
         for at, output in enumerate(OUTPUTS):
             reads: dict[str, float | NamedWeight] = {"bias": ground[at], **(gradient or {}).get(output, {})}
-            reads |= {layer.mask: round(layer.colour[at] - layer.over[at], 9) for layer in layers}
+            reads |= {mask: round(colour[at] - below[at], 9) for mask, colour, below in layers}
             self.add(output, "identity", {source: weight for source, weight in reads.items() if weight != 0}, "out")
         return Genome(self._nodes, self._links, name=name)
 
@@ -233,13 +212,13 @@ def mirrored_share(genome: Genome, *, size: int = 128) -> float:
     return share if math.isfinite(share) else 0.0
 
 
-BACKDROP: Final = Colour(-0.42, 0.35, 0.80)
-SKIN: Final = Colour(0.07, 0.42, 0.97)
-HAIR: Final = Colour(0.04, 0.65, 0.33)
-EYE: Final = Colour(0.07, 0.03, 1.00)
-PUPIL: Final = Colour(0.07, 0.55, 0.12)
-LIPS: Final = Colour(-0.01, 0.62, 0.80)
-MOUTH: Final = Colour(-0.01, 0.70, 0.30)
+BACKDROP: Final = (-0.42, 0.35, 0.80)
+SKIN: Final = (0.07, 0.42, 0.97)
+HAIR: Final = (0.04, 0.65, 0.33)
+EYE: Final = (0.07, 0.03, 1.00)
+PUPIL: Final = (0.07, 0.55, 0.12)
+LIPS: Final = (-0.01, 0.62, 0.80)
+MOUTH: Final = (-0.01, 0.70, 0.30)
 
 
 def _face() -> KnownPicture:
@@ -249,14 +228,14 @@ def _face() -> KnownPicture:
     _eyes(sketch)
     _mouth(sketch)
     layers = [
-        PaintLayer("hair seen", HAIR, BACKDROP),
-        PaintLayer("head seen", SKIN, BACKDROP),
-        PaintLayer("nose seen", Colour(0.05, 0.50, 0.86), SKIN),
-        PaintLayer("brows seen", HAIR, SKIN),
-        PaintLayer("eyes seen", EYE, SKIN),
-        PaintLayer("pupils seen", PUPIL, EYE),
-        PaintLayer("lips seen", LIPS, SKIN),
-        PaintLayer("mouth seen", MOUTH, LIPS),
+        ("hair seen", HAIR, BACKDROP),
+        ("head seen", SKIN, BACKDROP),
+        ("nose seen", (0.05, 0.50, 0.86), SKIN),
+        ("brows seen", HAIR, SKIN),
+        ("eyes seen", EYE, SKIN),
+        ("pupils seen", PUPIL, EYE),
+        ("lips seen", LIPS, SKIN),
+        ("mouth seen", MOUTH, LIPS),
     ]
     return KnownPicture(
         "face",
@@ -278,53 +257,53 @@ def _head(sketch: Sketch) -> None:
     sketch.add(
         "head across",
         "gaussian",
-        {"side": NamedWeight(-0.95, "face width"), "y": NamedWeight(-0.10, "jaw width"), "bias": 0.02},
+        {"side": (-0.95, "face width"), "y": (-0.10, "jaw width"), "bias": 0.02},
     )
-    sketch.add("head along", "gaussian", {"y": NamedWeight(-0.72, "face length"), "bias": 0.10})
-    _ellipse(sketch, "head", "head across", "head along", size=NamedWeight(-4.0, "head size"), steps=3)
+    sketch.add("head along", "gaussian", {"y": (-0.72, "face length"), "bias": 0.10})
+    _ellipse(sketch, "head", "head across", "head along", size=(-4.0, "head size"), steps=3)
     sketch.add("hair across", "gaussian", {"side": 0.82})
-    sketch.add("hair along", "gaussian", {"y": 0.95, "bias": NamedWeight(0.25, "hair height")})
-    _ellipse(sketch, "hair", "hair across", "hair along", size=NamedWeight(-3.6, "hair volume"), steps=3)
+    sketch.add("hair along", "gaussian", {"y": 0.95, "bias": (0.25, "hair height")})
+    _ellipse(sketch, "hair", "hair across", "hair along", size=(-3.6, "hair volume"), steps=3)
     sketch.cover("head seen", "head")
     sketch.cover("hair seen", "hair", hidden_by="head")
 
 
 def _eyes(sketch: Sketch) -> None:
-    sketch.add("eye side", "identity", {"side": -1.0, "bias": NamedWeight(0.28, "eye spacing")})
-    sketch.add("eye level", "identity", {"y": 1.0, "bias": NamedWeight(0.06, "eye height")})
-    sketch.add("eye across", "gaussian", {"eye side": NamedWeight(-3.0, "eye width")})
-    sketch.add("eye along", "gaussian", {"eye level": NamedWeight(-5.0, "eye opening")})
-    _ellipse(sketch, "eyes", "eye across", "eye along", size=NamedWeight(-4.5, "eye size"), steps=3)
-    _ellipse(sketch, "pupils", "eye across", "eye along", size=NamedWeight(-5.3, "pupil size"), steps=3)
+    sketch.add("eye side", "identity", {"side": -1.0, "bias": (0.28, "eye spacing")})
+    sketch.add("eye level", "identity", {"y": 1.0, "bias": (0.06, "eye height")})
+    sketch.add("eye across", "gaussian", {"eye side": (-3.0, "eye width")})
+    sketch.add("eye along", "gaussian", {"eye level": (-5.0, "eye opening")})
+    _ellipse(sketch, "eyes", "eye across", "eye along", size=(-4.5, "eye size"), steps=3)
+    _ellipse(sketch, "pupils", "eye across", "eye along", size=(-5.3, "pupil size"), steps=3)
     sketch.add("brow across", "gaussian", {"eye side": 4.0})
-    height = {"eye level": 9.0, "eye side": NamedWeight(1.0, "brow tilt"), "bias": NamedWeight(2.0, "brow height")}
+    height = {"eye level": 9.0, "eye side": (1.0, "brow tilt"), "bias": (2.0, "brow height")}
     sketch.add("brow along", "gaussian", height)
-    _ellipse(sketch, "brows", "brow across", "brow along", size=NamedWeight(-3.6, "brow thickness"), steps=3)
+    _ellipse(sketch, "brows", "brow across", "brow along", size=(-3.6, "brow thickness"), steps=3)
     for part in ("eyes", "pupils", "brows"):
         sketch.cover(f"{part} seen", part)
 
 
 def _mouth(sketch: Sketch) -> None:
     sketch.add("bend", "gaussian", {"side": 1.5})
-    sketch.add("mouth level", "abs", {"y": -1.0, "bias": 0.40, "bend": NamedWeight(0.10, "smile")})
-    sketch.add("mouth across", "gaussian", {"side": NamedWeight(-2.2, "mouth width")})
-    opening = {"mouth across": 1.5, "mouth level": -12.0, "bias": NamedWeight(0.0, "mouth opening")}
+    sketch.add("mouth level", "abs", {"y": -1.0, "bias": 0.40, "bend": (0.10, "smile")})
+    sketch.add("mouth across", "gaussian", {"side": (-2.2, "mouth width")})
+    opening = {"mouth across": 1.5, "mouth level": -12.0, "bias": (0.0, "mouth opening")}
     sketch.add("gape", "identity", opening)
-    sketch.edge("lips", {"gape": 3.0, "bias": NamedWeight(1.5, "lip thickness")}, steps=2)
+    sketch.edge("lips", {"gape": 3.0, "bias": (1.5, "lip thickness")}, steps=2)
     sketch.edge("mouth", {"gape": 3.0, "bias": -1.5}, steps=2)
     sketch.cover("lips seen", "lips")
     sketch.cover("mouth seen", "mouth")
     sketch.add("nose across", "gaussian", {"side": 7.0, "y": -2.0, "bias": 0.6})
     sketch.add("nose along", "gaussian", {"y": 4.0, "bias": -0.7})
-    _ellipse(sketch, "nose", "nose across", "nose along", size=NamedWeight(-3.6, "nose size"), steps=2)
+    _ellipse(sketch, "nose", "nose across", "nose along", size=(-3.6, "nose size"), steps=2)
     sketch.cover("nose seen", "nose")
 
 
-PETAL: Final = Colour(-0.09, 0.55, 0.96)
-SPOT: Final = Colour(-0.05, 0.75, 0.85)
-HEART: Final = Colour(0.13, 0.85, 0.95)
-SEEDS: Final = Colour(0.08, 0.80, 0.55)
-LEAVES: Final = Colour(0.30, 0.45, 0.30)
+PETAL: Final = (-0.09, 0.55, 0.96)
+SPOT: Final = (-0.05, 0.75, 0.85)
+HEART: Final = (0.13, 0.85, 0.95)
+SEEDS: Final = (0.08, 0.80, 0.55)
+LEAVES: Final = (0.30, 0.45, 0.30)
 
 
 PETALS: Final = 6
@@ -333,17 +312,17 @@ PETALS: Final = 6
 def _flower() -> KnownPicture:
     sketch = Sketch()
     _petals(sketch)
-    sketch.edge("heart", {"d": -3.0, "bias": NamedWeight(1.25, "heart size")}, steps=4)
-    sketch.edge("seeds", {"d": -3.0, "bias": NamedWeight(0.65, "seed ring")}, steps=4)
+    sketch.edge("heart", {"d": -3.0, "bias": (1.25, "heart size")}, steps=4)
+    sketch.edge("seeds", {"d": -3.0, "bias": (0.65, "seed ring")}, steps=4)
     for part in ("petals", "spots"):
         sketch.cover(f"{part} seen", part, hidden_by="heart")
     for part in ("heart", "seeds"):
         sketch.cover(f"{part} seen", part)
     layers = [
-        PaintLayer("petals seen", PETAL, LEAVES),
-        PaintLayer("spots seen", SPOT, PETAL),
-        PaintLayer("heart seen", HEART, LEAVES),
-        PaintLayer("seeds seen", SEEDS, HEART),
+        ("petals seen", PETAL, LEAVES),
+        ("spots seen", SPOT, PETAL),
+        ("heart seen", HEART, LEAVES),
+        ("seeds seen", SEEDS, HEART),
     ]
     return KnownPicture(
         "flower",
@@ -367,11 +346,11 @@ def _petals(sketch: Sketch) -> None:
         reads = {name: weight for name, weight in across.items() if abs(weight) > 1e-12}
         rays.append(sketch.add(f"ray {line}", "gaussian", reads))
     sketch.add("rays", "identity", {**dict.fromkeys(rays, 1.0), "bias": len(rays) - 1.0})
-    sketch.add("reach", "gaussian", {"d": NamedWeight(-1.6, "bloom"), "bias": 1.5})
-    shape = {"rays": NamedWeight(1.0, "petal division"), "reach": 2.5, "bias": NamedWeight(-2.38, "petal width")}
+    sketch.add("reach", "gaussian", {"d": (-1.6, "bloom"), "bias": 1.5})
+    shape = {"rays": (1.0, "petal division"), "reach": 2.5, "bias": (-2.38, "petal width")}
     sketch.add("petal", "identity", shape)
     sketch.edge("petals", {"petal": 3.0})
-    sketch.edge("spots", {"petal": 3.0, "bias": NamedWeight(-2.0, "spot size")})
+    sketch.edge("spots", {"petal": 3.0, "bias": (-2.0, "spot size")})
 
 
 def turned(size: int, petals: int) -> tuple[Points, Symmetry]:
@@ -387,13 +366,13 @@ def turned(size: int, petals: int) -> tuple[Points, Symmetry]:
     return points, rotations(points, folds=petals, mirrored=True)
 
 
-SKY: Final = Colour(0.08, 0.50, 0.93)
-SUN: Final = Colour(0.14, 0.75, 1.00)
-GRASS: Final = Colour(0.24, 0.65, 0.52)
-WALL: Final = Colour(0.06, 0.22, 0.90)
-ROOF: Final = Colour(0.00, 0.75, 0.58)
-DOOR: Final = Colour(0.06, 0.65, 0.35)
-WINDOW: Final = Colour(0.14, 0.60, 1.00)
+SKY: Final = (0.08, 0.50, 0.93)
+SUN: Final = (0.14, 0.75, 1.00)
+GRASS: Final = (0.24, 0.65, 0.52)
+WALL: Final = (0.06, 0.22, 0.90)
+ROOF: Final = (0.00, 0.75, 0.58)
+DOOR: Final = (0.06, 0.65, 0.35)
+WINDOW: Final = (0.14, 0.60, 1.00)
 
 
 def _scene() -> KnownPicture:
@@ -402,12 +381,12 @@ def _scene() -> KnownPicture:
     _hill(sketch)
     _house(sketch)
     layers = [
-        PaintLayer("sun seen", SUN, SKY),
-        PaintLayer("hill seen", GRASS, SKY),
-        PaintLayer("wall seen", WALL, SKY),
-        PaintLayer("roof seen", ROOF, SKY),
-        PaintLayer("door seen", DOOR, WALL),
-        PaintLayer("windows seen", WINDOW, WALL),
+        ("sun seen", SUN, SKY),
+        ("hill seen", GRASS, SKY),
+        ("wall seen", WALL, SKY),
+        ("roof seen", ROOF, SKY),
+        ("door seen", DOOR, WALL),
+        ("windows seen", WINDOW, WALL),
     ]
     return KnownPicture(
         "scene",
@@ -418,38 +397,34 @@ def _scene() -> KnownPicture:
 
 
 def _sun(sketch: Sketch) -> None:
-    sketch.add("sun across", "gaussian", {"x": -2.0, "bias": NamedWeight(-0.9, "sun to the right")})
-    sketch.add("sun along", "gaussian", {"y": 2.0, "bias": NamedWeight(1.1, "sun height")})
-    _ellipse(sketch, "sun", "sun across", "sun along", size=NamedWeight(-4.8, "sun size"), steps=3)
+    sketch.add("sun across", "gaussian", {"x": -2.0, "bias": (-0.9, "sun to the right")})
+    sketch.add("sun along", "gaussian", {"y": 2.0, "bias": (1.1, "sun height")})
+    _ellipse(sketch, "sun", "sun across", "sun along", size=(-4.8, "sun size"), steps=3)
     sketch.add("sun seen", "relu", {"sun": 0.5, "hill": -0.5, "wall seen": -1.0, "roof seen": -1.0})
 
 
 def _hill(sketch: Sketch) -> None:
-    sketch.add("hilltop", "gaussian", {"x": -1.1, "bias": NamedWeight(0.3, "hill to the right")})
-    sketch.edge(
-        "hill", {"y": 3.0, "hilltop": NamedWeight(0.9, "hill steepness"), "bias": NamedWeight(-1.2, "hill height")}
-    )
+    sketch.add("hilltop", "gaussian", {"x": -1.1, "bias": (0.3, "hill to the right")})
+    sketch.edge("hill", {"y": 3.0, "hilltop": (0.9, "hill steepness"), "bias": (-1.2, "hill height")})
     sketch.add("hill seen", "relu", {"hill": 0.5, "bias": 0.5, "wall seen": -1.0, "roof seen": -1.0})
 
 
 def _house(sketch: Sketch) -> None:
-    sketch.add("house middle", "identity", {"x": -1.0, "bias": NamedWeight(0.35, "house to the right")})
+    sketch.add("house middle", "identity", {"x": -1.0, "bias": (0.35, "house to the right")})
     sketch.add("house side", "abs", {"house middle": 1.0})
-    sketch.add("house level", "identity", {"y": 1.0, "bias": NamedWeight(0.05, "house height")})
-    sketch.edge("inside", {"house side": -3.0, "bias": NamedWeight(0.75, "house width")}, steps=4)
+    sketch.add("house level", "identity", {"y": 1.0, "bias": (0.05, "house height")})
+    sketch.edge("inside", {"house side": -3.0, "bias": (0.75, "house width")}, steps=4)
     sketch.edge("below eaves", {"house level": 3.0}, steps=4)
-    sketch.edge("above ground", {"y": -3.0, "bias": NamedWeight(0.96, "house depth")}, steps=4)
-    sketch.edge(
-        "below ridge", {"house level": 3.0, "house side": -2.7, "bias": NamedWeight(0.95, "roof height")}, steps=4
-    )
+    sketch.edge("above ground", {"y": -3.0, "bias": (0.96, "house depth")}, steps=4)
+    sketch.edge("below ridge", {"house level": 3.0, "house side": -2.7, "bias": (0.95, "roof height")}, steps=4)
     sketch.within("wall seen", ["inside", "below eaves", "above ground"])
     sketch.cover("roof seen", "below ridge", hidden_by="below eaves")
-    sketch.edge("beside door", {"house side": -3.0, "bias": NamedWeight(0.21, "door width")}, steps=4)
+    sketch.edge("beside door", {"house side": -3.0, "bias": (0.21, "door width")}, steps=4)
     sketch.edge("below lintel", {"house level": 3.0, "bias": -0.42}, steps=4)
     sketch.within("door seen", ["beside door", "below lintel", "above ground"])
     sketch.add("window across", "gaussian", {"house side": 7.0, "bias": -1.12})
     sketch.add("window along", "gaussian", {"house level": 7.0, "bias": -1.05})
-    _ellipse(sketch, "windows", "window across", "window along", size=NamedWeight(-4.6, "window size"), steps=3)
+    _ellipse(sketch, "windows", "window across", "window along", size=(-4.6, "window size"), steps=3)
     sketch.cover("windows seen", "windows")
 
 

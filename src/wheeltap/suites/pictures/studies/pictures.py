@@ -21,10 +21,10 @@ from wheeltap.core.bounded import Npz
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.core.section import Section
-from wheeltap.core.study import CohortRole, CohortSpec, MemberSpec, Metric, Rule
+from wheeltap.core.study import CohortRole, CohortSpec, Member, MemberSpec, Metric, MetricRow, Rule
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.members import Single
-from wheeltap.studies.base import Study, StudyAnswer, StudyView
+from wheeltap.studies.base import Study, StudyAnswer
 from wheeltap.studies.table import MemberTable, Numbers
 from wheeltap.suites.pictures import specs
 from wheeltap.suites.pictures.studies import report
@@ -399,7 +399,7 @@ class PictureStudy(Study):
             caveats=report.caveats(moved, words.count, by_hand="factor" in graph),
         )  # fmt: skip
 
-    def shown(self, case: Case, table: MemberTable) -> StudyView:
+    def shown(self, case: Case, table: MemberTable) -> tuple[tuple[Member, ...], tuple[MetricRow, ...]]:
         """See ``Study.shown``."""
         return report.shown(report.StudyWords(table, (), self.own))
 

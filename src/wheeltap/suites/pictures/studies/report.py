@@ -19,7 +19,7 @@ from wheeltap.core.section import Picture, Pictures, Section, Widget
 from wheeltap.core.study import Member, Metric, MetricRow
 from wheeltap.report import png
 from wheeltap.stats.members import NumberScale, one_of, over_nets
-from wheeltap.studies.base import StudyView, members_of
+from wheeltap.studies.base import members_of
 from wheeltap.studies.table import LEVEL, MemberTable, quantile, scale_of
 from wheeltap.suites.pictures.specs import BLOCKS, STEPS, DrawnNet
 
@@ -428,7 +428,7 @@ _STOPS: Final = np.array(
 not."""
 
 
-def shown(words: "StudyWords") -> StudyView:
+def shown(words: StudyWords) -> tuple[tuple[Member, ...], tuple[MetricRow, ...]]:
     """Members with how well each draws the picture, and metrics with how each kind of net looks beside the others."""
     table = words.table
 
@@ -441,11 +441,11 @@ def shown(words: "StudyWords") -> StudyView:
         beside = (msgspec.structs.replace(cohort, beside=own) for cohort, own in zip(one.cohorts, said, strict=True))
         return msgspec.structs.replace(one, cohorts=tuple(beside))
 
-    return StudyView(members=tuple(map(member, members_of(table))), rows=tuple(map(row, table.rows())))
+    return tuple(map(member, members_of(table))), tuple(map(row, table.rows()))
 
 
 def sections(
-    words: "StudyWords", inside: Mapping[str, Arrays], drawn: Mapping[str, Drawn], names: Mapping[tuple[int, ...], str]
+    words: StudyWords, inside: Mapping[str, Arrays], drawn: Mapping[str, Drawn], names: Mapping[tuple[int, ...], str]
 ) -> list[Section]:
     """All pictures of a study: what nets draw and what is in them, single weights moved, nets to explore.
 
@@ -455,7 +455,7 @@ def sections(
         drawn: What nets draw, ``[row, column, 3]``.
         names: Of weights of the net under study, by their published ids and places.
     """
-    notes = {member.name: member.note for member in shown(words).members}
+    notes = {member.name: member.note for member in shown(words)[0]}
     pictures = tuple(
         Picture(png=png.encode(picture.astype(np.float32)), alt=f"What {name} draws", name=name, says=notes[name])
         for name, picture in drawn.items()
