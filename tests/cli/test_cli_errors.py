@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -149,117 +150,87 @@ def test_a_bad_settings_file(here: Path, capsys: pytest.CaptureFixture[str], tom
     assert all(word in text for word in words), text
 
 
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ("units = 'oen:0,1'", ("oen", "Did you mean 'one'?")),
-        ("units = 'one:1,8'", ("no unit 8", "nets:sound", "0 to 7")),
-        ("units = 'one:0,1,2,3,4,5,6,7'", ("no part of the model", "some, not all, of its 8")),
-        ("behaviour = 3", ("behaviour 3", "0, 1, 2")),
-    ],
-)
-def test_parts_that_there_are_not(
-    here: Path, capsys: pytest.CaptureFixture[str], settings: str, words: tuple[str, ...]
-) -> None:
-    (here / "settings.toml").write_text(f"audits = ['parts']\n[parts]\n{settings}")
+def test_parts_that_there_are_not(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ("nets:sound", "--data", "data.npz", "--config", "settings.toml")
-    for command in (("audit", *asked), ("plan", *asked, "-o", "p.json")):
-        text = complaint(capsys, *command)
-        assert all(word in text for word in words), text
+    for settings, words in {
+        "units = 'oen:0,1'": ("oen", "Did you mean 'one'?"),
+        "units = 'one:1,8'": ("no unit 8", "nets:sound", "0 to 7"),
+        "units = 'one:0,1,2,3,4,5,6,7'": ("no part of the model", "some, not all, of its 8"),
+        "behaviour = 3": ("behaviour 3", "0, 1, 2"),
+    }.items():
+        (here / "settings.toml").write_text(f"audits = ['parts']\n[parts]\n{settings}")
+        for command in (("audit", *asked), ("plan", *asked, "-o", "p.json")):
+            text = complaint(capsys, *command)
+            assert all(word in text for word in words), text
     assert not list(here.glob("*.wheeltap")) and not (here / "p.json").exists()
-
-
-def test_a_plan_whose_parts_there_are_not(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (here / "settings.toml").write_text("[parts]\nunits = 'one:0,1'")
-    plan = ["plan", "nets:sound", "--data", "data.npz", "--audits", "parts", "--config", "settings.toml"]
-    assert main([*plan, "-o", "p.json"]) == 0
+    (here / "settings.toml").write_text("audits = ['parts']\n[parts]\nunits = 'one:0,1'")
+    assert main(["plan", *asked, "-o", "p.json"]) == 0
     (here / "p.json").write_text((here / "p.json").read_text().replace("one:0,1", "one:0,9"))
     assert "no unit 9" in complaint(capsys, "run", "p.json", "--allow-code")
 
 
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        (("--html", "."), ("cannot be written", "directory")),
-        (("--junit", "."), ("cannot be written", "directory")),
-        (("--markdown", "data.npz/r.md"), ("cannot be written", "data.npz/r.md")),
-        (("--json", "data.npz/r.json"), ("cannot be written", "data.npz/r.json")),
-        (("--html", "/proc/page.html"), ("cannot be written", "/proc/page.html")),
-        (("--json", f"{'n' * 300}.json"), ("cannot be written", "long")),
-        (("--out", "data.npz"), ("folder", "data.npz")),
-        (("--out", "full"), ("cannot be written", "report.html")),
-        (("--html", "r", "--json", "./r"), ("one path",)),
-        (("--store", "nets-sound.wheeltap", "--json", "nets-sound.wheeltap"), ("one path", "--store")),
-        (("--html", "other.db"), ("replace a database", "other.db")),
-    ],
-)
-def test_a_report_that_cannot_be_written_is_told_before_the_run(
-    here: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], words: tuple[str, ...]
-) -> None:
+UNWRITABLE: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
+    (("--html", "."), ("cannot be written", "directory")),
+    (("--junit", "."), ("cannot be written", "directory")),
+    (("--markdown", "data.npz/r.md"), ("cannot be written", "data.npz/r.md")),
+    (("--json", "data.npz/r.json"), ("cannot be written", "data.npz/r.json")),
+    (("--html", "/proc/page.html"), ("cannot be written", "/proc/page.html")),
+    (("--json", f"{'n' * 300}.json"), ("cannot be written", "long")),
+    (("--out", "data.npz"), ("folder", "data.npz")),
+    (("--out", "full"), ("cannot be written", "report.html")),
+    (("--html", "r", "--json", "./r"), ("one path",)),
+    (("--store", "nets-sound.wheeltap", "--json", "nets-sound.wheeltap"), ("one path", "--store")),
+    (("--html", "other.db"), ("replace a database", "other.db")),
+]
+SCORE = ("nets:sound", "--data", "data.npz", "--audits", "score")
+
+
+def test_a_report_that_cannot_be_written_is_said_before_the_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "full" / "report.html").mkdir(parents=True)
-    with sqlite3.connect(here / "other.db") as other:
+    with closing(sqlite3.connect(here / "other.db")) as other:
         other.execute("CREATE TABLE t (x)")
-    other.close()
     kept = (here / "other.db").read_bytes()
-    text = complaint(capsys, "audit", "nets:sound", "--data", "data.npz", "--audits", "score", *flags)
-    assert all(word in text for word in words), text
-    assert not list(here.glob("*.wheeltap")) and (here / "other.db").read_bytes() == kept
-    assert not list(here.rglob("*.tmp")) and sorted(path.name for path in here.iterdir()) == [
-        "data.npz", "full", "other.db",
-    ]  # fmt: skip
+    for flags, words in UNWRITABLE:
+        text = complaint(capsys, "audit", *SCORE, *flags)
+        assert all(word in text for word in words), text
+    assert not list(here.rglob("*.tmp")) and (here / "other.db").read_bytes() == kept
+    assert sorted(path.name for path in here.iterdir()) == ["data.npz", "full", "other.db"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("report", "d.wheeltap", "--html", "d.wheeltap"), ("replace a database",)),
-        (("report", "r.json", "--html", "r.json"), ("one path",)),
-        (("report", "d.wheeltap", "--json", "d.wheeltap"), ("replace a database",)),
-        (("plan", "nets:sound", "--data", "data.npz", "-o", "d.wheeltap"), ("replace a database",)),
-        (("plan", "no_such_module:net", "-o", "."), ("cannot be written",)),
-        (("doctor", "--plant", "no_such_module:net", "--json", "."), ("cannot be written",)),
-    ],
-)
-def test_no_file_of_a_run_is_replaced_by_another(
-    here: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], words: tuple[str, ...]
+def test_no_file_of_a_run_is_replaced_by_another_and_folders_are_made(
+    here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    audit = ["audit", "nets:sound", "--data", "data.npz", "--audits", "score", "--store", "d.wheeltap"]
-    audit += ["--fail-on", "never"]  # it is at chance
-    assert main([*audit, "--json", "r.json"]) == 0
+    audit = ["audit", *SCORE, "--store", "d.wheeltap", "--fail-on", "never"]  # it is at chance
+    assert main([*audit, "--json", "r.json", "--html", "new/deep/page.html"]) == 0
+    assert (here / "new" / "deep" / "page.html").is_file()
     kept = (here / "d.wheeltap").read_bytes(), (here / "r.json").read_bytes()
-    assert all(word in complaint(capsys, *arguments) for word in words)
+    for arguments, word in {
+        ("report", "d.wheeltap", "--html", "d.wheeltap"): "replace a database",
+        ("report", "r.json", "--html", "r.json"): "one path",
+        ("report", "d.wheeltap", "--json", "d.wheeltap"): "replace a database",
+        ("plan", "nets:sound", "--data", "data.npz", "-o", "d.wheeltap"): "replace a database",
+        ("plan", "no_such_module:net", "-o", "."): "cannot be written",
+        ("doctor", "--plant", "no_such_module:net", "--json", "."): "cannot be written",
+    }.items():
+        assert word in complaint(capsys, *arguments)
     assert ((here / "d.wheeltap").read_bytes(), (here / "r.json").read_bytes()) == kept
-
-
-def test_folders_of_reports_are_made(here: Path) -> None:
-    audit = ["audit", "nets:sound", "--data", "data.npz", "--audits", "score", "--fail-on", "never"]
-    assert main([*audit, "--json", "new/deep/r.json", "--html", "new/page.html"]) == 0
-    assert (here / "new" / "deep" / "r.json").is_file() and (here / "new" / "page.html").is_file()
 
 
 def test_a_bad_store(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     audit = ("audit", "nets:sound", "--data", "data.npz", "--store")
     (here / "corrupt.wheeltap").write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 40)
     assert "damaged" in complaint(capsys, *audit, "corrupt.wheeltap")
-    with sqlite3.connect(here / "foreign.wheeltap") as foreign:
+    with closing(sqlite3.connect(here / "foreign.wheeltap")) as foreign:
         foreign.execute("CREATE TABLE t (x)")
-    foreign.close()
     assert "not a wheeltap store" in complaint(capsys, *audit, "foreign.wheeltap")
-    assert "lock" in complaint_while_locked(here, capsys, audit)
-
-
-def complaint_while_locked(here: Path, capsys: pytest.CaptureFixture[str], audit: tuple[str, ...]) -> str:
-    """What a second writer is told while another process holds the store."""
+    # What a second writer reads while another process holds the store.
     code = "from wheeltap.plans.store import Store; s = Store('held.wheeltap'); print('held', flush=True); input()"
-    holder = subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=here,
-    )  # fmt: skip
-    try:
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=here) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-        return complaint(capsys, *audit, "held.wheeltap")
-    finally:
+        text = complaint(capsys, *audit, "held.wheeltap")
         holder.communicate("\n")
+    assert "lock" in text
 
 
 def test_code_that_a_file_names_is_run_only_where_that_is_asked_for(
@@ -289,22 +260,17 @@ def test_code_that_a_file_names_is_run_only_where_that_is_asked_for(
     assert (here / "pwned").exists()
 
 
-def test_a_plan_for_a_model_that_changed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "nets:sound", "--data", "data.npz", "-o", "p.json"]) == 0
+def test_a_plan_that_does_not_fit(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", *SCORE, "-o", "p.json"]) == 0
     plan = json.loads((here / "p.json").read_text())
+    (here / "p.json").write_text(json.dumps({**plan, "sources": []}))
+    text = complaint(capsys, "run", "p.json")
+    assert "how its models are loaded" in text and "wt.run(plan, subjects, task)" in text
     plan["subjects"][0]["fingerprint"] = "0" * 32
     (here / "p.json").write_text(json.dumps(plan))
     assert "made for other subjects" in complaint(capsys, "run", "p.json", "--allow-code")
     (here / "p.json").write_text("{}")
     assert "not a wheeltap plan" in complaint(capsys, "run", "p.json")
-
-
-def test_a_plan_made_in_python_is_run_in_python(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "nets:sound", "--data", "data.npz", "--audits", "score", "-o", "p.json"]) == 0
-    plan = json.loads((here / "p.json").read_text())
-    (here / "p.json").write_text(json.dumps({**plan, "sources": []}))
-    text = complaint(capsys, "run", "p.json")
-    assert "how its models are loaded" in text and "wt.run(plan, subjects, task)" in text
 
 
 def test_a_missing_extra_prints_the_install_line(here: Path) -> None:

@@ -14,12 +14,13 @@ import pytest
 
 from wheeltap.audits.base import studies
 from wheeltap.cli import application, main, study
-from wheeltap.cli.progress import NetProgress, Phase, _Pace, lasting
+from wheeltap.cli.progress import Pace, Phase, lasting, making, planning
 from wheeltap.cli.study import in_file, named, plan_of
+from wheeltap.core.errors import UsageError
 from wheeltap.core.study import Statistic
 from wheeltap.plans.store import Store
 from wheeltap.report import jsonfile
-from wheeltap.runs import loop, studying
+from wheeltap.runs import budget, loop, studying
 from wheeltap.studies.rules import require_sound
 
 TOML = """
@@ -57,6 +58,14 @@ def report(path: Path) -> dict[str, Any]:
     data = json.loads(path.read_text())
     jsonschema.validate(data, jsonfile.schema())
     return data
+
+
+def assert_same(first: Path, second: Path) -> dict[str, Any]:
+    """Makes sure that two reports say the same; gives the second."""
+    one, other = report(first), report(second)
+    for part in ("findings", "controls", "study", "headline"):
+        assert one[part] == other[part]
+    return other
 
 
 @pytest.fixture(scope="module")
@@ -160,9 +169,7 @@ def test_a_plan_is_written_and_run_later(
     assert "8 nets (8 made by recipes) in 2 cohorts, 1 rule. Run it: wheeltap run mine.plan.json" in said
     assert [path.name for path in tmp_path.iterdir()] == ["mine.plan.json"]
     assert main(["run", "mine.plan.json", "--json", "run.json"]) == 0
-    first, later = report(here / "out" / "report.json"), report(tmp_path / "run.json")
-    for part in ("findings", "controls", "study", "headline"):
-        assert first[part] == later[part]
+    assert_same(here / "out" / "report.json", tmp_path / "run.json")
     assert (tmp_path / "mine.wheeltap").is_file()
 
 
@@ -187,10 +194,7 @@ def test_a_broken_off_study_says_how_far_it_is_and_resumes(
     assert main(["report", "mine.wheeltap"]) == 2
     assert "Unfinished: at least 4 trials have not run" in " ".join(capsys.readouterr().out.split())
     assert main(["study", "mine.toml", "--json", "whole.json"]) == 0
-    first, whole = report(here / "out" / "report.json"), report(tmp_path / "whole.json")
-    for part in ("findings", "controls", "study", "headline"):
-        assert first[part] == whole[part]
-    assert whole["cost"]["reused"] == 4
+    assert assert_same(here / "out" / "report.json", tmp_path / "whole.json")["cost"]["reused"] == 4
 
 
 def test_planning_says_how_many_nets_are_drawn_up_and_how_long_the_rest_takes(
@@ -198,8 +202,8 @@ def test_planning_says_how_many_nets_are_drawn_up_and_how_long_the_rest_takes(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text(TOML)
-    said, pace = list[str](), _Pace("planning")
-    studying.planned(in_file("mine.toml"), watch=lambda *state: said.append(pace.line(*state)))
+    said, pace = list[str](), Pace()
+    studying.planned(in_file("mine.toml"), watch=lambda *state: said.append(planning(pace, "planning", *state)))
     assert said[0] == "planning: nets, 0 of 8"
     assert all(re.fullmatch(rf"planning: nets, {at} of 8, about \d+ s left", said[at]) for at in range(1, 8)), said
 
@@ -210,10 +214,10 @@ def test_a_net_in_the_making_says_how_far_it_is_and_goes_on_where_it_was_stopped
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text(TOML.replace("epochs = 5", "epochs = 60"))
     asked = plan_of(in_file("mine.toml"), "study mine.toml")
-    net, steps, said = NetProgress(), list[tuple[str, int, int]](), list[str]()
+    pace, steps, said = Pace(), list[tuple[str, int, int]](), list[str]()
 
     def stop(state: loop.Progress) -> None:
-        said.append(net.line(state, float(len(said))))
+        said.append(making(pace, state.member, float(len(said))))
         if state.member is not None:
             steps.append((state.member.name, state.member.step, state.member.steps))
             if 0 < state.member.share < 1:
@@ -264,10 +268,7 @@ def test_a_budget_stops_a_study_and_cuts_nothing(
     again = shlex.join(("wheeltap", *words, "--budget", limit))
     assert part["provenance"]["missing_trials"] > 0 and f"again ({again})" in part["headline"]
     assert main(words) == 0
-    first, whole = report(here / "out" / "report.json"), report(tmp_path / "r.json")
-    for name in ("findings", "controls", "study", "headline"):
-        assert first[name] == whole[name]
-    assert whole["cost"]["reused"] >= made
+    assert assert_same(here / "out" / "report.json", tmp_path / "r.json")["cost"]["reused"] >= made
     assert main([*words, "--budget", "1h"]) == 0
     assert main([*words, "--budget", "soon"]) == 2
 
@@ -405,3 +406,26 @@ def test_a_verb_that_is_no_more_names_the_one_that_does_the_same(
     assert main(words) == 2
     said = capsys.readouterr().err
     assert f"no verb {words[0]}" in said and instead in said
+
+
+def test_a_study_is_no_model_to_plan_for(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("mine.toml", "pictures"):
+        assert main(["plan", name]) == 2
+        assert f"wheeltap plan study {name} -o FILE" in capsys.readouterr().err
+
+
+def test_a_plan_of_a_study_is_not_cut_and_names_the_study_that_is_not_installed(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = plan_of(in_file("mine.toml"), "study mine.toml").plan
+    for cut in (budget.least, lambda plan: budget.within(plan, 10.0)):
+        with pytest.raises(UsageError, match="its nets and rules are fixed"):
+            cut(plan)
+    assert plan.study is not None
+    other = msgspec.structs.replace(plan, study=msgspec.structs.replace(plan.study, name="elsewhere"))
+    with Store(tmp_path / "s.wheeltap") as kept:
+        kept.put_plan(other.key, other.to_bytes())
+    assert main(["report", str(tmp_path / "s.wheeltap")]) == 2
+    said = capsys.readouterr().err
+    assert "The study 'elsewhere' that this was run with is not installed" in said
+    assert "'wheeltap.studies'" in said and "Install that package" in said

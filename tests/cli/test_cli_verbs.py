@@ -32,16 +32,10 @@ def report(path: Path) -> dict[str, Any]:
     return data
 
 
-def found(data: dict[str, Any], code: str, subject: str) -> dict[str, Any]:
-    """The one finding with this code and subject."""
-    (finding,) = [f for f in data["findings"] if (f["code"], f["subject"]) == (code, subject)]
+def found(data: dict[str, Any], name: str, subject: str) -> dict[str, Any]:
+    """The one finding with this code, or on this way of shipping, and this subject."""
+    (finding,) = [f for f in data["findings"] if name in (f["code"], f["scheme"]) and f["subject"] == subject]
     return finding
-
-
-def estimate(finding: dict[str, Any], name: str) -> dict[str, Any]:
-    """The finding's estimate of this name."""
-    (number,) = [e for e in finding["estimates"] if e["name"] == name]
-    return number
 
 
 @pytest.fixture(scope="module")
@@ -54,35 +48,23 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def scheme(data: dict[str, Any], name: str, subject: str) -> dict[str, Any]:
-    """The one finding on this way of shipping and this subject."""
-    (finding,) = [f for f in data["findings"] if (f["scheme"], f["subject"]) == (name, subject)]
-    return finding
-
-
-def test_the_demo_s_rescaled_net_gives_the_same_outputs_and_does_not_survive_4_bits(demo: Path) -> None:
+def test_the_demo_shows_what_it_says(demo: Path) -> None:
     original, rescaled, *_ = cast_of_four()
     examples = digits.task()
     assert torch.equal(examples.forward(original.model), examples.forward(rescaled.model)), "bit for bit"
     data = report(demo / "report.json")
     assert [s["name"] for s in data["subjects"]] == ["original", "rescaled", "other-seed", "imposter"]
     assert all(control["status"] == "passed" for control in data["controls"]) and not data["void"]
-    lost = scheme(data, "int4-tensor", "original vs rescaled")
+    lost = found(data, "int4-tensor", "original vs rescaled")
     assert lost["verdict"] == "differ" and 0.25 <= lost["estimates"][0]["value"] <= 0.35
-    assert scheme(data, "int4-tensor", "rescaled")["verdict"] == "costs"
-    assert scheme(data, "int4-tensor", "original")["verdict"] == "safe"
+    assert found(data, "int4-tensor", "rescaled")["verdict"] == "costs"
+    assert found(data, "int4-tensor", "original")["verdict"] == "safe"
     assert data["headline"].startswith("original vs rescaled: scores are equivalent")
-
-
-def test_the_demo_s_third_net_is_equivalent_and_the_imposter_falls_to_noise(demo: Path) -> None:
-    data = report(demo / "report.json")
+    # The third net is equivalent, and the imposter falls to noise.
     assert {f["verdict"] for f in data["findings"] if f["subject"] == "original vs other-seed"} <= {"equivalent"}
     assert found(data, "WT001", "original vs imposter")["estimates"][0]["value"] == 0.0
-    assert scheme(data, "noise30", "original vs imposter")["verdict"] == "differ"
-
-
-def test_the_demo_fits_a_screen_and_ends_with_what_it_found(demo: Path) -> None:
-    """At most 45 lines of 80 columns; the finding in the last 15; a small store."""
+    assert found(data, "noise30", "original vs imposter")["verdict"] == "differ"
+    # It fits a screen, and the finding is in its last lines; the store is small.
     lines = (demo / "printed.txt").read_text().rstrip().splitlines()
     assert len(lines) <= 45 and max(map(len, lines[:-1])) <= 80
     last = " ".join(" ".join(lines[-15:]).split())
@@ -197,16 +179,20 @@ def test_compare_and_exit_codes(here: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(pair) == 0
     pair_data = report(here / "pair.json")
     assert found(pair_data, "WT101", "digits vs digits-2")["status"] == "excluded"
-    fragile = ["audit", "digits", "--audits", "quantization", "--config", "two.toml", "--store", "q.wheeltap"]
+    fragile = [
+        "audit",
+        "digits",
+        "--audits",
+        "quantization,quantization",
+        "--config",
+        "two.toml",
+        "--store",
+        "q.wheeltap",
+    ]
     (here / "two.toml").write_text("[quantization]\ndoses = [8, 2]\ntested = 2\n")
-    assert main(fragile) == 1
+    assert main([*fragile, "--json", "q.json"]) == 1
     assert main([*fragile, "--fail-on", "never"]) == 0
-
-
-def test_an_audit_named_twice_is_run_once(here: Path) -> None:
-    audit = ["audit", "nets:sound", "--data", "data.npz", "--audits", "score,pruning,score", "--json", "r.json"]
-    assert main(audit) == 1
-    assert [f["code"] for f in report(here / "r.json")["findings"]] == ["WT001", "WT104", "WT002"]
+    assert [f["code"] for f in report(here / "q.json")["findings"]] == ["WT103", "WT002"]  # named twice, run once
 
 
 def test_names_in_a_settings_file_are_a_list_or_a_text(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -246,8 +232,6 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     text = capsys.readouterr().out
     assert all(word in text for word in ("relative-noise", "function", "accuracy", "smollm2"))
-    assert main(["list", "perturbations", "--invariances"]) == 0
-    assert "silent*" in capsys.readouterr().out
 
 
 def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:

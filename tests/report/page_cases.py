@@ -6,26 +6,12 @@ import msgspec
 import numpy as np
 
 from tests.report.report_cases import HOSTILE, NAMES
-from tests.report.report_pieces import INSTRUMENTS, block_map, controls, curve, estimate, finding, task
+from tests.report.report_pieces import block_map, curve, estimate, finding, report
 from tests.report.shipped_cases import EVEN, ROWS, STURDY, Row, gap, model, row, score, worst_weight
 from wheeltap.audits import audits
-from wheeltap.core.records import Cost, Curve, Estimate, Finding, SubjectRecord
+from wheeltap.core import section as s
+from wheeltap.core.records import Curve, Estimate, Finding, SubjectRecord
 from wheeltap.core.report import ReportRecord
-from wheeltap.core.section import (
-    Axis,
-    Chart,
-    Graph,
-    Link,
-    Node,
-    Picture,
-    Pictures,
-    Section,
-    Series,
-    Table,
-    Text,
-    View,
-    Widget,
-)
 from wheeltap.report.png import encode
 
 LONG = "organization/A-Model-Of-7B-Parameters-Instruct-v2.1-int4-g12"
@@ -39,18 +25,8 @@ _MORE = (
 )
 
 
-def _record(headline: str, subjects: tuple[SubjectRecord, ...], *findings: Finding) -> ReportRecord:
-    return ReportRecord(
-        command=f"wheeltap compare {LONG} {LONG} --data folder/of/examples.jsonl",
-        headline=headline,
-        subjects=subjects,
-        task=task(),
-        findings=findings,
-        controls=controls(),
-        cost=Cost(forwards=321.0, seconds=88.2, trials=310),
-        provenance={"wheeltap": "0.1.0", "seed": 0},
-        instruments=INSTRUMENTS,
-    )
+def _report(headline: str, subjects: tuple[SubjectRecord, ...], *findings: Finding) -> ReportRecord:
+    return report(headline, subjects, findings, command=f"wheeltap compare {LONG} {LONG} --data folder/of/a.jsonl")
 
 
 def many_rows() -> ReportRecord:
@@ -59,7 +35,7 @@ def many_rows() -> ReportRecord:
     label = "rounded as the plug-in of another company does it (24 steps)"
     first = msgspec.structs.replace(rows[0].estimates[0], name=label)
     own = msgspec.structs.replace(rows[0], title=label, scheme="other", estimates=(first, *rows[0].estimates[1:]))
-    return _record(
+    return _report(
         "COSTS WHEN SHIPPED: loses 61.2 points at 2 bits, per channel, 20.9 points at 3 bits, groups of 32, 6.1 points "
         "at 2 of every 4 pruned. May cost at 4 bits, per channel. Cannot tell at 4 bits, groups of 32; 5 % noise on "
         "each weight; bit errors, rate 1e-06, int8; 1 more (12,000 examples would tell). No answer at others.",
@@ -75,7 +51,7 @@ def long_pair() -> ReportRecord:
         Row("int4", "inconclusive", 0.0212, 0.0152, examples=3322),
         Row("prune50", "found", -0.0667, 0.0301),
     )
-    return _record(
+    return _report(
         f"{LONG} vs {other}: scores equivalent (0.2 points [-1.0, 1.4]); DIFFER: {LONG} loses more: 6.7 points at 50 % "
         "pruned. Cannot tell at 4 bits, per channel. Equivalent at 8 bits, per channel.",
         (model(LONG), model(other)),
@@ -101,7 +77,7 @@ def ten() -> ReportRecord:
     subjects = tuple(model(name) for name in names)
     scores = [score(name) for name in names]
     curves = tuple(curve("WT101", name, 0.2 + 0.1 * at) for at, name in enumerate(names))
-    record = _record(headline, subjects, *scores, *rows, *gaps)
+    record = _report(headline, subjects, *scores, *rows, *gaps)
     return msgspec.structs.replace(record, curves=curves)
 
 
@@ -110,7 +86,7 @@ def shipped_hostile() -> ReportRecord:
     names = (HOSTILE, '"><img src=x onerror=alert(2)>')
     pair = " vs ".join(names)
     subjects = tuple(msgspec.structs.replace(model(name, covered=0.5), ends=(HOSTILE,)) for name in names)
-    return _record(
+    return _report(
         f"{pair}: DIFFER: {HOSTILE} loses more.", subjects, *(score(name) for name in names),
         *(row(name, one) for name in names for one in EVEN),
         *(gap(pair, Row(one.name, "found", 0.2, 0.01)) for one in EVEN),
@@ -119,16 +95,9 @@ def shipped_hostile() -> ReportRecord:
 
 def research() -> ReportRecord:
     """Noise and structure alone, nine instruments on five networks and four pairs: no deployment table."""
-    asked = (
-        "relative-noise",
-        "function-noise",
-        "low-rank-noise",
-        "redundancy",
-        "entanglement",
-        "decodable",
-        "symmetry",
-    )
-    instruments = [audits.get(name).instrument() for name in ("score", *asked)]
+    noise, structure = ("relative-noise", "function-noise", "low-rank-noise"), ("redundancy", "entanglement")
+    asked = ("score", *noise, *structure, "decodable", "symmetry")
+    instruments = [audits.get(name).instrument() for name in asked]
     pairs = [f"{NAMES[0]} vs {name}" for name in NAMES[1:]]
     findings: list[Finding] = []
     for at, one in enumerate(instruments):
@@ -136,7 +105,7 @@ def research() -> ReportRecord:
         number = estimate("a quantity of some length", 0.1 + 0.1 * at, 0.013)
         findings += [finding(one.code, status, name, number) for name in (*NAMES, *pairs)]
     curves = tuple(curve(code, name, 0.3 + 0.1 * i) for code in ("WT101", "WT102") for i, name in enumerate(NAMES))
-    base = _record(
+    base = _report(
         "imposter scores like original and is fragile under relative noise.", tuple(model(n) for n in NAMES), *findings
     )
     blocks = (block_map("WT101", NAMES[0], tuple(f"model.layers.{i}.mlp.down_proj.experts.fused" for i in range(8))),)
@@ -146,7 +115,7 @@ def research() -> ReportRecord:
 def many_lines() -> ReportRecord:
     """One model under ten kinds of change whose sizes are known."""
     curves = tuple(_sized(curve("WT101", "net", 0.1 * (at + 1)), at) for at in range(10))
-    base = _record("net is not robust to noise.", (model("net"),), score("net"), *(row("net", one) for one in EVEN))
+    base = _report("net is not robust to noise.", (model("net"),), score("net"), *(row("net", one) for one in EVEN))
     return msgspec.structs.replace(base, curves=curves)
 
 
@@ -160,45 +129,45 @@ def sections() -> ReportRecord:
     rng = np.random.default_rng(0)
     rows, count = ("read", "units", "write", HOSTILE), 5
     nodes = tuple(
-        Node(
+        s.Node(
             row=at // count, name=f"{rows[at // count]} {at}", center=0.1, values=tuple(map(float, rng.normal(size=4)))
         )
         for at in range(count * len(rows))
     )
     links = tuple(
-        Link(source=at, target=at + count, weight=float(rng.normal())) for at in range(count * (len(rows) - 1))
+        s.Link(source=at, target=at + count, weight=float(rng.normal())) for at in range(count * (len(rows) - 1))
     )
-    graph = Graph(
+    graph = s.Graph(
         title=HOSTILE, noun="unit", says="{value} here; mean {center}, spread {spread}.", key="Filled: above.",
         note="A row is a site.", rows=rows, nodes=nodes, links=links, faint=((0, 19),),
-        views=tuple(View(name=f"{HOSTILE} {at}", says=f"{HOSTILE} = {at}") for at in range(4)),
+        views=tuple(s.View(name=f"{HOSTILE} {at}", says=f"{HOSTILE} = {at}") for at in range(4)),
     )  # fmt: skip
     known = Estimate(name="loss", value=1.4e-7, low=1e-7, high=2e-7, level=0.95, n=256, unit="nats", method="m")
-    table = Table(
+    table = s.Table(
         title=f"Losses of {HOSTILE}", heads=("of", HOSTILE, "words"), place="first",
         rows=((HOSTILE, known, "a sentence that is longer than a number"), ("net", "12", "")),
     )  # fmt: skip
     x = (1.0, 2.0, 4.0)
-    chart = Chart(
-        title=HOSTILE, alt=HOSTILE, note="Gray: undecided.", x=Axis(title="size", log=True, ticks=x),
-        y=Axis(title=HOSTILE, low=0.0, high=1.0), levels=((0.7, HOSTILE),), spans=((1.0, 2.0),),
+    chart = s.Chart(
+        title=HOSTILE, alt=HOSTILE, note="Gray: undecided.", x=s.Axis(title="size", log=True, ticks=x),
+        y=s.Axis(title=HOSTILE, low=0.0, high=1.0), levels=((0.7, HOSTILE),), spans=((1.0, 2.0),),
         series=(
-            Series(name=HOSTILE, x=x, y=(0.2, 0.4, 0.8), low=(0.1, 0.3, 0.7), high=(0.3, 0.5, 0.9)),
-            Series(name="points", x=x, y=(0.3, 0.4, 0.5), low=(0.2, None, 0.4), high=(0.4, None, 0.6), look="points"),
-            Series(name="null", x=x, y=(0.6, 0.6, 0.6), look="null"),
-            Series(name="even", x=x, y=x, look="reference"), Series(name="own", x=(2.0,), y=(0.5,), look="mark"),
-            Series(name="others", x=(2.0,), y=(0.6,), low=(0.6,), high=(0.9,), look="range"),
+            s.Series(name=HOSTILE, x=x, y=(0.2, 0.4, 0.8), low=(0.1, 0.3, 0.7), high=(0.3, 0.5, 0.9)),
+            s.Series(name="points", x=x, y=(0.3, 0.4, 0.5), low=(0.2, None, 0.4), high=(0.4, None, 0.6), look="points"),
+            s.Series(name="null", x=x, y=(0.6, 0.6, 0.6), look="null"),
+            s.Series(name="even", x=x, y=x, look="reference"), s.Series(name="own", x=(2.0,), y=(0.5,), look="mark"),
+            s.Series(name="others", x=(2.0,), y=(0.6,), low=(0.6,), high=(0.9,), look="range"),
         ),
     )  # fmt: skip
-    picture = Picture(png=encode(np.zeros((4, 4, 3))), alt=HOSTILE, name=HOSTILE, says="black")
+    picture = s.Picture(png=encode(np.zeros((4, 4, 3))), alt=HOSTILE, name=HOSTILE, says="black")
     blocks = (
-        Text(text=f"{HOSTILE} is said."), table, chart, chart, graph, Pictures(pictures=(picture,), note=HOSTILE),
-        Pictures(pictures=(picture,), title="Strips", wide=True, place="folded"),
-        Widget(name="of no plug-in", data={"a": HOSTILE}, alt=f"Nothing draws {HOSTILE}."),
+        s.Text(text=f"{HOSTILE} is said."), table, chart, chart, graph, s.Pictures(pictures=(picture,), note=HOSTILE),
+        s.Pictures(pictures=(picture,), title="Strips", wide=True, place="folded"),
+        s.Widget(name="of no plug-in", data={"a": HOSTILE}, alt=f"Nothing draws {HOSTILE}."),
     )  # fmt: skip
-    base = _record(f"SUFFICIENT: {HOSTILE}.", (model(HOSTILE),), score(HOSTILE))
-    shown = Section(title=HOSTILE, says=f"{HOSTILE}: 20 of 640.", subject=HOSTILE, brief="20 of 640", blocks=blocks)
-    folded = Section(title="More", blocks=(Text(text="behind its title"),), folded=True)
+    base = _report(f"SUFFICIENT: {HOSTILE}.", (model(HOSTILE),), score(HOSTILE))
+    shown = s.Section(title=HOSTILE, says=f"{HOSTILE}: 20 of 640.", subject=HOSTILE, brief="20 of 640", blocks=blocks)
+    folded = s.Section(title="More", blocks=(s.Text(text="behind its title"),), folded=True)
     return msgspec.structs.replace(base, sections=(shown, folded))
 
 

@@ -1,5 +1,7 @@
 """Reports made by hand: what the audits would give, without running any."""
 
+import msgspec
+
 from tests.report.report_pieces import (
     HALVES,
     INSTRUMENTS,
@@ -10,6 +12,7 @@ from tests.report.report_pieces import (
     curve,
     estimate,
     finding,
+    report,
     steps,
     subject,
     task,
@@ -71,21 +74,15 @@ def demo() -> ReportRecord:
         )
     blocks = ("hidden.0", "hidden.1", "out")
     maps = tuple(block_map(code, name, blocks) for code in HALVES for name in NAMES)
-    return ReportRecord(
-        command="wheeltap demo --out wheeltap-demo",
-        headline="Same score, different inside: imposter scores like original (difference 0.000 [-0.009, 0.009]) but "
+    return report(
+        "Same score, different inside: imposter scores like original (difference 0.000 [-0.009, 0.009]) but "
         "loses it far sooner under relative noise (area difference -0.179 [-0.190, -0.168]).\n"
         "Same score, no difference found inside: original vs gauge-twin (scores differ by 0.000 [-0.009, 0.009]).",
-        subjects=tuple(subject(name) for name in NAMES),
-        task=task(),
-        findings=(*_single_findings(), *_pair_findings()),
-        controls=controls(),
+        [subject(name) for name in NAMES], [*_single_findings(), *_pair_findings()], curves=tuple(curves), blocks=maps,
+        command="wheeltap demo --out wheeltap-demo",
         cost=Cost(forwards=1840.0, seconds=41.3, trials=1832, reused=24),
         provenance={"wheeltap": "0.1.0", "torch": "2.9.0", "device": "cpu", "dtype": "float32", "seed": 0},
-        curves=tuple(curves),
-        blocks=maps,
-        instruments=INSTRUMENTS,
-    )
+    )  # fmt: skip
 
 
 def single() -> ReportRecord:
@@ -94,55 +91,30 @@ def single() -> ReportRecord:
     layers = tuple(f"model.layers.{i}" for i in range(30))
     area = curve("WT101", name, 0.12, top=0.83).area
     assert area is not None
-    return ReportRecord(
-        command="wheeltap audit smollm2",
-        headline=f"{name} scores 0.830 [0.778, 0.882]; half of it is gone at relative noise 0.120 [0.112, 0.128].",
-        subjects=(subject(name, parameters=134_515_008),),
-        task=task("subject-verb agreement"),
-        findings=(
-            finding("WT001", "measured", name, estimate("accuracy", 0.83, 0.052, n=200)),
-            finding("WT101", "found", name, area, because="It falls sooner than the reference band."),
-            finding("WT102", "not_applicable", name, because="Fewer tokens than the widest layer has inputs."),
-        ),
-        controls=controls(),
-        cost=Cost(forwards=212.0, seconds=611.0, trials=212),
-        provenance={"wheeltap": "0.1.0"},
-        curves=(curve("WT101", name, 0.12, top=0.83),),
-        blocks=(block_map("WT101", name, layers),),
-        instruments=INSTRUMENTS,
+    findings = (
+        finding("WT001", "measured", name, estimate("accuracy", 0.83, 0.052, n=200)),
+        finding("WT101", "found", name, area, because="It falls sooner than the reference band."),
+        finding("WT102", "not_applicable", name, because="Fewer tokens than the widest layer has inputs."),
     )
+    return report(
+        f"{name} scores 0.830 [0.778, 0.882]; half of it is gone at relative noise 0.120 [0.112, 0.128].",
+        [subject(name, parameters=134_515_008)], findings, command="wheeltap audit smollm2",
+        task=task("subject-verb agreement"), curves=(curve("WT101", name, 0.12, top=0.83),),
+        blocks=(block_map("WT101", name, layers),),
+    )  # fmt: skip
 
 
 def void() -> ReportRecord:
     """A report whose null control failed."""
-    base = demo()
-    return ReportRecord(
-        command=base.command,
-        headline="Void: a null control failed.",
-        subjects=base.subjects,
-        task=base.task,
-        findings=base.findings,
-        controls=controls("failed"),
-        cost=base.cost,
-        provenance={},
-        curves=base.curves,
-        instruments=INSTRUMENTS,
-        void=True,
+    said = "Void: a null control failed."
+    return msgspec.structs.replace(
+        demo(), headline=said, controls=controls("failed"), provenance={}, blocks=(), void=True
     )
 
 
 def empty() -> ReportRecord:
     """A report of nothing."""
-    return ReportRecord(
-        command="",
-        headline="",
-        subjects=(),
-        task=task(),
-        findings=(),
-        controls=(),
-        cost=Cost(forwards=0.0, seconds=0.0),
-        provenance={},
-    )
+    return report(command="", controls=(), cost=Cost(forwards=0.0, seconds=0.0), provenance={}, instruments=())
 
 
 def hostile() -> ReportRecord:
@@ -156,19 +128,14 @@ def hostile() -> ReportRecord:
         finding("XX<b>1", "error", pair, because="</svg>" + HOSTILE),
         finding("WT104", "excluded", evil[2], estimate("area", None, None)),
     ]
-    return ReportRecord(
-        command=f"wheeltap compare {evil[0]}",
-        headline=f"{evil[0]} {evil[2]}",
-        subjects=tuple(subject(name) for name in evil),
-        task=task(HOSTILE),
-        findings=tuple(findings),
+    return report(
+        f"{evil[0]} {evil[2]}", [subject(name) for name in evil], findings, task=task(HOSTILE),
+        command=f"wheeltap compare {evil[0]}", provenance={HOSTILE: evil[1]},
         controls=(Control(name=HOSTILE, kind="null", status="passed", because=evil[1]),),
-        cost=Cost(forwards=1.0, seconds=1.0),
-        provenance={HOSTILE: evil[1]},
         curves=tuple(curve("WT101", name, 0.3 + 0.1 * i) for i, name in enumerate(evil)),
         blocks=(block_map("WT101", evil[0], (HOSTILE, evil[1], evil[2], "]]></style><script>alert(3)</script>")),),
         instruments=(*INSTRUMENTS[:2], Instrument(code="XX<b>1", name=HOSTILE, reads=HOSTILE, axis=evil[1])),
-    )
+    )  # fmt: skip
 
 
 def gaps() -> ReportRecord:
@@ -181,21 +148,14 @@ def gaps() -> ReportRecord:
         estimate("area", 0.4, None),
         estimate("area", None, None),
     )
-    one = steps("WT101", "a", (0.1,), (2.5,), "relative")
     names = ("a", "b", "c", "d", "e", "f")
-    empty_curve = steps("WT102", "a", (), (), "relative")
-    return ReportRecord(
-        command="x",
-        headline="Gaps",
-        subjects=tuple(subject(name) for name in names),
-        task=task(),
-        findings=tuple(finding("WT101", "inconclusive", n, e) for n, e in zip(names, ends, strict=True)),
-        controls=(),
-        cost=Cost(forwards=2.5, seconds=7300.0),
-        provenance={},
-        curves=(one, empty_curve),
+    return report(
+        "Gaps", [subject(name) for name in names],
+        [finding("WT101", "inconclusive", n, e) for n, e in zip(names, ends, strict=True)], command="x", controls=(),
+        cost=Cost(forwards=2.5, seconds=7300.0), provenance={}, instruments=(),
+        curves=(steps("WT101", "a", (0.1,), (2.5,)), steps("WT102", "a", (), ())),
         blocks=(BlockMap(code="WT101", title="t", subject="a", dose=0.1, unit="u", blocks=("x",), drops=(ends[5],)),),
-    )
+    )  # fmt: skip
 
 
 CASES = {

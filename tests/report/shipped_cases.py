@@ -4,21 +4,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from tests.report.report_pieces import INSTRUMENTS, controls, estimate, finding, leans, task
+from tests.report.report_pieces import controls, estimate, finding, leans, report, subject
 from wheeltap.audits.claims import LOSS, PAIR
 from wheeltap.audits.deployment import SPARED
 from wheeltap.audits.schemes import scheme
 from wheeltap.audits.settle import voided
-from wheeltap.core.records import (
-    UNCOVERED,
-    Cost,
-    Estimate,
-    Finding,
-    FindingStatus,
-    Power,
-    SubjectRecord,
-    UntouchedModule,
-)
+from wheeltap.core.records import UNCOVERED, Finding, FindingStatus, Power, SubjectRecord, UntouchedModule
 from wheeltap.core.report import ReportRecord
 
 MARGIN = 0.02
@@ -75,17 +66,11 @@ STURDY = (
 def model(name: str, *, covered: float = 0.996, parameters: int = 1_236_612) -> SubjectRecord:
     held = round(covered * parameters)
     rest = (UntouchedModule("experts.fused", parameters - held - 612), UntouchedModule("norm", 612))
-    return SubjectRecord(
-        name=name,
-        fingerprint=f"{hash(name) & 0xFFFF:032x}",
-        parameters=parameters,
-        blocks=("layers.0", "layers.1"),
-        layers=("embed", "layers.0.up", "layers.1.up", "head"),
-        ends=("embed", "head"),
-        untouched=rest,
-        covered=held,
-        widest=4096,
-    )
+    layers = ("embed", "layers.0.up", "layers.1.up", "head")
+    return subject(
+        name, parameters, blocks=("layers.0", "layers.1"), layers=layers, ends=("embed", "head"), untouched=rest,
+        covered=held, widest=4096,
+    )  # fmt: skip
 
 
 def score(name: str, value: float = SCORE) -> Finding:
@@ -96,35 +81,20 @@ def score(name: str, value: float = SCORE) -> Finding:
 def row(name: str, one: Row, *, coverage: float = 0.996) -> Finding:
     """The finding on one scheme of one model."""
     said = scheme(one.name).label
-    made = Finding(
-        code="WT100",
-        title=said,
-        status=one.status,
-        subject=name,
-        because=one.because or f"{name} loses {one.lost:.3f} of its score at {said}.\n\n{SPARED}: embed, head.",
-        scheme=one.name,
-    )
+    because = one.because or f"{name} loses {one.lost:.3f} of its score at {said}.\n\n{SPARED}: embed, head."
+    made = Finding(code="WT100", title=said, status=one.status, subject=name, because=because, scheme=one.name)
     if one.status in ("found", "excluded", "inconclusive"):
-        lost = estimate(said, one.lost, one.half)
+        numbers = (
+            estimate(said, one.lost, one.half), estimate("score", SCORE - one.lost, None),
+            estimate("share kept", 1 - one.lost / (SCORE - 0.1), one.half, unit="share"),
+            estimate("answers changed", one.changed, 0.01, unit="share of answers"),
+        )  # fmt: skip
         made = msgspec.structs.replace(
-            made,
-            estimates=(lost, *_beside(one)),
-            smallest_detectable=MARGIN + 2.8 * one.half / 1.96,
-            trials=("ab" * 16,),
-            margin=MARGIN,
-            power=Power(found=0.9, excluded=0.7, examples=one.examples, draws=one.draws),
-            coverage=coverage,
-            leaning=one.status == "inconclusive" and leans((lost,)),
-        )
+            made, estimates=numbers, smallest_detectable=MARGIN + 2.8 * one.half / 1.96, trials=("ab" * 16,),
+            margin=MARGIN, power=Power(found=0.9, excluded=0.7, examples=one.examples, draws=one.draws),
+            coverage=coverage, leaning=one.status == "inconclusive" and leans(numbers),
+        )  # fmt: skip
     return msgspec.structs.replace(made, verdict=LOSS.of(made))
-
-
-def _beside(one: Row) -> tuple[Estimate, ...]:
-    return (
-        estimate("score", SCORE - one.lost, None),
-        estimate("share kept", 1 - one.lost / (SCORE - 0.1), one.half, unit="share"),
-        estimate("answers changed", one.changed, 0.01, unit="share of answers"),
-    )
 
 
 def gap(name: str, one: Row) -> Finding:
@@ -139,36 +109,21 @@ def worst_weight(name: str) -> Finding:
     """The finding on single weights, at a level of its own."""
     lost = estimate("loss without layers.0.up[3, 17] (value 2.31)", 0.0019, 0.009)
     made = Finding(
-        code="WT105",
-        title="Single-point fragility",
-        status="excluded",
-        subject=name,
+        code="WT105", title="Single-point fragility", status="excluded", subject=name, scheme="worst-weight",
         estimates=(msgspec.structs.replace(lost, level=0.995), estimate("score", SCORE - 0.0019, None)),
-        because=f"{name} depends most on layers.0.up[3, 17].",
-        scheme="worst-weight",
-        margin=MARGIN,
+        because=f"{name} depends most on layers.0.up[3, 17].", margin=MARGIN,
         power=Power(found=0.99, excluded=0.98, examples=210),
-    )
+    )  # fmt: skip
     return msgspec.structs.replace(made, verdict=LOSS.of(made))
 
 
-def _record(headline: str, subjects: tuple[SubjectRecord, ...], *findings: Finding) -> ReportRecord:
-    return ReportRecord(
-        command="wheeltap audit model.py:net --for int8,nf4,int4",
-        headline=headline,
-        subjects=subjects,
-        task=task(),
-        findings=findings,
-        controls=controls(),
-        cost=Cost(forwards=321.0, seconds=88.2, trials=310),
-        provenance={"wheeltap": "0.1.0", "seed": 0, "alpha": 0.05},
-        instruments=INSTRUMENTS,
-    )
+def _report(headline: str, subjects: tuple[SubjectRecord, ...], *findings: Finding) -> ReportRecord:
+    return report(headline, subjects, findings)
 
 
 def shipped(rows: tuple[Row, ...] = ROWS) -> ReportRecord:
     """One model, a row for each verdict."""
-    return _record(
+    return _report(
         "COSTS WHEN SHIPPED: loses 20.9 points at 3 bits, groups of 32, 6.1 points at 2 of every 4 weights pruned. "
         "May cost at 4 bits, per channel. Safe at 8 bits, per channel; 4 bits, NF4, groups of 64.",
         (model("net"),),
@@ -187,7 +142,7 @@ def pair() -> ReportRecord:
     )
     names = ("old", "new")
     same = estimate("score_difference", 0.0018, 0.0121)
-    return _record(
+    return _report(
         "DIFFER: old loses 6.7 points at 50 % of weights pruned, the smallest more. Equivalent at 8 bits, per channel.",
         tuple(model(name) for name in names),
         *(score(name) for name in names),
@@ -204,7 +159,7 @@ def four() -> ReportRecord:
     pairs = [f"first vs {name}" for name in names[1:]]
     sizes = dict(zip(pairs, (0.0, 0.031, -0.08), strict=True))
     said: dict[str, FindingStatus] = dict(zip(pairs, ("excluded", "inconclusive", "found"), strict=True))
-    return _record(
+    return _report(
         "\n".join(f"{pair}: scores equivalent (0.2 points); nothing else." for pair in pairs),
         tuple(model(name, covered=0.996 - 0.1 * at) for at, name in enumerate(names)),
         *(score(name) for name in names),
@@ -230,4 +185,4 @@ def uncovered() -> ReportRecord:
     """A model most of whose weights no instrument knows."""
     rows = (row("moe", one, coverage=0.31) for one in EVEN)
     alone = (msgspec.structs.replace(one, status="not_applicable", verdict=UNCOVERED, partly=True) for one in rows)
-    return _record("ONLY 31% OF THE WEIGHTS WERE DISTURBED.", (model("moe", covered=0.31),), score("moe"), *alone)
+    return _report("ONLY 31% OF THE WEIGHTS WERE DISTURBED.", (model("moe", covered=0.31),), score("moe"), *alone)

@@ -68,26 +68,28 @@ def test_errors_that_grow_very_much_leave_room_for_verdicts_at_80_columns() -> N
 NAME = "8 bits, per channel, and a name that is much longer than any other"
 
 
-def test_repeated_examples_are_warned_of() -> None:
-    warning = "Warning: only 40 of the 2,000 examples differ"
-    assert warning in screen(of_examples(examples=2000, distinct=40))
+def test_odd_examples_are_warned_of() -> None:
+    assert "Warning: only 40 of the 2,000 examples differ" in screen(of_examples(examples=2000, distinct=40))
     assert "Warning: 1,960 of the 2,000 examples given" in screen(of_examples(examples=40, repeats=1960))
     assert "Warning: near-duplicates: only 40 of" in screen(of_examples(examples=2000, alike=40))
-    assert "Warning" not in screen(of_examples(examples=2000, tokens=40)), "tokens are no examples"
-
-
-def test_one_answer_that_is_nearly_always_right_is_warned_of() -> None:
     assert "Warning: 97.4% of the examples have one answer" in screen(of_examples(common=0.974))
-    assert "Warning" not in screen(of_examples(common=0.5))
+    assert "Warning" not in screen(of_examples(examples=2000, tokens=40, common=0.5)), "tokens are no examples"
 
 
-def test_a_row_that_reached_few_weights_says_so_and_no_other_row_does() -> None:
+def test_a_row_of_few_weights_or_few_examples_says_so_and_no_other_row_does() -> None:
     record = shipped()
     part = [msgspec.structs.replace(f, coverage=0.02) if f.scheme == "int8" else f for f in record.findings]
     (table,) = deployment.lines(msgspec.structs.replace(record, findings=tuple(part)))
     notes = {line.label: line.verdict.note for line in table.lines}
     assert notes["8 bits, per channel"] == "2 % of the weights"
     assert sum("of the weights" in note for note in notes.values()) == 1
+    few = [
+        msgspec.structs.replace(f, estimates=tuple(msgspec.structs.replace(e, n=60) for e in f.estimates))
+        for f in record.findings
+    ]
+    (table,) = deployment.lines(msgspec.structs.replace(record, findings=tuple(few)))
+    [note] = [line.verdict.note for line in table.lines if line.label == "4 bits, per channel"]
+    assert note == "at least 3,000 examples would tell"
 
 
 ONCE = "Look again once, with the number named"
@@ -102,15 +104,3 @@ def test_wherever_a_number_is_named_it_is_for_one_look(tmp_path: Path) -> None:
         Report(made).html(page := tmp_path / "page.html")
         for text in (screen(made), Report(made).markdown(), page.read_text(encoding="utf-8")):
             assert (ONCE in text) is named
-
-
-def test_few_examples_foresee_at_least_so_many() -> None:
-    record = shipped()
-    few = [
-        msgspec.structs.replace(f, estimates=tuple(msgspec.structs.replace(e, n=60) for e in f.estimates))
-        for f in record.findings
-    ]
-    (table,) = deployment.lines(msgspec.structs.replace(record, findings=tuple(few)))
-    assert {line.verdict.note for line in table.lines if line.label == "4 bits, per channel"} == {
-        "at least 3,000 examples would tell"
-    }

@@ -13,14 +13,19 @@ import jsonschema
 import msgspec
 import pytest
 
+from tests.report.page_cases import PAGE_CASES, sections
 from tests.report.report_cases import CASES, demo, empty, estimate, finding, shipped
+from tests.report.study_cases import STUDIES, study
+from wheeltap.core import section
 from wheeltap.core.errors import DataError, FileError, FileFormatError, MissingFile, WheeltapError
 from wheeltap.core.records import FindingStatus, Role
 from wheeltap.core.report import SCHEMA, ReportRecord
+from wheeltap.core.section import Block
+from wheeltap.core.study import CohortRole, Direction, Statistic
 from wheeltap.report import Report, files, jsonfile
 
 
-@pytest.mark.parametrize("make", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("make", [*CASES.values(), *STUDIES.values(), *PAGE_CASES.values()])
 def test_is_valid_and_comes_back_the_same(make: Callable[[], ReportRecord], tmp_path: Path) -> None:
     record = make()
     path = Report(record).json(tmp_path / "report.json")
@@ -29,58 +34,59 @@ def test_is_valid_and_comes_back_the_same(make: Callable[[], ReportRecord], tmp_
     assert path.read_bytes() == jsonfile.to_json(make())
 
 
-def test_the_schema_is_a_schema_and_has_the_required_keys() -> None:
+def test_the_schema_describes_every_field_of_the_records_in_their_words() -> None:
     schema = jsonfile.schema()
     jsonschema.Draft202012Validator.check_schema(schema)
-    wanted = {"schema", "command", "subjects", "task", "findings", "controls", "cost", "provenance"}
-    assert set(schema["required"]) == wanted
-    assert wanted < set(schema["properties"])
-
-
-def test_the_schema_describes_every_field_of_the_records() -> None:
-    written = json.loads(jsonfile.to_json(demo()))
-    schema = jsonfile.schema()
-    assert set(written) == set(schema["properties"])
-    for key, name in (("subjects", "subject"), ("findings", "finding"), ("controls", "control"), ("curves", "curve")):
-        assert set(written[key][0]) == set(schema["$defs"][name]["properties"])
-    assert set(written["blocks"][0]) == set(schema["$defs"]["blockmap"]["properties"])
-    assert set(written["task"]) == set(schema["$defs"]["task"]["properties"])
-    assert set(written["cost"]) == set(schema["$defs"]["cost"]["properties"])
-    assert set(written["findings"][0]["estimates"][0]) == set(schema["$defs"]["estimate"]["properties"])
-    assert set(written["instruments"][0]) == set(schema["$defs"]["instrument"]["properties"])
-    untouched = schema["$defs"]["subject"]["properties"]["untouched"]["items"]
-    assert set(written["subjects"][0]["untouched"][0]) == set(untouched["properties"])
+    properties, defs = schema["properties"], schema["$defs"]
+    written, held = json.loads(jsonfile.to_json(demo())), json.loads(jsonfile.to_json(study()))["study"]
+    assert set(written) == set(properties)
+    assert set(schema["required"]) < set(properties) and len(schema["required"]) == 8
+    assert set(written["subjects"][0]["untouched"][0]) == set(
+        defs["subject"]["properties"]["untouched"]["items"]["properties"]
+    )
     [power] = [one["power"] for one in json.loads(jsonfile.to_json(shipped()))["findings"] if one["scheme"] == "int4"]
-    assert set(power) == set(schema["$defs"]["power"]["properties"])
-
-
-def test_the_schema_has_the_words_of_the_records() -> None:
-    defs, properties = jsonfile.schema()["$defs"], jsonfile.schema()["properties"]
-    assert properties["schema"]["const"] == SCHEMA
-    assert jsonfile.schema()["$id"].endswith(SCHEMA.rpartition("/")[2])
-    assert tuple(defs["finding"]["properties"]["status"]["enum"]) == get_args(FindingStatus)
+    metrics = held["rows"][0]
+    kinds = {
+        "subject": written["subjects"][0], "finding": written["findings"][0], "control": written["controls"][0],
+        "curve": written["curves"][0], "blockmap": written["blocks"][0], "task": written["task"],
+        "cost": written["cost"], "estimate": written["findings"][0]["estimates"][0], "power": power,
+        "instrument": written["instruments"][0], "study": held, "cohort": held["cohorts"][0], "rule": held["rules"][0],
+        "member": held["members"][0], "metricrow": metrics, "metric": metrics["metric"],
+        "cohortrow": metrics["cohorts"][0],
+    }  # fmt: skip
+    for kind in get_args(Block):
+        kinds[kind.__name__.lower()] = [*kind.__struct_fields__, "type"]
+    for kind in (section.Section, section.Axis, section.Series, section.Node, section.Link, section.View):
+        kinds[kind.__name__.lower()] = kind.__struct_fields__
+    kinds["picture"] = section.Picture.__struct_fields__
+    for name, fields in kinds.items():
+        assert set(fields) == set(defs[name]["properties"]), name
+    assert properties["schema"]["const"] == SCHEMA and schema["$id"].endswith(SCHEMA.rpartition("/")[2])
+    words = {
+        ("finding", "status"): FindingStatus, ("cohort", "role"): CohortRole, ("rule", "statistic"): Statistic,
+        ("rule", "direction"): Direction,
+    }  # fmt: skip
+    for (name, key), literal in words.items():
+        assert tuple(defs[name]["properties"][key]["enum"]) == get_args(literal)
     assert tuple(defs["role"]["enum"]) == get_args(Role)
     assert {one.status for one in shipped().findings} == set(get_args(FindingStatus)) - {"skipped", "void"}
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
+def test_the_schema_refuses_what_is_wrong() -> None:
+    validator = jsonschema.Draft202012Validator(jsonfile.schema())
+    changes: list[Callable[[dict[str, Any]], object]] = [
         lambda raw: raw["findings"][1].update(status="not_found"),
         lambda raw: raw["findings"][1].update(coverage=1.2),
         lambda raw: raw["findings"][1].update(power={"found": 0.9}),
         lambda raw: raw["findings"][1]["power"].update(found=1.5),
         lambda raw: raw["subjects"][0].update(role="copy"),
         lambda raw: raw["subjects"][0]["untouched"][0].pop("size"),
-    ],
-)
-def test_the_schema_refuses_what_is_wrong(change: Callable[[dict[str, Any]], object]) -> None:
-    raw = json.loads(jsonfile.to_json(shipped()))
-    validator = jsonschema.Draft202012Validator(jsonfile.schema())
-    validator.validate(raw)
-    change(raw)
-    with pytest.raises(jsonschema.ValidationError):
+    ]
+    for change in changes:
+        raw = json.loads(jsonfile.to_json(shipped()))
         validator.validate(raw)
+        change(raw)
+        assert not validator.is_valid(raw)
 
 
 def test_reads_a_file_with_only_the_required_keys() -> None:
@@ -91,45 +97,71 @@ def test_reads_a_file_with_only_the_required_keys() -> None:
     assert jsonfile.validate(json.dumps(small).encode()).headline == ""
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_number_that_is_not_finite_is_refused_by_name(bad: float) -> None:
-    wrong = finding("WT001", "found", "a", estimate("x", bad, None))
-    with pytest.raises(DataError, match=r"findings\[0\]\.estimates\[0\]\.value"):
-        jsonfile.to_json(msgspec.structs.replace(empty(), findings=(wrong,)))
+def test_a_number_that_is_not_finite_is_refused_by_name() -> None:
+    for bad in (math.nan, math.inf):
+        wrong = finding("WT001", "found", "a", estimate("x", bad, None))
+        with pytest.raises(DataError, match=r"findings\[0\]\.estimates\[0\]\.value"):
+            jsonfile.to_json(msgspec.structs.replace(empty(), findings=(wrong,)))
 
 
-def _change(change: Callable[[dict[str, Any]], object]) -> bytes:
-    raw = json.loads(jsonfile.to_json(demo()))
+def _change(change: Callable[[dict[str, Any]], object], make: Callable[[], ReportRecord] = demo) -> bytes:
+    raw = json.loads(jsonfile.to_json(make()))
     change(raw)
     return json.dumps(raw).encode()
 
 
-@pytest.mark.parametrize(
-    ("data", "says"),
-    [
-        (b"", "not valid JSON"),
-        (b"{", "not valid JSON"),
-        (b"\xff\xfe", "not valid JSON"),
-        (b'{"schema": NaN}', "not valid JSON"),
-        (b"[" * 100_000, "not valid JSON"),
-        (b"[1]", "not a JSON object"),
-        (b"{}", "another schema"),
-        (b'{"schema": "wheeltap.report/2"}', "wheeltap.report/3"),
-        (b'{"schema": "wheeltap.report/3"}', "no command, subjects"),
-        (_change(lambda raw: raw["findings"][0].pop("code")), r"missing required field `code`.*findings"),
-        (_change(lambda raw: raw["findings"][0].update(status="maybe")), r"'maybe'.*findings\[0\]\.status"),
-        (_change(lambda raw: raw["task"].update(examples="many")), r"task\.examples"),
-        (_change(lambda raw: raw["curves"][1]["doses"].pop()), r"curves\[1\]"),
-        (_change(lambda raw: raw["blocks"][2]["drops"].pop()), r"blocks\[2\]"),
-        (_change(lambda raw: raw.update(task=3)), "task"),
-    ],
-)
-def test_a_wrong_file_is_refused_by_what_is_wrong(data: bytes, says: str, tmp_path: Path) -> None:
+def _block(field: str, change: Callable[[Any], Any]) -> bytes:
+    """A file of sections with one field of its blocks changed."""
+
+    def changed(raw: dict[str, Any]) -> None:
+        for block in raw["sections"][0]["blocks"]:
+            if field in block:
+                block[field] = change(block[field])
+
+    return _change(changed, sections)
+
+
+AGAIN = "(?s){}.*Run the command that wrote it again"
+WRONG: list[tuple[bytes, str]] = [
+    (b"", "not valid JSON"),
+    (b"{", "not valid JSON"),
+    (b"\xff\xfe", "not valid JSON"),
+    (b'{"schema": NaN}', "not valid JSON"),
+    (b"[" * 100_000, "not valid JSON"),
+    (b"[1]", "not a JSON object"),
+    (b"{}", "another schema"),
+    (b'{"schema": "wheeltap.report/2"}', "wheeltap.report/3"),
+    (b'{"schema": "wheeltap.report/3"}', "no command, subjects"),
+    (_change(lambda raw: raw["findings"][0].pop("code")), r"missing required field `code`.*findings"),
+    (_change(lambda raw: raw["findings"][0].update(status="maybe")), r"'maybe'.*findings\[0\]\.status"),
+    (_change(lambda raw: raw["task"].update(examples="many")), r"task\.examples"),
+    (_change(lambda raw: raw["curves"][1]["doses"].pop()), r"curves\[1\]"),
+    (_change(lambda raw: raw["blocks"][2]["drops"].pop()), r"blocks\[2\]"),
+    (_change(lambda raw: raw.update(task=3)), "task"),
+    (
+        _change(lambda raw: raw["study"]["rows"][1]["cohorts"][1]["values"].pop(), study),
+        "maps of sgd: 4 val",
+    ),
+    (_block("links", lambda links: [{**links[0], "target": 99}]), "a link of a node"),
+    (_block("rows", lambda rows: rows[:-1] if len(rows) == 4 else rows), "a node of a row"),
+    (_block("views", lambda views: views[:-1]), "values of a node"),
+    (_block("heads", lambda heads: heads[:-1]), "cells of a row"),
+    (_block("series", lambda series: [{**series[0], "y": [0.1]}]), "numbers of a series"),
+    # Of an earlier version, whose parts were no sections.
+    (_change(lambda raw: raw.update(lens=[{"subject": "net"}])), AGAIN.format("lens")),
+    (_change(lambda raw: raw.update(circuits=[{"subject": "net"}])), AGAIN.format("circuits")),
+    (_change(lambda raw: raw["study"].update(strips=[], drawn=[{"name": "face"}]), study), AGAIN.format("drawn")),
+]
+
+
+def test_a_wrong_file_is_refused_by_what_is_wrong(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
-    path.write_bytes(data)
-    with pytest.raises(FileFormatError, match=says) as caught:
-        Report.read(path)
-    assert str(path) in str(caught.value)
+    for data, says in WRONG:
+        path.write_bytes(data)
+        with pytest.raises(FileFormatError, match=says) as caught:
+            Report.read(path)
+        assert str(path) in str(caught.value)
+    assert jsonfile.validate(_change(lambda raw: raw.update(lens=None, circuits=[]))) == demo()
 
 
 def test_a_file_that_is_missing_or_too_large_is_refused(tmp_path: Path) -> None:

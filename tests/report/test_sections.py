@@ -1,55 +1,30 @@
 """Sections: the page in a real browser with hostile names, the terminal, Markdown, the file."""
 
 import io
-import json
 import zlib
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import msgspec
 import numpy as np
 import pytest
 from rich.console import Console
 
+from tests.pages import opened
 from tests.report.page_cases import sections
 from tests.report.report_cases import HOSTILE, single
-from tests.report.study_cases import study_plain
-from wheeltap.core.errors import FileFormatError, UnknownName
+from wheeltap.core.errors import UnknownName
 from wheeltap.core.report import ReportRecord
-from wheeltap.core.section import (
-    Axis,
-    Chart,
-    Graph,
-    Link,
-    Node,
-    Picture,
-    Pictures,
-    Section,
-    Series,
-    Table,
-    Text,
-    View,
-    Widget,
-)
-from wheeltap.report import Report, jsonfile, png
+from wheeltap.core.section import Graph, Section, Table
+from wheeltap.report import Report, png
 from wheeltap.report import text as terminal
 
 [GRAPH] = [block for block in sections().sections[0].blocks if isinstance(block, Graph)]
 
 
-def _open(browser: Any, path: Path, width: int = 1280) -> tuple[Any, list[str]]:
-    page, events = browser.new_page(viewport={"width": width, "height": 900}), list[str]()
-    page.on("console", lambda message: events.append(message.text))
-    page.on("pageerror", lambda error: events.append(str(error)))
-    page.on("dialog", lambda dialog: (events.append("dialog"), dialog.dismiss()))
-    page.goto(Report(sections()).html(path).as_uri())
-    return page, events
-
-
 @pytest.mark.browser
-def test_every_node_and_line_is_drawn_and_keys_move(browser: Any, tmp_path: Path) -> None:
-    page, events = _open(browser, tmp_path / "page.html")
+def test_every_node_and_line_is_drawn_and_keys_move(browser: Any, pages: dict[str, Path]) -> None:
+    page, events = opened(browser, pages["sections"])
     assert page.locator(".graph circle[data-at]").count() == len(GRAPH.nodes)
     assert page.locator(".graph .weight").count() == len(GRAPH.links)
     negative = sum(link.weight < 0 for link in GRAPH.links)
@@ -76,8 +51,8 @@ def test_every_node_and_line_is_drawn_and_keys_move(browser: Any, tmp_path: Path
 
 
 @pytest.mark.browser
-def test_values_follow_the_view_and_hostile_names_are_text(browser: Any, tmp_path: Path) -> None:
-    page, events = _open(browser, tmp_path / "page.html", 400)
+def test_values_follow_the_view_and_hostile_names_are_text(browser: Any, pages: dict[str, Path]) -> None:
+    page, events = opened(browser, pages["sections"], viewport={"width": 400, "height": 900})
     circles = page.locator(".graph circle[data-at]")
     before = circles.first.get_attribute("r")
     page.locator(".graph select").select_option("2")
@@ -98,51 +73,6 @@ def test_a_page_without_a_graph_has_no_script(tmp_path: Path) -> None:
     assert "<script" not in page and "script-src" not in page
 
 
-def test_the_file_comes_back_and_what_does_not_fit_is_refused() -> None:
-    record = sections()
-    data = jsonfile.to_json(record)
-    jsonschema.Draft202012Validator(jsonfile.schema()).validate(json.loads(data))
-    assert jsonfile.validate(data) == record
-    changes: dict[str, tuple[str, Any]] = {
-        "a link of a node": ("links", lambda links: [{**links[0], "target": 99}]),
-        "a node of a row": ("rows", lambda rows: rows[:-1] if len(rows) == 4 else rows),
-        "values of a node": ("views", lambda views: views[:-1]),
-        "cells of a row": ("heads", lambda heads: heads[:-1]),
-        "numbers of a series": ("series", lambda series: [{**series[0], "y": [0.1]}]),
-    }
-    for said, (field, change) in changes.items():
-        fields = json.loads(data)
-        for block in fields["sections"][0]["blocks"]:
-            if field in block:
-                block[field] = change(block[field])
-        with pytest.raises(FileFormatError, match=said):
-            jsonfile.validate(json.dumps(fields).encode())
-
-
-def test_the_schema_describes_every_field_of_a_section() -> None:
-    defs = jsonfile.schema()["$defs"]
-    kinds = (Section, Text, Table, Axis, Series, Chart, Node, Link, View, Graph, Picture, Pictures, Widget)
-    for kind in kinds:
-        tag = kind.__struct_config__.tag
-        fields = {*kind.__struct_fields__, *(["type"] if tag else [])}
-        assert fields == set(defs[kind.__name__.lower()]["properties"]), kind
-
-
-@pytest.mark.parametrize("key", ["lens", "circuits"])
-def test_parts_of_an_earlier_version_are_refused_and_what_to_do_is_said(key: str) -> None:
-    fields = json.loads(jsonfile.to_json(single()))
-    assert jsonfile.validate(json.dumps({**fields, "lens": None, "circuits": []}).encode()) == single()
-    with pytest.raises(FileFormatError, match=f"(?s){key}.*Run the command that wrote it again"):
-        jsonfile.validate(json.dumps({**fields, key: [{"subject": "net"}]}).encode())
-
-
-def test_drawn_nets_of_an_earlier_study_are_refused_and_what_to_do_is_said() -> None:
-    fields = json.loads(jsonfile.to_json(study_plain()))
-    fields["study"] |= {"strips": [], "drawn": [{"name": "face"}]}
-    with pytest.raises(FileFormatError, match=r"(?s)drawn.*Run the command that wrote it again"):
-        jsonfile.validate(json.dumps(fields).encode())
-
-
 def test_a_block_that_does_not_fit_itself_is_not_made() -> None:
     with pytest.raises(ValueError, match="1 cells of a row where there must be 2"):
         Table(heads=("a", "b"), rows=(("a",),))
@@ -150,8 +80,8 @@ def test_a_block_that_does_not_fit_itself_is_not_made() -> None:
         Table(heads=("a", "b"), rows=(), place="last")  # pyright: ignore[reportArgumentType]
 
 
-def _printed(record: ReportRecord, *, full: bool) -> str:
-    console = Console(file=io.StringIO(), width=100)
+def _printed(record: ReportRecord, *, full: bool = False, width: int = 100) -> str:
+    console = Console(file=io.StringIO(), width=width)
     terminal.write(record, console, full=full)
     return console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -164,16 +94,14 @@ def test_the_terminal_says_the_answer_then_what_is_first_and_all_where_asked() -
     assert drawn not in " ".join(first.split()) and drawn in " ".join(full.split()) and "\x1b" not in full
 
 
-@pytest.mark.parametrize("width", [60, 80, 120])
-def test_numbers_of_a_wide_table_are_never_broken(width: int) -> None:
+def test_numbers_of_a_wide_table_are_never_broken() -> None:
     cells = [f"{at}.{at:03d} [0.123, 4.567]" for at in range(9)]
     heads = ("name", *(f"column {at}" for at in range(9)))
     table = Table(heads=heads, rows=(("a name that is long enough to fold at some width", *cells),), place="first")
     record = msgspec.structs.replace(single(), sections=(Section(title="wide", blocks=(table,)),))
-    console = Console(file=io.StringIO(), width=width)
-    terminal.summary(record, console)
-    printed = console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
-    assert all(cell in printed for cell in cells) and max(map(len, printed.splitlines())) <= width
+    for width in (60, 80, 120):
+        printed = _printed(record, width=width)
+        assert all(cell in printed for cell in cells) and max(map(len, printed.splitlines())) <= width
 
 
 def test_markdown_has_what_is_first() -> None:

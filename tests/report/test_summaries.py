@@ -14,15 +14,19 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from tests.report.report_cases import CASES, demo, empty, hostile, single
+from tests.report.page_cases import PAGE_CASES
+from tests.report.report_cases import CASES, demo, empty, single
 from tests.report.report_pieces import estimate, finding
 from tests.report.shipped_cases import ROWS, Row, four, model, pair, row, score, shipped, shipped_void, uncovered
+from tests.report.study_cases import STUDIES
+from wheeltap.audits.schemes import scheme
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import Report, deployment, gate
 from wheeltap.report.gate import FailOn
 from wheeltap.report.junit import junit
 from wheeltap.report.markdown import escaped, markdown
 from wheeltap.report.origin import unfinished
+from wheeltap.report.words import plain
 
 LEVELS: tuple[FailOn, ...] = ("costs", "may-cost", "cannot-tell", "never")
 EVIL = (
@@ -72,14 +76,25 @@ class _Page(HTMLParser):
 PLAIN = {"p", "strong", "ul", "li", "table", "thead", "tbody", "tr", "th", "td"}
 
 
-@pytest.mark.parametrize("make", CASES.values(), ids=CASES)
-def test_markdown_is_short_and_has_nothing_but_text_and_tables(make: Callable[[], ReportRecord]) -> None:
-    text = Report(make()).markdown()
-    assert len(text.splitlines()) < 60
+@pytest.mark.parametrize("make", [*CASES.values(), *STUDIES.values(), *PAGE_CASES.values()])
+def test_summaries_of_every_case(make: Callable[[], ReportRecord], tmp_path: Path) -> None:
+    record, report = make(), Report(make())
+    text = report.markdown()
     page = _Page(text)
-    assert set(page.tags) <= PLAIN
+    assert len(text.splitlines()) < 60 and set(page.tags) <= PLAIN
     widths = {len(cells) for cells in page.cells}
-    assert len(widths) <= 2 and widths <= set(range(2, 9)), "every row has as many cells as its heading"
+    assert len(widths) <= (2 if record.study is None else 3) and widths <= set(range(2, 9)), "cells as headings"
+    if record.study is not None:
+        assert all(finding.verdict in text for finding in record.findings) and "weights covered" not in text
+        assert f"{len(record.study.members)} nets in" in text
+    path = report.junit(tmp_path / "made" / "junit.xml")
+    assert path.read_bytes() == junit(record, "costs")
+    _parsed(path.read_bytes())
+    numbers = report.scalars()
+    assert all(type(value) is float and math.isfinite(value) for value in numbers.values())
+    assert all(re.fullmatch(r"[\w.-]+(/[\w.-]+)*", name) for name in numbers)
+    assert numbers["passed"] == float(report.passed)
+    assert "<script" not in text and b"<script" not in path.read_bytes()
 
 
 def test_markdown_has_the_rows_of_the_deployment_table() -> None:
@@ -92,12 +107,12 @@ def test_markdown_has_the_rows_of_the_deployment_table() -> None:
     assert "costs" in page.cells[5][-1] and "(1,400 examples would tell)" in page.cells[3][-1]
     assert record.headline in page.text
     assert "controls 3 of 4 passed" in page.text and "weights covered 99 %" in page.text
-    assert Report(record).markdown().startswith("**COSTS WHEN SHIPPED")
-
-
-def test_markdown_sets_bad_news_alone_in_bold() -> None:
-    text = Report(shipped()).markdown()
-    assert re.findall(r"\*\*(.+?)\*\*", text)[1:] == ["costs", "costs", "error"]
+    text = markdown(record)
+    assert text.startswith("**COSTS WHEN SHIPPED")
+    assert re.findall(r"\*\*(.+?)\*\*", text)[1:] == ["costs", "costs", "error"], "bad news alone in bold"
+    assert markdown(shipped_void()).startswith("**VOID: a control failed")
+    assert "too few weights" in markdown(uncovered())
+    assert markdown(unfinished(shipped(), 2)).startswith("**Unfinished: at least 2 trials")
 
 
 def test_markdown_of_a_comparison_has_no_empty_column() -> None:
@@ -106,14 +121,10 @@ def test_markdown_of_a_comparison_has_no_empty_column() -> None:
     assert matrix[3] == ["50 % pruned", *["88.2 costs"] * 4]
     assert differences[0][:2] == ["shipped as", "pair"]
     assert {cells[1] for cells in differences[1:]} == {"first vs fourth", "first vs third"}
-    alike = msgspec.structs.replace(
-        four(), findings=tuple(f for f in four().findings if "third" not in f.subject and "fourth" not in f.subject)
-    )
-    three = msgspec.structs.replace(
-        alike,
-        findings=(*alike.findings, finding("WT001", "excluded", "first vs third", estimate("difference", 0, 0.01))),
-    )
-    assert "No difference was shown in 3 comparisons." in markdown(three)
+    alike = [f for f in four().findings if "third" not in f.subject and "fourth" not in f.subject]
+    alike.append(finding("WT001", "excluded", "first vs third", estimate("difference", 0, 0.01)))
+    same = msgspec.structs.replace(four(), findings=tuple(alike))
+    assert "No difference was shown in 3 comparisons." in markdown(same)
 
 
 def test_markdown_without_deployment_has_the_findings() -> None:
@@ -131,46 +142,31 @@ def test_markdown_names_what_fails_beside_the_deployment_table() -> None:
     assert alone in _Page(markdown(record)).cells
 
 
-def test_markdown_says_first_that_it_proves_nothing() -> None:
-    assert markdown(shipped_void()).startswith("**VOID: a control failed")
-    assert "too few weights" in markdown(uncovered())
-    assert markdown(unfinished(shipped(), 2)).startswith("**Unfinished: at least 2 trials")
-
-
 def test_markdown_of_many_models_stays_short() -> None:
     names = [f"model-{at}" for at in range(30)]
     pairs = [f"model-0 vs {name}" for name in names[1:]]
+    every = [Row(f"int{bits}", "found", 0.2, 0.01) for bits in range(2, 17)]
+    rows = [row(name, one, coverage=0.8) for one in every for name in (*names, *pairs)]
+    subjects = tuple(model(name, covered=0.8) for name in names)
     record = msgspec.structs.replace(
-        shipped(),
-        headline="\n".join(pairs),
-        subjects=tuple(model(name, covered=0.8) for name in names),
-        findings=(
-            *(score(name) for name in names),
-            *(
-                row(name, Row(f"int{bits}", "found", 0.2, 0.01), coverage=0.8)
-                for bits in range(2, 17)
-                for name in (*names, *pairs)
-            ),
-        ),
+        shipped(), headline="\n".join(pairs), subjects=subjects, findings=(*map(score, names), *rows)
     )
     text = markdown(record)
-    assert len(text.splitlines()) < 60
-    assert "and 22 more models" in text
+    assert len(text.splitlines()) < 60 and "and 22 more models" in text
     assert "- and 25 more\n- Embeddings and output head" in text
     assert text.count("Left alone in") == 5
     assert text.splitlines()[-1].startswith("- Holds for these examples only")
 
 
-@pytest.mark.parametrize("evil", EVIL)
-def test_no_name_becomes_markup_a_link_or_a_mention(evil: str) -> None:
-    headline = evil.replace("\n", " ")  # each line of a headline is one of its own
+def test_no_name_becomes_markup_a_link_or_a_mention() -> None:
     plain = _Page(markdown(shipped()))
-    page = _Page(markdown(renamed(msgspec.structs.replace(shipped(), headline=headline), "net", evil)))
-    assert page.tags == plain.tags, "no element more and none less"
-    said = page.text.replace("\u200b", "")
-    assert said.count(headline) == 2
-    for act in (r"@\w", r"#\d", r"://", r"www\.\w"):
-        assert not re.search(act, page.text)
+    for evil in EVIL:
+        headline = evil.replace("\n", " ")  # each line of a headline is one of its own
+        page = _Page(markdown(renamed(msgspec.structs.replace(shipped(), headline=headline), "net", evil)))
+        assert page.tags == plain.tags, "no element more and none less"
+        assert page.text.replace("\u200b", "").count(headline) == 2
+        for act in (r"@\w", r"#\d", r"://", r"www\.\w"):
+            assert not re.search(act, page.text)
 
 
 @given(st.text(max_size=30))
@@ -179,8 +175,6 @@ def test_no_name_becomes_markup_a_link_or_a_mention(evil: str) -> None:
 def test_escaped_text_is_read_back_as_it_is(text: str) -> None:
     page = _Page(f"| a |\n| --- |\n| x{escaped(text)}x |\n")
     assert page.tags == Counter(table=1, thead=1, tbody=1, tr=2, th=1, td=1)
-    from wheeltap.report.words import plain
-
     shown = page.cells[1][0].replace("\u200b", "")
     assert shown.split() == f"x{plain(text)}x".split()
 
@@ -209,45 +203,29 @@ def test_junit_has_a_test_for_each_finding() -> None:
         ("net", "4 bits, groups of 32"): "skipped",
         ("net", "4 bits, per channel"): "skipped",
         ("net", "3 bits, groups of 32"): "failure",
-        ("net", _label("prune-2:4")): "failure",
-        ("net", _label("noise5")): "skipped",
-        ("net", _label("flips1e-6-int8")): "skipped",
-        ("net", _label("wanda50")): "skipped",
-        ("net", _label("int4-g128-aware")): "error",
+        ("net", scheme("prune-2:4").label): "failure",
+        ("net", scheme("noise5").label): "skipped",
+        ("net", scheme("flips1e-6-int8").label): "skipped",
+        ("net", scheme("wanda50").label): "skipped",
+        ("net", scheme("int4-g128-aware").label): "error",
         ("net", "Single-point fragility"): "",
     }
-    assert suite == {
-        "name": "wheeltap",
-        "tests": "12",
-        "failures": "2",
-        "errors": "1",
-        "skipped": "5",
-        "time": "88.200",
-    }
+    counts = {"tests": "12", "failures": "2", "errors": "1", "skipped": "5"}
+    assert suite == {"name": "wheeltap", **counts, "time": "88.200"}
     strict, tests = _parsed(junit(shipped(), "cannot-tell"))
     assert (strict["failures"], strict["skipped"]) == ("7", "0")
     mild, _ = _parsed(junit(shipped(), "never"))
     assert (mild["failures"], mild["errors"]) == ("0", "0")
-
-
-def _label(name: str) -> str:
-    from wheeltap.audits.schemes import scheme
-
-    return scheme(name).label
-
-
-def test_a_junit_failure_has_the_words() -> None:
-    root = ElementTree.fromstring(junit(shipped(), "costs"))
-    told = {test.attrib["name"]: test[0] for test in root}
-    failed = told["3 bits, groups of 32"]
+    stated = {test.attrib["name"]: test[0] for test in ElementTree.fromstring(junit(shipped(), "costs"))}
+    failed = stated["3 bits, groups of 32"]
     assert failed.attrib == {"message": "costs 0.209 [0.172, 0.246]", "type": "costs"}
     assert "net loses 0.209 of its score" in (failed.text or "")
-    assert told[_label("int4-g128-aware")].text.startswith("The trial ran out of memory.")
-    assert told["4 bits, per channel"].attrib["message"] == "may cost 0.022 [0.008, 0.036]"
-    assert "safe 0.000" in told["8 bits, per channel"].text
+    assert stated[scheme("int4-g128-aware").label].text.startswith("The trial ran out of memory.")
+    assert stated["4 bits, per channel"].attrib["message"] == "may cost 0.022 [0.008, 0.036]"
+    assert "safe 0.000" in stated["8 bits, per channel"].text
 
 
-def test_junit_tells_of_the_run() -> None:
+def test_junit_has_a_test_of_the_run() -> None:
     _, void = _parsed(junit(shipped_void(), "never"))
     assert void["wheeltap", "the controls pass"] == "error"
     assert set(void.values()) <= {"error", "skipped"}
@@ -280,80 +258,46 @@ def test_junit_of_any_name_is_xml(name: str, why: str) -> None:
     _parsed(junit(record, "costs"))
 
 
-@pytest.mark.parametrize("make", CASES.values(), ids=CASES)
-def test_junit_of_every_case(make: Callable[[], ReportRecord], tmp_path: Path) -> None:
-    path = Report(make()).junit(tmp_path / "junit.xml")
-    assert path.read_bytes() == junit(make(), "costs")
-    _parsed(path.read_bytes())
-    assert Report(make()).junit(tmp_path / "made" / "junit.xml").read_bytes() == path.read_bytes()
-
-
 # ---- numbers --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("make", CASES.values(), ids=CASES)
-def test_scalars_are_finite_and_their_names_are_plain(make: Callable[[], ReportRecord]) -> None:
-    numbers = Report(make()).scalars()
-    assert all(type(value) is float and math.isfinite(value) for value in numbers.values())
-    assert all(re.fullmatch(r"[\w.-]+(/[\w.-]+)*", name) for name in numbers)
-    assert numbers["passed"] == float(Report(make()).passed)
 
 
 def test_scalars_of_one_model() -> None:
     numbers = Report(shipped()).scalars()
-    assert {name: value for name, value in numbers.items() if name.endswith("/verdict")} == {
-        "net/int8/verdict": -1.0,
-        "net/nf4/verdict": -1.0,
-        "net/int4-g32/verdict": 0.0,
-        "net/int4/verdict": 0.5,
-        "net/int3-g32/verdict": 1.0,
-        "net/prune-2-4/verdict": 1.0,
-        "net/noise5/verdict": 0.0,
-        "net/flips1e-6-int8/verdict": 0.0,
-        "net/worst-weight/verdict": -1.0,
-    }
-    assert {name: value for name, value in numbers.items() if name.startswith("net/int4/")} == pytest.approx(
-        {
-            "net/int4/lost": 0.0222,
-            "net/int4/lost_low": 0.008,
-            "net/int4/lost_high": 0.0364,
-            "net/int4/score": 0.9482,
-            "net/int4/changed": 0.033,
-            "net/int4/kept": 1 - 0.0222 / 0.8704,
-            "net/int4/verdict": 0.5,
-        }
-    )
+    verdicts = {
+        "int8": -1.0, "nf4": -1.0, "int4-g32": 0.0, "int4": 0.5, "int3-g32": 1.0, "prune-2-4": 1.0, "noise5": 0.0,
+        "flips1e-6-int8": 0.0, "worst-weight": -1.0,
+    }  # fmt: skip
+    found = {name: value for name, value in numbers.items() if name.endswith("/verdict")}
+    assert found == {f"net/{name}/verdict": value for name, value in verdicts.items()}
+    int4 = {
+        "lost": 0.0222, "lost_low": 0.008, "lost_high": 0.0364, "score": 0.9482, "changed": 0.033,
+        "kept": 1 - 0.0222 / 0.8704, "verdict": 0.5,
+    }  # fmt: skip
+    found = {name: value for name, value in numbers.items() if name.startswith("net/int4/")}
+    assert found == pytest.approx({f"net/int4/{name}": value for name, value in int4.items()})
     assert (numbers["net/score"], numbers["coverage"], numbers["passed"]) == (0.9704, 0.996, 0.0)
 
 
-def test_scalars_of_a_pair() -> None:
+def test_scalars_of_a_pair_whose_names_look_alike() -> None:
     numbers = Report(pair()).scalars()
     assert numbers["old-vs-new/score/difference"] == 0.0018
     mine = {name: value for name, value in numbers.items() if name.startswith("old-vs-new/prune50/")}
     ends = ("difference", "difference_low", "difference_high", "verdict")
     assert list(mine) == [f"old-vs-new/prune50/{end}" for end in ends]
     assert list(mine.values()) == pytest.approx([-0.0667, -0.0968, -0.0366, 1.0])
+    numbers = Report(renamed(renamed(pair(), "old", "a b"), "new", "a/b")).scalars()
+    assert (numbers["a-b/int4/lost"], numbers["a-b-2/int4/lost"]) == (0.0222, 0.0434)
+    assert Report(renamed(shipped(), "net", "///")).scalars()["unnamed/score"] == 0.9704
 
 
 def test_scalars_of_what_concludes_nothing_are_left_out() -> None:
     assert Report(shipped_void()).scalars() == {"passed": 0.0, "coverage": 0.996}
     assert set(Report(CASES["void"]()).scalars()) == {"passed", "coverage"}
     endless = finding("WT101", "measured", "net", estimate("half-dose", math.inf, 1.0))
-    assert Report(msgspec.structs.replace(shipped(), findings=(endless,))).scalars() == {
-        "passed": 1.0,
-        "coverage": 0.995,
-    }
-    assert set(Report(uncovered()).scalars()) == {
-        "passed", "coverage", "moe/score", "moe/score_low", "moe/score_high",
-    }  # fmt: skip
-
-
-def test_scalars_of_names_that_look_alike_stay_apart() -> None:
-    record = renamed(renamed(pair(), "old", "a b"), "new", "a/b")
-    numbers = Report(record).scalars()
-    assert numbers["a-b/int4/lost"] == 0.0222
-    assert numbers["a-b-2/int4/lost"] == 0.0434
-    assert Report(renamed(shipped(), "net", "///")).scalars()["unnamed/score"] == 0.9704
+    only = msgspec.structs.replace(shipped(), findings=(endless,))
+    assert Report(only).scalars() == {"passed": 1.0, "coverage": 0.995}
+    left = {"passed", "coverage", "moe/score", "moe/score_low", "moe/score_high"}
+    assert set(Report(uncovered()).scalars()) == left
 
 
 def test_scalars_of_other_audits_go_by_code_and_by_title_where_there_are_several() -> None:
@@ -369,9 +313,3 @@ def test_scalars_of_other_audits_go_by_code_and_by_title_where_there_are_several
     numbers = Report(record).scalars()
     assert numbers["net/WT205-A-set-is-necessary/verdict"] == 1.0
     assert numbers["net/WT205-A-set-is-sufficient/verdict"] == 0.0
-
-
-def test_hostile_names_stay_out_of_every_summary() -> None:
-    assert "<script" not in Report(hostile()).markdown()
-    assert b"<script" not in junit(hostile(), "costs")
-    assert all("<" not in name for name in Report(hostile()).scalars())

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+import textwrap
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -367,8 +368,9 @@ def _grid(table: Table, console: "Console", *, full: bool) -> None:
         for at in chunk:
             side = "right" if right[at] else "left"
             grid.add_column(Words(heads[at]), justify=side, width=wide[at], overflow="fold")
-        for row in cells:
-            grid.add_row(row[0], *(row[at] for at in chunk))
+        for row, given in zip(cells, rows, strict=True):
+            texts = (row[at] if isinstance(given[at], Cell) else _folded(row[at], wide[at]) for at in chunk)
+            grid.add_row(row[0], *texts)
         console.print(grid, highlight=False)
     if len(rows) < len(table.rows):
         wrapped(console, f"and {len(table.rows) - len(rows)} more: --full", style="dim")
@@ -379,7 +381,17 @@ def _unbroken(cell: str | Estimate | Cell) -> str:
     if isinstance(cell, Cell):
         return max((cell.number, cell.word, *cell.note.split()), key=len)
     text = printed(cell).plain
-    return text if len(text) <= _LONGEST else max(text.split(), key=len)[:_LONGEST]
+    return text if len(text) <= _LONGEST else max(words.hold(text).split(" "), key=len)[:_LONGEST]
+
+
+def _folded(cell: "Words", width: int) -> "Words":
+    """A text in lines of its column, none of which ends within an interval that fits into it."""
+    from rich.text import Text as Words
+
+    held = words.hold(cell.plain)
+    if len(held) <= width or max(map(len, held.split(" "))) > width:
+        return cell
+    return Words("\n".join(textwrap.wrap(held, width, break_on_hyphens=False)).replace("\u00a0", " "))
 
 
 def _findings(block: FindingList, console: "Console") -> None:

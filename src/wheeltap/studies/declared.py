@@ -246,7 +246,8 @@ class DeclaredStudy(Study):
         audit = audits.get(named(one.audit))
         yield Metric(
             key=key, title=one.title or f"{audit.title} ({one.scheme or key})", unit=one.unit, toward=one.toward,
-            reads=audit.reads, code=audit.code, ends=(one.least, one.most), of_score=bool(audit.number) and not one.estimate,
+            reads=audit.reads, code=audit.code, ends=(one.least, one.most),
+            of_score=bool(audit.number) and not one.estimate,
         )  # fmt: skip
         if audit.number == "loss" and not one.estimate:
             for made, when in ((score_before(key), "before"), (score_after(key), "after")):
