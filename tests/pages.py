@@ -59,6 +59,6 @@ def opened(browser: Any, path: Path, *, address: str = "", **settings: Any) -> t
     page.on("console", lambda message: events.append(f"console: {message.text}"))
     page.on("pageerror", lambda error: events.append(f"error: {error}"))
     page.on("dialog", lambda dialog: (events.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-    page.on("request", lambda one: events.append(one.url) if not one.url.startswith(("file:", "data:", "blob:")) else 0)
+    page.on("request", lambda one: events.append(one.url) if not one.url.startswith(("file:", "data:")) else 0)
     page.goto(path.as_uri() + address)
     return page, events

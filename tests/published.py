@@ -52,6 +52,11 @@ def cppn(arch: str, flat: NDArray[np.floating], *, fold: Fold = "") -> Cppn:
     return Cppn.of(layout, layout.split(flat), fold=fold)
 
 
+def published_net(name: str, which: str) -> Cppn:
+    """The net of published parameters."""
+    return cppn(ARCH[name], parameters(name, which))
+
+
 @functools.cache
 def png(name: str) -> NDArray[np.float64]:
     """A published picture, ``[row, column, 3]`` from 0 to 1: 8 bits, with or without an alpha channel."""

@@ -179,16 +179,7 @@ def test_compare_and_exit_codes(here: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(pair) == 0
     pair_data = report(here / "pair.json")
     assert found(pair_data, "WT101", "digits vs digits-2")["status"] == "excluded"
-    fragile = [
-        "audit",
-        "digits",
-        "--audits",
-        "quantization,quantization",
-        "--config",
-        "two.toml",
-        "--store",
-        "q.wheeltap",
-    ]
+    fragile = ["audit", "digits", "--audits", "quantization,quantization", "--config", "two.toml"]
     (here / "two.toml").write_text("[quantization]\ndoses = [8, 2]\ntested = 2\n")
     assert main([*fragile, "--json", "q.json"]) == 1
     assert main([*fragile, "--fail-on", "never"]) == 0

@@ -23,15 +23,14 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.inside.units import few
 from wheeltap.gauge.base import GaugeSettings
-from wheeltap.models.mlp import mlp
 from wheeltap.plans.plan import Effort
 from wheeltap.runs.checkup import Checkup, Price, Proof, Reach, checkup, proofs
-from wheeltap.testing.planted import PlantedCase
 
 LINES, COLUMNS = 30, 80
 
 
-def told(found: Checkup) -> str:
+def shown(found: Checkup) -> str:
+    """What is printed, on few lines."""
     text = io.StringIO()
     doctor.show(found, Console(file=text, width=COLUMNS))
     lines = text.getvalue().splitlines()
@@ -41,6 +40,10 @@ def told(found: Checkup) -> str:
 
 def state(model: nn.Module) -> dict[str, Tensor]:
     return {path: value.clone() for path, value in model.state_dict().items()}
+
+
+def net() -> Any:
+    return zoo.made("mlp").subject.model
 
 
 def of(model: nn.Module) -> Checkup:
@@ -59,36 +62,29 @@ def test_a_sound_model_is_ready_and_comes_back_as_it_was(name: str) -> None:
     assert all(proof.holds and (proof.difference or 0.0) < 1e-5 for proof in found.proofs)
     assert found.twin and found.planted and found.hidden > 0
     assert found.covered == case.subject.record.covered / case.subject.record.parameters
-    text = told(found)
+    text = shown(found)
     assert text.startswith("Ready: ") and "permute" in text and "passes" in text
 
 
-def test_a_copy_that_is_not_exact_is_told() -> None:
+def test_copies_that_are_not_exact_or_cannot_be_made_are_said() -> None:
     case = zoo.made("mlp")
 
     def wrong(model: nn.Module, rng: np.random.Generator, settings: GaugeSettings) -> None:
         with torch.no_grad():
             next(model.parameters()).mul_(1.1)
 
-    family = gauge.find(case.subject.model, few(case.task, case.subject.model))
-    assert isinstance(family, gauge.Family)
-    bad = replace(family, moves={**family.moves, "rescale": wrong})
-    found = {proof.gauge: proof for proof in proofs(case.subject, case.task, bad)}
-    assert not found["rescale"].holds and (found["rescale"].difference or 0.0) > 1e-3
-    assert found["permute"].holds
-    check = Checkup(subject=case.subject.record, examples=1, proofs=(found["rescale"],))
-    assert "copies by rescale are not exact" in doctor.answer(check)
-
-
-def test_a_move_that_fails_is_a_copy_that_does_not_hold() -> None:
-    case = zoo.made("mlp")
-
     def broken(model: nn.Module, rng: np.random.Generator, settings: GaugeSettings) -> None:
         raise ValueError("no such units")
 
-    family = gauge.Family("general", (), {"permute": broken})
-    (proof,) = proofs(case.subject, case.task, family)
-    assert not proof.holds and proof.difference is None and "no such units" in proof.because
+    family = gauge.find(case.subject.model, few(case.task, case.subject.model))
+    assert isinstance(family, gauge.Family)
+    bad = replace(family, moves={**family.moves, "rescale": wrong, "shift": broken})
+    found = {proof.gauge: proof for proof in proofs(case.subject, case.task, bad)}
+    assert not found["rescale"].holds and (found["rescale"].difference or 0.0) > 1e-3
+    assert found["permute"].holds
+    assert not found["shift"].holds and found["shift"].difference is None and "no such units" in found["shift"].because
+    check = Checkup(subject=case.subject.record, examples=1, proofs=(found["rescale"],))
+    assert "copies by rescale are not exact" in doctor.answer(check)
 
 
 @pytest.mark.parametrize("name", ["tied", "lstm", *(["rwkv"] if "rwkv" in zoo.names() else [])])
@@ -101,7 +97,7 @@ def test_the_controls_that_are_promised_are_those_that_a_run_has(name: str) -> N
     status = {control.name: control.status for control in report.controls if control.kind == "gate"}
     assert found.twin == (status.get("reparametrized copy computes the same function") == "passed")
     assert bool(found.planted) == (status.get("planted copy computes the same function") == "passed")
-    told(found)
+    shown(found)
 
 
 class Integers(nn.Module):
@@ -122,44 +118,43 @@ class Integers(nn.Module):
         return nn.functional.linear(inputs, self.weight.float() * self.scale, self.bias)
 
 
-@pytest.mark.parametrize("shown", [True, False], ids=["a parameter", "a buffer"])
-def test_weights_that_are_integers_are_named_and_not_counted_as_disturbed(*, shown: bool) -> None:
-    net: Any = zoo.made("mlp").subject.model
-    net[2] = Integers(net[2], shown=shown)
-    found = of(net)
-    total, packed = 8_970, 64 * 64
-    assert found.weights == total and [(one.name, one.size) for one in found.packed] == [("2", packed)]
-    assert found.covered == pytest.approx((total - packed - 64) / total)
-    assert all(reach.share == pytest.approx(found.covered) for reach in found.reaches)
-    text = told(found)
-    assert text.startswith("Usable with gaps: 46.4% of the weights are packed") and "16 or 32 bits" in text
-
-
-def test_a_layer_of_torchs_own_quantization_is_named() -> None:
-    net: Any = zoo.made("mlp").subject.model
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that this kind of quantization is old
-        model = nn.Sequential(nn.Sequential(net[0]), *net[1:])
-        model = torch.ao.quantization.quantize_dynamic(model, {"0"}, dtype=torch.qint8)
+def test_weights_that_are_integers_are_named_and_not_counted_as_disturbed() -> None:
+    for parameter in (True, False):
+        model = net()
+        model[2] = Integers(model[2], shown=parameter)
         found = of(model)
+        total, packed = 8_970, 64 * 64
+        assert found.weights == total and [(one.name, one.size) for one in found.packed] == [("2", packed)]
+        assert found.covered == pytest.approx((total - packed - 64) / total)
+        assert all(reach.share == pytest.approx(found.covered) for reach in found.reaches)
+        text = shown(found)
+        assert text.startswith("Usable with gaps: 46.4% of the weights are packed") and "16 or 32 bits" in text
+    model[0] = Integers(model[0], shown=True)
+    found = of(model)
+    assert not found.usable and shown(found).startswith("Not usable as it is: ")
+
+
+@pytest.mark.filterwarnings("ignore")  # that this kind of quantization is old
+def test_layers_of_torchs_own_quantization_are_named_and_integers_alone_refused() -> None:
+    class Steps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.inner = nn.GRU(8, 64, batch_first=True), net()
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.inner(inputs + 0.01 * self.rnn(inputs.unflatten(1, (8, 8)))[0][:, -1])
+
+    def quantized(model: nn.Module, *kinds: Any) -> nn.Module:
+        return torch.ao.quantization.quantize_dynamic(model, {*kinds}, dtype=torch.qint8)
+
+    layers = net()
+    found = of(quantized(nn.Sequential(nn.Sequential(layers[0]), *layers[1:]), "0"))
     assert [(one.name, one.size) for one in found.packed] == [("0.0", 64 * 64)]
-    assert found.covered < 0.6 and "0.0 (4,096)" in told(found)
-
-
-def test_a_model_of_integers_alone_is_refused() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = torch.ao.quantization.quantize_dynamic(zoo.made("mlp").subject.model, {nn.Linear}, dtype=torch.qint8)
-        with pytest.raises(ModelError, match="no weights that wheeltap can disturb"):
-            of(model)
-
-
-def test_weights_without_data_are_an_error_that_names_one() -> None:
-    with torch.device("meta"):
-        model = mlp((64, 32, 10))
-    with pytest.raises(ModelError, match="no data") as caught:
-        of(model)
-    assert "0.weight" in str(caught.value) and "meta device" in str(caught.value)
+    assert found.covered < 0.6 and "0.0 (4,096)" in shown(found)
+    found = of(quantized(Steps().eval(), nn.GRU))
+    assert found.packed == (UntouchedModule("rnn", 192 * 72),) and not found.usable
+    with pytest.raises(ModelError, match="no weights that wheeltap can disturb"):
+        of(quantized(net(), nn.Linear))
 
 
 class Through(nn.Module):
@@ -181,7 +176,7 @@ def test_a_forward_that_cannot_be_probed_is_told_with_what_still_works() -> None
     found = of(Through(outside, zoo.made("mlp").subject.model))
     assert found.covered == 1.0 and found.reaches[0].share == 1.0
     if not found.planted:
-        assert "no planted copy" in doctor.answer(found) and "Every audit still runs" in told(found)
+        assert "no planted copy" in doctor.answer(found) and "Every audit still runs" in shown(found)
     # The layers after it are in sight all the same.
     assert all(proof.holds for proof in found.proofs)
 
@@ -204,13 +199,6 @@ def test_a_shared_weight_is_refused_or_rewritten_exactly() -> None:
     assert "used in more than one place" in " ".join(reach.because for reach in found.reaches)
 
 
-def test_a_model_of_which_little_is_disturbed_is_not_usable() -> None:
-    net: Any = zoo.made("mlp").subject.model
-    net[0], net[2] = Integers(net[0], shown=False), Integers(net[2], shown=True)
-    found = of(net)
-    assert not found.usable and told(found).startswith("Not usable as it is: ")
-
-
 def test_a_model_with_every_gap_there_is_still_fits() -> None:
     long = ", ".join(f"model.layers.{at}.experts.gate_up_proj" for at in range(40))
     wrong = [Proof(gauge=name, holds=False, because=f"{long} cannot") for name in gauge.GAUGES]
@@ -230,7 +218,7 @@ def test_a_model_with_every_gap_there_is_still_fits() -> None:
         costs=(Price(audits=("score", "deployment"), passes=1e5, seconds=1e4),) * 2,
     )
     assert len(found.gaps) == 5
-    told(found)
+    shown(found)
 
 
 MINE = """
@@ -274,31 +262,22 @@ def test_the_command_prints_and_writes_what_was_found(mine: Path, capsys: pytest
     assert json.loads(capsys.readouterr().out)["family"] == found["family"]
 
 
-@pytest.mark.parametrize("model,what", [("meta", "no data"), ("broken", "3")])
-def test_a_model_that_cannot_be_run_is_an_error(
-    model: str, what: str, mine: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["doctor", f"mine_for_doctor:{model}"]) == 2
-    said = capsys.readouterr().err
-    assert what in said and "what to do:" in said and "bug" not in said
-
-
-def test_a_model_and_a_plant_are_not_one_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_that_cannot_be_run_is_an_error(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for model, words in {"meta": ("no data", "0.weight", "meta device"), "broken": ("3",)}.items():
+        assert main(["doctor", f"mine_for_doctor:{model}"]) == 2
+        said = capsys.readouterr().err
+        assert all(word in said for word in words) and "what to do:" in said and "bug" not in said
     assert main(["doctor", "digits", "--plant", "digits"]) == 2
     assert "Unknown option: --plant" in capsys.readouterr().err
 
 
 def test_what_a_task_cannot_be_divided_is_proven_on_all_of_it() -> None:
     case = zoo.made("mlp")
-    whole = PlantedCase(case.subject, Task(case.task.inputs[:20], case.task.targets[:20], name="few"))  # type: ignore[attr-defined]
-    assert checkup(whole.subject, whole.task).proven_on == 20
+    few = Task(case.task.inputs[:20], case.task.targets[:20], name="few")  # type: ignore[attr-defined]
+    assert checkup(case.subject, few).proven_on == 20
 
 
 # ---- what an audit would conclude nothing of ------------------------------------------------------------------------
-
-
-def net() -> Any:
-    return zoo.made("mlp").subject.model
 
 
 def test_weights_in_buffers_are_named_and_the_model_is_never_called_ready() -> None:
@@ -308,7 +287,7 @@ def test_weights_in_buffers_are_named_and_the_model_is_never_called_ready() -> N
     model[0].register_buffer("weight", kept)
     found = of(model)
     assert found.fixed == (UntouchedModule("0.weight", kept.numel()),) and found.covered < 0.9
-    said = told(found)
+    said = shown(found)
     assert "Ready" not in said and f"The answers are computed from these, too: 0.weight ({kept.numel():,})" in said
     assert "torch.nn.Parameter" in said
 
@@ -324,7 +303,7 @@ def test_complex_parameters_are_called_that() -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # of imaginary parts that are discarded
-        said = told(of(Spectral()))
+        said = shown(of(Spectral()))
     assert "complex numbers, which no disturbance is defined on: waves (1,089)" in said
 
 
@@ -334,19 +313,4 @@ def test_at_chance_is_said_as_an_audit_would() -> None:
         model[-1].weight.zero_()
     found = of(model)
     assert not found.usable and doctor.answer(found).startswith("At chance, so an audit concludes nothing: mine scores")
-    assert "differ by 0 of" not in told(found)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_quantized_recurrent_layers_are_packed_weights() -> None:
-    class Steps(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.rnn, self.inner = nn.GRU(8, 64, batch_first=True), net()
-
-        def forward(self, inputs: Tensor) -> Tensor:
-            return self.inner(inputs + 0.01 * self.rnn(inputs.unflatten(1, (8, 8)))[0][:, -1])
-
-    quantized = torch.ao.quantization.quantize_dynamic(Steps().eval(), {nn.GRU}, dtype=torch.qint8)
-    found = of(quantized)
-    assert found.packed == (UntouchedModule("rnn", 192 * 72),) and not found.usable
+    assert "differ by 0 of" not in shown(found)

@@ -82,16 +82,11 @@ def test_a_planted_truth_is_decided_right(
 def test_several_rules_together_raise_no_false_alarm(
     statistic: Statistic, truth: Callable[[np.random.Generator, int], tuple[list[float], list[float]]]
 ) -> None:
-    wrong, runs, rng = 0, 300, np.random.default_rng(5)
+    wrong, runs, rng, planned = 0, 300, np.random.default_rng(5), rule(statistic, "a", "b", margin=0.0)
     for _ in range(runs):
-        findings: list[Finding] = []
-        made: list[tuple[MemberTable, Rule]] = []
-        for _ in range(4):
-            a, b = truth(rng, 5)
-            made.append((table(a=a, b=b), rule(statistic, "a", "b", margin=0.0)))
-        drafts = [rules.draft(one, each, among=4, alpha=ALPHA) for each, one in made]
-        findings = settle(drafts, alpha=ALPHA)
-        wrong += any(one.status == "found" for one in findings)
+        samples = [truth(rng, 5) for _ in range(4)]
+        drafts = [rules.draft(planned, table(a=a, b=b), among=4, alpha=ALPHA) for a, b in samples]
+        wrong += any(one.status == "found" for one in settle(drafts, alpha=ALPHA))
     # Binomial, 300 runs at .05: more than 27 happens once in 1,000.
     assert wrong <= 27
 
@@ -105,45 +100,28 @@ def test_an_effect_on_the_margin_is_rarely_excluded() -> None:
     assert wrong <= 34
 
 
-def test_directions_are_kept_apart() -> None:
+def test_directions_are_kept_apart_and_one_net_is_compared_with_its_like() -> None:
     rng = np.random.default_rng(0)
     made = table(a=normal(rng, -9.0, 6), b=normal(rng, 0.0, 6))
-    found = [
-        judged(made, rule("difference", "a", "b", margin=1.0, direction=way))[0].status for way in ("less", "more")
-    ]
-    assert found == ["found", "excluded"]
-
-
-def test_one_net_is_compared_with_its_like() -> None:
-    rng = np.random.default_rng(3)
-    [finding] = judged(table(own=[12.0], like=normal(rng, 0.0, 8)), rule("one_of", "own", "like", margin=1.0))
+    for way, status in (("less", "found"), ("more", "excluded")):
+        assert judged(made, rule("difference", "a", "b", margin=1.0, direction=way))[0].status == status
+    like = normal(np.random.default_rng(3), 0.0, 8)
+    [finding] = judged(table(own=[12.0], like=like), rule("one_of", "own", "like", margin=1.0))
     assert finding.status == "found" and finding.estimates[0].n == 8
     assert [one.n for one in finding.estimates[1:]] == [1, 8]
 
 
-def test_members_that_were_not_made_are_in_no_number() -> None:
+def test_members_that_were_not_made_are_in_no_number_and_equal_numbers_prove_nothing() -> None:
     made = table(a=[1.0, 2.0, 3.0], b=[1.0, 2.0, 3.5])
-    short = MemberTable(
-        cohorts=made.cohorts, metrics=made.metrics,
-        numbers={name: held for name, held in made.numbers.items() if name != "a 1"}, lost={"a 1": "It diverged."},
-    )  # fmt: skip
+    there = {name: held for name, held in made.numbers.items() if name != "a 1"}
+    short = replace(made, numbers=there, lost={"a 1": "It diverged."})
     [finding] = judged(short, rule("paired", "a", "b", margin=1.0))
     assert finding.estimates[0].n == 2
     control = rules.left_out(short, [])[1]
     assert control.status == "skipped" and "It diverged." in control.because
-
-
-def test_a_rule_without_numbers_is_not_answered() -> None:
-    made = table(a=[1.0, 2.0], b=[3.0, 4.0])
-    empty = MemberTable(
-        cohorts=made.cohorts, metrics=made.metrics, numbers={}, lost=dict.fromkeys(made.numbers, "Lost.")
-    )
+    empty = replace(made, numbers={}, lost=dict.fromkeys(made.numbers, "Lost."))
     [finding] = judged(empty, rule("difference", "a", "b", margin=1.0))
-    assert finding.status == "not_applicable"
-    assert "No member of a has this number" in finding.because
-
-
-def test_equal_numbers_prove_nothing() -> None:
+    assert finding.status == "not_applicable" and "No member of a has this number" in finding.because
     [finding] = judged(table(a=[1.0] * 4, b=[1.0] * 4), rule("difference", "a", "b", margin=1.0))
     assert finding.status == "inconclusive"
 
@@ -204,27 +182,23 @@ def test_where_no_added_value_is_shown_the_finding_and_the_headline_say_so_first
     assert judged(made, other)[0].because.startswith("Nothing was shown. ")
 
 
-def test_pairs_are_kept_together_where_a_member_is_missing() -> None:
+def test_pairs_are_kept_together_and_numbers_without_a_logarithm_are_an_error() -> None:
     made = scored(np.random.default_rng(2), 9.0, nets=26)
     numbers = {name: held for name, held in made.numbers.items() if name not in ("flawed 3", "sound 5")}
-    short = MemberTable(cohorts=made.cohorts, metrics=made.metrics, numbers=numbers, lost={})
-    [finding] = judged(short, ADDED)
+    [finding] = judged(replace(made, numbers=numbers), ADDED)
     assert finding.status == "found" and finding.estimates[0].n == 24
-
-
-def test_numbers_that_have_no_logarithm_are_an_error_and_no_crash() -> None:
     made = scored(np.random.default_rng(2), 9.0, log=True)
     numbers = {**made.numbers, "sound 2": {**made.numbers["sound 2"], "x": Single(0.0)}}
-    [finding] = judged(MemberTable(cohorts=made.cohorts, metrics=made.metrics, numbers=numbers, lost={}), ADDED)
+    [finding] = judged(replace(made, numbers=numbers), ADDED)
     assert finding.status == "error" and "positive" in finding.because
 
 
-@pytest.mark.parametrize(("mean", "right"), [(0.10, "found"), (0.0, "excluded"), (0.02, "inconclusive")])
-def test_a_mean_over_members_is_held_against_nothing(mean: float, right: str) -> None:
-    values = [mean + step for step in (-0.005, 0.0, 0.005, 0.002, -0.002)]
-    [finding] = judged(table(a=values), rule("mean", "a", margin=0.02, direction="more"))
-    assert finding.status == right
-    assert finding.subject == "a" and "X (points) of a (5 nets). Mean over members" in finding.because
+def test_a_mean_over_members_is_held_against_nothing() -> None:
+    for mean, right in ((0.10, "found"), (0.0, "excluded"), (0.02, "inconclusive")):
+        values = [mean + step for step in (-0.005, 0.0, 0.005, 0.002, -0.002)]
+        [finding] = judged(table(a=values), rule("mean", "a", margin=0.02, direction="more"))
+        assert finding.status == right
+        assert finding.subject == "a" and "X (points) of a (5 nets). Mean over members" in finding.because
 
 
 def test_the_headline_says_what_was_decided() -> None:

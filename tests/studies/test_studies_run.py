@@ -113,27 +113,23 @@ def test_it_is_judged_without_torch(whole: tuple[Path, ReportRecord], tmp_path: 
     assert done.stdout.strip() == whole[1].headline
 
 
-def test_a_member_that_is_lost_is_made_again(whole: tuple[Path, ReportRecord], tmp_path: Path) -> None:
-    store = copied(whole, tmp_path)
-    files = sorted((tmp_path / "s.wheeltap.made").glob("*.safetensors"))
+def test_a_member_that_is_lost_or_another_net_is_made_again_and_never_measured(
+    whole: tuple[Path, ReportRecord], tmp_path: Path
+) -> None:
+    other = SAM.replace("int3", "int2")
+    fresh = wt.study(written(tmp_path, other), store=tmp_path / "fresh.wheeltap").record
+    store = copied(whole, tmp_path / "lost")
+    files = sorted((tmp_path / "lost" / "s.wheeltap.made").glob("*.safetensors"))
     assert len(files) == 8
     for file in files[:3]:
         file.unlink()
-    # Nothing needs them, so nothing is made.
-    assert wt.study(read(tmp_path / "sam.toml"), store=store).cost.trials == 0
-    other = wt.study(written(tmp_path, SAM.replace("int3", "int2")), store=store)
-    fresh = wt.study(written(tmp_path, SAM.replace("int3", "int2")), store=tmp_path / "fresh.wheeltap")
-    assert answer(other.record) == answer(fresh.record)
-
-
-def test_another_net_under_a_members_name_is_never_measured(whole: tuple[Path, ReportRecord], tmp_path: Path) -> None:
-    store = copied(whole, tmp_path)
-    files = sorted((tmp_path / "s.wheeltap.made").glob("*.safetensors"))
+    assert wt.study(written(tmp_path), store=store).cost.trials == 0  # nothing needs them, so nothing is made
+    assert answer(wt.study(written(tmp_path, other), store=store).record) == answer(fresh)
+    store = copied(whole, tmp_path / "swapped")
+    files = sorted((tmp_path / "swapped" / "s.wheeltap.made").glob("*.safetensors"))
     shutil.copy(files[1], files[0])
     with pytest.warns(UserWarning, match="made again"):
-        other = wt.study(written(tmp_path, SAM.replace("int3", "int2")), store=store)
-    fresh = wt.study(written(tmp_path, SAM.replace("int3", "int2")), store=tmp_path / "fresh.wheeltap")
-    assert answer(other.record) == answer(fresh.record)
+        assert answer(wt.study(written(tmp_path, other), store=store).record) == answer(fresh)
 
 
 def test_two_runs_on_one_store_are_refused(whole: tuple[Path, ReportRecord], tmp_path: Path) -> None:

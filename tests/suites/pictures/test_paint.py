@@ -51,20 +51,11 @@ def _error(net: Cppn, canvas: Task) -> float:
 def _gradient(flat: np.ndarray) -> np.ndarray:
     """Of the error by all weights in the published order, by autograd in double precision."""
     net = Cppn(LAYOUT).double()
-    for layer, kernel in zip(net.dense, _split(flat), strict=True):
+    for layer, kernel in zip(net.dense, LAYOUT.split(flat), strict=True):
         layer.weight.data = torch.from_numpy(kernel.T.copy())
     error = (net(CANVAS.inputs.double()) - CANVAS.targets.double()).square().mean()
     found = torch.autograd.grad(error, [layer.weight for layer in net.dense])
     return np.concatenate([found[layer].T.numpy().ravel() for layer in LAYOUT.published])
-
-
-def _split(flat: np.ndarray) -> list[np.ndarray]:
-    # Under ten layers, the published order is that of computation.
-    found, start_at = [], 0
-    for shape in LAYOUT.shapes:
-        found.append(flat[start_at : start_at + shape[0] * shape[1]].reshape(shape).astype(np.float64))
-        start_at += shape[0] * shape[1]
-    return found
 
 
 def test_a_small_picture_is_learnt() -> None:
@@ -165,12 +156,11 @@ class TestKinds:
         assert np.allclose(moved[clear], -3e-3 * np.sign(above[clear]), rtol=1e-3)
         assert (np.sign(above[clear]) != np.sign(here[clear])).any()
 
-    @pytest.mark.parametrize("nonzero", [20, 69])
-    def test_sparse_nets_have_the_wanted_number_of_weights(self, nonzero: int) -> None:
-        share = nonzero / LAYOUT.parameters
-        painted = paint(LAYOUT, CANVAS, seeds=range(2), settings=replace(SHORT, share=share, tries=1))
-        for net in painted.nets:
-            assert np.count_nonzero(net.flat_parameters()) == nonzero
+    def test_sparse_nets_have_the_wanted_number_of_weights(self) -> None:
+        for nonzero in (20, 69):
+            share = nonzero / LAYOUT.parameters
+            painted = paint(LAYOUT, CANVAS, seeds=range(2), settings=replace(SHORT, share=share, tries=1))
+            assert [np.count_nonzero(net.flat_parameters()) for net in painted.nets] == [nonzero] * 2
 
     def test_pruning_goes_from_all_weights_to_the_share(self) -> None:
         settings = PictureSettings(steps=100, share=0.1)
@@ -237,25 +227,17 @@ class TestLostNets:
         assert last.status == ("diverged",), "lost at its last step"
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{"steps": -1}, {"rate": 0.0}, {"rate": float("nan")}, {"decay": float("inf")}, {"share": 1.1}, {"tries": 0},
-     {"prune_to": 1.5}, {"prune_to": 0.05}],
-    ids=" ".join,
-)  # fmt: skip
-def test_settings_that_make_no_sense_are_errors(changes: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match=r"cannot be used|before it begins") as raised:
-        PictureNet(changes)
-    assert next(iter(changes)) in str(raised.value)
-
-
-def test_units_that_do_not_exist_are_an_error() -> None:
+def test_settings_and_pictures_that_make_no_sense_are_errors() -> None:
+    inputs, target = CANVAS.inputs, CANVAS.targets
+    for changes in (
+        {"steps": -1}, {"rate": 0.0}, {"rate": float("nan")}, {"decay": float("inf")}, {"share": 1.1}, {"tries": 0},
+        {"prune_to": 1.5}, {"prune_to": 0.05},
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=r"cannot be used|before it begins") as raised:
+            PictureNet(changes)
+        assert next(iter(changes)) in str(raised.value)
     with pytest.raises(UnknownName, match="activation"):
         paint(LAYOUT, CANVAS, seeds=[0], settings=replace(SHORT, units="rellu"))
-
-
-def test_pictures_that_cannot_be_trained_on_are_errors() -> None:
-    inputs, target = CANVAS.inputs, CANVAS.targets
     for wrong in ((inputs[:, :3], target), (inputs, target[:, :2])):
         with pytest.raises(DataError, match="The task is no picture"):
             paint(LAYOUT, Task(*wrong), seeds=[0], settings=SHORT)

@@ -1,7 +1,5 @@
 """Responses of pictures to changes of weights, the fast path beside a slow one; noise at equal effect."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,7 @@ from numpy.typing import NDArray
 
 import wheeltap as wt
 from benchmarks.published import at_fixed_deltas, at_no_effect, changes
-from published import cppn
+from published import needs_data, published_net
 from wheeltap.core import symmetry
 from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.fingerprint import weights_digest
@@ -19,7 +17,6 @@ from wheeltap.suites.pictures import engine as mv
 from wheeltap.suites.pictures.engine import STILL, Evaluation, at_equal_effect, noise_responses
 from wheeltap.suites.pictures.specs import MovedSettings
 
-DATA = Path(__file__).parents[3].parent / "shared" / "data" / "picbreeder"
 LAYOUT = Layout.parse("4;cache:3,gaussian:2,identity:1,sigmoid:1,sin:2")
 
 
@@ -118,13 +115,6 @@ def test_a_net_that_reads_the_mirror_image_as_the_same_answers_symmetrically() -
         assert low <= found.symmetry[found.rmse > STILL].mean() <= high
 
 
-def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(DataError):
-        Evaluation(random_net(), grid(8), symmetry=mirrored(9))
-    with pytest.raises(DataError):
-        Evaluation(random_net(), grid(8), regions=torch.zeros(2, 64, dtype=torch.bool))
-
-
 @pytest.mark.parametrize("target", [0.02, 0.1])
 def test_equal_effect_is_equal_and_what_cannot_have_it_is_counted(target: float) -> None:
     size, net = 16, random_net()
@@ -205,23 +195,16 @@ SLOPES = {"skull": (0.721, 20, 57), "butterfly": (0.691, 24, 97)}
 SAMPLE = {"skull": 800, "butterfly": 200}
 
 
-def published(picture: str, kind: str) -> Cppn:
-    path = DATA / f"{picture}_layerized_and_sgd_params.npz"
-    if not path.is_file():
-        pytest.skip(f"the published arrays are not at {path}")
-    with np.load(path) as held:
-        return cppn(str(held["arch"]), held[kind])
-
-
 def swept_weights(net: Cppn, picture: str, kind: str) -> mv.Moves:
     """True links of the evolved net; of the trained one, a sample of all published ids."""
     return mv.single_weights(net.layout, net.links()) if kind == "pb" else some_weights(net, SAMPLE[picture], seed=0)
 
 
+@needs_data
 @pytest.mark.slow
 @pytest.mark.parametrize(("picture", "kind"), list(PUBLISHED))
 def test_symmetry_of_response_is_as_published(picture: str, kind: str) -> None:
-    net = published(picture, kind)
+    net = published_net(picture, kind)
     means = at_fixed_deltas(Evaluation(net, grid(64), symmetry=mirrored(64)), swept_weights(net, picture, kind))
     measured = [mean.value for mean in means]
     assert measured == pytest.approx(PUBLISHED[picture, kind], abs=0.00051)
@@ -230,10 +213,11 @@ def test_symmetry_of_response_is_as_published(picture: str, kind: str) -> None:
         assert mean.low is not None and mean.low < mean.value
 
 
+@needs_data
 @pytest.mark.slow
 @pytest.mark.parametrize("picture", list(SLOPES))
 def test_symmetry_of_slopes_is_as_published(picture: str) -> None:
-    net = published(picture, "pb")
+    net = published_net(picture, "pb")
     found = at_no_effect(net, grid(64), mirrored(64), mv.single_weights(net.layout, net.links()))
     mean, symmetric, live = SLOPES[picture]
     assert found.mean.value == pytest.approx(mean, abs=0.00051)
@@ -264,27 +248,21 @@ def test_every_draw_changes_the_picture_as_much_as_asked(kind: str) -> None:
     assert np.isfinite(dose).all()
     assert weights_digest(drawn) == before
     assert len(set(dose)) == 4
-    again, _ = noise_responses(wt.Subject(drawn), task(drawn), kind, effect=0.05, draws=4, root=0)
-    assert np.array_equal(dose, again)
+    again, share = noise_responses(wt.Subject(drawn), task(drawn), kind, effect=0.05, draws=4, root=0)
+    assert np.array_equal(dose, again) and share.max() < 0.95
+    folded = net("abs-x")  # answers with full symmetry
+    _, share = noise_responses(wt.Subject(folded), task(folded), kind, effect=0.05, draws=4, root=0)
+    assert np.allclose(share, 1.0, atol=1e-6)
+    still = Cppn.of(NOISY, [np.zeros(shape, dtype=np.float32) for shape in NOISY.shapes])  # out of reach
+    found = noise_responses(wt.Subject(still), task(still), "relative", effect=0.05, draws=2, root=0)
+    assert np.isnan(found).all()
 
 
-def test_a_net_that_reads_the_size_of_x_answers_with_full_symmetry() -> None:
-    plain, folded = net(), net("abs-x")
-    shares = [
-        noise_responses(wt.Subject(one), task(one), "function", effect=0.05, draws=4, root=0)[1]
-        for one in (plain, folded)
-    ]
-    assert shares[0].max() < 0.95
-    assert np.allclose(shares[1], 1.0, atol=1e-6)
-
-
-def test_an_effect_out_of_reach_is_said_to_be() -> None:
-    still = Cppn.of(NOISY, [np.zeros(shape, dtype=np.float32) for shape in NOISY.shapes])
-    dose, share = noise_responses(wt.Subject(still), task(still), "relative", effect=0.05, draws=2, root=0)
-    assert np.isnan(dose).all() and np.isnan(share).all()
-
-
-def test_too_few_points_are_refused() -> None:
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(DataError):
+        Evaluation(random_net(), grid(8), symmetry=mirrored(9))
+    with pytest.raises(DataError):
+        Evaluation(random_net(), grid(8), regions=torch.zeros(2, 64, dtype=torch.bool))
     drawn, few = net(), grid(3)
     with torch.no_grad():
         small = wt.Task(few, drawn(few), measure=wt.measure.squared_error)

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from test_models_cppn import FUNCTIONS
 
+from tests.models.test_models_cppn import FUNCTIONS
 from wheeltap.core.errors import DataError, UnknownName, UsageError
 from wheeltap.models.cppn import INPUTS, OUTPUTS, colour, coordinates, grid
 from wheeltap.suites.pictures.nets.genome import MOST_NODES, Genome, GenomeLink, GenomeNode
@@ -109,21 +109,15 @@ def test_the_ids_of_named_links_lead_to_their_weights(genome: Genome) -> None:
     }
 
 
-def test_links_between_the_same_nodes_add_up() -> None:
+def test_links_add_up_dead_ends_are_left_out_and_what_nothing_leads_into_is_constant() -> None:
     twice = Genome([*IN, *OUT], [*FED, GenomeLink(Y, HUE, 0.25), GenomeLink(Y, HUE, 0.5)])
     once = Genome([*IN, *OUT], [*FED, GenomeLink(Y, HUE, 0.75)])
     assert torch.equal(twice.evaluate(grid(8)), once.evaluate(grid(8)))
     assert np.array_equal(twice.layerize().flat_parameters(), once.layerize().flat_parameters())
-
-
-def test_what_no_output_depends_on_is_no_part_of_the_net() -> None:
     dead = [GenomeNode("dead", "tanh"), GenomeNode("end", "cos")]
     links = [GenomeLink(X, "dead", 2.0), GenomeLink("dead", "end", 1.0), GenomeLink(HUE, "end", 1.0)]
     genome = Genome([*IN, *dead, *OUT], [*FED, *links])
     assert genome.layerize().arch == Genome([*IN, *OUT], FED).layerize().arch == "1;cache:4,sin:3"
-
-
-def test_a_node_that_nothing_leads_into_is_constant() -> None:
     genome = Genome([*IN, *OUT, GenomeNode("alone", "gaussian")], [*FED, GenomeLink("alone", HUE, 0.5)])
     expected = (grid(4)[:, 0].double() + 0.5).sin()
     assert torch.allclose(genome.evaluate(grid(4))[:, 0], expected)
@@ -132,73 +126,62 @@ def test_a_node_that_nothing_leads_into_is_constant() -> None:
 
 def chain(length: int, *, read: bool) -> Genome:
     nodes = [GenomeNode(at, "sin") for at in range(length)]
-    links = [
-        GenomeLink(X, 0, 1.0),
-        *(GenomeLink(at, at + 1, 1.0) for at in range(length - 1)),
-        GenomeLink(length - 1, HUE, 1.0),
-    ]
-    return Genome(
-        [*IN, *nodes, *OUT], [*FED, *links, *(GenomeLink(at, HUE, 1.0) for at in range(length if read else 0))]
-    )
+    links = [GenomeLink(X, 0, 1.0), *(GenomeLink(at, at + 1, 1.0) for at in range(length - 1))]
+    links += [GenomeLink(length - 1, HUE, 1.0), *(GenomeLink(at, HUE, 1.0) for at in range(length if read else 0))]
+    return Genome([*IN, *nodes, *OUT], [*FED, *links])
 
 
-def test_a_long_chain_is_laid_out() -> None:
+def test_a_long_chain_is_laid_out_and_one_too_long_or_too_wide_is_refused_at_once() -> None:
     genome = chain(300, read=False)
     net = genome.layerize()
     assert net.layout.layers == 301
     with torch.no_grad():
         assert torch.allclose(net.double().hsv(grid(4).double()), genome.evaluate(grid(4)), atol=1e-6)
-
-
-@pytest.mark.parametrize("read", [False, True])
-def test_a_chain_too_long_for_a_net_is_refused_at_once(read: bool) -> None:
-    genome = chain(4000, read=read)
-    assert genome.evaluate(grid(2)).shape == (4, 3)
-    with pytest.raises(UsageError, match="too deep"):
-        genome.layerize()
-
-
-def test_a_net_too_large_is_refused() -> None:
+    for read in (False, True):
+        genome = chain(4000, read=read)
+        assert genome.evaluate(grid(2)).shape == (4, 3)
+        with pytest.raises(UsageError, match="too deep"):
+            genome.layerize()
     with pytest.raises(UsageError, match="parameters at most"):
         chain(500, read=True).layerize()
 
 
-@pytest.mark.parametrize(
-    ("nodes", "links", "says"),
-    [
-        ([*IN, *OUT, OUT[0]], FED, "given twice"),
-        ([*IN[1:], *OUT], FED, "one input x"),
-        ([*IN, *OUT[:2]], FED[:2], "one output brightness"),
-        ([*IN, *OUT, GenomeNode("more", "sin", "out", "hue")], FED, "2 of them"),
-        ([*IN, *OUT, GenomeNode("more", "sin", "out", "alpha")], FED, "others beside them"),
-        ([*IN, *OUT, GenomeNode("more", kind="in", label="z")], FED, "others beside them"),
-        ([*IN, *OUT], [*FED, GenomeLink(X, "nowhere", 1.0)], "from .* to nowhere"),
-        ([*IN, *OUT], [*FED, GenomeLink("nowhere", HUE, 1.0)], "from nowhere"),
-        ([*IN, *OUT], [*FED, GenomeLink(HUE, X, 1.0)], "none of them into an input"),
-        ([*IN, *OUT], [*FED, GenomeLink(Y, HUE, math.nan)], "weights of at most"),
-        ([*IN, *OUT], [*FED, GenomeLink(Y, HUE, -math.inf)], "weights of at most"),
-        ([*IN, *OUT], [*FED, GenomeLink(HUE, HUE, 1.0)], "without cycles"),
-        ([*IN, *OUT], [*FED, GenomeLink(HUE, SATURATION, 1.0), GenomeLink(SATURATION, HUE, 1.0)], "without cycles"),
-        (
-            [*IN, *OUT, GenomeNode("a"), GenomeNode("b")],
-            [*FED, GenomeLink("a", "b", 1.0), GenomeLink("b", "a", 1.0)],
-            "without cycles",
-        ),
-        ([*IN, *OUT, *map(GenomeNode, range(MOST_NODES))], FED, "at most 5,000 nodes"),
-    ],
-)
-def test_unsound_graphs_are_refused(nodes: list[GenomeNode], links: list[GenomeLink], says: str) -> None:
-    with pytest.raises(DataError, match=says) as caught:
-        Genome(nodes, links, name="my genome")
-    assert "my genome" in str(caught.value)
+UNSOUND: list[tuple[list[GenomeNode], list[GenomeLink], str]] = [
+    ([*IN, *OUT, OUT[0]], FED, "given twice"),
+    ([*IN[1:], *OUT], FED, "one input x"),
+    ([*IN, *OUT[:2]], FED[:2], "one output brightness"),
+    ([*IN, *OUT, GenomeNode("more", "sin", "out", "hue")], FED, "2 of them"),
+    ([*IN, *OUT, GenomeNode("more", "sin", "out", "alpha")], FED, "others beside them"),
+    ([*IN, *OUT, GenomeNode("more", kind="in", label="z")], FED, "others beside them"),
+    ([*IN, *OUT], [*FED, GenomeLink(X, "nowhere", 1.0)], "from .* to nowhere"),
+    ([*IN, *OUT], [*FED, GenomeLink("nowhere", HUE, 1.0)], "from nowhere"),
+    ([*IN, *OUT], [*FED, GenomeLink(HUE, X, 1.0)], "none of them into an input"),
+    ([*IN, *OUT], [*FED, GenomeLink(Y, HUE, math.nan)], "weights of at most"),
+    ([*IN, *OUT], [*FED, GenomeLink(Y, HUE, -math.inf)], "weights of at most"),
+    ([*IN, *OUT], [*FED, GenomeLink(HUE, HUE, 1.0)], "without cycles"),
+    ([*IN, *OUT], [*FED, GenomeLink(HUE, SATURATION, 1.0), GenomeLink(SATURATION, HUE, 1.0)], "without cycles"),
+    (
+        [*IN, *OUT, GenomeNode("a"), GenomeNode("b")],
+        [*FED, GenomeLink("a", "b", 1.0), GenomeLink("b", "a", 1.0)],
+        "without cycles",
+    ),
+    ([*IN, *OUT, *map(GenomeNode, range(MOST_NODES))], FED, "at most 5,000 nodes"),
+]
 
 
-def test_an_unknown_activation_is_refused_wherever_it_is() -> None:
+def test_unsound_graphs_are_refused() -> None:
+    for nodes, links, says in UNSOUND:
+        with pytest.raises(DataError, match=says) as caught:
+            Genome(nodes, links, name="my genome")
+        assert "my genome" in str(caught.value)
     with pytest.raises(UnknownName, match="Did you mean 'gaussian'"):
         Genome([*IN, *OUT, GenomeNode("dead", "gausian")], FED)
+    with pytest.raises(UnknownName, match="face"):
+        picture("fase")
+    with pytest.raises(UnknownName, match="node"):
+        node_map(picture("face").genome, "eye", grid(8))
 
 
-NAMES = sorted(PICTURES)
 HOUSE = ("roof", "door", "window")
 SIZE = 64
 
@@ -218,62 +201,33 @@ def change(of: KnownPicture, factor: str, by: float) -> NDArray[np.float64]:
     return ((after - of.genome.render(SIZE)).astype(np.float64) ** 2).sum(2).ravel()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_dense_net_draws_the_same_picture(name: str) -> None:
-    genome = picture(name).genome
-    net = genome.layerize()
-    inputs = grid(SIZE).double()
-    with torch.no_grad():
-        assert float((net.double().hsv(inputs) - genome.evaluate(inputs)).abs().max()) < 1e-4
-    assert 7 <= net.layout.layers <= 14
-    assert 12 <= net.layout.width <= 30
+def test_pictures_are_drawn_by_small_nets_with_weights_that_each_do_something() -> None:
+    for of in (picture(name) for name in PICTURES):
+        net, inputs, masks = of.genome.layerize(), grid(SIZE).double(), of.masks(SIZE)
+        with torch.no_grad():
+            assert float((net.double().hsv(inputs) - of.genome.evaluate(inputs)).abs().max()) < 1e-4
+        assert 7 <= net.layout.layers <= 14 and 12 <= net.layout.width <= 30
+        weights = np.abs([link.weight for link in of.genome.links])  # most are in the range of the site
+        assert np.mean(weights <= 3.0) > 0.85 and weights.max() <= 12.0
+        assert sorted(of.genome.factors().values()) == sorted(factors(of))
+        assert len(set(factors(of))) == len(factors(of)) >= 6
+        for factor in factors(of):
+            assert change(of, factor, 0.25).sum() > 0.05, factor
+        # Every pixel belongs to one region, and no region is empty.
+        assert masks.shape == (len(of.regions), SIZE * SIZE) and (masks.sum(0) == 1).all()
+        assert (masks.sum(1) > 0.01 * SIZE * SIZE).all()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_most_weights_are_in_the_range_of_the_site(name: str) -> None:
-    weights = np.abs([link.weight for link in picture(name).genome.links])
-    assert np.mean(weights <= 3.0) > 0.85
-    assert weights.max() <= 12.0
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_factor_is_one_weight_that_changes_the_picture(name: str) -> None:
-    of = picture(name)
-    assert sorted(of.genome.factors().values()) == sorted(factors(of))
-    assert len(set(factors(of))) == len(factors(of)) >= 6
-    for factor in factors(of):
-        assert change(of, factor, 0.25).sum() > 0.05, factor
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_pixel_belongs_to_one_region_and_no_region_is_empty(name: str) -> None:
-    of = picture(name)
-    masks = of.masks(SIZE)
-    assert masks.shape == (len(of.regions), SIZE * SIZE)
-    assert (masks.sum(0) == 1).all()
-    assert (masks.sum(1) > 0.01 * SIZE * SIZE).all()
-
-
-@pytest.mark.parametrize(("of", "order"), [(picture("face"), 2), (picture("flower"), 12)])
-def test_the_picture_has_its_symmetry_exactly(of: KnownPicture, order: int) -> None:
-    assert of.symmetric is not None
-    points, symmetry = of.symmetric(SIZE)
-    assert symmetry.order == order
-    assert len(points) == pytest.approx(SIZE * SIZE, rel=0.1)
-    hsv = of.genome.evaluate(coordinates(points.double()))
-    assert float((hsv - symmetry.project(hsv)).abs().max()) < 1e-5
-    assert float(colour(hsv).std(0).min()) > 0.05
-
-
-@pytest.mark.parametrize("name", ["face", "flower"])
-def test_the_symmetry_survives_every_change_of_a_named_factor(name: str) -> None:
-    of = picture(name)
-    assert of.symmetric is not None
-    points, symmetry = of.symmetric(SIZE)
-    inputs = coordinates(points.double())
-    for factor in factors(of):
-        hsv = swept(of.genome, factor, 0.5).evaluate(inputs)
-        assert float((hsv - symmetry.project(hsv)).abs().max()) < 1e-5, factor
+def test_the_picture_has_its_symmetry_exactly_whatever_named_factor_is_changed() -> None:
+    for of, order in ((picture("face"), 2), (picture("flower"), 12)):
+        assert of.symmetric is not None
+        points, symmetry = of.symmetric(SIZE)
+        assert symmetry.order == order and len(points) == pytest.approx(SIZE * SIZE, rel=0.1)
+        inputs = coordinates(points.double())
+        assert float(colour(of.genome.evaluate(inputs)).std(0).min()) > 0.05
+        for factor in ("", *factors(of)):
+            hsv = swept(of.genome, factor, 0.5 if factor else 0.0).evaluate(inputs)
+            assert float((hsv - symmetry.project(hsv)).abs().max()) < 1e-5, factor
 
 
 def test_a_change_of_one_weight_that_is_not_shared_breaks_the_symmetry() -> None:
@@ -312,49 +266,26 @@ def grown(name: str, part: str, factor: str, *, by: float = 0.5) -> float:
     return float(after.sum() / before.sum()) - 1.0
 
 
-@pytest.mark.parametrize(
-    ("name", "part", "factor"),
-    [
-        ("face", "eyes", "eye size"),
-        ("face", "eyes", "eye opening"),
-        ("face", "mouth", "mouth opening"),
-        ("face", "mouth", "lip thickness"),
-        ("face", "brows", "brow thickness"),
-        ("flower", "petals", "petal width"),
-        ("flower", "heart", "heart size"),
-        ("scene", "sun", "sun size"),
-        ("scene", "hill", "hill height"),
-        ("scene", "house", "house width"),
-        ("scene", "house", "roof height"),
-    ],
-)
-def test_a_part_grows_with_the_weight_that_says_so(name: str, part: str, factor: str) -> None:
-    assert grown(name, part, factor) > 0.03
-    assert grown(name, part, factor, by=-0.5) < -0.03
+GROWS = {
+    "face": {"eyes": ("eye size", "eye opening"), "mouth": ("mouth opening", "lip thickness"),
+             "brows": ("brow thickness",)},
+    "flower": {"petals": ("petal width",), "heart": ("heart size",)},
+    "scene": {"sun": ("sun size",), "hill": ("hill height",), "house": ("house width", "roof height")},
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("name", "part", "factor", "axis"),
-    [
-        ("scene", "sun", "sun height", 0),
-        ("scene", "sun", "sun to the right", 1),
-        ("scene", "house", "house to the right", 1),
-    ],
-)
-def test_a_part_moves_with_the_weight_that_says_so(name: str, part: str, factor: str, axis: int) -> None:
-    of = picture(name)
-    own = of.regions.index(part)
-    centres = [
-        np.argwhere(each.masks(SIZE)[own].reshape(SIZE, SIZE)).mean(0)
-        for each in (of, replace(of, genome=swept(of.genome, factor, 0.2)))
-    ]
-    moved = centres[1] - centres[0]
-    assert (-moved[0] if axis == 0 else moved[1]) > 2.0
-    assert abs(moved[1 - axis]) < 1.0
-
-
-def test_what_is_not_there_is_refused() -> None:
-    with pytest.raises(UnknownName, match="face"):
-        picture("fase")
-    with pytest.raises(UnknownName, match="node"):
-        node_map(picture("face").genome, "eye", grid(8))
+def test_a_part_grows_and_moves_with_the_weight_that_says_so() -> None:
+    for name, parts in GROWS.items():
+        for part, factors in parts.items():
+            for factor in factors:
+                assert grown(name, part, factor) > 0.03, factor
+                assert grown(name, part, factor, by=-0.5) < -0.03, factor
+    of = picture("scene")
+    for part, factor, axis in (
+        ("sun", "sun height", 0), ("sun", "sun to the right", 1), ("house", "house to the right", 1),
+    ):  # fmt: skip
+        own, after = of.regions.index(part), replace(of, genome=swept(of.genome, factor, 0.2))
+        centres = [np.argwhere(each.masks(SIZE)[own].reshape(SIZE, SIZE)).mean(0) for each in (of, after)]
+        moved = centres[1] - centres[0]
+        assert (-moved[0] if axis == 0 else moved[1]) > 2.0
+        assert abs(moved[1 - axis]) < 1.0

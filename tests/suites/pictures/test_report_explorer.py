@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.pages import CONTRAST, opened
 from tests.report.report_cases import single
 from wheeltap.core.errors import UsageError
 from wheeltap.core.report import ReportRecord
@@ -24,6 +25,7 @@ from wheeltap.suites.pictures.specs import DrawnNet
 SKULL = "12;cache:15,gaussian:4,identity:2,sin:1"
 EVERY = "3;abs:1,cache:2,cos:1,gaussian:2,identity:1,relu:1,sigmoid:1,sin:2,tanh:1"
 NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}"
+FRAME = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 SETTLED = ".wheeltap-explorer[data-state=settled]"
 
 Kernels = list[NDArray[np.float64]]
@@ -62,19 +64,11 @@ def _planted() -> DrawnNet:
     )
 
 
-def _activate(kind: str, z: NDArray[np.float64]) -> NDArray[np.float64]:
-    table: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
-        "cache": lambda t: t,
-        "identity": lambda t: t,
-        "sin": np.sin,
-        "cos": np.cos,
-        "tanh": np.tanh,
-        "abs": np.abs,
-        "relu": lambda t: np.maximum(t, 0),
-        "sigmoid": lambda t: 2 / (1 + np.exp(-t)) - 1,
-        "gaussian": lambda t: 2 * np.exp(-(t**2)) - 1,
-    }
-    return table[kind](z)
+ACTIVATIONS: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+    "cache": lambda t: t, "identity": lambda t: t, "sin": np.sin, "cos": np.cos, "tanh": np.tanh, "abs": np.abs,
+    "relu": lambda t: np.maximum(t, 0), "sigmoid": lambda t: 2 / (1 + np.exp(-t)) - 1,
+    "gaussian": lambda t: 2 * np.exp(-(t**2)) - 1,
+}  # fmt: skip
 
 
 def _draw(net: DrawnNet, size: int, moved: dict[tuple[int, int, int], float] | None = None) -> NDArray[np.float64]:
@@ -87,7 +81,7 @@ def _draw(net: DrawnNet, size: int, moved: dict[tuple[int, int, int], float] | N
     maps = np.stack([abs(x) if net.fold else x, y, 1.4 * np.sqrt(x**2 + y**2), np.ones_like(x)], axis=-1)
     for kernel in kernels[:-1]:
         maps = maps @ kernel
-        maps = np.stack([_activate(kind, maps[..., u]) for u, kind in enumerate(kinds)], axis=-1)
+        maps = np.stack([ACTIVATIONS[kind](maps[..., u]) for u, kind in enumerate(kinds)], axis=-1)
     hue, saturation, value = np.moveaxis(maps @ kernels[-1], -1, 0)
     saturation, value = np.clip(saturation, 0, 1), np.clip(abs(value), 0, 1)
     turned = ((n + 6 * (hue % 1)) % 6 for n in (5, 3, 1))
@@ -99,34 +93,24 @@ def _effect(net: DrawnNet, moved: dict[tuple[int, int, int], float]) -> tuple[fl
     return float(np.sqrt((change**2).mean())), float((((change + change[:, ::-1]) / 2) ** 2).sum() / (change**2).sum())
 
 
-def _open(browser: Any, path: Path, html: str = "", *, address: str = "", **settings: Any) -> Any:
-    """A page that fails the test with any message, error, dialog or request of its own."""
+def _open(browser: Any, path: Path, html: str = "", **settings: Any) -> Any:
+    """A page; ``_close`` fails if there was any message, error, dialog or request of its own."""
     if html:
         path.write_text(html, encoding="utf-8")
-    page = browser.new_page(**settings)
-
-    def refuse(what: str) -> None:
-        page.unexpected.append(what)
-
-    page.unexpected = []
-    page.on("console", lambda message: refuse(f"console: {message.text}"))
-    page.on("pageerror", lambda error: refuse(f"error: {error}"))
-    page.on("dialog", lambda dialog: (refuse(f"dialog: {dialog.message}"), dialog.dismiss()))
-    page.on("request", lambda request: None if request.url.startswith(("file:", "data:")) else refuse(request.url))
-    page.goto(path.as_uri() + address)
+    page, events = opened(browser, path, **settings)
+    page.unexpected = events
     page.wait_for_selector(SETTLED)
     return page
 
 
 def _close(page: Any) -> None:
-    unexpected = page.unexpected
     page.close()
-    assert unexpected == []
+    assert page.unexpected == []
 
 
 def _settle(page: Any) -> None:
     """Waits for the frame of the last move, then for the finer work."""
-    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    page.evaluate(FRAME)
     page.wait_for_selector(SETTLED)
 
 
@@ -147,12 +131,9 @@ def _numbers(page: Any, side: int) -> tuple[float, float]:
 
 def _move(page: Any, side: int, link: tuple[int, int, int], value: float) -> None:
     """As the slider does."""
-    page.evaluate(
-        "([side, link, value]) => { const e = document.querySelector('.wheeltap-explorer').explorer;"
-        " e.move(e.sides[side], link, value) }",
-        [side, list(link), value],
-    )
-    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    move = "const e = document.querySelector('.wheeltap-explorer').explorer; e.move(e.sides[side], link, value)"
+    page.evaluate(f"([side, link, value]) => {{ {move} }}", [side, list(link), value])
+    page.evaluate(FRAME)
 
 
 @pytest.mark.browser
@@ -290,13 +271,8 @@ def test_hostile_names_are_text(browser: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_fits_and_reads_in_both_themes(browser: Any, tmp_path: Path, theme: str) -> None:
     nets = [_random(SKULL, 1), _planted()]
-    page = _open(
-        browser,
-        tmp_path / "x.html",
-        explorer.page(nets, title="Two", note="A note."),
-        color_scheme=theme,
-        viewport={"width": 400, "height": 800},
-    )
+    html = explorer.page(nets, title="Two", note="A note.")
+    page = _open(browser, tmp_path / "x.html", html, color_scheme=theme, viewport={"width": 400, "height": 800})
     for width in (400, 760, 1280):
         page.set_viewport_size({"width": width, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -321,28 +297,6 @@ def test_pictures_that_stay_in_sight_leave_a_phone_its_room(browser: Any, tmp_pa
     _close(page)
 
 
-CONTRAST = """() => {
-  const parse = c => c.match(/[\\d.]+/g).map(Number);
-  const linear = v => v / 255 <= .03928 ? v / 255 / 12.92 : ((v / 255 + .055) / 1.055) ** 2.4;
-  const lum = c => .2126 * linear(c[0]) + .7152 * linear(c[1]) + .0722 * linear(c[2]);
-  const ground = e => {
-    for (; e; e = e.parentElement || e.getRootNode().host) {
-      const c = parse(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] > .5) return c }
-    return [255, 255, 255] };
-  const seen = [];
-  for (const root of [document.body, document.querySelector('.wheeltap-explorer').shadowRoot]) {
-    const walk = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
-    while (walk.nextNode()) {
-      const e = walk.currentNode.parentElement, text = walk.currentNode.data.trim();
-      if (!text || ['SCRIPT', 'STYLE', 'NOSCRIPT'].includes(e.tagName) || e.disabled) continue;
-      const [a, b] = [lum(parse(getComputedStyle(e).color)), lum(ground(e))].sort((x, y) => y - x);
-      seen.push([(a + .05) / (b + .05), text.slice(0, 40)]);
-    }
-  }
-  return seen.sort((x, y) => x[0] - y[0]).slice(0, 5);
-}"""
-
-
 @pytest.mark.browser
 def test_lives_in_another_page_without_a_clash(browser: Any, tmp_path: Path) -> None:
     nets = [_planted(), _random(EVERY, 2)]
@@ -364,15 +318,14 @@ def test_lives_in_another_page_without_a_clash(browser: Any, tmp_path: Path) -> 
 def test_is_small() -> None:
     html = explorer.page([_random(SKULL, 1), _random(SKULL, 2)], title="Two")
     assert len(html.encode()) <= 5 * 1024 * 1024 // 20
-    assert "http://" not in html
-    assert "https://" not in html
+    assert "http://" not in html and "https://" not in html
     data = json.loads(html.split('<script type="application/json">')[1].split("</script>")[0])
     assert len(data["nets"]) == 2
 
 
-@pytest.mark.parametrize(
-    ("changed", "said"),
-    [
+def test_refuses_what_it_cannot_draw() -> None:
+    fields = {name: getattr(_planted(), name) for name in DrawnNet.__struct_fields__}
+    changes: list[tuple[dict[str, Any], str]] = [
         ({"arch": "nonsense"}, "architecture"),
         ({"arch": "2;softmax:3"}, "architecture"),
         ({"fold": "abs-y"}, "architecture"),
@@ -380,15 +333,10 @@ def test_is_small() -> None:
         ({"weights": _bytes([kernel * np.nan for kernel in _kernels(_planted())])}, "not finite"),
         ({"labels": {"1,0": "Width"}}, "names a weight"),
         ({"links": ((2, 0, 3),)}, "names a weight"),
-    ],
-)
-def test_refuses_what_it_cannot_draw(changed: dict[str, Any], said: str) -> None:
-    fields = {name: getattr(_planted(), name) for name in DrawnNet.__struct_fields__}
-    with pytest.raises(UsageError, match=said):
-        explorer.page([DrawnNet(**{**fields, **changed})], title="One")
-
-
-def test_refuses_no_net() -> None:
+    ]
+    for changed, said in changes:
+        with pytest.raises(UsageError, match=said):
+            explorer.page([DrawnNet(**{**fields, **changed})], title="One")
     with pytest.raises(UsageError, match="no net"):
         explorer.page([], title="None")
 
@@ -405,9 +353,6 @@ def test_a_report_with_nets_has_the_explorer_and_its_policy() -> None:
     assert shown.count("<script") == 2 and f"script-src '{explorer.script_hash()}' 'wasm-unsafe-eval'" in shown
     whole = explorer.alone(record)
     assert whole is not None and record.headline in whole and "<script" in whole and explorer.alone(single()) is None
-
-
-def test_a_report_whose_nets_were_edited_is_refused() -> None:
     with pytest.raises(UsageError, match=r"(?s)cannot be read.*Run the command"):
         report_page.page(_reported([{"name": "net"}]))
 

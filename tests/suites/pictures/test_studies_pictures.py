@@ -225,24 +225,23 @@ def test_members_are_seeded_as_before_and_named_apart() -> None:
     assert isinstance(study, PictureStudy) and PictureStudy({"genome": "folder/sgd.xml"}).own == "sgd (under study)"
 
 
-@pytest.mark.parametrize(
-    ("settings", "kind", "words"),
-    [
-        ({"picture": "fase"}, UnknownName, "Did you mean 'face'"),
-        ({"genome": "nowhere.zip"}, MissingFile, "There is no genome at this path"),
-        ({"genome": "face"}, UsageError, "a built-in picture of that name"),
-        ({"controls": "l2"}, UnknownName, "Did you mean 'l1'"),
-        ({"controls": "sgd"}, UnknownName, "kind of control net"),
-        ({"seeds": 1}, UsageError, "seeds"),
-        ({"size": 8}, UsageError, "Take 9 pixels a side"),
-        ({"nets": "nowhere.npz"}, MissingFile, "There are no nets at this path"),
-    ],
-    ids=str,
-)
-def test_what_cannot_be_done_is_refused_at_once(settings: dict[str, Any], kind: type[Exception], words: str) -> None:
-    with pytest.raises(kind) as raised:
-        planned(create("pictures", settings))
-    assert words in str(raised.value)
+REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"picture": "fase"}, UnknownName, "Did you mean 'face'"),
+    ({"genome": "nowhere.zip"}, MissingFile, "There is no genome at this path"),
+    ({"genome": "face"}, UsageError, "a built-in picture of that name"),
+    ({"controls": "l2"}, UnknownName, "Did you mean 'l1'"),
+    ({"controls": "sgd"}, UnknownName, "kind of control net"),
+    ({"seeds": 1}, UsageError, "seeds"),
+    ({"size": 8}, UsageError, "Take 9 pixels a side"),
+    ({"nets": "nowhere.npz"}, MissingFile, "There are no nets at this path"),
+]
+
+
+def test_what_cannot_be_done_is_refused_at_once() -> None:
+    for settings, kind, words in REFUSED:
+        with pytest.raises(kind) as raised:
+            planned(create("pictures", settings))
+        assert words in str(raised.value)
 
 
 class TestContract(StudyContract):
