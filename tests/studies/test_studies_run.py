@@ -15,7 +15,6 @@ import pytest
 import wheeltap as wt
 from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, UsageError, WheeltapError
 from wheeltap.core.report import ReportRecord
-from wheeltap.plans.store import Store
 from wheeltap.report.cohorts import decided
 from wheeltap.studies.declared import DeclaredStudy, read
 
@@ -87,30 +86,10 @@ def test_what_is_made_is_measured_and_judged(whole: tuple[Path, ReportRecord]) -
     assert finding.estimates[0].value == pytest.approx(sum(a) / 4 - sum(b) / 4, abs=1e-12)
 
 
-def test_a_second_run_makes_and_measures_nothing(whole: tuple[Path, ReportRecord], tmp_path: Path) -> None:
-    store = copied(whole, tmp_path)
-    again = wt.study(read(tmp_path / "sam.toml"), store=store)
-    assert (again.cost.trials, again.cost.forwards) == (0, 0)
-    assert answer(again.record) == answer(whole[1])
-
-
 @pytest.mark.full
 def test_workers_give_the_same(whole: tuple[Path, ReportRecord], tmp_path: Path) -> None:
     made = wt.study(written(tmp_path), store=tmp_path / "w.wheeltap", workers=2)
     assert answer(made.record) == answer(whole[1])
-
-
-def test_it_is_judged_without_torch(whole: tuple[Path, ReportRecord], tmp_path: Path) -> None:
-    code = (
-        "import sys, wheeltap as wt; r = wt.judge(sys.argv[1]); "
-        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules; print(r.headline)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(whole[0] / "s.wheeltap")],
-        env=ENVIRONMENT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == whole[1].headline
 
 
 def test_a_member_that_is_lost_or_another_net_is_made_again_and_never_measured(
@@ -130,12 +109,6 @@ def test_a_member_that_is_lost_or_another_net_is_made_again_and_never_measured(
     shutil.copy(files[1], files[0])
     with pytest.warns(UserWarning, match="made again"):
         assert answer(wt.study(written(tmp_path, other), store=store).record) == answer(fresh)
-
-
-def test_two_runs_on_one_store_are_refused(whole: tuple[Path, ReportRecord], tmp_path: Path) -> None:
-    store = copied(whole, tmp_path)
-    with Store(store), pytest.raises(WheeltapError, match="in use"):
-        wt.study(read(tmp_path / "sam.toml"), store=store)
 
 
 @pytest.mark.slow

@@ -189,6 +189,28 @@ class Rows:
                 yield {"at": top + _LINE * (i + 0.5), "text": line}
 
 
+def _effects(scale: Any, title: str) -> dict[str, Any]:
+    """Encoding of an axis of effects."""
+    import altair as alt
+
+    return {"scale": scale, "title": title, "axis": alt.Axis(tickCount=5)}
+
+
+def _marks(stated: Sequence[dict[str, Any]], flag: str, same: dict[str, Any], y: Any, *, size: int) -> list[Any]:
+    """Values with their intervals, as diamonds where the flag is set, else as dots."""
+    import altair as alt
+
+    bounded = alt.Chart(data([row for row in stated if row["low"] is not None and row["high"] is not None]))
+    known = alt.Chart(data([row for row in stated if row["value"] is not None]))
+    shape = alt.condition(f"datum.{flag}", alt.value("diamond"), alt.value("circle"))
+    fill = alt.condition(f"datum.{flag}", alt.value(SERIES[1]), alt.value(INK))
+    point = known.mark_point(filled=True, size=size, opacity=1)
+    return [
+        bounded.mark_rule(strokeWidth=2.2, color=INK).encode(x=alt.X("low:Q", **same), x2="high:Q", y=y),
+        point.encode(x=alt.X("value:Q", **same), y=y, shape=shape, fill=fill),
+    ]
+
+
 def block_chart(blocks: BlockMap, colour: str, *, ends: tuple[float, float]) -> "alt.LayerChart":
     """Loss of score block by block: a bar a block, with its interval.
 
@@ -207,11 +229,7 @@ def block_chart(blocks: BlockMap, colour: str, *, ends: tuple[float, float]) -> 
         {"at": rows.at(i), "zero": 0.0, "drop": drop.value, "low": drop.low, "high": drop.high}
         for i, drop in enumerate(blocks.drops)
     ]
-    same: dict[str, Any] = {
-        "scale": alt.Scale(domain=list(ends)),
-        "title": "loss of score",
-        "axis": alt.Axis(tickCount=5),
-    }
+    same = _effects(alt.Scale(domain=list(ends)), "loss of score")
     known = alt.Chart(data([bar for bar in bars if bar["drop"] is not None]))
     bounded = alt.Chart(data([bar for bar in bars if bar["low"] is not None and bar["high"] is not None]))
     bar = known.mark_rule(color=colour, opacity=0.62, strokeWidth=9)
@@ -245,35 +263,23 @@ def forest_chart(findings: Sequence[Finding], names: Sequence[str], *, ends: tup
     import altair as alt
 
     rows = Rows(names, step=24)
-    stated = [_effect(finding, rows.at(i)) for i, finding in enumerate(findings)]
+    stated: list[dict[str, Any]] = []
+    for i, finding in enumerate(findings):
+        first, least = finding.estimates[0], finding.smallest_detectable
+        row = {"at": rows.at(i), "value": first.value, "low": first.low, "high": first.high}
+        unseen = {} if least is None else {"from": -least, "to": least}
+        stated.append({**row, "found": finding.status == "found", **unseen})
     unit = words.plain(findings[0].estimates[0].unit)
-    same: dict[str, Any] = {
-        "scale": alt.Scale(domain=list(ends)),
-        "title": f"difference ({unit})",
-        "axis": alt.Axis(tickCount=5),
-    }
-    base = alt.Chart(data(stated))
+    same = _effects(alt.Scale(domain=list(ends)), f"difference ({unit})")
     unseen = alt.Chart(data([row for row in stated if "from" in row])).mark_rule(color=BAND, strokeWidth=11)
-    bounded = alt.Chart(data([row for row in stated if row["low"] is not None and row["high"] is not None]))
     zero = alt.Chart(data([{"zero": 0}])).mark_rule(color=MUTED, strokeWidth=1)
-    shape = alt.condition("datum.found", alt.value("diamond"), alt.value("circle"))
-    fill = alt.condition("datum.found", alt.value(SERIES[1]), alt.value(INK))
-    point = base.mark_point(filled=True, size=95, opacity=1)
     layers = [
         unseen.encode(x=alt.X("from:Q", **same), x2="to:Q", y=rows.y),
         zero.encode(x=alt.X("zero:Q", **same)),
-        bounded.mark_rule(strokeWidth=2.2, color=INK).encode(x=alt.X("low:Q", **same), x2="high:Q", y=rows.y),
-        point.encode(x=alt.X("value:Q", **same), y=rows.y, shape=shape, fill=fill),
+        *_marks(stated, "found", same, rows.y, size=95),
         *rows.layers,
     ]
     return finish(layers, height=rows.height, rows=rows)
-
-
-def _effect(finding: Finding, at: float) -> dict[str, Any]:
-    first, least = finding.estimates[0], finding.smallest_detectable
-    effect: dict[str, Any] = {"at": at, "value": first.value, "low": first.low, "high": first.high}
-    effect["found"] = finding.status == "found"
-    return effect | ({} if least is None else {"from": -least, "to": least})
 
 
 def span_of(estimates: Iterable[Estimate], *others: float) -> tuple[float, float]:
@@ -315,18 +321,11 @@ def net_chart(
         if len(numbers) > 1
         else alt.Scale(domain=sorted([0.0, max(numbers, default=0.0) or 1.0]))
     )
-    same: dict[str, Any] = {"scale": scale, "title": unit, "axis": alt.Axis(tickCount=5)}
+    same = _effects(scale, unit)
     rings = alt.Chart(data(nets)).mark_point(stroke=SERIES[0], size=60, strokeWidth=1.5)
-    ends = [row for row in means if row["low"] is not None and row["high"] is not None]
-    whisker = alt.Chart(data(ends)).mark_rule(color=INK, strokeWidth=2.2)
-    mean = alt.Chart(data([row for row in means if row["value"] is not None]))
-    fill = alt.condition("datum.studied", alt.value(SERIES[1]), alt.value(INK))
-    shape = alt.condition("datum.studied", alt.value("diamond"), alt.value("circle"))
-    marks = mean.mark_point(filled=True, size=85, opacity=1)
     layers = [
         rings.encode(x=alt.X("value:Q", **same), y=rows.y),
-        whisker.encode(x=alt.X("low:Q", **same), x2="high:Q", y=rows.y),
-        marks.encode(x=alt.X("value:Q", **same), y=rows.y, fill=fill, shape=shape),
+        *_marks(means, "studied", same, rows.y, size=85),
         *rows.layers,
     ]
     return finish(layers, height=rows.height, rows=rows)

@@ -71,12 +71,12 @@ def fragment(record: ReportRecord) -> str:
     return environment().get_template("summary.html.j2").render({**_top(record), "tables": shown_tables, "texts": said})
 
 
-def environment() -> "Environment":
-    """The templates of this package; what is put into them is escaped."""
+def environment(package: str = "wheeltap.report") -> "Environment":
+    """The templates of a package; what is put into them is escaped, and has no control characters."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("wheeltap.report"),
+        loader=PackageLoader(package),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_shown,

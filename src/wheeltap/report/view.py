@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
 from wheeltap.core.plain import many
-from wheeltap.core.records import UNCOVERED, Finding, FindingStatus
+from wheeltap.core.records import UNCOVERED, Estimate, Finding, FindingStatus
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Cell, Place, Table, Tone
 from wheeltap.plans.plan import CUT, GROUPED
@@ -270,27 +270,26 @@ def estimate_columns(record: ReportRecord) -> dict[str, tuple[type, list[str | f
     smallest_detectable``.
     """
     rows = [(finding, estimate) for finding in record.findings for estimate in finding.estimates or (None,)]
-    found, estimates_ = [finding for finding, _ in rows], [estimate for _, estimate in rows]
-    return {
-        "code": (str, [f.code for f in found]),
-        "title": (str, [f.title for f in found]),
-        "status": (str, [f.status for f in found]),
-        "verdict": (str, [f.verdict for f in found]),
-        "scheme": (str, [f.scheme for f in found]),
-        "subject": (str, [f.subject for f in found]),
-        "estimate": (str, [e and e.name for e in estimates_]),
-        "value": (float, [e and e.value for e in estimates_]),
-        "low": (float, [e and e.low for e in estimates_]),
-        "high": (float, [e and e.high for e in estimates_]),
-        "level": (float, [e and e.level for e in estimates_]),
-        "n": (int, [e and e.n for e in estimates_]),
-        "unit": (str, [e and e.unit for e in estimates_]),
-        "method": (str, [e and e.method for e in estimates_]),
-        "p": (float, [e and e.p for e in estimates_]),
-        "margin": (float, [f.margin for f in found]),
-        "coverage": (float, [f.coverage for f in found]),
-        "smallest_detectable": (float, [f.smallest_detectable for f in found]),
-    }
+    columns: dict[str, tuple[type, list[str | float | int | None]]] = {}
+    for name, kind in _COLUMNS.items():
+        field = "name" if name == "estimate" else name
+        of_number = field in Estimate.__struct_fields__
+        columns[name] = kind, [getattr(one, field, None) if of_number else getattr(f, field) for f, one in rows]
+    return columns
+
+
+_COLUMNS: dict[str, type] = {
+    **dict.fromkeys(("code", "title", "status", "verdict", "scheme", "subject", "estimate"), str),
+    "value": float,
+    "low": float,
+    "high": float,
+    "level": float,
+    "n": int,
+    "unit": str,
+    "method": str,
+    "p": float,
+    **dict.fromkeys(("margin", "coverage", "smallest_detectable"), float),
+}
 
 
 def cost_line(record: ReportRecord) -> str:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Sequence
+from importlib import resources
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -14,13 +15,14 @@ from wheeltap.core.errors import UsageError
 from wheeltap.core.plain import plain
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Widget
+from wheeltap.report.html import environment
 from wheeltap.report.sections import WidgetDrawing
 from wheeltap.suites.pictures.specs import BLOCKS, DrawnNet
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
     from markupsafe import Markup
 
+_PACKAGE: Final = "wheeltap.suites.pictures.sections"
 FOLDS: Final = ("", "abs-x")
 INPUTS: Final = 4
 OUTPUTS: Final = 3
@@ -76,7 +78,7 @@ def page(nets: Sequence[DrawnNet], *, title: str, note: str = "") -> str:
     """
     explorer = embed(nets, addressed=True, webassembly=True)
     context = {"title": title, "note": note, "script_hash": script_hash(), "explorer": explorer}
-    return _environment().get_template("explorer.html.j2").render(context)
+    return environment(_PACKAGE).get_template("explorer.html.j2").render(context)
 
 
 def alone(record: ReportRecord) -> str | None:
@@ -116,7 +118,7 @@ def embed(nets: Sequence[DrawnNet], *, addressed: bool = False, webassembly: boo
         "script": Markup(_script()),  # noqa: S704 (files of this package)
         "intro": INTRO,
     }
-    return Markup(_environment().get_template("explorer_part.html.j2").render(context))  # noqa: S704 (escaped by the template)
+    return Markup(environment(_PACKAGE).get_template("explorer_part.html.j2").render(context))  # noqa: S704 (escaped by the template)
 
 
 def script_hash() -> str:
@@ -202,18 +204,4 @@ def _script() -> str:
 
 
 def _source(name: str) -> str:
-    environment = _environment()
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]
-
-
-def _environment() -> "Environment":
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    return Environment(
-        loader=PackageLoader("wheeltap.suites.pictures.sections"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    return resources.files(_PACKAGE).joinpath("templates", name).read_text("utf-8")

@@ -347,14 +347,6 @@ class PictureStudy(Study):
 
     # ---- judging --------------------------------------------------------------------------------------------------
 
-    def read(self, case: Case, member: SubjectRecord) -> Arrays:
-        """The numbers as they were read.
-
-        Raises:
-            NoAnswer: If they were not.
-        """
-        return case.reading(self._numbers(case, member))
-
     def drawn(self, case: Case, member: SubjectRecord) -> Any:
         """The picture that a net draws, ``[row, column, 3]``.
 
@@ -366,7 +358,7 @@ class PictureStudy(Study):
     def numbers(self, case: Case, member: SubjectRecord) -> Numbers:
         """See ``Study.numbers``."""
         gap = self.drawn(case, member) - self.drawn(case, case.whole.reference)
-        return {ERROR: Single(float(np.square(gap).mean())), **_singles(self.read(case, member))}
+        return {ERROR: Single(float(np.square(gap).mean())), **_singles(case.reading(self._numbers(case, member)))}
 
     def controls(self, case: Case, table: MemberTable) -> list[Control]:
         """See ``Study.controls``."""
@@ -391,7 +383,7 @@ class PictureStudy(Study):
         """See ``Study.said``."""
         own, first = case.whole.reference, self._first(case, TRAINED)
         graph = case.reading(self.graph(case))
-        moved = [(one.name, self.read(case, one)) for one in (own, first) if one is not None]
+        moved = [(one.name, case.reading(self._numbers(case, one))) for one in (own, first) if one is not None]
         words = report.StudyWords(table, findings, self.own)
         return StudyAnswer(
             headline=words.headline(), about=specs.as_text(graph["about"]),
