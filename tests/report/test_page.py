@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from tests.pages import CONTRAST, MISFITS, UNFOLD, opened
-from tests.report.page_cases import PAGE_CASES, long_pair, many_lines, many_rows, ten
+from tests.report.page_cases import PAGE_CASES, many_lines, many_rows, ten
 from tests.report.report_cases import CASES, demo, four, shipped, shipped_void, single
 from tests.report.report_pieces import NAMES
 from tests.report.shipped_cases import model, score
@@ -250,12 +250,12 @@ def test_many_pairs_get_a_chart_each_and_many_models_a_table_in_parts() -> None:
     assert [len(row) - 1 for part in parts for row in part["rows"]] == [6, 6, 6, 4, 4, 4]
 
 
-def test_the_first_sentence_is_large_and_the_rest_is_not() -> None:
-    page = html.page(shipped())
+def test_the_first_sentence_is_large_and_the_rest_is_not(pages: dict[str, Path]) -> None:
+    page, many, long = (pages[name].read_text() for name in ("shipped", "ten", "long_pair"))
     assert "pruned.</h1>" in page
     rest = "May cost at 4 bits, per channel. Safe at 8 bits, per channel; 4 bits, NF4, groups of 64."
     assert f'<p class="headline">{rest}</p>' in page
-    assert "<summary>5 more</summary>" in html.page(ten()) and "<h1>organization/" in html.page(long_pair())
+    assert "<summary>5 more</summary>" in many and "<h1>organization/" in long
 
 
 def test_a_notebook_shows_headline_table_and_notes() -> None:
