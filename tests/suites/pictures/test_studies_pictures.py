@@ -233,7 +233,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"controls": "sgd"}, UnknownName, "kind of control net"),
     ({"seeds": 1}, UsageError, "seeds"),
     ({"size": 8}, UsageError, "Take 9 pixels a side"),
-    ({"nets": "nowhere.npz"}, MissingFile, "There are no nets at this path"),
+    ({"nets": "nowhere.npz"}, MissingFile, "There is no file of nets at this path"),
 ]
 
 
