@@ -116,6 +116,9 @@ class Rows:
         slots: Marks of a row, one below the other.
         words: What stands at the right of each row; nothing where empty.
         share: Of the drawing that names may take at its left; 0 puts them above.
+
+    Attributes:
+        height: Pixels of all rows.
     """
 
     def __init__(
@@ -139,11 +142,7 @@ class Rows:
         self._marks = self._step * slots + (0 if slots == 1 else step // 2)
         sizes = [self._marks + (0 if self.beside else _LINE * len(stated) + 4) for stated in lines]
         self._tops = [0, *accumulate(sizes)]
-
-    @property
-    def height(self) -> int:
-        """Pixels of all rows."""
-        return self._tops[-1]
+        self.height = self._tops[-1]
 
     def span(self, row: int) -> dict[str, float]:
         """Top and bottom of a row, its name with it."""
@@ -174,19 +173,18 @@ class Rows:
         middles = [self._tops[row + 1] - self._marks / 2 for row in range(len(self._lines))]
         ends = [{"at": at, "text": word} for at, word in zip(middles, self._words, strict=False)]
         text: dict[str, Any] = {"fontSize": 11.5, "color": INK, "baseline": "middle"}
-        names: Any = alt.Chart(data([*self._names(middles)]))
+        stated = [
+            {"at": (middle - _LINE * len(lines) / 2 if self.beside else top + 4) + _LINE * (i + 0.5), "text": line}
+            for middle, top, lines in zip(middles, self._tops, self._lines, strict=False)
+            for i, line in enumerate(lines)
+        ]
+        names: Any = alt.Chart(data(stated))
         where = {"align": "right", "dx": -_PAD} if self.beside else {"align": "left", "dx": 0}
         layers = [names.mark_text(**text, **where).encode(x=alt.value(0), y=self.y, text="text:N")]
         if ends:
             words_: Any = alt.Chart(data(ends)).mark_text(**text, align="left", dx=_PAD)
             layers.append(words_.encode(x=alt.value("width"), y=self.y, text="text:N"))
         return layers
-
-    def _names(self, middles: Sequence[float]) -> Iterable[dict[str, Any]]:
-        for row, lines in enumerate(self._lines):
-            top = middles[row] - _LINE * len(lines) / 2 if self.beside else self._tops[row] + 4
-            for i, line in enumerate(lines):
-                yield {"at": top + _LINE * (i + 0.5), "text": line}
 
 
 def _effects(scale: Any, title: str) -> dict[str, Any]:

@@ -29,7 +29,7 @@ refutes = "Nets trained with SAM do not lose less at 4 bits, by a point or more.
 import glob
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, final
@@ -240,19 +240,20 @@ class DeclaredStudy(Study):
 
     def metrics(self) -> tuple[Metric, ...]:
         """See ``Study``; after each loss, the score before and after it."""
-        return tuple(metric for key, one in self._held.metrics.items() for metric in self._metrics(key, one))
-
-    def _metrics(self, key: str, one: MetricToml) -> Iterator[Metric]:
-        audit = audits.get(named(one.audit))
-        yield Metric(
-            key=key, title=one.title or f"{audit.title} ({one.scheme or key})", unit=one.unit, toward=one.toward,
-            reads=audit.reads, code=audit.code, ends=(one.least, one.most),
-            of_score=bool(audit.number) and not one.estimate,
-        )  # fmt: skip
-        if audit.number == "loss" and not one.estimate:
-            for made, when in ((score_before(key), "before"), (score_after(key), "after")):
-                title = f"Score {when} ({one.scheme or key})"
-                yield Metric(key=made, title=title, unit="", code="WT001", of_score=True)
+        found: list[Metric] = []
+        for key, one in self._held.metrics.items():
+            audit, which = audits.get(named(one.audit)), one.scheme or key
+            metric = Metric(
+                key=key, title=one.title or f"{audit.title} ({which})", unit=one.unit, toward=one.toward,
+                reads=audit.reads, code=audit.code, ends=(one.least, one.most),
+                of_score=bool(audit.number) and not one.estimate,
+            )  # fmt: skip
+            found.append(metric)
+            if audit.number == "loss" and not one.estimate:
+                for made, when in ((score_before(key), "before"), (score_after(key), "after")):
+                    title = f"Score {when} ({which})"
+                    found.append(Metric(key=made, title=title, unit="", code="WT001", of_score=True))
+        return tuple(found)
 
     def rules(self) -> tuple[Rule, ...]:
         """See ``Study``."""

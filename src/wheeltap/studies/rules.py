@@ -156,12 +156,10 @@ _WORDS = {
     "exact": "Share of members",
 }
 
-_SILENT = {"added": "No evidence of added value."}
-"""What is said of a rule that was not found, where it says nothing itself."""
-
 
 def _otherwise(rule: Rule) -> str:
-    return rule.otherwise or _SILENT.get(rule.statistic, "")
+    """What is said of a rule that was not found."""
+    return rule.otherwise or ("No evidence of added value." if rule.statistic == "added" else "")
 
 
 def _means(rule: Rule, table: MemberTable) -> tuple[Estimate, ...]:

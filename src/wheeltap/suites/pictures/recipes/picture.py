@@ -148,16 +148,13 @@ class Trainee(State):
         self._weights = loss.pack(start(loss.layout, seed))
         self._first, self._second = torch.zeros_like(self._weights), torch.zeros_like(self._weights)
         self._mask = torch.ones_like(self._weights)
+        self._tensors = {"weights": self._weights, "first": self._first, "second": self._second, "mask": self._mask}
         self.errors = np.zeros(len(self.recorded))
         self.error = 0.0
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """See ``State.arrays``."""
         return {**{name: numbers(tensor) for name, tensor in self._tensors.items()}, "errors": self.errors.copy()}
-
-    @property
-    def _tensors(self) -> dict[str, Tensor]:
-        return {"weights": self._weights, "first": self._first, "second": self._second, "mask": self._mask}
 
     def note(self) -> dict[str, int | str]:
         """See ``State.note``."""

@@ -20,6 +20,7 @@ from wheeltap.core.study import Member, Metric, MetricRow
 from wheeltap.report import png
 from wheeltap.stats.members import NumberScale, one_of, over_nets
 from wheeltap.studies.base import members_of
+from wheeltap.studies.rules import listed
 from wheeltap.studies.table import LEVEL, MemberTable, quantile, scale_of
 from wheeltap.suites.pictures.specs import BLOCKS, STEPS, DrawnNet
 
@@ -284,8 +285,7 @@ class StudyWords:
         return f"Pictures {psnr}, different wiring: beside {nets}, {self.own} is {'; '.join(parts)}."
 
     def _listed(self, keys: Sequence[str]) -> str:
-        small = [_small(self.table.metric(key).title) for key in keys]
-        return small[0] if len(small) == 1 else f"{', '.join(small[:-1])} and {small[-1]}"
+        return listed([_small(self.table.metric(key).title) for key in keys])
 
     def distance(self) -> str:
         """How far the trained nets' pictures are."""
