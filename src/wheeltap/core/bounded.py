@@ -354,7 +354,7 @@ class Npz(Archive):
             if at != len(made):
                 raise ValueError(f"{name}: fewer bytes than its header says, {at:,} numbers of {len(made):,}")
             if own.kind == "U":
-                codes = np.frombuffer(made.tobytes(), np.uint32)
+                codes = np.frombuffer(made.astype(dtype.newbyteorder("=")).tobytes(), np.uint32)
                 if codes.size and bool(((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes < 0xE000))).any()):
                     raise ValueError("characters that there are not")
         return made.reshape(shape, order="F" if fast else "C")

@@ -45,7 +45,7 @@ NO_NETS: list[tuple[dict[str, Any], str]] = [
     ({"arch": ARCH, "one": FLAT.astype(np.longdouble)}, "bytes|numbers of at most"),
     ({"arch": ARCH, "one": np.array([{}] * 3, dtype=object)}, "object"),
     ({"arch": ARCH, "one": np.array([{}] * len(FLAT), dtype=object)}, "object|bytes"),
-    ({"arch": ARCH, **{f"net {at}": FLAT for at in range(65)}}, "at most 64 arrays"),
+    ({"arch": ARCH, **{f"net {at}": FLAT for at in range(65)}}, "1 to 64 arrays"),
 ]
 
 
