@@ -51,8 +51,9 @@ def _error(net: Cppn, canvas: Task) -> float:
 def _gradient(flat: np.ndarray) -> np.ndarray:
     """Of the error by all weights in the published order, by autograd in double precision."""
     net = Cppn(LAYOUT).double()
-    for layer, kernel in zip(net.dense, LAYOUT.split(flat), strict=True):
-        layer.weight.data = torch.from_numpy(kernel.T.copy())
+    ends = np.cumsum([inner * outer for inner, outer in LAYOUT.shapes])[:-1]  # under ten layers, as they are computed
+    for layer, kernel, shape in zip(net.dense, np.split(flat.astype(np.float64), ends), LAYOUT.shapes, strict=True):
+        layer.weight.data = torch.from_numpy(kernel.reshape(shape).T.copy())
     error = (net(CANVAS.inputs.double()) - CANVAS.targets.double()).square().mean()
     found = torch.autograd.grad(error, [layer.weight for layer in net.dense])
     return np.concatenate([found[layer].T.numpy().ravel() for layer in LAYOUT.published])
