@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.engine.apply import Disturbance
+from wheeltap.engine.apply import Disturbance, LayerKnowledge
 from wheeltap.engine.needs.gather import gather
-from wheeltap.engine.needs.knowledge import LayerKnowledge
 from wheeltap.perturb import create
 from wheeltap.perturb.base import HeadMoments
 from wheeltap.sources import agreement

@@ -9,7 +9,7 @@ from benchmarks.validity.page import Row, Section, table
 from benchmarks.validity.pictures import heat
 from benchmarks.validity.twin_areas import HALVES, Tried, area_shift, half_dose, scores
 from wheeltap import gauge
-from wheeltap.engine.inside.units import few
+from wheeltap.engine.units import few
 from wheeltap.perturb.base import create
 
 NOISES = ("relative", "std", "function", "low-rank")

@@ -13,8 +13,8 @@ from wheeltap.core.records import Estimate, Scalar
 from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject, derived_record
 from wheeltap.engine.apply import Disturbance
-from wheeltap.engine.inside.units import few
 from wheeltap.engine.needs.gather import gather
+from wheeltap.engine.units import few
 from wheeltap.perturb.base import Perturbation, create
 from wheeltap.stats.curve import area_values
 from wheeltap.stats.effect import mean_effect

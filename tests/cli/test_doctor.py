@@ -21,7 +21,7 @@ from wheeltap.core.errors import ModelError
 from wheeltap.core.records import UntouchedModule
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
-from wheeltap.engine.inside.units import few
+from wheeltap.engine.units import few
 from wheeltap.gauge.base import GaugeSettings
 from wheeltap.plans.plan import Effort
 from wheeltap.runs.checkup import Checkup, Price, Proof, Reach, checkup, proofs

@@ -4,6 +4,7 @@ import itertools
 import os
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -159,14 +160,14 @@ class Counting(nn.Module):
         return self.body(inputs)
 
 
-def seeded(make: type[nn.Module], seed: int = 0) -> nn.Module:
+def seeded(make: Callable[[], nn.Module], seed: int = 0, *, scale: float = 2.0) -> nn.Module:
     """A model with weights of its own seed, in eval mode; the global generator is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = make()
         for parameter in model.parameters():
             # Default initial weights are so small that nothing much happens.
-            parameter.data.mul_(2.0)
+            parameter.data.mul_(scale)
         return model.eval()
 
 

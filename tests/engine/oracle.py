@@ -15,9 +15,9 @@ from wheeltap.core.layer import find_layers
 from wheeltap.core.records import Trial
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
+from wheeltap.engine.apply import LayerKnowledge
 from wheeltap.engine.clean import settle
 from wheeltap.engine.needs.gather import gather
-from wheeltap.engine.needs.knowledge import LayerKnowledge
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, Weights
 

@@ -1,4 +1,8 @@
-"""Outcomes as these tests store them, and whether what comes back is the same to the bit."""
+"""Outcomes as these tests store them, whether what comes back is the same to the bit, and what an audit says."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 
@@ -6,6 +10,9 @@ import wheeltap as wt
 from wheeltap.core.records import Outcome
 
 LITTLE = wt.Effort(draws=3, control_draws=3, block_draws=2)
+
+AUDITS = ("score", "relative-noise", "function-noise", "quantization", "pruning")
+"""One pass a trial, so that passes can be counted against outcomes."""
 
 
 def outcome(key: str, *values: float) -> Outcome:
@@ -15,17 +22,24 @@ def outcome(key: str, *values: float) -> Outcome:
 
 
 def same(a: Outcome | None, b: Outcome) -> bool:
-    if a is None or (a.key, a.status, a.seconds, a.forwards, a.because) != (
-        b.key,
-        b.status,
-        b.seconds,
-        b.forwards,
-        b.because,
-    ):
-        return False
-    return a.values.keys() == b.values.keys() and all(
-        a.values[name].shape == b.values[name].shape
-        and a.values[name].dtype == b.values[name].dtype
-        and a.values[name].tobytes() == b.values[name].tobytes()
-        for name in b.values
-    )
+    def bits(one: Outcome | None) -> object:
+        if one is None:
+            return None
+        arrays = {name: (v.shape, v.dtype, v.tobytes()) for name, v in one.values.items()}
+        return one.key, one.status, one.seconds, one.forwards, one.because, arrays
+
+    return bits(a) == bits(b)
+
+
+def judged(report: wt.Report) -> object:
+    """What an audit says, without its cost."""
+    return report.findings, report.controls, report.record.curves, report.record.blocks
+
+
+def changed(path: Path, *statements: str, values: tuple[object, ...] = ()) -> Path:
+    """A database after statements of SQL, the values put into each."""
+    with closing(sqlite3.connect(path)) as db:
+        for statement in statements:
+            db.execute(statement, values)
+        db.commit()
+    return path

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from engine_nets import numbers
 from torch import Tensor, nn
 
 from benchmarks.nets.uncommon import MODELS, uncommon
@@ -30,10 +31,6 @@ class Held(nn.Module):
         self.held = nn.ParameterList(nn.Parameter(one) for one in parameters)
         for name, buffer in buffers.items():
             self.register_buffer(name, buffer)
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def flipped(value: Tensor, bit: int) -> Tensor | None:
@@ -72,8 +69,8 @@ def test_one_jump_stands_out_exactly_where_the_slow_rule_says(shape: tuple[int, 
     told: set[bool] = set()
     for seed in range(24):
         rng = np.random.default_rng([seed, len(shape)])
-        values = normal(*shape, seed=seed) * torch.from_numpy(
-            np.exp(spread * rng.standard_normal((shape[0],)))
+        values = numbers(*shape, seed=seed) * torch.from_numpy(
+            np.exp(spread * rng.standard_numbers((shape[0],)))
         ).reshape(-1, *(1,) * (len(shape) - 1))
         place = tuple(int(rng.integers(size)) for size in shape)
         values[place] *= 2.0 ** float(rng.uniform(0.0, 80.0 if len(shape) == 1 else 30.0))
@@ -126,7 +123,7 @@ def test_the_share_of_flips_that_would_show_is_that_of_real_flips() -> None:
     """Of a tensor whose every weight is drawn once: each bit of each is flipped in turn."""
     for dtype, (_, _, bits) in WHOLE.items():
         model = nn.Sequential(nn.Linear(8, 12, bias=False)).to(dtype).eval()
-        weight = model[0].weight.data.copy_(normal(12, 8))
+        weight = model[0].weight.data.copy_(numbers(12, 8))
         weight[0, 0], weight[1, 1] = 0.0, 1.5
         read = create("census", {"tries": 96}).read(Subject(model), planted.clusters().task, root=0, seed=0).values
         tried, seen = np.zeros(11), np.zeros(11)
@@ -144,21 +141,19 @@ def test_the_share_of_flips_that_would_show_is_that_of_real_flips() -> None:
         assert 0 < seen.sum() < tried.sum()
 
 
-def test_values_alike_on_one_line_are_a_part_of_the_tensor_and_so_is_what_they_reach() -> None:
-    values = normal(40, 60)
+def test_values_alike_on_one_line_are_a_part_of_the_tensor_and_several_corrupt_ones_are_named() -> None:
+    values = numbers(40, 60)
     values[3, 7], values[3, 9] = 900.0, -800.0  # as two units that cancel are read
     assert at(Held(values)) == []
     values[20, 30] = 1000.0
     assert at(Held(values)) == []
     values[20, 30] = 1e6
     assert at(Held(values)) == [("held.0", (20, 30))]
-
-
-def test_several_corrupt_weights_of_a_tensor_are_all_named() -> None:
-    values = normal(40, 60)
+    # Several corrupt weights are all named.
+    values = numbers(40, 60)
     values[3, 7], values[20, 9], values[31, 50] = 1e37, -3e30, 4e3
     assert at(Held(values)) == [("held.0", (3, 7)), ("held.0", (20, 9)), ("held.0", (31, 50))]
-    values = normal(40, 60)
+    values = numbers(40, 60)
     values[3, 7], values[3, 9] = 1e37, 2e37  # on one line, and alike
     assert at(Held(values)) == [("held.0", (3, 9)), ("held.0", (3, 7))], "no weight is as large as that"
 
@@ -172,14 +167,11 @@ def test_copies_of_a_sound_net_that_compute_the_same_have_no_outliers(seed: int)
     family = gauge.find(model)
     assert not isinstance(family, gauge.Refusal)
     assert outliers(model) == []
-    for spread in (1.0, 2.0):
-        made = gauge.describe(family, "rescale", seed=seed, spread=spread)
-        assert outliers(gauge.twin(model, made)) == []
+    made = [gauge.describe(family, "rescale", seed=seed, spread=spread) for spread in (1.0, 2.0)]
     for scale in (4.0, 64.0, 256.0):
-        for pairs in (1, 0.25):
-            assert (
-                outliers(gauge.twin(model, gauge.describe(family, "cancel", seed=seed, scale=scale, pairs=pairs))) == []
-            )
+        made += [gauge.describe(family, "cancel", seed=seed, scale=scale, pairs=pairs) for pairs in (1, 0.25)]
+    for twin in made:
+        assert outliers(gauge.twin(model, twin)) == []
 
 
 def test_pruned_rounded_and_tied_nets_have_none() -> None:
@@ -201,10 +193,10 @@ def test_what_buffers_hold_on_purpose_is_none() -> None:
     mask = torch.zeros(6, 6).masked_fill(torch.ones(6, 6).triu(1).bool(), -math.inf)
     least = torch.finfo(torch.float32).min
     sound = Held(
-        normal(8, 8), mask=mask, one=torch.tensor([[0.0, -math.inf], [0.0, 0.0]]), scalar=torch.tensor(-1e9),
+        numbers(8, 8), mask=mask, one=torch.tensor([[0.0, -math.inf], [0.0, 0.0]]), scalar=torch.tensor(-1e9),
         far=torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 1e9]), filled=torch.full((4, 4), least).triu(1),
-        single=torch.cat([normal(30), torch.tensor([least])]), steps=torch.tensor(7), empty=torch.zeros(0, 3),
-        frequencies=1e6 ** -(torch.arange(4) / 4), short=torch.cat([normal(30), torch.tensor([-1e4])]).half(),
+        single=torch.cat([numbers(30), torch.tensor([least])]), steps=torch.tensor(7), empty=torch.zeros(0, 3),
+        frequencies=1e6 ** -(torch.arange(4) / 4), short=torch.cat([numbers(30), torch.tensor([-1e4])]).half(),
     )  # fmt: skip
     assert outliers(sound) == []
 
@@ -212,8 +204,8 @@ def test_what_buffers_hold_on_purpose_is_none() -> None:
 def test_what_running_averages_hold_by_accident_is_named() -> None:
     norm = nn.BatchNorm1d(16).eval()
     assert norm.running_var is not None and norm.running_mean is not None
-    norm.running_var.copy_(1.0 + 40.0 * normal(16).square())
-    norm.running_mean.copy_(normal(16))
+    norm.running_var.copy_(1.0 + 40.0 * numbers(16).square())
+    norm.running_mean.copy_(numbers(16))
     assert outliers(norm) == []
     norm.running_var[5] = 1.7012e30
     norm.running_mean[2] = math.nan
@@ -226,7 +218,7 @@ def test_what_running_averages_hold_by_accident_is_named() -> None:
 
 
 def test_the_last_block_of_a_large_tensor_is_read_too_and_in_any_layout() -> None:
-    values = normal(3000, 1500)
+    values = numbers(3000, 1500)
     values[2999, 1499] = 2e9
     assert at(Held(values)) == [("held.0", (2999, 1499))]
     assert at(Held(values.T)) == [("held.0", (1499, 2999))]  # not contiguous
@@ -234,11 +226,11 @@ def test_the_last_block_of_a_large_tensor_is_read_too_and_in_any_layout() -> Non
 
 
 def test_odd_tensors_are_read() -> None:
-    far = normal(4, 5).double()
+    far = numbers(4, 5).double()
     far[1, 2] = 1e200  # beyond single precision
     [one] = outliers(Held(torch.tensor(3.0), torch.zeros(4, 4), torch.tensor([1e-30, 1.99]), far))
     assert (one.name, one.place, one.value) == ("held.3", (1, 2), 1e200)
-    [one] = outliers(Held(torch.tensor(3e30), normal(4, 4)))
+    [one] = outliers(Held(torch.tensor(3e30), numbers(4, 4)))
     assert (one.name, one.place) == ("held.0", (0,)), "a number that no weight has needs no neighbors"
 
 
@@ -250,7 +242,7 @@ def test_how_far_it_is_beyond_its_tensor_and_its_row() -> None:
 
 
 def test_rows_and_what_float16_cannot_hold_are_counted_and_the_model_is_left_alone() -> None:
-    values = normal(50, 6)
+    values = numbers(50, 6)
     values[3], values[9] = 0.0, 0.0
     values[10], values[11] = values[12], values[12]
     values[20, 1], values[21, 1], values[22, 2] = 70_000.0, -65_504.0, 66_000.0

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 import torch
 from engine_nets import numbers
+from engine_trials import run, trial
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wheeltap.core.records import Trial
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
-from wheeltap.engine.trial_runner import TrialRunner, run_trials
 from wheeltap.stats.effect import mean_effect
 
 INPUTS, OUTPUTS, DOSE = 5, 3, 0.3
@@ -63,18 +62,11 @@ def expected_rise(setting: Setting, task: Task) -> float:
 def rises(setting: Setting, task: Task, *, draws: int, root: int) -> NDArray[np.float64]:
     """Disturbed minus clean squared error ``[draw, example]``, from the engine."""
     subject = setting.subject
-
-    def trial(name: str, dose: float, seed: int) -> Trial:
-        return Trial(
-            subject=subject.record.fingerprint, task=task.digest, measures=("squared_error",), perturbation=name,
-            version=1, dose=dose, seed=seed, root=root,
-        )  # fmt: skip
-
-    trials = [trial("none", 0.0, 0), *(trial("std", DOSE, seed) for seed in range(draws))]
-    values: list[NDArray[np.float64]] = []
-    run_trials(
-        trials, TrialRunner([subject], (), task), lambda o: values.append(o.values["squared_error"].astype(float))
-    )
+    trials = [
+        trial(subject, task, "none", 0.0),
+        *(trial(subject, task, "std", DOSE, seed=s, root=root) for s in range(draws)),
+    ]
+    values = [outcome.values["squared_error"].astype(float) for outcome in run(subject, task, trials)]
     return np.stack(values[1:]) - values[0]
 
 

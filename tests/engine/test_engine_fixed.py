@@ -1,12 +1,14 @@
 """Weights that are no parameters: whatever the answers are computed from, wherever it is kept, is named and counted."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from engine_nets import numbers, seeded
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -21,24 +23,22 @@ from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.clean import settle
 from wheeltap.perturb import create
 
-INPUTS = torch.randn(40, 6, 8, generator=torch.Generator().manual_seed(0))
+INPUTS = numbers(40, 6, 8)
 
 
 def task() -> Task:
     return Task(INPUTS, torch.arange(40) % 3)
 
 
-def seeded(make: Callable[[], nn.Module]) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return make().eval()
+def settled(make: Callable[[], nn.Module]) -> Subject:
+    subject = Subject(seeded(make, scale=1.0))
+    settle(subject, task())
+    return subject
 
 
 def hidden(make: Callable[[], nn.Module]) -> dict[str, int]:
     """Weights that are no parameters, of a model that has settled."""
-    subject = Subject(seeded(make))
-    settle(subject, task())
-    return subject.fixed
+    return settled(make).fixed
 
 
 def frozen(module: nn.Module) -> nn.Module:
@@ -47,6 +47,8 @@ def frozen(module: nn.Module) -> nn.Module:
         for name, held in list(inner.named_parameters(recurse=False)):
             delattr(inner, name)
             inner.register_buffer(name, held.detach().clone())
+    if isinstance(module, nn.LSTM):
+        module._init_flat_weights()
     return module
 
 
@@ -68,7 +70,7 @@ class Held(nn.Module):
 
     def __init__(self, way: str) -> None:
         super().__init__()
-        weight = torch.randn(12, 8, generator=torch.Generator().manual_seed(1))
+        weight = numbers(12, 8, seed=1)
         self.way, self.held = way, [weight]
         self.outer = lambda rows: rows @ weight.T
         self.array = weight.numpy()
@@ -92,30 +94,20 @@ class Held(nn.Module):
                 return (inputs[..., None, :] * self.base).sum(-1)
 
 
+LSTM = {"body.weight_hh_l0": 576, "body.weight_ih_l0": 384, "body.bias_ih_l0": 48, "body.bias_hh_l0": 48}
 BODIES: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
     "linear": (lambda: frozen(nn.Linear(8, 12)), {"body.weight": 96, "body.bias": 12}),
-    "lstm": (
-        lambda: frozen(nn.LSTM(8, 12, batch_first=True)),
-        {"body.weight_hh_l0": 576, "body.weight_ih_l0": 384, "body.bias_ih_l0": 48, "body.bias_hh_l0": 48},
-    ),
-    "list": (lambda: Held("list"), {"body.held[0]": 96}),
-    "closure": (lambda: Held("closure"), {"body.held[0]": 96}),
-    "array": (lambda: Held("array"), {"body.held[0]": 96}),
-    "added": (lambda: Held("added"), {"body.base": 96}),
-    "einsum": (lambda: Held("einsum"), {"body.base": 96}),
-    "summed": (lambda: Held("summed"), {"body.base": 96}),
+    "lstm": (lambda: frozen(nn.LSTM(8, 12, batch_first=True)), LSTM),
+    **{way: (partial(Held, way), {"body.held[0]": 96}) for way in ("list", "closure", "array")},
+    **{way: (partial(Held, way), {"body.base": 96}) for way in ("added", "einsum", "summed")},
 }
 
 
 @pytest.mark.parametrize("kind", BODIES)
 def test_what_activations_are_multiplied_by_is_counted_where_it_is_no_parameter(kind: str) -> None:
     body, fixed = BODIES[kind]
-    model = seeded(lambda: Net(body))
-    if kind == "lstm":
-        model.get_submodule("body")._init_flat_weights()
-    subject = Subject(model)
-    settle(subject, task())
-    own = sum(parameter.numel() for parameter in model.parameters())
+    subject = settled(lambda: Net(body))
+    own = sum(parameter.numel() for parameter in subject.model.parameters())
     assert subject.fixed == fixed
     assert subject.record.parameters == own + sum(fixed.values()) and subject.record.covered == own
     assert {one.name: one.size for one in subject.record.untouched} == fixed
@@ -140,10 +132,8 @@ def test_a_compiled_model_hides_nothing() -> None:
             return self.inner(inputs @ (self.table if self.fixed else self.waves()))
 
     for fixed in (True, False):
-        model = torch.compile(seeded(lambda fixed=fixed: Net(lambda: Waves(fixed=fixed))), backend="eager")
-        subject = Subject(model)
-        settle(subject, task())
-        assert subject.fixed == ({"_orig_mod.body.table": 128} if fixed else {})
+        waves = hidden(lambda fixed=fixed: torch.compile(Net(lambda: Waves(fixed=fixed)).eval(), backend="eager"))
+        assert waves == ({"_orig_mod.body.table": 128} if fixed else {})
 
 
 class Tables(nn.Module):
@@ -156,7 +146,7 @@ class Tables(nn.Module):
         angles = torch.arange(6.0)[:, None] * torch.arange(1.0, 13.0)
         self.register_buffer("positions", angles.sin())
         self.register_buffer("rotary", angles.cos())
-        self.register_buffer("mask", (torch.randn(12, 8, generator=torch.Generator().manual_seed(2)) > 0).float())
+        self.register_buffer("mask", (numbers(12, 8, seed=2) > 0).float())
         self.register_buffer("adjacency", (torch.eye(6) + torch.eye(6).roll(1, 0)) / 2)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -169,16 +159,15 @@ def test_tables_are_no_weights() -> None:
 
 
 def test_a_copy_that_a_module_keeps_of_its_weights_counts_beside_them() -> None:
-    class Cached(nn.Module):
+    class Cached(nn.Linear):
         def __init__(self) -> None:
-            super().__init__()
-            self.inner, self.head = nn.Linear(8, 12), nn.Linear(12, 3)
-            self.kept = self.inner.weight.detach().clone()
+            super().__init__(8, 12)
+            self.kept = self.weight.detach().clone()
 
-        def forward(self, inputs: Tensor) -> Tensor:
-            return self.head(F.linear(inputs, self.kept).relu().mean(1))
+        def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+            return F.linear(input, self.kept)
 
-    assert hidden(Cached) == {"kept": 96}
+    assert hidden(lambda: Net(Cached)) == {"body.kept": 96}
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -286,39 +275,27 @@ def test_two_rows_that_are_read_one_by_one_are_weights(way: str, rows: int) -> N
     assert sum(hidden(Few).values()) == 32 * rows
 
 
-def test_a_file_that_the_forward_reads_counts_where_it_computes_outside_of_torch(tmp_path: Path) -> None:
-    np.save(tmp_path / "weight.npy", np.random.default_rng(1).normal(size=(8, 12)).astype(np.float32))
+def test_a_file_that_the_forward_reads_counts(tmp_path: Path) -> None:
+    file, drawn = tmp_path / "weight", numbers(8, 12)
+    (tmp_path / "raw").write_bytes(drawn.numpy().tobytes())
+    np.save(tmp_path / "weight.npy", drawn.numpy())
+    torch.save(drawn, file)
+    save_file({"held": drawn}, tmp_path / "safe")
+    reads: dict[str, Callable[[Tensor], Tensor]] = {
+        "outside of torch": lambda rows: torch.from_numpy(rows.numpy() @ np.load(tmp_path / "weight.npy")),
+        "raw": lambda rows: rows @ torch.from_file(str(tmp_path / "raw"), size=96).view(8, 12),
+        "pickle": lambda rows: rows @ torch.load(file),
+        "safetensors": lambda rows: rows @ load_file(tmp_path / "safe")["held"],
+    }
+    for kind, read in reads.items():
 
-    class Reading(nn.Module):
-        def forward(self, inputs: Tensor) -> Tensor:
-            return torch.from_numpy(inputs.numpy() @ np.load(tmp_path / "weight.npy"))
+        class Reading(nn.Module):
+            def forward(self, inputs: Tensor, read: Callable[[Tensor], Tensor] = read) -> Tensor:
+                return read(inputs)
 
-    assert hidden(lambda: Net(Reading)) == {"an array [8, 12] of the forward": 96}
-
-
-@pytest.mark.parametrize("kind", ["safetensors", "pickle", "raw"])
-def test_a_file_that_torch_reads_in_the_forward_counts(kind: str, tmp_path: Path) -> None:
-    file = tmp_path / "weight"
-    if kind == "raw":
-        file.write_bytes(np.random.default_rng(1).normal(size=96).astype(np.float32).tobytes())
-    elif kind == "pickle":
-        torch.save(torch.randn(8, 12), file)
-    else:
-        save_file({"held": torch.randn(8, 12)}, file)
-
-    class Reading(nn.Module):
-        def forward(self, inputs: Tensor) -> Tensor:
-            match kind:
-                case "raw":
-                    return inputs @ torch.from_file(str(file), size=96).view(8, 12)
-                case "pickle":
-                    return inputs @ torch.load(file)
-                case _:
-                    return inputs @ load_file(file)["held"]
-
-    subject = Subject(seeded(lambda: Net(Reading)))
-    settle(subject, task())
-    assert sum(subject.fixed.values()) == 96 and all("of the forward" in name for name in subject.fixed)
+        found = hidden(lambda body=Reading: Net(body))
+        assert sum(found.values()) == 96 and all("of the forward" in name for name in found), kind
+        assert kind != "outside of torch" or list(found) == ["an array [8, 12] of the forward"]
 
 
 @pytest.mark.parametrize("way", ["^", "=="])
@@ -415,8 +392,7 @@ class Beside(nn.Module):
     ],
 )  # fmt: skip
 def test_what_moves_masks_or_chooses_activations_is_no_weight(what: str) -> None:
-    subject = Subject(seeded(lambda: Beside(what)))
-    settle(subject, task())
+    subject = settled(lambda: Beside(what))
     assert subject.fixed == {} and not subject.idle
 
 
@@ -425,50 +401,43 @@ def test_a_view_that_shares_its_storage_with_a_parameter_is_none() -> None:
         def __init__(self) -> None:
             super().__init__()
             both = torch.randn(24, 8)
-            self.own, self.head = nn.Parameter(both[:12]), nn.Linear(12, 3)
+            self.own = nn.Parameter(both[:12])
             self.register_buffer("other", both[12:])
 
         def forward(self, inputs: Tensor) -> Tensor:
-            return self.head(F.linear(inputs, self.own).relu().mean(1) * F.linear(inputs, self.other).relu().mean(1))
+            return F.linear(inputs, self.own).relu() * F.linear(inputs, self.other).relu()
 
-    assert hidden(Shared) == {"other": 96}
+    assert hidden(lambda: Net(Shared)) == {"body.other": 96}
 
 
 def test_weights_that_nothing_can_read_are_refused_where_answers_come_from_them() -> None:
     class Opaque(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.head = nn.Linear(12, 3)
-            drawn = torch.randn(8, 12, generator=torch.Generator().manual_seed(1)).numpy()
-            self.view = memoryview(drawn.tobytes())
+            self.view = memoryview(numbers(8, 12, seed=1).numpy().tobytes())
 
         def forward(self, inputs: Tensor) -> Tensor:
             weight = np.frombuffer(self.view, np.float32).reshape(8, 12)
-            return self.head(torch.from_numpy(inputs.numpy() @ weight).relu().mean(1))
+            return torch.from_numpy(inputs.numpy() @ weight)
 
     with pytest.raises(ModelError, match="outside of torch") as caught:
-        settle(Subject(seeded(Opaque)), task())
+        hidden(lambda: Net(Opaque))
     assert "view" in str(caught.value)
 
 
 @pytest.mark.filterwarnings("ignore:Sparse")
-@pytest.mark.parametrize("kind", ["parameter", "buffer"])
-@pytest.mark.parametrize("layout", ["coo", "csr"])
-def test_sparse_tensors_of_a_model_are_refused_with_what_to_do(kind: str, layout: str) -> None:
-    dense = torch.eye(8)
-    sparse = dense.to_sparse() if layout == "coo" else dense.to_sparse_csr()
-    model = nn.Sequential(nn.Linear(8, 3))
-    if kind == "parameter":
-        model.register_parameter("more", nn.Parameter(sparse))
-    else:
-        model.register_buffer("more", sparse)
-    with pytest.raises(ModelError, match="layout") as caught:
-        Subject(model.eval())
-    assert "more" in str(caught.value) and "to_dense()" in str(caught.value)
+def test_sparse_tensors_of_a_model_are_refused_with_what_to_do() -> None:
+    for sparse in (torch.eye(8).to_sparse(), torch.eye(8).to_sparse_csr()):
+        for held in (nn.Parameter(sparse), nn.Buffer(sparse)):
+            model = nn.Sequential(nn.Linear(8, 3))
+            model.more = held
+            with pytest.raises(ModelError, match="layout") as caught:
+                Subject(model.eval())
+            assert "more" in str(caught.value) and "to_dense()" in str(caught.value)
 
 
 def test_attributes_of_a_weight_are_part_of_the_fingerprint() -> None:
-    model = seeded(lambda: nn.Sequential(nn.Linear(8, 3)))
+    model = nn.Sequential(nn.Linear(8, 3)).eval()
     fingerprints = set[str]()
     for limit in (None, 1.0, 2.0):
         if limit is not None:

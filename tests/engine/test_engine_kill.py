@@ -1,7 +1,8 @@
-"""kill -9 at a random moment, twenty times; and with the real command line."""
+"""The real command line, killed at random moments and run again; judging where torch cannot be imported."""
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -10,9 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from store_outcomes import judged
 
-from wheeltap.core.errors import StoreError
+import wheeltap as wt
+from wheeltap.core.errors import MissingFile, StoreError
+from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.plans.store import Store
+from wheeltap.report import jsonfile
+from wheeltap.report.report import Report
+from wheeltap.sources import digits as source
 
 ENVIRONMENT = {
     **os.environ,
@@ -22,38 +30,9 @@ ENVIRONMENT = {
 }
 
 
-@pytest.mark.full
-def test_killed_twenty_times_the_report_is_the_uninterrupted_one_and_nothing_runs_twice(tmp_path: Path) -> None:
-    driver = Path(__file__).with_name("kill_driver.py")
-    ran = subprocess.run(
-        [sys.executable, str(driver), str(tmp_path), "7"], env=ENVIRONMENT, capture_output=True, text=True, check=False
-    )
-    assert ran.returncode == 0, ran.stderr
-    seen = json.loads(ran.stdout.splitlines()[-1])
-    assert seen["kills"] == 20 and all(seen["equal"]), seen
-    assert seen["lost"] == 0, "an outcome once committed is never lost or written again"
-    # A process makes one pass to see that the model is the stored one, and one for each outcome it commits; a kill cuts
-    # off one more at most. Had any committed trial run again, there would be more.
-    # The census of weights is an outcome without a pass, of the process that commits it.
-    assert set(seen["excess"]) <= {-1, 0, 1, 2}, seen["excess"]
-    assert set(seen["whole"]) <= {0, 1} and len(seen["whole"]) == seen["stores"] + 1, seen["whole"]
-    assert seen["trials"] > 200
-
-
 def command(store: Path, out: Path) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "wheeltap",
-        "audit",
-        "digits",
-        "--store",
-        str(store),
-        "--json",
-        str(out),
-        "--draws",
-        "3",
-    ]
+    told = ("--store", str(store), "--json", str(out), "--draws", "3")
+    return [sys.executable, "-m", "wheeltap", "audit", "digits", *told]
 
 
 def numbers_of(path: Path) -> dict[str, Any]:
@@ -61,26 +40,75 @@ def numbers_of(path: Path) -> dict[str, Any]:
     return {key: value for key, value in report.items() if key != "cost"}
 
 
+def rows(store: Path) -> dict[str, tuple[float, bytes]]:
+    """What is committed, with the time each trial took: a trial that ran again would show another one."""
+    try:
+        with Store(store, readonly=True) as kept:
+            found = [kept.get(key) for key in kept.keys()]  # noqa: SIM118 - a Store is no mapping
+    except (MissingFile, StoreError):
+        return {}  # killed before the file became a store
+    return {o.key: (o.seconds, b"".join(v.tobytes() for v in o.values.values())) for o in found if o is not None}
+
+
 @pytest.mark.slow
-def test_the_command_line_resumes_after_kill_9(tmp_path: Path) -> None:
-    store, done = tmp_path / "s.wheeltap", 0
-    with subprocess.Popen(command(store, tmp_path / "r.json"), env=ENVIRONMENT, stdout=subprocess.DEVNULL) as process:
-        while done < 20 and process.poll() is None:
-            time.sleep(0.02)
-            try:
-                if store.exists():
-                    with Store(store, readonly=True) as kept:
-                        done = len(kept.keys())
-            except StoreError:
-                continue  # not a store yet
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL and not (tmp_path / "r.json").exists()
-    with Store(store, readonly=True) as kept:
-        done = len(kept.keys())
-    assert done >= 20
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.full)])
+def test_the_command_line_resumes_after_kill_9(kills: int, tmp_path: Path) -> None:
+    """Nothing that is committed is lost or runs again, and the report is that of a run that nobody killed."""
+    store, done, chance = tmp_path / "s.wheeltap", rows(tmp_path / "s.wheeltap"), random.Random(kills)
+    for _ in range(kills):
+        enough = len(done) + (20 if kills == 1 else chance.randrange(9))
+        with subprocess.Popen(
+            command(store, tmp_path / "r.json"), env=ENVIRONMENT, stdout=subprocess.DEVNULL
+        ) as process:
+            while len(rows(store)) < enough and process.poll() is None:
+                time.sleep(0.02)
+            time.sleep(0.1 * chance.random())
+            process.send_signal(signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL and not (tmp_path / "r.json").exists()
+        before, done = done, rows(store)
+        assert len(done) >= enough and before.items() <= done.items()
     for place, where in (("r.json", store), ("whole.json", tmp_path / "whole.wheeltap")):
         code = subprocess.run(command(where, tmp_path / place), env=ENVIRONMENT, stdout=subprocess.DEVNULL, check=False)
         assert code.returncode in (0, 1)
+    assert done.items() <= rows(store).items()
     assert numbers_of(tmp_path / "r.json") == numbers_of(tmp_path / "whole.json")
     costs = [json.loads((tmp_path / name).read_text())["cost"] for name in ("r.json", "whole.json")]
-    assert costs[0]["trials"] == costs[1]["trials"] - done
+    assert costs[0]["trials"] == costs[1]["trials"] - len(done)
+
+
+JUDGE = """
+import sys
+sys.modules["torch"] = None
+sys.modules["transformers"] = None
+import wheeltap as wt
+wt.judge(sys.argv[1]).json(sys.argv[2])
+try:
+    import torch
+except ImportError:
+    print("no torch")
+"""
+
+
+def judged_without_torch(store: Path, out: Path) -> Report:
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", JUDGE, str(store), str(out)],
+        env={**ENVIRONMENT, "PYTHONWARNINGS": ""}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout) == (0, "no torch\n"), ran.stderr
+    return Report(jsonfile.validate(out.read_bytes()))
+
+
+def said(report: Report) -> tuple[object, ...]:
+    record = report.record
+    return report.headline, judged(report), report.void, record.provenance, record.task
+
+
+def test_an_audit_and_a_comparison_are_judged_without_torch(digits: Subject, digits_task: Task, tmp_path: Path) -> None:
+    effort, other = wt.Effort(draws=6, control_draws=6, block_draws=2), Subject(source.train(1), name="other")
+    for name, subjects in (("audit", [digits]), ("compare", [digits, other])):
+        store, out = tmp_path / f"{name}.wheeltap", tmp_path / f"{name}.json"
+        made = getattr(wt, name)(*subjects, digits_task, store=store, effort=effort)
+        again = judged_without_torch(store, out)
+        # Through JSON both, so that tuples and numbers are written alike.
+        assert said(again) == said(Report(jsonfile.validate(made.json(out).read_bytes())))
+        assert again.cost.forwards == 0.0 and again.cost.reused == made.cost.trials

@@ -1,7 +1,5 @@
 """Where memory runs out batches are halved, down to single examples; a bound on it changes the way, not the numbers."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -14,7 +12,6 @@ from wheeltap.core.errors import ModelError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.clean import out_of_memory
-from wheeltap.engine.fast.prefix import PrefixCache
 from wheeltap.engine.trial_runner import TrialRunner
 from wheeltap.models.mlp import mlp
 
@@ -40,17 +37,22 @@ def probed(model: Hungry) -> Task:
     return taught(model.body, numbers(60, 6, seed=1), more=numbers(30, 6, seed=2))
 
 
-def test_batches_are_halved_until_they_fit() -> None:
+def test_batches_are_halved_until_they_fit_or_a_clear_error() -> None:
     model = Hungry(10)
     task = probed(model)
-    runner = TrialRunner([], (), task)
-    scores = runner.scores(Subject(model))
+    scores = TrialRunner([], (), task).scores(Subject(model))
     assert task.batch <= 10
     assert torch.allclose(scores, model.body(task.inputs).detach(), atol=1e-6)
+    assert out_of_memory(MemoryError()) and out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not out_of_memory(RuntimeError("shapes do not fit")) and not out_of_memory(ValueError("memory"))
+    model.most = 0
+    with pytest.raises(ModelError, match="fails on the task's examples") as caught:
+        wt.audit(Subject(model, name="net"), probed(model), audits=["score"])
+    assert "can't allocate memory" in str(caught.value)
 
 
 @pytest.mark.full
-def test_an_audit_of_a_hungry_model_gives_the_numbers_of_one_that_is_not(tmp_path: Path) -> None:
+def test_an_audit_of_a_hungry_model_gives_the_numbers_of_one_that_is_not() -> None:
     torch.manual_seed(0)
     hungry = Hungry(16)
     plain = Hungry(1000)
@@ -62,24 +64,6 @@ def test_an_audit_of_a_hungry_model_gives_the_numbers_of_one_that_is_not(tmp_pat
     for a, b in zip(one.findings, two.findings, strict=True):
         assert a.status == b.status
         assert [e.value for e in a.estimates] == pytest.approx([e.value for e in b.estimates], abs=1e-5)
-
-
-def test_what_does_not_fit_at_all_is_a_clear_error() -> None:
-    model = Hungry(0)
-    with pytest.raises(ModelError, match="fails on the task's examples") as caught:
-        wt.audit(Subject(model, name="net"), probed(model), audits=["score"])
-    assert "can't allocate memory" in str(caught.value)
-
-
-def test_other_errors_are_not_taken_for_want_of_memory() -> None:
-    assert out_of_memory(MemoryError()) and out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
-    assert not out_of_memory(RuntimeError("shapes do not fit")) and not out_of_memory(ValueError("memory"))
-
-
-def test_a_cache_that_may_hold_nothing_is_not_used() -> None:
-    case = tiny_lm("gpt2", examples=20)
-    assert PrefixCache(case.subject, case.task.scores).exact
-    assert not PrefixCache(case.subject, case.task.scores, limit=100).exact
 
 
 def test_a_bound_on_memory_changes_no_number() -> None:

@@ -1,38 +1,37 @@
 """The fast engine against a slow one that deep-copies the model for every trial."""
 
+import copy
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from engine_nets import ConvNet, TiedLanguageModel, choices, numbers, seeded, taught
+from engine_trials import require_slow, run, trial
 from oracle import measured_slowly
 from torch import nn
 
 from wheeltap.core import measure
-from wheeltap.core.records import Outcome, Scalar, Trial
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.records import Scalar, Trial
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
-from wheeltap.engine.trial_runner import TrialRunner, run_trials
-from wheeltap.perturb import perturbations
+from wheeltap.engine.apply import Disturbance
+from wheeltap.perturb import create, perturbations
 
 Case = tuple[Subject, BaseTask]
 
-SETTINGS: dict[str, list[dict[str, Scalar]]] = {
-    "relative": [{}, {"draw": "sign"}],
-    "std": [{}, {"draw": "sign"}],
-    "function": [{}],
-    "quantize": [{"scale": "channel"}, {"scale": "tensor"}],
-    "prune": [{}],
+ASKED: dict[str, tuple[list[dict[str, Scalar]], tuple[float, ...]]] = {
+    "relative": ([{}, {"draw": "sign"}], (0.05, 0.8)),
+    "std": ([{}, {"draw": "sign"}], (0.05, 0.8)),
+    "function": ([{}], (0.02, 0.4)),
+    "quantize": ([{"scale": "channel"}, {"scale": "tensor"}], (8, 3)),
+    "prune": ([{}], (0.2, 0.7)),
 }
-DOSES: dict[str, tuple[float, ...]] = {
-    "relative": (0.05, 0.8),
-    "std": (0.05, 0.8),
-    "function": (0.02, 0.4),
-    "quantize": (8, 3),
-    "prune": (0.2, 0.7),
-}
+"""Settings and doses by perturbation."""
+
 EXACT = ("quantize", "prune")
 """Written by ``replace`` in both engines, so equal to the bit; the fast one adds noise in one fused step."""
 
@@ -49,51 +48,24 @@ def language(dtype: torch.dtype) -> Case:
 
 def trials_of(subject: Subject, task: BaseTask, sites: list[Site]) -> list[Trial]:
     return [
-        Trial(
-            subject=subject.record.fingerprint,
-            task=task.digest,
-            measures=tuple(m.name for m in task.measures),
-            perturbation=name,
-            version=perturbations.get(name).version,
-            settings=settings,
-            site=site,
-            dose=dose,
-            seed=seed,
-            root=7,
-        )
-        for name, several in SETTINGS.items()
+        trial(subject, task, name, dose, site, settings=settings, seed=seed, root=7)
+        for name, (several, doses) in ASKED.items()
         for settings in several
         for site in sites
-        for dose in DOSES[name]
+        for dose in doses
         for seed in ((0, 3) if perturbations.get(name).random else (0,))
     ]
 
 
-def run(subject: Subject, task: BaseTask, trials: list[Trial]) -> dict[str, Outcome]:
-    found: dict[str, Outcome] = {}
-    run_trials(trials, TrialRunner([subject], (), task), lambda outcome: found.update({outcome.key: outcome}))
-    return found
-
-
 def require_equal(subject: Subject, task: BaseTask, sites: list[Site], *, tolerance: float) -> int:
     trials = trials_of(subject, task, sites)
-    fast, compared = run(subject, task, trials), 0
-    for trial in trials:
-        outcome = fast[trial.key]
-        label = f"{trial.perturbation} {trial.settings} {trial.site} {trial.dose} {trial.seed}"
-        if outcome.status == "skipped":
-            # Function-space noise is not defined on tied weights alone.
-            assert trial.perturbation == "function" and "no weight" in outcome.because, label
-            continue
-        assert outcome.status == "done", f"{label}: {outcome.because}"
-        slow = measured_slowly(trial, subject.model, task)
-        assert slow.keys() == outcome.values.keys()
-        for name, values in slow.items():
-            scale = max(1.0, float(np.abs(values).max()))
-            gap = float(np.abs(values - outcome.values[name]).max()) / scale
-            assert gap <= tolerance, f"{label}: {name} differs by {gap:.1e}"
-        compared += 1
-    return compared
+    pairs = list(zip(trials, run(subject, task, trials), strict=True))
+    for one, outcome in pairs:
+        # Function-space noise is not defined on tied weights alone.
+        assert outcome.status != "skipped" or (one.perturbation == "function" and "no weight" in outcome.because)
+    ran = [pair for pair in pairs if pair[1].status != "skipped"]
+    require_slow(*zip(*ran, strict=True), subject.model, task, tolerance=tolerance)
+    return len(ran)
 
 
 @pytest.mark.parametrize("make", [conv, language])
@@ -122,39 +94,58 @@ def test_the_digits_net_equals_the_slow_engine(digits: Subject, digits_task: Tas
 
 
 def test_a_block_is_not_another_block_whose_name_starts_alike() -> None:
-    model = nn.Sequential(*[nn.Linear(3, 3) for _ in range(11)]).eval()
-    subject = Subject(model)
-    task = taught(model, numbers(20, 3))
-    inside = {layer for layer in subject.record.layers if Site("block", "1").covers(layer)}
-    assert inside == {"1"}
-    require_equal(subject, task, [Site("block", "1")], tolerance=1e-4)
-
-
-def test_tied_weights_are_disturbed_once_and_in_both_places() -> None:
-    subject, _task = language(torch.float64)
-    names = [layer.weight for layer in subject.layers]
-    assert names.count("embed.weight") == 1 and "out.weight" not in names
-    [embed] = [layer for layer in subject.layers if layer.weight == "embed.weight"]
-    assert embed.tied
+    subject = Subject(nn.Sequential(*[nn.Linear(3, 3) for _ in range(11)]).eval())
+    assert {layer for layer in subject.record.layers if Site("block", "1").covers(layer)} == {"1"}
+    require_equal(subject, taught(subject.model, numbers(20, 3)), [Site("block", "1")], tolerance=1e-4)
 
 
 def test_the_order_of_trials_does_not_matter() -> None:
     subject, task = conv(torch.float32)
     trials = trials_of(subject, task, [WHOLE, Site("layer", "second")])
-    forth, back = run(subject, task, trials), run(subject, task, trials[::-1])
-    alone = [run(subject, task, [trial])[trial.key] for trial in trials[::5]]
-    assert list(forth) == list(back), "run in an order of its own"
-    for outcome in (*back.values(), *alone):
-        for name, values in outcome.values.items():
-            assert np.array_equal(values, forth[outcome.key].values[name])
+    forth, back = run(subject, task, trials), run(subject, task, trials[::-1])[::-1]
+    alone = [run(subject, task, [one])[0] for one in trials[::5]]
+    for one, other in (*zip(forth, back, strict=True), *zip(forth[::5], alone, strict=True)):
+        assert all(np.array_equal(values, other.values[name]) for name, values in one.values.items())
 
 
 def test_what_replace_writes_is_what_runs_to_the_bit() -> None:
     subject, task = conv(torch.float32)
     task.measure = measure.margin  # a difference of scores, which two ways of rounding would tell apart
-    trials = [t for t in trials_of(subject, task, [WHOLE]) if t.perturbation in EXACT]
-    fast = run(subject, task, trials)
-    for trial in trials:
-        slow = measured_slowly(trial, subject.model, task)
-        assert np.array_equal(slow["accuracy"], fast[trial.key].values["accuracy"])
-        assert np.array_equal(slow["margin"].astype(np.float32), fast[trial.key].values["margin"])
+    trials = [one for one in trials_of(subject, task, [WHOLE]) if one.perturbation in EXACT]
+    for one, outcome in zip(trials, run(subject, task, trials), strict=True):
+        slow = measured_slowly(one, subject.model, task)
+        assert np.array_equal(slow["accuracy"], outcome.values["accuracy"])
+        assert np.array_equal(slow["margin"].astype(np.float32), outcome.values["margin"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("draw", ["gaussian", "sign"])
+@pytest.mark.parametrize("name", ["relative", "std"])
+@pytest.mark.parametrize("make", [ConvNet, TiedLanguageModel])
+def test_a_draw_kept_for_other_doses_or_not_gives_the_same_weights_to_the_bit(
+    make: type[nn.Module], name: str, draw: str, dtype: torch.dtype
+) -> None:
+    subject = Subject(seeded(make).to(dtype))
+    before, found = weights_digest(subject.model), list[Any]()
+    for keep in (True, False):
+        with Disturbance(subject, create(name, {"draw": draw}), WHOLE) as disturbance:
+            for seed, dose in ((0, 0.1), (1, 0.1), (1, 0.3)):
+                disturbance.apply(dose, root=5, seed=seed, keep=keep)
+                found.append((weights_digest(subject.model), disturbance.relative_norm))
+        assert weights_digest(subject.model) == before
+    for (kept, norm), (fresh, same) in zip(found[:3], found[3:], strict=True):
+        assert kept == fresh and norm == pytest.approx(same, rel=1e-6)
+    assert len({digest for digest, _ in found}) == 3
+
+
+@pytest.mark.parametrize("draw", ["gaussian", "sign"])
+def test_a_weight_that_is_not_contiguous_is_drawn_alike(draw: str) -> None:
+    plain = seeded(ConvNet)
+    turned = copy.deepcopy(plain)
+    turned.get_parameter("head.weight").data = turned.get_parameter("head.weight").data.T.contiguous().T
+    weights = []
+    for model in (plain, turned):
+        with Disturbance(Subject(model), create("relative", {"draw": draw}), WHOLE) as disturbance:
+            disturbance.apply(0.1, root=0, seed=0, keep=False)
+            weights.append(model.get_parameter("head.weight").detach().clone())
+    assert torch.equal(*weights)

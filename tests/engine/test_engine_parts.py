@@ -15,9 +15,9 @@ from wheeltap.core.errors import DataError, ModelError, UnknownName, UsageError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
-from wheeltap.engine.inside.units import to_drawn_rows
 from wheeltap.engine.readings import create
 from wheeltap.engine.readings.parts import UnitAblation, UnitSets, costliest, halves_of, named, random_like, worst
+from wheeltap.engine.units import to_drawn_rows
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.readings.parts import ABLATIONS
 from wheeltap.testing.planted import numbers as doubles
@@ -171,19 +171,16 @@ def test_random_sets_have_as_many_units_of_each_layer(subject: Subject, task: Ta
 class Cancelling(nn.Module):
     """One unit that answers, and eight pairs that all say the same thing with both signs."""
 
-    def __init__(self, *, strength: float) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.inner, self.outer = nn.Linear(3, 18), nn.Linear(18, 2)
+        signs = torch.tensor([1.0, -1.0])
         with torch.no_grad():
-            self.inner.weight.zero_()
-            self.outer.weight.zero_()
-            self.inner.bias.zero_()
-            self.outer.bias.zero_()
-            self.inner.weight[:2, 0] = torch.tensor([1.0, -1.0])
-            self.outer.weight[:, :2] = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
-            self.inner.weight[2:, 1] = 1.0
-            self.outer.weight[0, 2:] = strength * torch.tensor([1.0, -1.0]).repeat(8)
-            self.outer.weight[1, 2:] = -strength * torch.tensor([1.0, -1.0]).repeat(8)
+            for parameter in self.parameters():
+                parameter.zero_()
+            self.inner.weight[:2, 0], self.inner.weight[2:, 1] = signs, 1.0
+            self.outer.weight[0] = torch.cat([signs, 0.5 * signs.repeat(8)])
+            self.outer.weight[1] = -self.outer.weight[0]
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.outer(self.inner(inputs).relu())
@@ -191,7 +188,7 @@ class Cancelling(nn.Module):
 
 def test_the_search_finds_the_worst_of_all_subsets_or_one_nearly_as_bad() -> None:
     """Four pairs, so all 256 subsets can be tried; either sign may be the worse one to lose, and it finds one."""
-    subject = Subject(Cancelling(strength=0.5).eval(), name="cancelling")
+    subject = Subject(Cancelling().eval(), name="cancelling")
     task = taught(subject.model, numbers(80, 3, seed=3))
     reached: list[float] = []
     for split in range(12):
@@ -212,12 +209,8 @@ def test_the_search_finds_the_worst_of_all_subsets_or_one_nearly_as_bad() -> Non
 
 def test_the_slope_promises_what_small_steps_do() -> None:
     """In double precision, against differences of partly ablated passes made by hand."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = mlp((4, *UNITS, 3)).double().eval()
-    inputs = doubles(60, 4, seed=5)
-    with torch.no_grad():
-        task = Task(inputs, model(inputs).argmax(-1))
+    model, inputs = seeded(Net, scale=1.0).double(), doubles(60, 4, seed=5)
+    task = taught(model, inputs)
     bench = bench_of(Subject(model, name="double"), task)
     [units] = masks(1)
     promise = bench.promise(UnitAblation(units, bench.clean, 0.0), seeds.generator(0))
@@ -238,22 +231,18 @@ def test_the_slope_promises_what_small_steps_do() -> None:
         assert float(promise[unit]) == pytest.approx(-slope if units[unit] else slope, abs=1e-5)
 
 
-class Detached(nn.Module):
+class Detached(Cancelling):
     """A net whose scores have no slope."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = Cancelling(strength=0.5)
-
+    @torch.no_grad()
     def forward(self, inputs: Tensor) -> Tensor:
-        with torch.no_grad():
-            return self.body(inputs)
+        return super().forward(inputs)
 
 
 def test_without_slopes_the_search_goes_at_random_and_says_so() -> None:
     subject = Subject(Detached().eval(), name="detached")
     task = taught(subject.model, numbers(80, 3, seed=3))
-    read = create("parts", {"units": "body.inner:0,1", "nulls": 2, "draws": 2, "tries": 8}).read(
+    read = create("parts", {"units": "inner:0,1", "nulls": 2, "draws": 2, "tries": 8}).read(
         subject, task, root=0, seed=0
     )
     assert float(read.values["guided"]) == 0
@@ -262,12 +251,8 @@ def test_without_slopes_the_search_goes_at_random_and_says_so() -> None:
 
 
 def test_regression_is_read_by_its_own_measure() -> None:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        subject = Subject(mlp((4, 6, 2)).eval(), name="regression")
-    inputs = numbers(40, 4, seed=1)
-    with torch.no_grad():
-        task = Task(inputs, subject.model(inputs), measure=measure.squared_error)
+    subject, inputs = Subject(seeded(lambda: mlp((4, 6, 2)), scale=1.0), name="regression"), numbers(40, 4, seed=1)
+    task = Task(inputs, subject.model(inputs).detach(), measure=measure.squared_error)
     read = create("parts", {"nulls": 2, "draws": 1, "tries": 1}).read(subject, task, root=0, seed=0)
     np.testing.assert_array_equal(read.values["without_score"], read.values["without_loss"])
     assert float(read.values["clean_loss"].max()) == 0.0 and float(read.values["without_loss"][1, 0].mean()) > 0.0
@@ -275,7 +260,7 @@ def test_regression_is_read_by_its_own_measure() -> None:
         create("parts", {"behaviour": 1}).read(subject, task, root=0, seed=0)
 
 
-def test_names_are_paths_or_places() -> None:
+def test_names_are_paths_or_places(subject: Subject, task: Task) -> None:
     conv = Subject(seeded(ConvNet), name="conv")
     bench = bench_of(conv, taught(conv.model, numbers(40, 1, 8, 8, seed=2)))
     hiddens = bench.hiddens
@@ -285,19 +270,15 @@ def test_names_are_paths_or_places() -> None:
         named(hiddens, "secnd:1", where="net")
     with pytest.raises(UsageError, match="no unit 6"):
         named(hiddens, "first:0,6", where="net")
-
-
-def test_a_number_that_is_a_path_is_never_a_place(subject: Subject, task: Task) -> None:
-    """The hidden layers are called 0 and 2: 1 must not mean the second of them."""
-    bench = bench_of(subject, task)
-    assert named(bench.hiddens, "2:0", where="net").nonzero().tolist() == [[6]]
+    # The hidden layers are called 0 and 2: 1 must not mean the second of them.
+    numbered = bench_of(subject, task).hiddens
+    assert named(numbered, "2:0", where="net").nonzero().tolist() == [[6]]
     with pytest.raises(UnknownName):
-        named(bench.hiddens, "1:0", where="net")
+        named(numbered, "1:0", where="net")
 
 
-@pytest.mark.parametrize(
-    ("settings", "error", "words"),
-    [
+def test_what_cannot_be_is_refused(subject: Subject, task: Task) -> None:
+    wrong: list[tuple[dict[str, Any], type[Exception], str]] = [
         ({"units": "0"}, UsageError, "cannot be used"),
         ({"units": "0:a"}, UsageError, "cannot be used"),
         ({"share": 1.5}, UsageError, "cannot be used"),
@@ -305,16 +286,10 @@ def test_a_number_that_is_a_path_is_never_a_place(subject: Subject, task: Task) 
         ({"most": 5}, ModelError, "too many hidden units"),
         ({"units": "0:0,1,2,3,4,5;2:0,1,2,3,4"}, UsageError, "no part"),
         ({"behaviour": 7}, DataError, "Too few examples"),
-    ],
-)
-def test_what_cannot_be_is_refused(
-    settings: dict[str, Any], error: type[Exception], words: str, subject: Subject, task: Task
-) -> None:
-    with pytest.raises(error, match=words):
-        create("parts", settings).read(subject, task, root=0, seed=0)
-
-
-def test_a_model_without_known_units_is_refused() -> None:
-    subject = Subject(nn.Linear(4, 3).eval(), name="linear")
+    ]
+    for settings, error, words in wrong:
+        with pytest.raises(error, match=words):
+            create("parts", settings).read(subject, task, root=0, seed=0)
+    linear = Subject(nn.Linear(4, 3).eval(), name="linear")
     with pytest.raises(ModelError, match="No hidden units"):
-        create("parts").read(subject, taught(subject.model, numbers(40, 4)), root=0, seed=0)
+        create("parts").read(linear, taught(linear.model, numbers(40, 4)), root=0, seed=0)

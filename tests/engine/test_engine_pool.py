@@ -5,11 +5,12 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from engine_nets import Deadly, numbers, taught
+from store_outcomes import judged, same
 from torch import Tensor, nn
 
 import wheeltap as wt
@@ -37,14 +38,11 @@ def test_a_pool_gives_the_same_numbers_to_the_bit(digits: Subject, digits_task: 
     serial = wt.audit(digits, digits_task, store=one, effort=EFFORT)
     pooled = wt.audit(digits, digits_task, store=two, effort=EFFORT, workers=2)
     assert weights_digest(digits.model) == before
-    assert (pooled.findings, pooled.controls, pooled.record.curves, pooled.record.blocks) == (
-        serial.findings, serial.controls, serial.record.curves, serial.record.blocks,
-    )  # fmt: skip
+    assert judged(pooled) == judged(serial)
     mine, theirs = outcomes(one), outcomes(two)
     assert mine.keys() == theirs.keys()
     for key, outcome in mine.items():
-        assert outcome.status == theirs[key].status
-        assert all(np.array_equal(values, theirs[key].values[name]) for name, values in outcome.values.items())
+        assert same(replace(theirs[key], seconds=outcome.seconds), outcome)
     assert pooled.cost.trials == serial.cost.trials
     # Each worker estimates layer moments for itself; nothing else is done twice.
     assert serial.cost.forwards <= pooled.cost.forwards <= serial.cost.forwards + 4 * digits_task.moment_passes
@@ -63,17 +61,14 @@ def test_a_model_that_cannot_travel_is_refused() -> None:
 
     model = Local().eval()
     before = weights_digest(model)
+    for workers in (0, -1):
+        with pytest.raises(UsageError, match="needs workers"):
+            ProcessPool(workers)
     with pytest.raises(UsageError, match="cannot be sent to worker processes") as caught:
         wt.audit(Subject(model), taught(model, numbers(60, 6)), audits=["pruning"], effort=EFFORT, workers=2)
     assert "workers=1" in str(caught.value) and "Local" in str(caught.value)
     assert weights_digest(model) == before
     assert wt.audit(Subject(model), taught(model, numbers(60, 6)), audits=["pruning"], effort=EFFORT).findings
-
-
-@pytest.mark.parametrize("workers", [0, -1])
-def test_a_pool_needs_workers(workers: int) -> None:
-    with pytest.raises(UsageError, match="needs workers"):
-        ProcessPool(workers)
 
 
 def test_a_worker_that_dies_is_said_and_the_run_resumes(tmp_path: Path) -> None:
@@ -95,34 +90,6 @@ def test_an_error_in_a_worker_comes_back_whole() -> None:
     error = WheeltapError("what", where="here", expected="this", got="that", do="so")
     back = pickle.loads(pickle.dumps(error))
     assert str(back) == str(error) and (back.where, back.do) == ("here", "so")
-
-
-UNREACHABLE = """
-import torch
-from torch import nn
-import wheeltap as wt
-class Mine(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 3)
-    def forward(self, x):
-        return self.b(self.a(x).relu())
-model = Mine().eval()
-x = torch.randn(60, 6)
-try:
-    wt.audit(wt.Subject(model), wt.Task(x, model(x).argmax(-1)), audits=["pruning"], workers=2)
-except wt.errors.WheeltapError as error:
-    print(type(error).__name__, error)
-"""
-
-
-def test_a_model_made_on_the_spot_is_refused_in_words() -> None:
-    """As in a notebook: it can be written down here but no other process can read it."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    ran = subprocess.run(
-        [sys.executable, "-c", UNREACHABLE], env=environment, capture_output=True, text=True, check=True
-    )
-    assert "cannot be" in ran.stdout and "workers=1" in ran.stdout, ran.stdout + ran.stderr[-2000:]
 
 
 # What was imported here can be imported there.
@@ -159,6 +126,13 @@ def ran(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *args], cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
+
+
+def test_a_model_made_on_the_spot_is_refused_in_words(tmp_path: Path) -> None:
+    """As in a notebook: it can be written down here but no other process can read it."""
+    (tmp_path / "sizes.py").write_text("HIDDEN = 8\n")
+    done = ran(tmp_path, "-c", OWN + RUN + "main()\n")
+    assert done.returncode == 1 and "cannot be" in done.stderr and "workers=1" in done.stderr
 
 
 def audited(folder: Path, module: str, *, workers: int) -> list[object]:

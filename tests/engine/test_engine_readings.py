@@ -15,33 +15,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "unit-effects": {"limit": 16},
     "single-point": {"nulls": 4},
     "parts": {"nulls": 2, "draws": 1, "tries": 1},
-    "decodable": {"draws": 8, "held": 1, "controls": 2},
     "symmetry-response": {"weights": 4, "directions": 2},
     "input-search": {"passes": 8, "doses": 2},
-    "tampering": {"draws": 2},
-    "seal-responses": {"pool": 8, "inputs": 4, "draws": 2},
 }
 """Of readings that would take long with their defaults."""
 
-OWN = (
-    "circuit-effects",
-    "circuit-graph",
-    "circuit-search",
-    "contamination",
-    "continuations",
-    "factor-effects",
-    "head-effects",
-    "label-sets",
-    "picture-drawn",
-    "picture-graph",
-    "picture-inside",
-    "picture-numbers",
-    "statements",
-    "votes",
-)
-"""Read by tests of their own: of tasks with factors, votes, readings, pairs or texts, of models that attend or draw."""
-
-for _name in sorted(set(base.BUILTIN) - set(OWN)):
+# Heads are read by tests of their own, of models that attend.
+for _name in sorted(set(base.BUILTIN) - {"head-effects"}):
     _held = {"reading": readings.readings.get(_name), "settings": SETTINGS.get(_name, {})}
     globals()[f"Test {_name}"] = type(f"Test{_name}", (ReadingContract,), _held)
 
@@ -65,9 +45,8 @@ def test_arrays_come_in_the_dtypes_they_are_declared_in() -> None:
     assert SPEC.meant("four", typed["four"][1]) == "on"
 
 
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
+def test_arrays_that_do_not_fit_are_refused() -> None:
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"one": np.ones(2)}, r"one has shape \(2,\), where \[unit example\] was declared"),
         ({"one": np.ones((2, 4))}, "one has 4 along 'example', where the task has 3"),
         ({"two": np.arange(3.0)}, "two has 3 along 'unit', where other arrays have 2"),
@@ -75,13 +54,9 @@ def test_arrays_come_in_the_dtypes_they_are_declared_in() -> None:
         ({"three": np.array(2)}, "three holds what is no flag"),
         ({"four": np.array([0, 2])}, "four holds numbers that stand for nothing"),
         ({"five": np.ones(2)}, "made-up declares no array 'five'"),
-    ],
-)
-def test_arrays_that_do_not_fit_are_refused(changed: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        SPEC.typed({**FITS, **changed}, examples=3)
-
-
-def test_a_missing_array_is_refused() -> None:
+    ]
+    for changed, message in wrong:
+        with pytest.raises(ValueError, match=message):
+            SPEC.typed({**FITS, **changed}, examples=3)
     with pytest.raises(ValueError, match="made-up gives no two"):
         SPEC.typed({"one": FITS["one"]}, examples=3)

@@ -1,10 +1,12 @@
 """First passes: models that rewrite themselves, uses of weights that no module shows, and the guard over answers."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from engine_nets import numbers, seeded, taught
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -14,14 +16,12 @@ from wheeltap.core.fingerprint import weights_digest
 from wheeltap.engine.clean import settle
 
 
-def inputs(count: int = 200, width: int = 8) -> Tensor:
-    return torch.randn(count, width, generator=torch.Generator().manual_seed(5))
+def inputs(count: int = 200) -> Tensor:
+    return numbers(count, 8, seed=5)
 
 
-def labelled(model: nn.Module, count: int = 200) -> wt.Task:
-    rows = inputs(count)
-    with torch.no_grad():
-        return wt.Task(rows, model(rows).argmax(1))
+def labelled(model: nn.Module) -> wt.Task:
+    return taught(model, inputs())
 
 
 class Net(nn.Module):
@@ -33,6 +33,9 @@ class Net(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         return self.b(torch.relu(self.a(rows)))
+
+
+LITTLE = wt.Effort(draws=4, control_draws=4, block_draws=0)
 
 
 def told(report: wt.Report) -> float | None:
@@ -103,16 +106,22 @@ def test_a_model_that_changes_in_its_first_passes_is_audited_and_known_again(
         assert again.findings == first.findings
 
 
-def test_a_model_that_learns_in_every_pass_is_refused() -> None:
+def test_a_model_that_learns_in_every_pass_or_reads_the_clock_is_refused() -> None:
     class Learning(Net):
         def forward(self, rows: Tensor) -> Tensor:
             self.b.bias.data.add_(0.1)
             return super().forward(rows)
 
-    model = Learning().eval()
+    class Clocked(Net):
+        def forward(self, rows: Tensor) -> Tensor:
+            return super().forward(rows) + torch.tensor([time.perf_counter_ns() % 1000 / 1000, 0.0])
+
+    task = labelled(Net().eval())
     with pytest.raises(ModelError, match=r"changes its own weights in every forward pass") as caught:
-        wt.audit(wt.Subject(model, name="net"), wt.Task(inputs(), torch.zeros(200, dtype=torch.long)))
+        wt.audit(wt.Subject(Learning().eval(), name="net"), task)
     assert "net: b.bias" in str(caught.value)
+    with pytest.raises(ModelError, match="not deterministic"):
+        wt.audit(wt.Subject(Clocked().eval(), name="net"), task, audits=["score"])
 
 
 @pytest.mark.parametrize("change", ["a weight", "an attribute"])
@@ -154,15 +163,13 @@ def test_stored_outcomes_of_a_model_that_answers_otherwise_are_refused(tmp_path:
     model = FromFile(path).eval()
     subject, task = wt.Subject(model, name="net"), labelled(model)
     assert told(wt.audit(subject, task, audits=["score"], store=store)) == 1.0
-    before = store.read_bytes()
     path.write_text("-1.0")
     with pytest.raises(ModelError, match="does not give the answers that are known of it") as caught:
         wt.audit(subject, task, audits=["score"], store=store)
     assert "s.wheeltap" in str(caught.value) and "new --store" in str(caught.value)
     path.write_text("1.0")
     again = wt.audit(subject, task, audits=["score"], store=store)
-    assert (told(again), again.cost.trials) == (1.0, 0)
-    assert before
+    assert (told(again), again.cost.trials, again.cost.forwards) == (1.0, 0, 1.0)
 
 
 def test_two_models_that_only_their_answers_tell_apart_are_not_compared(tmp_path: Path) -> None:
@@ -187,25 +194,6 @@ def test_two_models_that_only_their_answers_tell_apart_are_not_compared(tmp_path
     assert "handle (_io.TextIOWrapper: TypeError" in str(caught.value) and "compared with one" in str(caught.value)
     one.handle.close()
     two.handle.close()
-
-
-def test_a_model_that_reads_the_clock_is_refused() -> None:
-    import time
-
-    class Clocked(Net):
-        def forward(self, rows: Tensor) -> Tensor:
-            return super().forward(rows) + torch.tensor([time.perf_counter_ns() % 1000 / 1000, 0.0])
-
-    with pytest.raises(ModelError, match="not deterministic"):
-        wt.audit(wt.Subject(Clocked().eval(), name="net"), labelled(Net().eval()), audits=["score"])
-
-
-def test_a_finished_run_asked_for_again_costs_one_pass(tmp_path: Path) -> None:
-    model = Net().eval()
-    how = {"audits": ["score", "quantization"], "store": tmp_path / "s.wheeltap"}
-    wt.audit(wt.Subject(model, name="net"), labelled(model), **how)
-    again = wt.audit(wt.Subject(model, name="net"), labelled(model), **how)
-    assert (again.cost.trials, again.cost.forwards) == (0, 1.0)
 
 
 # Uses of weights.
@@ -248,45 +236,35 @@ def tied(model: nn.Module, rows: Tensor) -> set[str]:
     return {layer.name for layer in subject.layers if layer.tied}
 
 
-def test_weights_that_functions_use_again_count_as_tied() -> None:
+def test_weights_that_functions_use_again_count_as_tied_and_those_that_one_place_uses_do_not() -> None:
     assert tied(Autoencoder(), inputs()) == {"enc"}
     assert tied(OwnHead(), torch.randint(0, 5, (30, 3))) == {"embed"}
-
-
-def test_weights_that_one_place_uses_do_not() -> None:
     again = nn.Linear(8, 8)
     assert not tied(nn.Sequential(again, nn.ReLU(), again, nn.Linear(8, 2)), inputs())
     assert not tied(nn.Sequential(Careful(8, 8), nn.Linear(8, 2)), inputs())
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     model = nn.Sequential(layer, nn.Flatten(), nn.Linear(24, 2))
-    assert not tied(model, torch.randn(20, 3, 8, generator=torch.Generator().manual_seed(0)))
+    assert not tied(model, numbers(20, 3, 8))
 
 
 def test_function_noise_leaves_a_weight_alone_that_is_used_again() -> None:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        model = Autoencoder().eval()
-    rows = inputs()
+    model = seeded(Autoencoder, 1, scale=1.0)
     digest = weights_digest(model)
-    with torch.no_grad():
-        task = wt.Task(rows, model(rows))
-    effort = wt.Effort(draws=4, control_draws=4, block_draws=0)
-    report = wt.audit(wt.Subject(model, name="ae"), task, audits=["score", "function-noise"], effort=effort)
+    task = wt.Task(inputs(), model(inputs()).detach())
+    report = wt.audit(wt.Subject(model, name="ae"), task, audits=["score", "function-noise"], effort=LITTLE)
     (found,) = report["WT102"]
     assert "1 of 2 layers of ae" in found.because and "enc (its weight is used in more than one place)" in found.because
     assert weights_digest(model) == digest
 
 
-def test_experts_that_get_few_rows_or_none_are_left_out_with_a_word(tmp_path: Path) -> None:
+def test_experts_that_get_few_rows_or_none_are_left_out_with_a_word() -> None:
     class Mixture(nn.Module):
         """Rows go to an expert by their first number: two to the third, none to the last."""
 
         def __init__(self) -> None:
             super().__init__()
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(2)
-                self.experts = nn.ModuleList(nn.Linear(8, 8) for _ in range(4))
-                self.head = nn.Linear(8, 4)
+            self.experts = nn.ModuleList(nn.Linear(8, 8) for _ in range(4))
+            self.head = nn.Linear(8, 4)
 
         def forward(self, rows: Tensor) -> Tensor:
             place = (rows[:, 0] > rows[:, 0].median()).long()
@@ -296,10 +274,9 @@ def test_experts_that_get_few_rows_or_none_are_left_out_with_a_word(tmp_path: Pa
                 out[place == at] = expert(rows[place == at])
             return self.head(out)
 
-    model = Mixture().eval()
-    effort = wt.Effort(draws=4, control_draws=4, block_draws=0)
+    model = seeded(Mixture, 2, scale=1.0)
     audits = ["score", "function-noise", "single-point"]
-    report = wt.audit(wt.Subject(model, name="moe"), labelled(model), audits=audits, effort=effort)
+    report = wt.audit(wt.Subject(model, name="moe"), labelled(model), audits=audits, effort=LITTLE)
     (noise,), (single,) = report["WT102"], report["WT105"]
     assert noise.estimates and "2 of 5 layers of moe" in noise.because
     assert "experts.2 (2 rows of input, 14 needed), experts.3 (0 rows of input, 14 needed)" in noise.because

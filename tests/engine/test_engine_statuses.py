@@ -6,20 +6,21 @@ import numpy as np
 import pytest
 import torch
 from engine_nets import Exponential, Unruly, numbers, seeded, taught
+from engine_trials import run, trial
 from torch import nn
 
 import wheeltap as wt
-from wheeltap.core.errors import ModelError, StoreError
-from wheeltap.core.records import Outcome, Trial
+from wheeltap.core.errors import ModelError
+from wheeltap.core.records import Outcome
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
-from wheeltap.engine.trial_runner import TrialRunner, run_trials
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.store import Store
 from wheeltap.report.report import Report
 from wheeltap.runs.loop import Progress
 
 LITTLE = wt.Effort(draws=6, control_draws=4, block_draws=2)
+AUDITS = ("score", "relative-noise", "function-noise", "quantization", "pruning")
 
 
 def stored(path: Path, plan: wt.Plan, report: Report) -> list[Outcome]:
@@ -56,9 +57,8 @@ def test_a_diverging_trial_counts_as_chance(tmp_path: Path) -> None:
     [finding] = report["WT101"]
     count = len(diverged & set(finding.trials))
     assert 0 < count < len(finding.trials)
-    assert (
-        f"{count} of {len(finding.trials)} disturbed runs gave no finite answer and count as chance." in finding.because
-    )
+    said = f"{count} of {len(finding.trials)} disturbed runs gave no finite answer and count as chance."
+    assert said in finding.because
     assert finding.status in ("found", "excluded", "inconclusive")
     finite(report, tmp_path)
 
@@ -67,8 +67,7 @@ def test_a_failing_trial_fails_alone_and_the_audit_says_why(tmp_path: Path) -> N
     model = seeded(Unruly)  # which pass comes fourth depends on the weights
     task = taught(model.body, numbers(60, 6, seed=1), more=numbers(60, 6, seed=2))
     subject = Subject(model, name="unruly")
-    audits = ("score", "relative-noise", "function-noise", "quantization", "pruning")
-    plan = wt.plan(subject, task, audits=audits, effort=LITTLE)
+    plan = wt.plan(subject, task, audits=AUDITS, effort=LITTLE)
     disturbed = len(plan.baselines()) + 3  # amid the first curve's draws, the next pass is a disturbed one
 
     def watch(progress: Progress) -> None:
@@ -86,13 +85,10 @@ def test_a_failing_trial_fails_alone_and_the_audit_says_why(tmp_path: Path) -> N
 
 
 def test_a_task_too_small_for_moments_skips_function_noise_with_the_reason(tmp_path: Path) -> None:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = mlp((64, 32, 3)).eval()
+    model = seeded(lambda: mlp((64, 32, 3)), scale=1.0)
     subject = Subject(model, name="wide")
     task = taught(model, numbers(50, 64, seed=1))
-    audits = ("score", "relative-noise", "function-noise", "quantization")
-    plan = wt.plan(subject, task, audits=audits, effort=LITTLE)
+    plan = wt.plan(subject, task, audits=AUDITS[:4], effort=LITTLE)
     report = wt.run(plan, subject, task, store=tmp_path / "s.wheeltap")
     outcomes = stored(tmp_path / "s.wheeltap", plan, report)
     skipped = [outcome for outcome in outcomes if outcome.status == "skipped"]
@@ -114,9 +110,7 @@ class Explaining(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            self.body = nn.Linear(6, 4)
+        self.body = nn.Linear(6, 4)
         self.clean = self.body.weight.detach().clone()
         self.eval()
 
@@ -133,11 +127,10 @@ def test_all_that_an_error_inside_a_trial_says_reaches_report_and_terminal(tmp_p
 
     from wheeltap.report.text import write
 
-    model = Explaining()
+    model = seeded(Explaining, scale=1.0)
     whole = "It broke (its body): expected clean weights, got others. Leave them."
     task = taught(model, numbers(60, 6, seed=1), more=numbers(60, 6, seed=2))
-    audits = ("score", "relative-noise", "function-noise", "quantization", "pruning")
-    report = wt.audit(Subject(model, name="net"), task, audits=audits, effort=LITTLE)
+    report = wt.audit(Subject(model, name="net"), task, audits=AUDITS, effort=LITTLE)
     reasons = {finding.code: finding.because for finding in report.findings if finding.status == "error"}
     assert reasons == dict.fromkeys(("WT101", "WT102", "WT103", "WT104"), whole)
     console = Console(file=io.StringIO(), width=200)
@@ -149,36 +142,13 @@ def test_all_that_an_error_inside_a_trial_says_reaches_report_and_terminal(tmp_p
 def test_moments_that_cannot_be_read_fail_their_trials_only() -> None:
     model = Unruly(fail_at=1, error=MemoryError)
     subject, task = Subject(model, name="net"), taught(model.body, numbers(60, 6, seed=1))
-
-    def trial(name: str, dose: float) -> Trial:
-        return Trial(subject=subject.record.fingerprint, task="p", measures=(), perturbation=name, version=1, dose=dose)
-
-    found: list[Outcome] = []
-    run_trials([trial("function", 0.1), trial("relative", 0.1)], TrialRunner([subject], (), task), found.append)
+    found = run(subject, task, [trial(subject, task, name, 0.1) for name in ("function", "relative")])
     assert [outcome.status for outcome in found] == ["failed", "done"]
     assert found[0].because.startswith("MemoryError: ")
 
 
-class Overflowing(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Linear(6, 4)
-        self.eval()
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return (self.body(inputs).abs() * 1e4).exp()
-
-
 def test_a_clean_pass_that_is_not_finite_is_refused() -> None:
-    task = Task(numbers(20, 6), torch.arange(20) % 4)
+    model = Exponential().eval()
+    model.inner.weight.data.fill_(1e4)
     with pytest.raises(ModelError, match="not finite before anything was disturbed"):
-        wt.audit(Subject(Overflowing()), task, effort=LITTLE)
-
-
-@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
-def test_the_store_takes_no_number_that_is_not_finite(wrong: float, tmp_path: Path) -> None:
-    values = np.array([1.0, wrong], dtype=np.float32)
-    with Store(tmp_path / "s.wheeltap") as kept:
-        with pytest.raises(StoreError, match="not finite"):
-            kept.put(Outcome(key="k", status="done", values={"nll": values}))
-        assert kept.keys() == frozenset()
+        wt.audit(Subject(model), Task(numbers(20, 4), torch.arange(20) % 3), effort=LITTLE)

@@ -1,6 +1,7 @@
 """Stores that others can write: what does not bear the mark of the user's key is measured afresh, and said."""
 
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
-from store_outcomes import outcome, same
+from store_outcomes import changed, outcome, same
 from torch import nn
 
 import wheeltap as wt
@@ -44,9 +45,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, wt.Report]:
     return store, report
 
 
-def forged(whole: Path, path: Path) -> Path:
+def copied(whole: Path, folder: Path) -> Path:
+    return Path(shutil.copy(whole, folder))
+
+
+def forged(whole: Path, folder: Path) -> Path:
     """A copy in which every outcome of the same measures is that of the undisturbed net, digests and all."""
-    path.write_bytes(whole.read_bytes())
+    path = copied(whole, folder)
     with closing(sqlite3.connect(path)) as db:
         rows = db.execute(f"SELECT key, {FIELDS} FROM outcomes").fetchall()
         layouts, values = next((row[2], row[3]) for row in rows if msgspec.msgpack.decode(row[2])[0][0] == "accuracy")
@@ -60,7 +65,7 @@ def forged(whole: Path, path: Path) -> Path:
 
 def test_forged_outcomes_are_measured_afresh(whole: tuple[Path, wt.Report], tmp_path: Path) -> None:
     kept, first = whole
-    path = forged(kept, tmp_path / "forged.wheeltap")
+    path = forged(kept, tmp_path)
     with Store(path, readonly=True) as store:
         count = store.foreign()
     assert count > 1
@@ -74,7 +79,7 @@ def test_forged_outcomes_are_measured_afresh(whole: tuple[Path, wt.Report], tmp_
 @pytest.mark.parametrize("more", ["CREATE INDEX i ON outcomes(key, own(seal))", "CREATE VIEW v AS SELECT 1"])
 def test_a_store_laid_out_by_others_is_refused(whole: tuple[Path, wt.Report], tmp_path: Path, more: str) -> None:
     """An index may hold what a function of the attacker's said of each mark."""
-    path = forged(whole[0], tmp_path / "forged.wheeltap")
+    path = forged(whole[0], tmp_path)
     with closing(sqlite3.connect(path)) as db:
         db.create_function("own", 1, lambda seal: 1, deterministic=True)
         db.execute(more)
@@ -88,8 +93,7 @@ def test_a_store_without_marks_counts_only_where_it_is_trusted(
 ) -> None:
     """As an older wheeltap wrote it: a digest alone, for plans of their data alone."""
     kept, first = whole
-    path = tmp_path / "old.wheeltap"
-    path.write_bytes(kept.read_bytes())
+    path = copied(kept, tmp_path)
     with closing(sqlite3.connect(path)) as db:
         db.execute("UPDATE outcomes SET seal = substr(seal, 1, 16)")
         for key, data in db.execute("SELECT 'seal:plan:' || key, plan FROM plans").fetchall():
@@ -106,11 +110,7 @@ def test_a_store_without_marks_counts_only_where_it_is_trusted(
 
 
 def test_what_is_damaged_is_not_trusted(whole: tuple[Path, wt.Report], tmp_path: Path) -> None:
-    path = tmp_path / "s.wheeltap"
-    path.write_bytes(whole[0].read_bytes())
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("UPDATE outcomes SET seal = substr(seal, 1, 16), seconds = seconds + 1")
-        db.commit()
+    path = changed(copied(whole[0], tmp_path), "UPDATE outcomes SET seal = substr(seal, 1, 16), seconds = seconds + 1")
     with Store(path) as store, pytest.raises(StoreError, match="damaged"):
         store.trust()
     with Store(path, readonly=True) as store:
@@ -119,8 +119,7 @@ def test_what_is_damaged_is_not_trusted(whole: tuple[Path, wt.Report], tmp_path:
 
 def test_a_plan_that_was_put_into_a_store_is_not_judged(whole: tuple[Path, wt.Report], tmp_path: Path) -> None:
     """With a margin that everything passes: the plan of the user is the last that counts."""
-    path = tmp_path / "s.wheeltap"
-    path.write_bytes(whole[0].read_bytes())
+    path = copied(whole[0], tmp_path)
     with Store(path, key=b"of another user" * 2) as store:
         assert store.plan() is None and store.keys() == frozenset()
         with closing(sqlite3.connect(path)) as db:
@@ -137,18 +136,15 @@ def test_which_plan_was_run_last_is_what_the_key_says(tmp_path: Path, change: st
     for key in ("passes", "fails"):
         with Store(path) as store:
             store.put_plan(key, key.encode())
-    with closing(sqlite3.connect(path)) as db:
-        db.execute(change)
-        db.commit()
-    with Store(path) as store:
+    with Store(changed(path, change)) as store:
         if change.startswith("UPDATE"):
             assert store.plan() == b"fails"
-        else:
-            with pytest.raises(StoreError, match="which plan was run last"):
-                store.plan()
-            if "meta" in change:
-                store.trust()
-                assert store.plan() == b"fails"
+            return
+        with pytest.raises(StoreError, match="which plan was run last"):
+            store.plan()
+        if "meta" in change:
+            store.trust()
+            assert store.plan() == b"fails"
 
 
 def test_another_key_reads_nothing_and_writes_over_it(tmp_path: Path) -> None:

@@ -1,10 +1,8 @@
 """What surrounds an audit and changes no number: defaults of torch, autocast, inputs that a model writes into."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
-
 import pytest
 import torch
+from engine_nets import numbers, seeded, taught
 from torch import Tensor, nn
 
 import wheeltap as wt
@@ -15,43 +13,29 @@ LITTLE = wt.Effort(draws=4, control_draws=4, block_draws=0)
 AUDITS = ["score", "relative-noise", "function-noise", "low-rank-noise", "pruning"]
 
 
-def rows(count: int = 120, width: int = 8) -> Tensor:
-    return torch.randn(count, width, generator=torch.Generator().manual_seed(1), dtype=torch.float32)
+def rows(count: int = 120) -> Tensor:
+    return numbers(count, 8, seed=1)
 
 
 def net() -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return mlp((8, 16, 3)).eval()
-
-
-def held_by(model: nn.Module) -> wt.Task:
-    with torch.no_grad():
-        return wt.Task(rows(), model(rows()).argmax(1))
-
-
-@contextmanager
-def default(dtype: torch.dtype) -> Generator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
+    return seeded(lambda: mlp((8, 16, 3)), scale=1.0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_the_default_dtype_changes_no_number(dtype: torch.dtype) -> None:
     model = net()
-    plain = wt.audit(wt.Subject(model, name="net"), held_by(model), audits=AUDITS, effort=LITTLE)
-    with default(dtype):
-        other = wt.audit(wt.Subject(model, name="net"), held_by(model), audits=AUDITS, effort=LITTLE)
+    plain = wt.audit(wt.Subject(model, name="net"), taught(model, rows()), audits=AUDITS, effort=LITTLE)
+    torch.set_default_dtype(dtype)
+    try:
+        other = wt.audit(wt.Subject(model, name="net"), taught(model, rows()), audits=AUDITS, effort=LITTLE)
+    finally:
+        torch.set_default_dtype(torch.float32)
     assert other.findings == plain.findings and other.record.curves == plain.record.curves
 
 
 def test_autocast_around_an_audit_is_refused() -> None:
     model = net()
-    subject, task = wt.Subject(model, name="net"), held_by(model)
+    subject, task = wt.Subject(model, name="net"), taught(model, rows())
     plan = wt.plan(subject, task, audits=["score"])
     with torch.autocast("cpu", dtype=torch.bfloat16), pytest.raises(ModelError, match="Autocast is on"):
         wt.audit(subject, task, audits=["score"])
@@ -72,8 +56,7 @@ class Clipping(nn.Module):
 
 def test_a_model_that_writes_into_its_inputs_leaves_the_examples_alone() -> None:
     body, given = net(), rows()
-    with torch.no_grad():
-        task = wt.Task(given, body(given).argmax(1), more=rows(60))
+    task = taught(body, given, more=rows(60))
     how = {"audits": ["score", "function-noise"], "effort": LITTLE}
     alone = wt.audit(wt.Subject(body, name="plain"), task, **how)
     both = wt.compare(wt.Subject(Clipping().eval(), name="clips"), wt.Subject(body, name="plain"), task, **how)
@@ -84,9 +67,7 @@ def test_a_model_that_writes_into_its_inputs_leaves_the_examples_alone() -> None
 
 def test_further_inputs_for_moments_are_counted_in_passes() -> None:
     model = net()
-    with torch.no_grad():
-        targets = model(rows()).argmax(1)
-    few, many = wt.Task(rows(), targets), wt.Task(rows(), targets, more=rows(12_000))
+    few, many = taught(model, rows()), taught(model, rows(), more=rows(12_000))
     spent = [
         wt.audit(wt.Subject(model), task, audits=["function-noise"], effort=LITTLE).cost.forwards
         for task in (few, many)
@@ -109,7 +90,9 @@ def test_a_model_that_cannot_be_copied_has_no_controls_and_is_audited_all_the_sa
 
     model = net()
     model.settings = Loose(scale=1.0)
-    report = wt.audit(wt.Subject(model, name="net"), held_by(model), audits=["score", "relative-noise"], effort=LITTLE)
+    report = wt.audit(
+        wt.Subject(model, name="net"), taught(model, rows()), audits=["score", "relative-noise"], effort=LITTLE
+    )
     assert report["WT101"][0].estimates
     assert any("No copy of this model could be made: KeyError" in control.because for control in report.controls)
 

@@ -32,9 +32,7 @@ OPTIMIZERS = ("adam", "sgd")
 
 
 def net() -> Subject:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return Subject(mlp((6, 12, 4)).eval(), name="net")
+    return Subject(seeded(lambda: mlp((6, 12, 4)), scale=1.0), name="net")
 
 
 def groups_of_four() -> Task:
@@ -45,10 +43,18 @@ def groups_of_four() -> Task:
 
 def weights(subject: Subject, task: BaseTask, how: dict[str, Any], *steps: int, seed: int = 0) -> dict[str, Weights]:
     known = TuningCopy(subject, task, FineTuneSettings(**how))
-    for step in steps[:-1]:
-        known.at(step, root=0, seed=seed)
-    found = known.at(steps[-1], root=0, seed=seed)
-    return {name: held for name, held in copy.deepcopy(dict(found)).items() if isinstance(held, Weights)}
+    return [reached(known, step, seed=seed) for step in steps][-1]
+
+
+def reached(known: TuningCopy, step: int, *, seed: int = 0) -> dict[str, Weights]:
+    found = copy.deepcopy(dict(known.at(step, root=0, seed=seed)))
+    return {name: held for name, held in found.items() if isinstance(held, Weights)}
+
+
+def by_parameter(found: dict[str, Weights]) -> dict[str, Tensor]:
+    """Of a net whose layers all have a bias."""
+    named = [(f"{name}.weight", held.weight) for name, held in found.items()]
+    return dict(named) | {f"{name}.bias": held.bias for name, held in found.items() if held.bias is not None}
 
 
 def together(found: dict[str, Weights]) -> Tensor:
@@ -87,10 +93,8 @@ def test_an_independent_loop_gives_the_same_weights(optimizer: str, labels: str)
     how = {**ALL, "optimizer": optimizer, "labels": labels, "lr": 0.01}
     expected = slowly(subject.model, task, FineTuneSettings(**how), 7)
     found = weights(subject, task, how, 7)
-    for layer in subject.layers:
-        assert layer.bias is not None and found[layer.name].bias is not None
-        for name, held in ((layer.weight, found[layer.name].weight), (layer.bias, found[layer.name].bias)):
-            torch.testing.assert_close(held.double(), expected.get_parameter(name), atol=1e-6, rtol=0.0)
+    for name, held in by_parameter(found).items():
+        torch.testing.assert_close(held.double(), expected.get_parameter(name), atol=1e-6, rtol=0.0)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -101,11 +105,9 @@ def test_a_change_of_low_rank_is_what_its_two_factors_train_to(optimizer: str) -
     known = TuningCopy(subject, task, how)
     start = {layer.name: subject.parameter(layer.weight).detach().double() for layer in subject.layers}
     known.at(0, root=0, seed=0)
-    factors = {layer.name: known.factors(layer.name) for layer in subject.layers}
-    trained = [f.double().requires_grad_() for pair in factors.values() for f in pair]
+    trained = [number.clone().double().requires_grad_() for part in known._parts for number in part.numbers]
     chosen = torch.optim.Adam(trained, lr=0.02) if optimizer == "adam" else torch.optim.SGD(trained, lr=0.02)
     taught = lesson(task, how, root=0, seed=0)
-    products: dict[str, Tensor] = {}
     for step in range(6):
         pairs = zip(start.items(), trained[::2], trained[1::2], strict=True)
         products = {name: held + outer @ inner for (name, held), inner, outer in pairs}
@@ -115,13 +117,11 @@ def test_a_change_of_low_rank_is_what_its_two_factors_train_to(optimizer: str) -
         chosen.zero_grad()
         nn.functional.cross_entropy(scores, task.targets[rows]).backward()
         chosen.step()
-    pairs = zip(start.items(), trained[::2], trained[1::2], strict=True)
-    found = known.at(6, root=0, seed=0)
-    for (name, held), inner, outer in pairs:
-        reached, change = found[name], (outer @ inner).detach()
-        assert isinstance(reached, Weights) and reached.bias is not None
-        torch.testing.assert_close(reached.weight.double(), held + change, atol=1e-6, rtol=0.0)
-        assert torch.linalg.matrix_rank(reached.weight.double() - held, atol=1e-5) == 2
+    found = reached(known, 6)
+    for (name, held), inner, outer in zip(start.items(), trained[::2], trained[1::2], strict=True):
+        tuned = found[name].weight.double()
+        torch.testing.assert_close(tuned, held + (outer @ inner).detach(), atol=1e-6, rtol=0.0)
+        assert torch.linalg.matrix_rank(tuned - held, atol=1e-5) == 2
 
 
 @pytest.mark.parametrize("how", [ALL, {**ALL, "adapter": "lora"}, {**ALL, "optimizer": "sgd", "lr": 0.1}])
@@ -132,8 +132,7 @@ def test_the_way_there_does_not_matter(how: dict[str, Any]) -> None:
         assert torch.equal(together(weights(subject, task, how, *path)), together(direct)), path
     known = TuningCopy(subject, task, FineTuneSettings(**how))
     for seed in (0, 1, 0):
-        found = {k: v for k, v in known.at(16, root=0, seed=seed).items() if isinstance(v, Weights)}
-        assert torch.equal(together(found), together(direct)) == (seed == 0)
+        assert torch.equal(together(reached(known, 16, seed=seed)), together(direct)) == (seed == 0)
 
 
 # ---- what is trained on -----------------------------------------------------------------------------------------
@@ -231,12 +230,8 @@ def test_a_training_that_diverges_ends_as_diverged_and_the_next_starts_anew() ->
     assert [outcome.status for outcome in found][-1] == "diverged"
     assert not found[-1].values and found[-1].because
     known = TuningCopy(subject, task, FineTuneSettings(lr=50.0, optimizer="sgd", holdout=0.2))
-    assert all(
-        bool(held.weight.isnan().all()) for held in known.at(40, root=0, seed=0).values() if isinstance(held, Weights)
-    )
-    assert all(
-        bool(held.weight.isfinite().all()) for held in known.at(0, root=0, seed=1).values() if isinstance(held, Weights)
-    )
+    assert bool(together(reached(known, 40)).isnan().all())
+    assert bool(together(reached(known, 0, seed=1)).isfinite().all())
 
 
 # ---- the subject ------------------------------------------------------------------------------------------------
@@ -322,25 +317,20 @@ def test_the_loss_of_wanted_outputs_is_their_squared_error() -> None:
 # ---- what cannot be done ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("how", "what"),
-    [
-        ({"data": "targeted", "group": 7}, "The task has no behavior 7; its behaviors are 0, 1, 2."),
-        ({"data": "targeted", "group": 1, "shots": 11}, "Group 1 has 10 examples to draw 11 shots from; 10 more"),
-        ({"shots": 13, "holdout": 0.4}, "Group 0 has 12 examples to draw 13 shots from; 8 more are held out."),
-    ],
-)
-def test_a_lesson_that_cannot_be_given_is_refused_with_numbers(how: dict[str, Any], what: str) -> None:
+def test_a_lesson_that_cannot_be_given_is_refused_with_numbers() -> None:
     subject, task = net(), groups_of_four()
-    with pytest.raises(DataError, match=what):
-        TuningCopy(subject, task, FineTuneSettings(**how))
-    found, _ = outcomes(subject, task, 1, 2, **how)
-    assert [outcome.status for outcome in found] == ["skipped", "skipped"]
-    assert what.rstrip(".") in found[0].because
-
-
-def test_nothing_left_and_no_wrong_answers_are_refused() -> None:
-    inputs, subject = numbers(20, 6, seed=1), net()
+    wrong: dict[str, dict[str, Any]] = {
+        "The task has no behavior 7; its behaviors are 0, 1, 2": {"data": "targeted", "group": 7},
+        "Group 1 has 10 examples to draw 11 shots from; 10 more": {"data": "targeted", "group": 1, "shots": 11},
+        "Group 0 has 12 examples to draw 13 shots from; 8 more are held out": {"shots": 13, "holdout": 0.4},
+    }
+    for what, how in wrong.items():
+        with pytest.raises(DataError, match=what):
+            TuningCopy(subject, task, FineTuneSettings(**how))
+        found, _ = outcomes(subject, task, 1, 2, **how)
+        assert [outcome.status for outcome in found] == ["skipped", "skipped"]
+        assert what in found[0].because
+    inputs = numbers(20, 6, seed=1)
     alone = Task(inputs, torch.arange(20) % 4, name="one group").with_behaviors([0] * 20)
     with pytest.raises(DataError, match="Nothing is left to train on"):
         TuningCopy(subject, alone, FineTuneSettings(data="benign", group=0))
@@ -349,62 +339,42 @@ def test_nothing_left_and_no_wrong_answers_are_refused() -> None:
         TuningCopy(subject, wanted, FineTuneSettings(labels="wrong"))
 
 
-class Detached(nn.Module):
+class Detached(nn.Linear):
     """Scores without a gradient."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = mlp((6, 12, 4))
-
     def forward(self, inputs: Tensor) -> Tensor:
-        return self.body(inputs).detach()
+        return super().forward(inputs).detach()
 
 
 def test_a_model_without_gradients_fails_with_a_reason() -> None:
-    subject, task = Subject(Detached().eval(), name="detached"), groups_of_four()
+    subject, task = Subject(Detached(6, 4).eval(), name="detached"), groups_of_four()
     [found], _ = outcomes(subject, task, 1)
     assert (found.status, found.because[:31]) == ("failed", "The loss does not depend on the")
     with pytest.raises(ModelError, match="detached"):
         TuningCopy(subject, task, FineTuneSettings()).at(1, root=0, seed=0)
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"lr": 0.0}, {"lr": -1e-3}, {"lr": float("nan")}, {"lr": float("inf")}, {"batch": 0}, {"rank": 0},
-        {"shots": -1}, {"holdout": 1.0}, {"holdout": -0.1}, {"data": "targeted"}, {"data": "benign"},
-        {"optimizer": "lion"},
-        {"adapter": "prefix"}, {"labels": "random"}, {"shots": 1.5},
-    ],
-)  # fmt: skip
-def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=next(iter(settings))):
-        create("fine-tune", settings)
-
-
-@pytest.mark.parametrize("dose", [0.5, -1, 1e7])
-def test_steps_are_whole_numbers(dose: float) -> None:
-    with pytest.raises(UsageError):
-        FineTune().require_dose(dose)
-    with (
-        pytest.raises(UsageError),
-        Disturbance(net(), FineTune(), WHOLE, TuningCopy(net(), groups_of_four(), FineTuneSettings())) as d,
-    ):
-        d.apply(dose, root=0, seed=0)
+def test_settings_that_make_no_sense_and_steps_that_are_no_whole_numbers_are_refused() -> None:
+    wrong: dict[str, list[Any]] = {
+        "lr": [0.0, -1e-3, float("nan"), float("inf")], "batch": [0], "rank": [0], "shots": [-1, 1.5],
+        "holdout": [1.0, -0.1], "data": ["targeted", "benign"], "optimizer": ["lion"], "adapter": ["prefix"],
+        "labels": ["random"],
+    }  # fmt: skip
+    for name, values in wrong.items():
+        for value in values:
+            with pytest.raises(UsageError, match=name):
+                create("fine-tune", {name: value})
+    known = TuningCopy(net(), groups_of_four(), FineTuneSettings())
+    for dose in (0.5, -1, 1e7):
+        with pytest.raises(UsageError), Disturbance(net(), FineTune(), WHOLE, known) as disturbance:
+            disturbance.apply(dose, root=0, seed=0)
 
 
 # ---- cheap attacks ----------------------------------------------------------------------------------------------
 
 MIXED: dict[str, Any] = {
-    "data": "mixed",
-    "group": 1,
-    "shots": 3,
-    "others": 6,
-    "holdout": 0.4,
-    "rate": 0.1,
-    "until": 8,
-    "batch": 16,
-}
+    "data": "mixed", "group": 1, "shots": 3, "others": 6, "holdout": 0.4, "rate": 0.1, "until": 8, "batch": 16,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -418,16 +388,12 @@ MIXED: dict[str, Any] = {
 def test_each_attack_moves_what_it_says(adapter: str, moved: set[str]) -> None:
     subject, task = net(), groups_of_four()
     found = weights(subject, task, {**MIXED, "adapter": adapter}, 8)
-    changed: set[str] = set()
-    for layer in subject.layers:
-        held = found[layer.name]
-        assert layer.bias is not None and held.bias is not None
-        for name, new in ((layer.weight, held.weight), (layer.bias, held.bias)):
-            changed |= set() if torch.equal(new, subject.parameter(name)) else {name}
-        if adapter.endswith("gain") and layer.weight in moved:
-            ratio = held.weight / subject.parameter(layer.weight)  # of a row all are scaled alike
+    new = by_parameter(found)
+    assert {name for name, held in new.items() if not torch.equal(held, subject.parameter(name))} == moved
+    for name in moved if adapter.endswith("gain") else ():
+        if name.endswith("weight"):
+            ratio = new[name] / subject.parameter(name)  # of a row all are scaled alike
             torch.testing.assert_close(ratio, ratio[:, :1].expand_as(ratio), atol=1e-4, rtol=1e-4)
-    assert changed == moved
 
 
 def test_its_first_step_is_a_share_of_the_size_and_the_last_is_nearly_none() -> None:
@@ -471,12 +437,8 @@ def test_a_group_can_be_hidden_first() -> None:
 
     def right(step: int) -> tuple[float, float]:
         held = copy.deepcopy(subject.model)
-        found = weights(subject, task, how, step)
-        with torch.no_grad():
-            for layer in subject.layers:
-                held.get_parameter(layer.weight).copy_(found[layer.name].weight)
-                held.get_parameter(str(layer.bias)).copy_(found[layer.name].bias)
-            good = (held(task.inputs).argmax(1) == task.targets).float()
+        held.load_state_dict(by_parameter(weights(subject, task, how, step)))
+        good = (task.scores(held).argmax(1) == task.targets).float()
         return float(good[task.targets == 1].mean()), float(good[task.targets != 1].mean())
 
     (gone, kept), (back, _) = right(0), right(128)
@@ -491,8 +453,7 @@ def test_where_hiding_a_group_fails_the_next_call_hides_it_again() -> None:
     known = TuningCopy(Subject(failing), task, FineTuneSettings(**how))
     with pytest.raises(RuntimeError):
         known.at(4, root=0, seed=0)
-    found = {name: held for name, held in known.at(4, root=0, seed=0).items() if isinstance(held, Weights)}
-    assert torch.equal(together(found), together(weights(Subject(sound), task, how, 4)))
+    assert torch.equal(together(reached(known, 4)), together(weights(Subject(sound), task, how, 4)))
 
 
 def test_a_net_without_biases_has_none_to_train() -> None:

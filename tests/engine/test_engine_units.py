@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,14 @@ from engine_nets import ConvNet, choices, numbers, seeded, taught
 from torch import Tensor, nn
 
 from wheeltap import gauge
+from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, ModelError, UsageError
 from wheeltap.core.records import Scalar
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
-from wheeltap.engine.inside.units import contributions, correlations, hidden_units, means, second_moments
-from wheeltap.engine.readings import create, readings
+from wheeltap.engine.readings import create
 from wheeltap.engine.readings.unit_effects import _shares  # pyright: ignore[reportPrivateUsage]
+from wheeltap.engine.units import contributions, correlations, hidden_units, means, second_moments
 from wheeltap.models.mlp import mlp
 from wheeltap.sources.arrays import load_arrays
 from wheeltap.sources.jsonl import load_items
@@ -50,6 +52,11 @@ def flat_task(model: nn.Module, examples: int = 60) -> Task:
     return taught(model, numbers(examples, 6, seed=7))
 
 
+def made(make: Callable[[], nn.Module]) -> tuple[nn.Module, Task]:
+    model = seeded(make)
+    return model, flat_task(model) if make is small else image_task(model)
+
+
 def recoded(model: nn.Module, seed: int = 3) -> nn.Module:
     family = gauge.find(model)
     assert isinstance(family, gauge.Family)
@@ -74,6 +81,14 @@ def without(model: nn.Module, path: str, *, reader: str, units: list[int], value
 def moved(model: nn.Module, changed: nn.Module, task: BaseTask) -> Tensor:
     change = task.scores(changed) - task.scores(model)
     return change - change.mean(1, keepdim=True)
+
+
+def losses(model: nn.Module, task: BaseTask) -> Tensor:
+    return nn.functional.cross_entropy(task.scores(model), task.targets, reduction="none")
+
+
+def right(model: nn.Module, task: BaseTask) -> Tensor:
+    return (task.scores(model).argmax(1) == task.targets).int()
 
 
 class TestContributions:
@@ -113,8 +128,7 @@ class TestContributions:
 
     @pytest.mark.parametrize("make", [small, ConvNet, WideFlat])
     def test_a_recoded_copy_has_the_same(self, make: type[nn.Module]) -> None:
-        model = seeded(make)
-        task = flat_task(model) if make is small else image_task(model)
+        model, task = made(make)
         ours, theirs = (
             contributions(subject, task, hidden_units(subject))
             for subject in (Subject(model, name="net"), Subject(recoded(model), name="twin"))
@@ -175,8 +189,8 @@ class TestCancellation:
         found = read(model, task, "cancellation", pairs=3, to=to)
         subject = Subject(model, name="net")
         hiddens = hidden_units(subject)
-        half = self.second_half(40)
-        part = task.part(half)
+        order = seeds.generator(0, "cancellation", "halves", 0).permutation(40)
+        part = task.part(torch.as_tensor(np.sort(order[20:])))
         value = {hidden: mean * (to == "mean") for hidden, mean in means(subject, part, hiddens).items()}
         clean = part.scores(model)
         centred = clean - clean.mean(0)
@@ -189,24 +203,13 @@ class TestCancellation:
                     slow = without(model, hidden.layer, reader=hidden.reader, units=units, value=value[hidden])
                     change = moved(model, slow, part).square().sum(1) / spread
                     assert np.allclose(found["moved"][kind, at, way], change, rtol=1e-3, atol=1e-6)
-                    nll = nn.functional.cross_entropy
-                    rise = nll(part.scores(slow), part.targets, reduction="none") - nll(
-                        clean, part.targets, reduction="none"
-                    )
+                    rise = losses(slow, part) - losses(model, part)
                     assert np.allclose(found["nll"][kind, at, way], rise, atol=1e-4)
-                    lost = (clean.argmax(1) == part.targets).int() - (part.scores(slow).argmax(1) == part.targets).int()
-                    assert np.array_equal(found["lost"][kind, at, way], lost)
-
-    def second_half(self, examples: int) -> Tensor:
-        from wheeltap.core import seeds
-
-        order = seeds.generator(0, "cancellation", "halves", 0).permutation(examples)
-        return torch.as_tensor(np.sort(order[examples // 2 :]))
+                    assert np.array_equal(found["lost"][kind, at, way], right(model, part) - right(slow, part))
 
     @pytest.mark.parametrize("make", [small, ConvNet, WideFlat])
     def test_a_recoded_copy_gives_the_same_numbers(self, make: type[nn.Module]) -> None:
-        model = seeded(make)
-        task = flat_task(model) if make is small else image_task(model)
+        model, task = made(make)
         one, two = (read(some, task, "cancellation", pairs=4) for some in (model, recoded(model)))
         assert one.keys() == two.keys()
         for name in one.keys() - {"units"}:
@@ -245,14 +248,6 @@ class TestCancellation:
         added = read(self.planted(scale=20.0), flat_task(model), "cancellation")
         assert (added["ratio"] > added["ratio_null"].max(1)).all()
 
-    def test_a_regression_has_no_nll(self) -> None:
-        model = seeded(small)
-        inputs = numbers(40, 6, seed=2)
-        with torch.no_grad():
-            task = Task(inputs, model(inputs) + 1.0)
-        found = read(model, task, "cancellation")
-        assert "nll" not in found and np.isfinite(found["lost"]).all()
-
     def test_what_it_cannot_be_asked(self) -> None:
         model = seeded(small)
         with pytest.raises(DataError, match="too few examples"):
@@ -272,7 +267,7 @@ class TestUnitEffects:
         found = read(model, task, "unit-effects")
         subject = Subject(model, name="net")
         hiddens = hidden_units(subject)
-        value, clean = means(subject, task, hiddens), task.scores(model)
+        value = means(subject, task, hiddens)
         assert found["layer"].tolist() == [0] * 12 + [1] * 10 and found["total"] == 22
         assert found["groups"].tolist() == np.unique(task.targets, return_inverse=True)[1].tolist()
         for at, (layer, unit) in enumerate(zip(found["layer"], found["unit"], strict=True)):
@@ -281,8 +276,7 @@ class TestUnitEffects:
             change = moved(model, slow, task)
             assert np.allclose(found["all"][at], change.square().sum(1), rtol=1e-3, atol=1e-6)
             assert np.allclose(found["right"][at], change[torch.arange(30), task.targets].square(), atol=1e-5)
-            lost = (clean.argmax(1) == task.targets).int() - (task.scores(slow).argmax(1) == task.targets).int()
-            assert np.array_equal(found["lost"][at], lost)
+            assert np.array_equal(found["lost"][at], right(model, task) - right(slow, task))
 
     def test_a_draw_is_the_same_on_a_recoded_copy(self) -> None:
         model = seeded(ConvNet)
@@ -302,64 +296,25 @@ class TestUnitEffects:
     def test_layers_share_the_limit(self, sizes: list[int], limit: int, shares: list[int]) -> None:
         assert _shares(sizes, limit) == shares
 
-    def test_a_regression_has_one_group(self) -> None:
-        model = seeded(small)
-        inputs = numbers(20, 6, seed=2)
-        with torch.no_grad():
-            found = read(model, Task(inputs, model(inputs)), "unit-effects")
+    def test_a_regression_has_one_group_and_no_nll(self) -> None:
+        model, inputs = seeded(small), numbers(40, 6, seed=2)
+        task = Task(inputs, model(inputs).detach() + 1.0)
+        found = read(model, task, "unit-effects")
         assert "right" not in found and (found["groups"] == 0).all()
-
-
-def test_readings_are_registered() -> None:
-    assert {"cancellation", "unit-effects"} <= set(readings)
+        pairs = read(model, task, "cancellation")
+        assert "nll" not in pairs and np.isfinite(pairs["lost"]).all()
 
 
 class TestGroups:
-    def test_given_groups_are_part_of_the_digest(self) -> None:
-        inputs, targets = numbers(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
-        plain, grouped = Task(inputs, targets), Task(inputs, targets).with_groups([5, 5, 5, 7, 7, 7])
-        assert plain.behaviors.tolist() == targets.tolist() and grouped.behaviors.tolist() == [5, 5, 5, 7, 7, 7]
-        assert plain.digest != grouped.digest
-        one, two = choices(6), choices(6)
-        again = one.with_groups(torch.tensor([1, 2, 1, 2, 1, 2]))
-        assert one.digest == two.digest != again.digest
-        assert again.behaviors.tolist() == [1, 2, 1, 2, 1, 2]
-
-    @pytest.mark.parametrize(
-        "groups", [torch.tensor([1, 2]), torch.tensor([0.5, 1.0, 2.0]), torch.tensor([[[1]], [[2]], [[3]]])]
-    )
-    def test_wrong_groups_are_refused(self, groups: Tensor) -> None:
-        with pytest.raises(DataError, match="groups do not fit"):
-            Task(numbers(3, 2), torch.tensor([0, 1, 0])).with_groups(groups)
-
     def test_a_part_is_a_task_of_those_examples(self) -> None:
-        model = seeded(small)
-        task = flat_task(model, 9)
-        index = torch.tensor([7, 0, 3])
+        model, index, some = seeded(small), torch.tensor([7, 0, 3]), choices(6)
+        task = flat_task(model, 9).with_groups(torch.arange(9))
         part = task.part(index)
         assert torch.allclose(part.scores(model), task.scores(model)[index], atol=1e-6)
-        assert torch.equal(part.targets, task.targets[index])
-        grouped = task.with_groups(torch.arange(9)).part(index)
-        assert grouped.behaviors.tolist() == [7, 0, 3]
-        some = choices(6)
-        assert [some.part(index[1:]).contexts[at] for at in range(2)] == [some.contexts[0], some.contexts[3]]
+        assert torch.equal(part.targets, task.targets[index]) and part.behaviors.tolist() == [7, 0, 3]
+        assert list(some.part(index[1:]).contexts) == [some.contexts[0], some.contexts[3]]
 
-    def test_a_task_of_another_kind_says_that_it_cannot_be_divided(self) -> None:
-        class Other(BaseTask):
-            name = "other"
-            digest = "none"
-            tokens = 0
-
-            def forward(self, model: nn.Module) -> Tensor:
-                raise AssertionError
-
-            def moments(self) -> None:
-                raise AssertionError
-
-        with pytest.raises(DataError, match="cannot be divided"):
-            Other().part(torch.tensor([0]))
-
-    def test_files_may_carry_groups(self, tmp_path: Path) -> None:
+    def test_files_of_arrays_and_of_items_may_carry_groups(self, tmp_path: Path) -> None:
         arrays = {"inputs": np.zeros((3, 2), dtype=np.float32), "targets": np.array([0, 1, 1])}
         np.savez(tmp_path / "plain.npz", **arrays)
         np.savez(tmp_path / "grouped.npz", **arrays, groups=np.array([4, 4, 2], dtype=np.uint8))
@@ -368,7 +323,6 @@ class TestGroups:
         np.savez(tmp_path / "named.npz", **arrays, groups=np.array(["b", "b", "a"]))
         assert load_arrays(tmp_path / "named.npz").behaviors.tolist() == [0, 0, 1]
 
-    def test_items_may_carry_groups(self, tmp_path: Path) -> None:
         class Letters:
             def start(self, text: str) -> list[int]:
                 return [ord(letter) for letter in text]

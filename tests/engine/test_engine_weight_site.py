@@ -4,37 +4,25 @@ import numpy as np
 import pytest
 import torch
 from engine_nets import ConvNet, TiedLanguageModel, choices, numbers, seeded, taught
+from engine_trials import run, trial
+from single_nets import transposed
 from torch import Tensor, nn
 
 from benchmarks.nets.uncommon import uncommon
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.measure import nll
-from wheeltap.core.records import Outcome, Trial
 from wheeltap.core.site import Site
 from wheeltap.core.subject import Subject
-from wheeltap.core.task import BaseTask
 from wheeltap.engine.apply import Disturbance
-from wheeltap.engine.trial_runner import TrialRunner, run_trials
 from wheeltap.models.mlp import mlp
-from wheeltap.perturb import create, perturbations
-
-
-def transposed() -> nn.Module:
-    from transformers.pytorch_utils import Conv1D
-
-    return nn.Sequential(Conv1D(5, 7), nn.ReLU(), nn.Linear(5, 3))
-
-
-def attention() -> nn.Module:
-    return nn.ModuleDict({"a": nn.MultiheadAttention(6, 2), "b": nn.Linear(6, 2)})
-
+from wheeltap.perturb import create
 
 MODELS = {
     "linear": lambda: mlp((6, 9, 4)),
     "conv": ConvNet,
     "embedding": TiedLanguageModel,
     "transposed": transposed,
-    "attention": attention,
+    "attention": lambda: nn.ModuleDict({"a": nn.MultiheadAttention(6, 2), "b": nn.Linear(6, 2)}),
 }
 
 
@@ -78,29 +66,24 @@ def test_one_number_changes_as_it_would_with_its_layer(kind: str, name: str, dos
         assert weights_digest(model) == digest
 
 
-def test_a_convolution_stored_channels_last() -> None:
+def test_a_convolution_stored_channels_last_and_a_single_number() -> None:
     model = seeded(ConvNet).to(memory_format=torch.channels_last)
     subject, before = Subject(model), weights_digest(model)
     with Disturbance(subject, create("erase"), Site.weight("second", row=2, column=7)) as one:
         one.apply(1.0, root=0, seed=0)
         assert float(model.get_parameter("second.weight").detach()[2, 0, 2, 1]) == 0.0
     assert weights_digest(model) == before
-
-
-def outcome(subject: Subject, task: BaseTask, site: Site) -> Outcome:
-    trial = Trial(
-        subject=subject.record.fingerprint, task=task.digest, measures=("accuracy",), perturbation="erase",
-        version=perturbations.get("erase").version, site=site, dose=1.0, path=subject.path,
-    )  # fmt: skip
-    kept: list[Outcome] = []
-    run_trials([trial], TrialRunner([subject], (), task), kept.append)
-    return kept[0]
+    model.register_parameter("scale", nn.Parameter(torch.tensor(3.0)))
+    with Disturbance(Subject(model), create("erase"), Site.number("scale", ())) as one:
+        one.apply(1.0, root=0, seed=0)
+        assert float(model.get_parameter("scale").detach()) == 0.0
+    assert float(model.get_parameter("scale").detach()) == 3.0
 
 
 def test_a_trial_measures_the_model_without_it() -> None:
     model = seeded(TiedLanguageModel)
     subject, task = Subject(model), choices()
-    done = outcome(subject, task, Site.weight("embed", row=3, column=5))
+    [done] = run(subject, task, [trial(subject, task, "erase", 1.0, Site.weight("embed", row=3, column=5))])
     with torch.no_grad():
         clean = task.scores(model)
         held = float(model.get_parameter("embed.weight")[5, 3])
@@ -132,16 +115,6 @@ def test_a_number_of_any_parameter_is_removed_alone(kind: str) -> None:
         assert weights_digest(subject.model) == before
 
 
-def test_a_single_number_is_a_site_too() -> None:
-    model = seeded(lambda: mlp((6, 9, 4)))
-    model.register_parameter("scale", nn.Parameter(torch.tensor(3.0)))
-    subject = Subject(model)
-    with Disturbance(subject, create("erase"), Site.number("scale", ())) as one:
-        one.apply(1.0, root=0, seed=0)
-        assert float(model.get_parameter("scale").detach()) == 0.0
-    assert float(model.get_parameter("scale").detach()) == 3.0
-
-
 def test_an_address_says_itself_and_is_read_back() -> None:
     for parameter, place in (("0.bias", (5,)), ("experts.down", (3, 0, 17)), ("lstm.weight_ih_l0", (2, 1)), ("s", ())):
         site = Site.number(parameter, place)
@@ -153,21 +126,13 @@ def test_an_address_says_itself_and_is_read_back() -> None:
     assert Site("layer", "0").entry is None
 
 
-@pytest.mark.parametrize(
-    ("site", "status"),
-    [
-        (Site.weight("nowhere", row=0, column=0), "skipped"),
-        (Site.weight("0", row=99, column=0), "failed"),
-        (Site.number("nowhere", (0,)), "skipped"),
-        (Site.number("0.weight", (9, 0)), "skipped"),
-        (Site.number("0.weight", (0,)), "skipped"),
-        (Site.number("0.bias", (0, 0)), "skipped"),
-    ],
-)
-def test_a_place_that_is_not_there(site: Site, status: str) -> None:
+def test_a_place_that_is_not_there() -> None:
     model = seeded(lambda: mlp((6, 9, 4)))
-    subject, before = Subject(model), weights_digest(model)
-    got = outcome(subject, taught(model, numbers(20, 6)), site)
-    assert got.status == status
-    assert got.because
+    subject, task, before = Subject(model), taught(model, numbers(20, 6)), weights_digest(model)
+    missing = [("nowhere", (0,)), ("0.weight", (9, 0)), ("0.weight", (0,)), ("0.bias", (0, 0))]
+    sites = {Site.number(name, place): "skipped" for name, place in missing}
+    sites |= {Site.weight("nowhere", row=0, column=0): "skipped", Site.weight("0", row=99, column=0): "failed"}
+    found = run(subject, task, [trial(subject, task, "erase", 1.0, site) for site in sites])
+    assert [outcome.status for outcome in found] == list(sites.values())
+    assert all(outcome.because for outcome in found)
     assert weights_digest(model) == before

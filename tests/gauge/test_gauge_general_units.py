@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from wheeltap.core.errors import ModelError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
-from wheeltap.engine.inside.units import hidden_units, means, replaced, to_value
+from wheeltap.engine.units import hidden_units, means, replaced, to_value
 
 
 def settled(model: nn.Module, *, features: int = READS) -> tuple[Subject, Task]:

@@ -17,8 +17,8 @@ from wheeltap.core.subject import Subject, derived_record
 from wheeltap.core.task import Task
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.clean import settle
-from wheeltap.engine.inside.units import few
 from wheeltap.engine.needs.moments import layer_moments
+from wheeltap.engine.units import few
 from wheeltap.perturb import create
 
 

@@ -8,8 +8,8 @@ from wheeltap import gauge
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.layer import Layer
 from wheeltap.core.records import Scalar
+from wheeltap.engine.apply import Knowledge
 from wheeltap.engine.needs.gather import of_another
-from wheeltap.engine.needs.knowledge import Knowledge
 from wheeltap.engine.needs.tuning import TuningCopy
 from wheeltap.perturb import BUILTIN, create
 from wheeltap.perturb.base import EVERY_GAUGE, Draw, Perturbation, Weights

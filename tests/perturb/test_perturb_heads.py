@@ -17,10 +17,9 @@ from wheeltap.core.layer import LayerKind
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
-from wheeltap.engine.apply import Disturbance
+from wheeltap.engine.apply import Disturbance, LayerKnowledge
 from wheeltap.engine.fast.heads import HeadAblation, HeadAddress, found_attention
 from wheeltap.engine.needs.gather import gather
-from wheeltap.engine.needs.knowledge import LayerKnowledge
 from wheeltap.perturb import create
 from wheeltap.perturb.base import EVERY_GAUGE, HeadMoments
 from wheeltap.testing.planted import numbers, planted

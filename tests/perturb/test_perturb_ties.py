@@ -14,9 +14,8 @@ import wheeltap as wt
 from wheeltap import gauge
 from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
-from wheeltap.engine.apply import Disturbance
+from wheeltap.engine.apply import Disturbance, LayerKnowledge
 from wheeltap.engine.needs.gather import gather
-from wheeltap.engine.needs.knowledge import LayerKnowledge
 from wheeltap.perturb import create
 from wheeltap.perturb.base import HeadMoments, InputScale
 from wheeltap.perturb.ties import Marks, by_place, least

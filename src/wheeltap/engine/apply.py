@@ -1,7 +1,9 @@
 """Disturbing a module in place and undoing it from a copy of exactly what changes; and backward passes through it."""
 
-from collections.abc import Generator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, final
 
@@ -15,9 +17,63 @@ from wheeltap.core.layer import Layer, norms
 from wheeltap.core.site import Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.typed import named_modules, squares
-from wheeltap.engine.needs.knowledge import Knowledge, LayerKnowledge
 from wheeltap.perturb import Perturbation
 from wheeltap.perturb.base import BlockFactors, Draw, Known, Noise, Weights, move
+
+
+class Knowledge(ABC):
+    """What is known of each layer, by name; of some it may depend on dose and draw.
+
+    Attributes:
+        forwards: Passes over the task that it took so far.
+    """
+
+    forwards: float = 0.0
+
+    def why_not(self, layer: Layer) -> str:
+        """Why nothing is known of ``layer``."""
+        return "not reached by these examples"
+
+    @abstractmethod
+    def covers(self, layer: Layer) -> bool:
+        """Whether anything is known of ``layer``; of another the disturbance leaves the weights alone."""
+
+    @abstractmethod
+    def at(self, dose: float, *, root: int, seed: int) -> Mapping[str, Known]:
+        """What is known at a dose of a draw, by the layer's name; it holds until the next call."""
+
+    def kept(self, scores: Tensor, index: Tensor, *, root: int, seed: int) -> dict[str, Tensor]:
+        """What outcomes of a draw keep beside the measures, by name, one number per example; nothing, by default.
+
+        Args:
+            scores: Of the disturbed model, ``[example, option]``.
+            index: Which of the task's examples these are.
+            root: The plan's root seed.
+            seed: Index of the draw.
+        """
+        return {}
+
+
+@final
+@dataclass
+class LayerKnowledge(Knowledge):
+    """The same at every dose of every draw."""
+
+    known: Mapping[str, Known]
+    forwards: float = 0.0
+    left_out: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def why_not(self, layer: Layer) -> str:
+        """See ``Knowledge.why_not``."""
+        return self.left_out.get(layer.name) or super().why_not(layer)
+
+    def covers(self, layer: Layer) -> bool:
+        """See ``Knowledge.covers``."""
+        return layer.name in self.known
+
+    def at(self, dose: float, *, root: int, seed: int) -> Mapping[str, Known]:
+        """See ``Knowledge.at``."""
+        return self.known
 
 
 @final
@@ -258,46 +314,45 @@ def _write(held: Weights, new: Weights) -> None:
             held.bias.data.copy_(new.bias)
 
 
-class ModelState:
-    """What a model was like apart from its weights: buffers, attributes, modes, ``requires_grad``.
+def state_of(subject: Subject) -> Callable[[], None]:
+    """Gives what makes a model again what it is now apart from its weights: buffers, attributes, ``requires_grad``.
 
     Attributes are put back as the objects that they were: what changes inside of one (a dict that a forward fills)
     stays changed.
     """
+    modules = [
+        (module, dict(vars(module)), [(name, one, one.detach().clone()) for name, one in buffers])
+        for _, module in named_modules(subject.model)
+        for buffers in [list(module.named_buffers(recurse=False))]
+    ]
+    flags = [(parameter, parameter.requires_grad) for parameter in subject.model.parameters()]
 
-    def __init__(self, subject: Subject) -> None:
-        self._modules = [
-            (module, dict(vars(module)), [(name, one, one.detach().clone()) for name, one in buffers])
-            for _, module in named_modules(subject.model)
-            for buffers in [list(module.named_buffers(recurse=False))]
-        ]
-        self._flags = [(parameter, parameter.requires_grad) for parameter in subject.model.parameters()]
-
-    def put_back(self) -> None:
-        """Makes the model so again."""
-        with torch.no_grad():
-            for module, attributes, buffers in self._modules:
-                held = vars(module)
-                for name in held.keys() - attributes.keys():
-                    del held[name]
-                held.update(attributes)
-                for name, buffer, contents in buffers:
-                    # A forward may also have put another tensor, even of another shape, in its place.
-                    setattr(module, name, buffer)
-                    buffer.data.copy_(contents)
-        for parameter, flag in self._flags:
+    @torch.no_grad()
+    def put_back() -> None:
+        for module, attributes, buffers in modules:
+            held = vars(module)
+            for name in held.keys() - attributes.keys():
+                del held[name]
+            held.update(attributes)
+            for name, buffer, contents in buffers:
+                # A forward may also have put another tensor, even of another shape, in its place.
+                setattr(module, name, buffer)
+                buffer.data.copy_(contents)
+        for parameter, flag in flags:
             parameter.requires_grad_(flag)
+
+    return put_back
 
 
 @contextmanager
 def as_before(subject: Subject) -> Generator[None]:
-    """Puts back whatever else than weights a forward pass may change (see ``ModelState``), random numbers too."""
-    before = ModelState(subject)
+    """Puts back whatever else than weights a forward pass may change (see ``state_of``), random numbers too."""
+    put_back = state_of(subject)
     with same_random_numbers(subject):
         try:
             yield
         finally:
-            before.put_back()
+            put_back()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from wheeltap.core.subject import CleanPasses, Subject
 from wheeltap.core.targets import require_no_logits
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import named_modules, to_array
-from wheeltap.engine.apply import ModelState, same_random_numbers
+from wheeltap.engine.apply import same_random_numbers, state_of
 from wheeltap.engine.counted import counted
 from wheeltap.engine.fixed import OriginTrace
 from wheeltap.engine.needs.products import flat, holds_tensor
@@ -56,7 +56,7 @@ def settle(subject: Subject, task: BaseTask) -> CleanPasses:
         ModelError: If the model fails on the task, each pass changes its weights, or a second pass answers otherwise.
     """
     _require_plain_numbers(subject)
-    found, before = described(subject.model), ModelState(subject)
+    found, put_back = described(subject.model), state_of(subject)
     forwards = 1.0
     parameters = sum(parameter.numel() for parameter in subject.model.parameters())
     rewritten = False
@@ -85,7 +85,7 @@ def settle(subject: Subject, task: BaseTask) -> CleanPasses:
         finally:
             # What says that weights were rewritten must stay, or they would be rewritten again.
             if not rewritten:
-                before.put_back()
+                put_back()
     if found.differing(after):
         found = described(subject.model)  # what could not be put back is as the passes left it
     settled = CleanPasses(
@@ -309,7 +309,7 @@ _PRODUCTS = frozenset({"matmul", "__matmul__", "mm", "bmm"})
 """Products whose second factor has a column, not a row, for each output."""
 
 
-class _Uses(TorchFunctionMode):
+class _ParameterUses(TorchFunctionMode):
     """Notes by which module, and by which function there, each parameter is used, and which are right factors.
 
     A parameter that a function gives back as it is (a change of dtype to its own), or of which it gives only facts
@@ -350,13 +350,13 @@ def _used(subject: Subject, task: BaseTask) -> tuple[frozenset[str], frozenset[s
     ``nn.functional.linear(h, layer.weight.T)`` is a second use that the modules do not show.
     """
     model = subject.model
-    uses, traces = _Uses(model), tuple(OriginTrace(model.named_parameters()) for _ in range(2))
+    uses, traces = _ParameterUses(model), tuple(OriginTrace(model.named_parameters()) for _ in range(2))
     batch = next(iter(task.moments()))
     # Where the forward does not run below what watches each product, its parameters are watched alone.
     if not _watched(model, batch.one(0), uses, traces[0]):
-        uses, traces = _Uses(model), ()
+        uses, traces = _ParameterUses(model), ()
         _watched(model, batch.one(0), uses, None)
-    elif batch.examples < 2 or not _watched(model, batch.one(1), _Uses(model), traces[1]):
+    elif batch.examples < 2 or not _watched(model, batch.one(1), _ParameterUses(model), traces[1]):
         traces = traces[:1]
     read = [layer.weight for layer in subject.layers if not layer.unread]
     tied = frozenset(weight for weight in read if len(uses.uses.get(weight, ())) > 1)
@@ -364,7 +364,7 @@ def _used(subject: Subject, task: BaseTask) -> tuple[frozenset[str], frozenset[s
 
 
 @final
-class _Entry(nn.Module):
+class _TracedModel(nn.Module):
     """A model whose inputs and answers are noted; nothing can hook on a scripted one."""
 
     def __init__(self, model: nn.Module, fixed: OriginTrace) -> None:
@@ -378,7 +378,7 @@ class _Entry(nn.Module):
         return output
 
 
-def _watched(model: nn.Module, example: Moments, uses: _Uses, fixed: OriginTrace | None) -> bool:
+def _watched(model: nn.Module, example: Moments, uses: _ParameterUses, fixed: OriginTrace | None) -> bool:
     """Runs one example, and says whether that was possible."""
     try:
         with ExitStack() as stack:
@@ -395,7 +395,7 @@ def _watched(model: nn.Module, example: Moments, uses: _Uses, fixed: OriginTrace
                 stack.callback(module.register_forward_pre_hook(enter).remove)
                 stack.callback(module.register_forward_hook(leave).remove)
             with torch.no_grad(), nullcontext() if fixed is None else fixed, uses:
-                example.run(model if fixed is None else _Entry(model, fixed).eval())
+                example.run(model if fixed is None else _TracedModel(model, fixed).eval())
     except Exception:
         # A model that reads inputs in a way of its own may not take one example: then its weights' uses stay unknown
         # here, and whatever it cannot do fails where it is asked for.

@@ -186,14 +186,14 @@ def counted(
     Raises:
         ModelError: If answers are computed outside of torch by something that cannot be read.
     """
-    held = [one for one in _held(subject.model, described) if not _passes(one.name, passing)]
+    held = [one for one in _candidates(subject.model, described) if not _changes_in_each_call(one.name, passing)]
     least = _LEAST * sum(parameter.numel() for parameter in subject.model.parameters())
-    seen = _Reach({}, frozenset(), frozenset(), outside=False)
+    seen = _TraceResult({}, frozenset(), frozenset(), outside=False)
     if traces:
-        seen = _followed(traces, held, least=least)
-    trial = _Trial(subject, task, scores)
+        seen = _trace_result(traces, held, least=least)
+    trial = _ChangeTest(subject, task, scores)
     left = [one for one in held if one.name not in seen.names and (one.tensor is not None or seen.outside)]
-    mattering = trial.mattering(left) if sum(one.size for one in left) >= least else []
+    mattering = trial.influential(left) if sum(one.size for one in left) >= least else []
     if seen.outside and not mattering and described.unread:
         where, what = next(iter(described.unread.items()))
         raise ModelError(
@@ -203,7 +203,7 @@ def counted(
             got=what,
             do="Give a model whose weights are parameters (torch.nn.Parameter) of its modules.",
         )
-    fixed = {name: size for name, size in seen.fixed.items() if not _passes(name, passing)}
+    fixed = {name: size for name, size in seen.fixed.items() if not _changes_in_each_call(name, passing)}
     fixed |= {one.name: one.size for one in mattering}
     if seen.outside and all(one.tensor is not None for one in mattering):
         # What the forward computes with outside of torch that is not held: a file, a text, a cache.
@@ -213,12 +213,12 @@ def counted(
             outside = constants(lambda at: batch.one(at).run(subject.model), _changed(own))
         fixed |= outside if sum(outside.values()) >= least else {}
     unused = [subject.parameter(path) for path in sorted(seen.idle)]
-    alone = bool(fixed) and bool(unused) and not trial.moves(unused)
+    alone = bool(fixed) and bool(unused) and not trial.alters_answers(unused)
     subject.count(fixed, idle=seen.idle if alone else frozenset(), traced=bool(traces))
     return trial.forwards
 
 
-class _Reach(NamedTuple):
+class _TraceResult(NamedTuple):
     """What the forward of one example came across.
 
     Attributes:
@@ -234,7 +234,7 @@ class _Reach(NamedTuple):
     outside: bool
 
 
-def _followed(traces: tuple[OriginTrace, ...], held: list[_Candidate], *, least: float) -> _Reach:
+def _trace_result(traces: tuple[OriginTrace, ...], held: list[_Candidate], *, least: float) -> _TraceResult:
     [first, *_] = traces
     names = {key: one.name for one in reversed(held) if one.tensor is not None for key in place(one.tensor)[:2]}
     # What the answers depend on that the model does not hold. What another example does not have comes from the inputs,
@@ -263,10 +263,10 @@ def _followed(traces: tuple[OriginTrace, ...], held: list[_Candidate], *, least:
     reached = first.of(first.reached)
     idle = {leaf.parameter for leaf in first.leaves if leaf.parameter} - {leaf.parameter for leaf in reached}
     names_reached = frozenset(_name(leaf, names) for leaf in reached)
-    return _Reach(fixed, names_reached, frozenset(idle), outside=first.outside or bool(made))
+    return _TraceResult(fixed, names_reached, frozenset(idle), outside=first.outside or bool(made))
 
 
-def _held(model: nn.Module, described: Description) -> Iterator[_Candidate]:
+def _candidates(model: nn.Module, described: Description) -> Iterator[_Candidate]:
     """Whatever is no parameter and may hold weights: buffers first, for their names are the known ones."""
     places = {place(parameter)[1] for parameter in model.parameters()}
     for name, buffer in model.named_buffers():
@@ -284,7 +284,7 @@ def _held(model: nn.Module, described: Description) -> Iterator[_Candidate]:
             yield _Candidate(name, one.size, tensor)
 
 
-def _passes(name: str, passing: Set[str]) -> bool:
+def _changes_in_each_call(name: str, passing: Set[str]) -> bool:
     return not passing.isdisjoint((f"buffer {name}", f"attribute {name}", f"attribute .{name}"))
 
 
@@ -295,24 +295,26 @@ def _name(leaf: Leaf, names: dict[int, str]) -> str:
 
 
 @final
-class _Trial:
+class _ChangeTest:
     """Changes what is left open, and looks whether the answers change."""
 
     def __init__(self, subject: Subject, task: BaseTask, clean: Tensor) -> None:
         self.subject, self.task, self.clean = subject, task, clean
         self.forwards = 0.0
 
-    def mattering(self, left: list[_Candidate]) -> list[_Candidate]:
+    def influential(self, left: list[_Candidate]) -> list[_Candidate]:
         """Those that the answers depend on, as far as that can be tried."""
         given = [one for one in left if one.tensor is None]
         some = sorted(((one, one.tensor) for one in left if one.tensor is not None), key=lambda pair: -pair[0].size)
-        if not self.moves([tensor for _, tensor in some]):
+        if not self.alters_answers([tensor for _, tensor in some]):
             return given
         single = len(some) == 1
-        return given + [one for at, (one, tensor) in enumerate(some) if single or at >= _SINGLY or self.moves([tensor])]
+        return given + [
+            one for at, (one, tensor) in enumerate(some) if single or at >= _SINGLY or self.alters_answers([tensor])
+        ]
 
     @torch.no_grad()
-    def moves(self, tensors: list[Tensor]) -> bool:
+    def alters_answers(self, tensors: list[Tensor]) -> bool:
         """Whether the answers change with some tensors; these come back as they were."""
         if not tensors:
             return False

@@ -137,7 +137,7 @@ class Leaf:
         return round(held / self.digits)
 
 
-class _Part(NamedTuple):
+class _Argument(NamedTuple):
     """A tensor that a function is called with, and what the argument is called."""
 
     role: str
@@ -215,7 +215,7 @@ class OriginTrace(TorchDispatchMode):
                     self._regions.pop(place(tensor)[0])
         names = [argument.name for argument in func._schema.arguments]
         called = (*zip(names, args, strict=False), *given.items())
-        parts = [_Part(role, one, self._origin(one)) for role, value in called for one in tensors(value)]
+        parts = [_Argument(role, one, self._origin(one)) for role, value in called for one in tensors(value)]
         before = {place(part.tensor)[0] for part in parts}
         if any(part.origin.inputs for part in parts):
             # A function of a library of its own may compute with whatever that holds.
@@ -238,7 +238,7 @@ class OriginTrace(TorchDispatchMode):
 
     # ---- what is a weight -------------------------------------------------------------------------------------
 
-    def _merged(self, func: Any, parts: list[_Part], result: Any, *, shared: bool) -> _Origin:
+    def _merged(self, func: Any, parts: list[_Argument], result: Any, *, shared: bool) -> _Origin:
         """The origin of what is computed from some tensors; weights among them are noted."""
         base = str(func.overloadpacket.__name__).removesuffix("_")
         if "_like" in base or base.startswith(("new_", "empty")):
@@ -260,7 +260,7 @@ class OriginTrace(TorchDispatchMode):
             leaves, masks = leaves & ~new, masks | new
         return _Origin(leaves=leaves, masks=masks)
 
-    def _met(self, base: str, parts: list[_Part], result: Any, *, pointwise: bool) -> int:
+    def _met(self, base: str, parts: list[_Argument], result: Any, *, pointwise: bool) -> int:
         """Notes weights among what meets activations; gives what these are scaled by, number by number."""
         if base in _SUMS or base.startswith("_fft"):
             self.weights |= _union(part.origin.scaled for part in parts)
@@ -286,7 +286,7 @@ class OriginTrace(TorchDispatchMode):
             return _union(self._fixed(part.origin.leaves) for part in some)
         return 0
 
-    def _one_by_one(self, base: str, parts: list[_Part], *, pointwise: bool) -> tuple[int, int]:
+    def _one_by_one(self, base: str, parts: list[_Argument], *, pointwise: bool) -> tuple[int, int]:
         """Keeps rows and planes that activations meet; gives those that they are combined with, and are shifted by."""
         moving = [part for part in parts if part.origin.inputs]
         if base in _SUMS:
@@ -318,7 +318,7 @@ class OriginTrace(TorchDispatchMode):
                 rows |= bit
         return rows, shifts
 
-    def _note(self, parts: Iterable[_Part]) -> None:
+    def _note(self, parts: Iterable[_Argument]) -> None:
         for part in parts:
             bits = self._fixed(part.origin.leaves)
             self.weights |= bits

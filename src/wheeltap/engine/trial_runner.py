@@ -25,17 +25,16 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine import readings
-from wheeltap.engine.apply import Disturbance, as_before, unharmed
+from wheeltap.engine.apply import Disturbance, Knowledge, as_before, unharmed
 from wheeltap.engine.clean import clean_scores, in_line, require_repeatable, scores_of, settle, threads_for
 from wheeltap.engine.fast.folded import CACHE_BYTES
 from wheeltap.engine.fast.low_rank import LowRankCopies
 from wheeltap.engine.fast.prefix import PrefixCache
-from wheeltap.engine.inside.units import few
 from wheeltap.engine.needs.gather import gather, of_another
-from wheeltap.engine.needs.knowledge import Knowledge
 from wheeltap.engine.needs.moments import MOMENT_BYTES
 from wheeltap.engine.needs.tuning import TuningCopy
 from wheeltap.engine.readings.census import outliers
+from wheeltap.engine.units import few
 from wheeltap.perturb import Perturbation, create
 from wheeltap.perturb.noise import LowRankNoise
 
@@ -115,7 +114,9 @@ class TrialRunner:
             if held is not None and held.record.fingerprint == fingerprint:
                 return held
         self._prefix, self._beside = None, None
-        record = self._record(fingerprint)
+        record = self._records.get(fingerprint)
+        if record is None:
+            raise self._unknown(fingerprint)
         self._make_room(record)
         if record.made is None or record.base is None:
             if self._maker is None:
@@ -139,12 +140,6 @@ class TrialRunner:
         self._copy = base.derived(model, record)
         return self._copy
 
-    def _record(self, fingerprint: str) -> SubjectRecord:
-        """How a member or copy is made."""
-        if fingerprint not in self._records:
-            raise self._unknown(fingerprint)
-        return self._records[fingerprint]
-
     def _unknown(self, fingerprint: str) -> UsageError:
         return UsageError(
             "The plan names a subject that was not given.",
@@ -159,9 +154,9 @@ class TrialRunner:
         Raises:
             WheeltapError: If it cannot be made at all.
         """
-        if self._maker is None:
+        if self._maker is None or trial.subject not in self._records:
             raise self._unknown(trial.subject)
-        return self._maker.make(self._record(trial.subject), trial)
+        return self._maker.make(self._records[trial.subject], trial)
 
     def know_clean(self, fingerprint: str, scores: NDArray[np.float32]) -> None:
         """Takes a subject's undisturbed scores from a store."""

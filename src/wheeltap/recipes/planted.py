@@ -18,7 +18,7 @@ from wheeltap.core.settings import Settings
 from wheeltap.core.site import Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.engine.inside.units import few
+from wheeltap.engine.units import few
 from wheeltap.gauge import moves
 from wheeltap.gauge.base import GAUGES
 from wheeltap.plans.artifacts import Arrays, Note

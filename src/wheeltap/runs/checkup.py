@@ -24,8 +24,8 @@ from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
 from wheeltap.engine.apply import unharmed
 from wheeltap.engine.clean import in_line, settle, threads_for
-from wheeltap.engine.inside.units import few
 from wheeltap.engine.trial_runner import TrialRunner, run_trials
+from wheeltap.engine.units import few
 from wheeltap.gauge import general
 from wheeltap.gauge.base import GaugeSettings
 from wheeltap.plans.plan import Plan

@@ -28,10 +28,10 @@ from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
 from wheeltap.engine.apply import as_before
 from wheeltap.engine.clean import in_line, settle, threads_for
-from wheeltap.engine.inside.units import few, hidden_units
 from wheeltap.engine.readings import create as reading
 from wheeltap.engine.readings import readings
 from wheeltap.engine.trial_runner import TrialRunner, run_trials
+from wheeltap.engine.units import few, hidden_units
 from wheeltap.perturb import create, perturbations
 from wheeltap.plans.plan import ERROR_MARGIN, MARGIN, AuditSpec, Effort, Plan, Sizes
 from wheeltap.plans.store import Store

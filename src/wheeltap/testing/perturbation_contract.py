@@ -18,9 +18,8 @@ from wheeltap.core.layer import Layer
 from wheeltap.core.records import Scalar
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
-from wheeltap.engine.apply import Disturbance
+from wheeltap.engine.apply import Disturbance, Knowledge, LayerKnowledge
 from wheeltap.engine.needs.gather import gather
-from wheeltap.engine.needs.knowledge import Knowledge, LayerKnowledge
 from wheeltap.gauge.moves import MOVES
 from wheeltap.perturb.base import Draw, Need, Perturbation, Weights
 from wheeltap.testing import planted

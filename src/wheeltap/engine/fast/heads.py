@@ -38,7 +38,7 @@ from wheeltap.engine.fast.folded import (
     require_single_precision,
 )
 from wheeltap.engine.fast.prefix import PrefixCache, StackEnd, narrowed, narrowing
-from wheeltap.engine.inside.units import few
+from wheeltap.engine.units import few
 from wheeltap.gauge import attention
 from wheeltap.gauge.attention import AttentionLayer
 from wheeltap.gauge.base import SharedTensors
@@ -114,10 +114,10 @@ class _Heads:
     def settle(self) -> None:
         """Choose the module that is replaced, once the clean pass is over."""
         same = len(self.wrote) == len(self.projected) and all(
-            torch.equal(_first(wrote), projected)
+            torch.equal(first, projected)
             # All that is returned beside it has one entry for each row, or is nothing.
-            and all(one is None or (isinstance(one, Tensor) and len(one) == len(projected)) for one in _rest(wrote))
-            for wrote, projected in zip(self.wrote, self.projected, strict=True)
+            and all(one is None or (isinstance(one, Tensor) and len(one) == len(projected)) for one in rest)
+            for (first, *rest), projected in zip(map(_as_tuple, self.wrote), self.projected, strict=True)
         )
         self.path = self.attention.path if same else self.attention.output.path
         self.wrote = self.wrote if same else list(self.projected)
@@ -134,7 +134,7 @@ class _Heads:
             nonlocal calls
             at, calls = calls % len(self.wrote), calls + 1
             wrote = self.wrote[at]
-            first = _first(wrote)
+            first = _as_tuple(wrote)[0]
             changed = repeated_rows(first, len(heads)).view(len(heads), *first.shape).clone()
             for place, head in enumerate(heads):
                 if head is not None:
@@ -298,12 +298,8 @@ class HeadAblation:
         return undo
 
 
-def _rest(output: Any) -> tuple[Any, ...]:
-    return cast("tuple[Any, ...]", output)[1:] if isinstance(output, tuple) else ()
-
-
-def _first(output: Any) -> Any:
-    return cast("tuple[Any, ...]", output)[0] if isinstance(output, tuple) else output
+def _as_tuple(output: Any) -> tuple[Any, ...]:
+    return cast("tuple[Any, ...]", output) if isinstance(output, tuple) else (output,)
 
 
 def found_attention(subject: Subject, task: BaseTask | None = None) -> tuple[AttentionLayer, ...]:
@@ -344,7 +340,6 @@ class HeadScreen(NamedTuple):
     """Heads ranked by the screen, the top-ranked of them and some others measured.
 
     Attributes:
-        path: Name of the numerical path of the exact values.
         predicted: Change of the measure by each head's ablation, to first order, ``[head, example]``.
         top: Numbers of the heads that rank highest, best first.
         sampled: Numbers of some drawn at random from all others.
@@ -353,7 +348,6 @@ class HeadScreen(NamedTuple):
         correlation: Between mean predicted and mean exact change, over the heads in ``exact``.
     """
 
-    path: str
     predicted: Tensor
     top: tuple[int, ...]
     sampled: tuple[int, ...]
@@ -388,7 +382,7 @@ def screened(bench: HeadAblation, of: Measure, *, top: int, sample: int, rng: np
     missed = int((size[len(first) :] > size[: len(first)].min()).sum()) if first else len(drawn)
     pairs = torch.stack([predicted[[*first, *drawn]].mean(1), exact.mean(1)])
     correlation = float(torch.corrcoef(pairs)[0, 1]) if len(heads) > 1 else 0.0
-    return HeadScreen(bench.path, predicted, tuple(first), tuple(drawn), exact, missed, correlation)
+    return HeadScreen(predicted, tuple(first), tuple(drawn), exact, missed, correlation)
 
 
 def first_order(subject: Subject, task: BaseTask, of: Measure) -> Tensor:

@@ -9,7 +9,7 @@ Source: Wen, Tran & Ba (2020), "BatchEnsemble", arXiv 2002.06715, eq. 2.
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -26,38 +26,30 @@ from wheeltap.engine.fast.folded import CACHE_BYTES, TOKENS, Calls, computing, r
 from wheeltap.perturb.base import Draw
 from wheeltap.perturb.noise import LowRankNoise
 
+_Change = tuple[Tensor, Tensor]
+"""The changes of one stored weight in every copy, as two factors: ``[copy, first axis, rank]``, and ``[copy, rank,
+second axis and what follows]``."""
 
-class _Change(NamedTuple):
-    """The changes of one stored weight in every copy, ``left @ right``.
 
-    Attributes:
-        left: ``[copy, first axis, rank]``.
-        right: ``[copy, rank, second axis and what follows]``.
-    """
-
-    left: Tensor
-    right: Tensor
-
-    def added(self, module: nn.Module, inputs: Tensor) -> Tensor:
-        """What is added to what a module gives, ``[copy, row, unit]``, of a convolution with places behind."""
-        copies = len(self.left)
-        if isinstance(module, nn.Embedding):
-            ids = inputs.expand(copies, *inputs.shape[1:]) if len(inputs) == 1 else inputs
-            own = torch.arange(copies, device=inputs.device)[:, None]
-            return self.left[own, ids.reshape(copies, -1)] @ self.right
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-            given = inputs.expand(copies, *inputs.shape[1:]) if len(inputs) == 1 else inputs
-            parts: list[Tensor] = []
-            for left, right, own in zip(self.left, self.right, given.chunk(copies), strict=True):
-                kernel = right.reshape(len(right), *module.weight.shape[1:])
-                # torch's own inner call: it knows every way of padding and stride.
-                thin: Tensor = module._conv_forward(own, kernel, None)  # pyright: ignore[reportPrivateUsage]
-                parts.append(torch.einsum("ur,br...->bu...", left, thin))
-            return torch.stack(parts)
-        rows = inputs.reshape(1 if len(inputs) == 1 else copies, -1, inputs.shape[-1]).expand(copies, -1, -1)
-        if isinstance(module, nn.Linear):
-            return rows @ self.right.mT @ self.left.mT
-        return rows @ self.left @ self.right
+def _added(change: _Change, module: nn.Module, inputs: Tensor) -> Tensor:
+    """What is added to what a module gives, ``[copy, row, unit]``, of a convolution with places behind."""
+    left, right = change
+    copies = len(left)
+    if isinstance(module, nn.Embedding):
+        ids = inputs.expand(copies, *inputs.shape[1:]) if len(inputs) == 1 else inputs
+        own = torch.arange(copies, device=inputs.device)[:, None]
+        return left[own, ids.reshape(copies, -1)] @ right
+    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        given = inputs.expand(copies, *inputs.shape[1:]) if len(inputs) == 1 else inputs
+        parts: list[Tensor] = []
+        for first, second, own in zip(left, right, given.chunk(copies), strict=True):
+            kernel = second.reshape(len(second), *module.weight.shape[1:])
+            # torch's own inner call: it knows every way of padding and stride.
+            thin: Tensor = module._conv_forward(own, kernel, None)  # pyright: ignore[reportPrivateUsage]
+            parts.append(torch.einsum("ur,br...->bu...", first, thin))
+        return torch.stack(parts)
+    rows = inputs.reshape(1 if len(inputs) == 1 else copies, -1, inputs.shape[-1]).expand(copies, -1, -1)
+    return rows @ right.mT @ left.mT if isinstance(module, nn.Linear) else rows @ left @ right
 
 
 Copy = tuple[float, int]
@@ -176,7 +168,7 @@ class LowRankCopies:
             left = torch.stack([one for one, _ in drawn]) * doses[:, None, None]
             right = torch.stack([two for _, two in drawn])
             turned = layer.kind in ("transposed", "embedding")
-            changes[layer.weight] = _Change(right.mT, left.mT) if turned else _Change(left, right)
+            changes[layer.weight] = (right.mT, left.mT) if turned else (left, right)
         with ExitStack() as undo:
             for layer, module in self._uses:
                 undo.enter_context(computing(module, self._forward(layer, module, changes[layer.weight])))
@@ -189,9 +181,9 @@ class LowRankCopies:
 
         def forward(*args: Any, **kwargs: Any) -> Tensor:
             inputs = _given(args, kwargs)
-            output, added = plain(*args, **kwargs), change.added(module, inputs)
+            output, added = plain(*args, **kwargs), _added(change, module, inputs)
             if self._calls is not None:
-                each, rows = self._calls.current.rows, self._calls.current.rows * len(change.left)
+                each, rows = self._calls.current.rows, self._calls.current.rows * len(change[0])
                 if len(inputs) == 1:  # the same for all rows (positions, say): from here on they differ
                     output = output.expand(rows, *output.shape[1:]).clone()
                     added = added[:, None].expand(-1, each, *added.shape[1:])

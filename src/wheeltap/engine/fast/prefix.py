@@ -185,7 +185,7 @@ _WORTH = 0.5
 
 @final
 @dataclass
-class _Part:
+class _BlockPart:
     """A module with what it was given and gave in each call of the task."""
 
     module: nn.Module
@@ -224,7 +224,7 @@ def narrowed(subject: Subject, calls: Calls, cache: PrefixCache, *, inner: Seque
     if not cache.exact:
         return []
     block = subject.model.get_submodule(cache.stack[-1])
-    parts = [_Part(module) for module in (*block.children(), *map(subject.model.get_submodule, inner))]
+    parts = [_BlockPart(module) for module in (*block.children(), *map(subject.model.get_submodule, inner))]
     found: list[list[Tensor]] = [[] for _ in parts]  # places with a gradient, by call
 
     def anchored(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -11,9 +11,8 @@ from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.layer import Layer
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.engine.apply import as_before, differentiable
+from wheeltap.engine.apply import Knowledge, LayerKnowledge, as_before, differentiable
 from wheeltap.engine.needs import moments
-from wheeltap.engine.needs.knowledge import Knowledge, LayerKnowledge
 from wheeltap.engine.needs.products import Product, Products
 from wheeltap.gauge import attention
 from wheeltap.gauge.attention import AttentionLayer

@@ -20,7 +20,7 @@ from wheeltap.core.layer import COMPUTED, Layer
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Moments
 from wheeltap.core.typed import to_tensor
-from wheeltap.engine.needs.knowledge import LayerKnowledge
+from wheeltap.engine.apply import LayerKnowledge
 from wheeltap.engine.needs.products import Product, Products, Source
 from wheeltap.perturb.base import BlockFactors, Factors, Known
 from wheeltap.perturb.noise import (

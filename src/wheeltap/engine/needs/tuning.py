@@ -16,8 +16,7 @@ from wheeltap.core.layer import Layer, weight_in
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import copied, to_tensor
-from wheeltap.engine.apply import differentiable
-from wheeltap.engine.needs.knowledge import Knowledge
+from wheeltap.engine.apply import Knowledge, differentiable
 from wheeltap.perturb.base import Known, Weights
 from wheeltap.perturb.tune import FineTuneSettings
 
@@ -173,16 +172,16 @@ class TuningCopy(Knowledge):
         self._clean = {name: p.detach().clone() for name, p in self.model.named_parameters()} if how.hide else {}
         self._parts = [] if how.hide else self._trained(how)
         self._hidden_for: int | None = None
-        self._course: _Course | None = None
+        self._course: _TrainingRun | None = None
 
-    def _trained(self, how: FineTuneSettings) -> list["_Part"]:
+    def _trained(self, how: FineTuneSettings) -> list["_TrainedParameter"]:
         """What is trained, from the weights that the copy has now.
 
         Raises:
             DataError: If there is nothing such in this model.
         """
         sizes, last = _outputs(self.model, self._task, self._layers) if how.adapter != "full" or how.rate else ({}, "")
-        parts: list[_Part] = []
+        parts: list[_TrainedParameter] = []
         for layer in self._layers.values():
             weight, size = self.model.get_parameter(layer.weight), sizes.get(layer.name, 1.0)
             spread = float(weight.detach().float().square().mean().sqrt()) or 1.0
@@ -190,15 +189,15 @@ class TuningCopy(Knowledge):
             if how.adapter.startswith("output") and layer.name != last:
                 continue
             if how.adapter == "lora" and layer.kind != "embedding":
-                parts.append(_Part(weight, "low rank", how.rate * spread, layer, rank=how.rank))
+                parts.append(_TrainedParameter(weight, "low rank", how.rate * spread, layer, rank=how.rank))
             if whole:
-                parts.append(_Part(weight, "whole", how.rate * spread))
+                parts.append(_TrainedParameter(weight, "whole", how.rate * spread))
             if how.adapter.endswith("gain"):
-                parts.append(_Part(weight, "gain", how.rate, layer))
+                parts.append(_TrainedParameter(weight, "gain", how.rate, layer))
             if layer.bias is not None and (whole or how.adapter.endswith(("gain", "bias"))):
-                parts.append(_Part(self.model.get_parameter(layer.bias), "whole", how.rate * size))
+                parts.append(_TrainedParameter(self.model.get_parameter(layer.bias), "whole", how.rate * size))
             if whole and layer.length is not None:
-                parts.append(_Part(self.model.get_parameter(layer.length), "whole", how.rate * spread))
+                parts.append(_TrainedParameter(self.model.get_parameter(layer.length), "whole", how.rate * spread))
         if not parts:
             raise DataError(
                 "There is nothing such to train in this model.", where=self._name, expected=how.adapter,
@@ -254,12 +253,6 @@ class TuningCopy(Knowledge):
             for layer in self._layers.values()
         }
 
-    def factors(self, layer: str) -> tuple[Tensor, Tensor]:
-        """The factors of a layer's change of low rank as they are now, copied: ``[rank, in]`` and ``[unit, rank]``."""
-        [part] = [p for p in self._parts if p.held is self.model.get_parameter(self._layers[layer].weight)]
-        inner, outer = part.numbers
-        return inner.clone(), outer.clone()
-
     def kept(self, scores: Tensor, index: Tensor, *, root: int, seed: int) -> dict[str, Tensor]:
         """Per example: ``trained``, 1 for the shots; ``group``; ``taught``, 1 where the answer is as was taught.
 
@@ -280,16 +273,16 @@ class TuningCopy(Knowledge):
             kept["covered"] = (task.targets.cpu()[index] == taught[0]).float() * float(alone)
         return kept
 
-    def _course_of(self, lesson: Lesson, how: FineTuneSettings) -> "_Course":
+    def _course_of(self, lesson: Lesson, how: FineTuneSettings) -> "_TrainingRun":
         with torch.no_grad():
             for part in self._parts:
                 part.start(lesson.root, lesson.seed)
         pairs = [pair for part in self._parts for pair in zip(part.numbers, part.rates, strict=True)]
         make = torch.optim.Adam if how.optimizer == "adam" else torch.optim.SGD
         groups = [{"params": [number], "lr": rate or how.lr, "first": rate} for number, rate in pairs]
-        return _Course(lesson, how, make(groups))
+        return _TrainingRun(lesson, how, make(groups))
 
-    def _go_on(self, course: "_Course", steps: int) -> None:
+    def _go_on(self, course: "_TrainingRun", steps: int) -> None:
         devices = {p.device for p in self.model.parameters() if p.device.type == "cuda"}
         with (
             torch.random.fork_rng(devices=list(devices)),  # pyright: ignore[reportUnknownMemberType]
@@ -301,7 +294,7 @@ class TuningCopy(Knowledge):
                     self._step(course)
                 course.done += 1
 
-    def _step(self, course: "_Course") -> None:
+    def _step(self, course: "_TrainingRun") -> None:
         rows = course.lesson.rows(course.done)
         held = [part.held for part in self._parts]
         for parameter in held:
@@ -335,7 +328,7 @@ class TuningCopy(Knowledge):
 
 
 @dataclass
-class _Course:
+class _TrainingRun:
     """A training under way."""
 
     lesson: Lesson
@@ -346,7 +339,7 @@ class _Course:
 
 
 @final
-class _Part:
+class _TrainedParameter:
     """A parameter of the copy, and the numbers that are trained in its stead.
 
     Every element (``whole``); a product of two matrices added to the weight, the first drawn, the second zero at the

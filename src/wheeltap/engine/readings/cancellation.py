@@ -13,7 +13,8 @@ from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
-from wheeltap.engine.inside.units import (
+from wheeltap.engine.readings.base import Reading, Readings
+from wheeltap.engine.units import (
     Contributions,
     HiddenUnits,
     Session,
@@ -25,7 +26,6 @@ from wheeltap.engine.inside.units import (
     second_moments,
     to_value,
 )
-from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.plans.readings.cancellation import CANCELLATION, CancellationSettings
 
 _UNITS = 4

@@ -23,7 +23,8 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine.apply import differentiable
-from wheeltap.engine.inside.units import (
+from wheeltap.engine.readings.base import Reading, Readings
+from wheeltap.engine.units import (
     HiddenUnits,
     Replace,
     Session,
@@ -33,7 +34,6 @@ from wheeltap.engine.inside.units import (
     to_drawn_rows,
     to_value,
 )
-from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.plans.readings.parts import PARTS, PartsSettings
 
 

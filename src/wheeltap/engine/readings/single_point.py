@@ -65,9 +65,10 @@ class ParameterScreen(NamedTuple):
     score: Float[Tensor, "*size"]
 
 
-@final
-class ScreenMaker:
-    """Screens of every parameter that a task's answers depend on.
+def screens_at(
+    subject: Subject, task: BaseTask, scales: Sequence[float], *, signs: np.random.Generator
+) -> Generator["Screens"]:
+    """Screens of every parameter that a task's answers depend on, by path, a tied one once; one after another.
 
     Memory: the activations of one part of the task, two numbers per weight, and a copy of the weights while they are
     scaled. Nothing of the subject changes.
@@ -75,93 +76,87 @@ class ScreenMaker:
     Args:
         subject: Undisturbed.
         task: Each example is run once for each screen.
+        scales: What all weights are multiplied by, screen by screen, the first by 1: answers are those of the weights
+            as they are.
         signs: Draws the random signs.
 
     Raises:
-        ModelError: If no gradient can be had of this model.
+        ModelError: If no gradient can be had of this model, or no answer depends on its parameters.
     """
-
-    def __init__(self, subject: Subject, task: BaseTask, *, signs: np.random.Generator) -> None:
-        if any(parameter.is_inference() for parameter in subject.model.parameters()):
-            raise _no_gradient(subject, "weights that were made in inference mode")
-        self._subject, self._task, self._signs = subject, task, signs
-        parameters = {name: subject.parameter(name) for name in subject.parameters}
-        self._parameters = {name: held for name, held in parameters.items() if held.is_floating_point()}
-        self._tops: list[Tensor] = []
-
-    def at(self, scale: float) -> dict[str, ParameterScreen]:
-        """The screen by path of the parameter, a tied one once; the first time the model must be as it is.
-
-        Args:
-            scale: What all weights are multiplied by meanwhile; answers are those of the weights as they are.
-
-        Raises:
-            ModelError: If no gradient can be had of this model, or no answer depends on its parameters.
-        """
-        outputs = self._task.targets.is_floating_point()
-        assert self._tops or scale == 1.0 or outputs, "whose answers are asked for must be known"
-        subject = self._subject
+    if any(parameter.is_inference() for parameter in subject.model.parameters()):
+        raise _no_gradient(subject, "weights that were made in inference mode")
+    assert scales[0] == 1.0 or task.targets.is_floating_point(), "whose answers are asked for must be known"
+    every = {name: subject.parameter(name) for name in subject.parameters}
+    parameters = {name: held for name, held in every.items() if held.is_floating_point()}
+    tops: list[Tensor] = []
+    for scale in scales:
         gradients = (torch.inference_mode(False), torch.enable_grad(), differentiable(subject.model))
         with as_before(subject), ExitStack() as stack:
             for one in (*gradients, _scaled(subject, scale)):
                 stack.enter_context(one)
-            for parameter in self._parameters.values():
+            for parameter in parameters.values():
                 parameter.requires_grad_(True)
-            sums = self._summed()
+            sums = _summed(subject, task, parameters, tops, signs)
         if not sums:
             raise _no_gradient(subject, "a task whose answers depend on no parameter")
-        count = len(self._task.targets)
+        screens: Screens = {}
+        for name, held in parameters.items():
+            if name in sums:  # |w| rms(g); 0 where a gradient is not a number
+                score = sums.pop(name).div_(len(task.targets)).sqrt_().mul_(held.detach().abs()).nan_to_num_(nan=0.0)
+                screens[name] = ParameterScreen(held.detach(), score)
+        yield screens
 
-        def scores(name: str, weight: Tensor) -> Tensor:
-            """|w| rms(g); 0 where a gradient is not a number."""
-            return sums.pop(name).div_(count).sqrt_().mul_(weight.abs()).nan_to_num_(nan=0.0)
 
-        return {
-            name: ParameterScreen(held.detach(), scores(name, held.detach()))
-            for name, held in self._parameters.items()
-            if name in sums
-        }
+def _summed(
+    subject: Subject, task: BaseTask, parameters: dict[str, Tensor], tops: list[Tensor], signs: np.random.Generator
+) -> dict[str, Tensor]:
+    """By parameter, the estimated sum over examples of squared derivatives.
 
-    def _summed(self) -> dict[str, Tensor]:
-        """By parameter, the estimated sum over examples of squared derivatives."""
-        sums: dict[str, Tensor] = {}
-        size = sum(parameter.numel() for parameter in self._parameters.values())
-        count = len(self._task.targets)
+    Args:
+        subject: The model.
+        task: The examples.
+        parameters: By path.
+        tops: The top options of the rows of each part; filled the first time.
+        signs: Draws the random signs.
+    """
+    sums: dict[str, Tensor] = {}
+    size = sum(parameter.numel() for parameter in parameters.values())
+    count = len(task.targets)
+    try:
+        most = min(PARTS if size < LARGE else PARTS_OF_LARGE, count)
+        parts = [task.part(torch.as_tensor(index)) for index in np.array_split(np.arange(count), most)]
+    except DataError:
+        parts = [task]  # one gradient then stands for all: rougher, but what there is
+    for at, part in enumerate(parts):
+        scores = part.forward(subject.model)
+        if not scores.requires_grad:
+            raise _no_gradient(subject, "a forward that switches gradients off, or reaches no parameter")
+        wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        if at == len(tops):
+            tops.append(wide.detach().argmax(-1, keepdim=True))
+        read, top = wide, tops[at]
+        if not task.targets.is_floating_point():  # log-odds of each row's top option against all others
+            read = wide.gather(-1, top)[..., 0] - wide.scatter(-1, top, -torch.inf).logsumexp(-1)
+        drawn = signs.integers(2, size=tuple(read.shape)) * 2 - 1
+        answer = (read * torch.as_tensor(drawn, device=read.device, dtype=read.dtype)).sum()
         try:
-            most = min(PARTS if size < LARGE else PARTS_OF_LARGE, count)
-            parts = [self._task.part(torch.as_tensor(index)) for index in np.array_split(np.arange(count), most)]
-        except DataError:
-            parts = [self._task]  # one gradient then stands for all: rougher, but what there is
-        for at, part in enumerate(parts):
-            scores = part.forward(self._subject.model)
-            if not scores.requires_grad:
-                raise _no_gradient(self._subject, "a forward that switches gradients off, or reaches no parameter")
-            wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
-            if at == len(self._tops):
-                self._tops.append(wide.detach().argmax(-1, keepdim=True))
-            read, top = wide, self._tops[at]
-            if not self._task.targets.is_floating_point():  # log-odds of each row's top option against all others
-                read = wide.gather(-1, top)[..., 0] - wide.scatter(-1, top, -torch.inf).logsumexp(-1)
-            drawn = self._signs.integers(2, size=tuple(read.shape)) * 2 - 1
-            answer = (read * torch.as_tensor(drawn, device=read.device, dtype=read.dtype)).sum()
-            try:
-                found = torch.autograd.grad(answer, list(self._parameters.values()), allow_unused=True)
-            except RuntimeError as error:
-                if "modified by an inplace operation" not in str(error):
-                    raise
-                raise ModelError(
-                    "The model changes a layer's input after the layer has read it.",
-                    where=self._subject.name,
-                    expected="inputs that keep their values until the forward pass is over",
-                    do="Replace the operation in place behind this layer by one that makes a new tensor.",
-                ) from error
-            reached = cast("tuple[Tensor | None, ...]", found)
-            for name, gradient in zip(self._parameters, reached, strict=True):
-                if gradient is None:
-                    continue  # of one that these answers do not depend on
-                one = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
-                sums[name] = one.square() if name not in sums else sums[name].addcmul_(one, one)
-        return sums
+            found = torch.autograd.grad(answer, list(parameters.values()), allow_unused=True)
+        except RuntimeError as error:
+            if "modified by an inplace operation" not in str(error):
+                raise
+            raise ModelError(
+                "The model changes a layer's input after the layer has read it.",
+                where=subject.name,
+                expected="inputs that keep their values until the forward pass is over",
+                do="Replace the operation in place behind this layer by one that makes a new tensor.",
+            ) from error
+        reached = cast("tuple[Tensor | None, ...]", found)
+        for name, gradient in zip(parameters, reached, strict=True):
+            if gradient is None:
+                continue  # of one that these answers do not depend on
+            one = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
+            sums[name] = one.square() if name not in sums else sums[name].addcmul_(one, one)
+    return sums
 
 
 @contextmanager
@@ -222,10 +217,8 @@ class SinglePoint(Reading):
             ModelError: If no gradient can be had of this model, or the task reaches none of its weights.
         """
         rng = seeds.generator(root, self.name, seed)
-        screening, lists = ScreenMaker(subject, task, signs=rng), list[list[tuple[float, _Point]]]()
-        screens: Screens = {}
-        for scale in STATES[: self.settings.states]:
-            found = screening.at(scale)
+        screens, lists = Screens(), list[list[tuple[float, _Point]]]()
+        for found in screens_at(subject, task, STATES[: self.settings.states], signs=rng):
             screens = screens or found
             lists.append(_ranked(found, self.settings.confirm))
         # The first of each list, then the second of each, and so on; none twice.

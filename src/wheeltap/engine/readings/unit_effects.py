@@ -11,8 +11,8 @@ from wheeltap.core import measure, seeds
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
-from wheeltap.engine.inside.units import HiddenUnits, Session, centred, contributions, hidden_units, means, to_value
 from wheeltap.engine.readings.base import Reading, Readings
+from wheeltap.engine.units import HiddenUnits, Session, centred, contributions, hidden_units, means, to_value
 from wheeltap.plans.readings.unit_effects import UNIT_EFFECTS
 
 

@@ -23,8 +23,8 @@ from wheeltap.core.records import OWN
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
-from wheeltap.engine.inside.units import Session, centred, hidden_units, means, to_value
 from wheeltap.engine.readings.base import Reading, Readings
+from wheeltap.engine.units import Session, centred, hidden_units, means, to_value
 from wheeltap.suites.decodable.engine.ablation import Bench, FactorAblation, laid_out
 from wheeltap.suites.decodable.engine.activations import named, places
 from wheeltap.suites.decodable.engine.subspaces import renumbered, singled, svd

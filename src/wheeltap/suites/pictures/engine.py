@@ -25,8 +25,8 @@ from wheeltap.core.symmetry import Symmetry
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine.apply import Disturbance, unharmed
-from wheeltap.engine.inside.matching import match
 from wheeltap.engine.needs.gather import gather
+from wheeltap.engine.readings.symmetry import match
 from wheeltap.models.cppn import ACTIVATIONS, Cppn, Layout, colour, coordinates, folded, grid
 from wheeltap.perturb import create
 from wheeltap.stats.clusters import ClusterMean, cluster_means

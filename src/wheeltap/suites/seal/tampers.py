@@ -16,7 +16,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import copied, named_modules
 from wheeltap.engine.apply import Disturbance, differentiable
-from wheeltap.engine.inside.units import few
+from wheeltap.engine.units import few
 from wheeltap.suites.seal.tensors import Kind
 
 RATE: Final = 1e-3

@@ -19,7 +19,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import named_modules
 from wheeltap.engine.apply import differentiable
-from wheeltap.engine.inside.units import hidden_units
+from wheeltap.engine.units import hidden_units
 from wheeltap.suites.decodable.specs import listed
 
 Change = Callable[[Tensor, Tensor], Tensor]

@@ -175,17 +175,17 @@ def replaced(subject: Subject, changes: Mapping[HiddenUnits, Replace]) -> Genera
         yield
 
 
-def heard(
+def observe_units(
     subject: Subject,
     task: BaseTask,
     hiddens: Sequence[HiddenUnits],
     *,
-    listen: Callable[[HiddenUnits, Tensor], None],
+    observe: Callable[[HiddenUnits, Tensor], None],
 ) -> None:
-    """One pass over the task in which ``listen`` is given the values ``[row, unit, place]`` of every layer."""
+    """One pass over the task in which ``observe`` is given the values ``[row, unit, place]`` of every layer."""
 
     def change(hidden: HiddenUnits, values: Tensor) -> Tensor:
-        listen(hidden, values)
+        observe(hidden, values)
         return values
 
     with replaced(subject, {hidden: partial(change, hidden) for hidden in hiddens}):
@@ -237,7 +237,7 @@ def means(subject: Subject, task: BaseTask, hiddens: tuple[HiddenUnits, ...]) ->
         sums[hidden] += values.double().sum((0, 2)).cpu()
         counts[hidden] += len(values) * values.shape[2]
 
-    heard(subject, task, hiddens, listen=add)
+    observe_units(subject, task, hiddens, observe=add)
     return {hidden: (sums[hidden] / max(counts[hidden], 1)).to(subject.device) for hidden in hiddens}
 
 
@@ -360,14 +360,14 @@ def second_moments(
     """
     sums: dict[HiddenUnits, tuple[int, Tensor, Tensor]] = {}
 
-    def listen(hidden: HiddenUnits, values: Tensor) -> None:
+    def observe(hidden: HiddenUnits, values: Tensor) -> None:
         rows = hidden.rows(values).double()
         by_place = (rows if arrange is None else arrange(hidden, rows)).permute(2, 1, 0)
         here = (by_place.shape[2], by_place.sum(2), by_place @ by_place.mT)
         before = sums.get(hidden)
         sums[hidden] = here if before is None else (before[0] + here[0], before[1] + here[1], before[2] + here[2])
 
-    heard(subject, task, hiddens, listen=listen)
+    observe_units(subject, task, hiddens, observe=observe)
     found: dict[HiddenUnits, Tensor] = {}
     for hidden in hiddens:
         count, total, products = sums.get(hidden) or (0, torch.zeros(0), torch.zeros(0))

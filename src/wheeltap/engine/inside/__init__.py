@@ -1,1 +1,0 @@
-"""What is read inside a clean model: units, contributions, activations."""
