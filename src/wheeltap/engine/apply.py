@@ -315,7 +315,7 @@ def _write(held: Weights, new: Weights) -> None:
 
 
 def state_of(subject: Subject) -> Callable[[], None]:
-    """Gives what makes a model again what it is now apart from its weights: buffers, attributes, ``requires_grad``.
+    """Gives what makes a model again what it is now but for its weights: buffers, attributes, modes, ``requires_grad``.
 
     Attributes are put back as the objects that they were: what changes inside of one (a dict that a forward fills)
     stays changed.

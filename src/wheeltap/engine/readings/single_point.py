@@ -65,9 +65,13 @@ class ParameterScreen(NamedTuple):
     score: Float[Tensor, "*size"]
 
 
+Screens = dict[str, ParameterScreen]
+"""By path of the parameter."""
+
+
 def screens_at(
     subject: Subject, task: BaseTask, scales: Sequence[float], *, signs: np.random.Generator
-) -> Generator["Screens"]:
+) -> Generator[Screens]:
     """Screens of every parameter that a task's answers depend on, by path, a tied one once; one after another.
 
     Memory: the activations of one part of the task, two numbers per weight, and a copy of the weights while they are
@@ -183,10 +187,6 @@ def _no_gradient(subject: Subject, got: str) -> ModelError:
         expected="a forward that torch can differentiate",
         do="Load it outside inference mode, and take torch.no_grad out of its forward.",
     )
-
-
-Screens = dict[str, ParameterScreen]
-"""By path of the parameter."""
 
 
 class _Point(NamedTuple):
