@@ -70,7 +70,7 @@ def test_one_jump_stands_out_exactly_where_the_slow_rule_says(shape: tuple[int, 
     for seed in range(24):
         rng = np.random.default_rng([seed, len(shape)])
         values = numbers(*shape, seed=seed) * torch.from_numpy(
-            np.exp(spread * rng.standard_numbers((shape[0],)))
+            np.exp(spread * rng.standard_normal((shape[0],)))
         ).reshape(-1, *(1,) * (len(shape) - 1))
         place = tuple(int(rng.integers(size)) for size in shape)
         values[place] *= 2.0 ** float(rng.uniform(0.0, 80.0 if len(shape) == 1 else 30.0))
