@@ -78,18 +78,18 @@ def test_power_told_is_what_happens_on_average_and_its_interval_covers(spread: f
     line = Line(rng, spread=spread, error=error)
     reports = [powers_of(line.gaps(), alpha=0.05, margin=0.02) for _ in range(200)]
     true = [line.found(strength, 0.02) for strength in (1 / 16, 1 / 8, 1 / 4, 1 / 2)]
-    told = np.mean([[power.value for power in powers] for powers in reports], axis=0)
+    told = np.mean([[power for power, _, _ in powers.values()] for powers in reports], axis=0)
     assert told == pytest.approx(true, abs=0.1)
-    covers = [[p.low - 0.02 <= t <= p.high + 0.02 for p, t in zip(powers, true, strict=True)] for powers in reports]
-    assert np.mean(covers) >= 0.9
-    assert all(p.low <= p.value + 0.1 and p.value <= p.high + 0.1 for powers in reports for p in powers)
+    each = [(*ends, t) for powers in reports for ends, t in zip(powers.values(), true, strict=True)]
+    assert np.mean([low - 0.02 <= t <= high + 0.02 for _, low, high, t in each]) >= 0.9
+    assert all(low <= power + 0.1 and power <= high + 0.1 for power, low, high, _ in each)
 
 
 def test_a_reading_without_an_interval_finds_nothing_and_the_smallest_strength_is_between_its_neighbours() -> None:
     none = [Gap(strength, 0.5, math.inf, lambda _: math.inf) for strength in (0.1, 0.2)]
-    assert [power.value for power in powers_of(none, alpha=0.05, margin=0.1)] == [0.0, 0.0]
+    assert [power for power, _, _ in powers_of(none, alpha=0.05, margin=0.1).values()] == [0.0, 0.0]
     exact = [Gap(strength, value, 0.0, lambda _: 0.0) for strength, value in ((0.1, 0.05), (0.2, 0.15))]
-    assert [power.value for power in powers_of(exact, alpha=0.05, margin=0.1)] == [0.0, 1.0]
+    assert [power for power, _, _ in powers_of(exact, alpha=0.05, margin=0.1).values()] == [0.0, 1.0]
     assert smallest_found([(1, 0.0), (2, 0.4), (8, 0.9)]) == pytest.approx(2 * 4**0.8)
     assert smallest_found([(1, 0.85), (2, 0.4)]) == 1 and smallest_found([(1, 0.1), (2, 0.4)]) is None
 

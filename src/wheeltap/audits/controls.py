@@ -28,31 +28,13 @@ COARSE = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
 """The same where sums are rounded to 16 bits: two of their steps, for a copy sums the same numbers in another order."""
 
 
-@final
-@dataclass(frozen=True)
-class _PassGap:
-    """Two clean passes.
+def _compared(case: Case, one: Trial, two: Trial) -> tuple[Estimate, float, bool] | None:
+    """Two clean trials side by side; ``None`` where one of them has no scores.
 
-    Attributes:
-        gap: Largest difference of their scores, as a share of the scores' scale.
-        same: Share of equal answers.
-        constant: Whether every example has the same scores, so that much could differ and not be seen.
-        examples: How many there are.
+    Returns:
+        The largest difference of their scores, as a share of the scores' scale; the share of equal answers; and whether
+        every example has the same scores, so that much could differ and not be seen.
     """
-
-    gap: float
-    same: float
-    constant: bool
-    examples: int
-
-    @property
-    def estimate(self) -> Estimate:
-        """The difference as a number of a control."""
-        return Estimate.exact("largest_difference", self.gap, "share of the scores' scale", n=self.examples)
-
-
-def _compared(case: Case, one: Trial, two: Trial) -> _PassGap | None:
-    """Two clean trials side by side; ``None`` where one of them has no scores."""
     outcomes = [case.outcome(trial) for trial in (one, two)]
     if any(outcome is None or "scores" not in outcome.values for outcome in outcomes):
         return None
@@ -60,29 +42,30 @@ def _compared(case: Case, one: Trial, two: Trial) -> _PassGap | None:
     # A single output has nothing beside it in its row: its scale is that over the examples, or its own size.
     spread = a - a.mean(1 if a.shape[1] > 1 else 0, keepdims=True)
     scale = float(np.abs(spread).max()) or float(np.abs(a).max()) or 1.0
-    same = float((a.argmax(1) == b.argmax(1)).mean())
-    constant = len(a) > 1 and bool((a == a[0]).all())
-    return _PassGap(float(np.abs(a - b).max()) / scale, same, constant, len(a))
+    gap = float(np.abs(a - b).max()) / scale
+    same, constant = float((a.argmax(1) == b.argmax(1)).mean()), len(a) > 1 and bool((a == a[0]).all())
+    return Estimate.exact("largest_difference", gap, "share of the scores' scale", n=len(a)), same, constant
 
 
 def baseline(case: Case) -> Control:
     """Do two passes without any disturbance agree?"""
-    plan = case.plan
-    compared = _compared(case, plan.clean(plan.reference), plan.clean(plan.reference, seed=1))
+    plan, name = case.plan, "two clean passes agree"
+    both = [plan.clean(plan.reference, seed=seed) for seed in (0, 1)]
+    compared = _compared(case, *both)
     if compared is None:
-        both = [plan.clean(plan.reference, seed=seed) for seed in (0, 1)]
-        if not case.known(both):
-            why = "The clean passes have not run."
-            return Control(name="two clean passes agree", kind="baseline", status="skipped", because=why)
-        return Control(name="two clean passes agree", kind="baseline", status="failed", because="A clean pass failed.")
-    failed = compared.gap > BASELINE_TOLERANCE
-    words = f"Two passes without any disturbance differ by at most {compared.gap:.1e} of the scores' scale."
+        known = case.known(both)
+        why, status = ("A clean pass failed.", "failed") if known else ("The clean passes have not run.", "skipped")
+        return Control(name=name, kind="baseline", status=status, because=why)
+    estimate, _, constant = compared
+    gap = estimate.value or 0.0
+    failed = gap > BASELINE_TOLERANCE
+    words = f"Two passes without any disturbance differ by at most {gap:.1e} of the scores' scale."
     return Control(
-        name="two clean passes agree",
+        name=name,
         kind="baseline",
-        status="failed" if failed else "skipped" if compared.constant else "passed",
-        estimates=(compared.estimate,),
-        because=words if failed or not compared.constant else f"{words} {_CONSTANT} would not show either.",
+        status="failed" if failed else "skipped" if constant else "passed",
+        estimates=(estimate,),
+        because=words if failed or not constant else f"{words} {_CONSTANT} would not show either.",
     )
 
 
@@ -118,15 +101,13 @@ def same_function(case: Case, subject: SubjectRecord) -> tuple[bool, str, Estima
     compared = _compared(case, plan.clean(plan.reference), plan.clean(subject))
     if compared is None:
         return False, "The copy gave no finite answer.", None
-    words = (
-        f"Its scores differ by at most {compared.gap:.1e} of the scores' scale; {compared.same:.1%} of answers are "
-        "equal."
-    )
-    tolerance = COARSE.get(subject.path.rpartition("/")[2], TWIN_TOLERANCE)
-    exact = compared.gap <= tolerance and compared.same == 1.0
-    if exact and compared.constant:
-        return False, f"{words} {_CONSTANT} would not show.", compared.estimate
-    return exact, words, compared.estimate
+    estimate, same, constant = compared
+    gap = estimate.value or 0.0
+    words = f"Its scores differ by at most {gap:.1e} of the scores' scale; {same:.1%} of answers are equal."
+    exact = gap <= COARSE.get(subject.path.rpartition("/")[2], TWIN_TOLERANCE) and same == 1.0
+    if exact and constant:
+        return False, f"{words} {_CONSTANT} would not show.", estimate
+    return exact, words, estimate
 
 
 Kind = Literal["null", "planted", "gate"]

@@ -191,18 +191,15 @@ class DeploymentAudit(Audit):
         lost, expected = there.loss(one.label, edge=edge), there.expected(subject)
         words = f"{subject.name} loses {lost} of its score at {one.label}{there.diverged}"
         left = there.no_better
-        rest = f"{remarks(edge, left)}{shipped(expected)}{self._spared(subject, one)}"
+        spared = one.spared(subject) if self.settings.spare_ends else ()  # left in full precision on purpose
+        kept = f"\n\n{SPARED}: {', '.join(spared[:3])}." if spared else ""
+        rest = f"{remarks(edge, left)}{shipped(expected)}{kept}"
         claim = Hypothesis(
             test=lost, margin=edge.value, evidence=there.sample(edge=edge), one_sided=True, words=LOSS, title=one.label,
             scheme=one.name, beside=(there.score, *expected, *(() if left is None else (left,))),
             found=f"{words}: more than {edge.value:.2g}. {rest}", otherwise=f"{words}. {rest}",
         )  # fmt: skip
         return self.draft(case, subject.name, claim, there.trials)
-
-    def _spared(self, subject: SubjectRecord, one: Scheme) -> str:
-        """What was left in full precision on purpose, as a paragraph."""
-        spared = one.spared(subject) if self.settings.spare_ends else ()
-        return f"\n\n{SPARED}: {', '.join(spared[:3])}." if spared else ""
 
     def _pair(self, case: Case, rival: SubjectRecord, one: Scheme) -> Hypothesis:
         reference = case.plan.reference
@@ -212,7 +209,7 @@ class DeploymentAudit(Audit):
         except NoAnswer as gap:
             return self.unanswered(name, gap, title=one.label, scheme=one.name)
         edge = theirs.edge(reference, rival, own=self.settings.margin)
-        more = theirs.loss_beyond(mine, one.label, edge=edge)
+        more = theirs.loss(one.label, beyond=mine, edge=edge)
         words = f"At {one.label}, {rival.name} loses {more} more of its score than {reference.name}"
         claim = Hypothesis(
             test=more, margin=edge.value, evidence=theirs.sample(mine, edge=edge), words=PAIR, title=one.label,
@@ -256,7 +253,7 @@ class DeploymentAudit(Audit):
         theirs, mine = (
             Losses.of(case, copy, trials) for copy, trials in zip((twin, plan.reference), both, strict=True)
         )
-        more = theirs.loss_beyond(mine, "loss_difference", edge=edge, level=level)
+        more = theirs.loss("loss_difference", beyond=mine, edge=edge, level=level)
         single = _shared(twin).random and len(both[0]) == 1
         return msgspec.structs.replace(more, low=None, high=None, p=None) if single else more
 

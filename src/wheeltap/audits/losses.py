@@ -95,15 +95,10 @@ class Losses:
         each = edge.each[self.on]
         return replace(edge, value=float(each.mean()), each=each)
 
-    def loss(self, name: str, *, edge: Edge = NOTHING, level: float = 0.95) -> Estimate:
-        """Mean loss, tested against the margin; of rare losses the interval is a 95 % one."""
-        sample, unit = self.sample(edge=edge), self.case.plan.task.measure
-        return sample.effect(margin=edge.value, level=level, name=name, unit=unit)
-
-    def loss_beyond(self, other: "Losses", name: str, *, edge: Edge, level: float = 0.95) -> Estimate:
-        """How much more is lost here than by another subject, tested against the margin."""
-        sample, unit = self.sample(other, edge=edge), self.case.plan.task.measure
-        return sample.effect(margin=edge.value, level=level, name=name, unit=unit)
+    def loss(self, name: str, *, beyond: "Losses | None" = None, edge: Edge = NOTHING, level: float = 0.95) -> Estimate:
+        """Mean loss, or how much more than ``beyond`` is lost, tested against the margin; of rare ones at level .95."""
+        unit = self.case.plan.task.measure
+        return self.sample(beyond, edge=edge).effect(margin=edge.value, level=level, name=name, unit=unit)
 
     @property
     def score(self) -> Estimate:

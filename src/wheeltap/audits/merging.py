@@ -7,7 +7,7 @@ from typing import Final, final
 from wheeltap.audits.base import Audit, Case, Hypothesis, Margin, NoAnswer, Verdict, pair
 from wheeltap.audits.case import Values
 from wheeltap.audits.claims import LOSS
-from wheeltap.core.records import Estimate, SubjectRecord, Trial
+from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.effect import score_interval
@@ -70,23 +70,20 @@ class MergingAudit(Audit):
         return (len(BETWEEN) + len(BEYOND)) * rivals + len(TOGETHER) * comb(rivals, 2)
 
     def _trials(self, plan: Plan, rival: SubjectRecord) -> dict[float, Trial]:
-        other = {"other": rival.fingerprint}
-        return {
-            place: plan.trial(plan.reference, "merge", settings={**other}, dose=place) for place in (*BETWEEN, *BEYOND)
-        }
+        other: dict[str, Scalar] = {"other": rival.fingerprint}
+        return {place: plan.trial(plan.reference, "merge", settings=other, dose=place) for place in (*BETWEEN, *BEYOND)}
 
     def _sums(self, plan: Plan, one: SubjectRecord, two: SubjectRecord) -> dict[float, Trial]:
-        both = {"other": one.fingerprint, "also": two.fingerprint}
-        return {share: plan.trial(plan.reference, "merge", settings={**both}, dose=share) for share in TOGETHER}
+        both: dict[str, Scalar] = {"other": one.fingerprint, "also": two.fingerprint}
+        return {share: plan.trial(plan.reference, "merge", settings=both, dose=share) for share in TOGETHER}
 
     def judge(self, case: Case) -> Verdict:
         """One finding per pair, and per two others together; alone, the question does not apply."""
         if not case.rivals:
             gap = NoAnswer("not_applicable", "Merging needs two checkpoints: wheeltap compare A B --audits merging")
             return Verdict(drafts=[self.unanswered(case.plan.reference.name, gap)])
-        drafts = [self._pair(case, rival) for rival in case.rivals]
         sums = [self._sum(case, *two) for two in combinations(case.rivals, 2)]
-        return Verdict(drafts=[*drafts, *sums])
+        return Verdict([*(self._pair(case, rival) for rival in case.rivals), *sums])
 
     def _pair(self, case: Case, rival: SubjectRecord) -> Hypothesis:
         plan = case.plan

@@ -288,7 +288,7 @@ class ModifyAudit(Audit):
                 raise NoAnswer("error", "All training of one of the two diverged: they are scored on other examples.")
             one, two = (read.at(case, self.settings.tested) for read in reads)
             edge = two.edge(plan.reference, rival, own=self.settings.margin)
-            gap = two.loss_beyond(one, "loss_difference", edge=edge)
+            gap = two.loss("loss_difference", beyond=one, edge=edge)
         except NoAnswer as missing:
             return self.unanswered(name, missing, title=title)
         kept = [

@@ -88,8 +88,16 @@ def power_control(graded: PowerData, *, alpha: float) -> Control:
     if not gaps:
         return Control(name=name, kind="planted", status="skipped", because=NOT_MEASURED)
     powers = powers_of(gaps, alpha=alpha, margin=graded.margin)
-    smallest = smallest_found([(power.strength, power.value) for power in powers])
-    chances = ", ".join(str(power) for power in powers)
+    smallest = smallest_found([(strength, power) for strength, (power, _, _) in powers.items()])
+    chances = ", ".join(f"{at:.0%}: {power:.2f} [{low:.2f}, {high:.2f}]" for at, (power, low, high) in powers.items())
+    estimates = (
+        Estimate(
+            name=f"found with pairs for {strength:.0%} of a layer", value=power, low=low, high=high, level=_LEVEL,
+            n=len(gaps), unit="probability",
+            method="predicted from effects, their standard errors and their spread over planted copies",
+        )
+        for strength, (power, low, high) in powers.items()
+    )  # fmt: skip
     least = (
         f"The smallest share found with probability {WANTED:g} is {smallest:.2g}."
         if smallest is not None
@@ -99,7 +107,7 @@ def power_control(graded: PowerData, *, alpha: float) -> Control:
         name=name,
         kind="planted",
         status="skipped" if smallest is None else "passed",
-        estimates=tuple(power.estimate(len(gaps)) for power in powers),
+        estimates=tuple(estimates),
         because="Probability that a comparison like this one, with as many draws and examples, finds cancelling pairs "
         f"at 4 times the outgoing weights in one hidden layer drawn at random, by their number as a share of the "
         f"layer's units, with 95% intervals: {chances}. {least} Estimated from {len(gaps)} planted copies and these "
@@ -107,37 +115,10 @@ def power_control(graded: PowerData, *, alpha: float) -> Control:
     )  # fmt: skip
 
 
-@final
-@dataclass(frozen=True)
-class DetectionPower:
-    """Probability of finding a plant.
+def powers_of(gaps: Sequence[Gap], *, alpha: float, margin: float) -> dict[float, tuple[float, float, float]]:
+    """Probability of being found by the plant's strength, rising: pairs in one layer, as a share of its units.
 
-    Attributes:
-        strength: Of the plant: pairs in one hidden layer, as a share of its units.
-        value: With the mean effect as it was measured.
-        low: With the mean effect at the lower end of its 95 % interval.
-        high: At the upper end.
-    """
-
-    strength: float
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.strength:.0%}: {self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
-
-    def estimate(self, copies: int) -> Estimate:
-        """As a number of a control, from so many copies."""
-        return Estimate(
-            name=f"found with pairs for {self.strength:.0%} of a layer", value=self.value, low=self.low, high=self.high,
-            level=_LEVEL, n=copies, unit="probability",
-            method="predicted from effects, their standard errors and their spread over planted copies",
-        )  # fmt: skip
-
-
-def powers_of(gaps: Sequence[Gap], *, alpha: float, margin: float) -> list[DetectionPower]:
-    """Probability of being found, strengths rising.
+    Each with the mean effect as it was measured, and with that at the lower and upper end of its 95 % interval.
 
     The mean effect of a strength's copies, made non-decreasing in the strength, and what it takes to be found. How much
     copies differ by layer and plant is taken as one share of the effect, pooled over strengths, because a few copies
@@ -163,7 +144,8 @@ def powers_of(gaps: Sequence[Gap], *, alpha: float, margin: float) -> list[Detec
     ]
     # A stronger plant is no harder to find, although its draws may differ more.
     rising = np.maximum.accumulate(np.array(several), axis=0)
-    return [DetectionPower(strength, *map(float, row)) for strength, row in zip(strengths, rising, strict=True)]
+    rows = rising.tolist()
+    return {at: (power, low, high) for at, (power, low, high) in zip(strengths, rows, strict=True)}
 
 
 def _power(
