@@ -66,15 +66,6 @@ class Reading(Base):
         return self.scores(inputs) * self.how(self.held)
 
 
-class Private(Base):
-    def __init__(self, sign: float) -> None:
-        super().__init__()
-        self._sign = sign
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.scores(inputs) * self._sign
-
-
 class Calling(Base):
     """Hands its scores to a function that it holds."""
 
@@ -130,9 +121,11 @@ def _instance_forward(sign: float) -> nn.Module:
     return model
 
 
-def _class_attribute(sign: float) -> nn.Module:
+def _member(sign: float, *, computed: bool) -> nn.Module:
+    """A class that holds the sign itself, or as a property."""
+
     class Held(Base):
-        by = sign
+        by: Any = property(lambda self: sign) if computed else sign
 
         def forward(self, inputs: Tensor) -> Tensor:
             return self.scores(inputs) * self.by
@@ -140,16 +133,13 @@ def _class_attribute(sign: float) -> nn.Module:
     return Held()
 
 
-def _property(sign: float) -> nn.Module:
-    class Held(Base):
-        @property
-        def by(self) -> float:
-            return sign
+class Private(Base):
+    def __init__(self, sign: float) -> None:
+        super().__init__()
+        self._sign = sign
 
-        def forward(self, inputs: Tensor) -> Tensor:
-            return self.scores(inputs) * self.by
-
-    return Held()
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.scores(inputs) * self._sign
 
 
 _HELPED = """
@@ -216,8 +206,8 @@ PAIRS: dict[str, Callable[[float], nn.Module]] = {
     "a forward hook": _hooked,
     "a forward pre-hook": lambda s: _hooked(s, before=True),
     "forward of the instance": _instance_forward,
-    "an attribute of the class": _class_attribute,
-    "a property": _property,
+    "an attribute of the class": lambda s: _member(s, computed=False),
+    "a property": lambda s: _member(s, computed=True),
     "a module in a list": Listed,
     "the code of a helper": lambda s: _from_source(sign=1.0, inside="1.0" if s > 0 else "-1.0"),
     "a global": lambda s: _from_source(sign=s, inside="SIGN"),

@@ -18,22 +18,15 @@ def test_the_mean_is_over_values_and_the_error_over_clusters() -> None:
     assert (copied.values, copied.clusters) == (720, 60)
 
 
-def test_bins_are_apart_and_empty_ones_say_so() -> None:
+def test_bins_are_apart_and_empty_ones_say_so_and_one_cluster_has_no_interval() -> None:
     means = cluster_means(np.array([1.0, 2, 3, 9]), np.array([0, 0, 1, 2]), bins=np.array([0, 0, 0, -1]), count=2)
     assert (means[0].value, means[0].values, means[0].clusters) == (2.0, 3, 2)
     assert (means[1].values, means[1].low) == (0, None)
-
-
-def test_one_cluster_has_no_interval() -> None:
     (one,) = cluster_means(np.array([1.0, 2]), np.array([7, 7]))
     assert (one.value, one.se, one.low, one.high) == (1.5, 0.0, None, None)
-
-
-def test_numbers_that_are_not_finite_are_refused() -> None:
-    with pytest.raises(DataError):
-        cluster_means(np.array([1.0, np.nan]), np.array([0, 1]))
-    with pytest.raises(DataError):
-        cluster_means(np.array([1.0, 2.0]), np.array([0]))
+    for values, clusters in (([1.0, np.nan], [0, 1]), ([1.0, 2.0], [0])):
+        with pytest.raises(DataError):
+            cluster_means(np.array(values), np.array(clusters))
 
 
 @pytest.mark.slow

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulation import ends, slack
 
 from wheeltap.core.errors import DataError
-from wheeltap.stats import held_out
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.held_out import PENALTIES, gain, halvings, predictions, r2_of
 from wheeltap.stats.members import NumberScale, Single, mean
@@ -64,19 +64,18 @@ def test_predictions_are_those_of_a_slow_regression(members: int, r2: float) -> 
 def test_halvings_are_the_jackknife_of_the_whole_procedure() -> None:
     x, y = world(np.random.default_rng(4), 10, 0.6, features=3)
 
-    def halved(x: FloatArray, y: FloatArray) -> float:
+    def slow(x: FloatArray, y: FloatArray) -> float:
         others = (y.sum() - y) / (len(y) - 1)
         return -math.log2(np.square(y - slowly(x, y)).sum() / np.square(y - others).sum())
 
     kept = [np.arange(10) != at for at in range(10)]
-    pseudo = np.array([10 * halved(x, y) - 9 * halved(x[rows], y[rows]) for rows in kept])
+    pseudo = np.array([10 * slow(x, y) - 9 * slow(x[rows], y[rows]) for rows in kept])
     found = halvings(x, y)
     np.testing.assert_allclose(found - found.mean(), pseudo - pseudo.mean(), rtol=1e-6, atol=1e-8)
-    assert found.mean() == pytest.approx(halved(x, y))
+    assert found.mean() == pytest.approx(slow(x, y))
     assert gain(x, x[:, ::-1], y).mean() == pytest.approx(0.0, abs=1e-9)  # in another order they say the same
-    assert gain(x, x[:, :1], y).mean() == pytest.approx(
-        r2_of(halved(x, y)) - r2_of(halved(x[:, :1], y)), abs=1e-9
-    )  # fmt: skip
+    added = r2_of(slow(x, y)) - r2_of(slow(x[:, :1], y))
+    assert gain(x, x[:, :1], y).mean() == pytest.approx(added, abs=1e-9)
 
 
 @settings(max_examples=20)
@@ -89,15 +88,18 @@ def test_units_and_order_do_not_matter(seed: int, shift: float, scale: float) ->
     np.testing.assert_allclose(moved, halvings(x, y)[order], rtol=1e-5, atol=1e-6)
 
 
-def test_a_feature_that_is_constant_says_nothing() -> None:
+def test_a_feature_that_is_constant_says_nothing_and_a_perfect_prediction_is_finite() -> None:
     x, y = world(np.random.default_rng(5), 12, 0.5)
     np.testing.assert_allclose(halvings(np.column_stack([x, np.full(12, 7.0)]), y), halvings(x, y), rtol=1e-6)
+    x = np.arange(12.0)[:, None]
+    assert np.isfinite(halvings(np.repeat(x, 3, axis=1), x[:, 0])).all()
+    assert r2_of(HALF) == pytest.approx(0.5)
 
 
-def ends(values: FloatArray) -> tuple[float, float]:
-    estimate = mean([Single(float(value)) for value in values], scale=NumberScale("halvings", bounded=True)).estimate
-    assert estimate.low is not None and estimate.high is not None
-    return estimate.low, estimate.high
+def halved(values: FloatArray) -> tuple[float, float]:
+    """Ends of the interval of the mean of these halvings."""
+    scale = NumberScale("halvings", bounded=True)
+    return ends(mean([Single(float(value)) for value in values], scale=scale).estimate)
 
 
 def tries(r2: float, count: int, *, members: int = 48) -> Iterator[FloatArray]:
@@ -109,9 +111,9 @@ def tries(r2: float, count: int, *, members: int = 48) -> Iterator[FloatArray]:
 def test_permuted_outcomes_are_not_predicted() -> None:
     rng = np.random.default_rng(7)
     x, y = world(rng, 32, 0.9)
-    above = [ends(halvings(x, rng.permutation(y)))[0] > 0.0 for _ in range(40)]
+    above = [halved(halvings(x, rng.permutation(y)))[0] > 0.0 for _ in range(40)]
     assert sum(above) <= 3  # at most 2.5 % of the time
-    assert ends(halvings(x, y))[0] > 0.0
+    assert halved(halvings(x, y))[0] > 0.0
 
 
 @pytest.mark.full
@@ -122,32 +124,23 @@ def test_intervals_cover_and_verdicts_are_seldom_wrong() -> None:
     each of .5, .565 and .8, 96 to 97 % were covered; .3, 1 and 71 % called more than .5, and 6, 2 and 0 % less.
     """
     runs = 60
-    error = 3.1 * math.sqrt(0.05 * 0.95 / runs)
+    error = slack(0.05, runs)
     for planted in (0.565, 0.8):
         found = list(tries(planted, runs))
         truth = float(np.mean([each.mean() for each in found]))
-        intervals = [ends(each) for each in found]
+        intervals = [halved(each) for each in found]
         assert np.mean([low <= truth <= high for low, high in intervals]) >= 0.95 - error, planted
         assert np.mean([high < HALF for _, high in intervals]) <= 0.025 + error, planted
         more = np.mean([low > HALF for low, _ in intervals])
         assert more <= 0.025 + error if planted < 0.8 else more >= 0.5  # power .71
 
 
-@pytest.mark.parametrize(
-    ("x", "y"),
-    [
+def test_what_cannot_be_predicted_is_refused() -> None:
+    for x, y in (
         (np.ones((5, 2)), np.arange(5.0)), (np.ones((8, 2)), np.arange(7.0)), (np.ones(8), np.arange(8.0)),
         (np.ones((8, 2)), np.ones(8)), (np.ones((8, 2)), np.eye(8)[0]), (np.full((8, 2), np.nan), np.arange(8.0)),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_predicted_is_refused(x: FloatArray, y: FloatArray) -> None:
-    with pytest.raises(DataError):
-        halvings(x, y)
-    with pytest.raises(DataError):
-        held_out.gain(x, x, y)
-
-
-def test_a_perfect_prediction_is_finite() -> None:
-    x = np.arange(12.0)[:, None]
-    assert np.isfinite(halvings(np.repeat(x, 3, axis=1), x[:, 0])).all()
-    assert r2_of(HALF) == pytest.approx(0.5)
+    ):  # fmt: skip
+        with pytest.raises(DataError):
+            halvings(x, y)
+        with pytest.raises(DataError):
+            gain(x, x, y)

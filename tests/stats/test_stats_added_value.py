@@ -1,12 +1,11 @@
 """AUCs against counting pairs, the regression against a general optimizer, the error of a gain against repetitions."""
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize
+from simulation import slack
 
 from wheeltap.core.errors import DataError
 from wheeltap.stats.added_value import RIDGE, AddedValue, added, folds, held_out, log_odds
@@ -81,8 +80,7 @@ def test_the_error_is_that_of_repetitions(shift: float) -> None:
     gains, errors = np.array([(one.gain, one.se) for one in several]).T
     # A standard deviation of 120 runs errs by 7 %; of scores that add nothing the error is a little too wide.
     assert 0.8 <= float(np.sqrt(np.square(errors).mean()) / gains.std(ddof=1)) <= 1.5
-    covered = float(np.mean(np.abs(gains - gains.mean()) <= 1.96 * errors))
-    assert covered >= 0.95 - 3.1 * math.sqrt(0.05 * 0.95 / 120)
+    assert np.mean(np.abs(gains - gains.mean()) <= 1.96 * errors) >= 0.95 - slack(0.95, 120)
     # Shifts of .8 and .4 give Phi(.63) = .737; with another .8, Phi(.85) = .802: the gain is .065.
     assert gains.mean() == pytest.approx(0.065 if shift else 0.0, abs=0.01)
 
@@ -96,9 +94,7 @@ def test_the_units_of_scores_do_not_matter_and_constant_ones_add_nothing() -> No
     assert added(cheap, 1e4 * score - 3e5, labels, groups=fold).gain == pytest.approx(plain.gain, abs=1e-9)
     constant = added(cheap, np.ones((120, 1)), labels, groups=fold)
     # Nothing is gained, but one pair of items may be missing for that: 16 x 8 twice and so on, four folds.
-    pairs = sum(
-        int((labels[fold == f] == 1).sum()) * int((labels[fold == f] == 0).sum()) for f in range(4)
-    )  # fmt: skip
+    pairs = sum(int((labels[fold == f] == 1).sum() * (labels[fold == f] == 0).sum()) for f in range(4))
     assert (constant.gain, constant.se) == (0.0, pytest.approx(1 / pairs))
     assert constant.without == plain.without
 

@@ -25,10 +25,6 @@ def rejected_step_by_step(p: list[float], alpha: float) -> list[bool]:
     return rejected
 
 
-def test_a_worked_example() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-
-
 @given(P_VALUES, st.floats(0.001, 0.5))
 def test_adjusted_p_values_decide_as_the_procedure_does(p: list[float | None], alpha: float) -> None:
     tested = [value for value in p if value is not None]
@@ -39,17 +35,13 @@ def test_adjusted_p_values_decide_as_the_procedure_does(p: list[float | None], a
 
 
 @given(P_VALUES)
-def test_never_below_the_raw_p_and_in_the_same_order(p: list[float | None]) -> None:
+def test_never_below_the_raw_p_and_in_the_same_order_and_untested_ones_do_not_count(p: list[float | None]) -> None:
     adjusted = holm(p)
+    assert holm([None, *p, None])[1:-1] == adjusted
     assert [value is None for value in adjusted] == [value is None for value in p]
     pairs = sorted((a, b) for a, b in zip(p, adjusted, strict=True) if a is not None and b is not None)
     assert all(raw <= value <= 1.0 for raw, value in pairs)
     assert all(low[1] <= high[1] for low, high in pairwise(pairs))
-
-
-@given(P_VALUES)
-def test_untested_ones_do_not_count(p: list[float | None]) -> None:
-    assert holm([None, *p, None])[1:-1] == holm(p)
 
 
 def test_family_wise_false_alarms_stay_at_alpha() -> None:
@@ -58,7 +50,8 @@ def test_family_wise_false_alarms_stay_at_alpha() -> None:
     assert abs(wrong - 0.05) < 3.1 * np.sqrt(0.05 * 0.95 / 4000) + 0.0013  # exact rate: 1 - .995 ** 10 = .0489
 
 
-@pytest.mark.parametrize("bad", [-0.1, 1.1, float("nan")])
-def test_refuses_what_is_no_p_value(bad: float) -> None:
-    with pytest.raises(UsageError, match="position 1"):
-        holm([0.5, bad])
+def test_a_worked_example_and_what_is_no_p_value() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    for bad in (-0.1, 1.1, float("nan")):
+        with pytest.raises(UsageError, match="position 1"):
+            holm([0.5, bad])
