@@ -138,13 +138,13 @@ def test_losses_of_a_likelihood_are_held_against_a_share_of_it() -> None:
 def test_a_rise_of_squared_error_is_the_loss() -> None:
     case = linear_regression(examples=400)
     report = audit(case, "int8,int3,int2,prune50,noise50")
-    squares = (case.subject.model(case.inputs) - case.task.targets).detach().square().sum(1).numpy()
+    squares = (case.subject.model(case.task.inputs) - case.task.targets).detach().square().sum(1).numpy()
     for name, change in (("int3", by_hand.rounded(3)), ("prune50", by_hand.pruned(0.5))):
         made = copy.deepcopy(case.subject.model)
         with torch.no_grad():
             weight = made.get_parameter("weight")
             weight.copy_(change(weight))
-            after = (made(case.inputs) - case.task.targets).square().sum(1).numpy()
+            after = (made(case.task.inputs) - case.task.targets).square().sum(1).numpy()
         row = rows(report)[name]
         assert row.estimates[0].value == pytest.approx((after - squares).mean(), rel=1e-6)
         assert row.estimates[0].unit == "squared_error" and "answers changed" not in {e.name for e in row.estimates}
