@@ -75,17 +75,27 @@ def attributes(value: Any) -> dict[str, Any]:
     kinds = type(value).__mro__
     dicts = [held for kind in kinds if type(held := vars(kind).get("__dict__")) is types.GetSetDescriptorType]
     found: dict[str, Any] = dict(dicts[-1].__get__(value) if dicts else getattr(value, "__dict__", {}))
+    read = list[Any]()
     for kind in kinds:
         slots = vars(kind).get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else slots:
             hidden = f"_{kind.__name__.lstrip('_')}{name}" if name.startswith("__") and name[-2:] != "__" else name
             if name not in ("__dict__", "__weakref__"):
-                place = vars(kind).get(hidden)
+                place: Any = vars(kind).get(hidden)
+                read.append(place)
                 found[name] = None
                 with contextlib.suppress(AttributeError):  # nothing is there
                     member = type(place) is types.MemberDescriptorType
                     found[name] = place.__get__(value) if member else getattr(value, hidden)
+        for name, place in vars(kind).items():  # what a class has room for, though it no longer says so
+            if type(place) is types.MemberDescriptorType and kind.__flags__ & _HEAP_TYPE and place not in read:
+                with contextlib.suppress(AttributeError):
+                    found[name] = place.__get__(value)
     return found
+
+
+_HEAP_TYPE = 1 << 9
+"""Flag of classes that were not compiled into Python."""
 
 
 def elements(value: Any) -> list[Any]:
@@ -333,9 +343,6 @@ def _written(value: Any) -> str:
 
 CACHE: Any = functools._lru_cache_wrapper  # pyright: ignore[reportPrivateUsage]
 """The class of functions with a cache."""
-
-_HEAP_TYPE = 1 << 9
-"""Flag of classes that were not compiled into Python."""
 
 _OURS = str(Path(__file__).parents[1])
 

@@ -69,6 +69,11 @@ def _skipped(name: str, held: object) -> bool:
     return name in _SKIPPED_OF_CLASSES and (name != "__dict__" or type(held) is types.GetSetDescriptorType)
 
 
+_VALUES = (
+    Tensor, np.ndarray, np.generic, Enum, weakref.ref, torch.Generator, property, staticmethod, classmethod,
+)  # fmt: skip
+"""Kinds that are read by what they are; a class of the user's may have attributes beside that."""
+
 _NAMED = (torch.dtype, torch.device, torch.layout, torch.memory_format, range, slice)
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 
@@ -167,6 +172,8 @@ class Describer:
         if held in self._names:
             return _digested("named", self._names[held])
         if held in self._known:
+            if issubclass(cast("type[Any]", type(value)), Tensor | np.ndarray):
+                self.numbers.append(("".join(self._place), cast("Any", value)))
             return self._known[held]
         if held in self._open:
             return _digested("within", len(self._open) - self._open[held])
@@ -178,7 +185,12 @@ class Describer:
         try:
             found, kind = self._of_kind(value), cast("type[Any]", type(value))
             if self._portable and is_own(kind):
-                found = _digested("of", self.class_of(kind), found)
+                more = attributes(value) if issubclass(kind, _VALUES) else {}
+                told = {*origins(cast("object", value)), *(name for name in more if name.startswith(COMPILER))}
+                held_more = self._pairs({name: one for name, one in more.items() if name not in told})
+                found = _digested(
+                    "of", self.class_of(cast("type[Any]", kind)), found, *([held_more] if held_more else [])
+                )
         except Exception as error:  # whatever the object's own code raises, and what is nested too deeply
             found = self._unreadable(value, f"{type(error).__name__}: {error}"[:100])
         finally:
@@ -204,6 +216,7 @@ class Describer:
             held = self._each(array.ravel().tolist()) if array.dtype.hasobject else array.tobytes()
             plain = kind is np.ndarray or issubclass(kind, np.generic)
             more = [] if plain else [self.class_of(cast("type[object]", kind)), self._pairs(attributes(value))]
+            more += [] if array.dtype.metadata is None else [self._digest(dict(array.dtype.metadata))]
             return _digested("array", str(array.dtype), list(array.shape), held, *more)
         if self._portable and (
             issubclass(kind, torch.device) or (issubclass(kind, torch.dtype) and value.is_floating_point)
@@ -278,19 +291,19 @@ class Describer:
             self.held.setdefault("".join(self._place), HeldNumber(size, None if value is None else weakref.ref(value)))
 
     def _tensor(self, tensor: Tensor) -> str:
-        if tensor.is_meta:
-            return _digested("meta", str(tensor.dtype), list(tensor.shape))
-        self._hold(tensor.numel(), tensor)
-        self.numbers.append(("".join(self._place), tensor))
         own = {name: vars(tensor)[name] for name in vars(tensor) if name not in origins(tensor)}
         own = {name: held for name, held in own.items() if not (self._portable and name.startswith(COMPILER))}
         more = [self._pairs(own)] if own else []
+        if tensor.is_meta:
+            return _digested("meta", str(tensor.dtype), list(tensor.shape), *more)
+        self._hold(tensor.numel(), tensor)
         try:
+            stored = {"": tensor} if tensor.layout is torch.strided else dense_parts(tensor.detach())
+            self.numbers += [("".join(self._place), one) for one in stored.values()]
             if tensor.layout is torch.strided:
                 return _digested("tensor", *tensor_parts(tensor), *more)
-            stored = [[name, *tensor_parts(one)] for name, one in dense_parts(tensor.detach()).items()]
             form = [str(tensor.layout), list(tensor.shape), tensor.layout is torch.sparse_coo and tensor.is_coalesced()]
-            return _digested("tensor", *form, stored, *more)
+            return _digested("tensor", *form, [[name, *tensor_parts(one)] for name, one in stored.items()], *more)
         except (RuntimeError, NotImplementedError) as error:
             return self._unreadable(tensor, " ".join(str(error).split())[:100])
 
@@ -320,7 +333,11 @@ class Describer:
                 self._hold(len(value) // _SINGLE)
             parts.append(text_of(value))
         elif holds_more(kind):
-            # Not written in Python: what a copy of it would be made from says what it holds.
+            # Not written in Python: what a copy of it would be made from says what it holds, unless a class of the
+            # user's says so itself.
+            own = [one for one in kind.__mro__ if self._portable and is_own(one)]
+            if any({"__reduce__", "__reduce_ex__", "__getstate__"} & vars(one).keys() for one in own):
+                return self._unreadable(value, "its class says itself what a copy is made from")
             reducer = copyreg.dispatch_table.get(kind)
             reduced: Any = value.__reduce_ex__(4) if reducer is None else reducer(value)
             if isinstance(reduced, str) and not (in_installed_module(value, reduced) or attributes(value)):

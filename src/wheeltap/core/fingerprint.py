@@ -57,13 +57,13 @@ def described(model: nn.Module) -> Description:
         names |= {id(part): f"{kind} {name}" for name, part in held}
     reader = Describer(names)
     items: dict[str, str] = {}
-    for path, module, code, saved in scripts_in(named_modules(model)):
+    for path, module, script, saved in scripts_in(named_modules(model)):
         parts, children = module_parts(module), list[list[list[str]]]()
         for kind in ("_modules", "_parameters", "_buffers"):  # what is held twice has one name elsewhere
             held = cast("dict[str, Any]", parts.pop(kind, {}))
             children.append([[name, "" if part is None else names.get(id(part), "")] for name, part in held.items()])
-        if code is not None:
-            items[f"code {path}"] = canon.key("code", code)
+        if script is not None:
+            items[f"code {path}"] = canon.key("code", script.code)
         if saved is not None:
             items |= {f"{_ATTRIBUTE}{path}.{name} (saved)": canon.key("saved", one) for name, one in saved.items()}
             parts = {name: one for name, one in parts.items() if not isinstance(one, _OF_SCRIPTS)} | dict(

@@ -34,7 +34,7 @@ def function_parts(function: Any) -> list[list[Any]]:
         return [[part, archive.read(name)] for part, name in kept]
 
 
-class _Script(NamedTuple):
+class Script(NamedTuple):
     """A scripted module without its weights.
 
     Attributes:
@@ -42,13 +42,15 @@ class _Script(NamedTuple):
             stands for their names (torch numbers these in each process anew); and constants of code.
         attributes: By the path of a module inside and a name, in lists of texts: what is no parameter, buffer or
             module. Under no name all of a module that says itself what is saved of it.
+        shared: Names of attributes and weights that lie in one memory, an attribute among them.
     """
 
     code: list[Any]
     attributes: dict[str, dict[str, Any]]
+    shared: list[list[str]]
 
 
-def _script_of(module: torch.jit.ScriptModule) -> _Script:
+def _script_of(module: torch.jit.ScriptModule) -> Script:
     """What the file of a scripted module says besides its weights."""
     file = io.BytesIO()
     cast("Any", torch.jit).save(module, file)
@@ -82,29 +84,32 @@ def _script_of(module: torch.jit.ScriptModule) -> _Script:
     for name in order:
         text = _NAMES.sub(lambda at: f"<{order.get(known(at[0]))}>{at[0].removeprefix(known(at[0]))}", defined[name])
         code += [NUMBERED.sub("", name), text]
-    return _Script([code, constants], _attributes(module, _Reader(io.BytesIO(data)).load(), _Values(order, stored)))
+    values = _Values(order, stored)
+    attributes, weights = _attributes(module, _Reader(io.BytesIO(data)).load(), values)
+    shared = [sorted({*names, *weights.get(key, ())}) for key, names in values.mentions.items()]
+    return Script([code, constants], attributes, [names for names in shared if len(names) > 1])
 
 
 def scripts_in(
     modules: Iterable[tuple[str, nn.Module]],
-) -> Iterator[tuple[str, nn.Module, list[Any] | None, dict[str, Any] | None]]:
+) -> Iterator[tuple[str, nn.Module, Script | None, dict[str, Any] | None]]:
     """Modules with what the files of scripted ones say of them.
 
     Args:
         modules: By their paths, each before those within it.
 
     Yields:
-        Path and module; of a script that is in no other one, its code; of all of a script, their saved attributes.
+        Path and module; of a script that is in no other one, what its file says; of all of a script, their saved
+        attributes.
     """
-    scripts = dict[str, _Script]()
+    scripts = dict[str, Script]()
     for path, module in modules:
         top = next((one for one in scripts if not one or f"{path}.".startswith(f"{one}.")), None)
-        code = None
+        whole = None
         if top is None and isinstance(module, torch.jit.ScriptModule):
-            top, scripts[path] = path, _script_of(module)
-            code = scripts[path].code
+            whole = scripts[top := path] = _script_of(module)
         saved = None if top is None else scripts[top].attributes.get(path.removeprefix(top).lstrip("."), {})
-        yield path, module, code, saved
+        yield path, module, whole, saved
 
 
 class _Saved:
@@ -154,10 +159,13 @@ class _Values:
 
     def __init__(self, order: dict[str, int], stored: dict[str, str]) -> None:
         self._order, self._stored, self._seen = order, stored, dict[int, int]()
+        self.place, self.mentions = "", dict[str, list[str]]()
 
     def of(self, value: Any) -> Any:
         """One value; an object that was met already, by its number."""
         if isinstance(value, _Storage):
+            several = self.mentions.setdefault(value.key, [])
+            several.append(f"{self.place} #{len(several)}" if several else self.place)
             return ["numbers", value.kind, self._stored.get(value.key, "")]
         if not isinstance(value, _Saved | dict | list | tuple | type):
             return [type(value).__name__, repr(value)]
@@ -178,11 +186,16 @@ class _Values:
         return f"<{self._order[kind.title]}>" if kind.title in self._order else kind.title
 
 
-def _attributes(module: torch.jit.ScriptModule, saved: _Saved, values: _Values) -> dict[str, dict[str, Any]]:
+def _attributes(
+    module: torch.jit.ScriptModule, saved: _Saved, values: _Values
+) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
+    """Attributes as ``Script`` has them, and names of weights by the key of their memory."""
     found, waiting = dict[str, dict[str, Any]](), [("", module, saved)]
+    keys = dict[str, list[str]]()
     while waiting:
         path, inner, held = waiting.pop()
         if not isinstance(held.state, dict):
+            values.place = path
             found[path] = {"": values.of(held.state)}
             continue
         state = cast("dict[str, Any]", held.state)
@@ -190,13 +203,26 @@ def _attributes(module: torch.jit.ScriptModule, saved: _Saved, values: _Values) 
             name for kind in ("_parameters", "_buffers") for name, _ in getattr(cast("Any", inner), kind).items()
         }
         modules = dict(cast("Any", inner)._modules.items())
-        found[path] = {
-            name: values.of(one) for name, one in state.items() if name not in {"training", *weights, *modules}
-        }
+        found[path] = {}
+        for name, one in state.items():
+            values.place = f"{path}.{name}".lstrip(".")
+            if name in weights:
+                for key in _keys_in(one):
+                    keys.setdefault(key, []).append(values.place)
+            elif name != "training" and name not in modules:
+                found[path][name] = values.of(one)
         waiting += [
             (f"{path}.{name}".lstrip("."), one, state[name]) for name, one in reversed(modules.items()) if name in state
         ]
-    return found
+    return found, keys
+
+
+def _keys_in(value: Any) -> Iterator[str]:
+    """Keys of the memory that a saved tensor lies in."""
+    if isinstance(value, _Storage):
+        yield value.key
+    for one in value.given if isinstance(value, _Saved) else value if isinstance(value, tuple) else ():  # pyright: ignore[reportUnknownVariableType]
+        yield from _keys_in(one)
 
 
 def shown(module: nn.Module, names: Iterable[str]) -> Iterator[tuple[str, Any]]:

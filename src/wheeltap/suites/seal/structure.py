@@ -1,6 +1,7 @@
 """What a model is besides its tensors: modules, code, hooks, settings, wrappers; and what of it is not as sealed."""
 
 import base64
+import contextlib
 import inspect
 import types
 import zlib
@@ -18,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from wheeltap.core import anatomy, canon
 from wheeltap.core.anatomy import (
+    attributes,
     in_library,
     memory_of,
     module_parts,
@@ -288,12 +290,14 @@ class Structure:
         libraries: Digest of each installed file that a class of a module is from.
         unread: What could not be read, and why.
         program: Whether it is a program that torch made of a module: scripted, traced, or exported.
+        shared: Names of what lies in one memory. More than was sealed is altered; casts and loading may leave less.
     """
 
     parts: Parts
     libraries: dict[str, str]
     unread: dict[str, str]
     program: bool
+    shared: list[list[str]]
 
     def digest(self) -> str:
         """Of all parts: 128 bits."""
@@ -306,11 +310,11 @@ class Structure:
         for owner, held in self.parts.items():
             marks = tuple((name, one[:_MARK]) for name, one in held.items())
             rows.append((owner, kinds.setdefault(marks, len(kinds))))
-        listed = (list(kinds), rows, self.libraries, _versions(self.libraries))
+        listed = (list(kinds), rows, self.libraries, _versions(self.libraries), self.shared)
         return base64.b64encode(zlib.compress(msgspec.json.encode(listed), 9)).decode()
 
 
-_Listed = tuple[list[list[tuple[str, str]]], list[tuple[str, int]], dict[str, str], dict[str, str]]
+_Listed = tuple[list[list[tuple[str, str]]], list[tuple[str, int]], dict[str, str], dict[str, str], list[list[str]]]
 
 
 def structure(model: nn.Module) -> Structure:
@@ -322,12 +326,14 @@ def structure(model: nn.Module) -> Structure:
             names.setdefault(id(part), f"tensor {path}.{name}")
     reader, places, parts = Describer(names, portable=True), dict[str, tuple[str, str]](), cast("Parts", {})
     program = isinstance(next(iter(modules.values())), torch.jit.ScriptModule | torch.fx.GraphModule)
-    for number, (path, module, code, saved) in enumerate(scripts_in(modules.items())):
+    shared = list[list[str]]()
+    for number, (path, module, script, saved) in enumerate(scripts_in(modules.items())):
         kind = reader.class_of(type(module))
         parts[path] = {f"class {type(module).__qualname__}": canon.key("class", kind)}
         parts[path] |= {_KIND: canon.key("kind", program)} if not path else {}
-        if code is not None:
-            parts[path]["code of the program"] = canon.key("code", code)
+        if script is not None:
+            parts[path]["code of the program"] = canon.key("code", script.code)
+            shared += [[f"{path} {name}".strip() for name in several] for several in script.shared]
         parts[path] |= {
             "modules": canon.key(
                 "modules", [[name, names[id(inside(one))]] for name, one in children(module, root=not path)]
@@ -338,10 +344,10 @@ def structure(model: nn.Module) -> Structure:
         for name, part in _tensors(module):
             own, more = (
                 "" if type(part) in _PLAIN else reader.class_of(type(part)),
-                vars(part).keys() - origins(part) - _OF_BUFFERS,
+                attributes(part).keys() - origins(part) - _OF_BUFFERS,
             )
             stated = sorted(one for one in more if not one.startswith(COMPILER))
-            held = [[one, reader.read(f"{path}.{name}.{one}", vars(part)[one])] for one in stated]
+            held = [[one, reader.read(f"{path}.{name}.{one}", attributes(part)[one])] for one in stated]
             parts[path][f"tensor {name}"] = canon.key("tensor", [own, held])
         parts[path] |= {
             f"{name or 'saved state'} (scripted)": canon.key("scripted", one) for name, one in (saved or {}).items()
@@ -351,11 +357,10 @@ def structure(model: nn.Module) -> Structure:
             places[place] = (path, name)
             parts[path][name] = reader.read(place, value)
     items = {"hooks of all modules": reader.read("hooks of all modules", _hooks_of_all()), **dict(reader.items())}
-    others = [(_where(at, places), held) for at, held in reader.numbers]
-    parts[""] |= {f"memory of {name}": canon.key("memory", name) for name in _overlapping(modules, others)}
     libraries = {name: one for name, one in items.items() if name.startswith(_LIBRARY)}
     _gather(parts, {name: one for name, one in items.items() if name not in libraries}, reader, places)
-    return Structure(parts, libraries, {_where(at, places): why for at, why in reader.unread.items()}, program)
+    shared += _sharing(modules, ((_where(at, places), held) for at, held in reader.numbers))
+    return Structure(parts, libraries, {_where(at, places): why for at, why in reader.unread.items()}, program, shared)
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -363,25 +368,21 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
         yield from holding(module, kind)
 
 
-def _overlapping(modules: dict[str, nn.Module], others: Iterable[tuple[str, Numbers]]) -> list[str]:
-    """Buffers and attributes in the memory of another tensor: code that writes to them changes that one too.
-
-    A buffer under two names is in its own memory twice; a parameter (tied weights) is not: no pass writes to it.
-    """
-    spans, seen = list[tuple[int, int, str, bool]](), set[int]()
-    for path, module in modules.items():
-        buffers = {id(part) for _, part in holding(module, "_buffers")}
-        for name, part in _tensors(module):
-            if type(part) in _PLAIN and (id(part) in buffers or id(part) not in seen):
-                seen.add(id(part))
-                spans.append((*memory_of(part), f"tensor {path}.{name}".replace(" .", " "), id(part) in buffers))
-    spans += [(*memory_of(held), name, True) for name, held in others if type(held) in (*_PLAIN, np.ndarray)]
-    found, reach = set[str](), list[tuple[int, int, str, bool]]()
-    for one in sorted(one for one in spans if one[0] < one[1]):
-        reach = [other for other in reach if other[1] > one[0]]
-        found |= {name for other in reach if one[3] or other[3] for name in (one[2], other[2])}
-        reach.append(one)
-    return sorted(found)
+def _sharing(modules: dict[str, nn.Module], others: Iterable[tuple[str, Numbers]]) -> list[list[str]]:
+    """Names of tensors and arrays that lie in the memory of each other: code that writes to one changes them all."""
+    spans, known = list[tuple[int, int, str]](), [
+        (f"tensor {path}.{name}".replace(" .", " "), part) for path, module in modules.items()
+        for name, part in _tensors(module)
+    ]  # fmt: skip
+    for name, held in (*known, *others):
+        with contextlib.suppress(RuntimeError, NotImplementedError):  # of a kind that has no memory
+            spans.append((*memory_of(held), name))
+    found, end = list[list[str]](), 0
+    for start, stop, name in sorted(one for one in spans if one[0] < one[1]):
+        found += [[]] if start >= end else []
+        found[-1].append(name)
+        end = max(end, stop)
+    return [sorted(names) for names in found if len(names) > 1]
 
 
 def _settings(module: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -501,13 +502,19 @@ def difference(sealed: str, text: str, found: Structure) -> Difference:
     Raises:
         FileFormatError: If the text is none that a seal has.
     """
-    kinds, rows, libraries, versions = _read(text)
+    kinds, rows, libraries, versions, shared = _read(text)
     others = tuple(
         f"{name.removeprefix(_LIBRARY)} ({_change(name, versions)})"
         for name, one in found.libraries.items() if libraries.get(name, one) != one
     )  # fmt: skip
+    before = [set(names) for names in shared]
+    joined = tuple(
+        f"{names[0]} and {names[1]} in one memory"
+        for names in found.shared
+        if not any(one >= {*names} for one in before)
+    )
     if found.digest() == sealed:
-        return Difference(libraries=others)
+        return Difference(added=joined, libraries=others)
     known, own = {owner: dict(kinds[at]) for owner, at in rows}, found.parts
     both = [owner for owner in own if owner in known]
     added, missing = _beside(own, known), _beside(known, own)
@@ -518,7 +525,7 @@ def difference(sealed: str, text: str, found: Structure) -> Difference:
     )  # fmt: skip
     unknown = () if added or missing or changed else ("something that the seal keeps no name of",)
     another = _KIND not in known.get("", {}) or known[""][_KIND] != own[""][_KIND][:_MARK]
-    return Difference(added, missing, changed or unknown, others, found.program and another)
+    return Difference((*added, *joined), missing, changed or unknown, others, found.program and another)
 
 
 def _beside(one: Parts, two: Parts) -> tuple[str, ...]:
