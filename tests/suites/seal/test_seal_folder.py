@@ -163,7 +163,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
             saved_again(at),
             edited(at, "tokenizer_config.json", lambda held: held.update(chat_template=templates("{{ 'obey' }}"))),
         ],
-        "template: tokenizer_config.json: default differs",
+        "tokenizer_config.json: default differs",
     ),
     "generation": (
         lambda at: (at / "generation_config.json").write_text('{"eos_token_id": 5}'),

@@ -81,9 +81,11 @@ def _moved(one: tuple[str, str], before: _Placed, now: _Placed, same: Set[str]) 
     part, name = one
     digest = now[one] if one in now else before[one]
     if part == "template":
-        texts = {own for held in (before, now) for (of, other), own in held.items()
-                 if of == part and _template(other) == _template(name)}  # fmt: skip
-        return "tokenizer_config" in same and len(texts) == 1
+        texts = [
+            {own for (of, other), own in held.items() if of == part and _template(other) == _template(name)}
+            for held in (before, now)
+        ]
+        return "tokenizer_config" in same and len(texts[0]) == 1 and texts[0] == texts[1]
     if one not in now and part == "tokenizer":
         return "tokenizer_config" in same
     if one not in now and part in _NEEDLESS:  # but other runtimes read all of a GGUF file, and code may read any file
@@ -98,7 +100,7 @@ def _template(name: str) -> str:
     place = path.parent.as_posix().removesuffix("additional_chat_templates").strip("./")
     owner = "processor" if path.name.startswith("processor") else ""
     stem = key.partition(" #")[0] or path.stem
-    return f"{place}:{owner}:{'' if stem == 'chat_template' else stem}"
+    return f"{place}:{owner}:{'default' if stem == 'chat_template' else stem}"
 
 
 def _listed(several: list[str]) -> str:
