@@ -14,7 +14,7 @@ import pytest
 
 from wheeltap.audits.base import studies
 from wheeltap.cli import application, main, study
-from wheeltap.cli.progress import Pace, Phase, lasting, making, planning
+from wheeltap.cli.progress import Phase, TimeLeft, lasting, making, planning
 from wheeltap.cli.study import in_file, named, plan_of
 from wheeltap.core.errors import UsageError
 from wheeltap.core.study import Statistic
@@ -202,7 +202,7 @@ def test_planning_says_how_many_nets_are_drawn_up_and_how_long_the_rest_takes(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text(TOML)
-    said, pace = list[str](), Pace()
+    said, pace = list[str](), TimeLeft()
     studying.planned(in_file("mine.toml"), watch=lambda *state: said.append(planning(pace, "planning", *state)))
     assert said[0] == "planning: nets, 0 of 8"
     assert all(re.fullmatch(rf"planning: nets, {at} of 8, about \d+ s left", said[at]) for at in range(1, 8)), said
@@ -214,7 +214,7 @@ def test_a_net_in_the_making_says_how_far_it_is_and_goes_on_where_it_was_stopped
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text(TOML.replace("epochs = 5", "epochs = 60"))
     asked = plan_of(in_file("mine.toml"), "study mine.toml")
-    pace, steps, said = Pace(), list[tuple[str, int, int]](), list[str]()
+    pace, steps, said = TimeLeft(), list[tuple[str, int, int]](), list[str]()
 
     def stop(state: loop.Progress) -> None:
         said.append(making(pace, state.member, float(len(said))))

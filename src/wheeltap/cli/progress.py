@@ -48,7 +48,7 @@ class Phase:
 
 
 @final
-class Pace:
+class TimeLeft:
     """The time that is left of the part of some work that is under way, at its own pace so far."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Pace:
         return f"{lasting((now - self._since) * (total - done) / taken)} left" if taken else ""
 
 
-def making(pace: Pace, net: MakingProgress | None, now: float) -> str:
+def making(pace: TimeLeft, net: MakingProgress | None, now: float) -> str:
     """``making modules 3: 41 %, 20 s left``; empty where no net is being made."""
     if net is None:
         pace.left("", 0, 0, now)
@@ -71,7 +71,7 @@ def making(pace: Pace, net: MakingProgress | None, now: float) -> str:
     return f"making {net.name}: {share(net)}{left and f', {left}'}"
 
 
-def planning(pace: Pace, label: str, part: str, done: int, total: int) -> str:
+def planning(pace: TimeLeft, label: str, part: str, done: int, total: int) -> str:
     """``planning: nets, 5 of 48, about 2 min left``."""
     left = pace.left(part, done, total, monotonic())
     return f"{label}: {part}, {done} of {total}{left and f', about {left}'}"
@@ -104,7 +104,7 @@ def run_progress(label: str, *, quiet: bool = False) -> Generator[Watch]:
         TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as bar:
-        phase, pace = Phase(), Pace()
+        phase, pace = Phase(), TimeLeft()
         task = bar.add_task(label, total=None, passes="", unit=phase.unit)
 
         def watch(state: State) -> None:
@@ -122,7 +122,7 @@ def run_progress(label: str, *, quiet: bool = False) -> Generator[Watch]:
 def _lines(label: str) -> Generator[Watch]:
     """A line every half minute on how far a run is."""
     since = monotonic()
-    phase, pace, last = Phase(), Pace(), list[State]()
+    phase, pace, last = Phase(), TimeLeft(), list[State]()
 
     def watch(state: State) -> None:
         nonlocal since
@@ -165,7 +165,7 @@ def _heartbeat(label: str, how_far: Callable[[], str]) -> Generator[None]:
 @contextmanager
 def step_progress(label: str, *, quiet: bool = False) -> Generator[Callable[[str, int, int], None]]:
     """A watch of work in named parts, each of so many steps: a line that is written over, or one every half minute."""
-    console, pace = terminal(errors=True), Pace()
+    console, pace = terminal(errors=True), TimeLeft()
     if quiet or console.is_terminal:
         with nullcontext() if quiet else console.status(Text(label)) as status:
             yield (
