@@ -123,6 +123,10 @@ LARGE: dict[str, Callable[[dict[str, Any]], object]] = {
     "a table of 4 billion": lambda held: held["model"]["vocab"].update(x=4_000_000_000),
     "a billion characters of one": lambda held: held.update(
         normalizer={"type": "Sequence", "normalizers": [REPLACE] * 9}),
+    "a long beginning": lambda held: held.update(
+        normalizer={"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "b" * 100_000}, REPLACE]}),
+    "a long word": lambda held: held.update(
+        added_tokens=[{**held["added_tokens"][0], "content": "b" * 100_000}], normalizer=REPLACE),
     "a billion tokens of one": lambda held: held.update(
         post_processor={"type": "Sequence", "processors": [TEMPLATE] * 9}),
 }  # fmt: skip

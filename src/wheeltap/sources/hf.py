@@ -30,7 +30,7 @@ from wheeltap.core.task import Task
 from wheeltap.sources import agreement
 from wheeltap.sources.base import LoadedModel, ModelSource, refuse_pickle
 from wheeltap.sources.contents import FolderContents, shards
-from wheeltap.sources.model_size import LARGEST_ID, MOST_TIMES, Size, require_modest, require_modest_tokenizer
+from wheeltap.sources.model_size import LARGEST_ID, LONGEST, Size, require_modest, require_modest_tokenizer
 
 Kind = Literal["language", "text", "image"]
 """A causal language model; a classifier of texts; one of images."""
@@ -422,7 +422,7 @@ def read_tokenizer(transformers: Any, folder: Path) -> HfTokenizer:
     """
     if (file := folder / "tokenizer.json").is_file():
         with parsing(file, "The tokenizer makes far more of a text than there is.",
-                     expected=f"ids up to {LARGEST_ID:,}, texts up to {MOST_TIMES:,} times as long",
+                     expected=f"ids up to {LARGEST_ID:,}, words that become up to {LONGEST:,} characters",
                      do="Do not trust this file."):  # fmt: skip
             require_modest_tokenizer(document(file, "tokenizer", parts=SETTINGS))
     with translated(transformers, folder, "tokenizer"):

@@ -89,6 +89,7 @@ class _TokenizerModel(msgspec.Struct, frozen=True):
 
 class _AddedToken(msgspec.Struct, frozen=True):
     id: int = 0
+    content: str = ""
 
 
 class _TokenizerFile(msgspec.Struct, frozen=True):
@@ -105,8 +106,10 @@ class _TokenizerFile(msgspec.Struct, frozen=True):
 LARGEST_ID: Final = 2**22
 """Of a token; tables have room up to it. The largest vocabularies in use have 262,144 tokens."""
 
-MOST_TIMES: Final = 2**14
-"""How many times as long as the text what a tokenizer makes of it may be."""
+LONGEST: Final = 2**19
+"""Characters that a tokenizer may make of a word of its own or of a few characters."""
+
+_FEW: Final = 16
 
 _TIMES: Final = {
     "Precompiled": 256, "NFKD": 18, "NFKC": 18, "NFD": 4, "ByteLevel": 4, "Metaspace": 2, "Prepend": 2,
@@ -133,9 +136,20 @@ def require_modest_tokenizer(data: bytes) -> None:
     ids = (*(one for one in vocab.values() if isinstance(one, int)), *(one.id for one in held.added_tokens))
     if (most := max(ids, default=0)) > LARGEST_ID:
         raise ValueError(f"a token of number {most:,}")
+    added = _FEW + max((len(one.content) for one in held.added_tokens), default=0)
     for steps in ([held.normalizer, held.pre_tokenizer, held.post_processor], [held.decoder]):
-        if (times := math.prod(map(_times, steps))) > MOST_TIMES:
-            raise ValueError(f"texts that become about {times:,} times as long")
+        if (length := math.prod(map(_times, steps)) * (added + sum(map(_put_before, steps)))) > LONGEST:
+            raise ValueError(f"a word that becomes about {length:,} characters")
+
+
+def _put_before(step: Any) -> int:
+    """How many characters a step of a tokenizer puts before a text."""
+    if isinstance(step, list):
+        return sum(map(_put_before, cast("list[Any]", step)))
+    if not isinstance(step, dict):
+        return 0
+    known = cast("dict[str, Any]", step)
+    return len(str(known.get("prepend", ""))) + sum(_put_before(one) for one in known.values() if isinstance(one, list))
 
 
 def _times(step: Any) -> int:

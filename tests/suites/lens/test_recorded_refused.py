@@ -71,6 +71,8 @@ LOGS: list[Case] = [
      FileFormatError, "no answers", {"do": "--log_samples"}),
     ("s.jsonl", [{"doc_id": 0, "resps": [["4"]], "filtered_resps": ["4"], "filter": "none", "bypass": None}],
      FileFormatError, "whether it is right", {}),
+    ("s.jsonl", [{"doc_id": 0, "resps": [["4"]], "filtered_resps": ["4"], "filter": "none", "metrics": ['a"b'],
+                  'a"b': 1.0}], FileFormatError, "name of a metric", {}),
     ("s.jsonl", [choice(0, [-1.0, -2.0], 0)] * 2, DataError, "twice", {"where": "line 2"}),
     ("s.jsonl", [{"doc_id": at, "doc_hash": f"h{at}", **WITHIN} for at in range(3)], DataError,
      "pass@4 is not defined for so few answers", {"got": "1", "where": "line 1"}),

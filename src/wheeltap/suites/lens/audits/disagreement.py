@@ -231,7 +231,7 @@ class DisagreementAudit(SingleReadingAudit[Beliefs]):
     brief = "JS distance to votes"
     reads = (
         "How far a model's probabilities are from the votes of people on the same items. People differ too: half of "
-        "them is as far from the other half as the ceiling says, and a model beyond it misses what people say."
+        "them is as far from the other half as the report says, and a model farther off misses what people say."
     )
     asks = "benchmark"
     answer = staticmethod(lines)
@@ -424,5 +424,5 @@ def _close(read: Beliefs) -> Closeness:
         read.name,
         panel.of_shares(lambda held, at: js_distance(p[at], held), "JS", JS),
         panel.of_halves(lambda split, at: js_distance(p[at], split.target), HALF, JS),
-        panel.of_halves(lambda split, at: soft_accuracy(split.target, p[at]), "soft", "share"),
+        panel.of_shares(lambda held, at: soft_accuracy(held, p[at]), "soft", "share"),
     )

@@ -438,7 +438,7 @@ def left_out(panel: Panel, known: Ballots) -> Hypothesis:
     said = (
         f"A person left out chooses as the others on the same item do with probability {in_words(whole)}; of single "
         f"people it is {min(own):.3f} to {max(own):.3f}. "
-        "No model can be expected to follow people better than the best of them."
+        "A model that gives the most common label may follow people more than any of them does."
     )
     return Hypothesis(test=None, status="measured", title=LEFT_OUT, found=said, brief=said, beside=(whole,))
 

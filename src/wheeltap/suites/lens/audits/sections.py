@@ -250,7 +250,8 @@ def people(
     if close:
         blocks.append(Table(
             title="JS distance to the votes of people (nats, square root), and share of half of the people who chose "
-            "its most likely label (soft accuracy); half of the people is the ceiling",
+            "its most likely label (soft accuracy), beside half of the people, as near as people are. In soft "
+            "accuracy a model that gives the most common label may be above them",
             heads=("to the votes of people", "JS, all votes", "JS, half of them", "soft accuracy"), place="first",
             rows=tuple((name, *("" if each is None else _around(each) for each in cells)) for name, *cells in close),
         ))  # fmt: skip

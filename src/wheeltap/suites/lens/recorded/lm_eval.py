@@ -201,6 +201,10 @@ def _metric(path: Path) -> tuple[str, list[str]]:
             got=", ".join(sorted(first)),
             do="Log a task with such a metric, with --log_samples.",
         )
+    if re.search(r'["\\\x00-\x1f]', best):
+        raise FileFormatError("The name of a metric cannot be read.", where=f"{path}, line 1",
+                              expected="no quotes, backslashes or control characters", got=repr(best)[:80],
+                              do="Log the task again with a plain name.")  # fmt: skip
     return best, [name for name in there if name != best]
 
 

@@ -225,11 +225,11 @@ def _probabilities(p: dict[str, float], labels: dict[str, int], *, where: str) -
         )
     values = [p[label] for label in labels]
     total = sum(values)
-    if not (min(values) >= 0.0 and abs(total - 1.0) <= NEAR):
+    if not (min(values, default=-1.0) >= 0.0 and abs(total - 1.0) <= NEAR):
         raise DataError(
             "Probabilities do not sum to 1.",
             where=where,
             expected=f"numbers of at least 0 with a sum of 1, within {NEAR}",
-            got=f"a sum of {total:.4g}, the least {min(values):.4g}",
+            got=f"a sum of {total:.4g}, the least {min(values):.4g}" if values else "no labels",
         )
     return [value / total for value in values]
