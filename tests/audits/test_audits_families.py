@@ -18,7 +18,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, Weights
 from wheeltap.report.report import Report
-from wheeltap.report.survival import norm_at_half, survival
+from wheeltap.report.survival import label, norm_at_half, sized, steps
 from wheeltap.runs.budget import most_passes
 from wheeltap.sources import digits, load_model
 
@@ -135,13 +135,13 @@ def test_fine_tuning_scores_what_was_not_trained_on(subject: Subject, report: Re
 
 
 def test_the_page_lines_up_what_survives(report: Report) -> None:
-    [one] = survival(report.record)
-    labels = [strip.label for strip in one.strips]
+    curves = sized(report.record, report.record.subjects[0].name)
+    labels = [label(report.record, one) for one in curves]
     assert labels[0] == "Quantization" and "Pruning: what adds least (Wanda)" in labels
-    steps = [step.split() for step in one.strips[0].steps.split("; ")]  # dose: score [low, high], size 0.1
-    assert [step[0] for step in steps] == ["8:", "6:", "4:", "3:", "2:"]  # mildest first
-    assert float(steps[0][1]) == pytest.approx(report["WT001"][0].estimates[0].value, abs=0.01)
-    sizes = [float(step[-1]) for step in steps]
+    rows = [row.split() for row in steps(curves[0]).split("; ")]  # dose: score [low, high], size 0.1
+    assert [row[0] for row in rows] == ["8:", "6:", "4:", "3:", "2:"]  # mildest first
+    assert float(rows[0][1]) == pytest.approx(report["WT001"][0].estimates[0].value, abs=0.01)
+    sizes = [float(row[-1]) for row in rows]
     assert sizes == sorted(sizes)
     size = norm_at_half(curve(report, "WT104"))
     assert size is not None and 0.4 < size < 0.8

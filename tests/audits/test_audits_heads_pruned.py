@@ -14,7 +14,7 @@ from wheeltap.gauge import attention_kinds
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.store import Store
 from wheeltap.report.report import Report
-from wheeltap.report.survival import survival
+from wheeltap.report.survival import label, sized
 from wheeltap.runs.budget import most_passes, most_trials
 from wheeltap.sources import digits, load_model
 from wheeltap.testing.planted import PlantedCase
@@ -49,8 +49,8 @@ def test_heads_have_a_curve_of_their_own(kind: str, tmp_path: Path) -> None:
     none, one, two = found.norms  # of four heads
     assert none == 0.0 and one is not None and two is not None and 0 < one < two
     assert found.score[0] == pytest.approx(report["WT001"][0].estimates[0].value)
-    [strips] = survival(report.record)
-    assert "Pruning: whole heads" in [strip.label for strip in strips.strips]
+    labels = [label(report.record, one) for one in sized(report.record, report.record.subjects[0].name)]
+    assert "Pruning: whole heads" in labels
 
 
 def test_heads_of_an_unknown_class_are_skipped_with_the_reason(tmp_path: Path) -> None:

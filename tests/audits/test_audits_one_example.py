@@ -17,7 +17,7 @@ from wheeltap.audits.settle import OPEN, settle
 from wheeltap.core.records import Curve, Estimate, Finding
 from wheeltap.report import jsonfile
 from wheeltap.report.report import Report
-from wheeltap.report.survival import survival
+from wheeltap.report.survival import sized, steps
 from wheeltap.stats.effect import mean_effect, smallest_detectable
 from wheeltap.stats.evidence import Evidence, NoEvidence
 from wheeltap.stats.sample import Sample
@@ -78,8 +78,8 @@ def test_a_band_without_ends_is_told_and_drawn(tmp_path: Any) -> None:
     report = run("quantization", "regression", 1, several=1)
     curves = [curve for curve in report.record.curves if not curve.variant]
     assert isinstance(curves[0], Curve) and set(curves[0].low) == set(curves[0].high) == {None}
-    [one] = survival(report.record)
-    assert all("[open, open]" in step for strip in one.strips for step in strip.steps.split("; "))
+    drawn = sized(report.record, report.record.subjects[0].name)
+    assert all("[open, open]" in step for one in drawn for step in steps(one).split("; "))
     page = report.html(tmp_path / "report.html")
     assert "Infinity" not in page.read_text() and "NaN" not in page.read_text()
 
