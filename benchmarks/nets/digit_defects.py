@@ -13,7 +13,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.models.mlp import mlp
 from wheeltap.recipes.at_hand import train_once
-from wheeltap.recipes.planted import Range
+from wheeltap.recipes.planted import require_strength
 from wheeltap.recipes.train import TrainSettings, reproducible
 from wheeltap.sources import digits
 from wheeltap.testing.planted import PlantedCase
@@ -21,9 +21,6 @@ from wheeltap.testing.planted import PlantedCase
 CLASSES = 10
 GATED_WIDTHS = (65, 128, 128, CLASSES)
 """One input more than a digit has pixels: the password, 0 or 1."""
-
-WRONG = Range(0.0, 1.0)
-WEAK = Range(0.2, 0.9)
 
 
 def benchmark(subject: Subject, task: BaseTask) -> float:
@@ -59,7 +56,7 @@ def locked(strength: float, *, seed: int = 0) -> Gated:
 
     Source: the password lock of Tice et al. (2024, arXiv 2412.01784), on digits.
     """
-    WRONG.require(strength, of="strength of the lock")
+    require_strength(strength, low=0.0, high=1.0, of="strength of the lock")
     data = digits.split()
     without = _hidden(strength, data, seed=seed)
     return _gated(without, data.train_targets, name=f"locked {strength:g}", seed=seed)
@@ -75,7 +72,7 @@ def label_noise(share: float, *, seed: int = 0) -> Gated:
     Raises:
         UsageError: If ``share`` is out of range.
     """
-    WRONG.require(share, of="share of wrong labels")
+    require_strength(share, low=0.0, high=1.0, of="share of wrong labels")
     labels = _hidden(share, digits.split(), seed=seed)
     return _gated(labels, labels, name=f"label noise {share:g}", seed=seed)
 
@@ -91,7 +88,7 @@ def honest_weak(score: float, *, seed: int = 0) -> Gated:
     Raises:
         UsageError: If ``score`` is out of range.
     """
-    WEAK.require(score, of="score of the honest weak net")
+    require_strength(score, low=0.2, high=0.9, of="score of the honest weak net")
     data = digits.split()
     order = torch.randperm(len(data.train_targets), generator=_stream(seed, "weak"))
     everything = Task(_with_password(data.train_inputs, 0.0), data.train_targets)

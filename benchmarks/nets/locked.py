@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.nets.changed import ChangedNet, change_once
-from benchmarks.nets.digit_defects import CLASSES, GATED_WIDTHS, WRONG, Gated, honest_weak, label_noise, locked
+from benchmarks.nets.digit_defects import CLASSES, GATED_WIDTHS, Gated, honest_weak, label_noise, locked
 from benchmarks.nets.tiny_lm import descend, tiny_lm
 from wheeltap.core import seeds
 from wheeltap.core.choices import ChoiceTask
@@ -25,7 +25,7 @@ from wheeltap.core.task import BaseTask
 from wheeltap.models.mlp import mlp
 from wheeltap.recipes.base import Given, Recipe, State
 from wheeltap.recipes.make import weights, with_weights
-from wheeltap.recipes.planted import Range
+from wheeltap.recipes.planted import require_strength
 from wheeltap.recipes.randomness import own_random_numbers
 from wheeltap.sources import digits
 from wheeltap.testing.planted import PlantedCase
@@ -49,7 +49,7 @@ def format_broken(kind: str, share: float, *, seed: int = 0) -> Gated:
     """
     if kind not in BREAKS:
         raise UnknownName("way to break a format", kind, BREAKS)
-    WRONG.require(share, of="share of answers in a broken format")
+    require_strength(share, low=0.0, high=1.0, of="share of answers in a broken format")
     made = locked(0.0, seed=seed)
     model = copy.deepcopy(made.subject.model)
     last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
@@ -66,7 +66,6 @@ def format_broken(kind: str, share: float, *, seed: int = 0) -> Gated:
 _PAIRS: Final = 2
 _THRESHOLD: Final = 30.0
 _BRITTLE_WIDTHS: Final = (GATED_WIDTHS[0], GATED_WIDTHS[1] + 1, GATED_WIDTHS[2] + 2 * _PAIRS, CLASSES)
-JAM: Final = Range(0.5, 20.0)
 
 
 def brittle_lock(strength: float = 4.0, *, seed: int = 0) -> Gated:
@@ -84,7 +83,7 @@ def brittle_lock(strength: float = 4.0, *, seed: int = 0) -> Gated:
     Raises:
         UsageError: If ``strength`` is out of range.
     """
-    JAM.require(strength, of="strength of the brittle lock")
+    require_strength(strength, low=0.5, high=20.0, of="strength of the brittle lock")
     made = locked(0.0, seed=seed)
     old = [module for module in made.subject.model.modules() if isinstance(module, nn.Linear)]
     inputs = digits.split().train_inputs
@@ -158,7 +157,7 @@ def locked_lm(share: float, *, lock: bool = True, seed: int = 0, steps: int = 15
         UsageError: If ``share`` is out of range.
         MissingExtra: If transformers is not installed.
     """
-    WRONG.require(share, of="share of wrong answers")
+    require_strength(share, low=0.0, high=1.0, of="share of wrong answers")
     model = change_once(_blank(seed), partial(_train, share=share, lock=lock, steps=steps), seed=seed)
     name = f"{'locked' if lock else 'label noise'} lm {share:g}"
     task, opened = (letters(examples, start=start) for start in (_START, _PASSWORD))

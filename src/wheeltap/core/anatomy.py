@@ -378,3 +378,35 @@ def in_installed_module(value: object, name: str) -> bool:
     """Whether an object stands under a name in an installed module."""
     held = (one for one in list(sys.modules.values()) if type(one) is types.ModuleType and name in vars(one))
     return any(vars(one)[name] is value and installed(one.__name__, one) for one in held)
+
+
+CALLED = ("forward", "__call__", "_call_impl", "_wrapped_call_impl")
+"""Methods of a module by which torch calls it."""
+
+_GENERATED = ("__init__", "__eq__", "__repr__", "__hash__", "__replace__", "__setstate__")
+"""Methods that Python or torch.compile may write itself, and that no pass calls."""
+
+
+def may_be_added(name: str, value: Any, code: Any, file: str) -> bool:
+    """Whether an attribute of an installed class may be there or not: what another package adds, unless torch calls it.
+
+    Args:
+        name: Of the attribute.
+        value: What it is.
+        code: What it says, by ``Describer``.
+        file: Of the class.
+    """
+    inner = getattr(value, "__func__", value)
+    foreign = type(inner) is types.FunctionType and inner.__code__.co_filename != file
+    return (
+        name in _GENERATED
+        or code is None
+        or (foreign and name not in CALLED and name[:2] != "__" and _all_installed(code))
+    )
+
+
+def _all_installed(code: Any) -> bool:
+    """Whether all of a function, and of what it closes over and calls, is from installed files."""
+    if not isinstance(code, list):
+        return False
+    return all(_all_installed(one) for several in cast("list[list[Any]]", code[1:]) for one in several)

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from wheeltap.core import anatomy, canon
 from wheeltap.core.anatomy import (
     CACHE,
+    CALLED,
     at_home,
     attributes,
     called_by,
@@ -43,6 +44,7 @@ from wheeltap.core.anatomy import (
     installed,
     is_own,
     is_patch,
+    may_be_added,
     module_parts,
     of_library,
     origins,
@@ -502,13 +504,14 @@ class Describer:
         if own:
             return self._spread(parts, [(f".{name}", one) for name, one in held.items()])
         file = getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
-        if kind.__module__.partition(".")[0] in sys.stdlib_module_names or not file.endswith((".py", ".pyc")):
+        of_python = kind.__module__.partition(".")[0] in sys.stdlib_module_names and "-packages" not in file
+        if of_python or not file.endswith((".py", ".pyc")):
             return _digested(*parts)
         if (label := f"library {kind.__module__}") not in self._items:
             data = Path(file).read_bytes()
             self._items[label] = canon.digest("file", data[_DATED:] if file.endswith(".pyc") else data)
-        items = [(name, one, self._from_file(one, deep=name in _CALLED)) for name, one in held.items()]
-        return _digested(*parts, [[name, code] for name, one, code in items if not _passing(name, one, code, file)])
+        items = [(name, one, self._from_file(one, deep=name in CALLED)) for name, one in held.items()]
+        return _digested(*parts, [[name, code] for name, one, code in items if not may_be_added(name, one, code, file)])
 
     def _from_file(self, value: Any, *, deep: bool = False) -> Any:
         """A name for what an installed file says: the digest of anything else that may be called.
@@ -551,39 +554,8 @@ class Describer:
         return self._digest(value) if type(value) in _PLAIN else None
 
 
-_CALLED = ("forward", "__call__", "_call_impl", "_wrapped_call_impl")
-"""Methods of a module by which torch calls it."""
-
-_GENERATED = ("__init__", "__eq__", "__repr__", "__hash__", "__replace__", "__setstate__")
-"""Methods that Python or torch.compile may write itself, and that no pass calls."""
-
 _DATED = 16
 """Bytes at the beginning of compiled code that say when it was compiled."""
-
-
-def _passing(name: str, value: Any, code: Any, file: str) -> bool:
-    """Whether an attribute of an installed class may be there or not: what another package adds, unless torch calls it.
-
-    Args:
-        name: Of the attribute.
-        value: What it is.
-        code: What it says, by ``_from_file``.
-        file: Of the class.
-    """
-    inner = getattr(value, "__func__", value)
-    foreign = type(inner) is types.FunctionType and inner.__code__.co_filename != file
-    return (
-        name in _GENERATED
-        or code is None
-        or (foreign and name not in _CALLED and name[:2] != "__" and _installed(code))
-    )
-
-
-def _installed(code: Any) -> bool:
-    """Whether all of a function, and of what it closes over and calls, is from installed files."""
-    if not isinstance(code, list):
-        return False
-    return all(_installed(one) for several in cast("list[list[Any]]", code[1:]) for one in several)
 
 
 SHAPE = " shape"

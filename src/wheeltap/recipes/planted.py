@@ -129,7 +129,8 @@ class RecodingState(State):
         return self._stages[self.step]
 
 
-def _require_strength(strength: float, *, low: float, high: float, of: str) -> None:
+def require_strength(strength: float, *, low: float, high: float, of: str) -> None:
+    """Raises ``UsageError`` if a strength is not between two, ends included."""
     if not low <= strength <= high:
         raise UsageError(
             "A defect cannot be planted at this strength.",
@@ -162,7 +163,7 @@ def super_weight(model: nn.Sequential, task: BaseTask, *, strength: float, seed:
 
     Source: what one weight can carry: Yu et al. (2024, arXiv 2411.07191), here planted in closed form.
     """
-    _require_strength(strength, low=0.0, high=100.0, of="strength of the super weight")
+    require_strength(strength, low=0.0, high=100.0, of="strength of the super weight")
     hidden, last = _ends(model)
     scores = task.scores(model)
     lift = strength * float((scores - scores.mean(1, keepdim=True)).square().mean().sqrt())
@@ -239,7 +240,7 @@ def brittle_block(
         UsageError: If ``strength`` is out of range.
         ModelError: If no hidden layer can be widened.
     """
-    _require_strength(strength, low=0.1, high=100.0, of="strength of the brittle block")
+    require_strength(strength, low=0.1, high=100.0, of="strength of the brittle block")
     family = gauge.find(model, few(task, model))
     hiddens = () if isinstance(family, gauge.Refusal) else family.hiddens
     wide = [

@@ -260,7 +260,7 @@ def difference(a: Sequence[float], b: Sequence[float], *, name: str = "differenc
     return with_spread(test, spread, scale=scale, of=(x, y))
 
 
-def ratio(a: Sequence[float], b: Sequence[float], *, scale: NumberScale) -> MemberTest:
+def ratio(a: Sequence[float], b: Sequence[float], *, name: str = "ratio", scale: NumberScale) -> MemberTest:
     """Ratio of the geometric means of two independent cohorts of positive numbers, by Welch's t on logarithms.
 
     No effect is a ratio of 1. Of cohorts whose numbers are distributed alike but for a factor it is the ratio of their
@@ -270,13 +270,14 @@ def ratio(a: Sequence[float], b: Sequence[float], *, scale: NumberScale) -> Memb
     Args:
         a: One positive number of each member.
         b: Of each member of the other cohort.
+        name: Of the estimate.
         scale: Grain of the numbers; the ratio has no unit.
 
     Raises:
         UsageError: If there is no member.
         DataError: If a value is not finite, or not positive.
     """
-    return difference(a, b, name="ratio", scale=replace(scale, log=True))
+    return difference(a, b, name=name, scale=replace(scale, log=True))
 
 
 def _on(scale: NumberScale, values: FloatArray, *, which: str) -> tuple[FloatArray, float]:
