@@ -188,8 +188,8 @@ class Describer:
             found, kind = self._of_kind(value), cast("type[Any]", type(value))
             if self._portable and is_own(kind):
                 more = attributes(value) if issubclass(kind, _VALUES) else {}
-                told = {*origins(cast("object", value)), *(name for name in more if name.startswith(COMPILER))}
-                held_more = self._pairs({name: one for name, one in more.items() if name not in told})
+                of_loading = {*origins(cast("object", value)), *(name for name in more if name.startswith(COMPILER))}
+                held_more = self._pairs({name: one for name, one in more.items() if name not in of_loading})
                 found = _digested(
                     "of", self.class_of(cast("type[Any]", kind)), found, *([held_more] if held_more else [])
                 )
