@@ -45,20 +45,20 @@ def of(report: Report, name: str) -> Finding:
 def test_one_fragile_weight_is_located_exactly(seed: int) -> None:
     task, model = digits.task(), net(seed)
     for strength in (2.0, 50.0):
-        case = super_weight(model, task, strength=strength, seed=seed)
-        assert case.subject.record.parameters >= 200_000
-        found = of(run(case.subject, task), case.subject.name)
-        row, column = case.site.position or (-1, -1)
+        subject, site, _ = super_weight(model, task, strength=strength, seed=seed)
+        assert subject.record.parameters >= 200_000
+        found = of(run(subject, task), subject.name)
+        row, column = site.position or (-1, -1)
         assert found.status == "found"
-        address = f"{case.site.layer}.weight[{row}, {column}]"
+        address = f"{site.layer}.weight[{row}, {column}]"
         assert f"Without {address} (output {row}, input {column}; value -" in found.because
         assert "Located after 15 passes" in found.because
         loss, *others, value = found.estimates
         assert loss.name == f"loss without {address}" and loss.low is not None and loss.low > 0.05
         assert value.name == f"weight {address}"
-        assert value.value == pytest.approx(weight_at(case.subject, case.site))
+        assert value.value == pytest.approx(weight_at(subject, site))
         assert others[-1].name.startswith("largest of 20 random losses") and abs(others[-1].value or 0.0) < 0.02
-        assert loss.value == pytest.approx(score_lost(case.subject, case.site, task), abs=1e-6)
+        assert loss.value == pytest.approx(score_lost(subject, site, task), abs=1e-6)
 
 
 def weight_at(subject: Subject, site: Site) -> float:

@@ -124,7 +124,7 @@ def test_weights_that_are_integers_are_named_and_not_counted_as_disturbed() -> N
         model[2] = Integers(model[2], shown=parameter)
         found = of(model)
         total, packed = 8_970, 64 * 64
-        assert found.weights == total and [(one.name, one.size) for one in found.packed] == [("2", packed)]
+        assert found.subject.parameters == total and [(one.name, one.size) for one in found.packed] == [("2", packed)]
         assert found.covered == pytest.approx((total - packed - 64) / total)
         assert all(reach.share == pytest.approx(found.covered) for reach in found.reaches)
         text = shown(found)

@@ -80,7 +80,7 @@ class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):
     untouched: tuple[UntouchedModule, ...] = ()
     covered: int = 0
     widest: int = 0
-    mixes: bool = False
+    mixes: bool | None = None
     path: str = "plain"
     role: Role = "subject"
     base: str | None = None

@@ -152,7 +152,7 @@ class Subject:
                 weights=tuple(layer.weight for layer in self.layers),
                 ends=coverage.ends(self.model, self.layers),
                 untouched=coverage.untouched(self.layers, sizes, fixed=self.fixed.keys()),
-                mixes=self.mixes,
+                mixes=self.mixes or None,
                 covered=coverage.held(self.layers, sizes),
                 widest=max((layer.fan_in + 1 for layer in dense), default=0),
                 path=self.path,

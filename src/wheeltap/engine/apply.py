@@ -314,7 +314,7 @@ def _write(held: Weights, new: Weights) -> None:
             held.bias.data.copy_(new.bias)
 
 
-def state_of(subject: Subject) -> Callable[[], None]:
+def state_of(model: nn.Module) -> Callable[[], None]:
     """Gives what makes a model again what it is now but for its weights: buffers, attributes, modes, ``requires_grad``.
 
     Attributes are put back as the objects that they were: what changes inside of one (a dict that a forward fills)
@@ -322,10 +322,10 @@ def state_of(subject: Subject) -> Callable[[], None]:
     """
     modules = [
         (module, dict(vars(module)), [(name, one, one.detach().clone()) for name, one in buffers])
-        for _, module in named_modules(subject.model)
+        for _, module in named_modules(model)
         for buffers in [list(module.named_buffers(recurse=False))]
     ]
-    flags = [(parameter, parameter.requires_grad) for parameter in subject.model.parameters()]
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
 
     @torch.no_grad()
     def put_back() -> None:
@@ -347,7 +347,7 @@ def state_of(subject: Subject) -> Callable[[], None]:
 @contextmanager
 def as_before(subject: Subject) -> Generator[None]:
     """Puts back whatever else than weights a forward pass may change (see ``state_of``), random numbers too."""
-    put_back = state_of(subject)
+    put_back = state_of(subject.model)
     with same_random_numbers(subject):
         try:
             yield

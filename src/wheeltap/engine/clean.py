@@ -56,7 +56,7 @@ def settle(subject: Subject, task: BaseTask) -> CleanPasses:
         ModelError: If the model fails on the task, each pass changes its weights, or a second pass answers otherwise.
     """
     _require_plain_numbers(subject)
-    found, put_back = described(subject.model), state_of(subject)
+    found, put_back = described(subject.model), state_of(subject.model)
     forwards = 1.0
     parameters = sum(parameter.numel() for parameter in subject.model.parameters())
     rewritten = False
@@ -169,7 +169,8 @@ def _mixes(subject: Subject, task: BaseTask, scores: Tensor) -> bool:
         return False
     if len(scores) < 3 or few.shape != scores[some].shape:
         return False
-    rounding = torch.finfo(next(subject.model.parameters()).dtype).eps * float(scores[some].abs().median())
+    kinds = (one.dtype for one in subject.model.parameters() if one.is_floating_point())
+    rounding = torch.finfo(next(kinds, torch.float32)).eps * float(scores[some].abs().median())
     return float(((few - scores[some]).abs() - 8.0 * rounding).max()) > _ALONE * _spread(scores)
 
 

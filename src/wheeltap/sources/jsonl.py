@@ -176,7 +176,7 @@ def lines(path: Path) -> Iterator[Line]:
         MissingFile: If the file is not there.
         FileFormatError: If it or a line is too long.
     """
-    return numbered(path, "data file", longest=MAX_LINE, limit=MAX_FILE, do="Check the path given with --data.")
+    return numbered(path, "data file", longest=MAX_LINE, limit=MAX_FILE, do="Check the path that was given.")
 
 
 def first(path: Path) -> dict[str, object]:

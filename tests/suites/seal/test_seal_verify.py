@@ -360,6 +360,26 @@ def test_a_model_with_views_of_weights_comes_back_as_it_was() -> None:
     assert verify(made, seal).verdict == "identical"
 
 
+class Counts(nn.Module):
+    """Counts its calls in a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.body, self.calls = nn.Linear(6, 3), nn.Buffer(torch.zeros(()))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return self.body(inputs)
+
+
+def test_a_model_that_counts_its_calls_is_refused_and_comes_back_as_it_was() -> None:
+    made = Counts().eval()
+    with pytest.raises(ModelError, match="changes its own numbers"):
+        make(wt.Subject(made), task(), SealOptions(inputs=4, seed=2))
+    assert float(made.calls) == 0.0
+
+
 def test_a_model_that_nobody_may_write_to_is_refused() -> None:
     with torch.inference_mode():
         made = nn.Sequential(nn.Linear(6, 3)).eval()

@@ -19,6 +19,7 @@ from wheeltap.core.settings import LARGE, require_fields
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import copied, to_array
+from wheeltap.engine.apply import as_before
 from wheeltap.suites.seal import values
 from wheeltap.suites.seal.contents import SealedContents
 from wheeltap.suites.seal.inputs import Choice, Watch, candidates, choose, drawn_again
@@ -232,8 +233,23 @@ def make(
     if locked := [name for name, part in values.held(subject.model) if part.is_inference()]:
         raise ModelError("A tensor was made under torch.inference_mode, and cannot be written to.", where=locked[0],
                          expected="an ordinary tensor", do="Make the model outside of that mode.")  # fmt: skip
-    made = structure(subject.model)
     before = values.leaves(subject.model, seed=how.seed)
+    with as_before(subject):
+        report = _sealed(subject, task, how, watch)
+        if values.leaves(subject.model, seed=how.seed) != before:
+            raise ModelError("The model changes its own numbers when it is called.", where=subject.name,
+                             expected="weights and buffers that a pass leaves as they are", got="others",
+                             do="Switch off what counts or learns in eval mode.")  # fmt: skip
+    after = values.leaves(subject.model, seed=how.seed)
+    if after != before:
+        raise RestorationError("The model was not given back as it was.", where=subject.name,
+                               expected=values.total(before, seed=how.seed)[:12],
+                               got=values.total(after, seed=how.seed)[:12])  # fmt: skip
+    return report
+
+
+def _sealed(subject: Subject, task: BaseTask, how: SealOptions, watch: Watch) -> SealReport:
+    made = structure(subject.model)
     exact = in_single_precision(subject.model)
     own = subject if exact is subject.model else Subject(exact, name=subject.name)
     blocks = blocks_of(exact, subject.record.blocks)
@@ -262,11 +278,6 @@ def make(
     )  # fmt: skip
     seal = Seal.of(body)
     _require_own(seal, exact, looking)
-    after = values.leaves(subject.model, seed=how.seed)
-    if after != before:
-        raise RestorationError("The model was not given back as it was.", where=subject.name,
-                               expected=values.total(before, seed=how.seed)[:12],
-                               got=values.total(after, seed=how.seed)[:12])  # fmt: skip
     unread = tuple(
         f'{where} cannot be read ({why}): wheeltap verify will say no more than "same on the inputs asked".'
         for where, why in made.unread.items()

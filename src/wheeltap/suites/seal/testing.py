@@ -11,7 +11,7 @@ from wheeltap.suites.seal.verifying import SAME, verify
 
 def assert_sealed(
     model: nn.Module | Subject, seal: Seal | str | os.PathLike[str], *, full: bool = False, outputs_only: bool = False,
-    key: str | os.PathLike[str] | None = None, name: str = "",
+    key: str | os.PathLike[str] | None = None, name: str | None = None,
 ) -> None:  # fmt: skip
     """Fails unless the model is the sealed one, converted harmlessly at most.
 

@@ -20,6 +20,7 @@ from wheeltap.core.inputs import Inputs, chosen, count, tensors
 from wheeltap.core.settings import checked
 from wheeltap.core.subject import Subject
 from wheeltap.core.typed import named_modules
+from wheeltap.engine.apply import state_of
 from wheeltap.suites.seal import values
 from wheeltap.suites.seal.contents import differences
 from wheeltap.suites.seal.making import inputs_of, size
@@ -72,9 +73,19 @@ class ModelOutputs:
 def ask(model: nn.Module, seal: Seal, inputs: Inputs, *, every: bool = False) -> ModelOutputs:
     """Asks the inputs, a few first; stops where it is sure that something changed, unless every one is to be asked.
 
+    What a pass changes in the model, such as a buffer that counts, is put back.
+
     Raises:
         ModelError: If the model does not answer them.
     """
+    put_back = state_of(model)
+    try:
+        return _asked(model, seal, inputs, every=every)
+    finally:
+        put_back()
+
+
+def _asked(model: nn.Module, seal: Seal, inputs: Inputs, *, every: bool) -> ModelOutputs:
     total = count(inputs)
     looking = looking_of(seal)
     seen = look(model, chosen(inputs, slice(_FIRST)), looking)

@@ -186,6 +186,9 @@ class _LogReader:
         return notes
 
 
+_LONGEST_NAME: Final = 200
+
+
 def _metric(path: Path) -> tuple[str, list[str]]:
     """Which metric says what is right, and which others there are, by the first line."""
     _, first = next(iter(decoded(path, dict[str, Any], shape=SHAPE)))
@@ -201,9 +204,10 @@ def _metric(path: Path) -> tuple[str, list[str]]:
             got=", ".join(sorted(first)),
             do="Log a task with such a metric, with --log_samples.",
         )
-    if re.search(r'["\\\x00-\x1f]', best):
+    odd = re.search(r'["\\\x00-\x1f]', best) or len(best) > _LONGEST_NAME or best in _Line.__struct_fields__
+    if odd:
         raise FileFormatError("The name of a metric cannot be read.", where=f"{path}, line 1",
-                              expected="no quotes, backslashes or control characters", got=repr(best)[:80],
+                              expected="a plain name that no other field has", got=repr(best)[:80],
                               do="Log the task again with a plain name.")  # fmt: skip
     return best, [name for name in there if name != best]
 
