@@ -43,8 +43,12 @@ LONGEST = (
 )  # fmt: skip
 """Files that take longest, as measured. Each is one process's, so they come first: else one would idle in the end."""
 
-UNTRACED = ("audits", "detection", "doors", "plugin_package", "testing", "together")
-"""Folders of tests that run without a tracer: what they run is run by others too, and tracing costs a third."""
+UNTRACED = frozenset({
+    "audits", "detection", "doors", "plugin_package", "testing", "together", "test_engine_pool", "test_engine_kill",
+    "test_cli_verbs", "test_shipping", "test_perturb_contract", "test_ground_contracts", "test_three_sided",
+    "test_engine_memory", "test_cli_planted", "test_engine_store_mishaps",
+})  # fmt: skip
+"""Folders and files of tests that run without a tracer: what they run is run by others too, and tracing costs a third."""
 
 ALL = "WHEELTAP_TESTS"
 """Environment variable: ``all`` runs everything, in some 40 minutes; else of many cases some run."""
@@ -92,7 +96,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     begun = set[str]()
     for item in items:
         function = item.nodeid.partition("[")[0]
-        if item.get_closest_marker("slow") or item.path.parent.name in UNTRACED or function in begun:
+        if item.get_closest_marker("slow") or UNTRACED & {item.path.parent.name, item.path.stem} or function in begun:
             item.add_marker("no_cover")
         begun.add(function)
     place = {name: at for at, name in enumerate(LONGEST)}

@@ -195,6 +195,7 @@ def test_a_screen_confirms_the_top_ranked_and_tells_what_it_missed() -> None:
     assert "Of 12 heads, those 2 were ablated that a first-order screen ranks highest, and 4 of the" in found.because
 
 
+@pytest.mark.full
 def test_a_task_of_wanted_outputs_is_measured_in_its_own_unit() -> None:
     """Thresholds are shares of the way from chance to the score, so that they do not depend on the targets' unit."""
     for scale in (1.0, 100.0):

@@ -146,6 +146,7 @@ except UnknownName as error:
 """
 
 
+@pytest.mark.full
 def test_a_reading_of_another_package_is_held_to_its_spec_and_refuses_as_well(tmp_path: Path) -> None:
     (tmp_path / "counting_plug_in.py").write_text(PLUG_IN)
     points = "[wheeltap.readings]\ncount = counting_plug_in:Count\n"

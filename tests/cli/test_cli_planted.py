@@ -53,6 +53,7 @@ def test_what_is_planted_is_found_and_sound_copies_are_not(tmp_path: Path, capsy
     assert all(counts == [0] for counts in null["found"].values()) and not null["smallest"]
 
 
+@pytest.mark.full
 def test_a_defect_that_cannot_be_planted_is_named_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -72,6 +72,7 @@ def test_the_demo_shows_what_it_says(demo: Path) -> None:
     assert (demo / "demo.wheeltap").stat().st_size < 30e6
 
 
+@pytest.mark.full
 def test_a_second_identical_demo_makes_one_pass_of_each_net(demo: Path, tmp_path: Path) -> None:
     (tmp_path / "demo.wheeltap").write_bytes((demo / "demo.wheeltap").read_bytes())
     assert main(["demo", "--out", str(tmp_path)]) == 0

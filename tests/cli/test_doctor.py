@@ -134,6 +134,7 @@ def test_weights_that_are_integers_are_named_and_not_counted_as_disturbed() -> N
     assert not found.usable and shown(found).startswith("Not usable as it is: ")
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore")  # that this kind of quantization is old
 def test_layers_of_torchs_own_quantization_are_named_and_integers_alone_refused() -> None:
     class Steps(nn.Module):
@@ -292,6 +293,7 @@ def test_weights_in_buffers_are_named_and_the_model_is_never_called_ready() -> N
     assert "torch.nn.Parameter" in said
 
 
+@pytest.mark.full
 def test_complex_parameters_are_called_that() -> None:
     class Spectral(nn.Module):
         def __init__(self) -> None:

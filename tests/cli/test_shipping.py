@@ -126,6 +126,7 @@ def test_a_recurrent_net_is_rounded_whole(kind: str, screen: Screen) -> None:
     assert "COSTS WHEN SHIPPED" in printed and "2 bits, per channel" in printed
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_experts_and_their_router_are_rounded_too(screen: Screen) -> None:
     _, _, report = screen("audit", "mixtral", "--for", "int4,int2")
@@ -138,6 +139,7 @@ def test_experts_and_their_router_are_rounded_too(screen: Screen) -> None:
     assert report["subjects"][0]["ends"]
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_a_loss_that_few_examples_leave_open_is_no_pass(screen: Screen) -> None:
     code, printed, report = screen("audit", "few_gemma2", "--for", "int4,int3", "--fail-on", "cannot-tell")

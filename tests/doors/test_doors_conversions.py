@@ -49,6 +49,7 @@ def test_function_noise_says_that_the_two_are_equivalent(kind: str) -> None:
     assert -0.02 < gap.low <= gap.high < 0.02
 
 
+@pytest.mark.full
 def test_a_difference_in_how_weights_are_written_is_named_as_a_conversion() -> None:
     report = compared("in two")
     (found,) = [one for one in report.findings if one.code == "WT101" and " vs " in one.subject]

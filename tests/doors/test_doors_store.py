@@ -194,6 +194,7 @@ def test_an_audit_that_is_not_installed_is_named_with_its_group(
         wt.run(plan, wt.Subject(net(), name="first"), GIVEN)
 
 
+@pytest.mark.full
 def test_a_perturbation_that_is_not_installed_is_named_with_its_group(tmp_path: Path) -> None:
     code = f"""
 import sys

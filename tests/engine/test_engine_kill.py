@@ -103,6 +103,7 @@ def said(report: Report) -> tuple[object, ...]:
     return report.headline, judged(report), report.void, record.provenance, record.task
 
 
+@pytest.mark.full
 def test_an_audit_and_a_comparison_are_judged_without_torch(digits: Subject, digits_task: Task, tmp_path: Path) -> None:
     effort, other = wt.Effort(draws=6, control_draws=6, block_draws=2), Subject(source.train(1), name="other")
     for name, subjects in (("audit", [digits]), ("compare", [digits, other])):

@@ -66,6 +66,7 @@ def test_an_audit_of_a_hungry_model_gives_the_numbers_of_one_that_is_not() -> No
         assert [e.value for e in a.estimates] == pytest.approx([e.value for e in b.estimates], abs=1e-5)
 
 
+@pytest.mark.full
 def test_a_bound_on_memory_changes_no_number() -> None:
     case = tiny_lm("gpt2", examples=40)
     reports = [

@@ -128,6 +128,7 @@ def ran(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.full
 def test_a_model_made_on_the_spot_is_refused_in_words(tmp_path: Path) -> None:
     """As in a notebook: it can be written down here but no other process can read it."""
     (tmp_path / "sizes.py").write_text("HIDDEN = 8\n")
@@ -157,12 +158,14 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
     return audited(tmp_path_factory.mktemp("alone"), "nets", workers=1)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("module", ["nets", "shelf.nets", "packed.nets"])
 def test_a_model_in_the_current_folder_is_audited_by_workers(tmp_path: Path, module: str, alone: list[object]) -> None:
     """As the command ``wheeltap`` does it: a module, one in a folder, and one in a package."""
     assert audited(tmp_path, module, workers=2) == alone
 
 
+@pytest.mark.full
 def test_a_script_that_is_guarded_may_define_its_model(tmp_path: Path) -> None:
     (tmp_path / "sizes.py").write_text("HIDDEN = 8\n")
     (tmp_path / "script.py").write_text(OWN + RUN + 'if __name__ == "__main__":\n    main()\n')

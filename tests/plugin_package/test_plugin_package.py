@@ -105,6 +105,7 @@ def test_its_verb_is_in_a_group_of_the_help_and_a_broken_one_hides_no_other(site
     assert "broken.txt was not written" in done.stderr and (tmp_path / "out" / "report.html").is_file()
 
 
+@pytest.mark.full
 def test_its_own_contract_tests_pass(site: Path) -> None:
     checks = shutil.copy(HERE / "example" / "check_salt.py", site.parent / "check_salt.py")
     (site.parent / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")

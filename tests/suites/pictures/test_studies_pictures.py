@@ -62,6 +62,7 @@ def study_of(record: ReportRecord) -> Any:
     return record.study
 
 
+@pytest.mark.full
 def test_every_kind_of_net_has_every_number(record: ReportRecord) -> None:
     rows = {row.metric.key: {one.cohort: one for one in row.cohorts} for row in study_of(record).rows}
     assert set(TESTED) < rows.keys()
