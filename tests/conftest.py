@@ -48,7 +48,7 @@ UNTRACED = frozenset({
     "test_cli_verbs", "test_shipping", "test_perturb_contract", "test_ground_contracts", "test_three_sided",
     "test_engine_memory", "test_cli_planted", "test_engine_store_mishaps",
 })  # fmt: skip
-"""Folders and files of tests that run without a tracer: what they run is run by others too, and tracing costs a third."""
+"""Folders and files of tests that run without a tracer, which costs a third: what they run is run by others too."""
 
 ALL = "WHEELTAP_TESTS"
 """Environment variable: ``all`` runs everything, in some 40 minutes; else of many cases some run."""
