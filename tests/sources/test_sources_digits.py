@@ -33,6 +33,7 @@ def test_the_split_is_stratified_and_shares_no_image() -> None:
     assert float(data.train_inputs.min()) == 0.0 and float(data.train_inputs.max()) == 1.0
 
 
+@pytest.mark.full
 def test_training_gives_the_same_bits_here_again_and_in_another_process_with_other_threads() -> None:
     here = weights_digest(digits.train(0))
     data = digits.split()

@@ -116,6 +116,7 @@ def test_a_pickle_is_refused_by_name_or_bytes(tmp_path: Path, spec: str, name: s
         load(spec.format(tmp_path / name))
 
 
+@pytest.mark.full
 def test_smollm2_brings_the_agreement_task(smollm2: object) -> None:
     loaded = load("smollm2")
     assert loaded.subject.record.parameters == 134_515_008

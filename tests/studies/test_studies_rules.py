@@ -137,6 +137,7 @@ def test_a_planted_net_among_its_like_fails_the_null_control() -> None:
         assert [rules.left_out(one, [planned])[0].status for one in held] == [expected, "failed"]
 
 
+@pytest.mark.full
 def test_the_null_control_of_two_cohorts_rarely_fails_whatever_the_law() -> None:
     planned, failed, rng = rule("difference", "a", "b", margin=0.05), 0, np.random.default_rng(1)
     for _ in range(200):

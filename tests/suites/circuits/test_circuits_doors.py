@@ -64,6 +64,7 @@ def find(*more: str) -> list[str]:
     return ["circuits", "find", "mynets:net", "--task", "pairs.jsonl", *FAST, "--store", "found.wheeltap", *more]
 
 
+@pytest.mark.full
 def test_a_circuit_is_found_and_checked(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = main(find("-o", "circuit.json", "--json", "report.json"))
     assert code in (0, 1)
@@ -122,6 +123,7 @@ def test_pairs_that_are_there_twice_are_asked_once(place: Path, capsys: pytest.C
     assert "two pairs that differ" in " ".join((said.out + said.err).split())
 
 
+@pytest.mark.full
 def test_a_net_that_cannot_do_the_task_has_no_circuit(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (place / "poor.py").write_text(MODULE.replace("return planted_circuit(3, fake=False, count=32).net", POOR))
     command = [word.replace("mynets:net", "poor:net") for word in find("-o", "poor.json", "--method", "eap")]

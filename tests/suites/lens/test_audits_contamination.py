@@ -65,6 +65,7 @@ def test_a_net_that_has_read_the_items() -> None:
     assert abs((aurocs["AUROC of words, no model"].value or 0.0) - 0.5) < 0.2
 
 
+@pytest.mark.full
 def test_a_net_that_has_read_others_is_not_called_clean() -> None:
     made, record = findings(report(seen=2)), report(seen=2).record
     assert [made[title].status for title in TITLES] == ["inconclusive"] * 3
