@@ -50,6 +50,7 @@ def rows(store: Path) -> dict[str, tuple[float, bytes]]:
     return {o.key: (o.seconds, b"".join(v.tobytes() for v in o.values.values())) for o in found if o is not None}
 
 
+@pytest.mark.full
 @pytest.mark.slow
 @pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.full)])
 def test_the_command_line_resumes_after_kill_9(kills: int, tmp_path: Path) -> None:
