@@ -112,7 +112,7 @@ def scripts_in(
         yield path, module, whole, saved
 
 
-class _Saved:
+class _SavedObject:
     """An object in a file: what its class is called, what it was made from, and its state."""
 
     title: ClassVar[str]
@@ -121,7 +121,7 @@ class _Saved:
     def __init__(self, *given: Any) -> None:
         self.given = given
 
-    def __new__(cls, *_: Any) -> "_Saved":
+    def __new__(cls, *_: Any) -> "_SavedObject":
         """As a file makes objects: without the call that sets what they were made from."""
         return object.__new__(cls)
 
@@ -138,10 +138,10 @@ class _Storage(NamedTuple):
 
 @final
 class _Reader(pickle.Unpickler):
-    """Reads objects as ``_Saved``, whatever their classes are: none is imported."""
+    """Reads objects as ``_SavedObject``, whatever their classes are: none is imported."""
 
-    def find_class(self, module: str, name: str, /) -> type[_Saved]:
-        return type("Saved", (_Saved,), {"title": f"{module}.{name}"})
+    def find_class(self, module: str, name: str, /) -> type[_SavedObject]:
+        return type("Saved", (_SavedObject,), {"title": f"{module}.{name}"})
 
     def persistent_load(self, pid: Any, /) -> _Storage:
         _, kind, key, *_ = pid
@@ -167,7 +167,7 @@ class _Values:
             several = self.mentions.setdefault(value.key, [])
             several.append(f"{self.place} #{len(several)}" if several else self.place)
             return ["numbers", value.kind, self._stored.get(value.key, "")]
-        if not isinstance(value, _Saved | dict | list | tuple | type):
+        if not isinstance(value, _SavedObject | dict | list | tuple | type):
             return [type(value).__name__, repr(value)]
         if isinstance(value, type):
             return ["class", self._title(value)]
@@ -176,18 +176,18 @@ class _Values:
         if id(cast("object", value)) in self._seen:
             return ["again", str(self._seen[id(cast("object", value))])]
         self._seen[id(cast("object", value))] = len(self._seen)
-        if isinstance(value, _Saved):
+        if isinstance(value, _SavedObject):
             return ["object", self._title(type(value)), self.of(value.given), self.of(value.state)]
         if isinstance(value, list):
             return ["list", *map(self.of, cast("list[Any]", value))]
         return ["dict", *([self.of(key), self.of(one)] for key, one in cast("dict[Any, Any]", value).items())]
 
-    def _title(self, kind: type[_Saved]) -> str:
+    def _title(self, kind: type[_SavedObject]) -> str:
         return f"<{self._order[kind.title]}>" if kind.title in self._order else kind.title
 
 
 def _attributes(
-    module: torch.jit.ScriptModule, saved: _Saved, values: _Values
+    module: torch.jit.ScriptModule, saved: _SavedObject, values: _Values
 ) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
     """Attributes as ``Script`` has them, and names of weights by the key of their memory."""
     found, waiting = dict[str, dict[str, Any]](), [("", module, saved)]
@@ -221,7 +221,7 @@ def _keys_in(value: Any) -> Iterator[str]:
     """Keys of the memory that a saved tensor lies in."""
     if isinstance(value, _Storage):
         yield value.key
-    for one in value.given if isinstance(value, _Saved) else value if isinstance(value, tuple) else ():  # pyright: ignore[reportUnknownVariableType]
+    for one in value.given if isinstance(value, _SavedObject) else value if isinstance(value, tuple) else ():  # pyright: ignore[reportUnknownVariableType]
         yield from _keys_in(one)
 
 

@@ -1,7 +1,7 @@
 """Recorded answers as a plan and outcomes: imported into a store once, then judged like any run."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, final
@@ -143,9 +143,7 @@ def imported(
     clusters = groups if sampled else found
     clusters = () if len(set(clusters)) == len(clusters) else clusters  # where each is its own, items are independent
     more = tuple(one for part in parts for one in part.more)
-    systems = [system for part in parts for system in _labelled(part, parts, votes)]
-    if len({one.name for one in systems}) < len(systems):
-        systems = [replace(one, name=f"{one.name} ({at})") for at, one in enumerate(systems, start=1)]
+    systems = _named([system for part in parts for system in _labelled(part, parts, votes)])
     if audits is None:
         asked, why = _fitting(systems, votes, more)
         notes = [*notes, *why]
@@ -179,10 +177,21 @@ def imported(
         for outcome in _outcomes(plan, subject, one, held, shared, parted)
     ]
     said = tuple(recording.says for recording in recordings)
-    # With the name of the file, where other files do not have the same note.
-    noted = (note if all(note in other.notes for other in parts) else f"{_whose(part)}: {note}"
-             for part in parts for note in part.notes)  # fmt: skip
-    return RecordedRun(plan, tuple(outcomes), said, (*notes, *noted))
+    return RecordedRun(plan, tuple(outcomes), said, (*notes, *_noted(parts)))
+
+
+def _named(systems: list[Answers]) -> list[Answers]:
+    """Systems with a number behind each name, where two have the same."""
+    if len({one.name for one in systems}) == len(systems):
+        return systems
+    return [replace(one, name=f"{one.name} ({at})") for at, one in enumerate(systems, start=1)]
+
+
+def _noted(parts: Sequence[AnswerFile]) -> Iterator[str]:
+    """Notes of files, with the name of the file where others do not have the same note."""
+    for part in parts:
+        for note in part.notes:
+            yield note if all(note in other.notes for other in parts) else f"{_whose(part)}: {note}"
 
 
 def _groups(parts: Sequence[AnswerFile]) -> tuple[tuple[str, ...], bool]:

@@ -36,7 +36,7 @@ from wheeltap.suites.seal.record import (
     WholeCast,
     today,
 )
-from wheeltap.suites.seal.sketch import BLOCK_DIRECTIONS, DIRECTIONS, Floats, PassOutputs, Seen, blocks_of, look
+from wheeltap.suites.seal.sketch import BLOCK_DIRECTIONS, DIRECTIONS, Floats, PassOutputs, Projections, blocks_of, look
 from wheeltap.suites.seal.sketch import MOST as BLOCKS
 from wheeltap.suites.seal.structure import structure
 from wheeltap.suites.seal.tensors import MARKS, marked
@@ -313,7 +313,7 @@ def _arrays(inputs: Inputs) -> dict[str, np.ndarray]:
 @final
 @dataclass(frozen=True)
 class _Variation:
-    seen: Seen
+    seen: Projections
     size: float
     output: float
     blocks: tuple[float, ...]
@@ -358,7 +358,7 @@ def _variation(model: nn.Module, inputs: Inputs, looking: PassOutputs) -> _Varia
 _RANDOM: Final = 0.05
 
 
-def _in_double(model: nn.Module, inputs: Inputs, looking: PassOutputs) -> Seen | None:
+def _in_double(model: nn.Module, inputs: Inputs, looking: PassOutputs) -> Projections | None:
     """A pass in double precision: what all rounding together makes. ``None`` where the model refuses."""
     wide = {name: part.double() if part.is_floating_point() else part for name, part in tensors(inputs).items()}
     try:
@@ -372,7 +372,7 @@ def _in_double(model: nn.Module, inputs: Inputs, looking: PassOutputs) -> Seen |
 
 
 def _conversions(
-    model: nn.Module, inputs: Inputs, looking: PassOutputs, seen: Seen, watch: Watch
+    model: nn.Module, inputs: Inputs, looking: PassOutputs, seen: Projections, watch: Watch
 ) -> tuple[tuple[ConvertedModel, ...], tuple[WholeCast, ...], list[Leaves]]:
     """What the model gives after each conversion that makes something else of it, and digests of its tensors."""
     found, casts, marks = [ConvertedModel(AS_SEALED, _packed(seen))], dict[str, str](), list[Leaves]()
@@ -392,7 +392,7 @@ def _conversions(
     return tuple(found), tuple(WholeCast(name, digest) for name, digest in casts.items()), marks
 
 
-def _packed(seen: Seen) -> SealedOutputs:
+def _packed(seen: Projections) -> SealedOutputs:
     single = [part.astype(np.float32) for part in (seen.output, seen.blocks)]
     return SealedOutputs(*(PackedArray.of(part) for part in single))
 

@@ -30,7 +30,7 @@ MOST: Final = 48
 
 @final
 @dataclass(frozen=True)
-class Seen:
+class Projections:
     """What one pass gave.
 
     Attributes:
@@ -47,14 +47,14 @@ class Seen:
         """What one block gave, ``[input, direction]``."""
         return self.blocks[self.order.index(name)]
 
-    def only(self, names: Sequence[str]) -> "Seen":
+    def only(self, names: Sequence[str]) -> "Projections":
         """The same of some blocks alone."""
         at = [self.order.index(name) for name in names]
-        return Seen(self.output, self.blocks[at], tuple(names))
+        return Projections(self.output, self.blocks[at], tuple(names))
 
-    def first(self, inputs: int) -> "Seen":
+    def first(self, inputs: int) -> "Projections":
         """The same of the first inputs alone."""
-        return Seen(self.output[:inputs], self.blocks[:, :inputs], self.order)
+        return Projections(self.output[:inputs], self.blocks[:, :inputs], self.order)
 
 
 @final
@@ -75,7 +75,7 @@ class PassOutputs:
     batch: int = 16
 
 
-def look(model: nn.Module, inputs: Inputs, how: PassOutputs) -> Seen:
+def look(model: nn.Module, inputs: Inputs, how: PassOutputs) -> Projections:
     """One pass over the inputs, without gradients.
 
     Raises:
@@ -196,12 +196,12 @@ class _Found:
         if first.ndim and len(first) == self.rows:
             self.held.setdefault(name, []).append(first[: self.wanted].detach().clone())
 
-    def seen(self, output: Floats, how: PassOutputs) -> Seen:
+    def seen(self, output: Floats, how: PassOutputs) -> Projections:
         """The sketches of all of them."""
         few = min(len(output), how.few)
         whole = {name: torch.cat(parts) for name, parts in self.held.items() if sum(map(len, parts)) == few}
         blocks = [sketched(held, how.seed, BLOCK_DIRECTIONS) for held in whole.values()]
-        return Seen(output, np.array(blocks).reshape(len(blocks), few, BLOCK_DIRECTIONS), tuple(whole))
+        return Projections(output, np.array(blocks).reshape(len(blocks), few, BLOCK_DIRECTIONS), tuple(whole))
 
 
 def _places(model: nn.Module, names: tuple[str, ...]) -> list[tuple[str, nn.Module]]:

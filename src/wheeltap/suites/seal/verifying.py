@@ -25,7 +25,7 @@ from wheeltap.suites.seal import values
 from wheeltap.suites.seal.contents import differences
 from wheeltap.suites.seal.making import inputs_of, size
 from wheeltap.suites.seal.record import LOOSEST, ConvertedModel, Seal, load, require_valid
-from wheeltap.suites.seal.sketch import BLOCK_DIRECTIONS, DIRECTIONS, Floats, PassOutputs, Seen, look
+from wheeltap.suites.seal.sketch import BLOCK_DIRECTIONS, DIRECTIONS, Floats, PassOutputs, Projections, look
 from wheeltap.suites.seal.structure import Difference, Structure, difference, listed, structure, unwrapped
 from wheeltap.suites.seal.tensors import TensorChange, TensorComparison
 from wheeltap.suites.seal.values import AS_SEALED, TensorMatch, in_single_precision
@@ -49,7 +49,7 @@ class ModelOutputs:
         share: Size of the difference, as a share of the outputs' spread over inputs.
     """
 
-    seen: Seen
+    seen: Projections
     stored: ConvertedModel
     distance: float
     share: float
@@ -102,7 +102,7 @@ def looking_of(seal: Seal) -> PassOutputs:
     return PassOutputs(seal.body.seed, seal.body.blocks, seal.body.stored[0].seen.blocks.array().shape[1])
 
 
-def beside(seal: Seal, seen: Seen) -> ModelOutputs:
+def beside(seal: Seal, seen: Projections) -> ModelOutputs:
     """What was seen of the first inputs, beside what was sealed of them."""
     nearest, distance = _nearest(seen.output, seal)
     expected = nearest.seen.output.floats()
@@ -110,12 +110,12 @@ def beside(seal: Seal, seen: Seen) -> ModelOutputs:
     return ModelOutputs(seen, nearest, distance, size(seen.output - expected[: len(seen.output)]) / spread)
 
 
-def _joined(one: Seen, two: Seen) -> Seen:
+def _joined(one: Projections, two: Projections) -> Projections:
     """Two passes over different inputs as one."""
     output = np.concatenate([one.output, two.output])
     if two.order != one.order:
         return dataclasses.replace(one, output=output)
-    return Seen(output, np.concatenate([one.blocks, two.blocks], 1), one.order)
+    return Projections(output, np.concatenate([one.blocks, two.blocks], 1), one.order)
 
 
 def _nearest(output: Floats, seal: Seal) -> tuple[ConvertedModel, float]:
@@ -139,7 +139,7 @@ def departs(seal: Seal, looked: ModelOutputs) -> str:
     return seal.body.blocks[first] if first < len(seal.body.blocks) else ""
 
 
-def _first(seal: Seal, stored: ConvertedModel, seen: Seen) -> int:
+def _first(seal: Seal, stored: ConvertedModel, seen: Projections) -> int:
     """Number of the first block whose output is not that of a conversion; the number of blocks if each is."""
     expected, tolerances = stored.seen.blocks.floats(), seal.body.tolerances.blocks
     for at, (name, loose) in enumerate(zip(seal.body.blocks, tolerances, strict=True)):
