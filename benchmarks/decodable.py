@@ -22,10 +22,10 @@ from wheeltap.audits.base import Case
 from wheeltap.audits.settle import settle
 from wheeltap.core import seeds
 from wheeltap.core.records import Finding, Outcome
+from wheeltap.engine.places import places
 from wheeltap.stats.effect import score_interval
 from wheeltap.suites.decodable.audits.decodable import DecodableAudit
 from wheeltap.suites.decodable.engine.ablation import Bench, FactorAblation, laid_out
-from wheeltap.suites.decodable.engine.activations import places
 from wheeltap.suites.decodable.readings import Decodable
 from wheeltap.suites.decodable.specs import KINDS
 from wheeltap.testing.planted import PlantedCase

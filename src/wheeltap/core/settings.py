@@ -51,6 +51,11 @@ def _others(annotation: Any) -> tuple[type, ...]:
     return tuple(part for part in parts if isinstance(part, type))
 
 
+def comma_separated(text: str) -> tuple[str, ...]:
+    """Names separated by commas, each once."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
 def is_choice(annotation: Any) -> bool:
     """Whether an annotation lists words, or is of a switch."""
     return bool(words_of(annotation)) or set(_others(annotation)) in ({bool}, {bool, NoneType})

@@ -5,6 +5,7 @@ from typing import Final, final
 import msgspec
 
 from wheeltap.core.errors import UnknownName
+from wheeltap.core.settings import comma_separated
 
 
 @final
@@ -68,7 +69,7 @@ def names_of(listed: str) -> tuple[str, ...]:
     Raises:
         UnknownName: If there is none of a name.
     """
-    names = tuple(dict.fromkeys(name.strip() for name in listed.split(",") if name.strip()))
+    names = comma_separated(listed)
     for name in names:
         if name not in DEFECTS:
             raise UnknownName("defect", name, DEFECTS)

@@ -14,7 +14,7 @@ from wheeltap import gauge
 from wheeltap.core import seeds
 from wheeltap.core.errors import ModelError, UnknownName, UsageError
 from wheeltap.core.records import Scalar
-from wheeltap.core.settings import Settings
+from wheeltap.core.settings import Settings, comma_separated
 from wheeltap.core.site import Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
@@ -58,7 +58,7 @@ class RecodedSettings(Settings, frozen=True, kw_only=True):
     @property
     def names(self) -> tuple[str, ...]:
         """Of the gauges, in order."""
-        return tuple(name.strip() for name in self.gauges.split(",") if name.strip())
+        return comma_separated(self.gauges)
 
 
 @final

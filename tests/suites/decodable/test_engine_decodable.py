@@ -15,9 +15,9 @@ from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.records import OWN
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
+from wheeltap.engine.places import Place, apart, changed, distinct, places, read, slopes
 from wheeltap.models.mlp import mlp
 from wheeltap.sources import hf
-from wheeltap.suites.decodable.engine.activations import Place, apart, changed, distinct, places, read, slopes
 from wheeltap.suites.decodable.readings import Decodable
 from wheeltap.suites.decodable.specs import STATUSES
 from wheeltap.testing import planted

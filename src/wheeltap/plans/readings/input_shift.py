@@ -5,7 +5,7 @@ from typing import Annotated, Final
 import msgspec
 
 from wheeltap.core.errors import UnknownName
-from wheeltap.core.settings import Settings
+from wheeltap.core.settings import Settings, comma_separated
 from wheeltap.plans.readings.base import Array, ReadingSpec
 
 LADDERS: Final[dict[str, tuple[float, ...]]] = {
@@ -53,7 +53,7 @@ class InputShiftSettings(Settings, frozen=True, kw_only=True):
     @property
     def named(self) -> tuple[str, ...]:
         """Names of the disturbances asked for, each once."""
-        return tuple(dict.fromkeys(name.strip() for name in self.shifts.split(",") if name.strip()))
+        return comma_separated(self.shifts)
 
 
 INPUT_SHIFT: Final = ReadingSpec(

@@ -20,15 +20,16 @@ from wheeltap.core import seeds
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, UnknownName
 from wheeltap.core.records import OWN
+from wheeltap.core.settings import comma_separated
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
+from wheeltap.engine.places import named, places
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.engine.units import Session, centred, hidden_units, means, to_value
 from wheeltap.suites.decodable.engine.ablation import Bench, FactorAblation, laid_out
-from wheeltap.suites.decodable.engine.activations import named, places
 from wheeltap.suites.decodable.engine.subspaces import renumbered, singled, svd
-from wheeltap.suites.decodable.specs import DECODABLE, FACTOR_EFFECTS, KINDS, DecodableSettings, listed
+from wheeltap.suites.decodable.specs import DECODABLE, FACTOR_EFFECTS, KINDS, DecodableSettings
 
 Values = NDArray[np.floating[Any]]
 
@@ -104,7 +105,7 @@ def chosen_factors(task: BaseTask, text: str) -> dict[str, Tensor]:
     Raises:
         UnknownName: If it knows no factor of such a name.
     """
-    known, names = dict(task.annotations.factors), listed(text)
+    known, names = dict(task.annotations.factors), comma_separated(text)
     for name in names:
         if name not in known:
             raise UnknownName("factor", name, known)

@@ -47,11 +47,6 @@ class DecodableSettings(Settings, frozen=True, kw_only=True):
     group: int | None = None
 
 
-def listed(text: str) -> list[str]:
-    """Names separated by commas, each once."""
-    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-
-
 DECODABLE: Final = ReadingSpec(
     name="decodable",
     version=2,

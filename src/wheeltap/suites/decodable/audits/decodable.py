@@ -13,12 +13,13 @@ from wheeltap.audits.case import Arrays
 from wheeltap.audits.controls import controls_of, silent
 from wheeltap.audits.reading_audit import SingleReadingAudit
 from wheeltap.core.records import OWN, Control, Estimate, SubjectRecord
+from wheeltap.core.settings import comma_separated
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.among import share_of
 from wheeltap.stats.effect import mean_effect, smallest_detectable
 from wheeltap.stats.evidence import NoEvidence
 from wheeltap.suites.decodable.audits.factors import DecodableAuditSettings, DecodedFactor, FactorLayer, together
-from wheeltap.suites.decodable.specs import DECODABLE, listed
+from wheeltap.suites.decodable.specs import DECODABLE
 
 _WHY_NOT: Final = {
     "one class": "It has one class only, so there is nothing to distinguish.",
@@ -73,9 +74,9 @@ class DecodableAudit(SingleReadingAudit[Factors]):
         classes. Beside the factors the model's own answers, of rank 1, are ablated at the last layer.
         """
         how = self.settings
-        factors = len(listed(how.factors)) or len(classes)
+        factors = len(comma_separated(how.factors)) or len(classes)
         ranks = min(factors, max(classes) - 1)
-        layers = len(listed(how.layers)) or min(how.most, max(len(subject.layers) - 1, 1))
+        layers = len(comma_separated(how.layers)) or min(how.most, max(len(subject.layers) - 1, 1))
         each, beside = 2 + how.held + min(how.matched, how.draws), 1 + how.draws * factors
         return layers * (factors * each + ranks * beside) + each + beside
 
@@ -93,7 +94,7 @@ class DecodableAudit(SingleReadingAudit[Factors]):
                 "factor_NAME in an .npz file; factors in the lines of a .jsonl file).",
             )
         places = {"layers": subject.layers, "blocks": subject.blocks,
-                  "named": tuple(listed(self.settings.layers))}  # fmt: skip
+                  "named": comma_separated(self.settings.layers)}  # fmt: skip
         known, copies = places[DECODABLE.meant("kind", read["kind"])], int(read["copies"])
         layers = [known[int(at)] for at in read["layers"]]
         labels = {name: mine["labels"] for name, mine in arrays.items() if name != OWN and "labels" in mine}

@@ -18,7 +18,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
 from wheeltap.engine.fast.prefix import PrefixCache
-from wheeltap.suites.decodable.engine.activations import (
+from wheeltap.engine.places import (
     WIDEST,
     Change,
     Place,

@@ -18,7 +18,7 @@ from torch import Tensor
 from wheeltap.core.errors import DataError
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
-from wheeltap.suites.decodable.engine.activations import distinct
+from wheeltap.engine.places import distinct
 
 
 def svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -21,6 +21,7 @@ from wheeltap.core.bounded import Npz
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.core.section import Section
+from wheeltap.core.settings import comma_separated
 from wheeltap.core.study import CohortRole, CohortSpec, Member, MemberSpec, Metric, MetricRow, Rule
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.members import Single
@@ -201,7 +202,7 @@ class PicturesSettings(specs.SampledSettings, frozen=True, kw_only=True):
     @property
     def kinds(self) -> tuple[str, ...]:
         """Kinds of trained control nets, each once."""
-        return tuple(dict.fromkeys(kind.strip() for kind in self.controls.split(",") if kind.strip()))
+        return comma_separated(self.controls)
 
     @property
     def source(self) -> str:

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import ModelError, UnknownName
+from wheeltap.core.settings import comma_separated
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import named_modules
 from wheeltap.engine.apply import differentiable
 from wheeltap.engine.units import hidden_units
-from wheeltap.suites.decodable.specs import listed
 
 Change = Callable[[Tensor, Tensor], Tensor]
 """From the vectors ``[row, feature]`` of a layer and the example ``[row]`` that each is of, to what is put there."""
@@ -51,7 +51,7 @@ class Places:
     """The places of a model that are looked at.
 
     Attributes:
-        kind: One of ``KINDS``.
+        kind: ``layers``, ``blocks`` or ``named``.
         all: In order of computation.
         index: Of each, its number among the subject's layers, its blocks, or the names given.
     """
@@ -81,7 +81,7 @@ def named(subject: Subject, text: str) -> Places:
         UnknownName: If there is no module of such a name.
     """
     known = {path for path, _ in named_modules(subject.model) if path}
-    names = listed(text)
+    names = comma_separated(text)
     for name in names:
         if name not in known:
             raise UnknownName("module", name, known)
