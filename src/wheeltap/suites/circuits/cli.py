@@ -75,12 +75,6 @@ class SparseNetSpec:
     steps: Annotated[
         Whole | None, Parameter(validator=Number(gte=1), help="Batches in all; by default what the two nets need.")
     ] = None
-    model: Annotated[
-        str | None, Parameter(help="A decoder of your own, module:callable, instead of the small one.")
-    ] = None
-    data: Annotated[
-        Path | None, Parameter(help="With --model: its sequences, .npz with an array tokens [sequence, place].")
-    ] = None
     seed: Annotated[Whole, Parameter(help="Of weights and order.")] = 0
 
 
@@ -173,13 +167,12 @@ def train(
 ) -> int:
     """Trains a small decoder with sparse weights on lines that look like Python, on which its circuits can be found.
 
-    Or makes the weights of a decoder of your own sparse. If it is interrupted, the same command resumes it.
+    If it is interrupted, the same command resumes it.
 
     Try it:
 
       wheeltap circuits train -o sparse.safetensors
       wheeltap circuits train --dense -o dense.safetensors
-      wheeltap circuits train --model my_nets:decoder --data tokens.npz -o mine.safetensors
     """
     from wheeltap.cli.progress import step_progress
     from wheeltap.report.files import require_writable
@@ -191,8 +184,7 @@ def train(
     print(
         f"{file}: {made.nonzero:,} weights that are not 0; loss on sequences held out {made.loss:.4f} nats per token."
     )
-    if spec.model is None:
-        print(f"Find a circuit: wheeltap circuits find artifact:{file} --task quote")
+    print(f"Find a circuit: wheeltap circuits find artifact:{file} --task quote")
     return 0
 
 
