@@ -47,8 +47,9 @@ GAUGES: Final = ("none", "rotation", "permutation")
 """What the gauge twin does to the site: a rotation of the residual stream, another order of hidden units, or nothing,
 where no gauge is known that moves this site's vectors (its numbers are then those of ``none``)."""
 
-MATCHES: Final = ("matched", "unmatched")
-"""Live features of two dictionaries that have a partner of at least ``DictionaryMatchSettings.near``, and the rest."""
+MATCHES: Final = ("all", "matched", "unmatched")
+"""Live features of two dictionaries: all, those that have a partner of at least ``DictionaryMatchSettings.near``, and
+the rest."""
 
 Entry = Annotated[int, msgspec.Meta(ge=0)]
 Share = Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)]
@@ -69,7 +70,7 @@ DICTIONARY_RECONSTRUCTION: Final = ReadingSpec(
     title="Answers with the vectors of sites replaced by what a dictionary makes of them",
     settings_type=DictionaryEntrySettings,
     arrays={
-        "kind": Array("", "what the entry is", "count", of=KINDS),
+        "kinds": Array("entry", "what each entry of the model is", "count", of=KINDS),
         "margin": Array("cut replacement example", "score of the right option less the best other one, logits; the "
                         "replacements of REPLACEMENTS in each site alone, then, where there are several, in all"),
         "agree": Array("cut replacement example", "whether the answer is the clean one", "flag"),
@@ -103,13 +104,13 @@ DICTIONARY_CONTROL: Final = ReadingSpec(
     settings_type=DictionaryControlSettings,
     each="attribute",
     arrays={
-        "kind": Array("", "what the entry is", "count", of=KINDS),
+        "kinds": Array("entry", "what each entry of the model is", "count", of=KINDS),
         "budgets": Array("budget", "features that an edit may change", "count"),
         "status": Array("", "how measuring the attribute ended", "count", of=STATUSES),
-        "source": Array("pair", "number of the example that is edited", "count", optional=True),
+        "rows": Array("pair", "number of the example that is edited", "count", optional=True),
         "target": Array("pair", "number of an example that differs in this attribute alone", "count", optional=True),
         "unedited": Array("pair", "whether the clean answer is that with the target's vector", "flag", optional=True),
-        "agreed": Array("budget pair", "whether the answer with the edited vector is", "flag", optional=True),
+        "agree": Array("budget pair", "whether the answer with the edited vector is", "flag", optional=True),
         "random": Array("budget pair", "the same with as many features drawn at random among the active ones", "flag",
                         optional=True),
         "whole": Array("pair", "the same with all features of the source exchanged for the target's", "flag",
@@ -155,10 +156,10 @@ DICTIONARY_FEATURES: Final = ReadingSpec(
     settings_type=DictionaryFeaturesSettings,
     each="attribute",
     arrays={
-        "kind": Array("", "what the entry is", "count", of=KINDS),
+        "kinds": Array("entry", "what each entry of the model is", "count", of=KINDS),
         "features": Array("live", "numbers of the features that are active in some examples and not in all", "count"),
         "frequency": Array("live", "share of the examples that each is active in"),
-        "held": Array("half", "numbers of the examples that are scored on; all is chosen on the others", "count"),
+        "rows": Array("half", "numbers of the examples that are scored on; all is chosen on the others", "count"),
         "margin": Array("part example", "score of the right option less the best other one, with the parts of PARTS in "
                         "the site, logits"),
         "interpretable": Array("", "live features of any attribute with F1 from the threshold on, and above what a "
@@ -166,6 +167,9 @@ DICTIONARY_FEATURES: Final = ReadingSpec(
         "status": Array("", "how measuring the attribute ended", "count", of=STATUSES),
         "values": Array("value", "values of the attribute, rising", "count", optional=True),
         "labels": Array("half", "number of each scored example's value among these", "count", optional=True),
+        "active": Array("half", "whether the feature with the highest F1 of all for the values that it fits best, both "
+                        "chosen on the other half, is active", "flag", optional=True),
+        "holds": Array("half", "whether an example has one of these values", "flag", optional=True),
         "best": Array("value", "feature with the highest F1 for this value alone, on the other half", "count",
                       optional=True),
         "fires": Array("value half", "whether that feature is active", "flag", optional=True),
@@ -188,7 +192,7 @@ DICTIONARY_FEATURES: Final = ReadingSpec(
     },
 )  # fmt: skip
 """WT403 and WT405. Of a supervised dictionary a feature is active where the example has its value. ``needed`` above 1
-is splitting; low ``retained`` at small ``size`` is occlusion. Where there is no live feature, ``best`` is -1 and F1 0."""
+is splitting; low ``retained`` at small ``size`` is occlusion. Without live features, ``best`` is -1 and F1 0."""
 
 
 class DictionaryDisturbedSettings(DictionaryEntrySettings, frozen=True, kw_only=True):
@@ -208,7 +212,7 @@ class DictionaryDisturbedSettings(DictionaryEntrySettings, frozen=True, kw_only=
     noise: Annotated[float, msgspec.Meta(gt=0.0, le=10.0)] = 0.1
     steps: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 8
     rate: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1e-2
-    budget: Annotated[int, msgspec.Meta(ge=1)] = 2
+    budget: Annotated[int, msgspec.Meta(ge=1)] = 8
     pairs: Annotated[int, msgspec.Meta(ge=2)] = 100
     attributes: str = ""
 
@@ -219,12 +223,14 @@ DICTIONARY_DISTURBED: Final = ReadingSpec(
     settings_type=DictionaryDisturbedSettings,
     each="attribute",
     arrays={
-        "kind": Array("", "what the entry is", "count", of=KINDS),
+        "kinds": Array("entry", "what each entry of the model is", "count", of=KINDS),
         "gauge": Array("", "what the gauge twin does to the site", "count", of=GAUGES),
         "features": Array("live", "numbers of the features that are active in some examples of the undisturbed net and "
                           "not in all", "count"),
-        "correlation": Array("disturbance live", "of a feature's codes before and after the disturbances of "
-                             "DISTURBANCES; 0 where they do not vary any more"),
+        "disturbances": Array("disturbance", "what each is", "count", of=DISTURBANCES),
+        "correlations": Array("disturbance live", "of a feature's codes before and after; 0 where they do not vary any "
+                              "more"),
+        "correlation": Array("disturbance", "mean of these; 0 where no feature is live"),
         "answers": Array("disturbance example", "whether the net's answer is the undisturbed one", "flag"),
         "error": Array("disturbance example", "squared distance of the vector from its reconstruction"),
         "spread": Array("disturbance example", "squared distance of the vector from the mean vector"),
@@ -234,8 +240,8 @@ DICTIONARY_DISTURBED: Final = ReadingSpec(
         "fires": Array("disturbance value half", "whether the feature with the value's highest F1 in the undisturbed "
                        "net, on the other half, is active", "flag", optional=True),
         "f1": Array("disturbance value", "its F1", optional=True),
-        "source": Array("pair", "number of the example that is edited", "count", optional=True),
-        "agreed": Array("disturbance pair", "whether the answer with the edited vector is that with the target's, both "
+        "rows": Array("pair", "number of the example that is edited", "count", optional=True),
+        "agree": Array("disturbance pair", "whether the answer with the edited vector is that with the target's, both "
                         "in the disturbed net", "flag", optional=True),
         "unedited": Array("disturbance pair", "whether its clean answer is", "flag", optional=True),
     },
@@ -265,15 +271,14 @@ DICTIONARY_MATCH: Final = ReadingSpec(
     title="Features and subspaces that two dictionaries of one site share",
     settings_type=DictionaryMatchSettings,
     arrays={
-        "kind": Array("", "what the entry is", "count", of=KINDS),
-        "other": Array("", "what the other entry is", "count", of=KINDS),
+        "kinds": Array("entry", "what each entry of the model is", "count", of=KINDS),
         "features": Array("live", "numbers of the features that are active in some examples", "count"),
         "partner": Array("live", "feature of the other entry that each is matched with; -1 for none", "count"),
-        "cosine": Array("live", "of the decoder rows of both; 0 for none"),
+        "matched": Array("live", "cosine of the decoder rows of both; 0 for none"),
         "correlation": Array("live", "of the codes of both over examples; 0 for none"),
         "mcc": Array("", "mean cosine over the live features of the dictionary with more of them"),
         "weight": Array("live", "share of the summed squared lengths of all features' contributions"),
-        "count": Array("matching 2", "live features of either entry that are matched, and that are not", "count"),
+        "count": Array("matching 2", "live features of either entry that are such, as in MATCHES", "count"),
         "rank": Array("matching", "dimensions of the subspaces compared", "count"),
         "overlap": Array("matching", "mean squared cosine of the principal angles between the subspaces that the two "
                          "sets of contributions span most; 0 where one is empty"),
