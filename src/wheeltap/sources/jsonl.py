@@ -389,7 +389,10 @@ def _tokens(texts: Sequence[LabeledText], classifier: HfClassifier, path: Path) 
     ids: list[list[int]] = encoded["input_ids"]
     empty = next((at for at, one in enumerate(ids) if not one), None)
     if empty is not None:
-        raise DataError("A text has no tokens.", where=f"{path}: text {empty}", expected="one token at least", got="0")
+        raise DataError(
+            "A text has no tokens.", where=f"{path}: text {empty + 1}", expected="one token at least", got="0",
+            do="Write a text there, or remove its line.",
+        )  # fmt: skip
     require_short(classifier.subject.model, map(len, ids), where=str(path), what="text")
     if raw.pad_token_id is None and len({len(one) for one in ids}) > 1:
         raise DataError(

@@ -10,6 +10,7 @@ import pytest
 from logs import HEADER, archive, choice, generated, lines, loaded, sample
 
 from wheeltap.core import bounded
+from wheeltap.core.bounded import SETTINGS
 from wheeltap.core.errors import DataError, FileFormatError, MissingFile, WheeltapError
 from wheeltap.suites.lens.recorded import read
 
@@ -38,6 +39,12 @@ OWN: list[Case] = [
     ("m.jsonl", [{"id": 1, "correct": "maybe"}], FileFormatError, "line 1", {"got": "correct: maybe"}),
     ("m.jsonl", [{"id": 1, "correct": 0.5}, {"id": 2, "correct": -1e308}], DataError, "score is too large",
      {"where": "line 2", "got": "-1e+308"}),
+    ("m.jsonl", [{"id": 1, "system": "x" * 201, "correct": True}], DataError, "name of a system is too long",
+     {"where": "line 1", "in_got": "201"}),
+    ("m.jsonl", [{"id": 1, "correct": True, "prompt": [0] * (SETTINGS + 1)}], FileFormatError, "too many parts",
+     {"where": "line 1"}),
+    ("c.jsonl", [{"id": 0, "n": 4, "c": 4}, {"id": 1, "n": 4, "c": 5}], DataError, "cannot be counts",
+     {"where": "line 2", "in_got": "1 (c 5, n 4)"}),
     ("m.jsonl", [{"id": 1, "correct": None}], DataError, "No answer is graded", {"got": "null in 1 line"}),
     ("m.jsonl", [{"id": 1, "correct": True}, {"id": 2, "answer": "4"}], FileFormatError, "line 2",
      {"in_got": "id, answer"}),

@@ -32,7 +32,7 @@ _LONGEST_NAME: Final = 60
 MOST_TRIES: Final = 65_536
 """Answers of every item up to which pass@k is computed; ``stats.passk`` takes no more."""
 
-MOST_CURVES: Final = 2**27
+MOST_CURVES: Final = 2**24
 """Items by tries up to which pass@k is computed: so many numbers are held at once, more than once."""
 
 _READ: tuple[ReadingSpec, ...] = (SAMPLES, VOTES, LABEL_PROBABILITIES)

@@ -25,6 +25,9 @@ MOST_VOTES: Final = 1_000_000
 MOST_SCORE: Final = 1e30
 """Of an answer: squares of scores are summed."""
 
+LONGEST_NAME: Final = 200
+"""Characters of a system's name."""
+
 MOST_SAMPLE: Final = 2**62
 """Number of an answer."""
 
@@ -116,7 +119,7 @@ class AnswerTable:
 
     def asked(self, item: str, given: Any) -> None:
         """Takes what an item asks, text or lists and tables of texts, by which items that look alike are known."""
-        if item not in self._texts and (text := " ".join(_texts(given))):
+        if item not in self._texts and (text := " ".join(texts_in(given))):
             self._texts[item] = words_of(text)
 
     def add(self, system: str, row: AnswerRow, group: str = "") -> None:
@@ -131,6 +134,7 @@ class AnswerTable:
             raise _too_large("score", row.score, MOST_SCORE, f"{self._where}, line {row.line}")
         held = self._systems.get(system)
         if held is None:
+            _require_short(system, "system", where=f"{self._where}, line {row.line}")
             held = self._systems[system] = _Columns()
         held.items.append(self.item(row.item, group))
         held.lines.append(row.line)
@@ -324,6 +328,15 @@ class AnswerTable:
                      raters=() if ballots is None else tuple(self._raters), ballots=ballots)  # fmt: skip
 
 
+def _require_short(name: str, noun: str, *, where: str) -> None:
+    """Raises ``DataError`` for a name that no table can hold."""
+    if len(name) > LONGEST_NAME:
+        raise DataError(
+            f"The name of a {noun} is too long.", where=where, expected=f"at most {LONGEST_NAME} characters",
+            got=f"{len(name):,}: {name[:40]}...", do="Shorten it: it is printed in every table.",
+        )  # fmt: skip
+
+
 def _too_large(what: str, got: float, most: float, where: str) -> DataError:
     digits = (
         f"{got:g}" if isinstance(got, float) else str(got) if abs(got) < 10**20 else "a number of more than 20 digits"
@@ -347,14 +360,14 @@ def _twice(where: str, item: str, lines: tuple[int, int], *, more: int = 0) -> D
     )
 
 
-def _texts(given: Any) -> Iterator[str]:
+def texts_in(given: Any) -> Iterator[str]:
     """All text, in its order."""
     if isinstance(given, str):
         yield given
     elif isinstance(given, dict | list):
         several = cast("dict[str, Any] | list[Any]", given)
         for one in several.values() if isinstance(several, dict) else several:
-            yield from _texts(one)
+            yield from texts_in(one)
 
 
 def _ints(column: "array[int]") -> NDArray[np.int32]:

@@ -36,17 +36,19 @@ def counts(path: Path) -> AnswerFile:
         FileFormatError: If a line has another shape.
         DataError: If an item has no sample, or more right answers than samples.
     """
-    held = [row for _, row in decoded(path, _Row, shape=COUNTED)]
+    numbered = list(decoded(path, _Row, shape=COUNTED))
+    held = [row for _, row in numbered]
     right = np.array([row.c for row in held], dtype=np.int32)
     samples = np.array([row.n for row in held], dtype=np.int32)
-    wrong = [row for row in held if not (row.n >= 1 and 0 <= row.c <= row.n)]
+    wrong = [(line, row) for line, row in numbered if not (row.n >= 1 and 0 <= row.c <= row.n)]
     if wrong:
-        named = ", ".join(f"{row.id} (c {row.c}, n {row.n})" for row in wrong[:5])
+        named = ", ".join(f"{row.id} (c {row.c}, n {row.n})" for _, row in wrong[:5])
         raise DataError(
             "Counts cannot be counts of right answers.",
-            where=str(path),
+            where=f"{path}, line {wrong[0][0]}",
             expected="0 <= c <= n and n >= 1 for each item",
             got=f"{many(len(wrong), 'item')}: {named}",
+            do="Correct these lines: n counts the answers to an item, c those that are right.",
         )
     return AnswerFile(
         shape=COUNTED, items=tuple(str(row.id) for row in held),

@@ -6,11 +6,11 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
-from wheeltap.core.bounded import Archive, few_parts
+from wheeltap.core.bounded import PARTS, SETTINGS, Archive, few_parts
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.core.plain import many
 from wheeltap.suites.lens.recorded.base import AnswerFile
-from wheeltap.suites.lens.recorded.gathered import AnswerRow, AnswerTable
+from wheeltap.suites.lens.recorded.gathered import AnswerRow, AnswerTable, texts_in
 from wheeltap.suites.lens.recorded.lines import BROKEN, placed, whole
 
 SHAPE = "a log of inspect"
@@ -55,7 +55,7 @@ def read(path: Path) -> AnswerFile:
         DataError: If no sample is scored, or scores have no number.
     """
     log = _decoded(whole(path), _Log, where=str(path))
-    return _recording(path, log.eval, log.status, log.samples or ())
+    return _recording(path, log.eval, log.status, map(_needed, log.samples or ()))
 
 
 def read_archive(path: Path) -> AnswerFile:
@@ -80,16 +80,27 @@ def read_archive(path: Path) -> AnswerFile:
         head = _decoded(archive.member(heads[0]), _Log, where=f"{path}: {heads[0]}")
         status = head.status if heads[0] == "header.json" else "not finished"
         samples = (
-            _decoded(archive.member(name), _Sample, where=f"{path}: {name}")
+            _needed(_decoded(archive.member(name), _Sample, where=f"{path}: {name}", parts=SETTINGS))
             for name in archive.members
             if name.startswith("samples/") and name.endswith(".json")
         )
         return _recording(path, head.eval, status, samples)
 
 
-def _decoded(data: bytes, kind: type[T], *, where: str) -> T:
+def _needed(sample: _Sample) -> _Sample:
+    """Texts and grades of a sample alone: a log may hold gigabytes beside them."""
+    scores = {name: msgspec.structs.replace(score, value=_grade(score.value), answer=_answer(score.answer))
+              for name, score in _scores(sample).items()}  # fmt: skip
+    return msgspec.structs.replace(sample, input=" ".join(texts_in(sample.input)), scores=scores, score=None)
+
+
+def _answer(answer: Any) -> str | None:
+    return None if answer is None else str(answer)
+
+
+def _decoded(data: bytes, kind: type[T], *, where: str, parts: int = PARTS) -> T:
     try:
-        return msgspec.json.decode(few_parts(data, where=where), type=kind)
+        return msgspec.json.decode(few_parts(data, where=where, most=parts), type=kind)
     except (*BROKEN, msgspec.MsgspecError) as error:
         raise FileFormatError(
             "A log of inspect cannot be read.",
@@ -126,10 +137,9 @@ def _recording(path: Path, about: _Eval, status: str, samples: Iterable[_Sample]
         if score is None:
             unscored += 1
             continue
-        answer = None if score.answer is None else str(score.answer)
         value = _value(score.value, where=f"{path}: sample {one.id}, epoch {one.epoch}")
         gathered.asked(str(one.id), one.input)
-        gathered.add(system, AnswerRow(str(one.id), at, value, answer, one.epoch))
+        gathered.add(system, AnswerRow(str(one.id), at, value, score.answer, one.epoch))
     notes = [f"Task {about.task}; right is what the scorer {names[0]} says"
              + (f"; also there: {', '.join(names[1:])}." if len(names) > 1 else ".")]  # fmt: skip
     if status not in ("success", ""):
@@ -145,14 +155,18 @@ def _scores(sample: _Sample) -> dict[str, _Score]:
     return {} if sample.score is None else {"score": sample.score}
 
 
-def _value(value: Any, *, where: str) -> float:
+def _grade(value: Any) -> str:
+    """A grade, or the only one of a dictionary."""
+    single = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+    return str(next(iter(single.values())) if len(single) == 1 else cast("object", value))
+
+
+def _value(graded: str, *, where: str) -> float:
     """A grade as a number.
 
     Raises:
         DataError: If it is neither a number nor one of inspect's letters.
     """
-    single = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-    graded = str(next(iter(single.values())) if len(single) == 1 else cast("object", value))
     try:
         number = VALUES[graded] if graded in VALUES else float(_WORDS.get(graded.lower(), graded))
     except ValueError:
@@ -162,7 +176,7 @@ def _value(value: Any, *, where: str) -> float:
             "A score is no number.",
             where=where,
             expected=f"a number, or one of {', '.join(VALUES)}",
-            got=str(cast("object", value))[:80],
+            got=graded[:80],
             do="Choose a scorer that grades each sample with one number.",
         )
     return number

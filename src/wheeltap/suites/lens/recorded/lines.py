@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from wheeltap.core import bounded
-from wheeltap.core.bounded import Line, contents
+from wheeltap.core.bounded import SETTINGS, Line, contents, few_parts
 from wheeltap.core.errors import FileFormatError
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ def decoded(path: Path, kind: type[T], *, shape: str) -> Iterator[tuple[int, T]]
     decoder = msgspec.json.Decoder(kind)
     for number, line in numbered(path):
         try:
-            yield number, decoder.decode(line)
+            yield number, decoder.decode(few_parts(line, where=f"{path}, line {number}", most=SETTINGS))
         except msgspec.ValidationError as error:
             raise misfit(path, number, expected=shape, got=str(error)) from error
         except BROKEN as error:
