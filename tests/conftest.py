@@ -53,7 +53,7 @@ UNTRACED = frozenset({
 ALL = "WHEELTAP_TESTS"
 """Environment variable: ``all`` runs everything, in some 40 minutes; else of many cases some run."""
 
-EVERY = 6
+EVERY = 12
 """Of the cases of a law every so many are run, beginning with the first."""
 
 NETS = "WHEELTAP_NETS"
@@ -104,7 +104,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _thin(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out tests marked ``full``, and of a law with several cases all but every sixth.
+    """Leaves out tests marked ``full``, and of a law with several cases all but every twelfth.
 
     Cases are parameter sets, and the classes of a file that share a contract.
     """

@@ -4,7 +4,7 @@ A changed message is a changed contract: run ``python tests/test_errors.py`` to 
 """
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import wheeltap
@@ -14,12 +14,12 @@ SNAPSHOT = Path(__file__).parent / "snapshots" / "errors.txt"
 ROOT = "WheeltapError"
 
 
-def _error_names(trees: dict[str, ast.Module]) -> set[str]:
+def _error_names(nodes: dict[str, list[ast.AST]]) -> set[str]:
     """Names of WheeltapError and all its subclasses, found by following the bases in the source."""
     bases = {
         node.name: {b.id for b in node.bases if isinstance(b, ast.Name)}
-        for tree in trees.values()
-        for node in ast.walk(tree)
+        for some in nodes.values()
+        for node in some
         if isinstance(node, ast.ClassDef)
     }
     names = {ROOT}
@@ -30,21 +30,28 @@ def _error_names(trees: dict[str, ast.Module]) -> set[str]:
         names = grown
 
 
-def _messages() -> Iterator[str]:
-    trees = {str(p.relative_to(SOURCE)): ast.parse(p.read_text()) for p in sorted(SOURCE.rglob("*.py"))}
-    names = _error_names(trees)
-    for path, tree in trees.items():
+@cache
+def _messages() -> list[str]:
+    nodes = {
+        str(path.relative_to(SOURCE)): [
+            node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call | ast.ClassDef)
+        ]
+        for path in sorted(SOURCE.rglob("*.py"))
+    }
+    names, said = _error_names(nodes), list[str]()
+    for path, some in nodes.items():
         if path == "core/errors.py":
             continue
         found = [
             node
-            for node in ast.walk(tree)
+            for node in some
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names
         ]
         for call in sorted(found, key=lambda node: (node.lineno, node.col_offset)):
             rows = [f"{path}: {ast.unparse(call.func)}", *(f"  {ast.unparse(value)}" for value in call.args)]
             rows += [f"  {word.arg} = {ast.unparse(word.value)}" for word in call.keywords]
-            yield "\n".join(rows)
+            said.append("\n".join(rows))
+    return said
 
 
 def test_every_message_is_pinned() -> None:

@@ -161,7 +161,7 @@ def losses(values: np.ndarray, *, margin: float = MARGIN, **more: Any) -> Hypoth
 @pytest.mark.parametrize("rate", [0.02, 0.08])
 def test_any_false_verdict_is_as_rare_as_alpha_says_on_either_side(rate: float) -> None:
     """Six true effects of exactly the margin: whatever is decided is wrong."""
-    rng, reports = np.random.default_rng(round(1000 * rate)), 300
+    rng, reports = np.random.default_rng(round(1000 * rate)), 100
     said = [
         statuses(*(losses((rng.random((1, 150)) < rate) * 1.0, margin=rate) for _ in range(6))) for _ in range(reports)
     ]

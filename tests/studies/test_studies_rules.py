@@ -82,13 +82,13 @@ def test_a_planted_truth_is_decided_right(
 def test_several_rules_together_raise_no_false_alarm(
     statistic: Statistic, truth: Callable[[np.random.Generator, int], tuple[list[float], list[float]]]
 ) -> None:
-    wrong, runs, rng, planned = 0, 300, np.random.default_rng(5), rule(statistic, "a", "b", margin=0.0)
+    wrong, runs, rng, planned = 0, 100, np.random.default_rng(5), rule(statistic, "a", "b", margin=0.0)
     for _ in range(runs):
         samples = [truth(rng, 5) for _ in range(4)]
         drafts = [rules.draft(planned, table(a=a, b=b), among=4, alpha=ALPHA) for a, b in samples]
         wrong += any(one.status == "found" for one in settle(drafts, alpha=ALPHA))
-    # Binomial, 300 runs at .05: more than 27 happens once in 1,000.
-    assert wrong <= 27
+    # Binomial, 100 runs at .05: more than 12 happens in 1 of 700; each rule by itself would err in 19.
+    assert wrong <= 12
 
 
 @pytest.mark.full
