@@ -428,7 +428,8 @@ BEFORE: dict[tuple[str, ...], list[str]] = {
 FLAGS = {
     "--for": "int5x", "--audits": "scor", "--task": "lm_eval:arc,limt=2", "--budget": "10x", "--memory": "lots",
     "--genome": "nowhere.xml", "--defects": "cancl", "--controls": "abs", "--picture": "fase", "--expires": "tomorrow",
-    "--plant": "digitz", "--model": "no_module:net", "--data": "nowhere.npz", "--nets": "nowhere.npz", "--strengths": "x",
+    "--plant": "digitz", "--model": "no_module:net", "--data": "nowhere.npz", "--nets": "nowhere.npz",
+    "--strengths": "x",
 }  # fmt: skip
 """Flags that take names, or have a grammar, each with a word that is none."""
 
