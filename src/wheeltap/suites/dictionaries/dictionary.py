@@ -1,0 +1,555 @@
+"""Dictionaries: features of one site of a net, what they make of its vectors, and nets with such dictionaries beside.
+
+Tensors have SAELens' names and layout, so that files of both mean the same. The architectures are the published ones;
+``linear`` has signed codes (identity, PCA), and in ``supervised`` features are values of known attributes.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Final, Literal, cast, final
+
+import msgspec
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wheeltap.core import seeds
+from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.settings import Settings
+from wheeltap.core.typed import named_modules
+from wheeltap.suites.dictionaries.specs import Kind
+
+Architecture = Literal["topk", "batchtopk", "jumprelu", "gated", "relu", "linear", "supervised"]
+
+Normalization = Literal["none", "expected_average_only_in", "constant_norm_rescale", "layer_norm"]
+"""What is done to a vector before features read it, and undone to what they make of it.
+
+``expected_average_only_in``: multiplied by one number, ``scale``. ``constant_norm_rescale``: to norm sqrt(width).
+``layer_norm``: to mean 0 and standard deviation 1. The bias of the decoder lies inside.
+"""
+
+_EPSILON: Final = 1e-5
+"""Beside a standard deviation, as SAELens has it."""
+
+_TINY: Final = 1e-12
+
+_ROWS: Final = 1024
+"""Vectors that dense codes are computed of at once."""
+
+_Size = Annotated[int, msgspec.Meta(ge=1, le=2**24)]
+
+
+class DictionarySettings(Settings, frozen=True, kw_only=True):
+    """What a dictionary is, but for its numbers.
+
+    Attributes:
+        architecture: How codes are computed.
+        width: Numbers of a vector of the site.
+        features: How many there are.
+        k: Features that are active: of each vector (``topk``), or of each on average (``batchtopk``); else 0.
+        center: Whether the bias of the decoder is subtracted from vectors before features read them.
+        normalize: What is done to vectors before.
+        scale: Of ``expected_average_only_in``.
+        rescale_by_decoder_norm: Whether codes are in units of decoded length: multiplied by the norm of the feature's
+            row of the decoder, and divided by it when they are decoded (``topk`` and ``batchtopk``).
+        skip: Whether a linear map of the vector is added to what is decoded (transcoders).
+        attributes: Names of the attributes of ``supervised``.
+    """
+
+    architecture: Architecture = "topk"
+    width: _Size = 1
+    features: _Size = 1
+    k: Annotated[int, msgspec.Meta(ge=0)] = 0
+    center: bool = True
+    normalize: Normalization = "none"
+    scale: Annotated[float, msgspec.Meta(gt=0.0)] = 1.0
+    rescale_by_decoder_norm: bool = False
+    skip: bool = False
+    attributes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        counted = self.architecture in ("topk", "batchtopk")
+        if counted != (self.k > 0) or self.k > self.features:
+            raise UsageError(
+                "The number of active features does not fit the dictionary.",
+                where=f"setting k of architecture {self.architecture!r}",
+                expected=f"1 to {self.features:,}" if counted else "0: another rule says which are active",
+                got=f"{self.k:,}",
+            )
+        if self.rescale_by_decoder_norm and not counted:
+            raise UsageError(
+                "Codes of this architecture are not rescaled.",
+                where="setting rescale_by_decoder_norm",
+                expected="architecture 'topk' or 'batchtopk'",
+                got=repr(self.architecture),
+            )
+        if (self.architecture == "supervised") != bool(self.attributes):
+            raise UsageError(
+                "Attributes do not fit the dictionary.",
+                where="setting attributes",
+                expected="the names of attributes, of the architecture 'supervised' alone",
+                got=", ".join(self.attributes) or "none",
+            )
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each tensor that such a dictionary has, by name."""
+        width, features = self.width, self.features
+        each = {"topk": ("b_enc",), "batchtopk": ("b_enc", "threshold"), "jumprelu": ("b_enc", "threshold"),
+                "gated": ("b_gate", "r_mag", "b_mag"), "supervised": ("attribute", "value")}  # fmt: skip
+        found = {"W_enc": (width, features)} if self.architecture != "supervised" else {}
+        found |= dict.fromkeys(each.get(self.architecture, ("b_enc",)), (features,))
+        found |= {"W_dec": (features, width), "b_dec": (width,)}
+        return found | ({"W_skip": (width, width)} if self.skip else {})
+
+
+_INTEGERS: Final = ("attribute", "value")
+
+
+@final
+class Dictionary(nn.Module):
+    """Features of one site; all numbers are 0 until a state is loaded.
+
+    Attributes:
+        settings: What it is.
+        W_enc: ``[width, feature]``, not of ``supervised``.
+        b_enc: ``[feature]``; of ``gated`` instead ``b_gate``, ``b_mag`` and ``r_mag``, the logarithm of the factor
+            between what opens a gate and what goes through it.
+        W_dec: ``[feature, width]``.
+        b_dec: ``[width]``.
+        threshold: ``[feature]``, of ``jumprelu`` and ``batchtopk``: what is not larger is no activity.
+        W_skip: ``[width, width]``, where there is one: the vector times its transpose is added.
+        attribute: ``[feature]``, of ``supervised``: which attribute each feature is of.
+        value: ``[feature]``, of ``supervised``: which value of it.
+    """
+
+    W_enc: Tensor
+    b_enc: Tensor
+    W_dec: Tensor
+    b_dec: Tensor
+    threshold: Tensor
+    b_gate: Tensor
+    r_mag: Tensor
+    b_mag: Tensor
+    W_skip: Tensor
+    attribute: Tensor
+    value: Tensor
+
+    def __init__(self, settings: DictionarySettings, state: Mapping[str, Tensor] | None = None) -> None:
+        super().__init__()
+        self.settings = settings
+        for name, shape in settings.shapes.items():
+            if name in _INTEGERS:
+                self.register_buffer(name, torch.zeros(shape, dtype=torch.int64))
+            else:
+                self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
+        if state is not None:
+            self.load_state_dict(dict(state))
+
+    def freeze(self) -> None:
+        """Makes buffers of its parameters: inside a net under audit they are no weights of the net."""
+        for name, parameter in list(self.named_parameters()):
+            delattr(self, name)
+            self.register_buffer(name, parameter.detach())
+
+    # ---- vectors -----------------------------------------------------------------------------------------------------
+
+    def normalized(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Vectors ``[row, width]`` as features read them, before ``b_dec`` is subtracted.
+
+        Returns:
+            They, and by what ``[row or 1, 1]`` decoded vectors are multiplied, and what ``[row or 1, 1]`` is added.
+
+        Raises:
+            ModelError: If they have another width.
+        """
+        if x.ndim != 2 or x.shape[1] != self.settings.width:
+            raise ModelError(
+                "The dictionary is of vectors of another width.",
+                where="dictionary",
+                expected=f"vectors [row, {self.settings.width}]",
+                got=str(list(x.shape)),
+                do="Give the dictionary of this site of this net.",
+            )
+        x = x.to(self.b_dec.dtype)
+        one, zero = x.new_ones(1, 1), x.new_zeros(1, 1)
+        match self.settings.normalize:
+            case "none":
+                return x, one, zero
+            case "expected_average_only_in":
+                return x * self.settings.scale, one / self.settings.scale, zero
+            case "constant_norm_rescale":
+                length = x.square().sum(1, keepdim=True).sqrt().clamp_min(_TINY) / self.settings.width**0.5
+                return x / length, length, zero
+            case "layer_norm":
+                mean, deviation = x.mean(1, keepdim=True), x.std(1, keepdim=True)
+                return (x - mean) / (deviation + _EPSILON), deviation, mean
+
+    def stretch(self, x: Tensor) -> Tensor:
+        """How long a unit of ``atoms`` is in the space of each vector, ``[row or 1, 1]``."""
+        return self.normalized(x)[1]
+
+    @property
+    def atoms(self) -> Tensor:
+        """What a code of 1 adds to what is decoded, ``[feature, width]``, before ``stretch``."""
+        return self.W_dec / self._norms() if self.settings.rescale_by_decoder_norm else self.W_dec
+
+    def _norms(self) -> Tensor:
+        return self.W_dec.square().sum(1, keepdim=True).sqrt().clamp_min(_TINY)
+
+    def _encoder(self) -> tuple[Tensor, Tensor]:
+        """Weights and biases that preactivations come from, in units of codes."""
+        bias = self.b_enc if "b_enc" in self.settings.shapes else torch.zeros_like(self.W_enc[0])
+        if self.settings.rescale_by_decoder_norm:
+            norms = self._norms().T
+            return self.W_enc * norms, bias * norms[0]
+        return self.W_enc, bias
+
+    def preactivations(self, x: Tensor) -> Tensor:
+        """What the encoder says of vectors ``[row, width]`` before any rule of activity, ``[row, feature]``.
+
+        Of ``gated`` without its two biases.
+
+        Raises:
+            ModelError: If features are values of attributes: no encoder reads them.
+        """
+        if self.settings.architecture == "supervised":
+            raise ModelError(
+                "A supervised dictionary has no encoder.",
+                where="dictionary",
+                expected="the labels of the examples: codes(labels)",
+                got="vectors",
+            )
+        inner = self.normalized(x)[0]
+        weight, bias = self._encoder()
+        return torch.addmm(bias, inner - self.b_dec if self.settings.center else inner, weight)
+
+    # ---- codes -------------------------------------------------------------------------------------------------------
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes ``[row, feature]`` of vectors ``[row, width]``, 0 where a feature is not active.
+
+        Of ``batchtopk`` by its threshold, as at inference; see ``batch_codes`` for training.
+
+        Raises:
+            ModelError: If it is supervised, or the vectors have another width.
+        """
+        before = self.preactivations(x)
+        match self.settings.architecture:
+            case "topk":
+                values, index = before.topk(self.settings.k, dim=1)
+                return torch.zeros_like(before).scatter(1, index, values.relu())
+            case "jumprelu" | "batchtopk":
+                return before.relu() * (before > self.threshold)
+            case "gated":
+                return (before * self.r_mag.exp() + self.b_mag).relu() * (before + self.b_gate > 0)
+            case "linear":
+                return before
+            case _:
+                return before.relu()
+
+    def batch_codes(self, x: Tensor) -> Tensor:
+        """Codes ``[row, feature]`` of which ``k`` per vector are active on average, the largest of all.
+
+        Source: arXiv:2412.06410.
+        """
+        codes = self.preactivations(x).relu()
+        least = codes.detach().flatten().topk(self.settings.k * len(x), sorted=True).values[-1]
+        return codes * (codes >= least)
+
+    def sparse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The ``k`` largest codes ``[row, k]`` of vectors ``[row, width]`` and their features ``[row, k]``.
+
+        Raises:
+            ModelError: If not each vector has ``k`` codes.
+        """
+        return self.reconstructed(x)[1:]
+
+    def codes(self, labels: Tensor) -> Tensor:
+        """Codes ``[row, feature]`` of examples: 1 for each value that they have, 0 for all others.
+
+        A value that no feature is of has none.
+
+        Args:
+            labels: Values ``[row, attribute]``, attributes as in the settings.
+
+        Raises:
+            ModelError: If features are no values of attributes, or there are other attributes.
+        """
+        names = self.settings.attributes
+        if not names or labels.ndim != 2 or labels.shape[1] != len(names):
+            raise ModelError(
+                "Labels do not fit the dictionary.",
+                where="dictionary",
+                expected=f"labels [row, {len(names)}] of {', '.join(names)}" if names else "vectors: encode(x)",
+                got=str(list(labels.shape)),
+            )
+        held = labels.to(self.value.device)[:, self.attribute]
+        return (held == self.value).to(self.b_dec.dtype)
+
+    def decode(self, codes: Tensor, x: Tensor | None = None) -> Tensor:
+        """Vectors ``[row, width]`` of codes ``[row, feature]``.
+
+        Args:
+            codes: Of each row.
+            x: The vectors ``[row, width]`` that they are of: needed where vectors are normalized one by one, and where
+                there is a skip.
+
+        Raises:
+            ModelError: If that is needed and not given.
+        """
+        return self._outer(codes @ self.atoms + self.b_dec, x)
+
+    def _outer(self, decoded: Tensor, x: Tensor | None) -> Tensor:
+        how = self.settings
+        if x is None:
+            if how.skip or how.normalize in ("constant_norm_rescale", "layer_norm"):
+                raise ModelError(
+                    "These codes cannot be decoded without the vectors that they are of.",
+                    where="dictionary",
+                    expected="decode(codes, x), x [row, width]",
+                    got="codes alone",
+                )
+            return decoded / how.scale if how.normalize == "expected_average_only_in" else decoded
+        _, stretch, shift = self.normalized(x)
+        found = decoded if how.normalize == "none" else decoded * stretch + shift
+        return found + x.to(found.dtype) @ self.W_skip.T if how.skip else found
+
+    def reconstructed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of ``topk``: what is made of vectors ``[row, width]``, their codes ``[row, k]`` and features ``[row, k]``.
+
+        No code that is not active is ever written, decoded or given a gradient. Only first derivatives.
+
+        Raises:
+            ModelError: If not each vector has ``k`` codes.
+        """
+        if self.settings.architecture != "topk":
+            raise ModelError(
+                "Vectors have no fixed number of codes.",
+                where="dictionary",
+                expected="architecture 'topk'",
+                got=repr(self.settings.architecture),
+                do="Call encode.",
+            )
+        inner = self.normalized(x)[0]
+        decoded, values, index = cast(
+            "tuple[Tensor, Tensor, Tensor]",
+            SparseTopK.apply(inner, self.settings, *self._encoder(), self.atoms, self.b_dec),  # pyright: ignore[reportUnknownMemberType]
+        )
+        return self._outer(decoded, x), values, index
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What is made of vectors, ``[row, width]``: ``decode(encode(x), x)``."""
+        return self.reconstructed(x)[0] if self.settings.architecture == "topk" else self.decode(self.encode(x), x)
+
+
+@final
+class SparseTopK(torch.autograd.Function):
+    """A TopK dictionary on vectors: only the encoder's product is dense, all else touches ``k`` features of a row.
+
+    Sums of each row, and in the gradients of each feature, run in order: same bits each time.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, how: DictionarySettings, *tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is decoded ``[row, width]``, codes ``[row, k]`` and features ``[row, k]``."""
+        encoder, bias, decoder, offset = tensors
+        inner = x - offset if how.center else x
+        values, index = torch.addmm(bias, inner, encoder).topk(how.k, dim=1, sorted=False)
+        values = values.relu_()
+        decoded = functional.embedding_bag(index, decoder, mode="sum", per_sample_weights=values).add_(offset)
+        ctx.center = how.center
+        ctx.save_for_backward(inner, encoder, decoder, values, index)
+        ctx.mark_non_differentiable(index)
+        ctx.set_materialize_grads(False)
+        return decoded, values, index
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Gradients of the tensors of ``forward``."""
+        outer, own, _ = grads
+        inner, encoder, decoder, values, index = cast("tuple[Tensor, ...]", ctx.saved_tensors)
+        rows, k = index.shape
+        # Which rows each feature is active in: the same codes, by feature.
+        order = index.flatten().argsort(stable=True)
+        starts = torch.bincount(index.flatten(), minlength=len(decoder)).cumsum(0).roll(1)
+        starts[0] = 0
+
+        def by_feature(source: Tensor, weights: Tensor) -> Tensor:
+            return functional.embedding_bag(
+                order // k, source, starts, mode="sum", per_sample_weights=weights.flatten()[order]
+            )
+
+        slopes = torch.zeros_like(values) if own is None else own.clone()
+        if outer is not None:
+            with torch.enable_grad():
+                asked = values.detach().requires_grad_()
+                made = functional.embedding_bag(index, decoder.detach(), mode="sum", per_sample_weights=asked)
+            slopes += torch.autograd.grad(made, asked, outer.contiguous())[0]
+        slopes *= values > 0
+        of_bias = by_feature(slopes.new_ones(rows, 1), slopes)[:, 0]
+        needs_x, _, needs_encoder, _, needs_decoder, needs_offset = cast("tuple[bool, ...]", ctx.needs_input_grad)
+        of_decoder = by_feature(outer.contiguous(), values) if needs_decoder and outer is not None else None
+        of_offset = (outer.sum(0) if outer is not None else torch.zeros_like(inner[0])) if needs_offset else None
+        if of_offset is not None and ctx.center:
+            of_offset = of_offset - encoder @ of_bias
+        of_encoder = by_feature(inner, slopes).T if needs_encoder else None
+        of_x = (
+            functional.embedding_bag(index, encoder.T.contiguous(), mode="sum", per_sample_weights=slopes)
+            if needs_x
+            else None
+        )
+        return of_x, None, of_encoder, of_bias, of_decoder, of_offset
+
+
+# ---- nets with dictionaries ------------------------------------------------------------------------------------------
+
+
+@final
+class Entry(nn.ModuleList):
+    """One dictionary for each site, made in one way.
+
+    Attributes:
+        kind: In which.
+        seed: From which it was drawn.
+    """
+
+    def __init__(self, dictionaries: Iterable[Dictionary], *, kind: Kind = "own", seed: int = 0) -> None:
+        super().__init__(dictionaries)
+        self.kind: Kind = kind
+        self.seed = seed
+
+
+@final
+class DictionaryModel(nn.Module):
+    """A net with dictionaries of its sites beside it; it answers as the net does.
+
+    Their numbers become buffers: no disturbance of weights touches them.
+
+    Attributes:
+        net: The net.
+        sites: Module paths in it, whose outputs the dictionaries are of.
+        entries: The first one is under test, all others stand beside it.
+
+    Raises:
+        ModelError: If an entry has not one dictionary for each site, or there is no such site.
+    """
+
+    def __init__(self, net: nn.Module, sites: Sequence[str], entries: Iterable[Entry]) -> None:
+        super().__init__()
+        self.net, self.sites = net, tuple(sites)
+        self.entries = nn.ModuleList(entries)
+        known = {name for name, _ in named_modules(net)}
+        if missing := [site for site in self.sites if not site or site not in known]:
+            raise ModelError(
+                "The net has no such site.", where=missing[0], expected="the path of a module of the net",
+                got=repr(missing[0]),
+            )  # fmt: skip
+        for at, entry in enumerate(self.all):
+            if len(entry) != len(self.sites):
+                raise ModelError(
+                    "An entry has one dictionary for each site.", where=f"entry {at} ({entry.kind})",
+                    expected=f"{len(self.sites)}: {', '.join(self.sites)}", got=str(len(entry)),
+                )  # fmt: skip
+            for dictionary in entry:
+                cast("Dictionary", dictionary).freeze()
+
+    @property
+    def all(self) -> tuple[Entry, ...]:
+        """Its entries."""
+        return cast("tuple[Entry, ...]", tuple(self.entries))
+
+    def dictionary(self, entry: int, site: int = 0) -> Dictionary:
+        """The dictionary of an entry, by the site's number."""
+        return cast("Dictionary", self.all[entry][site])
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the net answers."""
+        return self.net(*args, **kwargs)
+
+
+# ---- the null --------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def random_like(dictionary: Dictionary, x: Tensor, seed: int) -> Dictionary:
+    """A dictionary of random directions that looks trained.
+
+    Rows of its decoder have the norms, and its biases of the decoder and its settings are those, of the dictionary
+    beside it. Its encoder is the decoder's transpose, with biases or thresholds by which as many features are active:
+    each as often as the feature beside it (``relu``, ``jumprelu``, ``gated``), or all together (``batchtopk``). One
+    factor of all codes makes what is decoded as near to the vectors as it can be. Of ``linear`` the directions are
+    orthogonal as far as they can be.
+
+    Args:
+        dictionary: Beside which it stands.
+        x: Vectors ``[row, width]`` of the site.
+        seed: Of the directions.
+    """
+    how = dictionary.settings
+    random = torch.Generator().manual_seed(seeds.derive(seed, "random dictionary"))
+    drawn = torch.randn(how.features, how.width, generator=random).to(dictionary.b_dec.device)
+    if how.architecture == "linear":
+        side = min(how.features, how.width)
+        drawn[:side] = cast("Tensor", torch.linalg.qr(drawn[:side].T)[0]).T  # pyright: ignore[reportUnknownMemberType]
+    units = drawn / drawn.square().sum(1, keepdim=True).sqrt().clamp_min(_TINY)
+    norms = dictionary.W_dec.square().sum(1, keepdim=True).sqrt()
+    made = Dictionary(how).to(dictionary.b_dec.device)
+    made.load_state_dict(dictionary.state_dict() | {"W_dec": units * norms})
+    if how.architecture == "supervised":
+        return made
+    # A row of the decoder times its code is the vector's part along it.
+    made.W_enc.copy_((units / norms.clamp_min(_TINY) if how.architecture == "linear" else units).T)
+    offset = torch.zeros_like(norms[:, 0]) if how.center else -dictionary.b_dec @ made.W_enc
+    weight = made.W_enc * norms.T if how.rescale_by_decoder_norm else made.W_enc
+    inner = dictionary.normalized(x)[0] - dictionary.b_dec
+    least = torch.zeros_like(offset)
+    if how.architecture not in ("topk", "linear"):
+        counts = cast("Tensor", sum((dictionary.encode(part) != 0).sum(0) for part in _parts(x)))
+        if how.architecture == "batchtopk":
+            sample = (inner[torch.randperm(len(inner), generator=random)[:_ROWS]] @ weight).flatten()
+            share = float(counts.sum()) / (len(x) * how.features)
+            least += sample.topk(min(max(round(share * len(sample)), 1), len(sample))).values[-1]
+        else:
+            least = _thresholds(inner, weight, counts)
+    # No code is below 0: where too few would be above, more is added to all.
+    added = offset - (least if how.architecture == "relu" else least.clamp_max(0.0))
+    biases = {"b_enc": added, "b_gate": offset - least, "b_mag": added, "r_mag": 0 * least, "threshold": least.relu()}
+    for name in biases.keys() & how.shapes:
+        getattr(made, name).copy_(biases[name])
+    if how.architecture != "linear":
+        _gain(made, x)
+    return made
+
+
+def _parts(rows: Tensor) -> list[Tensor]:
+    return [rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS)]
+
+
+def _thresholds(inner: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
+    """What the preactivation of each feature is larger than in so many rows, ``[feature]``."""
+    found = list[Tensor]()
+    for columns, wanted in zip(_parts(weight.T), _parts(counts), strict=True):
+        ordered = (inner @ columns.T).sort(dim=0, descending=True).values
+        span = (ordered[:1] - ordered[-1:]).clamp_min(1.0)
+        ordered = torch.cat((ordered[:1] + span, ordered, ordered[-1:] - span))
+        found.append(ordered.gather(0, torch.stack((wanted, wanted + 1))).mean(0))
+    return torch.cat(found)
+
+
+def _gain(made: Dictionary, x: Tensor) -> None:
+    """Multiplies all codes by the number by which what is decoded is nearest to the vectors ``[row, width]``."""
+    along, square = 0.0, 0.0
+    for part in _parts(x):
+        decoded = made.encode(part) @ made.atoms
+        target = made.normalized(part)[0] - made.b_dec
+        along += float((decoded * target).sum(dtype=torch.float64))
+        square += float(decoded.square().sum(dtype=torch.float64))
+    gain = along / square if along > 0.0 and square > 0.0 else 1.0
+    if made.settings.architecture == "gated":
+        made.r_mag.add_(torch.tensor(gain).log())
+        made.b_mag.mul_(gain)
+        return
+    for name in ("W_enc", "b_enc", "threshold"):
+        if name in made.settings.shapes:
+            getattr(made, name).mul_(gain)
