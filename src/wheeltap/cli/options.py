@@ -318,7 +318,8 @@ class Output:
 
     def give(self, report: "Report") -> int:
         """Writes the files asked for, prints the report, gives the exit code."""
-        from wheeltap.report.gate import exit_code
+        from wheeltap.core.plain import plain
+        from wheeltap.report.gate import FAILED, exit_code, failing
 
         written = list[Path]()
         try:
@@ -327,7 +328,13 @@ class Output:
             self._print(report)  # after the files, so that a reader that goes away (head, a pager) costs none of them
         if written and not self.quiet and self.json != STDOUT:
             print("Written: " + ", ".join(str(path) for path in written))
-        return exit_code(report.record, self.fail_on)
+        code = exit_code(report.record, self.fail_on)
+        if code == FAILED:
+            found = failing(report.record, self.fail_on)
+            named = [f"{one.code} {one.scheme or one.subject}: {one.verdict or one.status}" for one in found[:_NAMED]]
+            more = [f"{len(found) - _NAMED:,} more"] if len(found) > _NAMED else []
+            print(f"wheeltap: exit code {code}: {plain('; '.join(named + more))}", file=sys.stderr)
+        return code
 
     def _print(self, report: "Report") -> None:
         if self.json == STDOUT:
@@ -355,6 +362,10 @@ class Output:
             written.append(files.write(self.markdown, report.markdown().encode()))
         if self.junit is not None:
             written.append(report.junit(self.junit, fail_on=self.fail_on))
+
+
+_NAMED: Final = 3
+"""Findings that are named as the reason of an exit code."""
 
 
 def _more(record: ReportRecord) -> Iterator[tuple[str, str]]:

@@ -49,25 +49,25 @@ class NumberScale:
 
 
 def over_nets(values: Sequence[float], *, name: str, scale: NumberScale, level: float = 0.95) -> Estimate:
-    """Mean over nets made alike, with Student's interval; no interval from a single net.
+    """Mean over nets made alike, with Student's interval; none from one net, or where all gave the same number.
 
     Raises:
         UsageError: If there is no net.
         DataError: If a value is not finite.
     """
     x = checked(values)
-    low, high = None, None
+    low, high, method = None, None, "one net: no interval over nets"
     if len(x) > 1:
         half = t_quantile(1 - level, len(x) - 1) * np.sqrt(variance(x, scale) / len(x))
-        low, high = float(x.mean() - half), float(x.mean() + half)
-    method = "t over nets" if len(x) > 1 else "one net: no interval over nets"
+        method = "t over nets" if half > 0.0 else f"no interval: the same number in all {len(x)} nets"
+        low, high = (float(x.mean() - half), float(x.mean() + half)) if half > 0.0 else (None, None)
     return Estimate(
         name=name, value=float(x.mean()), low=low, high=high, level=level, n=len(x), unit=scale.unit, method=method
     )
 
 
 def next_net(values: Sequence[float], *, scale: NumberScale, level: float = 0.95) -> tuple[float, float] | None:
-    """Where one more net made alike will lie with probability ``level``; ``None`` from a single net.
+    """Where one more net made alike will lie with probability ``level``; ``None`` as in ``over_nets``.
 
     Source: the prediction interval of normal samples; Hahn & Meeker (1991), "Statistical Intervals", sec. 4.7.
     """
@@ -75,7 +75,7 @@ def next_net(values: Sequence[float], *, scale: NumberScale, level: float = 0.95
     if len(x) < 2:
         return None
     half = t_quantile(1 - level, len(x) - 1) * np.sqrt(variance(x, scale) * (1 + 1 / len(x)))
-    return float(x.mean() - half), float(x.mean() + half)
+    return (float(x.mean() - half), float(x.mean() + half)) if half > 0.0 else None
 
 
 def variance(x: NDArray[np.float64], scale: NumberScale) -> float:
