@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import torch
 
 import wheeltap.cli.execution  # noqa: F401 - loaded before it is forked
@@ -32,10 +33,21 @@ from benchmarks.nets.planted_circuit import planted_circuit
 def planted():
     return planted_circuit(3, fake=False, count=32).net
 
+class Decoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.mlp, self.head = nn.Embedding(12, 16), nn.Linear(16, 16), nn.Linear(16, 12)
+    def forward(self, tokens):
+        held = self.embed(tokens)
+        return self.head(held + torch.relu(self.mlp(held.cumsum(1))))
+
 def seeded(make):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return make().eval()
+
+def decoder():
+    return seeded(Decoder)
 
 def small():
     net = seeded(lambda: nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4)))
@@ -68,7 +80,7 @@ supports = "Training helps."
 COMMANDS: Final = {
     "audit": "audit nets:small --for int8,int2 --store s.wheeltap --json r.json --quiet",
     "seal": "seal nets:small -o r.seal --seed 0 --quiet",
-    "train": "circuits train --steps 20 -o r.safetensors --quiet",
+    "train": "circuits train --model nets:decoder --data tokens.npz --steps 200 -o r.safetensors --quiet",
     "study": "study own.toml --store s.wheeltap --json r.json --quiet",
     "find": "circuits find nets:planted --task pairs.jsonl --steps 8 --penalties 1e-4 --target 0.4 --store s.wheeltap "
     "-o r.circuit --json r.json --workers 1 --quiet",
@@ -80,6 +92,8 @@ def prepared(folder: Path) -> Path:
     folder.mkdir(parents=True)
     (folder / "nets.py").write_text(NETS)
     (folder / "own.toml").write_text(STUDY)
+    tokens = np.random.default_rng(0).integers(0, 12, (64, 9))
+    np.savez(folder / "tokens.npz", tokens=tokens)
     pairs = planted_circuit(3, fake=False, count=32).pairs
     parts = (pairs.clean.tolist(), pairs.corrupted.tolist(), pairs.answer.tolist(), pairs.wrong.tolist())
     rows = [dict(zip(("clean", "corrupted", "answer", "wrong"), row, strict=True)) for row in zip(*parts, strict=True)]

@@ -270,6 +270,7 @@ CHECKED: dict[tuple[str, str], list[Callable[[Report], object]]] = {
     ("Family.why_not", "gauge"): [lambda _: _family().why_not(MISSPELLED)],
     ("wt.perturb.create", "settings"): [lambda _: perturb.create("flip", {"formt": "int8"}),
                                         lambda _: perturb.create("flip", {"bit": "sing"})],
+    ("wt.circuits.sparsify", "settings"): [lambda _: wt.circuits.sparsify(net(), INPUTS, settings={"shre": 0.1})],
     ("wt.circuits.find", "settings"): [lambda _: wt.circuits.find(net(), wt.Task(INPUTS, TARGETS), methd="eap"),
                                        lambda _: wt.circuits.find(net(), wt.Task(INPUTS, TARGETS), method="epa")],
     ("wt.seal.SealOptions", "expires"): [lambda _: wt.seal.SealOptions(expires="tomorrow")],
@@ -422,6 +423,7 @@ BEFORE: dict[tuple[str, ...], list[str]] = {
     ("run",): ["own.plan.json"],
     ("circuits", "find"): ["digits", "--task", "agreement"],
     ("circuits", "check"): ["digits", "own.json", "--task", "agreement"],
+    ("circuits", "train"): ["--data", "tokens.npz"],
 }
 """What each verb is given before a flag is misspelled."""
 

@@ -93,6 +93,28 @@ def load_arrays(path: Path) -> Task:
     return task.with_factors({name.removeprefix(FACTOR): read[name] for name in factors}) if factors else task
 
 
+def load_sequences(path: Path) -> torch.Tensor:
+    """The array ``tokens`` ``[sequence, place]`` of whole numbers in an ``.npz`` file.
+
+    Raises:
+        MissingFile: If the file is not there.
+        FileFormatError: If it is not an ``.npz`` file, or has no such array.
+        DataError: If the array is too large.
+    """
+    with Npz(path, "data file", do=_WRITE) as archive:
+        _require_plain(archive, ("tokens",))
+        shape, dtype, _ = archive.header("tokens")
+        if len(shape) != 2 or dtype.kind not in "iu":
+            raise FileFormatError(
+                "The file has no sequences of tokens.",
+                where=str(path),
+                expected="an array tokens [sequence, place] of whole numbers",
+                got=f"{dtype} {list(shape)}",
+                do="Write it with numpy.savez(path, tokens=...).",
+            )
+        return torch.as_tensor(_numbers(archive, "tokens"))
+
+
 def _symmetry(moved: torch.Tensor, path: Path) -> Symmetry:
     if moved.is_floating_point() or moved.dtype is torch.bool:
         raise DataError(

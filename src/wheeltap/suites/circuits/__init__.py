@@ -18,15 +18,16 @@ from wheeltap.core.lazy import lazy
 if TYPE_CHECKING:
     from wheeltap.suites.circuits.cli import SparseNetSpec
     from wheeltap.suites.circuits.doors import CircuitSearchResult, check, find, task
+    from wheeltap.suites.circuits.recipes.sparse import sparsify
     from wheeltap.suites.circuits.runs import SparseNet, train
 
-__all__ = ["CircuitSearchResult", "SparseNet", "SparseNetSpec", "check", "find", "task", "train"]
+__all__ = ["CircuitSearchResult", "SparseNet", "SparseNetSpec", "check", "find", "sparsify", "task", "train"]
 
 __getattr__ = lazy(
     __name__,
     {
         "CircuitSearchResult": "doors",
         "check": "doors", "find": "doors", "task": "doors", "SparseNet": "runs", "SparseNetSpec": "cli",
-        "train": "runs",
+        "train": "runs", "sparsify": "recipes.sparse",
     },
 )  # fmt: skip

@@ -75,6 +75,12 @@ class SparseNetSpec:
     steps: Annotated[
         Whole | None, Parameter(validator=Number(gte=1), help="Batches in all; by default what the two nets need.")
     ] = None
+    model: Annotated[
+        str | None, Parameter(help="A decoder of your own, module:callable, instead of the small one.")
+    ] = None
+    data: Annotated[
+        Path | None, Parameter(help="With --model: its sequences, .npz with an array tokens [sequence, place].")
+    ] = None
     seed: Annotated[Whole, Parameter(help="Of weights and order.")] = 0
 
 
@@ -167,12 +173,13 @@ def train(
 ) -> int:
     """Trains a small decoder with sparse weights on lines that look like Python, on which its circuits can be found.
 
-    If it is interrupted, the same command resumes it.
+    Or makes the weights of a decoder of your own sparse. If it is interrupted, the same command resumes it.
 
     Try it:
 
       wheeltap circuits train -o sparse.safetensors
       wheeltap circuits train --dense -o dense.safetensors
+      wheeltap circuits train --model my_nets:decoder --data tokens.npz -o mine.safetensors
     """
     from wheeltap.cli.progress import step_progress
     from wheeltap.report.files import require_writable
@@ -184,7 +191,8 @@ def train(
     print(
         f"{file}: {made.nonzero:,} weights that are not 0; loss on sequences held out {made.loss:.4f} nats per token."
     )
-    print(f"Find a circuit: wheeltap circuits find artifact:{file} --task quote")
+    if spec.model is None:
+        print(f"Find a circuit: wheeltap circuits find artifact:{file} --task quote")
     return 0
 
 

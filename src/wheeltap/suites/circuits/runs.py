@@ -22,6 +22,8 @@ from wheeltap.plans.store import Outcomes, Store
 from wheeltap.recipes import base
 from wheeltap.recipes.make import Watch, make, place
 from wheeltap.sources import artifact
+from wheeltap.sources.arrays import load_sequences
+from wheeltap.sources.specs import load_model
 from wheeltap.suites.circuits.audits.claims import CircuitStableAudit
 from wheeltap.suites.circuits.audits.common import CHANCE, CircuitAudit, CircuitAuditSettings, unable
 from wheeltap.suites.circuits.audits.view import answer
@@ -50,7 +52,7 @@ from wheeltap.suites.circuits.engine.ablation import (
 )
 from wheeltap.suites.circuits.engine.units import UnitNet
 from wheeltap.suites.circuits.recipes.search import GRADIENTS, REFINED, SCANNED, SCANNED_EDGES
-from wheeltap.suites.circuits.recipes.sparse import DENSE
+from wheeltap.suites.circuits.recipes.sparse import DENSE, sparsified
 from wheeltap.suites.circuits.specs import CIRCUIT_EFFECTS, CIRCUIT_SEARCH, DEFINITIONS, KINDS, RESAMPLES
 
 if TYPE_CHECKING:
@@ -334,18 +336,30 @@ class SparseNet(NamedTuple):
 
 
 def train(asked: "SparseNetSpec", out: Path, *, watch: Watch | None = None) -> SparseNet:
-    """Trains the small decoder of the recipe ``sparse``; writes it to a file.
+    """Trains the small decoder of the recipe ``sparse``, or a decoder of the user's own; writes it to a file.
 
     States are kept in the user's cache: broken off, it is taken up again.
 
     Raises:
+        UsageError: If a model is given without data, or data without a model.
         WheeltapError: If it cannot be trained.
     """
     shelf, share = place("circuits"), 1.0 if asked.dense else asked.share
     how: dict[str, Scalar] = {"share": share}
     if asked.steps is not None:
         how["steps"] = asked.steps
-    spec = base.spec("sparse", {**DENSE, **how} if share == 1.0 else how, seed=asked.seed)
-    made = make(base.Given(spec), base.recipe_of(spec), Artifacts(shelf) if shelf else None, watch=watch)
-    artifact.save(made.done(f"recipe {spec.recipe}"), spec, out)
+    if asked.model is None and asked.data is None:
+        spec = base.spec("sparse", {**DENSE, **how} if share == 1.0 else how, seed=asked.seed)
+        made = make(base.Given(spec), base.recipe_of(spec), Artifacts(shelf) if shelf else None, watch=watch)
+        artifact.save(made.done(f"recipe {spec.recipe}"), spec, out)
+    elif asked.model is None or asked.data is None:
+        raise UsageError(
+            "A decoder of your own is trained on sequences of your own.", where="wheeltap circuits train",
+            expected="--model module:callable and --data FILE.npz, or neither",
+            got="--data alone" if asked.model is None else "--model alone",
+        )  # fmt: skip
+    else:
+        model, tokens = load_model(asked.model).model, load_sequences(asked.data)
+        made = sparsified(model, tokens, how, seed=asked.seed, folder=shelf, watch=watch)
+        artifact.save_weights(made.done(f"{asked.model}"), out)
     return SparseNet(int(made.report["nonzero"][0]), float(made.report["validation"][-1]))
