@@ -82,7 +82,7 @@ def loops(repeats: int) -> Iterator[Row]:
     narrow, last = last_place(2, 64)
     bench, at = HeadAblation(narrow, last), iter(count())
     found = ratio(
-        lambda: every_place.scores(whole.model), lambda: bench.scores(bench.heads[next(at) % 144]),
+        lambda: every_place.scores(whole.model), lambda: bench.plainly(bench.heads[next(at) % 144]),
         repeats=repeats, per=1 / 144,
     )  # fmt: skip
     yield _row("loop_heads", "GPT-2, 2x64 tokens, last place: 144 heads, from one", "hook, whole passes", "-", found)

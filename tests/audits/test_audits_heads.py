@@ -135,7 +135,7 @@ def test_the_head_that_carries_the_answer_is_found_and_named(family: str, place:
     assert [e.name for e in each] == [f"rise without head {at % 4} of {paths[at // 4]}" for at in map(int, order)]
     assert [e.value for e in each] == pytest.approx(list(rises.mean(1)[order]), abs=1e-4)
     assert report.headline == "Shown: attention heads that the score depends on."
-    assert "prefix cached: 1 of" in str(report.record.provenance["shortcuts"])
+    assert "heads folded, prefix cached: 1 of" in str(report.record.provenance["shortcuts"])
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -1,4 +1,4 @@
-"""Heads ablated one by one equal a deep copy whose output weights for that head are zero; else it is refused."""
+"""Heads ablated in shared passes equal a deep copy whose output weights for that head are zero; else it is refused."""
 
 import copy
 from typing import Any
@@ -24,7 +24,7 @@ from wheeltap.models.mlp import mlp
 
 FAMILIES = ("GPT2", "Llama", "Mistral", "Qwen2", "Qwen3")
 OTHERS = ("neox", "bloom", "falcon-grouped", "gpt-oss", "deepseek-v3", "bert", "vit", "t5", "opt")
-CACHED = "prefix cached"
+CACHED = "heads folded, prefix cached"
 STEP = 2e-3
 
 
@@ -33,7 +33,7 @@ class Wrapped(nn.Module):
 
     Args:
         lm: The model.
-        read: ``last`` place alone, or ``mean`` over places.
+        read: ``last`` place alone, ``mean`` over places, or ``centred``: the last, less the mean of the batch.
     """
 
     def __init__(self, lm: nn.Module, read: str) -> None:
@@ -43,7 +43,8 @@ class Wrapped(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         if self.read == "mean":
             return self.lm(tokens).logits.mean(1)
-        return self.lm(tokens, logits_to_keep=1).logits[:, -1]
+        scores = self.lm(tokens, logits_to_keep=1).logits[:, -1]
+        return scores - scores.mean(0) if self.read == "centred" else scores
 
 
 def wrapped(family: str, read: str = "last", **settings: Any) -> Subject:
@@ -94,14 +95,12 @@ def slope(bench: HeadAblation, head: HeadAddress, of: BaseTask) -> Tensor:
     return -rise / (2.0 * STEP)
 
 
-def require_exact(
-    subject: Subject, of: BaseTask, *, heads: int, path: str | None = None, least: float = 1e-3
-) -> HeadAblation:
+def require_exact(subject: Subject, of: BaseTask, *, heads: int, path: str = "", least: float = 1e-3) -> HeadAblation:
     """Every head against the slow way, and the slopes of some; the model is as it was."""
     before, model = weights_digest(subject.model), subject.model
     flags = [parameter.requires_grad for parameter in model.parameters()]
     bench = HeadAblation(subject, of)
-    assert len(bench.heads) == heads and path in (None, bench.path)
+    assert len(bench.heads) == heads and path in ("", bench.path)
     found = bench.ablated(bench.heads, lambda scores: scores)
     slow = torch.stack([without(bench, head, of) for head in bench.heads])
     scale = float(slow.abs().max())
@@ -140,8 +139,8 @@ def test_items_with_options(kind: str) -> None:
     require_exact(tiny.subject, tiny.task, heads=8, path=CACHED)
 
 
-def test_without_a_stack_of_blocks_passes_are_whole() -> None:
-    require_exact(wrapped("GPT2", n_layer=1), task(), heads=4, path="")
+def test_without_a_stack_of_blocks_whole_passes_are_shared() -> None:
+    require_exact(wrapped("GPT2", n_layer=1), task(), heads=4, path="heads folded")
 
 
 class Encoder(nn.Module):
@@ -209,6 +208,18 @@ def test_heads_of_an_unknown_class_that_outputs_prove() -> None:
         HeadAblation(Subject(Own(mixed=True).eval(), name="own"), other_task("own"))
 
 
+@pytest.mark.parametrize(("read", "places"), [("last", 1), ("mean", TOKENS.shape[1])])
+def test_the_last_block_runs_only_where_its_output_is_read(read: str, places: int) -> None:
+    subject, seen = wrapped("GPT2", read), set[int]()
+    bench = HeadAblation(subject, task())
+    bench.ablated(bench.heads[:1], lambda scores: scores)  # with the whole pass that proves it
+    inner = subject.model.get_submodule("lm.transformer.h.2.mlp.c_proj")
+    hook = inner.register_forward_pre_hook(lambda module, args: seen.add(args[0].shape[1]))
+    bench.ablated(bench.heads, lambda scores: scores)
+    hook.remove()
+    assert seen == {places}
+
+
 def test_order_and_choice_are_the_callers() -> None:
     subject, of = wrapped("Llama"), task()
     bench = HeadAblation(subject, of)
@@ -216,6 +227,12 @@ def test_order_and_choice_are_the_callers() -> None:
     some = bench.ablated(chosen, lambda scores: scores)
     every = bench.ablated(bench.heads, lambda scores: scores)
     assert torch.allclose(some, every[[7, 1, 7, 4]], atol=1e-5 * float(every.abs().max()))
+
+
+def test_a_model_whose_rows_see_each_other_is_refused() -> None:
+    bench = HeadAblation(wrapped("GPT2", "centred"), task(batch=6))
+    with pytest.raises(ModelError, match="does not give this model's scores"):
+        bench.ablated(bench.heads, lambda scores: scores)
 
 
 class Torch(nn.Module):
@@ -231,8 +248,9 @@ class Torch(nn.Module):
         return self.out(self.attention(inputs, inputs, inputs, need_weights=False)[0][-1])
 
 
-def test_attention_that_is_not_known_is_refused() -> None:
-    unknown = {"without batch_first": Torch(), "no attention layer": mlp((30, 8, VOCABULARY))}
+def test_attention_that_is_not_known_and_weights_of_16_bits_are_refused() -> None:
+    halved = Wrapped(causal("Llama"), "last").bfloat16()
+    unknown = {"without batch_first": Torch(), "no attention layer": mlp((30, 8, VOCABULARY)), "bfloat16": halved}
     for because, model in unknown.items():
         with pytest.raises(ModelError, match=because):
             HeadAblation(Subject(model.eval()), task())

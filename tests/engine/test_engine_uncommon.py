@@ -11,6 +11,7 @@ import torch
 from engine_nets import TiedLanguageModel, numbers, seeded, taught
 from engine_trials import DOSES, require_slow, run, settled, trial
 from folding import folded, norms
+from oracle import measured_slowly
 from torch import Tensor, nn
 
 from benchmarks.nets.uncommon import CLASSES, MODELS, Recurrent, uncommon
@@ -188,6 +189,26 @@ def large(make: Callable[[], nn.Module], inputs: Tensor) -> tuple[Subject, Task]
     subject, task = Subject(model), taught(model, inputs)
     settle(subject, task)
     return subject, task
+
+
+def test_low_rank_noise_of_a_large_recurrent_net_takes_the_plain_path() -> None:
+    subject, task = large(Long, numbers(12, 3, 6))
+    asked = [trial(subject, task, "low-rank", 0.2, site) for site in (WHOLE, Site.without(["head"]))]
+    for one, outcome in zip(asked, run(subject, task, asked), strict=True):
+        assert (outcome.status, outcome.path) == ("done", "")
+        slow = measured_slowly(one, subject.model, task)["coverage"]
+        assert float(outcome.values["coverage"]) == pytest.approx(float(slow))
+
+
+def test_a_fast_path_spares_what_the_plain_one_spares() -> None:
+    subject, task = large(Wide, torch.arange(44).reshape(11, 4) % 11)
+    spared = Site.without(subject.record.ends)
+    assert spared == Site("inner", "embed,head")
+    asked = [trial(subject, task, "low-rank", 0.2, site, seed=seed) for site in (WHOLE, spared) for seed in (0, 1)]
+    found = run(subject, task, asked)
+    assert {outcome.path for outcome in found} == {"low-rank folded, rank 1"}
+    require_slow(asked, found, subject.model, task, tolerance=1e-4)
+    assert 0.99 < float(found[-1].values["coverage"]) < 1.0  # biases are left alone, and count
 
 
 def test_numbered_parameters_are_no_blocks_of_a_stack() -> None:

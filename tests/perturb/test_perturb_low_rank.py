@@ -7,8 +7,9 @@ import torch
 from wheeltap.core.layer import Layer
 from wheeltap.core.site import WHOLE
 from wheeltap.engine.apply import Disturbance
+from wheeltap.engine.fast.low_rank import LowRankCopies
 from wheeltap.perturb import create
-from wheeltap.perturb.base import Draw, Noise, Weights
+from wheeltap.perturb.base import Draw, Weights
 from wheeltap.perturb.noise import LowRankNoise, RelativeNoise
 from wheeltap.sources import digits
 from wheeltap.testing.planted import numbers
@@ -70,19 +71,15 @@ def test_agreement_with_independent_noise_on_the_digits_net() -> None:
         )
 
     clean, draws = task.scores(subject.model), 512
-
-    def losses(noise: Noise) -> list[float]:
-        found: list[float] = []
-        with Disturbance(subject, noise, WHOLE) as disturbance:
-            for seed in range(draws):
-                disturbance.apply(0.6, root=0, seed=seed, keep=False)
-                found.append(lost(task.scores(subject.model)))
-        return found
-
-    independent = losses(RelativeNoise())
+    independent: list[float] = []
+    with Disturbance(subject, RelativeNoise(), WHOLE) as disturbance:
+        for seed in range(draws):
+            disturbance.apply(0.6, root=0, seed=seed, keep=False)
+            independent.append(lost(task.scores(subject.model)))
     ratios: list[float] = []
     for rank in (1, 4, 16):
-        low = np.array(losses(LowRankNoise({"rank": rank})))
+        copies = LowRankCopies(subject, task, LowRankNoise({"rank": rank}))
+        low = np.array([lost(copies.scores([(0.6, seed)], root=0)[0]) for seed in range(draws)])
         error = ((low.var(ddof=1) + np.var(independent, ddof=1)) / draws) ** 0.5
         assert abs(low.mean() - np.mean(independent)) <= 1.96 * error
         ratios.append(float(low.std(ddof=1) / np.std(independent, ddof=1)))

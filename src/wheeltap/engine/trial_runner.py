@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import chain, groupby, zip_longest
+from statistics import median_low
 from typing import Protocol, final
 
 import msgspec
@@ -26,13 +27,16 @@ from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine import readings
 from wheeltap.engine.apply import Disturbance, Knowledge, as_before, unharmed
 from wheeltap.engine.clean import clean_scores, in_line, require_repeatable, scores_of, settle, threads_for
-from wheeltap.engine.fast.prefix import CACHE_BYTES, PrefixCache
+from wheeltap.engine.fast.folded import CACHE_BYTES
+from wheeltap.engine.fast.low_rank import LowRankCopies
+from wheeltap.engine.fast.prefix import PrefixCache
 from wheeltap.engine.needs.gather import gather, of_another
 from wheeltap.engine.needs.moments import MOMENT_BYTES
 from wheeltap.engine.needs.tuning import TuningCopy
 from wheeltap.engine.readings.census import outliers
 from wheeltap.engine.units import few
 from wheeltap.perturb import Perturbation, create
+from wheeltap.perturb.noise import LowRankNoise
 
 _OF_THE_SUBJECT = ("moments", "inputs", "heads", "slopes")
 """What is read from the subject and task alone, whatever the perturbation's settings."""
@@ -92,6 +96,7 @@ class TrialRunner:
         self._known: dict[tuple[str, ...], Knowledge | WheeltapError] = {}
         self._clean: dict[str, Tensor] = {}
         self._prefix: tuple[str, PrefixCache] | None = None
+        self._beside: tuple[tuple[str, ...], LowRankCopies | None] | None = None
         self._part: tuple[tuple[int, Subset], _Part] | None = None
         self.forwards = 0.0
 
@@ -108,7 +113,7 @@ class TrialRunner:
         for held in (self._member, self._copy):
             if held is not None and held.record.fingerprint == fingerprint:
                 return held
-        self._prefix = None
+        self._prefix, self._beside = None, None
         record = self._records.get(fingerprint)
         if record is None:
             raise self._unknown(fingerprint)
@@ -191,6 +196,26 @@ class TrialRunner:
             self.forwards += cache.spent
             self._prefix = (fingerprint, cache)
         return self._prefix[1]
+
+    def beside(self, trial: Trial) -> LowRankCopies | None:
+        """What adds a trial's noise beside the weights; ``None`` where it must be written into them.
+
+        Made once for the doses and draws of a subject, as long as no other one asks.
+        """
+        perturbation = create(trial.perturbation, trial.settings)
+        if not isinstance(perturbation, LowRankNoise) or not trial.site.everywhere or trial.subset is not None:
+            return None
+        about = (trial.subject, str(sorted(trial.settings.items())), trial.site.name)
+        if self._beside is None or self._beside[0] != about:
+            self._beside = None  # freed before the next one is made
+            subject = self.subject(trial.subject)
+            try:
+                copies = LowRankCopies(subject, self.task, perturbation, trial.site, limit=self._cache_bytes)
+                self.forwards += copies.spent
+            except Exception:  # a layer that it does not know, 16-bit weights, no memory: the plain path serves all
+                copies = None
+            self._beside = (about, copies)
+        return self._beside[1]
 
     def knowledge(self, subject: Subject, perturbation: Perturbation) -> Knowledge:
         """What a perturbation needs to know of a subject; read when first asked for, and kept for the next trials.
@@ -311,36 +336,22 @@ class TrialRunner:
         subject, chosen = disturbance.subject, self.chosen(trial)
         path = "prefix cached" if share < 1.0 else ""
         share *= 1.0 if chosen is None else len(chosen[1]) / len(self.task.targets)
-        status: OutcomeStatus = "diverged"
-        values: dict[str, NDArray[np.float32]] = {}
-        because = "The disturbed model's outputs are not finite."
+        status, values, because = "done", {}, ""
         known = disturbance.knowledge
         before = known.forwards
         try:
             disturbance.apply(trial.dose, root=trial.root, seed=trial.seed, keep=keep)
             scores = self.scores(subject, share=share, chosen=chosen)
-            if bool(torch.isfinite(scores).all()):
-                values = self.measured(subject, scores, chosen)
-            if values and all(np.isfinite(array).all() for array in values.values()):
-                status, because = "done", disturbance.untouched
-                # In the type of a store, so that a run that is resumed says the same to the bit; a flipped bit may have
-                # made the norm infinite.
-                extent = {
-                    "relative_norm": disturbance.relative_norm,
-                    "coverage": disturbance.coverage,
-                    "reach": disturbance.reach,
-                }
-                for name, number in extent.items():
-                    if number is not None and number < np.finfo(np.float32).max:
-                        values[name] = np.array(number, dtype=np.float32)
+            extent = (disturbance.relative_norm, disturbance.coverage, disturbance.reach)
+            status, values, because = self._result(subject, scores, extent, chosen)
+            because = because or disturbance.untouched
+            if values:
                 index = torch.arange(len(self.task.targets)) if chosen is None else to_tensor(chosen[1])
                 beside = known.kept(scores, index, root=trial.root, seed=trial.seed)
                 values |= {name: to_array(array) for name, array in beside.items()}
-            else:
-                values = {}
         except Exception as error:
             # Whatever a model's own code raises: the other trials go on.
-            status, values, because = "failed", {}, in_line(error)
+            status, because = "failed", in_line(error)
         spent = known.forwards - before
         self.forwards += spent
         return Outcome(
@@ -352,6 +363,54 @@ class TrialRunner:
             because=because,
             path=path,
         )
+
+    def disturbed_beside(self, trials: list[Trial], copies: LowRankCopies) -> list[Outcome]:
+        """Trials of one subject whose noise is added beside the weights, as many in one pass as ``copies`` allows.
+
+        Raises:
+            ModelError: If the scores are not those of the plain path.
+        """
+        began, before = time.perf_counter(), copies.spent
+        scores = copies.scores([(trial.dose, trial.seed) for trial in trials], root=trials[0].root)
+        self.forwards += copies.spent - before + len(trials)
+        each, (coverage, reach) = (time.perf_counter() - began) / len(trials), copies.shares
+        outcomes: list[Outcome] = []
+        for trial, own in zip(trials, scores, strict=True):
+            extent = (copies.relative_norm(trial.dose), coverage, reach)
+            status, values, because = self._result(copies.subject, own, extent)
+            outcomes.append(
+                Outcome(
+                    key=trial.key, status=status, values=values, seconds=each, forwards=1.0, because=because,
+                    path=copies.path,
+                )
+            )  # fmt: skip
+        return outcomes
+
+    def _result(
+        self,
+        subject: Subject,
+        scores: Tensor,
+        extent: tuple[float | None, float | None, float | None],
+        chosen: _Part | None = None,
+    ) -> tuple[OutcomeStatus, dict[str, NDArray[np.float32]], str]:
+        """Status, values and reason of a disturbed subject's scores.
+
+        Args:
+            subject: The subject.
+            scores: ``[example, option]``.
+            extent: ||change|| / ||weights||, coverage and reach; see ``Disturbance.apply``.
+            chosen: Which examples they are of.
+        """
+        if bool(torch.isfinite(scores).all()):
+            values = self.measured(subject, scores, chosen)
+            for name, number in zip(("relative_norm", "coverage", "reach"), extent, strict=True):
+                # In the type of a store, so that a run that is resumed says the same to the bit; a flipped bit may have
+                # made the norm infinite.
+                if number is not None and number < np.finfo(np.float32).max:
+                    values[name] = np.array(number, dtype=np.float32)
+            if all(np.isfinite(array).all() for array in values.values()):
+                return "done", values, ""
+        return "diverged", {}, "The disturbed model's outputs are not finite."
 
     def disturbance(self, trial: Trial) -> Disturbance:
         """The disturbance a trial asks for, ready to enter.
@@ -438,6 +497,8 @@ def _run_group(group: list[Trial], runner: TrialRunner, commit: Commit) -> None:
                 outcome = _failed(trial, error, status="skipped" if skipped else "failed")
             commit(outcome)
         return
+    if _beside(group, runner, commit):
+        return
     try:
         disturbance = runner.disturbance(group[0])
         cache = _cache(group[0], runner)  # now, while the weights are clean
@@ -459,6 +520,33 @@ def _run_group(group: list[Trial], runner: TrialRunner, commit: Commit) -> None:
 
 def _failed(trial: Trial, error: Exception, *, status: OutcomeStatus = "failed") -> Outcome:
     return Outcome(key=trial.key, status=status, because=in_line(error))
+
+
+def _beside(group: list[Trial], runner: TrialRunner, commit: Commit) -> bool:
+    """Adds low-rank noise of a large model beside its weights instead of writing it; says whether that was possible.
+
+    A trial that fails so is tried again the plain way, with all that are left: its outcome says why.
+    """
+    if runner.subject(group[0].subject).record.parameters < SMALL:
+        return False
+    copies = runner.beside(group[0])
+    if copies is None:
+        return False
+    # The first is compared with the plain path: at a dose neither so small that a difference could hide, nor so large
+    # that rounding would look like one.
+    middle = median_low(trial.dose for trial in group)
+    left = sorted(group, key=lambda trial: abs(trial.dose - middle))
+    while left:
+        together = left[: copies.at_once]
+        try:
+            outcomes = runner.disturbed_beside(together, copies)
+        except Exception:  # whatever a model's own code raises, memory that ran out, scores that are not the plain ones
+            break
+        for outcome in outcomes:
+            commit(outcome)
+        del left[: len(together)]
+    group[:] = [trial for trial in group if trial in left]
+    return not left
 
 
 def _cache(trial: Trial, runner: TrialRunner) -> PrefixCache | None:

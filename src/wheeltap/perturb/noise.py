@@ -179,14 +179,25 @@ class LowRankNoise(Noise):
     settings_type: ClassVar[type[Settings]] = NoiseRankSettings
     moves_biases: ClassVar[bool] = False
 
-    def direction(self, layer: Layer, weights: Weights, draw: Draw) -> Weights:
-        """The product of both factors, as the module stores it; one stream for both."""
+    def factors(self, layer: Layer, weight: Tensor, draw: Draw, *, norm: float | None = None) -> tuple[Tensor, Tensor]:
+        """The change of ``weight`` at dose 1, as a product of two: ``[unit, rank]`` and ``[rank, fan_in]``.
+
+        Args:
+            layer: Whose weight.
+            weight: As the module stores it.
+            draw: One stream for both factors.
+            norm: Frobenius norm of ``weight``, where it is known.
+        """
         rank, units, fan_in = self.settings.rank, layer.units, layer.fan_in
-        drawn = draw.normal(layer.weight, ((units + fan_in) * rank,), like=weights.weight)
+        drawn = draw.normal(layer.weight, ((units + fan_in) * rank,), like=weight)
         left, right = drawn[: units * rank].reshape(units, rank), drawn[units * rank :].reshape(rank, fan_in)
         # The product's norm from its small Gram matrices: |U V|^2 = tr(U'U V V').
         size = ((left.T @ left) * (right @ right.T).T).sum().sqrt()
-        return Weights(layer.stored(torch.mm(left * (squares(weights.weight) ** 0.5 / size), right)))
+        return left * ((squares(weight) ** 0.5 if norm is None else norm) / size), right
+
+    def direction(self, layer: Layer, weights: Weights, draw: Draw) -> Weights:
+        """The product of both factors, as the module stores it."""
+        return Weights(layer.stored(torch.mm(*self.factors(layer, weights.weight, draw))))
 
 
 SUPPORT_TOLERANCE = 1e-9

@@ -1,6 +1,8 @@
-"""What each attention head does: every one ablated exactly, or screened first.
+"""What each attention head does: every one ablated exactly, the heads of a layer in shared passes, or screened first.
 
-The blocks before a head are not run again where the model allows it (see ``fast.prefix``).
+Without head h, an attention layer writes what it wrote less z_h W_O[h], with z_h the head's mix of values: one small
+product for each head. The layer's heads then share the rest of the pass as copies in its batch, and the blocks before
+it are not run again.
 
 The screen: one forward and one backward pass rank the heads. A gate g = 1 on every head of every row predicts the
 change by ablation as -d/dg. Only exact values are findings: those of the heads that rank highest, and of a random
@@ -11,9 +13,10 @@ Source: Michel, Levy & Neubig (2019), "Are Sixteen Heads Really Better than One?
 
 import copy
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any, NamedTuple, final
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, NamedTuple, cast, final
 
 import numpy as np
 import torch
@@ -25,7 +28,16 @@ from wheeltap.core.measure import Measure
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.apply import as_before
-from wheeltap.engine.fast.prefix import PrefixCache, computing
+from wheeltap.engine.fast.folded import (
+    TOKENS,
+    Calls,
+    computing,
+    joined_rows,
+    repeated_rows,
+    require_same,
+    require_single_precision,
+)
+from wheeltap.engine.fast.prefix import PrefixCache, StackEnd, narrowed, narrowing
 from wheeltap.engine.units import few
 from wheeltap.gauge import attention
 from wheeltap.gauge.attention import AttentionLayer
@@ -81,10 +93,69 @@ class HeadAddress:
 
 
 @final
+@dataclass
+class _Heads:
+    """One attention layer, with what it mixed and wrote in each call of the clean pass.
+
+    Attributes:
+        mixed: Inputs of the output projection, ``[row, place, head x width]`` per call.
+        projected: What the output projection gave, per call.
+        wrote: What the module at ``path`` returned, per call.
+        path: The module that is replaced to take a head away: the layer, or its projection, where what the layer
+            returns is more than that gives.
+    """
+
+    attention: AttentionLayer
+    mixed: list[Tensor] = field(default_factory=list[Tensor])
+    projected: list[Tensor] = field(default_factory=list[Tensor])
+    wrote: list[Any] = field(default_factory=list[Any])
+    path: str = ""
+
+    def settle(self) -> None:
+        """Choose the module that is replaced, once the clean pass is over."""
+        same = len(self.wrote) == len(self.projected) and all(
+            torch.equal(first, projected)
+            # All that is returned beside it has one entry for each row, or is nothing.
+            and all(one is None or (isinstance(one, Tensor) and len(one) == len(projected)) for one in rest)
+            for (first, *rest), projected in zip(map(_as_tuple, self.wrote), self.projected, strict=True)
+        )
+        self.path = self.attention.path if same else self.attention.output.path
+        self.wrote = self.wrote if same else list(self.projected)
+        self.projected.clear()
+
+    def without(self, model: nn.Module, heads: Sequence[int | None]) -> Callable[..., Any]:
+        """A forward of the layer that gives, in one call after another, a copy of its output without each of ``heads``.
+
+        ``None`` leaves a copy as it is.
+        """
+        calls = 0
+
+        def forward(*_: Any, **__: Any) -> Any:
+            nonlocal calls
+            at, calls = calls % len(self.wrote), calls + 1
+            wrote = self.wrote[at]
+            first = _as_tuple(wrote)[0]
+            changed = repeated_rows(first, len(heads)).view(len(heads), *first.shape).clone()
+            for place, head in enumerate(heads):
+                if head is not None:
+                    part = slice(head * self.attention.width, (head + 1) * self.attention.width)
+                    weight = model.get_submodule(self.attention.output.path).get_parameter("weight")
+                    own = weight[part] if self.attention.output.transposed else weight[:, part].T
+                    changed[place] -= self.mixed[at][..., part] @ own
+            changed = changed.flatten(0, 1)
+            return (changed, *repeated_rows(wrote[1:], len(heads))) if isinstance(wrote, tuple) else changed
+
+        return forward
+
+
+@final
 class HeadAblation:
     """The attention heads of one subject on one task, taken away one by one, exactly.
 
-    Memory: what every block gives in a clean pass, where the blocks before a head are not run again.
+    The first pass holds one copy that is left as it is, which must give the clean scores, and one of its heads is
+    ablated by the slow path too.
+
+    Memory: the clean pass's attention outputs and their inputs, and batches repeated up to ``TOKENS``.
 
     Args:
         subject: Undisturbed; its weights are not written to.
@@ -92,7 +163,6 @@ class HeadAblation:
 
     Attributes:
         heads: Every head, in order of computation.
-        clean: The undisturbed scores ``[example, option]``.
         path: Name of the numerical path.
         spent: Passes over the task that it has cost so far, in whole passes.
 
@@ -102,44 +172,134 @@ class HeadAblation:
 
     def __init__(self, subject: Subject, task: BaseTask) -> None:
         self.subject, self.task = subject, task
-        self._layers = {found.path: found for found in found_attention(subject, task)}
-        self.heads = tuple(HeadAddress(path, at) for path, found in self._layers.items() for at in range(found.heads))
-        self._cache: PrefixCache | None = None
-        with opened(subject.model, self._layers):
-            self.clean = task.scores(subject.model)
-            if not task.adaptive:
-                self._cache = PrefixCache(subject, task.scores)
-        self.spent = 1.0 + (self._cache.spent if self._cache else 0.0)
-        self.path = "prefix cached" if self._cache is not None and self._cache.exact else ""
+        self._layers = {found.path: _Heads(found) for found in found_attention(subject, task)}
+        self.heads = tuple(
+            HeadAddress(path, at) for path, held in self._layers.items() for at in range(held.attention.heads)
+        )
+        self.path = "heads folded"
+        require_single_precision(subject, path=self.path)
+        calls: list[Calls] = []
+
+        def first_recorded(model: nn.Module) -> Tensor:
+            if calls:
+                return task.scores(model)
+            with self._recording():
+                calls.append(Calls(subject, task))
+            return calls[0].clean
+
+        with opened(self.subject.model, self._layers):
+            self.cache = PrefixCache(subject, first_recorded)
+            if not calls:  # no stack of blocks to keep the outputs of
+                first_recorded(subject.model)
+        self.calls, self.clean = calls[0], calls[0].clean
+        self.spent = max(self.cache.spent, 1.0)
+        if self.cache.exact:
+            self.path = "heads folded, prefix cached"
+        for held in self._layers.values():
+            held.settle()
+        if any(len(held.wrote) != len(self.calls.calls) for held in self._layers.values()):
+            raise _unknown(self.subject, "attention that does not run once in every call")
+        last = next(reversed(self._layers.values()))
+        self._narrowed = narrowed(subject, self.calls, self.cache, inner=[last.attention.output.path])
+        # In narrow passes the copies must be few enough to stay in the processor's cache.
+        tokens = max(mixed[..., 0].numel() for mixed in last.mixed)
+        self.copies = max(TOKENS // tokens, 1)
+        self._proven = False
 
     def projection(self, head: HeadAddress) -> str:
         """Module path of the layer that writes what the head mixed."""
-        return self._layers[head.layer].output.path
+        return self._layers[head.layer].attention.output.path
 
     def ablated(self, heads: Sequence[HeadAddress], read: Read) -> Tensor:
-        """What ``read`` keeps of the scores without each of ``heads``, ``[head, ...]``."""
-        return torch.stack([read(self.scores(head)) for head in heads])
+        """What ``read`` keeps of the scores without each of ``heads``, ``[head, ...]``; exact but for rounding.
+
+        Raises:
+            ModelError: If ablation in shared passes does not give what single ones give.
+        """
+        kept: dict[HeadAddress, Tensor] = {}
+        order = sorted(dict.fromkeys(heads), key=self.heads.index)
+        for layer, members in groupby(order, key=lambda head: head.layer):
+            of_layer = list(members)
+            scores = self._without(layer, [*[None] * (not self._proven), *(head.index for head in of_layer)])
+            if not self._proven:
+                # Rows that saw each other would show in the copy that is left as it is.
+                slow = torch.stack([self.clean, self.plainly(of_layer[0])])
+                require_same(scores[:2], slow, path=self.path, where=f"{self.subject.name}: {layer}")
+                self._proven, scores = True, scores[1:]
+            kept.update({head: read(own) for head, own in zip(of_layer, scores, strict=True)})
+        return torch.stack([kept[head] for head in heads])
 
     @torch.no_grad()
-    def scores(self, head: HeadAddress) -> Tensor:
-        """Scores ``[example, option]`` without one head, by one pass in which its values are set to zero."""
-        found = self._layers[head.layer]
+    def plainly(self, head: HeadAddress) -> Tensor:
+        """Scores without one head, by one whole pass in which its values are set to zero: the slow path."""
+        held = self._layers[head.layer].attention
 
         def silence(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             mixed = args[0].clone()
-            mixed[..., head.index * found.width : (head.index + 1) * found.width] = 0.0
+            mixed[..., head.index * held.width : (head.index + 1) * held.width] = 0.0
             return (mixed, *args[1:])
 
-        stack = () if self._cache is None or not self._cache.exact else self._cache.stack
-        block = next((path for path in stack if head.layer.startswith(f"{path}.")), "")
-        cache = self._cache if block else None
-        self.spent += 1.0 if cache is None else cache.share(block)
-        with opened(self.subject.model, self._layers), nullcontext() if cache is None else cache.starting_at(block):
-            hook = self.subject.model.get_submodule(found.output.path).register_forward_pre_hook(silence)
-            try:
+        self.spent += 1.0
+        module = self.subject.model.get_submodule(held.output.path)
+        hook = module.register_forward_pre_hook(silence)
+        try:
+            with opened(self.subject.model, self._layers):
                 return self.task.scores(self.subject.model)
-            finally:
-                hook.remove()
+        finally:
+            hook.remove()
+
+    @torch.no_grad()
+    def _without(self, layer: str, heads: Sequence[int | None]) -> Tensor:
+        """Scores ``[head, example, option]``: blocks on a few copies at a time, what follows them on all copies."""
+        block = next((path for path in self.cache.stack if layer.startswith(f"{path}.")), "")
+        covered = self.cache.covers(block)
+        self.spent += len(heads) * (self.cache.share(block) if covered else 1.0)
+        parts = [heads[start : start + self.copies] for start in range(0, len(heads), self.copies)]
+        model, held = self.subject.model, self._layers[layer]
+        module = model.get_submodule(held.path)
+        with opened(self.subject.model, self._layers):
+            if not covered:
+                whole: list[Tensor] = []
+                for part in parts:
+                    with computing(module, held.without(model, part)):
+                        whole.append(self.calls.folded(len(part)))
+                return torch.cat(whole)
+            ends: list[list[Any]] = [[] for _ in self.calls.calls]  # what the last block gives in each call
+            for part in parts:
+                with (
+                    self.cache.stopping(),
+                    narrowing(self._narrowed),
+                    self.cache.starting_at(block, copies=len(part)),
+                    computing(module, held.without(model, part)),
+                ):
+                    for call, end in zip(self.calls.calls, ends, strict=True):
+                        try:
+                            self.calls.output(call, len(part))
+                        except StackEnd as reached:
+                            end.append(reached.output)
+            with self.cache.after([joined_rows(end) for end in ends]):
+                return self.calls.folded(len(heads))
+
+    def _recording(self) -> ExitStack:
+        """Hooks that keep what every attention layer mixes and writes."""
+        undo = ExitStack()
+        for held in self._layers.values():
+
+            def mix(module: nn.Module, args: tuple[Tensor, ...], output: Tensor, held: _Heads = held) -> None:
+                held.mixed.append(args[0].detach())
+                held.projected.append(output)
+
+            def write(module: nn.Module, args: Any, output: Any, held: _Heads = held) -> None:
+                held.wrote.append(output)
+
+            projection = self.subject.model.get_submodule(held.attention.output.path)
+            undo.callback(projection.register_forward_hook(mix).remove)
+            undo.callback(self.subject.model.get_submodule(held.attention.path).register_forward_hook(write).remove)
+        return undo
+
+
+def _as_tuple(output: Any) -> tuple[Any, ...]:
+    return cast("tuple[Any, ...]", output) if isinstance(output, tuple) else (output,)
 
 
 def found_attention(subject: Subject, task: BaseTask | None = None) -> tuple[AttentionLayer, ...]:
