@@ -174,7 +174,7 @@ def test_compare_and_exit_codes(here: Path, capsys: pytest.CaptureFixture[str]) 
     # An untrained net on random labels is at chance: nothing to lose, and that is no pass.
     assert found(data, "WT105", "nets:sound")["status"] == "not_applicable"
     assert data["headline"].startswith("AT CHANCE")
-    assert code == 1
+    assert code == 1 and "exit code 1: WT001 nets:sound: at chance" in capsys.readouterr().err
     pair = ["compare", "digits", "digits", "--draws", "4", "--json", "pair.json", "--store", "pair.wheeltap"]
     pair += ["--audits", "score,relative-noise"]
     assert main(pair) == 0
