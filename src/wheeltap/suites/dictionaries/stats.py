@@ -1,0 +1,209 @@
+"""Statistics of features: edits of a few of them, F1 for sets of values, matches and subspaces of two dictionaries."""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, cast, final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize
+
+Floats = NDArray[np.floating[Any]]
+Flags = NDArray[np.bool_]
+Index = NDArray[np.int64]
+
+PAIRED: Final = 1024
+"""Changes among which the best pair is searched exhaustively: those that are best alone."""
+
+_TINY: Final = float(np.finfo(np.float64).tiny)
+
+
+def edits(changes: Floats, wanted: Floats, budgets: Sequence[int]) -> list[Index]:
+    """The changes, of at most so many, whose sum is nearest to what is wanted; one set for each budget.
+
+    Of two it is the best set of all (among the ``PAIRED`` best alone); larger ones grow from that pair by the change
+    that helps most, and end where none does. None is worse than that of a smaller budget.
+
+    Args:
+        changes: ``[change, width]``: what removing or adding one feature adds to a vector.
+        wanted: ``[width]``: the target less the source.
+        budgets: Largest number of changes of each set.
+
+    Source: Makelov, Lange and Nanda 2024, arXiv:2405.08366, section 4 (the problem, and a greedy solution).
+    """
+    rows, aim = changes.astype(np.float64), wanted.astype(np.float64)
+    gain = 2.0 * rows @ aim - np.square(rows).sum(1)  # by how much each alone shortens the squared distance
+    path = _paths(rows, gain, max(budgets, default=0))
+    return [path[min(budget, len(path) - 1)] for budget in budgets]
+
+
+def _paths(rows: NDArray[np.float64], gain: NDArray[np.float64], most: int) -> list[Index]:
+    """The sets for the budgets 0, 1, 2 and so on, up to the first that does not grow any more."""
+    none = np.zeros(0, dtype=np.int64)
+    if not len(rows) or most == 0:
+        return [none] * 3
+    best = int(gain.argmax())
+    one = np.array([best]) if gain[best] > 0.0 else none
+    some = np.argsort(-gain, kind="stable")[:PAIRED]
+    pairs = gain[some, None] + gain[some] - 2.0 * rows[some] @ rows[some].T
+    np.fill_diagonal(pairs, gain[some])
+    at = np.unravel_index(pairs.argmax(), pairs.shape)
+    two = np.unique(some[list(at)]) if pairs[at] > 0.0 else none
+    path, left = [none, one, two], gain - 2.0 * rows @ rows[two].sum(0)
+    left[two] = -np.inf
+    while len(path) <= most and left.max() > 0.0:
+        new = int(left.argmax())
+        path.append(np.append(path[-1], new))
+        left = left - 2.0 * rows @ rows[new]
+        left[new] = -np.inf
+    return path
+
+
+def weights(contributions: Floats) -> NDArray[np.float64]:
+    """Share of each feature in what a dictionary makes of a vector, without its bias, ``[feature]``; their sum is 1.
+
+    Args:
+        contributions: ``[feature, width]``: its code times its decoder row.
+
+    Source: Makelov, Lange and Nanda 2024, arXiv:2405.08366, section 4 (edit magnitude).
+    """
+    rows = contributions.astype(np.float64)
+    whole = rows.sum(0)
+    return rows @ whole / max(float(whole @ whole), _TINY)
+
+
+def f1(active: Flags, holds: Flags) -> NDArray[np.float64]:
+    """F1 of being active for what holds; 0 where a feature is never active. Broadcasts over leading axes.
+
+    Args:
+        active: ``[..., example]``.
+        holds: ``[..., example]``.
+    """
+    both = 2.0 * (active & holds).sum(-1)
+    return both / np.maximum(active.sum(-1) + holds.sum(-1), 1)
+
+
+def best_values(active: Flags, labels: Index, *, values: int, most: int) -> Flags:
+    """For each feature the set of values, at most so many, for which its F1 is largest, ``[feature, value]``.
+
+    Exact: F1 of a set is a ratio of two sums over its values, which Dinkelbach's iteration maximizes. A value that no
+    example has is in no set; a feature that is never active has an empty one.
+
+    Args:
+        active: ``[example, feature]``.
+        labels: Number of each example's value, ``[example]``.
+        values: How many there are.
+        most: Largest set.
+
+    Source: Dinkelbach 1967, "On nonlinear fractional programming".
+    """
+    one_hot = np.eye(values)[labels]
+    hits, counts, sizes = active.T.astype(np.float64) @ one_hot, one_hot.sum(0), active.sum(0)
+    chosen, ratio = np.zeros(hits.shape, dtype=np.bool_), np.zeros(len(hits))
+    for _ in range(values + 64):  # it ends far sooner: each ratio is that of another set, and larger
+        worth = np.where(counts > 0, 2.0 * hits - ratio[:, None] * counts, -np.inf)
+        rank = np.argsort(np.argsort(-worth, axis=1, kind="stable"), axis=1, kind="stable")
+        new = (rank < most) & (worth > 0.0)
+        score = 2.0 * (hits * new).sum(1) / np.maximum(sizes + (counts * new).sum(1), 1.0)
+        better = score > ratio * (1.0 + 1e-12)
+        if not better.any():
+            break
+        chosen[better], ratio[better] = new[better], score[better]
+    return chosen
+
+
+@final
+class Fit(NamedTuple):
+    """How well features fit sets of values; all ``[feature]``.
+
+    Attributes:
+        f1: Harmonic mean of the other two.
+        precision: Share of the examples that it is active on that have one of the values; 0 where it never is.
+        recall: Share of those with one of the values that it is active on; 0 where there is none.
+        chance: F1 of a feature that is always active.
+    """
+
+    f1: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    chance: NDArray[np.float64]
+
+
+def fit(active: Flags, labels: Index, sets: Flags) -> Fit:
+    """Scores of features ``[example, feature]`` for sets of values ``[feature, value]``."""
+    one_hot = np.eye(sets.shape[1])[labels]
+    hits = ((active.T.astype(np.float64) @ one_hot) * sets).sum(1)
+    fires, holds = active.sum(0), sets @ one_hot.sum(0)
+    return Fit(
+        2.0 * hits / np.maximum(fires + holds, 1.0),
+        hits / np.maximum(fires, 1.0),
+        hits / np.maximum(holds, 1.0),
+        2.0 * holds / np.maximum(len(labels) + holds, 1.0),
+    )
+
+
+def cover(active: Flags, *, share: float) -> tuple[int, float]:
+    """How many features, the most covering first, are active on this share of examples; and the share that all are on.
+
+    The number is 0 where all together are not.
+
+    Args:
+        active: ``[example, feature]``.
+        share: Of the examples.
+    """
+    whole = float(active.any(1).mean()) if active.size else 0.0
+    if whole < share:
+        return 0, whole
+    left, count = active.copy(), 0
+    while len(active) - len(left) < share * len(active) - 1e-9:
+        left = left[~left[:, left.sum(0).argmax()]]
+        count += 1
+    return count, whole
+
+
+def matching(likeness: Floats) -> tuple[Index, Index]:
+    """One-to-one pairs of rows and columns whose summed likeness is largest; as many as the shorter side has."""
+    found = cast("Any", optimize).linear_sum_assignment(likeness, maximize=True)
+    return cast("tuple[Index, Index]", found)
+
+
+def mcc(likeness: Floats) -> float:
+    """Mean likeness of the pairs of ``matching``, over the longer side: who has no partner counts as 0."""
+    if not likeness.size:
+        return 0.0
+    rows, columns = matching(likeness)
+    return float(likeness[rows, columns].sum()) / max(likeness.shape)
+
+
+def cosines(one: Floats, other: Floats) -> NDArray[np.float64]:
+    """Cosines of rows ``[row, width]`` with rows ``[column, width]``; 0 with a row of zeros."""
+    scaled = [rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30) for rows in (one, other)]
+    return np.asarray(scaled[0].astype(np.float64) @ scaled[1].astype(np.float64).T)
+
+
+def correlations(one: Floats, other: Floats) -> NDArray[np.float64]:
+    """Correlation over examples of two features each, ``[feature]``; 0 where one does not vary.
+
+    Args:
+        one: ``[example, feature]``.
+        other: The same shape.
+    """
+    first, second = (codes - codes.mean(0) for codes in (one.astype(np.float64), other.astype(np.float64)))
+    size = np.sqrt(np.square(first).sum(0) * np.square(second).sum(0))
+    floor = 1e-12 * np.sqrt(np.square(one).sum(0) * np.square(other).sum(0))
+    varies = size > np.maximum(floor, _TINY)
+    return np.where(varies, (first * second).sum(0) / np.where(varies, size, 1.0), 0.0)
+
+
+def subspace(contributions: Floats, rank: int) -> NDArray[np.float64]:
+    """Orthonormal basis ``[width, direction]`` of what rows ``[row, width]`` span most: at most so many directions."""
+    _, sizes, across = np.linalg.svd(contributions.astype(np.float64), full_matrices=False)
+    return across[: min(rank, int((sizes > 1e-9 * max(float(sizes.max(initial=0.0)), _TINY)).sum()))].T
+
+
+def overlap(one: Floats, other: Floats) -> float:
+    """Mean squared cosine of the principal angles between two subspaces ``[width, direction]``; 0 where one is empty.
+
+    Of random subspaces it is the larger number of directions over the width.
+    """
+    fewer = min(one.shape[1], other.shape[1])
+    return float(np.square(one.T @ other).sum()) / fewer if fewer else 0.0

@@ -1,0 +1,164 @@
+"""Dictionaries that are computed, not trained: codes of the values of known attributes, and principal components.
+
+A vector is the mean vector and one code vector for the value that each attribute has. Code vectors of an attribute have
+mean 0 over the examples: so they are unique.
+
+Source: Makelov, Lange and Nanda 2024, arXiv:2405.08366, section 3 (mean codes; MSE codes).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wheeltap.core.errors import DataError
+
+Vectors = NDArray[np.floating[Any]]
+Labels = Mapping[str, NDArray[np.int64]]
+"""Of each attribute the value of each example, ``[example]``."""
+
+
+@final
+@dataclass(frozen=True)
+class ValueCodes:
+    """A code vector for each value of each attribute, those of one attribute after those of another, values rising.
+
+    Attributes:
+        attributes: Their names, in the order given.
+        mean: Mean vector, ``[width]``.
+        codes: ``[feature, width]``.
+        attribute: Number of each feature's attribute, ``[feature]``.
+        value: Its value, ``[feature]``.
+    """
+
+    attributes: tuple[str, ...]
+    mean: NDArray[np.float64]
+    codes: NDArray[np.float64]
+    attribute: NDArray[np.int64]
+    value: NDArray[np.int64]
+
+
+_ROUNDING: Final = 1e-9
+
+
+def mean_codes(vectors: Vectors, labels: Labels) -> ValueCodes:
+    """Mean of the examples with a value, less the mean of all.
+
+    Where attributes do not depend on each other these are the least-squares codes.
+
+    Args:
+        vectors: ``[example, width]``.
+        labels: Of each attribute.
+
+    Raises:
+        DataError: If vectors are not finite, labels do not fit them, or an attribute has one value.
+    """
+    rows, design, blank = _design(vectors, labels)
+    sums = design.T @ (rows - blank.mean)
+    return _filled(blank, sums / design.sum(0)[:, None])
+
+
+def least_squares_codes(vectors: Vectors, labels: Labels) -> ValueCodes:
+    """The codes whose sums are nearest to the vectors, in squared distance.
+
+    Args:
+        vectors: ``[example, width]``.
+        labels: Of each attribute.
+
+    Raises:
+        DataError: As ``mean_codes``; also if there are fewer examples than features, or two attributes that say the
+            same, so that there is no unique solution.
+    """
+    rows, design, blank = _design(vectors, labels)
+    free = design.shape[1] - len(blank.attributes)  # codes of an attribute have mean 0
+    share = design.mean(0)
+    solver: Any = np.linalg
+    solved, _, rank, _ = solver.lstsq(design - share, rows - blank.mean, rcond=_ROUNDING)
+    if len(rows) < design.shape[1] or rank < free:
+        raise DataError(
+            "The codes of attributes are not unique.",
+            where=", ".join(blank.attributes),
+            expected=f"at least {design.shape[1]} examples, one for each value, and attributes that are not the same "
+            "in other words",
+            got=f"{len(rows)} examples, whose values can be told apart in {rank} of {free} ways",
+            do="Give more examples, leave an attribute out, or ask for mean codes.",
+        )
+    for at in range(len(blank.attributes)):
+        own = blank.attribute == at
+        solved[own] -= share[own] @ solved[own]
+    return _filled(blank, solved)
+
+
+def _design(vectors: Vectors, labels: Labels) -> tuple[NDArray[np.float64], NDArray[np.float64], ValueCodes]:
+    """Vectors in double precision, one-hot values ``[example, feature]``, and codes of 0."""
+    rows, mean = _centre(vectors)
+    if not labels:
+        raise DataError("There are no attributes to make codes of.", expected="a task with factors", got="none",
+                        do="Give them: task.with_factors({...}).")  # fmt: skip
+    columns, attribute, values = list[NDArray[np.bool_]](), list[int](), list[NDArray[np.int64]]()
+    for at, (name, given) in enumerate(labels.items()):
+        known = np.unique(given)
+        if len(given) != len(rows) or len(known) < 2:
+            raise DataError(
+                "An attribute has one value." if len(given) == len(rows) else "An attribute is of other examples.",
+                where=name,
+                expected=f"{len(rows)} values, two different ones at least",
+                got=f"{len(given)} values, {len(known)} different ones",
+                do="Leave the attribute out, or give examples that differ in it.",
+            )
+        columns.append(given[:, None] == known)
+        attribute += [at] * len(known)
+        values.append(known.astype(np.int64))
+    design = np.concatenate(columns, 1).astype(np.float64)
+    blank = np.zeros((design.shape[1], rows.shape[1]))
+    return rows, design, ValueCodes(tuple(labels), mean, blank, np.array(attribute), np.concatenate(values))
+
+
+def _centre(vectors: Vectors) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Vectors in double precision, and their mean.
+
+    Raises:
+        DataError: If they are no rows of finite numbers.
+    """
+    if vectors.ndim != 2 or not vectors.size or not np.isfinite(vectors).all():
+        raise DataError(
+            "The vectors of a site cannot be used.",
+            expected="rows [example, width] of finite numbers",
+            got=f"shape {list(vectors.shape)}, {int((~np.isfinite(vectors)).sum())} NaN or infinite numbers",
+            do="Look at the model's outputs on these examples.",
+        )
+    rows = vectors.astype(np.float64)
+    return rows, rows.mean(0)
+
+
+def _filled(blank: ValueCodes, codes: NDArray[np.float64]) -> ValueCodes:
+    return ValueCodes(blank.attributes, blank.mean, codes, blank.attribute, blank.value)
+
+
+def components(vectors: Vectors, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean vector ``[width]`` and the directions of largest variance, orthonormal, ``[direction, width]``.
+
+    The largest entry of each direction is above 0: so they are the same on every machine.
+
+    Args:
+        vectors: ``[example, width]``.
+        count: Directions.
+
+    Raises:
+        DataError: If vectors are not finite, or fewer than so many directions vary.
+    """
+    rows, mean = _centre(vectors)
+    _, sizes, across = np.linalg.svd(rows - mean, full_matrices=False)
+    varies = int((sizes > _ROUNDING * max(float(sizes[0]), np.finfo(np.float64).tiny)).sum())
+    if not 1 <= count <= varies:
+        raise DataError(
+            "There are not so many principal components.",
+            expected=f"from 1 to {varies}",
+            got=f"{count}, of {len(rows)} examples of {rows.shape[1]} features",
+            do="Ask for fewer, or give more examples.",
+        )
+    found = across[:count]
+    signs = np.sign(found[np.arange(count), np.abs(found).argmax(1)])
+    return mean, found * signs[:, None]
