@@ -65,8 +65,6 @@ TestUnitPruning = held_to(UnitMask, 0.4, 1.0, 0.5, sensitive="dead", draws=24)
 # No net of these has attention whose heads are known: what changes, and every gauge, in test_perturb_heads.
 TestHeadPruning = held_to(HeadMask, 0.25, 1.0, 0.5, draws=24)
 TestFlippedBytes = held_to(RandomFlips, 0.1, 0.01, sensitive="rescale", format="int8")
-TestFlippedSigns = held_to(RandomFlips, 0.3, 0.05, sensitive="cancel entangle", bit="sign")
-TestFlippedMantissas = held_to(RandomFlips, 0.05, 0.2, sensitive="cancel", format="bfloat16", bit="mantissa")
 TestWorstFlips = held_to(WorstFlips, 1, 10, 3, sensitive="rescale", draws=24, format="int8")
 # Of rounding to sixteen bits nothing shows in a score: what is shown is that the copies' scores stay alike.
 TestCast = held_to(Cast, 16.0, draws=24)

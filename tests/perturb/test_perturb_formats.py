@@ -119,8 +119,6 @@ def spread(*shape: int) -> Tensor:
         ("prune-random", {}, (0.1, 0.5), "ea58654e0325569d59b00b6891606842"),
         ("prune-nm", {}, (0.25, 0.5), "bfadd1bca35a6dbf041d0197a90c4ba5"),
         ("flip", {"format": "int8"}, (0.01, 0.2), "ab50e576428b0a683440ffade9fec930"),
-        ("flip", {"bit": "mantissa"}, (0.01, 0.2), "08186957278a3057dd753bb99f769078"),
-        ("flip", {"format": "bfloat16", "bit": "sign"}, (0.3,), "f1aed088135c2d1486f2ae93b691ac0c"),
     ],
 )
 def test_a_version_gives_the_bits_it_always_gave(
@@ -272,10 +270,10 @@ def error_of_outputs(weight: Tensor, new: Tensor, rms: Tensor) -> float:
     return float(((weight - new) * rms).square().sum())
 
 
-def spared_slowly(weight: NDArray[np.float64], rms: NDArray[np.float64], bits: int, exponents: int) -> Any:
+def spared_slowly(weight: NDArray[np.float64], rms: NDArray[np.float64], bits: int) -> Any:
     """Every exponent by a loop; the first of the least errors."""
     best = (np.inf, weight)
-    for exponent in np.linspace(0, 1, exponents):
+    for exponent in np.linspace(0, 1, 6):
         scale = np.maximum(rms, 1e-4 * rms.max()) ** exponent
         new = weight * scale
         for row in new:
@@ -286,12 +284,11 @@ def spared_slowly(weight: NDArray[np.float64], rms: NDArray[np.float64], bits: i
     return best[1]
 
 
-@pytest.mark.parametrize("exponents", [2, 6])
 @pytest.mark.parametrize("bits", [2, 3, 4])
-def test_the_best_exponent_is_found_as_by_hand(bits: int, exponents: int) -> None:
+def test_the_best_exponent_is_found_as_by_hand(bits: int) -> None:
     weight, rms = numbers(6, 30, seed=6), numbers(30, seed=7).exp()
-    expected = spared_slowly(weight.numpy(), rms.numpy(), bits, exponents)
-    found = spared(weight, bits, exponents=exponents, known=InputScale(rms))
+    expected = spared_slowly(weight.numpy(), rms.numpy(), bits)
+    found = spared(weight, bits, known=InputScale(rms))
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
 

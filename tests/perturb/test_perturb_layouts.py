@@ -40,9 +40,10 @@ def test_rows_are_disturbed_as_the_layout_stores_them(name: str) -> None:
     before, after = both(name, "prune-nm", 0.5)
     for row, pruned in zip(before.reshape(-1, 4), after.reshape(-1, 4), strict=True):
         assert torch.equal(pruned.nonzero()[:, 0], row.abs().topk(2).indices.sort().values)
-    before, after = both(name, "flip", 1.0, format="int8", bit="sign")  # is worth 128 steps of its row
+    before, after = both(name, "flip", 1.0, format="int8")  # of r all bits flipped are -1 - r
     steps = before.abs().amax(1, keepdim=True) / 127
-    torch.testing.assert_close((after - before).abs(), (128 * steps).expand_as(before))
+    codes = (before / steps).round()
+    torch.testing.assert_close(after - before, (-1 - 2 * codes) * steps)
     before, after = both(name, "low-rank", 0.3, rank=2)
     change = (after - before).double()
     assert int(torch.linalg.matrix_rank(change, rtol=1e-5)) == 2

@@ -43,7 +43,6 @@ class _Format(NamedTuple):
 FORMATS = {
     "float32": _Format(torch.float32, torch.int32, 23, 8),
     "bfloat16": _Format(torch.bfloat16, torch.int16, 7, 8),
-    "float16": _Format(torch.float16, torch.int16, 10, 5),
     "int8": _Format(torch.int8, torch.int8, 7, 0),
 }
 """In ``int8`` the mantissa is what is below the sign of a number in two's complement."""
@@ -56,34 +55,11 @@ class FlipSettings(Settings, frozen=True, kw_only=True):
     """Settings of flipped bits.
 
     Attributes:
-        format: How the weights are stored: ``float32``, ``bfloat16``, ``float16``, or ``int8`` (two's complement, on a
-            symmetric grid per output channel, or per token of an embedding).
-        bit: Which bits may flip: ``any``, the ``sign``, those of ``exponent`` or ``mantissa``, or one by its number,
-            from 0, the lowest.
+        format: How the weights are stored: ``float32``, ``bfloat16``, or ``int8`` (two's complement, on a symmetric
+            grid per output channel, or per token of an embedding).
     """
 
-    format: Literal["float32", "bfloat16", "float16", "int8"] = "float32"
-    bit: int | Literal["any", "sign", "exponent", "mantissa"] = "any"
-
-    def __post_init__(self) -> None:
-        if not len(self.candidates):
-            raise ValueError(f"{self.format} has no bit={self.bit!r}; it has {FORMATS[self.format].bits} bits")
-
-    @property
-    def candidates(self) -> range:
-        """The bits that may flip."""
-        form = FORMATS[self.format]
-        match self.bit:
-            case "any":
-                return range(form.bits)
-            case "sign":
-                return range(form.bits - 1, form.bits)
-            case "exponent":
-                return range(form.mantissa, form.bits - 1)
-            case "mantissa":
-                return range(form.mantissa)
-            case place:
-                return range(place, place + 1) if 0 <= place < form.bits else range(0)
+    format: Literal["float32", "bfloat16", "int8"] = "float32"
 
 
 @dataclass(frozen=True)
@@ -156,7 +132,7 @@ def _reader(layer: Layer, weight: Tensor, form: _Format) -> Callable[[Tensor | s
 
 
 class Flips(Perturbation):
-    """What all flips share: they are in weights, never in biases, and settings say of which bits."""
+    """What all flips share: any bit may flip, of weights and never of biases."""
 
     settings_type: ClassVar[type[Settings]] = FlipSettings
     invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads", "experts"})
@@ -164,10 +140,7 @@ class Flips(Perturbation):
 
 @final
 class RandomFlips(Flips):
-    """Each bit that may flip does so with the dose as probability, on its own; biases kept.
-
-    With ``bit="any"`` the dose is the bit error rate of the memory; with one bit, the share of weights hit.
-    """
+    """Each bit flips with the dose as probability, on its own: the bit error rate of the memory; biases kept."""
 
     name = "flip"
     title = "bits flipped at random"
@@ -176,10 +149,10 @@ class RandomFlips(Flips):
 
     def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
         """The weights with the drawn bits flipped; the cost grows with the number of flips alone."""
-        weight, form, candidates = weights.weight, FORMATS[self.settings.format], self.settings.candidates
+        weight, form = weights.weight, FORMATS[self.settings.format]
         read, found = _reader(layer, weight, form), weight.flatten().clone()
         stream = seeds.generator(draw.root, "flip", draw.seed, layer.weight)
-        for places, masks in _by_weight(_hits(stream, weight.numel() * len(candidates), dose), candidates):
+        for places, masks in _by_weight(_hits(stream, weight.numel() * form.bits, dose), form.bits):
             at = to_tensor(places).to(weight.device)
             # Hits of one weight never are in two parts, so each is read as it was.
             found[at] = read(at).flipped(to_tensor(masks).to(weight.device, form.code)).to(weight.dtype)
@@ -208,19 +181,19 @@ class WorstFlips(Flips):
         """The weights with the worst flipped."""
         if not isinstance(draw.known, Slopes):
             raise ModelError("The worst flips need the slopes of the loss.", where=layer.name)
-        weight, candidates = weights.weight, self.settings.candidates
-        read, found = _reader(layer, weight, FORMATS[self.settings.format]), weight.flatten().clone()
+        weight, form = weights.weight, FORMATS[self.settings.format]
+        read, found = _reader(layer, weight, form), weight.flatten().clone()
         slopes = draw.known.weight.reshape(-1).to(at_least_single(found[:1]))
         rises = torch.empty_like(slopes)
         for start in range(0, len(slopes), _CHUNK):
             part = slice(start, min(start + _CHUNK, len(slopes)))
             stored, slope = read(part), slopes[part]
-            rises[part] = reduce(torch.maximum, (stored.rise(bit, slope) for bit in candidates))
+            rises[part] = reduce(torch.maximum, (stored.rise(bit, slope) for bit in range(form.bits)))
         marks = Marks(weight.reshape(len(weight), -1))
         at = least(rises.neg_(), min(round(dose), len(slopes)), marks.at).nonzero()[:, 0]
         stored, slope = read(at), slopes[at]
         worst, masks = torch.full_like(slope, -math.inf), torch.zeros_like(stored.codes)
-        for bit in candidates:  # of equally bad ones the lowest
+        for bit in range(form.bits):  # of equally bad ones the lowest
             rise = stored.rise(bit, slope)
             masks = torch.where(rise > worst, _mask(bit, masks), masks)
             worst = torch.maximum(worst, rise)
@@ -253,9 +226,7 @@ def _hits(stream: np.random.Generator, count: int, probability: float) -> Iterat
         yield places[places < count]
 
 
-def _by_weight(
-    parts: Iterator[NDArray[np.int64]], candidates: range
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _by_weight(parts: Iterator[NDArray[np.int64]], bits: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Hits among ``weight x bit`` as the weights hit, each once, and the mask of their bits."""
     kept = np.zeros(0, dtype=np.int64)
     ended = False
@@ -263,11 +234,11 @@ def _by_weight(
         part = next(parts, None)
         ended = part is None
         hits = kept if part is None else np.concatenate([kept, part])
-        places = hits // len(candidates)
+        places = hits // bits
         # The last weight may be hit again by the next part.
         whole = len(hits) if ended else int(np.count_nonzero(places < places[-1:]))
         kept, hits, places = hits[whole:], hits[:whole], places[:whole]
         if len(hits):
             first = np.flatnonzero(np.diff(places, prepend=-1))
-            masks = np.left_shift(np.int64(1), candidates.start + hits % len(candidates))
+            masks = np.left_shift(np.int64(1), hits % bits)
             yield places[first], np.bitwise_or.reduceat(masks, first)

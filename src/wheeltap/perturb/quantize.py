@@ -7,7 +7,7 @@ samples; here both come from the inputs' root mean squares, as if inputs were un
 """
 
 from collections.abc import Callable
-from typing import Annotated, ClassVar, Literal, final
+from typing import Annotated, ClassVar, Final, Literal, final
 
 import torch
 from jaxtyping import Float
@@ -171,14 +171,8 @@ _SILENT = 1e-4
 """Inputs are taken to be at least this large, relative to the largest: one that is 0 on the task has no scale."""
 
 
-class AwareSettings(QuantizeSettings, frozen=True, kw_only=True):
-    """Settings of activation-aware quantization.
-
-    Attributes:
-        exponents: How many exponents of the inputs' scale are tried, evenly from 0 (plain rounding) to 1.
-    """
-
-    exponents: Annotated[int, Meta(ge=2, le=64)] = 6
+_EXPONENTS: Final = 6
+"""Exponents of the inputs' scale that are tried, evenly from 0 (plain rounding) to 1."""
 
 
 @final
@@ -194,7 +188,6 @@ class ScaledRoundToNearest(Quantization):
     title = "rounding to fewer bits, large inputs spared"
     needs = "inputs"
     invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads", "experts"})
-    settings_type: ClassVar[type[Settings]] = AwareSettings
 
     def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
         """The weights on the grid of the best exponent, as numbers of the original dtype."""
@@ -210,8 +203,8 @@ class ScaledRoundToNearest(Quantization):
         """Of the rows rounded at each exponent, those with the least error of outputs; the least exponent of equals."""
         best, least = rows, float("inf")
         size = rms.clamp_min(_SILENT * float(rms.max()))
-        for step in range(self.settings.exponents):
-            scale = size ** (step / (self.settings.exponents - 1))
+        for step in range(_EXPONENTS):
+            scale = size ** (step / (_EXPONENTS - 1))
             scale /= (scale.max() * scale.min()).sqrt()  # so that the scaled weights are neither huge nor tiny
             rounded = self.rounded(rows * scale, bits).div_(scale)
             error = float((rows - rounded).mul_(rms).square_().sum())
