@@ -102,7 +102,8 @@ class DictionarySettings(Settings, frozen=True, kw_only=True):
         return found | ({"W_skip": (width, width)} if self.skip else {})
 
 
-_INTEGERS: Final = ("attribute", "value")
+INTEGERS: Final = ("attribute", "value")
+"""Tensors that are no floating-point numbers."""
 
 
 @final
@@ -138,7 +139,7 @@ class Dictionary(nn.Module):
         super().__init__()
         self.settings = settings
         for name, shape in settings.shapes.items():
-            if name in _INTEGERS:
+            if name in INTEGERS:
                 self.register_buffer(name, torch.zeros(shape, dtype=torch.int64))
             else:
                 self.register_parameter(name, nn.Parameter(torch.zeros(shape)))

@@ -1,0 +1,486 @@
+"""Files of dictionaries: those of four libraries and our own are read, SAELens' layout and our own are written.
+
+Strict: what a file holds beside what is known could change what the dictionary computes, so it is refused; so is what
+is missing, of another shape, or no number. A dictionary with a silently dropped threshold computes something else.
+Nothing of a file is run: a pickled module is refused.
+
+| layout | files |
+|---|---|
+| SAELens, from 6.0 and before | ``cfg.json``, ``sae_weights.safetensors`` |
+| eai-sparsify | ``cfg.json``, ``sae.safetensors`` in the folder of a hook point |
+| dictionary-learning | ``config.json``, ``ae.pt`` |
+| Gemma Scope | ``params.npz`` |
+| wheeltap | one ``.safetensors`` file with metadata |
+"""
+
+import os
+import pickletools
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
+
+import msgspec
+import numpy as np
+import torch
+from safetensors.torch import load_file, save  # pyright: ignore[reportUnknownVariableType]
+from torch import Tensor
+
+from wheeltap.core import bounded
+from wheeltap.core.errors import FileFormatError, UsageError, WheeltapError
+from wheeltap.core.files import write_whole
+from wheeltap.core.settings import comma_separated
+from wheeltap.core.typed import to_tensor
+from wheeltap.suites.dictionaries.dictionary import (
+    INTEGERS,
+    Architecture,
+    Dictionary,
+    DictionarySettings,
+    Normalization,
+)
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+Found = tuple[DictionarySettings, dict[str, Tensor]]
+
+_NOUN: Final = "file of a dictionary"
+
+_OWN: Final = "wheeltap.dictionary"
+"""Name of our settings in the metadata of a safetensors file."""
+
+_VERSION: Final = "6.54.12"
+"""Of SAELens, whose layout is written."""
+
+_SAELENS_BESIDE: Final = frozenset(
+    comma_separated(
+        "act_store_device, adam_beta1, adam_beta2, autocast, autocast_lm, aux_loss_coefficient, b_dec_init_method, "
+        "cached_activations_path, checkpoint_path, compile_llm, compile_sae, context_size, dataset_path, "
+        "dataset_trust_remote_code, dead_feature_threshold, dead_feature_window, decoder_heuristic_init, "
+        "decoder_heuristic_init_norm, decoder_init_norm, decoder_orthogonal_init, device, dtype, "
+        "eval_batch_size_prompts, eval_every_n_wandb_logs, exclude_special_tokens, expansion_factor, "
+        "feature_sampling_method, feature_sampling_window, from_pretrained_path, hf_hook_name, hook_eval, "
+        "hook_head_index, hook_layer, hook_name, hook_name_out, hook_point, hook_point_head_index, hook_point_layer, "
+        "init_encoder_as_decoder_transpose, is_dataset_tokenized, jumprelu_bandwidth, jumprelu_init_threshold, "
+        "jumprelu_sparsity_loss_mode, jumprelu_ste_to_input, jumprelu_tanh_scale, l0_coefficient, l0_warm_up_steps, "
+        "l1_coefficient, l1_warm_up_steps, llm_compilation_mode, log_activations_store_to_wandb, "
+        "log_optimizer_state_to_wandb, log_to_wandb, lp_norm, lr, lr_decay_steps, lr_end, lr_scheduler_name, "
+        "lr_warm_up_steps, matryoshka_widths, metadata, model_class_name, model_from_pretrained_kwargs, model_kwargs, "
+        "model_name, mse_loss_normalization, n_batches_in_buffer, n_checkpoints, n_eval_batches, n_restart_cycles, "
+        "neuronpedia_id, new_cached_activations_path, noise_scale, normalize_sae_decoder, pre_act_loss_coefficient, "
+        "prepend_bos, resample_batches, run_name, sae_compilation_mode, sae_lens_training_version, sae_lens_version, "
+        "scale_sparsity_penalty_by_decoder_norm, seed, seqpos_slice, store_batch_size, store_batch_size_prompts, "
+        "streaming, target_l0, tokens_per_buffer, topk_threshold_lr, total_training_tokens, train_batch_size, "
+        "train_batch_size_tokens, training_tokens, use_cached_activations, use_ghost_grads, use_matryoshka_aux_loss, "
+        "use_sparse_activations, verbose, wandb_entity, wandb_id, wandb_log_frequency, wandb_project "
+    )
+)
+"""What SAELens has written beside: where the vectors came from, and how it was trained."""
+
+_SPARSIFY_BESIDE: Final = frozenset({"normalize_decoder", "multi_topk", "hook_name", "hook_layer"})
+
+_LEARNING_BESIDE: Final = frozenset(
+    comma_separated(
+        "anneal_end, anneal_start, auxk_alpha, bandwidth, decay_start, device, group_fractions, group_sizes, "
+        "group_weights, l1_penalty, layer, lm_name, lr, n_sparsity_updates, norm_factor, p_end, p_start, "
+        "resample_steps, seed, sparsity_function, sparsity_penalty, sparsity_queue_length, sparsity_warmup_steps, "
+        "steps, submodule_name, target_l0, threshold_beta, threshold_start_step, top_k_aux, trainer_class, "
+        "wandb_name, warmup_steps "
+    )
+)
+
+_MOST_PICKLED: Final = 2**20
+"""Bytes of the settings of a file, or of a pickle that lists tensors."""
+
+_LISTS: Final = frozenset(
+    {"collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter"}
+    | {f"torch {kind}Storage" for kind in ("Float", "Double", "Half", "BFloat16", "Int", "Long")}
+)
+"""All that the pickle of a list of tensors names."""
+
+
+class _SaeLens(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Of SAELens; before 6.0 much could be left out, and TopK was an activation."""
+
+    d_in: int
+    d_sae: int
+    architecture: str = "standard"
+    apply_b_dec_to_input: bool = True
+    normalize_activations: Normalization | bool | None = None
+    reshape_activations: Literal["none", "hook_z"] = "none"
+    activation_fn: Literal["relu", "topk"] = "relu"
+    activation_fn_str: Literal["relu", "topk"] = "relu"
+    activation_fn_kwargs: dict[Literal["k"], int] = {}
+    finetuning_scaling_factor: bool = False
+    k: float | None = None
+    rescale_acts_by_decoder_norm: bool = False
+
+
+_ALWAYS: Final = frozenset({"architecture", "apply_b_dec_to_input", "normalize_activations"})
+"""What SAELens always writes from 6.0 on."""
+
+
+class _Sparsify(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    d_in: int
+    k: int
+    activation: Literal["topk"] = "topk"
+    num_latents: int = 0
+    expansion_factor: float = 32
+    signed: bool = False
+    skip_connection: bool = False
+    transcode: bool = False
+
+
+class _Learning(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    dict_class: str
+    activation_dim: int
+    dict_size: int
+    k: int | None = None
+
+
+_SAELENS_NAMES: Final[Mapping[str, Architecture]] = {
+    "standard": "relu", "topk": "topk", "jumprelu": "jumprelu", "gated": "gated", "batchtopk": "batchtopk",
+    "matryoshka_batchtopk": "batchtopk",
+}  # fmt: skip
+
+_LINEAR: Final = {"encoder.weight": "W_enc.T", "encoder.bias": "b_enc", "decoder.weight": "W_dec.T"}
+_PLAIN: Final = {name: name for name in ("W_enc", "b_enc", "W_dec", "b_dec", "threshold")}
+_COUNTED: Final = _LINEAR | {"b_dec": "b_dec", "k": "", "threshold": ""}
+
+_LEARNING_NAMES: Final[Mapping[str, tuple[Architecture, Mapping[str, str]]]] = {
+    "AutoEncoder": ("relu", _LINEAR | {"bias": "b_dec"}),
+    "AutoEncoderNew": ("relu", _LINEAR | {"decoder.bias": "b_dec"}),
+    "GatedAutoEncoder": ("gated", {"encoder.weight": "W_enc.T", "decoder.weight": "W_dec.T", "r_mag": "r_mag",
+                                   "decoder_bias": "b_dec", "gate_bias": "b_gate", "mag_bias": "b_mag"}),
+    "JumpReluAutoEncoder": ("jumprelu", _PLAIN),
+    "AutoEncoderTopK": ("topk", _COUNTED),
+    "BatchTopKSAE": ("batchtopk", _COUNTED | {"threshold": "threshold"}),
+    "MatryoshkaBatchTopKSAE": ("batchtopk", _PLAIN | {"k": "", "group_sizes": ""}),
+}  # fmt: skip
+"""Classes of dictionary-learning: what they compute, and our names of their tensors; ``.T`` transposed, empty none.
+
+The threshold of its TopK is not used unless asked for.
+"""
+
+LAYOUTS: Final = {
+    "sae_weights.safetensors": "cfg.json", "sae.safetensors": "cfg.json", "ae.pt": "config.json", "params.npz": "",
+}  # fmt: skip
+"""By which file a layout is known, and where its settings stand."""
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+def read(path: str | Path, *, scale: float | None = None) -> Dictionary:
+    """The dictionary in a folder or file; its layout is known by the names of the files.
+
+    Args:
+        path: Of a folder of a library or one of its files of tensors, of an npz file, or of a file of ``write``.
+        scale: By what vectors are multiplied, where the settings say that they are (``expected_average_only_in``)
+            and do not hold the number.
+
+    Raises:
+        MissingFile: If there is no such path.
+        FileFormatError: If it is no dictionary, or one that cannot be computed exactly as its library does.
+    """
+    place, names = Path(path), list[str]()
+    if os.path.isdir(place):
+        folder, names = place, [name for name in LAYOUTS if os.path.exists(place / name)]
+        place = folder / names[0] if names else place
+    else:
+        bounded.size_of(place, _NOUN, do="Give the folder of a dictionary, or its file of tensors.")
+        if place.suffix == ".safetensors" and _OWN in (held := bounded.tensors(place, _NOUN)[1]):
+            settings = bounded.decoded(held[_OWN].encode(), DictionarySettings, place, _UNKNOWN,
+                                       expected=", ".join(DictionarySettings.__struct_fields__))  # fmt: skip
+            return _made(place, settings, _safetensors(place))
+        folder, names = place.parent, [name for name in LAYOUTS if place.name == name]
+        names = ["params.npz"] if place.suffix == ".npz" else names
+    if len(names) != 1:
+        raise FileFormatError(
+            "This folder holds several dictionaries." if names else "This is no dictionary of a known layout.",
+            where=str(path),
+            expected="; ".join(f"{name} and {beside}" if beside else name for name, beside in LAYOUTS.items()),
+            got=", ".join(names) or "none of these",
+            do="Give one of the files." if names else "Give the folder of one site, or a file of wheeltap.",
+        )
+    config = folder / LAYOUTS[names[0]]
+    match names[0]:
+        case "sae_weights.safetensors":
+            return _made(place, *_saelens(config, _safetensors(place), scale))
+        case "sae.safetensors":
+            return _made(place, *_sparsify(config, _safetensors(place)))
+        case "ae.pt":
+            return _made(place, *_learning(config, _pickled(place)))
+        case _:
+            return _made(place, *_gemma_scope(place))
+
+
+_UNKNOWN: Final = "A setting of the dictionary is missing, unknown, or cannot be computed here."
+
+
+def _refused(where: object, expected: str, got: str) -> FileFormatError:
+    return FileFormatError(_UNKNOWN, where=str(where), expected=expected, got=got[:200],
+                           do="Without it the dictionary would compute something else. Convert the file with the "
+                              "library that wrote it, or read another.")  # fmt: skip
+
+
+def _settings(where: Path, **found: Any) -> DictionarySettings:
+    try:
+        return msgspec.convert(found, DictionarySettings)
+    except (WheeltapError, msgspec.ValidationError) as error:
+        cause = error.__cause__ if isinstance(error.__cause__, UsageError) else error
+        got = cause.in_line() if isinstance(cause, WheeltapError) else str(cause)
+        raise _refused(where, "sizes and settings that fit each other", got) from error
+
+
+def _made(where: Path, settings: DictionarySettings, state: Mapping[str, Tensor]) -> Dictionary:
+    """A dictionary, if the tensors are all of its own, of the right shapes, and finite."""
+    shapes = settings.shapes
+    if wrong := sorted(shapes.keys() ^ state.keys()):
+        raise _other(where, shapes, f"{'no' if wrong[0] in shapes else 'beside them'} {wrong[0]!a}")
+    for name, shape in shapes.items():
+        if tuple(state[name].shape) != shape:
+            raise FileFormatError("A tensor of the dictionary has another shape.", where=f"{where}: {name}",
+                                  expected=str(list(shape)), got=str(list(state[name].shape)),
+                                  do="Check the settings beside it: they are of another dictionary.")  # fmt: skip
+        if state[name].is_floating_point() == (name in INTEGERS):
+            raise FileFormatError("A tensor of the dictionary has another type.", where=f"{where}: {name}",
+                                  expected="integers" if name in INTEGERS else "floating-point numbers",
+                                  got=str(state[name].dtype),
+                                  do="Save it again with the library that made it.")  # fmt: skip
+        if not bool(torch.isfinite(state[name]).all()):
+            raise FileFormatError("A tensor of the dictionary holds what is no number.", where=f"{where}: {name}",
+                                  expected="finite numbers", got="NaN or infinity",
+                                  do="Train it again: its training diverged, or the file is damaged.")  # fmt: skip
+    if "attribute" in state and not bool(
+        ((state["attribute"] >= 0) & (state["attribute"] < len(settings.attributes))).all()
+    ):
+        raise _refused(f"{where}: attribute", f"numbers of {len(settings.attributes)} attributes", "others")
+    return Dictionary(settings, state).eval()
+
+
+def _other(where: Path, expected: Iterable[str], got: str) -> FileFormatError:
+    return FileFormatError(
+        "The tensors of the file are not those of the dictionary.",
+        where=str(where),
+        expected=", ".join(expected),
+        got=got,
+        do="Save it again with the library that made it: what is unknown could change what it computes.",
+    )
+
+
+def _named(where: Path, held: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """Tensors by our names."""
+    found = dict[str, Tensor]()
+    for name, tensor in held.items():
+        if name not in names:
+            raise _other(where, names, f"beside them {name!a}")
+        own, transposed, _ = names[name].partition(".T")
+        if transposed and tensor.ndim != 2:
+            raise _refused(f"{where}: {name}", "a matrix", str(list(tensor.shape)))
+        if own:
+            found[own] = tensor.T if transposed else tensor
+    return found
+
+
+def _config(path: Path, kind: type[T], beside: frozenset[str], *, within: str = "") -> T:
+    """Settings in a JSON file, without those that are known to change nothing."""
+    data = bounded.document(path, _NOUN, limit=_MOST_PICKLED, parts=bounded.SETTINGS)
+    held = bounded.decoded(data, dict[str, Any], path, _UNKNOWN, expected="a JSON object of settings")
+    if within:
+        data = msgspec.json.encode(held.pop(within, None))
+        if unknown := sorted(held.keys() - {"buffer"}):
+            raise _refused(path, f"{within} and buffer", f"{unknown[0]!a}")
+        held = bounded.decoded(data, dict[str, Any], path, _UNKNOWN, expected=f"an object of settings in {within!r}")
+    if kind is _SaeLens and "metadata" in held and (missing := sorted(_ALWAYS - held.keys())):
+        raise _refused(path, missing[0], "none")
+    try:
+        return msgspec.convert({name: value for name, value in held.items() if name not in beside}, kind)
+    except msgspec.ValidationError as error:
+        raise _refused(path, ", ".join(kind.__struct_fields__), str(error)) from error
+
+
+# ---- layouts ---------------------------------------------------------------------------------------------------------
+
+
+def _saelens(path: Path, state: dict[str, Tensor], scale: float | None) -> Found:
+    held = _config(path, _SaeLens, _SAELENS_BESIDE)
+    architecture, k = held.architecture, held.k
+    if "topk" in (held.activation_fn, held.activation_fn_str):
+        if architecture not in ("standard", "topk"):
+            raise _refused(path, f"activation 'relu' of architecture {architecture!r}", "'topk'")
+        architecture = "topk"
+        k = held.activation_fn_kwargs.get("k") if k is None else k
+    elif held.activation_fn_kwargs and held.activation_fn_kwargs != {"k": k}:
+        raise _refused(path, "no settings of the activation 'relu'", str(held.activation_fn_kwargs))
+    if architecture not in _SAELENS_NAMES:
+        raise _refused(path, f"architecture {', '.join(_SAELENS_NAMES)}", repr(architecture))
+    own, normalize = _SAELENS_NAMES[architecture], held.normalize_activations
+    if isinstance(normalize, bool) or normalize is None:
+        normalize = "expected_average_only_in" if normalize else "none"
+    scaled = normalize == "expected_average_only_in"
+    if scaled != (scale is not None):
+        raise _refused(path, "the factor of expected_average_only_in: read(path, scale=...)" if scaled else "no scale",
+                       f"scale={scale}")  # fmt: skip
+    for name in ("scaling_factor", "finetuning_scaling_factor"):
+        if name in state and bool((state[name] == 1.0).all()):
+            del state[name]  # written by some versions, of no effect
+        elif held.finetuning_scaling_factor and name in state:
+            raise _refused(path, "finetuning_scaling_factor false: no factors of codes", "true")
+    if own in ("topk", "batchtopk") and (k is None or k != int(k)):
+        raise _refused(path, "a whole number k", str(k))
+    settings = _settings(
+        path, architecture=own, width=held.d_in, features=held.d_sae, center=held.apply_b_dec_to_input,
+        k=int(k or 0) if own in ("topk", "batchtopk") else 0, normalize=normalize, scale=scale if scaled else 1.0,
+        rescale_by_decoder_norm=held.rescale_acts_by_decoder_norm,
+    )  # fmt: skip
+    if own == "batchtopk":  # of a run of training
+        state = _spread(state, "topk_threshold", settings.features)
+    if own == "jumprelu" and "log_threshold" in state and "threshold" not in state:
+        state["threshold"] = state.pop("log_threshold").exp()
+    return settings, state
+
+
+def _spread(state: dict[str, Tensor], name: str, features: int) -> dict[str, Tensor]:
+    """The tensors with one threshold of all features as one of each."""
+    if name not in state or state[name].numel() != 1:
+        return state
+    rest = {other: tensor for other, tensor in state.items() if other not in (name, "threshold")}
+    return rest | {"threshold": state[name].reshape(1).expand(features)}
+
+
+def _sparsify(path: Path, state: dict[str, Tensor]) -> Found:
+    held = _config(path, _Sparsify, _SPARSIFY_BESIDE)
+    if held.signed:
+        raise _refused(path, "signed false: codes are not below 0", "true")
+    features = held.num_latents or held.d_in * held.expansion_factor
+    if features != int(features):
+        raise _refused(path, "a whole number of features", str(features))
+    names = {
+        "encoder.weight": "W_enc.T",
+        "encoder.bias": "b_enc",
+        "W_dec": "W_dec",
+        "b_dec": "b_dec",
+        "W_skip": "W_skip",
+    }
+    settings = _settings(path, architecture="topk", width=held.d_in, features=int(features), k=held.k,
+                         center=not held.transcode, skip=held.skip_connection)  # fmt: skip
+    return settings, _named(path, state, names)
+
+
+def _learning(path: Path, state: dict[str, Tensor]) -> Found:
+    held = _config(path, _Learning, _LEARNING_BESIDE, within="trainer")
+    if held.dict_class not in _LEARNING_NAMES:
+        raise _refused(path, f"dict_class {', '.join(_LEARNING_NAMES)}", repr(held.dict_class))
+    architecture, names = _LEARNING_NAMES[held.dict_class]
+    k, features = 0, held.dict_size
+    if "k" in names:
+        own = state.get("k")
+        if held.k is None or (own is not None and (own.is_floating_point() or own.numel() != 1 or int(own) != held.k)):
+            raise _refused(path, "the same whole number k in the settings and the tensors", f"{held.k} and {own}")
+        k = held.k
+    groups = state.get("group_sizes")
+    if groups is not None and int(groups.sum()) != features:
+        raise _refused(path, f"group_sizes of {features:,} features", str(groups))
+    settings = _settings(path, architecture=architecture, width=held.activation_dim, features=features, k=k,
+                         center=held.dict_class not in ("AutoEncoderNew", "JumpReluAutoEncoder"))  # fmt: skip
+    found = _named(path, state, names)
+    return settings, _spread(found, "threshold", features) if architecture == "batchtopk" else found
+
+
+def _gemma_scope(path: Path) -> Found:
+    with bounded.Npz(path, _NOUN) as file:
+        names = [f"W_{name[2:]}" if name.startswith("w_") else name for name in file.names]
+        if sorted(names) != sorted(_PLAIN):
+            raise _other(path, _PLAIN, ", ".join(map(ascii, file.names[:8])))
+        kinds = {name: np.dtype(np.float32) for name in file.names}
+        if odd := [name for name in file.names if file.header(name)[1].kind != "f"]:
+            raise _refused(f"{path}: {odd[0]}", "floating-point numbers", str(file.header(odd[0])[1]))
+        file.require_small(kinds)
+        state = {own: to_tensor(file.array(name, kinds[name])) for own, name in zip(names, file.names, strict=True)}
+    shape = state["W_enc"].shape
+    width, features = shape if len(shape) == 2 else (0, 0)
+    return _settings(path, architecture="jumprelu", width=width, features=features, center=False), state
+
+
+# ---- tensors ---------------------------------------------------------------------------------------------------------
+
+
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    """Tensors as float32, integers as they are."""
+    bounded.tensors(path, _NOUN)
+    with bounded.parsing(path, f"The {_NOUN} cannot be read.", expected="a whole safetensors file"):
+        return {name: one.float() if one.is_floating_point() else one for name, one in load_file(path).items()}
+
+
+def _pickled(path: Path) -> dict[str, Tensor]:
+    """Tensors of a file of ``torch.save``, whose pickle names nothing but tensors.
+
+    Raises:
+        FileFormatError: If it names anything else, a module say; or a tensor that is larger than its bytes.
+    """
+    what = "This file is no list of tensors."
+    do = "Do not load it: a pickle runs code. Where you trust it, save its state_dict() as safetensors."
+    with bounded.Archive(path, _NOUN, do=do) as archive:
+        lists = [name for name in archive.members if name.endswith("/data.pkl")]
+        stored = sum(info.file_size for info in archive.members.values())
+        packed = any(info.compress_type != zipfile.ZIP_STORED for info in archive.members.values())
+        if len(lists) != 1 or packed or stored > archive.size:
+            raise FileFormatError(what, where=str(path), expected="a file of torch.save, its members not packed",
+                                  got=", ".join(list(archive.members)[:4]), do=do)  # fmt: skip
+        data = archive.member(lists[0], limit=_MOST_PICKLED)
+    with bounded.parsing(path, what, expected="a pickle of tensors", do=do):
+        named = [value for code, value, _ in pickletools.genops(data) if "GLOBAL" in code.name]
+        if odd := [value for value in named if value not in _LISTS]:
+            raise FileFormatError(what, where=str(path), expected="a pickle that names tensors alone",
+                                  got=f"{odd[0]!a}"[:120], do=do)  # fmt: skip
+        held: Any = torch.load(path, map_location="cpu", weights_only=True)  # pyright: ignore[reportUnknownMemberType]
+        found = dict[str, Tensor]()
+        for name, tensor in dict(held).items():
+            if not isinstance(name, str) or not isinstance(tensor, Tensor):
+                raise TypeError(f"{name!a}: {type(tensor).__name__}"[:120])
+            if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+                raise ValueError(f"{name!a}: {list(tensor.shape)} numbers of fewer bytes")
+            found[name] = tensor.detach().float() if tensor.is_floating_point() else tensor
+    return found
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def write(dictionary: Dictionary, path: str | Path) -> None:
+    """Writes a dictionary: to one file where the path ends in ``.safetensors``, else to a folder as SAELens does.
+
+    In SAELens' layout BatchTopK is a JumpReLU, as it writes it, and what can be folded into the tensors is.
+
+    Raises:
+        UsageError: If SAELens has no such architecture.
+        FileError: If it cannot be written.
+    """
+    place, how = Path(path), dictionary.settings
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in dictionary.state_dict().items()}
+    if place.suffix == ".safetensors":
+        write_whole(place, save(state, {_OWN: msgspec.json.encode(how).decode()}))
+        return
+    names = {"relu": "standard", "topk": "topk", "batchtopk": "jumprelu", "jumprelu": "jumprelu", "gated": "gated"}
+    if how.architecture not in names or how.skip:
+        raise UsageError("SAELens has no such dictionary.", where=str(place), expected=", ".join(sorted(names)),
+                         got=f"{how.architecture}{' with a skip' if how.skip else ''}",
+                         do="Give a path that ends in .safetensors.")  # fmt: skip
+    if how.rescale_by_decoder_norm:
+        norms = state["W_dec"].square().sum(1).sqrt()
+        state |= {"W_enc": state["W_enc"] * norms, "b_enc": state["b_enc"] * norms,
+                  "W_dec": state["W_dec"] / norms[:, None]}  # fmt: skip
+    scaled = how.normalize == "expected_average_only_in"
+    if scaled:
+        state |= {"W_enc": state["W_enc"] * how.scale, "W_dec": state["W_dec"] / how.scale,
+                  "b_dec": state["b_dec"] / how.scale}  # fmt: skip
+    config = {
+        "architecture": names[how.architecture], "d_in": how.width, "d_sae": how.features, "dtype": "float32",
+        "device": "cpu", "apply_b_dec_to_input": how.center, "reshape_activations": "none",
+        "normalize_activations": "none" if scaled else how.normalize, "metadata": {"sae_lens_version": _VERSION},
+    }  # fmt: skip
+    if how.architecture == "topk":
+        config |= {"k": how.k, "rescale_acts_by_decoder_norm": False}
+    write_whole(place / "sae_weights.safetensors", save(state))
+    write_whole(place / "cfg.json", msgspec.json.encode(config))
