@@ -20,7 +20,7 @@ from wheeltap.suites.dictionaries.stats import (
     subspace,
     weights,
 )
-from wheeltap.suites.dictionaries.supervised import components, least_squares_codes, mean_codes
+from wheeltap.suites.dictionaries.supervised import least_squares_codes, mean_codes
 
 Floats = NDArray[np.float64]
 
@@ -165,16 +165,6 @@ def test_mean_codes_are_differences_of_means_and_the_planted_codes() -> None:
         assert np.abs(found.codes - right).max() < 1e-9
 
 
-def test_components_are_the_directions_of_largest_variance() -> None:
-    rng = np.random.default_rng(3)
-    vectors = rng.standard_normal((60, 5)) * [4.0, 3.0, 2.0, 1.0, 0.5] + 7.0
-    mean, found = components(vectors, 3)
-    values, directions = np.linalg.eigh(np.cov(vectors.T))
-    assert np.abs(mean - vectors.mean(0)).max() < 1e-9 and values[-1] > values[0]
-    assert np.abs(np.abs((found * directions[:, ::-1].T[:3]).sum(1)) - 1.0).max() < 1e-6
-    assert (found[np.arange(3), np.abs(found).argmax(1)] > 0.0).all()
-
-
 def test_what_has_no_codes_is_refused() -> None:
     vectors, labels, _ = planted(40, 0)
     with pytest.raises(DataError, match="one value"):
@@ -188,6 +178,4 @@ def test_what_has_no_codes_is_refused() -> None:
     with pytest.raises(DataError, match="no attributes"):
         mean_codes(vectors, {})
     with pytest.raises(DataError, match="cannot be used"):
-        components(np.where(vectors > 6.0, np.nan, vectors), 2)
-    with pytest.raises(DataError, match="not so many"):
-        components(vectors[:3], 3)
+        mean_codes(np.where(vectors > 6.0, np.nan, vectors), labels)

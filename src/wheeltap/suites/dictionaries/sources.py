@@ -18,9 +18,12 @@ from wheeltap.core import canon
 from wheeltap.core.annotations import Annotation
 from wheeltap.core.choices import ChoiceTask, Tokenizer
 from wheeltap.core.errors import DataError, UnknownName, UsageError
+from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
+from wheeltap.recipes.base import Given, spec
+from wheeltap.recipes.make import once
 from wheeltap.sources import digits as images
-from wheeltap.sources.base import DataSource, ExampleReader
+from wheeltap.sources.base import DataSource, ExampleReader, LoadedModel, ModelSource
 from wheeltap.sources.grammar import words
 from wheeltap.sources.grammar.words import Forms, Number
 from wheeltap.suites.dictionaries.nets import NAMES, TEMPLATES, sentence
@@ -228,6 +231,19 @@ def _required(tokenizer: Tokenizer | None) -> Tokenizer:
             got="a model that reads no text",
         )
     return tokenizer
+
+
+@final
+class IoiModels(ModelSource):
+    """The net of the recipe ``ioi-net``, with the task that it was trained for."""
+
+    form = "ioi"
+    title = "A small transformer trained here to name the indirect object of a sentence."
+
+    def load(self, rest: str, *, name: str) -> LoadedModel:
+        """See ``ModelSource.load``; half a minute on one core, the first time on a machine."""
+        net = once(Given(spec("ioi-net", seed=0)), shelf="dictionaries")
+        return LoadedModel(Subject(net, name=name), ioi, tokenizer=own_tokenizer())
 
 
 @final

@@ -106,7 +106,7 @@ DICTIONARY_CONTROL: Final = ReadingSpec(
     arrays={
         "kinds": Array("entry", "what each entry of the model is", "count", of=KINDS),
         "budgets": Array("budget", "features that an edit may change", "count"),
-        "status": Array("", "how measuring the attribute ended", "count", of=STATUSES),
+        "status": Array("", "how measuring the attribute ended", "count", of=STATUSES, optional=True),
         "rows": Array("pair", "number of the example that is edited", "count", optional=True),
         "target": Array("pair", "number of an example that differs in this attribute alone", "count", optional=True),
         "unedited": Array("pair", "whether the clean answer is that with the target's vector", "flag", optional=True),
@@ -164,7 +164,7 @@ DICTIONARY_FEATURES: Final = ReadingSpec(
                         "the site, logits"),
         "interpretable": Array("", "live features of any attribute with F1 from the threshold on, and above what a "
                                "feature that is always active gets for the same values", "count"),
-        "status": Array("", "how measuring the attribute ended", "count", of=STATUSES),
+        "status": Array("", "how measuring the attribute ended", "count", of=STATUSES, optional=True),
         "values": Array("value", "values of the attribute, rising", "count", optional=True),
         "labels": Array("half", "number of each scored example's value among these", "count", optional=True),
         "active": Array("half", "whether the feature with the highest F1 of all for the values that it fits best, both "
@@ -235,7 +235,7 @@ DICTIONARY_DISTURBED: Final = ReadingSpec(
         "error": Array("disturbance example", "squared distance of the vector from its reconstruction"),
         "spread": Array("disturbance example", "squared distance of the vector from the mean vector"),
         "half": Array("half", "numbers of the examples that F1 is scored on", "count"),
-        "status": Array("", "how measuring the attribute ended", "count", of=STATUSES),
+        "status": Array("", "how measuring the attribute ended", "count", of=STATUSES, optional=True),
         "labels": Array("half", "number of each scored example's value among its values", "count", optional=True),
         "fires": Array("disturbance value half", "whether the feature with the value's highest F1 in the undisturbed "
                        "net, on the other half, is active", "flag", optional=True),

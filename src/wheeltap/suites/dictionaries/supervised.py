@@ -1,4 +1,4 @@
-"""Dictionaries that are computed, not trained: codes of the values of known attributes, and principal components.
+"""Dictionaries that are computed, not trained: codes of the values of known attributes.
 
 A vector is the mean vector and one code vector for the value that each attribute has. Code vectors of an attribute have
 mean 0 over the examples: so they are unique.
@@ -135,30 +135,3 @@ def _centre(vectors: Vectors) -> tuple[NDArray[np.float64], NDArray[np.float64]]
 
 def _filled(blank: ValueCodes, codes: NDArray[np.float64]) -> ValueCodes:
     return ValueCodes(blank.attributes, blank.mean, codes, blank.attribute, blank.value)
-
-
-def components(vectors: Vectors, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean vector ``[width]`` and the directions of largest variance, orthonormal, ``[direction, width]``.
-
-    The largest entry of each direction is above 0: so they are the same on every machine.
-
-    Args:
-        vectors: ``[example, width]``.
-        count: Directions.
-
-    Raises:
-        DataError: If vectors are not finite, or fewer than so many directions vary.
-    """
-    rows, mean = _centre(vectors)
-    _, sizes, across = np.linalg.svd(rows - mean, full_matrices=False)
-    varies = int((sizes > _ROUNDING * max(float(sizes[0]), np.finfo(np.float64).tiny)).sum())
-    if not 1 <= count <= varies:
-        raise DataError(
-            "There are not so many principal components.",
-            expected=f"from 1 to {varies}",
-            got=f"{count}, of {len(rows)} examples of {rows.shape[1]} features",
-            do="Ask for fewer, or give more examples.",
-        )
-    found = across[:count]
-    signs = np.sign(found[np.arange(count), np.abs(found).argmax(1)])
-    return mean, found * signs[:, None]

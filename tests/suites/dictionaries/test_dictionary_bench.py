@@ -1,0 +1,93 @@
+"""Answers with exchanged vectors are those of single passes, whatever contexts begin with each other; twins follow."""
+
+import importlib.util
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from wheeltap.core.choices import ChoiceTask
+from wheeltap.core.subject import Subject
+from wheeltap.sources import hf
+from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, DictionarySettings, Entry
+from wheeltap.suites.dictionaries.disturbed import DictionaryDisturbed
+from wheeltap.suites.dictionaries.engine import SiteBench
+from wheeltap.suites.dictionaries.specs import DISTURBANCES, GAUGES
+
+CONTEXTS = ((1, 2, 3), (1, 2, 3, 4, 5), (6, 7), (1, 2, 3), (8, 9, 4, 2, 1), (5, 6, 7), (5, 6))
+SITE, WIDTH = "model.layers.1", 16
+
+
+@pytest.fixture(scope="module")
+def llama() -> nn.Module:
+    if importlib.util.find_spec("transformers") is None:
+        pytest.skip("needs the extra llm")
+    transformers: Any = hf.library(needed_for="tests")
+    config = transformers.LlamaConfig(
+        vocab_size=16, hidden_size=WIDTH, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=8, max_position_embeddings=32, bos_token_id=1, eos_token_id=2,
+        initializer_range=0.5,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return transformers.LlamaForCausalLM(config).eval()
+
+
+def task(*, long: bool = False) -> ChoiceTask:
+    options = [(10,), (11, 12) if long else (11,), (13,)]
+    made = ChoiceTask(CONTEXTS, [options] * len(CONTEXTS), [0, 1, 0, 1, 2, 2, 1])
+    return made.with_factors({"first": [context[0] for context in CONTEXTS], "even": [0, 1, 0, 1, 0, 1, 0]})
+
+
+@torch.no_grad()
+def alone(model: nn.Module, context: tuple[int, ...], vector: Tensor) -> Tensor:
+    """Log-likelihood of each option after a context, whose last vector in the site is this one; one pass by itself."""
+
+    def put(module: nn.Module, args: Any, output: Any) -> Any:
+        values = (output[0] if isinstance(output, tuple) else output).clone()
+        values[0, len(context) - 1] = vector
+        return (values, *output[1:]) if isinstance(output, tuple) else values
+
+    handle = model.get_submodule(SITE).register_forward_hook(put)
+    try:
+        one: Any = model(torch.tensor([context])).logits[0, -1].log_softmax(-1)
+        two: Any = model(torch.tensor([[*context, 11]])).logits[0, -1].log_softmax(-1)
+    finally:
+        handle.remove()
+    return torch.stack([one[10], one[11], one[11] + two[12], one[13]])
+
+
+def test_each_example_has_its_own_vector(llama: nn.Module) -> None:
+    for long in (False, True):
+        bench = SiteBench.of(llama, [SITE], task(long=long), name="llama")
+        assert (bench._last is None) == long  # pyright: ignore[reportPrivateUsage]
+        assert torch.allclose(bench.exchanged([bench.vectors[0]]), bench.clean, atol=1e-4)
+        vectors = torch.randn(len(CONTEXTS), WIDTH, generator=torch.Generator().manual_seed(1))
+        kept = [0, 2, 3] if long else [0, 1, 3]
+        for rows in (torch.arange(len(CONTEXTS)), torch.tensor([3, 5, 0, 6])):
+            found = bench.exchanged([vectors[rows]], rows)
+            for row, at in enumerate(rows):
+                right = alone(llama, CONTEXTS[int(at)], vectors[at])[kept]
+                assert torch.allclose(found[row], right, atol=1e-4), (long, int(at))
+        assert torch.allclose(bench.exchanged([None]), bench.clean, atol=1e-4)
+
+
+def test_passes_over_last_tokens_cost_less(llama: nn.Module) -> None:
+    bench = SiteBench.of(llama, [SITE], task(), name="llama")
+    before = bench.forwards
+    bench.exchanged([bench.vectors[0]])
+    assert bench.forwards - before == pytest.approx(len(CONTEXTS) / sum(map(len, CONTEXTS)))
+
+
+def test_of_a_rotated_stream_a_rewritten_dictionary_says_the_same(llama: nn.Module) -> None:
+    random = torch.Generator().manual_seed(2)
+    how = DictionarySettings(architecture="topk", width=WIDTH, features=40, k=4)
+    one = Dictionary(how, {name: torch.randn(shape, generator=random) for name, shape in how.shapes.items()})
+    given = Subject(DictionaryModel(llama, [SITE], [Entry([one])]).eval(), name="llama")
+    found = DictionaryDisturbed({"steps": 1, "noise": 0.01}).read(given, task(), root=0, seed=0).values
+    assert GAUGES[int(found["gauge"])] == "rotation"
+    twin, back = (DISTURBANCES.index(name) for name in ("gauge twin", "gauge twin, rewritten"))
+    assert found["correlation"][back] == pytest.approx(1.0, abs=1e-3) and found["correlation"][twin] < 0.6
+    assert found["error"][back] == pytest.approx(found["error"][0], rel=1e-3)
+    assert bool(found["answers"][twin].all())
