@@ -121,113 +121,6 @@ GOES_WITH: Final = 0.3
 """Smallest correlation over nets of interest: it accounts for a tenth of what varies among them."""
 
 
-def metrics(factors: int) -> tuple[Metric, ...]:
-    """The numbers of each net; ``factors`` is how many a unit may serve."""
-    unit = "accuracy"
-    rounded = (
-        f"On {FAMILIAR}; every weight rounded, one grid per unit. A copy with rescaled units, the same function, can "
-        "lose far more."
-    )
-    losses = (
-        (
-            NOISE, "under function-space noise", "WT102",
-            f"On {FAMILIAR}, mean over doses. Every layer's output is disturbed by the same share, whatever its "
-            "weights: the same on copies with permuted or rescaled units.",
-        ),
-        (
-            RELATIVE, "under relative noise", "WT101",
-            f"On {FAMILIAR}, mean over doses. Weights that are 0 stay 0, so nets with fewer weights are disturbed in "
-            "fewer places.",
-        ),
-        (BITS4, "at 4 bits", "WT103", rounded),
-        (BITS3, "at 3 bits", "WT103", rounded),
-        (
-            SHIFT, "under shift", "WT701",
-            f"Score on {FAMILIAR} less the score on combinations that were held out: each value was in the lesson, the "
-            "pair never.",
-        ),
-        (INPUTS, "under disturbed inputs", "WT701", f"On {FAMILIAR}, mean over doses."),
-    )  # fmt: skip
-    return (
-        Metric(
-            key=SCORE, title="Score", unit=unit, code="WT001", ends=SHARE, toward="high",
-            reads=f"Share of examples with {FAMILIAR} on which all factors are right.",
-        ),
-        Metric(
-            key=LOSS, title="Loss", unit="nats", code="WT001", ends=(0.0, None), log=True, toward="low",
-            reads="Negative log-likelihood of the right answer on the same examples: what two nets of equal score may "
-            "still differ in.",
-        ),
-        Metric(
-            key=DECODED, title="Decodability", unit="share", code="WT203", ends=SHARE, toward="high",
-            reads="Share of examples on which a linear probe is right that was fitted on others: mean over factors and "
-            f"hidden layers, on {FAMILIAR}.",
-        ),
-        Metric(
-            key=USED, title="Use of what can be read", unit="share", code="WT203", ends=(0.0, None), toward="high",
-            reads="How far the outputs move without a factor's subspace, as a share of what they move without the "
-            "subspace of the same rank that they depend on most: mean over factors and hidden layers.",
-        ),
-        Metric(
-            key=SPREAD, title="Disorganization", unit="factors per unit", code="WT202", ends=(1.0, float(factors)),
-            toward="low",
-            reads="Over how many factors the effect of a single hidden unit is spread (effective number; units count "
-            "by their effect). 1: every unit serves one factor. The same on copies with permuted or rescaled "
-            "units; not on copies with units that cancel each other, which are another wiring.",
-        ),
-        *(
-            Metric(key=key, title=f"Score lost {title}", unit=unit, code=code, ends=LOST, toward="low", reads=reads)
-            for key, title, code, reads in losses
-        ),
-    )  # fmt: skip
-
-
-def rules() -> tuple[Rule, ...]:
-    """Eight: two on what must be equal, two on what disorganized nets lose, four on what goes with what."""
-    same, least = f"{100 * ALIKE:g} points", f"{100 * MATTERS:g} points"
-    paired = partial(Rule, cohorts=(MIXED, COPIED), statistic="paired")
-    predictors: tuple[tuple[str, str, Direction], ...] = (
-        (SPREAD, "Disorganization", "more"), (DECODED, "Decodability", "either"),
-    )  # fmt: skip
-    return (
-        paired(
-            code="WT001", title="Other score", metric=SCORE, margin=ALIKE,
-            supports=f"Mixed and modular nets differ in score by more than {same}.",
-            refutes=f"Mixed and modular nets score alike, within {same}.",
-        ),
-        paired(
-            code="WT203", title="Other decodability", metric=DECODED, margin=ALIKE,
-            supports=f"The factors' decodability differs by more than {same} between mixed and modular nets.",
-            refutes=f"The factors are as decodable in mixed nets as in modular ones, within {same}.",
-        ),
-        *(
-            paired(
-                code=code, title=title, metric=metric, direction="more", margin=MATTERS, alarm=True,
-                supports=f"Mixed nets lose more {under} than modular ones, by over {least}.",
-                refutes=f"Mixed nets do not lose more {under} than modular ones, by {least} or more.",
-            )
-            for code, title, metric, under in (
-                ("WT102", "Disorganized nets are fragile", NOISE, "under weight disturbance"),
-                ("WT701", "Disorganized nets lose under shift", SHIFT, "under the shift"),
-            )
-        ),
-        *(
-            Rule(
-                code=code, title=f"{title} goes with {goal}", metric=metric, with_metric=key, beyond=(LOSS,),
-                cohorts=TRAINED, statistic="association", direction=direction, margin=GOES_WITH,
-                supports=f"Beyond the clean loss, {title.lower()} goes with {goal}.",
-                refutes=f"Beyond the clean loss, {title.lower()} does not go with {goal} by a correlation of "
-                f"{GOES_WITH:g} or more.",
-            )
-            for key, title, direction in predictors
-            for code, metric, goal in (
-                ("WT102", NOISE, "fragility under weight disturbance"),
-                ("WT701", SHIFT, "loss under shift"),
-            )
-        ),
-    )  # fmt: skip
-
-
 SAME: Final = {SCORE: 0.005, SHIFT: 0.005, DECODED: 0.01, SPREAD: 1e-3}
 """Differences between a net and a copy with permuted and rescaled units that rounding may make: an example or two."""
 
@@ -453,12 +346,109 @@ class DecodableShift(Study):
     # ---- numbers and rules ----------------------------------------------------------------------------------------
 
     def metrics(self) -> tuple[Metric, ...]:
-        """See ``Study.metrics``."""
-        return metrics(len(self.domain.factors))
+        """See ``Study.metrics``; a unit may serve as many factors as there are."""
+        unit = "accuracy"
+        rounded = (
+            f"On {FAMILIAR}; every weight rounded, one grid per unit. A copy with rescaled units, the same function, "
+            "can lose far more."
+        )
+        losses = (
+            (
+                NOISE, "under function-space noise", "WT102",
+                f"On {FAMILIAR}, mean over doses. Every layer's output is disturbed by the same share, whatever its "
+                "weights: the same on copies with permuted or rescaled units.",
+            ),
+            (
+                RELATIVE, "under relative noise", "WT101",
+                f"On {FAMILIAR}, mean over doses. Weights that are 0 stay 0, so nets with fewer weights are disturbed "
+                "in fewer places.",
+            ),
+            (BITS4, "at 4 bits", "WT103", rounded),
+            (BITS3, "at 3 bits", "WT103", rounded),
+            (
+                SHIFT, "under shift", "WT701",
+                f"Score on {FAMILIAR} less the score on combinations that were held out: each value was in the lesson, "
+                "the pair never.",
+            ),
+            (INPUTS, "under disturbed inputs", "WT701", f"On {FAMILIAR}, mean over doses."),
+        )  # fmt: skip
+        return (
+            Metric(
+                key=SCORE, title="Score", unit=unit, code="WT001", ends=SHARE, toward="high",
+                reads=f"Share of examples with {FAMILIAR} on which all factors are right.",
+            ),
+            Metric(
+                key=LOSS, title="Loss", unit="nats", code="WT001", ends=(0.0, None), log=True, toward="low",
+                reads="Negative log-likelihood of the right answer on the same examples: what two nets of equal score "
+                "may still differ in.",
+            ),
+            Metric(
+                key=DECODED, title="Decodability", unit="share", code="WT203", ends=SHARE, toward="high",
+                reads="Share of examples on which a linear probe is right that was fitted on others: mean over factors "
+                f"and hidden layers, on {FAMILIAR}.",
+            ),
+            Metric(
+                key=USED, title="Use of what can be read", unit="share", code="WT203", ends=(0.0, None), toward="high",
+                reads="How far the outputs move without a factor's subspace, as a share of what they move without the "
+                "subspace of the same rank that they depend on most: mean over factors and hidden layers.",
+            ),
+            Metric(
+                key=SPREAD, title="Disorganization", unit="factors per unit", code="WT202",
+                ends=(1.0, float(len(self.domain.factors))), toward="low",
+                reads="Over how many factors the effect of a single hidden unit is spread (effective number; units "
+                "count by their effect). 1: every unit serves one factor. The same on copies with permuted or rescaled "
+                "units; not on copies with units that cancel each other, which are another wiring.",
+            ),
+            *(
+                Metric(key=key, title=f"Score lost {title}", unit=unit, code=code, ends=LOST, toward="low", reads=reads)
+                for key, title, code, reads in losses
+            ),
+        )  # fmt: skip
 
     def rules(self) -> tuple[Rule, ...]:
-        """See ``Study.rules``."""
-        return rules()
+        """Eight: two on what must be equal, two on what disorganized nets lose, four on what goes with what."""
+        same, least = f"{100 * ALIKE:g} points", f"{100 * MATTERS:g} points"
+        paired = partial(Rule, cohorts=(MIXED, COPIED), statistic="paired")
+        predictors: tuple[tuple[str, str, Direction], ...] = (
+            (SPREAD, "Disorganization", "more"), (DECODED, "Decodability", "either"),
+        )  # fmt: skip
+        return (
+            paired(
+                code="WT001", title="Other score", metric=SCORE, margin=ALIKE,
+                supports=f"Mixed and modular nets differ in score by more than {same}.",
+                refutes=f"Mixed and modular nets score alike, within {same}.",
+            ),
+            paired(
+                code="WT203", title="Other decodability", metric=DECODED, margin=ALIKE,
+                supports=f"The factors' decodability differs by more than {same} between mixed and modular nets.",
+                refutes=f"The factors are as decodable in mixed nets as in modular ones, within {same}.",
+            ),
+            *(
+                paired(
+                    code=code, title=title, metric=metric, direction="more", margin=MATTERS, alarm=True,
+                    supports=f"Mixed nets lose more {under} than modular ones, by over {least}.",
+                    refutes=f"Mixed nets do not lose more {under} than modular ones, by {least} or more.",
+                )
+                for code, title, metric, under in (
+                    ("WT102", "Disorganized nets are fragile", NOISE, "under weight disturbance"),
+                    ("WT701", "Disorganized nets lose under shift", SHIFT, "under the shift"),
+                )
+            ),
+            *(
+                Rule(
+                    code=code, title=f"{title} goes with {goal}", metric=metric, with_metric=key, beyond=(LOSS,),
+                    cohorts=TRAINED, statistic="association", direction=direction, margin=GOES_WITH,
+                    supports=f"Beyond the clean loss, {title.lower()} goes with {goal}.",
+                    refutes=f"Beyond the clean loss, {title.lower()} does not go with {goal} by a correlation of "
+                    f"{GOES_WITH:g} or more.",
+                )
+                for key, title, direction in predictors
+                for code, metric, goal in (
+                    ("WT102", NOISE, "fragility under weight disturbance"),
+                    ("WT701", SHIFT, "loss under shift"),
+                )
+            ),
+        )  # fmt: skip
 
     # ---- asking ---------------------------------------------------------------------------------------------------
 

@@ -91,22 +91,6 @@ PLANTED: Final = AuditNumber(HALF, NETS, "Half dose of relative noise", "the hal
 """What seal responses must predict: they are answers to that noise."""
 
 
-def metrics() -> tuple[Metric, ...]:
-    """Outcomes, and how well each is predicted."""
-    singles = (
-        Metric(key=SCORE, title="Score", unit="accuracy", code="WT001", ends=(0.0, 1.0)),
-        Metric(key=LOST, title=OUTCOMES[0].title, unit="accuracy", code="WT103",
-               reads="One grid per channel; the audit `quantization`."),
-        Metric(key=RISE, title=OUTCOMES[1].title, unit="log of its ratio to the clean loss", code="WT103",
-               reads="Of the same trial: finer than a score that few examples change."),
-        Metric(key=BACK, title=OUTCOMES[2].title, unit="accuracy", code="WT107",
-               reads="Recovered after 16 steps on 4 images of the digit; the audit `relearning`. The gap to any one "
-               "other net is this less a constant."),
-        Metric(key=HALF, title=PLANTED.title, unit="dose", code="WT101", log=True, ends=(0.0, None)),
-    )  # fmt: skip
-    return (*singles, *(metric for one in (*OUTCOMES, PLANTED) for metric in _predicted(one)))
-
-
 _UNIT: Final = "halvings; 1 is R2 .5, 0 is R2 0"
 
 
@@ -125,11 +109,6 @@ def _predicted(one: AuditNumber) -> list[Metric]:
         reads="R2 from outputs and seal responses less R2 from outputs alone.",
     )  # fmt: skip
     return [*found, added]
-
-
-def rules() -> tuple[Rule, ...]:
-    """Of each outcome whether seal responses predict it, and whether they add to outputs."""
-    return tuple(rule for one in OUTCOMES for rule in _rules(one))
 
 
 def _rules(one: AuditNumber) -> list[Rule]:
@@ -310,12 +289,23 @@ class SealHealth(Study):
         return MemberSpec(name=f"net {at + 1}", recipe=recipe, settings=drawn, seed=seed)
 
     def metrics(self) -> tuple[Metric, ...]:
-        """See ``Study.metrics``."""
-        return metrics()
+        """Outcomes, and how well each is predicted."""
+        singles = (
+            Metric(key=SCORE, title="Score", unit="accuracy", code="WT001", ends=(0.0, 1.0)),
+            Metric(key=LOST, title=OUTCOMES[0].title, unit="accuracy", code="WT103",
+                   reads="One grid per channel; the audit `quantization`."),
+            Metric(key=RISE, title=OUTCOMES[1].title, unit="log of its ratio to the clean loss", code="WT103",
+                   reads="Of the same trial: finer than a score that few examples change."),
+            Metric(key=BACK, title=OUTCOMES[2].title, unit="accuracy", code="WT107",
+                   reads="Recovered after 16 steps on 4 images of the digit; the audit `relearning`. The gap to any "
+                   "one other net is this less a constant."),
+            Metric(key=HALF, title=PLANTED.title, unit="dose", code="WT101", log=True, ends=(0.0, None)),
+        )  # fmt: skip
+        return (*singles, *(metric for one in (*OUTCOMES, PLANTED) for metric in _predicted(one)))
 
     def rules(self) -> tuple[Rule, ...]:
-        """See ``Study.rules``."""
-        return rules()
+        """Of each outcome whether seal responses predict it, and whether they add to outputs."""
+        return tuple(rule for one in OUTCOMES for rule in _rules(one))
 
     # ---- asking ---------------------------------------------------------------------------------------------------
 

@@ -51,38 +51,6 @@ _SHARE: Final = (0.0, 1.0)
 _CHANGE: Final = (-1.0, 1.0)
 
 
-def metrics() -> tuple[Metric, ...]:
-    """The numbers of each net: means over kinds of change, of shares of copies."""
-    small = "Relative noise of .002, rounding to 8 bits and one step of gradient descent, without reading weights."
-    listed = (
-        (PASSED, "Harmless copies that the seal passes", _SHARE, "Of copies that were converted in harmless ways."),
-        (FOUND, "Changed copies that the seal finds", _SHARE, "Of all kinds, also those of the same function."),
-        (HASH_FALSE, "False alarms of SHA-256", _SHARE, "Of the bytes of all weights; of harmless changes."),
-        (
-            BY_HASH, "Changed copies that SHA-256 finds if seals do", _SHARE,
-            "All but those that the seal finds and SHA-256 does not. It is 1 where every change is one of weights.",
-        ),
-        (SMALL, "Small changes, 16 inputs", _SHARE, f"{small} By outputs and blocks on the seal's inputs."),
-        (SMALL_FIVE, "Small changes, 5 inputs", _SHARE, f"{small} On the first five of these inputs."),
-        (
-            SMALL_PRINTS, "Small changes, 5 fingerprints", _SHARE,
-            f"{small} By the top answers to five inputs near decision boundaries.",
-        ),
-        (SIGN, "Flipped signs, 16 inputs", _SHARE, "Of single weights, without reading them."),
-        (
-            SIGNS, "Flipped signs: chosen less random inputs", _CHANGE,
-            "Share of single flipped signs that 16 inputs of the seal show, less that which 16 inputs at random show.",
-        ),
-        (PRINTS, "Small changes: 5 inputs less 5 fingerprints", _CHANGE, small),
-        (BLOCK, "First changed block named right", _SHARE, "Where one weight, matrix or norm was changed."),
-        (KIND, "Kind of change named right", _SHARE, "Where it has a name: noise, scale, swapped, 8 bits and so on."),
-    )  # fmt: skip
-    return tuple(
-        Metric(key=key, title=title, unit="share of copies", code=CODE, ends=ends, reads=reads)
-        for key, title, ends, reads in listed
-    )
-
-
 def rules(kinds: Sequence[str]) -> tuple[Rule, ...]:
     """Five over all nets, and two of each kind of net."""
     pooled: tuple[tuple[str, str, Direction, float, str, str], ...] = (
@@ -219,8 +187,37 @@ class TamperingStudy(Study):
     # ---- numbers and rules ----------------------------------------------------------------------------------------
 
     def metrics(self) -> tuple[Metric, ...]:
-        """See ``Study.metrics``."""
-        return metrics()
+        """The numbers of each net: means over kinds of change, of shares of copies."""
+        small = "Relative noise of .002, rounding to 8 bits and one step of gradient descent, without reading weights."
+        listed = (
+            (PASSED, "Harmless copies that the seal passes", _SHARE, "Of copies that were converted in harmless ways."),
+            (FOUND, "Changed copies that the seal finds", _SHARE, "Of all kinds, also those of the same function."),
+            (HASH_FALSE, "False alarms of SHA-256", _SHARE, "Of the bytes of all weights; of harmless changes."),
+            (
+                BY_HASH, "Changed copies that SHA-256 finds if seals do", _SHARE,
+                "All but those that the seal finds and SHA-256 does not. It is 1 where every change is one of weights.",
+            ),
+            (SMALL, "Small changes, 16 inputs", _SHARE, f"{small} By outputs and blocks on the seal's inputs."),
+            (SMALL_FIVE, "Small changes, 5 inputs", _SHARE, f"{small} On the first five of these inputs."),
+            (
+                SMALL_PRINTS, "Small changes, 5 fingerprints", _SHARE,
+                f"{small} By the top answers to five inputs near decision boundaries.",
+            ),
+            (SIGN, "Flipped signs, 16 inputs", _SHARE, "Of single weights, without reading them."),
+            (
+                SIGNS, "Flipped signs: chosen less random inputs", _CHANGE,
+                "Share of single flipped signs that 16 inputs of the seal show, less that which 16 inputs at random "
+                "show.",
+            ),
+            (PRINTS, "Small changes: 5 inputs less 5 fingerprints", _CHANGE, small),
+            (BLOCK, "First changed block named right", _SHARE, "Where one weight, matrix or norm was changed."),
+            (KIND, "Kind of change named right", _SHARE, "Where it has a name: noise, scale, swapped, 8 bits and so "
+            "on."),
+        )  # fmt: skip
+        return tuple(
+            Metric(key=key, title=title, unit="share of copies", code=CODE, ends=ends, reads=reads)
+            for key, title, ends, reads in listed
+        )
 
     def rules(self) -> tuple[Rule, ...]:
         """See ``Study.rules``."""
