@@ -21,8 +21,7 @@ from wheeltap.core.records import Estimate
 from wheeltap.stats.crossed import FloatArray, crossed
 from wheeltap.suites.lens.audits.disagreement import JS, against, distances, unsure
 from wheeltap.suites.lens.audits.panel import Beliefs, Panel, among_people, by_choice, left_out
-from wheeltap.suites.lens.stats.disagreement import js_distance, shares, top
-from wheeltap.suites.lens.stats.panels import agreement
+from wheeltap.suites.lens.stats.panels import agreement, js_distance, shares, top
 from wheeltap.suites.lens.stats.raters import Ballots, offsets
 
 Rng = np.random.Generator

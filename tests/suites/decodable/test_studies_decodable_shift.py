@@ -54,7 +54,7 @@ class TestContract(StudyContract):
 
     def test_every_rule_has_its_finding_with_what_could_be_detected(self, folder: Path) -> None:
         findings = self.record(folder).findings
-        assert [one.title for one in findings] == [rule.title for rule in own.rules()]
+        assert [one.title for one in findings] == [rule.title for rule in DecodableShift({}).rules()]
         for finding in findings:
             assert finding.status in ("found", "excluded", "inconclusive")
             assert finding.estimates[0].n == (15 if " goes with " in finding.title else 3)
@@ -97,7 +97,7 @@ def table(values: Mapping[str, Mapping[str, list[float]]]) -> MemberTable:
             for at, value in enumerate(column):
                 held[f"{name} {at + 1}"][key] = Single(value)
     made = tuple(Cohort(name=name, members=tuple(f"{name} {at + 1}" for at in range(n))) for name, n in cohorts.items())
-    return MemberTable(cohorts=made, metrics=own.metrics(4), numbers=held, lost={})
+    return MemberTable(cohorts=made, metrics=DecodableShift({}).metrics(), numbers=held, lost={})
 
 
 def test_a_copy_that_is_not_the_same_fails() -> None:
@@ -140,7 +140,7 @@ def test_the_sizes_are_sound() -> None:
 
     for size in ("small", "full"):
         require_sound(DecodableShift(DecodableShift.sized(size)).spec(), alpha=0.05)
-    assert len({msgspec.json.encode(rule) for rule in own.rules()}) == 8
+    assert len({msgspec.json.encode(rule) for rule in DecodableShift({}).rules()}) == 8
 
 
 def test_what_the_study_says_of_what_nets_read_is_so() -> None:
@@ -168,8 +168,8 @@ def test_other_nets_are_made_and_measured_by_the_same_rules(on: str, tmp_path: P
     given = {**SMALL, "on": on, "seeds": 2, "units": 4, "examples": 600, "epochs": 8, "draws": 2}
     record = wt.study("decodable-shift", settings=given, store=tmp_path / "s.wheeltap").record
     found, status = numbers(record), {control.name: control.status for control in record.controls}
-    assert set(found) == {metric.key for metric in own.metrics(4)}
+    assert set(found) == {metric.key for metric in DecodableShift({}).metrics()}
     assert found[own.SPREAD][own.MODULES] == pytest.approx([1.0] * 2, abs=1e-6)
     assert status["disorganization is seen where it was built"] == "passed"
     assert status[f"{RECODED} copies have the same numbers"] == "passed"
-    assert [one.title for one in record.findings] == [rule.title for rule in own.rules()]
+    assert [one.title for one in record.findings] == [rule.title for rule in DecodableShift({}).rules()]

@@ -12,8 +12,8 @@ from scipy.spatial import distance
 
 from wheeltap.core.errors import DataError
 from wheeltap.stats.effect import mean_effect, score_interval
-from wheeltap.suites.lens.stats import disagreement as dis
 from wheeltap.suites.lens.stats import panels
+from wheeltap.suites.lens.stats import panels as dis
 
 VOTES = hnp.arrays(np.int64, st.tuples(st.integers(1, 5), st.integers(2, 4)), elements=st.integers(0, 6)).map(
     lambda votes: votes + (votes.sum(1, keepdims=True) < 2)

@@ -11,8 +11,7 @@ from benchmarks.levels import Row
 from benchmarks.levels import raters as levels
 from benchmarks.levels.raters import Crowd, convabuse, widths
 from tests.published import published
-from wheeltap.suites.lens.stats.disagreement import js_distance, shares
-from wheeltap.suites.lens.stats.panels import agreement, kappa
+from wheeltap.suites.lens.stats.panels import agreement, js_distance, kappa, shares
 from wheeltap.suites.lens.stats.raters import MOST, Ballots, kappa_of, mean_over, offsets
 
 

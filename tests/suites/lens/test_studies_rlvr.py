@@ -72,7 +72,7 @@ class TestContract(StudyContract):
 
     def test_every_rule_has_its_finding_and_a_base_does_not_differ_from_itself(self, folder: Path) -> None:
         record = self.run(folder).record
-        assert [one.title for one in record.findings] == [rule.title for rule in own.rules()]
+        assert [one.title for one in record.findings] == [rule.title for rule in Rlvr({}).rules()]
         count = sum(sum(values) for values in numbers(record)[own.NAMED].values())
         assert record.headline.startswith(f"Sampled answers say how {count:.0f} of 25 nets were trained. For ")
         assert "bases they say it of all 5 nets made from that base." in record.headline
@@ -84,7 +84,7 @@ class TestContract(StudyContract):
 def test_the_sizes_are_sound() -> None:
     for size in ("small", "full"):
         require_sound(Rlvr(Rlvr.sized(size)).spec(), alpha=0.05)
-    assert len({msgspec.json.encode(rule) for rule in own.rules()}) == 9
+    assert len({msgspec.json.encode(rule) for rule in Rlvr({}).rules()}) == 9
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from wheeltap.stats.held_out import halvings, r2_of
 from wheeltap.stats.members import Single
 from wheeltap.studies.rules import draft, require_sound
 from wheeltap.studies.table import MemberTable
-from wheeltap.suites.seal.readings.responses import SealResponses
+from wheeltap.suites.seal.readings import SealResponses
 from wheeltap.suites.seal.studies import seal_health as own
 from wheeltap.suites.seal.studies.seal_health import SealHealth, _planted  # pyright: ignore[reportPrivateUsage]
 from wheeltap.testing.study_contract import StudyContract
@@ -39,7 +39,7 @@ class TestContract(StudyContract):
 
     def test_every_rule_has_its_finding_and_few_nets_decide_nothing(self, folder: Path) -> None:
         record = self.run(folder).record
-        assert [one.title for one in record.findings] == [rule.title for rule in own.rules()]
+        assert [one.title for one in record.findings] == [rule.title for rule in own.SealHealth({}).rules()]
         assert record.headline.startswith(
             "Whether an audit can be distilled into seal responses cannot be decided here"
         )
@@ -58,7 +58,7 @@ class TestContract(StudyContract):
 def test_the_sizes_are_sound() -> None:
     for size in ("small", "full"):
         require_sound(SealHealth(SealHealth.sized(size)).spec(), alpha=0.05)
-    assert len({msgspec.json.encode(rule) for rule in own.rules()}) == 6
+    assert len({msgspec.json.encode(rule) for rule in own.SealHealth({}).rules()}) == 6
 
 
 # ---- the reading --------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def table(outcomes: dict[str, np.ndarray], features: np.ndarray, outputs: np.nda
         for key, values in made.items():
             for name, value in zip(members, values, strict=True):
                 held.setdefault(name, {})[key] = Single(float(value))
-    return MemberTable(cohorts, own.metrics(), held, {})
+    return MemberTable(cohorts, own.SealHealth({}).metrics(), held, {})
 
 
 @pytest.fixture(scope="module")
@@ -141,14 +141,14 @@ def planted() -> MemberTable:
 
 
 def predicted(one: own.AuditNumber) -> str:
-    return next(rule.title for rule in own.rules() if rule.metric == one.by(own.RESPONSES))
+    return next(rule.title for rule in own.SealHealth({}).rules() if rule.metric == one.by(own.RESPONSES))
 
 
 def test_planted_nets_are_decided_as_they_were_planted(planted: MemberTable) -> None:
     lost, rise, back = own.OUTCOMES
     found = {one.key: own.r2(planted, one, own.RESPONSES) for one in own.OUTCOMES}
     assert all(estimate is not None and estimate.low is not None for estimate in found.values())
-    by = [draft(rule, planted, among=6, alpha=0.05) for rule in own.rules()]
+    by = [draft(rule, planted, among=6, alpha=0.05) for rule in own.SealHealth({}).rules()]
     p = {one.finding.title: one.test.p for one in by if one.test is not None and one.test.p is not None}
     below = [one.evidence.below(one.margin, one_sided=True) for one in by if one.evidence is not None]
     assert p[predicted(lost)] < 0.001
@@ -181,12 +181,12 @@ def test_responses_that_see_nothing_fail_the_control() -> None:
 def test_the_headline_says_plainly_whether_it_works(
     statuses: tuple[Any, ...], words: str, planted: MemberTable
 ) -> None:
-    findings = [draft(rule, planted, among=6, alpha=0.05).finding for rule in own.rules()]
+    findings = [draft(rule, planted, among=6, alpha=0.05).finding for rule in own.SealHealth({}).rules()]
     mine = iter(statuses)
     settled = [
         msgspec.structs.replace(one, status=next(mine)) if "is predicted" in one.title else one for one in findings
     ]
-    assert words in own.answer_line(own.rules(), settled)
+    assert words in own.answer_line(own.SealHealth({}).rules(), settled)
 
 
 def test_halvings_of_a_table_are_those_of_the_features(planted: MemberTable) -> None:

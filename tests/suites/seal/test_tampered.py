@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from wheeltap.core.inputs import count
-from wheeltap.suites.seal.readings.tampered import Checks, statistics, storage_hash
+from wheeltap.suites.seal.readings import Checks, statistics, storage_hash
 from wheeltap.suites.seal.specs import DETECTORS
 from wheeltap.suites.seal.tampers import TAMPERS, Ground
 from wheeltap.testing.planted import clusters

@@ -13,7 +13,7 @@ from wheeltap.core.errors import ModelError, UnknownName
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.models.rows import RowReader
 from wheeltap.suites.seal.making import SealOptions, make
-from wheeltap.suites.seal.readings.tampered import LEAST, answers, fingerprints, margins
+from wheeltap.suites.seal.readings import SMALLEST_MARGIN, answers, fingerprints, margins
 from wheeltap.suites.seal.record import Seal
 from wheeltap.suites.seal.specs import BENIGN, CHANGES, FIXED, TamperingSettings
 from wheeltap.suites.seal.tampers import LOST, RATE, SCALES, TAMPERS, ChangedCopy, Ground
@@ -162,7 +162,7 @@ def test_fingerprints_are_near_a_boundary_and_survive_casts() -> None:
     assert len(found) == 5
     with torch.no_grad():
         usual, near = margins(model, sources.load("digits").task.inputs), margins(model, found)
-    assert near.min() > LEAST * 0.1
+    assert near.min() > SMALLEST_MARGIN * 0.1
     assert near.max() < 0.01 * usual.median()
     for kind in ("bfloat16", "float16"):
         assert torch.equal(answers(changed(kind, of).model.float(), found), answers(model, found))

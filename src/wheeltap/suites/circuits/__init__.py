@@ -5,10 +5,10 @@
     found.save("circuit.json")
     wt.circuits.check(net, task, "circuit.json")
 
-In reading order: ``doors`` (find, check, train), ``pairs`` (prompts that differ in one point) and ``sources`` (where
+In reading order: ``runs`` (find, check, train), ``pairs`` (prompts that differ in one point) and ``sources`` (where
 they come from), ``circuit`` (what a circuit is, in a file), ``specs``, ``engine`` and ``readings`` (ablating, scoring),
-``recipes`` and ``nets`` (searching, and sparse decoders), ``audits`` (WT301 to WT304, and what is shown) with ``runs``
-and ``stats``, ``studies``, ``cli``.
+``recipes`` and ``nets`` (searching, and sparse decoders), ``audits`` (WT301 to WT304, and what is shown),
+``stats``, ``studies``, ``cli``.
 """
 
 from typing import TYPE_CHECKING
@@ -17,17 +17,16 @@ from wheeltap.core.lazy import lazy
 
 if TYPE_CHECKING:
     from wheeltap.suites.circuits.cli import SparseNetSpec
-    from wheeltap.suites.circuits.doors import CircuitSearchResult, check, find, task
     from wheeltap.suites.circuits.recipes.sparse import sparsify
-    from wheeltap.suites.circuits.runs import SparseNet, train
+    from wheeltap.suites.circuits.runs import CircuitSearchResult, SparseNet, check, find, task, train
 
 __all__ = ["CircuitSearchResult", "SparseNet", "SparseNetSpec", "check", "find", "sparsify", "task", "train"]
 
 __getattr__ = lazy(
     __name__,
     {
-        "CircuitSearchResult": "doors",
-        "check": "doors", "find": "doors", "task": "doors", "SparseNet": "runs", "SparseNetSpec": "cli",
+        "CircuitSearchResult": "runs",
+        "check": "runs", "find": "runs", "task": "runs", "SparseNet": "runs", "SparseNetSpec": "cli",
         "train": "runs", "sparsify": "recipes.sparse",
     },
 )  # fmt: skip

@@ -34,18 +34,21 @@ from wheeltap.suites.lens.audits.panel import (
 )
 from wheeltap.suites.lens.audits.sections import AgreementBand, Closeness
 from wheeltap.suites.lens.specs import LABEL_PROBABILITIES, VOTES
-from wheeltap.suites.lens.stats.disagreement import (
+from wheeltap.suites.lens.stats.panels import (
     FLOOR,
+    PanelHalves,
+    among,
+    error_over_people,
     js_distance,
     kl_divergence,
     manhattan,
     probabilities,
     soft_accuracy,
     squared_to_all,
+    to_all_people,
     total_variation,
     wasserstein,
 )
-from wheeltap.suites.lens.stats.panels import PanelHalves, among, error_over_people, to_all_people
 
 Chosen = NDArray[np.bool_]
 

@@ -22,8 +22,7 @@ from wheeltap.stats.sample import Sample
 from wheeltap.suites.lens.audits.headline import lines
 from wheeltap.suites.lens.audits.panel import mean_of, panel_of
 from wheeltap.suites.lens.specs import LABEL_PROBABILITIES, VOTES
-from wheeltap.suites.lens.stats.disagreement import FLOOR, entropy, probabilities
-from wheeltap.suites.lens.stats.panels import correlation
+from wheeltap.suites.lens.stats.panels import FLOOR, correlation, entropy, probabilities
 
 DOSES: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
 """Relative noise in the weights."""

@@ -19,17 +19,22 @@ from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.effect import score_interval, without_point
 from wheeltap.stats.sample import Sample
 from wheeltap.suites.lens.audits.sections import OneLabel
-from wheeltap.suites.lens.stats.disagreement import entropy, js_distance, shares, soft_accuracy, top, wasserstein
 from wheeltap.suites.lens.stats.panels import (
     Counts,
     PanelHalves,
     agreement,
     another,
     correlation,
+    entropy,
     halves,
+    js_distance,
     kappa,
     resampled,
+    shares,
+    soft_accuracy,
     splits_for,
+    top,
+    wasserstein,
 )
 from wheeltap.suites.lens.stats.raters import FEWEST, Ballots, kappa_of, mean_over, offsets
 

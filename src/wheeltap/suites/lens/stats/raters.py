@@ -22,8 +22,7 @@ from wheeltap.stats._scipy import normal_quantile, root, t_quantile
 from wheeltap.stats.clusters import Groups, clustered
 from wheeltap.stats.crossed import FloatArray, crossed
 from wheeltap.stats.effect import exceeds, mean_effect
-from wheeltap.suites.lens.stats.disagreement import shares
-from wheeltap.suites.lens.stats.panels import PanelHalves, agreement, halves, kappa, splits_for
+from wheeltap.suites.lens.stats.panels import PanelHalves, agreement, halves, kappa, shares, splits_for
 
 Counts = NDArray[np.int64]
 
