@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import wheeltap
+from wheeltap.cli import main
 
 HERE = Path(__file__).parent
 SOURCE = Path(wheeltap.__file__).parents[1]
@@ -52,29 +53,6 @@ def test_an_audit_runs_with_it(site: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-LIST = """
-from wheeltap.cli import main
-for kind in ("perturbations", "audits", "readings", "models", "data", "studies"):
-    assert main(["list", kind]) == 0
-    print("====")
-from wheeltap.sources import load
-found = load("seeded-digits:7", data="inverted-digits")
-print(found.subject.name, found.task.name, len(found.task.targets))
-"""
-
-
-def test_the_command_line_lists_it_where_it_is_installed(site: Path) -> None:
-    listed = run(site, "-c", LIST)
-    assert listed.returncode == 0, listed.stderr
-    perturbations, audits, readings, models, data, studies, loaded = listed.stdout.split("====")
-    assert "salt" in perturbations and "salt" in audits and "WTX02" in audits and "confidence" in readings
-    assert "labels" in studies and "Do nets that learned wrong labels lose more" in " ".join(studies.split())
-    assert "seeded-digits:SEED" in models and "inverted-digits" in data
-    assert loaded.split() == ["seeded-digits:7", "inverted-digits", "599"]
-    without = run(site.parent, "-m", "wheeltap", "list", "perturbations")
-    assert without.returncode == 0 and "salt" not in without.stdout
-
-
 VERBS = """
 import sys
 from wheeltap.cli import main
@@ -84,10 +62,19 @@ assert main(["salt", "digits"]) == 0
 assert main(["study", "labels", "--help"]) == 0
 assert main(["broken"]) == 2
 assert main(["audit", "digits", "--audits", "score", "--out", "out", "--store", "s.wheeltap"]) == 0
+for kind in ("perturbations", "audits", "readings", "models", "data", "studies"):
+    print("====")
+    assert main(["list", kind]) == 0
+print("====")
+from wheeltap.sources import load
+found = load("seeded-digits:7", data="inverted-digits")
+print(found.subject.name, found.task.name, len(found.task.targets))
 """
 
 
-def test_its_verb_is_in_a_group_of_the_help_and_a_broken_one_hides_no_other(site: Path, tmp_path: Path) -> None:
+def test_the_command_line_has_what_it_brings_and_a_broken_one_hides_no_other(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     broken = tmp_path / "broken-0.1.dist-info"
     broken.mkdir()
     (broken / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 0.1\n")
@@ -95,14 +82,21 @@ def test_its_verb_is_in_a_group_of_the_help_and_a_broken_one_hides_no_other(site
     (broken / "entry_points.txt").write_text("".join(f"[{g}]\n{n} = wheeltap_gone:verb\n" for g, n in points.items()))
     done = run(tmp_path, "-c", VERBS, also=site)
     assert done.returncode == 0, done.stderr
-    large = done.stdout.partition("Large runs")[2].partition("Read and check")[0]
+    said, perturbations, audits, readings, models, data, studies, loaded = done.stdout.split("====")
+    large = said.partition("Large runs")[2].partition("Read and check")[0]
     assert "salt" in large and "Says how many weights a model has." in large and "status" in large
-    other = " ".join(done.stdout.partition("Of other packages")[2].replace("│", " ").split())
+    other = " ".join(said.partition("Of other packages")[2].replace("│", " ").split())
     assert "broken Cannot be loaded: ModuleNotFoundError: No module named 'wheeltap_gone'" in other
     assert "The verb 'broken' cannot be loaded" in done.stderr and "wheeltap_gone:verb" in done.stderr
-    assert re.search(r"digits: \d+ weights", done.stdout) and "--seeds" in done.stdout
+    assert re.search(r"digits: \d+ weights", said) and "--seeds" in said
     assert (tmp_path / "out" / "taste.txt").read_text() == "2 findings\n"
     assert "broken.txt was not written" in done.stderr and (tmp_path / "out" / "report.html").is_file()
+    assert "salt" in perturbations and "salt" in audits and "WTX02" in audits and "confidence" in readings
+    assert "labels" in studies and "Do nets that learned wrong labels lose more" in " ".join(studies.split())
+    assert "seeded-digits:SEED" in models and "inverted-digits" in data
+    assert loaded.split() == ["seeded-digits:7", "inverted-digits", "599"]
+    # Where it is not installed it is not listed.
+    assert main(["list", "perturbations"]) == 0 and "salt" not in capsys.readouterr().out
 
 
 @pytest.mark.full

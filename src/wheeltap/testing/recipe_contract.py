@@ -128,7 +128,9 @@ class RecipeContract:
             pytest.skip("there is no middle of a single step")
         given = self.given()
         kept = Artifacts(tmp_path)
-        child = multiprocessing.get_context("spawn").Process(target=_make_slowly, args=(self, tmp_path), daemon=True)
+        processes = multiprocessing.get_context("forkserver")  # which imports torch once for all recipes
+        processes.set_forkserver_preload([__name__])
+        child = processes.Process(target=_make_slowly, args=(self, tmp_path), daemon=True)
         child.start()
         until = time.monotonic() + STARTED
         while not kept.state_path(given.spec).exists() and child.is_alive() and time.monotonic() < until:

@@ -36,11 +36,17 @@ class TestContract(StudyContract):
     settings: ClassVar[dict[str, Any]] = {"models": ",".join(NETS), "label": "fragile"}
     effort = EFFORT
 
+    @pytest.fixture(scope="class")
+    @classmethod
+    def folder(cls, store: Path) -> Path:
+        """That of the tests below, which look at the same study."""
+        return store.parent
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One store for all labels: noise does not depend on them."""
-    return tmp_path_factory.mktemp("detection") / "nets.wheeltap"
+    return tmp_path_factory.mktemp("detection") / "study.wheeltap"
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +82,7 @@ def test_what_weights_alone_show_is_found_and_by_relative_noise_alone(fragile: R
 
 def test_labels_dealt_at_random_are_found_in_no_run(store: Path, fragile: ReportRecord) -> None:
     """Whole runs, of which only the reading of the label is new."""
-    for at in range(5):
+    for at in range(2):
         run = wt.study(asked(f"random{at}"), store=store, effort=EFFORT).record
         assert run.cost.trials == len(NETS)
         assert {finding.status for finding in run.findings} <= {"inconclusive", "excluded"}, at
