@@ -1,5 +1,6 @@
 """``wheeltap study``, as a user would type it: run, resumed, reported, refused."""
 
+import contextlib
 import json
 import re
 import shlex
@@ -70,12 +71,11 @@ def assert_same(first: Path, second: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``mine.toml``, its store and its report, made by a real process."""
+    """A folder with ``mine.toml``, its store, its report, and in a file what was printed."""
     folder = tmp_path_factory.mktemp("study")
     (folder / "mine.toml").write_text(TOML)
-    words = [sys.executable, "-m", "wheeltap", "study", "mine.toml", "--out", "out"]
-    done = subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True)
-    (folder / "said.txt").write_text(done.stdout)
+    with contextlib.chdir(folder), (folder / "said.txt").open("w") as said, contextlib.redirect_stdout(said):
+        assert main(["study", "mine.toml", "--out", "out"]) == 0
     return folder
 
 

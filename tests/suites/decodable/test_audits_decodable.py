@@ -47,7 +47,7 @@ def by_factor(verdict: Verdict) -> dict[str, Finding]:
 
 @pytest.mark.parametrize("outputs", ["classes", "numbers"])
 def test_planted_factors_are_called_right(outputs: str) -> None:
-    for seed in range(8):
+    for seed in range(4):
         got = audited(constructed(seed=seed, design=Design(outputs=outputs)))
         assert (got[USED].status, got[UNUSED].status) == ("excluded", "found"), seed
         assert not got[UNUSED].alarm
@@ -79,13 +79,13 @@ def test_a_factor_that_leaks_into_the_outputs_is_not_called_unused() -> None:
 
 def test_random_labels_are_not_decodable() -> None:
     got: list[str] = []
-    for seed in range(24):
+    for seed in range(12):
         case = constructed(seed=seed)
         labels = seeds.generator(seed, "labels").permutation(np.arange(300) % 2)
         known = PlantedCase(case.subject, case.task.with_factors({"random": torch.as_tensor(labels)}))
         got.append(audited(known, factors="random", draws=8)["random"].status)
     assert set(got) <= {"not_applicable", "inconclusive"}
-    assert got.count("not_applicable") >= 20
+    assert got.count("not_applicable") >= 10
 
 
 def test_the_whole_way_from_the_command(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,10 +172,10 @@ def busy(use: float, seed: int) -> Arrays:
 
 
 def test_at_the_margin_unused_is_said_no_more_often_than_alpha(plan: Plan) -> None:
-    runs = 300
+    runs = 120
     got = [status(plan, busy(0.1, seed)).status for seed in range(runs)]
-    assert got.count("found") / runs <= 0.08  # 5 %, and three standard errors
-    assert got.count("excluded") / runs <= 0.08
+    assert got.count("found") / runs <= 0.11  # 5 %, and three standard errors
+    assert got.count("excluded") / runs <= 0.11
     assert all(status(plan, busy(0.05, seed)).status == "found" for seed in range(10))
 
 
@@ -234,7 +234,7 @@ def test_an_instrument_that_tells_random_labels_or_misses_its_own_answers_is_voi
 
 
 def test_a_sound_reading_passes_with_its_random_subspaces(plan: Plan) -> None:
-    for seed in range(60):
+    for seed in range(20):
         got = control(judged(plan, reading(f=factor(0.02, 0.3, seed=seed))), "random subspaces")
         assert got.status == "passed" and "of 4 came out as used" in got.because
 
@@ -323,7 +323,7 @@ def test_a_task_that_one_test_calls_better_is_not_called_blind(plan: Plan) -> No
 def test_copies_of_inputs_are_no_further_evidence() -> None:
     """Random labels of few inputs: however often each is shown, a probe does not tell them."""
     got: list[str] = []
-    for seed in range(40):
+    for seed in range(16):
         case = constructed(seed=seed, design=Design(idle=0, examples=48))
         at, labels = torch.arange(48).repeat(10), seeds.generator(seed, "labels").permutation(np.arange(48) % 2)
         known = case.task.part(at).with_factors({"random": torch.as_tensor(labels)[at]})

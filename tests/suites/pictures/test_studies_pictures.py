@@ -40,21 +40,40 @@ def got(record: ReportRecord) -> ReportRecord:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("pictures")
 
 
 @pytest.fixture(scope="module")
-def settings(folder: Path) -> dict[str, Any]:
+def settings(place: Path) -> dict[str, Any]:
     """With a given net that is the one under study, and is called like the trained ones."""
     face = picture("face").genome.layerize()
-    np.savez(folder / "nets.npz", arch=face.arch, sgd=face.flat_parameters())
-    return {**SMALL, "nets": str(folder / "nets.npz")}
+    np.savez(place / "nets.npz", arch=face.arch, sgd=face.flat_parameters())
+    return {**SMALL, "nets": str(place / "nets.npz")}
+
+
+class TestContract(StudyContract):
+    """The picture study keeps what every study keeps: the one that the tests below look at."""
+
+    study = PictureStudy
+    effort = wt.Effort()
+    given: Any = SMALL
+
+    def made(self) -> PictureStudy:
+        return PictureStudy(dict(self.given))
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def folder(cls, place: Path, settings: dict[str, Any]) -> Path:
+        cls.given = settings
+        return place
 
 
 @pytest.fixture(scope="module")
-def record(folder: Path, settings: dict[str, Any]) -> ReportRecord:
-    return wt.study("pictures", settings=settings, store=folder / "face.wheeltap").record
+def record(place: Path, settings: dict[str, Any]) -> ReportRecord:
+    contract = TestContract()
+    contract.given = settings
+    return contract.run(place).record
 
 
 def study_of(record: ReportRecord) -> Any:
@@ -62,7 +81,6 @@ def study_of(record: ReportRecord) -> Any:
     return record.study
 
 
-@pytest.mark.full
 def test_every_kind_of_net_has_every_number(record: ReportRecord) -> None:
     rows = {row.metric.key: {one.cohort: one for one in row.cohorts} for row in study_of(record).rows}
     assert set(TESTED) < rows.keys()
@@ -127,12 +145,10 @@ def test_it_says_what_it_is_about_and_what_it_cannot_say(record: ReportRecord) -
     assert (beside["face"], beside["sgd"], beside["abs-x"]) == ("", "", "looks unified")
 
 
-def test_a_second_time_nothing_is_made_or_measured(
-    record: ReportRecord, folder: Path, settings: dict[str, Any]
-) -> None:
-    made = folder / "face.wheeltap.made"
+def test_a_second_time_nothing_is_made_or_measured(record: ReportRecord, place: Path, settings: dict[str, Any]) -> None:
+    made = place / "study.wheeltap.made"
     written = {path: path.stat().st_mtime_ns for path in made.glob("*.safetensors")}
-    again = wt.study("pictures", settings=settings, store=folder / "face.wheeltap").record
+    again = wt.study("pictures", settings=settings, store=place / "study.wheeltap").record
     assert (again.cost.trials, again.cost.forwards) == (0, 0)
     assert again.cost.reused == record.cost.trials > 0
     assert got(again) == got(record)
@@ -150,8 +166,8 @@ assert "torch" not in sys.modules, "torch was imported"
 """
 
 
-def test_judging_from_the_store_needs_no_torch(record: ReportRecord, folder: Path) -> None:
-    code = JUDGE.format(store=str(folder / "face.wheeltap"))
+def test_judging_from_the_store_needs_no_torch(record: ReportRecord, place: Path) -> None:
+    code = JUDGE.format(store=str(place / "study.wheeltap"))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     again = msgspec.json.decode(done.stdout, type=ReportRecord)
@@ -172,7 +188,7 @@ wt.study("pictures", settings=settings, store=store, watch=print_done)
 
 @pytest.mark.full
 def test_killed_anywhere_it_comes_to_the_same_report(
-    record: ReportRecord, folder: Path, settings: dict[str, Any], tmp_path: Path
+    record: ReportRecord, place: Path, settings: dict[str, Any], tmp_path: Path
 ) -> None:
     store, trials = tmp_path / "killed.wheeltap", 0
     for after in (1, 6, 14):  # while nets are trained; between training and measuring; while they are measured
@@ -194,15 +210,15 @@ def test_killed_anywhere_it_comes_to_the_same_report(
 
 @pytest.mark.full
 def test_nets_whose_files_are_gone_are_made_again_to_the_same_bits(
-    record: ReportRecord, folder: Path, settings: dict[str, Any], tmp_path: Path
+    record: ReportRecord, place: Path, settings: dict[str, Any], tmp_path: Path
 ) -> None:
     store = tmp_path / "moved.wheeltap"
-    shutil.copy(folder / "face.wheeltap", store)
+    shutil.copy(place / "study.wheeltap", store)
     other = wt.study("pictures", settings={**settings, "draws": 3}, store=store).record
     rows, before = ({row.metric.key: row for row in study_of(one).rows} for one in (other, record))
     assert rows["error"] == before["error"]
     assert rows["noise_dose"] != before["noise_dose"]
-    again, files = (sorted(path.glob("*.made/*.safetensors")) for path in (tmp_path, folder))
+    again, files = (sorted(path.glob("*.made/*.safetensors")) for path in (tmp_path, place))
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in files]
 
 
@@ -243,10 +259,3 @@ def test_what_cannot_be_done_is_refused_at_once() -> None:
         with pytest.raises(kind) as raised:
             planned(create("pictures", settings))
         assert words in str(raised.value)
-
-
-class TestContract(StudyContract):
-    """The picture study keeps what every study keeps."""
-
-    study = PictureStudy
-    settings: ClassVar[dict[str, Any]] = {**SMALL, "controls": ""}

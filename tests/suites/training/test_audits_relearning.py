@@ -91,7 +91,6 @@ def test_the_unlearned_net_is_as_good_as_one_that_never_knew(case: dict[str, Sub
     assert forgotten <= 0.02 and abs(retained - expected) < 0.01 and 0.02 < distance < 0.1
 
 
-@pytest.mark.full
 def test_a_few_examples_bring_back_what_was_unlearned_and_nothing_else_does(report: Report) -> None:
     for rival in ("retrained", "never"):
         found = finding(report, f"unlearned vs {rival}")
