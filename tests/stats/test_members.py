@@ -64,6 +64,8 @@ def test_one_net_against_others_as_in_the_textbook() -> None:
     assert test.estimate.p == pytest.approx(2 * stats.t.sf(abs(gap) / error, 5)) and test.estimate.n == 6
     expected = stats.t.interval(0.95, 5, loc=np.mean(A), scale=stats.sem(A))
     assert interval(over_nets(A, name="s", scale=SHARE)) == pytest.approx(expected)
+    same = over_nets([0.5] * 3, name="s", scale=NumberScale("accuracy"))
+    assert (same.low, same.high, same.method) == (None, None, "no interval: the same number in all 3 nets")
 
 
 def test_an_error_of_its_own_adds_to_the_spread_and_few_degrees_of_freedom_to_the_width() -> None:
