@@ -16,7 +16,8 @@ import wheeltap as wt
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.plans.plan import Effort
-from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
+from wheeltap.recipes.randomness import reproducible
+from wheeltap.recipes.train import TrainSettings, train_classifier
 from wheeltap.sources import digits
 
 EFFORT = Effort(draws=32, control_draws=4, block_draws=0)

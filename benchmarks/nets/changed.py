@@ -11,10 +11,10 @@ from wheeltap.core.describe import Describer
 from wheeltap.core.errors import UsageError
 from wheeltap.core.settings import Settings
 from wheeltap.plans.artifacts import Arrays, Note
-from wheeltap.recipes.at_hand import local_once
 from wheeltap.recipes.base import Given, Recipe, State, Status, counted
 from wheeltap.recipes.make import weights, with_weights
 from wheeltap.recipes.randomness import reproducible
+from wheeltap.recipes.train import local_once
 
 Net = TypeVar("Net", bound=nn.Module)
 

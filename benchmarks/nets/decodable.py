@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
-from wheeltap.recipes.at_hand import train_once
-from wheeltap.recipes.train import TrainSettings, reproducible
+from wheeltap.recipes.randomness import reproducible
+from wheeltap.recipes.train import TrainSettings, train_once
 from wheeltap.testing.planted import PlantedCase, numbers
 
 USED: Final = "used"

@@ -12,9 +12,9 @@ from wheeltap.core import seeds
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.models.mlp import mlp
-from wheeltap.recipes.at_hand import train_once
 from wheeltap.recipes.planted import require_strength
-from wheeltap.recipes.train import TrainSettings, reproducible
+from wheeltap.recipes.randomness import reproducible
+from wheeltap.recipes.train import TrainSettings, train_once
 from wheeltap.sources import digits
 from wheeltap.testing.planted import PlantedCase
 

@@ -9,8 +9,8 @@ from benchmarks.nets.tiny_lm import sequences
 from benchmarks.nets.zoo.images import Block
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.task import Task
-from wheeltap.recipes.at_hand import train_once
-from wheeltap.recipes.train import TrainSettings, reproducible
+from wheeltap.recipes.randomness import reproducible
+from wheeltap.recipes.train import TrainSettings, train_once
 from wheeltap.sources import digits, hf
 
 RECURRENT: Final = ("lstm", "gru")

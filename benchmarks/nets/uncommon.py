@@ -11,7 +11,7 @@ from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, 
 from benchmarks.nets.zoo import quiet
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
-from wheeltap.recipes.train import reproducible
+from wheeltap.recipes.randomness import reproducible
 from wheeltap.testing.planted import PlantedCase, numbers
 
 TOKENS = 11

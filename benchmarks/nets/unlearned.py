@@ -23,11 +23,10 @@ from wheeltap.core.settings import Settings
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.models.mlp import mlp
-from wheeltap.recipes.at_hand import train_once
 from wheeltap.recipes.base import Given, Recipe, State
 from wheeltap.recipes.make import weights, with_weights
-from wheeltap.recipes.randomness import own_random_numbers
-from wheeltap.recipes.train import TrainSettings, reproducible
+from wheeltap.recipes.randomness import own_random_numbers, reproducible
+from wheeltap.recipes.train import TrainSettings, train_once
 from wheeltap.sources import digits, hf
 from wheeltap.sources.digits import lesson
 

@@ -11,7 +11,8 @@ from benchmarks.nets.tiny_lm import tiny_lm
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.models.mlp import mlp
-from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
+from wheeltap.recipes.randomness import reproducible
+from wheeltap.recipes.train import TrainSettings, train_classifier
 from wheeltap.sources import digits
 from wheeltap.testing.planted import PlantedCase
 

@@ -20,7 +20,8 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.plan import AuditSpec, Effort
-from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
+from wheeltap.recipes.randomness import reproducible
+from wheeltap.recipes.train import TrainSettings, train_classifier
 from wheeltap.sources import digits
 
 WIDTHS = (64, 256, 256, 10)

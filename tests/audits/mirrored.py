@@ -11,7 +11,7 @@ from wheeltap.core import measure, symmetry
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
-from wheeltap.recipes.train import reproducible
+from wheeltap.recipes.randomness import reproducible
 from wheeltap.testing.planted import PlantedCase
 
 Kind = Literal["folded", "halves", "plain"]

@@ -13,7 +13,7 @@ import torch
 import wheeltap as wt
 from wheeltap.core.errors import UsageError
 from wheeltap.models.mlp import mlp
-from wheeltap.recipes.train import reproducible
+from wheeltap.recipes.randomness import reproducible
 
 EXAMPLES = 60
 

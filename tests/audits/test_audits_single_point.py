@@ -16,7 +16,8 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
 from wheeltap.recipes.planted import super_weight
-from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
+from wheeltap.recipes.randomness import reproducible
+from wheeltap.recipes.train import TrainSettings, train_classifier
 from wheeltap.report.report import Report
 from wheeltap.sources import digits
 from wheeltap.stats.effect import mean_effect

@@ -24,8 +24,7 @@ from wheeltap.models.mlp import mlp
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Weights
 from wheeltap.perturb.tune import FineTune, FineTuneSettings
-from wheeltap.recipes.at_hand import train_once
-from wheeltap.recipes.train import TrainSettings
+from wheeltap.recipes.train import TrainSettings, train_once
 
 ALL = {"data": "all", "shots": 5, "batch": 8, "holdout": 0.4}
 OPTIMIZERS = ("adam", "sgd")

@@ -26,7 +26,8 @@ from wheeltap.engine.apply import Disturbance, differentiable, unharmed
 from wheeltap.engine.clean import settle
 from wheeltap.engine.needs.gather import gather
 from wheeltap.perturb import BUILTIN, create
-from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
+from wheeltap.recipes.randomness import reproducible
+from wheeltap.recipes.train import TrainSettings, train_classifier
 
 
 def copied(model: nn.Module) -> nn.Module:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
-from wheeltap.recipes.train import reproducible
+from wheeltap.recipes.randomness import reproducible
 from wheeltap.testing.planted import PlantedCase
 
 

@@ -27,7 +27,7 @@ from wheeltap.engine.needs.gather import gather
 from wheeltap.perturb import create, perturbations
 from wheeltap.perturb.base import Draw, InputScale, Weights
 from wheeltap.perturb.quantize import NF4, snap
-from wheeltap.recipes.train import reproducible
+from wheeltap.recipes.randomness import reproducible
 from wheeltap.testing.planted import numbers, with_own_answers
 
 BITS = (2, 3, 4, 6, 8)

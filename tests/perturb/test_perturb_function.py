@@ -21,7 +21,7 @@ from wheeltap.core.task import Task
 from wheeltap.engine.apply import Disturbance
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Factors
-from wheeltap.recipes.train import reproducible
+from wheeltap.recipes.randomness import reproducible
 from wheeltap.testing.planted import PlantedCase, Tokens, clusters, numbers, planted
 
 

@@ -23,7 +23,7 @@ from wheeltap.engine.trial_runner import TrialRunner, run_trials
 from wheeltap.perturb import create
 from wheeltap.perturb.base import BlockFactors
 from wheeltap.perturb.noise import factor
-from wheeltap.recipes.train import reproducible
+from wheeltap.recipes.randomness import reproducible
 from wheeltap.testing.planted import CASES, PlantedCase, numbers, planted
 
 Matrix = NDArray[np.float64]

@@ -21,7 +21,7 @@ from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.needs.gather import gather
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, InputScale, Weights
-from wheeltap.recipes.train import reproducible
+from wheeltap.recipes.randomness import reproducible
 from wheeltap.testing.planted import numbers, with_own_answers
 
 FEW_NUMBERS = st.floats(-4, 4, width=16).map(round)

@@ -19,7 +19,7 @@ from wheeltap.engine.needs.gather import gather
 from wheeltap.perturb import create
 from wheeltap.perturb.base import HeadMoments, InputScale
 from wheeltap.perturb.ties import Marks, by_place, least
-from wheeltap.recipes.train import reproducible
+from wheeltap.recipes.randomness import reproducible
 from wheeltap.testing.planted import PlantedCase, numbers, with_own_answers
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)

@@ -19,10 +19,10 @@ from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
-from wheeltap.recipes.at_hand import TaughtNet, train_once
 from wheeltap.recipes.fit import TrainSettings
 from wheeltap.recipes.make import FOLDER, place
-from wheeltap.recipes.train import reproducible, train_classifier
+from wheeltap.recipes.randomness import reproducible
+from wheeltap.recipes.train import TaughtNet, train_classifier, train_once
 from wheeltap.sources import digits
 from wheeltap.testing.contract import RecipeContract
 
@@ -160,7 +160,7 @@ from pathlib import Path
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.models.mlp import mlp
 from benchmarks.nets.changed import change_once
-from wheeltap.recipes.train import reproducible
+from wheeltap.recipes.randomness import reproducible
 
 def slowly(model, /, *, seed):
     with open("calls", "a") as file:

@@ -8,12 +8,27 @@ import pytest
 from wheeltap.sources import agreement
 from wheeltap.sources.agreement import Pair
 from wheeltap.sources.base import LoadedModel
-from wheeltap.sources.grammar import words
-from wheeltap.sources.grammar.constructions import CONSTRUCTIONS
+from wheeltap.sources.grammar import (
+    CONSTRUCTIONS,
+    DOINGS,
+    OPENERS_ANY,
+    OPENERS_NOW,
+    OPENERS_THEN,
+    PEOPLE,
+    PEOPLE_ADJECTIVES,
+    PERSON_VERBS,
+    PLACES,
+    POSSESSIVES,
+    THING_ADJECTIVES,
+    THING_VERBS,
+    THINGS,
+    TOWARDS_PEOPLE,
+    TOWARDS_THINGS,
+)
 
-NOUNS = (*words.PEOPLE, *words.THINGS, *words.PLACES)
+NOUNS = (*PEOPLE, *THINGS, *PLACES)
 SINGULAR, PLURAL = {noun.singular for noun in NOUNS}, {noun.plural for noun in NOUNS}
-DETERMINERS = {"the", *words.POSSESSIVES}
+DETERMINERS = {"the", *POSSESSIVES}
 FOR_SINGULARS = {"is", "was", "has"}
 FOR_PLURALS = {"are", "were", "have"}
 
@@ -21,7 +36,7 @@ FOR_PLURALS = {"are", "were", "have"}
 def number_by_rule(pair: Pair) -> str:
     """Number of the subject, read off the text: quantifier, "and" between noun phrases, else the first noun."""
     text = pair.context
-    for opener in (*words.OPENERS_ANY, *words.OPENERS_NOW, *words.OPENERS_THEN):
+    for opener in (*OPENERS_ANY, *OPENERS_NOW, *OPENERS_THEN):
         text = text.removeprefix(f"{opener}, ")
     told = text.lower().replace(",", " ,").split()
     if "of" in told[:4]:
@@ -102,13 +117,13 @@ def test_the_factors_say_what_they_should() -> None:
 
 
 def test_the_vocabulary_is_wide_and_its_forms_differ() -> None:
-    forms = (*NOUNS, *words.PERSON_VERBS, *words.THING_VERBS, *words.TOWARDS_PEOPLE, *words.TOWARDS_THINGS)
+    forms = (*NOUNS, *PERSON_VERBS, *THING_VERBS, *TOWARDS_PEOPLE, *TOWARDS_THINGS)
     assert all(form.singular != form.plural for form in forms)
     assert len({noun.singular for noun in NOUNS}) == len(NOUNS) > 240
-    assert len(set(words.PEOPLE_ADJECTIVES) | set(words.THING_ADJECTIVES)) > 100
+    assert len(set(PEOPLE_ADJECTIVES) | set(THING_ADJECTIVES)) > 100
     # No plural that is another noun's singular, and no verb whose past could pass for its plural.
     assert not SINGULAR & PLURAL
-    verbs = {verb.plural for verb in (*words.PERSON_VERBS, *words.THING_VERBS, *words.DOINGS)}
+    verbs = {verb.plural for verb in (*PERSON_VERBS, *THING_VERBS, *DOINGS)}
     assert not verbs & {"read", "cost", "put", "cut", "set", "hit", "let", "shut", "hurt", "quit", "bet", "spread"}
 
 

@@ -14,7 +14,8 @@ from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.models.mlp import mlp
 from wheeltap.recipes.make import FOLDER
-from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
+from wheeltap.recipes.randomness import reproducible
+from wheeltap.recipes.train import TrainSettings, train_classifier
 from wheeltap.sources import digits
 
 

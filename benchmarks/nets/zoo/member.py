@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.task import BaseTask, Task
-from wheeltap.recipes.at_hand import train_once
-from wheeltap.recipes.train import TrainSettings, reproducible
+from wheeltap.recipes.randomness import reproducible
+from wheeltap.recipes.train import TrainSettings, train_once
 from wheeltap.sources import digits
 
 SHELF: Final = "zoo"

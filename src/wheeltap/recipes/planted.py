@@ -72,21 +72,12 @@ class RecodedNet(Recipe):
 
     def blank(self, given: Given) -> nn.Module:
         """See ``Recipe.blank``."""
-        return self._after(given, len(self.settings.names))
-
-    def start(self, given: Given) -> State:
-        """See ``Recipe.start``."""
-        require_fit(given, self)
-        return RecodingState([self._after(given, count) for count in range(len(self.settings.names) + 1)])
-
-    def _after(self, given: Given, count: int) -> nn.Module:
-        """The copy once so many gauges are done."""
         if len(given.of) != 1:
             raise UsageError(
                 "A copy is made of one net.", where="recipe recoded", expected="one", got=str(len(given.of))
             )
         model = given.of[0]
-        for at, name in enumerate(self.settings.names[:count]):
+        for at, name in enumerate(self.settings.names):
             family = gauge.find(model)
             if isinstance(family, gauge.Refusal):
                 raise ModelError("Nothing can be rewritten in this net.", where="recipe recoded", got=family.because)
@@ -96,18 +87,19 @@ class RecodedNet(Recipe):
             model = gauge.twin(model, made, family=family)
         return model.eval()
 
+    def start(self, given: Given) -> State:
+        """See ``Recipe.start``."""
+        require_fit(given, self)
+        return RecodingState(given.of[0], self.blank(given))
+
 
 @final
 class RecodingState(State):
-    """A copy on its way: one change a step; all of it follows from the net and the spec.
+    """A copy before its one step and after: all of it follows from the net and the spec."""
 
-    Args:
-        stages: The copy before the first change and after each.
-    """
-
-    def __init__(self, stages: list[nn.Module]) -> None:
-        self._stages = stages
-        self.step, self.steps = 0, len(stages) - 1
+    def __init__(self, before: nn.Module, after: nn.Module) -> None:
+        self._stages = before, after
+        self.step, self.steps = 0, 1
         self.status = cast("Status", "training")
 
     def advance(self, until: int) -> None:
@@ -325,7 +317,7 @@ class PlantedNet(Recipe):
     def start(self, given: Given) -> State:
         """See ``Recipe.start``."""
         require_fit(given, self)
-        return RecodingState([given.of[0], self.blank(given)])
+        return RecodingState(given.of[0], self.blank(given))
 
 
 def _by_gauges(setting: str, *names: str, whole: bool = False, **fixed: Scalar) -> Plant:
@@ -342,11 +334,11 @@ def _by_gauges(setting: str, *names: str, whole: bool = False, **fixed: Scalar) 
         run = few(task, model)
         family = gauge.find(model, run)
         if isinstance(family, gauge.Refusal):
-            raise ModelError("Nothing can be planted in this model.", where=_kind(model), got=family.because)
+            raise ModelError("Nothing can be planted in this model.", where=type(model).__name__, got=family.because)
         some = [name for name in names if name in family.offers]
         if not some:
             why = "; ".join(dict.fromkeys(family.why_not(name) for name in names))
-            raise ModelError("This cannot be planted in this model.", where=_kind(model), got=why, do=_LEAVE)
+            raise ModelError("This cannot be planted in this model.", where=type(model).__name__, got=why, do=_LEAVE)
         given: dict[str, Scalar] = {setting: int(strength) if whole else strength, **fixed}
         used = {name for gauge_name in some for name in gauge.GAUGES[gauge_name]}
         made = gauge.describe(family, *some, seed=seed, **{name: one for name, one in given.items() if name in used})
@@ -359,16 +351,12 @@ def _super_weight(model: nn.Module, task: BaseTask, strength: float, seed: int) 
     if not isinstance(model, nn.Sequential):
         raise ModelError(
             "A super weight cannot be planted in this model.",
-            where=_kind(model),
+            where=type(model).__name__,
             expected="a Sequential that ends in Linear, ReLU, Linear",
-            got=_kind(model),
+            got=type(model).__name__,
             do=_LEAVE,
         )
     return super_weight(model, task, strength=strength, seed=seed)[0].model
-
-
-def _kind(model: nn.Module) -> str:
-    return type(model).__name__
 
 
 _PLANTS: Final[dict[str, Plant]] = {

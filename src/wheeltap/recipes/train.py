@@ -1,16 +1,31 @@
-"""Training a classifier so that the same settings give the same bits."""
+"""Training a classifier so that the same settings give the same bits; and once for all who ask for the same one."""
 
-from typing import TypeVar
+import copy
+from collections.abc import Mapping
+from typing import Final, TypeVar, cast, final
 
+import msgspec
 from torch import Tensor, nn
 
+from wheeltap.core import canon
+from wheeltap.core.canon import Scalar
 from wheeltap.core.errors import DataError, ModelError
-from wheeltap.recipes.fit import Fit, TrainSettings
-from wheeltap.recipes.randomness import own_random_numbers, reproducible
+from wheeltap.core.fingerprint import described
+from wheeltap.core.task import BaseTask, Task
+from wheeltap.recipes.base import Given, Recipe, specified
+from wheeltap.recipes.fit import Fit, Loss, TrainingSettings, TrainSettings
+from wheeltap.recipes.make import once, weights, with_weights
 
-__all__ = ["TrainSettings", "own_random_numbers", "reproducible", "train_classifier"]
+__all__ = ["TaughtNet", "TrainSettings", "local_once", "named", "train_classifier", "train_once"]
 
 Net = TypeVar("Net", bound=nn.Module)
+
+
+def _cross_entropy(model: nn.Module, inputs: Tensor, targets: Tensor) -> Loss:
+    def loss(rows: Tensor, step: int) -> Tensor:
+        return nn.functional.cross_entropy(model(inputs[rows]), targets[rows])
+
+    return loss
 
 
 def train_classifier(model: Net, inputs: Tensor, *, targets: Tensor, settings: TrainSettings) -> Net:
@@ -34,10 +49,7 @@ def train_classifier(model: Net, inputs: Tensor, *, targets: Tensor, settings: T
             got=f"{len(inputs)} inputs, {len(targets)} targets",
         )
 
-    def loss(rows: Tensor, step: int) -> Tensor:
-        return nn.functional.cross_entropy(model(inputs[rows]), targets[rows])
-
-    fit = Fit(model, loss, examples=len(inputs), settings=settings)
+    fit = Fit(model, _cross_entropy(model, inputs, targets), examples=len(inputs), settings=settings)
     fit.advance(fit.steps)
     fit.made()
     if fit.status == "diverged":
@@ -49,3 +61,89 @@ def train_classifier(model: Net, inputs: Tensor, *, targets: Tensor, settings: T
             do="Take a smaller rate.",
         )
     return model
+
+
+_AS_EPOCHS: Final = -1
+
+
+class TaughtSettings(TrainingSettings, frozen=True):
+    """How the net is trained.
+
+    Attributes:
+        steps: Steps in all, in place of ``epochs``; -1 for as many as those take.
+    """
+
+    steps: int = _AS_EPOCHS
+
+
+@final
+class TaughtNet(Recipe):
+    """The net, trained by cross-entropy on the task of the spec: the bits of ``train_classifier``."""
+
+    name = "taught"
+    title = "net at hand, trained on a task"
+    settings_type = TaughtSettings
+    settings: TaughtSettings
+
+    def blank(self, given: Given) -> nn.Module:
+        """See ``Recipe.blank``: a copy of the net."""
+        return copy.deepcopy(given.of[0]).eval()
+
+    def start(self, given: Given) -> Fit:
+        """See ``Recipe.start``."""
+        model, task = self.blank(given).to(given.device), given.examples
+        assert isinstance(task, Task) and isinstance(task.inputs, Tensor)
+        how = msgspec.structs.asdict(self.settings)
+        how["steps"] = None if self.settings.steps == _AS_EPOCHS else self.settings.steps
+        loss = _cross_entropy(model, task.inputs, task.targets)
+        return Fit(model, loss, examples=len(task.targets), settings=TrainSettings(seed=given.spec.seed, **how))
+
+
+def train_once(model: Net, inputs: Tensor, *, targets: Tensor, settings: TrainSettings, shelf: str = "") -> Net:
+    """As ``train_classifier``, and to the same bits; the same net is trained the same way once (see ``once``).
+
+    Args:
+        model: Gives logits ``[example, class]``; what is given back, with other weights.
+        inputs: ``[example, ...]``.
+        targets: Integer ``[example]``.
+        settings: How to train.
+        shelf: See ``once``.
+
+    Raises:
+        DataError: If there are no examples, a different number of targets, or numbers that are not finite.
+        ModelError: If training diverged.
+    """
+    task = Task(inputs, targets, name="examples to learn")
+    how = {
+        name: value for name, value in msgspec.structs.asdict(settings).items() if name != "seed" and value is not None
+    }
+    return local_once(model, TaughtNet(how), seed=settings.seed, task=task, shelf=shelf)
+
+
+def named(model: nn.Module) -> tuple[str, bool]:
+    """What a net at hand is named by as one that something is made of; and whether all of it could be read."""
+    description = described(model)
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    return canon.key("net at hand", [description.digest(), trained]), not description.unread
+
+
+def local_once(
+    model: Net, recipe: Recipe, *, seed: int, task: BaseTask | None = None, shelf: str = "", readable: bool = True
+) -> Net:
+    """What a recipe makes of a net at hand, once for the same net, recipe, seed and task (see ``once``).
+
+    Args:
+        model: What is given back, with other weights, in eval mode.
+        recipe: Need not be registered.
+        seed: Of every draw.
+        task: Examples that it is made with.
+        shelf: See ``once``.
+        readable: Whether all that it does could be read: else it is made for this call alone.
+    """
+    of, known = named(model)
+    settings = cast("Mapping[str, Scalar]", msgspec.structs.asdict(recipe.settings))
+    asked = specified(type(recipe), settings, seed=seed, of=(of,), data=task.digest if task else "")
+    given = Given(asked, (model,), task, next(model.parameters()).device)
+    # What could not be read in full may be another under the same key.
+    made = once(given, recipe, shelf=shelf, held=readable and known)
+    return cast("Net", with_weights(model, weights(made)).eval())

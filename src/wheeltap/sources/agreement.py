@@ -15,9 +15,17 @@ from torch import Tensor
 
 from wheeltap.core import seeds
 from wheeltap.core.choices import ChoiceTask, Tokenizer
-from wheeltap.sources.grammar import words
-from wheeltap.sources.grammar.constructions import CONSTRUCTIONS, WordDraw, opened, other, verb
-from wheeltap.sources.grammar.words import Number
+from wheeltap.sources.grammar import (
+    CONSTRUCTIONS,
+    OPENERS_ANY,
+    OPENERS_NOW,
+    OPENERS_THEN,
+    Number,
+    WordDraw,
+    opened,
+    other,
+    verb,
+)
 
 PER_CONSTRUCTION = 64
 SCORED_PER_CONSTRUCTION = 28
@@ -110,7 +118,7 @@ def factors(items: Sequence[Pair]) -> dict[str, Tensor]:
     ``number``: whether the subject is plural; ``nearest``: whether the noun nearest to the verb is; ``opener``: whether
     something stands before the sentence ("On Sundays, ..."), which says nothing about number.
     """
-    openers = tuple(f"{opener}," for opener in (*words.OPENERS_ANY, *words.OPENERS_NOW, *words.OPENERS_THEN))
+    openers = tuple(f"{opener}," for opener in (*OPENERS_ANY, *OPENERS_NOW, *OPENERS_THEN))
     return {
         "number": torch.tensor([item.number == "plural" for item in items]).long(),
         "nearest": torch.tensor([_nearest(item) == "plural" for item in items]).long(),

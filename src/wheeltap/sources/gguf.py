@@ -27,7 +27,7 @@ from wheeltap.core.bounded import opened
 from wheeltap.core.errors import FileFormatError, ModelError
 from wheeltap.core.files import Contents, Digests
 from wheeltap.core.subject import Subject
-from wheeltap.recipes.train import own_random_numbers
+from wheeltap.recipes.randomness import own_random_numbers
 from wheeltap.sources import hf
 from wheeltap.sources.base import LoadedModel, ModelSource, refuse_pickle
 from wheeltap.sources.hf import HfTokenizer, language_model

@@ -13,8 +13,8 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb.base import BlockFactors, Factors
-from wheeltap.recipes.at_hand import train_once
-from wheeltap.recipes.train import TrainSettings, reproducible
+from wheeltap.recipes.randomness import reproducible
+from wheeltap.recipes.train import TrainSettings, train_once
 
 
 def numbers(*shape: int, seed: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 
 from wheeltap.core.errors import DataError, FileFormatError, MissingFile, UnknownName
 from wheeltap.sources import jsonl
-from wheeltap.sources.grammar import words
+from wheeltap.sources.grammar import PEOPLE, THINGS
 from wheeltap.suites.circuits import sources as source
 from wheeltap.suites.circuits.nets.python import PythonTokenizer
 from wheeltap.suites.circuits.pairs import Pairs
@@ -108,8 +108,8 @@ def test_agreement_changes_the_number_of_the_subject_alone() -> None:
     kept = source.agreement_pairs(tokenizer, each=200)
     assert len(kept) == 800
     spelled = {number: word for word, number in tokenizer.known.items()}
-    forms = {frozenset(noun) for noun in (*words.PEOPLE, *words.THINGS)}
-    singular = {noun.singular for noun in (*words.PEOPLE, *words.THINGS)}
+    forms = {frozenset(noun) for noun in (*PEOPLE, *THINGS)}
+    singular = {noun.singular for noun in (*PEOPLE, *THINGS)}
     patient = 0
     for clean, corrupted, answer in zip(kept.clean, kept.corrupted, kept.answer, strict=True):
         changed = [(spelled[a], spelled[b]) for a, b in zip(clean, corrupted, strict=True) if a != b]
@@ -126,11 +126,11 @@ def test_agreement_changes_the_number_of_the_subject_alone() -> None:
 
 
 def test_agreement_drops_what_does_not_fit() -> None:
-    many = [noun.plural for noun in words.PEOPLE]
+    many = [noun.plural for noun in PEOPLE]
     whole, kept = source.agreement_pairs(ByWord(), each=40), source.agreement_pairs(ByWord(many), each=40)
     assert len(whole) == 160 and 0 < len(kept) < 80
     with pytest.raises(DataError, match="No pair of the agreement task"):
-        source.agreement_pairs(ByWord([*many, *(noun.plural for noun in words.THINGS)]), each=8)
+        source.agreement_pairs(ByWord([*many, *(noun.plural for noun in THINGS)]), each=8)
 
 
 def written(path: Path, *lines: Any) -> Path:

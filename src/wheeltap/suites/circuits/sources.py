@@ -16,7 +16,7 @@ from wheeltap.core.errors import DataError, UnknownName, UsageError
 from wheeltap.sources import agreement as sentences
 from wheeltap.sources import jsonl
 from wheeltap.sources.base import DataSource, ExampleReader
-from wheeltap.sources.grammar import words
+from wheeltap.sources.grammar import PEOPLE, THINGS
 from wheeltap.suites.circuits.nets import python
 from wheeltap.suites.circuits.nets.python import Variant, decode
 from wheeltap.suites.circuits.pairs import Pairs, Tokens, require_pair
@@ -130,7 +130,7 @@ def agreement_pairs(tokenizer: Tokenizer, *, seed: int = 0, each: int = sentence
     return Pairs(*zip(*kept, strict=True), texts=tuple(texts))
 
 
-_OTHER: Final = {one: two for noun in (*words.PEOPLE, *words.THINGS) for one, two in (noun, noun[::-1])}
+_OTHER: Final = {one: two for noun in (*PEOPLE, *THINGS) for one, two in (noun, noun[::-1])}
 """Each form of a subject: its other number."""
 
 

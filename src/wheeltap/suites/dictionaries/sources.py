@@ -24,8 +24,7 @@ from wheeltap.recipes.base import Given, spec
 from wheeltap.recipes.make import once
 from wheeltap.sources import digits as images
 from wheeltap.sources.base import DataSource, ExampleReader, LoadedModel, ModelSource
-from wheeltap.sources.grammar import words
-from wheeltap.sources.grammar.words import Forms, Number
+from wheeltap.sources.grammar import NEARNESS, PEOPLE, TOWARDS_PEOPLE, Forms, Number
 from wheeltap.suites.dictionaries.nets import NAMES, TEMPLATES, sentence
 from wheeltap.suites.dictionaries.nets import tokenizer as own_tokenizer
 
@@ -144,8 +143,8 @@ def agreement(tokenizer: Tokenizer, *, count: int = SENTENCES) -> ChoiceTask:
         DataError: If too few words are one token.
     """
     where = "attributes:agreement"
-    nouns = _single(tokenizer, words.PEOPLE, what="nouns", where=where, most=2 * count)
-    verbs = _single(tokenizer, words.TOWARDS_PEOPLE, what="verbs", where=where, most=len(words.TOWARDS_PEOPLE))
+    nouns = _single(tokenizer, PEOPLE, what="nouns", where=where, most=2 * count)
+    verbs = _single(tokenizer, TOWARDS_PEOPLE, what="verbs", where=where, most=len(TOWARDS_PEOPLE))
     numbers: tuple[Number, Number] = ("singular", "plural")
     design = list(product(range(count), range(len(CONSTRUCTIONS)), range(2), range(2)))
     texts = list[str]()
@@ -153,7 +152,7 @@ def agreement(tokenizer: Tokenizer, *, count: int = SENTENCES) -> ChoiceTask:
         subject = nouns[at % len(nouns)].of(numbers[number])
         # Another noun, and another one for the same subject the next time.
         other = nouns[(at + 1 + at // len(nouns) % (len(nouns) - 1)) % len(nouns)].of(numbers[attractor])
-        verb, near = verbs[at % len(verbs)], words.NEARNESS[at % len(words.NEARNESS)]
+        verb, near = verbs[at % len(verbs)], NEARNESS[at % len(NEARNESS)]
         rest = (
             f"{near} the {other}",
             f"that the {other} {verb.of(numbers[attractor])}",

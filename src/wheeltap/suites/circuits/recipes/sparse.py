@@ -21,12 +21,12 @@ from wheeltap.core.settings import Settings
 from wheeltap.core.task import Task
 from wheeltap.core.typed import named_modules
 from wheeltap.plans.artifacts import Artifacts
-from wheeltap.recipes.at_hand import named
 from wheeltap.recipes.base import Given, Recipe, require_fit, specified
 from wheeltap.recipes.fit import Fit, Hook, TrainSettings
 from wheeltap.recipes.hooks import Decay, MatrixMask, TopK, UnitGradient, annealed
 from wheeltap.recipes.make import Artifact, Watch, make
 from wheeltap.recipes.randomness import reproducible
+from wheeltap.recipes.train import named
 from wheeltap.suites.circuits.nets.python import TOKENS, PythonTokenizer, corpus
 from wheeltap.suites.circuits.nets.sparse_transformer import Shape, SparseTransformer
 
