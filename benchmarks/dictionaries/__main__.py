@@ -1,0 +1,10 @@
+"""``python -m benchmarks.dictionaries truth|throughput|layouts ...``: one of the files of this folder."""
+
+import importlib
+import sys
+
+PARTS = ("truth", "throughput", "layouts")
+
+if len(sys.argv) < 2 or sys.argv[1] not in PARTS:
+    sys.exit(f"Give one of {', '.join(PARTS)}.")
+importlib.import_module(f"benchmarks.dictionaries.{sys.argv[1]}").main(sys.argv[2:])
