@@ -181,7 +181,7 @@ def state():
     return (
         dict(os.environ), torch.get_rng_state().tolist(), torch.get_num_threads(), torch.get_default_dtype(),
         torch.is_grad_enabled(), log.get_verbosity(), log.is_progress_bar_enabled(), list(sys.path),
-        list(warnings.filters), sys.stderr, "torchaudio" in sys.modules and sys.modules["torchaudio"].__file__,
+        list(warnings.filters), sys.stderr,
     )
 before = state()
 load(sys.argv[1])

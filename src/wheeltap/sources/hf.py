@@ -5,14 +5,11 @@ The config says of what kind a model is before anything is loaded: a causal lang
 
 import contextlib
 import importlib
-import importlib.machinery
 import importlib.util
 import io
 import json
 import math
 import re
-import sys
-import types
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -293,35 +290,7 @@ def library(name: str = "transformers", *, needed_for: str) -> Any:
     """
     if importlib.util.find_spec(name) is None:
         raise MissingExtra(name, "llm", needed_for=needed_for)
-    with _without_broken_torchaudio():
-        return importlib.import_module(name)
-
-
-@contextlib.contextmanager
-def _without_broken_torchaudio() -> Generator[None]:
-    """A block in which an empty module stands in for a torchaudio that cannot be imported.
-
-    transformers imports it for audio models on the way to any model, so that a build of it made for another torch
-    (a CUDA build beside a CPU torch, say) would keep us from every text model. Empty rather than absent, because
-    transformers may have noted before that it is installed.
-    """
-    broken = False
-    try:
-        importlib.import_module("torchaudio")
-    except ModuleNotFoundError:
-        pass
-    except (ImportError, OSError, RuntimeError):
-        broken = True
-    if not broken:
-        yield
-        return
-    empty = types.ModuleType("torchaudio")
-    empty.__spec__ = importlib.machinery.ModuleSpec("torchaudio", None)
-    sys.modules["torchaudio"] = empty
-    try:
-        yield
-    finally:
-        sys.modules.pop("torchaudio", None)
+    return importlib.import_module(name)
 
 
 @contextlib.contextmanager
@@ -331,7 +300,7 @@ def quiet(transformers: Any) -> Generator[None]:
     before = log.get_verbosity()
     log.set_verbosity_error()
     try:
-        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings(), _without_broken_torchaudio():
+        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
