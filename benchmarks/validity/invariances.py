@@ -9,7 +9,7 @@ from benchmarks.validity.page import Row, Section, table
 from benchmarks.validity.pictures import heat
 from benchmarks.validity.twin_areas import HALVES, Tried, area_shift, half_dose, scores
 from wheeltap import gauge
-from wheeltap.engine.units import few
+from wheeltap.engine.units import probe_run
 from wheeltap.perturb.base import create
 
 NOISES = ("relative", "std", "function", "low-rank")
@@ -72,7 +72,7 @@ def measure(stores: Path, *, quick: bool) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for kind in kinds()[:1] if quick else (*kinds(), *(MIXTURES if "llama" in kinds() else ())):
         case = net(kind)
-        family = gauge.find(case.subject.model, few(case.task, case.subject.model))
+        family = gauge.find(case.subject.model, probe_run(case.task, case.subject.model))
         assert isinstance(family, gauge.Family)
         for perturbation in (*NOISES, *LADDERS):
             if perturbation == "prune-heads" and "heads" not in family.offers:

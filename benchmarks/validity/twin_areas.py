@@ -14,7 +14,7 @@ from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject, derived_record
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.needs.gather import gather
-from wheeltap.engine.units import few
+from wheeltap.engine.units import probe_run
 from wheeltap.perturb.base import Perturbation, create
 from wheeltap.stats.curve import area_values
 from wheeltap.stats.effect import mean_effect
@@ -108,7 +108,7 @@ def area_shift(
         level: Of the interval.
         **settings: Of the gauges.
     """
-    run = few(case.task, case.subject.model)
+    run = probe_run(case.task, case.subject.model)
     found = gauge.find(case.subject.model, run)
     assert isinstance(found, gauge.Family), "the case has gauges"
     doses = np.asarray(tried.doses)

@@ -21,7 +21,7 @@ from wheeltap.core.errors import ModelError
 from wheeltap.core.records import UntouchedModule
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
-from wheeltap.engine.units import few
+from wheeltap.engine.units import probe_run
 from wheeltap.gauge.base import GaugeSettings
 from wheeltap.plans.plan import Effort
 from wheeltap.runs.checkup import Checkup, Price, Proof, Reach, checkup, proofs
@@ -76,7 +76,7 @@ def test_copies_that_are_not_exact_or_cannot_be_made_are_said() -> None:
     def broken(model: nn.Module, rng: np.random.Generator, settings: GaugeSettings) -> None:
         raise ValueError("no such units")
 
-    family = gauge.find(case.subject.model, few(case.task, case.subject.model))
+    family = gauge.find(case.subject.model, probe_run(case.task, case.subject.model))
     assert isinstance(family, gauge.Family)
     bad = replace(family, moves={**family.moves, "rescale": wrong, "shift": broken})
     found = {proof.gauge: proof for proof in proofs(case.subject, case.task, bad)}

@@ -10,7 +10,7 @@ from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.task import Task
 from wheeltap.engine import readings
-from wheeltap.engine.apply import unharmed
+from wheeltap.engine.apply import verified_restoration
 from wheeltap.engine.readings.input_search import InputSearch
 from wheeltap.plans.readings.input_search import ENTRANCES, KINDS
 from wheeltap.testing.planted import PlantedCase, clusters, linear_regression, planted
@@ -33,7 +33,7 @@ def test_every_candidate_is_that_of_a_plain_loop(case: PlantedCase, batch: int) 
     assert isinstance(case.task, Task)
     inputs, targets = case.task.inputs, case.task.targets
     task = Task(inputs, targets, batch=batch)
-    with unharmed(case.subject):
+    with verified_restoration(case.subject):
         found = InputSearch(SMALL).read(case.subject, task, root=5, seed=2)
     rows: list[Tensor] = []
     spread = float(inputs.double().std(correction=0))
@@ -68,7 +68,7 @@ def test_draws_follow_from_root_and_seed_alone_and_are_hardly_more_than_asked_fo
 
 def test_of_a_model_of_tokens_the_embedding_is_moved_by_offsets() -> None:
     case = planted("embedding")
-    with unharmed(case.subject):
+    with verified_restoration(case.subject):
         found = InputSearch(SMALL).read(case.subject, case.task, root=0, seed=0)
     assert ENTRANCES[int(found.values["entrance"])] == "embedding"
     assert set(found.values["kind"].tolist()) == {0.0} and len(found.values["kind"]) == 12

@@ -213,7 +213,7 @@ def test_the_slope_promises_what_small_steps_do() -> None:
     task = taught(model, inputs)
     bench = bench_of(Subject(model, name="double"), task)
     [units] = masks(1)
-    promise = bench.promise(UnitAblation(units, bench.clean, 0.0), seeds.generator(0))
+    predicted = bench.predicted_rise(UnitAblation(units, bench.clean, 0.0), seeds.generator(0))
     held, half = [values.mean(0) for values in activations(model, inputs)], bench.halves[0]
 
     def harm(degree: Tensor) -> float:
@@ -228,7 +228,7 @@ def test_the_slope_promises_what_small_steps_do() -> None:
         step = torch.zeros(11, dtype=torch.float64)
         step[unit] = 1e-6
         slope = (harm(units.double() + step) - harm(units.double() - step)) / 2e-6
-        assert float(promise[unit]) == pytest.approx(-slope if units[unit] else slope, abs=1e-5)
+        assert float(predicted[unit]) == pytest.approx(-slope if units[unit] else slope, abs=1e-5)
 
 
 class Detached(Cancelling):

@@ -21,7 +21,7 @@ from wheeltap.core.records import Outcome
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
-from wheeltap.engine.apply import Disturbance, unharmed
+from wheeltap.engine.apply import Disturbance, verified_restoration
 from wheeltap.engine.trial_runner import TrialRunner, run_trials
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb import Perturbation
@@ -227,7 +227,7 @@ def disturb(
 ) -> list[Outcome]:
     runner = TrialRunner([subject], (), task)
     runner.clean(subject)
-    with unharmed(subject), Disturbance(subject, perturbation, site) as disturbance:
+    with verified_restoration(subject), Disturbance(subject, perturbation, site) as disturbance:
         return [runner.disturbed(trial(subject, task, "none", dose, site), disturbance) for dose in doses]
 
 
@@ -270,7 +270,7 @@ def test_only_the_site_changes_and_undoing_is_exact_after_many_doses() -> None:
     model = sound_net()
     subject = Subject(model)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    with unharmed(subject), Disturbance(subject, RelativeNoise(), Site("layer", "2")) as disturbance:
+    with verified_restoration(subject), Disturbance(subject, RelativeNoise(), Site("layer", "2")) as disturbance:
         for seed in range(5):
             for dose in (1e-3, 0.3, 40.0):
                 disturbance.apply(dose, root=1, seed=seed)

@@ -22,7 +22,7 @@ from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine import readings
-from wheeltap.engine.apply import Disturbance, differentiable, unharmed
+from wheeltap.engine.apply import Disturbance, differentiable, verified_restoration
 from wheeltap.engine.clean import settle
 from wheeltap.engine.needs.gather import gather
 from wheeltap.perturb import BUILTIN, create
@@ -68,7 +68,7 @@ def test_every_perturbation_and_reading_gives_the_net_back_bit_for_bit(kind: str
     assert weights_digest(case.subject.model) == digest
     for name in ("relative", "low-rank", "quantize", "cast", "prune-nm", "flip"):  # after an exception too
         disturbance = Disturbance(case.subject, create(name), WHOLE)
-        with pytest.raises(KeyError), unharmed(case.subject), disturbance:
+        with pytest.raises(KeyError), verified_restoration(case.subject), disturbance:
             disturbance.apply(DOSES[name], root=0, seed=0)
             assert weights_digest(case.subject.model) != digest
             raise KeyError

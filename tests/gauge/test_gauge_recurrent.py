@@ -18,7 +18,7 @@ from wheeltap.gauge.base import GaugeSettings, SharedTensors
 
 
 def found(model: nn.Module) -> tuple[dict[str, Any], tuple[str, ...]]:
-    return recurrent.find(model, SharedTensors(model), run=PROBED)
+    return recurrent.find(model, SharedTensors(model), run=PROBED)[:2]
 
 
 def twin_of(model: nn.Module, name: str, *, seed: int = 0, **settings: Any) -> Any:
@@ -116,14 +116,14 @@ def test_a_width_that_cannot_change_leaves_the_permutation(name: str) -> None:
 
 def test_without_examples_that_run_nothing_is_proven() -> None:
     model = net("lstm")
-    assert recurrent.find(model, SharedTensors(model)) == ({}, ("body: no examples to find out what reads it",))
+    assert recurrent.find(model, SharedTensors(model)) == ({}, ("body: no examples to find out what reads it",), ())
     plain = nn.Sequential(nn.Linear(5, 3))
-    assert recurrent.find(plain, SharedTensors(plain), run=PROBED) == ({}, ())
+    assert recurrent.find(plain, SharedTensors(plain), run=PROBED) == ({}, (), ())
 
     def run(model: Any) -> Tensor:
         raise ValueError("no examples")
 
-    assert recurrent.find(model, SharedTensors(model), run=run) == ({}, ("body: it cannot be tried (ValueError)",))
+    assert recurrent.find(model, SharedTensors(model), run=run) == ({}, ("body: it cannot be tried (ValueError)",), ())
 
 
 def test_with_other_hidden_layers() -> None:

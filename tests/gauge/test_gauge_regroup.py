@@ -18,7 +18,7 @@ from wheeltap.core.task import Task
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.clean import settle
 from wheeltap.engine.needs.moments import layer_moments
-from wheeltap.engine.units import few
+from wheeltap.engine.units import probe_run
 from wheeltap.perturb import create
 
 
@@ -63,11 +63,11 @@ def numbers(count: int, seed: int = 0) -> Tensor:
 
 def cut_anew(subject: Subject, seed: int = 0) -> Subject:
     task = Task(numbers(60), torch.zeros(60, dtype=torch.long))
-    family = gauge.find(subject.model, few(task, subject.model))
+    family = gauge.find(subject.model, probe_run(task, subject.model))
     assert isinstance(family, gauge.Family)
     made = gauge.describe(family, "regroup", seed=seed)
     record: SubjectRecord = derived_record(subject.record, made, role="twin")
-    return subject.derived(gauge.twin(subject.model, made, few(task, subject.model)), record)
+    return subject.derived(gauge.twin(subject.model, made, probe_run(task, subject.model)), record)
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -345,7 +345,7 @@ def state_of(model: nn.Module) -> Callable[[], None]:
 
 
 @contextmanager
-def as_before(subject: Subject) -> Generator[None]:
+def preserved_state(subject: Subject) -> Generator[None]:
     """Puts back whatever else than weights a forward pass may change (see ``state_of``), random numbers too."""
     put_back = state_of(subject.model)
     with same_random_numbers(subject):
@@ -364,17 +364,17 @@ def same_random_numbers(subject: Subject) -> Generator[None]:
 
 
 @contextmanager
-def unharmed(subject: Subject) -> Generator[None]:
+def verified_restoration(subject: Subject) -> Generator[None]:
     """Proves that a subject leaves the block as it came: weights, buffers, mode and ``requires_grad``.
 
-    What ``as_before`` knows of is put back; weights are the ``Disturbance``'s to restore, and here only checked.
+    What ``preserved_state`` knows of is put back; weights are the ``Disturbance``'s to restore, and here only checked.
 
     Raises:
         RestorationError: If a weight is not bit-identical afterwards.
     """
     before = weights_digest(subject.model)
     try:
-        with as_before(subject):
+        with preserved_state(subject):
             yield
     finally:
         after = weights_digest(subject.model)

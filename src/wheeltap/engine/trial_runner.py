@@ -25,7 +25,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine import readings
-from wheeltap.engine.apply import Disturbance, Knowledge, as_before, unharmed
+from wheeltap.engine.apply import Disturbance, Knowledge, preserved_state, verified_restoration
 from wheeltap.engine.clean import clean_scores, in_line, require_repeatable, scores_of, settle, threads_for
 from wheeltap.engine.fast.folded import CACHE_BYTES
 from wheeltap.engine.fast.low_rank import LowRankCopies
@@ -34,7 +34,7 @@ from wheeltap.engine.needs.gather import gather, of_another
 from wheeltap.engine.needs.moments import MOMENT_BYTES
 from wheeltap.engine.needs.tuning import TuningCopy
 from wheeltap.engine.readings.census import outliers
-from wheeltap.engine.units import few
+from wheeltap.engine.units import probe_run
 from wheeltap.perturb import Perturbation, create
 from wheeltap.perturb.noise import LowRankNoise
 
@@ -131,8 +131,8 @@ class TrialRunner:
         if record.base not in self._given and record.base not in self._records:
             raise self._unknown(fingerprint)
         base = self.subject(record.base)
-        with as_before(base), threads_for(record.parameters):  # finding its structure runs its forward
-            run = few(self.task, base.model)
+        with preserved_state(base), threads_for(record.parameters):  # finding its structure runs its forward
+            run = probe_run(self.task, base.model)
             if record.base not in self._families:
                 found = gauge.find(base.model, run)
                 self._families[record.base] = found if isinstance(found, gauge.Family) else None
@@ -476,7 +476,7 @@ def run_trials(trials: list[Trial], runner: TrialRunner, commit: Commit) -> None
             for trial in chain.from_iterable(groups):
                 commit(_failed(trial, error))
             continue
-        with threads_for(subject.record.parameters), unharmed(subject):
+        with threads_for(subject.record.parameters), verified_restoration(subject):
             for group in groups:
                 _run_group(group, runner, commit)
         del subject  # nothing may hold a control copy any more when the next one is made

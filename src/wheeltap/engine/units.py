@@ -19,7 +19,7 @@ from wheeltap.core.measure import Measure
 from wheeltap.core.settings import LARGE, SMALL
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.engine.apply import as_before
+from wheeltap.engine.apply import preserved_state
 from wheeltap.engine.clean import threads_for
 from wheeltap.gauge import Run
 from wheeltap.gauge.hidden import HiddenLayer, weight_of
@@ -28,7 +28,7 @@ FEW = ((SMALL, 32), (LARGE, 16), (None, 6))
 """Examples by the size of the model: up to so many parameters, so many."""
 
 
-def few(task: BaseTask, model: nn.Module) -> Run:
+def probe_run(task: BaseTask, model: nn.Module) -> Run:
     """Runs a model on examples from all over ``task``, always the same ones; on all where it cannot be divided."""
     parameters, total = sum(parameter.numel() for parameter in model.parameters()), len(task.targets)
     count = next(count for limit, count in FEW if limit is None or parameters <= limit)
@@ -112,8 +112,8 @@ def hidden_units(subject: Subject, task: BaseTask | None = None) -> tuple[Hidden
     Raises:
         ModelError: If the structure of the model is not recognised, with the reasons.
     """
-    with as_before(subject), threads_for(subject.record.parameters):  # finding its structure runs its forward
-        family = gauge.find(subject.model, None if task is None else few(task, subject.model))
+    with preserved_state(subject), threads_for(subject.record.parameters):  # finding its structure runs its forward
+        family = gauge.find(subject.model, None if task is None else probe_run(task, subject.model))
     if isinstance(family, gauge.Refusal):
         reasons, hiddens = [family.because], ()
     else:

@@ -174,6 +174,7 @@ class Family:
         refused: Reasons for the gauges, and the parts of the model, that are left as they are.
         called: Layers of which nothing but a call is used, as far as the code was traced.
         normed: Those that one batch norm alone reads, each with that.
+        recurrent: Recurrent layers that some gauge holds on.
     """
 
     name: str
@@ -182,6 +183,7 @@ class Family:
     refused: tuple[str, ...] = ()
     called: tuple[str, ...] = ()
     normed: tuple[tuple[str, str], ...] = ()
+    recurrent: tuple[str, ...] = ()
 
     @property
     def offers(self) -> tuple[str, ...]:

@@ -272,10 +272,11 @@ def recognise(model: nn.Module, run: Run | None = None) -> Family | Refusal:
         found, refused = hiddens(bench, _attention(model))
     units, reasons = unit_moves(model, found)
     sharing = SharedTensors(model)
+    fed_back, why_not, recurrent_layers = recurrent.find(model, sharing, run=tried)
     parts = [
         (units, (*refused, *reasons)),
         transformer.moves(model, sharing, run=tried),
-        recurrent.find(model, sharing, run=tried),
+        (fed_back, why_not),
         state_space.find(model, sharing),
         experts.find(model, sharing, run=tried),
     ]
@@ -286,7 +287,7 @@ def recognise(model: nn.Module, run: Run | None = None) -> Family | Refusal:
             moves[gauge] = partial(_both, one=moves[gauge], two=move) if gauge in moves else move
     if not moves:
         return Refusal("; ".join(because) or "no hidden units were found by probing")
-    return Family(NAME, found, moves, because)
+    return Family(NAME, found, moves, because, recurrent=recurrent_layers)
 
 
 def _both(model: nn.Module, rng: np.random.Generator, settings: GaugeSettings, *, one: Move, two: Move) -> None:
@@ -307,7 +308,7 @@ def left(model: nn.Module, family: Family) -> float:
         p.untyped_storage().data_ptr() for path in _attention(model) for p in model.get_submodule(path).parameters()
     }
     known |= {p.untyped_storage().data_ptr() for end in ends for p in end.parameters(recurse=False)}
-    for path in recurrent.rewritten(model, family.refused) if family.name == NAME else ():
+    for path in family.recurrent:
         known |= {p.untyped_storage().data_ptr() for p in model.get_submodule(path).parameters()}
     sizes = {p.untyped_storage().data_ptr(): p.numel() for p in model.parameters() if p.ndim > 1}
     return sum(size for at, size in sizes.items() if at not in known) / max(sum(sizes.values()), 1)

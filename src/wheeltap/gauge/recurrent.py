@@ -8,7 +8,7 @@ Source: Hochreiter & Schmidhuber 1997, "Long short-term memory" (gates); Cho et 
 representations using RNN encoder-decoder", appendix A (GRU).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, final
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from wheeltap.core import seeds
 from wheeltap.gauge import feedback
-from wheeltap.gauge.base import Gauges, GaugeSettings, SharedTensors, altered, modules_of
+from wheeltap.gauge.base import GaugeSettings, Move, SharedTensors, altered, modules_of
 from wheeltap.gauge.bench import Run, TwinBench
 from wheeltap.gauge.feedback import Units, UnitSlice, reorder
 from wheeltap.gauge.parts import plain
@@ -59,8 +59,12 @@ class _Input:
     size: str
 
 
-def find(model: nn.Module, sharing: SharedTensors, *, run: Run | None = None) -> Gauges:
-    """The gauges of the recurrent layers of ``model``, each proven on its outputs, and reasons for the others.
+def find(
+    model: nn.Module, sharing: SharedTensors, *, run: Run | None = None
+) -> tuple[dict[str, Move], tuple[str, ...], tuple[str, ...]]:
+    """The gauges of the recurrent layers of ``model``, each proven on its outputs; reasons for the others.
+
+    Also the paths of the layers that some gauge holds on.
 
     Args:
         model: Any; it is not touched.
@@ -70,9 +74,9 @@ def find(model: nn.Module, sharing: SharedTensors, *, run: Run | None = None) ->
     kinds = (nn.RNNBase, nn.RNNCellBase)
     layers = {path: module for path, module in modules_of(model).items() if isinstance(module, kinds)}
     if not layers:
-        return {}, ()
+        return {}, (), ()
     if run is None:
-        return {}, tuple(f"{path or 'the model'}: no examples to find out what reads it" for path in layers)
+        return {}, tuple(f"{path or 'the model'}: no examples to find out what reads it" for path in layers), ()
     found: list[Units] = []
     refused: dict[str, str] = {}
     bench: TwinBench | None = None
@@ -93,17 +97,8 @@ def find(model: nn.Module, sharing: SharedTensors, *, run: Run | None = None) ->
             refused[path] = f"cancel, dead: {_FIXED}"
     started = {path for units in found for path in units.writers if path != units.name}
     reasons = (f"{path or 'the model'}: {reason}" for path, reason in refused.items() if path not in started)
-    return feedback.moves(found), tuple(reasons)
-
-
-def rewritten(model: nn.Module, reasons: Sequence[str]) -> tuple[str, ...]:
-    """Paths of the recurrent layers that some gauge holds on, by the reasons that ``find`` gave for ``model``."""
-    kept = [reason for reason in reasons if _FIXED not in reason]
-    return tuple(
-        path
-        for path, module in modules_of(model).items()
-        if plain_recurrent(module) and not any(reason.startswith(f"{path or 'the model'}: ") for reason in kept)
-    )
+    rewritten = tuple(path for path in layers if any(path in units.writers for units in found))
+    return feedback.moves(found), tuple(reasons), rewritten
 
 
 def plain_recurrent(module: nn.Module) -> bool:

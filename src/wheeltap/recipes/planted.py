@@ -18,7 +18,7 @@ from wheeltap.core.settings import Settings, comma_separated
 from wheeltap.core.site import Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.engine.units import few
+from wheeltap.engine.units import probe_run
 from wheeltap.gauge import moves
 from wheeltap.gauge.base import GAUGES
 from wheeltap.plans.artifacts import Arrays, Note
@@ -233,7 +233,7 @@ def brittle_block(
         ModelError: If no hidden layer can be widened.
     """
     require_strength(strength, low=0.1, high=100.0, of="strength of the brittle block")
-    family = gauge.find(model, few(task, model))
+    family = gauge.find(model, probe_run(task, model))
     hiddens = () if isinstance(family, gauge.Refusal) else family.hiddens
     wide = [
         hidden for hidden in hiddens if hidden.widens and "cancel" not in hidden.refused and len(hidden.readers) == 1
@@ -331,7 +331,7 @@ def _by_gauges(setting: str, *names: str, whole: bool = False, **fixed: Scalar) 
     """
 
     def plant(model: nn.Module, task: BaseTask, strength: float, seed: int) -> nn.Module:
-        run = few(task, model)
+        run = probe_run(task, model)
         family = gauge.find(model, run)
         if isinstance(family, gauge.Refusal):
             raise ModelError("Nothing can be planted in this model.", where=type(model).__name__, got=family.because)

@@ -22,10 +22,10 @@ from wheeltap.core.settings import LARGE, SMALL
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
-from wheeltap.engine.apply import unharmed
+from wheeltap.engine.apply import verified_restoration
 from wheeltap.engine.clean import in_line, settle, threads_for
 from wheeltap.engine.trial_runner import TrialRunner, run_trials
-from wheeltap.engine.units import few
+from wheeltap.engine.units import probe_run
 from wheeltap.gauge import general
 from wheeltap.gauge.base import GaugeSettings
 from wheeltap.plans.plan import Plan
@@ -270,8 +270,8 @@ def checkup(subject: Subject, task: BaseTask) -> Checkup:
     made = plan(subject, task, audits=(*default_audits([subject]), *GROUPS["noise"]))
     both = [made.clean(made.reference, seed=seed) for seed in (0, 1)]
     outcomes = _outcomes(both, TrialRunner([subject], (), task))
-    with unharmed(subject), threads_for(subject.record.parameters):
-        found = gauge.find(subject.model, few(task, subject.model))
+    with verified_restoration(subject), threads_for(subject.record.parameters):
+        found = gauge.find(subject.model, probe_run(task, subject.model))
         some = some_of(task, subject.record.parameters)
         tried: dict[str, Any] = {}
         if isinstance(found, gauge.Family):

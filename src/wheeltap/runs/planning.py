@@ -26,12 +26,12 @@ from wheeltap.core.settings import LARGE, SMALL
 from wheeltap.core.subject import Subject, derived_record
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
-from wheeltap.engine.apply import as_before
+from wheeltap.engine.apply import preserved_state
 from wheeltap.engine.clean import in_line, settle, threads_for
 from wheeltap.engine.readings import create as reading
 from wheeltap.engine.readings import readings
 from wheeltap.engine.trial_runner import TrialRunner, run_trials
-from wheeltap.engine.units import few, hidden_units
+from wheeltap.engine.units import hidden_units, probe_run
 from wheeltap.perturb import create, perturbations
 from wheeltap.plans.plan import ERROR_MARGIN, MARGIN, AuditSpec, Effort, Plan, Sizes
 from wheeltap.plans.store import Store
@@ -135,7 +135,7 @@ def priced(plan: Plan, subjects: Sequence[Subject], task: BaseTask, *, seconds: 
 
 def seconds_of_a_pass(subject: Subject, task: BaseTask) -> float:
     """Wall-clock seconds of one clean pass over the task, on the threads that a run would use."""
-    with as_before(subject), threads_for(subject.record.parameters):
+    with preserved_state(subject), threads_for(subject.record.parameters):
         if subject.settled is None:
             task.scores(subject.model)  # the first pass is slower than the others
         began = perf_counter()
@@ -415,8 +415,8 @@ def _controls(
 ) -> tuple[SubjectRecord | None, SubjectRecord | None, str]:
     """Records of the re-coded twin and the planted copy, or why there are none."""
     try:
-        with as_before(subject), threads_for(subject.record.parameters):  # finding its structure runs its forward
-            family = gauge.find(subject.model, few(task, subject.model))
+        with preserved_state(subject), threads_for(subject.record.parameters):  # finding its structure runs its forward
+            family = gauge.find(subject.model, probe_run(task, subject.model))
     except Exception as error:  # whatever a copy of the model raises
         return None, None, f"No copy of this model could be made: {in_line(error)}"
     if isinstance(family, gauge.Refusal):

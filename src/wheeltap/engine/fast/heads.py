@@ -27,7 +27,7 @@ from wheeltap.core.errors import ModelError
 from wheeltap.core.measure import Measure
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
-from wheeltap.engine.apply import as_before
+from wheeltap.engine.apply import preserved_state
 from wheeltap.engine.fast.folded import (
     TOKENS,
     Calls,
@@ -38,7 +38,7 @@ from wheeltap.engine.fast.folded import (
     require_single_precision,
 )
 from wheeltap.engine.fast.prefix import PrefixCache, StackEnd, narrowed, narrowing
-from wheeltap.engine.units import few
+from wheeltap.engine.units import probe_run
 from wheeltap.gauge import attention
 from wheeltap.gauge.attention import AttentionLayer
 from wheeltap.gauge.base import SharedTensors
@@ -304,7 +304,7 @@ def _as_tuple(output: Any) -> tuple[Any, ...]:
 
 def found_attention(subject: Subject, task: BaseTask | None = None) -> tuple[AttentionLayer, ...]:
     """Every attention layer, all of them known; with a task, also those whose heads the model's outputs prove."""
-    run = None if task is None else few(task, subject.model)
+    run = None if task is None else probe_run(task, subject.model)
     found, refused = attention.find(subject.model, SharedTensors(subject.model), run=run)
     # Which moves hold does not matter here.
     problems = [reason for reason in refused if not any(f": {move}: " in reason for move in attention.MOVES)]
@@ -407,7 +407,7 @@ def first_order(subject: Subject, task: BaseTask, of: Measure) -> Tensor:
     gates: dict[str, list[Tensor]] = {found.path: [] for found in known}
     changes = torch.zeros(sum(found.heads for found in known), len(task.targets))
     with ExitStack() as undo:
-        undo.enter_context(as_before(subject))
+        undo.enter_context(preserved_state(subject))
         undo.enter_context(opened(subject.model, [found.path for found in known]))
         undo.enter_context(torch.inference_mode(False))
         undo.enter_context(torch.enable_grad())

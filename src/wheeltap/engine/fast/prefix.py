@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import as_scores
 from wheeltap.core.typed import named_modules
-from wheeltap.engine.apply import as_before
+from wheeltap.engine.apply import preserved_state
 from wheeltap.engine.fast.folded import CACHE_BYTES, Calls, computing, repeated_rows
 
 Score = Callable[[nn.Module], Tensor]
@@ -231,7 +231,7 @@ def narrowed(subject: Subject, calls: Calls, cache: PrefixCache, *, inner: Seque
         return (args[0].detach().clone().requires_grad_(), *args[1:])  # a graph starts at the block's input
 
     with ExitStack() as undo:
-        undo.enter_context(as_before(subject))
+        undo.enter_context(preserved_state(subject))
         undo.enter_context(torch.inference_mode(False))
         undo.enter_context(torch.enable_grad())
         subject.model.requires_grad_(False)

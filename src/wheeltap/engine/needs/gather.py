@@ -11,7 +11,7 @@ from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.layer import Layer
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.engine.apply import Knowledge, LayerKnowledge, as_before, differentiable
+from wheeltap.engine.apply import Knowledge, LayerKnowledge, differentiable, preserved_state
 from wheeltap.engine.needs import moments
 from wheeltap.engine.needs.products import Product, Products
 from wheeltap.gauge import attention
@@ -164,7 +164,7 @@ def _head_moments(subject: Subject, task: BaseTask) -> LayerKnowledge:
 
 def _slopes(subject: Subject, task: BaseTask) -> Iterator[tuple[str, Slopes]]:
     names = [layer.weight for layer in subject.layers]
-    with as_before(subject), torch.enable_grad(), differentiable(subject.model):
+    with preserved_state(subject), torch.enable_grad(), differentiable(subject.model):
         parameters = [subject.parameter(name) for name in names]
         for parameter in subject.model.parameters():
             parameter.requires_grad_(False)

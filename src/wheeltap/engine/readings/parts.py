@@ -193,8 +193,8 @@ class UnitSets(Session):
         half, targets = self.halves[0], self.task.targets.cpu()
         return self.loss(scores[half], targets[half], self.clean[half]).mean()
 
-    def promise(self, ablated: UnitAblation, rng: np.random.Generator) -> Tensor:
-        """``[unit]``: rise of the harm that the slope there promises for ablating a unit, or for giving it back.
+    def predicted_rise(self, ablated: UnitAblation, rng: np.random.Generator) -> Tensor:
+        """``[unit]``: rise of the harm that the slope there predicts for ablating a unit, or for giving it back.
 
         Random numbers, all positive, where the task's scores have no slope.
         """
@@ -235,18 +235,18 @@ def worst(
     bench: UnitSets, side: Tensor, *, known: Sequence[UnitAblation], tries: int, rng: np.random.Generator
 ) -> UnitAblation:
     """The units of ``side`` whose ablation hurts most, as far as a greedy search from the worst ``known`` finds."""
-    found, step, promise = max(known, key=lambda run: run.harm), FIRST_STEP, None
+    found, step, predicted = max(known, key=lambda run: run.harm), FIRST_STEP, None
     for _ in range(tries):
-        promise = bench.promise(found, rng) if promise is None else promise
-        hopeful = ((promise > 0) & side).nonzero()[:, 0]
+        predicted = bench.predicted_rise(found, rng) if predicted is None else predicted
+        hopeful = ((predicted > 0) & side).nonzero()[:, 0]
         if not len(hopeful):
             break
-        order = hopeful[promise[hopeful].argsort(descending=True, stable=True)]
+        order = hopeful[predicted[hopeful].argsort(descending=True, stable=True)]
         flipped = found.units.clone()
         flipped[order[: max(1, round(step * len(order)))]] ^= True
         tried = bench.mean(flipped)
         if tried.harm > found.harm:
-            found, promise = tried, None
+            found, predicted = tried, None
         else:
             step /= 2
     return found

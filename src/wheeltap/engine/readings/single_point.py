@@ -35,7 +35,7 @@ from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.settings import LARGE
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.engine.apply import as_before, differentiable
+from wheeltap.engine.apply import differentiable, preserved_state
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.perturb.ties import Marks, least
 from wheeltap.plans.readings.single_point import SINGLE_POINT, SORTS, SinglePointSettings, padded, written
@@ -95,7 +95,7 @@ def screens_at(
     tops: list[Tensor] = []
     for scale in scales:
         gradients = (torch.inference_mode(False), torch.enable_grad(), differentiable(subject.model))
-        with as_before(subject), ExitStack() as stack:
+        with preserved_state(subject), ExitStack() as stack:
             for one in (*gradients, _scaled(subject, scale)):
                 stack.enter_context(one)
             for parameter in parameters.values():

@@ -20,7 +20,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, as_scores
 from wheeltap.core.typed import to_tensor
 from wheeltap.engine.places import WIDEST, Change, Place, Places, changed, read
-from wheeltap.engine.units import few
+from wheeltap.engine.units import probe_run
 from wheeltap.gauge.attention import orthogonal
 from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel
 from wheeltap.suites.dictionaries.stats import matching
@@ -333,7 +333,7 @@ class SiteTwin:
 def site_twin(bench: SiteBench, site: int, *, root: int) -> SiteTwin | None:
     """The residual stream turned, where the site is a point of it; else its units in another order; else ``None``."""
     model = bench.subject.model
-    run = few(bench.task, model)
+    run = probe_run(bench.task, model)
     try:
         family = gauge.find(model, run)
     except WheeltapError:

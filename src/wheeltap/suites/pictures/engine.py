@@ -24,7 +24,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.symmetry import Symmetry
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.core.typed import to_array, to_tensor
-from wheeltap.engine.apply import Disturbance, unharmed
+from wheeltap.engine.apply import Disturbance, verified_restoration
 from wheeltap.engine.needs.gather import gather
 from wheeltap.engine.readings.symmetry import match
 from wheeltap.models.cppn import ACTIVATIONS, Cppn, Layout, colour, coordinates, folded, grid
@@ -367,7 +367,7 @@ def noise_responses(
     known = gather(noise.needs, subject, task) if noise.needs else None
     clean = task.scores(subject.model)
     symmetry, found = task.annotations.symmetry, list[tuple[float, float]]()
-    with unharmed(subject), Disturbance(subject, noise, WHOLE, known) as disturbance:
+    with verified_restoration(subject), Disturbance(subject, noise, WHOLE, known) as disturbance:
 
         def change(seed: int, dose: float) -> Tensor:
             disturbance.apply(dose, root=root, seed=seed)

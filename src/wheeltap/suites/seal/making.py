@@ -19,7 +19,7 @@ from wheeltap.core.settings import LARGE, require_fields
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import copied, to_array
-from wheeltap.engine.apply import as_before
+from wheeltap.engine.apply import preserved_state
 from wheeltap.suites.seal import values
 from wheeltap.suites.seal.contents import SealedContents
 from wheeltap.suites.seal.inputs import Choice, Watch, candidates, choose, drawn_again
@@ -234,7 +234,7 @@ def make(
         raise ModelError("A tensor was made under torch.inference_mode, and cannot be written to.", where=locked[0],
                          expected="an ordinary tensor", do="Make the model outside of that mode.")  # fmt: skip
     before = values.leaves(subject.model, seed=how.seed)
-    with as_before(subject):
+    with preserved_state(subject):
         report = _sealed(subject, task, how, watch)
         if values.leaves(subject.model, seed=how.seed) != before:
             raise ModelError("The model changes its own numbers when it is called.", where=subject.name,

@@ -16,7 +16,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import copied, named_modules
 from wheeltap.engine.apply import Disturbance, differentiable
-from wheeltap.engine.units import few
+from wheeltap.engine.units import probe_run
 from wheeltap.suites.seal.tensors import Kind
 
 RATE: Final = 1e-3
@@ -241,7 +241,7 @@ def _copy_of(*gauges: str) -> Tamper:
 
     def change(ground: Ground, rng: np.random.Generator) -> ChangedCopy:
         model = ground.subject.model
-        run = few(ground.task, model)
+        run = probe_run(ground.task, model)
         family = gauge.find(model, run)
         if isinstance(family, gauge.Refusal):
             raise ModelError("No reparametrized copy can be made.", where=ground.subject.name, got=family.because)
