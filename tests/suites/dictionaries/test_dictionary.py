@@ -20,7 +20,7 @@ from wheeltap.suites.dictionaries.dictionary import (
 )
 
 WIDTH, FEATURES, ROWS, K = 12, 40, 64, 5
-NORMALIZED: tuple[Normalization, ...] = ("expected_average_only_in", "constant_norm_rescale", "layer_norm")
+NORMALIZED: tuple[Normalization, ...] = ("constant_norm_rescale", "layer_norm")
 TRAINED: tuple[Architecture, ...] = ("topk", "batchtopk", "jumprelu", "gated", "relu", "linear")
 
 
@@ -76,39 +76,23 @@ def test_normalization_is_undone() -> None:
 
 
 def undone(normalize: Normalization) -> None:
-    one, x = drawn(normalize=normalize, scale=3.0 if normalize == "expected_average_only_in" else 1.0), vectors()
-    shift = x.mean(1, keepdim=True) if normalize == "layer_norm" else torch.zeros(1)
-    if normalize == "expected_average_only_in":
-        factor = torch.full((1, 1), 3.0)
-    elif normalize == "constant_norm_rescale":
-        factor = WIDTH**0.5 / x.norm(dim=1, keepdim=True)
+    one, x = drawn(normalize=normalize), vectors()
+    if normalize == "constant_norm_rescale":
+        factor, shift = WIDTH**0.5 / x.norm(dim=1, keepdim=True), torch.zeros(1)
     else:
-        factor = 1 / (x.std(1, keepdim=True) + 1e-5)
+        factor, shift = 1 / (x.std(1, keepdim=True) + 1e-5), x.mean(1, keepdim=True)
     inside = Dictionary(DictionarySettings(width=WIDTH, features=FEATURES, k=K), one.state_dict())
     codes = inside.encode((x - shift) * factor)
     assert torch.allclose(one.encode(x), codes, atol=1e-5)
     back = (codes @ one.W_dec + one.b_dec) / factor + shift
     assert torch.allclose(one(x), back, atol=2e-4) and torch.allclose(one.decode(codes, x), back, atol=2e-4)
     assert torch.allclose(one.stretch(x), 1 / factor, rtol=1e-4)
-    if normalize != "expected_average_only_in":
-        with pytest.raises(ModelError, match="without the vectors"):
-            one.decode(codes)
-
-
-def test_rescaled_codes_are_lengths() -> None:
-    architecture: Architecture = "topk"
-    one, x = drawn(architecture, rescale_by_decoder_norm=True), vectors()
-    norms = one.W_dec.norm(dim=1)
-    unit = Dictionary(DictionarySettings(architecture=architecture, width=WIDTH, features=FEATURES, k=K),
-                      one.state_dict() | {"W_enc": one.W_enc * norms, "b_enc": one.b_enc * norms,
-                                          "W_dec": one.W_dec / norms[:, None]})  # fmt: skip
-    assert torch.allclose(one.encode(x), unit.encode(x), atol=1e-5)
-    assert torch.allclose(one(x), unit(x), atol=1e-5)
+    with pytest.raises(ModelError, match="without the vectors"):
+        one.decode(codes)
 
 
 def test_the_sparse_way_has_the_values_and_gradients_of_the_dense_one() -> None:
-    for settings in ({}, {"center": False}, {"rescale_by_decoder_norm": True}, {"normalize": "layer_norm"},
-                     {"skip": True}):  # fmt: skip
+    for settings in ({}, {"center": False}, {"normalize": "layer_norm"}, {"skip": True}):
         one, x = drawn(**settings).double(), vectors().double().requires_grad_()
         made, values, index = one.reconstructed(x)
         weights = torch.randn(made.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
@@ -151,9 +135,8 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ModelError, match="another width"):
         drawn().encode(torch.zeros(3, WIDTH + 1))
     with pytest.raises(ModelError, match="no fixed number"):
-        drawn("relu").sparse(vectors())
+        drawn("relu").reconstructed(vectors())
     for settings in ({"k": 0}, {"k": 3}, {"k": 1, "architecture": "relu"}, {"attributes": ("a",), "k": 1},
-                     {"architecture": "relu", "rescale_by_decoder_norm": True},
                      {"architecture": "supervised"}):  # fmt: skip
         with pytest.raises(UsageError):
             DictionarySettings(width=2, features=2, **settings)
@@ -175,8 +158,7 @@ def test_a_random_dictionary_looks_like_the_one_beside_it() -> None:
         # No other factor of its codes gives vectors that are nearer.
         inner, stretch, shift = one.normalized(x)
         decoded, target = (null(x) - shift) / stretch - null.b_dec, inner - null.b_dec
-        if architecture != "linear":
-            assert float((decoded * target).sum() / decoded.square().sum()) == pytest.approx(1.0, abs=1e-3), name
+        assert float((decoded * target).sum() / decoded.square().sum()) == pytest.approx(1.0, abs=1e-3), name
         assert torch.equal(null(x), random_like(one, x, seed=5)(x))
         assert not torch.equal(null(x), random_like(one, x, seed=6)(x))
 

@@ -20,11 +20,9 @@ from wheeltap.suites.dictionaries.specs import Kind
 
 Architecture = Literal["topk", "batchtopk", "jumprelu", "gated", "relu", "linear", "supervised"]
 
-Normalization = Literal["none", "expected_average_only_in", "constant_norm_rescale", "layer_norm"]
-"""What is done to a vector before features read it, and undone to what they make of it.
-
-``expected_average_only_in``: multiplied by one number, ``scale``. ``constant_norm_rescale``: to norm sqrt(width).
-``layer_norm``: to mean 0 and standard deviation 1. The bias of the decoder lies inside.
+Normalization = Literal["none", "constant_norm_rescale", "layer_norm"]
+"""What is done to a vector before features read it, and undone to what they make of it: nothing; it gets the norm
+sqrt(width); it gets mean 0 and standard deviation 1. The bias of the decoder lies inside.
 """
 
 _EPSILON: Final = 1e-5
@@ -34,6 +32,9 @@ _TINY: Final = 1e-12
 
 _ROWS: Final = 1024
 """Vectors that dense codes are computed of at once."""
+
+_SAMPLE: Final = 4096
+"""Vectors that a random dictionary is fitted to, at most twice as many."""
 
 _Size = Annotated[int, msgspec.Meta(ge=1, le=2**24)]
 
@@ -48,9 +49,6 @@ class DictionarySettings(Settings, frozen=True, kw_only=True):
         k: Features that are active: of each vector (``topk``), or of each on average (``batchtopk``); else 0.
         center: Whether the bias of the decoder is subtracted from vectors before features read them.
         normalize: What is done to vectors before.
-        scale: Of ``expected_average_only_in``.
-        rescale_by_decoder_norm: Whether codes are in units of decoded length: multiplied by the norm of the feature's
-            row of the decoder, and divided by it when they are decoded (``topk`` and ``batchtopk``).
         skip: Whether a linear map of the vector is added to what is decoded (transcoders).
         attributes: Names of the attributes of ``supervised``.
     """
@@ -61,8 +59,6 @@ class DictionarySettings(Settings, frozen=True, kw_only=True):
     k: Annotated[int, msgspec.Meta(ge=0)] = 0
     center: bool = True
     normalize: Normalization = "none"
-    scale: Annotated[float, msgspec.Meta(gt=0.0)] = 1.0
-    rescale_by_decoder_norm: bool = False
     skip: bool = False
     attributes: tuple[str, ...] = ()
 
@@ -74,13 +70,6 @@ class DictionarySettings(Settings, frozen=True, kw_only=True):
                 where=f"setting k of architecture {self.architecture!r}",
                 expected=f"1 to {self.features:,}" if counted else "0: another rule says which are active",
                 got=f"{self.k:,}",
-            )
-        if self.rescale_by_decoder_norm and not counted:
-            raise UsageError(
-                "Codes of this architecture are not rescaled.",
-                where="setting rescale_by_decoder_norm",
-                expected="architecture 'topk' or 'batchtopk'",
-                got=repr(self.architecture),
             )
         if (self.architecture == "supervised") != bool(self.attributes):
             raise UsageError(
@@ -176,8 +165,6 @@ class Dictionary(nn.Module):
         match self.settings.normalize:
             case "none":
                 return x, one, zero
-            case "expected_average_only_in":
-                return x * self.settings.scale, one / self.settings.scale, zero
             case "constant_norm_rescale":
                 length = x.square().sum(1, keepdim=True).sqrt().clamp_min(_TINY) / self.settings.width**0.5
                 return x / length, length, zero
@@ -186,24 +173,13 @@ class Dictionary(nn.Module):
                 return (x - mean) / (deviation + _EPSILON), deviation, mean
 
     def stretch(self, x: Tensor) -> Tensor:
-        """How long a unit of ``atoms`` is in the space of each vector, ``[row or 1, 1]``."""
+        """How long a decoded unit is in the space of each vector, ``[row or 1, 1]``."""
         return self.normalized(x)[1]
 
     @property
     def atoms(self) -> Tensor:
         """What a code of 1 adds to what is decoded, ``[feature, width]``, before ``stretch``."""
-        return self.W_dec / self._norms() if self.settings.rescale_by_decoder_norm else self.W_dec
-
-    def _norms(self) -> Tensor:
-        return self.W_dec.square().sum(1, keepdim=True).sqrt().clamp_min(_TINY)
-
-    def _encoder(self) -> tuple[Tensor, Tensor]:
-        """Weights and biases that preactivations come from, in units of codes."""
-        bias = self.b_enc if "b_enc" in self.settings.shapes else torch.zeros_like(self.W_enc[0])
-        if self.settings.rescale_by_decoder_norm:
-            norms = self._norms().T
-            return self.W_enc * norms, bias * norms[0]
-        return self.W_enc, bias
+        return self.W_dec
 
     def preactivations(self, x: Tensor) -> Tensor:
         """What the encoder says of vectors ``[row, width]`` before any rule of activity, ``[row, feature]``.
@@ -221,8 +197,8 @@ class Dictionary(nn.Module):
                 got="vectors",
             )
         inner = self.normalized(x)[0]
-        weight, bias = self._encoder()
-        return torch.addmm(bias, inner - self.b_dec if self.settings.center else inner, weight)
+        inner = inner - self.b_dec if self.settings.center else inner
+        return inner @ self.W_enc + (self.b_enc if "b_enc" in self.settings.shapes else 0.0)
 
     # ---- codes -------------------------------------------------------------------------------------------------------
 
@@ -257,14 +233,6 @@ class Dictionary(nn.Module):
         least = codes.detach().flatten().topk(self.settings.k * len(x), sorted=True).values[-1]
         return codes * (codes >= least)
 
-    def sparse(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The ``k`` largest codes ``[row, k]`` of vectors ``[row, width]`` and their features ``[row, k]``.
-
-        Raises:
-            ModelError: If not each vector has ``k`` codes.
-        """
-        return self.reconstructed(x)[1:]
-
     def codes(self, labels: Tensor) -> Tensor:
         """Codes ``[row, feature]`` of examples: 1 for each value that they have, 0 for all others.
 
@@ -298,19 +266,19 @@ class Dictionary(nn.Module):
         Raises:
             ModelError: If that is needed and not given.
         """
-        return self._outer(codes @ self.atoms + self.b_dec, x)
+        return self._outer(codes @ self.W_dec + self.b_dec, x)
 
     def _outer(self, decoded: Tensor, x: Tensor | None) -> Tensor:
         how = self.settings
         if x is None:
-            if how.skip or how.normalize in ("constant_norm_rescale", "layer_norm"):
+            if how.skip or how.normalize != "none":
                 raise ModelError(
                     "These codes cannot be decoded without the vectors that they are of.",
                     where="dictionary",
                     expected="decode(codes, x), x [row, width]",
                     got="codes alone",
                 )
-            return decoded / how.scale if how.normalize == "expected_average_only_in" else decoded
+            return decoded
         _, stretch, shift = self.normalized(x)
         found = decoded if how.normalize == "none" else decoded * stretch + shift
         return found + x.to(found.dtype) @ self.W_skip.T if how.skip else found
@@ -334,7 +302,7 @@ class Dictionary(nn.Module):
         inner = self.normalized(x)[0]
         decoded, values, index = cast(
             "tuple[Tensor, Tensor, Tensor]",
-            SparseTopK.apply(inner, self.settings, *self._encoder(), self.atoms, self.b_dec),  # pyright: ignore[reportUnknownMemberType]
+            SparseTopK.apply(inner, self.settings, self.W_enc, self.b_enc, self.W_dec, self.b_dec),  # pyright: ignore[reportUnknownMemberType]
         )
         return self._outer(decoded, x), values, index
 
@@ -479,8 +447,7 @@ def random_like(dictionary: Dictionary, x: Tensor, seed: int) -> Dictionary:
     Rows of its decoder have the norms, and its biases of the decoder and its settings are those, of the dictionary
     beside it. Its encoder is the decoder's transpose, with biases or thresholds by which as many features are active:
     each as often as the feature beside it (``relu``, ``jumprelu``, ``gated``), or all together (``batchtopk``). One
-    factor of all codes makes what is decoded as near to the vectors as it can be. Of ``linear`` the directions are
-    orthogonal as far as they can be.
+    factor of all codes makes what is decoded as near to the vectors as it can be.
 
     Args:
         dictionary: Beside which it stands.
@@ -490,36 +457,31 @@ def random_like(dictionary: Dictionary, x: Tensor, seed: int) -> Dictionary:
     how = dictionary.settings
     random = torch.Generator().manual_seed(seeds.derive(seed, "random dictionary"))
     drawn = torch.randn(how.features, how.width, generator=random).to(dictionary.b_dec.device)
-    if how.architecture == "linear":
-        side = min(how.features, how.width)
-        drawn[:side] = cast("Tensor", torch.linalg.qr(drawn[:side].T)[0]).T  # pyright: ignore[reportUnknownMemberType]
     units = drawn / drawn.square().sum(1, keepdim=True).sqrt().clamp_min(_TINY)
     norms = dictionary.W_dec.square().sum(1, keepdim=True).sqrt()
     made = Dictionary(how).to(dictionary.b_dec.device)
     made.load_state_dict(dictionary.state_dict() | {"W_dec": units * norms})
     if how.architecture == "supervised":
         return made
-    # A row of the decoder times its code is the vector's part along it.
-    made.W_enc.copy_((units / norms.clamp_min(_TINY) if how.architecture == "linear" else units).T)
-    offset = torch.zeros_like(norms[:, 0]) if how.center else -dictionary.b_dec @ made.W_enc
-    weight = made.W_enc * norms.T if how.rescale_by_decoder_norm else made.W_enc
+    x = x[:: max(len(x) // _SAMPLE, 1)]
+    made.W_enc.copy_(units.T)
+    offset = torch.zeros_like(units[:, 0]) if how.center else -units @ dictionary.b_dec
     inner = dictionary.normalized(x)[0] - dictionary.b_dec
     least = torch.zeros_like(offset)
     if how.architecture not in ("topk", "linear"):
         counts = cast("Tensor", sum((dictionary.encode(part) != 0).sum(0) for part in _parts(x)))
         if how.architecture == "batchtopk":
-            sample = (inner[torch.randperm(len(inner), generator=random)[:_ROWS]] @ weight).flatten()
+            sample = (inner[:_ROWS] @ made.W_enc).flatten()
             share = float(counts.sum()) / (len(x) * how.features)
             least += sample.topk(min(max(round(share * len(sample)), 1), len(sample))).values[-1]
         else:
-            least = _thresholds(inner, weight, counts)
+            least = _thresholds(inner, units, counts)
     # No code is below 0: where too few would be above, more is added to all.
     added = offset - (least if how.architecture == "relu" else least.clamp_max(0.0))
     biases = {"b_enc": added, "b_gate": offset - least, "b_mag": added, "r_mag": 0 * least, "threshold": least.relu()}
     for name in biases.keys() & how.shapes:
         getattr(made, name).copy_(biases[name])
-    if how.architecture != "linear":
-        _gain(made, x)
+    _gain(made, x)
     return made
 
 
@@ -527,14 +489,14 @@ def _parts(rows: Tensor) -> list[Tensor]:
     return [rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS)]
 
 
-def _thresholds(inner: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
-    """What the preactivation of each feature is larger than in so many rows, ``[feature]``."""
+def _thresholds(inner: Tensor, units: Tensor, counts: Tensor) -> Tensor:
+    """What the vectors' part along each unit is larger than in so many rows, ``[feature]``."""
     found = list[Tensor]()
-    for columns, wanted in zip(_parts(weight.T), _parts(counts), strict=True):
-        ordered = (inner @ columns.T).sort(dim=0, descending=True).values
-        span = (ordered[:1] - ordered[-1:]).clamp_min(1.0)
-        ordered = torch.cat((ordered[:1] + span, ordered, ordered[-1:] - span))
-        found.append(ordered.gather(0, torch.stack((wanted, wanted + 1))).mean(0))
+    for rows, wanted in zip(_parts(units), _parts(counts), strict=True):
+        ordered = (rows @ inner.T).sort(dim=1, descending=True).values
+        span = (ordered[:, :1] - ordered[:, -1:]).clamp_min(1.0)
+        ordered = torch.cat((ordered[:, :1] + span, ordered, ordered[:, -1:] - span), dim=1)
+        found.append(ordered.gather(1, torch.stack((wanted, wanted + 1), dim=1)).mean(1))
     return torch.cat(found)
 
 
@@ -542,7 +504,7 @@ def _gain(made: Dictionary, x: Tensor) -> None:
     """Multiplies all codes by the number by which what is decoded is nearest to the vectors ``[row, width]``."""
     along, square = 0.0, 0.0
     for part in _parts(x):
-        decoded = made.encode(part) @ made.atoms
+        decoded = made.encode(part) @ made.W_dec
         target = made.normalized(part)[0] - made.b_dec
         along += float((decoded * target).sum(dtype=torch.float64))
         square += float(decoded.square().sum(dtype=torch.float64))

@@ -41,12 +41,12 @@ from wheeltap.suites.dictionaries.dictionary import (
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-Found = tuple[DictionarySettings, dict[str, Tensor]]
-
 _NOUN: Final = "file of a dictionary"
 
 _OWN: Final = "wheeltap.dictionary"
 """Name of our settings in the metadata of a safetensors file."""
+
+_TINY: Final = 1e-12
 
 _VERSION: Final = "6.54.12"
 """Of SAELens, whose layout is written."""
@@ -58,20 +58,22 @@ _SAELENS_BESIDE: Final = frozenset(
         "dataset_trust_remote_code, dead_feature_threshold, dead_feature_window, decoder_heuristic_init, "
         "decoder_heuristic_init_norm, decoder_init_norm, decoder_orthogonal_init, device, dtype, "
         "eval_batch_size_prompts, eval_every_n_wandb_logs, exclude_special_tokens, expansion_factor, "
-        "feature_sampling_method, feature_sampling_window, from_pretrained_path, hf_hook_name, hook_eval, "
-        "hook_head_index, hook_layer, hook_name, hook_name_out, hook_point, hook_point_head_index, hook_point_layer, "
-        "init_encoder_as_decoder_transpose, is_dataset_tokenized, jumprelu_bandwidth, jumprelu_init_threshold, "
-        "jumprelu_sparsity_loss_mode, jumprelu_ste_to_input, jumprelu_tanh_scale, l0_coefficient, l0_warm_up_steps, "
-        "l1_coefficient, l1_warm_up_steps, llm_compilation_mode, log_activations_store_to_wandb, "
-        "log_optimizer_state_to_wandb, log_to_wandb, lp_norm, lr, lr_decay_steps, lr_end, lr_scheduler_name, "
+        "feature_sampling_method, feature_sampling_window, finetuning_method, finetuning_tokens, "
+        "from_pretrained_path, hf_hook_name, hook_eval, hook_head_index, hook_layer, hook_name, hook_name_out, "
+        "hook_point, hook_point_head_index, hook_point_layer, hook_point_template, init_encoder_as_decoder_transpose, "
+        "is_dataset_tokenized, jumprelu_bandwidth, jumprelu_init_threshold, jumprelu_sparsity_loss_mode, "
+        "jumprelu_ste_to_input, jumprelu_tanh_scale, l0_coefficient, l0_warm_up_steps, l1_coefficient, "
+        "l1_warm_up_steps, llm_compilation_mode, log_activations_store_to_wandb, log_optimizer_state_to_wandb, "
+        "log_to_wandb, log_weights_to_wandb, lp_norm, lr, lr_decay_steps, lr_end, lr_scheduler_name, "
         "lr_warm_up_steps, matryoshka_widths, metadata, model_class_name, model_from_pretrained_kwargs, model_kwargs, "
         "model_name, mse_loss_normalization, n_batches_in_buffer, n_checkpoints, n_eval_batches, n_restart_cycles, "
         "neuronpedia_id, new_cached_activations_path, noise_scale, normalize_sae_decoder, pre_act_loss_coefficient, "
-        "prepend_bos, resample_batches, run_name, sae_compilation_mode, sae_lens_training_version, sae_lens_version, "
-        "scale_sparsity_penalty_by_decoder_norm, seed, seqpos_slice, store_batch_size, store_batch_size_prompts, "
-        "streaming, target_l0, tokens_per_buffer, topk_threshold_lr, total_training_tokens, train_batch_size, "
-        "train_batch_size_tokens, training_tokens, use_cached_activations, use_ghost_grads, use_matryoshka_aux_loss, "
-        "use_sparse_activations, verbose, wandb_entity, wandb_id, wandb_log_frequency, wandb_project "
+        "prepend_bos, resample_batches, resume, run_name, sae_compilation_mode, sae_lens_training_version, "
+        "sae_lens_version, scale_sparsity_penalty_by_decoder_norm, seed, seqpos_slice, store_batch_size, "
+        "store_batch_size_prompts, streaming, target_l0, tokens_per_buffer, topk_threshold_lr, total_training_tokens, "
+        "train_batch_size, train_batch_size_tokens, training_tokens, use_cached_activations, use_ghost_grads, "
+        "use_matryoshka_aux_loss, use_sparse_activations, verbose, wandb_entity, wandb_id, wandb_log_frequency, "
+        "wandb_project "
     )
 )
 """What SAELens has written beside: where the vectors came from, and how it was trained."""
@@ -105,7 +107,7 @@ class _SaeLens(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     d_sae: int
     architecture: str = "standard"
     apply_b_dec_to_input: bool = True
-    normalize_activations: Normalization | bool | None = None
+    normalize_activations: Normalization | Literal["expected_average_only_in"] | bool | None = None
     reshape_activations: Literal["none", "hook_z"] = "none"
     activation_fn: Literal["relu", "topk"] = "relu"
     activation_fn_str: Literal["relu", "topk"] = "relu"
@@ -161,6 +163,10 @@ _LEARNING_NAMES: Final[Mapping[str, tuple[Architecture, Mapping[str, str]]]] = {
 The threshold of its TopK is not used unless asked for.
 """
 
+_SPARSIFY_NAMES: Final = {"encoder.weight": "W_enc.T", "encoder.bias": "b_enc"} | {
+    name: name for name in ("W_dec", "b_dec", "W_skip")
+}
+
 LAYOUTS: Final = {
     "sae_weights.safetensors": "cfg.json", "sae.safetensors": "cfg.json", "ae.pt": "config.json", "params.npz": "",
 }  # fmt: skip
@@ -205,13 +211,13 @@ def read(path: str | Path, *, scale: float | None = None) -> Dictionary:
     config = folder / LAYOUTS[names[0]]
     match names[0]:
         case "sae_weights.safetensors":
-            return _made(place, *_saelens(config, _safetensors(place), scale))
+            return _saelens(config, place, scale)
         case "sae.safetensors":
-            return _made(place, *_sparsify(config, _safetensors(place)))
+            return _sparsify(config, place)
         case "ae.pt":
-            return _made(place, *_learning(config, _pickled(place)))
+            return _learning(config, place)
         case _:
-            return _made(place, *_gemma_scope(place))
+            return _gemma_scope(place)
 
 
 _UNKNOWN: Final = "A setting of the dictionary is missing, unknown, or cannot be computed here."
@@ -302,8 +308,41 @@ def _config(path: Path, kind: type[T], beside: frozenset[str], *, within: str = 
 # ---- layouts ---------------------------------------------------------------------------------------------------------
 
 
-def _saelens(path: Path, state: dict[str, Tensor], scale: float | None) -> Found:
-    held = _config(path, _SaeLens, _SAELENS_BESIDE)
+def _saelens(path: Path, weights: Path, scale: float | None) -> Dictionary:
+    state, held = _safetensors(weights), _config(path, _SaeLens, _SAELENS_BESIDE)
+    own, k = _activation(path, held)
+    normalize = held.normalize_activations
+    if isinstance(normalize, bool) or normalize is None:
+        normalize = "expected_average_only_in" if normalize else "none"
+    scaled = normalize == "expected_average_only_in"
+    if scaled != (scale is not None and scale > 0.0):
+        raise _refused(path, "the factor of expected_average_only_in: read(path, scale=...)" if scaled else "no scale",
+                       f"scale={scale}")  # fmt: skip
+    for name in ("scaling_factor", "finetuning_scaling_factor"):
+        if name in state and bool((state[name] == 1.0).all()):
+            del state[name]  # written by some versions, of no effect
+    settings = _settings(path, architecture=own, width=held.d_in, features=held.d_sae, k=k,
+                         center=held.apply_b_dec_to_input, normalize="none" if scaled else normalize)  # fmt: skip
+    if own == "batchtopk":  # of a run of training
+        state = _spread(state, "topk_threshold", settings.features)
+    if own == "jumprelu" and "log_threshold" in state and "threshold" not in state:
+        state["threshold"] = state.pop("log_threshold").exp()
+    made = _made(weights, settings, state)
+    with torch.no_grad():
+        if held.rescale_acts_by_decoder_norm:  # codes are lengths: the same as with rows of length 1
+            norms = made.W_dec.square().sum(1).sqrt()
+            made.W_enc.mul_(norms)
+            made.b_enc.mul_(norms)
+            made.W_dec.div_(norms.clamp_min(_TINY)[:, None])
+        if scale is not None:
+            made.W_enc.mul_(scale)
+            made.W_dec.div_(scale)
+            made.b_dec.div_(scale)
+    return made
+
+
+def _activation(path: Path, held: _SaeLens) -> tuple[Architecture, int]:
+    """What we call the architecture, and how many codes are active."""
     architecture, k = held.architecture, held.k
     if "topk" in (held.activation_fn, held.activation_fn_str):
         if architecture not in ("standard", "topk"):
@@ -314,30 +353,14 @@ def _saelens(path: Path, state: dict[str, Tensor], scale: float | None) -> Found
         raise _refused(path, "no settings of the activation 'relu'", str(held.activation_fn_kwargs))
     if architecture not in _SAELENS_NAMES:
         raise _refused(path, f"architecture {', '.join(_SAELENS_NAMES)}", repr(architecture))
-    own, normalize = _SAELENS_NAMES[architecture], held.normalize_activations
-    if isinstance(normalize, bool) or normalize is None:
-        normalize = "expected_average_only_in" if normalize else "none"
-    scaled = normalize == "expected_average_only_in"
-    if scaled != (scale is not None):
-        raise _refused(path, "the factor of expected_average_only_in: read(path, scale=...)" if scaled else "no scale",
-                       f"scale={scale}")  # fmt: skip
-    for name in ("scaling_factor", "finetuning_scaling_factor"):
-        if name in state and bool((state[name] == 1.0).all()):
-            del state[name]  # written by some versions, of no effect
-        elif held.finetuning_scaling_factor and name in state:
-            raise _refused(path, "finetuning_scaling_factor false: no factors of codes", "true")
-    if own in ("topk", "batchtopk") and (k is None or k != int(k)):
+    own = _SAELENS_NAMES[architecture]
+    if own not in ("topk", "batchtopk"):
+        if held.rescale_acts_by_decoder_norm:
+            raise _refused(path, f"rescale_acts_by_decoder_norm false of architecture {architecture!r}", "true")
+        return own, 0
+    if k is None or not float(k).is_integer():
         raise _refused(path, "a whole number k", str(k))
-    settings = _settings(
-        path, architecture=own, width=held.d_in, features=held.d_sae, center=held.apply_b_dec_to_input,
-        k=int(k or 0) if own in ("topk", "batchtopk") else 0, normalize=normalize, scale=scale if scaled else 1.0,
-        rescale_by_decoder_norm=held.rescale_acts_by_decoder_norm,
-    )  # fmt: skip
-    if own == "batchtopk":  # of a run of training
-        state = _spread(state, "topk_threshold", settings.features)
-    if own == "jumprelu" and "log_threshold" in state and "threshold" not in state:
-        state["threshold"] = state.pop("log_threshold").exp()
-    return settings, state
+    return own, int(k)
 
 
 def _spread(state: dict[str, Tensor], name: str, features: int) -> dict[str, Tensor]:
@@ -348,46 +371,38 @@ def _spread(state: dict[str, Tensor], name: str, features: int) -> dict[str, Ten
     return rest | {"threshold": state[name].reshape(1).expand(features)}
 
 
-def _sparsify(path: Path, state: dict[str, Tensor]) -> Found:
+def _sparsify(path: Path, weights: Path) -> Dictionary:
     held = _config(path, _Sparsify, _SPARSIFY_BESIDE)
     if held.signed:
         raise _refused(path, "signed false: codes are not below 0", "true")
     features = held.num_latents or held.d_in * held.expansion_factor
-    if features != int(features):
+    if not float(features).is_integer():
         raise _refused(path, "a whole number of features", str(features))
-    names = {
-        "encoder.weight": "W_enc.T",
-        "encoder.bias": "b_enc",
-        "W_dec": "W_dec",
-        "b_dec": "b_dec",
-        "W_skip": "W_skip",
-    }
     settings = _settings(path, architecture="topk", width=held.d_in, features=int(features), k=held.k,
                          center=not held.transcode, skip=held.skip_connection)  # fmt: skip
-    return settings, _named(path, state, names)
+    return _made(weights, settings, _named(path, _safetensors(weights), _SPARSIFY_NAMES))
 
 
-def _learning(path: Path, state: dict[str, Tensor]) -> Found:
+def _learning(path: Path, weights: Path) -> Dictionary:
+    state = _pickled(weights)
     held = _config(path, _Learning, _LEARNING_BESIDE, within="trainer")
     if held.dict_class not in _LEARNING_NAMES:
         raise _refused(path, f"dict_class {', '.join(_LEARNING_NAMES)}", repr(held.dict_class))
     architecture, names = _LEARNING_NAMES[held.dict_class]
-    k, features = 0, held.dict_size
-    if "k" in names:
-        own = state.get("k")
-        if held.k is None or (own is not None and (own.is_floating_point() or own.numel() != 1 or int(own) != held.k)):
-            raise _refused(path, "the same whole number k in the settings and the tensors", f"{held.k} and {own}")
-        k = held.k
-    groups = state.get("group_sizes")
-    if groups is not None and int(groups.sum()) != features:
-        raise _refused(path, f"group_sizes of {features:,} features", str(groups))
-    settings = _settings(path, architecture=architecture, width=held.activation_dim, features=features, k=k,
+    settings = _settings(path, architecture=architecture, width=held.activation_dim, features=held.dict_size,
+                         k=(held.k or 0) if "k" in names else 0,
                          center=held.dict_class not in ("AutoEncoderNew", "JumpReluAutoEncoder"))  # fmt: skip
+    for name, wanted in {"k": settings.k, "group_sizes": settings.features}.items():
+        own = state.get(name)
+        if own is not None and (own.is_floating_point() or int(own.sum()) != wanted or (name == "k" and own.ndim)):
+            raise _refused(path, f"{name} of {wanted:,}, as in the settings", str(own))
     found = _named(path, state, names)
-    return settings, _spread(found, "threshold", features) if architecture == "batchtopk" else found
+    return _made(
+        weights, settings, _spread(found, "threshold", settings.features) if architecture == "batchtopk" else found
+    )
 
 
-def _gemma_scope(path: Path) -> Found:
+def _gemma_scope(path: Path) -> Dictionary:
     with bounded.Npz(path, _NOUN) as file:
         names = [f"W_{name[2:]}" if name.startswith("w_") else name for name in file.names]
         if sorted(names) != sorted(_PLAIN):
@@ -399,7 +414,8 @@ def _gemma_scope(path: Path) -> Found:
         state = {own: to_tensor(file.array(name, kinds[name])) for own, name in zip(names, file.names, strict=True)}
     shape = state["W_enc"].shape
     width, features = shape if len(shape) == 2 else (0, 0)
-    return _settings(path, architecture="jumprelu", width=width, features=features, center=False), state
+    settings = _settings(path, architecture="jumprelu", width=width, features=features, center=False)
+    return _made(path, settings, state)
 
 
 # ---- tensors ---------------------------------------------------------------------------------------------------------
@@ -451,7 +467,7 @@ def _pickled(path: Path) -> dict[str, Tensor]:
 def write(dictionary: Dictionary, path: str | Path) -> None:
     """Writes a dictionary: to one file where the path ends in ``.safetensors``, else to a folder as SAELens does.
 
-    In SAELens' layout BatchTopK is a JumpReLU, as it writes it, and what can be folded into the tensors is.
+    In SAELens' layout BatchTopK is a JumpReLU, as it writes it.
 
     Raises:
         UsageError: If SAELens has no such architecture.
@@ -467,18 +483,10 @@ def write(dictionary: Dictionary, path: str | Path) -> None:
         raise UsageError("SAELens has no such dictionary.", where=str(place), expected=", ".join(sorted(names)),
                          got=f"{how.architecture}{' with a skip' if how.skip else ''}",
                          do="Give a path that ends in .safetensors.")  # fmt: skip
-    if how.rescale_by_decoder_norm:
-        norms = state["W_dec"].square().sum(1).sqrt()
-        state |= {"W_enc": state["W_enc"] * norms, "b_enc": state["b_enc"] * norms,
-                  "W_dec": state["W_dec"] / norms[:, None]}  # fmt: skip
-    scaled = how.normalize == "expected_average_only_in"
-    if scaled:
-        state |= {"W_enc": state["W_enc"] * how.scale, "W_dec": state["W_dec"] / how.scale,
-                  "b_dec": state["b_dec"] / how.scale}  # fmt: skip
     config = {
         "architecture": names[how.architecture], "d_in": how.width, "d_sae": how.features, "dtype": "float32",
         "device": "cpu", "apply_b_dec_to_input": how.center, "reshape_activations": "none",
-        "normalize_activations": "none" if scaled else how.normalize, "metadata": {"sae_lens_version": _VERSION},
+        "normalize_activations": how.normalize, "metadata": {"sae_lens_version": _VERSION},
     }  # fmt: skip
     if how.architecture == "topk":
         config |= {"k": how.k, "rescale_acts_by_decoder_norm": False}
