@@ -34,7 +34,7 @@ from wheeltap.recipes.base import Given, Recipe, recipe_of
 from wheeltap.recipes.make import Artifact, make
 from wheeltap.runs.planning import require_named
 from wheeltap.runs.request import StudyRequest
-from wheeltap.sources.base import addressed, require_no_code
+from wheeltap.sources.base import is_code_of_examples, require_no_code
 from wheeltap.sources.specs import SharedExamples, load_model, load_task
 from wheeltap.studies.base import Study
 from wheeltap.studies.rules import require_sound
@@ -164,14 +164,14 @@ class Examples:
 
     @classmethod
     def of(cls, study: Study, sources: Sequence[str]) -> "Examples":
-        """Those that a study names; a file, or none, is read as the first of the loaded models reads it.
+        """Those that a study names; but for code, they are read as the first of the loaded models reads them.
 
         Raises:
             UsageError: If both other examples to train on and a share to hold out are named.
             DataError: If there are too few different ones to hold any out.
         """
         named, shared = study.examples, None
-        if sources and (not named or addressed(named) is None):
+        if sources and not (named and is_code_of_examples(named)):
             shared = SharedExamples(sources[0], data=named or None)
         task = load_task(named) if shared is None else shared.task
         if study.training and study.held_out:
@@ -181,7 +181,7 @@ class Examples:
                 do="Remove one of the two.",
             )  # fmt: skip
         if study.held_out:
-            return cls(*_split(task, study.held_out), split=True, shared=shared)
+            return cls(*split(task, study.held_out), split=True, shared=shared)
         if named == "digits" and not study.training:
             from wheeltap.sources.digits import lesson
 
@@ -254,7 +254,7 @@ class Examples:
         return f"Trained on {many(len(lesson.targets), 'example')} of {name}, measured on {count:,} held out{unknown}."
 
 
-def _split(task: BaseTask, share: float) -> tuple[BaseTask, BaseTask]:
+def split(task: BaseTask, share: float) -> tuple[BaseTask, BaseTask]:
     """The examples that are held out, about this share of each class, and the others; copies of one stay together."""
     contents = task.contents or tuple(map(str, range(len(task.targets))))
     if (sets := task.copies) is not None:

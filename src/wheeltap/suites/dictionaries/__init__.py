@@ -1,1 +1,28 @@
-"""Dictionaries of a site's vectors, judged by what they are for: to approximate, to control and to interpret."""
+"""Dictionaries: are features of a net's vectors better than random ones at what they are for? ``wt.dictionaries``.
+
+    made = wt.dictionaries.train(net, task, site="transformer.h.5")
+    report = wt.dictionaries.check(net, made, task, site="transformer.h.5")
+
+In reading order: ``doors`` (train, check), ``dictionary`` (what one is) and ``files`` (of five libraries), ``specs``,
+``activations`` and ``recipes`` (vectors, and what is trained on them), ``nets``, ``sources`` and ``truth`` (a net,
+tasks and vectors with known features), ``supervised``, ``stats`` and ``readings`` (editing, scoring), ``audits``
+(WT401 to WT406), ``sections``, ``studies``, ``cli``.
+"""
+
+from typing import TYPE_CHECKING
+
+from wheeltap.core.lazy import lazy
+
+if TYPE_CHECKING:
+    from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, Entry
+    from wheeltap.suites.dictionaries.doors import Training, check, fit_supervised, load, save, train
+
+__all__ = ["Dictionary", "DictionaryModel", "Entry", "Training", "check", "fit_supervised", "load", "save", "train"]
+
+__getattr__ = lazy(
+    __name__,
+    {
+        "Dictionary": "dictionary", "DictionaryModel": "dictionary", "Entry": "dictionary", "Training": "doors",
+        "check": "doors", "fit_supervised": "doors", "train": "doors", "load": "doors", "save": "doors",
+    },
+)  # fmt: skip

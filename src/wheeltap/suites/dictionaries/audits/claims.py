@@ -1,0 +1,383 @@
+"""WT401 to WT406: is a dictionary better than dictionaries that know nothing, at what dictionaries are for?
+
+A score of the dictionary is held against the same score of nulls, row by row. It is better only where it lies beyond
+what one more null of every kind would get; it is no better where its mean lead over some kind is shown to be within the
+margin.
+
+Source: Makelov, Lange and Nanda 2024, arXiv:2405.08366 (the three tests); arXiv:2602.14111 (frozen decoders that score
+as well).
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import ClassVar, Final, final
+
+import msgspec
+import numpy as np
+
+from wheeltap.audits.base import Case, Hypothesis, NoAnswer
+from wheeltap.audits.case import Arrays
+from wheeltap.audits.claims import Words
+from wheeltap.audits.controls import Check, silent, surely
+from wheeltap.core.plain import fixed
+from wheeltap.core.records import Control, Estimate, SubjectRecord, Trial
+from wheeltap.plans.plan import Plan
+from wheeltap.stats.sample import Sample
+from wheeltap.suites.dictionaries.audits.common import SUPERVISED, BesideNullsAudit, DictionaryAudit
+from wheeltap.suites.dictionaries.audits.headline import CONTROLS, INTERPRETABLE, NECESSARY, SUFFICIENT
+from wheeltap.suites.dictionaries.audits.scores import (
+    Beside,
+    Scores,
+    by_attribute,
+    edited,
+    f1_of,
+    joined,
+    reconstructed,
+)
+from wheeltap.suites.dictionaries.specs import (
+    DICTIONARY_CONTROL,
+    DICTIONARY_DISTURBED,
+    DICTIONARY_FEATURES,
+    DICTIONARY_MATCH,
+    DICTIONARY_RECONSTRUCTION,
+    DISTURBANCES,
+    GAUGES,
+    MATCHES,
+    PARTS,
+)
+
+AUDITS: Final = (
+    "dictionary-sufficient", "dictionary-control", "dictionary-interpretable", "dictionary-disturbed",
+    "dictionary-splitting", "dictionary-stable",
+)  # fmt: skip
+
+
+@final
+class DictionarySufficientAudit(BesideNullsAudit):
+    """What reconstructions keep of the task, and what is lost with the rest."""
+
+    name = "dictionary-sufficient"
+    code = "WT401"
+    title = SUFFICIENT
+    brief = "kept by reconstructions"
+    reads = (
+        "The site's vectors are replaced by what the dictionary makes of them, and by what it leaves out. 1: the "
+        "answers are as sure as before (of what is left out: no surer than with the mean vector). Nulls are put there "
+        "in the same way: the lead over them is what the dictionary adds."
+    )
+    reading = DICTIONARY_RECONSTRUCTION
+    bounded: ClassVar[bool] = False
+    claims: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "sufficient": (SUFFICIENT, "Kept by reconstructions"), "necessary": (NECESSARY, "Lost without them"),
+    }  # fmt: skip
+
+    def scores(self, read: Arrays) -> dict[str, Scores]:
+        """See ``reconstructed``."""
+        return reconstructed(read)
+
+
+@final
+class DictionaryControlAudit(BesideNullsAudit):
+    """Whether edits of few features change one attribute as an exact patch does."""
+
+    name = "dictionary-control"
+    code = "WT402"
+    title = CONTROLS
+    brief = "edits that agree"
+    reads = (
+        "A few features are taken out of a vector and others put in, so that it comes nearest to the vector of an "
+        "example that differs in one attribute alone. Scored is how often the answer is that of the exact patch, where "
+        "the patch changes it."
+    )
+    reading = DICTIONARY_CONTROL
+    each: ClassVar[float] = 24.0
+    bound: ClassVar[float | None] = 1.0
+    claims: ClassVar[Mapping[str, tuple[str, str]]] = {"agree": (CONTROLS, "Edits that agree with the exact patch")}
+
+    def scores(self, read: Arrays) -> dict[str, Scores]:
+        """See ``edited``."""
+        return {"agree": edited(read, budget=self.settings.budget, least=self.settings.least)}
+
+    def checks(self, case: Case) -> list[Check]:
+        """Also: supervised codes must be found better than random ones."""
+        return [*super().checks(case), (f"{self.code} supervised codes control", "planted", partial(self._plant, case))]
+
+    def _plant(self, case: Case, name: str) -> Control:
+        known = self.known(case, case.plan.reference, *SUPERVISED, "random")
+        plants = [one["agree"] for kind in SUPERVISED for one in known.get(kind, [])]
+        nulls = [one["agree"] for one in known.get("random", [])]
+        if not plants or len(nulls) < 2:
+            raise NoAnswer("skipped", "It takes a supervised dictionary and two random ones that can be edited here.")
+        best = max(plants, key=lambda one: one.mean)
+        test = self.beside(case, "random", best, nulls).lead
+        low, high = (None, None) if test.law is None else test.law.interval(1.0 - _PLANTED)
+        effect = msgspec.structs.replace(test.estimate, low=low, high=high, level=_PLANTED)
+        random, margin = float(np.mean([one.mean for one in nulls])), self.settings.margin
+        passed, failed = low is not None and low > margin, high is not None and high < margin
+        why = "" if passed or failed else " No power: so few pairs and random dictionaries cannot show it."
+        because = (
+            f"Features that are the values themselves agree in {fixed(best.mean, 3)} of the edits (one out, one in), "
+            f"random ones in {fixed(random, 3)}: {effect} more.{why}"
+        )
+        return Control(name=name, kind="planted", status="passed" if passed else "failed" if failed else "skipped",
+                       estimates=(effect,), because=because)  # fmt: skip
+
+
+_PLANTED: Final = 0.998
+"""Confidence with which the planted control passes or fails: less than one sound run in 1,000 is void by it."""
+
+
+@final
+class DictionaryInterpretableAudit(BesideNullsAudit):
+    """Whether single features stand for values of attributes."""
+
+    name = "dictionary-interpretable"
+    code = "WT403"
+    title = INTERPRETABLE
+    brief = "F1 of features"
+    reads = (
+        "For every value of an attribute that feature is taken which fits it best on half of the examples; its F1 on "
+        "the other half is scored. The best of many random features fits too: only the lead over nulls with as many "
+        "features says something."
+    )
+    reading = DICTIONARY_FEATURES
+    claims: ClassVar[Mapping[str, tuple[str, str]]] = {"f1": (INTERPRETABLE, "F1 of the best feature of a value")}
+
+    def scores(self, read: Arrays) -> dict[str, Scores]:
+        """See ``f1_of``."""
+        return {"f1": f1_of(read)}
+
+    def singles(self, case: Case, subject: SubjectRecord) -> list[Hypothesis]:
+        """Also what interpretable features do: kept alone, and removed."""
+        return [*super().singles(case, subject), _causal(case, self.read(case, subject, 0))]
+
+    def titles(self) -> tuple[str, ...]:
+        """Also of the causal check."""
+        return (*super().titles(), _CAUSAL)
+
+
+_CAUSAL: Final = "What interpretable features do"
+
+_PARTS: Final = {"kept": "kept alone", "others kept": "as many others kept alone", "removed": "removed",
+                 "others removed": "as many others removed"}  # fmt: skip
+
+
+def _causal(case: Case, read: Arrays) -> Hypothesis:
+    """What is left of the margin with interpretable features alone, or without them, beside others: measured."""
+    margin = {name: read["margin"][at] for at, name in enumerate(PARTS)}
+    drop = float((margin["clean"] - margin["mean"]).mean())
+    count, live = int(read["interpretable"]), len(read["features"])
+    of = f"Of {live:,} live features {count:,} are interpretable by an attribute."
+    if drop <= 0.0 or not count:
+        return Hypothesis(title=_CAUSAL, status="not_applicable", found=of, alarm=False)
+    found = [
+        Sample(((margin[part] - margin["mean"]) / drop)[None], groups=case.groups).effect(name=words, unit="share")
+        for part, words in _PARTS.items()
+    ]
+    said = "; ".join(f"{one.name} {one}" for one in found)
+    return Hypothesis(title=_CAUSAL, status="measured", alarm=False, by_example=False, beside=tuple(found),
+                      found=f"{of} Left of the margin: {said}.")  # fmt: skip
+
+
+_SURVIVES: Final = Words("does not survive", "survives", "may not survive")
+
+_TWIN, _REWRITTEN = "gauge twin", "gauge twin, rewritten"
+
+_TWIN_MEANS: Final = (
+    " The twin computes the same function: features are of the way the net is written, and another writing of it has "
+    "others. With the dictionary in the twin's basis nothing is lost."
+)
+
+_NO_GAUGE: Final = "No gauge is known that moves this site's vectors and leaves the function as it is."
+
+
+@final
+class DictionaryDisturbedAudit(DictionaryAudit):
+    """Whether features, and what they are used for, survive changes of the net."""
+
+    name = "dictionary-disturbed"
+    code = "WT404"
+    title = "Dictionary after a change of the net"
+    brief = "edits lost"
+    reads = (
+        "The net is disturbed and the same dictionary is used on it: how many edits that agreed before do not agree "
+        "any more. A gauge twin computes the same function with its vectors in another basis: what a dictionary loses "
+        "there it never had of the function, only of how the net is written."
+    )
+    reading = DICTIONARY_DISTURBED
+    each: ClassVar[float] = 60.0
+
+    @property
+    def asked(self) -> list[int]:
+        """The dictionary, and one null of each of two kinds."""
+        return self.one_of_each
+
+    def titles(self) -> tuple[str, ...]:
+        """One for each disturbance."""
+        return tuple(f"{self.title}: {words}" for words in DISTURBANCES[1:-1])
+
+    def singles(self, case: Case, subject: SubjectRecord) -> list[Hypothesis]:
+        """A claim for each disturbance."""
+        read = {self.kinds[entry]: self.read(case, subject, entry) for entry in self.asked}
+        return [self._claim(case, read, words) for words in DISTURBANCES[1:-1]]
+
+    def _lost(self, read: Arrays, words: str) -> Scores:
+        """Edits that agreed before and do not now, less those the other way round, pair by pair.
+
+        Raises:
+            NoAnswer: If there are too few pairs whose answer an exact patch changes, or no such gauge.
+        """
+        if words in (_TWIN, _REWRITTEN) and GAUGES[int(read["gauge"])] == "none":
+            raise NoAnswer("not_applicable", _NO_GAUGE)
+        at, parts = _number(read, words), dict[str, Scores]()
+        for name, mine in by_attribute(read).items():
+            moved, agree = ~mine["unedited"][0].astype(bool), mine["agree"].astype(np.float64)
+            parts[name] = Scores((agree[0] - agree[at])[moved], mine["rows"][moved])
+        if sum(len(one.values) for one in parts.values()) < self.settings.least:
+            raise NoAnswer("not_applicable", "Exchanging the whole vector changes too few answers: nothing is "
+                           "controlled from this site.")  # fmt: skip
+        return joined(parts)
+
+    def _claim(self, case: Case, read: Mapping[str, Arrays], words: str) -> Hypothesis:
+        title, own = f"{self.title}: {words}", read["own"]
+        try:
+            scores = self._lost(own, words)
+        except NoAnswer as gap:
+            return Hypothesis(title=title, status=gap.status, found=gap.because, alarm=False)
+        sample = Sample(scores.values[None], bound=1.0, groups=case.groups_of(scores.rows))
+        lost = sample.effect(margin=self.settings.margin, name="edits lost", unit="share")
+        others = [f"{kind} {fixed(self._lost(one, words).mean, 3)}" for kind, one in read.items() if kind != "own"]
+        kept, how = float(own["correlation"][_number(own, words)]), GAUGES[int(own["gauge"])]
+        numbers = (
+            f"Edits lost{f' ({how} of the site)' if words == _TWIN else ''}: {lost}"
+            f"{'; ' if others else ''}{', '.join(others)}. Live features keep a correlation of {fixed(kept, 3)} with "
+            "themselves."
+        )
+        meaning = _TWIN_MEANS if words == _TWIN else ""
+        return Hypothesis(
+            test=lost, margin=self.settings.margin, evidence=sample, words=_SURVIVES, one_sided=True, alarm=False,
+            title=title, beside=(Estimate.exact("correlation of live features", kept, "correlation"),),
+            found=f"The dictionary does not survive: {words}. {numbers}{meaning}", otherwise=numbers,
+        )  # fmt: skip
+
+    def checks(self, case: Case) -> list[Check]:
+        """A dictionary that is rewritten along with the net must lose nothing."""
+        return [(f"{self.code} a dictionary rewritten with the net", "null", partial(self._rewritten, case))]
+
+    def _rewritten(self, case: Case, name: str) -> Control:
+        scores, margin = self._lost(self.read(case, case.plan.reference, 0), _REWRITTEN), self.settings.margin
+        # The same computation in another basis: no pair need differ, so no bound widens the interval.
+        sample = Sample(scores.values[None], groups=case.groups_of(scores.rows))
+        gap = sample.effect(margin=margin, name="edits lost", unit="share")
+        because = f"In the gauge twin, with the dictionary in its basis, edits lost: {gap}; it must be nothing."
+        return surely(silent(name, gap, margin=margin, min_effect=self.settings.min_effect, because=because), gap)
+
+
+def _number(read: Arrays, words: str) -> int:
+    """Of a disturbance in the arrays of a reading."""
+    return [DISTURBANCES[int(one)] for one in read["disturbances"]].index(words)
+
+
+@final
+class DictionarySplittingAudit(DictionaryAudit):
+    """Over how many features a value is split, and which attributes are left out."""
+
+    name = "dictionary-splitting"
+    code = "WT405"
+    title = "Splitting and occlusion"
+    brief = "features of a value"
+    reads = (
+        "How many features it takes to cover the examples of a value: more than one is over-splitting. How much of an "
+        "attribute's part of the vectors reconstructions keep: little, of a small part, is occlusion by larger ones."
+    )
+    reading = DICTIONARY_FEATURES
+
+    @property
+    def asked(self) -> list[int]:
+        """The dictionary, and one null of each of two kinds."""
+        return self.one_of_each
+
+    def singles(self, case: Case, subject: SubjectRecord) -> list[Hypothesis]:
+        """Measured, attribute by attribute."""
+        read = {self.kinds[entry]: by_attribute(self.read(case, subject, entry)) for entry in self.asked}
+        if not read["own"]:
+            raise NoAnswer("not_applicable", "No attribute of the task could be measured.")
+        return [self._measured(name, read) for name in read["own"]]
+
+    def _measured(self, name: str, read: Mapping[str, Mapping[str, Arrays]]) -> Hypothesis:
+        parts, estimates = list[str](), list[Estimate]()
+        for kind, mine in ((kind, attributes[name]) for kind, attributes in read.items() if name in attributes):
+            covered, values = mine["needed"][mine["needed"] > 0], len(mine["needed"])
+            mean, kept = float(covered.mean()) if len(covered) else 0.0, float(mine["retained"])
+            parts.append(f"{kind}: {len(covered)} of {values} values are covered, by {fixed(mean, 1)} features in the "
+                         f"mean; {fixed(kept, 3)} of the attribute's part is kept")  # fmt: skip
+            estimates += [Estimate.exact(f"features of a value, {kind}", mean, "features", n=max(len(covered), 1)),
+                          Estimate.exact(f"kept of the attribute, {kind}", kept, "share")]  # fmt: skip
+        size = fixed(float(read["own"][name]["size"]), 3)
+        said = f"The attribute {name} is {size} of the vectors' variance. {'; '.join(parts)}."
+        return Hypothesis(title=f"{self.title}: {name}", status="measured", alarm=False, by_example=False,
+                          beside=tuple(estimates), found=said)  # fmt: skip
+
+
+_STABLE: Final = Words("found again by other seeds", "found again no more than random ones", "may be found again")
+
+
+@final
+class DictionaryStableAudit(DictionaryAudit):
+    """Whether other seeds find the same features, and the same subspace."""
+
+    name = "dictionary-stable"
+    code = "WT406"
+    title = "Features are found again"
+    brief = "cosine with a reseed"
+    reads = (
+        "Features of the dictionary are matched one to one with those of the same training by another seed; scored is "
+        "the cosine of each pair. Among many random features good matches come by chance, so random dictionaries are "
+        "matched too. Features that are not found again may still span the same subspace."
+    )
+    reading = DICTIONARY_MATCH
+    each: ClassVar[float] = 2.0
+
+    def trials(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
+        """One for each other dictionary."""
+        return [self.trial(plan, subject, 0, other=other) for other in self.of_kind("reseed", "random")]
+
+    def singles(self, case: Case, subject: SubjectRecord) -> list[Hypothesis]:
+        """The features, beside chance; the subspaces."""
+        again, nulls = (
+            [self.read(case, subject, 0, other=other) for other in self.of_kind(kind)] for kind in ("reseed", "random")
+        )
+        if not again or len(nulls) < 2:
+            raise NoAnswer("not_applicable", "It takes the same training by another seed, and two random dictionaries.")
+        if not len(again[0]["matched"]):
+            raise NoAnswer("not_applicable", "No feature of the dictionary is active on these examples.")
+        rows, margin = np.arange(len(again[0]["matched"])), self.settings.margin
+        own = Scores(np.mean([one["matched"] for one in again], axis=0), rows)
+        beside = Beside("random ones", own, [Scores(one["matched"], rows) for one in nulls], None, "cosine")
+        lead, mcc = beside.lead, [float(np.mean([float(one["mcc"]) for one in some])) for some in (again, nulls)]
+        test = msgspec.structs.replace(lead.estimate, p=lead.above(margin, "more"))
+        said = (
+            f"Mean matched cosine (MCC) with {len(again)} other seed{'s' * (len(again) > 1)} {fixed(mcc[0], 3)}, with "
+            f"{len(nulls)} random dictionaries {fixed(mcc[1], 3)}; of a live feature {test} more. "
+            f"{' '.join(_subspace(again, MATCHES.index(what)) for what in MATCHES[1:])}"
+        )
+        return [Hypothesis(
+            test=test, margin=margin, evidence=beside.sample, words=_STABLE, one_sided=True, alarm=False,
+            # Features are the sample, not examples.
+            by_example=False, title=self.title, otherwise=said,
+            beside=(Estimate.exact("MCC with reseeds", mcc[0], "cosine", n=len(again)),
+                    Estimate.exact("MCC with random ones", mcc[1], "cosine", n=len(nulls))),
+            found=f"Other seeds find the features again, more than chance does. {said}",
+        )]  # fmt: skip
+
+
+def _subspace(again: Sequence[Arrays], at: int) -> str:
+    """How much the subspaces of matched features, or of the others, overlap."""
+    rank = int(np.mean([one["rank"][at] for one in again]))
+    if not rank:
+        return f"There are no {MATCHES[at]} features."
+    overlap, chance = (float(np.mean([one[key][at] for one in again])) for key in ("overlap", "chance"))
+    return (
+        f"The subspaces that {MATCHES[at]} features span most ({rank} dimensions) overlap by {fixed(overlap, 3)} "
+        f"(chance {fixed(chance, 3)})."
+    )

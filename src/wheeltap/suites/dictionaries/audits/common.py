@@ -1,0 +1,280 @@
+"""What all audits of a dictionary share: which dictionaries are read, and how a score is held against nulls."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Annotated, ClassVar, Final
+
+import msgspec
+import numpy as np
+
+from wheeltap.audits.base import Audit, Case, Count, Hypothesis, Listed, Margin, NoAnswer, Verdict
+from wheeltap.audits.case import Arrays
+from wheeltap.audits.claims import Words
+from wheeltap.audits.controls import Check, controls_of, silent, surely
+from wheeltap.core.plain import fixed
+from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
+from wheeltap.core.settings import Settings
+from wheeltap.plans.plan import Plan
+from wheeltap.plans.readings.base import ReadingSpec
+from wheeltap.stats.evidence import Smallest
+from wheeltap.stats.sample import Sample
+from wheeltap.suites.dictionaries.audits.headline import lines
+from wheeltap.suites.dictionaries.audits.scores import Beside, Scores, reseed_noise
+from wheeltap.suites.dictionaries.specs import KINDS, NULLS, Kind
+
+SUPERVISED: Final[tuple[Kind, ...]] = ("mean codes", "least squares")
+"""Dictionaries made of the labels themselves: of these, control must be found."""
+
+BETTER: Final = Words("better than every null", "no better than a null", "may be better than every null")
+
+_FEWEST: Final = 4
+"""Random dictionaries that a control takes."""
+
+_NOISE: Final = 2.0
+"""Standard deviations over reseeds up to which a lead is said to be no larger than their noise."""
+
+_NO_ENTRIES: Final = (
+    "It is asked of a dictionary beside its nulls: wheeltap dictionary check. (In Python, of a model with dictionaries: "
+    "the setting entries.)"
+)
+
+
+class DictionaryAuditSettings(Settings, frozen=True, kw_only=True):
+    """Which dictionaries, and thresholds.
+
+    Attributes:
+        entries: Kinds of the model's dictionaries in their order, separated by commas; the first is the one under test.
+        site: Number of the site among the model's, where one is looked at alone.
+        attributes: Names, separated by commas; all that the task knows where empty.
+        budget: Features that an edit may change.
+        budgets: Numbers of features that edits are read for, separated by commas.
+        pairs: Of each attribute, at most.
+        least: Pairs of an attribute whose answer an exact patch must change.
+        noise: Relative standard deviation of weight noise.
+        margin: Smallest lead over a null of interest.
+        min_effect: Lead that the null control must have been able to see.
+    """
+
+    entries: str = ""
+    site: Annotated[int, msgspec.Meta(ge=0)] = 0
+    attributes: str = ""
+    budget: Count = 4
+    budgets: Listed = "2,4,8"
+    pairs: Annotated[int, msgspec.Meta(ge=2)] = 200
+    least: Count = 20
+    noise: Annotated[float, msgspec.Meta(gt=0.0, le=10.0)] = 0.1
+    margin: Margin = 0.05
+    min_effect: Margin = 0.15
+
+
+class DictionaryAudit(Audit):
+    """Reads some of a model's dictionaries.
+
+    Attributes:
+        reading: The spec of the reading.
+        each: About how many passes one reading costs.
+    """
+
+    asks = "dictionary"
+    group = "dictionary"
+    answer = staticmethod(lines)
+    settings_type = DictionaryAuditSettings
+    settings: DictionaryAuditSettings
+    reading: ClassVar[ReadingSpec]
+    each: ClassVar[float] = 8.0
+    large: ClassVar[dict[str, Scalar | list[int | float]]] = {"pairs": 40, "budgets": "4", "least": 10}
+
+    @abstractmethod
+    def singles(self, case: Case, subject: SubjectRecord) -> list[Hypothesis]:
+        """What is claimed of one model's dictionary.
+
+        Raises:
+            NoAnswer: If nothing can be.
+        """
+
+    def checks(self, case: Case) -> list[Check]:
+        """Checks on the instrument."""
+        return []
+
+    @property
+    def asked(self) -> list[int]:
+        """Numbers of the dictionaries that are read."""
+        return list(range(len(self.kinds)))
+
+    @property
+    def kinds(self) -> list[str]:
+        """Of all dictionaries."""
+        return [kind.strip() for kind in self.settings.entries.split(",") if kind.strip()]
+
+    def of_kind(self, *kinds: str) -> list[int]:
+        """Numbers of the dictionaries of these kinds."""
+        return [at for at, kind in enumerate(self.kinds) if kind in kinds]
+
+    @property
+    def one_of_each(self) -> list[int]:
+        """The dictionary, one with a frozen decoder and a random one."""
+        return [one for kind in ("own", "frozen decoder", "random") for one in self.of_kind(kind)[:1]]
+
+    def trial(self, plan: Plan, subject: SubjectRecord, entry: int, **more: Scalar) -> Trial:
+        """The reading of one dictionary."""
+        names = {one.name for one in msgspec.structs.fields(self.reading.settings_type)}
+        fields = (one.name for one in msgspec.structs.fields(self.settings_type))
+        given: dict[str, Scalar] = {name: getattr(self.settings, name) for name in fields if name in names}
+        return plan.reading(subject, self.reading.name, {**given, "entry": entry, **more})
+
+    def read(self, case: Case, subject: SubjectRecord, entry: int, **more: Scalar) -> Arrays:
+        """What one dictionary gave.
+
+        Raises:
+            NoAnswer: If it gave nothing, or the model's dictionaries are not those of the settings.
+        """
+        read = case.reading(self.trial(case.plan, subject, entry, **more))
+        known = [KINDS[int(one)] for one in read["kinds"]]
+        if known != self.kinds:
+            raise NoAnswer("error", f"The model's dictionaries are {', '.join(known)}; the setting entries says "
+                           f"{', '.join(self.kinds)}.")  # fmt: skip
+        return read
+
+    def trials(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
+        """Every reading of a subject."""
+        return [self.trial(plan, subject, entry) for entry in self.asked]
+
+    def ask(self, case: Case) -> list[Trial]:
+        """The readings, once the clean passes are known."""
+        if not case.known(case.plan.baselines()):
+            return []
+        return [trial for subject in case.plan.subjects for trial in self.trials(case.plan, subject)]
+
+    def most(self, plan: Plan) -> int:
+        """One for each dictionary."""
+        return sum(len(self.trials(plan, subject)) for subject in plan.subjects)
+
+    def most_passes(self, plan: Plan) -> float:
+        """What they cost, about."""
+        return self.each * self.most(plan)
+
+    def judge(self, case: Case) -> Verdict:
+        """What is claimed of each subject's dictionary, and the controls."""
+        drafts = list[Hypothesis]()
+        for subject in case.plan.subjects:
+            try:
+                if not self.kinds:
+                    raise NoAnswer("not_applicable", _NO_ENTRIES)
+                claims = self.singles(case, subject)
+            except NoAnswer as gap:
+                drafts += [self.unanswered(subject.name, gap, title=title) for title in self.titles()]
+            else:
+                drafts += [self.draft(case, subject.name, one, self.trials(case.plan, subject)) for one in claims]
+        return Verdict(drafts, controls_of(*self.checks(case)) if self.kinds else [])
+
+    def titles(self) -> tuple[str, ...]:
+        """Of the claims on one subject."""
+        return (self.title,)
+
+
+class BesideNullsAudit(DictionaryAudit):
+    """Holds scores of the dictionary against those of nulls.
+
+    Attributes:
+        claims: For each score its title, and what it is in words.
+        unit: Of the scores.
+        bound: Most that a difference of two rows can be; ``None`` where nothing bounds it.
+        bounded: Whether scores lie in [0, 1].
+    """
+
+    claims: ClassVar[Mapping[str, tuple[str, str]]]
+    unit: ClassVar[str] = "share"
+    bound: ClassVar[float | None] = None
+    bounded: ClassVar[bool] = True
+
+    @abstractmethod
+    def scores(self, read: Arrays) -> dict[str, Scores]:
+        """Scores by name, from one reading.
+
+        Raises:
+            NoAnswer: If it has none.
+        """
+
+    def titles(self) -> tuple[str, ...]:
+        """One for each score."""
+        return tuple(title for title, _ in self.claims.values())
+
+    def known(self, case: Case, subject: SubjectRecord, *kinds: str) -> dict[str, list[dict[str, Scores]]]:
+        """Scores of the dictionaries of these kinds that have any, by kind."""
+        found = dict[str, list[dict[str, Scores]]]()
+        for entry in self.of_kind(*kinds):
+            try:
+                scores = self.scores(self.read(case, subject, entry))
+            except NoAnswer:
+                continue
+            found.setdefault(self.kinds[entry], []).append(scores)
+        return found
+
+    def beside(self, case: Case, kind: str, own: Scores, others: Sequence[Scores]) -> Beside:
+        """A score beside those of one kind of null."""
+        return Beside(kind, own, others, case.groups_of(own.rows), self.unit, self.bound, self.bounded)
+
+    def singles(self, case: Case, subject: SubjectRecord) -> list[Hypothesis]:
+        """A claim for each score."""
+        own, known = self.scores(self.read(case, subject, 0)), self.known(case, subject, *KINDS[1:])
+        return [
+            self._claim(case, name, own[name], {kind: [one[name] for one in some] for kind, some in known.items()})
+            for name in self.claims
+        ]
+
+    def _claim(self, case: Case, name: str, own: Scores, known: Mapping[str, list[Scores]]) -> Hypothesis:
+        (title, what), margin = self.claims[name], self.settings.margin
+        nulls = [self.beside(case, kind, own, known[kind]) for kind in NULLS if kind in known]
+        if not nulls:
+            raise NoAnswer("skipped", "There is no null beside it: a score alone says nothing.")
+        # Better than every kind: all must be shown (Berger 1982), so that several kinds cost no correction.
+        tested = [(one.above(margin, "more"), null.kind, one) for null in nulls for one in (null.lead,)]
+        p, kind, lead = max(tested, key=lambda one: (1.0 if one[0] is None else one[0], -(one[2].value or 0.0)))
+        test = msgspec.structs.replace(lead.estimate, p=None if any(one is None for one, _, _ in tested) else p)
+        score = Sample(own.values[None], groups=case.groups_of(own.rows)).effect(name=what, unit=self.unit)
+        noise = reseed_noise(own, known.get("reseed", []), unit=self.unit)
+        small = bool(noise) and 0.0 < (test.value or 0.0) <= _NOISE * (noise[0].value or 0.0)
+        beyond = " No larger than a reseed's noise." if small else ""
+        each = (f"{one} {fixed(float(np.mean([some.mean for some in several])), 3)} ({len(several)})"
+                for one, several in known.items())  # fmt: skip
+        said = f"{what}: {score}; {', '.join(each)}. The least lead is {test} (over {kind}).{beyond}"
+        other = fixed(own.mean - (test.value or 0.0), 2)
+        return Hypothesis(
+            test=test, margin=margin, words=BETTER, one_sided=True, alarm=False, title=title,
+            # The lead allows for rows in groups itself; that it is within the margin is shown over groups.
+            by_example=False, evidence=Smallest([(one.sample, margin) for one in nulls]),
+            beside=(score, *(one.mean for one in nulls), *self._parts(case, own, known), *noise),
+            found=f"The dictionary is better than every null. {said}",
+            otherwise=f"The dictionary is not shown to be better than every null. {said}",
+            brief=f"{what}: {fixed(own.mean, 2)}, {kind} {other}.{beyond}",
+        )  # fmt: skip
+
+    def _parts(self, case: Case, own: Scores, known: Mapping[str, list[Scores]]) -> list[Estimate]:
+        """By attribute: the score, and the mean lead over each kind of null."""
+        found = list[Estimate]()
+        for name, part in own.parts.items():
+            groups = case.groups_of(part.rows)
+            found.append(Sample(part.values[None], groups=groups).effect(name=name, unit=self.unit))
+            for kind in NULLS:
+                others = [one.parts[name] for one in known.get(kind, []) if name in one.parts]
+                if others:
+                    mean = self.beside(case, kind, part, others).mean
+                    found.append(msgspec.structs.replace(mean, name=f"{name}, {mean.name}"))
+        return found
+
+    def checks(self, case: Case) -> list[Check]:
+        """A random dictionary beside random ones must show nothing."""
+        return [(f"{self.code} a random dictionary beside random ones", "null", partial(self._null, case))]
+
+    def _null(self, case: Case, name: str) -> Control:
+        known = self.known(case, case.plan.reference, "random").get("random", [])
+        if len(known) < _FEWEST:
+            raise NoAnswer("skipped", f"It takes {_FEWEST} random dictionaries; {len(known)} have a score.")
+        key, margin = next(iter(self.claims)), self.settings.margin
+        first, *others = (one[key] for one in known)
+        gap = self.beside(case, "other random ones", first, others).lead.toward("more", margin=margin)
+        if gap.low is None:
+            raise NoAnswer("skipped", "All random dictionaries have the same score: it could not have failed.")
+        because = f"{self.claims[key][1]} of one random dictionary beside {len(others)} others: {gap} more."
+        return surely(silent(name, gap, margin=margin, min_effect=self.settings.min_effect, because=because), gap)

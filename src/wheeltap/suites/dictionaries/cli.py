@@ -1,0 +1,171 @@
+"""``wheeltap dictionary train | check``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+
+from wheeltap.cli.options import ExecutionFlags, Output, Seed, Whole
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TrainingFlags:
+    """How dictionaries are trained."""
+
+    positions: Annotated[
+        Literal["last", "all"],
+        Parameter(help="Of a language model: the last position of each context, or all but the first."),
+    ] = "last"
+    steps: Annotated[Whole, Parameter(validator=Number(gte=1), help="Of each training.")] = 2000
+    batch: Annotated[Whole, Parameter(validator=Number(gte=1), help="Vectors of a step.")] = 256
+    rate: Annotated[float, Parameter(validator=Number(gt=0, lte=1), help="First step size.")] = 1e-3
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """As the doors take them."""
+        return {"positions": self.positions, "steps": self.steps, "batch": self.batch, "rate": self.rate}
+
+
+_EXECUTION, _OUTPUT, _TRAINING = ExecutionFlags(), Output(), TrainingFlags()
+
+dictionary = App(
+    name="dictionary",
+    group="Ask",
+    help="""Does a sparse dictionary (SAE) of a site do better than dictionaries that know nothing?
+
+Try it:
+
+  wheeltap dictionary train ioi --site blocks.1 -o d.safetensors
+  wheeltap dictionary check ioi d.safetensors --site blocks.1
+""",
+    help_format="plaintext",
+)
+
+Site = Annotated[str, Parameter(help="Module path in the model whose output is meant, such as transformer.h.5.")]
+
+Task = Annotated[
+    str | None,
+    Parameter(
+        help="Examples: attributes:ioi, attributes:agreement, attributes:digits, or a file with factors; by default "
+        "the model's own."
+    ),
+]
+
+
+@dictionary.command
+def train(  # noqa: PLR0913 - a door: each is a choice of its own
+    model: Annotated[str | None, Parameter(help="ioi, smollm2, hf:FOLDER or another of: wheeltap list models.")] = None,
+    *,
+    site: Site = "vectors",
+    task: Task = None,
+    data: Annotated[
+        Path | None, Parameter(help="Without a model: vectors [row, width] in a .npy or .npz file.")
+    ] = None,
+    file: Annotated[Path, Parameter(name=["--file", "-o"], help="Write it to this file, or (no suffix) as a folder in "
+                                    "SAELens' layout.")] = Path("dictionary.safetensors"),
+    architecture: Annotated[
+        Literal["topk", "batchtopk", "jumprelu", "gated", "relu"], Parameter(help="How codes are computed.")
+    ] = "topk",
+    features: Annotated[
+        Whole | None, Parameter(validator=Number(gte=1), help="By default 8 for each number of a vector.")
+    ] = None,
+    k: Annotated[Whole, Parameter(validator=Number(gte=1), help="Features that are active, on average.")] = 8,
+    training: TrainingFlags = _TRAINING,
+    seed: Seed = 0,
+    quiet: Annotated[bool, Parameter(negative="", help="Print no progress.")] = False,
+) -> int:  # fmt: skip
+    """Trains a dictionary on the vectors of one site of a model, or on vectors in a file.
+
+    Half of the task is trained on; check judges on the other half. If it is interrupted, the same command resumes it.
+
+    Try it:
+
+      wheeltap dictionary train ioi --site blocks.1 -o d.safetensors
+      wheeltap dictionary train smollm2 --site model.layers.12 --task attributes:ioi --features 2304 -o layer12
+      wheeltap dictionary train --data vectors.npy --features 4096 --k 32
+    """
+    from wheeltap.cli.execution import load
+    from wheeltap.cli.progress import spinner, step_progress
+    from wheeltap.core.errors import UsageError
+    from wheeltap.report.files import require_writable
+    from wheeltap.suites.dictionaries import doors, files
+
+    if (model is None) == (data is None):
+        raise UsageError("A dictionary is trained on the vectors of a model, or on vectors in a file.",
+                         where="wheeltap dictionary train", expected="a model and --site, or --data",
+                         got="neither" if model is None else "both")  # fmt: skip
+    if file.suffix:
+        require_writable(file)
+    subject, examples = None, data
+    if model is not None:
+        with spinner(f"loading {model}"):
+            (subject,), examples = load((model,), task)
+    assert examples is not None, "there is a model or a file"
+    with step_progress("training", quiet=quiet) as watch:
+        made = doors.train(
+            subject, examples, site=site, seed=seed, architecture=architecture, features=features, k=k,
+            watch=lambda done, total: watch("step", done, total), **training.given,
+        )  # fmt: skip
+    files.write(made, file)
+    how = made.settings
+    print(f"{file}: {how.features:,} features of vectors of width {how.width:,} ({how.architecture}).")
+    if model is not None:
+        print(f"Judge it: wheeltap dictionary check {model} {file} --site {site}{f' --task {task}' if task else ''}")
+    return 0
+
+
+@dictionary.command
+def check(  # noqa: PLR0913 - a door: each is a choice of its own
+    model: Annotated[str, Parameter(help="The model that it is of.")],
+    file: Annotated[Path, Parameter(help="Of dictionary train; or a file or folder of SAELens, eai-sparsify, "
+                                    "dictionary-learning or Gemma Scope.")],
+    *,
+    site: Site,
+    task: Task = None,
+    nulls: Annotated[str, Parameter(help="Kinds, separated by commas.")] = "frozen decoder,soft-frozen decoder,"
+    "frozen encoder,random,untrained net",
+    seeds: Annotated[Whole, Parameter(validator=Number(gte=1), help="Nulls of each kind that is trained.")] = 5,
+    training: TrainingFlags = _TRAINING,
+    seed: Seed = 0,
+    execution: ExecutionFlags = _EXECUTION,
+    output: Output = _OUTPUT,
+) -> int:  # fmt: skip
+    """Checks a dictionary: does it keep the task, can it be edited, do its features stand for something?
+
+    All of it beside dictionaries that know nothing: with a frozen decoder, random directions, of an untrained net.
+    These, the same training by other seeds, and supervised codes are made first, on half of the task; all are judged
+    on the other half. If it is interrupted, the same command resumes it.
+
+    Exit code 1 where it is no better than a null.
+
+    Try it:
+
+      wheeltap dictionary check ioi d.safetensors --site blocks.1
+      wheeltap dictionary check smollm2 layer12 --site model.layers.12 --task attributes:ioi --seeds 3
+    """
+    from wheeltap.cli.execution import load, run_on
+    from wheeltap.cli.progress import spinner, step_progress
+    from wheeltap.core.errors import UnknownName
+    from wheeltap.core.settings import comma_separated
+    from wheeltap.suites.dictionaries import doors
+    from wheeltap.suites.dictionaries.audits.headline import no_better
+    from wheeltap.suites.dictionaries.specs import NULLS
+
+    asked = [kind for kind in NULLS if kind in comma_separated(nulls)]
+    for name in comma_separated(nulls):
+        if name not in NULLS:
+            raise UnknownName("null", name, NULLS)
+    output.prepare()
+    with spinner(f"loading {model}"):
+        subjects, examples = load((model,), task)
+    with step_progress("nulls", quiet=output.quiet) as watch:
+        made = doors.prepared(
+            subjects[0], file, examples, site=site, nulls=asked, seeds=seeds, seed=seed, sources=(model,), data=task,
+            watch=lambda done, total: watch("step", done, total), **training.given,
+        )  # fmt: skip
+    report = run_on(made.plan, [made.subject], made.task, execution=execution, output=output)
+    code = output.give(report)
+    return 1 if code == 0 and output.fail_on != "never" and no_better(report.findings) else code
