@@ -120,9 +120,7 @@ PLAN = Plan(
 def planned(*kinds: str) -> Plan:
     import msgspec
 
-    return msgspec.structs.replace(
-        PLAN, audits=tuple(AuditSpec(name, {"entries": ",".join(kinds)}) for name in AUDITS)
-    )
+    return msgspec.structs.replace(PLAN, audits=tuple(AuditSpec(name, {"entries": ",".join(kinds)}) for name in AUDITS))
 
 
 def judged(world: World, plan: Plan = PLAN) -> ReportRecord:

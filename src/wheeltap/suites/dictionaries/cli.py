@@ -19,9 +19,9 @@ class TrainingFlags:
         Literal["last", "all"],
         Parameter(help="Of a language model: the last position of each context, or all but the first."),
     ] = "last"
-    steps: Annotated[Whole, Parameter(validator=Number(gte=1), help="Of each training.")] = 2000
+    steps: Annotated[Whole, Parameter(validator=Number(gte=1), help="Of each training.")] = 1000
     batch: Annotated[Whole, Parameter(validator=Number(gte=1), help="Vectors of a step.")] = 256
-    rate: Annotated[float, Parameter(validator=Number(gt=0, lte=1), help="First step size.")] = 1e-3
+    rate: Annotated[float, Parameter(validator=Number(gt=0, lte=1), help="First step size.")] = 0.04
 
     @property
     def given(self) -> dict[str, Any]:
@@ -105,9 +105,10 @@ def train(  # noqa: PLR0913 - a door: each is a choice of its own
             (subject,), examples = load((model,), task)
     assert examples is not None, "there is a model or a file"
     with step_progress("training", quiet=quiet) as watch:
+        size = {} if features is None else {"features": features}
         made = doors.train(
-            subject, examples, site=site, seed=seed, architecture=architecture, features=features, k=k,
-            watch=lambda done, total: watch("step", done, total), **training.given,
+            subject, examples, site=site, seed=seed, architecture=architecture, k=k, **size, **training.given,
+            watch=lambda done, total: watch("step", done, total),
         )  # fmt: skip
     files.write(made, file)
     how = made.settings
@@ -148,23 +149,17 @@ def check(  # noqa: PLR0913 - a door: each is a choice of its own
     """
     from wheeltap.cli.execution import load, run_on
     from wheeltap.cli.progress import spinner, step_progress
-    from wheeltap.core.errors import UnknownName
     from wheeltap.core.settings import comma_separated
     from wheeltap.suites.dictionaries import doors
     from wheeltap.suites.dictionaries.audits.headline import no_better
-    from wheeltap.suites.dictionaries.specs import NULLS
 
-    asked = [kind for kind in NULLS if kind in comma_separated(nulls)]
-    for name in comma_separated(nulls):
-        if name not in NULLS:
-            raise UnknownName("null", name, NULLS)
     output.prepare()
     with spinner(f"loading {model}"):
         subjects, examples = load((model,), task)
     with step_progress("nulls", quiet=output.quiet) as watch:
         made = doors.prepared(
-            subjects[0], file, examples, site=site, nulls=asked, seeds=seeds, seed=seed, sources=(model,), data=task,
-            watch=lambda done, total: watch("step", done, total), **training.given,
+            subjects[0], file, examples, site=site, nulls=comma_separated(nulls), seeds=seeds, seed=seed, sources=(model,), data=task,
+            watch=lambda done, total: watch("dictionary", done, total), **training.given,
         )  # fmt: skip
     report = run_on(made.plan, [made.subject], made.task, execution=execution, output=output)
     code = output.give(report)

@@ -35,8 +35,8 @@ _NOISE: Final = 2.0
 """Standard deviations over reseeds up to which a lead is said to be no larger than their noise."""
 
 _NO_ENTRIES: Final = (
-    "It is asked of a dictionary beside its nulls: wheeltap dictionary check. (In Python, of a model with dictionaries: "
-    "the setting entries.)"
+    "It is asked of a dictionary beside its nulls: wheeltap dictionary check. Of a model with dictionaries, "
+    "give the setting entries."
 )
 
 
