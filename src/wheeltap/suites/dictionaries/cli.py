@@ -158,8 +158,8 @@ def check(  # noqa: PLR0913 - a door: each is a choice of its own
         subjects, examples = load((model,), task)
     with step_progress("nulls", quiet=output.quiet) as watch:
         made = doors.prepared(
-            subjects[0], file, examples, site=site, nulls=comma_separated(nulls), seeds=seeds, seed=seed, sources=(model,), data=task,
-            watch=lambda done, total: watch("dictionary", done, total), **training.given,
+            subjects[0], file, examples, site=site, nulls=comma_separated(nulls), seeds=seeds, seed=seed,
+            sources=(model,), data=task, watch=lambda done, total: watch("dictionary", done, total), **training.given,
         )  # fmt: skip
     report = run_on(made.plan, [made.subject], made.task, execution=execution, output=output)
     code = output.give(report)
