@@ -274,7 +274,8 @@ def test_settings_that_change_what_is_computed_are_refused(tmp_path: Path) -> No
         ("sparsify", {"num_latents": 0}), ("sparsify", {"k": "4"}), ("sparsify before", {"expansion_factor": 2.7}),
         ("AutoEncoderTopK", {"k": K + 1}), ("AutoEncoderTopK", {"k": None}), ("BatchTopKSAE", {"dict_class": "Sae"}),
         ("AutoEncoder", {"dict_class": "AutoEncoderNew"}), ("BatchTopKSAE", {"k": 2**70}),
-        ("MatryoshkaBatchTopKSAE", {"dict_size": 2**70}), ("saelens batchtopk in training", {"d_sae": 2**70}), ("sparsify before", {"expansion_factor": 1e308}),
+        ("MatryoshkaBatchTopKSAE", {"dict_size": 2**70}), ("saelens batchtopk in training", {"d_sae": 2**70}),
+        ("sparsify before", {"expansion_factor": 1e308}),
     ]  # fmt: skip
     for at, (name, settings) in enumerate(changed):
         case = by_name[name]
