@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from wheeltap.core import seeds
 from wheeltap.core.errors import FileFormatError
+from wheeltap.core.plain import many
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.suites.seal.record import PackedArray
 from wheeltap.suites.seal.values import TensorMatch
@@ -171,10 +172,8 @@ class TensorComparison:
         """The likely kind of change."""
         changed = self.changed
         if not changed and self.others:
-            which = "1 tensor" if len(self.others) == 1 else f"{len(self.others)} tensors"
-            return TensorChange(
-                "" if self.blind else "damaged", f"{which} changed: {self.others[0]}.", tuple(self.others)
-            )
+            said = f"{many(len(self.others), 'tensor')} changed: {self.others[0]}."
+            return TensorChange("" if self.blind else "damaged", said, tuple(self.others))
         if not changed:
             return TensorChange("", "No weight changed: code, settings or buffers that no checkpoint keeps did.")
         pairs = {one.name: (one, two) for one, two in self.pairs}

@@ -12,11 +12,12 @@ from typing import Final, Literal, final
 import msgspec
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from wheeltap.core.errors import FileFormatError, ModelError
 from wheeltap.core.files import Contents
 from wheeltap.core.inputs import Inputs, chosen, count, tensors
+from wheeltap.core.plain import many
 from wheeltap.core.settings import checked
 from wheeltap.core.subject import Subject
 from wheeltap.core.typed import named_modules
@@ -392,26 +393,14 @@ def _difference(found: TensorMatch) -> str:
     """Which tensor is the first that is not as it was sealed, in words."""
     if found.reshaped:
         return f"{found.reshaped}."
-    return (
-        f"{_tensors(found.missing)} that {_was(found.missing)} sealed {_is(found.missing)} missing: {found.missing[0]}."
-    )
-
-
-def _tensors(names: Sequence[str]) -> str:
-    return "1 tensor" if len(names) == 1 else f"{len(names)} tensors"
-
-
-def _was(names: Sequence[str]) -> str:
-    return "was" if len(names) == 1 else "were"
-
-
-def _is(names: Sequence[str]) -> str:
-    return "is" if len(names) == 1 else "are"
+    was, are = ("was", "is") if len(found.missing) == 1 else ("were", "are")
+    return f"{many(len(found.missing), 'tensor')} that {was} sealed {are} missing: {found.missing[0]}."
 
 
 def _notes(seal: Seal, device: str, inputs: Inputs) -> tuple[str, ...]:
     sealed, notes = seal.body.tolerances.device, list[str]()
-    length = max((part.shape[1] for part in tensors(inputs).values() if _of_tokens(part)), default=_LONG + 1)
+    tokens = [part for part in tensors(inputs).values() if part.ndim == 2 and not part.is_floating_point()]
+    length = max((part.shape[1] for part in tokens), default=_LONG + 1)
     if length <= _LONG:
         notes.append(_SHORT.format(length))
     if sealed != device:
@@ -427,10 +416,6 @@ def _unread(made: Structure) -> tuple[str, ...]:
 def _compiled(model: nn.Module) -> tuple[str, ...]:
     several = any(type(module).__qualname__ == "OptimizedModule" for _, module in named_modules(model))
     return ("It is compiled: outputs are those of the module that torch.compile was given.",) if several else ()
-
-
-def _of_tokens(part: Tensor) -> bool:
-    return part.ndim == len(("input", "place")) and not part.is_floating_point()
 
 
 _LONG: Final = 32

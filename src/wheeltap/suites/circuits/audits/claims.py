@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from wheeltap.audits.base import Case, Hypothesis, NoAnswer, Verdict
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import Words
+from wheeltap.core.plain import many
 from wheeltap.core.records import Estimate, FindingStatus, SubjectRecord, Trial
 from wheeltap.stats._scipy import binomial_share
 from wheeltap.stats.effect import mean_effect
@@ -338,13 +339,13 @@ class CircuitStableAudit(CircuitAudit):
         margin = self.settings.tolerance * read.beyond
         rise = test.toward("more", margin=margin)
         brief = (
-            f"Its loss is {searched.mean():.3f} nats on the {_pairs(len(searched))} that it was searched on, "
+            f"Its loss is {searched.mean():.3f} nats on the {many(len(searched), 'pair')} that it was searched on, "
             f"{held.mean():.3f} on {len(held):,} held out."
         )
         if len(searched) < FEW:
             brief = (
-                f"{brief} It was searched on only {_pairs(len(searched))}: a circuit can fit so few without doing the "
-                f"task. Give at least {2 * FEW} pairs (half are searched on)."
+                f"{brief} It was searched on only {many(len(searched), 'pair')}: a circuit can fit so few without "
+                f"doing the task. Give at least {2 * FEW} pairs (half are searched on)."
             )
         return Hypothesis(
             test=rise, margin=margin, evidence=Members(test, "more"), words=_HELD, one_sided=True, title=title,
@@ -403,7 +404,3 @@ def measured(title: str, test: Estimate, sample: Sample, words: Words, said: str
         test=test, margin=sample.margin, evidence=sample, words=words, one_sided=True, title=title,
         found=f"{said}{numbers}", otherwise=numbers,
     )  # fmt: skip
-
-
-def _pairs(count: int) -> str:
-    return "1 pair" if count == 1 else f"{count:,} pairs"

@@ -13,6 +13,7 @@ from wheeltap.audits.base import Audit, Case, Hypothesis, Margin, NoAnswer, Verd
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import PAIR, Words
 from wheeltap.core import seeds
+from wheeltap.core.plain import many
 from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.section import Section, Table
 from wheeltap.plans.plan import Plan
@@ -63,14 +64,18 @@ class Share:
         return "no interval" if low is None or high is None else f"{100 * low:.1f}, {100 * high:.1f}"
 
     @property
+    def counted(self) -> str:
+        """The number of answers, and of items where that is another one."""
+        return f"{self.answers:,}" + (f" of {many(self.items, 'item')}" if self.answers != self.items else "")
+
+    @property
     def said(self) -> str:
-        """In percent, with the number of answers, and of items where that is another one."""
-        of = f"{self.answers:,}" if self.answers == self.items else _over_items(self.answers, self.items)
-        return f"{100 * (self.estimate.value or 0.0):.1f} % [{self.ends}] (n {of})"
+        """In percent, with the numbers of answers and items."""
+        return f"{100 * (self.estimate.value or 0.0):.1f} % [{self.ends}] (n {self.counted})"
 
     def cell(self, *, short: bool) -> str:
         """As the table holds it, without the number of items where that is to be short."""
-        of = f"{self.answers:,}" if short or self.answers == self.items else _over_items(self.answers, self.items)
+        of = f"{self.answers:,}" if short else self.counted
         return f"{100 * (self.estimate.value or 0.0):.1f} [{self.ends}]; {of}"
 
 
@@ -238,10 +243,6 @@ PUBLISHED: Final = (16, 50)
 """Items of which gpt-4's rewrites were right, of those that people judged.
 
 Source: arXiv:2304.14399, table 3 (32 %, 50 items a model)."""
-
-
-def _over_items(answers: int, items: int) -> str:
-    return f"{answers:,} of {items:,} item{'' if items == 1 else 's'}"
 
 
 def _plain(right: Flags, what: str, *, items: int | None = None) -> Share:

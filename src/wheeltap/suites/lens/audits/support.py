@@ -14,6 +14,7 @@ from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import PAIR, Words
 from wheeltap.audits.reading_audit import SingleReadingAudit
 from wheeltap.core import seeds
+from wheeltap.core.plain import many
 from wheeltap.core.records import Estimate, SubjectRecord
 from wheeltap.core.section import Block, Table
 from wheeltap.stats.clusters import Groups
@@ -200,12 +201,11 @@ class SupportAudit(SingleReadingAudit[SubjectAnswers]):
         for one in held:
             few = int((one.samples == most).sum())
             if any(int(other.samples.max()) > most for other in held) and few:
-                items = "every item" if few == len(one.samples) else f"{few:,} item{'' if few == 1 else 's'}"
+                items = "every item" if few == len(one.samples) else many(few, "item")
                 rest = np.min([other.samples for other in held], axis=0)
                 more = rest[rest > most]
                 beyond = f"; on the other {len(more):,} it would end at {more.min():,}" if len(more) else ""
-                only = f"{most:,} answer{'' if most == 1 else 's'}"
-                notes.append(f"k ends at {most:,}: {one.name} has only {only} to {items}{beyond}.")
+                notes.append(f"k ends at {most:,}: {one.name} has only {many(most, 'answer')} to {items}{beyond}.")
         return tuple(notes)
 
     def _pair(self, case: Case, one: SubjectAnswers, two: SubjectAnswers) -> tuple[list[Hypothesis], list[Block]]:

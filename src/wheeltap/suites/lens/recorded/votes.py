@@ -83,8 +83,8 @@ def one_each(several: int) -> list[str]:
     """What is said of people who chose several labels."""
     if not several:
         return []
-    many = f"{several:,} time{'' if several == 1 else 's'} a person chose several labels of one item"
-    return [f"{many}: one of them is drawn at random, because several choices of one person are not several people."]
+    said = f"{many(several, 'time')} a person chose several labels of one item: one of them is drawn at random"
+    return [f"{said}, because several choices of one person are not several people."]
 
 
 def ballots(value: Any, *, where: str) -> list[list[str]]:

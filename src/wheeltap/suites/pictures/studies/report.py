@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.audits.case import Arrays
+from wheeltap.core.plain import many
 from wheeltap.core.records import Estimate, Finding
 from wheeltap.core.section import Picture, Pictures, Section, Widget
 from wheeltap.core.study import Member, Metric, MetricRow
@@ -265,7 +266,7 @@ class StudyWords:
         """The result in one sentence."""
         keys = {self.table.metric(key).title: key for key in TESTED}
         status = {keys[one.title]: one.status for one in self.findings if one.title in keys}
-        nets = f"{self.count} net{'' if self.count == 1 else 's'} trained to draw it"
+        nets = f"{many(self.count, 'net')} trained to draw it"
         errors = self.table.values(TRAINED, ERROR)
         near = float(np.mean([decibels(error) for error in errors])) if errors else 0.0
         psnr = f"matched to {near:.1f} dB (PSNR){'' if near >= FAR else ' (that is far apart: train longer)'}"

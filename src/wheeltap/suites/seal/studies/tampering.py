@@ -51,31 +51,6 @@ _SHARE: Final = (0.0, 1.0)
 _CHANGE: Final = (-1.0, 1.0)
 
 
-def rules(kinds: Sequence[str]) -> tuple[Rule, ...]:
-    """Five over all nets, and two of each kind of net."""
-    pooled: tuple[tuple[str, str, Direction, float, str, str], ...] = (
-        ("Every harmless conversion passes", PASSED, "more", ALL, "seals let every harmless conversion pass",
-         "seals call some harmless conversion a change"),
-        ("Every change is found", FOUND, "more", ALL, "seals find every changed copy", "seals pass some changed copy"),
-        ("SHA-256 alarms on harmless conversions", HASH_FALSE, "more", 0.0,
-         "SHA-256 calls harmless conversions changes", "SHA-256 lets every harmless conversion pass"),
-        ("SHA-256 finds every change that seals find", BY_HASH, "more", ALL,
-         "seals find no changed weights that SHA-256 does not find",
-         "seals find some changed weights that SHA-256 does not find"),
-        ("Small changes are found by 16 inputs", SMALL, "more", NEARLY_ALL - ROUNDING,
-         "sixteen inputs show 99 % of small changes without reading weights",
-         "sixteen inputs show less than 99 % of small changes"),
-    )  # fmt: skip
-    return (
-        *(Rule(
-            code=CODE, title=title, metric=key, cohorts=tuple(kinds), statistic="exact", direction=direction,
-            above=above, supports=f"{_ON}, {supports}.", refutes=f"{_ON}, {refutes}.",
-        ) for title, key, direction, above, supports, refutes in pooled),
-        *(_of(kind, SIGNS, "more flipped signs than random ones") for kind in kinds),
-        *(_of(kind, PRINTS, "more small changes than five fingerprints") for kind in kinds),
-    )  # fmt: skip
-
-
 _ON: Final = "On most nets like these"
 """Of whatever share of the nets at hand it is true: that is what a test over nets can say."""
 
@@ -220,8 +195,30 @@ class TamperingStudy(Study):
         )
 
     def rules(self) -> tuple[Rule, ...]:
-        """See ``Study.rules``."""
-        return rules(self.settings.nets)
+        """See ``Study.rules``: five over all nets, and two of each kind of net."""
+        kinds = self.settings.nets
+        pooled: tuple[tuple[str, str, Direction, float, str, str], ...] = (
+            ("Every harmless conversion passes", PASSED, "more", ALL, "seals let every harmless conversion pass",
+             "seals call some harmless conversion a change"),
+            ("Every change is found", FOUND, "more", ALL, "seals find every changed copy", "seals pass some changed "
+            "copy"),
+            ("SHA-256 alarms on harmless conversions", HASH_FALSE, "more", 0.0,
+             "SHA-256 calls harmless conversions changes", "SHA-256 lets every harmless conversion pass"),
+            ("SHA-256 finds every change that seals find", BY_HASH, "more", ALL,
+             "seals find no changed weights that SHA-256 does not find",
+             "seals find some changed weights that SHA-256 does not find"),
+            ("Small changes are found by 16 inputs", SMALL, "more", NEARLY_ALL - ROUNDING,
+             "sixteen inputs show 99 % of small changes without reading weights",
+             "sixteen inputs show less than 99 % of small changes"),
+        )  # fmt: skip
+        return (
+            *(Rule(
+                code=CODE, title=title, metric=key, cohorts=kinds, statistic="exact", direction=direction,
+                above=above, supports=f"{_ON}, {supports}.", refutes=f"{_ON}, {refutes}.",
+            ) for title, key, direction, above, supports, refutes in pooled),
+            *(_of(kind, SIGNS, "more flipped signs than random ones") for kind in kinds),
+            *(_of(kind, PRINTS, "more small changes than five fingerprints") for kind in kinds),
+        )  # fmt: skip
 
     # ---- asking ---------------------------------------------------------------------------------------------------
 

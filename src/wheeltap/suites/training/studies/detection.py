@@ -81,65 +81,8 @@ def to_the_grain(number: Single, finding: Finding) -> Single:
     return number if step == 0.0 else replace(number, value=step * round(number.value / step))
 
 
-def metrics(kinds: Sequence[type[Audit]]) -> tuple[Metric, ...]:
-    """The score; what was found at all; of each audit the effect on a pair, and whether it was found."""
-    score = Metric(key=SCORE, title="Score", unit="", code="WT001", reads="What a benchmark would print.")
-    same = Metric(
-        key=SAME, title="Same outputs as the original", unit="share", code="WT001", ends=(0.0, 1.0), toward="high",
-        reads="Whether outputs differ by no more than rounding.",
-    )  # fmt: skip
-    some = Metric(
-        key=ANY, title="Distinguished from the original", unit="share", ends=(0.0, 1.0),
-        reads="Whether a comparison with the original found anything, after one correction over all its tests.",
-    )  # fmt: skip
-    each = [
-        (
-            Metric(key=kind.code, title=f"{_title(kind)}: difference", unit="", code=kind.code, reads=kind.reads),
-            Metric(
-                key=found_key(kind.code), title=f"{_title(kind)}: found", unit="share", code=kind.code, ends=(0.0, 1.0),
-                reads="Whether a comparison with the original found a difference.",
-            ),
-        )
-        for kind in kinds
-    ]  # fmt: skip
-    return (score, same, some, *(metric for pair in each for metric in pair))
-
-
 def _title(kind: type[Audit]) -> str:
     return kind.brief or kind.title
-
-
-def rules(planted: Sequence[Plant], kinds: Sequence[type[Audit]], *, copies: int, shift: bool) -> tuple[Rule, ...]:
-    """What weights add for each defect, where there are copies enough; and that sound copies are not called different.
-
-    Args:
-        planted: Each defect at the strength that is judged.
-        kinds: Audits of weights.
-        copies: Of each kind.
-        shift: Whether inputs are disturbed too.
-    """
-    alarms = Rule(
-        code="WT101", title="False alarms", metric=ANY, cohorts=(COPIES,), statistic="exact", direction="more",
-        margin=ALARMS, share=ALARMS, alarm=True,
-        supports=f"Sound copies are distinguished from the original more often than in {ALARMS:.0%} of comparisons.",
-        refutes=f"Sound copies are distinguished from the original in no more than {2 * ALARMS:.0%} of comparisons.",
-    )  # fmt: skip
-    if copies < FEWEST:
-        return (alarms,)
-    cheap = CHEAP if shift else CHEAP[:1]
-    beside = "outputs and disturbed inputs" if shift else "outputs"
-    added = [
-        Rule(
-            code=kind.code, title=f"{_title(kind)} shows {one.defect}", metric=kind.code,
-            cohorts=(str(one), COPIES), statistic="added", direction="more", margin=LEAST, beyond=cheap, within=True,
-            supports=f"{_title(kind)} shows {DEFECTS[one.defect].title} that {beside} do not.",
-            refutes=f"{_title(kind)} adds nothing to {beside} on {DEFECTS[one.defect].title}: "
-            f"less than {LEAST:g} AUC.",
-        )
-        for one in planted
-        for kind in kinds
-    ]  # fmt: skip
-    return (*added, alarms)
 
 
 def headline(planned: Sequence[Rule], findings: Sequence[Finding], table: MemberTable) -> str:
@@ -346,15 +289,58 @@ class Detection(Study):
     # ---- numbers and rules ----------------------------------------------------------------------------------------
 
     def metrics(self) -> tuple[Metric, ...]:
-        """See ``Study.metrics``."""
+        """See ``Study.metrics``: the score; of each audit the effect, and whether anything was found."""
         names = ("score", *(["input-shift"] if self.settings.shift else []), *_WEIGHED)
-        return metrics([audits.get(name) for name in names])
+        score = Metric(key=SCORE, title="Score", unit="", code="WT001", reads="What a benchmark would print.")
+        same = Metric(
+            key=SAME, title="Same outputs as the original", unit="share", code="WT001", ends=(0.0, 1.0), toward="high",
+            reads="Whether outputs differ by no more than rounding.",
+        )  # fmt: skip
+        some = Metric(
+            key=ANY, title="Distinguished from the original", unit="share", ends=(0.0, 1.0),
+            reads="Whether a comparison with the original found anything, after one correction over all its tests.",
+        )  # fmt: skip
+        each = [
+            (
+                Metric(key=kind.code, title=f"{_title(kind)}: difference", unit="", code=kind.code, reads=kind.reads),
+                Metric(
+                    key=found_key(kind.code), title=f"{_title(kind)}: found", unit="share", code=kind.code,
+                    ends=(0.0, 1.0),
+                    reads="Whether a comparison with the original found a difference.",
+                ),
+            )
+            for kind in map(audits.get, names)
+        ]  # fmt: skip
+        return (score, same, some, *(metric for pair in each for metric in pair))
 
     def rules(self) -> tuple[Rule, ...]:
-        """See ``Study.rules``."""
-        weighed = [audits.get(name) for name in _WEIGHED]
+        """See ``Study.rules``: what weights add for each defect, where there are copies enough; and false alarms."""
         how = self.settings
-        return rules(how.judged, weighed, copies=how.copies, shift=how.shift)
+        alarms = Rule(
+            code="WT101", title="False alarms", metric=ANY, cohorts=(COPIES,), statistic="exact", direction="more",
+            margin=ALARMS, share=ALARMS, alarm=True,
+            supports="Sound copies are distinguished from the original more often than in "
+            f"{ALARMS:.0%} of comparisons.",
+            refutes="Sound copies are distinguished from the original in no more than "
+            f"{2 * ALARMS:.0%} of comparisons.",
+        )  # fmt: skip
+        if how.copies < FEWEST:
+            return (alarms,)
+        cheap = CHEAP if how.shift else CHEAP[:1]
+        beside = "outputs and disturbed inputs" if how.shift else "outputs"
+        added = [
+            Rule(
+                code=kind.code, title=f"{_title(kind)} shows {one.defect}", metric=kind.code,
+                cohorts=(str(one), COPIES), statistic="added", direction="more", margin=LEAST, beyond=cheap,
+                within=True,
+                supports=f"{_title(kind)} shows {DEFECTS[one.defect].title} that {beside} do not.",
+                refutes=f"{_title(kind)} adds nothing to {beside} on {DEFECTS[one.defect].title}: "
+                f"less than {LEAST:g} AUC.",
+            )
+            for one in how.judged
+            for kind in map(audits.get, _WEIGHED)
+        ]  # fmt: skip
+        return (*added, alarms)
 
     # ---- asking ---------------------------------------------------------------------------------------------------
 
