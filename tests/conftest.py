@@ -34,12 +34,11 @@ settings.load_profile("untimed")
 _hook = install_import_hook(SHAPED, "beartype.beartype")
 
 LONGEST = (
-    "test_audits_twins", "test_sources_audits", "test_shipping", "test_three_sided", "test_engine_pool",
-    "test_studies_decodable_shift", "test_studies_pictures", "test_engine_kill", "test_plugin_package",
-    "test_ground_contracts", "test_cli_study", "test_perturb_contract", "test_audits_passes", "test_audits_heads",
-    "test_page", "test_cli_verbs", "test_cli_planted", "test_studies_detection", "test_studies_run",
-    "test_audits_relearning", "test_responses", "test_doctor", "test_engine_memory",
-    "test_engine_store_mishaps", "test_gauge_residual",
+    "test_page", "test_cli_verbs", "test_audits_relearning", "test_report_explorer", "test_circuits_of_edges",
+    "test_studies_run", "test_plugin_package", "test_audits_contamination", "test_studies_pictures", "test_report",
+    "test_studies_seal_health", "test_audits_passes", "test_audits_parts", "test_engine_contamination",
+    "test_studies_example_detection", "test_studies_rlvr", "test_zoo", "test_circuits_search", "test_cli_study",
+    "test_engine_pool", "test_recipes_rlvr", "test_audits_improvement", "test_seal_folder", "test_audits_decodable",
 )  # fmt: skip
 """Files that take longest, as measured. Each is one process's, so they come first: else one would idle in the end."""
 

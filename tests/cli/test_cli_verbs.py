@@ -237,6 +237,7 @@ def test_importing_the_package_and_its_help_loads_nothing_heavy() -> None:
         "assert all(one.__all__ for one in (wt.circuits, wt.lens, wt.seal)) and not heavy & set(sys.modules)\n"
         "from wheeltap.cli import main; main(['--help'])\n"
         "assert not heavy & set(sys.modules)\n"
+        "import wheeltap.report; assert not {'torch', 'altair', 'vl_convert', 'jinja2'} & set(sys.modules)\n"
         "wt.Subject; assert not {'altair', 'sklearn', 'transformers', 'ray'} & set(sys.modules)\n"
         "print(sorted(set(wt.__all__) - set(dir(wt))))"
     )

@@ -219,9 +219,3 @@ assert "'wheeltap.perturbations'" in text and "wheeltap list perturbations" in t
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def test_judging_needs_no_torch() -> None:
-    code = "import sys; import wheeltap.runs.stored; assert 'torch' not in sys.modules"
-    done: Any = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr

@@ -11,16 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store_outcomes import judged
 
-import wheeltap as wt
 from wheeltap.core.errors import MissingFile, StoreError
-from wheeltap.core.subject import Subject
-from wheeltap.core.task import Task
 from wheeltap.plans.store import Store
-from wheeltap.report import jsonfile
-from wheeltap.report.report import Report
-from wheeltap.sources import digits as source
 
 ENVIRONMENT = {
     **os.environ,
@@ -75,42 +68,3 @@ def test_the_command_line_resumes_after_kill_9(kills: int, tmp_path: Path) -> No
     assert numbers_of(tmp_path / "r.json") == numbers_of(tmp_path / "whole.json")
     costs = [json.loads((tmp_path / name).read_text())["cost"] for name in ("r.json", "whole.json")]
     assert costs[0]["trials"] == costs[1]["trials"] - len(done)
-
-
-JUDGE = """
-import sys
-sys.modules["torch"] = None
-sys.modules["transformers"] = None
-import wheeltap as wt
-wt.judge(sys.argv[1]).json(sys.argv[2])
-try:
-    import torch
-except ImportError:
-    print("no torch")
-"""
-
-
-def judged_without_torch(store: Path, out: Path) -> Report:
-    ran = subprocess.run(
-        [sys.executable, "-W", "error", "-c", JUDGE, str(store), str(out)],
-        env={**ENVIRONMENT, "PYTHONWARNINGS": ""}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert (ran.returncode, ran.stdout) == (0, "no torch\n"), ran.stderr
-    return Report(jsonfile.validate(out.read_bytes()))
-
-
-def said(report: Report) -> tuple[object, ...]:
-    record = report.record
-    return report.headline, judged(report), report.void, record.provenance, record.task
-
-
-@pytest.mark.full
-def test_an_audit_and_a_comparison_are_judged_without_torch(digits: Subject, digits_task: Task, tmp_path: Path) -> None:
-    effort, other = wt.Effort(draws=6, control_draws=6, block_draws=2), Subject(source.train(1), name="other")
-    for name, subjects in (("audit", [digits]), ("compare", [digits, other])):
-        store, out = tmp_path / f"{name}.wheeltap", tmp_path / f"{name}.json"
-        made = getattr(wt, name)(*subjects, digits_task, store=store, effort=effort)
-        again = judged_without_torch(store, out)
-        # Through JSON both, so that tuples and numbers are written alike.
-        assert said(again) == said(Report(jsonfile.validate(made.json(out).read_bytes())))
-        assert again.cost.forwards == 0.0 and again.cost.reused == made.cost.trials

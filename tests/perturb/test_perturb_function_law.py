@@ -22,7 +22,7 @@ from wheeltap.perturb.base import Draw, Factors, Weights
 from wheeltap.perturb.noise import FunctionNoise
 
 BOUNDS = {torch.float32: 1e-3, torch.bfloat16: 0.10, torch.float64: 1e-6}
-DRAWS = 250
+DRAWS = 100
 """With 16 bits: their sum is rounded, not each of its parts, so draws are made as in a run."""
 
 

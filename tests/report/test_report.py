@@ -2,8 +2,6 @@
 
 import io
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,13 +37,6 @@ def test_an_unknown_code_suggests_the_nearest() -> None:
     with pytest.raises(UnknownName, match="WT101") as caught:
         Report(demo())["WT1O1"]
     assert isinstance(caught.value, LookupError)
-
-
-def test_importing_the_report_loads_no_heavy_library() -> None:
-    heavy = ("torch", "altair", "vl_convert", "jinja2", "rich", "narwhals")
-    code = f"import sys, wheeltap.report; print([m for m in {heavy!r} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("make", [*CASES.values(), *STUDIES.values(), *PAGE_CASES.values()])

@@ -156,24 +156,6 @@ def test_a_second_time_nothing_is_made_or_measured(record: ReportRecord, place: 
     assert {path: path.stat().st_mtime_ns for path in made.glob("*.safetensors")} == written
 
 
-JUDGE = """
-import sys
-from pathlib import Path
-from wheeltap.report import jsonfile
-from wheeltap.runs.stored import judge
-sys.stdout.buffer.write(jsonfile.to_json(judge(Path({store!r})).record))
-assert "torch" not in sys.modules, "torch was imported"
-"""
-
-
-def test_judging_from_the_store_needs_no_torch(record: ReportRecord, place: Path) -> None:
-    code = JUDGE.format(store=str(place / "study.wheeltap"))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-    again = msgspec.json.decode(done.stdout, type=ReportRecord)
-    assert got(again) == got(msgspec.json.decode(msgspec.json.encode(record), type=ReportRecord))
-
-
 CHILD = """
 import json, sys
 import wheeltap as wt
