@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.dictionaries.known import Truth
 from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.make import make
 from wheeltap.suites.dictionaries import stats
 from wheeltap.suites.dictionaries.activations import of_array
 from wheeltap.suites.dictionaries.dictionary import Dictionary
 from wheeltap.suites.dictionaries.recipes import DictionaryRecipe
-from wheeltap.suites.dictionaries.truth import Truth
 
 SIZES = {
     "small": Truth(width=96, features=2048, active=4.25, seed=0),

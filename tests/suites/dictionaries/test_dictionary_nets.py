@@ -16,8 +16,8 @@ from wheeltap.testing.recipe_contract import RecipeContract
 class TestIoiNet(RecipeContract):
     test_killed_it_comes_to_the_same_bits = None  # it is Fit alone, as nets of other suites are
     recipe = IoiNet
-    settings: ClassVar[dict[str, Any]] = {"width": 8, "blocks": 1, "steps": 4, "batch": 4}
-    other: ClassVar[dict[str, Any]] = {"width": 16, "blocks": 2, "steps": 5, "batch": 5, "rate": 1e-2}
+    settings: ClassVar[dict[str, Any]] = {"width": 8, "blocks": 1, "steps": 4}
+    other: ClassVar[dict[str, Any]] = {"width": 16, "blocks": 2, "steps": 5}
 
 
 def test_words() -> None:

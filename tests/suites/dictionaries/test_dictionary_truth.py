@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.dictionaries.known import ATTRIBUTES, NUISANCE, Law, Truth, planted
 from wheeltap.core.errors import UsageError
 from wheeltap.suites.dictionaries.activations import collect
 from wheeltap.suites.dictionaries.dictionary import Dictionary
-from wheeltap.suites.dictionaries.truth import ATTRIBUTES, NUISANCE, Law, Truth, planted
 
 
 def drawn(truth: Truth, rows: int = 6000) -> np.ndarray[Any, Any]:

@@ -5,8 +5,9 @@ them, so that nothing is shuffled on disk and memory stays bounded.
 """
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Literal, cast, final
 
@@ -15,10 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wheeltap.core.bounded import Npz, parsing, size_of
-from wheeltap.core.choices import ChoiceTask, batches
+from wheeltap.core.bounded import parsing, size_of
+from wheeltap.core.choices import ChoiceTask, batches, last_logits
 from wheeltap.core.errors import DataError, ModelError, UnknownName
-from wheeltap.core.inputs import answered, split
 from wheeltap.core.settings import comma_separated
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.core.typed import named_modules
@@ -28,41 +28,32 @@ Positions = Literal["last", "all"]
 ordinary net ``last`` is all that the site gives of an example, as one vector, and ``all`` the vectors along the last
 axis, one a position."""
 
-SPAN: Final = 4
-"""Largest difference of length within a batch."""
-
-TOKENS: Final = 4096
-"""Of a batch, at most."""
-
 ROWS: Final = 4096
-"""That are looked at together."""
+"""Rows, or tokens, that are computed with at once."""
+
+_SPAN: Final = 4
+"""Largest difference of length within a batch."""
 
 _ROUNDING: Final = 1e-12
 """Variance, as a share of the squared mean, that single precision may give equal vectors."""
 
-_WRITE: Final = "Write it with numpy.save(path, vectors)."
-
-
-class _AllRead(Exception):
-    """Every site was read: the rest of the pass is not needed."""
-
 
 @final
 class Activations:
-    """Float32 vectors ``[row, width]`` of one or several sites.
+    """Float32 vectors of one or several sites.
+
+    Args:
+        vectors: Of each site, ``[vector, width]``.
+        index: Which vector each row is, ``[row]``, where several rows share one.
 
     Attributes:
         rows: How many there are.
+        sites: Names of the sites.
     """
 
     def __init__(self, vectors: dict[str, NDArray[np.float32]], index: NDArray[np.int64] | None = None) -> None:
-        self._vectors, self._index = vectors, index
-        self.rows = len(next(iter(vectors.values()))) if index is None else len(index)
-
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """Names of the sites."""
-        return tuple(self._vectors)
+        self._vectors, self._index, self.sites = vectors, index, tuple(vectors)
+        self.rows = len(vectors[self.sites[0]]) if index is None else len(index)
 
     def width(self, site: str) -> int:
         """Numbers in a vector of the site."""
@@ -84,23 +75,17 @@ class Activations:
         Raises:
             DataError: If all vectors are the same.
         """
+        parts = [slice(start, start + ROWS) for start in range(0, self.rows, ROWS)]
         mean = torch.zeros(self.width(site), dtype=torch.float64)
-        for part in self._parts(site):
-            mean += part.double().sum(0) / self.rows
-        squares = sum(float((part.double() - mean).square().sum()) for part in self._parts(site))
+        for part in parts:
+            mean += self.batch(site, part).double().sum(0) / self.rows
+        squares = sum(float((self.batch(site, part).double() - mean).square().sum()) for part in parts)
         variance = squares / (self.rows * len(mean))
         if variance <= _ROUNDING * float(mean.square().mean()):
-            raise DataError(
-                "A site holds the same vector for all examples.",
-                where=f"site {site}",
-                expected="vectors that differ",
-                got=f"{self.rows} equal ones",
-                do="Choose another site, or other examples.",
-            )
+            raise DataError("A site holds the same vector for all examples.", where=f"site {site}",
+                            expected="vectors that differ", got=f"{self.rows} equal ones",
+                            do="Choose another site, or other examples.")  # fmt: skip
         return mean.float(), float(variance**-0.5)
-
-    def _parts(self, site: str) -> Iterator[Tensor]:
-        return (self.batch(site, slice(start, start + ROWS)) for start in range(0, self.rows, ROWS))
 
 
 def sites_of(text: str) -> tuple[str, ...]:
@@ -109,10 +94,15 @@ def sites_of(text: str) -> tuple[str, ...]:
     Raises:
         DataError: If there is none.
     """
-    names = comma_separated(text)
-    if not names:
+    if not (names := comma_separated(text)):
         raise DataError("No site is named.", where="site", expected="a module path, such as transformer.h.5", got="")
     return names
+
+
+def width_of(model: nn.Module, task: BaseTask, sites: Sequence[str], positions: Positions) -> tuple[int, ...]:
+    """Numbers in a vector of each site: of the first example alone."""
+    held = collect(model, task.part(torch.zeros(1, dtype=torch.long)), sites, positions=positions)
+    return tuple(held.width(site) for site in sites)
 
 
 def collect(model: nn.Module, task: BaseTask, sites: Sequence[str], *, positions: Positions = "last") -> Activations:
@@ -126,161 +116,93 @@ def collect(model: nn.Module, task: BaseTask, sites: Sequence[str], *, positions
 
     Raises:
         UnknownName: If there is no such module.
-        ModelError: If a site holds no vectors of the examples, is used twice in a pass, or holds NaN or infinity.
+        ModelError: If a site does not hold a finite vector for each example (or some for each, of all positions).
     """
     known = {path for path, _ in named_modules(model) if path}
-    for site in sites:
-        if site not in known:
-            raise UnknownName("module", site, known)
+    if missing := [site for site in sites if site not in known]:
+        raise UnknownName("module", missing[0], known)
     with torch.no_grad(), ExitStack() as held:
-        writers = {site: _Writer(site, model.get_submodule(site), held) for site in sites}
-        if isinstance(task, ChoiceTask):
-            index = _of_contexts(model, task, list(writers.values()), positions)
-        else:
-            _of_examples(model, task, list(writers.values()), positions)
-            index = None
-        return Activations({site: writer.mapped() for site, writer in writers.items()}, index)
+        taps = [
+            _Tap(site, cast("IO[bytes]", held.enter_context(tempfile.TemporaryFile())), positions) for site in sites
+        ]
+        for tap in taps:
+            held.callback(model.get_submodule(tap.site).register_forward_hook(tap.write).remove)
+        if not isinstance(task, ChoiceTask):
+            task.forward(model)
+            return Activations({tap.site: tap.mapped(len(task.targets), exact=positions == "last") for tap in taps})
+        # Each distinct context once.
+        contexts = sorted(set(task.contexts), key=lambda context: (len(context), context))
+        device, count = next(model.parameters()).device, 0
+        for batch in batches(contexts, ROWS, span=_SPAN):
+            length = len(batch[-1])
+            places = [
+                (row, position)
+                for row, context in enumerate(batch)
+                for position in (range(1, len(context)) if positions == "all" else (len(context) - 1,))
+            ]
+            count += len(places)
+            for tap in taps:
+                tap.places = torch.tensor(places, dtype=torch.long, device=device).reshape(-1, 2)
+            ids = torch.tensor([[*row, *row[-1:] * (length - len(row))] for row in batch], device=device)
+            last_logits(model, ids, first=length - 1)  # no more scores than a model must give
+        place = {context: at for at, context in enumerate(contexts)}
+        index = np.array([place[context] for context in task.contexts]) if positions == "last" else None
+        return Activations({tap.site: tap.mapped(count, exact=True) for tap in taps}, index)
 
 
-def width_of(model: nn.Module, task: BaseTask, sites: Sequence[str], positions: Positions) -> tuple[int, ...]:
-    """Numbers in a vector of each site: of the first example alone."""
-    one = task.part(torch.zeros(1, dtype=torch.long))
-    held = collect(model, one, sites, positions=positions)
-    return tuple(held.width(site) for site in sites)
-
-
-class _Writer:
+@dataclass
+class _Tap:
     """Writes what one site holds to a file without a name.
 
-    Args:
+    Attributes:
         site: Name of the site.
-        module: Whose output is read.
-        held: Removes the hook when it is closed.
+        file: Written to.
+        positions: Those that are meant.
+        places: Of a language model: row and position of each vector of this call, ``[vector, 2]``.
+        width: Of the vectors.
     """
 
-    def __init__(self, site: str, module: nn.Module, held: ExitStack) -> None:
-        self.site, self.value = site, cast("Tensor | None", None)
-        self._file = cast("IO[bytes]", held.enter_context(tempfile.TemporaryFile()))  # noqa: SIM115
-        self._width = 0
-        self.after: Callable[[], None] = lambda: None
-        handle = module.register_forward_hook(self._listen)
-        held.callback(handle.remove)
+    site: str
+    file: IO[bytes]
+    positions: Positions
+    places: Tensor | None = None
+    width: int = 0
 
-    def _listen(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        first = cast("Any", output[0] if isinstance(output, tuple) and output else output)
-        if self.value is not None or not isinstance(first, Tensor) or not first.is_floating_point():
-            got = "a second use" if self.value is not None else type(first).__name__
-            raise self._no_vectors("one tensor of floating-point numbers in a pass", got)
-        self.value = first
-        self.after()
+    def write(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """Appends the vectors of a call."""
+        value = cast("Any", output[0] if isinstance(output, tuple) and output else output)
+        least = 2 if self.places is None else 3
+        if not isinstance(value, Tensor) or not value.is_floating_point() or value.ndim < least:
+            raise self._none(f"{type(value).__name__} {list(getattr(value, 'shape', ()))}")
+        if self.places is None:
+            rows = value.flatten(1) if self.positions == "last" else value.flatten(0, -2)
+        else:
+            rows = value[self.places[:, 0], self.places[:, 1]]
+        rows = rows.float().cpu().contiguous()
+        if not bool(torch.isfinite(rows).all()) or self.width not in (0, rows.shape[1]):
+            raise self._none("NaN or infinity" if self.width in (0, rows.shape[1]) else "vectors of several widths")
+        self.width = rows.shape[1]
+        self.file.write(rows.numpy().tobytes())
 
-    def _no_vectors(self, expected: str, got: str) -> ModelError:
-        return ModelError(
-            "A site holds no vectors of the examples.",
-            where=f"site {self.site}",
-            expected=expected,
-            got=got,
-            do="Name a module that is used once in a pass and gives a vector for each example or position: a block.",
-        )
+    def mapped(self, count: int, *, exact: bool) -> NDArray[np.float32]:
+        """All that was written, ``[vector, width]``: so many, or some for each. The map outlives its file."""
+        self.file.flush()
+        rows = self.file.tell() // (4 * max(self.width, 1))
+        if not rows or (rows != count if exact else rows % count):
+            raise self._none(f"{rows} vectors for {count} examples or positions")
+        return np.memmap(self.file, dtype=np.float32, mode="r", shape=(rows, self.width))
 
-    def shaped(self, *shape: int) -> Tensor:
-        """What the last call held, whose first axes have these lengths."""
-        value, self.value = self.value, None
-        if value is None:
-            raise self._no_vectors("a module that the model calls", "none that was called")
-        if value.shape[: len(shape)] != shape or value.ndim <= len(shape):
-            raise self._no_vectors(f"{[*shape, 'width']}", f"{list(value.shape)}")
-        return value
-
-    def write(self, vectors: Tensor) -> None:
-        """Appends vectors ``[row, width]``."""
-        rows = vectors.float().cpu().contiguous()
-        if not bool(torch.isfinite(rows).all()):
-            raise ModelError(
-                "A site holds numbers that are not finite.",
-                where=f"site {self.site}",
-                expected="finite activations",
-                got="NaN or infinity",
-                do="Check the model's weights and inputs; use float32 where half precision overflows.",
-            )
-        if self._width not in (0, rows.shape[1]):
-            raise self._no_vectors(f"vectors of one width, {self._width}", str(rows.shape[1]))
-        self._width = rows.shape[1]
-        self._file.write(rows.numpy().tobytes())
-
-    def mapped(self) -> NDArray[np.float32]:
-        """All that was written, ``[row, width]``. The map outlives its file."""
-        self._file.flush()
-        rows = self._file.tell() // (4 * max(self._width, 1))
-        if not rows:
-            raise self._no_vectors("one position at least", "none")
-        return np.memmap(self._file, dtype=np.float32, mode="r", shape=(rows, self._width))
-
-
-def _of_examples(model: nn.Module, task: BaseTask, writers: list[_Writer], positions: Positions) -> None:
-    """Of an ordinary net, in the order of the examples."""
-
-    def write(rows: int) -> None:
-        for writer in writers:
-            value = writer.shaped(rows)
-            writer.write(value.flatten(1) if positions == "last" or value.ndim < 3 else value.flatten(0, -2))
-
-    if isinstance(task, Task):
-        for inputs in split(task.inputs, task.batch):
-            answered(model, inputs)
-            rows = len(inputs if isinstance(inputs, Tensor) else next(iter(inputs.values())))
-            write(rows)
-        return
-    task.forward(model)  # of a task of another kind what its calls are is not known: it makes one
-    write(len(task.targets))
-
-
-def _of_contexts(
-    model: nn.Module, task: ChoiceTask, writers: list[_Writer], positions: Positions
-) -> NDArray[np.int64] | None:
-    """Of a language model, each distinct context once; where each example's vector is, ``[example]``."""
-    waiting = set[str]()
-
-    def heard(site: str) -> None:
-        waiting.discard(site)
-        if not waiting:
-            raise _AllRead
-
-    for writer in writers:
-        writer.after = lambda site=writer.site: heard(site)
-    contexts = sorted(set(task.contexts), key=lambda context: (len(context), context))
-    device = next(model.parameters()).device
-    for batch in batches(contexts, TOKENS, span=SPAN):
-        length = len(batch[-1])
-        ids = torch.tensor([[*row, *row[-1:] * (length - len(row))] for row in batch], device=device)
-        waiting.update(writer.site for writer in writers)
-        with suppress(_AllRead):
-            model(ids)
-        at = _places(batch, positions)
-        for writer in writers:
-            writer.write(writer.shaped(len(batch), length)[at[0].to(device), at[1].to(device)])
-    if positions == "all":
-        return None
-    place = {context: at for at, context in enumerate(contexts)}
-    return np.array([place[context] for context in task.contexts])
-
-
-def _places(batch: Iterable[Sequence[int]], positions: Positions) -> tuple[Tensor, Tensor]:
-    """Row and position of each vector that is wanted."""
-    pairs = [
-        (row, position)
-        for row, context in enumerate(batch)
-        for position in (range(1, len(context)) if positions == "all" else (len(context) - 1,))
-    ]
-    rows, at = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).T
-    return rows, at
+    def _none(self, got: str) -> ModelError:
+        return ModelError("A site holds no vectors of the examples.", where=f"site {self.site}",
+                          expected="a finite vector for each example or position", got=got,
+                          do="Name a module that is called once in a pass, such as a block.")  # fmt: skip
 
 
 def of_array(given: Any, *, name: str = "vectors") -> Task:
     """Plain vectors ``[row, width]`` as a task: what recipe ``dictionary`` is given where there is no net.
 
     Args:
-        given: A tensor, an array, or the path of a ``.npy`` file, or of an ``.npz`` file with one array.
+        given: A tensor, an array, or the path of a ``.npy`` file, which is mapped into memory.
         name: For reports.
 
     Raises:
@@ -289,27 +211,12 @@ def of_array(given: Any, *, name: str = "vectors") -> Task:
         DataError: If the vectors are no table of finite floating-point numbers.
     """
     if isinstance(given, str | Path):
-        given, name = _read(Path(given)), Path(given).stem
+        path, do = Path(given), "Write it with numpy.save(path, vectors)."
+        size_of(path, "file of vectors", do=do)
+        with parsing(path, "A file holds no vectors.", expected="a .npy file of numbers", do=do):
+            given, name = torch.as_tensor(np.lib.format.open_memmap(path, mode="c")), path.stem
     held = torch.as_tensor(given)
     if held.ndim != 2 or not held.is_floating_point() or min(held.shape) < 1:
-        raise DataError(
-            "These are no vectors.",
-            where=name,
-            expected="floating-point numbers [row, width]",
-            got=f"{str(held.dtype).removeprefix('torch.')} {list(held.shape)}",
-        )
+        raise DataError("These are no vectors.", where=name, expected="floating-point numbers [row, width]",
+                        got=f"{str(held.dtype).removeprefix('torch.')} {list(held.shape)}")  # fmt: skip
     return Task(held, torch.zeros(len(held), dtype=torch.long), name=name)
-
-
-def _read(path: Path) -> NDArray[Any]:
-    """The array in a file; of a ``.npy`` file as a memory map."""
-    if path.suffix == ".npz":
-        with Npz(path, "file of vectors", do=_WRITE) as archive:
-            if len(archive.names) != 1:
-                raise DataError("A file has several arrays.", where=str(path), expected="one: vectors [row, width]",
-                                got=", ".join(sorted(archive.names))[:120], do=_WRITE)  # fmt: skip
-            archive.require_small({archive.names[0]: np.dtype(np.float32)}, do=_WRITE)
-            return archive.array(archive.names[0], np.dtype(np.float32))
-    size_of(path, "file of vectors", do=_WRITE)
-    with parsing(path, "A file holds no vectors.", expected="a .npy file of numbers", do=_WRITE):
-        return np.load(path, mmap_mode="c", allow_pickle=False)

@@ -79,13 +79,9 @@ class WordTokenizer(Tokenizer):
         """
         found = _words(text)
         if strange := [word for word in found if word not in self._ids]:
-            raise DataError(
-                "A text has a word that the model does not know.",
-                where=text[:60],
-                expected=f"words such as {', '.join(self.words[:6])}",
-                got=strange[0][:40],
-                do="Use sentences made of the words the model was trained on.",
-            )
+            raise DataError("A text has a word that the model does not know.", where=text[:60],
+                            expected=f"words such as {', '.join(self.words[:6])}", got=strange[0][:40],
+                            do="Use sentences made of the words the model was trained on.")  # fmt: skip
         return [self._ids[word] for word in found]
 
     def more(self, text: str) -> list[int]:
@@ -151,9 +147,6 @@ class WordTransformer(nn.Module):
         return self.unembed(self.norm(stream))
 
 
-_Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
-
-
 class IoiSettings(Settings, frozen=True, kw_only=True):
     """Which net, and how it is trained.
 
@@ -161,15 +154,11 @@ class IoiSettings(Settings, frozen=True, kw_only=True):
         width: Of the stream.
         blocks: How many there are.
         steps: Batches in all; each is of one template.
-        batch: Sentences per step.
-        rate: First step size, of AdamW; it falls linearly.
     """
 
     width: Annotated[int, msgspec.Meta(ge=8, le=1024, multiple_of=_HEADS)] = 64
     blocks: Annotated[int, msgspec.Meta(ge=1, le=24)] = 3
-    steps: _Count = 600
-    batch: _Count = 64
-    rate: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 2e-3
+    steps: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 600
 
 
 @final
@@ -207,7 +196,7 @@ class IoiNet(Recipe):
             return every.mean() + every[:, -1].mean()
 
         settings = TrainSettings(
-            seed=seeds.derive(given.spec.seed, self.name, "order"), steps=how.steps, batch=how.batch, rate=how.rate,
+            seed=seeds.derive(given.spec.seed, self.name, "order"), steps=how.steps, batch=64, rate=2e-3,
             optimizer="adamw", decay=0.01,
         )  # fmt: skip
         return Fit(model, loss, examples=examples, settings=settings)

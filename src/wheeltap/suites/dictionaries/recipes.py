@@ -1,8 +1,8 @@
 """Dictionaries of the sites of a net: trained, held at random as nulls, or computed; nets with dictionaries beside."""
 
 import copy
-from collections.abc import Mapping, Sequence
-from typing import Any, cast, final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast, final
 
 import msgspec
 import numpy as np
@@ -20,27 +20,33 @@ from wheeltap.recipes.base import Given, Needs, Recipe, State, Status, counted, 
 from wheeltap.recipes.fit import Fit, TrainSettings
 from wheeltap.recipes.make import make, place
 from wheeltap.recipes.randomness import reproducible
-from wheeltap.suites.dictionaries.activations import Activations, collect, sites_of, width_of
-from wheeltap.suites.dictionaries.dictionary import (
-    Dictionary,
-    DictionaryModel,
-    DictionarySettings,
-    Entry,
-    random_like,
-)
+from wheeltap.suites.dictionaries.activations import ROWS, Activations, collect, of_array, sites_of, width_of
+from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, DictionarySettings, Entry, random_like
 from wheeltap.suites.dictionaries.specs import KINDS, Kind
 from wheeltap.suites.dictionaries.supervised import least_squares_codes, mean_codes
-from wheeltap.suites.dictionaries.training import (
-    COMPUTED,
-    ROWS,
-    DictionaryRecipeSettings,
-    DictionaryTraining,
-    Lesson,
-    UnitRows,
-    Upkeep,
-    dictionaries,
-    spread,
-)
+from wheeltap.suites.dictionaries.training import DictionaryTraining, Lesson, dictionaries, spread
+
+COMPUTED: Final[tuple[Kind, ...]] = ("random", "identity", "pca", "mean codes", "least squares")
+"""Kinds that take no steps."""
+
+
+class DictionaryRecipeSettings(DictionaryTraining, frozen=True, kw_only=True):
+    """Which dictionary, of which kind, and how it is trained.
+
+    Attributes:
+        kind: ``own`` and ``reseed`` are trained; ``frozen decoder``, ``frozen encoder`` and ``soft-frozen decoder``
+            leave that at random, or near it; ``untrained net`` learns from the net with the weights of each tensor in
+            another order, around the mean and in the scale of the net's own vectors. ``COMPUTED`` ones take no steps;
+            ``random`` stands beside the entry that it is made of.
+    """
+
+    kind: Kind = "own"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kind in ("mean codes", "least squares") and self.positions == "all":
+            raise UsageError("Labels are of examples, not of positions.", where=f"kind {self.kind!r}",
+                             expected="positions 'last'", got="'all'")  # fmt: skip
 
 
 @final
@@ -50,8 +56,9 @@ class DictionaryRecipe(Recipe):
     It is made of the net (and, ``random``, of an entry) and examples; or of no net, where the inputs of its examples
     are the vectors: see ``of_array``.
 
-    Attributes:
-        vectors: Those that were collected before, by what they are of: shared by recipes of one net and task.
+    Args:
+        settings: See ``DictionaryRecipeSettings``.
+        vectors: Shared by recipes of one net and task, which so collect vectors once.
     """
 
     name = "dictionary"
@@ -72,17 +79,22 @@ class DictionaryRecipe(Recipe):
 
     def blank(self, given: Given) -> Entry:
         """See ``Recipe.blank``."""
-        how = self.settings
-        _require_parts(given, how)
-        if how.kind == "random":
+        how, random = self.settings, self.settings.kind == "random"
+        if len(given.of) not in {"random": (2,), "untrained net": (1,)}.get(how.kind, (0, 1)) or (
+            random and not isinstance(given.of[1], Entry)
+        ):
+            raise UsageError("A dictionary is made of a net and its examples, or of vectors.",
+                             where=f"recipe dictionary, kind {how.kind!r}",
+                             expected="a net and an entry" if random else "a net, or none where inputs are vectors",
+                             got=", ".join(type(one).__name__ for one in given.of) or "nothing")  # fmt: skip
+        if random:
             shapes = [one.settings for one in dictionaries(given.of[1])]
-        else:
-            widths = (
-                width_of(given.of[0].to(given.device), given.examples, sites_of(how.site), how.positions)
-                if given.of
-                else (_plain(given.examples).shape[1],)
-            )
+        elif given.of:
+            net = given.of[0].to(given.device)
+            widths = width_of(net, given.examples, sites_of(how.site), how.positions)
             shapes = [_shape(how, width, given.examples) for width in widths]
+        else:
+            shapes = [_shape(how, _plain(given.examples).shape[1], given.examples)]
         return Entry([Dictionary(one) for one in shapes], kind=how.kind, seed=given.spec.seed).eval()
 
     def start(self, given: Given) -> Fit:
@@ -93,65 +105,39 @@ class DictionaryRecipe(Recipe):
         with reproducible(seeds.derive(seed, self.name, "vectors"), device=given.device), torch.no_grad():
             own = self._vectors(given, untrained=False)
             learned = self._vectors(given, untrained=True) if how.kind == "untrained net" else own
-        settings = TrainSettings(
-            seed=seeds.derive(seed, self.name, "order"), batch=how.batch,
-            rate=how.rate / own.width(own.sites[0]) ** 0.5,
-            steps=0 if how.kind in COMPUTED else how.steps,
-        )  # fmt: skip
         if how.kind in COMPUTED:
-            with torch.no_grad():
-                for at, (site, dictionary) in enumerate(zip(own.sites, dictionaries(entry), strict=True)):
-                    beside = dictionaries(given.of[1])[at] if how.kind == "random" else None
-                    dictionary.load_state_dict(_computed(how.kind, own, site, given, beside=beside))
-            return Fit(entry, lambda rows, step: torch.zeros(()), examples=own.rows, settings=settings)
-        lesson = Lesson(entry, learned, own, how)
-        lesson.begin(seeds.derive(seed, self.name, "init"))
-        hooks = [UnitRows(lesson), Upkeep(lesson)]
-        return Fit(entry, lesson.loss, examples=learned.rows, settings=settings, hooks=hooks)
+            for at, one in enumerate(dictionaries(entry)):
+                one.load_state_dict(_computed(how.kind, own, at, given))
+            return Fit(entry, lambda rows, step: torch.zeros(()), examples=own.rows, settings=TrainSettings(steps=0))
+        lesson = Lesson(entry, learned, own, how, kind=how.kind, seed=seeds.derive(seed, self.name, "init"))
+        settings = TrainSettings(
+            seed=seeds.derive(seed, self.name, "order"), steps=how.steps, batch=how.batch,
+            rate=how.rate / own.width(own.sites[0]) ** 0.5,
+        )  # fmt: skip
+        return Fit(entry, lesson.loss, examples=learned.rows, settings=settings, hooks=[lesson])
 
     def _vectors(self, given: Given, *, untrained: bool) -> Activations:
-        how = self.settings
+        how, seed = self.settings, given.spec.seed if untrained else ""
         if not given.of:
-            vectors = _plain(given.examples)
-            return Activations({how.site or "vectors": np.asarray(vectors.float().numpy())})
-        drawn = given.spec.seed if untrained else ""
-        key = "/".join([given.spec.of[0], given.spec.data, how.site, how.positions, str(given.device), str(drawn)])
+            return Activations({how.site or "vectors": _plain(given.examples).float().numpy()})
+        key = "/".join(map(str, (given.spec.of[0], given.spec.data, how.site, how.positions, given.device, seed)))
         if key not in self.vectors:
             model = given.of[0].to(given.device)
-            model = _untrained(model, seeds.derive(given.spec.seed, self.name, "untrained")) if untrained else model
+            if untrained:
+                model = copy.deepcopy(model)
+                torch.default_generator.manual_seed(seeds.derive(given.spec.seed, self.name, "untrained"))
+                for parameter in model.parameters():
+                    flat = parameter.reshape(-1)
+                    parameter.copy_(flat[torch.randperm(len(flat)).to(flat.device)].view_as(parameter))
             self.vectors[key] = collect(model, given.examples, sites_of(how.site), positions=how.positions)
         return self.vectors[key]
 
 
-def _require_parts(given: Given, how: DictionaryRecipeSettings) -> None:
-    wanted = (2,) if how.kind == "random" else (0, 1) if how.kind != "untrained net" else (1,)
-    if len(given.of) not in wanted or (how.kind == "random" and not isinstance(given.of[1], Entry)):
-        raise UsageError(
-            "A dictionary is made of a net and its examples, or of vectors.",
-            where=f"recipe dictionary, kind {how.kind!r}",
-            expected="a net and an entry" if how.kind == "random" else "a net, or none where the inputs are vectors",
-            got=", ".join(type(one).__name__ for one in given.of) or "nothing",
-        )
-
-
 def _plain(task: BaseTask) -> Tensor:
-    """The inputs of a task as vectors.
-
-    Raises:
-        DataError: If they are no rows of floating-point numbers.
-    """
-    vectors = task.inputs if isinstance(task, Task) else None
-    if not isinstance(vectors, Tensor) or vectors.ndim != 2 or not vectors.is_floating_point():
-        raise DataError(
-            "The inputs of these examples are no vectors.",
-            where=task.name,
-            expected="floating-point numbers [row, width], where there is no net",
-            got=f"{str(vectors.dtype).removeprefix('torch.')} {list(vectors.shape)}"
-            if isinstance(vectors, Tensor)
-            else "inputs by name, or texts",
-            do="Give the net whose site holds the vectors, or make the examples with activations.of_array.",
-        )
-    return vectors.cpu()
+    """The inputs of a task as vectors, ``[row, width]``; refused as ``of_array`` does where they are none."""
+    inputs = task.inputs if isinstance(task, Task) else None
+    held = of_array(inputs if isinstance(inputs, Tensor) else torch.zeros(0, dtype=torch.long), name=task.name).inputs
+    return cast("Tensor", held).cpu()
 
 
 def _shape(how: DictionaryRecipeSettings, width: int, task: BaseTask) -> DictionarySettings:
@@ -159,61 +145,39 @@ def _shape(how: DictionaryRecipeSettings, width: int, task: BaseTask) -> Diction
     if how.kind in ("identity", "pca"):
         return DictionarySettings(architecture="linear", width=width, features=width)
     if how.kind in ("mean codes", "least squares"):
-        factors = task.annotations.factors
-        if not factors:
-            raise DataError(
-                "The examples have no attributes.",
-                where=task.name,
-                expected="factors that are known of each example",
-                got="none",
-                do="Give them: task.with_factors({'name': labels}).",
-            )
+        if not (factors := task.annotations.factors):
+            raise DataError("The examples have no attributes.", where=task.name, expected="factors of each example",
+                            got="none", do="Give them: task.with_factors({'name': labels}).")  # fmt: skip
         values = sum(len(np.unique(labels.numpy())) for labels in factors.values())
         return DictionarySettings(architecture="supervised", width=width, features=values, attributes=tuple(factors))
     k = how.k if how.architecture in ("topk", "batchtopk") else 0
     return DictionarySettings(architecture=how.architecture, width=width, features=how.features, k=k)
 
 
-def _untrained(model: nn.Module, seed: int) -> nn.Module:
-    """A copy whose weights are, within each tensor, in another order: as large, but nothing was learned."""
-    other = copy.deepcopy(model)
-    with reproducible(seed), torch.no_grad():
-        for parameter in other.parameters():
-            flat = parameter.reshape(-1)
-            parameter.copy_(flat[torch.randperm(len(flat)).to(flat.device)].view_as(parameter))
-    return other
-
-
-# ---- kinds that take no steps ----------------------------------------------------------------------------------------
-
-
-def _computed(
-    kind: Kind, vectors: Activations, site: str, given: Given, *, beside: Dictionary | None
-) -> Mapping[str, Tensor]:
-    """The tensors of a dictionary that is computed."""
-    if beside is not None:
-        rows = vectors.batch(site, spread(vectors.rows)).to(beside.b_dec.device)
+def _computed(kind: Kind, vectors: Activations, at: int, given: Given) -> Mapping[str, Tensor]:
+    """The tensors of the dictionary of one site."""
+    site = vectors.sites[at]
+    if kind == "random":
+        beside = dictionaries(given.of[1])[at].to(given.device)
+        rows = vectors.batch(site, spread(vectors.rows)).to(given.device)
         return random_like(beside, rows, seeds.derive(given.spec.seed, "dictionary", kind)).state_dict()
     mean, _ = vectors.center(site)
-    width = vectors.width(site)
+    width = len(mean)
     if kind in ("identity", "pca"):
         rows = torch.eye(width)
         if kind == "pca":
-            moments = torch.zeros(width, width, dtype=torch.float64)
+            covariance = torch.zeros(width, width, dtype=torch.float64)
             for start in range(0, vectors.rows, ROWS):
-                part = (vectors.batch(site, slice(start, start + ROWS)) - mean).double()
-                moments += part.T @ part
-            # By falling variance; the largest number of each direction is positive.
-            _, across = cast("tuple[Tensor, Tensor]", torch.linalg.eigh(moments))  # pyright: ignore[reportUnknownMemberType]
-            rows = across.T.flip(0)
-            rows = rows * rows.gather(1, rows.abs().argmax(1, keepdim=True)).sign()
-        return {"W_enc": rows.T.float(), "b_enc": torch.zeros(width), "W_dec": rows.float(), "b_dec": mean}
+                left = (vectors.batch(site, slice(start, start + ROWS)) - mean).double()
+                covariance += left.T @ left
+            solved: Any = torch.linalg.eigh(covariance)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+            rows = cast("Tensor", solved[1]).T.flip(0)  # by falling variance
+            rows = (rows * rows.gather(1, rows.abs().argmax(1, keepdim=True)).sign()).float()
+        return {"W_enc": rows.T, "b_enc": torch.zeros(width), "W_dec": rows, "b_dec": mean}
     labels = {name: values.numpy() for name, values in given.examples.annotations.factors.items()}
     fitted = (mean_codes if kind == "mean codes" else least_squares_codes)(vectors.all(site).numpy(), labels)
-    return {
-        "W_dec": to_tensor(fitted.codes).float(), "b_dec": to_tensor(fitted.mean).float(),
-        "attribute": to_tensor(fitted.attribute), "value": to_tensor(fitted.value),
-    }  # fmt: skip
+    tensors = {"W_dec": fitted.codes, "b_dec": fitted.mean, "attribute": fitted.attribute, "value": fitted.value}
+    return {name: to_tensor(array) for name, array in tensors.items()}
 
 
 # ---- nets with dictionaries beside -----------------------------------------------------------------------------------
@@ -223,20 +187,20 @@ class WithDictionarySettings(DictionaryTraining, frozen=True, kw_only=True):
     """Which dictionaries stand beside a net, and how they are trained.
 
     Attributes:
-        entries: Kinds of those that are made, separated by commas; they follow those that are given.
+        entries: Kinds of those that are made, separated by commas; one may stand several times. They follow those that
+            are given.
     """
 
     entries: str = "own"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for kind in self.kinds:
-            if kind not in KINDS:
-                raise UnknownName("kind of dictionary", kind, KINDS)
+        if strange := [kind for kind in self.kinds if kind not in KINDS]:
+            raise UnknownName("kind of dictionary", strange[0], KINDS)
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """Of the entries that are made, in order; one may stand several times."""
+        """Of the entries that are made, in order."""
         return cast("tuple[Kind, ...]", tuple(kind.strip() for kind in self.entries.split(",") if kind.strip()))
 
 
@@ -244,7 +208,8 @@ class WithDictionarySettings(DictionaryTraining, frozen=True, kw_only=True):
 class WithDictionary(Recipe):
     """A net with entries beside it: those that it is made of, then others that are made of the net.
 
-    The first entry of a kind is drawn from the seed, later ones and reseeds from others that follow from it.
+    The first entry of a kind is drawn from the seed, later ones and reseeds from others that follow from it; random
+    ones stand beside the first entry. Entries are kept, each with its states of training; the whole is not.
     """
 
     name = "with-dictionary"
@@ -253,7 +218,7 @@ class WithDictionary(Recipe):
     settings: WithDictionarySettings
 
     def keeps(self, parameters: int) -> bool:
-        """See ``Recipe.keeps``: its entries are kept, each by itself."""
+        """See ``Recipe.keeps``."""
         return False
 
     @property
@@ -263,89 +228,70 @@ class WithDictionary(Recipe):
 
     def blank(self, given: Given) -> DictionaryModel:
         """See ``Recipe.blank``."""
-        entries = [*_entries(given)]
-        for at in range(len(self.settings.kinds)):
-            recipe, asked = self.entry(given, at, entries, {})
-            entries.append(recipe.blank(asked))
-        return self._joined(given, entries)
+        return self._joined(given, given.of[:1], lambda recipe, asked: recipe.blank(asked))
 
     def start(self, given: Given) -> State:
         """See ``Recipe.start``."""
         require_fit(given, self)
-        return JoinState(self, given)
+        folder = place("dictionaries")
 
-    def entry(
-        self, given: Given, at: int, entries: Sequence[Entry], vectors: dict[str, Activations]
-    ) -> tuple[DictionaryRecipe, Given]:
-        """The recipe of an entry that is made, and what it is made from; ``random`` stands beside the first one."""
-        how, seed = self.settings, given.spec.seed
-        kind = how.kinds[at]
-        again = how.kinds[:at].count(kind)
-        if again or kind == "reseed":
-            seed = seeds.derive(seed, self.name, kind, again)
-        settings = cast("dict[str, Scalar]", msgspec.structs.asdict(how)) | {"kind": kind}
-        del settings["entries"]
-        of, names = given.of[:1], given.spec.of[:1]
-        if kind == "random":
-            if not entries:
-                raise UsageError("A random dictionary stands beside another one.", where="setting entries",
-                                 expected="another kind first, such as own", got=how.entries)  # fmt: skip
-            beside = given.spec.of[1] if len(given.of) > 1 else self.entry(given, 0, (), {})[1].spec.key
-            of, names = (*of, entries[0]), (*names, beside)
-        spec = specified(DictionaryRecipe, settings, seed=seed, of=names, data=given.spec.data)
-        return DictionaryRecipe(dict(spec.settings), vectors=vectors), Given(spec, of, given.task, given.device)
+        def made(recipe: DictionaryRecipe, asked: Given) -> nn.Module:
+            kept = make(asked, recipe, Artifacts(folder) if folder else None)
+            return kept.done(f"recipe {recipe.name}, kind {recipe.settings.kind!r}")
 
-    def _joined(self, given: Given, entries: Sequence[Entry]) -> DictionaryModel:
-        return DictionaryModel(given.of[0], sites_of(self.settings.site), copy.deepcopy([*entries])).eval()
+        return JoinState(lambda: self._joined(given, copy.deepcopy(given.of[:1]), made).to(given.device))
 
-    def joined(self, given: Given, entries: Sequence[Entry]) -> DictionaryModel:
-        """A copy of the net, with copies of the entries."""
-        net = copy.deepcopy(given.of[0]).to(given.device)
-        return self._joined(Given(given.spec, (net, *given.of[1:])), entries).to(given.device)
+    def _joined(
+        self, given: Given, net: tuple[nn.Module, ...], make: Callable[[DictionaryRecipe, Given], nn.Module]
+    ) -> DictionaryModel:
+        """The net with all entries.
 
-
-def _entries(given: Given) -> tuple[Entry, ...]:
-    """Those that it is made of.
-
-    Raises:
-        UsageError: If there is no net, or something that follows it is no entry.
-    """
-    net, *entries = given.of or (None,)
-    if net is None or not all(isinstance(entry, Entry) for entry in entries):
-        raise UsageError(
-            "Dictionaries stand beside a net.",
-            where="recipe with-dictionary",
-            expected="a net, then entries",
-            got=", ".join(type(one).__name__ for one in given.of) or "nothing",
-        )
-    return cast("tuple[Entry, ...]", tuple(entries))
+        Raises:
+            UsageError: If there is no net, what follows it is no entry, or a random entry has none to stand beside.
+        """
+        how, keys, entries = self.settings, [*given.spec.of[1:]], [*given.of[1:]]
+        vectors = dict[str, Activations]()
+        if not net or not all(isinstance(entry, Entry) for entry in entries) or (
+            not entries and how.kinds[:1] in ((), ("random",))
+        ):  # fmt: skip
+            raise UsageError("Dictionaries stand beside a net, random ones beside another.",
+                             where=f"recipe with-dictionary, entries {how.entries!r}",
+                             expected="a net, then entries; or a kind to begin with, such as own",
+                             got=", ".join(type(one).__name__ for one in given.of) or "nothing")  # fmt: skip
+        for at, kind in enumerate(how.kinds):
+            again, seed = how.kinds[:at].count(kind), given.spec.seed
+            if again or kind == "reseed":
+                seed = seeds.derive(seed, self.name, kind, again)
+            settings = cast("dict[str, Scalar]", msgspec.structs.asdict(how)) | {"kind": kind}
+            del settings["entries"]
+            beside = 1 if kind == "random" else 0
+            of, names = (*given.of[:1], *entries[:beside]), (*given.spec.of[:1], *keys[:beside])
+            spec = specified(DictionaryRecipe, settings, seed=seed, of=names, data=given.spec.data)
+            recipe = DictionaryRecipe(dict(spec.settings), vectors=vectors)
+            entries.append(make(recipe, Given(spec, of, given.task, given.device)))
+            keys.append(spec.key)
+        own = cast("list[Entry]", copy.deepcopy(entries))
+        return DictionaryModel(net[0], sites_of(how.site), own).eval()
 
 
 @final
 class JoinState(State):
-    """Entries on their way, one a step; each is kept by itself, with its states of training.
+    """One step, in which everything is made: what it is made of is kept by itself.
 
     Args:
-        recipe: Of the net with entries.
-        given: What it is made from.
+        make: Makes it.
     """
 
-    def __init__(self, recipe: WithDictionary, given: Given) -> None:
-        self._recipe, self._given, self._entries = recipe, given, [*_entries(given)]
-        self._vectors = dict[str, Activations]()
-        self.step, self.steps = 0, max(len(recipe.settings.kinds), 1)
+    def __init__(self, make: Callable[[], nn.Module]) -> None:
+        self._make, self._model = make, cast("nn.Module | None", None)
+        self.step, self.steps = 0, 1
         self.status: Status = "training"
 
     def advance(self, until: int) -> None:
         """See ``State.advance``."""
-        while self.step < min(until, self.steps):
-            if self._recipe.settings.kinds:
-                recipe, asked = self._recipe.entry(self._given, self.step, self._entries, self._vectors)
-                folder = place("dictionaries")
-                made = make(asked, recipe, Artifacts(folder) if folder else None)
-                self._entries.append(cast("Entry", made.done(f"recipe {recipe.name}, kind {recipe.settings.kind!r}")))
-            self.step += 1
-        self.status = "done" if self.step == self.steps else "training"
+        if until >= 1 and self.status == "training":
+            self._model = self._make()
+            self.step, self.status = 1, "done"
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """See ``State.arrays``."""
@@ -357,4 +303,6 @@ class JoinState(State):
 
     def made(self) -> nn.Module:
         """See ``State.made``."""
-        return self._recipe.joined(self._given, self._entries)
+        self.advance(1)
+        assert self._model is not None
+        return self._model

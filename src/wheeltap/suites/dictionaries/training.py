@@ -1,14 +1,13 @@
-"""How dictionaries are trained: settings, what they go down, unit rows, a steered penalty, dead features revived.
+"""How dictionaries are trained: what they go down, rows of norm 1, a steered penalty, dead features revived.
 
 Vectors are centered and scaled to a mean square of 1 while a dictionary is trained; both are then written into its
-biases and thresholds, so that it reads the net's own vectors. Rows of the decoder have norm 1 throughout.
+biases and thresholds, so that it reads the net's own vectors.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal, cast, final
 
 import msgspec
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -25,18 +24,12 @@ Trained = Literal["topk", "batchtopk", "jumprelu", "gated", "relu"]
 """TopK (arXiv:2406.04093), BatchTopK (arXiv:2412.06410), JumpReLU with a penalty on the distance of L0 from k
 (arXiv:2407.14435), gated (arXiv:2404.16014), and an L1 penalty (``relu``)."""
 
-COMPUTED: Final[tuple[Kind, ...]] = ("random", "identity", "pca", "mean codes", "least squares")
-"""Kinds that take no steps."""
-
 CONE: Final = 0.8
 """Least cosine between a row of a soft-frozen decoder and where it began. Source: arXiv:2602.14111."""
 
-WINDOW: Final = 0.05
-"""Share of the steps: a feature that was active in none of so many batches is dead, and so often dead ones are revived.
-"""
-
-REVIVED_UNTIL: Final = 0.75
-"""Share of the steps after which no feature is revived: those left are as they are."""
+WINDOW, REVIVED_UNTIL = 0.05, 0.75
+"""Shares of the steps: a feature that was active in none of so many batches is dead, and so often dead ones are
+revived; and after so many no more."""
 
 _BANDWIDTH: Final = 0.5
 """Of the slope of a step of JumpReLU, where vectors have a mean square of 1."""
@@ -44,15 +37,13 @@ _BANDWIDTH: Final = 0.5
 _PRESSURE: Final = 0.1
 """Of the squared relative distance of L0 from k, of JumpReLU, beside the unexplained share of the variance."""
 
-_PENALTY: Final = 0.03
-_STEER: Final = 0.02
-"""The L1 penalty at the start, and by how much it grows in a step in which twice as many features are active as wanted.
-"""
+_PENALTY, _STEER = 0.03, 0.02
+"""The L1 penalty at the start, and the logarithm by which it grows in a step in which twice as many features are active
+as wanted."""
 
-JUDGED: Final = 8192
-"""Vectors that thresholds are set and features are counted on at the end."""
+_JUDGED: Final = 8192
+"""Vectors, at most, that thresholds are set on and random dictionaries are fitted to."""
 
-ROWS: Final = 1024
 _TINY: Final = 1e-12
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=2**24)]
@@ -88,28 +79,9 @@ class DictionaryTraining(Settings, frozen=True, kw_only=True):
                              expected=f"at most {self.features:,}", got=f"{self.k:,}")  # fmt: skip
 
 
-class DictionaryRecipeSettings(DictionaryTraining, frozen=True, kw_only=True):
-    """Which dictionary, of which kind, and how it is trained.
-
-    Attributes:
-        kind: ``own`` and ``reseed`` are trained; ``frozen decoder``, ``frozen encoder`` and ``soft-frozen decoder``
-            leave that at random, or within ``CONE`` of it; ``untrained net`` learns from the net with the weights of
-            each tensor in another order. ``COMPUTED`` ones take no steps; ``random`` stands beside the entry that it is
-            made of.
-    """
-
-    kind: Kind = "own"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.kind in ("mean codes", "least squares") and self.positions == "all":
-            raise UsageError("Labels are of examples, not of positions.", where=f"kind {self.kind!r}",
-                             expected="positions 'last'", got="'all'")  # fmt: skip
-
-
 @final
-class _Jump(torch.autograd.Function):
-    """JumpReLU and how many are active; slopes towards thresholds are those of a smoothed step.
+class JumpReLU(torch.autograd.Function):
+    """Codes, and how many are active; slopes towards thresholds are those of a smoothed step.
 
     Source: Rajamanoharan et al. 2024, arXiv:2407.14435, equations 11 and 12.
     """
@@ -126,218 +98,135 @@ class _Jump(torch.autograd.Function):
         """Of the preactivations and the thresholds."""
         before, threshold, active = ctx.saved_tensors
         near = ((before - threshold).abs() < _BANDWIDTH / 2) / _BANDWIDTH
-        slopes = -(threshold * grads[0] * near).sum(0) - grads[1] * near.sum(0) / len(before)
-        return grads[0] * active, slopes
-
-
-def jump(before: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
-    """Codes ``[row, feature]`` and the mean number of active features of a row, with slopes; see ``_Jump``."""
-    return cast("tuple[Tensor, Tensor]", _Jump.apply(before, threshold))  # pyright: ignore[reportUnknownMemberType]
+        return grads[0] * active, -(threshold * grads[0] * near).sum(0) - grads[1] * near.sum(0) / len(before)
 
 
 @final
-@dataclass(eq=False)
-class Lesson:
-    """What the dictionaries of an entry go down: the unexplained share of the variance, and a penalty.
+class Lesson(Hook):
+    """What the dictionaries of an entry go down, and what is done to them at each step.
 
-    Attributes:
-        entry: The dictionaries, one for each site.
-        learned: Vectors that are learned from.
-        own: Those of the net itself.
-        how: Settings.
-        quiet: Of each site: batches since each feature was active, ``[feature]``.
-        penalty: Of L1, ``[site]``.
-        active: Mean active features in the last batch, ``[site]``.
-        latest: Vectors of the last batch, of each site.
-    """
-
-    entry: Entry
-    learned: Activations
-    own: Activations
-    how: DictionaryRecipeSettings
-    quiet: list[Tensor] = field(default_factory=list[Tensor], init=False)
-    latest: list[Tensor] = field(default_factory=list[Tensor], init=False)
-
-    def __post_init__(self) -> None:
-        self.dictionaries = dictionaries(self.entry)
-        self.device = self.dictionaries[0].b_dec.device
-        self.centers = [self.learned.center(site) for site in self.learned.sites]
-        self.quiet = [torch.zeros(self.how.features, dtype=torch.int32, device=self.device) for _ in self.dictionaries]
-        self.penalty = torch.full((len(self.dictionaries),), _PENALTY)
-        self.active = torch.zeros(len(self.dictionaries))
-
-    def vectors(self, at: int, rows: Tensor) -> Tensor:
-        """Centered and scaled vectors of a site, where the dictionary is."""
-        mean, scale = self.centers[at]
-        return ((self.learned.batch(self.learned.sites[at], rows) - mean) * scale).to(self.device)
-
-    def begin(self, seed: int) -> None:
-        """Random rows of norm 1 that encode what they decode, and biases at which k features are active."""
-        frozen = {"frozen decoder": "W_dec", "frozen encoder": "W_enc"}.get(self.how.kind)
-        with reproducible(seed), torch.no_grad():
-            for at, one in enumerate(self.dictionaries):
-                rows = torch.randn(one.W_dec.shape)
-                rows = (rows / _length(rows)).to(self.device)
-                one.W_dec.copy_(rows)
-                one.W_enc.copy_(rows.T)
-                least = self.least(at)
-                for name, value in {"b_enc": -least, "b_gate": -least, "threshold": least}.items():
-                    if name in one.settings.shapes and one.settings.k == 0 and (
-                        name != "b_enc" or self.how.architecture == "relu"
-                    ):  # fmt: skip
-                        getattr(one, name).fill_(value)
-        for one in self.dictionaries:
-            for name, parameter in one.named_parameters():
-                learned = name != frozen and (name != "threshold" or self.how.architecture == "jumprelu")
-                parameter.requires_grad_(learned)
-
-    def least(self, at: int) -> float:
-        """What k preactivations of a vector are larger than, on average."""
-        one = self.dictionaries[at]
-        rows = spread(self.learned.rows, max(min(JUDGED, 2**24 // self.how.features), 1))
-        before = one.preactivations(self.vectors(at, rows)).flatten()
-        ranked = before.kthvalue(max(len(before) - self.how.k * len(rows), 1)).values
-        return max(float(ranked), 0.0)
-
-    def loss(self, rows: Tensor, step: int) -> Tensor:
-        """See ``Fit``: the mean over sites."""
-        found = list[Tensor]()
-        self.latest = [self.vectors(at, rows) for at in range(len(self.dictionaries))]
-        for at, (one, vectors) in enumerate(zip(self.dictionaries, self.latest, strict=True)):
-            loss, fired, count = self._objective(one, vectors, float(self.penalty[at]))
-            self.quiet[at].add_(1).masked_fill_(fired, 0)
-            self.active[at] = count
-            found.append(loss)
-        return torch.stack(found).mean()
-
-    def _objective(self, one: Dictionary, vectors: Tensor, penalty: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss, which features were active ``[feature]``, and the mean number of active ones of a vector."""
-        beside = vectors.new_zeros(())
-        match self.how.architecture:
-            case "topk":
-                decoded, values, index = one.reconstructed(vectors)
-                fired = torch.zeros(self.how.features, dtype=torch.bool, device=self.device)
-                fired[index[values > 0]] = True
-                loss = (decoded - vectors).square().mean()
-                return loss, fired, (values > 0).sum() / len(vectors)
-            case "batchtopk":
-                codes = one.batch_codes(vectors)
-            case "jumprelu":
-                codes, count = jump(one.preactivations(vectors), one.threshold)
-                beside = _PRESSURE * (count / self.how.k - 1.0).square()
-            case "relu":
-                codes = one.encode(vectors)
-                beside = penalty * codes.sum() / vectors.numel()
-            case "gated":
-                codes = one.encode(vectors)
-                gates = (one.preactivations(vectors) + one.b_gate).relu()
-                beside = penalty * gates.sum() / vectors.numel()
-                beside = beside + (gates @ one.W_dec.detach() + one.b_dec.detach() - vectors).square().mean()
-        active = codes.detach() != 0
-        loss = (one.decode(codes) - vectors).square().mean() + beside
-        return loss, active.any(0), active.sum() / len(vectors)
-
-
-def _length(rows: Tensor) -> Tensor:
-    return rows.square().sum(1, keepdim=True).sqrt().clamp_min(_TINY)
-
-
-@final
-@dataclass(eq=False)
-class UnitRows(Hook):
-    """Rows of the decoder keep norm 1; of a soft-frozen one they stay near where they began.
-
-    Attributes:
-        lesson: Whose dictionaries.
-    """
-
-    lesson: Lesson
-    began: list[Tensor] = field(default_factory=list[Tensor], init=False)
-
-    def start(self, fit: Fit) -> None:
-        """See ``Hook.start``."""
-        if self.lesson.how.kind == "soft-frozen decoder":
-            self.began = [one.W_dec.detach().clone() for one in self.lesson.dictionaries]
-
-    def after_gradient(self, fit: Fit) -> None:
-        """See ``Hook.after_gradient``: what would change the norm alone is taken out of the gradient."""
-        for one in self.lesson.dictionaries:
-            if one.W_dec.grad is not None:
-                rows = one.W_dec.detach()
-                one.W_dec.grad.sub_(rows * (one.W_dec.grad * rows).sum(1, keepdim=True))
-
-    def after_step(self, fit: Fit) -> None:
-        """See ``Hook.after_step``."""
-        with torch.no_grad():
-            for at, one in enumerate(self.lesson.dictionaries):
-                if one.W_dec.requires_grad:
-                    one.W_dec.div_(_length(one.W_dec))
-                    if self.began:
-                        one.W_dec.copy_(_within(one.W_dec, self.began[at]))
-
-
-def _within(rows: Tensor, began: Tensor) -> Tensor:
-    """Rows of norm 1, turned back to the cone around where they began."""
-    along = (rows * began).sum(1, keepdim=True)
-    across = rows - along * began
-    edge = CONE * began + (1.0 - CONE**2) ** 0.5 * across / _length(across)
-    return torch.where(along < CONE, edge, rows)
-
-
-@final
-@dataclass(eq=False)
-class Upkeep(Hook):
-    """Steers the penalty to the wanted number of active features, and revives dead features.
+    Rows of the decoder keep norm 1: what would change the norm alone is taken out of the gradient. Those of a
+    soft-frozen one are turned back to the cone around where they began.
 
     A feature is dead once it was active in none of the batches of ``WINDOW``. So often, and at most as many as a batch
     has vectors, dead features are pointed at what is left of a vector of the batch, drawn with a chance that rises with
     its squared length, each at another one; the encoder gets the mean norm of the others. Where the decoder is held,
     they encode what they decode; where the encoder is, none is revived.
 
-    Source: after Bricken et al. 2023 (Towards Monosemanticity, neuron resampling).
+    Args:
+        entry: The dictionaries, one for each site; they begin as random rows that encode what they decode.
+        learned: Vectors that are learned from.
+        own: Those of the net itself, whose mean and scale are written into the biases at the end.
+        how: How to train.
+        kind: What is held.
+        seed: Of the rows.
 
-    Attributes:
-        lesson: Whose dictionaries.
+    Source: of revival, after Bricken et al. 2023 (Towards Monosemanticity, neuron resampling).
     """
 
-    lesson: Lesson
+    def __init__(
+        self, entry: Entry, learned: Activations, own: Activations, how: DictionaryTraining, *, kind: Kind, seed: int
+    ) -> None:
+        self.how, self.kind, self.learned, self.own = how, kind, learned, own
+        self.dictionaries = dictionaries(entry)
+        self.centers = [learned.center(site) for site in learned.sites]
+        count, self.device = len(self.dictionaries), self.dictionaries[0].b_dec.device
+        self.quiet = [torch.zeros(how.features, dtype=torch.int32, device=self.device) for _ in range(count)]
+        self.penalty, self.active = torch.full((count,), _PENALTY), torch.zeros(count)
+        self.revived, self.latest = torch.zeros(count, dtype=torch.int32), list[Tensor]()
+        self.every = max(round(WINDOW * how.steps), 1)
+        frozen = {"frozen decoder": "W_dec", "frozen encoder": "W_enc"}.get(kind)
+        with reproducible(seed), torch.no_grad():
+            for at, one in enumerate(self.dictionaries):
+                one.W_dec.copy_(unit(torch.randn(one.W_dec.shape)))
+                one.W_enc.copy_(one.W_dec.T)
+                bias = {"relu": "b_enc", "gated": "b_gate", "jumprelu": "threshold"}.get(how.architecture)
+                if bias is not None:  # as many are active as wanted
+                    getattr(one, bias).fill_(self.least(at) if bias == "threshold" else -self.least(at))
+                for name, parameter in one.named_parameters():
+                    parameter.requires_grad_(name != frozen and (name, how.architecture) != ("threshold", "batchtopk"))
+        self.began = [one.W_dec.detach().clone() for one in self.dictionaries if kind == "soft-frozen decoder"]
 
-    def start(self, fit: Fit) -> None:
-        """See ``Hook.start``."""
-        count = len(self.lesson.dictionaries)
-        self.revived = torch.zeros(count, dtype=torch.int32)
-        self.ended = torch.zeros(3, count)
-        self.every = max(round(WINDOW * fit.steps), 1)
+    def vectors(self, at: int, rows: Tensor) -> Tensor:
+        """Centered and scaled vectors of a site, where the dictionary is."""
+        mean, scale = self.centers[at]
+        return ((self.learned.batch(self.learned.sites[at], rows) - mean) * scale).to(self.device)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """See ``Hook.tensors``."""
-        quiet = {f"quiet.{at}": one for at, one in enumerate(self.lesson.quiet)}
-        return {**quiet, "penalty": self.lesson.penalty, "revived": self.revived, "ended": self.ended}
+    def least(self, at: int) -> float:
+        """What k preactivations of a vector are larger than, on average; at least 0."""
+        rows = spread(self.learned.rows, max(min(_JUDGED, 2**24 // self.how.features), 1))
+        before = self.dictionaries[at].preactivations(self.vectors(at, rows)).flatten()
+        ranked = before.kthvalue(max(len(before) - self.how.k * len(rows), 1)).values
+        return max(float(ranked), 0.0)
 
+    def loss(self, rows: Tensor, step: int) -> Tensor:
+        """Unexplained share of the variance and penalty, the mean over sites; see ``Fit``."""
+        found = list[Tensor]()
+        self.latest = [self.vectors(at, rows) for at in range(len(self.dictionaries))]
+        for at, (one, vectors) in enumerate(zip(self.dictionaries, self.latest, strict=True)):
+            beside = vectors.new_zeros(())
+            if self.how.architecture == "topk":
+                decoded, values, index = one.reconstructed(vectors)
+                fired = torch.zeros_like(self.quiet[at], dtype=torch.bool)
+                fired[index[values > 0]] = True
+                self.active[at] = (values > 0).sum() / len(vectors)
+            else:
+                codes, beside = self._codes(one, vectors, float(self.penalty[at]))
+                decoded, fired = one.decode(codes), (codes != 0).any(0)
+                self.active[at] = (codes != 0).sum() / len(vectors)
+            self.quiet[at].add_(1).masked_fill_(fired, 0)
+            found.append((decoded - vectors).square().mean() + beside)
+        return torch.stack(found).mean()
+
+    def _codes(self, one: Dictionary, vectors: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
+        """Codes ``[row, feature]``, and what is added to the loss."""
+        match self.how.architecture:
+            case "jumprelu":
+                codes, count = cast("Any", JumpReLU).apply(one.preactivations(vectors), one.threshold)
+                return codes, _PRESSURE * (count / self.how.k - 1.0).square()
+            case "gated":
+                gates = (one.preactivations(vectors) + one.b_gate).relu()
+                decoded = gates @ one.W_dec.detach() + one.b_dec.detach()
+                return one.encode(vectors), penalty * gates.sum() / vectors.numel() + (
+                    decoded - vectors
+                ).square().mean()
+            case "relu":
+                codes = one.encode(vectors)
+                return codes, penalty * codes.sum() / vectors.numel()
+            case _:
+                return one.batch_codes(vectors), vectors.new_zeros(())
+
+    def after_gradient(self, fit: Fit) -> None:
+        """See ``Hook.after_gradient``."""
+        for one in self.dictionaries:
+            if one.W_dec.grad is not None:
+                one.W_dec.grad.sub_(one.W_dec.detach() * (one.W_dec.grad * one.W_dec.detach()).sum(1, keepdim=True))
+
+    @torch.no_grad()
     def after_step(self, fit: Fit) -> None:
         """See ``Hook.after_step``."""
-        lesson = self.lesson
-        lesson.penalty.mul_((_STEER * (lesson.active / lesson.how.k - 1.0).clamp(-1.0, 1.0)).exp())
-        if fit.step % self.every or fit.step > REVIVED_UNTIL * fit.steps or lesson.how.kind == "frozen encoder":
-            return
-        with torch.no_grad():
-            for at, one in enumerate(lesson.dictionaries):
-                self.revived[at] += self._revive(one, lesson.latest[at], lesson.quiet[at])
+        self.penalty.mul_((_STEER * (self.active / self.how.k - 1.0).clamp(-1.0, 1.0)).exp())
+        revives = fit.step % self.every == 0 and fit.step <= REVIVED_UNTIL * fit.steps and self.kind != "frozen encoder"
+        for at, one in enumerate(self.dictionaries):
+            if one.W_dec.requires_grad:
+                one.W_dec.copy_(unit(one.W_dec))
+            if self.began:
+                along = (one.W_dec * self.began[at]).sum(1, keepdim=True)
+                edge = CONE * self.began[at] + (1.0 - CONE**2) ** 0.5 * unit(one.W_dec - along * self.began[at])
+                one.W_dec.copy_(torch.where(along < CONE, edge, one.W_dec))
+            if revives:
+                self.revived[at] += self._revive(one, self.latest[at], self.quiet[at])
 
     def _revive(self, one: Dictionary, vectors: Tensor, quiet: Tensor) -> int:
         """How many features were revived."""
         dead, live = (quiet >= self.every).nonzero()[:, 0], quiet < self.every
         if not len(dead) or not bool(live.any()):
             return 0
-        held = self.lesson.how.kind in ("frozen decoder", "soft-frozen decoder")
-        if not held:
-            left = vectors - one(vectors)
+        if self.kind not in ("frozen decoder", "soft-frozen decoder"):
+            left, dead = vectors - one(vectors), dead[: len(vectors)]
             chances = left.square().sum(1).double().cpu() + _TINY
-            dead = dead[: len(vectors)]
-            rows = left[torch.multinomial(chances, len(dead), replacement=False).to(left.device)]
-            one.W_dec[dead] = rows / _length(rows)
-        norm = _length(one.W_enc.T)[live].mean()
-        one.W_enc[:, dead] = norm * one.W_dec[dead].T
+            one.W_dec[dead] = unit(left[torch.multinomial(chances, len(dead)).to(left.device)])
+        one.W_enc[:, dead] = one.W_enc.square().sum(0).sqrt()[live].mean() * one.W_dec[dead].T
         for name in ("b_enc", "b_gate", "b_mag", "r_mag", "threshold"):
             if name in one.settings.shapes:
                 values = cast("Tensor", getattr(one, name))
@@ -345,40 +234,35 @@ class Upkeep(Hook):
         quiet[dead] = 0
         return len(dead)
 
+    @torch.no_grad()
     def finish(self, fit: Fit) -> None:
-        """See ``Hook.finish``: thresholds are set, features are counted, and the scale is written into the biases."""
-        lesson = self.lesson
-        with torch.no_grad():
-            for at, one in enumerate(lesson.dictionaries):
-                if lesson.how.architecture == "batchtopk":
-                    one.threshold.fill_(lesson.least(at))
-                self.ended[:, at] = torch.tensor(self._counts(at, one))
-                mean, scale = lesson.own.center(lesson.own.sites[at])
-                for name in ("b_enc", "b_gate", "b_mag", "threshold", "b_dec"):
-                    if name in one.settings.shapes:
-                        getattr(one, name).div_(scale)
-                one.b_dec.add_(mean.to(one.b_dec.device))
+        """See ``Hook.finish``."""
+        for at, one in enumerate(self.dictionaries):
+            if self.how.architecture == "batchtopk":
+                one.threshold.fill_(self.least(at))
+            mean, scale = self.own.center(self.own.sites[at])
+            for name in ("b_enc", "b_gate", "b_mag", "threshold", "b_dec"):
+                if name in one.settings.shapes:
+                    getattr(one, name).div_(scale)
+            one.b_dec.add_(mean.to(self.device))
 
-    def _counts(self, at: int, one: Dictionary) -> tuple[float, float, float]:
-        """Dead features, active features of a vector, and the share of the variance that is explained."""
-        fired = torch.zeros(self.lesson.how.features, dtype=torch.bool, device=self.lesson.device)
-        rows, active, left, whole = spread(self.lesson.learned.rows, JUDGED), 0.0, 0.0, 0.0
-        for part in cast("Sequence[Tensor]", rows.split(ROWS)):  # pyright: ignore[reportUnknownMemberType]
-            vectors = self.lesson.vectors(at, part)
-            codes = one.encode(vectors)
-            fired |= (codes != 0).any(0)
-            active += float((codes != 0).sum()) / len(rows)
-            left += float((one.decode(codes) - vectors).square().sum())
-            whole += float(vectors.square().sum())
-        return float((~fired).sum()), active, 1.0 - left / whole
+    def tensors(self) -> dict[str, Tensor]:
+        """See ``Hook.tensors``."""
+        quiet = {f"quiet.{at}": one for at, one in enumerate(self.quiet)}
+        return {**quiet, "penalty": self.penalty, "revived": self.revived}
 
     def report(self) -> dict[str, NDArray[Any]]:
-        """Of each site, on vectors trained on: ``revived``; at the end ``dead``, ``active``, ``explained``."""
-        ended = dict(zip(("dead", "active", "explained"), self.ended.numpy().copy(), strict=True))
-        return {"revived": self.revived.numpy().copy(), **ended}
+        """Of each site, ``revived`` features, and those that are ``dead`` at the end."""
+        dead = [int((quiet >= self.every).sum()) for quiet in self.quiet]
+        return {"revived": self.revived.numpy().copy(), "dead": np.array(dead, dtype=np.int32)}
 
 
-def spread(rows: int, most: int = JUDGED) -> Tensor:
+def unit(rows: Tensor) -> Tensor:
+    """Rows scaled to norm 1."""
+    return rows / rows.square().sum(1, keepdim=True).sqrt().clamp_min(_TINY)
+
+
+def spread(rows: int, most: int = _JUDGED) -> Tensor:
     """At most so many rows, evenly spaced."""
     return torch.linspace(0, rows - 1, min(rows, most)).round().long()
 

@@ -59,7 +59,7 @@ class Truth:
         if not (fits and self.skew >= 0.0 and 0.0 <= self.correlation < 1.0 and self.noise >= 0.0):
             raise UsageError(
                 "There is no such dictionary.",
-                where="wheeltap.suites.dictionaries.truth",
+                where="benchmarks.dictionaries",
                 expected="a width and features of at least 1, at most half of the features active, a skew and noise of "
                 "at least 0, a correlation from 0 to below 1",
                 got=str(self),
