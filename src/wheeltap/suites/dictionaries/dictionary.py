@@ -65,19 +65,14 @@ class DictionarySettings(Settings, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         counted = self.architecture in ("topk", "batchtopk")
         if counted != (self.k > 0) or self.k > self.features:
-            raise UsageError(
-                "The number of active features does not fit the dictionary.",
-                where=f"setting k of architecture {self.architecture!r}",
-                expected=f"1 to {self.features:,}" if counted else "0: another rule says which are active",
-                got=f"{self.k:,}",
-            )
+            raise UsageError("The number of active features does not fit the dictionary.",
+                             where=f"setting k of architecture {self.architecture!r}", got=f"{self.k:,}",
+                             expected=f"1 to {self.features:,}" if counted else "0: another rule says which are active"
+                             )  # fmt: skip
         if (self.architecture == "supervised") != bool(self.attributes):
-            raise UsageError(
-                "Attributes do not fit the dictionary.",
-                where="setting attributes",
-                expected="the names of attributes, of the architecture 'supervised' alone",
-                got=", ".join(self.attributes) or "none",
-            )
+            raise UsageError("Attributes do not fit the dictionary.", where="setting attributes",
+                             expected="the names of attributes, of the architecture 'supervised' alone",
+                             got=", ".join(self.attributes) or "none")  # fmt: skip
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -153,13 +148,9 @@ class Dictionary(nn.Module):
             ModelError: If they have another width.
         """
         if x.ndim != 2 or x.shape[1] != self.settings.width:
-            raise ModelError(
-                "The dictionary is of vectors of another width.",
-                where="dictionary",
-                expected=f"vectors [row, {self.settings.width}]",
-                got=str(list(x.shape)),
-                do="Give the dictionary of this site of this net.",
-            )
+            raise ModelError("The dictionary is of vectors of another width.", where="dictionary",
+                             expected=f"vectors [row, {self.settings.width}]", got=str(list(x.shape)),
+                             do="Give the dictionary of this site of this net.")  # fmt: skip
         x = x.to(self.b_dec.dtype)
         one, zero = x.new_ones(1, 1), x.new_zeros(1, 1)
         match self.settings.normalize:
@@ -190,12 +181,8 @@ class Dictionary(nn.Module):
             ModelError: If features are values of attributes: no encoder reads them.
         """
         if self.settings.architecture == "supervised":
-            raise ModelError(
-                "A supervised dictionary has no encoder.",
-                where="dictionary",
-                expected="the labels of the examples: codes(labels)",
-                got="vectors",
-            )
+            raise ModelError("A supervised dictionary has no encoder.", where="dictionary", got="vectors",
+                             expected="the labels of the examples: codes(labels)")  # fmt: skip
         inner = self.normalized(x)[0]
         inner = inner - self.b_dec if self.settings.center else inner
         return inner @ self.W_enc + (self.b_enc if "b_enc" in self.settings.shapes else 0.0)
@@ -246,12 +233,9 @@ class Dictionary(nn.Module):
         """
         names = self.settings.attributes
         if not names or labels.ndim != 2 or labels.shape[1] != len(names):
-            raise ModelError(
-                "Labels do not fit the dictionary.",
-                where="dictionary",
-                expected=f"labels [row, {len(names)}] of {', '.join(names)}" if names else "vectors: encode(x)",
-                got=str(list(labels.shape)),
-            )
+            expected = f"labels [row, {len(names)}] of {', '.join(names)}" if names else "vectors: encode(x)"
+            raise ModelError("Labels do not fit the dictionary.", where="dictionary", expected=expected,
+                             got=str(list(labels.shape)))  # fmt: skip
         held = labels.to(self.value.device)[:, self.attribute]
         return (held == self.value).to(self.b_dec.dtype)
 
@@ -272,12 +256,9 @@ class Dictionary(nn.Module):
         how = self.settings
         if x is None:
             if how.skip or how.normalize != "none":
-                raise ModelError(
-                    "These codes cannot be decoded without the vectors that they are of.",
-                    where="dictionary",
-                    expected="decode(codes, x), x [row, width]",
-                    got="codes alone",
-                )
+                raise ModelError("These codes cannot be decoded without the vectors that they are of.",
+                                 where="dictionary", expected="decode(codes, x), x [row, width]", got="codes alone"
+                                 )  # fmt: skip
             return decoded
         _, stretch, shift = self.normalized(x)
         found = decoded if how.normalize == "none" else decoded * stretch + shift
@@ -292,13 +273,9 @@ class Dictionary(nn.Module):
             ModelError: If not each vector has ``k`` codes.
         """
         if self.settings.architecture != "topk":
-            raise ModelError(
-                "Vectors have no fixed number of codes.",
-                where="dictionary",
-                expected="architecture 'topk'",
-                got=repr(self.settings.architecture),
-                do="Call encode.",
-            )
+            raise ModelError("Vectors have no fixed number of codes.", where="dictionary",
+                             expected="architecture 'topk'", got=repr(self.settings.architecture), do="Call encode."
+                             )  # fmt: skip
         inner = self.normalized(x)[0]
         decoded, values, index = cast(
             "tuple[Tensor, Tensor, Tensor]",
@@ -329,46 +306,33 @@ class SparseTopK(torch.autograd.Function):
         ctx.center = how.center
         ctx.save_for_backward(inner, encoder, decoder, values, index)
         ctx.mark_non_differentiable(index)
-        ctx.set_materialize_grads(False)
         return decoded, values, index
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Gradients of the tensors of ``forward``."""
-        outer, own, _ = grads
         inner, encoder, decoder, values, index = cast("tuple[Tensor, ...]", ctx.saved_tensors)
-        rows, k = index.shape
+        outer = grads[0].contiguous()
+        with torch.enable_grad():
+            asked = values.detach().requires_grad_()
+            made = functional.embedding_bag(index, decoder.detach(), mode="sum", per_sample_weights=asked)
+        slopes = (torch.autograd.grad(made, asked, outer)[0] + grads[1]) * (values > 0)
         # Which rows each feature is active in: the same codes, by feature.
         order = index.flatten().argsort(stable=True)
         starts = torch.bincount(index.flatten(), minlength=len(decoder)).cumsum(0).roll(1)
         starts[0] = 0
 
         def by_feature(source: Tensor, weights: Tensor) -> Tensor:
-            return functional.embedding_bag(
-                order // k, source, starts, mode="sum", per_sample_weights=weights.flatten()[order]
-            )
+            own = weights.flatten()[order]
+            return functional.embedding_bag(order // index.shape[1], source, starts, mode="sum", per_sample_weights=own)
 
-        slopes = torch.zeros_like(values) if own is None else own.clone()
-        if outer is not None:
-            with torch.enable_grad():
-                asked = values.detach().requires_grad_()
-                made = functional.embedding_bag(index, decoder.detach(), mode="sum", per_sample_weights=asked)
-            slopes += torch.autograd.grad(made, asked, outer.contiguous())[0]
-        slopes *= values > 0
-        of_bias = by_feature(slopes.new_ones(rows, 1), slopes)[:, 0]
-        needs_x, _, needs_encoder, _, needs_decoder, needs_offset = cast("tuple[bool, ...]", ctx.needs_input_grad)
-        of_decoder = by_feature(outer.contiguous(), values) if needs_decoder and outer is not None else None
-        of_offset = (outer.sum(0) if outer is not None else torch.zeros_like(inner[0])) if needs_offset else None
-        if of_offset is not None and ctx.center:
-            of_offset = of_offset - encoder @ of_bias
-        of_encoder = by_feature(inner, slopes).T if needs_encoder else None
-        of_x = (
-            functional.embedding_bag(index, encoder.T.contiguous(), mode="sum", per_sample_weights=slopes)
-            if needs_x
-            else None
-        )
-        return of_x, None, of_encoder, of_bias, of_decoder, of_offset
+        of_bias = by_feature(slopes.new_ones(len(index), 1), slopes)[:, 0]
+        of_offset = outer.sum(0) - encoder @ of_bias if ctx.center else outer.sum(0)
+        of_x = None
+        if ctx.needs_input_grad[0]:
+            of_x = functional.embedding_bag(index, encoder.T.contiguous(), mode="sum", per_sample_weights=slopes)
+        return of_x, None, by_feature(inner, slopes).T, of_bias, by_feature(outer, values), of_offset
 
 
 # ---- nets with dictionaries ------------------------------------------------------------------------------------------
@@ -410,16 +374,13 @@ class DictionaryModel(nn.Module):
         self.entries = nn.ModuleList(entries)
         known = {name for name, _ in named_modules(net)}
         if missing := [site for site in self.sites if not site or site not in known]:
-            raise ModelError(
-                "The net has no such site.", where=missing[0], expected="the path of a module of the net",
-                got=repr(missing[0]),
-            )  # fmt: skip
+            raise ModelError("The net has no such site.", where=missing[0], got=repr(missing[0]),
+                             expected="the path of a module of the net")  # fmt: skip
         for at, entry in enumerate(self.all):
             if len(entry) != len(self.sites):
-                raise ModelError(
-                    "An entry has one dictionary for each site.", where=f"entry {at} ({entry.kind})",
-                    expected=f"{len(self.sites)}: {', '.join(self.sites)}", got=str(len(entry)),
-                )  # fmt: skip
+                raise ModelError("An entry has one dictionary for each site.", where=f"entry {at} ({entry.kind})",
+                                 expected=f"{len(self.sites)}: {', '.join(self.sites)}", got=str(len(entry))
+                                 )  # fmt: skip
             for dictionary in entry:
                 cast("Dictionary", dictionary).freeze()
 
@@ -445,9 +406,8 @@ def random_like(dictionary: Dictionary, x: Tensor, seed: int) -> Dictionary:
     """A dictionary of random directions that looks trained.
 
     Rows of its decoder have the norms, and its biases of the decoder and its settings are those, of the dictionary
-    beside it. Its encoder is the decoder's transpose, with biases or thresholds by which as many features are active:
-    each as often as the feature beside it (``relu``, ``jumprelu``, ``gated``), or all together (``batchtopk``). One
-    factor of all codes makes what is decoded as near to the vectors as it can be.
+    beside it. Its encoder is the decoder's transpose; each feature is active as often as the one beside it, by biases
+    or thresholds, or ``k`` are. One factor of all codes makes what is decoded as near to the vectors as it can be.
 
     Args:
         dictionary: Beside which it stands.
@@ -456,63 +416,35 @@ def random_like(dictionary: Dictionary, x: Tensor, seed: int) -> Dictionary:
     """
     how = dictionary.settings
     random = torch.Generator().manual_seed(seeds.derive(seed, "random dictionary"))
-    drawn = torch.randn(how.features, how.width, generator=random).to(dictionary.b_dec.device)
-    units = drawn / drawn.square().sum(1, keepdim=True).sqrt().clamp_min(_TINY)
+    units = functional.normalize(torch.randn(how.features, how.width, generator=random), dim=1)
+    units = units.to(dictionary.b_dec.device)
     norms = dictionary.W_dec.square().sum(1, keepdim=True).sqrt()
-    made = Dictionary(how).to(dictionary.b_dec.device)
-    made.load_state_dict(dictionary.state_dict() | {"W_dec": units * norms})
+    made = Dictionary(how, dictionary.state_dict() | {"W_dec": units * norms}).to(dictionary.b_dec.device)
     if how.architecture == "supervised":
         return made
     x = x[:: max(len(x) // _SAMPLE, 1)]
-    made.W_enc.copy_(units.T)
-    offset = torch.zeros_like(units[:, 0]) if how.center else -units @ dictionary.b_dec
+    parts = [x[start : start + _ROWS] for start in range(0, len(x), _ROWS)]
     inner = dictionary.normalized(x)[0] - dictionary.b_dec
+    offset = torch.zeros_like(units[:, 0]) if how.center else -units @ dictionary.b_dec
     least = torch.zeros_like(offset)
     if how.architecture not in ("topk", "linear"):
-        counts = cast("Tensor", sum((dictionary.encode(part) != 0).sum(0) for part in _parts(x)))
-        if how.architecture == "batchtopk":
-            sample = (inner[:_ROWS] @ made.W_enc).flatten()
-            share = float(counts.sum()) / (len(x) * how.features)
-            least += sample.topk(min(max(round(share * len(sample)), 1), len(sample))).values[-1]
-        else:
-            least = _thresholds(inner, units, counts)
+        counts = torch.stack([(dictionary.encode(part) != 0).sum(0) for part in parts]).sum(0)
+        for start in range(0, how.features, _ROWS):
+            ordered = (units[start : start + _ROWS] @ inner.T).sort(dim=1, descending=True).values
+            span = (ordered[:, :1] - ordered[:, -1:]).clamp_min(1.0)
+            ordered = torch.cat((ordered[:, :1] + span, ordered, ordered[:, -1:] - span), dim=1)
+            wanted = counts[start : start + _ROWS, None]
+            least[start : start + _ROWS] = ordered.gather(1, torch.cat((wanted, wanted + 1), dim=1)).mean(1)
     # No code is below 0: where too few would be above, more is added to all.
     added = offset - (least if how.architecture == "relu" else least.clamp_max(0.0))
-    biases = {"b_enc": added, "b_gate": offset - least, "b_mag": added, "r_mag": 0 * least, "threshold": least.relu()}
-    for name in biases.keys() & how.shapes:
-        getattr(made, name).copy_(biases[name])
-    _gain(made, x)
+    found = {"W_enc": units.T, "b_enc": added, "b_gate": offset - least, "b_mag": added, "threshold": least.relu()}
+    scaled = [name for name in found if name in how.shapes]
+    for name in scaled:
+        getattr(made, name).copy_(found[name])
+    if "r_mag" in how.shapes:
+        made.r_mag.zero_()
+    decoded = torch.cat([made.encode(part) @ made.W_dec for part in parts])
+    gain = float((decoded * inner).sum() / decoded.square().sum().clamp_min(_TINY))
+    for name in scaled:
+        getattr(made, name).mul_(gain if gain > 0.0 else 1.0)
     return made
-
-
-def _parts(rows: Tensor) -> list[Tensor]:
-    return [rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS)]
-
-
-def _thresholds(inner: Tensor, units: Tensor, counts: Tensor) -> Tensor:
-    """What the vectors' part along each unit is larger than in so many rows, ``[feature]``."""
-    found = list[Tensor]()
-    for rows, wanted in zip(_parts(units), _parts(counts), strict=True):
-        ordered = (rows @ inner.T).sort(dim=1, descending=True).values
-        span = (ordered[:, :1] - ordered[:, -1:]).clamp_min(1.0)
-        ordered = torch.cat((ordered[:, :1] + span, ordered, ordered[:, -1:] - span), dim=1)
-        found.append(ordered.gather(1, torch.stack((wanted, wanted + 1), dim=1)).mean(1))
-    return torch.cat(found)
-
-
-def _gain(made: Dictionary, x: Tensor) -> None:
-    """Multiplies all codes by the number by which what is decoded is nearest to the vectors ``[row, width]``."""
-    along, square = 0.0, 0.0
-    for part in _parts(x):
-        decoded = made.encode(part) @ made.W_dec
-        target = made.normalized(part)[0] - made.b_dec
-        along += float((decoded * target).sum(dtype=torch.float64))
-        square += float(decoded.square().sum(dtype=torch.float64))
-    gain = along / square if along > 0.0 and square > 0.0 else 1.0
-    if made.settings.architecture == "gated":
-        made.r_mag.add_(torch.tensor(gain).log())
-        made.b_mag.mul_(gain)
-        return
-    for name in ("W_enc", "b_enc", "threshold"):
-        if name in made.settings.shapes:
-            getattr(made, name).mul_(gain)
