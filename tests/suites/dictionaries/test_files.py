@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -359,6 +360,7 @@ def test_attributes_are_written_and_checked(tmp_path: Path) -> None:
         "null",
         '{"architecture": "supervised"}',
         beside["wheeltap.dictionary"][:-1] + ',"x":1}',
+        '{"where": 1, "state": 2}',
     ):
         save_file(state, path, {"wheeltap.dictionary": settings})
         with pytest.raises(FileFormatError):
@@ -407,6 +409,13 @@ def test_a_pickle_of_anything_but_tensors_is_refused_and_not_run(tmp_path: Path)
             new.writestr(name, old.read(name))
     with pytest.raises(FileFormatError, match="no list of tensors"):
         read(good)
+    (good / "ae.pt").write_bytes(b"")
+    with zipfile.ZipFile(good / "ae.pt", "w") as new, warnings.catch_warnings(action="ignore"):
+        new.writestr("archive/data.pkl", b"c__builtin__\nbytearray\n(J\xff\xff\xff\x7ftR.")  # a second one follows
+        with zipfile.ZipFile(io.BytesIO(whole)) as old:
+            for name in old.namelist():
+                new.writestr(f"archive/{name.partition('/')[2]}", old.read(name))
+    assert torch.equal(read(good).W_enc, W_ENC)
     with zipfile.ZipFile(good / "ae.pt", "w") as new:
         new.writestr("a/data.pkl", b"c__builtin__\nbytearray\n(J\xff\xff\xff\x7ftR.")
     with pytest.raises(FileFormatError, match="bytearray"):

@@ -13,10 +13,11 @@ Nothing of a file is run: a pickled module is refused.
 | wheeltap | one ``.safetensors`` file with metadata |
 """
 
+import io
 import os
 import pickletools
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -139,10 +140,11 @@ class _Learning(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     k: int | None = None
 
 
-_SAELENS_NAMES: Final[Mapping[str, Architecture]] = {
+_ARCHITECTURES: Final[Mapping[str, Architecture]] = {
     "standard": "relu", "topk": "topk", "jumprelu": "jumprelu", "gated": "gated", "batchtopk": "batchtopk",
     "matryoshka_batchtopk": "batchtopk",
 }  # fmt: skip
+"""What SAELens calls them."""
 
 _LINEAR: Final = {"encoder.weight": "W_enc.T", "encoder.bias": "b_enc", "decoder.weight": "W_dec.T"}
 _PLAIN: Final = {name: name for name in ("W_enc", "b_enc", "W_dec", "b_dec", "threshold")}
@@ -163,11 +165,10 @@ _LEARNING_NAMES: Final[Mapping[str, tuple[Architecture, Mapping[str, str]]]] = {
 The threshold of its TopK is not used unless asked for.
 """
 
-_SPARSIFY_NAMES: Final = {"encoder.weight": "W_enc.T", "encoder.bias": "b_enc"} | {
-    name: name for name in ("W_dec", "b_dec", "W_skip")
-}
+_SPARSIFY_NAMES: Final = {"encoder.weight": "W_enc.T", "encoder.bias": "b_enc", "W_dec": "W_dec", "b_dec": "b_dec",
+                          "W_skip": "W_skip"}  # fmt: skip
 
-LAYOUTS: Final = {
+_LAYOUTS: Final = {
     "sae_weights.safetensors": "cfg.json", "sae.safetensors": "cfg.json", "ae.pt": "config.json", "params.npz": "",
 }  # fmt: skip
 """By which file a layout is known, and where its settings stand."""
@@ -190,25 +191,24 @@ def read(path: str | Path, *, scale: float | None = None) -> Dictionary:
     """
     place, names = Path(path), list[str]()
     if os.path.isdir(place):
-        folder, names = place, [name for name in LAYOUTS if os.path.exists(place / name)]
+        folder, names = place, [name for name in _LAYOUTS if os.path.exists(place / name)]
         place = folder / names[0] if names else place
     else:
         bounded.size_of(place, _NOUN, do="Give the folder of a dictionary, or its file of tensors.")
         if place.suffix == ".safetensors" and _OWN in (held := bounded.tensors(place, _NOUN)[1]):
-            settings = bounded.decoded(held[_OWN].encode(), DictionarySettings, place, _UNKNOWN,
-                                       expected=", ".join(DictionarySettings.__struct_fields__))  # fmt: skip
-            return _made(place, settings, _safetensors(place))
-        folder, names = place.parent, [name for name in LAYOUTS if place.name == name]
+            own = bounded.decoded(held[_OWN].encode(), dict[str, Any], place, _UNKNOWN, expected="a JSON object")
+            return _made(place, _safetensors(place), **own)
+        folder, names = place.parent, [name for name in _LAYOUTS if place.name == name]
         names = ["params.npz"] if place.suffix == ".npz" else names
     if len(names) != 1:
         raise FileFormatError(
             "This folder holds several dictionaries." if names else "This is no dictionary of a known layout.",
             where=str(path),
-            expected="; ".join(f"{name} and {beside}" if beside else name for name, beside in LAYOUTS.items()),
+            expected="; ".join(f"{name} and {beside}" if beside else name for name, beside in _LAYOUTS.items()),
             got=", ".join(names) or "none of these",
             do="Give one of the files." if names else "Give the folder of one site, or a file of wheeltap.",
         )
-    config = folder / LAYOUTS[names[0]]
+    config = folder / _LAYOUTS[names[0]]
     match names[0]:
         case "sae_weights.safetensors":
             return _saelens(config, place, scale)
@@ -220,69 +220,49 @@ def read(path: str | Path, *, scale: float | None = None) -> Dictionary:
             return _gemma_scope(place)
 
 
-_UNKNOWN: Final = "A setting of the dictionary is missing, unknown, or cannot be computed here."
+_UNKNOWN: Final = "This file is no dictionary that can be computed exactly."
 
 
-def _refused(where: object, expected: str, got: str) -> FileFormatError:
-    return FileFormatError(_UNKNOWN, where=str(where), expected=expected, got=got[:200],
-                           do="Without it the dictionary would compute something else. Convert the file with the "
-                              "library that wrote it, or read another.")  # fmt: skip
+def _refused(where: object, expected: str, got: object) -> FileFormatError:
+    return FileFormatError(_UNKNOWN, where=str(where), expected=expected, got=str(got)[:200],
+                           do="Save it again with the library that made it. What is not known, or is missing, could "
+                              "change what it computes.")  # fmt: skip
 
 
-def _settings(where: Path, **found: Any) -> DictionarySettings:
+def _made(where: Path, state: dict[str, Tensor], /, **given: Any) -> Dictionary:
+    """A dictionary, if the settings fit, and the tensors are all of its own, of the right shapes, and finite."""
     try:
-        return msgspec.convert(found, DictionarySettings)
-    except (WheeltapError, msgspec.ValidationError) as error:
-        cause = error.__cause__ if isinstance(error.__cause__, UsageError) else error
-        got = cause.in_line() if isinstance(cause, WheeltapError) else str(cause)
-        raise _refused(where, "sizes and settings that fit each other", got) from error
-
-
-def _made(where: Path, settings: DictionarySettings, state: Mapping[str, Tensor]) -> Dictionary:
-    """A dictionary, if the tensors are all of its own, of the right shapes, and finite."""
+        settings = msgspec.convert(given, DictionarySettings)
+    except msgspec.ValidationError as error:
+        cause = error.__cause__
+        got = cause.in_line() if isinstance(cause, WheeltapError) else error
+        raise _refused(where, "settings that fit each other", got) from error
+    if settings.architecture == "batchtopk" and "threshold" in state and not state["threshold"].ndim:
+        state["threshold"] = state["threshold"].expand(settings.features)  # one of all features
     shapes = settings.shapes
     if wrong := sorted(shapes.keys() ^ state.keys()):
-        raise _other(where, shapes, f"{'no' if wrong[0] in shapes else 'beside them'} {wrong[0]!a}")
+        got = f"{'no' if wrong[0] in shapes else 'beside them'} {wrong[0]!a}"
+        raise _refused(where, f"tensors {', '.join(shapes)}", got)
     for name, shape in shapes.items():
-        if tuple(state[name].shape) != shape:
-            raise FileFormatError("A tensor of the dictionary has another shape.", where=f"{where}: {name}",
-                                  expected=str(list(shape)), got=str(list(state[name].shape)),
-                                  do="Check the settings beside it: they are of another dictionary.")  # fmt: skip
-        if state[name].is_floating_point() == (name in INTEGERS):
-            raise FileFormatError("A tensor of the dictionary has another type.", where=f"{where}: {name}",
-                                  expected="integers" if name in INTEGERS else "floating-point numbers",
-                                  got=str(state[name].dtype),
-                                  do="Save it again with the library that made it.")  # fmt: skip
-        if not bool(torch.isfinite(state[name]).all()):
-            raise FileFormatError("A tensor of the dictionary holds what is no number.", where=f"{where}: {name}",
-                                  expected="finite numbers", got="NaN or infinity",
-                                  do="Train it again: its training diverged, or the file is damaged.")  # fmt: skip
-    if "attribute" in state and not bool(
-        ((state["attribute"] >= 0) & (state["attribute"] < len(settings.attributes))).all()
-    ):
-        raise _refused(f"{where}: attribute", f"numbers of {len(settings.attributes)} attributes", "others")
+        tensor, place = state[name], f"{where}: {name}"
+        if tuple(tensor.shape) != shape:
+            raise _refused(place, f"shape {list(shape)}, as the settings say", list(tensor.shape))
+        if tensor.is_floating_point() == (name in INTEGERS):
+            raise _refused(place, "integers" if name in INTEGERS else "floating-point numbers", tensor.dtype)
+        if not bool(torch.isfinite(tensor).all()):
+            raise _refused(place, "finite numbers", "NaN or infinity")
+        if name == "attribute" and not bool(((tensor >= 0) & (tensor < len(settings.attributes))).all()):
+            raise _refused(place, f"numbers of {len(settings.attributes)} attributes", "others")
     return Dictionary(settings, state).eval()
-
-
-def _other(where: Path, expected: Iterable[str], got: str) -> FileFormatError:
-    return FileFormatError(
-        "The tensors of the file are not those of the dictionary.",
-        where=str(where),
-        expected=", ".join(expected),
-        got=got,
-        do="Save it again with the library that made it: what is unknown could change what it computes.",
-    )
 
 
 def _named(where: Path, held: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
     """Tensors by our names."""
     found = dict[str, Tensor]()
     for name, tensor in held.items():
-        if name not in names:
-            raise _other(where, names, f"beside them {name!a}")
-        own, transposed, _ = names[name].partition(".T")
+        own, transposed, _ = names.get(name, f"beside {name}").partition(".T")
         if transposed and tensor.ndim != 2:
-            raise _refused(f"{where}: {name}", "a matrix", str(list(tensor.shape)))
+            raise _refused(f"{where}: {name}", "a matrix", list(tensor.shape))
         if own:
             found[own] = tensor.T if transposed else tensor
     return found
@@ -321,13 +301,10 @@ def _saelens(path: Path, weights: Path, scale: float | None) -> Dictionary:
     for name in ("scaling_factor", "finetuning_scaling_factor"):
         if name in state and bool((state[name] == 1.0).all()):
             del state[name]  # written by some versions, of no effect
-    settings = _settings(path, architecture=own, width=held.d_in, features=held.d_sae, k=k,
-                         center=held.apply_b_dec_to_input, normalize="none" if scaled else normalize)  # fmt: skip
-    if own == "batchtopk":  # of a run of training
-        state = _spread(state, "topk_threshold", settings.features)
-    if own == "jumprelu" and "log_threshold" in state and "threshold" not in state:
-        state["threshold"] = state.pop("log_threshold").exp()
-    made = _made(weights, settings, state)
+    if own == "batchtopk" and "topk_threshold" in state:  # of a run of training
+        state["threshold"] = state.pop("topk_threshold")
+    made = _made(weights, state, architecture=own, width=held.d_in, features=held.d_sae, k=k,
+                 center=held.apply_b_dec_to_input, normalize="none" if scaled else normalize)  # fmt: skip
     with torch.no_grad():
         if held.rescale_acts_by_decoder_norm:  # codes are lengths: the same as with rows of length 1
             norms = made.W_dec.square().sum(1).sqrt()
@@ -351,9 +328,9 @@ def _activation(path: Path, held: _SaeLens) -> tuple[Architecture, int]:
         k = held.activation_fn_kwargs.get("k") if k is None else k
     elif held.activation_fn_kwargs and held.activation_fn_kwargs != {"k": k}:
         raise _refused(path, "no settings of the activation 'relu'", str(held.activation_fn_kwargs))
-    if architecture not in _SAELENS_NAMES:
-        raise _refused(path, f"architecture {', '.join(_SAELENS_NAMES)}", repr(architecture))
-    own = _SAELENS_NAMES[architecture]
+    if architecture not in _ARCHITECTURES:
+        raise _refused(path, f"architecture {', '.join(_ARCHITECTURES)}", repr(architecture))
+    own = _ARCHITECTURES[architecture]
     if own not in ("topk", "batchtopk"):
         if held.rescale_acts_by_decoder_norm:
             raise _refused(path, f"rescale_acts_by_decoder_norm false of architecture {architecture!r}", "true")
@@ -363,14 +340,6 @@ def _activation(path: Path, held: _SaeLens) -> tuple[Architecture, int]:
     return own, int(k)
 
 
-def _spread(state: dict[str, Tensor], name: str, features: int) -> dict[str, Tensor]:
-    """The tensors with one threshold of all features as one of each."""
-    if name not in state or state[name].numel() != 1:
-        return state
-    rest = {other: tensor for other, tensor in state.items() if other not in (name, "threshold")}
-    return rest | {"threshold": state[name].reshape(1).expand(features)}
-
-
 def _sparsify(path: Path, weights: Path) -> Dictionary:
     held = _config(path, _Sparsify, _SPARSIFY_BESIDE)
     if held.signed:
@@ -378,9 +347,9 @@ def _sparsify(path: Path, weights: Path) -> Dictionary:
     features = held.num_latents or held.d_in * held.expansion_factor
     if not float(features).is_integer():
         raise _refused(path, "a whole number of features", str(features))
-    settings = _settings(path, architecture="topk", width=held.d_in, features=int(features), k=held.k,
-                         center=not held.transcode, skip=held.skip_connection)  # fmt: skip
-    return _made(weights, settings, _named(path, _safetensors(weights), _SPARSIFY_NAMES))
+    return _made(weights, _named(weights, _safetensors(weights), _SPARSIFY_NAMES), architecture="topk",
+                 width=held.d_in, features=int(features), k=held.k, center=not held.transcode,
+                 skip=held.skip_connection)  # fmt: skip
 
 
 def _learning(path: Path, weights: Path) -> Dictionary:
@@ -389,33 +358,29 @@ def _learning(path: Path, weights: Path) -> Dictionary:
     if held.dict_class not in _LEARNING_NAMES:
         raise _refused(path, f"dict_class {', '.join(_LEARNING_NAMES)}", repr(held.dict_class))
     architecture, names = _LEARNING_NAMES[held.dict_class]
-    settings = _settings(path, architecture=architecture, width=held.activation_dim, features=held.dict_size,
-                         k=(held.k or 0) if "k" in names else 0,
-                         center=held.dict_class not in ("AutoEncoderNew", "JumpReluAutoEncoder"))  # fmt: skip
-    for name, wanted in {"k": settings.k, "group_sizes": settings.features}.items():
+    k = (held.k or 0) if "k" in names else 0
+    for name, wanted in {"k": k, "group_sizes": held.dict_size}.items():
         own = state.get(name)
         if own is not None and (own.is_floating_point() or int(own.sum()) != wanted or (name == "k" and own.ndim)):
-            raise _refused(path, f"{name} of {wanted:,}, as in the settings", str(own))
-    found = _named(path, state, names)
-    return _made(
-        weights, settings, _spread(found, "threshold", settings.features) if architecture == "batchtopk" else found
-    )
+            raise _refused(path, f"{name} of {wanted:,}, as in the settings", own)
+    return _made(weights, _named(weights, state, names), architecture=architecture, width=held.activation_dim,
+                 features=held.dict_size, k=k,
+                 center=held.dict_class not in ("AutoEncoderNew", "JumpReluAutoEncoder"))  # fmt: skip
 
 
 def _gemma_scope(path: Path) -> Dictionary:
     with bounded.Npz(path, _NOUN) as file:
         names = [f"W_{name[2:]}" if name.startswith("w_") else name for name in file.names]
         if sorted(names) != sorted(_PLAIN):
-            raise _other(path, _PLAIN, ", ".join(map(ascii, file.names[:8])))
+            raise _refused(path, f"arrays {', '.join(_PLAIN)}", ", ".join(map(ascii, file.names)))
         kinds = {name: np.dtype(np.float32) for name in file.names}
         if odd := [name for name in file.names if file.header(name)[1].kind != "f"]:
-            raise _refused(f"{path}: {odd[0]}", "floating-point numbers", str(file.header(odd[0])[1]))
+            raise _refused(f"{path}: {odd[0]}", "floating-point numbers", file.header(odd[0])[1])
         file.require_small(kinds)
         state = {own: to_tensor(file.array(name, kinds[name])) for own, name in zip(names, file.names, strict=True)}
     shape = state["W_enc"].shape
     width, features = shape if len(shape) == 2 else (0, 0)
-    settings = _settings(path, architecture="jumprelu", width=width, features=features, center=False)
-    return _made(path, settings, state)
+    return _made(path, state, architecture="jumprelu", width=width, features=features, center=False)
 
 
 # ---- tensors ---------------------------------------------------------------------------------------------------------
@@ -438,18 +403,23 @@ def _pickled(path: Path) -> dict[str, Tensor]:
     do = "Do not load it: a pickle runs code. Where you trust it, save its state_dict() as safetensors."
     with bounded.Archive(path, _NOUN, do=do) as archive:
         lists = [name for name in archive.members if name.endswith("/data.pkl")]
-        stored = sum(info.file_size for info in archive.members.values())
         packed = any(info.compress_type != zipfile.ZIP_STORED for info in archive.members.values())
-        if len(lists) != 1 or packed or stored > archive.size:
+        if len(lists) != 1 or packed:
             raise FileFormatError(what, where=str(path), expected="a file of torch.save, its members not packed",
                                   got=", ".join(list(archive.members)[:4]), do=do)  # fmt: skip
-        data = archive.member(lists[0], limit=_MOST_PICKLED)
+        # torch would take another of two members of one name: it is given what was looked at.
+        with zipfile.ZipFile(seen := io.BytesIO(), "w") as copy:
+            for name in archive.members:
+                copy.writestr(name, archive.member(name, limit=_MOST_PICKLED if name in lists else archive.size))
     with bounded.parsing(path, what, expected="a pickle of tensors", do=do):
-        named = [value for code, value, _ in pickletools.genops(data) if "GLOBAL" in code.name]
+        with zipfile.ZipFile(seen) as copy:
+            codes = pickletools.genops(copy.read(lists[0]))
+            named = [value for code, value, _ in codes if "GLOBAL" in code.name]
         if odd := [value for value in named if value not in _LISTS]:
             raise FileFormatError(what, where=str(path), expected="a pickle that names tensors alone",
                                   got=f"{odd[0]!a}"[:120], do=do)  # fmt: skip
-        held: Any = torch.load(path, map_location="cpu", weights_only=True)  # pyright: ignore[reportUnknownMemberType]
+        seen.seek(0)
+        held: Any = torch.load(seen, map_location="cpu", weights_only=True)  # pyright: ignore[reportUnknownMemberType]
         found = dict[str, Tensor]()
         for name, tensor in dict(held).items():
             if not isinstance(name, str) or not isinstance(tensor, Tensor):
