@@ -75,18 +75,3 @@ def test_twins_of_hidden_units_alone(name: str) -> None:
             same = new[weight].shape == old[weight].shape and np.array_equal(new[weight], old[weight])
             assert not same or not old[weight].any(), f"{operation}: {weight}"
     assert weights_digest(model) == before
-
-
-@pytest.mark.parametrize("name", ["phi3", "gpt-oss"])
-def test_sixteen_bits(name: str) -> None:
-    """What moves bits alone is offered; rescaling keeps every one of them."""
-    model, fresh = calm(name).bfloat16(), run_on(name, seed=5)
-    family = gauge.find(model, run_on(name, seed=1))
-    assert isinstance(family, gauge.Family)
-    offers = tuple(gauge for gauge in FAMILIES[name][0] if gauge not in ("split", "entangle"))
-    assert tuple(gauge for gauge in family.offers if gauge in LINEAR) == offers
-    original = fresh(model)
-    for operation in offers:
-        twin = gauge.twin(model, gauge.describe(family, operation, seed=1), family=family)
-        likeness = gauge.check(original.float().numpy(), fresh(twin).float().numpy())
-        assert likeness.difference < (1e-6 if operation == "rescale" else 0.1), operation
