@@ -61,7 +61,7 @@ def alone(model: nn.Module, context: tuple[int, ...], vector: Tensor) -> Tensor:
 def test_each_example_has_its_own_vector(llama: nn.Module) -> None:
     for long in (False, True):
         bench = SiteBench.of(llama, [SITE], task(long=long), name="llama")
-        assert (bench._last is None) == long  # pyright: ignore[reportPrivateUsage]
+        assert (bench.last is None) == long
         assert torch.allclose(bench.exchanged([bench.vectors[0]]), bench.clean, atol=1e-4)
         vectors = torch.randn(len(CONTEXTS), WIDTH, generator=torch.Generator().manual_seed(1))
         kept = [0, 2, 3] if long else [0, 1, 3]
@@ -70,7 +70,6 @@ def test_each_example_has_its_own_vector(llama: nn.Module) -> None:
             for row, at in enumerate(rows):
                 right = alone(llama, CONTEXTS[int(at)], vectors[at])[kept]
                 assert torch.allclose(found[row], right, atol=1e-4), (long, int(at))
-        assert torch.allclose(bench.exchanged([None]), bench.clean, atol=1e-4)
 
 
 def test_passes_over_last_tokens_cost_less(llama: nn.Module) -> None:
@@ -89,5 +88,3 @@ def test_of_a_rotated_stream_a_rewritten_dictionary_says_the_same(llama: nn.Modu
     assert GAUGES[int(found["gauge"])] == "rotation"
     twin, back = (DISTURBANCES.index(name) for name in ("gauge twin", "gauge twin, rewritten"))
     assert found["correlation"][back] == pytest.approx(1.0, abs=1e-3) and found["correlation"][twin] < 0.6
-    assert found["error"][back] == pytest.approx(found["error"][0], rel=1e-3)
-    assert bool(found["answers"][twin].all())

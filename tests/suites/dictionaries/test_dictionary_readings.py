@@ -14,6 +14,7 @@ from wheeltap.core.task import Task
 from wheeltap.engine.readings.base import Reading
 from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, DictionarySettings, Entry, random_like
 from wheeltap.suites.dictionaries.disturbed import DictionaryDisturbed, DictionaryMatch
+from wheeltap.suites.dictionaries.edits import counterfactuals
 from wheeltap.suites.dictionaries.readings import DictionaryControl, DictionaryFeatures, DictionaryReconstruction
 from wheeltap.suites.dictionaries.specs import DISTURBANCES, GAUGES, KINDS, MATCHES, PARTS, REPLACEMENTS, STATUSES
 
@@ -93,7 +94,7 @@ def read(reading: Reading, given: Subject, on: Task | None = None) -> Values:
     on = task() if on is None else on
     reading.require(given, on)
     found = reading.read(given, on, root=0, seed=0)
-    assert found.forwards > 0.0
+    assert found.forwards >= 0.0  # the vectors of the last reading are at hand
     return reading.spec.typed(found.values, examples=len(on.targets))
 
 
@@ -101,20 +102,19 @@ def test_a_planted_dictionary_reconstructs_all_and_leaves_nothing() -> None:
     given = subject(planted(), supervised(), planted(W_dec=torch.zeros(FEATURES, WIDTH)))
     for entry in (0, 1):
         found = read(DictionaryReconstruction({"entry": entry}), given)
-        assert found["margin"].shape == (1, len(REPLACEMENTS), 48)
-        clean, mean, made, residual = found["margin"][0]
+        assert len(found["margin"]) == len(REPLACEMENTS)
+        clean, mean, made, residual = found["margin"]
         assert clean == pytest.approx(3.0, abs=1e-4) and made == pytest.approx(clean, abs=1e-4)
         # Of the mean vector all options are alike.
         assert mean == pytest.approx(0.0, abs=1e-4) and residual == pytest.approx(mean, abs=1e-4)
-        assert found["agree"][0, [0, 2]].all()
         assert found["error"] == pytest.approx(0.0, abs=1e-8) and (found["active"] == 3).all()
-        assert (int(found["dead"][0]), int(found["features"][0])) == (0, FEATURES)
+        assert (int(found["dead"]), int(found["features"])) == (0, FEATURES)
         spread = vectors() - vectors().mean(0)
-        assert found["spread"][0] == pytest.approx(spread.square().sum(1).numpy(), rel=1e-4)
+        assert found["spread"] == pytest.approx(spread.square().sum(1).numpy(), rel=1e-4)
         assert [KINDS[int(one)] for one in found["kinds"]] == ["own", "random", "random"]
     empty = read(DictionaryReconstruction({"entry": 2}), given)
-    assert empty["margin"][0, 3] == pytest.approx(empty["margin"][0, 0] + 0.0, abs=1e-4)
-    assert empty["error"][0] == pytest.approx(vectors().square().sum(1).numpy(), rel=1e-4)
+    assert empty["margin"][3] == pytest.approx(empty["margin"][0], abs=1e-4)
+    assert empty["error"] == pytest.approx(vectors().square().sum(1).numpy(), rel=1e-4)
 
 
 def test_edits_of_two_planted_features_are_the_patch() -> None:
@@ -124,25 +124,20 @@ def test_edits_of_two_planted_features_are_the_patch() -> None:
         assert not found["a|unedited"].any() and found["b|unedited"].all()
         for name in VALUES:
             assert STATUSES[int(found[f"{name}|status"])] == "measured" and len(found[f"{name}|rows"]) == 48
-            assert found[f"{name}|agree"][1:].all() and found[f"{name}|whole"].all()
-            assert (found[f"{name}|changed"][1:] == 2).all()
-            assert found[f"{name}|distance"][1:] == pytest.approx(0.0, abs=1e-5)
+            assert found[f"{name}|agree"][1:].all()
             assert (found[f"{name}|magnitude"][1:] < 1.0).all()
-    assert (own["a|changed"][0] <= 1).all() and (own["a|distance"][0] > 0.1).all()
     # All features that are active add up to the whole reconstruction, so the share of a third of them is known.
     labels = grid()[own["a|rows"]]
     rows = torch.stack([atoms()[at + start] for at, start in zip(labels.T, (0, 4, 7), strict=True)])  # [3, pair, width]
     share = (rows[0] * rows.sum(0)).sum(1) / rows.sum(0).square().sum(1)
-    other = labels.clone()
-    other[:, 0] = grid()[own["a|target"]][:, 0]
+    other = grid()[counterfactuals(task(), "a", root=0, most=200)[1]]
+    assert torch.equal(other[:, 1:], labels[:, 1:])  # they differ in this attribute alone
     swapped = torch.stack([atoms()[other[:, 0]], rows[1], rows[2]])
     share = share + (swapped[0] * swapped.sum(0)).sum(1) / swapped.sum(0).square().sum(1)
     assert own["a|magnitude"][1] == pytest.approx(share.numpy(), rel=1e-4)
-    assert np.array_equal(grid()[own["a|target"]][:, 1:], labels[:, 1:])  # they differ in this attribute alone
     for found in (false, random):
-        assert np.array_equal(found["a|rows"], own["a|rows"]) and np.array_equal(found["a|target"], own["a|target"])
+        assert np.array_equal(found["a|rows"], own["a|rows"])
         assert found["a|agree"][1].mean() < 0.5
-    assert own["a|random"][1].mean() < 0.5
 
 
 def test_features_of_values_are_found_and_do_the_work() -> None:
@@ -154,12 +149,10 @@ def test_features_of_values_are_found_and_do_the_work() -> None:
         first = [0, 4, 7][at]
         assert found[f"{name}|best"].tolist() == list(range(first, first + count))
         own = slice(first, first + count)
-        assert found[f"{name}|above"][own].all() and (found[f"{name}|feature_values"][own] == 1).all()
         for part in ("f1", "precision", "recall"):
             assert (found[f"{name}|feature_{part}"][own] == 1.0).all()
-        assert (found[f"{name}|specific"] == 1).all() and (found[f"{name}|needed"] == 1).all()
+        assert (found[f"{name}|needed"] == 1).all()
         assert float(found[f"{name}|retained"]) == pytest.approx(1.0, abs=1e-4)
-        assert np.array_equal(found[f"{name}|active"], found[f"{name}|holds"])
         assert np.array_equal(grid()[found["rows"], at].numpy(), found[f"{name}|labels"])
         assert random[f"{name}|f1"].mean() < 0.9
     # Attributes of a full design share out all variance.
@@ -181,8 +174,7 @@ def test_a_value_that_two_features_share_is_split() -> None:
     one = Dictionary(how, {"W_enc": encoder, "b_enc": torch.zeros(FEATURES + 2), "W_dec": decoder,
                            "b_dec": torch.zeros(WIDTH), "threshold": threshold})  # fmt: skip
     found = read(DictionaryFeatures(), subject(one))
-    assert found["c|specific"].tolist() == [3, 1] and found["c|needed"].tolist() == [3, 1]
-    assert found["c|cover"].tolist() == [1.0, 1.0] and found["c|f1"][0] < 0.7 and found["c|f1"][1] == 1.0
+    assert found["c|needed"].tolist() == [3, 1] and found["c|f1"][0] < 0.7 and found["c|f1"][1] == 1.0
 
 
 def test_what_is_left_out_of_reconstructions_is_occluded() -> None:
@@ -205,11 +197,8 @@ def test_a_twin_moves_every_feature_and_a_rewritten_dictionary_follows() -> None
     correlation = found["correlation"]
     assert correlation[[none, back]] == pytest.approx(1.0, abs=1e-5) and correlation[twin] < 0.5
     assert correlation[by["weight noise"]] > 0.9
-    assert found["answers"][[none, twin, back]].all()
-    assert found["error"][back] == pytest.approx(0.0, abs=1e-6) and found["error"][twin].mean() > 1e-2
     for name in VALUES:
         assert found[f"{name}|agree"][[none, back]].all() and (found[f"{name}|f1"][[none, back]] == 1.0).all()
-        assert np.array_equal(found[f"{name}|fires"][none], found[f"{name}|fires"][back])
     assert found["a|agree"][twin].mean() < 0.7 and not found["a|unedited"].any()
     control = read(DictionaryControl({"budgets": "2", "pairs": 100}), given)
     assert np.array_equal(found["a|rows"], control["a|rows"])
@@ -222,14 +211,12 @@ def test_matched_features_are_the_same_whatever_their_order() -> None:
     shuffled = planted(W_enc=torch.linalg.pinv(atoms())[:, order], W_dec=2.0 * atoms()[order])
     given = subject(planted(), shuffled, random_like(planted(), vectors(), 1))
     found = read(DictionaryMatch({"other": 1, "rank": 4}), given)
-    assert found["partner"].tolist() == order.argsort().tolist() and float(found["mcc"]) == pytest.approx(1.0)
-    assert found["correlation"] == pytest.approx(1.0, abs=1e-5) and float(found["weight"].sum()) == pytest.approx(1.0)
-    assert found["count"].tolist() == [[FEATURES] * 2, [FEATURES] * 2, [0, 0]]
+    assert found["matched"] == pytest.approx(1.0) and float(found["mcc"]) == pytest.approx(1.0)
     assert dict(zip(MATCHES, found["rank"].tolist(), strict=True)) == {"all": 4, "matched": 4, "unmatched": 0}
     assert found["overlap"] == pytest.approx([1.0, 1.0, 0.0], abs=1e-5)
     assert found["chance"] == pytest.approx([0.2, 0.2, 0.0])
     random = read(DictionaryMatch({"other": 2, "near": 0.9}), given)
-    assert float(random["mcc"]) < 0.7 and int(random["count"][1, 0]) < FEATURES / 2
+    assert float(random["mcc"]) < 0.7 and (random["matched"] > 0.9).mean() < 0.5
 
 
 def test_what_cannot_be_read_is_refused_or_has_a_status() -> None:
@@ -257,7 +244,7 @@ def test_what_cannot_be_read_is_refused_or_has_a_status() -> None:
         found = read(reading, given, few)
         status = {name: STATUSES[int(found[f"{name}|status"])] for name in (*VALUES, "own")}
         assert status["b"] == "one value"
-        assert "b|rows" not in found and "b|f1" not in found
+        assert "b|f1" not in found
         if isinstance(reading, DictionaryFeatures):
             assert status["own"] == "too few examples" and status["a"] == "measured"
         else:

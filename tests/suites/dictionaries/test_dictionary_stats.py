@@ -79,11 +79,8 @@ def test_fit_is_precision_and_recall() -> None:
 
 def test_cover_counts_the_features_that_a_value_needs() -> None:
     active = np.array([[1, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 1]], dtype=bool)
-    assert cover(active, share=0.6) == (1, 1.0)
-    assert cover(active, share=0.8) == (2, 1.0)
-    assert cover(active, share=0.9) == (3, 1.0)
-    assert cover(active[:, :1], share=0.8) == (0, 0.6)
-    assert cover(np.zeros((4, 0), dtype=bool), share=0.5) == (0, 0.0)
+    assert [cover(active, share=share) for share in (0.6, 0.8, 0.9)] == [1, 2, 3]
+    assert cover(active[:, :1], share=0.8) == 0 == cover(np.zeros((4, 0), dtype=bool), share=0.5)
 
 
 def test_matches_find_permuted_features_and_count_missing_ones() -> None:

@@ -29,19 +29,18 @@ have the same; ``too few examples``: no two that differ in this attribute alone,
 """
 
 REPLACEMENTS: Final = ("clean", "mean", "reconstructed", "residual")
-"""What stands in a site: its vector; the mean vector of the task's examples; what the dictionary makes of the vector;
-the mean vector with what the dictionary leaves out added.
+"""What stands in the sites: their vectors; the mean vector of the task's examples; what the dictionary makes of the
+vector; the mean vector with what the dictionary leaves out added.
 
 Source: Makelov, Lange and Nanda 2024, arXiv:2405.08366, section 4 (tests of sufficiency and necessity)."""
 
-PARTS: Final = ("clean", "mean", "reconstructed", "kept", "removed", "others kept", "others removed")
+PARTS: Final = ("clean", "mean", "kept", "removed", "others kept", "others removed")
 """The same for the causal check of interpretable features. ``kept``: the reconstruction from these features alone;
 ``removed``: the reconstruction without them; ``others``: as many other live features, drawn at random."""
 
 DISTURBANCES: Final = ("none", "weight noise", "nf4", "int4", "fine-tuning", "gauge twin", "gauge twin, rewritten")
 """What is done to the net before the dictionary reads it. ``gauge twin``: a copy that computes the same function with
-its vectors in another basis; ``rewritten``: the dictionary is taken to the new basis too, which must change nothing.
-"""
+its vectors in another basis; ``rewritten``: the dictionary is taken to the new basis too, which must change nothing."""
 
 GAUGES: Final = ("none", "rotation", "permutation")
 """What the gauge twin does to the site: a rotation of the residual stream, another order of hidden units, or nothing,
@@ -51,8 +50,12 @@ MATCHES: Final = ("all", "matched", "unmatched")
 """Live features of two dictionaries: all, those that have a partner of at least ``DictionaryMatchSettings.near``, and
 the rest."""
 
-Entry = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
 Share = Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)]
+Pairs = Annotated[int, msgspec.Meta(ge=2)]
+
+_KINDS: Final = {"kinds": Array("entry", "what each entry of the model is", "count", of=KINDS)}
+_STATUS: Final = {"status": Array("", "how measuring the attribute ended", "count", of=STATUSES, optional=True)}
 
 
 class DictionaryEntrySettings(Settings, frozen=True, kw_only=True):
@@ -62,26 +65,24 @@ class DictionaryEntrySettings(Settings, frozen=True, kw_only=True):
         entry: Number of the entry among the model's; 0 is the one under test.
     """
 
-    entry: Entry = 0
+    entry: Count = 0
 
 
 DICTIONARY_RECONSTRUCTION: Final = ReadingSpec(
     name="dictionary-reconstruction",
     title="Answers with the vectors of sites replaced by what a dictionary makes of them",
     settings_type=DictionaryEntrySettings,
-    arrays={
-        "kinds": Array("entry", "what each entry of the model is", "count", of=KINDS),
-        "margin": Array("cut replacement example", "score of the right option less the best other one, logits; the "
-                        "replacements of REPLACEMENTS in each site alone, then, where there are several, in all"),
-        "agree": Array("cut replacement example", "whether the answer is the clean one", "flag"),
-        "error": Array("site example", "squared distance of the vector from its reconstruction"),
-        "spread": Array("site example", "squared distance of the vector from the mean vector"),
-        "active": Array("site example", "features that are not 0", "count"),
-        "dead": Array("site", "features that are 0 in all examples", "count"),
-        "features": Array("site", "features of the dictionary", "count"),
+    arrays=_KINDS | {
+        "margin": Array("replacement example", "score of the right option less the best other one, logits, with the "
+                        "replacements of REPLACEMENTS in all sites"),
+        "error": Array("example", "squared distance of the vectors from their reconstructions"),
+        "spread": Array("example", "squared distance of the vectors from the mean vectors"),
+        "active": Array("example", "features that are not 0", "count"),
+        "dead": Array("", "features that are 0 in all examples", "count"),
+        "features": Array("", "features of the dictionary", "count"),
     },
 )  # fmt: skip
-"""WT401. A task must have options."""
+"""WT401. A task must have options; where there are several sites, all but the margins are sums over them."""
 
 
 class DictionaryControlSettings(DictionaryEntrySettings, frozen=True, kw_only=True):
@@ -90,12 +91,10 @@ class DictionaryControlSettings(DictionaryEntrySettings, frozen=True, kw_only=Tr
     Attributes:
         budgets: Features that an edit may change (those removed and those added together), separated by commas.
         pairs: Of each attribute, at most.
-        attributes: Names, separated by commas; all that the task knows where empty.
     """
 
     budgets: str = "2,4,8"
-    pairs: Annotated[int, msgspec.Meta(ge=2)] = 200
-    attributes: str = ""
+    pairs: Pairs = 200
 
 
 DICTIONARY_CONTROL: Final = ReadingSpec(
@@ -103,29 +102,19 @@ DICTIONARY_CONTROL: Final = ReadingSpec(
     title="Edits of a few features that are to change one attribute",
     settings_type=DictionaryControlSettings,
     each="attribute",
-    arrays={
-        "kinds": Array("entry", "what each entry of the model is", "count", of=KINDS),
+    arrays=_KINDS | _STATUS | {
         "budgets": Array("budget", "features that an edit may change", "count"),
-        "status": Array("", "how measuring the attribute ended", "count", of=STATUSES, optional=True),
         "rows": Array("pair", "number of the example that is edited", "count", optional=True),
-        "target": Array("pair", "number of an example that differs in this attribute alone", "count", optional=True),
-        "unedited": Array("pair", "whether the clean answer is that with the target's vector", "flag", optional=True),
+        "unedited": Array("pair", "whether the clean answer is that with the vector of an example that differs in this "
+                          "attribute alone", "flag", optional=True),
         "agree": Array("budget pair", "whether the answer with the edited vector is", "flag", optional=True),
-        "random": Array("budget pair", "the same with as many features drawn at random among the active ones", "flag",
-                        optional=True),
-        "whole": Array("pair", "the same with all features of the source exchanged for the target's", "flag",
-                       optional=True),
         "magnitude": Array("budget pair", "of the edit: sum of the weights of the features that it changes, each one's "
                            "share in the reconstruction that it is in", optional=True),
-        "distance": Array("budget pair", "of the edited vector from the target's, as a share of the source's",
-                          optional=True),
-        "changed": Array("budget pair", "features that the edit changes", "count", optional=True),
     },
 )  # fmt: skip
-"""WT402. Pairs are the same whatever the entry. The edit is the one of at most so many features that brings the
-vector nearest to the target's; of a supervised dictionary, the attribute's old value is removed and its new one added,
-whatever the budget. All sites are edited at once; numbers of features are sums over sites, distance and magnitude are
-means.
+"""WT402. Pairs are the same whatever the entry. The edit is the one of at most so many features that brings the vector
+nearest to the other example's; of a supervised dictionary, the attribute's old value is removed and its new one added,
+whatever the budget. All sites are edited at once; the magnitude is the mean over them.
 
 Source: Makelov, Lange and Nanda 2024, arXiv:2405.08366, section 4 (sparse controllability)."""
 
@@ -139,15 +128,13 @@ class DictionaryFeaturesSettings(DictionaryEntrySettings, frozen=True, kw_only=T
         threshold: F1 from which a feature is called interpretable.
         precision: From which a feature is one of a value.
         covered: Share of the examples of a value that its features must be active on.
-        attributes: Names, separated by commas; all that the task knows where empty.
     """
 
-    site: Entry = 0
+    site: Count = 0
     union: Annotated[int, msgspec.Meta(ge=1)] = 10
     threshold: Share = 0.6
     precision: Share = 0.8
     covered: Share = 0.8
-    attributes: str = ""
 
 
 DICTIONARY_FEATURES: Final = ReadingSpec(
@@ -155,44 +142,33 @@ DICTIONARY_FEATURES: Final = ReadingSpec(
     title="Features of a dictionary beside the values of attributes",
     settings_type=DictionaryFeaturesSettings,
     each="attribute",
-    arrays={
-        "kinds": Array("entry", "what each entry of the model is", "count", of=KINDS),
+    arrays=_KINDS | _STATUS | {
         "features": Array("live", "numbers of the features that are active in some examples and not in all", "count"),
-        "frequency": Array("live", "share of the examples that each is active in"),
         "rows": Array("half", "numbers of the examples that are scored on; all is chosen on the others", "count"),
         "margin": Array("part example", "score of the right option less the best other one, with the parts of PARTS in "
                         "the site, logits"),
         "interpretable": Array("", "live features of any attribute with F1 from the threshold on, and above what a "
                                "feature that is always active gets for the same values", "count"),
-        "status": Array("", "how measuring the attribute ended", "count", of=STATUSES, optional=True),
-        "values": Array("value", "values of the attribute, rising", "count", optional=True),
-        "labels": Array("half", "number of each scored example's value among these", "count", optional=True),
-        "active": Array("half", "whether the feature with the highest F1 of all for the values that it fits best, both "
-                        "chosen on the other half, is active", "flag", optional=True),
-        "holds": Array("half", "whether an example has one of these values", "flag", optional=True),
+        "labels": Array("half", "number of each scored example's value among the values, rising", "count",
+                        optional=True),
         "best": Array("value", "feature with the highest F1 for this value alone, on the other half", "count",
                       optional=True),
         "fires": Array("value half", "whether that feature is active", "flag", optional=True),
         "f1": Array("value", "its F1 on the half that is scored on", optional=True),
-        "chance": Array("value", "F1 of a feature that is always active there", optional=True),
         "feature_f1": Array("live", "F1 of each feature for the values that it fits best on the other half",
                             optional=True),
         "feature_precision": Array("live", "its precision for them", optional=True),
         "feature_recall": Array("live", "its recall for them", optional=True),
-        "feature_values": Array("live", "how many values these are", "count", optional=True),
-        "above": Array("live", "whether it is interpretable by this attribute", "flag", optional=True),
-        "specific": Array("value", "features with at least the precision asked for, for this value alone", "count",
-                          optional=True),
-        "needed": Array("value", "how many of these cover the share asked for of the value's examples, the most "
-                        "covering first; 0 where they do not", "count", optional=True),
-        "cover": Array("value", "share of the value's examples that these are active on", optional=True),
+        "needed": Array("value", "how many features with the precision asked for cover the share asked for of the "
+                        "value's examples, the most covering first; 0 where they do not", "count", optional=True),
         "size": Array("", "share of the vectors' variance that goes with the attribute", optional=True),
         "retained": Array("", "share of what the vector means of its values differ by that is left in "
                           "reconstructions: 1 less the squared error", optional=True),
     },
 )  # fmt: skip
-"""WT403 and WT405. Of a supervised dictionary a feature is active where the example has its value. ``needed`` above 1
-is splitting; low ``retained`` at small ``size`` is occlusion. Without live features, ``best`` is -1 and F1 0."""
+"""WT403 and WT405. A feature is active where its code is above 0; of a supervised dictionary, where the example has its
+value. ``needed`` above 1 is splitting; low ``retained`` at small ``size`` is occlusion. Without live features, ``best``
+is -1 and F1 0."""
 
 
 class DictionaryDisturbedSettings(DictionaryEntrySettings, frozen=True, kw_only=True):
@@ -200,21 +176,19 @@ class DictionaryDisturbedSettings(DictionaryEntrySettings, frozen=True, kw_only=
 
     Attributes:
         site: Number of the site among the model's.
-        noise: Relative standard deviation of the weight noise, within each layer.
+        noise: Relative standard deviation of the weight noise.
         steps: Of fine-tuning on the task itself.
-        rate: Step size, as in the perturbation ``fine-tune``.
+        rate: First step size, as in the perturbation ``fine-tune``.
         budget: Features that an edit may change.
         pairs: Of each attribute, at most.
-        attributes: Names, separated by commas; all that the task knows where empty.
     """
 
-    site: Entry = 0
+    site: Count = 0
     noise: Annotated[float, msgspec.Meta(gt=0.0, le=10.0)] = 0.1
     steps: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 8
-    rate: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1e-2
+    rate: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 3e-3
     budget: Annotated[int, msgspec.Meta(ge=1)] = 8
-    pairs: Annotated[int, msgspec.Meta(ge=2)] = 100
-    attributes: str = ""
+    pairs: Pairs = 100
 
 
 DICTIONARY_DISTURBED: Final = ReadingSpec(
@@ -222,28 +196,17 @@ DICTIONARY_DISTURBED: Final = ReadingSpec(
     title="A dictionary on the vectors of a disturbed net",
     settings_type=DictionaryDisturbedSettings,
     each="attribute",
-    arrays={
-        "kinds": Array("entry", "what each entry of the model is", "count", of=KINDS),
-        "gauge": Array("", "what the gauge twin does to the site", "count", of=GAUGES),
-        "features": Array("live", "numbers of the features that are active in some examples of the undisturbed net and "
-                          "not in all", "count"),
+    arrays=_KINDS | _STATUS | {
         "disturbances": Array("disturbance", "what each is", "count", of=DISTURBANCES),
-        "correlations": Array("disturbance live", "of a feature's codes before and after; 0 where they do not vary any "
-                              "more"),
-        "correlation": Array("disturbance", "mean of these; 0 where no feature is live"),
-        "answers": Array("disturbance example", "whether the net's answer is the undisturbed one", "flag"),
-        "error": Array("disturbance example", "squared distance of the vector from its reconstruction"),
-        "spread": Array("disturbance example", "squared distance of the vector from the mean vector"),
-        "half": Array("half", "numbers of the examples that F1 is scored on", "count"),
-        "status": Array("", "how measuring the attribute ended", "count", of=STATUSES, optional=True),
-        "labels": Array("half", "number of each scored example's value among its values", "count", optional=True),
-        "fires": Array("disturbance value half", "whether the feature with the value's highest F1 in the undisturbed "
-                       "net, on the other half, is active", "flag", optional=True),
-        "f1": Array("disturbance value", "its F1", optional=True),
+        "gauge": Array("", "what the gauge twin does to the site", "count", of=GAUGES),
+        "correlation": Array("disturbance", "of a feature's codes before and after (0 where they do not vary any "
+                             "more), mean over those that are active in some examples and not in all; 0 without any"),
+        "f1": Array("disturbance value", "F1, on one half of the examples, of the feature that has the highest one for "
+                    "this value in the undisturbed net on the other half", optional=True),
         "rows": Array("pair", "number of the example that is edited", "count", optional=True),
-        "agree": Array("disturbance pair", "whether the answer with the edited vector is that with the target's, both "
-                        "in the disturbed net", "flag", optional=True),
-        "unedited": Array("disturbance pair", "whether its clean answer is", "flag", optional=True),
+        "unedited": Array("disturbance pair", "whether the clean answer is that with the vector of an example that "
+                          "differs in this attribute alone, both in the disturbed net", "flag", optional=True),
+        "agree": Array("disturbance pair", "whether the answer with the edited vector is", "flag", optional=True),
     },
 )  # fmt: skip
 """WT404. A rotated residual stream leaves the function as it is and moves every feature: what a dictionary says is of a
@@ -260,8 +223,8 @@ class DictionaryMatchSettings(DictionaryEntrySettings, frozen=True, kw_only=True
         rank: Dimensions of the subspaces that are compared, at most.
     """
 
-    other: Entry = 1
-    site: Entry = 0
+    other: Count = 1
+    site: Count = 0
     near: Share = 0.7
     rank: Annotated[int, msgspec.Meta(ge=1)] = 16
 
@@ -270,16 +233,10 @@ DICTIONARY_MATCH: Final = ReadingSpec(
     name="dictionary-match",
     title="Features and subspaces that two dictionaries of one site share",
     settings_type=DictionaryMatchSettings,
-    arrays={
-        "kinds": Array("entry", "what each entry of the model is", "count", of=KINDS),
-        "features": Array("live", "numbers of the features that are active in some examples", "count"),
-        "partner": Array("live", "feature of the other entry that each is matched with; -1 for none", "count"),
-        "matched": Array("live", "cosine of the decoder rows of both; 0 for none"),
-        "correlation": Array("live", "of the codes of both over examples; 0 for none"),
+    arrays=_KINDS | {
+        "matched": Array("live", "cosine of each feature that is active in some examples with its partner; 0 for none"),
         "mcc": Array("", "mean cosine over the live features of the dictionary with more of them"),
-        "weight": Array("live", "share of the summed squared lengths of all features' contributions"),
-        "count": Array("matching 2", "live features of either entry that are such, as in MATCHES", "count"),
-        "rank": Array("matching", "dimensions of the subspaces compared", "count"),
+        "rank": Array("matching", "dimensions of the subspaces compared, of each of MATCHES", "count"),
         "overlap": Array("matching", "mean squared cosine of the principal angles between the subspaces that the two "
                          "sets of contributions span most; 0 where one is empty"),
         "chance": Array("matching", "the same for random subspaces: rank over width"),

@@ -141,23 +141,20 @@ def fit(active: Flags, labels: Index, sets: Flags) -> Fit:
     )
 
 
-def cover(active: Flags, *, share: float) -> tuple[int, float]:
-    """How many features, the most covering first, are active on this share of examples; and the share that all are on.
-
-    The number is 0 where all together are not.
+def cover(active: Flags, *, share: float) -> int:
+    """How many features, the most covering first, are active on this share of examples; 0 where all together are not.
 
     Args:
         active: ``[example, feature]``.
         share: Of the examples.
     """
-    whole = float(active.any(1).mean()) if active.size else 0.0
-    if whole < share:
-        return 0, whole
+    if not active.size or float(active.any(1).mean()) < share:
+        return 0
     left, count = active.copy(), 0
     while len(active) - len(left) < share * len(active) - 1e-9:
         left = left[~left[:, left.sum(0).argmax()]]
         count += 1
-    return count, whole
+    return count
 
 
 def matching(likeness: Floats) -> tuple[Index, Index]:

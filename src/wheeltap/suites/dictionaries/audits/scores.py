@@ -63,7 +63,7 @@ def reconstructed(read: Arrays) -> dict[str, Scores]:
 
     Source: Makelov, Lange and Nanda 2024, arXiv:2405.08366, section 4.
     """
-    clean, mean, kept, left = (read["margin"][-1][at] for at in range(len(REPLACEMENTS)))
+    clean, mean, kept, left = (read["margin"][at] for at in range(len(REPLACEMENTS)))
     drop = Sample((clean - mean)[None]).effect(name="drop", unit="logits")
     if drop.value is None or drop.low is None or drop.low <= 0.0:
         raise NoAnswer(
