@@ -51,7 +51,7 @@ class World:
         mean = shared.standard_normal(EXAMPLES)
         noise = 0.3 * rng.standard_normal((2, EXAMPLES))
         kept, left = mean + good * (clean - mean) + noise[0], clean - good * (clean - mean) + noise[1]
-        return {"margin": np.stack([clean, mean, kept, left])[None]}
+        return {"margin": np.stack([clean, mean, kept, left])}
 
     def control(self, good: float, rng: Any, shared: Any) -> dict[str, NDArray[Any]]:
         unedited, rows = shared.random((2, PAIRS)) < 0.2, shared.integers(0, EXAMPLES, (2, PAIRS))
@@ -249,7 +249,7 @@ def test_edits_are_scored_where_the_patch_changes_the_answer() -> None:
 def test_a_site_that_answers_do_not_rest_on_has_no_score() -> None:
     read = read_of(lambda world: world.reconstruction, 0.5)
     assert reconstructed(read)["sufficient"].mean == pytest.approx(0.5, abs=0.02)
-    same = {"margin": np.repeat(read["margin"][:, :1], 4, axis=1)}
+    same = {"margin": np.repeat(read["margin"][:1], 4, axis=0)}
     with pytest.raises(Exception, match="do not rest on this site"):
         reconstructed(same)
 
