@@ -18,8 +18,11 @@ from wheeltap.models.cppn import Cppn
 from wheeltap.stats.clusters import ClusterMean, cluster_means
 from wheeltap.stats.crossed import Values
 from wheeltap.suites.pictures import stats
-from wheeltap.suites.pictures.engine import STILL, Evaluation, FloatArray, Moves
+from wheeltap.suites.pictures.engine import Evaluation, FloatArray, Moves
 from wheeltap.suites.pictures.stats import Group
+
+STILL = 1e-6
+"""Root mean square change up to which a response counts as none: rounding, in single precision."""
 
 DELTAS: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 3.0)
 """Sizes of the published procedure, each with both signs."""

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 import wheeltap as wt
-from benchmarks.published import at_fixed_deltas, at_no_effect, changes
+from benchmarks.published import STILL, at_fixed_deltas, at_no_effect, changes
 from published import needs_data, published_net
 from wheeltap.core import symmetry
 from wheeltap.core.errors import DataError, ModelError
@@ -14,7 +14,7 @@ from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.symmetry import Symmetry
 from wheeltap.models.cppn import Cppn, Fold, Layout, grid
 from wheeltap.suites.pictures import engine as mv
-from wheeltap.suites.pictures.engine import STILL, Evaluation, at_equal_effect, noise_responses
+from wheeltap.suites.pictures.engine import Evaluation, at_equal_effect, noise_responses
 from wheeltap.suites.pictures.specs import MovedSettings
 
 LAYOUT = Layout.parse("4;cache:3,gaussian:2,identity:1,sigmoid:1,sin:2")

@@ -53,7 +53,7 @@ _Some = tuple[str, Variant, int]
 """Pairs of which task, in which variant, how many."""
 
 
-def python_task(name: str, *, seed: int = 0, count: int = COUNT) -> ChoiceTask:
+def python_task(name: str, *, count: int = COUNT) -> ChoiceTask:
     """One of the eight tasks on Python-like lines, in ids of ``nets.python.TOKENS``.
 
     A quarter as many rephrased pairs follow, with the factor ``rephrased``; means are over the corpus.
@@ -61,17 +61,17 @@ def python_task(name: str, *, seed: int = 0, count: int = COUNT) -> ChoiceTask:
     Raises:
         UnknownName: If there is no such task.
     """
-    return _marked([(name, "plain", count), (name, "rephrased", count // 4)], name=name, seed=seed)
+    return _marked([(name, "plain", count), (name, "rephrased", count // 4)], name=name)
 
 
-def python_suite(*, seed: int = 0, count: int = COUNT) -> ChoiceTask:
+def python_suite(*, count: int = COUNT) -> ChoiceTask:
     """All eight tasks, a group each in the order of ``python.NAMES``, and as many nonsense ones after these.
 
     In a nonsense task the label follows from an irrelevant token.
     """
     variants: tuple[tuple[Variant, int], ...] = (("plain", count), ("rephrased", count // 4), ("irrelevant", count))
     asked: list[_Some] = [(name, variant, some) for name in python.NAMES for variant, some in variants]
-    made = _marked(asked, name="Python-like lines", seed=seed)
+    made = _marked(asked, name="Python-like lines")
     names = list(python.NAMES)
     groups = [
         names.index(name) + len(names) * (variant == "irrelevant") for name, variant, some in asked for _ in range(some)
@@ -79,13 +79,12 @@ def python_suite(*, seed: int = 0, count: int = COUNT) -> ChoiceTask:
     return made.with_behaviors(groups)
 
 
-def _marked(asked: Sequence[_Some], *, name: str, seed: int) -> ChoiceTask:
+def _marked(asked: Sequence[_Some], *, name: str) -> ChoiceTask:
     """Pairs of several kinds, one after another, of which it is known which are rephrased."""
     parts = [
-        Pairs.of(python.pairs(one, seed=seed, count=count, variant=variant, split="test"))
-        for one, variant, count in asked
+        Pairs.of(python.pairs(one, seed=0, count=count, variant=variant, split="test")) for one, variant, count in asked
     ]
-    corpus = python.corpus(seed=seed, sequences=REFERENCE)
+    corpus = python.corpus(seed=0, sequences=REFERENCE)
     rows = [row for part in parts for row in zip(part.clean, part.corrupted, part.answer, part.wrong, strict=True)]
     pairs = Pairs(
         *zip(*rows, strict=True), reference=tuple(tuple(map(int, row)) for row in corpus),
@@ -95,20 +94,19 @@ def _marked(asked: Sequence[_Some], *, name: str, seed: int) -> ChoiceTask:
     return task(pairs, name=name).with_factors({"rephrased": marks})
 
 
-def agreement_pairs(tokenizer: Tokenizer, *, seed: int = 0, each: int = sentences.PER_CONSTRUCTION) -> Pairs:
+def agreement_pairs(tokenizer: Tokenizer, *, each: int = sentences.PER_CONSTRUCTION) -> Pairs:
     """Minimal pairs: "The farmer near the bridges" and "The farmers near the bridges", with " walks" and " walk".
 
     Agreement of the verb with its subject, whose number the corrupted context changes.
 
     Args:
         tokenizer: The model's.
-        seed: Of the sentences.
         each: Sentences of each of ``CONSTRUCTIONS``, before those are dropped that do not differ in one token.
 
     Raises:
         DataError: If none is left.
     """
-    found = [item for item in sentences.pairs(seed=seed, each=each) if item.construction in CONSTRUCTIONS]
+    found = [item for item in sentences.pairs(seed=0, each=each) if item.construction in CONSTRUCTIONS]
     kept: list[tuple[Tokens, Tokens, int, int]] = []
     texts: list[tuple[str, str, str, str]] = []
     for item in found:
@@ -160,13 +158,12 @@ class PairLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wrong: str | int
 
 
-def load(path: Path, tokenizer: Tokenizer | None = None, *, vocabulary: int | None = None) -> ChoiceTask:
+def load(path: Path, tokenizer: Tokenizer | None = None) -> ChoiceTask:
     """A task of the pairs in ``path``.
 
     Args:
         path: A ``.jsonl`` file.
         tokenizer: The model's; not needed where the file has token ids.
-        vocabulary: How many tokens the model knows.
 
     Raises:
         MissingFile: If the file is not there.
@@ -174,7 +171,7 @@ def load(path: Path, tokenizer: Tokenizer | None = None, *, vocabulary: int | No
         DataError: If there are no lines, one is too long, contexts are not equally long or differ in more than one
             place, an answer is not one token, or a token is unknown.
     """
-    read = [_pair(line, tokenizer, vocabulary, f"{path}: line {number}") for number, line in jsonl.lines(path)]
+    read = [_pair(line, tokenizer, f"{path}: line {number}") for number, line in jsonl.lines(path)]
     if not read:
         raise DataError(
             "The file has no pairs.",
@@ -193,7 +190,7 @@ _Row = tuple[Tokens, Tokens, int, int]
 _Text = tuple[str, str, str, str]
 
 
-def _pair(line: bytes, tokenizer: Tokenizer | None, vocabulary: int | None, where: str) -> tuple[_Row, _Text | None]:
+def _pair(line: bytes, tokenizer: Tokenizer | None, where: str) -> tuple[_Row, _Text | None]:
     """A pair as token ids, and as text where it is given so."""
     held = decoded(line, PairLine, where, "A line is no pair.", expected=f"an object such as {EXAMPLE}",
                    do="Correct or remove the line.")  # fmt: skip
@@ -215,12 +212,12 @@ def _pair(line: bytes, tokenizer: Tokenizer | None, vocabulary: int | None, wher
                 ids = tokenizer.start(given) if start else tokenizer.more(given)
             except DataError as error:
                 raise error.at(f"{where}: {what}") from error
-        strange = [number for number in ids if number < 0 or (vocabulary or number + 1) <= number]
+        strange = [number for number in ids if number < 0]
         if strange:
             raise DataError(
                 f"A {what} has an unknown token.",
                 where=where,
-                expected="ids from 0" + (f" to {vocabulary - 1}" if vocabulary else ""),
+                expected="ids from 0",
                 got=str(strange[0])[:40],
                 do="Write ids of this model's own tokenizer.",
             )

@@ -119,16 +119,12 @@ def _apart(recordings: Sequence[AnswerFile], votes: Path) -> list[AnswerFile]:
     return [*kept, replace(people, systems=(), labels=())]
 
 
-def imported(
-    recordings: Sequence[AnswerFile], *, audits: Sequence[AuditSpec] | None = None, alpha: float = 0.05, seed: int = 0
-) -> RecordedRun:
+def imported(recordings: Sequence[AnswerFile], *, audits: Sequence[AuditSpec] | None = None) -> RecordedRun:
     """One plan over all systems of these files, on the items that all of them have.
 
     Args:
         recordings: Files as they were read; votes may be in one of their own.
         audits: Which; by default all that the files can answer.
-        alpha: Of the whole report.
-        seed: Root of bootstrap draws.
 
     Raises:
         DataError: If no item is in all files, files are graded by different metrics, or nobody answered and there are
@@ -161,7 +157,7 @@ def imported(
     if not subjects and votes is not None:
         subjects = (SubjectRecord(name="people", fingerprint=votes.digest, parameters=0, role="recorded"),)
     plan = Plan(
-        command="lens", subjects=subjects, task=_task(items, systems, votes, clusters), alpha=alpha, seed=seed,
+        command="lens", subjects=subjects, task=_task(items, systems, votes, clusters),
         audits=tuple(audits), versions={spec.name: spec.version for spec in (*_READ, *given)},
         no_controls="Recorded answers have no control copies.", names=_names(items, groups, parts),
     )  # fmt: skip

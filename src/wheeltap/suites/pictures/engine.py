@@ -36,9 +36,6 @@ from wheeltap.suites.pictures.specs import MovedSettings, NumbersSettings
 
 FloatArray = NDArray[np.float64]
 
-STILL: Final = 1e-6
-"""Root mean square change up to which a response counts as none: rounding, in single precision."""
-
 BOUND: Final = 3.0
 """Largest change of a weight that is tried to reach an effect: as large as the published procedure's."""
 

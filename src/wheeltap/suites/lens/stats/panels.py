@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate
 from wheeltap.stats._scipy import normal_quantile
-from wheeltap.stats.crossed import FloatArray, checked_alpha
+from wheeltap.stats.crossed import FloatArray
 
 Counts = NDArray[np.int64]
 
@@ -147,6 +147,9 @@ def _relative(one: FloatArray, two: FloatArray) -> FloatArray:
     return _times_log(one, one / np.where(two > 0.0, two, 1.0))
 
 
+LEVEL: Final = 0.95
+"""Confidence of every interval here."""
+
 _CELLS: Final = 4_000_000
 """Numbers of one array of draws, about 30 MB."""
 
@@ -236,8 +239,7 @@ def error_over_people(split: PanelHalves, measure: Callable[[FloatArray], FloatA
 
 
 def to_all_people(
-    votes: NDArray[np.integer], measure: Callable[[FloatArray], FloatArray], *, level: float = 0.95,
-    rng: np.random.Generator,
+    votes: NDArray[np.integer], measure: Callable[[FloatArray], FloatArray], *, rng: np.random.Generator,
 ) -> tuple[float, float]:  # fmt: skip
     """Interval of a measure of what all people would say of one item, of whom these voted.
 
@@ -246,7 +248,6 @@ def to_all_people(
     Args:
         votes: ``[label]``.
         measure: From shares ``[candidate, label]`` to ``[candidate]``.
-        level: Confidence level.
         rng: For the distributions that are tried.
 
     Source: Wilks (1938): the profile likelihood.
@@ -255,7 +256,7 @@ def to_all_people(
     tried = [rng.dirichlet(votes + prior, size=_TRIED) for prior in (0.1, 1.0)]
     edges = held + np.linspace(0.0, 1.0, _TRIED // 10)[:, None, None] * (np.eye(len(held)) - held)
     candidates = np.concatenate([held[None, :], *tried, edges.reshape(-1, len(held))])
-    likely = 2.0 * people * kl_divergence(held, candidates) <= normal_quantile((1.0 + level) / 2.0) ** 2
+    likely = 2.0 * people * kl_divergence(held, candidates) <= normal_quantile((1.0 + LEVEL) / 2.0) ** 2
     found = measure(candidates[likely])
     return float(found.min()), float(found.max())
 
@@ -282,7 +283,7 @@ def agreement(votes: Counts) -> FloatArray:
     return (counts * (counts - 1.0)).sum(1) / (people * (people - 1.0))
 
 
-def kappa(votes: Counts, *, level: float = 0.95) -> Estimate:
+def kappa(votes: Counts) -> Estimate:
     """Agreement beyond chance (Fleiss' kappa): 0 where people agree as if they had not read the items, 1 at most.
 
     Items count alike, however many people voted on them. The interval is over items, by the delta method.
@@ -294,22 +295,20 @@ def kappa(votes: Counts, *, level: float = 0.95) -> Estimate:
     by_chance = float((common**2).sum())
     name, method = "Fleiss' kappa", "delta method over items"
     if 1.0 - by_chance < _TINY:
-        return Estimate(name=name, value=None, low=None, high=None, level=level, n=n, unit="1", method=method)
+        return Estimate(name=name, value=None, low=None, high=None, level=LEVEL, n=n, unit="1", method=method)
     value = (observed - by_chance) / (1.0 - by_chance)
     moved = (same - observed) / (1.0 - by_chance)
     moved += (observed - 1.0) / (1.0 - by_chance) ** 2 * 2.0 * ((held - common) @ common)
-    half = normal_quantile(1.0 - checked_alpha(level) / 2.0) * float(np.sqrt(moved.var(ddof=1) / n)) if n > 1 else None
+    half = normal_quantile(1.0 - (1.0 - LEVEL) / 2.0) * float(np.sqrt(moved.var(ddof=1) / n)) if n > 1 else None
     ends = (None, None) if half is None else (value - half, min(value + half, 1.0))
-    return Estimate(name=name, value=value, low=ends[0], high=ends[1], level=level, n=n, unit="1", method=method)
+    return Estimate(name=name, value=value, low=ends[0], high=ends[1], level=LEVEL, n=n, unit="1", method=method)
 
 
 Moved = Callable[[FloatArray, NDArray[np.integer]], FloatArray]
 """From numbers ``[...]`` and the items that these are of to ``[...]``."""
 
 
-def correlation(
-    x: FloatArray, y: FloatArray, *, name: str, level: float = 0.95, over: Callable[[Moved], float] | None = None
-) -> Estimate:
+def correlation(x: FloatArray, y: FloatArray, *, name: str, over: Callable[[Moved], float] | None = None) -> Estimate:
     """Pearson's correlation over items, with an interval that does not take the numbers to be normal.
 
     By the influence of each item on Fisher's z.
@@ -318,7 +317,6 @@ def correlation(
         x: ``[item]``.
         y: ``[item]``.
         name: Of the estimate.
-        level: Confidence level.
         over: Half the interval of the mean of the influence, which another ``y`` of an item changes; by default that of
             independent items.
 
@@ -326,11 +324,11 @@ def correlation(
     """
     n, method = len(x), "Fisher's z, influence over items"
     if n < _FEWEST_POINTS or min(x.std(), y.std()) < _TINY:
-        return Estimate(name=name, value=None, low=None, high=None, level=level, n=n, unit="1", method=method)
+        return Estimate(name=name, value=None, low=None, high=None, level=LEVEL, n=n, unit="1", method=method)
     u, v = ((one - one.mean()) / one.std() for one in (x, y))
     r = float((u * v).mean())
     if abs(r) > 1.0 - _TINY:
-        return Estimate(name=name, value=r, low=None, high=None, level=level, n=n, unit="1", method=method)
+        return Estimate(name=name, value=r, low=None, high=None, level=LEVEL, n=n, unit="1", method=method)
 
     def moved(other: FloatArray, at: NDArray[np.integer]) -> FloatArray:
         w = (other - y.mean()) / y.std()
@@ -338,11 +336,11 @@ def correlation(
 
     if over is None:
         error = float(np.sqrt(np.square(moved(y, np.arange(n))).mean() / n))
-        half = normal_quantile(1.0 - checked_alpha(level) / 2.0) * error
+        half = normal_quantile(1.0 - (1.0 - LEVEL) / 2.0) * error
     else:
         half = over(moved)
     low, high = np.tanh(np.arctanh(r) - half), np.tanh(np.arctanh(r) + half)
-    return Estimate(name=name, value=r, low=float(low), high=float(high), level=level, n=n, unit="1", method=method)
+    return Estimate(name=name, value=r, low=float(low), high=float(high), level=LEVEL, n=n, unit="1", method=method)
 
 
 def among(values: FloatArray, chosen: NDArray[np.bool_] | FloatArray) -> tuple[FloatArray, float]:

@@ -22,7 +22,7 @@ from wheeltap.stats._scipy import normal_quantile, root, t_quantile
 from wheeltap.stats.clusters import Groups, clustered
 from wheeltap.stats.crossed import FloatArray, crossed
 from wheeltap.stats.effect import exceeds, mean_effect
-from wheeltap.suites.lens.stats.panels import PanelHalves, agreement, halves, kappa, shares, splits_for
+from wheeltap.suites.lens.stats.panels import LEVEL, PanelHalves, agreement, halves, kappa, shares, splits_for
 
 Counts = NDArray[np.int64]
 
@@ -241,7 +241,7 @@ class Ballots:
         return halves(others, splits=splits_for(*others.shape), rng=seeds.generator(0, "raters", "halves"))
 
 
-def mean_over(table: FloatArray, *, name: str, unit: str, n: int, level: float = 0.95) -> Estimate:
+def mean_over(table: FloatArray, *, name: str, unit: str, n: int) -> Estimate:
     """Mean over raters and items (or groups of items), both taken as samples.
 
     Args:
@@ -249,7 +249,6 @@ def mean_over(table: FloatArray, *, name: str, unit: str, n: int, level: float =
         name: Of the estimate.
         unit: Of the values.
         n: How many items there are.
-        level: Confidence level.
 
     Returns:
         Of one row an estimate without an interval.
@@ -258,15 +257,15 @@ def mean_over(table: FloatArray, *, name: str, unit: str, n: int, level: float =
     value, low, high = float(table.mean()), None, None
     method = f"no interval: {'too few people' if raters < 2 else f'{items} items'}"
     if raters > 1 and items > 1:
-        half = float(crossed(table).half_width(1.0 - level))
+        half = float(crossed(table).half_width(1.0 - LEVEL))
         low, high = value - half, value + half
         method = f"over {raters} raters (or groups of them) x {items} items, crossed t"
-    return Estimate(name=name, value=value, low=low, high=high, level=level, n=n, unit=unit, method=method)
+    return Estimate(name=name, value=value, low=low, high=high, level=LEVEL, n=n, unit=unit, method=method)
 
 
-def kappa_of(ballots: Ballots, groups: Groups | None = None, *, level: float = 0.95) -> Estimate:
+def kappa_of(ballots: Ballots, groups: Groups | None = None) -> Estimate:
     """Fleiss' kappa as ``panels.kappa`` has it, with an interval over raters and items (or their groups)."""
-    over_items = kappa(ballots.votes, level=level)
+    over_items = kappa(ballots.votes)
     if over_items.value is None:
         return over_items
     held, same = shares(ballots.votes), agreement(ballots.votes)
@@ -275,7 +274,7 @@ def kappa_of(ballots: Ballots, groups: Groups | None = None, *, level: float = 0
     tilt = (float(same.mean()) - 1.0) / rest**2 * 2.0 * common
     values = over_items.value + (same - same.mean()) / rest + (held - common) @ tilt
     table = ballots.crossed(values, ballots.alike / rest + shares(ballots.others) @ tilt)
-    found = mean_over(clustered(table, groups), name=over_items.name, unit="1", n=len(held), level=level)
+    found = mean_over(clustered(table, groups), name=over_items.name, unit="1", n=len(held))
     if found.low is None or found.high is None:
         return found
     return msgspec.structs.replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
@@ -309,7 +308,7 @@ class Offset:
         return 0.0 if self.gap is None else abs(self.gap.value or 0.0)
 
 
-def offsets(ballots: Ballots, *, ordinal: bool, level: float = 0.95) -> tuple[Offset, ...]:
+def offsets(ballots: Ballots, *, ordinal: bool) -> tuple[Offset, ...]:
     """Of every rater: the ordered labels' steps, or the label with the largest gap, less what the others chose.
 
     The rater who surely differs most comes first and is no longer one of the others, and so on: else all others would
@@ -322,7 +321,7 @@ def offsets(ballots: Ballots, *, ordinal: bool, level: float = 0.95) -> tuple[Of
         gaps: FloatArray = np.eye(labels)[rest.label] - rest.others / rest.others.sum(1, keepdims=True)
         if ordinal:
             gaps = (gaps @ np.linspace(0.0, 1.0, labels))[:, None]
-        left = [_offset(int(who), gaps[rest.rater == who], ordinal, (1.0 - level) / tests)
+        left = [_offset(int(who), gaps[rest.rater == who], ordinal, (1.0 - LEVEL) / tests)
                 for who in np.unique(rest.rater)]  # fmt: skip
         odd = [one for one in left if one.sure]
         if not odd or len(left) <= 2:

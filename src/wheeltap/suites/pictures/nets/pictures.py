@@ -197,14 +197,18 @@ def mirror_image(size: int) -> tuple[Points, Symmetry]:
     return points, mirror(points)
 
 
-def mirrored_share(genome: Genome, *, size: int = 128) -> float:
+_MIRRORED: Final = 128
+"""Pixels of a side on which a symmetry is measured."""
+
+
+def mirrored_share(genome: Genome) -> float:
     """How much of a genome's picture is its own mirror image left-right: ||P(I - mean)||^2 / ||I - mean||^2.
 
     P is the mean of a picture and its mirror image; the mean colour has every symmetry and is left out. A picture of
     one colour has 1, one that is not finite has 0.
     """
-    _, symmetry = mirror_image(size)
-    drawn = torch.as_tensor(genome.render(size)).double().reshape(symmetry.size, -1)
+    _, symmetry = mirror_image(_MIRRORED)
+    drawn = torch.as_tensor(genome.render(_MIRRORED)).double().reshape(symmetry.size, -1)
     centred = drawn - drawn.mean(0)
     if not bool(centred.any()):
         return 1.0
