@@ -3,14 +3,6 @@
 Strict: what a file holds beside what is known could change what the dictionary computes, so it is refused; so is what
 is missing, of another shape, or no number. A dictionary with a silently dropped threshold computes something else.
 Nothing of a file is run: a pickled module is refused.
-
-| layout | files |
-|---|---|
-| SAELens, from 6.0 and before | ``cfg.json``, ``sae_weights.safetensors`` |
-| eai-sparsify | ``cfg.json``, ``sae.safetensors`` in the folder of a hook point |
-| dictionary-learning | ``config.json``, ``ae.pt`` |
-| Gemma Scope | ``params.npz`` |
-| wheeltap | one ``.safetensors`` file with metadata |
 """
 
 import io
@@ -52,44 +44,36 @@ _TINY: Final = 1e-12
 _VERSION: Final = "6.54.12"
 """Of SAELens, whose layout is written."""
 
-_SAELENS_BESIDE: Final = frozenset(
+_BESIDE: Final = frozenset(
     comma_separated(
-        "act_store_device, adam_beta1, adam_beta2, autocast, autocast_lm, aux_loss_coefficient, b_dec_init_method, "
-        "cached_activations_path, checkpoint_path, compile_llm, compile_sae, context_size, dataset_path, "
-        "dataset_trust_remote_code, dead_feature_threshold, dead_feature_window, decoder_heuristic_init, "
-        "decoder_heuristic_init_norm, decoder_init_norm, decoder_orthogonal_init, device, dtype, "
-        "eval_batch_size_prompts, eval_every_n_wandb_logs, exclude_special_tokens, expansion_factor, "
-        "feature_sampling_method, feature_sampling_window, finetuning_method, finetuning_tokens, "
-        "from_pretrained_path, hf_hook_name, hook_eval, hook_head_index, hook_layer, hook_name, hook_name_out, "
-        "hook_point, hook_point_head_index, hook_point_layer, hook_point_template, init_encoder_as_decoder_transpose, "
+        "act_store_device, adam_beta1, adam_beta2, anneal_end, anneal_start, autocast, autocast_lm, "
+        "aux_loss_coefficient, auxk_alpha, b_dec_init_method, bandwidth, cached_activations_path, checkpoint_path, "
+        "compile_llm, compile_sae, context_size, dataset_path, dataset_trust_remote_code, dead_feature_threshold, "
+        "dead_feature_window, decay_start, decoder_heuristic_init, decoder_heuristic_init_norm, decoder_init_norm, "
+        "decoder_orthogonal_init, device, dtype, eval_batch_size_prompts, eval_every_n_wandb_logs, "
+        "exclude_special_tokens, expansion_factor, feature_sampling_method, feature_sampling_window, "
+        "finetuning_method, finetuning_tokens, from_pretrained_path, group_fractions, group_sizes, group_weights, "
+        "hf_hook_name, hook_eval, hook_head_index, hook_layer, hook_name, hook_name_out, hook_point, "
+        "hook_point_head_index, hook_point_layer, hook_point_template, init_encoder_as_decoder_transpose, "
         "is_dataset_tokenized, jumprelu_bandwidth, jumprelu_init_threshold, jumprelu_sparsity_loss_mode, "
-        "jumprelu_ste_to_input, jumprelu_tanh_scale, l0_coefficient, l0_warm_up_steps, l1_coefficient, "
-        "l1_warm_up_steps, llm_compilation_mode, log_activations_store_to_wandb, log_optimizer_state_to_wandb, "
-        "log_to_wandb, log_weights_to_wandb, lp_norm, lr, lr_decay_steps, lr_end, lr_scheduler_name, "
-        "lr_warm_up_steps, matryoshka_widths, metadata, model_class_name, model_from_pretrained_kwargs, model_kwargs, "
-        "model_name, mse_loss_normalization, n_batches_in_buffer, n_checkpoints, n_eval_batches, n_restart_cycles, "
-        "neuronpedia_id, new_cached_activations_path, noise_scale, normalize_sae_decoder, pre_act_loss_coefficient, "
-        "prepend_bos, resample_batches, resume, run_name, sae_compilation_mode, sae_lens_training_version, "
-        "sae_lens_version, scale_sparsity_penalty_by_decoder_norm, seed, seqpos_slice, store_batch_size, "
-        "store_batch_size_prompts, streaming, target_l0, tokens_per_buffer, topk_threshold_lr, total_training_tokens, "
-        "train_batch_size, train_batch_size_tokens, training_tokens, use_cached_activations, use_ghost_grads, "
-        "use_matryoshka_aux_loss, use_sparse_activations, verbose, wandb_entity, wandb_id, wandb_log_frequency, "
-        "wandb_project "
+        "jumprelu_ste_to_input, jumprelu_tanh_scale, l0_coefficient, l0_warm_up_steps, l1_coefficient, l1_penalty, "
+        "l1_warm_up_steps, layer, llm_compilation_mode, lm_name, log_activations_store_to_wandb, "
+        "log_optimizer_state_to_wandb, log_to_wandb, log_weights_to_wandb, lp_norm, lr, lr_decay_steps, lr_end, "
+        "lr_scheduler_name, lr_warm_up_steps, matryoshka_widths, metadata, model_class_name, "
+        "model_from_pretrained_kwargs, model_kwargs, model_name, mse_loss_normalization, multi_topk, "
+        "n_batches_in_buffer, n_checkpoints, n_eval_batches, n_restart_cycles, n_sparsity_updates, neuronpedia_id, "
+        "new_cached_activations_path, noise_scale, norm_factor, normalize_decoder, normalize_sae_decoder, p_end, "
+        "p_start, pre_act_loss_coefficient, prepend_bos, resample_batches, resample_steps, resume, run_name, "
+        "sae_compilation_mode, sae_lens_training_version, sae_lens_version, scale_sparsity_penalty_by_decoder_norm, "
+        "seed, seqpos_slice, sparsity_function, sparsity_penalty, sparsity_queue_length, sparsity_warmup_steps, steps, "
+        "store_batch_size, store_batch_size_prompts, streaming, submodule_name, target_l0, threshold_beta, "
+        "threshold_start_step, tokens_per_buffer, top_k_aux, topk_threshold_lr, total_training_tokens, "
+        "train_batch_size, train_batch_size_tokens, trainer_class, training_tokens, use_cached_activations, "
+        "use_ghost_grads, use_matryoshka_aux_loss, use_sparse_activations, verbose, wandb_entity, wandb_id, "
+        "wandb_log_frequency, wandb_name, wandb_project, warmup_steps "
     )
 )
-"""What SAELens has written beside: where the vectors came from, and how it was trained."""
-
-_SPARSIFY_BESIDE: Final = frozenset({"normalize_decoder", "multi_topk", "hook_name", "hook_layer"})
-
-_LEARNING_BESIDE: Final = frozenset(
-    comma_separated(
-        "anneal_end, anneal_start, auxk_alpha, bandwidth, decay_start, device, group_fractions, group_sizes, "
-        "group_weights, l1_penalty, layer, lm_name, lr, n_sparsity_updates, norm_factor, p_end, p_start, "
-        "resample_steps, seed, sparsity_function, sparsity_penalty, sparsity_queue_length, sparsity_warmup_steps, "
-        "steps, submodule_name, target_l0, threshold_beta, threshold_start_step, top_k_aux, trainer_class, "
-        "wandb_name, warmup_steps "
-    )
-)
+"""What libraries write beside: where the vectors came from, and how the dictionary was trained."""
 
 _MOST_PICKLED: Final = 2**20
 """Bytes of the settings of a file, or of a pickle that lists tensors."""
@@ -181,7 +165,7 @@ def read(path: str | Path, *, scale: float | None = None) -> Dictionary:
     """The dictionary in a folder or file; its layout is known by the names of the files.
 
     Args:
-        path: Of a folder of a library or one of its files of tensors, of an npz file, or of a file of ``write``.
+        path: Of a folder of a library, of Gemma Scope's npz, or of a file of ``write``.
         scale: By what vectors are multiplied, where the settings say that they are (``expected_average_only_in``)
             and do not hold the number.
 
@@ -189,35 +173,32 @@ def read(path: str | Path, *, scale: float | None = None) -> Dictionary:
         MissingFile: If there is no such path.
         FileFormatError: If it is no dictionary, or one that cannot be computed exactly as its library does.
     """
-    place, names = Path(path), list[str]()
+    place = Path(path)
     if os.path.isdir(place):
-        folder, names = place, [name for name in _LAYOUTS if os.path.exists(place / name)]
-        place = folder / names[0] if names else place
+        names = [name for name in _LAYOUTS if os.path.exists(place / name)]
     else:
-        bounded.size_of(place, _NOUN, do="Give the folder of a dictionary, or its file of tensors.")
+        bounded.size_of(place, _NOUN, do="Give the folder of a dictionary, or a file of wheeltap.")
+        names = ["params.npz"] if place.suffix == ".npz" else []
         if place.suffix == ".safetensors" and _OWN in (held := bounded.tensors(place, _NOUN)[1]):
             own = bounded.decoded(held[_OWN].encode(), dict[str, Any], place, _UNKNOWN, expected="a JSON object")
             return _made(place, _safetensors(place), **own)
-        folder, names = place.parent, [name for name in _LAYOUTS if place.name == name]
-        names = ["params.npz"] if place.suffix == ".npz" else names
     if len(names) != 1:
         raise FileFormatError(
             "This folder holds several dictionaries." if names else "This is no dictionary of a known layout.",
-            where=str(path),
+            where=str(path), got=", ".join(names) or "none of these",
             expected="; ".join(f"{name} and {beside}" if beside else name for name, beside in _LAYOUTS.items()),
-            got=", ".join(names) or "none of these",
-            do="Give one of the files." if names else "Give the folder of one site, or a file of wheeltap.",
-        )
-    config = folder / _LAYOUTS[names[0]]
+            do="Give the folder of one site, or a file of wheeltap.",
+        )  # fmt: skip
+    config, weights = place / _LAYOUTS[names[0]], place / names[0]
     match names[0]:
         case "sae_weights.safetensors":
-            return _saelens(config, place, scale)
+            return _saelens(config, weights, scale)
         case "sae.safetensors":
-            return _sparsify(config, place)
+            return _sparsify(config, weights)
         case "ae.pt":
-            return _learning(config, place)
+            return _learning(config, weights)
         case _:
-            return _gemma_scope(place)
+            return _gemma_scope(place if place.suffix == ".npz" else weights)
 
 
 _UNKNOWN: Final = "This file is no dictionary that can be computed exactly."
@@ -268,7 +249,7 @@ def _named(where: Path, held: Mapping[str, Tensor], names: Mapping[str, str]) ->
     return found
 
 
-def _config(path: Path, kind: type[T], beside: frozenset[str], *, within: str = "") -> T:
+def _config(path: Path, kind: type[T], *, within: str = "") -> T:
     """Settings in a JSON file, without those that are known to change nothing."""
     data = bounded.document(path, _NOUN, limit=_MOST_PICKLED, parts=bounded.SETTINGS)
     held = bounded.decoded(data, dict[str, Any], path, _UNKNOWN, expected="a JSON object of settings")
@@ -279,8 +260,9 @@ def _config(path: Path, kind: type[T], beside: frozenset[str], *, within: str = 
         held = bounded.decoded(data, dict[str, Any], path, _UNKNOWN, expected=f"an object of settings in {within!r}")
     if kind is _SaeLens and "metadata" in held and (missing := sorted(_ALWAYS - held.keys())):
         raise _refused(path, missing[0], "none")
+    own = {name: value for name, value in held.items() if name in kind.__struct_fields__ or name not in _BESIDE}
     try:
-        return msgspec.convert({name: value for name, value in held.items() if name not in beside}, kind)
+        return msgspec.convert(own, kind)
     except msgspec.ValidationError as error:
         raise _refused(path, ", ".join(kind.__struct_fields__), str(error)) from error
 
@@ -289,7 +271,7 @@ def _config(path: Path, kind: type[T], beside: frozenset[str], *, within: str = 
 
 
 def _saelens(path: Path, weights: Path, scale: float | None) -> Dictionary:
-    state, held = _safetensors(weights), _config(path, _SaeLens, _SAELENS_BESIDE)
+    state, held = _safetensors(weights), _config(path, _SaeLens)
     own, k = _activation(path, held)
     normalize = held.normalize_activations
     if isinstance(normalize, bool) or normalize is None:
@@ -341,7 +323,7 @@ def _activation(path: Path, held: _SaeLens) -> tuple[Architecture, int]:
 
 
 def _sparsify(path: Path, weights: Path) -> Dictionary:
-    held = _config(path, _Sparsify, _SPARSIFY_BESIDE)
+    held = _config(path, _Sparsify)
     if held.signed:
         raise _refused(path, "signed false: codes are not below 0", "true")
     features = held.num_latents or held.d_in * held.expansion_factor
@@ -354,7 +336,7 @@ def _sparsify(path: Path, weights: Path) -> Dictionary:
 
 def _learning(path: Path, weights: Path) -> Dictionary:
     state = _pickled(weights)
-    held = _config(path, _Learning, _LEARNING_BESIDE, within="trainer")
+    held = _config(path, _Learning, within="trainer")
     if held.dict_class not in _LEARNING_NAMES:
         raise _refused(path, f"dict_class {', '.join(_LEARNING_NAMES)}", repr(held.dict_class))
     architecture, names = _LEARNING_NAMES[held.dict_class]
