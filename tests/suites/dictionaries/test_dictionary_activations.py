@@ -12,7 +12,7 @@ from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, FileFormatError, MissingFile, ModelError, UnknownName
 from wheeltap.core.task import Task
 from wheeltap.recipes.randomness import reproducible
-from wheeltap.suites.dictionaries.activations import collect, of_array, sites_of
+from wheeltap.suites.dictionaries.activations import collect, of_array
 from wheeltap.suites.dictionaries.nets import WordTransformer
 
 
@@ -74,8 +74,8 @@ def test_what_is_no_site(net: nn.Sequential, words: WordTransformer) -> None:
     task = Task(drawn(4, 6), torch.zeros(4, dtype=torch.long))
     with pytest.raises(UnknownName, match=r"no\.such"):
         collect(net, task, ("no.such",))
-    with pytest.raises(DataError):
-        sites_of(" , ")
+    with pytest.raises(UnknownName):
+        collect(net, task, ())
     twice = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6))
     twice.append(twice[0])
     with pytest.raises(ModelError, match="8 vectors for 4"):

@@ -196,7 +196,7 @@ def test_slopes_of_jumprelu() -> None:
     before = torch.tensor([[0.9, 1.1], [2.0, 1.3]], requires_grad=True)
     threshold = torch.tensor([1.0, 1.2], requires_grad=True)
     codes, count = cast("Any", JumpReLU).apply(before, threshold)
-    assert codes.tolist() == [[0.0, 0.0], [2.0, pytest.approx(1.3)]] and float(count) == 1.0
+    assert codes.tolist() == [[0.0, 0.0], [2.0, pytest.approx(1.3)]] and count.item() == 1.0
     (codes.sum() + 10.0 * count).backward()
     assert before.grad is not None and before.grad.tolist() == [[0.0, 0.0], [1.0, 1.0]]
     # A window of .5: one near preactivation of the first feature, two of the second; each counts 1 / .5.
@@ -210,7 +210,7 @@ def test_what_cannot_be_made() -> None:
     for error, how in (
         (UsageError, {"k": 17}), (UsageError, {"kind": "mean codes", "positions": "all"}),
         (UsageError, {"kind": "untrained net", "of": (), "task": of_array(planted(9)[0])}),
-        (DataError, {"of": (), "task": plain}), (DataError, {"site": ""}), (UnknownName, {"site": "blocks.7"}),
+        (DataError, {"of": (), "task": plain}), (UnknownName, {"site": ""}), (UnknownName, {"site": "blocks.7"}),
         (DataError, {"kind": "pca", "of": (), "task": of_array(torch.ones(5, 3))}),
         (DataError, {"kind": "mean codes", "task": ChoiceTask(CONTEXTS, [[[1], [2]]] * 40, [0] * 40)}),
     ):  # fmt: skip

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from wheeltap.core.bounded import parsing, size_of
 from wheeltap.core.choices import ChoiceTask, batches, last_logits
 from wheeltap.core.errors import DataError, ModelError, UnknownName
-from wheeltap.core.settings import comma_separated
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.core.typed import named_modules
 
@@ -88,17 +87,6 @@ class Activations:
         return mean.float(), float(variance**-0.5)
 
 
-def sites_of(text: str) -> tuple[str, ...]:
-    """Names of sites, separated by commas.
-
-    Raises:
-        DataError: If there is none.
-    """
-    if not (names := comma_separated(text)):
-        raise DataError("No site is named.", where="site", expected="a module path, such as transformer.h.5", got="")
-    return names
-
-
 def width_of(model: nn.Module, task: BaseTask, sites: Sequence[str], positions: Positions) -> tuple[int, ...]:
     """Numbers in a vector of each site: of the first example alone."""
     held = collect(model, task.part(torch.zeros(1, dtype=torch.long)), sites, positions=positions)
@@ -115,11 +103,11 @@ def collect(model: nn.Module, task: BaseTask, sites: Sequence[str], *, positions
         positions: See ``Positions``.
 
     Raises:
-        UnknownName: If there is no such module.
+        UnknownName: If there is no such module, or none is named.
         ModelError: If a site does not hold a finite vector for each example (or some for each, of all positions).
     """
     known = {path for path, _ in named_modules(model) if path}
-    if missing := [site for site in sites if site not in known]:
+    if missing := [site for site in sites or ("",) if site not in known]:
         raise UnknownName("module", missing[0], known)
     with torch.no_grad(), ExitStack() as held:
         taps = [

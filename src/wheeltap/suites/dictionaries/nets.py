@@ -20,6 +20,7 @@ from wheeltap.core import seeds
 from wheeltap.core.choices import Tokenizer
 from wheeltap.core.errors import DataError
 from wheeltap.core.settings import Settings
+from wheeltap.models.rows import HEADS, Block
 from wheeltap.recipes.base import Given, Recipe, require_fit
 from wheeltap.recipes.fit import Fit, TrainSettings
 from wheeltap.recipes.randomness import reproducible
@@ -48,10 +49,7 @@ TEMPLATES: Final = (
 """A and B are two names, S is one of them again."""
 
 _PLACES: Final = 24
-_HEADS: Final = 4
 _SPREAD: Final = 0.02
-_UNITS: Final = 4
-"""Hidden units for each feature of the stream."""
 
 
 def sentence(template: str, first: str, second: str, *, subject: str) -> str:
@@ -100,28 +98,6 @@ def tokenizer() -> WordTokenizer:
 
 
 @final
-class WordBlock(nn.Module):
-    """Causal attention and hidden units, each added to the stream."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.attention_norm, self.mlp_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.read, self.output = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.rise, self.unit, self.fall = nn.Linear(width, _UNITS * width), nn.GELU(), nn.Linear(_UNITS * width, width)
-
-    def forward(self, stream: Tensor) -> Tensor:
-        """``[example, position, feature]``."""
-        query, key, value = (
-            part.unflatten(2, (_HEADS, -1)).transpose(1, 2)
-            for part in self.read(self.attention_norm(stream)).chunk(3, 2)
-        )
-        later = torch.ones(stream.shape[1], stream.shape[1], dtype=torch.bool, device=stream.device).triu(1)
-        scores = (query @ key.transpose(2, 3) / query.shape[-1] ** 0.5).masked_fill(later, -torch.inf)
-        stream = stream + self.output((scores.softmax(-1) @ value).transpose(1, 2).flatten(2))
-        return stream + self.fall(self.unit(self.rise(self.mlp_norm(stream))))
-
-
-@final
 class WordTransformer(nn.Module):
     """A causal language model of whole words.
 
@@ -134,7 +110,7 @@ class WordTransformer(nn.Module):
     def __init__(self, words: int, *, width: int, blocks: int) -> None:
         super().__init__()
         self.embed, self.position = nn.Embedding(words, width), nn.Embedding(_PLACES, width)
-        self.blocks = nn.ModuleList(WordBlock(width) for _ in range(blocks))
+        self.blocks = nn.ModuleList(Block(width) for _ in range(blocks))
         self.norm, self.unembed = nn.LayerNorm(width), nn.Linear(width, words, bias=False)
         for table in (self.embed, self.position):
             nn.init.normal_(table.weight, std=_SPREAD)
@@ -156,7 +132,7 @@ class IoiSettings(Settings, frozen=True, kw_only=True):
         steps: Batches in all; each is of one template.
     """
 
-    width: Annotated[int, msgspec.Meta(ge=8, le=1024, multiple_of=_HEADS)] = 64
+    width: Annotated[int, msgspec.Meta(ge=8, le=1024, multiple_of=HEADS)] = 64
     blocks: Annotated[int, msgspec.Meta(ge=1, le=24)] = 3
     steps: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 600
 

@@ -7,20 +7,21 @@ from typing import Any, Final, cast, final
 import msgspec
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wheeltap.core import seeds
 from wheeltap.core.canon import Scalar
 from wheeltap.core.errors import DataError, UnknownName, UsageError
+from wheeltap.core.settings import comma_separated
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.core.typed import to_tensor
-from wheeltap.plans.artifacts import Arrays, Artifacts, Note
-from wheeltap.recipes.base import Given, Needs, Recipe, State, Status, counted, require_fit, specified
+from wheeltap.plans.artifacts import Artifacts
+from wheeltap.recipes.base import Given, Needs, Recipe, State, require_fit, specified
 from wheeltap.recipes.fit import Fit, TrainSettings
 from wheeltap.recipes.make import make, place
+from wheeltap.recipes.planted import RecodingState
 from wheeltap.recipes.randomness import reproducible
-from wheeltap.suites.dictionaries.activations import ROWS, Activations, collect, of_array, sites_of, width_of
+from wheeltap.suites.dictionaries.activations import ROWS, Activations, collect, of_array, width_of
 from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, DictionarySettings, Entry, random_like
 from wheeltap.suites.dictionaries.specs import KINDS, Kind
 from wheeltap.suites.dictionaries.supervised import least_squares_codes, mean_codes
@@ -91,7 +92,7 @@ class DictionaryRecipe(Recipe):
             shapes = [one.settings for one in dictionaries(given.of[1])]
         elif given.of:
             net = given.of[0].to(given.device)
-            widths = width_of(net, given.examples, sites_of(how.site), how.positions)
+            widths = width_of(net, given.examples, comma_separated(how.site), how.positions)
             shapes = [_shape(how, width, given.examples) for width in widths]
         else:
             shapes = [_shape(how, _plain(given.examples).shape[1], given.examples)]
@@ -129,7 +130,7 @@ class DictionaryRecipe(Recipe):
                 for parameter in model.parameters():
                     flat = parameter.reshape(-1)
                     parameter.copy_(flat[torch.randperm(len(flat)).to(flat.device)].view_as(parameter))
-            self.vectors[key] = collect(model, given.examples, sites_of(how.site), positions=how.positions)
+            self.vectors[key] = collect(model, given.examples, comma_separated(how.site), positions=how.positions)
         return self.vectors[key]
 
 
@@ -239,7 +240,8 @@ class WithDictionary(Recipe):
             kept = make(asked, recipe, Artifacts(folder) if folder else None)
             return kept.done(f"recipe {recipe.name}, kind {recipe.settings.kind!r}")
 
-        return JoinState(lambda: self._joined(given, copy.deepcopy(given.of[:1]), made).to(given.device))
+        model = self._joined(given, copy.deepcopy(given.of[:1]), made).to(given.device)
+        return RecodingState(model, model)
 
     def _joined(
         self, given: Given, net: tuple[nn.Module, ...], make: Callable[[DictionaryRecipe, Given], nn.Module]
@@ -271,38 +273,4 @@ class WithDictionary(Recipe):
             entries.append(make(recipe, Given(spec, of, given.task, given.device)))
             keys.append(spec.key)
         own = cast("list[Entry]", copy.deepcopy(entries))
-        return DictionaryModel(net[0], sites_of(how.site), own).eval()
-
-
-@final
-class JoinState(State):
-    """One step, in which everything is made: what it is made of is kept by itself.
-
-    Args:
-        make: Makes it.
-    """
-
-    def __init__(self, make: Callable[[], nn.Module]) -> None:
-        self._make, self._model = make, cast("nn.Module | None", None)
-        self.step, self.steps = 0, 1
-        self.status: Status = "training"
-
-    def advance(self, until: int) -> None:
-        """See ``State.advance``."""
-        if until >= 1 and self.status == "training":
-            self._model = self._make()
-            self.step, self.status = 1, "done"
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """See ``State.arrays``."""
-        return {"step": np.array(self.step, dtype=np.int32)}
-
-    def resume(self, arrays: Arrays, note: Note) -> None:
-        """See ``State.resume``."""
-        self.advance(counted(note, {"step": self.steps})["step"])
-
-    def made(self) -> nn.Module:
-        """See ``State.made``."""
-        self.advance(1)
-        assert self._model is not None
-        return self._model
+        return DictionaryModel(net[0], comma_separated(how.site), own).eval()
