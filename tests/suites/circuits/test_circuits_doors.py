@@ -204,6 +204,7 @@ def test_killed_it_goes_on_to_the_same_circuit(place: Path) -> None:
         (["find", "artifact:there.safetensors", "--task", "quote"], "no artifact at this path"),
         (["check", "mynets:net", "mynets.py", "--task", "pairs.jsonl"], "no file of a circuit"),
         (["check", "mynets:net", "there.json", "--task", "pairs.jsonl"], "no circuit at this path"),
+        (["train", "--model", "mynets:net", "-o", "x.safetensors"], "sequences of your own"),
     ],
 )
 def test_what_cannot_be_is_refused(
