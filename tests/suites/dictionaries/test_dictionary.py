@@ -86,7 +86,7 @@ def undone(normalize: Normalization) -> None:
     assert torch.allclose(one.encode(x), codes, atol=1e-5)
     back = (codes @ one.W_dec + one.b_dec) / factor + shift
     assert torch.allclose(one(x), back, atol=2e-4) and torch.allclose(one.decode(codes, x), back, atol=2e-4)
-    assert torch.allclose(one.stretch(x), 1 / factor, rtol=1e-4)
+    assert torch.allclose(one.normalized(x)[1], 1 / factor, rtol=1e-4)
     with pytest.raises(ModelError, match="without the vectors"):
         one.decode(codes)
 

@@ -294,23 +294,6 @@ def test_settings_that_change_what_is_computed_are_refused(tmp_path: Path) -> No
             read(replace(case, tensors=factors).written(tmp_path / f"factor{at}"))
 
 
-@torch.no_grad()
-def test_a_factor_that_the_file_does_not_hold_is_given(tmp_path: Path) -> None:
-    case = Case("", "saelens", topk(normalize_activations="expected_average_only_in"), TENSORS, relu)
-    folder = case.written(tmp_path / "a")
-    for scale in (None, 0.0, -1.0, float("nan")):
-        with pytest.raises(FileFormatError, match="missing"):
-            read(folder, scale=scale)
-    assert torch.allclose(read(folder, scale=3.0)(X), (largest(linear(3 * X)) @ W_DEC + B_DEC) / 3, atol=1e-5)
-    norms = W_DEC.norm(dim=1)
-    both = replace(case, settings=case.settings | {"rescale_acts_by_decoder_norm": True}).written(tmp_path / "c")
-    codes = largest(linear(3 * X) * norms)
-    assert torch.allclose(read(both, scale=3.0).encode(X), codes, atol=1e-4)
-    assert torch.allclose(read(both, scale=3.0)(X), (codes / norms @ W_DEC + B_DEC) / 3, atol=1e-5)
-    with pytest.raises(FileFormatError, match="scale"):
-        read(replace(case, settings=NOW).written(tmp_path / "b"), scale=3.0)
-
-
 # ---- our own ---------------------------------------------------------------------------------------------------------
 
 

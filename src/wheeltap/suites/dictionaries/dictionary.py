@@ -31,10 +31,7 @@ _EPSILON: Final = 1e-5
 _TINY: Final = 1e-12
 
 _ROWS: Final = 1024
-"""Vectors that dense codes are computed of at once."""
-
-_SAMPLE: Final = 4096
-"""Vectors that a random dictionary is fitted to, at most twice as many."""
+"""Vectors or features that are looked at at once."""
 
 _Size = Annotated[int, msgspec.Meta(ge=1, le=2**24)]
 
@@ -86,44 +83,31 @@ class DictionarySettings(Settings, frozen=True, kw_only=True):
         return found | ({"W_skip": (width, width)} if self.skip else {})
 
 
-INTEGERS: Final = ("attribute", "value")
-"""Tensors that are no floating-point numbers."""
-
-
 @final
 class Dictionary(nn.Module):
     """Features of one site; all numbers are 0 until a state is loaded.
 
     Attributes:
-        settings: What it is.
-        W_enc: ``[width, feature]``, not of ``supervised``.
-        b_enc: ``[feature]``; of ``gated`` instead ``b_gate``, ``b_mag`` and ``r_mag``, the logarithm of the factor
-            between what opens a gate and what goes through it.
-        W_dec: ``[feature, width]``.
-        b_dec: ``[width]``.
-        threshold: ``[feature]``, of ``jumprelu`` and ``batchtopk``: what is not larger is no activity.
-        W_skip: ``[width, width]``, where there is one: the vector times its transpose is added.
-        attribute: ``[feature]``, of ``supervised``: which attribute each feature is of.
-        value: ``[feature]``, of ``supervised``: which value of it.
+        settings: What it is. Its ``shapes`` name the tensors that it has.
     """
 
-    W_enc: Tensor
-    b_enc: Tensor
-    W_dec: Tensor
-    b_dec: Tensor
-    threshold: Tensor
-    b_gate: Tensor
-    r_mag: Tensor
-    b_mag: Tensor
-    W_skip: Tensor
-    attribute: Tensor
-    value: Tensor
+    W_enc: Tensor  # [width, feature]; not of supervised
+    b_enc: Tensor  # [feature]; not of gated and supervised
+    W_dec: Tensor  # [feature, width]
+    b_dec: Tensor  # [width]
+    threshold: Tensor  # [feature], of jumprelu and batchtopk: what is not larger is no activity
+    b_gate: Tensor  # [feature], of gated: added to what opens a gate
+    r_mag: Tensor  # [feature], of gated: logarithm of the factor between that and what goes through
+    b_mag: Tensor  # [feature], of gated: added to what goes through
+    W_skip: Tensor  # [width, width], where there is one: the vector times its transpose is added
+    attribute: Tensor  # [feature], of supervised: which attribute each feature is of
+    value: Tensor  # [feature], of supervised: which value of it
 
     def __init__(self, settings: DictionarySettings, state: Mapping[str, Tensor] | None = None) -> None:
         super().__init__()
         self.settings = settings
         for name, shape in settings.shapes.items():
-            if name in INTEGERS:
+            if name in ("attribute", "value"):
                 self.register_buffer(name, torch.zeros(shape, dtype=torch.int64))
             else:
                 self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
@@ -135,8 +119,6 @@ class Dictionary(nn.Module):
         for name, parameter in list(self.named_parameters()):
             delattr(self, name)
             self.register_buffer(name, parameter.detach())
-
-    # ---- vectors -----------------------------------------------------------------------------------------------------
 
     def normalized(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Vectors ``[row, width]`` as features read them, before ``b_dec`` is subtracted.
@@ -163,15 +145,6 @@ class Dictionary(nn.Module):
                 mean, deviation = x.mean(1, keepdim=True), x.std(1, keepdim=True)
                 return (x - mean) / (deviation + _EPSILON), deviation, mean
 
-    def stretch(self, x: Tensor) -> Tensor:
-        """How long a decoded unit is in the space of each vector, ``[row or 1, 1]``."""
-        return self.normalized(x)[1]
-
-    @property
-    def atoms(self) -> Tensor:
-        """What a code of 1 adds to what is decoded, ``[feature, width]``, before ``stretch``."""
-        return self.W_dec
-
     def preactivations(self, x: Tensor) -> Tensor:
         """What the encoder says of vectors ``[row, width]`` before any rule of activity, ``[row, feature]``.
 
@@ -186,8 +159,6 @@ class Dictionary(nn.Module):
         inner = self.normalized(x)[0]
         inner = inner - self.b_dec if self.settings.center else inner
         return inner @ self.W_enc + (self.b_enc if "b_enc" in self.settings.shapes else 0.0)
-
-    # ---- codes -------------------------------------------------------------------------------------------------------
 
     def encode(self, x: Tensor) -> Tensor:
         """Codes ``[row, feature]`` of vectors ``[row, width]``, 0 where a feature is not active.
@@ -335,9 +306,6 @@ class SparseTopK(torch.autograd.Function):
         return of_x, None, by_feature(inner, slopes).T, of_bias, by_feature(outer, values), of_offset
 
 
-# ---- nets with dictionaries ------------------------------------------------------------------------------------------
-
-
 @final
 class Entry(nn.ModuleList):
     """One dictionary for each site, made in one way.
@@ -398,9 +366,6 @@ class DictionaryModel(nn.Module):
         return self.net(*args, **kwargs)
 
 
-# ---- the null --------------------------------------------------------------------------------------------------------
-
-
 @torch.no_grad()
 def random_like(dictionary: Dictionary, x: Tensor, seed: int) -> Dictionary:
     """A dictionary of random directions that looks trained.
@@ -422,7 +387,7 @@ def random_like(dictionary: Dictionary, x: Tensor, seed: int) -> Dictionary:
     made = Dictionary(how, dictionary.state_dict() | {"W_dec": units * norms}).to(dictionary.b_dec.device)
     if how.architecture == "supervised":
         return made
-    x = x[:: max(len(x) // _SAMPLE, 1)]
+    x = x[:: max(len(x) // (4 * _ROWS), 1)]
     parts = [x[start : start + _ROWS] for start in range(0, len(x), _ROWS)]
     inner = dictionary.normalized(x)[0] - dictionary.b_dec
     offset = torch.zeros_like(units[:, 0]) if how.center else -units @ dictionary.b_dec

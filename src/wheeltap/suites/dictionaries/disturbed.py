@@ -115,7 +115,7 @@ class DictionaryMatch(EntryReading):
             own = coder.codes(bench.vectors[0]).cpu().numpy()
             live = np.flatnonzero((own != 0).any(0))
             codes.append(own[:, live].astype(np.float64))
-            atoms.append(coder.dictionary.atoms.detach().double().cpu().numpy()[live])
+            atoms.append(coder.dictionary.W_dec.detach().double().cpu().numpy()[live])
         likeness = stats.cosines(*atoms)
         if any(coder.dictionary.settings.architecture == "linear" for coder in coders):
             likeness = np.abs(likeness)

@@ -60,9 +60,9 @@ class EditedSite:
 
     def __init__(self, coder: Coder, vectors: Tensor) -> None:
         self.coder, how = coder, coder.dictionary
-        stretch = how.stretch(vectors).expand(len(vectors), 1)
+        stretch = how.normalized(vectors)[1].expand(len(vectors), 1)
         self.vectors, self._stretch, self._atoms = (
-            one.detach().float().cpu().numpy() for one in (vectors, stretch, how.atoms)
+            one.detach().float().cpu().numpy() for one in (vectors, stretch, how.W_dec)
         )
         self._codes = coder.codes(vectors).cpu()
 

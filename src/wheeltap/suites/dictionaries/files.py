@@ -20,17 +20,10 @@ from safetensors.torch import load_file, save  # pyright: ignore[reportUnknownVa
 from torch import Tensor
 
 from wheeltap.core import bounded
-from wheeltap.core.errors import FileFormatError, UsageError, WheeltapError
+from wheeltap.core.errors import FileFormatError, UsageError
 from wheeltap.core.files import write_whole
-from wheeltap.core.settings import comma_separated
 from wheeltap.core.typed import to_tensor
-from wheeltap.suites.dictionaries.dictionary import (
-    INTEGERS,
-    Architecture,
-    Dictionary,
-    DictionarySettings,
-    Normalization,
-)
+from wheeltap.suites.dictionaries.dictionary import Architecture, Dictionary, DictionarySettings, Normalization
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -44,34 +37,29 @@ _TINY: Final = 1e-12
 _VERSION: Final = "6.54.12"
 """Of SAELens, whose layout is written."""
 
-_BESIDE: Final = frozenset(
-    comma_separated(
-        "act_store_device, adam_beta1, adam_beta2, anneal_end, anneal_start, autocast, autocast_lm, "
-        "aux_loss_coefficient, auxk_alpha, b_dec_init_method, bandwidth, cached_activations_path, checkpoint_path, "
-        "compile_llm, compile_sae, context_size, dataset_path, dataset_trust_remote_code, dead_feature_threshold, "
-        "dead_feature_window, decay_start, decoder_heuristic_init, decoder_heuristic_init_norm, decoder_init_norm, "
-        "decoder_orthogonal_init, device, dtype, eval_batch_size_prompts, eval_every_n_wandb_logs, "
-        "exclude_special_tokens, expansion_factor, feature_sampling_method, feature_sampling_window, "
-        "finetuning_method, finetuning_tokens, from_pretrained_path, group_fractions, group_sizes, group_weights, "
-        "hf_hook_name, hook_eval, hook_head_index, hook_layer, hook_name, hook_name_out, hook_point, "
-        "hook_point_head_index, hook_point_layer, hook_point_template, init_encoder_as_decoder_transpose, "
-        "is_dataset_tokenized, jumprelu_bandwidth, jumprelu_init_threshold, jumprelu_sparsity_loss_mode, "
-        "jumprelu_ste_to_input, jumprelu_tanh_scale, l0_coefficient, l0_warm_up_steps, l1_coefficient, l1_penalty, "
-        "l1_warm_up_steps, layer, llm_compilation_mode, lm_name, log_activations_store_to_wandb, "
-        "log_optimizer_state_to_wandb, log_to_wandb, log_weights_to_wandb, lp_norm, lr, lr_decay_steps, lr_end, "
-        "lr_scheduler_name, lr_warm_up_steps, matryoshka_widths, metadata, model_class_name, "
-        "model_from_pretrained_kwargs, model_kwargs, model_name, mse_loss_normalization, multi_topk, "
-        "n_batches_in_buffer, n_checkpoints, n_eval_batches, n_restart_cycles, n_sparsity_updates, neuronpedia_id, "
-        "new_cached_activations_path, noise_scale, norm_factor, normalize_decoder, normalize_sae_decoder, p_end, "
-        "p_start, pre_act_loss_coefficient, prepend_bos, resample_batches, resample_steps, resume, run_name, "
-        "sae_compilation_mode, sae_lens_training_version, sae_lens_version, scale_sparsity_penalty_by_decoder_norm, "
-        "seed, seqpos_slice, sparsity_function, sparsity_penalty, sparsity_queue_length, sparsity_warmup_steps, steps, "
-        "store_batch_size, store_batch_size_prompts, streaming, submodule_name, target_l0, threshold_beta, "
-        "threshold_start_step, tokens_per_buffer, top_k_aux, topk_threshold_lr, total_training_tokens, "
-        "train_batch_size, train_batch_size_tokens, trainer_class, training_tokens, use_cached_activations, "
-        "use_ghost_grads, use_matryoshka_aux_loss, use_sparse_activations, verbose, wandb_entity, wandb_id, "
-        "wandb_log_frequency, wandb_name, wandb_project, warmup_steps "
-    )
+_BESIDE: Final = (
+    "act_store_device adam_beta1 adam_beta2 anneal_end anneal_start autocast autocast_lm aux_loss_coefficient "
+    "auxk_alpha b_dec_init_method bandwidth cached_activations_path checkpoint_path compile_llm compile_sae "
+    "context_size dataset_path dataset_trust_remote_code dead_feature_threshold dead_feature_window decay_start "
+    "decoder_heuristic_init decoder_heuristic_init_norm decoder_init_norm decoder_orthogonal_init device dtype "
+    "eval_batch_size_prompts eval_every_n_wandb_logs exclude_special_tokens expansion_factor feature_sampling_method "
+    "feature_sampling_window finetuning_method finetuning_tokens from_pretrained_path group_fractions group_sizes "
+    "group_weights hf_hook_name hook_eval hook_head_index hook_layer hook_name hook_name_out hook_point "
+    "hook_point_head_index hook_point_layer hook_point_template init_encoder_as_decoder_transpose "
+    "is_dataset_tokenized jumprelu_bandwidth jumprelu_init_threshold jumprelu_sparsity_loss_mode "
+    "jumprelu_ste_to_input jumprelu_tanh_scale l0_coefficient l0_warm_up_steps l1_coefficient l1_penalty "
+    "l1_warm_up_steps layer llm_compilation_mode lm_name log_activations_store_to_wandb log_optimizer_state_to_wandb "
+    "log_to_wandb log_weights_to_wandb lp_norm lr lr_decay_steps lr_end lr_scheduler_name lr_warm_up_steps "
+    "matryoshka_widths metadata model_class_name model_from_pretrained_kwargs model_kwargs model_name "
+    "mse_loss_normalization multi_topk n_batches_in_buffer n_checkpoints n_eval_batches n_restart_cycles "
+    "n_sparsity_updates neuronpedia_id new_cached_activations_path noise_scale norm_factor normalize_decoder "
+    "normalize_sae_decoder p_end p_start pre_act_loss_coefficient prepend_bos resample_batches resample_steps resume "
+    "run_name sae_compilation_mode sae_lens_training_version sae_lens_version scale_sparsity_penalty_by_decoder_norm "
+    "seed seqpos_slice sparsity_function sparsity_penalty sparsity_queue_length sparsity_warmup_steps steps "
+    "store_batch_size store_batch_size_prompts streaming submodule_name target_l0 threshold_beta threshold_start_step "
+    "tokens_per_buffer top_k_aux topk_threshold_lr total_training_tokens train_batch_size train_batch_size_tokens "
+    "trainer_class training_tokens use_cached_activations use_ghost_grads use_matryoshka_aux_loss "
+    "use_sparse_activations verbose wandb_entity wandb_id wandb_log_frequency wandb_name wandb_project warmup_steps"
 )
 """What libraries write beside: where the vectors came from, and how the dictionary was trained."""
 
@@ -158,16 +146,11 @@ _LAYOUTS: Final = {
 """By which file a layout is known, and where its settings stand."""
 
 
-# ---- reading ---------------------------------------------------------------------------------------------------------
-
-
-def read(path: str | Path, *, scale: float | None = None) -> Dictionary:
+def read(path: str | Path) -> Dictionary:
     """The dictionary in a folder or file; its layout is known by the names of the files.
 
     Args:
         path: Of a folder of a library, of Gemma Scope's npz, or of a file of ``write``.
-        scale: By what vectors are multiplied, where the settings say that they are (``expected_average_only_in``)
-            and do not hold the number.
 
     Raises:
         MissingFile: If there is no such path.
@@ -192,7 +175,7 @@ def read(path: str | Path, *, scale: float | None = None) -> Dictionary:
     config, weights = place / _LAYOUTS[names[0]], place / names[0]
     match names[0]:
         case "sae_weights.safetensors":
-            return _saelens(config, weights, scale)
+            return _saelens(config, weights)
         case "sae.safetensors":
             return _sparsify(config, weights)
         case "ae.pt":
@@ -215,8 +198,7 @@ def _made(where: Path, state: dict[str, Tensor], /, **given: Any) -> Dictionary:
     try:
         settings = msgspec.convert(given, DictionarySettings)
     except msgspec.ValidationError as error:
-        cause = error.__cause__
-        got = cause.in_line() if isinstance(cause, WheeltapError) else error
+        got = " ".join(str(error.__cause__ or error).split())
         raise _refused(where, "settings that fit each other", got) from error
     if settings.architecture == "batchtopk" and "threshold" in state and not state["threshold"].ndim:
         state["threshold"] = state["threshold"].expand(settings.features)  # one of all features
@@ -228,8 +210,8 @@ def _made(where: Path, state: dict[str, Tensor], /, **given: Any) -> Dictionary:
         tensor, place = state[name], f"{where}: {name}"
         if tuple(tensor.shape) != shape:
             raise _refused(place, f"shape {list(shape)}, as the settings say", list(tensor.shape))
-        if tensor.is_floating_point() == (name in INTEGERS):
-            raise _refused(place, "integers" if name in INTEGERS else "floating-point numbers", tensor.dtype)
+        if tensor.is_floating_point() == (name in ("attribute", "value")):
+            raise _refused(place, "a type of number as the library writes it", tensor.dtype)
         if not bool(torch.isfinite(tensor).all()):
             raise _refused(place, "finite numbers", "NaN or infinity")
         if name == "attribute" and not bool(((tensor >= 0) & (tensor < len(settings.attributes))).all()):
@@ -260,43 +242,34 @@ def _config(path: Path, kind: type[T], *, within: str = "") -> T:
         held = bounded.decoded(data, dict[str, Any], path, _UNKNOWN, expected=f"an object of settings in {within!r}")
     if kind is _SaeLens and "metadata" in held and (missing := sorted(_ALWAYS - held.keys())):
         raise _refused(path, missing[0], "none")
-    own = {name: value for name, value in held.items() if name in kind.__struct_fields__ or name not in _BESIDE}
+    own = {name: value for name, value in held.items() if name in kind.__struct_fields__ or name not in _BESIDE.split()}
     try:
         return msgspec.convert(own, kind)
     except msgspec.ValidationError as error:
         raise _refused(path, ", ".join(kind.__struct_fields__), str(error)) from error
 
 
-# ---- layouts ---------------------------------------------------------------------------------------------------------
-
-
-def _saelens(path: Path, weights: Path, scale: float | None) -> Dictionary:
+def _saelens(path: Path, weights: Path) -> Dictionary:
     state, held = _safetensors(weights), _config(path, _SaeLens)
     own, k = _activation(path, held)
     normalize = held.normalize_activations
-    if isinstance(normalize, bool) or normalize is None:
-        normalize = "expected_average_only_in" if normalize else "none"
-    scaled = normalize == "expected_average_only_in"
-    if scaled != (scale is not None and scale > 0.0):
-        raise _refused(path, "the factor of expected_average_only_in: read(path, scale=...)" if scaled else "no scale",
-                       f"scale={scale}")  # fmt: skip
+    if normalize is True or normalize == "expected_average_only_in":
+        raise _refused(
+            path, "normalize_activations none: folded into the tensors", "a factor that the file does not hold"
+        )
     for name in ("scaling_factor", "finetuning_scaling_factor"):
         if name in state and bool((state[name] == 1.0).all()):
             del state[name]  # written by some versions, of no effect
     if own == "batchtopk" and "topk_threshold" in state:  # of a run of training
         state["threshold"] = state.pop("topk_threshold")
     made = _made(weights, state, architecture=own, width=held.d_in, features=held.d_sae, k=k,
-                 center=held.apply_b_dec_to_input, normalize="none" if scaled else normalize)  # fmt: skip
+                 center=held.apply_b_dec_to_input, normalize=normalize or "none")  # fmt: skip
     with torch.no_grad():
         if held.rescale_acts_by_decoder_norm:  # codes are lengths: the same as with rows of length 1
             norms = made.W_dec.square().sum(1).sqrt()
             made.W_enc.mul_(norms)
             made.b_enc.mul_(norms)
             made.W_dec.div_(norms.clamp_min(_TINY)[:, None])
-        if scale is not None:
-            made.W_enc.mul_(scale)
-            made.W_dec.div_(scale)
-            made.b_dec.div_(scale)
     return made
 
 
@@ -365,9 +338,6 @@ def _gemma_scope(path: Path) -> Dictionary:
     return _made(path, state, architecture="jumprelu", width=width, features=features, center=False)
 
 
-# ---- tensors ---------------------------------------------------------------------------------------------------------
-
-
 def _safetensors(path: Path) -> dict[str, Tensor]:
     """Tensors as float32, integers as they are."""
     bounded.tensors(path, _NOUN)
@@ -383,23 +353,23 @@ def _pickled(path: Path) -> dict[str, Tensor]:
     """
     what = "This file is no list of tensors."
     do = "Do not load it: a pickle runs code. Where you trust it, save its state_dict() as safetensors."
-    with bounded.Archive(path, _NOUN, do=do) as archive:
+    seen = io.BytesIO()
+    with (
+        bounded.Archive(path, _NOUN, do=do) as archive,
+        bounded.parsing(path, what, expected="a file of torch.save that names tensors alone", do=do),
+        zipfile.ZipFile(seen, "w") as copy,
+    ):
         lists = [name for name in archive.members if name.endswith("/data.pkl")]
-        packed = any(info.compress_type != zipfile.ZIP_STORED for info in archive.members.values())
-        if len(lists) != 1 or packed:
-            raise FileFormatError(what, where=str(path), expected="a file of torch.save, its members not packed",
-                                  got=", ".join(list(archive.members)[:4]), do=do)  # fmt: skip
-        # torch would take another of two members of one name: it is given what was looked at.
-        with zipfile.ZipFile(seen := io.BytesIO(), "w") as copy:
-            for name in archive.members:
-                copy.writestr(name, archive.member(name, limit=_MOST_PICKLED if name in lists else archive.size))
-    with bounded.parsing(path, what, expected="a pickle of tensors", do=do):
-        with zipfile.ZipFile(seen) as copy:
-            codes = pickletools.genops(copy.read(lists[0]))
-            named = [value for code, value, _ in codes if "GLOBAL" in code.name]
+        if len(lists) != 1 or any(info.compress_type != zipfile.ZIP_STORED for info in archive.members.values()):
+            raise ValueError(", ".join(list(archive.members)[:4]))
+        data = archive.member(lists[0], limit=_MOST_PICKLED)
+        named = [value for code, value, _ in pickletools.genops(data) if "GLOBAL" in code.name]
         if odd := [value for value in named if value not in _LISTS]:
-            raise FileFormatError(what, where=str(path), expected="a pickle that names tensors alone",
-                                  got=f"{odd[0]!a}"[:120], do=do)  # fmt: skip
+            raise ValueError(f"a pickle of {odd[0]!a}")
+        # torch would take another of two members of one name: it is given what was looked at.
+        for name in archive.members:
+            copy.writestr(name, archive.member(name, limit=archive.size))
+    with bounded.parsing(path, what, expected="tensors by name", do=do):
         seen.seek(0)
         held: Any = torch.load(seen, map_location="cpu", weights_only=True)  # pyright: ignore[reportUnknownMemberType]
         found = dict[str, Tensor]()
@@ -410,9 +380,6 @@ def _pickled(path: Path) -> dict[str, Tensor]:
                 raise ValueError(f"{name!a}: {list(tensor.shape)} numbers of fewer bytes")
             found[name] = tensor.detach().float() if tensor.is_floating_point() else tensor
     return found
-
-
-# ---- writing ---------------------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
