@@ -57,7 +57,10 @@ def measured(one: Dictionary, truth: Truth, fresh: Tensor) -> str:
         active += float((codes != 0).sum()) / len(fresh)
         fired |= (codes != 0).any(0)
     explained = 1.0 - left / float((fresh - fresh.mean(0)).square().sum())
-    matched = stats.mcc(stats.cosines(true.numpy(), one.W_dec.numpy())) if len(true) <= MATCHED else float("nan")
+    matched = float("nan")
+    if len(true) <= MATCHED:  # mean cosine of true directions with those that they are matched with one to one
+        likeness = stats.cosines(true.numpy(), one.W_dec.numpy())
+        matched = float(likeness[stats.matching(likeness)].sum()) / max(likeness.shape)
     near = "  ".join(f"{float((best > edge).float().mean()):5.1%}" for edge in NEAR)
     return (f"explained {explained:6.1%}  L0 {active:5.2f}  dead {int((~fired).sum()):5d}  MCC {matched:.3f}  "
             f"mean best cosine {float(best.mean()):.3f}  found (cosine > {', '.join(map(str, NEAR))}) {near}")  # fmt: skip

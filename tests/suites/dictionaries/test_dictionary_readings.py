@@ -149,8 +149,7 @@ def test_features_of_values_are_found_and_do_the_work() -> None:
         first = [0, 4, 7][at]
         assert found[f"{name}|best"].tolist() == list(range(first, first + count))
         own = slice(first, first + count)
-        for part in ("f1", "precision", "recall"):
-            assert (found[f"{name}|feature_{part}"][own] == 1.0).all()
+        assert (found[f"{name}|fits"][:, own] == 1.0).all()
         assert (found[f"{name}|needed"] == 1).all()
         assert float(found[f"{name}|retained"]) == pytest.approx(1.0, abs=1e-4)
         assert np.array_equal(grid()[found["rows"], at].numpy(), found[f"{name}|labels"])

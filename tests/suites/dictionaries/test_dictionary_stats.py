@@ -15,9 +15,8 @@ from wheeltap.suites.dictionaries.stats import (
     edits,
     f1,
     fit,
-    mcc,
+    matching,
     overlap,
-    subspace,
     weights,
 )
 from wheeltap.suites.dictionaries.supervised import least_squares_codes, mean_codes
@@ -66,15 +65,16 @@ def test_the_set_of_values_with_the_largest_f1_is_the_best_of_all() -> None:
             sets = [list(one) for size in range(1, most + 1) for one in combinations(range(5), size)]
             for feature in range(6):
                 best = max(float(f1(active[:, feature], np.isin(labels, one))) for one in sets)
-                assert scores.f1[feature] == pytest.approx(best), (seed, most, feature)
+                assert scores[0][0, feature] == pytest.approx(best), (seed, most, feature)
                 assert chosen[feature].sum() <= most
             assert not chosen[5].any()
 
 
 def test_fit_is_precision_and_recall() -> None:
-    labels, active = np.array([0, 0, 1, 1, 2, 2]), np.array([[1, 1, 1, 0, 0, 0]], dtype=bool).T
-    found = fit(active, labels, np.array([[True, False, False]]))
-    assert [float(one[0]) for one in found] == pytest.approx([0.8, 2 / 3, 1.0, 0.5])
+    labels, active = np.array([0, 0, 1, 1, 2, 2]), np.array([[1, 1, 1, 0, 0, 0], [0] * 6], dtype=bool).T
+    found, chance = fit(active, labels, np.array([[True, False, False]] * 2))
+    assert found[:, 0] == pytest.approx([0.8, 2 / 3, 1.0]) and found[:, 1].tolist() == [0.0] * 3
+    assert chance == pytest.approx([0.5, 0.5])
 
 
 def test_cover_counts_the_features_that_a_value_needs() -> None:
@@ -83,12 +83,12 @@ def test_cover_counts_the_features_that_a_value_needs() -> None:
     assert cover(active[:, :1], share=0.8) == 0 == cover(np.zeros((4, 0), dtype=bool), share=0.5)
 
 
-def test_matches_find_permuted_features_and_count_missing_ones() -> None:
+def test_matches_find_permuted_features() -> None:
     rng = np.random.default_rng(0)
     rows, order = rng.standard_normal((6, 20)), rng.permutation(6)
-    assert mcc(cosines(rows, 3.0 * rows[order])) == pytest.approx(1.0)
-    assert mcc(cosines(rows, rows[order[:3]])) == pytest.approx(0.5)
-    assert mcc(np.zeros((0, 3))) == 0.0
+    likeness = cosines(rows, 3.0 * rows[order])
+    own, other = matching(likeness)
+    assert likeness[own, other] == pytest.approx(1.0) and order[other].tolist() == own.tolist()
     assert cosines(rows, np.zeros((1, 20))).tolist() == [[0.0]] * 6
 
 
@@ -105,11 +105,11 @@ def test_overlap_of_subspaces_and_its_chance_level() -> None:
     rng = np.random.default_rng(0)
     first = rng.standard_normal((50, 4)) @ rng.standard_normal((4, 40))
     turned = rng.standard_normal((50, 4)) @ np.linalg.svd(first)[2][:4]
-    assert subspace(first, 16).shape == (40, 4)
-    assert overlap(subspace(first, 16), subspace(turned, 16)) == pytest.approx(1.0)
-    random = [overlap(*(np.linalg.qr(rng.standard_normal((40, 4)))[0] for _ in range(2))) for _ in range(300)]
-    assert np.mean(random) == pytest.approx(4 / 40, abs=0.01)
-    assert overlap(subspace(np.zeros((3, 40)), 4), subspace(first, 4)) == 0.0
+    assert overlap(first, turned, 16) == (4, pytest.approx(1.0))
+    random = [overlap(rng.standard_normal((4, 40)), rng.standard_normal((9, 40)), 4) for _ in range(300)]
+    assert {rank for rank, _ in random} == {4}
+    assert np.mean([share for _, share in random]) == pytest.approx(4 / 40, abs=0.01)
+    assert overlap(np.zeros((3, 40)), first, 4) == (0, 0.0)
 
 
 # ---- closed forms ----------------------------------------------------------------------------------------------------

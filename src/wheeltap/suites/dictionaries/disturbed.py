@@ -1,6 +1,6 @@
 """Readings of what is left of a dictionary on a disturbed net, and of what two dictionaries share."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, final
 
 import numpy as np
@@ -18,7 +18,7 @@ from wheeltap.engine.readings.base import Readings
 from wheeltap.suites.dictionaries import specs, stats
 from wheeltap.suites.dictionaries.edits import EditedSite, counterfactuals, edited
 from wheeltap.suites.dictionaries.engine import Coder, SiteBench, rewritten, site_twin
-from wheeltap.suites.dictionaries.readings import Arrays, EntryReading, Flags, Halves, attributes_of, status
+from wheeltap.suites.dictionaries.readings import Arrays, EntryReading, Halves, attributes_of, status
 
 
 @final
@@ -125,23 +125,13 @@ class DictionaryMatch(EntryReading):
         near = likeness[rows, columns] >= how.near
         same = [np.zeros(count, dtype=np.bool_) for count in likeness.shape]
         same[0][rows[near]] = same[1][columns[near]] = True
-        parts = [
-            _shared(codes, atoms, some, how.rank)
-            for some in ([np.ones_like(one) for one in same], same, [~one for one in same])
-        ]
+        parts = list[tuple[int, float]]()
+        for some in ([np.ones_like(one) for one in same], same, [~one for one in same]):
+            own, other = (one[:, kept] @ rows[kept] for one, rows, kept in zip(codes, atoms, some, strict=True))
+            parts.append(stats.overlap(own, other, how.rank))
         ranks = np.array([rank for rank, _ in parts])
         found |= {
             "matched": matched, "mcc": np.array(float(matched.sum()) / max(*likeness.shape, 1)), "rank": ranks,
             "overlap": np.array([one for _, one in parts]), "chance": ranks / bench.vectors[0].shape[1],
         }  # fmt: skip
         return Readings(found, bench.forwards)
-
-
-def _shared(
-    codes: Sequence[NDArray[Any]], atoms: Sequence[NDArray[Any]], some: Sequence[Flags], rank: int
-) -> tuple[int, float]:
-    """Rank and overlap of the subspaces that contributions of some features of both span most."""
-    both = zip(codes, atoms, some, strict=True)
-    spans = [stats.subspace(one[:, own] @ rows[own], rank) for one, rows, own in both]
-    fewer = min(span.shape[1] for span in spans)
-    return fewer, stats.overlap(*(span[:, :fewer] for span in spans))

@@ -27,9 +27,6 @@ from wheeltap.gauge.attention import orthogonal
 from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel
 from wheeltap.suites.dictionaries.stats import matching
 
-_ROWS: Final = 512
-"""Vectors that are encoded at once."""
-
 _NEAR: Final = 1e-3
 """Difference of scores, in nats, up to which passes over last tokens give what whole passes give."""
 
@@ -269,17 +266,12 @@ class Coder:
         """Codes ``[row, feature]`` of the vectors ``[row, width]`` of these examples (of all)."""
         if self.labels is not None:
             return self.dictionary.codes(self.labels if rows is None else self.labels[rows])
-        return torch.cat([self.dictionary.encode(part) for part in _parts(vectors)])
+        return self.dictionary.encode(vectors)
 
     @torch.no_grad()
     def decoded(self, vectors: Tensor, codes: Tensor) -> Tensor:
         """Reconstructions ``[row, width]`` from codes of these vectors."""
-        pairs = zip(_parts(codes), _parts(vectors), strict=True)
-        return torch.cat([self.dictionary.decode(part, own) for part, own in pairs])
-
-
-def _parts(rows: Tensor) -> Sequence[Tensor]:
-    return cast("tuple[Tensor, ...]", rows.split(_ROWS))  # pyright: ignore[reportUnknownMemberType]
+        return self.dictionary.decode(codes, vectors)
 
 
 # ---- reparametrized copies -------------------------------------------------------------------------------------------

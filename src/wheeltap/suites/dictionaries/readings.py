@@ -249,14 +249,14 @@ class DictionaryFeatures(EntryReading):
         best = half.best(first, count)
         fires = half.fires(best, codes)
         sets = stats.best_values(half.chosen, first, values=count, most=min(how.union, max(count // 2, 1)))
-        fits = stats.fit(half.scored, second, sets)
+        fits, chance = stats.fit(half.scored, second, sets)
         arrays: Arrays = {
             "labels": second, "fires": fires, "f1": stats.f1(fires, second == np.arange(count)[:, None]),
             "best": half.features[best] if len(half.features) else best,
-            "feature_f1": fits.f1, "feature_precision": fits.precision, "feature_recall": fits.recall,
+            "fits": fits,
             "needed": np.array([self._needed(half, first == value, second == value) for value in range(count)]),
         }  # fmt: skip
-        return arrays, (fits.f1 >= how.threshold) & (fits.f1 > fits.chance)
+        return arrays, (fits[0] >= how.threshold) & (fits[0] > chance)
 
     def _needed(self, half: Halves, first: Flags, second: Flags) -> int:
         """How many features that are precise for a value on the first half cover it on the second."""

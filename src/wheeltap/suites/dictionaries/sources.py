@@ -4,7 +4,7 @@ Attributes are the factors of a task. Those of the two text tasks are a full fac
 others that differ from it in one attribute alone; all items of a task have the same options.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Final, TypeVar, cast, final
@@ -64,8 +64,8 @@ class Wording(Annotation):
 _Word = TypeVar("_Word", str, Forms)
 
 
-def _single(tokenizer: Tokenizer, given: Sequence[_Word], *, what: str, where: str, most: int) -> list[_Word]:
-    """The first of these words of which each form is one token.
+def _single(tokenizer: Tokenizer, given: Sequence[_Word], *, what: str, where: str) -> list[_Word]:
+    """Those of these words of which each form is one token.
 
     Raises:
         DataError: If there are fewer than ``_FEWEST``.
@@ -77,37 +77,34 @@ def _single(tokenizer: Tokenizer, given: Sequence[_Word], *, what: str, where: s
         except DataError:
             return False
 
-    kept = [word for word in given if all(map(one, (word,) if isinstance(word, str) else word))][:most]
+    kept = [word for word in given if all(map(one, (word,) if isinstance(word, str) else word))]
     if len(kept) < _FEWEST:
+        word = given[0] if isinstance(given[0], str) else "/".join(given[0])
         raise DataError(
-            "The tokenizer divides the words that this task is made of.",
-            where=where,
-            expected=f"at least {_FEWEST} {what} of one token each, such as {' '.join(given[0])!r}"
-            if isinstance(given[0], Forms)
-            else f"at least {_FEWEST} {what} of one token each, such as {given[0]!r}",
-            got=f"{len(kept)} of {len(given)}",
-            do="Give a task of your own, with factors: task.with_factors({...}).",
-        )
+            "The tokenizer divides the words that this task is made of.", where=where,
+            expected=f"at least {_FEWEST} {what} of one token each, such as {word!r}",
+            got=f"{len(kept)} of {len(given)}", do="Give a task of your own, with factors: task.with_factors({...}).",
+        )  # fmt: skip
     return kept
 
 
-def ioi(tokenizer: Tokenizer | None = None, *, names: Sequence[str] = NAMES) -> ChoiceTask:
+def ioi(tokenizer: Tokenizer | None = None) -> ChoiceTask:
     """Sentences that name two people and one of them again, and go on with the other one; the options are all names.
 
     Factors: ``io`` and ``s``, numbers of the name that stands once and of the one that is repeated, each among half of
-    the names; ``order``, whether the repeated one stands first. All combinations in all templates, which
-    are the groups.
+    the names that are one token; ``order``, whether the repeated one stands first. All combinations in all templates,
+    which are the groups.
 
     Args:
         tokenizer: Of the model; that of the recipe ``ioi-net`` where not given.
-        names: To choose from: those that are one token, an even number of them.
 
     Raises:
         DataError: If too few names are one token.
     """
     reads = own_tokenizer() if tokenizer is None else tokenizer
-    kept = _single(reads, names, what="names", where="attributes:ioi", most=len(names) // 2 * 2)
+    kept = _single(reads, NAMES, what="names", where="attributes:ioi")
     half = len(kept) // 2
+    kept = kept[: 2 * half]
     design = list(product(range(len(TEMPLATES)), range(half), range(half), range(2)))
     texts = list[str]()
     for template, io, s, order in design:
@@ -129,7 +126,7 @@ SENTENCES: Final = 24
 """Sets of words of the agreement task: a group each."""
 
 
-def agreement(tokenizer: Tokenizer, *, count: int = SENTENCES) -> ChoiceTask:
+def agreement(tokenizer: Tokenizer) -> ChoiceTask:
     """Starts of sentences that go on with "is" or "are", by the number of their subject.
 
     Factors: ``number`` of the subject and ``attractor``, that of the other noun, 0 singular and 1 plural;
@@ -137,16 +134,15 @@ def agreement(tokenizer: Tokenizer, *, count: int = SENTENCES) -> ChoiceTask:
 
     Args:
         tokenizer: Of the model.
-        count: Sets of words.
 
     Raises:
         DataError: If too few words are one token.
     """
     where = "attributes:agreement"
-    nouns = _single(tokenizer, PEOPLE, what="nouns", where=where, most=2 * count)
-    verbs = _single(tokenizer, TOWARDS_PEOPLE, what="verbs", where=where, most=len(TOWARDS_PEOPLE))
+    nouns = _single(tokenizer, PEOPLE, what="nouns", where=where)
+    verbs = _single(tokenizer, TOWARDS_PEOPLE, what="verbs", where=where)
     numbers: tuple[Number, Number] = ("singular", "plural")
-    design = list(product(range(count), range(len(CONSTRUCTIONS)), range(2), range(2)))
+    design = list(product(range(SENTENCES), range(len(CONSTRUCTIONS)), range(2), range(2)))
     texts = list[str]()
     for at, construction, number, attractor in design:
         subject = nouns[at % len(nouns)].of(numbers[number])
@@ -214,24 +210,6 @@ def strokes(inputs: Tensor) -> NDArray[np.float64]:
     return torch.stack([2.0 * image.sum((1, 2)) / outline, slant]).numpy()
 
 
-_TASKS: Final[dict[str, Callable[[Tokenizer | None], BaseTask]]] = {
-    "ioi": ioi,
-    "agreement": lambda tokenizer: agreement(_required(tokenizer)),
-    "digits": lambda _: digits(),
-}
-
-
-def _required(tokenizer: Tokenizer | None) -> Tokenizer:
-    if tokenizer is None:
-        raise UsageError(
-            "The examples of this task are text.",
-            where="attributes:agreement",
-            expected="a language model with its tokenizer: smollm2, hf:DIR or gguf:FILE",
-            got="a model that reads no text",
-        )
-    return tokenizer
-
-
 @final
 class IoiModels(ModelSource):
     """The net of the recipe ``ioi-net``, with the task that it was trained for."""
@@ -250,7 +228,7 @@ class AttributeData(DataSource):
     """A task with known attributes, by its name."""
 
     form = "attributes:NAME"
-    title = f"Examples with known attributes, for dictionaries: {', '.join(_TASKS)}."
+    title = "Examples with known attributes, for dictionaries: ioi, agreement, digits."
 
     def load(self, rest: str, reader: ExampleReader) -> BaseTask:
         """The task of this name.
@@ -260,6 +238,14 @@ class AttributeData(DataSource):
             UsageError: If it is text, and the model reads none.
             DataError: If the model's tokenizer divides the words that it is made of.
         """
-        if rest not in _TASKS:
-            raise UnknownName("task with attributes", rest, _TASKS)
-        return _TASKS[rest](reader.tokenizer)
+        if rest == "digits":
+            return digits()
+        if rest == "ioi":
+            return ioi(reader.tokenizer)
+        if rest != "agreement":
+            raise UnknownName("task with attributes", rest, ("ioi", "agreement", "digits"))
+        if reader.tokenizer is None:
+            raise UsageError("The examples of this task are text.", where="attributes:agreement", got="a model that "
+                             "reads no text", expected="a language model with its tokenizer: smollm2, hf:DIR or "
+                             "gguf:FILE")  # fmt: skip
+        return agreement(reader.tokenizer)

@@ -1,6 +1,6 @@
 """Specs of the readings of dictionaries: what is asked of one entry of a ``DictionaryModel``, and what comes back."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 
@@ -13,10 +13,7 @@ Kind = Literal[
 ]  # fmt: skip
 """What a dictionary is among those of one site: the one under test, its like of another seed, a null, a baseline."""
 
-KINDS: Final[tuple[Kind, ...]] = (
-    "own", "reseed", "frozen decoder", "soft-frozen decoder", "frozen encoder", "random", "untrained net", "identity",
-    "pca", "mean codes", "least squares",
-)  # fmt: skip
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 NULLS: Final[tuple[Kind, ...]] = (
     "frozen decoder", "soft-frozen decoder", "frozen encoder", "random", "untrained net",
@@ -155,10 +152,8 @@ DICTIONARY_FEATURES: Final = ReadingSpec(
                       optional=True),
         "fires": Array("value half", "whether that feature is active", "flag", optional=True),
         "f1": Array("value", "its F1 on the half that is scored on", optional=True),
-        "feature_f1": Array("live", "F1 of each feature for the values that it fits best on the other half",
-                            optional=True),
-        "feature_precision": Array("live", "its precision for them", optional=True),
-        "feature_recall": Array("live", "its recall for them", optional=True),
+        "fits": Array("3 live", "F1, precision and recall of each feature for the values that it fits best on the "
+                      "other half", optional=True),
         "needed": Array("value", "how many features with the precision asked for cover the share asked for of the "
                         "value's examples, the most covering first; 0 where they do not", "count", optional=True),
         "size": Array("", "share of the vectors' variance that goes with the attribute", optional=True),

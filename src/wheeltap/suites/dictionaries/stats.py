@@ -1,7 +1,7 @@
 """Statistics of features: edits of a few of them, F1 for sets of values, matches and subspaces of two dictionaries."""
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, cast, final
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,12 +72,7 @@ def weights(contributions: Floats) -> NDArray[np.float64]:
 
 
 def f1(active: Flags, holds: Flags) -> NDArray[np.float64]:
-    """F1 of being active for what holds; 0 where a feature is never active. Broadcasts over leading axes.
-
-    Args:
-        active: ``[..., example]``.
-        holds: ``[..., example]``.
-    """
+    """F1 of being active ``[..., example]`` for what holds ``[..., example]``; 0 where a feature is never active."""
     both = 2.0 * (active & holds).sum(-1)
     return both / np.maximum(active.sum(-1) + holds.sum(-1), 1)
 
@@ -111,34 +106,21 @@ def best_values(active: Flags, labels: Index, *, values: int, most: int) -> Flag
     return chosen
 
 
-@final
-class Fit(NamedTuple):
-    """How well features fit sets of values; all ``[feature]``.
+def fit(active: Flags, labels: Index, sets: Flags) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """F1, precision and recall of features for sets of values, ``[3, feature]``; 0 where a feature is never active.
 
-    Attributes:
-        f1: Harmonic mean of the other two.
-        precision: Share of the examples that it is active on that have one of the values; 0 where it never is.
-        recall: Share of those with one of the values that it is active on; 0 where there is none.
-        chance: F1 of a feature that is always active.
+    Also the F1 of a feature that is always active, ``[feature]``.
+
+    Args:
+        active: ``[example, feature]``.
+        labels: Number of each example's value, ``[example]``.
+        sets: ``[feature, value]``.
     """
-
-    f1: NDArray[np.float64]
-    precision: NDArray[np.float64]
-    recall: NDArray[np.float64]
-    chance: NDArray[np.float64]
-
-
-def fit(active: Flags, labels: Index, sets: Flags) -> Fit:
-    """Scores of features ``[example, feature]`` for sets of values ``[feature, value]``."""
     one_hot = np.eye(sets.shape[1])[labels]
     hits = ((active.T.astype(np.float64) @ one_hot) * sets).sum(1)
     fires, holds = active.sum(0), sets @ one_hot.sum(0)
-    return Fit(
-        2.0 * hits / np.maximum(fires + holds, 1.0),
-        hits / np.maximum(fires, 1.0),
-        hits / np.maximum(holds, 1.0),
-        2.0 * holds / np.maximum(len(labels) + holds, 1.0),
-    )
+    parts = [hits / np.maximum(whole, 0.5) for whole in ((fires + holds) / 2.0, fires, holds)]
+    return np.stack(parts), 2.0 * holds / np.maximum(len(labels) + holds, 1.0)
 
 
 def cover(active: Flags, *, share: float) -> int:
@@ -163,14 +145,6 @@ def matching(likeness: Floats) -> tuple[Index, Index]:
     return cast("tuple[Index, Index]", found)
 
 
-def mcc(likeness: Floats) -> float:
-    """Mean likeness of the pairs of ``matching``, over the longer side: who has no partner counts as 0."""
-    if not likeness.size:
-        return 0.0
-    rows, columns = matching(likeness)
-    return float(likeness[rows, columns].sum()) / max(likeness.shape)
-
-
 def cosines(one: Floats, other: Floats) -> NDArray[np.float64]:
     """Cosines of rows ``[row, width]`` with rows ``[column, width]``; 0 with a row of zeros."""
     scaled = [rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30) for rows in (one, other)]
@@ -178,12 +152,7 @@ def cosines(one: Floats, other: Floats) -> NDArray[np.float64]:
 
 
 def correlations(one: Floats, other: Floats) -> NDArray[np.float64]:
-    """Correlation over examples of two features each, ``[feature]``; 0 where one does not vary.
-
-    Args:
-        one: ``[example, feature]``.
-        other: The same shape.
-    """
+    """Correlation over examples of two codes ``[example, feature]`` each, ``[feature]``; 0 where one does not vary."""
     first, second = (codes - codes.mean(0) for codes in (one.astype(np.float64), other.astype(np.float64)))
     size = np.sqrt(np.square(first).sum(0) * np.square(second).sum(0))
     floor = 1e-12 * np.sqrt(np.square(one).sum(0) * np.square(other).sum(0))
@@ -191,16 +160,22 @@ def correlations(one: Floats, other: Floats) -> NDArray[np.float64]:
     return np.where(varies, (first * second).sum(0) / np.where(varies, size, 1.0), 0.0)
 
 
-def subspace(contributions: Floats, rank: int) -> NDArray[np.float64]:
-    """Orthonormal basis ``[width, direction]`` of what rows ``[row, width]`` span most: at most so many directions."""
-    _, sizes, across = np.linalg.svd(contributions.astype(np.float64), full_matrices=False)
-    return across[: min(rank, int((sizes > 1e-9 * max(float(sizes.max(initial=0.0)), _TINY)).sum()))].T
+def overlap(one: Floats, other: Floats, rank: int) -> tuple[int, float]:
+    """How much the subspaces overlap that rows ``[row, width]`` span most: mean squared cosine of principal angles.
 
+    Of random subspaces it is their dimension over the width; 0 where one is empty.
 
-def overlap(one: Floats, other: Floats) -> float:
-    """Mean squared cosine of the principal angles between two subspaces ``[width, direction]``; 0 where one is empty.
+    Args:
+        one: Rows of the one.
+        other: Of the other.
+        rank: Dimensions at most.
 
-    Of random subspaces it is the larger number of directions over the width.
+    Returns:
+        Dimensions, of both, and the overlap.
     """
-    fewer = min(one.shape[1], other.shape[1])
-    return float(np.square(one.T @ other).sum()) / fewer if fewer else 0.0
+    spans = list[NDArray[np.float64]]()
+    for rows in (one, other):
+        _, sizes, across = np.linalg.svd(rows.astype(np.float64), full_matrices=False)
+        spans.append(across[sizes > 1e-9 * max(float(sizes.max(initial=0.0)), _TINY)])
+    fewer = min(rank, *map(len, spans))
+    return fewer, float(np.square(spans[0][:fewer] @ spans[1][:fewer].T).sum()) / max(fewer, 1)

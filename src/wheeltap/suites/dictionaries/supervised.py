@@ -7,8 +7,8 @@ Source: Makelov, Lange and Nanda 2024, arXiv:2405.08366, section 3 (mean codes; 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final, final
+from dataclasses import dataclass, replace
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,9 +40,6 @@ class ValueCodes:
     value: NDArray[np.int64]
 
 
-_ROUNDING: Final = 1e-9
-
-
 def mean_codes(vectors: Vectors, labels: Labels) -> ValueCodes:
     """Mean of the examples with a value, less the mean of all.
 
@@ -56,8 +53,7 @@ def mean_codes(vectors: Vectors, labels: Labels) -> ValueCodes:
         DataError: If vectors are not finite, labels do not fit them, or an attribute has one value.
     """
     rows, design, blank = _design(vectors, labels)
-    sums = design.T @ (rows - blank.mean)
-    return _filled(blank, sums / design.sum(0)[:, None])
+    return replace(blank, codes=design.T @ rows / design.sum(0)[:, None])
 
 
 def least_squares_codes(vectors: Vectors, labels: Labels) -> ValueCodes:
@@ -72,66 +68,45 @@ def least_squares_codes(vectors: Vectors, labels: Labels) -> ValueCodes:
             same, so that there is no unique solution.
     """
     rows, design, blank = _design(vectors, labels)
-    free = design.shape[1] - len(blank.attributes)  # codes of an attribute have mean 0
-    share = design.mean(0)
+    free, share = design.shape[1] - len(blank.attributes), design.mean(0)  # codes of an attribute have mean 0
     solver: Any = np.linalg
-    solved, _, rank, _ = solver.lstsq(design - share, rows - blank.mean, rcond=_ROUNDING)
+    solved, _, rank, _ = solver.lstsq(design - share, rows, rcond=1e-9)
     if len(rows) < design.shape[1] or rank < free:
         raise DataError(
-            "The codes of attributes are not unique.",
-            where=", ".join(blank.attributes),
+            "The codes of attributes are not unique.", where=", ".join(blank.attributes),
             expected=f"at least {design.shape[1]} examples, one for each value, and attributes that are not the same "
-            "in other words",
-            got=f"{len(rows)} examples, whose values can be told apart in {rank} of {free} ways",
+            "in other words", got=f"{len(rows)} examples, whose values can be told apart in {rank} of {free} ways",
             do="Give more examples, leave an attribute out, or ask for mean codes.",
-        )
+        )  # fmt: skip
     for at in range(len(blank.attributes)):
         own = blank.attribute == at
         solved[own] -= share[own] @ solved[own]
-    return _filled(blank, solved)
+    return replace(blank, codes=solved)
 
 
 def _design(vectors: Vectors, labels: Labels) -> tuple[NDArray[np.float64], NDArray[np.float64], ValueCodes]:
-    """Vectors in double precision, one-hot values ``[example, feature]``, and codes of 0."""
-    rows, mean = _centre(vectors)
+    """Vectors less their mean, in double precision, one-hot values ``[example, feature]``, and codes of 0."""
+    if vectors.ndim != 2 or not vectors.size or not np.isfinite(vectors).all():
+        raise DataError(
+            "The vectors of a site cannot be used.", expected="rows [example, width] of finite numbers",
+            got=f"shape {list(vectors.shape)}, {int((~np.isfinite(vectors)).sum())} NaN or infinite numbers",
+            do="Look at the model's outputs on these examples.",
+        )  # fmt: skip
     if not labels:
         raise DataError("There are no attributes to make codes of.", expected="a task with factors", got="none",
                         do="Give them: task.with_factors({...}).")  # fmt: skip
-    columns, attribute, values = list[NDArray[np.bool_]](), list[int](), list[NDArray[np.int64]]()
-    for at, (name, given) in enumerate(labels.items()):
-        known = np.unique(given)
-        if len(given) != len(rows) or len(known) < 2:
+    known = {name: np.unique(given) for name, given in labels.items()}
+    for name, given in labels.items():
+        if len(given) != len(vectors) or len(known[name]) < 2:
             raise DataError(
-                "An attribute has one value." if len(given) == len(rows) else "An attribute is of other examples.",
-                where=name,
-                expected=f"{len(rows)} values, two different ones at least",
-                got=f"{len(given)} values, {len(known)} different ones",
+                "An attribute has one value." if len(given) == len(vectors) else "An attribute is of other examples.",
+                where=name, expected=f"{len(vectors)} values, two different ones at least",
+                got=f"{len(given)} values, {len(known[name])} different ones",
                 do="Leave the attribute out, or give examples that differ in it.",
-            )
-        columns.append(given[:, None] == known)
-        attribute += [at] * len(known)
-        values.append(known.astype(np.int64))
-    design = np.concatenate(columns, 1).astype(np.float64)
-    blank = np.zeros((design.shape[1], rows.shape[1]))
-    return rows, design, ValueCodes(tuple(labels), mean, blank, np.array(attribute), np.concatenate(values))
-
-
-def _centre(vectors: Vectors) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Vectors in double precision, and their mean.
-
-    Raises:
-        DataError: If they are no rows of finite numbers.
-    """
-    if vectors.ndim != 2 or not vectors.size or not np.isfinite(vectors).all():
-        raise DataError(
-            "The vectors of a site cannot be used.",
-            expected="rows [example, width] of finite numbers",
-            got=f"shape {list(vectors.shape)}, {int((~np.isfinite(vectors)).sum())} NaN or infinite numbers",
-            do="Look at the model's outputs on these examples.",
-        )
-    rows = vectors.astype(np.float64)
-    return rows, rows.mean(0)
-
-
-def _filled(blank: ValueCodes, codes: NDArray[np.float64]) -> ValueCodes:
-    return ValueCodes(blank.attributes, blank.mean, codes, blank.attribute, blank.value)
+            )  # fmt: skip
+    design = np.concatenate([given[:, None] == known[name] for name, given in labels.items()], 1).astype(np.float64)
+    attribute = np.repeat(np.arange(len(labels)), [len(values) for values in known.values()])
+    values = np.concatenate(list(known.values())).astype(np.int64)
+    mean = vectors.mean(0, dtype=np.float64)
+    blank = ValueCodes(tuple(labels), mean, np.zeros((len(values), len(mean))), attribute, values)
+    return vectors - mean, design, blank
