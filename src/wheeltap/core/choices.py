@@ -199,17 +199,15 @@ class ChoiceTask(BaseTask):
 
     def _summed(self, model: nn.Module, pairs: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> Tensor:
         """Log-likelihood of the second halves, each given the first one, summed over the pairs."""
-        rows = [context + option[:-1] for context, option in pairs]
-        length, device = max(map(len, rows)), next(model.parameters()).device
-        ids = torch.tensor([[*row, *row[-1:] * (length - len(row))] for row in rows], device=device)
+        ids = filled_up([context + option[:-1] for context, option in pairs], model)
         logits = last_logits(model, ids, first=min(len(context) - 1 for context, _ in pairs))
         places = [
             (row, len(context) - 1 + k, token)
             for row, (context, option) in enumerate(pairs)
             for k, token in enumerate(option)
         ]
-        row, end, token = torch.tensor(places, device=device).T
-        read = logits[row, end - (length - logits.shape[1])].float().log_softmax(-1)
+        row, end, token = torch.tensor(places, device=ids.device).T
+        read = logits[row, end - (ids.shape[1] - logits.shape[1])].float().log_softmax(-1)
         return read.gather(1, token[:, None]).sum()
 
     def require_readable(self, model: nn.Module) -> None:
@@ -256,12 +254,10 @@ class ChoiceTask(BaseTask):
             for end in range(len(batch[row]))
             if batch[row][: end + 1] in wanted
         ]
-        device = next(model.parameters()).device
-        length = len(batch[-1])
-        ids = torch.tensor([[*row, *row[-1:] * (length - len(row))] for row in batch], device=device)
+        ids = filled_up(batch, model)
         logits = last_logits(model, ids, first=min(end for _, end, _ in places))
-        rows = torch.tensor([row for row, _, _ in places], device=device)
-        ends = torch.tensor([end for _, end, _ in places], device=device)
+        rows = torch.tensor([row for row, _, _ in places], device=ids.device)
+        ends = torch.tensor([end for _, end, _ in places], device=ids.device)
         chosen = logits[rows, ends - (ids.shape[1] - logits.shape[1])].float().log_softmax(-1).cpu()
         steps = [(at, prefix, token) for at, (_, _, prefix) in enumerate(places) for token in wanted[prefix]]
         logprobs = chosen[torch.tensor([at for at, _, _ in steps]), torch.tensor([token for _, _, token in steps])]
@@ -272,6 +268,13 @@ class ChoiceTask(BaseTask):
         # Half as many tokens as in a scoring pass: here the model gives scores at every position.
         for batch in batches(_without_prefixes([*self.sequences, *self.more]), self.tokens_per_batch // 2):
             yield Moments(torch.tensor(batch), sinks=1)
+
+
+def filled_up(rows: Sequence[tuple[int, ...]], model: nn.Module) -> Tensor:
+    """Token sequences as ``[row, position]`` on the model's device, filled up behind with their last tokens."""
+    length = max(map(len, rows))
+    filled = [[*row, *row[-1:] * (length - len(row))] for row in rows]
+    return torch.tensor(filled, device=next(model.parameters()).device)
 
 
 def last_logits(model: nn.Module, ids: Tensor, *, first: int) -> Tensor:

@@ -1,7 +1,8 @@
 """Small helpers on tensors and models: typed views of torch functions, copies, sums of squares, the largest of rows."""
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -45,6 +46,17 @@ def squares(tensor: Tensor) -> float:
     whole = flat.numel() - flat.numel() % _TOGETHER
     blocks = _norm(flat[:whole].view(-1, _TOGETHER), dim=1)
     return blocks.double().square().sum().item() + _norm(flat[whole:]).item() ** 2
+
+
+@contextmanager
+def restored(tensors: Iterable[Tensor]) -> Generator[None]:
+    """Puts back, when the block ends, what some tensors held when it began."""
+    held = [(tensor, tensor.detach().clone()) for tensor in tensors]
+    try:
+        yield
+    finally:
+        for tensor, before in held:
+            tensor.data.copy_(before)
 
 
 def copied(model: nn.Module, *, sharing: Iterable[nn.Parameter] = ()) -> nn.Module:

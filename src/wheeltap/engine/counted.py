@@ -24,7 +24,7 @@ from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import Description
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.core.typed import to_tensor
+from wheeltap.core.typed import restored, to_tensor
 from wheeltap.engine.fixed import Leaf, OriginTrace, is_weight, numbers, place
 
 _LIBRARIES: Final = ("torch", "numpy", "wheeltap", "importlib")
@@ -330,14 +330,10 @@ class _ChangeTest:
 @contextmanager
 def _changed(tensors: list[Tensor]) -> Generator[None]:
     """Other numbers of the same range: they come in reverse, floating-point ones larger too."""
-    before = [tensor.detach().clone() for tensor in tensors]
-    try:
+    with restored(tensors):
         for tensor in tensors:
             other = tensor.detach().flatten().flip(0).reshape(tensor.shape)
             if other.is_floating_point():
                 other = 1.5 * other + other.abs().mean()
             tensor.data.copy_(other)
         yield
-    finally:
-        for tensor, kept in zip(tensors, before, strict=True):
-            tensor.data.copy_(kept)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core import canon
-from wheeltap.core.choices import SPAN, ChoiceTask, Tokenizer, batches, last_logits
+from wheeltap.core.choices import SPAN, ChoiceTask, Tokenizer, batches, filled_up, last_logits
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.measure import Measure
 from wheeltap.core.plain import plain
@@ -73,16 +73,14 @@ def _scored(model: nn.Module, asked: Iterable[Pair], tokens: int) -> Iterator[tu
     for context, option in asked:
         wanted.setdefault(context + option[:-1], []).append((context, option))
     ordered = sorted(wanted, key=lambda text: (len(text), text))
-    device = next(model.parameters()).device
     for batch in batches(ordered, tokens, span=SPAN):
-        length = len(batch[-1])
-        ids = torch.tensor([[*text, *text[-1:] * (length - len(text))] for text in batch], device=device)
+        ids = filled_up(batch, model)
         logits = last_logits(model, ids, first=min(len(context) - 1 for text in batch for context, _ in wanted[text]))
         for row, text in enumerate(batch):
             for context, option in wanted[text]:
-                first = len(context) - 1 - (length - logits.shape[1])
+                first = len(context) - 1 - (ids.shape[1] - logits.shape[1])
                 read = logits[row, first : first + len(option)].float().log_softmax(-1)
-                right = torch.tensor(option, device=device)
+                right = torch.tensor(option, device=ids.device)
                 total = read.gather(1, right[:, None]).double().sum()
                 yield (context, option), (float(total), bool((read.argmax(-1) == right).all()))
 

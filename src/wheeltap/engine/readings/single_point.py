@@ -35,6 +35,7 @@ from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.settings import LARGE
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
+from wheeltap.core.typed import restored
 from wheeltap.engine.apply import differentiable, preserved_state
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.perturb.ties import Marks, least
@@ -170,14 +171,10 @@ def _scaled(subject: Subject, scale: float) -> Generator[None]:
         yield
         return
     held = [parameter for parameter in subject.model.parameters() if parameter.is_floating_point()]
-    clean = [parameter.detach().clone() for parameter in held]
-    try:
+    with restored(held):
         for parameter in held:
             parameter.data.mul_(scale)
         yield
-    finally:
-        for parameter, before in zip(held, clean, strict=True):
-            parameter.data.copy_(before)
 
 
 def _no_gradient(subject: Subject, got: str) -> ModelError:

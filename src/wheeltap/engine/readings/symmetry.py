@@ -19,6 +19,7 @@ from wheeltap.core.layer import Layer
 from wheeltap.core.subject import Subject
 from wheeltap.core.symmetry import Symmetry
 from wheeltap.core.task import BaseTask
+from wheeltap.core.typed import restored
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.engine.units import Session
 from wheeltap.plans.readings.symmetry import SYMMETRY_RESPONSE, TRIES, SymmetryResponseSettings
@@ -240,15 +241,11 @@ def _shuffled(subject: Subject, copy: int, *, root: int) -> Generator[None]:
         yield
         return
     held = [subject.parameter(layer.weight).data for layer in subject.layers]
-    before = [weight.clone() for weight in held]
-    try:
+    with restored(held):
         for layer, weight in zip(subject.layers, held, strict=True):
             order = seeds.generator(root, "shuffled", copy, layer.name).permutation(weight.numel())
             weight.copy_(weight.flatten()[torch.from_numpy(order).to(weight.device)].reshape(weight.shape))  # pyright: ignore[reportUnknownMemberType]
         yield
-    finally:
-        for weight, values in zip(held, before, strict=True):
-            weight.copy_(values)
 
 
 class _Responses(Session):
