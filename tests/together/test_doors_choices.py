@@ -323,7 +323,7 @@ def test_a_misspelled_name_is_refused(door: Callable[[Report], object], of: tupl
 
 OPEN = {
     "a path": {"corpus", "genome", "nets", "data", "model", "models"},
-    "a name in the task or the model, checked where that is known": {"factors", "layers", "label", "other", "also"},
+    "a name in the task or the model, checked where that is known": {"factors", "layers", "label", "other", "also", "site", "attributes"},
     "a circuit as it is packed": {"circuit"},
     "what the explorer or a recipe of pictures reads": {"named", "source", "units", "layout", "picture"},
     "an image's size": {"image"},
@@ -409,7 +409,12 @@ def test_every_choice_in_a_settings_file_is_checked(tmp_path: Path, capsys: pyte
 # ---- the command line -----------------------------------------------------------------------------------------------
 
 
-WITHIN = {"circuits": ("find", "check", "train"), "pictures": ("fetch",), "study": ("pictures", "detection")}
+WITHIN = {
+    "circuits": ("find", "check", "train"),
+    "dictionary": ("train", "check"),
+    "pictures": ("fetch",),
+    "study": ("pictures", "detection"),
+}
 FREE_FLAGS = {"--name", "--expect-name", "--conversion", "--penalties"}
 """Text that the caller chooses; and numbers that are checked as a setting, see above."""
 
@@ -424,6 +429,8 @@ BEFORE: dict[tuple[str, ...], list[str]] = {
     ("circuits", "find"): ["digits", "--task", "agreement"],
     ("circuits", "check"): ["digits", "own.json", "--task", "agreement"],
     ("circuits", "train"): ["--data", "tokens.npz"],
+    ("dictionary", "train"): ["digits", "--site", "0"],
+    ("dictionary", "check"): ["digits", "own.safetensors", "--site", "0"],
 }
 """What each verb is given before a flag is misspelled."""
 
@@ -431,7 +438,7 @@ FLAGS = {
     "--for": "int5x", "--audits": "scor", "--task": "lm_eval:arc,limt=2", "--budget": "10x", "--memory": "lots",
     "--genome": "nowhere.xml", "--defects": "cancl", "--controls": "abs", "--picture": "fase", "--expires": "tomorrow",
     "--plant": "digitz", "--model": "no_module:net", "--data": "nowhere.npz", "--nets": "nowhere.npz",
-    "--strengths": "x",
+    "--strengths": "x", "--site": "nowhere", "--nulls": "frozn",
 }  # fmt: skip
 """Flags that take names, or have a grammar, each with a word that is none."""
 
@@ -445,7 +452,7 @@ NAMED = {
 def _commands() -> list[tuple[tuple[str, ...], Any]]:
     """Each verb and what it takes."""
     app = application(overview=False)
-    groups = ("circuits", "pictures", "fer")
+    groups = ("circuits", "dictionary", "pictures", "fer")
     own = {(verb,): app[verb] for verb in app if verb not in groups and not verb.startswith("-")}
     own |= {(verb, name): app[verb][name] for verb, names in WITHIN.items() for name in names}
     own[("doctor", "--plant")] = app["doctor"]["--plant"]
