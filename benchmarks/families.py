@@ -223,7 +223,7 @@ def doctor(names: tuple[str, ...], seeds: int) -> list[Row]:
         show(found, Console(file=text, width=80))
         rows.append({
             "net": case.subject.name, "title": zoo.MEMBERS[name].title, "half": dtype is torch.bfloat16,
-            "weights": found.weights, "reach": {reach.audit: reach.share for reach in found.reaches}, "seconds": seconds, "lines": len(text.getvalue().splitlines()),
+            "weights": found.subject.parameters, "reach": {reach.audit: reach.share for reach in found.reaches}, "seconds": seconds, "lines": len(text.getvalue().splitlines()),
             "family": found.family, "hidden": found.hidden, "gauges": ", ".join(p.gauge for p in found.proofs if p.holds),
             "not exact": ", ".join(p.gauge for p in found.proofs if not p.holds), "twin": ", ".join(found.gauges) if found.twin else "",
             "planted": bool(found.planted), "covered": found.covered, "answer": answer(found),

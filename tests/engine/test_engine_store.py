@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,11 @@ from wheeltap.report.files import write
 # ---- round trips ---------------------------------------------------------------------------------------------------
 
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5)
-VALUES = arrays.arrays(np.float32, SHAPES, elements=st.floats(width=32, allow_nan=False, allow_infinity=False))
+KINDS: dict[Any, st.SearchStrategy[Any]] = {
+    np.float32: st.floats(width=32, allow_nan=False, allow_infinity=False) | st.sampled_from([-0.0, 0.0, 1.0]),
+    np.int32: st.integers(-(2**31), 2**31 - 1) | st.integers(0, 1), np.bool_: st.booleans(),
+}  # fmt: skip
+VALUES = st.one_of(*(arrays.arrays(kind, SHAPES, elements=elements) for kind, elements in KINDS.items()))
 
 
 @given(
@@ -68,6 +73,30 @@ def test_a_key_is_written_once_and_counts_keys_plans_and_notes_come_back(tmp_pat
         assert store.plan() == b"{2}" and store.note("provenance") == b"new"
         store.put_plan("one", b"{1}")
         assert store.plan() == b"{1}", "the plan put last, though put before"
+        assert list(store.plans().items()) == [("two", b"{2}"), ("one", b"{1}")]
+
+
+def test_numbers_are_kept_as_the_nearest_type_and_what_fits_none_is_refused(tmp_path: Path) -> None:
+    with Store(tmp_path / "s.wheeltap") as store:
+        kinds = {np.float64: np.float32, np.float16: np.float32, np.int64: np.int32, np.uint8: np.int32}
+        for wide, kept in kinds.items():
+            array = (np.arange(12).reshape(3, 4) * 10).astype(wide).T  # its rows do not lie one after another
+            store.put(Outcome(key=wide.__name__, status="done", values={"m": array}))
+            found = store.get(wide.__name__)
+            assert found is not None and found.values["m"].dtype == kept and found.values["m"].flags.writeable
+            assert np.array_equal(found.values["m"], array.astype(kept))
+        for wrong in (2**31, -(2**31) - 1, np.uint64(2**63), "1.0", 1j, None, 1e39):
+            with pytest.raises(StoreError):
+                store.put(Outcome(key="wrong", status="done", values={"m": np.array([wrong])}))
+            assert store.get("wrong") is None
+
+
+def test_what_failed_is_replaced_and_the_other_outcomes_stay(tmp_path: Path) -> None:
+    failed, done = (Outcome(key="a", status=status, forwards=2.0) for status in ("failed", "done"))
+    with Store(tmp_path / "s.wheeltap") as store:
+        for put in (failed, done, Outcome(key="a", status="failed", because="later")):
+            store.put(put)
+            assert same(store.get("a"), failed if put is failed else done)
 
 
 def test_outcomes_are_put_together_or_not_at_all_and_none_that_is_not_finite(tmp_path: Path) -> None:
@@ -217,7 +246,7 @@ def test_a_second_identical_run_makes_one_pass_to_see_that_the_model_is_the_same
     assert again.cost.reused >= 2
     assert judged(again) == judged(first)
     # More draws need only what is new.
-    before, effort = counted.calls, wt.Effort(draws=4, control_draws=3, block_draws=2)
+    before, effort = counted.calls, wt.Effort(draws=4, control_draws=3)
     more = wt.audit(Subject(counted, name="net"), task, store=tmp_path / "s.wheeltap", audits=AUDITS, effort=effort)
     assert 0 < more.cost.trials < first.cost.trials / 2
     copies = 24  # so many looks at the structure it takes to make the control copies again

@@ -1,22 +1,15 @@
-"""The store and every built-in audit keep the contracts that other packages' ones must keep."""
+"""Every built-in audit keeps the contract that those of other packages must keep."""
 
-from pathlib import Path
 from typing import Any
 
 from wheeltap.audits.base import BUILTIN, audits
-from wheeltap.plans.store import Store
-from wheeltap.testing.contract import AuditContract, StoreContract
+from wheeltap.testing.contract import AuditContract
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "relearning": {"group": 0},
     "improvement": {"draws": 3, "rungs": [-4, 0]},
 }
 """Of audits that need others than their defaults here."""
-
-
-class TestStore(StoreContract):
-    def opened(self, path: Path) -> Store:
-        return Store(path)
 
 
 for _name in BUILTIN:

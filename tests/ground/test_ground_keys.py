@@ -11,12 +11,53 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wheeltap.core import canon, seeds
-from wheeltap.core.records import Subset, Trial
+from wheeltap.core.records import Scalar, Subset, Trial
+from wheeltap.core.site import WHOLE, Site
 from wheeltap.plans.plan import Plan
-from wheeltap.testing import store_contract as own
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 HELD: dict[str, Any] = json.loads((GOLDEN / "keys.json").read_text(encoding="utf-8"))
+
+_HEX = st.text("0123456789abcdef", min_size=32, max_size=32)
+_NAMES = st.text("abcdefghijklmnopqrstuvwxyz_-", min_size=1, max_size=12)
+_PATHS = st.lists(st.text("abcxyz0123456789_", min_size=1, max_size=6), min_size=1, max_size=4).map(".".join)
+
+
+def sites() -> st.SearchStrategy[Site]:
+    """The whole model, all of it but some layers, a block or a layer."""
+    parts = st.builds(Site, st.sampled_from(["block", "layer"]), _PATHS)
+    inner = st.lists(_PATHS, min_size=1, max_size=3).map(Site.without)
+    return st.just(WHOLE) | inner | parts
+
+
+def doses() -> st.SearchStrategy[float]:
+    """Finite numbers from 0, as doses are; never the negative zero."""
+    return st.floats(min_value=0.0, max_value=1e6, allow_nan=False, allow_infinity=False)
+
+
+def perturbation_settings() -> st.SearchStrategy[dict[str, Scalar]]:
+    """Named settings of a perturbation, in one order."""
+    scalars = st.text(max_size=8) | st.integers(-(2**53), 2**53) | st.booleans() | doses()
+    named: st.SearchStrategy[dict[str, Scalar]] = st.dictionaries(_NAMES, scalars, max_size=3)
+    return named.map(lambda drawn: dict(sorted(drawn.items())))
+
+
+def trials() -> st.SearchStrategy[Trial]:
+    """Any trial."""
+    return st.builds(
+        Trial,
+        subject=_HEX,
+        task=_HEX,
+        measures=st.lists(_NAMES, min_size=1, max_size=3, unique=True).map(tuple),
+        perturbation=_NAMES,
+        version=st.integers(0, 100),
+        settings=perturbation_settings(),
+        site=sites(),
+        dose=doses(),
+        seed=st.integers(0, 2**31),
+        root=st.integers(0, 2**53),
+        path=st.sampled_from(["plain", "plain/cpu/float32", "plain/cuda/bfloat16"]),
+    )
 
 
 def test_keys_and_seeds_never_change() -> None:
@@ -33,14 +74,14 @@ def test_keys_and_seeds_never_change() -> None:
 # Equal content, equal key.
 
 
-@given(own.trials())
+@given(trials())
 def test_a_trial_keeps_its_key_through_a_file(trial: Trial) -> None:
     again = msgspec.json.decode(msgspec.json.encode(trial), type=Trial)
     assert again == trial
     assert again.key == trial.key
 
 
-@given(own.perturbation_settings(), st.randoms(use_true_random=False))
+@given(perturbation_settings(), st.randoms(use_true_random=False))
 def test_the_order_of_settings_is_no_content(settings: dict[str, Any], random: Any) -> None:
     names = list(settings)
     random.shuffle(names)
@@ -51,7 +92,7 @@ def test_the_order_of_settings_is_no_content(settings: dict[str, Any], random: A
     assert one.key == two.key
 
 
-@given(own.trials(), own.trials())
+@given(trials(), trials())
 def test_every_field_changes_the_key(trial: Trial, other: Trial) -> None:
     for name in Trial.__struct_fields__:
         changed = msgspec.structs.replace(trial, **{name: getattr(other, name)})
@@ -59,7 +100,7 @@ def test_every_field_changes_the_key(trial: Trial, other: Trial) -> None:
         assert (changed.key == trial.key) == same, name
 
 
-@given(own.trials(), st.integers(1, 9), st.integers(0, 99))
+@given(trials(), st.integers(1, 9), st.integers(0, 99))
 def test_a_trial_on_some_examples_differs_in_nothing_else(trial: Trial, of: int, at: int) -> None:
     some = trial.on(Subset(of, at))
     assert some.subset == Subset(of, at)

@@ -11,7 +11,6 @@ from wheeltap.testing.audit_contract import AuditContract
 from wheeltap.testing.perturbation_contract import PerturbationContract
 from wheeltap.testing.reading_contract import ReadingContract
 from wheeltap.testing.recipe_contract import RecipeContract
-from wheeltap.testing.store_contract import StoreContract
 from wheeltap.testing.study_contract import StudyContract
 
 __all__ = [
@@ -19,6 +18,5 @@ __all__ = [
     "PerturbationContract",
     "ReadingContract",
     "RecipeContract",
-    "StoreContract",
     "StudyContract",
 ]
