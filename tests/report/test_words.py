@@ -6,7 +6,7 @@ import msgspec
 
 from tests.report.report_pieces import estimate
 from wheeltap.core.records import Estimate
-from wheeltap.report import estimates, words
+from wheeltap.report import words
 
 
 def test_a_number_keeps_about_three_digits() -> None:
@@ -20,8 +20,8 @@ def test_a_number_keeps_about_three_digits() -> None:
 
 
 def test_names_lose_their_underscores_and_paths_keep_them() -> None:
-    assert estimates.caption(estimate("gain_of_input_search", 0.5, 0.1)).startswith("gain of input search")
-    named = estimates.caption(estimate("rise without head 0 of model.layers.26.self_attn", 0.5, 0.1))
+    assert words.caption(estimate("gain_of_input_search", 0.5, 0.1)).startswith("gain of input search")
+    named = words.caption(estimate("rise without head 0 of model.layers.26.self_attn", 0.5, 0.1))
     assert named.startswith("rise without head 0 of model.layers.26.self_attn")
 
 

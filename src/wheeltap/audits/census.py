@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final, final
 
 import numpy as np
@@ -34,29 +33,7 @@ _ROUNDED: Final = 10.0
 
 
 @final
-@dataclass(frozen=True)
-class Census:
-    """What was read of a subject.
-
-    Attributes:
-        outliers: Those that are named: path and indices, and value and what it is compared with, in words.
-        count: How many there are.
-        tensors: How many were read.
-        facts: Beside it, in words: rows that are zero or repeated, values too large for float16.
-        tried: By exponent bit, the top one first: weights of which it is 0.
-        seen: How many of these a flip would show.
-    """
-
-    outliers: dict[str, str]
-    count: int
-    tensors: int
-    facts: tuple[str, ...]
-    tried: tuple[int, ...]
-    seen: tuple[int, ...]
-
-
-@final
-class CensusAudit(SingleReadingAudit[Census]):
+class CensusAudit(SingleReadingAudit[Arrays]):
     """Looks at the size of every weight and buffer once; it is part of every plan and takes no pass."""
 
     name = "census"
@@ -75,53 +52,53 @@ class CensusAudit(SingleReadingAudit[Census]):
         """None: the model is not run."""
         return 0.0
 
-    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> Census:
-        """Names, values and counts."""
-        named = zip(read["letters"], read["places"], read["values"], read["number"], read["beyond"], strict=True)
-        return Census(
-            outliers=dict(_outlier(*one) for one in named), count=int(read["outliers"]),
-            tensors=int(read["tensors"]), facts=_facts(read),
-            tried=tuple(map(int, read["tried"])), seen=tuple(map(int, read["seen"])),
-        )  # fmt: skip
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> Arrays:
+        """As it is."""
+        return read
 
-    def singles(self, case: Case, subject: SubjectRecord, read: Census) -> list[Hypothesis]:
+    def singles(self, case: Case, subject: SubjectRecord, read: Arrays) -> list[Hypothesis]:
         """Which weights stand out; where none does, what would have."""
-        numbers = (Estimate.exact("outlier weights", float(read.count), "weights"), *_power(read))
-        facts = " ".join(read.facts)
-        if not read.count:
-            tried, top, sight = sum(read.tried), read.tried[0], ""
+        count, tensors, tried, seen = int(read["outliers"]), int(read["tensors"]), read["tried"], read["seen"]
+        top, facts = int(tried[0]), _facts(read)  # by exponent bit, the top one first: weights of which it is 0
+        numbers = [Estimate.exact("outlier weights", float(count), "weights")]
+        if top:
+            shown = (np.arange(top) < seen[0]).astype(np.float64)
+            numbers.append(score_interval(shown, bounded=True, name="top bit flips seen", unit="share"))
+        if not count:
+            sight = ""
             if top:
                 sight = (
-                    f"A flip of the top exponent bit would have shown in {read.seen[0] / top:.1%} of {top:,} weights "
-                    f"drawn at random, a flip from 0 to 1 of any exponent bit in {sum(read.seen) / tried:.1%}."
+                    f"A flip of the top exponent bit would have shown in {seen[0] / top:.1%} of {top:,} weights "
+                    f"drawn at random, a flip from 0 to 1 of any exponent bit in {seen.sum() / tried.sum():.1%}."
                 )
-            found = f"No weight of {subject.name} stands out by its size ({read.tensors} tensors read)."
+            found = f"No weight of {subject.name} stands out by its size ({tensors} tensors read)."
             said = " ".join((found, sight, _SMALLER, facts)).strip()
-            return [Hypothesis(test=None, status="measured", found=said, beside=numbers, words=WORDS)]
+            return [Hypothesis(test=None, status="measured", found=said, beside=tuple(numbers), words=WORDS)]
         others = self._others(case, subject)
-        named = [f"{at} = {said}{_elsewhere(at, others)}" for at, said in read.outliers.items()]
-        more = read.count - len(named)
+        named = [f"{at} = {said}{_elsewhere(at, others)}" for at, said in _outliers(read).items()]
+        more = count - len(named)
         listed = "; ".join(named) + (f"; and {more} more" if more else "")
-        first = f"{subject.name}: {named[0]}{f' (and {read.count - 1} more)' if read.count > 1 else ''}."
-        said = f"{subject.name}: {listed}. {DO} {facts}".strip()
-        return [Hypothesis(test=None, status="found", found=said, brief=f"{first} {DO}", beside=numbers, words=WORDS)]
+        first = f"{subject.name}: {named[0]}{f' (and {count - 1} more)' if count > 1 else ''}."
+        return [
+            Hypothesis(
+                test=None, status="found", found=f"{subject.name}: {listed}. {DO} {facts}".strip(),
+                brief=f"{first} {DO}", beside=tuple(numbers), words=WORDS,
+            )
+        ]  # fmt: skip
 
-    def _others(self, case: Case, subject: SubjectRecord) -> dict[str, Census]:
+    def _others(self, case: Case, subject: SubjectRecord) -> dict[str, Arrays]:
         """What was read of the other subjects, as far as it was."""
-        found: dict[str, Census] = {}
+        found: dict[str, Arrays] = {}
         for other in case.plan.subjects:
             with suppress(NoAnswer):
                 found |= {} if other == subject else {other.name: self.read(case, other)}
         return found
 
 
-def _power(read: Census) -> tuple[Estimate, ...]:
-    """The share of flips of the top exponent bit that would show."""
-    top, seen = read.tried[0], read.seen[0]
-    if not top:
-        return ()
-    shown = np.arange(top) < seen
-    return (score_interval(shown.astype(np.float64), bounded=True, name="top bit flips seen", unit="share"),)
+def _outliers(read: Arrays) -> dict[str, str]:
+    """Those that are named: path and indices, and value and what it is compared with, in words."""
+    columns = (read[name] for name in ("letters", "places", "values", "number", "beyond"))
+    return dict(_outlier(*one) for one in zip(*columns, strict=True))
 
 
 def _outlier(
@@ -143,14 +120,14 @@ def _times(bits: float) -> str:
     return f"2^{bits:.0f} times" if bits >= _ROUNDED else f"{2.0**bits:.0f} times"
 
 
-def _elsewhere(at: str, others: dict[str, Census]) -> str:
+def _elsewhere(at: str, others: dict[str, Arrays]) -> str:
     """In which other subjects the same weight does not stand out; not known of one with more than are named."""
-    known = {name: read for name, read in others.items() if read.count == len(read.outliers)}
-    without = [name for name, read in known.items() if at not in read.outliers]
+    known = {name: _outliers(read) for name, read in others.items() if int(read["outliers"]) == len(read["number"])}
+    without = [name for name, outliers in known.items() if at not in outliers]
     return f" (no outlier in {', '.join(without)})" if without else ""
 
 
-def _facts(read: Arrays) -> tuple[str, ...]:
+def _facts(read: Arrays) -> str:
     """What else was counted, in sentences."""
     rows, dead, repeated, over = (int(read[name]) for name in ("rows", "dead", "repeated", "over"))
     said = (
@@ -158,4 +135,4 @@ def _facts(read: Arrays) -> tuple[str, ...]:
         (repeated, f"Rows that repeat another one bit for bit: {repeated:,} of {rows:,}."),
         (over, f"Values that float16 cannot hold (above 65,504): {over:,}."),
     )
-    return tuple(text for count, text in said if count)
+    return " ".join(text for count, text in said if count)

@@ -95,7 +95,7 @@ def _models(
     """
     from wheeltap.cli.execution import planned
     from wheeltap.cli.progress import spinner
-    from wheeltap.report.lines import terminal
+    from wheeltap.core.plain import terminal
     from wheeltap.runs.budget import most_passes, sight
     from wheeltap.runs.planning import priced
 

@@ -14,9 +14,8 @@ from rich.text import Text
 
 from wheeltap.cli.options import STDOUT
 from wheeltap.core.errors import UsageError
-from wheeltap.core.plain import escaped, many
+from wheeltap.core.plain import escaped, many, terminal
 from wheeltap.report.files import require_writable, write
-from wheeltap.report.lines import terminal
 
 if TYPE_CHECKING:
     from rich.console import Console

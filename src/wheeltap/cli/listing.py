@@ -33,7 +33,7 @@ def list_(
       wheeltap list perturbations --invariances
     """
     from wheeltap.core.errors import UsageError
-    from wheeltap.report.lines import terminal
+    from wheeltap.core.plain import terminal
 
     if invariances and kind not in (None, "perturbations"):
         raise UsageError(

@@ -342,8 +342,9 @@ class Output:
 
             print(to_json(report.record).decode())
         elif self.quiet:
-            from wheeltap.report.lines import terminal, wrapped
+            from wheeltap.core.plain import terminal
             from wheeltap.report.origin import origin
+            from wheeltap.report.words import wrapped
 
             for line in report.headline.splitlines():
                 wrapped(terminal(), line)

@@ -10,7 +10,7 @@ from typing import final
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from wheeltap.report.lines import terminal
+from wheeltap.core.plain import terminal
 from wheeltap.runs.loop import MakingProgress, Watch
 from wheeltap.runs.loop import Progress as State
 

@@ -71,8 +71,9 @@ def report(
 def _list_plans(store: Path) -> None:
     """The plans of a store, where there are several."""
     from wheeltap.cli.run import title
+    from wheeltap.core.plain import terminal
     from wheeltap.plans.store import Store
-    from wheeltap.report.lines import terminal, wrapped
+    from wheeltap.report.words import wrapped
     from wheeltap.runs.stored import plans_of
 
     with Store(store, readonly=True) as kept:
@@ -87,8 +88,8 @@ def _list_plans(store: Path) -> None:
 
 
 def _in_full(findings: "list[Finding]") -> None:
-    from wheeltap.report.lines import terminal, wrapped
-    from wheeltap.report.words import interval
+    from wheeltap.core.plain import terminal
+    from wheeltap.report.words import interval, wrapped
 
     console = terminal()
     for finding in findings:

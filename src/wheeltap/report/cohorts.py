@@ -9,7 +9,7 @@ from wheeltap.core.records import Finding
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Block, Cell, Place, Table, Text, Tone
 from wheeltap.core.study import Cohort, CohortRow, Member, MetricRow, Rule, StudyRecord
-from wheeltap.report import deployment, estimates, figures, view, words
+from wheeltap.report import deployment, figures, view, words
 from wheeltap.report.blocks import Drawing, ReportPart
 from wheeltap.report.origin import missing_trials
 from wheeltap.studies.rules import subject_of
@@ -249,7 +249,7 @@ def _few(names: Sequence[str]) -> str:
 
 def level(study: StudyRecord) -> str:
     """What the intervals of its means are over, and their level."""
-    levels = estimates.levels(one.mean for row in study.rows for one in row.cohorts)
+    levels = words.levels(one.mean for row in study.rows for one in row.cohorts)
     alone = any(len(cohort.members) == 1 for cohort in study.cohorts)
     return f"{levels}, of a single net over what was sampled within it" if alone else levels
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast, final
 
 from wheeltap.core.bounded import document
 from wheeltap.core.errors import UnknownName, WheeltapError
-from wheeltap.core.records import Control, Cost, Finding
+from wheeltap.core.records import Finding
 from wheeltap.core.report import FailOn, ReportRecord
 from wheeltap.core.settings import checked
 from wheeltap.report import files, gate, jsonfile
@@ -30,45 +30,24 @@ class Report:
 
     Args:
         record: The report as data. Every renderer reads it and nothing else.
+
+    Attributes:
+        findings: Every coded claim, in the order the audits made them.
+        controls: The checks on the instruments themselves.
+        cost: Passes and seconds the run took.
+        headline: The result in one line.
+        void: Whether a control failed, so that no verdict counts.
     """
 
     def __init__(self, record: ReportRecord) -> None:
-        self._record = record
-
-    @property
-    def record(self) -> ReportRecord:
-        """The report as data."""
-        return self._record
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """Every coded claim, in the order the audits made them."""
-        return self._record.findings
-
-    @property
-    def controls(self) -> tuple[Control, ...]:
-        """The checks on the instruments themselves."""
-        return self._record.controls
-
-    @property
-    def cost(self) -> Cost:
-        """Passes and seconds the run took."""
-        return self._record.cost
-
-    @property
-    def headline(self) -> str:
-        """The result in one line."""
-        return self._record.headline
-
-    @property
-    def void(self) -> bool:
-        """Whether a control failed, so that no verdict counts."""
-        return self._record.void
+        self.record = record
+        self.findings, self.controls, self.cost = record.findings, record.controls, record.cost
+        self.headline, self.void = record.headline, record.void
 
     @property
     def passed(self) -> bool:
         """Whether the run is over, its controls held, enough weights were disturbed, and nothing was shown to cost."""
-        return gate.exit_code(self._record, "costs") == gate.PASSED
+        return gate.exit_code(self.record, "costs") == gate.PASSED
 
     @checked
     def check(self, max_loss: Mapping[str, float] | None = None, *, fail_on: FailOn = "costs") -> None:
@@ -87,25 +66,25 @@ class Report:
             UsageError: If a limit cannot be used.
         """
         if max_loss is None:
-            gate.require_passed(self._record, fail_on)
+            gate.require_passed(self.record, fail_on)
         else:
-            gate.require_losses(self._record, max_loss)
+            gate.require_losses(self.record, max_loss)
 
     def __getitem__(self, code: str) -> list[Finding]:
-        found = [finding for finding in self._record.findings if finding.code == code]
+        found = [finding for finding in self.record.findings if finding.code == code]
         if not found:
-            raise UnknownName("finding code in this report", code, {finding.code for finding in self._record.findings})
+            raise UnknownName("finding code in this report", code, {finding.code for finding in self.record.findings})
         return found
 
     def html(self, path: str | os.PathLike[str]) -> Path:
         """Write the report as one self-contained page; returns the path."""
         from wheeltap.report.html import page
 
-        return files.write(path, page(self._record).encode())
+        return files.write(path, page(self.record).encode())
 
     def json(self, path: str | os.PathLike[str]) -> Path:
         """Write the report as JSON, schema ``wheeltap.report/3``; returns the path."""
-        return files.write(path, jsonfile.to_json(self._record))
+        return files.write(path, jsonfile.to_json(self.record))
 
     @checked
     def text(self, console: "Console | None" = None, *, full: bool = False) -> None:
@@ -115,16 +94,16 @@ class Report:
             console: Where to.
             full: Everything there is: each finding and control, curves, cost.
         """
-        from wheeltap.report.lines import terminal
+        from wheeltap.core.plain import terminal
         from wheeltap.report.text import write
 
-        write(self._record, console or terminal(), full=full)
+        write(self.record, console or terminal(), full=full)
 
     def markdown(self) -> str:
         """The answer and its table for a comment on a pull request: GitHub-flavored Markdown."""
         from wheeltap.report.markdown import markdown
 
-        return markdown(self._record)
+        return markdown(self.record)
 
     @checked
     def junit(self, path: str | os.PathLike[str], *, fail_on: FailOn = "costs") -> Path:
@@ -136,13 +115,13 @@ class Report:
         """
         from wheeltap.report.junit import junit
 
-        return files.write(path, junit(self._record, fail_on))
+        return files.write(path, junit(self.record, fail_on))
 
     def scalars(self) -> dict[str, float]:
         """Flat names and finite numbers for any logger of experiments; see ``wheeltap.report.scalars.scalars``."""
         from wheeltap.report.scalars import scalars
 
-        return scalars(self._record)
+        return scalars(self.record)
 
     def frame(self) -> Any:
         """One row per estimate of each finding, as a polars, pandas or pyarrow table (the first one installed).
@@ -169,8 +148,8 @@ class Report:
         import narwhals as nw
 
         kinds = {str: nw.String(), float: nw.Float64(), int: nw.Int64()}
-        study = self._record.study
-        columns = view.estimate_columns(self._record) if study is None else cohorts.columns(study)
+        study = self.record.study
+        columns = view.estimate_columns(self.record) if study is None else cohorts.columns(study)
         schema = {name: kinds[kind] for name, (kind, _) in columns.items()}
         values = {name: column for name, (_, column) in columns.items()}
         return nw.from_dict(values, schema, backend=cast("Any", backend)).to_native()
@@ -198,14 +177,14 @@ class Report:
         return cls(read_from(jsonfile.validate(data, where=where), where))
 
     def __repr__(self) -> str:
-        from wheeltap.report.lines import terminal
+        from wheeltap.core.plain import terminal
         from wheeltap.report.text import summary
 
         buffer = io.StringIO()
-        summary(self._record, terminal(file=buffer, width=80))
+        summary(self.record, terminal(file=buffer, width=80))
         return buffer.getvalue().rstrip()
 
     def _repr_html_(self) -> str:
         from wheeltap.report.html import fragment
 
-        return fragment(self._record)
+        return fragment(self.record)

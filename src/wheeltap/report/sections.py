@@ -17,7 +17,7 @@ from wheeltap.core.registry import Registry
 from wheeltap.core.section import Axis, Cell, Chart, Graph, Pictures, Section, Series, Table, Text, Tone, Widget
 from wheeltap.report import figures, words
 from wheeltap.report.blocks import Drawing, FindingList, LegendEntry, ReportPart, markup
-from wheeltap.report.lines import wrapped
+from wheeltap.report.words import wrapped
 
 if TYPE_CHECKING:
     import altair as alt

@@ -7,8 +7,8 @@ from wheeltap.core.section import Text
 from wheeltap.core.study import StudyRecord
 from wheeltap.report import cohorts, deployment, sections, shown, view, words
 from wheeltap.report.blocks import ReportPart
-from wheeltap.report.lines import wrapped
 from wheeltap.report.origin import missing_trials, origin
+from wheeltap.report.words import wrapped
 
 if TYPE_CHECKING:
     from rich.console import Console

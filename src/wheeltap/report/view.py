@@ -9,7 +9,7 @@ from wheeltap.core.records import UNCOVERED, Estimate, Finding, FindingStatus
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.section import Cell, Place, Table, Tone
 from wheeltap.plans.plan import CUT, GROUPED
-from wheeltap.report import estimates, words
+from wheeltap.report import words
 from wheeltap.report.blocks import FindingList, FindingView
 
 _SEVERITY: tuple[FindingStatus, ...] = (
@@ -55,7 +55,7 @@ def verdict_tables(record: ReportRecord, *, place: Place = "page") -> list[Table
     claims = [(code, name, claim) for code in stated for name, claim in _claims(record, code)]
     paired = pairs(record)
     singles = tuple(dict.fromkeys(f.subject for f in record.findings if f.subject not in paired))
-    levels = estimates.levels(e for f in record.findings for e in f.estimates)
+    levels = words.levels(e for f in record.findings for e in f.estimates)
     of_one = "Each system" if is_recorded(record) else "Each network"
     parameters = {one.name: f"{one.parameters:,} parameters" for one in record.subjects if one.role != "recorded"}
     made: list[Table] = []
@@ -98,7 +98,7 @@ def claims_table(record: ReportRecord, found: Sequence[Finding], *, label: str, 
     rows: list[tuple[str | Cell, ...]] = []
     paired = pairs(record)
     for one in found:
-        what, number, _ = estimates.line(one.estimates[0]) if one.estimates else ("", "", "")
+        what, number, _ = words.line(one.estimates[0]) if one.estimates else ("", "", "")
         word = verdict(one, pair=one.subject in paired)
         name = f"{words.plain(one.title)}{f': {what}' if what else ''}"
         model = (words.plain(one.subject),) if several else ()
@@ -142,8 +142,8 @@ def _cell(record: ReportRecord, findings: Sequence[Finding], *, pair: bool) -> t
     if not worst.estimates:
         return Cell(word=word, tone=tone), ""
     first = worst.estimates[0]
-    number = " ".join(filter(None, estimates.parts(first, found=worst.status == "found")))
-    return Cell(word=word, number=number, tone=tone), estimates.caption(first)
+    number = " ".join(filter(None, words.stated(first, found=worst.status == "found")))
+    return Cell(word=word, number=number, tone=tone), words.caption(first)
 
 
 def findings(record: ReportRecord) -> tuple[FindingList, ...]:
@@ -172,7 +172,7 @@ def _finding(record: ReportRecord, finding: Finding, *, pair: bool) -> FindingVi
     name = name_of(record, finding.code)
     return FindingView(
         code=finding.code, name=name, title=words.plain(finding.title) or name, word=verdict(finding, pair=pair),
-        tone=tone_of(finding), estimates=tuple(estimates.line(estimate) for estimate in finding.estimates),
+        tone=tone_of(finding), estimates=tuple(words.line(estimate) for estimate in finding.estimates),
         detectable="" if least is None else f"{words.number(least)} {unit}".strip(),
         because=words.paragraphs(finding.because), loud=finding.status not in ("excluded", "measured"),
         answer=_answer(record, finding, pair=pair),
@@ -201,7 +201,7 @@ def controls_table(record: ReportRecord) -> Table:
     order = ("failed", "skipped", "passed")
     rows: list[tuple[str | Cell, ...]] = []
     for one in sorted(record.controls, key=lambda control: order.index(control.status)):
-        lines = [estimates.line(estimate) for estimate in one.estimates]
+        lines = [words.line(estimate) for estimate in one.estimates]
         said = [*(f"{name}: {value}" for name, value, _ in lines), *words.paragraphs(one.because)]
         name = Cell(word=words.plain(one.name), note=words.CONTROL_KINDS[one.kind])
         rows.append((name, Cell(word=one.status, tone=words.CONTROL_TONES[one.status]), " ".join(said)))

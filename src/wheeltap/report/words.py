@@ -2,12 +2,17 @@
 
 import math
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from wheeltap.audits.controls import NO_POWER
 from wheeltap.core.plain import plain, rounded
 from wheeltap.core.records import Control, Estimate, FindingStatus
 from wheeltap.core.section import Tone
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 UNKNOWN = "no number"
 OPEN = "open"
@@ -25,6 +30,22 @@ _INTERVAL = re.compile(rf"(?:\S+ (?:(?:%|points) )?)?\[{_END}, {_END}\]")
 def hold(text: str) -> str:
     """``text`` with no-break spaces inside its intervals, so that no line ends within a number."""
     return _INTERVAL.sub(lambda match: match[0].replace(" ", "\u00a0"), text)
+
+
+def wrapped(console: "Console", text: str, *, style: str = "", indent: int = 0, hang: int = 0) -> None:
+    """Print text without control characters, in a style; lines after the first are indented by ``hang`` more."""
+    from rich.text import Text
+
+    pad = " " * indent
+    lines = textwrap.wrap(
+        hold(plain(text)),
+        max(console.width, 40),
+        initial_indent=pad,
+        subsequent_indent=pad + " " * hang,
+        break_on_hyphens=False,
+    )
+    for line in lines or [""]:
+        console.print(Text(line.replace("\u00a0", " "), style=style), highlight=False, soft_wrap=True)
 
 
 def _decimals(size: float) -> int:
@@ -90,6 +111,52 @@ def parts(estimate: Estimate) -> tuple[str, str]:
 def interval(estimate: Estimate) -> str:
     """An estimate with its interval on one line: ``0.966 [0.950, 0.980]``."""
     return " ".join(part for part in parts(estimate) if part)
+
+
+def caption(estimate: Estimate) -> str:
+    """What an estimate's number is: its name and, unless the name says it, its unit."""
+    # A word with a point in it is a module's path.
+    parts = [part if "." in part else part.replace("_", " ") for part in plain(estimate.name).split(" ")]
+    name, unit = " ".join(parts), plain(estimate.unit)
+    return name if not unit or unit in name else f"{name} ({unit})"
+
+
+def _bounded(estimate: Estimate) -> bool:
+    """Whether an estimate has an interval that is not a point known exactly."""
+    return estimate.level < 1 and (estimate.low is not None or estimate.high is not None)
+
+
+def levels(estimates: Iterable[Estimate]) -> str:
+    """The confidence level of a set of intervals, or their range."""
+    known = sorted({estimate.level for estimate in estimates if _bounded(estimate)})
+    if not known:
+        return "no intervals"
+    if len(known) == 1:
+        return f"{percent(known[0])} intervals"
+    return f"intervals at {percent(known[0])} to {percent(known[-1])}"
+
+
+def stated(estimate: Estimate, *, found: bool) -> tuple[str, str]:
+    """The value and its interval; of what an exact test found though an approximate interval holds 0, the p-value."""
+    value, bracket = parts(estimate)
+    if found and estimate.p is not None and None not in (estimate.low, estimate.high):
+        holds = (estimate.low or 0.0) <= 0.0 <= (estimate.high or 0.0)
+        return value, _p(estimate.p) if holds else bracket
+    return value, bracket
+
+
+def _p(p: float) -> str:
+    return "p < 0.0001" if p < 0.0001 else f"p = {p:.4f}"
+
+
+def line(estimate: Estimate) -> tuple[str, str, str]:
+    """Name, number with interval, and how the interval was made."""
+    how = [f"n = {estimate.n:,}", plain(estimate.method)]
+    if _bounded(estimate):
+        how.insert(0, f"{percent(estimate.level)} interval")
+    if estimate.p is not None:
+        how.append(_p(estimate.p))
+    return caption(estimate), interval(estimate), ", ".join(part for part in how if part)
 
 
 _SINGLE: dict[FindingStatus, str] = {

@@ -32,7 +32,8 @@ def _files(
       wheeltap lens samples_gsm8k.jsonl --out gsm8k/
       wheeltap lens answers.jsonl --votes votes.jsonl
     """
-    from wheeltap.report.lines import terminal, wrapped
+    from wheeltap.core.plain import terminal
+    from wheeltap.report.words import wrapped
     from wheeltap.runs.stored import judge
     from wheeltap.suites.lens.runs import of_files
 

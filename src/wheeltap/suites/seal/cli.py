@@ -104,7 +104,8 @@ def _seal(
 
 
 def _print_sealed(made: "SealReport", file: Path) -> None:
-    from wheeltap.report.lines import terminal, wrapped
+    from wheeltap.core.plain import terminal
+    from wheeltap.report.words import wrapped
 
     body, choice, console = made.seal.body, made.choice, terminal()
     total = body.inputs.chosen
@@ -238,7 +239,8 @@ def _verify(  # noqa: PLR0913 - a door: each is a choice of its own
 
 
 def _print_verified(found: "Verification", held: "Seal", *, key: Path | None, named: bool) -> None:
-    from wheeltap.report.lines import terminal, wrapped
+    from wheeltap.core.plain import terminal
+    from wheeltap.report.words import wrapped
 
     console = terminal()
     wrapped(console, _ANSWERS[found.verdict], style="bold")

@@ -14,6 +14,7 @@ from wheeltap.audits.power import smallest_found
 from wheeltap.cli.options import Whole
 from wheeltap.cli.progress import run_progress, spinner, step_progress
 from wheeltap.core.errors import ModelError, WheeltapError
+from wheeltap.core.plain import terminal
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
@@ -22,7 +23,6 @@ from wheeltap.plans.defects import DEFECTS, SOUND, USUAL, names_of
 from wheeltap.plans.plan import Effort
 from wheeltap.recipes.base import Given, recipe_of, spec
 from wheeltap.report.files import require_writable, write
-from wheeltap.report.lines import terminal
 from wheeltap.runs import loop, planning, studying
 from wheeltap.runs.request import StudyRequest
 from wheeltap.suites.training.studies import detection as rules
