@@ -23,7 +23,7 @@ from wheeltap.core.records import (
 )
 from wheeltap.core.registry import Registry
 from wheeltap.core.section import Section
-from wheeltap.core.settings import LARGE, Component
+from wheeltap.core.settings import LARGE, Component, Settings
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.effect import smallest_detectable
 
@@ -41,6 +41,16 @@ Dose = Annotated[float, msgspec.Meta(gt=0.0, le=sys.float_info.max)]
 
 Listed = Annotated[str, msgspec.Meta(pattern=r"^(\d+\.?\d*|\.\d+)(e-?\d+)?(,(\d+\.?\d*|\.\d+)(e-?\d+)?)*$")]
 """Numbers of 0 or more, with commas between."""
+
+
+class MarginSettings(Settings, frozen=True, kw_only=True):
+    """A threshold.
+
+    Attributes:
+        margin: Smallest difference, loss or barrier of interest; the plan's, where it is not given.
+    """
+
+    margin: Margin | None = None
 
 
 Answer = Callable[[Sequence[SubjectRecord], Sequence[Finding], Sequence[Section]], list[str]]

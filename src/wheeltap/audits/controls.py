@@ -197,7 +197,7 @@ class Null:
         gap: The effect.
         again: The same by fresh draws, where there was a second look.
         margin: Effect that does not matter.
-        min_effect: Effect that the audit promises to see.
+        min_effect: Effect that the audit must be able to see.
         df: Degrees of freedom of the first look's standard error; ``None`` where it is a normal one.
     """
 
@@ -247,7 +247,7 @@ def silent(
         name: Of the control.
         gap: The effect.
         margin: Effect that does not matter.
-        min_effect: Effect that the audit promises to see.
+        min_effect: Effect that the audit must be able to see.
         because: What was compared, in words.
         one_sided: Only a positive effect fails it.
     """

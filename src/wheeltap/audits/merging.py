@@ -4,11 +4,10 @@ from itertools import combinations
 from math import comb
 from typing import Final, final
 
-from wheeltap.audits.base import Audit, Case, Hypothesis, Margin, NoAnswer, Verdict, pair
+from wheeltap.audits.base import Audit, Case, Hypothesis, MarginSettings, NoAnswer, Verdict, pair
 from wheeltap.audits.case import Values
 from wheeltap.audits.claims import LOSS
 from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
-from wheeltap.core.settings import Settings
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.effect import score_interval
 from wheeltap.stats.sample import Sample
@@ -22,16 +21,6 @@ BEYOND: Final = (-0.5, 1.5)
 TOGETHER: Final = (1.0, 0.5)
 """Of three checkpoints, of which the first is the base: how much of what both of the others changed is added to it, 1
 for all, .5 for their average; the verdict is about the first."""
-
-
-class MergingSettings(Settings, frozen=True, kw_only=True):
-    """Thresholds.
-
-    Attributes:
-        margin: Smallest barrier of interest; the plan's, where it is not given.
-    """
-
-    margin: Margin | None = None
 
 
 @final
@@ -50,7 +39,7 @@ class MergingAudit(Audit):
         "two have between them. A barrier shows that they are not in one basin."
     )
     asks = "merging"
-    settings_type = MergingSettings
+    settings_type = MarginSettings
 
     def ask(self, case: Case) -> list[Trial]:
         """Every place on the line to each rival."""

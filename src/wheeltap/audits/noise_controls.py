@@ -158,33 +158,28 @@ class NoiseControls:
     def _of_twin(self) -> Iterator[Trial]:
         if self.twin is None:
             return
-        yield from self._flat(self._grid(self.twin))
-        if (
-            self._known(self._grid(self.twin), self._grid(self.case.plan.reference))
-            and self._null.apart
-            and self._looks_again
-        ):
+        yield from self._trials(self.twin)
+        if self._known(self.twin) and self._null.apart and self._looks_again:
             yield from self._second_look()
 
     def _second_look(self) -> list[Trial]:
         assert self.twin is not None, "asked only where there is a twin"
-        return [t for one in (self.case.plan.reference, self.twin) for t in self._flat(self._grid_again(one))]
+        return [t for one in (self.case.plan.reference, self.twin) for t in self._trials(one, _AGAIN_FROM)]
 
     def _of_plants(self) -> Iterator[Trial]:
         for tried in self._tried():
             yield self.case.plan.clean(tried)
             if not self.case.known([self.case.plan.clean(tried)]):
                 return  # whether it is a copy at all comes first
-            yield from self._flat(self._grid(tried))
+            yield from self._trials(tried)
         if self._all_missed():
-            yield from self._flat(self._pilot())
+            yield from self._trials(self.plants[-1], _PILOT_FROM)
 
     def _tried(self) -> Iterator[SubjectRecord]:
         """The plants up to the first that is found, or is not measured yet."""
         for plant in self.plants:
             yield plant
-            known = self._known(self._grid(plant), self._grid(self.case.plan.reference))
-            if not known or self._seen(plant).found:
+            if not self._known(plant) or self._seen(plant).found:
                 return
 
     def _all_missed(self) -> bool:
@@ -192,33 +187,25 @@ class NoiseControls:
         tried = list(self._tried())
         if len(tried) < max(len(self.plants), 2):
             return False
-        known = self._known(self._grid(tried[-1]), self._grid(self.case.plan.reference))
-        return known and not self._seen(tried[-1]).found
+        return self._known(tried[-1]) and not self._seen(tried[-1]).found
 
-    def _grid(self, subject: SubjectRecord) -> list[list[Trial]]:
-        return self._rows(subject, 0, self.draws)
+    def _trials(self, subject: SubjectRecord, first: int = 0) -> list[Trial]:
+        """Dose after dose, its draws from a seed on; a second look has more of them."""
+        draws = range(first, first + (AGAIN_DRAWS if first == _AGAIN_FROM else 1) * self.draws)
+        return [self.trial(subject, dose, seed) for dose in self.doses for seed in draws]
 
-    def _grid_again(self, subject: SubjectRecord) -> list[list[Trial]]:
-        return self._rows(subject, _AGAIN_FROM, AGAIN_DRAWS * self.draws)
-
-    def _pilot(self) -> list[list[Trial]]:
-        return self._rows(self.plants[-1], _PILOT_FROM, self.draws)
-
-    def _rows(self, subject: SubjectRecord, first: int, draws: int) -> list[list[Trial]]:
-        return [[self.trial(subject, dose, first + at) for at in range(draws)] for dose in self.doses]
-
-    def _known(self, *grids: list[list[Trial]]) -> bool:
-        return all(self.case.known(self._flat(grid)) for grid in grids)
-
-    @staticmethod
-    def _flat(grid: list[list[Trial]]) -> list[Trial]:
-        return [trial for row in grid for trial in row]
+    def _known(self, copy: SubjectRecord) -> bool:
+        """Whether a copy can be compared with the reference."""
+        return self.case.known([*self._trials(copy), *self._trials(self.case.plan.reference)])
 
     # ---- measuring --------------------------------------------------------------------------------------------
 
-    def measured(self, subject: SubjectRecord, grid: list[list[Trial]] | None = None) -> NoiseResponse:
-        """A copy's response at the doses of controls; see ``response_at``."""
-        return response_at(self.case, subject, self.doses, self._grid(subject) if grid is None else grid)
+    def measured(self, subject: SubjectRecord, first: int = 0) -> NoiseResponse:
+        """A copy's response at the doses of controls, by draws from a seed on; see ``response_at``."""
+        trials = self._trials(subject, first)
+        draws = len(trials) // len(self.doses)
+        rows = [trials[at : at + draws] for at in range(0, len(trials), draws)]
+        return response_at(self.case, subject, self.doses, rows)
 
     def copies(self) -> list[NoiseResponse]:
         """What was measured of the twin, and of the plant that decided; nothing of a copy that gave no answer."""
@@ -243,7 +230,7 @@ class NoiseControls:
         margin, again = self.case.scaled(_NULL_MARGIN), None
         gap = self._gap(self._reference, self.measured(self.twin), level=_NULL_LEVEL, margin=margin)
         if self.case.known(self._second_look()):
-            one, two = (self.measured(s, self._grid_again(s)) for s in (self.case.plan.reference, self.twin))
+            one, two = (self.measured(one, _AGAIN_FROM) for one in (self.case.plan.reference, self.twin))
             again = self._gap(one, two, level=AGAIN, margin=margin)
         df = self.draws - 1 if self.draws > 1 else None
         return Null(gap=gap, again=again, margin=margin, min_effect=self.case.scaled(self.min_effect), df=df)
@@ -285,9 +272,9 @@ class NoiseControls:
             raise NoAnswer("skipped", self.case.plan.no_controls)
         seen = self._seen(list(self._tried())[-1])
         missed = None
-        if self._all_missed() and self._known(self._pilot()):
+        if self._all_missed() and self.case.known(self._trials(self.plants[-1], _PILOT_FROM)):
             # Probability that the strongest is missed by a sound audit, from draws that the control does not use.
-            pilot, sign = self.measured(self.plants[-1], self._pilot()), self.case.plan.task.sign
+            pilot, sign = self.measured(self.plants[-1], _PILOT_FROM), self.case.plan.task.sign
             areas = [sign * area_values(one.response.values, np.array(self.doses)) for one in (self._reference, pilot)]
             missed = missed_again(*areas, level=plant_level(len(self.plants)), groups=self.case.groups)
         return found_planted(

@@ -4,25 +4,13 @@ from typing import final
 
 import numpy as np
 
-from wheeltap.audits.base import Audit, Case, Hypothesis, Margin, NoAnswer, Verdict, pair
+from wheeltap.audits.base import Audit, Case, Hypothesis, MarginSettings, NoAnswer, Verdict, pair
 from wheeltap.audits.case import TOO_FEW
 from wheeltap.audits.claims import PAIR, Words
 from wheeltap.core.plain import many
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
-from wheeltap.core.settings import Settings
 from wheeltap.stats.effect import score_interval
 from wheeltap.stats.sample import Sample
-
-
-class ScoreSettings(Settings, frozen=True, kw_only=True):
-    """Thresholds.
-
-    Attributes:
-        margin: Smallest difference of scores of interest; the plan's, where it is not given.
-    """
-
-    margin: Margin | None = None
-
 
 DIFFERENCE = "Difference of benchmark scores"
 """Title of what is claimed of a pair."""
@@ -132,7 +120,7 @@ class ScoreAudit(Audit):
     )
     asks = "score"
     number = "score"
-    settings_type = ScoreSettings
+    settings_type = MarginSettings
 
     def ask(self, case: Case) -> list[Trial]:
         """Nothing beyond the baselines that every run starts with."""

@@ -22,7 +22,6 @@ from wheeltap.runs import loop, planning, samples, stored, studying
 from wheeltap.runs.loop import MakingProgress, Progress
 from wheeltap.runs.request import Budget
 from wheeltap.runs.studying import PlannedStudy
-from wheeltap.sources.base import require_no_code
 from wheeltap.sources.specs import SharedExamples, located
 
 STUDY: Final = "study "
@@ -94,30 +93,6 @@ def plan_and_run(
         with spinner("writing samples"):
             samples.write(samples_to, plan, subjects[0], store)
     return code
-
-
-def run_plan(path: Path, *, allow_code: bool, execution: ExecutionFlags, output: Output) -> int:
-    """Runs a plan from its file, and the code that it names only where that is allowed; gives the exit code."""
-    output.prepare()
-    plan = Plan.read(path)
-    if plan.study is not None:
-        with spinner("loading"):
-            again = studying.again(plan, allow_code=allow_code)
-        return output.give(run_study(again, execution=execution, output=output))
-    if not plan.sources or len(plan.sources) != len(plan.subjects):
-        raise UsageError(
-            "The plan does not say how its models are loaded.",
-            where=str(path),
-            expected=f"{max(len(plan.subjects), 1)} sources, one for each subject",
-            got=", ".join(plan.sources) or "none",
-            do="Run it from Python: wt.run(plan, subjects, task); or make one with: wheeltap plan",
-        )
-    if not allow_code:
-        require_no_code(plan.sources, examples=[] if plan.data is None else [plan.data], where=str(path))
-    with spinner("loading " + " and ".join(plan.sources)):
-        names = [subject.name for subject in plan.subjects]
-        subjects, task = load(plan.sources, plan.data, names=names)
-    return output.give(run_on(plan, subjects, task, execution=execution, output=output))
 
 
 def run_on(

@@ -31,9 +31,31 @@ def run(
       wheeltap run digits.plan.json
       wheeltap run ab.plan.json --workers 2 --out report/
     """
-    from wheeltap.cli.execution import run_plan
+    from wheeltap.cli.execution import load, run_on, run_study
+    from wheeltap.cli.progress import spinner
+    from wheeltap.plans.plan import Plan
+    from wheeltap.runs import studying
+    from wheeltap.sources.base import require_no_code
 
-    return run_plan(plan, allow_code=allow_code, execution=execution, output=output)
+    output.prepare()
+    made = Plan.read(plan)
+    if made.study is not None:
+        with spinner("loading"):
+            again = studying.again(made, allow_code=allow_code)
+        return output.give(run_study(again, execution=execution, output=output))
+    if not made.sources or len(made.sources) != len(made.subjects):
+        raise UsageError(
+            "The plan does not say how its models are loaded.",
+            where=str(plan),
+            expected=f"{max(len(made.subjects), 1)} sources, one for each subject",
+            got=", ".join(made.sources) or "none",
+            do="Run it from Python: wt.run(plan, subjects, task); or make one with: wheeltap plan",
+        )
+    if not allow_code:
+        require_no_code(made.sources, examples=[] if made.data is None else [made.data], where=str(plan))
+    with spinner("loading " + " and ".join(made.sources)):
+        subjects, task = load(made.sources, made.data, names=[subject.name for subject in made.subjects])
+    return output.give(run_on(made, subjects, task, execution=execution, output=output))
 
 
 def status(

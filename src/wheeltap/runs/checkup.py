@@ -353,32 +353,26 @@ def _reaches(made: Plan, subject: Subject, task: BaseTask) -> Iterator[Reach]:
 
 
 def _uncovered(found: Checkup) -> Iterator[MissingPart]:
-    left = f"{1 - found.covered:.1%} of the weights"
+    title, concluded = f"{1 - found.covered:.1%} of the weights are", "Nothing is concluded of these. "
     if found.packed:
-        names = _named(found.packed)
-        yield MissingPart(
-            title=f"{left} are packed and not disturbed",
-            what=f"These modules hold their weights as integers, which no disturbance changes: {names}.",
-            do="Load the checkpoint in 16 or 32 bits, and name the scheme with --for.",
-        )
-    elif found.covered < ENOUGH and found.fixed:
-        yield MissingPart(
-            title=f"{left} are no parameters and not disturbed",
-            what=f"The answers are computed from these, too: {_named(found.fixed)}.",
-            do="Nothing is concluded of these. Make them parameters (torch.nn.Parameter) of the modules that use them.",
-        )
-    elif found.covered < ENOUGH and found.complex:
-        yield MissingPart(
-            title=f"{left} are not disturbed",
-            what=f"They are complex numbers, which no disturbance is defined on: {_named(found.complex)}.",
-            do="Nothing is concluded of these. Store real and imaginary parts as real parameters.",
-        )
-    elif found.covered < ENOUGH:
-        yield MissingPart(
-            title=f"{left} are not disturbed",
-            what=f"They are in no layer that is known: {_named(found.subject.untouched)}.",
-            do="Nothing is concluded of these. Make them parameters with two axes or more.",
-        )
+        title = f"{title} packed and not disturbed"
+        what = f"These modules hold their weights as integers, which no disturbance changes: {_named(found.packed)}."
+        do = "Load the checkpoint in 16 or 32 bits, and name the scheme with --for."
+    elif found.covered >= ENOUGH:
+        return
+    elif found.fixed:
+        title = f"{title} no parameters and not disturbed"
+        what = f"The answers are computed from these, too: {_named(found.fixed)}."
+        do = f"{concluded}Make them parameters (torch.nn.Parameter) of the modules that use them."
+    elif found.complex:
+        title = f"{title} not disturbed"
+        what = f"They are complex numbers, which no disturbance is defined on: {_named(found.complex)}."
+        do = f"{concluded}Store real and imaginary parts as real parameters."
+    else:
+        title = f"{title} not disturbed"
+        what = f"They are in no layer that is known: {_named(found.subject.untouched)}."
+        do = f"{concluded}Make them parameters with two axes or more."
+    yield MissingPart(title=title, what=what, do=do)
 
 
 def _named(modules: Sequence[UntouchedModule]) -> str:

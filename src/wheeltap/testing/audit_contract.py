@@ -1,4 +1,4 @@
-"""What every audit promises: it asks for trials that exist, ends, and always has something to say."""
+"""The contract of audits: each asks for trials that exist, ends, and always has something to say."""
 
 import math
 from collections.abc import Callable, Iterator

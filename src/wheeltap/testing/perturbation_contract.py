@@ -1,4 +1,4 @@
-"""What every perturbation promises."""
+"""The contract of perturbations."""
 
 import copy
 from functools import cache
@@ -76,10 +76,6 @@ def _scores(contract: type["PerturbationContract"], case: PlantedCase) -> NDArra
 def _gathered(need: Need, kind: str) -> Knowledge:
     case = _case(kind)
     return gather(need, case.subject, case.task)
-
-
-class _Stop(Exception):
-    """Raised by a check to see what is left behind."""
 
 
 def _same(one: Weights, two: Weights) -> bool:
@@ -229,9 +225,9 @@ class PerturbationContract:
         case, made = _case(kind), self.made()
         digest = weights_digest(case.subject.model)
         known = self._known(kind)
-        with pytest.raises(_Stop), Disturbance(case.subject, made, WHOLE, known) as disturbance:
+        with pytest.raises(InterruptedError), Disturbance(case.subject, made, WHOLE, known) as disturbance:
             disturbance.apply(self.doses[-1], root=0, seed=0)
-            raise _Stop
+            raise InterruptedError
         assert weights_digest(case.subject.model) == digest, f"{kind} did not come back bit-identical"
 
     def test_doses_outside_the_domain_are_refused(self) -> None:

@@ -1,4 +1,4 @@
-"""What every reading promises."""
+"""The contract of readings."""
 
 from typing import Any, ClassVar
 

@@ -1,4 +1,4 @@
-"""What every recipe promises: the same bits however often it was broken off, and nothing else made of its files."""
+"""The contract of recipes: the same bits however often it was broken off, and nothing else made of its files."""
 
 import multiprocessing
 import os

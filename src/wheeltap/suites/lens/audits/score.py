@@ -5,9 +5,9 @@ from typing import Final, final
 
 import numpy as np
 
-from wheeltap.audits.base import Audit, Case, Hypothesis, NoAnswer, Verdict, create, pair
+from wheeltap.audits.base import Audit, Case, Hypothesis, MarginSettings, NoAnswer, Verdict, create, pair
 from wheeltap.audits.claims import PAIR
-from wheeltap.audits.score import DIFFERENCE, ScoreAudit, ScoreSettings
+from wheeltap.audits.score import DIFFERENCE, ScoreAudit
 from wheeltap.core.plain import fixed
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
@@ -37,8 +37,8 @@ class RecordedScoreAudit(Audit):
     number = "score"
     recorded = True
     answer = staticmethod(lines)
-    settings_type = ScoreSettings
-    settings: ScoreSettings
+    settings_type = MarginSettings
+    settings: MarginSettings
 
     def ask(self, case: Case) -> list[Trial]:
         """Nothing: what was recorded is all there is."""
