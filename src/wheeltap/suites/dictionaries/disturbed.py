@@ -16,7 +16,7 @@ from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.needs.tuning import TuningCopy
 from wheeltap.engine.readings.base import Readings
 from wheeltap.suites.dictionaries import specs, stats
-from wheeltap.suites.dictionaries.edits import EditedSite, counterfactuals, edited
+from wheeltap.suites.dictionaries.edits import counterfactuals, edited
 from wheeltap.suites.dictionaries.engine import Coder, SiteBench, rewritten, site_twin
 from wheeltap.suites.dictionaries.readings import Arrays, EntryReading, Halves, attributes_of, status
 
@@ -42,11 +42,11 @@ class DictionaryDisturbed(EntryReading):
         numbered = {name: half.numbered(values) for name, values in labels.items()}
         rows, forwards, kind = dict[str, list[NDArray[Any]]](), 0.0, ""
         for kind, other, own in self._disturbed(bench, coder, root=root, seed=seed):  # noqa: B007
-            new, site = own.codes(other.vectors[0]), EditedSite(own, other.vectors[0])
+            new = own.codes(other.vectors[0])
             both = (one[:, half.features].cpu().numpy() for one in (codes, new))
             arrays: Arrays = {"correlation": stats.correlations(*both).sum() / max(len(half.features), 1)}
             for name, pairs in asked.items():
-                made, known = edited(other, [site], pairs, name, [how.budget]), numbered[name]
+                made, known = edited(other, [own], pairs, name, [how.budget]), numbered[name]
                 if made:
                     arrays |= {f"{name}|agree": made["agree"][0], f"{name}|unedited": made["unedited"]}
                 if known is not None:

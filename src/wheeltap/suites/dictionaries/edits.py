@@ -50,57 +50,52 @@ def counterfactuals(task: BaseTask, name: str, *, root: int, most: int) -> Pairs
     return found[:, 0], found[:, 1]
 
 
-class EditedSite:
-    """A site's vectors, codes and atoms, as edits need them.
+def edits(
+    coder: Coder, vectors: Tensor, pairs: Pairs, name: str, budgets: Sequence[int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """First vectors of pairs edited towards second ones, ``[budget, pair, width]``; magnitudes ``[budget, pair]``.
+
+    Of a supervised dictionary the features of the attribute are exchanged, whatever the budget.
 
     Args:
         coder: The dictionary.
         vectors: ``[example, width]``.
+        pairs: Examples that differ in the attribute alone.
+        name: The attribute.
+        budgets: Features that an edit may change.
     """
-
-    def __init__(self, coder: Coder, vectors: Tensor) -> None:
-        self.coder, how = coder, coder.dictionary
-        stretch = how.normalized(vectors)[1].expand(len(vectors), 1)
-        self.vectors, self._stretch, self._atoms = (
-            one.detach().float().cpu().numpy() for one in (vectors, stretch, how.W_dec)
+    how, made, sizes = coder.dictionary, list[NDArray[np.float64]](), list[list[float]]()
+    stretch = how.normalized(vectors)[1].expand(len(vectors), 1)
+    codes, lengths, atoms, rows = (
+        one.detach().double().cpu().numpy() for one in (coder.codes(vectors), stretch, how.W_dec, vectors)
+    )
+    names = how.settings.attributes
+    own = (how.attribute == (names.index(name) if name in names else -1)).cpu().numpy() if names else None
+    for source, target in zip(*pairs, strict=True):
+        active = [np.flatnonzero(codes[row]) for row in (source, target)]
+        removed, added = (codes[row, at, None] * atoms[at] * lengths[row]
+                          for row, at in zip((source, target), active, strict=True))  # fmt: skip
+        changes, shares = (
+            np.concatenate([-removed, added]),
+            np.concatenate([stats.weights(removed), stats.weights(added)]),
         )
-        self._codes = coder.codes(vectors).cpu()
-
-    def contributions(self, row: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Active features of a vector, and what each adds to its reconstruction, ``[active, width]``."""
-        at = self._codes[row].nonzero()[:, 0].numpy()
-        return at, self._codes[row, at].float().numpy()[:, None] * self._atoms[at] * self._stretch[row]
-
-    def edits(self, pairs: Pairs, name: str, budgets: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """First vectors of pairs edited towards second ones, ``[budget, pair, width]``; magnitudes ``[budget, pair]``.
-
-        Of a supervised dictionary the features of the attribute ``name`` are exchanged, whatever the budget.
-        """
-        how, made, sizes = self.coder.dictionary, list[NDArray[np.float64]](), list[list[float]]()
-        names = how.settings.attributes
-        own = (how.attribute == (names.index(name) if name in names else -1)).cpu().numpy() if names else None
-        for source, target in zip(*pairs, strict=True):
-            (left, removed), (right, added) = (self.contributions(int(row)) for row in (source, target))
-            changes = np.concatenate([-removed, added]).astype(np.float64)
-            shares = np.concatenate([stats.weights(removed), stats.weights(added)])
-            wanted = self.vectors[target].astype(np.float64) - self.vectors[source]
-            if own is None:
-                chosen = stats.edits(changes, wanted, budgets)
-            else:
-                chosen = [np.flatnonzero(own[np.concatenate([left, right])])] * len(budgets)
-            made.append(np.stack([self.vectors[source] + changes[some].sum(0) for some in chosen]))
-            sizes.append([float(shares[some].sum()) for some in chosen])
-        return np.stack(made, 1), np.array(sizes).T
+        if own is None:
+            chosen = stats.edits(changes, rows[target] - rows[source], budgets)
+        else:
+            chosen = [np.flatnonzero(own[np.concatenate(active)])] * len(budgets)
+        made.append(np.stack([rows[source] + changes[some].sum(0) for some in chosen]))
+        sizes.append([float(shares[some].sum()) for some in chosen])
+    return np.stack(made, 1), np.array(sizes).T
 
 
 def edited(
-    bench: SiteBench, sites: Sequence[EditedSite], pairs: Pairs, name: str, budgets: Sequence[int]
+    bench: SiteBench, coders: Sequence[Coder], pairs: Pairs, name: str, budgets: Sequence[int]
 ) -> dict[str, NDArray[Any]]:
     """What the reading ``dictionary-control`` gives of one attribute; nothing where there are no pairs.
 
     Args:
         bench: The net.
-        sites: Of each site.
+        coders: Of each site.
         pairs: Examples that differ in the attribute alone.
         name: The attribute.
         budgets: Features that an edit may change.
@@ -109,7 +104,7 @@ def edited(
     if not len(rows):
         return {}
     patched = bench.exchanged([one[targets.to(one.device)] for one in bench.vectors], rows).argmax(1)
-    made = [site.edits(pairs, name, budgets) for site in sites]
+    made = [edits(coder, own, pairs, name, budgets) for coder, own in zip(coders, bench.vectors, strict=True)]
     answers = [
         bench.exchanged([to_tensor(one[0][at]).to(own) for one, own in zip(made, bench.vectors, strict=True)], rows)
         for at in range(len(budgets))

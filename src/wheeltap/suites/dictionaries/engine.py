@@ -108,7 +108,11 @@ class SiteBench:
 
     def exchanged(self, vectors: Sequence[Tensor], rows: Tensor | None = None) -> Tensor:
         """The same with given vectors ``[row, width]`` in the sites."""
-        return self.scores([partial(_given, one) for one in vectors], rows)
+
+        def put(own: Tensor) -> Change:
+            return lambda values, at: own[at.to(own.device)]
+
+        return self.scores([put(one) for one in vectors], rows)
 
     def margins(self, scores: Tensor) -> NDArray[Any]:
         """Score of the right option less the best other one, ``[example]``, of scores of all examples."""
@@ -136,10 +140,6 @@ def bench_of(subject: Subject, task: BaseTask, sites: Sequence[int]) -> SiteBenc
     bench = SiteBench.of(model.net, names, task, name=subject.name)
     _benches[model] = key, bench
     return replace(bench)
-
-
-def _given(vectors: Tensor, values: Tensor, at: Tensor) -> Tensor:
-    return vectors[at.to(vectors.device)].to(values)
 
 
 def _numbered(change: Change, some: Tensor, values: Tensor, at: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from wheeltap.core.typed import to_tensor
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.suites.dictionaries import specs, stats
 from wheeltap.suites.dictionaries.dictionary import DictionaryModel
-from wheeltap.suites.dictionaries.edits import EditedSite, counterfactuals, edited
+from wheeltap.suites.dictionaries.edits import counterfactuals, edited
 from wheeltap.suites.dictionaries.engine import Coder, SiteBench, bench_of
 
 Arrays = dict[str, NDArray[Any]]
@@ -147,11 +147,10 @@ class DictionaryControl(EntryReading):
         """
         budgets, labels = [int(name) for name in comma_separated(self.settings.budgets)], attributes_of(task)
         bench, coders, found = self.opened(subject, task)
-        sites = [EditedSite(coder, vectors) for coder, vectors in zip(coders, bench.vectors, strict=True)]
         found["budgets"] = np.array(budgets)
         for name, values in labels.items():
             pairs = counterfactuals(task, name, root=root, most=self.settings.pairs)
-            arrays = edited(bench, sites, pairs, name, budgets)
+            arrays = edited(bench, coders, pairs, name, budgets)
             arrays["status"] = status(values, measured=bool(arrays))
             found |= {f"{name}|{key}": array for key, array in arrays.items()}
         return Readings(found, bench.forwards)
