@@ -240,3 +240,32 @@ DICTIONARY_MATCH: Final = ReadingSpec(
 """WT406. Features are matched one to one so that the sum of cosines is largest (of signed codes, their sizes).
 
 Source: mean correlation coefficient, Hyvarinen and Morioka 2016; of dictionaries, arXiv:2505.20254."""
+
+
+class DictionaryViewSettings(DictionaryEntrySettings, frozen=True, kw_only=True):
+    """What is shown.
+
+    Attributes:
+        features: Features at most.
+        top: Examples of each.
+    """
+
+    features: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 8
+    top: Annotated[int, msgspec.Meta(ge=1, le=100)] = 3
+
+
+DICTIONARY_VIEW: Final = ReadingSpec(
+    name="dictionary-view",
+    title="Features of a dictionary with the examples that they are most active on",
+    settings_type=DictionaryViewSettings,
+    arrays={
+        "kinds": Array("entry", "what each entry of the model is", "count", of=KINDS),
+        "features": Array("shown", "numbers of the features that add most to reconstructions", "count"),
+        "frequency": Array("shown", "share of the examples that each is active in"),
+        "examples": Array("shown top", "numbers of the examples that each is most active in", "count"),
+        "codes": Array("shown top", "its codes there"),
+        "lost": Array("shown", "fall of the margin of the right option without it, where it is active: mean, logits"),
+        "changed": Array("shown", "share of the answers that change without it, where it is active"),
+        "texts": Array("letter", "JSON list of what these examples say, feature by feature, as bytes", "count"),
+    },
+)  # fmt: skip

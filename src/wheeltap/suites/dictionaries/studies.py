@@ -6,6 +6,7 @@ what can be edited with them (arXiv:2602.14111 has leads of .03 and -.01).
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, final
 
@@ -27,10 +28,12 @@ from wheeltap.studies.base import Study, StudyAnswer
 from wheeltap.studies.rules import headline
 from wheeltap.studies.table import MemberTable, Numbers
 from wheeltap.suites.dictionaries.audits.scores import edited, f1_of, reconstructed
+from wheeltap.suites.dictionaries.audits.view import section
 from wheeltap.suites.dictionaries.specs import (
     DICTIONARY_CONTROL,
     DICTIONARY_FEATURES,
     DICTIONARY_RECONSTRUCTION,
+    DICTIONARY_VIEW,
     NULLS,
     Kind,
 )
@@ -103,6 +106,9 @@ SUPERVISED_EDITS: Final = 0.05
 
 _NOISE: Final = 2.0
 """Standard deviations of the difference of two seeds up to which a lead is called no larger than a reseed's noise."""
+
+_VIEWED: Final = (f"{TRAINED} 1", "frozen decoder 1", "random 1")
+"""Members whose features the page shows, side by side."""
 
 LEAST: Final = 20
 """Pairs of an attribute whose answer an exact patch must change."""
@@ -255,10 +261,12 @@ class Dictionaries(Study):
             return []
         how = self.settings
         edits: dict[str, Scalar] = {"entry": entry, "pairs": how.pairs, "budgets": str(how.budget)}
+        viewed = [case.plan.reading(member, DICTIONARY_VIEW.name, {"entry": entry})] if member.name in _VIEWED else []
         return [
             case.plan.reading(member, DICTIONARY_RECONSTRUCTION.name, {"entry": entry}),
             case.plan.reading(member, DICTIONARY_CONTROL.name, edits),
             case.plan.reading(member, DICTIONARY_FEATURES.name, {"entry": entry}),
+            *viewed,
         ]
 
     def numbers(self, case: Case, member: SubjectRecord) -> Numbers:
@@ -268,7 +276,7 @@ class Dictionaries(Study):
             return {SCORE: Single(float(case.clean(member).mean()))}
         found, gaps = dict[str, float](), list[str]()
         of: tuple[Any, ...] = (self._reconstructed, self._edited, self._features)
-        for trial, numbers in zip(trials, of, strict=True):
+        for trial, numbers in zip(trials, of, strict=False):
             try:
                 found |= numbers(case.reading(trial))
             except NoAnswer as gap:
@@ -310,7 +318,12 @@ class Dictionaries(Study):
 
     def sections(self, case: Case, table: MemberTable) -> list[Section]:
         """See ``Study.sections``."""
-        return []
+        found = dict[str, Arrays]()
+        for member in case.plan.subjects:
+            if member.name in _VIEWED:
+                with suppress(NoAnswer):
+                    found[member.name] = case.reading(self.ask_of(case, member)[-1])
+        return [section(self.settings.net, case.plan.task.name, found)] if found else []
 
 
 def verdict(findings: Sequence[Finding]) -> str:

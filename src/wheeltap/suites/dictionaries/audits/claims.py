@@ -9,13 +9,14 @@ as well).
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import ClassVar, Final, final
 
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import Case, Hypothesis, NoAnswer
+from wheeltap.audits.base import Case, Hypothesis, NoAnswer, Verdict
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import Words
 from wheeltap.audits.controls import Check, silent, surely
@@ -34,12 +35,14 @@ from wheeltap.suites.dictionaries.audits.scores import (
     joined,
     reconstructed,
 )
+from wheeltap.suites.dictionaries.audits.view import section
 from wheeltap.suites.dictionaries.specs import (
     DICTIONARY_CONTROL,
     DICTIONARY_DISTURBED,
     DICTIONARY_FEATURES,
     DICTIONARY_MATCH,
     DICTIONARY_RECONSTRUCTION,
+    DICTIONARY_VIEW,
     DISTURBANCES,
     GAUGES,
     MATCHES,
@@ -154,6 +157,24 @@ class DictionaryInterpretableAudit(BesideNullsAudit):
     def titles(self) -> tuple[str, ...]:
         """Also of the causal check."""
         return (*super().titles(), _CAUSAL)
+
+    def trials(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
+        """Also what the page shows."""
+        return [*super().trials(plan, subject), *self._views(plan, subject).values()]
+
+    def _views(self, plan: Plan, subject: SubjectRecord) -> dict[str, Trial]:
+        return {self.kinds[at]: plan.reading(subject, DICTIONARY_VIEW.name, {"entry": at}) for at in self.one_of_each}
+
+    def judge(self, case: Case) -> Verdict:
+        """Also the features of the dictionary and of nulls, side by side."""
+        verdict = super().judge(case)
+        for subject in case.plan.subjects:
+            found = dict[str, Arrays]()
+            for kind, trial in self._views(case.plan, subject).items():
+                with suppress(NoAnswer):
+                    found[kind] = case.reading(trial)
+            verdict.sections += [section(subject.name, case.plan.task.name, found)] if found else []
+        return verdict
 
 
 _CAUSAL: Final = "What interpretable features do"

@@ -20,7 +20,7 @@ from wheeltap.plans.readings.base import ReadingSpec
 from wheeltap.stats.evidence import Smallest
 from wheeltap.stats.sample import Sample
 from wheeltap.suites.dictionaries.audits.headline import lines
-from wheeltap.suites.dictionaries.audits.scores import Beside, Scores, reseed_noise
+from wheeltap.suites.dictionaries.audits.scores import Beside, Scores
 from wheeltap.suites.dictionaries.specs import KINDS, NULLS, Kind
 
 SUPERVISED: Final[tuple[Kind, ...]] = ("mean codes", "least squares")
@@ -45,25 +45,19 @@ class DictionaryAuditSettings(Settings, frozen=True, kw_only=True):
 
     Attributes:
         entries: Kinds of the model's dictionaries in their order, separated by commas; the first is the one under test.
-        site: Number of the site among the model's, where one is looked at alone.
-        attributes: Names, separated by commas; all that the task knows where empty.
         budget: Features that an edit may change.
         budgets: Numbers of features that edits are read for, separated by commas.
         pairs: Of each attribute, at most.
         least: Pairs of an attribute whose answer an exact patch must change.
-        noise: Relative standard deviation of weight noise.
         margin: Smallest lead over a null of interest.
         min_effect: Lead that the null control must have been able to see.
     """
 
     entries: str = ""
-    site: Annotated[int, msgspec.Meta(ge=0)] = 0
-    attributes: str = ""
     budget: Count = 4
     budgets: Listed = "2,4,8"
     pairs: Annotated[int, msgspec.Meta(ge=2)] = 200
     least: Count = 20
-    noise: Annotated[float, msgspec.Meta(gt=0.0, le=10.0)] = 0.1
     margin: Margin = 0.05
     min_effect: Margin = 0.15
 
@@ -233,9 +227,9 @@ class BesideNullsAudit(DictionaryAudit):
         p, kind, lead = max(tested, key=lambda one: (1.0 if one[0] is None else one[0], -(one[2].value or 0.0)))
         test = msgspec.structs.replace(lead.estimate, p=None if any(one is None for one, _, _ in tested) else p)
         score = Sample(own.values[None], groups=case.groups_of(own.rows)).effect(name=what, unit=self.unit)
-        noise = reseed_noise(own, known.get("reseed", []), unit=self.unit)
-        small = bool(noise) and 0.0 < (test.value or 0.0) <= _NOISE * (noise[0].value or 0.0)
-        beyond = " No larger than a reseed's noise." if small else ""
+        seeds = [own.mean, *(one.mean for one in known.get("reseed", []))]
+        noise = float(np.std(seeds, ddof=1)) if len(seeds) > 1 else 0.0
+        beyond = " No larger than a reseed's noise." if 0.0 < (test.value or 0.0) <= _NOISE * noise else ""
         each = (f"{one} {fixed(float(np.mean([some.mean for some in several])), 3)} ({len(several)})"
                 for one, several in known.items())  # fmt: skip
         said = f"{what}: {score}; {', '.join(each)}. The least lead is {test} (over {kind}).{beyond}"
@@ -244,7 +238,8 @@ class BesideNullsAudit(DictionaryAudit):
             test=test, margin=margin, words=BETTER, one_sided=True, alarm=False, title=title,
             # The lead allows for rows in groups itself; that it is within the margin is shown over groups.
             by_example=False, evidence=Smallest([(one.sample, margin) for one in nulls]),
-            beside=(score, *(one.mean for one in nulls), *self._parts(case, own, known), *noise),
+            beside=(score, *(one.mean for one in nulls), *self._parts(case, own, known),
+                    Estimate.exact("standard deviation over reseeds", noise, self.unit, n=len(seeds))),
             found=f"The dictionary is better than every null. {said}",
             otherwise=f"The dictionary is not shown to be better than every null. {said}",
             brief=f"{what}: {fixed(own.mean, 2)}, {kind} {other}.{beyond}",

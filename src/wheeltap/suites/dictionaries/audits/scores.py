@@ -75,7 +75,7 @@ def reconstructed(read: Arrays) -> dict[str, Scores]:
     return {"sufficient": Scores((kept - mean) / size, rows), "necessary": Scores((clean - left) / size, rows)}
 
 
-def edited(read: Arrays, *, budget: int, least: int, which: str = "agree") -> Scores:
+def edited(read: Arrays, *, budget: int, least: int) -> Scores:
     """Whether an edit of at most ``budget`` features gives the answer of the exact patch, pair by pair.
 
     Of pairs alone whose answer the patch changes: with the others, doing nothing is right.
@@ -91,7 +91,7 @@ def edited(read: Arrays, *, budget: int, least: int, which: str = "agree") -> Sc
         moved = ~mine["unedited"].astype(bool)
         counts.append(f"{name} {int(moved.sum())} of {len(moved)}")
         if moved.sum() >= least:
-            parts[name] = Scores(mine[which][int(at[0])][moved].astype(np.float64), mine["rows"][moved])
+            parts[name] = Scores(mine["agree"][int(at[0])][moved].astype(np.float64), mine["rows"][moved])
     if not parts:
         raise NoAnswer(
             "not_applicable",
@@ -177,10 +177,3 @@ class Beside:
         error = (made.high - made.low) / 2.0 / normal_quantile(0.975)
         scale = NumberScale(self.unit, bounded=self.bounded)
         return members.one_of(Single(self.own.mean, error, made.method), means, name=name, scale=scale)
-
-
-def reseed_noise(own: Scores, reseeds: Sequence[Scores], *, unit: str) -> tuple[Estimate, ...]:
-    """How far scores of the same training by other seeds lie apart: their standard deviation; none without reseeds."""
-    every = [own.mean, *(one.mean for one in reseeds)]
-    spread = float(np.std(every, ddof=1)) if reseeds else 0.0
-    return (Estimate.exact("standard deviation over reseeds", spread, unit, n=len(every)),) if reseeds else ()
