@@ -1,9 +1,9 @@
-"""``python -m benchmarks.dictionaries truth|throughput|layouts ...``: one of the files of this folder."""
+"""``python -m benchmarks.dictionaries truth|throughput|layouts|judged ...``: one of the files of this folder."""
 
 import importlib
 import sys
 
-PARTS = ("truth", "throughput", "layouts")
+PARTS = ("truth", "throughput", "layouts", "judged")
 
 if len(sys.argv) < 2 or sys.argv[1] not in PARTS:
     sys.exit(f"Give one of {', '.join(PARTS)}.")

@@ -27,11 +27,10 @@ from wheeltap.runs.planning import plan
 from wheeltap.runs.studying import split
 from wheeltap.suites.dictionaries.activations import collect, of_array, width_of
 from wheeltap.suites.dictionaries.audits.claims import AUDITS
-from wheeltap.suites.dictionaries.audits.common import SUPERVISED
 from wheeltap.suites.dictionaries.dictionary import Dictionary, Entry
 from wheeltap.suites.dictionaries.files import read as load
 from wheeltap.suites.dictionaries.files import write as save
-from wheeltap.suites.dictionaries.specs import NULLS, Kind
+from wheeltap.suites.dictionaries.specs import NULLS, SUPERVISED, Kind
 from wheeltap.suites.dictionaries.training import Trained
 
 __all__ = ["CheckedModel", "check", "fit_supervised", "halves", "load", "prepared", "save", "train"]

@@ -20,6 +20,9 @@ NULLS: Final[tuple[Kind, ...]] = (
 )  # fmt: skip
 """Those whose features were not learned from this net's activations, or only half of them were."""
 
+SUPERVISED: Final[tuple[Kind, ...]] = ("mean codes", "least squares")
+"""Those that are made of the labels themselves: control must be found of them."""
+
 STATUSES: Final = ("measured", "one value", "too few examples")
 """How measuring an attribute ended; its other arrays are there where it was measured alone. ``one value``: all examples
 have the same; ``too few examples``: no two that differ in this attribute alone, or a value that is in one half alone.

@@ -291,8 +291,8 @@ class Dictionaries(Study):
             EXPLAINED: 1.0 - float(error / spread) if spread > 0.0 else float("nan"),
             ACTIVE: float(read["active"].mean()), DEAD: float((read["dead"] / read["features"]).mean()),
         }  # fmt: skip
-        scores = reconstructed(read)
-        return {**found, KEPT: scores["sufficient"].mean, LOST: scores["necessary"].mean}
+        kept, lost = reconstructed(read)
+        return {**found, KEPT: kept.mean, LOST: lost.mean}
 
     def _edited(self, read: Arrays) -> dict[str, float]:
         return {EDITS: edited(read, budget=self.settings.budget, least=LEAST).mean}

@@ -24,9 +24,10 @@ from wheeltap.core.plain import fixed
 from wheeltap.core.records import Control, Estimate, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.sample import Sample
-from wheeltap.suites.dictionaries.audits.common import SUPERVISED, BesideNullsAudit, DictionaryAudit
-from wheeltap.suites.dictionaries.audits.headline import CONTROLS, INTERPRETABLE, NECESSARY, SUFFICIENT
+from wheeltap.suites.dictionaries.audits.common import BesideNullsAudit, DictionaryAudit
+from wheeltap.suites.dictionaries.audits.headline import CONTROLS, INTERPRETABLE, SUFFICIENT
 from wheeltap.suites.dictionaries.audits.scores import (
+    SHARE,
     Beside,
     Scores,
     by_attribute,
@@ -47,6 +48,7 @@ from wheeltap.suites.dictionaries.specs import (
     GAUGES,
     MATCHES,
     PARTS,
+    SUPERVISED,
 )
 
 AUDITS: Final = (
@@ -69,14 +71,32 @@ class DictionarySufficientAudit(BesideNullsAudit):
         "in the same way: the lead over them is what the dictionary adds."
     )
     reading = DICTIONARY_RECONSTRUCTION
+    what = "Kept by reconstructions"
     bounded: ClassVar[bool] = False
-    claims: ClassVar[Mapping[str, tuple[str, str]]] = {
-        "sufficient": (SUFFICIENT, "Kept by reconstructions"), "necessary": (NECESSARY, "Lost without them"),
-    }  # fmt: skip
 
-    def scores(self, read: Arrays) -> dict[str, Scores]:
+    def scores(self, read: Arrays) -> Scores:
         """See ``reconstructed``."""
-        return reconstructed(read)
+        return reconstructed(read)[0]
+
+    def titles(self) -> tuple[str, ...]:
+        """Also of necessity."""
+        return (self.title, _NECESSARY)
+
+    def singles(self, case: Case, subject: SubjectRecord) -> list[Hypothesis]:
+        """Also necessity: measured, for what reconstructs nothing lacks all as well."""
+        found = dict[str, list[float]]()
+        for entry, kind in enumerate(self.kinds):
+            found.setdefault(kind, []).append(reconstructed(self.read(case, subject, entry))[1].mean)
+        lost = reconstructed(self.read(case, subject, 0))[1]
+        own = Sample(lost.values[None], groups=case.groups).effect(name="lost with what is left out", unit=SHARE)
+        each = (f"{kind} {fixed(float(np.mean(values)), 3)}" for kind, values in found.items() if kind != "own")
+        said = f"With what the dictionary leaves out, {own} of the margin is lost; {', '.join(each)}."
+        return [*super().singles(case, subject), Hypothesis(
+            title=_NECESSARY, status="measured", alarm=False, by_example=False, beside=(own,), found=said,
+        )]  # fmt: skip
+
+
+_NECESSARY: Final = "Dictionary is necessary"
 
 
 @final
@@ -95,20 +115,20 @@ class DictionaryControlAudit(BesideNullsAudit):
     reading = DICTIONARY_CONTROL
     each: ClassVar[float] = 24.0
     bound: ClassVar[float | None] = 1.0
-    claims: ClassVar[Mapping[str, tuple[str, str]]] = {"agree": (CONTROLS, "Edits that agree with the exact patch")}
+    what = "Edits that agree with the exact patch"
 
-    def scores(self, read: Arrays) -> dict[str, Scores]:
+    def scores(self, read: Arrays) -> Scores:
         """See ``edited``."""
-        return {"agree": edited(read, budget=self.settings.budget, least=self.settings.least)}
+        return edited(read, budget=self.settings.budget, least=self.settings.least)
 
     def checks(self, case: Case) -> list[Check]:
         """Also: supervised codes must be found better than random ones."""
         return [*super().checks(case), (f"{self.code} supervised codes control", "planted", partial(self._plant, case))]
 
     def _plant(self, case: Case, name: str) -> Control:
-        known = self.known(case, case.plan.reference, *SUPERVISED, "random")
-        plants = [one["agree"] for kind in SUPERVISED for one in known.get(kind, [])]
-        nulls = [one["agree"] for one in known.get("random", [])]
+        known = self.known(case, case.plan.reference)
+        plants = [one for kind in SUPERVISED for one in known.get(kind, [])]
+        nulls = known.get("random", [])
         if not plants or len(nulls) < 2:
             raise NoAnswer("skipped", "It takes a supervised dictionary and two random ones that can be edited here.")
         best = max(plants, key=lambda one: one.mean)
@@ -144,11 +164,11 @@ class DictionaryInterpretableAudit(BesideNullsAudit):
         "features says something."
     )
     reading = DICTIONARY_FEATURES
-    claims: ClassVar[Mapping[str, tuple[str, str]]] = {"f1": (INTERPRETABLE, "F1 of the best feature of a value")}
+    what = "F1 of the best feature of a value"
 
-    def scores(self, read: Arrays) -> dict[str, Scores]:
+    def scores(self, read: Arrays) -> Scores:
         """See ``f1_of``."""
-        return {"f1": f1_of(read)}
+        return f1_of(read)
 
     def singles(self, case: Case, subject: SubjectRecord) -> list[Hypothesis]:
         """Also what interpretable features do: kept alone, and removed."""
@@ -192,7 +212,7 @@ def _causal(case: Case, read: Arrays) -> Hypothesis:
     if drop <= 0.0 or not count:
         return Hypothesis(title=_CAUSAL, status="not_applicable", found=of, alarm=False)
     found = [
-        Sample(((margin[part] - margin["mean"]) / drop)[None], groups=case.groups).effect(name=words, unit="share")
+        Sample(((margin[part] - margin["mean"]) / drop)[None], groups=case.groups).effect(name=words, unit=SHARE)
         for part, words in _PARTS.items()
     ]
     said = "; ".join(f"{one.name} {one}" for one in found)
@@ -266,7 +286,7 @@ class DictionaryDisturbedAudit(DictionaryAudit):
         except NoAnswer as gap:
             return Hypothesis(title=title, status=gap.status, found=gap.because, alarm=False)
         sample = Sample(scores.values[None], bound=1.0, groups=case.groups_of(scores.rows))
-        lost = sample.effect(margin=self.settings.margin, name="edits lost", unit="share")
+        lost = sample.effect(margin=self.settings.margin, name="edits lost", unit=SHARE)
         others = [f"{kind} {fixed(self._lost(one, words).mean, 3)}" for kind, one in read.items() if kind != "own"]
         kept, how = float(own["correlation"][_number(own, words)]), GAUGES[int(own["gauge"])]
         numbers = (
@@ -289,7 +309,7 @@ class DictionaryDisturbedAudit(DictionaryAudit):
         scores, margin = self._lost(self.read(case, case.plan.reference, 0), _REWRITTEN), self.settings.margin
         # The same computation in another basis: no pair need differ, so no bound widens the interval.
         sample = Sample(scores.values[None], groups=case.groups_of(scores.rows))
-        gap = sample.effect(margin=margin, name="edits lost", unit="share")
+        gap = sample.effect(margin=margin, name="edits lost", unit=SHARE)
         because = f"In the gauge twin, with the dictionary in its basis, edits lost: {gap}; it must be nothing."
         return surely(silent(name, gap, margin=margin, min_effect=self.settings.min_effect, because=because), gap)
 
@@ -333,7 +353,7 @@ class DictionarySplittingAudit(DictionaryAudit):
             parts.append(f"{kind}: {len(covered)} of {values} values are covered, by {fixed(mean, 1)} features in the "
                          f"mean; {fixed(kept, 3)} of the attribute's part is kept")  # fmt: skip
             estimates += [Estimate.exact(f"features of a value, {kind}", mean, "features", n=max(len(covered), 1)),
-                          Estimate.exact(f"kept of the attribute, {kind}", kept, "share")]  # fmt: skip
+                          Estimate.exact(f"kept of the attribute, {kind}", kept, SHARE)]  # fmt: skip
         size = fixed(float(read["own"][name]["size"]), 3)
         said = f"The attribute {name} is {size} of the vectors' variance. {'; '.join(parts)}."
         return Hypothesis(title=f"{self.title}: {name}", status="measured", alarm=False, by_example=False,
@@ -374,7 +394,7 @@ class DictionaryStableAudit(DictionaryAudit):
             raise NoAnswer("not_applicable", "No feature of the dictionary is active on these examples.")
         rows, margin = np.arange(len(again[0]["matched"])), self.settings.margin
         own = Scores(np.mean([one["matched"] for one in again], axis=0), rows)
-        beside = Beside("random ones", own, [Scores(one["matched"], rows) for one in nulls], None, "cosine")
+        beside = Beside("random ones", own, [Scores(one["matched"], rows) for one in nulls], None)
         lead, mcc = beside.lead, [float(np.mean([float(one["mcc"]) for one in some])) for some in (again, nulls)]
         test = msgspec.structs.replace(lead.estimate, p=lead.above(margin, "more"))
         said = (

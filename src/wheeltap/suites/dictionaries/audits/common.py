@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Annotated, ClassVar, Final
 
@@ -20,11 +21,8 @@ from wheeltap.plans.readings.base import ReadingSpec
 from wheeltap.stats.evidence import Smallest
 from wheeltap.stats.sample import Sample
 from wheeltap.suites.dictionaries.audits.headline import lines
-from wheeltap.suites.dictionaries.audits.scores import Beside, Scores
-from wheeltap.suites.dictionaries.specs import KINDS, NULLS, Kind
-
-SUPERVISED: Final[tuple[Kind, ...]] = ("mean codes", "least squares")
-"""Dictionaries made of the labels themselves: of these, control must be found."""
+from wheeltap.suites.dictionaries.audits.scores import SHARE, Beside, Scores
+from wheeltap.suites.dictionaries.specs import KINDS, NULLS
 
 BETTER: Final = Words("better than every null", "no better than a null", "may be better than every null")
 
@@ -168,57 +166,41 @@ class DictionaryAudit(Audit):
 
 
 class BesideNullsAudit(DictionaryAudit):
-    """Holds scores of the dictionary against those of nulls.
+    """Holds a score of the dictionary against those of nulls.
 
     Attributes:
-        claims: For each score its title, and what it is in words.
-        unit: Of the scores.
+        what: The score in words.
         bound: Most that a difference of two rows can be; ``None`` where nothing bounds it.
         bounded: Whether scores lie in [0, 1].
     """
 
-    claims: ClassVar[Mapping[str, tuple[str, str]]]
-    unit: ClassVar[str] = "share"
+    what: ClassVar[str]
     bound: ClassVar[float | None] = None
     bounded: ClassVar[bool] = True
 
     @abstractmethod
-    def scores(self, read: Arrays) -> dict[str, Scores]:
-        """Scores by name, from one reading.
+    def scores(self, read: Arrays) -> Scores:
+        """The score, from one reading.
 
         Raises:
             NoAnswer: If it has none.
         """
 
-    def titles(self) -> tuple[str, ...]:
-        """One for each score."""
-        return tuple(title for title, _ in self.claims.values())
-
-    def known(self, case: Case, subject: SubjectRecord, *kinds: str) -> dict[str, list[dict[str, Scores]]]:
-        """Scores of the dictionaries of these kinds that have any, by kind."""
-        found = dict[str, list[dict[str, Scores]]]()
-        for entry in self.of_kind(*kinds):
-            try:
-                scores = self.scores(self.read(case, subject, entry))
-            except NoAnswer:
-                continue
-            found.setdefault(self.kinds[entry], []).append(scores)
-        return found
+    def known(self, case: Case, subject: SubjectRecord) -> dict[str, list[Scores]]:
+        """Scores of the dictionaries that have one, by kind."""
+        found = dict[str, list[Scores]]()
+        for entry, kind in enumerate(self.kinds):
+            with suppress(NoAnswer):
+                found.setdefault(kind, []).append(self.scores(self.read(case, subject, entry)))
+        return {kind: several for kind, several in found.items() if several}
 
     def beside(self, case: Case, kind: str, own: Scores, others: Sequence[Scores]) -> Beside:
         """A score beside those of one kind of null."""
-        return Beside(kind, own, others, case.groups_of(own.rows), self.unit, self.bound, self.bounded)
+        return Beside(kind, own, others, case.groups_of(own.rows), self.bound, self.bounded)
 
     def singles(self, case: Case, subject: SubjectRecord) -> list[Hypothesis]:
-        """A claim for each score."""
-        own, known = self.scores(self.read(case, subject, 0)), self.known(case, subject, *KINDS[1:])
-        return [
-            self._claim(case, name, own[name], {kind: [one[name] for one in some] for kind, some in known.items()})
-            for name in self.claims
-        ]
-
-    def _claim(self, case: Case, name: str, own: Scores, known: Mapping[str, list[Scores]]) -> Hypothesis:
-        (title, what), margin = self.claims[name], self.settings.margin
+        """The claim that it is better than every null."""
+        own, known, margin = self.scores(self.read(case, subject, 0)), self.known(case, subject), self.settings.margin
         nulls = [self.beside(case, kind, own, known[kind]) for kind in NULLS if kind in known]
         if not nulls:
             raise NoAnswer("skipped", "There is no null beside it: a score alone says nothing.")
@@ -226,34 +208,32 @@ class BesideNullsAudit(DictionaryAudit):
         tested = [(one.above(margin, "more"), null.kind, one) for null in nulls for one in (null.lead,)]
         p, kind, lead = max(tested, key=lambda one: (1.0 if one[0] is None else one[0], -(one[2].value or 0.0)))
         test = msgspec.structs.replace(lead.estimate, p=None if any(one is None for one, _, _ in tested) else p)
-        score = Sample(own.values[None], groups=case.groups_of(own.rows)).effect(name=what, unit=self.unit)
+        score = Sample(own.values[None], groups=case.groups_of(own.rows)).effect(name=self.what, unit=SHARE)
         seeds = [own.mean, *(one.mean for one in known.get("reseed", []))]
         noise = float(np.std(seeds, ddof=1)) if len(seeds) > 1 else 0.0
         beyond = " No larger than a reseed's noise." if 0.0 < (test.value or 0.0) <= _NOISE * noise else ""
         each = (f"{one} {fixed(float(np.mean([some.mean for some in several])), 3)} ({len(several)})"
-                for one, several in known.items())  # fmt: skip
-        said = f"{what}: {score}; {', '.join(each)}. The least lead is {test} (over {kind}).{beyond}"
-        other = fixed(own.mean - (test.value or 0.0), 2)
-        return Hypothesis(
-            test=test, margin=margin, words=BETTER, one_sided=True, alarm=False, title=title,
+                for one, several in known.items() if one != "own")  # fmt: skip
+        said = f"{self.what}: {score}; {', '.join(each)}. The least lead is {test} (over {kind}).{beyond}"
+        return [Hypothesis(
+            test=test, margin=margin, words=BETTER, one_sided=True, alarm=False, title=self.title,
             # The lead allows for rows in groups itself; that it is within the margin is shown over groups.
             by_example=False, evidence=Smallest([(one.sample, margin) for one in nulls]),
             beside=(score, *(one.mean for one in nulls), *self._parts(case, own, known),
-                    Estimate.exact("standard deviation over reseeds", noise, self.unit, n=len(seeds))),
+                    Estimate.exact("standard deviation over reseeds", noise, SHARE, n=len(seeds))),
             found=f"The dictionary is better than every null. {said}",
             otherwise=f"The dictionary is not shown to be better than every null. {said}",
-            brief=f"{what}: {fixed(own.mean, 2)}, {kind} {other}.{beyond}",
-        )  # fmt: skip
+            brief=f"{self.what}: {fixed(own.mean, 2)}, {kind} {fixed(own.mean - (test.value or 0.0), 2)}.{beyond}",
+        )]  # fmt: skip
 
     def _parts(self, case: Case, own: Scores, known: Mapping[str, list[Scores]]) -> list[Estimate]:
         """By attribute: the score, and the mean lead over each kind of null."""
         found = list[Estimate]()
         for name, part in own.parts.items():
             groups = case.groups_of(part.rows)
-            found.append(Sample(part.values[None], groups=groups).effect(name=name, unit=self.unit))
+            found.append(Sample(part.values[None], groups=groups).effect(name=name, unit=SHARE))
             for kind in NULLS:
-                others = [one.parts[name] for one in known.get(kind, []) if name in one.parts]
-                if others:
+                if others := [one.parts[name] for one in known.get(kind, []) if name in one.parts]:
                     mean = self.beside(case, kind, part, others).mean
                     found.append(msgspec.structs.replace(mean, name=f"{name}, {mean.name}"))
         return found
@@ -263,13 +243,11 @@ class BesideNullsAudit(DictionaryAudit):
         return [(f"{self.code} a random dictionary beside random ones", "null", partial(self._null, case))]
 
     def _null(self, case: Case, name: str) -> Control:
-        known = self.known(case, case.plan.reference, "random").get("random", [])
+        known, margin = self.known(case, case.plan.reference).get("random", []), self.settings.margin
         if len(known) < _FEWEST:
             raise NoAnswer("skipped", f"It takes {_FEWEST} random dictionaries; {len(known)} have a score.")
-        key, margin = next(iter(self.claims)), self.settings.margin
-        first, *others = (one[key] for one in known)
-        gap = self.beside(case, "other random ones", first, others).lead.toward("more", margin=margin)
+        gap = self.beside(case, "other random ones", known[0], known[1:]).lead.toward("more", margin=margin)
         if gap.low is None:
             raise NoAnswer("skipped", "All random dictionaries have the same score: it could not have failed.")
-        because = f"{self.claims[key][1]} of one random dictionary beside {len(others)} others: {gap} more."
+        because = f"{self.what} of one random dictionary beside {len(known) - 1} others: {gap} more."
         return surely(silent(name, gap, margin=margin, min_effect=self.settings.min_effect, because=because), gap)

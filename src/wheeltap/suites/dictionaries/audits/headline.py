@@ -6,13 +6,10 @@ from typing import Final
 from wheeltap.core.records import Finding, SubjectRecord
 from wheeltap.core.section import Section
 
-SUFFICIENT, NECESSARY = "Dictionary is sufficient", "Dictionary is necessary"
-CONTROLS, INTERPRETABLE = "Dictionary controls the attributes", "Features stand for values"
+SUFFICIENT, CONTROLS = "Dictionary is sufficient", "Dictionary controls the attributes"
+INTERPRETABLE = "Features stand for values"
 
-_FOR: Final = {
-    SUFFICIENT: "keeping the task", NECESSARY: "holding all that the task needs", CONTROLS: "edits",
-    INTERPRETABLE: "features that stand for values",
-}  # fmt: skip
+_FOR: Final = {SUFFICIENT: "keeping the task", CONTROLS: "edits", INTERPRETABLE: "features that stand for values"}
 """What each claim beside nulls is about."""
 
 

@@ -18,6 +18,7 @@ from wheeltap.suites.dictionaries.specs import REPLACEMENTS, STATUSES
 
 Rows = NDArray[np.integer[Any]]
 
+SHARE: Final = "share"
 _TINY: Final = 1e-12
 
 
@@ -52,27 +53,24 @@ def by_attribute(read: Arrays) -> dict[str, Arrays]:
     return {name: mine for name, mine in found.items() if STATUSES[int(mine["status"])] == "measured"}
 
 
-def reconstructed(read: Arrays) -> dict[str, Scores]:
+def reconstructed(read: Arrays) -> tuple[Scores, Scores]:
     """What reconstructions keep of the margin between the mean vector and the vector itself, and what the rest lacks.
 
-    ``sufficient``: 1 where answers are as sure as with the vector, 0 where they are as sure as with the mean vector.
-    ``necessary``: 1 where what the dictionary leaves out is worth no more than the mean vector.
+    The first is 1 where answers are as sure as with the vector, 0 where they are as sure as with the mean vector; the
+    second is 1 where what the dictionary leaves out is worth no more than the mean vector.
 
     Raises:
         NoAnswer: If the answers do not rest on these sites.
 
     Source: Makelov, Lange and Nanda 2024, arXiv:2405.08366, section 4.
     """
-    clean, mean, kept, left = (read["margin"][at] for at in range(len(REPLACEMENTS)))
+    clean, mean, kept, left = read["margin"].reshape(-1, read["margin"].shape[-1])[-len(REPLACEMENTS) :]
     drop = Sample((clean - mean)[None]).effect(name="drop", unit="logits")
     if drop.value is None or drop.low is None or drop.low <= 0.0:
-        raise NoAnswer(
-            "not_applicable",
-            f"The answers do not rest on this site: with its mean vector the margin falls by {drop}. There is nothing "
-            "to keep.",
-        )
-    rows, size = np.arange(len(clean)), drop.value
-    return {"sufficient": Scores((kept - mean) / size, rows), "necessary": Scores((clean - left) / size, rows)}
+        raise NoAnswer("not_applicable", "The answers do not rest on this site: with its mean vector the margin falls "
+                       f"by {drop}. There is nothing to keep.")  # fmt: skip
+    rows = np.arange(len(clean))
+    return Scores((kept - mean) / drop.value, rows), Scores((clean - left) / drop.value, rows)
 
 
 def edited(read: Arrays, *, budget: int, least: int) -> Scores:
@@ -140,7 +138,6 @@ class Beside:
         own: Of the dictionary.
         others: Of each null.
         groups: Which group each row is in.
-        unit: Of the score.
         bound: Most that a difference of two rows can be; ``None`` where nothing bounds it.
         bounded: Whether scores lie in [0, 1].
     """
@@ -149,7 +146,6 @@ class Beside:
     own: Scores
     others: Sequence[Scores]
     groups: NDArray[Any] | None
-    unit: str
     bound: float | None = None
     bounded: bool = True
 
@@ -162,7 +158,7 @@ class Beside:
     @property
     def mean(self) -> Estimate:
         """The mean difference."""
-        return self.sample.effect(name=f"more than {self.kind}", unit=self.unit)
+        return self.sample.effect(name=f"more than {self.kind}", unit=SHARE)
 
     @property
     def lead(self) -> MemberTest:
@@ -171,9 +167,9 @@ class Beside:
         gaps = self.sample.values.mean(0)
         # Where every row has the same, what others would have is not known.
         bound = self.bound if float(np.ptp(gaps)) <= _TINY else None
-        made = Sample(gaps[None], bound=bound, groups=self.groups).effect(name=name, unit=self.unit)
+        made = Sample(gaps[None], bound=bound, groups=self.groups).effect(name=name, unit=SHARE)
         if made.low is None or made.high is None:
-            return MemberTest(name=name, unit=self.unit, value=made.value, count=len(means), method=made.method)
+            return MemberTest(name=name, unit=SHARE, value=made.value, count=len(means), method=made.method)
         error = (made.high - made.low) / 2.0 / normal_quantile(0.975)
-        scale = NumberScale(self.unit, bounded=self.bounded)
+        scale = NumberScale(SHARE, bounded=self.bounded)
         return members.one_of(Single(self.own.mean, error, made.method), means, name=name, scale=scale)
