@@ -164,7 +164,9 @@ def test_a_good_dictionary_is_better_than_every_null() -> None:
                                                          "random")]  # fmt: skip
     assert section.blocks[0].rows[0][-1] == "Then Tom and Kate (2.00)"
     # Never a score without its nulls, nor without an interval.
-    for one in (found for found in report.findings if found.title.startswith("Dictionary is s") or found.code == "WT402"):
+    for one in (
+        found for found in report.findings if found.title.startswith("Dictionary is s") or found.code == "WT402"
+    ):
         names = [estimate.name for estimate in one.estimates]
         assert {"more than frozen decoder", "more than random"} <= set(names)
         assert all(e.low is not None for e in one.estimates if e.name.startswith("more than"))
