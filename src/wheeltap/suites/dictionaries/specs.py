@@ -261,8 +261,7 @@ DICTIONARY_VIEW: Final = ReadingSpec(
     name="dictionary-view",
     title="Features of a dictionary with the examples that they are most active on",
     settings_type=DictionaryViewSettings,
-    arrays={
-        "kinds": Array("entry", "what each entry of the model is", "count", of=KINDS),
+    arrays=_KINDS | {
         "features": Array("shown", "numbers of the features that add most to reconstructions", "count"),
         "frequency": Array("shown", "share of the examples that each is active in"),
         "examples": Array("shown top", "numbers of the examples that each is most active in", "count"),

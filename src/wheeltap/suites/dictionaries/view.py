@@ -29,8 +29,8 @@ class DictionaryView(EntryReading):
             DataError: As ``SiteBench.of``, ``Coder.of``.
         """
         how = self.settings
-        bench, found = self.opened(subject, task, [0])
-        coder, vectors = self.coder(subject, task, 0), bench.vectors[0]
+        bench, (coder, *_), found = self.opened(subject, task)
+        vectors = bench.vectors[0]
         codes = coder.codes(vectors)
         atoms = coder.dictionary.atoms
         size = codes.square().sum(0) * atoms.square().sum(1)

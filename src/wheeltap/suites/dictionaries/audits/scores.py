@@ -64,7 +64,7 @@ def reconstructed(read: Arrays) -> tuple[Scores, Scores]:
 
     Source: Makelov, Lange and Nanda 2024, arXiv:2405.08366, section 4.
     """
-    clean, mean, kept, left = read["margin"].reshape(-1, read["margin"].shape[-1])[-len(REPLACEMENTS) :]
+    clean, mean, kept, left = (read["margin"][at] for at in range(len(REPLACEMENTS)))
     drop = Sample((clean - mean)[None]).effect(name="drop", unit="logits")
     if drop.value is None or drop.low is None or drop.low <= 0.0:
         raise NoAnswer("not_applicable", "The answers do not rest on this site: with its mean vector the margin falls "
