@@ -323,7 +323,15 @@ def test_a_misspelled_name_is_refused(door: Callable[[Report], object], of: tupl
 
 OPEN = {
     "a path": {"corpus", "genome", "nets", "data", "model", "models"},
-    "a name in the task or the model, checked where that is known": {"factors", "layers", "label", "other", "also", "site", "attributes"},
+    "a name in the task or the model, checked where that is known": {
+        "factors",
+        "layers",
+        "label",
+        "other",
+        "also",
+        "site",
+        "attributes",
+    },
     "a circuit as it is packed": {"circuit"},
     "what the explorer or a recipe of pictures reads": {"named", "source", "units", "layout", "picture"},
     "an image's size": {"image"},

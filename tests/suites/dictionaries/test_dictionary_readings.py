@@ -223,7 +223,7 @@ def test_what_cannot_be_read_is_refused_or_has_a_status() -> None:
     with pytest.raises(UsageError, match="no such entry"):
         DictionaryControl({"entry": 1}).require(given, task())
     with pytest.raises(UsageError, match="budgets"):
-        DictionaryControl({"budgets": "2,x"}).require(given, task())
+        DictionaryControl({"budgets": "2,x"})
     with pytest.raises(ModelError, match="no dictionaries"):
         read(DictionaryControl(), Subject(net(), name="bare"))
     with pytest.raises(ModelError, match="another width"):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, UsageError
-from wheeltap.core.settings import Settings, comma_separated
+from wheeltap.core.settings import Settings
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
@@ -130,14 +130,6 @@ class DictionaryControl(EntryReading):
 
     spec = specs.DICTIONARY_CONTROL
 
-    def require(self, subject: Subject, task: BaseTask) -> None:
-        """See ``Reading.require``: also the budgets."""
-        super().require(subject, task)
-        names = comma_separated(self.settings.budgets)
-        if not names or not all(name.isdecimal() and int(name) > 0 for name in names):
-            raise UsageError("The budgets of an edit cannot be read.", where="setting budgets", expected="whole "
-                             "numbers from 1, separated by commas: 2,4,8", got=repr(self.settings.budgets))  # fmt: skip
-
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``; a pass over the pairs of an attribute for each budget, and one more.
 
@@ -145,7 +137,7 @@ class DictionaryControl(EntryReading):
             ModelError: As ``opened``.
             DataError: As ``opened``, ``attributes_of``.
         """
-        budgets, labels = [int(name) for name in comma_separated(self.settings.budgets)], attributes_of(task)
+        budgets, labels = specs.budgets_of(self.settings.budgets), attributes_of(task)
         bench, coders, found = self.opened(subject, task)
         found["budgets"] = np.array(budgets)
         for name, values in labels.items():

@@ -4,7 +4,8 @@ from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 
-from wheeltap.core.settings import Settings
+from wheeltap.core.errors import UsageError
+from wheeltap.core.settings import Settings, comma_separated
 from wheeltap.plans.readings.base import Array, ReadingSpec
 
 Kind = Literal[
@@ -85,6 +86,19 @@ DICTIONARY_RECONSTRUCTION: Final = ReadingSpec(
 """WT401. A task must have options; where there are several sites, all but the margins are sums over them."""
 
 
+def budgets_of(text: str) -> list[int]:
+    """Budgets of edits, separated by commas.
+
+    Raises:
+        UsageError: If they are no whole numbers from 1.
+    """
+    names = comma_separated(text)
+    if not names or not all(name.isdecimal() and int(name) > 0 for name in names):
+        raise UsageError("The budgets of an edit cannot be read.", where="setting budgets", expected="whole numbers "
+                         "from 1, separated by commas: 2,4,8", got=repr(text))  # fmt: skip
+    return [int(name) for name in names]
+
+
 class DictionaryControlSettings(DictionaryEntrySettings, frozen=True, kw_only=True):
     """How far a vector may be edited, and on how many pairs.
 
@@ -95,6 +109,9 @@ class DictionaryControlSettings(DictionaryEntrySettings, frozen=True, kw_only=Tr
 
     budgets: str = "2,4,8"
     pairs: Pairs = 200
+
+    def __post_init__(self) -> None:
+        budgets_of(self.budgets)
 
 
 DICTIONARY_CONTROL: Final = ReadingSpec(
