@@ -164,12 +164,11 @@ class Beside:
     def lead(self) -> MemberTest:
         """How far the dictionary lies from one more null: allows for the spread from null to null, and over rows."""
         name, means = f"more than {self.kind}", [one.mean for one in self.others]
-        gaps = self.sample.values.mean(0)
-        # Where every row has the same, what others would have is not known.
-        bound = self.bound if float(np.ptp(gaps)) <= _TINY else None
-        made = Sample(gaps[None], bound=bound, groups=self.groups).effect(name=name, unit=SHARE)
+        made = Sample(self.sample.values.mean(0)[None], groups=self.groups).effect(name=name, unit=SHARE)
         if made.low is None or made.high is None:
             return MemberTest(name=name, unit=SHARE, value=made.value, count=len(means), method=made.method)
-        error = (made.high - made.low) / 2.0 / normal_quantile(0.975)
+        units = len(self.own.values) if self.groups is None else len(np.unique(self.groups))
+        # A difference that every row has is known no better than to one row (or group) in as many.
+        error = (made.high - made.low) / 2.0 / normal_quantile(0.975) or 1.0 / (units + 2.0)
         scale = NumberScale(SHARE, bounded=self.bounded)
         return members.one_of(Single(self.own.mean, error, made.method), means, name=name, scale=scale)
