@@ -35,8 +35,8 @@ from wheeltap.suites.dictionaries.training import Trained
 
 __all__ = ["CheckedModel", "check", "fit_supervised", "halves", "load", "prepared", "save", "train"]
 
-RANDOM: Final = 16
-"""Random dictionaries beside one: they cost no training."""
+RANDOM: Final = 3
+"""Random dictionaries for each null of another kind: they cost no training."""
 
 RESEEDS: Final = 2
 """The same training by other seeds."""
@@ -163,7 +163,7 @@ def prepared(  # noqa: PLR0913 - what check and the command line are asked for
         if name not in NULLS:
             raise UnknownName("null", name, NULLS)
     counts: dict[str, int] = {"reseed": RESEEDS}
-    counts |= {kind: RANDOM if kind == "random" else seeds for kind in nulls}
+    counts |= {kind: RANDOM * seeds if kind == "random" else seeds for kind in nulls}
     counts |= {"identity": 1, "pca": 1}
     if judged.annotations.factors and how.get("positions", "last") == "last":
         counts |= dict.fromkeys(SUPERVISED, 1)

@@ -32,7 +32,7 @@ class DictionaryView(EntryReading):
         bench, (coder, *_), found = self.opened(subject, task)
         vectors = bench.vectors[0]
         codes = coder.codes(vectors)
-        atoms = coder.dictionary.atoms
+        atoms, length = coder.dictionary.W_dec, coder.dictionary.normalized(vectors)[1].expand(len(vectors), 1)
         size = codes.square().sum(0) * atoms.square().sum(1)
         shown = size.argsort(descending=True, stable=True)[: min(how.features, int((size > 0).sum()))]
         top = min(how.top, len(codes))
@@ -41,7 +41,7 @@ class DictionaryView(EntryReading):
         lost, changed = list[float](), list[float]()
         for feature in shown:
             rows = (codes[:, feature] != 0).nonzero()[:, 0].cpu()
-            gone = codes[rows, feature][:, None] * atoms[feature] * coder.dictionary.stretch(vectors[rows])
+            gone = codes[rows, feature][:, None] * atoms[feature] * length[rows]
             scores = bench.clean.clone()
             scores[rows] = bench.exchanged([vectors[rows] - gone], rows).to(scores)
             lost.append(float((margins - bench.margins(scores))[rows].mean()))
