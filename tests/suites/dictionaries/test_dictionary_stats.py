@@ -54,7 +54,7 @@ def test_an_edit_finds_the_features_that_make_the_difference() -> None:
 
 
 def test_the_set_of_values_with_the_largest_f1_is_the_best_of_all() -> None:
-    for seed in range(60):
+    for seed in range(15):
         rng = np.random.default_rng(seed)
         labels = rng.choice(5, size=40, p=[0.5, 0.2, 0.15, 0.1, 0.05])
         active = rng.random((40, 6)) < rng.random((5, 6))[labels]

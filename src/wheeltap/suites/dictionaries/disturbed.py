@@ -55,13 +55,13 @@ class DictionaryDisturbed(EntryReading):
                     arrays[f"{name}|f1"] = stats.f1(fires, second == np.arange(count)[:, None])
             for key, held in arrays.items():
                 rows.setdefault(key, []).append(held)
-            forwards += other.forwards
+            forwards += 0.0 if other is bench else other.forwards
         found |= {key: np.stack(held) for key, held in rows.items()}
         for name, values in labels.items():
             measured = numbered[name] is not None and len(asked[name][0]) > 0
             found |= {f"{name}|status": status(values, measured=measured), f"{name}|rows": asked[name][0]}
         found |= {"gauge": np.array(specs.GAUGES.index(kind)), "disturbances": np.arange(len(specs.DISTURBANCES))}
-        return Readings(found, forwards)
+        return Readings(found, bench.forwards + forwards)
 
     def _disturbed(
         self, bench: SiteBench, coder: Coder, *, root: int, seed: int
