@@ -1,9 +1,9 @@
-"""``python -m benchmarks.dictionaries truth|throughput|layouts|judged ...``: one of the files of this folder."""
+"""``python -m benchmarks.dictionaries truth|throughput|layouts|judged|kills|fourier ...``: a file of this folder each."""
 
 import importlib
 import sys
 
-PARTS = ("truth", "throughput", "layouts", "judged")
+PARTS = ("truth", "throughput", "layouts", "judged", "kills", "fourier")
 
 if len(sys.argv) < 2 or sys.argv[1] not in PARTS:
     sys.exit(f"Give one of {', '.join(PARTS)}.")
