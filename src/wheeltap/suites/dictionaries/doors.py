@@ -151,17 +151,17 @@ def prepared(  # noqa: PLR0913 - what check and the command line are asked for
     data: str | None = None, **how: Scalar,
 ) -> CheckedModel:  # fmt: skip
     """Makes what a dictionary is judged beside, and the plan; see ``check``."""
+    for name in nulls:
+        if name not in NULLS:
+            raise UnknownName("null", name, NULLS)
     net, (fitted, judged) = subjects_of(model)[0], halves(task_of(task))
-    given = dictionary if isinstance(dictionary, Dictionary) else load(dictionary)
     width = _width(net, fitted, site, how)
+    given = dictionary if isinstance(dictionary, Dictionary) else load(dictionary)
     if given.settings.width != width:
         raise ModelError(
             "The dictionary is of vectors of another width.", where=f"site {site}", expected=f"width {width}",
             got=f"width {given.settings.width}", do="Name the site that it is of, or give the dictionary of this one.",
         )  # fmt: skip
-    for name in nulls:
-        if name not in NULLS:
-            raise UnknownName("null", name, NULLS)
     counts: dict[str, int] = {"reseed": RESEEDS}
     counts |= {kind: RANDOM * seeds if kind == "random" else seeds for kind in nulls}
     counts |= {"identity": 1, "pca": 1}

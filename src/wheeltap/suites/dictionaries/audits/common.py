@@ -9,10 +9,11 @@ from typing import Annotated, ClassVar, Final
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import Audit, Case, Count, Hypothesis, Listed, Margin, NoAnswer, Verdict
+from wheeltap.audits.base import Audit, Case, Count, Hypothesis, Margin, NoAnswer, Verdict
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import Words
 from wheeltap.audits.controls import Check, controls_of, silent, surely
+from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.core.plain import fixed
 from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
@@ -22,7 +23,7 @@ from wheeltap.stats.evidence import Smallest
 from wheeltap.stats.sample import Sample
 from wheeltap.suites.dictionaries.audits.headline import lines
 from wheeltap.suites.dictionaries.audits.scores import SHARE, Beside, Scores
-from wheeltap.suites.dictionaries.specs import KINDS, NULLS
+from wheeltap.suites.dictionaries.specs import KINDS, NULLS, budgets_of
 
 BETTER: Final = Words("better than every null", "no better than a null", "may be better than every null")
 
@@ -53,11 +54,24 @@ class DictionaryAuditSettings(Settings, frozen=True, kw_only=True):
 
     entries: str = ""
     budget: Count = 4
-    budgets: Listed = "2,4,8"
+    budgets: str = "2,4,8"
     pairs: Annotated[int, msgspec.Meta(ge=2)] = 200
     least: Count = 20
     margin: Margin = 0.05
     min_effect: Margin = 0.15
+
+    def __post_init__(self) -> None:
+        for kind in self.kinds:
+            if kind not in KINDS:
+                raise UnknownName("kind of dictionary", kind, KINDS)
+        if self.budget not in (known := budgets_of(self.budgets)):
+            raise UsageError("The edit that is judged is not read.", where="setting budget",
+                             expected=", ".join(map(str, known)), got=str(self.budget))  # fmt: skip
+
+    @property
+    def kinds(self) -> list[str]:
+        """Of all dictionaries."""
+        return [kind.strip() for kind in self.entries.split(",") if kind.strip()]
 
 
 class DictionaryAudit(Audit):
@@ -97,7 +111,7 @@ class DictionaryAudit(Audit):
     @property
     def kinds(self) -> list[str]:
         """Of all dictionaries."""
-        return [kind.strip() for kind in self.settings.entries.split(",") if kind.strip()]
+        return self.settings.kinds
 
     def of_kind(self, *kinds: str) -> list[int]:
         """Numbers of the dictionaries of these kinds."""
