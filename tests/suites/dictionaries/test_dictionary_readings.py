@@ -197,7 +197,7 @@ def test_a_twin_moves_every_feature_and_a_rewritten_dictionary_follows() -> None
     assert correlation[[none, back]] == pytest.approx(1.0, abs=1e-5) and correlation[twin] < 0.5
     assert correlation[by["weight noise"]] > 0.9
     for name in VALUES:
-        assert found[f"{name}|agree"][[none, back]].all() and (found[f"{name}|f1"][[none, back]] == 1.0).all()
+        assert found[f"{name}|agree"][[none, back]].all()
     assert found["a|agree"][twin].mean() < 0.7 and not found["a|unedited"].any()
     control = read(DictionaryControl({"budgets": "2", "pairs": 100}), given)
     assert np.array_equal(found["a|rows"], control["a|rows"])

@@ -18,7 +18,7 @@ from wheeltap.engine.readings.base import Readings
 from wheeltap.suites.dictionaries import specs, stats
 from wheeltap.suites.dictionaries.edits import counterfactuals, edited
 from wheeltap.suites.dictionaries.engine import Coder, SiteBench, rewritten, site_twin
-from wheeltap.suites.dictionaries.readings import Arrays, EntryReading, Halves, attributes_of, status
+from wheeltap.suites.dictionaries.readings import Arrays, EntryReading, attributes_of, status
 
 
 @final
@@ -37,29 +37,24 @@ class DictionaryDisturbed(EntryReading):
         how, labels = self.settings, attributes_of(task)
         bench, (coder,), found = self.opened(subject, task)
         codes = coder.codes(bench.vectors[0])
-        half = Halves.of(codes, task, root)
+        live = ((codes > 0).any(0) & ~(codes > 0).all(0)).nonzero()[:, 0]
         asked = {name: counterfactuals(task, name, root=root, most=how.pairs) for name in labels}
-        numbered = {name: half.numbered(values) for name, values in labels.items()}
         rows, forwards, kind = dict[str, list[NDArray[Any]]](), 0.0, ""
         for kind, other, own in self._disturbed(bench, coder, root=root, seed=seed):  # noqa: B007
-            new = own.codes(other.vectors[0])
-            both = (one[:, half.features].cpu().numpy() for one in (codes, new))
-            arrays: Arrays = {"correlation": stats.correlations(*both).sum() / max(len(half.features), 1)}
+            both = (one[:, live].cpu().numpy() for one in (codes, own.codes(other.vectors[0])))
+            arrays: Arrays = {"correlation": stats.correlations(*both).sum() / max(len(live), 1)}
             for name, pairs in asked.items():
-                made, known = edited(other, [own], pairs, name, [how.budget]), numbered[name]
-                if made:
-                    arrays |= {f"{name}|agree": made["agree"][0], f"{name}|unedited": made["unedited"]}
-                if known is not None:
-                    count, first, second = known
-                    fires = half.fires(half.best(first, count), new)
-                    arrays[f"{name}|f1"] = stats.f1(fires, second == np.arange(count)[:, None])
+                made = edited(other, [own], pairs, name, [how.budget])
+                arrays |= {f"{name}|agree": made["agree"][0], f"{name}|unedited": made["unedited"]} if made else {}
             for key, held in arrays.items():
                 rows.setdefault(key, []).append(held)
             forwards += 0.0 if other is bench else other.forwards
         found |= {key: np.stack(held) for key, held in rows.items()}
         for name, values in labels.items():
-            measured = numbered[name] is not None and len(asked[name][0]) > 0
-            found |= {f"{name}|status": status(values, measured=measured), f"{name}|rows": asked[name][0]}
+            found |= {
+                f"{name}|status": status(values, measured=len(asked[name][0]) > 0),
+                f"{name}|rows": asked[name][0],
+            }
         found |= {"gauge": np.array(specs.GAUGES.index(kind)), "disturbances": np.arange(len(specs.DISTURBANCES))}
         return Readings(found, bench.forwards + forwards)
 

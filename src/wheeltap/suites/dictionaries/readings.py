@@ -182,18 +182,6 @@ class Halves:
         missing = len(known) < 2 or any(len(np.unique(half)) < len(known) for half in halves)
         return None if missing else (len(known), *halves)
 
-    def best(self, numbers: Index, count: int) -> Index:
-        """Place among the live features of the one with the highest F1 for each value, on the first half; or -1."""
-        if not len(self.features):
-            return np.full(count, -1)
-        return np.array([stats.f1(self.chosen.T, numbers == value).argmax() for value in range(count)])
-
-    def fires(self, best: Index, codes: Tensor) -> Flags:
-        """Whether these features are active by codes ``[example, feature]`` on the second half, ``[value, half]``."""
-        if not len(self.features):
-            return np.zeros((len(best), len(self.second)), dtype=np.bool_)
-        return (codes[to_tensor(self.second)][:, to_tensor(self.features[best])] > 0).T.cpu().numpy()
-
 
 @final
 class DictionaryFeatures(EntryReading):
@@ -218,7 +206,7 @@ class DictionaryFeatures(EntryReading):
         half, made = Halves.of(codes, task, root), coder.decoded(vectors, codes)
         above = np.zeros(len(half.features), dtype=np.bool_)
         for name, values in labels.items():
-            arrays, own = self._attribute(half, codes, values)
+            arrays, own = self._attribute(half, values)
             above |= own
             if arrays:
                 arrays |= _sizes(vectors, made, values)
@@ -231,20 +219,22 @@ class DictionaryFeatures(EntryReading):
         }  # fmt: skip
         return Readings(found, bench.forwards)
 
-    def _attribute(self, half: Halves, codes: Tensor, values: Index) -> tuple[Arrays, Flags]:
+    def _attribute(self, half: Halves, values: Index) -> tuple[Arrays, Flags]:
         """What the reading gives of one attribute, but for sizes; and which live features are interpretable by it."""
         numbered, how = half.numbered(values), self.settings
         if numbered is None:
             return {}, np.zeros(len(half.features), dtype=np.bool_)
         count, first, second = numbered
-        best = half.best(first, count)
-        fires = half.fires(best, codes)
+        if len(half.features):
+            best = np.array([stats.f1(half.chosen.T, first == value).argmax() for value in range(count)])
+            fires, best = half.scored[:, best].T, half.features[best]
+        else:
+            best, fires = np.full(count, -1), np.zeros((count, len(second)), dtype=np.bool_)
         sets = stats.best_values(half.chosen, first, values=count, most=min(how.union, max(count // 2, 1)))
         fits, chance = stats.fit(half.scored, second, sets)
         arrays: Arrays = {
             "labels": second, "fires": fires, "f1": stats.f1(fires, second == np.arange(count)[:, None]),
-            "best": half.features[best] if len(half.features) else best,
-            "fits": fits,
+            "best": best, "fits": fits,
             "needed": np.array([self._needed(half, first == value, second == value) for value in range(count)]),
         }  # fmt: skip
         return arrays, (fits[0] >= how.threshold) & (fits[0] > chance)

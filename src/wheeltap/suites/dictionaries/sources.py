@@ -177,16 +177,11 @@ def digits() -> Task:
         level[:] = np.searchsorted(cuts, row, side="right")
     made = Task(data.test_inputs, data.test_targets, name="attributes:digits", more=data.train_inputs)
     made = made.with_factors({"class": data.test_targets, "stroke": levels[0], "slant": levels[1]})
-    values = {
-        "class": tuple("0123456789"),
-        "stroke": ("thin", "medium", "thick"),
-        "slant": ("left", "upright", "right"),
-    }
-    named = [
-        f"image {at}: {int(digit)}, {values['stroke'][levels[0, at]]}, {values['slant'][levels[1, at]]}"
-        for at, digit in enumerate(data.test_targets)
-    ]
-    return made.with_annotation(Wording(tuple(named), values))
+    widths, slants = ("thin", "medium", "thick"), ("left", "upright", "right")
+    rows = enumerate(zip(data.test_targets, *levels, strict=True))
+    named = tuple(f"image {at}: {int(digit)}, {widths[one]}, {slants[two]}" for at, (digit, one, two) in rows)
+    values = {"class": tuple("0123456789"), "stroke": widths, "slant": slants}
+    return made.with_annotation(Wording(named, values))
 
 
 def strokes(inputs: Tensor) -> NDArray[np.float64]:

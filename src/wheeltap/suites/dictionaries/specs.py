@@ -216,8 +216,6 @@ DICTIONARY_DISTURBED: Final = ReadingSpec(
         "gauge": Array("", "what the gauge twin does to the site", "count", of=GAUGES),
         "correlation": Array("disturbance", "of a feature's codes before and after (0 where they do not vary any "
                              "more), mean over those that are active in some examples and not in all; 0 without any"),
-        "f1": Array("disturbance value", "F1, on one half of the examples, of the feature that has the highest one for "
-                    "this value in the undisturbed net on the other half", optional=True),
         "rows": Array("pair", "number of the example that is edited", "count", optional=True),
         "unedited": Array("disturbance pair", "whether the clean answer is that with the vector of an example that "
                           "differs in this attribute alone, both in the disturbed net", "flag", optional=True),

@@ -32,30 +32,24 @@ def edits(changes: Floats, wanted: Floats, budgets: Sequence[int]) -> list[Index
     """
     rows, aim = changes.astype(np.float64), wanted.astype(np.float64)
     gain = 2.0 * rows @ aim - np.square(rows).sum(1)  # by how much each alone shortens the squared distance
-    path = _paths(rows, gain, max(budgets, default=0))
-    return [path[min(budget, len(path) - 1)] for budget in budgets]
-
-
-def _paths(rows: NDArray[np.float64], gain: NDArray[np.float64], most: int) -> list[Index]:
-    """The sets for the budgets 0, 1, 2 and so on, up to the first that does not grow any more."""
-    none = np.zeros(0, dtype=np.int64)
+    none, most = np.zeros(0, dtype=np.int64), max(budgets, default=0)
     if not len(rows) or most == 0:
-        return [none] * 3
+        return [none] * len(budgets)
     best = int(gain.argmax())
-    one = np.array([best]) if gain[best] > 0.0 else none
     some = np.argsort(-gain, kind="stable")[:PAIRED]
     pairs = gain[some, None] + gain[some] - 2.0 * rows[some] @ rows[some].T
     np.fill_diagonal(pairs, gain[some])
-    at = np.unravel_index(pairs.argmax(), pairs.shape)
+    at = divmod(int(pairs.argmax()), len(some))
     two = np.unique(some[list(at)]) if pairs[at] > 0.0 else none
-    path, left = [none, one, two], gain - 2.0 * rows @ rows[two].sum(0)
+    # The sets for the budgets 0, 1, 2 and so on, up to the first that does not grow any more.
+    path, left = [none, np.array([best]) if gain[best] > 0.0 else none, two], gain - 2.0 * rows @ rows[two].sum(0)
     left[two] = -np.inf
     while len(path) <= most and left.max() > 0.0:
         new = int(left.argmax())
         path.append(np.append(path[-1], new))
         left = left - 2.0 * rows @ rows[new]
         left[new] = -np.inf
-    return path
+    return [path[min(budget, len(path) - 1)] for budget in budgets]
 
 
 def weights(contributions: Floats) -> NDArray[np.float64]:
