@@ -11,8 +11,8 @@ from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.subject import Subject
 from wheeltap.sources import hf
 from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, DictionarySettings, Entry
-from wheeltap.suites.dictionaries.disturbed import DictionaryDisturbed
 from wheeltap.suites.dictionaries.engine import SiteBench
+from wheeltap.suites.dictionaries.readings import DictionaryDisturbed
 from wheeltap.suites.dictionaries.specs import DISTURBANCES, GAUGES
 
 CONTEXTS = ((1, 2, 3), (1, 2, 3, 4, 5), (6, 7), (1, 2, 3), (8, 9, 4, 2, 1), (5, 6, 7), (5, 6))

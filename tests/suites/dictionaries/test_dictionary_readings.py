@@ -13,9 +13,14 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.readings.base import Reading
 from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, DictionarySettings, Entry, random_like
-from wheeltap.suites.dictionaries.disturbed import DictionaryDisturbed, DictionaryMatch
-from wheeltap.suites.dictionaries.edits import counterfactuals
-from wheeltap.suites.dictionaries.readings import DictionaryControl, DictionaryFeatures, DictionaryReconstruction
+from wheeltap.suites.dictionaries.readings import (
+    DictionaryControl,
+    DictionaryDisturbed,
+    DictionaryFeatures,
+    DictionaryMatch,
+    DictionaryReconstruction,
+    counterfactuals,
+)
 from wheeltap.suites.dictionaries.specs import DISTURBANCES, GAUGES, KINDS, MATCHES, PARTS, REPLACEMENTS, STATUSES
 
 VALUES, WIDTH = {"a": 4, "b": 3, "c": 2}, 20

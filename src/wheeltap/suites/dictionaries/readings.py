@@ -1,6 +1,10 @@
-"""Readings of dictionaries: what they reconstruct, what edits of their features do, and what single features say."""
+"""Readings of dictionaries: what they reconstruct, control and say, what survives a disturbance, what two share.
 
-from collections.abc import Sequence
+Source: Makelov, Lange and Nanda 2024, arXiv:2405.08366, sections 4 (approximation, control, interpretability) and 5
+(occlusion, splitting).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, final
@@ -10,17 +14,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wheeltap import perturb
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, UsageError
-from wheeltap.core.settings import Settings
+from wheeltap.core.settings import LARGE, Settings
+from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.core.typed import to_tensor
+from wheeltap.core.typed import copied, to_tensor
+from wheeltap.engine.apply import Disturbance
+from wheeltap.engine.needs.tuning import TuningCopy
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.suites.dictionaries import specs, stats
 from wheeltap.suites.dictionaries.dictionary import DictionaryModel
-from wheeltap.suites.dictionaries.edits import counterfactuals, edited
-from wheeltap.suites.dictionaries.engine import Coder, SiteBench, bench_of
+from wheeltap.suites.dictionaries.engine import Coder, SiteBench, bench_of, rewritten, site_twin
 
 Arrays = dict[str, NDArray[Any]]
 Flags = NDArray[np.bool_]
@@ -76,10 +83,7 @@ def status(values: Index, *, measured: bool) -> NDArray[Any]:
 
 @final
 class DictionaryReconstruction(EntryReading):
-    """Puts the mean vector, the reconstruction, and the mean with what is left of it in place of each vector.
-
-    Source: Makelov, Lange and Nanda 2024, arXiv:2405.08366, section 4.
-    """
+    """Puts the mean vector, the reconstruction, and the mean with what is left of it in place of each vector."""
 
     spec = specs.DICTIONARY_RECONSTRUCTION
 
@@ -121,12 +125,108 @@ def _squares(vectors: Sequence[Tensor]) -> NDArray[Any]:
     return torch.cat(list(vectors), 1).double().square().sum(1).cpu().numpy()
 
 
+Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Examples, and for each another one, both ``[pair]``."""
+
+
+def counterfactuals(task: BaseTask, name: str, *, root: int, most: int) -> Pairs:
+    """Examples, and for each another one that differs from it in this attribute alone; at most so many.
+
+    All other factors are the same, and the groups too where the task has such pairs. The same whatever a model is.
+
+    Args:
+        task: The examples.
+        name: The attribute.
+        root: Of the draws.
+        most: Pairs.
+    """
+    factors = {factor: values.cpu().numpy() for factor, values in sorted(task.annotations.factors.items())}
+    labels = factors.pop(name)
+    groups = [] if task.annotations.groups is None else [task.annotations.groups.cpu().numpy()]
+    for held in ([*factors.values(), *groups], list(factors.values())):
+        same = np.unique(np.stack([*held, np.zeros_like(labels)], 1), axis=0, return_inverse=True)[1].reshape(-1)
+        rng, pairs = seeds.generator(root, "dictionary pairs", name), list[tuple[int, int]]()
+        members = {int(one): np.flatnonzero(same == one) for one in np.unique(same)}
+        for source in rng.permutation(len(labels)):
+            some = members[int(same[source])]
+            some = some[labels[some] != labels[source]]
+            if len(some) and len(pairs) < most:
+                pairs.append((int(source), int(rng.choice(some))))
+        if len(pairs) > 1:
+            break
+    found = np.array(pairs if len(pairs) > 1 else [], dtype=np.int64).reshape(-1, 2)
+    return found[:, 0], found[:, 1]
+
+
+def edits(
+    coder: Coder, vectors: Tensor, pairs: Pairs, name: str, budgets: Sequence[int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """First vectors of pairs edited towards second ones, ``[budget, pair, width]``; magnitudes ``[budget, pair]``.
+
+    Of a supervised dictionary the features of the attribute are exchanged, whatever the budget.
+
+    Args:
+        coder: The dictionary.
+        vectors: ``[example, width]``.
+        pairs: Examples that differ in the attribute alone.
+        name: The attribute.
+        budgets: Features that an edit may change.
+    """
+    how, made, sizes = coder.dictionary, list[NDArray[np.float64]](), list[list[float]]()
+    stretch = how.normalized(vectors)[1].expand(len(vectors), 1)
+    codes, lengths, atoms, rows = (
+        one.detach().double().cpu().numpy() for one in (coder.codes(vectors), stretch, how.W_dec, vectors)
+    )
+    names = how.settings.attributes
+    own = (how.attribute == (names.index(name) if name in names else -1)).cpu().numpy() if names else None
+    for source, target in zip(*pairs, strict=True):
+        active = [np.flatnonzero(codes[row]) for row in (source, target)]
+        removed, added = (codes[row, at, None] * atoms[at] * lengths[row]
+                          for row, at in zip((source, target), active, strict=True))  # fmt: skip
+        changes, shares = (
+            np.concatenate([-removed, added]),
+            np.concatenate([stats.weights(removed), stats.weights(added)]),
+        )
+        if own is None:
+            chosen = stats.edits(changes, rows[target] - rows[source], budgets)
+        else:
+            chosen = [np.flatnonzero(own[np.concatenate(active)])] * len(budgets)
+        made.append(np.stack([rows[source] + changes[some].sum(0) for some in chosen]))
+        sizes.append([float(shares[some].sum()) for some in chosen])
+    return np.stack(made, 1), np.array(sizes).T
+
+
+def edited(
+    bench: SiteBench, coders: Sequence[Coder], pairs: Pairs, name: str, budgets: Sequence[int]
+) -> dict[str, NDArray[Any]]:
+    """What the reading ``dictionary-control`` gives of one attribute; nothing where there are no pairs.
+
+    Args:
+        bench: The net.
+        coders: Of each site.
+        pairs: Examples that differ in the attribute alone.
+        name: The attribute.
+        budgets: Features that an edit may change.
+    """
+    rows, targets = (to_tensor(one) for one in pairs)
+    if not len(rows):
+        return {}
+    patched = bench.exchanged([one[targets.to(one.device)] for one in bench.vectors], rows).argmax(1)
+    made = [edits(coder, own, pairs, name, budgets) for coder, own in zip(coders, bench.vectors, strict=True)]
+    answers = [
+        bench.exchanged([to_tensor(one[0][at]).to(own) for one, own in zip(made, bench.vectors, strict=True)], rows)
+        for at in range(len(budgets))
+    ]
+    return {
+        "rows": pairs[0], "unedited": (bench.clean[rows].argmax(1) == patched).numpy(),
+        "agree": (torch.stack(answers).argmax(2) == patched).numpy(),
+        "magnitude": np.mean([one[1] for one in made], 0),
+    }  # fmt: skip
+
+
 @final
 class DictionaryControl(EntryReading):
-    """Changes a few features so that a vector comes near that of an example which differs in one attribute alone.
-
-    Source: Makelov, Lange and Nanda 2024, arXiv:2405.08366, section 4.
-    """
+    """Changes a few features so that a vector comes near that of an example which differs in one attribute alone."""
 
     spec = specs.DICTIONARY_CONTROL
 
@@ -185,10 +285,7 @@ class Halves:
 
 @final
 class DictionaryFeatures(EntryReading):
-    """Features beside sets of values of attributes, chosen on one half of the examples and scored on the other.
-
-    Source: Makelov, Lange and Nanda 2024, arXiv:2405.08366, sections 4 (interpretability) and 5 (occlusion, splitting).
-    """
+    """Features beside sets of values of attributes, chosen on one half of the examples and scored on the other."""
 
     spec = specs.DICTIONARY_FEATURES
 
@@ -265,3 +362,114 @@ def _causal(bench: SiteBench, coder: Coder, codes: Tensor, features: Index, othe
         put += [coder.decoded(vectors, codes * one) for one in (mask, 1.0 - mask)]
     scores = [bench.exchanged([one]) for one in (vectors.mean(0).expand_as(vectors), *put)]
     return np.stack([bench.margins(one) for one in (bench.clean, *scores)])
+
+
+@final
+class DictionaryDisturbed(EntryReading):
+    """Lets a dictionary read the vectors of disturbed copies of its net, and edit them."""
+
+    spec = specs.DICTIONARY_DISTURBED
+
+    def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
+        """See ``Reading.read``; a pass, and two over the pairs of an attribute, for each disturbance; training.
+
+        Raises:
+            ModelError: As ``opened``; also if a disturbed net gives no finite numbers.
+            DataError: As ``opened``, ``attributes_of``.
+        """
+        how, labels = self.settings, attributes_of(task)
+        bench, (coder,), found = self.opened(subject, task)
+        codes = coder.codes(bench.vectors[0])
+        live = ((codes > 0).any(0) & ~(codes > 0).all(0)).nonzero()[:, 0]
+        asked = {name: counterfactuals(task, name, root=root, most=how.pairs) for name in labels}
+        rows, forwards, kind = dict[str, list[NDArray[Any]]](), 0.0, ""
+        for kind, other, own in self._disturbed(bench, coder, root=root, seed=seed):  # noqa: B007
+            both = (one[:, live].cpu().numpy() for one in (codes, own.codes(other.vectors[0])))
+            arrays: Arrays = {"correlation": stats.correlations(*both).sum() / max(len(live), 1)}
+            for name, pairs in asked.items():
+                made = edited(other, [own], pairs, name, [how.budget])
+                arrays |= {f"{name}|agree": made["agree"][0], f"{name}|unedited": made["unedited"]} if made else {}
+            for key, held in arrays.items():
+                rows.setdefault(key, []).append(held)
+            forwards += 0.0 if other is bench else other.forwards
+        found |= {key: np.stack(held) for key, held in rows.items()}
+        for name, values in labels.items():
+            found |= {
+                f"{name}|status": status(values, measured=len(asked[name][0]) > 0),
+                f"{name}|rows": asked[name][0],
+            }
+        found |= {"gauge": np.array(specs.GAUGES.index(kind)), "disturbances": np.arange(len(specs.DISTURBANCES))}
+        return Readings(found, bench.forwards + forwards)
+
+    def _disturbed(
+        self, bench: SiteBench, coder: Coder, *, root: int, seed: int
+    ) -> Iterator[tuple[str, SiteBench, Coder]]:
+        """For each of ``DISTURBANCES`` in turn a net and the dictionary that reads it; last the gauge of the twin."""
+        yield "none", bench, coder
+        how, task, site = self.settings, bench.task, bench.places[0].name
+        # Of a large model, changes of low rank.
+        adapter = "full" if sum(bench.subject.sizes.values()) < LARGE else "lora"
+        tuning = {"rate": how.rate, "until": 2 * how.steps, "adapter": adapter}
+        grids: Mapping[str, tuple[str, dict[str, Any], float]] = {
+            "weight noise": ("relative", {}, how.noise), "int4": ("quantize", {}, 4.0),
+            "nf4": ("quantize", {"scale": "group", "group": 64, "grid": "nf4"}, 4.0),
+            "fine-tuning": ("fine-tune", tuning, float(how.steps)),
+        }  # fmt: skip
+        for name in specs.DISTURBANCES[1:5]:
+            perturbation, settings, dose = grids[name]
+            disturbance = perturb.create(perturbation, settings)
+            other = Subject(copied(bench.subject.model), name=f"{bench.subject.name}, {name}")
+            known = TuningCopy(other, task, disturbance.settings) if disturbance.needs == "tuned" else None
+            with Disturbance(other, disturbance, WHOLE, known) as under_way:
+                under_way.apply(dose, root=root, seed=seed, keep=False)
+                yield "none", SiteBench.of(other.model, [site], task, name=other.name), coder
+        twin = site_twin(bench, root=root)
+        if twin is None:
+            yield from (("none", bench, coder),) * 2
+            return
+        net, kind, turn = twin
+        turned = SiteBench.of(net, [site], task, name=f"{bench.subject.name}, gauge twin")
+        yield kind, turned, coder
+        yield kind, turned, Coder(rewritten(coder.dictionary, turn), coder.labels)
+
+
+@final
+class DictionaryMatch(EntryReading):
+    """Pairs the features of two dictionaries, and compares the subspaces that matched and unmatched ones span."""
+
+    spec = specs.DICTIONARY_MATCH
+
+    def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
+        """See ``Reading.read``; one pass.
+
+        Raises:
+            ModelError: As ``opened``.
+            DataError: As ``opened``.
+        """
+        how = self.settings
+        bench, coders, found = self.opened(subject, task, how.entry, how.other)
+        codes, atoms = list[NDArray[Any]](), list[NDArray[Any]]()
+        for coder in coders:
+            own = coder.codes(bench.vectors[0]).cpu().numpy()
+            live = np.flatnonzero((own != 0).any(0))
+            codes.append(own[:, live].astype(np.float64))
+            atoms.append(coder.dictionary.W_dec.detach().double().cpu().numpy()[live])
+        likeness = stats.cosines(*atoms)
+        if any(coder.dictionary.settings.architecture == "linear" for coder in coders):
+            likeness = np.abs(likeness)
+        rows, columns = stats.matching(likeness)
+        matched = np.zeros(len(likeness))
+        matched[rows] = likeness[rows, columns]
+        near = likeness[rows, columns] >= how.near
+        same = [np.zeros(count, dtype=np.bool_) for count in likeness.shape]
+        same[0][rows[near]] = same[1][columns[near]] = True
+        parts = list[tuple[int, float]]()
+        for some in ([np.ones_like(one) for one in same], same, [~one for one in same]):
+            own, other = (one[:, kept] @ rows[kept] for one, rows, kept in zip(codes, atoms, some, strict=True))
+            parts.append(stats.overlap(own, other, how.rank))
+        ranks = np.array([rank for rank, _ in parts])
+        found |= {
+            "matched": matched, "mcc": np.array(float(matched.sum()) / max(*likeness.shape, 1)), "rank": ranks,
+            "overlap": np.array([one for _, one in parts]), "chance": ranks / bench.vectors[0].shape[1],
+        }  # fmt: skip
+        return Readings(found, bench.forwards)
