@@ -114,6 +114,22 @@ class SiteBench:
 
         return self.scores([put(one) for one in vectors], rows)
 
+    def codes(self, dictionary: Dictionary, vectors: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Codes ``[row, feature]`` of the vectors ``[row, width]`` of these examples (of all).
+
+        Raises:
+            DataError: If the dictionary is supervised, and the task does not know one of its attributes.
+        """
+        names, known = dictionary.settings.attributes, self.task.annotations.factors
+        if not names:
+            return dictionary.encode(vectors)
+        if missing := [name for name in names if name not in known]:
+            raise DataError("The task does not know an attribute of the dictionary.", where=self.task.name,
+                            expected=f"the factors {', '.join(names)}", got=f"no {missing[0]}",
+                            do="Give them: task.with_factors({...}).")  # fmt: skip
+        labels = torch.stack([known[name] for name in names], 1)
+        return dictionary.codes(labels if rows is None else labels[rows])
+
     def margins(self, scores: Tensor) -> NDArray[Any]:
         """Score of the right option less the best other one, ``[example]``, of scores of all examples."""
         return measure.margin(scores, self.task.targets.cpu(), scores).numpy()
@@ -229,49 +245,6 @@ def _last_changed(change: Change, at: Tensor, module: nn.Module, args: Any, outp
     values = cast("Tensor", whole[0])
     put = change(values[:, -1], at).to(values)[:, None]
     return (put, *whole[1:]) if isinstance(output, tuple) else put
-
-
-# ---- what a dictionary makes of vectors ------------------------------------------------------------------------------
-
-
-@final
-@dataclass(frozen=True)
-class Coder:
-    """A dictionary, and the labels of the examples where it needs them.
-
-    Attributes:
-        dictionary: Of one site.
-        labels: Values ``[example, attribute]`` of the attributes of a supervised dictionary.
-    """
-
-    dictionary: Dictionary
-    labels: Tensor | None
-
-    @classmethod
-    def of(cls, dictionary: Dictionary, task: BaseTask) -> "Coder":
-        """A dictionary for the examples of a task.
-
-        Raises:
-            DataError: If the task does not know an attribute of a supervised dictionary.
-        """
-        names, known = dictionary.settings.attributes, task.annotations.factors
-        if missing := [name for name in names if name not in known]:
-            raise DataError("The task does not know an attribute of the dictionary.", where=task.name,
-                            expected=f"the factors {', '.join(names)}", got=f"no {missing[0]}",
-                            do="Give them: task.with_factors({...}).")  # fmt: skip
-        return cls(dictionary, torch.stack([known[name] for name in names], 1) if names else None)
-
-    @torch.no_grad()
-    def codes(self, vectors: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Codes ``[row, feature]`` of the vectors ``[row, width]`` of these examples (of all)."""
-        if self.labels is not None:
-            return self.dictionary.codes(self.labels if rows is None else self.labels[rows])
-        return self.dictionary.encode(vectors)
-
-    @torch.no_grad()
-    def decoded(self, vectors: Tensor, codes: Tensor) -> Tensor:
-        """Reconstructions ``[row, width]`` from codes of these vectors."""
-        return self.dictionary.decode(codes, vectors)
 
 
 # ---- reparametrized copies -------------------------------------------------------------------------------------------

@@ -26,8 +26,8 @@ from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.needs.tuning import TuningCopy
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.suites.dictionaries import specs, stats
-from wheeltap.suites.dictionaries.dictionary import DictionaryModel
-from wheeltap.suites.dictionaries.engine import Coder, SiteBench, bench_of, rewritten, site_twin
+from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel
+from wheeltap.suites.dictionaries.engine import SiteBench, bench_of, rewritten, site_twin
 
 Arrays = dict[str, NDArray[Any]]
 Flags = NDArray[np.bool_]
@@ -46,7 +46,7 @@ class EntryReading(Reading):
                     raise UsageError(f"The model has no such {name}.", where=f"{subject.name}: setting {name}",
                                      expected=f"0 to {count - 1}", got=str(asked))  # fmt: skip
 
-    def opened(self, subject: Subject, task: BaseTask, *entries: int) -> tuple[SiteBench, list[Coder], Arrays]:
+    def opened(self, subject: Subject, task: BaseTask, *entries: int) -> tuple[SiteBench, list[Dictionary], Arrays]:
         """A bench, the dictionary of each of its sites (or of each entry, at its one site), and the kinds of entries.
 
         Raises:
@@ -59,8 +59,8 @@ class EntryReading(Reading):
         bench, model = bench_of(subject, task, sites), subject.model
         assert isinstance(model, DictionaryModel)  # bench_of refuses others
         asked = entries or (self.settings.entry,)
-        coders = [Coder.of(model.dictionary(entry, site), task) for entry in asked for site in sites]
-        return bench, coders, {"kinds": np.array([specs.KINDS.index(entry.kind) for entry in model.all])}
+        dictionaries = [model.dictionary(entry, site) for entry in asked for site in sites]
+        return bench, dictionaries, {"kinds": np.array([specs.KINDS.index(entry.kind) for entry in model.all])}
 
 
 def attributes_of(task: BaseTask) -> dict[str, Index]:
@@ -94,13 +94,13 @@ class DictionaryReconstruction(EntryReading):
             ModelError: As ``opened``.
             DataError: As ``opened``.
         """
-        bench, coders, found = self.opened(subject, task)
-        both = list(zip(coders, bench.vectors, strict=True))
+        bench, dictionaries, found = self.opened(subject, task)
+        both = list(zip(dictionaries, bench.vectors, strict=True))
         scores = [bench.clean]
         for replacement in specs.REPLACEMENTS[1:]:
-            scores.append(bench.scores([partial(_replaced, coder, own.mean(0), replacement) for coder, own in both]))
-        codes = [coder.codes(own) for coder, own in both]
-        made = [coder.decoded(own, one) for (coder, own), one in zip(both, codes, strict=True)]
+            scores.append(bench.scores([partial(_replaced, bench, one, own.mean(0), replacement) for one, own in both]))
+        codes = [bench.codes(one, own) for one, own in both]
+        made = [one.decode(some, own) for (one, own), some in zip(both, codes, strict=True)]
         active = [one != 0 for one in codes]
         found |= {
             "margin": np.stack([bench.margins(one) for one in scores]),
@@ -113,11 +113,14 @@ class DictionaryReconstruction(EntryReading):
         return Readings(found, bench.forwards)
 
 
-def _replaced(coder: Coder, mean: Tensor, replacement: str, values: Tensor, at: Tensor) -> Tensor:
+def _replaced(
+    bench: SiteBench, dictionary: Dictionary, mean: Tensor, replacement: str, values: Tensor, at: Tensor
+) -> Tensor:
     """What stands in the place of a site's vectors, which earlier sites may have changed."""
     if replacement == "mean":
         return mean.expand_as(values)
-    made = coder.decoded(values.float(), coder.codes(values.float(), at))
+    values = values.float()
+    made = dictionary.decode(bench.codes(dictionary, values, at), values)
     return made if replacement == "reconstructed" else mean + (values - made)
 
 
@@ -159,26 +162,27 @@ def counterfactuals(task: BaseTask, name: str, *, root: int, most: int) -> Pairs
 
 
 def edits(
-    coder: Coder, vectors: Tensor, pairs: Pairs, name: str, budgets: Sequence[int]
+    bench: SiteBench, site: int, dictionary: Dictionary, pairs: Pairs, name: str, budgets: Sequence[int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """First vectors of pairs edited towards second ones, ``[budget, pair, width]``; magnitudes ``[budget, pair]``.
 
     Of a supervised dictionary the features of the attribute are exchanged, whatever the budget.
 
     Args:
-        coder: The dictionary.
-        vectors: ``[example, width]``.
+        bench: The net.
+        site: Number of the site among its places.
+        dictionary: The dictionary of it.
         pairs: Examples that differ in the attribute alone.
         name: The attribute.
         budgets: Features that an edit may change.
     """
-    how, made, sizes = coder.dictionary, list[NDArray[np.float64]](), list[list[float]]()
-    stretch = how.normalized(vectors)[1].expand(len(vectors), 1)
+    vectors, made, sizes = bench.vectors[site], list[NDArray[np.float64]](), list[list[float]]()
+    stretch = dictionary.normalized(vectors)[1].expand(len(vectors), 1)
     codes, lengths, atoms, rows = (
-        one.detach().double().cpu().numpy() for one in (coder.codes(vectors), stretch, how.W_dec, vectors)
+        one.double().cpu().numpy() for one in (bench.codes(dictionary, vectors), stretch, dictionary.W_dec, vectors)
     )
-    names = how.settings.attributes
-    own = (how.attribute == (names.index(name) if name in names else -1)).cpu().numpy() if names else None
+    names = dictionary.settings.attributes
+    own = (dictionary.attribute == (names.index(name) if name in names else -1)).cpu().numpy() if names else None
     for source, target in zip(*pairs, strict=True):
         active = [np.flatnonzero(codes[row]) for row in (source, target)]
         removed, added = (codes[row, at, None] * atoms[at] * lengths[row]
@@ -197,13 +201,13 @@ def edits(
 
 
 def edited(
-    bench: SiteBench, coders: Sequence[Coder], pairs: Pairs, name: str, budgets: Sequence[int]
+    bench: SiteBench, dictionaries: Sequence[Dictionary], pairs: Pairs, name: str, budgets: Sequence[int]
 ) -> dict[str, NDArray[Any]]:
     """What the reading ``dictionary-control`` gives of one attribute; nothing where there are no pairs.
 
     Args:
         bench: The net.
-        coders: Of each site.
+        dictionaries: Of each site.
         pairs: Examples that differ in the attribute alone.
         name: The attribute.
         budgets: Features that an edit may change.
@@ -212,7 +216,7 @@ def edited(
     if not len(rows):
         return {}
     patched = bench.exchanged([one[targets.to(one.device)] for one in bench.vectors], rows).argmax(1)
-    made = [edits(coder, own, pairs, name, budgets) for coder, own in zip(coders, bench.vectors, strict=True)]
+    made = [edits(bench, site, dictionary, pairs, name, budgets) for site, dictionary in enumerate(dictionaries)]
     answers = [
         bench.exchanged([to_tensor(one[0][at]).to(own) for one, own in zip(made, bench.vectors, strict=True)], rows)
         for at in range(len(budgets))
@@ -238,11 +242,11 @@ class DictionaryControl(EntryReading):
             DataError: As ``opened``, ``attributes_of``.
         """
         budgets, labels = specs.budgets_of(self.settings.budgets), attributes_of(task)
-        bench, coders, found = self.opened(subject, task)
+        bench, dictionaries, found = self.opened(subject, task)
         found["budgets"] = np.array(budgets)
         for name, values in labels.items():
             pairs = counterfactuals(task, name, root=root, most=self.settings.pairs)
-            arrays = edited(bench, coders, pairs, name, budgets)
+            arrays = edited(bench, dictionaries, pairs, name, budgets)
             arrays["status"] = status(values, measured=bool(arrays))
             found |= {f"{name}|{key}": array for key, array in arrays.items()}
         return Readings(found, bench.forwards)
@@ -297,10 +301,10 @@ class DictionaryFeatures(EntryReading):
             DataError: As ``opened``, ``attributes_of``.
         """
         labels = attributes_of(task)
-        bench, (coder,), found = self.opened(subject, task)
+        bench, (dictionary,), found = self.opened(subject, task)
         vectors = bench.vectors[0]
-        codes = coder.codes(vectors)
-        half, made = Halves.of(codes, task, root), coder.decoded(vectors, codes)
+        codes = bench.codes(dictionary, vectors)
+        half, made = Halves.of(codes, task, root), dictionary.decode(codes, vectors)
         above = np.zeros(len(half.features), dtype=np.bool_)
         for name, values in labels.items():
             arrays, own = self._attribute(half, values)
@@ -312,7 +316,7 @@ class DictionaryFeatures(EntryReading):
         rest = seeds.generator(root, self.name, "others", seed).permutation(half.features[~above])
         found |= {
             "features": half.features, "rows": half.second, "interpretable": np.array(above.sum()),
-            "margin": _causal(bench, coder, codes, half.features[above], rest[: int(above.sum())]),
+            "margin": _causal(bench, dictionary, codes, half.features[above], rest[: int(above.sum())]),
         }  # fmt: skip
         return Readings(found, bench.forwards)
 
@@ -354,12 +358,12 @@ def _sizes(vectors: Tensor, made: Tensor, values: Index) -> Arrays:
             "retained": np.array(1.0 - lost / between if between else 0.0)}  # fmt: skip
 
 
-def _causal(bench: SiteBench, coder: Coder, codes: Tensor, features: Index, others: Index) -> NDArray[Any]:
+def _causal(bench: SiteBench, dictionary: Dictionary, codes: Tensor, features: Index, others: Index) -> NDArray[Any]:
     """Margins ``[part, example]`` with features kept alone and removed, and as many others."""
     vectors, put = bench.vectors[0], list[Tensor]()
     for some in (features, others):
         mask = torch.zeros(codes.shape[1]).index_fill(0, to_tensor(some.astype(np.int64)), 1.0).to(codes)
-        put += [coder.decoded(vectors, codes * one) for one in (mask, 1.0 - mask)]
+        put += [dictionary.decode(codes * one, vectors) for one in (mask, 1.0 - mask)]
     scores = [bench.exchanged([one]) for one in (vectors.mean(0).expand_as(vectors), *put)]
     return np.stack([bench.margins(one) for one in (bench.clean, *scores)])
 
@@ -378,13 +382,13 @@ class DictionaryDisturbed(EntryReading):
             DataError: As ``opened``, ``attributes_of``.
         """
         how, labels = self.settings, attributes_of(task)
-        bench, (coder,), found = self.opened(subject, task)
-        codes = coder.codes(bench.vectors[0])
+        bench, (dictionary,), found = self.opened(subject, task)
+        codes = bench.codes(dictionary, bench.vectors[0])
         live = ((codes > 0).any(0) & ~(codes > 0).all(0)).nonzero()[:, 0]
         asked = {name: counterfactuals(task, name, root=root, most=how.pairs) for name in labels}
         rows, forwards, kind = dict[str, list[NDArray[Any]]](), 0.0, ""
-        for kind, other, own in self._disturbed(bench, coder, root=root, seed=seed):  # noqa: B007
-            both = (one[:, live].cpu().numpy() for one in (codes, own.codes(other.vectors[0])))
+        for kind, other, own in self._disturbed(bench, dictionary, root=root, seed=seed):  # noqa: B007
+            both = (one[:, live].cpu().numpy() for one in (codes, other.codes(own, other.vectors[0])))
             arrays: Arrays = {"correlation": stats.correlations(*both).sum() / max(len(live), 1)}
             for name, pairs in asked.items():
                 made = edited(other, [own], pairs, name, [how.budget])
@@ -402,10 +406,10 @@ class DictionaryDisturbed(EntryReading):
         return Readings(found, bench.forwards + forwards)
 
     def _disturbed(
-        self, bench: SiteBench, coder: Coder, *, root: int, seed: int
-    ) -> Iterator[tuple[str, SiteBench, Coder]]:
+        self, bench: SiteBench, dictionary: Dictionary, *, root: int, seed: int
+    ) -> Iterator[tuple[str, SiteBench, Dictionary]]:
         """For each of ``DISTURBANCES`` in turn a net and the dictionary that reads it; last the gauge of the twin."""
-        yield "none", bench, coder
+        yield "none", bench, dictionary
         how, task, site = self.settings, bench.task, bench.places[0].name
         # Of a large model, changes of low rank.
         adapter = "full" if sum(bench.subject.sizes.values()) < LARGE else "lora"
@@ -422,15 +426,15 @@ class DictionaryDisturbed(EntryReading):
             known = TuningCopy(other, task, disturbance.settings) if disturbance.needs == "tuned" else None
             with Disturbance(other, disturbance, WHOLE, known) as under_way:
                 under_way.apply(dose, root=root, seed=seed, keep=False)
-                yield "none", SiteBench.of(other.model, [site], task, name=other.name), coder
+                yield "none", SiteBench.of(other.model, [site], task, name=other.name), dictionary
         twin = site_twin(bench, root=root)
         if twin is None:
-            yield from (("none", bench, coder),) * 2
+            yield from (("none", bench, dictionary),) * 2
             return
         net, kind, turn = twin
         turned = SiteBench.of(net, [site], task, name=f"{bench.subject.name}, gauge twin")
-        yield kind, turned, coder
-        yield kind, turned, Coder(rewritten(coder.dictionary, turn), coder.labels)
+        yield kind, turned, dictionary
+        yield kind, turned, rewritten(dictionary, turn)
 
 
 @final
@@ -447,15 +451,15 @@ class DictionaryMatch(EntryReading):
             DataError: As ``opened``.
         """
         how = self.settings
-        bench, coders, found = self.opened(subject, task, how.entry, how.other)
+        bench, dictionaries, found = self.opened(subject, task, how.entry, how.other)
         codes, atoms = list[NDArray[Any]](), list[NDArray[Any]]()
-        for coder in coders:
-            own = coder.codes(bench.vectors[0]).cpu().numpy()
+        for dictionary in dictionaries:
+            own = bench.codes(dictionary, bench.vectors[0]).cpu().numpy()
             live = np.flatnonzero((own != 0).any(0))
             codes.append(own[:, live].astype(np.float64))
-            atoms.append(coder.dictionary.W_dec.detach().double().cpu().numpy()[live])
+            atoms.append(dictionary.W_dec.double().cpu().numpy()[live])
         likeness = stats.cosines(*atoms)
-        if any(coder.dictionary.settings.architecture == "linear" for coder in coders):
+        if any(dictionary.settings.architecture == "linear" for dictionary in dictionaries):
             likeness = np.abs(likeness)
         rows, columns = stats.matching(likeness)
         matched = np.zeros(len(likeness))

@@ -26,13 +26,13 @@ class DictionaryView(EntryReading):
 
         Raises:
             ModelError: As ``SiteBench.of``.
-            DataError: As ``SiteBench.of``, ``Coder.of``.
+            DataError: As ``SiteBench.of``.
         """
         how = self.settings
-        bench, (coder, *_), found = self.opened(subject, task)
+        bench, (one, *_), found = self.opened(subject, task)
         vectors = bench.vectors[0]
-        codes = coder.codes(vectors)
-        atoms, length = coder.dictionary.W_dec, coder.dictionary.normalized(vectors)[1].expand(len(vectors), 1)
+        codes = bench.codes(one, vectors)
+        atoms, length = one.W_dec, one.normalized(vectors)[1].expand(len(vectors), 1)
         size = codes.square().sum(0) * atoms.square().sum(1)
         shown = size.argsort(descending=True, stable=True)[: min(how.features, int((size > 0).sum()))]
         top = min(how.top, len(codes))
