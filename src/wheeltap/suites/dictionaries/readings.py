@@ -4,7 +4,8 @@ Source: Makelov, Lange and Nanda 2024, arXiv:2405.08366, sections 4 (approximati
 (occlusion, splitting).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, final
@@ -21,7 +22,7 @@ from wheeltap.core.settings import LARGE, Settings
 from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.core.typed import copied, to_tensor
+from wheeltap.core.typed import to_tensor
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.needs.tuning import TuningCopy
 from wheeltap.engine.readings.base import Reading, Readings
@@ -386,31 +387,34 @@ class DictionaryDisturbed(EntryReading):
         codes = bench.codes(dictionary, bench.vectors[0])
         live = ((codes > 0).any(0) & ~(codes > 0).all(0)).nonzero()[:, 0]
         asked = {name: counterfactuals(task, name, root=root, most=how.pairs) for name in labels}
-        rows, forwards, kind = dict[str, list[NDArray[Any]]](), 0.0, ""
-        for kind, other, own in self._disturbed(bench, dictionary, root=root, seed=seed):  # noqa: B007
-            both = (one[:, live].cpu().numpy() for one in (codes, other.codes(own, other.vectors[0])))
-            arrays: Arrays = {"correlation": stats.correlations(*both).sum() / max(len(live), 1)}
-            for name, pairs in asked.items():
-                made = edited(other, [own], pairs, name, [how.budget])
-                arrays |= {f"{name}|agree": made["agree"][0], f"{name}|unedited": made["unedited"]} if made else {}
-            for key, held in arrays.items():
-                rows.setdefault(key, []).append(held)
-            forwards += 0.0 if other is bench else other.forwards
+        rows, forwards = dict[str, list[NDArray[Any]]](), 0.0
+        # Closed at once where something fails: the net is then as it was.
+        with closing(self._disturbed(bench, dictionary, root=root, seed=seed)) as each:
+            for kind, other, own in each:  # the last one is the twin's
+                found["gauge"] = np.array(specs.GAUGES.index(kind))
+                both = (one[:, live].cpu().numpy() for one in (codes, other.codes(own, other.vectors[0])))
+                arrays: Arrays = {"correlation": stats.correlations(*both).sum() / max(len(live), 1)}
+                for name, pairs in asked.items():
+                    made = edited(other, [own], pairs, name, [how.budget])
+                    arrays |= {f"{name}|agree": made["agree"][0], f"{name}|unedited": made["unedited"]} if made else {}
+                for key, held in arrays.items():
+                    rows.setdefault(key, []).append(held)
+                forwards += 0.0 if other is bench else other.forwards
         found |= {key: np.stack(held) for key, held in rows.items()}
         for name, values in labels.items():
             found |= {
                 f"{name}|status": status(values, measured=len(asked[name][0]) > 0),
                 f"{name}|rows": asked[name][0],
             }
-        found |= {"gauge": np.array(specs.GAUGES.index(kind)), "disturbances": np.arange(len(specs.DISTURBANCES))}
+        found["disturbances"] = np.arange(len(specs.DISTURBANCES))
         return Readings(found, bench.forwards + forwards)
 
     def _disturbed(
         self, bench: SiteBench, dictionary: Dictionary, *, root: int, seed: int
-    ) -> Iterator[tuple[str, SiteBench, Dictionary]]:
+    ) -> Generator[tuple[str, SiteBench, Dictionary]]:
         """For each of ``DISTURBANCES`` in turn a net and the dictionary that reads it; last the gauge of the twin."""
         yield "none", bench, dictionary
-        how, task, site = self.settings, bench.task, bench.places[0].name
+        how, task, site, net = self.settings, bench.task, bench.places[0].name, bench.subject.name
         # Of a large model, changes of low rank.
         adapter = "full" if sum(bench.subject.sizes.values()) < LARGE else "lora"
         tuning = {"rate": how.rate, "until": 2 * how.steps, "adapter": adapter}
@@ -422,17 +426,15 @@ class DictionaryDisturbed(EntryReading):
         for name in specs.DISTURBANCES[1:5]:
             perturbation, settings, dose = grids[name]
             disturbance = perturb.create(perturbation, settings)
-            other = Subject(copied(bench.subject.model), name=f"{bench.subject.name}, {name}")
-            known = TuningCopy(other, task, disturbance.settings) if disturbance.needs == "tuned" else None
-            with Disturbance(other, disturbance, WHOLE, known) as under_way:
+            known = TuningCopy(bench.subject, task, disturbance.settings) if disturbance.needs == "tuned" else None
+            with Disturbance(bench.subject, disturbance, WHOLE, known) as under_way:
                 under_way.apply(dose, root=root, seed=seed, keep=False)
-                yield "none", SiteBench.of(other.model, [site], task, name=other.name), dictionary
+                yield "none", SiteBench.of(bench.subject.model, [site], task, name=f"{net}, {name}"), dictionary
         twin = site_twin(bench, root=root)
         if twin is None:
             yield from (("none", bench, dictionary),) * 2
             return
-        net, kind, turn = twin
-        turned = SiteBench.of(net, [site], task, name=f"{bench.subject.name}, gauge twin")
+        turned, kind, turn = SiteBench.of(twin[0], [site], task, name=f"{net}, gauge twin"), *twin[1:]
         yield kind, turned, dictionary
         yield kind, turned, rewritten(dictionary, turn)
 
