@@ -44,9 +44,9 @@ class Scores:
 
 
 def by_attribute(read: Arrays) -> dict[str, Arrays]:
-    """Arrays of each attribute that was measured."""
+    """Arrays of each attribute that was measured, in the order of their names."""
     found: dict[str, Arrays] = {}
-    for key, array in read.items():
+    for key, array in sorted(read.items()):
         name, mark, own = key.rpartition("|")
         if mark:
             found.setdefault(name, {})[own] = array
