@@ -31,7 +31,7 @@ from wheeltap.suites.dictionaries.audits.headline import no_better
 from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, Entry, random_like
 from wheeltap.suites.dictionaries.specs import KINDS
 
-NULLS = ("frozen decoder",) * 5 + ("random",) * 8
+NULLS = ("frozen decoder",) * 8 + ("random",) * 16
 ASKED = AUDITS[:3]
 """WT401 to WT403: those that hold a score against nulls."""
 

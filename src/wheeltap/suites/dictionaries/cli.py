@@ -20,13 +20,11 @@ class TrainingFlags:
         Parameter(help="Of a language model: the last position of each context, or all but the first."),
     ] = "last"
     steps: Annotated[Whole, Parameter(validator=Number(gte=1), help="Of each training.")] = 1000
-    batch: Annotated[Whole, Parameter(validator=Number(gte=1), help="Vectors of a step.")] = 256
-    rate: Annotated[float, Parameter(validator=Number(gt=0, lte=1), help="First step size.")] = 0.04
 
     @property
     def given(self) -> dict[str, Any]:
         """As the doors take them."""
-        return {"positions": self.positions, "steps": self.steps, "batch": self.batch, "rate": self.rate}
+        return {"positions": self.positions, "steps": self.steps}
 
 
 _EXECUTION, _OUTPUT, _TRAINING = ExecutionFlags(), Output(), TrainingFlags()

@@ -92,7 +92,7 @@ ABOUT: Final[Mapping[Kind, str]] = {
     "least squares": "Features are the values of the attributes: fitted to the vectors.",
 }
 
-JUDGED: Final[tuple[Kind, ...]] = ("frozen decoder", "random")
+JUDGED: Final[Mapping[Kind, str]] = {"frozen decoder": "frozen decoders", "random": "random directions"}
 """Nulls that rules hold the trained dictionaries against; all others stand in the table."""
 
 SCORE, KEPT, LOST, EDITS, F1 = "score", "kept", "lost", "edits", "f1"
@@ -235,16 +235,15 @@ class Dictionaries(Study):
 
     def rules(self) -> tuple[Rule, ...]:
         """Four: F1 and edits, against a frozen decoder and against random directions."""
-        least = f"{EARNS:.2f}"
         return tuple(
             Rule(
                 code=code, title=f"Better {what} than {null}", metric=metric, cohorts=(TRAINED, null),
                 statistic="paired", direction="more", margin=EARNS,
-                supports=f"Trained dictionaries lead over those with {null} {noun} by more than {least} in {what}.",
-                refutes=f"Trained dictionaries do not lead over those with {null} {noun} by {least} in {what}.",
+                supports=f"Trained dictionaries lead over {nulls} by more than {EARNS:.2f} in {what}.",
+                refutes=f"Trained dictionaries do not lead over {nulls} by {EARNS:.2f} in {what}.",
             )
             for metric, code, what in ((F1, "WT403", "F1"), (EDITS, "WT402", "edits"))
-            for null, noun in zip(JUDGED, ("directions", "directions"), strict=True)
+            for null, nulls in JUDGED.items()
         )  # fmt: skip
 
     # ---- asking ---------------------------------------------------------------------------------------------------

@@ -86,10 +86,13 @@ class DictionarySufficientAudit(BesideNullsAudit):
         """Also necessity: measured, for what reconstructs nothing lacks all as well."""
         found = dict[str, list[float]]()
         for entry, kind in enumerate(self.kinds):
-            found.setdefault(kind, []).append(reconstructed(self.read(case, subject, entry))[1].mean)
+            with suppress(NoAnswer):
+                found.setdefault(kind, []).append(reconstructed(self.read(case, subject, entry))[1].mean)
         lost = reconstructed(self.read(case, subject, 0))[1]
         own = Sample(lost.values[None], groups=case.groups).effect(name="lost with what is left out", unit=SHARE)
-        each = (f"{kind} {fixed(float(np.mean(values)), 3)}" for kind, values in found.items() if kind != "own")
+        each = (
+            f"{kind} {fixed(float(np.mean(values)), 3)}" for kind, values in found.items() if kind != "own" and values
+        )
         said = f"With what the dictionary leaves out, {own} of the margin is lost; {', '.join(each)}."
         return [*super().singles(case, subject), Hypothesis(
             title=_NECESSARY, status="measured", alarm=False, by_example=False, beside=(own,), found=said,
