@@ -58,7 +58,7 @@ class DictionaryAuditSettings(Settings, frozen=True, kw_only=True):
     pairs: Annotated[int, msgspec.Meta(ge=2)] = 200
     least: Count = 20
     margin: Margin = 0.05
-    min_effect: Margin = 0.15
+    min_effect: Margin = 0.25
 
     def __post_init__(self) -> None:
         for kind in self.kinds:
