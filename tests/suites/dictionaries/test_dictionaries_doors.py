@@ -10,7 +10,7 @@ import torch
 import wheeltap as wt
 from benchmarks.dictionaries.known import planted
 from wheeltap.cli import main
-from wheeltap.core.errors import ModelError, UnknownName, UsageError
+from wheeltap.core.errors import ModelError, UnknownName
 
 FAST: dict[str, Any] = {"seeds": 2, "steps": 12, "nulls": ("frozen decoder", "random")}
 
@@ -59,7 +59,14 @@ def test_vectors_in_a_file_are_trained_on_and_the_file_is_read_back(
 
 def test_supervised_dictionaries_are_fitted_on_the_other_half() -> None:
     net, task, _ = planted(0, each=4)
-    made = wt.dictionaries.fit_supervised(net, task, site="site")
+    made = wt.dictionaries.train(net, task, site="site", kind="mean codes")
     assert made.settings.attributes == ("a", "b", "c") and made.settings.features == 12
-    with pytest.raises(UsageError, match="not supervised"):
-        wt.dictionaries.fit_supervised(net, task, site="site", kind="pca")
+
+
+def test_without_attributes_reconstructions_alone_are_judged() -> None:
+    net, task, entry = planted(0, each=4)
+    bare = wt.Task(task.inputs, task.targets, name="bare")
+    report = wt.dictionaries.check(net, entry[0], bare, site="site", **FAST)
+    asked = {one.code: one.status for one in report.findings if one.title.startswith(("Dictionary c", "Features st"))}
+    assert asked == {"WT402": "not_applicable", "WT403": "not_applicable"}
+    assert "without an answer for edits" in report.headline

@@ -15,14 +15,14 @@ from wheeltap.core.lazy import lazy
 
 if TYPE_CHECKING:
     from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, Entry
-    from wheeltap.suites.dictionaries.doors import check, fit_supervised, load, save, train
+    from wheeltap.suites.dictionaries.doors import check, load, save, train
 
-__all__ = ["Dictionary", "DictionaryModel", "Entry", "check", "fit_supervised", "load", "save", "train"]
+__all__ = ["Dictionary", "DictionaryModel", "Entry", "check", "load", "save", "train"]
 
 __getattr__ = lazy(
     __name__,
     {
         "Dictionary": "dictionary", "DictionaryModel": "dictionary", "Entry": "dictionary",
-        "check": "doors", "fit_supervised": "doors", "train": "doors", "load": "doors", "save": "doors",
+        "check": "doors", "train": "doors", "load": "doors", "save": "doors",
     },
 )  # fmt: skip

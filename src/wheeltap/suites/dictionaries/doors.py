@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from wheeltap.core.canon import Scalar
-from wheeltap.core.errors import ModelError, UnknownName, UsageError
+from wheeltap.core.errors import ModelError, UnknownName
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.plans.artifacts import Artifacts, digest
@@ -33,7 +33,7 @@ from wheeltap.suites.dictionaries.files import write as save
 from wheeltap.suites.dictionaries.specs import NULLS, SUPERVISED, Kind
 from wheeltap.suites.dictionaries.training import Trained
 
-__all__ = ["CheckedModel", "check", "fit_supervised", "halves", "load", "prepared", "save", "train"]
+__all__ = ["CheckedModel", "check", "halves", "load", "prepared", "save", "train"]
 
 RANDOM: Final = 3
 """Random dictionaries for each null of another kind: they cost no training."""
@@ -90,7 +90,7 @@ def train(
         model: A net in eval mode, which comes back as it was; ``None`` where the examples are plain vectors.
         examples: A task; or, without a model, vectors ``[row, width]``: an array, a ``.npy`` or ``.npz`` file.
         site: Module path whose output is meant.
-        kind: Another one than ``own`` for a null or a baseline: ``frozen decoder``, ``pca`` ...
+        kind: Another one than ``own`` for a null or a baseline: ``frozen decoder``, ``pca``, ``mean codes`` ...
         seed: Of all draws.
         watch: Called with the steps taken and the steps in all.
         how: Settings of the recipe ``dictionary``: ``architecture``, ``features`` (by default 8 for each number of a
@@ -115,19 +115,6 @@ def _width(net: Subject | None, fitted: BaseTask, site: str, how: Mapping[str, S
         return int(cast("torch.Tensor", cast("Task", fitted).inputs).shape[1])
     (width,) = width_of(net.model, fitted, (site,), cast("Any", how.get("positions", "last")))
     return width
-
-
-def fit_supervised(model: Model, task: Examples, *, site: str, kind: Kind = "mean codes") -> Dictionary:
-    """A dictionary whose features are the values of a task's attributes: ``mean codes`` or ``least squares``.
-
-    Raises:
-        UsageError: If it is of another kind.
-        DataError: If the task has no attributes.
-    """
-    if kind not in SUPERVISED:
-        raise UsageError("This kind of dictionary is not supervised.", where="kind", expected=" or ".join(SUPERVISED),
-                         got=repr(kind))  # fmt: skip
-    return train(model, task, site=site, kind=kind)
 
 
 @final
