@@ -399,7 +399,8 @@ class DictionaryDisturbed(EntryReading):
                     arrays |= {f"{name}|agree": made["agree"][0], f"{name}|unedited": made["unedited"]} if made else {}
                 for key, held in arrays.items():
                     rows.setdefault(key, []).append(held)
-                forwards += 0.0 if other is bench else other.forwards
+                if other is not bench:
+                    forwards, other.forwards = forwards + other.forwards, 0.0
         found |= {key: np.stack(held) for key, held in rows.items()}
         for name, values in labels.items():
             found |= {
@@ -429,7 +430,9 @@ class DictionaryDisturbed(EntryReading):
             known = TuningCopy(bench.subject, task, disturbance.settings) if disturbance.needs == "tuned" else None
             with Disturbance(bench.subject, disturbance, WHOLE, known) as under_way:
                 under_way.apply(dose, root=root, seed=seed, keep=False)
-                yield "none", SiteBench.of(bench.subject.model, [site], task, name=f"{net}, {name}"), dictionary
+                other = SiteBench.of(bench.subject.model, [site], task, name=f"{net}, {name}")
+                yield "none", other, dictionary
+            other.last, known, under_way = None, None, None  # memory for the next one
         twin = site_twin(bench, root=root)
         if twin is None:
             yield from (("none", bench, dictionary),) * 2
