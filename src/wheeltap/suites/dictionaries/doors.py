@@ -3,11 +3,13 @@
 A task is cut in two, always in the same way: dictionaries are fitted on one part, and judged on the other.
 """
 
+import copy
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast, final, get_args
 
+import msgspec
 import torch
 from torch import nn
 
@@ -18,7 +20,7 @@ from wheeltap.core.task import BaseTask, Task
 from wheeltap.plans.artifacts import Artifacts, digest
 from wheeltap.plans.plan import AuditSpec, Plan
 from wheeltap.recipes import base
-from wheeltap.recipes.base import Given
+from wheeltap.recipes.base import Given, Recipe, specified
 from wheeltap.recipes.make import Watch, make, place, weights
 from wheeltap.report.report import Report
 from wheeltap.runs.given import Examples, Model, subjects_of, task_of
@@ -30,6 +32,7 @@ from wheeltap.suites.dictionaries.audits.claims import AUDITS
 from wheeltap.suites.dictionaries.dictionary import Dictionary, Entry
 from wheeltap.suites.dictionaries.files import read as load
 from wheeltap.suites.dictionaries.files import write as save
+from wheeltap.suites.dictionaries.recipes import WithDictionary
 from wheeltap.suites.dictionaries.specs import NULLS, SUPERVISED, Kind
 from wheeltap.suites.dictionaries.training import Trained
 
@@ -64,17 +67,11 @@ def halves(task: BaseTask) -> tuple[BaseTask, BaseTask]:
     return fitted, judged
 
 
-def _made(
-    recipe: str, settings: Mapping[str, Scalar], of: Sequence[tuple[str, nn.Module]], fitted: BaseTask, *, seed: int,
-    watch: Watch | None,
-) -> nn.Module:  # fmt: skip
-    """What a recipe makes, where the net is; it is kept in the user's cache, so that the same call resumes."""
-    device = next(of[0][1].parameters()).device if of else torch.device("cpu")
-    spec = base.spec(recipe, dict(settings), seed=seed, of=tuple(key for key, _ in of), data=fitted.digest)
+def _kept(recipe: Recipe, given: Given, watch: Watch | None) -> nn.Module:
+    """What a recipe makes; it is kept in the user's cache, so that the same call resumes."""
     shelf = place("dictionaries")
-    given = Given(spec, tuple(module for _, module in of), fitted, device)
-    made = make(given, base.recipe_of(spec), None if shelf is None else Artifacts(shelf), watch=watch)
-    return made.done(f"recipe {recipe}")
+    made = make(given, recipe, None if shelf is None else Artifacts(shelf), watch=watch)
+    return made.done(f"recipe {recipe.name}")
 
 
 def train(
@@ -103,10 +100,11 @@ def train(
     fitted = of_array(examples) if net is None else halves(task_of(examples))[0]
     if "features" not in how:
         how["features"] = WIDER * _width(net, fitted, site, how)
-    return cast("Dictionary", cast("Entry", _made(
-        "dictionary", {"steps": STEPS, **how, "site": site, "kind": kind},
-        [] if net is None else [(net.record.fingerprint, net.model)], fitted, seed=seed, watch=watch,
-    ))[0])  # fmt: skip
+    of = () if net is None else (net.model,)
+    spec = base.spec("dictionary", {"steps": STEPS, **how, "site": site, "kind": kind}, seed=seed, data=fitted.digest,
+                     of=() if net is None else (net.record.fingerprint,))  # fmt: skip
+    given = Given(spec, of, fitted, torch.device("cpu") if net is None else net.device)
+    return cast("Dictionary", cast("Entry", _kept(base.recipe_of(spec), given, watch))[0])
 
 
 def _width(net: Subject | None, fitted: BaseTask, site: str, how: Mapping[str, Scalar]) -> int:
@@ -154,14 +152,24 @@ def prepared(  # noqa: PLR0913 - what check and the command line are asked for
     counts |= {"identity": 1, "pca": 1}
     if judged.annotations.factors and how.get("positions", "last") == "last":
         counts |= dict.fromkeys(SUPERVISED, 1)
-    beside = ",".join(kind for kind, count in counts.items() for _ in range(count))
-    own = Entry([given])
-    whole = _made(
-        "with-dictionary", {"steps": STEPS, **how, **_like(given, net, fitted, site, how), "entries": beside},
-        [(net.record.fingerprint, net.model), (digest(weights(own)), own)], fitted, seed=seed, watch=watch,
-    )  # fmt: skip
+    own, kinds = Entry([given]), [kind for kind, count in counts.items() for _ in range(count)]
+    recipe = WithDictionary({"steps": STEPS, **how, **_like(given, net, fitted, site, how), "entries": ",".join(kinds)})
+    spec = specified(WithDictionary, msgspec.structs.asdict(recipe.settings), seed=seed, data=fitted.digest,
+                     of=(net.record.fingerprint, digest(weights(own))))  # fmt: skip
+    rest = iter(range(len(kinds)))
+
+    def entry(each: Recipe, asked: Given) -> nn.Module:
+        done = next(rest)
+
+        def progress(step: int, steps: int) -> None:
+            if watch is not None:
+                watch(done * steps + step, len(kinds) * steps)
+
+        return _kept(each, asked, progress)
+
+    whole = recipe.joined(Given(spec, (net.model, own), fitted, net.device), (copy.deepcopy(net.model),), entry)
     subject = Subject(whole, name=net.name)
-    audits = [AuditSpec(name, {"entries": f"own,{beside}"}) for name in AUDITS]
+    audits = [AuditSpec(name, {"entries": ",".join(["own", *kinds])}) for name in AUDITS]
     made = plan([subject], judged, audits=audits, seed=seed, command="dictionary check", sources=sources, data=data)
     return CheckedModel(subject, judged, made)
 

@@ -229,7 +229,7 @@ class WithDictionary(Recipe):
 
     def blank(self, given: Given) -> DictionaryModel:
         """See ``Recipe.blank``."""
-        return self._joined(given, given.of[:1], lambda recipe, asked: recipe.blank(asked))
+        return self.joined(given, given.of[:1], lambda recipe, asked: recipe.blank(asked))
 
     def start(self, given: Given) -> State:
         """See ``Recipe.start``."""
@@ -240,10 +240,10 @@ class WithDictionary(Recipe):
             kept = make(asked, recipe, Artifacts(folder) if folder else None)
             return kept.done(f"recipe {recipe.name}, kind {recipe.settings.kind!r}")
 
-        model = self._joined(given, copy.deepcopy(given.of[:1]), made).to(given.device)
+        model = self.joined(given, copy.deepcopy(given.of[:1]), made).to(given.device)
         return RecodingState(model, model)
 
-    def _joined(
+    def joined(
         self, given: Given, net: tuple[nn.Module, ...], make: Callable[[DictionaryRecipe, Given], nn.Module]
     ) -> DictionaryModel:
         """The net with all entries.
