@@ -10,7 +10,7 @@ from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, UnknownName, UsageError
 from wheeltap.sources.base import ExampleReader
 from wheeltap.suites.dictionaries.nets import NAMES, TEMPLATES, tokenizer
-from wheeltap.suites.dictionaries.sources import AttributeData, Wording, agreement, digits, ioi, strokes
+from wheeltap.suites.dictionaries.sources import AttributeData, AttributeWords, agreement, digits, ioi, strokes
 
 
 class Words:
@@ -41,7 +41,7 @@ def factorial(task: ChoiceTask, groups: int) -> None:
 def test_sentences_with_two_names_are_a_full_factorial() -> None:
     task, reads = ioi(), tokenizer()
     factorial(task, len(TEMPLATES))
-    words = task.annotation(Wording)
+    words = task.annotation(AttributeWords)
     assert words is not None and len(TEMPLATES) >= 16
     names = {name: reads.more(f" {name}")[0] for name in NAMES}
     for at in range(0, len(task.targets), 7):
@@ -52,13 +52,13 @@ def test_sentences_with_two_names_are_a_full_factorial() -> None:
         assert (found[0] == names[other]) == bool(order)
         assert task.choices[at][int(task.targets[at])] == (names[one],)
         assert tuple(reads.start(words.texts[at])) == task.contexts[at]
-    part = task.part(torch.tensor([3, 5])).annotation(Wording)
+    part = task.part(torch.tensor([3, 5])).annotation(AttributeWords)
     assert part is not None and part.texts == (words.texts[3], words.texts[5])
 
 
 def test_names_that_a_tokenizer_divides_are_left_out() -> None:
     task = ioi(Words(4))  # "Sarah" is two tokens
-    words = task.annotation(Wording)
+    words = task.annotation(AttributeWords)
     assert words is not None and all(len(name) <= 4 for name in (*words.values["io"], *words.values["s"]))
     factorial(task, len(TEMPLATES))
     with pytest.raises(DataError, match="divides the words"):
@@ -70,7 +70,7 @@ def test_names_that_a_tokenizer_divides_are_left_out() -> None:
 def test_verbs_agree_with_their_subject() -> None:
     task = agreement(Words())
     factorial(task, 24)
-    words = task.annotation(Wording)
+    words = task.annotation(AttributeWords)
     assert words is not None
     plural = task.annotations.factors["number"]
     assert torch.equal(task.targets, plural)
@@ -78,7 +78,7 @@ def test_verbs_agree_with_their_subject() -> None:
     kinds = {int(kind): text for kind, text in zip(task.annotations.factors["construction"], words.texts, strict=True)}
     assert [kinds[at].split()[2] for at in range(3)][1:] == ["that", "that"] and "that the" in kinds[1]
     few = agreement(Words(6))  # some words alone are one token: subject and attractor still differ
-    for text in few.annotation(Wording).texts:  # type: ignore[union-attr]
+    for text in few.annotation(AttributeWords).texts:  # type: ignore[union-attr]
         assert text.split()[1].rstrip("s") != text.split()[-1].rstrip("s")
 
 
@@ -96,7 +96,7 @@ def test_strokes_are_measured() -> None:
     counts = {name: torch.bincount(one) for name, one in task.annotations.factors.items()}
     assert {name: len(one) for name, one in counts.items()} == {"class": 10, "stroke": 3, "slant": 3}
     assert all(int(one.min()) > 50 for one in counts.values())
-    assert len(task.annotation(Wording)) == len(task.targets)  # type: ignore[arg-type]
+    assert len(task.annotation(AttributeWords)) == len(task.targets)  # type: ignore[arg-type]
 
 
 def test_tasks_are_asked_for_by_name() -> None:

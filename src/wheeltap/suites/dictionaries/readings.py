@@ -255,7 +255,7 @@ class DictionaryControl(EntryReading):
 
 @final
 @dataclass(frozen=True)
-class Halves:
+class FeatureHalves:
     """Live features on the half of the examples that all is chosen on, and on the one that is scored on.
 
     Attributes:
@@ -273,7 +273,7 @@ class Halves:
     second: Index
 
     @classmethod
-    def of(cls, codes: Tensor, task: BaseTask, root: int) -> "Halves":
+    def of(cls, codes: Tensor, task: BaseTask, root: int) -> "FeatureHalves":
         """Of codes ``[example, feature]``, active above 0; the halves are the same whatever a model is."""
         first, second = (half.numpy() for half in task.halves(seeds.generator(root, "dictionary halves")))
         fires = (codes > 0).cpu().numpy()
@@ -305,7 +305,7 @@ class DictionaryFeatures(EntryReading):
         bench, (dictionary,), found = self.opened(subject, task)
         vectors = bench.vectors[0]
         codes = bench.codes(dictionary, vectors)
-        half, made = Halves.of(codes, task, root), dictionary.decode(codes, vectors)
+        half, made = FeatureHalves.of(codes, task, root), dictionary.decode(codes, vectors)
         above = np.zeros(len(half.features), dtype=np.bool_)
         for name, values in labels.items():
             arrays, own = self._attribute(half, values)
@@ -321,7 +321,7 @@ class DictionaryFeatures(EntryReading):
         }  # fmt: skip
         return Readings(found, bench.forwards)
 
-    def _attribute(self, half: Halves, values: Index) -> tuple[Arrays, Flags]:
+    def _attribute(self, half: FeatureHalves, values: Index) -> tuple[Arrays, Flags]:
         """What the reading gives of one attribute, but for sizes; and which live features are interpretable by it."""
         numbered, how = half.numbered(values), self.settings
         if numbered is None:
@@ -341,7 +341,7 @@ class DictionaryFeatures(EntryReading):
         }  # fmt: skip
         return arrays, (fits[0] >= how.threshold) & (fits[0] > chance)
 
-    def _needed(self, half: Halves, first: Flags, second: Flags) -> int:
+    def _needed(self, half: FeatureHalves, first: Flags, second: Flags) -> int:
         """How many features that are precise for a value on the first half cover it on the second."""
         fires = half.chosen.sum(0)
         precise = (half.chosen[first].sum(0) >= self.settings.precision * fires) & (fires > 1)

@@ -25,7 +25,7 @@ from wheeltap.suites.dictionaries.activations import ROWS, Activations, collect,
 from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, DictionarySettings, Entry, random_like
 from wheeltap.suites.dictionaries.specs import KINDS, Kind
 from wheeltap.suites.dictionaries.supervised import least_squares_codes, mean_codes
-from wheeltap.suites.dictionaries.training import DictionaryTraining, Lesson, dictionaries, spread
+from wheeltap.suites.dictionaries.training import DictionaryHook, DictionaryTraining, dictionaries, spread
 
 COMPUTED: Final[tuple[Kind, ...]] = ("random", "identity", "pca", "mean codes", "least squares")
 """Kinds that take no steps."""
@@ -110,7 +110,7 @@ class DictionaryRecipe(Recipe):
             for at, one in enumerate(dictionaries(entry)):
                 one.load_state_dict(_computed(how.kind, own, at, given))
             return Fit(entry, lambda rows, step: torch.zeros(()), examples=own.rows, settings=TrainSettings(steps=0))
-        lesson = Lesson(entry, learned, own, how, kind=how.kind, seed=seeds.derive(seed, self.name, "init"))
+        lesson = DictionaryHook(entry, learned, own, how, kind=how.kind, seed=seeds.derive(seed, self.name, "init"))
         settings = TrainSettings(
             seed=seeds.derive(seed, self.name, "order"), steps=how.steps, batch=how.batch,
             rate=how.rate / own.width(own.sites[0]) ** 0.5,

@@ -34,7 +34,7 @@ _FEWEST: Final = 4
 
 @final
 @dataclass(frozen=True)
-class Wording(Annotation):
+class AttributeWords(Annotation):
     """What examples and the values of their attributes are called, for reports.
 
     Attributes:
@@ -56,9 +56,9 @@ class Wording(Annotation):
         """See ``Annotation.digest``."""
         return canon.key("wordings", [self.texts, dict(self.values)])
 
-    def part(self, index: Sequence[int]) -> "Wording":
+    def part(self, index: Sequence[int]) -> "AttributeWords":
         """See ``Annotation.part``."""
-        return Wording(tuple(self.texts[at] for at in index), self.values)
+        return AttributeWords(tuple(self.texts[at] for at in index), self.values)
 
 
 _Word = TypeVar("_Word", str, Forms)
@@ -116,7 +116,7 @@ def ioi(tokenizer: Tokenizer | None = None) -> ChoiceTask:
     made = ChoiceTask(contexts, [options] * len(design), table[:, 1].tolist(), name="attributes:ioi")
     made = made.with_factors({"io": table[:, 1], "s": table[:, 2], "order": table[:, 3]}).with_groups(table[:, 0])
     values = {"io": tuple(kept[:half]), "s": tuple(kept[half:]), "order": ("repeated second", "repeated first")}
-    return made.with_annotation(Wording(tuple(texts), values))
+    return made.with_annotation(AttributeWords(tuple(texts), values))
 
 
 CONSTRUCTIONS: Final = ("prepositional", "object relative", "subject relative")
@@ -160,7 +160,7 @@ def agreement(tokenizer: Tokenizer) -> ChoiceTask:
     made = ChoiceTask(contexts, [options] * len(design), table[:, 2].tolist(), name=where)
     made = made.with_factors({"number": table[:, 2], "attractor": table[:, 3], "construction": table[:, 1]})
     values = {"number": numbers, "attractor": numbers, "construction": CONSTRUCTIONS}
-    return made.with_groups(table[:, 0]).with_annotation(Wording(tuple(texts), values))
+    return made.with_groups(table[:, 0]).with_annotation(AttributeWords(tuple(texts), values))
 
 
 LEVELS: Final = 3
@@ -181,7 +181,7 @@ def digits() -> Task:
     rows = enumerate(zip(data.test_targets, *levels, strict=True))
     named = tuple(f"image {at}: {int(digit)}, {widths[one]}, {slants[two]}" for at, (digit, one, two) in rows)
     values = {"class": tuple("0123456789"), "stroke": widths, "slant": slants}
-    return made.with_annotation(Wording(named, values))
+    return made.with_annotation(AttributeWords(named, values))
 
 
 def strokes(inputs: Tensor) -> NDArray[np.float64]:

@@ -43,7 +43,7 @@ Net = Literal["ioi-net", "digits", "smollm2"]
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Ground:
+class TrainingSite:
     """Where dictionaries are trained.
 
     Attributes:
@@ -61,16 +61,16 @@ class Ground:
     source: str = ""
 
 
-GROUNDS: Final[Mapping[Net, Ground]] = {
-    "ioi-net": Ground(
+GROUNDS: Final[Mapping[Net, TrainingSite]] = {
+    "ioi-net": TrainingSite(
         about="Small transformers that name the indirect object, one for each seed; the stream after the second block.",
         task="attributes:ioi", site="blocks.1", recipe="ioi-net",
     ),
-    "digits": Ground(
+    "digits": TrainingSite(
         about="Nets of two hidden layers on handwritten digits, one for each seed; the first hidden layer.",
         task="attributes:digits", site="1", recipe="digits",
     ),
-    "smollm2": Ground(
+    "smollm2": TrainingSite(
         about="SmolLM2-135M-Instruct, sentences that name the indirect object; one net for all seeds.",
         task="attributes:ioi", site="model.layers.20", source="smollm2",
     ),
@@ -160,7 +160,7 @@ class Dictionaries(Study):
     )
 
     @property
-    def ground(self) -> Ground:
+    def ground(self) -> TrainingSite:
         """Where dictionaries are trained."""
         return GROUNDS[self.settings.net]
 

@@ -75,7 +75,7 @@ def least_squares_codes(vectors: Vectors, labels: Labels) -> ValueCodes:
         raise DataError(
             "The codes of attributes are not unique.", where=", ".join(blank.attributes),
             expected=f"at least {design.shape[1]} examples, one for each value, and attributes that are not the same "
-            "in other words", got=f"{len(rows)} examples, whose values can be told apart in {rank} of {free} ways",
+            "in other words", got=f"{len(rows)} examples, whose values can be separated in {rank} of {free} ways",
             do="Give more examples, leave an attribute out, or ask for mean codes.",
         )  # fmt: skip
     for at in range(len(blank.attributes)):

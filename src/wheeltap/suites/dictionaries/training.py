@@ -102,7 +102,7 @@ class JumpReLU(torch.autograd.Function):
 
 
 @final
-class Lesson(Hook):
+class DictionaryHook(Hook):
     """What the dictionaries of an entry go down, and what is done to them at each step.
 
     Rows of the decoder keep norm 1: what would change the norm alone is taken out of the gradient. Those of a

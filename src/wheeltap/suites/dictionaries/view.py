@@ -10,7 +10,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.readings.base import Readings
 from wheeltap.suites.dictionaries.readings import EntryReading
-from wheeltap.suites.dictionaries.sources import Wording
+from wheeltap.suites.dictionaries.sources import AttributeWords
 from wheeltap.suites.dictionaries.specs import DICTIONARY_VIEW, DictionaryViewSettings
 
 
@@ -46,7 +46,7 @@ class DictionaryView(EntryReading):
             scores[rows] = bench.exchanged([vectors[rows] - gone], rows).to(scores)
             lost.append(float((margins - bench.margins(scores))[rows].mean()))
             changed.append(float((scores.argmax(1) != answers)[rows].float().mean()))
-        wording = task.annotation(Wording)
+        wording = task.annotation(AttributeWords)
         numbers: NDArray[Any] = order.cpu().numpy()
         said = [f"example {at}" for at in range(len(codes))] if wording is None else wording.texts
         says: list[list[str]] = [[said[int(at)] for at in row] for row in numbers]

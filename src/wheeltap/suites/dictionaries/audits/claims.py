@@ -28,7 +28,7 @@ from wheeltap.suites.dictionaries.audits.common import BesideNullsAudit, Diction
 from wheeltap.suites.dictionaries.audits.headline import CONTROLS, INTERPRETABLE, SUFFICIENT
 from wheeltap.suites.dictionaries.audits.scores import (
     SHARE,
-    Beside,
+    NullComparison,
     Scores,
     by_attribute,
     edited,
@@ -397,7 +397,7 @@ class DictionaryStableAudit(DictionaryAudit):
             raise NoAnswer("not_applicable", "No feature of the dictionary is active on these examples.")
         rows, margin = np.arange(len(again[0]["matched"])), self.settings.margin
         own = Scores(np.mean([one["matched"] for one in again], axis=0), rows)
-        beside = Beside("random ones", own, [Scores(one["matched"], rows) for one in nulls], None)
+        beside = NullComparison("random ones", own, [Scores(one["matched"], rows) for one in nulls], None)
         lead, mcc = beside.lead, [float(np.mean([float(one["mcc"]) for one in some])) for some in (again, nulls)]
         test = msgspec.structs.replace(lead.estimate, p=lead.above(margin, "more"))
         said = (

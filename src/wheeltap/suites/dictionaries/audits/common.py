@@ -22,7 +22,7 @@ from wheeltap.plans.readings.base import ReadingSpec
 from wheeltap.stats.evidence import Smallest
 from wheeltap.stats.sample import Sample
 from wheeltap.suites.dictionaries.audits.headline import lines
-from wheeltap.suites.dictionaries.audits.scores import SHARE, Beside, Scores
+from wheeltap.suites.dictionaries.audits.scores import SHARE, NullComparison, Scores
 from wheeltap.suites.dictionaries.specs import KINDS, NULLS, budgets_of
 
 BETTER: Final = Words("better than every null", "no better than a null", "may be better than every null")
@@ -208,9 +208,9 @@ class BesideNullsAudit(DictionaryAudit):
                 found.setdefault(kind, []).append(self.scores(self.read(case, subject, entry)))
         return {kind: several for kind, several in found.items() if several}
 
-    def beside(self, case: Case, kind: str, own: Scores, others: Sequence[Scores]) -> Beside:
+    def beside(self, case: Case, kind: str, own: Scores, others: Sequence[Scores]) -> NullComparison:
         """A score beside those of one kind of null."""
-        return Beside(kind, own, others, case.groups_of(own.rows), self.bound, self.bounded)
+        return NullComparison(kind, own, others, case.groups_of(own.rows), self.bound, self.bounded)
 
     def singles(self, case: Case, subject: SubjectRecord) -> list[Hypothesis]:
         """The claim that it is better than every null."""

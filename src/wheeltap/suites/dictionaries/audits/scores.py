@@ -130,7 +130,7 @@ def f1_of(read: Arrays) -> Scores:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Beside:
+class NullComparison:
     """A score beside the same of one kind of null, paired row by row.
 
     Attributes:
