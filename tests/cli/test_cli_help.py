@@ -43,15 +43,15 @@ def test_help_names_what_audits_need_of_the_data_and_of_which_draws_an_option_is
         assert [audit.settings.draws for audit in audits_of(made) if audit.name == "bit-flips"] == [draws]
 
 
-CIRCUITS = ("train", "find", "check")
+WITHIN = {"circuits": ("train", "find", "check"), "dictionary": ("train", "check"), "pictures": ()}
 
 
 def test_every_option_that_counts_refuses_parts() -> None:
     """A plain ``int`` would be rounded by cyclopts; also of an option that is added later."""
     (converts,) = (kind.converter for kind in get_args(Whole) if kind is not int)
     verbs = application(overview=False)
-    own = {verb: [verbs[verb]] for verb in VERBS if verb not in ("pictures", "circuits")}
-    own["circuits"] = [verbs["circuits"][name] for name in CIRCUITS]
+    own = {verb: [verbs[verb]] for verb in VERBS if verb not in WITHIN}
+    own |= {verb: [verbs[verb][name] for name in names] for verb, names in WITHIN.items()}
     own["study"] = [verbs["study"][name] for name in studies if name != "declared"]
     own["doctor"].append(verbs["doctor"]["--plant"])
     counts = {

@@ -96,7 +96,7 @@ class World:
         cosine = np.clip(self.good[self.kinds[other]] + 0.1 * rng.standard_normal(LIVE), -1.0, 1.0)
         count = len(MATCHES)
         return {"kinds": np.array([KINDS.index(kind) for kind in self.kinds]), "matched": cosine,
-                "mcc": cosine.mean(), "rank": np.full(count, 8), "overlap": np.full(count, 0.6),
+                "rank": np.full(count, 8), "overlap": np.full(count, 0.6),
                 "chance": np.full(count, 0.1)}  # fmt: skip
 
     def outcome(self, trial: Trial) -> Outcome:
@@ -206,20 +206,41 @@ def test_without_nulls_nothing_is_claimed_and_controls_that_could_not_fail_are_s
 
 
 def test_a_failed_control_makes_the_run_void() -> None:
-    assert judged(World({**GOOD, "mean codes": 0.05})).void, "supervised edits no better than random ones"
     assert judged(World(GOOD, rewritten=0.9)).void, "a dictionary that is rewritten with the net must lose nothing"
+
+
+def test_attributes_that_do_not_add_up_at_a_site_make_no_run_void() -> None:
+    report = judged(World({**GOOD, "mean codes": 0.05}))
+    [planted] = [one for one in report.controls if one.name == "WT402 supervised codes control"]
+    assert not report.void and planted.status == "skipped" and "do not add up" in planted.because
+
+
+def test_reseeds_alone_say_how_noisy_a_training_is() -> None:
+    """A dictionary from elsewhere is far from all of them, which makes no lead of it noise."""
+    assert "reseed's noise" not in judged(World({**GOOD, "reseed": 0.5})).headline
+    assert "reseed's noise" in judged(World({**GOOD, "own": 0.62, "reseed": 0.6}, spread=0.04)).headline
+
+
+def test_what_controls_nothing_has_nothing_to_lose() -> None:
+    class Powerless(World):
+        def disturbed(self, good: float, rng: Any, shared: Any) -> dict[str, NDArray[Any]]:
+            found = super().disturbed(good, rng, shared)
+            return found | {"io|agree": np.zeros_like(found["io|agree"])}
+
+    report = judged(Powerless(GOOD))
+    assert statuses(report, "WT404") == {"not_applicable"}
+    assert all("nothing to lose" in one.because for one in report.findings if one.code == "WT404")
+
+
+def test_the_best_null_is_named_whatever_is_shown_least_surely() -> None:
+    report = judged(World({**GOOD, "frozen decoder": 0.7, "random": 0.3}, spread=0.0))
+    assert "frozen decoder 0.7" in report.headline and "Not asked beside: soft-frozen decoder" in report.headline
 
 
 def test_entries_that_are_others_are_no_answer() -> None:
     report = judged(World(GOOD), planned(*KIND[1:]))
     assert statuses(report, "WT401") == {"error"}
     assert create("dictionary-sufficient", {}).ask(Case(PLAN, lambda _: None)) == []
-
-
-def test_noise_of_a_reseed_is_said_where_a_lead_is_no_larger() -> None:
-    level = {"own": 0.8, "reseed": 0.6, "frozen decoder": 0.65, "random": 0.3, "mean codes": 0.9}
-    assert "No larger than a reseed's noise." in judged(World(level)).headline
-    assert "reseed's noise" not in judged(World(GOOD)).headline
 
 
 # ---- scores ---------------------------------------------------------------------------------------------------------
@@ -253,7 +274,7 @@ def test_edits_are_scored_where_the_patch_changes_the_answer() -> None:
     scores = edited(read, budget=4, least=20)
     by_hand = np.concatenate([read[f"{name}|agree"][1][~read[f"{name}|unedited"]] for name in ("io", "s")])
     assert scores.mean == pytest.approx(by_hand.mean()) and set(scores.parts) == {"io", "s"}
-    with pytest.raises(Exception, match="changes too few answers"):
+    with pytest.raises(Exception, match="too few pairs"):
         edited(read, budget=4, least=PAIRS)
 
 

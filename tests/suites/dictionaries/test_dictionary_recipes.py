@@ -57,6 +57,16 @@ class TestGatedDictionary(TestDictionary):
     settings: ClassVar[dict[str, Any]] = {**TINY, "architecture": "gated", "site": "blocks.0, blocks.1"}
 
 
+class TestWithDictionary(RecipeContract):
+    """The net is there, and joined with dictionaries in one step."""
+
+    recipe = WithDictionary
+    brief = True
+    settings: ClassVar[dict[str, Any]] = {**TINY, "entries": "own, random"}
+    other: ClassVar[dict[str, Any]] = {**TestDictionary.other, "entries": "own, pca"}
+    task, of = TestDictionary.task, TestDictionary.of
+
+
 def entry(*, of: tuple[nn.Module, ...] | None = None, task: BaseTask = WORDS, seed: int = 3, **how: Any) -> Entry:
     """What the recipe makes of the small net."""
     parts = (net(),) if of is None else of

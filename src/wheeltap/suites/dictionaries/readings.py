@@ -478,7 +478,7 @@ class DictionaryMatch(EntryReading):
             parts.append(stats.overlap(own, other, how.rank))
         ranks = np.array([rank for rank, _ in parts])
         found |= {
-            "matched": matched, "mcc": np.array(float(matched.sum()) / max(*likeness.shape, 1)), "rank": ranks,
+            "matched": matched, "rank": ranks,
             "overlap": np.array([one for _, one in parts]), "chance": ranks / bench.vectors[0].shape[1],
         }  # fmt: skip
         return Readings(found, bench.forwards)

@@ -248,7 +248,6 @@ DICTIONARY_MATCH: Final = ReadingSpec(
     settings_type=DictionaryMatchSettings,
     arrays=_KINDS | {
         "matched": Array("live", "cosine of each feature that is active in some examples with its partner; 0 for none"),
-        "mcc": Array("", "mean cosine over the live features of the dictionary with more of them"),
         "rank": Array("matching", "dimensions of the subspaces compared, of each of MATCHES", "count"),
         "overlap": Array("matching", "mean squared cosine of the principal angles between the subspaces that the two "
                          "sets of contributions span most; 0 where one is empty"),

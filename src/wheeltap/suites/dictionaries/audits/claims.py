@@ -139,18 +139,24 @@ class DictionaryControlAudit(BesideNullsAudit):
         low, high = (None, None) if test.law is None else test.law.interval(1.0 - _PLANTED)
         effect = msgspec.structs.replace(test.estimate, low=low, high=high, level=_PLANTED)
         random, margin = float(np.mean([one.mean for one in nulls])), self.settings.margin
-        passed, failed = low is not None and low > margin, high is not None and high < margin
-        why = "" if passed or failed else " No power: so few pairs and random dictionaries cannot show it."
+        # Where attributes do not add up at a site, exact values control nothing: no fault of the instrument.
+        passed = low is not None and low > margin
+        why = "" if passed else _NOT_PLANTED
         because = (
             f"Features that are the values themselves agree in {fixed(best.mean, 3)} of the edits (one out, one in), "
             f"random ones in {fixed(random, 3)}: {effect} more.{why}"
         )
-        return Control(name=name, kind="planted", status="passed" if passed else "failed" if failed else "skipped",
-                       estimates=(effect,), because=because)  # fmt: skip
+        return Control(name=name, kind="planted", status="passed" if passed else "skipped", estimates=(effect,),
+                       because=because)  # fmt: skip
 
 
 _PLANTED: Final = 0.998
-"""Confidence with which the planted control passes or fails: less than one sound run in 1,000 is void by it."""
+"""Confidence with which the planted control passes."""
+
+_NOT_PLANTED: Final = (
+    " Not found: the values do not add up in this site's vectors, or there are too few pairs or random dictionaries to "
+    "show it. Then no edit that fails says anything against a dictionary."
+)
 
 
 @final
@@ -217,6 +223,7 @@ def _causal(case: Case, read: Arrays) -> Hypothesis:
     found = [
         Sample(((margin[part] - margin["mean"]) / drop)[None], groups=case.groups).effect(name=words, unit=SHARE)
         for part, words in _PARTS.items()
+        if "others" not in part or live - count >= count
     ]
     said = "; ".join(f"{one.name} {one}" for one in found)
     return Hypothesis(title=_CAUSAL, status="measured", alarm=False, by_example=False, beside=tuple(found),
@@ -266,20 +273,21 @@ class DictionaryDisturbedAudit(DictionaryAudit):
         return [self._claim(case, read, words) for words in DISTURBANCES[1:-1]]
 
     def _lost(self, read: Arrays, words: str) -> Scores:
-        """Edits that agreed before and do not now, less those the other way round, pair by pair.
+        """Of edits that agreed before, and whose answer an exact patch changes: whether they do not now, pair by pair.
 
         Raises:
-            NoAnswer: If there are too few pairs whose answer an exact patch changes, or no such gauge.
+            NoAnswer: If there are too few of them, or no such gauge.
         """
         if words in (_TWIN, _REWRITTEN) and GAUGES[int(read["gauge"])] == "none":
             raise NoAnswer("not_applicable", _NO_GAUGE)
         at, parts = _number(read, words), dict[str, Scores]()
         for name, mine in by_attribute(read).items():
             moved, agree = ~mine["unedited"][0].astype(bool), mine["agree"].astype(np.float64)
-            parts[name] = Scores((agree[0] - agree[at])[moved], mine["rows"][moved])
-        if sum(len(one.values) for one in parts.values()) < self.settings.least:
-            raise NoAnswer("not_applicable", "Exchanging the whole vector changes too few answers: nothing is "
-                           "controlled from this site.")  # fmt: skip
+            before = moved & (agree[0] > 0.0)
+            parts[name] = Scores(1.0 - agree[at][before], mine["rows"][before])
+        if (count := sum(len(one.values) for one in parts.values())) < self.settings.least:
+            raise NoAnswer("not_applicable", f"Before the change {count} edits agreed where an exact patch changes the "
+                           f"answer, and {self.settings.least} are needed: there is nothing to lose.")  # fmt: skip
         return joined(parts)
 
     def _claim(self, case: Case, read: Mapping[str, Arrays], words: str) -> Hypothesis:
@@ -290,7 +298,10 @@ class DictionaryDisturbedAudit(DictionaryAudit):
             return Hypothesis(title=title, status=gap.status, found=gap.because, alarm=False)
         sample = Sample(scores.values[None], bound=1.0, groups=case.groups_of(scores.rows))
         lost = sample.effect(margin=self.settings.margin, name="edits lost", unit=SHARE)
-        others = [f"{kind} {fixed(self._lost(one, words).mean, 3)}" for kind, one in read.items() if kind != "own"]
+        others = list[str]()
+        for kind, one in read.items():
+            with suppress(NoAnswer):
+                others += [f"{kind} {fixed(self._lost(one, words).mean, 3)}"] if kind != "own" else []
         kept, how = float(own["correlation"][_number(own, words)]), GAUGES[int(own["gauge"])]
         numbers = (
             f"Edits lost{f' ({how} of the site)' if words == _TWIN else ''}: {lost}"
@@ -329,7 +340,7 @@ class DictionarySplittingAudit(DictionaryAudit):
     name = "dictionary-splitting"
     code = "WT405"
     title = "Splitting and occlusion"
-    brief = "features of a value"
+    brief = "values covered"
     reads = (
         "How many features it takes to cover the examples of a value: more than one is over-splitting. How much of an "
         "attribute's part of the vectors reconstructions keep: little, of a small part, is occlusion by larger ones."
@@ -352,11 +363,15 @@ class DictionarySplittingAudit(DictionaryAudit):
         parts, estimates = list[str](), list[Estimate]()
         for kind, mine in ((kind, attributes[name]) for kind, attributes in read.items() if name in attributes):
             covered, values = mine["needed"][mine["needed"] > 0], len(mine["needed"])
-            mean, kept = float(covered.mean()) if len(covered) else 0.0, float(mine["retained"])
-            parts.append(f"{kind}: {len(covered)} of {values} values are covered, by {fixed(mean, 1)} features in the "
-                         f"mean; {fixed(kept, 3)} of the attribute's part is kept")  # fmt: skip
-            estimates += [Estimate.exact(f"features of a value, {kind}", mean, "features", n=max(len(covered), 1)),
-                          Estimate.exact(f"kept of the attribute, {kind}", kept, SHARE)]  # fmt: skip
+            kept, by = float(mine["retained"]), ""
+            estimates.append(Estimate.exact(f"values covered, {kind}", len(covered) / values, SHARE, n=values))
+            if len(covered):
+                mean, what = float(covered.mean()), f"features of a covered value, {kind}"
+                by = f", by {fixed(mean, 1)} features in the mean"
+                estimates.append(Estimate.exact(what, mean, "features", n=len(covered)))
+            parts.append(f"{kind}: {len(covered)} of {values} values are covered{by}; {fixed(kept, 3)} of the "
+                         "attribute's part is kept")  # fmt: skip
+            estimates.append(Estimate.exact(f"kept of the attribute, {kind}", kept, SHARE))
         size = fixed(float(read["own"][name]["size"]), 3)
         said = f"The attribute {name} is {size} of the vectors' variance. {'; '.join(parts)}."
         return Hypothesis(title=f"{self.title}: {name}", status="measured", alarm=False, by_example=False,
@@ -398,19 +413,19 @@ class DictionaryStableAudit(DictionaryAudit):
         rows, margin = np.arange(len(again[0]["matched"])), self.settings.margin
         own = Scores(np.mean([one["matched"] for one in again], axis=0), rows)
         beside = NullComparison("random ones", own, [Scores(one["matched"], rows) for one in nulls], None)
-        lead, mcc = beside.lead, [float(np.mean([float(one["mcc"]) for one in some])) for some in (again, nulls)]
+        lead, cosine = beside.lead, [float(np.mean([one["matched"] for one in some])) for some in (again, nulls)]
         test = msgspec.structs.replace(lead.estimate, p=lead.above(margin, "more"))
         said = (
-            f"Mean matched cosine (MCC) with {len(again)} other seed{'s' * (len(again) > 1)} {fixed(mcc[0], 3)}, with "
-            f"{len(nulls)} random dictionaries {fixed(mcc[1], 3)}; of a live feature {test} more. "
+            f"Mean cosine of a live feature with its partner in {len(again)} other seed{'s' * (len(again) > 1)} "
+            f"{fixed(cosine[0], 3)}, in {len(nulls)} random dictionaries {fixed(cosine[1], 3)}: {test} more. "
             f"{' '.join(_subspace(again, MATCHES.index(what)) for what in MATCHES[1:])}"
         )
         return [Hypothesis(
             test=test, margin=margin, evidence=beside.sample, words=_STABLE, one_sided=True, alarm=False,
             # Features are the sample, not examples.
             by_example=False, title=self.title, otherwise=said,
-            beside=(Estimate.exact("MCC with reseeds", mcc[0], "cosine", n=len(again)),
-                    Estimate.exact("MCC with random ones", mcc[1], "cosine", n=len(nulls))),
+            beside=(Estimate.exact("cosine with reseeds", cosine[0], "cosine", n=len(again)),
+                    Estimate.exact("cosine with random ones", cosine[1], "cosine", n=len(nulls))),
             found=f"Other seeds find the features again, more than chance does. {said}",
         )]  # fmt: skip
 

@@ -222,13 +222,23 @@ class BesideNullsAudit(DictionaryAudit):
         tested = [(one.above(margin, "more"), null.kind, one) for null in nulls for one in (null.lead,)]
         p, kind, lead = max(tested, key=lambda one: (1.0 if one[0] is None else one[0], -(one[2].value or 0.0)))
         test = msgspec.structs.replace(lead.estimate, p=None if any(one is None for one, _, _ in tested) else p)
+        if self.bounded and test.low is not None and test.high is not None:
+            test = msgspec.structs.replace(test, low=max(test.low, -1.0), high=min(test.high, 1.0))
         score = Sample(own.values[None], groups=case.groups_of(own.rows)).effect(name=self.what, unit=SHARE)
-        seeds = [own.mean, *(one.mean for one in known.get("reseed", []))]
+        # The dictionary itself is none of the reseeds: one from elsewhere may be far from all of them.
+        seeds = [one.mean for one in known.get("reseed", [])]
         noise = float(np.std(seeds, ddof=1)) if len(seeds) > 1 else 0.0
-        beyond = " No larger than a reseed's noise." if 0.0 < (test.value or 0.0) <= _NOISE * noise else ""
+        best = max(nulls, key=lambda null: null.score)
+        least = own.mean - best.score
+        beyond = " No larger than a reseed's noise." if 0.0 < least <= _NOISE * noise else ""
         each = (f"{one} {fixed(float(np.mean([some.mean for some in several])), 3)} ({len(several)})"
                 for one, several in known.items() if one != "own")  # fmt: skip
-        said = f"{self.what}: {score}; {', '.join(each)}. The least lead is {test} (over {kind}).{beyond}"
+        missing = [name for name in NULLS if name not in known]
+        some = f" Not asked beside: {', '.join(missing)}." if missing else ""
+        said = (
+            f"{self.what}: {score}; {', '.join(each)}. The lead over the best null ({best.kind}) is {fixed(least, 3)}; "
+            f"judged is the one shown least surely, {test} (over {kind}).{beyond}{some}"
+        )
         return [Hypothesis(
             test=test, margin=margin, words=BETTER, one_sided=True, alarm=False, title=self.title,
             # The lead allows for rows in groups itself; that it is within the margin is shown over groups.
@@ -237,7 +247,7 @@ class BesideNullsAudit(DictionaryAudit):
                     Estimate.exact("standard deviation over reseeds", noise, SHARE, n=len(seeds))),
             found=f"The dictionary is better than every null. {said}",
             otherwise=f"The dictionary is not shown to be better than every null. {said}",
-            brief=f"{self.what}: {fixed(own.mean, 2)}, {kind} {fixed(own.mean - (test.value or 0.0), 2)}.{beyond}",
+            brief=f"{self.what}: {fixed(own.mean, 2)}, {best.kind} {fixed(best.score, 2)}.{beyond}{some}",
         )]  # fmt: skip
 
     def _parts(self, case: Case, own: Scores, known: Mapping[str, list[Scores]]) -> list[Estimate]:

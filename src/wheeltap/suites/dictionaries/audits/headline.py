@@ -38,4 +38,5 @@ def of_dictionary(subject: str, findings: Sequence[Finding]) -> str:
              ("without an answer for", rest))  # fmt: skip
     parts = [f"{verb} {', '.join(_FOR[one.title] for one in some)}" for verb, some in words if some]
     briefs = " ".join(one.brief for one in asked if one.brief)
-    return f"{start}: the dictionary of {subject} is {'; '.join(parts)}. {briefs}".rstrip()
+    more = " More seeds of nulls (--seeds) may tell." if start == "CANNOT TELL" else ""
+    return f"{start}: the dictionary of {subject} is {'; '.join(parts)}. {briefs}{more}".rstrip()

@@ -93,8 +93,9 @@ def edited(read: Arrays, *, budget: int, least: int) -> Scores:
     if not parts:
         raise NoAnswer(
             "not_applicable",
-            f"Exchanging the whole vector changes too few answers ({'; '.join(counts) or 'no attribute'}; {least} "
-            "needed): nothing is controlled from this site.",
+            f"There are too few pairs whose answer an exchange of the whole vector changes: "
+            f"{'; '.join(counts) or 'no attribute'}, where {least} are needed. Give more examples, or a site that the "
+            "answers rest on.",
         )
     return joined(parts)
 
@@ -154,6 +155,11 @@ class NullComparison:
         """Differences ``[null, row]``: what their mean is."""
         gaps = np.stack([self.own.values - one.values for one in self.others])
         return Sample(gaps, bound=self.bound, groups=self.groups)
+
+    @property
+    def score(self) -> float:
+        """Of the nulls, on average."""
+        return float(np.mean([one.mean for one in self.others]))
 
     @property
     def mean(self) -> Estimate:
