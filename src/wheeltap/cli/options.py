@@ -227,7 +227,7 @@ class ExecutionFlags:
         Whole | None,
         Parameter(
             validator=Number(gte=1),
-            help="Processes; 1 computes in this one. [default: 1; for circuits 2, if there are two processors]",
+            help="Processes; 1 computes in this one. [default: 1; 2 for long searches, if there are two processors]",
         ),
     ] = None
     memory: Annotated[

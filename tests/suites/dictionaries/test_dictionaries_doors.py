@@ -1,5 +1,6 @@
 """``wheeltap dictionary`` and ``wt.dictionaries`` whole, on a net whose features were planted."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import torch
 import wheeltap as wt
 from benchmarks.dictionaries.known import planted
 from wheeltap.cli import main
-from wheeltap.core.errors import ModelError, UnknownName
+from wheeltap.core.errors import ModelError, UnknownName, UsageError
+from wheeltap.suites.dictionaries.doors import prepared
+from wheeltap.suites.dictionaries.sources import ioi
 
 FAST: dict[str, Any] = {"seeds": 2, "steps": 12, "nulls": ("frozen decoder", "random")}
 
@@ -55,6 +58,7 @@ def test_vectors_in_a_file_are_trained_on_and_the_file_is_read_back(
     same = wt.dictionaries.train(None, vectors, steps=5, k=3)
     assert torch.equal(same.W_dec, made.W_dec)
     assert main(["dictionary", "train", "-o", str(out)]) == 2 and "or on vectors in a file" in capsys.readouterr().err
+    assert main([*asked[:-1], str(tmp_path / "d.pt")]) == 2 and "not written in this format" in capsys.readouterr().err
 
 
 def test_supervised_dictionaries_are_fitted_on_the_other_half() -> None:
@@ -70,3 +74,35 @@ def test_without_attributes_reconstructions_alone_are_judged() -> None:
     asked = {one.code: one.status for one in report.findings if one.title.startswith(("Dictionary c", "Features st"))}
     assert asked == {"WT402": "not_applicable", "WT403": "not_applicable"}
     assert "without an answer for edits" in report.headline
+
+
+def test_what_cannot_be_asked_is_refused() -> None:
+    net, task, entry = planted(0, each=4)
+    for wrong in ({"nulls": ()}, {"nulls": ""}, {"seeds": 0}):
+        with pytest.raises(UsageError, match="beside nulls"):
+            wt.dictionaries.check(net, entry[0], task, site="site", **{**FAST, **wrong})
+    with pytest.raises(UnknownName, match="'frozen'"):
+        wt.dictionaries.check(net, entry[0], task, site="site", nulls="random,frozen")
+    with pytest.raises(UsageError, match=r"site is missing[\s\S]*site"):
+        wt.dictionaries.train(net, task, steps=1)
+    with pytest.raises(ModelError, match="whose inputs are tokens"):
+        wt.dictionaries.train(net, ioi(), site="site", features=4, k=1, steps=1)
+    with torch.no_grad():
+        broken = copy.deepcopy(entry[0])
+        broken.b_dec[0] = torch.inf
+    with pytest.raises(ModelError, match="NaN or infinity"):
+        wt.dictionaries.check(net, broken, task, site="site", **FAST)
+
+
+def test_without_codes_of_attributes_the_others_are_judged() -> None:
+    net, task, entry = planted(0, each=4)
+    labels = task.annotations.factors
+    redundant = task.with_factors({"parity": labels["a"] % 2})
+    made = prepared(net, entry[0], redundant, site="site", **FAST)
+    kinds = made.plan.audits[0].settings["entries"].split(",")  # type: ignore[union-attr]
+    assert "mean codes" in kinds and "least squares" not in kinds
+    (note,) = made.notes
+    assert note.startswith("Left out: least squares.") and "attribute parity follows from a" in note
+    constant = task.with_factors({"one": torch.zeros_like(labels["a"])})
+    made = prepared(net, entry[0], constant, site="site", **FAST)
+    assert [note.split(".")[0] for note in made.notes] == ["Left out: mean codes", "Left out: least squares"]

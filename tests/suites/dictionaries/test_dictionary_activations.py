@@ -66,7 +66,9 @@ def test_a_language_model(words: WordTransformer) -> None:
     torch.testing.assert_close(every, torch.cat(distinct))
     plain = Task(torch.tensor([[1, 2, 3], [4, 5, 6]]), torch.zeros(2, dtype=torch.long))
     assert collect(words, plain, ("blocks.0",), positions="all").rows == 6
-    assert collect(words, plain, ("blocks.0",)).width("blocks.0") == 24
+    joined = collect(words, plain, ("blocks.0",))
+    assert joined.width("blocks.0") == 24 and joined.shapes == {"blocks.0": (3, 8)}
+    assert not last.shapes
 
 
 def test_what_is_no_site(net: nn.Sequential, words: WordTransformer) -> None:
@@ -89,6 +91,10 @@ def test_what_is_no_site(net: nn.Sequential, words: WordTransformer) -> None:
         bad[0].weight[2, 3] = torch.nan
     with pytest.raises(ModelError, match="NaN"):
         collect(bad, task, ("0",))
+    with pytest.raises(ModelError, match=r"whose inputs are \[row, 5\], float32"):
+        collect(net, Task(drawn(4, 5), torch.zeros(4, dtype=torch.long)), ("0",))
+    with pytest.raises(ModelError, match="whose inputs are tokens"):
+        collect(net, TASK, ("0",))
     assert not net[0]._forward_hooks and not bad[0]._forward_hooks and not twice[0]._forward_hooks
     with pytest.raises(DataError, match="same vector"):
         collect(net, Task(torch.ones(4, 6), torch.zeros(4, dtype=torch.long)), ("0",)).center("0")
@@ -98,17 +104,24 @@ def test_plain_arrays(tmp_path: Path) -> None:
     """From memory and from files; what is no table of finite numbers is refused, and a pickle."""
     vectors = drawn(5, 4).numpy()
     np.save(tmp_path / "a.npy", vectors)
-    for given in (vectors, tmp_path / "a.npy", str(tmp_path / "a.npy")):
+    np.savez_compressed(tmp_path / "a.npz", any_name=vectors.astype(np.float64))
+    for given in (vectors, tmp_path / "a.npy", str(tmp_path / "a.npy"), tmp_path / "a.npz"):
         task = of_array(given)
         assert isinstance(task.inputs, Tensor)
         np.testing.assert_array_equal(task.inputs.numpy(), vectors)
     np.save(tmp_path / "objects.npy", np.array([{}, {}], dtype=object), allow_pickle=True)
     (tmp_path / "text.npy").write_text("no array")
+    (tmp_path / "text.npz").write_text("no array")
+    np.savez(tmp_path / "objects.npz", np.array([{}, {}], dtype=object))
+    np.savez(tmp_path / "two.npz", one=vectors, other=vectors)
     bad: list[tuple[Any, type[Exception]]] = [
         (vectors[0], DataError), (np.ones((3, 2), dtype=np.int64), DataError), (vectors * np.nan, DataError),
-        (tmp_path / "objects.npy", FileFormatError),
+        (tmp_path / "objects.npy", FileFormatError), (tmp_path / "objects.npz", DataError),
+        (tmp_path / "two.npz", DataError), (tmp_path / "text.npz", FileFormatError),
         (tmp_path / "text.npy", FileFormatError), (tmp_path / "none.npy", MissingFile),
     ]  # fmt: skip
     for given, kind in bad:
         with pytest.raises(kind):
             of_array(given)
+    with pytest.raises(DataError, match=r"'one'.*'other'"):
+        of_array(tmp_path / "two.npz")

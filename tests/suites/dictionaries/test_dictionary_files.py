@@ -350,6 +350,28 @@ def test_attributes_are_written_and_checked(tmp_path: Path) -> None:
             read(path)
 
 
+def test_what_a_file_says_beside(tmp_path: Path) -> None:
+    """Where the vectors came from is kept; a name that stands twice, and metadata of another kind, are refused."""
+    case = next(one for one in CASES if one.name == "saelens standard")
+    folder = case.written(tmp_path / "one")
+    assert read(folder).origin == "blocks.5.hook_resid_pre of gpt2"
+    whole = json.dumps(NOW)
+    for settings, why in (
+        (whole[:-1] + ',"apply_b_dec_to_input":false}', "'apply_b_dec_to_input' twice"),
+        (json.dumps(NOW | {"metadata": 5}), "metadata"),
+        (json.dumps(NOW | {"foo": 1}), "cfg.json: 'foo'"),
+    ):
+        (folder / "cfg.json").write_text(settings)
+        with pytest.raises(FileFormatError, match=why):
+            read(folder)
+    for name in ("sae_weights.safetensors", "cfg.json"):
+        with pytest.raises(FileFormatError, match=f"Give the folder: {folder}"):
+            read(folder / name)
+    made = Dictionary(DictionarySettings(architecture="relu", width=2, features=3))
+    with pytest.raises(UsageError, match="not written in this format"):
+        write(made, tmp_path / "one.pt")
+
+
 # ---- what is no dictionary -------------------------------------------------------------------------------------------
 
 

@@ -168,6 +168,8 @@ def test_what_has_no_codes_is_refused() -> None:
         mean_codes(vectors, {**labels, "same": np.zeros(40, dtype=np.int64)})
     with pytest.raises(DataError, match="other examples"):
         mean_codes(vectors[:30], labels)
+    with pytest.raises(DataError, match="attribute parity follows from first"):
+        least_squares_codes(vectors, {**labels, "parity": labels["first"] // 10 % 2})
     with pytest.raises(DataError, match="not unique"):
         least_squares_codes(vectors, {**labels, "again": labels["first"] // 10})
     with pytest.raises(DataError, match="not unique"):

@@ -5,8 +5,8 @@ them, so that nothing is shuffled on disk and memory stays bounded.
 """
 
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Literal, cast, final
@@ -16,11 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wheeltap.core.bounded import parsing, size_of
+from wheeltap.core.bounded import Npz, parsing, size_of
 from wheeltap.core.choices import ChoiceTask, batches, last_logits
-from wheeltap.core.errors import DataError, ModelError, UnknownName
+from wheeltap.core.errors import DataError, ModelError, UnknownName, WheeltapError
+from wheeltap.core.inputs import shapes, tensors
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.core.typed import named_modules
+from wheeltap.engine.clean import in_line, out_of_memory
 
 Positions = Literal["last", "all"]
 """Of a language model: the last position of each context, or all but the first, which many models use as a sink. Of an
@@ -44,14 +46,19 @@ class Activations:
     Args:
         vectors: Of each site, ``[vector, width]``.
         index: Which vector each row is, ``[row]``, where several rows share one.
+        shapes: Of what each site holds of an example, where it was joined to one vector.
 
     Attributes:
         rows: How many there are.
         sites: Names of the sites.
+        shapes: See above.
     """
 
-    def __init__(self, vectors: dict[str, NDArray[np.float32]], index: NDArray[np.int64] | None = None) -> None:
-        self._vectors, self._index, self.sites = vectors, index, tuple(vectors)
+    def __init__(
+        self, vectors: dict[str, NDArray[np.float32]], index: NDArray[np.int64] | None = None, *,
+        shapes: dict[str, tuple[int, ...]] | None = None,
+    ) -> None:  # fmt: skip
+        self._vectors, self._index, self.sites, self.shapes = vectors, index, tuple(vectors), shapes or {}
         self.rows = len(vectors[self.sites[0]]) if index is None else len(index)
 
     def width(self, site: str) -> int:
@@ -104,12 +111,13 @@ def collect(model: nn.Module, task: BaseTask, sites: Sequence[str], *, positions
 
     Raises:
         UnknownName: If there is no such module, or none is named.
-        ModelError: If a site does not hold a finite vector for each example (or some for each, of all positions).
+        ModelError: If a site does not hold a finite vector for each example (or some for each, of all positions), or
+            the model fails on the examples.
     """
     known = {path for path, _ in named_modules(model) if path}
     if missing := [site for site in sites or ("",) if site not in known]:
         raise UnknownName("module", missing[0], known)
-    with torch.no_grad(), ExitStack() as held:
+    with torch.no_grad(), _readable(model, task), ExitStack() as held:
         taps = [
             _Tap(site, cast("IO[bytes]", held.enter_context(tempfile.TemporaryFile())), positions) for site in sites
         ]
@@ -117,7 +125,8 @@ def collect(model: nn.Module, task: BaseTask, sites: Sequence[str], *, positions
             held.callback(model.get_submodule(tap.site).register_forward_hook(tap.write).remove)
         if not isinstance(task, ChoiceTask):
             task.forward(model)
-            return Activations({tap.site: tap.mapped(len(task.targets), exact=positions == "last") for tap in taps})
+            vectors = {tap.site: tap.mapped(len(task.targets), exact=positions == "last") for tap in taps}
+            return Activations(vectors, shapes={tap.site: tap.shape for tap in taps if len(tap.shape) > 1})
         # Each distinct context once.
         contexts = sorted(set(task.contexts), key=lambda context: (len(context), context))
         device, count = next(model.parameters()).device, 0
@@ -138,6 +147,26 @@ def collect(model: nn.Module, task: BaseTask, sites: Sequence[str], *, positions
         return Activations({tap.site: tap.mapped(count, exact=True) for tap in taps}, index)
 
 
+@contextmanager
+def _readable(model: nn.Module, task: BaseTask) -> Generator[None]:
+    """A block that calls a model on a task: raises ``ModelError`` where the model is of other inputs."""
+    try:
+        yield
+    except (WheeltapError, OSError):
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        given = "tokens of text [row, position], int64"
+        if isinstance(task, Task):
+            kinds = {str(one.dtype).removeprefix("torch.") for one in tensors(task.inputs).values()}
+            given = f"{shapes(task.inputs)}, {', '.join(sorted(kinds))}"
+        raise ModelError("The model fails on the task's examples.", where=f"{type(model).__name__} on {task.name}",
+                         expected=f"a model whose inputs are {given}", got=in_line(error),
+                         do="Give the model's own examples, with factors: task.with_factors({...})."
+                         ) from error  # fmt: skip
+
+
 @dataclass
 class _Tap:
     """Writes what one site holds to a file without a name.
@@ -148,6 +177,7 @@ class _Tap:
         positions: Those that are meant.
         places: Of a language model: row and position of each vector of this call, ``[vector, 2]``.
         width: Of the vectors.
+        shape: Of what is joined to one vector of an example.
     """
 
     site: str
@@ -155,6 +185,7 @@ class _Tap:
     positions: Positions
     places: Tensor | None = None
     width: int = 0
+    shape: tuple[int, ...] = ()
 
     def write(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Appends the vectors of a call."""
@@ -163,6 +194,7 @@ class _Tap:
         if not isinstance(value, Tensor) or not value.is_floating_point() or value.ndim < least:
             raise self._none(f"{type(value).__name__} {list(getattr(value, 'shape', ()))}")
         if self.places is None:
+            self.shape = tuple(value.shape[1:]) if self.positions == "last" else ()
             rows = value.flatten(1) if self.positions == "last" else value.flatten(0, -2)
         else:
             rows = value[self.places[:, 0], self.places[:, 1]]
@@ -190,21 +222,39 @@ def of_array(given: Any, *, name: str = "vectors") -> Task:
     """Plain vectors ``[row, width]`` as a task: what recipe ``dictionary`` is given where there is no net.
 
     Args:
-        given: A tensor, an array, or the path of a ``.npy`` file, which is mapped into memory.
+        given: A tensor, an array, or the path of a file: ``.npy``, which is mapped into memory, or ``.npz`` of one
+            array.
         name: For reports.
 
     Raises:
         MissingFile: If the file is not there.
         FileFormatError: If it holds no array of numbers.
-        DataError: If the vectors are no table of finite floating-point numbers.
+        DataError: If the vectors are no table of finite floating-point numbers, or a file has several arrays.
     """
     if isinstance(given, str | Path):
         path, do = Path(given), "Write it with numpy.save(path, vectors)."
         size_of(path, "file of vectors", do=do)
-        with parsing(path, "A file holds no vectors.", expected="a .npy file of numbers", do=do):
-            given, name = torch.as_tensor(np.lib.format.open_memmap(path, mode="c")), path.stem
+        if path.suffix == ".npz":
+            given = _archived(path, do=do)
+        else:
+            with parsing(path, "A file holds no vectors.", expected="a .npy file of numbers", do=do):
+                given = torch.as_tensor(np.lib.format.open_memmap(path, mode="c"))
+        name = path.stem
     held = torch.as_tensor(given)
     if held.ndim != 2 or not held.is_floating_point() or min(held.shape) < 1:
         raise DataError("These are no vectors.", where=name, expected="floating-point numbers [row, width]",
                         got=f"{str(held.dtype).removeprefix('torch.')} {list(held.shape)}")  # fmt: skip
     return Task(held, torch.zeros(len(held), dtype=torch.long), name=name)
+
+
+def _archived(path: Path, *, do: str) -> NDArray[np.float32]:
+    """The one array of an archive, as single precision."""
+    with Npz(path, "file of vectors", do=do) as archive:
+        kinds = {name: archive.header(name)[1] for name in archive.names[:8]}
+        if len(archive.names) != 1 or any(kind.kind != "f" for kind in kinds.values()):
+            got = ", ".join(f"{name!a} ({kind})" for name, kind in kinds.items())
+            raise DataError("An archive holds no vectors.", where=str(path), expected="one array of floating-point "
+                            "numbers [row, width]", got=got[:200] or "no array", do=do)  # fmt: skip
+        single = np.dtype(np.float32)
+        archive.require_small(dict.fromkeys(archive.names, single), do=do)
+        return archive.array(archive.names[0], single)

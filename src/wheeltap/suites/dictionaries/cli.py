@@ -1,5 +1,6 @@
 """``wheeltap dictionary train | check``."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -42,7 +43,9 @@ Try it:
     help_format="plaintext",
 )
 
-Site = Annotated[str, Parameter(help="Module path in the model whose output is meant, such as transformer.h.5.")]
+Site = Annotated[
+    str, Parameter(show_default=False, help="Module path in the model whose output is meant, such as transformer.h.5.")
+]
 
 Task = Annotated[
     str | None,
@@ -57,13 +60,11 @@ Task = Annotated[
 def train(  # noqa: PLR0913 - a door: each is a choice of its own
     model: Annotated[str | None, Parameter(help="ioi, smollm2, hf:FOLDER or another of: wheeltap list models.")] = None,
     *,
-    site: Site = "vectors",
+    site: Site = "",
     task: Task = None,
-    data: Annotated[
-        Path | None, Parameter(help="Without a model: vectors [row, width] in a .npy or .npz file.")
-    ] = None,
-    file: Annotated[Path, Parameter(name=["--file", "-o"], help="Write it to this file, or (no suffix) as a folder in "
-                                    "SAELens' layout.")] = Path("dictionary.safetensors"),
+    data: Annotated[Path | None, Parameter(help="Without a model: vectors [row, width], .npy or .npz.")] = None,
+    file: Annotated[Path, Parameter(name=["--file", "-o"], help="Write it to this .safetensors file, or (no suffix) "
+                                    "as a folder in SAELens' layout.")] = Path("dictionary.safetensors"),
     architecture: Annotated[
         Literal["topk", "batchtopk", "jumprelu", "gated", "relu"], Parameter(help="How codes are computed.")
     ] = "topk",
@@ -95,6 +96,7 @@ def train(  # noqa: PLR0913 - a door: each is a choice of its own
         raise UsageError("A dictionary is trained on the vectors of a model, or on vectors in a file.",
                          where="wheeltap dictionary train", expected="a model and --site, or --data",
                          got="neither" if model is None else "both")  # fmt: skip
+    files.require_place(file)
     if file.suffix:
         require_writable(file)
     subject, examples = None, data
@@ -109,8 +111,8 @@ def train(  # noqa: PLR0913 - a door: each is a choice of its own
             watch=lambda done, total: watch("step", done, total),
         )  # fmt: skip
     files.write(made, file)
-    how = made.settings
-    print(f"{file}: {how.features:,} features of vectors of width {how.width:,} ({how.architecture}).")
+    how, joined = made.settings, doors.joined(subject, examples, site, training.positions)
+    print(f"{file}: {how.features:,} features of vectors of width {how.width:,}{joined} ({how.architecture}).")
     if model is not None:
         print(f"Judge it: wheeltap dictionary check {model} {file} --site {site}{f' --task {task}' if task else ''}")
     return 0
@@ -147,7 +149,6 @@ def check(  # noqa: PLR0913 - a door: each is a choice of its own
     """
     from wheeltap.cli.execution import load, run_on
     from wheeltap.cli.progress import spinner, step_progress
-    from wheeltap.core.settings import comma_separated
     from wheeltap.suites.dictionaries import doors
     from wheeltap.suites.dictionaries.audits.headline import no_better
 
@@ -156,9 +157,11 @@ def check(  # noqa: PLR0913 - a door: each is a choice of its own
         subjects, examples = load((model,), task)
     with step_progress("nulls", quiet=output.quiet) as watch:
         made = doors.prepared(
-            subjects[0], file, examples, site=site, nulls=comma_separated(nulls), seeds=seeds, seed=seed,
+            subjects[0], file, examples, site=site, nulls=nulls, seeds=seeds, seed=seed,
             sources=(model,), data=task, watch=lambda done, total: watch("dictionary", done, total), **training.given,
         )  # fmt: skip
+    for note in made.notes:
+        print(f"wheeltap: {note}", file=sys.stderr)
     report = run_on(made.plan, [made.subject], made.task, execution=execution, output=output)
     code = output.give(report)
     return 1 if code == 0 and output.fail_on != "never" and no_better(report.findings) else code

@@ -89,6 +89,7 @@ class Dictionary(nn.Module):
 
     Attributes:
         settings: What it is. Its ``shapes`` name the tensors that it has.
+        origin: What a file says that it is of, such as a hook of a model.
     """
 
     W_enc: Tensor  # [width, feature]; not of supervised
@@ -105,7 +106,7 @@ class Dictionary(nn.Module):
 
     def __init__(self, settings: DictionarySettings, state: Mapping[str, Tensor] | None = None) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings, self.origin = settings, ""
         for name, shape in settings.shapes.items():
             if name in ("attribute", "value"):
                 self.register_buffer(name, torch.zeros(shape, dtype=torch.int64))

@@ -6,9 +6,11 @@ Nothing of a file is run: a pickled module is refused.
 """
 
 import io
+import json
 import os
 import pickletools
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
@@ -88,6 +90,10 @@ class _SaeLens(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     finetuning_scaling_factor: bool = False
     k: float | None = None
     rescale_acts_by_decoder_norm: bool = False
+    metadata: dict[str, Any] | None = None
+    hook_name: Any = None
+    hook_point: Any = None
+    model_name: Any = None
 
 
 _ALWAYS: Final = frozenset({"architecture", "apply_b_dec_to_input", "normalize_activations"})
@@ -163,14 +169,14 @@ def read(path: str | Path) -> Dictionary:
         bounded.size_of(place, _NOUN, do="Give the folder of a dictionary, or a file of wheeltap.")
         names = ["params.npz"] if place.suffix == ".npz" else []
         if place.suffix == ".safetensors" and _OWN in (held := bounded.tensors(place, _NOUN)[1]):
-            own = bounded.decoded(held[_OWN].encode(), dict[str, Any], place, _UNKNOWN, expected="a JSON object")
-            return _made(place, _safetensors(place), **own)
+            return _made(place, _safetensors(place), **_table(held[_OWN].encode(), place))
     if len(names) != 1:
         raise FileFormatError(
             "This folder holds several dictionaries." if names else "This is no dictionary of a known layout.",
             where=str(path), got=", ".join(names) or "none of these",
             expected="; ".join(f"{name} and {beside}" if beside else name for name, beside in _LAYOUTS.items()),
-            do="Give the folder of one site, or a file of wheeltap.",
+            do=f"Give the folder: {place.parent}" if place.name in (*_LAYOUTS, *_LAYOUTS.values()) else
+            "Give the folder of one site, or a file that wheeltap wrote (a .safetensors file with settings inside).",
         )  # fmt: skip
     config, weights = place / _LAYOUTS[names[0]], place / names[0]
     match names[0]:
@@ -234,7 +240,7 @@ def _named(where: Path, held: Mapping[str, Tensor], names: Mapping[str, str]) ->
 def _config(path: Path, kind: type[T], *, within: str = "") -> T:
     """Settings in a JSON file, without those that are known to change nothing."""
     data = bounded.document(path, _NOUN, limit=_MOST_PICKLED, parts=bounded.SETTINGS)
-    held = bounded.decoded(data, dict[str, Any], path, _UNKNOWN, expected="a JSON object of settings")
+    held = _table(data, path)
     if within:
         data = msgspec.json.encode(held.pop(within, None))
         if unknown := sorted(held.keys() - {"buffer"}):
@@ -242,11 +248,28 @@ def _config(path: Path, kind: type[T], *, within: str = "") -> T:
         held = bounded.decoded(data, dict[str, Any], path, _UNKNOWN, expected=f"an object of settings in {within!r}")
     if kind is _SaeLens and "metadata" in held and (missing := sorted(_ALWAYS - held.keys())):
         raise _refused(path, missing[0], "none")
-    own = {name: value for name, value in held.items() if name in kind.__struct_fields__ or name not in _BESIDE.split()}
+    known = kind.__struct_fields__
+    own = {name: value for name, value in held.items() if name in known or name not in _BESIDE.split()}
+    if unknown := sorted(own.keys() - set(known)):
+        raise _refused(f"{path}: {unknown[0]!a}", f"settings that are known: {', '.join(known)}", own[unknown[0]])
     try:
         return msgspec.convert(own, kind)
     except msgspec.ValidationError as error:
-        raise _refused(path, ", ".join(kind.__struct_fields__), str(error)) from error
+        raise _refused(path, "settings as the library writes them", str(error)) from error
+
+
+def _table(data: bytes, where: Path) -> dict[str, Any]:
+    """A JSON object, in which no name stands twice."""
+    expected = "a JSON object of settings, each once"
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(held := dict(pairs)) < len(pairs):
+            raise ValueError(f"{Counter(name for name, _ in pairs).most_common(1)[0][0]!a} twice")
+        return held
+
+    with bounded.parsing(where, _UNKNOWN, expected=expected):
+        json.loads(data, object_pairs_hook=once)
+    return bounded.decoded(data, dict[str, Any], where, _UNKNOWN, expected=expected)
 
 
 def _saelens(path: Path, weights: Path) -> Dictionary:
@@ -270,6 +293,8 @@ def _saelens(path: Path, weights: Path) -> Dictionary:
             made.W_enc.mul_(norms)
             made.b_enc.mul_(norms)
             made.W_dec.div_(norms.clamp_min(_TINY)[:, None])
+    said = {"hook_name": held.hook_name or held.hook_point, "model_name": held.model_name} | (held.metadata or {})
+    made.origin = " of ".join(str(said[name])[:80] for name in ("hook_name", "model_name") if said[name])
     return made
 
 
@@ -382,6 +407,13 @@ def _pickled(path: Path) -> dict[str, Tensor]:
     return found
 
 
+def require_place(path: Path) -> None:
+    """Raises ``UsageError`` if a path is neither that of a file of ours nor of a folder."""
+    if path.suffix not in ("", ".safetensors"):
+        raise UsageError("A dictionary is not written in this format.", where=str(path), got=path.suffix,
+                         expected="a file .safetensors, or a folder (no suffix) in SAELens' layout")  # fmt: skip
+
+
 @torch.no_grad()
 def write(dictionary: Dictionary, path: str | Path) -> None:
     """Writes a dictionary: to one file where the path ends in ``.safetensors``, else to a folder as SAELens does.
@@ -389,10 +421,11 @@ def write(dictionary: Dictionary, path: str | Path) -> None:
     In SAELens' layout BatchTopK is a JumpReLU, as it writes it.
 
     Raises:
-        UsageError: If SAELens has no such architecture.
+        UsageError: If SAELens has no such architecture, or the path ends in another suffix.
         FileError: If it cannot be written.
     """
     place, how = Path(path), dictionary.settings
+    require_place(place)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in dictionary.state_dict().items()}
     if place.suffix == ".safetensors":
         write_whole(place, save(state, {_OWN: msgspec.json.encode(how).decode()}))

@@ -8,6 +8,7 @@ Source: Makelov, Lange and Nanda 2024, arXiv:2405.08366, section 3 (mean codes; 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import permutations
 from typing import Any, final
 
 import numpy as np
@@ -64,24 +65,32 @@ def least_squares_codes(vectors: Vectors, labels: Labels) -> ValueCodes:
         labels: Of each attribute.
 
     Raises:
-        DataError: As ``mean_codes``; also if there are fewer examples than features, or two attributes that say the
-            same, so that there is no unique solution.
+        DataError: As ``mean_codes``; also if there are fewer examples than features, or an attribute follows from
+            others, so that there is no unique solution.
     """
     rows, design, blank = _design(vectors, labels)
     free, share = design.shape[1] - len(blank.attributes), design.mean(0)  # codes of an attribute have mean 0
     solver: Any = np.linalg
     solved, _, rank, _ = solver.lstsq(design - share, rows, rcond=1e-9)
     if len(rows) < design.shape[1] or rank < free:
-        raise DataError(
-            "The codes of attributes are not unique.", where=", ".join(blank.attributes),
-            expected=f"at least {design.shape[1]} examples, one for each value, and attributes that are not the same "
-            "in other words", got=f"{len(rows)} examples, whose values can be separated in {rank} of {free} ways",
-            do="Give more examples, leave an attribute out, or ask for mean codes.",
-        )  # fmt: skip
+        few = len(rows) < design.shape[1]
+        got = f"{len(rows):,} examples of {design.shape[1]:,} values" if few else _dependence(labels)
+        raise DataError("The codes of attributes are not unique.", where=", ".join(blank.attributes), got=got,
+                        expected="as many examples as values" if few else "attributes that do not follow from others",
+                        do="Give more examples, leave an attribute out, or ask for mean codes.")  # fmt: skip
     for at in range(len(blank.attributes)):
         own = blank.attribute == at
         solved[own] -= share[own] @ solved[own]
     return replace(blank, codes=solved)
+
+
+def _dependence(labels: Labels) -> str:
+    """Which attribute follows from which, in words."""
+    for given, other in permutations(labels, 2):
+        pairs = np.unique(np.stack([labels[given], labels[other]]), axis=1)
+        if pairs.shape[1] == len(np.unique(labels[given])):
+            return f"attribute {other} follows from {given}"
+    return "values of some attributes follow from those of others together"
 
 
 def _design(vectors: Vectors, labels: Labels) -> tuple[NDArray[np.float64], NDArray[np.float64], ValueCodes]:
