@@ -6,7 +6,7 @@ import msgspec
 
 from wheeltap.audits.case import Arrays
 from wheeltap.core.plain import fixed
-from wheeltap.core.section import Block, Section, Table
+from wheeltap.core.section import Block, Cell, Section, Table
 
 _CUT = 90
 """Letters of an example that are shown."""
@@ -35,8 +35,9 @@ def _table(kind: str, read: Arrays) -> Table:
         (
             f"feature {int(feature)}", f"{100 * read['frequency'][at]:.0f} %", fixed(float(read["lost"][at]), 3),
             f"{100 * read['changed'][at]:.0f} %",
-            "; ".join(f"{text[:_CUT]} ({fixed(float(code), 2)})"
-                      for text, code in zip(texts[at], read["codes"][at], strict=True)),
+            # A note folds, where a text beside numbers would not.
+            Cell(note="; ".join(f"{text[:_CUT]} ({fixed(float(code), 2)})"
+                                for text, code in zip(texts[at], read["codes"][at], strict=True))),
         )
         for at, feature in enumerate(read["features"])
     )  # fmt: skip
