@@ -12,7 +12,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.sources import hf
 from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, DictionarySettings, Entry
 from wheeltap.suites.dictionaries.engine import SiteBench
-from wheeltap.suites.dictionaries.readings import DictionaryDisturbed
+from wheeltap.suites.dictionaries.readings import DictionaryDisturbance
 from wheeltap.suites.dictionaries.specs import DISTURBANCES, GAUGES
 
 CONTEXTS = ((1, 2, 3), (1, 2, 3, 4, 5), (6, 7), (1, 2, 3), (8, 9, 4, 2, 1), (5, 6, 7), (5, 6))
@@ -84,7 +84,7 @@ def test_of_a_rotated_stream_a_rewritten_dictionary_says_the_same(llama: nn.Modu
     how = DictionarySettings(architecture="topk", width=WIDTH, features=40, k=4)
     one = Dictionary(how, {name: torch.randn(shape, generator=random) for name, shape in how.shapes.items()})
     given = Subject(DictionaryModel(llama, [SITE], [Entry([one])]).eval(), name="llama")
-    found = DictionaryDisturbed({"steps": 1, "noise": 0.01}).read(given, task(), root=0, seed=0).values
+    found = DictionaryDisturbance({"steps": 1, "noise": 0.01}).read(given, task(), root=0, seed=0).values
     assert GAUGES[int(found["gauge"])] == "rotation"
     twin, back = (DISTURBANCES.index(name) for name in ("gauge twin", "gauge twin, rewritten"))
     assert found["correlation"][back] == pytest.approx(1.0, abs=1e-3) and found["correlation"][twin] < 0.6

@@ -15,7 +15,7 @@ from wheeltap.engine.readings.base import Reading
 from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, DictionarySettings, Entry, random_like
 from wheeltap.suites.dictionaries.readings import (
     DictionaryControl,
-    DictionaryDisturbed,
+    DictionaryDisturbance,
     DictionaryFeatures,
     DictionaryMatch,
     DictionaryReconstruction,
@@ -193,7 +193,7 @@ def test_what_is_left_out_of_reconstructions_is_occluded() -> None:
 
 def test_a_twin_moves_every_feature_and_a_rewritten_dictionary_follows() -> None:
     given = subject(planted())
-    found = read(DictionaryDisturbed({"budget": 2, "noise": 0.01}), given)
+    found = read(DictionaryDisturbance({"budget": 2, "noise": 0.01}), given)
     assert [DISTURBANCES[int(one)] for one in found["disturbances"]] == list(DISTURBANCES)
     assert GAUGES[int(found["gauge"])] == "permutation"
     by = dict(zip(DISTURBANCES, range(len(DISTURBANCES)), strict=True))
@@ -244,7 +244,7 @@ def test_what_cannot_be_read_is_refused_or_has_a_status() -> None:
     labels = grid()
     labels[:, 1] = 0
     few = task(labels).with_factors({"own": torch.arange(48)})  # each example alone has its value
-    for reading in (DictionaryControl(), DictionaryFeatures(), DictionaryDisturbed()):
+    for reading in (DictionaryControl(), DictionaryFeatures(), DictionaryDisturbance()):
         found = read(reading, given, few)
         status = {name: STATUSES[int(found[f"{name}|status"])] for name in (*VALUES, "own")}
         assert status["b"] == "one value"

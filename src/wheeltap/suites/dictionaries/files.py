@@ -111,7 +111,7 @@ class _Sparsify(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     transcode: bool = False
 
 
-class _Learning(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class _LearningConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     dict_class: str
     activation_dim: int
     dict_size: int
@@ -334,7 +334,7 @@ def _sparsify(path: Path, weights: Path) -> Dictionary:
 
 def _learning(path: Path, weights: Path) -> Dictionary:
     state = _pickled(weights)
-    held = _config(path, _Learning, within="trainer")
+    held = _config(path, _LearningConfig, within="trainer")
     if held.dict_class not in _LEARNING_NAMES:
         raise _refused(path, f"dict_class {', '.join(_LEARNING_NAMES)}", repr(held.dict_class))
     architecture, names = _LEARNING_NAMES[held.dict_class]

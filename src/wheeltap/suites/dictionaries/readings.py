@@ -370,7 +370,7 @@ def _causal(bench: SiteBench, dictionary: Dictionary, codes: Tensor, features: I
 
 
 @final
-class DictionaryDisturbed(EntryReading):
+class DictionaryDisturbance(EntryReading):
     """Lets a dictionary read the vectors of disturbed copies of its net, and edit them."""
 
     spec = specs.DICTIONARY_DISTURBED

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from wheeltap.core import seeds
 from wheeltap.core.canon import Scalar
-from wheeltap.core.errors import DataError, UnknownName, UsageError
+from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.settings import comma_separated
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.core.typed import to_tensor
@@ -23,15 +23,15 @@ from wheeltap.recipes.planted import RecodingState
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.suites.dictionaries.activations import ROWS, Activations, collect, of_array, width_of
 from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, DictionarySettings, Entry, random_like
-from wheeltap.suites.dictionaries.specs import KINDS, Kind
+from wheeltap.suites.dictionaries.specs import Kind, kinds_of
 from wheeltap.suites.dictionaries.supervised import least_squares_codes, mean_codes
-from wheeltap.suites.dictionaries.training import DictionaryHook, DictionaryTraining, dictionaries, spread
+from wheeltap.suites.dictionaries.training import DictionaryHook, DictionaryTrainingSettings, dictionaries, spread
 
 COMPUTED: Final[tuple[Kind, ...]] = ("random", "identity", "pca", "mean codes", "least squares")
 """Kinds that take no steps."""
 
 
-class DictionaryRecipeSettings(DictionaryTraining, frozen=True, kw_only=True):
+class DictionaryRecipeSettings(DictionaryTrainingSettings, frozen=True, kw_only=True):
     """Which dictionary, of which kind, and how it is trained.
 
     Attributes:
@@ -184,7 +184,7 @@ def _computed(kind: Kind, vectors: Activations, at: int, given: Given) -> Mappin
 # ---- nets with dictionaries beside -----------------------------------------------------------------------------------
 
 
-class WithDictionarySettings(DictionaryTraining, frozen=True, kw_only=True):
+class WithDictionarySettings(DictionaryTrainingSettings, frozen=True, kw_only=True):
     """Which dictionaries stand beside a net, and how they are trained.
 
     Attributes:
@@ -196,13 +196,12 @@ class WithDictionarySettings(DictionaryTraining, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if strange := [kind for kind in self.kinds if kind not in KINDS]:
-            raise UnknownName("kind of dictionary", strange[0], KINDS)
+        kinds_of(self.entries)
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
         """Of the entries that are made, in order."""
-        return cast("tuple[Kind, ...]", tuple(kind.strip() for kind in self.entries.split(",") if kind.strip()))
+        return kinds_of(self.entries)
 
 
 @final

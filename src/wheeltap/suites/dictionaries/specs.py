@@ -1,10 +1,10 @@
 """Specs of the readings of dictionaries: what is asked of one entry of a ``DictionaryModel``, and what comes back."""
 
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Final, Literal, cast, get_args
 
 import msgspec
 
-from wheeltap.core.errors import UsageError
+from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.core.settings import Settings, comma_separated
 from wheeltap.plans.readings.base import Array, ReadingSpec
 
@@ -84,6 +84,18 @@ DICTIONARY_RECONSTRUCTION: Final = ReadingSpec(
     },
 )  # fmt: skip
 """WT401. A task must have options; where there are several sites, all but the margins are sums over them."""
+
+
+def kinds_of(text: str) -> tuple[Kind, ...]:
+    """Kinds of dictionaries, separated by commas; one may stand several times.
+
+    Raises:
+        UnknownName: If one is no kind.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if strange := [name for name in names if name not in KINDS]:
+        raise UnknownName("kind of dictionary", strange[0], KINDS)
+    return cast("tuple[Kind, ...]", tuple(names))
 
 
 def budgets_of(text: str) -> list[int]:

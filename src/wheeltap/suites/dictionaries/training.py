@@ -49,7 +49,7 @@ _TINY: Final = 1e-12
 _Count = Annotated[int, msgspec.Meta(ge=1, le=2**24)]
 
 
-class DictionaryTraining(Settings, frozen=True, kw_only=True):
+class DictionaryTrainingSettings(Settings, frozen=True, kw_only=True):
     """Which dictionary, and how it is trained.
 
     Attributes:
@@ -125,7 +125,14 @@ class DictionaryHook(Hook):
     """
 
     def __init__(
-        self, entry: Entry, learned: Activations, own: Activations, how: DictionaryTraining, *, kind: Kind, seed: int
+        self,
+        entry: Entry,
+        learned: Activations,
+        own: Activations,
+        how: DictionaryTrainingSettings,
+        *,
+        kind: Kind,
+        seed: int,
     ) -> None:
         self.how, self.kind, self.learned, self.own = how, kind, learned, own
         self.dictionaries = dictionaries(entry)

@@ -13,7 +13,7 @@ from wheeltap.audits.base import Audit, Case, Count, Hypothesis, Margin, NoAnswe
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import Words
 from wheeltap.audits.controls import Check, controls_of, silent, surely
-from wheeltap.core.errors import UnknownName, UsageError
+from wheeltap.core.errors import UsageError
 from wheeltap.core.plain import fixed
 from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
@@ -23,7 +23,7 @@ from wheeltap.stats.evidence import Smallest
 from wheeltap.stats.sample import Sample
 from wheeltap.suites.dictionaries.audits.headline import lines
 from wheeltap.suites.dictionaries.audits.scores import SHARE, NullComparison, Scores
-from wheeltap.suites.dictionaries.specs import KINDS, NULLS, budgets_of
+from wheeltap.suites.dictionaries.specs import KINDS, NULLS, budgets_of, kinds_of
 
 BETTER: Final = Words("better than every null", "no better than a null", "may be better than every null")
 
@@ -61,9 +61,7 @@ class DictionaryAuditSettings(Settings, frozen=True, kw_only=True):
     min_effect: Margin = 0.25
 
     def __post_init__(self) -> None:
-        for kind in self.kinds:
-            if kind not in KINDS:
-                raise UnknownName("kind of dictionary", kind, KINDS)
+        kinds_of(self.entries)
         if self.budget not in (known := budgets_of(self.budgets)):
             raise UsageError("The edit that is judged is not read.", where="setting budget",
                              expected=", ".join(map(str, known)), got=str(self.budget))  # fmt: skip
@@ -71,7 +69,7 @@ class DictionaryAuditSettings(Settings, frozen=True, kw_only=True):
     @property
     def kinds(self) -> list[str]:
         """Of all dictionaries."""
-        return [kind.strip() for kind in self.entries.split(",") if kind.strip()]
+        return list(kinds_of(self.entries))
 
 
 class DictionaryAudit(Audit):
