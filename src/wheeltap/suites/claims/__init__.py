@@ -1,0 +1,20 @@
+"""Claims: sentences of the literature with graded sources and a verdict, tested again by studies. ``wt.claims``.
+
+    ledger = wt.claims.read()                      # ours; or a file or folder of your own
+    ledger.chosen(["C1"])[0].verdict
+
+In reading order: ``ledger`` (what a claim is, and its files), ``ledger/`` (the nine claims), ``lint`` (what can be
+wrong with one), ``repro`` (derived numbers against their rows), ``studies`` and ``recipes`` (retests that no other
+suite has), ``retest`` and ``record`` (running them), ``sections`` (the page), ``export``, ``cli``.
+"""
+
+from typing import TYPE_CHECKING
+
+from wheeltap.core.lazy import lazy
+
+if TYPE_CHECKING:
+    from wheeltap.suites.claims.ledger import Claim, Ledger, read
+
+__all__ = ["Claim", "Ledger", "read"]
+
+__getattr__ = lazy(__name__, {"Claim": "ledger", "Ledger": "ledger", "read": "ledger"})

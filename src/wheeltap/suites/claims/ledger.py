@@ -1,0 +1,307 @@
+"""The ledger: claims of the literature, each with graded sources, a dated verdict and the studies that re-test it.
+
+A file holds one claim, or several as ``[[claims]]``; a ledger is such a file, or a folder of them. Unknown keys are
+refused. What can be wrong with a claim that is well formed, an ID without a grade say, is for the linter (``lint``).
+"""
+
+import datetime
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, final
+
+import msgspec
+
+from wheeltap.core.bounded import contents, parsing
+from wheeltap.core.canon import Scalar
+from wheeltap.core.errors import DataError, UnknownName, UsageError
+from wheeltap.core.files import ODD_PATH
+from wheeltap.core.settings import unknown_word
+from wheeltap.plans.plan import ALPHA
+from wheeltap.studies.base import Size, Study
+
+Grade = Literal["grounded", "secondary", "ungrounded", "pilot", "inference", "absence"]
+"""The source itself was read; only a summary; from memory; an own small measurement; reasoning; none is known."""
+
+Side = Literal["for", "against", "context"]
+VerdictWord = Literal["durable", "strengthened", "relaxed", "overturned", "contested"]
+Kind = Literal["dense", "sparse", "diffusion", "reasoning chain", "RL-trained", "instruction-tuned"]
+KINDS: Final[tuple[Kind, ...]] = ("dense", "sparse", "diffusion", "reasoning chain", "RL-trained", "instruction-tuned")
+
+GRADES: Final[dict[str, str]] = {
+    "grounded": "the page, abstract, text or repository of the source was read",
+    "secondary": "only a summary of it was read: check the source before quoting it",
+    "ungrounded": "from memory, not checked: do not quote it",
+    "pilot": "an own small measurement",
+    "inference": "reasoning that no source states",
+    "absence": "no such work is known, which does not prove that there is none",
+}
+
+LARGEST: Final = 2**18
+"""Bytes that a file of claims may have."""
+
+MOST: Final = 500
+"""Claims of one ledger."""
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}\Z")]
+"""What an identifier may be: it names files, too."""
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A work that speaks for or against a claim.
+
+    Attributes:
+        says: What it shows, in a sentence, with its figures.
+        arxiv: Its ID there, ``2505.11581`` or ``2505.11581v1``.
+        url: Its address, where it has no such ID.
+        title: Of the work, or what it is known by.
+        year: In which it appeared; 0 where that is not known.
+        grade: What was read of it; ``None`` is reported by the linter.
+        side: Whether it speaks for the claim.
+    """
+
+    says: str
+    arxiv: str = ""
+    url: str = ""
+    title: str = ""
+    year: int = 0
+    grade: Grade | None = None
+    side: Side = "context"
+
+    @property
+    def name(self) -> str:
+        """As it is cited: its ID, address or title; one that nobody checked says so."""
+        named = self.arxiv or self.url or self.title or f"({self.grade or 'no source'})"
+        return f"{named} [ungrounded]" if self.grade == "ungrounded" else named
+
+
+class LiteratureVerdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the literature says of a claim, at a date; ``None`` for that is reported by the linter."""
+
+    word: VerdictWord
+    because: str
+    date: datetime.date | None = None
+
+
+class ScopeRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One kind of model at one scale.
+
+    Attributes:
+        kind: Of the models.
+        scale: In parameters, in words.
+        shown: What the literature shows there; empty for nothing.
+        ran: What a retest of this ledger runs there; empty for nothing.
+        open: What nobody has shown.
+    """
+
+    kind: Kind
+    scale: str = ""
+    shown: str = ""
+    ran: str = ""
+    open: str = ""
+
+
+class RuleUse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A rule of the study, by its title, and the outcome of it that supports the claim; the other one refutes."""
+
+    title: str
+    supports: Literal["found", "excluded"] = "found"
+
+
+class Expected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The effect that the literature has, in the rule's unit, and the ID, address or grade that it is taken from."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+    source: str = ""
+
+
+class Derived(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A number that was derived from rows, and is held against them again.
+
+    Attributes:
+        rows: File of the rows, ``.jsonl``, ``.json`` (a list) or ``.csv``, beside the claim's file.
+        column: The number of a row, or whether something holds of it.
+        number: Where the derived number stands: a file and a JSON pointer, ``results.json#/score``; of a ``.csv`` table
+            the row by its first column, then the column, ``results.csv#/base/score``.
+        statistic: How it is derived. ``share``: of rows whose value is not 0 or false; ``count``: of rows with a value.
+        where: Only rows with these values.
+        by: Column of the rows by which they are grouped. The number is then a table: an object with an entry, or a
+            ``.csv`` with a row, for each group.
+        field: With ``by``, the column of that table; empty where the entries are numbers.
+        tolerance: By how much the two may differ: half a unit of the last digit that is stored.
+        scale: What the statistic is multiplied by: 100 for a percentage.
+        sha256: Of the file of the rows, where it is pinned.
+    """
+
+    rows: str
+    column: str
+    number: str
+    statistic: Literal["mean", "sum", "count", "share"] = "mean"
+    where: dict[str, Scalar] = {}
+    by: str = ""
+    field: str = ""
+    tolerance: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
+    scale: float = 1.0
+    sha256: str = ""
+
+
+class Retest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a claim is tested again.
+
+    Attributes:
+        name: Another one for each retest of a claim.
+        question: What it asks, in one sentence.
+        study: Registered name; or a ``.toml`` beside the claim's file with a study of one's own.
+        settings: Of the study at full size, that differ from its defaults.
+        small: Further settings of the small size.
+        rules: Rules of the study that decide.
+        needs: Whether all of them must support the claim, or any.
+        expected: The effect of the literature, in the unit of the first rule.
+        detectable: Smallest effect that it is planned to find, in that unit.
+        derived: In place of a study, a number that is held against the rows that it was derived from.
+    """
+
+    name: Name
+    question: str
+    study: str = ""
+    settings: dict[str, Scalar] = {}
+    small: dict[str, Scalar] = {}
+    rules: tuple[RuleUse, ...] = ()
+    needs: Literal["all", "any"] = "all"
+    expected: Expected | None = None
+    detectable: float | None = None
+    derived: Derived | None = None
+
+
+class ClaimToml(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A claim as a file has it.
+
+    Attributes:
+        id: What it is called: ``C1``.
+        statement: The claim in one sentence.
+        verdict: Of the literature.
+        scope: Of which models and conditions it speaks.
+        change: What would change the verdict.
+        against: ``none known`` where no source speaks against it.
+        sources: Works for, against and beside it.
+        scopes: Kinds of models, and what is shown of each.
+        retests: How it is tested again.
+    """
+
+    id: Name
+    statement: str
+    verdict: LiteratureVerdict
+    scope: str = ""
+    change: str = ""
+    against: Literal["", "none known"] = ""
+    sources: tuple[Source, ...] = ()
+    scopes: tuple[ScopeRow, ...] = ()
+    retests: tuple[Retest, ...] = ()
+
+
+@final
+class Claim(ClaimToml, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A claim of a ledger, with the file that it was read from."""
+
+    file: Path
+
+    def study(self, retest: Retest, *, size: Size = "small", seed: int = 0, allow_code: bool = False) -> Study:
+        """The study of a retest, at a size; a study in a file has one size and its own seeds.
+
+        Raises:
+            UnknownName: If no study is registered by this name.
+            UsageError: If it lacks a setting.
+            WheeltapError: If the file of a study cannot be used.
+        """
+        from wheeltap.cli.study import named
+        from wheeltap.studies import declared
+
+        settings = {**retest.settings, **(retest.small if size == "small" else {})}
+        if not retest.study.endswith(".toml"):
+            return named(retest.study, settings, size=size, seed=seed)
+        if settings:
+            raise UsageError(
+                "A study in a file has no settings.", where=f"{self.file}: {self.id}, retest {retest.name}",
+                expected="no settings and no small", got=", ".join(settings),
+                do=f"Write them into {retest.study}.",
+            )  # fmt: skip
+        return declared.read(self.file.parent / retest.study, allow_code=allow_code)
+
+
+@final
+class Ledger(msgspec.Struct, frozen=True, kw_only=True):
+    """Claims in order."""
+
+    claims: tuple[Claim, ...]
+
+    def chosen(self, ids: Sequence[str] = ()) -> tuple[Claim, ...]:
+        """The claims with these ids, in the order of the ledger; all where none is given.
+
+        Raises:
+            UnknownName: If there is no such claim.
+        """
+        known = [claim.id for claim in self.claims]
+        for one in ids:
+            if one not in known:
+                raise UnknownName("claim", one, known)
+        return tuple(claim for claim in self.claims if not ids or claim.id in ids)
+
+    @property
+    def alpha(self) -> float:
+        """The level of each study: all retests of the ledger share one, whichever of them are run."""
+        return ALPHA / max(1, sum(bool(retest.study) for claim in self.claims for retest in claim.retests))
+
+
+def read(path: Path | None = None) -> Ledger:
+    """The claims in a file, or in the ``.toml`` files of a folder that are no studies; ours where none is given.
+
+    Raises:
+        MissingFile: If there is none.
+        FileFormatError: If one is no file of claims, or has a key that there is not.
+        DataError: If a folder has no claim, or too many.
+    """
+    place = Path(__file__).with_name("ledger") if path is None else path
+    try:
+        files = sorted(place.glob("*.toml"), key=_natural) if place.is_dir() else [place]
+    except ODD_PATH:
+        files = [place]  # reading it says what is wrong with the path
+    claims = [claim for file in files[: MOST + 1] for claim in _claims(file, alone=len(files) == 1)]
+    if not 0 < len(claims) <= MOST:
+        raise DataError(
+            "There are no claims." if not claims else "There are too many claims.", where=str(place),
+            expected=f"1 to {MOST} claims in a .toml file, or in a folder of them", got=f"{len(claims):,}",
+            do="See the example in docs/claims.md.",
+        )  # fmt: skip
+    return Ledger(claims=tuple(claims))
+
+
+def _claims(file: Path, *, alone: bool) -> list[Claim]:
+    data = contents(file, "file of claims", limit=LARGEST, do="wheeltap claims list")
+    with parsing(
+        file, "The file holds no claims.", do="See the example in docs/claims.md.",
+        expected="TOML with id, statement, [verdict], [[sources]] and [[retests]]; or [[claims]] with these",
+    ):  # fmt: skip
+        held = tomllib.loads(data.decode())
+        if not alone and {"cohorts", "metrics"} <= held.keys():
+            return []  # a study that a claim beside it names
+        many = held["claims"] if list(held) == ["claims"] else [held]
+        return [Claim(**_fields(one, file), file=file) for one in many]
+
+
+def _fields(held: object, file: Path) -> dict[str, Any]:
+    try:
+        return msgspec.structs.asdict(msgspec.convert(held, ClaimToml))
+    except msgspec.ValidationError as error:
+        name = held.get("id", "") if isinstance(held, dict) else ""  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+        if (unknown := unknown_word(error, ClaimToml)) is not None:
+            raise unknown.at(f"{file}{f', claim {name}' if name else ''}") from error
+        raise ValueError(f"{error}{f', of the claim {name}' if name else ''}") from error
+
+
+def _natural(file: Path) -> list[tuple[int, str]]:
+    """Names with numbers in their order: C2 before C10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", file.stem)]

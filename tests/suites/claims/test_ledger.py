@@ -1,0 +1,81 @@
+"""Files of claims: what is read, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from wheeltap.core.errors import DataError, FileFormatError, MissingFile, UnknownName
+from wheeltap.plans.plan import ALPHA
+from wheeltap.suites.claims.ledger import LARGEST, read
+
+CLAIM = """
+id = "mine"
+statement = "Nets of mine are safe."
+[verdict]
+word = "durable"
+date = 2026-11-01
+because = "They were so far."
+"""
+
+
+def test_ours_are_nine_in_order_each_with_what_it_rests_on() -> None:
+    ledger = read()
+    assert [claim.id for claim in ledger.claims] == sorted({claim.id for claim in ledger.claims})
+    for claim in ledger.claims:
+        assert {row.kind for row in claim.scopes} == {
+            "dense", "sparse", "diffusion", "reasoning chain", "RL-trained", "instruction-tuned",
+        }, claim.id  # fmt: skip
+        assert claim.scope and claim.change and claim.retests
+
+
+def test_a_file_holds_one_claim_or_several_and_a_folder_all_but_its_studies(tmp_path: Path) -> None:
+    (tmp_path / "C10.toml").write_text(CLAIM.replace("mine", "ten", 1))
+    (tmp_path / "C2.toml").write_text(
+        '[[claims]]\nid="a"\nstatement="A."\nverdict={word="relaxed",because=""}\n'
+        '[[claims]]\nid="b"\nstatement="B."\nverdict={word="durable",because=""}\n'
+        'retests=[{name="one",question="?",study="rlvr"},{name="two",question="?",study="pictures"}]\n'
+    )
+    (tmp_path / "study.toml").write_text('question="?"\nrules=[]\n[cohorts.a]\n[metrics.b]\n')
+    ledger = read(tmp_path)
+    assert [claim.id for claim in ledger.claims] == ["a", "b", "ten"]  # C2 before C10
+    assert [claim.id for claim in ledger.chosen(["ten", "a"])] == ["a", "ten"]
+    assert ledger.alpha == ALPHA / 2  # of two studies, whichever of them are run
+    with pytest.raises(UnknownName, match="claim called 'c'"):
+        ledger.chosen(["c"])
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (CLAIM.replace("statement", "statment"), "mine"),
+        (CLAIM + "colour = 1\n", "colour"),
+        (CLAIM.replace("durable", "true"), "true"),
+        (CLAIM + '[[sources]]\nsays=""\ngrade="good"\n', "good"),
+        (CLAIM + '[[retests]]\nname="../up"\nquestion=""\n', "name"),
+        (CLAIM.replace("2026-11-01", '"soon"'), "verdict.date"),
+        ("x = " + "[" * 50_000, "lists within lists"),
+        ("claims = 1", "claims"),
+        ("claims = [1]", "claims|object"),
+    ],
+)  # fmt: skip
+def test_what_is_no_claim_is_refused_with_its_file(tmp_path: Path, written: str, said: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(written)
+    with pytest.raises((FileFormatError, UnknownName), match=said) as refused:
+        read(file)
+    assert str(file) in str(refused.value)
+
+
+def test_hostile_files_are_bounded(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_bytes(b"id = '\xff\xfe'")
+    with pytest.raises(FileFormatError, match="utf-8"):
+        read(file)
+    file.write_bytes(b"#" * (LARGEST + 1))
+    with pytest.raises(FileFormatError, match="large"):
+        read(file)
+    with pytest.raises(MissingFile):
+        read(tmp_path / "none.toml")
+    with pytest.raises(DataError, match="no claims"):
+        (tmp_path / "empty").mkdir()
+        read(tmp_path / "empty")
