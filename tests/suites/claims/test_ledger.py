@@ -20,12 +20,12 @@ because = "They were so far."
 
 def test_ours_are_nine_in_order_each_with_what_it_rests_on() -> None:
     ledger = read()
-    assert [claim.id for claim in ledger.claims] == sorted({claim.id for claim in ledger.claims})
+    assert [claim.id for claim in ledger.claims] == [f"C{number}" for number in range(1, 10)]
     for claim in ledger.claims:
         assert {row.kind for row in claim.scopes} == {
             "dense", "sparse", "diffusion", "reasoning chain", "RL-trained", "instruction-tuned",
         }, claim.id  # fmt: skip
-        assert claim.scope and claim.change and claim.retests
+        assert claim.scope and claim.change and claim.sources
 
 
 def test_a_file_holds_one_claim_or_several_and_a_folder_all_but_its_studies(tmp_path: Path) -> None:

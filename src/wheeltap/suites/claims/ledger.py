@@ -103,10 +103,16 @@ class ScopeRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class RuleUse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A rule of the study, by its title, and the outcome of it that supports the claim; the other one refutes."""
+    """A rule of the study, by its title.
+
+    Attributes:
+        supports: The outcome that supports the claim; the other one refutes it.
+        decides: Whether both do, or one alone: the other outcome leaves the claim undecided.
+    """
 
     title: str
     supports: Literal["found", "excluded"] = "found"
+    decides: Literal["both", "supports", "refutes"] = "both"
 
 
 class Expected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
