@@ -48,13 +48,13 @@ def main(argv: list[str]) -> None:
     task = ChoiceTask(contexts, options, [0] * len(contexts))
     for name in NETS:
         net, entries = loaded(DATA, name).eval(), {}
-        held = collect(net, task, (SITE,)).all(SITE)
+        held = collect(net, task, SITE).all()
         for kind in KINDS:
             of = (net, entries["own"]) if kind == "random" else (net,)
             spec = specified(DictionaryRecipe, {**SETTINGS, "kind": kind}, seed=0, of=(name, "own")[: len(of)],
                              data=task.digest)  # fmt: skip
             entries[kind] = make(Given(spec, of, task), DictionaryRecipe(dict(spec.settings))).model
-            one = cast("Dictionary", entries[kind][0])
+            one = cast("Dictionary", entries[kind])
             one.freeze()
             codes = one.encode(held)
             live = codes.var(0) > 0

@@ -94,7 +94,7 @@ def main(argv: list[str]) -> None:
                          data=task.digest)  # fmt: skip
         began, cpu = time.monotonic(), time.process_time()
         made = make(Given(spec, (), task), DictionaryRecipe(dict(spec.settings)))
-        one = cast("Dictionary", made.model[0])
+        one = cast("Dictionary", made.model)
         one.freeze()
         took = f"{time.monotonic() - began:4.0f} s ({time.process_time() - cpu:.0f} CPU s)"
         print(f"{architecture:9} {kind:19} {measured(one, truth, fresh)}  {took}", flush=True)

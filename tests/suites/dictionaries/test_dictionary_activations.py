@@ -39,14 +39,15 @@ TASK = ChoiceTask(CONTEXTS, [[[1], [2]]] * 5, [0, 1, 0, 1, 0])
 def test_an_ordinary_net(net: nn.Sequential) -> None:
     """In the order of the examples, over several calls; rows in any order."""
     inputs = drawn(10, 6)
-    held = collect(net, Task(inputs, torch.zeros(10, dtype=torch.long), batch=4), ("1", "0"))
+    task = Task(inputs, torch.zeros(10, dtype=torch.long), batch=4)
+    held, active = (collect(net, task, site) for site in ("0", "1"))
     with torch.no_grad():
         wanted = net[0](inputs)
-    assert (held.rows, held.sites, held.width("0")) == (10, ("1", "0"), 8)
-    torch.testing.assert_close(held.all("0"), wanted)
+    assert (held.rows, held.width, held.shape) == (10, 8, ())
+    torch.testing.assert_close(held.all(), wanted)
     rows = torch.tensor([7, 0, 7])
-    torch.testing.assert_close(held.batch("1", rows), wanted.relu()[rows])
-    mean, scale = held.center("0")
+    torch.testing.assert_close(active.batch(rows), wanted.relu()[rows])
+    mean, scale = held.center()
     torch.testing.assert_close(mean, wanted.mean(0))
     assert ((wanted - mean) * scale).square().mean().item() == pytest.approx(1.0, rel=1e-5)
 
@@ -59,45 +60,45 @@ def test_a_language_model(words: WordTransformer) -> None:
         for context in CONTEXTS:
             words(torch.tensor([context]))
         handle.remove()
-    last = collect(words, TASK, ("blocks.0",))
-    torch.testing.assert_close(last.all("blocks.0"), torch.stack([stream[-1] for stream in streams]))
-    every = collect(words, TASK, ("blocks.0",), positions="all").all("blocks.0")
+    last = collect(words, TASK, "blocks.0")
+    torch.testing.assert_close(last.all(), torch.stack([stream[-1] for stream in streams]))
+    every = collect(words, TASK, "blocks.0", positions="all").all()
     distinct = [streams[at][1:] for at in (4, 1, 0, 3)]  # by length, then by words: [1, 2], [4, 5], ...
     torch.testing.assert_close(every, torch.cat(distinct))
     plain = Task(torch.tensor([[1, 2, 3], [4, 5, 6]]), torch.zeros(2, dtype=torch.long))
-    assert collect(words, plain, ("blocks.0",), positions="all").rows == 6
-    joined = collect(words, plain, ("blocks.0",))
-    assert joined.width("blocks.0") == 24 and joined.shapes == {"blocks.0": (3, 8)}
-    assert not last.shapes
+    assert collect(words, plain, "blocks.0", positions="all").rows == 6
+    joined = collect(words, plain, "blocks.0")
+    assert joined.width == 24 and joined.shape == (3, 8)
+    assert not last.shape
 
 
 def test_what_is_no_site(net: nn.Sequential, words: WordTransformer) -> None:
     """A module that is not there, not called, called twice, or of numbers that are not finite."""
     task = Task(drawn(4, 6), torch.zeros(4, dtype=torch.long))
     with pytest.raises(UnknownName, match=r"no\.such"):
-        collect(net, task, ("no.such",))
+        collect(net, task, "no.such")
     with pytest.raises(UnknownName):
-        collect(net, task, ())
+        collect(net, task, "")
     twice = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6))
     twice.append(twice[0])
     with pytest.raises(ModelError, match="8 vectors for 4"):
-        collect(twice, task, ("0",))
+        collect(twice, task, "0")
     idle = nn.Sequential(nn.Linear(6, 6))
     idle[0].register_module("idle", nn.Linear(6, 6))
     with pytest.raises(ModelError, match="0 vectors"):
-        collect(idle, task, ("0.idle",))
+        collect(idle, task, "0.idle")
     with torch.no_grad():
         bad = nn.Sequential(nn.Linear(6, 8))
         bad[0].weight[2, 3] = torch.nan
     with pytest.raises(ModelError, match="NaN"):
-        collect(bad, task, ("0",))
+        collect(bad, task, "0")
     with pytest.raises(ModelError, match=r"whose inputs are \[row, 5\], float32"):
-        collect(net, Task(drawn(4, 5), torch.zeros(4, dtype=torch.long)), ("0",))
+        collect(net, Task(drawn(4, 5), torch.zeros(4, dtype=torch.long)), "0")
     with pytest.raises(ModelError, match="whose inputs are tokens"):
-        collect(net, TASK, ("0",))
+        collect(net, TASK, "0")
     assert not net[0]._forward_hooks and not bad[0]._forward_hooks and not twice[0]._forward_hooks
     with pytest.raises(DataError, match="same vector"):
-        collect(net, Task(torch.ones(4, 6), torch.zeros(4, dtype=torch.long)), ("0",)).center("0")
+        collect(net, Task(torch.ones(4, 6), torch.zeros(4, dtype=torch.long)), "0").center()
 
 
 def test_plain_arrays(tmp_path: Path) -> None:

@@ -52,9 +52,9 @@ class TestDictionary(RecipeContract):
 
 
 class TestGatedDictionary(TestDictionary):
-    """Of two sites, and with a steered penalty."""
+    """With a steered penalty."""
 
-    settings: ClassVar[dict[str, Any]] = {**TINY, "architecture": "gated", "site": "blocks.0, blocks.1"}
+    settings: ClassVar[dict[str, Any]] = {**TINY, "architecture": "gated"}
 
 
 class TestWithDictionary(RecipeContract):
@@ -62,29 +62,26 @@ class TestWithDictionary(RecipeContract):
 
     recipe = WithDictionary
     brief = True
-    settings: ClassVar[dict[str, Any]] = {**TINY, "entries": "own, random"}
+    settings: ClassVar[dict[str, Any]] = {**TINY, "entries": "own, random", "site": "blocks.0, blocks.1"}
     other: ClassVar[dict[str, Any]] = {**TestDictionary.other, "entries": "own, pca"}
     task, of = TestDictionary.task, TestDictionary.of
 
 
-def entry(*, of: tuple[nn.Module, ...] | None = None, task: BaseTask = WORDS, seed: int = 3, **how: Any) -> Entry:
+def trained(
+    *, of: tuple[nn.Module, ...] | None = None, task: BaseTask = WORDS, seed: int = 3, **how: Any
+) -> Dictionary:
     """What the recipe makes of the small net."""
     parts = (net(),) if of is None else of
     names = tuple(digest(weights(part)) for part in parts)
     asked = specified(DictionaryRecipe, {**TINY, **how}, seed=seed, of=names, data=task.digest)
     made = make(Given(asked, parts, task), DictionaryRecipe(dict(asked.settings)))
-    assert made.status == "done"
-    return cast("Entry", made.model)
-
-
-def only(made: Entry) -> Dictionary:
-    one = cast("Dictionary", made[0])
-    one.freeze()
-    return one
+    assert made.status == "done" and isinstance(made.model, Dictionary)
+    made.model.freeze()
+    return made.model
 
 
 def vectors() -> Tensor:
-    return collect(net(), WORDS, ("blocks.0",)).all("blocks.0")
+    return collect(net(), WORDS, "blocks.0").all()
 
 
 def planted(rows: int = 2000, *, width: int = 24, features: int = 32, active: float = 2.0) -> tuple[Tensor, Tensor]:
@@ -103,14 +100,14 @@ def test_scale_and_center_do_not_matter(architecture: str) -> None:
     """Vectors that are stretched or moved give the same dictionary, stretched or moved; rows have norm 1."""
     held, _ = planted(400)
     how: dict[str, Any] = {"architecture": architecture, "features": 32, "of": ()}
-    one, two = (only(entry(task=of_array(given), steps=20, **how)) for given in (held, 8.0 * held))
+    one, two = (trained(task=of_array(given), steps=20, **how) for given in (held, 8.0 * held))
     codes = one.encode(held).detach()
     torch.testing.assert_close(two.encode(8.0 * held), 8.0 * codes)
     torch.testing.assert_close(two(8.0 * held), 8.0 * one(held))
     torch.testing.assert_close(one.W_dec.norm(dim=1), torch.ones(32))
     assert bool((codes >= 0).all()) and 0.2 < float((codes > 0).sum(1).float().mean()) < 8
     added = torch.linspace(-3, 3, held.shape[1])
-    one, two = (only(entry(task=of_array(given), steps=1, **how)) for given in (held, held + added))
+    one, two = (trained(task=of_array(given), steps=1, **how) for given in (held, held + added))
     assert float((two(held + added) - one(held) - added).detach().abs().mean()) < 1e-3 < float(held.abs().mean()) / 10
 
 
@@ -119,8 +116,7 @@ def test_scale_and_center_do_not_matter(architecture: str) -> None:
 def test_a_planted_dictionary_is_found(architecture: str) -> None:
     """Each true direction has a feature close to it; about k features are active."""
     held, directions = planted(20_000)
-    made = only(entry(task=of_array(held), of=(), architecture=architecture, features=32, steps=1000, batch=256))
-    made.freeze()
+    made = trained(task=of_array(held), of=(), architecture=architecture, features=32, steps=1000, batch=256)
     cosines = directions @ made.W_dec.T
     assert float(cosines.max(1).values.mean()) > 0.9
     assert 1.4 < float((made.encode(held) != 0).sum(1).float().mean()) < 2.8
@@ -135,21 +131,21 @@ def test_dead_features_are_revived() -> None:
     state = DictionaryRecipe(dict(asked.settings)).start(Given(asked, (), task))
     state.advance(4)
     before = {name: array.copy() for name, array in state.arrays().items()}
-    dead = np.flatnonzero(before["hook.0.quiet.0"] == 4)
+    dead = np.flatnonzero(before["hook.0.quiet"] == 4)
     assert len(dead) > 10, "nothing to revive: the example is no test"
     assert before["hook.0.revived"].sum() == 0
     state.advance(100)
     report = state.report()
     assert report["revived"][0] > 0
-    codes = only(cast("Entry", state.made())).encode(held)
+    codes = cast("Dictionary", state.made()).encode(held)
     assert (codes == 0).all(0).sum() < len(dead) and report["dead"][0] < len(dead)
 
 
 def test_what_is_held_stays() -> None:
     """Of one seed all kinds begin alike: after training, what is frozen is what it was; a cone is not left."""
-    began = only(entry(steps=1, rate=1e-9))
+    began = trained(steps=1, rate=1e-9)
     own, frozen, soft, encoder = (
-        only(entry(kind=kind, steps=60, rate=0.5))
+        trained(kind=kind, steps=60, rate=0.5)
         for kind in ("own", "frozen decoder", "soft-frozen decoder", "frozen encoder")
     )
     torch.testing.assert_close(frozen.W_dec, began.W_dec)
@@ -165,40 +161,39 @@ def test_what_is_held_stays() -> None:
 def test_an_untrained_net() -> None:
     """Learned from the net with its weights in another order; around the mean of the net's own vectors."""
     held = vectors()
-    own, null = only(entry(steps=1, rate=1e-9)), only(entry(kind="untrained net", steps=1, rate=1e-9))
+    own, null = trained(steps=1, rate=1e-9), trained(kind="untrained net", steps=1, rate=1e-9)
     torch.testing.assert_close(null.b_dec, held.mean(0), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(null(held), own(held), rtol=1e-3, atol=1e-3)  # untrained, both are the same
-    assert not torch.allclose(only(entry(kind="untrained net")).W_dec, only(entry()).W_dec, atol=1e-3)
+    assert not torch.allclose(trained(kind="untrained net").W_dec, trained().W_dec, atol=1e-3)
 
 
 def test_computed_kinds() -> None:
     """Identity and all principal components leave vectors as they are; codes are those of the labels."""
     held = vectors()
-    torch.testing.assert_close(only(entry(kind="identity"))(held), held)
-    pca = only(entry(kind="pca"))
+    torch.testing.assert_close(trained(kind="identity")(held), held)
+    pca = trained(kind="pca")
     torch.testing.assert_close(pca(held), held)
     _, sizes, across = np.linalg.svd((held - held.mean(0)).double().numpy(), full_matrices=False)
     np.testing.assert_allclose(np.abs((pca.W_dec.detach().double().numpy() * across).sum(1)), 1.0, atol=1e-4)
     np.testing.assert_allclose(pca.encode(held).detach().square().sum(0).sqrt(), sizes, rtol=1e-3)
     labels = torch.stack([*WORDS.annotations.factors.values()], 1)
     for kind in ("mean codes", "least squares"):
-        made = only(entry(kind=kind))
+        made = trained(kind=kind)
         assert made.settings.attributes == ("first", "length")
         decoded = made.decode(made.codes(labels))
         assert float((decoded - held).square().mean()) < float((held - held.mean(0)).square().mean())
     of_first = held[labels[:, 0] == 2].mean(0) - held.mean(0)
-    torch.testing.assert_close(only(entry(kind="mean codes")).W_dec[2], of_first, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(trained(kind="mean codes").W_dec[2], of_first, rtol=1e-4, atol=1e-5)
 
 
 def test_a_random_dictionary_stands_beside_another() -> None:
     """As many are active, in other directions; it needs the other one."""
-    own = entry()
-    random = entry(of=(net(), own), kind="random")
-    assert (random.kind, random.seed) == ("random", 3)
-    assert int((only(random).encode(vectors()) != 0).sum(1).max()) <= 2
-    assert float((only(random).W_dec * only(own).W_dec).sum(1).abs().max()) < 0.999
-    with pytest.raises(UsageError, match="a net and an entry"):
-        entry(kind="random")
+    own = trained()
+    random = trained(of=(net(), own), kind="random")
+    assert int((random.encode(vectors()) != 0).sum(1).max()) <= 2
+    assert float((random.W_dec * own.W_dec).sum(1).abs().max()) < 0.999
+    with pytest.raises(UsageError, match="a net and a dictionary"):
+        trained(kind="random")
 
 
 def test_slopes_of_jumprelu() -> None:
@@ -225,7 +220,7 @@ def test_what_cannot_be_made() -> None:
         (DataError, {"kind": "mean codes", "task": ChoiceTask(CONTEXTS, [[[1], [2]]] * 40, [0] * 40)}),
     ):  # fmt: skip
         with pytest.raises(error):
-            entry(**cast("dict[str, Any]", how))
+            trained(**cast("dict[str, Any]", how))
 
 
 def joined(*, of: tuple[nn.Module, ...] | None = None, seed: int = 3, **how: Any) -> DictionaryModel:
@@ -254,22 +249,35 @@ def test_a_net_with_dictionaries() -> None:
     made = joined(entries=kinds)
     assert [one.kind for one in made.all] == [kind.strip() for kind in kinds.split(",")]
     assert torch.equal(WORDS.scores(made), WORDS.scores(net()))
-    assert digest(weights(made.all[0])) == digest(weights(entry()))
-    assert digest(weights(made.all[2])) == digest(weights(entry(kind="frozen decoder")))
+    assert digest(weights(made.dictionary(0))) == digest(weights(trained()))
+    assert digest(weights(made.dictionary(2))) == digest(weights(trained(kind="frozen decoder")))
     assert len({digest(weights(one)) for one in made.all}) == 5 and len({one.seed for one in made.all}) == 3
     assert sum(parameter.numel() for parameter in made.parameters()) == sum(p.numel() for p in net().parameters())
     again = joined(entries=kinds)
     assert digest(weights(again)) == digest(weights(made))
 
 
+def test_several_sites() -> None:
+    """Each entry has a dictionary of each, drawn by itself; random ones stand beside those of their site."""
+    made = joined(entries="own, random, pca", site="blocks.0, blocks.1")
+    assert made.sites == ("blocks.0", "blocks.1") and [len(one) for one in made.all] == [2, 2, 2]
+    assert digest(weights(made.dictionary(0))) == digest(weights(trained()))
+    first, second = (made.dictionary(0, site) for site in (0, 1))
+    assert float((first.W_dec * second.W_dec).sum(1).abs().max()) < 0.999
+    assert torch.equal(made.dictionary(1, 1).b_dec, second.b_dec)
+    assert digest(weights(made.dictionary(2, 1))) == digest(weights(trained(kind="pca", site="blocks.1")))
+    with pytest.raises(UnknownName):
+        joined(entries="own", site="")
+
+
 def test_entries_that_are_given() -> None:
     """They come first; random ones stand beside the first; without any to make no examples are needed."""
-    own = entry()
-    made = joined(of=(net(), own), entries="random")
+    own = trained()
+    made = joined(of=(net(), Entry([own])), entries="random")
     assert [one.kind for one in made.all] == ["own", "random"]
-    assert digest(weights(made.all[1])) == digest(weights(entry(of=(net(), own), kind="random")))
+    assert digest(weights(made.dictionary(1))) == digest(weights(trained(of=(net(), own), kind="random")))
     assert not WithDictionary({**TINY, "entries": ""}).needs
-    assert [one.kind for one in joined(of=(net(), own), entries="").all] == ["own"]
+    assert [one.kind for one in joined(of=(net(), Entry([own])), entries="").all] == ["own"]
     for error, how in ((UnknownName, {"entries": "owned"}), (UsageError, {"entries": "random"}),
                        (UsageError, {"entries": "own", "of": (net(), net())})):  # fmt: skip
         with pytest.raises(error):

@@ -1,12 +1,12 @@
-"""Vectors that the sites of a model hold, streamed to memory maps: what dictionaries are trained on.
+"""Vectors that a site of a model holds, streamed to a memory map: what dictionaries are trained on.
 
-The files have no name: their space is free again when the process ends, however it ends. Random rows are read from
-them, so that nothing is shuffled on disk and memory stays bounded.
+The file has no name: its space is free again when the process ends, however it ends. Random rows are read from it, so
+that nothing is shuffled on disk and memory stays bounded.
 """
 
 import tempfile
-from collections.abc import Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Literal, cast, final
@@ -21,7 +21,7 @@ from wheeltap.core.choices import ChoiceTask, batches, last_logits
 from wheeltap.core.errors import DataError, ModelError, UnknownName, WheeltapError
 from wheeltap.core.inputs import shapes, tensors
 from wheeltap.core.task import BaseTask, Task
-from wheeltap.core.typed import named_modules
+from wheeltap.core.typed import named_modules, to_tensor
 from wheeltap.engine.clean import in_line, out_of_memory
 
 Positions = Literal["last", "all"]
@@ -41,110 +41,103 @@ _ROUNDING: Final = 1e-12
 
 @final
 class Activations:
-    """Float32 vectors of one or several sites.
+    """Float32 vectors of a site.
 
     Args:
-        vectors: Of each site, ``[vector, width]``.
+        site: Its name.
+        vectors: ``[vector, width]``.
         index: Which vector each row is, ``[row]``, where several rows share one.
-        shapes: Of what each site holds of an example, where it was joined to one vector.
+        shape: Of what the site holds of an example, where it was joined to one vector.
 
     Attributes:
         rows: How many there are.
-        sites: Names of the sites.
-        shapes: See above.
+        width: Numbers in a vector.
+        shape: See above.
     """
 
     def __init__(
-        self, vectors: dict[str, NDArray[np.float32]], index: NDArray[np.int64] | None = None, *,
-        shapes: dict[str, tuple[int, ...]] | None = None,
+        self, site: str, vectors: NDArray[np.float32], index: NDArray[np.int64] | None = None, *,
+        shape: tuple[int, ...] = (),
     ) -> None:  # fmt: skip
-        self._vectors, self._index, self.sites, self.shapes = vectors, index, tuple(vectors), shapes or {}
-        self.rows = len(vectors[self.sites[0]]) if index is None else len(index)
+        self._site, self._vectors, self._index, self.shape = site, vectors, index, shape
+        self.rows, self.width = len(vectors if index is None else index), vectors.shape[1]
 
-    def width(self, site: str) -> int:
-        """Numbers in a vector of the site."""
-        return self._vectors[site].shape[1]
-
-    def batch(self, site: str, rows: Tensor | slice) -> Tensor:
+    def batch(self, rows: Tensor | slice) -> Tensor:
         """The vectors of some rows, ``[row, width]``, float32 on the CPU."""
         at = rows.numpy() if isinstance(rows, Tensor) else rows
-        held = self._vectors[site][at if self._index is None else self._index[at]]
-        return torch.from_numpy(np.array(held, dtype=np.float32))  # pyright: ignore[reportUnknownMemberType]
+        return to_tensor(np.array(self._vectors[at if self._index is None else self._index[at]], dtype=np.float32))
 
-    def all(self, site: str) -> Tensor:
-        """All vectors of a site: only where they fit into memory."""
-        return self.batch(site, slice(None))
+    def all(self) -> Tensor:
+        """All vectors: only where they fit into memory."""
+        return self.batch(slice(None))
 
-    def center(self, site: str) -> tuple[Tensor, float]:
+    def center(self) -> tuple[Tensor, float]:
         """Mean vector ``[width]``, and the factor that brings the mean square of a centered number to 1.
 
         Raises:
             DataError: If all vectors are the same.
         """
         parts = [slice(start, start + ROWS) for start in range(0, self.rows, ROWS)]
-        mean = torch.zeros(self.width(site), dtype=torch.float64)
+        mean = torch.zeros(self.width, dtype=torch.float64)
         for part in parts:
-            mean += self.batch(site, part).double().sum(0) / self.rows
-        squares = sum(float((self.batch(site, part).double() - mean).square().sum()) for part in parts)
-        variance = squares / (self.rows * len(mean))
+            mean += self.batch(part).double().sum(0) / self.rows
+        squares = sum(float((self.batch(part).double() - mean).square().sum()) for part in parts)
+        variance = squares / (self.rows * self.width)
         if variance <= _ROUNDING * float(mean.square().mean()):
-            raise DataError("A site holds the same vector for all examples.", where=f"site {site}",
+            raise DataError("A site holds the same vector for all examples.", where=f"site {self._site}",
                             expected="vectors that differ", got=f"{self.rows} equal ones",
                             do="Choose another site, or other examples.")  # fmt: skip
         return mean.float(), float(variance**-0.5)
 
 
-def width_of(model: nn.Module, task: BaseTask, sites: Sequence[str], positions: Positions) -> tuple[int, ...]:
-    """Numbers in a vector of each site: of the first example alone."""
-    held = collect(model, task.part(torch.zeros(1, dtype=torch.long)), sites, positions=positions)
-    return tuple(held.width(site) for site in sites)
+def width_of(model: nn.Module | None, task: BaseTask, site: str, positions: Positions) -> int:
+    """Numbers in a vector of a site, of the first example alone; of plain vectors, where there is no model."""
+    if model is None:
+        return vectors_of(task).shape[1]
+    return collect(model, task.part(torch.zeros(1, dtype=torch.long)), site, positions=positions).width
 
 
-def collect(model: nn.Module, task: BaseTask, sites: Sequence[str], *, positions: Positions = "last") -> Activations:
-    """The vectors that sites hold of the examples of a task.
+def collect(model: nn.Module, task: BaseTask, site: str, *, positions: Positions = "last") -> Activations:
+    """The vectors that a site holds of the examples of a task.
 
     Args:
         model: In eval mode; it computes where it is.
         task: Its examples, in this order where ``positions`` is ``last``.
-        sites: Module paths; meant are the outputs, or the first of several.
+        site: Module path; meant is the output, or the first of several.
         positions: See ``Positions``.
 
     Raises:
-        UnknownName: If there is no such module, or none is named.
-        ModelError: If a site does not hold a finite vector for each example (or some for each, of all positions), or
+        UnknownName: If there is no such module.
+        ModelError: If the site does not hold a finite vector for each example (or some for each, of all positions), or
             the model fails on the examples.
     """
     known = {path for path, _ in named_modules(model) if path}
-    if missing := [site for site in sites or ("",) if site not in known]:
-        raise UnknownName("module", missing[0], known)
-    with torch.no_grad(), _readable(model, task), ExitStack() as held:
-        taps = [
-            _Tap(site, cast("IO[bytes]", held.enter_context(tempfile.TemporaryFile())), positions) for site in sites
-        ]
-        for tap in taps:
-            held.callback(model.get_submodule(tap.site).register_forward_hook(tap.write).remove)
-        if not isinstance(task, ChoiceTask):
-            task.forward(model)
-            vectors = {tap.site: tap.mapped(len(task.targets), exact=positions == "last") for tap in taps}
-            return Activations(vectors, shapes={tap.site: tap.shape for tap in taps if len(tap.shape) > 1})
-        # Each distinct context once.
-        contexts = sorted(set(task.contexts), key=lambda context: (len(context), context))
-        device, count = next(model.parameters()).device, 0
-        for batch in batches(contexts, ROWS, span=_SPAN):
-            length = len(batch[-1])
-            places = [
-                (row, position)
-                for row, context in enumerate(batch)
-                for position in (range(1, len(context)) if positions == "all" else (len(context) - 1,))
-            ]
-            count += len(places)
-            for tap in taps:
+    if site not in known:
+        raise UnknownName("module", site, known)
+    with torch.no_grad(), _readable(model, task), tempfile.TemporaryFile() as file:
+        tap = _Tap(site, cast("IO[bytes]", file), positions)
+        with model.get_submodule(site).register_forward_hook(tap.write):
+            if not isinstance(task, ChoiceTask):
+                task.forward(model)
+                vectors = tap.mapped(len(task.targets), exact=positions == "last")
+                return Activations(site, vectors, shape=tap.shape if len(tap.shape) > 1 else ())
+            # Each distinct context once.
+            contexts = sorted(set(task.contexts), key=lambda context: (len(context), context))
+            device, count = next(model.parameters()).device, 0
+            for batch in batches(contexts, ROWS, span=_SPAN):
+                length = len(batch[-1])
+                places = [
+                    (row, position)
+                    for row, context in enumerate(batch)
+                    for position in (range(1, len(context)) if positions == "all" else (len(context) - 1,))
+                ]
+                count += len(places)
                 tap.places = torch.tensor(places, dtype=torch.long, device=device).reshape(-1, 2)
-            ids = torch.tensor([[*row, *row[-1:] * (length - len(row))] for row in batch], device=device)
-            last_logits(model, ids, first=length - 1)  # no more scores than a model must give
+                ids = torch.tensor([[*row, *row[-1:] * (length - len(row))] for row in batch], device=device)
+                last_logits(model, ids, first=length - 1)  # no more scores than a model must give
         place = {context: at for at, context in enumerate(contexts)}
         index = np.array([place[context] for context in task.contexts]) if positions == "last" else None
-        return Activations({tap.site: tap.mapped(count, exact=True) for tap in taps}, index)
+        return Activations(site, tap.mapped(count, exact=True), index)
 
 
 @contextmanager
@@ -169,23 +162,14 @@ def _readable(model: nn.Module, task: BaseTask) -> Generator[None]:
 
 @dataclass
 class _Tap:
-    """Writes what one site holds to a file without a name.
-
-    Attributes:
-        site: Name of the site.
-        file: Written to.
-        positions: Those that are meant.
-        places: Of a language model: row and position of each vector of this call, ``[vector, 2]``.
-        width: Of the vectors.
-        shape: Of what is joined to one vector of an example.
-    """
+    """Writes what a site holds to a file without a name."""
 
     site: str
     file: IO[bytes]
     positions: Positions
-    places: Tensor | None = None
+    places: Tensor | None = None  # of a language model: row and position of each vector of a call, [vector, 2]
     width: int = 0
-    shape: tuple[int, ...] = ()
+    shape: tuple[int, ...] = ()  # of what an example has
 
     def write(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Appends the vectors of a call."""
@@ -245,6 +229,13 @@ def of_array(given: Any, *, name: str = "vectors") -> Task:
         raise DataError("These are no vectors.", where=name, expected="floating-point numbers [row, width]",
                         got=f"{str(held.dtype).removeprefix('torch.')} {list(held.shape)}")  # fmt: skip
     return Task(held, torch.zeros(len(held), dtype=torch.long), name=name)
+
+
+def vectors_of(task: BaseTask) -> Tensor:
+    """The inputs of a task as plain vectors, ``[row, width]``; refused as ``of_array`` does where they are none."""
+    inputs = task.inputs if isinstance(task, Task) else None
+    held = of_array(inputs if isinstance(inputs, Tensor) else torch.zeros(0, dtype=torch.long), name=task.name).inputs
+    return cast("Tensor", held).cpu()
 
 
 def _archived(path: Path, *, do: str) -> NDArray[np.float32]:

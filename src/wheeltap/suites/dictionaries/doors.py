@@ -3,29 +3,26 @@
 A task is cut in two, always in the same way: dictionaries are fitted on one part, and judged on the other.
 """
 
-import copy
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast, final, get_args
 
-import msgspec
 import numpy as np
 import torch
-from torch import nn
 
 from wheeltap.core.canon import Scalar
 from wheeltap.core.errors import DataError, ModelError, UnknownName, UsageError
 from wheeltap.core.settings import comma_separated
 from wheeltap.core.subject import Subject
-from wheeltap.core.task import BaseTask, Task
+from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import named_modules
-from wheeltap.plans.artifacts import Artifacts, digest
+from wheeltap.plans.artifacts import digest
 from wheeltap.plans.plan import AuditSpec, Plan
 from wheeltap.recipes import base
-from wheeltap.recipes.base import Given, Recipe, specified
-from wheeltap.recipes.make import Watch, make, place, weights
+from wheeltap.recipes.base import Given, specified
+from wheeltap.recipes.make import Watch, weights
 from wheeltap.report.report import Report
 from wheeltap.runs.given import Examples, Model, subjects_of, task_of
 from wheeltap.runs.loop import run
@@ -36,7 +33,7 @@ from wheeltap.suites.dictionaries.audits.claims import AUDITS
 from wheeltap.suites.dictionaries.dictionary import Dictionary, Entry
 from wheeltap.suites.dictionaries.files import read as load
 from wheeltap.suites.dictionaries.files import write as save
-from wheeltap.suites.dictionaries.recipes import WithDictionary
+from wheeltap.suites.dictionaries.recipes import WithDictionary, kept
 from wheeltap.suites.dictionaries.specs import NULLS, SUPERVISED, Kind
 from wheeltap.suites.dictionaries.supervised import least_squares_codes, mean_codes
 from wheeltap.suites.dictionaries.training import Trained
@@ -70,13 +67,6 @@ def halves(task: BaseTask) -> tuple[BaseTask, BaseTask]:
     """
     judged, fitted = split(task.once(), _HELD)
     return fitted, judged
-
-
-def _kept(recipe: Recipe, given: Given, watch: Watch | None) -> nn.Module:
-    """What a recipe makes; it is kept in the user's cache, so that the same call resumes."""
-    shelf = place("dictionaries")
-    made = make(given, recipe, None if shelf is None else Artifacts(shelf), watch=watch)
-    return made.done(f"recipe {recipe.name}")
 
 
 def train(
@@ -115,23 +105,21 @@ def train(
     spec = base.spec("dictionary", {"steps": STEPS, **how, "site": site, "kind": kind}, seed=seed, data=fitted.digest,
                      of=() if net is None else (net.record.fingerprint,))  # fmt: skip
     given = Given(spec, of, fitted, torch.device("cpu") if net is None else net.device)
-    return cast("Dictionary", cast("Entry", _kept(base.recipe_of(spec), given, watch))[0])
+    return cast("Dictionary", kept(base.recipe_of(spec), given, watch))
 
 
 def _width(net: Subject | None, fitted: BaseTask, site: str, how: Mapping[str, Scalar]) -> int:
     """Numbers of a vector of a site."""
-    if net is None:
-        return int(cast("torch.Tensor", cast("Task", fitted).inputs).shape[1])
-    (width,) = width_of(net.model, fitted, (site,), cast("Any", how.get("positions", "last")))
-    return width
+    model = None if net is None else net.model
+    return width_of(model, fitted, site, cast("Any", how.get("positions", "last")))
 
 
 def joined(net: Subject | None, task: BaseTask | Path, site: str, positions: Positions) -> str:
     """What of an example is joined to one vector, `` (3 positions x 16, joined)``; empty where nothing is."""
     if net is None or isinstance(task, Path):
         return ""
-    held = collect(net.model, task.part(torch.zeros(1, dtype=torch.long)), (site,), positions=positions)
-    if (shape := held.shapes.get(site)) is None:
+    shape = collect(net.model, task.part(torch.zeros(1, dtype=torch.long)), site, positions=positions).shape
+    if not shape:
         return ""
     return f" ({shape[0]} {'positions ' * (len(shape) == 2)}x {' x '.join(map(str, shape[1:]))}, joined)"
 
@@ -179,21 +167,11 @@ def prepared(  # noqa: PLR0913 - what check and the command line are asked for
     if given.origin and given.origin.partition(" of ")[0] not in (site, f"{site}.hook_resid_post"):
         notes.append(f"The file says that the dictionary is of {given.origin}. It is checked at {site}.")
     own, kinds = Entry([given]), [kind for kind, count in counts.items() for _ in range(count)]
-    recipe = WithDictionary({"steps": STEPS, **how, **_like(given, net, fitted, site, how), "entries": ",".join(kinds)})
-    spec = specified(WithDictionary, msgspec.structs.asdict(recipe.settings), seed=seed, data=fitted.digest,
+    settings = {"steps": STEPS, **how, **_like(given, net, fitted, site, how), "entries": ",".join(kinds)}
+    spec = specified(WithDictionary, settings, seed=seed, data=fitted.digest,
                      of=(net.record.fingerprint, digest(weights(own))))  # fmt: skip
-    rest = iter(range(len(kinds)))
-
-    def entry(each: Recipe, asked: Given) -> nn.Module:
-        done = next(rest)
-
-        def progress(step: int, steps: int) -> None:
-            if watch is not None:
-                watch(done * steps + step, len(kinds) * steps)
-
-        return _kept(each, asked, progress)
-
-    whole = recipe.joined(Given(spec, (net.model, own), fitted, net.device), (copy.deepcopy(net.model),), entry)
+    recipe = WithDictionary(settings, watch=watch)
+    whole = recipe.start(Given(spec, (net.model, own), fitted, net.device)).made()
     subject = Subject(whole, name=net.name)
     audits = [AuditSpec(name, {"entries": ",".join(["own", *kinds])}) for name in AUDITS]
     made = plan([subject], judged, audits=audits, seed=seed, command="dictionary check", sources=sources, data=data)
@@ -230,9 +208,9 @@ def _like(given: Dictionary, net: Subject, fitted: BaseTask, site: str, how: Map
     settings = given.settings
     k, known = settings.k, settings.architecture in get_args(Trained)
     if not k and settings.architecture != "supervised":
-        vectors = collect(net.model, fitted, (site,), positions=cast("Any", how.get("positions", "last")))
+        vectors = collect(net.model, fitted, site, positions=cast("Any", how.get("positions", "last")))
         with torch.no_grad():
-            k = round(int(torch.count_nonzero(given.encode(vectors.all(site).to(net.device)))) / max(vectors.rows, 1))
+            k = round(int(torch.count_nonzero(given.encode(vectors.all().to(net.device)))) / max(vectors.rows, 1))
     return {
         "site": site, "architecture": settings.architecture if known else "topk", "features": settings.features,
         "k": min(max(k, 1), settings.features),

@@ -13,49 +13,35 @@ from wheeltap.core import seeds
 from wheeltap.core.canon import Scalar
 from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.settings import comma_separated
-from wheeltap.core.task import BaseTask, Task
+from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
 from wheeltap.plans.artifacts import Artifacts
 from wheeltap.recipes.base import Given, Needs, Recipe, State, require_fit, specified
 from wheeltap.recipes.fit import Fit, TrainSettings
-from wheeltap.recipes.make import make, place
+from wheeltap.recipes.make import Watch, make, place
 from wheeltap.recipes.planted import RecodingState
 from wheeltap.recipes.randomness import reproducible
-from wheeltap.suites.dictionaries.activations import ROWS, Activations, collect, of_array, width_of
+from wheeltap.suites.dictionaries.activations import ROWS, Activations, collect, vectors_of, width_of
 from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, DictionarySettings, Entry, random_like
 from wheeltap.suites.dictionaries.specs import Kind, kinds_of
 from wheeltap.suites.dictionaries.supervised import least_squares_codes, mean_codes
-from wheeltap.suites.dictionaries.training import DictionaryHook, DictionaryTrainingSettings, dictionaries, spread
+from wheeltap.suites.dictionaries.training import (
+    DictionaryHook,
+    DictionaryRecipeSettings,
+    DictionaryTrainingSettings,
+    spread,
+)
 
 COMPUTED: Final[tuple[Kind, ...]] = ("random", "identity", "pca", "mean codes", "least squares")
 """Kinds that take no steps."""
 
 
-class DictionaryRecipeSettings(DictionaryTrainingSettings, frozen=True, kw_only=True):
-    """Which dictionary, of which kind, and how it is trained.
-
-    Attributes:
-        kind: ``own`` and ``reseed`` are trained; ``frozen decoder``, ``frozen encoder`` and ``soft-frozen decoder``
-            leave that at random, or near it; ``untrained net`` learns from the net with the weights of each tensor in
-            another order, around the mean and in the scale of the net's own vectors. ``COMPUTED`` ones take no steps;
-            ``random`` stands beside the entry that it is made of.
-    """
-
-    kind: Kind = "own"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.kind in ("mean codes", "least squares") and self.positions == "all":
-            raise UsageError("Labels are of examples, not of positions.", where=f"kind {self.kind!r}",
-                             expected="positions 'last'", got="'all'")  # fmt: skip
-
-
 @final
 class DictionaryRecipe(Recipe):
-    """An entry: a dictionary for each site of a net, or one of plain vectors.
+    """A dictionary of one site of a net, or of plain vectors.
 
-    It is made of the net (and, ``random``, of an entry) and examples; or of no net, where the inputs of its examples
-    are the vectors: see ``of_array``.
+    It is made of the net (and, ``random``, of another dictionary) and examples; or of no net, where the inputs of its
+    examples are the vectors: see ``of_array``.
 
     Args:
         settings: See ``DictionaryRecipeSettings``.
@@ -63,7 +49,8 @@ class DictionaryRecipe(Recipe):
     """
 
     name = "dictionary"
-    title = "dictionary of the vectors at some sites of a net"
+    title = "dictionary of the vectors at a site of a net"
+    version = 2
     settings_type = DictionaryRecipeSettings
     settings: DictionaryRecipeSettings
 
@@ -78,49 +65,43 @@ class DictionaryRecipe(Recipe):
         """See ``Recipe.needs``."""
         return "training"
 
-    def blank(self, given: Given) -> Entry:
+    def blank(self, given: Given) -> Dictionary:
         """See ``Recipe.blank``."""
-        how, random = self.settings, self.settings.kind == "random"
-        if len(given.of) not in {"random": (2,), "untrained net": (1,)}.get(how.kind, (0, 1)) or (
-            random and not isinstance(given.of[1], Entry)
+        how, of, random = self.settings, given.of, self.settings.kind == "random"
+        if len(of) not in {"random": (2,), "untrained net": (1,)}.get(how.kind, (0, 1)) or (
+            random and not isinstance(of[1], Dictionary)
         ):
             raise UsageError("A dictionary is made of a net and its examples, or of vectors.",
                              where=f"recipe dictionary, kind {how.kind!r}",
-                             expected="a net and an entry" if random else "a net, or none where inputs are vectors",
-                             got=", ".join(type(one).__name__ for one in given.of) or "nothing")  # fmt: skip
+                             expected="a net and a dictionary" if random else "a net, or none where inputs are vectors",
+                             got=", ".join(type(one).__name__ for one in of) or "nothing")  # fmt: skip
         if random:
-            shapes = [one.settings for one in dictionaries(given.of[1])]
-        elif given.of:
-            net = given.of[0].to(given.device)
-            widths = width_of(net, given.examples, comma_separated(how.site), how.positions)
-            shapes = [_shape(how, width, given.examples) for width in widths]
-        else:
-            shapes = [_shape(how, _plain(given.examples).shape[1], given.examples)]
-        return Entry([Dictionary(one) for one in shapes], kind=how.kind, seed=given.spec.seed).eval()
+            return Dictionary(cast("Dictionary", of[1]).settings).eval()
+        width = width_of(of[0].to(given.device) if of else None, given.examples, how.site, how.positions)
+        return Dictionary(_shape(how, width, given.examples)).eval()
 
     def start(self, given: Given) -> Fit:
         """See ``Recipe.start``."""
         require_fit(given, self)
         how, seed = self.settings, given.spec.seed
-        entry = self.blank(given).to(given.device)
+        made = self.blank(given).to(given.device)
         with reproducible(seeds.derive(seed, self.name, "vectors"), device=given.device), torch.no_grad():
             own = self._vectors(given, untrained=False)
             learned = self._vectors(given, untrained=True) if how.kind == "untrained net" else own
         if how.kind in COMPUTED:
-            for at, one in enumerate(dictionaries(entry)):
-                one.load_state_dict(_computed(how.kind, own, at, given))
-            return Fit(entry, lambda rows, step: torch.zeros(()), examples=own.rows, settings=TrainSettings(steps=0))
-        lesson = DictionaryHook(entry, learned, own, how, kind=how.kind, seed=seeds.derive(seed, self.name, "init"))
+            made.load_state_dict(_computed(how.kind, own, given))
+            return Fit(made, lambda rows, step: torch.zeros(()), examples=own.rows, settings=TrainSettings(steps=0))
+        hook = DictionaryHook(made, learned, own, how, seed=seeds.derive(seed, self.name, "init"))
         settings = TrainSettings(
             seed=seeds.derive(seed, self.name, "order"), steps=how.steps, batch=how.batch,
-            rate=how.rate / own.width(own.sites[0]) ** 0.5,
+            rate=how.rate / own.width**0.5,
         )  # fmt: skip
-        return Fit(entry, lesson.loss, examples=learned.rows, settings=settings, hooks=[lesson])
+        return Fit(made, hook.loss, examples=learned.rows, settings=settings, hooks=[hook])
 
     def _vectors(self, given: Given, *, untrained: bool) -> Activations:
         how, seed = self.settings, given.spec.seed if untrained else ""
         if not given.of:
-            return Activations({how.site or "vectors": _plain(given.examples).float().numpy()})
+            return Activations(how.site or "vectors", vectors_of(given.examples).float().numpy())
         key = "/".join(map(str, (given.spec.of[0], given.spec.data, how.site, how.positions, given.device, seed)))
         if key not in self.vectors:
             model = given.of[0].to(given.device)
@@ -130,15 +111,8 @@ class DictionaryRecipe(Recipe):
                 for parameter in model.parameters():
                     flat = parameter.reshape(-1)
                     parameter.copy_(flat[torch.randperm(len(flat)).to(flat.device)].view_as(parameter))
-            self.vectors[key] = collect(model, given.examples, comma_separated(how.site), positions=how.positions)
+            self.vectors[key] = collect(model, given.examples, how.site, positions=how.positions)
         return self.vectors[key]
-
-
-def _plain(task: BaseTask) -> Tensor:
-    """The inputs of a task as vectors, ``[row, width]``; refused as ``of_array`` does where they are none."""
-    inputs = task.inputs if isinstance(task, Task) else None
-    held = of_array(inputs if isinstance(inputs, Tensor) else torch.zeros(0, dtype=torch.long), name=task.name).inputs
-    return cast("Tensor", held).cpu()
 
 
 def _shape(how: DictionaryRecipeSettings, width: int, task: BaseTask) -> DictionarySettings:
@@ -155,30 +129,39 @@ def _shape(how: DictionaryRecipeSettings, width: int, task: BaseTask) -> Diction
     return DictionarySettings(architecture=how.architecture, width=width, features=how.features, k=k)
 
 
-def _computed(kind: Kind, vectors: Activations, at: int, given: Given) -> Mapping[str, Tensor]:
-    """The tensors of the dictionary of one site."""
-    site = vectors.sites[at]
+def _computed(kind: Kind, vectors: Activations, given: Given) -> Mapping[str, Tensor]:
+    """The tensors of a dictionary that takes no steps."""
     if kind == "random":
-        beside = dictionaries(given.of[1])[at].to(given.device)
-        rows = vectors.batch(site, spread(vectors.rows)).to(given.device)
+        beside = cast("Dictionary", given.of[1]).to(given.device)
+        rows = vectors.batch(spread(vectors.rows)).to(given.device)
         return random_like(beside, rows, seeds.derive(given.spec.seed, "dictionary", kind)).state_dict()
-    mean, _ = vectors.center(site)
-    width = len(mean)
+    (mean, _), width = vectors.center(), vectors.width
     if kind in ("identity", "pca"):
         rows = torch.eye(width)
         if kind == "pca":
             covariance = torch.zeros(width, width, dtype=torch.float64)
             for start in range(0, vectors.rows, ROWS):
-                left = (vectors.batch(site, slice(start, start + ROWS)) - mean).double()
+                left = (vectors.batch(slice(start, start + ROWS)) - mean).double()
                 covariance += left.T @ left
             solved: Any = torch.linalg.eigh(covariance)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
             rows = cast("Tensor", solved[1]).T.flip(0)  # by falling variance
             rows = (rows * rows.gather(1, rows.abs().argmax(1, keepdim=True)).sign()).float()
         return {"W_enc": rows.T, "b_enc": torch.zeros(width), "W_dec": rows, "b_dec": mean}
     labels = {name: values.numpy() for name, values in given.examples.annotations.factors.items()}
-    fitted = (mean_codes if kind == "mean codes" else least_squares_codes)(vectors.all(site).numpy(), labels)
+    fitted = (mean_codes if kind == "mean codes" else least_squares_codes)(vectors.all().numpy(), labels)
     tensors = {"W_dec": fitted.codes, "b_dec": fitted.mean, "attribute": fitted.attribute, "value": fitted.value}
     return {name: to_tensor(array) for name, array in tensors.items()}
+
+
+def kept(recipe: Recipe, given: Given, watch: Watch | None = None) -> nn.Module:
+    """What a recipe makes; it is kept in the user's cache, so that the same call resumes.
+
+    Raises:
+        ModelError: If its training diverged.
+    """
+    shelf = place("dictionaries")
+    made = make(given, recipe, None if shelf is None else Artifacts(shelf), watch=watch)
+    return made.done(f"recipe {recipe.name}, kind {given.spec.settings['kind']!r}")
 
 
 # ---- nets with dictionaries beside -----------------------------------------------------------------------------------
@@ -203,19 +186,33 @@ class WithDictionarySettings(DictionaryTrainingSettings, frozen=True, kw_only=Tr
         """Of the entries that are made, in order."""
         return kinds_of(self.entries)
 
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Of the dictionaries of each entry."""
+        return comma_separated(self.site) or ("",)
+
 
 @final
 class WithDictionary(Recipe):
     """A net with entries beside it: those that it is made of, then others that are made of the net.
 
     The first entry of a kind is drawn from the seed, later ones and reseeds from others that follow from it; random
-    ones stand beside the first entry. Entries are kept, each with its states of training; the whole is not.
+    ones stand beside the first entry. Dictionaries are kept, each with its states of training; the whole is not.
+
+    Args:
+        settings: See ``WithDictionarySettings``.
+        watch: Called with the steps taken and the steps in all, of all dictionaries, in equal shares.
     """
 
     name = "with-dictionary"
     title = "net with dictionaries of some of its sites"
+    version = 2
     settings_type = WithDictionarySettings
     settings: WithDictionarySettings
+
+    def __init__(self, settings: dict[str, Any] | None = None, *, watch: Watch | None = None) -> None:
+        super().__init__(settings)
+        self.watch = watch
 
     def keeps(self, parameters: int) -> bool:
         """See ``Recipe.keeps``."""
@@ -228,30 +225,29 @@ class WithDictionary(Recipe):
 
     def blank(self, given: Given) -> DictionaryModel:
         """See ``Recipe.blank``."""
-        return self.joined(given, given.of[:1], lambda recipe, asked: recipe.blank(asked))
+        return self._joined(given, given.of[:1], lambda recipe, asked, done: recipe.blank(asked))
 
     def start(self, given: Given) -> State:
         """See ``Recipe.start``."""
         require_fit(given, self)
-        folder = place("dictionaries")
+        parts = len(self.settings.kinds) * len(self.settings.sites)
 
-        def made(recipe: DictionaryRecipe, asked: Given) -> nn.Module:
-            kept = make(asked, recipe, Artifacts(folder) if folder else None)
-            return kept.done(f"recipe {recipe.name}, kind {recipe.settings.kind!r}")
+        def made(recipe: DictionaryRecipe, asked: Given, done: int) -> nn.Module:
+            def progress(step: int, steps: int) -> None:
+                if self.watch is not None:
+                    self.watch(done * steps + step, parts * steps)
 
-        model = self.joined(given, copy.deepcopy(given.of[:1]), made).to(given.device)
+            return kept(recipe, asked, progress)
+
+        model = self._joined(given, copy.deepcopy(given.of[:1]), made).to(given.device)
         return RecodingState(model, model)
 
-    def joined(
-        self, given: Given, net: tuple[nn.Module, ...], make: Callable[[DictionaryRecipe, Given], nn.Module]
+    def _joined(
+        self, given: Given, net: tuple[nn.Module, ...], make: Callable[[DictionaryRecipe, Given, int], nn.Module]
     ) -> DictionaryModel:
-        """The net with all entries.
-
-        Raises:
-            UsageError: If there is no net, what follows it is no entry, or a random entry has none to stand beside.
-        """
-        how, keys, entries = self.settings, [*given.spec.of[1:]], [*given.of[1:]]
-        vectors = dict[str, Activations]()
+        """The net with all entries; each dictionary is made by a recipe, after so many others."""
+        how, vectors = self.settings, dict[str, Activations]()
+        entries, keys = [*given.of[1:]], [[key] * len(how.sites) for key in given.spec.of[1:]]
         if not net or not all(isinstance(entry, Entry) for entry in entries) or (
             not entries and how.kinds[:1] in ((), ("random",))
         ):  # fmt: skip
@@ -259,17 +255,24 @@ class WithDictionary(Recipe):
                              where=f"recipe with-dictionary, entries {how.entries!r}",
                              expected="a net, then entries; or a kind to begin with, such as own",
                              got=", ".join(type(one).__name__ for one in given.of) or "nothing")  # fmt: skip
+        shared = cast("dict[str, Scalar]", msgspec.structs.asdict(how))
+        del shared["entries"]
         for at, kind in enumerate(how.kinds):
-            again, seed = how.kinds[:at].count(kind), given.spec.seed
+            again, first, made = how.kinds[:at].count(kind), given.spec.seed, list[Dictionary]()
             if again or kind == "reseed":
-                seed = seeds.derive(seed, self.name, kind, again)
-            settings = cast("dict[str, Scalar]", msgspec.structs.asdict(how)) | {"kind": kind}
-            del settings["entries"]
-            beside = 1 if kind == "random" else 0
-            of, names = (*given.of[:1], *entries[:beside]), (*given.spec.of[:1], *keys[:beside])
-            spec = specified(DictionaryRecipe, settings, seed=seed, of=names, data=given.spec.data)
-            recipe = DictionaryRecipe(dict(spec.settings), vectors=vectors)
-            entries.append(make(recipe, Given(spec, of, given.task, given.device)))
-            keys.append(spec.key)
-        own = cast("list[Entry]", copy.deepcopy(entries))
-        return DictionaryModel(net[0], comma_separated(how.site), own).eval()
+                first = seeds.derive(first, self.name, kind, again)
+            keys.append([])
+            for number, site in enumerate(how.sites):
+                of, names, seed = given.of[:1], given.spec.of[:1], first
+                if kind == "random":
+                    of, names = (*of, *cast("Entry", entries[0])[number : number + 1]), (*names, keys[0][number])
+                if number:
+                    seed = seeds.derive(first, self.name, site)
+                settings = shared | {"kind": kind, "site": site}
+                spec = specified(DictionaryRecipe, settings, seed=seed, of=names, data=given.spec.data)
+                recipe = DictionaryRecipe(dict(spec.settings), vectors=vectors)
+                asked = Given(spec, of, given.task, given.device)
+                made.append(cast("Dictionary", make(recipe, asked, at * len(how.sites) + number)))
+                keys[-1].append(spec.key)
+            entries.append(Entry(made, kind=kind, seed=first))
+        return DictionaryModel(net[0], how.sites, cast("list[Entry]", copy.deepcopy(entries))).eval()

@@ -7,18 +7,17 @@ biases and thresholds, so that it reads the net's own vectors.
 from typing import Annotated, Any, Final, Literal, cast, final
 
 import msgspec
-import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from wheeltap.core.errors import UsageError
 from wheeltap.core.settings import Settings
 from wheeltap.recipes.fit import Fit, Hook
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.suites.dictionaries.activations import Activations, Positions
-from wheeltap.suites.dictionaries.dictionary import Dictionary, Entry
-from wheeltap.suites.dictionaries.specs import Kind
+from wheeltap.suites.dictionaries.dictionary import Dictionary
+from wheeltap.suites.dictionaries.specs import SUPERVISED, Kind
 
 Trained = Literal["topk", "batchtopk", "jumprelu", "gated", "relu"]
 """TopK (arXiv:2406.04093), BatchTopK (arXiv:2412.06410), JumpReLU with a penalty on the distance of L0 from k
@@ -53,7 +52,8 @@ class DictionaryTrainingSettings(Settings, frozen=True, kw_only=True):
     """Which dictionary, and how it is trained.
 
     Attributes:
-        site: Module paths, separated by commas: one dictionary each. Only a name, where vectors are given themselves.
+        site: Module path whose output is meant; only a name, where vectors are given themselves. Of a net with
+            dictionaries several, separated by commas: each entry has one dictionary of each.
         architecture: See ``Trained``.
         features: How many there are.
         k: How many are active in a vector, on average: penalties are steered to it.
@@ -101,9 +101,28 @@ class JumpReLU(torch.autograd.Function):
         return grads[0] * active, -(threshold * grads[0] * near).sum(0) - grads[1] * near.sum(0) / len(before)
 
 
+class DictionaryRecipeSettings(DictionaryTrainingSettings, frozen=True, kw_only=True):
+    """Which dictionary, of which kind, and how it is trained.
+
+    Attributes:
+        kind: ``own`` and ``reseed`` are trained; ``frozen decoder``, ``frozen encoder`` and ``soft-frozen decoder``
+            leave that at random, or near it; ``untrained net`` learns from the net with the weights of each tensor in
+            another order, around the mean and in the scale of the net's own vectors. ``COMPUTED`` ones take no steps;
+            ``random`` stands beside the dictionary that it is made of.
+    """
+
+    kind: Kind = "own"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kind in SUPERVISED and self.positions == "all":
+            raise UsageError("Labels are of examples, not of positions.", where=f"kind {self.kind!r}",
+                             expected="positions 'last'", got="'all'")  # fmt: skip
+
+
 @final
 class DictionaryHook(Hook):
-    """What the dictionaries of an entry go down, and what is done to them at each step.
+    """What a dictionary goes down, and what is done to it at each step.
 
     Rows of the decoder keep norm 1: what would change the norm alone is taken out of the gradient. Those of a
     soft-frozen one are turned back to the cone around where they began.
@@ -114,123 +133,105 @@ class DictionaryHook(Hook):
     they encode what they decode; where the encoder is, none is revived.
 
     Args:
-        entry: The dictionaries, one for each site; they begin as random rows that encode what they decode.
+        one: The dictionary; it begins as random rows that encode what they decode.
         learned: Vectors that are learned from.
         own: Those of the net itself, whose mean and scale are written into the biases at the end.
-        how: How to train.
-        kind: What is held.
+        how: How to train, and what is held.
         seed: Of the rows.
 
     Source: of revival, after Bricken et al. 2023 (Towards Monosemanticity, neuron resampling).
     """
 
     def __init__(
-        self,
-        entry: Entry,
-        learned: Activations,
-        own: Activations,
-        how: DictionaryTrainingSettings,
-        *,
-        kind: Kind,
-        seed: int,
+        self, one: Dictionary, learned: Activations, own: Activations, how: DictionaryRecipeSettings, *, seed: int
     ) -> None:
-        self.how, self.kind, self.learned, self.own = how, kind, learned, own
-        self.dictionaries = dictionaries(entry)
-        self.centers = [learned.center(site) for site in learned.sites]
-        count, self.device = len(self.dictionaries), self.dictionaries[0].b_dec.device
-        self.quiet = [torch.zeros(how.features, dtype=torch.int32, device=self.device) for _ in range(count)]
-        self.penalty, self.active = torch.full((count,), _PENALTY), torch.zeros(count)
-        self.revived, self.latest = torch.zeros(count, dtype=torch.int32), list[Tensor]()
+        self.one, self.how, self.learned, self.own = one, how, learned, own
+        self.device = one.b_dec.device
+        self.mean, self.scale = learned.center()
+        self.quiet = torch.zeros(how.features, dtype=torch.int32, device=self.device)
+        self.penalty, self.active = (torch.tensor(start, device=self.device) for start in (_PENALTY, 0.0))
+        self.revived, self.latest = torch.zeros(1, dtype=torch.int32), torch.zeros(0)
         self.every = max(round(WINDOW * how.steps), 1)
-        frozen = {"frozen decoder": "W_dec", "frozen encoder": "W_enc"}.get(kind)
+        frozen = {"frozen decoder": "W_dec", "frozen encoder": "W_enc"}.get(how.kind)
         with reproducible(seed), torch.no_grad():
-            for at, one in enumerate(self.dictionaries):
-                one.W_dec.copy_(unit(torch.randn(one.W_dec.shape)))
-                one.W_enc.copy_(one.W_dec.T)
-                bias = {"relu": "b_enc", "gated": "b_gate", "jumprelu": "threshold"}.get(how.architecture)
-                if bias is not None:  # as many are active as wanted
-                    getattr(one, bias).fill_(self.least(at) if bias == "threshold" else -self.least(at))
-                for name, parameter in one.named_parameters():
-                    parameter.requires_grad_(name != frozen and (name, how.architecture) != ("threshold", "batchtopk"))
-        self.began = [one.W_dec.detach().clone() for one in self.dictionaries if kind == "soft-frozen decoder"]
+            one.W_dec.copy_(unit(torch.randn(one.W_dec.shape)))
+            one.W_enc.copy_(one.W_dec.T)
+            bias = {"relu": "b_enc", "gated": "b_gate", "jumprelu": "threshold"}.get(how.architecture)
+            if bias is not None:  # as many are active as wanted
+                getattr(one, bias).fill_(self.least() if bias == "threshold" else -self.least())
+        for name, parameter in one.named_parameters():
+            parameter.requires_grad_(name != frozen and (name, how.architecture) != ("threshold", "batchtopk"))
+        self.began = one.W_dec.detach().clone()
 
-    def vectors(self, at: int, rows: Tensor) -> Tensor:
-        """Centered and scaled vectors of a site, where the dictionary is."""
-        mean, scale = self.centers[at]
-        return ((self.learned.batch(self.learned.sites[at], rows) - mean) * scale).to(self.device)
+    def vectors(self, rows: Tensor) -> Tensor:
+        """Centered and scaled vectors, where the dictionary is."""
+        return ((self.learned.batch(rows) - self.mean) * self.scale).to(self.device)
 
-    def least(self, at: int) -> float:
+    def least(self) -> float:
         """What k preactivations of a vector are larger than, on average; at least 0."""
         rows = spread(self.learned.rows, max(min(_JUDGED, 2**24 // self.how.features), 1))
-        before = self.dictionaries[at].preactivations(self.vectors(at, rows)).flatten()
+        before = self.one.preactivations(self.vectors(rows)).flatten()
         ranked = before.kthvalue(max(len(before) - self.how.k * len(rows), 1)).values
         return max(float(ranked), 0.0)
 
     def loss(self, rows: Tensor, step: int) -> Tensor:
-        """Unexplained share of the variance and penalty, the mean over sites; see ``Fit``."""
-        found = list[Tensor]()
-        self.latest = [self.vectors(at, rows) for at in range(len(self.dictionaries))]
-        for at, (one, vectors) in enumerate(zip(self.dictionaries, self.latest, strict=True)):
-            beside = vectors.new_zeros(())
-            if self.how.architecture == "topk":
-                decoded, values, index = one.reconstructed(vectors)
-                fired = torch.zeros_like(self.quiet[at], dtype=torch.bool)
-                fired[index[values > 0]] = True
-                self.active[at] = (values > 0).sum() / len(vectors)
-            else:
-                codes, beside = self._codes(one, vectors, float(self.penalty[at]))
-                decoded, fired = one.decode(codes), (codes != 0).any(0)
-                self.active[at] = (codes != 0).sum() / len(vectors)
-            self.quiet[at].add_(1).masked_fill_(fired, 0)
-            found.append((decoded - vectors).square().mean() + beside)
-        return torch.stack(found).mean()
+        """Unexplained share of the variance and penalty; see ``Fit``."""
+        self.latest = vectors = self.vectors(rows)
+        beside = vectors.new_zeros(())
+        if self.how.architecture == "topk":
+            decoded, values, index = self.one.reconstructed(vectors)
+            fired = torch.zeros_like(self.quiet, dtype=torch.bool)
+            fired[index[values > 0]] = True
+        else:
+            values, beside = self._codes(vectors)
+            decoded, fired = self.one.decode(values), (values != 0).any(0)
+        self.active = (values != 0).sum() / len(vectors)
+        self.quiet.add_(1).masked_fill_(fired, 0)
+        return (decoded - vectors).square().mean() + beside
 
-    def _codes(self, one: Dictionary, vectors: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
+    def _codes(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Codes ``[row, feature]``, and what is added to the loss."""
+        one = self.one
         match self.how.architecture:
             case "jumprelu":
                 codes, count = cast("Any", JumpReLU).apply(one.preactivations(vectors), one.threshold)
                 return codes, _PRESSURE * (count / self.how.k - 1.0).square()
             case "gated":
                 gates = (one.preactivations(vectors) + one.b_gate).relu()
-                decoded = gates @ one.W_dec.detach() + one.b_dec.detach()
-                return one.encode(vectors), penalty * gates.sum() / vectors.numel() + (
-                    decoded - vectors
-                ).square().mean()
+                left = gates @ one.W_dec.detach() + one.b_dec.detach() - vectors
+                return one.encode(vectors), self.penalty * gates.sum() / vectors.numel() + left.square().mean()
             case "relu":
                 codes = one.encode(vectors)
-                return codes, penalty * codes.sum() / vectors.numel()
+                return codes, self.penalty * codes.sum() / vectors.numel()
             case _:
                 return one.batch_codes(vectors), vectors.new_zeros(())
 
     def after_gradient(self, fit: Fit) -> None:
         """See ``Hook.after_gradient``."""
-        for one in self.dictionaries:
-            if one.W_dec.grad is not None:
-                one.W_dec.grad.sub_(one.W_dec.detach() * (one.W_dec.grad * one.W_dec.detach()).sum(1, keepdim=True))
+        rows, slopes = self.one.W_dec.detach(), self.one.W_dec.grad
+        if slopes is not None:
+            slopes.sub_(rows * (slopes * rows).sum(1, keepdim=True))
 
     @torch.no_grad()
     def after_step(self, fit: Fit) -> None:
         """See ``Hook.after_step``."""
+        rows = self.one.W_dec
         self.penalty.mul_((_STEER * (self.active / self.how.k - 1.0).clamp(-1.0, 1.0)).exp())
-        revives = fit.step % self.every == 0 and fit.step <= REVIVED_UNTIL * fit.steps and self.kind != "frozen encoder"
-        for at, one in enumerate(self.dictionaries):
-            if one.W_dec.requires_grad:
-                one.W_dec.copy_(unit(one.W_dec))
-            if self.began:
-                along = (one.W_dec * self.began[at]).sum(1, keepdim=True)
-                edge = CONE * self.began[at] + (1.0 - CONE**2) ** 0.5 * unit(one.W_dec - along * self.began[at])
-                one.W_dec.copy_(torch.where(along < CONE, edge, one.W_dec))
-            if revives:
-                self.revived[at] += self._revive(one, self.latest[at], self.quiet[at])
+        if rows.requires_grad:
+            rows.copy_(unit(rows))
+        if self.how.kind == "soft-frozen decoder":
+            along = (rows * self.began).sum(1, keepdim=True)
+            edge = CONE * self.began + (1.0 - CONE**2) ** 0.5 * unit(rows - along * self.began)
+            rows.copy_(torch.where(along < CONE, edge, rows))
+        if fit.step % self.every == 0 and fit.step <= REVIVED_UNTIL * fit.steps and self.how.kind != "frozen encoder":
+            self._revive()
 
-    def _revive(self, one: Dictionary, vectors: Tensor, quiet: Tensor) -> int:
-        """How many features were revived."""
-        dead, live = (quiet >= self.every).nonzero()[:, 0], quiet < self.every
+    def _revive(self) -> None:
+        one, dead, live = self.one, (self.quiet >= self.every).nonzero()[:, 0], self.quiet < self.every
         if not len(dead) or not bool(live.any()):
-            return 0
-        if self.kind not in ("frozen decoder", "soft-frozen decoder"):
-            left, dead = vectors - one(vectors), dead[: len(vectors)]
+            return
+        if self.how.kind not in ("frozen decoder", "soft-frozen decoder"):
+            left, dead = self.latest - one(self.latest), dead[: len(self.latest)]
             chances = left.square().sum(1).double().cpu() + _TINY
             one.W_dec[dead] = unit(left[torch.multinomial(chances, len(dead)).to(left.device)])
         one.W_enc[:, dead] = one.W_enc.square().sum(0).sqrt()[live].mean() * one.W_dec[dead].T
@@ -238,30 +239,28 @@ class DictionaryHook(Hook):
             if name in one.settings.shapes:
                 values = cast("Tensor", getattr(one, name))
                 values[dead] = values[live].mean()
-        quiet[dead] = 0
-        return len(dead)
+        self.quiet[dead] = 0
+        self.revived += len(dead)
 
     @torch.no_grad()
     def finish(self, fit: Fit) -> None:
         """See ``Hook.finish``."""
-        for at, one in enumerate(self.dictionaries):
-            if self.how.architecture == "batchtopk":
-                one.threshold.fill_(self.least(at))
-            mean, scale = self.own.center(self.own.sites[at])
-            for name in ("b_enc", "b_gate", "b_mag", "threshold", "b_dec"):
-                if name in one.settings.shapes:
-                    getattr(one, name).div_(scale)
-            one.b_dec.add_(mean.to(self.device))
+        if self.how.architecture == "batchtopk":
+            self.one.threshold.fill_(self.least())
+        mean, scale = self.own.center()
+        for name in ("b_enc", "b_gate", "b_mag", "threshold", "b_dec"):
+            if name in self.one.settings.shapes:
+                getattr(self.one, name).div_(scale)
+        self.one.b_dec.add_(mean.to(self.device))
 
     def tensors(self) -> dict[str, Tensor]:
         """See ``Hook.tensors``."""
-        quiet = {f"quiet.{at}": one for at, one in enumerate(self.quiet)}
-        return {**quiet, "penalty": self.penalty, "revived": self.revived}
+        return {"quiet": self.quiet, "penalty": self.penalty, "revived": self.revived}
 
     def report(self) -> dict[str, NDArray[Any]]:
-        """Of each site, ``revived`` features, and those that are ``dead`` at the end."""
-        dead = [int((quiet >= self.every).sum()) for quiet in self.quiet]
-        return {"revived": self.revived.numpy().copy(), "dead": np.array(dead, dtype=np.int32)}
+        """``revived`` features, and those that are ``dead`` at the end."""
+        dead = (self.quiet >= self.every).sum(dtype=torch.int32)[None]
+        return {"revived": self.revived.numpy().copy(), "dead": dead.cpu().numpy()}
 
 
 def unit(rows: Tensor) -> Tensor:
@@ -272,8 +271,3 @@ def unit(rows: Tensor) -> Tensor:
 def spread(rows: int, most: int = _JUDGED) -> Tensor:
     """At most so many rows, evenly spaced."""
     return torch.linspace(0, rows - 1, min(rows, most)).round().long()
-
-
-def dictionaries(entry: nn.Module) -> list[Dictionary]:
-    """Those of an entry."""
-    return [cast("Dictionary", one) for one in cast("Entry", entry)]
