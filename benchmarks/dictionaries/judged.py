@@ -27,7 +27,7 @@ from wheeltap.recipes.make import make
 from wheeltap.runs.planning import plan
 from wheeltap.suites.dictionaries import doors
 from wheeltap.suites.dictionaries.audits.claims import AUDITS
-from wheeltap.suites.dictionaries.audits.headline import no_better
+from wheeltap.suites.dictionaries.audits.common import no_better
 from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, Entry, random_like
 from wheeltap.suites.dictionaries.specs import KINDS
 
@@ -78,7 +78,7 @@ def verdicts(
 def trials(asked: Plan) -> list[Trial]:
     """Of one judgment."""
     audits = [create(spec.name, dict(spec.settings)) for spec in asked.audits]
-    each = [audit.trials(asked, asked.reference) for audit in audits if spec_of(audit)]
+    each = [audit.readings(asked, asked.reference) for audit in audits if spec_of(audit)]
     return [*asked.baselines(), *(trial for some in each for trial in some)]
 
 

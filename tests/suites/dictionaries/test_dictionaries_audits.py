@@ -1,6 +1,7 @@
 """Audits of dictionaries on readings whose truth was drawn: what is better than nulls, what is not, what is void."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from wheeltap.core.records import Cost, Outcome, SubjectRecord, TaskRecord, Tria
 from wheeltap.core.report import ReportRecord
 from wheeltap.plans.plan import AuditSpec, Plan
 from wheeltap.suites.dictionaries.audits.claims import AUDITS
-from wheeltap.suites.dictionaries.audits.headline import lines, no_better
+from wheeltap.suites.dictionaries.audits.common import lines, no_better
 from wheeltap.suites.dictionaries.audits.scores import edited, f1_of, reconstructed
 from wheeltap.suites.dictionaries.specs import DISTURBANCES, KINDS, MATCHES, PARTS
 
@@ -35,6 +36,7 @@ class World:
     seed: int = 0
     kinds: tuple[str, ...] = tuple(KIND)
     rewritten: float = 0.0
+    groups: int = GROUPS
 
     def level(self, entry: int) -> float:
         rng = np.random.default_rng([self.seed, entry, 1])
@@ -59,7 +61,7 @@ class World:
         for at, name in enumerate(("io", "s")):
             agree = np.stack([np.where(unedited[at], True, rng.random(PAIRS) < good) for _ in range(3)])
             found |= {f"{name}|status": np.array(0), f"{name}|rows": rows[at], f"{name}|unedited": unedited[at],
-                      f"{name}|agree": agree}  # fmt: skip
+                      f"{name}|agree": agree, f"{name}|magnitude": np.full(agree.shape, 1.0 - good)}  # fmt: skip
         return found
 
     def features(self, good: float, rng: Any, shared: Any) -> dict[str, NDArray[Any]]:
@@ -104,7 +106,7 @@ class World:
             values: dict[str, NDArray[Any]] = {
                 "accuracy": np.ones(EXAMPLES, np.float32), "chance": np.array(0.1, np.float32),
                 "scores": np.random.default_rng(0).standard_normal((EXAMPLES, 3)).astype(np.float32),
-                "group": np.arange(EXAMPLES) % GROUPS,
+                "group": np.arange(EXAMPLES) % self.groups,
             }  # fmt: skip
         elif trial.perturbation == "dictionary-match":
             values = self.matched(int(trial.settings["other"]))
@@ -136,6 +138,9 @@ def judged(world: World, plan: Plan = PLAN) -> ReportRecord:
         known |= {trial.key: world.outcome(trial) for trial in trials}
     return judge(plan, known.get, cost=Cost(forwards=0.0, seconds=0.0, trials=0, reused=0), provenance={})
 
+
+FOR = ("Dictionary controls the attributes", "Features stand for values", "Dictionary is sufficient")
+"""Claims beside nulls."""
 
 GOOD = {"own": 0.95, "reseed": 0.93, "frozen decoder": 0.6, "random": 0.3, "mean codes": 0.95}
 
@@ -178,13 +183,38 @@ def test_a_dictionary_that_is_like_a_null_is_no_better(level: float, count: int)
     """Like random ones, like frozen decoders, worse than both: all are refused, none is called better."""
     for seed in range(count):
         report = judged(World({**GOOD, "own": level, "reseed": level}, seed=seed))
-        asked = [one for one in report.findings if one.title in ("Dictionary controls the attributes",
-                 "Features stand for values", "Dictionary is sufficient")]  # fmt: skip
+        asked = [one for one in report.findings if one.title in FOR]
         assert len(asked) == 3 and not any(one.status == "found" for one in asked), seed
         if level < 0.6:
             assert no_better(report.findings) and report.headline.startswith("NO BETTER THAN A RANDOM DICTIONARY")
         else:
             assert not report.headline.startswith("BETTER")
+
+
+def beside(seeds: int, **world: Any) -> ReportRecord:
+    """The report on a dictionary beside so many nulls of each kind."""
+    kinds = ("own", *["frozen decoder"] * seeds, *["random"] * 3 * seeds)
+    return judged(World(kinds=kinds, **world), planned(*kinds))
+
+
+def test_what_lies_far_below_its_nulls_is_no_better() -> None:
+    """Few rows or groups must allow for those that nobody drew; the interval of the lead says enough."""
+    dead = {"own": 0.02, "frozen decoder": 0.455, "random": 0.455}
+    for seeds, groups in ((2, GROUPS), (5, EXAMPLES)):
+        report = beside(seeds, good=dead, groups=groups)
+        assert len(no_better(report.findings)) == 3, report.headline
+
+
+def test_an_undecided_lead_says_how_many_nulls_would_decide() -> None:
+    good = {"own": 0.85, "frozen decoder": 0.6, "random": 0.3}
+    report = beside(2, good=good)
+    (seeds,) = set(re.findall(r"--seeds (\d+)", report.headline))
+    opened = [one for one in report.findings if one.title in FOR and one.status == "inconclusive"]
+    assert opened and all("nulls of each kind would decide" in one.because for one in opened)
+    assert int(seeds) == max(int(re.findall(r"--seeds (\d+)", one.because)[0]) for one in opened) > 2
+    assert beside(int(seeds), good=good).headline.startswith("BETTER THAN EVERY NULL")
+    hopeless = beside(3, good={**good, "own": 0.64}, spread=0.06)
+    assert "Not even 100 nulls" in " ".join(one.because for one in hopeless.findings)
 
 
 def test_a_lead_over_the_average_null_is_not_one_over_the_next_null() -> None:

@@ -150,7 +150,7 @@ def check(  # noqa: PLR0913 - a door: each is a choice of its own
     from wheeltap.cli.execution import load, run_on
     from wheeltap.cli.progress import spinner, step_progress
     from wheeltap.suites.dictionaries import doors
-    from wheeltap.suites.dictionaries.audits.headline import no_better
+    from wheeltap.suites.dictionaries.audits.common import no_better
 
     output.prepare()
     with spinner(f"loading {model}"):

@@ -27,8 +27,8 @@ from wheeltap.stats.members import NumberScale, Single
 from wheeltap.studies.base import Study, StudyAnswer
 from wheeltap.studies.rules import headline
 from wheeltap.studies.table import MemberTable, Numbers
+from wheeltap.suites.dictionaries.audits.claims import section
 from wheeltap.suites.dictionaries.audits.scores import edited, f1_of, reconstructed
-from wheeltap.suites.dictionaries.audits.view import section
 from wheeltap.suites.dictionaries.specs import (
     DICTIONARY_CONTROL,
     DICTIONARY_FEATURES,

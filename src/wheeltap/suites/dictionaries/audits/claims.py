@@ -1,7 +1,7 @@
 """WT401 to WT406: is a dictionary better than dictionaries that know nothing, at what dictionaries are for?
 
 A score of the dictionary is held against the same score of nulls, row by row. It is better only where it lies beyond
-what one more null of every kind would get; it is no better where its mean lead over some kind is shown to be within the
+what one more null of every kind would get; it is no better where its lead over some kind is shown to be within the
 margin.
 
 Source: Makelov, Lange and Nanda 2024, arXiv:2405.08366 (the three tests); arXiv:2602.14111 (frozen decoders that score
@@ -10,6 +10,7 @@ as well).
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar, Final, final
 
@@ -21,11 +22,18 @@ from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import Words
 from wheeltap.audits.controls import Check, silent, surely
 from wheeltap.core.plain import fixed
-from wheeltap.core.records import Control, Estimate, SubjectRecord, Trial
+from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
+from wheeltap.core.section import Cell, Section, Table
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.sample import Sample
-from wheeltap.suites.dictionaries.audits.common import BesideNullsAudit, DictionaryAudit
-from wheeltap.suites.dictionaries.audits.headline import CONTROLS, INTERPRETABLE, SUFFICIENT
+from wheeltap.suites.dictionaries.audits.common import (
+    CONTROLS,
+    INTERPRETABLE,
+    SUFFICIENT,
+    BesideNullsAudit,
+    DictionaryAudit,
+    means_of,
+)
 from wheeltap.suites.dictionaries.audits.scores import (
     SHARE,
     NullComparison,
@@ -36,7 +44,6 @@ from wheeltap.suites.dictionaries.audits.scores import (
     joined,
     reconstructed,
 )
-from wheeltap.suites.dictionaries.audits.view import section
 from wheeltap.suites.dictionaries.specs import (
     DICTIONARY_CONTROL,
     DICTIONARY_DISTURBED,
@@ -64,6 +71,7 @@ class DictionarySufficientAudit(BesideNullsAudit):
     name = "dictionary-sufficient"
     code = "WT401"
     title = SUFFICIENT
+    more = ("Dictionary is necessary",)
     brief = "kept by reconstructions"
     reads = (
         "The site's vectors are replaced by what the dictionary makes of them, and by what it leaves out. 1: the "
@@ -78,28 +86,27 @@ class DictionarySufficientAudit(BesideNullsAudit):
         """See ``reconstructed``."""
         return reconstructed(read)[0]
 
-    def titles(self) -> tuple[str, ...]:
-        """Also of necessity."""
-        return (self.title, _NECESSARY)
-
-    def singles(self, case: Case, subject: SubjectRecord) -> list[Hypothesis]:
+    def singles(self, case: Case, subject: SubjectRecord, read: Arrays) -> list[Hypothesis]:
         """Also necessity: measured, for what reconstructs nothing lacks all as well."""
-        found = dict[str, list[float]]()
-        for entry, kind in enumerate(self.kinds):
-            with suppress(NoAnswer):
-                found.setdefault(kind, []).append(reconstructed(self.read(case, subject, entry))[1].mean)
-        lost = reconstructed(self.read(case, subject, 0))[1]
-        own = Sample(lost.values[None], groups=case.groups).effect(name="lost with what is left out", unit=SHARE)
-        each = (
-            f"{kind} {fixed(float(np.mean(values)), 3)}" for kind, values in found.items() if kind != "own" and values
-        )
-        said = f"With what the dictionary leaves out, {own} of the margin is lost; {', '.join(each)}."
-        return [*super().singles(case, subject), Hypothesis(
-            title=_NECESSARY, status="measured", alarm=False, by_example=False, beside=(own,), found=said,
-        )]  # fmt: skip
+        lost = self.known(case, subject, lambda read: reconstructed(read)[1])
+        own = self.effect(case, reconstructed(read)[1], "lost with what is left out")
+        said = f"With what the dictionary leaves out, {own} of the margin is lost; {means_of(lost)}."
+        return [*super().singles(case, subject, read), measured(self.more[0], said, own)]
+
+    def judge(self, case: Case) -> Verdict:
+        """Also what the report says beside its findings."""
+        verdict = super().judge(case)
+        if self.settings.notes and verdict.drafts:
+            *rest, last = verdict.drafts
+            because = f"{last.finding.because}\n\n{self.settings.notes}"
+            noted = replace(last, finding=msgspec.structs.replace(last.finding, because=because))
+            verdict.drafts = [*rest, noted]
+        return verdict
 
 
-_NECESSARY: Final = "Dictionary is necessary"
+def measured(title: str, said: str, *beside: Estimate) -> Hypothesis:
+    """A claim that is no test."""
+    return Hypothesis(title=title, status="measured", alarm=False, by_example=False, beside=beside, found=said)
 
 
 @final
@@ -135,16 +142,14 @@ class DictionaryControlAudit(BesideNullsAudit):
         if not plants or len(nulls) < 2:
             raise NoAnswer("skipped", "It takes a supervised dictionary and two random ones that can be edited here.")
         best = max(plants, key=lambda one: one.mean)
-        test = self.beside(case, "random", best, nulls).lead
-        low, high = (None, None) if test.law is None else test.law.interval(1.0 - _PLANTED)
-        effect = msgspec.structs.replace(test.estimate, low=low, high=high, level=_PLANTED)
-        random, margin = float(np.mean([one.mean for one in nulls])), self.settings.margin
+        beside = self.beside(case, "random", best, nulls)
+        low, high = (None, None) if beside.lead.law is None else beside.lead.law.interval(1.0 - _PLANTED)
+        effect = msgspec.structs.replace(beside.lead.estimate, low=low, high=high, level=_PLANTED)
         # Where attributes do not add up at a site, exact values control nothing: no fault of the instrument.
-        passed = low is not None and low > margin
-        why = "" if passed else _NOT_PLANTED
+        passed = low is not None and low > self.settings.margin
         because = (
             f"Features that are the values themselves agree in {fixed(best.mean, 3)} of the edits (one out, one in), "
-            f"random ones in {fixed(random, 3)}: {effect} more.{why}"
+            f"random ones in {fixed(beside.score, 3)}: {effect} more.{'' if passed else _NOT_PLANTED}"
         )
         return Control(name=name, kind="planted", status="passed" if passed else "skipped", estimates=(effect,),
                        because=because)  # fmt: skip
@@ -166,6 +171,7 @@ class DictionaryInterpretableAudit(BesideNullsAudit):
     name = "dictionary-interpretable"
     code = "WT403"
     title = INTERPRETABLE
+    more = ("What interpretable features do",)
     brief = "F1 of features"
     reads = (
         "For every value of an attribute that feature is taken which fits it best on half of the examples; its F1 on "
@@ -179,17 +185,9 @@ class DictionaryInterpretableAudit(BesideNullsAudit):
         """See ``f1_of``."""
         return f1_of(read)
 
-    def singles(self, case: Case, subject: SubjectRecord) -> list[Hypothesis]:
-        """Also what interpretable features do: kept alone, and removed."""
-        return [*super().singles(case, subject), _causal(case, self.read(case, subject, 0))]
-
-    def titles(self) -> tuple[str, ...]:
-        """Also of the causal check."""
-        return (*super().titles(), _CAUSAL)
-
-    def trials(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
+    def readings(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
         """Also what the page shows."""
-        return [*super().trials(plan, subject), *self._views(plan, subject).values()]
+        return [*super().readings(plan, subject), *self._views(plan, subject).values()]
 
     def _views(self, plan: Plan, subject: SubjectRecord) -> dict[str, Trial]:
         return {self.kinds[at]: plan.reading(subject, DICTIONARY_VIEW.name, {"entry": at}) for at in self.one_of_each}
@@ -205,29 +203,59 @@ class DictionaryInterpretableAudit(BesideNullsAudit):
             verdict.sections += [section(subject.name, case.plan.task.name, found)] if found else []
         return verdict
 
+    def singles(self, case: Case, subject: SubjectRecord, read: Arrays) -> list[Hypothesis]:
+        """Also what is left of the margin with interpretable features alone, or without them, beside others."""
+        margin = {name: read["margin"][at] for at, name in enumerate(PARTS)}
+        drop = float((margin["clean"] - margin["mean"]).mean())
+        count, live = int(read["interpretable"]), len(read["features"])
+        of, claims = f"Of {live:,} live features {count:,} are interpretable by an attribute.", super().singles
+        if drop <= 0.0 or not count:
+            none = Hypothesis(title=self.more[0], status="not_applicable", found=of, alarm=False)
+            return [*claims(case, subject, read), none]
+        left = [
+            self.effect(case, Scores((margin[part] - margin["mean"]) / drop, np.arange(len(margin[part]))), words)
+            for part, words in _PARTS.items()
+            if "others" not in part or live - count >= count
+        ]
+        said = f"{of} Left of the margin: {'; '.join(f'{one.name} {one}' for one in left)}."
+        return [*claims(case, subject, read), measured(self.more[0], said, *left)]
 
-_CAUSAL: Final = "What interpretable features do"
 
 _PARTS: Final = {"kept": "kept alone", "others kept": "as many others kept alone", "removed": "removed",
                  "others removed": "as many others removed"}  # fmt: skip
 
 
-def _causal(case: Case, read: Arrays) -> Hypothesis:
-    """What is left of the margin with interpretable features alone, or without them, beside others: measured."""
-    margin = {name: read["margin"][at] for at, name in enumerate(PARTS)}
-    drop = float((margin["clean"] - margin["mean"]).mean())
-    count, live = int(read["interpretable"]), len(read["features"])
-    of = f"Of {live:,} live features {count:,} are interpretable by an attribute."
-    if drop <= 0.0 or not count:
-        return Hypothesis(title=_CAUSAL, status="not_applicable", found=of, alarm=False)
-    found = [
-        Sample(((margin[part] - margin["mean"]) / drop)[None], groups=case.groups).effect(name=words, unit=SHARE)
-        for part, words in _PARTS.items()
-        if "others" not in part or live - count >= count
-    ]
-    said = "; ".join(f"{one.name} {one}" for one in found)
-    return Hypothesis(title=_CAUSAL, status="measured", alarm=False, by_example=False, beside=tuple(found),
-                      found=f"{of} Left of the margin: {said}.")  # fmt: skip
+_SHOWN: Final = 90
+"""Letters of an example that are shown."""
+
+
+def section(subject: str, task: str, known: Mapping[str, Arrays]) -> Section:
+    """Features of a trained dictionary and of nulls side by side: what each does when it is removed, top examples.
+
+    Args:
+        subject: The model.
+        task: Name of the task.
+        known: What was read of a dictionary (``dictionary-view``), by its kind.
+    """
+    heads = ("Feature", "Active", "Margin lost without it (logits)", "Answers changed", "Top examples (code)")
+    blocks = list[Table]()
+    for kind, read in known.items():
+        texts = msgspec.json.decode(bytes(read["texts"].astype("uint8").tolist()), type=list[list[str]])
+        tops = ("; ".join(f"{text[:_SHOWN]} ({fixed(float(code), 2)})" for text, code in zip(*one, strict=True))
+                for one in zip(texts, read["codes"], strict=True))  # fmt: skip
+        rows = tuple(
+            (f"feature {int(feature)}", f"{100 * active:.0f} %", fixed(float(lost), 3), f"{100 * changed:.0f} %",
+             Cell(note=top))  # a note folds, where a text beside numbers would not
+            for feature, active, lost, changed, top in zip(
+                *(read[name] for name in ("features", "frequency", "lost", "changed")), tops, strict=True)
+        )  # fmt: skip
+        blocks.append(Table(title=f"Dictionary: {kind}", heads=heads, rows=rows))
+    return Section(
+        title=f"Features of {subject}, {task}", subject=subject, blocks=tuple(blocks),
+        says="The features that add most to reconstructions, with the examples where each is most active, and what "
+        "happens to the answers of these and all others where it is active once it is removed. Nulls beside it: "
+        "features without training have top examples too.",
+    )  # fmt: skip
 
 
 _SURVIVES: Final = Words("does not survive", "survives", "may not survive")
@@ -267,10 +295,10 @@ class DictionaryDisturbedAudit(DictionaryAudit):
         """One for each disturbance."""
         return tuple(f"{self.title}: {words}" for words in DISTURBANCES[1:-1])
 
-    def singles(self, case: Case, subject: SubjectRecord) -> list[Hypothesis]:
+    def singles(self, case: Case, subject: SubjectRecord, read: Arrays) -> list[Hypothesis]:
         """A claim for each disturbance."""
-        read = {self.kinds[entry]: self.read(case, subject, entry) for entry in self.asked}
-        return [self._claim(case, read, words) for words in DISTURBANCES[1:-1]]
+        each = {self.kinds[entry]: self.read(case, subject, entry=entry) for entry in self.asked}
+        return [self._claim(case, each, words) for words in DISTURBANCES[1:-1]]
 
     def _lost(self, read: Arrays, words: str) -> Scores:
         """Of edits that agreed before, and whose answer an exact patch changes: whether they do not now, pair by pair.
@@ -291,28 +319,27 @@ class DictionaryDisturbedAudit(DictionaryAudit):
         return joined(parts)
 
     def _claim(self, case: Case, read: Mapping[str, Arrays], words: str) -> Hypothesis:
-        title, own = f"{self.title}: {words}", read["own"]
-        try:
-            scores = self._lost(own, words)
-        except NoAnswer as gap:
-            return Hypothesis(title=title, status=gap.status, found=gap.because, alarm=False)
+        title, own, known = f"{self.title}: {words}", read["own"], dict[str, list[Scores]]()
+        for kind, one in read.items():
+            try:
+                known[kind] = [self._lost(one, words)]
+            except NoAnswer as gap:
+                if kind == "own":
+                    return Hypothesis(title=title, status=gap.status, found=gap.because, alarm=False)
+        [scores] = known["own"]
         sample = Sample(scores.values[None], bound=1.0, groups=case.groups_of(scores.rows))
         lost = sample.effect(margin=self.settings.margin, name="edits lost", unit=SHARE)
-        others = list[str]()
-        for kind, one in read.items():
-            with suppress(NoAnswer):
-                others += [f"{kind} {fixed(self._lost(one, words).mean, 3)}"] if kind != "own" else []
         kept, how = float(own["correlation"][_number(own, words)]), GAUGES[int(own["gauge"])]
         numbers = (
             f"Edits lost{f' ({how} of the site)' if words == _TWIN else ''}: {lost}"
-            f"{'; ' if others else ''}{', '.join(others)}. Live features keep a correlation of {fixed(kept, 3)} with "
-            "themselves."
+            f"{'; ' if len(known) > 1 else ''}{means_of(known)}. Live features keep a correlation of {fixed(kept, 3)} "
+            "with themselves."
         )
-        meaning = _TWIN_MEANS if words == _TWIN else ""
         return Hypothesis(
             test=lost, margin=self.settings.margin, evidence=sample, words=_SURVIVES, one_sided=True, alarm=False,
             title=title, beside=(Estimate.exact("correlation of live features", kept, "correlation"),),
-            found=f"The dictionary does not survive: {words}. {numbers}{meaning}", otherwise=numbers,
+            found=f"The dictionary does not survive: {words}. {numbers}{_TWIN_MEANS if words == _TWIN else ''}",
+            otherwise=numbers,
         )  # fmt: skip
 
     def checks(self, case: Case) -> list[Check]:
@@ -320,7 +347,7 @@ class DictionaryDisturbedAudit(DictionaryAudit):
         return [(f"{self.code} a dictionary rewritten with the net", "null", partial(self._rewritten, case))]
 
     def _rewritten(self, case: Case, name: str) -> Control:
-        scores, margin = self._lost(self.read(case, case.plan.reference, 0), _REWRITTEN), self.settings.margin
+        scores, margin = self._lost(self.read(case, case.plan.reference), _REWRITTEN), self.settings.margin
         # The same computation in another basis: no pair need differ, so no bound widens the interval.
         sample = Sample(scores.values[None], groups=case.groups_of(scores.rows))
         gap = sample.effect(margin=margin, name="edits lost", unit=SHARE)
@@ -352,12 +379,12 @@ class DictionarySplittingAudit(DictionaryAudit):
         """The dictionary, and one null of each of two kinds."""
         return self.one_of_each
 
-    def singles(self, case: Case, subject: SubjectRecord) -> list[Hypothesis]:
+    def singles(self, case: Case, subject: SubjectRecord, read: Arrays) -> list[Hypothesis]:
         """Measured, attribute by attribute."""
-        read = {self.kinds[entry]: by_attribute(self.read(case, subject, entry)) for entry in self.asked}
-        if not read["own"]:
+        each = {self.kinds[entry]: by_attribute(self.read(case, subject, entry=entry)) for entry in self.asked}
+        if not each["own"]:
             raise NoAnswer("not_applicable", "No attribute of the task could be measured.")
-        return [self._measured(name, read) for name in read["own"]]
+        return [self._measured(name, each) for name in each["own"]]
 
     def _measured(self, name: str, read: Mapping[str, Mapping[str, Arrays]]) -> Hypothesis:
         parts, estimates = list[str](), list[Estimate]()
@@ -374,9 +401,10 @@ class DictionarySplittingAudit(DictionaryAudit):
             estimates.append(Estimate.exact(f"kept of the attribute, {kind}", kept, SHARE))
         size = fixed(float(read["own"][name]["size"]), 3)
         said = f"The attribute {name} is {size} of the vectors' variance. {'; '.join(parts)}."
-        return Hypothesis(title=f"{self.title}: {name}", status="measured", alarm=False, by_example=False,
-                          beside=tuple(estimates), found=said)  # fmt: skip
+        return measured(f"{self.title}: {name}", said, *estimates)
 
+
+_NO_OTHERS: Final = "It takes the same training by another seed, and two random dictionaries."
 
 _STABLE: Final = Words("found again by other seeds", "found again no more than random ones", "may be found again")
 
@@ -397,22 +425,29 @@ class DictionaryStableAudit(DictionaryAudit):
     reading = DICTIONARY_MATCH
     each: ClassVar[float] = 2.0
 
-    def trials(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
+    def readings(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
         """One for each other dictionary."""
-        return [self.trial(plan, subject, 0, other=other) for other in self.of_kind("reseed", "random")]
+        return [self.trial(plan, subject, entry=0, other=other) for other in self.of_kind("reseed", "random")]
 
-    def singles(self, case: Case, subject: SubjectRecord) -> list[Hypothesis]:
+    def read(self, case: Case, subject: SubjectRecord, *, seed: int = 0, **changed: Scalar) -> Arrays:
+        """Beside the first other dictionary, where no ``other`` is asked for."""
+        others = self.of_kind("reseed", "random")
+        if self.kinds and not others:
+            raise NoAnswer("not_applicable", _NO_OTHERS)
+        return super().read(case, subject, seed=seed, **(changed or {"other": next(iter(others), 0)}))
+
+    def singles(self, case: Case, subject: SubjectRecord, read: Arrays) -> list[Hypothesis]:
         """The features, beside chance; the subspaces."""
         again, nulls = (
-            [self.read(case, subject, 0, other=other) for other in self.of_kind(kind)] for kind in ("reseed", "random")
+            [self.read(case, subject, other=other) for other in self.of_kind(kind)] for kind in ("reseed", "random")
         )
         if not again or len(nulls) < 2:
-            raise NoAnswer("not_applicable", "It takes the same training by another seed, and two random dictionaries.")
+            raise NoAnswer("not_applicable", _NO_OTHERS)
         if not len(again[0]["matched"]):
             raise NoAnswer("not_applicable", "No feature of the dictionary is active on these examples.")
         rows, margin = np.arange(len(again[0]["matched"])), self.settings.margin
         own = Scores(np.mean([one["matched"] for one in again], axis=0), rows)
-        beside = NullComparison("random ones", own, [Scores(one["matched"], rows) for one in nulls], None)
+        beside = NullComparison("random ones", own, [Scores(one["matched"], rows) for one in nulls], None, margin)
         lead, cosine = beside.lead, [float(np.mean([one["matched"] for one in some])) for some in (again, nulls)]
         test = msgspec.structs.replace(lead.estimate, p=lead.above(margin, "more"))
         said = (

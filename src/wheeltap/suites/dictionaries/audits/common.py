@@ -1,7 +1,8 @@
-"""What all audits of a dictionary share: which dictionaries are read, and how a score is held against nulls."""
+"""What all audits of a dictionary share: which dictionaries are read, how a score is held against nulls, the answer."""
 
+import re
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Annotated, ClassVar, Final
@@ -9,26 +10,34 @@ from typing import Annotated, ClassVar, Final
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import Audit, Case, Count, Hypothesis, Margin, NoAnswer, Verdict
+from wheeltap.audits.base import Case, Count, Hypothesis, Margin, NoAnswer
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import Words
 from wheeltap.audits.controls import Check, controls_of, silent, surely
+from wheeltap.audits.reading_audit import SingleReadingAudit
 from wheeltap.core.errors import UsageError
 from wheeltap.core.plain import fixed
-from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
+from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
+from wheeltap.core.section import Section
 from wheeltap.core.settings import Settings
 from wheeltap.plans.plan import Plan
-from wheeltap.plans.readings.base import ReadingSpec
-from wheeltap.stats.evidence import Smallest
 from wheeltap.stats.sample import Sample
-from wheeltap.suites.dictionaries.audits.headline import lines
-from wheeltap.suites.dictionaries.audits.scores import SHARE, NullComparison, Scores
+from wheeltap.suites.dictionaries.audits.scores import SHARE, Leads, NullComparison, Scores
 from wheeltap.suites.dictionaries.specs import KINDS, NULLS, budgets_of, kinds_of
 
 BETTER: Final = Words("better than every null", "no better than a null", "may be better than every null")
 
+SUFFICIENT, CONTROLS = "Dictionary is sufficient", "Dictionary controls the attributes"
+INTERPRETABLE = "Features stand for values"
+
+_FOR: Final = {SUFFICIENT: "keeping the task", CONTROLS: "edits", INTERPRETABLE: "features that stand for values"}
+"""What each claim beside nulls is about."""
+
 _FEWEST: Final = 4
 """Random dictionaries that a control takes."""
+
+_TESTS: Final = 9
+"""Of a report on one dictionary, which one correction is over."""
 
 _NOISE: Final = 2.0
 """Standard deviations over reseeds up to which a lead is said to be no larger than their noise."""
@@ -37,6 +46,34 @@ _NO_ENTRIES: Final = (
     "It is asked of a dictionary beside its nulls: wheeltap dictionary check. Of a model with dictionaries, "
     "give the setting entries."
 )
+
+
+def no_better(findings: Sequence[Finding]) -> list[Finding]:
+    """Claims by which a dictionary is no better than a null."""
+    return [one for one in findings if one.title in _FOR and one.status == "excluded"]
+
+
+def lines(subjects: Sequence[SubjectRecord], findings: Sequence[Finding], sections: Sequence[Section]) -> list[str]:
+    """A line for each model whose dictionary was judged: first the answer in capitals, then what it rests on."""
+    del sections
+    each = [(one.name, [row for row in findings if row.subject == one.name and row.title in _FOR]) for one in subjects]
+    return [_line(name, asked) for name, asked in each if asked]
+
+
+def _line(subject: str, asked: Sequence[Finding]) -> str:
+    worse, found = no_better(asked), [one for one in asked if one.status == "found"]
+    opened = [one for one in asked if one.status == "inconclusive"]
+    rest = [one for one in asked if one not in (*worse, *found, *opened)]
+    if len(rest) == len(asked):
+        return f"NO ANSWER on the dictionary of {subject}: {asked[0].because}"
+    start = "NO BETTER THAN A RANDOM DICTIONARY" if worse else "CANNOT TELL" if opened else "BETTER THAN EVERY NULL"
+    words = (("no better than a null for", worse), ("better than every null for", found), ("undecided for", opened),
+             ("without an answer for", rest))  # fmt: skip
+    parts = [f"{verb} {', '.join(_FOR[one.title] for one in some)}" for verb, some in words if some]
+    briefs = " ".join(one.brief for one in asked if one.brief)
+    named = [int(one) for one in re.findall(r"--seeds (\d+)", " ".join(one.because for one in opened))]
+    more = f" More nulls would decide (--seeds {max(named)})." if named and start == "CANNOT TELL" else ""
+    return f"{start}: the dictionary of {subject} is {'; '.join(parts)}. {briefs}{more}".rstrip()
 
 
 class DictionaryAuditSettings(Settings, frozen=True, kw_only=True):
@@ -50,6 +87,7 @@ class DictionaryAuditSettings(Settings, frozen=True, kw_only=True):
         least: Pairs of an attribute whose answer an exact patch must change.
         margin: Smallest lead over a null of interest.
         min_effect: Lead that the null control must have been able to see.
+        notes: What the report says beside its findings, in paragraphs.
     """
 
     entries: str = ""
@@ -59,6 +97,7 @@ class DictionaryAuditSettings(Settings, frozen=True, kw_only=True):
     least: Count = 20
     margin: Margin = 0.05
     min_effect: Margin = 0.25
+    notes: str = ""
 
     def __post_init__(self) -> None:
         kinds_of(self.entries)
@@ -66,18 +105,13 @@ class DictionaryAuditSettings(Settings, frozen=True, kw_only=True):
             raise UsageError("The edit that is judged is not read.", where="setting budget",
                              expected=", ".join(map(str, known)), got=str(self.budget))  # fmt: skip
 
-    @property
-    def kinds(self) -> list[str]:
-        """Of all dictionaries."""
-        return list(kinds_of(self.entries))
 
-
-class DictionaryAudit(Audit):
+class DictionaryAudit(SingleReadingAudit[Arrays]):
     """Reads some of a model's dictionaries.
 
     Attributes:
-        reading: The spec of the reading.
         each: About how many passes one reading costs.
+        more: Titles of further claims on one subject.
     """
 
     asks = "dictionary"
@@ -85,31 +119,30 @@ class DictionaryAudit(Audit):
     answer = staticmethod(lines)
     settings_type = DictionaryAuditSettings
     settings: DictionaryAuditSettings
-    reading: ClassVar[ReadingSpec]
     each: ClassVar[float] = 8.0
+    more: ClassVar[tuple[str, ...]] = ()
     large: ClassVar[dict[str, Scalar | list[int | float]]] = {"pairs": 40, "budgets": "4", "least": 10}
-
-    @abstractmethod
-    def singles(self, case: Case, subject: SubjectRecord) -> list[Hypothesis]:
-        """What is claimed of one model's dictionary.
-
-        Raises:
-            NoAnswer: If nothing can be.
-        """
 
     def checks(self, case: Case) -> list[Check]:
         """Checks on the instrument."""
         return []
 
-    @property
-    def asked(self) -> list[int]:
-        """Numbers of the dictionaries that are read."""
-        return list(range(len(self.kinds)))
+    def more_controls(self, case: Case) -> list[Control]:
+        """See ``SingleReadingAudit.more_controls``."""
+        return controls_of(*self.checks(case)) if self.kinds else []
+
+    def passes(self, plan: Plan, subject: SubjectRecord) -> float:
+        """See ``SingleReadingAudit.passes``."""
+        return self.each
+
+    def titles(self) -> tuple[str, ...]:
+        """See ``SingleReadingAudit.titles``."""
+        return (self.title, *self.more)
 
     @property
-    def kinds(self) -> list[str]:
+    def kinds(self) -> tuple[str, ...]:
         """Of all dictionaries."""
-        return self.settings.kinds
+        return kinds_of(self.settings.entries)
 
     def of_kind(self, *kinds: str) -> list[int]:
         """Numbers of the dictionaries of these kinds."""
@@ -120,61 +153,32 @@ class DictionaryAudit(Audit):
         """The dictionary, one with a frozen decoder and a random one."""
         return [one for kind in ("own", "frozen decoder", "random") for one in self.of_kind(kind)[:1]]
 
-    def trial(self, plan: Plan, subject: SubjectRecord, entry: int, **more: Scalar) -> Trial:
-        """The reading of one dictionary."""
-        names = {one.name for one in msgspec.structs.fields(self.reading.settings_type)}
-        fields = (one.name for one in msgspec.structs.fields(self.settings_type))
-        given: dict[str, Scalar] = {name: getattr(self.settings, name) for name in fields if name in names}
-        return plan.reading(subject, self.reading.name, {**given, "entry": entry, **more})
+    @property
+    def asked(self) -> list[int]:
+        """Numbers of the dictionaries that are read."""
+        return list(range(len(self.kinds)))
 
-    def read(self, case: Case, subject: SubjectRecord, entry: int, **more: Scalar) -> Arrays:
-        """What one dictionary gave.
+    def readings(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
+        """One of each dictionary that is read."""
+        return [self.trial(plan, subject, entry=entry) for entry in self.asked]
+
+    def read(self, case: Case, subject: SubjectRecord, *, seed: int = 0, **changed: Scalar) -> Arrays:
+        """What one dictionary gave: the one under test, where no other ``entry`` is asked for.
 
         Raises:
             NoAnswer: If it gave nothing, or the model's dictionaries are not those of the settings.
         """
-        read = case.reading(self.trial(case.plan, subject, entry, **more))
-        known = [KINDS[int(one)] for one in read["kinds"]]
-        if known != self.kinds:
+        if not self.kinds:
+            raise NoAnswer("not_applicable", _NO_ENTRIES)
+        trial = self.trial(case.plan, subject, seed=seed, **{"entry": 0, **changed})
+        return self.parsed(case, subject, case.reading(trial))
+
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> Arrays:
+        """See ``SingleReadingAudit.parsed``."""
+        if (known := [KINDS[int(one)] for one in read["kinds"]]) != list(self.kinds):
             raise NoAnswer("error", f"The model's dictionaries are {', '.join(known)}; the setting entries says "
                            f"{', '.join(self.kinds)}.")  # fmt: skip
         return read
-
-    def trials(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
-        """Every reading of a subject."""
-        return [self.trial(plan, subject, entry) for entry in self.asked]
-
-    def ask(self, case: Case) -> list[Trial]:
-        """The readings, once the clean passes are known."""
-        if not case.known(case.plan.baselines()):
-            return []
-        return [trial for subject in case.plan.subjects for trial in self.trials(case.plan, subject)]
-
-    def most(self, plan: Plan) -> int:
-        """One for each dictionary."""
-        return sum(len(self.trials(plan, subject)) for subject in plan.subjects)
-
-    def most_passes(self, plan: Plan) -> float:
-        """What they cost, about."""
-        return self.each * self.most(plan)
-
-    def judge(self, case: Case) -> Verdict:
-        """What is claimed of each subject's dictionary, and the controls."""
-        drafts = list[Hypothesis]()
-        for subject in case.plan.subjects:
-            try:
-                if not self.kinds:
-                    raise NoAnswer("not_applicable", _NO_ENTRIES)
-                claims = self.singles(case, subject)
-            except NoAnswer as gap:
-                drafts += [self.unanswered(subject.name, gap, title=title) for title in self.titles()]
-            else:
-                drafts += [self.draft(case, subject.name, one, self.trials(case.plan, subject)) for one in claims]
-        return Verdict(drafts, controls_of(*self.checks(case)) if self.kinds else [])
-
-    def titles(self) -> tuple[str, ...]:
-        """Of the claims on one subject."""
-        return (self.title,)
 
 
 class BesideNullsAudit(DictionaryAudit):
@@ -198,50 +202,54 @@ class BesideNullsAudit(DictionaryAudit):
             NoAnswer: If it has none.
         """
 
-    def known(self, case: Case, subject: SubjectRecord) -> dict[str, list[Scores]]:
+    def known(
+        self, case: Case, subject: SubjectRecord, scores: Callable[[Arrays], Scores] | None = None
+    ) -> dict[str, list[Scores]]:
         """Scores of the dictionaries that have one, by kind."""
         found = dict[str, list[Scores]]()
         for entry, kind in enumerate(self.kinds):
             with suppress(NoAnswer):
-                found.setdefault(kind, []).append(self.scores(self.read(case, subject, entry)))
-        return {kind: several for kind, several in found.items() if several}
+                made = (scores or self.scores)(self.read(case, subject, entry=entry))
+                found.setdefault(kind, []).append(made)
+        return found
 
     def beside(self, case: Case, kind: str, own: Scores, others: Sequence[Scores]) -> NullComparison:
         """A score beside those of one kind of null."""
-        return NullComparison(kind, own, others, case.groups_of(own.rows), self.bound, self.bounded)
+        groups, margin = case.groups_of(own.rows), self.settings.margin
+        return NullComparison(kind, own, others, groups, margin, self.bound, self.bounded)
 
-    def singles(self, case: Case, subject: SubjectRecord) -> list[Hypothesis]:
+    def effect(self, case: Case, own: Scores, name: str) -> Estimate:
+        """A score with its interval over rows."""
+        return Sample(own.values[None], groups=case.groups_of(own.rows)).effect(name=name, unit=SHARE)
+
+    def singles(self, case: Case, subject: SubjectRecord, read: Arrays) -> list[Hypothesis]:
         """The claim that it is better than every null."""
-        own, known, margin = self.scores(self.read(case, subject, 0)), self.known(case, subject), self.settings.margin
+        own, known = self.scores(read), self.known(case, subject)
         nulls = [self.beside(case, kind, own, known[kind]) for kind in NULLS if kind in known]
         if not nulls:
             raise NoAnswer("skipped", "There is no null beside it: a score alone says nothing.")
-        # Better than every kind: all must be shown (Berger 1982), so that several kinds cost no correction.
-        tested = [(one.above(margin, "more"), null.kind, one) for null in nulls for one in (null.lead,)]
-        p, kind, lead = max(tested, key=lambda one: (1.0 if one[0] is None else one[0], -(one[2].value or 0.0)))
-        test = msgspec.structs.replace(lead.estimate, p=None if any(one is None for one, _, _ in tested) else p)
-        if self.bounded and test.low is not None and test.high is not None:
-            test = msgspec.structs.replace(test, low=max(test.low, -1.0), high=min(test.high, 1.0))
-        score = Sample(own.values[None], groups=case.groups_of(own.rows)).effect(name=self.what, unit=SHARE)
+        leads, score = Leads(nulls, case.plan.alpha / _TESTS), self.effect(case, own, self.what)
+        (kind, test), best = leads.least, leads.best
         # The dictionary itself is none of the reseeds: one from elsewhere may be far from all of them.
         seeds = [one.mean for one in known.get("reseed", [])]
         noise = float(np.std(seeds, ddof=1)) if len(seeds) > 1 else 0.0
-        best = max(nulls, key=lambda null: null.score)
         least = own.mean - best.score
         beyond = " No larger than a reseed's noise." if 0.0 < least <= _NOISE * noise else ""
-        each = (f"{one} {fixed(float(np.mean([some.mean for some in several])), 3)} ({len(several)})"
-                for one, several in known.items() if one != "own")  # fmt: skip
         missing = [name for name in NULLS if name not in known]
         some = f" Not asked beside: {', '.join(missing)}." if missing else ""
+        also = [Estimate.exact(f"{name}{of}", value, SHARE, n=len(several))
+                for of, several in (("", [own]), (f", {best.kind}", best.others)) for name in own.also
+                for value in [float(np.mean([one.also[name] for one in several]))]]  # fmt: skip
         said = (
-            f"{self.what}: {score}; {', '.join(each)}. The lead over the best null ({best.kind}) is {fixed(least, 3)}; "
-            f"judged is the one shown least surely, {test} (over {kind}).{beyond}{some}"
+            f"{self.what}: {score}; {means_of(known, count=True)}. The lead over the best null ({best.kind}) is "
+            f"{fixed(least, 3)}; judged is the one shown least surely, {test} (over {kind}).{beyond}{some}"
         )
         return [Hypothesis(
-            test=test, margin=margin, words=BETTER, one_sided=True, alarm=False, title=self.title,
+            test=test, margin=self.settings.margin, words=BETTER, one_sided=True, alarm=False, title=self.title,
             # The lead allows for rows in groups itself; that it is within the margin is shown over groups.
-            by_example=False, evidence=Smallest([(one.sample, margin) for one in nulls]),
-            beside=(score, *(one.mean for one in nulls), *self._parts(case, own, known),
+            by_example=False, evidence=leads.evidence,
+            undecided="" if test.p is not None and test.p <= leads.alpha else leads.enough,
+            beside=(score, *(one.mean for one in nulls), *self._parts(case, own, known), *also,
                     Estimate.exact("standard deviation over reseeds", noise, SHARE, n=len(seeds))),
             found=f"The dictionary is better than every null. {said}",
             otherwise=f"The dictionary is not shown to be better than every null. {said}",
@@ -252,8 +260,7 @@ class BesideNullsAudit(DictionaryAudit):
         """By attribute: the score, and the mean lead over each kind of null."""
         found = list[Estimate]()
         for name, part in own.parts.items():
-            groups = case.groups_of(part.rows)
-            found.append(Sample(part.values[None], groups=groups).effect(name=name, unit=SHARE))
+            found.append(self.effect(case, part, name))
             for kind in NULLS:
                 if others := [one.parts[name] for one in known.get(kind, []) if name in one.parts]:
                     mean = self.beside(case, kind, part, others).mean
@@ -273,3 +280,12 @@ class BesideNullsAudit(DictionaryAudit):
             raise NoAnswer("skipped", "All random dictionaries have the same score: it could not have failed.")
         because = f"{self.what} of one random dictionary beside {len(known) - 1} others: {gap} more."
         return surely(silent(name, gap, margin=margin, min_effect=self.settings.min_effect, because=because), gap)
+
+
+def means_of(known: Mapping[str, Sequence[Scores]], *, count: bool = False) -> str:
+    """Mean scores of each kind but the dictionary's own, in a sentence; with how many there are."""
+    return ", ".join(
+        f"{kind} {fixed(float(np.mean([one.mean for one in some])), 3)}{f' ({len(some)})' * count}"
+        for kind, some in known.items()
+        if kind != "own"
+    )

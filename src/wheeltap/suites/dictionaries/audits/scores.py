@@ -1,9 +1,12 @@
 """Scores of a dictionary, row by row, and how far they lie beyond those of nulls."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,14 +15,17 @@ from wheeltap.audits.case import Arrays, Values
 from wheeltap.core.records import Estimate
 from wheeltap.stats import members
 from wheeltap.stats._scipy import normal_quantile
+from wheeltap.stats.evidence import Evidence, Members, Smallest
 from wheeltap.stats.members import MemberTest, NumberScale, Single
 from wheeltap.stats.sample import Sample
 from wheeltap.suites.dictionaries.specs import REPLACEMENTS, STATUSES
 
-Rows = NDArray[np.integer[Any]]
-
 SHARE: Final = "share"
+
 _TINY: Final = 1e-12
+
+_SEEDS: Final = 100
+"""Nulls of each kind beyond which none are planned."""
 
 
 @final
@@ -31,11 +37,13 @@ class Scores:
         values: ``[row]``.
         rows: Number of the example that each is of, ``[row]``.
         parts: The same by attribute, where there are several.
+        also: Other numbers of the dictionary, by name.
     """
 
     values: Values
-    rows: Rows
+    rows: NDArray[np.integer[Any]]
     parts: Mapping[str, "Scores"] = field(default_factory=dict[str, "Scores"])
+    also: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
     def mean(self) -> float:
@@ -76,7 +84,8 @@ def reconstructed(read: Arrays) -> tuple[Scores, Scores]:
 def edited(read: Arrays, *, budget: int, least: int) -> Scores:
     """Whether an edit of at most ``budget`` features gives the answer of the exact patch, pair by pair.
 
-    Of pairs alone whose answer the patch changes: with the others, doing nothing is right.
+    Of pairs alone whose answer the patch changes: with the others, doing nothing is right. Also the magnitude of the
+    edits.
 
     Raises:
         NoAnswer: If there are fewer than ``least`` such pairs of every attribute.
@@ -84,12 +93,13 @@ def edited(read: Arrays, *, budget: int, least: int) -> Scores:
     at = np.flatnonzero(read["budgets"] == budget)
     if not len(at):
         raise NoAnswer("error", f"No edit of {budget} features was read: {read['budgets'].tolist()} were.")
-    parts, counts = dict[str, Scores](), list[str]()
+    parts, counts, sizes = dict[str, Scores](), list[str](), list[Values]()
     for name, mine in by_attribute(read).items():
         moved = ~mine["unedited"].astype(bool)
         counts.append(f"{name} {int(moved.sum())} of {len(moved)}")
         if moved.sum() >= least:
             parts[name] = Scores(mine["agree"][int(at[0])][moved].astype(np.float64), mine["rows"][moved])
+            sizes.append(mine["magnitude"][int(at[0])][moved])
     if not parts:
         raise NoAnswer(
             "not_applicable",
@@ -97,36 +107,39 @@ def edited(read: Arrays, *, budget: int, least: int) -> Scores:
             f"{'; '.join(counts) or 'no attribute'}, where {least} are needed. Give more examples, or a site that the "
             "answers rest on.",
         )
-    return joined(parts)
+    return joined(parts, also={"magnitude of edits": float(np.concatenate(sizes).mean())})
 
 
-def joined(parts: Mapping[str, Scores]) -> Scores:
+def joined(parts: Mapping[str, Scores], also: Mapping[str, float] | None = None) -> Scores:
     """Scores of several attributes, one after another."""
     values, rows = (np.concatenate([getattr(one, name) for one in parts.values()]) for name in ("values", "rows"))
-    return Scores(values, rows, parts)
+    return Scores(values, rows, parts, also or {})
 
 
 def f1_of(read: Arrays) -> Scores:
     """F1 of the feature that fits each value best on other examples: mean over values and attributes.
 
     A row is the F1 plus what its example adds to it to first order: their mean is the F1, and the spread of their mean
-    is that of the F1 (influence function of a ratio of means).
+    is that of the F1 (influence function of a ratio of means). Also the precision and the recall of these features.
 
     Raises:
         NoAnswer: If no attribute was measured.
     """
-    parts = dict[str, Scores]()
+    parts, fits = dict[str, Scores](), list[Values]()
     for name, mine in by_attribute(read).items():
         fires = mine["fires"].astype(np.float64)
         holds = (mine["labels"][None] == np.arange(len(fires))[:, None]).astype(np.float64)
-        top, bottom = 2.0 * fires * holds, fires + holds
+        both, bottom = fires * holds, fires + holds
         mean = np.maximum(bottom.mean(1, keepdims=True), _TINY)
-        f1 = top.mean(1, keepdims=True) / mean
-        parts[name] = Scores((f1 + (top - f1 * bottom) / mean).mean(0), read["rows"])
+        f1 = 2.0 * both.mean(1, keepdims=True) / mean
+        parts[name] = Scores((f1 + (2.0 * both - f1 * bottom) / mean).mean(0), read["rows"])
+        fits.append(np.array([(both.sum(1) / np.maximum(of.sum(1), 1.0)).mean() for of in (fires, holds)]))
     if not parts:
         raise NoAnswer("not_applicable", "No attribute of the task could be measured: each needs two values or more, "
                        "and examples of each.")  # fmt: skip
-    return Scores(np.mean([one.values for one in parts.values()], axis=0), read["rows"], parts)
+    precision, recall = (float(one) for one in np.mean(fits, axis=0))
+    also = {"precision": precision, "recall": recall}
+    return Scores(np.mean([one.values for one in parts.values()], axis=0), read["rows"], parts, also)
 
 
 @final
@@ -139,6 +152,7 @@ class NullComparison:
         own: Of the dictionary.
         others: Of each null.
         groups: Which group each row is in.
+        margin: Smallest lead of interest.
         bound: Most that a difference of two rows can be; ``None`` where nothing bounds it.
         bounded: Whether scores lie in [0, 1].
     """
@@ -147,26 +161,27 @@ class NullComparison:
     own: Scores
     others: Sequence[Scores]
     groups: NDArray[Any] | None
+    margin: float
     bound: float | None = None
     bounded: bool = True
 
-    @property
+    @cached_property
     def sample(self) -> Sample:
-        """Differences ``[null, row]``: what their mean is."""
+        """Differences ``[null, row]``: what their mean is. A row that nobody drew may lead by the whole score, 1."""
         gaps = np.stack([self.own.values - one.values for one in self.others])
-        return Sample(gaps, bound=self.bound, groups=self.groups)
+        return Sample(gaps, bound=self.bound, groups=self.groups, least=1.0 / max(self.margin, _TINY))
 
-    @property
+    @cached_property
     def score(self) -> float:
         """Of the nulls, on average."""
         return float(np.mean([one.mean for one in self.others]))
 
-    @property
+    @cached_property
     def mean(self) -> Estimate:
         """The mean difference."""
         return self.sample.effect(name=f"more than {self.kind}", unit=SHARE)
 
-    @property
+    @cached_property
     def lead(self) -> MemberTest:
         """How far the dictionary lies from one more null: allows for the spread from null to null, and over rows."""
         name, means = f"more than {self.kind}", [one.mean for one in self.others]
@@ -178,3 +193,62 @@ class NullComparison:
         error = (made.high - made.low) / 2.0 / normal_quantile(0.975) or 1.0 / (units + 2.0)
         scale = NumberScale(SHARE, bounded=self.bounded)
         return members.one_of(Single(self.own.mean, error, made.method), means, name=name, scale=scale)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Leads:
+    """Leads over all kinds of nulls.
+
+    Attributes:
+        nulls: The score beside each kind; at least one.
+        alpha: Of the strictest test of the report.
+    """
+
+    nulls: Sequence[NullComparison]
+    alpha: float
+
+    @property
+    def best(self) -> NullComparison:
+        """The kind with the highest score."""
+        return max(self.nulls, key=lambda null: null.score)
+
+    @property
+    def least(self) -> tuple[str, Estimate]:
+        """The kind over which the lead is shown least surely, and that lead.
+
+        Better than every kind: all must be shown (Berger 1982), so that several kinds cost no correction.
+        """
+        tested = [(null.lead.above(null.margin, "more"), null) for null in self.nulls]
+        p, null = max(tested, key=lambda one: (1.0 if one[0] is None else one[0], -(one[1].lead.value or 0.0)))
+        test = msgspec.structs.replace(null.lead.estimate, p=None if any(one is None for one, _ in tested) else p)
+        if null.bounded and test.low is not None and test.high is not None:
+            test = msgspec.structs.replace(test, low=max(test.low, -1.0), high=min(test.high, 1.0))
+        return null.kind, test
+
+    @property
+    def evidence(self) -> Evidence:
+        """What excludes a lead over one kind: the mean lead over rows and nulls, or the lead over one more null.
+
+        The first is surer of small leads. The second shows what the first cannot from few rows or groups, which must
+        allow for rows that nobody drew: that a dictionary far below its nulls is no better.
+        """
+        both = [(one, null.margin) for null in self.nulls for one in (null.sample, Members(null.lead, "more"))]
+        return Smallest(both)
+
+    @property
+    def enough(self) -> str:
+        """How many nulls of each kind would decide, all else as it is, in a sentence."""
+        leads = [null.lead for null in self.nulls]
+        seeds = now = min(lead.count for lead in leads)
+        laws = [(lead.count, lead.law) for lead in leads if lead.law is not None]
+        if now < 2 or len(laws) < len(leads):
+            return "One null of a kind, or several alike, show no spread: give more (--seeds 3)."
+        while (seeds := seeds + max(seeds // 4, 1)) <= _SEEDS:
+            more = [law.among(math.ceil(count * seeds / now)) for count, law in laws]
+            margins = [null.margin for null in self.nulls]
+            found = all(2.0 * law.at_most(edge) <= self.alpha for law, edge in zip(more, margins, strict=True))
+            part = self.alpha / (2 * len(more))
+            if found or any(2.0 * law.at_least(edge) <= part for law, edge in zip(more, margins, strict=True)):
+                return f"About {seeds} nulls of each kind would decide, if leads and spreads stay (--seeds {seeds})."
+        return f"Not even {_SEEDS} nulls of each kind would: they lie too far apart, or there are too few examples."
