@@ -130,7 +130,7 @@ class Derived(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     Attributes:
         rows: File of the rows, ``.jsonl``, ``.json`` (a list) or ``.csv``, beside the claim's file.
-        column: The number of a row, or whether something holds of it.
+        column: The number of a row, or whether something holds of it; a JSON pointer where it begins with a slash.
         number: Where the derived number stands: a file and a JSON pointer, ``results.json#/score``; of a ``.csv`` table
             the row by its first column, then the column, ``results.csv#/base/score``.
         statistic: How it is derived. ``share``: of rows whose value is not 0 or false; ``count``: of rows with a value.
@@ -138,7 +138,7 @@ class Derived(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         by: Column of the rows by which they are grouped. The number is then a table: an object with an entry, or a
             ``.csv`` with a row, for each group.
         field: With ``by``, the column of that table; empty where the entries are numbers.
-        tolerance: By how much the two may differ: half a unit of the last digit that is stored.
+        tolerance: By how much the two may differ; by default, half a unit of the last digit that is written.
         scale: What the statistic is multiplied by: 100 for a percentage.
         sha256: Of the file of the rows, where it is pinned.
     """
@@ -150,7 +150,7 @@ class Derived(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     where: dict[str, Scalar] = {}
     by: str = ""
     field: str = ""
-    tolerance: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
+    tolerance: Annotated[float, msgspec.Meta(ge=0.0)] | None = None
     scale: float = 1.0
     sha256: str = ""
 
