@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
     task = ChoiceTask(contexts, options, [0] * len(contexts))
     for name in NETS:
         net, entries = loaded(DATA, name).eval(), {}
-        held = collect(net, task, SITE).all()
+        held = collect(net, task, SITE)
         for kind in KINDS:
             of = (net, entries["own"]) if kind == "random" else (net,)
             spec = specified(DictionaryRecipe, {**SETTINGS, "kind": kind}, seed=0, of=(name, "own")[: len(of)],

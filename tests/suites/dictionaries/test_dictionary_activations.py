@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, FileFormatError, MissingFile, ModelError, UnknownName
+from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.recipes.randomness import reproducible
-from wheeltap.suites.dictionaries.activations import collect, of_array
+from wheeltap.suites.dictionaries.activations import center, collect, of_array
+from wheeltap.suites.dictionaries.doors import joined
 from wheeltap.suites.dictionaries.nets import WordTransformer
 
 
@@ -43,11 +45,11 @@ def test_an_ordinary_net(net: nn.Sequential) -> None:
     held, active = (collect(net, task, site) for site in ("0", "1"))
     with torch.no_grad():
         wanted = net[0](inputs)
-    assert (held.rows, held.width, held.shape) == (10, 8, ())
-    torch.testing.assert_close(held.all(), wanted)
+    assert (held.shape, held.dtype) == ((10, 8), torch.float32)
+    torch.testing.assert_close(held, wanted)
     rows = torch.tensor([7, 0, 7])
-    torch.testing.assert_close(active.batch(rows), wanted.relu()[rows])
-    mean, scale = held.center()
+    torch.testing.assert_close(active[rows], wanted.relu()[rows])
+    mean, scale = center(held, where="0")
     torch.testing.assert_close(mean, wanted.mean(0))
     assert ((wanted - mean) * scale).square().mean().item() == pytest.approx(1.0, rel=1e-5)
 
@@ -61,15 +63,15 @@ def test_a_language_model(words: WordTransformer) -> None:
             words(torch.tensor([context]))
         handle.remove()
     last = collect(words, TASK, "blocks.0")
-    torch.testing.assert_close(last.all(), torch.stack([stream[-1] for stream in streams]))
-    every = collect(words, TASK, "blocks.0", positions="all").all()
+    torch.testing.assert_close(last, torch.stack([stream[-1] for stream in streams]))
+    every = collect(words, TASK, "blocks.0", positions="all")
     distinct = [streams[at][1:] for at in (4, 1, 0, 3)]  # by length, then by words: [1, 2], [4, 5], ...
     torch.testing.assert_close(every, torch.cat(distinct))
     plain = Task(torch.tensor([[1, 2, 3], [4, 5, 6]]), torch.zeros(2, dtype=torch.long))
-    assert collect(words, plain, "blocks.0", positions="all").rows == 6
-    joined = collect(words, plain, "blocks.0")
-    assert joined.width == 24 and joined.shape == (3, 8)
-    assert not last.shape
+    assert collect(words, plain, "blocks.0", positions="all").shape == (6, 8)
+    assert collect(words, plain, "blocks.0").shape == (2, 24)
+    assert joined(Subject(words, name="words"), plain, "blocks.0", "last") == " (3 positions x 8, joined)"
+    assert not joined(Subject(words, name="words"), TASK, "blocks.0", "last")
 
 
 def test_what_is_no_site(net: nn.Sequential, words: WordTransformer) -> None:
@@ -98,7 +100,7 @@ def test_what_is_no_site(net: nn.Sequential, words: WordTransformer) -> None:
         collect(net, TASK, "0")
     assert not net[0]._forward_hooks and not bad[0]._forward_hooks and not twice[0]._forward_hooks
     with pytest.raises(DataError, match="same vector"):
-        collect(net, Task(torch.ones(4, 6), torch.zeros(4, dtype=torch.long)), "0").center()
+        center(collect(net, Task(torch.ones(4, 6), torch.zeros(4, dtype=torch.long)), "0"), where="0")
 
 
 def test_plain_arrays(tmp_path: Path) -> None:

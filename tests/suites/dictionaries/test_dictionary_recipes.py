@@ -81,7 +81,7 @@ def trained(
 
 
 def vectors() -> Tensor:
-    return collect(net(), WORDS, "blocks.0").all()
+    return collect(net(), WORDS, "blocks.0")
 
 
 def planted(rows: int = 2000, *, width: int = 24, features: int = 32, active: float = 2.0) -> tuple[Tensor, Tensor]:

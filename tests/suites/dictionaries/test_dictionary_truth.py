@@ -59,7 +59,7 @@ def test_a_planted_net_is_exact() -> None:
     assert bool((task.scores(net).argmax(1) == task.targets).all())
     assert {name: len(set(labels.tolist())) for name, labels in task.annotations.factors.items()} == ATTRIBUTES
     one = cast("Dictionary", entry[0])
-    vectors = collect(net, task, "site").all()
+    vectors = collect(net, task, "site")
     assert isinstance(task.inputs, torch.Tensor)
     torch.testing.assert_close(one.encode(vectors), task.inputs, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(one(vectors), vectors, rtol=1e-4, atol=1e-4)

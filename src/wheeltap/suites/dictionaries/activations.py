@@ -7,9 +7,8 @@ that nothing is shuffled on disk and memory stays bounded.
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final, Literal, cast, final
+from typing import IO, Any, Final, Literal, cast
 
 import numpy as np
 import torch
@@ -39,66 +38,37 @@ _ROUNDING: Final = 1e-12
 """Variance, as a share of the squared mean, that single precision may give equal vectors."""
 
 
-@final
-class Activations:
-    """Float32 vectors of a site.
+def center(vectors: Tensor, *, where: str) -> tuple[Tensor, float]:
+    """Mean vector ``[width]``, and the factor that brings the mean square of a centered number to 1.
 
     Args:
-        site: Its name.
-        vectors: ``[vector, width]``.
-        index: Which vector each row is, ``[row]``, where several rows share one.
-        shape: Of what the site holds of an example, where it was joined to one vector.
+        vectors: ``[row, width]``; as many as ``ROWS`` are looked at at once.
+        where: The site, for messages.
 
-    Attributes:
-        rows: How many there are.
-        width: Numbers in a vector.
-        shape: See above.
+    Raises:
+        DataError: If all vectors are the same.
     """
-
-    def __init__(
-        self, site: str, vectors: NDArray[np.float32], index: NDArray[np.int64] | None = None, *,
-        shape: tuple[int, ...] = (),
-    ) -> None:  # fmt: skip
-        self._site, self._vectors, self._index, self.shape = site, vectors, index, shape
-        self.rows, self.width = len(vectors if index is None else index), vectors.shape[1]
-
-    def batch(self, rows: Tensor | slice) -> Tensor:
-        """The vectors of some rows, ``[row, width]``, float32 on the CPU."""
-        at = rows.numpy() if isinstance(rows, Tensor) else rows
-        return to_tensor(np.array(self._vectors[at if self._index is None else self._index[at]], dtype=np.float32))
-
-    def all(self) -> Tensor:
-        """All vectors: only where they fit into memory."""
-        return self.batch(slice(None))
-
-    def center(self) -> tuple[Tensor, float]:
-        """Mean vector ``[width]``, and the factor that brings the mean square of a centered number to 1.
-
-        Raises:
-            DataError: If all vectors are the same.
-        """
-        parts = [slice(start, start + ROWS) for start in range(0, self.rows, ROWS)]
-        mean = torch.zeros(self.width, dtype=torch.float64)
-        for part in parts:
-            mean += self.batch(part).double().sum(0) / self.rows
-        squares = sum(float((self.batch(part).double() - mean).square().sum()) for part in parts)
-        variance = squares / (self.rows * self.width)
-        if variance <= _ROUNDING * float(mean.square().mean()):
-            raise DataError("A site holds the same vector for all examples.", where=f"site {self._site}",
-                            expected="vectors that differ", got=f"{self.rows} equal ones",
-                            do="Choose another site, or other examples.")  # fmt: skip
-        return mean.float(), float(variance**-0.5)
+    parts = cast("tuple[Tensor, ...]", vectors.split(ROWS))  # pyright: ignore[reportUnknownMemberType]
+    mean = torch.zeros(vectors.shape[1], dtype=torch.float64)
+    for part in parts:
+        mean += part.double().sum(0) / len(vectors)
+    variance = sum(float((part.double() - mean).square().sum()) for part in parts) / vectors.numel()
+    if variance <= _ROUNDING * float(mean.square().mean()):
+        raise DataError("A site holds the same vector for all examples.", where=f"site {where}",
+                        expected="vectors that differ", got=f"{len(vectors)} equal ones",
+                        do="Choose another site, or other examples.")  # fmt: skip
+    return mean.float(), float(variance**-0.5)
 
 
 def width_of(model: nn.Module | None, task: BaseTask, site: str, positions: Positions) -> int:
     """Numbers in a vector of a site, of the first example alone; of plain vectors, where there is no model."""
     if model is None:
         return vectors_of(task).shape[1]
-    return collect(model, task.part(torch.zeros(1, dtype=torch.long)), site, positions=positions).width
+    return collect(model, task.part(torch.zeros(1, dtype=torch.long)), site, positions=positions).shape[1]
 
 
-def collect(model: nn.Module, task: BaseTask, site: str, *, positions: Positions = "last") -> Activations:
-    """The vectors that a site holds of the examples of a task.
+def collect(model: nn.Module, task: BaseTask, site: str, *, positions: Positions = "last") -> Tensor:
+    """The vectors ``[row, width]`` that a site holds of the examples of a task, float32, in a file that is mapped.
 
     Args:
         model: In eval mode; it computes where it is.
@@ -114,30 +84,37 @@ def collect(model: nn.Module, task: BaseTask, site: str, *, positions: Positions
     known = {path for path, _ in named_modules(model) if path}
     if site not in known:
         raise UnknownName("module", site, known)
-    with torch.no_grad(), _readable(model, task), tempfile.TemporaryFile() as file:
-        tap = _Tap(site, cast("IO[bytes]", file), positions)
-        with model.get_submodule(site).register_forward_hook(tap.write):
-            if not isinstance(task, ChoiceTask):
-                task.forward(model)
-                vectors = tap.mapped(len(task.targets), exact=positions == "last")
-                return Activations(site, vectors, shape=tap.shape if len(tap.shape) > 1 else ())
-            # Each distinct context once.
-            contexts = sorted(set(task.contexts), key=lambda context: (len(context), context))
-            device, count = next(model.parameters()).device, 0
-            for batch in batches(contexts, ROWS, span=_SPAN):
-                length = len(batch[-1])
-                places = [
-                    (row, position)
-                    for row, context in enumerate(batch)
-                    for position in (range(1, len(context)) if positions == "all" else (len(context) - 1,))
-                ]
-                count += len(places)
-                tap.places = torch.tensor(places, dtype=torch.long, device=device).reshape(-1, 2)
-                ids = torch.tensor([[*row, *row[-1:] * (length - len(row))] for row in batch], device=device)
-                last_logits(model, ids, first=length - 1)  # no more scores than a model must give
-        place = {context: at for at, context in enumerate(contexts)}
-        index = np.array([place[context] for context in task.contexts]) if positions == "last" else None
-        return Activations(site, tap.mapped(count, exact=True), index)
+    examples = dict[tuple[int, ...], list[int]]()  # of each distinct context
+    for at, context in enumerate(task.contexts if isinstance(task, ChoiceTask) else ()):
+        examples.setdefault(context, []).append(at)
+    contexts = sorted(examples, key=lambda context: (len(context), context))
+    tap, count = _Tap(site, positions), len(task.targets)
+    if contexts and positions == "last":
+        tap.order = [at for context in contexts for at in examples[context]]
+    elif contexts:
+        count = sum(len(context) - 1 for context in contexts)
+    hook = model.get_submodule(site).register_forward_hook(tap.write)
+    with torch.no_grad(), _readable(model, task), hook, tempfile.TemporaryFile() as tap.file:
+        if not contexts:
+            task.forward(model)
+        for batch in batches(contexts, ROWS, span=_SPAN):
+            length, device = len(batch[-1]), next(model.parameters()).device
+            places = [
+                (row, position)
+                for row, context in enumerate(batch)
+                for position in (
+                    range(1, len(context)) if positions == "all" else [len(context) - 1] * len(examples[context])
+                )
+            ]
+            tap.places = torch.tensor(places, dtype=torch.long, device=device).reshape(-1, 2)
+            ids = torch.tensor([[*row, *row[-1:] * (length - len(row))] for row in batch], device=device)
+            last_logits(model, ids, first=length - 1)  # no more scores than a model must give
+        if not tap.seen or (tap.seen != count if contexts or positions == "last" else tap.seen % count):
+            raise tap.none(f"{tap.seen} vectors for {count} examples or positions")
+        tap.file.flush()
+        # The map outlives its file.
+        shape = tap.seen, tap.width
+        return to_tensor(np.memmap(cast("Any", tap.file), dtype=np.float32, mode="c", shape=shape))
 
 
 @contextmanager
@@ -160,43 +137,40 @@ def _readable(model: nn.Module, task: BaseTask) -> Generator[None]:
                          ) from error  # fmt: skip
 
 
-@dataclass
 class _Tap:
-    """Writes what a site holds to a file without a name."""
+    """Writes what a site holds to a file."""
 
-    site: str
     file: IO[bytes]
-    positions: Positions
-    places: Tensor | None = None  # of a language model: row and position of each vector of a call, [vector, 2]
-    width: int = 0
-    shape: tuple[int, ...] = ()  # of what an example has
+
+    def __init__(self, site: str, positions: Positions) -> None:
+        self.site, self.positions, self.seen, self.width = site, positions, 0, 0
+        self.places: Tensor | None = None  # of a language model: row and position of each vector of a call, [vector, 2]
+        self.order: list[int] = []  # where each vector belongs, if not one after another
 
     def write(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        """Appends the vectors of a call."""
+        """Appends the vectors of a call, or puts them where they belong."""
         value = cast("Any", output[0] if isinstance(output, tuple) and output else output)
         least = 2 if self.places is None else 3
         if not isinstance(value, Tensor) or not value.is_floating_point() or value.ndim < least:
-            raise self._none(f"{type(value).__name__} {list(getattr(value, 'shape', ()))}")
-        if self.places is None:
-            self.shape = tuple(value.shape[1:]) if self.positions == "last" else ()
-            rows = value.flatten(1) if self.positions == "last" else value.flatten(0, -2)
-        else:
+            raise self.none(f"{type(value).__name__} {list(getattr(value, 'shape', ()))}")
+        if self.places is not None:
             rows = value[self.places[:, 0], self.places[:, 1]]
+        else:
+            rows = value.flatten(1) if self.positions == "last" else value.flatten(0, -2)
         rows = rows.float().cpu().contiguous()
         if not bool(torch.isfinite(rows).all()) or self.width not in (0, rows.shape[1]):
-            raise self._none("NaN or infinity" if self.width in (0, rows.shape[1]) else "vectors of several widths")
+            raise self.none("NaN or infinity" if self.width in (0, rows.shape[1]) else "vectors of several widths")
         self.width = rows.shape[1]
-        self.file.write(rows.numpy().tobytes())
+        if self.order:
+            for at, row in zip(self.order[self.seen :], rows.numpy(), strict=False):
+                self.file.seek(at * row.nbytes)
+                self.file.write(row.tobytes())
+        else:
+            self.file.write(rows.numpy().tobytes())
+        self.seen += len(rows)
 
-    def mapped(self, count: int, *, exact: bool) -> NDArray[np.float32]:
-        """All that was written, ``[vector, width]``: so many, or some for each. The map outlives its file."""
-        self.file.flush()
-        rows = self.file.tell() // (4 * max(self.width, 1))
-        if not rows or (rows != count if exact else rows % count):
-            raise self._none(f"{rows} vectors for {count} examples or positions")
-        return np.memmap(self.file, dtype=np.float32, mode="r", shape=(rows, self.width))
-
-    def _none(self, got: str) -> ModelError:
+    def none(self, got: str) -> ModelError:
+        """What is said where it holds no vectors."""
         return ModelError("A site holds no vectors of the examples.", where=f"site {self.site}",
                           expected="a finite vector for each example or position", got=got,
                           do="Name a module that is called once in a pass, such as a block.")  # fmt: skip

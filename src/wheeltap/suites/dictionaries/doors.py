@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from wheeltap.core.canon import Scalar
+from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, ModelError, UnknownName, UsageError
 from wheeltap.core.settings import comma_separated
 from wheeltap.core.subject import Subject
@@ -116,12 +117,10 @@ def _width(net: Subject | None, fitted: BaseTask, site: str, how: Mapping[str, S
 
 def joined(net: Subject | None, task: BaseTask | Path, site: str, positions: Positions) -> str:
     """What of an example is joined to one vector, `` (3 positions x 16, joined)``; empty where nothing is."""
-    if net is None or isinstance(task, Path):
+    if net is None or isinstance(task, Path | ChoiceTask) or positions == "all":
         return ""
-    shape = collect(net.model, task.part(torch.zeros(1, dtype=torch.long)), site, positions=positions).shape
-    if not shape:
-        return ""
-    return f" ({shape[0]} {'positions ' * (len(shape) == 2)}x {' x '.join(map(str, shape[1:]))}, joined)"
+    held = collect(net.model, task.part(torch.zeros(1, dtype=torch.long)), site, positions="all")
+    return f" ({len(held)} positions x {held.shape[1]}, joined)" if len(held) > 1 else ""
 
 
 @final
@@ -210,7 +209,7 @@ def _like(given: Dictionary, net: Subject, fitted: BaseTask, site: str, how: Map
     if not k and settings.architecture != "supervised":
         vectors = collect(net.model, fitted, site, positions=cast("Any", how.get("positions", "last")))
         with torch.no_grad():
-            k = round(int(torch.count_nonzero(given.encode(vectors.all().to(net.device)))) / max(vectors.rows, 1))
+            k = round(int(torch.count_nonzero(given.encode(vectors.to(net.device)))) / len(vectors))
     return {
         "site": site, "architecture": settings.architecture if known else "topk", "features": settings.features,
         "k": min(max(k, 1), settings.features),

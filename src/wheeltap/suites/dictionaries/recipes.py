@@ -21,7 +21,7 @@ from wheeltap.recipes.fit import Fit, TrainSettings
 from wheeltap.recipes.make import Watch, make, place
 from wheeltap.recipes.planted import RecodingState
 from wheeltap.recipes.randomness import reproducible
-from wheeltap.suites.dictionaries.activations import ROWS, Activations, collect, vectors_of, width_of
+from wheeltap.suites.dictionaries.activations import ROWS, center, collect, vectors_of, width_of
 from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, DictionarySettings, Entry, random_like
 from wheeltap.suites.dictionaries.specs import Kind, kinds_of
 from wheeltap.suites.dictionaries.supervised import least_squares_codes, mean_codes
@@ -54,9 +54,7 @@ class DictionaryRecipe(Recipe):
     settings_type = DictionaryRecipeSettings
     settings: DictionaryRecipeSettings
 
-    def __init__(
-        self, settings: dict[str, Any] | None = None, *, vectors: dict[str, Activations] | None = None
-    ) -> None:
+    def __init__(self, settings: dict[str, Any] | None = None, *, vectors: dict[str, Tensor] | None = None) -> None:
         super().__init__(settings)
         self.vectors = {} if vectors is None else vectors
 
@@ -89,19 +87,19 @@ class DictionaryRecipe(Recipe):
             own = self._vectors(given, untrained=False)
             learned = self._vectors(given, untrained=True) if how.kind == "untrained net" else own
         if how.kind in COMPUTED:
-            made.load_state_dict(_computed(how.kind, own, given))
-            return Fit(made, lambda rows, step: torch.zeros(()), examples=own.rows, settings=TrainSettings(steps=0))
+            made.load_state_dict(_computed(how, own, given))
+            return Fit(made, lambda rows, step: torch.zeros(()), examples=len(own), settings=TrainSettings(steps=0))
         hook = DictionaryHook(made, learned, own, how, seed=seeds.derive(seed, self.name, "init"))
         settings = TrainSettings(
             seed=seeds.derive(seed, self.name, "order"), steps=how.steps, batch=how.batch,
-            rate=how.rate / own.width**0.5,
+            rate=how.rate / own.shape[1] ** 0.5,
         )  # fmt: skip
-        return Fit(made, hook.loss, examples=learned.rows, settings=settings, hooks=[hook])
+        return Fit(made, hook.loss, examples=len(learned), settings=settings, hooks=[hook])
 
-    def _vectors(self, given: Given, *, untrained: bool) -> Activations:
+    def _vectors(self, given: Given, *, untrained: bool) -> Tensor:
         how, seed = self.settings, given.spec.seed if untrained else ""
         if not given.of:
-            return Activations(how.site or "vectors", vectors_of(given.examples).float().numpy())
+            return vectors_of(given.examples).float()
         key = "/".join(map(str, (given.spec.of[0], given.spec.data, how.site, how.positions, given.device, seed)))
         if key not in self.vectors:
             model = given.of[0].to(given.device)
@@ -129,26 +127,28 @@ def _shape(how: DictionaryRecipeSettings, width: int, task: BaseTask) -> Diction
     return DictionarySettings(architecture=how.architecture, width=width, features=how.features, k=k)
 
 
-def _computed(kind: Kind, vectors: Activations, given: Given) -> Mapping[str, Tensor]:
+def _computed(how: DictionaryRecipeSettings, vectors: Tensor, given: Given) -> Mapping[str, Tensor]:
     """The tensors of a dictionary that takes no steps."""
+    kind, rows = how.kind, vectors[spread(len(vectors))]
     if kind == "random":
         beside = cast("Dictionary", given.of[1]).to(given.device)
-        rows = vectors.batch(spread(vectors.rows)).to(given.device)
-        return random_like(beside, rows, seeds.derive(given.spec.seed, "dictionary", kind)).state_dict()
-    (mean, _), width = vectors.center(), vectors.width
+        return random_like(
+            beside, rows.to(given.device), seeds.derive(given.spec.seed, "dictionary", kind)
+        ).state_dict()
+    (mean, _), width = center(vectors, where=how.site), vectors.shape[1]
     if kind in ("identity", "pca"):
         rows = torch.eye(width)
         if kind == "pca":
             covariance = torch.zeros(width, width, dtype=torch.float64)
-            for start in range(0, vectors.rows, ROWS):
-                left = (vectors.batch(slice(start, start + ROWS)) - mean).double()
+            for start in range(0, len(vectors), ROWS):
+                left = (vectors[start : start + ROWS] - mean).double()
                 covariance += left.T @ left
             solved: Any = torch.linalg.eigh(covariance)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
             rows = cast("Tensor", solved[1]).T.flip(0)  # by falling variance
             rows = (rows * rows.gather(1, rows.abs().argmax(1, keepdim=True)).sign()).float()
         return {"W_enc": rows.T, "b_enc": torch.zeros(width), "W_dec": rows, "b_dec": mean}
     labels = {name: values.numpy() for name, values in given.examples.annotations.factors.items()}
-    fitted = (mean_codes if kind == "mean codes" else least_squares_codes)(vectors.all().numpy(), labels)
+    fitted = (mean_codes if kind == "mean codes" else least_squares_codes)(vectors.numpy(), labels)
     tensors = {"W_dec": fitted.codes, "b_dec": fitted.mean, "attribute": fitted.attribute, "value": fitted.value}
     return {name: to_tensor(array) for name, array in tensors.items()}
 
@@ -246,7 +246,7 @@ class WithDictionary(Recipe):
         self, given: Given, net: tuple[nn.Module, ...], make: Callable[[DictionaryRecipe, Given, int], nn.Module]
     ) -> DictionaryModel:
         """The net with all entries; each dictionary is made by a recipe, after so many others."""
-        how, vectors = self.settings, dict[str, Activations]()
+        how, vectors = self.settings, dict[str, Tensor]()
         entries, keys = [*given.of[1:]], [[key] * len(how.sites) for key in given.spec.of[1:]]
         if not net or not all(isinstance(entry, Entry) for entry in entries) or (
             not entries and how.kinds[:1] in ((), ("random",))

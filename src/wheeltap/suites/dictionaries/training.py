@@ -15,7 +15,7 @@ from wheeltap.core.errors import UsageError
 from wheeltap.core.settings import Settings
 from wheeltap.recipes.fit import Fit, Hook
 from wheeltap.recipes.randomness import reproducible
-from wheeltap.suites.dictionaries.activations import Activations, Positions
+from wheeltap.suites.dictionaries.activations import Positions, center
 from wheeltap.suites.dictionaries.dictionary import Dictionary
 from wheeltap.suites.dictionaries.specs import SUPERVISED, Kind
 
@@ -134,7 +134,7 @@ class DictionaryHook(Hook):
 
     Args:
         one: The dictionary; it begins as random rows that encode what they decode.
-        learned: Vectors that are learned from.
+        learned: Vectors ``[row, width]`` that are learned from.
         own: Those of the net itself, whose mean and scale are written into the biases at the end.
         how: How to train, and what is held.
         seed: Of the rows.
@@ -143,11 +143,11 @@ class DictionaryHook(Hook):
     """
 
     def __init__(
-        self, one: Dictionary, learned: Activations, own: Activations, how: DictionaryRecipeSettings, *, seed: int
+        self, one: Dictionary, learned: Tensor, own: Tensor, how: DictionaryRecipeSettings, *, seed: int
     ) -> None:
         self.one, self.how, self.learned, self.own = one, how, learned, own
         self.device = one.b_dec.device
-        self.mean, self.scale = learned.center()
+        self.mean, self.scale = center(learned, where=how.site)
         self.quiet = torch.zeros(how.features, dtype=torch.int32, device=self.device)
         self.penalty, self.active = (torch.tensor(start, device=self.device) for start in (_PENALTY, 0.0))
         self.revived, self.latest = torch.zeros(1, dtype=torch.int32), torch.zeros(0)
@@ -165,11 +165,11 @@ class DictionaryHook(Hook):
 
     def vectors(self, rows: Tensor) -> Tensor:
         """Centered and scaled vectors, where the dictionary is."""
-        return ((self.learned.batch(rows) - self.mean) * self.scale).to(self.device)
+        return ((self.learned[rows] - self.mean) * self.scale).to(self.device)
 
     def least(self) -> float:
         """What k preactivations of a vector are larger than, on average; at least 0."""
-        rows = spread(self.learned.rows, max(min(_JUDGED, 2**24 // self.how.features), 1))
+        rows = spread(len(self.learned), max(min(_JUDGED, 2**24 // self.how.features), 1))
         before = self.one.preactivations(self.vectors(rows)).flatten()
         ranked = before.kthvalue(max(len(before) - self.how.k * len(rows), 1)).values
         return max(float(ranked), 0.0)
@@ -247,7 +247,7 @@ class DictionaryHook(Hook):
         """See ``Hook.finish``."""
         if self.how.architecture == "batchtopk":
             self.one.threshold.fill_(self.least())
-        mean, scale = self.own.center()
+        mean, scale = center(self.own, where=self.how.site)
         for name in ("b_enc", "b_gate", "b_mag", "threshold", "b_dec"):
             if name in self.one.settings.shapes:
                 getattr(self.one, name).div_(scale)
