@@ -234,7 +234,7 @@ def at(document: Any, pointer: str, *, where: str) -> Any:
     found = document
     for part in pointer.split("/")[1:]:
         key = part.replace("~1", "/").replace("~0", "~")
-        kind: Any = type(found)
+        kind = found.__class__
         index: Any = int(key) if issubclass(kind, list) and key.isdigit() and len(key) < 10 else key
         try:
             found = found[index]

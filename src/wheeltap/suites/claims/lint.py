@@ -1,0 +1,157 @@
+"""The linter: what can be wrong with claims that are well formed."""
+
+import datetime
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final, final, get_args
+
+import msgspec
+
+from wheeltap.core.errors import UnknownName, UsageError, WheeltapError
+from wheeltap.core.study import StudySpec
+from wheeltap.studies.base import Size
+from wheeltap.studies.rules import require_sound
+from wheeltap.suites.claims.ledger import Claim, Grade, Ledger, Retest, Source
+
+OLD: Final = datetime.timedelta(days=365)
+"""Age from which a verdict is reported."""
+
+_NEW_ID: Final = re.compile(r"(\d\d)(0[1-9]|1[0-2])\.(\d{4,5})(v[1-9]\d*)?")
+_FORMER_ID: Final = re.compile(r"[a-z-]+(\.[A-Z]{2})?/\d{7}(v[1-9]\d*)?")
+_LIKE_ID: Final = re.compile(r"(?<![\d.])\d{4}\.\d{4,6}(?!\.?\d)")
+_URL: Final = re.compile(r"https?://[\w-]+(\.[\w-]+)+(/\S*)?")
+_CITING: Final[tuple[Grade, ...]] = ("grounded", "secondary", "ungrounded")
+"""Grades of what was read of a work; the others are of no work."""
+
+
+@final
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """Something wrong with a claim: where it is, and what to do, in a sentence each."""
+
+    claim: str
+    where: str
+    what: str
+
+
+def faults(ledger: Ledger, *, today: datetime.date | None = None) -> list[Fault]:
+    """What is wrong with the claims of a ledger, claim by claim; nothing is run."""
+    day = today or datetime.date.today()
+    twice = [one for one, count in Counter(claim.id for claim in ledger.claims).items() if count > 1]
+    found = [Fault(claim=one, where="id", what="Two claims have this id.") for one in twice]
+    for claim in ledger.claims:
+        found += [
+            Fault(claim=claim.id, where=where, what=what)
+            for where, what in (*_verdict(claim, day), *_sources(claim, day), *_cited(claim), *_retests(ledger, claim))
+        ]
+    return found
+
+
+def _verdict(claim: Claim, today: datetime.date) -> Iterator[tuple[str, str]]:
+    date = claim.verdict.date
+    if date is None:
+        yield "verdict", "The verdict has no date."
+    elif date > today:
+        yield "verdict", f"The verdict is of {date}, which is to come."
+    elif today - date > OLD:
+        yield "verdict", f"The verdict is of {date}, {(today - date).days} days ago: look for newer work, and date it."
+    against = any(source.side == "against" for source in claim.sources)
+    if against == bool(claim.against):
+        both = "There is a source against the claim, and against = none known."
+        yield "sources", both if against else "There is no source against the claim: give one, or against = none known."
+
+
+def _sources(claim: Claim, today: datetime.date) -> Iterator[tuple[str, str]]:
+    for number, source in enumerate(claim.sources, 1):
+        where = f"source {number} ({source.arxiv or source.url or source.title or source.grade or 'empty'})"
+        if source.arxiv and (why := _made_up(source, today)):
+            yield where, f"This is no arXiv ID: {why}."
+        if source.url and not _URL.fullmatch(source.url):
+            yield where, "This is no address: it begins with https://, and has a host."
+        if source.grade is None:
+            yield where, f"The source has no grade: one of {', '.join(get_args(Grade))}."
+        elif source.grade in _CITING and not (source.arxiv or source.url or source.title):
+            yield where, f"The grade {source.grade} is of no source: give arxiv, url or title."
+
+
+def _made_up(source: Source, today: datetime.date) -> str:
+    """Why a text is no arXiv ID; empty where it may be one."""
+    if _FORMER_ID.fullmatch(source.arxiv):
+        return ""
+    found = _NEW_ID.fullmatch(source.arxiv)
+    if found is None:
+        return "it has the form 2505.11581 or 2505.11581v1, with a month from 01 to 12"
+    year, month = 2000 + int(found[1]), int(found[2])
+    if not (2007, 4) <= (year, month) <= (today.year, today.month):
+        return f"it would be of {year}-{month:02}"
+    if len(found[3]) != (5 if year >= 2015 else 4):
+        return f"those of {year} have {5 if year >= 2015 else 4} digits after the point"
+    return f"it is of {year}, and the source of {source.year}" if 0 < source.year < year else ""
+
+
+def _cited(claim: Claim) -> Iterator[tuple[str, str]]:
+    """IDs that texts name and no source has: they have no grade."""
+    known = {source.arxiv.partition("v")[0] for source in claim.sources}
+    texts = {
+        "statement": claim.statement,
+        "scope": claim.scope,
+        "change": claim.change,
+        "verdict": claim.verdict.because,
+    }
+    texts |= {f"source {number}": source.says for number, source in enumerate(claim.sources, 1)}
+    texts |= {f"scope of {row.kind}": f"{row.shown} {row.ran} {row.open}" for row in claim.scopes}
+    for where, text in texts.items():
+        for one in dict.fromkeys(_LIKE_ID.findall(text)):
+            if one not in known:
+                yield where, f"{one} is among no sources, so that it has no grade."
+
+
+def _retests(ledger: Ledger, claim: Claim) -> Iterator[tuple[str, str]]:
+    names = Counter(retest.name for retest in claim.retests)
+    yield from ((f"retest {name}", "Two retests have this name.") for name, count in names.items() if count > 1)
+    for retest in claim.retests:
+        where = f"retest {retest.name}"
+        if bool(retest.study) == (retest.derived is not None):
+            yield where, "A retest has a study, or a derived number in its place."
+        elif retest.study:
+            yield from ((where, what) for what in _tested(ledger, claim, retest))
+        elif retest.derived is not None and not (claim.file.parent / retest.derived.rows).is_file():
+            yield where, f"There is no file of rows {retest.derived.rows}."
+        if retest.expected is not None:
+            source = retest.expected.source
+            named = [text for one in claim.sources for text in (one.arxiv, one.url, one.title, one.grade) if text]
+            if not source:
+                yield where, "The expected effect has no source."
+            elif source not in named:
+                yield where, f"The expected effect is from {source}, which is none of the claim's sources."
+
+
+def _tested(ledger: Ledger, claim: Claim, retest: Retest) -> Iterator[str]:
+    """What is wrong with the study of a retest and with its rules, at either size."""
+    if not retest.rules:
+        yield "It names no rule of its study."
+    said: list[str] = []
+    sizes: tuple[Size, ...] = get_args(Size)
+    for size in sizes:
+        try:
+            spec = claim.study(retest, size=size, allow_code=True).spec()  # which runs none
+        except UnknownName as error:
+            said.append(error.in_line())
+            continue
+        except WheeltapError as error:
+            said.append(f"{size}: {error.in_line()}")
+            continue
+        said += _titles(retest, spec)
+        try:
+            require_sound(spec, alpha=ledger.alpha)
+        except UsageError as error:
+            said.append(f"{size}: {error.in_line()}")
+    yield from dict.fromkeys(said)
+
+
+def _titles(retest: Retest, spec: StudySpec) -> Iterator[str]:
+    titles = Counter(rule.title for rule in spec.rules)
+    for rule in retest.rules:
+        if titles[rule.title] != 1:
+            many = f"{titles[rule.title] or 'no'} rule{'s' if titles[rule.title] else ''}"
+            yield f"The study {spec.name} has {many} with the title {rule.title!r}: {'; '.join(titles)}."
