@@ -1,0 +1,218 @@
+"""Runs the retests of claims: each study into a store of its own, judged by rules that were fixed beforehand."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from wheeltap import __version__
+from wheeltap.cli import COMMAND
+from wheeltap.core import canon
+from wheeltap.core.errors import StoreError, UnknownName
+from wheeltap.core.records import Finding
+from wheeltap.core.report import ReportRecord
+from wheeltap.core.study import Rule, StudySpec
+from wheeltap.plans.plan import Plan
+from wheeltap.plans.store import Store
+from wheeltap.report import files
+from wheeltap.runs import loop, studying
+from wheeltap.runs.loop import Watch
+from wheeltap.runs.request import StudyRequest
+from wheeltap.runs.stored import plans_of
+from wheeltap.studies.base import Size, Study
+from wheeltap.studies.rules import listed, require_sound, subject_of
+from wheeltap.suites.claims import repro, sections
+from wheeltap.suites.claims.ledger import Claim, Ledger, Retest, RuleUse
+from wheeltap.suites.claims.record import ClaimResult, ClaimsRecord, RetestResult, RuleResult, answer_of, together
+
+FOLDER: Final = Path("claims.wheeltap.d")
+"""Where stores and the page lie, where nothing else is asked for."""
+
+Watched = Callable[[str], AbstractContextManager[Watch]]
+"""From the name of a retest to what watches its run."""
+
+
+def retested(  # noqa: PLR0913 - a door: each is a choice of its own
+    ledger: Ledger,
+    ids: Sequence[str] = (),
+    *,
+    size: Size = "small",
+    seed: int = 0,
+    folder: Path = FOLDER,
+    workers: int = 1,
+    watch: Watched | None = None,
+) -> ClaimsRecord:
+    """Runs the retests of some claims, and says what they say. Stopped at any time, the same call resumes.
+
+    Rules and level are part of each plan, so of its key. One correction is made over the whole ledger: a verdict does
+    not depend on which others are run.
+
+    Args:
+        ledger: The claims.
+        ids: Which of them; all where none is given.
+        size: Of the studies.
+        seed: Root of every draw.
+        folder: Where stores, ``claims.json`` and ``claims.html`` lie.
+        workers: Processes.
+        watch: From the name of a retest to what watches its run.
+
+    Raises:
+        UnknownName: If there is no such claim, study or rule.
+        UsageError: If a study cannot be asked so, or a rule is dead.
+        StoreError: If a store was made under other rules.
+    """
+    chosen = ledger.chosen(ids)
+    run = _Run(
+        size=size, request=StudyRequest(seed=seed, alpha=ledger.alpha), folder=folder, workers=workers, watch=watch
+    )
+    # All studies are looked at before the first one is run.
+    studies = {(claim.id, one.name): run.sound(claim, one) for claim in chosen for one in claim.retests if one.study}
+    claims = list[ClaimResult]()
+    for claim in chosen:
+        results = [
+            run.result(claim, one, studies[claim.id, one.name]) if one.study else _derived(claim, one)
+            for one in claim.retests
+        ]
+        claims.append(_claim(claim, results))
+    record = ClaimsRecord(size=size, seed=seed, alpha=ledger.alpha, claims=tuple(claims), wheeltap=__version__)
+    record.write(folder / "claims.json")
+    files.write(folder / "claims.html", sections.page(ledger, record).encode())
+    return record
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """How retests are run; ``known`` has what a store says that more than one of them asks."""
+
+    size: Size
+    request: StudyRequest
+    folder: Path
+    workers: int
+    watch: Watched | None
+    known: dict[Path, tuple[Plan, ReportRecord]] = field(default_factory=dict[Path, tuple[Plan, ReportRecord]])
+
+    def store(self, retest: Retest) -> Path:
+        """Where outcomes are kept: of all retests that ask one study with the same settings."""
+        settings = {**retest.settings, **(retest.small if self.size == "small" else {})}
+        digest = f"-{canon.digest('retest', canon.canonical(settings))[:8]}" if settings else ""
+        return self.folder / f"{Path(retest.study).stem}{digest}-{self.size}.wheeltap"
+
+    def sound(self, claim: Claim, retest: Retest) -> Study:
+        """The study of a retest, which has its rules; its store, where it is there, holds nothing else."""
+        study, store = claim.study(retest, size=self.size, seed=self.request.seed), self.store(retest)
+        spec = study.spec()
+        require_sound(spec, alpha=self.request.alpha)
+        titles = [rule.title for rule in spec.rules]
+        for use in retest.rules:
+            if use.title not in titles:
+                raise UnknownName(f"rule of the study {spec.name}", use.title, titles)
+        if store.is_file():
+            with Store(store, readonly=True) as kept:
+                for stored in plans_of(kept):
+                    _require_same(store, stored.plan, spec, self.request)
+        return study
+
+    def result(self, claim: Claim, retest: Retest, study: Study) -> RetestResult:
+        """What a retest says, once what its store lacks has been run."""
+        store = self.store(retest)
+        if store not in self.known:
+            with nullcontext() if self.watch is None else self.watch(f"{claim.id} {retest.name}") as watch:
+                made = studying.planned(study, self.request)
+                report = loop.run(
+                    made.plan, [], made.task, store=store, workers=self.workers, watch=watch,
+                    members=made.members(studying.folder_of(store)), again=COMMAND.get(),
+                )  # fmt: skip
+            self.known[store] = made.plan, report.record
+        with Store(store, readonly=True) as kept:
+            outcomes = [kept.get(key) for key in sorted(kept.keys())]
+        seconds = sum(one.seconds for one in outcomes if one is not None)
+        return msgspec.structs.replace(judged(retest, *self.known[store]), store=store.name, seconds=round(seconds, 1))
+
+
+def _require_same(store: Path, plan: Plan | None, spec: StudySpec, request: StudyRequest) -> None:
+    """Raises ``StoreError`` if a store holds a plan that was judged otherwise than it would be today."""
+    if plan is None or plan.study is None:
+        differ = ["version of wheeltap" if plan is None else "kind of plan"]
+    else:
+        was = plan.study
+        pairs = {
+            "rules": (was.rules, spec.rules), "metrics": (was.metrics, spec.metrics),
+            "settings": (was.settings, spec.settings), "level (number of retests)": (plan.alpha, request.alpha),
+            "seed": (plan.seed, request.seed), "study": ((was.name, was.version), (spec.name, spec.version)),
+        }  # fmt: skip
+        differ = [name for name, (old, new) in pairs.items() if old != new]
+    if differ:
+        raise StoreError(
+            "The store was made under other rules.", where=str(store),
+            expected="rules, level, settings and seed as they are now: they were fixed before the first net was made",
+            got=f"another {listed(differ)}",
+            do="Give another --out; or what was given when it was made.",
+        )  # fmt: skip
+
+
+def _derived(claim: Claim, retest: Retest) -> RetestResult:
+    """What a stored number says beside the rows that it was derived from: no study, and nothing is estimated."""
+    found = repro.derived(retest, claim.file.parent)
+    return RetestResult(
+        name=retest.name, question=retest.question, answer=found.verdict, because=found.because, study="rows"
+    )
+
+
+def judged(retest: Retest, plan: Plan, report: ReportRecord) -> RetestResult:
+    """What the report of its study says of the claim; nothing, where a control failed."""
+    assert plan.study is not None, "a retest is a study"
+    planned = {(rule.code, rule.title, subject_of(rule)): rule for rule in plan.study.rules}
+    pairs = [
+        (use, planned[finding.code, finding.title, finding.subject], finding)
+        for use in retest.rules
+        for finding in report.findings
+        if finding.title == use.title
+    ]
+    rules = tuple(_rule(use, rule, finding) for use, rule, finding in pairs)
+    answer = together([one.answer for one in rules], retest.needs, [use.decides for use, *_ in pairs])
+    if report.void:
+        failed = [f"{one.name}: {one.because}" for one in report.controls if one.status == "failed"]
+        because = f"Void: a control failed. {' '.join(failed)}"
+    else:
+        said = [_said(rule, finding) for use, rule, finding in pairs if answer_of(finding.status, use) == answer]
+        because = " ".join(dict.fromkeys(said))
+    return RetestResult(
+        name=retest.name, question=retest.question, answer=answer, because=because, study=retest.study,
+        settings=plan.study.settings, rules=rules, needs=retest.needs, expected=retest.expected,
+        planned=retest.detectable, nets=len(plan.subjects), plan=plan.key,
+    )  # fmt: skip
+
+
+def _rule(use: RuleUse, rule: Rule, finding: Finding) -> RuleResult:
+    effect = finding.estimates[0] if finding.estimates else None
+    ratio = effect is not None and effect.unit == "ratio"
+    null = 1.0 if ratio else {"auc": 0.5, "exact": rule.share}.get(rule.statistic, 0.0)
+    share = " of the second mean" if rule.relative else ""
+    one_way = f", decides only that it {use.decides}" if use.decides != "both" else ""
+    return RuleResult(
+        title=rule.title, about=finding.subject, answer=answer_of(finding.status, use), status=finding.status,
+        fixed=f"{rule.statistic}, {rule.direction}, margin {rule.margin:g}{share}; {use.supports} supports{one_way}",
+        direction=rule.direction, null=null, margin=rule.margin if finding.margin is None else finding.margin,
+        effect=effect, detectable=finding.smallest_detectable, because=finding.because,
+    )  # fmt: skip
+
+
+def _said(rule: Rule, finding: Finding) -> str:
+    """A rule's outcome in a sentence."""
+    said = {"found": rule.supports, "excluded": rule.refutes}.get(finding.status, "")
+    return said or f"{rule.title}: {finding.verdict or finding.status.replace('_', ' ')}."
+
+
+def _claim(claim: Claim, results: Sequence[RetestResult]) -> ClaimResult:
+    """All retests of a claim: it takes every one to support it, and one to refute it."""
+    counts = Counter(one.answer for one in results)
+    several = [f"{', '.join(one.name for one in results if one.answer == word)} {word}" for word in counts]
+    because = results[0].because if len(results) == 1 else f"{'; '.join(several)}." if results else "It has no retest."
+    return ClaimResult(
+        id=claim.id, statement=claim.statement, literature=claim.verdict.word, date=str(claim.verdict.date or ""),
+        answer=together([one.answer for one in results], "all"), because=because, retests=tuple(results),
+    )  # fmt: skip

@@ -1,0 +1,114 @@
+"""Verdicts: every combination; two runs held against each other; files that are no records."""
+
+from itertools import product
+from pathlib import Path
+from typing import get_args
+
+import msgspec
+import pytest
+
+from wheeltap.core.errors import FileFormatError, MissingFile
+from wheeltap.core.records import Estimate, FindingStatus
+from wheeltap.suites.claims.ledger import RuleUse
+from wheeltap.suites.claims.record import (
+    ClaimResult,
+    ClaimsRecord,
+    Decides,
+    RetestResult,
+    RuleResult,
+    Verdict,
+    answer_of,
+    diff,
+    read,
+    together,
+)
+
+ANSWERS: tuple[Verdict, ...] = get_args(Verdict)
+
+
+def effect(value: float, low: float, high: float) -> Estimate:
+    return Estimate(name="score", value=value, low=low, high=high, level=0.95, n=10, unit="share", method="t")
+
+
+def rule(answer: Verdict = "supports", *, at: float = 0.3, fixed: str = "difference, more, margin 0.1") -> RuleResult:
+    return RuleResult(
+        title="more", about="a vs b", fixed=fixed, answer=answer, status="found", direction="more", null=0.0,
+        margin=0.1, effect=effect(at, at - 0.1, at + 0.1),
+    )  # fmt: skip
+
+
+def record(*rules: RuleResult, id: str = "C1", seed: int = 0) -> ClaimsRecord:
+    answer = together([one.answer for one in rules], "all")
+    retest = RetestResult(name="r", question="?", answer=answer, because="", study="s", rules=rules, seconds=seed + 1.5)
+    claim = ClaimResult(
+        id=id, statement="It is so.", literature="durable", date="", answer=answer, because="", retests=(retest,)
+    )
+    return ClaimsRecord(size="small", seed=seed, alpha=0.01, claims=(claim,), wheeltap="0")
+
+
+def test_every_combination_of_three_answers() -> None:
+    for several in product(ANSWERS, repeat=3):
+        everyone = "supports" if set(several) == {"supports"} else "undecided"
+        assert together(several, "all") == ("refutes" if "refutes" in several else everyone)
+        nobody = "refutes" if set(several) == {"refutes"} else "undecided"
+        assert together(several, "any") == ("supports" if "supports" in several else nobody)
+    assert together([], "all") == together([], "any") == "undecided"
+
+
+def test_what_a_rule_says() -> None:
+    statuses: tuple[FindingStatus, ...] = get_args(FindingStatus)
+    for status, supports, decides in product(statuses, ("found", "excluded"), get_args(Decides)):
+        use = msgspec.convert({"title": "more", "supports": supports, "decides": decides}, RuleUse)
+        said = "supports" if status == supports else "refutes"
+        decided = status in ("found", "excluded") and decides in ("both", said)
+        assert answer_of(status, use) == (said if decided else "undecided")
+
+
+def test_one_rule_supports_and_another_refutes() -> None:
+    """A correlation above .1 supports, one shown to be below .05 refutes; between them nothing is decided."""
+    high = RuleUse(title="above .1", decides="supports")
+    low = RuleUse(title="above .05", decides="refutes")
+    outcomes: dict[tuple[FindingStatus, FindingStatus], Verdict] = {
+        ("found", "found"): "supports", ("excluded", "found"): "undecided", ("excluded", "excluded"): "refutes",
+        ("excluded", "inconclusive"): "undecided", ("inconclusive", "inconclusive"): "undecided",
+    }  # fmt: skip
+    for (above, below), verdict in outcomes.items():
+        answers = [answer_of(above, high), answer_of(below, low)]
+        assert together(answers, "any", [high.decides, low.decides]) == verdict, (above, below)
+
+
+def test_the_same_run_differs_in_nothing_but_its_seconds() -> None:
+    old = record(rule())
+    retest = msgspec.structs.replace(old.claims[0].retests[0], seconds=99.0)
+    slower = msgspec.structs.replace(old, claims=(msgspec.structs.replace(old.claims[0], retests=(retest,)),))
+    assert diff(old, old) == diff(old, slower) == ()
+
+
+def test_what_differs_is_named() -> None:
+    def of(old: ClaimsRecord, new: ClaimsRecord) -> list[tuple[str, str, str]]:
+        return [(one.what, one.old, one.new) for one in diff(old, new)]
+
+    assert of(record(rule()), record(rule("refutes", at=0.35))) == 3 * [("verdict", "supports", "refutes")]
+    moved = of(record(rule()), record(rule(at=0.45)))
+    assert moved == [("effect", str(rule().effect), str(rule(at=0.45).effect))]
+    assert of(record(rule()), record(rule(at=0.39))) == []  # within the other's interval
+    changed = "difference, more, margin 0.2"
+    assert of(record(rule()), record(rule(fixed=changed))) == [("rules", rule().fixed, changed)]
+    [(what, old, new)] = of(record(rule()), record(rule(), seed=1))
+    assert what == "run" and "seed 0" in old and "seed 1" in new
+    both = of(record(rule()), record(rule(), id="C2"))
+    assert both == 3 * [("new", "", "supports")] + 3 * [("gone", "supports", "")]
+
+
+def test_a_record_comes_back_from_its_file(tmp_path: Path) -> None:
+    made = record(rule())
+    assert read(made.write(tmp_path / "claims.json")) == made
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"schema": "wheeltap.claims/9"}', '{"schema": "wheeltap.report/3"}'])
+def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "claims.json").write_text(text)
+    with pytest.raises(FileFormatError, match="no record of claims"):
+        read(tmp_path / "claims.json")
+    with pytest.raises(MissingFile):
+        read(tmp_path / "other.json")

@@ -1,0 +1,204 @@
+"""Retests from end to end: the same seed gives the same verdict, also where a run was killed; other rules are refused."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from wheeltap.core.errors import StoreError, UnknownName, UsageError
+from wheeltap.runs.loop import Progress, Watch
+from wheeltap.suites.claims.ledger import Ledger, read
+from wheeltap.suites.claims.record import ClaimsRecord, diff
+from wheeltap.suites.claims.record import read as read_record
+from wheeltap.suites.claims.retest import retested
+
+STUDY = """
+question = "Do wide nets score more?"
+examples = "digits"
+[cohorts.wide]
+recipe = "digits"
+settings = {epochs = 2, hidden = "32"}
+seeds = 4
+[cohorts.narrow]
+recipe = "digits"
+settings = {epochs = 2, hidden = "4"}
+seeds = 4
+role = "compared"
+[metrics.score]
+audit = "score"
+unit = "share of right answers"
+[[rules]]
+title = "Wide nets score more"
+metric = "score"
+cohorts = ["wide", "narrow"]
+statistic = "difference"
+direction = "more"
+margin = 0.05
+supports = "Wide nets score more."
+refutes = "Wide nets do not score more."
+[[rules]]
+title = "Wide nets score far more"
+metric = "score"
+cohorts = ["wide", "narrow"]
+statistic = "difference"
+direction = "more"
+margin = 0.9
+"""
+
+KILLS = 4
+"""After which it may end."""
+
+CLAIMS = """
+[[claims]]
+id = "W1"
+statement = "Wide nets score more."
+verdict = {word = "durable", date = 2026-11-26, because = "One paper."}
+[[claims.scopes]]
+kind = "dense"
+shown = "1B"
+ran = "digits"
+[[claims.retests]]
+name = "more"
+question = "Do they score more?"
+study = "wide.toml"
+expected = {value = 0.2, low = 0.1, high = 0.3}
+[[claims.retests.rules]]
+title = "Wide nets score more"
+[[claims]]
+id = "W2"
+statement = "Nets of both widths score alike, within 90 points."
+verdict = {word = "contested", date = 2026-11-26, because = "Two papers."}
+[[claims.retests]]
+name = "alike"
+question = "Do they score alike?"
+study = "wide.toml"
+[[claims.retests.rules]]
+title = "Wide nets score more"
+supports = "excluded"
+[[claims.retests.rules]]
+title = "Wide nets score far more"
+supports = "excluded"
+"""
+
+
+def ledger(folder: Path, *, study: str = STUDY, claims: str = CLAIMS) -> Ledger:
+    (folder / "wide.toml").write_text(study)
+    (folder / "claims.toml").write_text(claims)
+    return read(folder / "claims.toml")
+
+
+def timeless(record: ClaimsRecord) -> ClaimsRecord:
+    """The same without what it took."""
+    return msgspec.structs.replace(
+        record,
+        claims=tuple(
+            msgspec.structs.replace(
+                one, retests=tuple(msgspec.structs.replace(retest, seconds=0.0) for retest in one.retests)
+            )
+            for one in record.claims
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ClaimsRecord]:
+    """A run that was never interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, retested(ledger(folder), folder=folder / "out")
+
+
+def test_verdicts_follow_the_rules(whole: tuple[Path, ClaimsRecord]) -> None:
+    first, second = whole[1].claims
+    assert (first.answer, second.answer) == ("supports", "refutes")
+    assert first.because == "Wide nets score more."
+    [retest] = second.retests
+    assert [rule.answer for rule in retest.rules] == ["refutes", "supports"]
+    assert retest.nets == 8 and retest.seconds > 0.0
+    assert whole[1].alpha == pytest.approx(0.05 / 2)  # over the ledger, not over what was run
+
+
+def test_both_claims_share_one_store_and_the_page_holds_them(whole: tuple[Path, ClaimsRecord]) -> None:
+    out = whole[0] / "out"
+    assert [path.name for path in out.glob("*.wheeltap")] == ["wide-small.wheeltap"]
+    assert read_record(out / "claims.json") == whole[1]
+    page = (out / "claims.html").read_text()
+    assert "our runs support 1, refute 1 and leave 0 undecided" in page
+    assert page.index("<svg") < page.index("<table")  # pictures first
+    assert "W1: Wide nets score more." in page and "<script" not in page
+
+
+@pytest.mark.parametrize("at", [0.2, 0.6, 0.95])
+def test_the_same_seed_gives_the_same_record_however_often_it_was_stopped(
+    whole: tuple[Path, ClaimsRecord], tmp_path: Path, at: float
+) -> None:
+    seen = 0
+
+    @contextmanager
+    def stopping(label: str) -> Generator[Watch]:
+        def watch(state: Progress) -> None:
+            nonlocal seen
+            seen += 1
+            if state.total and not state.making and state.done >= at * state.total and seen > 3:
+                raise KeyboardInterrupt
+
+        yield watch
+
+    with pytest.raises(KeyboardInterrupt):
+        retested(ledger(tmp_path), folder=tmp_path / "out", watch=stopping)
+    assert not (tmp_path / "out" / "claims.json").exists()
+    again = retested(ledger(tmp_path), folder=tmp_path / "out")
+    assert timeless(again) == timeless(whole[1]) and diff(whole[1], again) == ()
+
+
+@pytest.mark.full
+def test_killed_at_random_it_resumes_with_the_same_record(whole: tuple[Path, ClaimsRecord], tmp_path: Path) -> None:
+    ledger(tmp_path)
+    code = (
+        "from pathlib import Path; from wheeltap.suites.claims import ledger, retest; "
+        f"retest.retested(ledger.read(Path({str(tmp_path / 'claims.toml')!r})), folder=Path({str(tmp_path / 'out')!r}))"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    draw, kills = random.Random(0), 0
+    while not (tmp_path / "out" / "claims.json").exists():
+        process = subprocess.Popen([sys.executable, "-c", code], env=environment)
+        limit = draw.uniform(3.0, 10.0) if kills < KILLS else None
+        try:
+            assert process.wait(timeout=limit) == 0
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+    assert kills > 0
+    assert timeless(read_record(tmp_path / "out" / "claims.json")) == timeless(whole[1])
+
+
+def test_a_store_of_other_rules_is_refused(whole: tuple[Path, ClaimsRecord], tmp_path: Path) -> None:
+    out, more = whole[0] / "out", f"{CLAIMS}{CLAIMS.replace('W1', 'V1').replace('W2', 'V2')}"
+    changed = {
+        "rules and settings": (ledger(tmp_path, study=STUDY.replace("margin = 0.05", "margin = 0.06")), 0),
+        "level": (ledger(tmp_path, claims=more), 0),  # a longer ledger has a stricter level
+        "another seed": (ledger(tmp_path), 1),
+    }
+    for named, (other, seed) in changed.items():
+        with pytest.raises(StoreError, match="under other rules") as error:
+            retested(other, folder=out, seed=seed)
+        assert named in str(error.value)
+
+
+def test_what_cannot_be_asked_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    no_rule = CLAIMS.replace('title = "Wide nets score far more"', 'title = "Wide nets win"')
+    with pytest.raises(UnknownName, match="Wide nets score far more"):
+        retested(ledger(tmp_path, claims=no_rule), folder=tmp_path / "out")
+    dead = STUDY.replace("margin = 0.9", "margin = 1.1")
+    with pytest.raises(UsageError):
+        retested(ledger(tmp_path, study=dead), folder=tmp_path / "out")
+    with pytest.raises(UnknownName, match="W9"):
+        retested(ledger(tmp_path), ["W9"], folder=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
