@@ -37,11 +37,11 @@ def rule(answer: Verdict = "supports", *, at: float = 0.3, fixed: str = "differe
     )  # fmt: skip
 
 
-def record(*rules: RuleResult, id: str = "C1", seed: int = 0) -> ClaimsRecord:
+def record(*rules: RuleResult, name: str = "C1", seed: int = 0) -> ClaimsRecord:
     answer = together([one.answer for one in rules], "all")
     retest = RetestResult(name="r", question="?", answer=answer, because="", study="s", rules=rules, seconds=seed + 1.5)
     claim = ClaimResult(
-        id=id, statement="It is so.", literature="durable", date="", answer=answer, because="", retests=(retest,)
+        id=name, statement="It is so.", literature="durable", date="", answer=answer, because="", retests=(retest,)
     )
     return ClaimsRecord(size="small", seed=seed, alpha=0.01, claims=(claim,), wheeltap="0")
 
@@ -96,7 +96,7 @@ def test_what_differs_is_named() -> None:
     assert of(record(rule()), record(rule(fixed=changed))) == [("rules", rule().fixed, changed)]
     [(what, old, new)] = of(record(rule()), record(rule(), seed=1))
     assert what == "run" and "seed 0" in old and "seed 1" in new
-    both = of(record(rule()), record(rule(), id="C2"))
+    both = of(record(rule()), record(rule(), name="C2"))
     assert both == 3 * [("new", "", "supports")] + 3 * [("gone", "supports", "")]
 
 

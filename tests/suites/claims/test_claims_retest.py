@@ -1,4 +1,4 @@
-"""Retests from end to end: the same seed gives the same verdict, also where a run was killed; other rules are refused."""
+"""Retests from end to end: the same seed gives the same record, also of a killed run; other rules are refused."""
 
 import os
 import random
@@ -182,13 +182,13 @@ def test_killed_at_random_it_resumes_with_the_same_record(whole: tuple[Path, Cla
 def test_a_store_of_other_rules_is_refused(whole: tuple[Path, ClaimsRecord], tmp_path: Path) -> None:
     out, more = whole[0] / "out", f"{CLAIMS}{CLAIMS.replace('W1', 'V1').replace('W2', 'V2')}"
     changed = {
-        "rules and settings": (ledger(tmp_path, study=STUDY.replace("margin = 0.05", "margin = 0.06")), 0),
-        "level": (ledger(tmp_path, claims=more), 0),  # a longer ledger has a stricter level
-        "another seed": (ledger(tmp_path), 1),
+        "rules and settings": ({"study": STUDY.replace("margin = 0.05", "margin = 0.06")}, 0),
+        "level": ({"claims": more}, 0),  # a longer ledger has a stricter level
+        "another seed": (dict[str, str](), 1),
     }
-    for named, (other, seed) in changed.items():
+    for named, (given, seed) in changed.items():
         with pytest.raises(StoreError, match="under other rules") as error:
-            retested(other, folder=out, seed=seed)
+            retested(ledger(tmp_path, **given), folder=out, seed=seed)
         assert named in str(error.value)
 
 

@@ -13,12 +13,14 @@ from typing import Annotated, Any, Final, Literal, final
 
 import msgspec
 
+from wheeltap.audits.base import studies
 from wheeltap.core.bounded import contents, parsing
 from wheeltap.core.canon import Scalar
 from wheeltap.core.errors import DataError, UnknownName, UsageError
 from wheeltap.core.files import ODD_PATH
 from wheeltap.core.settings import unknown_word
 from wheeltap.plans.plan import ALPHA
+from wheeltap.studies import declared
 from wheeltap.studies.base import Size, Study
 
 Grade = Literal["grounded", "secondary", "ungrounded", "pilot", "inference", "absence"]
@@ -223,12 +225,12 @@ class Claim(ClaimToml, frozen=True, kw_only=True, forbid_unknown_fields=True):
             UsageError: If it lacks a setting.
             WheeltapError: If the file of a study cannot be used.
         """
-        from wheeltap.cli.study import named
-        from wheeltap.studies import declared
-
         settings = {**retest.settings, **(retest.small if size == "small" else {})}
         if not retest.study.endswith(".toml"):
-            return named(retest.study, settings, size=size, seed=seed)
+            kind = studies.get(retest.study)
+            assert issubclass(kind, Study), "the registry holds nothing else"
+            own = {"seed": seed} if "seed" in kind.settings_type.__struct_fields__ else {}
+            return kind({**kind.sized(size), **own, **settings})
         if settings:
             raise UsageError(
                 "A study in a file has no settings.", where=f"{self.file}: {self.id}, retest {retest.name}",

@@ -45,6 +45,7 @@ def retested(  # noqa: PLR0913 - a door: each is a choice of its own
     folder: Path = FOLDER,
     workers: int = 1,
     watch: Watched | None = None,
+    allow_code: bool = False,
 ) -> ClaimsRecord:
     """Runs the retests of some claims, and says what they say. Stopped at any time, the same call resumes.
 
@@ -59,6 +60,7 @@ def retested(  # noqa: PLR0913 - a door: each is a choice of its own
         folder: Where stores, ``claims.json`` and ``claims.html`` lie.
         workers: Processes.
         watch: From the name of a retest to what watches its run.
+        allow_code: Whether a study in a file may name code, which is run.
 
     Raises:
         UnknownName: If there is no such claim, study or rule.
@@ -67,7 +69,12 @@ def retested(  # noqa: PLR0913 - a door: each is a choice of its own
     """
     chosen = ledger.chosen(ids)
     run = _Run(
-        size=size, request=StudyRequest(seed=seed, alpha=ledger.alpha), folder=folder, workers=workers, watch=watch
+        size=size,
+        request=StudyRequest(seed=seed, alpha=ledger.alpha),
+        folder=folder,
+        workers=workers,
+        watch=watch,
+        allow_code=allow_code,
     )
     # All studies are looked at before the first one is run.
     studies = {(claim.id, one.name): run.sound(claim, one) for claim in chosen for one in claim.retests if one.study}
@@ -93,6 +100,7 @@ class _Run:
     folder: Path
     workers: int
     watch: Watched | None
+    allow_code: bool
     known: dict[Path, tuple[Plan, ReportRecord]] = field(default_factory=dict[Path, tuple[Plan, ReportRecord]])
 
     def store(self, retest: Retest) -> Path:
@@ -103,7 +111,8 @@ class _Run:
 
     def sound(self, claim: Claim, retest: Retest) -> Study:
         """The study of a retest, which has its rules; its store, where it is there, holds nothing else."""
-        study, store = claim.study(retest, size=self.size, seed=self.request.seed), self.store(retest)
+        store, seed = self.store(retest), self.request.seed
+        study = claim.study(retest, size=self.size, seed=seed, allow_code=self.allow_code)
         spec = study.spec()
         require_sound(spec, alpha=self.request.alpha)
         titles = [rule.title for rule in spec.rules]
