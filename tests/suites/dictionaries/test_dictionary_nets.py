@@ -9,15 +9,15 @@ from wheeltap.core.choices import ChoiceTask, Tokenizer
 from wheeltap.core.errors import DataError
 from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.make import once
-from wheeltap.suites.dictionaries.nets import NAMES, TEMPLATES, IoiNet, sentence, tokenizer
+from wheeltap.suites.dictionaries.nets import NAMES, TEMPLATES, IoiNet, tokenizer
 from wheeltap.testing.recipe_contract import RecipeContract
 
 
 class TestIoiNet(RecipeContract):
     test_killed_it_comes_to_the_same_bits = None  # it is Fit alone, as nets of other suites are
     recipe = IoiNet
-    settings: ClassVar[dict[str, Any]] = {"width": 8, "blocks": 1, "steps": 4}
-    other: ClassVar[dict[str, Any]] = {"width": 16, "blocks": 2, "steps": 5}
+    settings: ClassVar[dict[str, Any]] = {"steps": 4}
+    other: ClassVar[dict[str, Any]] = {"steps": 5}
 
 
 def test_words() -> None:
@@ -25,7 +25,7 @@ def test_words() -> None:
     own = tokenizer()
     assert isinstance(own, Tokenizer)
     assert all(len(own.more(f" {name}")) == 1 for name in NAMES)
-    text = sentence(TEMPLATES[0], "Mary", "John", subject="John")
+    text = TEMPLATES[0].format(A="Mary", B="John", S="John")
     assert text == "Then Mary and John went to the store. John gave a drink to"
     assert [own.words[at] for at in own.start(text)] == text.replace(".", " .").split()
     with pytest.raises(DataError, match="zeppelin"):
@@ -41,7 +41,7 @@ def test_it_names_the_indirect_object() -> None:
         (template, one, two, subject)
         for template in TEMPLATES for one in NAMES[:4] for two in NAMES[:4] if one != two for subject in (one, two)
     ]  # fmt: skip
-    contexts = [own.start(sentence(template, one, two, subject=subject)) for template, one, two, subject in asked]
+    contexts = [own.start(template.format(A=one, B=two, S=subject)) for template, one, two, subject in asked]
     answers = [NAMES.index(two if subject == one else one) for _, one, two, subject in asked]
     task = ChoiceTask(contexts, [options] * len(asked), answers)
     net = once(Given(specified(IoiNet, seed=1)))

@@ -313,13 +313,11 @@ class Entry(nn.ModuleList):
 
     Attributes:
         kind: In which.
-        seed: From which it was drawn.
     """
 
-    def __init__(self, dictionaries: Iterable[Dictionary], *, kind: Kind = "own", seed: int = 0) -> None:
+    def __init__(self, dictionaries: Iterable[Dictionary], *, kind: Kind = "own") -> None:
         super().__init__(dictionaries)
         self.kind: Kind = kind
-        self.seed = seed
 
 
 @final
@@ -403,12 +401,11 @@ def random_like(dictionary: Dictionary, x: Tensor, seed: int) -> Dictionary:
             least[start : start + _ROWS] = ordered.gather(1, torch.cat((wanted, wanted + 1), dim=1)).mean(1)
     # No code is below 0: where too few would be above, more is added to all.
     added = offset - (least if how.architecture == "relu" else least.clamp_max(0.0))
-    found = {"W_enc": units.T, "b_enc": added, "b_gate": offset - least, "b_mag": added, "threshold": least.relu()}
+    found = {"W_enc": units.T, "b_enc": added, "b_gate": offset - least, "b_mag": added, "threshold": least.relu(),
+             "r_mag": torch.zeros_like(added)}  # fmt: skip
     scaled = [name for name in found if name in how.shapes]
     for name in scaled:
         getattr(made, name).copy_(found[name])
-    if "r_mag" in how.shapes:
-        made.r_mag.zero_()
     decoded = torch.cat([made.encode(part) @ made.W_dec for part in parts])
     gain = float((decoded * inner).sum() / decoded.square().sum().clamp_min(_TINY))
     for name in scaled:

@@ -11,7 +11,7 @@ import os
 import pickletools
 import zipfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -146,11 +146,6 @@ The threshold of its TopK is not used unless asked for.
 _SPARSIFY_NAMES: Final = {"encoder.weight": "W_enc.T", "encoder.bias": "b_enc", "W_dec": "W_dec", "b_dec": "b_dec",
                           "W_skip": "W_skip"}  # fmt: skip
 
-_LAYOUTS: Final = {
-    "sae_weights.safetensors": "cfg.json", "sae.safetensors": "cfg.json", "ae.pt": "config.json", "params.npz": "",
-}  # fmt: skip
-"""By which file a layout is known, and where its settings stand."""
-
 
 def read(path: str | Path) -> Dictionary:
     """The dictionary in a folder or file; its layout is known by the names of the files.
@@ -167,27 +162,22 @@ def read(path: str | Path) -> Dictionary:
         names = [name for name in _LAYOUTS if os.path.exists(place / name)]
     else:
         bounded.size_of(place, _NOUN, do="Give the folder of a dictionary, or a file of wheeltap.")
-        names = ["params.npz"] if place.suffix == ".npz" else []
+        if place.suffix == ".npz":
+            return _gemma_scope(place, place)
         if place.suffix == ".safetensors" and _OWN in (held := bounded.tensors(place, _NOUN)[1]):
             return _made(place, _safetensors(place), **_table(held[_OWN].encode(), place))
+        names = list[str]()
     if len(names) != 1:
+        known = (*_LAYOUTS, *(beside for beside, _ in _LAYOUTS.values()))
         raise FileFormatError(
             "This folder holds several dictionaries." if names else "This is no dictionary of a known layout.",
             where=str(path), got=", ".join(names) or "none of these",
-            expected="; ".join(f"{name} and {beside}" if beside else name for name, beside in _LAYOUTS.items()),
-            do=f"Give the folder: {place.parent}" if place.name in (*_LAYOUTS, *_LAYOUTS.values()) else
+            expected="; ".join(f"{name} and {beside}" if beside else name for name, (beside, _) in _LAYOUTS.items()),
+            do=f"Give the folder: {place.parent}" if place.name in known else
             "Give the folder of one site, or a file that wheeltap wrote (a .safetensors file with settings inside).",
         )  # fmt: skip
-    config, weights = place / _LAYOUTS[names[0]], place / names[0]
-    match names[0]:
-        case "sae_weights.safetensors":
-            return _saelens(config, weights)
-        case "sae.safetensors":
-            return _sparsify(config, weights)
-        case "ae.pt":
-            return _learning(config, weights)
-        case _:
-            return _gemma_scope(place if place.suffix == ".npz" else weights)
+    beside, reader = _LAYOUTS[names[0]]
+    return reader(place / beside, place / names[0])
 
 
 _UNKNOWN: Final = "This file is no dictionary that can be computed exactly."
@@ -239,13 +229,11 @@ def _named(where: Path, held: Mapping[str, Tensor], names: Mapping[str, str]) ->
 
 def _config(path: Path, kind: type[T], *, within: str = "") -> T:
     """Settings in a JSON file, without those that are known to change nothing."""
-    data = bounded.document(path, _NOUN, limit=_MOST_PICKLED, parts=bounded.SETTINGS)
-    held = _table(data, path)
+    held = _table(bounded.document(path, _NOUN, limit=_MOST_PICKLED, parts=bounded.SETTINGS), path)
     if within:
-        data = msgspec.json.encode(held.pop(within, None))
-        if unknown := sorted(held.keys() - {"buffer"}):
+        if unknown := sorted(held.keys() - {within, "buffer"}):
             raise _refused(path, f"{within} and buffer", f"{unknown[0]!a}")
-        held = bounded.decoded(data, dict[str, Any], path, _UNKNOWN, expected=f"an object of settings in {within!r}")
+        held = _table(msgspec.json.encode(held.get(within)), f"{path}: {within}")
     if kind is _SaeLens and "metadata" in held and (missing := sorted(_ALWAYS - held.keys())):
         raise _refused(path, missing[0], "none")
     known = kind.__struct_fields__
@@ -258,18 +246,17 @@ def _config(path: Path, kind: type[T], *, within: str = "") -> T:
         raise _refused(path, "settings as the library writes them", str(error)) from error
 
 
-def _table(data: bytes, where: Path) -> dict[str, Any]:
+def _table(data: bytes, where: object) -> dict[str, Any]:
     """A JSON object, in which no name stands twice."""
-    expected = "a JSON object of settings, each once"
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(held := dict(pairs)) < len(pairs):
             raise ValueError(f"{Counter(name for name, _ in pairs).most_common(1)[0][0]!a} twice")
         return held
 
-    with bounded.parsing(where, _UNKNOWN, expected=expected):
+    with bounded.parsing(where, _UNKNOWN, expected="a JSON object of settings, each once"):
         json.loads(data, object_pairs_hook=once)
-    return bounded.decoded(data, dict[str, Any], where, _UNKNOWN, expected=expected)
+        return msgspec.json.decode(data, type=dict[str, Any])
 
 
 def _saelens(path: Path, weights: Path) -> Dictionary:
@@ -348,7 +335,7 @@ def _learning(path: Path, weights: Path) -> Dictionary:
                  center=held.dict_class not in ("AutoEncoderNew", "JumpReluAutoEncoder"))  # fmt: skip
 
 
-def _gemma_scope(path: Path) -> Dictionary:
+def _gemma_scope(_: Path, path: Path) -> Dictionary:
     with bounded.Npz(path, _NOUN) as file:
         names = [f"W_{name[2:]}" if name.startswith("w_") else name for name in file.names]
         if sorted(names) != sorted(_PLAIN):
@@ -361,6 +348,13 @@ def _gemma_scope(path: Path) -> Dictionary:
     shape = state["W_enc"].shape
     width, features = shape if len(shape) == 2 else (0, 0)
     return _made(path, state, architecture="jumprelu", width=width, features=features, center=False)
+
+
+_LAYOUTS: Final[Mapping[str, tuple[str, Callable[[Path, Path], Dictionary]]]] = {
+    "sae_weights.safetensors": ("cfg.json", _saelens), "sae.safetensors": ("cfg.json", _sparsify),
+    "ae.pt": ("config.json", _learning), "params.npz": ("", _gemma_scope),
+}  # fmt: skip
+"""By which file a layout is known: where its settings stand, and what reads both."""
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:

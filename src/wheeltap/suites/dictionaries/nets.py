@@ -20,7 +20,7 @@ from wheeltap.core import seeds
 from wheeltap.core.choices import Tokenizer
 from wheeltap.core.errors import DataError
 from wheeltap.core.settings import Settings
-from wheeltap.models.rows import HEADS, Block
+from wheeltap.models.rows import Block
 from wheeltap.recipes.base import Given, Recipe, require_fit
 from wheeltap.recipes.fit import Fit, TrainSettings
 from wheeltap.recipes.randomness import reproducible
@@ -46,15 +46,10 @@ TEMPLATES: Final = (
     "Since {A} and {B} wanted to travel, {S} bought a map for",
     "During the game {A} and {B} sat together. {S} threw the ball to",
 )
-"""A and B are two names, S is one of them again."""
+"""Sentences up to the answer: A and B are two names, S is one of them again."""
 
 _PLACES: Final = 24
 _SPREAD: Final = 0.02
-
-
-def sentence(template: str, first: str, second: str, *, subject: str) -> str:
-    """A sentence up to the answer, in which the subject is one of the two names."""
-    return template.format(A=first, B=second, S=subject)
 
 
 @final
@@ -124,16 +119,12 @@ class WordTransformer(nn.Module):
 
 
 class IoiSettings(Settings, frozen=True, kw_only=True):
-    """Which net, and how it is trained.
+    """How the net is trained.
 
     Attributes:
-        width: Of the stream.
-        blocks: How many there are.
         steps: Batches in all; each is of one template.
     """
 
-    width: Annotated[int, msgspec.Meta(ge=8, le=1024, multiple_of=HEADS)] = 64
-    blocks: Annotated[int, msgspec.Meta(ge=1, le=24)] = 3
     steps: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 600
 
 
@@ -154,14 +145,23 @@ class IoiNet(Recipe):
     def blank(self, given: Given) -> nn.Module:
         """See ``Recipe.blank``."""
         with reproducible(seeds.derive(given.spec.seed, self.name, "init")):
-            model = WordTransformer(len(tokenizer().words), width=self.settings.width, blocks=self.settings.blocks)
+            model = WordTransformer(len(tokenizer().words), width=64, blocks=3)
         return model.eval()
 
     def start(self, given: Given) -> Fit:
         """See ``Recipe.start``."""
         require_fit(given, self)
-        model, how = self.blank(given).to(given.device), self.settings
-        lessons = [lesson.to(given.device) for lesson in _lessons()]
+        model, own = self.blank(given).to(given.device), self.tokenizer
+        pairs = [(one, two) for one in NAMES for two in NAMES if one != two]
+        asked = [(one, two, *both) for one, two in pairs for both in ((one, two), (two, one))]
+        # Of each template every sentence with its answer, ids [sentence, position].
+        lessons = [
+            torch.tensor([
+                [*own.start(template.format(A=one, B=two, S=subject)), *own.more(f" {other}")]
+                for one, two, subject, other in asked
+            ], device=given.device)
+            for template in TEMPLATES
+        ]  # fmt: skip
         examples = len(lessons) * len(lessons[0])
 
         def loss(rows: Tensor, step: int) -> Tensor:
@@ -172,21 +172,7 @@ class IoiNet(Recipe):
             return every.mean() + every[:, -1].mean()
 
         settings = TrainSettings(
-            seed=seeds.derive(given.spec.seed, self.name, "order"), steps=how.steps, batch=64, rate=2e-3,
+            seed=seeds.derive(given.spec.seed, self.name, "order"), steps=self.settings.steps, batch=64, rate=2e-3,
             optimizer="adamw", decay=0.01,
         )  # fmt: skip
         return Fit(model, loss, examples=examples, settings=settings)
-
-
-def _lessons() -> list[Tensor]:
-    """Of each template every sentence with its answer, ids ``[sentence, position]``."""
-    own = tokenizer()
-    pairs = [(one, two) for one in NAMES for two in NAMES if one != two]
-    asked = [(one, two, *both) for one, two in pairs for both in ((one, two), (two, one))]
-    return [
-        torch.tensor([
-            [*own.start(sentence(template, one, two, subject=subject)), *own.more(f" {other}")]
-            for one, two, subject, other in asked
-        ])
-        for template in TEMPLATES
-    ]  # fmt: skip

@@ -274,5 +274,5 @@ class WithDictionary(Recipe):
                 asked = Given(spec, of, given.task, given.device)
                 made.append(cast("Dictionary", make(recipe, asked, at * len(how.sites) + number)))
                 keys[-1].append(spec.key)
-            entries.append(Entry(made, kind=kind, seed=first))
+            entries.append(Entry(made, kind=kind))
         return DictionaryModel(net[0], how.sites, cast("list[Entry]", copy.deepcopy(entries))).eval()

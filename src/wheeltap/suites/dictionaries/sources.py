@@ -5,6 +5,7 @@ others that differ from it in one attribute alone; all items of a task have the 
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from typing import Final, TypeVar, cast, final
@@ -25,7 +26,7 @@ from wheeltap.recipes.make import once
 from wheeltap.sources import digits as images
 from wheeltap.sources.base import DataSource, ExampleReader, LoadedModel, ModelSource
 from wheeltap.sources.grammar import NEARNESS, PEOPLE, TOWARDS_PEOPLE, Forms, Number
-from wheeltap.suites.dictionaries.nets import NAMES, TEMPLATES, sentence
+from wheeltap.suites.dictionaries.nets import NAMES, TEMPLATES
 from wheeltap.suites.dictionaries.nets import tokenizer as own_tokenizer
 
 _FEWEST: Final = 4
@@ -61,30 +62,25 @@ class AttributeWords(Annotation):
         return AttributeWords(tuple(self.texts[at] for at in index), self.values)
 
 
-_Word = TypeVar("_Word", str, Forms)
+_Word = TypeVar("_Word", tuple[str], Forms)
 
 
-def _single(tokenizer: Tokenizer, given: Sequence[_Word], *, what: str, where: str) -> list[_Word]:
+def _single(tokenizer: Tokenizer, given: Sequence[_Word], *, what: str) -> list[_Word]:
     """Those of these words of which each form is one token.
 
     Raises:
         DataError: If there are fewer than ``_FEWEST``.
     """
-
-    def one(word: str) -> bool:
-        try:
-            return len(tokenizer.more(f" {word}")) == 1
-        except DataError:
-            return False
-
-    kept = [word for word in given if all(map(one, (word,) if isinstance(word, str) else word))]
+    kept = list[_Word]()
+    for forms in given:
+        with suppress(DataError):  # a word that the tokenizer does not know
+            if all(len(tokenizer.more(f" {form}")) == 1 for form in forms):
+                kept.append(forms)
     if len(kept) < _FEWEST:
-        word = given[0] if isinstance(given[0], str) else "/".join(given[0])
-        raise DataError(
-            "The tokenizer divides the words that this task is made of.", where=where,
-            expected=f"at least {_FEWEST} {what} of one token each, such as {word!r}",
-            got=f"{len(kept)} of {len(given)}", do="Give a task of your own, with factors: task.with_factors({...}).",
-        )  # fmt: skip
+        raise DataError("The tokenizer divides the words that this task is made of.", where=f"{what} of attributes",
+                        expected=f"at least {_FEWEST} of one token each, such as {'/'.join(given[0])!r}",
+                        got=f"{len(kept)} of {len(given)}",
+                        do="Give a task of your own, with factors: task.with_factors({...}).")  # fmt: skip
     return kept
 
 
@@ -102,7 +98,7 @@ def ioi(tokenizer: Tokenizer | None = None) -> ChoiceTask:
         DataError: If too few names are one token.
     """
     reads = own_tokenizer() if tokenizer is None else tokenizer
-    kept = _single(reads, NAMES, what="names", where="attributes:ioi")
+    kept = [name for (name,) in _single(reads, [(name,) for name in NAMES], what="names")]
     half = len(kept) // 2
     kept = kept[: 2 * half]
     design = list(product(range(len(TEMPLATES)), range(half), range(half), range(2)))
@@ -110,7 +106,7 @@ def ioi(tokenizer: Tokenizer | None = None) -> ChoiceTask:
     for template, io, s, order in design:
         pair = (kept[io], kept[half + s])
         first, second = pair[::-1] if order else pair
-        texts.append(sentence(TEMPLATES[template], first, second, subject=pair[1]))
+        texts.append(TEMPLATES[template].format(A=first, B=second, S=pair[1]))
     options, table = [reads.more(f" {name}") for name in kept], np.array(design)
     contexts = [reads.start(text) for text in texts]
     made = ChoiceTask(contexts, [options] * len(design), table[:, 1].tolist(), name="attributes:ioi")
@@ -138,9 +134,7 @@ def agreement(tokenizer: Tokenizer) -> ChoiceTask:
     Raises:
         DataError: If too few words are one token.
     """
-    where = "attributes:agreement"
-    nouns = _single(tokenizer, PEOPLE, what="nouns", where=where)
-    verbs = _single(tokenizer, TOWARDS_PEOPLE, what="verbs", where=where)
+    nouns, verbs = _single(tokenizer, PEOPLE, what="nouns"), _single(tokenizer, TOWARDS_PEOPLE, what="verbs")
     numbers: tuple[Number, Number] = ("singular", "plural")
     design = list(product(range(SENTENCES), range(len(CONSTRUCTIONS)), range(2), range(2)))
     texts = list[str]()
@@ -157,7 +151,7 @@ def agreement(tokenizer: Tokenizer) -> ChoiceTask:
         texts.append(f"The {subject} {rest[construction]}")
     options = [tokenizer.more(" is"), tokenizer.more(" are")]
     contexts, table = [tokenizer.start(text) for text in texts], np.array(design)
-    made = ChoiceTask(contexts, [options] * len(design), table[:, 2].tolist(), name=where)
+    made = ChoiceTask(contexts, [options] * len(design), table[:, 2].tolist(), name="attributes:agreement")
     made = made.with_factors({"number": table[:, 2], "attractor": table[:, 3], "construction": table[:, 1]})
     values = {"number": numbers, "attractor": numbers, "construction": CONSTRUCTIONS}
     return made.with_groups(table[:, 0]).with_annotation(AttributeWords(tuple(texts), values))

@@ -79,28 +79,6 @@ class DictionaryTrainingSettings(Settings, frozen=True, kw_only=True):
                              expected=f"at most {self.features:,}", got=f"{self.k:,}")  # fmt: skip
 
 
-@final
-class JumpReLU(torch.autograd.Function):
-    """Codes, and how many are active; slopes towards thresholds are those of a smoothed step.
-
-    Source: Rajamanoharan et al. 2024, arXiv:2407.14435, equations 11 and 12.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, before: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes ``[row, feature]`` and the mean number of active features of a row."""
-        active = before > threshold
-        ctx.save_for_backward(before, threshold, active)
-        return before * active, active.sum() / len(before)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor]:
-        """Of the preactivations and the thresholds."""
-        before, threshold, active = ctx.saved_tensors
-        near = ((before - threshold).abs() < _BANDWIDTH / 2) / _BANDWIDTH
-        return grads[0] * active, -(threshold * grads[0] * near).sum(0) - grads[1] * near.sum(0) / len(before)
-
-
 class DictionaryRecipeSettings(DictionaryTrainingSettings, frozen=True, kw_only=True):
     """Which dictionary, of which kind, and how it is trained.
 
@@ -194,7 +172,7 @@ class DictionaryHook(Hook):
         one = self.one
         match self.how.architecture:
             case "jumprelu":
-                codes, count = cast("Any", JumpReLU).apply(one.preactivations(vectors), one.threshold)
+                codes, count = jumprelu(one.preactivations(vectors), one.threshold)
                 return codes, _PRESSURE * (count / self.how.k - 1.0).square()
             case "gated":
                 gates = (one.preactivations(vectors) + one.b_gate).relu()
@@ -261,6 +239,18 @@ class DictionaryHook(Hook):
         """``revived`` features, and those that are ``dead`` at the end."""
         dead = (self.quiet >= self.every).sum(dtype=torch.int32)[None]
         return {"revived": self.revived.numpy().copy(), "dead": dead.cpu().numpy()}
+
+
+def jumprelu(before: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes ``[row, feature]`` and the mean number of active features of a row.
+
+    Slopes towards thresholds are those of a smoothed step. Source: Rajamanoharan et al. 2024, arXiv:2407.14435,
+    equations 11 and 12.
+    """
+    gap = before.detach() - threshold
+    active, near = (gap > 0).to(before), (gap.detach().abs() < _BANDWIDTH / 2) / _BANDWIDTH
+    slope = near * (gap - gap.detach())  # 0, with a gradient
+    return before * active + threshold.detach() * slope, (active + slope).sum() / len(before)
 
 
 def unit(rows: Tensor) -> Tensor:
