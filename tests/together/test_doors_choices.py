@@ -335,6 +335,7 @@ OPEN = {
     "a circuit as it is packed": {"circuit"},
     "what the explorer or a recipe of pictures reads": {"named", "source", "units", "layout", "picture"},
     "an image's size": {"image"},
+    "words for the reader": {"notes"},
 }
 SETTINGS = [
     (made, kind.settings_type if hasattr(kind, "settings_type") else kind.spec.settings_type)

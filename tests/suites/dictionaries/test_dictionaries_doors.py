@@ -1,6 +1,7 @@
 """``wheeltap dictionary`` and ``wt.dictionaries`` whole, on a net whose features were planted."""
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from wheeltap.suites.dictionaries.doors import prepared
 from wheeltap.suites.dictionaries.sources import ioi
 
 FAST: dict[str, Any] = {"seeds": 2, "steps": 12, "nulls": ("frozen decoder", "random")}
+FLAGS = ("--seeds", "2", "--steps", "12", "--nulls", "frozen decoder,random")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -26,19 +28,48 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield
 
 
-def test_a_planted_dictionary_is_judged_beside_its_nulls(tmp_path: Path) -> None:
+OWN = """
+from benchmarks.dictionaries.known import planted
+
+def plain():
+    net, task, _ = planted(0, each=4)
+    return net, task
+
+def redundant():
+    net, task, _ = planted(0, each=2)
+    return net, task.with_factors({"parity": task.annotations.factors["a"] % 2})
+"""
+"""Models with their examples; an attribute of the second one follows from another."""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with a module of models."""
+    (tmp_path / "own_pair.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_a_planted_dictionary_is_judged_beside_its_nulls(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     net, task, entry = planted(0, each=4)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    report = wt.dictionaries.check(net, entry[0], task, site="site", store=tmp_path / "d.wheeltap", **FAST)
+    report = wt.dictionaries.check(net, entry[0], task, site="site", store=here / "d.wheeltap", **FAST)
     codes = {one.code for one in report.findings}
     assert {"WT401", "WT402", "WT403", "WT404", "WT405", "WT406"} <= codes
     assert not [one.because for one in report.findings if one.status == "error"]
     f1 = next(one for one in report.findings if one.title == "Features stand for values")
     assert next(one.value for one in f1.estimates if one.name.startswith("F1")) == pytest.approx(1.0)
     assert not report.headline.startswith("NO BETTER") and len(report.record.sections[0].blocks) == 3
-    again = wt.dictionaries.check(net, entry[0], task, site="site", store=tmp_path / "d.wheeltap", **FAST)
+    again = wt.dictionaries.check(net, entry[0], task, site="site", store=here / "d.wheeltap", **FAST)
     assert again.cost.trials == 0 and again.headline == report.headline
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    wt.dictionaries.save(entry[0], "true.safetensors")
+    asked = ["dictionary", "check", "own_pair:plain", "true.safetensors", "--store", "d.wheeltap"]
+    assert main([*asked, "--site", "site", *FLAGS]) == 0
+    said = capsys.readouterr().out
+    assert "edits" in said.partition(".")[0] and "0 of" not in said and "from the store" in said
+    assert main(asked) == 2 and "The site is missing" in capsys.readouterr().err
     with pytest.raises(UnknownName, match="null"):
         wt.dictionaries.check(net, entry[0], task, site="site", nulls=("frozen",))
     with pytest.raises(ModelError, match="another width"):
@@ -98,11 +129,34 @@ def test_without_codes_of_attributes_the_others_are_judged() -> None:
     net, task, entry = planted(0, each=4)
     labels = task.annotations.factors
     redundant = task.with_factors({"parity": labels["a"] % 2})
-    made = prepared(net, entry[0], redundant, site="site", **FAST)
-    kinds = made.plan.audits[0].settings["entries"].split(",")  # type: ignore[union-attr]
-    assert "mean codes" in kinds and "least squares" not in kinds
-    (note,) = made.notes
-    assert note.startswith("Left out: least squares.") and "attribute parity follows from a" in note
+    _, _, plan = prepared(net, entry[0], redundant, site="site", **FAST)
+    first, other = plan.audits[0].settings, plan.audits[1].settings
+    kinds = str(first["entries"]).split(",")
+    assert "mean codes" in kinds and "least squares" not in kinds and "notes" not in other
+    note = str(first["notes"])
+    assert note.startswith("Warning: Left out: least squares.") and "attribute parity follows from a" in note
     constant = task.with_factors({"one": torch.zeros_like(labels["a"])})
-    made = prepared(net, entry[0], constant, site="site", **FAST)
-    assert [note.split(".")[0] for note in made.notes] == ["Left out: mean codes", "Left out: least squares"]
+    _, _, plan = prepared(net, entry[0], constant, site="site", **FAST)
+    notes = str(plan.audits[0].settings["notes"]).split("\n\n")
+    assert [note.split(".")[0][9:] for note in notes] == ["Left out: mean codes", "Left out: least squares"]
+
+
+def test_a_dead_dictionary_fails_and_the_report_says_what_was_left_out(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dead = planted(0, each=2)[2][0]
+    with torch.no_grad():
+        dead.W_enc.zero_()
+    wt.dictionaries.save(dead, "dead")
+    config = json.loads((here / "dead" / "cfg.json").read_text())
+    config["metadata"]["hook_name"] = "blocks.7"
+    (here / "dead" / "cfg.json").write_text(json.dumps(config))
+    asked = ["dictionary", "check", "own_pair:redundant", "dead", "--site", "site", *FLAGS]
+    assert main([*asked, "--html", "r.html", "--markdown", "r.md", "--json", "r.json"]) == 1
+    said = capsys.readouterr().out
+    assert said.startswith("NO BETTER THAN A RANDOM DICTIONARY")
+    for page in (said, *((here / name).read_text() for name in ("r.html", "r.md", "r.json"))):
+        text = " ".join(page.split())
+        assert "Left out: least squares" in text and "attribute parity follows from a" in text
+        assert "The file says that the dictionary is of blocks.7" in text
+    assert main([*asked, "--fail-on", "never"]) == 0 and "from the store" in capsys.readouterr().out

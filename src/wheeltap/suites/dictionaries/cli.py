@@ -1,10 +1,11 @@
 """``wheeltap dictionary train | check``."""
 
-import sys
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import msgspec
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
@@ -16,19 +17,50 @@ from wheeltap.cli.options import ExecutionFlags, Output, Seed, Whole
 class TrainingFlags:
     """How dictionaries are trained."""
 
+    site: Annotated[
+        str,
+        Parameter(show_default=False, help="Module path in the model whose output is meant, such as transformer.h.5."),
+    ] = ""
     positions: Annotated[
         Literal["last", "all"],
         Parameter(help="Of a language model: the last position of each context, or all but the first."),
     ] = "last"
     steps: Annotated[Whole, Parameter(validator=Number(gte=1), help="Of each training.")] = 1000
+    seed: Seed = 0
 
     @property
     def given(self) -> dict[str, Any]:
-        """As the doors take them."""
-        return {"positions": self.positions, "steps": self.steps}
+        """As the doors take them; those that were not given are left out."""
+        each = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in each.items() if value is not None}
 
 
-_EXECUTION, _OUTPUT, _TRAINING = ExecutionFlags(), Output(), TrainingFlags()
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class DictionaryFlags(TrainingFlags):
+    """Which dictionary is trained."""
+
+    architecture: Annotated[
+        Literal["topk", "batchtopk", "jumprelu", "gated", "relu"], Parameter(help="How codes are computed.")
+    ] = "topk"
+    features: Annotated[
+        Whole | None, Parameter(validator=Number(gte=1), help="By default 8 for each number of a vector.")
+    ] = None
+    k: Annotated[Whole, Parameter(validator=Number(gte=1), help="Features that are active, on average.")] = 8
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class NullFlags(TrainingFlags):
+    """What a dictionary is judged beside."""
+
+    nulls: Annotated[str, Parameter(help="Kinds, separated by commas.")] = (
+        "frozen decoder,soft-frozen decoder,frozen encoder,random,untrained net"
+    )
+    seeds: Annotated[Whole, Parameter(validator=Number(gte=1), help="Nulls of each kind that is trained.")] = 5
+
+
+_EXECUTION, _OUTPUT, _DICTIONARY, _NULLS = ExecutionFlags(), Output(), DictionaryFlags(), NullFlags()
 
 dictionary = App(
     name="dictionary",
@@ -43,10 +75,6 @@ Try it:
     help_format="plaintext",
 )
 
-Site = Annotated[
-    str, Parameter(show_default=False, help="Module path in the model whose output is meant, such as transformer.h.5.")
-]
-
 Task = Annotated[
     str | None,
     Parameter(
@@ -57,23 +85,14 @@ Task = Annotated[
 
 
 @dictionary.command
-def train(  # noqa: PLR0913 - a door: each is a choice of its own
+def train(
     model: Annotated[str | None, Parameter(help="ioi, smollm2, hf:FOLDER or another of: wheeltap list models.")] = None,
     *,
-    site: Site = "",
     task: Task = None,
     data: Annotated[Path | None, Parameter(help="Without a model: vectors [row, width], .npy or .npz.")] = None,
     file: Annotated[Path, Parameter(name=["--file", "-o"], help="Write it to this .safetensors file, or (no suffix) "
                                     "as a folder in SAELens' layout.")] = Path("dictionary.safetensors"),
-    architecture: Annotated[
-        Literal["topk", "batchtopk", "jumprelu", "gated", "relu"], Parameter(help="How codes are computed.")
-    ] = "topk",
-    features: Annotated[
-        Whole | None, Parameter(validator=Number(gte=1), help="By default 8 for each number of a vector.")
-    ] = None,
-    k: Annotated[Whole, Parameter(validator=Number(gte=1), help="Features that are active, on average.")] = 8,
-    training: TrainingFlags = _TRAINING,
-    seed: Seed = 0,
+    training: DictionaryFlags = _DICTIONARY,
     quiet: Annotated[bool, Parameter(negative="", help="Print no progress.")] = False,
 ) -> int:  # fmt: skip
     """Trains a dictionary on the vectors of one site of a model, or on vectors in a file.
@@ -105,32 +124,24 @@ def train(  # noqa: PLR0913 - a door: each is a choice of its own
             (subject,), examples = load((model,), task)
     assert examples is not None, "there is a model or a file"
     with step_progress("training", quiet=quiet) as watch:
-        size = {} if features is None else {"features": features}
-        made = doors.train(
-            subject, examples, site=site, seed=seed, architecture=architecture, k=k, **size, **training.given,
-            watch=lambda done, total: watch("step", done, total),
-        )  # fmt: skip
+        made = doors.train(subject, examples, watch=lambda done, total: watch("step", done, total), **training.given)
     files.write(made, file)
-    how, joined = made.settings, doors.joined(subject, examples, site, training.positions)
+    how, joined = made.settings, doors.joined(subject, examples, training.site, training.positions)
     print(f"{file}: {how.features:,} features of vectors of width {how.width:,}{joined} ({how.architecture}).")
     if model is not None:
-        print(f"Judge it: wheeltap dictionary check {model} {file} --site {site}{f' --task {task}' if task else ''}")
+        asked = f"--site {training.site}{f' --task {task}' if task else ''}"
+        print(f"Judge it: wheeltap dictionary check {model} {file} {asked}")
     return 0
 
 
 @dictionary.command
-def check(  # noqa: PLR0913 - a door: each is a choice of its own
+def check(
     model: Annotated[str, Parameter(help="The model that it is of.")],
     file: Annotated[Path, Parameter(help="Of dictionary train; or a file or folder of SAELens, eai-sparsify, "
                                     "dictionary-learning or Gemma Scope.")],
     *,
-    site: Site,
     task: Task = None,
-    nulls: Annotated[str, Parameter(help="Kinds, separated by commas.")] = "frozen decoder,soft-frozen decoder,"
-    "frozen encoder,random,untrained net",
-    seeds: Annotated[Whole, Parameter(validator=Number(gte=1), help="Nulls of each kind that is trained.")] = 5,
-    training: TrainingFlags = _TRAINING,
-    seed: Seed = 0,
+    beside: NullFlags = _NULLS,
     execution: ExecutionFlags = _EXECUTION,
     output: Output = _OUTPUT,
 ) -> int:  # fmt: skip
@@ -156,12 +167,10 @@ def check(  # noqa: PLR0913 - a door: each is a choice of its own
     with spinner(f"loading {model}"):
         subjects, examples = load((model,), task)
     with step_progress("nulls", quiet=output.quiet) as watch:
-        made = doors.prepared(
-            subjects[0], file, examples, site=site, nulls=nulls, seeds=seeds, seed=seed,
-            sources=(model,), data=task, watch=lambda done, total: watch("dictionary", done, total), **training.given,
-        )  # fmt: skip
-    for note in made.notes:
-        print(f"wheeltap: {note}", file=sys.stderr)
-    report = run_on(made.plan, [made.subject], made.task, execution=execution, output=output)
+        subject, judged, plan = doors.prepared(
+            subjects[0], file, examples, watch=lambda done, total: watch("dictionary", done, total), **beside.given
+        )
+    plan = msgspec.structs.replace(plan, sources=(model,), data=task)
+    report = run_on(plan, [subject], judged, execution=execution, output=output)
     code = output.give(report)
     return 1 if code == 0 and output.fail_on != "never" and no_better(report.findings) else code

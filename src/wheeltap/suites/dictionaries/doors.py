@@ -4,11 +4,11 @@ A task is cut in two, always in the same way: dictionaries are fitted on one par
 """
 
 import tempfile
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, cast, final, get_args
+from typing import Any, Final, cast, get_args
 
+import msgspec
 import numpy as np
 import torch
 
@@ -21,7 +21,6 @@ from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import named_modules
 from wheeltap.plans.artifacts import digest
 from wheeltap.plans.plan import AuditSpec, Plan
-from wheeltap.recipes import base
 from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.make import Watch, weights
 from wheeltap.report.report import Report
@@ -34,27 +33,19 @@ from wheeltap.suites.dictionaries.audits.claims import AUDITS
 from wheeltap.suites.dictionaries.dictionary import Dictionary, Entry
 from wheeltap.suites.dictionaries.files import read as load
 from wheeltap.suites.dictionaries.files import write as save
-from wheeltap.suites.dictionaries.recipes import WithDictionary, kept
+from wheeltap.suites.dictionaries.recipes import DictionaryRecipe, WithDictionary, kept
 from wheeltap.suites.dictionaries.specs import NULLS, SUPERVISED, Kind
 from wheeltap.suites.dictionaries.supervised import least_squares_codes, mean_codes
-from wheeltap.suites.dictionaries.training import Trained
+from wheeltap.suites.dictionaries.training import DictionaryTrainingSettings, Trained
 
-__all__ = ["CheckedModel", "check", "halves", "load", "prepared", "save", "train"]
+__all__ = ["check", "halves", "load", "prepared", "save", "train"]
 
-RANDOM: Final = 3
-"""Random dictionaries for each null of another kind: they cost no training."""
+RANDOM, RESEEDS, SEEDS = 3, 2, 5
+"""Random dictionaries for each null of another kind, for they cost no training; the same training by other seeds; nulls
+of each kind that is trained."""
 
-RESEEDS: Final = 2
-"""The same training by other seeds."""
-
-SEEDS: Final = 5
-"""Nulls of each kind that is trained."""
-
-STEPS: Final = 1000
-"""Of each training, where it is not said."""
-
-WIDER: Final = 8
-"""Features for each number of a vector, where their number is not given."""
+STEPS, WIDER = 1000, 8
+"""Of each training, and features for each number of a vector, where they are not given."""
 
 _HELD: Final = 0.5
 """Share of a task that dictionaries are judged on; they are fitted on the others."""
@@ -94,25 +85,26 @@ def train(
             does not read.
     """
     net = None if model is None else subjects_of(model)[0]
-    if net is not None and not site:
+    if net is not None:
+        _require_site(net, site)
+    fitted = of_array(examples) if net is None else halves(task_of(examples))[0]
+    asked = {"steps": STEPS, **how, "site": site or "vectors", "kind": kind}
+    # The width is known once the rest of the settings is.
+    known: DictionaryTrainingSettings = DictionaryRecipe({**asked, "features": how.get("features", 2**24)}).settings
+    asked.setdefault("features", WIDER * width_of(net and net.model, fitted, known.site, known.positions))
+    of, names = ((), ()) if net is None else ((net.model,), (net.record.fingerprint,))
+    spec = specified(DictionaryRecipe, asked, seed=seed, data=fitted.digest, of=names)
+    given = Given(spec, of, fitted, torch.device("cpu") if net is None else net.device)
+    return cast("Dictionary", kept(DictionaryRecipe(dict(spec.settings)), given, watch))
+
+
+def _require_site(net: Subject, site: str) -> None:
+    """Raises ``UsageError``, which names modules, where no site is named."""
+    if not site:
         paths = [path for path, _ in named_modules(net.model) if path]
         raise UsageError("The site is missing.", where=net.name, got="none", expected="the path of one of the model's "
                          f"modules: {', '.join(paths[:8])}{' ...' * (len(paths) > 8)}",
                          do="Give --site PATH; in Python site=PATH.")  # fmt: skip
-    site, fitted = site or "vectors", of_array(examples) if net is None else halves(task_of(examples))[0]
-    width = _width(net, fitted, site, how)
-    how.setdefault("features", WIDER * width)
-    of = () if net is None else (net.model,)
-    spec = base.spec("dictionary", {"steps": STEPS, **how, "site": site, "kind": kind}, seed=seed, data=fitted.digest,
-                     of=() if net is None else (net.record.fingerprint,))  # fmt: skip
-    given = Given(spec, of, fitted, torch.device("cpu") if net is None else net.device)
-    return cast("Dictionary", kept(base.recipe_of(spec), given, watch))
-
-
-def _width(net: Subject | None, fitted: BaseTask, site: str, how: Mapping[str, Scalar]) -> int:
-    """Numbers of a vector of a site."""
-    model = None if net is None else net.model
-    return width_of(model, fitted, site, cast("Any", how.get("positions", "last")))
 
 
 def joined(net: Subject | None, task: BaseTask | Path, site: str, positions: Positions) -> str:
@@ -123,29 +115,11 @@ def joined(net: Subject | None, task: BaseTask | Path, site: str, positions: Pos
     return f" ({len(held)} positions x {held.shape[1]}, joined)" if len(held) > 1 else ""
 
 
-@final
-class CheckedModel(NamedTuple):
-    """A net with a dictionary and what stands beside it, ready to be judged.
-
-    Attributes:
-        subject: The net with all dictionaries.
-        task: What they are judged on.
-        plan: Of the audits.
-        notes: What is to be said beside the report.
-    """
-
-    subject: Subject
-    task: BaseTask
-    plan: Plan
-    notes: tuple[str, ...]
-
-
-def prepared(  # noqa: PLR0913 - what check and the command line are asked for
-    model: Model, dictionary: Dictionary | str | Path, task: Examples, *, site: str, nulls: Sequence[str] = NULLS,
-    seeds: int = SEEDS, seed: int = 0, watch: Watch | None = None, sources: tuple[str, ...] = (),
-    data: str | None = None, **how: Scalar,
-) -> CheckedModel:  # fmt: skip
-    """Makes what a dictionary is judged beside, and the plan; see ``check``."""
+def prepared(  # noqa: PLR0913 - a door: each is a choice of its own
+    model: Model, dictionary: Dictionary | str | Path, task: Examples, *, nulls: Sequence[str] = NULLS,
+    seeds: int = SEEDS, seed: int = 0, watch: Watch | None = None, **how: Scalar,
+) -> tuple[Subject, BaseTask, Plan]:  # fmt: skip
+    """A net with a dictionary and what it is judged beside; the examples for that; the plan. See ``check``."""
     nulls = comma_separated(nulls) if isinstance(nulls, str) else nulls
     for name in nulls:
         if name not in NULLS:
@@ -155,26 +129,26 @@ def prepared(  # noqa: PLR0913 - what check and the command line are asked for
                          expected=f"at least one of {', '.join(NULLS)}, and at least 1 seed",
                          got=f"{', '.join(nulls) or 'no nulls'}, {seeds} seeds")  # fmt: skip
     net, (fitted, judged) = subjects_of(model)[0], halves(task_of(task))
+    training: DictionaryTrainingSettings = WithDictionary({"steps": STEPS, **how}).settings
+    _require_site(net, training.site)
     given = dictionary if isinstance(dictionary, Dictionary) else load(dictionary)
-    _require_of(given, _width(net, fitted, site, how), site)
-    counts: dict[str, int] = {"reseed": RESEEDS}
-    counts |= {kind: RANDOM * seeds if kind == "random" else seeds for kind in nulls}
-    counts |= {"identity": 1, "pca": 1}
-    missing = _missing(fitted) if how.get("positions", "last") == "last" else dict.fromkeys(SUPERVISED, "")
-    counts |= {kind: 1 for kind in SUPERVISED if kind not in missing}
+    _require_of(given, width_of(net.model, fitted, training.site, training.positions), training.site)
+    missing = _missing(fitted) if training.positions == "last" else dict.fromkeys(SUPERVISED, "")
+    counts = {"reseed": RESEEDS, **{kind: RANDOM * seeds if kind == "random" else seeds for kind in nulls},
+              "identity": 1, "pca": 1, **{kind: 1 for kind in SUPERVISED if kind not in missing}}  # fmt: skip
     notes = [f"Left out: {kind}. {why}" for kind, why in missing.items() if why]
-    if given.origin and given.origin.partition(" of ")[0] not in (site, f"{site}.hook_resid_post"):
-        notes.append(f"The file says that the dictionary is of {given.origin}. It is checked at {site}.")
+    if given.origin and given.origin.partition(" of ")[0] not in (training.site, f"{training.site}.hook_resid_post"):
+        notes.append(f"The file says that the dictionary is of {given.origin}. It is checked at {training.site}.")
     own, kinds = Entry([given]), [kind for kind, count in counts.items() for _ in range(count)]
-    settings = {"steps": STEPS, **how, **_like(given, net, fitted, site, how), "entries": ",".join(kinds)}
+    settings = {**msgspec.structs.asdict(_like(given, net, fitted, training)), "entries": ",".join(kinds)}
     spec = specified(WithDictionary, settings, seed=seed, data=fitted.digest,
                      of=(net.record.fingerprint, digest(weights(own))))  # fmt: skip
-    recipe = WithDictionary(settings, watch=watch)
-    whole = recipe.start(Given(spec, (net.model, own), fitted, net.device)).made()
-    subject = Subject(whole, name=net.name)
-    audits = [AuditSpec(name, {"entries": ",".join(["own", *kinds])}) for name in AUDITS]
-    made = plan([subject], judged, audits=audits, seed=seed, command="dictionary check", sources=sources, data=data)
-    return CheckedModel(subject, judged, made, tuple(notes))
+    whole = WithDictionary(settings, watch=watch).start(Given(spec, (net.model, own), fitted, net.device)).made()
+    subject, entries = Subject(whole, name=net.name), ",".join(["own", *kinds])
+    first, *others = (AuditSpec(name, {"entries": entries}) for name in AUDITS)
+    if notes:
+        first = AuditSpec(first.name, {**first.settings, "notes": "\n\n".join(f"Warning: {note}" for note in notes)})
+    return subject, judged, plan([subject], judged, audits=[first, *others], seed=seed, command="dictionary check")
 
 
 def _require_of(dictionary: Dictionary, width: int, site: str) -> None:
@@ -202,18 +176,20 @@ def _missing(fitted: BaseTask) -> dict[Kind, str]:
     return found
 
 
-def _like(given: Dictionary, net: Subject, fitted: BaseTask, site: str, how: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """Settings of nulls as large as a dictionary, of its architecture, with as many active features."""
-    settings = given.settings
-    k, known = settings.k, settings.architecture in get_args(Trained)
-    if not k and settings.architecture != "supervised":
-        vectors = collect(net.model, fitted, site, positions=cast("Any", how.get("positions", "last")))
+def _like(
+    given: Dictionary, net: Subject, fitted: BaseTask, how: DictionaryTrainingSettings
+) -> DictionaryTrainingSettings:
+    """The training of nulls as large as a dictionary, of its architecture, with as many active features."""
+    own = given.settings
+    k, known = own.k, own.architecture in get_args(Trained)
+    if not k and own.architecture != "supervised":
+        vectors = collect(net.model, fitted, how.site, positions=how.positions)
         with torch.no_grad():
             k = round(int(torch.count_nonzero(given.encode(vectors.to(net.device)))) / len(vectors))
-    return {
-        "site": site, "architecture": settings.architecture if known else "topk", "features": settings.features,
-        "k": min(max(k, 1), settings.features),
-    }  # fmt: skip
+    return msgspec.structs.replace(
+        how, architecture=cast("Trained", own.architecture) if known else "topk", features=own.features,
+        k=min(max(k, 1), own.features),
+    )  # fmt: skip
 
 
 def check(
@@ -240,9 +216,7 @@ def check(
         WheeltapError: If the file is no dictionary, or one of another width; if there is no such site, no null, or the
             model fails on the examples.
     """
-    made = prepared(model, dictionary, task, site=site, **how)
-    for note in made.notes:
-        warnings.warn(note, stacklevel=2)
+    subject, judged, asked = prepared(model, dictionary, task, site=site, **how)
     with tempfile.TemporaryDirectory() as folder:
-        kept = Path(folder) / "dictionary.wheeltap" if store is None else Path(store)
-        return run(made.plan, [made.subject], made.task, store=kept, workers=workers)
+        place = Path(folder) / "dictionary.wheeltap" if store is None else Path(store)
+        return run(asked, [subject], judged, store=place, workers=workers)
