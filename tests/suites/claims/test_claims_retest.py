@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -180,16 +181,27 @@ def test_killed_at_random_it_resumes_with_the_same_record(whole: tuple[Path, Cla
 
 
 def test_a_store_of_other_rules_is_refused(whole: tuple[Path, ClaimsRecord], tmp_path: Path) -> None:
-    out, more = whole[0] / "out", f"{CLAIMS}{CLAIMS.replace('W1', 'V1').replace('W2', 'V2')}"
+    out, fewer = whole[0] / "out", f"[[claims]]{CLAIMS.split('[[claims]]')[1]}"
     changed = {
         "rules and settings": ({"study": STUDY.replace("margin = 0.05", "margin = 0.06")}, 0),
-        "level": ({"claims": more}, 0),  # a longer ledger has a stricter level
+        "level": ({"claims": fewer}, 0),
         "another seed": (dict[str, str](), 1),
     }
     for named, (given, seed) in changed.items():
         with pytest.raises(StoreError, match="under other rules") as error:
             retested(ledger(tmp_path, **given), folder=out, seed=seed)
         assert named in str(error.value)
+
+
+def test_a_longer_ledger_has_a_stricter_level_and_measures_nothing_again(
+    whole: tuple[Path, ClaimsRecord], tmp_path: Path
+) -> None:
+    shutil.copytree(whole[0] / "out", tmp_path / "out")
+    longer = ledger(tmp_path, claims=f"{CLAIMS}{CLAIMS.replace('W1', 'V1').replace('W2', 'V2')}")
+    record = retested(longer, folder=tmp_path / "out")
+    assert record.alpha == pytest.approx(whole[1].alpha / 2) and len(record.claims) == 4
+    seconds = [one.retests[0].seconds for one in (record.claims[0], whole[1].claims[0])]
+    assert seconds[0] == seconds[1]
 
 
 def test_what_cannot_be_asked_is_refused_before_anything_runs(tmp_path: Path) -> None:

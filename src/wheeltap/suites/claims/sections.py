@@ -277,7 +277,8 @@ def _rules(retest: RetestResult) -> Table:
         for at, rule in enumerate(retest.rules)
     )  # fmt: skip
     heads = ("rule", "our effect", "the literature's", "fixed beforehand", "detectable", "says")
-    return _table(title=f"{retest.name}: needs {retest.needs}", heads=heads, rows=rows)
+    needs = {"all": "every rule must support the claim", "any": "one rule that supports the claim is enough"}
+    return _table(title=f"{retest.name}: {needs[retest.needs]}", heads=heads, rows=rows)
 
 
 # ---- the page ---------------------------------------------------------------------------------------------------
