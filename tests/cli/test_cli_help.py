@@ -43,7 +43,9 @@ def test_help_names_what_audits_need_of_the_data_and_of_which_draws_an_option_is
         assert [audit.settings.draws for audit in audits_of(made) if audit.name == "bit-flips"] == [draws]
 
 
-WITHIN = {"circuits": ("train", "find", "check"), "dictionary": ("train", "check"), "pictures": ()}
+WITHIN = {
+    "circuits": ("train", "find", "check"), "claims": ("retest",), "dictionary": ("train", "check"), "pictures": (),
+}  # fmt: skip
 
 
 def test_every_option_that_counts_refuses_parts() -> None:

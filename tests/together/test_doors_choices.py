@@ -420,6 +420,7 @@ def test_every_choice_in_a_settings_file_is_checked(tmp_path: Path, capsys: pyte
 
 WITHIN = {
     "circuits": ("find", "check", "train"),
+    "claims": ("list", "show", "check", "why", "export", "retest", "diff"),
     "dictionary": ("train", "check"),
     "pictures": ("fetch",),
     "study": ("pictures", "detection"),
@@ -461,7 +462,7 @@ NAMED = {
 def _commands() -> list[tuple[tuple[str, ...], Any]]:
     """Each verb and what it takes."""
     app = application(overview=False)
-    groups = ("circuits", "dictionary", "pictures", "fer")
+    groups = ("circuits", "claims", "dictionary", "pictures", "fer")
     own = {(verb,): app[verb] for verb in app if verb not in groups and not verb.startswith("-")}
     own |= {(verb, name): app[verb][name] for verb, names in WITHIN.items() for name in names}
     own[("doctor", "--plant")] = app["doctor"]["--plant"]

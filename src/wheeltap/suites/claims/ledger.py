@@ -74,7 +74,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def name(self) -> str:
         """As it is cited: its ID, address or title; one that nobody checked says so."""
-        named = self.arxiv or self.url or self.title or f"({self.grade or 'no source'})"
+        named = self.arxiv or self.url or self.title or "without a source"
         return f"{named} [ungrounded]" if self.grade == "ungrounded" else named
 
 

@@ -13,6 +13,7 @@ from wheeltap.core.study import StudySpec
 from wheeltap.studies.base import Size
 from wheeltap.studies.rules import require_sound
 from wheeltap.suites.claims.ledger import Claim, Grade, Ledger, Retest, Source
+from wheeltap.suites.claims.repro import derived
 
 OLD: Final = datetime.timedelta(days=365)
 """Age from which a verdict is reported."""
@@ -35,7 +36,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def faults(ledger: Ledger, *, today: datetime.date | None = None) -> list[Fault]:
-    """What is wrong with the claims of a ledger, claim by claim; nothing is run."""
+    """What is wrong with the claims of a ledger, claim by claim; no study is run."""
     day = today or datetime.date.today()
     twice = [one for one, count in Counter(claim.id for claim in ledger.claims).items() if count > 1]
     found = [Fault(claim=one, where="id", what="Two claims have this id.") for one in twice]
@@ -115,8 +116,8 @@ def _retests(ledger: Ledger, claim: Claim) -> Iterator[tuple[str, str]]:
             yield where, "A retest has a study, or a derived number in its place."
         elif retest.study:
             yield from ((where, what) for what in _tested(ledger, claim, retest))
-        elif retest.derived is not None and not (claim.file.parent / retest.derived.rows).is_file():
-            yield where, f"There is no file of rows {retest.derived.rows}."
+        else:
+            yield from ((where, what) for what in _number(claim, retest))
         if retest.expected is not None:
             source = retest.expected.source
             named = [text for one in claim.sources for text in (one.arxiv, one.url, one.title, one.grade) if text]
@@ -124,6 +125,17 @@ def _retests(ledger: Ledger, claim: Claim) -> Iterator[tuple[str, str]]:
                 yield where, "The expected effect has no source."
             elif source not in named:
                 yield where, f"The expected effect is from {source}, which is none of the claim's sources."
+
+
+def _number(claim: Claim, retest: Retest) -> Iterator[str]:
+    """What is wrong with a derived number: it is stale, or its files lack it."""
+    try:
+        found = derived(retest, claim.file.parent)
+    except WheeltapError as error:
+        yield error.in_line()
+    else:
+        if found.verdict != "supports":
+            yield found.because
 
 
 def _tested(ledger: Ledger, claim: Claim, retest: Retest) -> Iterator[str]:

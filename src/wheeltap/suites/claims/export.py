@@ -1,0 +1,79 @@
+"""A ledger for other programs: JSON, or an RO-Crate with its claims, the works that it cites, and a run."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from wheeltap.core.errors import FileError, MissingExtra
+from wheeltap.suites.claims.ledger import GRADES, Claim, Ledger, Source
+from wheeltap.suites.claims.record import ClaimsRecord
+
+SCHEMA = "wheeltap.claims.ledger/1"
+
+
+def to_json(ledger: Ledger, run: ClaimsRecord | None = None) -> bytes:
+    """Every field of every claim, and what a run of retests found."""
+    claims = [{**msgspec.to_builtins(claim, enc_hook=str), "file": claim.file.name} for claim in ledger.claims]
+    whole = {"schema": SCHEMA, "grades": GRADES, "claims": claims, "run": run}
+    return msgspec.json.format(msgspec.json.encode(whole), indent=1) + b"\n"
+
+
+def to_crate(ledger: Ledger, place: Path, run: Path | None = None) -> None:
+    """Writes an RO-Crate: a folder, or a file that ends in ``.zip``.
+
+    Args:
+        ledger: Its files go into the crate.
+        place: Of the crate.
+        run: A ``claims.json`` that goes into it too.
+
+    Raises:
+        MissingExtra: If rocrate is not installed.
+        FileError: If it cannot be written.
+    """
+    try:
+        rocrate, model = importlib.import_module("rocrate.rocrate"), importlib.import_module("rocrate.model")
+    except ImportError as error:
+        raise MissingExtra("rocrate", "claims", needed_for="claims export --format ro-crate") from error
+    crate: Any = rocrate.ROCrate()
+    crate.name = "A ledger of claims"
+    crate.description = "Claims of the literature: graded sources, dated verdicts, and the studies that re-test them."
+    dates = [claim.verdict.date for claim in ledger.claims if claim.verdict.date is not None]
+    crate.datePublished = str(max(dates)) if dates else None
+
+    def add(identifier: str, kind: str, /, **fields: Any) -> Any:
+        return crate.add(model.ContextEntity(crate, identifier, properties={"@type": kind, **fields}))
+
+    toml, files, grades = {"encodingFormat": "application/toml"}, dict[Path, Any](), dict[str, Any]()
+    for file in dict.fromkeys(claim.file for claim in ledger.claims):
+        files[file] = crate.add_file(str(file), dest_path=f"ledger/{file.name}", properties=toml)
+    for grade, said in GRADES.items():
+        grades[grade] = add(f"#grade-{grade}", "DefinedTerm", name=grade, description=said)
+    crate.root_dataset["mentions"] = [_claim(claim, add, files[claim.file], grades) for claim in ledger.claims]
+    if run is not None:
+        crate.add_file(str(run), dest_path="claims.json", properties={"encodingFormat": "application/json"})
+    try:
+        crate.write_zip(str(place)) if place.suffix == ".zip" else crate.write(str(place))
+    except OSError as error:
+        raise FileError.of(error, place, what="The crate cannot be written.") from error
+
+
+def _claim(claim: Claim, add: Any, file: Any, grades: dict[str, Any]) -> Any:
+    """A claim, and a review of it for each source, with side and grade."""
+    made = add(
+        f"#{claim.id}", "Claim", name=claim.id, text=claim.statement, isPartOf=file, abstract=claim.verdict.because,
+        creativeWorkStatus=claim.verdict.word, dateModified=str(claim.verdict.date or ""),
+    )  # fmt: skip
+    for number, source in enumerate(claim.sources, 1):
+        work = add(_address(source), "ScholarlyArticle", name=f"{source.name} {source.title}".strip(), **(
+            {"datePublished": str(source.year)} if source.year else {}
+        )) if source.arxiv or source.url else None  # fmt: skip
+        graded = {"additionalType": grades[source.grade]} if source.grade else {}
+        add(f"#{claim.id}-source-{number}", "Review", itemReviewed=made, reviewAspect=source.side, name=source.name,
+            reviewBody=source.says, **graded, **({"citation": work} if work else {}))  # fmt: skip
+    return made
+
+
+def _address(source: Source) -> str:
+    return source.url or f"https://arxiv.org/abs/{source.arxiv}"
