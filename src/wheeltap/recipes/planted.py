@@ -26,7 +26,7 @@ from wheeltap.plans.defects import SOUND, names_of
 from wheeltap.recipes.base import Given, Needs, Recipe, State, Status, counted, require_fit
 from wheeltap.recipes.randomness import own_random_numbers
 
-_OWN: Final = ("pairs", "scale")
+_OWN: Final = ("spread", "pairs", "scale")
 """Settings of gauges that this recipe has too."""
 
 
@@ -35,11 +35,13 @@ class RecodedSettings(Settings, frozen=True, kw_only=True):
 
     Attributes:
         gauges: Names of gauges, with commas between, each done to what the one before has left.
+        spread: ``rescale``: standard deviation of the natural logarithm of the factors.
         pairs: ``cancel``: pairs added to each hidden layer, as a share of its units.
         scale: ``cancel``: size of their outgoing weights, in standard deviations of the layer's.
     """
 
     gauges: str = "permute,rescale"
+    spread: Annotated[float, msgspec.Meta(gt=0.0, le=4.0)] = 1.0
     pairs: Annotated[float, msgspec.Meta(gt=0.0, le=4.0)] = 0.5
     scale: Annotated[float, msgspec.Meta(gt=0.0, le=1000.0)] = 4.0
 

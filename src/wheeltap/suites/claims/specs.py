@@ -1,0 +1,27 @@
+"""The specs of the suite's readings."""
+
+from typing import Annotated, Final
+
+import msgspec
+
+from wheeltap.core.settings import Settings
+from wheeltap.plans.readings.base import Array, ReadingSpec
+
+
+class HiddenVectorsSettings(Settings, frozen=True, kw_only=True):
+    """How much is read.
+
+    Attributes:
+        examples: At most, evenly spaced.
+    """
+
+    examples: Annotated[int, msgspec.Meta(ge=2, le=4096)] = 128
+
+
+HIDDEN_VECTORS: Final = ReadingSpec(
+    name="hidden-vectors",
+    title="What layers read",
+    settings_type=HiddenVectorsSettings,
+    each="layer",
+    arrays={"units": Array("row unit", "values that the layer reads, on some of the examples", optional=True)},
+)
