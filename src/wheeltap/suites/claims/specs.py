@@ -25,3 +25,12 @@ HIDDEN_VECTORS: Final = ReadingSpec(
     each="layer",
     arrays={"units": Array("row unit", "values that the layer reads, on some of the examples", optional=True)},
 )
+
+SHARES: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+"""Of the second digit in blends of two."""
+
+PAIRS: Final = 100
+"""Pairs of digits that are blended."""
+
+FORGOTTEN: Final = 3
+"""The digit that nets are made to forget."""

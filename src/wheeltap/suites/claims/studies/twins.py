@@ -60,8 +60,7 @@ class TwinSettings(Settings, frozen=True, kw_only=True):
     Attributes:
         seeds: Nets; of each, one twin of either kind, and one net of another seed beside it.
         seed: Root of what nets are made from.
-        spread: Standard deviation of the logarithms of the factors by which units of twins are rescaled. Of 0 twins
-            have their units in another order, and differ in nothing else.
+        spread: Standard deviation of the logarithms of the factors by which units of twins are rescaled.
         draws: Of noise, at each dose.
         hidden: Units of each hidden layer.
         epochs: Of training.
@@ -69,7 +68,7 @@ class TwinSettings(Settings, frozen=True, kw_only=True):
 
     seeds: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 24
     seed: Annotated[int, msgspec.Meta(ge=0)] = 0
-    spread: Annotated[float, msgspec.Meta(ge=0.0, le=4.0)] = 3.0
+    spread: Annotated[float, msgspec.Meta(gt=0.0, le=4.0)] = 4.0
     draws: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 16
     hidden: str = "128,128"
     epochs: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 40
@@ -102,7 +101,7 @@ class Twins(Study):
         """Twins first, then nets of other seeds, then the nets that they stand beside."""
         made: dict[str, tuple[CohortRole, str]] = {
             NETS: ("given", "Trained on handwritten digits."),
-            TWINS: ("studied", "The same function, with units in another order or rescaled."),
+            TWINS: ("studied", "The same function, with rescaled units."),
             CANCELING: ("studied", "The same function, with added units that cancel each other."),
             OTHERS: ("compared", "Trained alike, from another seed."),
         }
@@ -120,9 +119,8 @@ class Twins(Study):
             return MemberSpec(
                 name=name, recipe="digits", settings={"hidden": how.hidden, "epochs": how.epochs}, seed=seed
             )
-        given: dict[str, Scalar] = {"gauges": "cancel"}
-        if kind == TWINS:
-            given = {"gauges": "rescale", "spread": how.spread} if how.spread else {"gauges": "permute"}
+        twin: dict[str, Scalar] = {"gauges": "rescale", "spread": how.spread}
+        given: dict[str, Scalar] = twin if kind == TWINS else {"gauges": "cancel"}
         return MemberSpec(name=name, recipe="recoded", settings=given, seed=seed, of=(f"{NETS} {at + 1}",))
 
     def metrics(self) -> tuple[Metric, ...]:
@@ -135,7 +133,7 @@ class Twins(Study):
             Metric(key=ANSWERS, title="Other answers", unit="share of examples", code="WT001", ends=share,
                    reads=beside),
             Metric(key=INSIDE, title="Distance inside", unit="1 - CKA", code="WT206", ends=share,
-                   reads=f"{beside} Of what each hidden layer hands on: 1 less the linear CKA, mean over layers."),
+                   reads=f"{beside} Of what hidden layers hand on: 1 less the linear CKA, where that is least."),
             *(Metric(key=key, title=f"{words}: score left", unit="accuracy", code=code, ends=share,
                      reads=f"Mean over draws and doses {doses[0]:g} and {doses[1]:g}.")
               for key, (words, code, doses) in NOISES.items()),
@@ -198,11 +196,11 @@ class Twins(Study):
     def _beside(self, case: Case, *pair: SubjectRecord) -> dict[str, float]:
         scores = case.measured([case.plan.clean(one) for one in pair], "scores")
         assert scores is not None, "nets of one task have as many outputs"
-        inside = [case.reading(case.plan.reading(one, HIDDEN_VECTORS.name, {})) for one in pair]
+        one, two = (case.reading(case.plan.reading(each, HIDDEN_VECTORS.name, {})) for each in pair)
         return {
             OUTPUTS: float((np.abs(scores[0] - scores[1]).max(0) / scores[0].std(0)).max()),
             ANSWERS: float((scores[0].argmax(1) != scores[1].argmax(1)).mean()),
-            INSIDE: 1.0 - float(np.mean([alike(*layer) for layer in zip(*map(dict.values, inside), strict=True)])),
+            INSIDE: 1.0 - min(alike(one[layer], two[layer]) for layer in one),
         }
 
     def controls(self, case: Case, table: MemberTable) -> list[Control]:
@@ -217,8 +215,7 @@ class Twins(Study):
 
 
 def alike(one: NDArray[np.float64], two: NDArray[np.float64]) -> float:
-    """Linear CKA of two sets of vectors, ``[row, unit]`` and ``[row, other unit]``: 1 where one is a rotation of the
-    other, 0 where they have nothing in common."""
+    """Linear CKA of two sets of vectors, ``[row, unit]``: 1 where one is a rotation of the other, 0 at the least."""
     x, y = (part - part.mean(0) for part in (one, two))
     return float(((x.T @ y) ** 2).sum() / np.sqrt(((x.T @ x) ** 2).sum() * ((y.T @ y) ** 2).sum()))
 

@@ -1,0 +1,101 @@
+"""Studies of the suite ``claims``: what they keep as every study does, and what they must say of planted nets."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import wheeltap as wt
+from wheeltap.core.subject import Subject
+from wheeltap.sources import digits
+from wheeltap.suites.claims import examples
+from wheeltap.suites.claims.readings import HiddenVectors
+from wheeltap.suites.claims.specs import FORGOTTEN, PAIRS, SHARES
+from wheeltap.suites.claims.studies.blends import Blends, correlation, entropy
+from wheeltap.suites.claims.studies.twins import CANCELING, INSIDE, OTHERS, OUTPUTS, SAME, TWINS, Twins, alike, gap_of
+from wheeltap.suites.claims.studies.unlearned import FORGOT, RELEARNED, RETRAINED, Unlearned
+from wheeltap.testing.study_contract import StudyContract
+
+TINY: dict[str, Any] = {"seeds": 2, "hidden": "24,24", "epochs": 6}
+
+
+def values(report: wt.Report, key: str) -> dict[str, tuple[float, ...]]:
+    """A metric's numbers by cohort."""
+    assert report.record.study is not None
+    [row] = [row for row in report.record.study.rows if row.metric.key == key]
+    return {one.cohort: one.values for one in row.cohorts}
+
+
+class TestTwins(StudyContract):
+    study = Twins
+    settings: ClassVar[Mapping[str, Any]] = {**TINY, "draws": 2}
+
+    def test_twins_answer_alike_and_noise_reads_how_they_are_written(self, folder: Any) -> None:
+        """Relative noise meets rescaled units alike; noise of one size for a whole tensor does not."""
+        report = self.run(folder)
+        outputs, inside = values(report, OUTPUTS), values(report, INSIDE)
+        assert max(*outputs[TWINS], *outputs[CANCELING]) < SAME < min(outputs[OTHERS])
+        assert min(inside[TWINS]) > max(inside[OTHERS])
+        std, relative = values(report, gap_of("std")), values(report, gap_of("relative"))
+        assert min(std[TWINS]) > 0.3 > 1e-3 > max(relative[TWINS])
+        assert min(relative[CANCELING]) > 0.1
+
+
+class TestBlends(StudyContract):
+    study = Blends
+    settings: ClassVar[Mapping[str, Any]] = {**TINY, "draws": 4}
+
+
+class TestUnlearned(StudyContract):
+    study = Unlearned
+    settings: ClassVar[Mapping[str, Any]] = {**TINY, "epochs": 20}
+
+    def test_what_was_forgotten_comes_back_sooner_than_it_is_learned(self, folder: Any) -> None:
+        found = values(self.run(folder), RELEARNED)
+        assert min(found[FORGOT]) > 0.5 > max(found[RETRAINED])
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_cka_of_rotated_and_of_unrelated_vectors(turned: bool) -> None:
+    rng = np.random.default_rng(0)
+    one = rng.normal(size=(400, 6))
+    rotation = np.linalg.qr(rng.normal(size=(6, 6)))[0]
+    found = alike(one, 3.0 * one @ rotation + 1.0 if turned else rng.normal(size=(400, 6)))
+    assert found == pytest.approx(1.0) if turned else found < 0.1
+
+
+def test_what_layers_read_is_read() -> None:
+    net, task = digits.train(0), digits.task()
+    read = HiddenVectors({"examples": 599}).read(Subject(net), task, root=0, seed=0).values
+    assert set(read) == {"2|units", "4|units"}
+    assert torch.allclose(net[4](torch.as_tensor(read["4|units"])), task.scores(net), atol=1e-5)
+
+
+def test_blends_are_of_two_digits_and_each_is_right_once() -> None:
+    task, blends = examples.blends(), PAIRS * len(SHARES)
+    assert isinstance(task.inputs, Tensor)
+    assert len(task.targets) == 2 * blends
+    first, second = task.targets[:blends], task.targets[blends:]
+    assert bool((first != second).all())
+    images = task.inputs[:blends].reshape(PAIRS, len(SHARES), 64)
+    assert torch.equal(task.inputs[:blends], task.inputs[blends:])
+    assert bool((images[:, 0, None] == digits.split().test_inputs).all(-1).any(1).all())
+    at = SHARES.index(0.2)
+    assert torch.allclose(images[:, at], images[:, 0] + (images[:, -1] - images[:, 0]) * 0.4, atol=1e-6)
+
+
+def test_the_lesson_without_a_digit_has_all_others() -> None:
+    kept, whole = examples.without().targets, digits.split().train_targets
+    assert torch.equal(kept, whole[whole != FORGOTTEN])
+
+
+def test_a_partial_correlation_sees_what_the_other_leaves() -> None:
+    """Of a copy nothing is left; of what is added to it, all."""
+    rng = np.random.default_rng(0)
+    plain, more = rng.normal(size=(2, 300))
+    assert abs(correlation(plain + 1e-3 * rng.normal(size=300), plain + more, beyond=[plain])) < 0.15
+    assert correlation(plain + more, plain + 3.0 * more, beyond=[plain]) > 0.9
+    assert entropy(np.array([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]])) == pytest.approx([np.log(2.0), 0.0])
