@@ -53,9 +53,11 @@ def test_every_cohort_stands_beside_the_trained_one_and_rules_can_be_decided(set
 
 def test_a_lead_no_larger_than_a_reseed_is_said_so() -> None:
     same = {own.TRAINED: around(0.6), "reseed": around(0.6, seed=1), "frozen decoder": around(0.605, seed=2),
-            "random": around(0.2, seed=3)}  # fmt: skip
+            "random": around(0.2, seed=3), "soft-frozen decoder": around(0.6, seed=4)}  # fmt: skip
     small = {(one.key, one.null): one.small for one in own.leads(table({F1: same}))}
-    assert small == {(F1, "frozen decoder"): True, (F1, "random"): False}
+    assert small == {(F1, "frozen decoder"): True, (F1, "random"): False, (F1, "soft-frozen decoder"): True}
+    said = Dictionaries({}).said(None, table({F1: same}), []).headline  # type: ignore[arg-type]
+    assert "No larger than a reseed's noise: F1 of features over frozen decoder, soft-frozen decoder." in said
 
 
 def test_the_first_line_says_what_the_rules_found() -> None:

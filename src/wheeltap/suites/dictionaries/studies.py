@@ -5,10 +5,9 @@ leads over a frozen decoder and over random directions by more than .10, both in
 what can be edited with them (arXiv:2602.14111 has leads of .03 and -.01).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, final
+from typing import Annotated, ClassVar, Final, Literal, NamedTuple, final
 
 import msgspec
 import numpy as np
@@ -42,16 +41,10 @@ Net = Literal["ioi-net", "digits", "smollm2"]
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
-class TrainingSite:
-    """Where dictionaries are trained.
+class TrainingSite(NamedTuple):
+    """Where dictionaries are trained: in a sentence; examples, by their spec; module path.
 
-    Attributes:
-        about: In a sentence.
-        task: Examples, by their spec.
-        site: Module path.
-        recipe: Of the nets, one for each seed; empty where there is one net for all.
-        source: Of that one.
+    Nets are made by a recipe, one for each seed, or there is one net for all, which has a source.
     """
 
     about: str
@@ -61,18 +54,18 @@ class TrainingSite:
     source: str = ""
 
 
-GROUNDS: Final[Mapping[Net, TrainingSite]] = {
+SITES: Final[Mapping[Net, TrainingSite]] = {
     "ioi-net": TrainingSite(
-        about="Small transformers that name the indirect object, one for each seed; the stream after the second block.",
-        task="attributes:ioi", site="blocks.1", recipe="ioi-net",
+        "Small transformers that name the indirect object, one for each seed; the stream after the second block.",
+        "attributes:ioi", "blocks.1", recipe="ioi-net",
     ),
     "digits": TrainingSite(
-        about="Nets of two hidden layers on handwritten digits, one for each seed; the first hidden layer.",
-        task="attributes:digits", site="1", recipe="digits",
+        "Nets of two hidden layers on handwritten digits, one for each seed; the first hidden layer.",
+        "attributes:digits", "1", recipe="digits",
     ),
     "smollm2": TrainingSite(
-        about="SmolLM2-135M-Instruct, sentences that name the indirect object; one net for all seeds.",
-        task="attributes:ioi", site="model.layers.20", source="smollm2",
+        "SmolLM2-135M-Instruct, sentences that name the indirect object; one net for all seeds.",
+        "attributes:ioi", "model.layers.20", source="smollm2",
     ),
 }  # fmt: skip
 
@@ -104,6 +97,9 @@ EARNS: Final = 0.10
 SUPERVISED_EDITS: Final = 0.05
 """Lead over random directions that edits by supervised codes must have for the study to say anything of edits."""
 
+_FOUND, _SURELY = 0.01, 0.001
+"""P-values up to which that is found, or surely not so."""
+
 _NOISE: Final = 2.0
 """Standard deviations of the difference of two seeds up to which a lead is called no larger than a reseed's noise."""
 
@@ -112,6 +108,8 @@ _VIEWED: Final = (f"{TRAINED} 1", "frozen decoder 1", "random 1")
 
 LEAST: Final = 20
 """Pairs of an attribute whose answer an exact patch must change."""
+
+_SHARE: Final = NumberScale("share", bounded=True)
 
 
 class DictionariesSettings(Settings, frozen=True, kw_only=True):
@@ -160,14 +158,14 @@ class Dictionaries(Study):
     )
 
     @property
-    def ground(self) -> TrainingSite:
+    def where(self) -> TrainingSite:
         """Where dictionaries are trained."""
-        return GROUNDS[self.settings.net]
+        return SITES[self.settings.net]
 
     @property
     def examples(self) -> str:
         """See ``Study.examples``."""
-        return self.ground.task
+        return self.where.task
 
     @property
     def held_out(self) -> float:
@@ -177,34 +175,31 @@ class Dictionaries(Study):
     # ---- who ------------------------------------------------------------------------------------------------------
 
     def cast(self) -> tuple[CohortSpec, ...]:
-        """The trained ones first, then each other kind, then the nets."""
+        """The nets, the trained ones, then each other kind."""
         roles: dict[Kind, CohortRole] = {**dict.fromkeys(NULLS, "null"), "own": "studied", "mean codes": "planted",
                                          "least squares": "planted"}  # fmt: skip
-        nets = tuple(self._net(at) for at in range(self.settings.seeds if self.ground.recipe else 1))
-        cohorts = tuple(
-            CohortSpec(name=TRAINED if kind == "own" else kind, role=roles.get(kind, "compared"), about=about,
-                       members=tuple(self._asked(kind, at) for at in range(self.settings.seeds)))
+        how, where = self.settings, self.where
+        places = range(how.seeds)
+        nets = [MemberSpec(name=f"{NET} {at + 1}", recipe=where.recipe, source=where.source,
+                           seed=seeds.derive(how.seed, self.name, NET, at) if where.recipe else 0)
+                for at in places[: None if where.recipe else 1]]  # fmt: skip
+        cohorts = (
+            CohortSpec(name=_cohort(kind), role=roles.get(kind, "compared"), about=about,
+                       members=tuple(self._member(kind, at, nets[at % len(nets)]) for at in places))
             for kind, about in ABOUT.items()
         )  # fmt: skip
-        return CohortSpec(name=NET, members=nets, role="given", about="Without any dictionary."), *cohorts
+        return CohortSpec(name=NET, members=tuple(nets), role="given", about="Without any dictionary."), *cohorts
 
-    def _net(self, at: int) -> MemberSpec:
-        ground, name = self.ground, f"{NET} {at + 1}"
-        if not ground.recipe:
-            return MemberSpec(name=name, source=ground.source)
-        return MemberSpec(name=name, recipe=ground.recipe, seed=seeds.derive(self.settings.seed, self.name, NET, at))
-
-    def _asked(self, kind: Kind, at: int) -> MemberSpec:
+    def _member(self, kind: Kind, at: int, net: MemberSpec) -> MemberSpec:
         how = self.settings
         given: dict[str, Scalar] = {
-            "site": how.site or self.ground.site, "architecture": how.architecture, "features": how.features,
+            "site": how.site or self.where.site, "architecture": how.architecture, "features": how.features,
             "k": how.k, "steps": how.steps, "entries": "own" if kind == "own" else f"own,{kind}",
         }  # fmt: skip
         return MemberSpec(
-            name=f"{TRAINED if kind == 'own' else kind} {at + 1}", recipe="with-dictionary", settings=given,
             # One seed for each place: a reseed and a random one stand beside the very dictionary of that seed.
+            name=f"{_cohort(kind)} {at + 1}", recipe="with-dictionary", settings=given, of=(net.name,),
             seed=seeds.derive(how.seed, self.name, at),
-            of=(f"{NET} {at + 1 if self.ground.recipe else 1}",),
         )  # fmt: skip
 
     # ---- numbers and rules ----------------------------------------------------------------------------------------
@@ -248,25 +243,16 @@ class Dictionaries(Study):
 
     # ---- asking ---------------------------------------------------------------------------------------------------
 
-    def _entry(self, member: SubjectRecord) -> int | None:
-        """Number of the dictionary that a member is about: the last one; ``None`` of a net."""
-        kind = member.name.rpartition(" ")[0]
-        return None if kind == NET else 0 if kind == TRAINED else 1
-
     def ask_of(self, case: Case, member: SubjectRecord) -> list[Trial]:
-        """Three readings of each dictionary."""
-        entry = self._entry(member)
-        if entry is None:
+        """Three readings of each dictionary, the last one of those that the member has; what the page shows."""
+        kind, how = member.name.rpartition(" ")[0], self.settings
+        if kind == NET:
             return []
-        how = self.settings
-        edits: dict[str, Scalar] = {"entry": entry, "pairs": how.pairs, "budgets": str(how.budget)}
-        viewed = [case.plan.reading(member, DICTIONARY_VIEW.name, {"entry": entry})] if member.name in _VIEWED else []
-        return [
-            case.plan.reading(member, DICTIONARY_RECONSTRUCTION.name, {"entry": entry}),
-            case.plan.reading(member, DICTIONARY_CONTROL.name, edits),
-            case.plan.reading(member, DICTIONARY_FEATURES.name, {"entry": entry}),
-            *viewed,
-        ]
+        entry: dict[str, Scalar] = {"entry": int(kind != TRAINED)}
+        edits: dict[str, Scalar] = {**entry, "pairs": how.pairs, "budgets": str(how.budget)}
+        asked = [(DICTIONARY_RECONSTRUCTION, entry), (DICTIONARY_CONTROL, edits), (DICTIONARY_FEATURES, entry)]
+        asked += [(DICTIONARY_VIEW, entry)] if member.name in _VIEWED else []
+        return [case.plan.reading(member, spec.name, settings) for spec, settings in asked]
 
     def numbers(self, case: Case, member: SubjectRecord) -> Numbers:
         """See ``Study.numbers``."""
@@ -274,8 +260,11 @@ class Dictionaries(Study):
         if not trials:
             return {SCORE: Single(float(case.clean(member).mean()))}
         found, gaps = dict[str, float](), list[str]()
-        of: tuple[Any, ...] = (self._reconstructed, self._edited, self._features)
-        for trial, numbers in zip(trials, of, strict=False):
+        of: tuple[Callable[[Arrays], dict[str, float]], ...] = (
+            _shares, _kept, lambda read: {EDITS: edited(read, budget=self.settings.budget, least=LEAST).mean},
+            lambda read: {F1: f1_of(read).mean},
+        )  # fmt: skip
+        for trial, numbers in zip((trials[0], *trials[:3]), of, strict=True):
             try:
                 found |= numbers(case.reading(trial))
             except NoAnswer as gap:
@@ -283,21 +272,6 @@ class Dictionaries(Study):
         if not found:
             raise NoAnswer("not_applicable", " ".join(dict.fromkeys(gaps)))
         return {key: Single(value) for key, value in found.items() if np.isfinite(value)}
-
-    def _reconstructed(self, read: Arrays) -> dict[str, float]:
-        error, spread = read["error"].sum(), read["spread"].sum()
-        found = {
-            EXPLAINED: 1.0 - float(error / spread) if spread > 0.0 else float("nan"),
-            ACTIVE: float(read["active"].mean()), DEAD: float((read["dead"] / read["features"]).mean()),
-        }  # fmt: skip
-        kept, lost = reconstructed(read)
-        return {**found, KEPT: kept.mean, LOST: lost.mean}
-
-    def _edited(self, read: Arrays) -> dict[str, float]:
-        return {EDITS: edited(read, budget=self.settings.budget, least=LEAST).mean}
-
-    def _features(self, read: Arrays) -> dict[str, float]:
-        return {F1: f1_of(read).mean}
 
     # ---- judging --------------------------------------------------------------------------------------------------
 
@@ -307,12 +281,16 @@ class Dictionaries(Study):
 
     def said(self, case: Case, table: MemberTable, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study.said``."""
-        found = [(f"{table.metric(one.key).title} over {one.null}", one) for one in leads(table)]
-        small = [what for what, one in found if one.small and one.null in JUDGED]
-        noisy = f" No larger than a reseed's noise: {'; '.join(small)}." if small else ""
+        found, small = leads(table), dict[str, list[str]]()
+        for one in found:
+            if one.small:
+                small.setdefault(table.metric(one.key).title, []).append(one.null)
+        noise = "; ".join(f"{title} over {', '.join(nulls)}" for title, nulls in small.items())
+        noisy = f" No larger than a reseed's noise: {noise}." if noise else ""
         return StudyAnswer(
-            headline=f"{verdict(findings)}{noisy} {headline(self.rules(), findings)}", about=self.ground.about,
-            notes=tuple(f"Lead in {what}: {one.words}." for what, one in found), caveats=self.caveats,
+            headline=f"{verdict(findings)}{noisy} {headline(self.rules(), findings)}", about=self.where.about,
+            notes=tuple(f"Lead in {table.metric(one.key).title} over {one.null}: {one.words}." for one in found),
+            caveats=self.caveats,
         )  # fmt: skip
 
     def sections(self, case: Case, table: MemberTable) -> list[Section]:
@@ -323,6 +301,24 @@ class Dictionaries(Study):
                 with suppress(NoAnswer):
                     found[member.name] = case.reading(self.ask_of(case, member)[-1])
         return [section(self.settings.net, case.plan.task.name, found)] if found else []
+
+
+def _cohort(kind: Kind) -> str:
+    return TRAINED if kind == "own" else kind
+
+
+def _shares(read: Arrays) -> dict[str, float]:
+    """What reconstructions explain, and how many features are active or dead."""
+    error, spread = read["error"].sum(), read["spread"].sum()
+    return {
+        EXPLAINED: 1.0 - float(error / spread) if spread > 0.0 else float("nan"),
+        ACTIVE: float(read["active"].mean()), DEAD: float((read["dead"] / read["features"]).mean()),
+    }  # fmt: skip
+
+
+def _kept(read: Arrays) -> dict[str, float]:
+    kept, lost = reconstructed(read)
+    return {KEPT: kept.mean, LOST: lost.mean}
 
 
 def verdict(findings: Sequence[Finding]) -> str:
@@ -348,49 +344,41 @@ def leads(table: MemberTable) -> list[Lead]:
     """The lead over every null, by metric, beside what another seed makes of the same training."""
     found = list[Lead]()
     for key in (F1, EDITS, KEPT):
-        own, again = (dict(_by_place(table, cohort, key)) for cohort in (TRAINED, RESEED))
-        gaps = [own[at] - again[at] for at in own.keys() & again.keys()]
-        for null in NULLS if len(gaps) > 1 else ():
-            other = dict(_by_place(table, null, key))
-            each = [own[at] - other[at] for at in sorted(own.keys() & other.keys())]
+        again = [one - other for one, other in _pairs(table, TRAINED, RESEED, key)]
+        for null in NULLS if len(again) > 1 else ():
+            each = _pairs(table, TRAINED, null, key)
             if len(each) > 1:
-                scale, spread = NumberScale("share", bounded=True), float(np.std(gaps, ddof=1))
-                lead = members.paired(each, [0.0] * len(each), name=key, scale=scale).estimate
-                small = abs(lead.value or 0.0) <= _NOISE * spread
+                spread = float(np.std(again, ddof=1))
+                lead = members.paired(*zip(*each, strict=True), name=key, scale=_SHARE).estimate
                 words = f"{lead}; another seed differs by {fixed(spread, 3)} (standard deviation)"
-                found.append(Lead(key, null, words, small))
+                found.append(Lead(key, null, words, abs(lead.value or 0.0) <= _NOISE * spread))
     return found
 
 
-def _by_place(table: MemberTable, cohort: str, key: str) -> list[tuple[int, float]]:
-    """A cohort's numbers with the places of the members that have them."""
-    names = table.cohort(cohort).members
-    return [(at, table.numbers[name][key].value) for at, name in enumerate(names) if key in table.numbers.get(name, {})]
+def _pairs(table: MemberTable, first: str, second: str, key: str) -> list[tuple[float, float]]:
+    """Numbers of two cohorts, member by member, where both have one."""
+    names = zip(table.cohort(first).members, table.cohort(second).members, strict=True)
+    both = ([table.numbers.get(name, {}).get(key) for name in pair] for pair in names)
+    return [(one.value, other.value) for one, other in both if one is not None and other is not None]
 
 
 @control("edits by supervised codes are found", "planted")
 def supervised(table: MemberTable) -> Ruling:
     """Do edits by features that are the values themselves lead over random directions?"""
-    best: Kind = "mean codes"
-    one, two = (dict(_by_place(table, cohort, EDITS)) for cohort in (best, "random"))
-    places = sorted(one.keys() & two.keys())
-    if len(places) < 2:
+    both = _pairs(table, "mean codes", "random", EDITS)
+    if len(both) < 2:
         raise NoAnswer("skipped", "Edits have no number here: nothing is controlled from this site.")
-    test = members.paired([one[at] for at in places], [two[at] for at in places], name="lead of supervised edits",
-                          scale=NumberScale("share", bounded=True))  # fmt: skip
+    codes, random = zip(*both, strict=True)
+    test = members.paired(codes, random, name="lead of supervised edits", scale=_SHARE)
     p, shown = test.above(SUPERVISED_EDITS, "more"), test.estimate
     if p is None:
         raise NoAnswer("skipped", "All dictionaries have the same number: it could not have failed.")
     because = (
-        f"Supervised edits agree in {fixed(float(np.mean([*one.values()])), 3)}, those of random directions in "
-        f"{fixed(float(np.mean([*two.values()])), 3)}: {shown} more. More than {SUPERVISED_EDITS:g} must be found at "
+        f"Supervised edits agree in {fixed(float(np.mean(codes)), 3)}, those of random directions in "
+        f"{fixed(float(np.mean(random)), 3)}: {shown} more. More than {SUPERVISED_EDITS:g} must be found at "
         f"p <= {_FOUND:g}."
     )
     surely_not = test.below(SUPERVISED_EDITS, "more")
     failed = surely_not is not None and surely_not <= _SURELY
     why = "" if p <= _FOUND or failed else " No power: so few dictionaries cannot show it."
     return "passed" if p <= _FOUND else "failed" if failed else "skipped", (shown,), f"{because}{why}"
-
-
-_FOUND, _SURELY = 0.01, 0.001
-"""P-values up to which the planted control passes, and fails."""
