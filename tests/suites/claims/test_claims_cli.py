@@ -110,3 +110,26 @@ def test_export_as_ro_crate_is_read_by_rocrate(tmp_path: Path) -> None:
     assert (crate / "ledger" / "mine.toml").read_text() == STALE
     assert main(["claims", "export", "--format", "ro-crate", "-o", str(tmp_path / "c.zip")]) == 0
     assert len(rocrate.ROCrate(str(tmp_path / "c.zip")).root_dataset["mentions"]) == 9
+
+
+def test_the_examples_of_the_documentation_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "claims.md").read_text()
+    ours, table = (block.partition("```")[0] for block in page.split("```toml\n")[1:])
+    said = page.split("```text\n")[1].partition("```")[0].splitlines()
+    (tmp_path / "ours.toml").write_text(ours)
+    assert main(["claims", "show", "ours", "--ledger", str(tmp_path / "ours.toml")]) == 0
+    assert "40% less lost at 4 bits." in " ".join(capsys.readouterr().out.split())
+    head = STALE.partition("[[retests]]")[0]
+    (tmp_path / "table.toml").write_text(head + table)
+    rows = [{"model": "tuned", "split": "test", "correct": at < 175} for at in range(240)]
+    rows += [{"model": "tuned", "split": "train", "correct": True}]
+    (tmp_path / "rollouts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "results.csv").write_text("model,score\ntuned,70.0\n")
+    assert main(["claims", "check", str(tmp_path / "table.toml")]) == 1
+    assert capsys.readouterr().out.split() == " ".join(said[1:]).split()
+    yaml = page.split("```yaml\n")[1].partition("```")[0]
+    (tmp_path / "repro.yaml").write_text(yaml)
+    (tmp_path / "summary.json").write_text('{"tuned": 73.0}')
+    assert main(["claims", "check", str(tmp_path / "repro.yaml")]) == 1
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "stale: gain: evidence 1." in printed and "changed: file rollouts." in printed, printed

@@ -1,7 +1,8 @@
 """Claims: sentences of the literature with graded sources and a verdict, tested again by studies. ``wt.claims``.
 
     ledger = wt.claims.read()                      # ours; or a file or folder of your own
-    ledger.chosen(["C1"])[0].verdict
+    wt.claims.faults(ledger)                       # what is wrong with it
+    record = wt.claims.retested(ledger, ["C1"])    # runs the studies that re-test it
 
 In reading order: ``ledger`` (what a claim is, and its files), ``ledger/`` (the nine claims), ``lint`` (what can be
 wrong with one), ``repro`` (derived numbers against their rows), ``studies`` and ``recipes`` (retests that no other
@@ -14,7 +15,11 @@ from wheeltap.core.lazy import lazy
 
 if TYPE_CHECKING:
     from wheeltap.suites.claims.ledger import Claim, Ledger, read
+    from wheeltap.suites.claims.lint import faults
+    from wheeltap.suites.claims.retest import retested
 
-__all__ = ["Claim", "Ledger", "read"]
+__all__ = ["Claim", "Ledger", "faults", "read", "retested"]
 
-__getattr__ = lazy(__name__, {"Claim": "ledger", "Ledger": "ledger", "read": "ledger"})
+__getattr__ = lazy(
+    __name__, {"Claim": "ledger", "Ledger": "ledger", "faults": "lint", "read": "ledger", "retested": "retest"}
+)
