@@ -60,7 +60,7 @@ def test_a_planted_dictionary_is_judged_beside_its_nulls(here: Path, capsys: pyt
     assert not [one.because for one in report.findings if one.status == "error"]
     f1 = next(one for one in report.findings if one.title == "Features stand for values")
     assert next(one.value for one in f1.estimates if one.name.startswith("F1")) == pytest.approx(1.0)
-    assert not report.headline.startswith("NO BETTER") and len(report.record.sections[0].blocks) == 3
+    assert not report.headline.startswith("NO BETTER") and len(report.record.sections[0].blocks) == 4
     again = wt.dictionaries.check(net, entry[0], task, site="site", store=here / "d.wheeltap", **FAST)
     assert again.cost.trials == 0 and again.headline == report.headline
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())

@@ -21,9 +21,9 @@ from wheeltap.audits.base import Case, Hypothesis, NoAnswer, Verdict
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import Words
 from wheeltap.audits.controls import Check, silent, surely
-from wheeltap.core.plain import fixed
+from wheeltap.core.plain import fixed, many
 from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
-from wheeltap.core.section import Cell, Section, Table
+from wheeltap.core.section import Block, Cell, Section, Table, Text
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.sample import Sample
 from wheeltap.suites.dictionaries.audits.common import (
@@ -32,6 +32,7 @@ from wheeltap.suites.dictionaries.audits.common import (
     SUFFICIENT,
     BesideNullsAudit,
     DictionaryAudit,
+    called,
     means_of,
 )
 from wheeltap.suites.dictionaries.audits.scores import (
@@ -72,7 +73,6 @@ class DictionarySufficientAudit(BesideNullsAudit):
     code = "WT401"
     title = SUFFICIENT
     more = ("Dictionary is necessary",)
-    brief = "kept by reconstructions"
     reads = (
         "The site's vectors are replaced by what the dictionary makes of them, and by what it leaves out. 1: the "
         "answers are as sure as before (of what is left out: no surer than with the mean vector). Nulls are put there "
@@ -116,7 +116,6 @@ class DictionaryControlAudit(BesideNullsAudit):
     name = "dictionary-control"
     code = "WT402"
     title = CONTROLS
-    brief = "edits that agree"
     reads = (
         "A few features are taken out of a vector and others put in, so that it comes nearest to the vector of an "
         "example that differs in one attribute alone. Scored is how often the answer is that of the exact patch, where "
@@ -172,7 +171,6 @@ class DictionaryInterpretableAudit(BesideNullsAudit):
     code = "WT403"
     title = INTERPRETABLE
     more = ("What interpretable features do",)
-    brief = "F1 of features"
     reads = (
         "For every value of an attribute that feature is taken which fits it best on half of the examples; its F1 on "
         "the other half is scored. The best of many random features fits too: only the lead over nulls with as many "
@@ -238,7 +236,7 @@ def section(subject: str, task: str, known: Mapping[str, Arrays]) -> Section:
         known: What was read of a dictionary (``dictionary-view``), by its kind.
     """
     heads = ("Feature", "Active", "Margin lost without it (logits)", "Answers changed", "Top examples (code)")
-    blocks = list[Table]()
+    blocks: list[Block] = [Text(text=_SIDE_BY_SIDE, place="page")]
     for kind, read in known.items():
         texts = msgspec.json.decode(bytes(read["texts"].astype("uint8").tolist()), type=list[list[str]])
         tops = ("; ".join(f"{text[:_SHOWN]} ({fixed(float(code), 2)})" for text, code in zip(*one, strict=True))
@@ -249,13 +247,16 @@ def section(subject: str, task: str, known: Mapping[str, Arrays]) -> Section:
             for feature, active, lost, changed, top in zip(
                 *(read[name] for name in ("features", "frequency", "lost", "changed")), tops, strict=True)
         )  # fmt: skip
-        blocks.append(Table(title=f"Dictionary: {kind}", heads=heads, rows=rows))
-    return Section(
-        title=f"Features of {subject}, {task}", subject=subject, blocks=tuple(blocks),
-        says="The features that add most to reconstructions, with the examples where each is most active, and what "
-        "happens to the answers of these and all others where it is active once it is removed. Nulls beside it: "
-        "features without training have top examples too.",
-    )  # fmt: skip
+        title = called(kind)
+        blocks.append(Table(title=title[:1].upper() + title[1:], heads=heads, rows=rows))
+    return Section(title=f"Features of {subject}, {task}", subject=subject, blocks=tuple(blocks))
+
+
+_SIDE_BY_SIDE: Final = (
+    "The features that add most to reconstructions, with the examples where each is most active, and what happens to "
+    "the answers of these and all others where it is active once it is removed. Nulls beside it: features without "
+    "training have top examples too."
+)
 
 
 _SURVIVES: Final = Words("does not survive", "survives", "may not survive")
@@ -285,11 +286,7 @@ class DictionaryDisturbedAudit(DictionaryAudit):
     )
     reading = DICTIONARY_DISTURBED
     each: ClassVar[float] = 60.0
-
-    @property
-    def asked(self) -> list[int]:
-        """The dictionary, and one null of each of two kinds."""
-        return self.one_of_each
+    few: ClassVar[bool] = True
 
     def titles(self) -> tuple[str, ...]:
         """One for each disturbance."""
@@ -367,17 +364,12 @@ class DictionarySplittingAudit(DictionaryAudit):
     name = "dictionary-splitting"
     code = "WT405"
     title = "Splitting and occlusion"
-    brief = "values covered"
     reads = (
         "How many features it takes to cover the examples of a value: more than one is over-splitting. How much of an "
         "attribute's part of the vectors reconstructions keep: little, of a small part, is occlusion by larger ones."
     )
     reading = DICTIONARY_FEATURES
-
-    @property
-    def asked(self) -> list[int]:
-        """The dictionary, and one null of each of two kinds."""
-        return self.one_of_each
+    few: ClassVar[bool] = True
 
     def singles(self, case: Case, subject: SubjectRecord, read: Arrays) -> list[Hypothesis]:
         """Measured, attribute by attribute."""
@@ -387,21 +379,21 @@ class DictionarySplittingAudit(DictionaryAudit):
         return [self._measured(name, each) for name in each["own"]]
 
     def _measured(self, name: str, read: Mapping[str, Mapping[str, Arrays]]) -> Hypothesis:
-        parts, estimates = list[str](), list[Estimate]()
-        for kind, mine in ((kind, attributes[name]) for kind, attributes in read.items() if name in attributes):
-            covered, values = mine["needed"][mine["needed"] > 0], len(mine["needed"])
-            kept, by = float(mine["retained"]), ""
-            estimates.append(Estimate.exact(f"values covered, {kind}", len(covered) / values, SHARE, n=values))
+        parts, beside = list[str](), list[Estimate]()
+        for kind, mine in ((called(kind), attributes[name]) for kind, attributes in read.items() if name in attributes):
+            covered, values, kept = mine["needed"][mine["needed"] > 0], len(mine["needed"]), float(mine["retained"])
+            beside += [Estimate.exact(f"values covered, {kind}", len(covered) / values, SHARE, n=values),
+                       Estimate.exact(f"kept of the attribute, {kind}", kept, SHARE)]  # fmt: skip
+            by = ""
             if len(covered):
                 mean, what = float(covered.mean()), f"features of a covered value, {kind}"
                 by = f", by {fixed(mean, 1)} features in the mean"
-                estimates.append(Estimate.exact(what, mean, "features", n=len(covered)))
-            parts.append(f"{kind}: {len(covered)} of {values} values are covered{by}; {fixed(kept, 3)} of the "
-                         "attribute's part is kept")  # fmt: skip
-            estimates.append(Estimate.exact(f"kept of the attribute, {kind}", kept, SHARE))
+                beside.append(Estimate.exact(what, mean, "features", n=len(covered)))
+            parts.append(f"Of {kind}, {len(covered)} of {values} values are covered{by}; {fixed(kept, 3)} of the "
+                         "attribute's part is kept.")  # fmt: skip
         size = fixed(float(read["own"][name]["size"]), 3)
-        said = f"The attribute {name} is {size} of the vectors' variance. {'; '.join(parts)}."
-        return measured(f"{self.title}: {name}", said, *estimates)
+        said = f"The attribute {name} is {size} of the vectors' variance. {' '.join(parts)}"
+        return measured(f"{self.title}: {name}", said, *beside)
 
 
 _NO_OTHERS: Final = "It takes the same training by another seed, and two random dictionaries."
@@ -416,7 +408,6 @@ class DictionaryStableAudit(DictionaryAudit):
     name = "dictionary-stable"
     code = "WT406"
     title = "Features are found again"
-    brief = "cosine with a reseed"
     reads = (
         "Features of the dictionary are matched one to one with those of the same training by another seed; scored is "
         "the cosine of each pair. Among many random features good matches come by chance, so random dictionaries are "
@@ -472,6 +463,6 @@ def _subspace(again: Sequence[Arrays], at: int) -> str:
         return f"There are no {MATCHES[at]} features."
     overlap, chance = (float(np.mean([one[key][at] for one in again])) for key in ("overlap", "chance"))
     return (
-        f"The subspaces that {MATCHES[at]} features span most ({rank} dimensions) overlap by {fixed(overlap, 3)} "
-        f"(chance {fixed(chance, 3)})."
+        f"The subspaces that {MATCHES[at]} features span most ({many(rank, 'dimension')}) overlap by "
+        f"{fixed(overlap, 3)} (chance {fixed(chance, 3)})."
     )

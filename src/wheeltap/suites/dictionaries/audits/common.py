@@ -111,6 +111,7 @@ class DictionaryAudit(SingleReadingAudit[Arrays]):
 
     Attributes:
         each: About how many passes one reading costs.
+        few: Whether the dictionary and one null of each of two kinds are read, not all.
         more: Titles of further claims on one subject.
     """
 
@@ -120,6 +121,7 @@ class DictionaryAudit(SingleReadingAudit[Arrays]):
     settings_type = DictionaryAuditSettings
     settings: DictionaryAuditSettings
     each: ClassVar[float] = 8.0
+    few: ClassVar[bool] = False
     more: ClassVar[tuple[str, ...]] = ()
     large: ClassVar[dict[str, Scalar | list[int | float]]] = {"pairs": 40, "budgets": "4", "least": 10}
 
@@ -156,7 +158,7 @@ class DictionaryAudit(SingleReadingAudit[Arrays]):
     @property
     def asked(self) -> list[int]:
         """Numbers of the dictionaries that are read."""
-        return list(range(len(self.kinds)))
+        return self.one_of_each if self.few else list(range(len(self.kinds)))
 
     def readings(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
         """One of each dictionary that is read."""
@@ -280,6 +282,11 @@ class BesideNullsAudit(DictionaryAudit):
             raise NoAnswer("skipped", "All random dictionaries have the same score: it could not have failed.")
         because = f"{self.what} of one random dictionary beside {len(known) - 1} others: {gap} more."
         return surely(silent(name, gap, margin=margin, min_effect=self.settings.min_effect, because=because), gap)
+
+
+def called(kind: str) -> str:
+    """A kind of dictionary in a sentence."""
+    return "the dictionary" if kind == "own" else kind
 
 
 def means_of(known: Mapping[str, Sequence[Scores]], *, count: bool = False) -> str:
