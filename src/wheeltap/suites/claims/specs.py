@@ -34,3 +34,6 @@ PAIRS: Final = 100
 
 FORGOTTEN: Final = 3
 """The digit that nets are made to forget."""
+
+DIGITS: Final = 9
+"""Decimals of members' numbers: what is below comes from rounding alone, and says nothing of their spread."""

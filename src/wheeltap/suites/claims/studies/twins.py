@@ -25,7 +25,7 @@ from wheeltap.stats.members import Single
 from wheeltap.studies.base import Study, StudyAnswer
 from wheeltap.studies.rules import headline
 from wheeltap.studies.table import MemberTable, Numbers
-from wheeltap.suites.claims.specs import HIDDEN_VECTORS
+from wheeltap.suites.claims.specs import DIGITS, HIDDEN_VECTORS
 
 NETS, TWINS, CANCELING, OTHERS = "nets", "twins", "canceling twins", "other seeds"
 """Names of cohorts; those of the last three stand beside the net of the same number."""
@@ -187,7 +187,7 @@ class Twins(Study):
                 raise NoAnswer("error", f"The net that it stands beside was not made ({NETS} {at}).")
             found |= self._beside(case, net, member)
             found |= {gap_of(key): abs(found[key] - left) for key, left in self._left(case, net).items()}
-        return {key: Single(value) for key, value in found.items() if np.isfinite(value)}
+        return {key: Single(round(value, DIGITS)) for key, value in found.items() if np.isfinite(value)}
 
     def _left(self, case: Case, member: SubjectRecord) -> dict[str, float]:
         """The score under each noise, mean over doses and draws."""

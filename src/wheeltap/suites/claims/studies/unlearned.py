@@ -21,7 +21,7 @@ from wheeltap.studies.base import Study, StudyAnswer
 from wheeltap.studies.measures import AuditMetric
 from wheeltap.studies.rules import headline
 from wheeltap.studies.table import Numbers
-from wheeltap.suites.claims.specs import FORGOTTEN
+from wheeltap.suites.claims.specs import DIGITS, FORGOTTEN
 
 NETS, FORGOT, RETRAINED = "nets", "unlearned", "retrained"
 """Names of cohorts."""
@@ -60,7 +60,7 @@ class UnlearnedSettings(Settings, frozen=True, kw_only=True):
     seeds: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 24
     seed: Annotated[int, msgspec.Meta(ge=0)] = 0
     method: Literal["forget", "retrain"] = "forget"
-    steps: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 150
+    steps: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 60
     hidden: str = "128,128"
     epochs: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 40
 
@@ -160,8 +160,11 @@ class Unlearned(Study):
 
     def numbers(self, case: Case, member: SubjectRecord) -> Numbers:
         """See ``Study.numbers``; of nets that know the digit the score alone."""
-        score = {SCORE: Single(float(case.clean(member).mean()))}
-        return score if member.name.startswith(NETS) else {**score, **super().numbers(case, member)}
+        found = {SCORE: Single(float(case.clean(member).mean()))}
+        if not member.name.startswith(NETS):
+            for key, one in super().numbers(case, member).items():
+                found[key] = Single(round(one.value, DIGITS), one.se, one.method)
+        return found
 
     def said(self, case: Case, table: object, findings: Sequence[Finding]) -> StudyAnswer:
         """See ``Study.said``."""
