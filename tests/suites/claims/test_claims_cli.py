@@ -62,7 +62,7 @@ def test_a_users_claims_are_checked_and_a_stale_number_is_refuted_with_its_row(
     assert main(["claims", "why", "table", "--ledger", str(mine), "--run", str(out / "claims.json")]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "Our run: refutes." in said and "row tuned of results.csv says 0.70" in said
-    assert "from memory alone our table [ungrounded]" in said
+    assert "our table [ungrounded] (ungrounded): 70 against 56." in said
     assert main(["claims", "check", str(_mine(tmp_path, score="0.73"))]) == 0
     assert main(["claims", "retest", "table", "--ledger", str(mine), "--out", str(tmp_path / "new"), "--quiet"]) == 0
     capsys.readouterr()

@@ -9,7 +9,7 @@ import pytest
 
 from wheeltap.core.errors import FileFormatError, MissingFile
 from wheeltap.suites.claims.ledger import Derived, read
-from wheeltap.suites.claims.repro import Checked, checked, derived, held_against
+from wheeltap.suites.claims.repro import Checked, checked, derived
 
 CLAIM = """
 id = "mine"
@@ -40,7 +40,9 @@ def test_a_stale_number_of_a_table_is_refuted_with_its_row(tmp_path: Path) -> No
     more = 'by = "model"\nfield = "score"'
     (tmp_path / "mine.toml").write_text(CLAIM.format(number="results.csv", more=more))
     [claim] = read(tmp_path / "mine.toml").claims
-    found = derived(claim.retests[0], tmp_path)
+    asked = claim.retests[0].derived
+    assert asked is not None
+    found = derived(asked, tmp_path)
     assert found.verdict == "refutes"
     assert (
         "row tuned of results.csv says 0.700" in found.because and "11 rows of rows.jsonl is 0.727273" in found.because
@@ -48,11 +50,11 @@ def test_a_stale_number_of_a_table_is_refuted_with_its_row(tmp_path: Path) -> No
     assert "base" not in found.because
     assert (found.stated, found.given, found.rows) == (0.7, 8 / 11, 20)
     (tmp_path / "results.csv").write_text("model,score,n\nbase,0.556,9\ntuned,0.727,11\n")
-    assert derived(claim.retests[0], tmp_path).verdict == "supports"
+    assert derived(asked, tmp_path).verdict == "supports"
 
 
 @pytest.mark.parametrize(
-    ("stored", "asked", "verdict"),
+    ("stored", "given", "verdict"),
     [
         ('{"a": {"score": 0.65}}', {"number": "r.json#/a/score"}, "supports"),
         ('{"a": {"score": 0.66}}', {"number": "r.json#/a/score"}, "refutes"),
@@ -76,11 +78,12 @@ def test_a_stale_number_of_a_table_is_refuted_with_its_row(tmp_path: Path) -> No
     ],
 )  # fmt: skip
 def test_what_is_written_is_held_against_what_rows_give(
-    tmp_path: Path, stored: str, asked: dict[str, Any], verdict: str
+    tmp_path: Path, stored: str, given: dict[str, Any], verdict: str
 ) -> None:
     _rows(tmp_path)
     (tmp_path / "r.json").write_text(stored)
-    found = held_against(Derived(**{"rows": "rows.jsonl", "column": "right", **asked}), tmp_path)
+    asked: Any = {"rows": "rows.jsonl", "column": "right", **given}
+    found = derived(Derived(**asked), tmp_path)
     assert found.verdict == verdict, found.because
 
 
@@ -93,21 +96,21 @@ def test_what_is_written_is_held_against_what_rows_give(
         ({"rows.csv": "right\n\xff\n", "r.json": '{"a": 1}'}, "CSV in UTF-8"),
         ({"rows.csv": 'right\n"1\n', "r.json": '{"a": 1}'}, "CSV in UTF-8"),
         ({"rows.csv": "right\n1\n", "r.json": '{"a": 1e999999}'}, "no number"),
-        ({"rows.csv": "right\n1\n"}, "no file of results"),
+        ({"rows.csv": "right\n1\n"}, "no table at this path"),
     ],
 )  # fmt: skip
 def test_files_that_cannot_be_read_are_refused(tmp_path: Path, files: dict[str, str], said: str) -> None:
     for name, text in files.items():
         (tmp_path / name).write_bytes(text.encode("latin-1"))
     with pytest.raises((FileFormatError, MissingFile), match=said):
-        held_against(Derived(rows="rows.csv", column="right", number="r.json#/a"), tmp_path)
+        derived(Derived(rows="rows.csv", column="right", number="r.json#/a"), tmp_path)
 
 
 def test_two_rows_of_one_name_are_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("model,right\na,1\n")
     (tmp_path / "t.csv").write_text("model,right\na,1\na,0\n")
     with pytest.raises(FileFormatError, match="same name"):
-        held_against(Derived(rows="rows.csv", column="right", number="t.csv", by="model", field="right"), tmp_path)
+        derived(Derived(rows="rows.csv", column="right", number="t.csv", by="model", field="right"), tmp_path)
 
 
 MANIFEST = """
@@ -124,7 +127,8 @@ claims:
     text: The tuned model leads.
     evidence:
       - {kind: metric, artifact: results, name: printed, pointer: /tuned, reported: "0.70"}
-      - {kind: table, artifact: table, name: cell, column: score, where: {model: tuned}, reported: "0.73"}
+      - {kind: metric, artifact: table, name: cell, pointer: /tuned/score, reported: "0.73"}
+      - {kind: metric, artifact: table, name: wrong, pointer: /tuned/score, reported: "0.74"}
       - {kind: derived, artifact: results, name: again, pointer: /tuned, rows: rows, column: right,
          where: {model: tuned}}
       - {kind: quote, artifact: results, name: words, text: leads}
@@ -142,7 +146,8 @@ def test_a_manifest_is_checked_file_by_file_and_number_by_number(tmp_path: Path)
     found = {one.name: one for one in checked(tmp_path / "repro.yaml")}
     assert {name: one.status for name, one in found.items()} == {
         "file rows": "ok", "file results": "unchecked", "file table": "unchecked",
-        "primary: printed": "ok", "primary: cell": "ok", "primary: again": "stale", "primary: words": "unchecked",
+        "primary: printed": "ok", "primary: cell": "ok", "primary: wrong": "stale",
+        "primary: again": "stale", "primary: words": "unchecked",
         "primary: lost": "unchecked",
     }  # fmt: skip
     assert "0.70" in found["primary: again"].because and "0.727273" in found["primary: again"].because

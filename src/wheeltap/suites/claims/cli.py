@@ -1,7 +1,6 @@
 """``wheeltap claims``."""
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -12,7 +11,7 @@ from wheeltap.cli.options import AllowCode, Seed, Whole
 from wheeltap.core.plain import many
 
 if TYPE_CHECKING:
-    from wheeltap.suites.claims.ledger import Claim, Retest, ScopeRow
+    from wheeltap.suites.claims.ledger import Claim, Retest
     from wheeltap.suites.claims.record import ClaimResult
 
 claims = App(
@@ -34,8 +33,6 @@ LedgerFile = Annotated[
 ]
 RunFile = Annotated[Path | None, Parameter(name="--run", help="What a run of retests found: its claims.json.")]
 Ids = Annotated[str, Parameter(help="Claims, such as C1.", show_default=False)]
-
-_SIDES: Final = {"for": "For it", "against": "Against it", "context": "Beside it"}
 
 
 @claims.command(name="list")
@@ -73,80 +70,7 @@ def show(claim: Ids, *, ledger: LedgerFile = None, run: RunFile = None) -> int:
       wheeltap claims show C1
       wheeltap claims show C1 --run c1/claims.json
     """
-    from wheeltap.core.plain import terminal
-    from wheeltap.report.words import wrapped
-
-    console = terminal()
-    asked, result = _of(claim, ledger, run)
-    wrapped(console, f"{asked.id}: {asked.statement}", style="bold")
-    for title, lines in _card(asked, result):
-        if lines:
-            wrapped(console, title, style="bold" if title.endswith(":") else "", hang=2)
-        for line in lines:
-            wrapped(console, line, indent=2, hang=2)
-    return 0
-
-
-def _card(claim: "Claim", result: "ClaimResult | None") -> Iterator[tuple[str, list[str]]]:
-    """Titles of a card, each with its lines."""
-    from wheeltap.suites.claims.ledger import GRADES
-
-    yield "Verdicts:", [f"the literature: {_verdict(claim)}. {claim.verdict.because}", *_ours(result)]
-    yield "Where it was said:", [claim.scope] if claim.scope else []
-    for side, title in _SIDES.items():
-        works = [source for source in claim.sources if source.side == side]
-        yield (
-            f"{title}:",
-            [
-                f"{work.name} ({', '.join(filter(None, (work.grade or 'no grade', str(work.year or ''))))})"
-                f"{f' {work.title}' if work.title and work.title != work.name else ''}: {work.says}"
-                for work in works
-            ],
-        )
-    yield "Kinds of models:", [_scope(row) for row in claim.scopes]
-    yield "Retests:", [_retest(retest) for retest in claim.retests]
-    yield "What would change our mind:", [claim.change] if claim.change else []
-    used = dict.fromkeys(source.grade for source in claim.sources if source.grade)
-    yield "Grades:", [f"{grade}: {GRADES[grade]}." for grade in used]
-
-
-def _verdict(claim: "Claim") -> str:
-    return f"{claim.verdict.word}, {claim.verdict.date or 'without a date'}"
-
-
-def _ours(result: "ClaimResult | None") -> list[str]:
-    return [] if result is None else [f"our run: {result.answer}. {result.because}"]
-
-
-def _scope(row: "ScopeRow") -> str:
-    parts = {"shown": row.shown, "we ran": row.ran, "shown by nobody": row.open}
-    said = "; ".join(f"{what}: {text}" for what, text in parts.items() if text) or "nothing"
-    return f"{row.kind}{f', {row.scale}' if row.scale else ''}. {said[0].upper()}{said[1:]}."
-
-
-def _retest(retest: "Retest") -> str:
-    if retest.derived is not None:
-        one = retest.derived
-        return (
-            f"{retest.name}: {retest.question} {one.number} against the {one.statistic} of {one.column} in {one.rows}."
-        )
-    rules = "; ".join(f"{rule.title!r} {rule.supports}" for rule in retest.rules)
-    said = f"{retest.name}: {retest.question} Study {retest.study}; supports if {retest.needs} of: {rules}."
-    if retest.expected is not None:
-        said += (
-            f" Expected by {retest.expected.source}: {retest.expected.value:g} {retest.expected.unit}".rstrip() + "."
-        )
-    return said if retest.detectable is None else f"{said} Planned to find {retest.detectable:g} or more."
-
-
-def _of(claim: str, ledger: Path | None, run: Path | None) -> "tuple[Claim, ClaimResult | None]":
-    """A claim, and what a run says of it."""
-    from wheeltap.suites.claims.ledger import read
-    from wheeltap.suites.claims.record import read as read_run
-
-    [asked] = read(ledger).chosen([claim])
-    results = () if run is None else read_run(run).claims
-    return asked, next((one for one in results if one.id == claim), None)
+    return _print(claim, ledger, run)
 
 
 @claims.command
@@ -158,33 +82,74 @@ def why(claim: Ids, *, ledger: LedgerFile = None, run: RunFile = None) -> int:
       wheeltap claims why C6
       wheeltap claims why C6 --run c6/claims.json
     """
+    return _print(
+        claim, ledger, run, only=("Verdicts", "Our run", "For it", "Against it", "Looked for, and not found", _CHANGE)
+    )
+
+
+_CHANGE: Final = "What would change our mind"
+
+
+def _print(name: str, file: Path | None, run: Path | None, *, only: tuple[str, ...] = ()) -> int:
+    """Prints a claim, or parts of it."""
     from wheeltap.core.plain import terminal
     from wheeltap.report.words import wrapped
+    from wheeltap.suites.claims.ledger import read
+    from wheeltap.suites.claims.record import read as read_run
 
     console = terminal()
-    asked, result = _of(claim, ledger, run)
-    wrapped(console, f"{asked.id} is {_verdict(asked)}: {asked.verdict.because}")
-    for line in _ours(result):
-        wrapped(console, f"{line[0].upper()}{line[1:]}")
-    for one in () if result is None else result.retests:
-        for rule in one.rules:
-            effect = f": {rule.effect}" if rule.effect is not None else ""
-            wrapped(console, f"{one.name}, {rule.title}{effect}; {rule.answer}.", indent=2, hang=2)
-    read = {"grounded": "read at the source", "secondary": "by summaries", "ungrounded": "from memory alone"}
-    for side in ("for", "against"):
-        works = [source for source in asked.sources if source.side == side]
-        parts = [
-            f"{words} {', '.join(names)}"
-            for grade, words in read.items()
-            if (names := [work.name for work in works if work.grade == grade])
-        ]
-        own = [f"{work.grade}, {work.says}" for work in works if work.grade not in read]
-        wrapped(console, f"{_SIDES[side]}: {'; '.join((*parts, *own)) or 'nothing is known'}.", hang=2)
-    for source in asked.sources:
-        if source.grade == "absence":
-            wrapped(console, f"Looked for, and not found: {source.says}", hang=2)
-    wrapped(console, f"What would change our mind: {asked.change or 'not said.'}", hang=2)
+    [claim] = read(file).chosen([name])
+    results = () if run is None else read_run(run).claims
+    wrapped(console, f"{claim.id}: {claim.statement}", style="bold")
+    for title, lines in _parts(claim, next((one for one in results if one.id == name), None)).items():
+        if lines and (not only or title in only):
+            wrapped(console, f"{title}:", style="bold")
+            for line in lines:
+                wrapped(console, line, indent=2, hang=2)
     return 0
+
+
+def _parts(claim: "Claim", result: "ClaimResult | None") -> dict[str, list[str]]:
+    """Titles of a card, each with its lines."""
+    from wheeltap.suites.claims.ledger import GRADES
+
+    ours = [] if result is None else [f"{result.answer}. {result.because}"]
+    for one in () if result is None else result.retests:
+        ours += [f"{one.name}, {rule.title}: {rule.effect or 'no number'}; {rule.answer}." for rule in one.rules]
+    works: dict[str, list[str]] = {"for": [], "against": [], "context": [], "absence": []}
+    for source in claim.sources:
+        title = f" {source.title}" if source.title and (source.arxiv or source.url) else ""
+        read = ", ".join(filter(None, (source.grade or "no grade", str(source.year or ""))))
+        side = "absence" if source.grade == "absence" else source.side
+        works[side].append(f"{source.name}{title} ({read}): {source.says}")
+    rows: list[str] = []
+    for row in claim.scopes:
+        parts = {"shown": row.shown, "we ran": row.ran, "shown by nobody": row.open}
+        said = "; ".join(f"{what}: {text}" for what, text in parts.items() if text)
+        rows.append(f"{row.kind}{f' ({row.scale})' if row.scale else ''}: {said or 'nothing'}.")
+    grades = dict.fromkeys(source.grade for source in claim.sources if source.grade)
+    return {
+        "Verdicts": [f"{_verdict(claim)}. {claim.verdict.because}"], "Our run": ours,
+        "Where it was said": [claim.scope] if claim.scope else [],
+        "For it": works["for"], "Against it": works["against"], "Beside it": works["context"],
+        "Looked for, and not found": works["absence"], "Kinds of models": rows, "Retests": [_retest(one) for one in claim.retests],
+        _CHANGE: [claim.change] if claim.change else [], "Grades": [f"{one}: {GRADES[one]}." for one in grades],
+    }  # fmt: skip
+
+
+def _verdict(claim: "Claim") -> str:
+    return f"{claim.verdict.word}, {claim.verdict.date or 'without a date'}"
+
+
+def _retest(retest: "Retest") -> str:
+    said = f"{retest.name}: {retest.question}"
+    if (one := retest.derived) is not None:
+        return f"{said} {one.number} against the {one.statistic} of {one.column} in {one.rows}."
+    rules = "; ".join(f"{rule.title!r} {rule.supports}" for rule in retest.rules)
+    said = f"{said} Study {retest.study}; supports if {retest.needs} of: {rules}."
+    if (effect := retest.expected) is not None:
+        said = f"{said} Expected by {effect.source}: {effect.value:g} {effect.unit}".rstrip() + "."
+    return said if retest.detectable is None else f"{said} Planned to find {retest.detectable:g} or more."
 
 
 @claims.command
@@ -210,27 +175,24 @@ def check(
     from wheeltap.suites.claims.ledger import read
     from wheeltap.suites.claims.lint import faults
 
-    console = terminal()
-    if file is not None and file.suffix in (".yaml", ".yml", ".json"):
-        found = repro.checked(file)
-        wrong = [one for one in found if one.status in ("changed", "stale")]
+    if file is not None and file.suffix in (".yaml", ".yml"):
+        found = sorted(repro.checked(file), key=lambda one: one.status in ("ok", "unchecked"))
         counts = Counter(one.status for one in found)
-        counted = ", ".join(f"{count} {status}" for status, count in counts.most_common()) or "nothing is declared"
-        wrapped(console, f"{file}: {counted}.")
-        for one in (*wrong, *(one for one in found if one not in wrong)):
-            wrapped(console, f"{one.status}: {one.name}. {one.because}", indent=2, hang=2)
-        return int(bool(wrong))
-    ledger = read(file)
-    several, of = faults(ledger), many(len(ledger.claims), "claim")
-    if not several:
-        retests = sum(len(claim.retests) for claim in ledger.claims)
-        wrapped(console, f"Nothing is wrong with {of} and {many(retests, 'retest')}.")
+        answer = f"{file}: {', '.join(f'{count} {status}' for status, count in counts.items()) or 'nothing to check'}."
+        lines = [f"{one.status}: {one.name}. {one.because}" for one in found]
+        wrong = counts["changed"] + counts["stale"]
     else:
-        names = dict.fromkeys(one.claim for one in several)
-        wrapped(console, f"{many(len(several), 'fault')} in {len(names)} of {of}.")
-    for one in several:
-        wrapped(console, f"{one.claim}, {one.where}: {one.what}", indent=2, hang=2)
-    return int(bool(several))
+        ledger = read(file)
+        several = faults(ledger)
+        lines, wrong = [f"{one.claim}, {one.where}: {one.what}" for one in several], len(several)
+        of = many(len(ledger.claims), "claim")
+        answer = f"{many(wrong, 'fault')} in {len({one.claim for one in several})} of {of}."
+        answer = answer if wrong else f"Nothing is wrong with {of}."
+    console = terminal()
+    wrapped(console, answer)
+    for line in lines:
+        wrapped(console, line, indent=2, hang=2)
+    return int(bool(wrong))
 
 
 @claims.command

@@ -12,7 +12,7 @@ from wheeltap.core.errors import UnknownName, UsageError, WheeltapError
 from wheeltap.core.study import StudySpec
 from wheeltap.studies.base import Size
 from wheeltap.studies.rules import require_sound
-from wheeltap.suites.claims.ledger import Claim, Grade, Ledger, Retest, Source
+from wheeltap.suites.claims.ledger import Claim, Derived, Grade, Ledger, Retest, Source
 from wheeltap.suites.claims.repro import derived
 
 OLD: Final = datetime.timedelta(days=365)
@@ -116,8 +116,8 @@ def _retests(ledger: Ledger, claim: Claim) -> Iterator[tuple[str, str]]:
             yield where, "A retest has a study, or a derived number in its place."
         elif retest.study:
             yield from ((where, what) for what in _tested(ledger, claim, retest))
-        else:
-            yield from ((where, what) for what in _number(claim, retest))
+        elif retest.derived is not None:
+            yield from ((where, what) for what in _number(claim, retest.derived))
         if retest.expected is not None:
             source = retest.expected.source
             named = [text for one in claim.sources for text in (one.arxiv, one.url, one.title, one.grade) if text]
@@ -127,10 +127,10 @@ def _retests(ledger: Ledger, claim: Claim) -> Iterator[tuple[str, str]]:
                 yield where, f"The expected effect is from {source}, which is none of the claim's sources."
 
 
-def _number(claim: Claim, retest: Retest) -> Iterator[str]:
+def _number(claim: Claim, asked: Derived) -> Iterator[str]:
     """What is wrong with a derived number: it is stale, or its files lack it."""
     try:
-        found = derived(retest, claim.file.parent)
+        found = derived(asked, claim.file.parent)
     except WheeltapError as error:
         yield error.in_line()
     else:

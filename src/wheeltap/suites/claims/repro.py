@@ -1,7 +1,6 @@
 """Derived numbers against the rows that they were derived from, and ``repro.yaml``: files pinned by their SHA-256.
 
-A number is stale where the rows give another one, beyond half a unit of the last digit that is written. That is found
-without any statistics: the two differ or they do not.
+A number is stale where the rows give another one, beyond half a unit of the last digit that is written.
 """
 
 import csv
@@ -18,10 +17,9 @@ from typing import Any, Final, Literal, cast, final
 import msgspec
 
 from wheeltap.core.bounded import contents, document, few_parts, numbered, opened, parsing
-from wheeltap.core.canon import Scalar
 from wheeltap.core.errors import FileFormatError, MissingExtra
 from wheeltap.core.plain import many
-from wheeltap.suites.claims.ledger import Derived, Retest
+from wheeltap.suites.claims.ledger import Derived
 
 LARGEST: Final = 2**26
 """Bytes of a table or document; of rows in lines, of a line."""
@@ -38,14 +36,12 @@ _SLACK: Final = 1e-9
 
 @final
 class DerivedNumber(msgspec.Struct, frozen=True, kw_only=True):
-    """A stored number beside what its rows give.
+    """A stored number beside what its rows give; of a table, those of the first row that is stale.
 
     Attributes:
         verdict: ``refutes`` where it is stale.
         because: In a sentence, with the rows of a table that are stale.
-        stated: The stored number, of a table that of the first row that is stale; ``None`` where there is none.
-        given: What the rows give, likewise.
-        rows: How many rows that is of.
+        rows: How many there are.
     """
 
     verdict: Literal["supports", "refutes", "undecided"]
@@ -55,112 +51,85 @@ class DerivedNumber(msgspec.Struct, frozen=True, kw_only=True):
     rows: int = 0
 
 
-def derived(retest: Retest, folder: Path) -> DerivedNumber:
+def derived(asked: Derived, folder: Path) -> DerivedNumber:
     """Holds a derived number against its rows.
 
     Args:
-        retest: That has one.
-        folder: To which its files are relative.
+        asked: The number and its rows.
+        folder: To which their files are relative.
 
     Raises:
         MissingFile: If there are no such files.
         FileFormatError: If they cannot be read, or have no such number.
     """
-    assert retest.derived is not None, "a study tests it"
-    return held_against(retest.derived, folder)
-
-
-def held_against(asked: Derived, folder: Path) -> DerivedNumber:
-    """See ``derived``."""
     file, _, pointer = asked.number.partition("#")
-    rows, results = folder / asked.rows, folder / file
-    if asked.sha256 and (found := sha256(rows)) != asked.sha256.lower():
+    if asked.sha256 and (found := sha256(folder / asked.rows)) != asked.sha256.lower():
         why = f"{asked.rows} is not the file that was pinned: its SHA-256 begins with {found[:12]}."
         return DerivedNumber(verdict="undecided", because=why)
-    groups, why = _groups(asked, rows)
+    groups, why = _groups(asked, folder / asked.rows)
     if why:
         return DerivedNumber(verdict="undecided", because=why)
-    stored = at(_table(results), pointer, where=asked.number)
-    if not asked.by:
-        values = groups.get("", [0.0, 0.0])
-        pairs = {"": (_number(stored, asked.number), values)}
-    else:
-        pairs = _entries(asked, stored, groups)
-    stale, first, total = list[str](), (None, None), 0
-    for name, (stated, (number, count)) in pairs.items():
-        given = _statistic(asked, number, count)
-        total += int(count)
-        if stated is None or given is None or not agree(stated, given, asked.tolerance):
-            first = first if stale else (None if stated is None else float(stated), given)
-            row = f"row {name} of {file}" if asked.by else asked.number
-            says = f"{row} says {stated}" if stated is not None else f"{file} has no row {name}"
+    stored = _at(_table(folder / file), pointer, where=asked.number)
+    stale, first, total = list[str](), (None, None), sum(int(count) for _, count in groups.values())
+    for name, entry in _entries(asked, stored).items() if asked.by else [("", stored)]:
+        place = f"row {name} of {file}" if asked.by else asked.number
+        stated, (number, count) = _number(entry, place), groups.pop(name, (0.0, 0.0))
+        given = number / count if count and asked.statistic in ("mean", "share") else number if count else math.nan
+        if not agree(stated, asked.scale * given, asked.tolerance):
+            first = first if stale else (float(stated), asked.scale * given if count else None)
             what = f"the {asked.statistic} of {asked.column} over {many(int(count), 'row')} of {asked.rows}"
-            stale.append(f"{says}; {what} is {given:.6g}" if given is not None else f"{says}; {asked.rows} has no rows")
-        elif not stale:
-            first = (float(stated), given)
+            gives = f"{what} is {asked.scale * given:.6g}" if count else f"{asked.rows} has no such rows"
+            stale.append(f"{place} says {stated}; {gives}")
+    stale += [f"{file} has no row {name}, and {asked.rows} has" for name in groups]
     if not stale:
-        what = f"{many(len(pairs), 'row')} of {file}" if asked.by else asked.number
-        return DerivedNumber(verdict="supports", because=f"{what}: as {many(total, 'row')} of {asked.rows} give.",
-                             stated=first[0], given=first[1], rows=total)  # fmt: skip
+        because = f"{asked.number} says what {many(total, 'row')} of {asked.rows} give."
+        return DerivedNumber(verdict="supports", because=because, rows=total)
     more = f" and {len(stale) - _SHOWN} more" if len(stale) > _SHOWN else ""
     because = f"Stale: {'; '.join(stale[:_SHOWN])}{more}."
     return DerivedNumber(verdict="refutes", because=because, stated=first[0], given=first[1], rows=total)
 
 
-def _statistic(asked: Derived, number: float, count: float) -> float | None:
-    if asked.statistic in ("mean", "share"):
-        return asked.scale * number / count if count else None
-    return asked.scale * (count if asked.statistic == "count" else number)
-
-
 def agree(stated: Decimal, given: float, tolerance: float | None = None) -> bool:
     """Whether a number is the one that is written, within half a unit of its last digit where nothing else is said."""
     if tolerance is None:
-        exponent = stated.as_tuple().exponent
-        tolerance = 0.5 * 10.0**exponent if isinstance(exponent, int) else 0.0
+        tolerance = 0.5 * 10.0 ** int(stated.as_tuple().exponent)
     return abs(float(stated) - given) <= tolerance + _SLACK * max(abs(given), abs(float(stated)))
 
 
-def _entries(
-    asked: Derived, stored: Any, groups: Mapping[str, list[float]]
-) -> dict[str, tuple[Decimal | None, list[float]]]:
-    """The stored number of each group, or ``None``, and what its rows give."""
+def _entries(asked: Derived, stored: Any) -> dict[str, Any]:
+    """The stored number of each group."""
     if isinstance(stored, list):
-        rows = cast("list[Any]", stored)
-        several = [cast("dict[str, Any]", row) for row in rows if isinstance(row, dict)]
-        stored = _named([(_text(row.get(asked.by)), row) for row in several], asked.number)
+        rows = [cast("dict[str, Any]", row) for row in cast("list[Any]", stored) if isinstance(row, dict)]
+        stored = _named([(_text(row.get(asked.by)), row) for row in rows], asked.number)
     if not isinstance(stored, dict):
         raise FileFormatError(
             "There is no table at this place.", where=asked.number,
             expected=f"an entry for each {asked.by}", got=type(stored).__name__,
         )  # fmt: skip
-    found: dict[str, tuple[Decimal | None, list[float]]] = {}
-    for name, entry in cast("dict[str, Any]", stored).items():
-        place = f"{asked.number}, row {name}"
-        value = at(entry, f"/{asked.field}", where=place) if asked.field else entry
-        found[name] = (_number(value, place), groups.get(name, [0.0, 0.0]))
-    return found | {name: (None, values) for name, values in groups.items() if name not in found}
+    pointer = f"/{asked.field}" if asked.field else ""
+    entries = cast("dict[str, Any]", stored).items()
+    return {name: _at(entry, pointer, where=f"{asked.number}, row {name}") for name, entry in entries}
 
 
-def _groups(asked: Derived, path: Path) -> tuple[dict[str, list[float]], str]:
+def _groups(asked: Derived, path: Path) -> tuple[dict[str, tuple[float, float]], str]:
     """Sum and count of the rows of each group; and why there is none, where a row has no number."""
-    groups: dict[str, list[float]] = {}
+    groups: dict[str, tuple[float, float]] = {}
     for place, row in _rows(path):
         if any(_text(row.get(key)) != _text(wanted) for key, wanted in asked.where.items()):
             continue
-        value = at(row, asked.column, where=place) if asked.column.startswith("/") else row.get(asked.column)
+        value = _at(row, asked.column, where=place) if asked.column.startswith("/") else row.get(asked.column)
+        try:
+            plain: Any = {"true": 1.0, "false": 0.0}.get(_text(value).lower(), value)
+            number = float(plain)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
         if asked.statistic == "count":
-            number = 0.0
-        else:
-            try:
-                number = float({"true": 1.0, "false": 0.0}.get(_text(value).lower(), value))  # pyright: ignore[reportArgumentType]
-            except (TypeError, ValueError, OverflowError):
-                number = math.nan
-            if not math.isfinite(number):
-                return {}, f"{place}: {asked.column} is {str(value)[:40]!r}, which is no number."
-        group = groups.setdefault(_text(row.get(asked.by)) if asked.by else "", [0.0, 0.0])
-        group[0] += float(number != 0.0) if asked.statistic == "share" else number
-        group[1] += value not in (None, "")
+            number = float(value not in (None, ""))
+        elif not math.isfinite(number):
+            return {}, f"{place}: {asked.column} is {str(value)[:40]!r}, which is no number."
+        name = _text(row.get(asked.by)) if asked.by else ""
+        total, count = groups.get(name, (0.0, 0.0))
+        groups[name] = (total + (number != 0.0 if asked.statistic == "share" else number), count + 1)
     return groups, "" if groups else f"{path.name} has no such rows."
 
 
@@ -179,10 +148,8 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         lines = numbered(path, "file of rows", longest=LARGEST)
         places = ((f"{path.name} line {number}", line) for number, line in lines)
         pairs = ((place, _json(few_parts(line, where=place), place)) for place, line in places)
-    elif path.suffix == ".csv":
-        pairs = ((f"{path.name} row {number}", row) for number, row in enumerate(_csv(path), 1))
     else:
-        found: Any = _json(document(path, "file of rows", limit=LARGEST), path)
+        found: Any = _csv(path) if path.suffix == ".csv" else _json(document(path, "table", limit=LARGEST), path)
         listed = cast("list[Any]", found if isinstance(found, list) else [found])
         pairs = ((f"{path.name} row {number}", row) for number, row in enumerate(listed, 1))
     for place, row in pairs:
@@ -207,30 +174,21 @@ def _csv(path: Path) -> list[dict[str, Any]]:
 def _table(path: Path) -> Any:
     """A document; of a ``.csv``, its rows by their first column."""
     if path.suffix != ".csv":
-        return _json(document(path, "file of results", limit=LARGEST), path)
+        return _json(document(path, "table", limit=LARGEST), path)
     return _named([(str(next(iter(row.values()))), row) for row in _csv(path)], str(path))
 
 
 def _named(rows: list[tuple[str, dict[str, Any]]], where: str) -> dict[str, dict[str, Any]]:
-    """Rows by their names.
-
-    Raises:
-        FileFormatError: If two have the same.
-    """
-    found = dict(rows)
-    if len(found) < len(rows):
-        [(twice, _)] = Counter(name for name, _ in rows).most_common(1)
-        raise FileFormatError("Two rows of a table have the same name.", where=where, expected="a name for each",
-                              got=twice[:60])  # fmt: skip
-    return found
+    """Rows by their names; ``FileFormatError`` if two have the same."""
+    [(name, most)] = Counter(name for name, _ in rows).most_common(1) or [("", 0)]
+    if most > 1:
+        what, expected = "Two rows of a table have the same name.", "a name for each"
+        raise FileFormatError(what, where=where, expected=expected, got=name[:60])
+    return dict(rows)
 
 
-def at(document: Any, pointer: str, *, where: str) -> Any:
-    """What stands at a JSON pointer (RFC 6901).
-
-    Raises:
-        FileFormatError: If nothing does.
-    """
+def _at(document: Any, pointer: str, *, where: str) -> Any:
+    """What stands at a JSON pointer (RFC 6901); ``FileFormatError`` if nothing does."""
     found = document
     for part in pointer.split("/")[1:]:
         key = part.replace("~1", "/").replace("~0", "~")
@@ -246,13 +204,9 @@ def at(document: Any, pointer: str, *, where: str) -> Any:
 
 
 def _number(value: object, where: str) -> Decimal:
-    """A number as it is written.
-
-    Raises:
-        FileFormatError: If it is none.
-    """
+    """A number as it is written; ``FileFormatError`` if it is none."""
     try:
-        found = Decimal(str(value).strip().removesuffix("%")) if not isinstance(value, bool) else Decimal("nan")
+        found = Decimal("nan" if isinstance(value, bool) else str(value).strip().removesuffix("%"))
     except InvalidOperation:
         found = Decimal("nan")
     if not found.is_finite() or abs(found.adjusted()) > 300:
@@ -270,54 +224,22 @@ def sha256(path: Path) -> str:
 # ---- repro.yaml -----------------------------------------------------------------------------------------------------
 
 
-class Digest(msgspec.Struct, frozen=True):
-    """What a file is pinned by."""
-
-    value: str
-    algorithm: str = "sha256"
-
-
-class PinnedFile(msgspec.Struct, frozen=True):
-    """A file of a manifest."""
-
+class _File(msgspec.Struct):
     id: str
     path: str
-    digest: Digest | None = None
+    digest: dict[str, str] = {}
 
 
-class Evidence(msgspec.Struct, frozen=True):
-    """What a statement of a manifest rests on: a number in a file, or (``derived``) one that rows give again."""
-
-    kind: str
-    artifact: str = ""
-    name: str = ""
-    pointer: str = ""
-    reported: str | float | int | None = None
-    mode: str = "printed_precision"
-    conversion: Any = None
-    rows: str = ""
-    column: str = ""
-    statistic: Literal["mean", "sum", "count", "share"] = "mean"
-    where: dict[str, Scalar] = {}
-    row: int | None = None
-    by: str = ""
-    field: str = ""
-    scale: float = 1.0
-
-
-class ManifestClaim(msgspec.Struct, frozen=True):
-    """A statement of a manifest."""
-
+class _Claim(msgspec.Struct):
     id: str
-    text: str = ""
-    evidence: list[Evidence] = []
+    evidence: list[dict[str, Any]] = []
 
 
-class Manifest(msgspec.Struct, frozen=True):
-    """A ``repro.yaml``; keys of other programs are left aside."""
+class _Manifest(msgspec.Struct):
+    """Keys of other programs are left aside."""
 
-    artifacts: list[PinnedFile] = []
-    claims: list[ManifestClaim] = []
+    artifacts: list[_File] = []
+    claims: list[_Claim] = []
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
@@ -338,14 +260,20 @@ def checked(path: Path) -> list[Checked]:
     """
     with parsing(path, "The file is not a manifest.", expected="YAML with artifacts and claims (repro.yaml)",
                  do="See the example in docs/claims.md."):  # fmt: skip
-        manifest = msgspec.convert(_yaml(contents(path, "manifest", limit=LARGEST_MANIFEST)) or {}, Manifest)
-    files, found = {one.id: one for one in manifest.artifacts}, list[Checked]()
+        manifest = msgspec.convert(_yaml(contents(path, "manifest", limit=LARGEST_MANIFEST)) or {}, _Manifest)
+    files, found = {one.id: one.path for one in manifest.artifacts}, list[Checked]()
     for one in manifest.artifacts:
-        found.append(_pinned(one, path.parent))
+        pinned = one.digest.get("value", "").lower()
+        digest = sha256(path.parent / one.path) if pinned and (path.parent / one.path).is_file() else "none"
+        status = "unchecked" if not pinned else "ok" if digest == pinned else "changed"
+        because = f"{one.path}: its SHA-256 is {digest[:12]}, pinned is {pinned[:12] or 'none'}."
+        found.append(Checked(name=f"file {one.id}", status=status, because=because))
     for claim in manifest.claims:
-        for number, evidence in enumerate(claim.evidence, 1):
-            name = f"{claim.id}: {evidence.name or f'evidence {number}'}"
-            found.append(_evidence(name, evidence, files, path.parent))
+        for number, one in enumerate(claim.evidence, 1):
+            name = f"{claim.id}: {one.get('name', f'evidence {number}')}"
+            with parsing(f"{path}: {name}", "The evidence cannot be checked.", expected="that of docs/claims.md"):
+                status, because = _evidence(one, files, path.parent)
+            found.append(Checked(name=name, status=cast("Any", status), because=because))
     return found
 
 
@@ -362,53 +290,20 @@ def _yaml(data: bytes) -> Any:
     return yaml.load(text, Loader=loader)  # noqa: S506 - a safe loader
 
 
-def _pinned(one: PinnedFile, folder: Path) -> Checked:
-    name, path = f"file {one.id}", folder / one.path
-    if one.digest is None or one.digest.algorithm != "sha256":
-        return Checked(name=name, status="unchecked", because=f"{one.path} is not pinned by a SHA-256.")
-    if not path.is_file():
-        return Checked(name=name, status="changed", because=f"{one.path} is not there.")
-    found = sha256(path)
-    same = found == one.digest.value.lower()
-    because = f"{one.path} is the file that was pinned." if same else (
-        f"{one.path} is another file: its SHA-256 is {found}, not {one.digest.value}."[:240]
-    )  # fmt: skip
-    return Checked(name=name, status="ok" if same else "changed", because=because)
-
-
-def _evidence(name: str, asked: Evidence, files: Mapping[str, PinnedFile], folder: Path) -> Checked:
-    missing = next((one for one in (asked.artifact, asked.rows) if one and one not in files), None)
-    if missing is not None or asked.kind not in ("metric", "table", "derived") or not asked.artifact:
-        why = f"There is no artifact {missing!r}." if missing else f"Evidence of the kind {asked.kind!r} is not read."
-        return Checked(name=name, status="unchecked", because=why)
-    path = files[asked.artifact].path
-    place = f"{path}#{asked.pointer}"
-    if asked.kind == "derived":
-        if not asked.rows or not asked.column:
-            return Checked(name=name, status="unchecked", because="It names no rows, or no column of them.")
-        number = held_against(
-            Derived(
-                rows=files[asked.rows].path, column=asked.column, number=place, statistic=asked.statistic,
-                where=asked.where, by=asked.by, field=asked.field, scale=asked.scale,
-            ),
-            folder,
-        )  # fmt: skip
-        words: Mapping[str, Any] = {"supports": "ok", "refutes": "stale", "undecided": "unchecked"}
-        return Checked(name=name, status=words[number.verdict], because=number.because)
-    if asked.reported is None or asked.mode != "printed_precision" or asked.conversion is not None:
-        return Checked(name=name, status="unchecked", because="Only printed numbers, without conversion, are compared.")
-    if asked.kind == "table":
-        rows = [
-            row for at_row, (_, row) in enumerate(_rows(folder / path))
-            if asked.row in (None, at_row) and all(_text(row.get(k)) == _text(v) for k, v in asked.where.items())
-        ]  # fmt: skip
-        place = f"{path}, column {asked.column}"
-        if len(rows) != 1:
-            return Checked(name=name, status="unchecked", because=f"{place}: {len(rows):,} rows are meant, not one.")
-        value = rows[0].get(asked.column)
-    else:
-        value = at(_table(folder / path), asked.pointer, where=place)
-    stated, given = _number(asked.reported, name), _number(value, place)
-    same = agree(stated, float(given))
-    because = f"{place} holds {given}" + ("." if same else f", and {stated} is reported.")
-    return Checked(name=name, status="ok" if same else "stale", because=because)
+def _evidence(asked: dict[str, Any], files: Mapping[str, str], folder: Path) -> tuple[str, str]:
+    """Status and reason of a number in a file; of the kind ``derived``, of one that rows give again."""
+    kind, artifact = asked.get("kind"), files.get(asked.get("artifact", ""))
+    rows = files.get(asked.get("rows", ""))
+    if artifact is None or (kind == "derived" and rows is None):
+        return "unchecked", "It names no artifact of the manifest."
+    place = f"{artifact}#{asked.get('pointer', '')}"
+    if kind == "derived":
+        given = {key: value for key, value in asked.items() if key in Derived.__struct_fields__}
+        number = derived(msgspec.convert({**given, "rows": rows, "number": place}, Derived), folder)
+        return {"supports": "ok", "refutes": "stale", "undecided": "unchecked"}[number.verdict], number.because
+    if kind != "metric" or asked.get("mode", "printed_precision") != "printed_precision" or "conversion" in asked:
+        return "unchecked", f"Evidence of the kind {kind!r}, or with a conversion, is not read."
+    stated = _number(asked.get("reported"), "reported")
+    held = _number(_at(_table(folder / artifact), asked.get("pointer", ""), where=place), place)
+    same = agree(stated, float(held))
+    return "ok" if same else "stale", f"{place} holds {held}{'' if same else f', and {stated} is reported'}."

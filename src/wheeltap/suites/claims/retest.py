@@ -169,7 +169,8 @@ def _require_same(store: Path, plan: Plan | None, spec: StudySpec, request: Stud
 
 def _derived(claim: Claim, retest: Retest) -> RetestResult:
     """What a stored number says beside the rows that it was derived from: no study, and nothing is estimated."""
-    found = repro.derived(retest, claim.file.parent)
+    assert retest.derived is not None, "it has no study"
+    found = repro.derived(retest.derived, claim.file.parent)
     return RetestResult(
         name=retest.name, question=retest.question, answer=found.verdict, because=found.because, study="rows"
     )
