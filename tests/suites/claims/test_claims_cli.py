@@ -13,9 +13,11 @@ id = "table"
 statement = "The tuned model leads."
 scope = "Our two models."
 change = "Other rows."
-against = "none known"
 verdict = { word = "durable", date = 2026-11-01, because = "As its table says." }
-sources = [{ title = "our table", grade = "ungrounded", side = "for", says = "70 against 56." }]
+sources = [
+  { title = "our table", grade = "ungrounded", side = "for", says = "70 against 56." },
+  { grade = "absence", side = "against", says = "None is known." },
+]
 [[retests]]
 name = "score"
 question = "Does the table say what the rows give?"

@@ -77,7 +77,6 @@ PLANTED = (
     ("date = 2026-11-01", "date = 2025-11-01", "392 days ago"),
     ("date = 2026-11-01", "date = 2027-11-01", "to come"),
     ('side = "against"\n', "", "no source against"),
-    ('scope = "Mine."', 'scope = "Mine."\nagainst = "none known"', "is a source against"),
     ('name = "second"', 'name = "first"', "Two retests"),
     ('study = "decodable-shift"', 'study = "decodable-shfit"', "Did you mean 'decodable-shift'"),
     ('study = "mine.toml"', 'study = "other.toml"', "no study at this path"),

@@ -132,7 +132,8 @@ def _parts(claim: "Claim", result: "ClaimResult | None") -> dict[str, list[str]]
         "Verdicts": [f"{_verdict(claim)}. {claim.verdict.because}"], "Our run": ours,
         "Where it was said": [claim.scope] if claim.scope else [],
         "For it": works["for"], "Against it": works["against"], "Beside it": works["context"],
-        "Looked for, and not found": works["absence"], "Kinds of models": rows, "Retests": [_retest(one) for one in claim.retests],
+        "Looked for, and not found": works["absence"], "Kinds of models": rows,
+        "Retests": [_retest(one) for one in claim.retests],
         _CHANGE: [claim.change] if claim.change else [], "Grades": [f"{one}: {GRADES[one]}." for one in grades],
     }  # fmt: skip
 

@@ -26,8 +26,6 @@ from wheeltap.studies.base import Size, Study
 Grade = Literal["grounded", "secondary", "ungrounded", "pilot", "inference", "absence"]
 """The source itself was read; only a summary; from memory; an own small measurement; reasoning; none is known."""
 
-Side = Literal["for", "against", "context"]
-VerdictWord = Literal["durable", "strengthened", "relaxed", "overturned", "contested"]
 Kind = Literal["dense", "sparse", "diffusion", "reasoning chain", "RL-trained", "instruction-tuned"]
 KINDS: Final[tuple[Kind, ...]] = ("dense", "sparse", "diffusion", "reasoning chain", "RL-trained", "instruction-tuned")
 
@@ -51,16 +49,13 @@ Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}\Z"
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A work that speaks for or against a claim.
+    """A work that speaks for or against a claim; with the grade ``absence``, that none is known.
 
     Attributes:
         says: What it shows, in a sentence, with its figures.
-        arxiv: Its ID there, ``2505.11581`` or ``2505.11581v1``.
-        url: Its address, where it has no such ID.
-        title: Of the work, or what it is known by.
+        arxiv: Its ID there, such as ``2505.11581v1``; of others ``url``, or ``title`` alone.
         year: In which it appeared; 0 where that is not known.
         grade: What was read of it; ``None`` is reported by the linter.
-        side: Whether it speaks for the claim.
     """
 
     says: str
@@ -69,7 +64,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     title: str = ""
     year: int = 0
     grade: Grade | None = None
-    side: Side = "context"
+    side: Literal["for", "against", "context"] = "context"
 
     @property
     def name(self) -> str:
@@ -81,21 +76,13 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class LiteratureVerdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the literature says of a claim, at a date; ``None`` for that is reported by the linter."""
 
-    word: VerdictWord
+    word: Literal["durable", "strengthened", "relaxed", "overturned", "contested"]
     because: str
     date: datetime.date | None = None
 
 
 class ScopeRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One kind of model at one scale.
-
-    Attributes:
-        kind: Of the models.
-        scale: In parameters, in words.
-        shown: What the literature shows there; empty for nothing.
-        ran: What a retest of this ledger runs there; empty for nothing.
-        open: What nobody has shown.
-    """
+    """One kind of model at one scale: what the literature shows, what a retest runs, what nobody has shown."""
 
     kind: Kind
     scale: str = ""
@@ -161,11 +148,8 @@ class Retest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How a claim is tested again.
 
     Attributes:
-        name: Another one for each retest of a claim.
-        question: What it asks, in one sentence.
         study: Registered name; or a ``.toml`` beside the claim's file with a study of one's own.
-        settings: Of the study at full size, that differ from its defaults.
-        small: Further settings of the small size.
+        settings: Of the study, that differ from its defaults; at the small size, ``small`` too.
         rules: Rules of the study that decide.
         needs: Whether all of them must support the claim, or any.
         expected: The effect of the literature, in the unit of the first rule.
@@ -189,15 +173,10 @@ class ClaimToml(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """A claim as a file has it.
 
     Attributes:
-        id: What it is called: ``C1``.
         statement: The claim in one sentence.
-        verdict: Of the literature.
         scope: Of which models and conditions it speaks.
         change: What would change the verdict.
-        against: ``none known`` where no source speaks against it.
-        sources: Works for, against and beside it.
         scopes: Kinds of models, and what is shown of each.
-        retests: How it is tested again.
     """
 
     id: Name
@@ -205,7 +184,6 @@ class ClaimToml(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     verdict: LiteratureVerdict
     scope: str = ""
     change: str = ""
-    against: Literal["", "none known"] = ""
     sources: tuple[Source, ...] = ()
     scopes: tuple[ScopeRow, ...] = ()
     retests: tuple[Retest, ...] = ()

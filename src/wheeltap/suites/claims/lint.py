@@ -56,10 +56,8 @@ def _verdict(claim: Claim, today: datetime.date) -> Iterator[tuple[str, str]]:
         yield "verdict", f"The verdict is of {date}, which is to come."
     elif today - date > OLD:
         yield "verdict", f"The verdict is of {date}, {(today - date).days} days ago: look for newer work, and date it."
-    against = any(source.side == "against" for source in claim.sources)
-    if against == bool(claim.against):
-        both = "There is a source against the claim, and against = none known."
-        yield "sources", both if against else "There is no source against the claim: give one, or against = none known."
+    if not any(source.side == "against" for source in claim.sources):
+        yield "sources", 'There is no source against the claim: give one, or grade = "absence" where none is known.'
 
 
 def _sources(claim: Claim, today: datetime.date) -> Iterator[tuple[str, str]]:
@@ -93,18 +91,12 @@ def _made_up(source: Source, today: datetime.date) -> str:
 def _cited(claim: Claim) -> Iterator[tuple[str, str]]:
     """IDs that texts name and no source has: they have no grade."""
     known = {source.arxiv.partition("v")[0] for source in claim.sources}
-    texts = {
-        "statement": claim.statement,
-        "scope": claim.scope,
-        "change": claim.change,
-        "verdict": claim.verdict.because,
-    }
-    texts |= {f"source {number}": source.says for number, source in enumerate(claim.sources, 1)}
-    texts |= {f"scope of {row.kind}": f"{row.shown} {row.ran} {row.open}" for row in claim.scopes}
-    for where, text in texts.items():
-        for one in dict.fromkeys(_LIKE_ID.findall(text)):
-            if one not in known:
-                yield where, f"{one} is among no sources, so that it has no grade."
+    texts = [claim.statement, claim.scope, claim.change, claim.verdict.because]
+    texts += [source.says for source in claim.sources]
+    texts += [text for row in claim.scopes for text in (row.shown, row.ran, row.open)]
+    for one in dict.fromkeys(_LIKE_ID.findall("\n".join(texts))):
+        if one not in known:
+            yield "a text", f"{one} is among no sources, so that it has no grade."
 
 
 def _retests(ledger: Ledger, claim: Claim) -> Iterator[tuple[str, str]]:
