@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -16,7 +16,6 @@ from wheeltap.suites.claims.ledger import Expected, RuleUse
 
 Verdict = Literal["supports", "refutes", "undecided"]
 Needs = Literal["all", "any"]
-Decides = Literal["both", "supports", "refutes"]
 
 
 class RuleResult(ChoiceRecord, frozen=True, kw_only=True):
@@ -30,10 +29,9 @@ class RuleResult(ChoiceRecord, frozen=True, kw_only=True):
         status: Of the finding.
         direction: Which effect counts.
         null: The effect that is none: 0, 1 of a ratio, .5 of an AUC.
-        margin: Smallest effect of interest, a distance from ``null``.
+        margin: Smallest effect of interest, a distance from ``null``; ``detectable``, likewise, is found four times out
+            of five.
         effect: With its interval; ``None`` where there is no number.
-        detectable: Effect that such a study finds four times out of five, a distance from ``null``.
-        because: The finding in words.
     """
 
     title: str
@@ -46,23 +44,15 @@ class RuleResult(ChoiceRecord, frozen=True, kw_only=True):
     margin: float
     effect: Estimate | None = None
     detectable: float | None = None
-    because: str = ""
 
 
 class RetestResult(ChoiceRecord, frozen=True, kw_only=True):
-    """One retest of a claim.
+    """One retest of a claim: what it says and why, and the run behind it.
 
     Attributes:
-        name: Of the retest.
-        question: It asks.
-        answer: What it says of the claim.
-        because: Why, in a sentence or two.
         study: Registered name or file; ``rows`` of a derived number.
         settings: Of the study, those of its size included.
-        rules: How each came out.
-        needs: Whether all of its rules, or any of them, must support the claim.
-        expected: The literature's effect.
-        planned: Effect that the retest was planned to find.
+        expected: The literature's effect, in the unit of the first rule.
         nets: How many were measured.
         store: File that holds every outcome, in the folder of the run.
         plan: Key of the plan: rules, level, settings and seed are part of it.
@@ -78,7 +68,6 @@ class RetestResult(ChoiceRecord, frozen=True, kw_only=True):
     rules: tuple[RuleResult, ...] = ()
     needs: Needs = "all"
     expected: Expected | None = None
-    planned: float | None = None
     nets: int = 0
     store: str = ""
     plan: str = ""
@@ -98,15 +87,7 @@ class ClaimResult(ChoiceRecord, frozen=True, kw_only=True):
 
 
 class ClaimsRecord(ChoiceRecord, frozen=True, kw_only=True):
-    """What a run of retests found.
-
-    Attributes:
-        size: Of the studies.
-        seed: Root of every draw.
-        alpha: Of the rules of one retest, all together: the level of the ledger shared among its retests.
-        claims: Those that were run, in the ledger's order.
-        wheeltap: Version that ran them.
-    """
+    """What a run of retests found; ``alpha`` is that of each retest: the ledger's level, shared among all of them."""
 
     schema: Literal["wheeltap.claims/1"] = "wheeltap.claims/1"
     size: Size
@@ -132,22 +113,17 @@ def read(path: Path) -> ClaimsRecord:
     return decoded(document(path, "record of claims", do=do), ClaimsRecord, path, what, expected=expected, do=do)
 
 
-# ---- verdicts ---------------------------------------------------------------------------------------------------
-
-
 def answer_of(status: FindingStatus, rule: RuleUse) -> Verdict:
     """What the finding of a rule says of a claim."""
     said: Verdict = "supports" if status == rule.supports else "refutes"
     return said if status in ("found", "excluded") and rule.decides in ("both", said) else "undecided"
 
 
-def together(answers: Sequence[Verdict], needs: Needs, decides: Sequence[Decides] = ()) -> Verdict:
+def together(answers: Sequence[Verdict], needs: Needs, decides: Sequence[str] = ()) -> Verdict:
     """What several answers say taken together.
 
-    Args:
-        answers: One for each rule, or each retest.
-        needs: Of ``all``, one answer that refutes is enough, and all must support; of ``any`` the other way around.
-        decides: Which way each can decide; both, where not given. One that cannot support need not, and vice versa.
+    Of ``all``, one that refutes is enough, and every one must support; of ``any`` it is the other way around. One that
+    decides one way only (``decides``, as of ``RuleUse``) need not say what it cannot.
     """
     one, every = _ENOUGH[needs]
     able = [a for a, way in zip(answers, decides or ["both"] * len(answers), strict=True) if way in ("both", every)]
@@ -158,10 +134,7 @@ _ENOUGH: Final[dict[Needs, tuple[Verdict, Verdict]]] = {"all": ("refutes", "supp
 """The verdict for which one answer is enough, and the one for which it takes every one."""
 
 
-# ---- two runs ---------------------------------------------------------------------------------------------------
-
-
-class Change(msgspec.Struct, frozen=True, kw_only=True):
+class Change(msgspec.Struct, frozen=True):
     """One difference between two runs: of which claim, retest and rule, and how it was and is."""
 
     claim: str
@@ -172,51 +145,40 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     new: str
 
 
-class _Row(NamedTuple):
-    """What can differ: the verdict, what was fixed beforehand, the effect."""
-
-    answer: str
-    fixed: str = ""
-    effect: Estimate | None = None
-
-
 def diff(old: ClaimsRecord, new: ClaimsRecord) -> tuple[Change, ...]:
     """What changed from one run to another: verdicts; effects beyond the other's interval; rules; what is new or gone.
 
     Seconds and files do not count.
     """
-    was, now = _rows(old), _rows(new)
-    return tuple(
-        Change(claim=key[0], retest=key[1], rule=key[2], what=what, old=before, new=after)
-        for key in dict.fromkeys([*now, *was])
-        for what, before, after in _changes(was.get(key), now.get(key), of_rule=bool(key[2]))
-    )
+    was, now, found = dict(_rows(old)), dict(_rows(new)), list[Change]()
+    for key in dict.fromkeys([*now, *was]):
+        (before, fixed, one), (after, now_fixed, two) = was.get(key, _NONE), now.get(key, _NONE)
+        pairs: list[tuple[Any, str, str, bool]] = [
+            ("rules" if key[2] else "run", fixed, now_fixed, fixed != now_fixed),
+            ("verdict", before, after, before != after),
+            ("effect", str(one), str(two), _beyond(one, two) or _beyond(two, one)),
+        ]
+        if key not in was or key not in now:
+            pairs = [("gone" if key in was else "new", before, after, True)]
+        found += [Change(*key, what, a, b) for what, a, b, differs in pairs if differs]
+    return tuple(found)
 
 
-def _changes(was: _Row | None, now: _Row | None, *, of_rule: bool) -> Iterator[tuple[Any, str, str]]:
-    if was is None or now is None:
-        yield ("new", "", now.answer) if now is not None else ("gone", was.answer if was is not None else "", "")
-        return
-    if was.fixed != now.fixed:
-        yield "rules" if of_rule else "run", was.fixed, now.fixed
-    if was.answer != now.answer:
-        yield "verdict", was.answer, now.answer
-    if _beyond(was.effect, now.effect) or _beyond(now.effect, was.effect):
-        yield "effect", str(was.effect), str(now.effect)
+_Row = tuple[str, str, Estimate | None]
+"""Verdict, what was fixed beforehand, effect."""
+
+_NONE: Final[_Row] = ("", "", None)
 
 
-def _rows(record: ClaimsRecord) -> dict[tuple[str, str, str], _Row]:
-    found = dict[tuple[str, str, str], _Row]()
+def _rows(record: ClaimsRecord) -> Iterator[tuple[tuple[str, str, str], _Row]]:
     for claim in record.claims:
-        found[claim.id, "", ""] = _Row(claim.answer)
+        yield (claim.id, "", ""), (claim.answer, "", None)
         for retest in claim.retests:
             settings = "".join(f", {name} {value}" for name, value in sorted(retest.settings.items()))
             how = f"{retest.study}, {record.size}, seed {record.seed}, alpha {record.alpha:.2g}{settings}"
-            found[claim.id, retest.name, ""] = _Row(retest.answer, f"{how}, needs {retest.needs}")
+            yield (claim.id, retest.name, ""), (retest.answer, f"{how}, needs {retest.needs}", None)
             for rule in retest.rules:
-                row = _Row(rule.answer, rule.fixed, rule.effect)
-                found[claim.id, retest.name, f"{rule.title} ({rule.about})"] = row
-    return found
+                yield (claim.id, retest.name, f"{rule.title} ({rule.about})"), (rule.answer, rule.fixed, rule.effect)
 
 
 def _beyond(one: Estimate | None, other: Estimate | None) -> bool:

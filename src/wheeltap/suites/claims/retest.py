@@ -1,6 +1,5 @@
 """Runs the retests of claims: each study into a store of its own, judged by rules that were fixed beforehand."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -68,39 +67,33 @@ def retested(  # noqa: PLR0913 - a door: each is a choice of its own
         StoreError: If a store was made under other rules.
     """
     chosen = ledger.chosen(ids)
-    run = RetestRun(
-        size=size,
-        request=StudyRequest(seed=seed, alpha=ledger.alpha),
-        folder=folder,
-        workers=workers,
-        watch=watch,
-        allow_code=allow_code,
-    )
+    request = StudyRequest(seed=seed, alpha=ledger.alpha)
+    run = RetestRun(size, request, folder, workers=workers, watch=watch, allow_code=allow_code)
     # All studies are looked at before the first one is run.
     studies = {(claim.id, one.name): run.sound(claim, one) for claim in chosen for one in claim.retests if one.study}
-    claims = list[ClaimResult]()
-    for claim in chosen:
-        results = [
+    claims = tuple(
+        _claim(claim, [
             run.result(claim, one, studies[claim.id, one.name]) if one.study else _derived(claim, one)
             for one in claim.retests
-        ]
-        claims.append(_claim(claim, results))
-    record = ClaimsRecord(size=size, seed=seed, alpha=ledger.alpha, claims=tuple(claims), wheeltap=__version__)
+        ])
+        for claim in chosen
+    )  # fmt: skip
+    record = ClaimsRecord(size=size, seed=seed, alpha=ledger.alpha, claims=claims, wheeltap=__version__)
     record.write(folder / "claims.json")
     files.write(folder / "claims.html", sections.page(ledger, record).encode())
     return record
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class RetestRun:
     """How retests are run; ``known`` has what a store says that more than one of them asks."""
 
     size: Size
     request: StudyRequest
     folder: Path
-    workers: int
-    watch: Watched | None
-    allow_code: bool
+    workers: int = 1
+    watch: Watched | None = None
+    allow_code: bool = False
     known: dict[Path, tuple[Plan, ReportRecord]] = field(default_factory=dict[Path, tuple[Plan, ReportRecord]])
 
     def store(self, retest: Retest) -> Path:
@@ -167,15 +160,6 @@ def _require_same(store: Path, plan: Plan | None, spec: StudySpec, request: Stud
         )  # fmt: skip
 
 
-def _derived(claim: Claim, retest: Retest) -> RetestResult:
-    """What a stored number says beside the rows that it was derived from: no study, and nothing is estimated."""
-    assert retest.derived is not None, "it has no study"
-    found = repro.derived(retest.derived, claim.file.parent)
-    return RetestResult(
-        name=retest.name, question=retest.question, answer=found.verdict, because=found.because, study="rows"
-    )
-
-
 def judged(retest: Retest, plan: Plan, report: ReportRecord) -> RetestResult:
     """What the report of its study says of the claim; nothing, where a control failed."""
     assert plan.study is not None, "a retest is a study"
@@ -188,30 +172,28 @@ def judged(retest: Retest, plan: Plan, report: ReportRecord) -> RetestResult:
     ]
     rules = tuple(_rule(use, rule, finding) for use, rule, finding in pairs)
     answer = together([one.answer for one in rules], retest.needs, [use.decides for use, *_ in pairs])
+    said = [_said(rule, finding) for (_, rule, finding), one in zip(pairs, rules, strict=True) if one.answer == answer]
     if report.void:
-        failed = [f"{one.name}: {one.because}" for one in report.controls if one.status == "failed"]
-        because = f"Void: a control failed. {' '.join(failed)}"
-    else:
-        said = [_said(rule, finding) for use, rule, finding in pairs if answer_of(finding.status, use) == answer]
-        because = " ".join(dict.fromkeys(said))
+        failed = (f"{one.name}: {one.because}" for one in report.controls if one.status == "failed")
+        said = ["Void: a control failed.", *failed]
     return RetestResult(
-        name=retest.name, question=retest.question, answer=answer, because=because, study=retest.study,
-        settings=plan.study.settings, rules=rules, needs=retest.needs, expected=retest.expected,
-        planned=retest.detectable, nets=len(plan.subjects), plan=plan.key,
+        name=retest.name, question=retest.question, answer=answer, because=" ".join(dict.fromkeys(said)),
+        study=retest.study, settings=plan.study.settings, rules=rules, needs=retest.needs, expected=retest.expected,
+        nets=len(plan.subjects), plan=plan.key,
     )  # fmt: skip
 
 
 def _rule(use: RuleUse, rule: Rule, finding: Finding) -> RuleResult:
     effect = finding.estimates[0] if finding.estimates else None
     ratio = effect is not None and effect.unit == "ratio"
-    null = 1.0 if ratio else {"auc": 0.5, "exact": rule.share}.get(rule.statistic, 0.0)
     share = " of the second mean" if rule.relative else ""
-    one_way = f", decides only that it {use.decides}" if use.decides != "both" else ""
+    way = f", decides only that it {use.decides}" if use.decides != "both" else ""
     return RuleResult(
         title=rule.title, about=finding.subject, answer=answer_of(finding.status, use), status=finding.status,
-        fixed=f"{rule.statistic}, {rule.direction}, margin {rule.margin:g}{share}; {use.supports} supports{one_way}",
-        direction=rule.direction, null=null, margin=rule.margin if finding.margin is None else finding.margin,
-        effect=effect, detectable=finding.smallest_detectable, because=finding.because,
+        fixed=f"{rule.statistic}, {rule.direction}, margin {rule.margin:g}{share}; {use.supports} supports{way}",
+        null=1.0 if ratio else {"auc": 0.5, "exact": rule.share}.get(rule.statistic, 0.0), direction=rule.direction,
+        margin=rule.margin if finding.margin is None else finding.margin,
+        effect=effect, detectable=finding.smallest_detectable,
     )  # fmt: skip
 
 
@@ -221,10 +203,19 @@ def _said(rule: Rule, finding: Finding) -> str:
     return said or f"{rule.title}: {finding.verdict or finding.status.replace('_', ' ')}."
 
 
+def _derived(claim: Claim, retest: Retest) -> RetestResult:
+    """What a stored number says beside the rows that it was derived from: no study, and nothing is estimated."""
+    assert retest.derived is not None, "it has no study"
+    found, name, asks = repro.derived(retest.derived, claim.file.parent), retest.name, retest.question
+    return RetestResult(name=name, question=asks, answer=found.verdict, because=found.because, study="rows")
+
+
 def _claim(claim: Claim, results: Sequence[RetestResult]) -> ClaimResult:
     """All retests of a claim: it takes every one to support it, and one to refute it."""
-    counts = Counter(one.answer for one in results)
-    several = [f"{', '.join(one.name for one in results if one.answer == word)} {word}" for word in counts]
+    several = [
+        f"{listed([one.name for one in results if one.answer == word])}: {word}"
+        for word in dict.fromkeys(one.answer for one in results)
+    ]
     because = results[0].because if len(results) == 1 else f"{'; '.join(several)}." if results else "It has no retest."
     return ClaimResult(
         id=claim.id, statement=claim.statement, literature=claim.verdict.word, date=str(claim.verdict.date or ""),
