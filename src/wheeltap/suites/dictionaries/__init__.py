@@ -4,9 +4,8 @@
     report = wt.dictionaries.check(net, made, task, site="transformer.h.5")
 
 In reading order: ``doors`` (train, check), ``dictionary`` (what one is) and ``files`` (of five libraries), ``specs``,
-``activations`` and ``recipes`` (vectors, and what is trained on them), ``nets``, ``sources`` and ``truth`` (a net,
-tasks and vectors with known features), ``supervised``, ``stats`` and ``readings`` (editing, scoring), ``audits``
-(WT401 to WT406), ``sections``, ``studies``, ``cli``.
+``activations`` and ``recipes`` (vectors, and what is trained on them), ``nets`` and ``sources`` (a net, tasks),
+``supervised``, ``stats`` and ``readings`` (editing, scoring), ``audits`` (WT401 to WT406), ``studies``, ``cli``.
 """
 
 from typing import TYPE_CHECKING

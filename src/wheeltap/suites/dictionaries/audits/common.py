@@ -22,7 +22,7 @@ from wheeltap.core.section import Section
 from wheeltap.core.settings import Settings
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.sample import Sample
-from wheeltap.suites.dictionaries.audits.scores import SHARE, Leads, NullComparison, Scores
+from wheeltap.suites.dictionaries.audits.scores import SHARE, NullComparison, Scores, enough, excluding, least_sure
 from wheeltap.suites.dictionaries.specs import KINDS, NULLS, budgets_of, kinds_of
 
 BETTER: Final = Words("better than every null", "no better than a null", "may be better than every null")
@@ -230,8 +230,8 @@ class BesideNullsAudit(DictionaryAudit):
         nulls = [self.beside(case, kind, own, known[kind]) for kind in NULLS if kind in known]
         if not nulls:
             raise NoAnswer("skipped", "There is no null beside it: a score alone says nothing.")
-        leads, score = Leads(nulls, case.plan.alpha / _TESTS), self.effect(case, own, self.what)
-        (kind, test), best = leads.least, leads.best
+        alpha, score = case.plan.alpha / _TESTS, self.effect(case, own, self.what)
+        (kind, test), best = least_sure(nulls), max(nulls, key=lambda null: null.score)
         # The dictionary itself is none of the reseeds: one from elsewhere may be far from all of them.
         seeds = [one.mean for one in known.get("reseed", [])]
         noise = float(np.std(seeds, ddof=1)) if len(seeds) > 1 else 0.0
@@ -239,9 +239,9 @@ class BesideNullsAudit(DictionaryAudit):
         beyond = " No larger than a reseed's noise." if 0.0 < least <= _NOISE * noise else ""
         missing = [name for name in NULLS if name not in known]
         some = f" Not asked beside: {', '.join(missing)}." if missing else ""
-        also = [Estimate.exact(f"{name}{of}", value, SHARE, n=len(several))
-                for of, several in (("", [own]), (f", {best.kind}", best.others)) for name in own.also
-                for value in [float(np.mean([one.also[name] for one in several]))]]  # fmt: skip
+        also = dict(own.also)
+        for name in own.also:
+            also[f"{name}, {best.kind}"] = float(np.mean([one.also[name] for one in best.others]))
         said = (
             f"{self.what}: {score}; {means_of(known, count=True)}. The lead over the best null ({best.kind}) is "
             f"{fixed(least, 3)}; judged is the one shown least surely, {test} (over {kind}).{beyond}{some}"
@@ -249,9 +249,10 @@ class BesideNullsAudit(DictionaryAudit):
         return [Hypothesis(
             test=test, margin=self.settings.margin, words=BETTER, one_sided=True, alarm=False, title=self.title,
             # The lead allows for rows in groups itself; that it is within the margin is shown over groups.
-            by_example=False, evidence=leads.evidence,
-            undecided="" if test.p is not None and test.p <= leads.alpha else leads.enough,
-            beside=(score, *(one.mean for one in nulls), *self._parts(case, own, known), *also,
+            by_example=False, evidence=excluding(nulls),
+            undecided="" if test.p is not None and test.p <= alpha else enough(nulls, alpha),
+            beside=(score, *(one.mean for one in nulls), *self._parts(case, own, known),
+                    *(Estimate.exact(name, value, SHARE) for name, value in also.items()),
                     Estimate.exact("standard deviation over reseeds", noise, SHARE, n=len(seeds))),
             found=f"The dictionary is better than every null. {said}",
             otherwise=f"The dictionary is not shown to be better than every null. {said}",

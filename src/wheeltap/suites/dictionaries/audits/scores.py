@@ -195,60 +195,37 @@ class NullComparison:
         return members.one_of(Single(self.own.mean, error, made.method), means, name=name, scale=scale)
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class Leads:
-    """Leads over all kinds of nulls.
+def least_sure(nulls: Sequence[NullComparison]) -> tuple[str, Estimate]:
+    """The kind over which the lead is shown least surely, and that lead.
 
-    Attributes:
-        nulls: The score beside each kind; at least one.
-        alpha: Of the strictest test of the report.
+    Better than every kind: all must be shown (Berger 1982), so that several kinds cost no correction.
     """
+    tested = [(null.lead.above(null.margin, "more"), null) for null in nulls]
+    p, null = max(tested, key=lambda one: (1.0 if one[0] is None else one[0], -(one[1].lead.value or 0.0)))
+    test = msgspec.structs.replace(null.lead.estimate, p=None if any(one is None for one, _ in tested) else p)
+    if null.bounded and test.low is not None and test.high is not None:
+        test = msgspec.structs.replace(test, low=max(test.low, -1.0), high=min(test.high, 1.0))
+    return null.kind, test
 
-    nulls: Sequence[NullComparison]
-    alpha: float
 
-    @property
-    def best(self) -> NullComparison:
-        """The kind with the highest score."""
-        return max(self.nulls, key=lambda null: null.score)
+def excluding(nulls: Sequence[NullComparison]) -> Evidence:
+    """What excludes a lead over one kind: the mean lead over rows and nulls, or the lead over one more null.
 
-    @property
-    def least(self) -> tuple[str, Estimate]:
-        """The kind over which the lead is shown least surely, and that lead.
+    The first is surer of small leads. The second shows what the first cannot from few rows or groups, which must allow
+    for rows that nobody drew: that a dictionary far below its nulls is no better.
+    """
+    return Smallest([(one, null.margin) for null in nulls for one in (null.sample, Members(null.lead, "more"))])
 
-        Better than every kind: all must be shown (Berger 1982), so that several kinds cost no correction.
-        """
-        tested = [(null.lead.above(null.margin, "more"), null) for null in self.nulls]
-        p, null = max(tested, key=lambda one: (1.0 if one[0] is None else one[0], -(one[1].lead.value or 0.0)))
-        test = msgspec.structs.replace(null.lead.estimate, p=None if any(one is None for one, _ in tested) else p)
-        if null.bounded and test.low is not None and test.high is not None:
-            test = msgspec.structs.replace(test, low=max(test.low, -1.0), high=min(test.high, 1.0))
-        return null.kind, test
 
-    @property
-    def evidence(self) -> Evidence:
-        """What excludes a lead over one kind: the mean lead over rows and nulls, or the lead over one more null.
-
-        The first is surer of small leads. The second shows what the first cannot from few rows or groups, which must
-        allow for rows that nobody drew: that a dictionary far below its nulls is no better.
-        """
-        both = [(one, null.margin) for null in self.nulls for one in (null.sample, Members(null.lead, "more"))]
-        return Smallest(both)
-
-    @property
-    def enough(self) -> str:
-        """How many nulls of each kind would decide, all else as it is, in a sentence."""
-        leads = [null.lead for null in self.nulls]
-        seeds = now = min(lead.count for lead in leads)
-        laws = [(lead.count, lead.law) for lead in leads if lead.law is not None]
-        if now < 2 or len(laws) < len(leads):
-            return "One null of a kind, or several alike, show no spread: give more (--seeds 3)."
-        while (seeds := seeds + max(seeds // 4, 1)) <= _SEEDS:
-            more = [law.among(math.ceil(count * seeds / now)) for count, law in laws]
-            margins = [null.margin for null in self.nulls]
-            found = all(2.0 * law.at_most(edge) <= self.alpha for law, edge in zip(more, margins, strict=True))
-            part = self.alpha / (2 * len(more))
-            if found or any(2.0 * law.at_least(edge) <= part for law, edge in zip(more, margins, strict=True)):
-                return f"About {seeds} nulls of each kind would decide, if leads and spreads stay (--seeds {seeds})."
-        return f"Not even {_SEEDS} nulls of each kind would: they lie too far apart, or there are too few examples."
+def enough(nulls: Sequence[NullComparison], alpha: float) -> str:
+    """How many nulls of each kind would decide at this level, all else as it is, in a sentence."""
+    seeds = now = min(null.lead.count for null in nulls)
+    known = [(null, null.lead.law) for null in nulls if null.lead.law is not None]
+    if now < 2 or len(known) < len(nulls):
+        return "One null of a kind, or several alike, show no spread: give more (--seeds 3)."
+    while (seeds := seeds + max(seeds // 4, 1)) <= _SEEDS:
+        laws = [(law.among(math.ceil(null.lead.count * seeds / now)), null.margin) for null, law in known]
+        found = all(2.0 * law.at_most(margin) <= alpha for law, margin in laws)
+        if found or any(2.0 * law.at_least(margin) <= alpha / (2 * len(laws)) for law, margin in laws):
+            return f"About {seeds} nulls of each kind would decide, if leads and spreads stay (--seeds {seeds})."
+    return f"Not even {_SEEDS} nulls of each kind would: they lie too far apart, or there are too few examples."
