@@ -1,8 +1,9 @@
-"""What the layers of a net read: by that two nets with other weights are compared."""
+"""What the layers of a net read, by which two nets with other weights are compared; how heavy weights' tails are."""
 
 from functools import partial
 from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,7 +12,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
 from wheeltap.engine.readings.base import Reading, Readings
-from wheeltap.suites.claims.specs import HIDDEN_VECTORS, HiddenVectorsSettings
+from wheeltap.suites.claims.specs import HIDDEN_VECTORS, WEIGHT_TAILS, HiddenVectorsSettings
 
 
 @final
@@ -48,3 +49,27 @@ class HiddenVectors(Reading):
                 )  # fmt: skip
         values = {f"{name}|units": to_array(torch.cat(parts)) for name, parts in held.items()}
         return Readings(values, forwards=count / len(task.targets))
+
+
+@final
+class WeightTails(Reading):
+    """Excess kurtosis of the weights, matrix by matrix: no pass is needed."""
+
+    spec = WEIGHT_TAILS
+
+    def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
+        """See ``Reading.read``.
+
+        Raises:
+            ModelError: If no matrix has weights that differ.
+        """
+        found: list[float] = []
+        for parameter in subject.model.parameters():
+            weights = parameter.detach().double().flatten()
+            spread = weights - weights.mean()
+            variance = float(spread.square().mean())
+            if parameter.ndim >= 2 and variance > 0.0:
+                found.append(float(spread.pow(4).mean()) / variance**2 - 3.0)
+        if not found:
+            raise ModelError("There are no weights to describe.", where=subject.name, expected="a matrix", got="none")
+        return Readings({"kurtosis": np.array(np.mean(found))}, forwards=0.0)

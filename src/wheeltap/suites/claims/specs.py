@@ -26,6 +26,12 @@ HIDDEN_VECTORS: Final = ReadingSpec(
     arrays={"units": Array("row unit", "values that the layer reads, on some of the examples", optional=True)},
 )
 
+WEIGHT_TAILS: Final = ReadingSpec(
+    name="weight-tails",
+    title="Tails of the weights",
+    arrays={"kurtosis": Array("", "excess kurtosis of a matrix's weights, mean over matrices; 0 of normal ones")},
+)
+
 SHARES: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 """Of the second digit in blends of two."""
 

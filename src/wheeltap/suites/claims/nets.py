@@ -1,0 +1,183 @@
+"""Nets of the study ``properties``: what the recipe ``classifier`` trains, and characters; two properties more."""
+
+from dataclasses import dataclass, field
+from typing import Final, cast, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wheeltap import perturb
+from wheeltap.core import seeds
+from wheeltap.core.errors import UsageError
+from wheeltap.core.task import Task
+from wheeltap.models.rows import HEADS, Block
+from wheeltap.perturb.quantize import RoundToNearest
+from wheeltap.recipes.base import Given, Needs
+from wheeltap.recipes.classifier import ClassifierNet, ClassifierSettings
+from wheeltap.recipes.fit import Fit, Hook
+from wheeltap.suites.claims.lessons import LENGTH, On, lesson
+
+_TINY: Final = 1e-6
+
+
+@final
+class SingleScale(nn.Module):
+    """Root mean square normalization with one gain for all features: no feature can be made to stand out by its gain.
+
+    Source: arXiv:2506.19697, section 3 (single-scale RMSNorm).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """``[..., feature]``, each row at a root mean square of ``gain``."""
+        return self.gain * inputs * (inputs.square().mean(-1, keepdim=True) + _TINY).rsqrt()
+
+
+@final
+class CharacterNet(nn.Module):
+    """A small GPT over characters: a place for each, after those before it; the last place answers.
+
+    Args:
+        options: Characters.
+        width: Of what a place holds.
+        blocks: How many.
+        dropout: Probability with which training drops a feature after the embedding and after each block.
+        single: Whether norms have one gain for all features.
+    """
+
+    def __init__(self, options: int, width: int, *, blocks: int, dropout: float, single: bool) -> None:
+        super().__init__()
+        self.letter, self.place = nn.Embedding(options, width), nn.Embedding(LENGTH, width)
+        self.dropped = nn.ModuleList(nn.Dropout(dropout) for _ in range(blocks + 1))
+        self.blocks = nn.ModuleList(Block(width) for _ in range(blocks))
+        self.norm, self.answer = nn.LayerNorm(width), nn.Linear(width, options)
+        if single:
+            self.norm = SingleScale()
+            for block in self.blocks:
+                block.first, block.second = SingleScale(), SingleScale()
+
+    def everywhere(self, letters: Tensor) -> Tensor:
+        """Scores of the character after each place, ``[example, place, option]``."""
+        stream = self.letter(letters) + self.place(torch.arange(letters.shape[1], device=letters.device))
+        stream = self.dropped[0](stream)
+        for block, drop in zip(self.blocks, list(self.dropped)[1:], strict=True):
+            stream = drop(block(stream))
+        return cast("Tensor", self.answer(self.norm(stream)))
+
+    def forward(self, letters: Tensor) -> Tensor:
+        """Scores of the character after the last place, ``[example, option]``."""
+        return self.everywhere(letters)[:, -1]
+
+
+@final
+@dataclass(eq=False)
+class Rounding(Hook):
+    """Quantization-aware training: the gradient is taken where every matrix is rounded, and moves the exact weights.
+
+    Attributes:
+        bits: Of the grid, one per row, that ends at its largest weight.
+
+    Source: Bengio et al. 2013, arXiv:1308.3432, section 4 (straight-through); Jacob et al. 2018, arXiv:1712.05877.
+    """
+
+    bits: int
+    _held: list[Tensor] = field(default_factory=list[Tensor], init=False)
+
+    def before(self, fit: Fit) -> None:
+        """See ``Hook.before``."""
+        grid = cast("RoundToNearest", perturb.create("quantize"))
+        self._held = [parameter.detach().clone() for parameter in fit.trained]
+        with torch.no_grad():
+            for parameter in fit.trained:
+                if parameter.ndim >= 2:
+                    parameter.copy_(grid.rounded(parameter.flatten(1), self.bits).view_as(parameter))
+
+    def after_gradient(self, fit: Fit) -> None:
+        """See ``Hook.after_gradient``."""
+        with torch.no_grad():
+            for parameter, held in zip(fit.trained, self._held, strict=True):
+                parameter.copy_(held)
+
+
+class PropertyNetSettings(ClassifierSettings, frozen=True):
+    """What is learned, by which net, and how.
+
+    Attributes:
+        on: ``digits``, ``strokes`` (digits drawn here) or ``text`` (characters of generated sentences).
+        bits: Of the grid to which weights are rounded where the gradient is taken; 0 for none.
+        single: Whether hidden layers are normalized with one gain for all features.
+    """
+
+    on: On = "digits"
+    bits: int = 0
+    single: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.bits and not 2 <= self.bits <= 16:
+            raise UsageError(
+                "Weights cannot be rounded to so many bits.", where="recipe property-net: bits",
+                expected="0, or 2 to 16", got=str(self.bits),
+            )  # fmt: skip
+        if self.on == "text" and (len(set(self.widths)) != 1 or self.widths[0] % HEADS):
+            raise UsageError(
+                "A net of characters has blocks of one width.", where="recipe property-net: hidden",
+                expected=f"one multiple of {HEADS} for each block, such as 32,32", got=repr(self.hidden),
+            )  # fmt: skip
+
+    def hooks(self) -> list[Hook]:
+        """See ``ClassifierSettings.hooks``; rounding first, so that others act on rounded weights."""
+        return [*([Rounding(self.bits)] if self.bits else []), *super().hooks()]
+
+
+@final
+class PropertyNet(ClassifierNet):
+    """A small net with one property of training or structure; nets of one seed start alike and see the same order."""
+
+    name = "property-net"
+    title = "small net with a property of training: on digits, drawn digits or characters"
+    settings_type = PropertyNetSettings
+    settings: PropertyNetSettings  # pyright: ignore[reportIncompatibleVariableOverride]  (never set again)
+    stream = "property-net"
+
+    @property
+    def needs(self) -> Needs:
+        """See ``Recipe.needs``: it brings its own."""
+        return ""
+
+    def lesson(self, given: Given) -> Task:
+        """See ``ClassifierNet.lesson``."""
+        held = lesson(self.settings.on)
+        targets = held.targets[:, -1] if self.settings.on == "text" else held.targets
+        return Task(held.inputs, targets, name=f"{self.settings.on} for training")
+
+    def start(self, given: Given) -> Fit:
+        """See ``Recipe.start``; of characters the loss is over every place."""
+        if self.settings.on != "text":
+            return super().start(given)
+        held, how = lesson("text"), self.settings
+        model = cast("CharacterNet", self.blank(given).to(given.device))
+        inputs, targets = held.inputs.to(given.device), held.targets.to(given.device)
+
+        def loss(rows: Tensor, step: int) -> Tensor:
+            return functional.cross_entropy(model.everywhere(inputs[rows]).flatten(0, 1), targets[rows].flatten())
+
+        order = how.training(seeds.derive(given.spec.seed, self.stream, "order"))
+        return Fit(model.train(), loss, examples=len(inputs), settings=order, hooks=how.hooks())
+
+    def _net(self, task: Task) -> nn.Module:
+        how, options = self.settings, lesson(self.settings.on).options
+        if how.on == "text":
+            return CharacterNet(
+                options, how.widths[0], blocks=len(how.widths), dropout=how.dropout, single=how.single
+            )  # fmt: skip
+        net = super()._net(task)
+        if not how.single:
+            return net
+        wide = [module for module in net.children() if isinstance(module, nn.Linear)][:-1]
+        parts = [(module, SingleScale()) if module in wide else (module,) for module in net.children()]
+        return nn.Sequential(*(one for part in parts for one in part))

@@ -1,0 +1,577 @@
+"""The study ``properties``: which property of training keeps a net's score when weights are changed, at equal score?
+
+Nets of one seed start alike and see the same order of examples, and differ in one property alone. What is kept is
+compared pair by pair with plain AdamW; and one cheap number of each net is tried as a predictor of what is kept.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, ClassVar, Final, final
+
+import msgspec
+import numpy as np
+
+from wheeltap.audits.case import Case
+from wheeltap.audits.claims import NoAnswer
+from wheeltap.audits.schemes import scheme
+from wheeltap.core import seeds
+from wheeltap.core.errors import DataError, UnknownName
+from wheeltap.core.records import Estimate, Finding, Scalar, SubjectRecord, Trial
+from wheeltap.core.section import Section, Table
+from wheeltap.core.settings import Settings, comma_separated
+from wheeltap.core.study import CohortSpec, MemberSpec, Metric, Rule
+from wheeltap.plans.plan import Plan
+from wheeltap.plans.readings.input_shift import INPUT_SHIFT
+from wheeltap.stats import held_out
+from wheeltap.stats.crossed import Values
+from wheeltap.stats.curve import Response, half_dose
+from wheeltap.stats.members import NumberScale, Single, over_nets
+from wheeltap.stats.mogstad2024 import rank_intervals
+from wheeltap.studies.base import Study, StudyAnswer
+from wheeltap.studies.rules import listed
+from wheeltap.studies.table import LEVEL, MemberTable, Numbers
+from wheeltap.suites.claims.lessons import SIDE, On
+from wheeltap.suites.claims.specs import WEIGHT_TAILS
+
+PLAIN: Final = "AdamW"
+"""What every property is compared with."""
+
+
+@final
+@dataclass(frozen=True)
+class Property:
+    """A property of training or structure.
+
+    Attributes:
+        name: Of its cohort.
+        settings: Of the recipe, that differ from those of plain AdamW.
+        about: In one sentence.
+        text: Settings that differ from these again on text.
+    """
+
+    name: str
+    settings: dict[str, Scalar]
+    about: str
+    text: dict[str, Scalar] = field(default_factory=dict[str, Scalar])
+
+
+PROPERTIES: Final = {
+    "sam": Property("SAM", {"rho": 0.1}, "Sharpness-aware: two gradients a step.", {"rho": 0.05}),
+    "average": Property("weight averaging", {"average": 0.99, "schedule": "constant"},
+                        "Constant rate; a moving average of the weights is kept."),
+    "decay": Property("weight decay", {"decay": 0.3}, "Thirty times the weight decay of plain AdamW."),
+    "noise": Property("weight noise", {"noise": 0.2}, "Gradients are taken under 20 % noise on each weight.",
+                      {"noise": 0.05}),
+    "constant": Property("constant rate", {"schedule": "constant"}, "The rate does not fall."),
+    "dropout": Property("dropout", {"dropout": 0.1}, "A tenth of the hidden units is dropped; on text 3 %.",
+                        {"dropout": 0.03}),
+    "sparse": Property("sparse weights", {"share": 0.4}, "Two fifths of each matrix are left (top-k by size).",
+                       {"share": 0.75}),
+    "norm": Property("norm without outliers", {"single": True}, "Norms with one gain for all features."),
+    "aware": Property("rounding in training", {"bits": 4}, "Gradients are taken where weights are rounded to 4 bits."),
+    "copy": Property("AdamW again", {}, "The same as plain AdamW, of other seeds: nothing can be found of it."),
+    "robust": Property("noise and dropout", {"noise": 0.3, "dropout": 0.2}, "Strong weight noise and dropout."),
+}  # fmt: skip
+"""By the name that the setting takes; the last two are controls that a study need not have."""
+
+ALL: Final = "sam,average,decay,noise,constant,dropout,sparse,norm,aware"
+
+_BASES: Final[dict[On, dict[str, Scalar]]] = {
+    "digits": {"hidden": "32,32", "epochs": 40, "rate": 5e-3},
+    "strokes": {"hidden": "32,32", "epochs": 15, "rate": 5e-3},
+    "text": {"hidden": "32", "epochs": 8, "rate": 1e-2},
+}
+"""Of plain AdamW, on each set; all with its usual weight decay of .01 and a rate that falls linearly."""
+
+_EXAMPLES: Final[dict[On, str]] = {
+    "digits": "digits",
+    "strokes": "wheeltap.suites.claims.lessons:strokes",
+    "text": "wheeltap.suites.claims.lessons:text",
+}
+
+# ---- families of change ---------------------------------------------------------------------------------------------
+
+NOISE, BITS, PRUNING, TUNING, FLIPS, SHIFT = "noise", "four_bits", "pruning", "fine_tuning", "flips", "shift"
+
+FAMILIES: Final = {
+    NOISE: "relative noise", BITS: "4 bits", PRUNING: "pruning", TUNING: "fine-tuning", FLIPS: "flipped bits",
+}  # fmt: skip
+"""Changes of the weights; what is kept of each is the mean over its doses."""
+
+_DOSES: Final = (0.1, 0.2, 0.4)
+"""Of relative noise, each weight's share: those that count in what is kept."""
+
+_LADDER: Final = (0.05, *_DOSES, 0.8, 1.6)
+"""Over which half doses are read, of relative noise and of noise in function space."""
+
+_SLIGHT: Final = 0.03
+"""Relative noise that shows the curvature."""
+
+_SCHEMES: Final = {BITS: ("int4", "int4-tensor"), PRUNING: ("prune40", "prune60"), FLIPS: ("flips5e-3-int8",)}
+_STEPS: Final = (4, 16)
+_GROUP: Final = 1
+"""Examples of this class are taught other answers; what is kept is counted on those of all other classes."""
+
+SURVIVAL, REST, AREA, SCORE, LOSS = "survival", "rest", "area", "score", "loss"
+CURVATURE, HALF, FUNCTION, KURTOSIS, GRID = "curvature", "half_dose", "function_half_dose", "kurtosis", "grid"
+
+PREDICTORS: Final = {
+    CURVATURE: "curvature", FUNCTION: "the half dose in function space", KURTOSIS: "the weights' kurtosis",
+    GRID: "grid width over basin width",
+}  # fmt: skip
+"""One cheap number each, from which what is kept is predicted."""
+
+MARGIN: Final = 0.01
+"""Smallest difference of interest in what is kept, or in area; half of it at 4 bits, which cost a point or two."""
+
+WORKS, RANK = 0.5, 0.4
+"""R2, and rank correlation, from which a number counts as a predictor."""
+
+
+def kept(key: str) -> str:
+    """Key of what is kept of a family's changes."""
+    return f"{key}_kept"
+
+
+def matched(key: str) -> str:
+    """Key of the same at the clean score of plain AdamW."""
+    return f"{key}_matched"
+
+
+def by(key: str) -> str:
+    """Key of how well a number predicts what is kept."""
+    return f"{REST}_by_{key}"
+
+
+QUESTIONS: Final = {
+    AREA: ("a larger Pareto area of score and kept score", MARGIN),
+    matched(SURVIVAL): ("more kept at equal score, mean of five families", MARGIN),
+    matched(BITS): ("more kept at equal score under 4 bits", MARGIN / 2),
+}
+"""What is asked of every property against plain AdamW, by metric, with the smallest difference of interest."""
+
+
+class PropertiesSettings(Settings, frozen=True, kw_only=True):
+    """Which properties, on what.
+
+    Attributes:
+        on: ``digits``, ``strokes`` (drawn here, 14 x 14) or ``text`` (characters of generated sentences).
+        properties: Names with commas between; each is compared with plain AdamW.
+        seeds: Nets of each.
+        seed: Root of what nets are made from.
+    """
+
+    on: On = "digits"
+    properties: str = ALL
+    seeds: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 10
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        for name in self.named or ("",):
+            if name not in PROPERTIES:
+                raise UnknownName("property", name, PROPERTIES)
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Names of the properties, each once."""
+        return comma_separated(self.properties)
+
+
+@final
+class Properties(Study):
+    """Which property keeps the score of a net when its weights are changed."""
+
+    name = "properties"
+    title = "Which property of training keeps a net's score when its weights are changed, at equal score?"
+    code = "WT100"
+    settings_type = PropertiesSettings
+    small: ClassVar[dict[str, Scalar]] = {"properties": "sam,noise,dropout,aware"}
+    settings: PropertiesSettings
+    caveats = (
+        "Small nets, one strength of each property, as many steps for all: SAM takes two gradients a step. Strengths "
+        "were chosen on nets of other seeds so that clean scores lie near that of AdamW.",
+        "What is kept is compared at the clean score of AdamW by a regression within cohorts, one slope for all. Where "
+        "clean scores differ by more than a point, that is an extrapolation: see the table.",
+        "A predictor is tried on nets of these properties alone. Nets of one seed count as one.",
+    )
+
+    @property
+    def examples(self) -> str:
+        """See ``Study.examples``."""
+        return _EXAMPLES[self.settings.on]
+
+    # ---- who, numbers and rules -----------------------------------------------------------------------------------
+
+    @property
+    def _chosen(self) -> list[Property]:
+        return [PROPERTIES[name] for name in self.settings.named]
+
+    def cast(self) -> tuple[CohortSpec, ...]:
+        """The properties; and plain AdamW, of the same seeds."""
+        plain = Property(PLAIN, {}, "Weight decay .01; the rate falls linearly to nearly 0.")
+        return (*(self._cohort(one, "studied") for one in self._chosen), self._cohort(plain, "compared"))
+
+    def _cohort(self, one: Property, role: str) -> CohortSpec:
+        how, other = self.settings, one.name == PROPERTIES["copy"].name
+        settings = {"on": how.on, "optimizer": "adamw", "decay": 0.01, **_BASES[how.on], **one.settings}
+        settings |= one.text if how.on == "text" else {}
+        made = tuple(
+            MemberSpec(name=f"{one.name} {at + 1}", recipe="property-net", settings=settings,
+                       seed=seeds.derive(how.seed, self.name, "again" if other else "seed", at))
+            for at in range(how.seeds)
+        )  # fmt: skip
+        return CohortSpec(name=one.name, members=made, role="compared" if role == "compared" else "studied",
+                          about=one.about)  # fmt: skip
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """The score, what is kept, cheap numbers, and how well they predict."""
+        share = "Share of the score above chance that is kept, mean over doses"
+        ends = (-1.0, 2.0)
+        shift = [(SHIFT, "disturbed inputs")] if self.settings.on != "text" else []
+        every = [*FAMILIES.items(), *shift]
+        equal = "The same, less what the clean score explains (one slope within cohorts), at the mean score of AdamW."
+        return (
+            Metric(key=SCORE, title="Score", unit="accuracy", code="WT001", ends=(0.0, 1.0)),
+            Metric(key=LOSS, title="Loss", unit="nats", code="WT001", log=True, ends=(0.0, None)),
+            *(Metric(key=kept(key), title=f"Kept under {words}", unit="share", code=_CODES[key], ends=ends,
+                     reads=f"{share}.") for key, words in every),
+            Metric(key=kept(SURVIVAL), title="Kept, mean of five families", unit="share", code="WT100", ends=ends,
+                   reads="Noise, 4 bits, pruning, fine-tuning and flipped bits count alike."),
+            Metric(key=kept(REST), title="Kept, mean of the four families but noise", unit="share", code="WT100",
+                   ends=ends, reads="What cheap numbers predict: some of them are read from noise."),
+            Metric(key=AREA, title="Area", unit="share", code="WT100", ends=(0.0, 1.0),
+                   reads="Clean score times score after a change, both above chance: the part of the square of both "
+                   "that such a net dominates (Pareto). Mean of five families."),
+            *(Metric(key=matched(key), title=f"Kept under {words}, at equal score", unit="share", code=_CODES[key],
+                     ends=ends, reads=equal) for key, words in FAMILIES.items()),
+            Metric(key=matched(SURVIVAL), title="Kept, mean of five families, at equal score", unit="share",
+                   code="WT100", ends=ends, reads=equal),
+            Metric(key=HALF, title="Half dose of relative noise", unit="dose", code="WT101", log=True),
+            Metric(key=CURVATURE, title="Curvature", unit="log of nats", code="WT101",
+                   reads="Rise of the loss under 3 % relative noise, over half of the squared dose."),
+            Metric(key=FUNCTION, title="Half dose in function space", unit="log of dose", code="WT102"),
+            Metric(key=KURTOSIS, title="Kurtosis of the weights", unit="excess", code="WT100"),
+            Metric(key=GRID, title="Grid width over basin width", unit="log of ratio", code="WT103",
+                   reads="Size of the change by rounding to 4 bits, over the half dose of relative noise."),
+            *(Metric(key=by(key), title=f"What is kept but under noise, from {words}: R2 in halvings",
+                     unit="halvings; 1 is R2 .5, 0 is R2 0", code="WT100",
+                     reads="How often the squared error is halved against the mean of other nets, each net predicted "
+                     "by a ridge regression on all others; what nets of one seed add to it (jackknife).")
+              for key, words in PREDICTORS.items()),
+        )  # fmt: skip
+
+    def rules(self) -> tuple[Rule, ...]:
+        """Of each property, against AdamW of the same seeds; of predictors, over all nets."""
+        found: list[Rule] = []
+        for one in self._chosen:
+            for key, (what, margin) in QUESTIONS.items():
+                found.append(
+                    Rule(
+                        code="WT103" if key == matched(BITS) else "WT100", title=f"{one.name}: {what}", metric=key,
+                        cohorts=(one.name, PLAIN), statistic="paired", direction="more", margin=margin,
+                        supports=f"With {one.name} there is {what} than with plain AdamW, by more than {margin:g}.",
+                        refutes=f"With {one.name} there is not {what} than with plain AdamW, by {margin:g} or more.",
+                        otherwise="Not decided.",
+                    )
+                )  # fmt: skip
+        return (*found, *self._predictions())
+
+    def _predictions(self) -> list[Rule]:
+        every = (*(one.name for one in self._chosen), PLAIN)
+        of = {BITS: "4 bits", TUNING: "fine-tuning", **({SHIFT: "input shift"} if self.settings.on != "text" else {})}
+        ranks = [
+            Rule(
+                code="WT101", title=f"A larger half dose goes with more kept under {words}", metric=HALF,
+                with_metric=kept(key), cohorts=every, statistic="association", direction="more", margin=RANK,
+                beyond=(SCORE,), within=True,
+                supports=f"Among nets trained alike, at equal score, those that bear more noise keep more under "
+                f"{words}: rank correlation above {RANK:g}.",
+                refutes=f"Among nets trained alike, at equal score, noise does not tell which keep more under {words}: "
+                f"rank correlation below {RANK:g}.",
+                        otherwise="Not decided.",
+            )
+            for key, words in of.items()
+        ]  # fmt: skip
+        halves = [
+            Rule(
+                code="WT100", title=f"What is kept but under noise is predicted by {words} (R2 .5: 1 halving)",
+                metric=by(key),
+                cohorts=(PLAIN,), statistic="mean", direction="more", margin=-math.log2(1.0 - WORKS),
+                supports=f"What is kept but under noise is predicted by {words}: R2 above {WORKS:g}.",
+                refutes=f"What is kept but under noise is not predicted by {words}: R2 below {WORKS:g}.",
+                        otherwise="Not decided.",
+            )
+            for key, words in PREDICTORS.items()
+        ]  # fmt: skip
+        return [*ranks, *halves]
+
+    # ---- asking ---------------------------------------------------------------------------------------------------
+
+    def ask_of(self, case: Case, member: SubjectRecord) -> list[Trial]:
+        """The same doses and draws for every net."""
+        asked = [trial for rows in self._changes(case.plan, member).values() for row in rows for trial in row]
+        return [*asked, *self._readings(case.plan, member)]
+
+    def _changes(self, plan: Plan, member: SubjectRecord) -> dict[str, list[list[Trial]]]:
+        """Trials ``[dose][draw]`` of each family, and of the ladders from which cheap numbers are read."""
+
+        def noise(kind: str, doses: Sequence[float], draws: int) -> list[list[Trial]]:
+            return [[plan.trial(member, kind, dose=dose, seed=seed) for seed in range(draws)] for dose in doses]
+
+        made = {
+            key: [
+                [plan.trial(member, one.perturbation, settings=one.settings, dose=one.dose, seed=seed)
+                 for seed in range(_FLIPPED if one.random else 1)]
+                for one in map(scheme, names)
+            ]
+            for key, names in _SCHEMES.items()
+        }  # fmt: skip
+        taught: dict[str, Scalar] = {"data": "targeted", "group": _GROUP, "labels": "wrong"}
+        tuned = [
+            [plan.trial(member, "fine-tune", settings=taught, dose=dose, seed=seed) for seed in range(2)]
+            for dose in _STEPS
+        ]
+        return {
+            **made, TUNING: tuned, NOISE: noise("relative", _DOSES, _DRAWS), HALF: noise("relative", _LADDER, _DRAWS),
+            FUNCTION: noise("function", _LADDER, _DRAWS), CURVATURE: noise("relative", (_SLIGHT,), _FLIPPED),
+        }  # fmt: skip
+
+    def _readings(self, plan: Plan, member: SubjectRecord) -> list[Trial]:
+        tails, side = plan.reading(member, WEIGHT_TAILS.name, {}), {"digits": "8x8", "strokes": f"{SIDE}x{SIDE}"}
+        if self.settings.on == "text":
+            return [tails]
+        shift: dict[str, Scalar] = {"shift_draws": 2, "image": side[self.settings.on]}
+        return [tails, plan.reading(member, INPUT_SHIFT.name, shift)]
+
+    # ---- judging --------------------------------------------------------------------------------------------------
+
+    def numbers(self, case: Case, member: SubjectRecord) -> Numbers:
+        """See ``Study.numbers``: of one net, without what is known of all together."""
+        plan, chance, clean = case.plan, case.chance, case.clean(member)
+        changes, above = self._changes(plan, member), float(clean.mean()) - case.chance
+        if above <= 0.0:
+            raise NoAnswer("not_applicable", "It scores no better than chance.")
+        share = {
+            key: float(np.mean([[_kept(case, trial, clean, tuned=key == TUNING) for trial in row] for row in rows]))
+            for key, rows in changes.items()
+            if key in FAMILIES
+        }  # fmt: skip
+        survival, whole = float(np.mean([*share.values()])), above / (1.0 - chance)
+        rest = float(np.mean([value for key, value in share.items() if key != NOISE]))
+        tails, *shifted = self._readings(plan, member)
+        if shifted:
+            share[SHIFT] = (float(case.reading(shifted[0])["score"].mean()) - chance) / above
+        plain, slight = (case.measured(trials, "nll") for trials in ([plan.clean(member)], changes[CURVATURE][0]))
+        if plain is None or slight is None:
+            raise NoAnswer("not_applicable", "Its loss was not recorded.")
+        rise = float(slight.mean() - plain.mean())
+        found = {
+            SCORE: float(clean.mean()), LOSS: float(plain.mean()), kept(SURVIVAL): survival, kept(REST): rest,
+            AREA: max(whole * whole * survival, 0.0), KURTOSIS: float(case.reading(tails)["kurtosis"]),
+            CURVATURE: math.log(max(2.0 * rise / _SLIGHT**2, _TINY)),
+            **{kept(key): value for key, value in share.items()},
+        }  # fmt: skip
+        half, function = (self._half(case, changes[key], clean) for key in (HALF, FUNCTION))
+        width = case.norm(changes[BITS][0])
+        if half is not None and width is not None:
+            found |= {HALF: half, GRID: math.log(width / half)}
+        if function is not None:
+            found[FUNCTION] = math.log(function)
+        return {key: Single(value) for key, value in found.items()}
+
+    def _half(self, case: Case, rows: list[list[Trial]], clean: Values) -> float | None:
+        values = np.stack([np.stack([case.values(trial) for trial in row]) for row in rows])
+        return half_dose(Response(values=values, clean=clean, doses=np.array(_LADDER), chance=case.chance)).value
+
+    def table(self, case: Case) -> MemberTable:
+        """See ``Study.table``: with what is kept at equal score, and how well it is predicted."""
+        plain = super().table(case)
+        numbers = {name: dict(row) for name, row in plain.numbers.items()}
+        for key in (*FAMILIES, SURVIVAL):
+            for name, value in equal_score(plain, kept(key)).items():
+                numbers[name][matched(key)] = Single(value)
+        for key in PREDICTORS:
+            for name, value in predicted(plain, key).items():
+                numbers[name][by(key)] = Single(value)
+        return replace(plain, numbers=numbers)
+
+    def sections(self, case: Case, table: MemberTable) -> list[Section]:
+        """Differences from AdamW with their intervals, and ranks that hold together."""
+        found = [section for section in (ranks(table), differences(table)) if section is not None]
+        return [Section(title="Properties", blocks=tuple(found))] if found else []
+
+    def said(self, case: Case, table: MemberTable, findings: Sequence[Finding]) -> StudyAnswer:
+        """See ``Study.said``."""
+        about = {"digits": "handwritten digits", "strokes": "digits drawn here", "text": "characters of sentences"}
+        return StudyAnswer(
+            headline=answer(self.rules(), findings), caveats=self.caveats,
+            about=f"Nets trained on {about[self.settings.on]}, alike but for one property; paired by seed.",
+            notes=(*front(table), *r2_lines(table)),
+        )  # fmt: skip
+
+
+_CODES: Final = {NOISE: "WT101", BITS: "WT103", PRUNING: "WT104", TUNING: "WT110", FLIPS: "WT106", SHIFT: "WT701"}
+_DRAWS, _FLIPPED = 4, 8
+_TINY: Final = 1e-9
+
+
+def _kept(case: Case, trial: Trial, clean: Values, *, tuned: bool) -> float:
+    """Share of the score above chance that is kept; of fine-tuning on examples that are neither taught nor trained on.
+
+    Training that diverged keeps nothing.
+    """
+    values = case.values(trial)
+    on = np.ones(len(clean), dtype=bool)
+    trained, group = (case.measured([trial], name) for name in ("trained", "group"))
+    if tuned and trained is not None and group is not None:
+        on = (trained[0] == 0.0) & (group[0] != float(_GROUP))
+    return float(values[on].mean() - case.chance) / float(clean[on].mean() - case.chance)
+
+
+def equal_score(table: MemberTable, key: str) -> dict[str, float]:
+    """A number at the mean clean score of plain AdamW, by member: what the score explains within cohorts is removed.
+
+    Source: Cochran (1957), analysis of covariance with one slope.
+    """
+    names = {one.name: table.having(one.name, [SCORE, key]) for one in table.cohorts}
+    scores, values = (
+        {cohort: np.array([table.numbers[name][k].value for name in held]) for cohort, held in names.items()}
+        for k in (SCORE, key)
+    )
+    level = float(scores[PLAIN].mean()) if names[PLAIN] else 0.0
+    apart = [(scores[one] - scores[one].mean(), values[one] - values[one].mean()) for one in names if names[one]]
+    above = sum(float(x @ y) for x, y in apart)
+    below = sum(float(x @ x) for x, _ in apart)
+    slope = above / below if below > 0.0 else 0.0
+    return {
+        name: float(value - slope * (score - level))
+        for cohort, held in names.items()
+        for name, value, score in zip(held, values[cohort], scores[cohort], strict=True)
+    }  # fmt: skip
+
+
+def predicted(table: MemberTable, key: str) -> dict[str, float]:
+    """What nets of each seed add to how well a number predicts what is kept, by the member of plain AdamW.
+
+    Nets of one seed start alike, so their mean is one observation. A seed counts where all of its nets have the number.
+    """
+    keys, cohorts = (key, kept(REST)), [one.members for one in table.cohorts]
+    whole = [
+        row for row in zip(*cohorts, strict=True)
+        if all(k in table.numbers.get(name, {}) for name in row for k in keys)
+    ]  # fmt: skip
+    names = [name for row in whole for name in row]
+    features, outcome = (np.array([table.numbers[name][k].value for name in names]) for k in keys)
+    try:
+        halved = held_out.halvings(features[:, None], outcome)
+    except (DataError, IndexError):
+        return {}
+    plain = table.cohort(PLAIN).members
+    means = halved.reshape(len(whole), -1).mean(1)
+    return {
+        next(name for name in row if name in plain): round(float(m), 9) for row, m in zip(whole, means, strict=True)
+    }
+
+
+# ---- words ----------------------------------------------------------------------------------------------------------
+
+
+def answer(planned: Sequence[Rule], findings: Sequence[Finding]) -> str:
+    """Of each question, which properties were shown to do it, which not to, and which are open; then of predictors."""
+    said, status = list[str](), {one.title: one.status for one in findings}
+    for key, (what, margin) in QUESTIONS.items():
+        names = {rule.cohorts[0]: status.get(rule.title) for rule in planned if rule.metric == key}
+        said.append(f"{what[0].upper()}{what[1:]} than with plain AdamW, by more than {margin:g}: {_sorted(names)}.")
+    keys = {by(key): words for key, words in PREDICTORS.items()}
+    names = {keys[rule.metric]: status.get(rule.title) for rule in planned if rule.metric in keys}
+    said.append(f"What is kept but under noise is predicted with R2 above {WORKS:g}: {_sorted(names)}.")
+    within = {rule.title.rpartition(" under ")[2]: status.get(rule.title) for rule in planned if rule.metric == HALF}
+    said.append(
+        f"Among nets trained alike, a larger half dose of noise goes with more kept (rank correlation above {RANK:g}): "
+        f"{_sorted(within)}."
+    )
+    return " ".join(said)
+
+
+def _sorted(names: Mapping[str, str | None]) -> str:
+    """Names by what was found of them."""
+    words = {"found": "shown for", "excluded": "excluded for"}
+    groups: dict[str, list[str]] = {}
+    for name, status in names.items():
+        groups.setdefault(words.get(status or "", "not decided for"), []).append(name)
+    order = sorted(groups, key=[*words.values(), "not decided for"].index)
+    return "; ".join(f"{word} {listed(groups[word])}" for word in order)
+
+
+def ranks(table: MemberTable) -> Table | None:
+    """Ranks of all cohorts, 1 the best, with intervals that hold for all cohorts of a column together."""
+    keys = {AREA: "area", matched(SURVIVAL): "all five", **{matched(key): words for key, words in FAMILIES.items()}}
+    cohorts = [one.name for one in table.cohorts]
+    whole = [
+        row for row in zip(*(one.members for one in table.cohorts), strict=True)
+        if all(key in table.numbers.get(name, {}) for name in row for key in keys)
+    ]  # fmt: skip
+    if len(whole) < 2 or len(cohorts) < 2:
+        return None
+    columns = [
+        rank_intervals(np.array([[table.numbers[row[at]][key].value for row in whole] for at in range(len(cohorts))]))
+        for key in keys
+    ]
+    rows = tuple(
+        (name, *(f"{column[at].value:.0f} [{column[at].low:.0f}, {column[at].high:.0f}]" for column in columns))
+        for at, name in enumerate(cohorts)
+    )
+    return Table(
+        heads=("rank, 1 the best", *keys.values()), rows=rows, most=len(rows),
+        title=f"Ranks over {len(whole)} seeds, at equal score but for the area; each column's intervals hold together",
+    )  # fmt: skip
+
+
+def differences(table: MemberTable) -> Table | None:
+    """Every property less plain AdamW, pair by pair: the clean score, the area, what is kept at equal score."""
+    keys = {SCORE: "score", AREA: "area", matched(SURVIVAL): "all five",
+            **{matched(key): words for key, words in FAMILIES.items()}}  # fmt: skip
+    plain, rows = table.cohort(PLAIN).members, list[tuple[str | Estimate, ...]]()
+    for cohort in (one for one in table.cohorts if one.name != PLAIN):
+        cells: list[str | Estimate] = [cohort.name]
+        for key in keys:
+            less = [
+                table.numbers[one][key].value - table.numbers[other][key].value
+                for one, other in zip(cohort.members, plain, strict=True)
+                if key in table.numbers.get(one, {}) and key in table.numbers.get(other, {})
+            ]
+            if len(less) < 2:
+                return None
+            cells.append(over_nets(less, name=key, scale=NumberScale("", bounded=True), level=LEVEL))
+        rows.append(tuple(cells))
+    return Table(
+        heads=("less AdamW", *keys.values()), rows=tuple(rows), most=len(rows),
+        title="Mean difference from AdamW of the same seeds, 95 % each; what is kept is at equal score",
+    )  # fmt: skip
+
+
+def front(table: MemberTable) -> list[str]:
+    """Which cohorts no other one beats both in the clean score and in the score after changes."""
+    points: dict[str, tuple[float, float]] = {}
+    for cohort in table.cohorts:
+        scores, share = (np.array(table.values(cohort.name, key)) for key in (SCORE, kept(SURVIVAL)))
+        if len(scores) and len(scores) == len(share):
+            points[cohort.name] = (float(scores.mean()), float(np.mean(scores * share)))
+    best = [
+        name for name, (score, after) in points.items()
+        if not any(s >= score and a >= after and (s, a) != (score, after) for s, a in points.values())
+    ]  # fmt: skip
+    return [f"On the front of clean score and score after changes, by means: {', '.join(best)}."] if best else []
+
+
+def r2_lines(table: MemberTable) -> list[str]:
+    """Held-out R2 of each cheap number, in a sentence."""
+    said: list[str] = []
+    for key, words in PREDICTORS.items():
+        values = table.values(PLAIN, by(key))
+        if len(values) >= 2:
+            halved = over_nets(values, name="R2", scale=NumberScale("halvings"), level=LEVEL)
+            low, high = ("open" if end is None else f"{held_out.r2_of(end):.2f}" for end in (halved.low, halved.high))
+            said.append(f"{words} {held_out.r2_of(halved.value or 0.0):.2f} [{low}, {high}]")
+    return [f"What is kept but under noise, held-out R2 from one number (95 %): {'; '.join(said)}."] if said else []
