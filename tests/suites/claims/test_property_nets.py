@@ -13,9 +13,10 @@ from wheeltap.core.subject import Subject
 from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.fit import Fit, TrainSettings
 from wheeltap.recipes.make import make
-from wheeltap.suites.claims.lessons import LENGTH, On, lesson
+from wheeltap.suites.claims.lessons import LENGTH, lesson
 from wheeltap.suites.claims.nets import CharacterNet, PropertyNet, Rounding, SingleScale
 from wheeltap.suites.claims.readings import WeightTails
+from wheeltap.suites.claims.specs import On
 from wheeltap.testing.recipe_contract import RecipeContract
 
 SMALL: dict[str, Any] = {"on": "digits", "hidden": "8", "epochs": 1, "batch": 500}

@@ -6,7 +6,7 @@ Nothing is downloaded: strokes are drawn and sentences are generated here, from 
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Final, Literal, final
+from typing import Final, final
 
 import numpy as np
 import torch
@@ -17,11 +17,7 @@ from wheeltap.core import seeds
 from wheeltap.core.task import Task
 from wheeltap.core.typed import to_tensor
 from wheeltap.sources import digits, grammar
-
-On = Literal["digits", "strokes", "text"]
-
-SIDE: Final = 14
-"""Pixels of a side of a drawn image."""
+from wheeltap.suites.claims.specs import SIDE, On
 
 TAUGHT, TESTED, WINDOWS = 3000, 1000, 500
 """Examples of the two made sets to train on; drawn images to measure on; windows of text to measure on."""

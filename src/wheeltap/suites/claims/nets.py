@@ -16,7 +16,8 @@ from wheeltap.perturb.quantize import RoundToNearest
 from wheeltap.recipes.base import Given, Needs
 from wheeltap.recipes.classifier import ClassifierNet, ClassifierSettings
 from wheeltap.recipes.fit import Fit, Hook
-from wheeltap.suites.claims.lessons import LENGTH, On, lesson
+from wheeltap.suites.claims.lessons import LENGTH, lesson
+from wheeltap.suites.claims.specs import On
 
 _TINY: Final = 1e-6
 

@@ -1,6 +1,6 @@
 """The specs of the suite's readings."""
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -43,3 +43,9 @@ FORGOTTEN: Final = 3
 
 DIGITS: Final = 9
 """Decimals of members' numbers: what is below comes from rounding alone, and says nothing of their spread."""
+
+On = Literal["digits", "strokes", "text"]
+"""Sets of examples that nets with a property are trained on: handwritten digits, digits drawn here, characters."""
+
+SIDE: Final = 14
+"""Pixels of a side of a drawn image."""

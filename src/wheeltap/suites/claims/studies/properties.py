@@ -31,8 +31,7 @@ from wheeltap.stats.mogstad2024 import rank_intervals
 from wheeltap.studies.base import Study, StudyAnswer
 from wheeltap.studies.rules import listed
 from wheeltap.studies.table import LEVEL, MemberTable, Numbers
-from wheeltap.suites.claims.lessons import SIDE, On
-from wheeltap.suites.claims.specs import WEIGHT_TAILS
+from wheeltap.suites.claims.specs import SIDE, WEIGHT_TAILS, On
 
 PLAIN: Final = "AdamW"
 """What every property is compared with."""
