@@ -28,7 +28,7 @@ from wheeltap.runs.given import Examples, Model, subjects_of, task_of
 from wheeltap.runs.loop import run
 from wheeltap.runs.planning import plan
 from wheeltap.runs.studying import split
-from wheeltap.suites.dictionaries.activations import Positions, collect, of_array, width_of
+from wheeltap.suites.dictionaries.activations import ROWS, Positions, collect, of_array, width_of
 from wheeltap.suites.dictionaries.audits.claims import AUDITS
 from wheeltap.suites.dictionaries.dictionary import Dictionary, Entry
 from wheeltap.suites.dictionaries.files import read as load
@@ -183,9 +183,10 @@ def _like(
     own = given.settings
     k, known = own.k, own.architecture in get_args(Trained)
     if not k and own.architecture != "supervised":
-        vectors = collect(net.model, fitted, how.site, positions=how.positions)
+        vectors, device = collect(net.model, fitted, how.site, positions=how.positions), given.b_dec.device
+        parts = (vectors[start : start + ROWS].to(device) for start in range(0, len(vectors), ROWS))
         with torch.no_grad():
-            k = round(int(torch.count_nonzero(given.encode(vectors.to(net.device)))) / len(vectors))
+            k = round(sum(int(torch.count_nonzero(given.encode(part))) for part in parts) / len(vectors))
     return msgspec.structs.replace(
         how, architecture=cast("Trained", own.architecture) if known else "topk", features=own.features,
         k=min(max(k, 1), own.features),

@@ -129,12 +129,10 @@ def _shape(how: DictionaryRecipeSettings, width: int, task: BaseTask) -> Diction
 
 def _computed(how: DictionaryRecipeSettings, vectors: Tensor, given: Given) -> Mapping[str, Tensor]:
     """The tensors of a dictionary that takes no steps."""
-    kind, rows = how.kind, vectors[spread(len(vectors))]
+    kind = how.kind
     if kind == "random":
-        beside = cast("Dictionary", given.of[1]).to(given.device)
-        return random_like(
-            beside, rows.to(given.device), seeds.derive(given.spec.seed, "dictionary", kind)
-        ).state_dict()
+        beside, seed = cast("Dictionary", given.of[1]), seeds.derive(given.spec.seed, "dictionary", kind)
+        return random_like(beside, vectors[spread(len(vectors))].to(beside.b_dec.device), seed).state_dict()
     (mean, _), width = center(vectors, where=how.site), vectors.shape[1]
     if kind in ("identity", "pca"):
         rows = torch.eye(width)
