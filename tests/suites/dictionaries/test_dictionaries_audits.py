@@ -43,7 +43,7 @@ class World:
         return float(np.clip(self.good[self.kinds[entry]] + self.spread * rng.standard_normal(), 0.02, 0.98))
 
     def read(self, trial: Trial) -> dict[str, NDArray[Any]]:
-        entry = int(trial.settings["entry"])
+        entry = int(trial.settings.get("entry", 0))
         rng, shared = np.random.default_rng([self.seed, entry, 2]), np.random.default_rng(self.seed)
         found = {"kinds": np.array([KINDS.index(kind) for kind in self.kinds])}
         return found | getattr(self, trial.perturbation.replace("dictionary-", ""))(self.level(entry), rng, shared)
@@ -80,9 +80,11 @@ class World:
         count = len(DISTURBANCES)
         lost = [0.0, 0.3, 0.0, 0.0, 0.0, 0.9, self.rewritten]
         agree = np.stack([shared.random(PAIRS) >= share for share in lost])
+        three = np.ones((3, 1))  # the dictionary, and two nulls
         return {
-            "gauge": np.array(1), "disturbances": np.arange(count), "correlation": np.linspace(1.0, 0.0, count),
-            "io|status": np.array(0), "io|rows": shared.integers(0, EXAMPLES, PAIRS), "io|agree": agree,
+            "gauge": np.array(1), "disturbances": np.arange(count), "correlation": three * np.linspace(1.0, 0.0, count),
+            "io|status": np.array(0), "io|rows": shared.integers(0, EXAMPLES, PAIRS),
+            "io|agree": agree * three[..., None],
             "io|unedited": np.zeros((count, PAIRS), bool),
         }  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Answers with exchanged vectors are those of single passes, whatever contexts begin with each other; twins follow."""
 
+import copy
 import importlib.util
 from typing import Any
 
@@ -65,10 +66,11 @@ def test_each_example_has_its_own_vector(llama: nn.Module) -> None:
         assert torch.allclose(bench.exchanged([bench.vectors[0]]), bench.clean, atol=1e-4)
         vectors = torch.randn(len(CONTEXTS), WIDTH, generator=torch.Generator().manual_seed(1))
         kept = [0, 2, 3] if long else [0, 1, 3]
-        for rows in (torch.arange(len(CONTEXTS)), torch.tensor([3, 5, 0, 6])):
-            found = bench.exchanged([vectors[rows]], rows)
+        for rows in (torch.arange(len(CONTEXTS)), torch.tensor([3, 5, 0, 6, 5])):
+            own = vectors[: len(rows)]  # an example that stands twice has two
+            found = bench.exchanged([own], rows)
             for row, at in enumerate(rows):
-                right = alone(llama, CONTEXTS[int(at)], vectors[at])[kept]
+                right = alone(llama, CONTEXTS[int(at)], own[row])[kept]
                 assert torch.allclose(found[row], right, atol=1e-4), (long, int(at))
 
 
@@ -76,7 +78,22 @@ def test_passes_over_last_tokens_cost_less(llama: nn.Module) -> None:
     bench = SiteBench.of(llama, [SITE], task(), name="llama")
     before = bench.forwards
     bench.exchanged([bench.vectors[0]])
-    assert bench.forwards - before == pytest.approx(len(CONTEXTS) / sum(map(len, CONTEXTS)))
+    # One token of a context, and one of three blocks.
+    assert bench.forwards - before == pytest.approx(len(CONTEXTS) / sum(map(len, CONTEXTS)) / 3)
+
+
+def test_blocks_before_a_site_run_again_where_a_later_one_reads_them(llama: nn.Module) -> None:
+    assert SiteBench.of(llama, [SITE], task(), name="llama").last.skipped == ("model.layers.0", SITE)
+    other = copy.deepcopy(llama)
+    heard = list[Tensor]()
+    other.get_submodule("model.layers.0").register_forward_hook(lambda module, args, output: heard.append(output))
+    other.get_submodule("model.layers.2").register_forward_hook(lambda module, args, output: output + heard[-1])
+    bench = SiteBench.of(other, [SITE], task(), name="llama")
+    assert bench.last is not None and bench.last.skipped == ()
+    vectors = torch.randn(len(CONTEXTS), WIDTH, generator=torch.Generator().manual_seed(1))
+    found = bench.exchanged([vectors])
+    for at, context in enumerate(CONTEXTS):
+        assert torch.allclose(found[at], alone(other, context, vectors[at])[[0, 1, 3]], atol=1e-4), at
 
 
 def test_of_a_rotated_stream_a_rewritten_dictionary_says_the_same(llama: nn.Module) -> None:
@@ -87,4 +104,5 @@ def test_of_a_rotated_stream_a_rewritten_dictionary_says_the_same(llama: nn.Modu
     found = DictionaryDisturbance({"steps": 1, "noise": 0.01}).read(given, task(), root=0, seed=0).values
     assert GAUGES[int(found["gauge"])] == "rotation"
     twin, back = (DISTURBANCES.index(name) for name in ("gauge twin", "gauge twin, rewritten"))
-    assert found["correlation"][back] == pytest.approx(1.0, abs=1e-3) and found["correlation"][twin] < 0.6
+    (correlation,) = found["correlation"]
+    assert correlation[back] == pytest.approx(1.0, abs=1e-3) and correlation[twin] < 0.6

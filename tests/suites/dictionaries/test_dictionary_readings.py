@@ -192,18 +192,22 @@ def test_what_is_left_out_of_reconstructions_is_occluded() -> None:
 
 
 def test_a_twin_moves_every_feature_and_a_rewritten_dictionary_follows() -> None:
-    given = subject(planted())
-    found = read(DictionaryDisturbance({"budget": 2, "noise": 0.01}), given)
+    given = subject(planted(), permuted())
+    found = read(DictionaryDisturbance({"budget": 2, "noise": 0.01, "dictionaries": "1,0"}), given)
+    alone = read(DictionaryDisturbance({"budget": 2, "noise": 0.01}), given)
+    for name in ("correlation", *(f"{one}|agree" for one in VALUES)):
+        assert np.array_equal(found[name][1:], alone[name])
+    assert not np.array_equal(found["a|agree"][0], found["a|agree"][1])
     assert [DISTURBANCES[int(one)] for one in found["disturbances"]] == list(DISTURBANCES)
     assert GAUGES[int(found["gauge"])] == "permutation"
     by = dict(zip(DISTURBANCES, range(len(DISTURBANCES)), strict=True))
     none, twin, back = (by[name] for name in ("none", "gauge twin", "gauge twin, rewritten"))
-    correlation = found["correlation"]
+    correlation = found["correlation"][1]
     assert correlation[[none, back]] == pytest.approx(1.0, abs=1e-5) and correlation[twin] < 0.5
     assert correlation[by["weight noise"]] > 0.9
     for name in VALUES:
-        assert found[f"{name}|agree"][[none, back]].all()
-    assert found["a|agree"][twin].mean() < 0.7 and not found["a|unedited"].any()
+        assert found[f"{name}|agree"][1, [none, back]].all()
+    assert found["a|agree"][1, twin].mean() < 0.7 and not found["a|unedited"].any()
     control = read(DictionaryControl({"budgets": "2", "pairs": 100}), given)
     assert np.array_equal(found["a|rows"], control["a|rows"])
     for before, after in zip(net().parameters(), given.model.net.parameters(), strict=True):
@@ -227,6 +231,10 @@ def test_what_cannot_be_read_is_refused_or_has_a_status() -> None:
     given = subject(planted())
     with pytest.raises(UsageError, match="no such entry"):
         DictionaryControl({"entry": 1}).require(given, task())
+    with pytest.raises(UsageError, match="no such entry"):
+        DictionaryDisturbance({"dictionaries": "0,1"}).require(given, task())
+    with pytest.raises(UsageError, match="dictionaries"):
+        DictionaryDisturbance({"dictionaries": "0,own"})
     with pytest.raises(UsageError, match="budgets"):
         DictionaryControl({"budgets": "2,x"})
     with pytest.raises(ModelError, match="no dictionaries"):

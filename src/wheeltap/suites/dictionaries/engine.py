@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final, cast, final
+from typing import Any, Final, Self, cast, final
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, as_scores
 from wheeltap.core.typed import to_tensor
+from wheeltap.engine.fast.folded import computing
 from wheeltap.engine.places import WIDEST, Change, Place, Places, changed, read
 from wheeltap.engine.units import probe_run
 from wheeltap.gauge.attention import orthogonal
@@ -36,6 +38,9 @@ _CACHES: Final = ("cache", "past_key_values")
 _BATCH: Final = 64
 """Contexts of one length whose keys and values are kept together."""
 
+Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Examples, and for each another one, both ``[pair]``."""
+
 
 @final
 @dataclass
@@ -50,6 +55,7 @@ class SiteBench:
         clean: Undisturbed scores ``[example, option]``.
         last: Passes over last tokens alone, where the net allows them.
         forwards: Passes over the whole task so far.
+        known: Scores and answers that were asked for before, whatever the dictionary.
     """
 
     subject: Subject
@@ -59,10 +65,20 @@ class SiteBench:
     clean: Tensor
     last: "LastTokens | None"
     forwards: float
+    known: dict[bytes, Tensor] = field(default_factory=dict[bytes, Tensor])
 
     @classmethod
-    def of(cls, net: nn.Module, sites: Sequence[str], task: BaseTask, *, name: str) -> "SiteBench":
+    def of(
+        cls, net: nn.Module, sites: Sequence[str], task: BaseTask, *, name: str, proven: bool = False
+    ) -> "SiteBench":
         """Reads the vectors of sites.
+
+        Args:
+            net: In eval mode.
+            sites: Module paths.
+            task: The examples.
+            name: Of the net.
+            proven: Whether passes over last tokens gave the scores of whole ones in a net of the same modules.
 
         Raises:
             DataError: If the task has wanted outputs in place of options.
@@ -72,6 +88,9 @@ class SiteBench:
             raise DataError("The task has no options.", where=task.name, expected="examples with options to choose "
                             "from", got="wanted outputs")  # fmt: skip
         places, subject = tuple(Place(site, site) for site in sites), Subject(net, name=name)
+        last = LastTokens.of(net, task, places) if isinstance(task, ChoiceTask) else None
+        if last is not None and proven and last.sound:
+            return cls(subject, task, places, last.floats, last.clean, last, 1.0)
         held, clean = read(subject, task, Places("named", places, tuple(range(len(places)))))
         if missing := [place.name for place in places if place not in held]:
             raise ModelError(
@@ -80,9 +99,19 @@ class SiteBench:
                 "for each example", got="none, or NaN or infinite numbers",
                 do="Name the output of a block or of a layer.",
             )  # fmt: skip
+        if last is not None and last.sound and float((last.clean - clean).abs().max()) <= _NEAR:
+            return cls(subject, task, places, last.floats, clean, last, 2.0)
         vectors = tuple(held[place].float().to(subject.device) for place in places)
-        last = LastTokens.of(net, task, clean) if isinstance(task, ChoiceTask) else None
-        return cls(subject, task, places, vectors, clean, last, 1.0 if last is None else 2.0)
+        return cls(subject, task, places, vectors, clean, None, 1.0 if last is None else 2.0)
+
+    def beside(self, net: nn.Module, what: str) -> "SiteBench":
+        """The bench of another net of the same modules.
+
+        Raises:
+            ModelError: As ``of``.
+        """
+        sites, name = [place.name for place in self.places], f"{self.subject.name}, {what}"
+        return SiteBench.of(net, sites, self.task, name=name, proven=self.last is not None)
 
     def scores(self, changes: Sequence[Change], rows: Tensor | None = None) -> Tensor:
         """Scores ``[row, option]`` of some examples (of all) with the vectors of the sites changed.
@@ -90,13 +119,13 @@ class SiteBench:
         Args:
             changes: Of each site, from its vectors ``[some, width]`` and the number ``[some]`` of each among ``rows``
                 to what is put there.
-            rows: Examples ``[row]``.
+            rows: Examples ``[row]``; one may stand several times.
         """
         rows = torch.arange(len(self.task.targets)) if rows is None else rows
         share = len(rows) / len(self.task.targets)
         if self.last is not None:
-            self.forwards += share / self.last.length
-            return self.last.scores(list(zip(self.places, changes, strict=True)), rows)
+            self.forwards += share * self.last.cost
+            return self.last.scores(changes, rows)
         self.forwards += share
         found = self.clean[rows].clone()
         for some in _apart(self.task, rows):
@@ -113,6 +142,22 @@ class SiteBench:
             return lambda values, at: own[at.to(own.device)]
 
         return self.scores([put(one) for one in vectors], rows)
+
+    def averaged(self) -> Tensor:
+        """Scores ``[example, option]`` with the mean vectors in the sites."""
+        if b"" not in self.known:
+            self.known[b""] = self.exchanged([one.mean(0).expand_as(one) for one in self.vectors])
+        return self.known[b""]
+
+    def patched(self, pairs: Sequence[Pairs]) -> list[Tensor]:
+        """Of each set of pairs the answers ``[pair]`` of first examples with second ones' vectors in the sites."""
+        keys = [b"".join(some.tobytes() for some in one) for one in pairs]
+        if left := {key: one for key, one in zip(keys, pairs, strict=True) if key not in self.known}:
+            rows, others = (to_tensor(np.concatenate(some)) for some in zip(*left.values(), strict=True))
+            answers = self.exchanged([one[others.to(one.device)] for one in self.vectors], rows).argmax(1)
+            parts = cast("tuple[Tensor, ...]", answers.split([len(one[0]) for one in left.values()]))  # pyright: ignore[reportUnknownMemberType]
+            self.known |= dict(zip(left, parts, strict=True))
+        return [self.known[key] for key in keys]
 
     def codes(self, dictionary: Dictionary, vectors: Tensor, rows: Tensor | None = None) -> Tensor:
         """Codes ``[row, feature]`` of the vectors ``[row, width]`` of these examples (of all).
@@ -180,63 +225,150 @@ def _apart(task: BaseTask, rows: Tensor) -> Iterator[Tensor]:
 class LastTokens:
     """Passes of a language model over the last token of each context alone: an edit there changes nothing before it.
 
+    Nor does it change the blocks before the site, which are not run again: the vectors that they give are known.
+
     Attributes:
         net: The model.
-        task: Whose options are one token each.
-        length: Mean number of tokens of a context: how many times cheaper a pass is.
+        places: Sites.
         cached: What the model calls what it keeps, of ``_CACHES``.
-        contexts: Of one length each: examples ``[context]``, their last tokens ``[context, 1]``, and what is kept of
-            the tokens before.
+        options: Tokens of the task's options, ``[example, option]``.
+        order: Batch and row within it of each example, ``[example, 2]``.
+        skipped: Blocks up to the first site, where it is one and only the next one reads what it gives.
+        cost: Of a pass over all examples, in passes over whole contexts through all blocks.
+        batches: Of contexts of one length: last tokens ``[context, 1]``, and what is kept of those before.
+        vectors: Of each site, ``[example, width]``.
+        clean: Scores ``[example, option]``.
+        sound: Whether scores and vectors are finite.
     """
 
     net: nn.Module
-    task: ChoiceTask
-    length: float
+    places: tuple[Place, ...]
     cached: str
-    contexts: list[tuple[Tensor, Tensor, Any]] = field(default_factory=list[tuple[Tensor, Tensor, Any]])
+    options: Tensor
+    order: Tensor
+    skipped: tuple[str, ...]
+    cost: float
+    batches: list[tuple[Tensor, Any]]
+    vectors: list[Tensor]
+    clean: Tensor
+    sound: bool = False
 
     @classmethod
     @torch.no_grad()
-    def of(cls, net: nn.Module, task: ChoiceTask, clean: Tensor) -> "LastTokens | None":
-        """Such passes, where the model keeps keys and values and they give the clean scores; else ``None``."""
+    def of(cls, net: nn.Module, task: ChoiceTask, places: tuple[Place, ...], *, short: bool = True) -> Self | None:
+        """Such passes, where the model keeps keys and values; else ``None``.
+
+        Args:
+            net: The model.
+            task: Its examples.
+            places: Sites.
+            short: Whether blocks before the site may be left out.
+        """
         known = inspect.signature(net.forward).parameters.keys()
         cached = next((name for name in _CACHES if {name, "use_cache"} <= known), "")
         lengths = torch.tensor([len(context) for context in task.contexts])
         single = all(len(option) == 1 for options in task.choices for option in options)
         if not single or not cached or int(lengths.min()) < 2:
             return None
-        found, device = cls(net, task, float(lengths.float().mean()), cached), next(net.parameters()).device
+        options = torch.tensor(task.choices)[:, :, 0]
+        skipped, blocks = _before(net, places[0]) if short else ((), 1)
+        cost = (1.0 - len(skipped) / blocks) / float(lengths.float().mean())
+        found = cls(net, places, cached, options, torch.zeros(len(lengths), 2, dtype=torch.long), skipped, cost, [], [],
+                    torch.zeros(options.shape))  # fmt: skip
+        few, device = {"logits_to_keep": 1} if "logits_to_keep" in known else {}, next(net.parameters()).device
         for length in range(int(lengths.max()) + 1):
             for some in cast("tuple[Tensor, ...]", (lengths == length).nonzero()[:, 0].split(_BATCH)):  # pyright: ignore[reportUnknownMemberType]
                 if len(some):
                     ids = torch.tensor([task.contexts[int(at)] for at in some], device=device)
-                    cache: Any = getattr(net(ids[:, :-1], use_cache=True), cached, None)
+                    cache: Any = getattr(net(ids[:, :-1], use_cache=True, **few), cached, None)
                     if not callable(getattr(cache, "batch_select_indices", None)):
                         return None
-                    found.contexts.append((some, ids[:, -1:], cache))
-        again = found.scores([], torch.arange(len(lengths)))
-        return found if bool(torch.isfinite(again).all()) and float((again - clean).abs().max()) <= _NEAR else None
+                    found.order[some] = torch.stack(
+                        [torch.full_like(some, len(found.batches)), torch.arange(len(some))], 1
+                    )
+                    found.batches.append((ids[:, -1:], cache))
+                    if not found._read(some):
+                        return None
+        found.sound = all(bool(torch.isfinite(one).all()) for one in (found.clean, *found.vectors))
+        if found.sound and skipped:
+            try:
+                again = found.scores([_same] * len(places), torch.arange(len(lengths)))
+            except Exception:  # whatever a model's own code raises where later blocks read more than the last one gives
+                again = torch.full_like(found.clean, torch.inf)
+            if not float((again - found.clean).abs().max()) <= _NEAR:
+                return cls.of(net, task, places, short=False)
+        return found
+
+    @property
+    def floats(self) -> tuple[Tensor, ...]:
+        """The vectors in single precision."""
+        return tuple(one.float() for one in self.vectors)
+
+    def _read(self, some: Tensor) -> bool:
+        """Takes scores and vectors of the last batch, these examples, from a pass through all blocks; if it has any."""
+        taken = dict[str, Tensor]()
+
+        def take(name: str, values: Tensor, at: Tensor) -> Tensor:
+            taken[name] = values
+            return values
+
+        self.clean[some] = self._pass(some, [partial(take, place.name) for place in self.places], ())
+        if len(taken) < len(self.places):
+            return False
+        if not self.vectors:
+            self.vectors = [one.new_zeros(len(self.order), one.shape[1]) for one in taken.values()]
+        for whole, place in zip(self.vectors, self.places, strict=True):
+            whole[some] = taken[place.name]
+        # Of blocks that are not run again only the length is asked.
+        for layer in getattr(self.batches[-1][1], "layers", [])[: len(self.skipped)]:
+            for name in ("keys", "values"):
+                if isinstance(held := getattr(layer, name, None), Tensor) and held.ndim == 4:
+                    setattr(layer, name, held[:, :1, :, :1].clone())
+        return True
 
     @torch.no_grad()
-    def scores(self, changes: Sequence[tuple[Place, Change]], rows: Tensor) -> Tensor:
+    def scores(self, changes: Sequence[Change], rows: Tensor) -> Tensor:
         """See ``SiteBench.scores``."""
-        number = torch.full((len(self.task.contexts),), -1)
-        number[rows] = torch.arange(len(rows))
-        found = torch.zeros(len(rows), len(self.task.choices[0]))
-        for examples, last, kept in self.contexts:
-            some = (number[examples] >= 0).nonzero()[:, 0]
-            if not len(some):
-                continue
-            at, cache = number[examples[some]], copy.deepcopy(kept)  # a pass adds to it
-            cache.batch_select_indices(some.to(last.device))
-            with ExitStack() as undo:
-                for place, change in changes:
-                    hook = partial(_last_changed, change, at)
-                    undo.callback(self.net.get_submodule(place.module).register_forward_hook(hook).remove)
-                logits = as_scores(self.net(last[some.to(last.device)], use_cache=True, **{self.cached: cache}))
-            options = [[option[0] for option in self.task.choices[int(row)]] for row in examples[some]]
-            found[at] = logits[:, -1].float().log_softmax(-1).cpu().gather(1, torch.tensor(options))
+        found = torch.zeros(len(rows), self.options.shape[1])
+        for batch in range(len(self.batches)):
+            own = (self.order[rows, 0] == batch).nonzero()[:, 0]
+            for at in cast("tuple[Tensor, ...]", own.split(_BATCH)) if len(own) else ():  # pyright: ignore[reportUnknownMemberType]
+                found[at] = self._pass(rows[at], [partial(_numbered, one, at) for one in changes], self.skipped)
         return found
+
+    def _pass(self, examples: Tensor, changes: Sequence[Change], skipped: Sequence[str]) -> Tensor:
+        """Scores of examples of one batch."""
+        last, kept = self.batches[int(self.order[examples[0], 0])]
+        some, cache = self.order[examples, 1].to(last.device), copy.deepcopy(kept)  # a pass adds to it
+        cache.batch_select_indices(some)
+        with ExitStack() as undo:
+            for path in skipped[:-1]:
+                undo.enter_context(computing(self.net.get_submodule(path), _passed))
+            if skipped:
+                given = self.vectors[0][examples.to(last.device), None]
+                undo.enter_context(computing(self.net.get_submodule(skipped[-1]), lambda *_, **__: given))
+            for place, change in zip(self.places, changes, strict=True):
+                hook = partial(_last_changed, change, torch.arange(len(examples)))
+                undo.callback(self.net.get_submodule(place.module).register_forward_hook(hook).remove)
+            logits = as_scores(self.net(last[some], use_cache=True, **{self.cached: cache}))
+        return logits[:, -1].float().log_softmax(-1).cpu().gather(1, self.options[examples])
+
+
+def _before(net: nn.Module, place: Place) -> tuple[tuple[str, ...], int]:
+    """Blocks up to a site that is one of a list, and how many that has; none and 1 where it is not."""
+    stack, _, number = place.module.rpartition(".")
+    blocks = net.get_submodule(stack) if number.isdecimal() else None
+    if not isinstance(blocks, nn.ModuleList):
+        return (), 1
+    return tuple(f"{stack}.{at}" for at in range(int(number) + 1)), len(blocks)
+
+
+def _passed(first: Any, *_: Any, **__: Any) -> Any:
+    return first
+
+
+def _same(values: Tensor, at: Tensor) -> Tensor:
+    return values
 
 
 def _last_changed(change: Change, at: Tensor, module: nn.Module, args: Any, output: Any) -> Any:
@@ -250,12 +382,12 @@ def _last_changed(change: Change, at: Tensor, module: nn.Module, args: Any, outp
 # ---- reparametrized copies -------------------------------------------------------------------------------------------
 
 
-def site_twin(bench: SiteBench, *, root: int) -> tuple[nn.Module, str, Tensor] | None:
+def site_twin(bench: SiteBench, *, root: int) -> tuple[SiteBench, str, Tensor] | None:
     """A copy of the net that computes the same, with the vectors of its first site in another basis.
 
     Returns:
-        The copy, ``rotation`` (of the residual stream) or ``permutation`` (of hidden units), and what vectors are
-        multiplied by from the right, ``[width, width]``; ``None`` where no such copy is known.
+        The copy on the task, ``rotation`` (of the residual stream) or ``permutation`` (of hidden units), and what
+        vectors are multiplied by from the right, ``[width, width]``; ``None`` where no such copy is known.
     """
     model = bench.subject.model
     run, seed = probe_run(bench.task, model), seeds.derive(root, "dictionary twin")
@@ -269,9 +401,9 @@ def site_twin(bench: SiteBench, *, root: int) -> tuple[nn.Module, str, Tensor] |
         if move not in offers or isinstance(family, gauge.Refusal):
             continue
         net = gauge.twin(model, gauge.describe(family, move, seed=seed), run, family=family).eval()
-        held, _ = read(Subject(net, name="twin"), bench.task, Places("named", bench.places[:1], (0,)))
-        after = held.get(bench.places[0])
-        if after is None or float((before - after).abs().max()) <= 1e-6 * float(before.abs().max()):
+        other = bench.beside(net, "gauge twin")
+        after = other.vectors[0].double().cpu()
+        if float((before - after).abs().max()) <= 1e-6 * float(before.abs().max()):
             continue
         if kind == "rotation":
             turn = orthogonal(seeds.generator(seed, "gauge", family.name, move), before.shape[1])
@@ -279,7 +411,7 @@ def site_twin(bench: SiteBench, *, root: int) -> tuple[nn.Module, str, Tensor] |
             distance = torch.cdist(before.T.contiguous(), after.T.contiguous())
             turn = torch.eye(len(distance), dtype=torch.float64)[to_tensor(matching(-distance.numpy())[1])]
         if float((before @ turn - after).abs().max()) <= 1e-3 * float(before.abs().max()):
-            return net, kind, turn
+            return other, kind, turn
     return None
 
 

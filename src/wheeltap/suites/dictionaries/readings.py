@@ -13,7 +13,7 @@ from typing import Any, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from wheeltap import perturb
 from wheeltap.core import seeds
@@ -26,9 +26,10 @@ from wheeltap.core.typed import to_tensor
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.needs.tuning import TuningCopy
 from wheeltap.engine.readings.base import Reading, Readings
+from wheeltap.perturb.tune import FineTuneSettings
 from wheeltap.suites.dictionaries import specs, stats
 from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel
-from wheeltap.suites.dictionaries.engine import SiteBench, bench_of, rewritten, site_twin
+from wheeltap.suites.dictionaries.engine import Pairs, SiteBench, bench_of, rewritten, site_twin
 
 Arrays = dict[str, NDArray[Any]]
 Flags = NDArray[np.bool_]
@@ -42,8 +43,12 @@ class EntryReading(Reading):
         """See ``Reading.require``: the entries and the site."""
         if isinstance(subject.model, DictionaryModel):
             entries, sites = len(subject.model.all), len(subject.model.sites)
-            for name, count in (("entry", entries), ("other", entries), ("site", sites)):
-                if (asked := int(getattr(self.settings, name, 0))) >= count:
+            own = self.settings
+            numbers = own.numbers if isinstance(own, specs.DictionaryDisturbedSettings) else [getattr(own, "entry", 0)]
+            numbered = (("entry", max(numbers), entries), ("other", getattr(own, "other", 0), entries),
+                        ("site", getattr(own, "site", 0), sites))  # fmt: skip
+            for name, asked, count in numbered:
+                if asked >= count:
                     raise UsageError(f"The model has no such {name}.", where=f"{subject.name}: setting {name}",
                                      expected=f"0 to {count - 1}", got=str(asked))  # fmt: skip
 
@@ -97,8 +102,8 @@ class DictionaryReconstruction(EntryReading):
         """
         bench, dictionaries, found = self.opened(subject, task)
         both = list(zip(dictionaries, bench.vectors, strict=True))
-        scores = [bench.clean]
-        for replacement in specs.REPLACEMENTS[1:]:
+        scores = [bench.clean, bench.averaged()]
+        for replacement in specs.REPLACEMENTS[2:]:
             scores.append(bench.scores([partial(_replaced, bench, one, own.mean(0), replacement) for one, own in both]))
         codes = [bench.codes(one, own) for one, own in both]
         made = [one.decode(some, own) for (one, own), some in zip(both, codes, strict=True)]
@@ -118,8 +123,6 @@ def _replaced(
     bench: SiteBench, dictionary: Dictionary, mean: Tensor, replacement: str, values: Tensor, at: Tensor
 ) -> Tensor:
     """What stands in the place of a site's vectors, which earlier sites may have changed."""
-    if replacement == "mean":
-        return mean.expand_as(values)
     values = values.float()
     made = dictionary.decode(bench.codes(dictionary, values, at), values)
     return made if replacement == "reconstructed" else mean + (values - made)
@@ -127,10 +130,6 @@ def _replaced(
 
 def _squares(vectors: Sequence[Tensor]) -> NDArray[Any]:
     return torch.cat(list(vectors), 1).double().square().sum(1).cpu().numpy()
-
-
-Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""Examples, and for each another one, both ``[pair]``."""
 
 
 def counterfactuals(task: BaseTask, name: str, *, root: int, most: int) -> Pairs:
@@ -202,31 +201,37 @@ def edits(
 
 
 def edited(
-    bench: SiteBench, dictionaries: Sequence[Dictionary], pairs: Pairs, name: str, budgets: Sequence[int]
-) -> dict[str, NDArray[Any]]:
-    """What the reading ``dictionary-control`` gives of one attribute; nothing where there are no pairs.
+    bench: SiteBench, dictionaries: Sequence[Dictionary], pairs: Mapping[str, Pairs], budgets: Sequence[int]
+) -> dict[str, Arrays]:
+    """What the reading ``dictionary-control`` gives of each attribute that has pairs.
 
     Args:
         bench: The net.
         dictionaries: Of each site.
-        pairs: Examples that differ in the attribute alone.
-        name: The attribute.
+        pairs: Of each attribute, examples that differ in it alone.
         budgets: Features that an edit may change.
     """
-    rows, targets = (to_tensor(one) for one in pairs)
-    if not len(rows):
+    pairs = {name: each for name, each in pairs.items() if len(each[0])}
+    if not pairs:
         return {}
-    patched = bench.exchanged([one[targets.to(one.device)] for one in bench.vectors], rows).argmax(1)
-    made = [edits(bench, site, dictionary, pairs, name, budgets) for site, dictionary in enumerate(dictionaries)]
-    answers = [
-        bench.exchanged([to_tensor(one[0][at]).to(own) for one, own in zip(made, bench.vectors, strict=True)], rows)
-        for at in range(len(budgets))
+    each = [
+        [edits(bench, site, one, own, name, budgets) for name, own in pairs.items()]
+        for site, one in enumerate(dictionaries)
     ]
-    return {
-        "rows": pairs[0], "unedited": (bench.clean[rows].argmax(1) == patched).numpy(),
-        "agree": (torch.stack(answers).argmax(2) == patched).numpy(),
-        "magnitude": np.mean([one[1] for one in made], 0),
-    }  # fmt: skip
+    # All edits of all attributes in one pass.
+    vectors = [to_tensor(np.concatenate([np.concatenate(made) for made, _ in some])) for some in each]
+    rows = to_tensor(np.concatenate([np.tile(own[0], len(budgets)) for own in pairs.values()]))
+    answers = bench.exchanged([one.to(own) for one, own in zip(vectors, bench.vectors, strict=True)], rows).argmax(1)
+    found, start = dict[str, Arrays](), 0
+    for at, ((name, own), patched) in enumerate(zip(pairs.items(), bench.patched([*pairs.values()]), strict=True)):
+        end = start + len(budgets) * len(own[0])
+        found[name] = {
+            "rows": own[0], "unedited": (bench.clean[to_tensor(own[0])].argmax(1) == patched).numpy(),
+            "agree": (answers[start:end].view(len(budgets), -1) == patched).numpy(),
+            "magnitude": np.mean([some[at][1] for some in each], 0),
+        }  # fmt: skip
+        start = end
+    return found
 
 
 @final
@@ -236,7 +241,7 @@ class DictionaryControl(EntryReading):
     spec = specs.DICTIONARY_CONTROL
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
-        """See ``Reading.read``; a pass over the pairs of an attribute for each budget, and one more.
+        """See ``Reading.read``; a pass over the pairs for each budget, and one more.
 
         Raises:
             ModelError: As ``opened``.
@@ -245,10 +250,10 @@ class DictionaryControl(EntryReading):
         budgets, labels = specs.budgets_of(self.settings.budgets), attributes_of(task)
         bench, dictionaries, found = self.opened(subject, task)
         found["budgets"] = np.array(budgets)
+        pairs = {name: counterfactuals(task, name, root=root, most=self.settings.pairs) for name in labels}
+        made = edited(bench, dictionaries, pairs, budgets)
         for name, values in labels.items():
-            pairs = counterfactuals(task, name, root=root, most=self.settings.pairs)
-            arrays = edited(bench, dictionaries, pairs, name, budgets)
-            arrays["status"] = status(values, measured=bool(arrays))
+            arrays = {**made.get(name, {}), "status": status(values, measured=name in made)}
             found |= {f"{name}|{key}": array for key, array in arrays.items()}
         return Readings(found, bench.forwards)
 
@@ -295,7 +300,7 @@ class DictionaryFeatures(EntryReading):
     spec = specs.DICTIONARY_FEATURES
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
-        """See ``Reading.read``; five passes over the task.
+        """See ``Reading.read``; of the entry under test five passes over the task.
 
         Raises:
             ModelError: As ``opened``.
@@ -317,8 +322,10 @@ class DictionaryFeatures(EntryReading):
         rest = seeds.generator(root, self.name, "others", seed).permutation(half.features[~above])
         found |= {
             "features": half.features, "rows": half.second, "interpretable": np.array(above.sum()),
-            "margin": _causal(bench, dictionary, codes, half.features[above], rest[: int(above.sum())]),
         }  # fmt: skip
+        if self.settings.entry == 0:
+            features, others = half.features[above], rest[: int(above.sum())]
+            found["margin"] = _causal(bench, dictionary, codes, features, others)
         return Readings(found, bench.forwards)
 
     def _attribute(self, half: FeatureHalves, values: Index) -> tuple[Arrays, Flags]:
@@ -365,43 +372,51 @@ def _causal(bench: SiteBench, dictionary: Dictionary, codes: Tensor, features: I
     for some in (features, others):
         mask = torch.zeros(codes.shape[1]).index_fill(0, to_tensor(some.astype(np.int64)), 1.0).to(codes)
         put += [dictionary.decode(codes * one, vectors) for one in (mask, 1.0 - mask)]
-    scores = [bench.exchanged([one]) for one in (vectors.mean(0).expand_as(vectors), *put)]
-    return np.stack([bench.margins(one) for one in (bench.clean, *scores)])
+    scores = (bench.clean, bench.averaged(), *(bench.exchanged([one]) for one in put))
+    return np.stack([bench.margins(one) for one in scores])
 
 
 @final
 class DictionaryDisturbance(EntryReading):
-    """Lets a dictionary read the vectors of disturbed copies of its net, and edit them."""
+    """Lets dictionaries read the vectors of disturbed copies of their net, and edit them."""
 
     spec = specs.DICTIONARY_DISTURBED
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
-        """See ``Reading.read``; a pass, and two over the pairs of an attribute, for each disturbance; training.
+        """See ``Reading.read``; a pass, and two over the pairs, for each disturbance; training.
 
         Raises:
             ModelError: As ``opened``; also if a disturbed net gives no finite numbers.
             DataError: As ``opened``, ``attributes_of``.
         """
         how, labels = self.settings, attributes_of(task)
-        bench, (dictionary,), found = self.opened(subject, task)
-        codes = bench.codes(dictionary, bench.vectors[0])
-        live = ((codes > 0).any(0) & ~(codes > 0).all(0)).nonzero()[:, 0]
+        bench, dictionaries, found = self.opened(subject, task, *how.numbers)
+        codes = [bench.codes(one, bench.vectors[0]) for one in dictionaries]
+        live = [((one > 0).any(0) & ~(one > 0).all(0)).nonzero()[:, 0] for one in codes]
         asked = {name: counterfactuals(task, name, root=root, most=how.pairs) for name in labels}
         rows, forwards = dict[str, list[NDArray[Any]]](), 0.0
         # Closed at once where something fails: the net is then as it was.
-        with closing(self._disturbed(bench, dictionary, root=root, seed=seed)) as each:
-            for kind, other, own in each:  # the last one is the twin's
+        with closing(self._disturbed(bench, root=root, seed=seed)) as each:
+            for kind, other, turn in each:  # the last one is the twin's
                 found["gauge"] = np.array(specs.GAUGES.index(kind))
-                both = (one[:, live].cpu().numpy() for one in (codes, other.codes(own, other.vectors[0])))
-                arrays: Arrays = {"correlation": stats.correlations(*both).sum() / max(len(live), 1)}
-                for name, pairs in asked.items():
-                    made = edited(other, [own], pairs, name, [how.budget])
-                    arrays |= {f"{name}|agree": made["agree"][0], f"{name}|unedited": made["unedited"]} if made else {}
+                owns = [one if turn is None else rewritten(one, turn) for one in dictionaries]
+                again = [other.codes(own, other.vectors[0]) for own in owns]
+                both = (
+                    [one[:, some].cpu().numpy() for one, some in zip(them, live, strict=True)]
+                    for them in (codes, again)
+                )
+                means = [stats.correlations(*one).sum() / max(one[0].shape[1], 1) for one in zip(*both, strict=True)]
+                arrays: Arrays = {"correlation": np.array(means)}
+                made = [edited(other, [own], asked, [how.budget]) for own in owns]
+                for name in made[0]:
+                    arrays[f"{name}|agree"] = np.stack([one[name]["agree"][0] for one in made])
+                    arrays[f"{name}|unedited"] = made[0][name]["unedited"]
                 for key, held in arrays.items():
                     rows.setdefault(key, []).append(held)
                 if other is not bench:
                     forwards, other.forwards = forwards + other.forwards, 0.0
-        found |= {key: np.stack(held) for key, held in rows.items()}
+                del other
+        found |= {key: np.stack(held, 0 if key.endswith("unedited") else 1) for key, held in rows.items()}
         for name, values in labels.items():
             found |= {
                 f"{name}|status": status(values, measured=len(asked[name][0]) > 0),
@@ -410,36 +425,37 @@ class DictionaryDisturbance(EntryReading):
         found["disturbances"] = np.arange(len(specs.DISTURBANCES))
         return Readings(found, bench.forwards + forwards)
 
-    def _disturbed(
-        self, bench: SiteBench, dictionary: Dictionary, *, root: int, seed: int
-    ) -> Generator[tuple[str, SiteBench, Dictionary]]:
-        """For each of ``DISTURBANCES`` in turn a net and the dictionary that reads it; last the gauge of the twin."""
-        yield "none", bench, dictionary
-        how, task, site, net = self.settings, bench.task, bench.places[0].name, bench.subject.name
-        # Of a large model, changes of low rank.
-        adapter = "full" if sum(bench.subject.sizes.values()) < LARGE else "lora"
-        tuning = {"rate": how.rate, "until": 2 * how.steps, "adapter": adapter}
+    def _disturbed(self, bench: SiteBench, *, root: int, seed: int) -> Generator[tuple[str, SiteBench, Tensor | None]]:
+        """Of each of ``DISTURBANCES`` a net, and how dictionaries are rewritten; last the gauge of the twin."""
+        yield "none", bench, None
+        how, net = self.settings, bench.subject
         grids: Mapping[str, tuple[str, dict[str, Any], float]] = {
             "weight noise": ("relative", {}, how.noise), "int4": ("quantize", {}, 4.0),
             "nf4": ("quantize", {"scale": "group", "group": 64, "grid": "nf4"}, 4.0),
-            "fine-tuning": ("fine-tune", tuning, float(how.steps)),
         }  # fmt: skip
-        for name in specs.DISTURBANCES[1:5]:
+        for name in specs.DISTURBANCES[1:4]:
             perturbation, settings, dose = grids[name]
-            disturbance = perturb.create(perturbation, settings)
-            known = TuningCopy(bench.subject, task, disturbance.settings) if disturbance.needs == "tuned" else None
-            with Disturbance(bench.subject, disturbance, WHOLE, known) as under_way:
+            with Disturbance(net, perturb.create(perturbation, settings), WHOLE) as under_way:
                 under_way.apply(dose, root=root, seed=seed, keep=False)
-                other = SiteBench.of(bench.subject.model, [site], task, name=f"{net}, {name}")
-                yield "none", other, dictionary
-            other.last, known, under_way = None, None, None  # memory for the next one
+                yield "none", bench.beside(net.model, name), None
+        # Of a large model, changes of low rank.
+        adapter = "full" if sum(net.sizes.values()) < LARGE else "lora"
+        tuning = FineTuneSettings(rate=how.rate, until=2 * how.steps, adapter=adapter)
+        yield (
+            "none",
+            bench.beside(_tuned(net, bench.task, tuning, how.steps, root=root, seed=seed), "fine-tuning"),
+            None,
+        )
         twin = site_twin(bench, root=root)
-        if twin is None:
-            yield from (("none", bench, dictionary),) * 2
-            return
-        turned, kind, turn = SiteBench.of(twin[0], [site], task, name=f"{net}, gauge twin"), *twin[1:]
-        yield kind, turned, dictionary
-        yield kind, turned, rewritten(dictionary, turn)
+        for back in (False, True):
+            yield ("none", bench, None) if twin is None else (twin[1], twin[0], twin[2] if back else None)
+
+
+def _tuned(subject: Subject, task: BaseTask, how: FineTuneSettings, steps: int, *, root: int, seed: int) -> nn.Module:
+    """A copy that is trained; what training held is free again."""
+    known = TuningCopy(subject, task, how)
+    known.at(steps, root=root, seed=seed)
+    return known.model
 
 
 @final

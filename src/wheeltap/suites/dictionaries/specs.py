@@ -169,13 +169,14 @@ class DictionaryFeaturesSettings(DictionaryEntrySettings, frozen=True, kw_only=T
 DICTIONARY_FEATURES: Final = ReadingSpec(
     name="dictionary-features",
     title="Features of a dictionary beside the values of attributes",
+    version=2,
     settings_type=DictionaryFeaturesSettings,
     each="attribute",
     arrays=_KINDS | _STATUS | {
         "features": Array("live", "numbers of the features that are active in some examples and not in all", "count"),
         "rows": Array("half", "numbers of the examples that are scored on; all is chosen on the others", "count"),
-        "margin": Array("part example", "score of the right option less the best other one, with the parts of PARTS in "
-                        "the site, logits"),
+        "margin": Array("part example", "of entry 0: score of the right option less the best other one, with the parts "
+                        "of PARTS in the site, logits", optional=True),
         "interpretable": Array("", "live features of any attribute with F1 from the threshold on, and above what a "
                                "feature that is always active gets for the same values", "count"),
         "labels": Array("half", "number of each scored example's value among the values, rising", "count",
@@ -198,10 +199,11 @@ value. ``needed`` above 1 is splitting; low ``retained`` at small ``size`` is oc
 is -1 and F1 0."""
 
 
-class DictionaryDisturbedSettings(DictionaryEntrySettings, frozen=True, kw_only=True):
-    """What is done to the net, and which edit is asked afterwards.
+class DictionaryDisturbedSettings(Settings, frozen=True, kw_only=True):
+    """Which dictionaries, what is done to the net, and which edit is asked afterwards.
 
     Attributes:
+        dictionaries: Numbers of the entries that read each disturbed net, separated by commas.
         site: Number of the site among the model's.
         noise: Relative standard deviation of the weight noise.
         steps: Of fine-tuning on the task itself.
@@ -210,6 +212,7 @@ class DictionaryDisturbedSettings(DictionaryEntrySettings, frozen=True, kw_only=
         pairs: Of each attribute, at most.
     """
 
+    dictionaries: str = "0"
     site: Count = 0
     noise: Annotated[float, msgspec.Meta(gt=0.0, le=10.0)] = 0.1
     steps: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 8
@@ -217,21 +220,35 @@ class DictionaryDisturbedSettings(DictionaryEntrySettings, frozen=True, kw_only=
     budget: Annotated[int, msgspec.Meta(ge=1)] = 8
     pairs: Pairs = 100
 
+    def __post_init__(self) -> None:
+        if not self.numbers:
+            raise UsageError("The dictionaries cannot be read.", where="setting dictionaries", expected="numbers of "
+                             "entries, separated by commas: 0,3", got=repr(self.dictionaries))  # fmt: skip
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of the entries; none where the text cannot be read."""
+        names = comma_separated(self.dictionaries)
+        return [int(name) for name in names] if all(name.isdecimal() for name in names) else []
+
 
 DICTIONARY_DISTURBED: Final = ReadingSpec(
     name="dictionary-disturbed",
-    title="A dictionary on the vectors of a disturbed net",
+    title="Dictionaries on the vectors of a disturbed net",
+    version=2,
     settings_type=DictionaryDisturbedSettings,
     each="attribute",
     arrays=_KINDS | _STATUS | {
         "disturbances": Array("disturbance", "what each is", "count", of=DISTURBANCES),
         "gauge": Array("", "what the gauge twin does to the site", "count", of=GAUGES),
-        "correlation": Array("disturbance", "of a feature's codes before and after (0 where they do not vary any "
-                             "more), mean over those that are active in some examples and not in all; 0 without any"),
+        "correlation": Array("dictionary disturbance", "of a feature's codes before and after (0 where they do not "
+                             "vary any more), mean over those that are active in some examples and not in all; 0 "
+                             "without any"),
         "rows": Array("pair", "number of the example that is edited", "count", optional=True),
         "unedited": Array("disturbance pair", "whether the clean answer is that with the vector of an example that "
                           "differs in this attribute alone, both in the disturbed net", "flag", optional=True),
-        "agree": Array("disturbance pair", "whether the answer with the edited vector is", "flag", optional=True),
+        "agree": Array("dictionary disturbance pair", "whether the answer with the edited vector is", "flag",
+                       optional=True),
     },
 )  # fmt: skip
 """WT404. A rotated residual stream leaves the function as it is and moves every feature: what a dictionary says is of a

@@ -265,7 +265,7 @@ _TWIN, _REWRITTEN = "gauge twin", "gauge twin, rewritten"
 
 _TWIN_MEANS: Final = (
     " The twin computes the same function: features are of the way the net is written, and another writing of it has "
-    "others. With the dictionary in the twin's basis nothing is lost."
+    "others. Lost with the dictionary in the twin's basis: "
 )
 
 _NO_GAUGE: Final = "No gauge is known that moves this site's vectors and leaves the function as it is."
@@ -278,7 +278,6 @@ class DictionaryDisturbedAudit(DictionaryAudit):
     name = "dictionary-disturbed"
     code = "WT404"
     title = "Dictionary after a change of the net"
-    brief = "edits lost"
     reads = (
         "The net is disturbed and the same dictionary is used on it: how many edits that agreed before do not agree "
         "any more. A gauge twin computes the same function with its vectors in another basis: what a dictionary loses "
@@ -286,7 +285,15 @@ class DictionaryDisturbedAudit(DictionaryAudit):
     )
     reading = DICTIONARY_DISTURBED
     each: ClassVar[float] = 60.0
-    few: ClassVar[bool] = True
+
+    def readings(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
+        """One, of the dictionary and of one null of each of two kinds."""
+        return [self.trial(plan, subject)]
+
+    def trial(self, plan: Plan, subject: SubjectRecord, *, seed: int = 0, **changed: Scalar) -> Trial:
+        """See ``SingleReadingAudit.trial``."""
+        numbers = ",".join(map(str, self.one_of_each)) or "0"
+        return super().trial(plan, subject, seed=seed, dictionaries=numbers)
 
     def titles(self) -> tuple[str, ...]:
         """One for each disturbance."""
@@ -294,7 +301,7 @@ class DictionaryDisturbedAudit(DictionaryAudit):
 
     def singles(self, case: Case, subject: SubjectRecord, read: Arrays) -> list[Hypothesis]:
         """A claim for each disturbance."""
-        each = {self.kinds[entry]: self.read(case, subject, entry=entry) for entry in self.asked}
+        each = {self.kinds[entry]: _of(read, at) for at, entry in enumerate(self.one_of_each)}
         return [self._claim(case, each, words) for words in DISTURBANCES[1:-1]]
 
     def _lost(self, read: Arrays, words: str) -> Scores:
@@ -332,11 +339,11 @@ class DictionaryDisturbedAudit(DictionaryAudit):
             f"{'; ' if len(known) > 1 else ''}{means_of(known)}. Live features keep a correlation of {fixed(kept, 3)} "
             "with themselves."
         )
+        back = f"{_TWIN_MEANS}{fixed(self._lost(own, _REWRITTEN).mean, 3)}." if words == _TWIN else ""
         return Hypothesis(
             test=lost, margin=self.settings.margin, evidence=sample, words=_SURVIVES, one_sided=True, alarm=False,
             title=title, beside=(Estimate.exact("correlation of live features", kept, "correlation"),),
-            found=f"The dictionary does not survive: {words}. {numbers}{_TWIN_MEANS if words == _TWIN else ''}",
-            otherwise=numbers,
+            found=f"The dictionary does not survive: {words}. {numbers}{back}", otherwise=numbers,
         )  # fmt: skip
 
     def checks(self, case: Case) -> list[Check]:
@@ -344,12 +351,19 @@ class DictionaryDisturbedAudit(DictionaryAudit):
         return [(f"{self.code} a dictionary rewritten with the net", "null", partial(self._rewritten, case))]
 
     def _rewritten(self, case: Case, name: str) -> Control:
-        scores, margin = self._lost(self.read(case, case.plan.reference), _REWRITTEN), self.settings.margin
+        read, margin = _of(self.read(case, case.plan.reference), 0), self.settings.margin
+        scores = self._lost(read, _REWRITTEN)
         # The same computation in another basis: no pair need differ, so no bound widens the interval.
         sample = Sample(scores.values[None], groups=case.groups_of(scores.rows))
         gap = sample.effect(margin=margin, name="edits lost", unit=SHARE)
         because = f"In the gauge twin, with the dictionary in its basis, edits lost: {gap}; it must be nothing."
         return surely(silent(name, gap, margin=margin, min_effect=self.settings.min_effect, because=because), gap)
+
+
+def _of(read: Arrays, at: int) -> Arrays:
+    """What was read of one of several dictionaries."""
+    each = {name for name in read if name == "correlation" or name.endswith("|agree")}
+    return {name: array[at] if name in each else array for name, array in read.items()}
 
 
 def _number(read: Arrays, words: str) -> int:
