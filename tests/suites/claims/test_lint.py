@@ -73,6 +73,8 @@ PLANTED = (
     ('grade = "grounded"\n', "", "no grade"),
     ("(2505.11581)", "(2505.11580)", "2505.11580 is among no sources"),
     ('arxiv = "2505.11581v1"\nyear = 2025\n', "", "of no source"),
+    ('"grounded"', '"ungrounded"', "2505.11581 [ungrounded]"),
+    ('"grounded"', '"ungrounded"', "effect is from 2505.11581v1, which is ungrounded"),
     ("date = 2026-11-01\n", "", "no date"),
     ("date = 2026-11-01", "date = 2025-11-01", "392 days ago"),
     ("date = 2026-11-01", "date = 2027-11-01", "to come"),
@@ -84,7 +86,7 @@ PLANTED = (
     ("seeds = 12", 'seeds = "many"', "'many'"),
     ("Other score", "Other scores", "no rule with the title 'Other scores'"),
     ('rules = [{ title = "loss: a vs b" }]', "", "names no rule"),
-    (', source = "2505.11581v1" }', " }", "has no source"),
+    (', source = "2505.11581v1" }', " }", "from nowhere"),
     ('source = "2505.11581v1" }', 'source = "2505.11582" }', "none of the claim's sources"),
     ('study = "mine.toml"\n', "", "has a study, or"),
     ('study = "mine.toml"\nrules = [{ title = "loss: a vs b" }]',
@@ -113,6 +115,8 @@ def test_each_planted_fault_is_found_and_a_sound_claim_has_none(tmp_path: Path) 
     exact = (
         STUDY.replace("seeds = 6", "seeds = 2").replace("[6, 7, 8, 9, 10, 11]", "[6, 7]").replace("difference", "exact")
     )
+    (tmp_path / "mine.toml").write_text(STUDY.replace('metric = "loss"', 'metric = "lost"'))
+    assert any("There is no metric called 'lost'" in one for one in _said(file))
     for dead in (STUDY.replace("margin = 0.01", "margin = 2.0"), exact):  # no loss exceeds 1; four nets show no share
         (tmp_path / "mine.toml").write_text(dead)
         assert any("could not be decided" in one for one in _said(file))

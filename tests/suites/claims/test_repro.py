@@ -129,10 +129,12 @@ claims:
       - {kind: metric, artifact: results, name: printed, pointer: /tuned, reported: "0.70"}
       - {kind: metric, artifact: table, name: cell, pointer: /tuned/score, reported: "0.73"}
       - {kind: metric, artifact: table, name: wrong, pointer: /tuned/score, reported: "0.74"}
+      - {kind: metric, artifact: table, name: lost, pointer: /turned/score, reported: "0.74"}
+      - {kind: derived, artifact: results, name: odd, pointer: /tuned, rows: rows, column: right, scale: [1]}
       - {kind: derived, artifact: results, name: again, pointer: /tuned, rows: rows, column: right,
          where: {model: tuned}}
       - {kind: quote, artifact: results, name: words, text: leads}
-      - {kind: metric, artifact: none, name: lost, pointer: /tuned, reported: 1}
+      - {kind: metric, artifact: none, name: nowhere, pointer: /tuned, reported: 1}
 other: {program: 1}
 """
 
@@ -148,7 +150,7 @@ def test_a_manifest_is_checked_file_by_file_and_number_by_number(tmp_path: Path)
         "file rows": "ok", "file results": "unchecked", "file table": "unchecked",
         "primary: printed": "ok", "primary: cell": "ok", "primary: wrong": "stale",
         "primary: again": "stale", "primary: words": "unchecked",
-        "primary: lost": "unchecked",
+        "primary: nowhere": "unchecked", "primary: lost": "gone", "primary: odd": "gone",
     }  # fmt: skip
     assert "0.70" in found["primary: again"].because and "0.727273" in found["primary: again"].because
     (tmp_path / "rows.jsonl").write_text("{}")

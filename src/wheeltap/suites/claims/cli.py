@@ -181,7 +181,7 @@ def check(
         counts = Counter(one.status for one in found)
         answer = f"{file}: {', '.join(f'{count} {status}' for status, count in counts.items()) or 'nothing to check'}."
         lines = [f"{one.status}: {one.name}. {one.because}" for one in found]
-        wrong = counts["changed"] + counts["stale"]
+        wrong = len(found) - counts["ok"] - counts["unchecked"]
     else:
         ledger = read(file)
         several = faults(ledger)

@@ -89,14 +89,17 @@ def _made_up(source: Source, today: datetime.date) -> str:
 
 
 def _cited(claim: Claim) -> Iterator[tuple[str, str]]:
-    """IDs that texts name and no source has: they have no grade."""
-    known = {source.arxiv.partition("v")[0] for source in claim.sources}
+    """IDs that texts name: one that no source has is without a grade, one that is ungrounded must say so."""
+    known = {source.arxiv.partition("v")[0]: source.grade for source in claim.sources}
     texts = [claim.statement, claim.scope, claim.change, claim.verdict.because]
     texts += [source.says for source in claim.sources]
     texts += [text for row in claim.scopes for text in (row.shown, row.ran, row.open)]
-    for one in dict.fromkeys(_LIKE_ID.findall("\n".join(texts))):
+    whole = "\n".join(texts)
+    for one in dict.fromkeys(_LIKE_ID.findall(whole)):
         if one not in known:
             yield "a text", f"{one} is among no sources, so that it has no grade."
+        elif known[one] == "ungrounded" and whole.count(one) > whole.count(f"{one} [ungrounded]"):
+            yield "a text", f"{one} is ungrounded, and the text does not say so: {one} [ungrounded]."
 
 
 def _retests(ledger: Ledger, claim: Claim) -> Iterator[tuple[str, str]]:
@@ -112,11 +115,11 @@ def _retests(ledger: Ledger, claim: Claim) -> Iterator[tuple[str, str]]:
             yield from ((where, what) for what in _number(claim, retest.derived))
         if retest.expected is not None:
             source = retest.expected.source
-            named = [text for one in claim.sources for text in (one.arxiv, one.url, one.title, one.grade) if text]
-            if not source:
-                yield where, "The expected effect has no source."
-            elif source not in named:
-                yield where, f"The expected effect is from {source}, which is none of the claim's sources."
+            works = [one for one in claim.sources if source in (one.arxiv, one.url, one.title, one.grade)]
+            if not source or not works:
+                yield where, f"The expected effect is from {source or 'nowhere'}, which is none of the claim's sources."
+            elif any(one.grade == "ungrounded" for one in works):
+                yield where, f"The expected effect is from {source}, which is ungrounded."
 
 
 def _number(claim: Claim, asked: Derived) -> Iterator[str]:

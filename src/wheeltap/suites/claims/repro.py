@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, cast, final
 import msgspec
 
 from wheeltap.core.bounded import contents, document, few_parts, numbered, opened, parsing
-from wheeltap.core.errors import FileFormatError, MissingExtra
+from wheeltap.core.errors import FileFormatError, MissingExtra, WheeltapError
 from wheeltap.core.plain import many
 from wheeltap.suites.claims.ledger import Derived
 
@@ -243,10 +243,10 @@ class _Manifest(msgspec.Struct):
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
-    """One check of a manifest: a file or a number."""
+    """One check of a manifest: a file or a number; ``gone`` is one that is not where it was said to be."""
 
     name: str
-    status: Literal["ok", "changed", "stale", "unchecked"]
+    status: Literal["ok", "changed", "stale", "gone", "unchecked"]
     because: str
 
 
@@ -271,8 +271,11 @@ def checked(path: Path) -> list[Checked]:
     for claim in manifest.claims:
         for number, one in enumerate(claim.evidence, 1):
             name = f"{claim.id}: {one.get('name', f'evidence {number}')}"
-            with parsing(f"{path}: {name}", "The evidence cannot be checked.", expected="that of docs/claims.md"):
-                status, because = _evidence(one, files, path.parent)
+            try:
+                with parsing(f"{path}: {name}", "The evidence cannot be read.", expected="that of docs/claims.md"):
+                    status, because = _evidence(one, files, path.parent)
+            except WheeltapError as error:
+                status, because = "gone", error.in_line()
             found.append(Checked(name=name, status=cast("Any", status), because=because))
     return found
 
