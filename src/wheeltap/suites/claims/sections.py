@@ -89,7 +89,7 @@ def effects_chart(
 
 def scope_chart(ledger: Ledger, results: Sequence[ClaimResult], *, width: int) -> Any:
     """Kinds of models by claims: what is shown, what was run and how it came out, what nobody has shown."""
-    alt, rows = _altair(), figures.Rows(KINDS, width=width, step=26)
+    alt, rows = _altair(), figures.Rows(KINDS, width=width, step=26, share=0.38 if width > SLIM else 0.0)
     answers: dict[str, Verdict] = {one.id: one.answer for one in results}
     marks, asked = list[dict[str, Any]](), list[dict[str, Any]]()
     for at, column, kind, claim in ((a, c, k, one) for a, k in enumerate(KINDS) for c, one in enumerate(ledger.claims)):
@@ -231,7 +231,7 @@ def _drawings(retest: RetestResult) -> list[Drawing]:
     for (unit, _), rules in groups.items():
         expected = retest.expected if rules[0][1] is retest.rules[0] else None
         chart = partial(effects_chart, rules, unit=unit or "effect", expected=expected)
-        note = "Gray bar: the literature's effect." if expected else ""
+        note = "Ring and gray bar: the literature's effect." if expected else ""
         found.append(_drawing(f"{retest.name}: {retest.question}", _effects(rules), chart, note, (figures.WIDTH,)))
     return found
 
