@@ -1,6 +1,7 @@
 """``wheeltap claims``: what each verb prints, writes and ends with."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,10 @@ def test_export_as_ro_crate_is_read_by_rocrate(tmp_path: Path) -> None:
 
 def test_the_examples_of_the_documentation_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = (Path(__file__).parents[3] / "docs" / "claims.md").read_text()
+    for claim in read().claims:
+        [row] = [line for line in page.splitlines() if line.startswith(f"| {claim.id} |")]
+        assert claim.verdict.word in row
+        assert {f"`{retest.study}`" for retest in claim.retests} == set(re.findall("`[a-z-]+`", row)), claim.id
     ours, table = (block.partition("```")[0] for block in page.split("```toml\n")[1:])
     said = page.split("```text\n")[1].partition("```")[0].splitlines()
     (tmp_path / "ours.toml").write_text(ours)

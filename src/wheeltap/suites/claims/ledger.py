@@ -82,7 +82,10 @@ class LiteratureVerdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
 
 class ScopeRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One kind of model at one scale: what the literature shows, what a retest runs, what nobody has shown."""
+    """One kind of model at one scale: what the literature shows, what a retest runs, what nobody has shown.
+
+    A kind that a claim leaves out is one of which nothing is shown.
+    """
 
     kind: Kind
     scale: str = ""
@@ -275,7 +278,14 @@ def _claims(file: Path, *, alone: bool) -> list[Claim]:
         if not alone and {"cohorts", "metrics"} <= held.keys():
             return []  # a study that a claim beside it names
         many = held["claims"] if list(held) == ["claims"] else [held]
-        return [Claim(**_fields(one, file), file=file) for one in many]
+        return [_whole(Claim(**_fields(one, file), file=file)) for one in many]
+
+
+def _whole(claim: Claim) -> Claim:
+    """The claim with a row for each kind of models: where a file has none, nothing is shown."""
+    known = {row.kind for row in claim.scopes}
+    rows = [ScopeRow(kind=kind, open="all of it") for kind in KINDS if kind not in known]
+    return msgspec.structs.replace(claim, scopes=(*claim.scopes, *rows))
 
 
 def _fields(held: object, file: Path) -> dict[str, Any]:
