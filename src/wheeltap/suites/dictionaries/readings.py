@@ -162,9 +162,9 @@ def counterfactuals(task: BaseTask, name: str, *, root: int, most: int) -> Pairs
 
 
 def edits(
-    bench: SiteBench, site: int, dictionary: Dictionary, pairs: Pairs, name: str, budgets: Sequence[int]
+    bench: SiteBench, site: int, dictionary: Dictionary, pairs: Pairs, name: str, budget: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """First vectors of pairs edited towards second ones, ``[budget, pair, width]``; magnitudes ``[budget, pair]``.
+    """First vectors of pairs edited towards second ones, ``[pair, width]``; magnitudes ``[pair]``.
 
     Of a supervised dictionary the features of the attribute are exchanged, whatever the budget.
 
@@ -174,9 +174,9 @@ def edits(
         dictionary: The dictionary of it.
         pairs: Examples that differ in the attribute alone.
         name: The attribute.
-        budgets: Features that an edit may change.
+        budget: Features that an edit may change.
     """
-    vectors, made, sizes = bench.vectors[site], list[NDArray[np.float64]](), list[list[float]]()
+    vectors, made, sizes = bench.vectors[site], list[NDArray[np.float64]](), list[float]()
     stretch = dictionary.normalized(vectors)[1].expand(len(vectors), 1)
     codes, lengths, atoms, rows = (
         one.double().cpu().numpy() for one in (bench.codes(dictionary, vectors), stretch, dictionary.W_dec, vectors)
@@ -192,16 +192,16 @@ def edits(
             np.concatenate([stats.weights(removed), stats.weights(added)]),
         )
         if own is None:
-            chosen = stats.edits(changes, rows[target] - rows[source], budgets)
+            (some,) = stats.edits(changes, rows[target] - rows[source], [budget])
         else:
-            chosen = [np.flatnonzero(own[np.concatenate(active)])] * len(budgets)
-        made.append(np.stack([rows[source] + changes[some].sum(0) for some in chosen]))
-        sizes.append([float(shares[some].sum()) for some in chosen])
-    return np.stack(made, 1), np.array(sizes).T
+            some = np.flatnonzero(own[np.concatenate(active)])
+        made.append(rows[source] + changes[some].sum(0))
+        sizes.append(float(shares[some].sum()))
+    return np.stack(made), np.array(sizes)
 
 
 def edited(
-    bench: SiteBench, dictionaries: Sequence[Dictionary], pairs: Mapping[str, Pairs], budgets: Sequence[int]
+    bench: SiteBench, dictionaries: Sequence[Dictionary], pairs: Mapping[str, Pairs], budget: int
 ) -> dict[str, Arrays]:
     """What the reading ``dictionary-control`` gives of each attribute that has pairs.
 
@@ -209,25 +209,25 @@ def edited(
         bench: The net.
         dictionaries: Of each site.
         pairs: Of each attribute, examples that differ in it alone.
-        budgets: Features that an edit may change.
+        budget: Features that an edit may change.
     """
     pairs = {name: each for name, each in pairs.items() if len(each[0])}
     if not pairs:
         return {}
     each = [
-        [edits(bench, site, one, own, name, budgets) for name, own in pairs.items()]
+        [edits(bench, site, one, own, name, budget) for name, own in pairs.items()]
         for site, one in enumerate(dictionaries)
     ]
     # All edits of all attributes in one pass.
-    vectors = [to_tensor(np.concatenate([np.concatenate(made) for made, _ in some])) for some in each]
-    rows = to_tensor(np.concatenate([np.tile(own[0], len(budgets)) for own in pairs.values()]))
+    vectors = [to_tensor(np.concatenate([made for made, _ in some])) for some in each]
+    rows = to_tensor(np.concatenate([own[0] for own in pairs.values()]))
     answers = bench.exchanged([one.to(own) for one, own in zip(vectors, bench.vectors, strict=True)], rows).argmax(1)
     found, start = dict[str, Arrays](), 0
     for at, ((name, own), patched) in enumerate(zip(pairs.items(), bench.patched([*pairs.values()]), strict=True)):
-        end = start + len(budgets) * len(own[0])
+        end = start + len(own[0])
         found[name] = {
             "rows": own[0], "unedited": (bench.clean[to_tensor(own[0])].argmax(1) == patched).numpy(),
-            "agree": (answers[start:end].view(len(budgets), -1) == patched).numpy(),
+            "agree": (answers[start:end] == patched).numpy(),
             "magnitude": np.mean([some[at][1] for some in each], 0),
         }  # fmt: skip
         start = end
@@ -241,17 +241,16 @@ class DictionaryControl(EntryReading):
     spec = specs.DICTIONARY_CONTROL
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
-        """See ``Reading.read``; a pass over the pairs for each budget, and one more.
+        """See ``Reading.read``; two passes over the pairs.
 
         Raises:
             ModelError: As ``opened``.
             DataError: As ``opened``, ``attributes_of``.
         """
-        budgets, labels = specs.budgets_of(self.settings.budgets), attributes_of(task)
+        labels = attributes_of(task)
         bench, dictionaries, found = self.opened(subject, task)
-        found["budgets"] = np.array(budgets)
         pairs = {name: counterfactuals(task, name, root=root, most=self.settings.pairs) for name in labels}
-        made = edited(bench, dictionaries, pairs, budgets)
+        made = edited(bench, dictionaries, pairs, self.settings.budget)
         for name, values in labels.items():
             arrays = {**made.get(name, {}), "status": status(values, measured=name in made)}
             found |= {f"{name}|{key}": array for key, array in arrays.items()}
@@ -342,8 +341,7 @@ class DictionaryFeatures(EntryReading):
         sets = stats.best_values(half.chosen, first, values=count, most=min(how.union, max(count // 2, 1)))
         fits, chance = stats.fit(half.scored, second, sets)
         arrays: Arrays = {
-            "labels": second, "fires": fires, "f1": stats.f1(fires, second == np.arange(count)[:, None]),
-            "best": best, "fits": fits,
+            "labels": second, "fires": fires, "best": best, "fits": fits,
             "needed": np.array([self._needed(half, first == value, second == value) for value in range(count)]),
         }  # fmt: skip
         return arrays, (fits[0] >= how.threshold) & (fits[0] > chance)
@@ -407,9 +405,9 @@ class DictionaryDisturbance(EntryReading):
                 )
                 means = [stats.correlations(*one).sum() / max(one[0].shape[1], 1) for one in zip(*both, strict=True)]
                 arrays: Arrays = {"correlation": np.array(means)}
-                made = [edited(other, [own], asked, [how.budget]) for own in owns]
+                made = [edited(other, [own], asked, how.budget) for own in owns]
                 for name in made[0]:
-                    arrays[f"{name}|agree"] = np.stack([one[name]["agree"][0] for one in made])
+                    arrays[f"{name}|agree"] = np.stack([one[name]["agree"] for one in made])
                     arrays[f"{name}|unedited"] = made[0][name]["unedited"]
                 for key, held in arrays.items():
                     rows.setdefault(key, []).append(held)

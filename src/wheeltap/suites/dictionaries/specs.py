@@ -54,6 +54,7 @@ the rest."""
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Share = Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)]
 Pairs = Annotated[int, msgspec.Meta(ge=2)]
+Budget = Annotated[int, msgspec.Meta(ge=1)]
 
 _KINDS: Final = {"kinds": Array("entry", "what each entry of the model is", "count", of=KINDS)}
 _STATUS: Final = {"status": Array("", "how measuring the attribute ended", "count", of=STATUSES, optional=True)}
@@ -98,46 +99,30 @@ def kinds_of(text: str) -> tuple[Kind, ...]:
     return cast("tuple[Kind, ...]", tuple(names))
 
 
-def budgets_of(text: str) -> list[int]:
-    """Budgets of edits, separated by commas.
-
-    Raises:
-        UsageError: If they are no whole numbers from 1.
-    """
-    names = comma_separated(text)
-    if not names or not all(name.isdecimal() and int(name) > 0 for name in names):
-        raise UsageError("The budgets of an edit cannot be read.", where="setting budgets", expected="whole numbers "
-                         "from 1, separated by commas: 2,4,8", got=repr(text))  # fmt: skip
-    return [int(name) for name in names]
-
-
 class DictionaryControlSettings(DictionaryEntrySettings, frozen=True, kw_only=True):
     """How far a vector may be edited, and on how many pairs.
 
     Attributes:
-        budgets: Features that an edit may change (those removed and those added together), separated by commas.
+        budget: Features that an edit may change: those removed and those added together.
         pairs: Of each attribute, at most.
     """
 
-    budgets: str = "2,4,8"
+    budget: Budget = 4
     pairs: Pairs = 200
-
-    def __post_init__(self) -> None:
-        budgets_of(self.budgets)
 
 
 DICTIONARY_CONTROL: Final = ReadingSpec(
     name="dictionary-control",
     title="Edits of a few features that are to change one attribute",
+    version=2,
     settings_type=DictionaryControlSettings,
     each="attribute",
     arrays=_KINDS | _STATUS | {
-        "budgets": Array("budget", "features that an edit may change", "count"),
         "rows": Array("pair", "number of the example that is edited", "count", optional=True),
         "unedited": Array("pair", "whether the clean answer is that with the vector of an example that differs in this "
                           "attribute alone", "flag", optional=True),
-        "agree": Array("budget pair", "whether the answer with the edited vector is", "flag", optional=True),
-        "magnitude": Array("budget pair", "of the edit: sum of the weights of the features that it changes, each one's "
+        "agree": Array("pair", "whether the answer with the edited vector is", "flag", optional=True),
+        "magnitude": Array("pair", "of the edit: sum of the weights of the features that it changes, each one's "
                            "share in the reconstruction that it is in", optional=True),
     },
 )  # fmt: skip
@@ -184,7 +169,6 @@ DICTIONARY_FEATURES: Final = ReadingSpec(
         "best": Array("value", "feature with the highest F1 for this value alone, on the other half", "count",
                       optional=True),
         "fires": Array("value half", "whether that feature is active", "flag", optional=True),
-        "f1": Array("value", "its F1 on the half that is scored on", optional=True),
         "fits": Array("3 live", "F1, precision and recall of each feature for the values that it fits best on the "
                       "other half", optional=True),
         "needed": Array("value", "how many features with the precision asked for cover the share asked for of the "
@@ -217,7 +201,7 @@ class DictionaryDisturbedSettings(Settings, frozen=True, kw_only=True):
     noise: Annotated[float, msgspec.Meta(gt=0.0, le=10.0)] = 0.1
     steps: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 8
     rate: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 3e-3
-    budget: Annotated[int, msgspec.Meta(ge=1)] = 8
+    budget: Budget = 8
     pairs: Pairs = 100
 
     def __post_init__(self) -> None:

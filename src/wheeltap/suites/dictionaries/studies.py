@@ -249,7 +249,7 @@ class Dictionaries(Study):
         if kind == NET:
             return []
         entry: dict[str, Scalar] = {"entry": int(kind != TRAINED)}
-        edits: dict[str, Scalar] = {**entry, "pairs": how.pairs, "budgets": str(how.budget)}
+        edits: dict[str, Scalar] = {**entry, "pairs": how.pairs, "budget": how.budget}
         asked = [(DICTIONARY_RECONSTRUCTION, entry), (DICTIONARY_CONTROL, edits), (DICTIONARY_FEATURES, entry)]
         asked += [(DICTIONARY_VIEW, entry)] if member.name in _VIEWED else []
         return [case.plan.reading(member, spec.name, settings) for spec, settings in asked]
@@ -261,7 +261,7 @@ class Dictionaries(Study):
             return {SCORE: Single(float(case.clean(member).mean()))}
         found, gaps = dict[str, float](), list[str]()
         of: tuple[Callable[[Arrays], dict[str, float]], ...] = (
-            _shares, _kept, lambda read: {EDITS: edited(read, budget=self.settings.budget, least=LEAST).mean},
+            _shares, _kept, lambda read: {EDITS: edited(read, least=LEAST).mean},
             lambda read: {F1: f1_of(read).mean},
         )  # fmt: skip
         for trial, numbers in zip((trials[0], *trials[:3]), of, strict=True):

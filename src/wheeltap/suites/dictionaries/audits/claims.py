@@ -122,13 +122,12 @@ class DictionaryControlAudit(BesideNullsAudit):
         "the patch changes it."
     )
     reading = DICTIONARY_CONTROL
-    each: ClassVar[float] = 24.0
     bound: ClassVar[float | None] = 1.0
     what = "Edits that agree with the exact patch"
 
     def scores(self, read: Arrays) -> Scores:
         """See ``edited``."""
-        return edited(read, budget=self.settings.budget, least=self.settings.least)
+        return edited(read, least=self.settings.least)
 
     def checks(self, case: Case) -> list[Check]:
         """Also: supervised codes must be found better than random ones."""

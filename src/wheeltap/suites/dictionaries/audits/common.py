@@ -15,7 +15,6 @@ from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import Words
 from wheeltap.audits.controls import Check, controls_of, silent, surely
 from wheeltap.audits.reading_audit import SingleReadingAudit
-from wheeltap.core.errors import UsageError
 from wheeltap.core.plain import fixed
 from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.core.section import Section
@@ -23,7 +22,7 @@ from wheeltap.core.settings import Settings
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.sample import Sample
 from wheeltap.suites.dictionaries.audits.scores import SHARE, NullComparison, Scores, enough, excluding, least_sure
-from wheeltap.suites.dictionaries.specs import KINDS, NULLS, budgets_of, kinds_of
+from wheeltap.suites.dictionaries.specs import KINDS, NULLS, kinds_of
 
 BETTER: Final = Words("better than every null", "no better than a null", "may be better than every null")
 
@@ -82,7 +81,6 @@ class DictionaryAuditSettings(Settings, frozen=True, kw_only=True):
     Attributes:
         entries: Kinds of the model's dictionaries in their order, separated by commas; the first is the one under test.
         budget: Features that an edit may change.
-        budgets: Numbers of features that edits are read for, separated by commas.
         pairs: Of each attribute, at most.
         least: Pairs of an attribute whose answer an exact patch must change.
         margin: Smallest lead over a null of interest.
@@ -92,7 +90,6 @@ class DictionaryAuditSettings(Settings, frozen=True, kw_only=True):
 
     entries: str = ""
     budget: Count = 4
-    budgets: str = "2,4,8"
     pairs: Annotated[int, msgspec.Meta(ge=2)] = 200
     least: Count = 20
     margin: Margin = 0.05
@@ -101,9 +98,6 @@ class DictionaryAuditSettings(Settings, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         kinds_of(self.entries)
-        if self.budget not in (known := budgets_of(self.budgets)):
-            raise UsageError("The edit that is judged is not read.", where="setting budget",
-                             expected=", ".join(map(str, known)), got=str(self.budget))  # fmt: skip
 
 
 class DictionaryAudit(SingleReadingAudit[Arrays]):
@@ -123,7 +117,7 @@ class DictionaryAudit(SingleReadingAudit[Arrays]):
     each: ClassVar[float] = 8.0
     few: ClassVar[bool] = False
     more: ClassVar[tuple[str, ...]] = ()
-    large: ClassVar[dict[str, Scalar | list[int | float]]] = {"pairs": 40, "budgets": "4", "least": 10}
+    large: ClassVar[dict[str, Scalar | list[int | float]]] = {"pairs": 40, "least": 10}
 
     def checks(self, case: Case) -> list[Check]:
         """Checks on the instrument."""

@@ -81,8 +81,8 @@ def reconstructed(read: Arrays) -> tuple[Scores, Scores]:
     return Scores((kept - mean) / drop.value, rows), Scores((clean - left) / drop.value, rows)
 
 
-def edited(read: Arrays, *, budget: int, least: int) -> Scores:
-    """Whether an edit of at most ``budget`` features gives the answer of the exact patch, pair by pair.
+def edited(read: Arrays, *, least: int) -> Scores:
+    """Whether an edit of a few features gives the answer of the exact patch, pair by pair.
 
     Of pairs alone whose answer the patch changes: with the others, doing nothing is right. Also the magnitude of the
     edits.
@@ -90,16 +90,13 @@ def edited(read: Arrays, *, budget: int, least: int) -> Scores:
     Raises:
         NoAnswer: If there are fewer than ``least`` such pairs of every attribute.
     """
-    at = np.flatnonzero(read["budgets"] == budget)
-    if not len(at):
-        raise NoAnswer("error", f"No edit of {budget} features was read: {read['budgets'].tolist()} were.")
     parts, counts, sizes = dict[str, Scores](), list[str](), list[Values]()
     for name, mine in by_attribute(read).items():
         moved = ~mine["unedited"].astype(bool)
         counts.append(f"{name} {int(moved.sum())} of {len(moved)}")
         if moved.sum() >= least:
-            parts[name] = Scores(mine["agree"][int(at[0])][moved].astype(np.float64), mine["rows"][moved])
-            sizes.append(mine["magnitude"][int(at[0])][moved])
+            parts[name] = Scores(mine["agree"][moved].astype(np.float64), mine["rows"][moved])
+            sizes.append(mine["magnitude"][moved])
     if not parts:
         raise NoAnswer(
             "not_applicable",
