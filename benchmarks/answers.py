@@ -58,7 +58,7 @@ CLASSES: Final = (
         benchmark="no: it is no function of the weights as they are",
         weights="yes, if they are disturbed as they will be modified",
         works=("2605.02105", "2606.10154", "2410.16454", "2502.05209", "2606.08044"),
-        retests=(("C7", "unlearned"), ("C7", "rounded"), ("C7", "survival"), ("C9", "")),
+        retests=(("C7", "unlearned"), ("C7", "rounded"), ("C7", "predictor"), ("C9", "")),
     ),
     FailureClass(
         name="Memory that looks like learning",
@@ -79,7 +79,7 @@ CLASSES: Final = (
         benchmark="yes: ask the other inputs",
         weights="not reliably: the sign changes from shift to shift",
         works=("2302.07011", "2510.12451"),
-        retests=(("C2", "shift"), ("C7", "shift")),
+        retests=(("C2", "shift"),),
     ),
     FailureClass(
         name="Ambiguity that was filtered out of the items",
@@ -201,7 +201,7 @@ class Page:
             "a law by one counterexample; undecided means that neither side was shown.\n"
         )  # fmt: skip
         yield "![Effects of all retests with their intervals](answers-effects.svg)\n"
-        yield f"*{sections.EFFECTS.partition(' On the cards')[0]}*\n"
+        yield f"*{sections.EFFECTS}*\n"
 
     def _claims(self) -> Iterator[str]:
         yield "## The claims\n"
@@ -364,7 +364,7 @@ def pictures(ledger: Ledger, records: Sequence[ClaimsRecord]) -> dict[str, str]:
     """Both pictures as SVG, on white: a page of documentation may be dark."""
     results = merged(ledger, records)
     charts = {"scope": sections.scope_chart(ledger, results, width=sections.WIDE)}
-    if rules := sections.of_margins(results):
+    if rules := sections.effects(results):
         charts["effects"] = sections.effects_chart(rules, width=sections.WIDE)
     white = '<svg style="background: #fff" '
     return {name: figures.svg(chart).replace("<svg ", white, 1) for name, chart in charts.items()}

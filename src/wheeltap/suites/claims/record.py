@@ -22,16 +22,11 @@ class RuleResult(ChoiceRecord, frozen=True, kw_only=True):
     """What one rule of a retest says of its claim.
 
     Attributes:
-        title: Of the rule.
         about: Which cohorts.
         fixed: What was fixed beforehand: statistic, direction, margin, and what supports the claim.
-        answer: What its finding says of the claim.
-        status: Of the finding.
-        direction: Which effect counts.
         null: The effect that is none: 0, 1 of a ratio, .5 of an AUC.
-        margin: Smallest effect of interest, a distance from ``null``; ``detectable``, likewise, is found four times out
+        margin: Smallest effect of interest, as a distance from ``null``; one of ``detectable`` is found four times out
             of five.
-        effect: With its interval; ``None`` where there is no number.
     """
 
     title: str

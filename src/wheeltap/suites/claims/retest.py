@@ -32,7 +32,6 @@ FOLDER: Final = Path("claims.wheeltap.d")
 """Where stores and the page lie, where nothing else is asked for."""
 
 Watched = Callable[[str], AbstractContextManager[Watch]]
-"""From the name of a retest to what watches its run."""
 
 
 def retested(  # noqa: PLR0913 - a door: each is a choice of its own
@@ -140,23 +139,21 @@ def _require_same(store: Path, plan: Plan | None, spec: StudySpec, request: Stud
 
     A stricter level is none that was chosen to suit what was seen: a ledger may grow.
     """
-    if plan is None or plan.study is None:
-        differ = ["version of wheeltap" if plan is None else "kind of plan"]
-    else:
-        was = plan.study
-        pairs = {
-            "rules": was.rules == spec.rules, "metrics": was.metrics == spec.metrics,
-            "settings": was.settings == spec.settings, "seed": plan.seed == request.seed,
+    differ = ["kind of plan, or version of wheeltap"]
+    if plan is not None and (was := plan.study) is not None:
+        same = {
+            "rules": (was.rules, was.metrics) == (spec.rules, spec.metrics),
+            "settings": was.settings == spec.settings,
+            "seed": plan.seed == request.seed,
             "level (the ledger had more retests)": plan.alpha >= request.alpha,
             "study": (was.name, was.version) == (spec.name, spec.version),
-        }  # fmt: skip
-        differ = [name for name, same in pairs.items() if not same]
+        }
+        differ = [name for name, kept in same.items() if not kept]
     if differ:
         raise StoreError(
             "The store was made under other rules.", where=str(store),
             expected="rules, level, settings and seed as they are now: they were fixed before the first net was made",
-            got=f"another {listed(differ)}",
-            do="Give another --out; or what was given when it was made.",
+            got=f"another {listed(differ)}", do="Give another --out; or what was given when it was made.",
         )  # fmt: skip
 
 

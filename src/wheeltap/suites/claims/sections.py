@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import resources
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from wheeltap.core.plain import many
 from wheeltap.core.section import Cell, Section, Table, Text, Tone
@@ -19,14 +19,14 @@ TONES: Final[dict[Verdict, Tone]] = {"supports": "calm", "refutes": "alarm", "un
 WIDE, SLIM = 900, 364
 """Pixels of a drawing across a page, and on a phone."""
 
-_TICKS: Final = (-100, -10, -3, -1, 0, 1, 3, 10, 100, 1000)
+_TICKS: Final = (-100, -30, -10, -3, -1, 0, 1, 3, 10, 30, 100, 300)
 _table: Final = partial(Table, most=1000)
 _folded: Final = partial(_table, place="folded")
 
 EFFECTS: Final = (
     "Each effect as a multiple of the smallest effect of interest, in the direction that its rule asks about: right of "
     "the dashed line it is large enough to count. Circle: supports the claim; diamond: refutes it; square: decides "
-    "nothing. Lines are intervals over nets."
+    "nothing. Lines are intervals over nets. Ring and gray bar: the literature's effect, where it has a number."
 )
 SCOPE: Final = (
     "Small gray square: the literature shows something of this kind of model. Circle, diamond, dark square: we ran it, "
@@ -39,50 +39,54 @@ _NEEDS: Final = {"all": "every rule must support the claim", "any": "one rule th
 # ---- charts -----------------------------------------------------------------------------------------------------
 
 
-def effects_chart(
-    rules: Sequence[tuple[str, RuleResult]], *, width: int, unit: str = "", expected: Expected | None = None
-) -> Any:
-    """Effects with their intervals, a row each.
+class EffectRow(NamedTuple):
+    """A rule with a number and a margin, what it is called, and the literature's effect in its unit."""
 
-    Args:
-        rules: Names of the rows, and what they show: each has a number.
-        width: In pixels.
-        unit: Of all of them; where empty, each effect is drawn as a multiple of its own margin.
-        expected: The literature's effect, in the unit of the first row.
-    """
-    alt, rows = _altair(), figures.Rows([words.plain(name) for name, _ in rules], width=width, step=22)
-    marks, limits, bars = list[dict[str, Any]](), list[dict[str, Any]](), list[dict[str, Any]]()
-    for at, (_, rule) in enumerate(rules):
-        null, scale = (0.0, 1.0) if unit else (rule.null, -rule.margin if rule.direction == "less" else rule.margin)
-        ends = (rule.effect.value, rule.effect.low, rule.effect.high) if rule.effect else (None, None, None)
-        value, low, high = (None if end is None else (end - null) / scale for end in ends)
-        look = {"fill": figures.TONES[TONES[rule.answer]], "shape": figures.TONE_SHAPES[TONES[rule.answer]]}
-        marks.append({"at": rows.at(at), "value": value, "low": low, "high": high, **look})
-        sides = {"more": (1,), "less": (-1,), "either": (-1, 1)}[rule.direction if unit else "more"]
-        limits += [{**rows.span(at), "x": rule.null + side * rule.margin if unit else 1.0} for side in sides]
-    if expected is not None:
-        low, high = (expected.value if end is None else end for end in (expected.low, expected.high))
-        bars = [{"at": rows.at(0), "value": expected.value, "low": low, "high": high}]
-    zero = rules[0][1].null if unit else 0.0
+    name: str
+    rule: RuleResult
+    expected: Expected | None
+
+
+def effects(results: Sequence[ClaimResult]) -> list[EffectRow]:
+    """Every effect of these claims that is a multiple of a margin."""
+    return [
+        EffectRow(f"{claim.id}: {rule.title}", rule, None if at else one.expected)
+        for claim in results
+        for one in claim.retests
+        for at, rule in enumerate(one.rules)
+        if rule.margin > 0.0 and _value(rule) is not None
+    ]
+
+
+def _value(rule: RuleResult) -> Any:
+    return None if rule.effect is None else rule.effect.value
+
+
+def effects_chart(effects: Sequence[EffectRow], *, width: int) -> Any:
+    """Effects with their intervals, a row each: as multiples of the margins of their rules."""
+    alt, rows = _altair(), figures.Rows([words.plain(one.name) for one in effects], width=width, step=22)
+    marks, bars = list[dict[str, Any]](), list[dict[str, Any]]()
+    for at, (_, rule, expected) in enumerate(effects):
+        less = rule.direction == "less" or (rule.direction == "either" and _value(rule) < rule.null)
+        scale, tone = -rule.margin if less else rule.margin, TONES[rule.answer]
+        place = {"at": rows.at(at), "fill": figures.TONES[tone], "shape": figures.TONE_SHAPES[tone]}
+        for shown, estimate in ((marks, rule.effect), (bars, expected)):
+            if estimate is not None:
+                ends = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+                shown.append({**place, **{k: None if e is None else (e - rule.null) / scale for k, e in ends.items()}})
     known = [row[end] for row in (*marks, *bars) for end in ("value", "low", "high") if row[end] is not None]
-    known += [zero, *(limit["x"] for limit in limits)]
-    room = 0.04 * (max(known) - min(known)) or 0.5
-    domain, form, ticks = [min(known) - room, max(known) + room], dict[str, Any](), dict[str, Any](tickCount=5)
-    if not unit:
-        form, ticks = {"type": "symlog"}, {"values": [tick for tick in _TICKS if domain[0] <= tick <= domain[1]]}
-    axis = {
-        "scale": alt.Scale(domain=domain, nice=False, **form), "axis": alt.Axis(grid=False, **ticks),
-        "title": words.plain(unit) or "effect / smallest effect of interest",
-    }  # fmt: skip
-    at, there, span = alt.X("value:Q", **axis), alt.X("x:Q", **axis), {"x": alt.X("low:Q", **axis), "x2": "high:Q"}
-    bounded, looks = [row for row in marks if None not in (row["low"], row["high"])], _looks(fill="fill", shape="shape")
+    low, high = min(-0.2, *known), max(1.2, *known)
+    scale = alt.Scale(type="symlog", domain=[low - 0.04 * (high - low), high + 0.04 * (high - low)], nice=False)
+    title, axis = "effect / smallest effect of interest", alt.Axis(grid=False, values=_TICKS)
+    x, start = (alt.X(f"{field}:Q", scale=scale, title=title, axis=axis) for field in ("value", "low"))
+    bounded, known_bars = ([r for r in some if None not in (r["low"], r["high"])] for some in (marks, bars))
+    lines = [{"value": 0.0, "ink": figures.BAND}, {"value": 1.0, "ink": figures.MUTED}]
     layers = [
-        _of(bars, y=rows.y, **span).mark_rule(color=figures.BAND, strokeWidth=11),
-        _of(bars, x=at, y=rows.y).mark_point(stroke=figures.MUTED, size=70),
-        _of([{"x": zero}], x=there).mark_rule(color=figures.BAND),
-        _of(limits, x=there, y=rows.down("top"), y2="bottom:Q").mark_rule(color=figures.MUTED, strokeDash=[3, 3]),
-        _of(bounded, y=rows.y, **span, **_looks(stroke="fill")).mark_rule(strokeWidth=2.2),
-        _of(marks, x=at, y=rows.y, **looks).mark_point(size=80, opacity=1, strokeWidth=0),
+        _of(known_bars, x=start, x2="high:Q", y=rows.y).mark_rule(color=figures.BAND, strokeWidth=11),
+        _of(bars, x=x, y=rows.y).mark_point(stroke=figures.MUTED, size=70),
+        _of(lines, x=x, **_looks(stroke="ink")).mark_rule(strokeDash=[3, 3]),
+        _of(bounded, x=start, x2="high:Q", y=rows.y, **_looks(stroke="fill")).mark_rule(strokeWidth=2.2),
+        _of(marks, x=x, y=rows.y, **_looks(fill="fill", shape="shape")).mark_point(size=80, opacity=1, strokeWidth=0),
     ]
     return figures.finish([*layers, *rows.layers], height=rows.height, width=width, rows=rows)
 
@@ -96,11 +100,11 @@ def scope_chart(ledger: Ledger, results: Sequence[ClaimResult], *, width: int) -
         mine, ran = [row for row in claim.scopes if row.kind == kind], answers.get(claim.id)
         tone = TONES[ran or "undecided"]
         edge, shape = figures.TONES[tone], figures.TONE_SHAPES[tone] if ran else "circle"
-        shown = {"x": column - 0.27, "fill": figures.BAND, "edge": figures.BAND, "shape": "square", "size": 55}
+        shown = {"x": column - 0.33, "fill": figures.BAND, "edge": figures.BAND, "shape": "square", "size": 55}
         own = {"x": column, "fill": edge if ran else figures.CARD, "edge": edge, "shape": shape, "size": 90}
         marks += [{"at": rows.at(at), **shown}] if any(row.shown for row in mine) else []
         marks += [{"at": rows.at(at), **own}] if any(row.ran for row in mine) else []
-        asked += [{"at": rows.at(at), "x": column + 0.27}] if any(row.open for row in mine) else []
+        asked += [{"at": rows.at(at), "x": column + 0.33}] if any(row.open for row in mine) else []
     names = [words.plain(claim.id) for claim in ledger.claims]
     look = {"orient": "top", "grid": False, "ticks": False, "domain": False, "labelAngle": 0}
     axis = alt.Axis(values=[*range(len(names))], labelExpr=f"{names!r}[datum.value]", **look)
@@ -136,24 +140,16 @@ def _looks(**fields: str) -> dict[str, Any]:
     }
 
 
-def of_margins(results: Sequence[ClaimResult]) -> list[tuple[str, RuleResult]]:
-    """Every rule whose effect is a multiple of a margin, named by claim and title."""
-    rules = [(f"{claim.id}: {rule.title}", rule) for claim in results for one in claim.retests for rule in one.rules]
-    return [(name, rule) for name, rule in rules if rule.margin > 0.0 and _numbered(rule)]
-
-
-def _numbered(rule: RuleResult) -> bool:
-    return rule.effect is not None and rule.effect.value is not None
-
-
-def _drawing(title: str, alt: Sequence[str], chart: Callable[..., Any], note: str, widths: Sequence[int]) -> Drawing:
-    made: Callable[[], tuple[Any, ...]] = lambda: tuple(chart(width=width) for width in widths)  # noqa: E731
+def _drawing(title: str, alt: Sequence[str], chart: Callable[..., Any], note: str) -> Drawing:
+    made: Callable[[], tuple[Any, ...]] = lambda: tuple(chart(width=width) for width in (WIDE, SLIM))  # noqa: E731
     return Drawing(title=title, alt=f"{'; '.join(alt)}.", draw=made, note=note)
 
 
-def _effects(rules: Sequence[tuple[str, RuleResult]]) -> list[str]:
-    """What a chart of them shows, in words."""
-    return [f"{name}: {rule.effect and words.interval(rule.effect)}, {rule.answer}" for name, rule in rules]
+def _effects(results: Sequence[ClaimResult], title: str, note: str) -> list[Drawing]:
+    """The chart of all effects of some claims; none where there is no effect."""
+    rows = effects(results)
+    said = [f"{one.name}: {one.rule.effect and words.interval(one.rule.effect)}, {one.rule.answer}" for one in rows]
+    return [_drawing(title, said, partial(effects_chart, rows), note)] if rows else []
 
 
 # ---- sections ---------------------------------------------------------------------------------------------------
@@ -195,14 +191,14 @@ def scope(ledger: Ledger, results: Sequence[ClaimResult]) -> ReportPart:
         f"{name}, {kind}: {'; '.join(filter(None, (shown, ran, asked)))}" for name, kind, _, shown, ran, asked in rows
     ]
     chart, title = partial(scope_chart, ledger, results), "Which kinds of models each claim was shown in"
-    picture = _drawing(title, held, chart, SCOPE, (WIDE, SLIM))
+    picture = _drawing(title, held, chart, SCOPE)
     return ReportPart(blocks=(picture, _folded(title="The same in words", heads=heads, rows=rows)))
 
 
 def card(claim: Claim, result: ClaimResult | None) -> ReportPart:
     """One claim: pictures, both verdicts, its rules; and folded away, sources, runs, and what would change our mind."""
     retests = () if result is None else result.retests
-    blocks: list[Any] = [drawing for retest in retests for drawing in _drawings(retest)]
+    blocks: list[Any] = [] if result is None else [*_effects([result], "", "")]
     because = f"{claim.verdict.because} ({claim.verdict.date or 'no date'})"
     rows: list[tuple[str | Cell, ...]] = [("the literature", Cell(word=claim.verdict.word), because)]
     rows += [] if result is None else [("our runs", _cell(result.answer), result.because)]
@@ -223,19 +219,6 @@ def card(claim: Claim, result: ClaimResult | None) -> ReportPart:
     return ReportPart(title=f"{claim.id}: {claim.statement}", blocks=tuple(blocks))
 
 
-def _drawings(retest: RetestResult) -> list[Drawing]:
-    """A chart for each unit of the rules of a retest; the literature's effect is in that of the first rule."""
-    groups, found = dict[tuple[str, float], list[tuple[str, RuleResult]]](), list[Drawing]()
-    for rule in filter(_numbered, retest.rules):
-        groups.setdefault((rule.effect.unit if rule.effect else "", rule.null), []).append((rule.title, rule))
-    for (unit, _), rules in groups.items():
-        expected = retest.expected if rules[0][1] is retest.rules[0] else None
-        chart = partial(effects_chart, rules, unit=unit or "effect", expected=expected)
-        note = "Ring and gray bar: the literature's effect." if expected else ""
-        found.append(_drawing(f"{retest.name}: {retest.question}", _effects(rules), chart, note, (figures.WIDTH,)))
-    return found
-
-
 def _rules(retest: RetestResult) -> Table:
     """The effect of each rule beside the literature's, and what was fixed beforehand."""
     stated = retest.expected
@@ -250,7 +233,7 @@ def _rules(retest: RetestResult) -> Table:
         for at, rule in enumerate(retest.rules)
     )  # fmt: skip
     heads = ("rule", "our effect", "the literature's", "fixed beforehand", "detectable", "says")
-    return _table(title=f"{retest.name}: {_NEEDS[retest.needs]}", heads=heads, rows=rows)
+    return _table(title=f"{retest.name}: {retest.question} Here, {_NEEDS[retest.needs]}", heads=heads, rows=rows)
 
 
 def _cell(verdict: Verdict) -> Cell:
@@ -259,13 +242,9 @@ def _cell(verdict: Verdict) -> Cell:
 
 def page(ledger: Ledger, record: ClaimsRecord) -> str:
     """The whole page: the answer, the scope table and all effects as pictures, a card for each claim."""
-    results, every = {one.id: one for one in record.claims}, of_margins(record.claims)
+    results = {one.id: one for one in record.claims}
     top: list[Section | ReportPart] = [scope(ledger, record.claims)]
-    if every:
-        drawing = _drawing(
-            "How large the effects are", _effects(every), partial(effects_chart, every), EFFECTS, (WIDE, SLIM)
-        )
-        top.append(ReportPart(blocks=(drawing,)))
+    top.append(ReportPart(blocks=tuple(_effects(record.claims, "How large the effects are", EFFECTS))))
     top.append(Section(title="", blocks=first(record).blocks))
     cards = [card(claim, results[claim.id]) for claim in ledger.claims if claim.id in results]
     frame = {
