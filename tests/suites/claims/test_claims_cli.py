@@ -40,7 +40,7 @@ def test_list_show_and_why_say_verdict_grades_and_what_would_change_it(capsys: p
     listed = " ".join(capsys.readouterr().out.split())
     assert listed.startswith("9 claims; by the literature: ")
     for claim in ledger.claims:
-        assert f"{claim.id} {claim.statement}" in listed and f"{claim.verdict.word}, {claim.verdict.date}" in listed
+        assert f"{claim.id}: {claim.statement}" in listed and f"{claim.verdict.word}, {claim.verdict.date}" in listed
         for verb in ("show", "why"):
             assert main(["claims", verb, claim.id]) == 0
             said = " ".join(capsys.readouterr().out.split())

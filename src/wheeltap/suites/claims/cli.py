@@ -1,6 +1,7 @@
 """``wheeltap claims``."""
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -24,6 +25,7 @@ Try it:
   wheeltap claims list
   wheeltap claims show C1
   wheeltap claims retest C2 --out c2/
+  wheeltap claims check mine.toml
 """,
     help_format="plaintext",
 )
@@ -32,49 +34,47 @@ LedgerFile = Annotated[
     Path | None, Parameter(name="--ledger", help="A file or folder of claims of your own. [default: the nine of ours]")
 ]
 RunFile = Annotated[Path | None, Parameter(name="--run", help="What a run of retests found: its claims.json.")]
-Ids = Annotated[str, Parameter(help="Claims, such as C1.", show_default=False)]
+Id = Annotated[str, Parameter(help="A claim, such as C1.", show_default=False)]
+
+_CHANGE: Final = "What would change our mind"
+
+
+def _print(answer: str, lines: Iterable[str] = ()) -> None:
+    from wheeltap.core.plain import terminal
+    from wheeltap.report.words import wrapped
+
+    console = terminal()
+    wrapped(console, answer)
+    for line in lines:
+        wrapped(console, line, indent=0 if line.endswith(":") else 2, hang=2)
 
 
 @claims.command(name="list")
 def list_(*, ledger: LedgerFile = None) -> int:
-    """Lists the claims: what they say, the verdict of the literature and its date, grades of sources, retests.
-
-    Try it:
-
-      wheeltap claims list
-      wheeltap claims list --ledger mine.toml
-    """
-    from wheeltap.core.plain import terminal
-    from wheeltap.report.words import wrapped
+    """Lists the claims: what they say, the verdict of the literature and its date, grades of sources, retests."""
     from wheeltap.suites.claims.ledger import read
 
-    found, console = read(ledger).claims, terminal()
+    found, lines = read(ledger).claims, list[str]()
     verdicts = Counter(claim.verdict.word for claim in found)
-    counted = ", ".join(f"{count} {word}" for word, count in verdicts.most_common())
-    wrapped(console, f"{many(len(found), 'claim')}; by the literature: {counted}.")
     for claim in found:
         grades = Counter(source.grade or "without a grade" for source in claim.sources)
-        sources = ", ".join(f"{count} {grade}" for grade, count in grades.most_common()) or "no sources"
+        sources = ", ".join(f"{count} {grade}" for grade, count in grades.most_common()) or "none"
         retests = ", ".join(retest.name for retest in claim.retests) or "none"
-        wrapped(console, f"{claim.id}  {claim.statement}", style="bold", hang=4)
-        wrapped(console, f"{_verdict(claim)}. Sources: {sources}. Retests: {retests}.", indent=4)
+        verdict = f"Literature: {_dated(claim)}. Sources: {sources}. Retests: {retests}."
+        lines.append(f"{claim.id}: {claim.statement} {verdict}")
+    counted = ", ".join(f"{count} {word}" for word, count in verdicts.most_common())
+    _print(f"{many(len(found), 'claim')}; by the literature: {counted}.", lines)
     return 0
 
 
 @claims.command
-def show(claim: Ids, *, ledger: LedgerFile = None, run: RunFile = None) -> int:
-    """Shows one claim: verdict, sources for and against it with their grades, kinds of models, rules of its retests.
-
-    Try it:
-
-      wheeltap claims show C1
-      wheeltap claims show C1 --run c1/claims.json
-    """
-    return _print(claim, ledger, run)
+def show(claim: Id, *, ledger: LedgerFile = None, run: RunFile = None) -> int:
+    """Shows one claim: verdict, sources for and against it with their grades, kinds of models, rules of its retests."""
+    return _card(claim, ledger, run)
 
 
 @claims.command
-def why(claim: Ids, *, ledger: LedgerFile = None, run: RunFile = None) -> int:
+def why(claim: Id, *, ledger: LedgerFile = None, run: RunFile = None) -> int:
     """Says what the verdict on a claim rests on, what speaks against it, and what would change our mind.
 
     Try it:
@@ -82,30 +82,19 @@ def why(claim: Ids, *, ledger: LedgerFile = None, run: RunFile = None) -> int:
       wheeltap claims why C6
       wheeltap claims why C6 --run c6/claims.json
     """
-    return _print(
-        claim, ledger, run, only=("Verdicts", "Our run", "For it", "Against it", "Looked for, and not found", _CHANGE)
-    )
+    return _card(claim, ledger, run, only=("Verdict", "Our run", "For it", "Against it", "Looked for in vain", _CHANGE))
 
 
-_CHANGE: Final = "What would change our mind"
-
-
-def _print(name: str, file: Path | None, run: Path | None, *, only: tuple[str, ...] = ()) -> int:
+def _card(name: str, file: Path | None, run: Path | None, *, only: tuple[str, ...] = ()) -> int:
     """Prints a claim, or parts of it."""
-    from wheeltap.core.plain import terminal
-    from wheeltap.report.words import wrapped
     from wheeltap.suites.claims.ledger import read
     from wheeltap.suites.claims.record import read as read_run
 
-    console = terminal()
     [claim] = read(file).chosen([name])
     results = () if run is None else read_run(run).claims
-    wrapped(console, f"{claim.id}: {claim.statement}", style="bold")
-    for title, lines in _parts(claim, next((one for one in results if one.id == name), None)).items():
-        if lines and (not only or title in only):
-            wrapped(console, f"{title}:", style="bold")
-            for line in lines:
-                wrapped(console, line, indent=2, hang=2)
+    parts = _parts(claim, next((one for one in results if one.id == name), None))
+    shown = [(title, lines) for title, lines in parts.items() if lines and (not only or title in only)]
+    _print(f"{claim.id}: {claim.statement}", [line for title, lines in shown for line in (f"{title}:", *lines)])
     return 0
 
 
@@ -121,7 +110,8 @@ def _parts(claim: "Claim", result: "ClaimResult | None") -> dict[str, list[str]]
         title = f" {source.title}" if source.title and (source.arxiv or source.url) else ""
         read = ", ".join(filter(None, (source.grade or "no grade", str(source.year or ""))))
         side = "absence" if source.grade == "absence" else source.side
-        works[side].append(f"{source.name}{title} ({read}): {source.says}")
+        cited = f"{source.name}{title} ({read})" if source.arxiv or source.url or source.title else read
+        works[side].append(f"{cited}: {source.says}")
     rows: list[str] = []
     for row in claim.scopes:
         parts = {"shown": row.shown, "we ran": row.ran, "shown by nobody": row.open}
@@ -129,16 +119,16 @@ def _parts(claim: "Claim", result: "ClaimResult | None") -> dict[str, list[str]]
         rows.append(f"{row.kind}{f' ({row.scale})' if row.scale else ''}: {said or 'nothing'}.")
     grades = dict.fromkeys(source.grade for source in claim.sources if source.grade)
     return {
-        "Verdicts": [f"{_verdict(claim)}. {claim.verdict.because}"], "Our run": ours,
+        "Verdict": [f"{_dated(claim)}. {claim.verdict.because}"], "Our run": ours,
         "Where it was said": [claim.scope] if claim.scope else [],
         "For it": works["for"], "Against it": works["against"], "Beside it": works["context"],
-        "Looked for, and not found": works["absence"], "Kinds of models": rows,
+        "Looked for in vain": works["absence"], "Kinds of models": rows,
         "Retests": [_retest(one) for one in claim.retests],
         _CHANGE: [claim.change] if claim.change else [], "Grades": [f"{one}: {GRADES[one]}." for one in grades],
     }  # fmt: skip
 
 
-def _verdict(claim: "Claim") -> str:
+def _dated(claim: "Claim") -> str:
     return f"{claim.verdict.word}, {claim.verdict.date or 'without a date'}"
 
 
@@ -155,23 +145,18 @@ def _retest(retest: "Retest") -> str:
 
 @claims.command
 def check(
-    file: Annotated[
-        Path | None, Parameter(help="Claims of your own, or a repro.yaml. [default: the nine of ours]")
-    ] = None,
-) -> int:  # fmt: skip
-    """Checks a ledger without running anything: IDs, grades, dates, rules that nothing could trip, stale numbers.
+    file: Annotated[Path | None, Parameter(help="Claims of your own, or a repro.yaml. [default: ours]")] = None,
+) -> int:
+    """Checks a ledger, and runs no study: IDs, grades, dates, rules that nothing could trip, stale numbers.
 
     Of a repro.yaml, files are held against the SHA-256 that they are pinned by, and numbers against what is in them.
     Exit code 1 where something is found.
 
     Try it:
 
-      wheeltap claims check
       wheeltap claims check mine.toml
       wheeltap claims check repro.yaml
     """
-    from wheeltap.core.plain import terminal
-    from wheeltap.report.words import wrapped
     from wheeltap.suites.claims import repro
     from wheeltap.suites.claims.ledger import read
     from wheeltap.suites.claims.lint import faults
@@ -179,37 +164,27 @@ def check(
     if file is not None and file.suffix in (".yaml", ".yml"):
         found = sorted(repro.checked(file), key=lambda one: one.status in ("ok", "unchecked"))
         counts = Counter(one.status for one in found)
-        answer = f"{file}: {', '.join(f'{count} {status}' for status, count in counts.items()) or 'nothing to check'}."
-        lines = [f"{one.status}: {one.name}. {one.because}" for one in found]
-        wrong = len(found) - counts["ok"] - counts["unchecked"]
-    else:
-        ledger = read(file)
-        several = faults(ledger)
-        lines, wrong = [f"{one.claim}, {one.where}: {one.what}" for one in several], len(several)
-        of = many(len(ledger.claims), "claim")
-        answer = f"{many(wrong, 'fault')} in {len({one.claim for one in several})} of {of}."
-        answer = answer if wrong else f"Nothing is wrong with {of}."
-    console = terminal()
-    wrapped(console, answer)
-    for line in lines:
-        wrapped(console, line, indent=2, hang=2)
-    return int(bool(wrong))
+        counted = ", ".join(f"{count} {status}" for status, count in counts.items()) or "nothing to check"
+        _print(f"{file}: {counted}.", [f"{one.status}: {one.name}. {one.because}" for one in found])
+        return int(len(found) > counts["ok"] + counts["unchecked"])
+    ledger = read(file)
+    several, of = faults(ledger), many(len(ledger.claims), "claim")
+    wrong = f"{many(len(several), 'fault')} in {len({one.claim for one in several})} of {of}."
+    lines = [f"{one.claim}, {one.where}: {one.what}" for one in several]
+    _print(wrong if several else f"Nothing is wrong with {of}.", lines)
+    return int(bool(several))
 
 
 @claims.command
 def export(
     *,
-    file: Annotated[
-        Path | None,
-        Parameter(name=["--file", "-o"], help="Where to. [default: claims.export.json, or the folder claims.crate]"),
-    ] = None,
+    file: Annotated[Path, Parameter(name=["--file", "-o"], help="Where to.")] = Path("claims.export.json"),
     format: Annotated[  # noqa: A002 - the flag's name
-        Literal["json", "ro-crate"],
-        Parameter(help="JSON; or an RO-Crate, a folder or a .zip (pip install 'wheeltap[claims]')."),
+        Literal["json", "ro-crate"], Parameter(help="An RO-Crate is a folder or a .zip (extra claims).")
     ] = "json",
     ledger: LedgerFile = None,
     run: RunFile = None,
-) -> int:  # fmt: skip
+) -> int:
     """Writes a ledger for other programs, and a run of its retests with it.
 
     Try it:
@@ -223,18 +198,17 @@ def export(
     from wheeltap.suites.claims.record import read as read_run
 
     found, held = read(ledger), None if run is None else read_run(run)
-    place = file or Path("claims.export.json" if format == "json" else "claims.crate")
     if format == "json":
-        files.write(place, to_json(found, held))
+        files.write(file, to_json(found, held))
     else:
-        to_crate(found, place, run)
-    print(f"{place}: {many(len(found.claims), 'claim')}{'' if held is None else ', and a run of retests'}.")
+        to_crate(found, file, run)
+    print(f"{file}: {many(len(found.claims), 'claim')}{'' if held is None else ', and a run of retests'}.")
     return 0
 
 
 @claims.command
 def retest(  # noqa: PLR0913 - a door: each is a choice of its own
-    *ids: Ids,
+    *ids: Annotated[str, Parameter(help="Claims, such as C1; without any, all of the ledger.")],
     size: Annotated[Literal["small", "full"], Parameter(help="Small takes minutes a claim, on two cores.")] = "small",
     ledger: LedgerFile = None,
     out: Annotated[
@@ -244,15 +218,14 @@ def retest(  # noqa: PLR0913 - a door: each is a choice of its own
     workers: Annotated[Whole, Parameter(validator=Number(gte=1), help="Processes; 1 computes in this one.")] = 1,
     allow_code: AllowCode = False,
     quiet: Annotated[bool, Parameter(negative="", help="Print the answer alone, and no progress.")] = False,
-) -> int:  # fmt: skip
-    """Tests claims again; without names, all of the ledger.
+) -> int:
+    """Tests claims again by their studies: nets are made, and judged by rules that were fixed before the first one.
 
-    Each retest is a study: nets that are made, rules that were fixed before the first one. All retests of the ledger
-    share one chance of error, whichever are run. If it is interrupted, the same command resumes it.
+    All retests of the ledger share one chance of error, whichever are run. If it is interrupted, the same command
+    resumes it.
 
     Try it:
 
-      wheeltap claims retest C1
       wheeltap claims retest C1 C2 --size full --workers 2 --out full/
       wheeltap claims retest --ledger mine.toml --out mine/
     """
@@ -283,10 +256,6 @@ def diff(
     """Says what changed between two runs: verdicts, effects beyond the other's interval, rules, what is new or gone.
 
     Exit code 1 where something did.
-
-    Try it:
-
-      wheeltap claims diff before/claims.json after/claims.json
     """
     from wheeltap.core.plain import terminal
     from wheeltap.report.sections import terminal as printed

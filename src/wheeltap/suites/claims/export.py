@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from wheeltap.core.errors import FileError, MissingExtra
-from wheeltap.suites.claims.ledger import GRADES, Claim, Ledger, Source
+from wheeltap.suites.claims.ledger import GRADES, Claim, Ledger
 from wheeltap.suites.claims.record import ClaimsRecord
 
 SCHEMA = "wheeltap.claims.ledger/1"
@@ -45,12 +45,12 @@ def to_crate(ledger: Ledger, place: Path, run: Path | None = None) -> None:
     def add(identifier: str, kind: str, /, **fields: Any) -> Any:
         return crate.add(model.ContextEntity(crate, identifier, properties={"@type": kind, **fields}))
 
-    toml, files, grades = {"encodingFormat": "application/toml"}, dict[Path, Any](), dict[str, Any]()
+    toml, files = {"encodingFormat": "application/toml"}, dict[Path, Any]()
     for file in dict.fromkeys(claim.file for claim in ledger.claims):
         files[file] = crate.add_file(str(file), dest_path=f"ledger/{file.name}", properties=toml)
     for grade, said in GRADES.items():
-        grades[grade] = add(f"#grade-{grade}", "DefinedTerm", name=grade, description=said)
-    crate.root_dataset["mentions"] = [_claim(claim, add, files[claim.file], grades) for claim in ledger.claims]
+        add(f"#grade-{grade}", "DefinedTerm", name=grade, description=said)
+    crate.root_dataset["mentions"] = [_claim(claim, add, files[claim.file]) for claim in ledger.claims]
     if run is not None:
         crate.add_file(str(run), dest_path="claims.json", properties={"encodingFormat": "application/json"})
     try:
@@ -59,21 +59,17 @@ def to_crate(ledger: Ledger, place: Path, run: Path | None = None) -> None:
         raise FileError.of(error, place, what="The crate cannot be written.") from error
 
 
-def _claim(claim: Claim, add: Any, file: Any, grades: dict[str, Any]) -> Any:
+def _claim(claim: Claim, add: Any, file: Any) -> Any:
     """A claim, and a review of it for each source, with side and grade."""
     made = add(
         f"#{claim.id}", "Claim", name=claim.id, text=claim.statement, isPartOf=file, abstract=claim.verdict.because,
         creativeWorkStatus=claim.verdict.word, dateModified=str(claim.verdict.date or ""),
     )  # fmt: skip
     for number, source in enumerate(claim.sources, 1):
-        work = add(_address(source), "ScholarlyArticle", name=f"{source.name} {source.title}".strip(), **(
-            {"datePublished": str(source.year)} if source.year else {}
-        )) if source.arxiv or source.url else None  # fmt: skip
-        graded = {"additionalType": grades[source.grade]} if source.grade else {}
+        more: dict[str, Any] = {"additionalType": {"@id": f"#grade-{source.grade}"}} if source.grade else {}
+        if address := source.url or (f"https://arxiv.org/abs/{source.arxiv}" if source.arxiv else ""):
+            title, year = f"{source.name} {source.title}".strip(), {"datePublished": str(source.year or "")}
+            more["citation"] = add(address, "ScholarlyArticle", name=title, **year)
         add(f"#{claim.id}-source-{number}", "Review", itemReviewed=made, reviewAspect=source.side, name=source.name,
-            reviewBody=source.says, **graded, **({"citation": work} if work else {}))  # fmt: skip
+            reviewBody=source.says, **more)  # fmt: skip
     return made
-
-
-def _address(source: Source) -> str:
-    return source.url or f"https://arxiv.org/abs/{source.arxiv}"

@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -16,13 +15,13 @@ from typing import Any, Final, Literal, cast, final
 
 import msgspec
 
-from wheeltap.core.bounded import contents, document, few_parts, numbered, opened, parsing
+from wheeltap.core.bounded import contents, few_parts, opened, parsing
 from wheeltap.core.errors import FileFormatError, MissingExtra, WheeltapError
 from wheeltap.core.plain import many
 from wheeltap.suites.claims.ledger import Derived
 
 LARGEST: Final = 2**26
-"""Bytes of a table or document; of rows in lines, of a line."""
+"""Bytes of a file of rows or of results."""
 
 LARGEST_MANIFEST: Final = 2**18
 """Bytes of a ``repro.yaml``."""
@@ -99,34 +98,29 @@ def agree(stated: Decimal, given: float, tolerance: float | None = None) -> bool
 def _entries(asked: Derived, stored: Any) -> dict[str, Any]:
     """The stored number of each group."""
     if isinstance(stored, list):
-        rows = [cast("dict[str, Any]", row) for row in cast("list[Any]", stored) if isinstance(row, dict)]
-        stored = _named([(_text(row.get(asked.by)), row) for row in rows], asked.number)
+        stored = _named(_rows(cast("Any", stored)), asked.by, asked.number)
     if not isinstance(stored, dict):
-        raise FileFormatError(
-            "There is no table at this place.", where=asked.number,
-            expected=f"an entry for each {asked.by}", got=type(stored).__name__,
-        )  # fmt: skip
-    pointer = f"/{asked.field}" if asked.field else ""
-    entries = cast("dict[str, Any]", stored).items()
+        what, expected = "There is no table at this place.", f"an entry for each {asked.by}"
+        raise FileFormatError(what, where=asked.number, expected=expected, got=type(stored).__name__)
+    pointer, entries = f"/{asked.field}" if asked.field else "", cast("dict[str, Any]", stored).items()
     return {name: _at(entry, pointer, where=f"{asked.number}, row {name}") for name, entry in entries}
 
 
 def _groups(asked: Derived, path: Path) -> tuple[dict[str, tuple[float, float]], str]:
     """Sum and count of the rows of each group; and why there is none, where a row has no number."""
     groups: dict[str, tuple[float, float]] = {}
-    for place, row in _rows(path):
+    for place, row in enumerate(_rows(_read(path)), 1):
+        where = f"{path.name} row {place}"
         if any(_text(row.get(key)) != _text(wanted) for key, wanted in asked.where.items()):
             continue
-        value = _at(row, asked.column, where=place) if asked.column.startswith("/") else row.get(asked.column)
+        value = _at(row, asked.column, where=where) if asked.column.startswith("/") else row.get(asked.column)
+        plain: Any = {"true": 1.0, "false": 0.0}.get(_text(value).lower(), value)
         try:
-            plain: Any = {"true": 1.0, "false": 0.0}.get(_text(value).lower(), value)
-            number = float(plain)
+            number = float(plain) if asked.statistic != "count" else float(value not in (None, ""))
         except (TypeError, ValueError, OverflowError):
             number = math.nan
-        if asked.statistic == "count":
-            number = float(value not in (None, ""))
-        elif not math.isfinite(number):
-            return {}, f"{place}: {asked.column} is {str(value)[:40]!r}, which is no number."
+        if not math.isfinite(number):
+            return {}, f"{where}: {asked.column} is {str(value)[:40]!r}, which is no number."
         name = _text(row.get(asked.by)) if asked.by else ""
         total, count = groups.get(name, (0.0, 0.0))
         groups[name] = (total + (number != 0.0 if asked.statistic == "share" else number), count + 1)
@@ -135,56 +129,44 @@ def _groups(asked: Derived, path: Path) -> tuple[dict[str, tuple[float, float]],
 
 def _text(value: object) -> str:
     """A value as it is compared: true of JSON, True of Python and TRUE of a table are one, 1 and 1.0 too."""
-    if isinstance(value, bool):
-        return str(value).lower()
     if isinstance(value, int | float | Decimal) and abs(value) < 1e15 and value == int(value):
-        return str(int(value))
+        return str(value).lower() if isinstance(value, bool) else str(int(value))
     return str(value)
 
 
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each row with its place."""
-    if path.suffix == ".jsonl":
-        lines = numbered(path, "file of rows", longest=LARGEST)
-        places = ((f"{path.name} line {number}", line) for number, line in lines)
-        pairs = ((place, _json(few_parts(line, where=place), place)) for place, line in places)
-    else:
-        found: Any = _csv(path) if path.suffix == ".csv" else _json(document(path, "table", limit=LARGEST), path)
-        listed = cast("list[Any]", found if isinstance(found, list) else [found])
-        pairs = ((f"{path.name} row {number}", row) for number, row in enumerate(listed, 1))
-    for place, row in pairs:
-        if not isinstance(row, dict):
-            got = str(row)[:40]
-            raise FileFormatError("A row has no columns.", where=place, expected="an object with names", got=got)
-        yield place, cast("dict[str, Any]", row)
-
-
-def _json(data: bytes, where: object) -> Any:
-    """JSON, its numbers as they are written: .70 has two digits."""
-    with parsing(where, "The file is not JSON.", expected="JSON"):
-        return json.loads(data, parse_float=Decimal, parse_int=Decimal)
-
-
-def _csv(path: Path) -> list[dict[str, Any]]:
-    data = contents(path, "table", limit=LARGEST)
-    with parsing(path, "The table cannot be read.", expected="CSV in UTF-8 with a line of names"):
-        return list(csv.DictReader(io.StringIO(data.decode(), newline=""), strict=True))
+def _read(path: Path) -> Any:
+    """JSON, its numbers as they are written (.70 has two digits); of a ``.jsonl`` or ``.csv``, its rows."""
+    data = few_parts(contents(path, "table", limit=LARGEST), where=path)
+    with parsing(path, "The file cannot be read.", expected="JSON, JSON lines or CSV with a line of names, in UTF-8"):
+        if path.suffix == ".csv":
+            return list(csv.DictReader(io.StringIO(data.decode(), newline=""), strict=True))
+        parts = [line for line in data.splitlines() if line.strip()] if path.suffix == ".jsonl" else [data]
+        found = [json.loads(part, parse_float=Decimal, parse_int=Decimal) for part in parts]
+    return found if path.suffix == ".jsonl" else found[0]
 
 
 def _table(path: Path) -> Any:
     """A document; of a ``.csv``, its rows by their first column."""
-    if path.suffix != ".csv":
-        return _json(document(path, "table", limit=LARGEST), path)
-    return _named([(str(next(iter(row.values()))), row) for row in _csv(path)], str(path))
+    found = _read(path)
+    return _named(_rows(found), next(iter(found[0]), ""), str(path)) if path.suffix == ".csv" and found else found
 
 
-def _named(rows: list[tuple[str, dict[str, Any]]], where: str) -> dict[str, dict[str, Any]]:
+def _rows(found: Any) -> list[dict[str, Any]]:
+    """The rows of a document; one that is no object has no columns."""
+    listed = cast("list[Any]", found) if isinstance(found, list) else [found]
+    return [cast("dict[str, Any]", row) if isinstance(row, dict) else {} for row in listed]
+
+
+def _named(rows: list[dict[str, Any]], column: str, where: str) -> dict[str, Any]:
     """Rows by their names; ``FileFormatError`` if two have the same."""
-    [(name, most)] = Counter(name for name, _ in rows).most_common(1) or [("", 0)]
-    if most > 1:
-        what, expected = "Two rows of a table have the same name.", "a name for each"
-        raise FileFormatError(what, where=where, expected=expected, got=name[:60])
-    return dict(rows)
+    found: dict[str, Any] = {}
+    for row in rows:
+        name = _text(row.get(column))
+        if name in found:
+            what, expected = "Two rows of a table have the same name.", "a name for each"
+            raise FileFormatError(what, where=where, expected=expected, got=name[:60])
+        found[name] = row
+    return found
 
 
 def _at(document: Any, pointer: str, *, where: str) -> Any:
