@@ -17,21 +17,21 @@ from wheeltap.audits.claims import NoAnswer
 from wheeltap.audits.schemes import scheme
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, UnknownName
-from wheeltap.core.records import Estimate, Finding, Scalar, SubjectRecord, Trial
+from wheeltap.core.records import Finding, Scalar, SubjectRecord, Trial
 from wheeltap.core.section import Section, Table
 from wheeltap.core.settings import Settings, comma_separated
-from wheeltap.core.study import CohortSpec, MemberSpec, Metric, Rule
+from wheeltap.core.study import CohortRole, CohortSpec, MemberSpec, Metric, Rule
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.input_shift import INPUT_SHIFT
 from wheeltap.stats import held_out
-from wheeltap.stats.crossed import Values
+from wheeltap.stats.crossed import FloatArray, Values
 from wheeltap.stats.curve import Response, half_dose
 from wheeltap.stats.members import NumberScale, Single, over_nets
 from wheeltap.stats.mogstad2024 import rank_intervals
 from wheeltap.studies.base import Study, StudyAnswer
 from wheeltap.studies.rules import listed
 from wheeltap.studies.table import LEVEL, MemberTable, Numbers
-from wheeltap.suites.claims.specs import SIDE, WEIGHT_TAILS, On
+from wheeltap.suites.claims.specs import DIGITS, SIDE, WEIGHT_TAILS, On
 
 PLAIN: Final = "AdamW"
 """What every property is compared with."""
@@ -211,7 +211,7 @@ class Properties(Study):
         plain = Property(PLAIN, {}, "Weight decay .01; the rate falls linearly to nearly 0.")
         return (*(self._cohort(one, "studied") for one in self._chosen), self._cohort(plain, "compared"))
 
-    def _cohort(self, one: Property, role: str) -> CohortSpec:
+    def _cohort(self, one: Property, role: CohortRole) -> CohortSpec:
         how, other = self.settings, one.name == PROPERTIES["copy"].name
         settings = {"on": how.on, "optimizer": "adamw", "decay": 0.01, **_BASES[how.on], **one.settings}
         settings |= one.text if how.on == "text" else {}
@@ -220,8 +220,7 @@ class Properties(Study):
                        seed=seeds.derive(how.seed, self.name, "again" if other else "seed", at))
             for at in range(how.seeds)
         )  # fmt: skip
-        return CohortSpec(name=one.name, members=made, role="compared" if role == "compared" else "studied",
-                          about=one.about)  # fmt: skip
+        return CohortSpec(name=one.name, members=made, role=role, about=one.about)
 
     def metrics(self) -> tuple[Metric, ...]:
         """The score, what is kept, cheap numbers, and how well they predict."""
@@ -262,19 +261,18 @@ class Properties(Study):
 
     def rules(self) -> tuple[Rule, ...]:
         """Of each property, against AdamW of the same seeds; of predictors, over all nets."""
-        found: list[Rule] = []
-        for one in self._chosen:
-            for key, (what, margin) in QUESTIONS.items():
-                found.append(
-                    Rule(
-                        code="WT103" if key == matched(BITS) else "WT100", title=f"{one.name}: {what}", metric=key,
-                        cohorts=(one.name, PLAIN), statistic="paired", direction="more", margin=margin,
-                        supports=f"With {one.name} there is {what} than with plain AdamW, by more than {margin:g}.",
-                        refutes=f"With {one.name} there is not {what} than with plain AdamW, by {margin:g} or more.",
-                        otherwise="Not decided.",
-                    )
-                )  # fmt: skip
-        return (*found, *self._predictions())
+        against = [
+            Rule(
+                code="WT103" if key == matched(BITS) else "WT100", title=f"{one.name}: {what}", metric=key,
+                cohorts=(one.name, PLAIN), statistic="paired", direction="more", margin=margin,
+                supports=f"With {one.name} there is {what} than with plain AdamW, by more than {margin:g}.",
+                refutes=f"With {one.name} there is not {what} than with plain AdamW, by {margin:g} or more.",
+                otherwise="Not decided.",
+            )
+            for one in self._chosen
+            for key, (what, margin) in QUESTIONS.items()
+        ]  # fmt: skip
+        return (*against, *self._predictions())
 
     def _predictions(self) -> list[Rule]:
         every = (*(one.name for one in self._chosen), PLAIN)
@@ -288,7 +286,7 @@ class Properties(Study):
                 f"{words}: rank correlation above {RANK:g}.",
                 refutes=f"Among nets trained alike, at equal score, noise does not tell which keep more under {words}: "
                 f"rank correlation below {RANK:g}.",
-                        otherwise="Not decided.",
+                otherwise="Not decided.",
             )
             for key, words in of.items()
         ]  # fmt: skip
@@ -299,7 +297,7 @@ class Properties(Study):
                 cohorts=(PLAIN,), statistic="mean", direction="more", margin=-math.log2(1.0 - WORKS),
                 supports=f"What is kept but under noise is predicted by {words}: R2 above {WORKS:g}.",
                 refutes=f"What is kept but under noise is not predicted by {words}: R2 below {WORKS:g}.",
-                        otherwise="Not decided.",
+                otherwise="Not decided.",
             )
             for key, words in PREDICTORS.items()
         ]  # fmt: skip
@@ -368,15 +366,14 @@ class Properties(Study):
         found = {
             SCORE: float(clean.mean()), LOSS: float(plain.mean()), kept(SURVIVAL): survival, kept(REST): rest,
             AREA: max(whole * whole * survival, 0.0), KURTOSIS: float(case.reading(tails)["kurtosis"]),
-            CURVATURE: math.log(max(2.0 * rise / _SLIGHT**2, _TINY)),
             **{kept(key): value for key, value in share.items()},
         }  # fmt: skip
         half, function = (self._half(case, changes[key], clean) for key in (HALF, FUNCTION))
         width = case.norm(changes[BITS][0])
         if half is not None and width is not None:
             found |= {HALF: half, GRID: math.log(width / half)}
-        if function is not None:
-            found[FUNCTION] = math.log(function)
+        found |= {} if function is None else {FUNCTION: math.log(function)}
+        found |= {} if rise <= 0.0 else {CURVATURE: math.log(2.0 * rise / _SLIGHT**2)}
         return {key: Single(value) for key, value in found.items()}
 
     def _half(self, case: Case, rows: list[list[Trial]], clean: Values) -> float | None:
@@ -411,8 +408,7 @@ class Properties(Study):
 
 
 _CODES: Final = {NOISE: "WT101", BITS: "WT103", PRUNING: "WT104", TUNING: "WT110", FLIPS: "WT106", SHIFT: "WT701"}
-_DRAWS, _FLIPPED = 4, 8
-_TINY: Final = 1e-9
+_DRAWS, _FLIPPED, _FEWEST = 4, 8, 2
 
 
 def _kept(case: Case, trial: Trial, clean: Values, *, tuned: bool) -> float:
@@ -428,49 +424,45 @@ def _kept(case: Case, trial: Trial, clean: Values, *, tuned: bool) -> float:
     return float(values[on].mean() - case.chance) / float(clean[on].mean() - case.chance)
 
 
+def whole(table: MemberTable, *keys: str) -> tuple[list[tuple[str, ...]], FloatArray]:
+    """Seeds all of whose nets have these numbers: names ``[seed][cohort]``, and numbers ``[seed, cohort, key]``."""
+    rows = [
+        row for row in zip(*(one.members for one in table.cohorts), strict=True)
+        if all(key in table.numbers.get(name, {}) for name in row for key in keys)
+    ]  # fmt: skip
+    values = [[[table.numbers[name][key].value for key in keys] for name in row] for row in rows]
+    return rows, np.array(values, dtype=np.float64).reshape(len(rows), len(table.cohorts), len(keys))
+
+
 def equal_score(table: MemberTable, key: str) -> dict[str, float]:
     """A number at the mean clean score of plain AdamW, by member: what the score explains within cohorts is removed.
 
     Source: Cochran (1957), analysis of covariance with one slope.
     """
-    names = {one.name: table.having(one.name, [SCORE, key]) for one in table.cohorts}
-    scores, values = (
-        {cohort: np.array([table.numbers[name][k].value for name in held]) for cohort, held in names.items()}
-        for k in (SCORE, key)
-    )
-    level = float(scores[PLAIN].mean()) if names[PLAIN] else 0.0
-    apart = [(scores[one] - scores[one].mean(), values[one] - values[one].mean()) for one in names if names[one]]
-    above = sum(float(x @ y) for x, y in apart)
-    below = sum(float(x @ x) for x, _ in apart)
-    slope = above / below if below > 0.0 else 0.0
+    rows, values = whole(table, SCORE, key)
+    if not rows:
+        return {}
+    apart, level = values - values.mean(0), values[:, -1, 0].mean()  # plain AdamW is the last cohort
+    below = float(np.square(apart[:, :, 0]).sum())
+    slope = float((apart[:, :, 0] * apart[:, :, 1]).sum()) / below if below > 0.0 else 0.0
+    found = values[:, :, 1] - slope * (values[:, :, 0] - level)
     return {
-        name: float(value - slope * (score - level))
-        for cohort, held in names.items()
-        for name, value, score in zip(held, values[cohort], scores[cohort], strict=True)
-    }  # fmt: skip
+        name: float(value) for row, some in zip(rows, found, strict=True) for name, value in zip(row, some, strict=True)
+    }
 
 
 def predicted(table: MemberTable, key: str) -> dict[str, float]:
     """What nets of each seed add to how well a number predicts what is kept, by the member of plain AdamW.
 
-    Nets of one seed start alike, so their mean is one observation. A seed counts where all of its nets have the number.
+    Nets of one seed start alike, so their mean is one observation.
     """
-    keys, cohorts = (key, kept(REST)), [one.members for one in table.cohorts]
-    whole = [
-        row for row in zip(*cohorts, strict=True)
-        if all(k in table.numbers.get(name, {}) for name in row for k in keys)
-    ]  # fmt: skip
-    names = [name for row in whole for name in row]
-    features, outcome = (np.array([table.numbers[name][k].value for name in names]) for k in keys)
+    rows, values = whole(table, key, kept(REST))
     try:
-        halved = held_out.halvings(features[:, None], outcome)
-    except (DataError, IndexError):
+        halved = held_out.halvings(values[:, :, 0].reshape(-1, 1), values[:, :, 1].ravel())
+    except DataError:  # few nets, or all alike
         return {}
-    plain = table.cohort(PLAIN).members
-    means = halved.reshape(len(whole), -1).mean(1)
-    return {
-        next(name for name in row if name in plain): round(float(m), 9) for row, m in zip(whole, means, strict=True)
-    }
+    means = halved.reshape(len(rows), -1).mean(1)
+    return {row[-1]: round(float(mean), DIGITS) for row, mean in zip(rows, means, strict=True)}
 
 
 # ---- words ----------------------------------------------------------------------------------------------------------
@@ -481,7 +473,7 @@ def answer(planned: Sequence[Rule], findings: Sequence[Finding]) -> str:
     said, status = list[str](), {one.title: one.status for one in findings}
     for key, (what, margin) in QUESTIONS.items():
         names = {rule.cohorts[0]: status.get(rule.title) for rule in planned if rule.metric == key}
-        said.append(f"{what[0].upper()}{what[1:]} than with plain AdamW, by more than {margin:g}: {_sorted(names)}.")
+        said.append(f"Against plain AdamW, {what}, by more than {margin:g}: {_sorted(names)}.")
     keys = {by(key): words for key, words in PREDICTORS.items()}
     names = {keys[rule.metric]: status.get(rule.title) for rule in planned if rule.metric in keys}
     said.append(f"What is kept but under noise is predicted with R2 above {WORKS:g}: {_sorted(names)}.")
@@ -503,65 +495,58 @@ def _sorted(names: Mapping[str, str | None]) -> str:
     return "; ".join(f"{word} {listed(groups[word])}" for word in order)
 
 
+_COLUMNS: Final = {
+    AREA: "area", matched(SURVIVAL): "all five", **{matched(key): words for key, words in FAMILIES.items()},
+}  # fmt: skip
+
+
 def ranks(table: MemberTable) -> Table | None:
     """Ranks of all cohorts, 1 the best, with intervals that hold for all cohorts of a column together."""
-    keys = {AREA: "area", matched(SURVIVAL): "all five", **{matched(key): words for key, words in FAMILIES.items()}}
-    cohorts = [one.name for one in table.cohorts]
-    whole = [
-        row for row in zip(*(one.members for one in table.cohorts), strict=True)
-        if all(key in table.numbers.get(name, {}) for name in row for key in keys)
-    ]  # fmt: skip
-    if len(whole) < 2 or len(cohorts) < 2:
+    rows, values = whole(table, *_COLUMNS)
+    if len(rows) < _FEWEST:
         return None
-    columns = [
-        rank_intervals(np.array([[table.numbers[row[at]][key].value for row in whole] for at in range(len(cohorts))]))
-        for key in keys
+    columns = [rank_intervals(column) for column in values.transpose(2, 1, 0)]
+    cells = [
+        (one.name, *(f"{ranked[at].value:.0f} [{ranked[at].low:.0f}, {ranked[at].high:.0f}]" for ranked in columns))
+        for at, one in enumerate(table.cohorts)
     ]
-    rows = tuple(
-        (name, *(f"{column[at].value:.0f} [{column[at].low:.0f}, {column[at].high:.0f}]" for column in columns))
-        for at, name in enumerate(cohorts)
-    )
     return Table(
-        heads=("rank, 1 the best", *keys.values()), rows=rows, most=len(rows),
-        title=f"Ranks over {len(whole)} seeds, at equal score but for the area; each column's intervals hold together",
+        heads=("rank, 1 the best", *_COLUMNS.values()), rows=tuple(cells), most=len(cells),
+        title=f"Ranks over {len(rows)} seeds, at equal score but for the area; each column's intervals hold together",
     )  # fmt: skip
 
 
 def differences(table: MemberTable) -> Table | None:
     """Every property less plain AdamW, pair by pair: the clean score, the area, what is kept at equal score."""
-    keys = {SCORE: "score", AREA: "area", matched(SURVIVAL): "all five",
-            **{matched(key): words for key, words in FAMILIES.items()}}  # fmt: skip
-    plain, rows = table.cohort(PLAIN).members, list[tuple[str | Estimate, ...]]()
-    for cohort in (one for one in table.cohorts if one.name != PLAIN):
-        cells: list[str | Estimate] = [cohort.name]
-        for key in keys:
-            less = [
-                table.numbers[one][key].value - table.numbers[other][key].value
-                for one, other in zip(cohort.members, plain, strict=True)
-                if key in table.numbers.get(one, {}) and key in table.numbers.get(other, {})
-            ]
-            if len(less) < 2:
-                return None
-            cells.append(over_nets(less, name=key, scale=NumberScale("", bounded=True), level=LEVEL))
-        rows.append(tuple(cells))
+    keys = {SCORE: "score", **_COLUMNS}
+    rows, values = whole(table, *keys)
+    if len(rows) < _FEWEST:
+        return None
+    scale, less = NumberScale("", bounded=True), values[:, :-1] - values[:, -1:]
+    cells = [
+        (
+            one.name,
+            *(over_nets(less[:, at, k].tolist(), name=key, scale=scale, level=LEVEL) for k, key in enumerate(keys)),
+        )
+        for at, one in enumerate(table.cohorts[:-1])
+    ]
     return Table(
-        heads=("less AdamW", *keys.values()), rows=tuple(rows), most=len(rows),
+        heads=("less AdamW", *keys.values()), rows=tuple(cells), most=len(cells),
         title="Mean difference from AdamW of the same seeds, 95 % each; what is kept is at equal score",
     )  # fmt: skip
 
 
 def front(table: MemberTable) -> list[str]:
-    """Which cohorts no other one beats both in the clean score and in the score after changes."""
-    points: dict[str, tuple[float, float]] = {}
-    for cohort in table.cohorts:
-        scores, share = (np.array(table.values(cohort.name, key)) for key in (SCORE, kept(SURVIVAL)))
-        if len(scores) and len(scores) == len(share):
-            points[cohort.name] = (float(scores.mean()), float(np.mean(scores * share)))
+    """Which cohorts no other one beats both in the clean score and in the score after changes, by their means."""
+    rows, values = whole(table, SCORE, kept(SURVIVAL))
+    if not rows:
+        return []
+    points = np.stack([values[:, :, 0].mean(0), values.prod(2).mean(0)], 1)
     best = [
-        name for name, (score, after) in points.items()
-        if not any(s >= score and a >= after and (s, a) != (score, after) for s, a in points.values())
+        one.name for one, point in zip(table.cohorts, points, strict=True)
+        if not any((other >= point).all() and (other > point).any() for other in points)
     ]  # fmt: skip
-    return [f"On the front of clean score and score after changes, by means: {', '.join(best)}."] if best else []
+    return [f"On the front of clean score and score after changes, by means: {', '.join(best)}."]
 
 
 def r2_lines(table: MemberTable) -> list[str]:
