@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def test_a_planted_dictionary_is_judged_beside_its_nulls(here: Path, capsys: pyt
     asked = ["dictionary", "check", "own_pair:plain", "true.safetensors", "--store", "d.wheeltap"]
     assert main([*asked, "--site", "site", *FLAGS]) == 0
     said = capsys.readouterr().out
-    assert "edits" in said.partition(".")[0] and "0 of" not in said and "from the store" in said
+    assert "edits" in said.partition(".")[0] and re.search(r"(\d+) of \1 outcomes: from the store", said)
     assert main(asked) == 2 and "The site is missing" in capsys.readouterr().err
     with pytest.raises(UnknownName, match="null"):
         wt.dictionaries.check(net, entry[0], task, site="site", nulls=("frozen",))
