@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 claims = App(
     name="claims",
     group="Ask",
-    help="""What the literature claims of weight disturbance, tested again by rules that were fixed beforehand.
+    help="""Claims of the literature, tested again by rules fixed beforehand.
 
 Try it:
 
