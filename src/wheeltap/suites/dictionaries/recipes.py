@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from wheeltap.core import seeds
 from wheeltap.core.canon import Scalar
 from wheeltap.core.errors import DataError, UsageError
+from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.settings import comma_separated
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
@@ -42,10 +43,6 @@ class DictionaryRecipe(Recipe):
 
     It is made of the net (and, ``random``, of another dictionary) and examples; or of no net, where the inputs of its
     examples are the vectors: see ``of_array``.
-
-    Args:
-        settings: See ``DictionaryRecipeSettings``.
-        vectors: Shared by recipes of one net and task, which so collect vectors once.
     """
 
     name = "dictionary"
@@ -53,10 +50,6 @@ class DictionaryRecipe(Recipe):
     version = 2
     settings_type = DictionaryRecipeSettings
     settings: DictionaryRecipeSettings
-
-    def __init__(self, settings: dict[str, Any] | None = None, *, vectors: dict[str, Tensor] | None = None) -> None:
-        super().__init__(settings)
-        self.vectors = {} if vectors is None else vectors
 
     @property
     def needs(self) -> Needs:
@@ -84,8 +77,14 @@ class DictionaryRecipe(Recipe):
         how, seed = self.settings, given.spec.seed
         made = self.blank(given).to(given.device)
         with reproducible(seeds.derive(seed, self.name, "vectors"), device=given.device), torch.no_grad():
-            own = self._vectors(given, untrained=False)
-            learned = self._vectors(given, untrained=True) if how.kind == "untrained net" else own
+            own = learned = self._vectors(given)
+            if how.kind == "untrained net":
+                net = copy.deepcopy(given.of[0])
+                torch.default_generator.manual_seed(seeds.derive(seed, self.name, "untrained"))
+                for parameter in net.parameters():
+                    flat = parameter.reshape(-1)
+                    parameter.copy_(flat[torch.randperm(len(flat)).to(flat.device)].view_as(parameter))
+                learned = collect(net, given.examples, how.site, positions=how.positions)
         if how.kind in COMPUTED:
             made.load_state_dict(_computed(how, own, given))
             return Fit(made, lambda rows, step: torch.zeros(()), examples=len(own), settings=TrainSettings(steps=0))
@@ -96,21 +95,22 @@ class DictionaryRecipe(Recipe):
         )  # fmt: skip
         return Fit(made, hook.loss, examples=len(learned), settings=settings, hooks=[hook])
 
-    def _vectors(self, given: Given, *, untrained: bool) -> Tensor:
-        how, seed = self.settings, given.spec.seed if untrained else ""
+    def _vectors(self, given: Given) -> Tensor:
+        """Of the net as it is: those of the last nets and sites are held, for all dictionaries of them."""
         if not given.of:
             return vectors_of(given.examples).float()
-        key = "/".join(map(str, (given.spec.of[0], given.spec.data, how.site, how.positions, given.device, seed)))
-        if key not in self.vectors:
-            model = given.of[0].to(given.device)
-            if untrained:
-                model = copy.deepcopy(model)
-                torch.default_generator.manual_seed(seeds.derive(given.spec.seed, self.name, "untrained"))
-                for parameter in model.parameters():
-                    flat = parameter.reshape(-1)
-                    parameter.copy_(flat[torch.randperm(len(flat)).to(flat.device)].view_as(parameter))
-            self.vectors[key] = collect(model, given.examples, how.site, positions=how.positions)
-        return self.vectors[key]
+        how, net = self.settings, given.of[0].to(given.device)
+        key = (weights_digest(net), *given.spec.of[:1], given.spec.data, how.site, how.positions, str(given.device))
+        if key not in _held:
+            _held[key] = collect(net, given.examples, how.site, positions=how.positions)
+            if len(_held) > _MOST_HELD:
+                del _held[next(iter(_held))]
+        return _held[key]
+
+
+_MOST_HELD: Final = 4
+_held = dict[tuple[str, ...], Tensor]()
+"""Vectors in mapped files, by what they follow from."""
 
 
 def _shape(how: DictionaryRecipeSettings, width: int, task: BaseTask) -> DictionarySettings:
@@ -244,8 +244,8 @@ class WithDictionary(Recipe):
         self, given: Given, net: tuple[nn.Module, ...], make: Callable[[DictionaryRecipe, Given, int], nn.Module]
     ) -> DictionaryModel:
         """The net with all entries; each dictionary is made by a recipe, after so many others."""
-        how, vectors = self.settings, dict[str, Tensor]()
-        entries, keys = [*given.of[1:]], [[key] * len(how.sites) for key in given.spec.of[1:]]
+        how, entries = self.settings, [*given.of[1:]]
+        keys = [[key] * len(how.sites) for key in given.spec.of[1:]]
         if not net or not all(isinstance(entry, Entry) for entry in entries) or (
             not entries and how.kinds[:1] in ((), ("random",))
         ):  # fmt: skip
@@ -268,7 +268,7 @@ class WithDictionary(Recipe):
                     seed = seeds.derive(first, self.name, site)
                 settings = shared | {"kind": kind, "site": site}
                 spec = specified(DictionaryRecipe, settings, seed=seed, of=names, data=given.spec.data)
-                recipe = DictionaryRecipe(dict(spec.settings), vectors=vectors)
+                recipe = DictionaryRecipe(dict(spec.settings))
                 asked = Given(spec, of, given.task, given.device)
                 made.append(cast("Dictionary", make(recipe, asked, at * len(how.sites) + number)))
                 keys[-1].append(spec.key)
