@@ -10,7 +10,6 @@ import argparse
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-import msgspec
 import numpy as np
 import torch
 
@@ -29,7 +28,6 @@ from wheeltap.suites.dictionaries import doors
 from wheeltap.suites.dictionaries.audits.claims import AUDITS
 from wheeltap.suites.dictionaries.audits.common import no_better
 from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel, Entry, random_like
-from wheeltap.suites.dictionaries.specs import KINDS
 
 NULLS = ("frozen decoder",) * 8 + ("random",) * 16
 ASKED = AUDITS[:3]
@@ -61,15 +59,14 @@ def verdicts(
     given = Given(spec, (net, first), fitted, torch.device("cpu"))
     nulls = [Entry(list(entry), kind=entry.kind) for entry in make(given, base.recipe_of(spec)).model.all[1:]]
     kinds = ("own", *NULLS)
-    entries = [Entry([one]) for one in candidates.values()] + nulls
-    subject = wt.Subject(DictionaryModel(net, (site,), entries).eval(), name="net")
+    models = {name: DictionaryModel(net, (site,), [Entry([one]), *nulls]).eval() for name, one in candidates.items()}
+    subjects = {name: wt.Subject(model, name="net") for name, model in models.items()}
     audits = [AuditSpec(name, {"entries": ",".join(kinds), "least": 10}) for name in ASKED]
-    asked = plan([subject], judged, audits=audits, seed=seed)
+    asked = plan([next(iter(subjects.values()))], judged, audits=audits, seed=seed)
     known: dict[str, Outcome] = {}
     found: dict[str, wt.Report] = {}
-    for at, name in enumerate(candidates):
-        answers = {trial.key: outcome(subject, judged, trial, at, len(candidates), kinds, known)
-                   for trial in trials(asked)}  # fmt: skip
+    for name, subject in subjects.items():
+        answers = {trial.key: outcome(subject, judged, trial, known) for trial in trials(asked)}
         found[name] = wt.Report(judge(asked, answers.get, cost=Cost(forwards=0.0, seconds=0.0, trials=0, reused=0),
                                       provenance={}))  # fmt: skip
     return found
@@ -87,16 +84,8 @@ def spec_of(audit: object) -> bool:
     return getattr(audit, "group", "") == "dictionary"
 
 
-def outcome(
-    subject: wt.Subject,
-    task: BaseTask,
-    trial: Trial,
-    at: int,
-    count: int,
-    kinds: Sequence[str],
-    known: dict[str, Outcome],
-) -> Outcome:
-    """What a trial gives with candidate ``at`` in the place of the dictionary under test."""
+def outcome(subject: wt.Subject, task: BaseTask, trial: Trial, known: dict[str, Outcome]) -> Outcome:
+    """What a trial gives; of nulls it is known once it was read beside the first candidate."""
     if trial.kind == "clean":
         scores = task.scores(subject.model)
         right = (scores.argmax(1) == task.targets).float().numpy()
@@ -105,17 +94,15 @@ def outcome(
         return Outcome(
             key=trial.key, status="done", values=values | ({} if groups is None else {"group": groups.numpy()})
         )
-    entry = int(trial.settings["entry"])
-    moved = msgspec.structs.replace(
-        trial, settings={**trial.settings, "entry": at if entry == 0 else count + entry - 1}
-    )
-    if moved.key not in known:
-        made = readings.create(moved.perturbation, moved.settings)
-        values = made.spec.typed(made.read(subject, task, root=moved.root, seed=moved.seed).values,
-                                 examples=len(task.targets))  # fmt: skip
-        known[moved.key] = Outcome(key=moved.key, status="done", values=values)
-    values = {**known[moved.key].values, "kinds": np.array([KINDS.index(kind) for kind in kinds], dtype=np.int32)}
-    return Outcome(key=trial.key, status="done", values=values)
+    if trial.key in known:
+        return known[trial.key]
+    made = readings.create(trial.perturbation, trial.settings)
+    values = made.spec.typed(made.read(subject, task, root=trial.root, seed=trial.seed).values,
+                             examples=len(task.targets))  # fmt: skip
+    found = Outcome(key=trial.key, status="done", values=values)
+    if trial.settings["entry"]:
+        known[trial.key] = found
+    return found
 
 
 def planted_nets(count: int, each: int) -> list[tuple[str, wt.Report]]:
