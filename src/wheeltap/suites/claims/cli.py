@@ -90,7 +90,7 @@ def _card(name: str, file: Path | None, run: Path | None, *, only: tuple[str, ..
     from wheeltap.suites.claims.ledger import read
     from wheeltap.suites.claims.record import read as read_run
 
-    [claim] = read(file).chosen([name])
+    claim, *_ = read(file).chosen([name])  # check says where two have one id
     results = () if run is None else read_run(run).claims
     parts = _parts(claim, next((one for one in results if one.id == name), None))
     shown = [(title, lines) for title, lines in parts.items() if lines and (not only or title in only)]

@@ -277,27 +277,22 @@ def _claims(file: Path, *, alone: bool) -> list[Claim]:
         held = tomllib.loads(data.decode())
         if not alone and {"cohorts", "metrics"} <= held.keys():
             return []  # a study that a claim beside it names
-        many = held["claims"] if list(held) == ["claims"] else [held]
-        return [_whole(Claim(**_fields(one, file), file=file)) for one in many]
+        return [_claim(one, file) for one in (held["claims"] if list(held) == ["claims"] else [held])]
 
 
-def _whole(claim: Claim) -> Claim:
-    """The claim with a row for each kind of models: where a file has none, nothing is shown."""
-    known = {row.kind for row in claim.scopes}
-    rows = [ScopeRow(kind=kind, open="all of it") for kind in KINDS if kind not in known]
-    return msgspec.structs.replace(claim, scopes=(*claim.scopes, *rows))
-
-
-def _fields(held: object, file: Path) -> dict[str, Any]:
+def _claim(held: dict[str, Any], file: Path) -> Claim:
+    """A claim, with a row for each kind of models: where a file has none, nothing is shown."""
     try:
-        return msgspec.structs.asdict(msgspec.convert(held, ClaimToml))
+        found: dict[str, Any] = msgspec.structs.asdict(msgspec.convert(held, ClaimToml))
     except msgspec.ValidationError as error:
-        name = held.get("id", "") if isinstance(held, dict) else ""  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
         if (unknown := unknown_word(error, ClaimToml)) is not None:
-            raise unknown.at(f"{file}{f', claim {name}' if name else ''}") from error
-        raise ValueError(f"{error}{f', of the claim {name}' if name else ''}") from error
+            raise unknown.at(f"{file}, claim {held.get('id', '')}") from error
+        raise ValueError(f"{error}, of the claim {dict(held).get('id', '')}") from error
+    kinds = {row.kind for row in found["scopes"]}
+    found["scopes"] += tuple(ScopeRow(kind=kind, open="all of it") for kind in KINDS if kind not in kinds)
+    return Claim(**found, file=file)
 
 
 def _natural(file: Path) -> list[tuple[int, str]]:
     """Names with numbers in their order: C2 before C10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", file.stem)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", file.stem)]
