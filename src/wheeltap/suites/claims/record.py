@@ -159,13 +159,11 @@ def diff(old: ClaimsRecord, new: ClaimsRecord) -> tuple[Change, ...]:
     return tuple(found)
 
 
-_Row = tuple[str, str, Estimate | None]
-"""Verdict, what was fixed beforehand, effect."""
-
-_NONE: Final[_Row] = ("", "", None)
+_NONE: Final = ("", "", None)
 
 
-def _rows(record: ClaimsRecord) -> Iterator[tuple[tuple[str, str, str], _Row]]:
+def _rows(record: ClaimsRecord) -> Iterator[tuple[tuple[str, str, str], tuple[str, str, Estimate | None]]]:
+    """Verdict, what was fixed beforehand, and effect; of each claim, retest and rule."""
     for claim in record.claims:
         yield (claim.id, "", ""), (claim.answer, "", None)
         for retest in claim.retests:

@@ -169,7 +169,11 @@ def judged(retest: Retest, plan: Plan, report: ReportRecord) -> RetestResult:
     ]
     rules = tuple(_rule(use, rule, finding) for use, rule, finding in pairs)
     answer = together([one.answer for one in rules], retest.needs, [use.decides for use, *_ in pairs])
-    said = [_said(rule, finding) for (_, rule, finding), one in zip(pairs, rules, strict=True) if one.answer == answer]
+    said = [
+        {"found": rule.supports, "excluded": rule.refutes}.get(found.status) or f"{rule.title}: {found.verdict or found.status}."
+        for (_, rule, found), one in zip(pairs, rules, strict=True)
+        if one.answer == answer
+    ]
     if report.void:
         failed = (f"{one.name}: {one.because}" for one in report.controls if one.status == "failed")
         said = ["Void: a control failed.", *failed]
@@ -192,12 +196,6 @@ def _rule(use: RuleUse, rule: Rule, finding: Finding) -> RuleResult:
         margin=rule.margin if finding.margin is None else finding.margin,
         effect=effect, detectable=finding.smallest_detectable,
     )  # fmt: skip
-
-
-def _said(rule: Rule, finding: Finding) -> str:
-    """A rule's outcome in a sentence."""
-    said = {"found": rule.supports, "excluded": rule.refutes}.get(finding.status, "")
-    return said or f"{rule.title}: {finding.verdict or finding.status.replace('_', ' ')}."
 
 
 def _derived(claim: Claim, retest: Retest) -> RetestResult:

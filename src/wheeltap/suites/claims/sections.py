@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib import resources
-from typing import Any, Final, NamedTuple
+from importlib import import_module, resources
+from typing import Any, Final
 
 from wheeltap.core.plain import many
 from wheeltap.core.section import Cell, Section, Table, Text, Tone
@@ -39,18 +39,14 @@ _NEEDS: Final = {"all": "every rule must support the claim", "any": "one rule th
 # ---- charts -----------------------------------------------------------------------------------------------------
 
 
-class EffectRow(NamedTuple):
-    """A rule with a number and a margin, what it is called, and the literature's effect in its unit."""
-
-    name: str
-    rule: RuleResult
-    expected: Expected | None
+EffectRow = tuple[str, RuleResult, Expected | None]
+"""What a rule is called, what it found, and the literature's effect in its unit."""
 
 
 def effects(results: Sequence[ClaimResult]) -> list[EffectRow]:
     """Every effect of these claims that is a multiple of a margin."""
     return [
-        EffectRow(f"{claim.id}: {rule.title}", rule, None if at else one.expected)
+        (f"{claim.id}: {rule.title}", rule, None if at else one.expected)
         for claim in results
         for one in claim.retests
         for at, rule in enumerate(one.rules)
@@ -64,7 +60,7 @@ def _value(rule: RuleResult) -> Any:
 
 def effects_chart(effects: Sequence[EffectRow], *, width: int) -> Any:
     """Effects with their intervals, a row each: as multiples of the margins of their rules."""
-    alt, rows = _altair(), figures.Rows([words.plain(one.name) for one in effects], width=width, step=22)
+    alt, rows = _altair(), figures.Rows([words.plain(name) for name, *_ in effects], width=width, step=22)
     marks, bars = list[dict[str, Any]](), list[dict[str, Any]]()
     for at, (_, rule, expected) in enumerate(effects):
         less = rule.direction == "less" or (rule.direction == "either" and _value(rule) < rule.null)
@@ -110,10 +106,9 @@ def scope_chart(ledger: Ledger, results: Sequence[ClaimResult], *, width: int) -
     axis = alt.Axis(values=[*range(len(names))], labelExpr=f"{names!r}[datum.value]", **look)
     x = alt.X("x:Q", scale=alt.Scale(domain=[-0.5, len(names) - 0.5], nice=False), axis=axis, title=None)
     looks = _looks(fill="fill", stroke="edge", shape="shape", size="size")
+    edges = [{"y": rows.span(at)["bottom"]} for at in range(len(KINDS))]
     layers = [
-        _of([{"y": rows.span(at)["bottom"]} for at in range(len(KINDS))], y=rows.down("y")).mark_rule(
-            color=figures.GRID
-        ),
+        _of(edges, y=rows.down("y")).mark_rule(color=figures.GRID),
         _of(marks, x=x, y=rows.y, **looks).mark_point(opacity=1, strokeWidth=1.5),
         _of(asked, x=x, y=rows.y).mark_text(text="?", color=figures.INK, fontSize=13, baseline="middle"),
     ]
@@ -122,9 +117,7 @@ def scope_chart(ledger: Ledger, results: Sequence[ClaimResult], *, width: int) -
 
 def _altair() -> Any:
     """The library, whose calls take what its types do not say."""
-    import altair
-
-    return altair
+    return import_module("altair")
 
 
 def _of(rows: Sequence[dict[str, Any]], **encoded: Any) -> Any:
@@ -133,11 +126,7 @@ def _of(rows: Sequence[dict[str, Any]], **encoded: Any) -> Any:
 
 def _looks(**fields: str) -> dict[str, Any]:
     """Encodings by fields that hold the very color, shape or size."""
-    kinds = _altair()
-    return {
-        name: getattr(kinds, name.capitalize())(f"{field}", type="nominal", scale=None)
-        for name, field in fields.items()
-    }
+    return {k: getattr(_altair(), k.capitalize())(v, type="nominal", scale=None) for k, v in fields.items()}
 
 
 def _drawing(title: str, alt: Sequence[str], chart: Callable[..., Any], note: str) -> Drawing:
@@ -148,7 +137,7 @@ def _drawing(title: str, alt: Sequence[str], chart: Callable[..., Any], note: st
 def _effects(results: Sequence[ClaimResult], title: str, note: str) -> list[Drawing]:
     """The chart of all effects of some claims; none where there is no effect."""
     rows = effects(results)
-    said = [f"{one.name}: {one.rule.effect and words.interval(one.rule.effect)}, {one.rule.answer}" for one in rows]
+    said = [f"{name}: {rule.effect and words.interval(rule.effect)}, {rule.answer}" for name, rule, _ in rows]
     return [_drawing(title, said, partial(effects_chart, rows), note)] if rows else []
 
 
