@@ -12,7 +12,7 @@ from wheeltap.suites.dictionaries.stats import (
     correlations,
     cosines,
     cover,
-    edits,
+    edit,
     f1,
     fit,
     matching,
@@ -32,7 +32,7 @@ def test_edits_of_one_and_two_features_are_the_best_of_all() -> None:
     for seed in range(200):
         rng = np.random.default_rng(seed)
         changes, wanted = rng.standard_normal((int(rng.integers(1, 8)), 3)), 2.0 * rng.standard_normal(3)
-        found = edits(changes, wanted, [0, 1, 2, 3, 5])
+        found = [edit(changes, wanted, budget) for budget in (0, 1, 2, 3, 5)]
         got = [distance(changes, wanted, tuple(int(at) for at in one)) for one in found]
         for budget in (0, 1, 2):
             sets = chain.from_iterable(combinations(range(len(changes)), size) for size in range(budget + 1))
@@ -46,10 +46,10 @@ def test_an_edit_finds_the_features_that_make_the_difference() -> None:
     # The target has feature 1 where the source has feature 0; both share feature 2, which is removed and added in vain.
     atoms = np.array([[3.0, 0, 0], [0, 2.0, 0], [0, 0, 5.0]])
     changes = np.concatenate([-atoms[[0, 2]], atoms[[1, 2]]])
-    (two, four) = edits(changes, atoms[1] - atoms[0], [2, 4])
+    two, four = (edit(changes, atoms[1] - atoms[0], budget) for budget in (2, 4))
     assert sorted(two.tolist()) == [0, 2] and sorted(four.tolist()) == [0, 2]
-    assert [one.tolist() for one in edits(np.zeros((0, 3)), atoms[0], [1, 4])] == [[], []]
-    assert [one.tolist() for one in edits(changes, np.zeros(3), [4])] == [[]]
+    assert [edit(np.zeros((0, 3)), atoms[0], budget).tolist() for budget in (1, 4)] == [[], []]
+    assert edit(changes, np.zeros(3), 4).tolist() == []
     assert weights(atoms) == pytest.approx([9 / 38, 4 / 38, 25 / 38])
 
 

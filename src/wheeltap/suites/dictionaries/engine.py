@@ -39,9 +39,6 @@ _CACHES: Final = ("cache", "past_key_values")
 _BATCH: Final = 64
 """Contexts of one length whose keys and values are kept together."""
 
-Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""Examples, and for each another one, both ``[pair]``."""
-
 
 @final
 @dataclass
@@ -150,15 +147,14 @@ class SiteBench:
             self.known[b""] = self.exchanged([one.mean(0).expand_as(one) for one in self.vectors])
         return self.known[b""]
 
-    def patched(self, pairs: Sequence[Pairs]) -> list[Tensor]:
-        """Of each set of pairs the answers ``[pair]`` of first examples with second ones' vectors in the sites."""
-        keys = [b"".join(some.tobytes() for some in one) for one in pairs]
-        if left := {key: one for key, one in zip(keys, pairs, strict=True) if key not in self.known}:
-            rows, others = (to_tensor(np.concatenate(some)) for some in zip(*left.values(), strict=True))
-            answers = self.exchanged([one[others.to(one.device)] for one in self.vectors], rows).argmax(1)
-            parts = cast("tuple[Tensor, ...]", answers.split([len(one[0]) for one in left.values()]))  # pyright: ignore[reportUnknownMemberType]
-            self.known |= dict(zip(left, parts, strict=True))
-        return [self.known[key] for key in keys]
+    def patched(self, rows: NDArray[np.int64], others: NDArray[np.int64]) -> Tensor:
+        """Answers ``[pair]`` of examples with other ones' vectors in the sites, both ``[pair]``."""
+        key = rows.tobytes() + others.tobytes()
+        if key not in self.known:
+            at = to_tensor(others)
+            put = [one[at.to(one.device)] for one in self.vectors]
+            self.known[key] = self.exchanged(put, to_tensor(rows)).argmax(1)
+        return self.known[key]
 
     def codes(self, dictionary: Dictionary, vectors: Tensor, rows: Tensor | None = None) -> Tensor:
         """Codes ``[row, feature]`` of the vectors ``[row, width]`` of these examples (of all).

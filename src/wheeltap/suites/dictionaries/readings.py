@@ -29,7 +29,7 @@ from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.perturb.tune import FineTuneSettings
 from wheeltap.suites.dictionaries import specs, stats
 from wheeltap.suites.dictionaries.dictionary import Dictionary, DictionaryModel
-from wheeltap.suites.dictionaries.engine import Pairs, SiteBench, bench_of, rewritten, site_twin
+from wheeltap.suites.dictionaries.engine import SiteBench, bench_of, rewritten, site_twin
 
 Arrays = dict[str, NDArray[Any]]
 Flags = NDArray[np.bool_]
@@ -132,6 +132,10 @@ def _squares(vectors: Sequence[Tensor]) -> NDArray[Any]:
     return torch.cat(list(vectors), 1).double().square().sum(1).cpu().numpy()
 
 
+Pairs = tuple[Index, Index]
+"""Examples, and for each another one, both ``[pair]``."""
+
+
 def counterfactuals(task: BaseTask, name: str, *, root: int, most: int) -> Pairs:
     """Examples, and for each another one that differs from it in this attribute alone; at most so many.
 
@@ -162,9 +166,9 @@ def counterfactuals(task: BaseTask, name: str, *, root: int, most: int) -> Pairs
 
 
 def edits(
-    bench: SiteBench, site: int, dictionary: Dictionary, pairs: Pairs, name: str, budget: int
+    bench: SiteBench, site: int, dictionary: Dictionary, asked: Sequence[tuple[int, int, str]], budget: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """First vectors of pairs edited towards second ones, ``[pair, width]``; magnitudes ``[pair]``.
+    """Vectors of examples edited towards those of others, ``[edit, width]``; magnitudes ``[edit]``.
 
     Of a supervised dictionary the features of the attribute are exchanged, whatever the budget.
 
@@ -172,8 +176,7 @@ def edits(
         bench: The net.
         site: Number of the site among its places.
         dictionary: The dictionary of it.
-        pairs: Examples that differ in the attribute alone.
-        name: The attribute.
+        asked: Two examples that differ in an attribute alone, and its name.
         budget: Features that an edit may change.
     """
     vectors, made, sizes = bench.vectors[site], list[NDArray[np.float64]](), list[float]()
@@ -182,19 +185,18 @@ def edits(
         one.double().cpu().numpy() for one in (bench.codes(dictionary, vectors), stretch, dictionary.W_dec, vectors)
     )
     names = dictionary.settings.attributes
-    own = (dictionary.attribute == (names.index(name) if name in names else -1)).cpu().numpy() if names else None
-    for source, target in zip(*pairs, strict=True):
+    attribute = dictionary.attribute.cpu().numpy() if names else np.zeros(0)
+    for source, target, name in asked:
         active = [np.flatnonzero(codes[row]) for row in (source, target)]
         removed, added = (codes[row, at, None] * atoms[at] * lengths[row]
                           for row, at in zip((source, target), active, strict=True))  # fmt: skip
-        changes, shares = (
-            np.concatenate([-removed, added]),
-            np.concatenate([stats.weights(removed), stats.weights(added)]),
-        )
-        if own is None:
-            (some,) = stats.edits(changes, rows[target] - rows[source], [budget])
+        changes = np.concatenate([-removed, added])
+        shares = np.concatenate([stats.weights(removed), stats.weights(added)])
+        if names:
+            own = names.index(name) if name in names else -1
+            some = np.flatnonzero(attribute[np.concatenate(active)] == own)
         else:
-            some = np.flatnonzero(own[np.concatenate(active)])
+            some = stats.edit(changes, rows[target] - rows[source], budget)
         made.append(rows[source] + changes[some].sum(0))
         sizes.append(float(shares[some].sum()))
     return np.stack(made), np.array(sizes)
@@ -203,7 +205,7 @@ def edits(
 def edited(
     bench: SiteBench, dictionaries: Sequence[Dictionary], pairs: Mapping[str, Pairs], budget: int
 ) -> dict[str, Arrays]:
-    """What the reading ``dictionary-control`` gives of each attribute that has pairs.
+    """What the reading ``dictionary-control`` gives of each attribute that has pairs; one pass over all of them.
 
     Args:
         bench: The net.
@@ -211,27 +213,19 @@ def edited(
         pairs: Of each attribute, examples that differ in it alone.
         budget: Features that an edit may change.
     """
-    pairs = {name: each for name, each in pairs.items() if len(each[0])}
-    if not pairs:
+    asked = [(int(row), int(other), name) for name, own in pairs.items() for row, other in zip(*own, strict=True)]
+    if not asked:
         return {}
-    each = [
-        [edits(bench, site, one, own, name, budget) for name, own in pairs.items()]
-        for site, one in enumerate(dictionaries)
-    ]
-    # All edits of all attributes in one pass.
-    vectors = [to_tensor(np.concatenate([made for made, _ in some])) for some in each]
-    rows = to_tensor(np.concatenate([own[0] for own in pairs.values()]))
-    answers = bench.exchanged([one.to(own) for one, own in zip(vectors, bench.vectors, strict=True)], rows).argmax(1)
-    found, start = dict[str, Arrays](), 0
-    for at, ((name, own), patched) in enumerate(zip(pairs.items(), bench.patched([*pairs.values()]), strict=True)):
-        end = start + len(own[0])
-        found[name] = {
-            "rows": own[0], "unedited": (bench.clean[to_tensor(own[0])].argmax(1) == patched).numpy(),
-            "agree": (answers[start:end] == patched).numpy(),
-            "magnitude": np.mean([some[at][1] for some in each], 0),
-        }  # fmt: skip
-        start = end
-    return found
+    rows, others, names = (np.array(one) for one in zip(*asked, strict=True))
+    made = [edits(bench, site, one, asked, budget) for site, one in enumerate(dictionaries)]
+    put = [to_tensor(vectors).to(own) for (vectors, _), own in zip(made, bench.vectors, strict=True)]
+    patched = bench.patched(rows, others)
+    whole: Arrays = {
+        "rows": rows, "unedited": (bench.clean[to_tensor(rows)].argmax(1) == patched).numpy(),
+        "agree": (bench.exchanged(put, to_tensor(rows)).argmax(1) == patched).numpy(),
+        "magnitude": np.mean([sizes for _, sizes in made], 0),
+    }  # fmt: skip
+    return {name: {key: one[names == name] for key, one in whole.items()} for name in dict.fromkeys(names.tolist())}
 
 
 @final

@@ -1,6 +1,5 @@
 """Statistics of features: edits of a few of them, F1 for sets of values, matches and subspaces of two dictionaries."""
 
-from collections.abc import Sequence
 from typing import Any, Final, cast
 
 import numpy as np
@@ -17,39 +16,38 @@ PAIRED: Final = 1024
 _TINY: Final = float(np.finfo(np.float64).tiny)
 
 
-def edits(changes: Floats, wanted: Floats, budgets: Sequence[int]) -> list[Index]:
-    """The changes, of at most so many, whose sum is nearest to what is wanted; one set for each budget.
+def edit(changes: Floats, wanted: Floats, budget: int) -> Index:
+    """The changes, at most so many, whose sum is nearest to what is wanted.
 
-    Of two it is the best set of all (among the ``PAIRED`` best alone); larger ones grow from that pair by the change
-    that helps most, and end where none does. None is worse than that of a smaller budget.
+    Of two it is the best set of all (among the ``PAIRED`` best alone); a larger one grows from that pair by the change
+    that helps most, and ends where none does. None is worse than that of a smaller budget.
 
     Args:
         changes: ``[change, width]``: what removing or adding one feature adds to a vector.
         wanted: ``[width]``: the target less the source.
-        budgets: Largest number of changes of each set.
+        budget: Largest number of changes.
 
     Source: Makelov, Lange and Nanda 2024, arXiv:2405.08366, section 4 (the problem, and a greedy solution).
     """
     rows, aim = changes.astype(np.float64), wanted.astype(np.float64)
     gain = 2.0 * rows @ aim - np.square(rows).sum(1)  # by how much each alone shortens the squared distance
-    none, most = np.zeros(0, dtype=np.int64), max(budgets, default=0)
-    if not len(rows) or most == 0:
-        return [none] * len(budgets)
-    best = int(gain.argmax())
+    if budget < 1 or not len(rows):
+        return np.zeros(0, dtype=np.int64)
+    if budget == 1:
+        return np.flatnonzero((gain > 0.0) & (np.arange(len(gain)) == gain.argmax()))
     some = np.argsort(-gain, kind="stable")[:PAIRED]
     pairs = gain[some, None] + gain[some] - 2.0 * rows[some] @ rows[some].T
     np.fill_diagonal(pairs, gain[some])
     at = divmod(int(pairs.argmax()), len(some))
-    two = np.unique(some[list(at)]) if pairs[at] > 0.0 else none
-    # The sets for the budgets 0, 1, 2 and so on, up to the first that does not grow any more.
-    path, left = [none, np.array([best]) if gain[best] > 0.0 else none, two], gain - 2.0 * rows @ rows[two].sum(0)
-    left[two] = -np.inf
-    while len(path) <= most and left.max() > 0.0:
+    chosen = np.unique(some[list(at)]) if pairs[at] > 0.0 else some[:0]
+    left = gain - 2.0 * rows @ rows[chosen].sum(0)
+    left[chosen] = -np.inf
+    while len(chosen) < budget and left.max() > 0.0:
         new = int(left.argmax())
-        path.append(np.append(path[-1], new))
+        chosen = np.append(chosen, new)
         left = left - 2.0 * rows @ rows[new]
         left[new] = -np.inf
-    return [path[min(budget, len(path) - 1)] for budget in budgets]
+    return chosen
 
 
 def weights(contributions: Floats) -> NDArray[np.float64]:
