@@ -170,7 +170,8 @@ def judged(retest: Retest, plan: Plan, report: ReportRecord) -> RetestResult:
     rules = tuple(_rule(use, rule, finding) for use, rule, finding in pairs)
     answer = together([one.answer for one in rules], retest.needs, [use.decides for use, *_ in pairs])
     said = [
-        {"found": rule.supports, "excluded": rule.refutes}.get(found.status) or f"{rule.title}: {found.verdict or found.status}."
+        {"found": rule.supports, "excluded": rule.refutes}.get(found.status, "")
+        or f"{rule.title}: {found.verdict or found.status}."
         for (_, rule, found), one in zip(pairs, rules, strict=True)
         if one.answer == answer
     ]
