@@ -40,7 +40,7 @@ class TestTwins(StudyContract):
         assert max(*outputs[TWINS], *outputs[CANCELING]) < SAME < min(outputs[OTHERS])
         assert min(inside[TWINS]) > max(inside[OTHERS])
         std, relative = values(report, gap_of("std")), values(report, gap_of("relative"))
-        assert min(std[TWINS]) > 0.3 > 1e-3 > max(relative[TWINS])
+        assert min(std[TWINS]) > 0.2 > 1e-3 > max(relative[TWINS])
         assert min(relative[CANCELING]) > 0.1
 
 
