@@ -21,7 +21,7 @@ from wheeltap.testing.study_contract import StudyContract
 @pytest.mark.full
 class TestContract(StudyContract):
     study = Properties
-    settings: ClassVar[dict[str, Any]] = {"properties": "robust", "seeds": 4}
+    settings: ClassVar[dict[str, Any]] = {"properties": "robust", "seeds": 5}
 
     def test_what_is_kept_is_what_the_weights_keep(self, folder: Path) -> None:
         """Strong noise and dropout in training: more is kept under noise, in every pair."""
@@ -126,6 +126,3 @@ def test_tables_say_who_is_better_and_by_how_much() -> None:
     found = row[3]
     assert isinstance(found, Estimate)
     assert found.value == pytest.approx(0.05, abs=0.01)
-    assert own.front(made) == ["On the front of clean score and score after changes, by means: SAM."] or (
-        own.PLAIN in own.front(made)[0]
-    )

@@ -99,7 +99,10 @@ def test_a_single_gain_serves_all_features() -> None:
         assert nn.LayerNorm not in names
 
 
-@pytest.mark.parametrize("bad", [{"bits": 1}, {"on": "text", "hidden": "8,12"}, {"on": "text", "hidden": "6"}])
+@pytest.mark.parametrize(
+    "bad",
+    [{"bits": 1}, {"single": True, "net": "cnn"}, {"on": "text", "hidden": "8,12"}, {"on": "text", "hidden": "6"}],
+)
 def test_settings_that_cannot_be_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         PropertyNet(bad)

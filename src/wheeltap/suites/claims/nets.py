@@ -1,7 +1,7 @@
 """Nets of the study ``properties``: what the recipe ``classifier`` trains, and characters; two properties more."""
 
 from dataclasses import dataclass, field
-from typing import Final, cast, final
+from typing import Final, Literal, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -114,20 +114,17 @@ class PropertyNetSettings(ClassifierSettings, frozen=True):
     """
 
     on: On = "digits"
-    bits: int = 0
+    bits: Literal[0, 2, 3, 4, 5, 6, 7, 8] = 0
     single: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.bits and not 2 <= self.bits <= 16:
+        text, other = self.on == "text", self.net != "mlp" and self.on != "text"
+        if (text and (len(set(self.widths)) != 1 or self.widths[0] % HEADS)) or (other and self.single):
             raise UsageError(
-                "Weights cannot be rounded to so many bits.", where="recipe property-net: bits",
-                expected="0, or 2 to 16", got=str(self.bits),
-            )  # fmt: skip
-        if self.on == "text" and (len(set(self.widths)) != 1 or self.widths[0] % HEADS):
-            raise UsageError(
-                "A net of characters has blocks of one width.", where="recipe property-net: hidden",
-                expected=f"one multiple of {HEADS} for each block, such as 32,32", got=repr(self.hidden),
+                "There is no such net with a property.", where="recipe property-net: hidden, net, single",
+                expected=f"of text one multiple of {HEADS} for each block, such as 32,32; single of net mlp or of text",
+                got=f"on {self.on}, net {self.net}, hidden {self.hidden!r}, single {self.single}",
             )  # fmt: skip
 
     def hooks(self) -> list[Hook]:

@@ -5,7 +5,7 @@ compared pair by pair with plain AdamW; and one cheap number of each net is trie
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, Final, final
 
@@ -403,7 +403,7 @@ class Properties(Study):
         return StudyAnswer(
             headline=answer(self.rules(), findings), caveats=self.caveats,
             about=f"Nets trained on {about[self.settings.on]}, alike but for one property; paired by seed.",
-            notes=(*front(table), *r2_lines(table)),
+            notes=tuple(r2_lines(table)),
         )  # fmt: skip
 
 
@@ -469,30 +469,27 @@ def predicted(table: MemberTable, key: str) -> dict[str, float]:
 
 
 def answer(planned: Sequence[Rule], findings: Sequence[Finding]) -> str:
-    """Of each question, which properties were shown to do it, which not to, and which are open; then of predictors."""
-    said, status = list[str](), {one.title: one.status for one in findings}
-    for key, (what, margin) in QUESTIONS.items():
-        names = {rule.cohorts[0]: status.get(rule.title) for rule in planned if rule.metric == key}
-        said.append(f"Against plain AdamW, {what}, by more than {margin:g}: {_sorted(names)}.")
-    keys = {by(key): words for key, words in PREDICTORS.items()}
-    names = {keys[rule.metric]: status.get(rule.title) for rule in planned if rule.metric in keys}
-    said.append(f"What is kept but under noise is predicted with R2 above {WORKS:g}: {_sorted(names)}.")
-    within = {rule.title.rpartition(" under ")[2]: status.get(rule.title) for rule in planned if rule.metric == HALF}
-    said.append(
-        f"Among nets trained alike, a larger half dose of noise goes with more kept (rank correlation above {RANK:g}): "
-        f"{_sorted(within)}."
+    """Of each question, for whom it was shown, excluded, or not decided."""
+    status = {one.title: one.status for one in findings}
+    sorts: dict[str, dict[str, list[str]]] = {}
+    for rule in planned:
+        key, word = (
+            rule.metric,
+            {"found": "shown", "excluded": "excluded"}.get(status.get(rule.title, ""), "not decided"),
+        )
+        if key in QUESTIONS:
+            what, name = f"Against plain AdamW, {QUESTIONS[key][0]}, by more than {rule.margin:g}", rule.cohorts[0]
+        elif key == HALF:
+            what = f"Trained alike, who bears more noise keeps more (rank correlation above {RANK:g})"
+            name = rule.title.rpartition(" under ")[2]
+        else:
+            what = f"What is kept but under noise is predicted (R2 above {WORKS:g})"
+            name = rule.title.removeprefix("What is kept but under noise is predicted by ").partition(" (")[0]
+        sorts.setdefault(what, {"shown": [], "excluded": [], "not decided": []})[word].append(name)
+    return " ".join(
+        f"{what}: {'; '.join(f'{word} for {listed(names)}' for word, names in by_word.items() if names)}."
+        for what, by_word in sorts.items()
     )
-    return " ".join(said)
-
-
-def _sorted(names: Mapping[str, str | None]) -> str:
-    """Names by what was found of them."""
-    words = {"found": "shown for", "excluded": "excluded for"}
-    groups: dict[str, list[str]] = {}
-    for name, status in names.items():
-        groups.setdefault(words.get(status or "", "not decided for"), []).append(name)
-    order = sorted(groups, key=[*words.values(), "not decided for"].index)
-    return "; ".join(f"{word} {listed(groups[word])}" for word in order)
 
 
 _COLUMNS: Final = {
@@ -534,19 +531,6 @@ def differences(table: MemberTable) -> Table | None:
         heads=("less AdamW", *keys.values()), rows=tuple(cells), most=len(cells),
         title="Mean difference from AdamW of the same seeds, 95 % each; what is kept is at equal score",
     )  # fmt: skip
-
-
-def front(table: MemberTable) -> list[str]:
-    """Which cohorts no other one beats both in the clean score and in the score after changes, by their means."""
-    rows, values = whole(table, SCORE, kept(SURVIVAL))
-    if not rows:
-        return []
-    points = np.stack([values[:, :, 0].mean(0), values.prod(2).mean(0)], 1)
-    best = [
-        one.name for one, point in zip(table.cohorts, points, strict=True)
-        if not any((other >= point).all() and (other > point).any() for other in points)
-    ]  # fmt: skip
-    return [f"On the front of clean score and score after changes, by means: {', '.join(best)}."]
 
 
 def r2_lines(table: MemberTable) -> list[str]:
