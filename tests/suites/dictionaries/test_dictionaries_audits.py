@@ -271,7 +271,10 @@ def test_the_best_null_is_named_whatever_is_shown_least_surely() -> None:
 def test_entries_that_are_others_are_no_answer() -> None:
     report = judged(World(GOOD), planned(*KIND[1:]))
     assert statuses(report, "WT401") == {"error"}
-    assert create("dictionary-sufficient", {}).ask(Case(PLAN, lambda _: None)) == []
+    world = World(GOOD)
+    known = {trial.key: world.outcome(trial) for trial in PLAN.baselines()}
+    for name in AUDITS:
+        assert create(name, {}).ask(Case(PLAN, known.get)) == [], "a model without dictionaries is not read"
 
 
 # ---- scores ---------------------------------------------------------------------------------------------------------

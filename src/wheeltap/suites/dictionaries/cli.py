@@ -1,7 +1,6 @@
 """``wheeltap dictionary train | check``."""
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,8 +30,7 @@ class TrainingFlags:
     @property
     def given(self) -> dict[str, Any]:
         """As the doors take them; those that were not given are left out."""
-        each = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: value for name, value in each.items() if value is not None}
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @Parameter(name="*")

@@ -26,16 +26,10 @@ from wheeltap.stats.members import NumberScale, Single
 from wheeltap.studies.base import Study, StudyAnswer
 from wheeltap.studies.rules import headline
 from wheeltap.studies.table import MemberTable, Numbers
+from wheeltap.suites.dictionaries import specs
 from wheeltap.suites.dictionaries.audits.claims import section
 from wheeltap.suites.dictionaries.audits.scores import edited, f1_of, reconstructed
-from wheeltap.suites.dictionaries.specs import (
-    DICTIONARY_CONTROL,
-    DICTIONARY_FEATURES,
-    DICTIONARY_RECONSTRUCTION,
-    DICTIONARY_VIEW,
-    NULLS,
-    Kind,
-)
+from wheeltap.suites.dictionaries.specs import NULLS, Kind
 
 Net = Literal["ioi-net", "digits", "smollm2"]
 
@@ -206,26 +200,26 @@ class Dictionaries(Study):
 
     def metrics(self) -> tuple[Metric, ...]:
         """See ``Study.metrics``."""
-        share = (0.0, 1.0)
-        return (
-            Metric(key=F1, title="F1 of features", unit="share", code="WT403", ends=share, toward="high",
-                   reads="Of the feature that fits each value best on half of the examples, on the other half: mean "
-                   "over values and attributes."),
-            Metric(key=EDITS, title="Edits that agree", unit="share", code="WT402", ends=share, toward="high",
-                   reads="With the exact patch of one attribute, on pairs whose answer it changes; at most "
-                   f"{self.settings.budget} features are changed."),
-            Metric(key=KEPT, title="Kept by reconstructions", unit="share", code="WT401", toward="high",
-                   reads="Of the margin between the mean vector and the vector itself."),
-            Metric(key=LOST, title="Lost without them", unit="share", code="WT401", toward="high",
-                   reads="Of the same margin, with what the dictionary leaves out."),
-            Metric(key=EXPLAINED, title="Variance explained", unit="share", code="WT401", ends=(None, 1.0),
-                   toward="high", reads="Of the vectors, by reconstructions."),
-            Metric(key=ACTIVE, title="Active features", unit="features", code="WT401", ends=(0.0, None),
-                   reads="Of a vector, in the mean."),
-            Metric(key=DEAD, title="Dead features", unit="share", code="WT401", ends=share,
-                   reads="Active on none of the examples."),
-            Metric(key=SCORE, title="Score of the net", unit="accuracy", code="WT001", ends=share,
-                   reads="Without any dictionary."),
+        share, edits = (0.0, 1.0), f"at most {self.settings.budget} features are changed."
+        rows: tuple[tuple[str, str, str, tuple[float | None, float | None], str], ...] = (
+            (F1, "F1 of features", "WT403", share, "Of the feature that fits each value best on half of the examples, "
+             "on the other half: mean over values and attributes."),
+            (EDITS, "Edits that agree", "WT402", share, "With the exact patch of one attribute, on pairs whose answer "
+             f"it changes; {edits}"),
+            (KEPT, "Kept by reconstructions", "WT401", (None, None), "Of the margin between the mean vector and the "
+             "vector itself."),
+            (LOST, "Lost without them", "WT401", (None, None), "Of the same margin, with what the dictionary leaves "
+             "out."),
+            (EXPLAINED, "Variance explained", "WT401", (None, 1.0), "Of the vectors, by reconstructions."),
+            (ACTIVE, "Active features", "WT401", (0.0, None), "Of a vector, in the mean."),
+            (DEAD, "Dead features", "WT401", share, "Active on none of the examples."),
+            (SCORE, "Score of the net", "WT001", share, "Without any dictionary."),
+        )  # fmt: skip
+        units = {ACTIVE: "features", SCORE: "accuracy"}
+        return tuple(
+            Metric(key=key, title=title, unit=units.get(key, "share"), code=code, ends=ends, reads=reads,
+                   toward="" if key in (ACTIVE, DEAD, SCORE) else "high")
+            for key, title, code, ends, reads in rows
         )  # fmt: skip
 
     def rules(self) -> tuple[Rule, ...]:
@@ -250,9 +244,13 @@ class Dictionaries(Study):
             return []
         entry: dict[str, Scalar] = {"entry": int(kind != TRAINED)}
         edits: dict[str, Scalar] = {**entry, "pairs": how.pairs, "budget": how.budget}
-        asked = [(DICTIONARY_RECONSTRUCTION, entry), (DICTIONARY_CONTROL, edits), (DICTIONARY_FEATURES, entry)]
-        asked += [(DICTIONARY_VIEW, entry)] if member.name in _VIEWED else []
-        return [case.plan.reading(member, spec.name, settings) for spec, settings in asked]
+        asked = [
+            (specs.DICTIONARY_RECONSTRUCTION, entry),
+            (specs.DICTIONARY_CONTROL, edits),
+            (specs.DICTIONARY_FEATURES, entry),
+        ]
+        asked += [(specs.DICTIONARY_VIEW, entry)] if member.name in _VIEWED else []
+        return [case.plan.reading(member, one.name, settings) for one, settings in asked]
 
     def numbers(self, case: Case, member: SubjectRecord) -> Numbers:
         """See ``Study.numbers``."""

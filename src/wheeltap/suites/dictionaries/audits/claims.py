@@ -26,6 +26,7 @@ from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Tria
 from wheeltap.core.section import Block, Cell, Section, Table, Text
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.sample import Sample
+from wheeltap.suites.dictionaries import specs
 from wheeltap.suites.dictionaries.audits.common import (
     CONTROLS,
     INTERPRETABLE,
@@ -44,19 +45,6 @@ from wheeltap.suites.dictionaries.audits.scores import (
     f1_of,
     joined,
     reconstructed,
-)
-from wheeltap.suites.dictionaries.specs import (
-    DICTIONARY_CONTROL,
-    DICTIONARY_DISTURBED,
-    DICTIONARY_FEATURES,
-    DICTIONARY_MATCH,
-    DICTIONARY_RECONSTRUCTION,
-    DICTIONARY_VIEW,
-    DISTURBANCES,
-    GAUGES,
-    MATCHES,
-    PARTS,
-    SUPERVISED,
 )
 
 AUDITS: Final = (
@@ -78,7 +66,7 @@ class DictionarySufficientAudit(BesideNullsAudit):
         "answers are as sure as before (of what is left out: no surer than with the mean vector). Nulls are put there "
         "in the same way: the lead over them is what the dictionary adds."
     )
-    reading = DICTIONARY_RECONSTRUCTION
+    reading = specs.DICTIONARY_RECONSTRUCTION
     what = "Kept by reconstructions"
     bounded: ClassVar[bool] = False
 
@@ -121,7 +109,7 @@ class DictionaryControlAudit(BesideNullsAudit):
         "example that differs in one attribute alone. Scored is how often the answer is that of the exact patch, where "
         "the patch changes it."
     )
-    reading = DICTIONARY_CONTROL
+    reading = specs.DICTIONARY_CONTROL
     bound: ClassVar[float | None] = 1.0
     what = "Edits that agree with the exact patch"
 
@@ -135,7 +123,7 @@ class DictionaryControlAudit(BesideNullsAudit):
 
     def _plant(self, case: Case, name: str) -> Control:
         known = self.known(case, case.plan.reference)
-        plants = [one for kind in SUPERVISED for one in known.get(kind, [])]
+        plants = [one for kind in specs.SUPERVISED for one in known.get(kind, [])]
         nulls = known.get("random", [])
         if not plants or len(nulls) < 2:
             raise NoAnswer("skipped", "It takes a supervised dictionary and two random ones that can be edited here.")
@@ -175,7 +163,7 @@ class DictionaryInterpretableAudit(BesideNullsAudit):
         "the other half is scored. The best of many random features fits too: only the lead over nulls with as many "
         "features says something."
     )
-    reading = DICTIONARY_FEATURES
+    reading = specs.DICTIONARY_FEATURES
     what = "F1 of the best feature of a value"
 
     def scores(self, read: Arrays) -> Scores:
@@ -187,7 +175,9 @@ class DictionaryInterpretableAudit(BesideNullsAudit):
         return [*super().readings(plan, subject), *self._views(plan, subject).values()]
 
     def _views(self, plan: Plan, subject: SubjectRecord) -> dict[str, Trial]:
-        return {self.kinds[at]: plan.reading(subject, DICTIONARY_VIEW.name, {"entry": at}) for at in self.one_of_each}
+        return {
+            self.kinds[at]: plan.reading(subject, specs.DICTIONARY_VIEW.name, {"entry": at}) for at in self.one_of_each
+        }
 
     def judge(self, case: Case) -> Verdict:
         """Also the features of the dictionary and of nulls, side by side."""
@@ -202,7 +192,7 @@ class DictionaryInterpretableAudit(BesideNullsAudit):
 
     def singles(self, case: Case, subject: SubjectRecord, read: Arrays) -> list[Hypothesis]:
         """Also what is left of the margin with interpretable features alone, or without them, beside others."""
-        margin = {name: read["margin"][at] for at, name in enumerate(PARTS)}
+        margin = {name: read["margin"][at] for at, name in enumerate(specs.PARTS)}
         drop = float((margin["clean"] - margin["mean"]).mean())
         count, live = int(read["interpretable"]), len(read["features"])
         of, claims = f"Of {live:,} live features {count:,} are interpretable by an attribute.", super().singles
@@ -282,26 +272,25 @@ class DictionaryDisturbedAudit(DictionaryAudit):
         "any more. A gauge twin computes the same function with its vectors in another basis: what a dictionary loses "
         "there it never had of the function, only of how the net is written."
     )
-    reading = DICTIONARY_DISTURBED
+    reading = specs.DICTIONARY_DISTURBED
     each: ClassVar[float] = 60.0
 
     def readings(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
         """One, of the dictionary and of one null of each of two kinds."""
-        return [self.trial(plan, subject)]
+        return [self.trial(plan, subject)] if self.kinds else []
 
     def trial(self, plan: Plan, subject: SubjectRecord, *, seed: int = 0, **changed: Scalar) -> Trial:
         """See ``SingleReadingAudit.trial``."""
-        numbers = ",".join(map(str, self.one_of_each)) or "0"
-        return super().trial(plan, subject, seed=seed, dictionaries=numbers)
+        return super().trial(plan, subject, seed=seed, dictionaries=",".join(map(str, self.one_of_each)))
 
     def titles(self) -> tuple[str, ...]:
         """One for each disturbance."""
-        return tuple(f"{self.title}: {words}" for words in DISTURBANCES[1:-1])
+        return tuple(f"{self.title}: {words}" for words in specs.DISTURBANCES[1:-1])
 
     def singles(self, case: Case, subject: SubjectRecord, read: Arrays) -> list[Hypothesis]:
         """A claim for each disturbance."""
         each = {self.kinds[entry]: _of(read, at) for at, entry in enumerate(self.one_of_each)}
-        return [self._claim(case, each, words) for words in DISTURBANCES[1:-1]]
+        return [self._claim(case, each, words) for words in specs.DISTURBANCES[1:-1]]
 
     def _lost(self, read: Arrays, words: str) -> Scores:
         """Of edits that agreed before, and whose answer an exact patch changes: whether they do not now, pair by pair.
@@ -309,9 +298,9 @@ class DictionaryDisturbedAudit(DictionaryAudit):
         Raises:
             NoAnswer: If there are too few of them, or no such gauge.
         """
-        if words in (_TWIN, _REWRITTEN) and GAUGES[int(read["gauge"])] == "none":
+        if words in (_TWIN, _REWRITTEN) and specs.GAUGES[int(read["gauge"])] == "none":
             raise NoAnswer("not_applicable", _NO_GAUGE)
-        at, parts = _number(read, words), dict[str, Scores]()
+        at, parts = specs.DISTURBANCES.index(words), dict[str, Scores]()
         for name, mine in by_attribute(read).items():
             moved, agree = ~mine["unedited"][0].astype(bool), mine["agree"].astype(np.float64)
             before = moved & (agree[0] > 0.0)
@@ -332,7 +321,7 @@ class DictionaryDisturbedAudit(DictionaryAudit):
         [scores] = known["own"]
         sample = Sample(scores.values[None], bound=1.0, groups=case.groups_of(scores.rows))
         lost = sample.effect(margin=self.settings.margin, name="edits lost", unit=SHARE)
-        kept, how = float(own["correlation"][_number(own, words)]), GAUGES[int(own["gauge"])]
+        kept, how = float(own["correlation"][specs.DISTURBANCES.index(words)]), specs.GAUGES[int(own["gauge"])]
         numbers = (
             f"Edits lost{f' ({how} of the site)' if words == _TWIN else ''}: {lost}"
             f"{'; ' if len(known) > 1 else ''}{means_of(known)}. Live features keep a correlation of {fixed(kept, 3)} "
@@ -365,11 +354,6 @@ def _of(read: Arrays, at: int) -> Arrays:
     return {name: array[at] if name in each else array for name, array in read.items()}
 
 
-def _number(read: Arrays, words: str) -> int:
-    """Of a disturbance in the arrays of a reading."""
-    return [DISTURBANCES[int(one)] for one in read["disturbances"]].index(words)
-
-
 @final
 class DictionarySplittingAudit(DictionaryAudit):
     """Over how many features a value is split, and which attributes are left out."""
@@ -381,8 +365,12 @@ class DictionarySplittingAudit(DictionaryAudit):
         "How many features it takes to cover the examples of a value: more than one is over-splitting. How much of an "
         "attribute's part of the vectors reconstructions keep: little, of a small part, is occlusion by larger ones."
     )
-    reading = DICTIONARY_FEATURES
-    few: ClassVar[bool] = True
+    reading = specs.DICTIONARY_FEATURES
+
+    @property
+    def asked(self) -> list[int]:
+        """The dictionary, and one null of each of two kinds."""
+        return self.one_of_each
 
     def singles(self, case: Case, subject: SubjectRecord, read: Arrays) -> list[Hypothesis]:
         """Measured, attribute by attribute."""
@@ -426,7 +414,7 @@ class DictionaryStableAudit(DictionaryAudit):
         "the cosine of each pair. Among many random features good matches come by chance, so random dictionaries are "
         "matched too. Features that are not found again may still span the same subspace."
     )
-    reading = DICTIONARY_MATCH
+    reading = specs.DICTIONARY_MATCH
     each: ClassVar[float] = 2.0
 
     def readings(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
@@ -457,7 +445,7 @@ class DictionaryStableAudit(DictionaryAudit):
         said = (
             f"Mean cosine of a live feature with its partner in {len(again)} other seed{'s' * (len(again) > 1)} "
             f"{fixed(cosine[0], 3)}, in {len(nulls)} random dictionaries {fixed(cosine[1], 3)}: {test} more. "
-            f"{' '.join(_subspace(again, MATCHES.index(what)) for what in MATCHES[1:])}"
+            f"{' '.join(_subspace(again, specs.MATCHES.index(what)) for what in specs.MATCHES[1:])}"
         )
         return [Hypothesis(
             test=test, margin=margin, evidence=beside.sample, words=_STABLE, one_sided=True, alarm=False,
@@ -473,9 +461,9 @@ def _subspace(again: Sequence[Arrays], at: int) -> str:
     """How much the subspaces of matched features, or of the others, overlap."""
     rank = int(np.mean([one["rank"][at] for one in again]))
     if not rank:
-        return f"There are no {MATCHES[at]} features."
+        return f"There are no {specs.MATCHES[at]} features."
     overlap, chance = (float(np.mean([one[key][at] for one in again])) for key in ("overlap", "chance"))
     return (
-        f"The subspaces that {MATCHES[at]} features span most ({many(rank, 'dimension')}) overlap by "
+        f"The subspaces that {specs.MATCHES[at]} features span most ({many(rank, 'dimension')}) overlap by "
         f"{fixed(overlap, 3)} (chance {fixed(chance, 3)})."
     )

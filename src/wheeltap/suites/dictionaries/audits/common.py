@@ -105,7 +105,6 @@ class DictionaryAudit(SingleReadingAudit[Arrays]):
 
     Attributes:
         each: About how many passes one reading costs.
-        few: Whether the dictionary and one null of each of two kinds are read, not all.
         more: Titles of further claims on one subject.
     """
 
@@ -115,7 +114,6 @@ class DictionaryAudit(SingleReadingAudit[Arrays]):
     settings_type = DictionaryAuditSettings
     settings: DictionaryAuditSettings
     each: ClassVar[float] = 8.0
-    few: ClassVar[bool] = False
     more: ClassVar[tuple[str, ...]] = ()
     large: ClassVar[dict[str, Scalar | list[int | float]]] = {"pairs": 40, "least": 10}
 
@@ -152,7 +150,7 @@ class DictionaryAudit(SingleReadingAudit[Arrays]):
     @property
     def asked(self) -> list[int]:
         """Numbers of the dictionaries that are read."""
-        return self.one_of_each if self.few else list(range(len(self.kinds)))
+        return list(range(len(self.kinds)))
 
     def readings(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
         """One of each dictionary that is read."""
