@@ -63,15 +63,22 @@ def planted_in(
     }
 
 
+def fragile(nets: int) -> str:
+    """Specs of nets in which weights alone show which examples are fragile; of another seed in each run."""
+    return ",".join(f"benchmarks.nets.fragile:seed{{seed}}0{at}" for at in range(nets))
+
+
 _KEPT: Final = ": more kept at equal score, mean of five families"
 
 PLANTED: Final[dict[tuple[str, str], dict[str, World]]] = {
     ("C1", "twins"): planted_in(
-        {"hidden": "24,24", "epochs": 8, "draws": 2, "seeds": 10}, {"spread": 0.05}, {"seeds": 2}
+        {"epochs": 8, "draws": 2, "seeds": 12}, {"spread": 0.05}, {"seeds": 2}
+    ),
+    ("C5", "memory"): planted_in(
+        {"models": fragile(8), "label": "fragile"}, {"label": "random3"}, {"models": fragile(2)}
     ),
     ("C7", "unlearned"): planted_in(
-        {"hidden": "32,32", "epochs": 15, "seeds": 4}, {"method": "retrain"},
-        {"hidden": "16", "epochs": 5, "seeds": 2},
+        {"epochs": 15, "seeds": 8}, {"method": "retrain"}, {"seeds": 2},
     ),
     ("C9", "properties"): planted_in(
         {"properties": "robust"}, {"properties": "copy"}, {"seeds": 5},
@@ -81,17 +88,18 @@ PLANTED: Final[dict[tuple[str, str], dict[str, World]]] = {
 """By claim and retest of the ledger."""
 
 
-def asked(ledger: Ledger, name: tuple[str, str], world: World) -> tuple[Claim, Retest]:
-    """A retest of the ledger, of other nets."""
+def asked(ledger: Ledger, name: tuple[str, str], world: World, seed: int = 0) -> tuple[Claim, Retest]:
+    """A retest of the ledger, of other nets; ``{seed}`` in a setting is that of the run."""
     [claim] = ledger.chosen([name[0]])
     [retest] = [one for one in claim.retests if one.name == name[1]]
     uses = (msgspec.structs.replace(retest.rules[0], title=world.rule),) if world.rule else retest.rules
-    return claim, msgspec.structs.replace(retest, settings={**retest.settings, **world.settings}, small={}, rules=uses)
+    settings = {key: one.format(seed=seed) if isinstance(one, str) else one for key, one in world.settings.items()}
+    return claim, msgspec.structs.replace(retest, settings={**retest.settings, **settings}, small={}, rules=uses)
 
 
 def decided(ledger: Ledger, name: tuple[str, str], world: World, seed: int) -> Verdict:
     """What one run says of the claim, judged by the rules and at the level of the ledger."""
-    claim, retest = asked(ledger, name, world)
+    claim, retest = asked(ledger, name, world, seed)
     with tempfile.TemporaryDirectory(prefix="planted-") as folder:
         run = RetestRun("small", StudyRequest(seed=seed, alpha=ledger.alpha), Path(folder))
         return run.result(claim, retest, run.sound(claim, retest)).answer

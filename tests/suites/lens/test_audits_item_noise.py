@@ -1,10 +1,10 @@
 """WT505 on nets with a planted answer: people divided where units cancel; divided at random; too few people."""
 
-import fragile_nets
 import numpy as np
 import pytest
 
 import wheeltap as wt
+from benchmarks.nets import fragile as fragile_nets
 from wheeltap.core.records import Finding
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-import fragile_nets
 import numpy as np
 import pytest
 
 import wheeltap as wt
+from benchmarks.nets import fragile as fragile_nets
 from wheeltap.audits.case import Case
 from wheeltap.core.errors import WheeltapError
 from wheeltap.core.records import Finding
@@ -23,7 +23,7 @@ from wheeltap.suites.training.studies import example_detection as own
 from wheeltap.suites.training.studies.example_detection import ExampleDetection, gain_of
 from wheeltap.testing.study_contract import StudyContract
 
-NETS = [f"fragile_nets:{name}" for name in ("one", "two", "three", "four")]
+NETS = [f"benchmarks.nets.fragile:seed{at}" for at in range(4)]
 EFFORT = wt.Effort(draws=4, control_draws=4, block_draws=0)
 
 
@@ -141,7 +141,7 @@ def test_a_net_and_a_file_of_ones_own(tmp_path: Path) -> None:
     data, label = digits.split(), (fragile_nets.height() > 0).long().numpy()
     file = tmp_path / "items.npz"
     np.savez(file, inputs=data.test_inputs.numpy(), targets=data.test_targets.numpy(), factor_contaminated=label)
-    settings = {"models": "fragile_nets:one", "data": str(file), "label": "contaminated"}
+    settings = {"models": "benchmarks.nets.fragile:seed0", "data": str(file), "label": "contaminated"}
     record = wt.study("example-detection", settings=settings, store=tmp_path / "own.wheeltap", effort=EFFORT).record
     found = findings(record)["WT101"]
     assert found.status == "found" and found.estimates[0].n == 1

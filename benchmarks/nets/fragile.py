@@ -4,6 +4,8 @@ The units are active on one side of a plane through the images. There they cance
 noise shows them, and noise in the weights does. On the other side they are off.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -64,17 +66,8 @@ def net(seed: int) -> nn.Sequential:
     return nn.Sequential(wide, nn.ReLU(), read, nn.ReLU(), last).eval()
 
 
-def one() -> tuple[nn.Module, Task]:
-    return net(0), task()
-
-
-def two() -> tuple[nn.Module, Task]:
-    return net(1), task()
-
-
-def three() -> tuple[nn.Module, Task]:
-    return net(2), task()
-
-
-def four() -> tuple[nn.Module, Task]:
-    return net(3), task()
+def __getattr__(name: str) -> Callable[[], tuple[nn.Module, Task]]:
+    """``seed12``: what loads the net of that seed with the examples."""
+    if not name.startswith("seed"):
+        raise AttributeError(name)
+    return lambda: (net(int(name.removeprefix("seed"))), task())
