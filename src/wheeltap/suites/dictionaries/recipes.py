@@ -232,7 +232,7 @@ class WithDictionary(Recipe):
 
         def made(recipe: DictionaryRecipe, asked: Given, done: int) -> nn.Module:
             def progress(step: int, steps: int) -> None:
-                if self.watch is not None:
+                if self.watch is not None and steps:  # those that are computed take none
                     self.watch(done * steps + step, parts * steps)
 
             return kept(recipe, asked, progress)

@@ -41,6 +41,8 @@ _TESTS: Final = 9
 _NOISE: Final = 2.0
 """Standard deviations over reseeds up to which a lead is said to be no larger than their noise."""
 
+_MISSING: Final = "Not asked beside: "
+
 _NO_ENTRIES: Final = (
     "It is asked of a dictionary beside its nulls: wheeltap dictionary check. Of a model with dictionaries, "
     "give the setting entries."
@@ -69,10 +71,11 @@ def _line(subject: str, asked: Sequence[Finding]) -> str:
     words = (("no better than a null for", worse), ("better than every null for", found), ("undecided for", opened),
              ("without an answer for", rest))  # fmt: skip
     parts = [f"{verb} {', '.join(_FOR[one.title] for one in some)}" for verb, some in words if some]
-    briefs = " ".join(one.brief for one in asked if one.brief)
+    because = " ".join(one.because for one in asked)
+    briefs = [*(one.brief for one in asked if one.brief), *dict.fromkeys(re.findall(rf"{_MISSING}[^.]*[.]", because))]
     named = [int(one) for one in re.findall(r"--seeds (\d+)", " ".join(one.because for one in opened))]
     more = f" More nulls would decide (--seeds {max(named)})." if named and start == "CANNOT TELL" else ""
-    return f"{start}: the dictionary of {subject} is {'; '.join(parts)}. {briefs}{more}".rstrip()
+    return f"{start}: the dictionary of {subject} is {'; '.join(parts)}. {' '.join(briefs)}{more}".rstrip()
 
 
 class DictionaryAuditSettings(Settings, frozen=True, kw_only=True):
@@ -230,7 +233,7 @@ class BesideNullsAudit(DictionaryAudit):
         least = own.mean - best.score
         beyond = " No larger than a reseed's noise." if 0.0 < least <= _NOISE * noise else ""
         missing = [name for name in NULLS if name not in known]
-        some = f" Not asked beside: {', '.join(missing)}." if missing else ""
+        some = f" {_MISSING}{', '.join(missing)}." if missing else ""
         also = dict(own.also)
         for name in own.also:
             also[f"{name}, {best.kind}"] = float(np.mean([one.also[name] for one in best.others]))
@@ -248,7 +251,7 @@ class BesideNullsAudit(DictionaryAudit):
                     Estimate.exact("standard deviation over reseeds", noise, SHARE, n=len(seeds))),
             found=f"The dictionary is better than every null. {said}",
             otherwise=f"The dictionary is not shown to be better than every null. {said}",
-            brief=f"{self.what}: {fixed(own.mean, 2)}, {best.kind} {fixed(best.score, 2)}.{beyond}{some}",
+            brief=f"{self.what}: {fixed(own.mean, 2)}, {best.kind} {fixed(best.score, 2)}.{beyond}",
         )]  # fmt: skip
 
     def _parts(self, case: Case, own: Scores, known: Mapping[str, list[Scores]]) -> list[Estimate]:
