@@ -1,4 +1,4 @@
-"""``python -m benchmarks.answers [--stores DIR] [--full IDS] [--record [FILE ...]]``: writes docs/answers.md and its pictures.
+"""``python -m benchmarks.answers [--stores DIR] [--held] [--full IDS] [--record [FILE ...]]``: writes docs/answers.md and its pictures.
 
 Every number on the page is put in from the record of a run, whose stores are read again (what they lack is run), or
 from a source of the ledger. With ``--record``, from records that were written before, and nothing is run. The texts
@@ -16,16 +16,26 @@ from typing import Any, Final, final
 
 import msgspec
 
+from wheeltap import __version__
+from wheeltap.audits.settle import judge, wanted
 from wheeltap.cli.progress import run_progress
+from wheeltap.core.records import Cost
+from wheeltap.plans.store import Outcomes, Store
 from wheeltap.report import figures, words
+from wheeltap.runs.request import StudyRequest
+from wheeltap.runs.stored import plan_of
+from wheeltap.studies.base import Size
 from wheeltap.suites.claims import sections
-from wheeltap.suites.claims.ledger import Claim, Ledger, Source, read
+from wheeltap.suites.claims.ledger import Claim, Ledger, Retest, Source, read
 from wheeltap.suites.claims.record import ClaimResult, ClaimsRecord, RetestResult, RuleResult
 from wheeltap.suites.claims.record import read as read_record
-from wheeltap.suites.claims.retest import FOLDER, retested
+from wheeltap.suites.claims.retest import FOLDER, RetestRun, claim_result, judged, retested
 
 DOCS: Final = Path(__file__).parent.parent / "docs"
 RECORD: Final = DOCS / "answers.json"
+MOST: Final = 2
+"""Works that contradict our verdict of a claim, the newest that were read."""
+
 MONTHS: Final = 6
 """Before the newest verdict of the ledger: what counts as recent."""
 
@@ -175,6 +185,8 @@ class Page:
 
     def verdict(self, claim: str, retest: RetestResult) -> str:
         """What a retest says, with the rule that decided."""
+        if not retest.plan and not retest.because:
+            return f"{claim} {retest.name}: not run"
         same = [rule for rule in retest.rules if rule.answer == retest.answer] or list(retest.rules)
         shown = f" ({self.rule(claim, retest, same[0])})" if same else f" ({self.put(retest.because)})"
         return f"{claim} {retest.name} **{retest.answer}**{shown}"
@@ -258,13 +270,12 @@ class Page:
     def _tensions(self, result: ClaimResult) -> Iterator[str]:
         """Where the literature's verdict or effect is not what we found."""
         claim, head = self._claim(result.id), f"- **{result.id}**"
-        stands = claim.verdict.word in ("durable", "strengthened")
-        if (result.answer == "refutes" and stands) or (
-            result.answer == "supports" and claim.verdict.word == "overturned"
-        ):
-            works = [one for one in claim.sources if one.side == ("for" if stands else "against") and _bare(one)][:3]
-            cited = ", ".join(self.cite(_bare(one)) for one in works)
-            yield f"{head}: the literature calls it {claim.verdict.word} ({cited}), and our runs {_does(result.answer)} it."
+        if result.answer != "undecided":
+            side = "for" if result.answer == "refutes" else "against"
+            works = [one for one in claim.sources if one.side == side and one.grade == "grounded" and _bare(one)]
+            works = sorted(works, key=_bare, reverse=True)[:MOST]
+            said = "; ".join(f"{self.cite(_bare(one))}: {self.put(one.says.rstrip('.'))}" for one in works)
+            yield f"{head}: our runs {_does(result.answer)} it. {side.capitalize()} it: {said or 'nothing that was read'}."
         for one in result.retests:
             expected, first = one.expected, one.rules[0] if one.rules else None
             effect = None if first is None else first.effect
@@ -292,6 +303,9 @@ class Page:
             found = [one for one in self.results if one.id == name]
             for claim in found:
                 for one in claim.retests:
+                    if not one.because:
+                        yield f"- {self.put(one.question)} Not run."
+                        continue
                     yield f"- {self.put(one.question)} {one.answer.capitalize()}: {self.put(one.because)} " + "; ".join(
                         f"{self.rule(name, one, rule)}{self._detectable(rule)}" for rule in one.rules
                     ) + "."  # fmt: skip
@@ -308,7 +322,7 @@ class Page:
         yield "## The runs\n"
         level = ", ".join(words.percent(alpha) for alpha in sorted(self.alpha))
         yield f"Rules of each retest are tested at {self.put(level)} together: all retests of the ledger share one level.\n"
-        yield "| run | command | nets | plan | computed in | says |\n|---|---|---|---|---|---|"
+        yield "| run | command | nets | plan | took (by the clock of a busy machine) | says |\n|---|---|---|---|---|---|"
         for claim in self.results:
             for one in claim.retests:
                 record = self.runs[claim.id, one.name]
@@ -316,6 +330,9 @@ class Page:
                     f"`wheeltap claims retest {claim.id} --size {record.size} --seed {self.put(str(record.seed))}`"
                 )
                 place = f'<a id="{_anchor(claim.id, one.name)[1:]}"></a>{claim.id} {one.name}'
+                if not one.because:
+                    yield f"| {place} | {command} | | | | not run |"
+                    continue
                 cells = [
                     self.put(f"{one.nets:,}"),
                     f"`{self.put(one.plan[:16])}`",
@@ -360,6 +377,37 @@ def _does(answer: str) -> str:
     return answer.removesuffix("s")
 
 
+def held(ledger: Ledger, ids: Sequence[str], folder: Path, size: Size = "small") -> ClaimsRecord:
+    """What the stores of a folder say, without running anything; a retest that is not over says nothing."""
+    run, claims = RetestRun(size, StudyRequest(alpha=ledger.alpha), folder), list[ClaimResult]()
+    for claim in ledger.chosen(ids):
+        results = [
+            _stored(claim, one, run) or RetestResult(
+                name=one.name, question=one.question, answer="undecided", because="", study=one.study
+            )
+            for one in claim.retests
+        ]  # fmt: skip
+        if any(one.plan for one in results):
+            claims.append(claim_result(claim, results))
+    return ClaimsRecord(size=size, seed=0, alpha=ledger.alpha, claims=tuple(claims), wheeltap=__version__)
+
+
+def _stored(claim: Claim, retest: Retest, run: RetestRun) -> RetestResult | None:
+    path = run.store(retest)
+    if not path.is_file():
+        return None
+    run.sound(claim, retest)  # made under the same rules
+    with Store(path, readonly=True) as kept:
+        if not kept.plans():
+            return None
+        plan, known = msgspec.structs.replace(plan_of(kept)[1], alpha=run.request.alpha), Outcomes(kept)
+        if any(known(trial.key) is None for trial in wanted(plan, known)):
+            return None
+        report = judge(plan, known, cost=Cost(forwards=0.0, seconds=0.0), provenance={})
+        seconds = sum(one.seconds for key in sorted(kept.keys()) if (one := kept.get(key)) is not None)
+    return msgspec.structs.replace(judged(retest, plan, report), store=path.name, seconds=round(seconds, 1))
+
+
 def pictures(ledger: Ledger, records: Sequence[ClaimsRecord]) -> dict[str, str]:
     """Both pictures as SVG, on white: a page of documentation may be dark."""
     results = merged(ledger, records)
@@ -387,21 +435,21 @@ def main() -> None:
     """Reads the stores again, and writes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stores", type=Path, default=FOLDER, help="folder of the stores; what is missing is run")
+    parser.add_argument("--held", action="store_true", help="only what the stores hold: nothing is run")
     parser.add_argument("--full", default="", help="claims that are run at full size, with commas between")
     parser.add_argument("--record", type=Path, nargs="*", help="records to write from, by default those of the page")
     given = parser.parse_args()
     ledger, watch = read(), partial(run_progress, quiet=False)
     full = [one for one in given.full.split(",") if one]
+    sizes: list[tuple[Size, list[str]]] = [("small", [claim.id for claim in ledger.claims if claim.id not in full])]
+    if full:
+        sizes.append(("full", full))
     if given.record is not None:
         records = [read_record(path) for path in given.record] or records_in()
+    elif given.held:
+        records = [held(ledger, ids, given.stores, size) for size, ids in sizes]
     else:
-        small = [claim.id for claim in ledger.claims if claim.id not in full]
-        sizes = [(small, "small"), (full, "full")]
-        records = [
-            retested(ledger, ids, size=size, folder=given.stores, watch=watch)  # pyright: ignore[reportArgumentType]
-            for ids, size in sizes
-            if ids
-        ]
+        records = [retested(ledger, ids, size=size, folder=given.stores, watch=watch) for size, ids in sizes]
     write(ledger, records)
 
 

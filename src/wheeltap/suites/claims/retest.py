@@ -71,7 +71,7 @@ def retested(  # noqa: PLR0913 - a door: each is a choice of its own
     # All studies are looked at before the first one is run.
     studies = {(claim.id, one.name): run.sound(claim, one) for claim in chosen for one in claim.retests if one.study}
     claims = tuple(
-        _claim(claim, [
+        claim_result(claim, [
             run.result(claim, one, studies[claim.id, one.name]) if one.study else _derived(claim, one)
             for one in claim.retests
         ])
@@ -206,7 +206,7 @@ def _derived(claim: Claim, retest: Retest) -> RetestResult:
     return RetestResult(name=name, question=asks, answer=found.verdict, because=found.because, study="rows")
 
 
-def _claim(claim: Claim, results: Sequence[RetestResult]) -> ClaimResult:
+def claim_result(claim: Claim, results: Sequence[RetestResult]) -> ClaimResult:
     """All retests of a claim: it takes every one to support it, and one to refute it."""
     several = [
         f"{listed([one.name for one in results if one.answer == word])}: {word}"
