@@ -10,6 +10,7 @@ from simulation import ends as interval
 
 from benchmarks.levels.members import ranked
 from wheeltap.core.errors import DataError, UsageError
+from wheeltap.stats._scipy import t_beyond
 from wheeltap.stats.members import (
     MemberTest,
     NumberScale,
@@ -370,3 +371,19 @@ def test_what_few_members_could_show_allows_for_a_long_tail_too() -> None:
     needed = [test.needed(1.0, "more") for test in tests]
     assert None not in (*sizes, *needed)
     assert sizes[1] > 1.5 * sizes[0] and needed[1] > needed[0]  # pyright: ignore[reportOptionalOperand]
+
+
+@pytest.mark.parametrize(
+    ("df", "statistic", "shift"), [(11, 0.5, 37.0), (5, -5.0, 20.0), (23, 2.2, 40.0), (1, -5.0, 60.0)]
+)
+def test_power_is_a_number_where_a_tail_is_empty(df: int, statistic: float, shift: float) -> None:
+    """For some of these scipy's noncentral t is not a number."""
+    assert t_beyond(statistic, df, shift) == pytest.approx(1.0, abs=1e-9)
+
+
+def test_pairs_that_hardly_vary_have_a_finite_power() -> None:
+    """Of pairs with a standard error of a hundredth of the margin, and less."""
+    rng = np.random.default_rng(0)
+    for spread in np.geomspace(1e-9, 3e-2, 60):
+        power = paired(spread * rng.normal(size=12), np.zeros(12), scale=SHARE).power(0.1, "more", alpha=3e-4)
+        assert power is not None and np.isfinite([power.found, power.excluded]).all()

@@ -1,5 +1,6 @@
 """The few scipy functions used here, with types: scipy ships none, and one file of casts is enough."""
 
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -38,7 +39,12 @@ def t_share(statistic: float, df: float) -> float:
 
 def t_beyond(statistic: float, df: float, shift: float) -> float:
     """Probability that a noncentral t is above ``statistic``: the power of a one-sided t test, ``shift`` in errors."""
-    return 1.0 - _nctdtr(df, shift, statistic)
+    below = _nctdtr(df, shift, statistic)
+    if math.isnan(below):
+        # scipy has no number where a tail is all but empty. Abramowitz & Stegun 26.7.10 is good enough there.
+        scale = math.sqrt(1.0 + statistic**2 / (2.0 * df))
+        below = normal_share((statistic * (1.0 - 1.0 / (4.0 * df)) - shift) / scale)
+    return 1.0 - below
 
 
 def t_reach(alpha: float, df: int, power: float) -> float:
