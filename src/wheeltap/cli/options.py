@@ -12,7 +12,7 @@ import msgspec
 from cyclopts import ArgumentCollection, Parameter, Token
 from cyclopts.validators import Number
 
-from wheeltap.core.bounded import contents, parsing
+from wheeltap.core.bounded import contents, parsing, toml
 from wheeltap.core.errors import FileError, UnknownName, UsageError
 from wheeltap.core.files import ODD_PATH
 from wheeltap.core.report import FailOn, ReportRecord
@@ -419,7 +419,7 @@ def _read(path: Path) -> dict[str, Any]:
     data = contents(path, "settings file", limit=2**20)
     expected = f"TOML with {', '.join(sorted(_FLAGS))}, and a table per audit"
     with parsing(path, "The settings file cannot be read.", expected=expected):
-        return msgspec.toml.decode(data, type=dict[str, Any])
+        return toml(data, where=path)
 
 
 def settings_in(path: Path) -> dict[str, Any]:

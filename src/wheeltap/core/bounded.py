@@ -9,6 +9,7 @@ import contextlib
 import math
 import os
 import stat
+import tomllib
 import zipfile
 from collections.abc import Generator, Iterator, Mapping
 from io import BufferedReader
@@ -128,6 +129,24 @@ def few_parts(data: bytes, *, where: object, most: int = PARTS) -> bytes:
                               expected=f"at most {most:,} lists, objects and items", got=f"{found:,}",
                               do="Do not trust this file, or give its rows one a line.")  # fmt: skip
     return data
+
+
+DOTS: Final = 200
+"""Dots on a line of TOML. The parser keeps, for each part of a dotted key, all parts before it."""
+
+
+def toml(data: bytes, *, where: object) -> dict[str, Any]:
+    """A TOML document.
+
+    Raises:
+        FileFormatError: If a line has so many dots that it may be a key of thousands of parts.
+        ValueError: If it is no TOML in UTF-8.
+    """
+    if (most := max(line.count(b".") for line in data.split(b"\n"))) > DOTS:
+        raise FileFormatError("A line of a TOML file has too many dots.", where=str(where),
+                              expected=f"at most {DOTS}: keys have few parts, and texts several lines",
+                              got=f"{most:,}")  # fmt: skip
+    return tomllib.loads(data.decode())
 
 
 def parts_of(data: bytes) -> int:

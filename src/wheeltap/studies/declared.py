@@ -27,7 +27,6 @@ refutes = "Nets trained with SAM do not lose less at 4 bits, by a point or more.
 """
 
 import glob
-import tomllib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -39,7 +38,7 @@ import msgspec
 from wheeltap.audits.base import audits, named
 from wheeltap.audits.case import Case
 from wheeltap.audits.schemes import schemes as require_schemes
-from wheeltap.core.bounded import contents, parsing
+from wheeltap.core.bounded import contents, parsing, toml
 from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, UsageError
 from wheeltap.core.records import Finding, Scalar
 from wheeltap.core.settings import Settings, unknown_word
@@ -128,7 +127,7 @@ def read(path: Path, *, allow_code: bool = False) -> "DeclaredStudy":
         expected="TOML with question, [cohorts.NAME], [metrics.NAME] and [[rules]]",
     ):  # fmt: skip
         try:
-            found = msgspec.convert(tomllib.loads(data.decode()), Declaration)
+            found = msgspec.convert(toml(data, where=path), Declaration)
         except msgspec.ValidationError as error:
             raise (unknown_word(error, Declaration) or error) from error
     if not allow_code:

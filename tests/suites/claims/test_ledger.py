@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from wheeltap.cli.options import settings_in
 from wheeltap.core.errors import DataError, FileFormatError, MissingFile, UnknownName
 from wheeltap.plans.plan import ALPHA
+from wheeltap.studies import declared
 from wheeltap.suites.claims.ledger import KINDS, LARGEST, read
 
 CLAIM = """
@@ -72,6 +74,12 @@ def test_hostile_files_are_bounded(tmp_path: Path) -> None:
     file.write_bytes(b"id = '\xff\xfe'")
     with pytest.raises(FileFormatError, match="utf-8"):
         read(file)
+    file.write_text("a." * 100_000 + "b = 1")  # the parser would need 40 GB
+    with pytest.raises(FileFormatError, match="too many dots"):
+        read(file)
+    for read_too in (settings_in, declared.read):
+        with pytest.raises(FileFormatError, match="too many dots"):
+            read_too(file)
     file.write_bytes(b"#" * (LARGEST + 1))
     with pytest.raises(FileFormatError, match="large"):
         read(file)

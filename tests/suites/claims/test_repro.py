@@ -126,7 +126,7 @@ claims:
   - id: primary
     text: The tuned model leads.
     evidence:
-      - {kind: metric, artifact: results, name: printed, pointer: /tuned, reported: "0.70"}
+      - {kind: metric, artifact: results, name: printed, pointer: /tuned, reported: 0.70}
       - {kind: metric, artifact: table, name: cell, pointer: /tuned/score, reported: "0.73"}
       - {kind: metric, artifact: table, name: wrong, pointer: /tuned/score, reported: "0.74"}
       - {kind: metric, artifact: table, name: lost, pointer: /turned/score, reported: "0.74"}
@@ -164,9 +164,10 @@ def test_a_manifest_is_checked_file_by_file_and_number_by_number(tmp_path: Path)
         ("a: &a [1]\nb: *a\n", "alias"),
         ("[" * 100_000, "."),
         ("artifacts: 1", "array"),
-        ("artifacts:\n  - !!python/object/apply:os.system [ls]\n", "constructor"),
+        ("artifacts:\n  - !!python/object/apply:os.system [ls]\n", "object"),
         ("# " + "x" * 2**18, "large"),
         ("a: \xff", "."),
+        ("artifacts: " + "1:" * 60_000 + "1", "array"),  # minutes, were it read as a number
     ],
 )  # fmt: skip
 def test_hostile_manifests_are_refused(tmp_path: Path, text: str, said: str) -> None:

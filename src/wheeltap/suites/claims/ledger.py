@@ -6,7 +6,6 @@ refused. What can be wrong with a claim that is well formed, an ID without a gra
 
 import datetime
 import re
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, final
@@ -14,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, final
 import msgspec
 
 from wheeltap.audits.base import studies
-from wheeltap.core.bounded import contents, parsing
+from wheeltap.core.bounded import contents, parsing, toml
 from wheeltap.core.canon import Scalar
 from wheeltap.core.errors import DataError, UnknownName, UsageError
 from wheeltap.core.files import ODD_PATH
@@ -274,7 +273,7 @@ def _claims(file: Path, *, alone: bool) -> list[Claim]:
         file, "The file holds no claims.", do="See the example in docs/claims.md.",
         expected="TOML with id, statement, [verdict], [[sources]] and [[retests]]; or [[claims]] with these",
     ):  # fmt: skip
-        held = tomllib.loads(data.decode())
+        held = toml(data, where=file)
         if not alone and {"cohorts", "metrics"} <= held.keys():
             return []  # a study that a claim beside it names
         return [_claim(one, file) for one in (held["claims"] if list(held) == ["claims"] else [held])]
