@@ -48,7 +48,6 @@ def test_a_stale_number_of_a_table_is_refuted_with_its_row(tmp_path: Path) -> No
         "row tuned of results.csv says 0.700" in found.because and "11 rows of rows.jsonl is 0.727273" in found.because
     )
     assert "base" not in found.because
-    assert (found.stated, found.given, found.rows) == (0.7, 8 / 11, 20)
     (tmp_path / "results.csv").write_text("model,score,n\nbase,0.556,9\ntuned,0.727,11\n")
     assert derived(asked, tmp_path).verdict == "supports"
 

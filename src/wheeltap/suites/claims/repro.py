@@ -35,19 +35,10 @@ _SLACK: Final = 1e-9
 
 @final
 class DerivedNumber(msgspec.Struct, frozen=True, kw_only=True):
-    """A stored number beside what its rows give; of a table, those of the first row that is stale.
-
-    Attributes:
-        verdict: ``refutes`` where it is stale.
-        because: In a sentence, with the rows of a table that are stale.
-        rows: How many there are.
-    """
+    """What rows say of a stored number: ``refutes`` where it is stale; ``because`` names such rows of a table."""
 
     verdict: Literal["supports", "refutes", "undecided"]
     because: str
-    stated: float | None = None
-    given: float | None = None
-    rows: int = 0
 
 
 def derived(asked: Derived, folder: Path) -> DerivedNumber:
@@ -69,23 +60,21 @@ def derived(asked: Derived, folder: Path) -> DerivedNumber:
     if why:
         return DerivedNumber(verdict="undecided", because=why)
     stored = _at(_table(folder / file), pointer, where=asked.number)
-    stale, first, total = list[str](), (None, None), sum(int(count) for _, count in groups.values())
+    stale, total = list[str](), sum(int(count) for _, count in groups.values())
     for name, entry in _entries(asked, stored).items() if asked.by else [("", stored)]:
         place = f"row {name} of {file}" if asked.by else asked.number
         stated, (number, count) = _number(entry, place), groups.pop(name, (0.0, 0.0))
         given = number / count if count and asked.statistic in ("mean", "share") else number if count else math.nan
         if not agree(stated, asked.scale * given, asked.tolerance):
-            first = first if stale else (float(stated), asked.scale * given if count else None)
             what = f"the {asked.statistic} of {asked.column} over {many(int(count), 'row')} of {asked.rows}"
             gives = f"{what} is {asked.scale * given:.6g}" if count else f"{asked.rows} has no such rows"
             stale.append(f"{place} says {stated}; {gives}")
     stale += [f"{file} has no row {name}, and {asked.rows} has" for name in groups]
     if not stale:
         because = f"{asked.number} says what {many(total, 'row')} of {asked.rows} give."
-        return DerivedNumber(verdict="supports", because=because, rows=total)
+        return DerivedNumber(verdict="supports", because=because)
     more = f" and {len(stale) - _SHOWN} more" if len(stale) > _SHOWN else ""
-    because = f"Stale: {'; '.join(stale[:_SHOWN])}{more}."
-    return DerivedNumber(verdict="refutes", because=because, stated=first[0], given=first[1], rows=total)
+    return DerivedNumber(verdict="refutes", because=f"Stale: {'; '.join(stale[:_SHOWN])}{more}.")
 
 
 def agree(stated: Decimal, given: float, tolerance: float | None = None) -> bool:
