@@ -72,6 +72,7 @@ def test_a_stale_number_of_a_table_is_refuted_with_its_row(tmp_path: Path) -> No
         ('[{"model": "base", "s": 0.56}, {"model": "tuned", "s": 0.73}]',
          {"number": "r.json", "by": "model", "field": "s"}, "supports"),
         ('{"a": 1}', {"number": "r.json#/a", "where": {"model": "none"}}, "undecided"),
+        ('{"a": 13}', {"number": "r.json#/a", "where": {"right": True}, "statistic": "count"}, "supports"),
         ('{"a": 1}', {"number": "r.json#/a", "column": "model"}, "undecided"),  # no number
         ('{"a": 0.65}', {"number": "r.json#/a", "sha256": "0" * 64}, "undecided"),
     ],
@@ -103,6 +104,15 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path, files: dict[str, 
         (tmp_path / name).write_bytes(text.encode("latin-1"))
     with pytest.raises((FileFormatError, MissingFile), match=said):
         derived(Derived(rows="rows.csv", column="right", number="r.json#/a"), tmp_path)
+
+
+def test_a_pointer_into_a_list_is_a_place_in_it(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("right\nTRUE\n")
+    (tmp_path / "r.json").write_text('{"a": [0, 1]}')
+    assert derived(Derived(rows="rows.csv", column="right", number="r.json#/a/1"), tmp_path).verdict == "supports"
+    for place in ("2", "²", "-1", "b"):
+        with pytest.raises(FileFormatError, match="Nothing stands"):
+            derived(Derived(rows="rows.csv", column="right", number=f"r.json#/a/{place}"), tmp_path)
 
 
 def test_two_rows_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def _groups(asked: Derived, path: Path) -> tuple[dict[str, tuple[float, float]],
         if any(_text(row.get(key)) != _text(wanted) for key, wanted in asked.where.items()):
             continue
         value = _at(row, asked.column, where=where) if asked.column.startswith("/") else row.get(asked.column)
-        plain: Any = {"true": 1.0, "false": 0.0}.get(_text(value).lower(), value)
+        plain: Any = {"true": 1.0, "false": 0.0}.get(_text(value), value)
         try:
             number = float(plain) if asked.statistic != "count" else float(value not in (None, ""))
         except (TypeError, ValueError, OverflowError):
@@ -118,9 +118,12 @@ def _groups(asked: Derived, path: Path) -> tuple[dict[str, tuple[float, float]],
 
 def _text(value: object) -> str:
     """A value as it is compared: true of JSON, True of Python and TRUE of a table are one, 1 and 1.0 too."""
+    text = str(value)
+    if text.lower() in ("true", "false"):
+        return text.lower()
     if isinstance(value, int | float | Decimal) and abs(value) < 1e15 and value == int(value):
-        return str(value).lower() if isinstance(value, bool) else str(int(value))
-    return str(value)
+        return str(int(value))
+    return text
 
 
 def _read(path: Path) -> Any:
@@ -164,7 +167,7 @@ def _at(document: Any, pointer: str, *, where: str) -> Any:
     for part in pointer.split("/")[1:]:
         key = part.replace("~1", "/").replace("~0", "~")
         kind = found.__class__
-        index: Any = int(key) if issubclass(kind, list) and key.isdigit() and len(key) < 10 else key
+        index: Any = int(key) if issubclass(kind, list) and key.isdecimal() and len(key) < 10 else key
         try:
             found = found[index]
         except (KeyError, IndexError, TypeError) as error:
