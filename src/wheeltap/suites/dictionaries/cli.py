@@ -168,6 +168,7 @@ def check(
         subject, judged, plan = doors.prepared(
             subjects[0], file, examples, watch=lambda done, total: watch("dictionary", done, total), **beside.given
         )
+    del subjects  # the net itself: what is judged has a copy of it
     plan = msgspec.structs.replace(plan, sources=(model,), data=task)
     report = run_on(plan, [subject], judged, execution=execution, output=output)
     code = output.give(report)

@@ -4,6 +4,7 @@ Source: Makelov, Lange and Nanda 2024, arXiv:2405.08366, sections 4 (approximati
 (occlusion, splitting).
 """
 
+import gc
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -408,6 +409,7 @@ class DictionaryDisturbance(EntryReading):
                 if other is not bench:
                     forwards, other.forwards = forwards + other.forwards, 0.0
                 del other
+                gc.collect()  # a net may refer to itself, and the next one needs its memory
         found |= {key: np.stack(held, 0 if key.endswith("unedited") else 1) for key, held in rows.items()}
         for name, values in labels.items():
             found |= {
@@ -447,7 +449,10 @@ def _tuned(subject: Subject, task: BaseTask, how: FineTuneSettings, steps: int, 
     """A copy that is trained; what training held is free again."""
     known = TuningCopy(subject, task, how)
     known.at(steps, root=root, seed=seed)
-    return known.model
+    model = known.model
+    del known
+    gc.collect()
+    return model
 
 
 @final
