@@ -86,8 +86,9 @@ class SiteBench:
             raise DataError("The task has no options.", where=task.name, expected="examples with options to choose "
                             "from", got="wanted outputs")  # fmt: skip
         places, subject = tuple(Place(site, site) for site in sites), Subject(net, name=name)
-        last = LastTokens.of(net, task, places) if isinstance(task, ChoiceTask) else None
-        if last is not None and proven and last.sound:
+        choices = task if isinstance(task, ChoiceTask) else None
+        last = LastTokens.of(net, choices, places) if choices and proven else None
+        if last is not None and last.sound:
             return cls(subject, task, places, last.floats, last.clean, last, 1.0)
         held, clean = read(subject, task, Places("named", places, tuple(range(len(places)))))
         if missing := [place.name for place in places if place not in held]:
@@ -97,10 +98,11 @@ class SiteBench:
                 "for each example", got="none, or NaN or infinite numbers",
                 do="Name the output of a block or of a layer.",
             )  # fmt: skip
+        last = LastTokens.of(net, choices, places) if choices and not proven else None
         if last is not None and last.sound and float((last.clean - clean).abs().max()) <= _NEAR:
             return cls(subject, task, places, last.floats, clean, last, 2.0)
         vectors = tuple(held[place].float().to(subject.device) for place in places)
-        return cls(subject, task, places, vectors, clean, None, 1.0 if last is None else 2.0)
+        return cls(subject, task, places, vectors, clean, None, 2.0 if choices else 1.0)
 
     def beside(self, net: nn.Module, what: str) -> "SiteBench":
         """The bench of another net of the same modules.
