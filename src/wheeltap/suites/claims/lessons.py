@@ -19,7 +19,7 @@ from wheeltap.core.typed import to_tensor
 from wheeltap.sources import digits, grammar
 from wheeltap.suites.claims.specs import SIDE, On
 
-TAUGHT, TESTED, WINDOWS = 3000, 1000, 500
+TAUGHT, TESTED, WINDOWS = 3000, 1000, 300
 """Examples of the two made sets to train on; drawn images to measure on; windows of text to measure on."""
 
 _ARC: Final = 8
