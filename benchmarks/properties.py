@@ -1,7 +1,7 @@
 """``python -m benchmarks.properties STORE ...``: writes the tables of docs/properties.md from stores of the study.
 
-A store is what ``wheeltap study properties --size full --on digits --store digits.wheeltap`` leaves. The page is
-written between its two marks; no number there is put in by hand.
+A store is what ``wheeltap study properties --size full --on digits --store digits.wheeltap`` leaves. What is said of its
+examples is written between two marks of the page; no number there is put in by hand.
 """
 
 import sys
@@ -15,18 +15,12 @@ from wheeltap.core.section import Table
 from wheeltap.plans.store import Store
 
 PAGE: Final = Path(__file__).parent.parent / "docs" / "properties.md"
-START, END = "<!-- python -m benchmarks.properties -->", "<!-- end -->"
+END: Final = "<!-- end -->"
 
 _SHORT: Final = {"found": "found", "excluded": "excluded", "maybe": "undecided, leaning to it"}
 
 
-def written(stores: list[Path]) -> str:
-    """The part of the page, from these stores."""
-    return "\n\n".join(block for store in stores for block in _of(store))
-
-
-def _of(store: Path) -> Iterator[str]:
-    record = wt.judge(store).record
+def _of(record: ReportRecord, store: Path) -> Iterator[str]:
     study = record.study
     assert study is not None
     with Store(store, readonly=True) as held:
@@ -61,9 +55,11 @@ def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 def main() -> None:
     """Puts it into the page."""
-    before, _, rest = PAGE.read_text().partition(START)
-    after = rest.partition(END)[2]
-    PAGE.write_text(f"{before}{START}\n\n{written([Path(one) for one in sys.argv[1:]])}\n\n{END}{after}")
+    for store in map(Path, sys.argv[1:]):
+        record = wt.judge(store).record
+        before, start, rest = PAGE.read_text().partition(f"<!-- {record.task.name} -->\n")
+        found = "\n\n".join(_of(record, store))
+        PAGE.write_text(f"{before}{start}\n{found}\n\n{END}{rest.partition(END)[2]}")
 
 
 if __name__ == "__main__":
